@@ -1,0 +1,50 @@
+"""Every error that this package raises on purpose.
+
+    EmissionsError
+    ├── ConfigError          a setting is wrong; says which, why, and what would be right
+    ├── Unavailable          a source cannot work on this machine; says why and the remedy
+    ├── SourceError          a source that worked gave no usable answer this time
+    ├── LedgerError          the ledger could not be read or written
+    │   └── LedgerLocked     another daemon holds it
+    ├── Refused              the daemon declines a request; says what to do instead
+    └── AgentError           the daemon's socket could not be reached or did not answer
+"""
+
+
+class EmissionsError(Exception):
+    """Base of all; its text is one sentence for the person who reads the log."""
+
+
+class ConfigError(EmissionsError):
+    """A setting is wrong; the text names its path, its value and what would be accepted."""
+
+
+class Unavailable(EmissionsError):
+    """A source cannot work on this machine; the text gives the reason and the remedy."""
+
+
+class SourceError(EmissionsError):
+    """A source that worked before gave no usable answer this time."""
+
+
+class LedgerError(EmissionsError):
+    """The ledger could not be read or written."""
+
+
+class LedgerLocked(LedgerError):
+    """Another daemon holds the ledger."""
+
+
+class Refused(EmissionsError):
+    """The daemon declines a request.
+
+    `status` is the HTTP status of the answer; the text says what to do instead.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class AgentError(EmissionsError):
+    """The daemon's socket could not be reached or did not answer."""

@@ -1,0 +1,156 @@
+"""account: postings, lines, and what one commit makes durable."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from exporter.model.intensity import Factor
+from exporter.model.readings import Device, Interval, Method, Position
+from exporter.model.runs import RunInfo
+from exporter.model.workload import Party, RunKey, Split
+
+
+class Entry(NamedTuple):
+    """One posting; the only currency that account takes."""
+
+    minute: int
+    """floor(wall clock / 60), UTC."""
+    device: Device
+    party: Party
+    method: Method
+    split: Split
+    factor: Factor | None
+    energy_uj: int
+    held_uj: int
+    carbon_ng: int
+
+
+class Posting(NamedTuple):
+    """One interval and the entries that it became; their energies are equal, or it is refused."""
+
+    interval: Interval
+    entries: tuple[Entry, ...]
+
+
+class Line(NamedTuple):
+    """The key of a running total."""
+
+    device: Device
+    party: Party
+    method: Method
+    split: Split
+
+
+class Amount(NamedTuple):
+    """What stands on a line. Integers, so that sums are exact; never falls."""
+
+    energy_uj: int
+    held_uj: int
+    carbon_ng: int
+
+    def plus(self, other: "Amount") -> "Amount":
+        """The sum, part by part."""
+        return Amount(
+            self.energy_uj + other.energy_uj,
+            self.held_uj + other.held_uj,
+            self.carbon_ng + other.carbon_ng,
+        )
+
+    def minus(self, other: "Amount") -> "Amount":
+        """The difference, part by part."""
+        return Amount(
+            self.energy_uj - other.energy_uj,
+            self.held_uj - other.held_uj,
+            self.carbon_ng - other.carbon_ng,
+        )
+
+
+NOTHING = Amount(0, 0, 0)
+
+
+class Balance(NamedTuple):
+    """A line's total since the ledger began, and the part that its counter does not show.
+
+    A counter shows `total - base`. The base is 0 until a restart had to begin at zero.
+    """
+
+    total: Amount
+    base: Amount = NOTHING
+
+    @property
+    def counted(self) -> Amount:
+        """What the counter shows."""
+        return self.total.minus(self.base)
+
+
+class UsageKey(NamedTuple):
+    """The key of a row of the ledger's time series."""
+
+    minute: int
+    device: Device
+    party: Party
+    factor: Factor | None
+    method: Method
+    split: Split
+
+
+class RunCpu(NamedTuple):
+    """CPU time that a run's live processes have used since they started, as last seen.
+
+    After a restart the difference to a new look proves what the run used meanwhile.
+    """
+
+    run: RunKey
+    cpu_us: int
+
+
+class MachineCpu(NamedTuple):
+    """The machine's own CPU clocks since boot, as last seen."""
+
+    busy_us: int
+    total_us: int
+
+
+class Batch(NamedTuple):
+    """What one commit makes durable, all or nothing."""
+
+    seq: int
+    """The journal write that it equals; a journal at or after it is newer."""
+    at_ns: int
+    wall: float
+    positions: tuple[Position, ...]
+    lines: Mapping[Line, Balance]
+    """Absolute values of the lines that changed."""
+    usage: Mapping[UsageKey, Amount]
+    """Sums since the batch before."""
+    runs: tuple[RunInfo, ...]
+    """Those that began, changed or ended."""
+    floors: Mapping[Device, float]
+    infos: tuple[object, ...] = ()
+    clean: bool = False
+    """The last batch of an orderly stop."""
+
+
+class FactorUse(NamedTuple):
+    """How much of a run's energy was converted with one factor (None: with none yet)."""
+
+    factor: Factor | None
+    energy_uj: int
+    carbon_ng: int
+
+
+class Restored(NamedTuple):
+    """What the daemon knew before it stopped; handed once to every stage's constructor."""
+
+    seq: int = 0
+    positions: tuple[Position, ...] = ()
+    lines: Mapping[Line, Balance] = {}
+    runs: tuple[RunInfo, ...] = ()
+    """Open ones, and ended ones that the page still shows."""
+    factor_uses: Mapping[RunKey, tuple[FactorUse, ...]] = {}
+    floors: Mapping[Device, float] = {}
+    run_cpu: tuple[RunCpu, ...] = ()
+    machine_cpu: MachineCpu | None = None
+    counters_continue: bool = True
+    """False: the published counters begin at zero, only the cumulative gauges go on."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about how it was found; logged once."""

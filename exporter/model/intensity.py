@@ -1,0 +1,56 @@
+"""convert: how many grams a kilowatt hour cost, when, and who says so."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Signal(StrEnum):
+    """Average: the mix of the grid. Marginal: the plant that follows the load."""
+
+    AVERAGE = "average"
+    MARGINAL = "marginal"
+
+
+class Basis(StrEnum):
+    """Lifecycle counts building and fuel supply; direct counts the stack alone."""
+
+    LIFECYCLE = "lifecycle"
+    DIRECT = "direct"
+    UNSTATED = "unstated"
+
+
+class Accounting(StrEnum):
+    """Location: the grid that feeds the site. Market: the contracts that the owner holds."""
+
+    LOCATION = "location"
+    MARKET = "market"
+
+
+class Factor(NamedTuple):
+    """One intensity with everything needed to defend it."""
+
+    zone: str
+    source: str
+    """What a person reads: publisher and year, or the file's name."""
+    grams_per_kwh: float
+    pue: float
+    valid_from: float
+    """Wall clock, seconds. 0 for values that are not tied to a time."""
+    valid_until: float
+    """Wall clock, seconds; inf for values that are not tied to a time."""
+    as_of: float
+    """Wall clock of the value itself: start of its year for a yearly table."""
+    signal: Signal = Signal.AVERAGE
+    basis: Basis = Basis.LIFECYCLE
+    accounting: Accounting = Accounting.LOCATION
+    estimated: bool = False
+    step: int = 0
+    """Place in the fallback chain; 0 is what was asked for first."""
+
+
+class Spell(NamedTuple):
+    """A stretch of wall-clock time with one factor in force, or with none."""
+
+    t0: float
+    t1: float
+    factor: Factor | None

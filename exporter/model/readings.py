@@ -1,0 +1,121 @@
+"""sample -> attribute: devices, readings of them, and the energy of one interval."""
+
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class Kind(StrEnum):
+    """What a device is; the value of the label `device`."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    DRAM = "dram"
+
+
+class Method(StrEnum):
+    """How an energy was got."""
+
+    COUNTER = "counter"
+    INTEGRATED = "integrated"
+    ESTIMATED = "estimated"
+
+
+class Event(StrEnum):
+    """What was out of the ordinary in a device's counter."""
+
+    WRAP = "wrap"
+    RESET = "reset"
+    GLITCH = "glitch"
+    GAP = "gap"
+
+
+class Device(NamedTuple):
+    """Identity of a device: its kind and an id that survives reboots."""
+
+    kind: Kind
+    id: str
+
+
+class DeviceInfo(NamedTuple):
+    """What is known of a device besides its readings."""
+
+    device: Device
+    model: str
+    vendor: str
+    source: str
+    """Name of the collector that reads it."""
+    power_cap_watts: float
+    """Bound of plausible power; a reading beyond it is held as suspect."""
+    method: Method = Method.COUNTER
+    wrap_uj: int | None = None
+    """The counter restarts at 0 after this many microjoules; None: a fall is a reset."""
+    power_limit_watts: float | None = None
+    index: str = ""
+    pci_bus_id: str = ""
+
+
+class Reading(NamedTuple):
+    """One look at one device: a counter, or a power, or the reason why there is neither."""
+
+    device: Device
+    at_ns: int
+    """CLOCK_BOOTTIME of this very read, not of the tick."""
+    epoch: str
+    """Two counter readings are comparable only within one epoch."""
+    counter_uj: int | None = None
+    power_watts: float | None = None
+    why: str = ""
+
+
+class Observation(NamedTuple):
+    """All that one source says at one moment; the only thing that sample/sources emit."""
+
+    source: str
+    at_ns: int
+    infos: tuple[DeviceInfo, ...]
+    readings: tuple[Reading, ...]
+    cost_seconds: float = 0.0
+    error: str = ""
+
+
+class Sampler(Protocol):
+    """A source of observations."""
+
+    name: str
+
+    def read(self) -> Observation:
+        """Look once. Never raises for hardware: what cannot be read is a reading with a reason."""
+
+    def release(self) -> None:
+        """Let go of every file and handle."""
+
+
+class Position(NamedTuple):
+    """Where a device's counter stood; what the ledger keeps, so that a restart can go on."""
+
+    device: Device
+    raw_uj: int
+    at_ns: int
+    epoch: str
+    power_watts: float = 0.0
+    provisional_uj: int = 0
+    """Already booked by integrating power since `raw_uj` was read."""
+    debt_uj: int = 0
+    """Booked beyond what the counter then showed; taken off later increments."""
+    suspect_uj: int | None = None
+    suspect_at_ns: int = 0
+    restored: bool = False
+    """Read before this process started: the next interval spans a restart."""
+
+
+class Interval(NamedTuple):
+    """The energy of ONE device between ITS two readings."""
+
+    device: Device
+    t0_ns: int
+    t1_ns: int
+    energy_uj: int
+    method: Method
+    event: Event | None = None
+    restart: bool = False
+    """No daemon ran for a part of it."""

@@ -1,0 +1,30 @@
+"""What a run is, and RunRecord: the one value that every receipt, report and API answer renders."""
+
+from typing import NamedTuple
+
+from exporter.model.workload import RunKey
+
+
+class RunInfo(NamedTuple):
+    """A run as it goes to and from the ledger."""
+
+    key: RunKey
+    name: str
+    user: str
+    origin: str
+    """registered, environment, machine, replay: how we know of it."""
+    started: float
+    """Wall clock, seconds; the first start if it was reopened."""
+    ended: float | None = None
+    end_reason: str = ""
+    scope: str = "tree"
+    """tree: the lead process and its descendants. cgroup: all in its cgroup. machine: all."""
+    lead_pid: int = 0
+    lead_start: int = 0
+    """Start time of the lead process in clock ticks since boot; tells a reused pid apart."""
+    cgroup: str = ""
+    account: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    budget_grams: float | None = None
+    shown_id: str = ""
+    """The label `run_id`: the id, or `id@uid` where another user's run took it first."""

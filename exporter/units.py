@@ -1,0 +1,56 @@
+"""The only unit constants of the project, and the conversions made of them.
+
+Inside, energy is integer microjoules and carbon is integer nanograms of CO2 equivalent, so that
+sums are exact and no move of an amount between two accounts can lose or gain anything.
+"""
+
+MICROJOULES_PER_JOULE = 1_000_000
+MICROSECONDS_PER_SECOND = 1_000_000
+NANOSECONDS_PER_SECOND = 1_000_000_000
+NANOGRAMS_PER_GRAM = 1_000_000_000
+JOULES_PER_KWH = 3_600_000
+GRAMS_PER_KWH_OF_LB_PER_MWH = 0.45359237
+BYTES_PER_GB = 1_000_000_000
+
+
+def joules(energy_uj: int) -> float:
+    """Joules of integer microjoules."""
+    return energy_uj / MICROJOULES_PER_JOULE
+
+
+def kwh(energy_uj: int) -> float:
+    """Kilowatt hours of integer microjoules; for people only."""
+    return energy_uj / (MICROJOULES_PER_JOULE * JOULES_PER_KWH)
+
+
+def grams(carbon_ng: int) -> float:
+    """Grams of integer nanograms."""
+    return carbon_ng / NANOGRAMS_PER_GRAM
+
+
+def seconds(duration_ns: int) -> float:
+    """Seconds of integer nanoseconds."""
+    return duration_ns / NANOSECONDS_PER_SECOND
+
+
+def watts(energy_uj: int, duration_ns: int) -> float:
+    """Mean power in watts of `energy_uj` spent over `duration_ns` (> 0)."""
+    return energy_uj * 1_000 / duration_ns
+
+
+def energy_uj(power_watts: float, duration_ns: int) -> int:
+    """Microjoules of a constant power held for `duration_ns`."""
+    return round(power_watts * duration_ns / 1_000)
+
+
+def carbon_ng(energy_uj: int, grams_per_kwh: float, pue: float) -> int:
+    """Nanograms of CO2 equivalent: joules / 3.6e6 * PUE * intensity.
+
+    `pue` is the data centre's power usage effectiveness, facility energy over machine energy.
+    """
+    return round(
+        energy_uj
+        * (NANOGRAMS_PER_GRAM / MICROJOULES_PER_JOULE / JOULES_PER_KWH)
+        * grams_per_kwh
+        * pue
+    )
