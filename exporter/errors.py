@@ -1,13 +1,13 @@
 """Every error that this package raises on purpose.
 
-    EmissionsError
-    ├── ConfigError          a setting is wrong; says which, why, and what would be right
-    ├── Unavailable          a source cannot work on this machine; says why and the remedy
-    ├── SourceError          a source that worked gave no usable answer this time
-    ├── LedgerError          the ledger could not be read or written
-    │   └── LedgerLocked     another daemon holds it
-    ├── Refused              the daemon declines a request; says what to do instead
-    └── AgentError           the daemon's socket could not be reached or did not answer
+EmissionsError
+├── ConfigError          a setting is wrong; says which, why, and what would be right
+├── Unavailable          a source cannot work on this machine; says why and the remedy
+├── SourceError          a source that worked gave no usable answer this time
+├── LedgerError          the ledger could not be read or written
+│   └── LedgerLocked     another daemon holds it
+├── Refused              the daemon declines a request; says what to do instead
+└── AgentError           the daemon's socket could not be reached or did not answer
 """
 
 

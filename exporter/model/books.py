@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, Interval, Method, Position
-from exporter.model.runs import RunInfo
-from exporter.model.workload import Party, RunKey, Split
+from exporter.model.readings import Device, DeviceInfo, Interval, Method, Position
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import Party, Split
 
 
 class Entry(NamedTuple):
@@ -125,7 +125,8 @@ class Batch(NamedTuple):
     runs: tuple[RunInfo, ...]
     """Those that began, changed or ended."""
     floors: Mapping[Device, float]
-    infos: tuple[object, ...] = ()
+    infos: tuple[DeviceInfo, ...] = ()
+    """Devices not yet written down, or changed."""
     clean: bool = False
     """The last batch of an orderly stop."""
 

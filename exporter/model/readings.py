@@ -50,7 +50,8 @@ class DeviceInfo(NamedTuple):
     wrap_uj: int | None = None
     """The counter restarts at 0 after this many microjoules; None: a fall is a reset."""
     power_limit_watts: float | None = None
-    index: str = ""
+    ordinal: str = ""
+    """The driver's own number, which may change; the label `index`."""
     pci_bus_id: str = ""
 
 

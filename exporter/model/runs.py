@@ -1,8 +1,18 @@
-"""What a run is, and RunRecord: the one value that every receipt, report and API answer renders."""
+"""What a run is."""
 
 from typing import NamedTuple
 
-from exporter.model.workload import RunKey
+
+class RunKey(NamedTuple):
+    """What a run is known by. `uid` keeps two users' equal ids apart; -1 means none."""
+
+    uid: int
+    run_id: str
+    job_id: str
+
+
+DEPARTED = RunKey(-1, "", "")
+"""All runs that left the page: in the sums of a device, never a series of its own."""
 
 
 class RunInfo(NamedTuple):

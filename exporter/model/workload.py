@@ -1,21 +1,9 @@
-"""attribute -> convert: runs, what they used, and their shares of an interval."""
+"""attribute -> convert: what runs used, and their shares of an interval."""
 
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
-from exporter.model.readings import Device
-
-
-class RunKey(NamedTuple):
-    """What a run is known by. `uid` keeps two users' equal ids apart; -1 means none."""
-
-    uid: int
-    run_id: str
-    job_id: str
-
-
-DEPARTED = RunKey(-1, "", "")
-"""All runs that left the page: in the sums of a device, never a series of its own."""
+from exporter.model.runs import RunKey
 
 
 class Reason(StrEnum):
@@ -99,19 +87,3 @@ class Witness(Protocol):
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the collectors behind it fared at the last look."""
-
-
-__all__ = [
-    "DEPARTED",
-    "CollectorState",
-    "Device",
-    "Machine",
-    "Party",
-    "Reason",
-    "RunKey",
-    "Share",
-    "Sighting",
-    "Split",
-    "Usage",
-    "Witness",
-]

@@ -1,0 +1,1 @@
+"""account: totals that survive."""

@@ -1,0 +1,1 @@
+"""attribute: whose energy it was."""

@@ -1,0 +1,1 @@
+"""What programs import to name their runs; imports nothing else of this package."""

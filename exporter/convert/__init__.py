@@ -1,0 +1,1 @@
+"""convert: from energy to grams of CO2 equivalent."""

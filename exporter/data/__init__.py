@@ -1,0 +1,1 @@
+"""Bundled tables, each beside a note of its provenance."""

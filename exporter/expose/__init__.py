@@ -1,0 +1,1 @@
+"""expose: the state of a tick as pages, answers and streams."""

@@ -1,0 +1,46 @@
+"""The agent socket -> loop: what a caller asks for."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+
+class Start(NamedTuple):
+    """Open a run. Who asks comes from the peer credentials of the socket, never from the body."""
+
+    uid: int
+    user: str
+    pid: int
+    run_id: str
+    """Empty: the daemon makes one."""
+    job_id: str = ""
+    name: str = ""
+    scope: str = "tree"
+    labels: tuple[tuple[str, str], ...] = ()
+    budget_grams: float | None = None
+
+
+class End(NamedTuple):
+    """Close a run. Only its own user, or root, may."""
+
+    uid: int
+    run_id: str
+    job_id: str | None = None
+    """None: whichever job it belongs to."""
+
+
+class Stop(NamedTuple):
+    """Stop the daemon in good order."""
+
+
+class Reload(NamedTuple):
+    """Read the configuration again."""
+
+
+Command: TypeAlias = Start | End | Stop | Reload
+
+
+class Request(NamedTuple):
+    """A command and where its answer goes: a RunRecord, or a Refused."""
+
+    command: Command
+    answer: Callable[[object], None]

@@ -1,0 +1,114 @@
+"""RunRecord, version 1: the one value that every receipt, report and API answer renders."""
+
+from typing import NamedTuple
+
+from exporter import units
+from exporter.model.books import Amount, FactorUse
+from exporter.model.readings import Device, Method
+from exporter.model.runs import RunInfo
+from exporter.model.workload import Split
+
+VERSION = 1
+
+
+class Part(NamedTuple):
+    """What a run used of one device, got by one method and split in one way."""
+
+    device: Device
+    method: Method
+    split: Split
+    amount: Amount
+
+
+class RunRecord(NamedTuple):
+    """Everything known of one run on one node."""
+
+    run: RunInfo
+    parts: tuple[Part, ...]
+    factors: tuple[FactorUse, ...]
+    at: float
+    """Wall clock of this record, seconds."""
+    node: str
+    version: int = VERSION
+
+    @property
+    def energy_uj(self) -> int:
+        """Sum over the parts."""
+        return sum(part.amount.energy_uj for part in self.parts)
+
+    @property
+    def held_uj(self) -> int:
+        """Idle energy of what the run held; inside `energy_uj`."""
+        return sum(part.amount.held_uj for part in self.parts)
+
+    @property
+    def carbon_ng(self) -> int:
+        """Sum over the parts."""
+        return sum(part.amount.carbon_ng for part in self.parts)
+
+    @property
+    def duration_seconds(self) -> float:
+        """From the first start to the end, or to the moment of this record."""
+        return max(0.0, (self.run.ended or self.at) - self.run.started)
+
+
+def to_json(record: RunRecord) -> dict[str, object]:
+    """The record as JSON-ready values; integers stay exact."""
+    run = record.run
+    return {
+        "version": record.version,
+        "run_id": run.shown_id,
+        "job_id": run.key.job_id,
+        "uid": run.key.uid,
+        "name": run.name,
+        "user": run.user,
+        "account": run.account,
+        "origin": run.origin,
+        "scope": run.scope,
+        "labels": dict(run.labels),
+        "node": record.node,
+        "started": run.started,
+        "ended": run.ended,
+        "end_reason": run.end_reason,
+        "at": record.at,
+        "duration_seconds": record.duration_seconds,
+        "budget_grams": run.budget_grams,
+        "energy_uj": record.energy_uj,
+        "held_uj": record.held_uj,
+        "carbon_ng": record.carbon_ng,
+        "energy_joules": units.joules(record.energy_uj),
+        "carbon_grams": units.grams(record.carbon_ng),
+        "parts": [
+            {
+                "device": part.device.kind,
+                "id": part.device.id,
+                "method": part.method,
+                "split": part.split,
+                "energy_uj": part.amount.energy_uj,
+                "held_uj": part.amount.held_uj,
+                "carbon_ng": part.amount.carbon_ng,
+            }
+            for part in record.parts
+        ],
+        "intensity": [_use_to_json(use) for use in record.factors],
+    }
+
+
+def _use_to_json(use: FactorUse) -> dict[str, object]:
+    """One intensity that the run was converted with, and for how much of it."""
+    factor = use.factor
+    amounts: dict[str, object] = {"energy_uj": use.energy_uj, "carbon_ng": use.carbon_ng}
+    if factor is None:
+        return {"zone": None, **amounts}
+    return {
+        "zone": factor.zone,
+        "source": factor.source,
+        "grams_per_kwh": factor.grams_per_kwh,
+        "pue": factor.pue,
+        "signal": factor.signal,
+        "basis": factor.basis,
+        "accounting": factor.accounting,
+        "estimated": factor.estimated,
+        "fallback_step": factor.step,
+        **amounts,
+    }

@@ -1,0 +1,104 @@
+"""account -> expose: the state of everything at one tick. Built by the loop, never mutated."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from exporter.model.books import Balance, FactorUse
+from exporter.model.intensity import Factor
+from exporter.model.readings import Device, DeviceInfo, Event, Method
+from exporter.model.record import Part, RunRecord
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import CollectorState, Party, Split
+
+
+class DeviceState(NamedTuple):
+    """One device now."""
+
+    info: DeviceInfo
+    up: bool
+    why: str
+    """Why there is no reading, if there is none."""
+    age_seconds: float
+    """Since the last good reading."""
+    power_watts: float | None
+    """Mean over the last half interval or more; None: unknown, which is not zero."""
+    events: Mapping[Event, int]
+
+
+class Row(NamedTuple):
+    """One line of the books now."""
+
+    device: Device
+    party: Party
+    method: Method
+    split: Split
+    balance: Balance
+    power_watts: float | None
+
+
+class GridState(NamedTuple):
+    """The intensity in force now."""
+
+    factor: Factor | None
+    """None: the chain is exhausted, grams stand still."""
+    age_seconds: float | None
+    why: str
+    """In a sentence for a person: where the number comes from, or why there is none."""
+
+
+class Health(NamedTuple):
+    """How the daemon itself fares."""
+
+    loop_seconds: float = 0.0
+    loop_overruns: int = 0
+    ledger_errors: int = 0
+    ledger_why: str = ""
+    commit_age_seconds: float = 0.0
+    series_dropped: int = 0
+    imbalance_uj: int = 0
+    exporter_energy_uj: int = 0
+
+
+class Snapshot(NamedTuple):
+    """All that may be shown of one tick; data and health side by side."""
+
+    tick: int
+    at_ns: int
+    wall: float
+    node: str
+    interval_seconds: float
+    devices: tuple[DeviceState, ...]
+    rows: tuple[Row, ...]
+    runs: tuple[RunInfo, ...]
+    """Open ones first, then ended ones that are still shown."""
+    factor_uses: Mapping[RunKey, tuple[FactorUse, ...]]
+    grid: GridState
+    collectors: tuple[CollectorState, ...]
+    health: Health
+    notes: tuple[str, ...] = ()
+    """What a person should know: missing sources with their remedy, a restart, a repair."""
+
+
+def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:
+    """The record of a run that the snapshot shows."""
+    return RunRecord(
+        run=run,
+        parts=tuple(
+            Part(row.device, row.method, row.split, row.balance.total)
+            for row in snapshot.rows
+            if row.party == run.key
+        ),
+        factors=snapshot.factor_uses.get(run.key, ()),
+        at=snapshot.wall,
+        node=snapshot.node,
+    )
+
+
+def run_power_watts(snapshot: Snapshot, run: RunInfo) -> float | None:
+    """Power of a run over all devices; None where no device of it has one."""
+    powers = [
+        row.power_watts
+        for row in snapshot.rows
+        if row.party == run.key and row.power_watts is not None
+    ]
+    return sum(powers) if powers else None

@@ -1,0 +1,1 @@
+"""Records of runs in the forms that people need."""

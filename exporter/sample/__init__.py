@@ -1,0 +1,1 @@
+"""sample: what the hardware says, as energy per device and interval."""
