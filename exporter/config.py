@@ -7,8 +7,8 @@ error. `docs/configuration.md` is made from this file.
 
 import dataclasses
 import difflib
-import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -21,6 +21,8 @@ from exporter.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 PORT = 10680
+COLLECTORS = ("rapl", "cpu_estimate", "dram_estimate")
+"""Names that `sample.collectors` knows."""
 
 
 def key(
@@ -217,6 +219,9 @@ def load(
             raise ConfigError(f"{where}: {name}: expected keys with values, found {given!r}")
         sections[name] = _section(name, section, given, where, environment, flags)
     config = Config(**sections)
+    _refuse_unknown(
+        config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors."
+    )
     return dataclasses.replace(
         config,
         account=_with_default(config.account, "state_directory", default_state_directory()),
@@ -237,9 +242,8 @@ def _read(path: str) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}; check --config.file"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"{path}: is not valid YAML: {text}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {_one_line(error)}") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -264,7 +268,7 @@ def _section(
         if (name, item.name) in flags:
             source, value = f"--{meta['flag']}", flags[name, item.name]
         elif variable in environment:
-            source, value = variable, _from_text(environment[variable], hint)
+            source, value = variable, _from_text(environment[variable], hint, variable)
         elif item.name in given:
             source, value = f"{where}: {name}.{item.name}", given[item.name]
         else:
@@ -284,7 +288,7 @@ def _refuse_unknown(
         raise ConfigError(f"{where}: {at}{name}: there is no such key; {hint}")
 
 
-def _from_text(text: str, hint: Any) -> Any:
+def _from_text(text: str, hint: Any, variable: str) -> Any:
     """An environment variable's text in the shape that YAML would have given it."""
     import yaml
 
@@ -293,7 +297,14 @@ def _from_text(text: str, hint: Any) -> Any:
         return text
     if typing.get_origin(hint) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
-    return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{variable}: is not valid YAML: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _checked(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> Any:
@@ -329,7 +340,7 @@ def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> floa
     unit = meta["unit"]
     whole = hint is int
     good = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if isinstance(value, bool) or not good or not math.isfinite(value):
+    if isinstance(value, bool) or not good or not abs(value) <= sys.float_info.max:
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"{source}: expected {kind} of {unit} without a unit, found {value!r}")
     if meta["least"] is not None and value < meta["least"]:

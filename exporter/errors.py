@@ -44,7 +44,3 @@ class Refused(EmissionsError):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-class AgentError(EmissionsError):
-    """The daemon's socket could not be reached or did not answer."""

@@ -5,6 +5,7 @@ sums are exact and no move of an amount between two accounts can lose or gain an
 """
 
 MICROJOULES_PER_JOULE = 1_000_000
+MICROWATTS_PER_WATT = 1_000_000
 MICROSECONDS_PER_SECOND = 1_000_000
 NANOSECONDS_PER_SECOND = 1_000_000_000
 NANOGRAMS_PER_GRAM = 1_000_000_000

@@ -81,6 +81,14 @@ class Balance(NamedTuple):
         """What the counter shows."""
         return self.total.minus(self.base)
 
+    def plus(self, other: "Balance") -> "Balance":
+        """The sum, part by part."""
+        return Balance(self.total.plus(other.total), self.base.plus(other.base))
+
+    def minus(self, other: "Balance") -> "Balance":
+        """The difference, part by part."""
+        return Balance(self.total.minus(other.total), self.base.minus(other.base))
+
 
 class UsageKey(NamedTuple):
     """The key of a row of the ledger's time series."""
@@ -129,6 +137,8 @@ class Batch(NamedTuple):
     """Devices not yet written down, or changed."""
     clean: bool = False
     """The last batch of an orderly stop."""
+    departed: tuple[RunKey, ...] = ()
+    """Runs whose totals went over into those of `DEPARTED`."""
 
 
 class FactorUse(NamedTuple):
@@ -137,6 +147,16 @@ class FactorUse(NamedTuple):
     factor: Factor | None
     energy_uj: int
     carbon_ng: int
+
+
+class Past(NamedTuple):
+    """What the ledger knows of a run that begins: that it is back, or nothing."""
+
+    key: RunKey
+    info: RunInfo | None = None
+    """None: the ledger has never seen the run."""
+    lines: Mapping[Line, Balance] = {}
+    factor_uses: tuple[FactorUse, ...] = ()
 
 
 class Restored(NamedTuple):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+from exporter.model.books import Past
+
 
 class Start(NamedTuple):
     """Open a run. Who asks comes from the peer credentials of the socket, never from the body."""
@@ -32,11 +34,8 @@ class Stop(NamedTuple):
     """Stop the daemon in good order."""
 
 
-class Reload(NamedTuple):
-    """Read the configuration again."""
-
-
-Command: TypeAlias = Start | End | Stop | Reload
+Command: TypeAlias = Start | End | Past | Stop
+"""`Past` comes from the ledger: what it knows of a run that is back."""
 
 
 class Request(NamedTuple):

@@ -39,7 +39,7 @@ class Factor(NamedTuple):
     valid_until: float
     """Wall clock, seconds; inf for values that are not tied to a time."""
     as_of: float
-    """Wall clock of the value itself: start of its year for a yearly table."""
+    """Wall clock of the value itself: start of its year for a yearly table; 0 if nobody says."""
     signal: Signal = Signal.AVERAGE
     basis: Basis = Basis.LIFECYCLE
     accounting: Accounting = Accounting.LOCATION

@@ -107,6 +107,8 @@ class Position(NamedTuple):
     suspect_at_ns: int = 0
     restored: bool = False
     """Read before this process started: the next interval spans a restart."""
+    provisional_at_ns: int = 0
+    """Until when `provisional_uj` was integrated; 0 or before `at_ns`: nothing was."""
 
 
 class Interval(NamedTuple):

@@ -1,6 +1,7 @@
 """RunRecord, version 1: the one value that every receipt, report and API answer renders."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from exporter import units
 from exporter.model.books import Amount, FactorUse
@@ -50,6 +51,16 @@ class RunRecord(NamedTuple):
     def duration_seconds(self) -> float:
         """From the first start to the end, or to the moment of this record."""
         return max(0.0, (self.run.ended or self.at) - self.run.started)
+
+
+class Archive(Protocol):
+    """Every run that the ledger knows, on the page or not; may be asked from any thread."""
+
+    def runs(self, limit: int) -> Sequence[RunRecord]:
+        """The `limit` runs that began last, newest first. Raises LedgerError."""
+
+    def find(self, run_id: str) -> Sequence[RunRecord]:
+        """The runs that are shown under this id, newest first. Raises LedgerError."""
 
 
 def to_json(record: RunRecord) -> dict[str, object]:

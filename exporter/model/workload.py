@@ -1,7 +1,7 @@
 """attribute -> convert: what runs used, and their shares of an interval."""
 
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from exporter.model.runs import RunKey
 
@@ -77,13 +77,3 @@ class CollectorState(NamedTuple):
     ok: bool
     seconds: float
     why: str = ""
-
-
-class Witness(Protocol):
-    """A source of workload: processes, or a recorded host."""
-
-    def look(self) -> Sighting:
-        """Who used what since the last call. Never raises for what a process may do."""
-
-    def states(self) -> tuple[CollectorState, ...]:
-        """How the collectors behind it fared at the last look."""

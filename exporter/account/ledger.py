@@ -1,0 +1,187 @@
+"""The ledger: one SQLite file that keeps totals, usage over time and runs for good."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from exporter.account import plain
+from exporter.account.opening import NAME, connect, explained, is_damage, lock, set_aside
+from exporter.account.postings import Postings
+from exporter.account.rows import factor_uses, lines, parties
+from exporter.model.books import Balance, Batch, FactorUse, Line, Past, Restored
+from exporter.model.readings import Device, Position
+from exporter.model.runs import RunKey
+
+SECONDS_PER_DAY = 86_400
+SECONDS_PER_HOUR = 3_600
+
+FOLD_MINUTES = """
+INSERT INTO usage_hour
+SELECT minute / 60, party_id, device_id, factor_id, method, split,
+       sum(energy_uj), sum(held_uj), sum(carbon_ng)
+FROM usage WHERE minute < ? GROUP BY 1, 2, 3, 4, 5, 6
+ON CONFLICT DO UPDATE SET
+    energy_uj = energy_uj + excluded.energy_uj, held_uj = held_uj + excluded.held_uj,
+    carbon_ng = carbon_ng + excluded.carbon_ng
+"""
+
+
+class Known(NamedTuple):
+    """What the ledger holds at start."""
+
+    ledger_id: str
+    """Made with the file; tells its journal from another's."""
+    clean: bool
+    """The last stop was orderly."""
+    restored: Restored
+    """The runs that have not left the page, with the fixed parties."""
+    pasts: tuple[Past, ...]
+    """Of the further runs that were asked for."""
+
+
+class Ledger:
+    """The write side. Everything here may wait for the disk.
+
+    Opened by the main thread, then used by one thread at a time. Every method may raise
+    LedgerError, and can be called again after it did.
+    """
+
+    def __init__(self, directory: str, wall: float) -> None:
+        """Open the ledger in `directory`, or begin one; `wall` dates a damaged file's new name.
+
+        Raises LedgerLocked where another daemon uses it, LedgerError where it cannot be used.
+        """
+        self.path = os.path.join(directory, NAME)
+        self.notes: tuple[str, ...] = ()
+        """What a person should know about how it was found."""
+        self._wall = wall
+        self._lock = lock(directory)
+        try:
+            with explained(self.path):
+                self._connection = self._connect()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def restore(self, and_runs: Iterable[RunKey] = ()) -> Known:
+        """What is known of all that is on the page, and of `and_runs` that no longer are."""
+        with explained(self.path):
+            try:
+                return self._restore(and_runs)
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                self._connection.close()
+                self._connection = self._begin_anew(error)
+                return self._restore(and_runs)
+
+    def start(self) -> None:
+        """Take the mark of an orderly stop away, so that it is not believed after a crash."""
+        with explained(self.path), self._transaction():
+            self._connection.execute("UPDATE meta SET clean = 0")
+
+    def commit(self, batch: Batch) -> None:
+        """Make a batch durable, all of it or nothing."""
+        with explained(self.path), self._transaction():
+            Postings(self._connection).write(batch)
+
+    def past(self, key: RunKey) -> Past:
+        """What is known of a run."""
+        with explained(self.path):
+            return self._past(key)
+
+    def prune(self, wall: float, keep_minutes_days: float, keep_hours_days: float) -> None:
+        """Fold old minutes into hours and forget old hours; totals stay."""
+        minutes_before = int((wall - keep_minutes_days * SECONDS_PER_DAY) // SECONDS_PER_HOUR) * 60
+        hours_before = int((wall - keep_hours_days * SECONDS_PER_DAY) // SECONDS_PER_HOUR)
+        with explained(self.path), self._transaction():
+            self._connection.execute(FOLD_MINUTES, (minutes_before,))
+            self._connection.execute("DELETE FROM usage WHERE minute < ?", (minutes_before,))
+            self._connection.execute("DELETE FROM usage_hour WHERE hour < ?", (hours_before,))
+
+    def quick_check(self) -> str:
+        """The first damage found in the file, or "". Reads all of it."""
+        with explained(self.path):
+            answer = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        return "" if answer == "ok" else str(answer)
+
+    def close(self) -> None:
+        """Close the file and let another daemon have it."""
+        self._connection.close()
+        os.close(self._lock)
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return connect(self.path)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return self._begin_anew(error)
+
+    def _begin_anew(self, error: sqlite3.Error) -> sqlite3.Connection:
+        aside = set_aside(self.path, self._wall)
+        self.notes = (
+            f"The ledger was damaged ({error}); it was set aside as {aside} and a new one begun.",
+        )
+        return connect(self.path)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # SQLite has rolled back by itself after some errors, a full disk among them.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _restore(self, and_runs: Iterable[RunKey]) -> Known:
+        ledger_id, seq, clean = self._connection.execute(
+            "SELECT ledger_id, seq, clean FROM meta"
+        ).fetchone()
+        rows = list(parties(self._connection, "departed = 0 ORDER BY id"))
+        balances: dict[Line, Balance] = {}
+        uses: dict[RunKey, tuple[FactorUse, ...]] = {}
+        for row in rows:
+            balances.update(lines(self._connection, row))
+            if row.run is not None:
+                uses[row.run.key] = factor_uses(self._connection, row)
+        restored = Restored(
+            seq=seq,
+            positions=self._positions(),
+            lines=balances,
+            runs=tuple(row.run for row in rows if row.run is not None),
+            factor_uses=uses,
+            floors=self._floors(),
+        )
+        pasts = tuple(self._past(key) for key in and_runs if key not in uses)
+        return Known(ledger_id, bool(clean), restored, pasts)
+
+    def _past(self, key: RunKey) -> Past:
+        for row in parties(self._connection, "uid = ? AND run_id = ? AND job_id = ?", tuple(key)):
+            uses = factor_uses(self._connection, row)
+            return Past(key, row.run, lines(self._connection, row), uses)
+        return Past(key)
+
+    def _positions(self) -> tuple[Position, ...]:
+        found = self._connection.execute(
+            "SELECT kind, name, provisional_at_ns, raw_uj, at_ns, epoch, power_watts, "
+            "provisional_uj, debt_uj, suspect_uj, suspect_at_ns "
+            "FROM position JOIN device ON device.id = device_id ORDER BY device_id"
+        )
+        return tuple(
+            Position(plain.device((kind, name)), *values)._replace(
+                restored=True, provisional_at_ns=until_ns
+            )
+            for kind, name, until_ns, *values in found
+        )
+
+    def _floors(self) -> dict[Device, float]:
+        found = self._connection.execute(
+            "SELECT kind, name, floor_watts FROM device WHERE floor_watts IS NOT NULL"
+        )
+        return {plain.device((kind, name)): watts for kind, name, watts in found}

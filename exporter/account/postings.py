@@ -1,0 +1,211 @@
+"""One batch as rows of the ledger, written inside the caller's transaction."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+from exporter.account.rows import FIXED_IDS, METHOD_IDS, NO_FACTOR_ID, SPLIT_IDS
+from exporter.model.books import Amount, Balance, Batch, Line, UsageKey
+from exporter.model.intensity import Factor
+from exporter.model.readings import Device, DeviceInfo, Position
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import Party
+
+PUT_RUN = """
+INSERT INTO party (uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
+                   lead_pid, lead_start, cgroup, account, budget_grams, shown_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    name = excluded.name, user = excluded.user, origin = excluded.origin,
+    started = min(started, excluded.started), ended = excluded.ended,
+    end_reason = excluded.end_reason, scope = excluded.scope, lead_pid = excluded.lead_pid,
+    lead_start = excluded.lead_start, cgroup = excluded.cgroup, account = excluded.account,
+    budget_grams = excluded.budget_grams, shown_id = excluded.shown_id, departed = 0
+RETURNING id
+"""
+PUT_DEVICE = """
+INSERT INTO device (kind, name, model, vendor, source) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    model = excluded.model, vendor = excluded.vendor, source = excluded.source
+"""
+ADD_USAGE = """
+INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    energy_uj = energy_uj + excluded.energy_uj, held_uj = held_uj + excluded.held_uj,
+    carbon_ng = carbon_ng + excluded.carbon_ng
+"""
+ADD_FACTOR_USE = """
+INSERT INTO factor_use VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    energy_uj = energy_uj + excluded.energy_uj, carbon_ng = carbon_ng + excluded.carbon_ng
+"""
+FIND_FACTOR = """
+SELECT id FROM factor WHERE (zone, source, grams_per_kwh, pue, valid_from, valid_until, as_of,
+    signal, basis, accounting, estimated, step) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+ADD_FACTOR = """
+INSERT INTO factor (zone, source, grams_per_kwh, pue, valid_from, valid_until, as_of,
+    signal, basis, accounting, estimated, step) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+class Postings:
+    """Writes one batch.
+
+    Ids are looked up once per batch and forgotten with it: what a rolled back transaction gave
+    out must not be used by the next.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._devices: dict[Device, int] = {}
+        self._parties: dict[Party, int] = dict(FIXED_IDS)
+        self._factors: dict[Factor | None, int] = {None: NO_FACTOR_ID}
+
+    def write(self, batch: Batch) -> None:
+        """All of the batch. Raises sqlite3.Error, OverflowError or UnicodeError."""
+        self._put_devices(batch.infos, batch.floors)
+        self._put_positions(batch.positions)
+        for run in batch.runs:
+            self._put_run(run)
+        self._put_totals(batch.lines, batch.wall)
+        self._add_usage(batch.usage, batch.wall)
+        self._connection.executemany(
+            "UPDATE party SET departed = 1 WHERE uid = ? AND run_id = ? AND job_id = ?",
+            batch.departed,
+        )
+        self._connection.execute(
+            "UPDATE meta SET seq = ?, wall = ?, clean = ?", (batch.seq, batch.wall, batch.clean)
+        )
+
+    def _put_devices(self, infos: Iterable[DeviceInfo], floors: Mapping[Device, float]) -> None:
+        self._connection.executemany(
+            PUT_DEVICE, [(*info.device, info.model, info.vendor, info.source) for info in infos]
+        )
+        self._connection.executemany(
+            "UPDATE device SET floor_watts = ? WHERE id = ?",
+            [(watts, self._device(device)) for device, watts in floors.items()],
+        )
+
+    def _put_positions(self, positions: Iterable[Position]) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    self._device(position.device),
+                    position.raw_uj,
+                    position.at_ns,
+                    position.epoch,
+                    position.power_watts,
+                    position.provisional_uj,
+                    position.provisional_at_ns,
+                    position.debt_uj,
+                    position.suspect_uj,
+                    position.suspect_at_ns,
+                )
+                for position in positions
+            ],
+        )
+
+    def _put_run(self, run: RunInfo) -> None:
+        values = (
+            *run.key,
+            run.name,
+            run.user,
+            run.origin,
+            run.started,
+            run.ended,
+            run.end_reason,
+            run.scope,
+            run.lead_pid,
+            run.lead_start,
+            run.cgroup,
+            run.account,
+            run.budget_grams,
+            run.shown_id,
+        )
+        party_id = self._connection.execute(PUT_RUN, values).fetchone()[0]
+        self._parties[run.key] = party_id
+        self._connection.execute("DELETE FROM label WHERE party_id = ?", (party_id,))
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO label VALUES (?, ?, ?)",
+            [(party_id, *label) for label in run.labels],
+        )
+
+    def _put_totals(self, lines: Mapping[Line, Balance], wall: float) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO total VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    self._party(line.party, wall),
+                    self._device(line.device),
+                    METHOD_IDS[line.method],
+                    SPLIT_IDS[line.split],
+                    *balance.total,
+                    *balance.base,
+                )
+                for line, balance in lines.items()
+            ],
+        )
+
+    def _add_usage(self, usage: Mapping[UsageKey, Amount], wall: float) -> None:
+        rows = [
+            (
+                key.minute,
+                self._party(key.party, wall),
+                self._device(key.device),
+                self._factor(key.factor),
+                METHOD_IDS[key.method],
+                SPLIT_IDS[key.split],
+                *amount,
+            )
+            for key, amount in usage.items()
+        ]
+        self._connection.executemany(ADD_USAGE, rows)
+        self._connection.executemany(
+            ADD_FACTOR_USE,
+            [
+                (self._party(key.party, wall), self._factor(key.factor), energy_uj, carbon_ng)
+                for key, (energy_uj, _, carbon_ng) in usage.items()
+                if isinstance(key.party, RunKey)
+            ],
+        )
+
+    def _device(self, device: Device) -> int:
+        if device not in self._devices:
+            self._devices[device] = self._id(
+                "SELECT id FROM device WHERE kind = ? AND name = ?",
+                "INSERT INTO device (kind, name) VALUES (?, ?)",
+                device,
+            )
+        return self._devices[device]
+
+    def _party(self, party: Party, wall: float) -> int:
+        """A run that was never noted is given a row of its own, begun at `wall`."""
+        known = self._parties.get(party)
+        if known is None:
+            known = self._parties[party] = self._id(
+                "SELECT id FROM party WHERE uid = ?1 AND run_id = ?2 AND job_id = ?3",
+                "INSERT INTO party (uid, run_id, job_id, started) VALUES (?, ?, ?, ?)",
+                tuple(party),
+                (wall,),
+            )
+        return known
+
+    def _factor(self, factor: Factor | None) -> int:
+        known = self._factors.get(factor)
+        if known is None:
+            assert factor is not None
+            known = self._factors[factor] = self._id(FIND_FACTOR, ADD_FACTOR, factor)
+        return known
+
+    def _id(
+        self,
+        find: str,
+        add: str,
+        identity: tuple[object, ...],
+        more: tuple[object, ...] = (),
+    ) -> int:
+        row = self._connection.execute(find, identity).fetchone()
+        if row is not None:
+            return int(row[0])
+        return self._connection.execute(add, (*identity, *more)).lastrowid or 0

@@ -1,0 +1,199 @@
+"""What to go on from after a stop, orderly or not: ledger and journal made into one state.
+
+A published counter goes on at or above every value that it ever showed, or begins at zero; never in
+between, since Prometheus would take a small step back for a reset and count the whole total again.
+"""
+
+from typing import NamedTuple
+
+from exporter.account.accounts import FactorUses
+from exporter.account.image import Image, Origin
+from exporter.account.journal import Journal
+from exporter.account.ledger import Known, Ledger
+from exporter.errors import LedgerError
+from exporter.model.books import (
+    NOTHING,
+    Amount,
+    Balance,
+    Batch,
+    FactorUse,
+    Line,
+    Past,
+    Restored,
+    UsageKey,
+)
+from exporter.model.runs import DEPARTED, RunInfo, RunKey
+
+ZERO = Balance(NOTHING)
+
+
+class Recovered(NamedTuple):
+    """The state to begin with, and what the ledger has yet to be told of it."""
+
+    restored: Restored
+    batch: Batch | None
+    """The first batch to be committed; until it is, the journal covers for it."""
+
+
+def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> Recovered:
+    """Find out where to go on, and tie the journal to this ledger and boot.
+
+    Raises LedgerError where the ledger cannot be read. That it cannot be written, or that the
+    journal cannot be read, becomes a note.
+    """
+    notes: list[str] = []
+    image = None
+    try:
+        image = journal.read()
+    except LedgerError as error:
+        notes.append(str(error))
+    known = ledger.restore([run.key for run in image.layout.runs] if image is not None else ())
+    journal.origin = Origin(known.ledger_id, boot_id)
+    try:
+        ledger.start()
+    except LedgerError as error:
+        notes.append(str(error))
+    found = reconcile(known, image, boot_id, wall)
+    notes = [*ledger.notes, *notes, *found.restored.notes]
+    return found._replace(restored=found.restored._replace(notes=tuple(notes)))
+
+
+def reconcile(known: Known, image: Image | None, boot_id: str, wall: float) -> Recovered:
+    """The state that follows from what was found. Pure.
+
+    The journal goes before the ledger if it is of this boot and not older. An orderly stop is as
+    good, on any boot. Else counters begin at zero.
+    """
+    if image is not None and image.origin.boot_id == boot_id:
+        continued = _from_journal(known, image)
+        if continued is not None:
+            return continued
+    if known.clean or not known.restored.lines:
+        return Recovered(known.restored, None)
+    return _from_zero(known, wall)
+
+
+def _from_zero(known: Known, wall: float) -> Recovered:
+    """Totals as the ledger has them, counters at zero."""
+    restored = known.restored
+    lines = {
+        line: Balance(balance.total, balance.total) for line, balance in restored.lines.items()
+    }
+    note = (
+        "The last stop was not orderly and left no journal of this boot: counters begin at zero, "
+        "the cumulative gauges go on from the last commit."
+    )
+    return Recovered(
+        restored._replace(lines=lines, counters_continue=False, notes=(note,)),
+        Batch(
+            seq=restored.seq,
+            at_ns=0,
+            wall=wall,
+            positions=(),
+            lines=lines,
+            usage={},
+            runs=(),
+            floors={},
+        ),
+    )
+
+
+def _from_journal(known: Known, image: Image) -> Recovered | None:
+    """Go on from the image; None if it is older than the ledger, or another one's."""
+    is_ours = image.origin.ledger_id == known.ledger_id
+    if image.seq < known.restored.seq or not (is_ours or known.restored.seq == 0):
+        return None
+    joining = set(image.layout.joining)
+    pasts = {past.key: past for past in known.pasts}
+    written = dict(known.restored.lines)
+    for past in known.pasts:
+        if past.key not in joining:
+            written.update(past.lines)
+    lines = image.balances()
+    usage = _unwritten(image, lines, written) if is_ours else {}
+    if usage is None:
+        return None
+    for key in joining:
+        _rejoin(lines, pasts.get(key, Past(key)))
+    runs = tuple(_with_first_start(run, pasts.get(run.key)) for run in image.layout.runs)
+    known_runs = {run.key: run for run in known.restored.runs}
+    here = {run.key for run in runs}
+    restored = known.restored._replace(
+        seq=image.seq,
+        positions=tuple(position._replace(restored=True) for position in image.positions),
+        lines=lines,
+        runs=runs,
+        factor_uses=_factor_uses(known, usage, here),
+        run_cpu=image.run_cpu,
+        machine_cpu=image.machine_cpu,
+        notes=_notes(known, is_ours=is_ours),
+    )
+    batch = Batch(
+        seq=image.seq,
+        at_ns=image.at_ns,
+        wall=image.wall,
+        positions=image.positions,
+        lines={line: now for line, now in lines.items() if written.get(line) != now},
+        usage=usage,
+        runs=tuple(run for run in runs if known_runs.get(run.key) != run),
+        floors={},
+        departed=tuple(key for key in known_runs if key not in here),
+    )
+    return Recovered(restored, batch)
+
+
+def _unwritten(
+    image: Image, lines: dict[Line, Balance], written: dict[Line, Balance]
+) -> dict[UsageKey, Amount] | None:
+    """Usage that the journal holds beyond the ledger, in the minute of the image.
+
+    None if a line stands lower than in the ledger: then the image is not what it claims to be.
+    """
+    minute = int(image.wall // 60)
+    usage = {}
+    for line, balance in lines.items():
+        if line.party == DEPARTED:
+            continue
+        used = balance.total.minus(written.get(line, ZERO).total)
+        if min(used) < 0:
+            return None
+        if any(used):
+            key = UsageKey(minute, line.device, line.party, image.factor, line.method, line.split)
+            usage[key] = used
+    return usage
+
+
+def _rejoin(lines: dict[Line, Balance], past: Past) -> None:
+    """What `Books.rejoin` would have done, had there been time."""
+    for line, balance in past.lines.items():
+        uncounted = Balance(balance.total, balance.total)
+        departed = line._replace(party=DEPARTED)
+        lines[line] = lines.get(line, ZERO).plus(uncounted)
+        lines[departed] = lines.get(departed, ZERO).minus(uncounted)
+
+
+def _with_first_start(run: RunInfo, past: Past | None) -> RunInfo:
+    if past is None or past.info is None:
+        return run
+    return run._replace(started=min(run.started, past.info.started))
+
+
+def _factor_uses(
+    known: Known, usage: dict[UsageKey, Amount], here: set[RunKey]
+) -> dict[RunKey, tuple[FactorUse, ...]]:
+    """What the ledger knows of the runs on the page, and what it has yet to be told."""
+    before = dict(known.restored.factor_uses)
+    before.update((past.key, past.factor_uses) for past in known.pasts)
+    uses = {key: FactorUses(before.get(key, ())) for key in here}
+    for key, used in usage.items():
+        if isinstance(key.party, RunKey) and key.party in uses:
+            uses[key.party].add(key.factor, used.energy_uj, used.carbon_ng)
+    return {key: gathered.shown() for key, gathered in uses.items()}
+
+
+def _notes(known: Known, *, is_ours: bool) -> tuple[str, ...]:
+    if not is_ours:
+        return ("The ledger is new: totals were taken over from the journal.",)
+    if not known.clean:
+        return ("The last stop was not orderly: totals go on from the journal, nothing is lost.",)
+    return ()

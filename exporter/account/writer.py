@@ -1,0 +1,165 @@
+"""The ledger's thread: commits batches, looks up runs, and cleans up, so that no tick waits."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from exporter.account.ledger import SECONDS_PER_HOUR, Ledger
+from exporter.clock import Clock
+from exporter.errors import LedgerError
+from exporter.model.books import NOTHING, Amount, Batch, Past, UsageKey
+from exporter.model.runs import RunKey
+from exporter.units import NANOSECONDS_PER_SECOND
+from exporter.worker import Worker
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 10.0
+PENDING_KEYS = 50_000
+"""Rows of usage kept in memory by the minute while the ledger cannot be written; about 30 MB."""
+PRUNE_EVERY_NS = SECONDS_PER_HOUR * NANOSECONDS_PER_SECOND
+
+
+class Writer:
+    """Owns the ledger once it is started.
+
+    `check` has the whole file read once after the first commit, for a start after an unclean stop.
+    Attributes may be read from any thread.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        keep_minutes_days: float,
+        keep_hours_days: float,
+        check: bool,
+        worker: Callable[[str, Callable[[], None], float], Worker] = Worker,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._keep_days = keep_minutes_days, keep_hours_days
+        self._check = check
+        self._damage = ""
+        self._inbox: deque[Batch] = deque()
+        self._questions: deque[tuple[RunKey, Callable[[Past], None]]] = deque()
+        self._pending: Batch | None = None
+        self._prune_ns = clock.boottime_ns() + PRUNE_EVERY_NS
+        self.errors = 0
+        """Times that the ledger could not be read or written."""
+        self.why = ""
+        """Why the last try failed; empty if it did not."""
+        self.committed_at_ns = clock.boottime_ns()
+        """When the last commit was made, or else when the writer was."""
+        self.committed_seq = 0
+        """All batches up to this one are durable."""
+        self._worker = worker("ledger", self._work, RETRY_SECONDS)
+
+    def start(self) -> None:
+        """Begin."""
+        self._worker.start()
+
+    def submit(self, batch: Batch) -> None:
+        """Have a batch committed as soon as the ledger can be written."""
+        self._inbox.append(batch)
+        self._worker.poke()
+
+    def look_up(self, key: RunKey, answer: Callable[[Past], None]) -> None:
+        """Have the past of a run found; `answer` is called on the ledger's thread."""
+        self._questions.append((key, answer))
+        self._worker.poke()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Commit what is left; False if not all of it is durable in time."""
+        return self._worker.stop(timeout_seconds) and self._pending is None
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the disk has not answered for long."""
+        return self._worker.stalled
+
+    def _work(self) -> None:
+        while self._inbox:
+            batch = self._inbox.popleft()
+            self._pending = batch if self._pending is None else merge(self._pending, batch)
+        try:
+            self._answer()
+            self._commit()
+            self._look_after()
+        except LedgerError as error:
+            if not self.why:
+                log.error("%s", error)  # noqa: TRY400  the text says it all
+            self.errors += 1
+            self.why = str(error)
+        else:
+            if self.why not in ("", self._damage):
+                log.info("the ledger works again")
+            self.why = self._damage
+
+    def _answer(self) -> None:
+        while self._questions:
+            key, answer = self._questions[0]
+            past = self._ledger.past(key)
+            self._questions.popleft()
+            answer(past)
+
+    def _commit(self) -> None:
+        batch = self._pending
+        if batch is None:
+            return
+        self._ledger.commit(batch)
+        self._pending = None
+        self.committed_at_ns = self._clock.boottime_ns()
+        self.committed_seq = batch.seq
+
+    def _look_after(self) -> None:
+        """Rare work, after the urgent."""
+        if self._check:
+            self._check = False
+            self._note_damage(self._ledger.quick_check())
+        now_ns = self._clock.boottime_ns()
+        if now_ns >= self._prune_ns:
+            self._prune_ns = now_ns + PRUNE_EVERY_NS
+            self._ledger.prune(self._clock.wall(), *self._keep_days)
+
+    def _note_damage(self, damage: str) -> None:
+        """Commits go on, as far as the damage lets them."""
+        if damage:
+            self._damage = (
+                f"ledger {self._ledger.path} is damaged: {damage}; "
+                "stop the exporter, move the file away and start again"
+            )
+            self.errors += 1
+            log.error("%s", self._damage)
+
+
+def merge(old: Batch, new: Batch) -> Batch:
+    """One batch that does what the two would, one after the other."""
+    usage = dict(old.usage)
+    for key, used in new.usage.items():
+        usage[key] = usage.get(key, NOTHING).plus(used)
+    positions = {position.device: position for position in (*old.positions, *new.positions)}
+    runs = {run.key: run for run in (*old.runs, *new.runs)}
+    back = {run.key for run in new.runs}
+    departed = dict.fromkeys(key for key in old.departed if key not in back)
+    departed.update(dict.fromkeys(new.departed))
+    infos = {info.device: info for info in (*old.infos, *new.infos)}
+    return new._replace(
+        positions=tuple(positions.values()),
+        lines={**old.lines, **new.lines},
+        usage=usage if len(usage) <= PENDING_KEYS else by_hour(usage),
+        runs=tuple(runs.values()),
+        floors={**old.floors, **new.floors},
+        infos=tuple(infos.values()),
+        departed=tuple(departed),
+    )
+
+
+def by_hour(usage: dict[UsageKey, Amount]) -> dict[UsageKey, Amount]:
+    """The same amounts in the first minute of their hour, which takes less memory."""
+    folded: dict[UsageKey, Amount] = {}
+    for key, used in usage.items():
+        hour = key._replace(minute=key.minute - key.minute % 60)
+        folded[hour] = folded.get(hour, NOTHING).plus(used)
+    return folded

@@ -1,0 +1,240 @@
+"""The composition root: settings in, a wired daemon out. The only place that knows every part."""
+
+import json
+import logging
+import os
+import platform
+import pwd
+import queue
+import resource
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cache
+from typing import Any
+
+from exporter.account.books import Books
+from exporter.account.journal import Journal
+from exporter.account.ledger import Ledger
+from exporter.account.recovery import recover
+from exporter.account.writer import Writer
+from exporter.attribute.attribution import Attribution
+from exporter.attribute.identity import claim_of
+from exporter.attribute.runbook import Runbook
+from exporter.attribute.sources.machine import MachineTotals
+from exporter.attribute.sources.processes import ProcessTable
+from exporter.attribute.sources.replay import ReplayWitness
+from exporter.attribute.witness import LiveWitness
+from exporter.clock import Clock, SystemClock
+from exporter.config import Config
+from exporter.convert.registry import OpenedChain, open_chain
+from exporter.expose.board import Board
+from exporter.expose.web import Web
+from exporter.loop import Loop, Witness
+from exporter.model.books import Restored
+from exporter.model.commands import Request, Stop
+from exporter.sample.meters import Meters
+from exporter.sample.registry import Opened, open_samplers
+from exporter.units import NANOSECONDS_PER_SECOND
+from exporter.worker import Worker
+
+log = logging.getLogger(__name__)
+
+SPARE_FILES = 256
+"""File handles kept free for sockets, the ledger and the hardware."""
+FILE_REFRESH_SECONDS = 10.0
+STOP_SECONDS = 2.0
+POWER_WINDOW = 0.5
+"""Part of the interval that a shown power covers at least; ticks at a run's start are shorter."""
+
+
+class App:
+    """One daemon, built of its settings and not yet running."""
+
+    def __init__(
+        self, config: Config, environment: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self.board = Board()
+        self._environment = environment
+        self._open = ExitStack()
+        try:
+            self._build()
+        except BaseException:
+            self._open.close()
+            raise
+
+    def serve(self) -> None:
+        """Run until SIGTERM or SIGINT; then make everything durable."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.inbox.put(Request(Stop(), lambda _: None)))
+        with self._open:
+            web = self._start_web()
+            try:
+                for worker in self._workers:
+                    worker.start()
+                self._greet(web)
+                self.loop.run()
+            finally:
+                web.stop()
+            if not self.writer.stop(STOP_SECONDS):
+                log.error("the ledger did not answer; what it lacks is in the journal")
+
+    def once(self, pause: Any) -> bytes:
+        """Two ticks with `pause()` between them, and the page."""
+        with self._open:
+            self.loop.tick()
+            pause()
+            self.loop.tick()
+            current = self.board.current
+            assert current is not None
+            return current.page.text()
+
+    def _build(self) -> None:
+        self._raise_file_limit()
+        account = self.config.account
+        ledger = Ledger.open(account.state_directory)
+        self._open.callback(ledger.close)
+        journal = Journal(os.path.join(account.state_directory, "journal"))
+        self._open.callback(journal.close)
+        restored = self._restore(ledger, journal)
+        samplers = self._samplers()
+        chain = self._chain()
+        runbook = Runbook(restored.runs, self.config.attribute.max_runs)
+        self.writer = Writer(
+            ledger,
+            self.clock,
+            keep_minutes_days=account.keep_minutes_days,
+            keep_hours_days=account.keep_hours_days,
+        )
+        self.archive = ledger.archive()
+        self._workers = [
+            Worker("intensity", refresh, FILE_REFRESH_SECONDS) for refresh in chain.refresh
+        ]
+        interval = self.config.sample.interval_seconds
+        self.loop = Loop(
+            node=platform.node(),
+            clock=self.clock,
+            samplers=samplers.samplers,
+            missing=samplers.states,
+            notes=(*restored.notes, *samplers.notes, *chain.notes),
+            meters=Meters(restored.positions),
+            witness=self._witness(restored, runbook),
+            runbook=runbook,
+            attribution=Attribution(restored.floors),
+            chain=chain.chain,
+            intensity_states=chain.states,
+            books=Books(restored, round(interval * POWER_WINDOW * NANOSECONDS_PER_SECOND)),
+            journal=journal,
+            writer=self.writer,
+            publish=self.board.publish,
+            inbox=self.inbox,
+            first_seq=restored.seq,
+            interval_seconds=interval,
+            retain_ended_seconds=self.config.attribute.retain_ended_seconds,
+            commit_seconds=account.commit_seconds,
+        )
+
+    def _restore(self, ledger: Ledger, journal: Journal) -> Restored:
+        restored = recover(ledger, journal, self._boot_id(), self.clock.wall())
+        for note in restored.notes:
+            log.warning(note)
+        return restored
+
+    def _boot_id(self) -> str:
+        path = os.path.join(self.config.sample.procfs, "sys/kernel/random/boot_id")
+        try:
+            with open(path, encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+
+    def _samplers(self) -> Opened:
+        sample = self.config.sample
+        opened = open_samplers(
+            sysfs=sample.sysfs,
+            procfs=sample.procfs,
+            clock=self.clock,
+            enabled=sample.collectors,
+            replay=sample.replay,
+            cpu_idle_watts_per_thread=sample.cpu_idle_watts_per_thread,
+            cpu_full_watts_per_thread=sample.cpu_full_watts_per_thread,
+            dram_watts_per_gb=sample.dram_watts_per_gb,
+        )
+        for note in opened.notes:
+            log.warning(note)
+        return opened
+
+    def _chain(self) -> OpenedChain:
+        convert = self.config.convert
+        opened = open_chain(
+            zone=convert.zone,
+            grams_per_kwh=convert.grams_per_kwh,
+            basis=convert.basis,
+            accounting=convert.accounting,
+            source=convert.source,
+            file=convert.file,
+            file_max_age_seconds=convert.file_max_age_seconds,
+            pue=convert.pue,
+            clock=self.clock,
+        )
+        for note in opened.notes:
+            log.warning(note)
+        return opened
+
+    def _witness(self, restored: Restored, runbook: Runbook) -> Witness:
+        sample, attribute = self.config.sample, self.config.attribute
+        if sample.replay:
+            with open(sample.replay, encoding="utf-8") as file:
+                return ReplayWitness(json.load(file), runbook, self.clock)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        own = "\0".join(f"{name}={value}" for name, value in self._environment.items())
+        return LiveWitness(
+            runbook=runbook,
+            processes=ProcessTable(
+                sample.procfs,
+                max(0, soft - SPARE_FILES),
+                read_environments=attribute.read_environments,
+            ),
+            machine=MachineTotals(sample.procfs, restored.machine_cpu),
+            procfs=sample.procfs,
+            clock=self.clock,
+            user_name=_user_name,
+            claim=claim_of(own.encode("utf-8", "surrogateescape")),
+            run_cpu=restored.run_cpu,
+        )
+
+    def _start_web(self) -> Web:
+        expose = self.config.expose
+        web = Web(
+            board=self.board,
+            archive=self.archive,
+            submit=self.inbox.put,
+            clock=self.clock,
+            listen_address=expose.listen_address,
+            socket_path=expose.socket,
+            max_connections=expose.max_connections,
+        )
+        threading.Thread(target=web.run, name="web", daemon=True).start()
+        web.wait_ready()
+        return web
+
+    def _greet(self, web: Web) -> None:
+        log.info("listening", extra={"url": web.url, "socket": self.config.expose.socket})
+
+    def _raise_file_limit(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@cache
+def _user_name(uid: int) -> str:
+    """The user's name, or the number where nobody knows it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

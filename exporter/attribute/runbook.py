@@ -1,0 +1,126 @@
+"""The runs that are open or still shown: how they begin, end, come back and are capped."""
+
+from collections.abc import Iterable
+
+from exporter.attribute.identity import OTHER_ID
+from exporter.model.runs import RunInfo, RunKey
+
+OTHER_RUN = RunKey(-1, OTHER_ID, "")
+
+
+class Runbook:
+    """All runs on the page, by key.
+
+    A key that comes back reopens its run: totals go on, and the start stays the first. Beyond
+    `max_runs` a new run is folded into `other` when it begins, never later.
+    """
+
+    def __init__(self, runs: Iterable[RunInfo], max_runs: int) -> None:
+        self._runs = {run.key: run for run in runs}
+        self._max_runs = max_runs
+        self._enclosing: dict[RunKey, RunKey | None] = {}
+        self._changed: dict[RunKey, RunInfo] = {}
+        self._opened: list[RunKey] = []
+        self.dropped = 0
+
+    def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
+        """Open, reopen or join a run; the answer has the key that was really given.
+
+        An inner run without a job id takes that of the run around it.
+        """
+        key = wanted.key
+        if not key.job_id and enclosing is not None:
+            key = key._replace(job_id=enclosing.job_id)
+        known = self._runs.get(key)
+        if known is None and len(self._runs) >= self._max_runs:
+            self.dropped += 1
+            return self._fold(wanted)
+        if known is None:
+            run = wanted._replace(key=key, shown_id=self._shown_id(key))
+            self._opened.append(key)
+        elif known.ended is None:
+            return known
+        else:
+            run = wanted._replace(key=key, shown_id=known.shown_id, started=known.started)
+        self._enclosing[key] = enclosing if enclosing != key else None
+        self._put(run)
+        return run
+
+    def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
+        """End a run. It stays on the page, frozen, until `expire`."""
+        run = self._runs[key]._replace(ended=wall, end_reason=reason)
+        self._put(run)
+        return run
+
+    def expire(self, wall: float, retain_seconds: float) -> list[RunKey]:
+        """Take runs off the page that ended long enough ago, and say which."""
+        gone = [
+            run.key
+            for run in self._runs.values()
+            if run.ended is not None and wall - run.ended >= retain_seconds
+        ]
+        for key in gone:
+            del self._runs[key]
+            self._enclosing.pop(key, None)
+        return gone
+
+    def find(self, uid: int, run_id: str, job_id: str | None) -> RunInfo | None:
+        """The open run of a user with this id; any job's where `job_id` is None."""
+        for run in self._runs.values():
+            same = run.key.uid == uid and run_id in (run.key.run_id, run.shown_id)
+            if same and run.ended is None and job_id in (None, run.key.job_id):
+                return run
+        return None
+
+    def is_open(self, key: RunKey | None) -> bool:
+        """Whether the run is there and has not ended."""
+        run = self._runs.get(key) if key is not None else None
+        return run is not None and run.ended is None
+
+    def running(self) -> list[RunInfo]:
+        """The open runs."""
+        return [run for run in self._runs.values() if run.ended is None]
+
+    def shown(self) -> tuple[RunInfo, ...]:
+        """All runs on the page, open ones first."""
+        return tuple(sorted(self._runs.values(), key=lambda run: run.ended is not None))
+
+    def enclosing(self, key: RunKey) -> RunKey | None:
+        """The open run around this one."""
+        around = self._enclosing.get(key)
+        return around if self.is_open(around) else None
+
+    def changes(self) -> list[RunInfo]:
+        """Runs that began, came back or ended since the last call."""
+        changed = list(self._changed.values())
+        self._changed.clear()
+        return changed
+
+    def newcomers(self) -> list[RunKey]:
+        """Runs that are new to the page since the last call; the ledger may know their past."""
+        opened, self._opened = self._opened, []
+        return opened
+
+    def learn_start(self, key: RunKey, started: float) -> None:
+        """A run was found to have begun earlier, before it left the page."""
+        run = self._runs.get(key)
+        if run is not None and started < run.started:
+            self._put(run._replace(started=started))
+
+    def _put(self, run: RunInfo) -> None:
+        self._runs[run.key] = run
+        self._changed[run.key] = run
+
+    def _fold(self, wanted: RunInfo) -> RunInfo:
+        if OTHER_RUN not in self._runs:
+            self._put(RunInfo(OTHER_RUN, OTHER_ID, "", "folded", wanted.started, shown_id=OTHER_ID))
+            self._opened.append(OTHER_RUN)
+        return self._runs[OTHER_RUN]
+
+    def _shown_id(self, key: RunKey) -> str:
+        """The id itself, or `id@uid` where another user's run on the page, or we, have it."""
+        taken = {run.shown_id for run in self._runs.values() if run.key.uid != key.uid}
+        shown = key.run_id
+        while shown in taken or shown == OTHER_ID:
+            shown = f"{shown}@{key.uid}"
+        return shown

@@ -1,0 +1,59 @@
+"""The machine's own totals: CPU clocks from /proc/stat, memory from /proc/meminfo."""
+
+import os
+
+from exporter.model.books import MachineCpu
+from exporter.model.workload import Machine
+from exporter.units import MICROSECONDS_PER_SECOND
+
+MEMORY_EVERY_NS = 10_000_000_000
+
+
+class MachineTotals:
+    """What runs are measured against. `before` are the clocks at a restart, if known."""
+
+    def __init__(self, procfs: str, before: MachineCpu | None) -> None:
+        self._stat = os.path.join(procfs, "stat")
+        self._meminfo = os.path.join(procfs, "meminfo")
+        self._us_per_tick = MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
+        self._before = before
+        self._memory = (0, 0)
+        self._memory_at_ns: int | None = None
+
+    @property
+    def clocks(self) -> MachineCpu | None:
+        """CPU time since boot, as last seen."""
+        return self._before
+
+    def look(self, at_ns: int) -> Machine:
+        """Time since the last look, and memory now. Raises OSError."""
+        now = self._read_clocks()
+        before = self._before or now
+        self._before = now
+        if self._memory_at_ns is None or at_ns - self._memory_at_ns >= MEMORY_EVERY_NS:
+            self._memory = self._read_memory()
+            self._memory_at_ns = at_ns
+        return Machine(
+            max(0, now.busy_us - before.busy_us),
+            max(0, now.total_us - before.total_us),
+            *self._memory,
+        )
+
+    def _read_clocks(self) -> MachineCpu:
+        """First line of proc_stat(5): user nice system idle iowait irq softirq steal."""
+        with open(self._stat, "rb", buffering=0) as file:
+            fields = file.read(4096).split(b"\n", 1)[0].split()
+        user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields[1:9])
+        busy = user + nice + system + irq + softirq
+        total = busy + idle + iowait + steal
+        return MachineCpu(busy * self._us_per_tick, total * self._us_per_tick)
+
+    def _read_memory(self) -> tuple[int, int]:
+        """Bytes of anonymous and shared memory in use, and bytes in all."""
+        wanted = {b"MemTotal:": 0, b"AnonPages:": 0, b"Shmem:": 0}
+        with open(self._meminfo, "rb", buffering=0) as file:
+            for line in file.read(8192).split(b"\n"):
+                name, _, rest = line.partition(b" ")
+                if name in wanted:
+                    wanted[name] = int(rest.split()[0]) * 1024
+        return wanted[b"AnonPages:"] + wanted[b"Shmem:"], wanted[b"MemTotal:"]

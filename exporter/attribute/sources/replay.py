@@ -1,0 +1,120 @@
+"""The workload of a recorded or made-up host: runs that begin and end as its curves say."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from exporter.attribute.runbook import Runbook
+from exporter.clock import Clock
+from exporter.errors import Refused
+from exporter.model.books import MachineCpu, RunCpu
+from exporter.model.commands import End, Start
+from exporter.model.curves import Curve
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import CollectorState, Machine, Sighting, Usage
+from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
+
+FIRST_UID = 1000
+
+
+class _Part(NamedTuple):
+    """One run of the recording."""
+
+    info: RunInfo
+    starts: float
+    ends: float
+    cpu: Curve
+    memory_bytes: int
+
+
+class ReplayWitness:
+    """Sees what the recording says; the machine's own processes are left alone."""
+
+    def __init__(self, document: Mapping[str, Any], runbook: Runbook, clock: Clock) -> None:
+        self._runbook = runbook
+        self._clock = clock
+        self._period = float(document["period_seconds"])
+        self._threads = int(document["threads"])
+        self._memory_total = int(document["memory_total_bytes"])
+        self._other = Curve(document.get("other_cpu", [[0, 0]]), self._period)
+        self._parts = [self._part(row) for row in _with_uids(document.get("workload", []))]
+        self._seen = clock.boottime_ns() / NANOSECONDS_PER_SECOND
+
+    def look(self) -> Sighting:
+        """What was used since the last look, by the curves."""
+        at_ns = self._clock.boottime_ns()
+        t0, t1 = self._seen, at_ns / NANOSECONDS_PER_SECOND
+        self._seen = t1
+        busy = self._other.integral(t0, t1)
+        usage = []
+        for part in self._parts:
+            if not self._follow(part, t1 % self._period):
+                continue
+            used = part.cpu.integral(t0, t1)
+            busy += used
+            usage.append(
+                Usage(part.info.key, round(used * MICROSECONDS_PER_SECOND), part.memory_bytes)
+            )
+        machine = Machine(
+            round(busy * MICROSECONDS_PER_SECOND),
+            round((t1 - t0) * self._threads * MICROSECONDS_PER_SECOND),
+            sum(row.memory_bytes for row in usage),
+            self._memory_total,
+        )
+        return Sighting(at_ns, tuple(usage), machine)
+
+    def states(self) -> tuple[CollectorState, ...]:
+        """A recording cannot fail."""
+        return (CollectorState("replay_workload", ok=True, seconds=0.0),)
+
+    def run_cpu(self) -> tuple[RunCpu, ...]:
+        """Nothing can be proven of a time that was not played."""
+        return ()
+
+    def machine_cpu(self) -> MachineCpu | None:
+        """As above."""
+        return None
+
+    def start(self, command: Start) -> RunInfo:
+        """Refuse."""
+        raise Refused(
+            409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it"
+        )
+
+    def end(self, command: End) -> RunInfo:
+        """Refuse."""
+        raise Refused(
+            409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it"
+        )
+
+    def _follow(self, part: _Part, phase: float) -> bool:
+        """Open or close the run as the recording says; whether it is open."""
+        wanted = part.starts <= phase < part.ends
+        is_open = self._runbook.is_open(part.info.key)
+        if wanted and not is_open:
+            self._runbook.open(part.info._replace(started=self._clock.wall()))
+        elif is_open and not wanted:
+            self._runbook.close(part.info.key, self._clock.wall(), "ended")
+        return wanted
+
+    def _part(self, row: Mapping[str, Any]) -> _Part:
+        info = RunInfo(
+            key=RunKey(row["uid"], row["run_id"], row.get("job_id", "")),
+            name=row.get("name", ""),
+            user=row.get("user", ""),
+            origin="replay",
+            started=0.0,
+            labels=tuple(sorted(row.get("labels", {}).items())),
+        )
+        return _Part(
+            info,
+            row["starts"],
+            row["ends"],
+            Curve(row["cpu"], self._period),
+            row.get("memory_bytes", 0),
+        )
+
+
+def _with_uids(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The recorded runs with a number for each user name."""
+    users = sorted({row.get("user", "") for row in rows})
+    return [{**row, "uid": FIRST_UID + users.index(row.get("user", ""))} for row in rows]

@@ -1,0 +1,98 @@
+"""Splitting one interval's energy over the parties: pure, exact in integers."""
+
+from exporter.model.apportion import apportion
+from exporter.model.workload import Machine, Reason, Share, Sighting, Split, Usage
+
+NO_MACHINE = Machine(0, 0, 0, 0)
+
+
+def split_cpu(energy_uj: int, idle_uj: int, sighting: Sighting, *, restart: bool) -> list[Share]:
+    """Split a package's energy.
+
+    `idle_uj` of it goes to whoever holds the machine, else to `idle`. The rest is split by CPU
+    time over what the machine was busy (or the runs' sum, where that is more): the runs' parts are
+    theirs, what else ran is `other`. Shares of 0 are left out; the sum is `energy_uj`, always.
+    """
+    machine = sighting.machine or NO_MACHINE
+    weights = [usage.cpu_us for usage in sighting.usage]
+    other_us = max(0, machine.busy_us - sum(weights))
+    if sighting.machine is None and not any(weights):
+        other_us = 1
+    return _shares(
+        energy_uj - idle_uj, idle_uj, weights, other_us, sighting, Split.CPU_TIME, restart
+    )
+
+
+def split_dram(energy_uj: int, sighting: Sighting, *, restart: bool) -> list[Share]:
+    """Split a memory's energy by anonymous and shared bytes held; free memory is `idle`."""
+    machine = sighting.machine or NO_MACHINE
+    weights = [usage.memory_bytes for usage in sighting.usage]
+    held = sum(weights)
+    used = max(machine.memory_used_bytes, held)
+    total = max(machine.memory_total_bytes, used)
+    if not total:
+        return _shares(energy_uj, 0, weights, 1, sighting, Split.MEMORY, restart)
+    active_uj, idle_uj = apportion(energy_uj, [used, total - used])
+    return _shares(active_uj, idle_uj, weights, used - held, sighting, Split.MEMORY, restart)
+
+
+def _shares(
+    active_uj: int,
+    idle_uj: int,
+    weights: list[int],
+    other: int,
+    sighting: Sighting,
+    split: Split,
+    restart: bool,
+) -> list[Share]:
+    if other or any(weights):
+        *parts, other_uj = apportion(active_uj, [*weights, other])
+    else:
+        parts, other_uj = [0] * len(weights), 0
+        idle_uj += active_uj
+    shares = [
+        Share(usage.run, part, split)
+        for usage, part in zip(sighting.usage, parts, strict=True)
+        if part
+    ]
+    shares.extend(_rest(idle_uj, other_uj, sighting, restart))
+    return shares
+
+
+def _rest(idle_uj: int, other_uj: int, sighting: Sighting, restart: bool) -> list[Share]:
+    """What no run used: the holder's, or unattributed with the reason."""
+    if sighting.holder is not None:
+        energy_uj = idle_uj + other_uj
+        return [Share(sighting.holder, energy_uj, Split.EXCLUSIVE, held_uj=idle_uj)] * bool(
+            energy_uj
+        )
+    if restart:
+        idle_uj, other_uj = 0, idle_uj + other_uj
+    rest = [
+        Share(Reason.IDLE, idle_uj, Split.REST),
+        Share(Reason.RESTART if restart else Reason.OTHER, other_uj, Split.REST),
+    ]
+    return [share for share in rest if share.energy_uj]
+
+
+def merge(first: Sighting, second: Sighting) -> Sighting:
+    """Two looks as one: CPU time adds up, memory is the later one's, or the last that was seen."""
+    usage = {row.run: row for row in first.usage}
+    for row in second.usage:
+        before = usage.get(row.run)
+        cpu_us = row.cpu_us + (before.cpu_us if before else 0)
+        usage[row.run] = Usage(row.run, cpu_us, row.memory_bytes)
+    return Sighting(
+        second.at_ns,
+        tuple(usage.values()),
+        _merge_machine(first.machine, second.machine),
+        second.holder,
+    )
+
+
+def _merge_machine(first: Machine | None, second: Machine | None) -> Machine | None:
+    if first is None or second is None:
+        return second or first
+    return second._replace(
+        busy_us=first.busy_us + second.busy_us, total_us=first.total_us + second.total_us
+    )

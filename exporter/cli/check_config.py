@@ -1,0 +1,30 @@
+"""`check-config`: read the settings, say what is in force or what is wrong."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from exporter.cli.settings import add_flags, settings
+from exporter.clock import SystemClock
+from exporter.convert.registry import open_chain
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser("check-config", help="Check the settings.", description=__doc__)
+    add_flags(parser)
+    parser.set_defaults(main=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print every setting in force, as YAML that could be its file."""
+    import yaml
+
+    config = settings(options)
+    open_chain(**dataclasses.asdict(config.convert), clock=SystemClock())
+    document = {
+        name: {key: list(v) if isinstance(v, tuple) else v for key, v in section.items()}
+        for name, section in dataclasses.asdict(config).items()
+    }
+    print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+    return 0

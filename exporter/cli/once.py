@@ -1,0 +1,34 @@
+"""`once`: look twice, print the page, exit. Totals begin at zero and are not kept."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from typing import Any
+
+from exporter.cli.logs import set_up
+from exporter.cli.settings import add_flags, settings
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser("once", help="Print the metrics and exit.", description=__doc__)
+    add_flags(parser)
+    parser.set_defaults(main=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the page. Warnings go to standard error."""
+    config = settings(options)
+    set_up("warning", config.expose.log_format)
+    from exporter.app import App
+
+    with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:
+        account = dataclasses.replace(config.account, state_directory=directory)
+        app = App(dataclasses.replace(config, account=account), os.environ)
+        page = app.once(lambda: time.sleep(config.sample.interval_seconds))
+    sys.stdout.buffer.write(page)
+    sys.stdout.buffer.flush()
+    return 0

@@ -1,0 +1,46 @@
+"""`replay [FIXTURE]`: the daemon plays a recorded or made-up host, to be seen without hardware."""
+
+import argparse
+import dataclasses
+import os
+import tempfile
+from importlib import resources
+from typing import Any
+
+from exporter.cli.logs import set_up
+from exporter.cli.settings import add_flags, settings
+
+SHIPPED = "two-socket"
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser("replay", help="Play a recorded host.", description=__doc__)
+    parser.add_argument(
+        "fixture",
+        nargs="?",
+        default=SHIPPED,
+        help=f"A file, or the name of a host that is shipped (default: {SHIPPED}).",
+    )
+    add_flags(parser)
+    parser.set_defaults(main=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Serve the fixture; its totals go to a temporary directory unless --path.state is given."""
+    config = settings(options)
+    set_up(config.expose.log_level, config.expose.log_format)
+    from exporter.app import App
+
+    shipped = resources.files("exporter.data").joinpath("replay", f"{options.fixture}.json")
+    with (
+        resources.as_file(shipped) as bundled,
+        tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory,
+    ):
+        fixture = str(bundled) if bundled.is_file() else options.fixture
+        sample = dataclasses.replace(config.sample, replay=fixture)
+        account = config.account
+        if getattr(options, "account.state_directory") is None:
+            account = dataclasses.replace(account, state_directory=directory)
+        App(dataclasses.replace(config, sample=sample, account=account), os.environ).serve()
+    return 0

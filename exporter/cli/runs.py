@@ -1,0 +1,83 @@
+"""`runs`: the runs that the daemon knows, as a table, JSON or CSV."""
+
+import argparse
+import csv
+import datetime as dt
+import json
+import sys
+from typing import Any
+
+from exporter import units
+from exporter.client.agent import Agent
+from exporter.errors import ConfigError
+from exporter.report.forms.text import duration, energy, mass
+
+COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
+           "energy_joules", "carbon_grams")  # fmt: skip
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser("runs", help="List runs.", description=__doc__)
+    parser.add_argument("--max-grams", type=float, metavar="G", help="At most that much.")
+    parser.add_argument("--min-grams", type=float, metavar="G", help="At least that much.")
+    parser.add_argument("--since", metavar="DATE", help="Begun then or later, ISO 8601.")
+    parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
+    parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    parser.set_defaults(main=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the runs."""
+    runs = [run for run in Agent(options.socket).runs() if _wanted(run, options)]
+    match options.format:
+        case "json":
+            print(json.dumps(runs, indent=2))
+        case "csv":
+            writer = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(runs)
+        case _:
+            _print_table(runs)
+    return 0
+
+
+def _wanted(run: dict[str, Any], options: argparse.Namespace) -> bool:
+    grams = units.grams(run["carbon_ng"])
+    return (
+        (options.max_grams is None or grams <= options.max_grams)
+        and (options.min_grams is None or grams >= options.min_grams)
+        and (options.since is None or run["started"] >= _seconds(options.since))
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return dt.datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        raise ConfigError(f"--since {text}: expected a date such as 2026-01-31") from None
+
+
+def _print_table(runs: list[dict[str, Any]]) -> None:
+    rows = [("RUN", "JOB", "USER", "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")]
+    for run in runs:
+        started = dt.datetime.fromtimestamp(run["started"]).astimezone()
+        rows.append(
+            (
+                run["run_id"],
+                run["job_id"],
+                run["user"],
+                f"{started:%Y-%m-%d %H:%M:%S}",
+                duration(run["duration_seconds"]),
+                energy(run["energy_uj"]),
+                mass(run["carbon_ng"]),
+                "running" if run["ended"] is None else run["end_reason"],
+            )
+        )
+    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "  ".join(
+                str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+        )

@@ -1,0 +1,49 @@
+"""Flags of the commands that read settings, made from the types of exporter.config."""
+
+import argparse
+import dataclasses
+import os
+import typing
+from typing import Any
+
+from exporter.config import COLLECTORS, Config, load
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--config.file`, a flag for each setting that has one, and collector switches."""
+    parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="Settings, YAML.")
+    for name, section in typing.get_type_hints(Config).items():
+        for item in dataclasses.fields(section):
+            flag = item.metadata["flag"]
+            if not flag or flag == "collector":
+                continue
+            parser.add_argument(
+                f"--{flag}",
+                dest=f"{name}.{item.name}",
+                metavar=item.metadata["unit"].upper() or "NAME",
+                help=item.metadata["text"].replace("%", "%%"),
+            )
+    for collector in COLLECTORS:
+        parser.add_argument(
+            f"--collector.{collector}",
+            dest=f"collector.{collector}",
+            action=argparse.BooleanOptionalAction,
+            help=f"Use the collector {collector}.",
+        )
+
+
+def settings(options: argparse.Namespace) -> Config:
+    """The settings in force for a command. Raises ConfigError."""
+    flags: dict[tuple[str, str], Any] = {}
+    switches: dict[str, bool] = {}
+    for name, value in vars(options).items():
+        section, _, key = name.partition(".")
+        if value is None or not key:
+            continue
+        if section == "collector":
+            switches[key] = value
+        else:
+            flags[section, key] = value
+    if switches:
+        flags["sample", "collectors"] = switches
+    return load(options.config_file, os.environ, flags)

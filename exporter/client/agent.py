@@ -1,0 +1,82 @@
+"""Talking to a daemon over its socket: small, blocking, standard library only."""
+
+import http.client
+import json
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from exporter.client.sockets import candidates
+
+
+class AgentUnreachable(Exception):
+    """No daemon answered on any of the sockets that were tried."""
+
+
+class AgentRefusal(Exception):
+    """The daemon answered with a refusal; the text says what to do."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path: str, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Agent:
+    """One daemon, found at the first of `paths` that answers."""
+
+    def __init__(self, path: str = "", timeout_seconds: float = 10.0) -> None:
+        self._paths: Sequence[str] = candidates(path)
+        self._timeout = timeout_seconds
+
+    def start(self, **run: Any) -> dict[str, Any]:
+        """Register this process as a run; the answer is its record."""
+        wanted = {key: value for key, value in run.items() if value not in (None, "", {})}
+        return self._ask("POST", "/v1/runs", wanted)
+
+    def end(self, run_id: str, job_id: str) -> dict[str, Any]:
+        """End a run of this user; the answer is its final record."""
+        return self._ask("POST", f"/v1/runs/{_quoted(run_id)}/end", {"job_id": job_id})
+
+    def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
+        """A run's record as it stands now."""
+        query = f"?job_id={_quoted(job_id)}" if job_id is not None else ""
+        return self._ask("GET", f"/v1/runs/{_quoted(run_id)}{query}")
+
+    def runs(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """Records of all runs, newest first."""
+        found: list[dict[str, Any]] = self._ask("GET", f"/v1/runs?limit={limit}")["runs"]
+        return found
+
+    def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        tried = []
+        for path in self._paths:
+            connection = _UnixConnection(path, self._timeout)
+            try:
+                connection.request(method, target, json.dumps(body) if body is not None else None)
+                response = connection.getresponse()
+                answer: dict[str, Any] = json.loads(response.read())
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                tried.append(f"{path}: {error}")
+                continue
+            finally:
+                connection.close()
+            if response.status >= http.client.BAD_REQUEST:
+                raise AgentRefusal(str(answer.get("error", response.reason)))
+            return answer
+        raise AgentUnreachable("; ".join(tried))
+
+
+def _quoted(text: str) -> str:
+    from urllib.parse import quote
+
+    return quote(text, safe="")

@@ -1,0 +1,172 @@
+"""Yearly intensities from the bundled tables, found by country, region, zone or cloud region."""
+
+import csv
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from typing import NamedTuple, TypeAlias
+
+from exporter.errors import ConfigError
+from exporter.model.intensity import Basis, Factor
+
+FORMS = (
+    "a country (DE or DEU), a region (US-CA, CA-QC), a zone of Electricity Maps (US-CAL-CISO) "
+    "or a cloud region (aws:eu-west-1, gcp:europe-west1, azure:westeurope)"
+)
+WORLD = "WORLD"
+PREFERENCE = (Basis.LIFECYCLE, Basis.DIRECT, Basis.UNSTATED)
+ZONE_DERIVED = "zone-derived"
+
+
+class Row(NamedTuple):
+    """One value of one table, or a zone for which the table has none."""
+
+    table: str
+    zone: str
+    """As it is shown."""
+    codes: tuple[str, ...]
+    """What it is found by, in upper case."""
+    name: str
+    country: str
+    """ISO 3166-1 alpha-3 of the country that it lies in."""
+    grams_per_kwh: float | None
+    basis: Basis
+    year: int | None
+    publisher: str
+    flags: tuple[str, ...]
+    origin: str = ""
+    """Code of the country or zone whose value this is, where the table borrows it."""
+
+
+Cells: TypeAlias = dict[str, str]
+Table: TypeAlias = Callable[[], Iterator[Row]]
+
+
+def find(zone: str) -> Factor:
+    """The value for `zone`, in upper or lower case; see `FORMS`.
+
+    A country's comes from the country table. Elsewhere the newest lifecycle value wins, then the
+    newest direct one, then the newest whose basis its publisher does not state.
+    Raises ConfigError where the zone is unknown, or no table has a value for it.
+    """
+    code = zone.strip().upper()
+    without_value: list[Row] = []
+    for tables in _SEARCH:
+        known = [row for table in tables for row in table() if code in row.codes]
+        valued = [row for row in known if row.grams_per_kwh is not None]
+        if valued:
+            return _factor(max(valued, key=_merit))
+        without_value += known
+    if without_value:
+        raise ConfigError(_no_value(zone, without_value[0]))
+    raise ConfigError(_unknown(zone, code))
+
+
+def world() -> Factor:
+    """The world average: 473 g/kWh, lifecycle, 2024, by Our World in Data."""
+    return find(WORLD)
+
+
+def _merit(row: Row) -> tuple[int, int]:
+    return -PREFERENCE.index(row.basis), row.year or 0
+
+
+def _factor(row: Row) -> Factor:
+    assert row.grams_per_kwh is not None
+    publisher, flags = row.publisher, row.flags
+    if row.origin:
+        origin = next(each for each in (*_countries(), *_zones()) if row.origin in each.codes)
+        publisher, flags = origin.publisher, row.flags + origin.flags
+    source = f"{publisher}, {row.table}, {row.year or 'year not stated'}"
+    return Factor(
+        zone=row.zone,
+        source=f"{source} [{', '.join(flags)}]" if flags else source,
+        grams_per_kwh=row.grams_per_kwh,
+        pue=1.0,
+        valid_from=0.0,
+        valid_until=math.inf,
+        as_of=datetime(row.year, 1, 1, tzinfo=UTC).timestamp() if row.year else 0.0,
+        basis=row.basis,
+    )
+
+
+def _no_value(zone: str, row: Row) -> str:
+    country = next((each for each in _countries() if row.country in each.codes), None)
+    remedy = (
+        f"set convert.zone to {country.zone} for the mean of its country "
+        f"({country.grams_per_kwh:g} g/kWh, {country.year}), or set convert.grams_per_kwh"
+        if country
+        else "its country has none either: set convert.grams_per_kwh"
+    )
+    return f"convert.zone: {zone} is known, but {row.table} has no value for it; {remedy}"
+
+
+def _unknown(zone: str, code: str) -> str:
+    rows = [row for tables in _SEARCH for table in tables for row in table()]
+    shown = {key: row.zone for row in reversed(rows) for key in (row.name.upper(), *row.codes)}
+    near = dict.fromkeys(shown[key] for key in difflib.get_close_matches(code, shown, 5))
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"convert.zone: no bundled table knows {zone!r}; {hint}it can be {FORMS}"
+
+
+def _countries() -> Iterator[Row]:
+    table = "country_intensity.csv"
+    for cells in _read(table):
+        shown = WORLD if cells["alpha3"] == "WLD" else cells["alpha2"]
+        codes = (shown, cells["alpha2"], cells["alpha3"])
+        yield _row(table, cells, codes, cells["name"], cells["alpha3"])
+
+
+def _regions() -> Iterator[Row]:
+    table = "region_intensity.csv"
+    for cells in _read(table):
+        yield _row(
+            table, cells, (cells["region_code"],), cells["region_name"], cells["country_alpha3"]
+        )
+
+
+def _zones() -> Iterator[Row]:
+    table = "zones.csv"
+    for cells in _read(table):
+        for basis in (Basis.LIFECYCLE, Basis.DIRECT):
+            value = {"basis": basis, "gco2eq_per_kwh": cells[f"{basis}_gco2eq_per_kwh"]}
+            yield _row(
+                table, cells | value, (cells["zone_key"],), cells["zone_name"], cells["alpha3"]
+            )
+
+
+def _cloud_regions() -> Iterator[Row]:
+    table = "cloud_regions.csv"
+    for cells in _read(table):
+        country = cells["country_alpha3"]
+        row = _row(
+            table, cells, (f"{cells['provider']}:{cells['region']}",), cells["location"], country
+        )
+        yield row._replace(origin=cells["em_zone"] if ZONE_DERIVED in row.flags else country)
+
+
+def _row(table: str, cells: Cells, codes: tuple[str, ...], name: str, country: str) -> Row:
+    grams_per_kwh, year = cells["gco2eq_per_kwh"], cells["year"]
+    return Row(
+        table=table,
+        zone=codes[0],
+        codes=tuple(code.upper() for code in codes),
+        name=name,
+        country=country,
+        grams_per_kwh=float(grams_per_kwh) if grams_per_kwh else None,
+        basis=Basis(cells["basis"]),
+        year=int(year) if year else None,
+        publisher=cells["source"],
+        flags=tuple(flag for flag in cells["flag"].split(";") if flag),
+    )
+
+
+_SEARCH: tuple[tuple[Table, ...], ...] = ((_countries,), (_regions, _zones), (_cloud_regions,))
+"""The order of search; the values of tables in one place compete."""
+
+
+def _read(table: str) -> Iterator[Cells]:
+    with resources.files("exporter.data").joinpath(table).open(encoding="utf-8") as lines:
+        yield from csv.DictReader(lines)

@@ -1,0 +1,374 @@
+"""The metric catalogue: every family's name, type, meaning, labels and samples, in one table.
+
+The page, the reference of metrics and the tests are made from it. Names and labels are a contract.
+"""
+
+import re
+from typing import Literal, NamedTuple, TypeAlias
+
+from exporter import units
+from exporter.errors import ConfigError
+from exporter.expose import rows
+from exporter.expose.rows import MILLI, Rows
+
+PREFIX = "emissions_"
+
+Type: TypeAlias = Literal["gauge", "counter"]
+
+
+class Family(NamedTuple):
+    """One metric family."""
+
+    name: str
+    """As it stands before its samples; a counter's ends in `_total`."""
+    type: Type
+    help: str
+    labels: tuple[str, ...]
+    samples: Rows
+    """From a view to label values, in the order of `labels`, and the number."""
+    durable: bool = False
+    """Goes on over a restart of the daemon, or begins again at zero; never in between."""
+
+
+def _gauge(name: str, labels: tuple[str, ...], samples: Rows, text: str) -> Family:
+    return Family(PREFIX + name, "gauge", text, labels, samples)
+
+
+def _counter(name: str, labels: tuple[str, ...], samples: Rows, text: str) -> Family:
+    return Family(PREFIX + name, "counter", text, labels, samples)
+
+
+def _durable(name: str, labels: tuple[str, ...], samples: Rows, text: str) -> Family:
+    return Family(PREFIX + name, "counter", text, labels, samples, durable=True)
+
+
+DEVICE = ("device", "id")
+RUN = ("run_id", "job_id")
+RUN_DEVICE = (*RUN, "device", "id")
+GRID = ("grid_zone", "signal", "basis")
+
+DEVICE_FAMILIES = (
+    _gauge(
+        "device_info",
+        (*DEVICE, "model", "vendor", "source", "index", "pci_bus_id"),
+        rows.device_info,
+        "Always 1; the labels say what the device is and which collector reads it.",
+    ),
+    _gauge(
+        "device_power_watts",
+        DEVICE,
+        rows.device(
+            lambda state: None if state.power_watts is None else round(state.power_watts, MILLI)
+        ),
+        "Power of the device in watts, mean over the last sampling interval; absent while unknown.",
+    ),
+    _gauge(
+        "device_power_limit_watts",
+        DEVICE,
+        rows.device(lambda state: state.info.power_limit_watts),
+        "Power limit in watts that is set on the device; absent where it has none.",
+    ),
+    _durable(
+        "device_energy_joules_total",
+        (*DEVICE, "method"),
+        rows.energy(lambda view: view.by_method),
+        "Energy of the device in joules, by how it was got: read from a counter, integrated from "
+        "power, or estimated.",
+    ),
+    _durable(
+        "device_carbon_grams_total",
+        DEVICE,
+        rows.carbon(lambda view: view.devices),
+        "Emissions of the device's energy in grams of CO2 equivalent, PUE included.",
+    ),
+    _gauge(
+        "device_cumulative_energy_joules",
+        DEVICE,
+        rows.cumulative_energy(lambda view: view.devices),
+        "Energy of the device in joules since the ledger began, over all restarts; for rates use "
+        "the counter.",
+    ),
+    _gauge(
+        "device_cumulative_carbon_grams",
+        DEVICE,
+        rows.cumulative_carbon(lambda view: view.devices),
+        "Emissions of the device in grams of CO2 equivalent since the ledger began, over all "
+        "restarts; for rates use the counter.",
+    ),
+    _gauge(
+        "device_up",
+        DEVICE,
+        rows.device(lambda state: int(state.up)),
+        "Whether the device could be read at the last tick, 1 or 0.",
+    ),
+    _gauge(
+        "device_sample_age_seconds",
+        DEVICE,
+        rows.device(lambda state: round(state.age_seconds, MILLI)),
+        "Time in seconds since the last good reading of the device.",
+    ),
+    _counter(
+        "device_energy_events_total",
+        (*DEVICE, "event"),
+        rows.device_events,
+        "Events of the device's energy counter: wraps, resets, glitches held back, gaps bridged.",
+    ),
+    _durable(
+        "attributed_energy_joules_total",
+        DEVICE,
+        rows.energy(lambda view: view.attributed),
+        "Energy of the device in joules that was charged to runs, those off the page included; "
+        "with the unattributed it sums to the device's.",
+    ),
+    _durable(
+        "attributed_carbon_grams_total",
+        DEVICE,
+        rows.carbon(lambda view: view.attributed),
+        "Emissions of the device in grams of CO2 equivalent that were charged to runs, those off "
+        "the page included.",
+    ),
+    _durable(
+        "unattributed_energy_joules_total",
+        (*DEVICE, "reason"),
+        rows.energy(lambda view: view.unattributed),
+        "Energy of the device in joules that was charged to no run, by reason.",
+    ),
+    _durable(
+        "unattributed_carbon_grams_total",
+        (*DEVICE, "reason"),
+        rows.carbon(lambda view: view.unattributed),
+        "Emissions of the device in grams of CO2 equivalent that were charged to no run, by "
+        "reason.",
+    ),
+    _gauge(
+        "unattributed_power_watts",
+        (*DEVICE, "reason"),
+        rows.power(lambda view: view.unattributed),
+        "Power of the device in watts that is charged to no run, by reason.",
+    ),
+)
+
+RUN_FAMILIES = (
+    _gauge(
+        "run_power_watts",
+        RUN_DEVICE,
+        rows.power(lambda view: view.runs),
+        "Power of the run in watts, by kind of device and by GPU; absent once it ended.",
+    ),
+    _durable(
+        "run_energy_joules_total",
+        RUN_DEVICE,
+        rows.energy(lambda view: view.runs),
+        "Energy of the run in joules, by kind of device and by GPU, idle energy of what it holds "
+        "included; the kernel does not say which socket a process used, so cpu and dram have no "
+        "id.",
+    ),
+    _durable(
+        "run_carbon_grams_total",
+        RUN_DEVICE,
+        rows.carbon(lambda view: view.runs),
+        "Emissions of the run in grams of CO2 equivalent, PUE included, by kind of device and by "
+        "GPU.",
+    ),
+    _durable(
+        "run_held_idle_energy_joules_total",
+        (*RUN, "device"),
+        rows.run_held,
+        "Energy in joules that devices held by the run spent idle; a part of the run's energy.",
+    ),
+    _gauge(
+        "run_cumulative_energy_joules",
+        RUN_DEVICE,
+        rows.cumulative_energy(lambda view: view.runs),
+        "Energy of the run in joules since its first start, over all restarts; for rates use the "
+        "counter.",
+    ),
+    _gauge(
+        "run_cumulative_carbon_grams",
+        RUN,
+        rows.cumulative_carbon(lambda view: view.run_totals()),
+        "Emissions of the run in grams of CO2 equivalent since its first start, over all its "
+        "devices and all restarts; for rates use the counter.",
+    ),
+    _gauge(
+        "run_start_time_seconds",
+        RUN,
+        rows.run(lambda run: run.started),
+        "When the run first started, in seconds since the epoch.",
+    ),
+    _gauge(
+        "run_end_time_seconds",
+        RUN,
+        rows.run(lambda run: run.ended),
+        "When the run ended, in seconds since the epoch; absent while it is open.",
+    ),
+    _gauge(
+        "run_budget_grams",
+        RUN,
+        rows.run(lambda run: run.budget_grams),
+        "Budget of the run in grams of CO2 equivalent; absent where none was set.",
+    ),
+)
+
+GRID_FAMILIES = (
+    _gauge(
+        "grid_intensity_grams_per_kwh",
+        GRID,
+        rows.grid(lambda _, factor: factor.grams_per_kwh),
+        "Carbon intensity in force, in grams of CO2 equivalent per kilowatt hour, without PUE; "
+        "absent while there is none.",
+    ),
+    _gauge(
+        "grid_intensity_age_seconds",
+        GRID,
+        rows.grid(lambda view, _: view.snapshot.grid.age_seconds),
+        "Age in seconds of the carbon intensity in force; absent where nobody says its time.",
+    ),
+    _gauge(
+        "grid_intensity_fallback_step",
+        GRID,
+        rows.grid(lambda _, factor: factor.step),
+        "Place of the carbon intensity in force in the chain of sources; 0 is what was asked for.",
+    ),
+    _gauge(
+        "grid_intensity_info",
+        (*GRID, "source", "estimated", "accounting"),
+        rows.grid_info,
+        "Always 1; the labels say where the carbon intensity in force comes from.",
+    ),
+    _gauge(
+        "pue_ratio",
+        (),
+        rows.pue,
+        "Power usage effectiveness that emissions are multiplied by: facility energy over machine "
+        "energy.",
+    ),
+)
+
+DAEMON_FAMILIES = (
+    _gauge(
+        "attribution_imbalance_joules",
+        (),
+        rows.health(lambda health: units.joules(health.imbalance_uj)),
+        "Energy of devices minus all that was charged to runs and reasons, in joules; always 0.",
+    ),
+    _gauge(
+        "collector_success",
+        ("collector",),
+        rows.collector_success,
+        "Whether the collector worked at its last try, 1 or 0.",
+    ),
+    _gauge(
+        "collector_duration_seconds",
+        ("collector",),
+        rows.collector_duration,
+        "Time in seconds that the collector's last try took.",
+    ),
+    _gauge(
+        "loop_duration_seconds",
+        (),
+        rows.health(lambda health: health.loop_seconds),
+        "Time in seconds that the last tick took, from sampling to the finished page.",
+    ),
+    _counter(
+        "loop_overruns_total",
+        (),
+        rows.health(lambda health: health.loop_overruns),
+        "Ticks that came late because the one before took too long.",
+    ),
+    _counter(
+        "ledger_errors_total",
+        (),
+        rows.health(lambda health: health.ledger_errors),
+        "Commits of the ledger that failed and were kept in memory to be tried again.",
+    ),
+    _gauge(
+        "ledger_commit_age_seconds",
+        (),
+        rows.health(lambda health: round(health.commit_age_seconds, MILLI)),
+        "Time in seconds since the ledger was last written to disk.",
+    ),
+    _counter(
+        "series_dropped_total",
+        (),
+        rows.health(lambda health: health.series_dropped),
+        "Runs that got no series of their own because too many were shown; they are counted in "
+        "run_id other.",
+    ),
+    _counter(
+        "exporter_energy_joules_total",
+        (),
+        rows.health(lambda health: units.joules(health.exporter_energy_uj)),
+        "Energy in joules that this exporter itself used since it started; also inside the energy "
+        "of the devices.",
+    ),
+    _gauge(
+        "exporter_build_info",
+        ("version", "python"),
+        rows.build_info,
+        "Always 1; the labels say which exporter this is and which Python runs it.",
+    ),
+    Family(
+        "process_cpu_seconds_total",
+        "counter",
+        "CPU time of this exporter in seconds, user and system.",
+        (),
+        rows.process(lambda state: state.cpu_seconds),
+    ),
+    Family(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory of this exporter in bytes.",
+        (),
+        rows.process(lambda state: state.resident_bytes),
+    ),
+    Family(
+        "process_open_fds",
+        "gauge",
+        "Open file descriptors of this exporter.",
+        (),
+        rows.process(lambda state: state.open_fds),
+    ),
+    Family(
+        "process_start_time_seconds",
+        "gauge",
+        "When this exporter started, in seconds since the epoch.",
+        (),
+        rows.process(lambda state: state.started),
+    ),
+)
+
+
+def catalogue(exported_labels: tuple[str, ...] = ()) -> tuple[Family, ...]:
+    """All families; `exported_labels` of runs become `label_*` of the family `run_info`.
+
+    Raises ConfigError if two of them become one label name.
+    """
+    info = _gauge(
+        "run_info",
+        (
+            *RUN,
+            "run_name",
+            "user",
+            "workload_namespace",
+            "origin",
+            "account",
+            *_label_names(exported_labels),
+        ),
+        rows.run_info(exported_labels),
+        "Always 1; the labels say what the run is, whose it is and how it became known.",
+    )
+    return (*DEVICE_FAMILIES, info, *RUN_FAMILIES, *GRID_FAMILIES, *DAEMON_FAMILIES)
+
+
+def _label_names(exported_labels: tuple[str, ...]) -> list[str]:
+    names: dict[str, str] = {}
+    for label in exported_labels:
+        name = "label_" + re.sub(r"[^a-zA-Z0-9_]", "_", label)
+        if name in names:
+            raise ConfigError(
+                f"attribute.exported_labels: {names[name]!r} and {label!r} would both become "
+                f"{name}; leave one out"
+            )
+        names[name] = label
+    return list(names)

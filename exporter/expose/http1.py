@@ -1,0 +1,180 @@
+"""HTTP/1.1 messages: parsing heads of requests, spelling answers, what is negotiated by headers.
+
+What is parsed and refused follows RFC 9112; anything that two servers might read in two ways is
+refused.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote
+
+from exporter.errors import Refused
+
+READ = ("GET", "HEAD")
+HEAD_END = b"\r\n\r\n"
+JSON_TYPE = "application/json"
+PLAIN_TYPE = "text/plain; charset=utf-8"
+
+REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.([01])")
+HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: "1", HTTPStatus.TOO_MANY_REQUESTS: "1"}
+"""Seconds: by then there is another tick, and another second's allowance."""
+FIXED_HEADERS = (
+    "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n"
+)
+SEALED = "default-src 'none'; frame-ancestors 'none'"
+"""The content security policy of everything but the live page."""
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a UNIX socket, as the kernel says."""
+
+    uid: int
+    pid: int
+    """As seen from here; 0 where it cannot be seen from here."""
+
+
+class Request(NamedTuple):
+    """A request as its handler sees it."""
+
+    method: str
+    path: str
+    """Without the query, percent signs as sent."""
+    query: Mapping[str, list[str]]
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    keep_alive: bool
+    body: bytes = b""
+    peer: Peer | None = None
+
+
+class Response(NamedTuple):
+    """An answer."""
+
+    status: int
+    body: bytes
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+    policy: str = SEALED
+
+
+def parse_head(head: bytes) -> Request:
+    """The request that a head announces. Raises Refused(400)."""
+    line, *rest = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+    match = REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise Refused(400, "the request line is not `METHOD /path HTTP/1.1`")
+    method, target, minor = match.groups()
+    headers: dict[str, str] = {}
+    for text in rest:
+        header = HEADER.fullmatch(text)
+        if header is None:
+            raise Refused(400, "a header line is not `Name: value`")
+        name, value = header[1].lower(), header[2].rstrip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if minor == "1" and "host" not in headers:
+        raise Refused(400, "HTTP/1.1 asks for a Host header")
+    path, _, query = target.partition("?")
+    close = minor == "0" or "close" in _tokens(headers.get("connection", ""))
+    return Request(method, path, parse_qs(query, keep_blank_values=True), headers, not close)
+
+
+def body_length(request: Request, most: int) -> int:
+    """How many bytes of body follow the head. Raises Refused."""
+    if "transfer-encoding" in request.headers:
+        raise Refused(501, "Transfer-Encoding is not supported; send Content-Length")
+    text = request.headers.get("content-length", "0")
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise Refused(400, "Content-Length is not one number")
+    length = int(text)
+    if length > most:
+        raise Refused(413, f"the body has {length} bytes; at most {most} are read")
+    return length
+
+
+def render_head(response: Response, wall: float, *, keep_alive: bool) -> bytes:
+    """Everything before the body. `wall` is the time now, seconds since the epoch."""
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(wall))
+    status = HTTPStatus(response.status)
+    lines = [
+        f"HTTP/1.1 {response.status} {status.phrase}",
+        f"Date: {date}",
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+        f"Content-Security-Policy: {response.policy}",
+        *[f"{name}: {value}" for name, value in response.headers],
+    ]
+    if status in RETRY_AFTER:
+        lines.append(f"Retry-After: {RETRY_AFTER[status]}")
+    if not keep_alive:
+        lines.append("Connection: close")
+    return ("\r\n".join(lines) + "\r\n" + FIXED_HEADERS + "\r\n").encode("latin-1")
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """A JSON document. Integers stay exact."""
+    return Response(status, json.dumps(value, allow_nan=False).encode() + b"\n", JSON_TYPE)
+
+
+def refusal(error: Refused, *headers: tuple[str, str]) -> Response:
+    """A refusal as JSON, for the person or program that gets it."""
+    return json_response({"error": str(error)}, error.status)._replace(headers=headers)
+
+
+def not_allowed(allowed: tuple[str, ...]) -> Response:
+    """The answer to a method that the path does not know."""
+    methods = ", ".join(allowed)
+    return refusal(Refused(405, f"only {methods} is answered here"), ("Allow", methods))
+
+
+def child(path: str, parent: str) -> str | None:
+    """What follows `parent/` in a path, decoded; None where that is not one name.
+
+    Raises Refused(400).
+    """
+    above, _, name = path.rpartition("/")
+    if above != parent or not name:
+        return None
+    try:
+        return unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        raise Refused(400, "the path is not valid UTF-8") from None
+
+
+def prefers_openmetrics(accept: str) -> bool:
+    """Whether OpenMetrics is wanted more than text; of equals, the one that is named first."""
+    best, chosen = 0.0, False
+    for item in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in item.split(";"))
+        is_openmetrics = media == "application/openmetrics-text"
+        if is_openmetrics and "version=0.0.1" in parameters:
+            continue
+        weight = _weight(parameters)
+        if (is_openmetrics or media in ("text/plain", "text/*", "*/*")) and weight > best:
+            best, chosen = weight, is_openmetrics
+    return chosen
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether the answer may be compressed."""
+    for item in accept_encoding.split(","):
+        coding, *parameters = (part.strip().lower() for part in item.split(";"))
+        if coding == "gzip":
+            return _weight(parameters) > 0
+    return False
+
+
+def _weight(parameters: list[str]) -> float:
+    """The quality value among a header's parameters, RFC 9110 section 12.4.2."""
+    for parameter in parameters:
+        if match := re.fullmatch(r"q=([01](?:\.[0-9]{0,3})?)", parameter):
+            return float(match[1])
+    return 1.0
+
+
+def _tokens(header: str) -> list[str]:
+    return [token.strip().lower() for token in header.split(",")]

@@ -1,0 +1,58 @@
+"""Numbers as people read them: Wh and kWh, g and kg, three digits, times in words."""
+
+import time
+
+from exporter import units
+
+UNKNOWN = "\u2013"
+NARROW_SPACE = "\u202f"
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+
+
+def number(value: float) -> str:
+    """Three digits, or all of them before the point; what is too small to say is `<0.001`."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size < 0.001:
+        return "<0.001"
+    digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
+    return f"{value:,.{digits}f}".replace(",", NARROW_SPACE)
+
+
+def watts(power: float | None) -> str:
+    """A power."""
+    return UNKNOWN if power is None else f"{number(power)} W"
+
+
+def energy(energy_uj: int) -> str:
+    """An energy in Wh, from 1 kWh on in kWh."""
+    kwh = units.kwh(energy_uj)
+    return f"{number(kwh)} kWh" if kwh >= 1 else f"{number(kwh * 1_000)} Wh"
+
+
+def carbon(carbon_ng: int) -> str:
+    """An emission in grams, from 1 kg on in kg."""
+    grams = units.grams(carbon_ng)
+    return f"{number(grams / 1_000)} kg" if grams >= 1_000 else f"{number(grams)} g"
+
+
+def share(part: float, whole: float) -> str:
+    """A part in percent; unknown where there is no whole."""
+    return f"{100 * part / whole:.0f} %" if whole else UNKNOWN
+
+
+def duration(seconds: float) -> str:
+    """A stretch of time in its two largest units."""
+    if seconds < MINUTE:
+        return f"{number(seconds)} s" if seconds < 1 else f"{seconds:.0f} s"
+    if seconds < HOUR:
+        return f"{seconds // MINUTE:.0f} min {seconds % MINUTE:02.0f} s"
+    if seconds < DAY:
+        return f"{seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:02.0f} min"
+    return f"{seconds // DAY:.0f} d {seconds % DAY // HOUR:.0f} h"
+
+
+def moment(wall: float) -> str:
+    """A time of day and its date, UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(wall))

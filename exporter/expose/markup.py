@@ -1,0 +1,25 @@
+"""HTML made of tags, where every text is escaped because nothing else can be made."""
+
+from html import escape
+
+
+class Markup(str):
+    """HTML that may be sent as it is."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *children: str, **attributes: str) -> Markup:
+    """An element. Texts among `children` are escaped; `class_` is spelled `class`."""
+    spelled = "".join(
+        f' {key.strip("_").replace("_", "-")}="{escape(value)}"'
+        for key, value in attributes.items()
+    )
+    return Markup(f"<{name}{spelled}>{together(*children)}</{name}>")
+
+
+def together(*children: str) -> Markup:
+    """Texts and elements in a row."""
+    return Markup(
+        "".join(child if isinstance(child, Markup) else escape(child) for child in children)
+    )

@@ -1,0 +1,113 @@
+"""What is served to the world, read only: metrics, the live page, the API, health."""
+
+from collections.abc import Awaitable, Callable
+
+from exporter.clock import Clock
+from exporter.errors import Refused
+from exporter.expose.api import Api
+from exporter.expose.board import Board
+from exporter.expose.http1 import (
+    PLAIN_TYPE,
+    READ,
+    Request,
+    Response,
+    accepts_gzip,
+    child,
+    not_allowed,
+    prefers_openmetrics,
+)
+from exporter.expose.live import LivePage
+from exporter.expose.page import OPENMETRICS_TYPE, TEXT_TYPE
+from exporter.units import seconds
+
+RUNS = "/api/v1/runs"
+HEARTBEATS = 3
+"""Intervals without a tick after which the daemon is called sick."""
+FIRST_TICK_SECONDS = 60
+"""How long the first tick may take: a driver may have to be woken."""
+
+
+class Routes:
+    """Answers GET and HEAD."""
+
+    def __init__(self, board: Board, api: Api, clock: Clock) -> None:
+        self._board = board
+        self._api = api
+        self._clock = clock
+        self._live = LivePage()
+        self._started_ns = clock.boottime_ns()
+        self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/": self._live_page,
+            "/metrics": self._metrics,
+            RUNS: self._runs,
+            "/api/v1/devices": self._devices,
+            "/api/v1/intensity": self._intensity,
+            "/api/v1/snapshot": self._snapshot,
+            "/-/healthy": self._healthy,
+            "/-/ready": self._ready,
+        }
+
+    async def answer(self, request: Request) -> Response:
+        """The answer to any request. Raises Refused."""
+        route = self._routes.get(request.path)
+        run_id = child(request.path, RUNS)
+        if route is None and run_id is None:
+            known = ", ".join(self._routes)
+            raise Refused(404, f"there is nothing at {request.path}; there is {known}")
+        if request.method not in READ:
+            return not_allowed(READ)
+        if run_id is not None:
+            return await self._api.run(run_id, request.query)
+        assert route is not None
+        return await route(request)
+
+    async def _live_page(self, _: Request) -> Response:
+        return self._live.response(self._api.current())
+
+    async def _metrics(self, request: Request) -> Response:
+        page = self._api.current().page
+        openmetrics = prefers_openmetrics(request.headers.get("accept", ""))
+        headers = [("Vary", "Accept, Accept-Encoding")]
+        if names := request.query.get("name[]"):
+            body = page.select(names, openmetrics=openmetrics)
+        elif accepts_gzip(request.headers.get("accept-encoding", "")):
+            body = page.gzipped(openmetrics=openmetrics)
+            headers.append(("Content-Encoding", "gzip"))
+        else:
+            body = page.body(openmetrics=openmetrics)
+        content_type = OPENMETRICS_TYPE if openmetrics else TEXT_TYPE
+        return Response(200, body, content_type, tuple(headers))
+
+    async def _runs(self, request: Request) -> Response:
+        return await self._api.runs(request.query)
+
+    async def _devices(self, _: Request) -> Response:
+        return self._api.devices()
+
+    async def _intensity(self, _: Request) -> Response:
+        return self._api.intensity()
+
+    async def _snapshot(self, _: Request) -> Response:
+        return self._api.snapshot()
+
+    async def _healthy(self, _: Request) -> Response:
+        """Whether the loop's heart beats."""
+        current = self._board.current
+        if current is None:
+            beat_ns, allowed = self._started_ns, float(FIRST_TICK_SECONDS)
+        else:
+            beat_ns = current.snapshot.at_ns
+            allowed = HEARTBEATS * current.snapshot.interval_seconds
+        silence = seconds(self._clock.boottime_ns() - beat_ns)
+        if silence > allowed:
+            raise Refused(
+                503,
+                f"no tick for {silence:.1f} s, {allowed:g} s are allowed; a source or the disk may "
+                "hang, see the log",
+            )
+        return Response(200, b"healthy\n", PLAIN_TYPE)
+
+    async def _ready(self, _: Request) -> Response:
+        """Whether there is something to show."""
+        self._api.current()
+        return Response(200, b"ready\n", PLAIN_TYPE)

@@ -1,0 +1,176 @@
+"""The samples of each metric family: functions from a `View` to label values and numbers."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from exporter import __version__, units
+from exporter.expose.process import ProcessState
+from exporter.expose.view import Tallies, View
+from exporter.model.intensity import Factor
+from exporter.model.readings import Event
+from exporter.model.runs import RunInfo
+from exporter.model.snapshot import DeviceState, Health
+
+Samples: TypeAlias = Iterable[tuple[tuple[str, ...], float]]
+Rows: TypeAlias = Callable[[View], Samples]
+
+MILLI = 3
+"""Digits kept of watts, ratios of time and ages: finer than any meter, and a shorter page."""
+
+
+def energy(tallies: Callable[[View], Tallies]) -> Rows:
+    """Joules as counted."""
+    return lambda view: [
+        (labels, units.joules(tally.counted_uj)) for labels, tally in tallies(view).items()
+    ]
+
+
+def carbon(tallies: Callable[[View], Tallies]) -> Rows:
+    """Grams as counted."""
+    return lambda view: [
+        (labels, units.grams(tally.counted_ng)) for labels, tally in tallies(view).items()
+    ]
+
+
+def cumulative_energy(tallies: Callable[[View], Tallies]) -> Rows:
+    """Joules as the ledger knows them."""
+    return lambda view: [
+        (labels, units.joules(tally.total_uj)) for labels, tally in tallies(view).items()
+    ]
+
+
+def cumulative_carbon(tallies: Callable[[View], Tallies]) -> Rows:
+    """Grams as the ledger knows them."""
+    return lambda view: [
+        (labels, units.grams(tally.total_ng)) for labels, tally in tallies(view).items()
+    ]
+
+
+def power(tallies: Callable[[View], Tallies]) -> Rows:
+    """Watts, where they are known."""
+    return lambda view: [
+        (labels, round(tally.power_watts, MILLI))
+        for labels, tally in tallies(view).items()
+        if tally.power_watts is not None
+    ]
+
+
+def device(value: Callable[[DeviceState], float | None]) -> Rows:
+    """One sample per device, where there is a value."""
+    return lambda view: [
+        (state.info.device, number)
+        for state in view.snapshot.devices
+        if (number := value(state)) is not None
+    ]
+
+
+def run(value: Callable[[RunInfo], float | None]) -> Rows:
+    """One sample per run, where there is a value."""
+    return lambda view: [
+        ((run.shown_id, run.key.job_id), number)
+        for run in view.snapshot.runs
+        if (number := value(run)) is not None
+    ]
+
+
+def grid(value: Callable[[View, Factor], float | None]) -> Rows:
+    """One sample of the intensity in force, where there is one and it has the value."""
+
+    def rows(view: View) -> Samples:
+        factor = view.snapshot.grid.factor
+        if factor is None or (number := value(view, factor)) is None:
+            return ()
+        return (((factor.zone, factor.signal, factor.basis), number),)
+
+    return rows
+
+
+def health(value: Callable[[Health], float]) -> Rows:
+    """One sample of how the daemon fares."""
+    return lambda view: (((), value(view.snapshot.health)),)
+
+
+def process(value: Callable[[ProcessState], float]) -> Rows:
+    """One sample of what the daemon uses, where that can be read."""
+    return lambda view: () if view.process is None else (((), value(view.process)),)
+
+
+def device_info(view: View) -> Samples:
+    """What each device is."""
+    for state in view.snapshot.devices:
+        info = state.info
+        described = (info.model, info.vendor, info.source, info.ordinal, info.pci_bus_id)
+        yield (*info.device, *described), 1
+
+
+def device_events(view: View) -> Samples:
+    """Events of each counter, those that never happened included."""
+    for state in view.snapshot.devices:
+        for event in Event:
+            yield (*state.info.device, event), state.events.get(event, 0)
+
+
+def run_held(view: View) -> Samples:
+    """Idle energy of what each run holds, by kind of device."""
+    held: dict[tuple[str, str, str], int] = {}
+    for (run_id, job_id, kind, _), tally in view.runs.items():
+        labels = (run_id, job_id, kind)
+        held[labels] = held.get(labels, 0) + tally.held_uj
+    return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
+
+
+def run_info(exported_labels: tuple[str, ...]) -> Rows:
+    """What each run is, with the labels that the operator lets through."""
+
+    def rows(view: View) -> Samples:
+        for run in view.snapshot.runs:
+            labels = dict(run.labels)
+            namespace = ""  # no source of this version knows one
+            yield (
+                (
+                    run.shown_id,
+                    run.key.job_id,
+                    run.name,
+                    run.user,
+                    namespace,
+                    run.origin,
+                    run.account,
+                    *[labels.get(name, "") for name in exported_labels],
+                ),
+                1,
+            )
+
+    return rows
+
+
+def grid_info(view: View) -> Samples:
+    """Where the intensity in force comes from."""
+    factor = view.snapshot.grid.factor
+    if factor is not None:
+        estimated = "true" if factor.estimated else "false"
+        origin = (factor.source, estimated, factor.accounting)
+        yield (factor.zone, factor.signal, factor.basis, *origin), 1
+
+
+def pue(view: View) -> Samples:
+    """Facility energy over machine energy."""
+    factor = view.snapshot.grid.factor
+    if factor is not None:
+        yield (), factor.pue
+
+
+def collector_success(view: View) -> Samples:
+    """Whether each collector worked."""
+    return [((state.name,), int(state.ok)) for state in view.snapshot.collectors]
+
+
+def collector_duration(view: View) -> Samples:
+    """Seconds that each collector took."""
+    return [((state.name,), state.seconds) for state in view.snapshot.collectors]
+
+
+def build_info(_: View) -> Samples:
+    """Which program this is."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return (((__version__, python), 1),)

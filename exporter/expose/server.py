@@ -1,0 +1,190 @@
+"""Conversations with HTTP clients, one coroutine each, within limits that no client can pass."""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeAlias
+
+from exporter.clock import Clock
+from exporter.errors import Refused
+from exporter.expose.http1 import (
+    HEAD_END,
+    Peer,
+    Request,
+    Response,
+    body_length,
+    parse_head,
+    refusal,
+    render_head,
+)
+
+log = logging.getLogger(__name__)
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class Limits(NamedTuple):
+    """What one client, and all together, may take."""
+
+    connections: int = 512
+    slow_readers: int = 16
+    """Answers that may wait for their readers at once; beyond it the oldest is given up."""
+    head_bytes: int = 16 * 1024
+    body_bytes: int = 64 * 1024
+    request_seconds: float = 5.0
+    """For a head, and again for a body."""
+    idle_seconds: float = 120.0
+    """Between two requests of one connection."""
+    read_seconds: float = 10.0
+    """For reading an answer; the default timeout of a scrape."""
+    linger_seconds: float = 1.0
+    """For a refused client to read why, before what it still sends resets the connection."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Server:
+    """Answers the connections of any number of listeners with one handler."""
+
+    def __init__(self, handler: Handler, clock: Clock, limits: Limits) -> None:
+        self._handler = handler
+        self._clock = clock
+        self._limits = limits
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._idle: set[asyncio.StreamWriter] = set()
+        self._slow: dict[asyncio.StreamWriter, None] = {}
+        self._closing = False
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Talk with one client until either side has had enough."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for all of it
+        try:
+            self._make_room(writer)
+            await self._converse(reader, writer)
+        except Refused as error:
+            await self._dismiss(reader, writer, error)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            writer.transport.abort()
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def close(self, grace_seconds: float) -> None:
+        """End all conversations; answers under way get `grace_seconds` to be finished."""
+        self._closing = True
+        for writer in self._idle:
+            writer.transport.abort()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _make_room(self, writer: asyncio.StreamWriter) -> None:
+        """Raises Refused(503) for a connection too many; too many of those are just cut off."""
+        if len(self._tasks) > 2 * self._limits.connections:
+            writer.transport.abort()
+        elif len(self._tasks) > self._limits.connections:
+            raise Refused(503, "too many connections are open; try again later")
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = _peer_of(writer)
+        patience = self._limits.request_seconds  # who connects has something to say
+        while first := await self._first_byte(reader, writer, patience):
+            request = await self._read(first, reader, writer)
+            response = await self._answer(request._replace(peer=peer))
+            keep_alive = request.keep_alive and not self._closing
+            head = render_head(response, self._clock.wall(), keep_alive=keep_alive)
+            await self._send(writer, head if request.method == "HEAD" else head + response.body)
+            if not keep_alive:
+                return
+            patience = self._limits.idle_seconds
+
+    async def _first_byte(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_seconds: float
+    ) -> bytes:
+        """The first byte of the next request; none if the client has no more."""
+        self._idle.add(writer)
+        try:
+            async with asyncio.timeout(patience_seconds):
+                return await reader.read(1)
+        finally:
+            self._idle.discard(writer)
+
+    async def _read(
+        self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Request:
+        """The request that begins with `first`. Raises Refused."""
+        limits = self._limits
+        try:
+            async with asyncio.timeout(limits.request_seconds):
+                request = parse_head(first + await reader.readuntil(HEAD_END))
+            length = body_length(request, limits.body_bytes)
+            if length and request.headers.get("expect", "").lower() == "100-continue":
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            async with asyncio.timeout(limits.request_seconds):
+                return request._replace(body=await reader.readexactly(length))
+        except asyncio.LimitOverrunError:
+            raise Refused(
+                431, f"the head of the request has more than {limits.head_bytes} bytes"
+            ) from None
+        except TimeoutError:
+            raise Refused(
+                408, f"the request was not complete after {limits.request_seconds:g} s"
+            ) from None
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            return await self._handler(request)
+        except Refused as error:
+            return refusal(error)
+        except Exception:
+            log.exception("request failed", extra={"path": request.path})
+            return refusal(Refused(500, "the daemon failed on this request; its log says why"))
+
+    async def _send(self, writer: asyncio.StreamWriter, message: bytes) -> None:
+        """Write a message and wait until the client has taken all of it."""
+        writer.write(message)
+        if not writer.transport.get_write_buffer_size():
+            return
+        self._slow[writer] = None
+        if len(self._slow) > self._limits.slow_readers:
+            next(iter(self._slow)).transport.abort()
+        try:
+            async with asyncio.timeout(self._limits.read_seconds):
+                await writer.drain()
+        finally:
+            del self._slow[writer]
+
+    async def _dismiss(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: Refused
+    ) -> None:
+        """Say why, then read on for a moment: closing over unread bytes would lose the answer."""
+        response = refusal(error)
+        head = render_head(response, self._clock.wall(), keep_alive=False)
+        try:
+            await self._send(writer, head + response.body)
+            writer.write_eof()
+            async with asyncio.timeout(self._limits.linger_seconds):
+                while await reader.read(self._limits.body_bytes):
+                    pass
+        except (OSError, TimeoutError):
+            writer.transport.abort()
+
+
+def _peer_of(writer: asyncio.StreamWriter) -> Peer | None:
+    """The process that connected to a UNIX socket, unix(7); None for TCP."""
+    connection = writer.get_extra_info("socket")
+    if connection.family != socket.AF_UNIX:
+        return None
+    form = struct.Struct("iII")
+    pid, uid, _ = form.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
+    )
+    return Peer(uid, pid)

@@ -1,0 +1,150 @@
+"""One snapshot summed up for showing: per device, method, reason and run, in exact integers."""
+
+from collections import defaultdict
+from typing import TypeAlias
+
+from exporter.expose.process import ProcessState
+from exporter.model.readings import Device, Kind, Method
+from exporter.model.runs import RunInfo
+from exporter.model.snapshot import DeviceState, Snapshot
+from exporter.model.workload import Party, Reason
+
+REASONS_OF = {
+    Kind.CPU: (Reason.IDLE, Reason.OTHER, Reason.RESTART),
+    Kind.DRAM: (Reason.IDLE, Reason.OTHER, Reason.RESTART),
+    Kind.GPU: (Reason.IDLE, Reason.UNALLOCATED, Reason.UNKNOWN_PROCESS, Reason.RESTART),
+}
+"""Reasons that are shown at 0 from the first page, so that `increase()` misses no first step."""
+
+
+class Tally:
+    """A sum over lines of the books.
+
+    `counted_*` is what counters show, `total_*` what the ledger knows, `held_uj` the counted idle
+    energy of what was held. `power_watts` is None where no line has a power.
+    """
+
+    __slots__ = ("counted_ng", "counted_uj", "held_uj", "power_watts", "total_ng", "total_uj")
+
+    def __init__(self) -> None:
+        self.counted_uj = 0
+        self.held_uj = 0
+        self.counted_ng = 0
+        self.total_uj = 0
+        self.total_ng = 0
+        self.power_watts: float | None = None
+
+    def add(
+        self,
+        counted_uj: int,
+        held_uj: int,
+        counted_ng: int,
+        total_uj: int,
+        total_ng: int,
+        power_watts: float | None,
+    ) -> None:
+        """Add one line."""
+        self.counted_uj += counted_uj
+        self.held_uj += held_uj
+        self.counted_ng += counted_ng
+        self.total_uj += total_uj
+        self.total_ng += total_ng
+        if power_watts is not None:
+            self.power_watts = power_watts + (self.power_watts or 0.0)
+
+    def include(self, other: "Tally") -> None:
+        """Add another sum."""
+        self.add(
+            other.counted_uj,
+            other.held_uj,
+            other.counted_ng,
+            other.total_uj,
+            other.total_ng,
+            other.power_watts,
+        )
+
+
+Tallies: TypeAlias = dict[tuple[str, ...], Tally]
+"""Sums by the values of the labels under which they are shown."""
+
+
+class View:
+    """A snapshot and its sums: `devices` by kind and id, `by_method` and `unattributed` too.
+
+    For each device: `devices` = `attributed` + its `unattributed` = its `by_method`, exactly.
+    """
+
+    def __init__(self, snapshot: Snapshot, process: ProcessState | None = None) -> None:
+        self.snapshot = snapshot
+        self.process = process
+        self.devices: Tallies = defaultdict(Tally)
+        self.by_method: Tallies = defaultdict(Tally)
+        self.attributed: Tallies = defaultdict(Tally)
+        self.unattributed: Tallies = defaultdict(Tally)
+        self.runs: Tallies = defaultdict(Tally)
+        """By run id, job id, kind, and id for GPUs only; "" for the rest."""
+        self._open_sums()
+        self._add_rows()
+
+    def run_totals(self) -> Tallies:
+        """The sums of each shown run over its devices, by run id and job id."""
+        totals: Tallies = {(run.shown_id, run.key.job_id): Tally() for run in self.snapshot.runs}
+        for (run_id, job_id, _, _), tally in self.runs.items():
+            totals[run_id, job_id].include(tally)
+        return totals
+
+    def _open_sums(self) -> None:
+        """Put down at 0 what may come to be, so that every counter is seen to begin at 0."""
+        for state in self.snapshot.devices:
+            device = state.info.device
+            self.devices[device] = Tally()
+            self.attributed[device] = Tally()
+            for method in methods_of(state):
+                self.by_method[*device, method] = Tally()
+            for reason in REASONS_OF[device.kind]:
+                self.unattributed[*device, reason] = Tally()
+        kinds = {state.info.device.kind for state in self.snapshot.devices} - {Kind.GPU}
+        for run in self.snapshot.runs:
+            for kind in sorted(kinds):
+                self.runs[run.shown_id, run.key.job_id, kind, ""] = Tally()
+
+    def _add_rows(self) -> None:
+        shown: dict[Party, RunInfo] = {run.key: run for run in self.snapshot.runs}
+        parts: dict[tuple[Device, Method, Reason | None], Tally] = defaultdict(Tally)
+        for device, party, method, _, (total, base), power_watts in self.snapshot.rows:
+            total_uj, held_uj, total_ng = total
+            base_uj, base_held_uj, base_ng = base
+            counted_uj, counted_ng = total_uj - base_uj, total_ng - base_ng
+            held_uj -= base_held_uj
+            reason = party if isinstance(party, Reason) else None
+            parts[device, method, reason].add(
+                counted_uj, held_uj, counted_ng, total_uj, total_ng, power_watts
+            )
+            run = shown.get(party)
+            if run is not None:
+                kind, name = device
+                ids = (run.shown_id, run.key.job_id, kind, name if kind is Kind.GPU else "")
+                self.runs[ids].add(
+                    counted_uj,
+                    held_uj,
+                    counted_ng,
+                    total_uj,
+                    total_ng,
+                    power_watts if run.ended is None else None,
+                )
+        for (device, method, reason), tally in parts.items():
+            self.devices[device].include(tally)
+            self.by_method[*device, method].include(tally)
+            attributed = self.attributed[device]
+            if reason is None:
+                attributed.include(tally)
+            else:
+                self.unattributed[*device, reason].include(tally)
+
+
+def methods_of(state: DeviceState) -> tuple[Method, ...]:
+    """How a device's energy may be got: a GPU's power is integrated where its counter fails."""
+    info = state.info
+    if info.device.kind is Kind.GPU and info.method is Method.COUNTER:
+        return (Method.COUNTER, Method.INTEGRATED)
+    return (info.method,)

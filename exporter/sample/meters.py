@@ -1,0 +1,107 @@
+"""The meters of all devices: where each counter stands, and how its device fares."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from exporter import units
+from exporter.model.readings import (
+    Device,
+    DeviceInfo,
+    Event,
+    Interval,
+    Method,
+    Observation,
+    Position,
+    Reading,
+)
+from exporter.model.snapshot import DeviceState
+from exporter.sample.counter import advance
+
+
+@dataclass(slots=True)
+class _Meter:
+    info: DeviceInfo
+    events: Mapping[Event, int]
+    """Replaced, never changed, so that a published state may share it."""
+    good_ns: int
+    """When a reading was last believed; when the device was first seen, until one is."""
+    up: bool = False
+    why: str = ""
+
+
+class Meters:
+    """Turns observations into intervals, one device at a time."""
+
+    def __init__(self, positions: Iterable[Position]) -> None:
+        """Go on from `positions`, which an earlier process left."""
+        self._positions = {
+            position.device: position._replace(restored=True) for position in positions
+        }
+        self._meters: dict[Device, _Meter] = {}
+
+    def advance(self, observation: Observation) -> tuple[Interval, ...]:
+        """The energy that `observation` settles; a device without news settles nothing."""
+        self._learn(observation)
+        intervals = []
+        for reading in observation.readings:
+            interval = self._take(self._meters[reading.device], reading)
+            if interval is not None:
+                intervals.append(interval)
+        return tuple(intervals)
+
+    def positions(self) -> tuple[Position, ...]:
+        """What must be kept to go on after a restart, devices not seen lately included."""
+        return tuple(self._positions.values())
+
+    def infos(self) -> tuple[DeviceInfo, ...]:
+        """Every device seen by this process."""
+        return tuple(meter.info for meter in self._meters.values())
+
+    def states(self, at_ns: int, powers: Mapping[Device, float]) -> tuple[DeviceState, ...]:
+        """Every device as it is at `at_ns`, with the powers in watts that are known."""
+        return tuple(
+            DeviceState(
+                info=meter.info,
+                up=meter.up,
+                why=meter.why,
+                age_seconds=max(0.0, units.seconds(at_ns - meter.good_ns)),
+                power_watts=powers.get(device),
+                events=meter.events,
+            )
+            for device, meter in self._meters.items()
+        )
+
+    def _learn(self, observation: Observation) -> None:
+        for info in observation.infos:
+            meter = self._meters.get(info.device)
+            if meter is None:
+                events = dict.fromkeys(_events_of(info), 0)
+                self._meters[info.device] = _Meter(info, events, observation.at_ns)
+            else:
+                meter.info = info
+        if observation.error:
+            for meter in self._meters.values():
+                if meter.info.source == observation.source:
+                    meter.up, meter.why = False, observation.error
+
+    def _take(self, meter: _Meter, reading: Reading) -> Interval | None:
+        position, interval = advance(self._positions.get(reading.device), reading, meter.info)
+        if position is not None:
+            self._positions[reading.device] = position
+        meter.up = reading.counter_uj is not None or reading.power_watts is not None
+        meter.why = reading.why
+        if meter.up and position is not None and position.suspect_uj is None:
+            meter.good_ns = reading.at_ns
+        if interval is not None and interval.event is not None:
+            count = meter.events.get(interval.event, 0)
+            meter.events = {**meter.events, interval.event: count + 1}
+        return interval
+
+
+def _events_of(info: DeviceInfo) -> tuple[Event, ...]:
+    """What can happen to a device of this sort."""
+    if info.method is Method.INTEGRATED:
+        return (Event.GAP,)
+    if info.wrap_uj is None:
+        return (Event.RESET, Event.GLITCH, Event.GAP)
+    return tuple(Event)

@@ -1,0 +1,111 @@
+"""Which sources of energy are opened on this machine, and what is said of the others."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.model.readings import Kind, Sampler
+from exporter.model.workload import CollectorState
+from exporter.sample.coefficients import cpu_watts, dram_watts
+from exporter.sample.cpuinfo import read_cpuinfo
+from exporter.sample.sources.cpu_estimate import CpuEstimate
+from exporter.sample.sources.dram_estimate import DramEstimate
+from exporter.sample.sources.rapl import Rapl
+from exporter.sample.sources.replay import Replay
+
+NAMES: tuple[str, ...] = (Rapl.name, CpuEstimate.name, DramEstimate.name)
+"""The collectors that can be switched off and on by name."""
+
+
+class Opened(NamedTuple):
+    """What samples this machine."""
+
+    samplers: tuple[Sampler, ...]
+    states: tuple[CollectorState, ...]
+    """Of the collectors that were wanted and could not be opened."""
+    notes: tuple[str, ...]
+    """What a person should know, with the remedy."""
+
+
+def open_samplers(
+    *,
+    sysfs: str,
+    procfs: str,
+    clock: Clock,
+    enabled: Mapping[str, bool],
+    replay: str = "",
+    cpu_idle_watts_per_thread: float | None = None,
+    cpu_full_watts_per_thread: float | None = None,
+    dram_watts_per_gb: float | None = None,
+) -> Opened:
+    """Open every source that works here; an estimate only for a kind that no counter covers.
+
+    `enabled` switches collectors by name, on where it does not say. `replay` is the path of a
+    host to play instead of all of them. Raises ConfigError for a setting that cannot be.
+    """
+    boot_id, notes = _boot_id(procfs, clock)
+    if replay:
+        return Opened((Replay(replay, clock, boot_id),), (), (f"replays {replay}", *notes))
+    opening = _Opening(enabled, notes)
+    cpu = read_cpuinfo(procfs)
+    rapl = opening.attempt(Rapl.name, lambda: Rapl(sysfs, clock, boot_id, cpu.model, cpu.vendor))
+    if rapl is not None:
+        notes += (f"{rapl.name}: {note}" for note in rapl.notes)
+    kinds = {info.device.kind for info in rapl.infos} if rapl is not None else set()
+    if Kind.CPU not in kinds:
+        watts = cpu_watts(cpu, cpu_idle_watts_per_thread, cpu_full_watts_per_thread)
+        if opening.attempt(
+            CpuEstimate.name, lambda: CpuEstimate(procfs, clock, boot_id, cpu, watts)
+        ):
+            notes.append(
+                f"cpu energy is estimated, {watts.idle_per_thread:.2f} W (idle) to "
+                f"{watts.full_per_thread:.2f} W (busy) per thread: {watts.basis}"
+            )
+    if Kind.DRAM not in kinds:
+        dram = dram_watts(dram_watts_per_gb)
+        if opening.attempt(
+            DramEstimate.name, lambda: DramEstimate(procfs, clock, boot_id, dram.per_gb)
+        ):
+            notes.append(f"dram energy is estimated, {dram.per_gb:g} W per GB: {dram.basis}")
+    if not opening.samplers:
+        notes.append("no energy is measured: every collector is switched off or cannot work here")
+    return Opened(tuple(opening.samplers), tuple(opening.states), tuple(notes))
+
+
+SamplerT = TypeVar("SamplerT", bound=Sampler)
+
+
+class _Opening:
+    """Collects what could be opened, and what is to be said of the rest."""
+
+    def __init__(self, enabled: Mapping[str, bool], notes: list[str]) -> None:
+        self.samplers: list[Sampler] = []
+        self.states: list[CollectorState] = []
+        self._enabled = enabled
+        self._notes = notes
+
+    def attempt(self, name: str, build: Callable[[], SamplerT]) -> SamplerT | None:
+        """The sampler, or None where it is switched off or cannot work."""
+        if not self._enabled.get(name, True):
+            return None
+        try:
+            sampler = build()
+        except Unavailable as error:
+            self.states.append(CollectorState(name, ok=False, seconds=0.0, why=str(error)))
+            self._notes.append(f"{name}: {error}")
+            return None
+        self.samplers.append(sampler)
+        return sampler
+
+
+def _boot_id(procfs: str, clock: Clock) -> tuple[str, list[str]]:
+    """The id of the running kernel; one that no later process will find, if it cannot be read."""
+    path = os.path.join(procfs, "sys/kernel/random/boot_id")
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip(), []
+    except (OSError, ValueError) as error:
+        note = f"{path}: {error}; energy used while the daemon is stopped cannot be recovered"
+        return f"unknown-{clock.wall():.6f}", [note]

@@ -1,0 +1,92 @@
+"""A made-up /proc and a clock that a test moves."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now_ns = 1_000_000_000_000
+        self.epoch = 1_700_000_000.0
+
+    def boottime_ns(self) -> int:
+        return self.now_ns
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def wall(self) -> float:
+        return self.epoch + self.now_ns / 1e9
+
+    def advance(self, seconds: float) -> None:
+        self.now_ns += round(seconds * 1e9)
+
+
+class FakeProc:
+    """Process directories with just the files and fields that are read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "self").mkdir()
+        self.busy = self.idle = 0
+        self.machine(0, 0)
+        (root / "meminfo").write_text(
+            "MemTotal: 1000 kB\nMemFree: 1 kB\nAnonPages: 300 kB\nShmem: 100 kB\n"
+        )
+
+    def machine(self, busy: int, idle: int) -> None:
+        """Add clock ticks to the machine's own clocks."""
+        self.busy += busy
+        self.idle += idle
+        (self.root / "stat").write_text(f"cpu  {self.busy} 0 0 {self.idle} 0 0 0 0 0 0\n")
+
+    def process(
+        self,
+        pid: int,
+        *,
+        ppid: int = 1,
+        start: int = 100,
+        own: int = 0,
+        children: int = 0,
+        environment: str | None = None,
+        anonymous_kb: int = 0,
+        shared_kb: int = 0,
+    ) -> None:
+        directory = self.root / str(pid)
+        directory.mkdir(exist_ok=True)
+        after = ["S", ppid, *[0] * 9, own, 0, children, 0, 20, 0, 1, 0, start, 0, 0]
+        line = f"{pid} (a ) b) " + " ".join(map(str, after))
+        stat = directory / "stat"
+        if stat.exists():
+            with stat.open("r+") as file:
+                file.write(line + "\n")
+                file.truncate()
+        else:
+            stat.write_text(line + "\n")
+        if environment is not None:
+            block = "\0".join(environment.split()) + "\0"
+            (directory / "environ").write_text(block)
+        elif not (directory / "environ").exists():
+            (directory / "environ").write_text("")
+        (directory / "status").write_text(
+            f"Name: x\nRssAnon: {anonymous_kb} kB\nRssFile: 7 kB\nRssShmem: {shared_kb} kB\n"
+        )
+
+    def gone(self, pid: int) -> None:
+        """End a process. A kept file of a real /proc then answers ESRCH; here it is emptied."""
+        (self.root / str(pid) / "stat").write_text("")
+        shutil.rmtree(self.root / str(pid))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    root = tmp_path / "proc"
+    root.mkdir()
+    return FakeProc(root)

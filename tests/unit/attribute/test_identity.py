@@ -1,0 +1,53 @@
+"""What environments say, and what ids may look like."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.attribute.identity import Claim, claim_of, clean
+
+
+def block(**variables: str) -> bytes:
+    return b"".join(f"{k}={v}\0".encode() for k, v in variables.items())
+
+
+def test_run_job_name_and_labels_are_read():
+    text = block(
+        PATH="/bin",
+        EMISSIONS_RUN_ID="r1",
+        EMISSIONS_JOB_ID="j1",
+        EMISSIONS_RUN_NAME="bert",
+        EMISSIONS_LABELS="team=nlp,stage=eval,broken",
+    )
+    assert claim_of(text) == Claim("r1", "j1", "bert", (("stage", "eval"), ("team", "nlp")))
+
+
+def test_a_job_id_alone_names_the_run_too():
+    assert claim_of(block(EMISSIONS_JOB_ID="4711")) == Claim("4711", "4711")
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_RUN_ID", "WANDB_RUN_ID", "TORCHELASTIC_RUN_ID"])
+def test_tracking_ids_are_taken_unless_none(name):
+    assert claim_of(block(**{name: "abc"})) == Claim("abc")
+    assert claim_of(block(**{name: "none"})) is None
+
+
+def test_our_own_variable_goes_before_tracking_ids():
+    assert claim_of(block(MLFLOW_RUN_ID="m", EMISSIONS_RUN_ID="e")) == Claim("e")
+
+
+def test_other_environments_claim_nothing():
+    assert claim_of(block(PATH="/bin", HOME="/root")) is None
+    assert claim_of(b"") is None
+
+
+@given(st.text() | st.binary())
+def test_any_id_becomes_valid_bounded_and_stable(text):
+    once = clean(text)
+    assert len(once.encode()) <= 128
+    assert once.isprintable() or not any(ord(c) < 32 for c in once)
+    assert clean(once) == once
+
+
+def test_two_long_ids_with_one_beginning_stay_two():
+    assert clean("x" * 10_000) != clean("x" * 9_999)

@@ -1,0 +1,68 @@
+"""How runs begin, end, come back and are capped."""
+
+from exporter.attribute.runbook import OTHER_RUN, Runbook
+from exporter.model.runs import RunInfo, RunKey
+
+
+def info(run_id: str, uid: int = 1, job_id: str = "", started: float = 10.0) -> RunInfo:
+    return RunInfo(RunKey(uid, run_id, job_id), "", "ada", "registered", started)
+
+
+def test_a_run_that_comes_back_keeps_its_first_start():
+    book = Runbook([], 9)
+    book.open(info("a", started=10))
+    book.close(info("a").key, 20, "ended")
+    again = book.open(info("a", started=30))
+    assert (again.started, again.ended) == (10, None)
+
+
+def test_the_second_user_of_an_id_is_shown_with_the_uid():
+    book = Runbook([], 9)
+    assert book.open(info("a", uid=1)).shown_id == "a"
+    assert book.open(info("a", uid=2)).shown_id == "a@2"
+
+
+def test_nobody_can_take_the_shown_id_of_another():
+    book = Runbook([], 9)
+    book.open(info("a@2", uid=1))
+    book.open(info("a", uid=1))
+    assert book.open(info("a", uid=2)).shown_id == "a@2@2"
+
+
+def test_an_inner_run_takes_the_job_of_the_run_around_it():
+    book = Runbook([], 9)
+    outer = book.open(info("outer", job_id="j"))
+    inner = book.open(info("inner"), outer.key)
+    assert inner.key.job_id == "j"
+    assert book.enclosing(inner.key) == outer.key
+
+
+def test_beyond_the_cap_new_runs_are_folded_into_other_and_counted():
+    book = Runbook([], 1)
+    book.open(info("a"))
+    assert book.open(info("b")).key == OTHER_RUN
+    assert book.open(info("c")).key == OTHER_RUN
+    assert book.dropped == 2
+    assert book.open(info("a")).key == info("a").key
+
+
+def test_an_ended_run_leaves_the_page_only_after_its_time():
+    book = Runbook([], 9)
+    book.open(info("a"))
+    book.close(info("a").key, 100, "ended")
+    assert book.expire(199, 100) == []
+    assert book.expire(200, 100) == [info("a").key]
+    assert book.shown() == ()
+
+
+def test_changes_are_told_once():
+    book = Runbook([], 9)
+    run = book.open(info("a"))
+    assert book.changes() == [run]
+    assert book.changes() == []
+    assert book.newcomers() == [run.key]
+    assert book.newcomers() == []
+
+
+def test_a_user_can_reserve_no_name_of_ours():
+    assert Runbook([], 9).open(info("other", uid=7)).shown_id == "other@7"

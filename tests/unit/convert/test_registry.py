@@ -1,0 +1,112 @@
+"""The chain that the settings ask for."""
+
+import pytest
+
+from exporter.convert.registry import open_chain
+from exporter.errors import ConfigError
+from exporter.model.intensity import Accounting, Basis
+
+NOW = 1_735_689_600.0
+ROWS = f"time,grams_per_kwh\n{NOW - 60:.0f},222\n"
+
+
+@pytest.fixture
+def opened(clock):
+    def make(**settings):
+        given = {
+            "zone": "",
+            "grams_per_kwh": None,
+            "basis": "unstated",
+            "accounting": "location",
+            "source": "",
+            "file": "",
+            "file_max_age_seconds": 120,
+            "pue": 1.0,
+        }
+        return open_chain(**given | settings, clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "grid.csv"
+    path.write_text(ROWS)
+    return str(path)
+
+
+def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
+    result = opened()
+    assert result.chain.in_force(NOW).zone == "WORLD"
+    (note,) = result.notes
+    assert note.startswith("world average: 473 g/kWh (lifecycle)")
+    assert note.endswith("no zone is configured: set convert.zone")
+    assert result.chain.grid(NOW).why == note
+
+
+def test_a_zone_means_its_yearly_value(opened):
+    result = opened(zone=" de ", pue=1.3)
+    factor = result.chain.in_force(NOW)
+    assert (factor.zone, factor.pue, factor.step) == ("DE", 1.3, 0)
+    assert result.notes == ()
+    assert result.states() == ()
+
+
+def test_an_unknown_zone_is_refused_and_never_replaced_by_the_world_average(opened):
+    with pytest.raises(ConfigError):
+        opened(zone="atlantis")
+
+
+def test_a_number_of_ones_own_goes_before_everything(opened, file):
+    result = opened(grams_per_kwh=12.5, zone="DE", file=file, basis="direct", accounting="market")
+    factor = result.chain.in_force(NOW)
+    assert (factor.grams_per_kwh, factor.zone, factor.source) == (12.5, "DE", "configuration")
+    assert (factor.basis, factor.accounting) == (Basis.DIRECT, Accounting.MARKET)
+    assert result.notes == ("convert.file is not read: convert.grams_per_kwh goes before it",)
+    assert result.refresh == ()
+
+
+def test_zero_is_a_number_of_ones_own(opened):
+    assert opened(grams_per_kwh=0.0).chain.in_force(NOW).grams_per_kwh == 0
+
+
+def test_a_number_without_a_zone_has_no_stated_zone_and_no_age(opened):
+    state = opened(grams_per_kwh=12.5, source="our utility").chain.grid(NOW)
+    assert state.factor.zone == "unstated"
+    assert state.age_seconds is None
+    assert state.why == "configured value: 12.5 g/kWh (basis unstated), our utility"
+
+
+def test_a_file_falls_back_on_the_yearly_value_of_the_zone(opened, file):
+    chain = opened(file=file, zone="DE").chain
+    assert chain.in_force(NOW).grams_per_kwh == 222
+    fallback = chain.in_force(NOW + 3600)
+    assert (fallback.step, fallback.grams_per_kwh) == (1, 344.14)
+
+
+def test_a_file_without_a_zone_never_falls_back_on_the_world_average(opened, file):
+    chain = opened(file=file).chain
+    assert chain.in_force(NOW + 3600) is None
+    assert chain.grid(NOW + 3600).why == "file has none for now; grams stand still"
+
+
+@pytest.mark.parametrize("meaning", [{"basis": "direct"}, {"accounting": "market"}])
+def test_a_file_that_counts_something_else_never_falls_back_and_a_note_says_so(
+    opened, file, meaning
+):
+    result = opened(file=file, zone="DE", **meaning)
+    assert result.chain.in_force(NOW + 3600) is None
+    (note,) = result.notes
+    assert note.startswith("yearly value of DE never stands in for the file")
+
+
+def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):
+    result = opened(file=file)
+    with open(file, "w", encoding="utf-8") as rewritten:
+        rewritten.write("spoilt")
+    (refresh,) = result.refresh
+    refresh()
+    (state,) = result.states()
+    assert not state.ok
+    assert state.why in result.chain.grid(NOW).why
+    assert result.chain.in_force(NOW).grams_per_kwh == 222

@@ -1,0 +1,140 @@
+"""Look-ups in the bundled tables."""
+
+import csv
+from datetime import UTC, datetime
+from importlib import resources
+
+import pytest
+
+from exporter.convert import tables
+from exporter.errors import ConfigError
+from exporter.model.intensity import Accounting, Basis, Signal
+
+
+def cells(table):
+    with resources.files("exporter.data").joinpath(table).open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("code", ["DE", "de", "DEU", " deu "])
+def test_a_country_is_found_by_either_code_in_either_case(code):
+    factor = tables.find(code)
+    assert (factor.zone, factor.grams_per_kwh, factor.basis) == ("DE", 344.14, Basis.LIFECYCLE)
+
+
+def test_a_country_prefers_the_country_table_to_the_zone_of_the_same_name():
+    assert "country_intensity.csv" in tables.find("FR").source
+
+
+def test_a_value_is_average_located_and_not_estimated():
+    factor = tables.find("DE")
+    assert factor.signal is Signal.AVERAGE
+    assert factor.accounting is Accounting.LOCATION
+    assert not factor.estimated
+    assert (factor.valid_from, factor.valid_until) == (0, float("inf"))
+
+
+def test_a_value_is_as_old_as_the_start_of_its_year():
+    assert tables.find("DE").as_of == datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+
+
+def test_the_source_names_publisher_table_and_year():
+    source = tables.find("DE").source
+    assert source.startswith("Ember and Energy Institute, processed by Our World in Data")
+    assert source.endswith("country_intensity.csv, 2024")
+
+
+def test_a_state_with_direct_values_alone_is_direct_and_its_flag_is_said():
+    factor = tables.find("us-ca")
+    assert (factor.grams_per_kwh, factor.basis) == (205.3, Basis.DIRECT)
+    assert factor.source.endswith("2016 [stale]")
+
+
+def test_the_newest_lifecycle_value_wins():
+    factor = tables.find("CA-QC")
+    assert (factor.grams_per_kwh, factor.basis) == (27.4, Basis.LIFECYCLE)
+    assert "2023" in factor.source
+
+
+def test_a_zone_of_electricity_maps_is_found():
+    factor = tables.find("US-CAL-CISO")
+    assert (factor.zone, factor.grams_per_kwh) == ("US-CAL-CISO", 265.4)
+
+
+def test_a_basis_that_nobody_states_is_unstated():
+    factor = tables.find("SE1")
+    assert factor.basis is Basis.UNSTATED
+    assert "low-quality" in factor.source
+
+
+def test_a_value_without_a_year_says_so_and_has_no_age():
+    factor = tables.find("MX-BC")
+    assert "year not stated" in factor.source
+    assert factor.as_of == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "zone", "grams_per_kwh"),
+    [
+        ("aws:eu-west-1", "aws:eu-west-1", 279.7),
+        ("GCP:europe-west1", "gcp:europe-west1", 117.6),
+        ("azure:westeurope", "azure:westeurope", 253.3),
+    ],
+)
+def test_a_cloud_region_is_found(code, zone, grams_per_kwh):
+    factor = tables.find(code)
+    assert (factor.zone, factor.grams_per_kwh) == (zone, grams_per_kwh)
+
+
+def test_a_cloud_region_names_the_publisher_and_the_flags_of_the_value_it_borrows():
+    assert "Ember" in tables.find("aws:eu-west-1").source
+    source = tables.find("aws:us-west-2").source
+    assert "Electricity Maps" in source
+    assert source.endswith("2017 [zone-derived, stale]")
+
+
+def test_the_world_average_is_that_of_our_world_in_data_for_2024():
+    factor = tables.world()
+    assert round(factor.grams_per_kwh) == 473
+    assert (factor.zone, factor.basis) == ("WORLD", Basis.LIFECYCLE)
+    assert "Our World in Data" in factor.source
+    assert "2024" in factor.source
+
+
+def test_every_row_that_has_a_value_can_be_found():
+    codes = {row["alpha2"] for row in cells("country_intensity.csv")}
+    codes |= {f"{row['provider']}:{row['region']}" for row in cells("cloud_regions.csv")[::20]}
+    codes |= {row["region_code"] for row in cells("region_intensity.csv")[::40]}
+    for code in sorted(codes):
+        assert tables.find(code).grams_per_kwh > 0
+
+
+def test_an_unknown_zone_is_refused_with_the_nearest_and_the_forms():
+    with pytest.raises(ConfigError) as refusal:
+        tables.find("aws:eu-wst-1")
+    text = str(refusal.value)
+    assert "convert.zone" in text
+    assert "'aws:eu-wst-1'" in text
+    assert "did you mean aws:eu-west-1" in text
+    assert tables.FORMS in text
+
+
+def test_the_name_of_a_country_leads_to_its_code():
+    with pytest.raises(ConfigError, match=r"did you mean DE\?"):
+        tables.find("Germany")
+
+
+def test_a_zone_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(ConfigError) as refusal:
+        tables.find("qqqqqqqqqq")
+    assert "did you mean" not in str(refusal.value)
+
+
+def test_a_zone_without_a_value_names_the_country_that_has_one():
+    with pytest.raises(ConfigError, match=r"set convert.zone to AU for the mean of its country"):
+        tables.find("AU-NT")
+
+
+def test_a_zone_without_a_value_in_a_country_without_one_asks_for_a_number():
+    with pytest.raises(ConfigError, match=r"set convert.grams_per_kwh"):
+        tables.find("AD")

@@ -1,0 +1,103 @@
+"""Snapshots of made-up machines."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from exporter.model.books import Amount, Balance, FactorUse
+from exporter.model.intensity import Factor
+from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method
+from exporter.model.runs import DEPARTED, RunInfo, RunKey
+from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot
+from exporter.model.workload import CollectorState, Reason, Split
+
+CPU = Device(Kind.CPU, "package-0")
+DRAM = Device(Kind.DRAM, "package-0-dram")
+GPU0 = Device(Kind.GPU, "GPU-0")
+GPU1 = Device(Kind.GPU, "GPU-1")
+WALL = 1_790_000_000.0
+FACTOR = Factor("DE", "Ember 2025", 344.0, 1.2, 0.0, float("inf"), WALL - 86_400, step=1)
+BERT = RunKey(1000, "bert", "42")
+OLD = RunKey(1001, "old", "")
+
+
+def state(device, **changes):
+    info = DeviceInfo(device, f"model of {device.id}", "acme", "rapl", 1000.0, ordinal="0")
+    values = {"up": True, "why": "", "age_seconds": 0.25, "power_watts": 50.0, "events": {}}
+    values.update(changes)
+    info = info._replace(**values.pop("info", {}))
+    return DeviceState(info=info, **values)
+
+
+def row(device, party, energy_uj, *, base_uj=0, method=Method.COUNTER, power_watts=None, held_uj=0):
+    split = Split.REST if isinstance(party, Reason) else Split.CPU_TIME
+    total = Amount(energy_uj, held_uj, energy_uj * 100)
+    return Row(device, party, method, split, Balance(total, Amount(base_uj, 0, base_uj * 100)), power_watts)
+
+
+def run(key, **changes):
+    values = {"name": f"name of {key.run_id}", "user": "ada", "origin": "registered"}
+    values.update({"started": WALL - 7200, "shown_id": key.run_id, **changes})
+    return RunInfo(key, **values)
+
+
+def snapshot(**changes):
+    values = {
+        "tick": 1,
+        "at_ns": 100_000_000_000,
+        "wall": WALL,
+        "node": "node1",
+        "interval_seconds": 1.0,
+        "devices": (),
+        "rows": (),
+        "runs": (),
+        "factor_uses": {},
+        "grid": GridState(None, None, "no intensity is known"),
+        "collectors": (),
+        "health": Health(),
+    }
+    values.update(changes)
+    return Snapshot(**values)
+
+
+def gpu_node():
+    """Two GPUs, a CPU and memory; an open run, an ended one, and some that left the page."""
+    integrated = Method.INTEGRATED
+    return snapshot(
+        devices=(
+            state(CPU, events={Event.WRAP: 2}),
+            state(DRAM, info={"method": Method.ESTIMATED, "source": "dram_estimate"}),
+            state(GPU0, info={"power_limit_watts": 700.0, "pci_bus_id": "0000:01:00.0"}),
+            state(GPU1, up=False, why="the driver does not answer", power_watts=None),
+        ),
+        rows=(
+            row(CPU, BERT, 7_000_003, base_uj=2_000_001, power_watts=10.5),
+            row(CPU, OLD, 500_000, power_watts=0.0),
+            row(CPU, DEPARTED, 11_000_000),
+            row(CPU, Reason.IDLE, 90_000_000, base_uj=1, power_watts=30.0),
+            row(CPU, Reason.OTHER, 3_000_000, power_watts=9.5),
+            row(DRAM, BERT, 250_000, method=Method.ESTIMATED, power_watts=1.0),
+            row(DRAM, Reason.IDLE, 5_000_000, method=Method.ESTIMATED, power_watts=4.0),
+            row(GPU0, BERT, 4_000_000_000_000, held_uj=600_000_000, power_watts=300.0),
+            row(GPU0, BERT, 55, method=integrated, power_watts=None),
+            row(GPU1, Reason.UNALLOCATED, 77_000_000, method=integrated),
+        ),
+        runs=(
+            run(BERT, budget_grams=500.0, labels=(("team", "nlp"),), account="a1"),
+            run(OLD, ended=WALL - 60, end_reason="exited"),
+        ),
+        factor_uses={BERT: (FactorUse(FACTOR, 4_000_007_000_000, 400_000_700_000_000),)},
+        grid=GridState(FACTOR, 86_400.0, "yearly mean of DE, Ember 2025"),
+        collectors=(
+            CollectorState("rapl", ok=True, seconds=0.0004),
+            CollectorState("nvml", ok=False, seconds=0.0, why="no driver; install it"),
+        ),
+        health=Health(loop_seconds=0.004, commit_age_seconds=12.0, exporter_energy_uj=123),
+        notes=("rapl: dram is estimated on this machine",),
+    )
+
+
+@pytest.fixture(scope="session")
+def made():
+    """The makers of this file: `made.snapshot(rows=...)`, `made.row(...)`, `made.gpu_node()`."""
+    return SimpleNamespace(**{k: v for k, v in globals().items() if not k.startswith("_")})

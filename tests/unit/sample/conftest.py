@@ -1,0 +1,87 @@
+import importlib.resources
+import os
+
+import pytest
+
+
+class ManualClock:
+    """All three clocks, moved by hand; suspend moves the boot clock alone."""
+
+    def __init__(self) -> None:
+        self.boot = 100_000_000_000
+        self.mono = 100_000_000_000
+
+    def boottime_ns(self) -> int:
+        return self.boot
+
+    def monotonic_ns(self) -> int:
+        return self.mono
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.boot / 1e9
+
+    def advance(self, seconds: float) -> None:
+        self.boot += round(seconds * 1e9)
+        self.mono += round(seconds * 1e9)
+
+    def suspend(self, seconds: float) -> None:
+        self.boot += round(seconds * 1e9)
+
+
+CPUINFO = """\
+processor\t: 0
+vendor_id\t: GenuineIntel
+model name\t: Intel(R) Xeon(R) Platinum 8480+
+physical id\t: 0
+siblings\t: 2
+flags\t\t: fpu vme
+
+processor\t: 1
+vendor_id\t: GenuineIntel
+model name\t: Intel(R) Xeon(R) Platinum 8480+
+physical id\t: 0
+siblings\t: 2
+flags\t\t: fpu vme
+"""
+
+BOOT_ID = "11111111-2222-3333-4444-555555555555"
+
+
+class ProcTree:
+    """A procfs with what the estimates read."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.write("cpuinfo", CPUINFO)
+        self.write("meminfo", "MemTotal:       16000000 kB\nMemFree:          100000 kB\n")
+        self.write("sys/kernel/random/boot_id", f"{BOOT_ID}\n")
+        self.cpu(user=1000, idle=9000)
+
+    def cpu(
+        self, user=0, nice=0, system=0, idle=0, iowait=0, irq=0, softirq=0, steal=0, guest=0
+    ) -> None:
+        """The first line of stat, in clock ticks."""
+        ticks = (user, nice, system, idle, iowait, irq, softirq, steal, guest, 0)
+        self.write("stat", f"cpu  {' '.join(map(str, ticks))}\ncpu0 1 2 3 4 5 6 7 8 9 0\n")
+
+    def write(self, name: str, text: str) -> None:
+        path = os.path.join(self.root, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def proc(tmp_path) -> ProcTree:
+    return ProcTree(str(tmp_path / "proc"))
+
+
+@pytest.fixture
+def replay_path() -> str:
+    """The host that is shipped with the package."""
+    return str(importlib.resources.files("exporter.data") / "replay/two-socket.json")

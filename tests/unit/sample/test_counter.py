@@ -1,0 +1,359 @@
+"""The unwrapping of counters."""
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method, Position, Reading
+from exporter.sample.counter import advance
+
+GPU = Device(Kind.GPU, "GPU-1")
+SECOND = 1_000_000_000
+J = 1_000_000
+INFO = DeviceInfo(GPU, "", "", "test", power_cap_watts=1000.0)
+WRAPPING = INFO._replace(wrap_uj=262_143 * J)
+POWER_ONLY = INFO._replace(method=Method.INTEGRATED)
+
+
+def at(second, counter=None, watts=None, epoch="boot"):
+    """A reading; the counter in joules."""
+    counter_uj = None if counter is None else round(counter * J)
+    why = "no answer" if counter is None and watts is None else ""
+    return Reading(GPU, round(second * SECOND), epoch, counter_uj, watts, why)
+
+
+def feed(readings, info=INFO, position=None):
+    """The last position and every interval."""
+    intervals = []
+    for reading in readings:
+        position, interval = advance(position, reading, info)
+        if interval is not None:
+            intervals.append(interval)
+    return position, intervals
+
+
+def joules(intervals):
+    return sum(interval.energy_uj for interval in intervals) / J
+
+
+def events(intervals):
+    return [interval.event for interval in intervals if interval.event]
+
+
+class TestTrustedCounter:
+    def test_first_reading_is_a_baseline_without_energy(self):
+        position, intervals = feed([at(1, 5000)])
+        assert not intervals
+        assert (position.raw_uj, position.at_ns, position.epoch) == (5000 * J, SECOND, "boot")
+
+    def test_energy_is_the_difference_between_two_readings(self):
+        _, (interval,) = feed([at(1, 5000), at(2, 5300)])
+        assert interval.energy_uj == 300 * J
+        assert (interval.t0_ns, interval.t1_ns) == (SECOND, 2 * SECOND)
+        assert (interval.method, interval.event) == (Method.COUNTER, None)
+
+    def test_position_keeps_the_mean_power_of_the_interval(self):
+        position, _ = feed([at(1, 5000), at(3, 5300)])
+        assert position.power_watts == 150.0
+
+    def test_standing_counter_is_energy_zero(self):
+        _, intervals = feed([at(1, 5000), at(2, 5000), at(3, 5000)])
+        assert [interval.energy_uj for interval in intervals] == [0, 0]
+
+    def test_method_of_the_energy_is_that_of_the_counter(self):
+        estimated = INFO._replace(method=Method.ESTIMATED)
+        _, (interval,) = feed([at(1, 0), at(2, 10)], estimated)
+        assert interval.method is Method.ESTIMATED
+
+    def test_other_epoch_is_a_baseline(self):
+        position, intervals = feed([at(1, 5000), at(2, 7, epoch="later"), at(3, 9, epoch="later")])
+        assert joules(intervals) == 2
+        assert position.epoch == "later"
+
+    def test_same_moment_twice_books_nothing(self):
+        position, intervals = feed([at(1, 5000), at(2, 5100), at(2, 5150), at(1.5, 5050)])
+        assert joules(intervals) == 100
+        assert position.raw_uj == 5100 * J
+
+    def test_restored_position_marks_one_interval_as_spanning_a_restart(self):
+        position, _ = feed([at(1, 5000), at(2, 5100)])
+        after, intervals = feed(
+            [at(20, 6000), at(21, 6100)], position=position._replace(restored=True)
+        )
+        assert [interval.restart for interval in intervals] == [True, False]
+        assert not after.restored
+
+
+class TestUnreadableCounter:
+    def test_failed_reading_changes_nothing(self):
+        position, _ = feed([at(1, 5000), at(2, 5100)])
+        assert advance(position, at(3), INFO) == (position, None)
+
+    def test_failed_first_reading_is_no_baseline(self):
+        assert advance(None, at(1), INFO) == (None, None)
+
+    def test_pending_energy_is_booked_exactly_when_the_counter_returns(self):
+        _, intervals = feed([at(1, 5000), *(at(s) for s in range(2, 600)), at(600, 95_000)])
+        (interval,) = intervals
+        assert interval.energy_uj == 90_000 * J
+        assert (interval.t0_ns, interval.t1_ns) == (SECOND, 600 * SECOND)
+
+
+class TestSuspectReading:
+    def test_dip_and_return_is_a_glitch_and_loses_nothing(self):
+        _, intervals = feed([at(1, 22e6), at(2, 22e6 + 300), at(3, 200), at(4, 22e6 + 900)])
+        assert joules(intervals) == 900
+        assert events(intervals) == [Event.GLITCH]
+
+    def test_interval_after_a_glitch_spans_from_the_last_good_reading(self):
+        _, intervals = feed([at(1, 1000), at(2, 9e9), at(3, 1200)])
+        assert (intervals[0].t0_ns, intervals[0].t1_ns) == (SECOND, 3 * SECOND)
+
+    def test_implausible_jump_is_held_for_one_reading(self):
+        position, intervals = feed([at(1, 1000), at(2, 9e9)])
+        assert not intervals
+        assert (position.suspect_uj, position.suspect_at_ns) == (9e9 * J, 2 * SECOND)
+
+    def test_reset_books_only_what_was_counted_since_the_suspect(self):
+        position, intervals = feed([at(1, 22e6), at(2, 100), at(3, 400), at(4, 700)])
+        assert joules(intervals) == 600
+        assert events(intervals) == [Event.RESET]
+        assert intervals[0].t0_ns == 2 * SECOND
+        assert position.suspect_uj is None
+
+    def test_two_different_glitches_in_a_row_lose_nothing(self):
+        _, intervals = feed([at(1, 1000), at(2, 9e9), at(3, 5), at(4, 1600)])
+        assert joules(intervals) == 600
+
+    def test_dip_that_stands_still_is_not_taken_for_a_reset(self):
+        _, intervals = feed([at(1, 22e6), at(2, 0), at(3, 0), at(4, 0), at(5, 22e6 + 800)])
+        assert joules(intervals) == 800
+        assert events(intervals) == [Event.GLITCH]
+
+    def test_failed_reading_between_suspect_and_judgement_does_no_harm(self):
+        _, intervals = feed([at(1, 1000), at(2, 5), at(3), at(4, 1300)])
+        assert joules(intervals) == 300
+
+    def test_suspect_survives_a_restart(self):
+        position, _ = feed([at(1, 22e6), at(2, 100)])
+        _, intervals = feed([at(50, 14_500)], position=position._replace(restored=True))
+        assert joules(intervals) == 14_400
+        assert intervals[0].restart
+
+    @pytest.mark.parametrize(("delta", "booked"), [(1700, True), (1701, False)])
+    def test_plausible_is_one_and_a_half_times_the_cap_and_a_fifth_of_a_second(self, delta, booked):
+        _, intervals = feed([at(1, 1000), at(2, 1000 + delta)])
+        assert bool(intervals) is booked
+
+
+class TestWrap:
+    def test_fall_within_reach_is_one_wrap(self):
+        _, (interval,) = feed([at(1, 262_100), at(2, 57)], WRAPPING)
+        assert interval.energy_uj == 100 * J
+        assert interval.event is Event.WRAP
+
+    def test_fall_out_of_reach_is_held(self):
+        position, intervals = feed([at(1, 100_000), at(2, 57)], WRAPPING)
+        assert not intervals
+        assert position.suspect_uj == 57 * J
+
+    def test_value_beyond_the_range_is_held(self):
+        _, intervals = feed([at(1, 100_000), at(2, 262_143 + 100_050)], WRAPPING)
+        assert not intervals
+
+    def test_long_absence_takes_the_wraps_nearest_to_the_power_before(self):
+        _, intervals = feed(
+            [at(0, 1000), at(1, 1400), at(3601, (1400 + 400 * 3600) % 262_143)], WRAPPING
+        )
+        assert joules(intervals) == 400 * 3601
+        assert events(intervals) == [Event.GAP]
+
+    def test_without_a_power_before_the_fewest_wraps_are_taken(self):
+        _, intervals = feed([at(0, 1000), at(3600, 900)], WRAPPING)
+        assert joules(intervals) == 262_143 - 100
+
+    @given(
+        watts=st.floats(1, 900),
+        start=st.integers(0, 262_142),
+        gaps=st.lists(st.floats(0.1, 150), min_size=1, max_size=60),
+    )
+    def test_any_series_shorter_than_a_wrap_apart_is_exact(self, watts, start, gaps):
+        now, raw, readings = 0.0, start * J, [Reading(GPU, 0, "boot", start * J)]
+        for gap in gaps:
+            now += gap
+            raw += round(watts * gap * J)
+            at_ns = round(now * SECOND)
+            readings.append(Reading(GPU, at_ns, "boot", raw % (262_143 * J)))
+        _, intervals = feed(readings, WRAPPING)
+        assert sum(interval.energy_uj for interval in intervals) == raw - start * J
+
+
+class TestPowerOnly:
+    def test_trapezoid_between_two_readings(self):
+        _, (interval,) = feed([at(1, watts=100), at(3, watts=200)], POWER_ONLY)
+        assert interval.energy_uj == 300 * J
+        assert interval.method is Method.INTEGRATED
+
+    def test_failed_reading_is_bridged_and_not_zero(self):
+        _, intervals = feed([at(1, watts=100), at(2), at(3, watts=100)], POWER_ONLY)
+        assert joules(intervals) == 200
+
+    def test_gap_over_five_minutes_is_counted_and_not_invented(self):
+        _, intervals = feed([at(1, watts=100), at(302, watts=100), at(303, watts=100)], POWER_ONLY)
+        assert joules(intervals) == 100
+        assert events(intervals) == [Event.GAP]
+
+
+class TestPowerStandsInForCounter:
+    def readings(self, until, watts=100):
+        return [at(0, 0), at(1, 100), *(at(s, watts=watts) for s in range(2, until))]
+
+    def test_missing_counter_is_waited_for_thirty_seconds(self):
+        _, intervals = feed(self.readings(32))
+        assert joules(intervals) == 100
+
+    def test_then_power_is_integrated_from_the_last_good_counter(self):
+        position, intervals = feed(self.readings(61))
+        assert joules(intervals) == 100 * 60
+        assert {interval.method for interval in intervals[1:]} == {Method.INTEGRATED}
+        assert position.provisional_uj == 100 * 59 * J
+
+    def test_returning_counter_adds_what_power_missed(self):
+        _, intervals = feed([*self.readings(61), at(61, 6600)])
+        assert joules(intervals) == 6600
+        assert intervals[-1].method is Method.COUNTER
+
+    def test_intervals_follow_each_other_without_overlap(self):
+        _, intervals = feed([*self.readings(61), at(61, 6600), at(62, 6700)])
+        edges = [(interval.t0_ns, interval.t1_ns) for interval in intervals]
+        assert all(before[1] == after[0] for before, after in pairwise(edges))
+
+    def test_energy_booked_in_excess_is_paid_from_a_tenth_of_later_increments(self):
+        start = [*self.readings(61), at(61, 5950)]
+        position, _ = feed(start)
+        assert position.debt_uj == 50 * J
+        later = [at(61 + n, 5950 + 100 * n) for n in range(1, 8)]
+        position, intervals = feed([*start, *later])
+        assert [interval.energy_uj // J for interval in intervals[-7:]] == [90] * 5 + [100] * 2
+        assert joules(intervals) == 5950 + 700
+        assert position.debt_uj == 0
+
+    def test_counter_that_restarted_meanwhile_goes_on_without_a_hole_or_an_overlap(self):
+        lost = [at(s, watts=100) for s in range(2, 61)]
+        restarted = [at(61 + n, 100 * n, watts=100) for n in range(10)]
+        _, intervals = feed([at(0, 9e6), at(1, 9e6 + 100), *lost, *restarted])
+        assert joules(intervals) == 100 * 70
+        assert events(intervals) == [Event.RESET]
+
+    def test_counter_stuck_at_a_false_value_is_integrated_over(self):
+        stuck = [at(s, 22e6, watts=100) for s in range(2, 120)]
+        _, intervals = feed([at(0, 0), at(1, 100), *stuck])
+        assert joules(intervals) == 100 * 119
+
+    def test_suspect_from_before_the_integration_is_not_counted_again(self):
+        lost = [at(s, watts=100) for s in range(3, 61)]
+        back = [at(61 + n, 100 * n + 7, watts=100) for n in range(5)]
+        _, intervals = feed([at(0, 9e6), at(1, 9e6 + 100), at(2, 5), *lost, *back])
+        assert joules(intervals) == 100 * 65
+
+
+def simulate(steps, fail, glitch, info, seed=7, resets=()):
+    """Counted and true microjoules of a device that varies between 50 and 700 W."""
+    rng = random.Random(seed)
+    raw = true = 10_000 * J
+    position, counted, worst = None, 0, 0
+    booked_from = None
+    for step in range(steps):
+        used = round(rng.uniform(50, 700) * J)
+        true += used
+        raw += used
+        if step in resets:
+            raw = used
+        if info.wrap_uj is not None:
+            raw %= info.wrap_uj
+        draw = rng.random() if 0 < step < steps - 2 else 1.0
+        counter = raw
+        if draw < fail:
+            counter = None
+        elif draw < fail + glitch:
+            counter = rng.choice([0, rng.randrange(10**12), rng.randrange(10**15)])
+        reading = Reading(GPU, (step + 1) * SECOND, "boot", counter)
+        position, interval = advance(position, reading, info)
+        booked_from = true if booked_from is None else booked_from
+        if interval is not None:
+            counted += interval.energy_uj
+            worst = min(worst, interval.energy_uj)
+    assert worst >= 0
+    return counted, true - booked_from
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thirty_percent_failures_and_two_percent_glitches_stay_within_a_ten_thousandth(seed):
+    counted, true = simulate(10_000, 0.3, 0.02, INFO, seed)
+    assert abs(counted - true) <= true / 10_000
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12])
+def test_counter_that_also_wraps_stays_within_a_thousandth(seed):
+    """A dip to zero within a second's reach of a wrap looks the same as the wrap."""
+    counted, true = simulate(10_000, 0.3, 0.02, WRAPPING, seed)
+    assert abs(counted - true) <= true / 1_000
+
+
+def test_faultless_series_is_exact():
+    counted, true = simulate(2_000, 0.0, 0.0, INFO)
+    assert counted == true
+
+
+def test_ten_resets_among_faults_lose_at_most_four_readings_each_and_invent_nothing():
+    resets = range(500, 10_000, 950)
+    counted, true = simulate(10_000, 0.15, 0.01, INFO, resets=resets)
+    assert 0 <= true - counted <= len(resets) * 4 * 700 * J
+
+
+READINGS = st.lists(
+    st.tuples(
+        st.floats(0.01, 400),
+        st.none() | st.integers(0, 10**13),
+        st.none() | st.floats(0, 1000),
+        st.sampled_from(["a", "a", "a", "b"]),
+    ),
+    max_size=60,
+)
+
+
+@given(READINGS, st.sampled_from([INFO, WRAPPING, POWER_ONLY]))
+def test_whatever_is_read_energy_is_never_negative_nor_beyond_the_cap(series, info):
+    position, now = None, 0
+    for gap, counter, watts, epoch in series:
+        now += round(gap * SECOND)
+        reading = Reading(GPU, now, epoch, counter, watts)
+        position, interval = advance(position, reading, info)
+        if interval is not None:
+            elapsed = (interval.t1_ns - interval.t0_ns) / SECOND
+            assert interval.t0_ns < interval.t1_ns == now
+            assert interval.energy_uj >= 0
+            if interval.method is Method.INTEGRATED:
+                assert interval.energy_uj <= 1000 * elapsed * J + 1
+        if position is not None:
+            assert position.debt_uj >= 0
+            assert position.provisional_uj >= 0
+
+
+@given(READINGS)
+def test_a_restart_between_any_two_readings_changes_no_energy(series):
+    def total(restart):
+        position: Position | None = None
+        now = energy = 0
+        for gap, counter, watts, epoch in series:
+            if restart and position is not None:
+                position = position._replace(restored=True)
+            now += round(gap * SECOND)
+            position, interval = advance(position, Reading(GPU, now, epoch, counter, watts), INFO)
+            energy += interval.energy_uj if interval else 0
+        return energy
+
+    assert total(restart=True) == total(restart=False)

@@ -1,0 +1,229 @@
+"""Estimates for machines without counters."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import ConfigError, Unavailable
+from exporter.model.readings import Device, Kind, Method
+from exporter.sample.coefficients import CpuWatts, cpu_watts, dram_watts, plain_name, tdp_watts
+from exporter.sample.cpuinfo import CpuInfo, parse_cpuinfo, read_cpuinfo
+from exporter.sample.meters import Meters
+from exporter.sample.sources.cpu_estimate import CpuEstimate, cpu_time_us
+from exporter.sample.sources.dram_estimate import DramEstimate
+
+WATTS = CpuWatts(1.0, 3.0, "test")
+ONE = CpuInfo(model="Xeon", vendor="Intel", threads=2)
+
+
+@pytest.fixture
+def estimate(proc, clock):
+    def build(cpu=ONE, watts=WATTS):
+        sampler = CpuEstimate(proc.root, clock, "boot", cpu, watts)
+        built.append(sampler)
+        return sampler
+
+    built = []
+    yield build
+    for sampler in built:
+        sampler.release()
+
+
+def counter(sampler):
+    return sampler.read().readings[0].counter_uj
+
+
+class TestCpuInfo:
+    def test_model_vendor_packages_and_threads_are_found(self, proc):
+        cpu = read_cpuinfo(proc.root)
+        assert cpu == CpuInfo("Intel(R) Xeon(R) Platinum 8480+", "Intel", (0,), 2, 2, guest=False)
+
+    def test_hypervisor_flag_marks_a_guest(self):
+        assert parse_cpuinfo("processor : 0\nflags : fpu hypervisor\n").guest
+
+    def test_physical_packages_are_counted_once_each(self):
+        text = "".join(f"processor : {n}\nphysical id : {n % 2}\n\n" for n in range(8))
+        cpu = parse_cpuinfo(text)
+        assert (cpu.packages, cpu.threads, cpu.threads_per_package) == ((0, 1), 8, 4)
+
+    def test_machine_that_names_no_package_has_package_zero(self):
+        cpu = parse_cpuinfo("processor : 0\nBogoMIPS : 50\n\nprocessor : 1\n")
+        assert (cpu.packages, cpu.threads, cpu.model) == ((0,), 2, "")
+
+    def test_missing_file_gives_the_defaults(self, tmp_path):
+        assert read_cpuinfo(str(tmp_path)) == CpuInfo()
+
+
+class TestCoefficients:
+    @pytest.mark.parametrize(
+        ("shown", "watts"),
+        [
+            ("Intel(R) Xeon(R) Platinum 8480+", 350),
+            ("Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz", 135),
+            ("Intel(R) Xeon(R) Gold 6248R CPU @ 3.00GHz", 205),
+            ("11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz", 28),
+            ("AMD EPYC 7763 64-Core Processor", 280),
+            ("AMD Ryzen Threadripper PRO 5995WX 64-Cores", 280),
+            ("AMD Ryzen 7 5800H with Radeon Graphics", 45),
+        ],
+    )
+    def test_tdp_is_found_by_the_name_that_the_kernel_shows(self, shown, watts):
+        assert tdp_watts(shown) == watts
+
+    @pytest.mark.parametrize("shown", ["", "Intel(R) Xeon(R) Processor", "ACME 1234X"])
+    def test_unknown_part_has_no_tdp(self, shown):
+        assert tdp_watts(shown) is None
+
+    def test_accelerator_of_that_name_is_no_processor(self):
+        assert tdp_watts("NVIDIA A100 SXM4 40GB") is None
+
+    def test_name_loses_marks_counts_and_rates(self):
+        assert plain_name("Intel(R) Core(TM) i7-8700K CPU @ 3.70GHz") == "intel core i7-8700k"
+
+    def test_known_part_draws_its_tdp_over_its_threads(self):
+        cpu = CpuInfo(model="AMD EPYC 7763 64-Core Processor", threads=256, threads_per_package=128)
+        watts = cpu_watts(cpu)
+        assert watts.full_per_thread == 280 / 128
+        assert watts.idle_per_thread == pytest.approx(280 / 128 * 0.74 / 3.5)
+        assert "280 W" in watts.basis
+
+    def test_guest_takes_the_cited_pair_whatever_its_name(self):
+        cpu = CpuInfo(model="AMD EPYC 7763 64-Core Processor", guest=True)
+        assert cpu_watts(cpu)[:2] == (0.74, 3.5)
+        assert "Cloud Carbon Footprint" in cpu_watts(cpu).basis
+
+    def test_unknown_part_takes_the_cited_pair(self):
+        assert cpu_watts(CpuInfo(model="ACME 1234X"))[:2] == (0.74, 3.5)
+
+    def test_given_watts_go_first(self):
+        watts = cpu_watts(CpuInfo(), 0.5, 2.0)
+        assert watts[:2] == (0.5, 2.0)
+        assert watts.basis.startswith("configured")
+
+    def test_idle_follows_a_given_full(self):
+        assert cpu_watts(CpuInfo(), None, 7.0).idle_per_thread == pytest.approx(1.48)
+
+    def test_idle_above_full_is_refused_by_name(self):
+        with pytest.raises(ConfigError, match=r"cpu_idle_watts_per_thread: 9 .* 3\.5"):
+            cpu_watts(CpuInfo(), 9.0)
+
+    def test_dram_is_cited_or_configured(self):
+        assert dram_watts().per_gb == 0.3725
+        assert "doi.org" in dram_watts().basis
+        assert dram_watts(0.2) == (0.2, "configured")
+
+
+class TestCpuEstimate:
+    def test_busy_is_all_but_idle_iowait_and_steal(self):
+        busy, total = cpu_time_us(b"cpu  1 2 4 8 16 32 64 128 1 1\ncpu0 1\n")
+        assert (busy, total) == (103 * 10_000, 255 * 10_000)
+
+    @pytest.mark.parametrize("text", [b"", b"cpu 1 2\n", b"intr 1 2 3 4 5 6 7 8\n", b"cpu a b c"])
+    def test_other_content_is_refused(self, text):
+        with pytest.raises(ValueError, match=r"^"):
+            cpu_time_us(text)
+
+    def test_energy_is_idle_power_of_all_time_and_the_rest_of_busy_time(self, proc, estimate):
+        proc.cpu(user=1000, idle=9000)
+        assert counter(estimate()) == (100 * 1 + 10 * 2) * 1_000_000
+
+    def test_packages_share_the_energy_evenly(self, estimate):
+        readings = estimate(ONE._replace(packages=(0, 1))).read().readings
+        assert [reading.device.id for reading in readings] == ["package-0", "package-1"]
+        assert {reading.counter_uj for reading in readings} == {60_000_000}
+
+    def test_device_says_what_was_assumed(self, estimate):
+        (info,) = estimate().infos
+        assert info.device == Device(Kind.CPU, "package-0")
+        assert info.model == "Xeon (assumed 1.00 to 3.00 W per thread)"
+        assert (info.vendor, info.source) == ("Intel", "cpu_estimate")
+        assert info.method is Method.ESTIMATED
+
+    def test_counter_never_falls_when_iowait_does(self, proc, estimate):
+        sampler = estimate()
+        before = counter(sampler)
+        proc.cpu(user=1000, idle=8990)
+        assert counter(sampler) == before
+
+    def test_other_coefficients_are_another_epoch(self, estimate):
+        epochs = {
+            estimate(watts=WATTS).read().readings[0].epoch,
+            estimate(watts=WATTS._replace(full_per_thread=3.5)).read().readings[0].epoch,
+            estimate(ONE._replace(packages=(0, 1))).read().readings[0].epoch,
+        }
+        assert len(epochs) == 3
+
+    def test_restart_between_two_readings_loses_and_repeats_nothing(self, proc, clock, estimate):
+        def intervals_of(restart):
+            proc.cpu(user=1000, idle=9000)
+            sampler, meters = estimate(), Meters(())
+            meters.advance(sampler.read())
+            total = 0
+            for step in range(1, 6):
+                clock.advance(1)
+                proc.cpu(user=1000 + 37 * step, idle=9000 + 163 * step)
+                if restart:
+                    sampler, meters = estimate(), Meters(meters.positions())
+                total += sum(item.energy_uj for item in meters.advance(sampler.read()))
+            return total
+
+        assert intervals_of(restart=True) == intervals_of(restart=False) == 13_700_000
+
+    def test_unreadable_file_at_start_is_unavailable(self, tmp_path, clock):
+        with pytest.raises(Unavailable, match=r"stat: No such file.*--path\.procfs"):
+            CpuEstimate(str(tmp_path), clock, "boot", ONE, WATTS)
+
+    def test_content_lost_later_is_a_reading_with_a_reason(self, proc, estimate):
+        sampler = estimate()
+        proc.write("stat", "")
+        reading = sampler.read().readings[0]
+        assert reading.counter_uj is None
+        assert "does not begin with the CPU times" in reading.why
+
+    @given(st.lists(st.tuples(*[st.integers(0, 400)] * 8), max_size=20))
+    def test_energy_lies_between_idle_and_full(self, steps):
+        ticks = [1000] * 8
+        for step in steps:
+            ticks = [have + more for have, more in zip(ticks, step, strict=True)]
+        busy, total = cpu_time_us(b"cpu " + b" ".join(b"%d" % tick for tick in ticks) + b" 0 0\n")
+        assert 0 <= busy <= total == sum(ticks) * 10_000
+
+
+class TestDramEstimate:
+    def test_energy_is_watts_per_gb_times_size_times_time_since_boot(self, proc, clock):
+        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        gb = 16_000_000 * 1024 / 1e9
+        assert counter(sampler) == round(0.5 * gb * 100 * 1e6)
+
+    def test_suspended_time_is_left_out(self, proc, clock):
+        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        before = counter(sampler)
+        clock.suspend(3600)
+        assert counter(sampler) == before
+
+    def test_another_process_goes_on_exactly(self, proc, clock):
+        first = DramEstimate(proc.root, clock, "boot", 0.5).read()
+        second = DramEstimate(proc.root, clock, "boot", 0.5).read()
+        assert first == second
+
+    def test_other_size_or_coefficient_is_another_epoch(self, proc, clock):
+        one = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0].epoch
+        two = DramEstimate(proc.root, clock, "boot", 0.4).read().readings[0].epoch
+        proc.write("meminfo", "MemTotal: 32000000 kB\n")
+        three = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0].epoch
+        assert len({one, two, three}) == 3
+
+    def test_device_says_what_was_assumed(self, proc, clock):
+        (info,) = DramEstimate(proc.root, clock, "boot", 0.3725).infos
+        assert info.device == Device(Kind.DRAM, "package-0-dram")
+        assert info.model == "16.4 GB (assumed 0.3725 W per GB)"
+        assert info.method is Method.ESTIMATED
+
+    def test_missing_size_is_unavailable(self, proc, clock):
+        proc.write("meminfo", "MemFree: 1 kB\n")
+        with pytest.raises(Unavailable, match="MemTotal"):
+            DramEstimate(proc.root, clock, "boot", 0.5)
+
+    def test_missing_file_is_unavailable(self, tmp_path, clock):
+        with pytest.raises(Unavailable, match=r"meminfo.*--path\.procfs"):
+            DramEstimate(str(tmp_path), clock, "boot", 0.5)

@@ -1,0 +1,142 @@
+"""Meters over observations."""
+
+from exporter.model.readings import (
+    Device,
+    DeviceInfo,
+    Event,
+    Kind,
+    Method,
+    Observation,
+    Position,
+    Reading,
+)
+from exporter.sample.meters import Meters
+
+SECOND = 1_000_000_000
+A, B = Device(Kind.CPU, "package-0"), Device(Kind.CPU, "package-1")
+INFOS = tuple(DeviceInfo(device, "", "", "rapl", 400.0, wrap_uj=10**12) for device in (A, B))
+
+
+def observe(second, a=None, b=None, error=""):
+    readings = tuple(
+        Reading(device, second * SECOND, "boot", counter, why="" if counter is not None else "gone")
+        for device, counter in ((A, a), (B, b))
+    )
+    return Observation("rapl", second * SECOND, INFOS, readings, error=error)
+
+
+def state(meters, second, device=A, powers=None):
+    states = meters.states(second * SECOND, powers or {})
+    return next(item for item in states if item.info.device == device)
+
+
+def test_every_device_advances_by_its_own_reading():
+    meters = Meters(())
+    assert meters.advance(observe(1, 100, 7000)) == ()
+    intervals = meters.advance(observe(2, 130, 7050))
+    assert [(interval.device, interval.energy_uj) for interval in intervals] == [(A, 30), (B, 50)]
+
+
+def test_one_unreadable_device_does_not_hold_the_other():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    (interval,) = meters.advance(observe(2, None, 7050))
+    assert interval.device == B
+
+
+def test_given_positions_are_gone_on_from_as_a_restart():
+    meters = Meters([Position(A, 100, SECOND, "boot")])
+    intervals = meters.advance(observe(9, 180, 7000))
+    assert [(interval.energy_uj, interval.restart) for interval in intervals] == [(80, True)]
+
+
+def test_positions_of_devices_not_seen_are_kept():
+    left = Position(Device(Kind.GPU, "GPU-1"), 100, SECOND, "boot")
+    meters = Meters([left])
+    meters.advance(observe(9, 180, 7000))
+    assert left._replace(restored=True) in meters.positions()
+    assert len(meters.positions()) == 3
+
+
+def test_infos_are_those_observed():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    assert meters.infos() == INFOS
+
+
+def test_state_of_a_good_device():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    good = state(meters, 3, powers={A: 55.0})
+    assert (good.up, good.why, good.age_seconds, good.power_watts) == (True, "", 2.0, 55.0)
+
+
+def test_unknown_power_is_none_and_not_zero():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    assert state(meters, 1).power_watts is None
+
+
+def test_state_of_an_unreadable_device_says_why_and_ages():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    meters.advance(observe(4, None, 7000))
+    bad = state(meters, 4)
+    assert (bad.up, bad.why, bad.age_seconds) == (False, "gone", 3.0)
+
+
+def test_device_never_read_ages_from_when_it_was_first_seen():
+    meters = Meters(())
+    meters.advance(observe(1))
+    meters.advance(observe(6))
+    assert state(meters, 6).age_seconds == 5.0
+
+
+def test_held_reading_does_not_count_as_good():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    meters.advance(observe(2, 10**11, 7000))
+    assert state(meters, 2).age_seconds == 1.0
+
+
+def test_source_that_fails_as_a_whole_takes_its_devices_down():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    meters.advance(Observation("rapl", 2 * SECOND, (), (), error="driver gone"))
+    assert (state(meters, 2).up, state(meters, 2).why) == (False, "driver gone")
+
+
+def test_failure_of_another_source_leaves_a_device_up():
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    meters.advance(Observation("nvml", 2 * SECOND, (), (), error="driver gone"))
+    assert state(meters, 2).up
+
+
+def test_events_begin_at_zero_and_are_counted():
+    meters = Meters(())
+    meters.advance(observe(1, 10**12 - 50, 7000))
+    assert state(meters, 1).events == dict.fromkeys(Event, 0)
+    meters.advance(observe(2, 50, 7000))
+    assert state(meters, 2).events[Event.WRAP] == 1
+    assert state(meters, 2, B).events[Event.WRAP] == 0
+
+
+def test_states_given_out_do_not_change_later():
+    meters = Meters(())
+    meters.advance(observe(1, 10**12 - 50, 7000))
+    before = state(meters, 1)
+    meters.advance(observe(2, 50, 7000))
+    assert before.events[Event.WRAP] == 0
+
+
+def test_events_that_cannot_happen_have_no_count():
+    plain, power = Device(Kind.GPU, "plain"), Device(Kind.GPU, "power")
+    infos = (
+        DeviceInfo(plain, "", "", "nvml", 400.0),
+        DeviceInfo(power, "", "", "nvml", 400.0, method=Method.INTEGRATED),
+    )
+    meters = Meters(())
+    meters.advance(Observation("nvml", SECOND, infos, ()))
+    assert set(state(meters, 1, plain).events) == {Event.RESET, Event.GLITCH, Event.GAP}
+    assert set(state(meters, 1, power).events) == {Event.GAP}

@@ -1,0 +1,118 @@
+"""Which sources are opened."""
+
+import os
+
+import pytest
+
+from exporter.errors import ConfigError
+from exporter.sample.registry import NAMES, open_samplers
+from tests.feeder import Package, PowercapTree
+from tests.unit.sample.conftest import BOOT_ID
+
+
+@pytest.fixture
+def opened(tmp_path, proc, clock):
+    """Opens the machine of `packages`; what was opened is released afterwards."""
+    results = []
+
+    def build(*packages, enabled=None, **settings):
+        with PowercapTree(tmp_path / "sys", packages) as tree:
+            result = open_samplers(
+                sysfs=tree.root,
+                procfs=proc.root,
+                clock=clock,
+                enabled=enabled or {},
+                **settings,
+            )
+        results.append(result)
+        return result
+
+    yield build
+    for result in results:
+        for sampler in result.samplers:
+            sampler.release()
+
+
+def names(result):
+    return [sampler.name for sampler in result.samplers]
+
+
+def said(result):
+    return "\n".join(result.notes)
+
+
+def test_rapl_with_dram_needs_no_estimate(opened):
+    result = opened(Package(100, 20))
+    assert names(result) == ["rapl"]
+    assert (result.states, result.notes) == ((), ())
+
+
+def test_rapl_without_dram_gets_the_dram_estimate(opened):
+    result = opened(Package(100))
+    assert names(result) == ["rapl", "dram_estimate"]
+    assert "0.3725 W per GB" in said(result)
+
+
+def test_without_rapl_both_are_estimated_and_the_remedy_is_said(opened):
+    result = opened()
+    assert names(result) == ["cpu_estimate", "dram_estimate"]
+    assert [(state.name, state.ok) for state in result.states] == [("rapl", False)]
+    assert "modprobe" in said(result)
+    assert "cpu energy is estimated" in said(result)
+
+
+def test_processor_of_a_counter_is_named_from_cpuinfo(opened):
+    info = opened(Package(100, 20)).samplers[0].read().infos[0]
+    assert (info.model, info.vendor) == ("Intel(R) Xeon(R) Platinum 8480+", "Intel")
+
+
+def test_switched_off_collector_is_not_opened_and_not_reported(opened):
+    result = opened(Package(100, 20), enabled={"rapl": False, "dram_estimate": False})
+    assert names(result) == ["cpu_estimate"]
+    assert result.states == ()
+
+
+def test_machine_with_nothing_says_so_and_goes_on(opened):
+    result = opened(enabled=dict.fromkeys(NAMES, False))
+    assert result.samplers == ()
+    assert "no energy is measured" in said(result)
+
+
+def test_given_coefficients_reach_the_estimates(opened):
+    result = opened(
+        cpu_idle_watts_per_thread=0.5, cpu_full_watts_per_thread=2.0, dram_watts_per_gb=0.1
+    )
+    cpu, dram = (sampler.read().infos[0] for sampler in result.samplers)
+    assert "0.50 to 2.00 W" in cpu.model
+    assert "0.1 W per GB" in dram.model
+
+
+def test_coefficients_that_cannot_be_are_refused(opened):
+    with pytest.raises(ConfigError, match="cpu_idle_watts_per_thread"):
+        opened(cpu_idle_watts_per_thread=500.0)
+
+
+def test_replay_is_opened_alone(opened, replay_path):
+    result = opened(Package(100, 20), replay=replay_path)
+    assert names(result) == ["replay"]
+    assert replay_path in said(result)
+
+
+def test_epoch_is_the_boot_id(opened):
+    result = opened(Package(100, 20))
+    assert result.samplers[0].read().readings[0].epoch == BOOT_ID
+
+
+def test_without_a_boot_id_no_two_starts_share_an_epoch(opened, proc, clock, tmp_path):
+    os.remove(os.path.join(proc.root, "sys/kernel/random/boot_id"))
+    result = opened(Package(100, 20))
+    assert "cannot be recovered" in said(result)
+    clock.advance(1)
+    later = open_samplers(sysfs=str(tmp_path / "sys"), procfs=proc.root, clock=clock, enabled={})
+    epochs = {each.samplers[0].read().readings[0].epoch for each in (result, later)}
+    later.samplers[0].release()
+    assert len(epochs) == 2
+
+
+def test_names_are_those_of_the_collectors():
+    assert NAMES == ("rapl", "cpu_estimate", "dram_estimate")

@@ -1,0 +1,188 @@
+"""Settings: where they come from, and what is refused."""
+
+import dataclasses
+
+import pytest
+
+from exporter import config
+from exporter.config import Config, load
+from exporter.errors import ConfigError
+
+KEYS = [
+    (section.name, item)
+    for section in dataclasses.fields(Config)
+    for item in dataclasses.fields(section.default_factory)
+]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Settings of a file's text."""
+
+    def settings(text, environment=None, flags=None):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return load(str(path), environment or {}, flags or {})
+
+    return settings
+
+
+@pytest.fixture
+def refusal(read):
+    """The text of the error that a file's text gives."""
+
+    def text_of(text):
+        with pytest.raises(ConfigError) as error:
+            read(text)
+        return str(error.value)
+
+    return text_of
+
+
+def test_without_file_variables_and_flags_every_setting_has_its_default():
+    settings = load(None, {}, {})
+    assert settings.sample == config.Sample()
+    assert settings.attribute == config.Attribute()
+    assert settings.convert == config.Convert()
+    assert settings.expose.listen_address == ":10680"
+
+
+def test_the_places_that_depend_on_the_user_are_filled_in():
+    settings = load(None, {}, {})
+    assert settings.account.state_directory.endswith("emissions-exporter")
+    assert settings.expose.socket.endswith("agent.sock")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "sample:\n", "{}"])
+def test_an_empty_file_or_section_changes_nothing(read, text):
+    assert read(text) == load(None, {}, {})
+
+
+def test_a_file_sets_values(read):
+    settings = read("convert: {zone: DE, grams_per_kwh: 12}\nsample: {collectors: {rapl: false}}")
+    assert (settings.convert.zone, settings.convert.grams_per_kwh) == ("DE", 12.0)
+    assert settings.sample.collectors == {"rapl": False}
+
+
+def test_the_environment_goes_before_the_file(read):
+    settings = read("convert: {zone: DE, pue: 1.1}", {"EMISSIONS_EXPORTER_CONVERT_ZONE": "FR"})
+    assert (settings.convert.zone, settings.convert.pue) == ("FR", 1.1)
+
+
+def test_a_flag_goes_before_the_environment(read):
+    settings = read(
+        "sample: {interval_seconds: 2}",
+        {"EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS": "3"},
+        {("sample", "interval_seconds"): 4.0},
+    )
+    assert settings.sample.interval_seconds == 4
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "section", "name", "value"),
+    [
+        ("CONVERT_PUE", "1.25", "convert", "pue", 1.25),
+        ("CONVERT_GRAMS_PER_KWH", "", "convert", "grams_per_kwh", None),
+        ("CONVERT_ZONE", "NO", "convert", "zone", "NO"),
+        ("ATTRIBUTE_READ_ENVIRONMENTS", "false", "attribute", "read_environments", False),
+        (
+            "ATTRIBUTE_EXPORTED_LABELS",
+            "team, model,",
+            "attribute",
+            "exported_labels",
+            ("team", "model"),
+        ),
+        ("SAMPLE_COLLECTORS", "{rapl: false}", "sample", "collectors", {"rapl": False}),
+    ],
+)
+def test_a_variable_has_the_type_of_its_key(variable, text, section, name, value):
+    settings = load(None, {f"EMISSIONS_EXPORTER_{variable}": text}, {})
+    assert getattr(getattr(settings, section), name) == value
+
+
+def test_a_wrong_variable_is_named():
+    with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS: expected"):
+        load(None, {"EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS": "often"}, {})
+
+
+def test_a_variable_that_is_not_yaml_is_named():
+    with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_CONVERT_PUE: is not valid YAML"):
+        load(None, {"EMISSIONS_EXPORTER_CONVERT_PUE": "[1"}, {})
+
+
+def test_a_wrong_flag_is_named_as_it_is_written():
+    with pytest.raises(ConfigError, match=r"--sample\.interval: 0\.01 is below the least"):
+        load(None, {}, {("sample", "interval_seconds"): 0.01})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("smaple: {}", "smaple: there is no such key; did you mean sample?"),
+        ("convert: {zon: DE}", "convert.zon: there is no such key; did you mean convert.zone?"),
+        ("convert: {qqq: 1}", "convert.qqq: there is no such key; known are: zone, "),
+        ("sample: {collectors: {rpal: false}}", "did you mean sample.collectors.rapl?"),
+        ("1: {}", "1: there is no such key; known are: sample, attribute, convert"),
+        ("sample: fast", "sample: expected keys with values, found 'fast'"),
+        ("convert: [zone]", "convert: expected keys with values, found ['zone']"),
+        ("just text", "expected sections (sample, attribute, convert, account, expose)"),
+        ("sample: {interval_seconds: 1s}", "expected a number of seconds without a unit"),
+        ("sample: {interval_seconds: true}", "expected a number of seconds"),
+        ("sample: {interval_seconds: .nan}", "expected a number of seconds"),
+        ("sample: {interval_seconds: .inf}", "expected a number of seconds"),
+        ("account: {keep_hours_days: 1" + "0" * 400 + "}", "expected a number of days"),
+        ("sample: {interval_seconds: 0}", "sample.interval_seconds: 0 is below the least, 0.1"),
+        ("convert: {pue: 0.5}", "convert.pue: 0.5 is below the least, 1 (ratio)"),
+        ("convert: {pue: 15}", "convert.pue: 15 is above the most, 5 (ratio)"),
+        ("attribute: {max_runs: 1.5}", "attribute.max_runs: expected a whole number of runs"),
+        ("attribute: {read_environments: 1}", "expected true or false, found 1"),
+        ("attribute: {exported_labels: team}", "expected a list, found 'team'"),
+        ("convert: {zone: NO}", "convert.zone: expected text (put it in quotes), found False"),
+        ("convert: {basis: gross}", "expected one of lifecycle, direct, unstated, found 'gross'"),
+        ("sample: {collectors: [rapl]}", "expected names with true or false, found ['rapl']"),
+        ("sample: {collectors: {rapl: off please}}", "expected names with true or false"),
+        ("a: [", "is not valid YAML"),
+        ("a: 2024-13-45", "is not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_place(refusal, text, says):
+    message = refusal(text)
+    assert says in message
+    assert "config.yaml: " in message
+    assert "\n" not in message
+
+
+def test_a_file_that_is_absent_is_refused():
+    with pytest.raises(ConfigError, match=r"/nowhere\.yaml: cannot be read: No such file"):
+        load("/nowhere.yaml", {}, {})
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        load(str(path), {}, {})
+
+
+@pytest.mark.parametrize(("section", "item"), KEYS, ids=lambda part: getattr(part, "name", part))
+def test_every_key_says_what_it_does(section, item):
+    assert item.metadata["text"].endswith(".")
+
+
+@pytest.mark.parametrize(("section", "item"), KEYS, ids=lambda part: getattr(part, "name", part))
+def test_every_number_has_a_unit(section, item):
+    is_number = item.type in (int, float, float | None)
+    assert bool(item.metadata["unit"]) >= is_number
+
+
+def test_every_default_passes_its_own_check(read):
+    for section, item in KEYS:
+        default = item.default_factory() if callable(item.default_factory) else item.default
+        value = list(default) if isinstance(default, tuple) else default
+        if value is not None:
+            read("{}", flags={(section, item.name): value})
+
+
+def test_no_flag_is_given_twice():
+    flags = [item.metadata["flag"] for _, item in KEYS if item.metadata["flag"]]
+    assert len(flags) == len(set(flags))
