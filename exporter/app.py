@@ -1,5 +1,6 @@
 """The composition root: settings in, a wired daemon out. The only place that knows every part."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
+from exporter.account.archive import LedgerArchive
 from exporter.account.books import Books
 from exporter.account.journal import Journal
 from exporter.account.ledger import Ledger
@@ -28,8 +30,11 @@ from exporter.attribute.sources.replay import ReplayWitness
 from exporter.attribute.witness import LiveWitness
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config
-from exporter.convert.registry import OpenedChain, open_chain
+from exporter.convert.registry import open_chain
 from exporter.expose.board import Board
+from exporter.expose.page import Renderer
+from exporter.expose.process import Process
+from exporter.expose.server import Limits
 from exporter.expose.web import Web
 from exporter.loop import Loop, Witness
 from exporter.model.books import Restored
@@ -58,7 +63,8 @@ class App:
         self.config = config
         self.clock = clock or SystemClock()
         self.inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self.board = Board()
+        self.board = Board(Renderer(), Process().read)
+        self.node = platform.node()
         self._environment = environment
         self._open = ExitStack()
         try:
@@ -72,14 +78,17 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.inbox.put(Request(Stop(), lambda _: None)))
         with self._open:
-            web = self._start_web()
-            try:
-                for worker in self._workers:
-                    worker.start()
-                self._greet(web)
-                self.loop.run()
-            finally:
-                web.stop()
+            web = self._web()
+            addresses = web.bind()
+            thread = threading.Thread(target=web.run, name="web", daemon=True)
+            thread.start()
+            self.writer.start()
+            for worker in self._workers:
+                worker.start()
+            self._greet(addresses)
+            self.loop.run()
+            web.stop()
+            thread.join(STOP_SECONDS)
             if not self.writer.stop(STOP_SECONDS):
                 log.error("the ledger did not answer; what it lacks is in the journal")
 
@@ -96,31 +105,38 @@ class App:
     def _build(self) -> None:
         self._raise_file_limit()
         account = self.config.account
-        ledger = Ledger.open(account.state_directory)
+        ledger = Ledger(account.state_directory, self.clock.wall())
         self._open.callback(ledger.close)
         journal = Journal(os.path.join(account.state_directory, "journal"))
         self._open.callback(journal.close)
-        restored = self._restore(ledger, journal)
+        recovered = recover(ledger, journal, self._boot_id(), self.clock.wall())
+        restored = recovered.restored
         samplers = self._samplers()
-        chain = self._chain()
+        chain = open_chain(**dataclasses.asdict(self.config.convert), clock=self.clock)
+        notes = (*restored.notes, *samplers.notes, *chain.notes)
+        for note in notes:
+            log.warning(note)
         runbook = Runbook(restored.runs, self.config.attribute.max_runs)
         self.writer = Writer(
             ledger,
             self.clock,
             keep_minutes_days=account.keep_minutes_days,
             keep_hours_days=account.keep_hours_days,
+            check=recovered.batch is not None,
         )
-        self.archive = ledger.archive()
+        if recovered.batch is not None:
+            self.writer.submit(recovered.batch)
+        self.archive = LedgerArchive(ledger.path, self.node)
         self._workers = [
             Worker("intensity", refresh, FILE_REFRESH_SECONDS) for refresh in chain.refresh
         ]
         interval = self.config.sample.interval_seconds
         self.loop = Loop(
-            node=platform.node(),
+            node=self.node,
             clock=self.clock,
             samplers=samplers.samplers,
             missing=samplers.states,
-            notes=(*restored.notes, *samplers.notes, *chain.notes),
+            notes=notes,
             meters=Meters(restored.positions),
             witness=self._witness(restored, runbook),
             runbook=runbook,
@@ -138,12 +154,6 @@ class App:
             commit_seconds=account.commit_seconds,
         )
 
-    def _restore(self, ledger: Ledger, journal: Journal) -> Restored:
-        restored = recover(ledger, journal, self._boot_id(), self.clock.wall())
-        for note in restored.notes:
-            log.warning(note)
-        return restored
-
     def _boot_id(self) -> str:
         path = os.path.join(self.config.sample.procfs, "sys/kernel/random/boot_id")
         try:
@@ -154,7 +164,7 @@ class App:
 
     def _samplers(self) -> Opened:
         sample = self.config.sample
-        opened = open_samplers(
+        return open_samplers(
             sysfs=sample.sysfs,
             procfs=sample.procfs,
             clock=self.clock,
@@ -164,26 +174,6 @@ class App:
             cpu_full_watts_per_thread=sample.cpu_full_watts_per_thread,
             dram_watts_per_gb=sample.dram_watts_per_gb,
         )
-        for note in opened.notes:
-            log.warning(note)
-        return opened
-
-    def _chain(self) -> OpenedChain:
-        convert = self.config.convert
-        opened = open_chain(
-            zone=convert.zone,
-            grams_per_kwh=convert.grams_per_kwh,
-            basis=convert.basis,
-            accounting=convert.accounting,
-            source=convert.source,
-            file=convert.file,
-            file_max_age_seconds=convert.file_max_age_seconds,
-            pue=convert.pue,
-            clock=self.clock,
-        )
-        for note in opened.notes:
-            log.warning(note)
-        return opened
 
     def _witness(self, restored: Restored, runbook: Runbook) -> Witness:
         sample, attribute = self.config.sample, self.config.attribute
@@ -207,23 +197,23 @@ class App:
             run_cpu=restored.run_cpu,
         )
 
-    def _start_web(self) -> Web:
+    def _web(self) -> Web:
         expose = self.config.expose
-        web = Web(
+        return Web(
             board=self.board,
             archive=self.archive,
             submit=self.inbox.put,
             clock=self.clock,
             listen_address=expose.listen_address,
             socket_path=expose.socket,
-            max_connections=expose.max_connections,
+            limits=Limits(connections=expose.max_connections),
         )
-        threading.Thread(target=web.run, name="web", daemon=True).start()
-        web.wait_ready()
-        return web
 
-    def _greet(self, web: Web) -> None:
-        log.info("listening", extra={"url": web.url, "socket": self.config.expose.socket})
+    def _greet(self, addresses: list[tuple[str, int]]) -> None:
+        for host, port in addresses:
+            shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  shown only
+            url = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
+            log.info("listening", extra={"url": url, "socket": self.config.expose.socket})
 
     def _raise_file_limit(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -182,11 +182,11 @@ class Loop:
             self._writer.look_up(key, self._remember)
         for key in self._runbook.expire(wall, self._retain_seconds):
             self._books.depart(key)
+        self._books.settle(self._writer.committed_seq)
 
-    def _remember(self, past: Past | None) -> None:
+    def _remember(self, past: Past) -> None:
         """Take a run's past from the ledger's thread into the loop's own."""
-        if past is not None:
-            self._inbox.put(Request(past, lambda _: None))
+        self._inbox.put(Request(past, lambda _: None))
 
     def _show(self, now_ns: int, wall: float, collectors: tuple[CollectorState, ...]) -> Snapshot:
         """Write the journal, so that what is shown next survives us; then show it."""
@@ -282,7 +282,8 @@ class Loop:
                     return self._witness.end(command)
                 case Past():
                     self._books.rejoin(command)
-                    self._runbook.learn_start(command.info.key, command.info.started)
+                    if command.info is not None:
+                        self._runbook.learn_start(command.key, command.info.started)
                 case Stop():
                     self._stopping = True
         except Refused as refusal:

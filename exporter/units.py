@@ -12,6 +12,7 @@ NANOGRAMS_PER_GRAM = 1_000_000_000
 JOULES_PER_KWH = 3_600_000
 GRAMS_PER_KWH_OF_LB_PER_MWH = 0.45359237
 BYTES_PER_GB = 1_000_000_000
+KWH_PER_MICROJOULE = 1 / MICROJOULES_PER_JOULE / JOULES_PER_KWH
 
 
 def joules(energy_uj: int) -> float:
@@ -21,7 +22,7 @@ def joules(energy_uj: int) -> float:
 
 def kwh(energy_uj: int) -> float:
     """Kilowatt hours of integer microjoules; for people only."""
-    return energy_uj / (MICROJOULES_PER_JOULE * JOULES_PER_KWH)
+    return energy_uj * KWH_PER_MICROJOULE
 
 
 def grams(carbon_ng: int) -> float:
@@ -49,9 +50,4 @@ def carbon_ng(energy_uj: int, grams_per_kwh: float, pue: float) -> int:
 
     `pue` is the data centre's power usage effectiveness, facility energy over machine energy.
     """
-    return round(
-        energy_uj
-        * (NANOGRAMS_PER_GRAM / MICROJOULES_PER_JOULE / JOULES_PER_KWH)
-        * grams_per_kwh
-        * pue
-    )
+    return round(energy_uj * KWH_PER_MICROJOULE * NANOGRAMS_PER_GRAM * grams_per_kwh * pue)

@@ -52,6 +52,7 @@ class Chain:
         self.steps = tuple(step for step in steps if comparable(steps[0], step))
         self.left_out = tuple(step for step in steps if step not in self.steps)
         self._pue = pue
+        self._last: dict[int, tuple[Factor | None, Factor]] = {}
 
     def spells(self, t0: float, t1: float) -> tuple[Spell, ...]:
         """[t0, t1), wall clock seconds, cut wherever the factor in force changes.
@@ -89,11 +90,19 @@ class Chain:
             start, end = max(factor.valid_from, t0), min(factor.valid_until, t1)
             if start > at:
                 spells += self._fill(at, start, place + 1)
-            spells.append(Spell(start, end, factor._replace(step=place, pue=self._pue)))
+            spells.append(Spell(start, end, self._placed(factor, place)))
             at = end
         if at < t1:
             spells += self._fill(at, t1, place + 1)
         return spells
+
+    def _placed(self, factor: Factor, place: int) -> Factor:
+        """The factor with its place and PUE; the same object for the same factor, tick by tick."""
+        given, placed = self._last.get(place, (None, factor))
+        if given is not factor:
+            placed = factor._replace(step=place, pue=self._pue)
+            self._last[place] = (factor, placed)
+        return placed
 
     def _missed(self, before: int) -> str:
         """Why the steps up to `before` have no factor."""

@@ -6,6 +6,7 @@ from exporter import units
 
 UNKNOWN = "\u2013"
 NARROW_SPACE = "\u202f"
+KILO = 1_000
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
@@ -28,13 +29,13 @@ def watts(power: float | None) -> str:
 def energy(energy_uj: int) -> str:
     """An energy in Wh, from 1 kWh on in kWh."""
     kwh = units.kwh(energy_uj)
-    return f"{number(kwh)} kWh" if kwh >= 1 else f"{number(kwh * 1_000)} Wh"
+    return f"{number(kwh)} kWh" if kwh >= 1 else f"{number(kwh * KILO)} Wh"
 
 
 def carbon(carbon_ng: int) -> str:
     """An emission in grams, from 1 kg on in kg."""
     grams = units.grams(carbon_ng)
-    return f"{number(grams / 1_000)} kg" if grams >= 1_000 else f"{number(grams)} g"
+    return f"{number(grams / KILO)} kg" if grams >= KILO else f"{number(grams)} g"
 
 
 def share(part: float, whole: float) -> str:
@@ -44,13 +45,16 @@ def share(part: float, whole: float) -> str:
 
 def duration(seconds: float) -> str:
     """A stretch of time in its two largest units."""
-    if seconds < MINUTE:
-        return f"{number(seconds)} s" if seconds < 1 else f"{seconds:.0f} s"
-    if seconds < HOUR:
-        return f"{seconds // MINUTE:.0f} min {seconds % MINUTE:02.0f} s"
-    if seconds < DAY:
-        return f"{seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:02.0f} min"
-    return f"{seconds // DAY:.0f} d {seconds % DAY // HOUR:.0f} h"
+    if seconds < 1:
+        return f"{number(seconds)} s"
+    whole = int(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
 
 
 def moment(wall: float) -> str:

@@ -1,7 +1,7 @@
 """Periodic piecewise linear curves."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from exporter.model.curves import Curve
@@ -52,6 +52,7 @@ def test_points_out_of_order_or_period_are_refused(points, period):
         Curve(points, period)
 
 
+@settings(deadline=None)
 @given(POINTS, st.floats(0, 1e6), st.floats(0, 200), st.floats(0, 200))
 def test_integral_adds_up_over_any_cut(points, begin, first, second):
     curve = Curve(points, 60)
@@ -60,6 +61,7 @@ def test_integral_adds_up_over_any_cut(points, begin, first, second):
     assert parts == pytest.approx(curve.integral(begin, end), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(POINTS, st.floats(0, 1e4), st.floats(0, 200))
 def test_integral_lies_between_the_least_and_the_most_value(points, begin, span):
     values = [value for _, value in points]
@@ -67,6 +69,7 @@ def test_integral_lies_between_the_least_and_the_most_value(points, begin, span)
     assert min(values) * span - 1e-6 <= area <= max(values) * span + 1e-6
 
 
+@settings(deadline=None)
 @given(POINTS, st.floats(0, 1e4))
 def test_short_integral_is_value_times_time(points, begin):
     assume(all(abs(begin % 60 - time) > 0.01 for time in (0, 60, *(time for time, _ in points))))

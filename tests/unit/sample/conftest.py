@@ -2,6 +2,11 @@ import importlib.resources
 import os
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing where tests share two cores.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 class ManualClock:
