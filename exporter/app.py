@@ -32,6 +32,7 @@ from exporter.clock import Clock, SystemClock
 from exporter.config import Config
 from exporter.convert.registry import open_chain
 from exporter.expose.board import Board
+from exporter.expose.catalogue import catalogue
 from exporter.expose.page import Renderer
 from exporter.expose.process import Process
 from exporter.expose.server import Limits
@@ -63,7 +64,8 @@ class App:
         self.config = config
         self.clock = clock or SystemClock()
         self.inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self.board = Board(Renderer(), Process().read)
+        families = catalogue(config.attribute.exported_labels)
+        self.board = Board(Renderer(families), Process().read)
         self.node = platform.node()
         self._environment = environment
         self._open = ExitStack()

@@ -64,10 +64,10 @@ class Runbook:
             self._enclosing.pop(key, None)
         return gone
 
-    def find(self, uid: int, run_id: str, job_id: str | None) -> RunInfo | None:
-        """The open run of a user with this id; any job's where `job_id` is None."""
+    def find(self, uid: int | None, run_id: str, job_id: str | None) -> RunInfo | None:
+        """The open run with this id; of any user or job where those are None."""
         for run in self._runs.values():
-            same = run.key.uid == uid and run_id in (run.key.run_id, run.shown_id)
+            same = uid in (None, run.key.uid) and run_id in (run.key.run_id, run.shown_id)
             if same and run.ended is None and job_id in (None, run.key.job_id):
                 return run
         return None

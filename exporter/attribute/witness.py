@@ -17,6 +17,7 @@ from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import CollectorState, Machine, Sighting, Usage
 
 MEMORY_EVERY_NS = 10_000_000_000
+ROOT = 0
 
 
 class LiveWitness:
@@ -139,7 +140,10 @@ class LiveWitness:
 
     def end(self, command: End) -> RunInfo:
         """Close a run. Raises Refused."""
-        run = self._runbook.find(command.uid, clean(command.run_id), command.job_id)
+        run_id = clean(command.run_id)
+        run = self._runbook.find(command.uid, run_id, command.job_id)
+        if run is None and command.uid == ROOT:
+            run = self._runbook.find(None, run_id, command.job_id)
         if run is None:
             raise Refused(
                 404,
@@ -228,10 +232,13 @@ class LiveWitness:
             used[key] = max(0, meter.advance_us() - inner)
 
     def _refresh_memory(self, at_ns: int) -> None:
+        """Look at memory now and then, and as soon as there is a new run."""
         last = self._memories_at_ns
-        if last is not None and at_ns - last < MEMORY_EVERY_NS:
+        known = all(run.key in self._memories for run in self._runbook.running())
+        if known and last is not None and at_ns - last < MEMORY_EVERY_NS:
             return
-        memories = self._processes.memories()
+        memories = {run.key: 0 for run in self._runbook.running()}
+        memories.update(self._processes.memories())
         memories.update({key: meter.memory_bytes() for key, meter in self._cgroups.items()})
         self._memories, self._memories_at_ns = memories, at_ns
 

@@ -1,8 +1,9 @@
 """Where the loop puts up the latest state and readers find it, without either waiting."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from exporter.expose.catalogue import Family
 from exporter.expose.page import Page, Renderer
 from exporter.expose.process import ProcessState
 from exporter.expose.view import View
@@ -21,9 +22,11 @@ class Board:
     """Holds what is shown now. Written by the loop alone, read from any thread."""
 
     def __init__(
-        self, renderer: Renderer, process: Callable[[], ProcessState | None] = lambda: None
+        self,
+        families: Sequence[Family],
+        process: Callable[[], ProcessState | None] = lambda: None,
     ) -> None:
-        self._renderer = renderer
+        self._renderer = Renderer(families)
         self._process = process
         self.current: Current | None = None
         """None until the first tick."""

@@ -10,10 +10,11 @@ class Markup(str):
 
 
 def tag(name: str, *children: str, **attributes: str) -> Markup:
-    """An element. Texts among `children` are escaped; `class_` is spelled `class`."""
+    """An element. Texts among `children` are escaped; `class_` means `class`; "" is left out."""
     spelled = "".join(
         f' {key.strip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
+        if value
     )
     return Markup(f"<{name}{spelled}>{together(*children)}</{name}>")
 

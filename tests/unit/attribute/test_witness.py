@@ -60,6 +60,14 @@ def test_a_registered_tree_is_charged_from_its_start_on(host):
     assert host.look() == {"a": 7}
 
 
+def test_the_memory_of_a_new_run_is_looked_at_at_once(host):
+    host.proc.process(10, anonymous_kb=7)
+    host.look()
+    host.start(10, "a")
+    host.look()
+    assert [usage.memory_bytes for usage in host.sighting.usage] == [7 * 1024]
+
+
 def test_the_innermost_run_wins_and_gives_back_when_it_ends(host):
     host.proc.process(10)
     host.proc.process(11, ppid=10, start=101)
@@ -163,12 +171,13 @@ def test_a_run_without_an_id_is_given_one(host):
     assert host.start(10, "").key.run_id.endswith("-10")
 
 
-def test_only_the_own_user_can_end_a_run(host):
+def test_only_the_own_user_or_root_can_end_a_run(host):
     host.proc.process(10)
     host.look()
     host.start(10, "a", uid=1)
     with pytest.raises(Refused, match="no open run"):
         host.witness.end(End(2, "a"))
+    assert host.witness.end(End(0, "a")).ended is not None
 
 
 def test_scope_cgroup_in_the_root_cgroup_is_refused_with_the_remedy(host):

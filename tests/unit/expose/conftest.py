@@ -1,14 +1,23 @@
-"""Snapshots of made-up machines."""
+"""Snapshots of made-up machines, and the web thread on loopback."""
 
+import json
+import socket
+import threading
+from http.client import HTTPConnection, HTTPResponse
 from types import SimpleNamespace
 
 import pytest
 
+from exporter.expose.board import Board
+from exporter.expose.catalogue import catalogue
+from exporter.expose.server import Limits
+from exporter.expose.web import Web
 from exporter.model.books import Amount, Balance, FactorUse
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method
 from exporter.model.runs import DEPARTED, RunInfo, RunKey
 from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot
+from exporter.model.snapshot import record_of
 from exporter.model.workload import CollectorState, Reason, Split
 
 CPU = Device(Kind.CPU, "package-0")
@@ -32,7 +41,9 @@ def state(device, **changes):
 def row(device, party, energy_uj, *, base_uj=0, method=Method.COUNTER, power_watts=None, held_uj=0):
     split = Split.REST if isinstance(party, Reason) else Split.CPU_TIME
     total = Amount(energy_uj, held_uj, energy_uj * 100)
-    return Row(device, party, method, split, Balance(total, Amount(base_uj, 0, base_uj * 100)), power_watts)
+    return Row(
+        device, party, method, split, Balance(total, Amount(base_uj, 0, base_uj * 100)), power_watts
+    )
 
 
 def run(key, **changes):
@@ -101,3 +112,146 @@ def gpu_node():
 def made():
     """The makers of this file: `made.snapshot(rows=...)`, `made.row(...)`, `made.gpu_node()`."""
     return SimpleNamespace(**{k: v for k, v in globals().items() if not k.startswith("_")})
+
+
+class FakeClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self):
+        self.now_ns = 100_500_000_000
+
+    def boottime_ns(self):
+        return self.now_ns
+
+    def monotonic_ns(self):
+        return self.now_ns
+
+    def wall(self):
+        return WALL
+
+
+class FakeArchive:
+    """Records that a test puts in, or an error."""
+
+    def __init__(self):
+        self.records = []
+        self.error = None
+
+    def runs(self, limit):
+        if self.error:
+            raise self.error
+        return self.records[:limit]
+
+    def find(self, run_id):
+        if self.error:
+            raise self.error
+        return [record for record in self.records if record.run.shown_id == run_id]
+
+
+class Site:
+    """A web thread, what it shows, and clients of it."""
+
+    def __init__(self, socket_path, limits):
+        self.clock = FakeClock()
+        self.archive = FakeArchive()
+        self.board = Board(catalogue())
+        self.requests = []
+        self.reply = None
+        self.socket_path = socket_path
+        self.web = Web(
+            board=self.board,
+            archive=self.archive,
+            submit=self.submit,
+            clock=self.clock,
+            listen_address="127.0.0.1:0",
+            socket_path=socket_path,
+            limits=limits,
+        )
+        (self.address,) = self.web.bind()
+        self.thread = threading.Thread(target=self.web.run)
+        self.thread.start()
+
+    def submit(self, request):
+        """The loop's inbox: remembers commands and gives the answer that the test set."""
+        self.requests.append(request.command)
+        if self.reply is not None:
+            request.answer(self.reply)
+
+    def close(self):
+        self.web.stop()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+    def connect(self):
+        connection = socket.create_connection(self.address, timeout=10)
+        return connection
+
+    def connect_agent(self):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(10)
+        connection.connect(self.socket_path)
+        return connection
+
+    def talk(self, data, connect=None):
+        """Send bytes on a fresh connection; all that comes back until the server closes it."""
+        with (connect or self.connect)() as connection:
+            connection.sendall(data)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+        return received
+
+    def ask(self, method, target, body=None, headers=None, *, agent=False):
+        connection = HTTPConnection("localhost")
+        connection.sock = self.connect_agent() if agent else self.connect()
+        try:
+            text = body if isinstance(body, str | bytes | None) else json.dumps(body)
+            connection.request(method, target, text, headers or {})
+            response = connection.getresponse()
+            response.content = response.read()
+        finally:
+            connection.close()
+        return response
+
+    def get(self, target, **headers):
+        spelled = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask("GET", target, headers=spelled)
+
+    def json(self, target):
+        response = self.get(target)
+        assert response.status == 200, response.content
+        return json.loads(response.content)
+
+
+def record(key, **changes):
+    """A record as the archive would give it."""
+    rows = (row(CPU, key, 1_000_000),)
+    return record_of(snapshot(rows=rows), run(key, **changes))
+
+
+def answer(response: HTTPResponse):
+    """Status and JSON of an answer."""
+    return response.status, json.loads(response.content)
+
+
+@pytest.fixture
+def open_site(tmp_path):
+    """Starts a site with the limits that a test wants, and ends it afterwards."""
+    sites = []
+
+    def start(**limits):
+        site = Site(str(tmp_path / "run" / f"agent{len(sites)}.sock"), Limits(**limits))
+        sites.append(site)
+        return site
+
+    yield start
+    for site in sites:
+        site.close()
+
+
+@pytest.fixture
+def site(open_site):
+    """A site that shows the node of `gpu_node`."""
+    site = open_site()
+    site.board.publish(gpu_node())
+    return site

@@ -1,0 +1,61 @@
+# Needs git, make and python3. Everything else is set up by .ci/setup, once, into .venv and build.
+
+PYTHON ?= python3
+ENGINE ?= docker
+IMAGE ?= emissions-exporter
+BASE ?= python:3.13-slim
+
+RUN := .venv/.installed
+DEV := .venv/.developed
+PY := .venv/bin/python
+
+export PYTHON
+export PATH := $(CURDIR)/build/debian/usr/bin:$(PATH)
+
+.PHONY: help
+help: ## This list.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: run
+run: $(RUN) ## Start the exporter here; flags in ARGS="...".
+	@exec .venv/bin/emissions-exporter serve $(ARGS)
+
+.PHONY: check
+check: $(DEV) ## Style, types and all tests that need no other program; under a minute.
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -n 2 -m "not real"
+
+.PHONY: test
+test: tools check ## All of check, then the tests with a real Prometheus and a real daemon.
+	$(PY) -m pytest -m real -ra
+
+.PHONY: tools
+tools: ## The programs that the real tests need.
+	@.ci/setup tools || echo "Tests that need them are skipped."
+
+.PHONY: docs
+docs: $(DEV) ## Write the pages of docs/ that are made from the code.
+	$(PY) docs/generate.py
+
+.PHONY: dashboards
+dashboards: $(DEV) ## Write dashboards/generated from its sources.
+	$(PY) dashboards/generate.py
+
+.PHONY: image
+image: ## Build the container image with ENGINE, on BASE.
+	$(ENGINE) build --build-arg BASE=$(BASE) --tag $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" .
+
+.PHONY: clean
+clean: ## Remove all that was set up or made here.
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(RUN): pyproject.toml .ci/setup
+	@.ci/setup run
+
+$(DEV): $(RUN)
+	@.ci/setup dev

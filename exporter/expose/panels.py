@@ -1,0 +1,227 @@
+"""The tables of the live page: devices, runs, what no run used, methods, grid, collectors."""
+
+from collections.abc import Iterable, Sequence
+
+from exporter import units
+from exporter.expose import human
+from exporter.expose.markup import Markup, tag
+from exporter.expose.view import Tally, View
+from exporter.model.intensity import Factor
+from exporter.model.readings import Method
+from exporter.model.runs import RunInfo
+from exporter.model.snapshot import DeviceState, GridState, Snapshot
+from exporter.model.workload import CollectorState, Reason
+
+HOW = {
+    Method.COUNTER: "read from the hardware's own energy counter",
+    Method.INTEGRATED: "power readings summed up over time",
+    Method.ESTIMATED: "no reading could be had: a model of the hardware, not a measurement",
+}
+WHY = {
+    Reason.IDLE: "what the hardware draws when nobody uses it",
+    Reason.OTHER: "work that belongs to no run",
+    Reason.UNALLOCATED: "devices that nobody holds",
+    Reason.UNKNOWN_PROCESS: "processes whose owner could not be found",
+    Reason.RESTART: "used while this exporter was not running",
+}
+
+
+def devices(snapshot: Snapshot, view: View) -> Markup:
+    """Each device: what it draws, used, and how much of that went to runs."""
+    rows = []
+    for state in snapshot.devices:
+        tally = view.devices[state.info.device]
+        to_runs = view.attributed[state.info.device].total_uj
+        rows.append(
+            _row(
+                tag("td", tag("b", device_name(state)), tag("small", state.info.model)),
+                _number(human.watts(state.power_watts), _limit(state)),
+                _number(human.energy(tally.total_uj)),
+                _number(human.carbon(tally.total_ng)),
+                _bar(to_runs, tally.total_uj),
+                tag("td", _method(state.info.method), tag("small", state.info.source)),
+                _state("up" if state.up else "silent", _silence(state), ok=state.up),
+            )
+        )
+    heads = ("Device", ">Power", ">Energy", ">Emissions", ">To runs", "How it is got", "State")
+    return _table("Devices", heads, rows, "No energy source can be read; see the collectors below.")
+
+
+def runs(snapshot: Snapshot, view: View) -> Markup:
+    """Each run on the page, open ones first."""
+    totals = view.run_totals()
+    rows = []
+    for run in snapshot.runs:
+        tally = totals[run.shown_id, run.key.job_id]
+        until = snapshot.wall if run.ended is None else run.ended
+        state = "open" if run.ended is None else "ended"
+        named = run.name if run.name != run.shown_id else ""
+        rows.append(
+            _row(
+                tag("td", tag("b", run.shown_id), tag("small", named)),
+                tag("td", run.key.job_id or human.UNKNOWN),
+                tag("td", run.user or human.UNKNOWN, tag("small", run.account)),
+                tag("td", state, tag("small", run.end_reason), class_=state),
+                _number(human.watts(tally.power_watts)),
+                _number(human.energy(tally.total_uj)),
+                _number(human.carbon(tally.total_ng), _budget(run, tally)),
+                tag("td", tag("time", human.moment(run.started)), class_="n"),
+                _number(human.duration(max(0.0, until - run.started))),
+            )
+        )
+    heads = (
+        *("Run", "Job", "User", "State"),
+        *(">Power", ">Energy", ">Emissions", ">Since, UTC", ">For"),
+    )
+    return _table(
+        "Runs", heads, rows, "No run is open. Start one: emissions-exporter run -- COMMAND"
+    )
+
+
+def _budget(run: RunInfo, tally: Tally) -> str:
+    if run.budget_grams is None:
+        return ""
+    grams = units.grams(tally.total_ng)
+    return f"{human.share(grams, run.budget_grams)} of {human.number(run.budget_grams)} g"
+
+
+def unattributed(view: View) -> Markup:
+    """What was charged to no run, by reason, over all devices."""
+    whole = summed(view.devices.values())
+    rows = []
+    for reason in Reason:
+        tally = summed(t for (_, _, of), t in view.unattributed.items() if of == reason)
+        if tally.total_uj:
+            rows.append(
+                _row(
+                    tag("td", tag("b", reason.replace("_", " ")), tag("small", WHY[reason])),
+                    _number(human.watts(tally.power_watts)),
+                    _number(human.energy(tally.total_uj)),
+                    _number(human.carbon(tally.total_ng)),
+                    _bar(tally.total_uj, whole.total_uj),
+                )
+            )
+    heads = ("Reason", ">Power", ">Energy", ">Emissions", ">Of the machine")
+    return _table("Charged to no run", heads, rows, "Nothing yet.")
+
+
+def methods(view: View) -> Markup:
+    """How much was measured and how much estimated."""
+    whole = summed(view.devices.values())
+    rows = []
+    for method in Method:
+        found = {labels: t for labels, t in view.by_method.items() if labels[2] == method}
+        tally = summed(found.values())
+        if tally.total_uj:
+            kinds = sorted({kind for (kind, _, _), t in found.items() if t.total_uj})
+            rows.append(
+                _row(
+                    tag("td", _method(method), tag("small", HOW[method])),
+                    tag("td", ", ".join(kinds)),
+                    _number(human.energy(tally.total_uj)),
+                    _bar(tally.total_uj, whole.total_uj),
+                )
+            )
+    heads = ("Method", "Devices", ">Energy", ">Of the machine")
+    return _table("How the energy was got", heads, rows, "Nothing yet.")
+
+
+def grid(state: GridState) -> Markup:
+    """The intensity in force and where it comes from."""
+    factor = state.factor
+    if factor is None:
+        return _table("Grid intensity", (), (), f"None is known, grams stand still: {state.why}")
+    age = "" if state.age_seconds is None else f"{human.duration(state.age_seconds)} old"
+    row = _row(
+        tag("td", tag("b", factor.zone), tag("small", state.why)),
+        _number(intensity(factor), age),
+        tag("td", factor.source, tag("small", "estimated" if factor.estimated else "")),
+        tag("td", f"{factor.signal}, {factor.basis}, {factor.accounting}"),
+        _number(f"{factor.pue:g}"),
+        _number(str(factor.step)),
+    )
+    heads = ("Zone", ">Intensity", "Source", "Counts", ">PUE", ">Fallback step")
+    return _table("Grid intensity", heads, [row], "")
+
+
+def collectors(states: Sequence[CollectorState]) -> Markup:
+    """Which sources work, and what to do about those that do not."""
+    rows = [
+        _row(
+            tag("td", tag("b", state.name)),
+            _state("works" if state.ok else "does not work", ok=state.ok),
+            _number(human.duration(state.seconds)),
+            tag("td", state.why, class_="prose"),
+        )
+        for state in states
+    ]
+    return _table("Collectors", ("Collector", "State", ">Took", "Remark"), rows, "None is on.")
+
+
+def intensity(factor: Factor | None) -> str:
+    """Grams of CO2 equivalent per kilowatt hour."""
+    return human.UNKNOWN if factor is None else f"{human.number(factor.grams_per_kwh)} g/kWh"
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """The sum of sums."""
+    total = Tally()
+    for tally in tallies:
+        total.include(tally)
+    return total
+
+
+def device_name(state: DeviceState) -> str:
+    """A device as a person calls it: its kind, and its number or id."""
+    kind, name = state.info.device
+    return f"{kind} {state.info.ordinal or name}"
+
+
+def _limit(state: DeviceState) -> str:
+    limit = state.info.power_limit_watts
+    return "" if limit is None else f"of {human.watts(limit)}"
+
+
+def _silence(state: DeviceState) -> str:
+    return "" if state.up else f"for {human.duration(state.age_seconds)}: {state.why}"
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Markup], nothing: str) -> Markup:
+    """A table, or a sentence where it has no rows. Heads of numbers begin with `>`."""
+    if not rows:
+        return tag("section", tag("h2", title), tag("p", nothing))
+    cells = [
+        tag("th", text.removeprefix(">"), scope="col", class_="n" if text[0] == ">" else "")
+        for text in heads
+    ]
+    table = tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows))
+    return tag("section", tag("h2", title), tag("div", table, class_="scroll"))
+
+
+def _row(*cells: Markup) -> Markup:
+    return tag("tr", *cells)
+
+
+def _number(text: str, remark: str = "") -> Markup:
+    return tag("td", text, tag("small", remark), class_="n")
+
+
+def _state(text: str, remark: str = "", *, ok: bool) -> Markup:
+    return tag("td", text, tag("small", remark), class_="good" if ok else "bad")
+
+
+def _method(method: Method) -> Markup:
+    return tag("span", method, class_=f"method {method}")
+
+
+def _bar(part: int, whole: int) -> Markup:
+    """A share as a bar and in percent."""
+    width = f"{100 * part / whole:.1f}" if whole else "0"
+    bar = tag(
+        "svg",
+        tag("rect", width=width, height="4"),
+        viewBox="0 0 100 4",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+    )
+    return tag("td", human.share(part, whole), bar, class_="n")

@@ -1,0 +1,162 @@
+"""The real parts of a scene: a daemon, a Prometheus, and a way to wait for what they show."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+COMMAND = [sys.executable, "-m", "exporter"]
+REPOSITORY = Path(__file__).resolve().parents[2]
+POLL_SECONDS = 0.05
+
+
+def until(look: Callable[[], T], timeout_seconds: float = 20.0, what: str = "") -> T:
+    """The first true answer of `look`; an assertion fails if there is none in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            answer = look()
+        except OSError:  # not listening yet, or not there yet
+            answer = None
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {timeout_seconds} s: {what or look}"
+        time.sleep(POLL_SECONDS)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return bytes(response.read())
+
+
+class Daemon:
+    """One `serve` with a state directory and a socket of its own."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.socket = str(directory / "agent.sock")
+        self.flags = flags
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Daemon":
+        command = [
+            *COMMAND,
+            "serve",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            f"--socket.path={self.socket}",
+            f"--path.state={self.directory / 'state'}",
+            *self.flags,
+        ]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log, cwd=REPOSITORY)
+        until(lambda: self._ended() or get(self.url + "/-/ready"), what="the daemon is ready")
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """In good order; the exit code."""
+        return self._end(signal.SIGTERM) if not self._ended() else -1
+
+    def _ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def _end(self, number: int) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def json(self, path: str) -> Any:
+        return json.loads(get(self.url + path))
+
+    def log(self) -> str:
+        path = self.directory / "log"
+        return path.read_text() if path.exists() else ""
+
+    def devices(self) -> dict[str, dict[str, Any]]:
+        return {device["id"]: device for device in self.json("/api/v1/devices")["devices"]}
+
+    def run(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """A command as a run of this daemon."""
+        return subprocess.Popen(
+            [*COMMAND, "run", f"--socket.path={self.socket}", *arguments],
+            cwd=REPOSITORY,
+            stderr=subprocess.PIPE,
+        )
+
+
+class Prometheus:
+    """A real one that scrapes daemons each second."""
+
+    def __init__(self, directory: Path, daemons: dict[str, Daemon]) -> None:
+        binary = shutil.which("prometheus")
+        assert binary is not None
+        directory.mkdir(parents=True)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        targets = [
+            {"targets": [f"127.0.0.1:{daemon.port}"], "labels": {"instance": name}}
+            for name, daemon in daemons.items()
+        ]
+        config = {
+            "global": {"scrape_interval": "1s"},
+            "scrape_configs": [{"job_name": "emissions-exporter", "static_configs": targets}],
+        }
+        (directory / "prometheus.yml").write_text(json.dumps(config))
+        with (directory / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    binary,
+                    f"--config.file={directory}/prometheus.yml",
+                    f"--storage.tsdb.path={directory}/data",
+                    f"--web.listen-address={self.url.removeprefix('http://')}",
+                ],
+                stderr=log,
+                stdout=log,
+            )
+        until(lambda: get(self.url + "/-/ready"), what="prometheus is ready")
+
+    def query(self, text: str) -> list[dict[str, Any]]:
+        query = urllib.parse.urlencode({"query": text})
+        answer = json.loads(get(f"{self.url}/api/v1/query?{query}"))
+        return list(answer["data"]["result"])
+
+    def value(self, text: str) -> float:
+        """The only value that a query gives."""
+        (row,) = self.query(text)
+        return float(row["value"][1])
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+
+def busy(seconds: float) -> list[str]:
+    """A command that keeps one thread busy."""
+    code = f"import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+    return [sys.executable, "-c", code]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, **more}

@@ -1,0 +1,381 @@
+"""The running totals: conservation, coming and going of runs, power, and what is handed over."""
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.model.books import (
+    NOTHING,
+    Amount,
+    Balance,
+    FactorUse,
+    Line,
+    Past,
+    Restored,
+    UsageKey,
+)
+from exporter.model.readings import Method
+from exporter.model.runs import DEPARTED
+from exporter.model.workload import Reason, Split
+from tests.unit.account.making import (
+    CPU,
+    DRAM,
+    FRANCE,
+    GERMANY,
+    GPU,
+    INFOS,
+    MINUTE,
+    SECOND,
+    WALL,
+    balances,
+    batch,
+    books,
+    device_sums,
+    entry,
+    fill,
+    image,
+    key,
+    known_run,
+    posting,
+    run,
+)
+
+CPU_LINE = Line(CPU, key(), Method.COUNTER, Split.CPU_TIME)
+amounts = st.integers(0, 10**12)
+parties = st.sampled_from([key("bert"), key("gpt"), Reason.IDLE, Reason.OTHER])
+
+
+@given(
+    st.lists(st.lists(st.tuples(parties, amounts), max_size=5), max_size=5),
+    st.lists(amounts, min_size=5, max_size=5),
+)
+def test_device_energy_is_never_short_of_its_intervals(ticks, energies):
+    made = books()
+    due = 0
+    for entries, energy_uj in zip(ticks, energies, strict=False):
+        booked = sum(e for _, e in entries)
+        made.post([posting(*[entry(p, e) for p, e in entries], energy_uj=energy_uj)], SECOND)
+        due += max(booked, energy_uj)
+    total = sum(r.balance.total.energy_uj for r in made.rows())
+    assert total == due
+
+
+@given(st.lists(st.tuples(parties, amounts), max_size=20))
+def test_balanced_postings_leave_no_imbalance(entries):
+    made = books()
+    made.post([posting(*[entry(p, e) for p, e in entries])], SECOND)
+    assert made.imbalance_uj == 0
+
+
+def test_missing_energy_goes_to_other_and_into_the_imbalance():
+    made = books()
+    made.post([posting(entry(key(), 60), energy_uj=100)], SECOND)
+    rest = balances(made.rows())[CPU, Reason.OTHER, Method.COUNTER, Split.REST]
+    assert (rest.total, made.imbalance_uj) == (Amount(40, 0, 0), 40)
+
+
+def test_surplus_counts_as_imbalance_and_takes_nothing_back():
+    made = books()
+    made.post([posting(entry(key(), 100), energy_uj=60)], SECOND)
+    assert balances(made.rows())[CPU_LINE].total.energy_uj == 100
+    assert made.imbalance_uj == 40
+
+
+def test_an_imbalance_is_logged_once(caplog):
+    made = books()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            made.post([posting(entry(key(), 60), energy_uj=100)], SECOND)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("field", ["energy_uj", "held_uj", "carbon_ng"])
+def test_a_negative_entry_lowers_no_total(field):
+    made = books()
+    made.post([posting(entry(key(), 100))], SECOND)
+    made.post([posting(entry(key(), 0)._replace(**{field: -50}), energy_uj=10)], SECOND)
+    assert balances(made.rows())[CPU_LINE].total == Amount(100, 25, 300)
+
+
+def test_declared_devices_have_an_idle_line_at_zero():
+    lines = balances(books().rows())
+    for device in (GPU, CPU, DRAM):
+        assert lines[device, Reason.IDLE, Method.COUNTER, Split.REST] == Balance(NOTHING)
+
+
+def test_a_new_run_begins_at_zero_on_cpu_and_memory_alone():
+    made = books()
+    made.note_run(run())
+    mine = {line[0]: b for line, b in balances(made.rows()).items() if line[1] == key()}
+    assert mine == {CPU: Balance(NOTHING), DRAM: Balance(NOTHING)}
+
+
+def test_a_device_that_comes_later_begins_the_lines_of_open_runs():
+    made = books(Restored())
+    made.note_run(run())
+    made.note_run(run("gpt", ended=WALL))
+    later = INFOS[1]._replace(device=CPU._replace(id="package-1"))
+    made.declare([*INFOS, later])
+    assert {r.party for r in made.rows() if r.device == later.device} == {Reason.IDLE, key()}
+
+
+def test_open_runs_come_before_ended_ones():
+    made = books()
+    made.note_run(run("old", ended=WALL))
+    made.note_run(run("new"))
+    assert [r.name for r in made.runs()] == ["new", "old"]
+
+
+def test_power_is_unknown_before_the_first_full_window():
+    made = books()
+    made.post([posting(entry(key(), 10), t1_ns=SECOND // 4)], SECOND // 4)
+    assert made.powers() == {}
+    assert {r.power_watts for r in made.rows()} == {None}
+
+
+def test_power_is_the_mean_over_the_window():
+    made = books()
+    made.post([posting(entry(key(), 1_000_000), t1_ns=SECOND // 4)], SECOND // 4)
+    late = posting(entry(key(), 2_000_000), t0_ns=SECOND // 4, t1_ns=SECOND)
+    made.post([late], SECOND)
+    assert made.powers() == {CPU: 3.0}
+
+
+def test_powers_of_lines_sum_to_that_of_the_device():
+    made = books()
+    fill(made)
+    powers = [r.power_watts for r in made.rows() if r.device == CPU]
+    assert sum(powers) == pytest.approx(made.powers()[CPU])
+
+
+def test_an_idle_line_has_a_power_of_zero_beside_a_busy_one():
+    made = books()
+    made.note_run(run())
+    made.post([posting(entry(Reason.OTHER, 10))], SECOND)
+    mine = [r for r in made.rows() if r.party == key() and r.device == CPU]
+    assert mine[0].power_watts == 0.0
+
+
+def test_power_of_a_silent_device_becomes_unknown():
+    made = books()
+    made.post([posting(entry(key(), 10))], SECOND)
+    made.post([], SECOND + 3 * SECOND // 2)
+    assert made.powers() == {CPU: 10e-6}
+    made.post([], SECOND + 3 * SECOND // 2 + 1)
+    assert made.powers() == {}
+    assert {r.power_watts for r in made.rows()} == {None}
+
+
+def test_factor_uses_are_kept_per_run_and_factor():
+    made = books()
+    made.post([posting(entry(key(), 10), entry(key(), 5, factor=FRANCE), entry(key(), 1))], SECOND)
+    assert made.factor_uses()[key()] == (
+        FactorUse(GERMANY, 11, 33),
+        FactorUse(FRANCE, 5, 15),
+    )
+
+
+def test_factor_uses_sum_to_the_totals_of_the_run():
+    made = books()
+    fill(made)
+    total = sum(r.balance.total.energy_uj for r in made.rows() if r.party == key())
+    assert sum(use.energy_uj for use in made.factor_uses()[key()]) == total
+
+
+def test_usage_is_kept_by_minute_and_factor():
+    made = books()
+    made.post([posting(entry(Reason.IDLE, 10))], SECOND)
+    made.post([posting(entry(Reason.IDLE, 20, factor=FRANCE))], SECOND)
+    made.post([posting(entry(Reason.IDLE, 40, factor=FRANCE, minute=MINUTE + 1))], SECOND)
+    made.post([posting(entry(Reason.IDLE, 80))], SECOND)
+    where = {"device": CPU, "party": Reason.IDLE, "method": Method.COUNTER}
+    found = {
+        k: v.energy_uj
+        for k, v in batch(made).usage.items()
+        if k == UsageKey(k.minute, factor=k.factor, split=Split.CPU_TIME, **where)
+    }
+    assert {(k.minute, k.factor): v for k, v in found.items()} == {
+        (MINUTE, GERMANY): 90,
+        (MINUTE, FRANCE): 20,
+        (MINUTE + 1, FRANCE): 40,
+    }
+
+
+def test_a_batch_holds_only_what_changed_since_the_last():
+    made = books()
+    known_run(made, run())
+    fill(made, names=("bert",))
+    first = batch(made)
+    made.post([posting(entry(key(), 7))], SECOND)
+    second = batch(made, seq=2)
+    assert first.runs == (run(),)
+    assert first.infos == INFOS
+    assert (list(second.lines), second.runs, second.infos) == ([CPU_LINE], (), ())
+    assert second.lines[CPU_LINE].total.energy_uj == first.lines[CPU_LINE].total.energy_uj + 7
+    assert [u.energy_uj for u in second.usage.values()] == [7]
+
+
+def test_usage_of_all_batches_sums_to_the_totals():
+    made = books()
+    for name in ("bert", "gpt"):
+        known_run(made, run(name))
+    used: dict[Line, Amount] = {}
+    for seq in range(4):
+        fill(made, seed=seq)
+        for k, amount in batch(made, seq=seq).usage.items():
+            line = Line(k.device, k.party, k.method, k.split)
+            used[line] = used.get(line, NOTHING).plus(amount)
+    totals = {line: b.total for line, b in balances(made.rows()).items() if any(b.total)}
+    assert used == totals
+
+
+def test_a_run_stays_out_of_batches_until_its_past_is_known():
+    made = books()
+    made.note_run(run())
+    made.post([posting(entry(key(), 100))], SECOND)
+    before = batch(made)
+    made.rejoin(Past(key()))
+    after = batch(made, seq=2)
+    assert key() not in {line.party for line in before.lines} | {k.party for k in before.usage}
+    assert before.runs == ()
+    assert after.lines[CPU_LINE].total.energy_uj == 100
+    assert [u.energy_uj for u in after.usage.values()] == [100]
+    assert after.runs == (run(),)
+
+
+def departed(made, name="bert"):
+    made.note_run(run(name, ended=WALL + 9))
+    made.depart(key(name))
+    handed = batch(made, seq=7)
+    made.settle(7)
+    return handed
+
+
+def test_a_run_leaves_only_when_all_of_it_is_committed():
+    made = books()
+    known_run(made, run())
+    fill(made, names=("bert",))
+    made.depart(key())
+    made.settle(99)
+    assert key() in {r.key for r in made.runs()}
+    batch(made, seq=5)
+    made.settle(4)
+    assert key() in {r.key for r in made.runs()}
+    made.settle(5)
+    assert made.runs() == ()
+    assert key() not in {r.party for r in made.rows()}
+    assert key() not in made.factor_uses()
+
+
+def test_departure_goes_into_the_next_batch():
+    made = books()
+    known_run(made, run())
+    departed(made)
+    assert batch(made, seq=8).departed == (key(),)
+    assert batch(made, seq=9).departed == ()
+
+
+def test_departure_uses_no_energy():
+    made = books()
+    known_run(made, run())
+    fill(made, names=("bert",))
+    departed(made)
+    assert batch(made, seq=8).usage == {}
+
+
+def test_a_run_that_comes_back_before_it_left_stays():
+    made = books()
+    known_run(made, run())
+    made.depart(key())
+    made.note_run(run())
+    batch(made, seq=5)
+    made.settle(5)
+    assert [r.key for r in made.runs()] == [key()]
+
+
+def test_a_past_that_nobody_waits_for_changes_nothing():
+    made = books()
+    known_run(made, run())
+    made.rejoin(Past(key(), run(), {CPU_LINE: Balance(Amount(5, 0, 0))}))
+    assert balances(made.rows())[CPU_LINE] == Balance(NOTHING)
+
+
+def test_a_run_that_comes_back_goes_on_from_its_total_and_its_counter():
+    made = books()
+    known_run(made, run())
+    made.post([posting(entry(key(), 100))], SECOND)
+    past = Past(key(), run(), departed(made).lines, (FactorUse(GERMANY, 100, 300),))
+    past = past._replace(lines={k: v for k, v in past.lines.items() if k.party == key()})
+    made.note_run(run(started=WALL + 50))
+    made.post([posting(entry(key(), 8))], SECOND)
+    made.rejoin(past)
+    balance = balances(made.rows())[CPU_LINE]
+    assert (balance.total.energy_uj, balance.counted.energy_uj) == (108, 8)
+    assert made.factor_uses()[key()] == (FactorUse(GERMANY, 108, 324),)
+    assert [r.started for r in made.runs()] == [WALL]
+
+
+@given(st.lists(st.sampled_from(["post", "note", "end", "batch", "settle", "rejoin"]), max_size=40))
+def test_coming_and_going_changes_no_sum_over_a_device(steps):
+    """The ledger is played by a dictionary."""
+    made = books()
+    ledger: dict[Line, Balance] = {}
+    seq = 0
+    noted = False
+    for step in steps:
+        before = device_sums(made.rows())
+        if step == "post":
+            made.post([posting(entry(key(), 1_000 + seq), entry(Reason.IDLE, 5))], SECOND)
+        elif step == "note":
+            made.note_run(run())
+            noted = True
+        elif step == "end" and noted:
+            made.note_run(run(ended=WALL))
+            made.depart(key())
+        elif step == "batch":
+            seq += 1
+            ledger.update(batch(made, seq=seq).lines)
+        elif step == "settle":
+            made.settle(seq)
+        elif step == "rejoin":
+            mine = {line: b for line, b in ledger.items() if line.party == key()}
+            made.rejoin(Past(key(), run() if mine else None, mine))
+        if step != "post":
+            after = device_sums(made.rows())
+            assert {k: v for k, v in after.items() if k in before} == before
+        assert all(min(r.balance.counted) >= 0 for r in made.rows())
+
+
+def test_an_image_shares_its_layout_while_nothing_rare_changes():
+    made = books()
+    first = image(made)
+    made.post([posting(entry(Reason.IDLE, 5, split=Split.REST))], SECOND)
+    second = image(made, seq=2)
+    assert second.layout is first.layout
+    made.note_run(run())
+    assert image(made, seq=3).layout is not first.layout
+
+
+def test_an_image_says_what_the_rows_say():
+    made = books()
+    known_run(made, run())
+    fill(made)
+    assert image(made).balances() == balances(made.rows())
+
+
+def test_restored_lines_continue():
+    lines = {CPU_LINE: Balance(Amount(100, 0, 0), Amount(40, 0, 0))}
+    made = books(Restored(lines=lines, runs=(run(),)))
+    made.post([posting(entry(key(), 1))], SECOND)
+    assert balances(made.rows())[CPU_LINE].counted.energy_uj == 61
+
+
+def test_the_departed_are_in_the_rows():
+    made = books()
+    known_run(made, run())
+    made.post([posting(entry(key(), 100))], SECOND)
+    departed(made)
+    gone = [r.balance.counted.energy_uj for r in made.rows() if r.party == DEPARTED]
+    assert sum(gone) == 100

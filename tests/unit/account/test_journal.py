@@ -1,0 +1,311 @@
+"""The journal: what was written comes back whole, or the image before it, or nothing."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.account import journal as module
+from exporter.account.image import Image, Layout, Origin
+from exporter.account.journal import FILE_BYTES, KEYS_BYTES, Journal
+from exporter.errors import LedgerError
+from exporter.model.books import Amount, Line, MachineCpu, RunCpu
+from exporter.model.intensity import Factor
+from exporter.model.readings import Device, Kind, Method, Position
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import Reason, Split
+from tests.unit.account.making import GERMANY, books, fill, image, key, known_run, position, run
+
+ORIGIN = Origin("ledger", "boot")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "journal")
+
+
+@pytest.fixture
+def journal(path):
+    made = Journal(path)
+    made.origin = ORIGIN
+    yield made
+    made.close()
+
+
+def reread(path):
+    return Journal(path).read()
+
+
+def images(count):
+    """Images of one pair of books that grow, with a new run now and then."""
+    made = books()
+    grown = []
+    for seq in range(1, count + 1):
+        if seq % 3 == 1:
+            known_run(made, run(f"run-{seq}"))
+        fill(made, names=(f"run-{seq // 3 * 3 + 1}",), rounds=1, seed=seq)
+        grown.append(image(made, seq=seq)._replace(origin=ORIGIN))
+    return grown
+
+
+int64 = st.integers(-(2**63), 2**63 - 1)
+positive = st.integers(0, 2**63 - 1)
+texts = st.text(max_size=12)
+finite = st.floats(allow_nan=False)
+devices = st.builds(Device, st.sampled_from(Kind), texts)
+keys = st.builds(RunKey, st.integers(-1, 2**32), texts, texts)
+factors = st.builds(Factor, texts, texts, *[finite] * 5)
+lines = st.builds(
+    Line,
+    devices,
+    st.one_of(keys, st.sampled_from(Reason)),
+    st.sampled_from(Method),
+    st.sampled_from(Split),
+)
+sums = st.builds(Amount, int64, int64, int64)
+runs = st.builds(
+    RunInfo,
+    keys,
+    texts,
+    texts,
+    texts,
+    finite,
+    st.none() | finite,
+    labels=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    budget_grams=st.none() | finite,
+)
+positions = st.builds(
+    Position,
+    devices,
+    positive,
+    positive,
+    texts,
+    finite,
+    positive,
+    int64,
+    st.none() | positive,
+    positive,
+    st.just(False),
+    positive,
+)
+
+
+@st.composite
+def any_image(draw):
+    rows = draw(st.lists(st.tuples(lines, sums, sums), max_size=6, unique_by=lambda row: row[0]))
+    return Image(
+        seq=draw(positive),
+        at_ns=draw(positive),
+        wall=draw(finite),
+        layout=Layout(
+            lines=tuple(line for line, _, _ in rows),
+            bases=tuple(base for _, base, _ in rows),
+            runs=tuple(draw(st.lists(runs, max_size=3))),
+            joining=tuple(draw(st.lists(keys, max_size=2))),
+        ),
+        totals=tuple(total for _, _, total in rows),
+        positions=tuple(draw(st.lists(positions, max_size=3))),
+        run_cpu=tuple(draw(st.lists(st.builds(RunCpu, keys, positive), max_size=3))),
+        machine_cpu=draw(st.none() | st.builds(MachineCpu, positive, positive)),
+        factor=draw(st.none() | factors),
+        origin=ORIGIN,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(any_image())
+def test_any_image_comes_back_equal(tmp_path_factory, written):
+    path = str(tmp_path_factory.mktemp("journal") / "journal")
+    journal = Journal(path)
+    journal.origin = ORIGIN
+    journal.write(written)
+    journal.close()
+    assert reread(path) == written
+
+
+def test_the_newest_image_is_read(journal, path):
+    for each in images(8):
+        journal.write(each)
+        assert reread(path) == each
+
+
+def test_no_file_is_no_image(path):
+    assert reread(path) is None
+
+
+def test_an_empty_file_is_no_image(path):
+    Path(path).touch()
+    assert reread(path) is None
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
+    with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
+        reread(str(tmp_path))
+
+
+def test_another_process_goes_on_in_the_same_file(journal, path):
+    first, second, third, fourth = images(4)
+    journal.write(first)
+    journal.write(second)
+    journal.close()
+    for following in (third, fourth):
+        successor = Journal(path)
+        successor.read()
+        successor.origin = ORIGIN
+        successor.write(following)
+        successor.close()
+        assert reread(path) == following
+
+
+def test_a_successor_destroys_the_older_image_first(journal, path):
+    *_, last, new = images(6)
+    for each in images(6)[:5]:
+        journal.write(each)
+    journal.close()
+    successor = Journal(path)
+    successor.read()
+    successor.write(new)
+    successor.close()
+    broken = bytearray(Path(path).read_bytes())
+    start = module._slot_offset(successor._slot)
+    broken[start : start + 4] = b"\xff" * 4
+    Path(path).write_bytes(broken)
+    assert reread(path) == last
+
+
+def test_an_image_of_a_new_ledger_is_newer_though_its_seq_is_lower(journal, path):
+    journal.write(images(1)[0]._replace(seq=1_000))
+    journal.close()
+    successor = Journal(path)
+    successor.read()
+    successor.origin = ORIGIN
+    low = images(1)[0]
+    successor.write(low)
+    successor.close()
+    assert reread(path) == low
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), count=st.integers(1, 7))
+def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, count):
+    path = str(tmp_path_factory.mktemp("journal") / "journal")
+    journal = Journal(path)
+    journal.origin = ORIGIN
+    written = images(count)
+    for each in written:
+        journal.write(each)
+    journal.close()
+    content = bytearray(Path(path).read_bytes())
+    region = data.draw(st.sampled_from([0, KEYS_BYTES, 2 * KEYS_BYTES, 2_621_440]))
+    start = region + data.draw(st.integers(0, 3_000))
+    noise = data.draw(st.binary(min_size=1, max_size=2_000))
+    content[start : start + len(noise)] = noise
+    Path(path).write_bytes(content)
+    assert reread(path) in [None, *written[-2:]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(0, FILE_BYTES))
+def test_a_truncated_file_yields_an_earlier_image_or_none(tmp_path_factory, size):
+    path = str(tmp_path_factory.mktemp("journal") / "journal")
+    journal = Journal(path)
+    journal.origin = ORIGIN
+    written = images(4)
+    for each in written:
+        journal.write(each)
+    journal.close()
+    os.truncate(path, size)
+    assert reread(path) in [None, *written[-2:]]
+
+
+@pytest.mark.parametrize("stop_after", range(60))
+def test_a_write_torn_at_any_byte_leaves_the_image_before(journal, path, monkeypatch, stop_after):
+    """Key block and slot of the third image are torn in turn."""
+    *before, last = images(4)
+    for each in before:
+        journal.write(each)
+    whole = os.pwritev
+    budget = [stop_after * 150]
+
+    def torn(fd, buffers, offset):
+        data = b"".join(buffers)
+        written = whole(fd, [data[: budget[0]]], offset)
+        budget[0] -= written
+        if written < len(data):
+            raise KeyboardInterrupt
+        return written
+
+    monkeypatch.setattr(os, "pwritev", torn)
+    try:
+        journal.write(last)
+    except KeyboardInterrupt:
+        # What was left out may have been equal to what stood there.
+        assert reread(path) in [before[-1], last]
+    else:
+        assert reread(path) == last
+
+
+def test_the_key_block_is_written_only_when_it_changes(journal, monkeypatch):
+    made = books()
+    fill(made)
+    journal.write(image(made, seq=1))
+    monkeypatch.setattr(Journal, "_write_keys", lambda *_: pytest.fail("written again"))
+    fill(made, seed=1)
+    journal.write(image(made, seq=2, positions=(position(raw_uj=9, at_ns=9),)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"positions": (position(epoch="driver reloaded"),)},
+        {"run_cpu": (RunCpu(key(), 5),)},
+        {"factor": GERMANY._replace(grams_per_kwh=1.0)},
+        {"factor": None},
+    ],
+)
+def test_a_change_of_what_the_numbers_mean_is_written(journal, path, change):
+    made = books()
+    journal.write(image(made, seq=1))
+    changed = image(made, seq=2, **change)
+    journal.write(changed)
+    assert reread(path) == changed._replace(origin=ORIGIN)
+
+
+def test_an_image_that_does_not_fit_is_an_error_and_leaves_no_old_one(journal, path):
+    made = books()
+    journal.write(image(made))
+    known_run(made, run(cgroup="x" * KEYS_BYTES))
+    with pytest.raises(LedgerError, match="do not fit"):
+        journal.write(image(made, seq=2))
+    assert reread(path) is None
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_old_image(journal, path, monkeypatch):
+    first, second, third = images(3)
+    journal.write(first)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwritev", full)
+        with pytest.raises(LedgerError, match="No space left"):
+            journal.write(second)
+    assert reread(path) is None
+    journal.write(third)
+    assert reread(path) == third
+
+
+def test_a_directory_that_cannot_be_written_is_an_error(tmp_path):
+    journal = Journal(str(tmp_path / "missing" / "journal"))
+    with pytest.raises(LedgerError, match="cannot be written: No such file"):
+        journal.write(images(1)[0])
+
+
+def test_a_key_block_of_another_version_is_no_image(journal, path, monkeypatch):
+    monkeypatch.setattr(module, "encode", lambda _: b'["of another version"]')
+    journal.write(images(1)[0])
+    assert reread(path) is None

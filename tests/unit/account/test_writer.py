@@ -1,0 +1,348 @@
+"""The ledger's thread: nothing handed over is lost, and no failure goes unsaid."""
+
+import logging
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.account.writer import (
+    PENDING_KEYS,
+    PRUNE_EVERY_NS,
+    RETRY_SECONDS,
+    Writer,
+    by_hour,
+    merge,
+)
+from exporter.errors import LedgerError
+from exporter.model.books import NOTHING, Amount, Balance, Past, UsageKey
+from exporter.model.readings import Method
+from exporter.model.runs import DEPARTED
+from exporter.model.workload import Reason, Split
+from tests.unit.account.making import (
+    CPU,
+    GERMANY,
+    GPU,
+    INFOS,
+    MINUTE,
+    SECOND,
+    WALL,
+    balances,
+    batch,
+    books,
+    fill,
+    key,
+    known_run,
+    opened,
+    position,
+    run,
+)
+
+
+class Clock:
+    def __init__(self):
+        self.ns = 1_000 * SECOND
+
+    def boottime_ns(self):
+        return self.ns
+
+    def monotonic_ns(self):
+        return self.ns
+
+    def wall(self):
+        return WALL + self.ns / SECOND
+
+
+class ByHand:
+    """A worker whose calls are made by the test."""
+
+    stalled = False
+
+    def __init__(self, name, work, period_seconds):
+        self.work = work
+        self.period_seconds = period_seconds
+        self.pokes = 0
+
+    def start(self):
+        self.work()
+
+    def poke(self):
+        self.pokes += 1
+
+    def stop(self, timeout_seconds):
+        self.work()
+        return True
+
+
+class FlakyLedger:
+    """Notes what it is asked, and fails while `error` is set."""
+
+    path = "/state/ledger.sqlite"
+
+    def __init__(self):
+        self.error = ""
+        self.commits = []
+        self.pruned = []
+        self.damage = ""
+        self.checks = 0
+
+    def _try(self):
+        if self.error:
+            raise LedgerError(self.error)
+
+    def commit(self, handed):
+        self._try()
+        self.commits.append(handed)
+
+    def past(self, asked):
+        self._try()
+        return Past(asked)
+
+    def prune(self, *asked):
+        self._try()
+        self.pruned.append(asked)
+
+    def quick_check(self):
+        self.checks += 1
+        return self.damage
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def ledger():
+    return FlakyLedger()
+
+
+def writer_of(ledger, clock, *, check=False):
+    return Writer(
+        ledger, clock, keep_minutes_days=35, keep_hours_days=400, check=check, worker=ByHand
+    )
+
+
+@pytest.fixture
+def writer(ledger, clock):
+    return writer_of(ledger, clock)
+
+
+def work(writer):
+    writer._worker.work()
+
+
+def empty(seq):
+    return batch(books(), seq)
+
+
+def test_a_submitted_batch_is_committed(writer, ledger, clock):
+    writer.submit(empty(3))
+    clock.ns += 5
+    work(writer)
+    assert [handed.seq for handed in ledger.commits] == [3]
+    assert (writer.committed_seq, writer.committed_at_ns) == (3, clock.ns)
+
+
+def test_submitting_wakes_the_thread(writer):
+    writer.submit(empty(1))
+    writer.look_up(key(), print)
+    assert writer._worker.pokes == 2
+
+
+def test_nothing_to_do_commits_nothing(writer, ledger):
+    work(writer)
+    assert ledger.commits == []
+
+
+def test_a_failure_is_counted_said_and_logged_once(writer, ledger, caplog):
+    ledger.error = "disk full; free space"
+    writer.submit(empty(1))
+    with caplog.at_level(logging.INFO):
+        work(writer)
+        work(writer)
+    assert (writer.errors, writer.why) == (2, "disk full; free space")
+    assert [record.getMessage() for record in caplog.records] == ["disk full; free space"]
+
+
+def test_what_could_not_be_written_is_written_later(writer, ledger):
+    ledger.error = "disk full"
+    for seq in (1, 2):
+        writer.submit(empty(seq))
+        work(writer)
+    assert writer.committed_seq == 0
+    ledger.error = ""
+    work(writer)
+    assert [handed.seq for handed in ledger.commits] == [2]
+    assert (writer.why, writer.committed_seq) == ("", 2)
+
+
+def test_a_look_up_is_answered(writer):
+    answers = []
+    writer.look_up(key(), answers.append)
+    work(writer)
+    assert answers == [Past(key())]
+
+
+def test_a_look_up_that_failed_is_answered_later(writer, ledger):
+    answers = []
+    ledger.error = "gone"
+    writer.look_up(key(), answers.append)
+    work(writer)
+    ledger.error = ""
+    work(writer)
+    assert answers == [Past(key())]
+
+
+def test_old_usage_is_pruned_each_hour(writer, ledger, clock):
+    work(writer)
+    clock.ns += PRUNE_EVERY_NS
+    work(writer)
+    work(writer)
+    assert ledger.pruned == [(clock.wall(), 35, 400)]
+
+
+def test_the_file_is_checked_once_after_an_unclean_stop(ledger, clock):
+    writer = writer_of(ledger, clock, check=True)
+    work(writer)
+    work(writer)
+    assert ledger.checks == 1
+
+
+def test_the_file_is_not_checked_after_an_orderly_stop(writer, ledger):
+    work(writer)
+    assert ledger.checks == 0
+
+
+def test_damage_stays_said(ledger, clock):
+    ledger.damage = "page 3 is lost"
+    writer = writer_of(ledger, clock, check=True)
+    for seq in (1, 2):
+        writer.submit(empty(seq))
+        work(writer)
+    assert "page 3 is lost; stop the exporter" in writer.why
+    assert (writer.errors, len(ledger.commits)) == (1, 2)
+
+
+def test_stopping_commits_what_is_left(writer, ledger):
+    writer.submit(empty(9)._replace(clean=True))
+    assert writer.stop(1.0)
+    assert [handed.clean for handed in ledger.commits] == [True]
+
+
+def test_stopping_says_that_something_was_not_written(writer, ledger):
+    ledger.error = "disk full"
+    writer.submit(empty(9))
+    assert not writer.stop(1.0)
+
+
+def test_a_thread_of_its_own_commits(tmp_path, clock):
+    with closing(opened(tmp_path)) as ledger:
+        writer = Writer(ledger, clock, keep_minutes_days=35, keep_hours_days=400, check=True)
+        writer.start()
+        made = books()
+        fill(made)
+        writer.submit(batch(made, seq=4, clean=True))
+        assert writer.stop(30.0)
+        assert ledger.restore().restored.lines == balances(made.rows())
+    assert (writer.why, writer.stalled) == ("", False)
+
+
+def test_the_thread_tries_again_by_itself(writer):
+    assert writer._worker.period_seconds == RETRY_SECONDS
+
+
+usage_keys = st.builds(
+    UsageKey,
+    st.integers(MINUTE, MINUTE + 200),
+    st.sampled_from([CPU, GPU]),
+    st.sampled_from([key(), Reason.IDLE]),
+    st.sampled_from([GERMANY, None]),
+    st.just(Method.COUNTER),
+    st.just(Split.REST),
+)
+usages = st.dictionaries(usage_keys, st.builds(Amount, *[st.integers(0, 10**15)] * 3))
+
+
+def total(usage):
+    amount = NOTHING
+    for each in usage.values():
+        amount = amount.plus(each)
+    return amount
+
+
+@given(usages, usages)
+def test_merging_adds_usage_by_key(old, new):
+    merged = merge(empty(1)._replace(usage=old), empty(2)._replace(usage=new)).usage
+    assert merged == {
+        k: old.get(k, NOTHING).plus(new.get(k, NOTHING)) for k in old.keys() | new.keys()
+    }
+
+
+@given(usages)
+def test_folding_into_hours_keeps_the_sums(usage):
+    folded = by_hour(usage)
+    assert total(folded) == total(usage)
+    assert {k.minute % 60 for k in folded} <= {0}
+
+
+def test_usage_that_piles_up_is_folded():
+    many = {
+        UsageKey(minute, CPU, Reason.IDLE, None, Method.COUNTER, Split.REST): Amount(1, 0, 0)
+        for minute in range(PENDING_KEYS + 1)
+    }
+    merged = merge(empty(1)._replace(usage=many), empty(2)).usage
+    assert len(merged) == PENDING_KEYS // 60 + 1
+    assert total(merged) == Amount(PENDING_KEYS + 1, 0, 0)
+
+
+def test_merging_takes_the_later_of_everything_else():
+    old = batch(books(), 1, positions=(position(), position(GPU)), floors={CPU: 1.0, GPU: 2.0})
+    new = batch(books(), 2, positions=(position(raw_uj=9),), floors={CPU: 3.0}, infos=())
+    line = next(iter(old.lines))
+    merged = merge(
+        old._replace(runs=(run(),)),
+        new._replace(runs=(run(ended=WALL),), lines={line: Balance(Amount(5, 0, 0))}),
+    )
+    assert (merged.seq, merged.wall) == (2, new.wall)
+    assert set(merged.positions) == {position(raw_uj=9), position(GPU)}
+    assert merged.floors == {CPU: 3.0, GPU: 2.0}
+    assert merged.runs == (run(ended=WALL),)
+    assert merged.infos == INFOS
+    assert merged.lines == {**old.lines, line: Balance(Amount(5, 0, 0))}
+
+
+def test_a_departure_is_kept_unless_the_run_came_back():
+    old = empty(1)._replace(departed=(key("bert"), key("gpt")))
+    new = empty(2)._replace(runs=(run("bert"),), departed=(key("clip"),))
+    assert merge(old, new).departed == (key("gpt"), key("clip"))
+
+
+@given(st.lists(st.sampled_from(["fill", "end", "depart", "back"]), max_size=12))
+def test_merged_batches_leave_the_ledger_as_if_written_one_by_one(tmp_path_factory, steps):
+    made = books()
+    known_run(made, run())
+    batches = [batch(made, seq=0)]
+    for seq, step in enumerate(steps, 1):
+        if step == "fill" and made.runs():
+            fill(made, names=("bert",), rounds=1, seed=seq)
+        elif step == "end" and made.runs():
+            made.note_run(run(ended=WALL))
+            made.depart(key())
+        elif step == "depart":
+            made.settle(seq - 1)
+        elif step == "back" and not made.runs():
+            known_run(made, run())
+        batches.append(batch(made, seq=seq))
+    merged = batches[0]
+    for following in batches[1:]:
+        merged = merge(merged, following)
+    with closing(opened(tmp_path_factory.mktemp("one"))) as one:
+        one.commit(merged)
+        known_one = one.restore([key(), DEPARTED])
+    with closing(opened(tmp_path_factory.mktemp("many"))) as many:
+        for each in batches:
+            many.commit(each)
+        known_many = many.restore([key(), DEPARTED])
+    assert known_one._replace(ledger_id="") == known_many._replace(ledger_id="")

@@ -1,0 +1,85 @@
+"""What families show, and when they are silent."""
+
+import pytest
+
+from exporter.expose.catalogue import catalogue
+from exporter.expose.view import View
+
+FAMILIES = {family.name.removeprefix("emissions_"): family for family in catalogue()}
+
+
+def show(name, snapshot):
+    return {tuple(labels): value for labels, value in FAMILIES[name].samples(View(snapshot))}
+
+
+def test_an_unknown_power_is_absent_and_not_zero(made):
+    powers = show("device_power_watts", made.gpu_node())
+    assert ("gpu", "GPU-1") not in powers
+    assert powers["cpu", "package-0"] == 50.0
+
+
+def test_a_broken_device_is_down_and_stays_on_the_page(made):
+    assert show("device_up", made.gpu_node())["gpu", "GPU-1"] == 0
+
+
+def test_events_that_never_happened_are_zero(made):
+    events = show("device_energy_events_total", made.gpu_node())
+    assert events["cpu", "package-0", "wrap"] == 2
+    assert events["cpu", "package-0", "gap"] == 0
+
+
+def test_counters_leave_out_what_came_before_and_gauges_do_not(made):
+    snapshot = made.gpu_node()
+    labels = ("bert", "42", "cpu", "")
+    assert show("run_energy_joules_total", snapshot)[labels] == pytest.approx(5.000002)
+    assert show("run_cumulative_energy_joules", snapshot)[labels] == pytest.approx(7.000003)
+
+
+def test_emissions_of_a_run_are_summed_over_its_devices(made):
+    snapshot = made.gpu_node()
+    whole = sum(r.balance.total.carbon_ng for r in snapshot.rows if r.party == made.BERT)
+    assert show("run_cumulative_carbon_grams", snapshot)["bert", "42"] == whole / 1e9
+
+
+def test_held_idle_energy_is_summed_over_gpus(made):
+    assert show("run_held_idle_energy_joules_total", made.gpu_node())["bert", "42", "gpu"] == 600.0
+
+
+def test_an_open_run_has_no_end(made):
+    ends = show("run_end_time_seconds", made.gpu_node())
+    assert ends == {("old", ""): made.WALL - 60}
+
+
+def test_a_run_without_budget_has_none(made):
+    assert show("run_budget_grams", made.gpu_node()) == {("bert", "42"): 500.0}
+
+
+def test_an_ended_run_has_no_power(made):
+    assert {labels[0] for labels in show("run_power_watts", made.gpu_node())} == {"bert"}
+
+
+def test_without_an_intensity_the_grid_is_silent(made):
+    for name in ("grid_intensity_grams_per_kwh", "grid_intensity_info", "pue_ratio"):
+        assert show(name, made.snapshot()) == {}
+
+
+def test_the_intensity_says_what_it_is(made):
+    assert show("grid_intensity_info", made.gpu_node()) == {
+        ("DE", "average", "lifecycle", "Ember 2025", "false", "location"): 1
+    }
+
+
+def test_an_intensity_without_a_time_has_no_age(made):
+    grid = made.GridState(made.FACTOR, None, "")
+    assert show("grid_intensity_age_seconds", made.snapshot(grid=grid)) == {}
+
+
+def test_collectors_say_whether_they_work(made):
+    assert show("collector_success", made.gpu_node()) == {("rapl",): 1, ("nvml",): 0}
+
+
+def test_the_daemons_health_is_shown(made):
+    health = made.Health(imbalance_uj=1_500_000, loop_overruns=3)
+    snapshot = made.snapshot(health=health)
+    assert show("attribution_imbalance_joules", snapshot) == {(): 1.5}
+    assert show("loop_overruns_total", snapshot) == {(): 3}
