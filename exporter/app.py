@@ -33,7 +33,6 @@ from exporter.config import Config
 from exporter.convert.registry import open_chain
 from exporter.expose.board import Board
 from exporter.expose.catalogue import catalogue
-from exporter.expose.page import Renderer
 from exporter.expose.process import Process
 from exporter.expose.server import Limits
 from exporter.expose.web import Web
@@ -65,7 +64,7 @@ class App:
         self.clock = clock or SystemClock()
         self.inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()
         families = catalogue(config.attribute.exported_labels)
-        self.board = Board(Renderer(families), Process().read)
+        self.board = Board(families, Process().read)
         self.node = platform.node()
         self._environment = environment
         self._open = ExitStack()
@@ -79,7 +78,7 @@ class App:
         """Run until SIGTERM or SIGINT; then make everything durable."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.inbox.put(Request(Stop(), lambda _: None)))
-        with self._open:
+        try:
             web = self._web()
             addresses = web.bind()
             thread = threading.Thread(target=web.run, name="web", daemon=True)
@@ -91,18 +90,33 @@ class App:
             self.loop.run()
             web.stop()
             thread.join(STOP_SECONDS)
-            if not self.writer.stop(STOP_SECONDS):
-                log.error("the ledger did not answer; what it lacks is in the journal")
+        finally:
+            self.close()
+        log.info("stopped")
 
     def once(self, pause: Any) -> bytes:
         """Two ticks with `pause()` between them, and the page."""
-        with self._open:
+        try:
             self.loop.tick()
             pause()
             self.loop.tick()
             current = self.board.current
             assert current is not None
             return current.page.text()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of everything.
+
+        A thread that hangs on a disk still uses the ledger, so that is then left as it is.
+        """
+        if self.writer.stop(STOP_SECONDS):
+            self._open.close()
+        else:
+            log.error(
+                "the ledger could not take everything in time; what it lacks is in the journal"
+            )
 
     def _build(self) -> None:
         self._raise_file_limit()

@@ -111,11 +111,17 @@ class Loop:
         """Tick until told to stop; then make everything durable."""
         self._due_ns = self._committed_ns = self._clock.boottime_ns()
         while not self._stopping:
-            requests = self._wait()
-            if not requests or any(_changes_ownership(r.command) for r in requests):
-                self.tick()
-            self._obey(requests)
+            self.turn(self._wait())
         self.commit(clean=True)
+
+    def turn(self, requests: Sequence[Request]) -> None:
+        """A tick, where it is due or an owner changes, and then what was asked for.
+
+        So a run begins and ends on the boundary of a tick, and short runs are exact.
+        """
+        if not requests or any(_changes_ownership(request.command) for request in requests):
+            self.tick()
+        self._obey(requests)
 
     def tick(self) -> Snapshot:
         """One turn of the pipeline."""

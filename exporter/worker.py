@@ -57,7 +57,12 @@ class Worker:
         self._wake.set()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Ask for one last call and wait for it; False if it did not end in time."""
+        """Ask for one last call and wait for it; False if it did not end in time.
+
+        A worker that never began is stopped as it is.
+        """
+        if not self._thread.ident:
+            return True
         self._stopping = True
         self._wake.set()
         self._thread.join(timeout_seconds)

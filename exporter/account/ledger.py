@@ -38,7 +38,7 @@ class Known(NamedTuple):
     restored: Restored
     """The runs that have not left the page, with the fixed parties."""
     pasts: tuple[Past, ...]
-    """Of the further runs that were asked for."""
+    """Of the runs that were asked for."""
 
 
 class Ledger:
@@ -65,17 +65,17 @@ class Ledger:
             os.close(self._lock)
             raise
 
-    def restore(self, and_runs: Iterable[RunKey] = ()) -> Known:
-        """What is known of all that is on the page, and of `and_runs` that no longer are."""
+    def restore(self, asked: Iterable[RunKey] = ()) -> Known:
+        """What is known of all that is on the page, and of the runs in `asked` wherever they are."""
         with explained(self.path):
             try:
-                return self._restore(and_runs)
+                return self._restore(asked)
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
                 self._connection.close()
                 self._connection = self._begin_anew(error)
-                return self._restore(and_runs)
+                return self._restore(asked)
 
     def start(self) -> None:
         """Take the mark of an orderly stop away, so that it is not believed after a crash."""
@@ -139,7 +139,7 @@ class Ledger:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def _restore(self, and_runs: Iterable[RunKey]) -> Known:
+    def _restore(self, asked: Iterable[RunKey]) -> Known:
         ledger_id, seq, clean = self._connection.execute(
             "SELECT ledger_id, seq, clean FROM meta"
         ).fetchone()
@@ -158,7 +158,7 @@ class Ledger:
             factor_uses=uses,
             floors=self._floors(),
         )
-        pasts = tuple(self._past(key) for key in and_runs if key not in uses)
+        pasts = tuple(self._past(key) for key in asked)
         return Known(ledger_id, bool(clean), restored, pasts)
 
     def _past(self, key: RunKey) -> Past:

@@ -107,15 +107,16 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
     pasts = {past.key: past for past in known.pasts}
     written = dict(known.restored.lines)
     for past in known.pasts:
-        if past.key not in joining:
-            written.update(past.lines)
+        written.update(past.lines)
+    # A run that waits for its past stands in the journal with what it used since.
+    written = {line: total for line, total in written.items() if line.party not in joining}
     lines = image.balances()
     usage = _unwritten(image, lines, written) if is_ours else {}
     if usage is None:
         return None
     for key in joining:
-        _rejoin(lines, pasts.get(key, Past(key)))
-    runs = tuple(_with_first_start(run, pasts.get(run.key)) for run in image.layout.runs)
+        _rejoin(lines, pasts[key])
+    runs = tuple(_with_first_start(run, pasts[run.key]) for run in image.layout.runs)
     known_runs = {run.key: run for run in known.restored.runs}
     here = {run.key for run in runs}
     restored = known.restored._replace(
@@ -123,7 +124,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         positions=tuple(position._replace(restored=True) for position in image.positions),
         lines=lines,
         runs=runs,
-        factor_uses=_factor_uses(known, usage, here),
+        factor_uses=_factor_uses(known, usage),
         run_cpu=image.run_cpu,
         machine_cpu=image.machine_cpu,
         notes=_notes(known, is_ours=is_ours),
@@ -172,21 +173,19 @@ def _rejoin(lines: dict[Line, Balance], past: Past) -> None:
         lines[departed] = lines.get(departed, ZERO).minus(uncounted)
 
 
-def _with_first_start(run: RunInfo, past: Past | None) -> RunInfo:
-    if past is None or past.info is None:
+def _with_first_start(run: RunInfo, past: Past) -> RunInfo:
+    if past.info is None:
         return run
     return run._replace(started=min(run.started, past.info.started))
 
 
 def _factor_uses(
-    known: Known, usage: dict[UsageKey, Amount], here: set[RunKey]
+    known: Known, usage: dict[UsageKey, Amount]
 ) -> dict[RunKey, tuple[FactorUse, ...]]:
     """What the ledger knows of the runs on the page, and what it has yet to be told."""
-    before = dict(known.restored.factor_uses)
-    before.update((past.key, past.factor_uses) for past in known.pasts)
-    uses = {key: FactorUses(before.get(key, ())) for key in here}
+    uses = {past.key: FactorUses(past.factor_uses) for past in known.pasts}
     for key, used in usage.items():
-        if isinstance(key.party, RunKey) and key.party in uses:
+        if isinstance(key.party, RunKey):
             uses[key.party].add(key.factor, used.energy_uj, used.carbon_ng)
     return {key: gathered.shown() for key, gathered in uses.items()}
 

@@ -65,7 +65,7 @@ class Server:
         self._tasks.add(task)
         writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for all of it
         try:
-            self._make_room(writer)
+            self._check_room()
             await self._converse(reader, writer)
         except Refused as error:
             await self._dismiss(reader, writer, error)
@@ -86,11 +86,11 @@ class Server:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _make_room(self, writer: asyncio.StreamWriter) -> None:
+    def _check_room(self) -> None:
         """Raises Refused(503) for a connection too many; too many of those are just cut off."""
         if len(self._tasks) > 2 * self._limits.connections:
-            writer.transport.abort()
-        elif len(self._tasks) > self._limits.connections:
+            raise ConnectionAbortedError
+        if len(self._tasks) > self._limits.connections:
             raise Refused(503, "too many connections are open; try again later")
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,7 +102,7 @@ class Server:
             keep_alive = request.keep_alive and not self._closing
             head = render_head(response, self._clock.wall(), keep_alive=keep_alive)
             await self._send(writer, head if request.method == "HEAD" else head + response.body)
-            if not keep_alive:
+            if not keep_alive or self._closing:
                 return
             patience = self._limits.idle_seconds
 

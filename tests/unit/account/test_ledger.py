@@ -202,11 +202,12 @@ def test_an_unknown_run_has_no_past(ledger):
     assert ledger.past(key()) == Past(key())
 
 
-def test_the_pasts_of_departed_runs_can_be_asked_for_at_start(ledger):
+def test_the_pasts_of_any_runs_can_be_asked_for_at_start(ledger):
     ledger.commit(batch(used(("bert", "gpt")))._replace(departed=(key(),)))
     known = ledger.restore([key("bert"), key("gpt"), key("new")])
     assert [(past.key, past.info) for past in known.pasts] == [
         (key("bert"), run("bert")),
+        (key("gpt"), run("gpt")),
         (key("new"), None),
     ]
 

@@ -1,27 +1,11 @@
-"""A made-up /proc and a clock that a test moves."""
+"""A made-up /proc."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now_ns = 1_000_000_000_000
-        self.epoch = 1_700_000_000.0
-
-    def boottime_ns(self) -> int:
-        return self.now_ns
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
-
-    def wall(self) -> float:
-        return self.epoch + self.now_ns / 1e9
-
-    def advance(self, seconds: float) -> None:
-        self.now_ns += round(seconds * 1e9)
+from tests.fakes import FakeClock
 
 
 class FakeProc:

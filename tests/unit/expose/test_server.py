@@ -198,10 +198,19 @@ def test_connections_beyond_the_cap_are_refused_and_told_when_to_come_again(open
         for connection in (first, second):
             connection.sendall(b"GET /-/ready HTTP/1.1\r\nHost: h\r\n\r\n")
             read_answer(connection)
-        refused = site.talk(b"") if False else site.get("/-/ready")
+        refused = site.get("/-/ready")
         assert refused.status == 503
         assert refused.getheader("Retry-After") == "1"
         assert "too many connections" in json.loads(refused.content)["error"]
+
+
+def test_far_too_many_connections_are_cut_off(open_site):
+    site = open_site(connections=1)
+    with site.connect() as held, site.connect() as refused, site.connect() as third:
+        held.sendall(GET)
+        read_answer(held)
+        assert refused.recv(12) == b"HTTP/1.1 503"
+        assert is_closed(third)
 
 
 def test_room_is_made_when_a_connection_ends(open_site):

@@ -1,0 +1,44 @@
+"""Whole pages of known hosts, byte for byte; `make golden` writes them anew."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from exporter.app import App
+from exporter.config import Account, Config, Convert, Sample
+from tests.fakes import FakeClock
+
+HERE = Path(__file__).parent
+SHIPPED = HERE.parents[1] / "exporter" / "data" / "replay"
+VOLATILE = re.compile(
+    r"^(process_|emissions_(loop|collector)_duration_seconds|emissions_exporter_build_info)"
+)
+"""What the machine decides that the test runs on."""
+
+
+def stable(page: str) -> str:
+    lines = page.splitlines(keepends=True)
+    return "".join(line for line in lines if not VOLATILE.match(line))
+
+
+@pytest.mark.parametrize("host", ["two-socket"])
+def test_page_of_a_recorded_host(host, tmp_path):
+    config = Config(
+        Sample(replay=str(SHIPPED / f"{host}.json")),
+        convert=Convert(zone="DE", pue=1.2),
+        account=Account(state_directory=str(tmp_path)),
+    )
+    clock = FakeClock()
+    app = App(config, {}, clock)
+    app.loop.tick()
+    for _ in range(450):
+        clock.advance(1)
+        app.loop.tick()
+    page = stable(app.board.current.page.text().decode())
+    app.close()
+    expected = HERE / f"{host}.metrics"
+    if os.environ.get("UPDATE_GOLDEN"):
+        expected.write_text(page)
+    assert page == expected.read_text()

@@ -1,0 +1,268 @@
+"""A daemon that is stopped at any moment, in any way, any number of times, loses nothing.
+
+Hypothesis plays runs that come and go, ticks, commits, a disk that fails, and stops of every kind;
+a plain dictionary of what was posted is the judge.
+"""
+
+import tempfile
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from exporter.account.journal import Journal
+from exporter.account.recovery import recover
+from exporter.account.writer import merge
+from exporter.model.books import NOTHING
+from exporter.model.runs import DEPARTED, RunKey
+from exporter.model.workload import Reason
+from tests.unit.account.making import (
+    CPU,
+    FRANCE,
+    GERMANY,
+    MINUTE,
+    SECOND,
+    WALL,
+    batch,
+    books,
+    entry,
+    image,
+    key,
+    opened,
+    posting,
+    query,
+    run,
+)
+
+NAMES = ["bert", "gpt", "clip"]
+names = st.sampled_from(NAMES)
+energies = st.integers(0, 10**9)
+
+
+def sums_by_party(rows):
+    sums = {}
+    for row in rows:
+        sums[row.party] = sums.get(row.party, 0) + row.balance.total.energy_uj
+    return sums
+
+
+def counted(rows):
+    """What the counters of devices and of runs on the page show."""
+    shown = {}
+    for row in rows:
+        for name in {"device", row.party} - {DEPARTED}:
+            shown[name] = shown.get(name, 0) + row.balance.counted.energy_uj
+    return shown
+
+
+class Crashes(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.boot = 1
+        self.posted = {}
+        """Energy by party since the beginning: the truth."""
+        self.shown = {}
+        """The counters on the last page."""
+        self.disk_works = True
+        self.start()
+
+    def start(self):
+        self.ledger = opened(self.directory.name)
+        self.journal = Journal(f"{self.directory.name}/journal")
+        recovered = recover(self.ledger, self.journal, f"boot-{self.boot}", WALL)
+        self.restored = recovered.restored
+        self.pending = recovered.batch
+        self.committed_seq = 0
+        self.books = books(self.restored)
+        self.seq = self.restored.seq
+        self.questions = []
+        self.answers = []
+        self.open = {r.key for r in self.restored.runs if r.ended is None}
+        self.on_page = {r.key for r in self.restored.runs}
+        self.tick()
+
+    def teardown(self):
+        self.journal.close()
+        self.ledger.close()
+        self.directory.cleanup()
+
+    def tick(self):
+        self.books.settle(self.committed_seq)
+        self.seq += 1
+        self.journal.write(image(self.books, self.seq))
+        self.shown = counted(self.books.rows())
+
+    @rule(
+        amounts=st.dictionaries(names, energies),
+        idle=energies,
+        factor=st.sampled_from([GERMANY, FRANCE, None]),
+        minute=st.integers(MINUTE, MINUTE + 2),
+    )
+    def post(self, amounts, idle, factor, minute):
+        where = {"factor": factor, "minute": minute}
+        entries = [entry(Reason.IDLE, idle, **where)]
+        entries += [
+            entry(key(name), energy, **where)
+            for name, energy in amounts.items()
+            if key(name) in self.open
+        ]
+        self.books.post([posting(*entries)], SECOND)
+        for each in entries:
+            self.posted[each.party] = self.posted.get(each.party, 0) + each.energy_uj
+        self.tick()
+
+    @rule(name=names)
+    def begin(self, name):
+        if key(name) not in self.on_page:
+            self.questions.append(key(name))
+        self.on_page.add(key(name))
+        self.open.add(key(name))
+        self.books.note_run(run(name))
+        self.tick()
+
+    @rule(name=names)
+    def end(self, name):
+        if key(name) in self.open:
+            self.open.remove(key(name))
+            self.books.note_run(run(name, ended=WALL + 60))
+            self.tick()
+
+    @rule(name=names)
+    def leave(self, name):
+        if key(name) in self.on_page - self.open:
+            self.on_page.remove(key(name))
+            self.books.depart(key(name))
+            self.tick()
+
+    @rule()
+    def hand_over(self):
+        handed = batch(self.books, self.seq)
+        self.pending = handed if self.pending is None else merge(self.pending, handed)
+
+    @rule()
+    def write(self):
+        """What the ledger's thread does."""
+        if not self.disk_works:
+            return
+        if self.pending is not None:
+            self.ledger.commit(self.pending)
+            self.committed_seq = self.pending.seq
+            self.pending = None
+        self.answers += [self.ledger.past(asked) for asked in self.questions]
+        self.questions = []
+
+    @rule()
+    def answer_only(self):
+        """The thread was slow: it answers, and commits later."""
+        self.answers += [self.ledger.past(asked) for asked in self.questions]
+        self.questions = []
+
+    @rule()
+    def hear(self):
+        for past in self.answers:
+            self.books.rejoin(past)
+        self.answers = []
+        self.tick()
+
+    @rule()
+    def disk_fails_or_recovers(self):
+        self.disk_works = not self.disk_works
+
+    @rule()
+    def kill(self):
+        before = self.shown
+        totals = sums_by_party(self.books.rows())
+        self.journal.close()
+        self.ledger.close()
+        self.start()
+        assert self.restored.counters_continue
+        after = sums_by_party(self.books.rows())
+        assert sum(after.values()) == sum(totals.values())
+        for name, value in self.shown.items():
+            assert value >= before.get(name, 0)
+
+    @rule()
+    def kill_between_posting_and_journal(self):
+        """Nobody saw it: the energy is still in the hardware's counter."""
+        self.books.post([posting(entry(Reason.IDLE, 12_345))], SECOND)
+        before = self.shown
+        self.journal.close()
+        self.ledger.close()
+        self.start()
+        assert self.shown["device"] == before["device"]
+
+    @precondition(lambda self: self.disk_works)
+    @rule(reboot=st.booleans())
+    def stop_in_good_order(self, reboot):
+        self.write()
+        self.hear()
+        self.write()
+        handed = batch(self.books, self.seq, clean=True)
+        self.ledger.commit(handed if self.pending is None else merge(self.pending, handed))
+        before = self.shown
+        self.journal.close()
+        self.ledger.close()
+        self.boot += reboot
+        self.start()
+        assert self.restored.counters_continue
+        assert self.shown == before
+
+    @rule()
+    def power_cut(self):
+        self.journal.close()
+        self.ledger.close()
+        self.boot += 1
+        self.start()
+        assert set(self.shown.values()) <= {0}
+        # From here on the truth is what had reached the ledger.
+        self.posted = self.written_by_party()
+
+    def written_by_party(self):
+        sql = (
+            "SELECT uid, run_id, job_id, sum(energy_uj) FROM total JOIN party "
+            "ON party.id = party_id WHERE party_id != 99 GROUP BY 1, 2, 3"
+        )
+        return {
+            Reason(name) if uid == -2 else RunKey(uid, name, job): energy
+            for uid, name, job, energy in query(self.ledger, sql)
+        }
+
+    @precondition(lambda self: self.disk_works)
+    @rule()
+    def when_all_is_written_the_ledger_is_the_truth(self):
+        self.write()
+        self.hear()
+        self.hand_over()
+        self.write()
+        written = {party: e for party, e in self.written_by_party().items() if e}
+        assert written == {party: e for party, e in self.posted.items() if e}
+        by_usage = query(
+            self.ledger,
+            "SELECT party_id, sum(energy_uj), sum(held_uj), sum(carbon_ng) FROM usage "
+            "GROUP BY 1 HAVING sum(energy_uj) > 0 ORDER BY 1",
+        )
+        by_total = query(
+            self.ledger,
+            "SELECT party_id, sum(energy_uj), sum(held_uj), sum(carbon_ng) FROM total "
+            "WHERE party_id != 99 GROUP BY 1 HAVING sum(energy_uj) > 0 ORDER BY 1",
+        )
+        assert by_usage == by_total
+        for each, uses in self.books.factor_uses().items():
+            assert sum(use.energy_uj for use in uses) == self.posted.get(each, 0)
+
+    @invariant()
+    def the_device_has_all_that_was_posted(self):
+        rows = self.books.rows()
+        booked = sum(row.balance.total.energy_uj for row in rows if row.device == CPU)
+        assert booked == sum(self.posted.values())
+
+    @invariant()
+    def no_counter_is_below_zero(self):
+        assert all(min(row.balance.counted) >= 0 for row in self.books.rows())
+        assert self.books.imbalance_uj == 0
+        assert NOTHING == (0, 0, 0)
+
+
+Crashes.TestCase.settings = settings(max_examples=1500, stateful_step_count=50, deadline=None)
+TestCrashes = Crashes.TestCase

@@ -1,0 +1,447 @@
+"""What a restart goes on from, for every way in which a daemon can stop."""
+
+import os
+from contextlib import closing
+
+import pytest
+
+from exporter.account.books import Books
+from exporter.account.image import Origin
+from exporter.account.journal import Journal
+from exporter.account.recovery import recover
+from exporter.errors import LedgerError
+from exporter.model.books import NOTHING, Amount, FactorUse, Line, MachineCpu, RunCpu
+from exporter.model.readings import Method
+from exporter.model.runs import DEPARTED
+from exporter.model.workload import Split
+from tests.unit.account.making import (
+    CPU,
+    GERMANY,
+    SECOND,
+    WALL,
+    balances,
+    batch,
+    books,
+    device_sums,
+    entry,
+    fill,
+    image,
+    key,
+    known_run,
+    opened,
+    path_in,
+    position,
+    posting,
+    query,
+    run,
+)
+
+CPU_LINE = Line(CPU, key(), Method.COUNTER, Split.CPU_TIME)
+
+
+class Daemon:
+    """Ledger, journal and books, wired as a daemon wires them."""
+
+    def __init__(self, directory, boot="boot-1"):
+        self.ledger = opened(directory)
+        self.journal = Journal(str(directory / "journal"))
+        self.recovered = recover(self.ledger, self.journal, boot, WALL)
+        self.restored = self.recovered.restored
+        if self.recovered.batch is not None:
+            self.ledger.commit(self.recovered.batch)
+        self.books = books(self.restored)
+        self.seq = self.restored.seq
+
+    def show(self, **changes):
+        self.seq += 1
+        self.journal.write(image(self.books, self.seq, **changes))
+
+    def commit(self, **changes):
+        self.ledger.commit(batch(self.books, self.seq, **changes))
+
+    def kill(self):
+        """As `kill -9`: nothing more is written."""
+        self.journal.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+def start(tmp_path):
+    daemons = []
+
+    def started(boot="boot-1"):
+        if daemons:
+            daemons[-1].kill()
+        daemons.append(Daemon(tmp_path / "state", boot))
+        return daemons[-1]
+
+    yield started
+    if daemons:
+        daemons[-1].kill()
+
+
+def used(daemon, seed=0):
+    known_run(daemon.books, run())
+    fill(daemon.books, names=("bert",), seed=seed)
+
+
+def usage_and_totals(ledger):
+    sums = "party_id, device_id, sum(energy_uj), sum(held_uj), sum(carbon_ng)"
+    where = "WHERE party_id != 99 GROUP BY 1, 2 HAVING sum(energy_uj) > 0 ORDER BY 1, 2"
+    return tuple(
+        query(ledger, f"SELECT {sums} FROM {table} {where}") for table in ("usage", "total")
+    )
+
+
+def test_the_first_start_has_nothing_to_say(start):
+    daemon = start()
+    assert daemon.restored.lines == {}
+    assert (daemon.restored.counters_continue, daemon.restored.notes) == (True, ())
+
+
+def test_after_a_kill_everything_shown_goes_on(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    shown = balances(daemon.books.rows())
+    again = start()
+    assert balances(again.books.rows()) == shown
+    assert again.restored.counters_continue
+
+
+def test_after_a_kill_a_note_says_so(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    daemon.show()
+    assert "nothing is lost" in start().restored.notes[0]
+
+
+def test_after_a_kill_the_ledger_is_told_what_it_missed(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    fill(daemon.books, names=("bert",), seed=2)
+    daemon.show()
+    again = start()
+    usage, totals = usage_and_totals(again.ledger)
+    assert usage == totals
+    assert again.ledger.restore().restored.lines == balances(again.books.rows())
+
+
+def test_what_the_ledger_missed_is_booked_at_the_last_minute_and_factor(start):
+    daemon = start()
+    known_run(daemon.books, run())
+    daemon.show()
+    daemon.commit()
+    daemon.books.post([posting(entry(key(), 100))], SECOND)
+    daemon.show()
+    (usage,) = start().recovered.batch.usage.items()
+    assert usage[0].minute == int((WALL + 2) // 60)
+    assert (usage[0].factor, usage[1]) == (GERMANY, Amount(100, 25, 300))
+
+
+def test_factor_uses_include_what_the_ledger_missed(start):
+    daemon = start()
+    known_run(daemon.books, run())
+    daemon.books.post([posting(entry(key(), 100))], SECOND)
+    daemon.show()
+    daemon.commit()
+    daemon.books.post([posting(entry(key(), 11))], SECOND)
+    daemon.show()
+    assert start().restored.factor_uses[key()] == (FactorUse(GERMANY, 111, 333),)
+
+
+def test_positions_and_clocks_are_those_of_the_journal(start):
+    daemon = start()
+    daemon.show()
+    daemon.commit()
+    cpu, machine = (RunCpu(key(), 77),), MachineCpu(5, 9)
+    daemon.show(positions=(position(raw_uj=999),), run_cpu=cpu, machine_cpu=machine)
+    restored = start().restored
+    assert restored.positions == (position(raw_uj=999, restored=True),)
+    assert (restored.run_cpu, restored.machine_cpu) == (cpu, machine)
+
+
+def test_a_run_that_only_the_journal_knew_is_written_down(start):
+    daemon = start()
+    daemon.show()
+    daemon.commit()
+    used(daemon)
+    daemon.show()
+    again = start()
+    assert again.restored.runs == (run(),)
+    assert again.ledger.past(key()).info == run()
+
+
+def test_floors_are_those_of_the_ledger(start):
+    daemon = start()
+    daemon.show()
+    daemon.commit(floors={CPU: 9.5})
+    daemon.show()
+    assert start().restored.floors == {CPU: 9.5}
+
+
+def test_after_an_orderly_stop_counters_go_on_even_after_a_reboot(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+    shown = balances(daemon.books.rows())
+    again = start("boot-2")
+    assert balances(again.books.rows()) == shown
+    assert again.restored.notes == ()
+
+
+def test_after_a_power_cut_counters_begin_at_zero_and_totals_go_on(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    committed = balances(daemon.books.rows())
+    fill(daemon.books, names=("bert",), seed=3)
+    daemon.show()
+    again = start("boot-2")
+    lines = balances(again.books.rows())
+    assert {line: b.total for line, b in lines.items()} == {
+        line: b.total for line, b in committed.items()
+    }
+    assert {b.counted for b in lines.values()} == {NOTHING}
+    assert not again.restored.counters_continue
+    assert "counters begin at zero" in again.restored.notes[0]
+
+
+def test_a_start_after_a_power_cut_that_is_killed_goes_on(start):
+    """The second stop must not bring back the counters from before the first."""
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    second = start("boot-2")
+    second.show()
+    shown = balances(second.books.rows())
+    assert balances(start("boot-2").books.rows()) == shown
+
+
+def test_counters_that_began_at_zero_stay_so_after_an_orderly_stop(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    second = start("boot-2")
+    second.show()
+    second.commit(clean=True)
+    third = start("boot-3")
+    assert {row.balance.counted for row in third.books.rows()} == {NOTHING}
+
+
+def test_a_power_cut_before_the_first_commit_is_not_taken_for_an_orderly_stop(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+    second = start("boot-1")
+    fill(second.books, names=("bert",), seed=5)
+    second.show()
+    third = start("boot-2")
+    assert {row.balance.counted for row in third.books.rows()} == {NOTHING}
+
+
+def test_a_lost_journal_means_counters_from_zero(start, tmp_path):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    os.unlink(tmp_path / "state" / "journal")
+    again = start()
+    assert {row.balance.counted for row in again.books.rows()} == {NOTHING}
+
+
+def test_a_journal_older_than_the_ledger_is_not_gone_on_from(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    fill(daemon.books, names=("bert",), seed=4)
+    daemon.seq += 1
+    daemon.commit()
+    assert not start().restored.counters_continue
+
+
+def test_a_journal_that_stands_below_the_ledger_is_not_gone_on_from(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    fill(daemon.books, names=("bert",), seed=4)
+    daemon.commit()
+    assert not start().restored.counters_continue
+
+
+def test_a_journal_that_cannot_be_read_is_noted(start, monkeypatch):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+
+    def broken(_):
+        raise LedgerError("journal cannot be read: Input/output error")
+
+    monkeypatch.setattr(Journal, "read", broken)
+    notes = start().restored.notes
+    assert "Input/output error" in notes[0]
+    assert "counters begin at zero" in notes[1]
+
+
+def test_a_ledger_that_cannot_be_written_is_noted(start, monkeypatch):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+
+    def full(_):
+        raise LedgerError("disk is full")
+
+    monkeypatch.setattr(type(daemon.ledger), "start", full)
+    assert start().restored.notes == ("disk is full",)
+
+
+def test_a_damaged_ledger_takes_the_totals_of_the_journal_without_usage(start, tmp_path):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    shown = balances(daemon.books.rows())
+    daemon.kill()
+    daemon.journal = daemon.ledger = closing_nothing()
+    with open(path_in(tmp_path / "state"), "r+b") as file:
+        file.write(b"\x00" * 4096)
+    again = start()
+    assert balances(again.books.rows()) == shown
+    assert again.recovered.batch.usage == {}
+    assert again.ledger.restore().restored.lines == shown
+    assert "set aside" in again.restored.notes[0]
+    assert "taken over from the journal" in again.restored.notes[1]
+
+
+def closing_nothing():
+    class Closed:
+        def close(self):
+            pass
+
+    return Closed()
+
+
+def test_another_ledgers_journal_is_not_gone_on_from(start):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    daemon.journal.origin = Origin("another", "boot-1")
+    daemon.show()
+    assert not start().restored.counters_continue
+
+
+def test_a_run_that_left_before_the_kill_stays_gone(start):
+    daemon = start()
+    used(daemon)
+    daemon.books.note_run(run(ended=WALL))
+    daemon.books.depart(key())
+    daemon.show()
+    daemon.commit()
+    daemon.books.settle(daemon.seq)
+    daemon.show()
+    shown = device_sums(daemon.books.rows())
+    again = start()
+    assert again.restored.runs == ()
+    assert device_sums(again.books.rows()) == shown
+    assert again.ledger.restore().restored.runs == ()
+
+
+def left(daemon):
+    """A run of 100 microjoules that has left the page."""
+    known_run(daemon.books, run())
+    daemon.books.post([posting(entry(key(), 100))], SECOND)
+    daemon.books.note_run(run(ended=WALL))
+    daemon.books.depart(key())
+    daemon.show()
+    daemon.commit()
+    daemon.books.settle(daemon.seq)
+    daemon.show()
+    daemon.commit()
+
+
+def test_a_run_that_waited_for_its_past_has_it_after_the_kill(start):
+    daemon = start()
+    left(daemon)
+    daemon.books.note_run(run(started=WALL + 9))
+    daemon.books.post([posting(entry(key(), 8))], SECOND)
+    daemon.show()
+    sums = device_sums(daemon.books.rows())
+    again = start()
+    balance = balances(again.books.rows())[CPU_LINE]
+    assert (balance.total.energy_uj, balance.counted.energy_uj) == (108, 8)
+    assert device_sums(again.books.rows()) == sums
+    assert again.restored.runs == (run(),)
+    assert again.restored.factor_uses[key()] == (FactorUse(GERMANY, 108, 324),)
+    usage, totals = usage_and_totals(again.ledger)
+    assert usage == totals
+
+
+def test_a_run_that_had_its_past_keeps_it_after_the_kill(start):
+    daemon = start()
+    left(daemon)
+    daemon.books.note_run(run())
+    daemon.books.post([posting(entry(key(), 8))], SECOND)
+    daemon.books.rejoin(daemon.ledger.past(key()))
+    daemon.show()
+    shown = balances(daemon.books.rows())
+    again = start()
+    assert balances(again.books.rows()) == shown
+    usage, totals = usage_and_totals(again.ledger)
+    assert usage == totals
+
+
+def test_fifty_runs_are_restored(start):
+    daemon = start()
+    names = [f"run-{number}" for number in range(50)]
+    for name in names:
+        known_run(daemon.books, run(name))
+    fill(daemon.books, names=names)
+    daemon.show()
+    daemon.commit()
+    fill(daemon.books, names=names, seed=1)
+    daemon.show()
+    shown = balances(daemon.books.rows())
+    again = start()
+    assert balances(again.books.rows()) == shown
+    assert len(again.restored.runs) == 50
+
+
+def test_books_are_the_same_with_the_batch_of_the_recovery_still_to_come(tmp_path):
+    """The disk is full at start: a second kill finds the same state as the first."""
+    state = tmp_path / "state"
+    daemon = Daemon(state)
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    fill(daemon.books, names=("bert",), seed=6)
+    daemon.show()
+    daemon.kill()
+    found = []
+    for _ in range(2):
+        with closing(opened(state)) as ledger, closing(Journal(str(state / "journal"))) as journal:
+            recovered = recover(ledger, journal, "boot-1", WALL)
+            found.append(recovered)
+            journal.write(image(Books(recovered.restored, SECOND), recovered.restored.seq + 1))
+    assert found[0].restored.lines == found[1].restored.lines
+    assert found[0].batch.usage == found[1].batch.usage
+
+
+def test_the_departed_have_no_usage_of_their_own(start):
+    daemon = start()
+    left(daemon)
+    daemon.show()
+    again = start()
+    assert {k.party for k in again.recovered.batch.usage} == set()
+    assert DEPARTED in {row.party for row in again.books.rows()}

@@ -1,0 +1,165 @@
+"""The state as JSON."""
+
+import json
+
+import pytest
+
+from exporter.errors import LedgerError
+from exporter.model.runs import RunKey
+
+
+def refused(response):
+    return response.status, json.loads(response.content)["error"]
+
+
+@pytest.fixture
+def record(made):
+    return made.record
+
+
+def ids(answer):
+    return [run["run_id"] for run in answer["runs"]]
+
+
+class TestRuns:
+    def test_are_the_shown_and_the_archived_newest_first(self, site, made, record):
+        site.archive.records = [
+            record(RunKey(1, "newest", ""), started=made.WALL),
+            record(RunKey(1, "oldest", ""), started=1.0),
+        ]
+        assert ids(site.json("/api/v1/runs")) == ["newest", "bert", "old", "oldest"]
+
+    def test_come_once_as_they_are_now(self, site, made, record):
+        site.archive.records = [record(made.BERT)]
+        (bert,) = [r for r in site.json("/api/v1/runs")["runs"] if r["run_id"] == "bert"]
+        assert bert["energy_uj"] == 4_000_007_250_058
+
+    def test_can_be_limited(self, site):
+        assert len(site.json("/api/v1/runs?limit=1")["runs"]) == 1
+
+    @pytest.mark.parametrize("limit", ["0", "-1", "x", "", "99999", "1e3"])
+    def test_refuse_a_limit_that_is_none(self, site, limit):
+        status, error = refused(site.get(f"/api/v1/runs?limit={limit}"))
+        assert (status, error) == (400, f"limit={limit}: expected a number from 1 to 10000")
+
+    def test_that_are_open_can_be_had_without_the_archive(self, site):
+        site.archive.error = LedgerError("the disk is gone")
+        assert ids(site.json("/api/v1/runs?state=open")) == ["bert"]
+
+    def test_refuse_a_state_that_is_not_known(self, site):
+        assert refused(site.get("/api/v1/runs?state=late"))[0] == 400
+
+    def test_say_that_the_ledger_is_broken(self, site):
+        site.archive.error = LedgerError("the disk is gone")
+        assert refused(site.get("/api/v1/runs")) == (503, "the disk is gone")
+
+
+class TestRun:
+    def test_is_found_by_its_id(self, site):
+        answer = site.json("/api/v1/runs/bert")
+        assert (answer["run_id"], answer["job_id"]) == ("bert", "42")
+
+    def test_has_exact_integers_beside_floats(self, site):
+        answer = site.json("/api/v1/runs/bert")
+        assert answer["energy_uj"] == 4_000_007_250_058
+        assert answer["carbon_ng"] == 400_000_725_005_800
+        assert answer["energy_joules"] == pytest.approx(4_000_007.250058)
+
+    def test_is_found_by_an_id_with_any_characters(self, site, made):
+        key = RunKey(1, "a/b ?#é%", "")
+        site.board.publish(made.snapshot(runs=(made.run(key),)))
+        path = "/api/v1/runs/a%2Fb%20%3F%23%C3%A9%25"
+        assert site.json(path)["run_id"] == "a/b ?#é%"
+
+    def test_is_found_in_the_archive(self, site, record):
+        site.archive.records = [record(RunKey(1, "past", ""), ended=5.0)]
+        assert site.json("/api/v1/runs/past")["ended"] == 5.0
+
+    def test_of_a_job_is_found_by_both(self, site, made, record):
+        runs = tuple(made.run(RunKey(1, "a", job)) for job in ("1", "2"))
+        site.board.publish(made.snapshot(runs=runs))
+        assert site.json("/api/v1/runs/a?job_id=1")["job_id"] == "1"
+
+    def test_of_a_job_may_be_in_the_archive_while_another_is_shown(self, site, made, record):
+        site.archive.records = [record(RunKey(1000, "bert", "41"))]
+        assert site.json("/api/v1/runs/bert?job_id=41")["job_id"] == "41"
+
+    def test_that_is_open_goes_before_one_that_ended(self, site, made):
+        runs = (
+            made.run(RunKey(1, "a", "open"), started=1.0),
+            made.run(RunKey(1, "a", "ended"), started=2.0, ended=3.0),
+        )
+        site.board.publish(made.snapshot(runs=runs))
+        assert site.json("/api/v1/runs/a")["job_id"] == "open"
+
+    @pytest.mark.parametrize("query", ["", "?job_id=7"])
+    def test_that_nobody_knows_is_not_found(self, site, query):
+        status, error = refused(site.get(f"/api/v1/runs/nobody{query}"))
+        assert status == 404
+        assert "'nobody'" in error
+
+
+def test_the_parts_of_every_device_add_up_exactly(site):
+    for device in site.json("/api/v1/devices")["devices"]:
+        for sums in (device["counted"], device["cumulative"]):
+            rest = sum(sums["unattributed_uj"].values())
+            assert sums["energy_uj"] == sums["attributed_uj"] + rest
+            assert sums["energy_uj"] == sum(sums["by_method_uj"].values())
+            rest = sum(sums["unattributed_ng"].values())
+            assert sums["carbon_ng"] == sums["attributed_ng"] + rest
+
+
+def test_a_device_says_what_it_is_and_how_it_fares(site, made):
+    cpu, _, _, gpu1 = site.json("/api/v1/devices")["devices"]
+    assert (cpu["device"], cpu["id"], cpu["up"], cpu["power_watts"]) == (
+        "cpu",
+        "package-0",
+        True,
+        50,
+    )
+    assert cpu["read_at"] == made.WALL - 0.25
+    assert cpu["events"] == {"wrap": 2}
+    assert (gpu1["up"], gpu1["why"]) == (False, "the driver does not answer")
+    assert gpu1["power_watts"] is None
+
+
+def test_counted_leaves_out_what_came_before(site):
+    cpu = site.json("/api/v1/devices")["devices"][0]
+    assert cpu["cumulative"]["energy_uj"] - cpu["counted"]["energy_uj"] == 2_000_002
+
+
+def test_a_device_never_read_has_no_reading_time(site, made):
+    state = made.state(made.CPU, age_seconds=float("inf"), up=False)
+    site.board.publish(made.snapshot(devices=(state,)))
+    (cpu,) = site.json("/api/v1/devices")["devices"]
+    assert (cpu["age_seconds"], cpu["read_at"]) == (None, None)
+
+
+def test_the_intensity_can_be_defended(site):
+    answer = site.json("/api/v1/intensity")
+    assert answer["why"] == "yearly mean of DE, Ember 2025"
+    assert answer["factor"]["grams_per_kwh"] == 344.0
+    assert answer["factor"]["valid_until"] is None
+
+
+def test_without_an_intensity_there_is_a_reason(site, made):
+    site.board.publish(made.snapshot())
+    answer = site.json("/api/v1/intensity")
+    assert (answer["factor"], answer["why"]) == (None, "no intensity is known")
+
+
+def test_the_snapshot_has_every_line_of_the_books(site, made):
+    answer = site.json("/api/v1/snapshot")
+    snapshot = made.gpu_node()
+    assert len(answer["lines"]) == len(snapshot.rows)
+    assert answer["lines"][0]["party"] == {"uid": 1000, "run_id": "bert", "job_id": "42"}
+    assert answer["lines"][2]["party"] == {"departed": True}
+    assert answer["lines"][3]["party"] == {"reason": "idle"}
+    assert answer["lines"][0]["counted"]["energy_uj"] == 5_000_002
+
+
+def test_the_snapshot_has_health_collectors_and_notes(site):
+    answer = site.json("/api/v1/snapshot")
+    assert answer["health"]["loop_seconds"] == 0.004
+    assert answer["collectors"][1]["why"] == "no driver; install it"
+    assert answer["notes"] == ["rapl: dram is estimated on this machine"]

@@ -1,0 +1,64 @@
+"""Numbers as people read them."""
+
+import pytest
+
+from exporter.expose import human
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0001, "<0.001"),
+        (0.0123, "0.012"),
+        (0.99951, "1.00"),
+        (1.234, "1.23"),
+        (9.996, "10.0"),
+        (12.34, "12.3"),
+        (99.96, "100"),
+        (1234567.8, "1\u202f234\u202f568"),
+    ],
+)
+def test_numbers_have_three_digits(value, text):
+    assert human.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("energy_uj", "text"),
+    [(0, "0 Wh"), (3_600_000_000, "1.00 Wh"), (3_600_000_000_000, "1.00 kWh")],
+)
+def test_energy_is_in_watt_hours(energy_uj, text):
+    assert human.energy(energy_uj) == text
+
+
+@pytest.mark.parametrize(
+    ("carbon_ng", "text"), [(12_300_000_000, "12.3 g"), (4_560_000_000_000, "4.56 kg")]
+)
+def test_emissions_are_in_grams(carbon_ng, text):
+    assert human.carbon(carbon_ng) == text
+
+
+def test_an_unknown_power_is_a_dash():
+    assert human.watts(None) == "\u2013"
+
+
+def test_a_share_of_nothing_is_unknown():
+    assert human.share(0, 0) == "\u2013"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.25, "0.250 s"),
+        (59.9, "59 s"),
+        (61, "1 min 1 s"),
+        (7199.9, "1 h 59 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations_have_two_units(seconds, text):
+    assert human.duration(seconds) == text
+
+
+def test_moments_are_utc():
+    assert human.moment(1_790_000_000) == "2026-09-21 14:13:20"

@@ -1,0 +1,27 @@
+"""HTML that cannot be broken out of."""
+
+from exporter.expose.markup import Markup, tag, together
+
+
+def test_texts_are_escaped():
+    assert tag("b", "<i>&") == "<b>&lt;i&gt;&amp;</b>"
+
+
+def test_elements_are_not_escaped_again():
+    assert tag("p", tag("b", "x")) == "<p><b>x</b></p>"
+
+
+def test_attributes_are_escaped():
+    assert tag("a", href='"><script>') == '<a href="&quot;&gt;&lt;script&gt;"></a>'
+
+
+def test_names_of_attributes_are_those_of_html():
+    assert tag("p", class_="x", data_interval_ms="1") == '<p class="x" data-interval-ms="1"></p>'
+
+
+def test_an_empty_attribute_is_left_out():
+    assert tag("p", class_="") == "<p></p>"
+
+
+def test_a_row_of_texts_and_elements():
+    assert together("<", Markup("<br>")) == "&lt;<br>"

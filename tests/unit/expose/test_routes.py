@@ -1,0 +1,101 @@
+"""What is served to the world."""
+
+import gzip
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+PATHS = [
+    "/",
+    "/metrics",
+    "/api/v1/runs",
+    "/api/v1/runs/bert",
+    "/api/v1/devices",
+    "/api/v1/intensity",
+    "/api/v1/snapshot",
+    "/-/healthy",
+    "/-/ready",
+]
+NEED_A_TICK = [path for path in PATHS if path != "/-/healthy"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_answers(site, path):
+    assert site.get(path).status == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_is_cached_sniffed_or_framed(site, path):
+    response = site.get(path)
+    assert response.getheader("Cache-Control") == "no-store"
+    assert response.getheader("X-Content-Type-Options") == "nosniff"
+    assert "default-src 'none'" in response.getheader("Content-Security-Policy")
+    assert "frame-ancestors 'none'" in response.getheader("Content-Security-Policy")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_can_be_written(site, path):
+    response = site.ask("POST", path, "{}")
+    assert (response.status, response.getheader("Allow")) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", NEED_A_TICK)
+def test_before_the_first_tick_nothing_is_shown(open_site, path):
+    response = open_site().get(path)
+    assert (response.status, response.getheader("Retry-After")) == (503, "1")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/reload", "//", "/v1/runs", "/%2e"])
+def test_everything_else_is_not_found(site, path):
+    assert site.get(path).status == 404
+
+
+def test_text_is_served_to_who_does_not_ask_for_more(site):
+    response = site.get("/metrics")
+    assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
+    assert response.content == site.board.current.page.text()
+    assert list(parse_text(response.content.decode()))
+
+
+def test_openmetrics_is_served_to_who_asks_for_it(site):
+    response = site.get("/metrics", accept="application/openmetrics-text;version=1.0.0")
+    assert response.getheader("Content-Type").startswith("application/openmetrics-text; version=1")
+    assert list(text_string_to_metric_families(response.content.decode()))
+
+
+def test_the_page_is_compressed_for_who_takes_it(site):
+    response = site.get("/metrics", accept_encoding="gzip")
+    assert response.getheader("Content-Encoding") == "gzip"
+    assert gzip.decompress(response.content) == site.board.current.page.text()
+
+
+def test_caches_are_told_that_the_page_is_negotiated(site):
+    assert site.get("/metrics").getheader("Vary") == "Accept, Accept-Encoding"
+
+
+def test_families_can_be_chosen_by_name(site):
+    response = site.get("/metrics?name[]=emissions_pue_ratio&name%5B%5D=emissions_device_up")
+    names = [family.name for family in parse_text(response.content.decode())]
+    assert names == ["emissions_device_up", "emissions_pue_ratio"]
+
+
+def test_a_daemon_that_ticks_is_healthy(site):
+    assert site.get("/-/healthy").status == 200
+
+
+def test_a_daemon_that_stopped_ticking_is_not_and_says_for_how_long(site):
+    site.clock.now_ns = site.board.current.snapshot.at_ns + 3_100_000_000
+    response = site.get("/-/healthy")
+    assert response.status == 503
+    assert b"no tick for 3.1 s, 3 s are allowed" in response.content
+
+
+def test_a_daemon_that_has_just_started_is_healthy(open_site):
+    assert open_site().get("/-/healthy").status == 200
+
+
+def test_a_daemon_that_never_came_to_its_first_tick_is_not(open_site):
+    site = open_site()
+    site.clock.now_ns += 61_000_000_000
+    assert site.get("/-/healthy").status == 503

@@ -1,0 +1,179 @@
+"""The whole pipeline, turn by turn, on a recorded host and a clock that the test moves."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.app import App
+from exporter.config import Account, Config, Sample
+from exporter.errors import Refused
+from exporter.model.commands import End, Request, Start
+from exporter.model.curves import Curve
+from exporter.model.record import RunRecord
+from tests.fakes import FakeClock
+
+REPLAY = str(Path(__file__).parents[2] / "exporter" / "data" / "replay" / "two-socket.json")
+
+
+class Rig:
+    """An app that is ticked by hand; what a killed one leaves behind, the next finds."""
+
+    def __init__(self, directory: Path, clock: FakeClock, **sample: Any) -> None:
+        self.clock = clock
+        self.directory = directory
+        self.sample = Sample(**{"replay": REPLAY, **sample})
+        self.start()
+
+    def start(self) -> None:
+        config = Config(self.sample, account=Account(state_directory=str(self.directory)))
+        self.app = App(config, {}, self.clock)
+        self.snapshot = self.app.loop.tick()
+
+    def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.clock.advance(1)
+            self.snapshot = self.app.loop.tick()
+
+    def ask(self, command: Start | End) -> Any:
+        answers: list[object] = []
+        self.app.loop.turn([Request(command, answers.append)])
+        current = self.app.board.current
+        assert current is not None
+        self.snapshot = current.snapshot
+        (answer,) = answers
+        return answer
+
+    def close(self) -> None:
+        """Leave as a kill would: nothing is committed, only the journal is there."""
+        self.app.close()
+
+    def totals(self) -> dict[str, int]:
+        sums: dict[str, int] = {}
+        for row in self.snapshot.rows:
+            sums[row.device.id] = sums.get(row.device.id, 0) + row.balance.counted.energy_uj
+        return sums
+
+
+@pytest.fixture
+def rig(tmp_path):
+    made = Rig(tmp_path / "state", FakeClock())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def live(tmp_path):
+    """Watches this machine's own processes."""
+    empty = tmp_path / "sys"
+    empty.mkdir()
+    made = Rig(tmp_path / "state", FakeClock(), replay="", sysfs=str(empty))
+    yield made
+    made.close()
+
+
+def test_a_device_is_charged_what_its_curve_says(rig):
+    rig.tick(600)
+    document = json.loads(Path(REPLAY).read_text())
+    for device in document["devices"]:
+        truth = Curve(device["watts"], document["period_seconds"]).integral(0, 600)
+        assert rig.totals()[device["id"]] == pytest.approx(truth * 1e6, abs=10)
+
+
+def test_no_tick_has_an_imbalance(rig):
+    rig.tick(60)
+    assert rig.snapshot.health.imbalance_uj == 0
+
+
+def test_after_a_kill_the_counters_go_on_and_the_absence_is_recovered(rig):
+    rig.tick(30)
+    before = rig.totals()
+    rig.close()
+    rig.clock.advance(5)
+    rig.start()
+    assert all(rig.totals()[device] > before[device] for device in before)
+    reasons = {row.party for row in rig.snapshot.rows if row.balance.counted.energy_uj}
+    assert "restart" in reasons
+
+
+def test_a_killed_daemon_without_journal_begins_its_counters_at_zero(rig):
+    rig.tick(3)
+    rig.app.loop.commit()
+    rig.app.writer.start()
+    assert rig.app.writer.stop(5)
+    total = rig.totals()
+    rig.close()
+    (rig.directory / "journal").unlink()
+    rig.start()
+    assert set(rig.totals().values()) <= {0} or all(
+        rig.totals()[device] < total[device] for device in total
+    )
+    assert all(
+        row.balance.total.energy_uj >= row.balance.counted.energy_uj for row in rig.snapshot.rows
+    )
+
+
+def test_starting_and_ending_a_run_are_answered_with_its_record(live):
+    live.tick()
+    record = live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    assert isinstance(record, RunRecord)
+    assert record.run.shown_id == "mine"
+    live.clock.advance(1)
+    final = live.ask(End(os.getuid(), "mine"))
+    assert final.run.ended is not None
+    assert [run.shown_id for run in live.snapshot.runs] == ["mine"]
+
+
+def test_a_run_is_on_the_page_at_zero_as_soon_as_it_began(live):
+    live.tick()
+    live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    page = live.app.board.current.page.text().decode()
+    assert (
+        'emissions_run_energy_joules_total{device="cpu",id="",job_id="",run_id="mine"} 0.0' in page
+    )
+
+
+def test_a_refusal_is_the_answer(live):
+    assert isinstance(live.ask(End(1, "nobody")), Refused)
+
+
+def test_an_ended_run_leaves_the_page_when_its_time_is_over_and_no_sum_changes(live):
+    live.tick()
+    live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    live.ask(End(os.getuid(), "mine"))
+    live.app.writer.start()
+    before = live.totals()
+    live.clock.advance(live.app.config.attribute.retain_ended_seconds)
+    live.tick()
+    assert live.snapshot.runs == ()
+    assert all(live.totals()[device] >= before[device] for device in before)
+
+
+def test_the_daemon_owns_the_machine_for_the_run_of_its_own_environment(tmp_path):
+    empty = tmp_path / "sys"
+    empty.mkdir()
+    config = Config(
+        Sample(sysfs=str(empty)), account=Account(state_directory=str(tmp_path / "state"))
+    )
+    clock = FakeClock()
+    app = App(config, {"EMISSIONS_JOB_ID": "4711"}, clock)
+    app.loop.tick()
+    clock.advance(1)
+    snapshot = app.loop.tick()
+    app.close()
+    assert [(run.shown_id, run.origin) for run in snapshot.runs] == [("4711", "machine")]
+    used = {str(row.party) for row in snapshot.rows if row.balance.counted.energy_uj}
+    assert used == {str(snapshot.runs[0].key)}
+
+
+def test_settings_reach_the_loop(tmp_path):
+    config = dataclasses.replace(
+        Config(Sample(replay=REPLAY, interval_seconds=2.5)),
+        account=Account(state_directory=str(tmp_path)),
+    )
+    app = App(config, {}, FakeClock())
+    assert app.loop.tick().interval_seconds == 2.5
+    app.close()
