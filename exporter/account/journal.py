@@ -13,7 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from exporter.account.image import NOWHERE, Image
@@ -38,12 +38,21 @@ CPU = "q"
 MACHINE = "qqB"
 
 
-class _Found(NamedTuple):
-    """The newest image of a file, and where it stood."""
+class _Slot(NamedTuple):
+    """A slot whose checksum holds; the key block that it names may be gone."""
 
-    image: Image
     generation: int
-    slot: int
+    seq: int
+    number: int
+    keys_crc: int
+    at_ns: int
+    wall: float
+    body: bytes
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Grows with every write. `seq` alone does not: a new ledger counts from the beginning."""
+        return self.generation, self.seq
 
 
 class Journal:
@@ -72,12 +81,13 @@ class Journal:
             return None
         except OSError as error:
             raise self._failure("read", error) from error
-        found = max(_images(data), key=_age, default=None)
-        if found is None:
-            return None
-        self._generation = found.generation
-        self._slot = found.slot
-        return found.image
+        for slot in sorted(_slots(data), key=lambda slot: slot.age, reverse=True):
+            keys = _keys(data, slot)
+            if keys is not None and _body_struct(keys).size == len(slot.body):
+                self._generation = slot.generation
+                self._slot = slot.number
+                return _image(keys, slot)
+        return None
 
     def write(self, image: Image) -> None:
         """Make `image` the newest.
@@ -114,21 +124,23 @@ class Journal:
         if known is None or keys.layout is not known.layout or keys[1:] != known[1:]:
             self._write_keys(fd, keys)
         machine = image.machine_cpu
-        slot = self._body.pack(
+        head = SLOT_HEAD.pack(
             MAGIC,
             self._generation,
             self._keys_crc,
             image.seq,
             image.at_ns,
             image.wall,
-            self._body.size - SLOT_HEAD.size,
+            self._body.size,
+        )
+        body = self._body.pack(
             *chain.from_iterable(image.totals),
             *chain.from_iterable(map(_position_numbers, positions)),
             *[cpu.cpu_us for cpu in image.run_cpu],
             *((*machine, 1) if machine else (0, 0, 0)),
         )
         self._slot = 1 - self._slot
-        self._put(fd, _slot_offset(self._slot), slot, SLOT_BYTES)
+        self._put(fd, _slot_offset(self._slot), head + body, SLOT_BYTES)
 
     def _write_keys(self, fd: int, keys: Keys) -> None:
         text = encode(keys)
@@ -137,7 +149,7 @@ class Journal:
         self._generation += 1
         block = KEYS_HEAD.pack(MAGIC, self._generation, len(text)) + text
         self._keys_crc = self._put(fd, _keys_offset(self._generation), block, KEYS_BYTES)
-        self._body = _slot_struct(keys)
+        self._body = _body_struct(keys)
         self._keys = keys
 
     def _put(self, fd: int, offset: int, data: bytes, room: int) -> int:
@@ -183,10 +195,10 @@ def _slot_offset(slot: int) -> int:
     return 2 * KEYS_BYTES + slot * SLOT_BYTES
 
 
-def _slot_struct(keys: Keys) -> struct.Struct:
-    """The whole slot behind its checksum; its size follows from the keys."""
+def _body_struct(keys: Keys) -> struct.Struct:
+    """The numbers of a slot; how many there are follows from the keys."""
     return struct.Struct(
-        SLOT_HEAD.format
+        "<"
         + AMOUNT * len(keys.layout.lines)
         + POSITION * len(keys.positions)
         + CPU * len(keys.run_cpu)
@@ -209,41 +221,33 @@ def _position_numbers(position: Position) -> tuple[float, ...]:
     )
 
 
-def _age(found: _Found) -> tuple[int, int]:
-    """Grows with every write. `seq` alone does not: a new ledger counts from the beginning."""
-    return found.generation, found.image.seq
-
-
-def _images(data: bytes) -> Iterator[_Found]:
-    """Every whole image in the file's bytes."""
-    for slot in (0, 1):
-        start = _slot_offset(slot)
+def _slots(data: bytes) -> Iterator[_Slot]:
+    """The whole slots in the file's bytes."""
+    for number in (0, 1):
+        start = _slot_offset(number)
         region = data[start : start + SLOT_BYTES]
         if len(region) < CHECKSUM.size + SLOT_HEAD.size:
             continue
-        head = SLOT_HEAD.unpack_from(region, CHECKSUM.size)
-        magic, generation, keys_crc, seq, at_ns, wall, length = head
-        end = CHECKSUM.size + SLOT_HEAD.size + length
-        if magic != MAGIC or not _is_whole(region, end):
-            continue
-        keys = _keys(data, generation, keys_crc)
-        if keys is None or _slot_struct(keys).size != SLOT_HEAD.size + length:
-            continue
-        numbers = iter(_slot_struct(keys).unpack_from(region, CHECKSUM.size)[len(head) :])
-        yield _Found(_image(keys, seq, at_ns, wall, numbers), generation, slot)
+        magic, generation, keys_crc, seq, at_ns, wall, length = SLOT_HEAD.unpack_from(
+            region, CHECKSUM.size
+        )
+        body = CHECKSUM.size + SLOT_HEAD.size
+        if magic == MAGIC and _is_whole(region, body + length):
+            numbers = region[body : body + length]
+            yield _Slot(generation, seq, number, keys_crc, at_ns, wall, numbers)
 
 
-def _keys(data: bytes, generation: int, crc: int) -> Keys | None:
+def _keys(data: bytes, slot: _Slot) -> Keys | None:
     """The key block that a slot names, if it still stands."""
-    start = _keys_offset(generation)
+    start = _keys_offset(slot.generation)
     region = data[start : start + KEYS_BYTES]
-    magic, found, length = KEYS_HEAD.unpack_from(region, CHECKSUM.size)
-    end = CHECKSUM.size + KEYS_HEAD.size + length
-    whole = magic == MAGIC and found == generation and _is_whole(region, end)
-    if not whole or CHECKSUM.unpack_from(region)[0] != crc:
+    magic, generation, length = KEYS_HEAD.unpack_from(region, CHECKSUM.size)
+    text = CHECKSUM.size + KEYS_HEAD.size
+    whole = magic == MAGIC and generation == slot.generation and _is_whole(region, text + length)
+    if not whole or CHECKSUM.unpack_from(region)[0] != slot.keys_crc:
         return None
     try:
-        return decode(region[CHECKSUM.size + KEYS_HEAD.size : end])
+        return decode(region[text : text + length])
     except (TypeError, ValueError):  # whole, but written by a version with other fields
         return None
 
@@ -253,9 +257,11 @@ def _is_whole(region: bytes, end: int) -> bool:
     return end <= len(region) and zlib.crc32(region[CHECKSUM.size : end]) == crc
 
 
-def _image(keys: Keys, seq: int, at_ns: int, wall: float, numbers: Iterator[Any]) -> Image:
+def _image(keys: Keys, slot: _Slot) -> Image:
+    numbers: Iterator[Any] = iter(_body_struct(keys).unpack(slot.body))
+
     def take(count: int) -> list[Any]:
-        return [next(numbers) for _ in range(count)]
+        return list(islice(numbers, count))
 
     totals = tuple(Amount(*take(len(AMOUNT))) for _ in keys.layout.lines)
     positions = []
@@ -280,9 +286,9 @@ def _image(keys: Keys, seq: int, at_ns: int, wall: float, numbers: Iterator[Any]
     run_cpu = tuple(RunCpu(run, *take(1)) for run in keys.run_cpu)
     busy_us, total_us, is_known = take(len(MACHINE))
     return Image(
-        seq=seq,
-        at_ns=at_ns,
-        wall=wall,
+        seq=slot.seq,
+        at_ns=slot.at_ns,
+        wall=slot.wall,
         layout=keys.layout,
         totals=totals,
         positions=tuple(positions),

@@ -10,7 +10,7 @@ from exporter.account import plain
 from exporter.account.opening import NAME, connect, explained, is_damage, lock, set_aside
 from exporter.account.postings import Postings
 from exporter.account.rows import factor_uses, lines, parties
-from exporter.model.books import Balance, Batch, FactorUse, Line, Past, Restored
+from exporter.model.books import Balance, Batch, Line, Past, Restored
 from exporter.model.readings import Device, Position
 from exporter.model.runs import RunKey
 
@@ -66,7 +66,7 @@ class Ledger:
             raise
 
     def restore(self, asked: Iterable[RunKey] = ()) -> Known:
-        """What is known of all that is on the page, and of the runs in `asked` wherever they are."""
+        """What is known of all that is on the page, and of the runs `asked` for."""
         with explained(self.path):
             try:
                 return self._restore(asked)
@@ -143,22 +143,23 @@ class Ledger:
         ledger_id, seq, clean = self._connection.execute(
             "SELECT ledger_id, seq, clean FROM meta"
         ).fetchone()
-        rows = list(parties(self._connection, "departed = 0 ORDER BY id"))
         balances: dict[Line, Balance] = {}
-        uses: dict[RunKey, tuple[FactorUse, ...]] = {}
-        for row in rows:
-            balances.update(lines(self._connection, row))
+        here: dict[RunKey, Past] = {}
+        for row in parties(self._connection, "departed = 0 ORDER BY id"):
+            found = lines(self._connection, row)
+            balances.update(found)
             if row.run is not None:
-                uses[row.run.key] = factor_uses(self._connection, row)
+                uses = factor_uses(self._connection, row)
+                here[row.run.key] = Past(row.run.key, row.run, found, uses)
         restored = Restored(
             seq=seq,
             positions=self._positions(),
             lines=balances,
-            runs=tuple(row.run for row in rows if row.run is not None),
-            factor_uses=uses,
+            runs=tuple(past.info for past in here.values() if past.info is not None),
+            factor_uses={key: past.factor_uses for key, past in here.items()},
             floors=self._floors(),
         )
-        pasts = tuple(self._past(key) for key in asked)
+        pasts = tuple(here.get(key) or self._past(key) for key in asked)
         return Known(ledger_id, bool(clean), restored, pasts)
 
     def _past(self, key: RunKey) -> Past:

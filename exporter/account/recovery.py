@@ -33,6 +33,8 @@ class Recovered(NamedTuple):
     restored: Restored
     batch: Batch | None
     """The first batch to be committed; until it is, the journal covers for it."""
+    clean: bool
+    """The last stop was orderly."""
 
 
 def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> Recovered:
@@ -62,14 +64,15 @@ def reconcile(known: Known, image: Image | None, boot_id: str, wall: float) -> R
     """The state that follows from what was found. Pure.
 
     The journal goes before the ledger if it is of this boot and not older. An orderly stop is as
-    good, on any boot. Else counters begin at zero.
+    good, on any boot. Else counters begin at zero. `boot_id` is empty where nobody knows it; then
+    no journal is believed.
     """
-    if image is not None and image.origin.boot_id == boot_id:
+    if image is not None and boot_id and image.origin.boot_id == boot_id:
         continued = _from_journal(known, image)
         if continued is not None:
             return continued
     if known.clean or not known.restored.lines:
-        return Recovered(known.restored, None)
+        return Recovered(known.restored, None, known.clean)
     return _from_zero(known, wall)
 
 
@@ -95,6 +98,7 @@ def _from_zero(known: Known, wall: float) -> Recovered:
             runs=(),
             floors={},
         ),
+        clean=False,
     )
 
 
@@ -140,7 +144,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         floors={},
         departed=tuple(key for key in known_runs if key not in here),
     )
-    return Recovered(restored, batch)
+    return Recovered(restored, batch, known.clean)
 
 
 def _unwritten(

@@ -79,7 +79,7 @@ class LiveWitness:
             if run.key != self._holder
         )
         self._states = (
-            CollectorState("processes", not why, took, why),
+            CollectorState("processes", not why, took, why or self._secrets()),
             CollectorState("machine", not machine_why, 0.0, machine_why),
         )
         if not why:
@@ -247,6 +247,17 @@ class LiveWitness:
             return self._machine.look(at_ns), ""
         except OSError as error:
             return None, f"{self._procfs}/stat: {error.strerror}"
+
+    def _secrets(self) -> str:
+        """What cannot be known for lack of privilege, with the remedy; no failure."""
+        secrets = self._processes.secrets()
+        if not secrets:
+            return ""
+        return (
+            f"the environments of {secrets} processes may not be read, so a run id in them is not "
+            "seen; runs that register are. To read them give the daemon CAP_SYS_PTRACE and "
+            "CAP_DAC_READ_SEARCH"
+        )
 
     def _cgroup_of(self, pid: int) -> cgroups.CgroupMeter:
         try:

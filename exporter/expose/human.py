@@ -7,6 +7,8 @@ from exporter import units
 UNKNOWN = "\u2013"
 NARROW_SPACE = "\u202f"
 KILO = 1_000
+NEXT_UNIT = 0.9995
+"""Of the larger unit: what three digits would round up to 1 of it."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
@@ -29,18 +31,21 @@ def watts(power: float | None) -> str:
 def energy(energy_uj: int) -> str:
     """An energy in Wh, from 1 kWh on in kWh."""
     kwh = units.kwh(energy_uj)
-    return f"{number(kwh)} kWh" if kwh >= 1 else f"{number(kwh * KILO)} Wh"
+    return f"{number(kwh)} kWh" if kwh >= NEXT_UNIT else f"{number(kwh * KILO)} Wh"
 
 
 def carbon(carbon_ng: int) -> str:
     """An emission in grams, from 1 kg on in kg."""
     grams = units.grams(carbon_ng)
-    return f"{number(grams / KILO)} kg" if grams >= KILO else f"{number(grams)} g"
+    return f"{number(grams / KILO)} kg" if grams >= NEXT_UNIT * KILO else f"{number(grams)} g"
 
 
 def share(part: float, whole: float) -> str:
-    """A part in percent; unknown where there is no whole."""
-    return f"{100 * part / whole:.0f} %" if whole else UNKNOWN
+    """A part in percent; unknown where there is no whole, and never 0 % of something."""
+    if not whole:
+        return UNKNOWN
+    percent = 100 * part / whole
+    return "<1 %" if 0 < percent < 1 else f"{percent:.0f} %"
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,6 @@ from exporter import __version__, units
 from exporter.expose.process import ProcessState
 from exporter.expose.view import Tallies, View
 from exporter.model.intensity import Factor
-from exporter.model.readings import Event
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DeviceState, Health
 
@@ -105,10 +104,10 @@ def device_info(view: View) -> Samples:
 
 
 def device_events(view: View) -> Samples:
-    """Events of each counter, those that never happened included."""
+    """Events of each counter, those that may yet happen included."""
     for state in view.snapshot.devices:
-        for event in Event:
-            yield (*state.info.device, event), state.events.get(event, 0)
+        for event, count in state.events.items():
+            yield (*state.info.device, event), count
 
 
 def run_held(view: View) -> Samples:

@@ -36,6 +36,8 @@ class Process:
     fd: int = -1
     raw: bytes = b""
     looks: int = 0
+    secret: bool = False
+    """Its environment may not be read."""
     owed_ticks: int = 0
     """Time of ended children that was counted while they lived; not to be counted again."""
     fresh_ticks: int = 0
@@ -54,7 +56,6 @@ class ProcessTable:
         self._table: dict[str, Process] = {}
         self._owned: list[Process] = []
         self._first = True
-        self.environments_denied = 0
 
     def find(self, pid: int) -> Process | None:
         """The process with this pid, if it was there at the last look."""
@@ -75,6 +76,10 @@ class ProcessTable:
     def all(self) -> Iterable[Process]:
         """Every process, older ones first."""
         return self._table.values()
+
+    def secrets(self) -> int:
+        """How many processes have an environment that may not be read."""
+        return sum(process.secret for process in self._table.values())
 
     def refresh(self, adopt: Callable[[Process, Process | None], RunKey | None]) -> None:
         """Look who is there. `adopt(process, parent)` names the run of one that is new.
@@ -198,7 +203,7 @@ class ProcessTable:
                 process.uid = os.fstat(file.fileno()).st_uid
                 block = file.read(ENVIRONMENT_BYTES)
         except PermissionError:
-            self.environments_denied += 1
+            process.secret = True
             return None
         except OSError:
             return None

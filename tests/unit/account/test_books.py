@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model.books import (
@@ -47,6 +47,7 @@ amounts = st.integers(0, 10**12)
 parties = st.sampled_from([key("bert"), key("gpt"), Reason.IDLE, Reason.OTHER])
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.tuples(parties, amounts), max_size=5), max_size=5),
     st.lists(amounts, min_size=5, max_size=5),
@@ -62,6 +63,7 @@ def test_device_energy_is_never_short_of_its_intervals(ticks, energies):
     assert total == due
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(parties, amounts), max_size=20))
 def test_balanced_postings_leave_no_imbalance(entries):
     made = books()
@@ -317,6 +319,7 @@ def test_a_run_that_comes_back_goes_on_from_its_total_and_its_counter():
     assert [r.started for r in made.runs()] == [WALL]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["post", "note", "end", "batch", "settle", "rejoin"]), max_size=40))
 def test_coming_and_going_changes_no_sum_over_a_device(steps):
     """The ledger is played by a dictionary."""

@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from exporter.account.journal import Journal
 from exporter.account.recovery import recover
 from exporter.account.writer import merge
-from exporter.model.books import NOTHING
 from exporter.model.runs import DEPARTED, RunKey
 from exporter.model.workload import Reason
 from tests.unit.account.making import (
@@ -261,8 +260,7 @@ class Crashes(RuleBasedStateMachine):
     def no_counter_is_below_zero(self):
         assert all(min(row.balance.counted) >= 0 for row in self.books.rows())
         assert self.books.imbalance_uj == 0
-        assert NOTHING == (0, 0, 0)
 
 
-Crashes.TestCase.settings = settings(max_examples=1500, stateful_step_count=50, deadline=None)
+Crashes.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 TestCrashes = Crashes.TestCase

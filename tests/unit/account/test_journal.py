@@ -115,7 +115,7 @@ def any_image(draw):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(any_image())
 def test_any_image_comes_back_equal(tmp_path_factory, written):
     path = str(tmp_path_factory.mktemp("journal") / "journal")
@@ -188,7 +188,7 @@ def test_an_image_of_a_new_ledger_is_newer_though_its_seq_is_lower(journal, path
     assert reread(path) == low
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data(), count=st.integers(1, 7))
 def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, count):
     path = str(tmp_path_factory.mktemp("journal") / "journal")
@@ -207,7 +207,7 @@ def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, coun
     assert reread(path) in [None, *written[-2:]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(size=st.integers(0, FILE_BYTES))
 def test_a_truncated_file_yields_an_earlier_image_or_none(tmp_path_factory, size):
     path = str(tmp_path_factory.mktemp("journal") / "journal")

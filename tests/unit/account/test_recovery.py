@@ -259,6 +259,22 @@ def test_a_lost_journal_means_counters_from_zero(start, tmp_path):
     assert {row.balance.counted for row in again.books.rows()} == {NOTHING}
 
 
+def test_a_boot_that_nobody_knows_has_no_journal(start):
+    daemon = start("")
+    used(daemon)
+    daemon.show()
+    daemon.commit()
+    assert not start("").restored.counters_continue
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_it_is_said_whether_the_stop_was_orderly(start, clean):
+    daemon = start()
+    daemon.show()
+    daemon.commit(clean=clean)
+    assert start().recovered.clean == clean
+
+
 def test_a_journal_older_than_the_ledger_is_not_gone_on_from(start):
     daemon = start()
     used(daemon)

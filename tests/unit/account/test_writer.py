@@ -4,7 +4,7 @@ import logging
 from contextlib import closing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.account.writer import (
@@ -262,7 +262,7 @@ usage_keys = st.builds(
     st.just(Method.COUNTER),
     st.just(Split.REST),
 )
-usages = st.dictionaries(usage_keys, st.builds(Amount, *[st.integers(0, 10**15)] * 3))
+usages = st.dictionaries(usage_keys, st.builds(Amount, *[st.integers(0, 10**15)] * 3), max_size=8)
 
 
 def total(usage):
@@ -272,6 +272,7 @@ def total(usage):
     return amount
 
 
+@settings(max_examples=30, deadline=None)
 @given(usages, usages)
 def test_merging_adds_usage_by_key(old, new):
     merged = merge(empty(1)._replace(usage=old), empty(2)._replace(usage=new)).usage
@@ -280,6 +281,7 @@ def test_merging_adds_usage_by_key(old, new):
     }
 
 
+@settings(max_examples=30, deadline=None)
 @given(usages)
 def test_folding_into_hours_keeps_the_sums(usage):
     folded = by_hour(usage)
@@ -319,6 +321,7 @@ def test_a_departure_is_kept_unless_the_run_came_back():
     assert merge(old, new).departed == (key("gpt"), key("clip"))
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(["fill", "end", "depart", "back"]), max_size=12))
 def test_merged_batches_leave_the_ledger_as_if_written_one_by_one(tmp_path_factory, steps):
     made = books()

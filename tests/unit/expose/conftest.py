@@ -16,8 +16,7 @@ from exporter.model.books import Amount, Balance, FactorUse
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method
 from exporter.model.runs import DEPARTED, RunInfo, RunKey
-from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot
-from exporter.model.snapshot import record_of
+from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot, record_of
 from exporter.model.workload import CollectorState, Reason, Split
 
 CPU = Device(Kind.CPU, "package-0")
@@ -76,7 +75,7 @@ def gpu_node():
     integrated = Method.INTEGRATED
     return snapshot(
         devices=(
-            state(CPU, events={Event.WRAP: 2}),
+            state(CPU, events={Event.WRAP: 2, Event.GAP: 0}),
             state(DRAM, info={"method": Method.ESTIMATED, "source": "dram_estimate"}),
             state(GPU0, info={"power_limit_watts": 700.0, "pci_bus_id": "0000:01:00.0"}),
             state(GPU1, up=False, why="the driver does not answer", power_watts=None),
@@ -183,8 +182,7 @@ class Site:
         assert not self.thread.is_alive()
 
     def connect(self):
-        connection = socket.create_connection(self.address, timeout=10)
-        return connection
+        return socket.create_connection(self.address, timeout=10)
 
     def connect_agent(self):
         connection = socket.socket(socket.AF_UNIX)

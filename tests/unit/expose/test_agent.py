@@ -123,7 +123,7 @@ def test_a_caller_that_cannot_be_seen_is_told_the_remedy(made):
 
     door = Agent(Api(None, None), lambda request: None, SystemClock())
     request = Request("POST", "/v1/runs", {}, {}, keep_alive=True, body=b"{}", peer=Peer(1000, 0))
-    with pytest.raises(Refused, match="hostPID.*EMISSIONS_RUN_ID") as refused:
+    with pytest.raises(Refused, match=r"hostPID.*EMISSIONS_RUN_ID") as refused:
         asyncio.run(door.answer(request))
     assert refused.value.status == 409
 

@@ -118,7 +118,7 @@ def test_a_device_says_what_it_is_and_how_it_fares(site, made):
         50,
     )
     assert cpu["read_at"] == made.WALL - 0.25
-    assert cpu["events"] == {"wrap": 2}
+    assert cpu["events"] == {"wrap": 2, "gap": 0}
     assert (gpu1["up"], gpu1["why"]) == (False, "the driver does not answer")
     assert gpu1["power_watts"] is None
 

@@ -129,5 +129,5 @@ def test_exported_labels_become_labels_of_the_run(made):
 
 
 def test_exported_labels_that_become_one_name_are_refused():
-    with pytest.raises(ConfigError, match="'a-b' and 'a.b' would both become label_a_b"):
+    with pytest.raises(ConfigError, match=r"'a-b' and 'a.b' would both become label_a_b"):
         catalogue(("a-b", "a.b"))

@@ -1,5 +1,7 @@
 """Parsing and spelling of HTTP messages."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,10 +75,8 @@ def test_what_is_no_request_is_refused(lines):
 
 @given(st.binary())
 def test_any_bytes_are_a_request_or_refused(data):
-    try:
+    with suppress(Refused):
         parse_head(data)
-    except Refused:
-        pass
 
 
 @pytest.mark.parametrize(

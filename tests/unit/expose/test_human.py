@@ -25,14 +25,19 @@ def test_numbers_have_three_digits(value, text):
 
 @pytest.mark.parametrize(
     ("energy_uj", "text"),
-    [(0, "0 Wh"), (3_600_000_000, "1.00 Wh"), (3_600_000_000_000, "1.00 kWh")],
+    [
+        (0, "0 Wh"),
+        (3_600_000_000, "1.00 Wh"),
+        (3_599_999_999_999, "1.00 kWh"),
+        (3_596_000_000_000, "999 Wh"),
+    ],
 )
 def test_energy_is_in_watt_hours(energy_uj, text):
     assert human.energy(energy_uj) == text
 
 
 @pytest.mark.parametrize(
-    ("carbon_ng", "text"), [(12_300_000_000, "12.3 g"), (4_560_000_000_000, "4.56 kg")]
+    ("carbon_ng", "text"), [(12_300_000_000, "12.3 g"), (999_600_000_000, "1.00 kg")]
 )
 def test_emissions_are_in_grams(carbon_ng, text):
     assert human.carbon(carbon_ng) == text
@@ -42,8 +47,12 @@ def test_an_unknown_power_is_a_dash():
     assert human.watts(None) == "\u2013"
 
 
-def test_a_share_of_nothing_is_unknown():
-    assert human.share(0, 0) == "\u2013"
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "\u2013"), (0, 5, "0 %"), (1, 1000, "<1 %"), (1, 3, "33 %"), (5, 5, "100 %")],
+)
+def test_a_share_is_a_percentage(part, whole, text):
+    assert human.share(part, whole) == text
 
 
 @pytest.mark.parametrize(

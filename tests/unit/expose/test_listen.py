@@ -26,7 +26,7 @@ def test_addresses_are_taken_apart(address, parts):
 
 @pytest.mark.parametrize("address", ["10680", "::1:9", "host:", "host:http", "host:65536", "h:-1"])
 def test_what_is_no_address_is_refused_with_the_flag(address):
-    with pytest.raises(ConfigError, match="--web.listen-address="):
+    with pytest.raises(ConfigError, match=r"--web\.listen-address="):
         parse_address(address)
 
 
@@ -52,9 +52,9 @@ def test_an_address_of_another_machine_is_refused():
 
 
 def test_a_busy_port_is_refused_for_every_address():
-    with socket.create_server(("", 0)) as taken:
-        with pytest.raises(ConfigError, match="another program listens there"):
-            listen_tcp(f":{taken.getsockname()[1]}")
+    taken = socket.create_server(("", 0))
+    with taken, pytest.raises(ConfigError, match="another program listens there"):
+        listen_tcp(f":{taken.getsockname()[1]}")
 
 
 def test_an_unknown_host_is_refused(monkeypatch):
@@ -62,7 +62,7 @@ def test_an_unknown_host_is_refused(monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(ConfigError, match="nowhere.example is not known here"):
+    with pytest.raises(ConfigError, match=r"nowhere.example is not known here"):
         listen_tcp("nowhere.example:1")
 
 
@@ -113,5 +113,5 @@ def test_another_users_directory_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_path_that_is_too_long_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="--socket.path=.*too long"):
+    with pytest.raises(ConfigError, match=r"--socket\.path=.*too long"):
         listen_unix(str(tmp_path / ("x" * 200)))

@@ -4,7 +4,7 @@ import gzip
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -59,6 +59,7 @@ def test_openmetrics_is_read_by_its_parser(view):
     assert "emissions_run_cumulative_energy_joules" in names
 
 
+@settings(deadline=None)
 @given(run_id=HOSTILE, job_id=HOSTILE, name=HOSTILE, label=HOSTILE)
 def test_hostile_texts_arrive_as_they_are(made, run_id, job_id, name, label):
     key = RunKey(1, run_id, job_id)

@@ -1,6 +1,6 @@
 """The sums of a snapshot."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.expose.view import View
@@ -27,6 +27,7 @@ def lines(draw):
     )
 
 
+@settings(deadline=None)
 @given(st.lists(lines(), max_size=40))
 def test_each_device_is_what_runs_used_plus_what_none_did(made, lines):
     rows = tuple(
