@@ -74,8 +74,8 @@ class App:
             self._open.close()
             raise
 
-    def serve(self) -> None:
-        """Run until SIGTERM or SIGINT; then make everything durable."""
+    def serve(self) -> bool:
+        """Run until SIGTERM or SIGINT, then make everything durable; False if a thread hangs."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.inbox.put(Request(Stop(), lambda _: None)))
         try:
@@ -93,6 +93,7 @@ class App:
         finally:
             self.close()
         log.info("stopped")
+        return threading.active_count() == 1
 
     def once(self, pause: Any) -> bytes:
         """Two ticks with `pause()` between them, and the page."""
@@ -138,7 +139,7 @@ class App:
             self.clock,
             keep_minutes_days=account.keep_minutes_days,
             keep_hours_days=account.keep_hours_days,
-            check=recovered.batch is not None,
+            check=not recovered.clean,
         )
         if recovered.batch is not None:
             self.writer.submit(recovered.batch)

@@ -267,6 +267,7 @@ def _section(
         variable = f"{ENVIRONMENT_PREFIX}{name}_{item.name}".upper()
         if (name, item.name) in flags:
             source, value = f"--{meta['flag']}", flags[name, item.name]
+            value = _from_text(value, hint, source) if isinstance(value, str) else value
         elif variable in environment:
             source, value = variable, _from_text(environment[variable], hint, variable)
         elif item.name in given:
@@ -288,8 +289,8 @@ def _refuse_unknown(
         raise ConfigError(f"{where}: {at}{name}: there is no such key; {hint}")
 
 
-def _from_text(text: str, hint: Any, variable: str) -> Any:
-    """An environment variable's text in the shape that YAML would have given it."""
+def _from_text(text: str, hint: Any, source: str) -> Any:
+    """The text of a flag or variable in the shape that YAML would have given it."""
     import yaml
 
     plain = hint is str or typing.get_origin(hint) is Literal
@@ -300,7 +301,7 @@ def _from_text(text: str, hint: Any, variable: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{variable}: is not valid YAML: {_one_line(error)}") from None
+        raise ConfigError(f"{source}: is not valid YAML: {_one_line(error)}") from None
 
 
 def _one_line(error: Exception) -> str:

@@ -234,6 +234,7 @@ class Loop:
                 commit_age_seconds=(now_ns - self._writer.committed_at_ns) / NANOSECONDS_PER_SECOND,
                 series_dropped=self._runbook.dropped,
                 imbalance_uj=self._books.imbalance_uj,
+                exporter_energy_uj=self._attribution.exporter_uj,
             ),
             notes=self._notes,
         )

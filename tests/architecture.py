@@ -9,14 +9,16 @@ STAGES = ("sample", "attribute", "convert", "account", "expose")
 SHARED = {"model", "units", "errors", "clock", "worker"}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
+    "expose": SHARED | {"human"},
     "model": {"units"},
+    "human": {"units"},
     "units": set(),
     "errors": set(),
     "clock": set(),
     "worker": set(),
     "client": set(),
     "config": {"client", "errors"},
-    "report": {"client", "model", "units", "errors"},
+    "report": {"client", "human", "model", "units", "errors"},
     "integrations": {"client"},
 }
 """Parts of the package, and the parts that each may import besides itself."""

@@ -18,6 +18,8 @@ class Attribution:
     def __init__(self, floors: Mapping[Device, float]) -> None:
         self._floors = {device: Floor(watts) for device, watts in floors.items()}
         self._waiting: dict[Device, Sighting] = {}
+        self.exporter_uj = 0
+        """CPU energy of this daemon since it began; counted in whatever party it runs as."""
 
     def shares(
         self, intervals: Sequence[Interval], devices: Iterable[Device], sighting: Sighting
@@ -52,6 +54,7 @@ class Attribution:
         idle = idle_uj(floor, interval.energy_uj, duration_ns, busy)
         if not interval.restart:
             self._floors[interval.device] = learn(floor, interval.energy_uj, duration_ns, busy)
+        self.exporter_uj += _own_part(interval.energy_uj - idle, sighting.machine)
         return split_cpu(interval.energy_uj, idle, sighting, restart=interval.restart)
 
 
@@ -60,3 +63,10 @@ def _busy_share(machine: Machine | None) -> float:
     if machine is None or machine.total_us <= 0:
         return 1.0
     return machine.busy_us / machine.total_us
+
+
+def _own_part(active_uj: int, machine: Machine | None) -> int:
+    """This daemon's part of the energy above the floor, by CPU time."""
+    if machine is None or not machine.exporter_us:
+        return 0
+    return active_uj * machine.exporter_us // max(machine.busy_us, machine.exporter_us)

@@ -94,5 +94,7 @@ def _merge_machine(first: Machine | None, second: Machine | None) -> Machine | N
     if first is None or second is None:
         return second or first
     return second._replace(
-        busy_us=first.busy_us + second.busy_us, total_us=first.total_us + second.total_us
+        busy_us=first.busy_us + second.busy_us,
+        total_us=first.total_us + second.total_us,
+        exporter_us=first.exporter_us + second.exporter_us,
     )

@@ -7,10 +7,9 @@ import json
 import sys
 from typing import Any
 
-from exporter import units
+from exporter import human, units
 from exporter.client.agent import Agent
 from exporter.errors import ConfigError
-from exporter.report.forms.text import duration, energy, mass
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams")  # fmt: skip
@@ -68,9 +67,9 @@ def _print_table(runs: list[dict[str, Any]]) -> None:
                 run["job_id"],
                 run["user"],
                 f"{started:%Y-%m-%d %H:%M:%S}",
-                duration(run["duration_seconds"]),
-                energy(run["energy_uj"]),
-                mass(run["carbon_ng"]),
+                human.duration(run["duration_seconds"]),
+                human.energy(run["energy_uj"]),
+                human.carbon(run["carbon_ng"]),
                 "running" if run["ended"] is None else run["end_reason"],
             )
         )

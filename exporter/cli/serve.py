@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import threading
 from typing import Any
 
 from exporter.cli.logs import set_up
@@ -23,8 +22,7 @@ def main(options: argparse.Namespace) -> int:
     set_up(config.expose.log_level, config.expose.log_format)
     from exporter.app import App
 
-    App(config, os.environ).serve()
-    if threading.active_count() > 1:  # one that hangs on a disk would hold us for ever
+    if not App(config, os.environ).serve():
         logging.shutdown()
-        os._exit(0)
+        os._exit(0)  # a thread that hangs on a disk would hold us for ever
     return 0

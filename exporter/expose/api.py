@@ -12,7 +12,14 @@ from exporter.expose.view import Tallies, Tally, View
 from exporter.model.intensity import Factor
 from exporter.model.record import Archive, RunRecord, to_json
 from exporter.model.runs import DEPARTED
-from exporter.model.snapshot import DeviceState, GridState, Row, Snapshot, record_of
+from exporter.model.snapshot import (
+    DeviceState,
+    GridState,
+    Row,
+    Snapshot,
+    record_of,
+    run_power_watts,
+)
 from exporter.model.workload import Party, Reason
 
 DEFAULT_LIMIT = 100
@@ -70,7 +77,8 @@ class Api:
             of_job = "" if job_id is None else f" of job {job_id!r}"
             raise Refused(404, f"no run {run_id!r}{of_job} is known on this machine")
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
-        return json_response(to_json(best))
+        snapshot = self.current().snapshot
+        return json_response({**to_json(best), "power_watts": run_power_watts(snapshot, best.run)})
 
     def devices(self) -> Response:
         """Every device with its sums, as the counters show them and since the ledger began."""

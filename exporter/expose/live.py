@@ -4,8 +4,7 @@ import base64
 import hashlib
 from pathlib import Path
 
-from exporter import __version__
-from exporter.expose import human
+from exporter import __version__, human
 from exporter.expose.board import Current
 from exporter.expose.http1 import Response
 from exporter.expose.markup import Markup, tag, together

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from exporter import units
-from exporter.expose import human
+from exporter import human, units
 from exporter.expose.markup import Markup, tag
 from exporter.expose.view import Tally, View
 from exporter.model.intensity import Factor

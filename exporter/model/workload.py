@@ -47,6 +47,8 @@ class Machine(NamedTuple):
     memory_used_bytes: int
     """Anonymous and shared memory in use by anything."""
     memory_total_bytes: int
+    exporter_us: int = 0
+    """CPU time of this daemon; inside `busy_us`."""
 
 
 class Sighting(NamedTuple):

@@ -1,6 +1,7 @@
 """The machine's own totals: CPU clocks from /proc/stat, memory from /proc/meminfo."""
 
 import os
+import time
 
 from exporter.model.books import MachineCpu
 from exporter.model.workload import Machine
@@ -17,6 +18,7 @@ class MachineTotals:
         self._meminfo = os.path.join(procfs, "meminfo")
         self._us_per_tick = MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
         self._before = before
+        self._exporter_us = _own_us()
         self._memory = (0, 0)
         self._memory_at_ns: int | None = None
 
@@ -33,10 +35,13 @@ class MachineTotals:
         if self._memory_at_ns is None or at_ns - self._memory_at_ns >= MEMORY_EVERY_NS:
             self._memory = self._read_memory()
             self._memory_at_ns = at_ns
+        exporter_us = _own_us()
+        used_us, self._exporter_us = exporter_us - self._exporter_us, exporter_us
         return Machine(
             max(0, now.busy_us - before.busy_us),
             max(0, now.total_us - before.total_us),
             *self._memory,
+            used_us,
         )
 
     def _read_clocks(self) -> MachineCpu:
@@ -57,3 +62,8 @@ class MachineTotals:
                 if name in wanted:
                     wanted[name] = int(rest.split()[0]) * 1024
         return wanted[b"AnonPages:"] + wanted[b"Shmem:"], wanted[b"MemTotal:"]
+
+
+def _own_us() -> int:
+    """CPU time of this process so far, all threads."""
+    return time.process_time_ns() // 1_000

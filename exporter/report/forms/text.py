@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exporter import units
+from exporter import human, units
 
 Record = Mapping[str, Any]
 METHODS = {
@@ -17,9 +17,9 @@ def receipt(record: Record) -> str:
     """Several lines: what was used, how that is known, and by which intensity it became grams."""
     title = f"Run {record['run_id']}" + (f" (job {record['job_id']})" if record["job_id"] else "")
     rows = [
-        ("took", duration(record["duration_seconds"])),
+        ("took", human.duration(record["duration_seconds"])),
         ("energy", energy(record["energy_uj"])),
-        ("emitted", f"{mass(record['carbon_ng'])} CO2eq"),
+        ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
         *_parts(record["parts"]),
         *_intensities(record["intensity"]),
         ("seen on", f"node {record['node']}"),
@@ -33,36 +33,15 @@ def receipt(record: Record) -> str:
 def status_line(record: Record) -> str:
     """One line for a terminal."""
     power = record.get("power_watts")
-    watts = f"{power:.1f} W" if power is not None else "- W"
     return (
-        f"{record['run_id']}  {duration(record['duration_seconds'])}  {watts}  "
-        f"{energy(record['energy_uj'])}  {mass(record['carbon_ng'])} CO2eq"
+        f"{record['run_id']}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
+        f"{energy(record['energy_uj'])}  {human.carbon(record['carbon_ng'])} CO2eq"
     )
 
 
 def energy(energy_uj: int) -> str:
-    """Joules, and watt hours or kilowatt hours where those are easier to grasp."""
-    joules, kwh = units.joules(energy_uj), units.kwh(energy_uj)
-    if joules < 1_000:
-        return f"{joules:.4g} J"
-    if kwh < 1:
-        return f"{joules:,.0f} J ({kwh * 1_000:.3g} Wh)"
-    return f"{joules:,.0f} J ({kwh:,.2f} kWh)"
-
-
-def mass(carbon_ng: int) -> str:
-    """Grams, or kilograms from one on."""
-    grams = units.grams(carbon_ng)
-    return f"{grams:.4g} g" if grams < 1_000 else f"{grams / 1_000:,.3f} kg"
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {left:02d} s"
+    """Joules, and the watt hours that they are."""
+    return f"{human.number(units.joules(energy_uj))} J ({human.energy(energy_uj)})"
 
 
 def _parts(parts: Iterable[Record]) -> list[tuple[str, str]]:
@@ -81,14 +60,9 @@ def _intensities(uses: Iterable[Record]) -> list[tuple[str, str]]:
     lines = []
     for use in uses:
         if use["zone"] is None:
-            lines.append(("intensity", f"none yet for {energy(use['energy_uj'])}"))
+            lines.append(("no factor", f"{energy(use['energy_uj'])} wait for an intensity"))
             continue
         pue = f", PUE {use['pue']:g}" if use["pue"] != 1 else ""
-        lines.append(
-            (
-                "intensity",
-                f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}{pue}; "
-                f"{use['source']}",
-            )
-        )
+        value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}{pue}"
+        lines.append(("intensity", f"{value}; {use['source']}"))
     return lines

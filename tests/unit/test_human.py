@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.expose import human
+from exporter import human
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""Flags, and the commands that need no daemon."""
+
+import argparse
+import json
+import sys
+
+import pytest
+import yaml
+
+from exporter.cli import main as command
+from exporter.cli.settings import add_flags, settings
+from exporter.config import COLLECTORS
+from exporter.sample.registry import NAMES
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return parser.parse_args(arguments)
+
+
+def test_flags_with_dots_reach_their_settings():
+    config = settings(parsed("--sample.interval=2", "--web.listen-address=:9", "--path.procfs=/p"))
+    assert config.sample.interval_seconds == 2
+    assert config.expose.listen_address == ":9"
+    assert config.sample.procfs == "/p"
+
+
+def test_collectors_are_switched_by_name():
+    config = settings(parsed("--no-collector.rapl", "--collector.cpu_estimate"))
+    assert config.sample.collectors == {"rapl": False, "cpu_estimate": True}
+
+
+def test_settings_know_the_collectors_that_there_are():
+    assert COLLECTORS == NAMES
+
+
+def test_check_config_prints_what_could_be_its_file(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("convert: {zone: DE, pue: 1.3}\n")
+    assert command.main(["check-config", f"--config.file={file}"]) == 0
+    document = yaml.safe_load(capsys.readouterr().out)
+    assert document["convert"]["zone"] == "DE"
+    file.write_text(yaml.safe_dump(document))
+    assert command.main(["check-config", f"--config.file={file}"]) == 0
+
+
+def test_a_wrong_setting_is_one_line_that_says_where(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("convert: {zonne: DE}\n")
+    assert command.main(["check-config", f"--config.file={file}"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "convert.zonne" in error
+    assert "convert.zone?" in error
+
+
+def test_an_unknown_zone_is_found_before_the_daemon_starts(capsys):
+    assert command.main(["check-config", "--config.file=/nonexistent"]) == 1
+    assert "--config.file" in capsys.readouterr().err
+
+
+def test_without_a_daemon_a_run_still_runs_and_says_how_to_measure_it(capfd, tmp_path):
+    socket = f"--socket.path={tmp_path}/no.sock"
+    code = command.main(["run", socket, "--", sys.executable, "-c", "raise SystemExit(7)"])
+    assert code == 7
+    assert "emissions-exporter serve" in capfd.readouterr().err
+
+
+def test_a_command_that_is_not_there_has_the_shells_exit_code(capfd, tmp_path):
+    assert (
+        command.main(["run", f"--socket.path={tmp_path}/no.sock", "--", "no-such-command"]) == 127
+    )
+
+
+def test_the_exit_code_of_a_killed_command_is_that_of_a_shell(tmp_path):
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    socket = f"--socket.path={tmp_path}/no.sock"
+    assert command.main(["run", socket, "--", sys.executable, "-c", kill]) == 137
+
+
+def test_runs_without_a_daemon_says_how_to_start_one(capsys, tmp_path):
+    assert command.main(["runs", f"--socket.path={tmp_path}/no.sock"]) == 1
+    assert "emissions-exporter serve" in capsys.readouterr().err
+
+
+def test_healthcheck_of_nothing_fails_with_the_address(capsys):
+    assert command.main(["healthcheck", "--web.listen-address=127.0.0.1:1"]) == 1
+    assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_once_prints_a_page_and_keeps_nothing(capfdbinary, tmp_path):
+    code = command.main(
+        ["once", "--sample.interval=0.1", f"--path.sysfs={tmp_path}", f"--path.state={tmp_path}"]
+    )
+    assert code == 0
+    assert b"emissions_device_power_watts" in capfdbinary.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_log_lines_are_one_line_each_and_parse(form, capsys):
+    import logging
+
+    from exporter.cli.logs import set_up
+
+    root = logging.getLogger()
+    before = root.handlers[:]
+    try:
+        set_up("info", form)
+        logging.getLogger("exporter.loop").info("run began", extra={"run_id": 'a "b"\nc'})
+        (line,) = capsys.readouterr().err.splitlines()
+    finally:
+        root.handlers[:] = before
+    assert "component" in line
+    if form == "json":
+        assert json.loads(line)["run_id"] == 'a "b"\nc'

@@ -1,0 +1,59 @@
+"""The receipt and the status line, as a person reads them."""
+
+import pytest
+
+from exporter.model.books import Amount, FactorUse
+from exporter.model.intensity import Factor
+from exporter.model.readings import Device, Kind, Method
+from exporter.model.record import Part, RunRecord, to_json
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import Split
+from exporter.report.forms.text import receipt, status_line
+
+FACTOR = Factor("DE", "a table, 2024", 344.0, 1.2, 0.0, float("inf"), 0.0)
+RUN = RunInfo(
+    RunKey(1000, "bert", "4711"), "", "ada", "registered", 100.0, ended=190.0, shown_id="bert"
+)
+PARTS = (
+    Part(
+        Device(Kind.CPU, "package-0"),
+        Method.COUNTER,
+        Split.CPU_TIME,
+        Amount(2_000_000, 0, 9 * 10**8),
+    ),
+    Part(Device(Kind.CPU, "package-1"), Method.COUNTER, Split.CPU_TIME, Amount(1_000_000, 0, 0)),
+    Part(
+        Device(Kind.DRAM, "package-0-dram"), Method.ESTIMATED, Split.MEMORY, Amount(500_000, 7, 0)
+    ),
+)
+
+
+@pytest.fixture
+def record() -> dict:
+    uses = (FactorUse(FACTOR, 3_500_000, 9 * 10**8), FactorUse(None, 1, 0))
+    return to_json(RunRecord(RUN, PARTS, uses, at=200.0, node="n1"))
+
+
+def test_a_receipt_names_energy_grams_method_split_and_intensity(record):
+    assert receipt(record).splitlines() == [
+        "Run bert (job 4711)",
+        "  took       1 min 30 s",
+        "  energy     3.50 J (<0.001 Wh)",
+        "  held idle  <0.001 J (<0.001 Wh)",
+        "  emitted    0.900 g CO2eq",
+        "  cpu        3.00 J (<0.001 Wh), measured by the hardware's own counter, "
+        "split by cpu time",
+        "  dram       0.500 J (<0.001 Wh), estimated, split by memory",
+        "  intensity  344 g/kWh, DE, lifecycle, PUE 1.2; a table, 2024",
+        "  no factor  <0.001 J (<0.001 Wh) wait for an intensity",
+        "  seen on    node n1",
+    ]
+
+
+def test_a_status_line_says_what_is_used_now(record):
+    line = status_line({**record, "power_watts": 120.04})
+    assert line == "bert  1 min 30 s  120 W  3.50 J (<0.001 Wh)  0.900 g CO2eq"
+
+
+def test_an_unknown_power_is_not_shown_as_zero(record):
+    assert "0 W" not in status_line({**record, "power_watts": None})
