@@ -31,14 +31,16 @@ from exporter.attribute.witness import LiveWitness
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config
 from exporter.convert.registry import open_chain
+from exporter.errors import EmissionsError
 from exporter.expose.board import Board
 from exporter.expose.catalogue import catalogue
 from exporter.expose.process import Process
 from exporter.expose.server import Limits
 from exporter.expose.web import Web
-from exporter.loop import Loop, Witness
+from exporter.loop import Loop
 from exporter.model.books import Restored
 from exporter.model.commands import Request, Stop
+from exporter.pipeline import Pipeline, Witness
 from exporter.sample.meters import Meters
 from exporter.sample.registry import Opened, open_samplers
 from exporter.units import NANOSECONDS_PER_SECOND
@@ -90,6 +92,11 @@ class App:
             self.loop.run()
             web.stop()
             thread.join(STOP_SECONDS)
+        except EmissionsError:
+            raise
+        except Exception:
+            log.critical("a defect stops the daemon; the journal has all that was counted")
+            raise
         finally:
             self.close()
         log.info("stopped")
@@ -98,9 +105,9 @@ class App:
     def once(self, pause: Any) -> bytes:
         """Two ticks with `pause()` between them, and the page."""
         try:
-            self.loop.tick()
+            self.pipeline.tick()
             pause()
-            self.loop.tick()
+            self.pipeline.tick()
             current = self.board.current
             assert current is not None
             return current.page.text()
@@ -148,14 +155,15 @@ class App:
             Worker("intensity", refresh, FILE_REFRESH_SECONDS) for refresh in chain.refresh
         ]
         interval = self.config.sample.interval_seconds
-        self.loop = Loop(
+        witness = self._witness(restored, runbook)
+        self.pipeline = Pipeline(
             node=self.node,
             clock=self.clock,
             samplers=samplers.samplers,
             missing=samplers.states,
             notes=notes,
             meters=Meters(restored.positions),
-            witness=self._witness(restored, runbook),
+            witness=witness,
             runbook=runbook,
             attribution=Attribution(restored.floors),
             chain=chain.chain,
@@ -164,12 +172,12 @@ class App:
             journal=journal,
             writer=self.writer,
             publish=self.board.publish,
-            inbox=self.inbox,
             first_seq=restored.seq,
             interval_seconds=interval,
             retain_ended_seconds=self.config.attribute.retain_ended_seconds,
             commit_seconds=account.commit_seconds,
         )
+        self.loop = Loop(self.pipeline, witness, self.clock, self.inbox, interval)
 
     def _boot_id(self) -> str:
         path = os.path.join(self.config.sample.procfs, "sys/kernel/random/boot_id")

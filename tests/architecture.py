@@ -23,7 +23,7 @@ MAY_IMPORT = {
 }
 """Parts of the package, and the parts that each may import besides itself."""
 
-KNOW_ALL_STAGES = {"loop", "app"}
+KNOW_ALL_STAGES = {"pipeline", "loop", "app"}
 
 ONLY_IN = {
     "asyncio": ("expose",),

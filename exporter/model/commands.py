@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from exporter.model.books import Past
-
 
 class Start(NamedTuple):
     """Open a run. Who asks comes from the peer credentials of the socket, never from the body."""
@@ -34,8 +32,7 @@ class Stop(NamedTuple):
     """Stop the daemon in good order."""
 
 
-Command: TypeAlias = Start | End | Past | Stop
-"""`Past` comes from the ledger: what it knows of a run that is back."""
+Command: TypeAlias = Start | End | Stop
 
 
 class Request(NamedTuple):

@@ -32,10 +32,10 @@ def test_page_of_a_recorded_host(host, tmp_path):
     )
     clock = FakeClock()
     app = App(config, {}, clock)
-    app.loop.tick()
+    app.pipeline.tick()
     for _ in range(450):
         clock.advance(1)
-        app.loop.tick()
+        app.pipeline.tick()
     page = stable(app.board.current.page.text().decode())
     app.close()
     expected = HERE / f"{host}.metrics"

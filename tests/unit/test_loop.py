@@ -31,12 +31,12 @@ class Rig:
     def start(self) -> None:
         config = Config(self.sample, account=Account(state_directory=str(self.directory)))
         self.app = App(config, {}, self.clock)
-        self.snapshot = self.app.loop.tick()
+        self.snapshot = self.app.pipeline.tick()
 
     def tick(self, times: int = 1) -> None:
         for _ in range(times):
             self.clock.advance(1)
-            self.snapshot = self.app.loop.tick()
+            self.snapshot = self.app.pipeline.tick()
 
     def ask(self, command: Start | End) -> Any:
         answers: list[object] = []
@@ -101,7 +101,7 @@ def test_after_a_kill_the_counters_go_on_and_the_absence_is_recovered(rig):
 
 def test_a_killed_daemon_without_journal_begins_its_counters_at_zero(rig):
     rig.tick(3)
-    rig.app.loop.commit()
+    rig.app.pipeline.commit()
     rig.app.writer.start()
     assert rig.app.writer.stop(5)
     total = rig.totals()
@@ -160,9 +160,9 @@ def test_the_daemon_owns_the_machine_for_the_run_of_its_own_environment(tmp_path
     )
     clock = FakeClock()
     app = App(config, {"EMISSIONS_JOB_ID": "4711"}, clock)
-    app.loop.tick()
+    app.pipeline.tick()
     clock.advance(1)
-    snapshot = app.loop.tick()
+    snapshot = app.pipeline.tick()
     app.close()
     assert [(run.shown_id, run.origin) for run in snapshot.runs] == [("4711", "machine")]
     used = {str(row.party) for row in snapshot.rows if row.balance.counted.energy_uj}
@@ -175,5 +175,5 @@ def test_settings_reach_the_loop(tmp_path):
         account=Account(state_directory=str(tmp_path)),
     )
     app = App(config, {}, FakeClock())
-    assert app.loop.tick().interval_seconds == 2.5
+    assert app.pipeline.tick().interval_seconds == 2.5
     app.close()

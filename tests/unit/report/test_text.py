@@ -10,6 +10,7 @@ from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import Split
 from exporter.report.forms.text import receipt, status_line
 
+COUNTER = "measured by the hardware's own counter"
 FACTOR = Factor("DE", "a table, 2024", 344.0, 1.2, 0.0, float("inf"), 0.0)
 RUN = RunInfo(
     RunKey(1000, "bert", "4711"), "", "ada", "registered", 100.0, ended=190.0, shown_id="bert"
@@ -41,8 +42,7 @@ def test_a_receipt_names_energy_grams_method_split_and_intensity(record):
         "  energy     3.50 J (<0.001 Wh)",
         "  held idle  <0.001 J (<0.001 Wh)",
         "  emitted    0.900 g CO2eq",
-        "  cpu        3.00 J (<0.001 Wh), measured by the hardware's own counter, "
-        "split by cpu time",
+        "  cpu        3.00 J (<0.001 Wh), " + COUNTER + ", split by cpu time",
         "  dram       0.500 J (<0.001 Wh), estimated, split by memory",
         "  intensity  344 g/kWh, DE, lifecycle, PUE 1.2; a table, 2024",
         "  no factor  <0.001 J (<0.001 Wh) wait for an intensity",

@@ -1,0 +1,236 @@
+"""One tick: sample, attribute, convert, account, expose."""
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from exporter.account.books import Books
+from exporter.account.journal import Journal
+from exporter.account.writer import Writer
+from exporter.attribute.attribution import Attribution
+from exporter.attribute.runbook import Runbook
+from exporter.clock import Clock
+from exporter.convert.chain import Chain
+from exporter.convert.entries import entries
+from exporter.errors import LedgerError
+from exporter.model.books import MachineCpu, Past, Posting, RunCpu
+from exporter.model.commands import End, Start
+from exporter.model.readings import Interval, Sampler
+from exporter.model.runs import RunInfo
+from exporter.model.snapshot import Health, Snapshot
+from exporter.model.workload import CollectorState, Sighting
+from exporter.sample.meters import Meters
+from exporter.units import NANOSECONDS_PER_SECOND
+
+log = logging.getLogger(__name__)
+
+
+class Witness(Protocol):
+    """Where sightings come from, and who is asked to begin and end runs."""
+
+    def look(self) -> Sighting:
+        """Who used what since the last call."""
+
+    def states(self) -> tuple[CollectorState, ...]:
+        """How the last look fared."""
+
+    def run_cpu(self) -> tuple[RunCpu, ...]:
+        """What the open runs' processes have used so far."""
+
+    def machine_cpu(self) -> MachineCpu | None:
+        """The machine's clocks at the last look."""
+
+    def start(self, command: Start) -> RunInfo:
+        """Open a run. Raises Refused."""
+
+    def end(self, command: End) -> RunInfo:
+        """Close a run. Raises Refused."""
+
+
+class Pipeline:
+    """The five stages in a row, and the only writer of what they keep."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        clock: Clock,
+        samplers: Sequence[Sampler],
+        missing: Sequence[CollectorState],
+        notes: tuple[str, ...],
+        meters: Meters,
+        witness: Witness,
+        runbook: Runbook,
+        attribution: Attribution,
+        chain: Chain,
+        intensity_states: Callable[[], Iterable[CollectorState]],
+        books: Books,
+        journal: Journal,
+        writer: Writer,
+        publish: Callable[[Snapshot], None],
+        first_seq: int,
+        interval_seconds: float,
+        retain_ended_seconds: float,
+        commit_seconds: float,
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self._samplers = samplers
+        self._missing = missing
+        self._notes = notes
+        self._meters = meters
+        self._witness = witness
+        self._runbook = runbook
+        self._attribution = attribution
+        self._chain = chain
+        self._intensity_states = intensity_states
+        self._books = books
+        self._journal = journal
+        self._writer = writer
+        self._publish = publish
+        self._seq = first_seq
+        self._interval_seconds = interval_seconds
+        self._retain_seconds = retain_ended_seconds
+        self._commit_ns = round(commit_seconds * NANOSECONDS_PER_SECOND)
+        self._committed_ns = clock.boottime_ns()
+        self._collectors: tuple[CollectorState, ...] = ()
+        self._cost_seconds = 0.0
+        self._journal_why = ""
+        self._pasts: queue.SimpleQueue[Past] = queue.SimpleQueue()
+        self.overruns = 0
+        """Ticks that came too late; counted by the loop."""
+
+    def tick(self) -> Snapshot:
+        """One turn of all five stages."""
+        began = time.perf_counter()
+        now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
+        offset = wall - now_ns / NANOSECONDS_PER_SECOND
+        sighting = self._witness.look()
+        intervals, sampled = self._sample()
+        infos = self._meters.infos()
+        devices = [info.device for info in infos]
+        postings = []
+        for interval, shares in self._attribution.shares(intervals, devices, sighting):
+            t0 = interval.t0_ns / NANOSECONDS_PER_SECOND + offset
+            t1 = interval.t1_ns / NANOSECONDS_PER_SECOND + offset
+            spells = self._chain.spells(t0, t1)
+            postings.append(Posting(interval, entries(interval, shares, spells, offset)))
+        self._books.declare(infos)
+        self._keep_runs(wall)
+        self._books.post(postings, now_ns)
+        self._collectors = (
+            *sampled,
+            *self._witness.states(),
+            *self._intensity_states(),
+            *self._missing,
+        )
+        snapshot = self.show()
+        if now_ns - self._committed_ns >= self._commit_ns:
+            self.commit()
+        self._cost_seconds = time.perf_counter() - began
+        return snapshot
+
+    def show(self) -> Snapshot:
+        """Write the journal, so that what is shown next survives us; then show it."""
+        now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
+        self._keep_runs(wall)
+        self._seq += 1
+        self._write_journal(now_ns, wall)
+        snapshot = Snapshot(
+            tick=self._seq,
+            at_ns=now_ns,
+            wall=wall,
+            node=self._node,
+            interval_seconds=self._interval_seconds,
+            devices=self._meters.states(now_ns, self._books.powers()),
+            rows=self._books.rows(),
+            runs=self._runbook.shown(),
+            factor_uses=self._books.factor_uses(),
+            grid=self._chain.grid(wall),
+            collectors=self._collectors,
+            health=self._health(now_ns),
+            notes=self._notes,
+        )
+        self._publish(snapshot)
+        return snapshot
+
+    def _health(self, now_ns: int) -> Health:
+        return Health(
+            loop_seconds=self._cost_seconds,
+            loop_overruns=self.overruns,
+            ledger_errors=self._writer.errors,
+            ledger_why=self._writer.why or self._journal_why,
+            commit_age_seconds=(now_ns - self._writer.committed_at_ns) / NANOSECONDS_PER_SECOND,
+            series_dropped=self._runbook.dropped,
+            imbalance_uj=self._books.imbalance_uj,
+            exporter_energy_uj=self._attribution.exporter_uj,
+        )
+
+    def _write_journal(self, now_ns: int, wall: float) -> None:
+        try:
+            self._journal.write(
+                self._books.image(
+                    seq=self._seq,
+                    at_ns=now_ns,
+                    wall=wall,
+                    positions=self._meters.positions(),
+                    run_cpu=self._witness.run_cpu(),
+                    machine_cpu=self._witness.machine_cpu(),
+                    factor=self._chain.in_force(wall),
+                )
+            )
+            self._journal_why = ""
+        except LedgerError as error:
+            if not self._journal_why:
+                log.error("journal not written: %s", error)  # noqa: TRY400  the text says it all
+            self._journal_why = str(error)
+
+    def commit(self, *, clean: bool = False) -> None:
+        """Hand the changes since the last commit to the ledger's thread."""
+        self._committed_ns = self._clock.boottime_ns()
+        self._writer.submit(
+            self._books.batch(
+                seq=self._seq,
+                at_ns=self._committed_ns,
+                wall=self._clock.wall(),
+                positions=self._meters.positions(),
+                floors=self._attribution.floors(),
+                infos=self._meters.infos(),
+                clean=clean,
+            )
+        )
+
+    def _sample(self) -> tuple[list[Interval], list[CollectorState]]:
+        intervals: list[Interval] = []
+        states = []
+        for sampler in self._samplers:
+            observation = sampler.read()
+            intervals.extend(self._meters.advance(observation))
+            why = observation.error
+            states.append(CollectorState(sampler.name, not why, observation.cost_seconds, why))
+        return intervals, states
+
+    def _keep_runs(self, wall: float) -> None:
+        """Tell the books which runs began, ended or left the page."""
+        for run in self._runbook.changes():
+            self._books.note_run(run)
+            log.info("run %s", "ended" if run.ended else "began", extra=_named(run))
+        for key in self._runbook.newcomers():
+            self._writer.look_up(key, self._pasts.put)
+        while not self._pasts.empty():
+            self._remember(self._pasts.get())
+        for key in self._runbook.expire(wall, self._retain_seconds):
+            self._books.depart(key)
+        self._books.settle(self._writer.committed_seq)
+
+    def _remember(self, past: Past) -> None:
+        """Add what the ledger knew of a run before it began here."""
+        self._books.rejoin(past)
+        if past.info is not None:
+            self._runbook.learn_start(past.key, past.info.started)
+
+
+def _named(run: RunInfo) -> dict[str, str]:
+    return {"run_id": run.shown_id, "job_id": run.key.job_id, "origin": run.origin}
