@@ -190,6 +190,7 @@ CONVERT = Row(
                 {
                     "grid_zone": ("Zone", ""),
                     "source": ("Source", ""),
+                    "signal": ("Signal", ""),
                     "basis": ("Basis", ""),
                     "accounting": ("Accounting", ""),
                     "estimated": ("Estimated", ""),

@@ -120,7 +120,8 @@ def table(
     """Instant queries side by side, joined on the labels that they share.
 
     `columns` maps a field (a label, or `Value #A` of the first query, `#B` of the second, ...)
-    to its heading and unit, in order; fields that are not named are hidden.
+    to its heading and unit, in order. Values that are not named are hidden; labels are not, so
+    a query keeps those that it needs.
     """
     for target in targets:
         target.format = "table"

@@ -10,7 +10,7 @@ import queue
 import resource
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from typing import Any
@@ -48,6 +48,7 @@ from exporter.worker import Worker
 
 log = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SPARE_FILES = 256
 """File handles kept free for sockets, the ledger and the hardware."""
 FILE_REFRESH_SECONDS = 10.0
@@ -67,7 +68,9 @@ class App:
         self.inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()
         families = catalogue(config.attribute.exported_labels)
         self.board = Board(families, Process().read)
-        self.node = platform.node()
+        self.node = config.expose.node or platform.node()
+        self.reload = False
+        """Whether it was SIGHUP that ended `serve`: the settings are to be read again."""
         self._environment = environment
         self._open = ExitStack()
         try:
@@ -76,10 +79,14 @@ class App:
             self._open.close()
             raise
 
-    def serve(self) -> bool:
-        """Run until SIGTERM or SIGINT, then make everything durable; False if a thread hangs."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.inbox.put(Request(Stop(), lambda _: None)))
+    def serve(self, ready: Callable[[Sequence[str]], None] = lambda _: None) -> bool:
+        """Run until SIGTERM, SIGINT or SIGHUP, then make everything durable.
+
+        False if a thread hangs. `ready` is called with the URLs as soon as they can be asked.
+        """
+        for number in SIGNALS:
+            signal.signal(number, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             web = self._web()
             addresses = web.bind()
@@ -88,8 +95,10 @@ class App:
             self.writer.start()
             for worker in self._workers:
                 worker.start()
-            self._greet(addresses)
+            ready([_url(host, port) for host, port in addresses])
             self.loop.run()
+            if self.reload:  # what comes until the next one serves, waits for it
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             web.stop()
             thread.join(STOP_SECONDS)
         except EmissionsError:
@@ -101,6 +110,10 @@ class App:
             self.close()
         log.info("stopped")
         return threading.active_count() == 1
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self.reload = number == signal.SIGHUP
+        self.inbox.put(Request(Stop(), lambda _: None))
 
     def once(self, pause: Any) -> bytes:
         """Two ticks with `pause()` between them, and the page."""
@@ -119,6 +132,8 @@ class App:
 
         A thread that hangs on a disk still uses the ledger, so that is then left as it is.
         """
+        for worker in self._workers:
+            worker.stop(STOP_SECONDS)
         if self.writer.stop(STOP_SECONDS):
             self._open.close()
         else:
@@ -234,16 +249,15 @@ class App:
             limits=Limits(connections=expose.max_connections),
         )
 
-    def _greet(self, addresses: list[tuple[str, int]]) -> None:
-        for host, port in addresses:
-            shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  shown only
-            url = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
-            log.info("listening", extra={"url": url, "socket": self.config.expose.socket})
-
     def _raise_file_limit(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _url(host: str, port: int) -> str:
+    shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  shown only
+    return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
 
 
 @cache

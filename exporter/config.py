@@ -177,6 +177,9 @@ class Expose:
         "`/run/emissions-exporter/agent.sock` for root, under `$XDG_RUNTIME_DIR` for anyone else.",
         flag="socket.path",
     )
+    node: str = key(
+        "", "", "Name of this machine in records and on the page. Empty: its host name."
+    )
     max_connections: int = key(512, "connections", "Open at once; more are closed.", least=8)
     log_level: Literal["debug", "info", "warning", "error"] = key(
         "info", "", "Least severity that is logged.", flag="log.level"

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from exporter.cli.logs import set_up
+from exporter.cli.serve import greet
 from exporter.cli.settings import add_flags, settings
 
 SHIPPED = "two-socket"
@@ -42,5 +43,5 @@ def main(options: argparse.Namespace) -> int:
         account = config.account
         if getattr(options, "account.state_directory") is None:
             account = dataclasses.replace(account, state_directory=directory)
-        App(dataclasses.replace(config, sample=sample, account=account), os.environ).serve()
+        App(dataclasses.replace(config, sample=sample, account=account), os.environ).serve(greet)
     return 0

@@ -18,6 +18,8 @@ FORMS = (
 WORLD = "WORLD"
 PREFERENCE = (Basis.LIFECYCLE, Basis.DIRECT, Basis.UNSTATED)
 ZONE_DERIVED = "zone-derived"
+AGGREGATE = "aggregate"
+"""Flag of the world and the EU; no warning about the value."""
 
 
 class Row(NamedTuple):
@@ -79,7 +81,8 @@ def _factor(row: Row) -> Factor:
     if row.origin:
         origin = next(each for each in (*_countries(), *_zones()) if row.origin in each.codes)
         publisher, flags = origin.publisher, row.flags + origin.flags
-    source = f"{publisher}, {row.table}, {row.year or 'year not stated'}"
+    flags = tuple(flag for flag in flags if flag != AGGREGATE)
+    source = f"{publisher.partition(' (')[0]}, {row.year or 'year not stated'}"
     return Factor(
         zone=row.zone,
         source=f"{source} [{', '.join(flags)}]" if flags else source,
