@@ -7,6 +7,7 @@ from exporter import units
 UNKNOWN = "\u2013"
 NARROW_SPACE = "\u202f"
 KILO = 1_000
+SMALL = 0.1
 NEXT_UNIT = 0.9995
 """Of the larger unit: what three digits would round up to 1 of it."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -35,8 +36,10 @@ def energy(energy_uj: int) -> str:
 
 
 def carbon(carbon_ng: int) -> str:
-    """An emission in grams, from 1 kg on in kg."""
+    """An emission in grams, from 1 kg on in kg, below 0.1 g in mg."""
     grams = units.grams(carbon_ng)
+    if 0 < grams < SMALL * NEXT_UNIT:
+        return f"{number(grams * KILO)} mg"
     return f"{number(grams / KILO)} kg" if grams >= NEXT_UNIT * KILO else f"{number(grams)} g"
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from exporter import __version__
-from exporter.client.agent import AgentRefusal, AgentUnreachable
+from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import EmissionsError
 
 COMMANDS = ("serve", "once", "replay", "run", "runs", "report", "check-config", "healthcheck")

@@ -10,7 +10,8 @@ import sys
 import time
 from typing import Any
 
-from exporter.client.agent import Agent, AgentRefusal, AgentUnreachable
+from exporter.client.agent import Agent
+from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import ConfigError
 from exporter.report.forms.text import receipt, status_line
 

@@ -6,15 +6,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.sockets import candidates
-
-
-class AgentUnreachable(Exception):
-    """No daemon answered on any of the sockets that were tried."""
-
-
-class AgentRefusal(Exception):
-    """The daemon answered with a refusal; the text says what to do."""
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -37,9 +37,10 @@ def test_energy_is_in_watt_hours(energy_uj, text):
 
 
 @pytest.mark.parametrize(
-    ("carbon_ng", "text"), [(12_300_000_000, "12.3 g"), (999_600_000_000, "1.00 kg")]
+    ("carbon_ng", "text"),
+    [(0, "0 g"), (42_100_000, "42.1 mg"), (12_300_000_000, "12.3 g"), (999_600_000_000, "1.00 kg")],
 )
-def test_emissions_are_in_grams(carbon_ng, text):
+def test_emissions_are_in_grams_and_neighbouring_units(carbon_ng, text):
     assert human.carbon(carbon_ng) == text
 
 
