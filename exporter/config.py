@@ -294,13 +294,12 @@ def _refuse_unknown(
 
 def _from_text(text: str, hint: Any, source: str) -> Any:
     """The text of a flag or variable in the shape that YAML would have given it."""
-    import yaml
-
-    plain = hint is str or typing.get_origin(hint) is Literal
-    if plain:
+    if hint is str or typing.get_origin(hint) is Literal:
         return text
     if typing.get_origin(hint) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
+    import yaml
+
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
