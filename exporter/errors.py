@@ -6,8 +6,7 @@ EmissionsError
 ├── SourceError          a source that worked gave no usable answer this time
 ├── LedgerError          the ledger could not be read or written
 │   └── LedgerLocked     another daemon holds it
-├── Refused              the daemon declines a request; says what to do instead
-└── AgentError           the daemon's socket could not be reached or did not answer
+└── Refused              the daemon declines a request; says what to do instead
 """
 
 

@@ -36,5 +36,7 @@ class RunInfo(NamedTuple):
     account: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     budget_grams: float | None = None
+    enclosing: RunKey | None = None
+    """The run that it began in, which its processes fall back to when it ends."""
     shown_id: str = ""
     """The label `run_id`: the id, or `id@uid` where another user's run took it first."""

@@ -47,7 +47,7 @@ def open_samplers(
     """
     boot_id, notes = _boot_id(procfs, clock)
     if replay:
-        return Opened((Replay(replay, clock, boot_id),), (), (f"replays {replay}", *notes))
+        return Opened((Replay(replay, clock, boot_id),), (), (_replays(replay), *notes))
     opening = _Opening(enabled, notes)
     cpu = read_cpuinfo(procfs)
     rapl = opening.attempt(Rapl.name, lambda: Rapl(sysfs, clock, boot_id, cpu.model, cpu.vendor))
@@ -98,6 +98,11 @@ class _Opening:
             return None
         self.samplers.append(sampler)
         return sampler
+
+
+def _replays(path: str) -> str:
+    name = os.path.basename(path).removesuffix(".json")
+    return f"nothing is measured: the recorded host {name} is played"
 
 
 def _boot_id(procfs: str, clock: Clock) -> tuple[str, list[str]]:
