@@ -5,15 +5,12 @@ import json
 import logging
 import os
 import platform
-import pwd
 import queue
 import resource
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
-from typing import Any
 
 from exporter.account.archive import LedgerArchive
 from exporter.account.books import Books
@@ -27,11 +24,12 @@ from exporter.attribute.runbook import Runbook
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.replay import ReplayWitness
+from exporter.attribute.sources.users import UserNames
 from exporter.attribute.witness import LiveWitness
-from exporter.clock import Clock, SystemClock
+from exporter.clock import Clock, SystemClock, read_boot_id
 from exporter.config import Config
 from exporter.convert.registry import open_chain
-from exporter.errors import EmissionsError
+from exporter.errors import EmissionsError, LedgerError
 from exporter.expose.board import Board
 from exporter.expose.catalogue import catalogue
 from exporter.expose.process import Process
@@ -50,8 +48,9 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SPARE_FILES = 256
-"""File handles kept free for sockets, the ledger and the hardware."""
+"""File handles kept free for the ledger and the hardware; sockets come on top."""
 FILE_REFRESH_SECONDS = 10.0
+USERS_SECONDS = 3600.0
 STOP_SECONDS = 2.0
 POWER_WINDOW = 0.5
 """Part of the interval that a shown power covers at least; ticks at a run's start are shorter."""
@@ -79,10 +78,10 @@ class App:
             self._open.close()
             raise
 
-    def serve(self, ready: Callable[[Sequence[str]], None] = lambda _: None) -> bool:
+    def serve(self, ready: Callable[[Sequence[str], Config], None]) -> bool:
         """Run until SIGTERM, SIGINT or SIGHUP, then make everything durable.
 
-        False if a thread hangs. `ready` is called with the URLs as soon as they can be asked.
+        False if a thread hangs. `ready` is called with the URLs as soon as they answer.
         """
         for number in SIGNALS:
             signal.signal(number, self._stop)
@@ -90,13 +89,15 @@ class App:
         try:
             web = self._web()
             addresses = web.bind()
-            thread = threading.Thread(target=web.run, name="web", daemon=True)
+            self.begin()
+            thread = threading.Thread(target=self._serve_web, args=(web,), name="web", daemon=True)
             thread.start()
             self.writer.start()
             for worker in self._workers:
                 worker.start()
-            ready([_url(host, port) for host, port in addresses])
+            ready([_url(host, port) for host, port in addresses], self.config)
             self.loop.run()
+            served = thread.is_alive()
             if self.reload:  # what comes until the next one serves, waits for it
                 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             web.stop()
@@ -108,14 +109,31 @@ class App:
             raise
         finally:
             self.close()
+        if not served:
+            raise EmissionsError("the HTTP server ended by itself; the log says why")
         log.info("stopped")
         return threading.active_count() == 1
+
+    def begin(self) -> None:
+        """From here on a stop is a crash, unless a last commit says otherwise."""
+        try:
+            self._ledger.start()
+        except LedgerError as error:
+            log.error("%s", error)  # noqa: TRY400  the text says it all
+
+    def _serve_web(self, web: Web) -> None:
+        """Serve until asked to stop; a daemon that nobody can ask is of no use."""
+        try:
+            web.run()
+        except Exception:
+            log.exception("the HTTP server failed")
+        self.inbox.put(Request(Stop(), lambda _: None))
 
     def _stop(self, number: int, _frame: object) -> None:
         self.reload = number == signal.SIGHUP
         self.inbox.put(Request(Stop(), lambda _: None))
 
-    def once(self, pause: Any) -> bytes:
+    def once(self, pause: Callable[[], None]) -> bytes:
         """Two ticks with `pause()` between them, and the page."""
         try:
             self.pipeline.tick()
@@ -138,19 +156,22 @@ class App:
             self._open.close()
         else:
             log.error(
-                "the ledger could not take everything in time; what it lacks is in the journal"
+                "the ledger could not take everything: %s", self.writer.why or "no answer yet"
             )
 
     def _build(self) -> None:
         self._raise_file_limit()
         account = self.config.account
-        ledger = Ledger(account.state_directory, self.clock.wall())
+        ledger = self._ledger = Ledger(account.state_directory, self.clock.wall())
         self._open.callback(ledger.close)
         journal = Journal(os.path.join(account.state_directory, "journal"))
         self._open.callback(journal.close)
-        recovered = recover(ledger, journal, self._boot_id(), self.clock.wall())
+        boot_id = read_boot_id(self.config.sample.procfs, self.clock)
+        recovered = recover(ledger, journal, boot_id, self.clock.wall())
         restored = recovered.restored
-        samplers = self._samplers()
+        samplers = self._samplers(boot_id)
+        for sampler in samplers.samplers:
+            self._open.callback(sampler.release)
         chain = open_chain(**dataclasses.asdict(self.config.convert), clock=self.clock)
         notes = (*restored.notes, *samplers.notes, *chain.notes)
         for note in notes:
@@ -169,6 +190,10 @@ class App:
         self._workers = [
             Worker("intensity", refresh, FILE_REFRESH_SECONDS) for refresh in chain.refresh
         ]
+        self._users = UserNames()
+        users = Worker("users", self._users.look_up, USERS_SECONDS)
+        self._users.wake = users.poke
+        self._workers.append(users)
         interval = self.config.sample.interval_seconds
         witness = self._witness(restored, runbook)
         self.pipeline = Pipeline(
@@ -194,20 +219,13 @@ class App:
         )
         self.loop = Loop(self.pipeline, witness, self.clock, self.inbox, interval)
 
-    def _boot_id(self) -> str:
-        path = os.path.join(self.config.sample.procfs, "sys/kernel/random/boot_id")
-        try:
-            with open(path, encoding="ascii") as file:
-                return file.read().strip()
-        except OSError:
-            return ""
-
-    def _samplers(self) -> Opened:
+    def _samplers(self, boot_id: str) -> Opened:
         sample = self.config.sample
         return open_samplers(
             sysfs=sample.sysfs,
             procfs=sample.procfs,
             clock=self.clock,
+            boot_id=boot_id,
             enabled=sample.collectors,
             replay=sample.replay,
             cpu_idle_watts_per_thread=sample.cpu_idle_watts_per_thread,
@@ -226,13 +244,13 @@ class App:
             runbook=runbook,
             processes=ProcessTable(
                 sample.procfs,
-                max(0, soft - SPARE_FILES),
+                max(0, soft - SPARE_FILES - self.config.expose.max_connections),
                 read_environments=attribute.read_environments,
             ),
             machine=MachineTotals(sample.procfs, restored.machine_cpu),
             procfs=sample.procfs,
             clock=self.clock,
-            user_name=_user_name,
+            user_name=self._users.name,
             claim=claim_of(own.encode("utf-8", "surrogateescape")),
             run_cpu=restored.run_cpu,
         )
@@ -258,12 +276,3 @@ class App:
 def _url(host: str, port: int) -> str:
     shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  shown only
     return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
-
-
-@cache
-def _user_name(uid: int) -> str:
-    """The user's name, or the number where nobody knows it."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -1,5 +1,6 @@
-"""Time, as a parameter."""
+"""Time, as a parameter, and which boot it is counted from."""
 
+import os
 import time
 from typing import Protocol
 
@@ -31,3 +32,24 @@ class SystemClock:
     def wall(self) -> float:
         """CLOCK_REALTIME."""
         return time.time()
+
+
+UNKNOWN_BOOT = "unknown-"
+"""What an id begins with that stands for a boot which does not say its own."""
+
+
+def read_boot_id(procfs: str, clock: Clock) -> str:
+    """The id of the running kernel's boot, from `{procfs}/sys/kernel/random/boot_id`.
+
+    Where that cannot be read: `unknown-` and the wall clock, which no later process will repeat,
+    so that counters of two boots are never taken for one.
+    """
+    try:
+        with open(os.path.join(procfs, "sys/kernel/random/boot_id"), encoding="ascii") as file:
+            return file.read().strip() or _unknown_boot(clock)
+    except (OSError, ValueError):
+        return _unknown_boot(clock)
+
+
+def _unknown_boot(clock: Clock) -> str:
+    return f"{UNKNOWN_BOOT}{clock.wall():.6f}"

@@ -6,6 +6,7 @@ from exporter import units
 
 UNKNOWN = "\u2013"
 NARROW_SPACE = "\u202f"
+REPLACEMENT = "\ufffd"
 KILO = 1_000
 SMALL = 0.1
 NEXT_UNIT = 0.9995
@@ -22,6 +23,11 @@ def number(value: float) -> str:
         return "<0.001"
     digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
     return f"{value:,.{digits}f}".replace(",", NARROW_SPACE)
+
+
+def printable(text: str) -> str:
+    """Someone else's text, safe to print: nothing moves the cursor or turns the direction."""
+    return "".join(c if c.isprintable() or c == NARROW_SPACE else REPLACEMENT for c in text)
 
 
 def watts(power: float | None) -> str:

@@ -1,5 +1,6 @@
 """The loop: when to tick, and what was asked for in between. Everything is written from here."""
 
+import logging
 import queue
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from exporter.model.runs import RunInfo
 from exporter.model.snapshot import record_of
 from exporter.pipeline import Pipeline, Witness
 from exporter.units import NANOSECONDS_PER_SECOND
+
+log = logging.getLogger(__name__)
 
 SPACING_NS = 100_000_000
 """Least time between two ticks: runs that begin and end in quick succession share one."""
@@ -73,7 +76,7 @@ class Loop:
         """Set the next due time; ticks that were missed are counted, not made up for."""
         missed = (now_ns - self._due_ns) // self._interval_ns
         if self._due_ns and missed > 0:
-            self._pipeline.overruns += missed
+            self._pipeline.count_missed(missed)
         self._due_ns += (max(0, missed) + 1) * self._interval_ns
 
     def _obey(self, requests: Sequence[Request]) -> None:
@@ -89,6 +92,7 @@ class Loop:
             request.answer(done)
 
     def _carry_out(self, command: Command) -> RunInfo | Refused | None:
+        """Do it. What a caller asks for may fail, but never stop the loop."""
         try:
             match command:
                 case Start():
@@ -99,4 +103,7 @@ class Loop:
                     self._stopping = True
         except Refused as refusal:
             return refusal
+        except Exception:
+            log.exception("a request failed")
+            return Refused(500, "the daemon failed at this request; its log says why")
         return None

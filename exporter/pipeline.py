@@ -18,7 +18,7 @@ from exporter.errors import LedgerError
 from exporter.model.books import MachineCpu, Past, Posting, RunCpu
 from exporter.model.commands import End, Start
 from exporter.model.readings import Interval, Sampler
-from exporter.model.runs import RunInfo
+from exporter.model.runs import RunInfo, RunKey
 from exporter.model.snapshot import Health, Snapshot
 from exporter.model.workload import CollectorState, Sighting
 from exporter.sample.meters import Meters
@@ -96,11 +96,13 @@ class Pipeline:
         self._commit_ns = round(commit_seconds * NANOSECONDS_PER_SECOND)
         self._committed_ns = clock.boottime_ns()
         self._collectors: tuple[CollectorState, ...] = ()
+        self._failing = {state.name for state in missing}
         self._cost_seconds = 0.0
+        self._journal_errors = 0
         self._journal_why = ""
         self._pasts: queue.SimpleQueue[Past] = queue.SimpleQueue()
-        self.overruns = 0
-        """Ticks that came too late; counted by the loop."""
+        self._overruns = 0
+        self._running: set[RunKey] = set()
 
     def tick(self) -> Snapshot:
         """One turn of all five stages."""
@@ -120,11 +122,8 @@ class Pipeline:
         self._books.declare(infos)
         self._keep_runs(wall)
         self._books.post(postings, now_ns)
-        self._collectors = (
-            *sampled,
-            *self._witness.states(),
-            *self._intensity_states(),
-            *self._missing,
+        self._note_collectors(
+            (*sampled, *self._witness.states(), *self._intensity_states(), *self._missing)
         )
         snapshot = self.show()
         if now_ns - self._committed_ns >= self._commit_ns:
@@ -159,8 +158,8 @@ class Pipeline:
     def _health(self, now_ns: int) -> Health:
         return Health(
             loop_seconds=self._cost_seconds,
-            loop_overruns=self.overruns,
-            ledger_errors=self._writer.errors,
+            loop_overruns=self._overruns,
+            ledger_errors=self._writer.errors + self._journal_errors,
             ledger_why=self._writer.why or self._journal_why,
             commit_age_seconds=(now_ns - self._writer.committed_at_ns) / NANOSECONDS_PER_SECOND,
             series_dropped=self._runbook.dropped,
@@ -183,9 +182,14 @@ class Pipeline:
             )
             self._journal_why = ""
         except LedgerError as error:
+            self._journal_errors += 1
             if not self._journal_why:
                 log.error("journal not written: %s", error)  # noqa: TRY400  the text says it all
             self._journal_why = str(error)
+
+    def count_missed(self, ticks: int) -> None:
+        """Count ticks that were due and did not happen."""
+        self._overruns += ticks
 
     def commit(self, *, clean: bool = False) -> None:
         """Hand the changes since the last commit to the ledger's thread."""
@@ -216,7 +220,7 @@ class Pipeline:
         """Tell the books which runs began, ended or left the page."""
         for run in self._runbook.changes():
             self._books.note_run(run)
-            log.info("run %s", "ended" if run.ended else "began", extra=_named(run))
+            self._log(run)
         for key in self._runbook.newcomers():
             self._writer.look_up(key, self._pasts.put)
         while not self._pasts.empty():
@@ -231,6 +235,19 @@ class Pipeline:
         if past.info is not None:
             self._runbook.learn_start(past.key, past.info.started)
 
+    def _note_collectors(self, states: tuple[CollectorState, ...]) -> None:
+        """Keep what the collectors say, and log once what has changed of it."""
+        failing = {state.name: state.why for state in states if not state.ok}
+        for name in failing.keys() - self._failing:
+            log.warning("collector fails", extra={"collector": name, "why": failing[name]})
+        for name in self._failing - failing.keys():
+            log.info("collector works again", extra={"collector": name})
+        self._collectors, self._failing = states, set(failing)
 
-def _named(run: RunInfo) -> dict[str, str]:
-    return {"run_id": run.shown_id, "job_id": run.key.job_id, "origin": run.origin}
+    def _log(self, run: RunInfo) -> None:
+        is_open = run.ended is None
+        if is_open == (run.key in self._running):
+            return
+        (self._running.add if is_open else self._running.discard)(run.key)
+        named = {"run_id": run.shown_id, "job_id": run.key.job_id, "origin": run.origin}
+        log.info("run began" if is_open else "run ended", extra=named)

@@ -1,36 +1,18 @@
-"""The only concurrency primitives: a cell with the latest value, and a worker that fills it."""
+"""The only concurrency primitive: a worker that calls what may block."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-
-class Cell(Generic[T]):
-    """Latest value of one producer. Written by one attribute store; readers never wait."""
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-    def set(self, value: T) -> None:
-        """Replace the value."""
-        self.value = value
-
-    def get(self) -> T:
-        """The latest value."""
-        return self.value
 
 
 class Worker:
     """A daemon thread that calls one function, which may block, again and again.
 
-    A call that outlasts `deadline_seconds` makes the worker `stalled`; it is reported and left
-    alone, never joined without a limit, since a thread stuck in a driver or a disk cannot be ended.
+    A call that outlasts `deadline_seconds` is to be reported and left alone, never joined without a
+    limit, since a thread stuck in a driver or a disk cannot be ended.
     """
 
     def __init__(
@@ -69,10 +51,11 @@ class Worker:
         return not self._thread.is_alive()
 
     @property
-    def stalled(self) -> bool:
-        """Whether the call under way is older than its deadline."""
+    def stalled_seconds(self) -> float:
+        """How long the call under way has taken, if that is beyond its deadline; else 0."""
         since = self._busy_since
-        return since is not None and time.monotonic() - since > self._deadline
+        busy = time.monotonic() - since if since is not None else 0.0
+        return busy if busy > self._deadline else 0.0
 
     def _run(self) -> None:
         while True:

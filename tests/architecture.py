@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "clock": set(),
     "worker": set(),
     "client": set(),
-    "config": {"client", "errors"},
+    "config": set(),
+    "settings": {"client", "config", "errors"},
     "report": {"client", "human", "model", "units", "errors"},
     "integrations": {"client"},
 }

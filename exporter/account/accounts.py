@@ -99,20 +99,20 @@ class Account:
 class Window:
     """The stretch of time over which a device's power is a mean."""
 
-    __slots__ = ("accounts", "end_ns", "power_watts", "start_ns")
+    __slots__ = ("accounts", "duration_ns", "end_ns", "power_watts")
 
     def __init__(self) -> None:
-        self.accounts: list[Account] = []
-        self.start_ns: int | None = None
+        self.accounts: set[Account] = set()
+        self.duration_ns = 0
+        """Of the intervals taken in; less than the time since the first if the machine slept."""
         self.end_ns = 0
         self.power_watts: float | None = None
 
     def advance(self, t0_ns: int, t1_ns: int, window_ns: int) -> None:
         """Take in an interval whose energy is on the accounts; when full, begin the next."""
-        if self.start_ns is None:
-            self.start_ns = t0_ns
         self.end_ns = t1_ns
-        duration_ns = t1_ns - self.start_ns
+        self.duration_ns += t1_ns - t0_ns
+        duration_ns = self.duration_ns
         if duration_ns < window_ns:
             return
         energy_uj = 0
@@ -122,7 +122,7 @@ class Window:
             account.window_uj = 0
             account.row = None
         self.power_watts = units.watts(energy_uj, duration_ns)
-        self.start_ns = t1_ns
+        self.duration_ns = 0
 
     def forget(self) -> None:
         """No news for too long: the power is unknown, which is not zero."""

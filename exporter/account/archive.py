@@ -1,10 +1,10 @@
 """Every run that the ledger knows, read beside the thread that writes it."""
 
 import contextlib
-import sqlite3
 import urllib.parse
 from collections.abc import Sequence
 
+from exporter.account.connection import Connection
 from exporter.account.opening import explained
 from exporter.account.rows import DEPARTED_ID, factor_uses, lines, parties
 from exporter.model.record import Part, RunRecord
@@ -35,9 +35,7 @@ class LedgerArchive:
     def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
         with (
             explained(self._path),
-            contextlib.closing(
-                sqlite3.connect(self._uri, uri=True, isolation_level=None)
-            ) as connection,
+            contextlib.closing(Connection(self._uri, uri=True, isolation_level=None)) as connection,
         ):
             connection.execute("BEGIN")  # one state for all that is read
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()

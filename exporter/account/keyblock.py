@@ -1,10 +1,12 @@
 """The journal's key block: the parts of an image that rarely change, to and from JSON."""
 
 import json
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from exporter.account import plain
-from exporter.account.image import Layout, Origin
+from exporter.account.image import Image, Layout, Origin
 from exporter.model.books import Amount, Line
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, Method
@@ -22,14 +24,55 @@ class Keys(NamedTuple):
     run_cpu: tuple[RunKey, ...]
     factor: Factor | None
 
+    @classmethod
+    def of(cls, image: Image, origin: Origin) -> "Keys":
+        """The keys of an image that is written by `origin`."""
+        return cls(
+            image.layout,
+            origin,
+            tuple([(position.device, position.epoch) for position in image.positions]),
+            tuple([cpu.run for cpu in image.run_cpu]),
+            image.factor,
+        )
 
-def encode(keys: Keys) -> bytes:
-    """The keys as JSON: named tuples become lists, in the order of their fields."""
-    return json.dumps(keys, separators=(",", ":")).encode("ascii")
+    def same_as(self, other: "Keys | None") -> bool:
+        """Whether they are equal; cheap, since equal layouts are one object."""
+        return other is not None and self.layout is other.layout and self[1:] == other[1:]
+
+
+class Encoder:
+    """Makes JSON of keys: named tuples become lists, in the order of their fields.
+
+    When one run begins, hundreds of lines stay as they are: what was in the keys before is not
+    made again.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[object, bytes] = {}
+
+    def encode(self, keys: Keys) -> bytes:
+        """The keys as UTF-8."""
+        lines, bases, runs, joining = keys.layout
+        values: Iterable[object] = chain(lines, bases, runs, keys.run_cpu)
+        known = self._known
+        self._known = pieces = {value: known.get(value) or _json(value) for value in values}
+
+        def listed(values: Iterable[object]) -> bytes:
+            return _list(pieces[value] for value in values)
+
+        return _list(
+            (
+                _list((listed(lines), listed(bases), listed(runs), _json(joining))),
+                _json(keys.origin),
+                _json(keys.positions),
+                listed(keys.run_cpu),
+                _json(keys.factor),
+            )
+        )
 
 
 def decode(text: bytes) -> Keys:
-    """The keys again, equal to those that were encoded."""
+    """The keys again, equal to those that were encoded. Raises TypeError or ValueError."""
     layout, origin, positions, run_cpu, factor = json.loads(text)
     lines, bases, runs, joining = layout
     return Keys(
@@ -46,6 +89,18 @@ def decode(text: bytes) -> Keys:
     )
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _json(value: object) -> bytes:
+    """Lone surrogates, which UTF-8 does not allow, pass all the same."""
+    return _encode(value).encode("utf-8", "surrogatepass")
+
+
+def _list(pieces: Iterable[bytes]) -> bytes:
+    return b"[" + b",".join(pieces) + b"]"
+
+
 def _line(device: list[str], party: Any, method: str, split: str) -> Line:
     who: Party = Reason(party) if isinstance(party, str) else RunKey(*party)
     return Line(plain.device(device), who, Method(method), Split(split))
@@ -53,4 +108,7 @@ def _line(device: list[str], party: Any, method: str, split: str) -> Line:
 
 def _run(key: list[Any], *rest: Any) -> RunInfo:
     run = RunInfo(RunKey(*key), *rest)
-    return run._replace(labels=tuple((name, value) for name, value in run.labels))
+    return run._replace(
+        labels=tuple((name, value) for name, value in run.labels),
+        enclosing=RunKey(*run.enclosing) if run.enclosing else None,
+    )

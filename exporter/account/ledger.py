@@ -10,6 +10,7 @@ from exporter.account import plain
 from exporter.account.opening import NAME, connect, explained, is_damage, lock, set_aside
 from exporter.account.postings import Postings
 from exporter.account.rows import factor_uses, lines, parties
+from exporter.errors import LedgerError
 from exporter.model.books import Balance, Batch, Line, Past, Restored
 from exporter.model.readings import Device, Position
 from exporter.model.runs import RunKey
@@ -61,6 +62,7 @@ class Ledger:
         try:
             with explained(self.path):
                 self._connection = self._connect()
+            self._place = _place(self.path)
         except BaseException:
             os.close(self._lock)
             raise
@@ -75,6 +77,7 @@ class Ledger:
                     raise
                 self._connection.close()
                 self._connection = self._begin_anew(error)
+                self._place = _place(self.path)
                 return self._restore(asked)
 
     def start(self) -> None:
@@ -84,8 +87,17 @@ class Ledger:
 
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, all of it or nothing."""
+        self._check_in_place()
         with explained(self.path), self._transaction():
             Postings(self._connection).write(batch)
+
+    def _check_in_place(self) -> None:
+        """SQLite goes on writing into a file that nobody can find any more. Raises LedgerError."""
+        if _place(self.path) != self._place:
+            raise LedgerError(
+                f"ledger {self.path} was removed or replaced while in use; nothing is lost yet: "
+                "restart the exporter, it goes on from its journal"
+            )
 
     def past(self, key: RunKey) -> Past:
         """What is known of a run."""
@@ -140,8 +152,8 @@ class Ledger:
             raise
 
     def _restore(self, asked: Iterable[RunKey]) -> Known:
-        ledger_id, seq, clean = self._connection.execute(
-            "SELECT ledger_id, seq, clean FROM meta"
+        ledger_id, seq, wall, clean = self._connection.execute(
+            "SELECT ledger_id, seq, wall, clean FROM meta"
         ).fetchone()
         balances: dict[Line, Balance] = {}
         here: dict[RunKey, Past] = {}
@@ -158,6 +170,7 @@ class Ledger:
             runs=tuple(past.info for past in here.values() if past.info is not None),
             factor_uses={key: past.factor_uses for key, past in here.items()},
             floors=self._floors(),
+            wall=wall,
         )
         pasts = tuple(here.get(key) or self._past(key) for key in asked)
         return Known(ledger_id, bool(clean), restored, pasts)
@@ -170,15 +183,15 @@ class Ledger:
 
     def _positions(self) -> tuple[Position, ...]:
         found = self._connection.execute(
-            "SELECT kind, name, provisional_at_ns, raw_uj, at_ns, epoch, power_watts, "
+            "SELECT kind, name, provisional_at_ns, awake_ns, raw_uj, at_ns, epoch, power_watts, "
             "provisional_uj, debt_uj, suspect_uj, suspect_at_ns "
             "FROM position JOIN device ON device.id = device_id ORDER BY device_id"
         )
         return tuple(
             Position(plain.device((kind, name)), *values)._replace(
-                restored=True, provisional_at_ns=until_ns
+                restored=True, provisional_at_ns=until_ns, awake_ns=awake_ns
             )
-            for kind, name, until_ns, *values in found
+            for kind, name, until_ns, awake_ns, *values in found
         )
 
     def _floors(self) -> dict[Device, float]:
@@ -186,3 +199,12 @@ class Ledger:
             "SELECT kind, name, floor_watts FROM device WHERE floor_watts IS NOT NULL"
         )
         return {plain.device((kind, name)): watts for kind, name, watts in found}
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

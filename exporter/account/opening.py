@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 
+from exporter.account.connection import Connection
 from exporter.errors import LedgerError, LedgerLocked
 
 NAME = "ledger.sqlite"
@@ -79,12 +80,12 @@ def lock(directory: str) -> int:
     return fd
 
 
-def connect(path: str) -> sqlite3.Connection:
+def connect(path: str) -> Connection:
     """The write connection, its schema up to date.
 
     Raises LedgerError for a file of a newer exporter, sqlite3.Error for all else.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = Connection(path, isolation_level=None, check_same_thread=False)
     try:
         _migrate(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")

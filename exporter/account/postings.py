@@ -7,19 +7,22 @@ from exporter.account.rows import FIXED_IDS, METHOD_IDS, NO_FACTOR_ID, SPLIT_IDS
 from exporter.model.books import Amount, Balance, Batch, Line, UsageKey
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Position
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import DEPARTED, RunInfo, RunKey
 from exporter.model.workload import Party
 
 PUT_RUN = """
 INSERT INTO party (uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
-                   lead_pid, lead_start, cgroup, account, budget_grams, shown_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                   lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
+                   enclosing_uid, enclosing_run_id, enclosing_job_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
     name = excluded.name, user = excluded.user, origin = excluded.origin,
     started = min(started, excluded.started), ended = excluded.ended,
     end_reason = excluded.end_reason, scope = excluded.scope, lead_pid = excluded.lead_pid,
     lead_start = excluded.lead_start, cgroup = excluded.cgroup, account = excluded.account,
-    budget_grams = excluded.budget_grams, shown_id = excluded.shown_id, departed = 0
+    budget_grams = excluded.budget_grams, shown_id = excluded.shown_id,
+    enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
+    enclosing_job_id = excluded.enclosing_job_id, departed = 0
 RETURNING id
 """
 PUT_DEVICE = """
@@ -88,7 +91,7 @@ class Postings:
 
     def _put_positions(self, positions: Iterable[Position]) -> None:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     self._device(position.device),
@@ -101,6 +104,7 @@ class Postings:
                     position.debt_uj,
                     position.suspect_uj,
                     position.suspect_at_ns,
+                    position.awake_ns,
                 )
                 for position in positions
             ],
@@ -122,6 +126,7 @@ class Postings:
             run.account,
             run.budget_grams,
             run.shown_id,
+            *(run.enclosing or (None, None, None)),
         )
         party_id = self._connection.execute(PUT_RUN, values).fetchone()[0]
         self._parties[run.key] = party_id
@@ -166,7 +171,7 @@ class Postings:
             [
                 (self._party(key.party, wall), self._factor(key.factor), energy_uj, carbon_ng)
                 for key, (energy_uj, _, carbon_ng) in usage.items()
-                if isinstance(key.party, RunKey)
+                if isinstance(key.party, RunKey) and key.party != DEPARTED
             ],
         )
 

@@ -40,8 +40,9 @@ class Recovered(NamedTuple):
 def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> Recovered:
     """Find out where to go on, and tie the journal to this ledger and boot.
 
-    Raises LedgerError where the ledger cannot be read. That it cannot be written, or that the
-    journal cannot be read, becomes a note.
+    The ledger's mark of an orderly stop stays: take it away by `Ledger.start` when nothing can
+    keep the daemon from running any more. Raises LedgerError where the ledger cannot be read. That
+    the journal cannot be read becomes a note.
     """
     notes: list[str] = []
     image = None
@@ -51,10 +52,6 @@ def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> Reco
         notes.append(str(error))
     known = ledger.restore([run.key for run in image.layout.runs] if image is not None else ())
     journal.origin = Origin(known.ledger_id, boot_id)
-    try:
-        ledger.start()
-    except LedgerError as error:
-        notes.append(str(error))
     found = reconcile(known, image, boot_id, wall)
     notes = [*ledger.notes, *notes, *found.restored.notes]
     return found._replace(restored=found.restored._replace(notes=tuple(notes)))
@@ -63,17 +60,44 @@ def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> Reco
 def reconcile(known: Known, image: Image | None, boot_id: str, wall: float) -> Recovered:
     """The state that follows from what was found. Pure.
 
-    The journal goes before the ledger if it is of this boot and not older. An orderly stop is as
-    good, on any boot. Else counters begin at zero. `boot_id` is empty where nobody knows it; then
-    no journal is believed.
+    The ledger of an orderly stop is good on any boot. Else the journal, if it is of this boot and
+    not older than the ledger. Else counters begin at zero. `boot_id` is empty where nobody knows
+    it; then no journal is believed.
     """
+    if image is not None:
+        known = _with_true_mark(known, image)
     if image is not None and boot_id and image.origin.boot_id == boot_id:
-        continued = _from_journal(known, image)
+        continued = _from_orderly_stop(known, image) or _from_journal(known, image)
         if continued is not None:
             return continued
     if known.clean or not known.restored.lines:
         return Recovered(known.restored, None, known.clean)
     return _from_zero(known, wall)
+
+
+def _with_true_mark(known: Known, image: Image) -> Known:
+    """Without the mark of an orderly stop, if a daemon ran after it.
+
+    With a full disk the mark stays in the ledger when that daemon starts, but its journal, which
+    has its room already, says so: after a reboot as well, unless the power was cut before the
+    kernel wrote the journal down, half a minute at most.
+    """
+    ran_on = image.origin.ledger_id == known.ledger_id and image.seq > known.restored.seq
+    return known._replace(clean=False) if ran_on else known
+
+
+def _from_orderly_stop(known: Known, image: Image) -> Recovered | None:
+    """Go on from the ledger, if it says all that the image says; the journal adds CPU clocks.
+
+    Both have one number, but the ledger may know of a run's past what the image did not yet.
+    """
+    if not known.clean or image.seq != known.restored.seq:
+        return None
+    known_runs = {run.key for run in known.restored.runs}
+    if not known_runs.issuperset(run.key for run in image.layout.runs):
+        return None
+    restored = known.restored._replace(run_cpu=image.run_cpu, machine_cpu=image.machine_cpu)
+    return Recovered(restored, None, clean=True)
 
 
 def _from_zero(known: Known, wall: float) -> Recovered:
@@ -131,6 +155,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         factor_uses=_factor_uses(known, usage),
         run_cpu=image.run_cpu,
         machine_cpu=image.machine_cpu,
+        wall=image.wall,
         notes=_notes(known, is_ours=is_ours),
     )
     batch = Batch(
@@ -152,6 +177,7 @@ def _unwritten(
 ) -> dict[UsageKey, Amount] | None:
     """Usage that the journal holds beyond the ledger, in the minute of the image.
 
+    What came late for runs that had left is in the totals of DEPARTED, and in no minute.
     None if a line stands lower than in the ledger: then the image is not what it claims to be.
     """
     minute = int(image.wall // 60)

@@ -29,7 +29,8 @@ FIXED_IDS: dict[Party, int] = {party: number for number, party in FIXED.items()}
 NO_FACTOR_ID = 0
 
 PARTY_COLUMNS = """id, uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
-    lead_pid, lead_start, cgroup, account, budget_grams, shown_id"""
+    lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
+    enclosing_uid, enclosing_run_id, enclosing_job_id"""
 
 
 class PartyRow(NamedTuple):
@@ -50,9 +51,12 @@ def parties(
             yield PartyRow(party_id, FIXED[party_id], None)
             continue
         key = RunKey(uid, run_id, job_id)
-        *info, budget_grams, shown_id = rest
+        *info, budget_grams, shown_id, around_uid, around_run, around_job = rest
         run = RunInfo(key, *info)._replace(
-            labels=_labels(connection, party_id), budget_grams=budget_grams, shown_id=shown_id
+            labels=_labels(connection, party_id),
+            budget_grams=budget_grams,
+            shown_id=shown_id,
+            enclosing=None if around_uid is None else RunKey(around_uid, around_run, around_job),
         )
         yield PartyRow(party_id, key, run)
 

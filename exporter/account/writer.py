@@ -42,14 +42,13 @@ class Writer:
         self._keep_days = keep_minutes_days, keep_hours_days
         self._check = check
         self._damage = ""
+        self._why = ""
         self._inbox: deque[Batch] = deque()
         self._questions: deque[tuple[RunKey, Callable[[Past], None]]] = deque()
         self._pending: Batch | None = None
         self._prune_ns = clock.boottime_ns() + PRUNE_EVERY_NS
         self.errors = 0
         """Times that the ledger could not be read or written."""
-        self.why = ""
-        """Why the last try failed; empty if it did not."""
         self.committed_at_ns = clock.boottime_ns()
         """When the last commit was made, or else when the writer was."""
         self.committed_seq = 0
@@ -75,43 +74,62 @@ class Writer:
         return self._worker.stop(timeout_seconds) and self._pending is None
 
     @property
-    def stalled(self) -> bool:
-        """Whether the disk has not answered for long."""
-        return self._worker.stalled
+    def why(self) -> str:
+        """Why the last try failed, or has not ended yet; empty if it did not fail."""
+        stalled_seconds = self._worker.stalled_seconds
+        if not stalled_seconds:
+            return self._why
+        return (
+            f"the disk of {self._ledger.path} has not answered for {stalled_seconds:.0f} s; "
+            "look for its errors in the kernel log (dmesg)"
+        )
 
     def _work(self) -> None:
-        while self._inbox:
-            batch = self._inbox.popleft()
-            self._pending = batch if self._pending is None else merge(self._pending, batch)
+        """Commit, and answer what was asked; what fails does not keep the rest from being done."""
+        errors = [self._attempt(self._write)]
+        errors += [self._attempt(self._answer) for _ in range(len(self._questions))]
+        error = next(filter(None, errors), None)
+        why, defect = "", None
+        if isinstance(error, LedgerError):
+            why = str(error)
+        elif error is not None:
+            why, defect = f"the ledger's thread failed: {error!r}; please report this", error
+        if why and why != self._why:
+            log.error("%s", why, exc_info=defect)
+        if not why and self._why not in ("", self._damage):
+            log.info("the ledger works again")
+        self._why = why or self._damage
+
+    def _attempt(self, step: Callable[[], None]) -> Exception | None:
+        """Take the step; the answer is what went wrong."""
         try:
-            self._answer()
-            self._commit()
-            self._look_after()
-        except LedgerError as error:
-            if not self.why:
-                log.error("%s", error)  # noqa: TRY400  the text says it all
+            step()
+        except Exception as error:  # noqa: BLE001  whatever it is, it is said and tried again
             self.errors += 1
-            self.why = str(error)
-        else:
-            if self.why not in ("", self._damage):
-                log.info("the ledger works again")
-            self.why = self._damage
+            return error
+        return None
+
+    def _write(self) -> None:
+        while self._inbox:
+            new = self._inbox.popleft()
+            self._pending = new if self._pending is None else merge(self._pending, new)
+        batch = self._pending
+        if batch is not None:
+            self._ledger.commit(batch)
+            self._pending = None
+            self.committed_at_ns = self._clock.boottime_ns()
+            self.committed_seq = batch.seq
+        self._look_after()
 
     def _answer(self) -> None:
-        while self._questions:
-            key, answer = self._questions[0]
+        """Answer one question; it is asked again later if that fails."""
+        key, answer = self._questions.popleft()
+        try:
             past = self._ledger.past(key)
-            self._questions.popleft()
-            answer(past)
-
-    def _commit(self) -> None:
-        batch = self._pending
-        if batch is None:
-            return
-        self._ledger.commit(batch)
-        self._pending = None
-        self.committed_at_ns = self._clock.boottime_ns()
-        self.committed_seq = batch.seq
+        except BaseException:
+            self._questions.append((key, answer))
+            raise
+        answer(past)
 
     def _look_after(self) -> None:
         """Rare work, after the urgent."""

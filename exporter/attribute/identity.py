@@ -1,6 +1,8 @@
 """Which run a process says it belongs to, by its environment; and what ids may look like."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 RUN_ID = b"EMISSIONS_RUN_ID"
@@ -11,6 +13,9 @@ TRACKING_IDS = (b"MLFLOW_RUN_ID", b"WANDB_RUN_ID", b"TORCHELASTIC_RUN_ID")
 """Ids that experiment trackers and launchers give to a run, best first."""
 
 ID_BYTES = 128
+MAX_LABELS = 32
+LABELS_BYTES = 2048
+"""Of the names and values of all labels of a run together."""
 OTHER_ID = "other"
 """Reserved for the runs beyond the cap."""
 
@@ -31,26 +36,24 @@ def claim_of(block: bytes) -> Claim | None:
     """
     if b"EMISSIONS_" not in block and b"_RUN_ID=" not in block:
         return None
-    variables = dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
-    job_id = clean(variables.get(JOB_ID, b""))
-    run_id = clean(variables.get(RUN_ID, b"")) or _tracking_id(variables) or job_id
+    job_id = clean(_variable(block, JOB_ID))
+    run_id = clean(_variable(block, RUN_ID)) or _tracking_id(block) or job_id
     if not run_id:
         return None
-    return Claim(
-        run_id, job_id, clean(variables.get(RUN_NAME, b"")), _labels(variables.get(LABELS, b""))
-    )
+    parts = _variable(block, LABELS).split(b",", MAX_LABELS)[:MAX_LABELS]
+    labels = clean_labels(part.split(b"=", 1) for part in parts if b"=" in part)
+    return Claim(run_id, job_id, clean(_variable(block, RUN_NAME)), labels)
 
 
 def clean(text: bytes | str) -> str:
-    """An id or label value fit for a label: valid, without control characters, bounded.
+    """An id or label value fit for a label: one line of valid, printable text, bounded.
 
-    One that is longer than 128 bytes is cut, and ends in a hash of the whole so that two long
-    ids stay two.
+    Every control, format and unassigned character becomes a space. One that is longer than 128
+    bytes is cut, and ends in a hash of the whole so that two long ids stay two.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    text = "".join(" " if ord(c) < 32 or ord(c) == 127 else c for c in text).strip()
+    text = "".join(c if c.isprintable() else " " for c in text).strip()
     raw = text.encode("utf-8")
     if len(raw) <= ID_BYTES:
         return text
@@ -58,15 +61,31 @@ def clean(text: bytes | str) -> str:
     return raw[: ID_BYTES - 13].decode("utf-8", "ignore") + "-" + digest
 
 
-def _tracking_id(variables: dict[bytes, bytes]) -> str:
+def clean_labels(pairs: Iterable[Sequence[bytes | str]]) -> tuple[tuple[str, str], ...]:
+    """Pairs as the labels of a run, sorted, each name once; what is beyond the bounds is left out.
+
+    The bounds are 32 labels, and 2 KiB for their names and values together.
+    """
+    kept: dict[str, str] = {}
+    room = LABELS_BYTES
+    for dirty_name, dirty_value in islice(pairs, MAX_LABELS):
+        name, value = clean(dirty_name), clean(dirty_value)
+        size = len(name.encode()) + len(value.encode())
+        if name and name not in kept and size <= room:
+            kept[name] = value
+            room -= size
+    return tuple(sorted(kept.items()))
+
+
+def _variable(block: bytes, name: bytes) -> bytes:
+    """A variable's value, as getenv(3) would find it; empty if it is not set."""
+    _, _, rest = (b"\0" + block).partition(b"\0" + name + b"=")
+    return rest.partition(b"\0")[0]
+
+
+def _tracking_id(block: bytes) -> str:
     for name in TRACKING_IDS:
-        value = clean(variables.get(name, b""))
+        value = clean(_variable(block, name))
         if value and value != "none":
             return value
     return ""
-
-
-def _labels(text: bytes) -> tuple[tuple[str, str], ...]:
-    """`team=nlp,stage=eval` as sorted pairs; parts without `=` are left out."""
-    pairs = (part.split(b"=", 1) for part in text.split(b",") if b"=" in part)
-    return tuple(sorted((clean(name), clean(value)) for name, value in pairs if name.strip()))

@@ -6,6 +6,10 @@ from exporter.attribute.identity import OTHER_ID
 from exporter.model.runs import RunInfo, RunKey
 
 OTHER_RUN = RunKey(-1, OTHER_ID, "")
+ENDED = "ended"
+"""Why a run ended: because somebody asked for it."""
+EXITED = "exited"
+"""Why a run ended: because no process of it was left."""
 
 
 class Runbook:
@@ -18,7 +22,6 @@ class Runbook:
     def __init__(self, runs: Iterable[RunInfo], max_runs: int) -> None:
         self._runs = {run.key: run for run in runs}
         self._max_runs = max_runs
-        self._enclosing: dict[RunKey, RunKey | None] = {}
         self._changed: dict[RunKey, RunInfo] = {}
         self._opened: list[RunKey] = []
         self.dropped = 0
@@ -32,24 +35,30 @@ class Runbook:
         if not key.job_id and enclosing is not None:
             key = key._replace(job_id=enclosing.job_id)
         known = self._runs.get(key)
+        if known is not None and known.ended is None:
+            return known
         if known is None and len(self._runs) >= self._max_runs:
             self.dropped += 1
             return self._fold(wanted)
+        run = wanted._replace(key=key, enclosing=enclosing)
         if known is None:
-            run = wanted._replace(key=key, shown_id=self._shown_id(key))
+            run = run._replace(shown_id=self._shown_id(key))
             self._opened.append(key)
-        elif known.ended is None:
-            return known
         else:
-            run = wanted._replace(key=key, shown_id=known.shown_id, started=known.started)
-        self._enclosing[key] = enclosing if enclosing != key else None
+            run = run._replace(shown_id=known.shown_id, started=known.started)
         self._put(run)
         return run
 
     def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
-        """End a run. It stays on the page, frozen, until `expire`."""
+        """End a run. It stays on the page, frozen, until `expire`.
+
+        Runs inside it are from then on inside the run around it.
+        """
         run = self._runs[key]._replace(ended=wall, end_reason=reason)
         self._put(run)
+        for inner in self.running():
+            if inner.enclosing == key:
+                self._put(inner._replace(enclosing=run.enclosing))
         return run
 
     def expire(self, wall: float, retain_seconds: float) -> list[RunKey]:
@@ -61,16 +70,39 @@ class Runbook:
         ]
         for key in gone:
             del self._runs[key]
-            self._enclosing.pop(key, None)
         return gone
 
+    def get(self, key: RunKey) -> RunInfo:
+        """A run on the page. Raises KeyError."""
+        return self._runs[key]
+
     def find(self, uid: int | None, run_id: str, job_id: str | None) -> RunInfo | None:
-        """The open run with this id; of any user or job where those are None."""
-        for run in self._runs.values():
-            same = uid in (None, run.key.uid) and run_id in (run.key.run_id, run.shown_id)
-            if same and run.ended is None and job_id in (None, run.key.job_id):
-                return run
-        return None
+        """The open run that is shown with this id, or else that has it.
+
+        It may be of any user or job where those are None.
+        """
+        found = [
+            run
+            for run in self._runs.values()
+            if run_id in (run.shown_id, run.key.run_id)
+            and run.ended is None
+            and uid in (None, run.key.uid)
+            and job_id in (None, run.key.job_id)
+        ]
+        return min(found, key=lambda run: run.shown_id != run_id, default=None)
+
+    def ended_at(self, uid: int, run_id: str, job_id: str | None) -> float | None:
+        """Wall clock of when somebody ended the run with this id; None if nobody did."""
+        ends = [
+            run.ended
+            for run in self._runs.values()
+            if run.ended is not None
+            and run.end_reason == ENDED
+            and run.key.uid == uid
+            and run_id in (run.key.run_id, run.shown_id)
+            and job_id in (None, run.key.job_id)
+        ]
+        return max(ends, default=None)
 
     def is_open(self, key: RunKey | None) -> bool:
         """Whether the run is there and has not ended."""
@@ -81,14 +113,13 @@ class Runbook:
         """The open runs."""
         return [run for run in self._runs.values() if run.ended is None]
 
+    def innermost_first(self) -> list[RunInfo]:
+        """The open runs, each before the runs around it."""
+        return sorted(self.running(), key=self._depth, reverse=True)
+
     def shown(self) -> tuple[RunInfo, ...]:
         """All runs on the page, open ones first."""
         return tuple(sorted(self._runs.values(), key=lambda run: run.ended is not None))
-
-    def enclosing(self, key: RunKey) -> RunKey | None:
-        """The open run around this one."""
-        around = self._enclosing.get(key)
-        return around if self.is_open(around) else None
 
     def changes(self) -> list[RunInfo]:
         """Runs that began, came back or ended since the last call."""
@@ -111,6 +142,15 @@ class Runbook:
         self._runs[run.key] = run
         self._changed[run.key] = run
 
+    def _depth(self, run: RunInfo) -> int:
+        """How many open runs are around it."""
+        around = run.enclosing
+        depth = 0
+        while around is not None and self.is_open(around):
+            depth += 1
+            around = self._runs[around].enclosing
+        return depth
+
     def _fold(self, wanted: RunInfo) -> RunInfo:
         if OTHER_RUN not in self._runs:
             self._put(RunInfo(OTHER_RUN, OTHER_ID, "", "folded", wanted.started, shown_id=OTHER_ID))
@@ -118,9 +158,15 @@ class Runbook:
         return self._runs[OTHER_RUN]
 
     def _shown_id(self, key: RunKey) -> str:
-        """The id itself, or `id@uid` where another user's run on the page, or we, have it."""
-        taken = {run.shown_id for run in self._runs.values() if run.key.uid != key.uid}
+        """The id itself, or `id@uid` where another user's run on the page, or we, have it.
+
+        With its job id it is shown for no other run, not even of the same user.
+        """
+        taken = {OTHER_ID}
+        for run in self._runs.values():
+            if run.key.uid != key.uid or run.key.job_id == key.job_id:
+                taken.add(run.shown_id)
         shown = key.run_id
-        while shown in taken or shown == OTHER_ID:
+        while shown in taken:
             shown = f"{shown}@{key.uid}"
         return shown

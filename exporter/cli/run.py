@@ -1,24 +1,31 @@
 """`run -- COMMAND`: a command as a run, with a receipt at the end."""
 
 import argparse
-import ctypes
 import json
 import os
-import signal
-import subprocess
+import shlex
 import sys
 import time
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
+from exporter.cli import child
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import ConfigError
 from exporter.report.forms.text import receipt, status_line
 
-PR_SET_CHILD_SUBREAPER = 36
-REFRESH_SECONDS = 1.0
 NOT_FOUND, NOT_EXECUTABLE, SIGNAL_BASE = 127, 126, 128
-FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+"""Exit codes of a shell."""
+FOLDED = "other"
+"""Id of what the daemon counts together when it shows as many runs as it may; nobody else's."""
+STATUS_SECONDS = 1.0
+"""What a status line may wait for; signals wait as long."""
+PATIENCE_SECONDS = 10.0
+RETRY_SECONDS = 0.2
+CLEAR_LINE = "\r\x1b[K"
 
 
 def add(subparsers: Any) -> None:
@@ -50,25 +57,27 @@ def main(options: argparse.Namespace) -> int:
     labels = dict(_pair(text) for text in options.label)
     agent = Agent(options.socket)
     record = _register(agent, options, labels)
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    watcher = None
+    if record is not None and sys.stderr.isatty():
+        watcher = partial(_say, Agent(options.socket, STATUS_SECONDS), record)
     try:
-        child = subprocess.Popen(command, env=_environment(record))  # noqa: S603  its purpose
+        code = child.run(command, _environment(record), watcher)
     except OSError as error:
         print(f"emissions-exporter: {command[0]}: {error.strerror}", file=sys.stderr)
-        _finish(agent, record, None)
-        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-    for number in FORWARDED:
-        signal.signal(number, lambda received, _: _forward(child, received))
-    code = _watch(child, agent, record)
-    _finish(agent, record, options.output)
+        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    if watcher:
+        _write("")
+    if record is not None:
+        _finish(agent, record, options.output)
     return code if code >= 0 else SIGNAL_BASE - code
 
 
 def _register(
     agent: Agent, options: argparse.Namespace, labels: dict[str, str]
 ) -> dict[str, Any] | None:
+    """The run's record; None where none of its own is kept, which is said."""
     try:
-        return agent.start(
+        record = agent.start(
             run_id=options.run_id,
             job_id=options.job_id,
             name=options.name,
@@ -83,6 +92,14 @@ def _register(
             file=sys.stderr,
         )
         return None
+    if record["run_id"] == FOLDED:
+        print(
+            "emissions-exporter: the daemon shows as many runs as it may (attribute.max_runs): "
+            f"this one is counted in `{FOLDED}` and gets no receipt of its own",
+            file=sys.stderr,
+        )
+        return None
+    return record
 
 
 def _environment(record: dict[str, Any] | None) -> dict[str, str]:
@@ -93,44 +110,35 @@ def _environment(record: dict[str, Any] | None) -> dict[str, str]:
     return {**os.environ, **{name: value for name, value in ids.items() if value}}
 
 
-def _forward(child: "subprocess.Popen[bytes]", number: int) -> None:
-    """Pass a signal on. What a terminal sends, it has sent to the child as well."""
-    from_terminal = number in (signal.SIGINT, signal.SIGQUIT) and sys.stdin.isatty()
-    if not from_terminal and child.poll() is None:
-        child.send_signal(number)
-
-
-def _watch(child: "subprocess.Popen[bytes]", agent: Agent, record: dict[str, Any] | None) -> int:
-    """Wait for the child; on a terminal, say each second what the run uses."""
-    if record is None or not sys.stderr.isatty():
-        return child.wait()
-    while True:
-        try:
-            code = child.wait(REFRESH_SECONDS)
-        except subprocess.TimeoutExpired:
-            _say(agent, record)
-            continue
-        sys.stderr.write("\r\x1b[K")
-        return code
-
-
 def _say(agent: Agent, record: dict[str, Any]) -> None:
     try:
         now = agent.run(record["run_id"], record["job_id"])
     except (AgentUnreachable, AgentRefusal):
         return
-    sys.stderr.write("\r\x1b[K" + status_line(now))
-    sys.stderr.flush()
+    _write(status_line(now))
 
 
-def _finish(agent: Agent, record: dict[str, Any] | None, output: str | None) -> None:
+def _write(status: str) -> None:
+    """Replace the status line; a terminal that is gone is no reason to stop."""
+    with suppress(OSError):
+        sys.stderr.write(CLEAR_LINE + status)
+        sys.stderr.flush()
+
+
+def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> None:
     """End the run, print its receipt, and write its record if that was asked for."""
-    if record is None:
+    try:
+        final = _end(agent, record)
+    except AgentRefusal as refusal:
+        print(f"emissions-exporter: no receipt: {refusal}", file=sys.stderr)
         return
-    final = _end(agent, record)
-    if final is None:
+    except AgentUnreachable as error:
+        print(
+            f"emissions-exporter: no receipt: the daemon is gone ({error}); when it is back: "
+            f"emissions-exporter report {shlex.quote(record['run_id'])}",
+            file=sys.stderr,
+        )
         return
-    print(receipt(final), file=sys.stderr)
     if output:
         try:
             with open(output, "w", encoding="utf-8") as file:
@@ -138,28 +146,32 @@ def _finish(agent: Agent, record: dict[str, Any] | None, output: str | None) -> 
                 file.write("\n")
         except OSError as error:
             print(f"emissions-exporter: {output}: {error.strerror}", file=sys.stderr)
+    print(receipt(final), file=sys.stderr)
 
 
-def _end(
-    agent: Agent, record: dict[str, Any], patience_seconds: float = 10.0
-) -> dict[str, Any] | None:
-    """End the run; a daemon that is just restarting is given some time."""
-    deadline = time.monotonic() + patience_seconds
+def _end(agent: Agent, record: dict[str, Any]) -> dict[str, Any]:
+    """End the run; a daemon that is just restarting, or busy, is given some time."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             return agent.end(record["run_id"], record["job_id"])
-        except AgentRefusal as error:
-            print(f"emissions-exporter: no receipt: {error}", file=sys.stderr)
-            return None
-        except AgentUnreachable as error:
+        except AgentRefusal as refusal:
+            if refusal.status == HTTPStatus.NOT_FOUND:
+                return _ended(agent, record, refusal)
+            if refusal.status != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                raise
+        except AgentUnreachable:
             if time.monotonic() > deadline:
-                print(
-                    f"emissions-exporter: no receipt: the daemon is gone ({error}); when it is "
-                    f"back: emissions-exporter report {record['run_id']}",
-                    file=sys.stderr,
-                )
-                return None
-            time.sleep(0.2)
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
+def _ended(agent: Agent, record: dict[str, Any], refusal: AgentRefusal) -> dict[str, Any]:
+    """The record of a run that has ended already: by another hand, or its answer was lost."""
+    final = agent.run(record["run_id"], record["job_id"])
+    if final["ended"] is None:
+        raise refusal
+    return final
 
 
 def _pair(text: str) -> tuple[str, str]:

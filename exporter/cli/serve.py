@@ -3,16 +3,23 @@
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from exporter.cli.logs import set_up
 from exporter.cli.settings import add_flags, settings
+from exporter.client.sockets import default_socket
 from exporter.config import Config
 from exporter.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+HUNG = 75
+"""Exit code for "try again": EX_TEMPFAIL of sysexits.h."""
+DEMO = "python3 -c 'sum(range(10**8))'"
+KEPT = "settings not reloaded, the old ones stay: %s"
 
 
 def add(subparsers: Any) -> None:
@@ -24,32 +31,42 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the daemon; SIGHUP begins anew with the settings as they are then."""
-    config = settings(options)
-    set_up(config.expose.log_level, config.expose.log_format)
     from exporter.app import App
 
+    config, before = settings(options), None
     while True:
-        app = App(config, os.environ)
-        if not app.serve(greet):
+        set_up(config.expose.log_level, config.expose.log_format)
+        try:
+            app = App(config, os.environ)
+            whole = app.serve(greet)
+        except ConfigError as error:
+            if before is None:
+                raise
+            log.error(KEPT, error)  # noqa: TRY400  not a defect
+            config, before = before, None
+            continue
+        if not whole:
             logging.shutdown()
-            os._exit(0)  # a thread that hangs on a disk would hold us for ever
+            os._exit(HUNG)  # a thread that hangs on a disk would hold us for ever
         if not app.reload:
             return 0
-        config = _reread(options, config)
+        config, before = _reread(options, config), config
 
 
 def _reread(options: argparse.Namespace, config: Config) -> Config:
-    """The settings as they are now; those in force where they are not usable."""
+    """The settings as they are now; those in force where they cannot be read."""
     try:
         return settings(options)
     except ConfigError as error:
-        log.error("settings not reloaded, the old ones stay: %s", error)  # noqa: TRY400  no defect
+        log.error(KEPT, error)  # noqa: TRY400  not a defect
         return config
 
 
-def greet(urls: Sequence[str]) -> None:
+def greet(urls: Sequence[str], config: Config) -> None:
     """Say where the live page is, and how to try a run, ready to be copied."""
     program = sys.argv[0] if not sys.argv[0].endswith("__main__.py") else "python3 -m exporter"
+    socket = config.expose.socket
+    option = "" if socket == default_socket() else f" --socket.path={shlex.quote(socket)}"
     for url in urls:
         print(f"live page:  {url}")
-    print(f"try a run:  {program} run --name demo -- python3 -c 'sum(range(10**8))'", flush=True)
+    print(f"try a run:  {program} run{option} --name demo -- {DEMO}", flush=True)

@@ -6,7 +6,8 @@ import os
 import typing
 from typing import Any
 
-from exporter.config import COLLECTORS, Config, load
+from exporter.config import COLLECTORS, Config
+from exporter.settings import load
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,10 @@
 import http.client
 import json
 import socket
-from collections.abc import Sequence
 from typing import Any
 
 from exporter.client.errors import AgentRefusal, AgentUnreachable
-from exporter.client.sockets import candidates
+from exporter.client.sockets import distrust, named_socket, usual_sockets
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -25,10 +24,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Agent:
-    """One daemon, found at the first of `paths` that answers."""
+    """One daemon: the one at `path` or at the socket of the environment, else the first found.
+
+    Every call raises AgentUnreachable, and AgentRefusal with the daemon's own words.
+    """
 
     def __init__(self, path: str = "", timeout_seconds: float = 10.0) -> None:
-        self._paths: Sequence[str] = candidates(path)
+        self._named = named_socket(path)
         self._timeout = timeout_seconds
 
     def start(self, **run: Any) -> dict[str, Any]:
@@ -52,21 +54,35 @@ class Agent:
 
     def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         tried = []
-        for path in self._paths:
-            connection = _UnixConnection(path, self._timeout)
+        for path in [self._named] if self._named else usual_sockets():
+            why = "" if self._named else distrust(path)
+            if why:
+                tried.append(f"{path}: not used: {why}")
+                continue
             try:
-                connection.request(method, target, json.dumps(body) if body is not None else None)
-                response = connection.getresponse()
-                answer: dict[str, Any] = json.loads(response.read())
+                status, answer = self._exchange(path, method, target, body)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 tried.append(f"{path}: {error}")
                 continue
-            finally:
-                connection.close()
-            if response.status >= http.client.BAD_REQUEST:
-                raise AgentRefusal(str(answer.get("error", response.reason)))
+            if status >= http.client.BAD_REQUEST:
+                raise AgentRefusal(status, str(answer.get("error", f"HTTP status {status}")))
             return answer
         raise AgentUnreachable("; ".join(tried))
+
+    def _exchange(
+        self, path: str, method: str, target: str, body: dict[str, Any] | None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and document of the answer; ValueError if it is none of a daemon."""
+        connection = _UnixConnection(path, self._timeout)
+        try:
+            connection.request(method, target, json.dumps(body) if body is not None else None)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        if not isinstance(answer, dict):
+            raise ValueError("the answer is not one of this daemon")  # noqa: TRY004  of the content
+        return response.status, answer
 
 
 def _quoted(text: str) -> str:

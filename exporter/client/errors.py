@@ -6,4 +6,11 @@ class AgentUnreachable(Exception):
 
 
 class AgentRefusal(Exception):
-    """The daemon answered with a refusal; the text says what to do."""
+    """The daemon answered with a refusal.
+
+    `status` is the HTTP status of the answer; the text says what to do.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status

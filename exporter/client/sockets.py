@@ -1,10 +1,10 @@
-"""Where the daemon's agent socket is."""
+"""Where the daemon's agent socket is, and whether what is there may be trusted."""
 
 import os
-import tempfile
 
 SYSTEM_SOCKET = "/run/emissions-exporter/agent.sock"
 VARIABLE = "EMISSIONS_EXPORTER_EXPOSE_SOCKET"
+ROOT = 0
 
 
 def user_socket() -> str:
@@ -12,16 +12,37 @@ def user_socket() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         return os.path.join(runtime, "emissions-exporter", "agent.sock")
+    import tempfile  # 3 ms that whoever has a runtime directory need not spend
+
     private = f"emissions-exporter-{os.geteuid()}"
     return os.path.join(tempfile.gettempdir(), private, "agent.sock")
 
 
 def default_socket() -> str:
     """Where a daemon started by this user listens if nothing else is said."""
-    return SYSTEM_SOCKET if os.geteuid() == 0 else user_socket()
+    return SYSTEM_SOCKET if os.geteuid() == ROOT else user_socket()
 
 
-def candidates(given: str = "") -> list[str]:
-    """Sockets to try, best first: the given, the one of the environment, or the usual two."""
-    named = given or os.environ.get(VARIABLE, "")
-    return [named] if named else [SYSTEM_SOCKET, user_socket()]
+def named_socket(given: str = "") -> str:
+    """The socket that was asked for: the given, or the one of the environment; else empty."""
+    return given or os.environ.get(VARIABLE, "")
+
+
+def usual_sockets() -> list[str]:
+    """Where to look for a daemon if no socket is named, best first."""
+    return [SYSTEM_SOCKET, user_socket()]
+
+
+def distrust(path: str) -> str:
+    """Why a socket that was found, not named, must not be used; empty if it may.
+
+    Anyone can make a directory in the temporary one, and answer there with lies.
+    """
+    for place in (os.path.dirname(path), path):
+        try:
+            owner = os.lstat(place).st_uid
+        except OSError:
+            return ""  # connecting will say what is wrong
+        if owner not in (ROOT, os.geteuid()):
+            return f"{place} belongs to user {owner}, who is neither you nor root"
+    return ""

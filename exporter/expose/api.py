@@ -1,40 +1,36 @@
-"""The state as JSON: runs, devices, grid intensity, and the whole snapshot, in exact integers."""
+"""Answers as JSON: runs now and past, devices, grid intensity, the whole snapshot."""
 
-import asyncio
-import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
 
-from exporter import units
 from exporter.errors import LedgerError, Refused
 from exporter.expose.board import Board, Current
-from exporter.expose.http1 import Response, json_response
-from exporter.expose.view import Tallies, Tally, View
-from exporter.model.intensity import Factor
-from exporter.model.record import Archive, RunRecord, to_json
-from exporter.model.runs import DEPARTED
-from exporter.model.snapshot import (
-    DeviceState,
-    GridState,
-    Row,
-    Snapshot,
-    record_of,
-    run_power_watts,
-)
-from exporter.model.workload import Party, Reason
+from exporter.expose.desk import Desk, PerTick
+from exporter.expose.documents import of_devices, of_intensity, of_runs, of_snapshot, records
+from exporter.expose.http1 import JSON_TYPE, Response, json_bytes, json_response
+from exporter.model.record import Archive, to_json
+from exporter.model.runs import RunInfo
+from exporter.model.snapshot import Snapshot, record_of, run_power_watts
 
 DEFAULT_LIMIT = 100
-LIMIT_MOST = 10_000
+LIMIT_MOST = 1_000
 ARCHIVE_SECONDS = 5.0
 
 Query = Mapping[str, list[str]]
+T = TypeVar("T")
 
 
 class Api:
     """Answers questions about the state now, and about runs that have left the page."""
 
-    def __init__(self, board: Board, archive: Archive) -> None:
+    def __init__(self, board: Board, archive: Archive, questions: Desk, rendered: PerTick) -> None:
+        """`questions` is where those to the archive wait, `rendered` has what a tick looks like."""
         self._board = board
         self._archive = archive
+        self._questions = questions
+        self._rendered = rendered
 
     def current(self) -> Current:
         """The latest tick. Raises Refused(503) before the first."""
@@ -49,15 +45,8 @@ class Api:
         state = _one(query, "state")
         if state not in (None, "open"):
             raise Refused(400, f"state={state}: only state=open is known")
-        found = records(self.current().snapshot)
-        if state == "open":
-            found = [record for record in found if record.run.ended is None]
-        else:
-            shown = {record.run.key for record in found}
-            past = await self._ask(lambda: self._archive.runs(limit))
-            found += [record for record in past if record.run.key not in shown]
-        found.sort(key=lambda record: record.run.started, reverse=True)
-        return json_response({"runs": [to_json(record) for record in found[:limit]]})
+        listing = partial(self._list, self.current().snapshot, limit, only_open=state == "open")
+        return Response(200, await self._ask(listing), JSON_TYPE)
 
     async def run(self, run_id: str, query: Query) -> Response:
         """The run that is shown under an id; with `job_id`, that job's.
@@ -66,61 +55,50 @@ class Api:
         """
         job_id = _one(query, "job_id")
 
-        def is_meant(record: RunRecord) -> bool:
-            run = record.run
+        def is_meant(run: RunInfo) -> bool:
             return run.shown_id == run_id and job_id in (None, run.key.job_id)
 
-        found = [record for record in records(self.current().snapshot) if is_meant(record)]
+        snapshot = self.current().snapshot
+        found = [record_of(snapshot, run) for run in snapshot.runs if is_meant(run)]
         if not found:
-            found = [r for r in await self._ask(lambda: self._archive.find(run_id)) if is_meant(r)]
+            past = await self._ask(partial(self._archive.find, run_id))
+            found = [record for record in past if is_meant(record.run)]
         if not found:
             of_job = "" if job_id is None else f" of job {job_id!r}"
             raise Refused(404, f"no run {run_id!r}{of_job} is known on this machine")
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
-        snapshot = self.current().snapshot
         return json_response({**to_json(best), "power_watts": run_power_watts(snapshot, best.run)})
 
     def devices(self) -> Response:
         """Every device with its sums, as the counters show them and since the ledger began."""
-        snapshot, view, _ = self.current()
-        return json_response(
-            {
-                "node": snapshot.node,
-                "at": snapshot.wall,
-                "devices": [_device(state, view) for state in snapshot.devices],
-            }
-        )
+        return json_response(of_devices(self.current().view))
 
     def intensity(self) -> Response:
         """The grid intensity in force."""
-        snapshot = self.current().snapshot
-        return json_response({"at": snapshot.wall, **_grid(snapshot.grid)})
+        return json_response(of_intensity(self.current().snapshot))
 
-    def snapshot(self) -> Response:
+    async def snapshot(self) -> Response:
         """All that is known of this tick, down to the lines of the books."""
-        snapshot, view, _ = self.current()
-        return json_response(
-            {
-                "tick": snapshot.tick,
-                "at_ns": snapshot.at_ns,
-                "at": snapshot.wall,
-                "node": snapshot.node,
-                "interval_seconds": snapshot.interval_seconds,
-                "devices": [_device(state, view) for state in snapshot.devices],
-                "lines": [_line(row) for row in snapshot.rows],
-                "runs": [to_json(record) for record in records(snapshot)],
-                "intensity": _grid(snapshot.grid),
-                "collectors": [state._asdict() for state in snapshot.collectors],
-                "health": snapshot.health._asdict(),
-                "notes": snapshot.notes,
-            }
+        current = self.current()
+        body = await self._rendered.get(
+            current, "snapshot", lambda: json_bytes(of_snapshot(current.view))
         )
+        return Response(200, body, JSON_TYPE)
 
-    async def _ask(self, question: Callable[[], Sequence[RunRecord]]) -> Sequence[RunRecord]:
+    def _list(self, snapshot: Snapshot, limit: int, *, only_open: bool) -> bytes:
+        found = records(snapshot)
+        if only_open:
+            found = [record for record in found if record.run.ended is None]
+        else:
+            shown = {record.run.key for record in found}
+            found += [past for past in self._archive.runs(limit) if past.run.key not in shown]
+        found.sort(key=lambda record: record.run.started, reverse=True)
+        return json_bytes(of_runs(found[:limit]))
+
+    async def _ask(self, question: Callable[[], T]) -> T:
         """Ask the archive, off this thread. Raises Refused(503)."""
         try:
-            async with asyncio.timeout(ARCHIVE_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(None, question)
+            return await self._questions.do(question, ARCHIVE_SECONDS)
         except TimeoutError:
             raise Refused(
                 503, f"the ledger did not answer in {ARCHIVE_SECONDS:g} s; is its disk well?"
@@ -129,22 +107,11 @@ class Api:
             raise Refused(503, str(error)) from None
 
 
-def records(snapshot: Snapshot) -> list[RunRecord]:
-    """The record of every run that the snapshot shows."""
-    rows: dict[Party, list[Row]] = {}
-    for row in snapshot.rows:
-        rows.setdefault(row.party, []).append(row)
-    return [
-        record_of(snapshot._replace(rows=tuple(rows.get(run.key, ()))), run)
-        for run in snapshot.runs
-    ]
-
-
 def _limit(query: Query) -> int:
     text = _one(query, "limit")
     if text is None:
         return DEFAULT_LIMIT
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= LIMIT_MOST):
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= LIMIT_MOST:
         raise Refused(400, f"limit={text}: expected a number from 1 to {LIMIT_MOST}")
     return int(text)
 
@@ -152,104 +119,3 @@ def _limit(query: Query) -> int:
 def _one(query: Query, name: str) -> str | None:
     values = query.get(name)
     return values[-1] if values else None
-
-
-def _device(state: DeviceState, view: View) -> dict[str, object]:
-    info = state.info
-    return {
-        "device": info.device.kind,
-        "id": info.device.id,
-        "model": info.model,
-        "vendor": info.vendor,
-        "source": info.source,
-        "method": info.method,
-        "index": info.ordinal,
-        "pci_bus_id": info.pci_bus_id,
-        "up": state.up,
-        "why": state.why,
-        "age_seconds": _finite(state.age_seconds),
-        "read_at": _finite(view.snapshot.wall - state.age_seconds),
-        "power_watts": state.power_watts,
-        "power_limit_watts": info.power_limit_watts,
-        "events": state.events,
-        "counted": _sums(view, info.device, _counted),
-        "cumulative": _sums(view, info.device, _cumulative),
-    }
-
-
-Amounts = Callable[[Tally], tuple[int, int]]
-
-
-def _counted(tally: Tally) -> tuple[int, int]:
-    return tally.counted_uj, tally.counted_ng
-
-
-def _cumulative(tally: Tally) -> tuple[int, int]:
-    return tally.total_uj, tally.total_ng
-
-
-def _sums(view: View, device: tuple[str, str], amounts: Amounts) -> dict[str, object]:
-    """What a device used: all, by run or reason, and by method; each in both its spellings."""
-    energy_uj, carbon_ng = amounts(view.devices[device])
-    attributed_uj, attributed_ng = amounts(view.attributed[device])
-
-    def by_last(tallies: Tallies, index: int) -> dict[str, int]:
-        return {
-            labels[-1]: amounts(tally)[index]
-            for labels, tally in tallies.items()
-            if labels[:2] == device
-        }
-
-    return {
-        "energy_uj": energy_uj,
-        "energy_joules": units.joules(energy_uj),
-        "carbon_ng": carbon_ng,
-        "carbon_grams": units.grams(carbon_ng),
-        "attributed_uj": attributed_uj,
-        "attributed_ng": attributed_ng,
-        "unattributed_uj": by_last(view.unattributed, 0),
-        "unattributed_ng": by_last(view.unattributed, 1),
-        "by_method_uj": by_last(view.by_method, 0),
-    }
-
-
-def _line(row: Row) -> dict[str, object]:
-    return {
-        "device": row.device.kind,
-        "id": row.device.id,
-        "party": _party(row.party),
-        "method": row.method,
-        "split": row.split,
-        "counted": row.balance.counted._asdict(),
-        "cumulative": row.balance.total._asdict(),
-        "power_watts": row.power_watts,
-    }
-
-
-def _party(party: Party) -> dict[str, object]:
-    if isinstance(party, Reason):
-        return {"reason": party}
-    if party == DEPARTED:
-        return {"departed": True}
-    return party._asdict()
-
-
-def _grid(grid: GridState) -> dict[str, object]:
-    return {
-        "why": grid.why,
-        "age_seconds": _finite(grid.age_seconds),
-        "factor": None if grid.factor is None else _factor(grid.factor),
-    }
-
-
-def _factor(factor: Factor) -> dict[str, object]:
-    return {
-        **factor._asdict(),
-        "valid_from": _finite(factor.valid_from),
-        "valid_until": _finite(factor.valid_until),
-    }
-
-
-def _finite(number: float | None) -> float | None:
-    """JSON has no infinity; what has no end or no time is null."""
-    return number if number is not None and math.isfinite(number) else None

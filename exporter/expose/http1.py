@@ -115,9 +115,14 @@ def render_head(response: Response, wall: float, *, keep_alive: bool) -> bytes:
     return ("\r\n".join(lines) + "\r\n" + FIXED_HEADERS + "\r\n").encode("latin-1")
 
 
-def json_response(value: object, status: int = 200) -> Response:
+def json_bytes(value: object) -> bytes:
     """A JSON document. Integers stay exact."""
-    return Response(status, json.dumps(value, allow_nan=False).encode() + b"\n", JSON_TYPE)
+    return json.dumps(value, allow_nan=False).encode() + b"\n"
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """An answer with a JSON document."""
+    return Response(status, json_bytes(value), JSON_TYPE)
 
 
 def refusal(error: Refused, *headers: tuple[str, str]) -> Response:

@@ -5,8 +5,6 @@ import hashlib
 from pathlib import Path
 
 from exporter import __version__, human
-from exporter.expose.board import Current
-from exporter.expose.http1 import Response
 from exporter.expose.markup import Markup, tag, together
 from exporter.expose.panels import (
     collectors,
@@ -29,25 +27,21 @@ LINKS = ("/metrics", "/api/v1/runs", "/api/v1/devices", "/api/v1/intensity", "/a
 
 
 class LivePage:
-    """Renders the page, once per tick that somebody looks at."""
+    """Renders the page; `policy` lets a browser run exactly what it brings."""
 
     def __init__(self) -> None:
         style = (STATIC / "live.css").read_text(encoding="utf-8")
         script = (STATIC / "live.js").read_text(encoding="utf-8")
         self._style, self._script = Markup(style), Markup(script)
-        self._policy = (
+        self.policy = (
             f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'"
         )
-        self._shown: tuple[Current, Response] | None = None
 
-    def response(self, current: Current) -> Response:
+    def render(self, view: View) -> bytes:
         """The page of a tick."""
-        if self._shown is None or self._shown[0] is not current:
-            body = self._document(current.snapshot, current.view).encode("utf-8", "replace")
-            self._shown = current, Response(200, body, HTML_TYPE, policy=self._policy)
-        return self._shown[1]
+        return self._document(view.snapshot, view).encode("utf-8", "replace")
 
     def _document(self, snapshot: Snapshot, view: View) -> str:
         power = human.watts(machine_watts(snapshot.devices))
@@ -133,7 +127,7 @@ def _figure(label: str, value: str, remark: str) -> Markup:
 
 
 def _warnings(snapshot: Snapshot) -> Markup:
-    health = snapshot.health
+    """What is wrong, the daemon's own ailments first."""
     lines = [
         f"{device_name(state)}: no reading for {human.duration(state.age_seconds)}: {state.why}"
         for state in snapshot.devices
@@ -141,11 +135,11 @@ def _warnings(snapshot: Snapshot) -> Markup:
     ]
     if snapshot.grid.factor is None:
         lines.append(f"Emissions stand still: {snapshot.grid.why}")
-    lines += _ailments(health)
-    lines += snapshot.notes
-    if not lines:
-        return Markup("")
-    return tag("ul", *[tag("li", line) for line in lines], class_="warnings")
+    items = [
+        *[tag("li", line, class_="grave") for line in _ailments(snapshot.health)],
+        *[tag("li", line) for line in (*lines, *snapshot.notes)],
+    ]
+    return tag("ul", *items, class_="warnings") if items else Markup("")
 
 
 def _ailments(health: Health) -> list[str]:

@@ -1,6 +1,7 @@
 """HTML made of tags, where every text is escaped because nothing else can be made."""
 
-from html import escape
+ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+"""The same as those of `html.escape`, without the 3 ms that importing `html` takes."""
 
 
 class Markup(str):
@@ -17,6 +18,11 @@ def tag(name: str, *children: str, **attributes: str) -> Markup:
         if value
     )
     return Markup(f"<{name}{spelled}>{together(*children)}</{name}>")
+
+
+def escape(text: str) -> str:
+    """A text that no browser takes for markup, inside quotes or outside."""
+    return text.translate(ESCAPES)
 
 
 def together(*children: str) -> Markup:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from exporter import human, units
 from exporter.expose.markup import Markup, tag
+from exporter.expose.table import Cell, bar, bold, number, table, verdict
 from exporter.expose.view import Tally, View
 from exporter.model.intensity import Factor
 from exporter.model.readings import Method
@@ -32,18 +33,18 @@ def devices(snapshot: Snapshot, view: View) -> Markup:
         tally = view.devices[state.info.device]
         to_runs = view.attributed[state.info.device].total_uj
         rows.append(
-            _row(
-                tag("td", tag("b", device_name(state)), tag("small", state.info.model)),
-                _number(human.watts(state.power_watts), _limit(state)),
-                _number(human.energy(tally.total_uj)),
-                _number(human.carbon(tally.total_ng)),
-                _bar(to_runs, tally.total_uj),
-                tag("td", _method(state.info.method), tag("small", state.info.source)),
-                _state("up" if state.up else "silent", _silence(state), ok=state.up),
+            (
+                bold(device_name(state), state.info.model),
+                number(human.watts(state.power_watts), _limit(state)),
+                number(human.energy(tally.total_uj)),
+                number(human.carbon(tally.total_ng)),
+                bar(to_runs, tally.total_uj),
+                Cell(_method(state.info.method), state.info.source),
+                verdict("up" if state.up else "silent", _silence(state), ok=state.up),
             )
         )
     heads = ("Device", ">Power", ">Energy", ">Emissions", ">To runs", "How it is got", "State")
-    return _table("Devices", heads, rows, "No energy source can be read; see the collectors below.")
+    return table("Devices", heads, rows, "No energy source can be read; see the collectors below.")
 
 
 def runs(snapshot: Snapshot, view: View) -> Markup:
@@ -56,23 +57,23 @@ def runs(snapshot: Snapshot, view: View) -> Markup:
         state = "open" if run.ended is None else "ended"
         named = run.name if run.name != run.shown_id else ""
         rows.append(
-            _row(
-                tag("td", tag("b", run.shown_id), tag("small", named)),
-                tag("td", run.key.job_id or human.UNKNOWN),
-                tag("td", run.user or human.UNKNOWN, tag("small", run.account)),
-                tag("td", state, tag("small", run.end_reason), class_=state),
-                _number(human.watts(tally.power_watts)),
-                _number(human.energy(tally.total_uj)),
-                _number(human.carbon(tally.total_ng), _budget(run, tally)),
-                tag("td", tag("time", human.moment(run.started)), class_="n"),
-                _number(human.duration(max(0.0, until - run.started))),
+            (
+                bold(run.shown_id, named),
+                Cell(run.key.job_id or human.UNKNOWN),
+                Cell(run.user or human.UNKNOWN, run.account),
+                Cell(state, run.end_reason, state),
+                number(human.watts(tally.power_watts)),
+                number(human.energy(tally.total_uj)),
+                number(human.carbon(tally.total_ng), _budget(run, tally)),
+                number(tag("time", human.moment(run.started))),
+                number(human.duration(max(0.0, until - run.started))),
             )
         )
     heads = (
         *("Run", "Job", "User", "State"),
         *(">Power", ">Energy", ">Emissions", ">Since, UTC", ">For"),
     )
-    return _table(
+    return table(
         "Runs", heads, rows, "No run is open. Start one: emissions-exporter run -- COMMAND"
     )
 
@@ -92,16 +93,16 @@ def unattributed(view: View) -> Markup:
         tally = summed(t for (_, _, of), t in view.unattributed.items() if of == reason)
         if tally.total_uj:
             rows.append(
-                _row(
-                    tag("td", tag("b", reason.replace("_", " ")), tag("small", WHY[reason])),
-                    _number(human.watts(tally.power_watts)),
-                    _number(human.energy(tally.total_uj)),
-                    _number(human.carbon(tally.total_ng)),
-                    _bar(tally.total_uj, whole.total_uj),
+                (
+                    bold(reason.replace("_", " "), WHY[reason]),
+                    number(human.watts(tally.power_watts)),
+                    number(human.energy(tally.total_uj)),
+                    number(human.carbon(tally.total_ng)),
+                    bar(tally.total_uj, whole.total_uj),
                 )
             )
     heads = ("Reason", ">Power", ">Energy", ">Emissions", ">Of the machine")
-    return _table("Charged to no run", heads, rows, "Nothing yet.")
+    return table("Charged to no run", heads, rows, "Nothing yet.")
 
 
 def methods(view: View) -> Markup:
@@ -114,47 +115,47 @@ def methods(view: View) -> Markup:
         if tally.total_uj:
             kinds = sorted({kind for (kind, _, _), t in found.items() if t.total_uj})
             rows.append(
-                _row(
-                    tag("td", _method(method), tag("small", HOW[method])),
-                    tag("td", ", ".join(kinds)),
-                    _number(human.energy(tally.total_uj)),
-                    _bar(tally.total_uj, whole.total_uj),
+                (
+                    Cell(_method(method), HOW[method]),
+                    Cell(", ".join(kinds)),
+                    number(human.energy(tally.total_uj)),
+                    bar(tally.total_uj, whole.total_uj),
                 )
             )
     heads = ("Method", "Devices", ">Energy", ">Of the machine")
-    return _table("How the energy was got", heads, rows, "Nothing yet.")
+    return table("How the energy was got", heads, rows, "Nothing yet.")
 
 
 def grid(state: GridState) -> Markup:
     """The intensity in force and where it comes from."""
     factor = state.factor
     if factor is None:
-        return _table("Grid intensity", (), (), f"None is known, grams stand still: {state.why}")
+        return table("Grid intensity", (), (), f"None is known, grams stand still: {state.why}")
     age = "" if state.age_seconds is None else f"{human.duration(state.age_seconds)} old"
-    row = _row(
-        tag("td", tag("b", factor.zone), tag("small", state.why)),
-        _number(intensity(factor), age),
-        tag("td", factor.source, tag("small", "estimated" if factor.estimated else "")),
-        tag("td", f"{factor.signal}, {factor.basis}, {factor.accounting}"),
-        _number(f"{factor.pue:g}"),
-        _number(str(factor.step)),
+    row = (
+        bold(factor.zone, state.why),
+        number(intensity(factor), age),
+        Cell(factor.source, "estimated" if factor.estimated else ""),
+        Cell(f"{factor.signal}, {factor.basis}, {factor.accounting}"),
+        number(f"{factor.pue:g}"),
+        number(str(factor.step)),
     )
     heads = ("Zone", ">Intensity", "Source", "Counts", ">PUE", ">Fallback step")
-    return _table("Grid intensity", heads, [row], "")
+    return table("Grid intensity", heads, [row], "")
 
 
 def collectors(states: Sequence[CollectorState]) -> Markup:
     """Which sources work, and what to do about those that do not."""
     rows = [
-        _row(
-            tag("td", tag("b", state.name)),
-            _state("works" if state.ok else "does not work", ok=state.ok),
-            _number(human.duration(state.seconds)),
-            tag("td", state.why, class_="prose"),
+        (
+            bold(state.name),
+            verdict("works" if state.ok else "does not work", ok=state.ok),
+            number(human.duration(state.seconds)),
+            Cell(state.why, class_="prose"),
         )
         for state in states
     ]
-    return _table("Collectors", ("Collector", "State", ">Took", "Remark"), rows, "None is on.")
+    return table("Collectors", ("Collector", "State", ">Took", "Remark"), rows, "None is on.")
 
 
 def intensity(factor: Factor | None) -> str:
@@ -185,42 +186,5 @@ def _silence(state: DeviceState) -> str:
     return "" if state.up else f"for {human.duration(state.age_seconds)}: {state.why}"
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Markup], nothing: str) -> Markup:
-    """A table, or a sentence where it has no rows. Heads of numbers begin with `>`."""
-    if not rows:
-        return tag("section", tag("h2", title), tag("p", nothing))
-    cells = [
-        tag("th", text.removeprefix(">"), scope="col", class_="n" if text[0] == ">" else "")
-        for text in heads
-    ]
-    table = tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows))
-    return tag("section", tag("h2", title), tag("div", table, class_="scroll"))
-
-
-def _row(*cells: Markup) -> Markup:
-    return tag("tr", *cells)
-
-
-def _number(text: str, remark: str = "") -> Markup:
-    return tag("td", text, tag("small", remark), class_="n")
-
-
-def _state(text: str, remark: str = "", *, ok: bool) -> Markup:
-    return tag("td", text, tag("small", remark), class_="good" if ok else "bad")
-
-
 def _method(method: Method) -> Markup:
     return tag("span", method, class_=f"method {method}")
-
-
-def _bar(part: int, whole: int) -> Markup:
-    """A share as a bar and in percent."""
-    width = f"{100 * part / whole:.1f}" if whole else "0"
-    bar = tag(
-        "svg",
-        tag("rect", width=width, height="4"),
-        viewBox="0 0 100 4",
-        preserveAspectRatio="none",
-        aria_hidden="true",
-    )
-    return tag("td", human.share(part, whole), bar, class_="n")

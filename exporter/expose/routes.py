@@ -1,11 +1,13 @@
 """What is served to the world, read only: metrics, the live page, the API, health."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from exporter.clock import Clock
 from exporter.errors import Refused
 from exporter.expose.api import Api
 from exporter.expose.board import Board
+from exporter.expose.desk import PerTick
 from exporter.expose.http1 import (
     PLAIN_TYPE,
     READ,
@@ -16,7 +18,7 @@ from exporter.expose.http1 import (
     not_allowed,
     prefers_openmetrics,
 )
-from exporter.expose.live import LivePage
+from exporter.expose.live import HTML_TYPE, LivePage
 from exporter.expose.page import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.units import seconds
 
@@ -30,9 +32,11 @@ FIRST_TICK_SECONDS = 60
 class Routes:
     """Answers GET and HEAD."""
 
-    def __init__(self, board: Board, api: Api, clock: Clock) -> None:
+    def __init__(self, board: Board, api: Api, rendered: PerTick, clock: Clock) -> None:
+        """`rendered` has what a tick looks like."""
         self._board = board
         self._api = api
+        self._rendered = rendered
         self._clock = clock
         self._live = LivePage()
         self._started_ns = clock.boottime_ns()
@@ -62,16 +66,21 @@ class Routes:
         return await route(request)
 
     async def _live_page(self, _: Request) -> Response:
-        return self._live.response(self._api.current())
+        current = self._api.current()
+        body = await self._rendered.get(current, "live", lambda: self._live.render(current.view))
+        return Response(200, body, HTML_TYPE, policy=self._live.policy)
 
     async def _metrics(self, request: Request) -> Response:
-        page = self._api.current().page
+        current = self._api.current()
+        page = current.page
         openmetrics = prefers_openmetrics(request.headers.get("accept", ""))
         headers = [("Vary", "Accept, Accept-Encoding")]
         if names := request.query.get("name[]"):
             body = page.select(names, openmetrics=openmetrics)
         elif accepts_gzip(request.headers.get("accept-encoding", "")):
-            body = page.gzipped(openmetrics=openmetrics)
+            name = "openmetrics" if openmetrics else "text"
+            pack = partial(page.gzipped, openmetrics=openmetrics)
+            body = await self._rendered.get(current, name, pack)
             headers.append(("Content-Encoding", "gzip"))
         else:
             body = page.body(openmetrics=openmetrics)
@@ -88,7 +97,7 @@ class Routes:
         return self._api.intensity()
 
     async def _snapshot(self, _: Request) -> Response:
-        return self._api.snapshot()
+        return await self._api.snapshot()
 
     async def _healthy(self, _: Request) -> Response:
         """Whether the loop's heart beats."""

@@ -29,6 +29,9 @@ class Limits(NamedTuple):
     """What one client, and all together, may take."""
 
     connections: int = 512
+    """Open at once; for one more, the client that has been silent longest is given up."""
+    refusals: int = 64
+    """Where every connection is busy: how many more are told so; beyond it they are cut off."""
     slow_readers: int = 16
     """Answers that may wait for their readers at once; beyond it the oldest is given up."""
     head_bytes: int = 16 * 1024
@@ -46,39 +49,49 @@ class Limits(NamedTuple):
 DEFAULT_LIMITS = Limits()
 
 
-class Server:
-    """Answers the connections of any number of listeners with one handler."""
+Queue: TypeAlias = dict[asyncio.StreamWriter, None]
+"""Connections, the one that has been in it longest first."""
 
-    def __init__(self, handler: Handler, clock: Clock, limits: Limits) -> None:
-        self._handler = handler
+
+class Server:
+    """Answers the connections of any number of listeners, within limits that they share."""
+
+    def __init__(self, clock: Clock, limits: Limits) -> None:
         self._clock = clock
         self._limits = limits
         self._tasks: set[asyncio.Task[object]] = set()
-        self._idle: set[asyncio.StreamWriter] = set()
-        self._slow: dict[asyncio.StreamWriter, None] = {}
+        self._silent: Queue = {}
+        """Those that have not sent a whole request yet, or not the next one."""
+        self._slow: Queue = {}
+        """Those that have not read their answer yet."""
+        self._leaving: set[asyncio.StreamWriter] = set()
+        """Those that were given up or refused, and are not gone yet."""
         self._closing = False
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connected(
+        self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Talk with one client until either side has had enough."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for all of it
         try:
-            self._check_room()
-            await self._converse(reader, writer)
+            self._make_room(writer)
+            await self._converse(handler, reader, writer)
         except Refused as error:
             await self._dismiss(reader, writer, error)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             writer.transport.abort()
         finally:
             writer.close()
+            self._leaving.discard(writer)
             self._tasks.discard(task)
 
     async def close(self, grace_seconds: float) -> None:
         """End all conversations; answers under way get `grace_seconds` to be finished."""
         self._closing = True
-        for writer in self._idle:
+        for writer in self._silent:
             writer.transport.abort()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace_seconds)
@@ -86,19 +99,35 @@ class Server:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _check_room(self) -> None:
-        """Raises Refused(503) for a connection too many; too many of those are just cut off."""
-        if len(self._tasks) > 2 * self._limits.connections:
-            raise ConnectionAbortedError
-        if len(self._tasks) > self._limits.connections:
-            raise Refused(503, "too many connections are open; try again later")
+    def _make_room(self, newcomer: asyncio.StreamWriter) -> None:
+        """Give up a silent client for the newcomer, if need be.
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        Raises Refused(503) where all are busy; too many of those are just cut off.
+        """
+        if len(self._tasks) - len(self._leaving) <= self._limits.connections:
+            return
+        if self._silent:
+            self._give_up_oldest(self._silent)
+            return
+        crowded = len(self._leaving) >= self._limits.refusals
+        self._leaving.add(newcomer)
+        if crowded:
+            raise ConnectionAbortedError
+        raise Refused(503, "too many connections are open; try again later")
+
+    def _give_up_oldest(self, queue: Queue) -> None:
+        oldest = next(iter(queue))
+        del queue[oldest]
+        self._leaving.add(oldest)
+        oldest.transport.abort()
+
+    async def _converse(
+        self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         peer = _peer_of(writer)
         patience = self._limits.request_seconds  # who connects has something to say
-        while first := await self._first_byte(reader, writer, patience):
-            request = await self._read(first, reader, writer)
-            response = await self._answer(request._replace(peer=peer))
+        while request := await self._next(reader, writer, patience):
+            response = await _answer(handler, request._replace(peer=peer))
             keep_alive = request.keep_alive and not self._closing
             head = render_head(response, self._clock.wall(), keep_alive=keep_alive)
             await self._send(writer, head if request.method == "HEAD" else head + response.body)
@@ -106,16 +135,17 @@ class Server:
                 return
             patience = self._limits.idle_seconds
 
-    async def _first_byte(
+    async def _next(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_seconds: float
-    ) -> bytes:
-        """The first byte of the next request; none if the client has no more."""
-        self._idle.add(writer)
+    ) -> Request | None:
+        """The next request, if the client begins one in time. Raises Refused."""
+        self._silent[writer] = None
         try:
             async with asyncio.timeout(patience_seconds):
-                return await reader.read(1)
+                first = await reader.read(1)
+            return await self._read(first, reader, writer) if first else None
         finally:
-            self._idle.discard(writer)
+            self._silent.pop(writer, None)
 
     async def _read(
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -139,15 +169,6 @@ class Server:
                 408, f"the request was not complete after {limits.request_seconds:g} s"
             ) from None
 
-    async def _answer(self, request: Request) -> Response:
-        try:
-            return await self._handler(request)
-        except Refused as error:
-            return refusal(error)
-        except Exception:
-            log.exception("request failed", extra={"path": request.path})
-            return refusal(Refused(500, "the daemon failed on this request; its log says why"))
-
     async def _send(self, writer: asyncio.StreamWriter, message: bytes) -> None:
         """Write a message and wait until the client has taken all of it."""
         writer.write(message)
@@ -155,12 +176,12 @@ class Server:
             return
         self._slow[writer] = None
         if len(self._slow) > self._limits.slow_readers:
-            next(iter(self._slow)).transport.abort()
+            self._give_up_oldest(self._slow)
         try:
             async with asyncio.timeout(self._limits.read_seconds):
                 await writer.drain()
         finally:
-            del self._slow[writer]
+            self._slow.pop(writer, None)
 
     async def _dismiss(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: Refused
@@ -176,6 +197,16 @@ class Server:
                     pass
         except (OSError, TimeoutError):
             writer.transport.abort()
+
+
+async def _answer(handler: Handler, request: Request) -> Response:
+    try:
+        return await handler(request)
+    except Refused as error:
+        return refusal(error)
+    except Exception:
+        log.exception("request failed", extra={"path": request.path})
+        return refusal(Refused(500, "the daemon failed on this request; its log says why"))
 
 
 def _peer_of(writer: asyncio.StreamWriter) -> Peer | None:

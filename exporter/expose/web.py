@@ -4,22 +4,23 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from exporter.clock import Clock
 from exporter.errors import ConfigError
 from exporter.expose.agent import Agent
 from exporter.expose.api import Api
 from exporter.expose.board import Board
+from exporter.expose.desk import Desk, PerTick
 from exporter.expose.listen import listen_tcp, listen_unix
 from exporter.expose.routes import Routes
 from exporter.expose.server import DEFAULT_LIMITS, Limits, Server
 from exporter.model.commands import Request
 from exporter.model.record import Archive
 
-BLOCKING_THREADS = 2
-"""For what may wait for a disk or a directory of users."""
+QUESTIONS_MOST = 16
+"""Questions to the ledger, or to the directory of users, that may wait at once."""
 
 
 class Web:
@@ -41,11 +42,15 @@ class Web:
         grace_seconds: float = 2.0,
     ) -> None:
         """An empty `listen_address` means no TCP, an empty `socket_path` no agent socket."""
-        api = Api(board, archive)
-        routes = Routes(board, api, clock)
-        agent = Agent(api, submit, clock)
-        self._world = Server(routes.answer, clock, limits)
-        self._agents = Server(agent.answer, clock, limits)
+        questions = Desk("questions to the ledger", threads=2, most=QUESTIONS_MOST)
+        names = Desk("questions for user names", threads=1, most=QUESTIONS_MOST)
+        pages = Desk("pages", threads=1, most=QUESTIONS_MOST)
+        self._desks = (questions, names, pages)
+        rendered = PerTick(pages)
+        api = Api(board, archive, questions, rendered)
+        self._routes = Routes(board, api, rendered, clock)
+        self._agent = Agent(api, submit, names, clock)
+        self._server = Server(clock, limits)
         self._listen_address = listen_address
         self._socket_path = socket_path
         self._limits = limits
@@ -77,7 +82,7 @@ class Web:
         loop = self._loop
         assert loop is not None, "bind comes before run"
         try:
-            loop.run_until_complete(self._serve(loop))
+            loop.run_until_complete(self._serve())
         finally:
             loop.close()
 
@@ -87,24 +92,22 @@ class Web:
             with suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
-    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        executor = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="web-blocking")
-        loop.set_default_executor(executor)
+    async def _serve(self) -> None:
         head = self._limits.head_bytes
-        listeners: list[asyncio.Server] = []
-        for sock in self._tcp:
-            world = self._world.connected
-            listeners.append(await asyncio.start_server(world, sock=sock, limit=head))
-        for sock in self._unix:
-            agents = self._agents.connected
-            listeners.append(await asyncio.start_unix_server(agents, sock=sock, limit=head))
+        world = partial(self._server.connected, self._routes.answer)
+        agents = partial(self._server.connected, self._agent.answer)
+        listeners = [
+            *[await asyncio.start_server(world, sock=sock, limit=head) for sock in self._tcp],
+            *[
+                await asyncio.start_unix_server(agents, sock=sock, limit=head)
+                for sock in self._unix
+            ],
+        ]
         await self._stopping.wait()
         for listener in listeners:
             listener.close()
         with suppress(FileNotFoundError):
             os.unlink(self._socket_path)
-        await asyncio.gather(
-            self._world.close(self._grace_seconds), self._agents.close(self._grace_seconds)
-        )
-        # a thread that hangs on a disk is left alone, not waited for
-        executor.shutdown(wait=False, cancel_futures=True)
+        await self._server.close(self._grace_seconds)
+        for desk in self._desks:
+            desk.close()

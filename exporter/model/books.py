@@ -175,3 +175,5 @@ class Restored(NamedTuple):
     """False: the published counters begin at zero, only the cumulative gauges go on."""
     notes: tuple[str, ...] = ()
     """What a person should know about how it was found; logged once."""
+    wall: float = 0.0
+    """When the journal or the ledger was last written; 0 where there was none."""

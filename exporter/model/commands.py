@@ -26,6 +26,8 @@ class End(NamedTuple):
     run_id: str
     job_id: str | None = None
     """None: whichever job it belongs to."""
+    pid: int = 0
+    """The process that asks; 0: unknown. Where several lead the run, only its part ends."""
 
 
 class Stop(NamedTuple):

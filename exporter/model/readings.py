@@ -66,6 +66,11 @@ class Reading(NamedTuple):
     counter_uj: int | None = None
     power_watts: float | None = None
     why: str = ""
+    awake_ns: int = 0
+    """CLOCK_MONOTONIC of this very read, which stands still while the machine sleeps.
+
+    0: not known; the machine is then taken to have been awake all the time.
+    """
 
 
 class Observation(NamedTuple):
@@ -109,10 +114,19 @@ class Position(NamedTuple):
     """Read before this process started: the next interval spans a restart."""
     provisional_at_ns: int = 0
     """Until when `provisional_uj` was integrated; 0 or before `at_ns`: nothing was."""
+    awake_ns: int = 0
+    """CLOCK_MONOTONIC at `at_ns`; 0: not known, time asleep before the next reading is not either.
+
+    After a sleep the three times of a position are moved on by its length, so that the time since
+    each of them is time awake; `at_ns - awake_ns` is what the machine has slept since boot.
+    """
 
 
 class Interval(NamedTuple):
-    """The energy of ONE device between ITS two readings."""
+    """The energy of ONE device between ITS two readings.
+
+    Time asleep between them is left out: `t0_ns` is that much later than the first of them.
+    """
 
     device: Device
     t0_ns: int

@@ -3,7 +3,8 @@
 A raw energy counter wraps, restarts, dips and comes back, or cannot be read for a while. Energy
 is booked from the counter only when the power that it implies is plausible; anything else is held
 for one reading and judged by the next. What a counter still knows is never lost, and nothing is
-booked that no counter or power reading vouches for.
+booked that no counter or power reading vouches for. A machine that sleeps draws no power that any
+of this could see, so the time between two readings is time awake.
 """
 
 from exporter import units
@@ -13,6 +14,8 @@ PENDING_NS = 30 * units.NANOSECONDS_PER_SECOND
 """How long a missing counter is waited for before power readings stand in for it."""
 INTEGRABLE_NS = 300 * units.NANOSECONDS_PER_SECOND
 """Longest time between two power readings that a straight line may bridge."""
+SLEEP_NS = units.NANOSECONDS_PER_SECOND // 10
+"""Two clocks read one after the other may differ by less than this without a sleep."""
 DEBT_SHARE = 10
 """At most one part in this many of an increment goes to paying debt, so that no run rides free."""
 
@@ -29,6 +32,7 @@ def advance(
         return position, None
     if position is None or position.epoch != reading.epoch:
         return _baseline(position, reading, info), None
+    position = _without_sleep(position, reading)
     if reading.at_ns <= _booked_until(position):
         return position, None
     if info.method is Method.INTEGRATED:
@@ -49,6 +53,21 @@ def _baseline(position: Position | None, reading: Reading, info: DeviceInfo) -> 
         at_ns=reading.at_ns,
         epoch=reading.epoch,
         power_watts=reading.power_watts or 0.0,
+        awake_ns=reading.awake_ns,
+    )
+
+
+def _without_sleep(position: Position, reading: Reading) -> Position:
+    """The position with its times moved on by what the machine has slept since."""
+    if not position.awake_ns or not reading.awake_ns:
+        return position
+    slept_ns = (reading.at_ns - reading.awake_ns) - (position.at_ns - position.awake_ns)
+    if slept_ns < SLEEP_NS:
+        return position
+    return position._replace(
+        at_ns=position.at_ns + slept_ns,
+        suspect_at_ns=position.suspect_at_ns + slept_ns,
+        provisional_at_ns=position.provisional_at_ns + slept_ns,
     )
 
 
@@ -129,6 +148,7 @@ def _book(
         epoch=position.epoch,
         power_watts=units.watts(delta_uj, reading.at_ns - position.at_ns),
         debt_uj=debt_uj - paid_uj,
+        awake_ns=reading.awake_ns,
     )
     return after, interval
 
@@ -155,7 +175,12 @@ def _sum_power(position: Position, reading: Reading) -> tuple[Position, Interval
     if reading.power_watts is None:
         return position, None
     interval = _integrate(position, reading, reading.power_watts)
-    after = position._replace(at_ns=reading.at_ns, power_watts=reading.power_watts, restored=False)
+    after = position._replace(
+        at_ns=reading.at_ns,
+        power_watts=reading.power_watts,
+        restored=False,
+        awake_ns=reading.awake_ns,
+    )
     return after, interval
 
 

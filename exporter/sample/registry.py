@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from exporter.clock import Clock
+from exporter.clock import UNKNOWN_BOOT, Clock
 from exporter.errors import Unavailable
 from exporter.model.readings import Kind, Sampler
 from exporter.model.workload import CollectorState
@@ -17,6 +17,11 @@ from exporter.sample.sources.replay import Replay
 
 NAMES: tuple[str, ...] = (Rapl.name, CpuEstimate.name, DramEstimate.name)
 """The collectors that can be switched off and on by name."""
+
+NO_BOOT_ID = (
+    "{procfs}/sys/kernel/random/boot_id cannot be read, so energy used while the daemon is stopped "
+    "is not recovered; mount procfs whole and name it with --path.procfs"
+)
 
 
 class Opened(NamedTuple):
@@ -34,6 +39,7 @@ def open_samplers(
     sysfs: str,
     procfs: str,
     clock: Clock,
+    boot_id: str,
     enabled: Mapping[str, bool],
     replay: str = "",
     cpu_idle_watts_per_thread: float | None = None,
@@ -42,10 +48,11 @@ def open_samplers(
 ) -> Opened:
     """Open every source that works here; an estimate only for a kind that no counter covers.
 
-    `enabled` switches collectors by name, on where it does not say. `replay` is the path of a
-    host to play instead of all of them. Raises ConfigError for a setting that cannot be.
+    `boot_id` is what `read_boot_id` says. `enabled` switches collectors by name, on where it does
+    not say. `replay` is the path of a host to play instead of all of them. Raises ConfigError for
+    a setting that cannot be.
     """
-    boot_id, notes = _boot_id(procfs, clock)
+    notes = [NO_BOOT_ID.format(procfs=procfs)] if boot_id.startswith(UNKNOWN_BOOT) else []
     if replay:
         return Opened((Replay(replay, clock, boot_id),), (), (_replays(replay), *notes))
     opening = _Opening(enabled, notes)
@@ -103,14 +110,3 @@ class _Opening:
 def _replays(path: str) -> str:
     name = os.path.basename(path).removesuffix(".json")
     return f"nothing is measured: the recorded host {name} is played"
-
-
-def _boot_id(procfs: str, clock: Clock) -> tuple[str, list[str]]:
-    """The id of the running kernel; one that no later process will find, if it cannot be read."""
-    path = os.path.join(procfs, "sys/kernel/random/boot_id")
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip(), []
-    except (OSError, ValueError) as error:
-        note = f"{path}: {error}; energy used while the daemon is stopped cannot be recovered"
-        return f"unknown-{clock.wall():.6f}", [note]

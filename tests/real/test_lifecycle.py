@@ -43,17 +43,26 @@ def test_sighup_with_broken_settings_keeps_the_old_ones(daemon, tmp_path):
     assert daemon.json("/api/v1/intensity")["factor"]["zone"] == "DE"
 
 
+def test_sighup_with_settings_that_cannot_work_keeps_the_old_ones(daemon, tmp_path):
+    (tmp_path / "config.yaml").write_text("convert: {zone: Atlantis}\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: "Atlantis" in daemon.log())
+    until(lambda: get(daemon.url + "/-/ready"))
+    assert daemon.json("/api/v1/intensity")["factor"]["zone"] == "DE"
+
+
 def test_it_says_where_the_page_is_and_how_to_try_a_run(tmp_path):
     command = [*COMMAND, "replay", "--web.listen-address=127.0.0.1:0"]
     socket = f"--socket.path={tmp_path}/agent.sock"
     with subprocess.Popen(
         [*command, socket], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as daemon:
-        page, run = daemon.stdout.readline().decode(), daemon.stdout.readline().decode()
-        url = page.split()[-1]
-        assert b"emissions_" in until(lambda: get(url + "metrics"))
-        assert "run --name demo -- " in run
-        daemon.terminate()
+        try:
+            page, run = daemon.stdout.readline().decode(), daemon.stdout.readline().decode()
+            assert b"emissions_" in until(lambda: get(page.split()[-1] + "metrics"))
+            assert f"run {socket} --name demo -- " in run
+        finally:
+            daemon.terminate()
 
 
 def test_a_second_daemon_on_one_ledger_is_refused_with_the_first_ones_pid(daemon, tmp_path):

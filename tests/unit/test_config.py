@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from exporter import config
-from exporter.config import Config, load
+from exporter.config import Config
 from exporter.errors import ConfigError
+from exporter.settings import load
 
 KEYS = [
     (section.name, item)
@@ -186,3 +187,9 @@ def test_every_default_passes_its_own_check(read):
 def test_no_flag_is_given_twice():
     flags = [item.metadata["flag"] for _, item in KEYS if item.metadata["flag"]]
     assert len(flags) == len(set(flags))
+
+
+def test_a_mistyped_variable_is_an_error_and_one_of_kubernetes_is_not():
+    load(None, {"EMISSIONS_EXPORTER_PORT": "tcp://10.0.0.1:10680"}, {})
+    with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_CONVERT_ZONE"):
+        load(None, {"EMISSIONS_EXPORTER_CONVERT_ZON": "DE"}, {})

@@ -72,3 +72,14 @@ def test_durations_have_two_units(seconds, text):
 
 def test_moments_are_utc():
     assert human.moment(1_790_000_000) == "2026-09-21 14:13:20"
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\x1b", "\n", "\r", "\x9b", "\u202e", "\u2066", "\u2028", "\0"]
+)
+def test_what_could_fool_a_terminal_is_not_printed(hostile):
+    assert human.printable(f"a{hostile}b") == "a\ufffdb"
+
+
+def test_harmless_text_is_printed_as_it_is():
+    assert human.printable("b\xe9rt \u4e2d (1\u202f000 J)") == "b\xe9rt \u4e2d (1\u202f000 J)"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter.app import App
-from exporter.config import Account, Config, Sample
+from exporter.config import Account, Attribute, Config, Sample
 from exporter.errors import Refused
 from exporter.model.commands import End, Request, Start
 from exporter.model.curves import Curve
@@ -29,8 +29,13 @@ class Rig:
         self.start()
 
     def start(self) -> None:
-        config = Config(self.sample, account=Account(state_directory=str(self.directory)))
+        config = Config(
+            self.sample,
+            Attribute(read_environments=False),
+            account=Account(state_directory=str(self.directory)),
+        )
         self.app = App(config, {}, self.clock)
+        self.app.begin()
         self.snapshot = self.app.pipeline.tick()
 
     def tick(self, times: int = 1) -> None:
@@ -156,7 +161,9 @@ def test_the_daemon_owns_the_machine_for_the_run_of_its_own_environment(tmp_path
     empty = tmp_path / "sys"
     empty.mkdir()
     config = Config(
-        Sample(sysfs=str(empty)), account=Account(state_directory=str(tmp_path / "state"))
+        Sample(sysfs=str(empty)),
+        Attribute(read_environments=False),
+        account=Account(state_directory=str(tmp_path / "state")),
     )
     clock = FakeClock()
     app = App(config, {"EMISSIONS_JOB_ID": "4711"}, clock)

@@ -30,30 +30,36 @@ CREATE TABLE position (
     provisional_at_ns INTEGER NOT NULL,
     debt_uj           INTEGER NOT NULL,
     suspect_uj        INTEGER,
-    suspect_at_ns     INTEGER NOT NULL
+    suspect_at_ns     INTEGER NOT NULL,
+    awake_ns          INTEGER NOT NULL
 ) STRICT;
 
 -- Whoever energy is booked on: a run, for ever, or one of the fixed parties below.
--- departed: the run's totals are also inside those of the party `departed`.
+-- departed: the run's totals are also inside those of party 99, which has besides them what came
+-- too late for its run: that alone is what party 99 has in `usage`.
+-- enclosing: the key of the run around this one.
 CREATE TABLE party (
-    id           INTEGER PRIMARY KEY,
-    uid          INTEGER NOT NULL,
-    run_id       TEXT    NOT NULL,
-    job_id       TEXT    NOT NULL,
-    name         TEXT    NOT NULL DEFAULT '',
-    user         TEXT    NOT NULL DEFAULT '',
-    origin       TEXT    NOT NULL DEFAULT '',
-    started      REAL    NOT NULL,
-    ended        REAL,
-    end_reason   TEXT    NOT NULL DEFAULT '',
-    scope        TEXT    NOT NULL DEFAULT '',
-    lead_pid     INTEGER NOT NULL DEFAULT 0,
-    lead_start   INTEGER NOT NULL DEFAULT 0,
-    cgroup       TEXT    NOT NULL DEFAULT '',
-    account      TEXT    NOT NULL DEFAULT '',
-    budget_grams REAL,
-    shown_id     TEXT    NOT NULL DEFAULT '',
-    departed     INTEGER NOT NULL DEFAULT 0,
+    id               INTEGER PRIMARY KEY,
+    uid              INTEGER NOT NULL,
+    run_id           TEXT    NOT NULL,
+    job_id           TEXT    NOT NULL,
+    name             TEXT    NOT NULL DEFAULT '',
+    user             TEXT    NOT NULL DEFAULT '',
+    origin           TEXT    NOT NULL DEFAULT '',
+    started          REAL    NOT NULL,
+    ended            REAL,
+    end_reason       TEXT    NOT NULL DEFAULT '',
+    scope            TEXT    NOT NULL DEFAULT '',
+    lead_pid         INTEGER NOT NULL DEFAULT 0,
+    lead_start       INTEGER NOT NULL DEFAULT 0,
+    cgroup           TEXT    NOT NULL DEFAULT '',
+    account          TEXT    NOT NULL DEFAULT '',
+    budget_grams     REAL,
+    shown_id         TEXT    NOT NULL DEFAULT '',
+    enclosing_uid    INTEGER,
+    enclosing_run_id TEXT,
+    enclosing_job_id TEXT,
+    departed         INTEGER NOT NULL DEFAULT 0,
     UNIQUE (uid, run_id, job_id)
 ) STRICT;
 CREATE INDEX party_here ON party (id) WHERE departed = 0;

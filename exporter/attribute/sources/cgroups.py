@@ -1,6 +1,7 @@
 """CPU time and memory of a cgroup, version 2 or 1; exited processes are included by the kernel."""
 
 import os
+import re
 from collections.abc import Mapping
 
 from exporter.errors import Unavailable
@@ -8,32 +9,45 @@ from exporter.errors import Unavailable
 V2 = ""
 """How /proc/PID/cgroup names the one hierarchy of version 2."""
 NANOSECONDS_PER_MICROSECOND = 1_000
+FILE_BYTES = 16384
 
 
 def mounts(procfs: str) -> dict[str, str]:
-    """Mount points of cgroup hierarchies: `""` for version 2, else by controller."""
+    """Mount points of cgroup hierarchies: `""` for version 2, else by controller.
+
+    Raises OSError.
+    """
     found: dict[str, str] = {}
-    with open(os.path.join(procfs, "self", "mountinfo"), encoding="utf-8") as file:
-        for line in file:
-            left, _, right = line.partition(" - ")
-            point, kind = left.split()[4], right.split()[0]
-            if kind == "cgroup2":
-                found.setdefault(V2, point)
-            elif kind == "cgroup":
-                for controller in right.split()[2].split(","):
-                    found.setdefault(controller, point)
+    for line in _lines(os.path.join(procfs, "self", "mountinfo")):
+        left, _, right = line.partition(" - ")
+        point, kind = _unescaped(left.split(" ")[4]), right.split(" ")[0]
+        if kind == "cgroup2":
+            found.setdefault(V2, point)
+        elif kind == "cgroup":
+            for controller in right.split(" ")[2].split(","):
+                found.setdefault(controller, point)
     return found
 
 
 def paths(procfs: str, pid: int) -> dict[str, str]:
     """The cgroup of a process in each hierarchy, keyed like `mounts`. Raises OSError."""
     found = {}
-    with open(os.path.join(procfs, str(pid), "cgroup"), encoding="utf-8") as file:
-        for line in file:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            for controller in controllers.split(","):
-                found[controller] = path
+    for line in _lines(os.path.join(procfs, str(pid), "cgroup")):
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            found[controller] = path
     return found
+
+
+def _lines(path: str) -> list[str]:
+    """Lines of a file of the kernel, whose names may be of any bytes."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        return file.read().removesuffix("\n").split("\n")
+
+
+def _unescaped(field: str) -> str:
+    """A field of proc_pid_mountinfo(5): blanks and backslashes in it are written in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), field)
 
 
 class CgroupMeter:
@@ -47,7 +61,9 @@ class CgroupMeter:
                 "use scope tree, or start it in a cgroup, for example by systemd-run --scope"
             )
         self._files = {name: mounted[name] + path for name, path in own.items()}
-        self.path = own[V2 if V2 in own else "cpuacct"]
+        path = own[V2 if V2 in own else "cpuacct"]
+        self.path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        """Which cgroup it is, as valid text."""
         self.last_us = self.cpu_us()
 
     def advance_us(self) -> int:
@@ -62,10 +78,8 @@ class CgroupMeter:
     def cpu_us(self) -> int:
         """CPU time since the cgroup was made, microseconds. Raises OSError when it is gone."""
         if V2 in self._files:
-            with open(self._files[V2] + "/cpu.stat", "rb", buffering=0) as file:
-                return int(file.read(64).split()[1])
-        with open(self._files["cpuacct"] + "/cpuacct.usage", "rb", buffering=0) as file:
-            return int(file.read(32)) // NANOSECONDS_PER_MICROSECOND
+            return int(self._read(V2, "cpu.stat").split(None, 2)[1])
+        return int(self._read("cpuacct", "cpuacct.usage")) // NANOSECONDS_PER_MICROSECOND
 
     def memory_bytes(self) -> int:
         """Anonymous and shared memory; 0 where no hierarchy accounts for it."""
@@ -74,18 +88,23 @@ class CgroupMeter:
             ("memory", (b"total_rss", b"total_shmem")),
         ):
             try:
-                with open(self._files[hierarchy] + "/memory.stat", "rb", buffering=0) as file:
-                    rows = dict(row.split() for row in file.read(16384).splitlines())
+                rows = dict(
+                    row.split() for row in self._read(hierarchy, "memory.stat").splitlines()
+                )
             except (KeyError, OSError):
                 continue
             return sum(int(rows.get(name, 0)) for name in names)
         return 0
 
-    def empty(self) -> bool:
-        """Whether no process is left in it, or it is gone."""
-        hierarchy = V2 if V2 in self._files else "cpuacct"
+    def populated(self) -> bool:
+        """Whether a process is left in it or, in version 2, in a cgroup below it."""
         try:
-            with open(self._files[hierarchy] + "/cgroup.procs", "rb", buffering=0) as file:
-                return not file.read(16)
+            if V2 in self._files:
+                return b"populated 1" in self._read(V2, "cgroup.events")
+            return bool(self._read("cpuacct", "cgroup.procs"))
         except OSError:
-            return True
+            return False
+
+    def _read(self, hierarchy: str, name: str) -> bytes:
+        with open(f"{self._files[hierarchy]}/{name}", "rb", buffering=0) as file:
+            return file.read(FILE_BYTES)

@@ -4,6 +4,7 @@ import os
 import time
 
 from exporter.model.books import MachineCpu
+from exporter.model.cpu_clocks import parse_cpu_clocks
 from exporter.model.workload import Machine
 from exporter.units import MICROSECONDS_PER_SECOND
 
@@ -28,7 +29,7 @@ class MachineTotals:
         return self._before
 
     def look(self, at_ns: int) -> Machine:
-        """Time since the last look, and memory now. Raises OSError."""
+        """Time since the last look, and memory now. Raises OSError or ValueError."""
         now = self._read_clocks()
         before = self._before or now
         self._before = now
@@ -45,13 +46,8 @@ class MachineTotals:
         )
 
     def _read_clocks(self) -> MachineCpu:
-        """First line of proc_stat(5): user nice system idle iowait irq softirq steal."""
         with open(self._stat, "rb", buffering=0) as file:
-            fields = file.read(4096).split(b"\n", 1)[0].split()
-        user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields[1:9])
-        busy = user + nice + system + irq + softirq
-        total = busy + idle + iowait + steal
-        return MachineCpu(busy * self._us_per_tick, total * self._us_per_tick)
+            return parse_cpu_clocks(file.read(4096), self._us_per_tick)
 
     def _read_memory(self) -> tuple[int, int]:
         """Bytes of anonymous and shared memory in use, and bytes in all."""

@@ -1,60 +1,38 @@
-"""Processes from /proc: who was born of whom, and the CPU time and memory of those in runs.
+"""All processes of the machine: who was born of whom, and what those in runs use.
 
 Only processes that belong to a run are read each tick; of the others it is enough to know that
 they are there, so that their children are known when they are born.
 """
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from operator import attrgetter
 
-from exporter.attribute.identity import Claim, claim_of
+from exporter.attribute.cpu_time import settle
+from exporter.attribute.sources.procfs import Process, Procfs
 from exporter.model.runs import RunKey
-from exporter.units import MICROSECONDS_PER_SECOND
+from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
 
-STAT_BYTES = 1024
-ENVIRONMENT_BYTES = 1 << 20
 YOUNG_LOOKS = 1
 """Looks after the first: a process may call exec after its birth was seen."""
+MEMORY_LOOKS = 10
+"""In how many looks the memory of everything in a run is read once."""
+NEW_MEMORIES = 50
+"""How many processes are read in one look because they are new."""
 
-
-@dataclass(slots=True, eq=False)
-class Process:
-    """One process, told apart from a later one with its pid by its start time."""
-
-    pid: int
-    start: int
-    """Clock ticks since boot."""
-    ppid: int
-    self_ticks: int
-    """CPU time of its own threads."""
-    children_ticks: int
-    """CPU time of its children that ended and were waited for."""
-    claim: Claim | None = None
-    uid: int = -1
-    run: RunKey | None = None
-    fd: int = -1
-    raw: bytes = b""
-    looks: int = 0
-    secret: bool = False
-    """Its environment may not be read."""
-    owed_ticks: int = 0
-    """Time of ended children that was counted while they lived; not to be counted again."""
-    fresh_ticks: int = 0
-    """CPU time since the last look, unseen children's included."""
+Adopt = Callable[[Process, Process | None], RunKey | None]
+"""Names the run of a process, given its parent."""
 
 
 class ProcessTable:
     """Every process of the machine, and the CPU time of those that a run owns."""
 
     def __init__(self, procfs: str, max_files: int, *, read_environments: bool) -> None:
-        self._procfs = procfs
-        self._max_files = max_files
-        self._open_files = 0
-        self._read_environments = read_environments
-        self._us_per_tick = MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
+        self._procfs = Procfs(procfs, max_files, read_environments=read_environments)
+        self._ticks_per_second = os.sysconf("SC_CLK_TCK")
+        self._us_per_tick = MICROSECONDS_PER_SECOND // self._ticks_per_second
         self._table: dict[str, Process] = {}
-        self._owned: list[Process] = []
+        self._memory_look = 0
         self._first = True
 
     def find(self, pid: int) -> Process | None:
@@ -62,104 +40,118 @@ class ProcessTable:
         return self._table.get(str(pid))
 
     def parent(self, process: Process) -> Process | None:
-        """Its parent, if that was there at the last look."""
-        return self._table.get(str(process.ppid))
+        """Its parent, if that was there at the last look; never a later process with that pid."""
+        parent = self._table.get(str(process.ppid))
+        return parent if parent is not None and parent.start <= process.start else None
 
-    def members(self) -> dict[RunKey, list[Process]]:
-        """The processes that each run owns."""
-        members: dict[RunKey, list[Process]] = {}
-        for process in self._owned:
-            assert process.run is not None
-            members.setdefault(process.run, []).append(process)
-        return members
-
-    def all(self) -> Iterable[Process]:
+    def all(self) -> Collection[Process]:
         """Every process, older ones first."""
         return self._table.values()
+
+    def owned(self) -> list[Process]:
+        """The processes that a run owns, older ones first."""
+        return [process for process in self._table.values() if process.run is not None]
 
     def secrets(self) -> int:
         """How many processes have an environment that may not be read."""
         return sum(process.secret for process in self._table.values())
 
-    def refresh(self, adopt: Callable[[Process, Process | None], RunKey | None]) -> None:
-        """Look who is there. `adopt(process, parent)` names the run of one that is new.
+    def age_seconds(self, process: Process, at_ns: int) -> float:
+        """How long before `at_ns`, counted from boot, the process was born."""
+        return at_ns / NANOSECONDS_PER_SECOND - process.start / self._ticks_per_second
 
-        It is called in order of birth, parents first, and again for a young process whose
+    def refresh(self, adopt: Adopt) -> None:
+        """Look who is there, and ask `adopt` for the run of each process that is new.
+
+        It is asked in order of birth, parents first, and again for a young process whose
         environment has changed by exec. Raises OSError if /proc itself cannot be listed.
         """
-        listed = os.listdir(self._procfs)
+        listed = self._procfs.names()
         present = set(listed)
-        for name in [name for name in self._table if name not in present]:
-            self._drop(self._table[name])
+        for process in [p for name, p in self._table.items() if name not in present]:
+            process.gone = True
+            if process.run is None:
+                self._forget(process)
         for process in self._young():
             self._look_again(process, adopt)
-        born = [
-            self._discover(name) for name in listed if name.isdigit() and name not in self._table
-        ]
-        for process in sorted((p for p in born if p), key=lambda p: (p.start, p.pid)):
+        names = [name for name in listed if name.isdigit() and name not in self._table]
+        found = [process for process in map(self._procfs.discover, names) if process is not None]
+        found.sort(key=attrgetter("start", "pid"))
+        for process in found:
             self._table[str(process.pid)] = process
             parent = self.parent(process)
             if process.claim is None and parent is not None:
                 process.claim = parent.claim
             process.run = adopt(process, parent)
-            if process.run is not None:
-                self._owned.append(process)
-            if self._first:
-                process.fresh_ticks = 0
-        self._first = False
+        if self._first and found:
+            self._begin(found)
 
-    def own(self, process: Process, run: RunKey | None) -> None:
-        """Give a process to `run` from now on; what it used before is not counted."""
-        if process.run is None and run is not None:
-            self._read(process)
-            process.fresh_ticks = 0
-            self._owned.append(process)
-            self._owned.sort(key=lambda p: (p.start, p.pid))
-        elif run is None and process.run is not None:
-            self._owned.remove(process)
-            self._close(process)
-        process.run = run
+    def own(self, processes: Collection[Process], run: RunKey | None) -> None:
+        """Give processes to `run` from now on; what they used in no run before is not counted."""
+        if run is not None:
+            newcomers = [process for process in processes if process.run is None]
+            self._read(newcomers)
+            for process in newcomers:
+                process.skip()
+                if process.gone:
+                    self._forget(process)
+        for process in processes:
+            process.run = run
+            if run is None:
+                self._procfs.close(process)
 
     def count(self) -> dict[RunKey, int]:
-        """CPU time in microseconds that each run's processes used since the last call.
-
-        A child's time moves to its parent when it has ended and was waited for, so time is
-        counted once whether or not the child was seen alive. Parents are read before their
-        children: a child that is waited for in between is then missing, never there twice.
-        """
-        before = [(p, p.self_ticks, p.children_ticks) for p in self._owned]
-        for process in [process for process in self._owned if not self._read(process)]:
-            self._drop(process)
-        used: dict[RunKey, int] = {}
-        for process, own_ticks, children_ticks in before:
-            waited = process.children_ticks - children_ticks
-            repaid = min(waited, process.owed_ticks)
-            process.owed_ticks -= repaid
-            fresh = process.self_ticks - own_ticks + waited - repaid + process.fresh_ticks
-            process.fresh_ticks = 0
-            assert process.run is not None
-            used[process.run] = used.get(process.run, 0) + fresh * self._us_per_tick
-        return used
+        """CPU time in microseconds that each run's processes used since the last call."""
+        owned = self.owned()
+        self._read([process for process in owned if not process.gone])
+        ticks = settle(owned, self.parent)
+        for process in owned:
+            if process.gone:
+                self._forget(process)
+        return {run: used * self._us_per_tick for run, used in ticks.items()}
 
     def lifetimes(self) -> dict[RunKey, int]:
         """CPU microseconds of each run's live processes since birth, ended children included."""
         lifetimes: dict[RunKey, int] = {}
-        for process in self._owned:
+        for process in self.owned():
             assert process.run is not None
-            ticks = process.self_ticks + process.children_ticks
-            lifetimes[process.run] = lifetimes.get(process.run, 0) + ticks * self._us_per_tick
+            lived_us = (process.own_ticks + process.ended_ticks) * self._us_per_tick
+            lifetimes[process.run] = lifetimes.get(process.run, 0) + lived_us
         return lifetimes
 
     def memories(self) -> dict[RunKey, int]:
         """Anonymous memory of each run's processes, and the largest of their shared memories.
 
-        Processes of one run mostly share the same pages, so those are not added up. Bytes.
+        Processes of one run mostly share the same pages, so those are not added up. Bytes. Each
+        call reads a part of the processes, those first that were read longest ago.
         """
-        memories = {}
-        for run, processes in self.members().items():
-            sizes = [self._memory(process) for process in processes]
-            memories[run] = sum(own for own, _ in sizes) + max(shared for _, shared in sizes)
-        return memories
+        self._memory_look += 1
+        owned = self.owned()
+        stalest = sorted(owned, key=attrgetter("memory_look"))
+        unread = sum(not process.memory_look for process in owned)
+        for process in stalest[: max(-(-len(owned) // MEMORY_LOOKS), min(unread, NEW_MEMORIES))]:
+            process.memory_look = self._memory_look
+            self._procfs.read_memory(process)
+        anonymous: dict[RunKey, int] = {}
+        shared: dict[RunKey, int] = {}
+        for process in owned:
+            run = process.run
+            assert run is not None
+            anonymous[run] = anonymous.get(run, 0) + process.anonymous_bytes
+            shared[run] = max(shared.get(run, 0), process.shared_bytes)
+        return {run: size + shared[run] for run, size in anonymous.items()}
+
+    def _begin(self, found: list[Process]) -> None:
+        """After the first look: what was used before is not counted, and few are young.
+
+        The youngest of them, mostly this daemon itself, stands for now.
+        """
+        self._first = False
+        second_ago = found[-1].start - self._ticks_per_second
+        for process in found:
+            process.skip()
+            if process.start < second_ago:
+                process.looks = YOUNG_LOOKS
 
     def _young(self) -> list[Process]:
         young = []
@@ -170,112 +162,25 @@ class ProcessTable:
             young.append(process)
         return young
 
-    def _look_again(
-        self, process: Process, adopt: Callable[[Process, Process | None], RunKey | None]
-    ) -> None:
-        claim = self._claim(process)
+    def _look_again(self, process: Process, adopt: Adopt) -> None:
+        claim = self._procfs.read_claim(process)
         if claim is None or claim == process.claim:
             return
         process.claim = claim
         run = adopt(process, self.parent(process))
         if run != process.run:
-            self.own(process, run)
+            self.own([process], run)
 
-    def _discover(self, name: str) -> Process | None:
-        try:
-            with open(os.path.join(self._procfs, name, "stat"), "rb", buffering=0) as file:
-                raw = file.read(STAT_BYTES)
-        except OSError:
-            return None
-        ppid, own_ticks, children_ticks, start = _parse(raw)
-        process = Process(int(name), start, ppid, own_ticks, children_ticks)
-        process.fresh_ticks = own_ticks + children_ticks
-        process.claim = self._claim(process)
-        return process
+    def _read(self, oldest_first: list[Process]) -> None:
+        """Read clocks, parents before children, and all again as long as one vanishes meanwhile.
 
-    def _claim(self, process: Process) -> Claim | None:
-        """What its own environment says; None where it may not be read."""
-        if not self._read_environments:
-            return None
-        path = os.path.join(self._procfs, str(process.pid), "environ")
-        try:
-            with open(path, "rb", buffering=0) as file:
-                process.uid = os.fstat(file.fileno()).st_uid
-                block = file.read(ENVIRONMENT_BYTES)
-        except PermissionError:
-            process.secret = True
-            return None
-        except OSError:
-            return None
-        return claim_of(block)
+        Then all that is left was read after the last of the others had vanished, and no parent
+        after a child of it that was alive: so `settle` holds.
+        """
+        read = self._procfs.read_clocks
+        while (left := [process for process in oldest_first if read(process)]) != oldest_first:
+            oldest_first = left
 
-    def _read(self, process: Process) -> bool:
-        """Its clocks now; False if it is gone. A file kept open never shows a reused pid."""
-        try:
-            if process.fd >= 0:
-                raw = os.pread(process.fd, STAT_BYTES, 0)
-            else:
-                raw = self._open_and_read(process)
-        except OSError:
-            return False
-        if raw == process.raw:
-            return True
-        if not raw:
-            return False
-        ppid, own_ticks, children_ticks, start = _parse(raw)
-        if start != process.start:
-            return False
-        process.raw = raw
-        process.ppid = ppid
-        process.self_ticks = max(process.self_ticks, own_ticks)
-        process.children_ticks = max(process.children_ticks, children_ticks)
-        return True
-
-    def _open_and_read(self, process: Process) -> bytes:
-        fd = os.open(os.path.join(self._procfs, str(process.pid), "stat"), os.O_RDONLY)
-        try:
-            return os.pread(fd, STAT_BYTES, 0)
-        finally:
-            if self._open_files < self._max_files:
-                process.fd = fd
-                self._open_files += 1
-            else:
-                os.close(fd)
-
-    def _memory(self, process: Process) -> tuple[int, int]:
-        """RssAnon and RssShmem of proc_pid_status(5), bytes."""
-        try:
-            with open(os.path.join(self._procfs, str(process.pid), "status"), "rb") as file:
-                lines = dict(line.split(b":", 1) for line in file if line.startswith(b"Rss"))
-        except OSError:
-            return 0, 0
-        return _kilobytes(lines, b"RssAnon"), _kilobytes(lines, b"RssShmem")
-
-    def _drop(self, process: Process) -> None:
-        """Forget a process that is gone; what it used was counted, and will come by its parent."""
+    def _forget(self, process: Process) -> None:
         del self._table[str(process.pid)]
-        self._close(process)
-        if process.run is None:
-            return
-        self._owned.remove(process)
-        parent = self.parent(process)
-        if parent is not None:
-            parent.owed_ticks += process.self_ticks + process.children_ticks
-
-    def _close(self, process: Process) -> None:
-        if process.fd >= 0:
-            os.close(process.fd)
-            process.fd = -1
-            self._open_files -= 1
-
-
-def _parse(raw: bytes) -> tuple[int, int, int, int]:
-    """Parent, own ticks, waited-for children's ticks and start of a proc_pid_stat(5) line."""
-    fields = raw[raw.rindex(b")") + 2 :].split(b" ", 20)
-    own = int(fields[11]) + int(fields[12])
-    children = int(fields[13]) + int(fields[14])
-    return int(fields[1]), own, children, int(fields[19])
-
-
-def _kilobytes(lines: dict[bytes, bytes], name: bytes) -> int:
-    return int(lines[name].split()[0]) * 1024 if name in lines else 0
+        self._procfs.close(process)

@@ -27,13 +27,14 @@ def receipt(record: Record) -> str:
     if record["held_uj"]:
         rows.insert(2, ("held idle", energy(record["held_uj"])))
     width = max(len(name) for name, _ in rows)
-    return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+    lines = [title, *(f"  {name:<{width}}  {text}" for name, text in rows)]
+    return "\n".join(human.printable(line) for line in lines)
 
 
 def status_line(record: Record) -> str:
     """One line for a terminal."""
     power = record.get("power_watts")
-    return (
+    return human.printable(
         f"{record['run_id']}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
         f"{energy(record['energy_uj'])}  {human.carbon(record['carbon_ng'])} CO2eq"
     )

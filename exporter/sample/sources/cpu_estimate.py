@@ -5,13 +5,16 @@ import os
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Unavailable
+from exporter.model.cpu_clocks import parse_cpu_clocks
 from exporter.model.readings import Device, DeviceInfo, Kind, Method, Observation, Reading
 from exporter.sample.coefficients import CpuWatts
 from exporter.sample.cpuinfo import CpuInfo
 from exporter.sample.kept_file import KeptFile
 
 NAME = "cpu_estimate"
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+US_PER_TICK = units.MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
+FIRST_LINE = 256
+"""Bytes that hold the first line of stat on any machine."""
 
 
 class CpuEstimate:
@@ -56,16 +59,17 @@ class CpuEstimate:
         """The estimated counter of every package now."""
         began_ns = self._clock.monotonic_ns()
         why = self._advance()
-        at_ns = self._clock.boottime_ns()
+        at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
         counter_uj = None if why else self._counter_uj // len(self.infos)
         return Observation(
             source=self.name,
             at_ns=at_ns,
             infos=self.infos,
             readings=tuple(
-                Reading(info.device, at_ns, self._epoch, counter_uj, why=why) for info in self.infos
+                Reading(info.device, at_ns, self._epoch, counter_uj, why=why, awake_ns=awake_ns)
+                for info in self.infos
             ),
-            cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
+            cost_seconds=units.seconds(awake_ns - began_ns),
             error=why,
         )
 
@@ -76,28 +80,14 @@ class CpuEstimate:
     def _advance(self) -> str:
         """Bring the counter up to date; why that failed, if it did."""
         try:
-            busy_us, total_us = cpu_time_us(self._stat.read(256))
+            clocks = parse_cpu_clocks(self._stat.read(FIRST_LINE), US_PER_TICK)
         except OSError as error:
             return f"{self._stat.path}: {error.strerror}"
         except ValueError as error:
             self._stat.close()
             return f"{self._stat.path}: {error}"
-        energy = self._idle_uw * total_us + (self._full_uw - self._idle_uw) * busy_us
+        above_idle_uw = self._full_uw - self._idle_uw
+        energy = self._idle_uw * clocks.total_us + above_idle_uw * clocks.busy_us
         # The kernel's iowait may step back.
         self._counter_uj = max(self._counter_uj, energy // units.MICROWATTS_PER_WATT)
         return ""
-
-
-def cpu_time_us(stat: bytes) -> tuple[int, int]:
-    """Busy and total CPU time since boot over all threads, from the first line of /proc/stat.
-
-    Time of guests is already inside user and nice. Raises ValueError.
-    """
-    fields = stat.split(b"\n", 1)[0].split()
-    if len(fields) < 9 or fields[0] != b"cpu":
-        raise ValueError("does not begin with the CPU times of the machine")
-    user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields[1:9])
-    busy = user + nice + system + irq + softirq
-    total = busy + idle + iowait + steal
-    scale = units.MICROSECONDS_PER_SECOND
-    return busy * scale // TICKS_PER_SECOND, total * scale // TICKS_PER_SECOND

@@ -39,13 +39,14 @@ class DramEstimate:
 
     def read(self) -> Observation:
         """The estimated counter now."""
-        at_ns = self._clock.boottime_ns()
-        counter_uj = self._power_uw * self._clock.monotonic_ns() // units.NANOSECONDS_PER_SECOND
+        at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
+        counter_uj = self._power_uw * awake_ns // units.NANOSECONDS_PER_SECOND
+        device = self.infos[0].device
         return Observation(
             source=self.name,
             at_ns=at_ns,
             infos=self.infos,
-            readings=(Reading(self.infos[0].device, at_ns, self._epoch, counter_uj),),
+            readings=(Reading(device, at_ns, self._epoch, counter_uj, awake_ns=awake_ns),),
         )
 
     def release(self) -> None:

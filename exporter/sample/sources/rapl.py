@@ -1,22 +1,23 @@
 """RAPL: the energy counters of processor packages and their memory, from Linux powercap."""
 
-import os
+import logging
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.readings import Device, DeviceInfo, Kind, Observation, Reading
-from exporter.sample.kept_file import KeptFile
+from exporter.model.readings import Kind, Observation, Reading
+from exporter.sample.mirror import MirrorTrial
+from exporter.sample.powercap import Zone, find_zones
+
+log = logging.getLogger(__name__)
 
 NAME = "rapl"
 
-# `intel-rapl` is the driver's name on AMD too. `intel-rapl-mmio` shows the same counters again.
-ZONE = re.compile(r"intel-rapl(:\d+){1,2}")
-FALLBACK_CAP_WATTS = 1000.0
-
+SOCKET = re.compile(r"package-\d+")
+"""What the names of all dies of one socket begin with."""
 NO_ZONES = (
     "no intel-rapl zones under {sysfs}; load the kernel module (modprobe intel_rapl_msr). "
     "Most virtual machines have none"
@@ -28,15 +29,29 @@ DENIED = (
 )
 
 
-class Zone(NamedTuple):
-    """One counter."""
+@dataclass
+class Suspect:
+    """Zones of a package that may show the counter of the `first` one of their socket again."""
 
-    info: DeviceInfo
-    energy: KeptFile
+    first: Zone
+    zones: tuple[Zone, ...]
+    """The package, then its dram."""
+    trial: MirrorTrial
+    held: tuple[Reading, ...] = ()
+    """Their first readings, from which their energy counts if they are found to be their own."""
+
+    def release(self) -> None:
+        """Close their files."""
+        for zone in self.zones:
+            zone.energy.close()
 
 
 class Rapl:
     """Reads packages and dram; core and uncore are inside package, psys is no part of the sum.
+
+    Processors of several dies have a package zone per die. Some count each die, others show the
+    socket's one counter for every die; which it is, is found out from the first readings. Until
+    then the later dies are held back: they are no devices yet, but lose nothing.
 
     `model` and `vendor` are those of the processor, `boot_id` is that of the running kernel.
     Raises Unavailable where there is no counter, or none that may be read. A kind of which one
@@ -50,7 +65,7 @@ class Rapl:
     ) -> None:
         self._clock = clock
         self._boot_id = boot_id
-        zones = tuple(_zones(sysfs, model, vendor))
+        zones = tuple(find_zones(sysfs, model, vendor, source=NAME))
         if not zones:
             raise Unavailable(NO_ZONES.format(sysfs=sysfs))
         readings = [self._read(zone) for zone in zones]
@@ -60,19 +75,24 @@ class Rapl:
             raise Unavailable(failed[0])
         self.notes = tuple(failed)
         """What cannot be read, and the remedy."""
-        self._zones = tuple(zone for zone in zones if zone.info.device.kind in kinds)
+        zones = tuple(zone for zone in zones if zone.info.device.kind in kinds)
+        self._suspects = _suspects(zones)
+        held_back = {zone for suspect in self._suspects for zone in suspect.zones}
+        self._zones = tuple(zone for zone in zones if zone not in held_back)
         self.infos = tuple(zone.info for zone in self._zones)
 
     def read(self) -> Observation:
         """Every counter now, each at its own time."""
         began_ns = self._clock.monotonic_ns()
         at_ns = self._clock.boottime_ns()
-        readings = tuple(self._read(zone) for zone in self._zones)
+        readings = [self._read(zone) for zone in self._zones]
+        for suspect in tuple(self._suspects):
+            readings += self._try(suspect)
         return Observation(
             source=self.name,
             at_ns=at_ns,
             infos=self.infos,
-            readings=readings,
+            readings=tuple(readings),
             cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
             error=next((reading.why for reading in readings if reading.why), ""),
         )
@@ -81,9 +101,36 @@ class Rapl:
         """Close every counter; a later read opens them again."""
         for zone in self._zones:
             zone.energy.close()
+        for suspect in self._suspects:
+            suspect.release()
+
+    def _try(self, suspect: Suspect) -> Sequence[Reading]:
+        """One more look at zones on trial; all their readings as soon as they are acquitted."""
+        before = self._read(suspect.first).counter_uj
+        own = tuple(self._read(zone) for zone in suspect.zones)
+        after = self._read(suspect.first).counter_uj
+        counter_uj = own[0].counter_uj
+        if before is None or counter_uj is None or after is None:
+            return ()
+        same = suspect.trial.judge(before, counter_uj, after)
+        if same is None:
+            suspect.held = suspect.held or own
+            return ()
+        self._suspects.remove(suspect)
+        if same:
+            suspect.release()
+            log.warning(
+                "%s shows the counter of %s again; it is left out",
+                suspect.zones[0].info.device.id,
+                suspect.first.info.device.id,
+            )
+            return ()
+        self._zones += suspect.zones
+        self.infos = tuple(zone.info for zone in self._zones)
+        return suspect.held + own
 
     def _read(self, zone: Zone) -> Reading:
-        device = zone.info.device
+        device, counter_uj = zone.info.device, None
         try:
             counter_uj = int(zone.energy.read(32))
         except PermissionError:
@@ -94,72 +141,23 @@ class Rapl:
             zone.energy.close()
             why = f"{zone.energy.path}: does not hold a number"
         else:
-            return Reading(device, self._clock.boottime_ns(), self._boot_id, counter_uj)
-        return Reading(device, self._clock.boottime_ns(), self._boot_id, why=why)
+            why = ""
+        at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
+        return Reading(device, at_ns, self._boot_id, counter_uj, why=why, awake_ns=awake_ns)
 
 
-def _zones(sysfs: str, model: str, vendor: str) -> Iterator[Zone]:
-    """Packages in order of their zone numbers, each followed by its dram."""
-    paths = _zone_paths(sysfs)
-    taken: set[str] = set()
-    for key in sorted(paths):
-        name = _text(paths[key], "name")
-        if len(key) > 1 or not name.startswith("package"):
+def _suspects(zones: Sequence[Zone]) -> list[Suspect]:
+    """All but the first package of each socket, each with its dram."""
+    firsts: dict[str, Zone] = {}
+    suspects = []
+    for package in zones:
+        device = package.info.device
+        if device.kind is not Kind.CPU:
             continue
-        package = f"{name}-zone-{key[0]}" if name in taken else name
-        taken.add(package)
-        yield _zone(paths[key], Device(Kind.CPU, package), model, vendor)
-        for child in sorted(paths):
-            if child[:-1] == key and _text(paths[child], "name") == "dram":
-                yield _zone(paths[child], Device(Kind.DRAM, f"{package}-dram"), "", "")
-
-
-def _zone_paths(sysfs: str) -> dict[tuple[int, ...], str]:
-    """Zone directories by zone numbers. Containers may mount the devices without the class."""
-    paths: dict[tuple[int, ...], str] = {}
-    for root in ("class/powercap", "devices/virtual/powercap/intel-rapl"):
-        listed = _zone_directories(os.path.join(sysfs, root))
-        nested = [path for zone in listed for path in _zone_directories(zone)]
-        for path in (*listed, *nested):
-            numbers = os.path.basename(path).split(":")[1:]
-            paths.setdefault(tuple(map(int, numbers)), path)
-    return paths
-
-
-def _zone_directories(path: str) -> list[str]:
-    try:
-        names = os.listdir(path)
-    except OSError:
-        return []
-    return [os.path.join(path, name) for name in names if ZONE.fullmatch(name)]
-
-
-def _zone(path: str, device: Device, model: str, vendor: str) -> Zone:
-    range_uj = _number(path, "max_energy_range_uj")
-    limits_uw = [_number(path, f"constraint_{n}_power_limit_uw") for n in range(4)]
-    # The limits bound means over seconds; a shorter interval may lie above them.
-    cap_watts = 2 * max(limits_uw) / units.MICROWATTS_PER_WATT or FALLBACK_CAP_WATTS
-    info = DeviceInfo(
-        device=device,
-        model=model,
-        vendor=vendor,
-        source=NAME,
-        power_cap_watts=cap_watts,
-        wrap_uj=range_uj + 1 if range_uj else None,
-        power_limit_watts=limits_uw[0] / units.MICROWATTS_PER_WATT or None,
-    )
-    return Zone(info, KeptFile(os.path.join(path, "energy_uj")))
-
-
-def _text(path: str, name: str) -> str:
-    try:
-        with open(os.path.join(path, name), encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _number(path: str, name: str) -> int:
-    """The number in a file of a zone; 0 where there is none."""
-    text = _text(path, name)
-    return int(text) if text.isdecimal() else 0
+        named = SOCKET.match(device.id)
+        first = firsts.setdefault(named[0] if named else device.id, package)
+        if first is not package:
+            dram = (zone for zone in zones if zone.info.device.id == f"{device.id}-dram")
+            trial = MirrorTrial(first.info.wrap_uj)
+            suspects.append(Suspect(first, (package, *dram), trial))
+    return suspects

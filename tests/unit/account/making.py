@@ -6,7 +6,7 @@ from exporter.account.books import Books
 from exporter.account.image import Image
 from exporter.account.ledger import Ledger
 from exporter.account.opening import NAME
-from exporter.model.books import Amount, Batch, Entry, Posting, Restored
+from exporter.model.books import Amount, Batch, Entry, Past, Posting, Restored
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Interval, Kind, Method, Position
 from exporter.model.runs import RunInfo, RunKey
@@ -62,12 +62,18 @@ def books(restored=None):
     return made
 
 
-def known_run(made, info, past=None):
+def known_run(made, info):
     """Note a run and settle at once that the ledger has no past of it."""
-    from exporter.model.books import Past
-
     made.note_run(info)
-    made.rejoin(past or Past(info.key))
+    made.rejoin(Past(info.key))
+
+
+def used_by(*names, restored=None):
+    """Books that know these runs."""
+    made = books(restored)
+    for name in names:
+        known_run(made, run(name))
+    return made
 
 
 def image(made, seq=1, **changes) -> Image:
@@ -111,6 +117,11 @@ def fill(made, names=("bert", "gpt"), rounds=3, seed=0):
             ]
             span = {"t0_ns": number * SECOND, "t1_ns": (number + 1) * SECOND}
             made.post([posting(*entries, **span)], (number + 1) * SECOND)
+
+
+def shown(made):
+    """The runs on the page."""
+    return image(made).layout.runs
 
 
 def device_sums(rows):

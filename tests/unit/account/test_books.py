@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.account.departures import AT_ONCE
 from exporter.model.books import (
     NOTHING,
     Amount,
@@ -40,6 +41,8 @@ from tests.unit.account.making import (
     known_run,
     posting,
     run,
+    shown,
+    used_by,
 )
 
 CPU_LINE = Line(CPU, key(), Method.COUNTER, Split.CPU_TIME)
@@ -72,21 +75,21 @@ def test_balanced_postings_leave_no_imbalance(entries):
 
 
 def test_missing_energy_goes_to_other_and_into_the_imbalance():
-    made = books()
+    made = used_by("bert")
     made.post([posting(entry(key(), 60), energy_uj=100)], SECOND)
     rest = balances(made.rows())[CPU, Reason.OTHER, Method.COUNTER, Split.REST]
     assert (rest.total, made.imbalance_uj) == (Amount(40, 0, 0), 40)
 
 
 def test_surplus_counts_as_imbalance_and_takes_nothing_back():
-    made = books()
+    made = used_by("bert")
     made.post([posting(entry(key(), 100), energy_uj=60)], SECOND)
     assert balances(made.rows())[CPU_LINE].total.energy_uj == 100
     assert made.imbalance_uj == 40
 
 
 def test_an_imbalance_is_logged_once(caplog):
-    made = books()
+    made = used_by("bert")
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             made.post([posting(entry(key(), 60), energy_uj=100)], SECOND)
@@ -95,7 +98,7 @@ def test_an_imbalance_is_logged_once(caplog):
 
 @pytest.mark.parametrize("field", ["energy_uj", "held_uj", "carbon_ng"])
 def test_a_negative_entry_lowers_no_total(field):
-    made = books()
+    made = used_by("bert")
     made.post([posting(entry(key(), 100))], SECOND)
     made.post([posting(entry(key(), 0)._replace(**{field: -50}), energy_uj=10)], SECOND)
     assert balances(made.rows())[CPU_LINE].total == Amount(100, 25, 300)
@@ -123,22 +126,15 @@ def test_a_device_that_comes_later_begins_the_lines_of_open_runs():
     assert {r.party for r in made.rows() if r.device == later.device} == {Reason.IDLE, key()}
 
 
-def test_open_runs_come_before_ended_ones():
-    made = books()
-    made.note_run(run("old", ended=WALL))
-    made.note_run(run("new"))
-    assert [r.name for r in made.runs()] == ["new", "old"]
-
-
 def test_power_is_unknown_before_the_first_full_window():
-    made = books()
+    made = used_by("bert")
     made.post([posting(entry(key(), 10), t1_ns=SECOND // 4)], SECOND // 4)
     assert made.powers() == {}
     assert {r.power_watts for r in made.rows()} == {None}
 
 
 def test_power_is_the_mean_over_the_window():
-    made = books()
+    made = used_by("bert")
     made.post([posting(entry(key(), 1_000_000), t1_ns=SECOND // 4)], SECOND // 4)
     late = posting(entry(key(), 2_000_000), t0_ns=SECOND // 4, t1_ns=SECOND)
     made.post([late], SECOND)
@@ -146,7 +142,7 @@ def test_power_is_the_mean_over_the_window():
 
 
 def test_powers_of_lines_sum_to_that_of_the_device():
-    made = books()
+    made = used_by("bert", "gpt")
     fill(made)
     powers = [r.power_watts for r in made.rows() if r.device == CPU]
     assert sum(powers) == pytest.approx(made.powers()[CPU])
@@ -161,7 +157,7 @@ def test_an_idle_line_has_a_power_of_zero_beside_a_busy_one():
 
 
 def test_power_of_a_silent_device_becomes_unknown():
-    made = books()
+    made = used_by("bert")
     made.post([posting(entry(key(), 10))], SECOND)
     made.post([], SECOND + 3 * SECOND // 2)
     assert made.powers() == {CPU: 10e-6}
@@ -171,7 +167,7 @@ def test_power_of_a_silent_device_becomes_unknown():
 
 
 def test_factor_uses_are_kept_per_run_and_factor():
-    made = books()
+    made = used_by("bert")
     made.post([posting(entry(key(), 10), entry(key(), 5, factor=FRANCE), entry(key(), 1))], SECOND)
     assert made.factor_uses()[key()] == (
         FactorUse(GERMANY, 11, 33),
@@ -180,7 +176,7 @@ def test_factor_uses_are_kept_per_run_and_factor():
 
 
 def test_factor_uses_sum_to_the_totals_of_the_run():
-    made = books()
+    made = used_by("bert", "gpt")
     fill(made)
     total = sum(r.balance.total.energy_uj for r in made.rows() if r.party == key())
     assert sum(use.energy_uj for use in made.factor_uses()[key()]) == total
@@ -205,9 +201,17 @@ def test_usage_is_kept_by_minute_and_factor():
     }
 
 
-def test_a_batch_holds_only_what_changed_since_the_last():
+def test_energy_without_entries_is_written_up_in_the_present_minute():
     made = books()
-    known_run(made, run())
+    made.post([posting(energy_uj=40)], SECOND)
+    image(made)
+    made.post([posting(energy_uj=2)], SECOND)
+    (used,) = batch(made).usage.items()
+    assert (used[0].minute, used[0].party, used[1].energy_uj) == (MINUTE, Reason.OTHER, 42)
+
+
+def test_a_batch_holds_only_what_changed_since_the_last():
+    made = used_by("bert")
     fill(made, names=("bert",))
     first = batch(made)
     made.post([posting(entry(key(), 7))], SECOND)
@@ -256,57 +260,89 @@ def departed(made, name="bert"):
 
 
 def test_a_run_leaves_only_when_all_of_it_is_committed():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     fill(made, names=("bert",))
     made.depart(key())
     made.settle(99)
-    assert key() in {r.key for r in made.runs()}
+    assert key() in {r.key for r in shown(made)}
     batch(made, seq=5)
     made.settle(4)
-    assert key() in {r.key for r in made.runs()}
+    assert key() in {r.key for r in shown(made)}
     made.settle(5)
-    assert made.runs() == ()
+    assert shown(made) == ()
     assert key() not in {r.party for r in made.rows()}
     assert key() not in made.factor_uses()
 
 
 def test_departure_goes_into_the_next_batch():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     departed(made)
     assert batch(made, seq=8).departed == (key(),)
     assert batch(made, seq=9).departed == ()
 
 
 def test_departure_uses_no_energy():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     fill(made, names=("bert",))
     departed(made)
     assert batch(made, seq=8).usage == {}
 
 
+def test_what_comes_late_for_a_run_that_left_is_booked_on_the_departed():
+    made = used_by("bert")
+    fill(made, names=("bert",))
+    departed(made)
+    batch(made, seq=8)
+    before = device_sums(made.rows())[CPU, Method.COUNTER]
+    made.post([posting(entry(key(), 700))], SECOND)
+    late = batch(made, seq=9)
+    assert list(late.lines) == [CPU_LINE._replace(party=DEPARTED)]
+    assert {(k.party, v.energy_uj) for k, v in late.usage.items()} == {(DEPARTED, 700)}
+    after = device_sums(made.rows())[CPU, Method.COUNTER]
+    assert [b.energy_uj - a.energy_uj for a, b in zip(before, after, strict=True)] == [700, 700]
+    assert (shown(made), made.imbalance_uj) == ((), 0)
+
+
+def test_of_many_runs_some_leave_at_each_tick():
+    made = used_by(*[f"run-{number}" for number in range(2 * AT_ONCE + 1)])
+    batch(made, seq=5)
+    for each in shown(made):
+        made.depart(each.key)
+    here = []
+    for _ in range(3):
+        made.settle(5)
+        here.append(len(shown(made)))
+    assert here == [AT_ONCE + 1, 1, 0]
+
+
+def test_a_run_that_waits_to_be_committed_holds_no_other_up():
+    made = used_by(*[f"run-{number:03}" for number in range(AT_ONCE + 1)])
+    batch(made, seq=5)
+    for each in shown(made):
+        made.depart(each.key)
+        if each != shown(made)[-1]:
+            made.post([posting(entry(each.key, 1))], SECOND)
+    made.settle(5)
+    assert [each.name for each in shown(made)] == [f"run-{n:03}" for n in range(AT_ONCE)]
+
+
 def test_a_run_that_comes_back_before_it_left_stays():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     made.depart(key())
     made.note_run(run())
     batch(made, seq=5)
     made.settle(5)
-    assert [r.key for r in made.runs()] == [key()]
+    assert [r.key for r in shown(made)] == [key()]
 
 
 def test_a_past_that_nobody_waits_for_changes_nothing():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     made.rejoin(Past(key(), run(), {CPU_LINE: Balance(Amount(5, 0, 0))}))
     assert balances(made.rows())[CPU_LINE] == Balance(NOTHING)
 
 
 def test_a_run_that_comes_back_goes_on_from_its_total_and_its_counter():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     made.post([posting(entry(key(), 100))], SECOND)
     past = Past(key(), run(), departed(made).lines, (FactorUse(GERMANY, 100, 300),))
     past = past._replace(lines={k: v for k, v in past.lines.items() if k.party == key()})
@@ -316,7 +352,7 @@ def test_a_run_that_comes_back_goes_on_from_its_total_and_its_counter():
     balance = balances(made.rows())[CPU_LINE]
     assert (balance.total.energy_uj, balance.counted.energy_uj) == (108, 8)
     assert made.factor_uses()[key()] == (FactorUse(GERMANY, 108, 324),)
-    assert [r.started for r in made.runs()] == [WALL]
+    assert [r.started for r in shown(made)] == [WALL]
 
 
 @settings(max_examples=60, deadline=None)
@@ -362,8 +398,7 @@ def test_an_image_shares_its_layout_while_nothing_rare_changes():
 
 
 def test_an_image_says_what_the_rows_say():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     fill(made)
     assert image(made).balances() == balances(made.rows())
 
@@ -376,8 +411,7 @@ def test_restored_lines_continue():
 
 
 def test_the_departed_are_in_the_rows():
-    made = books()
-    known_run(made, run())
+    made = used_by("bert")
     made.post([posting(entry(key(), 100))], SECOND)
     departed(made)
     gone = [r.balance.counted.energy_uj for r in made.rows() if r.party == DEPARTED]

@@ -5,6 +5,7 @@ a plain dictionary of what was posted is the judge.
 """
 
 import tempfile
+from contextlib import suppress
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from exporter.account.journal import Journal
 from exporter.account.recovery import recover
 from exporter.account.writer import merge
+from exporter.errors import LedgerError
 from exporter.model.runs import DEPARTED, RunKey
 from exporter.model.workload import Reason
 from tests.unit.account.making import (
@@ -31,6 +33,7 @@ from tests.unit.account.making import (
     posting,
     query,
     run,
+    shown,
 )
 
 NAMES = ["bert", "gpt", "clip"]
@@ -70,6 +73,8 @@ class Crashes(RuleBasedStateMachine):
         self.ledger = opened(self.directory.name)
         self.journal = Journal(f"{self.directory.name}/journal")
         recovered = recover(self.ledger, self.journal, f"boot-{self.boot}", WALL)
+        with suppress(LedgerError):
+            self.ledger.start()
         self.restored = recovered.restored
         self.pending = recovered.batch
         self.committed_seq = 0
@@ -101,14 +106,13 @@ class Crashes(RuleBasedStateMachine):
     def post(self, amounts, idle, factor, minute):
         where = {"factor": factor, "minute": minute}
         entries = [entry(Reason.IDLE, idle, **where)]
-        entries += [
-            entry(key(name), energy, **where)
-            for name, energy in amounts.items()
-            if key(name) in self.open
-        ]
+        entries += [entry(key(name), energy, **where) for name, energy in amounts.items()]
+        here = {r.key for r in shown(self.books)} | {Reason.IDLE}
         self.books.post([posting(*entries)], SECOND)
         for each in entries:
-            self.posted[each.party] = self.posted.get(each.party, 0) + each.energy_uj
+            # What comes late for a run that left, or never was, is booked where those are.
+            party = each.party if each.party in here else DEPARTED
+            self.posted[party] = self.posted.get(party, 0) + each.energy_uj
         self.tick()
 
     @rule(name=names)
@@ -195,8 +199,8 @@ class Crashes(RuleBasedStateMachine):
     @rule(reboot=st.booleans())
     def stop_in_good_order(self, reboot):
         self.write()
-        self.hear()
-        self.write()
+        for past in self.answers:
+            self.books.rejoin(past)
         handed = batch(self.books, self.seq, clean=True)
         self.ledger.commit(handed if self.pending is None else merge(self.pending, handed))
         before = self.shown
@@ -215,7 +219,7 @@ class Crashes(RuleBasedStateMachine):
         self.start()
         assert set(self.shown.values()) <= {0}
         # From here on the truth is what had reached the ledger.
-        self.posted = self.written_by_party()
+        self.posted = {**self.written_by_party(), DEPARTED: self.written_late()}
 
     def written_by_party(self):
         sql = (
@@ -227,6 +231,14 @@ class Crashes(RuleBasedStateMachine):
             for uid, name, job, energy in query(self.ledger, sql)
         }
 
+    def written_late(self):
+        """What the departed have in the ledger beyond the totals of the runs that left."""
+        sql = (
+            "SELECT coalesce(sum(CASE party_id WHEN 99 THEN energy_uj ELSE -energy_uj END), 0) "
+            "FROM total JOIN party ON party.id = party_id WHERE party_id = 99 OR departed"
+        )
+        return query(self.ledger, sql)[0][0]
+
     @precondition(lambda self: self.disk_works)
     @rule()
     def when_all_is_written_the_ledger_is_the_truth(self):
@@ -235,11 +247,13 @@ class Crashes(RuleBasedStateMachine):
         self.hand_over()
         self.write()
         written = {party: e for party, e in self.written_by_party().items() if e}
-        assert written == {party: e for party, e in self.posted.items() if e}
+        posted = dict(self.posted)
+        assert self.written_late() == posted.pop(DEPARTED, 0)
+        assert written == {party: e for party, e in posted.items() if e}
         by_usage = query(
             self.ledger,
             "SELECT party_id, sum(energy_uj), sum(held_uj), sum(carbon_ng) FROM usage "
-            "GROUP BY 1 HAVING sum(energy_uj) > 0 ORDER BY 1",
+            "WHERE party_id != 99 GROUP BY 1 HAVING sum(energy_uj) > 0 ORDER BY 1",
         )
         by_total = query(
             self.ledger,

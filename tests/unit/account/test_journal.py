@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.account import journal as module
+from exporter.account import keyblock
 from exporter.account.image import Image, Layout, Origin
-from exporter.account.journal import FILE_BYTES, KEYS_BYTES, Journal
+from exporter.account.journal import ROOM_BYTES, ROOMS, Journal
 from exporter.errors import LedgerError
 from exporter.model.books import Amount, Line, MachineCpu, RunCpu
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, Kind, Method, Position
+from exporter.model.readings import Device, DeviceInfo, Kind, Method, Position
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import Reason, Split
 from tests.unit.account.making import GERMANY, books, fill, image, key, known_run, position, run
@@ -36,7 +38,8 @@ def journal(path):
 
 
 def reread(path):
-    return Journal(path).read()
+    with closing(Journal(path)) as journal:
+        return journal.read()
 
 
 def images(count):
@@ -53,7 +56,7 @@ def images(count):
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 positive = st.integers(0, 2**63 - 1)
-texts = st.text(max_size=12)
+texts = st.text(st.characters(), max_size=12)
 finite = st.floats(allow_nan=False)
 devices = st.builds(Device, st.sampled_from(Kind), texts)
 keys = st.builds(RunKey, st.integers(-1, 2**32), texts, texts)
@@ -76,6 +79,7 @@ runs = st.builds(
     st.none() | finite,
     labels=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
     budget_grams=st.none() | finite,
+    enclosing=st.none() | keys,
 )
 positions = st.builds(
     Position,
@@ -89,6 +93,7 @@ positions = st.builds(
     st.none() | positive,
     positive,
     st.just(False),
+    positive,
     positive,
 )
 
@@ -170,7 +175,7 @@ def test_a_successor_destroys_the_older_image_first(journal, path):
     successor.write(new)
     successor.close()
     broken = bytearray(Path(path).read_bytes())
-    start = module._slot_offset(successor._slot)
+    start = module._slot_offset(ROOM_BYTES, successor._slot)
     broken[start : start + 4] = b"\xff" * 4
     Path(path).write_bytes(broken)
     assert reread(path) == last
@@ -199,7 +204,7 @@ def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, coun
         journal.write(each)
     journal.close()
     content = bytearray(Path(path).read_bytes())
-    region = data.draw(st.sampled_from([0, KEYS_BYTES, 2 * KEYS_BYTES, 2_621_440]))
+    region = data.draw(st.sampled_from([0, 2, 4, 5]).map(lambda room: room * ROOM_BYTES))
     start = region + data.draw(st.integers(0, 3_000))
     noise = data.draw(st.binary(min_size=1, max_size=2_000))
     content[start : start + len(noise)] = noise
@@ -208,7 +213,7 @@ def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, coun
 
 
 @settings(max_examples=25, deadline=None)
-@given(size=st.integers(0, FILE_BYTES))
+@given(size=st.integers(0, ROOMS * ROOM_BYTES))
 def test_a_truncated_file_yields_an_earlier_image_or_none(tmp_path_factory, size):
     path = str(tmp_path_factory.mktemp("journal") / "journal")
     journal = Journal(path)
@@ -252,7 +257,7 @@ def test_the_key_block_is_written_only_when_it_changes(journal, monkeypatch):
     made = books()
     fill(made)
     journal.write(image(made, seq=1))
-    monkeypatch.setattr(Journal, "_write_keys", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr(journal._encoder, "encode", lambda *_: pytest.fail("written again"))
     fill(made, seed=1)
     journal.write(image(made, seq=2, positions=(position(raw_uj=9, at_ns=9),)))
 
@@ -274,13 +279,117 @@ def test_a_change_of_what_the_numbers_mean_is_written(journal, path, change):
     assert reread(path) == changed._replace(origin=ORIGIN)
 
 
-def test_an_image_that_does_not_fit_is_an_error_and_leaves_no_old_one(journal, path):
+LONG = "\N{GRINNING FACE}" * 8
+"""32 bytes."""
+
+
+def largest(count):
+    """Books with runs whose labels are as many and as long as may be, and four lines each."""
     made = books()
+    later = DeviceInfo(Device(Kind.CPU, "package-1"), "", "", "source", 500.0)
+    made.declare([later, later._replace(device=Device(Kind.DRAM, "package-1-dram"))])
+    labels = tuple((f"{number:02}{LONG}"[:10], LONG) for number in range(32))
+    for number in range(count):
+        run_id = f"{number:04}" + "x" * 124
+        info = run(run_id, labels=labels, enclosing=key("y" * 128), cgroup="/" + "c" * 250)
+        known_run(made, info._replace(name=LONG * 4))
+    return made
+
+
+def test_two_hundred_runs_of_the_largest_labels_fit_the_first_file(journal, path):
+    written = image(largest(200), run_cpu=tuple(RunCpu(key(f"{n:04}"), n) for n in range(200)))
+    journal.write(written)
+    assert len(written.layout.lines) > 800
+    assert os.path.getsize(path) == ROOMS * ROOM_BYTES
+    assert reread(path) == written._replace(origin=ORIGIN)
+
+
+def outgrown(journal):
+    """An image that was written, and one for which the file is too small."""
+    made = books()
+    first = image(made)._replace(origin=ORIGIN)
+    journal.write(first)
+    known_run(made, run(cgroup="x" * 5 * ROOM_BYTES))
+    return first, image(made, seq=2)._replace(origin=ORIGIN)
+
+
+def test_an_image_that_outgrows_the_file_gets_a_larger_one(journal, path):
+    _, second = outgrown(journal)
+    journal.write(second)
+    third = second._replace(seq=3)
+    journal.write(third)
+    assert reread(path) == third
+    assert os.path.getsize(path) == 4 * ROOMS * ROOM_BYTES
+    assert os.listdir(os.path.dirname(path)) == ["journal"]
+
+
+def test_a_successor_goes_on_in_a_larger_file(journal, path):
+    _, second = outgrown(journal)
+    journal.write(second)
+    journal.close()
+    with closing(Journal(path)) as successor:
+        inode = os.stat(path).st_ino
+        successor.origin = ORIGIN
+        assert successor.read() == second
+        successor.write(second._replace(seq=3))
+    assert reread(path) == second._replace(seq=3)
+    assert os.stat(path).st_ino == inode
+
+
+def test_a_crash_while_the_file_grows_leaves_the_image_before(journal, path, monkeypatch):
+    first, second = outgrown(journal)
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    for step in ("posix_fallocate", "pwritev", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, crash)
+            with closing(Journal(path)) as successor:
+                successor.origin = ORIGIN
+                assert successor.read() == first
+                with pytest.raises(KeyboardInterrupt):
+                    successor.write(second)
+        assert reread(path) == first
+
+
+def test_a_disk_without_room_to_grow_leaves_no_old_image(journal, path, monkeypatch):
+    first, second = outgrown(journal)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(LedgerError, match="No space left"):
+            journal.write(second)
+    assert os.listdir(os.path.dirname(path)) == []
+    journal.write(first)
+    assert reread(path) == first
+
+
+def test_a_file_in_which_nothing_is_whole_is_not_gone_on_in(path):
+    """What is old in it must not be found again later."""
+    Path(path).write_bytes(b"\xff" * ROOMS * ROOM_BYTES)
+    with closing(Journal(path)) as successor:
+        assert successor.read() is None
+        inode = os.stat(path).st_ino
+        successor.write(images(1)[0])
+    assert os.stat(path).st_ino != inode
+
+
+def test_pieces_that_stay_are_encoded_once(journal, monkeypatch):
+    made = books()
+    for number in range(5):
+        known_run(made, run(f"run-{number}"))
     journal.write(image(made))
-    known_run(made, run(cgroup="x" * KEYS_BYTES))
-    with pytest.raises(LedgerError, match="do not fit"):
-        journal.write(image(made, seq=2))
-    assert reread(path) is None
+    encoded = []
+    encode = keyblock._json
+    monkeypatch.setattr(keyblock, "_json", lambda value: encoded.append(value) or encode(value))
+    known_run(made, run("new"))
+    journal.write(image(made, seq=2))
+    pieces = [value for value in encoded if isinstance(value, Line | RunInfo)]
+    assert pieces == [*(line for line in pieces[:-1] if line.party == key("new")), run("new")]
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_old_image(journal, path, monkeypatch):
@@ -306,6 +415,6 @@ def test_a_directory_that_cannot_be_written_is_an_error(tmp_path):
 
 
 def test_a_key_block_of_another_version_is_no_image(journal, path, monkeypatch):
-    monkeypatch.setattr(module, "encode", lambda _: b'["of another version"]')
+    monkeypatch.setattr(journal._encoder, "encode", lambda _: b'["of another version"]')
     journal.write(images(1)[0])
     assert reread(path) is None

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.account.ledger import SECONDS_PER_DAY
+from exporter.account.opening import NAME
 from exporter.errors import LedgerError, LedgerLocked
 from exporter.model.books import NOTHING, Amount, Balance, FactorUse, Line, Past, UsageKey
 from exporter.model.readings import Method
@@ -94,6 +95,7 @@ def test_runs_come_back_with_all_that_is_known_of_them(ledger):
         account="physics",
         labels=(("team", "nlp"), ("x", "")),
         budget_grams=1.5,
+        enclosing=key("around"),
     )
     ledger.commit(batch(used())._replace(runs=(info,)))
     assert ledger.restore().restored.runs == (info,)
@@ -113,6 +115,7 @@ def test_a_reopened_run_is_the_same_row_and_keeps_its_first_start(ledger):
 
 def test_positions_come_back_as_read_before_this_process(ledger):
     full = position(provisional_uj=1, provisional_at_ns=2, debt_uj=3, suspect_uj=4, suspect_at_ns=5)
+    full = full._replace(awake_ns=6)
     other = position(GPU)
     ledger.commit(batch(used(), positions=(full, other)))
     found = ledger.restore().restored.positions
@@ -192,6 +195,52 @@ def test_a_departed_run_is_not_restored_and_its_past_is_found(ledger):
     )
 
 
+def test_what_comes_late_for_a_run_that_left_lowers_no_total_of_it(ledger):
+    made = used()
+    made.note_run(run(ended=WALL))
+    made.depart(key())
+    ledger.commit(batch(made, seq=1))
+    made.settle(1)
+    before = ledger.past(key()).lines
+    made.post([posting(entry(key(), 7))], SECOND)
+    ledger.commit(batch(made, seq=2))
+    assert ledger.past(key()).lines == before
+    assert ledger.restore().restored.lines == balances(made.rows())
+    late = "SELECT energy_uj FROM usage WHERE party_id = 99"
+    assert query(ledger, late) == [(7,)]
+    assert query(ledger, "SELECT * FROM factor_use WHERE party_id = 99") == []
+
+
+ODD = key("caf\ud800")
+"""An id that UTF-8 cannot hold."""
+
+
+def test_a_run_with_an_id_that_is_no_text_is_committed_and_found(ledger):
+    info = run(labels=(("\udcff", "\N{REPLACEMENT CHARACTER}"),), budget_grams=1.0)
+    info = info._replace(key=ODD, cgroup="/\udc80", enclosing=ODD)
+    line = CPU_LINE._replace(party=ODD)
+    lines = {line: Balance(Amount(5, 0, 0))}
+    ledger.commit(batch(books())._replace(runs=(info,), lines=lines))
+    assert ledger.restore().restored.runs == (info,)
+    assert ledger.past(ODD).lines == lines
+
+
+def test_numbers_that_are_none_stop_no_commit(ledger):
+    nan = float("nan")
+    odd = GERMANY._replace(grams_per_kwh=nan)
+    made = used()
+    made.post([posting(entry(key(), 5, factor=odd))], SECOND)
+    handed = batch(made, positions=(position(power_watts=nan),), floors={CPU: nan})
+    for _ in range(2):
+        ledger.commit(handed._replace(runs=(run(started=nan),), wall=nan))
+    assert ledger.restore().restored.positions == (position(power_watts=0.0, restored=True),)
+
+
+def test_the_time_of_the_last_commit_comes_back(ledger):
+    ledger.commit(batch(used(), wall=WALL + 33))
+    assert ledger.restore().restored.wall == WALL + 33
+
+
 def test_a_departed_run_that_is_back_is_restored(ledger):
     ledger.commit(batch(used(), seq=1)._replace(departed=(key(),)))
     ledger.commit(batch(used(), seq=2))
@@ -220,10 +269,9 @@ def test_the_mark_of_an_orderly_stop_is_believed_once(directory, ledger):
 
 
 def test_a_run_that_was_never_noted_is_kept_all_the_same(ledger):
-    made = books()
-    made.post([posting(entry(key(), 5))], SECOND)
-    ledger.commit(batch(made))
-    assert ledger.past(key()).lines[CPU_LINE].total.energy_uj == 5
+    balance = Balance(Amount(5, 0, 0))
+    ledger.commit(batch(books())._replace(lines={CPU_LINE: balance}))
+    assert ledger.past(key()).lines == {CPU_LINE: balance}
 
 
 def test_a_device_that_was_never_described_is_kept_all_the_same(ledger):
@@ -419,3 +467,11 @@ def test_amounts_of_all_parties_are_kept_apart(ledger):
     }
     assert sums == {reason: number for number, reason in enumerate(Reason, 1)}
     assert NOTHING in {b.total for b in lines.values()}
+
+
+def test_a_ledger_that_was_removed_while_in_use_is_said_and_not_written_to(tmp_path):
+    ledger = opened(tmp_path)
+    (tmp_path / NAME).unlink()
+    with pytest.raises(LedgerError, match="removed or replaced"):
+        ledger.commit(batch(books()))
+    ledger.close()

@@ -1,7 +1,7 @@
 """What a restart goes on from, for every way in which a daemon can stop."""
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -13,7 +13,7 @@ from exporter.errors import LedgerError
 from exporter.model.books import NOTHING, Amount, FactorUse, Line, MachineCpu, RunCpu
 from exporter.model.readings import Method
 from exporter.model.runs import DEPARTED
-from exporter.model.workload import Split
+from exporter.model.workload import Reason, Split
 from tests.unit.account.making import (
     CPU,
     GERMANY,
@@ -46,6 +46,8 @@ class Daemon:
         self.ledger = opened(directory)
         self.journal = Journal(str(directory / "journal"))
         self.recovered = recover(self.ledger, self.journal, boot, WALL)
+        with suppress(LedgerError):
+            self.ledger.start()
         self.restored = self.recovered.restored
         if self.recovered.batch is not None:
             self.ledger.commit(self.recovered.batch)
@@ -309,19 +311,6 @@ def test_a_journal_that_cannot_be_read_is_noted(start, monkeypatch):
     assert "counters begin at zero" in notes[1]
 
 
-def test_a_ledger_that_cannot_be_written_is_noted(start, monkeypatch):
-    daemon = start()
-    used(daemon)
-    daemon.show()
-    daemon.commit(clean=True)
-
-    def full(_):
-        raise LedgerError("disk is full")
-
-    monkeypatch.setattr(type(daemon.ledger), "start", full)
-    assert start().restored.notes == ("disk is full",)
-
-
 def test_a_damaged_ledger_takes_the_totals_of_the_journal_without_usage(start, tmp_path):
     daemon = start()
     used(daemon)
@@ -418,6 +407,96 @@ def test_a_run_that_had_its_past_keeps_it_after_the_kill(start):
     assert usage == totals
 
 
+def test_a_run_that_learned_its_past_just_before_an_orderly_stop_is_counted_once(start):
+    """The journal was not written in between: it lacks the past that the ledger has."""
+    daemon = start()
+    left(daemon)
+    daemon.books.note_run(run())
+    daemon.books.post([posting(entry(key(), 8))], SECOND)
+    daemon.show()
+    daemon.books.rejoin(daemon.ledger.past(key()))
+    daemon.commit(clean=True)
+    shown = balances(daemon.books.rows())
+    again = start()
+    assert balances(again.books.rows()) == shown
+    assert shown[CPU_LINE].total.energy_uj == 108
+
+
+def test_a_run_that_waits_for_its_past_at_an_orderly_stop_is_found_in_the_journal(start):
+    daemon = start()
+    left(daemon)
+    daemon.books.note_run(run())
+    daemon.books.post([posting(entry(key(), 8))], SECOND)
+    daemon.show()
+    sums = device_sums(daemon.books.rows())
+    daemon.commit(clean=True)
+    again = start()
+    assert device_sums(again.books.rows()) == sums
+    assert balances(again.books.rows())[CPU_LINE].total.energy_uj == 108
+
+
+def test_what_came_late_for_a_run_that_left_goes_on(start):
+    daemon = start()
+    left(daemon)
+    daemon.books.post([posting(entry(key(), 8))], SECOND)
+    daemon.show()
+    shown = balances(daemon.books.rows())
+    again = start()
+    assert balances(again.books.rows()) == shown
+    assert again.ledger.past(key()).lines[CPU_LINE].total.energy_uj == 100
+
+
+def test_clocks_of_an_orderly_stop_are_those_of_the_journal(start):
+    daemon = start()
+    cpu, machine = (RunCpu(key(), 77),), MachineCpu(5, 9)
+    daemon.show(run_cpu=cpu, machine_cpu=machine)
+    daemon.commit(clean=True)
+    restored = start().restored
+    assert (restored.run_cpu, restored.machine_cpu) == (cpu, machine)
+
+
+def test_a_mark_that_a_full_disk_kept_is_not_believed_after_a_power_cut(start, monkeypatch):
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+
+    def full(_):
+        raise LedgerError("disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(daemon.ledger), "start", full)
+        second = start()
+    fill(second.books, names=("bert",), seed=5)
+    second.show()
+    third = start("boot-2")
+    assert {row.balance.counted for row in third.books.rows()} == {NOTHING}
+    assert not third.recovered.clean
+
+
+@pytest.mark.parametrize("is_shown_again", [True, False])
+def test_the_time_of_the_last_write_is_restored(start, is_shown_again):
+    daemon = start()
+    used(daemon)
+    daemon.show(wall=WALL + 40)
+    daemon.commit(wall=WALL + 41)
+    if is_shown_again:
+        daemon.show(wall=WALL + 70)
+    else:
+        daemon.commit(wall=WALL + 71, clean=True)
+    assert start().restored.wall == WALL + (70 if is_shown_again else 71)
+
+
+def test_the_run_around_another_is_restored(start):
+    daemon = start()
+    known_run(daemon.books, run("outer"))
+    known_run(daemon.books, run("inner", enclosing=key("outer")))
+    daemon.show()
+    assert run("inner", enclosing=key("outer")) in start().restored.runs
+    start("boot-2")
+    assert run("inner", enclosing=key("outer")) in start("boot-3").restored.runs
+
+
 def test_fifty_runs_are_restored(start):
     daemon = start()
     names = [f"run-{number}" for number in range(50)]
@@ -448,6 +527,7 @@ def test_books_are_the_same_with_the_batch_of_the_recovery_still_to_come(tmp_pat
     for _ in range(2):
         with closing(opened(state)) as ledger, closing(Journal(str(state / "journal"))) as journal:
             recovered = recover(ledger, journal, "boot-1", WALL)
+            ledger.start()
             found.append(recovered)
             journal.write(image(Books(recovered.restored, SECOND), recovered.restored.seq + 1))
     assert found[0].restored.lines == found[1].restored.lines
@@ -461,3 +541,36 @@ def test_the_departed_have_no_usage_of_their_own(start):
     again = start()
     assert {k.party for k in again.recovered.batch.usage} == set()
     assert DEPARTED in {row.party for row in again.books.rows()}
+
+
+def test_a_start_that_fails_leaves_the_mark_of_an_orderly_stop(tmp_path):
+    state = tmp_path / "state"
+    daemon = Daemon(state)
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+    daemon.kill()
+    for _ in range(2):
+        with closing(opened(state)) as ledger, closing(Journal(str(state / "journal"))) as journal:
+            assert recover(ledger, journal, "boot-1", WALL).clean
+
+
+def test_counters_that_begin_at_zero_leave_the_absence_to_the_totals(tmp_path):
+    state = tmp_path / "state"
+    daemon = Daemon(state)
+    used(daemon)
+    daemon.commit()
+    daemon.kill()
+    (state / "journal").unlink(missing_ok=True)
+    again = Daemon(state)
+    absent = posting(entry(Reason.RESTART, 500))
+    absent = absent._replace(interval=absent.interval._replace(restart=True))
+    again.books.post([absent], SECOND)
+    restart = Line(CPU, Reason.RESTART, Method.COUNTER, Split.CPU_TIME)
+    (row,) = [row for row in again.books.rows() if row[:4] == restart]
+    assert row.balance.counted.energy_uj == 0
+    assert row.balance.total.energy_uj == 500
+    again.books.post([posting(entry(Reason.RESTART, 7))], 2 * SECOND)
+    (row,) = [row for row in again.books.rows() if row[:4] == restart]
+    assert row.balance.counted.energy_uj == 7
+    again.kill()

@@ -37,6 +37,7 @@ from tests.unit.account.making import (
     opened,
     position,
     run,
+    shown,
 )
 
 
@@ -57,7 +58,7 @@ class Clock:
 class ByHand:
     """A worker whose calls are made by the test."""
 
-    stalled = False
+    stalled_seconds = 0.0
 
     def __init__(self, name, work, period_seconds):
         self.work = work
@@ -195,6 +196,56 @@ def test_a_look_up_that_failed_is_answered_later(writer, ledger):
     assert answers == [Past(key())]
 
 
+def test_a_question_that_fails_keeps_nothing_else_from_being_done(writer, ledger, monkeypatch):
+    def past(asked):
+        if asked == key("unreadable"):
+            raise LedgerError("row 7 cannot be read")
+        return Past(asked)
+
+    monkeypatch.setattr(ledger, "past", past)
+    answers = []
+    for name in ("unreadable", "bert"):
+        writer.look_up(key(name), answers.append)
+    writer.submit(empty(3))
+    work(writer)
+    assert (writer.committed_seq, answers) == (3, [Past(key("bert"))])
+    assert (writer.errors, writer.why) == (1, "row 7 cannot be read")
+
+
+def test_what_is_asked_is_answered_though_nothing_can_be_committed(writer, ledger, monkeypatch):
+    def commit(_):
+        raise LedgerError("disk full")
+
+    monkeypatch.setattr(ledger, "commit", commit)
+    answers = []
+    writer.submit(empty(1))
+    writer.look_up(key(), answers.append)
+    work(writer)
+    assert answers == [Past(key())]
+    assert writer.why == "disk full"
+
+
+def test_a_defect_is_counted_said_and_logged_once(writer, ledger, monkeypatch, caplog):
+    def commit(_):
+        raise TypeError("no such thing")
+
+    monkeypatch.setattr(ledger, "commit", commit)
+    writer.submit(empty(1))
+    work(writer)
+    work(writer)
+    assert writer.errors == 2
+    assert "TypeError('no such thing')" in writer.why
+    (record,) = caplog.records
+    assert record.exc_info[0] is TypeError
+
+
+def test_a_disk_that_does_not_answer_is_said(writer, ledger):
+    writer._worker.stalled_seconds = 41.2
+    assert "/state/ledger.sqlite has not answered for 41 s" in writer.why
+    writer._worker.stalled_seconds = 0.0
+    assert writer.why == ""
+
+
 def test_old_usage_is_pruned_each_hour(writer, ledger, clock):
     work(writer)
     clock.ns += PRUNE_EVERY_NS
@@ -246,7 +297,7 @@ def test_a_thread_of_its_own_commits(tmp_path, clock):
         writer.submit(batch(made, seq=4, clean=True))
         assert writer.stop(30.0)
         assert ledger.restore().restored.lines == balances(made.rows())
-    assert (writer.why, writer.stalled) == ("", False)
+    assert writer.why == ""
 
 
 def test_the_thread_tries_again_by_itself(writer):
@@ -328,14 +379,14 @@ def test_merged_batches_leave_the_ledger_as_if_written_one_by_one(tmp_path_facto
     known_run(made, run())
     batches = [batch(made, seq=0)]
     for seq, step in enumerate(steps, 1):
-        if step == "fill" and made.runs():
+        if step == "fill" and shown(made):
             fill(made, names=("bert",), rounds=1, seed=seq)
-        elif step == "end" and made.runs():
+        elif step == "end" and shown(made):
             made.note_run(run(ended=WALL))
             made.depart(key())
         elif step == "depart":
             made.settle(seq - 1)
-        elif step == "back" and not made.runs():
+        elif step == "back" and not shown(made):
             known_run(made, run())
         batches.append(batch(made, seq=seq))
     merged = batches[0]

@@ -37,6 +37,7 @@ class FakeProc:
         environment: str | None = None,
         anonymous_kb: int = 0,
         shared_kb: int = 0,
+        uid: int = 1,
     ) -> None:
         directory = self.root / str(pid)
         directory.mkdir(exist_ok=True)
@@ -55,7 +56,8 @@ class FakeProc:
         elif not (directory / "environ").exists():
             (directory / "environ").write_text("")
         (directory / "status").write_text(
-            f"Name: x\nRssAnon: {anonymous_kb} kB\nRssFile: 7 kB\nRssShmem: {shared_kb} kB\n"
+            f"Name:\tx\nUid:\t{uid}\t0\t0\t0\nRssAnon:\t{anonymous_kb} kB\n"
+            f"RssFile:\t7 kB\nRssShmem:\t{shared_kb} kB\n"
         )
 
     def gone(self, pid: int) -> None:

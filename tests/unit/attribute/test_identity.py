@@ -1,10 +1,12 @@
 """What environments say, and what ids may look like."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.identity import Claim, claim_of, clean
+from exporter.attribute.identity import Claim, claim_of, clean, clean_labels
 
 
 def block(**variables: str) -> bytes:
@@ -45,9 +47,38 @@ def test_other_environments_claim_nothing():
 def test_any_id_becomes_valid_bounded_and_stable(text):
     once = clean(text)
     assert len(once.encode()) <= 128
-    assert once.isprintable() or not any(ord(c) < 32 for c in once)
+    assert not any(unicodedata.category(c).startswith("C") for c in once)
     assert clean(once) == once
 
 
 def test_two_long_ids_with_one_beginning_stay_two():
     assert clean("x" * 10_000) != clean("x" * 9_999)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\x85", "\x9b", "\u202e", "\u2066", "\u200b", "\udcff", "\ue000"]
+)
+def test_what_could_be_read_as_another_id_is_replaced(hostile):
+    assert clean(f"a{hostile}b") == "a b"
+
+
+def test_the_first_of_two_equal_variables_counts_as_for_getenv():
+    assert claim_of(b"EMISSIONS_RUN_ID=a\0EMISSIONS_RUN_ID=b\0") == Claim("a")
+
+
+def test_a_variable_that_only_ends_like_ours_is_another():
+    assert claim_of(b"MY_EMISSIONS_RUN_ID=a\0") is None
+
+
+def test_a_run_has_at_most_32_labels():
+    text = block(EMISSIONS_RUN_ID="r", EMISSIONS_LABELS=",".join(f"k{n}=v" for n in range(99)))
+    assert len(claim_of(text).labels) == 32
+
+
+@given(st.lists(st.tuples(st.text(), st.text() | st.text("x", min_size=90)), max_size=60))
+def test_labels_are_bounded_sorted_and_named_once(pairs):
+    labels = clean_labels(pairs)
+    assert sum(len(part.encode()) for label in labels for part in label) <= 2048
+    names = [name for name, _ in labels]
+    assert names == sorted(set(names))
+    assert "" not in names

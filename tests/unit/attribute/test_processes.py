@@ -1,5 +1,7 @@
 """CPU time of process trees is counted once, children included."""
 
+import os
+
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.model.runs import RunKey
 
@@ -20,7 +22,7 @@ def owned(proc, **lead) -> ProcessTable:
     proc.process(10, **lead)
     processes = table(proc)
     processes.refresh(inherit)
-    processes.own(processes.find(10), RUN)
+    processes.own([processes.find(10)], RUN)
     return processes
 
 
@@ -57,14 +59,52 @@ def test_a_child_that_was_seen_is_not_counted_again_when_it_was_waited_for(proc)
     assert count(processes) == 5
 
 
-def test_a_child_that_is_waited_for_late_is_still_counted_once(proc):
+def test_a_subtree_that_ends_between_two_looks_is_not_counted_again(proc):
+    processes = owned(proc)
+    proc.process(11, ppid=10, start=200, own=3)
+    proc.process(12, ppid=11, start=300, own=40)
+    assert count(processes) == 43
+    proc.gone(12)
+    proc.gone(11)
+    proc.process(10, children=44)
+    assert count(processes) == 1
+
+
+def test_what_a_child_used_before_its_parent_had_a_run_makes_no_debt(proc):
+    proc.process(10)
+    proc.process(11, ppid=10, start=200, own=50)
+    processes = table(proc)
+    processes.refresh(lambda process, parent: RUN if process.pid == 11 else None)
+    processes.count()
+    proc.gone(11)
+    proc.process(10, children=50)
+    processes.refresh(inherit)
+    processes.count()
+    processes.own([processes.find(10)], RUN)
+    proc.process(10, children=60)
+    assert count(processes) == 10
+
+
+def test_time_that_nobody_in_a_run_waited_for_is_no_debt_for_later(proc):
     processes = owned(proc)
     proc.process(11, ppid=10, start=200, own=40)
     assert count(processes) == 40
     proc.gone(11)
     assert count(processes) == 0
     proc.process(10, children=45)
-    assert count(processes) == 5
+    assert count(processes) == 45
+
+
+def test_a_file_that_cannot_be_read_now_does_not_make_a_process_new(proc, monkeypatch):
+    processes = owned(proc, own=9)
+
+    def refuse(*_):
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", refuse)
+        assert count(processes) == 0
+    assert count(processes) == 0
 
 
 def test_a_reused_pid_is_another_process(proc):
@@ -93,7 +133,7 @@ def test_without_file_handles_left_it_still_counts(proc):
     proc.process(10)
     processes = table(proc, max_files=0)
     processes.refresh(inherit)
-    processes.own(processes.find(10), RUN)
+    processes.own([processes.find(10)], RUN)
     proc.process(10, own=6)
     assert count(processes) == 6
 
@@ -103,6 +143,46 @@ def test_memory_is_the_sum_of_anonymous_and_the_largest_shared(proc):
     proc.process(11, ppid=10, start=200, anonymous_kb=20, shared_kb=8)
     count(processes)
     assert processes.memories() == {RUN: (10 + 20 + 8) * 1024}
+
+
+def test_the_memory_of_many_processes_is_read_a_part_at_a_time(proc):
+    processes = owned(proc, anonymous_kb=1)
+    for pid in range(11, 50):
+        proc.process(pid, ppid=10, start=200, anonymous_kb=1)
+    count(processes)
+    assert processes.memories() == {RUN: 40 * 1024}
+    for pid in range(10, 50):
+        proc.process(pid, start=100 if pid == 10 else 200, anonymous_kb=2)
+    sums = [processes.memories()[RUN] // 1024 for _ in range(10)]
+    assert sums == [44, 48, 52, 56, 60, 64, 68, 72, 76, 80]
+
+
+def test_only_the_young_of_the_first_look_have_their_environment_read_again(proc):
+    seen = []
+    for pid, start in ((10, 100), (11, 900), (12, 950)):
+        proc.process(pid, start=start)
+    processes = table(proc)
+    processes.refresh(inherit)
+    for pid, start in ((10, 100), (11, 900), (12, 950)):
+        proc.process(pid, start=start, environment="EMISSIONS_RUN_ID=late")
+    processes.refresh(lambda process, parent: seen.append(process.pid))
+    assert sorted(seen) == [11, 12]
+
+
+def test_the_user_of_a_claim_is_the_real_user_and_not_the_owner_of_the_file(proc):
+    proc.process(10, environment="EMISSIONS_RUN_ID=r", uid=1000)
+    processes = table(proc)
+    processes.refresh(inherit)
+    assert (proc.root / "10" / "environ").stat().st_uid != 1000
+    assert processes.find(10).uid == 1000
+
+
+def test_a_later_process_with_the_pid_of_a_parent_is_not_the_parent(proc):
+    proc.process(11, ppid=10, start=200)
+    proc.process(10, ppid=1, start=900)
+    processes = table(proc)
+    processes.refresh(inherit)
+    assert processes.parent(processes.find(11)) is None
 
 
 def test_an_environment_that_changes_by_exec_is_seen(proc):

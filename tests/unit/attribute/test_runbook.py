@@ -1,5 +1,8 @@
 """How runs begin, end, come back and are capped."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from exporter.attribute.runbook import OTHER_RUN, Runbook
 from exporter.model.runs import RunInfo, RunKey
 
@@ -34,7 +37,45 @@ def test_an_inner_run_takes_the_job_of_the_run_around_it():
     outer = book.open(info("outer", job_id="j"))
     inner = book.open(info("inner"), outer.key)
     assert inner.key.job_id == "j"
-    assert book.enclosing(inner.key) == outer.key
+    assert inner.enclosing == outer.key
+
+
+def test_what_is_inside_a_run_that_ends_is_then_inside_the_run_around_it():
+    book = Runbook([], 9)
+    outer = book.open(info("outer"))
+    middle = book.open(info("middle"), outer.key)
+    inner = book.open(info("inner"), middle.key)
+    assert [run.key for run in book.innermost_first()] == [inner.key, middle.key, outer.key]
+    book.close(middle.key, 20, "ended")
+    assert book.get(inner.key).enclosing == outer.key
+
+
+def test_two_runs_of_one_user_are_not_shown_under_one_id():
+    book = Runbook([], 9)
+    book.open(info("a", uid=1))
+    book.open(info("a", uid=2))
+    assert book.open(info("a@2", uid=2)).shown_id == "a@2@2"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.sampled_from(["a", "a@2", "a@2@2"]), st.sampled_from("xy"))
+    )
+)
+def test_what_a_run_is_shown_under_is_its_own(wanted):
+    book = Runbook([], 99)
+    for uid, run_id, job_id in wanted:
+        book.open(info(run_id, uid, job_id))
+    shown = [(run.shown_id, run.key.job_id) for run in book.shown()]
+    assert len(set(shown)) == len(shown)
+
+
+def test_an_id_means_the_run_that_is_shown_under_it():
+    book = Runbook([], 9)
+    book.open(info("a", uid=1))
+    other = book.open(info("a", uid=2))
+    book.open(info("a@2", uid=2))
+    assert book.find(2, "a@2", None) == other
 
 
 def test_beyond_the_cap_new_runs_are_folded_into_other_and_counted():

@@ -130,13 +130,18 @@ class FakeClock:
 
 
 class FakeArchive:
-    """Records that a test puts in, or an error."""
+    """Records that a test puts in, or an error; it waits while `go` is not set."""
 
     def __init__(self):
         self.records = []
         self.error = None
+        self.asked = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.go.set()
 
     def runs(self, limit):
+        self.asked.release()
+        assert self.go.wait(10)
         if self.error:
             raise self.error
         return self.records[:limit]
@@ -177,6 +182,7 @@ class Site:
             request.answer(self.reply)
 
     def close(self):
+        self.archive.go.set()
         self.web.stop()
         self.thread.join(10)
         assert not self.thread.is_alive()

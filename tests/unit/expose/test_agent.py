@@ -9,8 +9,8 @@ import pytest
 from exporter.clock import SystemClock
 from exporter.errors import Refused
 from exporter.expose import agent
-from exporter.expose.agent import Agent, Allowance, parse_end, parse_start
-from exporter.expose.api import Api
+from exporter.expose.agent import Agent, Allowance
+from exporter.expose.bodies import parse_end, parse_start
 from exporter.expose.http1 import Peer, Request
 from exporter.model.commands import End, Start
 from exporter.model.runs import RunKey
@@ -85,12 +85,17 @@ class TestEnd:
     def test_names_the_run_and_its_user(self, answering):
         status, answer = post(answering, "/v1/runs/a%2Fb/end", {"job_id": "7"})
         assert (status, answer["run_id"]) == (200, "mine")
-        assert answering.requests == [End(os.getuid(), "a/b", "7")]
+        assert answering.requests == [End(os.getuid(), "a/b", "7", os.getpid())]
+
+    @pytest.mark.parametrize("run_id", ["a%00b", "a" * 1025])
+    def test_of_what_can_be_no_id_never_reaches_the_loop(self, answering, run_id):
+        assert post(answering, f"/v1/runs/{run_id}/end")[0] == 400
+        assert not answering.requests
 
     @pytest.mark.parametrize("body", [None, {}, {"job_id": None}])
     def test_may_leave_the_job_open(self, answering, body):
         assert post(answering, "/v1/runs/a/end", body)[0] == 200
-        assert answering.requests == [End(os.getuid(), "a", None)]
+        assert answering.requests == [End(os.getuid(), "a", None, os.getpid())]
 
 
 class TestReading:
@@ -121,7 +126,7 @@ def test_other_requests_are_refused(site, method, path, status, allow):
 def test_a_caller_that_cannot_be_seen_is_told_the_remedy(made):
     import asyncio
 
-    door = Agent(Api(None, None), lambda request: None, SystemClock())
+    door = Agent(None, lambda request: None, None, SystemClock())
     request = Request("POST", "/v1/runs", {}, {}, keep_alive=True, body=b"{}", peer=Peer(1000, 0))
     with pytest.raises(Refused, match=r"hostPID.*EMISSIONS_RUN_ID") as refused:
         asyncio.run(door.answer(request))
@@ -160,9 +165,15 @@ def test_each_user_has_an_allowance_of_their_own(made):
         ),
         ('{"budget_grams": "5"}', "budget_grams: expected a number, found '5'"),
         ('{"budget_grams": true}', "budget_grams: expected a number, found True"),
-        ('{"budget_grams": 0}', "budget_grams: expected a number above 0, found 0"),
-        ('{"budget_grams": NaN}', "budget_grams: expected a number above 0, found nan"),
-        ('{"budget_grams": Infinity}', "budget_grams: expected a number above 0, found inf"),
+        ('{"labels": {"a": "\\ud800"}}', "labels.a: is not valid Unicode"),
+        ('{"labels": {"\\u0000": ""}}', "labels: has a NUL character"),
+        (
+            json.dumps({"labels": {"a" * 1000: "b" * 1000, "c": "é" * 24}}),
+            "labels: have 2049 bytes in all; at most 2048",
+        ),
+        ('{"budget_grams": -1}', "budget_grams: expected a number from 0 up, found -1"),
+        ('{"budget_grams": NaN}', "budget_grams: expected a number from 0 up, found nan"),
+        ('{"budget_grams": Infinity}', "budget_grams: expected a number from 0 up, found inf"),
         ('{"budget_grams": 1' + "0" * 400 + "}", "budget_grams: is larger than any budget"),
     ],
 )

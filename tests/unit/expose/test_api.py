@@ -1,10 +1,13 @@
 """The state as JSON."""
 
 import json
+import threading
 
 import pytest
 
 from exporter.errors import LedgerError
+from exporter.expose import api
+from exporter.expose.web import QUESTIONS_MOST
 from exporter.model.runs import RunKey
 
 
@@ -19,6 +22,20 @@ def record(made):
 
 def ids(answer):
     return [run["run_id"] for run in answer["runs"]]
+
+
+@pytest.fixture
+def choked(site):
+    """A site where as many questions as may wait for an archive that does not answer."""
+    site.archive.go.clear()
+    waiting = [site.connect() for _ in range(QUESTIONS_MOST)]
+    for connection in waiting:
+        connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
+    while len(site.web._desks[0]._open) < QUESTIONS_MOST:
+        site.get("/-/ready")
+    yield site
+    for connection in waiting:
+        connection.close()
 
 
 class TestRuns:
@@ -37,10 +54,10 @@ class TestRuns:
     def test_can_be_limited(self, site):
         assert len(site.json("/api/v1/runs?limit=1")["runs"]) == 1
 
-    @pytest.mark.parametrize("limit", ["0", "-1", "x", "", "99999", "1e3"])
+    @pytest.mark.parametrize("limit", ["0", "-1", "x", "", "1001", "1e3", "9" * 5000])
     def test_refuse_a_limit_that_is_none(self, site, limit):
         status, error = refused(site.get(f"/api/v1/runs?limit={limit}"))
-        assert (status, error) == (400, f"limit={limit}: expected a number from 1 to 10000")
+        assert (status, error) == (400, f"limit={limit}: expected a number from 1 to 1000")
 
     def test_that_are_open_can_be_had_without_the_archive(self, site):
         site.archive.error = LedgerError("the disk is gone")
@@ -52,6 +69,26 @@ class TestRuns:
     def test_say_that_the_ledger_is_broken(self, site):
         site.archive.error = LedgerError("the disk is gone")
         assert refused(site.get("/api/v1/runs")) == (503, "the disk is gone")
+
+    @pytest.mark.parametrize("query", ["", "?state=open"])
+    def test_are_spelled_beside_the_web_thread(self, site, monkeypatch, query):
+        original, spellers = api.json_bytes, []
+
+        def counted(value):
+            spellers.append(threading.current_thread())
+            return original(value)
+
+        monkeypatch.setattr(api, "json_bytes", counted)
+        site.json(f"/api/v1/runs{query}")
+        assert spellers[0] is not site.thread
+
+    def test_are_refused_beyond_a_few_questions_that_wait(self, choked):
+        refused = choked.get("/api/v1/runs")
+        assert (refused.status, refused.getheader("Retry-After")) == (503, "1")
+        assert b"16 questions to the ledger wait already" in refused.content
+
+    def test_that_hang_do_not_delay_a_scrape(self, choked):
+        assert choked.get("/metrics", accept_encoding="gzip").status == 200
 
 
 class TestRun:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.expose.board import Current
 from exporter.expose.live import LivePage
 from exporter.expose.view import View
 from exporter.model.runs import RunKey
@@ -40,12 +39,11 @@ class Reader(HTMLParser):
 
 
 def render(snapshot):
-    response = LivePage().response(Current(snapshot, View(snapshot), None))
-    return response.body.decode(), response
+    return LivePage().render(View(snapshot)).decode()
 
 
 def read(snapshot):
-    reader = Reader(render(snapshot)[0])
+    reader = Reader(render(snapshot))
     return reader, " ".join(" ".join(reader.texts).split())
 
 
@@ -86,6 +84,20 @@ def test_ailments_of_the_daemon_are_said(made):
     assert "could not be written: disk full" in text
     assert "out of balance by 3" in text
     assert "4 runs are shown together" in text
+
+
+def test_an_ailment_of_the_daemon_stands_out_before_all_else(made):
+    text = render(made.gpu_node()._replace(health=made.Health(ledger_why="disk full")))
+    warnings = text[text.index("<ul") :]
+    said = "The ledger could not be written: disk full"
+    assert warnings.startswith(f'<ul class="warnings"><li class="grave">{said}</li><li>')
+
+
+def test_each_cell_carries_its_head_for_narrow_screens(made):
+    reader, _ = read(made.gpu_node())
+    heads = [a.get("data-head") for name, a in reader.elements if name == "td"]
+    assert all(heads)
+    assert heads[:4] == ["Device", "Power", "Energy", "Emissions"]
 
 
 def test_what_is_estimated_is_said(made):
@@ -134,11 +146,11 @@ def test_hostile_texts_stay_texts(made, hostile):
 
 
 def test_the_policy_lets_through_exactly_what_the_page_brings(made):
-    text, response = render(made.gpu_node())
+    text = render(made.gpu_node())
     for directive, element in (("style-src", "style"), ("script-src", "script")):
         (content,) = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert f"{directive} 'sha256-{digest}'" in response.policy
+        assert f"{directive} 'sha256-{digest}'" in LivePage().policy
 
 
 def test_nothing_is_fetched_from_elsewhere(made):
@@ -153,11 +165,3 @@ def test_browsers_come_again_every_tick_but_not_oftener_than_each_second(made, i
     reader, _ = read(made.snapshot(interval_seconds=interval))
     (main,) = [a for name, a in reader.elements if name == "main"]
     assert main["data-interval-ms"] == period
-
-
-def test_the_page_is_made_once_per_tick(made):
-    page = LivePage()
-    snapshot = made.gpu_node()
-    current = Current(snapshot, View(snapshot), None)
-    assert page.response(current) is page.response(current)
-    assert page.response(current) is not page.response(current._replace(page=0))

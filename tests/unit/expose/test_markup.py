@@ -1,6 +1,11 @@
 """HTML that cannot be broken out of."""
 
-from exporter.expose.markup import Markup, tag, together
+import html
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.expose.markup import Markup, escape, tag, together
 
 
 def test_texts_are_escaped():
@@ -25,3 +30,8 @@ def test_an_empty_attribute_is_left_out():
 
 def test_a_row_of_texts_and_elements():
     assert together("<", Markup("<br>")) == "&lt;<br>"
+
+
+@given(st.text())
+def test_texts_are_escaped_as_the_standard_library_does(text):
+    assert escape(text) == html.escape(text)

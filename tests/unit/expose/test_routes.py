@@ -1,10 +1,15 @@
 """What is served to the world."""
 
 import gzip
+import threading
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.expose import api
+from exporter.expose.live import LivePage
+from exporter.expose.page import Page
 
 PATHS = [
     "/",
@@ -68,6 +73,31 @@ def test_the_page_is_compressed_for_who_takes_it(site):
     response = site.get("/metrics", accept_encoding="gzip")
     assert response.getheader("Content-Encoding") == "gzip"
     assert gzip.decompress(response.content) == site.board.current.page.text()
+
+
+@pytest.mark.parametrize(
+    ("path", "owner", "maker"),
+    [
+        ("/metrics", Page, "gzipped"),
+        ("/api/v1/snapshot", api, "of_snapshot"),
+        ("/", LivePage, "render"),
+    ],
+)
+def test_what_takes_long_is_made_once_per_tick_beside_the_web_thread(
+    site, made, monkeypatch, path, owner, maker
+):
+    original, makers = getattr(owner, maker), []
+
+    def counted(*args, **kwargs):
+        makers.append(threading.current_thread())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, maker, counted)
+    bodies = {site.get(path, accept_encoding="gzip").content for _ in range(3)}
+    assert len(bodies) == len(makers) == 1
+    assert makers[0] is not site.thread
+    site.board.publish(made.snapshot())
+    assert site.get(path, accept_encoding="gzip").content not in bodies
 
 
 def test_caches_are_told_that_the_page_is_negotiated(site):

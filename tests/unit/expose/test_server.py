@@ -155,7 +155,7 @@ def test_who_does_not_read_is_cut_off(open_site, made):
     size = len(site.board.current.page.text())
     with connect_slow(site) as connection:
         site.get("/-/ready")
-        while site.web._world._tasks:  # until the server has given up
+        while site.web._server._tasks:  # until the server has given up
             site.get("/-/ready")
         assert drain(connection) < size
 
@@ -180,25 +180,78 @@ def test_slow_readers_do_not_delay_others(open_site, made):
         assert site.get("/-/ready").status == 200
 
 
-def test_connections_beyond_the_cap_are_refused_and_told_when_to_come_again(open_site):
+def connect_busy(site):
+    """A connection whose answer the archive keeps waiting."""
+    site.archive.go.clear()
+    connection = site.connect()
+    connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert site.archive.asked.acquire(timeout=10)
+    return connection
+
+
+def full_site(open_site, made, **limits):
+    """A site whose one connection is busy; the connection, and the site."""
+    site = open_site(connections=1, **limits)
+    site.board.publish(made.snapshot())
+    return connect_busy(site), site
+
+
+def test_for_a_newcomer_the_oldest_idle_connection_is_given_up(open_site, made):
     site = open_site(connections=2)
-    with site.connect() as first, site.connect() as second:
-        for connection in (first, second):
-            connection.sendall(b"GET /-/ready HTTP/1.1\r\nHost: h\r\n\r\n")
+    site.board.publish(made.snapshot())
+    with site.connect() as oldest, site.connect() as older:
+        for connection in (oldest, older, oldest):  # whoever spoke last has been idle least
+            connection.sendall(GET)
             read_answer(connection)
-        refused = site.get("/-/ready")
-        assert refused.status == 503
-        assert refused.getheader("Retry-After") == "1"
-        assert "too many connections" in json.loads(refused.content)["error"]
+        assert site.get("/-/ready").status == 200
+        assert not drain(older)
+        oldest.sendall(LAST)
+        assert read_answer(oldest)[1] == b"ready\n"
 
 
-def test_far_too_many_connections_are_cut_off(open_site):
+def test_who_dribbles_a_request_is_given_up_as_well(open_site, made):
     site = open_site(connections=1)
-    with site.connect() as held, site.connect() as refused, site.connect() as third:
-        held.sendall(GET)
-        read_answer(held)
+    site.board.publish(made.snapshot())
+    with site.connect() as connection:
+        connection.sendall(b"GET / HT")
+        assert site.get("/-/ready").status == 200
+        assert not drain(connection)
+
+
+def test_any_number_of_idle_connections_leaves_room_for_a_scrape(open_site, made):
+    site = open_site(connections=20, refusals=0)
+    site.board.publish(made.snapshot())
+    idle = [site.connect() for _ in range(100)]
+    try:
+        for connection in idle:
+            with suppress(ConnectionError):
+                connection.sendall(GET)
+        assert site.get("/metrics").status == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_connection_too_many_is_refused_where_all_are_busy(open_site, made):
+    busy, site = full_site(open_site, made)
+    with busy:
+        refused = site.get("/-/ready")
+    assert (refused.status, refused.getheader("Retry-After")) == (503, "1")
+    assert "too many connections" in json.loads(refused.content)["error"]
+
+
+def test_the_world_and_the_agents_share_one_limit(open_site, made):
+    busy, site = full_site(open_site, made)
+    with busy:
+        assert site.ask("GET", "/v1/runs", agent=True).status == 503
+
+
+def test_more_than_a_few_refusals_at_once_are_cut_off(open_site, made):
+    busy, site = full_site(open_site, made, refusals=1)
+    with busy, site.connect() as refused:
         assert refused.recv(12) == b"HTTP/1.1 503"
-        assert not drain(third)
+        with site.connect() as third:
+            assert not drain(third)
 
 
 def test_room_is_made_when_a_connection_ends(open_site):

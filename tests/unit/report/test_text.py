@@ -57,3 +57,16 @@ def test_a_status_line_says_what_is_used_now(record):
 
 def test_an_unknown_power_is_not_shown_as_zero(record):
     assert "0 W" not in status_line({**record, "power_watts": None})
+
+
+HOSTILE = "bert\x1b[2J\u202eevil\n"
+
+
+def test_a_receipt_cannot_fool_a_terminal(record):
+    lines = receipt({**record, "run_id": HOSTILE, "node": HOSTILE}).splitlines()
+    assert lines[0] == "Run bert\ufffd[2J\ufffdevil\ufffd (job 4711)"
+    assert lines[-1] == "  seen on    node bert\ufffd[2J\ufffdevil\ufffd"
+
+
+def test_a_status_line_cannot_fool_a_terminal(record):
+    assert status_line({**record, "run_id": HOSTILE}).startswith("bert\ufffd[2J\ufffdevil\ufffd  ")

@@ -77,6 +77,13 @@ class ProcTree:
 
 
 @pytest.fixture
+def open_files():
+    """How many more files are open now than when the test began."""
+    before = len(os.listdir("/proc/self/fd"))
+    return lambda: len(os.listdir("/proc/self/fd")) - before
+
+
+@pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
 

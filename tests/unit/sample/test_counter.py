@@ -18,11 +18,12 @@ WRAPPING = INFO._replace(wrap_uj=262_143 * J)
 POWER_ONLY = INFO._replace(method=Method.INTEGRATED)
 
 
-def at(second, counter=None, watts=None, epoch="boot"):
-    """A reading; the counter in joules."""
+def at(second, counter=None, watts=None, epoch="boot", awake=None):
+    """A reading; the counter in joules, both times in seconds."""
     counter_uj = None if counter is None else round(counter * J)
     why = "no answer" if counter is None and watts is None else ""
-    return Reading(GPU, round(second * SECOND), epoch, counter_uj, watts, why)
+    awake_ns = 0 if awake is None else round(awake * SECOND)
+    return Reading(GPU, round(second * SECOND), epoch, counter_uj, watts, why, awake_ns)
 
 
 def feed(readings, info=INFO, position=None):
@@ -258,6 +259,78 @@ class TestPowerStandsInForCounter:
         back = [at(61 + n, 100 * n + 7, watts=100) for n in range(5)]
         _, intervals = feed([at(0, 9e6), at(1, 9e6 + 100), at(2, 5), *lost, *back])
         assert joules(intervals) == 100 * 65
+
+
+class TestSleep:
+    NIGHT = 8 * 3600
+
+    def readings(self, *joules, **power):
+        """One a second; the machine sleeps for eight hours before the last one."""
+        *before, last = joules
+        awake = [at(1 + n, value, **power, awake=1 + n) for n, value in enumerate(before)]
+        end = 1 + len(before)
+        return [*awake, at(end + self.NIGHT, last, **power, awake=end)]
+
+    def test_energy_is_what_the_counter_shows_and_no_wraps_are_invented(self):
+        _, intervals = feed(self.readings(1000, 1010, 1060), WRAPPING)
+        assert [interval.energy_uj for interval in intervals] == [10 * J, 50 * J]
+        assert events(intervals) == []
+
+    def test_interval_has_the_length_of_the_time_awake(self):
+        position, intervals = feed(self.readings(1000, 1010, 1060), WRAPPING)
+        end_ns = (3 + self.NIGHT) * SECOND
+        assert (intervals[-1].t0_ns, intervals[-1].t1_ns) == (end_ns - SECOND, end_ns)
+        assert position.power_watts == 50.0
+
+    def test_counter_that_lost_its_value_asleep_is_a_reset(self):
+        first = self.readings(200_000, 200_010, 5)
+        position, intervals = feed(first, WRAPPING)
+        assert position.suspect_uj == 5 * J
+        last = first[-1]
+        later = at(last.at_ns / SECOND + 1, 17, awake=last.awake_ns / SECOND + 1)
+        _, (interval,) = feed([later], WRAPPING, position)
+        assert (interval.energy_uj, interval.event) == (12 * J, Event.RESET)
+        assert len(intervals) == 1
+
+    def test_sleep_between_suspect_and_judgement_makes_nothing_plausible(self):
+        _, intervals = feed(self.readings(22e6, 5, 1e6))
+        assert not intervals
+
+    def test_power_is_integrated_over_the_time_awake(self):
+        _, intervals = feed(self.readings(None, None, None, watts=100), POWER_ONLY)
+        assert [interval.energy_uj for interval in intervals] == [100 * J] * 2
+
+    def test_power_standing_in_for_a_counter_is_integrated_over_the_time_awake(self):
+        missing = [None] * 60
+        _, intervals = feed(self.readings(0, *missing, watts=100))
+        assert joules(intervals) == 60 * 100
+
+    def test_several_sleeps_in_a_row_are_all_left_out(self):
+        nap = 3600
+        readings = [at(1, 0, awake=1), at(2, 10, awake=2), at(3 + nap, 1e9, awake=3)]
+        readings += [at(4 + 2 * nap, 30, awake=4), at(5 + 3 * nap, 40, awake=5)]
+        position, intervals = feed(readings, WRAPPING)
+        assert [interval.energy_uj for interval in intervals] == [10 * J, 20 * J, 10 * J]
+        assert (position.at_ns, position.awake_ns) == ((5 + 3 * nap) * SECOND, 5 * SECOND)
+
+    def test_asleep_while_no_daemon_ran_is_left_out_too(self):
+        position, _ = feed([at(1, 1000, awake=1), at(2, 1010, awake=2)], WRAPPING)
+        later = at(12 + self.NIGHT, 1110, awake=12)
+        _, (interval,) = feed([later], WRAPPING, position._replace(restored=True))
+        assert interval.energy_uj == 100 * J
+        assert interval.restart
+
+    def test_position_that_does_not_know_counts_all_time_as_awake(self):
+        position, _ = feed([at(1, 1000), at(2, 1400)], WRAPPING)
+        later = at(3602, (1400 + 400 * 3600) % 262_143, awake=1)
+        after, (interval,) = feed([later], WRAPPING, position)
+        assert interval.energy_uj == 400 * 3600 * J
+        assert after.awake_ns == SECOND
+
+    def test_time_between_reading_two_clocks_is_no_sleep(self):
+        _, intervals = feed([at(1, 0, awake=1), at(2, 10, awake=1.99), at(3, 20, awake=3)])
+        edges = [(interval.t0_ns, interval.t1_ns) for interval in intervals]
+        assert edges == [(SECOND, 2 * SECOND), (2 * SECOND, 3 * SECOND)]
 
 
 def simulate(steps, fail, glitch, info, seed=7, resets=()):

@@ -1,15 +1,13 @@
 """Estimates for machines without counters."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from exporter.errors import ConfigError, Unavailable
 from exporter.model.readings import Device, Kind, Method
 from exporter.sample.coefficients import CpuWatts, cpu_watts, dram_watts, plain_name, tdp_watts
 from exporter.sample.cpuinfo import CpuInfo, parse_cpuinfo, read_cpuinfo
 from exporter.sample.meters import Meters
-from exporter.sample.sources.cpu_estimate import CpuEstimate, cpu_time_us
+from exporter.sample.sources.cpu_estimate import CpuEstimate
 from exporter.sample.sources.dram_estimate import DramEstimate
 
 WATTS = CpuWatts(1.0, 3.0, "test")
@@ -114,18 +112,18 @@ class TestCoefficients:
 
 
 class TestCpuEstimate:
-    def test_busy_is_all_but_idle_iowait_and_steal(self):
-        busy, total = cpu_time_us(b"cpu  1 2 4 8 16 32 64 128 1 1\ncpu0 1\n")
-        assert (busy, total) == (103 * 10_000, 255 * 10_000)
-
-    @pytest.mark.parametrize("text", [b"", b"cpu 1 2\n", b"intr 1 2 3 4 5 6 7 8\n", b"cpu a b c"])
-    def test_other_content_is_refused(self, text):
-        with pytest.raises(ValueError, match=r"^"):
-            cpu_time_us(text)
-
     def test_energy_is_idle_power_of_all_time_and_the_rest_of_busy_time(self, proc, estimate):
         proc.cpu(user=1000, idle=9000)
         assert counter(estimate()) == (100 * 1 + 10 * 2) * 1_000_000
+
+    def test_time_spent_waiting_or_stolen_costs_no_more_than_idle(self, proc, estimate):
+        proc.cpu(idle=1000, iowait=2000, steal=3000)
+        assert counter(estimate()) == 60 * 1_000_000
+
+    def test_other_content_is_unavailable(self, proc, estimate):
+        proc.write("stat", "intr 1 2 3 4 5 6 7 8\n")
+        with pytest.raises(Unavailable, match="does not begin with the CPU times"):
+            estimate()
 
     def test_packages_share_the_energy_evenly(self, estimate):
         readings = estimate(ONE._replace(packages=(0, 1))).read().readings
@@ -180,13 +178,17 @@ class TestCpuEstimate:
         assert reading.counter_uj is None
         assert "does not begin with the CPU times" in reading.why
 
-    @given(st.lists(st.tuples(*[st.integers(0, 400)] * 8), max_size=20))
-    def test_energy_lies_between_idle_and_full(self, steps):
-        ticks = [1000] * 8
-        for step in steps:
-            ticks = [have + more for have, more in zip(ticks, step, strict=True)]
-        busy, total = cpu_time_us(b"cpu " + b" ".join(b"%d" % tick for tick in ticks) + b" 0 0\n")
-        assert 0 <= busy <= total == sum(ticks) * 10_000
+    def test_released_file_is_opened_again(self, estimate, open_files):
+        sampler = estimate()
+        before = counter(sampler)
+        sampler.release()
+        assert open_files() == 0
+        assert counter(sampler) == before
+
+    def test_reading_says_how_long_the_machine_was_awake(self, clock, estimate):
+        clock.suspend(3600)
+        reading = estimate().read().readings[0]
+        assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
 
 
 class TestDramEstimate:
@@ -205,6 +207,17 @@ class TestDramEstimate:
         first = DramEstimate(proc.root, clock, "boot", 0.5).read()
         second = DramEstimate(proc.root, clock, "boot", 0.5).read()
         assert first == second
+
+    def test_reading_says_how_long_the_machine_was_awake(self, proc, clock):
+        clock.suspend(3600)
+        reading = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0]
+        assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
+
+    def test_release_may_come_at_any_time(self, proc, clock):
+        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        before = counter(sampler)
+        sampler.release()
+        assert counter(sampler) == before
 
     def test_other_size_or_coefficient_is_another_epoch(self, proc, clock):
         one = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0].epoch

@@ -92,16 +92,6 @@ class TestDiscovery:
         shutil.copytree(source, os.path.join(tree.root, "class/powercap/intel-rapl-mmio:0"))
         assert devices(opened(tree, clock)) == [CPU0, DRAM0, CPU1, DRAM1]
 
-    def test_dies_keep_their_names(self, tree, clock):
-        write(tree, "package-1", "name", "package-0-die-1")
-        ids = [device.id for device in devices(opened(tree, clock))]
-        assert ids[2:] == ["package-0-die-1", "package-0-die-1-dram"]
-
-    def test_equal_names_are_told_apart_by_zone_number(self, tree, clock):
-        write(tree, "package-1", "name", "package-0")
-        ids = [device.id for device in devices(opened(tree, clock))]
-        assert ids == ["package-0", "package-0-dram", "package-0-zone-1", "package-0-zone-1-dram"]
-
     def test_zones_are_ordered_by_number_and_not_by_text(self, tmp_path, clock):
         with PowercapTree(tmp_path / "sys", [Package(1)] * 11) as tree:
             ids = [device.id for device in devices(opened(tree, clock))]
@@ -202,12 +192,27 @@ class TestReading:
         monkeypatch.setattr(os, "open", None)
         assert not rapl.read().error
 
-    def test_release_closes_every_file(self, tree, clock):
-        before = len(os.listdir("/proc/self/fd"))
+    def test_release_closes_every_file(self, tree, clock, open_files):
         sampler = Rapl(tree.root, clock, "boot")
         sampler.read()
         sampler.release()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() == 0
+
+    def test_reading_says_how_long_the_machine_was_awake(self, rapl, clock):
+        clock.suspend(3600)
+        reading = rapl.read().readings[0]
+        assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
+
+    def test_night_asleep_books_what_the_counter_shows(self, tree, rapl, clock):
+        meters = Meters(())
+        meters.advance(rapl.read())
+        for awake_seconds in (1, 0.5):
+            clock.advance(awake_seconds)
+            tree.advance(awake_seconds)
+            intervals = meters.advance(rapl.read())
+            clock.suspend(8 * 3600)
+        assert [interval.energy_uj for interval in intervals] == [50e6, 10e6, 30e6, 5e6]
+        assert {interval.event for interval in intervals} == {None}
 
     def test_half_an_hour_with_a_wrap_and_an_outage_is_exact(self, tmp_path, clock):
         wraps_soon = Package(300, initial_uj=262_143_328_851 - 50_000_000_000)
@@ -231,3 +236,79 @@ class TestReading:
         assert booked == 300 * 1800 * 1_000_000
         assert events.count(Event.WRAP) == 2
         assert os.path.isdir(os.path.join(tree.root, POWERCAP))
+
+
+class TestDiesOfOneSocket:
+    """Two zones of one socket, 100 and `watts`, and 20 W of dram each, a second apart."""
+
+    @pytest.fixture
+    def play(self, tmp_path, clock):
+        """Plays seconds, and returns the sampler, its observations, and energy by device."""
+
+        def run(watts, seconds, name="package-0-die-1"):
+            packages = [Package(100, 20), Package(watts, 20)]
+            meters = Meters(())
+            energies = {}
+            with PowercapTree(tmp_path / "sys", packages) as tree:
+                write(tree, "package-1", "name", name)
+                sampler = Rapl(tree.root, clock, "boot")
+                observations = []
+                for _ in range(seconds + 1):
+                    observations.append(sampler.read())
+                    for interval in meters.advance(observations[-1]):
+                        before = energies.get(interval.device.id, 0)
+                        energies[interval.device.id] = before + interval.energy_uj
+                    clock.advance(1)
+                    tree.advance(1)
+            sampler.release()
+            return sampler, observations, energies
+
+        return run
+
+    @pytest.mark.parametrize(
+        ("name", "second"),
+        [("package-0-die-1", "package-0-die-1"), ("package-0", "package-0-zone-1")],
+    )
+    def test_zones_are_told_apart_by_name_or_number(self, play, name, second):
+        sampler, _, _ = play(60, 1, name)
+        ids = [device.id for device in devices(sampler)]
+        assert ids == ["package-0", "package-0-dram", second, f"{second}-dram"]
+
+    def test_two_counters_lose_nothing_while_they_are_told_apart(self, play):
+        _, _, energies = play(60, 5)
+        assert sorted(energies.values()) == [100e6, 100e6, 300e6, 500e6]
+
+    def test_second_counter_counts_from_its_own_first_reading(self, play):
+        _, observations, _ = play(60, 1)
+        assert len(observations[0].readings) == 2
+        times = [reading.at_ns for reading in observations[1].readings[2:]]
+        assert times == [observations[0].at_ns] * 2 + [observations[1].at_ns] * 2
+
+    def test_one_counter_shown_twice_is_counted_once(self, play, caplog):
+        sampler, _, energies = play(100, 15)
+        assert energies == {"package-0": 1500e6, "package-0-dram": 300e6}
+        assert devices(sampler) == [CPU0, DRAM0]
+        assert "shows the counter of package-0 again; it is left out" in caplog.text
+
+    def test_until_then_the_first_is_read_as_ever(self, play):
+        _, observations, _ = play(100, 5)
+        assert [len(observation.readings) for observation in observations] == [2] * 6
+
+    def test_files_on_trial_are_released_too(self, play, open_files):
+        play(100, 1)
+        assert open_files() == 0
+
+    def test_other_sockets_are_never_on_trial(self, tmp_path, clock):
+        with PowercapTree(tmp_path / "sys", [Package(100)] * 2) as tree:
+            assert devices(opened(tree, clock)) == [CPU0, CPU1]
+
+    def test_second_counter_that_cannot_be_read_now_is_judged_later(self, tmp_path, clock):
+        with PowercapTree(tmp_path / "sys", [Package(100), Package(60)]) as tree:
+            write(tree, "package-1", "name", "package-0-die-1")
+            sampler = Rapl(tree.root, clock, "boot")
+            write(tree, "package-1", "energy_uj", "garbage\n")
+            first = sampler.read().readings
+            tree.advance(1)
+            later = sampler.read().readings
+            sampler.release()
+        assert [len(first), len(later)] == [1, 2]

@@ -1,0 +1,81 @@
+"""Runs on their way off the page, into the sums of DEPARTED, and back out of them."""
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from itertools import islice
+
+from exporter.account.lines import ZERO, Lines
+from exporter.model.books import Balance, Past
+from exporter.model.runs import DEPARTED, RunKey
+
+AT_ONCE = 20
+"""Runs that leave in one tick at most, so that many that end together do not hold it up."""
+
+
+class Departures:
+    """Who waits for its past, who waits to leave, and who has left.
+
+    A run comes with an unknown past and leaves with all of it in the ledger. Neither changes a sum
+    over a device.
+    """
+
+    def __init__(self, lines: Lines, restored_seq: int) -> None:
+        self._lines = lines
+        self._restored_seq = restored_seq
+        self._sent_seq: dict[RunKey, int] = {}
+        self._leaving: set[RunKey] = set()
+        self._gone: set[RunKey] = set()
+        self.joining: set[RunKey] = set()
+        """Runs that are new here, until `rejoin` tells what the ledger knows of them."""
+
+    def leave(self, key: RunKey) -> None:
+        """Have the run leave at the next `settle` that finds all of it in the ledger."""
+        self._leaving.add(key)
+
+    def stay(self, key: RunKey) -> None:
+        """Have the run leave no more."""
+        self._leaving.discard(key)
+
+    def note_sent(self, keys: Iterable[RunKey], seq: int) -> None:
+        """Take in that something of these runs is in the batch `seq`."""
+        self._sent_seq.update(dict.fromkeys(keys, seq))
+
+    def settle(self, committed_seq: int, unsent: AbstractSet[RunKey]) -> list[RunKey]:
+        """Let go who may leave: all of the run is in a batch up to `committed_seq`.
+
+        `unsent` are those of which the ledger has yet to be told something else than amounts.
+        """
+        ready = (
+            key
+            for key in sorted(self._leaving - unsent - self.joining)
+            if self._sent_seq.get(key, self._restored_seq) <= committed_seq
+            and all(account.sent is account.balance for account in self._lines.of(key))
+        )
+        gone = list(islice(ready, AT_ONCE))
+        for key in gone:
+            self._let_go(key)
+        return gone
+
+    def rejoin(self, past: Past) -> None:
+        """Take a run's old totals out of DEPARTED again; its counters go on from where they are."""
+        self.joining.discard(past.key)
+        self._gone.discard(past.key)
+        for line, balance in past.lines.items():
+            uncounted = Balance(balance.total, balance.total)
+            departed = self._lines.at(line._replace(party=DEPARTED))
+            self._lines.move(self._lines.at(line), uncounted)
+            self._lines.move(departed, ZERO.minus(uncounted))
+
+    def take_gone(self) -> tuple[RunKey, ...]:
+        """Who has left since the last call."""
+        gone, self._gone = self._gone, set()
+        return tuple(sorted(gone))
+
+    def _let_go(self, key: RunKey) -> None:
+        for account in self._lines.close(key):
+            departed = self._lines.at(account.line._replace(party=DEPARTED))
+            self._lines.move(departed, account.balance)
+            departed.window_uj += account.window_uj
+        self._leaving.discard(key)
+        self._gone.add(key)
+        self._sent_seq.pop(key, None)

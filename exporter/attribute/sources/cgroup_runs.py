@@ -1,0 +1,89 @@
+"""Runs that own a cgroup: the kernel's clocks of it go before those of single processes."""
+
+from collections.abc import Iterable, Mapping
+
+from exporter.attribute.runbook import Runbook
+from exporter.attribute.sources.cgroups import CgroupMeter, mounts, paths
+from exporter.attribute.sources.processes import MEMORY_LOOKS
+from exporter.errors import Refused, Unavailable
+from exporter.model.runs import RunInfo, RunKey
+
+
+class CgroupRuns:
+    """The meters of the open runs that own a cgroup."""
+
+    def __init__(self, procfs: str, runbook: Runbook) -> None:
+        self._procfs = procfs
+        self._runbook = runbook
+        self._meters: dict[RunKey, CgroupMeter] = {}
+        self._memories: dict[RunKey, int] = {}
+        self._look = 0
+
+    def meter(self, pid: int) -> CgroupMeter:
+        """A meter for the cgroup that a process is in. Raises Refused."""
+        try:
+            return CgroupMeter(mounts(self._procfs), paths(self._procfs, pid))
+        except (OSError, Unavailable) as error:
+            raise Refused(409, f"scope cgroup is not possible: {error}") from None
+
+    def add(self, run: RunKey, meter: CgroupMeter) -> None:
+        """Meter a run by this cgroup, unless it has one already."""
+        self._meters.setdefault(run, meter)
+
+    def remove(self, run: RunKey) -> None:
+        """Stop metering a run that has ended."""
+        self._meters.pop(run, None)
+        self._memories.pop(run, None)
+
+    def find_again(self, runs: Iterable[RunInfo], clocks_us: dict[RunKey, int]) -> None:
+        """Meter runs of before a restart, from the clocks that were last seen of them on.
+
+        The clocks that are made use of are taken out of `clocks_us`.
+        """
+        for run in runs:
+            if run.scope != "cgroup":
+                continue
+            try:
+                meter = self.meter(run.lead_pid)
+            except Refused:
+                continue
+            if meter.path == run.cgroup:
+                meter.last_us = clocks_us.pop(run.key, meter.last_us)
+                self.add(run.key, meter)
+
+    def charge(self, used_us: dict[RunKey, int]) -> None:
+        """Put in what the cgroups used since the last call, less what runs inside them used."""
+        self._put_in({run: meter.advance_us() for run, meter in self._meters.items()}, used_us)
+
+    def hold(self, memories: dict[RunKey, int]) -> None:
+        """Put in the memory of the cgroups, less that of runs inside them. Bytes.
+
+        Each call reads a part of the cgroups, those that are new among them.
+        """
+        self._look += 1
+        for place, (run, meter) in enumerate(self._meters.items(), self._look):
+            if place % MEMORY_LOOKS == 0 or run not in self._memories:
+                self._memories[run] = meter.memory_bytes()
+        self._put_in(self._memories, memories)
+
+    def clocks_us(self) -> dict[RunKey, int]:
+        """The clock of each cgroup, as last seen."""
+        return {run: meter.last_us for run, meter in self._meters.items()}
+
+    def populated(self, run: RunKey) -> bool:
+        """Whether the run owns a cgroup that has processes."""
+        meter = self._meters.get(run)
+        return meter is not None and meter.populated()
+
+    def _put_in(self, totals: Mapping[RunKey, int], amounts: dict[RunKey, int]) -> None:
+        """Replace the amounts of runs that have a total, which is with all runs inside them."""
+        if not totals:
+            return
+        inside: dict[RunKey, int] = {}
+        for run in self._runbook.innermost_first():
+            within = inside.get(run.key, 0)
+            if run.key in totals:
+                amounts[run.key] = max(0, totals[run.key] - within)
+            if run.enclosing is not None:
+                total = amounts.get(run.key, 0) + within
+                inside[run.enclosing] = inside.get(run.enclosing, 0) + total

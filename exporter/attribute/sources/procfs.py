@@ -1,0 +1,168 @@
+"""One process at a time from /proc: its parent, clocks, memory, and what run it claims to be."""
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from exporter.attribute.cpu_time import CpuTime
+from exporter.attribute.identity import Claim, claim_of
+from exporter.model.runs import RunKey
+
+STAT_BYTES = 1024
+STATUS_BYTES = 8192
+ENVIRONMENT_BYTES = 1 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Process(CpuTime):
+    """One process, told apart from a later one with its pid by its start time."""
+
+    pid: int
+    start: int
+    """Clock ticks since boot."""
+    ppid: int
+    claim: Claim | None = None
+    uid: int = -1
+    """Known where it makes a claim."""
+    leads: tuple[RunKey, ...] = ()
+    """The runs that it registered, innermost last."""
+    looks: int = 0
+    secret: bool = False
+    """Its environment may not be read."""
+    anonymous_bytes: int = 0
+    shared_bytes: int = 0
+    memory_look: int = 0
+    """The look that its memory was read in."""
+    fd: int = -1
+    raw: bytes = b""
+
+
+class Procfs:
+    """Reads processes; keeps up to `max_files` of their files open."""
+
+    def __init__(self, root: str, max_files: int, *, read_environments: bool) -> None:
+        self._root = root
+        self._max_files = max_files
+        self._open_files = 0
+        self._read_environments = read_environments
+
+    def names(self) -> list[str]:
+        """The names of all processes, and of what else is there. Raises OSError."""
+        return os.listdir(self._root)
+
+    def discover(self, name: str) -> Process | None:
+        """A process that was not known; None if it is gone, or may not be read."""
+        try:
+            with open(os.path.join(self._root, name, "stat"), "rb", buffering=0) as file:
+                stat = _parse_stat(file.read(STAT_BYTES))
+        except OSError:
+            return None
+        process = Process(int(name), stat.start, stat.ppid)
+        process.advance(stat.own_ticks, stat.ended_ticks)
+        process.claim = self.read_claim(process)
+        return process
+
+    def read_claim(self, process: Process) -> Claim | None:
+        """What its own environment says; None where it may not be read."""
+        if not self._read_environments:
+            return None
+        directory = self._directory(process)
+        try:
+            with open(os.path.join(directory, "environ"), "rb", buffering=0) as file:
+                claim = claim_of(file.read(ENVIRONMENT_BYTES))
+            if claim is not None:
+                process.uid = _real_uid(_status(directory))
+        except PermissionError:
+            process.secret = True
+            return None
+        except OSError:
+            return None
+        return claim
+
+    def read_clocks(self, process: Process) -> bool:
+        """Bring its clocks up to date; False, and it is `gone`, if it is not there any more.
+
+        A file that was kept open never shows a later process with the same pid.
+        """
+        try:
+            raw = self._read_stat(process)
+        except (FileNotFoundError, ProcessLookupError):
+            raw = b""
+        except OSError:  # it cannot be read now, which does not say that it is gone
+            return True
+        if raw and raw == process.raw:
+            return True
+        stat = _parse_stat(raw) if raw else None
+        if stat is None or stat.start != process.start:
+            process.gone = True
+            return False
+        process.raw = raw
+        process.ppid = stat.ppid
+        process.advance(stat.own_ticks, stat.ended_ticks)
+        return True
+
+    def read_memory(self, process: Process) -> None:
+        """Bring its memory up to date: RssAnon and RssShmem of proc_pid_status(5)."""
+        try:
+            status = _status(self._directory(process))
+        except OSError:  # it is gone, which the next look finds out
+            status = {}
+        process.anonymous_bytes = _bytes(status.get(b"RssAnon"))
+        process.shared_bytes = _bytes(status.get(b"RssShmem"))
+
+    def close(self, process: Process) -> None:
+        """Close the file that was kept open for it."""
+        if process.fd >= 0:
+            os.close(process.fd)
+            process.fd = -1
+            self._open_files -= 1
+
+    def _read_stat(self, process: Process) -> bytes:
+        if process.fd >= 0:
+            return os.pread(process.fd, STAT_BYTES, 0)
+        fd = os.open(os.path.join(self._directory(process), "stat"), os.O_RDONLY)
+        try:
+            return os.pread(fd, STAT_BYTES, 0)
+        finally:
+            if self._open_files < self._max_files:
+                process.fd = fd
+                self._open_files += 1
+            else:
+                os.close(fd)
+
+    def _directory(self, process: Process) -> str:
+        return os.path.join(self._root, str(process.pid))
+
+
+class _Stat(NamedTuple):
+    """The fields of proc_pid_stat(5) that matter here; times in clock ticks."""
+
+    ppid: int
+    own_ticks: int
+    ended_ticks: int
+    start: int
+
+
+def _parse_stat(raw: bytes) -> _Stat:
+    """The fields of a stat line; the name before them may hold anything."""
+    fields = raw[raw.rindex(b")") + 2 :].split(b" ", 20)
+    own_ticks = int(fields[11]) + int(fields[12])
+    ended_ticks = int(fields[13]) + int(fields[14])
+    return _Stat(int(fields[1]), own_ticks, ended_ticks, int(fields[19]))
+
+
+def _status(directory: str) -> dict[bytes, bytes]:
+    """The rows of proc_pid_status(5) by name. Raises OSError."""
+    with open(os.path.join(directory, "status"), "rb", buffering=0) as file:
+        rows = [line.partition(b":") for line in file.read(STATUS_BYTES).split(b"\n")]
+    return {name: value for name, _, value in rows}
+
+
+def _real_uid(status: dict[bytes, bytes]) -> int:
+    """The real user. Not the owner of its files, which may be root's though the process is not."""
+    return int(status[b"Uid"].split()[0])
+
+
+def _bytes(kilobytes: bytes | None) -> int:
+    """Bytes of a value like `12 kB`; kernel threads have none."""
+    return int(kilobytes.split()[0]) * 1024 if kilobytes else 0

@@ -1,0 +1,101 @@
+"""What the bodies of requests to the agent socket ask for, checked and bounded at the door."""
+
+import json
+import math
+from typing import Any
+
+from exporter.errors import Refused
+from exporter.model.commands import Start
+
+TEXT_BYTES = 1024
+LABELS = 32
+LABELS_BYTES = 2048
+"""For the names and values of all labels together."""
+SCOPES = ("tree", "cgroup")
+START_KEYS = ("run_id", "job_id", "name", "labels", "scope", "budget_grams")
+
+
+def parse_start(body: bytes) -> Start:
+    """The run that a body asks for, without who asks. Raises Refused(400)."""
+    document = _object(body, START_KEYS)
+    scope = _text(document, "scope", "tree")
+    if scope not in SCOPES:
+        raise Refused(400, f"scope: expected {' or '.join(SCOPES)}, found {scope!r}")
+    return Start(
+        uid=-1,
+        user="",
+        pid=0,
+        run_id=_text(document, "run_id", ""),
+        job_id=_text(document, "job_id", ""),
+        name=_text(document, "name", ""),
+        scope=scope,
+        labels=_labels(document.get("labels", {})),
+        budget_grams=_budget(document.get("budget_grams")),
+    )
+
+
+def parse_end(body: bytes) -> str | None:
+    """The job id that a body names, if any. Raises Refused(400)."""
+    document = _object(body or b"{}", ("job_id",))
+    return None if document.get("job_id") is None else _text(document, "job_id", "")
+
+
+def _object(body: bytes, keys: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Refused(400, f"the body is not a JSON object with keys of {', '.join(keys)}")
+    if unknown := [key for key in document if key not in keys]:
+        raise Refused(
+            400, f"{unknown[0]!r:.100}: there is no such key; known are {', '.join(keys)}"
+        )
+    return document
+
+
+def _text(document: dict[str, Any], key: str, default: str) -> str:
+    return checked_text(key, document.get(key, default))
+
+
+def checked_text(what: str, value: Any) -> str:
+    """A text that may go on, `what` says which in the refusal. Raises Refused(400)."""
+    if not isinstance(value, str):
+        raise Refused(400, f"{what}: expected a text, found {value!r:.100}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise Refused(400, f"{what}: is not valid Unicode") from None
+    if size > TEXT_BYTES:
+        raise Refused(400, f"{what}: has {size} bytes; at most {TEXT_BYTES} are taken")
+    if "\0" in value:
+        raise Refused(400, f"{what}: has a NUL character")
+    return value
+
+
+def _labels(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict):
+        raise Refused(400, f"labels: expected an object of texts, found {value!r:.100}")
+    if len(value) > LABELS:
+        raise Refused(400, f"labels: there are {len(value)}; at most {LABELS} are taken")
+    pairs = tuple(
+        (checked_text("labels", key), checked_text(f"labels.{key:.100}", text))
+        for key, text in value.items()
+    )
+    size = sum(len(text.encode()) for pair in pairs for text in pair)
+    if size > LABELS_BYTES:
+        raise Refused(400, f"labels: have {size} bytes in all; at most {LABELS_BYTES} are taken")
+    return pairs
+
+
+def _budget(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(400, f"budget_grams: expected a number, found {value!r:.100}")
+    if not 0 <= value < math.inf:
+        raise Refused(400, f"budget_grams: expected a number from 0 up, found {value!r:.100}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise Refused(400, "budget_grams: is larger than any budget") from None

@@ -1,0 +1,163 @@
+"""The state spelled as JSON-ready values: devices, lines of the books, grid, the whole snapshot."""
+
+import math
+from collections.abc import Callable, Iterable
+
+from exporter import units
+from exporter.expose.view import Tallies, Tally, View
+from exporter.model.intensity import Factor
+from exporter.model.record import RunRecord, to_json
+from exporter.model.runs import DEPARTED
+from exporter.model.snapshot import DeviceState, GridState, Row, Snapshot, record_of
+from exporter.model.workload import Party, Reason
+
+Document = dict[str, object]
+
+
+def of_devices(view: View) -> Document:
+    """Every device with its sums, as the counters show them and since the ledger began."""
+    snapshot = view.snapshot
+    return {
+        "node": snapshot.node,
+        "at": snapshot.wall,
+        "devices": [_device(state, view) for state in snapshot.devices],
+    }
+
+
+def of_intensity(snapshot: Snapshot) -> Document:
+    """The grid intensity in force."""
+    return {"at": snapshot.wall, **_grid(snapshot.grid)}
+
+
+def of_runs(records: Iterable[RunRecord]) -> Document:
+    """Runs in the order given."""
+    return {"runs": [to_json(record) for record in records]}
+
+
+def of_snapshot(view: View) -> Document:
+    """All that is known of this tick, down to the lines of the books."""
+    snapshot = view.snapshot
+    return {
+        "tick": snapshot.tick,
+        "at_ns": snapshot.at_ns,
+        "interval_seconds": snapshot.interval_seconds,
+        **of_devices(view),
+        "lines": [_line(row) for row in snapshot.rows],
+        **of_runs(records(snapshot)),
+        "intensity": _grid(snapshot.grid),
+        "collectors": [state._asdict() for state in snapshot.collectors],
+        "health": snapshot.health._asdict(),
+        "notes": snapshot.notes,
+    }
+
+
+def records(snapshot: Snapshot) -> list[RunRecord]:
+    """The record of every run that the snapshot shows."""
+    rows: dict[Party, list[Row]] = {}
+    for row in snapshot.rows:
+        rows.setdefault(row.party, []).append(row)
+    return [
+        record_of(snapshot._replace(rows=tuple(rows.get(run.key, ()))), run)
+        for run in snapshot.runs
+    ]
+
+
+def _device(state: DeviceState, view: View) -> Document:
+    info = state.info
+    return {
+        "device": info.device.kind,
+        "id": info.device.id,
+        "model": info.model,
+        "vendor": info.vendor,
+        "source": info.source,
+        "method": info.method,
+        "index": info.ordinal,
+        "pci_bus_id": info.pci_bus_id,
+        "up": state.up,
+        "why": state.why,
+        "age_seconds": _finite(state.age_seconds),
+        "read_at": _finite(view.snapshot.wall - state.age_seconds),
+        "power_watts": state.power_watts,
+        "power_limit_watts": info.power_limit_watts,
+        "events": state.events,
+        "counted": _sums(view, info.device, _counted),
+        "cumulative": _sums(view, info.device, _cumulative),
+    }
+
+
+Amounts = Callable[[Tally], tuple[int, int]]
+
+
+def _counted(tally: Tally) -> tuple[int, int]:
+    return tally.counted_uj, tally.counted_ng
+
+
+def _cumulative(tally: Tally) -> tuple[int, int]:
+    return tally.total_uj, tally.total_ng
+
+
+def _sums(view: View, device: tuple[str, str], amounts: Amounts) -> Document:
+    """What a device used: all, by run or reason, and by method; each in both its spellings."""
+    energy_uj, carbon_ng = amounts(view.devices[device])
+    attributed_uj, attributed_ng = amounts(view.attributed[device])
+
+    def by_last(tallies: Tallies, index: int) -> dict[str, int]:
+        return {
+            labels[-1]: amounts(tally)[index]
+            for labels, tally in tallies.items()
+            if labels[:2] == device
+        }
+
+    return {
+        "energy_uj": energy_uj,
+        "energy_joules": units.joules(energy_uj),
+        "carbon_ng": carbon_ng,
+        "carbon_grams": units.grams(carbon_ng),
+        "attributed_uj": attributed_uj,
+        "attributed_ng": attributed_ng,
+        "unattributed_uj": by_last(view.unattributed, 0),
+        "unattributed_ng": by_last(view.unattributed, 1),
+        "by_method_uj": by_last(view.by_method, 0),
+    }
+
+
+def _line(row: Row) -> Document:
+    return {
+        "device": row.device.kind,
+        "id": row.device.id,
+        "party": _party(row.party),
+        "method": row.method,
+        "split": row.split,
+        "counted": row.balance.counted._asdict(),
+        "cumulative": row.balance.total._asdict(),
+        "power_watts": row.power_watts,
+    }
+
+
+def _party(party: Party) -> Document:
+    if isinstance(party, Reason):
+        return {"reason": party}
+    if party == DEPARTED:
+        return {"departed": True}
+    return party._asdict()
+
+
+def _grid(grid: GridState) -> Document:
+    return {
+        "why": grid.why,
+        "age_seconds": _finite(grid.age_seconds),
+        "factor": None if grid.factor is None else _factor(grid.factor),
+    }
+
+
+def _factor(factor: Factor) -> Document:
+    return {
+        **factor._asdict(),
+        "valid_from": _finite(factor.valid_from),
+        "valid_until": _finite(factor.valid_until),
+    }
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no infinity; what has no end or no time is null."""
+    return number if number is not None and math.isfinite(number) else None

@@ -1,0 +1,91 @@
+"""The zones of Linux powercap that count energy of a processor package or its memory."""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from exporter import units
+from exporter.model.readings import Device, DeviceInfo, Kind
+from exporter.sample.kept_file import KeptFile
+
+# `intel-rapl` is the driver's name on AMD too. `intel-rapl-mmio` shows the same counters again.
+ZONE = re.compile(r"intel-rapl(:\d+){1,2}")
+FALLBACK_CAP_WATTS = 1000.0
+
+
+class Zone(NamedTuple):
+    """One counter."""
+
+    info: DeviceInfo
+    energy: KeptFile
+
+
+def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zone]:
+    """Packages in order of their zone numbers, each followed by its dram.
+
+    `model` and `vendor` are those of the processor; `source` is the collector that will read.
+    """
+    paths = _zone_paths(sysfs)
+    taken: set[str] = set()
+    for key in sorted(paths):
+        name = _text(paths[key], "name")
+        if len(key) > 1 or not name.startswith("package"):
+            continue
+        package = f"{name}-zone-{key[0]}" if name in taken else name
+        taken.add(package)
+        yield _zone(paths[key], Device(Kind.CPU, package), model, vendor, source)
+        for child in sorted(paths):
+            if child[:-1] == key and _text(paths[child], "name") == "dram":
+                yield _zone(paths[child], Device(Kind.DRAM, f"{package}-dram"), "", "", source)
+
+
+def _zone_paths(sysfs: str) -> dict[tuple[int, ...], str]:
+    """Zone directories by zone numbers. Containers may mount the devices without the class."""
+    paths: dict[tuple[int, ...], str] = {}
+    for root in ("class/powercap", "devices/virtual/powercap/intel-rapl"):
+        listed = _zone_directories(os.path.join(sysfs, root))
+        nested = [path for zone in listed for path in _zone_directories(zone)]
+        for path in (*listed, *nested):
+            numbers = os.path.basename(path).split(":")[1:]
+            paths.setdefault(tuple(map(int, numbers)), path)
+    return paths
+
+
+def _zone_directories(path: str) -> list[str]:
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return []
+    return [os.path.join(path, name) for name in names if ZONE.fullmatch(name)]
+
+
+def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Zone:
+    range_uj = _number(path, "max_energy_range_uj")
+    limits_uw = [_number(path, f"constraint_{n}_power_limit_uw") for n in range(4)]
+    # The limits bound means over seconds; a shorter interval may lie above them.
+    cap_watts = 2 * max(limits_uw) / units.MICROWATTS_PER_WATT or FALLBACK_CAP_WATTS
+    info = DeviceInfo(
+        device=device,
+        model=model,
+        vendor=vendor,
+        source=source,
+        power_cap_watts=cap_watts,
+        wrap_uj=range_uj + 1 if range_uj else None,
+        power_limit_watts=limits_uw[0] / units.MICROWATTS_PER_WATT or None,
+    )
+    return Zone(info, KeptFile(os.path.join(path, "energy_uj")))
+
+
+def _text(path: str, name: str) -> str:
+    try:
+        with open(os.path.join(path, name), encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _number(path: str, name: str) -> int:
+    """The number in a file of a zone; 0 where there is none."""
+    text = _text(path, name)
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,190 @@
+"""The one loader of the settings: flag, then variable, then file, then default."""
+
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from exporter.client.sockets import default_socket
+from exporter.config import COLLECTORS, ENVIRONMENT_PREFIX, Config, default_state_directory
+from exporter.errors import ConfigError
+
+
+def load(
+    path: str | None,
+    environment: Mapping[str, str],
+    flags: Mapping[tuple[str, str], Any],
+) -> Config:
+    """The settings in force.
+
+    `flags` maps (section, key) to the value that was given. Raises ConfigError.
+    """
+    document = _read(path) if path else {}
+    where = path or "configuration"
+    sections: dict[str, Any] = {}
+    hints = typing.get_type_hints(Config)
+    _refuse_unknown(document, hints, where, "")
+    _refuse_unknown_variables(environment, hints)
+    for name, section in hints.items():
+        given = document.get(name)
+        if given is None:
+            given = {}
+        if not isinstance(given, dict):
+            raise ConfigError(f"{where}: {name}: expected keys with values, found {given!r}")
+        sections[name] = _section(name, section, given, where, environment, flags)
+    config = Config(**sections)
+    _refuse_unknown(
+        config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors."
+    )
+    return dataclasses.replace(
+        config,
+        account=_with_default(config.account, "state_directory", default_state_directory()),
+        expose=_with_default(config.expose, "socket", default_socket()),
+    )
+
+
+def _with_default(section: Any, name: str, default: str) -> Any:
+    return section if getattr(section, name) else dataclasses.replace(section, **{name: default})
+
+
+def _read(path: str) -> dict[str, Any]:
+    import yaml  # 14 ms that a daemon without a file need not spend
+
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; check --config.file"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {_one_line(error)}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected sections ({', '.join(_names(Config))})")
+    return document
+
+
+def _section(
+    name: str,
+    section: Any,
+    given: dict[str, Any],
+    where: str,
+    environment: Mapping[str, str],
+    flags: Mapping[tuple[str, str], Any],
+) -> Any:
+    hints = typing.get_type_hints(section)
+    _refuse_unknown(given, hints, where, f"{name}.")
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(section):
+        hint, meta = hints[item.name], item.metadata
+        variable = f"{ENVIRONMENT_PREFIX}{name}_{item.name}".upper()
+        if (name, item.name) in flags:
+            source, value = f"--{meta['flag']}", flags[name, item.name]
+            value = _from_text(value, hint, source) if isinstance(value, str) else value
+        elif variable in environment:
+            source, value = variable, _from_text(environment[variable], hint, variable)
+        elif item.name in given:
+            source, value = f"{where}: {name}.{item.name}", given[item.name]
+        else:
+            continue
+        values[item.name] = _checked(value, hint, meta, source)
+    return section(**values)
+
+
+def _refuse_unknown(
+    given: Mapping[Any, Any], known: Mapping[str, Any], where: str, at: str
+) -> None:
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(str(name), known, 1)
+        hint = f"did you mean {at}{near[0]}?" if near else f"known are: {', '.join(known)}"
+        raise ConfigError(f"{where}: {at}{name}: there is no such key; {hint}")
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str], sections: Mapping[str, Any]) -> None:
+    """Refuse a mistyped variable of a section; others with our prefix are not for us.
+
+    Kubernetes, for one, sets `EMISSIONS_EXPORTER_PORT` where a service has our name.
+    """
+    known = {
+        f"{ENVIRONMENT_PREFIX}{name}_{item.name}".upper()
+        for name, section in sections.items()
+        for item in dataclasses.fields(section)
+    }
+    ours = tuple(f"{ENVIRONMENT_PREFIX}{name}_".upper() for name in sections)
+    for variable in environment:
+        if variable.startswith(ours) and variable not in known:
+            near = difflib.get_close_matches(variable, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{variable}: there is no such setting{hint}")
+
+
+def _from_text(text: str, hint: Any, source: str) -> Any:
+    """The text of a flag or variable in the shape that YAML would have given it."""
+    if hint is str or typing.get_origin(hint) is Literal:
+        return text
+    if typing.get_origin(hint) is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: is not valid YAML: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _checked(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> Any:
+    """`value` as the type that `hint` asks for. Raises ConfigError naming `source`."""
+    if typing.get_origin(hint) is types.UnionType:
+        if value is None:
+            return None
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    if hint in (int, float):
+        return _number(value, hint, meta, source)
+    expected, good = _shape(value, hint)
+    if not good:
+        raise ConfigError(f"{source}: expected {expected}, found {value!r}")
+    return tuple(str(part) for part in value) if typing.get_origin(hint) is tuple else value
+
+
+def _shape(value: Any, hint: Any) -> tuple[str, bool]:
+    """What `hint` expects, in words, and whether `value` is that."""
+    if typing.get_origin(hint) is Literal:
+        allowed = typing.get_args(hint)
+        return f"one of {', '.join(allowed)}", value in allowed
+    if typing.get_origin(hint) is tuple:
+        return "a list", isinstance(value, list | tuple)
+    if hint is bool:
+        return "true or false", isinstance(value, bool)
+    if hint is str:
+        return "text (put it in quotes)", isinstance(value, str)
+    switches = isinstance(value, Mapping) and all(isinstance(v, bool) for v in value.values())
+    return "names with true or false", switches
+
+
+def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> float | int:
+    unit = meta["unit"]
+    whole = hint is int
+    good = isinstance(value, int) or (isinstance(value, float) and not whole)
+    if isinstance(value, bool) or not good or not abs(value) <= sys.float_info.max:
+        kind = "a whole number" if whole else "a number"
+        raise ConfigError(f"{source}: expected {kind} of {unit} without a unit, found {value!r}")
+    if meta["least"] is not None and value < meta["least"]:
+        raise ConfigError(f"{source}: {value} is below the least, {meta['least']} ({unit})")
+    if meta["most"] is not None and value > meta["most"]:
+        raise ConfigError(f"{source}: {value} is above the most, {meta['most']} ({unit})")
+    return int(value) if whole else float(value)
+
+
+def _names(section: Any) -> list[str]:
+    return [item.name for item in dataclasses.fields(section)]

@@ -1,0 +1,46 @@
+"""Values at the edge of SQLite: whatever comes goes in, and comes back as it was."""
+
+import math
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.account.connection import ESCAPED, Connection, loaded, stored
+
+texts = st.text(st.characters() | st.sampled_from(["\ud800", "\udfff", "\\", ESCAPED, "\0"]))
+
+
+@pytest.fixture(scope="module")
+def connection():
+    with closing(Connection(":memory:")) as made:
+        made.execute("CREATE TABLE t (text TEXT, number REAL) STRICT")
+        yield made
+
+
+@given(texts)
+def test_any_text_comes_back(connection, text):
+    assert connection.execute("SELECT ?", (text,)).fetchone() == (text,)
+
+
+def test_rows_come_back(connection):
+    connection.executemany("INSERT INTO t VALUES (?, ?)", [("\ud800", 1.5), ("plain", math.inf)])
+    rows = connection.execute("SELECT * FROM t").fetchall()
+    assert rows == [("\ud800", 1.5), ("plain", math.inf)]
+
+
+def test_common_text_is_stored_as_it_is():
+    assert [stored(text) for text in ("bert", "caf\xe9", "")] == ["bert", "caf\xe9", ""]
+
+
+def test_a_lone_surrogate_can_be_read_by_people():
+    assert stored("caf\ud800") == f"{ESCAPED}caf\\ud800"
+
+
+def test_what_is_not_a_number_is_stored_as_0():
+    assert stored(math.nan) == 0.0
+
+
+def test_damaged_text_is_read_as_far_as_possible():
+    assert loaded(b"be\xfft") == f"be{ESCAPED}t"

@@ -1,0 +1,155 @@
+"""Whatever processes do and whenever they are read, their time is counted once."""
+
+from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.attribute.cpu_time import CpuTime, settle
+from exporter.attribute.sources import processes as module
+from exporter.attribute.sources.procfs import Process
+from exporter.model.runs import RunKey
+
+RUN = RunKey(0, "r", "")
+ROOT = 10
+TICK_US = 10_000
+
+
+class Kernel:
+    """Processes that fork, work, end and wait; the first of them waits for orphans.
+
+    It stands in for the files of /proc, and takes the steps of `meanwhile` between any two reads.
+    """
+
+    def __init__(self) -> None:
+        self.there = {ROOT: Process(ROOT, 1, 1)}
+        self.zombies: set[int] = set()
+        self.born = ROOT
+        self.work = 0
+        self.meanwhile = iter(())
+
+    def step(self, verb: str, which: int, ticks: int) -> None:
+        alive = [pid for pid in self.there if pid not in self.zombies]
+        pid = alive[which % len(alive)]
+        process = self.there[pid]
+        if verb == "fork":
+            self.born += 1
+            self.there[self.born] = Process(self.born, self.born, pid)
+        elif verb == "work":
+            process.own_ticks += ticks
+            self.work += ticks
+        elif verb == "end" and pid != ROOT:
+            self.zombies.add(pid)
+            for child in self.there.values():
+                if child.ppid == pid:
+                    child.ppid = ROOT
+        elif verb == "wait":
+            self.wait(process)
+
+    def wait(self, process: Process) -> None:
+        for pid in sorted(self.zombies):
+            if self.there[pid].ppid == process.pid:
+                ended = self.there.pop(pid)
+                process.ended_ticks += ended.own_ticks + ended.ended_ticks
+                self.zombies.remove(pid)
+                return
+
+    def interrupt(self) -> None:
+        for step in next(self.meanwhile, ()):
+            self.step(*step)
+
+    def names(self) -> list[str]:
+        return [str(pid) for pid in self.there]
+
+    def discover(self, name: str) -> Process | None:
+        self.interrupt()
+        known = self.there.get(int(name))
+        if known is None:
+            return None
+        process = Process(known.pid, known.start, known.ppid)
+        process.advance(known.own_ticks, known.ended_ticks)
+        return process
+
+    def read_claim(self, process: Process) -> None:
+        self.interrupt()
+
+    def read_clocks(self, process: Process) -> bool:
+        self.interrupt()
+        known = self.there.get(process.pid)
+        if known is None:
+            process.gone = True
+            return False
+        process.ppid = known.ppid
+        process.advance(known.own_ticks, known.ended_ticks)
+        return True
+
+    def close(self, process: Process) -> None:
+        pass
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["fork", "fork", "work", "end", "wait", "wait"]),
+        st.integers(0, 9),
+        st.integers(1, 50),
+    ),
+    max_size=12,
+)
+
+
+def counted(table: module.ProcessTable) -> int:
+    table.refresh(lambda process, parent: parent.run if parent else None)
+    return table.count().get(RUN, 0) // TICK_US
+
+
+@given(st.lists(st.tuples(STEPS, st.lists(STEPS.map(lambda steps: steps[:2]), max_size=8))))
+def test_what_is_counted_is_what_was_worked_in_any_order_of_births_deaths_and_waits(looks):
+    kernel = Kernel()
+    with patch.object(module, "Procfs", lambda *_, **__: kernel):
+        table = module.ProcessTable("", 0, read_environments=True)
+    counted(table)
+    table.own([table.find(ROOT)], RUN)
+    total = 0
+    for before, meanwhile in looks:
+        for step in before:
+            kernel.step(*step)
+        kernel.meanwhile = iter(meanwhile)
+        total += counted(table)
+        kernel.meanwhile = iter(())
+        total += counted(table)
+        assert total == kernel.work
+    kernel.zombies = kernel.there.keys() - {ROOT}
+    for process in kernel.there.values():
+        process.ppid = ROOT
+    while kernel.zombies:
+        kernel.wait(kernel.there[ROOT])
+    assert counted(table) == 0
+    root = kernel.there[ROOT]
+    assert total == root.own_ticks + root.ended_ticks
+
+
+def chained(*processes: CpuTime):
+    """Each the child of the one before."""
+    parents = dict(zip(processes[1:], processes, strict=False))
+    return settle(processes, parents.get)
+
+
+def test_an_orphans_time_is_paid_by_the_one_further_up_that_waited_for_it():
+    top = CpuTime(run=RUN, new_ended=40)
+    parent = CpuTime(run=RUN, new_ended=5)
+    gone = CpuTime(run=RUN, own_ticks=5, gone=True)
+    orphan = CpuTime(run=RUN, own_ticks=40, gone=True)
+    assert chained(top, parent, gone, orphan) == {}
+
+
+def test_a_process_in_no_run_owes_nothing():
+    outside = CpuTime()
+    assert chained(outside, CpuTime(run=RUN, own_ticks=5, new_own=5, gone=True)) == {RUN: 5}
+    assert outside.owed == 0
+
+
+def test_a_clock_that_steps_back_counts_nothing():
+    process = CpuTime(run=RUN)
+    for own in (7, 5, 8):
+        process.advance(own, 0)
+    assert chained(process) == {RUN: 8}

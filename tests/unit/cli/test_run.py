@@ -1,0 +1,231 @@
+"""`run`: a command as a run of a daemon whose answers a test sets."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from exporter.cli import run
+from exporter.cli.run import add
+from tests.agents import Answers, serving
+
+RECORD = {
+    "run_id": "bert",
+    "job_id": "7",
+    "node": "n1",
+    "origin": "registered",
+    "ended": None,
+    "duration_seconds": 2.0,
+    "energy_uj": 3_000_000,
+    "held_uj": 0,
+    "carbon_ng": 9 * 10**8,
+    "parts": [],
+    "intensity": [],
+}
+ENDED = {**RECORD, "ended": 5.0}
+UNKNOWN = 404, {"error": "user 0 has no open run 'bert'"}
+BUSY = 503, {"error": "too busy"}
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """A daemon that opens and ends `bert`; `ends` are its answers to ends, the last for ever."""
+    answers = Answers()
+    answers.ends = [(200, ENDED)]
+    answers.now = 200, RECORD
+
+    def decide(method, path, document):
+        if path == "/v1/runs":
+            return 201, answers.opened
+        if path.endswith("/end"):
+            return answers.ends.pop(0) if len(answers.ends) > 1 else answers.ends[0]
+        return answers.now
+
+    answers.opened = RECORD
+    answers.decide = decide
+    with serving(str(tmp_path / "agent.sock"), answers):
+        yield answers
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Commands that were started, with their environments; each ends at once with `code`."""
+    begun = argparse.Namespace(commands=[], environments=[], code=0)
+
+    def start(command, environment, meanwhile=None):
+        begun.commands.append(command)
+        begun.environments.append(environment)
+        return begun.code
+
+    monkeypatch.setattr(run.child, "run", start)
+    monkeypatch.setattr(run, "RETRY_SECONDS", 0)
+    return begun
+
+
+def call(daemon, *arguments):
+    parser = argparse.ArgumentParser()
+    add(parser.add_subparsers())
+    options = parser.parse_args(["run", f"--socket.path={daemon.path}", *arguments, "--", "true"])
+    return options.main(options)
+
+
+def test_a_run_is_opened_and_ended_around_the_command(daemon, started, capsys):
+    assert call(daemon, "--run-id=bert", "--job-id=7", "--label=team=nlp", "--budget-grams=5") == 0
+    wishes = {"run_id": "bert", "job_id": "7", "labels": {"team": "nlp"}, "scope": "tree"}
+    assert daemon.asked == [
+        ("POST", "/v1/runs", {**wishes, "budget_grams": 5.0}),
+        ("POST", "/v1/runs/bert/end", {"job_id": "7"}),
+    ]
+    assert capsys.readouterr().err.startswith("Run bert (job 7)\n")
+
+
+def test_the_command_knows_its_run(daemon, started):
+    call(daemon)
+    (environment,) = started.environments
+    assert (environment["EMISSIONS_RUN_ID"], environment["EMISSIONS_JOB_ID"]) == ("bert", "7")
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (-15, 143)])
+def test_the_exit_code_is_that_of_a_shell(daemon, started, code, exit_code):
+    started.code = code
+    assert call(daemon) == exit_code
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"), [(FileNotFoundError(2, "No such file"), 127), (OSError(13, "No"), 126)]
+)
+def test_a_command_that_cannot_be_started_ends_its_run(
+    daemon, started, monkeypatch, error, exit_code
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(run.child, "run", fail)
+    assert call(daemon) == exit_code
+    assert daemon.asked[-1][1] == "/v1/runs/bert/end"
+
+
+def test_the_record_is_written_where_it_is_wanted(daemon, started, tmp_path):
+    call(daemon, f"--output={tmp_path / 'record.json'}")
+    assert json.loads((tmp_path / "record.json").read_text()) == ENDED
+
+
+def test_a_command_runs_without_a_daemon(started, tmp_path, capsys):
+    nobody = Answers()
+    nobody.path = str(tmp_path / "nothing")
+    assert call(nobody) == 0
+    assert started.commands == [["true"]]
+    assert "not measured: " in capsys.readouterr().err
+
+
+class TestFolded:
+    @pytest.fixture(autouse=True)
+    def full(self, daemon, monkeypatch):
+        monkeypatch.delenv("EMISSIONS_RUN_ID", raising=False)
+        daemon.opened = {**RECORD, "run_id": "other", "job_id": "", "origin": "folded"}
+
+    def test_is_said_instead_of_a_receipt_of_many_runs(self, daemon, started, capsys):
+        assert call(daemon, "--run-id=bert") == 0
+        said = capsys.readouterr().err
+        assert "counted in `other` and gets no receipt" in said
+        assert "Run other" not in said
+
+    def test_does_not_end_what_others_share(self, daemon, started):
+        call(daemon)
+        assert [path for _, path, _ in daemon.asked] == ["/v1/runs"]
+
+    def test_does_not_claim_to_be_the_shared_run(self, daemon, started):
+        call(daemon)
+        assert "EMISSIONS_RUN_ID" not in started.environments[0]
+
+
+class TestTheEnd:
+    def test_is_tried_again_while_the_daemon_is_busy(self, daemon, started, capsys):
+        daemon.ends = [BUSY, BUSY, (200, ENDED)]
+        call(daemon)
+        assert "Run bert" in capsys.readouterr().err
+
+    def test_is_tried_again_while_the_daemon_restarts(self, daemon, started, monkeypatch, capsys):
+        """The socket is away when the command ends, and back at the third try."""
+        away = daemon.path + ".away"
+        tries = []
+
+        def sleep(seconds):
+            tries.append(seconds)
+            if len(tries) == 2:
+                os.rename(away, daemon.path)
+
+        monkeypatch.setattr(run.time, "sleep", sleep)
+        monkeypatch.setattr(run.child, "run", lambda *_: os.rename(daemon.path, away) or 0)
+        assert call(daemon) == 0
+        assert len(tries) == 2
+        assert "Run bert" in capsys.readouterr().err
+
+    def test_is_given_up_after_a_while_and_how_to_see_it_later_is_said(
+        self, daemon, started, monkeypatch, capsys
+    ):
+        monkeypatch.setattr(run, "PATIENCE_SECONDS", -1)
+        monkeypatch.setattr(run.child, "run", lambda *_: os.unlink(daemon.path) or 0)
+        assert call(daemon) == 0
+        said = capsys.readouterr().err
+        assert "no receipt: the daemon is gone" in said
+        assert "emissions-exporter report bert" in said
+        open(daemon.path, "x").close()
+
+    def test_whose_answer_was_lost_still_gives_a_receipt(self, daemon, started, capsys):
+        daemon.ends = [BUSY, UNKNOWN]
+        daemon.now = 200, ENDED
+        call(daemon)
+        assert "Run bert" in capsys.readouterr().err
+        assert daemon.asked[-1][:2] == ("GET", "/v1/runs/bert?job_id=7")
+
+    def test_of_a_run_that_is_not_ours_to_end_gives_no_receipt(self, daemon, started, capsys):
+        daemon.ends = [UNKNOWN]
+        call(daemon)
+        assert "no receipt: user 0 has no open run" in capsys.readouterr().err
+
+    def test_that_is_refused_is_not_tried_again(self, daemon, started, capsys):
+        daemon.ends = [(409, {"error": "this run owns the machine"})]
+        call(daemon)
+        assert "no receipt: this run owns the machine" in capsys.readouterr().err
+        assert len(daemon.asked) == 2
+
+
+IMPATIENT = """
+import sys
+from exporter.cli import child, main
+child.LOOK_SECONDS = 0.01
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def command_line(daemon, script):
+    return ["run", f"--socket.path={daemon.path}", "--", "sh", "-c", script]
+
+
+def test_the_whole_command_line_runs_a_real_command(daemon):
+    arguments = command_line(daemon, "echo $EMISSIONS_RUN_ID; exit 3")
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", *arguments], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (3, "bert\n")
+    assert "Run bert (job 7)" in done.stderr
+
+
+def test_on_a_terminal_a_status_line_comes_and_goes(daemon, on_terminal, tmp_path):
+    """The command ends when the daemon has been asked how the run fares."""
+    looked, answer = tmp_path / "looked", daemon.decide
+
+    def decide(method, path, document):
+        if method == "GET":
+            looked.touch()
+        return answer(method, path, document)
+
+    daemon.decide = decide
+    script = f"while [ ! -e {looked} ]; do sleep 0.01; done"
+    shown = on_terminal(IMPATIENT, *command_line(daemon, script)).read().split("\r\x1b[K")
+    assert shown[1].startswith("bert  2 s")
+    assert shown[-1].startswith("Run bert (job 7)")

@@ -1,0 +1,89 @@
+"""`runs` and `report`: what the daemon knows, printed."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from exporter.cli.main import main
+from tests.agents import Answers, serving
+
+HOSTILE = "bert\x1b[2J\u202e"
+
+
+def run_of(name, grams, started):
+    return {
+        "run_id": name,
+        "job_id": "",
+        "user": "ada",
+        "origin": "registered",
+        "node": "n1",
+        "started": started,
+        "ended": started + 60,
+        "end_reason": "exited",
+        "duration_seconds": 60.0,
+        "energy_uj": 7_200_000_000,
+        "held_uj": 0,
+        "carbon_ng": grams * 10**9,
+        "energy_joules": 7200.0,
+        "carbon_grams": float(grams),
+        "parts": [],
+        "intensity": [],
+    }
+
+
+RUNS = [run_of(HOSTILE, 5, 2_000_000_000.0), run_of("small", 1, 1_000_000_000.0)]
+
+
+@pytest.fixture
+def show(tmp_path, capsys):
+    """Prints what a daemon that knows `RUNS` says; the text."""
+
+    def decide(method, path, document):
+        return 200, {"runs": RUNS} if path.startswith("/v1/runs?") else RUNS[0]
+
+    answers = Answers()
+    answers.decide = decide
+    with serving(str(tmp_path / "agent.sock"), answers):
+
+        def call(command, *arguments):
+            assert main([command, f"--socket.path={answers.path}", *arguments]) == 0
+            return capsys.readouterr().out
+
+        yield call
+
+
+def test_runs_are_a_table(show):
+    head, *lines = show("runs").splitlines()
+    assert head.split() == ["RUN", "JOB", "USER", "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE"]
+    assert lines[1].startswith("small ")
+    assert lines[1].endswith("1 min 0 s  2.00 Wh  1.00 g  exited")
+
+
+def test_a_table_cannot_fool_a_terminal(show):
+    assert show("runs").splitlines()[1].startswith("bert\ufffd[2J\ufffd  ")
+
+
+def test_a_report_cannot_fool_a_terminal(show):
+    assert show("report", "bert").startswith("Run bert\ufffd[2J\ufffd\n")
+
+
+@pytest.mark.parametrize(
+    ("wish", "found"),
+    [
+        ("--max-grams=2", ["small"]),
+        ("--min-grams=2", [HOSTILE]),
+        ("--since=2020-01-01", [HOSTILE]),
+    ],
+)
+def test_runs_are_chosen(show, wish, found):
+    assert [run["run_id"] for run in json.loads(show("runs", "--format=json", wish))] == found
+
+
+def test_csv_has_ids_as_they_are(show):
+    rows = list(csv.DictReader(io.StringIO(show("runs", "--format=csv"))))
+    assert [(row["run_id"], row["carbon_grams"]) for row in rows] == [
+        (HOSTILE, "5.0"),
+        ("small", "1.0"),
+    ]
