@@ -253,6 +253,7 @@ class App:
             user_name=self._users.name,
             claim=claim_of(own.encode("utf-8", "surrogateescape")),
             run_cpu=restored.run_cpu,
+            left_wall=restored.wall,
         )
 
     def _web(self) -> Web:

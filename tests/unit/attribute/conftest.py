@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from exporter.attribute.runbook import Runbook
+from exporter.attribute.sources.machine import MachineTotals
+from exporter.attribute.sources.processes import ProcessTable
+from exporter.attribute.witness import LiveWitness
+from exporter.model.commands import End, Start
+from exporter.model.runs import RunInfo
 from tests.fakes import FakeClock
+
+TICK_US = 10_000
 
 
 class FakeProc:
@@ -64,6 +72,67 @@ class FakeProc:
         """End a process. A kept file of a real /proc then answers ESRCH; here it is emptied."""
         (self.root / str(pid) / "stat").write_text("")
         shutil.rmtree(self.root / str(pid))
+
+
+class Host:
+    """A witness over a made-up machine; `restart` puts a second one in its place."""
+
+    def __init__(self, proc: FakeProc, clock: FakeClock) -> None:
+        self.proc = proc
+        self.clock = clock
+        self.begin()
+
+    def begin(
+        self, runs=(), run_cpu=(), machine_cpu=None, claim=None, left_wall=0.0, max_runs=100
+    ) -> None:
+        self.names_asked = []
+        self.runbook = Runbook(runs, max_runs)
+        self.witness = LiveWitness(
+            runbook=self.runbook,
+            processes=ProcessTable(str(self.proc.root), 100, read_environments=True),
+            machine=MachineTotals(str(self.proc.root), machine_cpu),
+            procfs=str(self.proc.root),
+            clock=self.clock,
+            user_name=self._name,
+            claim=claim,
+            run_cpu=tuple(run_cpu),
+            left_wall=left_wall,
+        )
+
+    def _name(self, uid: int) -> str:
+        self.names_asked.append(uid)
+        return f"user{uid}"
+
+    def restart(self, absent_seconds: float = 0.0) -> None:
+        """Go on from what the journal would have: in another order, to rely on none."""
+        left_wall = self.clock.wall()
+        self.clock.advance(absent_seconds)
+        self.begin(
+            reversed(self.runbook.shown()),
+            self.witness.run_cpu(),
+            self.witness.machine_cpu(),
+            left_wall=left_wall,
+        )
+
+    def look(self) -> dict[str, int]:
+        """Ticks by run id."""
+        self.clock.advance(1)
+        self.sighting = self.witness.look()
+        return {usage.run.run_id: usage.cpu_us // TICK_US for usage in self.sighting.usage}
+
+    def start(self, pid: int, run_id: str, uid: int = 1, **more) -> RunInfo:
+        return self.witness.start(Start(uid, "ada", pid, run_id, **more))
+
+    def end(self, run_id: str, pid: int = 0, uid: int = 1) -> RunInfo:
+        return self.witness.end(End(uid, run_id, pid=pid))
+
+    def running(self) -> set[str]:
+        return {run.key.run_id for run in self.runbook.running()}
+
+
+@pytest.fixture
+def host(proc: FakeProc, clock: FakeClock) -> Host:
+    return Host(proc, clock)
 
 
 @pytest.fixture

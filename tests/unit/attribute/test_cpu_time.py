@@ -142,6 +142,13 @@ def test_an_orphans_time_is_paid_by_the_one_further_up_that_waited_for_it():
     assert chained(top, parent, gone, orphan) == {}
 
 
+def test_a_parent_that_is_gone_too_pays_from_what_it_had_waited_for():
+    top = CpuTime(run=RUN, new_ended=1)
+    parent = CpuTime(run=RUN, ended_ticks=1, new_ended=1, gone=True)
+    gone = CpuTime(run=RUN, own_ticks=1, gone=True)
+    assert chained(top, parent, gone) == {}
+
+
 def test_a_process_in_no_run_owes_nothing():
     outside = CpuTime()
     assert chained(outside, CpuTime(run=RUN, own_ticks=5, new_own=5, gone=True)) == {RUN: 5}

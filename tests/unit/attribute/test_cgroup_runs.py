@@ -1,0 +1,170 @@
+"""Runs that own a cgroup are charged by the kernel's clocks of it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from exporter.attribute.sources.cgroups import CgroupMeter, mounts, paths
+from exporter.errors import Refused
+
+TICK_US = 10_000
+
+
+class Groups:
+    """Made-up cgroups of version 2, and who is in them."""
+
+    def __init__(self, host, root: Path) -> None:
+        self.host = host
+        self.root = root
+        root.mkdir()
+        point = str(root).replace(" ", r"\040")
+        (host.proc.root / "self" / "mountinfo").write_text(
+            f"1 1 0:1 / {point} rw - cgroup2 none rw\n"
+        )
+
+    def group(self, path: str, ticks: int = 0, *, populated: int = 1, memory: int = 0) -> None:
+        directory = self.root / path.lstrip("/")
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "cpu.stat").write_text(f"usage_usec {ticks * TICK_US}\nuser_usec 0\n")
+        (directory / "cgroup.events").write_text(f"populated {populated}\nfrozen 0\n")
+        (directory / "cgroup.procs").write_text("")
+        (directory / "memory.stat").write_text(f"anon {memory}\nfile 9\nshmem 1\n")
+
+    def put(self, pid: int, path: str) -> None:
+        (self.host.proc.root / str(pid) / "cgroup").write_bytes(b"0::" + os.fsencode(path) + b"\n")
+
+
+@pytest.fixture
+def groups(host, tmp_path) -> Groups:
+    return Groups(host, tmp_path / "c g")
+
+
+def test_scope_cgroup_in_the_root_cgroup_is_refused_with_the_remedy(host):
+    host.proc.process(10)
+    (host.proc.root / "10" / "cgroup").write_text("0::/\n")
+    (host.proc.root / "self" / "mountinfo").write_text("1 1 0:1 / /cg rw - cgroup2 none rw\n")
+    host.look()
+    with pytest.raises(Refused, match="whole machine"):
+        host.start(10, "a", scope="cgroup")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_cgroup_run_is_charged_its_cgroups_clock_less_that_of_runs_inside(
+    host, tmp_path, version
+):
+    group = tmp_path / "cg" / "job"
+    group.mkdir(parents=True)
+    mount = f"1 1 0:1 / {group.parent} rw - " + (
+        "cgroup2 none rw\n" if version == 2 else "cgroup none rw,cpuacct\n"
+    )
+    (host.proc.root / "self" / "mountinfo").write_text(mount)
+
+    def used(ticks: int) -> None:
+        (group / "cpu.stat").write_text(f"usage_usec {ticks * TICK_US}\nuser_usec 0\n")
+        (group / "cpuacct.usage").write_text(f"{ticks * TICK_US * 1000}\n")
+
+    used(100)
+    (group / "cgroup.procs").write_text("10\n11\n")
+    host.proc.process(10)
+    host.proc.process(11, ppid=10, start=101)
+    line = "0::/job\n" if version == 2 else "3:cpuacct:/job\n"
+    (host.proc.root / "10" / "cgroup").write_text(line)
+    host.look()
+    host.start(10, "group", scope="cgroup")
+    host.start(11, "inner")
+    used(130)
+    host.proc.process(11, ppid=10, start=101, own=10)
+    assert host.look() == {"group": 20, "inner": 10}
+
+
+@pytest.fixture
+def nested(host, groups):
+    """A run of a cgroup, a run inside it, and in that another run of a cgroup."""
+    for pid, path in ((10, "/job"), (11, "/job"), (12, "/job/step")):
+        groups.group(path)
+        host.proc.process(pid, ppid=pid - 1, start=90 + pid)
+        groups.put(pid, path)
+    host.look()
+    host.start(10, "job", scope="cgroup")
+    host.start(11, "middle")
+    host.start(12, "step", scope="cgroup")
+    host.look()
+    return host
+
+
+def test_a_cgroup_run_is_not_charged_for_runs_at_any_depth_inside_it(nested, groups):
+    groups.group("/job", 100)
+    groups.group("/job/step", 60)
+    nested.proc.process(11, ppid=10, start=101, own=30)
+    assert nested.look() == {"job": 10, "middle": 30, "step": 60}
+
+
+def test_after_a_restart_it_is_not_either(nested, groups):
+    nested.restart()
+    groups.group("/job", 100)
+    groups.group("/job/step", 60)
+    nested.proc.process(11, ppid=10, start=101, own=30)
+    assert nested.look() == {"job": 10, "middle": 30, "step": 60}
+
+
+def test_memory_of_runs_inside_is_theirs(host, groups):
+    groups.group("/job", memory=5000)
+    host.proc.process(10)
+    host.proc.process(11, ppid=10, start=101, anonymous_kb=2)
+    groups.put(10, "/job")
+    host.look()
+    host.start(10, "job", scope="cgroup")
+    host.start(11, "inner")
+    host.look()
+    assert [usage.memory_bytes for usage in host.sighting.usage] == [5001 - 2048, 2048]
+
+
+def test_a_cgroup_run_lives_while_its_cgroup_has_processes_anywhere_below(host, groups):
+    groups.group("/job")
+    host.proc.process(10)
+    groups.put(10, "/job")
+    host.look()
+    host.start(10, "job", scope="cgroup")
+    host.proc.gone(10)
+    host.look()
+    assert host.running() == {"job"}
+    groups.group("/job", populated=0)
+    host.look()
+    assert host.running() == set()
+
+
+def test_a_cgroup_whose_name_is_not_text_is_metered_all_the_same(host, groups):
+    path = os.fsdecode(b"/j\xff b")
+    groups.group(path, 7)
+    host.proc.process(10)
+    groups.put(10, path)
+    host.look()
+    run = host.start(10, "job", scope="cgroup")
+    assert run.cgroup == "/j\\xff b"
+    groups.group(path, 12)
+    assert host.look() == {"job": 5}
+    host.restart()
+    groups.group(path, 20)
+    assert host.look() == {"job": 8}
+
+
+def test_a_run_that_was_there_before_is_not_metered_by_a_cgroup(host, groups):
+    groups.group("/job")
+    host.proc.process(10)
+    groups.put(10, "/job")
+    host.look()
+    host.start(10, "a")
+    host.start(10, "a", scope="cgroup")
+    groups.group("/job", 90)
+    assert host.look() == {"a": 0}
+
+
+def test_a_cgroup_that_has_gone_used_nothing_more(host, groups):
+    groups.group("/job", 5)
+    host.proc.process(10)
+    groups.put(10, "/job")
+    root = str(host.proc.root)
+    meter = CgroupMeter(mounts(root), paths(root, 10))
+    (groups.root / "job" / "cpu.stat").unlink()
+    assert meter.advance_us() == 0
