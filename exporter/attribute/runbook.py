@@ -15,8 +15,9 @@ EXITED = "exited"
 class Runbook:
     """All runs on the page, by key.
 
-    A key that comes back reopens its run: totals go on, and the start stays the first. Beyond
-    `max_runs` a new run is folded into `other` when it begins, never later.
+    A key that comes back reopens its run: totals go on, and the start stays the first. Where
+    `max_runs` are on the page, the one that ended first makes room for a new one; where all are
+    open, the new one is folded into `other` when it begins, never later.
     """
 
     def __init__(self, runs: Iterable[RunInfo], max_runs: int) -> None:
@@ -24,6 +25,7 @@ class Runbook:
         self._max_runs = max_runs
         self._changed: dict[RunKey, RunInfo] = {}
         self._opened: list[RunKey] = []
+        self._displaced: list[RunKey] = []
         self.dropped = 0
 
     def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
@@ -37,7 +39,7 @@ class Runbook:
         known = self._runs.get(key)
         if known is not None and known.ended is None:
             return known
-        if known is None and len(self._runs) >= self._max_runs:
+        if known is None and len(self._runs) >= self._max_runs and not self._make_room():
             self.dropped += 1
             return self._fold(wanted)
         run = wanted._replace(key=key, enclosing=enclosing)
@@ -62,7 +64,7 @@ class Runbook:
         return run
 
     def expire(self, wall: float, retain_seconds: float) -> list[RunKey]:
-        """Take runs off the page that ended long enough ago, and say which."""
+        """Take runs off the page that ended long enough ago, and say which are off since last."""
         gone = [
             run.key
             for run in self._runs.values()
@@ -70,6 +72,8 @@ class Runbook:
         ]
         for key in gone:
             del self._runs[key]
+        gone += (key for key in self._displaced if key not in self._runs)
+        self._displaced = []
         return gone
 
     def get(self, key: RunKey) -> RunInfo:
@@ -122,7 +126,7 @@ class Runbook:
         return tuple(sorted(self._runs.values(), key=lambda run: run.ended is not None))
 
     def changes(self) -> list[RunInfo]:
-        """Runs that began, came back or ended since the last call."""
+        """Runs that began, came back, ended or are inside another one since the last call."""
         changed = list(self._changed.values())
         self._changed.clear()
         return changed
@@ -137,6 +141,16 @@ class Runbook:
         run = self._runs.get(key)
         if run is not None and started < run.started:
             self._put(run._replace(started=started))
+
+    def _make_room(self) -> bool:
+        """Take the run off the page that ended first; False if all are open."""
+        ended = [run for run in self._runs.values() if run.ended is not None]
+        if not ended:
+            return False
+        first = min(ended, key=lambda run: run.ended or 0.0).key
+        del self._runs[first]
+        self._displaced.append(first)
+        return True
 
     def _put(self, run: RunInfo) -> None:
         self._runs[run.key] = run

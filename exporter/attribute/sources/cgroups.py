@@ -42,7 +42,7 @@ def paths(procfs: str, pid: int) -> dict[str, str]:
 def _lines(path: str) -> list[str]:
     """Lines of a file of the kernel, whose names may be of any bytes."""
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        return file.read().removesuffix("\n").split("\n")
+        return [line for line in file.read().split("\n") if line]
 
 
 def _unescaped(field: str) -> str:

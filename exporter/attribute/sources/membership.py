@@ -105,9 +105,9 @@ class Membership:
 
     def end_deserted(self, wall: float) -> None:
         """End the runs that have no process left: no lead, and none in the runs inside them."""
-        alive: set[RunKey | None] = set()
-        for process in self._processes.owned():
-            alive.update((process.run, *process.leads))
+        owned = self._processes.owned()
+        alive = {process.run for process in owned}
+        alive.update(key for process in owned for key in process.leads)
         for run in self._runbook.innermost_first():
             if run.key in alive or self._cgroup_runs.populated(run.key):
                 alive.add(run.enclosing)

@@ -11,6 +11,8 @@ from exporter.model.runs import RunKey
 STAT_BYTES = 1024
 STATUS_BYTES = 8192
 ENVIRONMENT_BYTES = 1 << 20
+BYTES_PER_KB = 1024
+"""What the kernel calls kB."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +73,8 @@ class Procfs:
             with open(os.path.join(directory, "environ"), "rb", buffering=0) as file:
                 claim = claim_of(file.read(ENVIRONMENT_BYTES))
             if claim is not None:
-                process.uid = _real_uid(_status(directory))
+                # The owner of its files may be root though the process is not.
+                process.uid = _number(_read_status(directory), b"Uid", -1)
         except PermissionError:
             process.secret = True
             return None
@@ -104,11 +107,11 @@ class Procfs:
     def read_memory(self, process: Process) -> None:
         """Bring its memory up to date: RssAnon and RssShmem of proc_pid_status(5)."""
         try:
-            status = _status(self._directory(process))
+            status = _read_status(self._directory(process))
         except OSError:  # it is gone, which the next look finds out
-            status = {}
-        process.anonymous_bytes = _bytes(status.get(b"RssAnon"))
-        process.shared_bytes = _bytes(status.get(b"RssShmem"))
+            status = b""
+        process.anonymous_bytes = _number(status, b"RssAnon", 0) * BYTES_PER_KB
+        process.shared_bytes = _number(status, b"RssShmem", 0) * BYTES_PER_KB
 
     def close(self, process: Process) -> None:
         """Close the file that was kept open for it."""
@@ -151,18 +154,13 @@ def _parse_stat(raw: bytes) -> _Stat:
     return _Stat(int(fields[1]), own_ticks, ended_ticks, int(fields[19]))
 
 
-def _status(directory: str) -> dict[bytes, bytes]:
-    """The rows of proc_pid_status(5) by name. Raises OSError."""
+def _read_status(directory: str) -> bytes:
+    """The rows of proc_pid_status(5). Raises OSError."""
     with open(os.path.join(directory, "status"), "rb", buffering=0) as file:
-        rows = [line.partition(b":") for line in file.read(STATUS_BYTES).split(b"\n")]
-    return {name: value for name, _, value in rows}
+        return file.read(STATUS_BYTES)
 
 
-def _real_uid(status: dict[bytes, bytes]) -> int:
-    """The real user. Not the owner of its files, which may be root's though the process is not."""
-    return int(status[b"Uid"].split()[0])
-
-
-def _bytes(kilobytes: bytes | None) -> int:
-    """Bytes of a value like `12 kB`; kernel threads have none."""
-    return int(kilobytes.split()[0]) * 1024 if kilobytes else 0
+def _number(status: bytes, name: bytes, absent: int) -> int:
+    """The first number of a row; `absent` where there is none, as of memory in kernel threads."""
+    _, found, rest = status.partition(b"\n" + name + b":")
+    return int(rest.split(None, 1)[0]) if found else absent

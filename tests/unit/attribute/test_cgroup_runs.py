@@ -168,3 +168,11 @@ def test_a_cgroup_that_has_gone_used_nothing_more(host, groups):
     meter = CgroupMeter(mounts(root), paths(root, 10))
     (groups.root / "job" / "cpu.stat").unlink()
     assert meter.advance_us() == 0
+
+
+def test_a_kernel_without_cgroups_refuses_the_scope(host, groups):
+    host.proc.process(10)
+    (host.proc.root / "10" / "cgroup").write_text("")
+    host.look()
+    with pytest.raises(Refused, match="not possible"):
+        host.start(10, "a", scope="cgroup")

@@ -107,3 +107,14 @@ def test_changes_are_told_once():
 
 def test_a_user_can_reserve_no_name_of_ours():
     assert Runbook([], 9).open(info("other", uid=7)).shown_id == "other@7"
+
+
+def test_at_the_cap_the_run_that_ended_first_makes_room():
+    book = Runbook([], 2)
+    for run_id, ended in (("a", 30), ("b", 20)):
+        book.open(info(run_id))
+        book.close(info(run_id).key, ended, "ended")
+    assert book.open(info("c")).shown_id == "c"
+    assert book.expire(40, 900) == [info("b").key]
+    assert book.expire(40, 900) == []
+    assert {run.shown_id for run in book.shown()} == {"a", "c"}
