@@ -152,12 +152,11 @@ class App:
         """
         for worker in self._workers:
             worker.stop(STOP_SECONDS)
-        if self.writer.stop(STOP_SECONDS):
+        has_ended = self.writer.stop(STOP_SECONDS)
+        if self.writer.is_behind and self.writer.why:
+            log.error("the ledger could not take everything: %s", self.writer.why)
+        if has_ended:
             self._open.close()
-        else:
-            log.error(
-                "the ledger could not take everything: %s", self.writer.why or "no answer yet"
-            )
 
     def _build(self) -> None:
         self._raise_file_limit()

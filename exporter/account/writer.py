@@ -70,8 +70,13 @@ class Writer:
         self._worker.poke()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Commit what is left; False if not all of it is durable in time."""
-        return self._worker.stop(timeout_seconds) and self._pending is None
+        """Try once more to commit what is left; False if the disk does not answer in time."""
+        return self._worker.stop(timeout_seconds)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that was submitted is not durable yet."""
+        return bool(self._inbox) or self._pending is not None
 
     @property
     def why(self) -> str:

@@ -279,13 +279,15 @@ def test_damage_stays_said(ledger, clock):
 def test_stopping_commits_what_is_left(writer, ledger):
     writer.submit(empty(9)._replace(clean=True))
     assert writer.stop(1.0)
+    assert not writer.is_behind
     assert [handed.clean for handed in ledger.commits] == [True]
 
 
 def test_stopping_says_that_something_was_not_written(writer, ledger):
     ledger.error = "disk full"
     writer.submit(empty(9))
-    assert not writer.stop(1.0)
+    assert writer.stop(1.0)
+    assert writer.is_behind
 
 
 def test_a_thread_of_its_own_commits(tmp_path, clock):
