@@ -31,6 +31,10 @@ check: $(DEV) ## Style, types and all tests that need no other program; under a 
 test: tools check ## All of check, then the tests with a real Prometheus and a real daemon.
 	$(PY) -m pytest -m real -ra
 
+.PHONY: bench
+bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; five minutes.
+	$(PY) -m tests.bench.run --write $(ARGS)
+
 .PHONY: tools
 tools: ## The programs that the real tests need.
 	@.ci/setup tools || echo "Tests that need them are skipped."

@@ -72,7 +72,7 @@ class Ledger:
         with explained(self.path):
             try:
                 return self._restore(asked)
-            except sqlite3.DatabaseError as error:
+            except Exception as error:
                 if not is_damage(error):
                     raise
                 self._connection.close()
@@ -127,15 +127,15 @@ class Ledger:
     def _connect(self) -> sqlite3.Connection:
         try:
             return connect(self.path)
-        except sqlite3.DatabaseError as error:
+        except Exception as error:
             if not is_damage(error):
                 raise
             return self._begin_anew(error)
 
-    def _begin_anew(self, error: sqlite3.Error) -> sqlite3.Connection:
+    def _begin_anew(self, error: Exception) -> sqlite3.Connection:
         aside = set_aside(self.path, self._wall)
         self.notes = (
-            f"The ledger was damaged ({error}); it was set aside as {aside} and a new one begun.",
+            f"The ledger was damaged ({error!r}); it was set aside as {aside} and a new one begun.",
         )
         return connect(self.path)
 

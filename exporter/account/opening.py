@@ -39,10 +39,14 @@ def explained(path: str) -> Iterator[None]:
         raise LedgerError(f"ledger {path}: a value cannot be stored: {error}") from error
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is broken, or never was a database."""
+def is_damage(error: Exception) -> bool:
+    """Whether the file itself is broken, or never was a database.
+
+    Besides what SQLite says: text that is no text, and values that no exporter writes.
+    """
     name = getattr(error, "sqlite_errorname", "")
-    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    nonsense = isinstance(error, (UnicodeError, LookupError, TypeError, ValueError))
+    return nonsense or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def lock(directory: str) -> int:
@@ -54,6 +58,10 @@ def lock(directory: str) -> int:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LedgerError(
+            f"state directory {directory}: a file is in its place; move it away, {ELSEWHERE}"
+        ) from error
     except OSError as error:
         raise LedgerError(
             f"state directory {directory}: {error.strerror}; "

@@ -89,13 +89,19 @@ def _with_true_mark(known: Known, image: Image) -> Known:
 def _from_orderly_stop(known: Known, image: Image) -> Recovered | None:
     """Go on from the ledger, if it says all that the image says; the journal adds CPU clocks.
 
-    Both have one number, but the ledger may know of a run's past what the image did not yet.
+    Both have one number, but the ledger may know of a run's past what the image did not yet. Where
+    they differ in anything else, the ledger was changed since, and the journal is to be believed.
     """
     if not known.clean or image.seq != known.restored.seq:
         return None
     known_runs = {run.key for run in known.restored.runs}
     if not known_runs.issuperset(run.key for run in image.layout.runs):
         return None
+    in_both = {*image.layout.joining, DEPARTED}
+    lines = known.restored.lines
+    for line, balance in image.balances().items():
+        if line.party not in in_both and lines.get(line, ZERO) != balance:
+            return None
     restored = known.restored._replace(run_cpu=image.run_cpu, machine_cpu=image.machine_cpu)
     return Recovered(restored, None, clean=True)
 
@@ -140,6 +146,8 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
     written = {line: total for line, total in written.items() if line.party not in joining}
     lines = image.balances()
     usage = _unwritten(image, lines, written) if is_ours else {}
+    if usage is None and known.clean and image.seq == known.restored.seq:
+        usage = {}  # both were written at one stop: what the ledger has more was never used
     if usage is None:
         return None
     for key in joining:

@@ -71,10 +71,17 @@ def lines(connection: sqlite3.Connection, row: PartyRow) -> dict[Line, Balance]:
     )
     return {
         Line(plain.device((kind, name)), row.party, METHODS[method], SPLITS[split]): Balance(
-            Amount(*amounts[:3]), Amount(*amounts[3:])
+            Amount(*_whole(amounts[:3])), Amount(*_whole(amounts[3:]))
         )
         for kind, name, method, split, *amounts in found
     }
+
+
+def _whole(values: list[int]) -> list[int]:
+    """The values, if they are what their columns are for. Raises TypeError for a damaged file."""
+    if not all(type(value) is int for value in values):
+        raise TypeError(f"{values!r} are no amounts")
+    return values
 
 
 def factor_uses(connection: sqlite3.Connection, row: PartyRow) -> tuple[FactorUse, ...]:

@@ -68,7 +68,8 @@ class Runbook:
         gone = [
             run.key
             for run in self._runs.values()
-            if run.ended is not None and wall - run.ended >= retain_seconds
+            # a wall clock that was set back must not keep a run for that long
+            if run.ended is not None and abs(wall - run.ended) >= retain_seconds
         ]
         for key in gone:
             del self._runs[key]

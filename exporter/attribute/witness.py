@@ -60,7 +60,7 @@ class LiveWitness:
             self._processes.refresh(self._membership.adopt)
             used = self._processes.count()
         except OSError as error:
-            why = f"{self._procfs}: {error.strerror}"
+            why = f"{self._procfs}: {error.strerror}; check sample.procfs"
         else:
             self._add_absence(used)
             self._cgroups.charge(used)

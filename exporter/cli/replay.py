@@ -10,6 +10,7 @@ from typing import Any
 from exporter.cli.logs import set_up
 from exporter.cli.serve import greet
 from exporter.cli.settings import add_flags, settings
+from exporter.errors import ConfigError
 
 SHIPPED = "two-socket"
 
@@ -39,6 +40,11 @@ def main(options: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory,
     ):
         fixture = str(bundled) if bundled.is_file() else options.fixture
+        if not os.path.isfile(fixture):
+            raise ConfigError(
+                f"replay {fixture}: there is no such file, and no host of that name is shipped; "
+                f"give the path of a fixture, or nothing for {SHIPPED}"
+            )
         sample = dataclasses.replace(config.sample, replay=fixture)
         account = config.account
         if getattr(options, "account.state_directory") is None:

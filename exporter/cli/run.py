@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -25,6 +26,7 @@ STATUS_SECONDS = 1.0
 """What a status line may wait for; signals wait as long."""
 PATIENCE_SECONDS = 10.0
 RETRY_SECONDS = 0.2
+BUSY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
 CLEAR_LINE = "\r\x1b[K"
 
 
@@ -76,18 +78,23 @@ def _register(
     agent: Agent, options: argparse.Namespace, labels: dict[str, str]
 ) -> dict[str, Any] | None:
     """The run's record; None where none of its own is kept, which is said."""
+    start = partial(
+        agent.start,
+        run_id=options.run_id,
+        job_id=options.job_id,
+        name=options.name,
+        labels=labels,
+        scope=options.scope,
+        budget_grams=options.budget_grams,
+    )
     try:
-        record = agent.start(
-            run_id=options.run_id,
-            job_id=options.job_id,
-            name=options.name,
-            labels=labels,
-            scope=options.scope,
-            budget_grams=options.budget_grams,
-        )
-    except (AgentUnreachable, AgentRefusal) as error:
+        record = _start(start)
+    except AgentRefusal as refusal:
+        print(f"emissions-exporter: not measured: {refusal}", file=sys.stderr)
+        return None
+    except AgentUnreachable as error:
         print(
-            f"emissions-exporter: not measured: {error}; start a daemon with "
+            f"emissions-exporter: not measured: no daemon answered ({error}); start one with "
             "`emissions-exporter serve` to measure the next run",
             file=sys.stderr,
         )
@@ -100,6 +107,18 @@ def _register(
         )
         return None
     return record
+
+
+def _start(start: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Begin the run; where this user begins many at once, it is given some time."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return start()
+        except AgentRefusal as refusal:
+            if refusal.status != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_SECONDS)
 
 
 def _environment(record: dict[str, Any] | None) -> dict[str, str]:
@@ -158,7 +177,7 @@ def _end(agent: Agent, record: dict[str, Any]) -> dict[str, Any]:
         except AgentRefusal as refusal:
             if refusal.status == HTTPStatus.NOT_FOUND:
                 return _ended(agent, record, refusal)
-            if refusal.status != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+            if refusal.status not in BUSY or time.monotonic() > deadline:
                 raise
         except AgentUnreachable:
             if time.monotonic() > deadline:

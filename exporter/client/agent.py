@@ -88,4 +88,4 @@ class Agent:
 def _quoted(text: str) -> str:
     from urllib.parse import quote
 
-    return quote(text, safe="")
+    return quote(text, safe="", errors="surrogateescape")

@@ -139,5 +139,9 @@ class Allowance:
             self._taken.clear()
         taken = self._taken.get(uid, 0)
         if taken >= self._per_second:
-            raise Refused(429, f"at most {self._per_second} requests a second are taken per user")
+            raise Refused(
+                429,
+                f"at most {self._per_second} requests a second are taken per user; try again in a "
+                "second",
+            )
         self._taken[uid] = taken + 1

@@ -65,11 +65,11 @@ def checked_text(what: str, value: Any) -> str:
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise Refused(400, f"{what}: is not valid Unicode") from None
+        raise Refused(400, f"{what}: is not valid Unicode; write it in UTF-8") from None
     if size > TEXT_BYTES:
-        raise Refused(400, f"{what}: has {size} bytes; at most {TEXT_BYTES} are taken")
+        raise Refused(400, f"{what}: has {size} bytes, at most {TEXT_BYTES} are taken; shorten it")
     if "\0" in value:
-        raise Refused(400, f"{what}: has a NUL character")
+        raise Refused(400, f"{what}: has a NUL character; leave it out")
     return value
 
 

@@ -7,9 +7,12 @@ import stat
 
 from exporter.errors import ConfigError
 
-BACKLOG = 128
+BACKLOG = 1024
+"""Clients that the kernel holds for us; one more would try again only after a second."""
 FLAG = "--web.listen-address"
 SOCKET_FLAG = "--socket.path"
+SOCKET_BYTES = 107
+"""What the kernel takes for the path of a socket, unix(7)."""
 PROBE_SECONDS = 1.0
 
 
@@ -76,6 +79,11 @@ def listen_unix(path: str) -> socket.socket:
     A socket file that nobody answers on is left from a daemon that was killed, and replaced.
     Raises ConfigError.
     """
+    if (size := len(os.fsencode(path))) > SOCKET_BYTES:
+        raise ConfigError(
+            f"{SOCKET_FLAG}={path}: has {size} bytes, the kernel takes {SOCKET_BYTES}; choose a "
+            "shorter path"
+        )
     directory = os.path.dirname(os.path.abspath(path))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -88,7 +96,8 @@ def listen_unix(path: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"{SOCKET_FLAG}={path}: cannot listen there: {error.strerror or error}"
+            f"{SOCKET_FLAG}={path}: cannot listen there: {error.strerror or error}; choose a path "
+            "in a directory that the exporter's user may write to"
         ) from None
     except ConfigError:
         listener.close()

@@ -126,7 +126,9 @@ class Server:
     ) -> None:
         peer = _peer_of(writer)
         patience = self._limits.request_seconds  # who connects has something to say
-        while request := await self._next(reader, writer, patience):
+        while not writer.transport.is_closing() and (
+            request := await self._next(reader, writer, patience)
+        ):
             response = await _answer(handler, request._replace(peer=peer))
             keep_alive = request.keep_alive and not self._closing
             head = render_head(response, self._clock.wall(), keep_alive=keep_alive)
@@ -173,6 +175,7 @@ class Server:
         """Write a message and wait until the client has taken all of it."""
         writer.write(message)
         if not writer.transport.get_write_buffer_size():
+            await asyncio.sleep(0)  # who asks for much at once takes turns with the others
             return
         self._slow[writer] = None
         if len(self._slow) > self._limits.slow_readers:

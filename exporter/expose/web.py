@@ -1,11 +1,15 @@
 """The web thread: listeners for the world and for agents, one event loop, an orderly end."""
 
 import asyncio
+import errno
+import logging
 import os
+import resource
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from exporter.clock import Clock
 from exporter.errors import ConfigError
@@ -13,14 +17,22 @@ from exporter.expose.agent import Agent
 from exporter.expose.api import Api
 from exporter.expose.board import Board
 from exporter.expose.desk import Desk, PerTick
-from exporter.expose.listen import listen_tcp, listen_unix
+from exporter.expose.listen import BACKLOG, listen_tcp, listen_unix
 from exporter.expose.routes import Routes
 from exporter.expose.server import DEFAULT_LIMITS, Limits, Server
 from exporter.model.commands import Request
 from exporter.model.record import Archive
+from exporter.units import NANOSECONDS_PER_SECOND
+
+log = logging.getLogger(__name__)
 
 QUESTIONS_MOST = 16
 """Questions to the ledger, or to the directory of users, that may wait at once."""
+ACCEPTED_AT_ONCE = 2
+"""Newcomers that are let in before those who are there get their turn."""
+SILENCE_NS = 60 * NANOSECONDS_PER_SECOND
+"""Between two complaints of one kind."""
+FILES_REMEDY = "raise the limit (ulimit -n, LimitNOFILE= of systemd)"
 
 
 class Web:
@@ -42,6 +54,7 @@ class Web:
         grace_seconds: float = 2.0,
     ) -> None:
         """An empty `listen_address` means no TCP, an empty `socket_path` no agent socket."""
+        limits = _within_files(limits)
         questions = Desk("questions to the ledger", threads=2, most=QUESTIONS_MOST)
         names = Desk("questions for user names", threads=1, most=QUESTIONS_MOST)
         pages = Desk("pages", threads=1, most=QUESTIONS_MOST)
@@ -57,6 +70,8 @@ class Web:
         self._grace_seconds = grace_seconds
         self._tcp: list[socket.socket] = []
         self._unix: list[socket.socket] = []
+        self._clock = clock
+        self._complained_ns = -SILENCE_NS
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
 
@@ -92,17 +107,36 @@ class Web:
             with suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
+    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say what went wrong in the event loop; that no file is left, not at every try."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+            return
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._complained_ns >= SILENCE_NS:
+            self._complained_ns = now_ns
+            log.error("clients wait: %s; %s", error.strerror, FILES_REMEDY)
+
     async def _serve(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._complain)
         head = self._limits.head_bytes
         world = partial(self._server.connected, self._routes.answer)
         agents = partial(self._server.connected, self._agent.answer)
         listeners = [
-            *[await asyncio.start_server(world, sock=sock, limit=head) for sock in self._tcp],
             *[
-                await asyncio.start_unix_server(agents, sock=sock, limit=head)
+                await asyncio.start_server(world, sock=sock, limit=head, backlog=ACCEPTED_AT_ONCE)
+                for sock in self._tcp
+            ],
+            *[
+                await asyncio.start_unix_server(
+                    agents, sock=sock, limit=head, backlog=ACCEPTED_AT_ONCE
+                )
                 for sock in self._unix
             ],
         ]
+        for sock in (*self._tcp, *self._unix):
+            sock.listen(BACKLOG)  # asyncio takes its number for both
         await self._stopping.wait()
         for listener in listeners:
             listener.close()
@@ -111,3 +145,16 @@ class Web:
         await self._server.close(self._grace_seconds)
         for desk in self._desks:
             desk.close()
+
+
+def _within_files(limits: Limits) -> Limits:
+    """The limits where few files may be open: at least half of them are not for clients."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files // 2 >= limits.connections:
+        return limits
+    connections = files // 2
+    log.warning(
+        "only %d files may be open, so %d connections are taken instead of %d; %s",
+        *(files, connections, limits.connections, FILES_REMEDY),
+    )
+    return limits._replace(connections=connections, refusals=min(limits.refusals, files // 16))

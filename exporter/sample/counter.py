@@ -1,10 +1,10 @@
 """From two readings of one device to the energy between them, proof against what counters do.
 
 A raw energy counter wraps, restarts, dips and comes back, or cannot be read for a while. Energy
-is booked from the counter only when the power that it implies is plausible; anything else is held
-for one reading and judged by the next. What a counter still knows is never lost, and nothing is
-booked that no counter or power reading vouches for. A machine that sleeps draws no power that any
-of this could see, so the time between two readings is time awake.
+is booked from the counter only when the power that it implies is plausible; anything else, and
+every wrap, is held for one reading and judged by the next. What a counter still knows is never
+lost, and nothing is booked that no counter or power reading vouches for. A machine that sleeps
+draws no power that any of this could see, so the time between two readings is time awake.
 """
 
 from exporter import units
@@ -77,20 +77,37 @@ def _count(
     """Judge a counter reading: on the trend, on a new trend, or not to be trusted yet."""
     suspect_uj = position.suspect_uj
     increment = _increment(position, raw_uj, reading.at_ns, info)
-    if increment is not None:
+    if suspect_uj is not None:
+        suspect = position._replace(raw_uj=suspect_uj, at_ns=position.suspect_at_ns)
+        fall = _increment(position, suspect_uj, suspect.at_ns, info)
+        since = _increment(suspect, raw_uj, reading.at_ns, info)
+        # A value that merely stays the same is no proof: counters also get stuck.
+        grown_uj = since[0] if since is not None else 0
+        if fall is not None and grown_uj > 0:
+            return _book(position, reading, fall[0] + grown_uj, Event.WRAP, info)
+        if increment is None and raw_uj > suspect_uj and grown_uj > 0:
+            return _book_reset(position, suspect, reading, raw_uj, info)
+    if increment is not None and increment[1] is not Event.WRAP:
         delta_uj, event = increment
         if suspect_uj is not None:
             event = Event.GLITCH
+        elif delta_uj == 0:  # it may be stuck; what it then owes is booked when it moves again
+            return _bridge(position, reading)
         return _book(position, reading, delta_uj, event, info)
-    if suspect_uj is not None:
-        delta_uj = raw_uj - suspect_uj
-        elapsed_ns = reading.at_ns - position.suspect_at_ns
-        # A value that merely stays the same is no proof: counters also get stuck.
-        if 0 < delta_uj <= _cap_uj(info, elapsed_ns):
-            rebased = position._replace(at_ns=position.suspect_at_ns, provisional_uj=0)
-            return _book(rebased, reading, delta_uj, Event.RESET, info)
     held = position._replace(suspect_uj=raw_uj, suspect_at_ns=reading.at_ns)
     return _bridge(held, reading)
+
+
+def _book_reset(
+    position: Position, suspect: Position, reading: Reading, raw_uj: int, info: DeviceInfo
+) -> tuple[Position, Interval]:
+    """Book what a counter shows that has begun anew: at 0, so all of it, where that can be."""
+    elapsed_ns = reading.at_ns - position.at_ns
+    if raw_uj <= _cap_uj(info, elapsed_ns) and not position.provisional_uj:
+        return _book(position, reading, raw_uj, Event.RESET, info)
+    # Power readings may have stood in for a part of it, or it did not begin at 0.
+    rebased = suspect._replace(provisional_uj=0)
+    return _book(rebased, reading, raw_uj - suspect.raw_uj, Event.RESET, info)
 
 
 def _increment(
@@ -141,12 +158,13 @@ def _book(
         event=event,
         restart=position.restored,
     )
+    power_watts = units.watts(delta_uj, reading.at_ns - position.at_ns)
     after = Position(
         device=reading.device,
         raw_uj=reading.counter_uj,
         at_ns=reading.at_ns,
         epoch=position.epoch,
-        power_watts=units.watts(delta_uj, reading.at_ns - position.at_ns),
+        power_watts=min(power_watts, info.power_cap_watts),  # counters tick unevenly
         debt_uj=debt_uj - paid_uj,
         awake_ns=reading.awake_ns,
     )

@@ -3,7 +3,9 @@
 `UPDATE_GOLDEN=1` writes the pages anew.
 """
 
+import errno
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -15,6 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.app import App
 from exporter.config import Account, Config, Convert, Sample
+from exporter.errors import Refused
+from exporter.model.commands import Request, Start
+from exporter.model.readings import Kind
 from tests.fakes import FakeClock
 from tests.golden.test_pages import stable
 
@@ -44,12 +49,31 @@ WATTS = {
         "intel-rapl-mmio:0": 12,  # package-0 by another driver
     },
     "virtual-machine": {},
+    "unreadable-counters": {  # as to all but root
+        "intel-rapl:0": 200,
+        "intel-rapl:0:0": 20,
+        "intel-rapl:1": 150,
+        "intel-rapl:1:0": 15,
+    },
+    "cgroup-v1": {"intel-rapl:0": 100},
+    "cgroup-v2": {"intel-rapl:0": 100},
 }
 """Each host's zones and their power; every zone of its tree is here."""
 SECONDS = 15
 """Longer than it takes to find out which packages mirror each other."""
 BUSY_TICKS, IDLE_TICKS = 40, 160
 """CPU time of all threads in a second, in clock ticks."""
+PROCESS_TICKS = {500: 10, 600: 5}
+"""CPU time of single processes in a second, where a host has them, in clock ticks."""
+CGROUP_TICKS = 20
+"""That of the cgroup that 600 is in, and from which 15 of them came and went unseen."""
+CLOCKS = {
+    "cgroup-v1": ("cpu,cpuacct/batch.slice/train.scope/cpuacct.usage", 10_000_000),
+    "cgroup-v2": ("batch.slice/train.scope/cpu.stat", 10_000),
+}
+"""The file under /sys/fs/cgroup with a cgroup's clock, and how far a clock tick moves it."""
+REGISTERED = Start(1001, "ada", 600, "train", scope="cgroup")
+"""A run that is charged by the clock of its cgroup; 500 says in its environment which run it is."""
 
 
 class Host:
@@ -59,6 +83,9 @@ class Host:
         shutil.copytree(HOSTS / name, root)
         self.sysfs, self.procfs = root / "sys", root / "proc"
         self._watts = WATTS[name]
+        self._clock = CLOCKS.get(name)
+        mounted = self.procfs / "self/mountinfo"
+        mounted.write_text(mounted.read_text().replace(" /sys/", f" {self.sysfs}/"))
 
     def second(self) -> None:
         """Advance every counter by one second, in place, as the kernel does."""
@@ -69,6 +96,14 @@ class Host:
         name, user, nice, system, idle, *others = first.split()
         user, idle = str(int(user) + BUSY_TICKS), str(int(idle) + IDLE_TICKS)
         stat.write_text(" ".join([name, user, nice, system, idle, *others]) + "\n" + rest)
+        if self._clock is not None:
+            self._use_cpu(*self._clock)
+
+    def _use_cpu(self, clock: str, units_per_tick: int) -> None:
+        for pid, ticks in PROCESS_TICKS.items():
+            _add(self.procfs / str(pid) / "stat", 13, ticks)
+        number = 1 if clock.endswith("cpu.stat") else 0
+        _add(self.sysfs / "fs/cgroup" / clock, number, CGROUP_TICKS * units_per_tick)
 
     @staticmethod
     def _count(zone: Path, energy_uj: int) -> None:
@@ -77,15 +112,36 @@ class Host:
         counter.write_text(f"{(int(counter.read_text()) + energy_uj) % wrap_uj}\n")
 
 
+def _add(path: Path, place: int, amount: int) -> None:
+    """Add to the number at a place among the words of a file."""
+    words = re.split(r"(\s+)", path.read_text())
+    words[2 * place] = str(int(words[2 * place]) + amount)
+    path.write_text("".join(words))
+
+
+def _refuse_counters(monkeypatch) -> None:
+    """Have the kernel refuse them; modes of files would not do for tests that root runs."""
+    real = os.open
+
+    def guarded(path, *arguments, **named):
+        if str(path).endswith("/energy_uj"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", guarded)
+
+
 @pytest.fixture(params=sorted(WATTS))
 def name(request):
     return request.param
 
 
 @pytest.fixture
-def page(name, tmp_path, monkeypatch):
-    """The page after some seconds; the exporter itself uses no CPU time."""
+def current(name, tmp_path, monkeypatch):
+    """What is shown after some seconds; the exporter itself uses no CPU time."""
     monkeypatch.setattr(time, "process_time_ns", lambda: 0)
+    if name == "unreadable-counters":
+        _refuse_counters(monkeypatch)
     host, clock = Host(name, tmp_path / "host"), FakeClock()
     config = Config(
         Sample(sysfs=str(host.sysfs), procfs=str(host.procfs)),
@@ -93,14 +149,20 @@ def page(name, tmp_path, monkeypatch):
         account=Account(state_directory=str(tmp_path / "state")),
     )
     app = App(config, {}, clock)
-    app.pipeline.tick()
+    answers = []
+    app.loop.turn([Request(REGISTERED, answers.append)] if name in CLOCKS else [])
     for _ in range(SECONDS):
         clock.advance(1)
         host.second()
-        app.pipeline.tick()
-    page = app.board.current.page
+        app.loop.turn([])
     app.close()
-    return page
+    assert not any(isinstance(answer, Refused) for answer in answers), answers
+    return app.board.current
+
+
+@pytest.fixture
+def page(current):
+    return current.page
 
 
 def test_page_is_the_one_that_is_kept(name, page):
@@ -131,6 +193,24 @@ def test_page_satisfies_promtool(page):
         [tool, "check", "metrics"], input=page.text(), capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("name", ["unreadable-counters"], indirect=True)
+def test_counters_that_may_not_be_read_are_said_once_with_the_remedy(current):
+    (note,) = [note for note in current.snapshot.notes if note.startswith("rapl: ")]
+    assert "only root may read it" in note
+    assert "udev rule" in note
+
+
+@pytest.mark.parametrize("name", sorted(CLOCKS), indirect=True)
+def test_run_in_a_cgroup_is_charged_by_its_clock_and_others_by_their_processes(current):
+    """Of 40 busy ticks a second the cgroup has 20 and the other run 10."""
+    used = {run.key: 0 for run in current.snapshot.runs}
+    for row in current.snapshot.rows:
+        if row.party in used and row.device.kind is Kind.CPU:
+            used[row.party] += row.balance.total.energy_uj
+    by_id = {run.run_id: energy_uj for run, energy_uj in used.items()}
+    assert by_id["train"] == 2 * by_id["nightly"] > 0
 
 
 @pytest.mark.parametrize("host", sorted(WATTS))

@@ -14,11 +14,24 @@ from typing import Any
 import pytest
 
 from tests.feeder import Truth
-from tests.real.parts import REPOSITORY, Daemon, Prometheus, busy, until
+from tests.real.parts import (
+    REPOSITORY,
+    Daemon,
+    Prometheus,
+    again,
+    busy,
+    metered,
+    spin,
+    until,
+)
 
-BEFORE_SECONDS, ABSENT_SECONDS, AFTER_SECONDS = 27, 5, 28
+KILL_SECONDS, ABSENT_SECONDS, LAST_SECONDS = 27, 5, 60
 WRAP_AFTER_JOULES = 1_500
 PACKAGES = ["100:20", "60:10"]
+RULES = REPOSITORY / "deploy" / "prometheus" / "rules" / "*.yaml"
+
+TWIN_CPU_SECONDS = 4.0
+CHILDREN, CHILD_CPU_SECONDS = 20, 0.15
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,16 +44,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Scene:
     """What was recorded while the scene was played."""
 
+    root: Path
     truth: Truth
     rapl: Daemon
     estimated: Daemon
     prometheus: Prometheus
-    first: dict[str, Any] = field(default_factory=dict)
-    before_kill: dict[str, Any] = field(default_factory=dict)
-    after_kill: dict[str, Any] = field(default_factory=dict)
-    last: dict[str, Any] = field(default_factory=dict)
+    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By moment: those of MOMENTS, in this order."""
     receipt: str = ""
     record: dict[str, Any] = field(default_factory=dict)
+    stop_code: int = -1
+
+    def look(self, moment: str) -> None:
+        self.snapshots[moment] = self.rapl.json("/api/v1/snapshot")
+
+    def cpu_seconds(self, run_id: str) -> float:
+        """What the kernel told the command of the run itself."""
+        return float(self.meter(run_id).read_text())
+
+    def meter(self, run_id: str) -> Path:
+        return self.root / f"{run_id}.cpu"
+
+
+MOMENTS = (
+    "first",
+    "twins_ended",
+    "before_kill",
+    "after_kill",
+    "before_restart",
+    "after_restart",
+    "last",
+)
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +85,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     root = tmp_path_factory.mktemp("scene")
     sysfs, empty = root / "sys", root / "empty"
     empty.mkdir()
-    seconds = BEFORE_SECONDS + ABSENT_SECONDS + AFTER_SECONDS
     with ExitStack() as ends:
         feeder = subprocess.Popen(
             [
                 *(sys.executable, str(REPOSITORY / "tests" / "feeder.py"), f"--root={sysfs}"),
                 *(f"--package={package}" for package in PACKAGES),
-                *("--step=0.005", f"--seconds={seconds + 60}"),
+                *("--step=0.005", f"--seconds={LAST_SECONDS + 120}"),
                 f"--wrap-package-0-after-joules={WRAP_AFTER_JOULES}",
             ]
         )
@@ -69,39 +102,63 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for daemon in (rapl, estimated):
             ends.callback(daemon.stop)
             daemon.start()
-        prometheus = Prometheus(root / "prometheus", {"rapl": rapl, "estimated": estimated})
+        daemons = {"rapl": rapl, "estimated": estimated}
+        prometheus = Prometheus(root / "prometheus", daemons, str(RULES))
         ends.callback(prometheus.stop)
-        scene = Scene(truth, rapl, estimated, prometheus)
-        play(scene, root)
+        scene = Scene(root, truth, rapl, estimated, prometheus)
+        play(scene, ends)
         yield scene
 
 
-def play(scene: Scene, root: Path) -> None:
-    """A run that lives through the kill, and one that begins and ends after it."""
-    rapl = scene.rapl
-    scene.first = until(lambda: full(rapl), what="first energies")
-    begin_ns = scene.first["at_ns"]
-    long = rapl.run("--run-id=long", "--job-id=j1", "--", *busy(BEFORE_SECONDS + 20))
-    also = scene.estimated.run("--run-id=also", "--", *busy(BEFORE_SECONDS + 20))
-    until(lambda: past(rapl, begin_ns, BEFORE_SECONDS), 60)
-    scene.before_kill = rapl.json("/api/v1/snapshot")
+def play(scene: Scene, ends: ExitStack) -> None:
+    """Two equal runs and a quiet one, a kill, a run with children and a short one, a restart.
+
+    One run lives through the kill, and the quiet one through everything.
+    """
+    rapl, snapshots = scene.rapl, scene.snapshots
+    snapshots["first"] = until(lambda: full(rapl), what="first energies")
+    begin_ns = snapshots["first"]["at_ns"]
+    quiet = rapl.run("--run-id=quiet", "--", "sleep", "600")
+    ends.callback(quiet.communicate)
+    ends.callback(quiet.terminate)
+    long = rapl.run("--run-id=long", "--job-id=j1", "--", *busy(KILL_SECONDS + 18))
+    also = scene.estimated.run("--run-id=also", "--", *busy(KILL_SECONDS + 18))
+    twins = [metered_run(scene, name, spin(TWIN_CPU_SECONDS)) for name in ("twin-1", "twin-2")]
+    for twin in twins:
+        twin.communicate(timeout=60)
+    scene.look("twins_ended")
+
+    until(lambda: past(rapl, begin_ns, KILL_SECONDS), 60)
+    scene.look("before_kill")
     rapl.kill()
     scene.estimated.kill()
-    until(lambda: now_ns() - begin_ns >= (BEFORE_SECONDS + ABSENT_SECONDS) * 1e9)
+    killed_ns = now_ns()
+    until(lambda: now_ns() - killed_ns >= ABSENT_SECONDS * 1e9)
     rapl.start()
     scene.estimated.start()
-    scene.after_kill = rapl.json("/api/v1/snapshot")
-    output = root / "record.json"
-    short = rapl.run("--run-id=short", f"--output={output}", "--", *busy(8))
+    scene.look("after_kill")
+
+    output = scene.root / "record.json"
+    children = metered_run(scene, "children", again(CHILDREN, spin(CHILD_CPU_SECONDS)))
+    short = rapl.run("--run-id=short", f"--output={output}", "--", *busy(5))
     _, text = short.communicate(timeout=30)
     scene.receipt = text.decode()
     scene.record = json.loads(output.read_text())
-    long.communicate(timeout=60)
-    also.communicate(timeout=60)
-    until(lambda: past(rapl, begin_ns, BEFORE_SECONDS + ABSENT_SECONDS + AFTER_SECONDS), 60)
-    scene.last = rapl.json("/api/v1/snapshot")
+    for run in (children, long, also):
+        run.communicate(timeout=60)
+
+    scene.look("before_restart")
+    scene.stop_code = rapl.stop()
+    rapl.start()
+    scene.look("after_restart")
+    until(lambda: past(rapl, begin_ns, LAST_SECONDS), 60)
+    scene.look("last")
     seen = scene.prometheus
     until(lambda: seen.query('emissions_run_end_time_seconds{run_id="long"}'), 20)
+
+
+def metered_run(scene: Scene, run_id: str, command: list[str]) -> "subprocess.Popen[bytes]":
+    return scene.rapl.run(f"--run-id={run_id}", "--", *metered(scene.meter(run_id), command))
 
 
 def full(daemon: Daemon) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -57,8 +58,9 @@ class Daemon:
         self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "Daemon":
-        command = [
+    @property
+    def command(self) -> list[str]:
+        return [
             *COMMAND,
             "serve",
             f"--web.listen-address=127.0.0.1:{self.port}",
@@ -66,8 +68,10 @@ class Daemon:
             f"--path.state={self.directory / 'state'}",
             *self.flags,
         ]
+
+    def start(self) -> "Daemon":
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log, cwd=REPOSITORY)
+            self.process = subprocess.Popen(self.command, stderr=log, cwd=REPOSITORY)
         until(lambda: self._ended() or get(self.url + "/-/ready"), what="the daemon is ready")
         assert self.process.poll() is None, self.log()
         return self
@@ -108,9 +112,9 @@ class Daemon:
 
 
 class Prometheus:
-    """A real one that scrapes daemons each second."""
+    """A real one that scrapes daemons each second; `rules` is a pattern of rule files."""
 
-    def __init__(self, directory: Path, daemons: dict[str, Daemon]) -> None:
+    def __init__(self, directory: Path, daemons: dict[str, Daemon], rules: str = "") -> None:
         binary = shutil.which("prometheus")
         assert binary is not None
         directory.mkdir(parents=True)
@@ -121,6 +125,7 @@ class Prometheus:
         ]
         config = {
             "global": {"scrape_interval": "1s"},
+            "rule_files": [rules] if rules else [],
             "scrape_configs": [{"job_name": "emissions-exporter", "static_configs": targets}],
         }
         (directory / "prometheus.yml").write_text(json.dumps(config))
@@ -142,6 +147,11 @@ class Prometheus:
         answer = json.loads(get(f"{self.url}/api/v1/query?{query}"))
         return list(answer["data"]["result"])
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule that was loaded, with its health."""
+        answer = json.loads(get(f"{self.url}/api/v1/rules"))
+        return [rule for group in answer["data"]["groups"] for rule in group["rules"]]
+
     def value(self, text: str) -> float:
         """The only value that a query gives."""
         (row,) = self.query(text)
@@ -156,6 +166,30 @@ def busy(seconds: float) -> list[str]:
     """A command that keeps one thread busy."""
     code = f"import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
     return [sys.executable, "-c", code]
+
+
+SPIN = "import time\nwhile time.process_time() < {}: pass"
+METER = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[2:], check=True)
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(sum(each.ru_utime + each.ru_stime for each in used), file=open(sys.argv[1], "w"))
+"""
+
+
+def spin(cpu_seconds: float) -> list[str]:
+    """A command that uses so much CPU time, however long it has to wait for it."""
+    return [sys.executable, "-S", "-c", SPIN.format(cpu_seconds)]
+
+
+def again(times: int, command: list[str]) -> list[str]:
+    """A shell that has one short-lived child after the other."""
+    return ["sh", "-c", f"for _ in $(seq {times}); do {shlex.join(command)}; done"]
+
+
+def metered(output: Path, command: list[str]) -> list[str]:
+    """A command that also writes the CPU seconds that it and its children used."""
+    return [sys.executable, "-S", "-c", METER, str(output), *command]
 
 
 def environment(**more: str) -> dict[str, str]:

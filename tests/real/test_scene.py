@@ -1,12 +1,17 @@
 """What a real Prometheus and the daemon's own answers say of a minute of known truth."""
 
+from itertools import pairwise
+
 import pytest
 
 from exporter.expose.catalogue import catalogue
-from tests.real.conftest import Scene
+from tests.real.conftest import MOMENTS, Scene
 
 DEVICES = ["package-0", "package-1", "package-0-dram", "package-1-dram"]
 TOLERANCE = 0.005
+ROUNDING_JOULES = 1e-6
+"""What adding floats may miss of integers."""
+SAME_WORK = 0.1
 DURABLE = [family.name for family in catalogue() if family.durable]
 
 
@@ -32,33 +37,61 @@ def measured_uj(scene: Scene, name: str, begin: dict, end: dict) -> tuple[int, i
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_energy_is_the_truth_within_half_a_percent(scene: Scene, name: str) -> None:
-    counted, truth = measured_uj(scene, name, scene.first, scene.before_kill)
+    counted, truth = measured_uj(
+        scene, name, scene.snapshots["first"], scene.snapshots["before_kill"]
+    )
     assert counted == pytest.approx(truth, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_energy_is_the_truth_over_a_kill_and_an_absence(scene: Scene, name: str) -> None:
-    counted, truth = measured_uj(scene, name, scene.first, scene.last)
+    counted, truth = measured_uj(scene, name, scene.snapshots["first"], scene.snapshots["last"])
     assert counted == pytest.approx(truth, rel=TOLERANCE)
 
 
 def test_the_wrap_was_seen_once(scene: Scene) -> None:
-    assert device(scene.before_kill, "package-0")["events"]["wrap"] == 1
+    assert device(scene.snapshots["before_kill"], "package-0")["events"]["wrap"] == 1
 
 
-@pytest.mark.parametrize("when", ["first", "before_kill", "after_kill", "last"])
-def test_a_device_is_its_attributed_and_unattributed_parts_exactly(scene: Scene, when: str) -> None:
-    for row in getattr(scene, when)["devices"]:
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_device_is_its_attributed_and_unattributed_parts_exactly(
+    scene: Scene, moment: str
+) -> None:
+    for row in scene.snapshots[moment]["devices"]:
         for amounts in (row["counted"], row["cumulative"]):
             parts_uj = amounts["attributed_uj"] + sum(amounts["unattributed_uj"].values())
             parts_ng = amounts["attributed_ng"] + sum(amounts["unattributed_ng"].values())
             assert (parts_uj, parts_ng) == (amounts["energy_uj"], amounts["carbon_ng"])
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_device_is_the_sum_of_its_runs_and_the_unattributed_exactly(
+    scene: Scene, moment: str
+) -> None:
+    snapshot = scene.snapshots[moment]
+    for name in DEVICES:
+        for amounts in ("counted", "cumulative"):
+            energies = [
+                line[amounts]["energy_uj"] for line in snapshot["lines"] if line["id"] == name
+            ]
+            assert sum(energies) == device(snapshot, name)[amounts]["energy_uj"]
+
+
+def test_the_parts_add_up_at_every_scrape(scene: Scene) -> None:
+    parts = " + ".join(
+        f"sum by (instance, device, id) (emissions_{part}_energy_joules_total)"
+        for part in ("attributed", "unattributed")
+    )
+    whole = "sum by (instance, device, id) (emissions_device_energy_joules_total)"
+    missing = scene.prometheus.query(f"max_over_time(abs({whole} - ({parts}))[5m:1s])")
+    assert len(missing) > len(DEVICES)  # those of both daemons
+    assert max(float(row["value"][1]) for row in missing) < ROUNDING_JOULES
+
+
 def test_no_total_was_lost_by_the_kill(scene: Scene) -> None:
     for name in DEVICES:
-        before = device(scene.before_kill, name)["counted"]["energy_uj"]
-        assert device(scene.after_kill, name)["counted"]["energy_uj"] >= before
+        before = device(scene.snapshots["before_kill"], name)["counted"]["energy_uj"]
+        assert device(scene.snapshots["after_kill"], name)["counted"]["energy_uj"] >= before
 
 
 @pytest.mark.parametrize("name", DURABLE)
@@ -101,14 +134,91 @@ def test_a_run_that_lived_through_the_kill_is_one_run(scene: Scene) -> None:
     run = scene.rapl.json("/api/v1/runs/long?job_id=j1")
     assert run["ended"] is not None
     assert run["duration_seconds"] > 40
-    before = next(run for run in scene.before_kill["runs"] if run["run_id"] == "long")
+    before = next(run for run in scene.snapshots["before_kill"]["runs"] if run["run_id"] == "long")
     assert run["started"] == pytest.approx(before["started"], abs=0.001)
     assert run["energy_uj"] > before["energy_uj"]
 
 
+def run_uj(snapshot: dict, run_id: str, kind: str = "cpu") -> int:
+    return sum(
+        line["counted"]["energy_uj"]
+        for line in snapshot["lines"]
+        if line["party"].get("run_id") == run_id and line["device"] == kind
+    )
+
+
+def joules_per_cpu_second(scene: Scene, run_id: str) -> float:
+    energy_uj = run_uj(scene.snapshots["last"], run_id)
+    return energy_uj / 1e6 / scene.cpu_seconds(run_id)
+
+
+def test_two_runs_of_equal_work_used_equal_energy(scene: Scene) -> None:
+    one, two = (run_uj(scene.snapshots["last"], name) for name in ("twin-1", "twin-2"))
+    assert one == pytest.approx(two, rel=SAME_WORK)
+
+
+def test_children_that_come_and_go_are_paid_for_by_their_run(scene: Scene) -> None:
+    usual = joules_per_cpu_second(scene, "twin-1")
+    assert joules_per_cpu_second(scene, "children") == pytest.approx(usual, rel=SAME_WORK)
+
+
+def test_a_quiet_run_uses_next_to_nothing_while_it_sleeps(scene: Scene) -> None:
+    asleep, last = (run_uj(scene.snapshots[moment], "quiet") for moment in ("twins_ended", "last"))
+    assert last - asleep < 1_000_000
+
+
+def test_a_quiet_run_still_pays_for_its_memory(scene: Scene) -> None:
+    assert run_uj(scene.snapshots["last"], "quiet", "dram") > 0
+
+
+@pytest.mark.parametrize("kind", ["cpu", "dram"])
+def test_a_run_that_ended_before_the_kill_stays_as_it_was(scene: Scene, kind: str) -> None:
+    totals = {
+        run_uj(scene.snapshots[moment], "twin-1", kind)
+        for moment in MOMENTS[MOMENTS.index("twins_ended") :]
+    }
+    assert len(totals) == 1
+
+
+@pytest.mark.parametrize("kind", ["cpu", "dram"])
+def test_a_run_that_ended_after_the_kill_stays_as_it_was(scene: Scene, kind: str) -> None:
+    totals = {
+        run_uj(scene.snapshots[moment], "short", kind)
+        for moment in MOMENTS[MOMENTS.index("before_restart") :]
+    }
+    assert len(totals) == 1
+
+
+def test_the_restart_was_orderly(scene: Scene) -> None:
+    assert scene.stop_code == 0
+    assert scene.rapl.log().count("not orderly") == 1  # of the kill
+
+
+@pytest.mark.parametrize(("before", "after"), list(pairwise(MOMENTS)))
+def test_no_line_of_the_books_ever_falls(scene: Scene, before: str, after: str) -> None:
+    then, now = lines(scene.snapshots[before]), lines(scene.snapshots[after])
+    assert then
+    assert [line for line in then if now.get(line, -1) < then[line]] == []
+
+
+def lines(snapshot: dict) -> dict[tuple[str, ...], int]:
+    return {
+        (line["id"], str(line["party"]), line["method"], line["split"]): line["counted"][
+            "energy_uj"
+        ]
+        for line in snapshot["lines"]
+    }
+
+
+def test_the_recording_rules_load_and_none_fails(scene: Scene) -> None:
+    rules = scene.prometheus.rules()
+    assert len(rules) > 5
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}  # unknown: not yet its minute
+
+
 def test_the_absence_is_told_apart(scene: Scene) -> None:
     for name in DEVICES:
-        reasons = device(scene.last, name)["counted"]["unattributed_uj"]
+        reasons = device(scene.snapshots["last"], name)["counted"]["unattributed_uj"]
         assert reasons["restart"] > 0
 
 

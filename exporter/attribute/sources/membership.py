@@ -167,9 +167,11 @@ class Membership:
         if run is None and command.uid == ROOT:
             run = self._runbook.find(None, run_id, command.job_id)
         if run is None:
+            ended = self._runbook.ended_at(command.uid, run_id, command.job_id)
+            was = f"; it ended {self._clock.wall() - ended:.0f} s ago" if ended is not None else ""
             raise Refused(
                 404,
-                f"user {command.uid} has no open run {command.run_id!r}; "
+                f"user {command.uid} has no open run {command.run_id!r}{was}; "
                 "`emissions-exporter runs` lists them",
             )
         if run.key == OTHER_RUN:

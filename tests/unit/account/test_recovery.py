@@ -1,7 +1,9 @@
 """What a restart goes on from, for every way in which a daemon can stop."""
 
 import os
+import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -573,4 +575,44 @@ def test_counters_that_begin_at_zero_leave_the_absence_to_the_totals(tmp_path):
     again.books.post([posting(entry(Reason.RESTART, 7))], 2 * SECOND)
     (row,) = [row for row in again.books.rows() if row[:4] == restart]
     assert row.balance.counted.energy_uj == 7
+    again.kill()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE total SET method = 20",
+        "UPDATE device SET kind = 'drai'",
+        "UPDATE total SET energy_uj = energy_uj + 5 WHERE energy_uj > 0",
+    ],
+)
+def test_a_ledger_with_values_that_were_never_written_gives_way_to_the_journal(tmp_path, damage):
+    state = tmp_path / "state"
+    daemon = Daemon(state)
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+    shown = balances(daemon.books.rows())
+    daemon.kill()
+    with closing(sqlite3.connect(path_in(state))) as file:
+        file.execute(damage)
+        file.commit()
+    again = Daemon(state)
+    assert {line: again.restored.lines[line] for line in shown} == shown
+    again.kill()
+
+
+def test_a_ledger_whose_schema_is_no_text_is_set_aside(tmp_path):
+    state = tmp_path / "state"
+    daemon = Daemon(state)
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+    daemon.kill()
+    path = Path(path_in(state))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"CREATE TABLE factor_use") + 14] = 0xB2
+    path.write_bytes(content)
+    again = Daemon(state)
+    assert any("set aside" in note for note in again.restored.notes)
     again.kill()

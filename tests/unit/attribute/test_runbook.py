@@ -118,3 +118,10 @@ def test_at_the_cap_the_run_that_ended_first_makes_room():
     assert book.expire(40, 900) == [info("b").key]
     assert book.expire(40, 900) == []
     assert {run.shown_id for run in book.shown()} == {"a", "c"}
+
+
+def test_a_wall_clock_that_was_set_back_keeps_no_run_on_the_page():
+    book = Runbook([], 9)
+    book.open(info("a"))
+    book.close(info("a").key, 100_000, "ended")
+    assert book.expire(100_000 - 86_400, 900) == [info("a").key]

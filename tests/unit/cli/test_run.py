@@ -121,6 +121,21 @@ def test_a_command_runs_without_a_daemon(started, tmp_path, capsys):
     assert "not measured: " in capsys.readouterr().err
 
 
+def test_one_of_many_that_begin_at_once_waits_for_its_turn(daemon, started, capsys):
+    beginnings = [(429, {"error": "at most 50 requests a second"}), (201, RECORD)]
+    others = daemon.decide
+    daemon.decide = lambda *asked: beginnings.pop(0) if beginnings else others(*asked)
+    call(daemon)
+    assert "Run bert" in capsys.readouterr().err
+
+
+def test_a_command_that_is_refused_runs_and_is_told_why_and_nothing_else(daemon, started, capsys):
+    daemon.decide = lambda *_: (400, {"error": "run_id: is too long"})
+    assert call(daemon) == 0
+    assert started.commands == [["true"]]
+    assert capsys.readouterr().err == "emissions-exporter: not measured: run_id: is too long\n"
+
+
 class TestFolded:
     @pytest.fixture(autouse=True)
     def full(self, daemon, monkeypatch):

@@ -41,6 +41,11 @@ def test_a_run_is_read_by_id_and_job(agent, daemon, job_id, query):
     assert daemon.asked == [("GET", f"/v1/runs/bert{query}", None)]
 
 
+def test_an_id_that_is_no_utf8_is_sent_as_it_was_typed(agent, daemon):
+    agent.run("bad\udcff")
+    assert daemon.asked == [("GET", "/v1/runs/bad%FF", None)]
+
+
 def test_runs_are_listed(agent, daemon):
     daemon.say({"runs": [RECORD]})
     assert agent.runs(limit=5) == [RECORD]

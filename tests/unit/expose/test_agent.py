@@ -153,7 +153,10 @@ def test_each_user_has_an_allowance_of_their_own(made):
         ('{"pid": 1}', "'pid': there is no such key; known are run_id"),
         ('{"run_id": 1}', "run_id: expected a text, found 1"),
         ('{"name": null}', "name: expected a text, found None"),
-        ('{"run_id": "%s"}' % ("é" * 513), "run_id: has 1026 bytes; at most 1024"),
+        (
+            '{"run_id": "%s"}' % ("é" * 513),
+            "run_id: has 1026 bytes, at most 1024 are taken; shorten it",
+        ),
         ('{"run_id": "\\ud800"}', "run_id: is not valid Unicode"),
         ('{"run_id": "a\\u0000b"}', "run_id: has a NUL character"),
         ('{"scope": "all"}', "scope: expected tree or cgroup, found 'all'"),

@@ -1,8 +1,14 @@
 """Conversations over real sockets: what clients may do, and what they may not."""
 
+import asyncio
 import json
 import socket
 from contextlib import suppress
+from functools import partial
+
+from exporter.expose.http1 import PLAIN_TYPE, Response
+from exporter.expose.server import DEFAULT_LIMITS, Server
+from tests.fakes import FakeClock
 
 GET = b"GET /-/ready HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /-/ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -292,3 +298,54 @@ def test_stopping_ends_idle_connections_at_once(site):
         read_answer(connection)
         site.close()
         assert not drain(connection)
+
+
+def converse(path, play):
+    """The paths that were asked for, in the order of their answers, while clients `play`."""
+    answered = []
+
+    async def handler(request):
+        answered.append(request.path)
+        return Response(200, b"", PLAIN_TYPE)
+
+    async def main():
+        server = Server(FakeClock(), DEFAULT_LIMITS)
+        listener = await asyncio.start_unix_server(partial(server.connected, handler), path)
+        clients = [await asyncio.open_unix_connection(path) for _ in range(2)]
+        await play(*clients)
+        listener.close()
+        for _, writer in clients:
+            writer.close()
+        await server.close(1)
+
+    asyncio.run(main())
+    return answered
+
+
+MANY = 100
+
+
+def ask(path):
+    return b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path
+
+
+def test_a_client_that_asks_for_much_at_once_takes_turns_with_the_others(tmp_path):
+    async def play(greedy, modest):
+        greedy[1].write(ask(b"/greedy") * MANY)
+        modest[1].write(ask(b"/modest"))
+        await modest[0].readuntil(b"\r\n\r\n")
+
+    answered = converse(str(tmp_path / "s"), play)
+    assert answered.index("/modest") < MANY / 2
+
+
+def test_a_client_that_is_gone_is_answered_no_more(tmp_path):
+    async def play(gone, other):
+        gone[1].write(ask(b"/gone") * MANY)
+        await gone[0].readuntil(b"\r\n\r\n")
+        gone[1].transport.abort()
+        other[1].write(ask(b"/other"))
+        await other[0].readuntil(b"\r\n\r\n")
+
+    answered = converse(str(tmp_path / "s"), play)
+    assert answered.count("/gone") < MANY / 2

@@ -1,5 +1,7 @@
 """Start and end of the web thread."""
 
+import errno
+import logging
 import os
 import socket
 import threading
@@ -7,6 +9,7 @@ import threading
 import pytest
 
 from exporter.errors import ConfigError
+from exporter.expose import web as web_module
 from exporter.expose.board import Board
 from exporter.expose.catalogue import catalogue
 from exporter.expose.web import Web
@@ -75,3 +78,49 @@ def test_the_board_may_be_written_while_it_is_read(site, made):
     answers = [site.get("/metrics") for _ in range(20)]
     writer.join()
     assert {answer.status for answer in answers} == {200}
+
+
+def limit_files(monkeypatch, files):
+    monkeypatch.setattr(web_module.resource, "getrlimit", lambda _: (files, files))
+
+
+def test_where_few_files_may_be_open_half_of_them_are_for_clients_and_it_is_said(
+    monkeypatch, caplog
+):
+    limit_files(monkeypatch, 64)
+    assert make()._limits.connections == 32
+    (said,) = caplog.messages
+    assert "only 64 files" in said
+    assert "LimitNOFILE" in said
+
+
+def test_where_enough_files_may_be_open_nothing_is_said(monkeypatch, caplog):
+    limit_files(monkeypatch, 1024)
+    assert make()._limits.connections == 512
+    assert caplog.messages == []
+
+
+class Loop:
+    """Takes what is left to the event loop's own handler."""
+
+    def __init__(self):
+        self.left = []
+
+    def default_exception_handler(self, context):
+        self.left.append(context)
+
+
+def test_that_no_file_is_left_for_a_client_is_said_with_the_remedy_and_not_each_time(caplog):
+    web, loop = make(), Loop()
+    for _ in range(1000):
+        web._complain(loop, {"exception": OSError(errno.EMFILE, "Too many open files")})
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "Too many open files; raise the limit" in record.getMessage()
+    assert loop.left == []
+
+
+def test_any_other_trouble_of_the_event_loop_is_left_to_it():
+    loop, trouble = Loop(), {"exception": ValueError("a defect")}
+    make()._complain(loop, trouble)
+    assert loop.left == [trouble]

@@ -118,8 +118,9 @@ def test_events_begin_at_zero_and_are_counted():
     meters.advance(observe(1, 10**12 - 50, 7000))
     assert state(meters, 1).events == dict.fromkeys(Event, 0)
     meters.advance(observe(2, 50, 7000))
-    assert state(meters, 2).events[Event.WRAP] == 1
-    assert state(meters, 2, B).events[Event.WRAP] == 0
+    meters.advance(observe(3, 150, 7000))
+    assert state(meters, 3).events[Event.WRAP] == 1
+    assert state(meters, 3, B).events[Event.WRAP] == 0
 
 
 def test_states_given_out_do_not_change_later():
@@ -127,6 +128,7 @@ def test_states_given_out_do_not_change_later():
     meters.advance(observe(1, 10**12 - 50, 7000))
     before = state(meters, 1)
     meters.advance(observe(2, 50, 7000))
+    meters.advance(observe(3, 150, 7000))
     assert before.events[Event.WRAP] == 0
 
 

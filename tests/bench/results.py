@@ -1,0 +1,265 @@
+"""The measured numbers beside what was promised: judged, as a table and as a page."""
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tests.bench.pages import Rendered, Scraped
+from tests.bench.peers import Loop
+
+SECONDS_PER_DAY = 86_400
+
+INTRO = """# Performance
+
+What the exporter costs, measured by `make bench`. It writes this page.
+
+Times are CPU time unless they are called wall time: of a daemon's main thread from
+`/proc/PID/schedstat`, of a whole process from its CPU clock, both to the nanosecond. Ticks come at
+a true 1 Hz, since a tight loop would find everything in the cache.
+
+The state has no GPU and no pods: two made-up sockets with memory, and {runs} runs that own
+{reference:,} processes. Each of those wakes 1 to 20 times a second for 10 us. In one second,
+{changed:.0%} of their lines in `/proc` changed; a line that did not change is read but not parsed
+again, so busier processes cost more.
+
+Measured on {cores} hardware threads, Linux {kernel}, Python {python}{noise}.
+"""
+
+BUDGET = """
+## Budget
+
+| what | measured | gate | aim | |
+|---|---|---|---|---|
+{rows}
+
+A *tick* is the CPU time of the daemon's main thread in one second that holds one tick: sampling,
+attribution, conversion, journal, and rendering of the page. The *floor* is a C program that reads
+the same files, kept open, and lists `/proc`, in the same run with the daemon stopped; it parses
+and keeps nothing. It took {floor} ms, and the tick {ratio:.1f} times that (aim 2.2).
+
+The *scrape* is that of a second daemon with a page of {scrape_samples:,} samples, which it renders
+again each second: {scrapes} scrapes over one connection, less what the daemon used without them.
+*Render* is that of a made-up page whose numbers all change; Python's own `repr` of a float, in the
+same moments, tells how fast the machine was.
+
+The *start* is wall time, with a ledger to read and {reference:,} processes to find; the fastest of
+{starts} took {start_min:.0f} ms. *Writes* are those of {seconds} s with two commits; the file
+system's own journal comes on top.
+"""
+
+GROWTH = """
+## Growth
+
+| processes | tick, ms (min / median / max) | floor, ms | ratio | us per further process |
+|---|---|---|---|---|
+{rows}
+
+Over the whole range a process adds {slope:.1f} us to a tick.
+"""
+
+PEERS = """
+## Beside others
+
+They do other work; the table says only what it costs to have them.
+
+| | samples | scrape CPU, ms | scrape wall, ms | CPU per second without scrapes, ms | RSS, MB |
+|---|---|---|---|---|---|
+{rows}
+
+node_exporter reads when it is scraped, with Debian's defaults. codecarbon runs its offline tracker
+at 1 s, without a GPU and without the made-up sockets.
+"""
+
+REPRODUCE = """
+## Reproduce
+
+    make bench
+
+measures for about five minutes and fails if a gate is missed. It needs a C
+compiler. node_exporter (Debian's package) and codecarbon (from PyPI) are fetched into `build`,
+and skipped where that is not possible. Leave the machine alone meanwhile.
+`.venv/bin/python -m tests.bench.run --help` shows how to run less of it.
+"""
+
+
+class Step(NamedTuple):
+    """One point of the growth curve; times in ms of CPU."""
+
+    processes: int
+    ticks: Sequence[float]
+    floor: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ticks)
+
+    @property
+    def ratio(self) -> float:
+        return self.median / statistics.median(self.floor)
+
+
+class Gate(NamedTuple):
+    """One promise and what came of it."""
+
+    what: str
+    unit: str
+    measured: float
+    gate: float
+    aim: float
+    detail: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.measured > self.gate:
+            return "MISSED"
+        return "aim met" if self.measured <= self.aim else "met"
+
+
+class Results(NamedTuple):
+    """All that was measured."""
+
+    steps: Sequence[Step]
+    reference: Step
+    runs: int
+    changed: float
+    whole_ms: float
+    """CPU time per second of the whole daemon, all threads."""
+    page_samples: int
+    rss_mb: float
+    written: int
+    written_seconds: float
+    starts: Sequence[float]
+    scraped: Scraped
+    scrapes: int
+    rendered: Rendered
+    node_exporter: Scraped | None
+    codecarbon: Loop | None
+
+    @property
+    def slope_us(self) -> float:
+        return _slope(self.steps[0], self.steps[-1])
+
+    def gates(self) -> list[Gate]:
+        """What design and documentation promise."""
+        gb_per_day = self.written / self.written_seconds * SECONDS_PER_DAY / 1e9
+        start = statistics.median(self.starts)
+        rendered = (
+            f"{self.rendered.samples:,} samples; repr of a float {self.rendered.per_repr:.2f}"
+        )
+        return [
+            Gate("tick", "ms", self.reference.median, 8, 5, _spread(self.reference.ticks)),
+            Gate("scrape", "ms", self.scraped.cpu_ms, 1, 0.3, f"{self.scraped.samples:,} samples"),
+            Gate("render per sample", "us", self.rendered.per_sample, 1, 0.5, rendered),
+            Gate("RSS", "MB", self.rss_mb, 40, 32),
+            Gate("exec to first page, wall", "ms", start, 300, 150, _spread(self.starts, 0)),
+            Gate("growth per process", "us", self.slope_us, 14, 10),
+            Gate("disk writes", "GB/day", gb_per_day, 0.3, 0.15),
+        ]
+
+
+def page(results: Results, noise: str) -> str:
+    """docs/performance.md."""
+    reference = results.reference
+    facts = {
+        "runs": results.runs,
+        "reference": reference.processes,
+        "changed": results.changed,
+        "cores": os.cpu_count(),
+        "kernel": ".".join(platform.release().split("-")[0].split(".")[:2]),
+        "python": platform.python_version(),
+        "noise": noise,
+        "floor": _spread(reference.floor),
+        "ratio": reference.ratio,
+        "scrape_samples": results.scraped.samples,
+        "scrapes": results.scrapes,
+        "starts": len(results.starts),
+        "start_min": min(results.starts),
+        "seconds": round(results.written_seconds),
+        "slope": results.slope_us,
+    }
+    parts = [
+        (INTRO, ()),
+        (BUDGET, _budget_rows(results)),
+        (GROWTH, _growth_rows(results.steps)),
+        (PEERS, _peer_rows(results)),
+        (REPRODUCE, ()),
+    ]
+    return "".join(text.format(**facts, rows="\n".join(rows)) for text, rows in parts)
+
+
+def table(results: Results) -> str:
+    """The same for a terminal."""
+    parts = (_budget_rows(results), _growth_rows(results.steps), _peer_rows(results))
+    return "\n\n".join("\n".join(rows) for rows in parts)
+
+
+def _budget_rows(results: Results) -> list[str]:
+    return [
+        f"| {gate.what} | {gate.measured:.2f} {gate.unit}{gate.detail and f' ({gate.detail})'} "
+        f"| {gate.gate:g} | {gate.aim:g} | {gate.verdict} |"
+        for gate in results.gates()
+    ]
+
+
+def _growth_rows(steps: Sequence[Step]) -> list[str]:
+    rows = []
+    for before, step in zip([None, *steps], steps, strict=False):
+        slope = "" if before is None else f"{_slope(before, step):.1f}"
+        rows.append(
+            f"| {step.processes:,} | {_spread(step.ticks)} "
+            f"| {statistics.median(step.floor):.2f} | {step.ratio:.1f} | {slope} |"
+        )
+    return rows
+
+
+def _peer_rows(results: Results) -> list[str]:
+    own, node, carbon = results.scraped, results.node_exporter, results.codecarbon
+    state = f"{results.runs} runs, {results.reference.processes} processes"
+    rows = [
+        _cells(
+            f"emissions-exporter, {state}",
+            f"{results.page_samples:,}",
+            "",
+            "",
+            f"{results.whole_ms:.1f}",
+            f"{results.rss_mb:.1f}",
+        ),
+        _cells("emissions-exporter, long page", *_scraped(own)),
+    ]
+    if node is None:
+        rows.append(_cells("node_exporter: could not be fetched", *[""] * 5))
+    else:
+        rows.append(_cells("node_exporter", *_scraped(node)))
+    if carbon is None:
+        rows.append(_cells("codecarbon: could not be installed", *[""] * 5))
+    else:
+        rows.append(
+            _cells("codecarbon", "", "", "", f"{carbon.cpu_ms:.1f}", f"{carbon.rss_mb:.1f}")
+        )
+    return rows
+
+
+def _scraped(scraped: Scraped) -> tuple[str, ...]:
+    return (
+        f"{scraped.samples:,}",
+        f"{scraped.cpu_ms:.2f}",
+        f"{scraped.wall_ms:.2f}",
+        f"{scraped.idle_ms:.1f}",
+        f"{scraped.rss_mb:.1f}",
+    )
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _slope(first: Step, last: Step) -> float:
+    """Microseconds per process between two steps."""
+    return (last.median - first.median) * 1000 / (last.processes - first.processes)
+
+
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    shown = (min(values), statistics.median(values), max(values))
+    return " / ".join(f"{value:.{digits}f}" for value in shown)

@@ -1,0 +1,89 @@
+"""Fifty deaths at random moments with runs open: each is recovered, nothing is lost or doubled."""
+
+import random
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from tests.real.fed import counted_uj, counters, fed_daemon, kept_uj, stepped_back
+from tests.real.parts import again, spin, until
+
+KILLS = 50
+NAMES = 5
+SHORT = again(2, spin(0.05))
+
+
+@dataclass
+class Story:
+    """What was seen and kept."""
+
+    seed: int
+    pages: list[dict[str, float]]
+    counted: dict[str, int]
+    parts: dict[str, int]
+    truth: dict[str, int]
+    totals: dict[str, int]
+    usage: dict[str, int]
+    log: str
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """A run is open all the time, and others begin, end and come back as the daemon dies."""
+    root = tmp_path_factory.mktemp("kills")
+    state = root / "daemon" / "state"
+    seed = random.randrange(1 << 32)
+    moments = random.Random(seed)
+    with fed_daemon(root, state) as (host, daemon):
+        pages = [counters(daemon)]
+        runs = []
+        for number in range(KILLS):
+            runs.append(daemon.run(f"--run-id=short-{number % NAMES}", "--", *SHORT))
+            time.sleep(moments.uniform(0.0, 1.0))
+            pages.append(counters(daemon))
+            daemon.kill()
+            daemon.start()
+            pages.append(counters(daemon))
+        for run in runs:
+            run.communicate(timeout=30)
+        host.stop()
+        until(lambda: counted_uj(daemon) == host.used_uj(), what="every microjoule is counted")
+        pages.append(counters(daemon))
+        parts = {}
+        for name, device in daemon.devices().items():
+            amounts = device["counted"]
+            parts[name] = amounts["attributed_uj"] + sum(amounts["unattributed_uj"].values())
+        counted = counted_uj(daemon)
+    totals, usage = kept_uj(state, "total"), kept_uj(state, "usage")
+    return Story(seed, pages, counted, parts, host.used_uj(), totals, usage, daemon.log())
+
+
+def test_every_death_is_recovered_from_the_journal(story: Story) -> None:
+    assert story.log.count("totals go on from the journal, nothing is lost") == KILLS, story.seed
+
+
+def test_no_counter_steps_back_or_goes(story: Story) -> None:
+    assert stepped_back(story.pages) == [], story.seed
+
+
+def test_every_microjoule_is_counted_once(story: Story) -> None:
+    assert story.counted == story.truth, story.seed
+
+
+def test_the_parts_of_a_device_still_add_up_to_it(story: Story) -> None:
+    assert story.parts == story.truth, story.seed
+
+
+def test_the_ledger_has_all_of_it_after_an_orderly_stop(story: Story) -> None:
+    assert story.totals == story.truth, story.seed
+
+
+def test_every_minute_of_it_is_in_the_ledger(story: Story) -> None:
+    assert story.usage == story.truth, story.seed
+
+
+def test_no_run_is_cut_off_by_a_death(story: Story) -> None:
+    shown = {series for series in story.pages[-1] if "run_energy_joules_total" in series}
+    for number in range(NAMES):
+        assert any(f'run_id="short-{number}"' in series for series in shown), story.seed

@@ -1,0 +1,136 @@
+"""Clocks that step and machines that sleep: what is counted does not notice."""
+
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from exporter.model.commands import End, Start
+from exporter.model.record import to_json
+from tests.fakes import FakeClock
+from tests.feeder import Package, PowercapTree
+from tests.unit.test_loop import Rig
+
+DAY_SECONDS, SLEEP_SECONDS = 86_400, 8 * 3_600
+
+
+class SleepyClock(FakeClock):
+    """One whose machine may be suspended: only the clock that counts since boot goes on."""
+
+    slept_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns - self.slept_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+        self.slept_ns += round(seconds * 1e9)
+
+
+@pytest.fixture
+def rig(tmp_path):
+    made = Rig(tmp_path / "state", FakeClock())
+    yield made
+    made.close()
+
+
+def carbon_ng(rig):
+    return sum(row.balance.counted.carbon_ng for row in rig.snapshot.rows)
+
+
+@pytest.mark.parametrize("step", [DAY_SECONDS, -DAY_SECONDS])
+class TestAStepOfTheWallClock:
+    def test_changes_no_energy(self, rig, tmp_path, step):
+        undisturbed = Rig(tmp_path / "other", FakeClock())
+        rig.tick(30)
+        rig.clock.epoch += step
+        rig.tick(30)
+        undisturbed.tick(60)
+        assert rig.totals() == undisturbed.totals()
+        undisturbed.close()
+
+    def test_lets_no_counter_step_back(self, rig, step):
+        rig.tick(30)
+        energies, carbon = rig.totals(), carbon_ng(rig)
+        rig.clock.epoch += step
+        rig.tick()
+        assert all(rig.totals()[device] > energies[device] for device in energies)
+        assert carbon_ng(rig) > carbon
+
+    def test_does_not_stop_the_grams(self, rig, step):
+        rig.tick(30)
+        rig.clock.epoch += step
+        before = carbon_ng(rig)
+        rig.tick(30)
+        assert carbon_ng(rig) - before == pytest.approx(before, rel=0.5)
+
+    def test_is_committed_under_the_minutes_of_the_new_time(self, rig, step):
+        rig.app.writer.start()
+        rig.tick(3)
+        rig.clock.epoch += step
+        rig.tick(3)
+        rig.app.pipeline.commit()
+        assert rig.app.writer.stop(5)
+        assert rig.app.writer.errors == 0
+        with closing(sqlite3.connect(rig.directory / "ledger.sqlite")) as ledger:
+            minutes = [row[0] for row in ledger.execute("SELECT DISTINCT minute FROM usage")]
+            booked = ledger.execute("SELECT sum(energy_uj) FROM usage").fetchone()[0]
+        assert max(minutes) - min(minutes) == DAY_SECONDS // 60
+        assert booked == sum(rig.totals().values())
+
+
+@pytest.fixture
+def live(tmp_path):
+    (tmp_path / "sys").mkdir()
+    made = Rig(tmp_path / "state", FakeClock(), replay="", sysfs=str(tmp_path / "sys"))
+    yield made
+    made.close()
+
+
+def test_a_run_over_a_step_back_took_no_negative_time(live):
+    live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    live.clock.epoch -= DAY_SECONDS
+    live.clock.advance(1)
+    record = live.ask(End(os.getuid(), "mine"))
+    assert to_json(record)["duration_seconds"] >= 0
+
+
+class TestASleepOfTheMachine:
+    """Eight hours between two ticks, of which the processor saw one second."""
+
+    @pytest.fixture
+    def tree(self, tmp_path):
+        with PowercapTree(str(tmp_path / "powercap"), [Package(100, 20)]) as tree:
+            yield tree
+
+    @pytest.fixture(params=["counter", "estimate"])
+    def rig(self, request, tmp_path, tree):
+        sysfs = tree.root if request.param == "counter" else str(tmp_path)
+        made = Rig(tmp_path / "state", SleepyClock(), replay="", sysfs=sysfs)
+        yield made
+        made.close()
+
+    def play(self, rig, tree, sleep_seconds):
+        """What a minute awake, and a sleep in it, add to the energy of the memory."""
+        before_uj = rig.totals()["package-0-dram"]
+        for second in range(60):
+            if second == 30:
+                rig.clock.sleep(sleep_seconds)
+            tree.advance(1)
+            rig.tick()
+        return rig.totals()["package-0-dram"] - before_uj
+
+    def test_adds_no_energy_and_loses_none(self, rig, tree):
+        awake_uj = self.play(rig, tree, 0)
+        assert self.play(rig, tree, SLEEP_SECONDS) == pytest.approx(awake_uj, abs=1)
+
+    def test_adds_no_grams(self, rig, tree):
+        self.play(rig, tree, SLEEP_SECONDS)
+        factor = rig.snapshot.grid.factor
+        kwh = sum(rig.totals().values()) / 3.6e12
+        assert carbon_ng(rig) == pytest.approx(kwh * factor.grams_per_kwh * 1e9, rel=1e-6)
+
+    def test_leaves_no_imbalance(self, rig, tree):
+        self.play(rig, tree, SLEEP_SECONDS)
+        assert rig.snapshot.health.imbalance_uj == 0

@@ -1,0 +1,77 @@
+"""Thousands of runs: the cap holds, nothing is lost, and neither page nor books grow."""
+
+import os
+
+import pytest
+
+from exporter.errors import Refused
+from exporter.model.commands import End, Request, Start
+from tests.fakes import FakeClock
+from tests.unit.test_loop import Rig
+
+MANY, SHOWN, BATCHES = 10_000, 200, 10
+
+
+@pytest.fixture
+def rig(tmp_path):
+    """Watches this machine's own processes."""
+    empty = tmp_path / "sys"
+    empty.mkdir()
+    made = Rig(tmp_path / "state", FakeClock(), replay="", sysfs=str(empty))
+    yield made
+    made.close()
+
+
+def ask_all(rig, commands):
+    """Answers to commands that came between two ticks."""
+    answers = []
+    rig.app.loop.turn([Request(command, answers.append) for command in commands])
+    rig.snapshot = rig.app.board.current.snapshot
+    return answers
+
+
+def start(run_id):
+    return Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id=run_id)
+
+
+def end(run_id):
+    return End(os.getuid(), run_id, pid=os.getpid())
+
+
+def page(rig):
+    return rig.app.board.current.page.text()
+
+
+def run_rows(rig):
+    return sum(row.party == run.key for row in rig.snapshot.rows for run in rig.snapshot.runs)
+
+
+def test_what_comes_beyond_the_cap_is_counted_in_other(rig):
+    rig.tick()
+    answers = ask_all(rig, [start(f"run-{number}") for number in range(MANY)])
+    assert not any(isinstance(answer, Refused) for answer in answers)
+    assert [answer.run.shown_id for answer in answers[SHOWN:]] == ["other"] * (MANY - SHOWN)
+    assert rig.snapshot.health.series_dropped == MANY - SHOWN
+    assert len(rig.snapshot.runs) == SHOWN + 1
+    rig.tick()
+    assert rig.snapshot.health.imbalance_uj == 0
+
+
+def test_runs_that_come_and_go_leave_nothing_but_their_sums(rig):
+    rig.app.writer.start()
+    rig.tick()
+    sizes, before = [], rig.totals()
+    for batch in range(BATCHES):
+        names = [f"run-{batch}-{number}" for number in range(SHOWN)]
+        ask_all(rig, [start(name) for name in names])
+        rig.tick()
+        ask_all(rig, [end(name) for name in reversed(names)])
+        sizes.append((len(rig.snapshot.runs), len(page(rig)) // 1024))
+        rig.clock.advance(rig.app.config.attribute.retain_ended_seconds)
+        rig.tick()
+        assert all(rig.totals()[device] >= before[device] for device in before)
+        before = rig.totals()
+    assert rig.snapshot.runs == ()
+    assert run_rows(rig) == 0
+    assert rig.snapshot.health.series_dropped == 0
+    assert sizes[-1] == pytest.approx(sizes[1], rel=0.05)
