@@ -58,6 +58,8 @@ def settle(
     """
     used: dict[RunKey, int] = {}
     for process in reversed(oldest_first):
+        if not (process.new_own or process.new_ended or process.owed or process.gone):
+            continue
         paid = min(process.owed, process.new_ended)
         fresh = process.new_own + process.new_ended - paid
         debt = process.owed - paid

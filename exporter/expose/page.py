@@ -6,9 +6,11 @@ only the lines above them differ. Numbers and escapes are those of prometheus_cl
 
 import gzip
 from collections.abc import Container, Sequence
+from operator import add
 from typing import NamedTuple
 
 from exporter.expose.catalogue import Family
+from exporter.expose.rows import Sample
 from exporter.expose.view import View
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -71,40 +73,39 @@ class Renderer:
 
     def render(self, view: View) -> Page:
         """The page of a view; families without samples are left out."""
-        spelled: dict[float, str] = {}
+        spelled = _Spelled()
         parts = [writer.write(view, spelled) for writer in self._writers]
         return Page([part for part in parts if part.body])
 
 
 class _Writer:
-    """Writes one family; remembers `name{labels} ` of every series that it wrote last."""
+    """Writes one family; remembers what it wrote last, and `name{labels} ` of every series."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
         is_counter = family.type == "counter"
         stem = family.name.removesuffix("_total") if is_counter else family.name
         help_text = _escape_controls(family.help)
-        self._text_head = _head(family.name, family.type, help_text)
-        self._openmetrics_head = _head(stem, family.type, help_text.replace('"', r"\""))
-        self._prefixes: dict[tuple[str, ...], str] = {}
+        text_head = _head(family.name, family.type, help_text)
+        openmetrics_head = _head(stem, family.type, help_text.replace('"', r"\""))
+        self._samples: list[Sample] = []
+        self._part = Part(family.name, text_head, openmetrics_head, b"")
+        self._labels: list[tuple[str, ...]] = []
+        self._prefixes: list[str] = []
 
-    def write(self, view: View, spelled: dict[float, str]) -> Part:
-        """The family's samples. `spelled` keeps numbers: half of those on a page are its twins."""
-        prefixes = self._prefixes
+    def write(self, view: View, spelled: "_Spelled") -> Part:
+        """The family's samples."""
         samples = list(self._family.samples(view))
-        pieces: list[str] = []
-        for labels, value in samples:
-            prefix = prefixes.get(labels)
-            if prefix is None:
-                prefix = prefixes[labels] = self._prefix(labels)
-            text = spelled.get(value)
-            if text is None:
-                text = spelled[value] = spell(value)
-            pieces += (prefix, text, "\n")
-        if len(prefixes) > len(samples):
-            self._prefixes = {labels: prefixes[labels] for labels, _ in samples}
-        body = "".join(pieces).encode()
-        return Part(self._family.name, self._text_head, self._openmetrics_head, body)
+        if samples != self._samples:
+            labels = [labels for labels, _ in samples]
+            if labels != self._labels:
+                known = dict(zip(self._labels, self._prefixes, strict=True))
+                self._prefixes = [known.get(each) or self._prefix(each) for each in labels]
+                self._labels = labels
+            texts = [spelled[value] for _, value in samples]
+            lines = "".join(map(add, self._prefixes, texts))
+            self._samples, self._part = samples, self._part._replace(body=lines.encode())
+        return self._part
 
     def _prefix(self, labels: tuple[str, ...]) -> str:
         if not labels:
@@ -113,6 +114,14 @@ class _Writer:
         pairs = sorted(zip(self._family.labels, labels, strict=True))
         text = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
         return f"{self._family.name}{{{text}}} "
+
+
+class _Spelled(dict[float, str]):
+    """Numbers with the end of their line; half of those on a page are twins of others."""
+
+    def __missing__(self, value: float) -> str:
+        text = self[value] = spell(value) + "\n"
+        return text
 
 
 def spell(value: float) -> str:

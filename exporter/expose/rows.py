@@ -11,7 +11,8 @@ from exporter.model.intensity import Factor
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DeviceState, Health
 
-Samples: TypeAlias = Iterable[tuple[tuple[str, ...], float]]
+Sample: TypeAlias = tuple[tuple[str, ...], float]
+Samples: TypeAlias = Iterable[Sample]
 Rows: TypeAlias = Callable[[View], Samples]
 
 MILLI = 3

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from exporter.attribute.runbook import Runbook
 from exporter.attribute.sources.cgroups import CgroupMeter, mounts, paths
-from exporter.attribute.sources.processes import MEMORY_LOOKS
+from exporter.attribute.sources.memory import MEMORY_LOOKS
 from exporter.errors import Refused, Unavailable
 from exporter.model.runs import RunInfo, RunKey
 

@@ -9,16 +9,13 @@ from collections.abc import Callable, Collection
 from operator import attrgetter
 
 from exporter.attribute.cpu_time import settle
+from exporter.attribute.sources.memory import Memories
 from exporter.attribute.sources.procfs import Process, Procfs
 from exporter.model.runs import RunKey
 from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
 
 YOUNG_LOOKS = 1
 """Looks after the first: a process may call exec after its birth was seen."""
-MEMORY_LOOKS = 10
-"""In how many looks the memory of everything in a run is read once."""
-NEW_MEMORIES = 50
-"""How many processes are read in one look because they are new."""
 
 Adopt = Callable[[Process, Process | None], RunKey | None]
 """Names the run of a process, given its parent."""
@@ -32,7 +29,11 @@ class ProcessTable:
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
         self._us_per_tick = MICROSECONDS_PER_SECOND // self._ticks_per_second
         self._table: dict[str, Process] = {}
-        self._memory_look = 0
+        self._memories = Memories(self._procfs.read_memory)
+        self._listed: list[str] = []
+        """What was listed last; empty where the table has to be compared with it again."""
+        self._owned: list[Process] | None = None
+        self._secrets = 0
         self._first = True
 
     def find(self, pid: int) -> Process | None:
@@ -49,12 +50,14 @@ class ProcessTable:
         return self._table.values()
 
     def owned(self) -> list[Process]:
-        """The processes that a run owns, older ones first."""
-        return [process for process in self._table.values() if process.run is not None]
+        """The processes that a run owns, older ones first; another list once it has changed."""
+        if self._owned is None:
+            self._owned = [p for p in self._table.values() if p.run is not None]
+        return self._owned
 
     def secrets(self) -> int:
         """How many processes have an environment that may not be read."""
-        return sum(process.secret for process in self._table.values())
+        return self._secrets
 
     def age_seconds(self, process: Process, at_ns: int) -> float:
         """How long before `at_ns`, counted from boot, the process was born."""
@@ -67,13 +70,17 @@ class ProcessTable:
         environment has changed by exec. Raises OSError if /proc itself cannot be listed.
         """
         listed = self._procfs.names()
+        young = self._young()
+        for process in young:
+            self._look_again(process, adopt)
+        if listed == self._listed and not young:
+            return
+        self._listed, self._owned = listed, None
         present = set(listed)
         for process in [p for name, p in self._table.items() if name not in present]:
             process.gone = True
             if process.run is None:
                 self._forget(process)
-        for process in self._young():
-            self._look_again(process, adopt)
         names = [name for name in listed if name.isdigit() and name not in self._table]
         found = [process for process in map(self._procfs.discover, names) if process is not None]
         found.sort(key=attrgetter("start", "pid"))
@@ -83,6 +90,9 @@ class ProcessTable:
             if process.claim is None and parent is not None:
                 process.claim = parent.claim
             process.run = adopt(process, parent)
+        if len(found) < len(names):
+            self._listed = []
+        self._secrets = sum(process.secret for process in self._table.values())
         if self._first and found:
             self._begin(found)
 
@@ -95,6 +105,7 @@ class ProcessTable:
                 process.skip()
                 if process.gone:
                     self._forget(process)
+        self._owned = None
         for process in processes:
             process.run = run
             if run is None:
@@ -120,26 +131,8 @@ class ProcessTable:
         return lifetimes
 
     def memories(self) -> dict[RunKey, int]:
-        """Anonymous memory of each run's processes, and the largest of their shared memories.
-
-        Processes of one run mostly share the same pages, so those are not added up. Bytes. Each
-        call reads a part of the processes, those first that were read longest ago.
-        """
-        self._memory_look += 1
-        owned = self.owned()
-        stalest = sorted(owned, key=attrgetter("memory_look"))
-        unread = sum(not process.memory_look for process in owned)
-        for process in stalest[: max(-(-len(owned) // MEMORY_LOOKS), min(unread, NEW_MEMORIES))]:
-            process.memory_look = self._memory_look
-            self._procfs.read_memory(process)
-        anonymous: dict[RunKey, int] = {}
-        shared: dict[RunKey, int] = {}
-        for process in owned:
-            run = process.run
-            assert run is not None
-            anonymous[run] = anonymous.get(run, 0) + process.anonymous_bytes
-            shared[run] = max(shared.get(run, 0), process.shared_bytes)
-        return {run: size + shared[run] for run, size in anonymous.items()}
+        """Bytes of memory that each run's processes hold."""
+        return self._memories.look(self.owned())
 
     def _begin(self, found: list[Process]) -> None:
         """After the first look: what was used before is not counted, and few are young.
@@ -184,3 +177,4 @@ class ProcessTable:
     def _forget(self, process: Process) -> None:
         del self._table[str(process.pid)]
         self._procfs.close(process)
+        self._listed, self._owned = [], None

@@ -35,6 +35,10 @@ class Process(CpuTime):
     shared_bytes: int = 0
     memory_look: int = 0
     """The look that its memory was read in."""
+    resident: int = 0
+    """Pages in memory, by its clocks line: roughly, but a change of memory shows in it."""
+    memory_resident: int = -1
+    """The same when its memory was read."""
     fd: int = -1
     raw: bytes = b""
 
@@ -88,12 +92,13 @@ class Procfs:
         A file that was kept open never shows a later process with the same pid.
         """
         try:
-            raw = self._read_stat(process)
+            fd = process.fd
+            raw = os.pread(fd, STAT_BYTES, 0) if fd >= 0 else self._read_stat(process)
         except (FileNotFoundError, ProcessLookupError):
             raw = b""
         except OSError:  # it cannot be read now, which does not say that it is gone
             return True
-        if raw and raw == process.raw:
+        if raw == process.raw and raw:
             return True
         stat = _parse_stat(raw) if raw else None
         if stat is None or stat.start != process.start:
@@ -101,6 +106,7 @@ class Procfs:
             return False
         process.raw = raw
         process.ppid = stat.ppid
+        process.resident = stat.resident
         process.advance(stat.own_ticks, stat.ended_ticks)
         return True
 
@@ -121,8 +127,7 @@ class Procfs:
             self._open_files -= 1
 
     def _read_stat(self, process: Process) -> bytes:
-        if process.fd >= 0:
-            return os.pread(process.fd, STAT_BYTES, 0)
+        """Its clocks line, from a file that is kept open from now on if there is room."""
         fd = os.open(os.path.join(self._directory(process), "stat"), os.O_RDONLY)
         try:
             return os.pread(fd, STAT_BYTES, 0)
@@ -138,20 +143,21 @@ class Procfs:
 
 
 class _Stat(NamedTuple):
-    """The fields of proc_pid_stat(5) that matter here; times in clock ticks."""
+    """The fields of proc_pid_stat(5) that matter here; times in clock ticks, memory in pages."""
 
     ppid: int
     own_ticks: int
     ended_ticks: int
     start: int
+    resident: int
 
 
 def _parse_stat(raw: bytes) -> _Stat:
     """The fields of a stat line; the name before them may hold anything."""
-    fields = raw[raw.rindex(b")") + 2 :].split(b" ", 20)
+    fields = raw[raw.rindex(b")") + 2 :].split(b" ", 22)
     own_ticks = int(fields[11]) + int(fields[12])
     ended_ticks = int(fields[13]) + int(fields[14])
-    return _Stat(int(fields[1]), own_ticks, ended_ticks, int(fields[19]))
+    return _Stat(int(fields[1]), own_ticks, ended_ticks, int(fields[19]), int(fields[21]))
 
 
 def _read_status(directory: str) -> bytes:

@@ -14,6 +14,7 @@ from exporter.model.runs import RunInfo
 from tests.fakes import FakeClock
 
 TICK_US = 10_000
+PAGE_BYTES = 4096
 
 
 class FakeProc:
@@ -49,7 +50,8 @@ class FakeProc:
     ) -> None:
         directory = self.root / str(pid)
         directory.mkdir(exist_ok=True)
-        after = ["S", ppid, *[0] * 9, own, 0, children, 0, 20, 0, 1, 0, start, 0, 0]
+        pages = (anonymous_kb + shared_kb + 7) * 1024 // PAGE_BYTES
+        after = ["S", ppid, *[0] * 9, own, 0, children, 0, 20, 0, 1, 0, start, 0, pages]
         line = f"{pid} (a ) b) " + " ".join(map(str, after))
         stat = directory / "stat"
         if stat.exists():

@@ -83,6 +83,9 @@ class Kernel:
         process.advance(known.own_ticks, known.ended_ticks)
         return True
 
+    def read_memory(self, process: Process) -> None:
+        pass
+
     def close(self, process: Process) -> None:
         pass
 

@@ -148,13 +148,45 @@ def test_memory_is_the_sum_of_anonymous_and_the_largest_shared(proc):
 def test_the_memory_of_many_processes_is_read_a_part_at_a_time(proc):
     processes = owned(proc, anonymous_kb=1)
     for pid in range(11, 50):
-        proc.process(pid, ppid=10, start=200, anonymous_kb=1)
+        proc.process(pid, ppid=10, start=200, anonymous_kb=100)
+    proc.process(10, anonymous_kb=100)
     count(processes)
-    assert processes.memories() == {RUN: 40 * 1024}
+    assert processes.memories() == {RUN: 4000 * 1024}
     for pid in range(10, 50):
-        proc.process(pid, start=100 if pid == 10 else 200, anonymous_kb=2)
+        proc.process(pid, start=100 if pid == 10 else 200, anonymous_kb=200)
+    count(processes)
     sums = [processes.memories()[RUN] // 1024 for _ in range(10)]
-    assert sums == [44, 48, 52, 56, 60, 64, 68, 72, 76, 80]
+    assert sums == [4400, 4800, 5200, 5600, 6000, 6400, 6800, 7200, 7600, 8000]
+
+
+def test_memory_is_not_read_again_while_the_resident_size_stays(proc):
+    processes = owned(proc, anonymous_kb=100)
+    count(processes)
+    assert processes.memories() == {RUN: 100 * 1024}
+    (proc.root / "10" / "status").unlink()
+    count(processes)
+    assert processes.memories() == {RUN: 100 * 1024}
+    proc.process(10, anonymous_kb=300)
+    count(processes)
+    assert processes.memories() == {RUN: 300 * 1024}
+
+
+def test_a_pid_that_is_used_again_between_two_like_listings_is_found(proc):
+    processes = owned(proc)
+    proc.process(11, ppid=10, start=200, own=40)
+    assert count(processes) == 40
+    proc.gone(11)
+    proc.process(11, ppid=10, start=900, own=3)
+    assert count(processes) == 0
+    assert count(processes) == 3
+
+
+def test_a_process_that_could_not_be_read_when_first_listed_is_found_later(proc):
+    processes = owned(proc)
+    (proc.root / "11").mkdir()
+    assert count(processes) == 0
+    proc.process(11, ppid=10, start=200, own=4)
+    assert count(processes) == 4
 
 
 def test_only_the_young_of_the_first_look_have_their_environment_read_again(proc):

@@ -129,7 +129,7 @@ def test_prefixes_of_series_that_vanished_are_forgotten(made):
         run = made.run(RunKey(1, f"run-{number}", ""))
         renderer.render(View(made.snapshot(runs=(run,))))
     (info,) = [w for w in renderer._writers if w._family.name == "emissions_run_info"]
-    assert [labels[0] for labels in info._prefixes] == ["run-4"]
+    assert [labels[0] for labels in info._labels] == ["run-4"]
 
 
 def test_names_choose_families(view):
