@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 PACKAGE = "exporter"
 STAGES = ("sample", "attribute", "convert", "account", "expose")
-SHARED = {"model", "units", "errors", "clock", "worker"}
+SHARED = {"data", "model", "units", "errors", "clock", "worker"}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
     "expose": SHARED | {"human"},
     "model": {"units"},
     "human": {"units"},
+    "data": set(),
     "units": set(),
     "errors": set(),
     "clock": set(),

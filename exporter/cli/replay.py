@@ -4,9 +4,9 @@ import argparse
 import dataclasses
 import os
 import tempfile
-from importlib import resources
 from typing import Any
 
+from exporter import data
 from exporter.cli.logs import set_up
 from exporter.cli.serve import greet
 from exporter.cli.settings import add_flags, settings
@@ -34,12 +34,9 @@ def main(options: argparse.Namespace) -> int:
     set_up(config.expose.log_level, config.expose.log_format)
     from exporter.app import App
 
-    shipped = resources.files("exporter.data").joinpath("replay", f"{options.fixture}.json")
-    with (
-        resources.as_file(shipped) as bundled,
-        tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory,
-    ):
-        fixture = str(bundled) if bundled.is_file() else options.fixture
+    shipped = data.DIRECTORY / "replay" / f"{options.fixture}.json"
+    with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:
+        fixture = str(shipped) if shipped.is_file() else options.fixture
         if not os.path.isfile(fixture):
             raise ConfigError(
                 f"replay {fixture}: there is no such file, and no host of that name is shipped; "

@@ -5,9 +5,9 @@ import difflib
 import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib import resources
 from typing import NamedTuple, TypeAlias
 
+from exporter import data
 from exporter.errors import ConfigError
 from exporter.model.intensity import Basis, Factor
 
@@ -171,5 +171,5 @@ _SEARCH: tuple[tuple[Table, ...], ...] = ((_countries,), (_regions, _zones), (_c
 
 
 def _read(table: str) -> Iterator[Cells]:
-    with resources.files("exporter.data").joinpath(table).open(encoding="utf-8") as lines:
+    with (data.DIRECTORY / table).open(encoding="utf-8") as lines:
         yield from csv.DictReader(lines)

@@ -186,7 +186,7 @@ RUN_FAMILIES = (
     _gauge(
         "run_cumulative_carbon_grams",
         RUN,
-        rows.cumulative_carbon(lambda view: view.run_totals()),
+        rows.run_cumulative_carbon,
         "Emissions of the run in grams of CO2 equivalent since its first start, over all its "
         "devices and all restarts; for rates use the counter.",
     ),

@@ -120,6 +120,14 @@ def run_held(view: View) -> Samples:
     return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
 
 
+def run_cumulative_carbon(view: View) -> Samples:
+    """Grams of each shown run over its devices, as the ledger knows them."""
+    sums = {(run.shown_id, run.key.job_id): 0 for run in view.snapshot.runs}
+    for (run_id, job_id, _, _), tally in view.runs.items():
+        sums[run_id, job_id] += tally.total_ng
+    return [(labels, units.grams(total_ng)) for labels, total_ng in sums.items()]
+
+
 def run_info(exported_labels: tuple[str, ...]) -> Rows:
     """What each run is, with the labels that the operator lets through."""
 

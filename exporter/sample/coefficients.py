@@ -1,10 +1,10 @@
 """How much power is assumed where no counter can be read, and who says so."""
 
 import csv
-import importlib.resources
 import re
 from typing import NamedTuple
 
+from exporter import data
 from exporter.errors import ConfigError
 from exporter.sample.cpuinfo import CpuInfo
 
@@ -81,7 +81,7 @@ def tdp_watts(model: str) -> float | None:
     if not numbered:
         return None
     number = max(numbered, key=len)
-    table = importlib.resources.files("exporter.data").joinpath("hardware_tdp.csv")
+    table = data.DIRECTORY / "hardware_tdp.csv"
     with table.open(encoding="utf-8") as file:
         header = next(file)
         lines = (line for line in file if number in line.lower())
