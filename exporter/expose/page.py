@@ -73,7 +73,7 @@ class Renderer:
 
     def render(self, view: View) -> Page:
         """The page of a view; families without samples are left out."""
-        spelled = _Spelled()
+        spelled: dict[float, str] = {}
         parts = [writer.write(view, spelled) for writer in self._writers]
         return Page([part for part in parts if part.body])
 
@@ -93,8 +93,8 @@ class _Writer:
         self._labels: list[tuple[str, ...]] = []
         self._prefixes: list[str] = []
 
-    def write(self, view: View, spelled: "_Spelled") -> Part:
-        """The family's samples."""
+    def write(self, view: View, spelled: dict[float, str]) -> Part:
+        """The family's samples. `spelled` keeps numbers: half of those on a page are twins."""
         samples = list(self._family.samples(view))
         if samples != self._samples:
             labels = [labels for labels, _ in samples]
@@ -102,7 +102,12 @@ class _Writer:
                 known = dict(zip(self._labels, self._prefixes, strict=True))
                 self._prefixes = [known.get(each) or self._prefix(each) for each in labels]
                 self._labels = labels
-            texts = [spelled[value] for _, value in samples]
+            texts = []
+            for _, value in samples:
+                text = spelled.get(value)
+                if text is None:
+                    text = spelled[value] = spell(value) + "\n"
+                texts.append(text)
             lines = "".join(map(add, self._prefixes, texts))
             self._samples, self._part = samples, self._part._replace(body=lines.encode())
         return self._part
@@ -114,14 +119,6 @@ class _Writer:
         pairs = sorted(zip(self._family.labels, labels, strict=True))
         text = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
         return f"{self._family.name}{{{text}}} "
-
-
-class _Spelled(dict[float, str]):
-    """Numbers with the end of their line; half of those on a page are twins of others."""
-
-    def __missing__(self, value: float) -> str:
-        text = self[value] = spell(value) + "\n"
-        return text
 
 
 def spell(value: float) -> str:

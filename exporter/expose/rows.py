@@ -113,10 +113,10 @@ def device_events(view: View) -> Samples:
 
 def run_held(view: View) -> Samples:
     """Idle energy of what each run holds, by kind of device."""
-    held: dict[tuple[str, str, str], int] = {}
-    for (run_id, job_id, kind, _), tally in view.runs.items():
-        labels = (run_id, job_id, kind)
-        held[labels] = held.get(labels, 0) + tally.held_uj
+    held: dict[tuple[str, ...], int] = {}
+    for labels, tally in view.runs.items():
+        of_kind = labels[:3]
+        held[of_kind] = held.get(of_kind, 0) + tally.held_uj
     return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
 
 
@@ -133,21 +133,13 @@ def run_info(exported_labels: tuple[str, ...]) -> Rows:
 
     def rows(view: View) -> Samples:
         for run in view.snapshot.runs:
-            labels = dict(run.labels)
             namespace = ""  # no source of this version knows one
-            yield (
-                (
-                    run.shown_id,
-                    run.key.job_id,
-                    run.name,
-                    run.user,
-                    namespace,
-                    run.origin,
-                    run.account,
-                    *[labels.get(name, "") for name in exported_labels],
-                ),
-                1,
-            )
+            what = (run.shown_id, run.key.job_id, run.name, run.user, namespace)
+            labels = (*what, run.origin, run.account)
+            if exported_labels:
+                given = dict(run.labels)
+                labels += tuple(given.get(name, "") for name in exported_labels)
+            yield labels, 1
 
     return rows
 
