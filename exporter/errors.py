@@ -4,6 +4,7 @@ EmissionsError
 ├── ConfigError          a setting is wrong; says which, why, and what would be right
 ├── Unavailable          a source cannot work on this machine; says why and the remedy
 ├── SourceError          a source that worked gave no usable answer this time
+├── Outdated             this process can never work again, a new one can: exit 75
 ├── LedgerError          the ledger could not be read or written
 │   └── LedgerLocked     another daemon holds it
 └── Refused              the daemon declines a request; says what to do instead
@@ -24,6 +25,13 @@ class Unavailable(EmissionsError):
 
 class SourceError(EmissionsError):
     """A source that worked before gave no usable answer this time."""
+
+
+class Outdated(EmissionsError):
+    """This process can never work again, and a new one can; the supervisor is to start one.
+
+    The daemon commits and exits with EX_TEMPFAIL, 75.
+    """
 
 
 class LedgerError(EmissionsError):

@@ -135,11 +135,9 @@ def run_info(exported_labels: tuple[str, ...]) -> Rows:
         for run in view.snapshot.runs:
             namespace = ""  # no source of this version knows one
             what = (run.shown_id, run.key.job_id, run.name, run.user, namespace)
-            labels = (*what, run.origin, run.account)
-            if exported_labels:
-                given = dict(run.labels)
-                labels += tuple(given.get(name, "") for name in exported_labels)
-            yield labels, 1
+            given = dict(run.labels) if exported_labels else {}
+            labels = [given.get(name, "") for name in exported_labels]
+            yield (*what, run.origin, run.account, *labels), 1
 
     return rows
 

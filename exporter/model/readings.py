@@ -1,6 +1,8 @@
 """sample -> attribute: devices, readings of them, and the energy of one interval."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 
@@ -73,6 +75,53 @@ class Reading(NamedTuple):
     """
 
 
+class Occupant(NamedTuple):
+    """A process that has a context on a GPU, as the driver tells it."""
+
+    pid: int
+    partition: str = ""
+    """Id of the partition that it runs in; "": the device is not partitioned."""
+    active: float = 0.0
+    """Mean activity of the multiprocessors because of it since the look before, 0 to 1."""
+
+
+class Partition(NamedTuple):
+    """A part of a GPU that is handed out by itself: a MIG compute instance."""
+
+    id: str
+    slices: float
+    """Part of the device's slices; a fraction where several share the slices of one instance."""
+    active: float | None = None
+    """Mean activity of its own multiprocessors, 0 to 1; None: the chip does not say."""
+
+
+class Occupancy(NamedTuple):
+    """Who is on one GPU, looked at more rarely than its energy."""
+
+    device: Device
+    at_ns: int
+    occupants: tuple[Occupant, ...] = ()
+    partitions: tuple[Partition, ...] = ()
+    slices: int = 0
+    """All slices of a device that is in MIG mode; 0: it is not partitioned."""
+    coverage: float = 0.0
+    """Part of the time since the look before for which activity is known, 0 to 1."""
+    utilization: float | None = None
+    """Part of the time in which anything ran on the device, 0 to 1; None: not known."""
+    why: str = ""
+    """Why nothing is known of its processes, if nothing is."""
+
+
+class CallCost(NamedTuple):
+    """What one sort of call into a driver has cost since the daemon began."""
+
+    calls: int
+    seconds: float
+
+
+NO_CALLS: Mapping[str, CallCost] = MappingProxyType({})
+
+
 class Observation(NamedTuple):
     """All that one source says at one moment; the only thing that sample/sources emit."""
 
@@ -82,6 +131,12 @@ class Observation(NamedTuple):
     readings: tuple[Reading, ...]
     cost_seconds: float = 0.0
     error: str = ""
+    occupancies: tuple[Occupancy, ...] = ()
+    """Those that are new since the last observation."""
+    calls: Mapping[str, CallCost] = NO_CALLS
+    """By name of the driver's function."""
+    sick: str = ""
+    """Why the source cannot heal while this process lives; the daemon is then not healthy."""
 
 
 class Sampler(Protocol):

@@ -1,8 +1,11 @@
 """attribute -> convert: what runs used, and their shares of an interval."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
+from exporter.model.readings import Device
 from exporter.model.runs import RunKey
 
 
@@ -26,6 +29,9 @@ class Split(StrEnum):
     EXCLUSIVE = "exclusive"
     CPU_TIME = "cpu_time"
     MEMORY = "memory"
+    ACTIVITY = "activity"
+    SLICES = "slices"
+    EQUAL = "equal"
     REST = "rest"
 
 
@@ -35,6 +41,25 @@ class Usage(NamedTuple):
     run: RunKey
     cpu_us: int
     memory_bytes: int
+
+
+class Holding(NamedTuple):
+    """A GPU, or a part of one, that a run holds whether or not it does anything with it."""
+
+    device: Device
+    run: RunKey
+    partition: str = ""
+    """Id of the partition that is held; "": the whole device, or some of its replicas."""
+    units: int = 1
+    """Replicas that are held."""
+    units_of: int = 0
+    """Replicas that can be held; 0: as many as are held."""
+    since_ns: int = 0
+    until_ns: int | None = None
+    """CLOCK_BOOTTIME; None: it is held still."""
+
+
+NO_OWNERS: Mapping[int, RunKey] = MappingProxyType({})
 
 
 class Machine(NamedTuple):
@@ -60,6 +85,10 @@ class Sighting(NamedTuple):
     """None: the machine's own totals could not be read."""
     holder: RunKey | None = None
     """A run that owns the whole machine and pays for what nobody else used."""
+    holdings: tuple[Holding, ...] = ()
+    """Of GPUs; those that ended since the last look among them."""
+    owners: Mapping[int, RunKey] = NO_OWNERS
+    """The runs of processes that have a context on a GPU, by pid; who is in no run is left out."""
 
 
 class Share(NamedTuple):
