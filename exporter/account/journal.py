@@ -11,6 +11,7 @@ whole.
 """
 
 import contextlib
+import logging
 import os
 import struct
 import zlib
@@ -20,6 +21,8 @@ from exporter.account import slot
 from exporter.account.image import NOWHERE, Image
 from exporter.account.keyblock import Encoder, Keys, decode
 from exporter.errors import LedgerError
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"EMISJNL1"
 """Ends in the version of the layout; a file of another one is not read."""
@@ -51,6 +54,8 @@ class Journal:
         self._path = path
         self._path_of_next = f"{path}.next"
         self._fd: int | None = None
+        self._place: tuple[int, int] | None = None
+        """Which file is open: a path may come to name another one, or none."""
         self._room = 0
         self._encoder = Encoder()
         self._keys: Keys | None = None
@@ -78,7 +83,7 @@ class Journal:
         if image is None:  # nothing in it is worth going on in it
             os.close(fd)
         else:
-            self._fd = fd
+            self._fd, self._place = fd, _place(os.fstat(fd))
         return image
 
     def write(self, image: Image) -> None:
@@ -88,6 +93,7 @@ class Journal:
         never be gone on from after a newer page was shown; the next write begins a new one.
         """
         try:
+            self._check_in_place()
             self._write(image)
         except (OSError, struct.error) as error:
             self._discard()
@@ -98,6 +104,23 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def _check_in_place(self) -> None:
+        """What is written into a file that nobody can find any more is lost; begin a new one."""
+        if self._fd is None:
+            return
+        try:
+            place = _place(os.stat(self._path))
+        except FileNotFoundError:
+            place = None
+        if place != self._place:
+            log.warning(
+                "journal %s was removed or replaced while in use; nothing is lost, a new one is "
+                "written in its place",
+                self._path,
+            )
+            self.close()
+            self._keys = None
 
     def _newest(self, data: bytes) -> Image | None:
         room = len(data) // ROOMS
@@ -144,6 +167,7 @@ class Journal:
         self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(self._path_of_next, flags, 0o600)
+        self._place = _place(os.fstat(self._fd))
         self._room = room
         # All room is taken now, so that a disk that fills up later cannot stop a write.
         os.posix_fallocate(self._fd, 0, ROOMS * room)
@@ -171,6 +195,10 @@ class Journal:
             f"journal {self._path} cannot be {done}: {reason}; until it can, a crash restarts the "
             "counters at zero; check the disk's free space and the directory's owner"
         )
+
+
+def _place(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _room_for(keys_bytes: int, slot_bytes: int) -> int:

@@ -11,6 +11,7 @@ from exporter.sample.kept_file import KeptFile
 
 # `intel-rapl` is the driver's name on AMD too. `intel-rapl-mmio` shows the same counters again.
 ZONE = re.compile(r"intel-rapl(:\d+){1,2}")
+ROOTS = ("class/powercap", "devices/virtual/powercap/intel-rapl")
 FALLBACK_CAP_WATTS = 1000.0
 
 
@@ -40,10 +41,23 @@ def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zon
                 yield _zone(paths[child], Device(Kind.DRAM, f"{package}-dram"), "", "", source)
 
 
+def hidden(sysfs: str) -> str:
+    """A directory of powercap that is there and may not be listed by this user; "": none."""
+    for root in ROOTS:
+        path = os.path.join(sysfs, root)
+        try:
+            os.listdir(path)
+        except PermissionError as error:
+            return str(error.filename)
+        except OSError:
+            continue
+    return ""
+
+
 def _zone_paths(sysfs: str) -> dict[tuple[int, ...], str]:
     """Zone directories by zone numbers. Containers may mount the devices without the class."""
     paths: dict[tuple[int, ...], str] = {}
-    for root in ("class/powercap", "devices/virtual/powercap/intel-rapl"):
+    for root in ROOTS:
         listed = _zone_directories(os.path.join(sysfs, root))
         nested = [path for zone in listed for path in _zone_directories(zone)]
         for path in (*listed, *nested):

@@ -10,7 +10,7 @@ from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.model.readings import Kind, Observation, Reading
 from exporter.sample.mirror import MirrorTrial
-from exporter.sample.powercap import Zone, find_zones
+from exporter.sample.powercap import Zone, find_zones, hidden
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,10 @@ SOCKET = re.compile(r"package-\d+")
 NO_ZONES = (
     "no intel-rapl zones under {sysfs}; load the kernel module (modprobe intel_rapl_msr). "
     "Most virtual machines have none"
+)
+HIDDEN = (
+    "{path} may not be listed by this user, so nobody knows what is there; run as root, or give "
+    "the daemon a sysfs that it may list and name it with --path.sysfs"
 )
 DENIED = (
     "only root may read it since CVE-2020-8694: run as root or with CAP_DAC_READ_SEARCH, or let "
@@ -67,7 +71,8 @@ class Rapl:
         self._boot_id = boot_id
         zones = tuple(find_zones(sysfs, model, vendor, source=NAME))
         if not zones:
-            raise Unavailable(NO_ZONES.format(sysfs=sysfs))
+            path = hidden(sysfs)
+            raise Unavailable(HIDDEN.format(path=path) if path else NO_ZONES.format(sysfs=sysfs))
         readings = [self._read(zone) for zone in zones]
         kinds = {reading.device.kind for reading in readings if not reading.why}
         failed = [reading.why for reading in readings if reading.why]

@@ -418,3 +418,15 @@ def test_a_key_block_of_another_version_is_no_image(journal, path, monkeypatch):
     monkeypatch.setattr(journal._encoder, "encode", lambda _: b'["of another version"]')
     journal.write(images(1)[0])
     assert reread(path) is None
+
+
+@pytest.mark.parametrize("junk", [None, b"junk"])
+def test_a_journal_removed_or_replaced_while_in_use_is_begun_anew(journal, path, caplog, junk):
+    first, second = images(2)
+    journal.write(first)
+    Path(path).unlink()
+    if junk is not None:
+        Path(path).write_bytes(junk)
+    journal.write(second)
+    assert reread(path) == second
+    assert "removed or replaced while in use" in caplog.text

@@ -118,6 +118,14 @@ class TestDiscovery:
 
 
 class TestUnavailable:
+    def test_a_directory_that_may_not_be_listed_is_said(self, tmp_path, clock, monkeypatch):
+        def denied(path):
+            raise PermissionError(13, "Permission denied", path)
+
+        monkeypatch.setattr(os, "listdir", denied)
+        with pytest.raises(Unavailable, match="powercap may not be listed by this user"):
+            Rapl(str(tmp_path), clock, "boot")
+
     def test_machine_without_zones_is_told_of_the_module(self, tmp_path, clock):
         with pytest.raises(Unavailable, match="modprobe intel_rapl_msr"):
             Rapl(str(tmp_path), clock, "boot")
