@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/build/debian/usr/bin:$(PATH)
 
 .PHONY: help
 help: ## This list.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: run
 run: $(RUN) ## Start the exporter here; flags in ARGS="...".
@@ -34,6 +34,10 @@ test: tools check ## All of check, then the tests with a real Prometheus and a r
 .PHONY: bench
 bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; five minutes.
 	$(PY) -m tests.bench.run --write $(ARGS)
+
+.PHONY: test-gpu
+test-gpu: $(DEV) ## Measure a real NVIDIA GPU, into docs/gpu.json; skips where there is none.
+	$(PY) -m tests.gpu.measure docs/gpu.json
 
 .PHONY: tools
 tools: ## The programs that the real tests need.

@@ -29,7 +29,7 @@ from exporter.attribute.witness import LiveWitness
 from exporter.clock import Clock, SystemClock, read_boot_id
 from exporter.config import Config
 from exporter.convert.registry import open_chain
-from exporter.errors import EmissionsError, LedgerError
+from exporter.errors import EmissionsError, LedgerError, Outdated
 from exporter.expose.board import Board
 from exporter.expose.catalogue import catalogue
 from exporter.expose.process import Process
@@ -37,7 +37,7 @@ from exporter.expose.server import Limits
 from exporter.expose.web import Web
 from exporter.loop import Loop
 from exporter.model.books import Restored
-from exporter.model.commands import Request, Stop
+from exporter.model.commands import LetGo, Request, Stop
 from exporter.pipeline import Pipeline, Witness
 from exporter.sample.meters import Meters
 from exporter.sample.registry import Opened, open_samplers
@@ -46,7 +46,7 @@ from exporter.worker import Worker
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SPARE_FILES = 256
 """File handles kept free for the ledger and the hardware; sockets come on top."""
 FILE_REFRESH_SECONDS = 10.0
@@ -84,7 +84,7 @@ class App:
         False if a thread hangs. `ready` is called with the URLs as soon as they answer.
         """
         for number in SIGNALS:
-            signal.signal(number, self._stop)
+            signal.signal(number, self._obey)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             web = self._web()
@@ -102,6 +102,9 @@ class App:
                 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             web.stop()
             thread.join(STOP_SECONDS)
+        except Outdated:
+            self.pipeline.commit()
+            raise
         except EmissionsError:
             raise
         except Exception:
@@ -129,9 +132,10 @@ class App:
             log.exception("the HTTP server failed")
         self.inbox.put(Request(Stop(), lambda _: None))
 
-    def _stop(self, number: int, _frame: object) -> None:
-        self.reload = number == signal.SIGHUP
-        self.inbox.put(Request(Stop(), lambda _: None))
+    def _obey(self, number: int, _frame: object) -> None:
+        command = LetGo() if number == signal.SIGUSR1 else Stop()
+        self.reload = self.reload or number == signal.SIGHUP
+        self.inbox.put(Request(command, lambda _: None))
 
     def once(self, pause: Callable[[], None]) -> bytes:
         """Two ticks with `pause()` between them, and the page."""
@@ -216,7 +220,7 @@ class App:
             retain_ended_seconds=self.config.attribute.retain_ended_seconds,
             commit_seconds=account.commit_seconds,
         )
-        self.loop = Loop(self.pipeline, witness, self.clock, self.inbox, interval)
+        self.loop = Loop(self.pipeline, witness, self.clock, self.inbox, interval, samplers.let_go)
 
     def _samplers(self, boot_id: str) -> Opened:
         sample = self.config.sample

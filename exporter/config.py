@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 PORT = 10680
-COLLECTORS = ("rapl", "cpu_estimate", "dram_estimate")
+COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Names that `sample.collectors` knows."""
 
 

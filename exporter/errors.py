@@ -14,6 +14,9 @@ EmissionsError
 class EmissionsError(Exception):
     """Base of all; its text is one sentence for the person who reads the log."""
 
+    exit_code = 1
+    """Of a command that ends because of it."""
+
 
 class ConfigError(EmissionsError):
     """A setting is wrong; the text names its path, its value and what would be accepted."""
@@ -30,8 +33,11 @@ class SourceError(EmissionsError):
 class Outdated(EmissionsError):
     """This process can never work again, and a new one can; the supervisor is to start one.
 
-    The daemon commits and exits with EX_TEMPFAIL, 75.
+    The daemon commits first.
     """
+
+    exit_code = 75
+    """EX_TEMPFAIL of sysexits.h."""
 
 
 class LedgerError(EmissionsError):

@@ -2,11 +2,11 @@
 
 import logging
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.clock import Clock
 from exporter.errors import Refused
-from exporter.model.commands import Command, End, Request, Start, Stop
+from exporter.model.commands import Command, End, LetGo, Request, Start, Stop
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import record_of
 from exporter.pipeline import Pipeline, Witness
@@ -28,12 +28,14 @@ class Loop:
         clock: Clock,
         inbox: "queue.SimpleQueue[Request]",
         interval_seconds: float,
+        let_go: Callable[[], None] = lambda: None,
     ) -> None:
         self._pipeline = pipeline
         self._witness = witness
         self._clock = clock
         self._inbox = inbox
         self._interval_ns = round(interval_seconds * NANOSECONDS_PER_SECOND)
+        self._let_go = let_go
         self._due_ns = 0
         self._ticked_ns = 0
         self._stopping = False
@@ -101,6 +103,8 @@ class Loop:
                     return self._witness.end(command)
                 case Stop():
                     self._stopping = True
+                case LetGo():
+                    self._let_go()
         except Refused as refusal:
             return refusal
         except Exception:

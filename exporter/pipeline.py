@@ -3,7 +3,7 @@
 import logging
 import queue
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from exporter.account.books import Books
@@ -17,7 +17,7 @@ from exporter.convert.entries import entries
 from exporter.errors import LedgerError
 from exporter.model.books import MachineCpu, Past, Posting, RunCpu
 from exporter.model.commands import End, Start
-from exporter.model.readings import Interval, Sampler
+from exporter.model.readings import CallCost, Device, Interval, Occupancy, Sampler
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.snapshot import Health, Snapshot
 from exporter.model.workload import CollectorState, Sighting
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 class Witness(Protocol):
     """Where sightings come from, and who is asked to begin and end runs."""
 
-    def look(self) -> Sighting:
-        """Who used what since the last call."""
+    def look(self, occupancies: Mapping[Device, Occupancy]) -> Sighting:
+        """Who used what since the last call; `occupancies` say which process is on which GPU."""
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the last look fared."""
@@ -97,6 +97,8 @@ class Pipeline:
         self._committed_ns = clock.boottime_ns()
         self._collectors: tuple[CollectorState, ...] = ()
         self._failing = {state.name for state in missing}
+        self._calls: Mapping[str, CallCost] = {}
+        self._sick = ""
         self._cost_seconds = 0.0
         self._journal_errors = 0
         self._journal_why = ""
@@ -109,12 +111,13 @@ class Pipeline:
         began = time.perf_counter()
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         offset = wall - now_ns / NANOSECONDS_PER_SECOND
-        sighting = self._witness.look()
+        occupancies = self._meters.occupancies()
+        sighting = self._witness.look(occupancies)
         intervals, sampled = self._sample()
         infos = self._meters.infos()
         devices = [info.device for info in infos]
         postings = []
-        for interval, shares in self._attribution.shares(intervals, devices, sighting):
+        for interval, shares in self._attribution.shares(intervals, devices, sighting, occupancies):
             t0 = interval.t0_ns / NANOSECONDS_PER_SECOND + offset
             t1 = interval.t1_ns / NANOSECONDS_PER_SECOND + offset
             spells = self._chain.spells(t0, t1)
@@ -150,6 +153,7 @@ class Pipeline:
             grid=self._chain.grid(wall),
             collectors=self._collectors,
             health=self._health(now_ns),
+            driver_calls=self._calls,
             notes=self._notes,
         )
         self._publish(snapshot)
@@ -165,6 +169,7 @@ class Pipeline:
             series_dropped=self._runbook.dropped,
             imbalance_uj=self._books.imbalance_uj,
             exporter_energy_uj=self._attribution.exporter_uj,
+            sick=self._sick,
         )
 
     def _write_journal(self, now_ns: int, wall: float) -> None:
@@ -209,11 +214,16 @@ class Pipeline:
     def _sample(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []
         states = []
+        calls: dict[str, CallCost] = {}
+        sick = ""
         for sampler in self._samplers:
             observation = sampler.read()
+            calls.update(observation.calls)
+            sick = sick or observation.sick
             intervals.extend(self._meters.advance(observation))
             why = observation.error
             states.append(CollectorState(sampler.name, not why, observation.cost_seconds, why))
+        self._calls, self._sick = calls, sick
         return intervals, states
 
     def _keep_runs(self, wall: float) -> None:

@@ -1,11 +1,28 @@
-"""The only concurrency primitive: a worker that calls what may block."""
+"""The only concurrency primitives: threads that call what may block."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+POLL_SECONDS = 0.005
+
+
+def deadline(seconds: float) -> float:
+    """The time.monotonic() that is so many seconds ahead."""
+    return time.monotonic() + seconds
+
+
+def poll(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for a condition for so long at most; whether it came."""
+    until = deadline(seconds)
+    while not (is_met := condition()) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+    return is_met
 
 
 class Worker:
@@ -70,3 +87,68 @@ class Worker:
                 return
             self._wake.wait(self._period)
             self._wake.clear()
+
+
+class Asker(Generic[T]):
+    """A daemon thread that calls a function, which may block, whenever it is asked to.
+
+    Only one thread may ask.
+    """
+
+    def __init__(self, name: str, work: Callable[[], T]) -> None:
+        self._work = work
+        self._wanted = threading.Event()
+        self._answered = threading.Event()
+        self._answered.set()
+        self._answer: T | None = None
+        self._stopping = False
+        self._asked_at = 0.0
+        self._late = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def ask(self) -> None:
+        """Ask for one call, unless an earlier one is still under way."""
+        self._late = not self._answered.is_set()
+        if self._late:
+            return
+        if not self._thread.ident:
+            self._thread.start()
+        self._asked_at = time.monotonic()
+        self._answered.clear()
+        self._wanted.set()
+
+    def wait(self, until: float) -> T | None:
+        """The answer, once; None if there is none by time.monotonic() `until`.
+
+        What was under way already when it was asked for is not waited for.
+        """
+        rest = 0.0 if self._late else max(0.0, until - time.monotonic())
+        if not self._answered.wait(rest):
+            return None
+        answer, self._answer = self._answer, None
+        return answer
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the call under way has taken; 0 if there is none."""
+        return 0.0 if self._answered.is_set() else time.monotonic() - self._asked_at
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """End the thread; False if it did not end in time."""
+        self._stopping = True
+        self._wanted.set()
+        if self._thread.ident:
+            self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._stopping:
+                return
+            try:
+                self._answer = self._work()
+            except Exception:
+                log.exception("call failed", extra={"worker": self._thread.name})
+            self._answered.set()

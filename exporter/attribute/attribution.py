@@ -1,11 +1,22 @@
 """The attribute stage: from intervals and sightings to shares."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from exporter.attribute.floor import Floor, idle_uj, learn
+from exporter.attribute.floor import Floor, idle_uj, learn, learn_unoccupied, unoccupied_uj
+from exporter.attribute.occupancies import FRESH_NS, as_one, is_quiet
 from exporter.attribute.split import merge, split_cpu, split_dram
-from exporter.model.readings import Device, Interval, Kind
-from exporter.model.workload import Machine, Share, Sighting
+from exporter.attribute.split_gpu import split_gpu
+from exporter.model.readings import Device, Interval, Kind, Occupancy
+from exporter.model.workload import NO_OWNERS, Machine, Share, Sighting
+
+
+class _Seen(NamedTuple):
+    """What was seen since a device's last interval."""
+
+    sighting: Sighting
+    looks: tuple[Occupancy, ...]
+    """At the device, oldest first; more than one only where it was not read meanwhile."""
 
 
 class Attribution:
@@ -17,26 +28,32 @@ class Attribution:
 
     def __init__(self, floors: Mapping[Device, float]) -> None:
         self._floors = {device: Floor(watts) for device, watts in floors.items()}
-        self._waiting: dict[Device, Sighting] = {}
+        self._waiting: dict[Device, _Seen] = {}
         self.exporter_uj = 0
         """CPU energy of this daemon since it began; counted in whatever party it runs as."""
 
     def shares(
-        self, intervals: Sequence[Interval], devices: Iterable[Device], sighting: Sighting
+        self,
+        intervals: Sequence[Interval],
+        devices: Iterable[Device],
+        sighting: Sighting,
+        occupancies: Mapping[Device, Occupancy],
     ) -> list[tuple[Interval, list[Share]]]:
-        """Each interval with its shares; `devices` are all that are known, read or not."""
+        """Each interval with its shares; `devices` are all that are known, read or not.
+
+        `occupancies` are those that the sighting was made with: a process that is newer than it
+        would be taken for one of no run.
+        """
         done = []
         settled = set()
         for interval in intervals:
-            seen = sighting
-            if interval.device not in settled and interval.device in self._waiting:
-                seen = merge(self._waiting.pop(interval.device), sighting)
+            seen = self._seen(interval.device, sighting, occupancies)
+            self._waiting.pop(interval.device, None)
             settled.add(interval.device)
             done.append((interval, self._split(interval, seen)))
         for device in devices:
             if device not in settled:
-                waiting = self._waiting.get(device)
-                self._waiting[device] = merge(waiting, sighting) if waiting else sighting
+                self._waiting[device] = self._seen(device, _about(device, sighting), occupancies)
         return done
 
     def floors(self) -> dict[Device, float]:
@@ -45,9 +62,32 @@ class Attribution:
             device: floor.watts for device, floor in self._floors.items() if floor.watts is not None
         }
 
-    def _split(self, interval: Interval, sighting: Sighting) -> list[Share]:
-        if interval.device.kind is not Kind.CPU:
-            return split_dram(interval.energy_uj, sighting, restart=interval.restart)
+    def _seen(
+        self, device: Device, sighting: Sighting, occupancies: Mapping[Device, Occupancy]
+    ) -> _Seen:
+        """What is waiting, and what is new."""
+        look = occupancies.get(device)
+        looks = () if look is None else (look,)
+        waiting = self._waiting.get(device)
+        if waiting is None:
+            return _Seen(sighting, looks)
+        earlier = (
+            old
+            for old in waiting.looks
+            if (look is None or old.at_ns != look.at_ns) and sighting.at_ns - old.at_ns <= FRESH_NS
+        )
+        return _Seen(merge(waiting.sighting, sighting), (*earlier, *looks))
+
+    def _split(self, interval: Interval, seen: _Seen) -> list[Share]:
+        match interval.device.kind:
+            case Kind.GPU:
+                return self._split_gpu(interval, seen)
+            case Kind.CPU:
+                return self._split_cpu(interval, seen.sighting)
+            case Kind.DRAM:
+                return split_dram(interval.energy_uj, seen.sighting, restart=interval.restart)
+
+    def _split_cpu(self, interval: Interval, sighting: Sighting) -> list[Share]:
         duration_ns = interval.t1_ns - interval.t0_ns
         busy = _busy_share(sighting.machine)
         floor = self._floors.get(interval.device, Floor())
@@ -56,6 +96,25 @@ class Attribution:
             self._floors[interval.device] = learn(floor, interval.energy_uj, duration_ns, busy)
         self.exporter_uj += _own_part(interval.energy_uj - idle, sighting.machine)
         return split_cpu(interval.energy_uj, idle, sighting, restart=interval.restart)
+
+    def _split_gpu(self, interval: Interval, seen: _Seen) -> list[Share]:
+        duration_ns = interval.t1_ns - interval.t0_ns
+        occupancy = as_one(interval.device, seen.looks, interval.t1_ns)
+        quiet = is_quiet(occupancy) and not interval.restart
+        floor = self._floors.get(interval.device, Floor())
+        idle = unoccupied_uj(floor, interval.energy_uj, duration_ns, is_quiet=quiet)
+        self._floors[interval.device] = learn_unoccupied(
+            floor, interval.energy_uj, duration_ns, occupancy.at_ns if quiet else None
+        )
+        return split_gpu(interval, idle, seen.sighting, occupancy)
+
+
+def _about(device: Device, sighting: Sighting) -> Sighting:
+    """What has to be kept of a sighting for one device, which may be away for long."""
+    if device.kind is not Kind.GPU:
+        return sighting._replace(holdings=(), owners=NO_OWNERS)
+    holdings = tuple(row for row in sighting.holdings if row.device == device)
+    return sighting._replace(usage=(), machine=None, holdings=holdings)
 
 
 def _busy_share(machine: Machine | None) -> float:

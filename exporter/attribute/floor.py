@@ -14,6 +14,11 @@ class Floor(NamedTuple):
     watts: float | None = None
     quiet_ns: int = 0
     quiet_uj: int = 0
+    looked_ns: int = 0
+    """Of a GPU: when it was last seen that nobody was on it."""
+    unsure_ns: int = 0
+    unsure_uj: int = 0
+    """Since then, and not known to be quiet until the next look says the same."""
 
 
 def learn(floor: Floor, energy_uj: int, duration_ns: int, busy_share: float) -> Floor:
@@ -38,4 +43,34 @@ def idle_uj(floor: Floor, energy_uj: int, duration_ns: int, busy_share: float) -
     """
     if floor.watts is None:
         return round(energy_uj * (1 - min(1.0, max(0.0, busy_share))))
+    return min(energy_uj, units.energy_uj(floor.watts, duration_ns))
+
+
+def learn_unoccupied(
+    floor: Floor, energy_uj: int, duration_ns: int, quiet_at_ns: int | None
+) -> Floor:
+    """The floor of a GPU after one more interval; None: a process may have a context on it.
+
+    `quiet_at_ns` is when the look was that saw none. Quiet minutes are without a break here, and
+    what was drawn after a look counts when the next one has seen nobody either.
+    """
+    if quiet_at_ns is None:
+        return Floor(floor.watts)
+    if quiet_at_ns != floor.looked_ns:
+        learnt = learn(floor, floor.unsure_uj, floor.unsure_ns, busy_share=0.0)
+        floor = learnt._replace(looked_ns=quiet_at_ns, unsure_ns=0, unsure_uj=0)
+    return floor._replace(
+        unsure_ns=floor.unsure_ns + duration_ns, unsure_uj=floor.unsure_uj + energy_uj
+    )
+
+
+def unoccupied_uj(floor: Floor, energy_uj: int, duration_ns: int, *, is_quiet: bool) -> int | None:
+    """The part of an interval's energy that a GPU draws with no process on it; None: not known.
+
+    All of it where there is none.
+    """
+    if is_quiet:
+        return energy_uj
+    if floor.watts is None:
+        return None
     return min(energy_uj, units.energy_uj(floor.watts, duration_ns))

@@ -1,7 +1,7 @@
 """Splitting one interval's energy over the parties: pure, exact in integers."""
 
 from exporter.model.apportion import apportion
-from exporter.model.workload import Machine, Reason, Share, Sighting, Split, Usage
+from exporter.model.workload import Holding, Machine, Reason, Share, Sighting, Split, Usage
 
 NO_MACHINE = Machine(0, 0, 0, 0)
 
@@ -76,7 +76,11 @@ def _rest(idle_uj: int, other_uj: int, sighting: Sighting, restart: bool) -> lis
 
 
 def merge(first: Sighting, second: Sighting) -> Sighting:
-    """Two looks as one: CPU time adds up, memory is the later one's, or the last that was seen."""
+    """Two looks as one.
+
+    CPU time adds up, memory is the later one's, or the last that was seen. What was held at any
+    time is there, and who a process belongs to is what was seen last.
+    """
     usage = {row.run: row for row in first.usage}
     for row in second.usage:
         before = usage.get(row.run)
@@ -87,7 +91,17 @@ def merge(first: Sighting, second: Sighting) -> Sighting:
         tuple(usage.values()),
         _merge_machine(first.machine, second.machine),
         second.holder,
+        _merge_holdings(first.holdings, second.holdings),
+        {**first.owners, **second.owners} if first.owners else second.owners,
     )
+
+
+def _merge_holdings(first: tuple[Holding, ...], second: tuple[Holding, ...]) -> tuple[Holding, ...]:
+    """All that were held in either, as they were last seen."""
+    if not first:
+        return second
+    by_place = {(*held[:3], held.since_ns): held for held in (*first, *second)}
+    return tuple(by_place.values())
 
 
 def _merge_machine(first: Machine | None, second: Machine | None) -> Machine | None:

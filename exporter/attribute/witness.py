@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from exporter.attribute.identity import Claim
 from exporter.attribute.runbook import Runbook
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
+from exporter.attribute.sources.gpu_holders import GpuHolders
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.membership import Membership
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.clock import Clock
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End, Start
+from exporter.model.readings import NO_OCCUPANCIES, Device, Occupancy
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import CollectorState, Machine, Sighting, Usage
 
@@ -47,11 +49,15 @@ class LiveWitness:
         self._cgroups.find_again(runbook.running(), self._before)
         self._membership = Membership(runbook, processes, self._cgroups, clock, user_name)
         self._holder = self._membership.hold(claim) if claim else None
+        self._gpus = GpuHolders(processes, self._membership.run_of)
         self._memories: Mapping[RunKey, int] = {}
         self._states: tuple[CollectorState, ...] = ()
 
-    def look(self) -> Sighting:
-        """Who used what since the last call; runs whose last process is gone are ended."""
+    def look(self, occupancies: Mapping[Device, Occupancy] = NO_OCCUPANCIES) -> Sighting:
+        """Who used what since the last call; runs whose last process is gone are ended.
+
+        `occupancies` say which process is on which GPU.
+        """
         at_ns = self._clock.boottime_ns()
         started = time.perf_counter()
         why = ""
@@ -78,11 +84,13 @@ class LiveWitness:
             CollectorState("processes", not why, took, why or self._secrets()),
             CollectorState("machine", not machine_why, 0.0, machine_why),
         )
+        # Before runs without processes are ended: until now they held what they held.
+        holdings = self._gpus.look(occupancies, at_ns)
         if not why:
             # What is gone at the first look was last seen when the journal was last written.
             self._membership.end_deserted(self._left_wall or self._clock.wall())
             self._before, self._left_wall = {}, 0.0
-        return Sighting(at_ns, usage, machine, self._holder)
+        return Sighting(at_ns, usage, machine, self._holder, holdings, self._gpus.owners)
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the last look fared."""

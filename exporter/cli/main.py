@@ -25,8 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"no daemon answered ({error}); start one with `emissions-exporter serve`, "
             "or name its socket with --socket.path"
         )
-    except (EmissionsError, AgentRefusal) as error:
+    except AgentRefusal as error:
         return _fail(str(error))
+    except EmissionsError as error:
+        return _fail(str(error), error.exit_code)
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
@@ -49,6 +51,6 @@ def _parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _fail(text: str) -> int:
+def _fail(text: str, exit_code: int = 1) -> int:
     print(f"emissions-exporter: {text}", file=sys.stderr)
-    return 1
+    return exit_code

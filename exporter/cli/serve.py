@@ -12,12 +12,10 @@ from exporter.cli.logs import set_up
 from exporter.cli.settings import add_flags, settings
 from exporter.client.sockets import default_socket
 from exporter.config import Config
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, Outdated
 
 log = logging.getLogger(__name__)
 
-HUNG = 75
-"""Exit code for "try again": EX_TEMPFAIL of sysexits.h."""
 DEMO = "python3 -c 'sum(range(10**8))'"
 KEPT = "settings not reloaded, the old ones stay: %s"
 
@@ -47,7 +45,8 @@ def main(options: argparse.Namespace) -> int:
             continue
         if not whole:
             logging.shutdown()
-            os._exit(HUNG)  # a thread that hangs on a disk would hold us for ever
+            # A thread that hangs in a driver or on a disk would hold us for ever.
+            os._exit(Outdated.exit_code if app.reload or app.writer.is_behind else 0)
         if not app.reload:
             return 0
         config, before = _reread(options, config), config

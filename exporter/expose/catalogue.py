@@ -68,6 +68,13 @@ DEVICE_FAMILIES = (
         rows.device(lambda state: state.info.power_limit_watts),
         "Power limit in watts that is set on the device; absent where it has none.",
     ),
+    _gauge(
+        "device_utilization_ratio",
+        DEVICE,
+        rows.device(lambda state: state.utilization),
+        "Part of the time in which anything ran on the GPU, 0 to 1, as the driver tells it; absent "
+        "while unknown, and in MIG mode.",
+    ),
     _durable(
         "device_energy_joules_total",
         (*DEVICE, "method"),
@@ -263,6 +270,18 @@ DAEMON_FAMILIES = (
         ("collector",),
         rows.collector_duration,
         "Time in seconds that the collector's last try took.",
+    ),
+    _counter(
+        "driver_calls_total",
+        ("call",),
+        rows.driver_calls,
+        "Calls into the drivers of devices, by the driver's function.",
+    ),
+    _counter(
+        "driver_call_seconds_total",
+        ("call",),
+        rows.driver_seconds,
+        "Time in these calls in seconds, spent beside the loop and not in it.",
     ),
     _gauge(
         "loop_duration_seconds",

@@ -114,6 +114,8 @@ class Routes:
                 f"no tick for {silence:.1f} s, {allowed:g} s are allowed; a source or the disk may "
                 "hang, see the log",
             )
+        if current is not None and current.snapshot.health.sick:
+            raise Refused(503, current.snapshot.health.sick)
         return Response(200, b"healthy\n", PLAIN_TYPE)
 
     async def _ready(self, _: Request) -> Response:

@@ -168,6 +168,16 @@ def collector_duration(view: View) -> Samples:
     return [((state.name,), state.seconds) for state in view.snapshot.collectors]
 
 
+def driver_calls(view: View) -> Samples:
+    """How often each function of a driver was called."""
+    return [((call,), cost.calls) for call, cost in view.snapshot.driver_calls.items()]
+
+
+def driver_seconds(view: View) -> Samples:
+    """How long those calls took."""
+    return [((call,), cost.seconds) for call, cost in view.snapshot.driver_calls.items()]
+
+
 def build_info(_: View) -> Samples:
     """Which program this is."""
     python = ".".join(map(str, sys.version_info[:3]))

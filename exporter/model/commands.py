@@ -34,7 +34,11 @@ class Stop(NamedTuple):
     """Stop the daemon in good order."""
 
 
-Command: TypeAlias = Start | End | Stop
+class LetGo(NamedTuple):
+    """Let go of the drivers for a while, so that a device can be reset."""
+
+
+Command: TypeAlias = Start | End | Stop | LetGo
 
 
 class Request(NamedTuple):

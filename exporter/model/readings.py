@@ -83,6 +83,8 @@ class Occupant(NamedTuple):
     """Id of the partition that it runs in; "": the device is not partitioned."""
     active: float = 0.0
     """Mean activity of the multiprocessors because of it since the look before, 0 to 1."""
+    serves: bool = False
+    """It works for other processes, as an MPS server does; its activity is theirs."""
 
 
 class Partition(NamedTuple):
@@ -110,6 +112,9 @@ class Occupancy(NamedTuple):
     """Part of the time in which anything ran on the device, 0 to 1; None: not known."""
     why: str = ""
     """Why nothing is known of its processes, if nothing is."""
+
+
+NO_OCCUPANCIES: Mapping[Device, Occupancy] = MappingProxyType({})
 
 
 class CallCost(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from exporter.model.books import Balance, FactorUse
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, DeviceInfo, Event, Method
+from exporter.model.readings import NO_CALLS, CallCost, Device, DeviceInfo, Event, Method
 from exporter.model.record import Part, RunRecord
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import CollectorState, Party, Split
@@ -23,6 +23,8 @@ class DeviceState(NamedTuple):
     power_watts: float | None
     """Mean over the last half interval or more; None: unknown, which is not zero."""
     events: Mapping[Event, int]
+    utilization: float | None = None
+    """Part of the time in which anything ran on it, 0 to 1; None: not known."""
 
 
 class Row(NamedTuple):
@@ -57,6 +59,8 @@ class Health(NamedTuple):
     series_dropped: int = 0
     imbalance_uj: int = 0
     exporter_energy_uj: int = 0
+    sick: str = ""
+    """Why a source can never work again in this process, with the remedy."""
 
 
 class Snapshot(NamedTuple):
@@ -77,6 +81,7 @@ class Snapshot(NamedTuple):
     health: Health
     notes: tuple[str, ...] = ()
     """What a person should know: missing sources with their remedy, a restart, a repair."""
+    driver_calls: Mapping[str, CallCost] = NO_CALLS
 
 
 def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:

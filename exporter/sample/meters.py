@@ -11,11 +11,15 @@ from exporter.model.readings import (
     Interval,
     Method,
     Observation,
+    Occupancy,
     Position,
     Reading,
 )
 from exporter.model.snapshot import DeviceState
 from exporter.sample.counter import advance
+
+OCCUPANCY_NS = 30 * units.NANOSECONDS_PER_SECOND
+"""How long a look at a GPU's processes stands when none comes after it."""
 
 
 @dataclass(slots=True)
@@ -38,10 +42,16 @@ class Meters:
             position.device: position._replace(restored=True) for position in positions
         }
         self._meters: dict[Device, _Meter] = {}
+        self._occupancies: dict[Device, Occupancy] = {}
 
     def advance(self, observation: Observation) -> tuple[Interval, ...]:
         """The energy that `observation` settles; a device without news settles nothing."""
         self._learn(observation)
+        if observation.occupancies or self._occupancies:
+            self._occupancies = _fresh(
+                {**self._occupancies, **{look.device: look for look in observation.occupancies}},
+                observation.at_ns,
+            )
         intervals = []
         for reading in observation.readings:
             interval = self._take(self._meters[reading.device], reading)
@@ -57,8 +67,13 @@ class Meters:
         """Every device seen by this process."""
         return tuple(meter.info for meter in self._meters.values())
 
+    def occupancies(self) -> Mapping[Device, Occupancy]:
+        """The last look at the processes of each GPU, where it is still good."""
+        return self._occupancies
+
     def states(self, at_ns: int, powers: Mapping[Device, float]) -> tuple[DeviceState, ...]:
         """Every device as it is at `at_ns`, with the powers in watts that are known."""
+        occupancies = self._occupancies
         return tuple(
             DeviceState(
                 info=meter.info,
@@ -67,6 +82,7 @@ class Meters:
                 age_seconds=max(0.0, units.seconds(at_ns - meter.good_ns)),
                 power_watts=powers.get(device),
                 events=meter.events,
+                utilization=occupancies[device].utilization if device in occupancies else None,
             )
             for device, meter in self._meters.items()
         )
@@ -96,6 +112,10 @@ class Meters:
             count = meter.events.get(interval.event, 0)
             meter.events = {**meter.events, interval.event: count + 1}
         return interval
+
+
+def _fresh(looks: dict[Device, Occupancy], at_ns: int) -> dict[Device, Occupancy]:
+    return {d: look for d, look in looks.items() if at_ns - look.at_ns <= OCCUPANCY_NS}
 
 
 def _events_of(info: DeviceInfo) -> tuple[Event, ...]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from exporter.clock import UNKNOWN_BOOT, Clock
@@ -12,12 +13,15 @@ from exporter.sample.coefficients import cpu_watts, dram_watts
 from exporter.sample.cpuinfo import read_cpuinfo
 from exporter.sample.sources.cpu_estimate import CpuEstimate
 from exporter.sample.sources.dram_estimate import DramEstimate
+from exporter.sample.sources.nvml import Nvml, is_here
 from exporter.sample.sources.rapl import Rapl
 from exporter.sample.sources.replay import Replay
 
-NAMES: tuple[str, ...] = (Rapl.name, CpuEstimate.name, DramEstimate.name)
+NAMES: tuple[str, ...] = (Nvml.name, Rapl.name, CpuEstimate.name, DramEstimate.name)
 """The collectors that can be switched off and on by name."""
 
+PAUSE_SECONDS = 300.0
+"""How long the drivers are let go of when that is asked for."""
 NO_BOOT_ID = (
     "{procfs}/sys/kernel/random/boot_id cannot be read, so energy used while the daemon is stopped "
     "is not recovered; mount procfs whole and name it with --path.procfs"
@@ -32,6 +36,8 @@ class Opened(NamedTuple):
     """Of the collectors that were wanted and could not be opened."""
     notes: tuple[str, ...]
     """What a person should know, with the remedy."""
+    let_go: Callable[[], None] = lambda: None
+    """Lets go of drivers for a while, so that a device can be reset."""
 
 
 def open_samplers(
@@ -56,11 +62,17 @@ def open_samplers(
     if replay:
         return Opened((Replay(replay, clock, boot_id),), (), (_replays(replay), *notes))
     opening = _Opening(enabled, notes)
+    nvml = None
+    if enabled.get(Nvml.name) or is_here(sysfs):
+        nvml = opening.attempt(Nvml.name, lambda: Nvml(sysfs, clock, boot_id))
     cpu = read_cpuinfo(procfs)
     rapl = opening.attempt(Rapl.name, lambda: Rapl(sysfs, clock, boot_id, cpu.model, cpu.vendor))
     if rapl is not None:
         notes += (f"{rapl.name}: {note}" for note in rapl.notes)
     kinds = {info.device.kind for info in rapl.infos} if rapl is not None else set()
+    if not kinds and nvml is not None and nvml.covers_cpu():
+        kinds = {Kind.CPU, Kind.DRAM}
+        notes.append("cpu and dram energy are part of the GPUs': one counter has the whole module")
     if Kind.CPU not in kinds:
         watts = cpu_watts(cpu, cpu_idle_watts_per_thread, cpu_full_watts_per_thread)
         if opening.attempt(
@@ -78,7 +90,8 @@ def open_samplers(
             notes.append(f"dram energy is estimated, {dram.per_gb:g} W per GB: {dram.basis}")
     if not opening.samplers:
         notes.append("no energy is measured: every collector is switched off or cannot work here")
-    return Opened(tuple(opening.samplers), tuple(opening.states), tuple(notes))
+    opened = Opened(tuple(opening.samplers), tuple(opening.states), tuple(notes))
+    return opened if nvml is None else opened._replace(let_go=partial(nvml.pause, PAUSE_SECONDS))
 
 
 SamplerT = TypeVar("SamplerT", bound=Sampler)

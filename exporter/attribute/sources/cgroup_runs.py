@@ -75,6 +75,17 @@ class CgroupRuns:
         meter = self._meters.get(run)
         return meter is not None and meter.populated()
 
+    def run_of(self, pid: int) -> RunKey | None:
+        """The run that owns the innermost cgroup around a process; None if none does."""
+        if not self._meters:
+            return None
+        try:
+            at = paths(self._procfs, pid)
+        except OSError:
+            return None
+        around = [(len(meter.path), run) for run, meter in self._meters.items() if meter.holds(at)]
+        return max(around)[1] if around else None
+
     def _put_in(self, totals: Mapping[RunKey, int], amounts: dict[RunKey, int]) -> None:
         """Replace the amounts of runs that have a total, which is with all runs inside them."""
         if not totals:

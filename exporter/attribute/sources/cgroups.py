@@ -61,7 +61,8 @@ class CgroupMeter:
                 "use scope tree, or start it in a cgroup, for example by systemd-run --scope"
             )
         self._files = {name: mounted[name] + path for name, path in own.items()}
-        path = own[V2 if V2 in own else "cpuacct"]
+        self._hierarchy = V2 if V2 in own else "cpuacct"
+        self._path = path = own[self._hierarchy]
         self.path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         """Which cgroup it is, as valid text."""
         self.last_us = self.cpu_us()
@@ -95,6 +96,11 @@ class CgroupMeter:
                 continue
             return sum(int(rows.get(name, 0)) for name in names)
         return 0
+
+    def holds(self, at: Mapping[str, str]) -> bool:
+        """Whether a process with these cgroups is in it, or in one below it."""
+        path = at.get(self._hierarchy, "")
+        return path == self._path or path.startswith(self._path + "/")
 
     def populated(self) -> bool:
         """Whether a process is left in it or, in version 2, in a cgroup below it."""

@@ -103,6 +103,15 @@ class Membership:
                 return run
         return self._close(run, self._clock.wall(), ENDED)
 
+    def run_of(self, process: Process) -> RunKey | None:
+        """The innermost run that a process is in, by birth or by its cgroup."""
+        around = self._cgroup_runs.run_of(process.pid)
+        if around is None or process.run is None:
+            return process.run or around
+        return next(
+            run.key for run in self._runbook.innermost_first() if run.key in (process.run, around)
+        )
+
     def end_deserted(self, wall: float) -> None:
         """End the runs that have no process left: no lead, and none in the runs inside them."""
         owned = self._processes.owned()

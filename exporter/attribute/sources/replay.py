@@ -9,8 +9,10 @@ from exporter.errors import Refused
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End, Start
 from exporter.model.curves import Curve
+from exporter.model.host import Seat, seats
+from exporter.model.readings import NO_OCCUPANCIES, Device, Occupancy
 from exporter.model.runs import RunInfo, RunKey
-from exporter.model.workload import CollectorState, Machine, Sighting, Usage
+from exporter.model.workload import CollectorState, Holding, Machine, Sighting, Usage
 from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
 
 FIRST_UID = 1000
@@ -24,6 +26,7 @@ class _Part(NamedTuple):
     ends: float
     cpu: Curve
     memory_bytes: int
+    seats: tuple[Seat, ...]
 
 
 class ReplayWitness:
@@ -37,17 +40,30 @@ class ReplayWitness:
         self._memory_total = int(document["memory_total_bytes"])
         self._other = Curve(document.get("other_cpu", [[0, 0]]), self._period)
         self._parts = [self._part(row) for row in _with_uids(document.get("workload", []))]
+        self._owners = {
+            seat.pid: part.info.key
+            for part in self._parts
+            for seat in part.seats
+            if seat.pid is not None
+        }
         self._seen = clock.boottime_ns() / NANOSECONDS_PER_SECOND
 
-    def look(self) -> Sighting:
+    def look(self, _: Mapping[Device, Occupancy] = NO_OCCUPANCIES) -> Sighting:
         """What was used since the last look, by the curves."""
         at_ns = self._clock.boottime_ns()
         t0, t1 = self._seen, at_ns / NANOSECONDS_PER_SECOND
         self._seen = t1
         busy = self._other.integral(t0, t1)
         usage = []
+        holdings: list[Holding] = []
         for part in self._parts:
-            if not self._follow(part, t1 % self._period):
+            run = part.info.key
+            was_open = self._runbook.is_open(run)
+            is_open = self._follow(part, t1 % self._period)
+            if is_open or was_open:
+                t = t1 if is_open else t0
+                holdings += [seat.holding(run, t, self._period) for seat in part.seats]
+            if not is_open:
                 continue
             used = part.cpu.integral(t0, t1)
             busy += used
@@ -60,7 +76,7 @@ class ReplayWitness:
             sum(row.memory_bytes for row in usage),
             self._memory_total,
         )
-        return Sighting(at_ns, tuple(usage), machine)
+        return Sighting(at_ns, tuple(usage), machine, None, tuple(holdings), self._owners)
 
     def states(self) -> tuple[CollectorState, ...]:
         """A recording cannot fail."""
@@ -111,6 +127,7 @@ class ReplayWitness:
             row["ends"],
             Curve(row["cpu"], self._period),
             row.get("memory_bytes", 0),
+            seats(row, self._period),
         )
 
 

@@ -9,7 +9,8 @@ from exporter import units
 from exporter.clock import Clock
 from exporter.errors import ConfigError
 from exporter.model.curves import Curve
-from exporter.model.readings import Device, DeviceInfo, Kind, Observation, Reading
+from exporter.model.host import Tenants
+from exporter.model.readings import Device, DeviceInfo, Kind, Method, Observation, Reading
 
 NAME = "replay"
 
@@ -43,6 +44,7 @@ class Replay:
         except ValueError as error:
             raise ConfigError(f"{path}: is not valid JSON: {error}") from None
         self._players = _players(path, document)
+        self._tenants = Tenants(document)
         self.infos = tuple(player.info for player in self._players)
         # Counters of another version of the file are other counters.
         self._epoch = f"{boot_id}/{zlib.crc32(content):08x}"
@@ -55,17 +57,22 @@ class Replay:
             at_ns=at_ns,
             infos=self.infos,
             readings=tuple(self._read(player, at_ns) for player in self._players),
+            occupancies=self._tenants.look(at_ns),
         )
 
     def release(self) -> None:
         """Nothing is held."""
 
     def _read(self, player: Player, at_ns: int) -> Reading:
+        device = player.info.device
+        if player.info.method is Method.INTEGRATED:
+            watts = player.watts.at(units.seconds(at_ns))
+            return Reading(device, at_ns, self._epoch, power_watts=watts)
         joules = player.watts.integral(0.0, units.seconds(at_ns))
         counter_uj = round(joules * units.MICROJOULES_PER_JOULE)
         if player.info.wrap_uj is not None:
             counter_uj %= player.info.wrap_uj
-        return Reading(player.info.device, at_ns, self._epoch, counter_uj)
+        return Reading(device, at_ns, self._epoch, counter_uj)
 
 
 def _players(path: str, document: Any) -> tuple[Player, ...]:
@@ -77,7 +84,8 @@ def _players(path: str, document: Any) -> tuple[Player, ...]:
         raise ConfigError(f"{path}: devices: expected a list of at least one device")
     players: dict[Device, Player] = {}
     for index, fields in enumerate(devices):
-        player = _player(f"{path}: devices[{index}]", fields, period_seconds)
+        gpus = sum(device.kind is Kind.GPU for device in players)
+        player = _player(f"{path}: devices[{index}]", fields, period_seconds, str(gpus))
         device = player.info.device
         if device in players:
             raise ConfigError(f"{path}: devices[{index}].id: {device.id!r} is there twice")
@@ -85,7 +93,7 @@ def _players(path: str, document: Any) -> tuple[Player, ...]:
     return tuple(players.values())
 
 
-def _player(where: str, fields: Any, period_seconds: float) -> Player:
+def _player(where: str, fields: Any, period_seconds: float, ordinal: str) -> Player:
     if not isinstance(fields, dict):
         raise ConfigError(f"{where}: expected an object, found {fields!r}")
     at = f"{where}."
@@ -98,7 +106,11 @@ def _player(where: str, fields: Any, period_seconds: float) -> Player:
         vendor=_text(at, fields, "vendor"),
         source=NAME,
         power_cap_watts=_number(at, fields, "power_cap_watts"),
+        method=Method.COUNTER if fields.get("counter", True) else Method.INTEGRATED,
         wrap_uj=int(_number(at, fields, "wrap_uj")) if "wrap_uj" in fields else None,
+        power_limit_watts=_optional(at, fields, "power_limit_watts"),
+        ordinal=ordinal if kind == Kind.GPU else "",
+        pci_bus_id=str(fields.get("pci_bus_id", "")),
     )
     points = fields.get("watts")
     if not isinstance(points, list) or not all(map(_is_point, points)):
@@ -123,6 +135,10 @@ def _number(at: str, fields: dict[str, Any], key: str) -> float:
     if not _is_quantity(value) or value == 0:
         raise ConfigError(f"{at}{key}: expected a number above 0, found {value!r}")
     return float(value)
+
+
+def _optional(at: str, fields: dict[str, Any], key: str) -> float | None:
+    return _number(at, fields, key) if key in fields else None
 
 
 def _text(at: str, fields: dict[str, Any], key: str) -> str:

@@ -116,10 +116,10 @@ class Host:
             left_wall=left_wall,
         )
 
-    def look(self) -> dict[str, int]:
+    def look(self, occupancies=None) -> dict[str, int]:
         """Ticks by run id."""
         self.clock.advance(1)
-        self.sighting = self.witness.look()
+        self.sighting = self.witness.look(occupancies or {})
         return {usage.run.run_id: usage.cpu_us // TICK_US for usage in self.sighting.usage}
 
     def start(self, pid: int, run_id: str, uid: int = 1, **more) -> RunInfo:

@@ -7,6 +7,7 @@ import pytest
 
 from exporter.attribute.sources.cgroups import CgroupMeter, mounts, paths
 from exporter.errors import Refused
+from exporter.model.readings import Device, Kind, Occupancy, Occupant
 
 TICK_US = 10_000
 
@@ -176,3 +177,20 @@ def test_a_kernel_without_cgroups_refuses_the_scope(host, groups):
     host.look()
     with pytest.raises(Refused, match="not possible"):
         host.start(10, "a", scope="cgroup")
+
+
+def test_a_process_in_the_cgroup_of_a_run_holds_gpus_for_it_and_one_beside_it_does_not(
+    host, groups
+):
+    for pid, path in ((10, "/job"), (20, "/job/step"), (30, "/job2"), (40, "/job/inner")):
+        groups.group(path)
+        host.proc.process(pid)
+        groups.put(pid, path)
+    host.look()
+    run = host.start(10, "a", scope="cgroup").key
+    inner = host.start(40, "b", scope="cgroup").key
+    gpu = Device(Kind.GPU, "GPU-1")
+    seen = Occupancy(gpu, host.clock.now_ns, tuple(Occupant(pid) for pid in (10, 20, 30, 40)))
+    host.look({gpu: seen})
+    assert host.sighting.owners == {10: run, 20: run, 40: inner}
+    assert {held.run for held in host.sighting.holdings} == {run, inner}

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.attribute.split import merge, split_cpu, split_dram
+from exporter.model.readings import Device, Kind
 from exporter.model.runs import RunKey
-from exporter.model.workload import Machine, Reason, Share, Sighting, Split, Usage
+from exporter.model.workload import Holding, Machine, Reason, Share, Sighting, Split, Usage
 
 A, B, HOLDER = RunKey(1, "a", ""), RunKey(2, "b", ""), RunKey(0, "all", "")
 
@@ -111,3 +112,14 @@ def test_merged_sightings_add_cpu_time_and_keep_the_later_memory():
     assert merge(first, second) == sighting(
         Usage(A, 12, 12), Usage(B, 1, 1), machine=Machine(11, 22, 3, 9)
     )
+
+
+def test_merged_sightings_keep_what_was_held_at_any_time_and_the_later_owners():
+    gpu = Device(Kind.GPU, "GPU-1")
+    early, late = Holding(gpu, A, since_ns=1), Holding(gpu, B, since_ns=5)
+    first = sighting(machine=None)._replace(holdings=(early,), owners={7: A, 8: A})
+    ended = early._replace(until_ns=4)
+    second = sighting(machine=None)._replace(holdings=(ended, late), owners={8: B})
+    merged = merge(first, second)
+    assert merged.holdings == (ended, late)
+    assert merged.owners == {7: A, 8: B}

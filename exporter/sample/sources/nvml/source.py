@@ -1,0 +1,142 @@
+"""The collector `nvml`: energy, power and processes of NVIDIA GPUs."""
+
+import ctypes
+import os
+from collections.abc import Mapping
+
+from exporter import units
+from exporter.clock import Clock
+from exporter.errors import Outdated, Unavailable
+from exporter.model.readings import CallCost, Observation
+from exporter.sample.sources.nvml.codes import Reaction
+from exporter.sample.sources.nvml.driver import LIBRARY, total_costs
+from exporter.sample.sources.nvml.inventory import NAME, is_module
+from exporter.sample.sources.nvml.supervisor import Supervisor
+from exporter.worker import deadline, poll
+
+PATIENCE_SECONDS = 0.1
+"""How long a tick waits for all cards together; one that hangs is waited for once."""
+FIRST_PATIENCE_SECONDS = 2.0
+"""The same for the driver's first answer, so that the first page has the GPUs."""
+SICK_NS = 60 * units.NANOSECONDS_PER_SECOND
+STOP_SECONDS = 1.0
+PCI_VENDOR = "0x10de"
+SICK = (
+    "{why}, on all GPUs for a minute. In a container the device files are gone, often since "
+    "`systemctl daemon-reload` on the node: start the container anew, and hand in the devices by "
+    "CDI or by name"
+)
+OUTDATED = "{why}; the library that this process has loaded fits no more, a new process is needed"
+
+
+class Nvml:
+    """Reads all NVIDIA GPUs of the machine without ever waiting long for any of them.
+
+    Raises Unavailable where there is neither a card nor a library. A library or a driver that
+    comes later, as an operator installs them on a node, is found then.
+    """
+
+    name = NAME
+
+    def __init__(self, sysfs: str, clock: Clock, boot_id: str) -> None:
+        if not is_here(sysfs):
+            raise Unavailable("there is no NVIDIA GPU here")
+        import pynvml  # 20 ms that only machines with GPUs need
+
+        self._clock = clock
+        self._supervisor = Supervisor(pynvml, clock, sysfs, boot_id)
+        self._is_started = False
+        self._well_ns = clock.boottime_ns()
+
+    def read(self) -> Observation:
+        """All GPUs now. Raises Outdated if the driver was replaced under this process."""
+        self._start()
+        began_ns = self._clock.monotonic_ns()
+        cards = self._supervisor.cards
+        for card in cards:
+            card.ask()
+        until = deadline(PATIENCE_SECONDS)
+        readings = tuple(card.reading(until) for card in cards)
+        looks = tuple(look for card in cards if (look := card.occupancy()) is not None)
+        if self._supervisor.outdated:
+            raise Outdated(OUTDATED.format(why=self._supervisor.outdated))
+        why = next((reading.why for reading in readings if reading.why), "")
+        return Observation(
+            source=self.name,
+            at_ns=self._clock.boottime_ns(),
+            infos=tuple(card.info for card in cards),
+            readings=readings,
+            cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
+            error=self._supervisor.why or why,
+            occupancies=looks,
+            calls=self._calls(),
+            sick=self._sick(),
+        )
+
+    def covers_cpu(self) -> bool:
+        """Whether a GPU's counter has the energy of the processor and its memory in it."""
+        self._start()
+        return any(is_module(card.info.model) for card in self._supervisor.cards)
+
+    def pause(self, seconds: float) -> None:
+        """Let go of the driver for so long; the log says when, or which GPU does not let go."""
+        self._supervisor.pause(seconds)
+
+    def release(self) -> None:
+        """Let go of the driver for good; a thread that hangs in it is left there."""
+        if self._is_started:
+            self._supervisor.stop(STOP_SECONDS)
+
+    def _start(self) -> None:
+        if self._is_started:
+            return
+        self._is_started = True
+        self._supervisor.start()
+        poll(lambda: self._supervisor.is_settled, FIRST_PATIENCE_SECONDS)
+
+    def _calls(self) -> Mapping[str, CallCost]:
+        drivers = [driver for card in self._supervisor.cards for driver in card.drivers]
+        return total_costs([self._supervisor.driver, *drivers])
+
+    def _sick(self) -> str:
+        """The text of what cannot heal here, once it has lasted on all cards."""
+        cards = self._supervisor.cards
+        failures = [card.failure for card in cards if card.failure is not None]
+        lasting = [f for f in failures if f.reaction is Reaction.ENVIRONMENT]
+        now_ns = self._clock.boottime_ns()
+        if not cards or len(lasting) < len(cards):
+            self._well_ns = now_ns
+        return SICK.format(why=lasting[0]) if now_ns - self._well_ns >= SICK_NS else ""
+
+
+def is_here(sysfs: str) -> bool:
+    """Whether there is a card, or a library that would know of one."""
+    return _can_load() or _has_card(sysfs)
+
+
+def _can_load() -> bool:
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError:
+        return False
+    return True
+
+
+def _has_card(sysfs: str) -> bool:
+    """Whether the PCI bus has a display or compute device of NVIDIA."""
+    devices = os.path.join(sysfs, "bus", "pci", "devices")
+    try:
+        names = os.listdir(devices)
+    except OSError:
+        return False
+    return any(_is_card(os.path.join(devices, name)) for name in names)
+
+
+def _is_card(path: str) -> bool:
+    try:
+        with open(os.path.join(path, "vendor"), encoding="ascii") as file:
+            vendor = file.read().strip()
+        with open(os.path.join(path, "class"), encoding="ascii") as file:
+            return vendor == PCI_VENDOR and file.read().startswith("0x03")
+    except OSError:
+        return False

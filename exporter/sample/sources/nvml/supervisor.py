@@ -1,0 +1,151 @@
+"""Begins and ends NVML, and keeps the list of cards: one thread, since all of that may hang."""
+
+import logging
+from typing import Any
+
+from exporter.clock import Clock
+from exporter.sample.sources.nvml.card import Card, runtime_status
+from exporter.sample.sources.nvml.codes import Reaction
+from exporter.sample.sources.nvml.driver import Driver, Failure
+from exporter.sample.sources.nvml.inventory import Found, inventory
+from exporter.units import NANOSECONDS_PER_SECOND
+from exporter.worker import Worker, poll
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10.0
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+IDLE_SECONDS = 5.0
+"""How long cards are waited for before the driver is shut down under them."""
+LAST_SECONDS = 0.5
+"""The same when the exporter stops."""
+GONE = "it is not on the bus any more"
+PAUSED = "the driver is let go of for a while, as SIGUSR1 asked"
+
+
+class Supervisor:
+    """Keeps `cards` as the driver shows them; a card that was ever seen stays in the list."""
+
+    def __init__(self, nvml: Any, clock: Clock, sysfs: str, epoch: str) -> None:
+        self.driver = Driver(nvml)
+        self.cards: tuple[Card, ...] = ()
+        self.why = "the driver has not answered yet"
+        """Why there is no driver; "": there is one."""
+        self.outdated = ""
+        """Why this process can never use the driver again."""
+        self._clock = clock
+        self._sysfs = sysfs
+        self._epoch = epoch
+        self.is_settled = False
+        """Whether the driver has answered once, well or not."""
+        self._is_open = False
+        self._begin_anew = False
+        self._backoff = 0.0
+        self._retry_ns = 0
+        self._paused_until_ns = 0
+        self._is_ending = False
+        self._worker = Worker("gpus", self._turn, LOOK_SECONDS)
+
+    def start(self) -> None:
+        """Begin, without waiting for the driver."""
+        self._worker.start()
+
+    def alarm(self, failure: Failure) -> None:
+        """A card's thread met an error; look after it soon."""
+        if failure.reaction is Reaction.PROCESS:
+            self.outdated = str(failure)
+        elif failure.reaction is Reaction.LIBRARY:
+            self._begin_anew = True
+        elif failure.reaction is not Reaction.DEVICE:
+            return
+        self._worker.poke()
+
+    def pause(self, seconds: float) -> None:
+        """Let go of the driver for so long, so that a card can be reset."""
+        pause_ns = round(seconds * NANOSECONDS_PER_SECOND)
+        self._paused_until_ns = self._clock.boottime_ns() + pause_ns
+        self._worker.poke()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Let go of the driver; False if something hangs in it."""
+        self._is_ending = True
+        ended = [self._worker.stop(timeout_seconds)]
+        ended += [card.stop(timeout_seconds) for card in self.cards]
+        return all(ended)
+
+    def _turn(self) -> None:
+        self._look_after()
+        self.is_settled = True
+
+    def _look_after(self) -> None:
+        now_ns = self._clock.boottime_ns()
+        if self._is_ending:
+            self._let_go("the exporter stops", LAST_SECONDS)
+        elif now_ns < self._paused_until_ns:
+            self._let_go(PAUSED, IDLE_SECONDS)
+        elif now_ns >= self._retry_ns:
+            self._look()
+
+    def _look(self) -> None:
+        if self._begin_anew:
+            self._let_go("the driver is begun anew", IDLE_SECONDS)
+            self._begin_anew = False
+        try:
+            if not self._is_open:
+                self.driver.call("nvmlInit")
+                self._is_open = True
+            found, failures = inventory(self.driver)
+        except Failure as failure:
+            self._fail(failure)
+            return
+        self.why = "" if found or not failures else str(failures[0])
+        self._backoff, self._retry_ns = 0.0, 0
+        self._update(found, failures)
+
+    def _fail(self, failure: Failure) -> None:
+        """No card can be reached; the next try is later each time."""
+        if failure.reaction is Reaction.PROCESS:
+            self.outdated = str(failure)
+        self._begin_anew = failure.reaction is Reaction.LIBRARY and self._is_open
+        self._backoff = min(max(FIRST_BACKOFF_SECONDS, 2 * self._backoff), LONGEST_BACKOFF_SECONDS)
+        wait_ns = round(self._backoff * NANOSECONDS_PER_SECOND)
+        self._retry_ns = self._clock.boottime_ns() + wait_ns
+        self.why = f"{failure}; tried again every {self._backoff:.0f} s and later"
+        for card in self.cards:
+            card.lose(str(failure))
+
+    def _update(self, found: list[Found], failures: list[Failure]) -> None:
+        known = {card.info.device: card for card in self.cards}
+        for handle, info, layout in found:
+            card = known.pop(info.device, None)
+            if card is None:
+                status = runtime_status(self._sysfs, info.pci_bus_id)
+                card = Card(info, self.driver.nvml, self._clock, self._epoch, status, self.alarm)
+                self.cards = (*self.cards, card)
+            # One that was lost is given back only when it is shown again, by its UUID.
+            card.found(handle, info, layout)
+        for card in known.values():
+            card.lose(str(failures[0]) if failures else GONE)
+
+    def _let_go(self, why: str, wait_seconds: float) -> None:
+        """Shut NVML down when no card's thread is inside it; say which one does not let go."""
+        self.why = why
+        for card in self.cards:
+            card.lose(why)
+        if not self._is_open:
+            return
+        poll(lambda: not any(card.is_busy() for card in self.cards), wait_seconds)
+        busy = [card for card in self.cards if card.is_busy()]
+        if busy:
+            names = ", ".join(f"GPU {card.info.ordinal} ({card.info.device.id})" for card in busy)
+            log.warning("not let go of the driver: %s does not answer", names)
+            return
+        try:
+            self.driver.call("nvmlShutdown")
+        except Failure as failure:
+            log.warning("the driver could not be let go of: %s", failure)
+            return
+        self._is_open = False
+        if why == PAUSED:
+            log.warning("the NVIDIA driver is let go of; GPUs can be reset now")

@@ -1,0 +1,106 @@
+"""What is seen between two intervals of a GPU decides the second, however long it takes."""
+
+import pytest
+
+from exporter.attribute.attribution import Attribution
+from exporter.model.readings import Device, Interval, Kind, Method, Occupancy, Occupant
+from exporter.model.runs import RunKey
+from exporter.model.workload import Holding, Reason, Sighting, Split
+
+GPU, CPU = Device(Kind.GPU, "GPU-1"), Device(Kind.CPU, "package-0")
+A, B = RunKey(1, "a", ""), RunKey(1, "b", "")
+SECOND = 1_000_000_000
+JOULE = 1_000_000
+
+
+def interval(t0, t1, watts=400, *, restart=False):
+    energy_uj = (t1 - t0) * watts * JOULE
+    return Interval(GPU, t0 * SECOND, t1 * SECOND, energy_uj, Method.COUNTER, restart=restart)
+
+
+def sighting(at, *holdings, owners=None):
+    return Sighting(at * SECOND, (), None, None, holdings, owners or {})
+
+
+def looked(at, *occupants, coverage=1.0):
+    return {GPU: Occupancy(GPU, at * SECOND, occupants, coverage=coverage)}
+
+
+def hold(run, since=0, until=None):
+    return Holding(
+        GPU, run, since_ns=since * SECOND, until_ns=None if until is None else until * SECOND
+    )
+
+
+def joules(done):
+    return {share.party: share.energy_uj / JOULE for _, shares in done for share in shares}
+
+
+def test_pending_energy_is_split_by_all_activity_that_was_gathered_meanwhile():
+    attribution = Attribution({})
+    owners = {7: A, 8: B}
+    for second, a, b in ((5, 0.9, 0.1), (10, 0.1, 0.9), (15, 0.5, 0.5)):
+        for tick in range(second, second + 5):
+            seen = sighting(tick, hold(A), hold(B), owners=owners)
+            look = looked(second, Occupant(7, active=a), Occupant(8, active=b))
+            assert attribution.shares([], [GPU], seen, look) == []
+    seen = sighting(20, hold(A), hold(B), owners=owners)
+    look = looked(20, Occupant(7, active=0.5), Occupant(8, active=0.5))
+    done = attribution.shares([interval(5, 20)], [GPU], seen, look)
+    assert joules(done) == pytest.approx({A: 3000, B: 3000})
+
+
+def test_pending_energy_is_paid_also_by_a_holder_that_is_gone():
+    attribution = Attribution({})
+    attribution.shares([], [GPU], sighting(1, hold(A)), {})
+    attribution.shares([], [GPU], sighting(2, hold(A, 0, 2)), {})
+    done = attribution.shares([interval(0, 4)], [GPU], sighting(4, hold(B, 2)), {})
+    assert joules(done) == {A: 800, B: 800}
+
+
+def test_what_was_gathered_is_used_once():
+    attribution = Attribution({})
+    attribution.shares([], [GPU], sighting(1, hold(A, 0, 1)), {})
+    attribution.shares([interval(0, 1)], [GPU], sighting(1), {})
+    done = attribution.shares([interval(0, 1)], [GPU], sighting(2), {})
+    assert joules(done) == {Reason.UNALLOCATED: 400}
+
+
+def test_activity_that_was_seen_more_than_30_s_ago_is_not_used():
+    for age, split in ((30, Split.ACTIVITY), (31, Split.EQUAL)):
+        seen = sighting(age, hold(A), hold(B), owners={7: A, 8: B})
+        look = looked(0, Occupant(7, active=0.9), Occupant(8, active=0.3))
+        ((_, shares),) = Attribution({}).shares([interval(age - 1, age)], [GPU], seen, look)
+        assert {share.split for share in shares} == {split}
+
+
+def learned(*occupants, restart=False):
+    attribution = Attribution({})
+    for second in range(70):
+        look = looked(second - second % 5, *occupants)
+        step = interval(second, second + 1, 70, restart=restart)
+        attribution.shares([step], [GPU], sighting(second + 1), look)
+    return attribution.floors()
+
+
+def test_the_floor_of_a_gpu_is_learned_only_while_no_process_has_a_context():
+    assert learned() == {GPU: 70.0}
+    assert learned(Occupant(9)) == {}
+    assert learned(restart=True) == {}
+
+
+def test_a_known_floor_is_told_apart_in_what_its_holders_pay():
+    seen = sighting(1, hold(A), hold(B), owners={7: A, 8: B})
+    look = looked(0, Occupant(7, active=0.9), Occupant(8))
+    ((_, shares),) = Attribution({GPU: 80.0}).shares([interval(0, 1)], [GPU], seen, look)
+    assert {share.party: share.held_uj for share in shares} == {A: 40 * JOULE, B: 40 * JOULE}
+    assert joules([(None, shares)]) == {A: 360, B: 40}
+
+
+def test_a_device_that_is_away_keeps_of_the_sightings_only_what_it_needs():
+    attribution = Attribution({})
+    for second in range(100):
+        seen = sighting(second, hold(A), owners={7: A})
+        attribution.shares([], [GPU, CPU], seen, looked(second, Occupant(7)))
+    assert len(attribution._waiting[GPU].looks) <= 31
+    assert attribution._waiting[CPU].sighting.holdings == ()
