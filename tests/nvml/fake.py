@@ -37,7 +37,7 @@ class FakeNvml:
         self.directory = directory
         self.gpus = [device for device in host["devices"] if device["kind"] == "gpu"]
         self._period = float(host["period_seconds"])
-        self._curves = {gpu["id"]: self._curve(gpu["watts"]) for gpu in self.gpus}
+        self._curves = {gpu["id"]: self._curve(gpu["watts"]) for gpu in self.gpus if gpu["watts"]}
         self._lines: list[tuple[object, ...]] = []
         self._changes = 0
         directory.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ from exporter.sample.sources.nvml.inventory import NAME, is_module
 from exporter.sample.sources.nvml.supervisor import Supervisor
 from exporter.worker import deadline, poll
 
+LOOK_SECONDS = 10.0
+"""How often the list of cards is asked for when nothing has failed."""
 PATIENCE_SECONDS = 0.1
 """How long a tick waits for all cards together; one that hangs is waited for once."""
 FIRST_PATIENCE_SECONDS = 2.0
@@ -33,18 +35,21 @@ class Nvml:
     """Reads all NVIDIA GPUs of the machine without ever waiting long for any of them.
 
     Raises Unavailable where there is neither a card nor a library. A library or a driver that
-    comes later, as an operator installs them on a node, is found then.
+    comes later, as an operator installs them on a node, is found then. `boot_id` is that of the
+    running kernel.
     """
 
     name = NAME
 
-    def __init__(self, sysfs: str, clock: Clock, boot_id: str) -> None:
+    def __init__(
+        self, sysfs: str, clock: Clock, boot_id: str, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         if not is_here(sysfs):
             raise Unavailable("there is no NVIDIA GPU here")
         import pynvml  # 20 ms that only machines with GPUs need
 
         self._clock = clock
-        self._supervisor = Supervisor(pynvml, clock, sysfs, boot_id)
+        self._supervisor = Supervisor(pynvml, clock, sysfs, boot_id, look_seconds)
         self._is_started = False
         self._well_ns = clock.boottime_ns()
 

@@ -13,7 +13,6 @@ from exporter.worker import Worker, poll
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 10.0
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 IDLE_SECONDS = 5.0
@@ -27,7 +26,9 @@ PAUSED = "the driver is let go of for a while, as SIGUSR1 asked"
 class Supervisor:
     """Keeps `cards` as the driver shows them; a card that was ever seen stays in the list."""
 
-    def __init__(self, nvml: Any, clock: Clock, sysfs: str, epoch: str) -> None:
+    def __init__(
+        self, nvml: Any, clock: Clock, sysfs: str, epoch: str, look_seconds: float
+    ) -> None:
         self.driver = Driver(nvml)
         self.cards: tuple[Card, ...] = ()
         self.why = "the driver has not answered yet"
@@ -45,7 +46,7 @@ class Supervisor:
         self._retry_ns = 0
         self._paused_until_ns = 0
         self._is_ending = False
-        self._worker = Worker("gpus", self._turn, LOOK_SECONDS)
+        self._worker = Worker("gpus", self._turn, look_seconds)
 
     def start(self) -> None:
         """Begin, without waiting for the driver."""

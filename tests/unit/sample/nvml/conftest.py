@@ -1,0 +1,98 @@
+"""The collector over the made-up driver, in this process."""
+
+import ctypes
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.clock import SystemClock
+from exporter.model.readings import Observation, Reading
+from exporter.sample.sources.nvml import Nvml
+from exporter.worker import poll
+from tests.nvml.fake import LIBRARY, FakeNvml, build
+
+LOOK_SECONDS = 0.02
+SOON = 10.0
+"""Far more than anything takes that is waited for here."""
+
+
+def gpu(number: int, **more: Any) -> dict[str, Any]:
+    """A card of 100 W, 200 W and so on."""
+    return {
+        "kind": "gpu",
+        "id": f"GPU-{number}",
+        "model": "NVIDIA H200",
+        "pci_bus_id": f"00000000:{number + 1:02X}:00.0",
+        "power_limit_watts": 700,
+        "watts": [[0, 100 * (number + 1)]],
+        **more,
+    }
+
+
+def host(*gpus: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"period_seconds": 600, "devices": list(gpus), **more}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler, so there is no made-up driver; apt-get install gcc libc6-dev")
+    made = build(tmp_path_factory.mktemp("nvml"))
+    # The binding asks for the library by name, and finds this one loaded.
+    ctypes.CDLL(str(made / LIBRARY), mode=ctypes.RTLD_GLOBAL)
+    return made
+
+
+class Bench:
+    """A collector and the driver under it."""
+
+    def __init__(self, directory: Path, described: dict[str, Any], clock: Any) -> None:
+        self.fake = FakeNvml(directory / "fake", described)
+        self.sysfs = directory / "sys"
+        self.nvml = Nvml(str(self.sysfs), clock, "boot", LOOK_SECONDS)
+
+    def read(self) -> Observation:
+        return self.nvml.read()
+
+    def readings(self) -> dict[str, Reading]:
+        return {reading.device.id: reading for reading in self.read().readings}
+
+    def until(self, condition: Callable[[Observation], bool]) -> Observation:
+        """The first observation for which the condition holds."""
+        seen: list[Observation] = []
+
+        def look() -> bool:
+            seen[:] = [self.read()]
+            return condition(seen[0])
+
+        assert poll(look, SOON), seen
+        return seen[0]
+
+    def is_well(self, observation: Observation) -> bool:
+        """Whether every card gives energy and power."""
+        count = len(self.fake.gpus)
+        return len(observation.readings) == count and all(
+            reading.counter_uj and reading.power_watts for reading in observation.readings
+        )
+
+
+@pytest.fixture
+def bench(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Bench]]:
+    """Makes a collector over cards; the first two of the plain sort where none are given."""
+    monkeypatch.setenv("FAKE_NVML", str(tmp_path / "fake"))
+    made: list[Bench] = []
+
+    def make(*gpus: dict[str, Any], clock: Any = None, **more: Any) -> Bench:
+        described = host(*(gpus or (gpu(0), gpu(1))), **more)
+        made.append(Bench(tmp_path, described, clock or SystemClock()))
+        return made[0]
+
+    yield make
+    for each in made:
+        each.fake.heal()
+        each.nvml.release()

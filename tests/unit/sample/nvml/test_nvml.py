@@ -1,0 +1,428 @@
+"""GPUs read through the unmodified binding, from a driver that does what it is told."""
+
+import itertools
+import time
+
+import pytest
+
+from exporter.clock import SystemClock
+from exporter.errors import Outdated
+from exporter.model.readings import Device, Event, Kind, Method
+from exporter.sample.meters import Meters
+from exporter.sample.sources.nvml.capabilities import FORGET_NS, Capabilities
+from exporter.sample.sources.nvml.codes import Reaction, reaction
+from exporter.worker import poll
+from tests.fakes import FakeClock
+from tests.unit.sample.nvml.conftest import SOON, gpu
+
+FIELDS, ENERGY = "nvmlDeviceGetFieldValues", "nvmlDeviceGetTotalEnergyConsumption"
+POWER = "nvmlDeviceGetPowerUsage"
+PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
+CALLS = (
+    "nvmlDeviceGetCount_v2",
+    "nvmlDeviceGetHandleByIndex_v2",
+    "nvmlDeviceGetUUID",
+    "nvmlDeviceGetName",
+    "nvmlDeviceGetPciInfo_v3",
+    "nvmlDeviceGetEnforcedPowerLimit",
+    "nvmlDeviceGetArchitecture",
+    "nvmlDeviceGetMigMode",
+    FIELDS,
+    ENERGY,
+    POWER,
+    PROCESSES,
+    "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+    "nvmlDeviceGetProcessUtilization",
+    "nvmlDeviceGetUtilizationRates",
+)
+CODES = (1, 2, 3, 4, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 25, 26, 27, 28, 29)
+UNKNOWN_CODES = (999, 1234)
+MISMATCH = 18
+
+
+def counters(bench):
+    return {name: reading.counter_uj for name, reading in bench.readings().items()}
+
+
+def test_energy_and_power_are_the_drivers(bench):
+    two = bench()
+    first = two.until(two.is_well)
+    time.sleep(0.2)
+    second = two.read()
+    for before, after in zip(first.readings, second.readings, strict=True):
+        assert after.power_watts == two.fake.gpus[int(after.device.id[-1])]["watts"][0][1]
+        used = two.fake.joules(after.device.id, before.at_ns / 1e9, after.at_ns / 1e9)
+        step = 0.025 * after.power_watts  # the counter moves each 20 ms
+        assert (after.counter_uj - before.counter_uj) / 1e6 == pytest.approx(used, abs=step)
+
+
+def test_a_card_is_described(bench):
+    (info, _) = (two := bench()).until(two.is_well).infos
+    assert info.device == Device(Kind.GPU, "GPU-0")
+    assert (info.model, info.vendor, info.source) == ("NVIDIA H200", "NVIDIA", "nvml")
+    assert (info.power_limit_watts, info.power_cap_watts) == (700.0, 1400.0)
+    assert (info.ordinal, info.pci_bus_id) == ("0", "00000000:01:00.0")
+    assert info.method is Method.COUNTER
+
+
+def test_the_first_look_has_the_cards(bench):
+    assert [info.device.id for info in bench().read().infos] == ["GPU-0", "GPU-1"]
+
+
+def test_what_calls_cost_is_told(bench):
+    two = bench()
+    calls = two.until(two.is_well).calls
+    assert calls[FIELDS].calls >= 2
+    assert calls["nvmlInit"].calls == 1
+
+
+@pytest.mark.parametrize("code", [*CODES, *UNKNOWN_CODES])
+def test_no_error_of_any_call_stops_another_card_or_lasts(bench, caplog, code):
+    two = bench()
+    two.until(two.is_well)
+    for call in CALLS:
+        two.fake.fault(call, code, gpu=0)
+    for _ in range(4):
+        two.read()
+    if reaction(code) is not Reaction.LIBRARY:  # that is begun anew for all
+        two.until(lambda seen: any(r.device.id == "GPU-1" and r.counter_uj for r in seen.readings))
+    two.fake.heal()
+    if code in (3, 4, 13, 25, 26):  # believed for an hour, unless the driver is begun anew
+        two.nvml._supervisor._begin_anew = True
+        for card in two.nvml._supervisor.cards:
+            card._meter._can = Capabilities()
+    two.until(two.is_well)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_unknown_error_at_one_call_is_survived(bench, caplog, call):
+    two = bench()
+    two.until(two.is_well)
+    two.fake.fault(call, 1234)
+    for _ in range(3):
+        two.read()
+    two.fake.heal()
+    two.until(two.is_well)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("code", [4, 9, 12, 17, 999])
+def test_a_driver_that_cannot_begin_is_told_of_and_tried_again(bench, code):
+    clock = FakeClock()
+    two = bench(clock=clock)
+    two.fake.fault("nvmlInitWithFlags", code)
+    seen = two.read()
+    assert f"NVML error {code}" in seen.error
+    assert not seen.readings
+    two.fake.heal()
+
+    def is_well(observation):
+        clock.advance(1)
+        return two.is_well(observation)
+
+    two.until(is_well)
+
+
+@pytest.mark.parametrize("call", ["nvmlInitWithFlags", FIELDS, "nvmlDeviceGetCount_v2", PROCESSES])
+def test_a_driver_that_was_replaced_ends_the_process(bench, call):
+    two = bench()
+    if call != "nvmlInitWithFlags":
+        two.until(two.is_well)
+    two.fake.fault(call, MISMATCH)
+    for card in two.nvml._supervisor.cards:
+        card._looked_ns = 0
+
+    def is_outdated():
+        try:
+            two.read()
+        except Outdated as error:
+            return "a new process is needed" in str(error)
+        return False
+
+    assert poll(is_outdated, SOON)
+    assert Outdated.exit_code == 75
+
+
+@pytest.mark.parametrize("call", [FIELDS, PROCESSES])
+@pytest.mark.parametrize("delay_ms", [500, -1])
+def test_a_card_that_hangs_holds_up_no_other_and_says_so(bench, call, delay_ms):
+    two = bench()
+    two.until(two.is_well)
+    before = counters(two)
+    two.fake.fault(call, gpu=0, delay_ms=delay_ms)
+    for card in two.nvml._supervisor.cards:
+        card._looked_ns = 0
+    seen = two.until(
+        lambda seen: any(
+            r.device.id == "GPU-1" and r.counter_uj and r.counter_uj > before["GPU-1"]
+            for r in seen.readings
+        )
+    )
+    if call == FIELDS:
+        hung = two.until(lambda seen: "has not answered" in seen.readings[0].why)
+        assert hung.readings[1].counter_uj
+    else:
+        assert seen.readings[0].counter_uj  # a list of processes is never in the way of energy
+    two.fake.heal()
+    two.until(two.is_well)
+
+
+def test_a_card_that_hangs_for_ever_does_not_hold_up_the_end(bench):
+    two = bench()
+    two.until(two.is_well)
+    two.fake.fault(FIELDS, gpu=0, delay_ms=-1)
+    two.until(lambda seen: "has not answered" in seen.readings[0].why)
+    two.nvml.release()
+    assert two.nvml._supervisor.cards[0].is_busy()
+
+
+def test_a_begin_that_hangs_holds_up_nothing(bench):
+    two = bench()
+    two.fake.fault("nvmlInitWithFlags", delay_ms=-1)
+    assert "has not answered" in two.read().error
+    two.fake.heal()
+    two.until(two.is_well)
+
+
+def test_a_lost_card_is_down_and_comes_back_by_its_uuid(bench):
+    two = bench(gpu(0), gpu(1), gpu(2))
+    two.until(two.is_well)
+    before = counters(two)
+    two.fake.lose(0)
+    gone = two.until(lambda seen: seen.readings[0].why != "" and seen.infos[1].ordinal == "0")
+    assert [reading.why == "" for reading in gone.readings] == [False, True, True]
+    assert [info.device.id for info in gone.infos] == ["GPU-0", "GPU-1", "GPU-2"]
+    two.until(lambda seen: [r.power_watts for r in seen.readings] == [None, 200, 300])
+    two.fake.heal()
+    back = two.until(two.is_well)
+    assert back.infos[1].ordinal in ("0", "1")
+    assert all(after >= before[name] for name, after in counters(two).items())
+
+
+def test_a_card_that_is_plugged_in_later_is_found(bench):
+    two = bench()
+    two.fake.lose(1)
+    assert len(two.read().infos) == 1
+    two.fake.heal()
+    two.until(two.is_well)
+
+
+def test_a_driver_that_is_reloaded_counts_from_zero_and_that_is_a_reset(bench):
+    one = bench(gpu(0))
+    meters = Meters(())
+    meters.advance(one.until(one.is_well))
+    one.fake.reload(0)
+    intervals = []
+
+    def is_booked(observation):
+        intervals.extend(meters.advance(observation))
+        return any(interval.event is Event.RESET for interval in intervals)
+
+    one.until(is_booked)
+    assert sum(interval.energy_uj for interval in intervals) < 100e6 * SOON
+
+
+@pytest.mark.parametrize("power", [32, 33])
+def test_a_counter_beyond_32_bits_goes_on(bench, power):
+    one = bench(gpu(0))
+    one.until(one.is_well)
+    shown = counters(one)["GPU-0"] // 1000
+    one.fake.add_mj(0, 2**power - shown - 1)
+    before = counters(one)["GPU-0"]
+    one.until(lambda seen: (seen.readings[0].counter_uj or 0) > 2**power * 1000)
+    assert counters(one)["GPU-0"] - before < 100e6 * SOON
+
+
+def test_a_field_that_says_zero_with_success_is_no_reading(bench):
+    one = bench(gpu(0))
+    one.until(one.is_well)
+    for field in (83, 185, 186):
+        one.fake.fault("field", 0, field=field)
+    (reading,) = one.read().readings
+    assert reading.counter_uj > 0
+    assert reading.power_watts == 100
+
+
+@pytest.mark.parametrize("field", [83, 185, 186])
+def test_each_field_stands_in_for_the_others(bench, field):
+    one = bench(gpu(0))
+    one.until(one.is_well)
+    one.fake.fault("field", 3, field=field)
+    for _ in range(5):
+        (reading,) = one.read().readings
+        assert reading.counter_uj > 0
+        assert reading.power_watts == 100
+
+
+def test_a_card_without_a_counter_gives_power_to_integrate(bench):
+    one = bench(gpu(0, counter=False, nvml={"architecture": 4, "power_average": False}))
+    seen = one.until(lambda seen: bool(seen.readings[0].power_watts))
+    assert seen.infos[0].method is Method.INTEGRATED
+    assert seen.readings[0].counter_uj is None
+
+
+def test_a_virtual_card_that_tells_nothing_is_there_and_says_so(bench):
+    silent = {"architecture": 7, "power_average": False, "power_instant": False}
+    one = bench(gpu(0, counter=False, watts=[], nvml=silent))
+    seen = one.until(lambda seen: "neither energy nor power" in seen.readings[0].why)
+    assert seen.infos[0].device.id == "GPU-0"
+
+
+def test_a_suspended_card_is_not_woken(bench):
+    one = bench(gpu(0))
+    power = one.sysfs / "bus/pci/devices/0000:01:00.0/power"
+    power.mkdir(parents=True)
+    (power / "runtime_status").write_text("suspended\n")
+    seen = one.until(lambda seen: "not woken" in seen.readings[0].why)
+    assert FIELDS not in seen.calls
+    (power / "runtime_status").write_text("active\n")
+    one.until(one.is_well)
+
+
+def test_processes_and_their_activity_are_seen(bench):
+    run = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 7, "active": [[0, 0.6]]}]}
+    idle = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 8}]}
+    two = bench(workload=[run, idle])
+    (look,) = two.until(lambda seen: any(o.occupants for o in seen.occupancies)).occupancies[:1]
+    assert {o.pid: round(o.active, 2) for o in look.occupants} == {7: 0.6, 8: 0.0}
+    assert look.coverage > 0.5
+    assert look.utilization == 0.6
+
+
+def test_a_list_that_grows_while_it_is_read_is_read_again(bench):
+    run = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 7, "active": [[0, 0.6]]}]}
+    one = bench(gpu(0), workload=[run])
+    one.fake.race(1)
+    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
+    assert [occupant.pid for occupant in look.occupants] == [7]
+
+
+def test_behind_an_mps_server_its_clients_are_seen(bench):
+    server = {"id": "GPU-0", "pid": 5, "serves": True, "active": [[0, 0.9]]}
+    rows = [
+        {"starts": 0, "ends": 600, "gpus": [seat]}
+        for seat in (server, {"id": "GPU-0", "pid": 7}, {"id": "GPU-0", "pid": 8})
+    ]
+    one = bench(gpu(0), workload=rows)
+    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
+    assert {o.pid: o.serves for o in look.occupants} == {5: True, 7: False, 8: False}
+
+
+def mig(gpm):
+    instances = [
+        {"id": "MIG-a", "gi": 1, "ci": 0, "slices": 3, "multiprocessors": 60},
+        {"id": "MIG-b", "gi": 2, "ci": 0, "slices": 2, "multiprocessors": 16},
+        {"id": "MIG-c", "gi": 2, "ci": 1, "slices": 2, "multiprocessors": 16},
+    ]
+    workload = [
+        {
+            "starts": 0,
+            "ends": 600,
+            "gpus": [{"id": "GPU-0", "partition": "MIG-a", "pid": 7, "active": [[0, 0.5]]}],
+        }
+    ]
+    return gpu(0, mig={"slices": 7, "instances": instances}, nvml={"gpm": gpm}), workload
+
+
+def test_partitions_are_seen_with_their_slices(bench):
+    card, workload = mig(gpm=False)
+    one = bench(card, workload=workload)
+    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
+    assert look.slices == 7
+    assert {p.id: (p.slices, p.active) for p in look.partitions} == {
+        "MIG-a": (3, None),
+        "MIG-b": (1, None),
+        "MIG-c": (1, None),
+    }
+    assert [(o.pid, o.partition) for o in look.occupants] == [(7, "MIG-a")]
+
+
+def test_partitions_of_hopper_have_activity_from_the_second_look_on(bench):
+    card, workload = mig(gpm=True)
+    one = bench(card, workload=workload)
+    one.until(lambda seen: bool(seen.occupancies))
+    time.sleep(0.15)
+    one.nvml._supervisor.cards[0]._looked_ns = 0
+    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
+    assert look.coverage == 1.0
+    assert {p.id: round(p.active, 2) for p in look.partitions}["MIG-a"] == 0.5
+
+
+def test_a_changed_layout_is_seen(bench):
+    card, workload = mig(gpm=False)
+    one = bench(card, workload=workload)
+    one.until(lambda seen: bool(seen.occupancies))
+    one.fake.partition(0, 0, [])
+    layouts = one.nvml._supervisor
+    assert poll(lambda: layouts.cards[0].layout.slices == 0, SOON)
+
+
+def test_a_superchip_covers_its_processor(bench):
+    one = bench(gpu(0, model="NVIDIA GH200 480GB"))
+    assert one.nvml.covers_cpu()
+    assert "whole module" in one.read().infos[0].model
+
+
+def test_the_driver_is_let_go_of_and_taken_again(bench):
+    clock = FakeClock()
+    two = bench(clock=clock)
+    two.until(two.is_well)
+    two.nvml.pause(300)
+    two.until(lambda seen: "let go of" in seen.error)
+    assert poll(lambda: not two.nvml._supervisor._is_open, SOON)
+    clock.advance(301)
+    two.until(two.is_well)
+
+
+def test_a_card_that_does_not_let_go_is_named(bench, caplog, monkeypatch):
+    monkeypatch.setattr("exporter.sample.sources.nvml.supervisor.IDLE_SECONDS", 0.05)
+    two = bench()
+    two.until(two.is_well)
+    two.fake.fault(FIELDS, gpu=1, delay_ms=-1)
+    two.until(lambda seen: "has not answered" in seen.readings[1].why)
+    two.nvml.pause(300)
+    assert poll(lambda: "GPU 1 (GPU-1) does not answer" in caplog.text, SOON)
+
+
+@pytest.mark.parametrize("code", [17, 999])
+def test_what_only_a_new_container_can_heal_makes_the_daemon_sick_after_a_minute(bench, code):
+    clock = FakeClock()
+    two = bench(clock=clock)
+    two.until(two.is_well)
+    two.fake.fault(FIELDS, code)
+    two.until(lambda seen: all(f"NVML error {code}" in r.why for r in seen.readings))
+    assert not two.read().sick
+    clock.advance(61)
+    two.until(lambda seen: "start the container anew" in seen.sick)
+    two.fake.heal()
+    two.until(lambda seen: not seen.sick)
+
+
+def test_one_such_card_of_two_makes_nothing_sick(bench):
+    clock = FakeClock()
+    two = bench(clock=clock)
+    two.until(two.is_well)
+    two.fake.fault(FIELDS, 999, gpu=0)
+    two.until(lambda seen: "NVML error 999" in seen.readings[0].why)
+    clock.advance(61)
+    assert not two.read().sick
+
+
+def test_a_refusal_is_believed_after_three_and_forgotten_after_an_hour():
+    can = Capabilities()
+    for asked in range(3):
+        assert can.has("x", asked)
+        can.refused("x", asked)
+    assert not can.has("x", FORGET_NS)
+    assert can.has("x", FORGET_NS + 3)
+
+
+def test_times_of_readings_are_those_of_the_reads(bench):
+    two = bench()
+    two.until(two.is_well)
+    before = SystemClock().boottime_ns()
+    readings = two.readings().values()
+    after = SystemClock().boottime_ns()
+    assert all(before <= reading.at_ns <= after for reading in readings)
+    assert all(a != b for a, b in itertools.pairwise(r.at_ns for r in readings))
