@@ -40,6 +40,7 @@ class FakeNvml:
         self._curves = {gpu["id"]: self._curve(gpu["watts"]) for gpu in self.gpus if gpu["watts"]}
         self._lines: list[tuple[object, ...]] = []
         self._changes = 0
+        self._tenants = 0
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "host").write_text(_text(self._host(host)), encoding="utf-8")
         self._tell()
@@ -83,6 +84,12 @@ class FakeNvml:
     def freeze(self, gpu: int, mj: float) -> None:
         """Let its counter stand still."""
         self._add("frozen", gpu, mj)
+
+    def begin_process(self, gpu: int, pid: int, active: float) -> None:
+        """Put a process on a GPU, as active as that from now on."""
+        self._add("tenant", gpu, pid, 0, self._period, 0, 0, 0)
+        self._add("active", self._tenants, 0, active)
+        self._tenants += 1
 
     def end_process(self, pid: int) -> None:
         """Take a process off all GPUs."""
@@ -139,7 +146,6 @@ class FakeNvml:
             lines += [("watts", number, *point) for point in gpu["watts"]]
             if "mig" in gpu:
                 lines += _layout(number, gpu["mig"]["slices"], gpu["mig"]["instances"])
-        tenants = 0
         for row in (*host.get("workload", ()), *host.get("strangers", ())):
             for seat in row.get("gpus", [row] if "pid" in row else []):
                 if "pid" not in seat:
@@ -152,8 +158,8 @@ class FakeNvml:
                 )
                 place = (numbers[seat["id"]], seat["pid"], row["starts"], row["ends"], gi, ci)
                 lines.append(("tenant", *place, int(seat.get("serves", False))))
-                lines += [("active", tenants, *point) for point in seat.get("active", ())]
-                tenants += 1
+                lines += [("active", self._tenants, *point) for point in seat.get("active", ())]
+                self._tenants += 1
         return lines
 
 

@@ -1,0 +1,233 @@
+"""A daemon over a made-up NVIDIA driver whose counters go on while no daemon runs."""
+
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.nvml.fake import FakeNvml, build
+from tests.real.parts import Daemon, until
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the made-up driver"),
+]
+
+SECONDS = 60.0
+ABSENCE_SECONDS = 5.0
+TOLERANCE = 0.001
+CURVES = (
+    [[0, 80], [3, 690], [9, 650], [11, 120], [17, 700]],
+    [[0, 400]],
+    [[0, 75], [10, 76]],
+)
+PERIOD = 20
+Snapshot = dict[str, Any]
+
+
+def host() -> dict[str, Any]:
+    gpus = [
+        {
+            "kind": "gpu",
+            "id": f"GPU-{number}",
+            "model": "NVIDIA H200",
+            "pci_bus_id": f"00000000:{number + 1:02X}:00.0",
+            "power_limit_watts": 700,
+            "watts": watts,
+        }
+        for number, watts in enumerate(CURVES)
+    ]
+    return {"period_seconds": PERIOD, "devices": gpus}
+
+
+class Node(NamedTuple):
+    """A daemon and the driver under it."""
+
+    daemon: Daemon
+    fake: FakeNvml
+
+    def snapshot(self) -> Snapshot:
+        return dict(self.daemon.json("/api/v1/snapshot"))
+
+    def gpu(self, number: int) -> dict[str, Any]:
+        return device(self.snapshot(), number)
+
+
+def device(snapshot: Snapshot, number: int) -> dict[str, Any]:
+    (found,) = [row for row in snapshot["devices"] if row["id"] == f"GPU-{number}"]
+    return found
+
+
+def counted_uj(snapshot: Snapshot, number: int) -> int:
+    return int(device(snapshot, number)["counted"]["energy_uj"])
+
+
+def read_at(snapshot: Snapshot, number: int) -> float:
+    return float(snapshot["at_ns"] / 1e9 - device(snapshot, number)["age_seconds"])
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="module")
+def make(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Node]]:
+    """Makes nodes; each has a driver and a ledger of its own."""
+    nodes: list[Node] = []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def make() -> Node:
+            directory = tmp_path_factory.mktemp("node")
+            fake = FakeNvml(directory / "fake", host())
+            for name, value in fake.environment(library).items():
+                patch.setenv(name, value)
+            nodes.append(Node(Daemon(directory / "daemon").start(), fake))
+            return nodes[-1]
+
+        yield make
+    for node in nodes:
+        node.fake.heal()
+        node.daemon.stop()
+
+
+class Story(NamedTuple):
+    """What was seen of a minute with a kill in its middle."""
+
+    fake: FakeNvml
+    seen: list[Snapshot]
+
+
+@pytest.fixture(scope="module")
+def story(make: Callable[[], Node]) -> Story:
+    node = make()
+    seen = [node.snapshot()]
+
+    def watch(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.5)
+            seen.append(node.snapshot())
+
+    watch((SECONDS - ABSENCE_SECONDS) / 2)
+    node.daemon.kill()
+    time.sleep(ABSENCE_SECONDS)
+    node.daemon.start()
+    until(lambda: counted_uj(node.snapshot(), 0) > counted_uj(seen[-1], 0), what="it goes on")
+    watch((SECONDS - ABSENCE_SECONDS) / 2)
+    return Story(node.fake, seen)
+
+
+@pytest.mark.parametrize("number", range(len(CURVES)))
+def test_energy_is_the_truth_within_a_thousandth_over_a_kill(story: Story, number: int) -> None:
+    first, last = story.seen[0], story.seen[-1]
+    counted = counted_uj(last, number) - counted_uj(first, number)
+    truth = story.fake.joules(f"GPU-{number}", read_at(first, number), read_at(last, number))
+    assert counted / 1e6 == pytest.approx(truth, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("number", range(len(CURVES)))
+def test_no_total_ever_steps_back(story: Story, number: int) -> None:
+    totals = [counted_uj(snapshot, number) for snapshot in story.seen]
+    assert totals == sorted(totals)
+
+
+def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story) -> None:
+    for snapshot in story.seen:
+        for number in range(len(CURVES)):
+            amounts = device(snapshot, number)["counted"]
+            parts = amounts["attributed_uj"] + sum(amounts["unattributed_uj"].values())
+            assert parts == amounts["energy_uj"]
+
+
+def test_what_was_used_in_the_absence_is_the_restarts(story: Story) -> None:
+    used = device(story.seen[-1], 1)["counted"]["unattributed_uj"]["restart"] / 1e6
+    assert used == pytest.approx(400 * ABSENCE_SECONDS, rel=0.5)
+
+
+def child_of(node: Node, run_id: str) -> int:
+    """The pid of a run's program, from its record."""
+
+    def find() -> int | None:
+        for run in node.snapshot()["runs"]:
+            if run["run_id"] == run_id:
+                for status in Path("/proc").glob("[0-9]*/cmdline"):
+                    try:
+                        words = status.read_bytes().split(b"\0")
+                    except OSError:
+                        continue
+                    if words[:2] == [b"sleep", run_id.encode()]:
+                        return int(status.parent.name)
+        return None
+
+    return until(find, what=f"the program of {run_id}") or 0
+
+
+def test_two_runs_that_share_a_gpu_of_400_w_pay_400_w_together(make: Callable[[], Node]) -> None:
+    node = make()
+    names = ("1111.25", "1111.75")
+    runs = [node.daemon.run(f"--run-id={name}", "--", "sleep", name) for name in names]
+    try:
+        for name, active in zip(names, (0.2, 0.6), strict=True):
+            node.fake.begin_process(1, child_of(node, name), active)
+
+        def powers() -> dict[str, float]:
+            lines = node.snapshot()["lines"]
+            return {
+                line["party"]["run_id"]: line["power_watts"]
+                for line in lines
+                if line["id"] == "GPU-1"
+                and "run_id" in line["party"]
+                and line["split"] == "activity"
+                and line["power_watts"]
+            }
+
+        shared = until(lambda: p if len(p := powers()) == len(names) else None, 30, "both pay")
+        assert sum(shared.values()) == pytest.approx(400, rel=0.02)
+        # by 60 to 20, as far as the driver's samples cover the time
+        assert shared["1111.75"] == pytest.approx(3 * shared["1111.25"], rel=0.15)
+    finally:
+        for run in runs:
+            run.terminate()
+            run.communicate(timeout=20)
+
+
+def test_on_sigusr1_the_driver_is_let_go_of(make: Callable[[], Node]) -> None:
+    node = make()
+    assert node.daemon.process is not None
+    node.daemon.process.send_signal(signal.SIGUSR1)
+    until(lambda: "GPUs can be reset now" in node.daemon.log(), what="the driver is let go of")
+    until(lambda: "SIGUSR1" in node.gpu(0)["why"], what="the page says so")
+
+
+def test_a_replaced_driver_ends_the_daemon_with_75_and_nothing_is_lost(
+    make: Callable[[], Node],
+) -> None:
+    node = make()
+    until(lambda: counted_uj(node.snapshot(), 0), what="energy is counted")
+    before = node.snapshot()
+    node.fake.fault("nvmlDeviceGetFieldValues", 18)
+    assert node.daemon.process is not None
+    assert node.daemon.process.wait(20) == 75
+    assert re.search("a new process is needed", node.daemon.log())
+    assert "Traceback" not in node.daemon.log()
+    node.fake.heal()
+    node.daemon.start()
+    assert counted_uj(node.snapshot(), 0) >= counted_uj(before, 0)
+
+
+def test_a_hung_gpu_holds_up_neither_ticks_nor_the_exit(make: Callable[[], Node]) -> None:
+    node = make()
+    node.fake.fault("nvmlDeviceGetFieldValues", gpu=0, delay_ms=-1)
+    until(lambda: "has not answered" in node.gpu(0)["why"], what="the hang is seen")
+    before = node.snapshot()
+    until(lambda: node.snapshot()["tick"] >= before["tick"] + 3, what="ticks go on")
+    after = node.snapshot()
+    assert after["health"]["loop_overruns"] == before["health"]["loop_overruns"]
+    assert counted_uj(after, 1) > counted_uj(before, 1)
+    assert node.daemon.stop() == 0
