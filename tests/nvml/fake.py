@@ -104,6 +104,11 @@ class FakeNvml:
         self._lines += _layout(gpu, slices, instances)
         self._tell()
 
+    def set_time(self, boot_seconds: float, wall: float) -> None:
+        """Stop the driver's clocks there."""
+        self._lines = [line for line in self._lines if line[0] != "now"]
+        self._add("now", boot_seconds, wall)
+
     def heal(self) -> None:
         """Take all of it back."""
         self._lines = []

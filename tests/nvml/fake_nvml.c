@@ -41,8 +41,11 @@ static struct timespec control_time;
 static off_t control_size;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+static double fixed_now, fixed_wall; /* 0: time goes by */
+
 static double now(void) {
     struct timespec t;
+    if (fixed_now > 0) return fixed_now;
     clock_gettime(CLOCK_BOOTTIME, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
@@ -140,6 +143,7 @@ static void fact(char *line) {
     if (IS("frozen", 2)) GPU_OF(1)->is_frozen = 1, GPU_OF(1)->frozen_mj = atof(word[2]);
     if (IS("gone", 1))
         for (int i = 0; i < tenant_count; i++) tenants[i].gone |= tenants[i].pid == (unsigned)atoi(word[1]);
+    if (IS("now", 2)) fixed_now = atof(word[1]), fixed_wall = atof(word[2]);
     if (IS("race", 1)) race = atoi(word[1]);
 }
 
@@ -160,6 +164,7 @@ static void refresh(void) {
         !memcmp(&status.st_mtim, &control_time, sizeof control_time))) return;
     control_size = status.st_size, control_time = status.st_mtim;
     fault_count = tenant_count = gpu_count = race = 0;
+    fixed_now = 0;
     memset(gpus, 0, sizeof gpus), memset(tenants, 0, sizeof tenants);
     read_facts("host");
     read_facts("control");
@@ -333,7 +338,7 @@ int nvmlDeviceGetProcessUtilization(Gpu *gpu, Used *to, unsigned *count, u64 sin
     if (!gpu->utilization || gpu->slices) return NOT_SUPPORTED;
     struct timespec wall;
     clock_gettime(CLOCK_REALTIME, &wall);
-    double ahead = wall.tv_sec + wall.tv_nsec / 1e9 - now();
+    double ahead = (fixed_now > 0 ? fixed_wall : wall.tv_sec + wall.tv_nsec / 1e9) - now();
     unsigned found = 0;
     int servers = 0;
     for (int i = 0; i < tenant_count; i++) servers |= tenants[i].gpu == gpu->index && tenants[i].serves;

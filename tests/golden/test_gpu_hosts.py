@@ -1,0 +1,140 @@
+"""Pages of hosts with GPUs, byte for byte: read through the made-up driver, and as replayed.
+
+`UPDATE_GOLDEN=1` writes the pages anew.
+"""
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.app import App
+from exporter.config import Account, Config, Convert, Sample
+from exporter.data import DIRECTORY
+from exporter.sample.sources.nvml import source
+from exporter.sample.sources.nvml.card import Card
+from exporter.worker import deadline
+from tests.fakes import FakeClock
+from tests.golden.test_pages import stable
+from tests.nvml.fake import LIBRARY, FakeNvml, build
+
+HOSTS = Path(__file__).parent / "gpu_hosts"
+FILES = {path.stem: path for path in [*HOSTS.glob("*.json"), DIRECTORY / "replay/eight-gpu.json"]}
+SECONDS = 30
+SOON = 10.0
+CALLS = re.compile(r"^emissions_driver_call")
+MACHINE = Path(__file__).parent / "hosts" / "virtual-machine"
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler, so there is no made-up driver; apt-get install gcc libc6-dev")
+    made = build(tmp_path_factory.mktemp("nvml"))
+    ctypes.CDLL(str(made / LIBRARY), mode=ctypes.RTLD_GLOBAL)
+    return made
+
+
+def play(app, clock, second=lambda: None):
+    """The page after some seconds."""
+    app.pipeline.tick()
+    for _ in range(SECONDS):
+        clock.advance(1)
+        second()
+        app.pipeline.tick()
+    page = app.board.current.page
+    app.close()
+    return page
+
+
+def kept(page, path):
+    """Compare with what is kept; calls and their cost are the machine's."""
+    shown = "".join(
+        line for line in stable(page.text().decode()).splitlines(True) if not CALLS.match(line)
+    )
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(shown)
+    assert shown == path.read_text()
+
+
+def parsed(page):
+    """Both formats must be readable, and say the same."""
+
+    def values(families):
+        return {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    text = values(parse_text(page.text().decode()))
+    assert text == values(parse_openmetrics(page.openmetrics().decode())) != {}
+
+
+def config(directory, **sample):
+    return Config(
+        Sample(**sample),
+        convert=Convert(zone="DE", pue=1.2),
+        account=Account(state_directory=str(directory / "state")),
+    )
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_NVML", str(tmp_path / "fake"))
+    # What is asked for in a tick is there in that tick, however busy this machine is.
+    monkeypatch.setattr(source, "PATIENCE_SECONDS", SOON)
+    monkeypatch.setattr(Card, "occupancy", lambda card: card._look.wait(deadline(SOON)))
+    clock = FakeClock()
+    fake = FakeNvml(tmp_path / "fake", json.loads(FILES[name].read_text()))
+    fake.set_time(clock.now_ns / 1e9, clock.wall())
+    only_gpus = dict.fromkeys(("rapl", "cpu_estimate", "dram_estimate"), False)
+    machine = {"sysfs": str(tmp_path), "procfs": str(MACHINE / "proc")}
+    app = App(config(tmp_path, collectors=only_gpus, **machine), {}, clock)
+    page = play(app, clock, lambda: fake.set_time(clock.now_ns / 1e9, clock.wall()))
+    kept(page, HOSTS / f"{name}.driver.metrics")
+    parsed(page)
+
+
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"vgpu-guest"}))
+def test_page_as_replayed(name, tmp_path):
+    clock = FakeClock()
+    page = play(App(config(tmp_path, replay=str(FILES[name])), {}, clock), clock)
+    kept(page, HOSTS / f"{name}.replay.metrics")
+    parsed(page)
+
+
+@pytest.mark.real
+def test_kept_pages_satisfy_promtool():
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("promtool is not installed; it comes with Prometheus")
+    for path in HOSTS.glob("*.metrics"):
+        done = subprocess.run(
+            [tool, "check", "metrics"], input=path.read_bytes(), capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout + done.stderr) == (0, b""), path.name
+
+
+def test_a_card_without_a_driver_is_told_of_with_the_rest_at_work(tmp_path):
+    card = tmp_path / "bus/pci/devices/0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "vendor").write_text("0x10de\n")
+    (card / "class").write_text("0x030200\n")
+    program = (
+        "import sys; from exporter.clock import SystemClock\n"
+        "from exporter.sample.sources.nvml import Nvml\n"
+        "print(Nvml(sys.argv[1], SystemClock(), 'boot').read().error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "libnvidia-ml.so.1 is not there" in said.stdout
