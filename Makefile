@@ -32,7 +32,7 @@ test: tools check ## All of check, then the tests with a real Prometheus and a r
 	$(PY) -m pytest -m real -ra
 
 .PHONY: bench
-bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; five minutes.
+bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; six minutes.
 	$(PY) -m tests.bench.run --write $(ARGS)
 
 .PHONY: test-gpu

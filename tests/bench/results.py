@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tests.bench.gpus import GpuStep
 from tests.bench.pages import Rendered, Scraped
 from tests.bench.peers import Loop
 
@@ -19,10 +20,10 @@ Times are CPU time unless they are called wall time: of a daemon's main thread f
 `/proc/PID/schedstat`, of a whole process from its CPU clock, both to the nanosecond. Ticks come at
 a true 1 Hz, since a tight loop would find everything in the cache.
 
-The state has no GPU and no pods: two made-up sockets with memory, and {runs} runs that own
-{reference:,} processes. Each of those wakes 1 to 20 times a second for 10 us. In one second,
-{changed:.0%} of their lines in `/proc` changed; a line that did not change is read but not parsed
-again, so busier processes cost more.
+The state has no pods, and GPUs only where that is said: two made-up sockets with memory, and
+{runs} runs that own {reference:,} processes. Each of those wakes 1 to 20 times a second for 10 us.
+In one second, {changed:.0%} of their lines in `/proc` changed; a line that did not change is read
+but not parsed again, so busier processes cost more.
 
 Measured on {cores} hardware threads, Linux {kernel}, Python {python}{noise}.
 """
@@ -59,6 +60,18 @@ GROWTH = """
 Over the whole range a process adds {slope:.1f} us to a tick.
 """
 
+GPUS = """
+## GPUs
+
+| GPUs | tick, ms (min / median / max) | all threads, ms/s | in the driver, ms/s | RSS, MB |
+|---|---|---|---|---|
+{rows}
+
+The driver is a made-up one, so its own time says nothing of a real one's; on a real one see
+`emissions_driver_call_seconds_total`. Nothing of it is in the tick: every card has threads of its
+own. Each card has one process.
+"""
+
 PEERS = """
 ## Beside others
 
@@ -77,7 +90,7 @@ REPRODUCE = """
 
     make bench
 
-measures for about five minutes and fails if a gate is missed. It needs a C
+measures for about six minutes and fails if a gate is missed. It needs a C
 compiler. node_exporter (Debian's package) and codecarbon (from PyPI) are fetched into `build`,
 and skipped where that is not possible. Leave the machine alone meanwhile.
 `.venv/bin/python -m tests.bench.run --help` shows how to run less of it.
@@ -134,6 +147,7 @@ class Results(NamedTuple):
     scraped: Scraped
     scrapes: int
     rendered: Rendered
+    gpus: Sequence[GpuStep]
     node_exporter: Scraped | None
     codecarbon: Loop | None
 
@@ -183,6 +197,7 @@ def page(results: Results, noise: str) -> str:
         (INTRO, ()),
         (BUDGET, _budget_rows(results)),
         (GROWTH, _growth_rows(results.steps)),
+        (GPUS, _gpu_rows(results.gpus)),
         (PEERS, _peer_rows(results)),
         (REPRODUCE, ()),
     ]
@@ -191,7 +206,12 @@ def page(results: Results, noise: str) -> str:
 
 def table(results: Results) -> str:
     """The same for a terminal."""
-    parts = (_budget_rows(results), _growth_rows(results.steps), _peer_rows(results))
+    parts = (
+        _budget_rows(results),
+        _growth_rows(results.steps),
+        _gpu_rows(results.gpus),
+        _peer_rows(results),
+    )
     return "\n\n".join("\n".join(rows) for rows in parts)
 
 
@@ -212,6 +232,19 @@ def _growth_rows(steps: Sequence[Step]) -> list[str]:
             f"| {statistics.median(step.floor):.2f} | {step.ratio:.1f} | {slope} |"
         )
     return rows
+
+
+def _gpu_rows(steps: Sequence[GpuStep]) -> list[str]:
+    return [
+        _cells(
+            str(step.gpus),
+            _spread(step.ticks),
+            f"{step.whole_ms:.1f}",
+            f"{step.driver_ms:.2f}",
+            f"{step.rss_mb:.1f}",
+        )
+        for step in steps
+    ]
 
 
 def _peer_rows(results: Results) -> list[str]:

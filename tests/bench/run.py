@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import cost, pages, peers, results
+from tests.bench import cost, gpus, pages, peers, results
 from tests.bench.scene import RUNS, Scene
 from tests.real.parts import REPOSITORY, get
 
@@ -73,6 +73,8 @@ def measure(directory: Path, effort: Effort) -> results.Results:
     say("pages")
     rendered = pages.render(effort.renders)
     scraped = pages.scrape_exporter(directory / "pages", effort.scrapes, effort.idle_seconds)
+    say("GPUs")
+    with_gpus = list(gpus.steps(directory / "gpus", effort.ticks))
     steps = []
     with Scene(directory) as scene:
         for processes in effort.curve:
@@ -113,6 +115,7 @@ def measure(directory: Path, effort: Effort) -> results.Results:
         scraped=scraped,
         scrapes=effort.scrapes,
         rendered=rendered,
+        gpus=with_gpus,
         node_exporter=node_exporter,
         codecarbon=codecarbon,
     )

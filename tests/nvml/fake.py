@@ -138,7 +138,12 @@ class FakeNvml:
             can = gpu.get("nvml", {})
             lines.append(
                 (
-                    *("gpu", gpu["id"], gpu["model"], gpu.get("pci_bus_id", "")),
+                    *(
+                        "gpu",
+                        gpu["id"],
+                        gpu["model"],
+                        gpu.get("pci_bus_id", f"00000000:{number + 1:02X}:00.0"),
+                    ),
                     round(gpu.get("power_limit_watts", 0) * 1000),
                     can.get("architecture", 9),
                     int(gpu.get("counter", True)),
