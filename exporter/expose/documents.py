@@ -79,6 +79,7 @@ def _device(state: DeviceState, view: View) -> Document:
         "read_at": _finite(view.snapshot.wall - state.age_seconds),
         "power_watts": state.power_watts,
         "power_limit_watts": info.power_limit_watts,
+        "utilization": state.utilization,
         "events": state.events,
         "counted": _sums(view, info.device, _counted),
         "cumulative": _sums(view, info.device, _cumulative),

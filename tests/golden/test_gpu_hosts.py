@@ -3,7 +3,6 @@
 `UPDATE_GOLDEN=1` writes the pages anew.
 """
 
-import ctypes
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from exporter.sample.sources.nvml.card import Card
 from exporter.worker import deadline
 from tests.fakes import FakeClock
 from tests.golden.test_pages import stable
-from tests.nvml.fake import LIBRARY, FakeNvml, build
+from tests.nvml.fake import FakeNvml, attach
 
 HOSTS = Path(__file__).parent / "gpu_hosts"
 FILES = {path.stem: path for path in [*HOSTS.glob("*.json"), DIRECTORY / "replay/eight-gpu.json"]}
@@ -38,9 +37,7 @@ MACHINE = Path(__file__).parent / "hosts" / "virtual-machine"
 def library(tmp_path_factory):
     if shutil.which("cc") is None:
         pytest.skip("no C compiler, so there is no made-up driver; apt-get install gcc libc6-dev")
-    made = build(tmp_path_factory.mktemp("nvml"))
-    ctypes.CDLL(str(made / LIBRARY), mode=ctypes.RTLD_GLOBAL)
-    return made
+    return tmp_path_factory.mktemp("nvml")
 
 
 def play(app, clock, second=lambda: None):
@@ -89,7 +86,7 @@ def config(directory, **sample):
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
-    monkeypatch.setenv("FAKE_NVML", str(tmp_path / "fake"))
+    attach(library, tmp_path / "fake", monkeypatch)
     # What is asked for in a tick is there in that tick, however busy this machine is.
     monkeypatch.setattr(source, "PATIENCE_SECONDS", SOON)
     monkeypatch.setattr(Card, "occupancy", lambda card: card._look.wait(deadline(SOON)))

@@ -1,32 +1,52 @@
 """A driver of made-up GPUs for this process and others: what `fake_nvml.c` is told to show."""
 
+import ctypes
 import os
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pynvml
 
 from exporter.model.curves import Curve
+from exporter.sample.sources.nvml import source
+
+if TYPE_CHECKING:
+    import pytest
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 LIBRARY = "libnvidia-ml.so.1"
+PRIVATE = "libfake-nvml.so"
 ALL_GPUS = -1
 FOR_EVER = -1
 UPDATE_SECONDS = 0.02
 """How often the counters of most cards move."""
 
 
-def build(directory: Path) -> Path:
+def build(directory: Path, name: str = LIBRARY) -> Path:
     """The directory of the library, compiled there unless it is newer than its source."""
-    library = directory / LIBRARY
+    library = directory / name
     if not library.exists() or library.stat().st_mtime < SOURCE.stat().st_mtime:
         directory.mkdir(parents=True, exist_ok=True)
-        made = directory / f"{LIBRARY}.{os.getpid()}"
-        flags = ("-O2", "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}", "-lpthread")
+        made = directory / f"{name}.{os.getpid()}"
+        flags = ("-O2", "-fPIC", "-shared", f"-Wl,-soname,{name}", "-lpthread")
         subprocess.run(["cc", "-o", made, SOURCE, *flags], check=True)
         made.replace(library)
     return directory
+
+
+def attach(directory: Path, fake: Path, patch: "pytest.MonkeyPatch") -> None:
+    """Let the binding in this process use the library, for as long as `patch` lasts.
+
+    By another name, or whoever asks for NVML after that would find it too. `fake` is what is shown.
+    """
+    library = ctypes.CDLL(str(build(directory, PRIVATE) / PRIVATE))
+    patch.setenv("FAKE_NVML", str(fake))
+    patch.setattr(pynvml, "nvmlLib", library)
+    patch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    patch.setattr(source, "_can_load", lambda: True)
 
 
 class FakeNvml:

@@ -11,6 +11,13 @@ METHODS = {
     "integrated": "measured power, integrated",
     "estimated": "estimated",
 }
+SPLITS = {
+    "exclusive": "held alone",
+    "activity": "split by activity, good to 15 to 30 %",
+    "slices": "split by slices held, which is an assumption",
+    "equal": "split evenly, which is an assumption",
+}
+"""How a share was found; the others say it by their names."""
 
 
 def receipt(record: Record) -> str:
@@ -52,9 +59,13 @@ def _parts(parts: Iterable[Record]) -> list[tuple[str, str]]:
         key = part["device"], part["method"], part["split"]
         sums[key] = sums.get(key, 0) + part["energy_uj"]
     return [
-        (device, f"{energy(uj)}, {METHODS[method]}, split by {split.replace('_', ' ')}")
+        (device, f"{energy(uj)}, {METHODS[method]}, {_split(split)}")
         for (device, method, split), uj in sums.items()
     ]
+
+
+def _split(split: str) -> str:
+    return SPLITS.get(split) or f"split by {split.replace('_', ' ')}"
 
 
 def _intensities(uses: Iterable[Record]) -> list[tuple[str, str]]:

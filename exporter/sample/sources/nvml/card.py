@@ -1,6 +1,5 @@
 """One card: its two threads, what they said last, and whether it is there."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +8,14 @@ from exporter.model.readings import DeviceInfo, Occupancy, Reading
 from exporter.sample.sources.nvml.codes import Reaction
 from exporter.sample.sources.nvml.driver import Driver, Failure
 from exporter.sample.sources.nvml.meter import Meter
+from exporter.sample.sources.nvml.pci import is_asleep
 from exporter.sample.sources.nvml.tenants import Layout, Tenants
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Asker
 
 LOOK_NS = 5 * NANOSECONDS_PER_SECOND
 """How often processes are looked at: that may cost milliseconds of the driver's lock."""
-SUSPENDED = "asleep to save power; it is not woken to be asked"
+ASLEEP = "asleep to save power; it is not woken to be asked"
 
 
 class Card:
@@ -27,7 +27,7 @@ class Card:
         nvml: Any,
         clock: Clock,
         epoch: str,
-        runtime_status: str,
+        sysfs: str,
         alarm: Callable[[Failure], None],
     ) -> None:
         self.info = info
@@ -39,7 +39,7 @@ class Card:
         """Of its last reading."""
         self._clock = clock
         self._epoch = epoch
-        self._runtime_status = runtime_status
+        self._sysfs = sysfs
         self._alarm = alarm
         device = info.device
         self._meter = Meter(Driver(nvml), clock, device, epoch)
@@ -99,8 +99,8 @@ class Card:
         handle = self.handle
         if handle is None:
             return self._none(self.why)
-        if self._is_suspended():
-            return self._none(SUSPENDED)
+        if self._is_asleep():
+            return self._none(ASLEEP)
         try:
             reading = self._meter.read(handle)
         except Failure as failure:
@@ -115,29 +115,16 @@ class Card:
     def _look_around(self) -> Occupancy:
         device, now_ns = self.info.device, self._clock.boottime_ns()
         handle = self.handle
-        if handle is None or self._is_suspended():
-            return Occupancy(device, now_ns, why=self.why or SUSPENDED)
+        if handle is None or self._is_asleep():
+            return Occupancy(device, now_ns, why=self.why or ASLEEP)
         try:
             return self._tenants.look(handle, self.layout)
         except Failure as failure:
             self._alarm(failure)
             return Occupancy(device, now_ns, why=str(failure))
 
-    def _is_suspended(self) -> bool:
-        try:
-            with open(self._runtime_status, encoding="ascii") as file:
-                return file.read().strip() == "suspended"
-        except OSError:
-            return False
+    def _is_asleep(self) -> bool:
+        return is_asleep(self._sysfs, self.info.pci_bus_id)
 
     def _none(self, why: str) -> Reading:
         return Reading(self.info.device, self._clock.boottime_ns(), self._epoch, why=why)
-
-
-def runtime_status(sysfs: str, pci_bus_id: str) -> str:
-    """Where the kernel says whether a device is asleep; reading it does not wake the device.
-
-    NVML names PCI domains with eight digits, the kernel with four.
-    """
-    address = pci_bus_id.lower()[-len("0000:00:00.0") :]
-    return os.path.join(sysfs, "bus", "pci", "devices", address, "power", "runtime_status")

@@ -1,7 +1,6 @@
 """The collector `nvml`: energy, power and processes of NVIDIA GPUs."""
 
 import ctypes
-import os
 from collections.abc import Mapping
 
 from exporter import units
@@ -11,6 +10,7 @@ from exporter.model.readings import CallCost, Observation
 from exporter.sample.sources.nvml.codes import Reaction
 from exporter.sample.sources.nvml.driver import LIBRARY, total_costs
 from exporter.sample.sources.nvml.inventory import NAME, is_module
+from exporter.sample.sources.nvml.pci import cards
 from exporter.sample.sources.nvml.supervisor import Supervisor
 from exporter.worker import deadline, poll
 
@@ -22,7 +22,6 @@ FIRST_PATIENCE_SECONDS = 2.0
 """The same for the driver's first answer, so that the first page has the GPUs."""
 SICK_NS = 60 * units.NANOSECONDS_PER_SECOND
 STOP_SECONDS = 1.0
-PCI_VENDOR = "0x10de"
 SICK = (
     "{why}, on all GPUs for a minute. In a container the device files are gone, often since "
     "`systemctl daemon-reload` on the node: start the container anew, and hand in the devices by "
@@ -57,19 +56,19 @@ class Nvml:
         """All GPUs now. Raises Outdated if the driver was replaced under this process."""
         self._start()
         began_ns = self._clock.monotonic_ns()
-        cards = self._supervisor.cards
-        for card in cards:
+        known = self._supervisor.cards
+        for card in known:
             card.ask()
         until = deadline(PATIENCE_SECONDS)
-        readings = tuple(card.reading(until) for card in cards)
-        looks = tuple(look for card in cards if (look := card.occupancy()) is not None)
+        readings = tuple(card.reading(until) for card in known)
+        looks = tuple(look for card in known if (look := card.occupancy()) is not None)
         if self._supervisor.outdated:
             raise Outdated(OUTDATED.format(why=self._supervisor.outdated))
         why = next((reading.why for reading in readings if reading.why), "")
         return Observation(
             source=self.name,
             at_ns=self._clock.boottime_ns(),
-            infos=tuple(card.info for card in cards),
+            infos=tuple(card.info for card in known),
             readings=readings,
             cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
             error=self._supervisor.why or why,
@@ -105,18 +104,18 @@ class Nvml:
 
     def _sick(self) -> str:
         """The text of what cannot heal here, once it has lasted on all cards."""
-        cards = self._supervisor.cards
-        failures = [card.failure for card in cards if card.failure is not None]
+        known = self._supervisor.cards
+        failures = [card.failure for card in known if card.failure is not None]
         lasting = [f for f in failures if f.reaction is Reaction.ENVIRONMENT]
         now_ns = self._clock.boottime_ns()
-        if not cards or len(lasting) < len(cards):
+        if not known or len(lasting) < len(known):
             self._well_ns = now_ns
         return SICK.format(why=lasting[0]) if now_ns - self._well_ns >= SICK_NS else ""
 
 
 def is_here(sysfs: str) -> bool:
     """Whether there is a card, or a library that would know of one."""
-    return _can_load() or _has_card(sysfs)
+    return _can_load() or bool(cards(sysfs))
 
 
 def _can_load() -> bool:
@@ -125,23 +124,3 @@ def _can_load() -> bool:
     except OSError:
         return False
     return True
-
-
-def _has_card(sysfs: str) -> bool:
-    """Whether the PCI bus has a display or compute device of NVIDIA."""
-    devices = os.path.join(sysfs, "bus", "pci", "devices")
-    try:
-        names = os.listdir(devices)
-    except OSError:
-        return False
-    return any(_is_card(os.path.join(devices, name)) for name in names)
-
-
-def _is_card(path: str) -> bool:
-    try:
-        with open(os.path.join(path, "vendor"), encoding="ascii") as file:
-            vendor = file.read().strip()
-        with open(os.path.join(path, "class"), encoding="ascii") as file:
-            return vendor == PCI_VENDOR and file.read().startswith("0x03")
-    except OSError:
-        return False

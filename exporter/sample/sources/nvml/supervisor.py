@@ -4,10 +4,11 @@ import logging
 from typing import Any
 
 from exporter.clock import Clock
-from exporter.sample.sources.nvml.card import Card, runtime_status
+from exporter.sample.sources.nvml.card import ASLEEP, Card
 from exporter.sample.sources.nvml.codes import Reaction
 from exporter.sample.sources.nvml.driver import Driver, Failure
 from exporter.sample.sources.nvml.inventory import Found, inventory
+from exporter.sample.sources.nvml.pci import cards, is_asleep
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker, poll
 
@@ -58,7 +59,7 @@ class Supervisor:
             self.outdated = str(failure)
         elif failure.reaction is Reaction.LIBRARY:
             self._begin_anew = True
-        elif failure.reaction is not Reaction.DEVICE:
+        else:  # a card that is lost is looked for at the next turn, with all others
             return
         self._worker.poke()
 
@@ -85,8 +86,16 @@ class Supervisor:
             self._let_go("the exporter stops", LAST_SECONDS)
         elif now_ns < self._paused_until_ns:
             self._let_go(PAUSED, IDLE_SECONDS)
-        elif now_ns >= self._retry_ns:
+        elif now_ns >= self._retry_ns and not self._are_all_asleep():
             self._look()
+
+    def _are_all_asleep(self) -> bool:
+        """Whether to list the cards would wake them, and nothing else."""
+        addresses = cards(self._sysfs)
+        if not addresses or not all(is_asleep(self._sysfs, address) for address in addresses):
+            return False
+        self.why = "" if self.cards else ASLEEP
+        return True
 
     def _look(self) -> None:
         if self._begin_anew:
@@ -121,8 +130,9 @@ class Supervisor:
         for handle, info, layout in found:
             card = known.pop(info.device, None)
             if card is None:
-                status = runtime_status(self._sysfs, info.pci_bus_id)
-                card = Card(info, self.driver.nvml, self._clock, self._epoch, status, self.alarm)
+                card = Card(
+                    info, self.driver.nvml, self._clock, self._epoch, self._sysfs, self.alarm
+                )
                 self.cards = (*self.cards, card)
             # One that was lost is given back only when it is shown again, by its UUID.
             card.found(handle, info, layout)

@@ -1,6 +1,5 @@
 """The collector over the made-up driver, in this process."""
 
-import ctypes
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from exporter.clock import SystemClock
 from exporter.model.readings import Observation, Reading
 from exporter.sample.sources.nvml import Nvml
 from exporter.worker import poll
-from tests.nvml.fake import LIBRARY, FakeNvml, build
+from tests.nvml.fake import FakeNvml, attach
 
 LOOK_SECONDS = 0.02
 SOON = 10.0
@@ -40,10 +39,7 @@ def host(*gpus: dict[str, Any], **more: Any) -> dict[str, Any]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler, so there is no made-up driver; apt-get install gcc libc6-dev")
-    made = build(tmp_path_factory.mktemp("nvml"))
-    # The binding asks for the library by name, and finds this one loaded.
-    ctypes.CDLL(str(made / LIBRARY), mode=ctypes.RTLD_GLOBAL)
-    return made
+    return tmp_path_factory.mktemp("nvml")
 
 
 class Bench:
@@ -84,7 +80,7 @@ def bench(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Bench]]:
     """Makes a collector over cards; the first two of the plain sort where none are given."""
-    monkeypatch.setenv("FAKE_NVML", str(tmp_path / "fake"))
+    attach(library, tmp_path / "fake", monkeypatch)
     made: list[Bench] = []
 
     def make(*gpus: dict[str, Any], clock: Any = None, **more: Any) -> Bench:

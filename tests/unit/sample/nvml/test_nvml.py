@@ -280,6 +280,20 @@ def test_a_suspended_card_is_not_woken(bench):
     one.until(one.is_well)
 
 
+def test_cards_that_are_all_asleep_are_not_even_listed(bench):
+    one = bench(gpu(0))
+    card = one.sysfs / "bus/pci/devices/0000:01:00.0"
+    (card / "power").mkdir(parents=True)
+    (card / "vendor").write_text("0x10de\n")
+    (card / "class").write_text("0x030200\n")
+    (card / "power/runtime_status").write_text("suspended\n")
+    seen = one.read()
+    assert "not woken" in seen.error
+    assert not seen.calls
+    (card / "power/runtime_status").write_text("active\n")
+    one.until(one.is_well)
+
+
 def test_processes_and_their_activity_are_seen(bench):
     run = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 7, "active": [[0, 0.6]]}]}
     idle = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 8}]}
