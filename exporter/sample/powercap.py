@@ -8,6 +8,7 @@ from typing import NamedTuple
 from exporter import units
 from exporter.model.readings import Device, DeviceInfo, Kind
 from exporter.sample.kept_file import KeptFile
+from exporter.sample.sysfs import text
 
 # `intel-rapl` is the driver's name on AMD too. `intel-rapl-mmio` shows the same counters again.
 ZONE = re.compile(r"intel-rapl(:\d+){1,2}")
@@ -30,14 +31,14 @@ def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zon
     paths = _zone_paths(sysfs)
     taken: set[str] = set()
     for key in sorted(paths):
-        name = _text(paths[key], "name")
+        name = text(paths[key], "name")
         if len(key) > 1 or not name.startswith("package"):
             continue
         package = f"{name}-zone-{key[0]}" if name in taken else name
         taken.add(package)
         yield _zone(paths[key], Device(Kind.CPU, package), model, vendor, source)
         for child in sorted(paths):
-            if child[:-1] == key and _text(paths[child], "name") == "dram":
+            if child[:-1] == key and text(paths[child], "name") == "dram":
                 yield _zone(paths[child], Device(Kind.DRAM, f"{package}-dram"), "", "", source)
 
 
@@ -91,15 +92,7 @@ def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Zo
     return Zone(info, KeptFile(os.path.join(path, "energy_uj")))
 
 
-def _text(path: str, name: str) -> str:
-    try:
-        with open(os.path.join(path, name), encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
-
-
 def _number(path: str, name: str) -> int:
     """The number in a file of a zone; 0 where there is none."""
-    text = _text(path, name)
-    return int(text) if text.isdecimal() else 0
+    found = text(path, name)
+    return int(found) if found.isdecimal() else 0

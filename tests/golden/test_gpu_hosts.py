@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.app import App
 from exporter.config import Account, Config, Convert, Sample
@@ -22,7 +20,7 @@ from exporter.sample.sources.nvml import source
 from exporter.sample.sources.nvml.card import Card
 from exporter.worker import deadline
 from tests.fakes import FakeClock
-from tests.golden.test_pages import stable
+from tests.golden.test_pages import assert_parsed, stable
 from tests.nvml.fake import FakeNvml, attach
 
 HOSTS = Path(__file__).parent / "gpu_hosts"
@@ -62,20 +60,6 @@ def kept(page, path):
     assert shown == path.read_text()
 
 
-def parsed(page):
-    """Both formats must be readable, and say the same."""
-
-    def values(families):
-        return {
-            (sample.name, *sorted(sample.labels.items())): sample.value
-            for family in families
-            for sample in family.samples
-        }
-
-    text = values(parse_text(page.text().decode()))
-    assert text == values(parse_openmetrics(page.openmetrics().decode())) != {}
-
-
 def config(directory, **sample):
     return Config(
         Sample(**sample),
@@ -98,7 +82,7 @@ def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
     app = App(config(tmp_path, collectors=only_gpus, **machine), {}, clock)
     page = play(app, clock, lambda: fake.set_time(clock.now_ns / 1e9, clock.wall()))
     kept(page, HOSTS / f"{name}.driver.metrics")
-    parsed(page)
+    assert_parsed(page)
 
 
 @pytest.mark.parametrize("name", sorted(FILES.keys() - {"vgpu-guest"}))
@@ -106,7 +90,7 @@ def test_page_as_replayed(name, tmp_path):
     clock = FakeClock()
     page = play(App(config(tmp_path, replay=str(FILES[name])), {}, clock), clock)
     kept(page, HOSTS / f"{name}.replay.metrics")
-    parsed(page)
+    assert_parsed(page)
 
 
 @pytest.mark.real

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.app import App
 from exporter.config import Account, Config, Convert, Sample
@@ -21,7 +19,7 @@ from exporter.errors import Refused
 from exporter.model.commands import Request, Start
 from exporter.model.readings import Kind
 from tests.fakes import FakeClock
-from tests.golden.test_pages import stable
+from tests.golden.test_pages import assert_parsed, stable
 
 HOSTS = Path(__file__).parent / "hosts"
 WATTS = {
@@ -173,15 +171,7 @@ def test_page_is_the_one_that_is_kept(name, page):
 
 
 def test_both_formats_are_parsed_and_say_the_same(page):
-    def values(families):
-        return {
-            (sample.name, *sorted(sample.labels.items())): sample.value
-            for family in families
-            for sample in family.samples
-        }
-
-    text, openmetrics = page.text().decode(), page.openmetrics().decode()
-    assert values(parse_text(text)) == values(parse_openmetrics(openmetrics)) != {}
+    assert_parsed(page)
 
 
 @pytest.mark.real

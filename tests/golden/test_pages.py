@@ -1,13 +1,18 @@
-"""Whole pages of known hosts, byte for byte; `make golden` writes them anew."""
+"""Whole pages of known hosts, byte for byte; `UPDATE_GOLDEN=1` writes them anew."""
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.app import App
 from exporter.config import Account, Config, Convert, Sample
+from exporter.expose.page import Page
 from tests.fakes import FakeClock
 
 HERE = Path(__file__).parent
@@ -21,6 +26,20 @@ VOLATILE = re.compile(
 def stable(page: str) -> str:
     lines = page.splitlines(keepends=True)
     return "".join(line for line in lines if not VOLATILE.match(line))
+
+
+def assert_parsed(page: Page) -> None:
+    """Both formats can be read, and say the same."""
+
+    def values(families: Iterable[Metric]) -> dict[tuple[object, ...], float]:
+        return {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    text = values(parse_text(page.text().decode()))
+    assert text == values(parse_openmetrics(page.openmetrics().decode())) != {}
 
 
 @pytest.mark.parametrize("host", ["two-socket"])

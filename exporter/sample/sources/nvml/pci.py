@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator
 
+from exporter.sample.sysfs import text
+
 NVIDIA = "0x10de"
 DISPLAY_CLASS = "0x03"
 """What the class of every display and compute device begins with."""
@@ -15,7 +17,7 @@ def is_asleep(sysfs: str, pci_bus_id: str) -> bool:
     NVML names PCI domains with eight digits, the kernel with four.
     """
     address = pci_bus_id.lower()[-len("0000:00:00.0") :]
-    return _text(_path(sysfs, address), "power/runtime_status") == SUSPENDED
+    return text(_path(sysfs, address), "power/runtime_status") == SUSPENDED
 
 
 def cards(sysfs: str) -> list[str]:
@@ -30,17 +32,9 @@ def _cards(sysfs: str) -> Iterator[str]:
         return
     for address in addresses:
         path = _path(sysfs, address)
-        if _text(path, "vendor") == NVIDIA and _text(path, "class").startswith(DISPLAY_CLASS):
+        if text(path, "vendor") == NVIDIA and text(path, "class").startswith(DISPLAY_CLASS):
             yield address
 
 
 def _path(sysfs: str, address: str) -> str:
     return os.path.join(sysfs, "bus", "pci", "devices", address)
-
-
-def _text(path: str, name: str) -> str:
-    try:
-        with open(os.path.join(path, name), encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
