@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter import worker as module
-from exporter.worker import Worker
+from exporter.worker import Asker, Worker, deadline, poll
 
 FOREVER = 3_600.0
 LIMIT_SECONDS = 20.0
@@ -105,3 +105,63 @@ def test_a_call_beyond_its_deadline_is_stalled_until_it_ends(worker, work, monke
     work.may_end.set()
     assert worker.stop(LIMIT_SECONDS)
     assert worker.stalled_seconds == 0.0
+
+
+class TestAsker:
+    @pytest.fixture
+    def gate(self):
+        gate = threading.Event()
+        yield gate
+        gate.set()
+
+    def test_an_answer_is_given_once(self):
+        asker = Asker("t", lambda: 7)
+        asker.ask()
+        assert asker.wait(deadline(10)) == 7
+        assert asker.wait(deadline(0)) is None
+        assert asker.stop(10)
+
+    def test_a_call_that_hangs_is_waited_for_once_and_its_answer_comes_later(self, gate):
+        calls = []
+
+        def work():
+            calls.append(1)
+            gate.wait()
+            return len(calls)
+
+        asker = Asker("t", work)
+        asker.ask()
+        assert asker.wait(deadline(0.01)) is None
+        asker.ask()
+        assert asker.wait(deadline(3600)) is None
+        assert asker.busy_seconds > 0
+        assert not asker.stop(0.01)
+        gate.set()
+        assert poll(lambda: asker.busy_seconds == 0, 10)
+        assert asker.wait(deadline(0)) == 1
+        assert calls == [1]
+
+    def test_a_call_that_raises_has_no_answer_and_the_next_one_has(self, caplog):
+        answers = iter([ValueError("no"), 5])
+
+        def work():
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        asker = Asker("t", work)
+        asker.ask()
+        assert asker.wait(deadline(10)) is None
+        assert "call failed" in caplog.text
+        asker.ask()
+        assert asker.wait(deadline(10)) == 5
+        assert asker.stop(10)
+
+    def test_one_that_was_never_asked_ends_at_once(self):
+        assert Asker("t", lambda: 1).stop(0)
+
+
+def test_a_condition_is_waited_for_no_longer_than_said():
+    assert poll(lambda: True, 0)
+    assert not poll(lambda: False, 0)

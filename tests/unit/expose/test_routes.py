@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.expose import api
 from exporter.expose.live import LivePage
 from exporter.expose.page import Page
+from exporter.model.snapshot import Health
 
 PATHS = [
     "/",
@@ -119,6 +120,16 @@ def test_a_daemon_that_stopped_ticking_is_not_and_says_for_how_long(site):
     response = site.get("/-/healthy")
     assert response.status == 503
     assert b"no tick for 3.1 s, 3 s are allowed" in response.content
+
+
+def test_a_daemon_that_cannot_heal_is_not_and_says_why(site):
+    snapshot = site.board.current.snapshot
+    site.board.publish(snapshot._replace(health=Health(sick="start the container anew")))
+    response = site.get("/-/healthy")
+    assert response.status == 503
+    assert b"start the container anew" in response.content
+    site.board.publish(snapshot)
+    assert site.get("/-/healthy").status == 200
 
 
 def test_a_daemon_that_has_just_started_is_healthy(open_site):
