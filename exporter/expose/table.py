@@ -31,7 +31,7 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], noth
         tag(
             "tr",
             *[
-                tag("td", cell.text, tag("small", cell.remark), class_=cell.class_, data_head=name)
+                tag("td", cell.text, tag("small", cell.remark), class_=_class(cell), data_head=name)
                 for name, cell in zip(names, row, strict=True)
             ],
         )
@@ -39,6 +39,11 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], noth
     ]
     whole = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
     return tag("section", tag("h2", title), tag("div", whole, class_="scroll"))
+
+
+def _class(cell: Cell) -> str:
+    """An empty cell is left out where there is no row to keep in line."""
+    return cell.class_ if cell.text or cell.remark else "none"
 
 
 def bold(text: str, remark: str = "") -> Cell:
