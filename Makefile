@@ -1,6 +1,7 @@
 # Needs git, make and python3. Everything else is set up by .ci/setup, once, into .venv and build.
 
 PYTHON ?= python3
+COMMAND ?= serve
 ENGINE ?= docker
 IMAGE ?= emissions-exporter
 BASE ?= python:3.13-slim
@@ -17,8 +18,8 @@ help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: run
-run: $(RUN) ## Start the exporter here; flags in ARGS="...".
-	@exec .venv/bin/emissions-exporter serve $(ARGS)
+run: $(RUN) ## Start the exporter here; flags in ARGS="...", another command in COMMAND="...".
+	@exec .venv/bin/emissions-exporter $(COMMAND) $(ARGS)
 
 .PHONY: check
 check: $(DEV) ## Style, types and all tests that need no other program; under a minute.

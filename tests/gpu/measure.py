@@ -97,8 +97,8 @@ def call_costs(gpu: Any) -> dict[str, float]:
         "nvmlDeviceGetTotalEnergyConsumption": lambda: joules(gpu),
         "nvmlDeviceGetPowerUsage": lambda: nvml.nvmlDeviceGetPowerUsage(gpu),
         "nvmlDeviceGetUtilizationRates": lambda: nvml.nvmlDeviceGetUtilizationRates(gpu),
-        "nvmlDeviceGetComputeRunningProcesses": lambda: nvml.nvmlDeviceGetComputeRunningProcesses(
-            gpu
+        "nvmlDeviceGetComputeRunningProcesses_v3": lambda: (
+            nvml.nvmlDeviceGetComputeRunningProcesses_v3(gpu)
         ),
         "nvmlDeviceGetProcessUtilization": lambda: utilization(gpu, 0),
     }
@@ -165,7 +165,7 @@ def two_processes(gpu: Any) -> dict[str, object]:
         since = int(time.time() * 1e6)
         time.sleep(6)
         samples = utilization(gpu, since)
-        seen = {process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu)}
+        seen = {process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses_v3(gpu)}
         names = {first.pid: "busy", second.pid: "a third"}
         means: dict[str, float] = {}
         for pid, name in names.items():

@@ -53,8 +53,8 @@ class Tenants:
     def look(self, handle: Any, layout: Layout) -> Occupancy:
         """Who is there now, and what each did since the last look. Raises Failure."""
         now_ns = self._clock.boottime_ns()
-        running = self._list("nvmlDeviceGetComputeRunningProcesses", handle, now_ns)
-        clients = self._list("nvmlDeviceGetMPSComputeRunningProcesses", handle, now_ns)
+        running = self._list("nvmlDeviceGetComputeRunningProcesses_v3", handle, now_ns)
+        clients = self._list("nvmlDeviceGetMPSComputeRunningProcesses_v3", handle, now_ns)
         active, coverage = self._activity(handle, now_ns) if not layout.slices else ({}, 0.0)
         places = {(i.gpu_instance, i.compute_instance): i.uuid for i in layout.instances}
         served = {client.pid for client in clients}

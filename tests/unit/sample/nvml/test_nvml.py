@@ -96,14 +96,29 @@ def test_no_error_of_any_call_stops_another_card_or_lasts(bench, caplog, code):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_an_unknown_error_at_one_call_is_survived(bench, caplog, call):
-    two = bench()
-    two.until(two.is_well)
-    two.fake.fault(call, 1234)
-    for _ in range(3):
-        two.read()
-    two.fake.heal()
-    two.until(two.is_well)
+def test_every_error_of_a_call_is_survived_and_passes(bench, caplog, call):
+    clock = FakeClock()
+    two = bench(clock=clock)
+
+    def is_well(observation):
+        clock.advance(1)
+        return two.is_well(observation)
+
+    def is_quiet():
+        return not any(card.is_busy() for card in two.nvml._supervisor.cards)
+
+    two.until(is_well)
+    for code in (*CODES, *UNKNOWN_CODES):
+        two.fake.fault(call, code)
+        for _ in range(3):
+            clock.advance(6)  # so that processes are looked at too
+            two.read()
+            assert poll(is_quiet, SOON)
+        two.fake.heal()
+        for card in two.nvml._supervisor.cards:
+            card._meter._can = Capabilities()
+            card._tenants._can = Capabilities()
+        two.until(is_well)
     assert not [record for record in caplog.records if record.exc_info]
 
 
