@@ -12,6 +12,16 @@ SMALL = 0.1
 NEXT_UNIT = 0.9995
 """Of the larger unit: what three digits would round up to 1 of it."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
+SPLITS = {
+    "exclusive": "held alone",
+    "cpu_time": "split by CPU time",
+    "memory": "split by memory held",
+    "activity": "split by activity (+/-30 %, in MIG mode +/-15 %)",
+    "slices": "split by slices held (assumed)",
+    "equal": "split evenly (assumed)",
+    "rest": "what nobody else used",
+}
+"""How the shares of a device were found, and what that may be off by; see docs/accuracy.md."""
 
 
 def number(value: float) -> str:

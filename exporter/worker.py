@@ -17,6 +17,11 @@ def deadline(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
+def remaining(until: float) -> float:
+    """Seconds from now to time.monotonic() `until`; 0 if that is over."""
+    return max(0.0, until - time.monotonic())
+
+
 def poll(condition: Callable[[], bool], seconds: float) -> bool:
     """Wait for a condition for so long at most; whether it came."""
     until = deadline(seconds)
@@ -122,7 +127,7 @@ class Asker(Generic[T]):
 
         What was under way already when it was asked for is not waited for.
         """
-        rest = 0.0 if self._late else max(0.0, until - time.monotonic())
+        rest = 0.0 if self._late else remaining(until)
         if not self._answered.wait(rest):
             return None
         answer, self._answer = self._answer, None

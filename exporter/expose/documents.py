@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from exporter import units
 from exporter.expose.view import Tallies, Tally, View
 from exporter.model.intensity import Factor
+from exporter.model.readings import Occupancy
 from exporter.model.record import RunRecord, to_json
 from exporter.model.runs import DEPARTED
 from exporter.model.snapshot import DeviceState, GridState, Row, Snapshot, record_of
@@ -47,6 +48,7 @@ def of_snapshot(view: View) -> Document:
         "intensity": _grid(snapshot.grid),
         "collectors": [state._asdict() for state in snapshot.collectors],
         "health": snapshot.health._asdict(),
+        "driver_calls": {name: cost._asdict() for name, cost in snapshot.driver_calls.items()},
         "notes": snapshot.notes,
     }
 
@@ -80,9 +82,21 @@ def _device(state: DeviceState, view: View) -> Document:
         "power_watts": state.power_watts,
         "power_limit_watts": info.power_limit_watts,
         "utilization": state.utilization,
+        "sharing": None if state.occupancy is None else _sharing(state.occupancy),
         "events": state.events,
         "counted": _sums(view, info.device, _counted),
         "cumulative": _sums(view, info.device, _cumulative),
+    }
+
+
+def _sharing(look: Occupancy) -> Document:
+    """Who is on a GPU, and how well that is known."""
+    return {
+        "processes": len(look.occupants),
+        "coverage": look.coverage,
+        "slices": look.slices,
+        "partitions": [part._asdict() for part in look.partitions],
+        "why": look.why,
     }
 
 
@@ -98,7 +112,7 @@ def _cumulative(tally: Tally) -> tuple[int, int]:
 
 
 def _sums(view: View, device: tuple[str, str], amounts: Amounts) -> Document:
-    """What a device used: all, by run or reason, and by method; each in both its spellings."""
+    """What a device used: all, by run or reason, by method, and what runs used by split."""
     energy_uj, carbon_ng = amounts(view.devices[device])
     attributed_uj, attributed_ng = amounts(view.attributed[device])
 
@@ -119,6 +133,7 @@ def _sums(view: View, device: tuple[str, str], amounts: Amounts) -> Document:
         "unattributed_uj": by_last(view.unattributed, 0),
         "unattributed_ng": by_last(view.unattributed, 1),
         "by_method_uj": by_last(view.by_method, 0),
+        "by_split_uj": by_last(view.by_split, 0),
     }
 
 

@@ -14,6 +14,7 @@ from exporter.expose.panels import (
     intensity,
     methods,
     runs,
+    splits,
     summed,
     unattributed,
 )
@@ -85,6 +86,7 @@ def main(snapshot: Snapshot, view: View) -> Markup:
         runs(snapshot, view),
         unattributed(view),
         methods(view),
+        splits(view),
         grid(snapshot.grid),
         collectors(snapshot.collectors),
         data_interval_ms=f"{1000 * _period(snapshot):.0f}",
@@ -144,6 +146,8 @@ def _warnings(snapshot: Snapshot) -> Markup:
 
 def _ailments(health: Health) -> list[str]:
     found = []
+    if health.sick:
+        found.append(f"This daemon cannot heal by itself: {health.sick}")
     if health.ledger_why:
         found.append(f"The ledger could not be written: {health.ledger_why}")
     if health.imbalance_uj:

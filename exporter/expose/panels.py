@@ -10,7 +10,7 @@ from exporter.model.intensity import Factor
 from exporter.model.readings import Method
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DeviceState, GridState, Snapshot
-from exporter.model.workload import CollectorState, Reason
+from exporter.model.workload import CollectorState, Reason, Split
 
 HOW = {
     Method.COUNTER: "read from the hardware's own energy counter",
@@ -34,8 +34,9 @@ def devices(snapshot: Snapshot, view: View) -> Markup:
         to_runs = view.attributed[state.info.device].total_uj
         rows.append(
             (
-                bold(device_name(state), state.info.model),
+                bold(device_name(state), _what(state)),
                 number(human.watts(state.power_watts), _limit(state)),
+                number(_busy(state)),
                 number(human.energy(tally.total_uj)),
                 number(human.carbon(tally.total_ng)),
                 bar(to_runs, tally.total_uj),
@@ -43,7 +44,10 @@ def devices(snapshot: Snapshot, view: View) -> Markup:
                 verdict("up" if state.up else "silent", _silence(state), ok=state.up),
             )
         )
-    heads = ("Device", ">Power", ">Energy", ">Emissions", ">To runs", "How it is got", "State")
+    heads = (
+        *("Device", ">Power", ">Busy", ">Energy", ">Emissions"),
+        *(">To runs", "How it is got", "State"),
+    )
     return table("Devices", heads, rows, "No energy source can be read; see the collectors below.")
 
 
@@ -126,6 +130,27 @@ def methods(view: View) -> Markup:
     return table("How the energy was got", heads, rows, "Nothing yet.")
 
 
+def splits(view: View) -> Markup:
+    """How it was found which run used a device."""
+    whole = summed(view.attributed.values())
+    rows = []
+    for split in Split:
+        found = {labels: t for labels, t in view.by_split.items() if labels[2] == split}
+        tally = summed(found.values())
+        if tally.total_uj:
+            kinds = sorted({kind for kind, _, _ in found})
+            rows.append(
+                (
+                    Cell(split.replace("_", " "), human.SPLITS[split]),
+                    Cell(", ".join(kinds)),
+                    number(human.energy(tally.total_uj)),
+                    bar(tally.total_uj, whole.total_uj),
+                )
+            )
+    heads = ("Split", "Devices", ">Energy", ">Of all runs")
+    return table("How it was shared between runs", heads, rows, "Nothing yet.")
+
+
 def grid(state: GridState) -> Markup:
     """The intensity in force and where it comes from."""
     factor = state.factor
@@ -175,6 +200,20 @@ def device_name(state: DeviceState) -> str:
     """A device as a person calls it: its kind, and its number or id."""
     kind, name = state.info.device
     return f"{kind} {state.info.ordinal or name}"
+
+
+def _what(state: DeviceState) -> str:
+    """What a device is, and how it is divided."""
+    look = state.occupancy
+    if look is None or not look.slices:
+        return state.info.model
+    used = sum(part.slices for part in look.partitions)
+    parts = f"MIG, {len(look.partitions)} parts with {used:.3g} of {look.slices} slices"
+    return f"{state.info.model}, {parts}" if state.info.model else parts
+
+
+def _busy(state: DeviceState) -> str:
+    return "" if state.utilization is None else human.share(state.utilization, 1)
 
 
 def _limit(state: DeviceState) -> str:

@@ -1,6 +1,7 @@
 """One snapshot summed up for showing: per device, method, reason and run, in exact integers."""
 
 from collections import defaultdict
+from functools import cached_property
 from typing import TypeAlias
 
 from exporter.expose.process import ProcessState
@@ -92,6 +93,19 @@ class View:
         for (run_id, job_id, _, _), tally in self.runs.items():
             totals[run_id, job_id].include(tally)
         return totals
+
+    @cached_property
+    def by_split(self) -> Tallies:
+        """What runs used of each device, by how their shares were found: kind, id and split.
+
+        Summed up only where it is asked for, as no family shows it.
+        """
+        sums: Tallies = defaultdict(Tally)
+        for device, party, _, split, balance, power_watts in self.snapshot.rows:
+            if not isinstance(party, Reason):
+                counted, total = balance.counted, balance.total
+                sums[*device, split].add(*counted, total.energy_uj, total.carbon_ng, power_watts)
+        return sums
 
     def _open_sums(self) -> None:
         """Put down at 0 what may come to be, so that every counter is seen to begin at 0."""

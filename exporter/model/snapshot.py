@@ -5,7 +5,15 @@ from typing import NamedTuple
 
 from exporter.model.books import Balance, FactorUse
 from exporter.model.intensity import Factor
-from exporter.model.readings import NO_CALLS, CallCost, Device, DeviceInfo, Event, Method
+from exporter.model.readings import (
+    NO_CALLS,
+    CallCost,
+    Device,
+    DeviceInfo,
+    Event,
+    Method,
+    Occupancy,
+)
 from exporter.model.record import Part, RunRecord
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import CollectorState, Party, Split
@@ -23,8 +31,13 @@ class DeviceState(NamedTuple):
     power_watts: float | None
     """Mean over the last half interval or more; None: unknown, which is not zero."""
     events: Mapping[Event, int]
-    utilization: float | None = None
-    """Part of the time in which anything ran on it, 0 to 1; None: not known."""
+    occupancy: Occupancy | None = None
+    """The last look at who is on it; None: nobody looked, or not lately."""
+
+    @property
+    def utilization(self) -> float | None:
+        """Part of the time in which anything ran on it, 0 to 1; None: not known."""
+        return None if self.occupancy is None else self.occupancy.utilization
 
 
 class Row(NamedTuple):

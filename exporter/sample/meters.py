@@ -73,7 +73,6 @@ class Meters:
 
     def states(self, at_ns: int, powers: Mapping[Device, float]) -> tuple[DeviceState, ...]:
         """Every device as it is at `at_ns`, with the powers in watts that are known."""
-        occupancies = self._occupancies
         return tuple(
             DeviceState(
                 info=meter.info,
@@ -82,7 +81,7 @@ class Meters:
                 age_seconds=max(0.0, units.seconds(at_ns - meter.good_ns)),
                 power_watts=powers.get(device),
                 events=meter.events,
-                utilization=occupancies[device].utilization if device in occupancies else None,
+                occupancy=self._occupancies.get(device),
             )
             for device, meter in self._meters.items()
         )

@@ -1,15 +1,16 @@
 """The workload of a recorded or made-up host: runs that begin and end as its curves say."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from exporter.attribute.runbook import Runbook
 from exporter.clock import Clock
-from exporter.errors import Refused
+from exporter.errors import ConfigError, Refused
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End, Start
 from exporter.model.curves import Curve
-from exporter.model.host import Seat, seats
+from exporter.model.fields import Fields
+from exporter.model.host import Seat, layouts, seats, spell
 from exporter.model.readings import NO_OCCUPANCIES, Device, Occupancy
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import CollectorState, Holding, Machine, Sighting, Usage
@@ -32,14 +33,21 @@ class _Part(NamedTuple):
 class ReplayWitness:
     """Sees what the recording says; the machine's own processes are left alone."""
 
-    def __init__(self, document: Mapping[str, Any], runbook: Runbook, clock: Clock) -> None:
+    def __init__(
+        self, document: object, runbook: Runbook, clock: Clock, path: str = "the recorded host"
+    ) -> None:
+        """`document` is what is in the file at `path`. Raises ConfigError naming file and place."""
         self._runbook = runbook
         self._clock = clock
-        self._period = float(document["period_seconds"])
-        self._threads = int(document["threads"])
-        self._memory_total = int(document["memory_total_bytes"])
-        self._other = Curve(document.get("other_cpu", [[0, 0]]), self._period)
-        self._parts = [self._part(row) for row in _with_uids(document.get("workload", []))]
+        try:
+            host = Fields(document)
+            self._period = host.positive("period_seconds")
+            self._threads = host.count("threads", least=1)
+            self._memory_total = host.count("memory_total_bytes", least=1)
+            self._other = host.curve("other_cpu", self._period, [[0, 0]])
+            self._parts = _parts(host, self._period)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
         self._owners = {
             seat.pid: part.info.key
             for part in self._parts
@@ -112,26 +120,29 @@ class ReplayWitness:
             self._runbook.close(part.info.key, self._clock.wall(), "ended")
         return wanted
 
-    def _part(self, row: Mapping[str, Any]) -> _Part:
-        info = RunInfo(
-            key=RunKey(row["uid"], row["run_id"], row.get("job_id", "")),
-            name=row.get("name", ""),
-            user=row.get("user", ""),
-            origin="replay",
-            started=0.0,
-            labels=tuple(sorted(row.get("labels", {}).items())),
-        )
-        return _Part(
-            info,
-            row["starts"],
-            row["ends"],
-            Curve(row["cpu"], self._period),
-            row.get("memory_bytes", 0),
-            seats(row, self._period),
-        )
 
-
-def _with_uids(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The recorded runs with a number for each user name."""
-    users = sorted({row.get("user", "") for row in rows})
-    return [{**row, "uid": FIRST_UID + users.index(row.get("user", ""))} for row in rows]
+def _parts(host: Fields, period: float) -> list[_Part]:
+    """The recorded runs, with a number for each user name."""
+    rows, gpus = host.rows("workload"), layouts(host)
+    users = sorted({row.text("user", "") for row in rows})
+    return [
+        _Part(
+            RunInfo(
+                key=RunKey(
+                    FIRST_UID + users.index(row.text("user", "")),
+                    row.text("run_id"),
+                    row.text("job_id", ""),
+                ),
+                name=row.text("name", ""),
+                user=row.text("user", ""),
+                origin="replay",
+                started=0.0,
+                labels=tuple(sorted(row.texts("labels").items())),
+            ),
+            *spell(row, period),
+            row.curve("cpu", period),
+            row.count("memory_bytes", 0),
+            seats(row, period, gpus),
+        )
+        for row in rows
+    ]

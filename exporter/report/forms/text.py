@@ -1,6 +1,6 @@
 """A record for people: the receipt of a run, and the one line shown while it runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from exporter import human, units
@@ -11,13 +11,6 @@ METHODS = {
     "integrated": "measured power, integrated",
     "estimated": "estimated",
 }
-SPLITS = {
-    "exclusive": "held alone",
-    "activity": "split by activity, good to 15 to 30 %",
-    "slices": "split by slices held, which is an assumption",
-    "equal": "split evenly, which is an assumption",
-}
-"""How a share was found; the others say it by their names."""
 
 
 def receipt(record: Record) -> str:
@@ -53,19 +46,32 @@ def energy(energy_uj: int) -> str:
 
 
 def _parts(parts: Iterable[Record]) -> list[tuple[str, str]]:
-    """Energy per kind of device and method."""
+    """Energy per kind of device, method and split; GPUs are named, or counted."""
     sums: dict[tuple[str, str, str], int] = {}
+    ids: dict[tuple[str, str, str], set[str]] = {}
     for part in parts:
         key = part["device"], part["method"], part["split"]
         sums[key] = sums.get(key, 0) + part["energy_uj"]
+        ids.setdefault(key, set()).add(part["id"])
     return [
-        (device, f"{energy(uj)}, {METHODS[method]}, {_split(split)}")
-        for (device, method, split), uj in sums.items()
+        (
+            key[0],
+            f"{energy(energy_uj)}{_of(key[0], ids[key])}, {METHODS[key[1]]}, {_split(key[2])}",
+        )
+        for key, energy_uj in sums.items()
     ]
 
 
+def _of(device: str, ids: Collection[str]) -> str:
+    """Which GPUs; of processors and memory the kernel does not say which were used."""
+    if device != "gpu":
+        return ""
+    return f" of {next(iter(ids))}" if len(ids) == 1 else f" of {len(ids)} GPUs"
+
+
 def _split(split: str) -> str:
-    return SPLITS.get(split) or f"split by {split.replace('_', ' ')}"
+    """A split that a newer daemon knows is called by its name."""
+    return human.SPLITS.get(split) or f"split by {split.replace('_', ' ')}"
 
 
 def _intensities(uses: Iterable[Record]) -> list[tuple[str, str]]:

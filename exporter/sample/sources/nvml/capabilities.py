@@ -1,5 +1,10 @@
 """What one card cannot do, remembered, so that it is not asked each second."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from exporter.sample.sources.nvml.codes import Reaction
+from exporter.sample.sources.nvml.driver import Failure
 from exporter.units import NANOSECONDS_PER_SECOND
 
 REFUSALS = 3
@@ -26,9 +31,31 @@ class Capabilities:
 
     def refused(self, what: object, now_ns: int) -> None:
         """It was refused once more."""
-        self._refusals[what] = self._refusals.get(what, 0) + 1
         self._since_ns[what] = now_ns
+        self._refusals[what] = self._refusals.get(what, 0) + 1
 
     def works(self, what: object) -> None:
         """It was answered."""
         self._refusals.pop(what, None)
+
+    def forget(self) -> None:
+        """The driver or the card was begun anew, and may do more."""
+        self._refusals.clear()
+
+    @contextmanager
+    def optional(self, what: object, now_ns: int) -> Iterator[bool]:
+        """Whether to try; what the card cannot do, or has nothing to say of, is no failure.
+
+        Raises Failure for all else that fails within.
+        """
+        is_worth = self.has(what, now_ns)
+        try:
+            yield is_worth
+        except Failure as failure:
+            if failure.reaction is Reaction.CAPABILITY:
+                self.refused(what, now_ns)
+            elif failure.reaction not in (Reaction.EMPTY, Reaction.TRANSIENT):
+                raise
+        else:
+            if is_worth:
+                self.works(what)

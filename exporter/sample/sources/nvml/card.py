@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from exporter.clock import Clock
-from exporter.model.readings import DeviceInfo, Occupancy, Reading
+from exporter.model.readings import DeviceInfo, Method, Occupancy, Partition, Reading
 from exporter.sample.sources.nvml.codes import Reaction
 from exporter.sample.sources.nvml.driver import Driver, Failure
+from exporter.sample.sources.nvml.inventory import is_module
 from exporter.sample.sources.nvml.meter import Meter
 from exporter.sample.sources.nvml.pci import is_asleep
 from exporter.sample.sources.nvml.tenants import Layout, Tenants
 from exporter.units import NANOSECONDS_PER_SECOND
-from exporter.worker import Asker
+from exporter.worker import Asker, remaining
 
 LOOK_NS = 5 * NANOSECONDS_PER_SECOND
 """How often processes are looked at: that may cost milliseconds of the driver's lock."""
@@ -36,17 +37,18 @@ class Card:
         self.why = ""
         """Why it cannot be read; "": it can."""
         self.failure: Failure | None = None
-        """Of its last reading."""
+        """Why its last reading failed, or why it was lost without one."""
         self._clock = clock
         self._epoch = epoch
         self._sysfs = sysfs
         self._alarm = alarm
         device = info.device
-        self._meter = Meter(Driver(nvml), clock, device, epoch)
+        self._meter = Meter(Driver(nvml), clock, device, epoch, is_module=is_module(info.model))
         self._tenants = Tenants(Driver(nvml), clock, device)
         self._reading: Asker[Reading] = Asker(f"gpu {device.id}", self._read)
         self._look: Asker[Occupancy] = Asker(f"gpu {device.id} processes", self._look_around)
         self._looked_ns = 0
+        self._last_look: Occupancy | None = None
 
     @property
     def drivers(self) -> tuple[Driver, Driver]:
@@ -58,6 +60,8 @@ class Card:
         if self.handle is None:
             return
         self._reading.ask()
+        # Taken before the next is asked for: ticks may be further apart than looks.
+        self._last_look = self._look.wait(0.0) or self._last_look
         now_ns = self._clock.boottime_ns()
         if now_ns - self._looked_ns >= LOOK_NS:
             self._looked_ns = now_ns
@@ -75,24 +79,34 @@ class Card:
 
     def occupancy(self) -> Occupancy | None:
         """The last look at its processes, once."""
-        return self._look.wait(0.0)
+        look, self._last_look = self._look.wait(0.0) or self._last_look, None
+        return look
 
-    def lose(self, why: str) -> None:
-        """It is not there any more."""
-        self.handle, self.why = None, why
+    def lose(self, why: str, failure: Failure | None = None) -> None:
+        """It is not there any more; `failure` says so, unless that is nobody's failure."""
+        self.handle, self.why, self.failure = None, why, failure
 
     def found(self, handle: Any, info: DeviceInfo, layout: Layout) -> None:
         """It is there, or there again."""
+        if self.handle is None:
+            self._meter.forget()
+            self._tenants.forget()
+        if self.info.method is Method.COUNTER:  # refused now and then; to change over counts twice
+            info = info._replace(method=Method.COUNTER)
         self.info, self.layout, self.why = info, layout, ""
         self.handle = handle
+
+    def let_go(self) -> None:
+        """Give back what the driver has lent; for when no call into it is under way."""
+        self._tenants.let_go()
 
     def is_busy(self) -> bool:
         """Whether a call into the driver is under way."""
         return bool(self._reading.busy_seconds or self._look.busy_seconds)
 
-    def stop(self, timeout_seconds: float) -> bool:
-        """End both threads; False if one of them hangs in the driver."""
-        stopped = [thread.stop(timeout_seconds) for thread in (self._reading, self._look)]
+    def stop(self, until: float) -> bool:
+        """End both threads by time.monotonic() `until`; False if one hangs in the driver."""
+        stopped = [thread.stop(remaining(until)) for thread in (self._reading, self._look)]
         return all(stopped)
 
     def _read(self) -> Reading:
@@ -107,7 +121,7 @@ class Card:
             self.failure = failure
             self._alarm(failure)
             if failure.reaction is Reaction.DEVICE:
-                self.lose(str(failure))
+                self.lose(str(failure), failure)
             return self._none(str(failure))
         self.failure = None
         return reading
@@ -115,13 +129,17 @@ class Card:
     def _look_around(self) -> Occupancy:
         device, now_ns = self.info.device, self._clock.boottime_ns()
         handle = self.handle
-        if handle is None or self._is_asleep():
-            return Occupancy(device, now_ns, why=self.why or ASLEEP)
-        try:
-            return self._tenants.look(handle, self.layout)
-        except Failure as failure:
-            self._alarm(failure)
-            return Occupancy(device, now_ns, why=str(failure))
+        layout = self.layout
+        why = self.why or ASLEEP
+        if handle is not None and not self._is_asleep():
+            try:
+                return self._tenants.look(handle, layout)
+            except Failure as failure:
+                self._alarm(failure)
+                why = str(failure)
+        # How it is divided is known all the same.
+        partitions = tuple(Partition(each.uuid, each.slices) for each in layout.instances)
+        return Occupancy(device, now_ns, (), partitions, layout.slices, why=why)
 
     def _is_asleep(self) -> bool:
         return is_asleep(self._sysfs, self.info.pci_bus_id)

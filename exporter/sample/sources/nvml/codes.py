@@ -29,13 +29,14 @@ SUCCESS = 0
 NOT_SUPPORTED = 3
 FUNCTION_NOT_FOUND = 13
 NO_PERMISSION = 4
+NO_DATA = 21
 INSUFFICIENT_SIZE = 7
 
 REACTIONS = MappingProxyType(
     {
         **dict.fromkeys((NOT_SUPPORTED, NO_PERMISSION, 13, 25, 26), Reaction.CAPABILITY),
         **dict.fromkeys((SUCCESS, 6), Reaction.EMPTY),
-        **dict.fromkeys((INSUFFICIENT_SIZE, 10, 19, 21, 27), Reaction.TRANSIENT),
+        **dict.fromkeys((INSUFFICIENT_SIZE, 10, 19, NO_DATA, 27), Reaction.TRANSIENT),
         **dict.fromkeys((11, 15, 16, 28), Reaction.DEVICE),
         **dict.fromkeys((1, 9, 29), Reaction.LIBRARY),
         18: Reaction.PROCESS,
@@ -55,7 +56,7 @@ MEANINGS = MappingProxyType(
         9: "the NVIDIA driver is not loaded",
         10: "timeout",
         11: "interrupt problem of the card",
-        12: "libnvidia-ml.so.1 is not there",
+        12: "libnvidia-ml.so.1 is not there: install the driver, or hand it into the container",
         FUNCTION_NOT_FOUND: "the driver does not know this function",
         15: "the GPU has fallen off the bus or is lost",
         16: "the GPU needs a reset",

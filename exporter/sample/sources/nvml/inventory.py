@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from exporter.model.readings import Device, DeviceInfo, Kind, Method
+from exporter.sample.sources.nvml.capabilities import REFUSALS
 from exporter.sample.sources.nvml.codes import Reaction
 from exporter.sample.sources.nvml.driver import Driver, Failure
 from exporter.sample.sources.nvml.tenants import Instance, Layout
@@ -69,11 +70,14 @@ def _has_counter(driver: Driver, handle: Any) -> bool:
     architecture = _optional(driver, "nvmlDeviceGetArchitecture", handle)
     if architecture is not None and architecture < VOLTA:
         return False
-    try:
-        driver.call("nvmlDeviceGetTotalEnergyConsumption", handle)
-    except Failure as failure:
-        return failure.reaction is not Reaction.CAPABILITY
-    return True
+    for _ in range(REFUSALS):
+        try:
+            driver.call("nvmlDeviceGetTotalEnergyConsumption", handle)
+        except Failure as failure:
+            if failure.reaction is Reaction.CAPABILITY:
+                continue
+        return True
+    return False
 
 
 def _layout(driver: Driver, handle: Any) -> Layout:

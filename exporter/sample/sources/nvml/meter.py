@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from exporter.clock import Clock
 from exporter.model.readings import Device, Reading
 from exporter.sample.sources.nvml.capabilities import Capabilities
-from exporter.sample.sources.nvml.codes import SUCCESS, Reaction, reaction
+from exporter.sample.sources.nvml.codes import SUCCESS, Reaction
 from exporter.sample.sources.nvml.driver import Driver, Failure
 from exporter.units import MICROJOULES_PER_JOULE
 
@@ -13,8 +13,8 @@ MILLI = 1000
 MICROJOULES_PER_MILLIJOULE = MICROJOULES_PER_JOULE // MILLI
 ENERGY, AVERAGE, INSTANT = 83, 185, 186
 """Fields of NVML: energy since the driver was loaded in mJ, power over 1 s and of now in mW."""
-WHOLE_CARD = 0
-FIELDS = (ENERGY, AVERAGE, INSTANT)
+CARD, MODULE = 0, 1
+"""Scopes of the power fields: the card, or the superchip module that it is a part of."""
 ENERGY_CALL, POWER_CALL = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
 
 
@@ -28,15 +28,27 @@ class Values(NamedTuple):
 class Meter:
     """Reads one card: all fields in one call, and single calls for what fields do not give.
 
-    A field that a card does not know may come with success and the value 0, so 0 is no answer.
+    A field that a card does not know may come with success and the value 0, so 0 is no answer. An
+    error of one field, or of the call for all, counts only if nothing else gives a value.
     """
 
-    def __init__(self, driver: Driver, clock: Clock, device: Device, epoch: str) -> None:
+    def __init__(
+        self, driver: Driver, clock: Clock, device: Device, epoch: str, *, is_module: bool = False
+    ) -> None:
+        """`is_module`: the energy counter is of a whole module, so the power is to be as well."""
+        scopes = (MODULE, CARD) if is_module else (CARD,)
+        self._powers = tuple((field, scope) for scope in scopes for field in (AVERAGE, INSTANT))
         self.driver = driver
         self._clock = clock
         self._device = device
         self._epoch = epoch
         self._can = Capabilities()
+        self._failure: Failure | None = None
+        """The first error of the reading under way that is more than a refusal."""
+
+    def forget(self) -> None:
+        """Ask again for what the card has refused."""
+        self._can.forget()
 
     def read(self, handle: Any) -> Reading:
         """Counter and power now. Raises Failure if the card does not answer at all."""
@@ -54,36 +66,36 @@ class Meter:
 
     def _values(self, handle: Any) -> Values:
         now_ns = self._clock.boottime_ns()
+        self._failure = None
         fields = self._fields(handle, now_ns)
-        energy_mj = fields.get(ENERGY) or self._single(ENERGY_CALL, handle, now_ns)
-        power_mw = fields.get(AVERAGE) or fields.get(INSTANT)
-        return Values(energy_mj, power_mw or self._single(POWER_CALL, handle, now_ns))
+        energy_mj = fields.get((ENERGY, CARD)) or self._single(ENERGY_CALL, handle, now_ns)
+        power_mw = next((fields[power] for power in self._powers if power in fields), None)
+        values = Values(energy_mj, power_mw or self._single(POWER_CALL, handle, now_ns))
+        if self._failure is not None and not any(values):
+            raise self._failure
+        return values
 
-    def _fields(self, handle: Any, now_ns: int) -> dict[int, int]:
-        wanted = [(field, WHOLE_CARD) for field in FIELDS if self._can.has(field, now_ns)]
+    def _fields(self, handle: Any, now_ns: int) -> dict[tuple[int, int], int]:
+        """Values above 0 by field and scope."""
+        fields = ((ENERGY, CARD), *self._powers)
+        wanted = [field for field in fields if self._can.has(field, now_ns)]
         name = "nvmlDeviceGetFieldValues"
         if not wanted or not self._can.has(name, now_ns):
             return {}
         try:
             answers = self.driver.call(name, handle, wanted)
         except Failure as failure:
-            if failure.reaction is not Reaction.CAPABILITY:
-                raise
-            self._can.refused(name, now_ns)
+            self._failed(failure, name, now_ns)
             return {}
         self._can.works(name)
         values = {}
-        for answer in answers:
-            value = _value(answer)
-            if answer.nvmlReturn == SUCCESS and value:
-                values[answer.fieldId] = value
-                self._can.works(answer.fieldId)
-                continue
-            meaning = reaction(answer.nvmlReturn)
-            if meaning in (Reaction.DEVICE, Reaction.ENVIRONMENT, Reaction.LIBRARY):
-                raise Failure(name, answer.nvmlReturn)
-            if meaning is not Reaction.TRANSIENT:
-                self._can.refused(answer.fieldId, now_ns)
+        for field, answer in zip(wanted, answers, strict=True):
+            value = _value(answer) if answer.nvmlReturn == SUCCESS else 0
+            if value:
+                values[field] = value
+                self._can.works(field)
+            else:
+                self._failed(Failure(name, answer.nvmlReturn), field, now_ns)
         return values
 
     def _single(self, name: str, handle: Any, now_ns: int) -> int | None:
@@ -92,13 +104,19 @@ class Meter:
         try:
             value = int(self.driver.call(name, handle))
         except Failure as failure:
-            if failure.reaction is Reaction.CAPABILITY:
-                self._can.refused(name, now_ns)
-            elif failure.reaction is not Reaction.TRANSIENT:
-                raise
+            self._failed(failure, name, now_ns)
             return None
         self._can.works(name)
         return value or None
+
+    def _failed(self, failure: Failure, what: object, now_ns: int) -> None:
+        """Go on without `what`. Raises what the rest of the reading cannot go on without."""
+        if failure.reaction is Reaction.CAPABILITY or failure.code == SUCCESS:
+            self._can.refused(what, now_ns)
+        elif failure.reaction in (Reaction.DEVICE, Reaction.LIBRARY, Reaction.PROCESS):
+            raise failure
+        else:
+            self._failure = self._failure or failure
 
 
 def _value(answer: Any) -> int:

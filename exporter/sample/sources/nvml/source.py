@@ -55,6 +55,7 @@ class Nvml:
     def read(self) -> Observation:
         """All GPUs now. Raises Outdated if the driver was replaced under this process."""
         self._start()
+        self._supervisor.remind()
         began_ns = self._clock.monotonic_ns()
         known = self._supervisor.cards
         for card in known:

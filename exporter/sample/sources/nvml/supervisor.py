@@ -10,7 +10,7 @@ from exporter.sample.sources.nvml.driver import Driver, Failure
 from exporter.sample.sources.nvml.inventory import Found, inventory
 from exporter.sample.sources.nvml.pci import cards, is_asleep
 from exporter.units import NANOSECONDS_PER_SECOND
-from exporter.worker import Worker, poll
+from exporter.worker import Worker, deadline, poll
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,11 @@ class Supervisor:
         self._begin_anew = False
         self._backoff = 0.0
         self._retry_ns = 0
+        """Not before this is the driver tried again; 0: it works."""
+        self._anew_ns = 0
+        """Not before this is it begun anew while it works for some cards."""
         self._paused_until_ns = 0
+        """0: it is not to be let go of."""
         self._is_ending = False
         self._worker = Worker("gpus", self._turn, look_seconds)
 
@@ -63,6 +67,12 @@ class Supervisor:
             return
         self._worker.poke()
 
+    def remind(self) -> None:
+        """Take up at once what was to wait until now; the worker itself looks up more rarely."""
+        due_ns = max(self._retry_ns, self._paused_until_ns)
+        if due_ns and self._clock.boottime_ns() >= due_ns:
+            self._worker.poke()
+
     def pause(self, seconds: float) -> None:
         """Let go of the driver for so long, so that a card can be reset."""
         pause_ns = round(seconds * NANOSECONDS_PER_SECOND)
@@ -72,8 +82,9 @@ class Supervisor:
     def stop(self, timeout_seconds: float) -> bool:
         """Let go of the driver; False if something hangs in it."""
         self._is_ending = True
+        until = deadline(timeout_seconds)
         ended = [self._worker.stop(timeout_seconds)]
-        ended += [card.stop(timeout_seconds) for card in self.cards]
+        ended += [card.stop(until) for card in self.cards]
         return all(ended)
 
     def _turn(self) -> None:
@@ -86,21 +97,28 @@ class Supervisor:
             self._let_go("the exporter stops", LAST_SECONDS)
         elif now_ns < self._paused_until_ns:
             self._let_go(PAUSED, IDLE_SECONDS)
-        elif now_ns >= self._retry_ns and not self._are_all_asleep():
-            self._look()
+        elif now_ns >= self._retry_ns:
+            self._paused_until_ns = 0
+            if not self._would_wake():
+                self._look(now_ns)
 
-    def _are_all_asleep(self) -> bool:
-        """Whether to list the cards would wake them, and nothing else."""
+    def _would_wake(self) -> bool:
+        """Whether to list the cards would wake one, and bring nothing new of those awake."""
         addresses = cards(self._sysfs)
-        if not addresses or not all(is_asleep(self._sysfs, address) for address in addresses):
+        awake = [address for address in addresses if not is_asleep(self._sysfs, address)]
+        if len(awake) == len(addresses):
+            return False
+        here = [card for card in self.cards if card.handle is not None]
+        if awake and (self._begin_anew or len(here) < len(addresses)):
             return False
         self.why = "" if self.cards else ASLEEP
         return True
 
-    def _look(self) -> None:
-        if self._begin_anew:
+    def _look(self, now_ns: int) -> None:
+        if self._begin_anew and now_ns >= self._anew_ns:
             self._let_go("the driver is begun anew", IDLE_SECONDS)
             self._begin_anew = False
+            self._anew_ns = now_ns + self._wait_ns()
         try:
             if not self._is_open:
                 self.driver.call("nvmlInit")
@@ -110,7 +128,9 @@ class Supervisor:
             self._fail(failure)
             return
         self.why = "" if found or not failures else str(failures[0])
-        self._backoff, self._retry_ns = 0.0, 0
+        self._retry_ns = 0
+        if not self._begin_anew and now_ns >= self._anew_ns:
+            self._backoff = 0.0
         self._update(found, failures)
 
     def _fail(self, failure: Failure) -> None:
@@ -118,12 +138,15 @@ class Supervisor:
         if failure.reaction is Reaction.PROCESS:
             self.outdated = str(failure)
         self._begin_anew = failure.reaction is Reaction.LIBRARY and self._is_open
-        self._backoff = min(max(FIRST_BACKOFF_SECONDS, 2 * self._backoff), LONGEST_BACKOFF_SECONDS)
-        wait_ns = round(self._backoff * NANOSECONDS_PER_SECOND)
-        self._retry_ns = self._clock.boottime_ns() + wait_ns
-        self.why = f"{failure}; tried again every {self._backoff:.0f} s and later"
+        self._retry_ns = self._clock.boottime_ns() + self._wait_ns()
+        self.why = f"{failure}; it is tried again in {self._backoff:.0f} s"
         for card in self.cards:
-            card.lose(str(failure))
+            card.lose(str(failure), failure)
+
+    def _wait_ns(self) -> int:
+        """How long to wait now, twice as long as the last time."""
+        self._backoff = min(max(FIRST_BACKOFF_SECONDS, 2 * self._backoff), LONGEST_BACKOFF_SECONDS)
+        return round(self._backoff * NANOSECONDS_PER_SECOND)
 
     def _update(self, found: list[Found], failures: list[Failure]) -> None:
         known = {card.info.device: card for card in self.cards}
@@ -136,8 +159,9 @@ class Supervisor:
                 self.cards = (*self.cards, card)
             # One that was lost is given back only when it is shown again, by its UUID.
             card.found(handle, info, layout)
+        failure = failures[0] if failures else None
         for card in known.values():
-            card.lose(str(failures[0]) if failures else GONE)
+            card.lose(str(failure or GONE), failure)
 
     def _let_go(self, why: str, wait_seconds: float) -> None:
         """Shut NVML down when no card's thread is inside it; say which one does not let go."""
@@ -152,6 +176,8 @@ class Supervisor:
             names = ", ".join(f"GPU {card.info.ordinal} ({card.info.device.id})" for card in busy)
             log.warning("not let go of the driver: %s does not answer", names)
             return
+        for card in self.cards:
+            card.let_go()
         try:
             self.driver.call("nvmlShutdown")
         except Failure as failure:

@@ -10,7 +10,8 @@ from exporter.errors import Outdated
 from exporter.model.readings import Device, Event, Kind, Method
 from exporter.sample.meters import Meters
 from exporter.sample.sources.nvml.capabilities import FORGET_NS, Capabilities
-from exporter.sample.sources.nvml.codes import Reaction, reaction
+from exporter.sample.sources.nvml.codes import NOT_SUPPORTED, Reaction, reaction
+from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import poll
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
@@ -419,7 +420,8 @@ def test_what_only_a_new_container_can_heal_makes_the_daemon_sick_after_a_minute
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_well)
-    two.fake.fault(FIELDS, code)
+    for call in (FIELDS, ENERGY, POWER):
+        two.fake.fault(call, code)
     two.until(lambda seen: all(f"NVML error {code}" in r.why for r in seen.readings))
     assert not two.read().sick
     clock.advance(61)
@@ -432,7 +434,8 @@ def test_one_such_card_of_two_makes_nothing_sick(bench):
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_well)
-    two.fake.fault(FIELDS, 999, gpu=0)
+    for call in (FIELDS, ENERGY, POWER):
+        two.fake.fault(call, 999, gpu=0)
     two.until(lambda seen: "NVML error 999" in seen.readings[0].why)
     clock.advance(61)
     assert not two.read().sick
@@ -455,3 +458,72 @@ def test_times_of_readings_are_those_of_the_reads(bench):
     after = SystemClock().boottime_ns()
     assert all(before <= reading.at_ns <= after for reading in readings)
     assert all(a != b for a, b in itertools.pairwise(r.at_ns for r in readings))
+
+
+def test_a_counter_that_is_refused_now_and_then_stays_the_method(bench):
+    clock = FakeClock()
+    two = bench(clock=clock)
+    two.until(two.is_well)
+    two.fake.fault(ENERGY, NOT_SUPPORTED)
+    listed = two.read().calls["nvmlDeviceGetUUID"].calls
+    seen = two.until(lambda now: now.calls["nvmlDeviceGetUUID"].calls > listed + 2)
+    assert [info.method for info in seen.infos] == [Method.COUNTER, Method.COUNTER]
+
+
+def test_what_was_refused_is_asked_again_once_the_driver_was_let_go_of(bench):
+    clock = FakeClock()
+    one = bench(gpu(0), clock=clock)
+    one.until(one.is_well)
+    one.fake.fault("field", NOT_SUPPORTED, field=83)
+    one.fake.fault(ENERGY, NOT_SUPPORTED)
+    one.until(lambda seen: seen.readings[0].counter_uj is None)
+    for _ in range(5):
+        one.read()
+    one.fake.heal()
+    one.nvml.pause(5)
+    one.until(lambda seen: "let go of" in seen.error)
+    clock.advance(6)
+    one.until(one.is_well)
+
+
+def test_one_field_that_fails_leaves_the_others(bench):
+    one = bench(gpu(0))
+    one.until(one.is_well)
+    one.fake.fault("field", 999, field=186)
+    one.until(one.is_well)
+
+
+def test_a_card_that_wants_the_driver_begun_anew_has_it_so_ever_more_rarely(bench):
+    clock = FakeClock()
+    two = bench(clock=clock)
+    two.until(two.is_well)
+    begun = two.read().calls["nvmlInit"].calls
+    two.fake.fault(FIELDS, 9, gpu=0)
+
+    def failed(seen):
+        return "NVML error 9" in seen.readings[0].why
+
+    for _ in range(120):
+        clock.advance(1)
+        two.until(failed)
+    assert 1 <= two.read().calls["nvmlInit"].calls - begun <= 8
+
+
+def test_four_hung_cards_delay_the_end_no_more_than_one(bench):
+    four = bench(*map(gpu, range(4)))
+    four.until(four.is_well)
+    four.fake.fault(FIELDS, delay_ms=-1)
+    four.until(lambda seen: all("answered" in each.why for each in seen.readings))
+    began_ns = SystemClock().monotonic_ns()
+    four.nvml.release()
+    assert SystemClock().monotonic_ns() - began_ns < 2 * NANOSECONDS_PER_SECOND
+
+
+def test_cards_that_cannot_be_listed_for_a_minute_make_the_daemon_sick(bench):
+    clock = FakeClock()
+    two = bench(clock=clock)
+    two.until(two.is_well)
+    two.fake.fault("nvmlDeviceGetHandleByIndex_v2", 999)
+    two.until(lambda seen: all(not each.counter_uj for each in seen.readings))
+    clock.advance(61)
+    two.until(lambda seen: "start the container anew" in seen.sick)
