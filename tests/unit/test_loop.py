@@ -43,6 +43,11 @@ class Rig:
             self.clock.advance(1)
             self.snapshot = self.app.pipeline.tick()
 
+    def is_joined(self) -> bool:
+        """Whether the ledger's thread has said what it knows of every run; takes a tick."""
+        self.tick()
+        return not self.app.pipeline._books._departures.joining
+
     def ask(self, command: Start | End) -> Any:
         answers: list[object] = []
         self.app.loop.turn([Request(command, answers.append)])
