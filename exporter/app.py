@@ -211,7 +211,11 @@ class App:
             attribution=Attribution(restored.floors),
             chain=chain.chain,
             intensity_states=chain.states,
-            books=Books(restored, round(interval * POWER_WINDOW * NANOSECONDS_PER_SECOND)),
+            books=Books(
+                restored,
+                round(interval * POWER_WINDOW * NANOSECONDS_PER_SECOND),
+                self.config.attribute.exported_labels,
+            ),
             journal=journal,
             writer=self.writer,
             publish=self.board.publish,
@@ -254,7 +258,7 @@ class App:
             procfs=sample.procfs,
             clock=self.clock,
             user_name=self._users.name,
-            claim=claim_of(own.encode("utf-8", "surrogateescape")),
+            claim=claim_of(own.encode("utf-8", "surrogateescape"), with_jobs=False),
             run_cpu=restored.run_cpu,
             left_wall=restored.wall,
         )

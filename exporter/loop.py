@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from exporter.clock import Clock
 from exporter.errors import Refused
-from exporter.model.commands import Command, End, LetGo, Request, Start, Stop
+from exporter.model.commands import Command, End, LetGo, Log, Request, Start, Stop
 from exporter.model.runs import RunInfo
-from exporter.model.snapshot import record_of
+from exporter.model.snapshot import Snapshot, record_of
 from exporter.pipeline import Pipeline, Witness
 from exporter.units import NANOSECONDS_PER_SECOND
 
@@ -38,6 +38,7 @@ class Loop:
         self._let_go = let_go
         self._due_ns = 0
         self._ticked_ns = 0
+        self._snapshot: Snapshot | None = None
         self._stopping = False
 
     def run(self) -> None:
@@ -53,7 +54,7 @@ class Loop:
         So a run begins and ends on the boundary of a tick, and short runs are exact.
         """
         self._ticked_ns = self._clock.boottime_ns()
-        self._pipeline.tick()
+        self._snapshot = self._pipeline.tick()
         self._obey(requests)
 
     def _wait(self) -> list[Request]:
@@ -65,11 +66,13 @@ class Loop:
             if now_ns >= until_ns:
                 break
             try:
-                requests.append(
-                    self._inbox.get(timeout=(until_ns - now_ns) / NANOSECONDS_PER_SECOND)
-                )
+                request = self._inbox.get(timeout=(until_ns - now_ns) / NANOSECONDS_PER_SECOND)
             except queue.Empty:
                 break
+            if isinstance(request.command, Log):
+                self._obey_at_once(request)
+            else:
+                requests.append(request)
         if not requests:
             self._schedule(now_ns)
         return requests
@@ -86,12 +89,19 @@ class Loop:
         answers = [(request, self._carry_out(request.command)) for request in requests]
         if not any(answer is not None for _, answer in answers):
             return
-        snapshot = self._pipeline.show()
+        snapshot = self._snapshot = self._pipeline.show()
         if any(isinstance(request.command, End) for request, _ in answers):
             self._pipeline.commit()
         for request, answer in answers:
             done = record_of(snapshot, answer) if isinstance(answer, RunInfo) else answer
             request.answer(done)
+
+    def _obey_at_once(self, request: Request) -> None:
+        """Carry out what changes nobody's energy: no tick is made for it."""
+        done: object = self._carry_out(request.command)
+        if isinstance(done, RunInfo) and self._snapshot is not None:
+            done = record_of(self._snapshot, done)
+        request.answer(done)
 
     def _carry_out(self, command: Command) -> RunInfo | Refused | None:
         """Do it. What a caller asks for may fail, but never stop the loop."""
@@ -99,6 +109,8 @@ class Loop:
             match command:
                 case Start():
                     return self._witness.start(command)
+                case Log():
+                    return self._witness.log(command, self._pipeline.mark)
                 case End():
                     return self._witness.end(command)
                 case Stop():

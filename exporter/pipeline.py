@@ -16,9 +16,9 @@ from exporter.convert.chain import Chain
 from exporter.convert.entries import entries
 from exporter.errors import LedgerError
 from exporter.model.books import MachineCpu, Past, Posting, RunCpu
-from exporter.model.commands import End, Start
+from exporter.model.commands import End, Log, Start
 from exporter.model.readings import CallCost, Device, Interval, Occupancy, Sampler
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.snapshot import Health, Snapshot
 from exporter.model.workload import CollectorState, Sighting
 from exporter.sample.meters import Meters
@@ -44,6 +44,9 @@ class Witness(Protocol):
 
     def start(self, command: Start) -> RunInfo:
         """Open a run. Raises Refused."""
+
+    def log(self, command: Log, mark_of: Callable[[RunKey, float], Mark]) -> RunInfo:
+        """Add to what a run says of itself. Raises Refused."""
 
     def end(self, command: End) -> RunInfo:
         """Close a run. Raises Refused."""
@@ -154,6 +157,8 @@ class Pipeline:
             collectors=self._collectors,
             health=self._health(now_ns),
             driver_calls=self._calls,
+            owners=self._books.owners(),
+            leaving=self._books.leaving(),
             notes=self._notes,
         )
         self._publish(snapshot)
@@ -191,6 +196,11 @@ class Pipeline:
             if not self._journal_why:
                 log.error("journal not written: %s", error)  # noqa: TRY400  the text says it all
             self._journal_why = str(error)
+
+    def mark(self, key: RunKey, done: float) -> Mark:
+        """How far a run has come, and what it has used by now."""
+        used = self._books.used(key)
+        return Mark(done, self._clock.wall(), used.energy_uj, used.carbon_ng)
 
     def count_missed(self, ticks: int) -> None:
         """Count ticks that were due and did not happen."""
@@ -243,7 +253,7 @@ class Pipeline:
         """Add what the ledger knew of a run before it began here."""
         self._books.rejoin(past)
         if past.info is not None:
-            self._runbook.learn_start(past.key, past.info.started)
+            self._runbook.learn(past.info)
 
     def _note_collectors(self, states: tuple[CollectorState, ...]) -> None:
         """Keep what the collectors say, and log once what has changed of it."""

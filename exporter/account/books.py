@@ -1,12 +1,13 @@
 """The running totals in memory, and the one place that checks that nothing is lost or invented."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from exporter.account.accounts import Account
 from exporter.account.departures import Departures
 from exporter.account.image import Image, Layout
 from exporter.account.lines import Lines
+from exporter.account.owners import Owners
 from exporter.model.books import (
     NOTHING,
     Amount,
@@ -20,10 +21,11 @@ from exporter.model.books import (
     Posting,
     Restored,
     RunCpu,
+    sum_of,
 )
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Interval, Kind, Position
-from exporter.model.runs import DEPARTED, RunInfo, RunKey
+from exporter.model.runs import DEPARTED, Owner, RunInfo, RunKey, with_past
 from exporter.model.snapshot import Row
 from exporter.model.workload import Reason, Split
 
@@ -43,8 +45,11 @@ class Books:
     A power is the mean over `power_window_ns` (> 0) or the shortest run of intervals beyond it.
     """
 
-    def __init__(self, restored: Restored, power_window_ns: int) -> None:
+    def __init__(
+        self, restored: Restored, power_window_ns: int, exported_labels: Collection[str] = ()
+    ) -> None:
         self._power_window_ns = power_window_ns
+        self._owners = Owners(restored.owners, exported_labels)
         self._counters_continue = restored.counters_continue
         self._lines = Lines(restored.factor_uses)
         self._departures = Departures(self._lines, restored.seq)
@@ -123,8 +128,9 @@ class Books:
 
         Their totals go over into those of DEPARTED; no sum over a device changes.
         """
-        for key in self._departures.settle(committed_seq, self._changed):
-            del self._runs[key]
+        for key, counted in self._departures.settle(committed_seq, self._changed):
+            self._owners.add(self._runs.pop(key), counted.energy_uj, counted.carbon_ng)
+            self._layout = None
 
     def rejoin(self, past: Past) -> None:
         """Add what the ledger knows of a run to what it used since it was noted here.
@@ -137,9 +143,7 @@ class Books:
         self._departures.rejoin(past)
         for use in past.factor_uses:
             self._lines.uses_of(past.key).add(*use)
-        run = self._runs[past.key]
-        first = past.info.started if past.info is not None else run.started
-        self._put_run(run._replace(started=min(run.started, first)))
+        self._put_run(with_past(self._runs[past.key], past.info))
 
     def rows(self) -> tuple[Row, ...]:
         """Every line, those of DEPARTED included."""
@@ -152,6 +156,18 @@ class Books:
             for device, window in self._lines.windows.items()
             if window.power_watts is not None
         }
+
+    def owners(self) -> tuple[tuple[Owner, int, int], ...]:
+        """What counters showed of runs that have left, microjoules and nanograms by owner."""
+        return self._owners.shown
+
+    def leaving(self) -> tuple[RunInfo, ...]:
+        """Runs that are off the page, and whose lines are still there."""
+        return tuple([self._runs[key] for key in self._departures.leaving])
+
+    def used(self, key: RunKey) -> Amount:
+        """What a run has used so far, as far as that is known here."""
+        return sum_of(account.balance.total for account in self._lines.of(key))
 
     def factor_uses(self) -> Mapping[RunKey, tuple[FactorUse, ...]]:
         """What each run's energy was converted with."""
@@ -178,6 +194,7 @@ class Books:
                 bases=tuple([account.balance.base for account in accounts.values()]),
                 runs=tuple(self._runs.values()),
                 joining=tuple(sorted(self._departures.joining)),
+                owners=self._owners.shown,
             )
         totals = tuple([account.balance.total for account in accounts.values()])
         return Image(
@@ -222,6 +239,7 @@ class Books:
             infos=news,
             clean=clean,
             departed=self._departures.take_gone(),
+            owners=self._owners.take_changes(),
         )
 
     def _put_run(self, run: RunInfo) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 
 from exporter.account.lines import ZERO, Lines
-from exporter.model.books import Balance, Past
+from exporter.model.books import NOTHING, Amount, Balance, Past
 from exporter.model.runs import DEPARTED, RunKey
 
 AT_ONCE = 20
@@ -28,6 +28,11 @@ class Departures:
         self.joining: set[RunKey] = set()
         """Runs that are new here, until `rejoin` tells what the ledger knows of them."""
 
+    @property
+    def leaving(self) -> AbstractSet[RunKey]:
+        """Runs that are to leave and have not yet."""
+        return self._leaving
+
     def leave(self, key: RunKey) -> None:
         """Have the run leave at the next `settle` that finds all of it in the ledger."""
         self._leaving.add(key)
@@ -40,10 +45,13 @@ class Departures:
         """Take in that something of these runs is in the batch `seq`."""
         self._sent_seq.update(dict.fromkeys(keys, seq))
 
-    def settle(self, committed_seq: int, unsent: AbstractSet[RunKey]) -> list[RunKey]:
+    def settle(
+        self, committed_seq: int, unsent: AbstractSet[RunKey]
+    ) -> list[tuple[RunKey, Amount]]:
         """Let go who may leave: all of the run is in a batch up to `committed_seq`.
 
         `unsent` are those of which the ledger has yet to be told something else than amounts.
+        The answer says what counters showed of each.
         """
         ready = (
             key
@@ -51,10 +59,7 @@ class Departures:
             if self._sent_seq.get(key, self._restored_seq) <= committed_seq
             and all(account.sent is account.balance for account in self._lines.of(key))
         )
-        gone = list(islice(ready, AT_ONCE))
-        for key in gone:
-            self._let_go(key)
-        return gone
+        return [(key, self._let_go(key)) for key in list(islice(ready, AT_ONCE))]
 
     def rejoin(self, past: Past) -> None:
         """Take a run's old totals out of DEPARTED again; its counters go on from where they are."""
@@ -71,11 +76,14 @@ class Departures:
         gone, self._gone = self._gone, set()
         return tuple(sorted(gone))
 
-    def _let_go(self, key: RunKey) -> None:
+    def _let_go(self, key: RunKey) -> Amount:
+        counted = NOTHING
         for account in self._lines.close(key):
+            counted = counted.plus(account.balance.counted)
             departed = self._lines.at(account.line._replace(party=DEPARTED))
             self._lines.move(departed, account.balance)
             departed.window_uj += account.window_uj
         self._leaving.discard(key)
         self._gone.add(key)
         self._sent_seq.pop(key, None)
+        return counted

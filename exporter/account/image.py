@@ -5,7 +5,7 @@ from typing import NamedTuple
 from exporter.model.books import Amount, Balance, Line, MachineCpu, RunCpu
 from exporter.model.intensity import Factor
 from exporter.model.readings import Position
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Owner, RunInfo, RunKey
 
 
 class Origin(NamedTuple):
@@ -26,6 +26,8 @@ class Layout(NamedTuple):
     runs: tuple[RunInfo, ...]
     joining: tuple[RunKey, ...]
     """Runs whose past has not been added to their lines yet."""
+    owners: tuple[tuple[Owner, int, int], ...] = ()
+    """What counters showed of the runs that left the page: microjoules and nanograms by owner."""
 
 
 class Image(NamedTuple):

@@ -24,7 +24,7 @@ from exporter.errors import LedgerError
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"EMISJNL1"
+MAGIC = b"EMISJNL2"
 """Ends in the version of the layout; a file of another one is not read."""
 ROOM_BYTES = 1 << 19
 """Room for a slot at first; a key block has twice as much. Enough for 200 runs with long labels."""

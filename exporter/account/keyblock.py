@@ -10,7 +10,7 @@ from exporter.account.image import Image, Layout, Origin
 from exporter.model.books import Amount, Line
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, Method
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Mark, Owner, Progress, RunInfo, RunKey, Unit
 from exporter.model.workload import Party, Reason, Split
 
 
@@ -52,8 +52,8 @@ class Encoder:
 
     def encode(self, keys: Keys) -> bytes:
         """The keys as UTF-8."""
-        lines, bases, runs, joining = keys.layout
-        values: Iterable[object] = chain(lines, bases, runs, keys.run_cpu)
+        lines, bases, runs, joining, owners = keys.layout
+        values: Iterable[object] = chain(lines, bases, runs, owners, keys.run_cpu)
         known = self._known
         self._known = pieces = {value: known.get(value) or _json(value) for value in values}
 
@@ -62,7 +62,15 @@ class Encoder:
 
         return _list(
             (
-                _list((listed(lines), listed(bases), listed(runs), _json(joining))),
+                _list(
+                    (
+                        listed(lines),
+                        listed(bases),
+                        listed(runs),
+                        _json(joining),
+                        listed(owners),
+                    )
+                ),
                 _json(keys.origin),
                 _json(keys.positions),
                 listed(keys.run_cpu),
@@ -74,13 +82,14 @@ class Encoder:
 def decode(text: bytes) -> Keys:
     """The keys again, equal to those that were encoded. Raises TypeError or ValueError."""
     layout, origin, positions, run_cpu, factor = json.loads(text)
-    lines, bases, runs, joining = layout
+    lines, bases, runs, joining, owners = layout
     return Keys(
         Layout(
             lines=tuple(_line(*line) for line in lines),
             bases=tuple(Amount(*base) for base in bases),
             runs=tuple(_run(*run) for run in runs),
             joining=tuple(RunKey(*key) for key in joining),
+            owners=tuple((_owner(*owner), *sums) for owner, *sums in owners),
         ),
         Origin(*origin),
         tuple((plain.device(device), epoch) for device, epoch in positions),
@@ -109,6 +118,22 @@ def _line(device: list[str], party: Any, method: str, split: str) -> Line:
 def _run(key: list[Any], *rest: Any) -> RunInfo:
     run = RunInfo(RunKey(*key), *rest)
     return run._replace(
-        labels=tuple((name, value) for name, value in run.labels),
+        labels=_pairs(run.labels),
         enclosing=RunKey(*run.enclosing) if run.enclosing else None,
+        units=tuple(Unit(*unit) for unit in run.units),
+        logged=_pairs(run.logged),
+        progress=_progress(run.progress) if run.progress else None,
     )
+
+
+def _pairs(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple((name, value) for name, value in values)
+
+
+def _progress(values: Iterable[Any]) -> Progress:
+    total, first, last = values
+    return Progress(total, Mark(*first), Mark(*last))
+
+
+def _owner(user: str, namespace: str, labels: list[Any]) -> Owner:
+    return Owner(user, namespace, _pairs(labels))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from exporter.account import plain
 from exporter.account.opening import NAME, connect, explained, is_damage, lock, set_aside
 from exporter.account.postings import Postings
-from exporter.account.rows import factor_uses, lines, parties
+from exporter.account.rows import factor_uses, lines, owners, parties
 from exporter.errors import LedgerError
 from exporter.model.books import Balance, Batch, Line, Past, Restored
 from exporter.model.readings import Device, Position
@@ -171,6 +171,7 @@ class Ledger:
             factor_uses={key: past.factor_uses for key, past in here.items()},
             floors=self._floors(),
             wall=wall,
+            owners=owners(self._connection),
         )
         pasts = tuple(here.get(key) or self._past(key) for key in asked)
         return Known(ledger_id, bool(clean), restored, pasts)

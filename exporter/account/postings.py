@@ -1,5 +1,6 @@
 """One batch as rows of the ledger, written inside the caller's transaction."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 
@@ -7,14 +8,14 @@ from exporter.account.rows import FIXED_IDS, METHOD_IDS, NO_FACTOR_ID, SPLIT_IDS
 from exporter.model.books import Amount, Balance, Batch, Line, UsageKey
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Position
-from exporter.model.runs import DEPARTED, RunInfo, RunKey
+from exporter.model.runs import DEPARTED, Owner, RunInfo, RunKey
 from exporter.model.workload import Party
 
 PUT_RUN = """
 INSERT INTO party (uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
                    lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
-                   enclosing_uid, enclosing_run_id, enclosing_job_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                   enclosing_uid, enclosing_run_id, enclosing_job_id, nodes)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
     name = excluded.name, user = excluded.user, origin = excluded.origin,
     started = min(started, excluded.started), ended = excluded.ended,
@@ -22,7 +23,7 @@ ON CONFLICT DO UPDATE SET
     lead_start = excluded.lead_start, cgroup = excluded.cgroup, account = excluded.account,
     budget_grams = excluded.budget_grams, shown_id = excluded.shown_id,
     enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
-    enclosing_job_id = excluded.enclosing_job_id, departed = 0
+    enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes, departed = 0
 RETURNING id
 """
 PUT_DEVICE = """
@@ -72,6 +73,7 @@ class Postings:
             self._put_run(run)
         self._put_totals(batch.lines, batch.wall)
         self._add_usage(batch.usage, batch.wall)
+        self._put_owners(batch.owners)
         self._connection.executemany(
             "UPDATE party SET departed = 1 WHERE uid = ? AND run_id = ? AND job_id = ?",
             batch.departed,
@@ -127,13 +129,27 @@ class Postings:
             run.budget_grams,
             run.shown_id,
             *(run.enclosing or (None, None, None)),
+            run.nodes,
         )
         party_id = self._connection.execute(PUT_RUN, values).fetchone()[0]
         self._parties[run.key] = party_id
-        self._connection.execute("DELETE FROM label WHERE party_id = ?", (party_id,))
+        for sql, rows in (
+            ("INSERT INTO label VALUES (?, ?, ?)", run.labels),
+            ("INSERT INTO unit VALUES (?, ?, ?, ?)", run.units),
+            ("INSERT INTO result VALUES (?, ?, ?)", run.logged),
+        ):
+            # All of them, also when only one has changed: a run has few.
+            table = sql.split()[2]
+            self._connection.execute(f"DELETE FROM {table} WHERE party_id = ?", (party_id,))  # noqa: S608  our own text
+            self._connection.executemany(sql, [(party_id, *row) for row in rows])
+
+    def _put_owners(self, owners: Mapping[Owner, tuple[int, int]]) -> None:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO label VALUES (?, ?, ?)",
-            [(party_id, *label) for label in run.labels],
+            "INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)",
+            [
+                (owner.user, owner.namespace, json.dumps(owner.labels), *sums)
+                for owner, sums in owners.items()
+            ],
         )
 
     def _put_totals(self, lines: Mapping[Line, Balance], wall: float) -> None:

@@ -22,7 +22,7 @@ from exporter.model.books import (
     Restored,
     UsageKey,
 )
-from exporter.model.runs import DEPARTED, RunInfo, RunKey
+from exporter.model.runs import DEPARTED, RunKey, with_past
 
 ZERO = Balance(NOTHING)
 
@@ -112,12 +112,19 @@ def _from_zero(known: Known, wall: float) -> Recovered:
     lines = {
         line: Balance(balance.total, balance.total) for line, balance in restored.lines.items()
     }
+    owners = dict.fromkeys(restored.owners, (0, 0))
+    runs = tuple(
+        run._replace(units=tuple(unit._replace(base=unit.amount) for unit in run.units))
+        for run in restored.runs
+    )
     note = (
         "The last stop was not orderly and left no journal of this boot: counters begin at zero, "
         "the cumulative gauges go on from the last commit."
     )
     return Recovered(
-        restored._replace(lines=lines, counters_continue=False, notes=(note,)),
+        restored._replace(
+            lines=lines, runs=runs, owners=owners, counters_continue=False, notes=(note,)
+        ),
         Batch(
             seq=restored.seq,
             at_ns=0,
@@ -125,8 +132,9 @@ def _from_zero(known: Known, wall: float) -> Recovered:
             positions=(),
             lines=lines,
             usage={},
-            runs=(),
+            runs=runs,
             floors={},
+            owners=owners,
         ),
         clean=False,
     )
@@ -152,9 +160,13 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         return None
     for key in joining:
         _rejoin(lines, pasts[key])
-    runs = tuple(_with_first_start(run, pasts[run.key]) for run in image.layout.runs)
+    runs = tuple(
+        with_past(run, pasts[run.key].info) if run.key in joining else run
+        for run in image.layout.runs
+    )
     known_runs = {run.key: run for run in known.restored.runs}
     here = {run.key for run in runs}
+    owners = {owner: (energy_uj, carbon_ng) for owner, energy_uj, carbon_ng in image.layout.owners}
     restored = known.restored._replace(
         seq=image.seq,
         positions=tuple(position._replace(restored=True) for position in image.positions),
@@ -165,6 +177,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         machine_cpu=image.machine_cpu,
         wall=image.wall,
         notes=_notes(known, is_ours=is_ours),
+        owners=owners,
     )
     batch = Batch(
         seq=image.seq,
@@ -176,6 +189,11 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         runs=tuple(run for run in runs if known_runs.get(run.key) != run),
         floors={},
         departed=tuple(key for key in known_runs if key not in here),
+        owners={
+            owner: sums
+            for owner, sums in owners.items()
+            if known.restored.owners.get(owner) != sums
+        },
     )
     return Recovered(restored, batch, known.clean)
 
@@ -209,12 +227,6 @@ def _rejoin(lines: dict[Line, Balance], past: Past) -> None:
         departed = line._replace(party=DEPARTED)
         lines[line] = lines.get(line, ZERO).plus(uncounted)
         lines[departed] = lines.get(departed, ZERO).minus(uncounted)
-
-
-def _with_first_start(run: RunInfo, past: Past) -> RunInfo:
-    if past.info is None:
-        return run
-    return run._replace(started=min(run.started, past.info.started))
 
 
 def _factor_uses(

@@ -1,5 +1,6 @@
 """Rows of the ledger as values of the model, for all who read it."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,12 +8,20 @@ from typing import NamedTuple
 from exporter.account import plain
 from exporter.model.books import Amount, Balance, FactorUse, Line
 from exporter.model.readings import Method
-from exporter.model.runs import DEPARTED, RunInfo, RunKey
+from exporter.model.runs import DEPARTED, Owner, RunInfo, RunKey, Unit
 from exporter.model.workload import Party, Reason, Split
 
 METHODS = {1: Method.COUNTER, 2: Method.INTEGRATED, 3: Method.ESTIMATED}
 METHOD_IDS = {method: number for number, method in METHODS.items()}
-SPLITS = {1: Split.EXCLUSIVE, 2: Split.CPU_TIME, 3: Split.MEMORY, 4: Split.REST}
+SPLITS = {
+    1: Split.EXCLUSIVE,
+    2: Split.CPU_TIME,
+    3: Split.MEMORY,
+    4: Split.REST,
+    5: Split.ACTIVITY,
+    6: Split.SLICES,
+    7: Split.EQUAL,
+}
 SPLIT_IDS = {split: number for number, split in SPLITS.items()}
 
 DEPARTED_ID = 99
@@ -30,7 +39,7 @@ NO_FACTOR_ID = 0
 
 PARTY_COLUMNS = """id, uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
     lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
-    enclosing_uid, enclosing_run_id, enclosing_job_id"""
+    enclosing_uid, enclosing_run_id, enclosing_job_id, nodes"""
 
 
 class PartyRow(NamedTuple):
@@ -51,12 +60,15 @@ def parties(
             yield PartyRow(party_id, FIXED[party_id], None)
             continue
         key = RunKey(uid, run_id, job_id)
-        *info, budget_grams, shown_id, around_uid, around_run, around_job = rest
+        *info, budget_grams, shown_id, around_uid, around_run, around_job, nodes = rest
         run = RunInfo(key, *info)._replace(
             labels=_labels(connection, party_id),
             budget_grams=budget_grams,
             shown_id=shown_id,
             enclosing=None if around_uid is None else RunKey(around_uid, around_run, around_job),
+            nodes=nodes,
+            units=_units(connection, party_id),
+            logged=_results(connection, party_id),
         )
         yield PartyRow(party_id, key, run)
 
@@ -97,6 +109,28 @@ def factor_uses(connection: sqlite3.Connection, row: PartyRow) -> tuple[FactorUs
         FactorUse(None if factor_id == NO_FACTOR_ID else plain.factor(values), energy_uj, carbon_ng)
         for factor_id, *values, energy_uj, carbon_ng in found
     )
+
+
+def owners(connection: sqlite3.Connection) -> dict[Owner, tuple[int, int]]:
+    """What counters showed of departed runs, by owner."""
+    found = connection.execute("SELECT user, namespace, labels, energy_uj, carbon_ng FROM owner")
+    return {
+        Owner(user, namespace, tuple((name, value) for name, value in json.loads(labels))): (
+            energy_uj,
+            carbon_ng,
+        )
+        for user, namespace, labels, energy_uj, carbon_ng in found
+    }
+
+
+def _units(connection: sqlite3.Connection, party_id: int) -> tuple[Unit, ...]:
+    sql = "SELECT name, amount, base FROM unit WHERE party_id = ? ORDER BY name"
+    return tuple(Unit(*row) for row in connection.execute(sql, (party_id,)))
+
+
+def _results(connection: sqlite3.Connection, party_id: int) -> tuple[tuple[str, float | str], ...]:
+    sql = "SELECT key, value FROM result WHERE party_id = ? ORDER BY key"
+    return tuple(connection.execute(sql, (party_id,)).fetchall())
 
 
 def _labels(connection: sqlite3.Connection, party_id: int) -> tuple[tuple[str, str], ...]:

@@ -176,6 +176,7 @@ def merge(old: Batch, new: Batch) -> Batch:
         floors={**old.floors, **new.floors},
         infos=tuple(infos.values()),
         departed=tuple(departed),
+        owners={**old.owners, **new.owners},
     )
 
 

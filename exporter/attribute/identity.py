@@ -5,12 +5,17 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from exporter.attribute.schedulers import job_of
+
 RUN_ID = b"EMISSIONS_RUN_ID"
 JOB_ID = b"EMISSIONS_JOB_ID"
 RUN_NAME = b"EMISSIONS_RUN_NAME"
 LABELS = b"EMISSIONS_LABELS"
 TRACKING_IDS = (b"MLFLOW_RUN_ID", b"WANDB_RUN_ID", b"TORCHELASTIC_RUN_ID")
 """Ids that experiment trackers and launchers give to a run, best first."""
+
+MARKS = (b"EMISSIONS_", b"_RUN_ID=", b"JOB_ID=", b"JOBID=")
+"""One of them is in every environment that has an id; most have none."""
 
 ID_BYTES = 128
 MAX_LABELS = 32
@@ -27,22 +32,37 @@ class Claim(NamedTuple):
     job_id: str = ""
     name: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    account: str = ""
+    origin: str = "environment"
+    """How the run is known: by itself, or by the scheduler whose job it is."""
 
 
-def claim_of(block: bytes) -> Claim | None:
+def claim_of(block: bytes, *, with_jobs: bool = True) -> Claim | None:
     """The claim in an environment block (`NAME=value`, NUL between), or None.
 
-    A job id alone names the run as well. `none` is what launchers write for "no id".
+    A job id alone names the run as well; that of a scheduler counts `with_jobs` only. `none` is
+    what launchers write for "no id".
     """
-    if b"EMISSIONS_" not in block and b"_RUN_ID=" not in block:
+    if not any(mark in block for mark in MARKS):
         return None
-    job_id = clean(_variable(block, JOB_ID))
-    run_id = clean(_variable(block, RUN_ID)) or _tracking_id(block) or job_id
-    if not run_id:
+
+    def variable(name: bytes) -> str:
+        return clean(_variable(block, name))
+
+    job = job_of(variable) if with_jobs else None
+    own_job_id = variable(JOB_ID)
+    job_id = own_job_id or (job.job_id if job is not None else "")
+    own_id = variable(RUN_ID) or _tracking_id(block) or own_job_id
+    if not own_id and job is None:
         return None
     parts = _variable(block, LABELS).split(b",", MAX_LABELS)[:MAX_LABELS]
     labels = clean_labels(part.split(b"=", 1) for part in parts if b"=" in part)
-    return Claim(run_id, job_id, clean(_variable(block, RUN_NAME)), labels)
+    name = variable(RUN_NAME)
+    if job is None:
+        return Claim(own_id, job_id, name, labels)
+    origin = "environment" if own_id else job.scheduler
+    labels = clean_labels((*job.labels, *labels))
+    return Claim(own_id or job_id, job_id, name or job.name, labels, job.account, origin)
 
 
 def clean(text: bytes | str) -> str:

@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 
 from exporter.attribute.identity import OTHER_ID
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.commands import Log
+from exporter.model.runs import Mark, Progress, RunInfo, RunKey, Unit, with_past
 
 OTHER_RUN = RunKey(-1, OTHER_ID, "")
 ENDED = "ended"
 """Why a run ended: because somebody asked for it."""
+MOST_NAMES = 64
+"""Units, and results, that are kept of one run."""
 EXITED = "exited"
 """Why a run ended: because no process of it was left."""
 
@@ -38,7 +41,7 @@ class Runbook:
             key = key._replace(job_id=enclosing.job_id)
         known = self._runs.get(key)
         if known is not None and known.ended is None:
-            return known
+            return self._join(known, wanted)
         if known is None and len(self._runs) >= self._max_runs and not self._make_room():
             self.dropped += 1
             return self._fold(wanted)
@@ -47,7 +50,12 @@ class Runbook:
             run = run._replace(shown_id=self._shown_id(key))
             self._opened.append(key)
         else:
-            run = run._replace(shown_id=known.shown_id, started=known.started)
+            run = run._replace(
+                shown_id=known.shown_id,
+                started=known.started,
+                units=known.units,
+                logged=known.logged,
+            )
         self._put(run)
         return run
 
@@ -137,11 +145,42 @@ class Runbook:
         opened, self._opened = self._opened, []
         return opened
 
-    def learn_start(self, key: RunKey, started: float) -> None:
-        """A run was found to have begun earlier, before it left the page."""
-        run = self._runs.get(key)
-        if run is not None and started < run.started:
-            self._put(run._replace(started=started))
+    def learn(self, past: RunInfo) -> None:
+        """A run was found to have been there before it left the page."""
+        run = self._runs.get(past.key)
+        if run is not None:
+            self._put(with_past(run, past))
+
+    def note(self, command: Log, key: RunKey, mark: Mark) -> RunInfo:
+        """Add to what an open run says of itself; `mark` is where it stands now.
+
+        Names beyond 64 of results, or of units, are left out.
+        """
+        run = self._runs[key]
+        amounts = {unit.name: unit for unit in run.units}
+        for name, amount in command.counts:
+            known = amounts.get(name) or (Unit(name, 0.0) if len(amounts) < MOST_NAMES else None)
+            if known is not None:
+                amounts[name] = known._replace(amount=known.amount + amount)
+        results = dict(run.logged)
+        for name, value in command.values:
+            if name in results or len(results) < MOST_NAMES:
+                results[name] = value
+        progress = run.progress
+        if command.done is not None:
+            # What falls back, or is another amount of work, was begun anew.
+            goes_on = (
+                progress is not None
+                and progress.total == command.total
+                and progress.last.done <= mark.done
+            )
+            first = progress.first if progress is not None and goes_on else mark
+            progress = Progress(command.total, first, mark)
+        run = run._replace(
+            units=tuple(amounts.values()), logged=tuple(results.items()), progress=progress
+        )
+        self._put(run)
+        return run
 
     def _make_room(self) -> bool:
         """Take the run off the page that ended first; False if all are open."""
@@ -152,6 +191,20 @@ class Runbook:
         del self._runs[first]
         self._displaced.append(first)
         return True
+
+    def _join(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
+        """The open run, with what who joins it knows and it did not."""
+        run = known._replace(
+            name=known.name or wanted.name,
+            labels=tuple(sorted({**dict(wanted.labels), **dict(known.labels)}.items())),
+            budget_grams=wanted.budget_grams if known.budget_grams is None else known.budget_grams,
+            nodes=known.nodes or wanted.nodes,
+            account=known.account or wanted.account,
+        )
+        if run != known and known.key != OTHER_RUN:
+            self._put(run)
+            return run
+        return known
 
     def _put(self, run: RunInfo) -> None:
         self._runs[run.key] = run

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from exporter.attribute.identity import Claim
 from exporter.attribute.runbook import Runbook
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
+from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.gpu_holders import GpuHolders
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.membership import Membership
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.clock import Clock
 from exporter.model.books import MachineCpu, RunCpu
-from exporter.model.commands import End, Start
+from exporter.model.commands import End, Log, Start
 from exporter.model.readings import NO_OCCUPANCIES, Device, Occupancy
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.workload import CollectorState, Machine, Sighting, Usage
 
 
@@ -47,8 +48,11 @@ class LiveWitness:
         self._left_wall = left_wall
         self._cgroups = CgroupRuns(procfs, runbook)
         self._cgroups.find_again(runbook.running(), self._before)
-        self._membership = Membership(runbook, processes, self._cgroups, clock, user_name)
-        self._holder = self._membership.hold(claim) if claim else None
+        self._membership = Membership(
+            runbook, processes, self._cgroups, Containers(procfs), clock, user_name
+        )
+        if claim:
+            self._membership.hold(claim)
         self._gpus = GpuHolders(processes, self._membership.run_of)
         self._memories: Mapping[RunKey, int] = {}
         self._states: tuple[CollectorState, ...] = ()
@@ -75,10 +79,11 @@ class LiveWitness:
             self._memories = memories
         took = time.perf_counter() - started
         machine, machine_why = self._look_at_machine(at_ns)
+        holder = self._membership.holder
         usage = tuple(
             Usage(run.key, used.get(run.key, 0), self._memories.get(run.key, 0))
             for run in self._runbook.running()
-            if run.key != self._holder
+            if run.key != holder
         )
         self._states = (
             CollectorState("processes", not why, took, why or self._secrets()),
@@ -90,7 +95,7 @@ class LiveWitness:
             # What is gone at the first look was last seen when the journal was last written.
             self._membership.end_deserted(self._left_wall or self._clock.wall())
             self._before, self._left_wall = {}, 0.0
-        return Sighting(at_ns, usage, machine, self._holder, holdings, self._gpus.owners)
+        return Sighting(at_ns, usage, machine, holder, holdings, self._gpus.owners)
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the last look fared."""
@@ -108,6 +113,10 @@ class LiveWitness:
     def start(self, command: Start) -> RunInfo:
         """Open the run that a process asks for. Raises Refused."""
         return self._membership.start(command)
+
+    def log(self, command: Log, mark_of: Callable[[RunKey, float], Mark]) -> RunInfo:
+        """Add to what a run says of itself. Raises Refused."""
+        return self._membership.log(command, mark_of)
 
     def end(self, command: End) -> RunInfo:
         """Close a run. Raises Refused."""

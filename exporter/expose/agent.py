@@ -12,7 +12,7 @@ from functools import partial
 from exporter.clock import Clock
 from exporter.errors import Refused
 from exporter.expose.api import Api
-from exporter.expose.bodies import checked_text, parse_end, parse_start
+from exporter.expose.bodies import checked_text, parse_end, parse_log, parse_start
 from exporter.expose.desk import Desk
 from exporter.expose.http1 import (
     READ,
@@ -30,6 +30,7 @@ from exporter.units import NANOSECONDS_PER_SECOND
 
 RUNS = "/v1/runs"
 END = "/end"
+LOG = "/log"
 LISTED = (*READ, "POST")
 ENDED = ("POST",)
 ANSWER_SECONDS = 5.0
@@ -58,6 +59,8 @@ class Agent:
             return await self._api.runs(request.query) if method in READ else not_allowed(LISTED)
         if path.endswith(END) and (run_id := child(path.removesuffix(END), RUNS)) is not None:
             return await self._end(run_id, request) if method == "POST" else not_allowed(ENDED)
+        if path.endswith(LOG) and (run_id := child(path.removesuffix(LOG), RUNS)) is not None:
+            return await self._log(run_id, request) if method == "POST" else not_allowed(ENDED)
         if (run_id := child(path, RUNS)) is None:
             raise Refused(404, f"there is nothing at {path}; runs are at {RUNS}")
         return await self._api.run(run_id, request.query) if method in READ else not_allowed(READ)
@@ -79,6 +82,12 @@ class Agent:
         peer = self._admit(request)
         job_id = parse_end(request.body)
         command = End(peer.uid, checked_text("run_id", run_id), job_id, pid=peer.pid)
+        return json_response(to_json(await self._obtain(command)))
+
+    async def _log(self, run_id: str, request: Request) -> Response:
+        peer = self._admit(request)
+        said = parse_log(request.body)
+        command = said._replace(uid=peer.uid, run_id=checked_text("run_id", run_id), pid=peer.pid)
         return json_response(to_json(await self._obtain(command)))
 
     def _admit(self, request: Request) -> Peer:

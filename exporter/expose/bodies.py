@@ -5,14 +5,19 @@ import math
 from typing import Any
 
 from exporter.errors import Refused
-from exporter.model.commands import Start
+from exporter.model.commands import Log, Start
 
 TEXT_BYTES = 1024
 LABELS = 32
 LABELS_BYTES = 2048
 """For the names and values of all labels together."""
-SCOPES = ("tree", "cgroup")
-START_KEYS = ("run_id", "job_id", "name", "labels", "scope", "budget_grams")
+NAMES = 64
+"""Results, or units, that one body may bring."""
+NODES = 1_000_000
+LARGEST = 2.0**53
+SCOPES = ("tree", "cgroup", "machine")
+START_KEYS = ("run_id", "job_id", "name", "labels", "scope", "budget_grams", "nodes")
+LOG_KEYS = ("job_id", "values", "count", "progress")
 
 
 def parse_start(body: bytes) -> Start:
@@ -20,7 +25,7 @@ def parse_start(body: bytes) -> Start:
     document = _object(body, START_KEYS)
     scope = _text(document, "scope", "tree")
     if scope not in SCOPES:
-        raise Refused(400, f"scope: expected {' or '.join(SCOPES)}, found {scope!r}")
+        raise Refused(400, f"scope: expected {', '.join(SCOPES)}, found {scope!r}")
     return Start(
         uid=-1,
         user="",
@@ -31,6 +36,22 @@ def parse_start(body: bytes) -> Start:
         scope=scope,
         labels=_labels(document.get("labels", {})),
         budget_grams=_budget(document.get("budget_grams")),
+        nodes=_nodes(document.get("nodes")),
+    )
+
+
+def parse_log(body: bytes) -> Log:
+    """What a body says of a run, without which run and who says so. Raises Refused(400)."""
+    document = _object(body, LOG_KEYS)
+    done, total = _progress(document.get("progress"))
+    return Log(
+        uid=-1,
+        run_id="",
+        job_id=None if document.get("job_id") is None else _text(document, "job_id", ""),
+        values=tuple(_value(*pair) for pair in _named(document, "values")),
+        counts=tuple(_count(*pair) for pair in _named(document, "count")),
+        done=done,
+        total=total,
     )
 
 
@@ -89,13 +110,68 @@ def _labels(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _budget(value: Any) -> float | None:
+    return None if value is None else _amount("budget_grams", value)
+
+
+def _nodes(value: Any) -> int:
     if value is None:
-        return None
+        return 0
+    if type(value) is not int or not 1 <= value <= NODES:
+        raise Refused(400, f"nodes: expected a whole number from 1 to {NODES}, found {value!r:.50}")
+    return value
+
+
+def _named(document: dict[str, Any], key: str) -> list[tuple[str, Any]]:
+    value = document.get(key, {})
+    if not isinstance(value, dict):
+        raise Refused(400, f"{key}: expected an object, found {value!r:.100}")
+    if len(value) > NAMES:
+        raise Refused(400, f"{key}: there are {len(value)}; at most {NAMES} are taken")
+    return [(_name(key, name), item) for name, item in value.items()]
+
+
+def _name(what: str, name: str) -> str:
+    if not checked_text(what, name).strip():
+        raise Refused(400, f"{what}: a name is empty; give it one")
+    return name
+
+
+def _value(name: str, value: Any) -> tuple[str, float | str]:
+    if isinstance(value, str):
+        return name, checked_text(f"values.{name:.100}", value)
+    return name, _number(f"values.{name:.100}", value)
+
+
+def _count(unit: str, amount: Any) -> tuple[str, float]:
+    return unit, _amount(f"count.{unit:.100}", amount)
+
+
+def _progress(value: Any) -> tuple[float | None, float]:
+    if value is None:
+        return None, 0.0
+    if not isinstance(value, dict) or set(value) != {"done", "total"}:
+        raise Refused(400, f"progress: expected an object of done and total, found {value!r:.100}")
+    done = _amount("progress.done", value["done"])
+    return done, _amount("progress.total", value["total"])
+
+
+def _amount(what: str, value: Any) -> float:
+    """A number from 0 up, small enough to be added to others exactly."""
+    number = _number(what, value)
+    if number > LARGEST:
+        raise Refused(400, f"{what}: is too large a number")
+    if number < 0:
+        raise Refused(400, f"{what}: expected a number from 0 up, found {value!r:.100}")
+    return number
+
+
+def _number(what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused(400, f"budget_grams: expected a number, found {value!r:.100}")
-    if not 0 <= value < math.inf:
-        raise Refused(400, f"budget_grams: expected a number from 0 up, found {value!r:.100}")
+        raise Refused(400, f"{what}: expected a number, found {value!r:.100}")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        raise Refused(400, "budget_grams: is larger than any budget") from None
+        raise Refused(400, f"{what}: is too large a number") from None
+    if not math.isfinite(number):
+        raise Refused(400, f"{what}: expected a finite number, found {value!r:.100}")
+    return number

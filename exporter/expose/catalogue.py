@@ -215,6 +215,25 @@ RUN_FAMILIES = (
         rows.run(lambda run: run.budget_grams),
         "Budget of the run in grams of CO2 equivalent; absent where none was set.",
     ),
+    _durable(
+        "run_units_total",
+        (*RUN, "unit"),
+        rows.run_units,
+        "What the run counts of its own, by unit: tokens, requests, samples.",
+    ),
+    _gauge(
+        "run_forecast_grams",
+        RUN,
+        rows.run_forecast(lambda ahead: units.grams(ahead.carbon_ng)),
+        "Emissions in grams of CO2 equivalent that the run will have caused on this node when its "
+        "work is done; absent where it does not say how far it has come.",
+    ),
+    _gauge(
+        "run_forecast_end_time_seconds",
+        RUN,
+        rows.run_forecast(lambda ahead: round(ahead.ends, MILLI)),
+        "When the run's work will be done, in seconds since the epoch; absent as above.",
+    ),
 )
 
 GRID_FAMILIES = (
@@ -377,7 +396,24 @@ def catalogue(exported_labels: tuple[str, ...] = ()) -> tuple[Family, ...]:
         rows.run_info(exported_labels),
         "Always 1; the labels say what the run is, whose it is and how it became known.",
     )
-    return (*DEVICE_FAMILIES, info, *RUN_FAMILIES, *GRID_FAMILIES, *DAEMON_FAMILIES)
+    owner = ("user", "workload_namespace", *_label_names(exported_labels))
+    owners = (
+        _durable(
+            "owner_energy_joules_total",
+            owner,
+            rows.owners(exported_labels, lambda tally: units.joules(tally.counted_uj)),
+            "Energy in joules of all runs of one owner, those off the page included; never taken "
+            "off the page.",
+        ),
+        _durable(
+            "owner_carbon_grams_total",
+            owner,
+            rows.owners(exported_labels, lambda tally: units.grams(tally.counted_ng)),
+            "Emissions in grams of CO2 equivalent of all runs of one owner, those off the page "
+            "included; never taken off the page.",
+        ),
+    )
+    return (*DEVICE_FAMILIES, info, *RUN_FAMILIES, *owners, *GRID_FAMILIES, *DAEMON_FAMILIES)
 
 
 def _label_names(exported_labels: tuple[str, ...]) -> list[str]:

@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 from exporter import __version__, units
 from exporter.expose.process import ProcessState
-from exporter.expose.view import Tallies, View
+from exporter.expose.view import Tallies, Tally, View
+from exporter.model.forecast import Forecast, forecast
 from exporter.model.intensity import Factor
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DeviceState, Health
@@ -118,6 +119,34 @@ def run_held(view: View) -> Samples:
         of_kind = labels[:3]
         held[of_kind] = held.get(of_kind, 0) + tally.held_uj
     return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
+
+
+def run_units(view: View) -> Samples:
+    """What runs count, as counted."""
+    for run in view.snapshot.runs:
+        for unit in run.units:
+            yield (run.shown_id, run.key.job_id, unit.name), unit.amount - unit.base
+
+
+def run_forecast(value: Callable[[Forecast], float]) -> Rows:
+    """One sample per open run that says how far it has come."""
+    return lambda view: [
+        ((run.shown_id, run.key.job_id), value(ahead))
+        for run in view.snapshot.runs
+        if run.ended is None and (ahead := forecast(run.progress)) is not None
+    ]
+
+
+def owners(exported_labels: tuple[str, ...], value: Callable[[Tally], float]) -> Rows:
+    """One sample per owner."""
+
+    def rows(view: View) -> Samples:
+        for owner, tally in view.owners(exported_labels).items():
+            given = dict(owner.labels)
+            labels = [given.get(name, "") for name in exported_labels]
+            yield (owner.user, owner.namespace, *labels), value(tally)
+
+    return rows
 
 
 def run_cumulative_carbon(view: View) -> Samples:

@@ -1,11 +1,12 @@
 """account: postings, lines, and what one commit makes durable."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Interval, Method, Position
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Owner, RunInfo, RunKey
 from exporter.model.workload import Party, Split
 
 
@@ -67,6 +68,14 @@ class Amount(NamedTuple):
 NOTHING = Amount(0, 0, 0)
 
 
+def sum_of(amounts: Iterable[Amount]) -> Amount:
+    """All of them together."""
+    total = NOTHING
+    for amount in amounts:
+        total = total.plus(amount)
+    return total
+
+
 class Balance(NamedTuple):
     """A line's total since the ledger began, and the part that its counter does not show.
 
@@ -118,6 +127,9 @@ class MachineCpu(NamedTuple):
     total_us: int
 
 
+NO_OWNERS: Mapping[Owner, tuple[int, int]] = MappingProxyType({})
+
+
 class Batch(NamedTuple):
     """What one commit makes durable, all or nothing."""
 
@@ -139,6 +151,8 @@ class Batch(NamedTuple):
     """The last batch of an orderly stop."""
     departed: tuple[RunKey, ...] = ()
     """Runs whose totals went over into those of `DEPARTED`."""
+    owners: Mapping[Owner, tuple[int, int]] = NO_OWNERS
+    """Absolute values of those that changed: what counters showed of departed runs, uJ and ng."""
 
 
 class FactorUse(NamedTuple):
@@ -177,3 +191,5 @@ class Restored(NamedTuple):
     """What a person should know about how it was found; logged once."""
     wall: float = 0.0
     """When the journal or the ledger was last written; 0 where there was none."""
+    owners: Mapping[Owner, tuple[int, int]] = NO_OWNERS
+    """What counters showed of departed runs, microjoules and nanograms."""

@@ -17,6 +17,7 @@ class Start(NamedTuple):
     scope: str = "tree"
     labels: tuple[tuple[str, str], ...] = ()
     budget_grams: float | None = None
+    nodes: int = 0
 
 
 class End(NamedTuple):
@@ -30,6 +31,22 @@ class End(NamedTuple):
     """The process that asks; 0: unknown. Where several lead the run, only its part ends."""
 
 
+class Log(NamedTuple):
+    """Add to what a run says of itself. Whoever may end it may do so."""
+
+    uid: int
+    run_id: str
+    job_id: str | None = None
+    pid: int = 0
+    values: tuple[tuple[str, float | str], ...] = ()
+    """Results, each instead of the one before with its name."""
+    counts: tuple[tuple[str, float], ...] = ()
+    """Amounts to be added, by unit."""
+    done: float | None = None
+    """How much of `total` is done; None: nothing is said of it."""
+    total: float = 0.0
+
+
 class Stop(NamedTuple):
     """Stop the daemon in good order."""
 
@@ -38,7 +55,7 @@ class LetGo(NamedTuple):
     """Let go of the drivers for a while, so that a device can be reset."""
 
 
-Command: TypeAlias = Start | End | Stop | LetGo
+Command: TypeAlias = Start | Log | End | Stop | LetGo
 
 
 class Request(NamedTuple):

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from exporter import units
 from exporter.model.books import Amount, FactorUse
+from exporter.model.forecast import forecast
 from exporter.model.readings import Device, Method
 from exporter.model.runs import RunInfo
 from exporter.model.workload import Split
@@ -84,6 +85,11 @@ def to_json(record: RunRecord) -> dict[str, object]:
         "at": record.at,
         "duration_seconds": record.duration_seconds,
         "budget_grams": run.budget_grams,
+        "nodes": run.nodes or None,
+        "units": {unit.name: unit.amount for unit in run.units},
+        "logged": dict(run.logged),
+        "progress": _progress_to_json(run),
+        "forecast": _forecast_to_json(run),
         "energy_uj": record.energy_uj,
         "held_uj": record.held_uj,
         "carbon_ng": record.carbon_ng,
@@ -102,6 +108,26 @@ def to_json(record: RunRecord) -> dict[str, object]:
             for part in record.parts
         ],
         "intensity": [_use_to_json(use) for use in record.factors],
+    }
+
+
+def _progress_to_json(run: RunInfo) -> dict[str, float] | None:
+    """How far the run said to have come, and when."""
+    if run.progress is None:
+        return None
+    last = run.progress.last
+    return {"done": last.done, "total": run.progress.total, "at": last.at}
+
+
+def _forecast_to_json(run: RunInfo) -> dict[str, float] | None:
+    """What an open run will have used on this node when its work is done."""
+    ahead = forecast(run.progress) if run.ended is None else None
+    if ahead is None:
+        return None
+    return {
+        "energy_joules": units.joules(ahead.energy_uj),
+        "carbon_grams": units.grams(ahead.carbon_ng),
+        "end": ahead.ends,
     }
 
 

@@ -1,5 +1,6 @@
 """What a run is."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -13,6 +14,32 @@ class RunKey(NamedTuple):
 
 DEPARTED = RunKey(-1, "", "")
 """All runs that left the page: in the sums of a device, never a series of its own."""
+
+
+class Unit(NamedTuple):
+    """Something that a run counts of its own, such as tokens; a counter shows `amount - base`."""
+
+    name: str
+    amount: float
+    base: float = 0.0
+
+
+class Mark(NamedTuple):
+    """How far a run had come, and what it had used on this node by then."""
+
+    done: float
+    at: float
+    """Wall clock, seconds."""
+    energy_uj: int
+    carbon_ng: int
+
+
+class Progress(NamedTuple):
+    """How much of its work a run has done, of `total`, between two marks."""
+
+    total: float
+    first: Mark
+    last: Mark
 
 
 class RunInfo(NamedTuple):
@@ -40,3 +67,50 @@ class RunInfo(NamedTuple):
     """The run that it began in, which its processes fall back to when it ends."""
     shown_id: str = ""
     """The label `run_id`: the id, or `id@uid` where another user's run took it first."""
+    nodes: int = 0
+    """Nodes that it spans, as its launcher says; 0: unknown."""
+    units: tuple[Unit, ...] = ()
+    """What it counts, by name."""
+    logged: tuple[tuple[str, float | str], ...] = ()
+    """The last value of each result that it logged, by name."""
+    progress: Progress | None = None
+    """None: it says nothing of that."""
+
+
+def with_past(run: RunInfo, past: RunInfo | None) -> RunInfo:
+    """A run that came back, with what is known of it from before it left the page.
+
+    Counters of its units go on from where they are.
+    """
+    if past is None:
+        return run
+    units = {unit.name: Unit(unit.name, unit.amount, unit.amount) for unit in past.units}
+    for unit in run.units:
+        before = units.get(unit.name, Unit(unit.name, 0.0)).amount
+        units[unit.name] = Unit(unit.name, before + unit.amount, before + unit.base)
+    return run._replace(
+        started=min(run.started, past.started),
+        units=tuple(units.values()),
+        logged=tuple({**dict(past.logged), **dict(run.logged)}.items()),
+        nodes=run.nodes or past.nodes,
+    )
+
+
+class Owner(NamedTuple):
+    """Whose runs are added up: a user, a namespace, and the labels that the operator lets out."""
+
+    user: str
+    namespace: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+OTHER_OWNER = Owner("other")
+"""All owners beyond the cap, and the runs that are folded together."""
+
+
+def owner_of(run: RunInfo, exported_labels: Collection[str]) -> Owner:
+    """Whose a run is."""
+    if run.key.uid < 0:
+        return OTHER_OWNER
+    labels = tuple([pair for pair in run.labels if pair[0] in exported_labels])
+    return Owner(run.user, "", labels)

@@ -15,7 +15,7 @@ from exporter.model.readings import (
     Occupancy,
 )
 from exporter.model.record import Part, RunRecord
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Owner, RunInfo, RunKey
 from exporter.model.workload import CollectorState, Party, Split
 
 
@@ -95,6 +95,10 @@ class Snapshot(NamedTuple):
     notes: tuple[str, ...] = ()
     """What a person should know: missing sources with their remedy, a restart, a repair."""
     driver_calls: Mapping[str, CallCost] = NO_CALLS
+    owners: tuple[tuple[Owner, int, int], ...] = ()
+    """What counters showed of runs that have left: microjoules and nanograms by owner."""
+    leaving: tuple[RunInfo, ...] = ()
+    """Runs that are off the page, and whose lines are still among `rows`."""
 
 
 def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:

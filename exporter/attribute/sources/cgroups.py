@@ -29,7 +29,7 @@ def mounts(procfs: str) -> dict[str, str]:
     return found
 
 
-def paths(procfs: str, pid: int) -> dict[str, str]:
+def paths(procfs: str, pid: int | str) -> dict[str, str]:
     """The cgroup of a process in each hierarchy, keyed like `mounts`. Raises OSError."""
     found = {}
     for line in _lines(os.path.join(procfs, str(pid), "cgroup")):

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from exporter.attribute.identity import OTHER_ID, Claim, clean, clean_labels
 from exporter.attribute.runbook import ENDED, EXITED, OTHER_RUN, Runbook
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
+from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.procfs import Process
 from exporter.clock import Clock
 from exporter.errors import Refused
-from exporter.model.commands import End, Start
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.commands import End, Log, Start
+from exporter.model.runs import Mark, RunInfo, RunKey
 
 ROOT = 0
 
@@ -29,6 +30,7 @@ class Membership:
         runbook: Runbook,
         processes: ProcessTable,
         cgroup_runs: CgroupRuns,
+        containers: Containers,
         clock: Clock,
         user_name: Callable[[int], str],
     ) -> None:
@@ -37,14 +39,23 @@ class Membership:
         self._cgroup_runs = cgroup_runs
         self._clock = clock
         self._user_name = user_name
-        self._holder: RunKey | None = None
+        self._own: RunKey | None = None
+        self._containers = containers
         self._returning = _leads(runbook)
 
     def hold(self, claim: Claim) -> RunKey:
         """Open the run that the daemon was started for; it owns the machine until the end."""
         info = self._info(os.geteuid(), claim, "machine")._replace(scope="machine")
-        self._holder = self._runbook.open(info).key
-        return self._holder
+        self._own = self._runbook.open(info).key
+        return self._own
+
+    @property
+    def holder(self) -> RunKey | None:
+        """The run that pays for what nobody else used; None: there is none."""
+        if self._own is not None:
+            return self._own
+        scopes = (run.key for run in self._runbook.running() if run.scope == "machine")
+        return next(scopes, None)
 
     def adopt(self, process: Process, parent: Process | None) -> RunKey | None:
         """The run of a new or changed process: as a lead, by its own claim, or its parent's."""
@@ -58,7 +69,7 @@ class Membership:
             return around
         if around is not None and _same(around, claim):
             return around
-        return self._claimed(process, claim, around)
+        return self._claimed(process, claim, around or self._cgroup_runs.run_of(process.pid))
 
     def start(self, command: Start) -> RunInfo:
         """Open the run that a process asks for. Raises Refused."""
@@ -66,6 +77,7 @@ class Membership:
         run_id = clean(command.run_id) or _made_id(self._clock.wall(), command.pid)
         if run_id == OTHER_ID:
             raise Refused(400, "run_id `other` is reserved for runs beyond the cap; choose another")
+        self._check_scope(command)
         meter = self._cgroup_runs.meter(process.pid) if command.scope == "cgroup" else None
         wanted = RunInfo(
             key=RunKey(command.uid, run_id, clean(command.job_id)),
@@ -79,22 +91,37 @@ class Membership:
             cgroup=meter.path if meter else "",
             labels=clean_labels(command.labels),
             budget_grams=command.budget_grams,
+            nodes=command.nodes,
         )
-        around = process.run
+        self._check_place(wanted.key, process)
+        around = self.run_of(process)
         run = self._runbook.open(wanted, around)
         if run.key not in process.leads:
             process.leads += (run.key,)
         if meter is not None and run.cgroup == meter.path:
             self._cgroup_runs.add(run.key, meter)
-        self._give(process, around, run.key)
+        self._give(process, process.run, run.key)
         return run
+
+    def log(self, command: Log, mark_of: Callable[[RunKey, float], Mark]) -> RunInfo:
+        """Add to what a run says of itself; `mark_of` says what it has used. Raises Refused."""
+        process = self._processes.find(command.pid)
+        run = self._asked(command, process.leads if process is not None else ())
+        said = command._replace(
+            values=tuple(
+                (clean(name), clean(value) if isinstance(value, str) else value)
+                for name, value in command.values
+            ),
+            counts=tuple((clean(name), amount) for name, amount in command.counts),
+        )
+        return self._runbook.note(said, run.key, mark_of(run.key, command.done or 0.0))
 
     def end(self, command: End) -> RunInfo:
         """Close a run, or where others lead it too, take the caller out of it. Raises Refused."""
         process = self._processes.find(command.pid)
         leads = process.leads if process is not None else ()
         run = self._asked(command, leads)
-        if run.key == self._holder:
+        if run.key == self._own:
             raise Refused(409, "this run owns the machine until the daemon stops")
         if process is not None and run.key in leads:
             process.leads = tuple(key for key in leads if key != run.key)
@@ -120,7 +147,7 @@ class Membership:
         for run in self._runbook.innermost_first():
             if run.key in alive or self._cgroup_runs.populated(run.key):
                 alive.add(run.enclosing)
-            elif run.key not in (self._holder, OTHER_RUN):
+            elif run.key not in (self._own, OTHER_RUN):
                 self._close(run, max(run.started, wall), EXITED)
 
     def _claimed(self, process: Process, claim: Claim, around: RunKey | None) -> RunKey | None:
@@ -130,7 +157,7 @@ class Membership:
             return known.key
         if self._outlived(process, claim):
             return around
-        wanted = self._info(process.uid, claim, "environment")
+        wanted = self._info(process.uid, claim, claim.origin)
         wanted = wanted._replace(lead_pid=process.pid, lead_start=process.start)
         return self._runbook.open(wanted, around).key
 
@@ -150,6 +177,7 @@ class Membership:
             origin=origin,
             started=self._clock.wall(),
             labels=claim.labels,
+            account=claim.account,
         )
 
     def _find_anew(self, pid: int) -> Process:
@@ -167,14 +195,56 @@ class Membership:
             )
         return process
 
-    def _asked(self, command: End, leads: tuple[RunKey, ...]) -> RunInfo:
-        """The run that is to end; `leads` are those of the caller. Raises Refused."""
+    def _check_scope(self, command: Start) -> None:
+        """Raises Refused where the whole machine is asked for by who may not have it."""
+        if command.scope != "machine":
+            return
+        if command.uid not in (ROOT, os.geteuid()) or self._containers.of(command.pid):
+            raise Refused(
+                403,
+                "scope machine is for root and for the user that the daemon runs as; use scope "
+                "tree, or start a daemon of your own",
+            )
+        if self.holder is not None:
+            held = self._runbook.get(self.holder)
+            if (held.key.uid, held.key.run_id) != (command.uid, clean(command.run_id)):
+                raise Refused(
+                    409,
+                    f"run {held.shown_id!r} has the whole machine already, and it can be had once; "
+                    "use scope tree",
+                )
+
+    def _check_place(self, key: RunKey, process: Process) -> None:
+        """Raises Refused where a run of another container would be joined."""
+        place = self._containers.of(process.pid)
+        if place and self._runbook.is_open(key) and not self._is_in(key, place):
+            raise Refused(
+                409,
+                f"run id {key.run_id!r} is in use outside of this container; choose another one, "
+                "or give a job id as well",
+            )
+
+    def _is_in(self, key: RunKey, place: str) -> bool:
+        """Whether a process of the run is in a container."""
+        run = self._runbook.get(key)
+        pids = [process.pid for process in self._processes.owned() if process.run == key]
+        return any(self._containers.of(pid) == place for pid in (run.lead_pid, *pids))
+
+    def _asked(self, command: End | Log, leads: tuple[RunKey, ...]) -> RunInfo:
+        """The run that is meant; `leads` are those of the caller. Raises Refused."""
         run_id = clean(command.run_id)
         if run_id == OTHER_ID and OTHER_RUN in leads:
             return self._runbook.get(OTHER_RUN)
+        place = self._containers.of(command.pid) if command.pid else ""
         run = self._runbook.find(command.uid, run_id, command.job_id)
-        if run is None and command.uid == ROOT:
+        if run is None and command.uid == ROOT and not place:
             run = self._runbook.find(None, run_id, command.job_id)
+        if run is not None and place and run.key not in leads and not self._is_in(run.key, place):
+            raise Refused(
+                403,
+                f"run {run_id!r} is not in this container; only its own processes, and those "
+                "outside of containers, may end it or add to it",
+            )
         if run is None:
             ended = self._runbook.ended_at(command.uid, run_id, command.job_id)
             was = f"; it ended {self._clock.wall() - ended:.0f} s ago" if ended is not None else ""

@@ -1,18 +1,18 @@
 """The workload of a recorded or made-up host: runs that begin and end as its curves say."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from exporter.attribute.runbook import Runbook
 from exporter.clock import Clock
 from exporter.errors import ConfigError, Refused
 from exporter.model.books import MachineCpu, RunCpu
-from exporter.model.commands import End, Start
+from exporter.model.commands import End, Log, Start
 from exporter.model.curves import Curve
 from exporter.model.fields import Fields
 from exporter.model.host import Seat, layouts, seats, spell
 from exporter.model.readings import NO_OCCUPANCIES, Device, Occupancy
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.workload import CollectorState, Holding, Machine, Sighting, Usage
 from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
 
@@ -100,15 +100,15 @@ class ReplayWitness:
 
     def start(self, command: Start) -> RunInfo:
         """Refuse."""
-        raise Refused(
-            409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it"
-        )
+        raise _refusal(command)
+
+    def log(self, command: Log, _mark_of: Callable[[RunKey, float], Mark]) -> RunInfo:
+        """Refuse."""
+        raise _refusal(command)
 
     def end(self, command: End) -> RunInfo:
         """Refuse."""
-        raise Refused(
-            409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it"
-        )
+        raise _refusal(command)
 
     def _follow(self, part: _Part, phase: float) -> bool:
         """Open or close the run as the recording says; whether it is open."""
@@ -119,6 +119,10 @@ class ReplayWitness:
         elif is_open and not wanted:
             self._runbook.close(part.info.key, self._clock.wall(), "ended")
         return wanted
+
+
+def _refusal(command: Start | Log | End) -> Refused:
+    return Refused(409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it")
 
 
 def _parts(host: Fields, period: float) -> list[_Part]:

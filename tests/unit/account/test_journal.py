@@ -17,7 +17,7 @@ from exporter.errors import LedgerError
 from exporter.model.books import Amount, Line, MachineCpu, RunCpu
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Kind, Method, Position
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Mark, Progress, RunInfo, RunKey, Unit
 from exporter.model.workload import Reason, Split
 from tests.unit.account.making import GERMANY, books, fill, image, key, known_run, position, run
 
@@ -69,6 +69,7 @@ lines = st.builds(
     st.sampled_from(Split),
 )
 sums = st.builds(Amount, int64, int64, int64)
+marks = st.builds(Mark, finite, finite, positive, positive)
 runs = st.builds(
     RunInfo,
     keys,
@@ -80,6 +81,10 @@ runs = st.builds(
     labels=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
     budget_grams=st.none() | finite,
     enclosing=st.none() | keys,
+    nodes=positive,
+    units=st.lists(st.builds(Unit, texts, finite, finite), max_size=2).map(tuple),
+    logged=st.lists(st.tuples(texts, finite | texts), max_size=2).map(tuple),
+    progress=st.none() | st.builds(Progress, finite, marks, marks),
 )
 positions = st.builds(
     Position,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.account.ledger import SECONDS_PER_DAY
 from exporter.account.opening import NAME
+from exporter.account.rows import FIXED_IDS, METHOD_IDS, SPLIT_IDS
 from exporter.errors import LedgerError, LedgerLocked
 from exporter.model.books import NOTHING, Amount, Balance, FactorUse, Line, Past, UsageKey
 from exporter.model.readings import Method
@@ -341,18 +342,18 @@ def test_the_state_directory_is_the_users_own(directory, ledger):
 
 def test_a_file_of_a_newer_exporter_is_left_as_it_is(directory):
     with closing(opened(directory)) as ledger:
-        query(ledger, "PRAGMA user_version = 2")
+        query(ledger, "PRAGMA user_version = 99")
     before = Path(path_in(directory)).read_bytes()
-    with pytest.raises(LedgerError, match=r"version 2.*upgrade the exporter"):
+    with pytest.raises(LedgerError, match=r"version 99.*upgrade the exporter"):
         opened(directory)
     assert Path(path_in(directory)).read_bytes() == before
 
 
 def test_a_refused_file_is_not_kept_locked(directory):
     with closing(opened(directory)) as ledger:
-        query(ledger, "PRAGMA user_version = 2")
+        query(ledger, "PRAGMA user_version = 99")
     for _ in range(2):
-        with pytest.raises(LedgerError, match="version 2"):
+        with pytest.raises(LedgerError, match="version 99"):
             opened(directory)
 
 
@@ -475,3 +476,9 @@ def test_a_ledger_that_was_removed_while_in_use_is_said_and_not_written_to(tmp_p
     with pytest.raises(LedgerError, match="removed or replaced"):
         ledger.commit(batch(books()))
     ledger.close()
+
+
+def test_every_method_split_and_reason_has_its_number():
+    assert set(METHOD_IDS) == set(Method)
+    assert set(SPLIT_IDS) == set(Split)
+    assert set(Reason) <= set(FIXED_IDS)

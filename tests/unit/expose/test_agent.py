@@ -159,7 +159,7 @@ def test_each_user_has_an_allowance_of_their_own(made):
         ),
         ('{"run_id": "\\ud800"}', "run_id: is not valid Unicode"),
         ('{"run_id": "a\\u0000b"}', "run_id: has a NUL character"),
-        ('{"scope": "all"}', "scope: expected tree or cgroup, found 'all'"),
+        ('{"scope": "all"}', "scope: expected tree, cgroup, machine, found 'all'"),
         ('{"labels": []}', "labels: expected an object of texts"),
         ('{"labels": {"a": 1}}', "labels.a: expected a text, found 1"),
         (
@@ -175,9 +175,9 @@ def test_each_user_has_an_allowance_of_their_own(made):
             "labels: have 2049 bytes in all; at most 2048",
         ),
         ('{"budget_grams": -1}', "budget_grams: expected a number from 0 up, found -1"),
-        ('{"budget_grams": NaN}', "budget_grams: expected a number from 0 up, found nan"),
-        ('{"budget_grams": Infinity}', "budget_grams: expected a number from 0 up, found inf"),
-        ('{"budget_grams": 1' + "0" * 400 + "}", "budget_grams: is larger than any budget"),
+        ('{"budget_grams": NaN}', "budget_grams: expected a finite number, found nan"),
+        ('{"budget_grams": Infinity}', "budget_grams: expected a finite number, found inf"),
+        ('{"budget_grams": 1' + "0" * 400 + "}", "budget_grams: is too large a number"),
     ],
 )
 def test_bodies_that_make_no_sense_are_refused_with_what_is_wrong(body, message):

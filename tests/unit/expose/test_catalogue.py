@@ -35,6 +35,11 @@ CONTRACT = {
     "run_start_time_seconds": ("gauge", "run_id job_id"),
     "run_end_time_seconds": ("gauge", "run_id job_id"),
     "run_budget_grams": ("gauge", "run_id job_id"),
+    "run_units_total": ("counter", "run_id job_id unit"),
+    "run_forecast_grams": ("gauge", "run_id job_id"),
+    "run_forecast_end_time_seconds": ("gauge", "run_id job_id"),
+    "owner_energy_joules_total": ("counter", "user workload_namespace"),
+    "owner_carbon_grams_total": ("counter", "user workload_namespace"),
     "grid_intensity_grams_per_kwh": ("gauge", "grid_zone signal basis"),
     "grid_intensity_age_seconds": ("gauge", "grid_zone signal basis"),
     "grid_intensity_fallback_step": ("gauge", "grid_zone signal basis"),
@@ -61,6 +66,7 @@ PROCESS = {
 }
 UNITS = ("joules", "watts", "grams", "grams_per_kwh", "seconds", "bytes", "ratio", "info", "total")
 COUNTS = ("device_up", "collector_success", "grid_intensity_fallback_step", "process_open_fds")
+DURABLE = ("_joules_total", "_grams_total", "_units_total")
 FAMILIES = catalogue()
 
 
@@ -119,7 +125,7 @@ def test_no_gauge_has_the_stem_of_a_counter():
 
 def test_energies_and_emissions_outlive_a_restart_and_the_daemons_own_counters_do_not():
     durable = {f.name for f in FAMILIES if f.durable}
-    totals = {f.name for f in FAMILIES if f.name.endswith(("_joules_total", "_grams_total"))}
+    totals = {f.name for f in FAMILIES if f.name.endswith(DURABLE)}
     assert durable == totals - {"emissions_exporter_energy_joules_total"}
 
 

@@ -1,0 +1,29 @@
+-- nodes: how many the run spans as its launcher says; 0 is unknown.
+ALTER TABLE party ADD COLUMN nodes INTEGER NOT NULL DEFAULT 0;
+
+-- What a run counts of its own: tokens, requests. A counter shows the amount less its base.
+CREATE TABLE unit (
+    party_id INTEGER NOT NULL REFERENCES party,
+    name     TEXT    NOT NULL,
+    amount   REAL    NOT NULL,
+    base     REAL    NOT NULL,
+    PRIMARY KEY (party_id, name)
+) STRICT, WITHOUT ROWID;
+
+-- The last value of each result that a run logged, a number or a text.
+CREATE TABLE result (
+    party_id INTEGER NOT NULL REFERENCES party,
+    key      TEXT    NOT NULL,
+    value    ANY     NOT NULL,
+    PRIMARY KEY (party_id, key)
+) STRICT, WITHOUT ROWID;
+
+-- What counters showed of the runs that left the page, by whose they were. labels: JSON.
+CREATE TABLE owner (
+    user      TEXT    NOT NULL,
+    namespace TEXT    NOT NULL,
+    labels    TEXT    NOT NULL,
+    energy_uj INTEGER NOT NULL,
+    carbon_ng INTEGER NOT NULL,
+    PRIMARY KEY (user, namespace, labels)
+) STRICT, WITHOUT ROWID;
