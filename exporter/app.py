@@ -46,6 +46,8 @@ from exporter.worker import Worker
 
 log = logging.getLogger(__name__)
 
+NOWHERE = "none"
+"""As a listen address."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SPARE_FILES = 256
 """File handles kept free for the ledger and the hardware; sockets come on top."""
@@ -224,7 +226,15 @@ class App:
             retain_ended_seconds=self.config.attribute.retain_ended_seconds,
             commit_seconds=account.commit_seconds,
         )
-        self.loop = Loop(self.pipeline, witness, self.clock, self.inbox, interval, samplers.let_go)
+        self.loop = Loop(
+            self.pipeline,
+            witness,
+            self.clock,
+            self.inbox,
+            interval,
+            samplers.let_go,
+            self.config.expose.exit_when_idle_seconds,
+        )
 
     def _samplers(self, boot_id: str) -> Opened:
         sample = self.config.sample
@@ -261,6 +271,7 @@ class App:
             claim=claim_of(own.encode("utf-8", "surrogateescape"), with_jobs=False),
             run_cpu=restored.run_cpu,
             left_wall=restored.wall,
+            jobs_directory=attribute.jobs_directory,
         )
 
     def _web(self) -> Web:
@@ -270,7 +281,7 @@ class App:
             archive=self.archive,
             submit=self.inbox.put,
             clock=self.clock,
-            listen_address=expose.listen_address,
+            listen_address="" if expose.listen_address == NOWHERE else expose.listen_address,
             socket_path=expose.socket,
             limits=Limits(connections=expose.max_connections),
         )

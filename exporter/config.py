@@ -89,6 +89,11 @@ class Attribute:
     read_environments: bool = key(
         True, "", "Look for run and job ids in the environments of processes, where readable."
     )
+    jobs_directory: str = key(
+        "/run/emissions-exporter/jobs",
+        "path",
+        "Where the scheduler's prolog writes down whose a job is and which GPUs it was given.",
+    )
     exported_labels: tuple[str, ...] = key(
         (), "", "Labels of runs that become `label_*` of `emissions_run_info`."
     )
@@ -159,7 +164,18 @@ class Expose:
     """Showing the numbers."""
 
     listen_address: str = key(
-        f":{PORT}", "host:port", "Where HTTP is served.", flag="web.listen-address"
+        f":{PORT}",
+        "host:port",
+        "Where HTTP is served; `none`: nowhere, there is only the agent socket.",
+        flag="web.listen-address",
+    )
+    exit_when_idle_seconds: float | None = key(
+        None,
+        "seconds",
+        "Stop once no run was open for so long, as a daemon does that a program started for "
+        "itself. Empty: never.",
+        flag="exit-when-idle",
+        least=1,
     )
     socket: str = key(
         "",

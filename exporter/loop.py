@@ -29,13 +29,17 @@ class Loop:
         inbox: "queue.SimpleQueue[Request]",
         interval_seconds: float,
         let_go: Callable[[], None] = lambda: None,
+        exit_when_idle_seconds: float | None = None,
     ) -> None:
+        """With `exit_when_idle_seconds` it stops by itself once no run was open for so long."""
         self._pipeline = pipeline
         self._witness = witness
         self._clock = clock
         self._inbox = inbox
         self._interval_ns = round(interval_seconds * NANOSECONDS_PER_SECOND)
         self._let_go = let_go
+        self._idle_ns = exit_when_idle_seconds and exit_when_idle_seconds * NANOSECONDS_PER_SECOND
+        self._busy_at_ns = clock.boottime_ns()
         self._due_ns = 0
         self._ticked_ns = 0
         self._snapshot: Snapshot | None = None
@@ -56,6 +60,15 @@ class Loop:
         self._ticked_ns = self._clock.boottime_ns()
         self._snapshot = self._pipeline.tick()
         self._obey(requests)
+        if self._idle_ns:
+            self._stop_when_idle(self._idle_ns, self._snapshot.runs)
+
+    def _stop_when_idle(self, idle_ns: float, runs: Sequence[RunInfo]) -> None:
+        if any(run.ended is None for run in runs):
+            self._busy_at_ns = self._ticked_ns
+        elif self._ticked_ns - self._busy_at_ns >= idle_ns:
+            log.info("no run is open any more; stopping, as --exit-when-idle says")
+            self._stopping = True
 
     def _wait(self) -> list[Request]:
         """Requests, as soon as there are some and a tick is allowed; none when the tick is due."""

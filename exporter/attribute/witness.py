@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 
 from exporter.attribute.identity import Claim
 from exporter.attribute.runbook import Runbook
+from exporter.attribute.sources.allocations import Allocations
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.gpu_holders import GpuHolders
+from exporter.attribute.sources.jobs import Jobs
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.membership import Membership
 from exporter.attribute.sources.processes import ProcessTable
@@ -38,6 +40,7 @@ class LiveWitness:
         claim: Claim | None,
         run_cpu: tuple[RunCpu, ...],
         left_wall: float = 0.0,
+        jobs_directory: str = "",
     ) -> None:
         self._runbook = runbook
         self._processes = processes
@@ -48,8 +51,17 @@ class LiveWitness:
         self._left_wall = left_wall
         self._cgroups = CgroupRuns(procfs, runbook)
         self._cgroups.find_again(runbook.running(), self._before)
+        self._jobs = Jobs(
+            procfs=procfs,
+            allocations=Allocations(jobs_directory),
+            runbook=runbook,
+            processes=processes,
+            cgroup_runs=self._cgroups,
+            clock=clock,
+            user_name=user_name,
+        )
         self._membership = Membership(
-            runbook, processes, self._cgroups, Containers(procfs), clock, user_name
+            runbook, processes, self._cgroups, Containers(procfs), self._jobs, clock, user_name
         )
         if claim:
             self._membership.hold(claim)
@@ -67,7 +79,9 @@ class LiveWitness:
         why = ""
         used: dict[RunKey, int] = {}
         try:
+            self._jobs.look()
             self._processes.refresh(self._membership.adopt)
+            self._jobs.claim_processes()
             used = self._processes.count()
         except OSError as error:
             why = f"{self._procfs}: {error.strerror}; check sample.procfs"
@@ -90,7 +104,8 @@ class LiveWitness:
             CollectorState("machine", not machine_why, 0.0, machine_why),
         )
         # Before runs without processes are ended: until now they held what they held.
-        holdings = self._gpus.look(occupancies, at_ns)
+        used_gpus = self._gpus.look(occupancies, at_ns)
+        holdings = (*used_gpus, *self._jobs.holdings(used_gpus, occupancies, at_ns))
         if not why:
             # What is gone at the first look was last seen when the journal was last written.
             self._membership.end_deserted(self._left_wall or self._clock.wall())

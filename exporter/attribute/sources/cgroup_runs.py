@@ -18,6 +18,7 @@ class CgroupRuns:
         self._meters: dict[RunKey, CgroupMeter] = {}
         self._memories: dict[RunKey, int] = {}
         self._look = 0
+        self._clocks_us: dict[RunKey, int] = {}
 
     def meter(self, pid: int) -> CgroupMeter:
         """A meter for the cgroup that a process is in. Raises Refused."""
@@ -27,8 +28,16 @@ class CgroupRuns:
             raise Refused(409, f"scope cgroup is not possible: {error}") from None
 
     def add(self, run: RunKey, meter: CgroupMeter) -> None:
-        """Meter a run by this cgroup, unless it has one already."""
+        """Meter a run by this cgroup, unless it has one already.
+
+        A run of before a restart goes on from the clock that was last seen of it.
+        """
+        meter.last_us = self._clocks_us.pop(run, meter.last_us)
         self._meters.setdefault(run, meter)
+
+    def has(self, run: RunKey) -> bool:
+        """Whether the run is metered."""
+        return run in self._meters
 
     def remove(self, run: RunKey) -> None:
         """Stop metering a run that has ended."""
@@ -42,6 +51,9 @@ class CgroupRuns:
         """
         for run in runs:
             if run.scope != "cgroup":
+                continue
+            if not run.lead_pid and run.key in clocks_us:  # a job, which is found by its cgroup
+                self._clocks_us[run.key] = clocks_us.pop(run.key)
                 continue
             try:
                 meter = self.meter(run.lead_pid)
