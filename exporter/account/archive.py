@@ -2,12 +2,16 @@
 
 import contextlib
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from exporter.account.connection import Connection
+from exporter.account.history import spells
 from exporter.account.opening import explained
 from exporter.account.rows import DEPARTED_ID, factor_uses, lines, parties
-from exporter.model.record import Part, RunRecord
+from exporter.model.record import ANY, Part, RunRecord, Spell, Wanted
+from exporter.model.runs import RunKey
+
+IN_GROUP = "id IN (SELECT party_id FROM label WHERE key = 'group' AND value = ?)"
 
 
 class LedgerArchive:
@@ -22,22 +26,37 @@ class LedgerArchive:
         self._uri = f"file:{urllib.parse.quote(path)}?mode=ro"
         self._node = node
 
-    def runs(self, limit: int) -> Sequence[RunRecord]:
+    def runs(self, limit: int, wanted: Wanted = ANY) -> Sequence[RunRecord]:
         """The `limit` runs that began last, newest first."""
-        where = f"id > {DEPARTED_ID} ORDER BY started DESC, id DESC LIMIT ?"
-        return self._records(where, (limit,))
+        conditions = {
+            "shown_id = ?": wanted.run_id or None,
+            "job_id = ?": wanted.job_id,
+            "user = ?": wanted.user or None,
+            IN_GROUP: wanted.group or None,
+        }
+        asked = {sql: value for sql, value in conditions.items() if value is not None}
+        where = " AND ".join([f"id > {DEPARTED_ID}", *asked])
+        order = "ORDER BY started DESC, id DESC LIMIT ?"
+        return self._records(f"{where} {order}", (*asked.values(), limit))
 
-    def find(self, run_id: str) -> Sequence[RunRecord]:
-        """The runs that are shown under this id, newest first."""
-        where = f"shown_id = ? AND id > {DEPARTED_ID} ORDER BY started DESC, id DESC"
-        return self._records(where, (run_id,))
+    def usage(
+        self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False
+    ) -> Sequence[Spell]:
+        """Usage of all parties, or of one run, by the minute or hour."""
+        with self._reading() as connection:
+            return spells(connection, since, until, run, by_hour=by_hour)
 
-    def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
         with (
             explained(self._path),
             contextlib.closing(Connection(self._uri, uri=True, isolation_level=None)) as connection,
         ):
             connection.execute("BEGIN")  # one state for all that is read
+            yield connection
+
+    def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
+        with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()
             return [
                 RunRecord(

@@ -1,5 +1,6 @@
 """Answers as JSON: runs now and past, devices, grid intensity, the whole snapshot."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -8,15 +9,23 @@ from typing import TypeVar
 from exporter.errors import LedgerError, Refused
 from exporter.expose.board import Board, Current
 from exporter.expose.desk import Desk, PerTick
-from exporter.expose.documents import of_devices, of_intensity, of_runs, of_snapshot, records
+from exporter.expose.documents import (
+    of_devices,
+    of_intensity,
+    of_runs,
+    of_series,
+    of_snapshot,
+    records,
+)
 from exporter.expose.http1 import JSON_TYPE, Response, json_bytes, json_response
-from exporter.model.record import Archive, to_json
-from exporter.model.runs import RunInfo
+from exporter.model.record import Archive, RunRecord, Wanted, to_json
 from exporter.model.snapshot import Snapshot, record_of, run_power_watts
 
 DEFAULT_LIMIT = 100
+LAST_MOMENT = 1e11
 LIMIT_MOST = 1_000
 ARCHIVE_SECONDS = 5.0
+MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS = 60, 3_600, 86_400
 
 Query = Mapping[str, list[str]]
 T = TypeVar("T")
@@ -40,12 +49,22 @@ class Api:
         return current
 
     async def runs(self, query: Query) -> Response:
-        """Runs, newest first: `state=open` for those that are open, `limit` for how many."""
+        """Runs, newest first: `state=open` for those that are open, `limit` for how many.
+
+        `run_id`, `job_id`, `user` and `group` say which.
+        """
         limit = _limit(query)
         state = _one(query, "state")
         if state not in (None, "open"):
             raise Refused(400, f"state={state}: only state=open is known")
-        listing = partial(self._list, self.current().snapshot, limit, only_open=state == "open")
+        wanted = Wanted(
+            _one(query, "run_id") or "",
+            _one(query, "job_id"),
+            _one(query, "user") or "",
+            _one(query, "group") or "",
+        )
+        snapshot = self.current().snapshot
+        listing = partial(self._list, snapshot, limit, wanted, only_open=state == "open")
         return Response(200, await self._ask(listing), JSON_TYPE)
 
     async def run(self, run_id: str, query: Query) -> Response:
@@ -53,21 +72,36 @@ class Api:
 
         Of several an open one is meant, then the newest.
         """
+        snapshot, record = await self._find(run_id, query)
+        power_watts = run_power_watts(snapshot, record.run)
+        return json_response({**to_json(record), "power_watts": power_watts})
+
+    async def series(self, run_id: str, query: Query) -> Response:
+        """Usage of one run over time, `since` to `until` in seconds since the epoch.
+
+        By the minute for a day at most, else by the hour. The default is the last hour.
+        """
+        snapshot, record = await self._find(run_id, query)
+        until = _moment(query, "until", snapshot.wall)
+        since = _moment(query, "since", until - HOUR_SECONDS)
+        by_hour = until - since > DAY_SECONDS
+        usage = partial(self._archive.usage, since, until, record.run.key, by_hour=by_hour)
+        spells = await self._ask(usage)
+        step_seconds = HOUR_SECONDS if by_hour else MINUTE_SECONDS
+        return json_response(of_series(record.run, spells, since, until, step_seconds))
+
+    async def _find(self, run_id: str, query: Query) -> tuple[Snapshot, RunRecord]:
         job_id = _one(query, "job_id")
-
-        def is_meant(run: RunInfo) -> bool:
-            return run.shown_id == run_id and job_id in (None, run.key.job_id)
-
+        wanted = Wanted(run_id, job_id)
         snapshot = self.current().snapshot
-        found = [record_of(snapshot, run) for run in snapshot.runs if is_meant(run)]
+        found = [record_of(snapshot, run) for run in snapshot.runs if wanted.has(run)]
         if not found:
-            past = await self._ask(partial(self._archive.find, run_id))
-            found = [record for record in past if is_meant(record.run)]
+            found = list(await self._ask(partial(self._archive.runs, LIMIT_MOST, wanted)))
         if not found:
             of_job = "" if job_id is None else f" of job {job_id!r}"
             raise Refused(404, f"no run {run_id!r}{of_job} is known on this machine")
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
-        return json_response({**to_json(best), "power_watts": run_power_watts(snapshot, best.run)})
+        return snapshot, best
 
     def devices(self) -> Response:
         """Every device with its sums, as the counters show them and since the ledger began."""
@@ -85,13 +119,14 @@ class Api:
         )
         return Response(200, body, JSON_TYPE)
 
-    def _list(self, snapshot: Snapshot, limit: int, *, only_open: bool) -> bytes:
-        found = records(snapshot)
+    def _list(self, snapshot: Snapshot, limit: int, wanted: Wanted, *, only_open: bool) -> bytes:
+        found = [record for record in records(snapshot) if wanted.has(record.run)]
         if only_open:
             found = [record for record in found if record.run.ended is None]
         else:
             shown = {record.run.key for record in found}
-            found += [past for past in self._archive.runs(limit) if past.run.key not in shown]
+            past = self._archive.runs(limit, wanted)
+            found += [record for record in past if record.run.key not in shown]
         found.sort(key=lambda record: record.run.started, reverse=True)
         return json_bytes(of_runs(found[:limit]))
 
@@ -114,6 +149,19 @@ def _limit(query: Query) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= LIMIT_MOST:
         raise Refused(400, f"limit={text}: expected a number from 1 to {LIMIT_MOST}")
     return int(text)
+
+
+def _moment(query: Query, name: str, default: float) -> float:
+    text = _one(query, name)
+    if text is None:
+        return default
+    try:
+        moment = float(text)
+    except ValueError:
+        moment = math.nan
+    if not 0 <= moment <= LAST_MOMENT:
+        raise Refused(400, f"{name}={text:.50}: expected seconds since the epoch")
+    return moment
 
 
 def _one(query: Query, name: str) -> str | None:

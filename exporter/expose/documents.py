@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 
 from exporter import units
 from exporter.expose.view import Tallies, Tally, View
+from exporter.model.books import NOTHING, Amount, sum_of
 from exporter.model.intensity import Factor
 from exporter.model.readings import Occupancy
-from exporter.model.record import RunRecord, to_json
-from exporter.model.runs import DEPARTED
+from exporter.model.record import RunRecord, Spell, to_json
+from exporter.model.runs import DEPARTED, RunInfo
 from exporter.model.snapshot import DeviceState, GridState, Row, Snapshot, record_of
 from exporter.model.workload import Party, Reason
 
@@ -33,6 +34,36 @@ def of_intensity(snapshot: Snapshot) -> Document:
 def of_runs(records: Iterable[RunRecord]) -> Document:
     """Runs in the order given."""
     return {"runs": [to_json(record) for record in records]}
+
+
+def of_series(
+    run: RunInfo, spells: Iterable[Spell], since: float, until: float, step_seconds: int
+) -> Document:
+    """What a run used over time; steps in which it used nothing are left out."""
+    points: dict[float, dict[str, Amount]] = {}
+    for spell in spells:
+        kinds = points.setdefault(spell.at, {})
+        kinds[spell.device.kind] = kinds.get(spell.device.kind, NOTHING).plus(spell.amount)
+    return {
+        "run_id": run.shown_id,
+        "job_id": run.key.job_id,
+        "since": since,
+        "until": until,
+        "step_seconds": step_seconds,
+        "points": [_point(at, kinds, step_seconds) for at, kinds in points.items()],
+    }
+
+
+def _point(at: float, kinds: dict[str, Amount], step_seconds: int) -> Document:
+    total = sum_of(kinds.values())
+    return {
+        "at": at,
+        "power_watts": units.joules(total.energy_uj) / step_seconds,
+        "energy_uj": total.energy_uj,
+        "held_uj": total.held_uj,
+        "carbon_ng": total.carbon_ng,
+        "energy_uj_by_device": {kind: amount.energy_uj for kind, amount in kinds.items()},
+    }
 
 
 def of_snapshot(view: View) -> Document:

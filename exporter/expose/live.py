@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 from exporter import __version__, human
+from exporter.expose.charts import Charts
 from exporter.expose.markup import Markup, tag, together
 from exporter.expose.panels import (
     collectors,
@@ -22,6 +23,7 @@ from exporter.expose.view import View
 from exporter.model.intensity import Factor
 from exporter.model.snapshot import DeviceState, Health, Snapshot
 
+NO_CHARTS = Charts()
 STATIC = Path(__file__).parent / "static"
 HTML_TYPE = "text/html; charset=utf-8"
 LINKS = ("/metrics", "/api/v1/runs", "/api/v1/devices", "/api/v1/intensity", "/api/v1/snapshot")
@@ -40,11 +42,11 @@ class LivePage:
             "frame-ancestors 'none'"
         )
 
-    def render(self, view: View) -> bytes:
+    def render(self, view: View, charts: Charts = NO_CHARTS) -> bytes:
         """The page of a tick."""
-        return self._document(view.snapshot, view).encode("utf-8", "replace")
+        return self._document(view.snapshot, view, charts).encode("utf-8", "replace")
 
-    def _document(self, snapshot: Snapshot, view: View) -> str:
+    def _document(self, snapshot: Snapshot, view: View, charts: Charts) -> str:
         power = human.watts(machine_watts(snapshot.devices))
         head = tag(
             "head",
@@ -60,14 +62,14 @@ class LivePage:
         links = [together(" ", tag("a", path, href=path)) for path in LINKS]
         body = tag(
             "body",
-            main(snapshot, view),
+            main(snapshot, view, charts),
             tag("footer", f"emissions-exporter {__version__}", *links),
             tag("script", self._script),
         )
         return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def main(snapshot: Snapshot, view: View) -> Markup:
+def main(snapshot: Snapshot, view: View, charts: Charts = NO_CHARTS) -> Markup:
     """All that changes from tick to tick."""
     return tag(
         "main",
@@ -82,8 +84,8 @@ def main(snapshot: Snapshot, view: View) -> Markup:
         ),
         _figures(snapshot, view),
         _warnings(snapshot),
-        devices(snapshot, view),
-        runs(snapshot, view),
+        devices(snapshot, view, charts),
+        runs(snapshot, view, charts),
         unattributed(view),
         methods(view),
         splits(view),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from exporter import human, units
+from exporter.expose.charts import Charts, chart
 from exporter.expose.markup import Markup, tag
 from exporter.expose.table import Cell, bar, bold, number, table, verdict
 from exporter.expose.view import Tally, View
@@ -26,7 +27,7 @@ WHY = {
 }
 
 
-def devices(snapshot: Snapshot, view: View) -> Markup:
+def devices(snapshot: Snapshot, view: View, charts: Charts) -> Markup:
     """Each device: what it draws, used, and how much of that went to runs."""
     rows = []
     for state in snapshot.devices:
@@ -36,6 +37,7 @@ def devices(snapshot: Snapshot, view: View) -> Markup:
             (
                 bold(device_name(state), _what(state)),
                 number(human.watts(state.power_watts), _limit(state)),
+                Cell(chart(charts.devices.get(state.info.device))),
                 number(_busy(state)),
                 number(human.energy(tally.total_uj)),
                 number(human.carbon(tally.total_ng)),
@@ -45,13 +47,13 @@ def devices(snapshot: Snapshot, view: View) -> Markup:
             )
         )
     heads = (
-        *("Device", ">Power", ">Busy", ">Energy", ">Emissions"),
+        *("Device", ">Power", "Last hour", ">Busy", ">Energy", ">Emissions"),
         *(">To runs", "How it is got", "State"),
     )
     return table("Devices", heads, rows, "No energy source can be read; see the collectors below.")
 
 
-def runs(snapshot: Snapshot, view: View) -> Markup:
+def runs(snapshot: Snapshot, view: View, charts: Charts) -> Markup:
     """Each run on the page, open ones first."""
     totals = view.run_totals()
     rows = []
@@ -67,6 +69,7 @@ def runs(snapshot: Snapshot, view: View) -> Markup:
                 Cell(run.user or human.UNKNOWN, run.account),
                 Cell(state, run.end_reason, state),
                 number(human.watts(tally.power_watts)),
+                Cell(chart(charts.runs.get(run.key))),
                 number(human.energy(tally.total_uj)),
                 number(human.carbon(tally.total_ng), _budget(run, tally)),
                 number(tag("time", human.moment(run.started))),
@@ -75,7 +78,7 @@ def runs(snapshot: Snapshot, view: View) -> Markup:
         )
     heads = (
         *("Run", "Job", "User", "State"),
-        *(">Power", ">Energy", ">Emissions", ">Since, UTC", ">For"),
+        *(">Power", "Last hour", ">Energy", ">Emissions", ">Since, UTC", ">For"),
     )
     return table(
         "Runs", heads, rows, "No run is open. Start one: emissions-exporter run -- COMMAND"

@@ -7,6 +7,7 @@ from exporter.clock import Clock
 from exporter.errors import Refused
 from exporter.expose.api import Api
 from exporter.expose.board import Board
+from exporter.expose.charts import Historian
 from exporter.expose.desk import PerTick
 from exporter.expose.http1 import (
     PLAIN_TYPE,
@@ -23,6 +24,7 @@ from exporter.expose.page import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.units import seconds
 
 RUNS = "/api/v1/runs"
+SERIES = "/series"
 HEARTBEATS = 3
 """Intervals without a tick after which the daemon is called sick."""
 FIRST_TICK_SECONDS = 60
@@ -32,11 +34,14 @@ FIRST_TICK_SECONDS = 60
 class Routes:
     """Answers GET and HEAD."""
 
-    def __init__(self, board: Board, api: Api, rendered: PerTick, clock: Clock) -> None:
+    def __init__(
+        self, board: Board, api: Api, rendered: PerTick, historian: Historian, clock: Clock
+    ) -> None:
         """`rendered` has what a tick looks like."""
         self._board = board
         self._api = api
         self._rendered = rendered
+        self._historian = historian
         self._clock = clock
         self._live = LivePage()
         self._started_ns = clock.boottime_ns()
@@ -54,20 +59,25 @@ class Routes:
     async def answer(self, request: Request) -> Response:
         """The answer to any request. Raises Refused."""
         route = self._routes.get(request.path)
-        run_id = child(request.path, RUNS)
+        is_series = request.path.endswith(SERIES)
+        run_id = child(request.path.removesuffix(SERIES) if is_series else request.path, RUNS)
         if route is None and run_id is None:
             known = ", ".join(self._routes)
             raise Refused(404, f"there is nothing at {request.path}; there is {known}")
         if request.method not in READ:
             return not_allowed(READ)
         if run_id is not None:
-            return await self._api.run(run_id, request.query)
+            answer = self._api.series if is_series else self._api.run
+            return await answer(run_id, request.query)
         assert route is not None
         return await route(request)
 
     async def _live_page(self, _: Request) -> Response:
         current = self._api.current()
-        body = await self._rendered.get(current, "live", lambda: self._live.render(current.view))
+        charts = self._historian.charts(current.snapshot.wall)
+        body = await self._rendered.get(
+            current, "live", lambda: self._live.render(current.view, charts)
+        )
         return Response(200, body, HTML_TYPE, policy=self._live.policy)
 
     async def _metrics(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ from exporter.errors import ConfigError
 from exporter.expose.agent import Agent
 from exporter.expose.api import Api
 from exporter.expose.board import Board
+from exporter.expose.charts import Historian
 from exporter.expose.desk import Desk, PerTick
 from exporter.expose.listen import BACKLOG, listen_tcp, listen_unix
 from exporter.expose.routes import Routes
@@ -61,7 +62,7 @@ class Web:
         self._desks = (questions, names, pages)
         rendered = PerTick(pages)
         api = Api(board, archive, questions, rendered)
-        self._routes = Routes(board, api, rendered, clock)
+        self._routes = Routes(board, api, rendered, Historian(archive, questions), clock)
         self._agent = Agent(api, submit, names, clock)
         self._server = Server(clock, limits)
         self._listen_address = listen_address

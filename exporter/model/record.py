@@ -7,10 +7,12 @@ from exporter import units
 from exporter.model.books import Amount, FactorUse
 from exporter.model.forecast import forecast
 from exporter.model.readings import Device, Method
-from exporter.model.runs import RunInfo
+from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import Split
 
 VERSION = 1
+GROUP_LABEL = "group"
+"""The label that runs of one sweep share."""
 
 
 class Part(NamedTuple):
@@ -54,14 +56,48 @@ class RunRecord(NamedTuple):
         return max(0.0, (self.run.ended or self.at) - self.run.started)
 
 
+class Spell(NamedTuple):
+    """What one party used of one device in one minute, or in one hour."""
+
+    at: float
+    """When it began, wall clock."""
+    device: Device
+    run: RunKey | None
+    """None: it was charged to no run."""
+    amount: Amount
+
+
+class Wanted(NamedTuple):
+    """Which runs are asked for; "" and None: any."""
+
+    run_id: str = ""
+    job_id: str | None = None
+    user: str = ""
+    group: str = ""
+
+    def has(self, run: RunInfo) -> bool:
+        """Whether a run is among them."""
+        return (
+            self.run_id in ("", run.shown_id)
+            and self.job_id in (None, run.key.job_id)
+            and self.user in ("", run.user)
+            and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
+        )
+
+
+ANY = Wanted()
+
+
 class Archive(Protocol):
     """Every run that the ledger knows, on the page or not; may be asked from any thread."""
 
-    def runs(self, limit: int) -> Sequence[RunRecord]:
+    def runs(self, limit: int, wanted: Wanted = ANY) -> Sequence[RunRecord]:
         """The `limit` runs that began last, newest first. Raises LedgerError."""
 
-    def find(self, run_id: str) -> Sequence[RunRecord]:
-        """The runs that are shown under this id, newest first. Raises LedgerError."""
+    def usage(
+        self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False
+    ) -> Sequence[Spell]:
+        """Usage of all parties, or of one run, by the minute or hour. Raises LedgerError."""
 
 
 def to_json(record: RunRecord) -> dict[str, object]:

@@ -7,6 +7,7 @@ import pytest
 
 from exporter.account.archive import LedgerArchive
 from exporter.errors import LedgerError
+from exporter.model.record import Wanted
 from tests.unit.account.making import (
     WALL,
     batch,
@@ -41,25 +42,25 @@ def test_no_more_runs_are_listed_than_asked_for(archive):
 
 
 def test_a_run_is_found_by_the_id_that_is_shown(archive):
-    assert [record.run.name for record in archive.find("bert")] == ["bert"]
+    assert [record.run.name for record in archive.runs(9, Wanted("bert"))] == ["bert"]
 
 
 def test_an_unknown_id_finds_nothing(archive):
-    assert list(archive.find("nobody")) == []
+    assert list(archive.runs(9, Wanted("nobody"))) == []
 
 
 def test_the_fixed_parties_are_no_runs(archive):
-    assert list(archive.find("")) == []
+    assert {record.run.name for record in archive.runs(99)} == {"bert", "gpt"}
 
 
 def test_parts_and_factors_of_a_record_have_the_same_sum(archive):
-    (record,) = archive.find("gpt")
+    (record,) = archive.runs(9, Wanted("gpt"))
     assert record.energy_uj == sum(use.energy_uj for use in record.factors) > 0
     assert record.carbon_ng == sum(use.carbon_ng for use in record.factors)
 
 
 def test_a_record_is_as_of_the_last_commit(archive):
-    (record,) = archive.find("gpt")
+    (record,) = archive.runs(9, Wanted("gpt"))
     assert (record.at, record.node) == (WALL + 1, "node-1")
 
 

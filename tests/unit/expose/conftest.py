@@ -15,6 +15,7 @@ from exporter.expose.web import Web
 from exporter.model.books import Amount, Balance, FactorUse
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method
+from exporter.model.record import ANY
 from exporter.model.runs import DEPARTED, RunInfo, RunKey
 from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot, record_of
 from exporter.model.workload import CollectorState, Reason, Split
@@ -134,22 +135,26 @@ class FakeArchive:
 
     def __init__(self):
         self.records = []
+        self.spells = []
         self.error = None
         self.asked = threading.Semaphore(0)
         self.go = threading.Event()
         self.go.set()
 
-    def runs(self, limit):
-        self.asked.release()
-        assert self.go.wait(10)
+    def runs(self, limit, wanted=ANY):
+        if wanted == ANY:
+            self.asked.release()
+            assert self.go.wait(10)
         if self.error:
             raise self.error
-        return self.records[:limit]
+        return [record for record in self.records if wanted.has(record.run)][:limit]
 
-    def find(self, run_id):
+    def usage(self, since, until, run=None, *, by_hour=False):
         if self.error:
             raise self.error
-        return [record for record in self.records if record.run.shown_id == run_id]
+        return [
+            each for each in self.spells if since <= each.at < until and run in (None, each.run)
+        ]
 
 
 class Site:
