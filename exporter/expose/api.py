@@ -94,7 +94,8 @@ class Api:
         job_id = _one(query, "job_id")
         wanted = Wanted(run_id, job_id)
         snapshot = self.current().snapshot
-        found = [record_of(snapshot, run) for run in snapshot.runs if wanted.has(run)]
+        known = (*snapshot.runs, *snapshot.leaving)
+        found = [record_of(snapshot, run) for run in known if wanted.has(run)]
         if not found:
             found = list(await self._ask(partial(self._archive.runs, LIMIT_MOST, wanted)))
         if not found:

@@ -85,13 +85,13 @@ def of_snapshot(view: View) -> Document:
 
 
 def records(snapshot: Snapshot) -> list[RunRecord]:
-    """The record of every run that the snapshot shows."""
+    """The record of every run that the snapshot shows, or whose lines it still has."""
     rows: dict[Party, list[Row]] = {}
     for row in snapshot.rows:
         rows.setdefault(row.party, []).append(row)
     return [
         record_of(snapshot._replace(rows=tuple(rows.get(run.key, ()))), run)
-        for run in snapshot.runs
+        for run in (*snapshot.runs, *snapshot.leaving)
     ]
 
 

@@ -56,11 +56,14 @@ class Daemon:
         self.url = f"http://127.0.0.1:{self.port}"
         self.socket = str(directory / "agent.sock")
         self.flags = flags
+        self.prefix: tuple[str, ...] = ()
+        """What starts it with other rights."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def command(self) -> list[str]:
         return [
+            *self.prefix,
             *COMMAND,
             "serve",
             f"--web.listen-address=127.0.0.1:{self.port}",

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Epilog of slurmd: the job has left this node.
+case $SLURM_JOB_ID in
+'' | *[!0-9]*) ;;
+*) rm -f "${EMISSIONS_JOBS_DIRECTORY:-/run/emissions-exporter/jobs}/$SLURM_JOB_ID" ;;
+esac
+exit 0
