@@ -5,14 +5,12 @@ import json
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 from exporter.cli import child
+from exporter.client import patience
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import ConfigError
@@ -20,13 +18,8 @@ from exporter.report.forms.text import receipt, status_line
 
 NOT_FOUND, NOT_EXECUTABLE, SIGNAL_BASE = 127, 126, 128
 """Exit codes of a shell."""
-FOLDED = "other"
-"""Id of what the daemon counts together when it shows as many runs as it may; nobody else's."""
 STATUS_SECONDS = 1.0
 """What a status line may wait for; signals wait as long."""
-PATIENCE_SECONDS = 10.0
-RETRY_SECONDS = 0.2
-BUSY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
 CLEAR_LINE = "\r\x1b[K"
 
 
@@ -41,7 +34,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--label", action="append", default=[], metavar="K=V")
     parser.add_argument("--budget-grams", type=float, metavar="G", help="What it may emit.")
     parser.add_argument(
-        "--scope", choices=("tree", "cgroup"), default="tree", help="What belongs to it."
+        "--scope", choices=("tree", "cgroup", "machine"), default="tree", help="What belongs to it."
     )
     parser.add_argument("--output", metavar="FILE", help="Write the record there, JSON.")
     parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
@@ -88,7 +81,7 @@ def _register(
         budget_grams=options.budget_grams,
     )
     try:
-        record = _start(start)
+        record = patience.start(start)
     except AgentRefusal as refusal:
         print(f"emissions-exporter: not measured: {refusal}", file=sys.stderr)
         return None
@@ -99,26 +92,14 @@ def _register(
             file=sys.stderr,
         )
         return None
-    if record["run_id"] == FOLDED:
+    if record["run_id"] == patience.FOLDED:
         print(
             "emissions-exporter: the daemon shows as many runs as it may (attribute.max_runs): "
-            f"this one is counted in `{FOLDED}` and gets no receipt of its own",
+            f"this one is counted in `{patience.FOLDED}` and gets no receipt of its own",
             file=sys.stderr,
         )
         return None
     return record
-
-
-def _start(start: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Begin the run; where this user begins many at once, it is given some time."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return start()
-        except AgentRefusal as refusal:
-            if refusal.status != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() > deadline:
-                raise
-        time.sleep(RETRY_SECONDS)
 
 
 def _environment(record: dict[str, Any] | None) -> dict[str, str]:
@@ -147,7 +128,7 @@ def _write(status: str) -> None:
 def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> None:
     """End the run, print its receipt, and write its record if that was asked for."""
     try:
-        final = _end(agent, record)
+        final = patience.end(agent, record["run_id"], record["job_id"])
     except AgentRefusal as refusal:
         print(f"emissions-exporter: no receipt: {refusal}", file=sys.stderr)
         return
@@ -166,31 +147,6 @@ def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> None:
         except OSError as error:
             print(f"emissions-exporter: {output}: {error.strerror}", file=sys.stderr)
     print(receipt(final), file=sys.stderr)
-
-
-def _end(agent: Agent, record: dict[str, Any]) -> dict[str, Any]:
-    """End the run; a daemon that is just restarting, or busy, is given some time."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return agent.end(record["run_id"], record["job_id"])
-        except AgentRefusal as refusal:
-            if refusal.status == HTTPStatus.NOT_FOUND:
-                return _ended(agent, record, refusal)
-            if refusal.status not in BUSY or time.monotonic() > deadline:
-                raise
-        except AgentUnreachable:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(RETRY_SECONDS)
-
-
-def _ended(agent: Agent, record: dict[str, Any], refusal: AgentRefusal) -> dict[str, Any]:
-    """The record of a run that has ended already: by another hand, or its answer was lost."""
-    final = agent.run(record["run_id"], record["job_id"])
-    if final["ended"] is None:
-        raise refusal
-    return final
 
 
 def _pair(text: str) -> tuple[str, str]:

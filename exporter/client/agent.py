@@ -38,6 +38,10 @@ class Agent:
         wanted = {key: value for key, value in run.items() if value not in (None, "", {})}
         return self._ask("POST", "/v1/runs", wanted)
 
+    def log(self, run_id: str, job_id: str | None, **said: Any) -> dict[str, Any]:
+        """Add `values`, `count` and `progress` to a run; the answer is its record."""
+        return self._ask("POST", f"/v1/runs/{_quoted(run_id)}/log", {"job_id": job_id, **said})
+
     def end(self, run_id: str, job_id: str) -> dict[str, Any]:
         """End a run of this user; the answer is its final record."""
         return self._ask("POST", f"/v1/runs/{_quoted(run_id)}/end", {"job_id": job_id})

@@ -5,6 +5,14 @@ class AgentUnreachable(Exception):
     """No daemon answered on any of the sockets that were tried."""
 
 
+class BudgetExceeded(Exception):
+    """A run has emitted more than it was to; the text says how much."""
+
+
+class NotMeasured(Exception):
+    """A tracker that is strict found nobody to measure its run; the text says why."""
+
+
 class AgentRefusal(Exception):
     """The daemon answered with a refusal.
 

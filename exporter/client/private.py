@@ -1,0 +1,75 @@
+"""A daemon of the user's own, started where there is none; all trackers of the user share it."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+from exporter.client.errors import AgentUnreachable
+from exporter.client.launch import JOB_IDS, RUN_IDS, TRACKED
+from exporter.client.sockets import user_socket
+
+IDLE_SECONDS = 30
+START_SECONDS = 15.0
+POLL_SECONDS = 0.05
+BACKGROUND = '"$@" </dev/null >/dev/null 2>>"$0" &'
+"""For sh: then init is its parent, so it is no part of the run that is about to begin."""
+STATE = "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY"
+FOREIGN = (*RUN_IDS, *JOB_IDS, TRACKED, "EMISSIONS_RUN_NAME", "EMISSIONS_LABELS")
+"""A daemon that had them would take the whole machine for that run."""
+
+
+def start(environment: Mapping[str, str]) -> str:
+    """Start one, and wait until it listens; where another one is first, that one. Its socket.
+
+    Raises AgentUnreachable with the place of its log.
+    """
+    path = user_socket()
+    log = f"{os.path.dirname(path)}/daemon.log"
+    command = [
+        *(sys.executable, "-m", "exporter", "serve"),
+        *("--web.listen-address=none", f"--socket.path={path}"),
+        f"--exit-when-idle={IDLE_SECONDS}",
+    ]
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        subprocess.run(  # noqa: S603  our own program
+            ["sh", "-c", BACKGROUND, log, *command],  # noqa: S607
+            env=_environment(environment),
+            cwd="/",
+            start_new_session=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise AgentUnreachable(f"a daemon of your own cannot be started: {error}") from None
+    deadline = time.monotonic() + START_SECONDS
+    while not _listens(path):
+        if time.monotonic() > deadline:
+            raise AgentUnreachable(f"the daemon started for you does not answer; see {log}")
+        time.sleep(POLL_SECONDS)
+    return path
+
+
+def _environment(environment: Mapping[str, str]) -> dict[str, str]:
+    ours = {
+        name: value
+        for name, value in environment.items()
+        if name not in FOREIGN and not name.startswith("SLURM_")
+    }
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    ours["PYTHONPATH"] = os.pathsep.join(filter(None, (package, ours.get("PYTHONPATH", ""))))
+    if os.geteuid() == 0:  # the system's own daemon may come back, and needs its ledger
+        ours.setdefault(STATE, os.path.expanduser("~/.local/state/emissions-exporter"))
+    return ours
+
+
+def _listens(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
