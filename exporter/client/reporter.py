@@ -53,6 +53,9 @@ class Reporter:
     def start(self) -> None:
         """Begin, once; in a forked child as well."""
         if self._thread is None:
+            if (util := sys.modules.get("multiprocessing.util")) is not None:
+                # Its children end without what `atexit` knows.
+                util.Finalize(None, self._try, (self.look,), exitpriority=0)
             self._thread = threading.Thread(target=self._turn, name="emissions", daemon=True)
             self._thread.start()
 

@@ -72,6 +72,7 @@ class track:  # noqa: N801  reads as the verb it is
         self._strict = strict
         self._warned = False
         self._pid = 0
+        self._is_joined = False
         self._before: dict[str, str | None] = {}
         self._reporter: Reporter | None = None
         self.run = Run()
@@ -133,7 +134,7 @@ class track:  # noqa: N801  reads as the verb it is
         reporter = self._reporter
         if reporter is None:
             return self.run
-        if os.getpid() != self._pid:  # a forked child: the run is its parent's
+        if self._is_joined or os.getpid() != self._pid:  # the run is that of another process
             reporter.look()
             return self.run
         atexit.unregister(self.stop)
@@ -160,8 +161,8 @@ class track:  # noqa: N801  reads as the verb it is
             return Run()
         joined = cls(receipts=None, progress=False)
         joined.run = Run(run_id, os.environ.get(JOB_ID, ""))
-        joined.run.is_measured = True
-        joined._follow(sets_environment=False)
+        joined.run.is_measured = joined._is_joined = True
+        joined._follow()
         cls._open.append(joined)
         return joined.run
 
@@ -205,7 +206,7 @@ class track:  # noqa: N801  reads as the verb it is
         self._asked["job_id"] = self.run.job_id = record["job_id"]
         self.run.record, self.run.is_measured = record, True
 
-    def _follow(self, *, sets_environment: bool = True) -> None:
+    def _follow(self) -> None:
         """Keep the run's record from now on."""
         self._pid = self._pid or os.getpid()
         launch = launch_of(os.environ, "")
@@ -214,7 +215,7 @@ class track:  # noqa: N801  reads as the verb it is
         reporter = self._reporter = Reporter(
             self.run,
             say=self._say,
-            begin_again=self._register if sets_environment else lambda: None,
+            begin_again=self._begin_again,
             on_record=self._check_budget if is_first else lambda: None,
             receipts=self._receipts if launch.local_rank == 0 else None,
             interval_seconds=self._interval,
@@ -225,10 +226,15 @@ class track:  # noqa: N801  reads as the verb it is
         self.run.wake = reporter.start
         reporter.start()
         atexit.register(self.stop)
-        if sets_environment:
+        if not self._is_joined:
             ids = {RUN_ID: self.run.run_id, TRACKED: self.run.run_id, JOB_ID: self.run.job_id}
             self._before = {name: os.environ.get(name) for name in ids}
             os.environ.update({name: value for name, value in ids.items() if value})
+
+    def _begin_again(self) -> None:
+        """The daemon knows the run no more: who began it, begins it again."""
+        if not self._is_joined and os.getpid() == self._pid:
+            self._register()
 
     def _say(self, said: dict[str, Any]) -> dict[str, Any]:
         from exporter.client.agent import Agent

@@ -1,0 +1,280 @@
+"""Programs that track themselves, on a host whose powers are known."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.fed import Host
+from tests.real.parts import REPOSITORY, Daemon, until
+
+pytestmark = pytest.mark.real
+
+WATTS = 100.0
+THREADS = os.cpu_count() or 1
+HEAD = """
+import json, os, sys, time
+from exporter.client import current_run, track
+
+def spin(seconds):
+    until = time.process_time() + seconds
+    while time.process_time() < until: pass
+
+def tell(run, **more):
+    said = {"record": run.record, "cpu": time.process_time(), **more}
+    print(json.dumps(said), flush=True)
+"""
+
+
+class Node:
+    """A daemon whose package draws 100 W, always."""
+
+    def __init__(self, directory: Path, daemon: Daemon) -> None:
+        self.directory = directory
+        self.daemon = daemon
+
+    def begin(self, program: str, **environment: str) -> "subprocess.Popen[str]":
+        """A program that imports the client and knows the daemon's socket."""
+        text = HEAD + textwrap.dedent(program)
+        return subprocess.Popen(
+            [sys.executable, "-c", text],
+            cwd=self.directory,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "EMISSIONS_EXPORTER_EXPOSE_SOCKET": self.daemon.socket,
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, program: str, **environment: str) -> list[dict[str, Any]]:
+        """What a program told, to its end."""
+        return finished(self.begin(program, **environment))
+
+    def snapshot(self) -> dict[str, Any]:
+        return dict(self.daemon.json("/api/v1/snapshot"))
+
+    def record(self, run_id: str) -> dict[str, Any]:
+        return dict(self.daemon.json(f"/api/v1/runs/{run_id}"))
+
+
+def finished(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def cpu_joules(record: dict[str, Any]) -> float:
+    parts = [part["energy_uj"] for part in record["parts"] if part["device"] == "cpu"]
+    return float(sum(parts)) / 1e6
+
+
+def expected_joules(cpu_seconds: float) -> float:
+    """Of a process that used the processor for so long, while no floor is known."""
+    return WATTS * cpu_seconds / THREADS
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    root = tmp_path_factory.mktemp("track")
+    host = Host(root / "host")
+    with host.tree:
+        host.play()
+        daemon = Daemon(root / "daemon", f"--path.sysfs={host.root}")
+        daemon.start()
+        yield Node(root, daemon)
+        daemon.stop()
+        host.stop()
+
+
+def test_four_trackers_at_once_and_the_rest_are_the_node_exactly(node: Node) -> None:
+    program = "with track(f'four-{sys.argv}') as run: spin(3)\ntell(run)"
+    told = [
+        finished(process)[0]
+        for process in [node.begin(program.replace("{sys.argv}", str(n))) for n in range(4)]
+    ]
+    assert len({each["record"]["run_id"] for each in told}) == 4
+    for each in told:
+        assert cpu_joules(each["record"]) == pytest.approx(expected_joules(each["cpu"]), rel=0.1)
+    for device in node.snapshot()["devices"]:
+        counted = device["counted"]
+        assert counted["energy_uj"] == counted["attributed_uj"] + sum(
+            counted["unattributed_uj"].values()
+        )
+
+
+def test_a_sleeping_process_pays_for_nothing_that_it_does_not_do(node: Node) -> None:
+    (told,) = node.run("with track('asleep') as run: time.sleep(3)\ntell(run)")
+    assert cpu_joules(told["record"]) < 0.02 * WATTS * 3
+
+
+def test_a_run_of_two_seconds_is_exact_to_a_part_of_a_tick(node: Node) -> None:
+    program = """
+        began = time.process_time()
+        with track('short') as run: spin(2)
+        tell(run, own=time.process_time() - began)
+    """
+    (told,) = node.run(program)
+    assert cpu_joules(told["record"]) == pytest.approx(expected_joules(told["own"]), rel=0.05)
+
+
+def test_an_inner_run_is_counted_apart_from_the_one_around_it(node: Node) -> None:
+    program = """
+        with track('outer') as outer:
+            spin(1)
+            with track('inner') as inner: spin(2)
+            spin(1)
+        tell(outer, inner=inner.record)
+    """
+    (told,) = node.run(program)
+    assert told["record"]["run_id"] != told["inner"]["run_id"]
+    for record in (told["record"], told["inner"]):
+        assert cpu_joules(record) == pytest.approx(expected_joules(2), rel=0.08)
+
+
+def test_a_run_that_comes_back_goes_on(node: Node) -> None:
+    program = "with track(run_id='again') as run:\n    run.count(steps=5)\n    spin(1)\ntell(run)"
+    (first,), (second,) = node.run(program), node.run(program)
+    assert cpu_joules(second["record"]) == pytest.approx(2 * cpu_joules(first["record"]), rel=0.2)
+    assert second["record"]["units"] == {"steps": 10}
+    assert second["record"]["started"] == first["record"]["started"]
+
+
+def test_a_killed_program_leaves_its_run_and_its_receipt(node: Node) -> None:
+    program = """
+        with track(run_id='killed', interval_seconds=0.1) as run:
+            run.log(accuracy=0.5, note='good')
+            spin(1)
+            time.sleep(1.5)  # what it used since the last tick is never seen
+            tell(run)
+            time.sleep(60)
+    """
+    process = node.begin(program)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=20)
+    record = until(lambda: (r := node.record("killed"))["ended"] and r, what="the run ends")
+    assert record["end_reason"] == "exited"
+    assert record["logged"] == {"accuracy": 0.5, "note": "good"}
+    assert cpu_joules(record) == pytest.approx(expected_joules(1), rel=0.25)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_of_either_kind_belong_to_the_run_and_count_for_it(
+    node: Node, method: str
+) -> None:
+    path = node.directory / f"children_{method}.py"
+    path.write_text(
+        HEAD
+        + textwrap.dedent(
+            f"""
+            import multiprocessing
+
+            def work(number):
+                current_run().count(samples=10)
+                spin(1)
+
+            if __name__ == "__main__":
+                with track(run_id="{method}") as run:
+                    run.count(samples=1)
+                    context = multiprocessing.get_context("{method}")
+                    children = [context.Process(target=work, args=(n,)) for n in range(3)]
+                    for child in children: child.start()
+                    for child in children: child.join()
+                tell(run)
+            """
+        )
+    )
+    (told,) = node.run(f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')")
+    record = told["record"]
+    assert record["end_reason"] == "ended"
+    assert record["units"] == {"samples": 31}
+    assert cpu_joules(record) == pytest.approx(expected_joules(3 + told["cpu"]), rel=0.15)
+
+
+def test_the_ranks_of_one_launch_are_one_run(node: Node) -> None:
+    program = "with track('ranks') as run: spin(1)\ntell(run)"
+    ranks = [
+        node.begin(program, RANK=str(n), LOCAL_RANK=str(n), WORLD_SIZE="3", LOCAL_WORLD_SIZE="3")
+        for n in range(3)
+    ]
+    told = [finished(rank)[0] for rank in ranks]
+    (run_id,) = {each["record"]["run_id"] for each in told}
+    total = sum(each["cpu"] for each in told)
+    assert cpu_joules(node.record(run_id)) == pytest.approx(expected_joules(total), rel=0.15)
+
+
+def test_what_children_used_that_exit_each_second_is_lost_nowhere(node: Node) -> None:
+    program = """
+        import subprocess
+        began = os.times()
+        with track(run_id='children') as run:
+            for _ in range(8):
+                code = "import time\\nwhile time.process_time() < 0.5: pass"
+                subprocess.run([sys.executable, "-c", code])
+        ended = os.times()
+        tell(run, own=sum(ended[:4]) - sum(began[:4]))
+    """
+    (told,) = node.run(program)
+    assert cpu_joules(told["record"]) == pytest.approx(expected_joules(told["own"]), rel=0.03)
+
+
+def test_a_restart_of_the_daemon_costs_a_run_less_than_a_hundredth(node: Node) -> None:
+    program = """
+        began = time.process_time()
+        with track(run_id='restart', interval_seconds=0.5) as run: spin(14)
+        tell(run, own=time.process_time() - began)
+    """
+    process = node.begin(program)
+    until(lambda: node.snapshot() and "restart" in running(node), what="the run begins")
+    time.sleep(4)
+    node.daemon.kill()
+    time.sleep(2)
+    node.daemon.start()
+    (told,) = finished(process)
+    assert cpu_joules(told["record"]) == pytest.approx(expected_joules(told["own"]), rel=0.01)
+
+
+def running(node: Node) -> list[str]:
+    return [run["run_id"] for run in node.snapshot()["runs"] if run["ended"] is None]
+
+
+def test_a_program_goes_on_where_nobody_measures(node: Node) -> None:
+    program = """
+        with track('alone', private=False) as run:
+            run.count(tokens=1)
+        print(json.dumps({"measured": run.is_measured, "joules": str(run.energy_joules)}))
+    """
+    nowhere = str(node.directory / "nobody.sock")
+    (told,) = node.run(program, EMISSIONS_EXPORTER_EXPOSE_SOCKET=nowhere)
+    assert told == {"measured": False, "joules": "nan"}
+
+
+def test_programs_without_a_daemon_share_one_of_their_own(node: Node, tmp_path: Path) -> None:
+    environment = {
+        "EMISSIONS_EXPORTER_EXPOSE_SOCKET": "",
+        "XDG_RUNTIME_DIR": str(tmp_path),
+        "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY": str(tmp_path / "state"),
+    }
+    program = f"with track('own', receipts={str(tmp_path)!r}) as run: spin(1.5)\ntell(run)"
+    pair = [node.begin(program, **environment) for _ in range(2)]
+    told = [finished(process)[0]["record"] for process in pair]
+    daemon = int((tmp_path / "state" / "lock").read_text())
+    try:
+        assert len({record["run_id"] for record in told}) == 2
+        assert all(cpu_joules(record) > 0 for record in told)
+        assert len(list(tmp_path.glob("*.json"))) == 2
+    finally:
+        os.kill(daemon, signal.SIGTERM)
