@@ -1,18 +1,22 @@
-"""`report RUN`: one run's record, as a receipt or as JSON."""
+"""`report`: the record of a run, or of all runs of a job, group or user, in several forms."""
 
 import argparse
 import json
 from typing import Any
 
 from exporter.client.agent import Agent
+from exporter.errors import ConfigError
+from exporter.report.combined import combined
 from exporter.report.forms.text import receipt
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
-    parser.add_argument("run_id", metavar="RUN", help="Its id.")
-    parser.add_argument("--job-id", metavar="ID", help="Which one, if several jobs have it.")
+    parser.add_argument("run_id", metavar="RUN", nargs="?", help="Its id; else one of the below.")
+    parser.add_argument("--job-id", metavar="ID", help="All runs of a job; or which RUN is meant.")
+    parser.add_argument("--group", metavar="NAME", help="All runs of a group, as of a sweep.")
+    parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
     parser.set_defaults(main=main)
@@ -20,6 +24,20 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the record."""
-    record = Agent(options.socket).run(options.run_id, options.job_id)
+    record = _record(Agent(options.socket), options)
     print(json.dumps(record, indent=2) if options.format == "json" else receipt(record))
     return 0
+
+
+def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:
+    names = {"job_id": options.job_id, "group": options.group, "user": options.user}
+    wanted = {name: value for name, value in names.items() if value is not None}
+    if options.run_id is not None and wanted.keys() <= {"job_id"}:
+        return agent.run(options.run_id, options.job_id)
+    if not wanted:
+        raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
+    found = agent.runs(run_id=options.run_id, **wanted)
+    of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
+    if not found:
+        raise ConfigError(f"report: no run of {of} is known on this machine")
+    return combined(found, f"all {len(found)} of {of}" if len(found) > 1 else found[0]["run_id"])

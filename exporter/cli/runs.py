@@ -9,9 +9,11 @@ from typing import Any
 from exporter import human, units
 from exporter.client.agent import Agent
 from exporter.errors import ConfigError
+from exporter.report.combined import combined
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams")  # fmt: skip
+BY = {"job": "job_id", "group": "labels", "user": "user"}
 
 
 def add(subparsers: Any) -> None:
@@ -20,6 +22,12 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--max-grams", type=float, metavar="G", help="At most that much.")
     parser.add_argument("--min-grams", type=float, metavar="G", help="At least that much.")
     parser.add_argument("--since", metavar="DATE", help="Begun then or later, ISO 8601.")
+    parser.add_argument("--job-id", metavar="ID", help="Of that job.")
+    parser.add_argument("--group", metavar="NAME", help="Of that group, as of a sweep.")
+    parser.add_argument("--user", metavar="NAME", help="Of that user.")
+    parser.add_argument(
+        "--by", choices=("run", *BY), default="run", help="Add up the runs of each of these."
+    )
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
     parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
     parser.set_defaults(main=main)
@@ -27,7 +35,9 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
-    runs = [run for run in Agent(options.socket).runs() if _wanted(run, options)]
+    named = {"job_id": options.job_id, "group": options.group, "user": options.user}
+    found = Agent(options.socket).runs(**named)
+    runs = [run for run in _by(options.by, found) if _wanted(run, options)]
     match options.format:
         case "json":
             print(json.dumps(runs, indent=2))
@@ -40,6 +50,26 @@ def main(options: argparse.Namespace) -> int:
         case _:
             _print_table(runs)
     return 0
+
+
+def _by(what: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs as they are, or one sum for each job, group or user that they have."""
+    if what == "run":
+        return runs
+    gathered: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        name = run.get("labels", {}).get("group") if what == "group" else run[BY[what]]
+        gathered.setdefault(name or human.UNKNOWN, []).append(run)
+    return [
+        {
+            **combined(of_one, name),
+            "job_id": human.UNKNOWN,
+            "user": of_one[0]["user"] if len({run["user"] for run in of_one}) == 1 else "several",
+            "origin": f"{len(of_one)} runs",
+            "end_reason": "ended",
+        }
+        for name, of_one in gathered.items()
+    ]
 
 
 def _wanted(run: dict[str, Any], options: argparse.Namespace) -> bool:

@@ -51,9 +51,12 @@ class Agent:
         query = f"?job_id={_quoted(job_id)}" if job_id is not None else ""
         return self._ask("GET", f"/v1/runs/{_quoted(run_id)}{query}")
 
-    def runs(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """Records of all runs, newest first."""
-        found: list[dict[str, Any]] = self._ask("GET", f"/v1/runs?limit={limit}")["runs"]
+    def runs(self, limit: int = 1000, **wanted: str | None) -> list[dict[str, Any]]:
+        """Records of all runs, newest first; of a `run_id`, `job_id`, `user` or `group` only."""
+        asked = "".join(
+            f"&{name}={_quoted(value)}" for name, value in wanted.items() if value is not None
+        )
+        found: list[dict[str, Any]] = self._ask("GET", f"/v1/runs?limit={limit}{asked}")["runs"]
         return found
 
     def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -22,13 +22,49 @@ def receipt(record: Record) -> str:
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
         *_parts(record["parts"]),
         *_intensities(record["intensity"]),
-        ("seen on", f"node {record['node']}"),
+        *_counted(record),
+        *_logged(record),
+        ("counted", _boundary(record)),
+        ("seen on", _nodes(record)),
     ]
     if record["held_uj"]:
         rows.insert(2, ("held idle", energy(record["held_uj"])))
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {text}" for name, text in rows)]
     return "\n".join(human.printable(line) for line in lines)
+
+
+def _boundary(record: Record) -> str:
+    """What the energy is that of, and what it is not."""
+    kinds = sorted({part["device"] for part in record["parts"]})
+    return f"{', '.join(kinds) or 'nothing'} of the node; not network, disks, fans"
+
+
+def _nodes(record: Record) -> str:
+    """Which of the run's nodes this is the record of."""
+    nodes = record.get("nodes") or 1
+    here = len(record["node"].split(", "))
+    seen = f"node {record['node']}"
+    return seen if nodes <= here else f"{seen}: {here} of the run's {nodes} nodes"
+
+
+def _counted(record: Record) -> list[tuple[str, str]]:
+    """What the run counted, and what each costs."""
+    return [
+        (
+            name,
+            f"{human.number(amount)}, {human.carbon(record['carbon_ng'] / amount)} CO2eq each",
+        )
+        for name, amount in record.get("units", {}).items()
+        if amount
+    ]
+
+
+def _logged(record: Record) -> list[tuple[str, str]]:
+    return [
+        (name, value if isinstance(value, str) else human.number(value))
+        for name, value in record.get("logged", {}).items()
+    ]
 
 
 def status_line(record: Record) -> str:

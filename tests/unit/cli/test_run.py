@@ -10,6 +10,7 @@ import pytest
 
 from exporter.cli import run
 from exporter.cli.run import add
+from exporter.client import patience
 from tests.agents import Answers, serving
 
 RECORD = {
@@ -61,7 +62,7 @@ def started(monkeypatch):
         return begun.code
 
     monkeypatch.setattr(run.child, "run", start)
-    monkeypatch.setattr(run, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(patience, "RETRY_SECONDS", 0)
     return begun
 
 
@@ -173,7 +174,7 @@ class TestTheEnd:
             if len(tries) == 2:
                 os.rename(away, daemon.path)
 
-        monkeypatch.setattr(run.time, "sleep", sleep)
+        monkeypatch.setattr(patience.time, "sleep", sleep)
         monkeypatch.setattr(run.child, "run", lambda *_: os.rename(daemon.path, away) or 0)
         assert call(daemon) == 0
         assert len(tries) == 2
@@ -182,7 +183,7 @@ class TestTheEnd:
     def test_is_given_up_after_a_while_and_how_to_see_it_later_is_said(
         self, daemon, started, monkeypatch, capsys
     ):
-        monkeypatch.setattr(run, "PATIENCE_SECONDS", -1)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", -1)
         monkeypatch.setattr(run.child, "run", lambda *_: os.unlink(daemon.path) or 0)
         assert call(daemon) == 0
         said = capsys.readouterr().err

@@ -14,6 +14,8 @@ HOSTILE = "bert\x1b[2J\u202e"
 
 def run_of(name, grams, started):
     return {
+        "version": 1,
+        "at": started + 60,
         "run_id": name,
         "job_id": "",
         "user": "ada",
@@ -87,3 +89,21 @@ def test_csv_has_ids_as_they_are(show):
         (HOSTILE, "5.0"),
         ("small", "1.0"),
     ]
+
+
+@pytest.mark.parametrize("option", ["--job-id=7", "--group=sweep", "--user=ada"])
+def test_a_report_of_several_runs_is_their_sum(show, option):
+    first, *_ = show("report", option).splitlines()
+    assert first == f"Run all 2 of {option[2:].replace('-id', '').replace('=', ' ')}"
+
+
+def test_a_report_needs_to_know_of_what(capsys):
+    assert main(["report"]) == 1
+    assert "name a RUN, or give --job-id" in capsys.readouterr().err
+
+
+def test_runs_are_added_up_by_user(show):
+    _, *lines = show("runs", "--by=user").splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("ada ")
+    assert "4.00 Wh" in lines[0]

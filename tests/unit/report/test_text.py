@@ -46,8 +46,20 @@ def test_a_receipt_names_energy_grams_method_split_and_intensity(record):
         "  dram       0.500 J (<0.001 Wh), estimated, split by memory held",
         "  intensity  344 g/kWh, DE, lifecycle, PUE 1.2; a table, 2024",
         "  no factor  <0.001 J (<0.001 Wh) wait for an intensity",
+        "  counted    cpu, dram of the node; not network, disks, fans",
         "  seen on    node n1",
     ]
+
+
+def test_a_receipt_of_one_node_of_many_says_so(record):
+    assert receipt({**record, "nodes": 4}).endswith("seen on    node n1: 1 of the run's 4 nodes")
+
+
+def test_a_receipt_says_what_the_run_counted_and_logged(record):
+    lines = receipt({**record, "units": {"tokens": 900.0}, "logged": {"loss": 0.25, "of": "dev"}})
+    assert "  tokens     900, 1.00 mg CO2eq each" in lines
+    assert "  loss       0.250" in lines
+    assert "  of         dev" in lines
 
 
 def test_a_status_line_says_what_is_used_now(record):

@@ -1,0 +1,119 @@
+"""What a tracker's thread does at each look, without the thread."""
+
+import json
+
+import pytest
+
+from exporter.client.errors import AgentRefusal, AgentUnreachable
+from exporter.client.reporter import Reporter, line
+from exporter.client.run import Run
+
+RECORD = {
+    "run_id": "bert",
+    "job_id": "7",
+    "node": "n1",
+    "at": 1000.0,
+    "energy_joules": 7200.0,
+    "carbon_grams": 0.8,
+}
+
+
+class Desk:
+    """A reporter, what it sent, and what it is answered."""
+
+    def __init__(self, receipts):
+        self.run = Run("bert", "7")
+        self.answer = RECORD
+        self.sent = []
+        self.begun = 0
+        self.looked = 0
+        self.reporter = Reporter(
+            self.run,
+            say=self.say,
+            begin_again=self.begin,
+            on_record=self.look,
+            receipts=receipts,
+            interval_seconds=5,
+            title="bert",
+            has_line=False,
+        )
+
+    def say(self, said):
+        self.sent.append(said)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def begin(self):
+        self.begun += 1
+
+    def look(self):
+        self.looked += 1
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(str(tmp_path / "receipts"))
+
+
+def test_what_the_daemon_says_becomes_the_record(desk):
+    desk.run.count(tokens=1)
+    desk.reporter.stop()
+    desk.reporter.look()
+    assert desk.sent == [{"count": {"tokens": 1.0}}]
+    assert desk.run.record == RECORD
+    assert desk.looked == 1
+
+
+def test_a_daemon_that_is_away_loses_nothing_and_is_said_once(desk, caplog):
+    desk.answer = AgentUnreachable("gone")
+    desk.run.count(tokens=1)
+    for _ in range(3):
+        desk.reporter.look()
+    assert caplog.text.count("does not answer") == 1
+    desk.answer = RECORD
+    desk.reporter.look()
+    assert desk.sent[-1] == {"count": {"tokens": 1.0}}
+
+
+def test_a_run_that_the_daemon_does_not_know_is_begun_again(desk):
+    desk.answer = AgentRefusal(404, "no such run")
+    desk.run.count(tokens=1)
+    desk.reporter.look()
+    assert desk.begun == 1
+    assert desk.run.take() == {"count": {"tokens": 1.0}}
+
+
+def test_a_refusal_is_said_in_the_daemons_words(desk, caplog):
+    desk.answer = AgentRefusal(400, "values: there are 99; at most 64 are taken")
+    desk.reporter.look()
+    assert "at most 64 are taken" in caplog.text
+
+
+def test_the_receipt_is_the_record_in_a_file_of_its_own(desk, tmp_path):
+    desk.reporter.look()
+    desk.reporter.write_receipt()
+    (path,) = (tmp_path / "receipts").iterdir()
+    assert path.name == "bert-7-n1.json"
+    assert json.loads(path.read_text()) == RECORD
+
+
+def test_no_id_leads_a_receipt_out_of_its_directory(desk, tmp_path):
+    desk.run.record = {**RECORD, "run_id": "../../etc/x y"}
+    desk.reporter.write_receipt()
+    (path,) = (tmp_path / "receipts").iterdir()
+    assert path.name == "_.._etc_x_y-7-n1.json"
+
+
+def test_a_receipt_that_cannot_be_written_is_said_once(desk, tmp_path, caplog):
+    (tmp_path / "receipts").write_text("a file")
+    desk.run.record = RECORD
+    desk.reporter.write_receipt()
+    desk.reporter.write_receipt()
+    assert caplog.text.count("no receipt in") == 1
+
+
+def test_a_line_says_what_was_used_and_what_it_will_come_to():
+    ahead = {"carbon_grams": 1.6, "end": 1065.0}
+    said = line("be\x1b[2Jrt", 61.0, {**RECORD, "power_watts": 120.04, "forecast": ahead})
+    assert said == "be?[2Jrt  1:01  120 W  2 Wh  0.8 g CO2eq  in 1:05: 1.6 g"

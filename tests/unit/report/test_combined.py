@@ -1,0 +1,54 @@
+"""Several records as one."""
+
+from exporter.report.combined import combined
+
+PART = {"device": "cpu", "id": "p0", "method": "counter", "split": "cpu_time"}
+USE = {"zone": "DE", "source": "a table", "grams_per_kwh": 344.0, "pue": 1.0}
+
+
+def record(name, energy_uj, started, ended, **more):
+    amounts = {"energy_uj": energy_uj, "held_uj": 0, "carbon_ng": 2 * energy_uj}
+    uses = {"energy_uj": energy_uj, "carbon_ng": 2 * energy_uj}
+    return {
+        "version": 1,
+        "run_id": name,
+        "job_id": "7",
+        "node": "n1",
+        "started": started,
+        "ended": ended,
+        "at": 500.0,
+        **amounts,
+        "parts": [{**PART, **amounts}],
+        "intensity": [{**USE, **uses}],
+        "units": {"tokens": 5.0},
+        **more,
+    }
+
+
+def test_amounts_parts_intensities_and_units_add_up():
+    whole = combined(
+        [record("a", 1_000_000, 100.0, 200.0), record("b", 500_000, 150.0, 300.0)], "all"
+    )
+    assert whole["energy_uj"] == 1_500_000
+    assert whole["energy_joules"] == 1.5
+    assert whole["carbon_ng"] == 3_000_000
+    assert whole["parts"] == [
+        {**PART, "energy_uj": 1_500_000, "held_uj": 0, "carbon_ng": 3_000_000}
+    ]
+    assert whole["intensity"] == [{**USE, "energy_uj": 1_500_000, "carbon_ng": 3_000_000}]
+    assert whole["units"] == {"tokens": 10.0}
+
+
+def test_times_are_those_of_the_first_start_and_the_last_end():
+    whole = combined([record("a", 1, 100.0, 200.0), record("b", 1, 150.0, 300.0)], "all")
+    assert (whole["started"], whole["ended"], whole["duration_seconds"]) == (100.0, 300.0, 200.0)
+
+
+def test_one_that_is_open_leaves_the_whole_open():
+    whole = combined([record("a", 1, 100.0, 200.0), record("b", 1, 150.0, None)], "all")
+    assert (whole["ended"], whole["duration_seconds"]) == (None, 400.0)
+
+
+def test_nodes_are_named_once_each():
+    three = [record("a", 1, 1.0, 2.0, node=node) for node in ("n2", "n1", "n2")]
+    assert combined(three, "all")["node"] == "n1, n2"
