@@ -11,6 +11,7 @@ import pytest
 from exporter.app import App
 from exporter.config import Account, Attribute, Config, Sample
 from exporter.errors import Refused
+from exporter.loop import Loop
 from exporter.model.commands import End, Request, Start
 from exporter.model.curves import Curve
 from exporter.model.record import RunRecord
@@ -189,3 +190,32 @@ def test_settings_reach_the_loop(tmp_path):
     app = App(config, {}, FakeClock())
     assert app.pipeline.tick().interval_seconds == 2.5
     app.close()
+
+
+class TestIdle:
+    def loop(self, rig, seconds):
+        """The rig's loop, but that it stops when idle."""
+        return Loop(
+            rig.app.pipeline,
+            rig.app.pipeline._witness,
+            rig.clock,
+            rig.app.inbox,
+            1.0,
+            exit_when_idle_seconds=seconds,
+        )
+
+    def test_a_daemon_goes_on_as_long_as_a_run_is_open(self, rig):
+        loop = self.loop(rig, 10)
+        for _ in range(30):
+            rig.clock.advance(1)
+            loop.turn([])
+        assert not loop._stopping
+
+    def test_a_daemon_stops_once_no_run_was_open_for_so_long(self, rig, monkeypatch):
+        loop = self.loop(rig, 10)
+        monkeypatch.setattr(rig.app.pipeline, "tick", lambda: rig.snapshot._replace(runs=()))
+        for second in range(1, 11):
+            assert not loop._stopping, second
+            rig.clock.advance(1)
+            loop.turn([])
+        assert loop._stopping

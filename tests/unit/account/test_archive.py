@@ -50,7 +50,7 @@ def test_an_unknown_id_finds_nothing(archive):
 
 
 def test_the_fixed_parties_are_no_runs(archive):
-    assert {record.run.name for record in archive.runs(99)} == {"bert", "gpt"}
+    assert {record.run.name for record in archive.runs(99)} == {"bert", "clip", "gpt"}
 
 
 def test_parts_and_factors_of_a_record_have_the_same_sum(archive):

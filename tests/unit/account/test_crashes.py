@@ -84,7 +84,9 @@ class Crashes(RuleBasedStateMachine):
         self.answers = []
         self.open = {r.key for r in self.restored.runs if r.ended is None}
         self.on_page = {r.key for r in self.restored.runs}
+        self.is_beginning = True
         self.tick()
+        self.is_beginning = False
 
     def teardown(self):
         self.journal.close()
@@ -95,7 +97,16 @@ class Crashes(RuleBasedStateMachine):
         self.books.settle(self.committed_seq)
         self.seq += 1
         self.journal.write(image(self.books, self.seq))
-        self.shown = counted(self.books.rows())
+        before = self.shown.get("owner", 0)
+        self.shown = {**counted(self.books.rows()), "owner": self.counted_of_owners()}
+        assert self.shown["owner"] >= before or self.is_beginning
+
+    def counted_of_owners(self):
+        """What the counters of owners show: runs that left, and those that are there."""
+        left = sum(energy_uj for _, energy_uj, _ in self.books.owners())
+        here = {r.key for r in shown(self.books)}
+        rows = self.books.rows()
+        return left + sum(r.balance.counted.energy_uj for r in rows if r.party in here)
 
     @rule(
         amounts=st.dictionaries(names, energies),

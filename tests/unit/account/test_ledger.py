@@ -15,7 +15,7 @@ from exporter.account.rows import FIXED_IDS, METHOD_IDS, SPLIT_IDS
 from exporter.errors import LedgerError, LedgerLocked
 from exporter.model.books import NOTHING, Amount, Balance, FactorUse, Line, Past, UsageKey
 from exporter.model.readings import Method
-from exporter.model.runs import DEPARTED
+from exporter.model.runs import DEPARTED, Owner, Unit
 from exporter.model.workload import Reason, Split
 from tests.unit.account.making import (
     CPU,
@@ -482,3 +482,48 @@ def test_every_method_split_and_reason_has_its_number():
     assert set(METHOD_IDS) == set(Method)
     assert set(SPLIT_IDS) == set(Split)
     assert set(Reason) <= set(FIXED_IDS)
+
+
+def test_what_a_run_says_of_itself_comes_back(directory):
+    spoken = run()._replace(
+        nodes=4,
+        units=(Unit("requests", 1.0, 1.0), Unit("tokens", 9.5)),
+        logged=(("accuracy", 0.93), ("note", "good")),
+    )
+    made = books()
+    known_run(made, spoken)
+    fill(made, ["bert"])
+    with closing(opened(directory)) as ledger:
+        ledger.commit(batch(made))
+    with closing(opened(directory)) as ledger:
+        (restored,) = ledger.restore().restored.runs
+    assert (restored.nodes, restored.units, restored.logged) == spoken[-4:-1]
+
+
+def test_sums_of_owners_come_back_and_are_replaced(directory):
+    owners = {Owner("ada", "", (("team", "nlp"),)): (5, 50), Owner("bob"): (1, 10)}
+    made = books()
+    with closing(opened(directory)) as ledger:
+        ledger.commit(batch(made)._replace(owners=owners))
+        ledger.commit(batch(made)._replace(owners={Owner("bob"): (2, 20)}))
+    with closing(opened(directory)) as ledger:
+        assert ledger.restore().restored.owners == {**owners, Owner("bob"): (2, 20)}
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date(directory):
+    with closing(opened(directory)) as ledger:
+        made = books()
+        known_run(made, run())
+        fill(made, ["bert"])
+        ledger.commit(batch(made))
+        for statement in (
+            "DROP TABLE unit",
+            "DROP TABLE result",
+            "DROP TABLE owner",
+            "ALTER TABLE party DROP COLUMN nodes",
+            "PRAGMA user_version = 1",
+        ):
+            query(ledger, statement)
+    with closing(opened(directory)) as ledger:
+        (restored,) = ledger.restore().restored.runs
+    assert (restored.key, restored.nodes, restored.units) == (key(), 0, ())

@@ -47,6 +47,7 @@ class FakeProc:
         anonymous_kb: int = 0,
         shared_kb: int = 0,
         uid: int = 1,
+        cgroup: str = "/",
     ) -> None:
         directory = self.root / str(pid)
         directory.mkdir(exist_ok=True)
@@ -65,6 +66,7 @@ class FakeProc:
             (directory / "environ").write_text(block)
         elif not (directory / "environ").exists():
             (directory / "environ").write_text("")
+        (directory / "cgroup").write_text(f"0::{cgroup}\n")
         (directory / "status").write_text(
             f"Name:\tx\nUid:\t{uid}\t0\t0\t0\nRssAnon:\t{anonymous_kb} kB\n"
             f"RssFile:\t7 kB\nRssShmem:\t{shared_kb} kB\n"
@@ -82,6 +84,7 @@ class Host:
     def __init__(self, proc: FakeProc, clock: FakeClock) -> None:
         self.proc = proc
         self.clock = clock
+        self.jobs = proc.root.parent / "jobs"
         self.begin()
 
     def begin(
@@ -99,6 +102,7 @@ class Host:
             claim=claim,
             run_cpu=tuple(run_cpu),
             left_wall=left_wall,
+            jobs_directory=str(self.jobs),
         )
 
     def _name(self, uid: int) -> str:

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.runbook import OTHER_RUN, Runbook
-from exporter.model.runs import RunInfo, RunKey
+from exporter.attribute.runbook import MOST_NAMES, OTHER_RUN, Runbook
+from exporter.model.commands import Log
+from exporter.model.runs import Mark, Progress, RunInfo, RunKey, Unit, with_past
 
 
 def info(run_id: str, uid: int = 1, job_id: str = "", started: float = 10.0) -> RunInfo:
@@ -125,3 +126,89 @@ def test_a_wall_clock_that_was_set_back_keeps_no_run_on_the_page():
     book.open(info("a"))
     book.close(info("a").key, 100_000, "ended")
     assert book.expire(100_000 - 86_400, 900) == [info("a").key]
+
+
+HERE = Mark(done=1.0, at=50.0, energy_uj=7, carbon_ng=70)
+
+
+def said(**more):
+    return Log(1, "a", **more)
+
+
+class TestWhatARunSaysOfItself:
+    def test_counts_add_up_and_results_replace_each_other(self):
+        book = Runbook([], 9)
+        key = book.open(info("a")).key
+        book.note(said(counts=(("tokens", 2.0),), values=(("loss", 0.5),)), key, HERE)
+        run = book.note(said(counts=(("tokens", 3.0),), values=(("loss", 0.25),)), key, HERE)
+        assert run.units == (Unit("tokens", 5.0),)
+        assert run.logged == (("loss", 0.25),)
+
+    def test_is_handed_on(self):
+        book = Runbook([], 9)
+        key = book.open(info("a")).key
+        book.changes()
+        run = book.note(said(counts=(("tokens", 2.0),)), key, HERE)
+        assert book.changes() == [run]
+
+    def test_is_bounded_and_what_is_known_goes_on(self):
+        book = Runbook([], 9)
+        key = book.open(info("a")).key
+        many = tuple((f"unit{n}", 1.0) for n in range(MOST_NAMES + 5))
+        book.note(said(counts=many, values=many), key, HERE)
+        run = book.note(said(counts=many, values=many), key, HERE)
+        assert len(run.units) == len(run.logged) == MOST_NAMES
+        assert run.units[0].amount == 2.0
+
+    def test_progress_keeps_its_first_mark_as_long_as_it_goes_on(self):
+        book = Runbook([], 9)
+        key = book.open(info("a")).key
+        book.note(said(done=1.0, total=4.0), key, HERE)
+        later = HERE._replace(done=2.0, at=60.0)
+        run = book.note(said(done=2.0, total=4.0), key, later)
+        assert run.progress == Progress(4.0, HERE, later)
+
+    def test_progress_that_falls_back_or_has_another_goal_begins_anew(self):
+        book = Runbook([], 9)
+        key = book.open(info("a")).key
+        book.note(said(done=3.0, total=4.0), key, HERE._replace(done=3.0))
+        run = book.note(said(done=1.0, total=4.0), key, HERE)
+        assert run.progress == Progress(4.0, HERE, HERE)
+        run = book.note(said(done=1.0, total=8.0), key, HERE)
+        assert run.progress == Progress(8.0, HERE, HERE)
+
+    def test_survives_an_end_and_a_return(self):
+        book = Runbook([], 9)
+        key = book.open(info("a")).key
+        book.note(said(counts=(("tokens", 2.0),)), key, HERE)
+        book.close(key, 20, "ended")
+        assert book.open(info("a")).units == (Unit("tokens", 2.0),)
+
+    def test_of_before_it_left_the_page_is_added_and_not_counted_again(self):
+        past = info("a", started=5)._replace(
+            units=(Unit("tokens", 100.0),), logged=(("loss", 1.0),)
+        )
+        now = info("a", started=50)._replace(units=(Unit("tokens", 2.0),))
+        run = with_past(now, past)
+        assert run.started == 5
+        assert run.units == (Unit("tokens", 102.0, 100.0),)
+        assert run.logged == (("loss", 1.0),)
+
+
+def test_who_joins_a_run_brings_what_it_did_not_know():
+    book = Runbook([], 9)
+    book.open(info("a"))
+    joined = info("a")._replace(
+        name="bert", labels=(("team", "nlp"),), budget_grams=5.0, nodes=2, account="physics"
+    )
+    run = book.open(joined)
+    assert (run.name, run.labels, run.budget_grams) == ("bert", (("team", "nlp"),), 5.0)
+    assert (run.nodes, run.account) == (2, "physics")
+
+
+def test_who_joins_a_run_changes_nothing_that_it_knew():
+    book = Runbook([], 9)
+    first = info("a")._replace(name="bert", labels=(("team", "nlp"),), budget_grams=5.0)
+    book.open(first)
+    run = book.open(info("a")._replace(name="gpt", labels=(("team", "cv"),), budget_grams=9.0))
+    assert (run.name, run.labels, run.budget_grams) == ("bert", (("team", "nlp"),), 5.0)

@@ -12,7 +12,7 @@ from exporter.expose import agent
 from exporter.expose.agent import Agent, Allowance
 from exporter.expose.bodies import parse_end, parse_start
 from exporter.expose.http1 import Peer, Request
-from exporter.model.commands import End, Start
+from exporter.model.commands import End, Log, Start
 from exporter.model.runs import RunKey
 
 
@@ -96,6 +96,55 @@ class TestEnd:
     def test_may_leave_the_job_open(self, answering, body):
         assert post(answering, "/v1/runs/a/end", body)[0] == 200
         assert answering.requests == [End(os.getuid(), "a", None, os.getpid())]
+
+
+class TestLog:
+    def test_names_the_run_its_user_and_what_is_to_be_added(self, answering):
+        body = {
+            "job_id": "7",
+            "values": {"loss": 0.5, "of": "dev"},
+            "count": {"tokens": 9},
+            "progress": {"done": 1, "total": 4},
+        }
+        status, answer = post(answering, "/v1/runs/a%2Fb/log", body)
+        assert (status, answer["run_id"]) == (200, "mine")
+        assert answering.requests == [
+            Log(
+                os.getuid(),
+                "a/b",
+                "7",
+                os.getpid(),
+                (("loss", 0.5), ("of", "dev")),
+                (("tokens", 9.0),),
+                1.0,
+                4.0,
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ({"pid": 1}, "there is no such key; known are job_id, values, count, progress"),
+            ({"values": []}, "values: expected an object, found []"),
+            ({"values": {"loss": None}}, "values.loss: expected a number, found None"),
+            ({"values": {" ": 1}}, "values: a name is empty; give it one"),
+            ({"values": {str(n): 1 for n in range(65)}}, "values: there are 65; at most 64"),
+            ({"count": {"tokens": -1}}, "count.tokens: expected a number from 0 up, found -1"),
+            ({"count": {"tokens": 1e300}}, "count.tokens: is too large a number"),
+            ({"count": {"tokens": "9"}}, "count.tokens: expected a number, found '9'"),
+            ({"progress": 0.5}, "progress: expected an object of done and total, found 0.5"),
+            ({"progress": {"done": 1}}, "progress: expected an object of done and total"),
+            ({"progress": {"done": -1, "total": 2}}, "progress.done: expected a number from 0"),
+        ],
+    )
+    def test_that_makes_no_sense_is_refused_with_what_is_wrong(self, answering, body, message):
+        status, answer = post(answering, "/v1/runs/a/log", body)
+        assert status == 400
+        assert message in answer["error"]
+        assert not answering.requests
+
+    def test_is_only_posted(self, site):
+        assert site.ask("GET", "/v1/runs/a/log", agent=True).status == 405
 
 
 class TestReading:

@@ -8,6 +8,9 @@ import pytest
 from exporter.errors import LedgerError
 from exporter.expose import api
 from exporter.expose.web import QUESTIONS_MOST
+from exporter.model.books import Amount
+from exporter.model.readings import Device, Kind
+from exporter.model.record import Spell
 from exporter.model.runs import RunKey
 
 
@@ -200,3 +203,58 @@ def test_the_snapshot_has_health_collectors_and_notes(site):
     assert answer["health"]["loop_seconds"] == 0.004
     assert answer["collectors"][1]["why"] == "no driver; install it"
     assert answer["notes"] == ["rapl: dram is estimated on this machine"]
+
+
+CPU, GPU = Device(Kind.CPU, "package-0"), Device(Kind.GPU, "GPU-1")
+
+
+class TestSeries:
+    def spells(self, site, made, minutes):
+        now = made.WALL // 60 * 60
+        site.archive.spells = [
+            Spell(now - 60 * ago, device, made.BERT, Amount(60_000_000, 6_000_000, 9))
+            for ago in minutes
+            for device in (CPU, GPU)
+        ]
+
+    def test_is_what_a_run_used_in_each_minute_of_the_last_hour(self, site, made):
+        self.spells(site, made, [90, 2, 1])
+        series = site.json("/api/v1/runs/bert/series")
+        assert (series["run_id"], series["step_seconds"]) == ("bert", 60)
+        assert [point["power_watts"] for point in series["points"]] == [2.0, 2.0]
+        assert series["points"][0]["energy_uj_by_device"] == {"cpu": 60_000_000, "gpu": 60_000_000}
+
+    def test_may_be_of_any_time(self, site, made):
+        self.spells(site, made, [90, 2, 1])
+        since = made.WALL - 2 * 3600
+        series = site.json(f"/api/v1/runs/bert/series?since={since}&until={made.WALL - 3600}")
+        assert len(series["points"]) == 1
+
+    def test_of_more_than_a_day_is_by_the_hour(self, site, made):
+        series = site.json(f"/api/v1/runs/bert/series?since={made.WALL - 90_000}")
+        assert series["step_seconds"] == 3600
+
+    @pytest.mark.parametrize("since", ["x", "-1", "nan", "1e99"])
+    def test_refuses_a_time_that_is_none(self, site, since):
+        status, error = refused(site.get(f"/api/v1/runs/bert/series?since={since}"))
+        assert (status, error) == (400, f"since={since}: expected seconds since the epoch")
+
+    def test_of_a_run_that_nobody_knows_is_not_found(self, site):
+        assert site.get("/api/v1/runs/nobody/series").status == 404
+
+
+class TestWanted:
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("user=ada", ["bert", "old"]),
+            ("user=nobody", []),
+            ("job_id=42", ["bert"]),
+            ("run_id=old", ["old"]),
+            ("group=sweep", ["sweep-1"]),
+        ],
+    )
+    def test_runs_are_those_of_a_user_job_or_group(self, site, record, query, found):
+        of_group = record(RunKey(1, "sweep-1", ""), labels=(("group", "sweep"),), user="eve")
+        site.archive.records = [of_group]
+        assert ids(site.json(f"/api/v1/runs?{query}")) == found

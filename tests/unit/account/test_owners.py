@@ -1,0 +1,44 @@
+"""Sums by owner of the runs that left the page."""
+
+from exporter.account.owners import MOST, Owners
+from exporter.model.runs import OTHER_OWNER, Owner, RunInfo, RunKey
+
+ADA = RunInfo(
+    RunKey(1, "a", ""), "", "ada", "registered", 0.0, labels=(("team", "nlp"), ("x", "y"))
+)
+
+
+def test_runs_of_one_user_and_label_are_one_sum():
+    owners = Owners({}, ("team",))
+    owners.add(ADA, 5, 50)
+    owners.add(ADA._replace(key=RunKey(1, "b", ""), labels=(("team", "nlp"),)), 2, 20)
+    assert owners.shown == ((Owner("ada", "", (("team", "nlp"),)), 7, 70),)
+
+
+def test_a_label_that_is_not_let_out_makes_no_owner():
+    owners = Owners({}, ())
+    owners.add(ADA, 5, 50)
+    owners.add(ADA._replace(labels=()), 2, 20)
+    assert owners.shown == ((Owner("ada"), 7, 70),)
+
+
+def test_sums_go_on_from_what_was_restored():
+    owners = Owners({Owner("ada"): (10, 100)}, ())
+    owners.add(ADA, 5, 50)
+    assert owners.shown == ((Owner("ada"), 15, 150),)
+
+
+def test_only_what_changed_is_handed_over_and_once():
+    owners = Owners({Owner("ada"): (10, 100), Owner("bob"): (1, 1)}, ())
+    assert owners.take_changes() == {}
+    owners.add(ADA, 5, 50)
+    assert owners.take_changes() == {Owner("ada"): (15, 150)}
+    assert owners.take_changes() == {}
+
+
+def test_owners_beyond_the_cap_are_one_and_those_before_it_go_on():
+    owners = Owners({Owner(f"user{n}"): (1, 1) for n in range(MOST)}, ())
+    owners.add(ADA, 5, 50)
+    owners.add(ADA._replace(user="user0"), 2, 20)
+    sums = {owner: energy_uj for owner, energy_uj, _ in owners.shown}
+    assert (sums[OTHER_OWNER], sums[Owner("user0")]) == (5, 3)
