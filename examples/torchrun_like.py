@@ -1,0 +1,46 @@
+"""Four ranks as a launcher starts them; together they are one run.
+
+Under `torchrun`, `srun` or `mpirun` the rank needs no more than the `with` line: its ids come from
+the launcher's environment.
+"""
+
+import os
+import subprocess
+import sys
+
+from exporter.client import track
+
+RANKS = 4
+
+
+def rank() -> None:
+    """One rank's work."""
+    with track("ranks", progress=False) as run:
+        sum(number**0.5 for number in range(3_000_000))
+        run.count(samples=8)
+    print(f"rank {os.environ['RANK']}: run {run.run_id}")
+
+
+def launch() -> int:
+    """Start all ranks and wait for them, as torchrun does."""
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__],
+            env={
+                **os.environ,
+                "RANK": str(number),
+                "LOCAL_RANK": str(number),
+                "WORLD_SIZE": str(RANKS),
+                "LOCAL_WORLD_SIZE": str(RANKS),
+            },
+        )
+        for number in range(RANKS)
+    ]
+    return max(process.wait() for process in ranks)
+
+
+if __name__ == "__main__":
+    if "RANK" in os.environ:
+        rank()
+    else:
+        sys.exit(launch())
