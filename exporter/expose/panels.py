@@ -29,6 +29,7 @@ WHY = {
 
 def devices(snapshot: Snapshot, view: View, charts: Charts) -> Markup:
     """Each device: what it draws, used, and how much of that went to runs."""
+    has_gpus = any(state.utilization is not None for state in snapshot.devices)
     rows = []
     for state in snapshot.devices:
         tally = view.devices[state.info.device]
@@ -38,7 +39,7 @@ def devices(snapshot: Snapshot, view: View, charts: Charts) -> Markup:
                 bold(device_name(state), _what(state)),
                 number(human.watts(state.power_watts), _limit(state)),
                 Cell(chart(charts.devices.get(state.info.device))),
-                number(_busy(state)),
+                *([number(_busy(state))] if has_gpus else []),
                 number(human.energy(tally.total_uj)),
                 number(human.carbon(tally.total_ng)),
                 bar(to_runs, tally.total_uj),
@@ -47,8 +48,8 @@ def devices(snapshot: Snapshot, view: View, charts: Charts) -> Markup:
             )
         )
     heads = (
-        *("Device", ">Power", "Last hour", ">Busy", ">Energy", ">Emissions"),
-        *(">To runs", "How it is got", "State"),
+        *("Device", ">Power", "Last hour", *([">Busy"] if has_gpus else [])),
+        *(">Energy", ">Emissions", ">To runs", "How it is got", "State"),
     )
     return table("Devices", heads, rows, "No energy source can be read; see the collectors below.")
 
@@ -144,7 +145,7 @@ def splits(view: View) -> Markup:
             kinds = sorted({kind for kind, _, _ in found})
             rows.append(
                 (
-                    Cell(split.replace("_", " "), human.SPLITS[split]),
+                    Cell(human.SPLITS[split]),
                     Cell(", ".join(kinds)),
                     number(human.energy(tally.total_uj)),
                     bar(tally.total_uj, whole.total_uj),

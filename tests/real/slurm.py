@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import shutil
 import socket
 import stat
@@ -73,12 +74,14 @@ class Slurm:
         """Queue a script; the answer is the job's id."""
         path = self.shared / f"script-{len(list(self.shared.iterdir()))}"
         path.write_text(f"#!/bin/sh\n{script}\n")
-        command = ["sbatch", "--parsable", f"--uid={user}", f"--chdir={self.shared}"]
+        group = pwd.getpwuid(user).pw_gid  # else it stays that of root
+        command = ["sbatch", "--parsable", f"--uid={user}", f"--gid={group}"]
+        command += [f"--chdir={self.shared}"]
         return self._ask(*command, f"--output={self.shared}/%j.out", *options, str(path)).strip()
 
     def is_queued(self, job_id: str) -> bool:
-        """Whether the job waits or runs."""
-        return job_id in self._ask("squeue", "--noheader", "--format=%i").split()
+        """Whether the job waits or runs, or any of its tasks where it is an array."""
+        return job_id in self._ask("squeue", "--noheader", "--format=%A %F").split()
 
     def wait(self, job_id: str, timeout_seconds: float = 60.0) -> None:
         """Until the job has ended."""
@@ -90,8 +93,7 @@ class Slurm:
 
     def cancel_all(self) -> None:
         """End every job."""
-        for job_id in self._ask("squeue", "--noheader", "--format=%i").split():
-            self._ask("scancel", job_id)
+        self._ask("scancel", "--partition=all")
 
     def _ask(self, *command: str) -> str:
         done = subprocess.run(

@@ -97,7 +97,7 @@ def test_each_cell_carries_its_head_for_narrow_screens(made):
     reader, _ = read(made.gpu_node())
     heads = [a.get("data-head") for name, a in reader.elements if name == "td"]
     assert all(heads)
-    assert heads[:4] == ["Device", "Power", "Last hour", "Busy"]
+    assert heads[:4] == ["Device", "Power", "Last hour", "Energy"]
 
 
 def test_what_is_estimated_is_said(made):
