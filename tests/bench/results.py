@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tests.bench.gpus import GpuStep
 from tests.bench.pages import Rendered, Scraped
 from tests.bench.peers import Loop
+from tests.bench.tracker import Tracked
 
 SECONDS_PER_DAY = 86_400
 
@@ -48,6 +49,9 @@ same moments, tells how fast the machine was.
 The *start* is wall time, with a ledger to read and {reference:,} processes to find; the fastest of
 {starts} took {start_min:.0f} ms. *Writes* are those of {seconds} s with two commits; the file
 system's own journal comes on top.
+
+The *loop with track* is 600 steps of 0.2 ms that count and report progress at each step, by turns
+with and without a tracker in one program.
 """
 
 GROWTH = """
@@ -148,6 +152,10 @@ class Results(NamedTuple):
     scrapes: int
     rendered: Rendered
     gpus: Sequence[GpuStep]
+    tracked: Tracked
+    many_runs: int
+    many: Sequence[Step]
+    """The daemon with that many runs; no floor was measured."""
     node_exporter: Scraped | None
     codecarbon: Loop | None
 
@@ -170,6 +178,23 @@ class Results(NamedTuple):
             Gate("exec to first page, wall", "ms", start, 300, 150, _spread(self.starts, 0)),
             Gate("growth per process", "us", self.slope_us, 14, 10),
             Gate("disk writes", "GB/day", gb_per_day, 0.3, 0.15),
+            Gate(
+                f"growth per process, {self.many_runs} runs",
+                "us",
+                _slope(self.many[0], self.many[-1]),
+                14,
+                10,
+                f"tick {_spread(self.many[0].ticks)} ms with {self.many[0].processes} processes",
+            ),
+            Gate("import of the client, wall", "ms", self.tracked.import_ms, 30, 20),
+            Gate(
+                "loop with track over without",
+                "",
+                self.tracked.ratio,
+                1.02,
+                1.01,
+                _spread(self.tracked.ratios),
+            ),
         ]
 
 

@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import cost, gpus, pages, peers, results
+from tests.bench import cost, gpus, pages, peers, results, tracker
 from tests.bench.scene import RUNS, Scene
 from tests.real.parts import REPOSITORY, get
 
 REFERENCE = 500
+MANY_RUNS, MANY = 200, (600, 1_600)
+"""As many runs as a daemon shows by default, and their processes."""
 PAGE = REPOSITORY / "docs" / "performance.md"
 
 
@@ -75,6 +77,14 @@ def measure(directory: Path, effort: Effort) -> results.Results:
     scraped = pages.scrape_exporter(directory / "pages", effort.scrapes, effort.idle_seconds)
     say("GPUs")
     with_gpus = list(gpus.steps(directory / "gpus", effort.ticks))
+    say("track")
+    tracked = tracker.measure(directory / "track")
+    say(f"{MANY_RUNS} runs")
+    with Scene(directory / "many", MANY_RUNS) as scene:
+        many = []
+        for processes in MANY:
+            scene.grow(processes)
+            many.append(step(scene, processes, effort.ticks, 0))
     steps = []
     with Scene(directory) as scene:
         for processes in effort.curve:
@@ -116,6 +126,9 @@ def measure(directory: Path, effort: Effort) -> results.Results:
         scrapes=effort.scrapes,
         rendered=rendered,
         gpus=with_gpus,
+        tracked=tracked,
+        many_runs=MANY_RUNS,
+        many=many,
         node_exporter=node_exporter,
         codecarbon=codecarbon,
     )

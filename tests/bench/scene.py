@@ -43,7 +43,9 @@ def start(daemon: Daemon, **environment: str) -> "subprocess.Popen[bytes]":
 class Scene:
     """A daemon on that state, and the programs to build and to judge it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, runs: int = RUNS) -> None:
+        directory.mkdir(exist_ok=True)
+        self._count = runs
         self.directory = directory
         self._floor = compiled("floor", directory)
         self._sleepers = compiled("sleepers", directory)
@@ -65,7 +67,7 @@ class Scene:
         self.daemon.process = start(self.daemon)
         self._end_with(self.daemon.process)
         until(lambda: get(self.daemon.url + "/-/ready"), what="the daemon is ready")
-        for number in range(RUNS):
+        for number in range(self._count):
             self._runs.append(self._start_run(number))
         return self
 
@@ -83,7 +85,7 @@ class Scene:
         leaders = 2  # `run`, and the program that it started
         for run in self._runs:
             assert run.stdin is not None
-            run.stdin.write(b"%d\n" % (processes // RUNS - leaders))
+            run.stdin.write(b"%d\n" % (processes // self._count - leaders))
             run.stdin.flush()
         roots = [run.pid for run in self._runs]
         self._pids = until(lambda: _family(roots, processes), 60, f"{processes} processes")

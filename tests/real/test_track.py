@@ -278,3 +278,65 @@ def test_programs_without_a_daemon_share_one_of_their_own(node: Node, tmp_path: 
         assert len(list(tmp_path.glob("*.json"))) == 2
     finally:
         os.kill(daemon, signal.SIGTERM)
+
+
+def test_a_sweep_of_many_short_runs_is_one_group_and_none_is_lost(node: Node) -> None:
+    program = """
+        for number in range(40):
+            with track(run_id=f"sweep-{number}", group="sweep", receipts=None) as run:
+                spin(0.05)
+                run.count(trials=1)
+        tell(run)
+    """
+    node.run(program)
+    runs = node.daemon.json("/api/v1/runs?group=sweep&limit=1000")["runs"]
+    assert len(runs) == 40
+    assert sum(run["units"]["trials"] for run in runs) == 40
+    total = sum(cpu_joules(run) for run in runs)
+    assert total == pytest.approx(expected_joules(40 * 0.05), rel=0.5)
+
+
+def test_more_runs_than_may_be_shown_are_counted_together_and_said(
+    node: Node, tmp_path: Path
+) -> None:
+    program = """
+        from exporter.client.agent import Agent
+        from exporter.client.errors import AgentRefusal
+        agent, ids = Agent(), set()
+        for number in range(2000):
+            try:
+                ids.add(agent.start(run_id=f"many-{number}")["run_id"])
+            except AgentRefusal as refusal:
+                assert refusal.status == 429, refusal
+            if "other" in ids: break
+            time.sleep(0.02)
+        with track("one too many") as run: pass
+        print(json.dumps({"shown": len(ids) - 1, "measured": run.is_measured}))
+    """
+    host = Host(tmp_path / "host")
+    with host.tree:
+        daemon = Daemon(tmp_path / "daemon", f"--path.sysfs={host.root}")
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"attribute": {"max_runs": 20}}))
+        daemon.flags = (*daemon.flags, f"--config.file={config}")
+        daemon.start()
+        try:
+            (told,) = Node(tmp_path, daemon).run(program)
+            assert told == {"shown": 20, "measured": False}
+            assert daemon.json("/api/v1/snapshot")["health"]["series_dropped"] >= 1
+        finally:
+            daemon.stop()
+
+
+def test_a_daemon_of_ones_own_that_cannot_start_stops_no_program(
+    node: Node, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    process = node.begin(
+        "with track('own') as run: pass\nprint(json.dumps(run.is_measured))",
+        EMISSIONS_EXPORTER_EXPOSE_SOCKET="",
+        XDG_RUNTIME_DIR=str(tmp_path / "file"),
+    )
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "false\n")
+    assert "not measured, the program goes on: a daemon of your own cannot be started" in errors

@@ -1,0 +1,29 @@
+"""A daemon's socket, and an environment in which nobody has named a run."""
+
+import pytest
+
+from exporter.client import launch
+from tests.agents import serving
+from tests.unit.client.kept import Runs
+
+NAMES = {
+    *(*launch.RANKS, *launch.LOCAL_RANKS, *launch.WORLDS, *launch.NODES),
+    *(*launch.RUN_IDS, *launch.JOB_IDS, launch.TRACKED, "LOCAL_WORLD_SIZE"),
+    "EMISSIONS_EXPORTER_EXPOSE_SOCKET",
+}
+
+
+@pytest.fixture
+def nobody(monkeypatch, tmp_path):
+    """No ids, no ranks; in an empty directory."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def runs(nobody, tmp_path, monkeypatch):
+    path = str(tmp_path / "agent.sock")
+    monkeypatch.setenv("EMISSIONS_EXPORTER_EXPOSE_SOCKET", path)
+    with serving(path, Runs()) as answers:
+        yield answers

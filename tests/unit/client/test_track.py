@@ -1,0 +1,295 @@
+"""`track` against a socket that keeps runs as a daemon does."""
+
+import asyncio
+import json
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from exporter.client import BudgetExceeded, NotMeasured, current_run
+from exporter.client import track as track_as_shipped
+from tests.agents import serving
+from tests.unit.client.kept import Runs
+
+REPOSITORY = Path(__file__).parents[3]
+NEVER = 3600.0
+track = partial(track_as_shipped, receipts=None, progress=False, interval_seconds=NEVER)
+"""Its thread looks never: what is sent is sent at the end."""
+
+
+@pytest.fixture
+def program(runs, tmp_path):
+    """Runs a program that has imported the client; its standard output."""
+
+    def run(text, *arguments, **environment):
+        path = tmp_path / "program.py"
+        head = "from exporter.client import current_run, track\n"
+        path.write_text(head + textwrap.dedent(text))
+        done = subprocess.run(
+            [sys.executable, path, *arguments],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_a_block_is_a_run(runs):
+    with track("bert", labels={"team": "nlp"}, group="sweep", budget_grams=500) as run:
+        run.log(accuracy=0.93)
+        run.count(tokens=3)
+        run.count(tokens=4)
+        run.progress(1, 2)
+    assert runs.told("runs") == [
+        {
+            "name": "bert",
+            "labels": {"team": "nlp", "group": "sweep"},
+            "scope": "tree",
+            "budget_grams": 500,
+            "nodes": 1,
+        }
+    ]
+    assert runs.told("log") == [
+        {
+            "job_id": "",
+            "values": {"accuracy": 0.93},
+            "count": {"tokens": 7},
+            "progress": {"done": 1, "total": 2},
+        }
+    ]
+    assert run.record["ended"]
+    assert (run.energy_kwh, run.emissions_grams, run.is_measured) == (0.001, 2.0, True)
+
+
+def test_a_block_that_fails_is_ended_and_its_error_goes_on(runs):
+    with pytest.raises(ZeroDivisionError), track("bert"):
+        1 / 0  # noqa: B018
+    assert len(runs.told("end")) == 1
+
+
+def test_each_call_of_a_decorated_function_is_a_run_named_for_it(runs):
+    @track()
+    def train(amount):
+        return amount, current_run().run_id
+
+    assert [train(1), train(2)] == [(1, "made-1"), (2, "made-2")]
+    assert [run["name"] for run in runs.told("runs")] == ["train", "train"]
+
+
+def test_a_decorated_coroutine_is_a_run_to_its_end(runs):
+    @track("async")
+    async def train():
+        await asyncio.sleep(0)
+        return len(runs.told("end"))
+
+    assert asyncio.run(train()) == 0
+    assert len(runs.told("end")) == 1
+
+
+def test_starting_and_stopping_twice_is_once(runs):
+    tracker = track("notebook")
+    assert tracker.start() is tracker.start()
+    tracker.stop()
+    tracker.stop()
+    assert (len(runs.told("runs")), len(runs.told("end"))) == (1, 1)
+
+
+def test_an_inner_run_has_an_id_of_its_own(runs):
+    with track("outer", job_id="7") as outer:
+        assert os.environ["EMISSIONS_RUN_ID"] == outer.run_id
+        with track("inner") as inner:
+            assert os.environ["EMISSIONS_RUN_ID"] == inner.run_id
+            assert current_run() is inner
+        assert current_run() is outer
+    assert not {"EMISSIONS_RUN_ID", "EMISSIONS_JOB_ID", "EMISSIONS_TRACKED"} & os.environ.keys()
+    assert (outer.run_id, inner.run_id) == ("made-1", "made-2")
+    assert (outer.job_id, inner.job_id) == ("7", "7")
+
+
+def test_an_id_from_outside_is_the_runs(runs, monkeypatch):
+    monkeypatch.setenv("EMISSIONS_RUN_ID", "given")
+    with track() as run, track() as inner:
+        assert (run.run_id, inner.run_id) == ("given", "made-2")
+
+
+def test_outside_of_any_run_nothing_is_said_to_nobody(nobody):
+    run = current_run()
+    run.count(tokens=1)
+    run.log(loss=1)
+    assert (run.run_id, run.is_measured, math.isnan(run.energy_kwh)) == ("", False, True)
+
+
+def test_ranks_have_one_id_and_one_budget(runs, monkeypatch):
+    runs.grams = 9.0
+    over, ids = [], set()
+    for rank in range(2):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        with track("ddp", budget_grams=1, on_budget=over.append, receipts="receipts") as run:
+            ids.add(run.run_id)
+        assert len(list(Path("receipts").iterdir())) == 1
+    assert len(ids) == 1
+    assert len(over) == 1
+
+
+def test_a_budget_that_is_exceeded_is_said_once(runs, caplog):
+    runs.grams = 9.0
+    with track("bert", budget_grams=1) as run:
+        run.count(tokens=1)
+    assert caplog.text.count("has emitted 9 g CO2eq of a budget of 1 g") == 1
+
+
+def test_a_budget_that_is_kept_is_not_mentioned(runs, caplog):
+    with track("bert", budget_grams=2.0):
+        pass
+    assert not caplog.text
+
+
+def test_a_budget_may_raise_at_the_end_of_the_block(runs):
+    runs.grams = 9.0
+    with pytest.raises(BudgetExceeded), track("bert", budget_grams=1, on_budget="raise"):
+        pass
+    assert len(runs.told("end")) == 1
+
+
+def test_a_budget_never_hides_the_programs_own_error(runs):
+    runs.grams = 9.0
+    tracked = track("bert", budget_grams=1, on_budget="raise")
+    with pytest.raises(ZeroDivisionError), tracked:
+        1 / 0  # noqa: B018
+
+
+class TestWhereNobodyMeasures:
+    def test_the_program_goes_on(self, nobody, tmp_path, caplog):
+        with track("alone", socket=str(tmp_path / "nothing")) as run:
+            run.count(tokens=1)
+        assert not run.is_measured
+        assert caplog.text.count("not measured, the program goes on") == 1
+
+    def test_a_strict_one_does_not(self, nobody, tmp_path):
+        with pytest.raises(NotMeasured, match="nothing"):
+            track("alone", socket=str(tmp_path / "nothing"), strict=True).start()
+
+    def test_a_run_that_is_counted_with_others_is_not_ended(self, runs, caplog):
+        runs.refusals["runs"] = [(201, {"run_id": "other", "job_id": ""})]
+        with track("one too many") as run:
+            pass
+        assert not run.is_measured
+        assert not runs.told("end")
+        assert "attribute.max_runs" in caplog.text
+
+
+def test_a_daemon_that_has_too_much_to_do_is_asked_again(runs):
+    busy = (429, {"error": "too many"})
+    runs.refusals = {"runs": [busy], "end": [busy]}
+    with track("bert") as run:
+        pass
+    assert run.record["ended"]
+
+
+def test_where_the_machine_is_refused_the_tree_is_measured(runs, caplog):
+    runs.refusals["runs"] = [(403, {"error": "only root may"})]
+    with track("bert", scope="machine") as run:
+        assert run.is_measured
+    assert [each["scope"] for each in runs.told("runs")] == ["machine", "tree"]
+    assert "only root may" in caplog.text
+
+
+def test_the_run_goes_on_with_a_daemon_that_knows_it_no_more(nobody, tmp_path):
+    path = str(tmp_path / "agent.sock")
+    tracker = track("bert", run_id="kept", job_id="7", socket=path)
+    with serving(path, Runs()):
+        run = tracker.start()
+    Path(path).unlink()
+    with serving(path, Runs()) as second:
+        run.count(tokens=5)
+        tracker.stop()
+    assert [(each["run_id"], each["job_id"]) for each in second.told("runs")] == [("kept", "7")]
+    assert second.known["kept"]["ended"]
+
+
+def test_the_receipt_is_the_last_record(runs):
+    with track("bert", run_id="a/b", job_id="7", receipts="receipts") as run:
+        pass
+    (path,) = Path("receipts").iterdir()
+    assert path.name == "a_b-7-n1.json"
+    assert json.loads(path.read_text()) == run.record
+
+
+def test_a_receipt_that_cannot_be_written_breaks_nothing(runs, caplog):
+    Path("receipts").write_text("a file")
+    with track("bert", receipts="receipts"):
+        pass
+    assert caplog.text.count("no receipt in") == 1
+
+
+def test_a_forked_child_counts_for_the_run_and_does_not_end_it(runs, program):
+    program("""
+        import os
+        with track("bert", receipts=None, interval_seconds=3600) as run:
+            run.count(samples=1)
+            if (child := os.fork()) == 0:
+                run.count(samples=10)
+                raise SystemExit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    """)
+    assert runs.known["made-1"]["units"] == {"samples": 11}
+    assert len(runs.told("end")) == 1
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_of_multiprocessing_count_for_the_run(runs, program, method):
+    program(
+        """
+        import multiprocessing, sys
+
+        def work():
+            current_run().count(samples=10)
+
+        if __name__ == "__main__":
+            with track("bert", receipts=None, interval_seconds=3600) as run:
+                run.count(samples=1)
+                context = multiprocessing.get_context(sys.argv[1])
+                children = [context.Process(target=work) for _ in range(2)]
+                for child in children: child.start()
+                for child in children: child.join()
+        """,
+        method,
+    )
+    assert runs.known["made-1"]["units"] == {"samples": 21}
+    assert (len(runs.told("runs")), len(runs.told("end"))) == (1, 1)
+
+
+def test_a_run_of_a_child_is_another(runs, program):
+    said = program("""
+        import subprocess, sys
+        if sys.argv[1:]:
+            with track("inner", receipts=None) as run: print(run.run_id)
+        else:
+            with track("outer", receipts=None):
+                subprocess.run([sys.executable, __file__, "inner"], check=True)
+    """)
+    assert said.split() == ["made-2"]
+
+
+def test_a_program_that_forgets_to_stop_is_ended_with_it(runs, program):
+    program("track('bert', receipts=None, interval_seconds=3600).start().count(tokens=1)")
+    assert runs.known["made-1"]["units"] == {"tokens": 1}
+    assert runs.known["made-1"]["ended"]
+
+
+def test_importing_the_client_imports_nothing_that_takes_long(program):
+    heavy = {"json", "http.client", "logging", "subprocess", "tempfile", "inspect", "hashlib"}
+    said = program(f"import sys; print(*({heavy!r} & set(sys.modules)))")
+    assert said.split() == []
