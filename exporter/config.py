@@ -172,8 +172,8 @@ class Expose:
     exit_when_idle_seconds: float | None = key(
         None,
         "seconds",
-        "Stop once no run was open for so long, as a daemon does that a program started for "
-        "itself. Empty: never.",
+        "Stop once no registered run was open for so long, as a daemon does that a program "
+        "started for itself. Empty: never.",
         flag="exit-when-idle",
         least=1,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from exporter.clock import Clock
 from exporter.errors import Refused
 from exporter.model.commands import Command, End, LetGo, Log, Request, Start, Stop
-from exporter.model.runs import RunInfo
+from exporter.model.runs import REGISTERED, RunInfo
 from exporter.model.snapshot import Snapshot, record_of
 from exporter.pipeline import Pipeline, Witness
 from exporter.units import NANOSECONDS_PER_SECOND
@@ -64,7 +64,8 @@ class Loop:
             self._stop_when_idle(self._idle_ns, self._snapshot.runs)
 
     def _stop_when_idle(self, idle_ns: float, runs: Sequence[RunInfo]) -> None:
-        if any(run.ended is None for run in runs):
+        # Jobs and the like are there without anybody who asked.
+        if any(run.ended is None and run.origin == REGISTERED for run in runs):
             self._busy_at_ns = self._ticked_ns
         elif self._ticked_ns - self._busy_at_ns >= idle_ns:
             log.info("no run is open any more; stopping, as --exit-when-idle says")

@@ -122,6 +122,14 @@ class Runbook:
         run = self._runs.get(key) if key is not None else None
         return run is not None and run.ended is None
 
+    def is_in(self, key: RunKey, outer: RunKey) -> bool:
+        """Whether a run is another one, or inside it."""
+        around: RunKey | None = key
+        while around is not None and around != outer:
+            run = self._runs.get(around)
+            around = run.enclosing if run is not None else None
+        return around is not None
+
     def running(self) -> list[RunInfo]:
         """The open runs."""
         return [run for run in self._runs.values() if run.ended is None]

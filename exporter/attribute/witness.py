@@ -9,6 +9,7 @@ from exporter.attribute.sources.allocations import Allocations
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.gpu_holders import GpuHolders
+from exporter.attribute.sources.grants import Grants
 from exporter.attribute.sources.jobs import Jobs
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.membership import Membership
@@ -65,6 +66,7 @@ class LiveWitness:
         )
         if claim:
             self._membership.hold(claim)
+        self._grants = Grants(runbook.is_in)
         self._gpus = GpuHolders(processes, self._membership.run_of)
         self._memories: Mapping[RunKey, int] = {}
         self._states: tuple[CollectorState, ...] = ()
@@ -105,7 +107,7 @@ class LiveWitness:
         )
         # Before runs without processes are ended: until now they held what they held.
         used_gpus = self._gpus.look(occupancies, at_ns)
-        holdings = (*used_gpus, *self._jobs.holdings(used_gpus, occupancies, at_ns))
+        holdings = self._grants.merge(used_gpus, self._jobs.grants(), occupancies, at_ns)
         if not why:
             # What is gone at the first look was last seen when the journal was last written.
             self._membership.end_deserted(self._left_wall or self._clock.wall())

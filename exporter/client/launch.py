@@ -12,7 +12,7 @@ NODES = ("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLU
 RUN_IDS = ("EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "WANDB_RUN_ID", "TORCHELASTIC_RUN_ID")
 JOB_IDS = ("EMISSIONS_JOB_ID", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
 TRACKED = "EMISSIONS_TRACKED"
-"""Set beside EMISSIONS_RUN_ID, to the same, by a tracker: then that id is not from outside."""
+"""Set by a tracker to the id of its run: a run inside that one is another."""
 NO_ID = ("", "none")
 
 
@@ -50,7 +50,7 @@ def given_id(environment: Mapping[str, str]) -> str:
     """The run id that somebody outside of this program gave; "" for none."""
     for key in RUN_IDS:
         value = environment.get(key, "")
-        if value not in NO_ID and not (key == RUN_IDS[0] and value == environment.get(TRACKED)):
+        if value not in (*NO_ID, environment.get(TRACKED)):
             return value
     return ""
 

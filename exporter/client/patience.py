@@ -29,12 +29,15 @@ def start(begin: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         time.sleep(RETRY_SECONDS)
 
 
-def end(agent: Agent, run_id: str, job_id: str) -> dict[str, Any]:
+def end(agent: Agent, run_id: str, job_id: str, deadline: float | None = None) -> dict[str, Any]:
     """End a run; the answer is its last record, also where it has ended already.
+
+    `deadline` is when to give up, of the monotonic clock, after one try at least.
 
     Raises AgentRefusal and AgentUnreachable.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    if deadline is None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             return agent.end(run_id, job_id)

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from exporter.client.errors import AgentUnreachable
 from exporter.client.launch import JOB_IDS, RUN_IDS, TRACKED
-from exporter.client.sockets import user_socket
+from exporter.client.sockets import distrust, user_socket
 
 IDLE_SECONDS = 30
 START_SECONDS = 15.0
 POLL_SECONDS = 0.05
-BACKGROUND = '"$@" </dev/null >/dev/null 2>>"$0" &'
+BACKGROUND = '"$@" </dev/null >/dev/null &'
 """For sh: then init is its parent, so it is no part of the run that is about to begin."""
 STATE = "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY"
 FOREIGN = (*RUN_IDS, *JOB_IDS, TRACKED, "EMISSIONS_RUN_NAME", "EMISSIONS_LABELS")
@@ -34,13 +34,20 @@ def start(environment: Mapping[str, str]) -> str:
     ]
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        subprocess.run(  # noqa: S603  our own program
-            ["sh", "-c", BACKGROUND, log, *command],  # noqa: S607
-            env=_environment(environment),
-            cwd="/",
-            start_new_session=True,
-            check=True,
-        )
+        if why := distrust(path):
+            raise AgentUnreachable(f"no daemon of your own is started: {why}")
+        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            subprocess.run(  # noqa: S603  our own program
+                ["sh", "-c", BACKGROUND, "sh", *command],  # noqa: S607
+                env=_environment(environment),
+                cwd="/",
+                stderr=file,
+                start_new_session=True,
+                check=True,
+            )
+        finally:
+            os.close(file)
     except (OSError, subprocess.CalledProcessError) as error:
         raise AgentUnreachable(f"a daemon of your own cannot be started: {error}") from None
     deadline = time.monotonic() + START_SECONDS

@@ -9,17 +9,21 @@ from contextlib import suppress
 from typing import Any
 
 from exporter.client.errors import AgentRefusal, AgentUnreachable
+from exporter.client.forks import Forkable
 from exporter.client.run import Run
 from exporter.client.words import warn
 
 RECEIPT_SECONDS = 60.0
 LINE_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
-NOT_FOUND = 404
+SHORTEST_SECONDS = 0.05
+"""Between two looks, whatever is asked for."""
+RETRY_SECONDS = 0.2
+NOT_FOUND, TOO_MANY = 404, 429
 TROUBLE = (AgentRefusal, AgentUnreachable, OSError, ValueError, KeyError)
 
 
-class Reporter:
+class Reporter(Forkable):
     """Looks every `interval_seconds`; never raises, and says each trouble once."""
 
     def __init__(
@@ -35,12 +39,14 @@ class Reporter:
         has_line: bool,
     ) -> None:
         """`say` sends something and gives the record; `begin_again` registers the run anew."""
+        super().__init__()
         self._run = run
         self._say = say
         self._begin_again = begin_again
         self._on_record = on_record
         self._receipts = receipts
-        self._interval = min(interval_seconds, LINE_SECONDS) if has_line else interval_seconds
+        most = LINE_SECONDS if has_line else interval_seconds
+        self._interval = max(SHORTEST_SECONDS, min(interval_seconds, most))
         self._title = title
         self._has_line = has_line
         self._began = time.monotonic()
@@ -48,48 +54,85 @@ class Reporter:
         self._complained: set[str] = set()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        os.register_at_fork(after_in_child=self._reset)
+        self._at_end: Any = None
 
     def start(self) -> None:
         """Begin, once; in a forked child as well."""
-        if self._thread is None:
-            if (util := sys.modules.get("multiprocessing.util")) is not None:
-                # Its children end without what `atexit` knows.
-                util.Finalize(None, self._try, (self.look,), exitpriority=0)
-            self._thread = threading.Thread(target=self._turn, name="emissions", daemon=True)
+        if self._thread is not None or self._stopping.is_set():
+            return
+        if (util := sys.modules.get("multiprocessing.util")) is not None:
+            # Its children end without what `atexit` knows.
+            self._at_end = util.Finalize(None, self.try_look, exitpriority=0)
+        self._thread = threading.Thread(target=self._turn, name="emissions", daemon=True)
+        with suppress(RuntimeError):  # no thread is to be had, as at the very end of a program
             self._thread.start()
 
     def stop(self) -> None:
         """End the thread. Something that is under way is waited for."""
         self._stopping.set()
-        if self._thread is not None:
+        if self._at_end is not None:
+            self._at_end.cancel()
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join(timeout=2 * self._interval + 1)
-            self._thread = None
+        self._thread = None
         if self._has_line:
             _write("")
 
-    def look(self) -> None:
-        """Send what there is to be sent, and take in what the daemon says."""
+    def finish(self, deadline: float) -> None:
+        """Send what is left; until `deadline`, a daemon that is just restarting is waited for."""
+        while not self.try_look() and time.monotonic() < deadline:
+            time.sleep(RETRY_SECONDS)
+
+    def try_look(self) -> bool:
+        """Look, whatever happens there; whether nothing is left to be sent."""
+        try:
+            return self.look()
+        except Exception as error:  # noqa: BLE001  said; the user's program goes on
+            self.complain(str(error))
+            return True
+
+    def look(self) -> bool:
+        """Send what there is to be sent, and take in what the daemon says.
+
+        The answer is whether that was done; else the same is sent at the next look.
+        """
         said = self._run.take()
         try:
-            self._run.record = self._say(said)
+            record = self._say(said)
         except AgentRefusal as refusal:
-            if refusal.status == NOT_FOUND:
-                self._run.give_back(said)
-                self._try(self._begin_again)
-            else:
+            if refusal.status not in (NOT_FOUND, TOO_MANY):
                 self.complain(str(refusal))
-            return
+                return True
+            self._run.give_back(said)
+            return refusal.status == NOT_FOUND and self._is_hopeless()
         except TROUBLE as error:
             self._run.give_back(said)
             self.complain(f"the daemon does not answer; it is tried again: {error}")
-            return
-        self._on_record()
+            return False
+        self.take_in(record)
         if self._has_line:
             _write(line(self._title, time.monotonic() - self._began, self._run.record))
         if time.monotonic() >= self._receipt_due:
             self._receipt_due += RECEIPT_SECONDS
             self.write_receipt()
+        return True
+
+    def take_in(self, record: dict[str, Any]) -> None:
+        """Let the tracker see a record; what the program's own function raises there is said."""
+        self._run.record = record
+        try:
+            self._on_record()
+        except Exception as error:  # noqa: BLE001  the run goes on, and is ended
+            self.complain(f"on_budget raised: {error!r}")
+
+    def _is_hopeless(self) -> bool:
+        """Begin the run again, which the daemon does not know; whether that is refused."""
+        try:
+            self._begin_again()
+        except TROUBLE as error:
+            self.complain(str(error))
+            return isinstance(error, AgentRefusal)
+        return False
 
     def write_receipt(self) -> None:
         """Write the record to its file, if there is to be one."""
@@ -110,17 +153,12 @@ class Reporter:
 
     def _turn(self) -> None:
         while not self._stopping.wait(self._interval):
-            self._try(self.look)
+            self.try_look()
 
-    def _try(self, step: Callable[[], None]) -> None:
-        """The user's program goes on, whatever happens here."""
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001  said, and tried again
-            self.complain(str(error))
-
-    def _reset(self) -> None:
-        self._thread, self._stopping = None, threading.Event()
+    def begin_anew(self) -> None:
+        """In a forked child: it sends what it is told, and all else is its parent's."""
+        self._thread, self._stopping, self._at_end = None, threading.Event(), None
+        self._has_line, self._receipts, self._on_record = False, None, lambda: None
 
 
 def line(title: str, seconds: float, record: dict[str, Any]) -> str:
@@ -136,8 +174,17 @@ def line(title: str, seconds: float, record: dict[str, Any]) -> str:
     return "".join(c if c.isprintable() else "?" for c in "  ".join(parts))
 
 
+def is_terminal() -> bool:
+    """Whether somebody sees what is written there."""
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # None or closed: a program may end it
+        return False
+
+
 def _write(text: str) -> None:
-    """A terminal that is gone is no reason to stop."""
-    with suppress(OSError, ValueError):
-        sys.stderr.write(CLEAR_LINE + text)
+    """One line, cut to the terminal's width. A terminal that is gone is no reason to stop."""
+    with suppress(OSError, ValueError, AttributeError):
+        width = os.get_terminal_size(sys.stderr.fileno()).columns if is_terminal() else 0
+        sys.stderr.write(CLEAR_LINE + (text[: width - 1] if width > 1 else text))
         sys.stderr.flush()

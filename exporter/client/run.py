@@ -1,12 +1,12 @@
 """One run as the program that does it sees it."""
 
 import math
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from exporter.client.errors import BudgetExceeded
+from exporter.client.forks import Forkable
 from exporter.client.words import warn
 
 JOULES_PER_KWH = 3.6e6
@@ -14,14 +14,15 @@ MOST_PENDING = 1_000
 """Results that are kept while no daemon can be reached."""
 
 
-class Run:
-    """What `with track(...) as run` gives. Its methods never fail and never wait for a daemon.
+class Run(Forkable):
+    """What `with track(...) as run` gives. Only `refresh` waits for a daemon, and none fails.
 
     Energies are nan as long as nobody has measured anything. What `log`, `count` and `progress`
     are told is sent every few seconds, from another thread.
     """
 
     def __init__(self, run_id: str = "", job_id: str = "") -> None:
+        super().__init__()
         self.run_id = run_id
         self.job_id = job_id
         self.record: dict[str, Any] = {}
@@ -32,11 +33,12 @@ class Run:
         """To be raised where the program asks next."""
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to be sent."""
+        self.look: Callable[[], object] = lambda: None
+        """Called to send it, and to get the record, at once."""
         self._lock = threading.Lock()
         self._values: dict[str, float | str] = {}
         self._counts: dict[str, float] = {}
         self._progress: tuple[float, float] | None = None
-        os.register_at_fork(after_in_child=self._forget)
 
     @property
     def energy_joules(self) -> float:
@@ -78,6 +80,12 @@ class Run:
                 self._progress = numbers[0], numbers[1]
         self._told()
 
+    def refresh(self) -> dict[str, Any]:
+        """The record as it stands now; the last known one where the daemon does not answer."""
+        self.look()
+        self.check_budget()
+        return self.record
+
     def take(self) -> dict[str, Any]:
         """What is to be sent; it is forgotten here."""
         with self._lock:
@@ -110,7 +118,7 @@ class Run:
         self.wake()
         self.check_budget()
 
-    def _forget(self) -> None:
+    def begin_anew(self) -> None:
         """In a forked child: what was not sent yet is sent by the parent."""
         self._lock = threading.Lock()
         self._values, self._counts, self._progress = {}, {}, None
@@ -122,7 +130,7 @@ def _plain(name: str, value: Any) -> float | str | None:
         return value
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001  whatever a tensor raises that is no scalar
         number = math.nan
     if math.isfinite(number):
         return number

@@ -3,19 +3,19 @@
 import atexit
 import functools
 import os
-import sys
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
-from exporter.client.errors import AgentRefusal, AgentUnreachable, BudgetExceeded, NotMeasured
+from exporter.client.announced import JOB_ID, RUN_ID, Announced
+from exporter.client.errors import BudgetExceeded, NotMeasured
 from exporter.client.launch import TRACKED, launch_of
-from exporter.client.reporter import TROUBLE, Reporter
+from exporter.client.registration import Registration
+from exporter.client.reporter import TROUBLE, Reporter, is_terminal
 from exporter.client.run import Run
-from exporter.client.sockets import named_socket
 from exporter.client.words import warn
 
-RUN_ID, JOB_ID = "EMISSIONS_RUN_ID", "EMISSIONS_JOB_ID"
 OnBudget: TypeAlias = Literal["warn", "raise"] | Callable[[Run], None]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +31,12 @@ class track:  # noqa: N801  reads as the verb it is
     """
 
     _open: ClassVar[list["track"]] = []
+    _announced: ClassVar[Announced] = Announced()
+    _complained: ClassVar[set[str]] = set()
+
+    def __new__(cls, name: Any = "", **_: Any) -> Any:
+        """A tracker; or, as a bare `@track`, the function itself, tracked."""
+        return cls()(name) if callable(name) else super().__new__(cls)
 
     def __init__(
         self,
@@ -73,8 +79,8 @@ class track:  # noqa: N801  reads as the verb it is
         self._warned = False
         self._pid = 0
         self._is_joined = False
-        self._before: dict[str, str | None] = {}
         self._reporter: Reporter | None = None
+        self._registration = Registration({}, socket, may_start=False)
         self.run = Run()
 
     def __enter__(self) -> Run:
@@ -112,21 +118,29 @@ class track:  # noqa: N801  reads as the verb it is
             return self.run
         self._pid = os.getpid()
         launch = launch_of(os.environ, str(self._asked["name"]))
-        self._launch = launch
-        self._asked["run_id"] = self._asked["run_id"] or launch.run_id
-        self._asked["job_id"] = self._asked["job_id"] or launch.job_id
-        self._asked["nodes"] = launch.nodes
+        asked = {
+            **self._asked,
+            "run_id": self._asked["run_id"] or launch.run_id,
+            "job_id": self._asked["job_id"] or launch.job_id,
+            "nodes": launch.nodes,
+        }
+        self._registration = Registration(asked, self._socket, may_start=self._private)
         self.run = Run()
         try:
+            if self._receipts is not None:  # the program may change its directory
+                self._receipts = os.path.abspath(self._receipts)
             self._register()
-        except TROUBLE as error:
+        except Exception as error:  # whatever was asked for, the program goes on
             self._pid = 0
             if self._strict:
                 raise NotMeasured(f"not measured: {error}") from error
-            warn("not measured, the program goes on: %s", error)
+            if str(error) not in self._complained:  # a decorated function may be called often
+                self._complained.add(str(error))
+                warn("not measured, the program goes on: %s", error)
             return self.run
         self._follow()
         self._open.append(self)
+        self._announced.add(self, self.run.run_id, self.run.job_id, self._socket)
         return self.run
 
     def stop(self) -> Run:
@@ -135,16 +149,19 @@ class track:  # noqa: N801  reads as the verb it is
         if reporter is None:
             return self.run
         if self._is_joined or os.getpid() != self._pid:  # the run is that of another process
-            reporter.look()
+            reporter.try_look()
             return self.run
         atexit.unregister(self.stop)
         self._reporter = None
         reporter.stop()
-        reporter.look()
+        from exporter.client.patience import PATIENCE_SECONDS
+
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        reporter.finish(deadline)
         if self in self._open:
             self._open.remove(self)
-        self._restore_environment()
-        self._end(reporter)
+        self._announced.drop(self)
+        self._end(reporter, deadline)
         self._pid = 0
         return self.run
 
@@ -171,39 +188,14 @@ class track:  # noqa: N801  reads as the verb it is
         other = object.__new__(type(self))
         other.__dict__ = dict(self.__dict__)
         other._asked = {**self._asked, "name": self._asked["name"] or name}
+        other._pid, other._reporter, other._warned = 0, None, False
         other.run = Run()
         return other
 
     def _register(self) -> None:
         """Begin the run with a daemon, or begin it again. Raises one of TROUBLE."""
-        from exporter.client.agent import Agent
-        from exporter.client.patience import FOLDED, start
-
-        def begin() -> dict[str, Any]:
-            return start(lambda: Agent(self._socket).start(**self._asked))
-
-        try:
-            record = begin()
-        except AgentUnreachable:
-            if not self._private or named_socket(self._socket):
-                raise
-            from exporter.client import private
-
-            private.start(os.environ)
-            record = begin()
-        except AgentRefusal as refusal:
-            if self._asked["scope"] != "machine":
-                raise
-            warn("scope machine was refused, scope tree is taken: %s", refusal)
-            self._asked["scope"] = "tree"
-            record = begin()
-        if record["run_id"] == FOLDED:
-            raise AgentUnreachable(
-                "the daemon shows as many runs as it may (attribute.max_runs); this one is counted "
-                f"in `{FOLDED}` and has no numbers of its own"
-            )
-        self._asked["run_id"] = self.run.run_id = record["run_id"]
-        self._asked["job_id"] = self.run.job_id = record["job_id"]
+        record = self._registration.begin()
+        self.run.run_id, self.run.job_id = record["run_id"], record["job_id"]
         self.run.record, self.run.is_measured = record, True
 
     def _follow(self) -> None:
@@ -220,16 +212,11 @@ class track:  # noqa: N801  reads as the verb it is
             receipts=self._receipts if launch.local_rank == 0 else None,
             interval_seconds=self._interval,
             title=title,
-            has_line=is_first
-            and (sys.stderr.isatty() if self._progress is None else self._progress),
+            has_line=is_first and (is_terminal() if self._progress is None else self._progress),
         )
-        self.run.wake = reporter.start
+        self.run.wake, self.run.look = reporter.start, reporter.try_look
         reporter.start()
         atexit.register(self.stop)
-        if not self._is_joined:
-            ids = {RUN_ID: self.run.run_id, TRACKED: self.run.run_id, JOB_ID: self.run.job_id}
-            self._before = {name: os.environ.get(name) for name in ids}
-            os.environ.update({name: value for name, value in ids.items() if value})
 
     def _begin_again(self) -> None:
         """The daemon knows the run no more: who began it, begins it again."""
@@ -237,12 +224,7 @@ class track:  # noqa: N801  reads as the verb it is
             self._register()
 
     def _say(self, said: dict[str, Any]) -> dict[str, Any]:
-        from exporter.client.agent import Agent
-
-        agent = Agent(self._socket)
-        if said:
-            return agent.log(self.run.run_id, self.run.job_id, **said)
-        return agent.run(self.run.run_id, self.run.job_id)
+        return self._registration.say(self.run.run_id, self.run.job_id, said)
 
     def _check_budget(self) -> None:
         """Act, once, when the run has emitted more than it was to."""
@@ -258,10 +240,7 @@ class track:  # noqa: N801  reads as the verb it is
         else:
             warn("%s", text)
 
-    def _end(self, reporter: Reporter) -> None:
-        from exporter.client.agent import Agent
-        from exporter.client.patience import end
-
+    def _end(self, reporter: Reporter, deadline: float) -> None:
         is_shared = any(
             (other.run.run_id, other.run.job_id) == (self.run.run_id, self.run.job_id)
             for other in self._open
@@ -269,23 +248,14 @@ class track:  # noqa: N801  reads as the verb it is
         if is_shared:  # an outer tracker of this program has the same run
             return
         try:
-            self.run.record = end(Agent(self._socket), self.run.run_id, self.run.job_id)
+            self.run.record = self._registration.end(self.run.run_id, self.run.job_id, deadline)
         except TROUBLE as error:
             warn(
                 "the last numbers of run %s are missing: %s; later: emissions-exporter report %s",
                 *(self.run.run_id, error, self.run.run_id),
             )
-        if launch_of(os.environ, "").rank == 0:
-            self._check_budget()
+        reporter.take_in(self.run.record)
         reporter.write_receipt()
-
-    def _restore_environment(self) -> None:
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._before = {}
 
 
 def current_run() -> Run:

@@ -42,6 +42,10 @@ class Progress(NamedTuple):
     last: Mark
 
 
+REGISTERED = "registered"
+"""The origin of a run that a program asked for."""
+
+
 class RunInfo(NamedTuple):
     """A run as it goes to and from the ledger."""
 

@@ -204,7 +204,10 @@ class TestIdle:
             exit_when_idle_seconds=seconds,
         )
 
-    def test_a_daemon_goes_on_as_long_as_a_run_is_open(self, rig):
+    def test_a_daemon_goes_on_as_long_as_a_registered_run_is_open(self, rig, monkeypatch):
+        open_one = rig.snapshot.runs[0]._replace(origin="registered")
+        shown = rig.snapshot._replace(runs=(open_one,))
+        monkeypatch.setattr(rig.app.pipeline, "tick", lambda: shown)
         loop = self.loop(rig, 10)
         for _ in range(30):
             rig.clock.advance(1)

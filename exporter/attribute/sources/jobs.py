@@ -1,20 +1,19 @@
 """Jobs of the scheduler as runs: from cgroups, and from what its prolog wrote down."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.attribute.runbook import OTHER_RUN, Runbook
 from exporter.attribute.sources.allocations import Allocation, Allocations
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.cgroups import CgroupMeter
+from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.processes import ProcessTable
-from exporter.attribute.sources.slurm import SlurmCgroups
+from exporter.attribute.sources.slurm import SlurmCgroup, SlurmCgroups
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.readings import Device, Kind, Occupancy
 from exporter.model.runs import RunInfo, RunKey
-from exporter.model.workload import Holding
 from exporter.units import NANOSECONDS_PER_SECOND
 
 ORIGIN = "slurm"
@@ -58,13 +57,13 @@ class Jobs:
         self._jobs: dict[str, _Job] = {}
         self._left_ns: dict[str, int] = {}
         """When the cgroup of a job went that is still written down."""
-        self._free_ns: dict[tuple[str, RunKey], int] = {}
-        """Since when nothing inside a job uses a GPU of it."""
+        self._empty: set[str] = set()
+        """Jobs whose cgroup has no process."""
         self._looks = 0
 
     def look(self) -> None:
         """Open the runs of new jobs; before the processes are looked at."""
-        cgroups = self._slurm.look()
+        cgroups = self._populated(self._slurm.look())
         now_ns = self._clock.boottime_ns()
         written = self._without_stale(self._allocations.look(), cgroups, now_ns)
         known, self._jobs = self._jobs, {}
@@ -103,47 +102,25 @@ class Jobs:
         job = self._jobs.get(key.run_id)
         return job is not None and job.key == key
 
-    def holdings(
-        self, used: Sequence[Holding], occupancies: Mapping[Device, Occupancy], at_ns: int
-    ) -> tuple[Holding, ...]:
-        """What jobs were given and nothing inside them uses; `used` is what processes hold."""
-        return tuple(
-            holding
-            for job in self._jobs.values()
-            for gpu in job.gpus
-            if (holding := self._unused(job, gpu, used, occupancies, at_ns)) is not None
-        )
+    def grants(self) -> Iterator[Grant]:
+        """The GPUs that jobs were given."""
+        for job in self._jobs.values():
+            for gpu in job.gpus:
+                yield Grant(job.key, gpu, since_ns=job.since_ns)
 
-    def _unused(
-        self,
-        job: _Job,
-        gpu: str,
-        used: Sequence[Holding],
-        occupancies: Mapping[Device, Occupancy],
-        at_ns: int,
-    ) -> Holding | None:
-        device, partition = _place(gpu, occupancies)
-        inside = [
-            holding
-            for holding in used
-            if holding.device == device
-            and holding.partition in ("", partition)
-            and self._is_in(holding.run, job.key)
-        ]
-        since_ns = self._free_ns.setdefault((gpu, job.key), job.since_ns)
-        if any(holding.until_ns is None for holding in inside):
-            self._free_ns[gpu, job.key] = at_ns
-            return None
-        if inside:  # it was let go of since the last look
-            since_ns = max(holding.until_ns or 0 for holding in inside)
-            self._free_ns[gpu, job.key] = since_ns
-        return Holding(device, job.key, partition, since_ns=since_ns)
-
-    def _is_in(self, run: RunKey, job: RunKey) -> bool:
-        around: RunKey | None = run
-        while around is not None and around != job:
-            around = self._runbook.get(around).enclosing if self._runbook.is_open(around) else None
-        return around is not None or run.job_id == job.job_id != ""
+    def _populated(self, cgroups: Mapping[str, SlurmCgroup]) -> dict[str, SlurmCgroup]:
+        """Without those that nobody is in: slurmstepd may die and leave them behind."""
+        is_due = self._looks % SCAN_LOOKS == 0
+        self._empty = {
+            job_id
+            for job_id in cgroups
+            if (
+                next(self._slurm.pids(job_id), None) is None
+                if is_due or job_id not in self._jobs
+                else job_id in self._empty
+            )
+        }
+        return {job_id: job for job_id, job in cgroups.items() if job_id not in self._empty}
 
     def _meter(self, key: RunKey, at: Mapping[str, str], *, is_new: bool) -> None:
         """Charge the job by its cgroup's clock, where it has one."""
@@ -206,11 +183,3 @@ class Jobs:
             except OSError:
                 continue
         return max(uids, default=None)
-
-
-def _place(gpu: str, occupancies: Mapping[Device, Occupancy]) -> tuple[Device, str]:
-    """The device of a UUID, and the partition where it is that of a MIG instance."""
-    for device, look in occupancies.items():
-        if any(part.id == gpu for part in look.partitions):
-            return device, gpu
-    return Device(Kind.GPU, gpu), ""

@@ -14,7 +14,7 @@ from exporter.attribute.sources.procfs import Process
 from exporter.clock import Clock
 from exporter.errors import Refused
 from exporter.model.commands import End, Log, Start
-from exporter.model.runs import Mark, RunInfo, RunKey
+from exporter.model.runs import REGISTERED, Mark, RunInfo, RunKey
 
 ROOT = 0
 
@@ -89,7 +89,7 @@ class Membership:
             key=RunKey(command.uid, run_id, clean(command.job_id)),
             name=clean(command.name),
             user=command.user,
-            origin="registered",
+            origin=REGISTERED,
             started=self._clock.wall(),
             scope=command.scope,
             lead_pid=process.pid,
@@ -300,7 +300,7 @@ def _leads(runbook: Runbook) -> dict[tuple[int, int], tuple[RunKey, ...]]:
     """The runs that processes had registered before a restart, by pid and start time."""
     leads: dict[tuple[int, int], tuple[RunKey, ...]] = {}
     for run in reversed(runbook.innermost_first()):
-        if run.origin == "registered":
+        if run.origin == REGISTERED:
             lead = run.lead_pid, run.lead_start
             leads[lead] = (*leads.get(lead, ()), run.key)
     return leads

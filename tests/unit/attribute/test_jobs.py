@@ -176,3 +176,21 @@ def test_a_partition_that_a_job_was_given_is_held_on_its_device(slurm):
     look = Occupancy(GPU, 1, (), (Partition("MIG-1", 3), Partition("MIG-2", 3)), 7)
     slurm.host.look({GPU: look})
     assert held(slurm.host) == {("GPU-1", "17", "MIG-1"): None}
+
+
+def test_a_cgroup_that_was_left_behind_empty_is_no_job(slurm):
+    slurm.job(17)
+    slurm.host.look()
+    assert slurm.host.running() == set()
+
+
+def test_a_job_whose_processes_are_gone_ends_though_its_cgroup_stays(slurm):
+    path = slurm.job(17, 10)
+    slurm.host.proc.process(10, uid=7, cgroup=path)
+    slurm.host.look()
+    slurm.host.proc.gone(10)
+    slurm.job(17)
+    (slurm.mount / SCOPE / "job_17" / "cgroup.events").write_text("populated 0\n")
+    for _ in range(6):
+        slurm.host.look()
+    assert slurm.run(17).ended is not None

@@ -1,0 +1,92 @@
+"""What a scheduler gave to runs, beside what their processes are seen to hold."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from exporter.model.readings import Device, Kind, Occupancy
+from exporter.model.runs import RunKey
+from exporter.model.workload import Holding
+
+
+class Grant(NamedTuple):
+    """A device, or a part of one, that a run was given whether or not it uses it."""
+
+    run: RunKey
+    gpu: str
+    """UUID of a device or of a MIG instance."""
+    units: int = 1
+    """Replicas of it, where it is shared."""
+    units_of: int = 1
+    """Replicas that there are; 1: the run has it alone."""
+    since_ns: int = 0
+    """CLOCK_BOOTTIME."""
+
+
+class Grants:
+    """Puts grants in the place of what processes hold: what is idle is held as well.
+
+    A run inside the one that has the grant holds it as long as it has a process there. `is_in` says
+    whether the first run is the second, or inside it.
+    """
+
+    def __init__(self, is_in: Callable[[RunKey, RunKey], bool]) -> None:
+        self._is_in = is_in
+        self._free_ns: dict[tuple[str, RunKey], int] = {}
+        """Since when nothing inside a run uses what it was given."""
+
+    def merge(
+        self,
+        used: Sequence[Holding],
+        grants: Iterable[Grant],
+        occupancies: Mapping[Device, Occupancy],
+        at_ns: int,
+    ) -> tuple[Holding, ...]:
+        """All that is held now, and what was let go of since the last look.
+
+        `used` is what processes hold.
+        """
+        left = list(used)
+        held = []
+        known = set()
+        for grant in grants:
+            known.add((grant.gpu, grant.run))
+            device, partition = place(grant.gpu, occupancies)
+            inside = [
+                holding
+                for holding in left
+                if holding.device == device
+                and holding.partition in ("", partition)
+                and self._is_in(holding.run, grant.run)
+            ]
+            for holding in inside:
+                left.remove(holding)
+            given = Holding(device, grant.run, partition, grant.units, grant.units_of)
+            held += self._of(grant, given, inside, at_ns)
+        self._free_ns = {key: ns for key, ns in self._free_ns.items() if key in known}
+        return (*left, *held)
+
+    def _of(
+        self, grant: Grant, given: Holding, inside: Sequence[Holding], at_ns: int
+    ) -> list[Holding]:
+        """The grant as it is held: by the runs inside, else by the run that has it."""
+        inner = [holding for holding in inside if holding.run != grant.run]
+        held = [
+            given._replace(run=holding.run, since_ns=holding.since_ns, until_ns=holding.until_ns)
+            for holding in inner
+        ]
+        since_ns = self._free_ns.setdefault((grant.gpu, grant.run), grant.since_ns)
+        if any(holding.until_ns is None for holding in inner):
+            self._free_ns[grant.gpu, grant.run] = at_ns
+            return held
+        if inner:
+            since_ns = max(holding.until_ns or 0 for holding in inner)
+            self._free_ns[grant.gpu, grant.run] = since_ns
+        return [*held, given._replace(since_ns=since_ns)]
+
+
+def place(gpu: str, occupancies: Mapping[Device, Occupancy]) -> tuple[Device, str]:
+    """The device of a UUID, and the partition where it is that of a MIG instance."""
+    for device, look in occupancies.items():
+        if any(part.id == gpu for part in look.partitions):
+            return device, gpu
+    return Device(Kind.GPU, gpu), ""
