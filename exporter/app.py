@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from exporter.account.archive import LedgerArchive
 from exporter.account.books import Books
@@ -21,7 +22,12 @@ from exporter.account.writer import Writer
 from exporter.attribute.attribution import Attribution
 from exporter.attribute.identity import claim_of
 from exporter.attribute.runbook import Runbook
+from exporter.attribute.sources.cgroup_runs import CgroupRuns
+from exporter.attribute.sources.kubelet import Kubelet
+from exporter.attribute.sources.kubernetes import open_kubernetes
 from exporter.attribute.sources.machine import MachineTotals
+from exporter.attribute.sources.pod_watch import PodWatch
+from exporter.attribute.sources.pods import Pods
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.replay import ReplayWitness
 from exporter.attribute.sources.users import UserNames
@@ -192,7 +198,7 @@ class App:
         if recovered.batch is not None:
             self.writer.submit(recovered.batch)
         self.archive = LedgerArchive(ledger.path, self.node)
-        self._workers = [
+        self._workers: list[Worker | Kubelet | PodWatch] = [
             Worker("intensity", refresh, FILE_REFRESH_SECONDS) for refresh in chain.refresh
         ]
         self._users = UserNames()
@@ -272,6 +278,31 @@ class App:
             run_cpu=restored.run_cpu,
             left_wall=restored.wall,
             jobs_directory=attribute.jobs_directory,
+            pods=self._pods(runbook),
+        )
+
+    def _pods(self, runbook: Runbook) -> Callable[[CgroupRuns], Pods] | None:
+        """What makes the runs of pods; None outside of Kubernetes."""
+        attribute = self.config.attribute
+        sources = open_kubernetes(
+            kubelet_socket=attribute.kubelet_socket,
+            node_name=attribute.node_name,
+            service_account=attribute.service_account,
+            environment=self._environment,
+            exported_labels=attribute.exported_labels,
+            clock=self.clock,
+        )
+        if sources is None:
+            return None
+        self._workers += [each for each in (sources.kubelet, sources.watch) if each is not None]
+        return partial(
+            Pods,
+            self.config.sample.procfs,
+            sources,
+            runbook,
+            self.clock,
+            included=attribute.namespaces,
+            excluded=attribute.excluded_namespaces,
         )
 
     def _web(self) -> Web:

@@ -94,6 +94,29 @@ class Attribute:
         "path",
         "Where the scheduler's prolog writes down whose a job is and which GPUs it was given.",
     )
+    node_name: str = key(
+        "",
+        "",
+        "Name of this node in Kubernetes; with it, pods are looked up at the API server. In a "
+        "manifest: `fieldRef: spec.nodeName`.",
+    )
+    kubelet_socket: str = key(
+        "/var/lib/kubelet/pod-resources/kubelet.sock",
+        "path",
+        "Where the kubelet tells which container has which device. Without its directory it is "
+        "not asked.",
+    )
+    service_account: str = key(
+        "/var/run/secrets/kubernetes.io/serviceaccount",
+        "path",
+        "Where the token for the API server is, and whom to trust as that.",
+    )
+    namespaces: tuple[str, ...] = key(
+        (), "", "Namespaces whose pods are runs. Empty: all but those below."
+    )
+    excluded_namespaces: tuple[str, ...] = key(
+        (), "", "Namespaces whose pods are no runs; what they use is `other`."
+    )
     exported_labels: tuple[str, ...] = key(
         (), "", "Labels of runs that become `label_*` of `emissions_run_info`."
     )

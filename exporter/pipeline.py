@@ -17,7 +17,7 @@ from exporter.convert.entries import entries
 from exporter.errors import LedgerError
 from exporter.model.books import MachineCpu, Past, Posting, RunCpu
 from exporter.model.commands import End, Log, Start
-from exporter.model.readings import CallCost, Device, Interval, Occupancy, Sampler
+from exporter.model.readings import CallCost, Device, DeviceInfo, Interval, Occupancy, Sampler
 from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.snapshot import Health, Snapshot
 from exporter.model.workload import CollectorState, Sighting
@@ -30,8 +30,13 @@ log = logging.getLogger(__name__)
 class Witness(Protocol):
     """Where sightings come from, and who is asked to begin and end runs."""
 
-    def look(self, occupancies: Mapping[Device, Occupancy]) -> Sighting:
+    def look(
+        self, occupancies: Mapping[Device, Occupancy], infos: Iterable[DeviceInfo]
+    ) -> Sighting:
         """Who used what since the last call; `occupancies` say which process is on which GPU."""
+
+    def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
+        """Pods and containers of each run that has some."""
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the last look fared."""
@@ -115,7 +120,7 @@ class Pipeline:
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         offset = wall - now_ns / NANOSECONDS_PER_SECOND
         occupancies = self._meters.occupancies()
-        sighting = self._witness.look(occupancies)
+        sighting = self._witness.look(occupancies, self._meters.infos())
         intervals, sampled = self._sample()
         infos = self._meters.infos()
         devices = [info.device for info in infos]
@@ -158,6 +163,8 @@ class Pipeline:
             health=self._health(now_ns),
             driver_calls=self._calls,
             owners=self._books.owners(),
+            owner_of=self._books.owner_of(),
+            members=self._witness.members(),
             leaving=self._books.leaving(),
             notes=self._notes,
         )

@@ -33,7 +33,7 @@ ONLY_IN = {
     "pynvml": ("sample.sources.nvml",),
     "requests": ("convert", "report.prometheus", "integrations"),
     "sqlite3": ("account",),
-    "ssl": ("expose", "attribute.sources.kubernetes"),
+    "ssl": ("expose", "attribute.sources.api_server"),
     "threading": ("worker", "app", "client"),
     "_thread": (),
     "multiprocessing": (),

@@ -82,9 +82,10 @@ class Books:
         What is booked on a run that is new here stays out of the batches until `rejoin` told
         what the ledger knows of it, lest an old total be overwritten by a new one.
         """
-        if run.key not in self._runs:
+        known = self._runs.get(run.key)
+        if known is None:
             self._departures.joining.add(run.key)
-        self._put_run(run)
+        self._put_run(run._replace(owner=self._owners.settle(run, known)))
         if run.ended is None:
             self._departures.stay(run.key)
             self._begin_lines(run, self._infos.values())
@@ -160,6 +161,10 @@ class Books:
     def owners(self) -> tuple[tuple[Owner, int, int], ...]:
         """What counters showed of runs that have left, microjoules and nanograms by owner."""
         return self._owners.shown
+
+    def owner_of(self) -> Mapping[RunKey, Owner]:
+        """Whose the runs are that are here."""
+        return {run.key: self._owners.settle(run, run) for run in self._runs.values()}
 
     def leaving(self) -> tuple[RunInfo, ...]:
         """Runs that are off the page, and whose lines are still there."""

@@ -10,7 +10,7 @@ from exporter.account.image import Image, Layout, Origin
 from exporter.model.books import Amount, Line
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, Method
-from exporter.model.runs import Mark, Owner, Progress, RunInfo, RunKey, Unit
+from exporter.model.runs import Mark, Progress, RunInfo, RunKey, Unit
 from exporter.model.workload import Party, Reason, Split
 
 
@@ -89,7 +89,7 @@ def decode(text: bytes) -> Keys:
             bases=tuple(Amount(*base) for base in bases),
             runs=tuple(_run(*run) for run in runs),
             joining=tuple(RunKey(*key) for key in joining),
-            owners=tuple((_owner(*owner), *sums) for owner, *sums in owners),
+            owners=tuple((plain.owner(owner), *sums) for owner, *sums in owners),
         ),
         Origin(*origin),
         tuple((plain.device(device), epoch) for device, epoch in positions),
@@ -123,6 +123,7 @@ def _run(key: list[Any], *rest: Any) -> RunInfo:
         units=tuple(Unit(*unit) for unit in run.units),
         logged=_pairs(run.logged),
         progress=_progress(run.progress) if run.progress else None,
+        owner=plain.owner(run.owner) if run.owner else None,
     )
 
 
@@ -133,7 +134,3 @@ def _pairs(values: Iterable[Any]) -> tuple[Any, ...]:
 def _progress(values: Iterable[Any]) -> Progress:
     total, first, last = values
     return Progress(total, Mark(*first), Mark(*last))
-
-
-def _owner(user: str, namespace: str, labels: list[Any]) -> Owner:
-    return Owner(user, namespace, _pairs(labels))

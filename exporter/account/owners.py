@@ -20,9 +20,15 @@ class Owners:
         self.shown: tuple[tuple[Owner, int, int], ...] = self._show()
         """Microjoules and nanograms by owner; the same object as long as nothing changed."""
 
+    def settle(self, run: RunInfo, known: RunInfo | None) -> Owner:
+        """Whose a run is: what was settled when it came to the page, else what is known now."""
+        if known is not None and known.owner is not None:
+            return known.owner
+        return owner_of(run, self._exported_labels)
+
     def add(self, run: RunInfo, energy_uj: int, carbon_ng: int) -> None:
         """Take over what a counter showed of a run that leaves."""
-        owner = owner_of(run, self._exported_labels)
+        owner = self.settle(run, run)
         if owner not in self._sums and len(self._sums) >= MOST:
             owner = OTHER_OWNER
         known_uj, known_ng = self._sums.get(owner, (0, 0))

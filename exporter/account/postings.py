@@ -14,8 +14,8 @@ from exporter.model.workload import Party
 PUT_RUN = """
 INSERT INTO party (uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
                    lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
-                   enclosing_uid, enclosing_run_id, enclosing_job_id, nodes)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                   enclosing_uid, enclosing_run_id, enclosing_job_id, namespace, nodes, owner)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
     name = excluded.name, user = excluded.user, origin = excluded.origin,
     started = min(started, excluded.started), ended = excluded.ended,
@@ -23,7 +23,8 @@ ON CONFLICT DO UPDATE SET
     lead_start = excluded.lead_start, cgroup = excluded.cgroup, account = excluded.account,
     budget_grams = excluded.budget_grams, shown_id = excluded.shown_id,
     enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
-    enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes, departed = 0
+    enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes,
+    owner = excluded.owner, departed = 0
 RETURNING id
 """
 PUT_DEVICE = """
@@ -129,7 +130,9 @@ class Postings:
             run.budget_grams,
             run.shown_id,
             *(run.enclosing or (None, None, None)),
+            run.namespace,
             run.nodes,
+            json.dumps(run.owner) if run.owner is not None else "",
         )
         party_id = self._connection.execute(PUT_RUN, values).fetchone()[0]
         self._parties[run.key] = party_id

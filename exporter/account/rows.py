@@ -39,7 +39,7 @@ NO_FACTOR_ID = 0
 
 PARTY_COLUMNS = """id, uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
     lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
-    enclosing_uid, enclosing_run_id, enclosing_job_id, nodes"""
+    enclosing_uid, enclosing_run_id, enclosing_job_id, namespace, nodes, owner"""
 
 
 class PartyRow(NamedTuple):
@@ -60,13 +60,25 @@ def parties(
             yield PartyRow(party_id, FIXED[party_id], None)
             continue
         key = RunKey(uid, run_id, job_id)
-        *info, budget_grams, shown_id, around_uid, around_run, around_job, nodes = rest
+        (
+            *info,
+            budget_grams,
+            shown_id,
+            around_uid,
+            around_run,
+            around_job,
+            namespace,
+            nodes,
+            owner,
+        ) = rest
         run = RunInfo(key, *info)._replace(
             labels=_labels(connection, party_id),
             budget_grams=budget_grams,
             shown_id=shown_id,
             enclosing=None if around_uid is None else RunKey(around_uid, around_run, around_job),
+            namespace=namespace,
             nodes=nodes,
+            owner=plain.owner(json.loads(owner)) if owner else None,
             units=_units(connection, party_id),
             logged=_results(connection, party_id),
         )
@@ -115,10 +127,7 @@ def owners(connection: sqlite3.Connection) -> dict[Owner, tuple[int, int]]:
     """What counters showed of departed runs, by owner."""
     found = connection.execute("SELECT user, namespace, labels, energy_uj, carbon_ng FROM owner")
     return {
-        Owner(user, namespace, tuple((name, value) for name, value in json.loads(labels))): (
-            energy_uj,
-            carbon_ng,
-        )
+        plain.owner((user, namespace, json.loads(labels))): (energy_uj, carbon_ng)
         for user, namespace, labels, energy_uj, carbon_ng in found
     }
 

@@ -47,7 +47,7 @@ class Runbook:
             return self._fold(wanted)
         run = wanted._replace(key=key, enclosing=enclosing)
         if known is None:
-            run = run._replace(shown_id=self._shown_id(key))
+            run = run._replace(shown_id=self._shown_id(key, run.namespace))
             self._opened.append(key)
         else:
             run = run._replace(
@@ -233,8 +233,10 @@ class Runbook:
             self._opened.append(OTHER_RUN)
         return self._runs[OTHER_RUN]
 
-    def _shown_id(self, key: RunKey) -> str:
+    def _shown_id(self, key: RunKey, namespace: str) -> str:
         """The id itself, or `id@uid` where another user's run on the page, or we, have it.
+
+        Pods have a namespace instead of a user.
 
         With its job id it is shown for no other run, not even of the same user.
         """
@@ -244,5 +246,5 @@ class Runbook:
                 taken.add(run.shown_id)
         shown = key.run_id
         while shown in taken:
-            shown = f"{shown}@{key.uid}"
+            shown = f"{shown}@{namespace or key.uid}"
         return shown

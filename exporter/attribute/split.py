@@ -1,7 +1,8 @@
 """Splitting one interval's energy over the parties: pure, exact in integers."""
 
 from exporter.model.apportion import apportion
-from exporter.model.workload import Holding, Machine, Reason, Share, Sighting, Split, Usage
+from exporter.model.runs import RunKey
+from exporter.model.workload import Holding, Machine, Reason, Share, Sighting, Split
 
 NO_MACHINE = Machine(0, 0, 0, 0)
 
@@ -9,7 +10,8 @@ NO_MACHINE = Machine(0, 0, 0, 0)
 def split_cpu(energy_uj: int, idle_uj: int, sighting: Sighting, *, restart: bool) -> list[Share]:
     """Split a package's energy.
 
-    `idle_uj` of it goes to whoever holds the machine, else to `idle`. The rest is split by CPU
+    `idle_uj` of it goes to whoever holds the machine, else to the runs that have hardware threads
+    alone, by their number, and what nobody has to `idle`. The rest is split by CPU
     time over what the machine was busy (or the runs' sum, where that is more): the runs' parts are
     theirs, what else ran is `other`. Shares of 0 are left out; the sum is `energy_uj`, always.
     """
@@ -18,9 +20,28 @@ def split_cpu(energy_uj: int, idle_uj: int, sighting: Sighting, *, restart: bool
     other_us = max(0, machine.busy_us - sum(weights))
     if sighting.machine is None and not any(weights):
         other_us = 1
-    return _shares(
-        energy_uj - idle_uj, idle_uj, weights, other_us, sighting, Split.CPU_TIME, restart
+    held_uj = _held(idle_uj, machine, sighting)
+    idle_uj -= sum(held_uj.values())
+    shares = _shares(
+        energy_uj - idle_uj - sum(held_uj.values()),
+        idle_uj,
+        weights,
+        other_us,
+        sighting,
+        Split.CPU_TIME,
+        restart,
     )
+    held = [Share(run, uj, Split.CPU_TIME, held_uj=uj) for run, uj in held_uj.items() if uj]
+    return [*shares, *held]
+
+
+def _held(idle_uj: int, machine: Machine, sighting: Sighting) -> dict[RunKey, int]:
+    """What runs pay of an idle processor for the threads that they have alone."""
+    held = {usage.run: usage.held_threads for usage in sighting.usage if usage.held_threads > 0}
+    if not held or sighting.holder is not None:
+        return {}
+    free = max(0, machine.threads - sum(held.values()))
+    return dict(zip(held, apportion(idle_uj, [*held.values(), free])[:-1], strict=True))
 
 
 def split_dram(energy_uj: int, sighting: Sighting, *, restart: bool) -> list[Share]:
@@ -85,7 +106,7 @@ def merge(first: Sighting, second: Sighting) -> Sighting:
     for row in second.usage:
         before = usage.get(row.run)
         cpu_us = row.cpu_us + (before.cpu_us if before else 0)
-        usage[row.run] = Usage(row.run, cpu_us, row.memory_bytes)
+        usage[row.run] = row._replace(cpu_us=cpu_us)
     return Sighting(
         second.at_ns,
         tuple(usage.values()),

@@ -1,7 +1,7 @@
 """Who runs on this machine: joins processes, cgroups, registrations and environments to runs."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from exporter.attribute.identity import Claim
 from exporter.attribute.runbook import Runbook
@@ -13,11 +13,13 @@ from exporter.attribute.sources.grants import Grants
 from exporter.attribute.sources.jobs import Jobs
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.membership import Membership
+from exporter.attribute.sources.pods import Pods
 from exporter.attribute.sources.processes import ProcessTable
+from exporter.attribute.sources.scheduled import Scheduled
 from exporter.clock import Clock
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End, Log, Start
-from exporter.model.readings import NO_OCCUPANCIES, Device, Occupancy
+from exporter.model.readings import NO_OCCUPANCIES, Device, DeviceInfo, Occupancy
 from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.workload import CollectorState, Machine, Sighting, Usage
 
@@ -42,6 +44,7 @@ class LiveWitness:
         run_cpu: tuple[RunCpu, ...],
         left_wall: float = 0.0,
         jobs_directory: str = "",
+        pods: Callable[[CgroupRuns], Pods] | None = None,
     ) -> None:
         self._runbook = runbook
         self._processes = processes
@@ -52,7 +55,7 @@ class LiveWitness:
         self._left_wall = left_wall
         self._cgroups = CgroupRuns(procfs, runbook)
         self._cgroups.find_again(runbook.running(), self._before)
-        self._jobs = Jobs(
+        jobs = Jobs(
             procfs=procfs,
             allocations=Allocations(jobs_directory),
             runbook=runbook,
@@ -61,8 +64,9 @@ class LiveWitness:
             clock=clock,
             user_name=user_name,
         )
+        self._scheduled = Scheduled(jobs, pods(self._cgroups) if pods is not None else None)
         self._membership = Membership(
-            runbook, processes, self._cgroups, Containers(procfs), self._jobs, clock, user_name
+            runbook, processes, self._cgroups, Containers(procfs), self._scheduled, clock, user_name
         )
         if claim:
             self._membership.hold(claim)
@@ -71,19 +75,23 @@ class LiveWitness:
         self._memories: Mapping[RunKey, int] = {}
         self._states: tuple[CollectorState, ...] = ()
 
-    def look(self, occupancies: Mapping[Device, Occupancy] = NO_OCCUPANCIES) -> Sighting:
+    def look(
+        self,
+        occupancies: Mapping[Device, Occupancy] = NO_OCCUPANCIES,
+        infos: Iterable[DeviceInfo] = (),
+    ) -> Sighting:
         """Who used what since the last call; runs whose last process is gone are ended.
 
-        `occupancies` say which process is on which GPU.
+        `occupancies` say which process is on which GPU, `infos` which GPU has which index.
         """
         at_ns = self._clock.boottime_ns()
         started = time.perf_counter()
         why = ""
         used: dict[RunKey, int] = {}
         try:
-            self._jobs.look()
+            self._scheduled.look()
             self._processes.refresh(self._membership.adopt)
-            self._jobs.claim_processes()
+            self._scheduled.claim_processes()
             used = self._processes.count()
         except OSError as error:
             why = f"{self._procfs}: {error.strerror}; check sample.procfs"
@@ -96,23 +104,36 @@ class LiveWitness:
         took = time.perf_counter() - started
         machine, machine_why = self._look_at_machine(at_ns)
         holder = self._membership.holder
+        held_threads = self._scheduled.held_threads()
         usage = tuple(
-            Usage(run.key, used.get(run.key, 0), self._memories.get(run.key, 0))
+            Usage(
+                run.key,
+                used.get(run.key, 0),
+                self._memories.get(run.key, 0),
+                held_threads.get(run.key, 0),
+            )
             for run in self._runbook.running()
             if run.key != holder
         )
         self._states = (
             CollectorState("processes", not why, took, why or self._secrets()),
             CollectorState("machine", not machine_why, 0.0, machine_why),
+            *self._scheduled.states(),
         )
         # Before runs without processes are ended: until now they held what they held.
         used_gpus = self._gpus.look(occupancies, at_ns)
-        holdings = self._grants.merge(used_gpus, self._jobs.grants(), occupancies, at_ns)
+        ordinals = {info.ordinal: info.device.id for info in infos if info.ordinal}
+        grants = self._scheduled.grants(ordinals)
+        holdings = self._grants.merge(used_gpus, grants, occupancies, at_ns)
         if not why:
             # What is gone at the first look was last seen when the journal was last written.
             self._membership.end_deserted(self._left_wall or self._clock.wall())
             self._before, self._left_wall = {}, 0.0
         return Sighting(at_ns, usage, machine, holder, holdings, self._gpus.owners)
+
+    def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
+        """Pods and containers of each run that has some."""
+        return self._scheduled.members()
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the last look fared."""

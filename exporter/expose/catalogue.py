@@ -157,6 +157,12 @@ DEVICE_FAMILIES = (
 
 RUN_FAMILIES = (
     _gauge(
+        "run_member_info",
+        (*RUN, "workload_pod", "workload_container"),
+        rows.run_members,
+        "Always 1; one for each container of the pods that the run has on this node.",
+    ),
+    _gauge(
         "run_power_watts",
         RUN_DEVICE,
         rows.power(lambda view: view.runs),

@@ -121,6 +121,13 @@ def run_held(view: View) -> Samples:
     return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
 
 
+def run_members(view: View) -> Samples:
+    """Pods and containers of each run."""
+    for run in view.snapshot.runs:
+        for pod, container in view.snapshot.members.get(run.key, ()):
+            yield (run.shown_id, run.key.job_id, pod, container), 1
+
+
 def run_units(view: View) -> Samples:
     """What runs count, as counted."""
     for run in view.snapshot.runs:
@@ -141,7 +148,7 @@ def owners(exported_labels: tuple[str, ...], value: Callable[[Tally], float]) ->
     """One sample per owner."""
 
     def rows(view: View) -> Samples:
-        for owner, tally in view.owners(exported_labels).items():
+        for owner, tally in view.owners.items():
             given = dict(owner.labels)
             labels = [given.get(name, "") for name in exported_labels]
             yield (owner.user, owner.namespace, *labels), value(tally)
@@ -162,8 +169,7 @@ def run_info(exported_labels: tuple[str, ...]) -> Rows:
 
     def rows(view: View) -> Samples:
         for run in view.snapshot.runs:
-            namespace = ""  # no source of this version knows one
-            what = (run.shown_id, run.key.job_id, run.name, run.user, namespace)
+            what = (run.shown_id, run.key.job_id, run.name, run.user, run.namespace)
             given = dict(run.labels) if exported_labels else {}
             labels = [given.get(name, "") for name in exported_labels]
             yield (*what, run.origin, run.account, *labels), 1

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from exporter.expose.process import ProcessState
 from exporter.model.readings import Device, Kind, Method
-from exporter.model.runs import Owner, RunInfo, owner_of
+from exporter.model.runs import Owner, RunInfo
 from exporter.model.snapshot import DeviceState, Snapshot
 from exporter.model.workload import Party, Reason
 
@@ -84,7 +84,6 @@ class View:
         self.unattributed: Tallies = defaultdict(Tally)
         self.runs: Tallies = defaultdict(Tally)
         """By run id, job id, kind, and id for GPUs only; "" for the rest."""
-        self._owners: dict[Owner, Tally] | None = None
         self._open_sums()
         self._add_rows()
 
@@ -95,21 +94,20 @@ class View:
             totals[run_id, job_id].include(tally)
         return totals
 
-    def owners(self, exported_labels: tuple[str, ...]) -> dict[Owner, Tally]:
+    @cached_property
+    def owners(self) -> dict[Owner, Tally]:
         """The sums of all runs of each owner, those that have left the page included."""
-        if self._owners is None:
-            self._owners = defaultdict(Tally)
-            for owner, energy_uj, carbon_ng in self.snapshot.owners:
-                self._owners[owner].add(energy_uj, 0, carbon_ng, 0, 0, None)
-            runs = (*self.snapshot.runs, *self.snapshot.leaving)
-            of_runs: dict[Party, Tally] = {
-                run.key: self._owners[owner_of(run, exported_labels)] for run in runs
-            }
-            for row in self.snapshot.rows:
-                tally = of_runs.get(row.party)
-                if tally is not None:
-                    tally.add(*row.balance.counted, 0, 0, None)
-        return self._owners
+        sums: dict[Owner, Tally] = defaultdict(Tally)
+        for owner, energy_uj, carbon_ng in self.snapshot.owners:
+            sums[owner].add(energy_uj, 0, carbon_ng, 0, 0, None)
+        of_runs: dict[Party, Tally] = {
+            key: sums[owner] for key, owner in self.snapshot.owner_of.items()
+        }
+        for row in self.snapshot.rows:
+            tally = of_runs.get(row.party)
+            if tally is not None:
+                tally.add(*row.balance.counted, 0, 0, None)
+        return sums
 
     @cached_property
     def by_split(self) -> Tallies:

@@ -110,6 +110,7 @@ def to_json(record: RunRecord) -> dict[str, object]:
         "uid": run.key.uid,
         "name": run.name,
         "user": run.user,
+        "namespace": run.namespace,
         "account": run.account,
         "origin": run.origin,
         "scope": run.scope,

@@ -12,7 +12,8 @@ class RunKey(NamedTuple):
     job_id: str
 
 
-DEPARTED = RunKey(-1, "", "")
+NOBODY = -1
+DEPARTED = RunKey(NOBODY, "", "")
 """All runs that left the page: in the sums of a device, never a series of its own."""
 
 
@@ -40,6 +41,14 @@ class Progress(NamedTuple):
     total: float
     first: Mark
     last: Mark
+
+
+class Owner(NamedTuple):
+    """Whose runs are added up: a user, a namespace, and the labels that the operator lets out."""
+
+    user: str
+    namespace: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 REGISTERED = "registered"
@@ -71,6 +80,8 @@ class RunInfo(NamedTuple):
     """The run that it began in, which its processes fall back to when it ends."""
     shown_id: str = ""
     """The label `run_id`: the id, or `id@uid` where another user's run took it first."""
+    namespace: str = ""
+    """Where its pods are; runs of two namespaces are never one."""
     nodes: int = 0
     """Nodes that it spans, as its launcher says; 0: unknown."""
     units: tuple[Unit, ...] = ()
@@ -79,6 +90,9 @@ class RunInfo(NamedTuple):
     """The last value of each result that it logged, by name."""
     progress: Progress | None = None
     """None: it says nothing of that."""
+    owner: Owner | None = None
+    """Whose counter it is added to as long as it is on the page, whatever becomes known of it
+    meanwhile; None: that was not settled yet."""
 
 
 def with_past(run: RunInfo, past: RunInfo | None) -> RunInfo:
@@ -100,21 +114,13 @@ def with_past(run: RunInfo, past: RunInfo | None) -> RunInfo:
     )
 
 
-class Owner(NamedTuple):
-    """Whose runs are added up: a user, a namespace, and the labels that the operator lets out."""
-
-    user: str
-    namespace: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
-
-
 OTHER_OWNER = Owner("other")
 """All owners beyond the cap, and the runs that are folded together."""
 
 
 def owner_of(run: RunInfo, exported_labels: Collection[str]) -> Owner:
     """Whose a run is."""
-    if run.key.uid < 0:
+    if run.key.uid == NOBODY:
         return OTHER_OWNER
     labels = tuple([pair for pair in run.labels if pair[0] in exported_labels])
-    return Owner(run.user, "", labels)
+    return Owner(run.user, run.namespace, labels)

@@ -1,6 +1,7 @@
 """account -> expose: the state of everything at one tick. Built by the loop, never mutated."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter.model.books import Balance, FactorUse
@@ -76,6 +77,10 @@ class Health(NamedTuple):
     """Why a source can never work again in this process, with the remedy."""
 
 
+NO_RUN_OWNERS: Mapping[RunKey, Owner] = MappingProxyType({})
+NO_MEMBERS: Mapping[RunKey, tuple[tuple[str, str], ...]] = MappingProxyType({})
+
+
 class Snapshot(NamedTuple):
     """All that may be shown of one tick; data and health side by side."""
 
@@ -97,6 +102,10 @@ class Snapshot(NamedTuple):
     driver_calls: Mapping[str, CallCost] = NO_CALLS
     owners: tuple[tuple[Owner, int, int], ...] = ()
     """What counters showed of runs that have left: microjoules and nanograms by owner."""
+    members: Mapping[RunKey, tuple[tuple[str, str], ...]] = NO_MEMBERS
+    """Pods and containers of the runs that have some."""
+    owner_of: Mapping[RunKey, Owner] = NO_RUN_OWNERS
+    """Whose the runs are that have lines among `rows`."""
     leaving: tuple[RunInfo, ...] = ()
     """Runs that are off the page, and whose lines are still among `rows`."""
 

@@ -41,6 +41,8 @@ class Usage(NamedTuple):
     run: RunKey
     cpu_us: int
     memory_bytes: int
+    held_threads: int = 0
+    """Hardware threads that the run has alone, whether or not it uses them."""
 
 
 class Holding(NamedTuple):
@@ -74,6 +76,8 @@ class Machine(NamedTuple):
     memory_total_bytes: int
     exporter_us: int = 0
     """CPU time of this daemon; inside `busy_us`."""
+    threads: int = 0
+    """Hardware threads; 0: not known."""
 
 
 class Sighting(NamedTuple):

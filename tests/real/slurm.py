@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,8 +40,8 @@ StateSaveLocation={directory}/state
 SlurmdSpoolDir={directory}/spool
 SlurmctldPidFile={directory}/slurmctld.pid
 SlurmdPidFile={directory}/slurmd.pid
-SlurmctldLogFile={directory}/slurmctld.log
-SlurmdLogFile={directory}/slurmd.log
+SlurmctldLogFile={logs}/slurmctld.log
+SlurmdLogFile={logs}/slurmd.log
 PrologFlags=Alloc
 Prolog={prolog}
 Epilog={epilog}
@@ -65,8 +66,8 @@ def why_not() -> str:
 class Slurm:
     """The node's jobs."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, logs: Path) -> None:
+        self.logs = logs
         self.environment = {**os.environ, "SLURM_CONF": str(directory / "slurm.conf")}
         self.shared = directory / "shared"
 
@@ -76,8 +77,8 @@ class Slurm:
         path.write_text(f"#!/bin/sh\n{script}\n")
         group = pwd.getpwuid(user).pw_gid  # else it stays that of root
         command = ["sbatch", "--parsable", f"--uid={user}", f"--gid={group}"]
-        command += [f"--chdir={self.shared}"]
-        return self._ask(*command, f"--output={self.shared}/%j.out", *options, str(path)).strip()
+        command += [f"--chdir={self.shared}", f"--output={self.shared}/%j.out"]
+        return self._ask(*command, *options, str(path)).strip()
 
     def is_queued(self, job_id: str) -> bool:
         """Whether the job waits or runs, or any of its tasks where it is an array."""
@@ -104,18 +105,24 @@ class Slurm:
 
     def log(self) -> str:
         """The last of what its daemons wrote."""
-        logs = sorted(self.directory.glob("*.log"))
+        logs = sorted(self.logs.glob("*.log"))
         return "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in logs)
 
 
 @contextlib.contextmanager
-def slurm(directory: Path, prolog: Path, epilog: Path, gpus: int = 2) -> Iterator[Slurm]:
-    """A Slurm that is ready for jobs; `directory` must be reachable by other users."""
-    made = Slurm(directory)
-    _configure(directory, prolog, epilog, gpus)
-    made.shared.mkdir()
-    made.shared.chmod(0o1777)
+def slurm(logs: Path, prolog: Path, epilog: Path, gpus: int = 2) -> Iterator[Slurm]:
+    """A Slurm that is ready for jobs.
+
+    Not in a directory of pytest: each pytest that starts closes those to the users of jobs.
+    """
     with contextlib.ExitStack() as ends:
+        place = tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True)
+        directory = Path(ends.enter_context(place))
+        directory.chmod(0o755)
+        made = Slurm(directory, logs)
+        _configure(directory, logs, prolog, epilog, gpus)
+        made.shared.mkdir()
+        made.shared.chmod(0o1777)
         munge = [f"--key-file={directory}/munge.key", f"--socket={directory}/munge.sock"]
         munge += [f"--{kind}-file={directory}/munge.{kind}" for kind in ("pid", "log", "seed")]
         _start(ends, made, ["munged", "--foreground", "--force", *munge])
@@ -145,8 +152,7 @@ def _is_idle(made: Slurm) -> bool:
 
 
 def _start(ends: contextlib.ExitStack, made: Slurm, command: list[str]) -> None:
-    log = (made.directory / f"{command[0]}.out.log").open("wb")
-    ends.callback(log.close)
+    log = ends.enter_context((made.logs / f"{command[0]}.out.log").open("wb"))
     process = subprocess.Popen(command, env=made.environment, stdout=log, stderr=log)
 
     def stop() -> None:
@@ -160,7 +166,7 @@ def _start(ends: contextlib.ExitStack, made: Slurm, command: list[str]) -> None:
     ends.callback(stop)
 
 
-def _configure(directory: Path, prolog: Path, epilog: Path, gpus: int) -> None:
+def _configure(directory: Path, logs: Path, prolog: Path, epilog: Path, gpus: int) -> None:
     for name in ("state", "spool", "dev"):
         (directory / name).mkdir()
     key = directory / "munge.key"
@@ -177,6 +183,7 @@ def _configure(directory: Path, prolog: Path, epilog: Path, gpus: int) -> None:
         CONFIGURATION.format(
             host=host,
             directory=directory,
+            logs=logs,
             controller_port=free_port(),
             node_port=free_port(),
             prolog=prolog,

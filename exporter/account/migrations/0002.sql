@@ -1,5 +1,9 @@
 -- nodes: how many the run spans as its launcher says; 0 is unknown.
 ALTER TABLE party ADD COLUMN nodes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE party ADD COLUMN namespace TEXT NOT NULL DEFAULT '';
+
+-- Whose counter the run is added to as long as it is on the page: JSON; '' is not settled.
+ALTER TABLE party ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 
 -- What a run counts of its own: tokens, requests. A counter shows the amount less its base.
 CREATE TABLE unit (

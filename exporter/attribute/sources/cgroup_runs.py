@@ -1,6 +1,6 @@
 """Runs that own a cgroup: the kernel's clocks of it go before those of single processes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from exporter.attribute.runbook import Runbook
 from exporter.attribute.sources.cgroups import CgroupMeter, mounts, paths
@@ -15,7 +15,8 @@ class CgroupRuns:
     def __init__(self, procfs: str, runbook: Runbook) -> None:
         self._procfs = procfs
         self._runbook = runbook
-        self._meters: dict[RunKey, CgroupMeter] = {}
+        self._meters: dict[RunKey, dict[str, CgroupMeter]] = {}
+        """By run and by what tells the cgroups of one run apart."""
         self._memories: dict[RunKey, int] = {}
         self._look = 0
         self._clocks_us: dict[RunKey, int] = {}
@@ -27,17 +28,26 @@ class CgroupRuns:
         except (OSError, Unavailable) as error:
             raise Refused(409, f"scope cgroup is not possible: {error}") from None
 
-    def add(self, run: RunKey, meter: CgroupMeter) -> None:
-        """Meter a run by this cgroup, unless it has one already.
+    def add(self, run: RunKey, meter: CgroupMeter, name: str = "") -> None:
+        """Meter a run by this cgroup too, unless it has one of this name already.
 
-        A run of before a restart goes on from the clock that was last seen of it.
+        One of before a restart goes on from the clocks that were last seen of it.
         """
-        meter.last_us = self._clocks_us.pop(run, meter.last_us)
-        self._meters.setdefault(run, meter)
+        meters = self._meters.setdefault(run, {})
+        if name not in meters:
+            if run in self._clocks_us:
+                meter.last_us = 0  # what was seen before is taken off at the next charge
+            meters[name] = meter
 
-    def has(self, run: RunKey) -> bool:
-        """Whether the run is metered."""
-        return run in self._meters
+    def has(self, run: RunKey, name: str = "") -> bool:
+        """Whether the run is metered by a cgroup of this name."""
+        return name in self._meters.get(run, ())
+
+    def keep(self, run: RunKey, names: Collection[str]) -> None:
+        """Stop metering a run by cgroups of other names."""
+        meters = self._meters.get(run, {})
+        for name in meters.keys() - names:
+            del meters[name]
 
     def remove(self, run: RunKey) -> None:
         """Stop metering a run that has ended."""
@@ -65,7 +75,13 @@ class CgroupRuns:
 
     def charge(self, used_us: dict[RunKey, int]) -> None:
         """Put in what the cgroups used since the last call, less what runs inside them used."""
-        self._put_in({run: meter.advance_us() for run, meter in self._meters.items()}, used_us)
+        totals = {
+            run: sum(meter.advance_us() for meter in meters.values())
+            for run, meters in self._meters.items()
+        }
+        for run in totals.keys() & self._clocks_us.keys():
+            totals[run] = max(0, totals[run] - self._clocks_us.pop(run))
+        self._put_in(totals, used_us)
 
     def hold(self, memories: dict[RunKey, int]) -> None:
         """Put in the memory of the cgroups, less that of runs inside them. Bytes.
@@ -73,19 +89,21 @@ class CgroupRuns:
         Each call reads a part of the cgroups, those that are new among them.
         """
         self._look += 1
-        for place, (run, meter) in enumerate(self._meters.items(), self._look):
+        for place, (run, meters) in enumerate(self._meters.items(), self._look):
             if place % MEMORY_LOOKS == 0 or run not in self._memories:
-                self._memories[run] = meter.memory_bytes()
+                self._memories[run] = sum(meter.memory_bytes() for meter in meters.values())
         self._put_in(self._memories, memories)
 
     def clocks_us(self) -> dict[RunKey, int]:
         """The clock of each cgroup, as last seen."""
-        return {run: meter.last_us for run, meter in self._meters.items()}
+        return {
+            run: sum(meter.last_us for meter in meters.values())
+            for run, meters in self._meters.items()
+        }
 
     def populated(self, run: RunKey) -> bool:
         """Whether the run owns a cgroup that has processes."""
-        meter = self._meters.get(run)
-        return meter is not None and meter.populated()
+        return any(meter.populated() for meter in self._meters.get(run, {}).values())
 
     def run_of(self, pid: int) -> RunKey | None:
         """The run that owns the innermost cgroup around a process; None if none does."""
@@ -95,7 +113,12 @@ class CgroupRuns:
             at = paths(self._procfs, pid)
         except OSError:
             return None
-        around = [(len(meter.path), run) for run, meter in self._meters.items() if meter.holds(at)]
+        around = [
+            (len(meter.path), run)
+            for run, meters in self._meters.items()
+            for meter in meters.values()
+            if meter.holds(at)
+        ]
         return max(around)[1] if around else None
 
     def _put_in(self, totals: Mapping[RunKey, int], amounts: dict[RunKey, int]) -> None:

@@ -87,10 +87,17 @@ class Jobs:
         if self._looks % SCAN_LOOKS != 1:
             return
         for job_id, job in self._jobs.items():
+            if self._cgroup_runs.has(job.key):
+                continue
             found = [self._processes.find(pid) for pid in self._slurm.pids(job_id)]
             lost = [process for process in found if process is not None and process.run is None]
             if lost and self._runbook.is_open(job.key):
                 self._processes.own(lost, job.key)
+
+    def adopts(self, pid: int) -> RunKey | None:
+        """The job of a new process, if that has no clock of its own."""
+        key = self.run_of(pid)
+        return None if key is None or self._cgroup_runs.has(key) else key
 
     def run_of(self, pid: int) -> RunKey | None:
         """The job that a process is in, by its cgroup."""

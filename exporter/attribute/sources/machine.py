@@ -18,6 +18,7 @@ class MachineTotals:
         self._stat = os.path.join(procfs, "stat")
         self._meminfo = os.path.join(procfs, "meminfo")
         self._us_per_tick = MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
+        self._threads = os.cpu_count() or 0
         self._before = before
         self._exporter_us = _own_us()
         self._memory = (0, 0)
@@ -43,6 +44,7 @@ class MachineTotals:
             max(0, now.total_us - before.total_us),
             *self._memory,
             used_us,
+            self._threads,
         )
 
     def _read_clocks(self) -> MachineCpu:

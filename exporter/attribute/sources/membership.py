@@ -8,9 +8,9 @@ from exporter.attribute.identity import OTHER_ID, Claim, clean, clean_labels
 from exporter.attribute.runbook import ENDED, EXITED, OTHER_RUN, Runbook
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.containers import Containers
-from exporter.attribute.sources.jobs import Jobs
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.procfs import Process
+from exporter.attribute.sources.scheduled import Scheduled
 from exporter.clock import Clock
 from exporter.errors import Refused
 from exporter.model.commands import End, Log, Start
@@ -32,7 +32,7 @@ class Membership:
         processes: ProcessTable,
         cgroup_runs: CgroupRuns,
         containers: Containers,
-        jobs: Jobs,
+        scheduled: Scheduled,
         clock: Clock,
         user_name: Callable[[int], str],
     ) -> None:
@@ -43,7 +43,7 @@ class Membership:
         self._user_name = user_name
         self._own: RunKey | None = None
         self._containers = containers
-        self._jobs = jobs
+        self._scheduled = scheduled
         self._returning = _leads(runbook)
 
     def hold(self, claim: Claim) -> RunKey:
@@ -67,10 +67,10 @@ class Membership:
             if self._runbook.is_open(lead):
                 return lead
         around = parent.run if parent and self._runbook.is_open(parent.run) else None
-        around = around or self._jobs.run_of(process.pid)
         claim = process.claim
         if claim is None or process.uid < 0 or (parent is not None and claim == parent.claim):
-            return around
+            return around or self._scheduled.adopts(process.pid)
+        around = around or self._scheduled.run_of(process.pid)
         if around is not None and _same(around, claim):
             # It may know the job's name and account, which its cgroup does not.
             self._runbook.open(self._info(around.uid, claim, claim.origin)._replace(key=around))
@@ -138,7 +138,7 @@ class Membership:
 
     def run_of(self, process: Process) -> RunKey | None:
         """The innermost run that a process is in, by birth or by its cgroup."""
-        around = self._cgroup_runs.run_of(process.pid)
+        around = self._cgroup_runs.run_of(process.pid) or self._scheduled.run_of(process.pid)
         if around is None or process.run is None:
             return process.run or around
         return next(
@@ -151,8 +151,8 @@ class Membership:
         alive = {process.run for process in owned}
         alive.update(key for process in owned for key in process.leads)
         for run in self._runbook.innermost_first():
-            is_job = self._jobs.is_here(run.key)
-            if run.key in alive or is_job or self._cgroup_runs.populated(run.key):
+            is_here = self._scheduled.is_here(run.key)
+            if run.key in alive or is_here or self._cgroup_runs.populated(run.key):
                 alive.add(run.enclosing)
             elif run.key not in (self._own, OTHER_RUN):
                 self._close(run, max(run.started, wall), EXITED)

@@ -1,6 +1,6 @@
 """The workload of a recorded or made-up host: runs that begin and end as its curves say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from exporter.attribute.runbook import Runbook
@@ -11,8 +11,9 @@ from exporter.model.commands import End, Log, Start
 from exporter.model.curves import Curve
 from exporter.model.fields import Fields
 from exporter.model.host import Seat, layouts, seats, spell
-from exporter.model.readings import NO_OCCUPANCIES, Device, Occupancy
+from exporter.model.readings import NO_OCCUPANCIES, Device, DeviceInfo, Occupancy
 from exporter.model.runs import Mark, RunInfo, RunKey
+from exporter.model.snapshot import NO_MEMBERS
 from exporter.model.workload import CollectorState, Holding, Machine, Sighting, Usage
 from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
 
@@ -56,7 +57,11 @@ class ReplayWitness:
         }
         self._seen = clock.boottime_ns() / NANOSECONDS_PER_SECOND
 
-    def look(self, _: Mapping[Device, Occupancy] = NO_OCCUPANCIES) -> Sighting:
+    def look(
+        self,
+        _occupancies: Mapping[Device, Occupancy] = NO_OCCUPANCIES,
+        _infos: Iterable[DeviceInfo] = (),
+    ) -> Sighting:
         """What was used since the last look, by the curves."""
         at_ns = self._clock.boottime_ns()
         t0, t1 = self._seen, at_ns / NANOSECONDS_PER_SECOND
@@ -85,6 +90,10 @@ class ReplayWitness:
             self._memory_total,
         )
         return Sighting(at_ns, tuple(usage), machine, None, tuple(holdings), self._owners)
+
+    def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
+        """A recording has no pods."""
+        return NO_MEMBERS
 
     def states(self) -> tuple[CollectorState, ...]:
         """A recording cannot fail."""

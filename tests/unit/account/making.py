@@ -9,7 +9,7 @@ from exporter.account.opening import NAME
 from exporter.model.books import Amount, Batch, Entry, Past, Posting, Restored
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Interval, Kind, Method, Position
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import Owner, RunInfo, RunKey
 from exporter.model.workload import Reason, Split
 
 SECOND = 1_000_000_000
@@ -28,7 +28,7 @@ def key(name="bert", uid=1000):
 
 
 def run(name="bert", **changes):
-    made = RunInfo(key(name), name, "ada", "registered", WALL, shown_id=name)
+    made = RunInfo(key(name), name, "ada", "registered", WALL, shown_id=name, owner=Owner("ada"))
     return made._replace(**changes)
 
 

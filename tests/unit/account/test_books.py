@@ -18,7 +18,7 @@ from exporter.model.books import (
     UsageKey,
 )
 from exporter.model.readings import Method
-from exporter.model.runs import DEPARTED
+from exporter.model.runs import DEPARTED, Owner
 from exporter.model.workload import Reason, Split
 from tests.unit.account.making import (
     CPU,
@@ -416,3 +416,10 @@ def test_the_departed_are_in_the_rows():
     departed(made)
     gone = [r.balance.counted.energy_uj for r in made.rows() if r.party == DEPARTED]
     assert sum(gone) == 100
+
+
+def test_a_run_that_changes_its_name_keeps_its_owner():
+    made = books()
+    known_run(made, run(owner=None, user="5"))
+    made.note_run(run(owner=None, user="games"))
+    assert made.owner_of() == {key(): Owner("5")}

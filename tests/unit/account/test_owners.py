@@ -42,3 +42,11 @@ def test_owners_beyond_the_cap_are_one_and_those_before_it_go_on():
     owners.add(ADA._replace(user="user0"), 2, 20)
     sums = {owner: energy_uj for owner, energy_uj, _ in owners.shown}
     assert (sums[OTHER_OWNER], sums[Owner("user0")]) == (5, 3)
+
+
+def test_a_run_stays_with_the_owner_that_it_came_with():
+    owners = Owners({}, ("team",))
+    first = ADA._replace(owner=owners.settle(ADA, None))
+    renamed = ADA._replace(user="ada lovelace", labels=())
+    assert owners.settle(renamed, first) == Owner("ada", "", (("team", "nlp"),))
+    assert owners.settle(renamed, None) == Owner("ada lovelace")

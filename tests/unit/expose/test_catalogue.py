@@ -26,6 +26,7 @@ CONTRACT = {
     "unattributed_carbon_grams_total": ("counter", "device id reason"),
     "unattributed_power_watts": ("gauge", "device id reason"),
     "run_info": ("gauge", "run_id job_id run_name user workload_namespace origin account"),
+    "run_member_info": ("gauge", "run_id job_id workload_pod workload_container"),
     "run_power_watts": ("gauge", "run_id job_id device id"),
     "run_energy_joules_total": ("counter", "run_id job_id device id"),
     "run_carbon_grams_total": ("counter", "run_id job_id device id"),

@@ -1,0 +1,138 @@
+"""The cgroups of pods on this node, whichever runtime and driver made them."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from exporter.attribute.sources.cgroups import V2, paths
+
+ROOT = re.compile(r"(?:.+-)?kubepods(?:\.slice)?")
+POD = re.compile(
+    r"(?:.+-)?pod(?P<uid>[0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}"
+    r"|[0-9a-f]{32})(?:\.slice)?"
+)
+"""The 32 digits alone are those of static pods."""
+QOS = re.compile(r"(?:.+-)?(?:burstable|besteffort)(?:\.slice)?")
+HIERARCHIES = (V2, "cpuacct")
+DEPTH = 3
+"""How deep below a mount the root of all pods is looked for: a node may itself be a container."""
+ROOTS_LOOKS = 30
+
+
+class PodCgroup(NamedTuple):
+    """The cgroup of one pod."""
+
+    uid: str
+    mounted: Mapping[str, str]
+    """Where its hierarchies are mounted."""
+    at: Mapping[str, str]
+    """Its path in each."""
+
+
+def uid_of(path: str) -> str:
+    """The uid of the pod whose cgroup this is, or is around it; "" for none."""
+    for part in path.split("/"):
+        match = POD.fullmatch(part)
+        if match is not None:
+            return match["uid"].replace("_", "-")
+    return ""
+
+
+class Kubepods:
+    """Lists the cgroups of pods. Cheap where there are none."""
+
+    def __init__(self, procfs: str) -> None:
+        self._procfs = procfs
+        self._roots: Sequence[tuple[str, str, str]] = ()
+        """Hierarchy, mount point and path of the root of all pods."""
+        self._looks = 0
+        self._known: dict[str, PodCgroup] = {}
+
+    def look(self) -> Mapping[str, PodCgroup]:
+        """The pods that have a cgroup now, by uid."""
+        if self._looks % ROOTS_LOOKS == 0:
+            self._roots = list(self._find_roots())
+        self._looks += 1
+        found: dict[str, PodCgroup] = {}
+        for hierarchy, point, root in self._roots:
+            for name, path in _pods(point, root):
+                uid = uid_of(name)
+                known = found.get(uid)
+                if known is None:
+                    found[uid] = PodCgroup(uid, {hierarchy: point}, {hierarchy: path})
+                else:
+                    found[uid] = PodCgroup(
+                        uid, {**known.mounted, hierarchy: point}, {**known.at, hierarchy: path}
+                    )
+        self._known = {uid: self._known.get(uid, pod) for uid, pod in found.items()}
+        return self._known
+
+    def uid(self, pid: int) -> str:
+        """The pod that a process is in; "" for none."""
+        if not self._known:
+            return ""
+        try:
+            found = map(uid_of, paths(self._procfs, pid).values())
+        except OSError:
+            return ""
+        return next(filter(None, found), "")
+
+    def _find_roots(self) -> Iterator[tuple[str, str, str]]:
+        """The first mount of each hierarchy that has pods: others may show this container alone."""
+        done = set()
+        for hierarchy, point in _mounts(self._procfs):
+            if hierarchy in done:
+                continue
+            for root in _below(point, "", DEPTH):
+                done.add(hierarchy)
+                yield hierarchy, point, root
+
+
+def _mounts(procfs: str) -> Iterator[tuple[str, str]]:
+    try:
+        with open(
+            os.path.join(procfs, "self", "mountinfo"), encoding="utf-8", newline="\n"
+        ) as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeError):
+        return
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        kind, *rest = right.split(" ")
+        point = left.split(" ")[4]
+        if kind == "cgroup2":
+            yield V2, point
+        elif kind == "cgroup" and "cpuacct" in rest[-1].split(","):
+            yield "cpuacct", point
+        elif kind == "cgroup" and "memory" in rest[-1].split(","):
+            yield "memory", point
+
+
+def _below(point: str, path: str, depth: int) -> Iterator[str]:
+    """Paths of the roots of all pods below a directory."""
+    names = _names(point + path)
+    roots = [name for name in names if ROOT.fullmatch(name)]
+    yield from (f"{path}/{name}" for name in roots)
+    if not roots and depth > 1:
+        for name in names:
+            yield from _below(point, f"{path}/{name}", depth - 1)
+
+
+def _pods(point: str, root: str) -> Iterator[tuple[str, str]]:
+    """Name and path of the pods' cgroups: those of guaranteed ones stand beside the classes."""
+    for name in _names(point + root):
+        if QOS.fullmatch(name):
+            for pod in _names(f"{point}{root}/{name}"):
+                if POD.fullmatch(pod):
+                    yield pod, f"{root}/{name}/{pod}"
+        elif POD.fullmatch(name):
+            yield name, f"{root}/{name}"
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []

@@ -1,0 +1,269 @@
+"""Pods of this node as runs: by their cgroups, what the kubelet gave them, and their metadata."""
+
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from exporter.attribute.runbook import OTHER_RUN, Runbook
+from exporter.attribute.sources.cgroup_runs import CgroupRuns
+from exporter.attribute.sources.cgroups import CgroupMeter
+from exporter.attribute.sources.grants import Grant
+from exporter.attribute.sources.kubepods import Kubepods, PodCgroup
+from exporter.attribute.sources.kubernetes import KubernetesSources
+from exporter.attribute.sources.pod_watch import PodFacts
+from exporter.attribute.sources.wire import ContainerResources
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import CollectorState
+from exporter.units import NANOSECONDS_PER_SECOND
+
+ORIGIN = "pod"
+PATIENCE_NS = 5 * NANOSECONDS_PER_SECOND
+"""How long a new pod waits for its name, before it becomes a run without one."""
+STALE_NS = 60 * NANOSECONDS_PER_SECOND
+"""A source that was silent for so long is said to fail, though the last that it said counts."""
+FIRST_UID = -(1 << 33)
+"""Pods have no user; those of one namespace share a number below every other."""
+REPLICA = "::"
+
+
+class _Pod(NamedTuple):
+    """A pod that is here."""
+
+    key: RunKey
+    facts: PodFacts | None
+
+
+class Pods:
+    """Opens the runs of pods, and finds what they use and hold.
+
+    Pods of `excluded` namespaces are no runs, nor those beside `included`, if it has any.
+    """
+
+    def __init__(
+        self,
+        procfs: str,
+        sources: KubernetesSources,
+        runbook: Runbook,
+        clock: Clock,
+        cgroup_runs: CgroupRuns,
+        *,
+        included: Collection[str] = (),
+        excluded: Collection[str] = (),
+    ) -> None:
+        self._kubepods = Kubepods(procfs)
+        self._kubelet, self._watch, self._missing = sources
+        self._runbook = runbook
+        self._cgroup_runs = cgroup_runs
+        self._clock = clock
+        self._included = frozenset(included)
+        self._excluded = frozenset(excluded)
+        self._pods: dict[str, _Pod] = {}
+        self._seen_ns: dict[str, int] = {}
+        """When a pod was first seen that has no name yet."""
+        self._since_ns: dict[tuple[str, str], int] = {}
+        """Since when a pod has a device, by uid and id."""
+        self._is_first = True
+
+    def look(self) -> None:
+        """Open the runs of new pods; before the processes are looked at."""
+        cgroups = self._kubepods.look()
+        known = self._watch.known.pods if self._watch is not None else {}
+        now_ns = self._clock.boottime_ns()
+        here = {
+            **dict.fromkeys(cgroups),
+            **{uid: None for uid, p in known.items() if not p.is_over},
+        }
+        before, self._pods = self._pods, {}
+        for uid in here:
+            facts = known.get(uid)
+            pod = before.get(uid)
+            if pod is None or (pod.facts is None and facts is not None and pod.key.run_id == uid):
+                if facts is None and self._may_come(uid, now_ns):
+                    continue
+                if facts is not None and not self._is_wanted(facts.namespace):
+                    continue
+                pod = _Pod(self._runbook.open(self._info(uid, facts)).key, facts)
+            self._pods[uid] = pod
+            if uid in cgroups and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
+                self._meter(pod.key, cgroups[uid])
+        for uid in before.keys() - self._pods.keys():
+            self._leave(before[uid].key)
+        self._seen_ns = {uid: ns for uid, ns in self._seen_ns.items() if uid in here}
+        self._is_first = False
+
+    def claim_processes(self) -> None:
+        """Pods pay by the clocks of their cgroups; nobody has to know their processes."""
+
+    def adopts(self, _pid: int) -> RunKey | None:
+        """As above."""
+        return None
+
+    def run_of(self, pid: int) -> RunKey | None:
+        """The pod that a process is in, by its cgroup."""
+        pod = self._pods.get(self._kubepods.uid(pid))
+        return pod.key if pod is not None and self._runbook.is_open(pod.key) else None
+
+    def is_here(self, key: RunKey) -> bool:
+        """Whether a pod of this run has not ended."""
+        return any(pod.key == key for pod in self._pods.values())
+
+    def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
+        """Pods and containers of each run."""
+        members: dict[RunKey, list[tuple[str, str]]] = {}
+        for pod in self._pods.values():
+            if pod.facts is not None:
+                names = [(pod.facts.name, container) for container in pod.facts.containers]
+                members.setdefault(pod.key, []).extend(names)
+        return {key: tuple(sorted(names)) for key, names in members.items()}
+
+    def held_threads(self) -> Mapping[RunKey, int]:
+        """Hardware threads that runs have alone."""
+        threads: Counter[RunKey] = Counter()
+        for _, pod, container in self._allotted():
+            threads[pod.key] += len(container.cpus)
+        return threads
+
+    def grants(self, ordinals: Mapping[str, str]) -> Iterator[Grant]:
+        """The GPUs that pods were given; `ordinals` has the UUID of each GPU by its index."""
+        if self._kubelet is None:
+            return
+        replicas = Counter(
+            gpu
+            for _, device_id in self._kubelet.allotted.replicas
+            if (gpu := gpu_of(device_id, ordinals))
+        )
+        at_ns = self._kubelet.allotted.at_ns
+        held: dict[tuple[str, str], int] = {}
+        units: Counter[tuple[RunKey, str]] = Counter()
+        since_ns: dict[tuple[RunKey, str], int] = {}
+        for uid, pod, container in self._allotted():
+            for gpu, place in self._gpus(container, ordinals):
+                held[uid, place] = self._since_ns.get((uid, place), at_ns)
+                unit = pod.key, gpu
+                units[unit] += 1
+                since_ns[unit] = min(held[uid, place], since_ns.get(unit, held[uid, place]))
+        self._since_ns = held
+        for (key, gpu), count in units.items():
+            yield Grant(key, gpu, count, max(count, replicas[gpu]), since_ns[key, gpu])
+
+    def states(self) -> tuple[CollectorState, ...]:
+        """How the sources fare; what they said last counts on, and its age is told."""
+        now_ns = self._clock.boottime_ns()
+        states = list(self._missing)
+        if self._kubelet is not None:
+            states.append(_state("kubelet", *self._kubelet.allotted[2:], now_ns=now_ns))
+        if self._watch is not None:
+            states.append(_state("pods", *self._watch.known[2:], now_ns=now_ns))
+        return tuple(states)
+
+    def _allotted(self) -> Iterator[tuple[str, _Pod, ContainerResources]]:
+        """Every container that the kubelet knows, with its pod."""
+        if self._kubelet is None:
+            return
+        by_name: dict[tuple[str, str], str] = {}
+        for uid, pod in self._pods.items():
+            facts = pod.facts
+            if facts is None:
+                continue
+            name = facts.namespace, facts.name
+            other = self._pods[by_name[name]].facts if name in by_name else None
+            # Of two pods of one name, as a StatefulSet makes them, the later one is running.
+            if other is None or other.created <= facts.created:
+                by_name[name] = uid
+        for container in self._kubelet.allotted.containers:
+            uid = by_name.get((container.namespace, container.pod), "")
+            known = self._pods.get(uid) or self._unnamed(container)
+            if known is not None:
+                yield uid or f"{container.namespace}/{container.pod}", known, container
+
+    def _unnamed(self, container: ContainerResources) -> _Pod | None:
+        """A pod that only the kubelet names: without metadata nobody knows its uid."""
+        if self._watch is not None or not self._is_wanted(container.namespace):
+            return None
+        name = f"{container.namespace}/{container.pod}"
+        if name not in self._pods:
+            facts = PodFacts(name, container.namespace, container.pod)
+            self._pods[name] = _Pod(self._runbook.open(self._info(name, facts)).key, facts)
+        return self._pods[name]
+
+    def _gpus(
+        self, container: ContainerResources, ordinals: Mapping[str, str]
+    ) -> Iterator[tuple[str, str]]:
+        """UUID of each GPU of a container, and its id as the plugin or the driver calls it."""
+        for _, device_id in container.devices:
+            if gpu := gpu_of(device_id, ordinals):
+                yield gpu, device_id
+        known = self._watch.known.gpus if self._watch is not None else {}
+        for claimed in container.claimed:
+            if gpu := known.get(claimed, ""):
+                yield gpu, "/".join(claimed)
+
+    def _info(self, uid: str, facts: PodFacts | None) -> RunInfo:
+        known = facts or PodFacts(uid, "", "")
+        owner = (("owner_kind", known.owner_kind), ("owner_name", known.owner_name))
+        labels = (*known.labels, *[(name, value) for name, value in owner if value])
+        return RunInfo(
+            key=RunKey(_uid(known.namespace), known.run_id or uid, known.job_id),
+            name=known.name if not known.run_id else known.owner_name or known.name,
+            user="",
+            origin=ORIGIN,
+            started=self._clock.wall(),
+            scope="cgroup",
+            labels=tuple(sorted(labels)),
+            namespace=known.namespace,
+        )
+
+    def _is_wanted(self, namespace: str) -> bool:
+        is_included = not self._included or namespace in self._included
+        return is_included and namespace not in self._excluded
+
+    def _may_come(self, uid: str, now_ns: int) -> bool:
+        """Whether the name of a new pod may yet come from the API server."""
+        if self._watch is None or self._watch.known.why:
+            return False
+        return now_ns - self._seen_ns.setdefault(uid, now_ns) < PATIENCE_NS
+
+    def _meter(self, key: RunKey, cgroup: PodCgroup) -> None:
+        """Charge the run by the pod's clock."""
+        if self._cgroup_runs.has(key, cgroup.uid):
+            return
+        try:
+            meter = CgroupMeter(cgroup.mounted, cgroup.at)
+        except (OSError, Unavailable):
+            return
+        if not self._is_first:
+            meter.last_us = 0
+        self._cgroup_runs.add(key, meter, cgroup.uid)
+
+    def _leave(self, key: RunKey) -> None:
+        """A pod is gone; the run goes on while it has another one."""
+        here = {uid for uid, pod in self._pods.items() if pod.key == key}
+        self._cgroup_runs.keep(key, here)
+
+
+def gpu_of(device_id: str, ordinals: Mapping[str, str]) -> str:
+    """The UUID in the id of a device plugin; "" where it is of something else.
+
+    Known are `GPU-...` and `MIG-...`, with `::replica` behind them, and GKE's `nvidia0` with
+    `/vgpu1` behind it. What GKE writes of MIG instances names no UUID.
+    """
+    base = device_id.partition(REPLICA)[0]
+    if base.startswith(("GPU-", "MIG-")) and "/" not in base:
+        return base
+    name, _, rest = base.partition("/")
+    if name.startswith("nvidia") and not rest.startswith("gi"):
+        return ordinals.get(name.removeprefix("nvidia"), "")
+    return ordinals.get(base, "")
+
+
+def _uid(namespace: str) -> int:
+    return FIRST_UID - zlib.crc32(namespace.encode())
+
+
+def _state(name: str, at_ns: int, why: str, *, now_ns: int) -> CollectorState:
+    age_seconds = (now_ns - at_ns) / NANOSECONDS_PER_SECOND if at_ns else 0.0
+    said = f"{why}; what it said {age_seconds:.0f} s ago counts" if why and at_ns else why
+    return CollectorState(name, not why, 0.0, said)
