@@ -3,10 +3,11 @@
 import http.client
 import json
 import os
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from exporter.errors import Unavailable
@@ -48,6 +49,7 @@ class ApiServer:
         except OSError as error:
             raise Unavailable(f"{account}/ca.crt: {error.strerror or error}") from None
         self._open: http.client.HTTPSConnection | None = None
+        self._is_interrupted = False
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """One document. Raises ApiError."""
@@ -62,7 +64,7 @@ class ApiServer:
             self._open = connection
             try:
                 answer = self._answer(connection, path, asked)
-                while line := answer.readline(LINE_BYTES):
+                while not self._is_interrupted and (line := answer.readline(LINE_BYTES)):
                     yield _document(line)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise ApiError(0, f"the watch was cut: {error}") from None
@@ -70,13 +72,12 @@ class ApiServer:
                 self._open = None
 
     def interrupt(self) -> None:
-        """End a watch that is under way, from another thread."""
+        """End the watch that is under way, and any later one; from another thread."""
+        self._is_interrupted = True
         connection = self._open
         if connection is not None and connection.sock is not None:
-            try:
-                connection.sock.shutdown(2)
-            except OSError:
-                return
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _connection(self, timeout_seconds: float) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(

@@ -1,0 +1,180 @@
+"""A Kubernetes API server, in this process: TLS, tokens, lists by pages, watches, refusals."""
+
+import json
+import queue
+import ssl
+import subprocess
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+TOKEN = "the-token"
+
+
+def described(
+    uid: str,
+    name: str,
+    namespace: str = "default",
+    *,
+    node: str = "node-1",
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    env: dict[str, str] | None = None,
+    owner: tuple[str, str] | None = None,
+    phase: str = "Running",
+    containers: tuple[str, ...] = ("main",),
+    created: str = "2026-01-01T00:00:00Z",
+) -> dict[str, Any]:
+    """A pod as the server describes it."""
+    variables = [{"name": key, "value": value} for key, value in (env or {}).items()]
+    variables.append({"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}})
+    owners = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner else []
+    return {
+        "metadata": {
+            "uid": uid,
+            "name": name,
+            "namespace": namespace,
+            "labels": labels or {},
+            "annotations": annotations or {},
+            "ownerReferences": owners,
+            "creationTimestamp": created,
+            "resourceVersion": "1",
+        },
+        "spec": {
+            "nodeName": node,
+            "containers": [{"name": each, "env": variables} for each in containers],
+        },
+        "status": {"phase": phase},
+    }
+
+
+class FakeApiServer:
+    """`pods` are what a list gives; `tell` sends an event to whoever watches."""
+
+    def __init__(self, directory: Path) -> None:
+        self.account = directory / "account"
+        self.account.mkdir(parents=True)
+        certificate, key = self.account / "ca.crt", directory / "key.pem"
+        subprocess.run(
+            [
+                *(
+                    "openssl",
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:P-256",
+                ),
+                *("-nodes", "-keyout", key, "-out", certificate, "-days", "1"),
+                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        (self.account / "token").write_text(TOKEN + "\n")
+        self.pods: list[dict[str, Any]] = []
+        self.slices: dict[str, list[dict[str, Any]]] = {}
+        """Resource slices by API version; a version that is not there is not served."""
+        self.status = 0
+        """What every request is refused with; 0: none is."""
+        self.retry_after = ""
+        self.page = 500
+        self.requests: list[str] = []
+        self.watches = 0
+        """Watches that were begun."""
+        self._watchers: list[queue.SimpleQueue[bytes | None]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                server.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        self.port = str(self._http.server_address[1])
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def tell(self, kind: str, item: dict[str, Any]) -> None:
+        """An event for all who watch."""
+        self._send(json.dumps({"type": kind, "object": item}).encode() + b"\n")
+
+    def cut(self) -> None:
+        """End all watches."""
+        self._send(None)
+
+    def stop(self) -> None:
+        self.cut()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def _send(self, line: bytes | None) -> None:
+        for watcher in list(self._watchers):
+            watcher.put(line)
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        parts = urllib.parse.urlsplit(request.path)
+        query = dict(urllib.parse.parse_qsl(parts.query))
+        self.requests.append(request.path)
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._refuse(request, 401, "Unauthorized")
+        elif self.status:
+            self._refuse(request, self.status, "as the test wants it")
+        elif parts.path == "/api/v1/pods" and "watch" in query:
+            self._watch(request)
+        elif parts.path == "/api/v1/pods":
+            self._list(request, query)
+        elif parts.path.endswith("/resourceslices") and parts.path.split("/")[3] in self.slices:
+            self._write(request, {"items": self.slices[parts.path.split("/")[3]], "metadata": {}})
+        else:
+            self._refuse(request, 404, "the server could not find the requested resource")
+
+    def _list(self, request: BaseHTTPRequestHandler, query: dict[str, str]) -> None:
+        first = int(query.get("continue", 0))
+        page = self.pods[first : first + self.page]
+        meta: dict[str, str] = {"resourceVersion": "7"}
+        if first + self.page < len(self.pods):
+            meta["continue"] = str(first + self.page)
+        self._write(request, {"kind": "PodList", "metadata": meta, "items": page})
+
+    def _watch(self, request: BaseHTTPRequestHandler) -> None:
+        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        self._watchers.append(lines)
+        self.watches += 1
+        try:
+            while (line := lines.get()) is not None:
+                request.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            request.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            pass
+        finally:
+            self._watchers.remove(lines)
+
+    def _write(self, request: BaseHTTPRequestHandler, document: dict[str, Any]) -> None:
+        body = json.dumps(document).encode()
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    def _refuse(self, request: BaseHTTPRequestHandler, status: int, message: str) -> None:
+        body = json.dumps({"kind": "Status", "message": message, "code": status}).encode()
+        request.send_response(status)
+        if self.retry_after:
+            request.send_header("Retry-After", self.retry_after)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)

@@ -1,0 +1,86 @@
+"""A node of Kubernetes: made-up cgroups, and a kubelet and an API server that speak for real."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.attribute.sources.api_server import ApiServer
+from exporter.attribute.sources.kubelet import Kubelet
+from exporter.attribute.sources.kubernetes import KubernetesSources
+from exporter.attribute.sources.pod_watch import PodWatch
+from exporter.worker import Worker, poll
+from tests.fakes import FakeClock
+from tests.kube.api_server import FakeApiServer
+from tests.kube.kubelet import FakeKubelet
+
+SOON = 10.0
+
+
+class ByHand:
+    """In the place of a worker: works when a test says so, in the test's thread."""
+
+    def __init__(self, _name: str, work: Any, _period: float) -> None:
+        self.work = work
+
+    def start(self) -> None:
+        pass
+
+    def stop(self, _timeout_seconds: float) -> bool:
+        return True
+
+
+@pytest.fixture
+def fake_kubelet(tmp_path: Path) -> Iterator[FakeKubelet]:
+    made = FakeKubelet(tmp_path / "pod-resources" / "kubelet.sock").start()
+    yield made
+    made.go.set()
+    made.stop()
+
+
+@pytest.fixture
+def kubelet(fake_kubelet: FakeKubelet, clock: FakeClock) -> Iterator[Kubelet]:
+    made = Kubelet(str(fake_kubelet.path), clock, ByHand)  # type: ignore[arg-type]
+    yield made
+    made.stop(1)
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[FakeApiServer]:
+    made = FakeApiServer(tmp_path / "api")
+    yield made
+    made.stop()
+
+
+def server_of(api: FakeApiServer) -> ApiServer:
+    return ApiServer("localhost", api.port, str(api.account))
+
+
+class Watching:
+    """A watch in a thread of its own, and how to wait for what it learns."""
+
+    def __init__(self, api: FakeApiServer, clock: FakeClock, labels: tuple[str, ...]) -> None:
+        self.api = api
+        self.watch = PodWatch(
+            server_of(api), "node-1", clock, labels, lambda name, work, _: Worker(name, work, 0.01)
+        )
+        self.watch.start()
+
+    def until(self, condition: Any) -> Any:
+        assert poll(lambda: condition(self.watch.known), SOON), self.watch.known
+        return self.watch.known
+
+    def until_following(self, watches: int = 1) -> None:
+        """Until so many watches were begun; then the last of them hears what happens."""
+        assert poll(lambda: self.api.watches >= watches, SOON)
+
+
+@pytest.fixture
+def watching(api: FakeApiServer, clock: FakeClock) -> Iterator[Watching]:
+    made = Watching(api, clock, ("team",))
+    yield made
+    assert made.watch.stop(SOON)
+
+
+__all__ = ["KubernetesSources"]

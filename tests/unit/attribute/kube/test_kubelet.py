@@ -1,0 +1,78 @@
+"""A real gRPC conversation with a kubelet, and everything that may become of it."""
+
+import grpc
+import pytest
+
+from exporter.attribute.sources.kubelet import ALLOCATABLE_POLLS, Kubelet
+from exporter.errors import Unavailable
+from tests.fakes import FakeClock
+from tests.kube.kubelet import container, pod
+
+GPU = "nvidia.com/gpu"
+
+
+@pytest.fixture
+def running(fake_kubelet, kubelet):
+    fake_kubelet.pods = [pod("ml", "train-0", container("main", {GPU: ["GPU-1"]}))]
+    fake_kubelet.allocatable = {GPU: ["GPU-1", "GPU-2"]}
+    kubelet._worker.work()
+    return kubelet
+
+
+def test_it_says_who_has_what_and_what_there_is(running, clock):
+    allotted = running.allotted
+    assert [each.pod for each in allotted.containers] == ["train-0"]
+    assert allotted.replicas == ((GPU, "GPU-1"), (GPU, "GPU-2"))
+    assert (allotted.at_ns, allotted.why) == (clock.boottime_ns(), "")
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_what_it_said_last_stays_when_it_refuses(running, fake_kubelet, code):
+    before = running.allotted
+    fake_kubelet.code = code
+    running._worker.work()
+    assert running.allotted.containers == before.containers
+    assert running.allotted.at_ns == before.at_ns
+    assert f"does not answer: {code.name.lower().replace('_', ' ')}" in running.allotted.why
+    fake_kubelet.code = None
+    running._worker.work()
+    assert running.allotted.why == ""
+
+
+def test_an_answer_that_makes_no_sense_changes_nothing(running, fake_kubelet):
+    fake_kubelet.junk = b"\x0a\xff"
+    running._worker.work()
+    assert [each.pod for each in running.allotted.containers] == ["train-0"]
+    assert "makes no sense" in running.allotted.why
+
+
+def test_one_that_hangs_is_given_up(running, fake_kubelet, monkeypatch):
+    monkeypatch.setattr("exporter.attribute.sources.kubelet.CALL_SECONDS", 0.1)
+    fake_kubelet.go.clear()
+    running._worker.work()
+    assert "deadline exceeded" in running.allotted.why
+    assert running.allotted.containers
+
+
+def test_one_that_restarts_with_a_new_socket_is_found_again(running, fake_kubelet):
+    fake_kubelet.stop()
+    running._worker.work()
+    assert "is not there; is the kubelet running?" in running.allotted.why
+    fake_kubelet.pods = [pod("ml", "train-1", container("main"))]
+    fake_kubelet.start()
+    running._worker.work()
+    assert [each.pod for each in running.allotted.containers] == ["train-1"]
+
+
+def test_what_there_is_is_asked_for_rarely(running, fake_kubelet):
+    fake_kubelet.allocatable = {GPU: ["GPU-1"]}
+    for _ in range(ALLOCATABLE_POLLS - 1):
+        running._worker.work()
+    assert len(running.allotted.replicas) == 2
+    running._worker.work()
+    assert len(running.allotted.replicas) == 1
+
+
+def test_a_node_without_its_directory_has_none(tmp_path):
+    with pytest.raises(Unavailable, match="there is no"):
+        Kubelet(str(tmp_path / "none" / "kubelet.sock"), FakeClock())

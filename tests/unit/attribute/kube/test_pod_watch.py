@@ -1,0 +1,217 @@
+"""Lists and watches against a server that speaks HTTP and TLS for real."""
+
+import pytest
+
+from exporter.attribute.sources.api_server import ApiServer
+from exporter.attribute.sources.pod_watch import JOB_ID, MOST, RUN_ID, PodFacts, PodWatch
+from exporter.errors import Unavailable
+from tests.fakes import FakeClock
+from tests.kube.api_server import described
+from tests.unit.attribute.kube.conftest import server_of
+
+HOSTILE = 'a\n"\\{}\x1b[2J' + "x" * 500
+
+
+def names(known):
+    return {facts.name for facts in known.pods.values()}
+
+
+def test_pods_of_this_node_are_listed_with_all_that_is_wanted(api, watching):
+    api.pods = [
+        described(
+            "u1",
+            "train-0",
+            "ml",
+            labels={"team": "nlp", "secret": "x"},
+            annotations={RUN_ID: "bert", JOB_ID: "j1"},
+            owner=("Job", "train"),
+            containers=("main", "side"),
+        ),
+        described("u2", "elsewhere", node="node-2"),
+    ]
+    known = watching.until(lambda known: known.pods)
+    assert known.pods == {
+        "u1": PodFacts(
+            "u1",
+            "ml",
+            "train-0",
+            "bert",
+            "j1",
+            "Job",
+            "train",
+            (("team", "nlp"),),
+            ("main", "side"),
+            "2026-01-01T00:00:00Z",
+        )
+    }
+    assert "fieldSelector=spec.nodeName%3Dnode-1" in api.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "ids"),
+    [
+        ({"annotations": {RUN_ID: "a", JOB_ID: "b"}}, ("a", "b")),
+        ({"labels": {RUN_ID: "a"}}, ("a", "")),
+        ({"env": {"EMISSIONS_RUN_ID": "e", "EMISSIONS_JOB_ID": "j"}}, ("e", "j")),
+        ({"labels": {RUN_ID: "l"}, "annotations": {RUN_ID: "a"}}, ("a", "")),
+        ({"annotations": {RUN_ID: "a"}, "env": {"EMISSIONS_RUN_ID": "e"}}, ("a", "")),
+        ({"labels": {"batch.kubernetes.io/job-name": "nightly"}}, ("", "nightly")),
+        ({}, ("", "")),
+    ],
+)
+def test_ids_are_those_that_the_owner_gave(api, watching, given, ids):
+    api.pods = [described("u1", "p", **given)]
+    facts = watching.until(lambda known: known.pods).pods["u1"]
+    assert (facts.run_id, facts.job_id) == ids
+
+
+def test_hostile_text_becomes_one_bounded_line(api, watching):
+    api.pods = [described("u1", HOSTILE, annotations={RUN_ID: HOSTILE}, labels={"team": HOSTILE})]
+    facts = watching.until(lambda known: known.pods).pods["u1"]
+    for text in (facts.name, facts.run_id, *dict(facts.labels).values()):
+        assert text.isprintable()
+        assert len(text.encode()) <= 128
+
+
+def test_pods_come_change_and_go(api, watching):
+    watching.until_following()
+    api.tell("ADDED", described("u1", "first"))
+    watching.until(lambda known: names(known) == {"first"})
+    api.tell("MODIFIED", described("u1", "first", annotations={RUN_ID: "bert"}))
+    watching.until(lambda known: known.pods["u1"].run_id == "bert")
+    api.tell("MODIFIED", described("u1", "first", phase="Succeeded"))
+    watching.until(lambda known: known.pods["u1"].is_over)
+    api.tell("DELETED", described("u1", "first"))
+    watching.until(lambda known: not known.pods)
+
+
+def test_a_pod_that_comes_back_under_its_name_is_another_one(api, watching):
+    watching.until_following()
+    api.tell("ADDED", described("u1", "db-0"))
+    api.tell("DELETED", described("u1", "db-0"))
+    api.tell("ADDED", described("u2", "db-0"))
+    watching.until(lambda known: list(known.pods) == ["u2"])
+
+
+def test_a_watch_that_is_cut_goes_on_where_it_was(api, watching):
+    watching.until_following()
+    api.tell("ADDED", described("u1", "first") | {"x": 1})
+    watching.until(lambda known: known.pods)
+    lists = len([each for each in api.requests if "limit=" in each])
+    api.cut()
+    watching.until_following(2)
+    api.tell("ADDED", described("u2", "second"))
+    watching.until(lambda known: len(known.pods) == 2)
+    assert len([each for each in api.requests if "limit=" in each]) == lists
+
+
+def test_a_server_that_has_forgotten_where_we_were_is_asked_for_all_again(api, watching):
+    watching.until_following()
+    api.pods = [described("u9", "now")]
+    api.tell("ERROR", {"code": 410, "message": "too old resource version"})
+    watching.until(lambda known: names(known) == {"now"})
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "401 Unauthorized"),
+        (403, "let the service account get, list and watch pods"),
+        (429, "429 Too Many Requests"),
+        (500, "500 Internal Server Error"),
+    ],
+)
+def test_a_refusal_is_said_and_what_was_known_stays(api, clock, watching, status, said):
+    api.pods = [described("u1", "first")]
+    watching.until(lambda known: known.pods)
+    watching.until_following()
+    api.status = status
+    api.cut()
+    known = watching.until(lambda known: known.why)
+    assert said in known.why
+    assert names(known) == {"first"}
+    api.status = 0
+    api.pods = [described("u1", "first"), described("u2", "second")]
+
+    def is_well(known):
+        clock.advance(1)
+        return not known.why
+
+    watching.until(is_well)
+
+
+def test_the_server_says_how_long_to_wait(api, clock, watching):
+    watching.until_following()
+    api.status, api.retry_after = 429, "600"
+    api.cut()
+    watching.until(lambda known: "429" in known.why)
+    asked = len(api.requests)
+    clock.advance(300)
+    assert len(api.requests) == asked
+    api.status = 0
+    clock.advance(301)
+    watching.until(lambda known: not known.why)
+
+
+def test_a_token_that_expired_is_read_anew(api, clock, watching):
+    watching.until_following()
+    token = api.account / "token"
+    good = token.read_text()
+    token.write_text("expired")
+    api.cut()
+    watching.until(lambda known: "401" in known.why)
+    token.write_text(good)
+
+    def is_well(known):
+        clock.advance(1)
+        return not known.why
+
+    watching.until(is_well)
+
+
+def test_thousands_of_pods_come_by_pages_and_are_bounded(api, watching):
+    api.pods = [described(f"u{n}", f"p{n}") for n in range(MOST + 500)]
+    known = watching.until(lambda known: known.pods)
+    assert len(known.pods) == MOST
+    assert sum("continue=" in each for each in api.requests) >= 1
+
+
+@pytest.mark.parametrize(
+    ("version", "device"),
+    [
+        ("v1", {"name": "gpu-0", "attributes": {"uuid": {"string": "GPU-1"}}}),
+        ("v1beta1", {"name": "gpu-0", "basic": {"attributes": {"uuid": {"string": "GPU-1"}}}}),
+    ],
+)
+def test_devices_of_dynamic_allocation_are_known_by_their_uuid(api, watching, version, device):
+    spec = {"driver": "gpu.nvidia.com", "pool": {"name": "node-1"}, "devices": [device]}
+    api.slices = {version: [{"spec": spec}]}
+    watching.until_following()
+    api.cut()
+    known = watching.until(lambda known: known.gpus)
+    assert known.gpus == {("gpu.nvidia.com", "node-1", "gpu-0"): "GPU-1"}
+
+
+def test_junk_among_pods_is_left_out(api, watching):
+    api.pods = [{"metadata": None}, {"metadata": {"uid": 7}}, {}, described("u1", "first")]
+    assert names(watching.until(lambda known: known.pods)) == {"first"}
+
+
+def test_without_a_cluster_account_or_name_it_is_said_what_to_do(api, tmp_path):
+    with pytest.raises(Unavailable, match="KUBERNETES_SERVICE_HOST"):
+        ApiServer("", "443", str(api.account))
+    with pytest.raises(Unavailable, match="automountServiceAccountToken"):
+        ApiServer("localhost", "443", str(tmp_path / "none"))
+    with pytest.raises(Unavailable, match=r"spec\.nodeName"):
+        PodWatch(server_of(api), "", FakeClock(), ())
+
+
+def test_a_server_that_nobody_vouches_for_is_not_believed(api, tmp_path, clock, watching):
+    watching.until_following()
+    other = type(api)(tmp_path / "other")
+    try:
+        server = ApiServer("localhost", other.port, str(api.account))
+        with pytest.raises(Exception, match=r"does not answer.*CERTIFICATE_VERIFY_FAILED"):
+            server.get("/api/v1/pods")
+    finally:
+        other.stop()
