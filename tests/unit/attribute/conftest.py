@@ -1,6 +1,7 @@
 """A made-up /proc."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ class Host:
         self.proc = proc
         self.clock = clock
         self.jobs = proc.root.parent / "jobs"
+        self.pods = None
+        """What makes the runs of pods of a runbook; None: there are none here."""
         self.begin()
 
     def begin(
@@ -103,6 +106,7 @@ class Host:
             run_cpu=tuple(run_cpu),
             left_wall=left_wall,
             jobs_directory=str(self.jobs),
+            pods=None if self.pods is None else partial(self.pods, self.runbook),
         )
 
     def _name(self, uid: int) -> str:
@@ -120,10 +124,10 @@ class Host:
             left_wall=left_wall,
         )
 
-    def look(self, occupancies=None) -> dict[str, int]:
+    def look(self, occupancies=None, infos=()) -> dict[str, int]:
         """Ticks by run id."""
         self.clock.advance(1)
-        self.sighting = self.witness.look(occupancies or {})
+        self.sighting = self.witness.look(occupancies or {}, infos)
         return {usage.run.run_id: usage.cpu_us // TICK_US for usage in self.sighting.usage}
 
     def start(self, pid: int, run_id: str, uid: int = 1, **more) -> RunInfo:

@@ -22,8 +22,10 @@ ID = "f" * 64
         (f"/kubepods/pod{STATIC}/{ID}", STATIC),
         (f"/../../kubepods/burstable/pod{UID}/{ID}", UID),
         (
-            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/"
-            f"kubelet-kubepods-burstable-pod{SLICED}.slice/crio-{ID}.scope",
+            (
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/"
+                f"kubelet-kubepods-burstable-pod{SLICED}.slice/crio-{ID}.scope"
+            ),
             UID,
         ),
         (f"/system.slice/containerd.service/kubepods-burstable-pod{SLICED}.slice:cri:{ID}", ""),
@@ -58,8 +60,10 @@ def mount(proc, tmp_path):
         (f"kubepods/pod{UID}", f"kubepods/burstable/pod{UID[::-1]}"),
         (
             f"kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{SLICED}.slice",
-            "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/"
-            f"kubelet-kubepods-besteffort-pod{SLICED[::-1]}.slice",
+            (
+                "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/"
+                f"kubelet-kubepods-besteffort-pod{SLICED[::-1]}.slice"
+            ),
         ),
     ],
 )

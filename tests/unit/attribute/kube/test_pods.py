@@ -1,0 +1,316 @@
+"""Pods as runs: what they are called, what they use, and what they hold."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from exporter.attribute.sources.kubelet import Allotted
+from exporter.attribute.sources.kubernetes import KubernetesSources
+from exporter.attribute.sources.pod_watch import Known, PodFacts
+from exporter.attribute.sources.pods import Pods
+from exporter.attribute.sources.wire import Claimed, ContainerResources
+from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Occupant, Partition
+from exporter.model.workload import CollectorState
+
+ONE, TWO, THREE = (f"{n * 8}-{n * 4}-{n * 4}-{n * 4}-{n * 12}" for n in "123")
+GPU = Device(Kind.GPU, "GPU-1")
+INFO = DeviceInfo(GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="0")
+NVIDIA = "nvidia.com/gpu"
+
+
+class Node:
+    """A host with a made-up tree of pods, and what kubelet and API server say."""
+
+    def __init__(self, host, mount):
+        self.host = host
+        self.mount = mount
+        self.kubelet = SimpleNamespace(allotted=Allotted(at_ns=1, why=""))
+        self.watch = SimpleNamespace(known=Known(at_ns=1, why=""))
+        self.missing = ()
+        self.options = {}
+        host.pods = self.make
+        host.begin()
+
+    def make(self, runbook, cgroup_runs):
+        return Pods(
+            str(self.host.proc.root),
+            KubernetesSources(self.kubelet, self.watch, self.missing),
+            runbook,
+            self.host.clock,
+            cgroup_runs,
+            **self.options,
+        )
+
+    def pod(self, uid, name="", namespace="ml", used_us=0, **facts):
+        """Begin a pod, or let it have used so much; without a name only its cgroup is there."""
+        path = self.mount / "kubepods" / "burstable" / f"pod{uid}"
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "cpu.stat").write_text(f"usage_usec {used_us}\n")
+        (path / "memory.stat").write_text("anon 1000\nshmem 24\n")
+        (path / "cgroup.events").write_text("populated 1\n")
+        if name:
+            known = PodFacts(uid, namespace, name, containers=("main",), **facts)
+            self.watch.known = self.watch.known._replace(pods={**self.watch.known.pods, uid: known})
+
+    def end(self, uid):
+        path = self.mount / "kubepods" / "burstable" / f"pod{uid}"
+        path.rename(self.mount / f"gone-{uid}")
+        pods = {key: facts for key, facts in self.watch.known.pods.items() if key != uid}
+        self.watch.known = self.watch.known._replace(pods=pods)
+
+    def give(self, *containers, replicas=()):
+        """What the kubelet says: (pod, device ids), or (pod, device ids, cpus)."""
+        listed = []
+        for name, ids, *cpus in containers:
+            devices = tuple((NVIDIA, each) for each in ids)
+            listed.append(ContainerResources("ml", name, "main", devices, *cpus))
+        self.kubelet.allotted = Allotted(
+            tuple(listed), tuple((NVIDIA, each) for each in replicas), 1, ""
+        )
+
+    def look(self, occupancies=None):
+        return self.host.look(occupancies, [INFO])
+
+    def held(self):
+        return sorted(
+            (h.device.id, h.partition, h.run.run_id, h.units, h.units_of)
+            for h in self.host.sighting.holdings
+            if h.until_ns is None
+        )
+
+    def run(self, run_id):
+        return next(run for run in self.host.runbook.shown() if run.key.run_id == run_id)
+
+
+@pytest.fixture
+def node(host, tmp_path):
+    mount = tmp_path / "cgroup"
+    (mount / "kubepods" / "burstable").mkdir(parents=True)
+    (host.proc.root / "self" / "mountinfo").write_text(
+        f"30 24 0:26 / {mount} ro - cgroup2 cgroup2 rw\n"
+    )
+    (host.proc.root / "self" / "cgroup").write_text("0::/\n")
+    made = Node(host, mount)
+    made.look()
+    return made
+
+
+def test_a_pod_pays_by_the_clock_of_its_cgroup(node):
+    node.pod(ONE, "train-0", used_us=20_000)
+    assert node.look() == {ONE: 2}
+    node.pod(ONE, used_us=70_000)
+    assert node.look() == {ONE: 5}
+
+
+def test_a_pod_without_ids_is_known_by_its_uid_and_called_by_its_name(node):
+    node.pod(ONE, "train-0", owner_kind="StatefulSet", owner_name="train")
+    node.look()
+    run = node.run(ONE)
+    assert (run.name, run.namespace, run.origin) == ("train-0", "ml", "pod")
+    assert run.labels == (("owner_kind", "StatefulSet"), ("owner_name", "train"))
+
+
+def test_pods_that_were_given_one_id_are_one_run(node):
+    node.pod(ONE, "w-0", run_id="bert", job_id="j", used_us=10_000)
+    node.pod(TWO, "w-1", run_id="bert", job_id="j", used_us=30_000)
+    assert node.look() == {"bert": 4}
+    assert node.host.witness.members() == {node.run("bert").key: (("w-0", "main"), ("w-1", "main"))}
+
+
+def test_the_run_of_two_pods_goes_on_with_the_one_that_is_left(node):
+    node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
+    node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
+    node.look()
+    node.end(ONE)
+    node.pod(TWO, used_us=60_000)
+    assert node.look() == {"bert": 5}
+    assert node.run("bert").ended is None
+    node.end(TWO)
+    node.look()
+    assert node.run("bert").ended is not None
+
+
+def test_one_id_in_two_namespaces_is_two_runs(node):
+    node.pod(ONE, "a", "red", run_id="train", used_us=10_000)
+    node.pod(TWO, "a", "blue", run_id="train", used_us=20_000)
+    node.look()
+    shown = {run.shown_id for run in node.host.runbook.running()}
+    assert len(shown) == 2
+    assert shown & {"train@red", "train@blue"}
+
+
+def test_a_pod_that_comes_back_under_its_name_is_another_run(node):
+    node.pod(ONE, "db-0", used_us=10_000)
+    node.look()
+    node.end(ONE)
+    node.pod(TWO, "db-0", used_us=10_000)
+    node.look()
+    assert node.run(ONE).ended is not None
+    assert node.run(TWO).ended is None
+
+
+def test_while_both_of_a_name_are_there_the_device_is_the_later_ones(node):
+    node.pod(ONE, "db-0", created="2026-01-01T00:00:00Z")
+    node.pod(TWO, "db-0", created="2026-01-01T00:00:09Z")
+    node.give(("db-0", ["GPU-1"]))
+    node.look()
+    assert node.held() == [("GPU-1", "", TWO, 1, 1)]
+
+
+def test_a_new_pod_waits_a_moment_for_its_name_and_loses_nothing_by_that(node):
+    node.pod(ONE, used_us=10_000)
+    assert node.look() == {}
+    node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
+    assert node.look() == {"bert": 3}
+
+
+def test_a_pod_whose_name_never_comes_is_known_by_its_uid(node):
+    node.pod(ONE, used_us=10_000)
+    for _ in range(6):
+        node.look()
+    assert node.run(ONE).name == ""
+
+
+def test_without_the_api_server_pods_are_known_at_once_by_their_uid(node):
+    node.watch = None
+    node.host.begin()
+    node.look()
+    node.pod(ONE, used_us=10_000)
+    assert node.look() == {ONE: 1}
+
+
+def test_namespaces_may_be_left_out_or_chosen(node):
+    node.options = {"excluded": ("kube-system",)}
+    node.host.begin()
+    node.pod(ONE, "a", "ml")
+    node.pod(TWO, "b", "kube-system")
+    node.look()
+    assert node.host.running() == {ONE}
+    node.options = {"included": ("kube-system",)}
+    node.host.begin()
+    node.look()
+    assert node.host.running() == {TWO}
+
+
+def test_a_run_inside_a_pod_is_counted_apart_and_keeps_its_job(node):
+    node.pod(ONE, "train-0", job_id="j1", used_us=0)
+    node.host.proc.process(10, uid=7, cgroup=f"/kubepods/burstable/pod{ONE}/{'f' * 64}")
+    node.look()
+    run = node.host.start(10, "bert", uid=7)
+    assert run.key.job_id == "j1"
+    node.host.proc.process(10, uid=7, own=3, cgroup=f"/kubepods/burstable/pod{ONE}/{'f' * 64}")
+    node.pod(ONE, used_us=50_000)
+    assert node.look() == {"bert": 3, ONE: 2}
+
+
+def test_a_pod_goes_on_after_a_restart_with_what_it_used_meanwhile(node):
+    node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
+    node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
+    node.look()
+    node.pod(ONE, used_us=30_000)
+    node.pod(TWO, used_us=40_000)
+    node.host.restart(absent_seconds=5)
+    assert node.look() == {"bert": 5}
+
+
+class TestDevices:
+    def test_a_pod_holds_what_it_was_given_alone_though_it_does_nothing(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["GPU-1"]), replicas=["GPU-1"])
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+
+    @pytest.mark.parametrize("form", ["GPU-1::{}", "nvidia0/vgpu{}"])
+    def test_replicas_of_a_device_are_parts_of_it_held_or_not(self, node, form):
+        node.pod(ONE, "a")
+        node.pod(TWO, "b")
+        ids = [form.format(n) for n in range(4)]
+        node.give(("a", ids[:1]), ("b", ids[1:3]), replicas=ids)
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 4), ("GPU-1", "", TWO, 2, 4)]
+
+    def test_a_mig_instance_is_a_part_of_its_device(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["MIG-1"]))
+        look = Occupancy(GPU, 1, (), (Partition("MIG-1", 3), Partition("MIG-2", 3)), 7)
+        node.look({GPU: look})
+        assert node.held() == [("GPU-1", "MIG-1", ONE, 1, 1)]
+
+    def test_dynamic_allocation_names_a_device_by_its_slice(self, node):
+        node.pod(ONE, "a")
+        claimed = Claimed("gpu.nvidia.com", "node-1", "gpu-0")
+        container = ContainerResources("ml", "a", "main", (), (), (claimed,))
+        node.kubelet.allotted = Allotted((container,), (), 1, "")
+        node.watch.known = node.watch.known._replace(gpus={claimed: "GPU-1"})
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+
+    @pytest.mark.parametrize("device_id", ["nic-7", "MIG-GPU-1/0/0", "nvidia0/gi1", "nvidia9", ""])
+    def test_what_is_no_known_gpu_is_held_by_nobody(self, node, device_id):
+        node.pod(ONE, "a")
+        node.give(("a", [device_id]))
+        node.look()
+        assert node.held() == []
+
+    def test_pods_that_share_are_told_apart_by_their_processes(self, node):
+        for uid, name, pid in ((ONE, "a", 10), (TWO, "b", 11)):
+            node.pod(uid, name)
+            node.host.proc.process(pid, start=100 + pid, cgroup=f"/kubepods/burstable/pod{uid}/x")
+        node.give(("a", ["GPU-1::0"]), ("b", ["GPU-1::1"]), replicas=["GPU-1::0", "GPU-1::1"])
+        node.look()
+        at_ns = node.host.clock.boottime_ns()
+        look = Occupancy(GPU, at_ns, (Occupant(10, "", 0.9), Occupant(11, "", 0.1)), coverage=1.0)
+        node.look({GPU: look})
+        assert node.held() == [("GPU-1", "", ONE, 1, 2), ("GPU-1", "", TWO, 1, 2)]
+        assert {pid: key.run_id for pid, key in node.host.sighting.owners.items()} == {
+            10: ONE,
+            11: TWO,
+        }
+
+    def test_a_pod_that_ended_holds_nothing_though_the_kubelet_is_late(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        node.end(ONE)
+        node.look()
+        assert node.held() == []
+
+    def test_what_the_kubelet_said_last_counts_while_it_is_silent(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        node.kubelet.allotted = node.kubelet.allotted._replace(why="the kubelet does not answer")
+        node.host.clock.advance(100)
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        (state,) = [each for each in node.host.witness.states() if each.name == "kubelet"]
+        assert not state.ok
+        assert "what it said 1" in state.why
+        assert "s ago counts" in state.why
+
+    def test_cores_that_a_pod_has_alone_are_its_own(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", [], (2, 3)))
+        node.look()
+        assert [usage.held_threads for usage in node.host.sighting.usage] == [2]
+
+    def test_without_metadata_a_device_is_held_under_the_name_that_the_kubelet_says(self, node):
+        node.watch = None
+        node.host.begin()
+        node.look()
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        node.look()
+        assert node.held() == [("GPU-1", "", "ml/a", 1, 1)]
+        node.give()
+        node.look()
+        node.look()
+        assert node.held() == []
+        assert node.run("ml/a").ended is not None
+
+
+def test_what_is_missing_is_said(node):
+    node.missing = (CollectorState("pods", ok=False, seconds=0.0, why="no token"),)
+    node.host.begin()
+    node.look()
+    assert node.missing[0] in node.host.witness.states()
