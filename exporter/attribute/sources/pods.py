@@ -65,6 +65,9 @@ class Pods:
         """When a pod was first seen that has no name yet."""
         self._since_ns: dict[tuple[str, str], int] = {}
         """Since when a pod has a device, by uid and id."""
+        self._clocks: dict[str, CgroupMeter | None] = {}
+        """The clock of each pod, from when it was first seen; None: it has none."""
+        self._is_waiting = True
         self._is_first = True
 
     def look(self) -> None:
@@ -77,18 +80,22 @@ class Pods:
             **{uid: None for uid, p in known.items() if not p.is_over},
         }
         before, self._pods = self._pods, {}
+        self._is_waiting = False
+        self._note_clocks(cgroups)
         for uid in here:
             facts = known.get(uid)
             pod = before.get(uid)
             if pod is None or (pod.facts is None and facts is not None and pod.key.run_id == uid):
                 if facts is None and self._may_come(uid, now_ns):
+                    self._is_waiting = True
                     continue
                 if facts is not None and not self._is_wanted(facts.namespace):
                     continue
                 pod = _Pod(self._runbook.open(self._info(uid, facts)).key, facts)
             self._pods[uid] = pod
-            if uid in cgroups and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
-                self._meter(pod.key, cgroups[uid])
+            clock = self._clocks.get(uid)
+            if clock is not None and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
+                self._cgroup_runs.add(pod.key, clock, uid)
         for uid in before.keys() - self._pods.keys():
             self._leave(before[uid].key)
         self._seen_ns = {uid: ns for uid, ns in self._seen_ns.items() if uid in here}
@@ -107,8 +114,9 @@ class Pods:
         return pod.key if pod is not None and self._runbook.is_open(pod.key) else None
 
     def is_here(self, key: RunKey) -> bool:
-        """Whether a pod of this run has not ended."""
-        return any(pod.key == key for pod in self._pods.values())
+        """Whether a pod of this run has not ended, or may be one that has no name yet."""
+        is_unknown = self._is_waiting and key.uid <= FIRST_UID
+        return is_unknown or any(pod.key == key for pod in self._pods.values())
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
         """Pods and containers of each run."""
@@ -222,21 +230,25 @@ class Pods:
 
     def _may_come(self, uid: str, now_ns: int) -> bool:
         """Whether the name of a new pod may yet come from the API server."""
-        if self._watch is None or self._watch.known.why:
+        if self._watch is None or (self._watch.known.at_ns and self._watch.known.why):
             return False
         return now_ns - self._seen_ns.setdefault(uid, now_ns) < PATIENCE_NS
 
-    def _meter(self, key: RunKey, cgroup: PodCgroup) -> None:
-        """Charge the run by the pod's clock."""
-        if self._cgroup_runs.has(key, cgroup.uid):
-            return
-        try:
-            meter = CgroupMeter(cgroup.mounted, cgroup.at)
-        except (OSError, Unavailable):
-            return
-        if not self._is_first:
-            meter.last_us = 0
-        self._cgroup_runs.add(key, meter, cgroup.uid)
+    def _note_clocks(self, cgroups: Mapping[str, PodCgroup]) -> None:
+        """Begin with the clocks of pods that are new; what was used before our time is nobody's."""
+        clocks: dict[str, CgroupMeter | None] = {}
+        for uid, cgroup in cgroups.items():
+            if uid in self._clocks:
+                clocks[uid] = self._clocks[uid]
+                continue
+            try:
+                clock = clocks[uid] = CgroupMeter(cgroup.mounted, cgroup.at)
+            except (OSError, Unavailable):
+                clocks[uid] = None
+            else:
+                if not self._is_first:
+                    clock.last_us = 0
+        self._clocks = clocks
 
     def _leave(self, key: RunKey) -> None:
         """A pod is gone; the run goes on while it has another one."""

@@ -164,6 +164,26 @@ def test_a_new_pod_waits_a_moment_for_its_name_and_loses_nothing_by_that(node):
     assert node.look() == {"bert": 3}
 
 
+def test_what_pods_used_before_the_daemon_began_is_not_theirs_though_their_names_come_late(node):
+    node.pod(ONE, used_us=9_000_000)
+    node.host.begin()
+    assert node.look() == {}
+    node.pod(ONE, "train-0", used_us=9_020_000)
+    assert node.look() == {ONE: 2}
+
+
+def test_after_a_restart_no_run_ends_before_the_api_server_has_answered(node):
+    node.pod(ONE, "train-0", run_id="bert", used_us=10_000)
+    node.look()
+    known, node.watch.known = node.watch.known, Known()
+    node.pod(ONE, used_us=30_000)
+    node.host.restart(absent_seconds=2)
+    node.look()
+    assert node.host.running() == {"bert"}
+    node.watch.known = known
+    assert node.look() == {"bert": 2}
+
+
 def test_a_pod_whose_name_never_comes_is_known_by_its_uid(node):
     node.pod(ONE, used_us=10_000)
     for _ in range(6):

@@ -1,0 +1,275 @@
+"""Pods on shared and partitioned GPUs: real cgroups, a kubelet and a server that really speak."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kube.api_server import FakeApiServer, described
+from tests.kube.kubelet import FakeKubelet, container, pod
+from tests.nvml.fake import FakeNvml, build
+from tests.real.fed import Host
+from tests.real.parts import Daemon, get, until
+
+CGROUPS = Path("/sys/fs/cgroup/unified")
+ROOT = CGROUPS / "kubepods"
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        not os.access(CGROUPS, os.W_OK) and not os.access("/sys/fs/cgroup/cgroup.procs", os.W_OK),
+        reason="no cgroups of version 2 that may be written to",
+    ),
+    pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the made-up driver"),
+]
+WATTS = 100.0
+THREADS = os.cpu_count() or 1
+NVIDIA, MIG = "nvidia.com/gpu", "nvidia.com/mig-3g.40gb"
+SPIN = "import time\nwhile time.process_time() < {seconds}: pass"
+
+
+class Pod:
+    """One pod with a real cgroup."""
+
+    def __init__(self, name: str, **given: Any) -> None:
+        self.name = name
+        self.uid = str(uuid.uuid4())
+        self.path = ROOT / "burstable" / f"pod{self.uid}"
+        self.path.mkdir(parents=True)
+        self.described = described(self.uid, name, "ml", **given)
+        self.run_id = given.get("annotations", {}).get("emissions-exporter/run-id", self.uid)
+
+    def spin(self, seconds: float) -> "subprocess.Popen[bytes]":
+        """A process in the pod that uses so much CPU time."""
+        script = f'echo $$ > {self.path}/cgroup.procs; exec "$@"'
+        program = [sys.executable, "-c", SPIN.format(seconds=seconds)]
+        return subprocess.Popen(["sh", "-c", script, "sh", *program])
+
+    def end(self) -> None:
+        """Take its cgroup away; its processes have ended."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+class Node:
+    """The daemon, and all that speaks to it."""
+
+    def __init__(self, daemon: Daemon, kubelet: FakeKubelet, api: FakeApiServer) -> None:
+        self.daemon = daemon
+        self.kubelet = kubelet
+        self.api = api
+
+    def snapshot(self) -> dict[str, Any]:
+        return dict(self.daemon.json("/api/v1/snapshot"))
+
+    def parts(self, run_id: str, kind: str) -> dict[str, int]:
+        """Microjoules of a run by device."""
+        runs = {run["run_id"]: run for run in self.snapshot()["runs"]}
+        found = runs.get(run_id, {"parts": []})["parts"]
+        return {part["id"]: part["energy_uj"] for part in found if part["device"] == kind}
+
+    def collector(self, name: str) -> dict[str, Any]:
+        (state,) = [each for each in self.snapshot()["collectors"] if each["name"] == name]
+        return dict(state)
+
+
+def gpu(number: int, watts: float, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "gpu",
+        "id": f"GPU-{number}",
+        "model": "NVIDIA H200",
+        "pci_bus_id": f"00000000:{number + 1:02X}:00.0",
+        "power_limit_watts": 700,
+        "watts": [[0, watts]],
+        **more,
+    }
+
+
+PODS = ("alone", "half", "other-half", "slice", "claimed")
+"""What each has is said to the kubelet below."""
+
+
+@pytest.fixture(scope="module")
+def pods() -> Iterator[dict[str, Pod]]:
+    annotations = {"emissions-exporter/run-id": "bert", "emissions-exporter/job-id": "j1"}
+    made = {name: Pod(name, annotations=annotations if name == "alone" else {}) for name in PODS}
+    yield made
+    for each in made.values():
+        each.end()
+    for directory in (ROOT / "burstable", ROOT):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, pods: dict[str, Pod]) -> Iterator[Node]:
+    root = tmp_path_factory.mktemp("kubernetes")
+    with ExitStack() as ends:
+        patch = ends.enter_context(pytest.MonkeyPatch.context())
+        host = Host(root / "host")
+        ends.enter_context(host.tree)
+        ends.callback(host.stop)
+        host.play()
+        instances = [{"id": f"MIG-{n}", "gi": n, "ci": 0, "slices": 3} for n in (1, 2)]
+        mig = {"slices": 7, "instances": instances}
+        gpus = [gpu(0, 70), gpu(1, 400), gpu(2, 280, mig=mig), gpu(3, 90)]
+        fake = FakeNvml(root / "fake", {"period_seconds": 600, "devices": gpus})
+        for name, value in fake.environment(build(root / "library")).items():
+            patch.setenv(name, value)
+        kubelet = FakeKubelet(root / "pod-resources" / "kubelet.sock")
+        kubelet.allocatable = {
+            NVIDIA: ["GPU-0", "GPU-1::0", "GPU-1::1", "GPU-3"],
+            MIG: ["MIG-1", "MIG-2"],
+        }
+        kubelet.pods = [
+            pod("ml", "alone", container("main", {NVIDIA: ["GPU-0"]})),
+            pod("ml", "half", container("main", {NVIDIA: ["GPU-1::0"]})),
+            pod("ml", "other-half", container("main", {NVIDIA: ["GPU-1::1"]})),
+            pod("ml", "slice", container("main", {MIG: ["MIG-1"]})),
+            pod("ml", "claimed", container("main", claims=[("gpu.nvidia.com", "node-1", "gpu-3")])),
+        ]
+        ends.callback(kubelet.stop)
+        kubelet.start()
+        api = FakeApiServer(root / "api")
+        ends.callback(api.stop)
+        api.pods = [each.described for each in pods.values()]
+        device = {"name": "gpu-3", "attributes": {"uuid": {"string": "GPU-3"}}}
+        spec = {"driver": "gpu.nvidia.com", "pool": {"name": "node-1"}, "devices": [device]}
+        api.slices = {"v1": [{"spec": spec}]}
+        settings = {
+            "EMISSIONS_EXPORTER_ATTRIBUTE_NODE_NAME": "node-1",
+            "EMISSIONS_EXPORTER_ATTRIBUTE_KUBELET_SOCKET": str(kubelet.path),
+            "EMISSIONS_EXPORTER_ATTRIBUTE_SERVICE_ACCOUNT": str(api.account),
+            "KUBERNETES_SERVICE_HOST": "localhost",
+            "KUBERNETES_SERVICE_PORT": api.port,
+        }
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        daemon = Daemon(root / "daemon", f"--path.sysfs={host.root}")
+        ends.callback(daemon.stop)
+        daemon.start()
+        made = Node(daemon, kubelet, api)
+        until(lambda: made.parts("bert", "gpu"), what="the pods hold their GPUs")
+        until(lambda: made.parts(pods["claimed"].uid, "gpu"), what="the claim is resolved")
+        yield made
+
+
+def used(node: Node, seconds: float, *run_ids: str) -> tuple[dict[str, dict[str, float]], float]:
+    """Joules by run and GPU in so many seconds, and how long it really was."""
+    before = {run_id: node.parts(run_id, "gpu") for run_id in run_ids}
+    began_ns = node.snapshot()["at_ns"]
+    time.sleep(seconds)
+    after = {run_id: node.parts(run_id, "gpu") for run_id in run_ids}
+    lasted = (node.snapshot()["at_ns"] - began_ns) / 1e9
+    return {
+        run_id: {
+            name: (value - before[run_id].get(name, 0)) / 1e6
+            for name, value in after[run_id].items()
+        }
+        for run_id in run_ids
+    }, lasted
+
+
+def test_every_pod_pays_for_what_it_was_given(node: Node, pods: dict[str, Pod]) -> None:
+    names = ("half", "other-half", "slice", "claimed")
+    ids = ["bert", *(pods[name].uid for name in names)]
+    joules, lasted = used(node, 8, *ids)
+    watts = {
+        run_id: {gpu_id: value / lasted for gpu_id, value in of_run.items()}
+        for run_id, of_run in joules.items()
+    }
+    expected = {
+        "bert": {"GPU-0": 70.0},
+        pods["half"].uid: {"GPU-1": 200.0},
+        pods["other-half"].uid: {"GPU-1": 200.0},
+        pods["slice"].uid: {"GPU-2": 280.0 * 3 / 7},
+        pods["claimed"].uid: {"GPU-3": 90.0},
+    }
+    for run_id, of_run in expected.items():
+        assert watts[run_id] == pytest.approx(of_run, rel=0.2), run_id
+
+
+def test_what_nobody_was_given_is_unallocated(node: Node) -> None:
+    (device,) = [each for each in node.snapshot()["devices"] if each["id"] == "GPU-2"]
+    counted = device["counted"]
+    rest = counted["unattributed_uj"]["unallocated"]
+    assert rest / counted["energy_uj"] == pytest.approx(4 / 7, abs=0.1)
+
+
+def test_processors_are_paid_for_by_the_clocks_of_cgroups(node: Node, pods: dict[str, Pod]) -> None:
+    before = {name: sum(node.parts(pods[name].uid, "cpu").values()) for name in ("half", "slice")}
+    work = [pods["half"].spin(4), pods["slice"].spin(2)]
+    for process in work:
+        assert process.wait(60) == 0
+    time.sleep(1.5)
+    for name, seconds in (("half", 4), ("slice", 2)):
+        joules = (sum(node.parts(pods[name].uid, "cpu").values()) - before[name]) / 1e6
+        assert joules == pytest.approx(WATTS * seconds / THREADS, rel=0.08), name
+
+
+def test_the_parts_are_the_devices_exactly(node: Node) -> None:
+    snapshot = node.snapshot()
+    for device in snapshot["devices"]:
+        counted = device["counted"]
+        parts = counted["attributed_uj"] + sum(counted["unattributed_uj"].values())
+        assert counted["energy_uj"] == parts, device["id"]
+    assert snapshot["health"]["imbalance_uj"] == 0
+    assert snapshot["health"]["ledger_errors"] == 0
+
+
+def test_ids_names_and_members_are_on_the_page(node: Node) -> None:
+    lines = get(node.daemon.url + "/metrics").decode().splitlines()
+    (info,) = [x for x in lines if x.startswith("emissions_run_info") and 'run_id="bert"' in x]
+    assert 'job_id="j1"' in info
+    assert 'workload_namespace="ml"' in info
+    (member,) = [
+        x for x in lines if x.startswith("emissions_run_member_info") and 'run_id="bert"' in x
+    ]
+    assert 'workload_pod="alone"' in member
+    assert 'workload_container="main"' in member
+
+
+def test_a_silent_kubelet_and_a_server_that_refuses_change_nothing_that_was_known(
+    node: Node,
+) -> None:
+    node.kubelet.stop()
+    node.api.status = 403
+    node.api.cut()
+    until(lambda: not node.collector("kubelet")["ok"], 30, "the kubelet is missed")
+    until(lambda: not node.collector("pods")["ok"], 30, "the server is missed")
+    joules, lasted = used(node, 4, "bert")
+    assert joules["bert"]["GPU-0"] / lasted == pytest.approx(70, rel=0.35)
+    assert "let the service account get" in node.collector("pods")["why"]
+    node.api.status = 0
+    node.kubelet.start()
+    until(lambda: node.collector("kubelet")["ok"], 40, "the kubelet is there again")
+    until(lambda: node.collector("pods")["ok"], 70, "the server is there again")
+
+
+def test_a_pod_that_ends_is_retained_and_its_device_is_free(
+    node: Node, pods: dict[str, Pod]
+) -> None:
+    gone = pods["claimed"]
+    node.kubelet.pods.pop()
+    gone.end()
+    node.api.tell("DELETED", gone.described)
+    runs = until(
+        lambda: [
+            run for run in node.snapshot()["runs"] if run["run_id"] == gone.uid and run["ended"]
+        ],
+        what="the run ends",
+    )
+    assert runs[0]["energy_uj"] > 0
+    (device,) = [each for each in node.snapshot()["devices"] if each["id"] == "GPU-3"]
+    before = device["counted"]["unattributed_uj"]["unallocated"]
+    time.sleep(2.5)
+    (device,) = [each for each in node.snapshot()["devices"] if each["id"] == "GPU-3"]
+    assert device["counted"]["unattributed_uj"]["unallocated"] > before
