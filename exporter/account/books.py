@@ -54,6 +54,9 @@ class Books:
         self._lines = Lines(restored.factor_uses)
         self._departures = Departures(self._lines, restored.seq)
         self._runs = {run.key: run for run in restored.runs}
+        self._owner_of: Mapping[RunKey, Owner] = {
+            run.key: self._owners.settle(run, run) for run in restored.runs
+        }
         self._infos: dict[Device, DeviceInfo] = {}
         self._changed: set[RunKey] = set()
         self._sent_infos: dict[Device, DeviceInfo] = {}
@@ -131,6 +134,7 @@ class Books:
         """
         for key, counted in self._departures.settle(committed_seq, self._changed):
             self._owners.add(self._runs.pop(key), counted.energy_uj, counted.carbon_ng)
+            self._owner_of = {key: self._owner_of[key] for key in self._runs}
             self._layout = None
 
     def rejoin(self, past: Past) -> None:
@@ -164,7 +168,7 @@ class Books:
 
     def owner_of(self) -> Mapping[RunKey, Owner]:
         """Whose the runs are that are here."""
-        return {run.key: self._owners.settle(run, run) for run in self._runs.values()}
+        return self._owner_of
 
     def leaving(self) -> tuple[RunInfo, ...]:
         """Runs that are off the page, and whose lines are still there."""
@@ -249,6 +253,9 @@ class Books:
 
     def _put_run(self, run: RunInfo) -> None:
         self._runs[run.key] = run
+        owner = self._owners.settle(run, run)
+        if self._owner_of.get(run.key) != owner:  # never changed in place: a snapshot has it
+            self._owner_of = {**self._owner_of, run.key: owner}
         self._changed.add(run.key)
         self._layout = None
 

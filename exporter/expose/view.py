@@ -103,10 +103,11 @@ class View:
         of_runs: dict[Party, Tally] = {
             key: sums[owner] for key, owner in self.snapshot.owner_of.items()
         }
-        for row in self.snapshot.rows:
-            tally = of_runs.get(row.party)
+        for _, party, _, _, (total, base), _ in self.snapshot.rows:
+            tally = of_runs.get(party)
             if tally is not None:
-                tally.add(*row.balance.counted, 0, 0, None)
+                tally.counted_uj += total[0] - base[0]
+                tally.counted_ng += total[2] - base[2]
         return sums
 
     @cached_property

@@ -87,7 +87,14 @@ class Kubelet:
             self._close()
             return
         self._polls += 1
-        self.allotted = Allotted(containers, replicas, self._clock.boottime_ns(), "")
+        known = self.allotted
+        self.allotted = Allotted(
+            # The same object as long as nothing changed, for who looks every second.
+            known.containers if known.containers == containers else containers,
+            known.replicas if known.replicas == replicas else replicas,
+            self._clock.boottime_ns(),
+            "",
+        )
 
     def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """All devices; an older kubelet does not tell."""

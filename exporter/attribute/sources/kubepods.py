@@ -47,6 +47,7 @@ class Kubepods:
         self._roots: Sequence[tuple[str, str, str]] = ()
         """Hierarchy, mount point and path of the root of all pods."""
         self._looks = 0
+        self._listed: list[tuple[str, str, tuple[str, str]]] = []
         self._known: dict[str, PodCgroup] = {}
 
     def look(self) -> Mapping[str, PodCgroup]:
@@ -54,17 +55,21 @@ class Kubepods:
         if self._looks % ROOTS_LOOKS == 0:
             self._roots = list(self._find_roots())
         self._looks += 1
+        listed = [
+            (hierarchy, point, pod)
+            for hierarchy, point, root in self._roots
+            for pod in _pods(point, root)
+        ]
+        if listed == self._listed:
+            return self._known
+        self._listed = listed
         found: dict[str, PodCgroup] = {}
-        for hierarchy, point, root in self._roots:
-            for name, path in _pods(point, root):
-                uid = uid_of(name)
-                known = found.get(uid)
-                if known is None:
-                    found[uid] = PodCgroup(uid, {hierarchy: point}, {hierarchy: path})
-                else:
-                    found[uid] = PodCgroup(
-                        uid, {**known.mounted, hierarchy: point}, {**known.at, hierarchy: path}
-                    )
+        for hierarchy, point, (name, path) in listed:
+            uid = uid_of(name)
+            known = found.get(uid) or PodCgroup(uid, {}, {})
+            found[uid] = PodCgroup(
+                uid, {**known.mounted, hierarchy: point}, {**known.at, hierarchy: path}
+            )
         self._known = {uid: self._known.get(uid, pod) for uid, pod in found.items()}
         return self._known
 
@@ -121,13 +126,21 @@ def _below(point: str, path: str, depth: int) -> Iterator[str]:
 
 def _pods(point: str, root: str) -> Iterator[tuple[str, str]]:
     """Name and path of the pods' cgroups: those of guaranteed ones stand beside the classes."""
-    for name in _names(point + root):
+    for name in _listed(point + root):
         if QOS.fullmatch(name):
-            for pod in _names(f"{point}{root}/{name}"):
-                if POD.fullmatch(pod):
+            for pod in _listed(f"{point}{root}/{name}"):
+                if "pod" in pod and POD.fullmatch(pod):
                     yield pod, f"{root}/{name}/{pod}"
         elif POD.fullmatch(name):
             yield name, f"{root}/{name}"
+
+
+def _listed(directory: str) -> list[str]:
+    """What is there, files among it: they match nothing that is looked for."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _names(directory: str) -> list[str]:

@@ -1,9 +1,7 @@
 """Pods of this node as runs: by their cgroups, what the kubelet gave them, and their metadata."""
 
 import zlib
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
 
 from exporter.attribute.runbook import OTHER_RUN, Runbook
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
@@ -11,8 +9,8 @@ from exporter.attribute.sources.cgroups import CgroupMeter
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.kubepods import Kubepods, PodCgroup
 from exporter.attribute.sources.kubernetes import KubernetesSources
+from exporter.attribute.sources.pod_devices import PodDevices, PodRun
 from exporter.attribute.sources.pod_watch import PodFacts
-from exporter.attribute.sources.wire import ContainerResources
 from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.model.runs import RunInfo, RunKey
@@ -26,14 +24,6 @@ STALE_NS = 60 * NANOSECONDS_PER_SECOND
 """A source that was silent for so long is said to fail, though the last that it said counts."""
 FIRST_UID = -(1 << 33)
 """Pods have no user; those of one namespace share a number below every other."""
-REPLICA = "::"
-
-
-class _Pod(NamedTuple):
-    """A pod that is here."""
-
-    key: RunKey
-    facts: PodFacts | None
 
 
 class Pods:
@@ -60,20 +50,26 @@ class Pods:
         self._clock = clock
         self._included = frozenset(included)
         self._excluded = frozenset(excluded)
-        self._pods: dict[str, _Pod] = {}
+        self._pods: dict[str, PodRun] = {}
         self._seen_ns: dict[str, int] = {}
         """When a pod was first seen that has no name yet."""
-        self._since_ns: dict[tuple[str, str], int] = {}
-        """Since when a pod has a device, by uid and id."""
+        self._keys: set[RunKey] = set()
+        self._members: Mapping[RunKey, tuple[tuple[str, str], ...]] = {}
+        self._devices = PodDevices(self._kubelet, self._watch)
         self._clocks: dict[str, CgroupMeter | None] = {}
         """The clock of each pod, from when it was first seen; None: it has none."""
+        self._seen: tuple[object, object] = (None, None)
+        self._named: tuple[object, Mapping[str, PodFacts]] = (None, {})
         self._is_waiting = True
         self._is_first = True
 
     def look(self) -> None:
         """Open the runs of new pods; before the processes are looked at."""
         cgroups = self._kubepods.look()
-        known = self._watch.known.pods if self._watch is not None else {}
+        known = self._known()
+        if cgroups is self._seen[0] and known is self._seen[1] and not self._is_waiting:
+            return
+        self._seen = cgroups, known
         now_ns = self._clock.boottime_ns()
         here = {
             **dict.fromkeys(cgroups),
@@ -91,13 +87,18 @@ class Pods:
                     continue
                 if facts is not None and not self._is_wanted(facts.namespace):
                     continue
-                pod = _Pod(self._runbook.open(self._info(uid, facts)).key, facts)
+                pod = PodRun(self._runbook.open(self._info(uid, facts)).key, facts)
             self._pods[uid] = pod
             clock = self._clocks.get(uid)
             if clock is not None and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
                 self._cgroup_runs.add(pod.key, clock, uid)
         for uid in before.keys() - self._pods.keys():
             self._leave(before[uid].key)
+        if self._pods == before:
+            self._pods = before  # the same object as long as nothing changed
+        else:
+            self._keys = {pod.key for pod in self._pods.values()}
+            self._members = self._find_members()
         self._seen_ns = {uid: ns for uid, ns in self._seen_ns.items() if uid in here}
         self._is_first = False
 
@@ -116,46 +117,19 @@ class Pods:
     def is_here(self, key: RunKey) -> bool:
         """Whether a pod of this run has not ended, or may be one that has no name yet."""
         is_unknown = self._is_waiting and key.uid <= FIRST_UID
-        return is_unknown or any(pod.key == key for pod in self._pods.values())
+        return is_unknown or key in self._keys
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
         """Pods and containers of each run."""
-        members: dict[RunKey, list[tuple[str, str]]] = {}
-        for pod in self._pods.values():
-            if pod.facts is not None:
-                names = [(pod.facts.name, container) for container in pod.facts.containers]
-                members.setdefault(pod.key, []).extend(names)
-        return {key: tuple(sorted(names)) for key, names in members.items()}
+        return self._members
 
     def held_threads(self) -> Mapping[RunKey, int]:
         """Hardware threads that runs have alone."""
-        threads: Counter[RunKey] = Counter()
-        for _, pod, container in self._allotted():
-            threads[pod.key] += len(container.cpus)
-        return threads
+        return self._devices.threads(self._pods)
 
-    def grants(self, ordinals: Mapping[str, str]) -> Iterator[Grant]:
+    def grants(self, ordinals: Mapping[str, str]) -> Sequence[Grant]:
         """The GPUs that pods were given; `ordinals` has the UUID of each GPU by its index."""
-        if self._kubelet is None:
-            return
-        replicas = Counter(
-            gpu
-            for _, device_id in self._kubelet.allotted.replicas
-            if (gpu := gpu_of(device_id, ordinals))
-        )
-        at_ns = self._kubelet.allotted.at_ns
-        held: dict[tuple[str, str], int] = {}
-        units: Counter[tuple[RunKey, str]] = Counter()
-        since_ns: dict[tuple[RunKey, str], int] = {}
-        for uid, pod, container in self._allotted():
-            for gpu, place in self._gpus(container, ordinals):
-                held[uid, place] = self._since_ns.get((uid, place), at_ns)
-                unit = pod.key, gpu
-                units[unit] += 1
-                since_ns[unit] = min(held[uid, place], since_ns.get(unit, held[uid, place]))
-        self._since_ns = held
-        for (key, gpu), count in units.items():
-            yield Grant(key, gpu, count, max(count, replicas[gpu]), since_ns[key, gpu])
+        return self._devices.grants(self._pods, ordinals)
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the sources fare; what they said last counts on, and its age is told."""
@@ -167,47 +141,25 @@ class Pods:
             states.append(_state("pods", *self._watch.known[2:], now_ns=now_ns))
         return tuple(states)
 
-    def _allotted(self) -> Iterator[tuple[str, _Pod, ContainerResources]]:
-        """Every container that the kubelet knows, with its pod."""
-        if self._kubelet is None:
-            return
-        by_name: dict[tuple[str, str], str] = {}
-        for uid, pod in self._pods.items():
-            facts = pod.facts
-            if facts is None:
-                continue
-            name = facts.namespace, facts.name
-            other = self._pods[by_name[name]].facts if name in by_name else None
-            # Of two pods of one name, as a StatefulSet makes them, the later one is running.
-            if other is None or other.created <= facts.created:
-                by_name[name] = uid
-        for container in self._kubelet.allotted.containers:
-            uid = by_name.get((container.namespace, container.pod), "")
-            known = self._pods.get(uid) or self._unnamed(container)
-            if known is not None:
-                yield uid or f"{container.namespace}/{container.pod}", known, container
+    def _known(self) -> Mapping[str, PodFacts]:
+        """Pods by uid; without the API server the kubelet's names have to do, for what it gave."""
+        if self._watch is not None:
+            return self._watch.known.pods
+        containers = self._kubelet.allotted.containers if self._kubelet is not None else ()
+        if containers is self._named[0]:
+            return self._named[1]
+        names = {(each.namespace, each.pod) for each in containers if each.devices or each.claimed}
+        facts = {f"{pod[0]}/{pod[1]}": PodFacts(f"{pod[0]}/{pod[1]}", *pod) for pod in names}
+        self._named = containers, facts
+        return facts
 
-    def _unnamed(self, container: ContainerResources) -> _Pod | None:
-        """A pod that only the kubelet names: without metadata nobody knows its uid."""
-        if self._watch is not None or not self._is_wanted(container.namespace):
-            return None
-        name = f"{container.namespace}/{container.pod}"
-        if name not in self._pods:
-            facts = PodFacts(name, container.namespace, container.pod)
-            self._pods[name] = _Pod(self._runbook.open(self._info(name, facts)).key, facts)
-        return self._pods[name]
-
-    def _gpus(
-        self, container: ContainerResources, ordinals: Mapping[str, str]
-    ) -> Iterator[tuple[str, str]]:
-        """UUID of each GPU of a container, and its id as the plugin or the driver calls it."""
-        for _, device_id in container.devices:
-            if gpu := gpu_of(device_id, ordinals):
-                yield gpu, device_id
-        known = self._watch.known.gpus if self._watch is not None else {}
-        for claimed in container.claimed:
-            if gpu := known.get(claimed, ""):
-                yield gpu, "/".join(claimed)
+    def _find_members(self) -> dict[RunKey, tuple[tuple[str, str], ...]]:
+        members: dict[RunKey, list[tuple[str, str]]] = {}
+        for pod in self._pods.values():
+            if pod.facts is not None:
+                names = [(pod.facts.name, container) for container in pod.facts.containers]
+                members.setdefault(pod.key, []).extend(names)
+        return {key: tuple(sorted(names)) for key, names in members.items()}
 
     def _info(self, uid: str, facts: PodFacts | None) -> RunInfo:
         known = facts or PodFacts(uid, "", "")
@@ -254,21 +206,6 @@ class Pods:
         """A pod is gone; the run goes on while it has another one."""
         here = {uid for uid, pod in self._pods.items() if pod.key == key}
         self._cgroup_runs.keep(key, here)
-
-
-def gpu_of(device_id: str, ordinals: Mapping[str, str]) -> str:
-    """The UUID in the id of a device plugin; "" where it is of something else.
-
-    Known are `GPU-...` and `MIG-...`, with `::replica` behind them, and GKE's `nvidia0` with
-    `/vgpu1` behind it. What GKE writes of MIG instances names no UUID.
-    """
-    base = device_id.partition(REPLICA)[0]
-    if base.startswith(("GPU-", "MIG-")) and "/" not in base:
-        return base
-    name, _, rest = base.partition("/")
-    if name.startswith("nvidia") and not rest.startswith("gi"):
-        return ordinals.get(name.removeprefix("nvidia"), "")
-    return ordinals.get(base, "")
 
 
 def _uid(namespace: str) -> int:

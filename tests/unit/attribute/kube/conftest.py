@@ -8,7 +8,6 @@ import pytest
 
 from exporter.attribute.sources.api_server import ApiServer
 from exporter.attribute.sources.kubelet import Kubelet
-from exporter.attribute.sources.kubernetes import KubernetesSources
 from exporter.attribute.sources.pod_watch import PodWatch
 from exporter.worker import Worker, poll
 from tests.fakes import FakeClock
@@ -65,14 +64,22 @@ class Watching:
         self.watch = PodWatch(
             server_of(api), "node-1", clock, labels, lambda name, work, _: Worker(name, work, 0.01)
         )
-        self.watch.start()
+        self._is_started = False
+
+    def _start(self) -> None:
+        """Only when something is waited for: until then the server can be told what there is."""
+        if not self._is_started:
+            self._is_started = True
+            self.watch.start()
 
     def until(self, condition: Any) -> Any:
+        self._start()
         assert poll(lambda: condition(self.watch.known), SOON), self.watch.known
         return self.watch.known
 
     def until_following(self, watches: int = 1) -> None:
         """Until so many watches were begun; then the last of them hears what happens."""
+        self._start()
         assert poll(lambda: self.api.watches >= watches, SOON)
 
 
@@ -81,6 +88,3 @@ def watching(api: FakeApiServer, clock: FakeClock) -> Iterator[Watching]:
     made = Watching(api, clock, ("team",))
     yield made
     assert made.watch.stop(SOON)
-
-
-__all__ = ["KubernetesSources"]
