@@ -6,7 +6,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 RUN python3 -m venv /opt/emissions-exporter \
- && /opt/emissions-exporter/bin/python -m pip install --no-cache-dir . \
+ && /opt/emissions-exporter/bin/python -m pip install --no-cache-dir '.[kubernetes]' \
  && /opt/emissions-exporter/bin/python -m pip uninstall --yes pip
 
 FROM ${BASE}

@@ -18,7 +18,7 @@ from tests.kube.api_server import FakeApiServer, described
 from tests.kube.kubelet import FakeKubelet, container, pod
 from tests.nvml.fake import FakeNvml, build
 from tests.real.fed import Host
-from tests.real.parts import Daemon, get, until
+from tests.real.parts import Daemon, Prometheus, get, until
 
 CGROUPS = Path("/sys/fs/cgroup/unified")
 ROOT = CGROUPS / "kubepods"
@@ -93,14 +93,18 @@ def gpu(number: int, watts: float, **more: Any) -> dict[str, Any]:
     }
 
 
-PODS = ("alone", "half", "other-half", "slice", "claimed")
+PODS = ("alone", "half", "other-half", "slice", "claimed", "w-0", "w-1")
+RUN_IDS = {"alone": "bert", "w-0": "pair", "w-1": "pair"}
 """What each has is said to the kubelet below."""
 
 
 @pytest.fixture(scope="module")
 def pods() -> Iterator[dict[str, Pod]]:
-    annotations = {"emissions-exporter/run-id": "bert", "emissions-exporter/job-id": "j1"}
-    made = {name: Pod(name, annotations=annotations if name == "alone" else {}) for name in PODS}
+    made = {}
+    for name in PODS:
+        ids = {"run-id": RUN_IDS[name], "job-id": "j1"} if name in RUN_IDS else {}
+        annotations = {f"emissions-exporter/{key}": value for key, value in ids.items()}
+        made[name] = Pod(name, annotations=annotations)
     yield made
     for each in made.values():
         each.end()
@@ -235,6 +239,28 @@ def test_ids_names_and_members_are_on_the_page(node: Node) -> None:
     ]
     assert 'workload_pod="alone"' in member
     assert 'workload_container="main"' in member
+
+
+def test_two_pods_of_one_run_are_one_line_of_a_join(
+    node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if shutil.which("prometheus") is None:
+        pytest.skip("no prometheus on this machine: `make test` as root installs it")
+    lines = get(node.daemon.url + "/metrics").decode().splitlines()
+    members = [x for x in lines if x.startswith("emissions_run_member_info") and "pair" in x]
+    assert len(members) == 2
+    prometheus = Prometheus(tmp_path_factory.mktemp("join") / "data", {"n1": node.daemon})
+    join = (
+        "emissions_run_power_watts * on (instance, run_id, job_id) "
+        "group_left (workload_namespace) emissions_run_info"
+    )
+    try:
+        found = until(lambda: prometheus.query(join), what="the join has an answer")
+    finally:
+        prometheus.stop()
+    assert {each["metric"]["workload_namespace"] for each in found} == {"ml"}
+    of_pair = [each for each in found if each["metric"]["run_id"] == "pair"]
+    assert sorted(each["metric"]["device"] for each in of_pair) == ["cpu", "dram"]
 
 
 def test_a_silent_kubelet_and_a_server_that_refuses_change_nothing_that_was_known(
