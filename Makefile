@@ -26,14 +26,18 @@ check: $(DEV) ## Style, types and all tests that need no other program; under a 
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest -n 2 -m "not real"
+	$(PY) -m pytest -n 2 -m "not real and not chaos"
 
 .PHONY: test
 test: tools check ## All of check, then the tests with a real Prometheus and a real daemon.
 	$(PY) -m pytest -m real -ra
 
+.PHONY: chaos
+chaos: $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
+	$(PY) -m pytest -m chaos -ra
+
 .PHONY: bench
-bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; six minutes.
+bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
 	$(PY) -m tests.bench.run --write $(ARGS)
 
 .PHONY: test-gpu

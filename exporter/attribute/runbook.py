@@ -207,6 +207,7 @@ class Runbook:
             labels=tuple(sorted({**dict(wanted.labels), **dict(known.labels)}.items())),
             budget_grams=wanted.budget_grams if known.budget_grams is None else known.budget_grams,
             nodes=known.nodes or wanted.nodes,
+            namespace=known.namespace or wanted.namespace,
             account=known.account or wanted.account,
         )
         if run != known and known.key != OTHER_RUN:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tests.bench.gpus import GpuStep
 from tests.bench.pages import Rendered, Scraped
 from tests.bench.peers import Loop
+from tests.bench.pods import PodStep
 from tests.bench.tracker import Tracked
 
 SECONDS_PER_DAY = 86_400
@@ -76,6 +77,18 @@ The driver is a made-up one, so its own time says nothing of a real one's; on a 
 own. Each card has one process.
 """
 
+PODS = """
+## Pods
+
+| pods | tick, ms (min / median / max) | all threads, ms/s | RSS, MB | requests a minute: kubelet | API server |
+|---|---|---|---|---|---|
+{rows}
+
+Beside eight GPUs, of which the first 32 pods have a quarter each; no other processes. Each pod has a
+real cgroup, and is a run with series of its own. The kubelet and the API server are in another
+process and speak gRPC and HTTPS. Of the memory, grpcio has about 20 MB.
+"""
+
 PEERS = """
 ## Beside others
 
@@ -94,7 +107,7 @@ REPRODUCE = """
 
     make bench
 
-measures for about six minutes and fails if a gate is missed. It needs a C
+measures for about nine minutes and fails if a gate is missed. It needs a C
 compiler. node_exporter (Debian's package) and codecarbon (from PyPI) are fetched into `build`,
 and skipped where that is not possible. Leave the machine alone meanwhile.
 `.venv/bin/python -m tests.bench.run --help` shows how to run less of it.
@@ -152,6 +165,7 @@ class Results(NamedTuple):
     scrapes: int
     rendered: Rendered
     gpus: Sequence[GpuStep]
+    pods: Sequence[PodStep]
     tracked: Tracked
     many_runs: int
     many: Sequence[Step]
@@ -178,6 +192,11 @@ class Results(NamedTuple):
             Gate("exec to first page, wall", "ms", start, 300, 150, _spread(self.starts, 0)),
             Gate("growth per process", "us", self.slope_us, 14, 10),
             Gate("disk writes", "GB/day", gb_per_day, 0.3, 0.15),
+            *[
+                Gate("RSS, 110 pods with grpcio", "MB", step.rss_mb, 64, 50)
+                for step in self.pods
+                if step.pods == 110
+            ],
             Gate(
                 f"growth per process, {self.many_runs} runs",
                 "us",
@@ -223,6 +242,7 @@ def page(results: Results, noise: str) -> str:
         (BUDGET, _budget_rows(results)),
         (GROWTH, _growth_rows(results.steps)),
         (GPUS, _gpu_rows(results.gpus)),
+        (PODS, _pod_rows(results.pods)),
         (PEERS, _peer_rows(results)),
         (REPRODUCE, ()),
     ]
@@ -235,6 +255,7 @@ def table(results: Results) -> str:
         _budget_rows(results),
         _growth_rows(results.steps),
         _gpu_rows(results.gpus),
+        _pod_rows(results.pods),
         _peer_rows(results),
     )
     return "\n\n".join("\n".join(rows) for rows in parts)
@@ -267,6 +288,20 @@ def _gpu_rows(steps: Sequence[GpuStep]) -> list[str]:
             f"{step.whole_ms:.1f}",
             f"{step.driver_ms:.2f}",
             f"{step.rss_mb:.1f}",
+        )
+        for step in steps
+    ]
+
+
+def _pod_rows(steps: Sequence[PodStep]) -> list[str]:
+    return [
+        _cells(
+            str(step.pods),
+            _spread(step.ticks),
+            f"{step.whole_ms:.1f}",
+            f"{step.rss_mb:.1f}",
+            f"{step.to_kubelet:.0f}",
+            f"{step.to_server:.0f}",
         )
         for step in steps
     ]

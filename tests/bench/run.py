@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import cost, gpus, pages, peers, results, tracker
+from tests.bench import cost, gpus, pages, peers, pods, results, tracker
 from tests.bench.scene import RUNS, Scene
 from tests.real.parts import REPOSITORY, get
 
@@ -77,6 +77,9 @@ def measure(directory: Path, effort: Effort) -> results.Results:
     scraped = pages.scrape_exporter(directory / "pages", effort.scrapes, effort.idle_seconds)
     say("GPUs")
     with_gpus = list(gpus.steps(directory / "gpus", effort.ticks))
+    say("pods")
+    with_pods = list(pods.steps(directory / "pods", effort.ticks))
+    pods.clean_up()
     say("track")
     tracked = tracker.measure(directory / "track")
     say(f"{MANY_RUNS} runs")
@@ -126,6 +129,7 @@ def measure(directory: Path, effort: Effort) -> results.Results:
         scrapes=effort.scrapes,
         rendered=rendered,
         gpus=with_gpus,
+        pods=with_pods,
         tracked=tracked,
         many_runs=MANY_RUNS,
         many=many,

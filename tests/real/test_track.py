@@ -317,7 +317,7 @@ def test_more_runs_than_may_be_shown_are_counted_together_and_said(
     with host.tree:
         daemon = Daemon(tmp_path / "daemon", f"--path.sysfs={host.root}")
         config = tmp_path / "config.json"
-        config.write_text(json.dumps({"attribute": {"max_runs": 20}}))
+        config.write_text(json.dumps({"attribute": {"max_runs": 20, "read_environments": False}}))
         daemon.flags = (*daemon.flags, f"--config.file={config}")
         daemon.start()
         try:

@@ -60,6 +60,8 @@ class Pods:
         """The clock of each pod, from when it was first seen; None: it has none."""
         self._seen: tuple[object, object] = (None, None)
         self._named: tuple[object, Mapping[str, PodFacts]] = (None, {})
+        self._before = {run.cgroup: run.key for run in runbook.running() if run.origin == ORIGIN}
+        """Runs of before a restart, by the pod that they began with."""
         self._is_waiting = True
         self._is_first = True
 
@@ -87,7 +89,7 @@ class Pods:
                     continue
                 if facts is not None and not self._is_wanted(facts.namespace):
                     continue
-                pod = PodRun(self._runbook.open(self._info(uid, facts)).key, facts)
+                pod = PodRun(self._open(uid, facts), facts)
             self._pods[uid] = pod
             clock = self._clocks.get(uid)
             if clock is not None and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
@@ -161,17 +163,30 @@ class Pods:
                 members.setdefault(pod.key, []).extend(names)
         return {key: tuple(sorted(names)) for key, names in members.items()}
 
+    def _open(self, uid: str, facts: PodFacts | None) -> RunKey:
+        """The run of a pod; the one of before a restart where nobody names the pod now."""
+        before = self._before.get(uid)
+        if facts is None and before is not None and self._runbook.is_open(before):
+            return before
+        return self._runbook.open(self._info(uid, facts)).key
+
     def _info(self, uid: str, facts: PodFacts | None) -> RunInfo:
         known = facts or PodFacts(uid, "", "")
         owner = (("owner_kind", known.owner_kind), ("owner_name", known.owner_name))
         labels = (*known.labels, *[(name, value) for name, value in owner if value])
         return RunInfo(
-            key=RunKey(_uid(known.namespace), known.run_id or uid, known.job_id),
+            key=RunKey(
+                # A pod's own uid is that of no other pod, in whichever namespace.
+                _uid(known.namespace) if known.run_id else FIRST_UID,
+                known.run_id or uid,
+                known.job_id,
+            ),
             name=known.name if not known.run_id else known.owner_name or known.name,
             user="",
             origin=ORIGIN,
             started=self._clock.wall(),
             scope="cgroup",
+            cgroup=uid,
             labels=tuple(sorted(labels)),
             namespace=known.namespace,
         )

@@ -184,6 +184,27 @@ def test_after_a_restart_no_run_ends_before_the_api_server_has_answered(node):
     assert node.look() == {"bert": 2}
 
 
+def test_after_a_restart_a_pod_that_nobody_names_any_more_goes_on_with_its_run(node):
+    node.pod(ONE, "train-0", run_id="bert", job_id="j1", used_us=10_000)
+    node.look()
+    node.watch.known = Known(why="API server: 403 Forbidden")
+    node.pod(ONE, used_us=30_000)
+    node.host.restart(absent_seconds=2)
+    for _ in range(8):
+        node.look()
+    assert node.host.running() == {"bert"}
+
+
+def test_a_pod_whose_name_comes_late_stays_the_run_that_it_is(node):
+    node.pod(ONE, used_us=10_000)
+    for _ in range(6):
+        node.look()
+    node.pod(ONE, "train-0", used_us=30_000)
+    assert node.look() == {ONE: 2}
+    run = node.run(ONE)
+    assert (run.name, run.namespace, run.shown_id) == ("train-0", "ml", ONE)
+
+
 def test_a_pod_whose_name_never_comes_is_known_by_its_uid(node):
     node.pod(ONE, used_us=10_000)
     for _ in range(6):
