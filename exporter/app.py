@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from exporter.account.archive import LedgerArchive
 from exporter.account.books import Books
@@ -23,10 +24,8 @@ from exporter.attribute.attribution import Attribution
 from exporter.attribute.identity import claim_of
 from exporter.attribute.runbook import Runbook
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
-from exporter.attribute.sources.kubelet import Kubelet
 from exporter.attribute.sources.kubernetes import open_kubernetes
 from exporter.attribute.sources.machine import MachineTotals
-from exporter.attribute.sources.pod_watch import PodWatch
 from exporter.attribute.sources.pods import Pods
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.replay import ReplayWitness
@@ -49,6 +48,10 @@ from exporter.sample.meters import Meters
 from exporter.sample.registry import Opened, open_samplers
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
+
+if TYPE_CHECKING:
+    from exporter.attribute.sources.kubelet import Kubelet
+    from exporter.attribute.sources.pod_watch import PodWatch
 
 log = logging.getLogger(__name__)
 

@@ -80,13 +80,13 @@ own. Each card has one process.
 PODS = """
 ## Pods
 
-| pods | tick, ms (min / median / max) | all threads, ms/s | RSS, MB | requests a minute: kubelet | API server |
+| pods | tick, ms (min / median / max) | all threads, ms/s | RSS, MB | to kubelet | to API |
 |---|---|---|---|---|---|
 {rows}
 
-Beside eight GPUs, of which the first 32 pods have a quarter each; no other processes. Each pod has a
-real cgroup, and is a run with series of its own. The kubelet and the API server are in another
-process and speak gRPC and HTTPS. Of the memory, grpcio has about 20 MB.
+Beside eight GPUs, of which the first 32 pods have a quarter each; no other processes. Each pod has
+a real cgroup, and is a run with series of its own. The kubelet and the API server are in another
+process and speak gRPC and HTTPS; the last columns are requests a minute. Of the memory, grpcio has about 20 MB.
 """
 
 PEERS = """

@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.kubelet import Allotted, Kubelet
-from exporter.attribute.sources.pod_watch import PodFacts, PodWatch
+from exporter.attribute.sources.pod_facts import PodFacts
 from exporter.attribute.sources.wire import ContainerResources
 from exporter.model.runs import RunKey
+
+if TYPE_CHECKING:
+    from exporter.attribute.sources.pod_watch import PodWatch
 
 REPLICA = "::"
 NOTHING = Allotted()
@@ -24,7 +27,7 @@ class PodRun(NamedTuple):
 class PodDevices:
     """Finds out anew only when something has changed."""
 
-    def __init__(self, kubelet: Kubelet | None, watch: PodWatch | None) -> None:
+    def __init__(self, kubelet: Kubelet | None, watch: "PodWatch | None") -> None:
         self._kubelet = kubelet
         self._watch = watch
         self._since_ns: dict[tuple[str, str], int] = {}

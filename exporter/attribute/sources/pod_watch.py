@@ -1,10 +1,11 @@
 """What the API server knows of the pods of this node: names, owners, the ids they were given."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from exporter.attribute.identity import clean, clean_labels
 from exporter.attribute.sources.api_server import ApiError, ApiServer
+from exporter.attribute.sources.pod_facts import Known, PodFacts
 from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.units import NANOSECONDS_PER_SECOND
@@ -25,36 +26,6 @@ REMEDIES = {
     UNAUTHORIZED: "; its token is read anew at the next try",
     FORBIDDEN: "; let the service account get, list and watch pods, see deploy/kubernetes",
 }
-
-
-class PodFacts(NamedTuple):
-    """One pod."""
-
-    uid: str
-    namespace: str
-    name: str
-    run_id: str = ""
-    job_id: str = ""
-    owner_kind: str = ""
-    owner_name: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
-    """Those that the operator lets out."""
-    containers: tuple[str, ...] = ()
-    created: str = ""
-    is_over: bool = False
-
-
-class Known(NamedTuple):
-    """What the server said last."""
-
-    pods: Mapping[str, PodFacts] = {}
-    """By uid."""
-    gpus: Mapping[tuple[str, str, str], str] = {}
-    """UUIDs of devices by driver, pool and name, for dynamic resource allocation."""
-    at_ns: int = 0
-    """CLOCK_BOOTTIME of the last word; 0: it has said nothing yet."""
-    why: str = "the API server has not answered yet"
-    """Why there is nothing newer; "": all is well."""
 
 
 class PodWatch:

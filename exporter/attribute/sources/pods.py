@@ -10,7 +10,7 @@ from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.kubepods import Kubepods, PodCgroup
 from exporter.attribute.sources.kubernetes import KubernetesSources
 from exporter.attribute.sources.pod_devices import PodDevices, PodRun
-from exporter.attribute.sources.pod_watch import PodFacts
+from exporter.attribute.sources.pod_facts import PodFacts
 from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.model.runs import RunInfo, RunKey

@@ -3,7 +3,8 @@
 import pytest
 
 from exporter.attribute.sources.api_server import ApiServer
-from exporter.attribute.sources.pod_watch import JOB_ID, MOST, RUN_ID, PodFacts, PodWatch
+from exporter.attribute.sources.pod_facts import PodFacts
+from exporter.attribute.sources.pod_watch import JOB_ID, MOST, RUN_ID, PodWatch
 from exporter.errors import Unavailable
 from tests.fakes import FakeClock
 from tests.kube.api_server import described

@@ -6,7 +6,7 @@ import pytest
 
 from exporter.attribute.sources.kubelet import Allotted
 from exporter.attribute.sources.kubernetes import KubernetesSources
-from exporter.attribute.sources.pod_watch import Known, PodFacts
+from exporter.attribute.sources.pod_facts import Known, PodFacts
 from exporter.attribute.sources.pods import Pods
 from exporter.attribute.sources.wire import Claimed, ContainerResources
 from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Occupant, Partition
