@@ -86,7 +86,8 @@ PODS = """
 
 Beside eight GPUs, of which the first 32 pods have a quarter each; no other processes. Each pod has
 a real cgroup, and is a run with series of its own. The kubelet and the API server are in another
-process and speak gRPC and HTTPS; the last columns are requests a minute. Of the memory, grpcio has about 20 MB.
+process and speak gRPC and HTTPS; the last columns are requests a minute. Of the memory, grpcio has
+about 20 MB.
 """
 
 PEERS = """

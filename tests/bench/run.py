@@ -4,6 +4,7 @@ python -m tests.bench.run [--write] [--no-gate] [--quick]
 """
 
 import argparse
+import compileall
 import shutil
 import sys
 import tempfile
@@ -50,6 +51,8 @@ def main() -> int:
     if shutil.which("cc") is None:
         say("no C compiler; on Debian and Ubuntu: apt-get install gcc libc6-dev")
         return 2
+    # As an installer leaves it: compiled once, not at every start.
+    compileall.compile_dir(REPOSITORY / "exporter", quiet=1)
     build = REPOSITORY / "build"
     build.mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=build))
