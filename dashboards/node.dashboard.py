@@ -178,9 +178,9 @@ CONVERT = Row(
                 "Grams of CO2 equivalent per kilowatt hour, without PUE. While there is none, "
                 "energy is counted and grams stand still.",
                 query(
-                    "max by (grid_zone, signal, basis) "
+                    "max by (grid_zone, signal, basis, accounting) "
                     f"(emissions_grid_intensity_grams_per_kwh{{{NODES}}})",
-                    "{{grid_zone}}, {{signal}}, {{basis}}",
+                    "{{grid_zone}}, {{signal}}, {{basis}}, {{accounting}}",
                 ),
             ),
             table(
@@ -198,15 +198,15 @@ CONVERT = Row(
                     "Value #C": ("Step", COUNT),
                 },
                 latest(
-                    "max by (grid_zone, signal, basis, source, accounting, estimated) "
+                    "max by (grid_zone, signal, basis, accounting, source, estimated) "
                     f"(emissions_grid_intensity_info{{{NODES}}})"
                 ),
                 latest(
-                    "max by (grid_zone, signal, basis) "
+                    "max by (grid_zone, signal, basis, accounting) "
                     f"(emissions_grid_intensity_age_seconds{{{NODES}}})"
                 ),
                 latest(
-                    "max by (grid_zone, signal, basis) "
+                    "max by (grid_zone, signal, basis, accounting) "
                     f"(emissions_grid_intensity_fallback_step{{{NODES}}})"
                 ),
             ),

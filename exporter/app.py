@@ -60,7 +60,6 @@ NOWHERE = "none"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SPARE_FILES = 256
 """File handles kept free for the ledger and the hardware; sockets come on top."""
-FILE_REFRESH_SECONDS = 10.0
 USERS_SECONDS = 3600.0
 STOP_SECONDS = 2.0
 POWER_WINDOW = 0.5
@@ -165,6 +164,7 @@ class App:
 
         A thread that hangs on a disk still uses the ledger, so that is then left as it is.
         """
+        self._stop_asking()
         for worker in self._workers:
             worker.stop(STOP_SECONDS)
         has_ended = self.writer.stop(STOP_SECONDS)
@@ -202,8 +202,9 @@ class App:
             self.writer.submit(recovered.batch)
         self.archive = LedgerArchive(ledger.path, self.node)
         self._workers: list[Worker | Kubelet | PodWatch] = [
-            Worker("intensity", refresh, FILE_REFRESH_SECONDS) for refresh in chain.refresh
+            Worker("intensity", refresh, seconds) for refresh, seconds in chain.refresh
         ]
+        self._stop_asking = chain.stop
         self._users = UserNames()
         users = Worker("users", self._users.look_up, USERS_SECONDS)
         self._users.wake = users.poke
@@ -221,6 +222,7 @@ class App:
             runbook=runbook,
             attribution=Attribution(restored.floors),
             chain=chain.chain,
+            grid=chain.grid,
             intensity_states=chain.states,
             books=Books(
                 restored,

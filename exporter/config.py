@@ -10,26 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from exporter.setting import key
+
 ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Names that `sample.collectors` knows."""
-
-
-def key(
-    default: Any,
-    unit: str,
-    text: str,
-    *,
-    flag: str = "",
-    least: float | None = None,
-    most: float | None = None,
-) -> Any:
-    """A setting: default, unit ("" for none), what it does, its flag, and its bounds."""
-    metadata = {"unit": unit, "text": text, "flag": flag, "least": least, "most": most}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 def default_state_directory() -> str:
@@ -132,6 +118,30 @@ class Convert:
         "Where the machine is: a country (`DE`), a region (`US-CA`), a zone of Electricity Maps "
         "(`US-CAL-CISO`) or a cloud region (`aws:eu-west-1`). Empty: the world average is used, "
         "and said so.",
+    )
+    cloud_metadata: bool = key(
+        False,
+        "",
+        "Where no zone is set, ask the metadata service of AWS, Google Cloud or Azure for the "
+        "region, once at the start.",
+    )
+    sources: tuple[Any, ...] = key(
+        (),
+        "",
+        "Sources of intensity in order of preference, each alone or with its options; see below. "
+        "Empty: `static` if `grams_per_kwh` is set, else `file` if that is set, then `table`.",
+    )
+    fallback: Literal["same", "any"] = key(
+        "same",
+        "",
+        "Which of them may stand in for the first: those that count the same (signal, basis, "
+        "accounting), or any.",
+    )
+    second: tuple[Any, ...] = key(
+        (),
+        "",
+        "Sources of a second intensity, marginal or market-based, shown beside the first as series "
+        "of its own. No grams are counted with it.",
     )
     grams_per_kwh: float | None = key(
         None, "g/kWh", "A fixed intensity of your own; goes before every table.", least=0

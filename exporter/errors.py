@@ -4,6 +4,7 @@ EmissionsError
 ├── ConfigError          a setting is wrong; says which, why, and what would be right
 ├── Unavailable          a source cannot work on this machine; says why and the remedy
 ├── SourceError          a source that worked gave no usable answer this time
+│   └── FetchFailed      an intensity could not be fetched
 ├── Outdated             this process can never work again, a new one can: exit 75
 ├── LedgerError          the ledger could not be read or written
 │   └── LedgerLocked     another daemon holds it
@@ -28,6 +29,19 @@ class Unavailable(EmissionsError):
 
 class SourceError(EmissionsError):
     """A source that worked before gave no usable answer this time."""
+
+
+class FetchFailed(SourceError):
+    """An intensity could not be fetched; the text is free of secrets.
+
+    `outcome` names the kind of failure, as in `grid_intensity_requests_total`;
+    `retry_after_seconds` is how long the server wants to be left alone, 0 where it does not say.
+    """
+
+    def __init__(self, outcome: str, text: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Outdated(EmissionsError):

@@ -19,7 +19,7 @@ from exporter.model.books import MachineCpu, Past, Posting, RunCpu
 from exporter.model.commands import End, Log, Start
 from exporter.model.readings import CallCost, Device, DeviceInfo, Interval, Occupancy, Sampler
 from exporter.model.runs import Mark, RunInfo, RunKey
-from exporter.model.snapshot import Health, Snapshot
+from exporter.model.snapshot import GridState, Health, Snapshot
 from exporter.model.workload import CollectorState, Sighting
 from exporter.sample.meters import Meters
 from exporter.units import NANOSECONDS_PER_SECOND
@@ -73,6 +73,7 @@ class Pipeline:
         runbook: Runbook,
         attribution: Attribution,
         chain: Chain,
+        grid: Callable[[float], GridState],
         intensity_states: Callable[[], Iterable[CollectorState]],
         books: Books,
         journal: Journal,
@@ -93,6 +94,7 @@ class Pipeline:
         self._runbook = runbook
         self._attribution = attribution
         self._chain = chain
+        self._grid = grid
         self._intensity_states = intensity_states
         self._books = books
         self._journal = journal
@@ -158,7 +160,7 @@ class Pipeline:
             rows=self._books.rows(),
             runs=self._runbook.shown(),
             factor_uses=self._books.factor_uses(),
-            grid=self._chain.grid(wall),
+            grid=self._grid(wall),
             collectors=self._collectors,
             health=self._health(now_ns),
             driver_calls=self._calls,

@@ -2,8 +2,6 @@
 
 import dataclasses
 import difflib
-import sys
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, Literal
 from exporter.client.sockets import default_socket
 from exporter.config import COLLECTORS, ENVIRONMENT_PREFIX, Config, default_state_directory
 from exporter.errors import ConfigError
+from exporter.setting import checked, refuse_unknown
 
 
 def load(
@@ -27,7 +26,7 @@ def load(
     where = path or "configuration"
     sections: dict[str, Any] = {}
     hints = typing.get_type_hints(Config)
-    _refuse_unknown(document, hints, where, "")
+    refuse_unknown(document, hints, where, "")
     _refuse_unknown_variables(environment, hints)
     for name, section in hints.items():
         given = document.get(name)
@@ -37,9 +36,7 @@ def load(
             raise ConfigError(f"{where}: {name}: expected keys with values, found {given!r}")
         sections[name] = _section(name, section, given, where, environment, flags)
     config = Config(**sections)
-    _refuse_unknown(
-        config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors."
-    )
+    refuse_unknown(config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors.")
     return dataclasses.replace(
         config,
         account=_with_default(config.account, "state_directory", default_state_directory()),
@@ -78,7 +75,7 @@ def _section(
     flags: Mapping[tuple[str, str], Any],
 ) -> Any:
     hints = typing.get_type_hints(section)
-    _refuse_unknown(given, hints, where, f"{name}.")
+    refuse_unknown(given, hints, where, f"{name}.")
     values: dict[str, Any] = {}
     for item in dataclasses.fields(section):
         hint, meta = hints[item.name], item.metadata
@@ -92,19 +89,8 @@ def _section(
             source, value = f"{where}: {name}.{item.name}", given[item.name]
         else:
             continue
-        values[item.name] = _checked(value, hint, meta, source)
+        values[item.name] = checked(value, hint, meta, source)
     return section(**values)
-
-
-def _refuse_unknown(
-    given: Mapping[Any, Any], known: Mapping[str, Any], where: str, at: str
-) -> None:
-    for name in given:
-        if name in known:
-            continue
-        near = difflib.get_close_matches(str(name), known, 1)
-        hint = f"did you mean {at}{near[0]}?" if near else f"known are: {', '.join(known)}"
-        raise ConfigError(f"{where}: {at}{name}: there is no such key; {hint}")
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str], sections: Mapping[str, Any]) -> None:
@@ -129,7 +115,8 @@ def _from_text(text: str, hint: Any, source: str) -> Any:
     """The text of a flag or variable in the shape that YAML would have given it."""
     if hint is str or typing.get_origin(hint) is Literal:
         return text
-    if typing.get_origin(hint) is tuple:
+    is_yaml = text.lstrip().startswith("[") and str not in typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and not is_yaml:
         return [part.strip() for part in text.split(",") if part.strip()]
     import yaml
 
@@ -141,49 +128,6 @@ def _from_text(text: str, hint: Any, source: str) -> Any:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _checked(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> Any:
-    """`value` as the type that `hint` asks for. Raises ConfigError naming `source`."""
-    if typing.get_origin(hint) is types.UnionType:
-        if value is None:
-            return None
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
-    if hint in (int, float):
-        return _number(value, hint, meta, source)
-    expected, good = _shape(value, hint)
-    if not good:
-        raise ConfigError(f"{source}: expected {expected}, found {value!r}")
-    return tuple(str(part) for part in value) if typing.get_origin(hint) is tuple else value
-
-
-def _shape(value: Any, hint: Any) -> tuple[str, bool]:
-    """What `hint` expects, in words, and whether `value` is that."""
-    if typing.get_origin(hint) is Literal:
-        allowed = typing.get_args(hint)
-        return f"one of {', '.join(allowed)}", value in allowed
-    if typing.get_origin(hint) is tuple:
-        return "a list", isinstance(value, list | tuple)
-    if hint is bool:
-        return "true or false", isinstance(value, bool)
-    if hint is str:
-        return "text (put it in quotes)", isinstance(value, str)
-    switches = isinstance(value, Mapping) and all(isinstance(v, bool) for v in value.values())
-    return "names with true or false", switches
-
-
-def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> float | int:
-    unit = meta["unit"]
-    whole = hint is int
-    good = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if isinstance(value, bool) or not good or not abs(value) <= sys.float_info.max:
-        kind = "a whole number" if whole else "a number"
-        raise ConfigError(f"{source}: expected {kind} of {unit} without a unit, found {value!r}")
-    if meta["least"] is not None and value < meta["least"]:
-        raise ConfigError(f"{source}: {value} is below the least, {meta['least']} ({unit})")
-    if meta["most"] is not None and value > meta["most"]:
-        raise ConfigError(f"{source}: {value} is above the most, {meta['most']} ({unit})")
-    return int(value) if whole else float(value)
 
 
 def _names(section: Any) -> list[str]:

@@ -10,6 +10,7 @@ SHARED = {"data", "model", "units", "errors", "clock", "worker"}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
     "expose": SHARED | {"human"},
+    "convert": SHARED | {"setting"},
     "model": {"units"},
     "human": {"units"},
     "data": set(),
@@ -18,8 +19,9 @@ MAY_IMPORT = {
     "clock": set(),
     "worker": set(),
     "client": set(),
-    "config": set(),
-    "settings": {"client", "config", "errors"},
+    "config": {"setting"},
+    "setting": {"errors"},
+    "settings": {"client", "config", "errors", "setting"},
     "report": {"client", "human", "model", "units", "errors"},
     "integrations": {"client"},
 }

@@ -8,7 +8,17 @@ from exporter import __version__
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import EmissionsError
 
-COMMANDS = ("serve", "once", "replay", "run", "runs", "report", "check-config", "healthcheck")
+COMMANDS = (
+    "serve",
+    "once",
+    "replay",
+    "run",
+    "runs",
+    "report",
+    "intensity",
+    "check-config",
+    "healthcheck",
+)
 DEFAULT = "serve"
 
 

@@ -59,6 +59,10 @@ class Agent:
         found: list[dict[str, Any]] = self._ask("GET", f"/v1/runs?limit={limit}{asked}")["runs"]
         return found
 
+    def intensity(self) -> dict[str, Any]:
+        """The grid intensity in force, its past, its forecast and its sources."""
+        return self._ask("GET", "/v1/intensity")
+
     def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         tried = []
         for path in [self._named] if self._named else usual_sockets():

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from exporter.model.intensity import Accounting, Basis, Factor, Signal, Spell
+from exporter.model.intensity import Basis, Factor, Kind, Spell
 from exporter.model.snapshot import GridState
 
 
@@ -20,7 +20,7 @@ class Step(Protocol):
         """What is wrong with it and how to mend it; empty if nothing is."""
 
     @property
-    def kind(self) -> tuple[Signal, Basis, Accounting]:
+    def kind(self) -> Kind:
         """What all its factors count."""
 
     def covering(self, t0: float, t1: float) -> Sequence[Factor]:
@@ -45,11 +45,11 @@ class Chain:
     """Steps in order of preference.
 
     Every factor that it hands out carries its step and `pue`. A step that does not count what the
-    first one counts is never used; such steps are in `left_out`.
+    first one counts is never used, unless `any_kind` may; such steps are in `left_out`.
     """
 
-    def __init__(self, steps: Sequence[Step], pue: float) -> None:
-        self.steps = tuple(step for step in steps if comparable(steps[0], step))
+    def __init__(self, steps: Sequence[Step], pue: float, *, any_kind: bool = False) -> None:
+        self.steps = tuple(step for step in steps if any_kind or comparable(steps[0], step))
         self.left_out = tuple(step for step in steps if step not in self.steps)
         self._pue = pue
         self._last: dict[int, tuple[Factor | None, Factor]] = {}

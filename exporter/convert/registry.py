@@ -1,27 +1,59 @@
-"""Opens the chain of intensities that the settings ask for."""
+"""Opens the chains of intensities that the settings ask for."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from exporter.clock import Clock
-from exporter.convert.chain import Chain
+from exporter.convert import tables
+from exporter.convert.chain import Chain, Step
+from exporter.convert.live.feed import Feed, from_json
+from exporter.convert.live.feeds import Feeds, remembered
+from exporter.convert.live.fetch import Child, answer_of
+from exporter.convert.live.source import Answer, LiveSource
 from exporter.convert.sources.file import IntensityFile
-from exporter.convert.sources.static import static
-from exporter.convert.sources.table import table, world
-from exporter.model.intensity import Accounting, Basis
+from exporter.errors import ConfigError, FetchFailed
+from exporter.model.intensity import Signal
+from exporter.model.snapshot import GridState
 from exporter.model.workload import CollectorState
+from exporter.setting import refuse_unknown, section
 
-UNSTATED_ZONE = "unstated"
+SOURCES = {
+    "electricity_maps": "ElectricityMaps",
+    "watttime": "Watttime",
+    "uk": "Uk",
+    "rte": "Rte",
+    "energy_charts": "EnergyCharts",
+    "energinet": "Energinet",
+    "exporter": "Exporter",
+    "prometheus": "Prometheus",
+    "file": "File",
+    "static": "Static",
+    "table": "Table",
+}
+"""Names that `convert.sources` knows: the modules in `sources`, each with its class."""
+METADATA_URL = "http://169.254.169.254"
+FILE_REFRESH_SECONDS = 10.0
+FEEDS_REFRESH_SECONDS = 1.0
 
 
 class OpenedChain(NamedTuple):
     """The chain and what keeps it fresh."""
 
     chain: Chain
-    refresh: tuple[Callable[[], None], ...] = ()
-    """For a worker: each may block, none raises."""
+    grid: Callable[[float], GridState]
+    """The intensity in force at a wall clock, the second one with it."""
+    refresh: tuple[tuple[Callable[[], None], float], ...] = ()
+    """For workers, with their periods in seconds: each may block, none raises."""
     states: Callable[[], tuple[CollectorState, ...]] = tuple
     """How the sources that are read again and again fared at their last look."""
+    memory: Callable[[], str] = str
+    """What is to be handed over as `memory` after a restart."""
+    stop: Callable[[], None] = lambda: None
+    """Ends what blocks in `refresh`."""
     notes: tuple[str, ...] = ()
     """What a person should know from the start."""
 
@@ -29,6 +61,10 @@ class OpenedChain(NamedTuple):
 def open_chain(
     *,
     zone: str,
+    cloud_metadata: bool,
+    sources: Sequence[Any],
+    fallback: str,
+    second: Sequence[Any],
     grams_per_kwh: float | None,
     basis: str,
     accounting: str,
@@ -37,45 +73,228 @@ def open_chain(
     file_max_age_seconds: float,
     pue: float,
     clock: Clock,
+    memory: str = "",
+    child: Child | None = None,
+    metadata_url: str = METADATA_URL,
 ) -> OpenedChain:
-    """A number of one's own; else the file, then the zone's table; else the world average.
+    """The sources as they are set; else a number of one's own, the file, the table, the world.
 
-    The arguments are the settings of the section `convert`. The world average is used only where
-    neither a zone nor anything else is set. Raises ConfigError.
+    The first arguments are the settings of the section `convert`; `memory` is what an earlier
+    chain gave. The world average is used only where neither a zone nor anything else is set.
+    Raises ConfigError.
     """
-    zone = zone.strip()
+    child = child or Child()
+    zone, notes = zone.strip(), []
+    if not zone and cloud_metadata:
+        zone, note = _located(child, metadata_url)
+        notes += [note]
+    own = {"basis": basis, "accounting": accounting, "source": source}
+    defaults: dict[str, dict[str, Any]] = {
+        "static": {"grams_per_kwh": grams_per_kwh, **own},
+        "file": {"path": file, "max_age_seconds": file_max_age_seconds, **own},
+    }
+    wanted = [*sources] or _simple(zone, grams_per_kwh, file)
+    if not sources and grams_per_kwh is not None and file:
+        notes += ["convert.file is not read: convert.grams_per_kwh goes before it"]
+    opener = _Opener(zone, defaults, clock, child, memory)
+    steps = opener.steps(wanted, "convert.sources" if sources else "convert")
+    _refuse_marginal(steps)
+    others = opener.steps(second, "convert.second")
+    chain = Chain(steps, pue, any_kind=fallback == "any")
+    if sources:
+        _refuse_mixed(chain, "convert.sources")
+    elif not zone and wanted == ["world"]:
+        notes += [chain.grid(clock.wall()).why]
+    else:
+        notes += [_left_out(chain, step) for step in chain.left_out]
+    beside = Chain(others, pue) if others else None
+    if beside is not None:
+        _refuse_mixed(beside, "convert.second")
+        if beside.steps[0].kind == chain.steps[0].kind:
+            raise ConfigError(
+                f"convert.second: {beside.steps[0].name} counts the same as the first intensity "
+                f"({' '.join(beside.steps[0].kind)}); it is for another kind"
+            )
+    feeds = Feeds([each.steps for each in (chain, beside) if each is not None], clock)
+    files = [step for step in (*steps, *others) if isinstance(step, IntensityFile)]
+    refresh = [(each.refresh, FILE_REFRESH_SECONDS) for each in files]
+    if opener.is_live:
+        refresh += [(feeds.refresh, FEEDS_REFRESH_SECONDS)]
+    return OpenedChain(
+        chain,
+        grid=partial(_grid, chain, beside, feeds),
+        refresh=tuple(refresh),
+        states=lambda: (*(each.state() for each in files), *feeds.states()),
+        memory=feeds.memory,
+        stop=child.stop,
+        notes=(*notes, *opener.notes),
+    )
+
+
+def live_source(name: str, options: Mapping[str, Any], where: str) -> LiveSource:
+    """A live source made of its options. Raises ConfigError."""
+    made: LiveSource = section(source_class(name), options, where)
+    return made
+
+
+def source_class(name: str) -> Any:
+    """What a source is made with; only what is used is imported."""
+    return getattr(import_module(f"exporter.convert.sources.{name}"), SOURCES[name])
+
+
+class _Opener:
+    """Makes the steps of chains."""
+
+    def __init__(
+        self,
+        zone: str,
+        defaults: Mapping[str, Mapping[str, Any]],
+        clock: Clock,
+        child: Child,
+        memory: str,
+    ) -> None:
+        self._zone = zone
+        self._defaults = defaults
+        self._clock = clock
+        self._child = child
+        self._pasts = remembered(memory)
+        self._names: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.is_live = False
+
+    def steps(self, wanted: Sequence[Any], where: str) -> list[Step]:
+        """The steps for names, alone or with their options."""
+        found = []
+        for number, entry in enumerate(wanted, 1):
+            name, options = _entry(entry, f"{where}: entry {number}")
+            found.append(self._step(name, options, where))
+        return found
+
+    def _step(self, name: str, options: Mapping[str, Any], where: str) -> Step:
+        if name == "world":
+            from exporter.convert.sources.table import World
+
+            return World().open(self._clock)
+        at = f"convert.{name}" if where == "convert" else f"{where}: {name}"
+        kind = source_class(name)
+        fields = {item.name for item in dataclasses.fields(kind)}
+        given = {**self._defaults.get(name, {}), **options}
+        if "zone" in fields and not given.get("zone"):
+            given["zone"] = tables.alpha2(self._zone) if name == "energy_charts" else self._zone
+        source = section(kind, given, at)
+        try:
+            if hasattr(source, "open"):
+                step: Step = source.open(self._clock)
+                return step
+            self._check_country(source)
+            self.notes += [f"{at}: {note}" for note in source.check()]
+        except ConfigError as error:
+            # What the sections already name needs no second place.
+            raise ConfigError(_placed(str(error), at)) from None
+        return self._feed(name, source, dataclasses.asdict(source))
+
+    def _check_country(self, source: LiveSource) -> None:
+        country = tables.country(self._zone) if source.country and self._zone else ""
+        if country and country != source.country:
+            raise ConfigError(
+                f"it knows {source.country} alone, but convert.zone is {self._zone}, "
+                f"which is in {country}"
+            )
+
+    def _feed(self, name: str, source: LiveSource, options: Mapping[str, Any]) -> Feed:
+        self.is_live = True
+        number = self._names[name] = self._names.get(name, 0) + 1
+        identity = json.dumps([name, options], sort_keys=True)
+
+        def fetch(now: float, since: float) -> Answer:
+            job = {"name": name, "options": options, "now": now, "since": since}
+            return answer_of(self._child.ask(job))
+
+        return Feed(
+            name if number == 1 else f"{name}_{number}",
+            identity,
+            source,
+            fetch,
+            self._clock.wall(),
+            from_json(self._pasts.get(identity, {})),
+        )
+
+
+def _entry(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
+    """Name and options of one entry of a list of sources."""
+    options: Any = {}
+    name = entry
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((name, options),) = entry.items()
+    if not isinstance(name, str) or not isinstance(options or {}, Mapping):
+        raise ConfigError(f"{where}: expected a name, or a name with its options")
+    if name != "world":
+        refuse_unknown({name: None}, SOURCES, where, "")
+    return name, options or {}
+
+
+def _placed(text: str, at: str) -> str:
+    return text if text.startswith("convert.") else f"{at}: {text}"
+
+
+def _simple(zone: str, grams_per_kwh: float | None, file: str) -> list[str]:
+    """What is used where no sources are named."""
     if grams_per_kwh is not None:
-        own = static(
-            grams_per_kwh,
-            zone=zone or UNSTATED_ZONE,
-            basis=Basis(basis),
-            accounting=Accounting(accounting),
-            source=source,
-        )
-        unused = ("convert.file is not read: convert.grams_per_kwh goes before it",) if file else ()
-        return OpenedChain(Chain([own], pue), notes=unused)
+        return ["static"]
     if file:
-        followed = IntensityFile(
-            file,
-            zone=zone or UNSTATED_ZONE,
-            basis=Basis(basis),
-            accounting=Accounting(accounting),
-            source=source,
-            max_age_seconds=file_max_age_seconds,
-            clock=clock,
+        return ["file", "table"] if zone else ["file"]
+    return ["table"] if zone else ["world"]
+
+
+def _located(child: Child, metadata_url: str) -> tuple[str, str]:
+    """The region by the cloud's own service, and what to say of it."""
+    try:
+        zone = str(child.ask({"locate": metadata_url}))
+    except FetchFailed as failure:
+        return "", f"convert.cloud_metadata: {failure}; set convert.zone"
+    if not tables.country(zone):
+        return "", f"convert.cloud_metadata: {zone} is in no bundled table; set convert.zone"
+    return zone, f"convert.cloud_metadata: this machine is in {zone}"
+
+
+def _left_out(chain: Chain, step: Step) -> str:
+    first = chain.steps[0]
+    return (
+        f"{step.name} never stands in for {first.name}: {first.name} counts "
+        f"{' '.join(first.kind)}, {step.name} {' '.join(step.kind)}"
+    )
+
+
+def _refuse_mixed(chain: Chain, where: str) -> None:
+    """Refuse a chain of which a part can never be used."""
+    for step in chain.left_out:
+        raise ConfigError(
+            f"{where}: {_left_out(chain, step)}; take it out"
+            + ("" if where == "convert.second" else ", or set convert.fallback to any")
         )
-        chain = Chain([followed, table(zone)] if zone else [followed], pue)
-        return OpenedChain(
-            chain,
-            refresh=(followed.refresh,),
-            states=lambda: (followed.state(),),
-            notes=tuple(
-                f"{step.name} never stands in for the file: the file counts "
-                f"{' '.join(followed.kind)}, it counts {' '.join(step.kind)}"
-                for step in chain.left_out
-            ),
-        )
-    if zone:
-        return OpenedChain(Chain([table(zone)], pue))
-    chain = Chain([world()], pue)
-    return OpenedChain(chain, notes=(chain.grid(clock.wall()).why,))
+
+
+def _refuse_marginal(steps: Sequence[Step]) -> None:
+    for step in steps:
+        if Signal.MARGINAL in step.kind:
+            raise ConfigError(
+                f"convert.sources: {step.name} is marginal, which says what a decision changes and "
+                "not what was emitted; list it under convert.second"
+            )
+
+
+def _grid(chain: Chain, beside: Chain | None, feeds: Feeds, now: float) -> GridState:
+    second = None if beside is None else _state(beside, now)
+    return _state(chain, now)._replace(second=second, feeds=feeds.feeds())
+
+
+def _state(chain: Chain, now: float) -> GridState:
+    """With the past of the source in force, and the first forecast from there on."""
+    state = chain.grid(now)
+    live = [step for step in chain.steps if isinstance(step, Feed)]
+    first = None if state.factor is None else chain.steps[state.factor.step]
+    forecasts = [step.forecast for step in (first, *live) if isinstance(step, Feed)]
+    return state._replace(
+        recent=first.recent if isinstance(first, Feed) else (),
+        forecast=next(filter(None, forecasts), ()),
+    )

@@ -3,7 +3,7 @@
 import csv
 import difflib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 
@@ -63,7 +63,28 @@ def find(zone: str) -> Factor:
         without_value += known
     if without_value:
         raise ConfigError(_no_value(zone, without_value[0]))
-    raise ConfigError(_unknown(zone, code))
+    raise ConfigError(_unknown(zone, code, [table for tables in _SEARCH for table in tables]))
+
+
+def country(zone: str) -> str:
+    """ISO 3166-1 alpha-3 of the country that `zone` lies in; "" where no table knows it."""
+    code = zone.strip().upper()
+    rows = (row for tables in _SEARCH for table in tables for row in table())
+    return next((row.country for row in rows if code in row.codes), "")
+
+
+def alpha2(zone: str) -> str:
+    """The two letters of that country; "" where no table knows it."""
+    code = country(zone)
+    return next((row.codes[1] for row in _countries() if code and code == row.country), "")
+
+
+def check_zone(zone: str) -> None:
+    """Raise ConfigError for what is neither a zone of Electricity Maps nor a cloud region."""
+    code = zone.strip().upper()
+    tables = (_zones, _cloud_regions)
+    if not any(code in row.codes for table in tables for row in table()):
+        raise ConfigError(_unknown(zone, code, tables))
 
 
 def world() -> Factor:
@@ -106,8 +127,8 @@ def _no_value(zone: str, row: Row) -> str:
     return f"convert.zone: {zone} is known, but {row.table} has no value for it; {remedy}"
 
 
-def _unknown(zone: str, code: str) -> str:
-    rows = [row for tables in _SEARCH for table in tables for row in table()]
+def _unknown(zone: str, code: str, tables: Iterable[Table]) -> str:
+    rows = [row for table in tables for row in table()]
     shown = {key: row.zone for row in reversed(rows) for key in (row.name.upper(), *row.codes)}
     near = dict.fromkeys(shown[key] for key in difflib.get_close_matches(code, shown, 5))
     hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -29,6 +29,7 @@ from exporter.model.record import RunRecord, to_json
 from exporter.units import NANOSECONDS_PER_SECOND
 
 RUNS = "/v1/runs"
+INTENSITY = "/v1/intensity"
 END = "/end"
 LOG = "/log"
 LISTED = (*READ, "POST")
@@ -55,6 +56,8 @@ class Agent:
         path, method = request.path, request.method
         if path == RUNS and method == "POST":
             return await self._start(request)
+        if path == INTENSITY:
+            return self._api.intensity() if method in READ else not_allowed(READ)
         if path == RUNS:
             return await self._api.runs(request.query) if method in READ else not_allowed(LISTED)
         if path.endswith(END) and (run_id := child(path.removesuffix(END), RUNS)) is not None:
@@ -62,7 +65,7 @@ class Agent:
         if path.endswith(LOG) and (run_id := child(path.removesuffix(LOG), RUNS)) is not None:
             return await self._log(run_id, request) if method == "POST" else not_allowed(ENDED)
         if (run_id := child(path, RUNS)) is None:
-            raise Refused(404, f"there is nothing at {path}; runs are at {RUNS}")
+            raise Refused(404, f"there is nothing at {path}; there are {RUNS} and {INTENSITY}")
         return await self._api.run(run_id, request.query) if method in READ else not_allowed(READ)
 
     async def _start(self, request: Request) -> Response:

@@ -45,7 +45,7 @@ def _durable(name: str, labels: tuple[str, ...], samples: Rows, text: str) -> Fa
 DEVICE = ("device", "id")
 RUN = ("run_id", "job_id")
 RUN_DEVICE = (*RUN, "device", "id")
-GRID = ("grid_zone", "signal", "basis")
+GRID = ("grid_zone", "signal", "basis", "accounting")
 
 DEVICE_FAMILIES = (
     _gauge(
@@ -253,7 +253,7 @@ GRID_FAMILIES = (
     _gauge(
         "grid_intensity_age_seconds",
         GRID,
-        rows.grid(lambda view, _: view.snapshot.grid.age_seconds),
+        rows.grid(lambda state, _: state.age_seconds),
         "Age in seconds of the carbon intensity in force; absent where nobody says its time.",
     ),
     _gauge(
@@ -264,9 +264,15 @@ GRID_FAMILIES = (
     ),
     _gauge(
         "grid_intensity_info",
-        (*GRID, "source", "estimated", "accounting"),
+        (*GRID, "source", "estimated"),
         rows.grid_info,
         "Always 1; the labels say where the carbon intensity in force comes from.",
+    ),
+    _counter(
+        "grid_intensity_requests_total",
+        ("source", "outcome"),
+        rows.grid_requests,
+        "Requests to live sources of carbon intensity, by how they went; `ok` is a good answer.",
     ),
     _gauge(
         "pue_ratio",

@@ -14,6 +14,7 @@ from exporter.model.snapshot import DeviceState, GridState, Row, Snapshot, recor
 from exporter.model.workload import Party, Reason
 
 Document = dict[str, object]
+DAY_SECONDS = 86_400.0
 
 
 def of_devices(view: View) -> Document:
@@ -27,8 +28,16 @@ def of_devices(view: View) -> Document:
 
 
 def of_intensity(snapshot: Snapshot) -> Document:
-    """The grid intensity in force."""
-    return {"at": snapshot.wall, **_grid(snapshot.grid)}
+    """The grid intensity in force, its last day, its forecast, and how its sources fare."""
+    grid, now = snapshot.grid, snapshot.wall
+    return {
+        "at": now,
+        **_grid(grid),
+        "recent": [v._asdict() for v in grid.recent if v.end > now - DAY_SECONDS],
+        "forecast": [v._asdict() for v in grid.forecast if v.end > now],
+        "second": None if grid.second is None else _grid(grid.second),
+        "sources": [{**feed._asdict(), "requests": dict(feed.requests)} for feed in grid.feeds],
+    }
 
 
 def of_runs(records: Iterable[RunRecord]) -> Document:

@@ -89,7 +89,7 @@ def main(snapshot: Snapshot, view: View, charts: Charts = NO_CHARTS) -> Markup:
         unattributed(view),
         methods(view),
         splits(view),
-        grid(snapshot.grid),
+        grid(snapshot.grid, snapshot.wall),
         collectors(snapshot.collectors),
         data_interval_ms=f"{1000 * _period(snapshot):.0f}",
     )

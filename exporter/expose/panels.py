@@ -7,7 +7,7 @@ from exporter.expose.charts import Charts, chart
 from exporter.expose.markup import Markup, tag
 from exporter.expose.table import Cell, bar, bold, number, table, verdict
 from exporter.expose.view import Tally, View
-from exporter.model.intensity import Factor
+from exporter.model.intensity import Factor, FeedState
 from exporter.model.readings import Method
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DeviceState, GridState, Snapshot
@@ -155,13 +155,18 @@ def splits(view: View) -> Markup:
     return table("How it was shared between runs", heads, rows, "Nothing yet.")
 
 
-def grid(state: GridState) -> Markup:
-    """The intensity in force and where it comes from."""
-    factor = state.factor
-    if factor is None:
-        return table("Grid intensity", (), (), f"None is known, grams stand still: {state.why}")
+def grid(state: GridState, now: float) -> Markup:
+    """The intensity in force and where it comes from, the second one, and the live sources."""
+    states = [state] if state.second is None else [state, state.second]
+    rows = [_in_force(each, each.factor) for each in states if each.factor is not None]
+    heads = ("Zone", ">Intensity", "Source", "Counts", ">PUE", ">Fallback step")
+    nothing = f"None is known, grams stand still: {state.why}"
+    return Markup(table("Grid intensity", heads, rows, nothing) + _feeds(state.feeds, now))
+
+
+def _in_force(state: GridState, factor: Factor) -> tuple[Cell, ...]:
     age = "" if state.age_seconds is None else f"{human.duration(state.age_seconds)} old"
-    row = (
+    return (
         bold(factor.zone, state.why),
         number(intensity(factor), age),
         Cell(factor.source, "estimated" if factor.estimated else ""),
@@ -169,8 +174,37 @@ def grid(state: GridState) -> Markup:
         number(f"{factor.pue:g}"),
         number(str(factor.step)),
     )
-    heads = ("Zone", ">Intensity", "Source", "Counts", ">PUE", ">Fallback step")
-    return table("Grid intensity", heads, [row], "")
+
+
+def _feeds(feeds: Sequence[FeedState], now: float) -> Markup:
+    if not feeds:
+        return Markup("")
+    rows = [
+        (
+            bold(feed.name, feed.zone),
+            _fares(feed),
+            number(str(sum(times for _, times in feed.requests)), _failures(feed)),
+            number("never" if feed.answered is None else f"{_since(feed.answered, now)} ago"),
+            Cell(feed.why, class_="prose"),
+        )
+        for feed in feeds
+    ]
+    heads = ("Source", "State", ">Requests", ">Last answer", "What to do")
+    return table("Live sources of intensity", heads, rows, "")
+
+
+def _fares(feed: FeedState) -> Cell:
+    if not any(times for _, times in feed.requests) and feed.answered is None:
+        return Cell("stands by")
+    return verdict("works" if feed.ok else "does not work", ok=feed.ok)
+
+
+def _failures(feed: FeedState) -> str:
+    return ", ".join(f"{outcome} {times}" for outcome, times in feed.requests if outcome != "ok")
+
+
+def _since(moment: float, now: float) -> str:
+    return human.duration(max(0.0, now - moment))
 
 
 def collectors(states: Sequence[CollectorState]) -> Markup:

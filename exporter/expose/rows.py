@@ -10,7 +10,7 @@ from exporter.expose.view import Tallies, Tally, View
 from exporter.model.forecast import Forecast, forecast
 from exporter.model.intensity import Factor
 from exporter.model.runs import RunInfo
-from exporter.model.snapshot import DeviceState, Health
+from exporter.model.snapshot import DeviceState, GridState, Health
 
 Sample: TypeAlias = tuple[tuple[str, ...], float]
 Samples: TypeAlias = Iterable[Sample]
@@ -75,16 +75,30 @@ def run(value: Callable[[RunInfo], float | None]) -> Rows:
     ]
 
 
-def grid(value: Callable[[View, Factor], float | None]) -> Rows:
-    """One sample of the intensity in force, where there is one and it has the value."""
+def grid(value: Callable[[GridState, Factor], float | None]) -> Rows:
+    """One sample of each intensity in force, where there is one and it has the value."""
+    return lambda view: [
+        (_counted(state.factor), number)
+        for state in _grids(view)
+        if state.factor is not None and (number := value(state, state.factor)) is not None
+    ]
 
-    def rows(view: View) -> Samples:
-        factor = view.snapshot.grid.factor
-        if factor is None or (number := value(view, factor)) is None:
-            return ()
-        return (((factor.zone, factor.signal, factor.basis), number),)
 
-    return rows
+def _grids(view: View) -> list[GridState]:
+    """The first intensity, and the second where one is wanted."""
+    first = view.snapshot.grid
+    return [first] if first.second is None else [first, first.second]
+
+
+def _counted(factor: Factor) -> tuple[str, str, str, str]:
+    return factor.zone, factor.signal, factor.basis, factor.accounting
+
+
+def grid_requests(view: View) -> Samples:
+    """How often each live source was asked, by how that went."""
+    for feed in view.snapshot.grid.feeds:
+        for outcome, times in feed.requests:
+            yield (feed.name, outcome), times
 
 
 def health(value: Callable[[Health], float]) -> Rows:
@@ -178,12 +192,11 @@ def run_info(exported_labels: tuple[str, ...]) -> Rows:
 
 
 def grid_info(view: View) -> Samples:
-    """Where the intensity in force comes from."""
-    factor = view.snapshot.grid.factor
-    if factor is not None:
-        estimated = "true" if factor.estimated else "false"
-        origin = (factor.source, estimated, factor.accounting)
-        yield (factor.zone, factor.signal, factor.basis, *origin), 1
+    """Where each intensity in force comes from."""
+    for state in _grids(view):
+        if state.factor is not None:
+            estimated = "true" if state.factor.estimated else "false"
+            yield (*_counted(state.factor), state.factor.source, estimated), 1
 
 
 def pue(view: View) -> Samples:

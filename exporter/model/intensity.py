@@ -1,7 +1,7 @@
 """convert: how many grams a kilowatt hour cost, when, and who says so."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 
 class Signal(StrEnum):
@@ -24,6 +24,35 @@ class Accounting(StrEnum):
 
     LOCATION = "location"
     MARKET = "market"
+
+
+Kind: TypeAlias = tuple[Signal, Basis, Accounting]
+"""What an intensity counts. Those of different kinds are never mixed."""
+
+
+class Value(NamedTuple):
+    """An intensity and when it holds, wall clock seconds, as a live source gave it."""
+
+    start: float
+    end: float
+    grams_per_kwh: float
+    estimated: bool = False
+
+
+class FeedState(NamedTuple):
+    """How a live source fares."""
+
+    name: str
+    zone: str
+    ok: bool
+    """Whether its last answer was good."""
+    why: str
+    requests: tuple[tuple[str, int], ...]
+    """How often it was asked, by how that went."""
+    answered: float | None
+    """Wall clock of its last good answer; None: there was none yet."""
+    due: float
+    """Wall clock from which it may be asked again, if it is needed then."""
 
 
 class Factor(NamedTuple):

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter.model.books import Balance, FactorUse
-from exporter.model.intensity import Factor
+from exporter.model.intensity import Factor, FeedState, Value
 from exporter.model.readings import (
     NO_CALLS,
     CallCost,
@@ -60,6 +60,13 @@ class GridState(NamedTuple):
     age_seconds: float | None
     why: str
     """In a sentence for a person: where the number comes from, or why there is none."""
+    recent: tuple[Value, ...] = ()
+    """What was known of the last hours; empty for a source without times."""
+    forecast: tuple[Value, ...] = ()
+    """From the source in force; empty where it has none."""
+    second: "GridState | None" = None
+    """Another kind of intensity, that no grams are counted with; None: not wanted."""
+    feeds: tuple[FeedState, ...] = ()
 
 
 class Health(NamedTuple):

@@ -295,6 +295,8 @@ def churn(chaos: Chaos, times: int) -> None:
             event()
             time.sleep(0.05)
         chaos.work = [each for each in chaos.work if each.poll() is None]
+        assert chaos.daemon.process is not None
+        assert chaos.daemon.process.poll() is None, chaos.daemon.log()[-2000:]
 
 
 def resources(daemon: Daemon) -> dict[str, int]:

@@ -1,16 +1,19 @@
 """Intensities over time from a file that something else keeps up to date."""
 
-import bisect
 import logging
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from exporter.clock import Clock
 from exporter.convert.rows import Row, parse
+from exporter.convert.sources.static import UNSTATED_ZONE
+from exporter.convert.timeline import Timeline
 from exporter.errors import ConfigError, SourceError
 from exporter.model.intensity import Accounting, Basis, Factor, Signal
 from exporter.model.workload import CollectorState
+from exporter.setting import key
 from exporter.units import seconds
 
 log = logging.getLogger(__name__)
@@ -18,11 +21,23 @@ log = logging.getLogger(__name__)
 LARGEST_BYTES = 16 << 20
 
 
-class Values(NamedTuple):
-    """What the file said when it was last good."""
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file that something else keeps up to date: own meters, contracts, solar on the roof."""
 
-    starts: tuple[float, ...] = ()
-    factors: tuple[Factor, ...] = ()
+    path: str = key("", "path", "CSV or JSON; see above. Empty: `convert.file`.")
+    zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
+    signal: Literal["average", "marginal"] = key("average", "", "What its values count.")
+    basis: Literal["lifecycle", "direct", "unstated"] = key("unstated", "", "The same.")
+    accounting: Literal["location", "market"] = key("location", "", "The same.")
+    source: str = key("", "", "Who says so; shown beside every gram. Empty: the file's name.")
+    max_age_seconds: float = key(7200, "seconds", "How long the last row holds.", least=0)
+
+    def open(self, clock: Clock) -> "IntensityFile":
+        """The step. Raises ConfigError where the file cannot be used."""
+        if not self.path:
+            raise ConfigError("path: expected the path of the file")
+        return IntensityFile(self, clock)
 
 
 class IntensityFile:
@@ -37,38 +52,26 @@ class IntensityFile:
 
     name = "file"
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        zone: str,
-        basis: Basis,
-        accounting: Accounting,
-        source: str,
-        max_age_seconds: float,
-        clock: Clock,
-    ) -> None:
-        self.kind = Signal.AVERAGE, basis, accounting
+    def __init__(self, options: File, clock: Clock) -> None:
+        signal, basis = Signal(options.signal), Basis(options.basis)
+        self.kind = signal, basis, Accounting(options.accounting)
         self.why = ""
-        self._path = path
-        self._zone = zone
-        self._source = source or os.path.basename(path)
-        self._max_age_seconds = max_age_seconds
+        self._path = options.path
+        self._zone = options.zone or UNSTATED_ZONE
+        self._source = options.source or os.path.basename(options.path)
+        self._max_age_seconds = options.max_age_seconds
         self._clock = clock
         self._read_seconds = 0.0
         self._stamp: tuple[int, ...] = ()
-        self._values = Values()
+        self._timeline = Timeline()
         try:
             self._update()
         except SourceError as error:
-            raise ConfigError(f"convert.file: {error}") from None
+            raise ConfigError(str(error)) from None
 
     def covering(self, t0: float, t1: float) -> Sequence[Factor]:
         """The rows that hold somewhere in [t0, t1), wall clock seconds."""
-        starts, factors = self._values
-        first = max(0, bisect.bisect_right(starts, t0) - 1)
-        rows = factors[first : bisect.bisect_left(starts, t1)]
-        return [row for row in rows if row.valid_until > max(t0, row.valid_from)]
+        return self._timeline.covering(t0, t1)
 
     def refresh(self) -> None:
         """Read the file again if it changed; a bad one leaves the last good values in force."""
@@ -102,15 +105,14 @@ class IntensityFile:
         self._stamp = stamp
         if len(data) > LARGEST_BYTES:
             raise SourceError(f"{self._path}: is over 16 MiB; keep only rows that are still needed")
-        self._values = self._values_of(parse(data, self._path))
+        self._timeline = self._timeline_of(parse(data, self._path))
         self._read_seconds = seconds(self._clock.monotonic_ns() - began_ns)
         self.why = ""
 
-    def _values_of(self, rows: Sequence[Row]) -> Values:
-        starts = tuple(row.time for row in rows)
-        ends = (*starts[1:], starts[-1] + self._max_age_seconds)
+    def _timeline_of(self, rows: Sequence[Row]) -> Timeline:
+        ends = [row.time for row in rows[1:]] + [rows[-1].time + self._max_age_seconds]
         signal, basis, accounting = self.kind
-        factors = tuple(
+        factors = [
             Factor(
                 zone=self._zone,
                 source=self._source,
@@ -124,5 +126,5 @@ class IntensityFile:
                 accounting=accounting,
             )
             for row, end in zip(rows, ends, strict=True)
-        )
-        return Values(starts, factors)
+        ]
+        return Timeline.of(factors)

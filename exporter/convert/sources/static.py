@@ -1,9 +1,15 @@
 """Factors that hold at all times: a number of your own, or one that another source found."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-from exporter.model.intensity import Accounting, Basis, Factor, Signal
+from exporter.clock import Clock
+from exporter.errors import ConfigError
+from exporter.model.intensity import Accounting, Basis, Factor, Kind, Signal
+from exporter.setting import key
+
+UNSTATED_ZONE = "unstated"
 
 
 class Fixed(NamedTuple):
@@ -14,7 +20,7 @@ class Fixed(NamedTuple):
     why: str = ""
 
     @property
-    def kind(self) -> tuple[Signal, Basis, Accounting]:
+    def kind(self) -> Kind:
         """What the factor counts."""
         return self.factor.signal, self.factor.basis, self.factor.accounting
 
@@ -23,19 +29,33 @@ class Fixed(NamedTuple):
         return (self.factor,)
 
 
-def static(
-    grams_per_kwh: float, *, zone: str, basis: Basis, accounting: Accounting, source: str
-) -> Fixed:
-    """The intensity that the settings give."""
-    factor = Factor(
-        zone=zone,
-        source=source or "configuration",
-        grams_per_kwh=grams_per_kwh,
-        pue=1.0,
-        valid_from=0.0,
-        valid_until=math.inf,
-        as_of=0.0,
-        basis=basis,
-        accounting=accounting,
+@dataclass(frozen=True, kw_only=True)
+class Static:
+    """A number of your own, for example that of a contract."""
+
+    grams_per_kwh: float | None = key(
+        None, "g/kWh", "The number. Empty: `convert.grams_per_kwh`.", least=0
     )
-    return Fixed("configured value", factor)
+    zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
+    signal: Literal["average", "marginal"] = key("average", "", "What it counts.")
+    basis: Literal["lifecycle", "direct", "unstated"] = key("unstated", "", "The same.")
+    accounting: Literal["location", "market"] = key("location", "", "The same.")
+    source: str = key("", "", "Who says so; shown beside every gram.")
+
+    def open(self, _clock: Clock) -> Fixed:
+        """The step. Raises ConfigError."""
+        if self.grams_per_kwh is None:
+            raise ConfigError("grams_per_kwh: expected a number")
+        factor = Factor(
+            zone=self.zone or UNSTATED_ZONE,
+            source=self.source or "configuration",
+            grams_per_kwh=self.grams_per_kwh,
+            pue=1.0,
+            valid_from=0.0,
+            valid_until=math.inf,
+            as_of=0.0,
+            signal=Signal(self.signal),
+            basis=Basis(self.basis),
+            accounting=Accounting(self.accounting),
+        )
+        return Fixed("configured value", factor)

@@ -1,15 +1,29 @@
 """Yearly values of the bundled tables, for a zone or for the whole world."""
 
+from dataclasses import dataclass
+
+from exporter.clock import Clock
 from exporter.convert import tables
 from exporter.convert.sources.static import Fixed
+from exporter.setting import key
 
 
-def table(zone: str) -> Fixed:
-    """The yearly value of `zone`. Raises ConfigError where there is none."""
-    factor = tables.find(zone)
-    return Fixed(f"yearly value of {factor.zone}", factor)
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The yearly value of a country, region, zone or cloud region; its year is said."""
+
+    zone: str = key("", "", "Which one. Empty: `convert.zone`.")
+
+    def open(self, _clock: Clock) -> Fixed:
+        """The step. Raises ConfigError where there is none."""
+        factor = tables.find(self.zone)
+        return Fixed(f"yearly value of {factor.zone}", factor)
 
 
-def world() -> Fixed:
-    """The world average, which says loudly that it is a stand-in."""
-    return Fixed("world average", tables.world(), "no zone is configured: set convert.zone")
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The average of the world."""
+
+    def open(self, _clock: Clock) -> Fixed:
+        """The step, which says loudly that it is a stand-in."""
+        return Fixed("world average", tables.world(), "no zone is configured: set convert.zone")

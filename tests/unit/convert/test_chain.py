@@ -151,4 +151,4 @@ def test_the_grid_says_why_it_fell_back(factor):
 
 def test_the_grid_says_that_grams_stand_still():
     state = Chain([Script(name="file")], pue=1.0).grid(0)
-    assert state == (None, None, "file has none for now; grams stand still")
+    assert state[:3] == (None, None, "file has none for now; grams stand still")

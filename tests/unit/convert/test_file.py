@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from exporter.convert.sources.file import LARGEST_BYTES, IntensityFile
+from exporter.convert.sources.file import LARGEST_BYTES, File
 from exporter.errors import ConfigError
 from exporter.model.intensity import Accounting, Basis
 
@@ -27,7 +27,7 @@ def follow(path, clock):
             "source": "",
             "max_age_seconds": 50,
         }
-        return IntensityFile(str(path), **given | settings, clock=clock)
+        return File(path=str(path), **given | settings).open(clock)
 
     return make
 
@@ -129,21 +129,13 @@ def test_a_file_that_is_mended_is_used_again(follow, path, spoil):
 def test_a_file_that_cannot_be_read_at_the_start_is_a_wrong_setting(tmp_path, clock):
     path = str(tmp_path / "absent.csv")
     with pytest.raises(ConfigError) as refusal:
-        IntensityFile(
-            path,
-            zone="DE",
-            basis=Basis.UNSTATED,
-            accounting=Accounting.LOCATION,
-            source="",
-            max_age_seconds=1,
-            clock=clock,
-        )
-    assert str(refusal.value).startswith(f"convert.file: {path}: cannot be read: No such file")
+        File(path=path).open(clock)
+    assert str(refusal.value).startswith(f"{path}: cannot be read: No such file")
     assert "check that it exists" in str(refusal.value)
 
 
 def test_a_file_that_is_bad_at_the_start_is_a_wrong_setting(follow):
-    with pytest.raises(ConfigError, match=r"convert.file: .*line 2"):
+    with pytest.raises(ConfigError, match=r"grid.csv: line 2"):
         follow("100,-1\n")
 
 

@@ -15,6 +15,10 @@ def opened(clock):
     def make(**settings):
         given = {
             "zone": "",
+            "cloud_metadata": False,
+            "sources": (),
+            "fallback": "same",
+            "second": (),
             "grams_per_kwh": None,
             "basis": "unstated",
             "accounting": "location",
@@ -97,14 +101,14 @@ def test_a_file_that_counts_something_else_never_falls_back_and_a_note_says_so(
     result = opened(file=file, zone="DE", **meaning)
     assert result.chain.in_force(NOW + 3600) is None
     (note,) = result.notes
-    assert note.startswith("yearly value of DE never stands in for the file")
+    assert note.startswith("yearly value of DE never stands in for file")
 
 
 def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):
     result = opened(file=file)
     with open(file, "w", encoding="utf-8") as rewritten:
         rewritten.write("spoilt")
-    (refresh,) = result.refresh
+    ((refresh, _),) = result.refresh
     refresh()
     (state,) = result.states()
     assert not state.ok

@@ -64,7 +64,7 @@ def test_without_an_intensity_the_grid_is_silent(made):
 
 def test_the_intensity_says_what_it_is(made):
     assert show("grid_intensity_info", made.gpu_node()) == {
-        ("DE", "average", "lifecycle", "Ember 2025", "false", "location"): 1
+        ("DE", "average", "lifecycle", "location", "Ember 2025", "false"): 1
     }
 
 

@@ -1,0 +1,72 @@
+"""Asks a source in a process of its own, which can be killed when a look-up hangs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from exporter.convert.live.source import Answer
+from exporter.errors import FetchFailed
+from exporter.model.intensity import Value
+
+FETCH_SECONDS = 30.0
+"""After it the process is killed."""
+MODULE = "exporter.convert.live"
+
+
+class Child:
+    """One request at a time, each in a new process; `stop` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def ask(self, job: Mapping[str, Any]) -> Any:
+        """The child's answer to a job, which is JSON as well. Raises FetchFailed."""
+        if self._stopping:
+            raise FetchFailed("stopped", "the exporter is stopping")
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  this program
+                [sys.executable, "-P", "-m", MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise FetchFailed(
+                "no_process", f"no process can be started to ask with: {error.strerror}"
+            ) from None
+        with self._process as process:
+            try:
+                said, _ = process.communicate(json.dumps(job).encode(), FETCH_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise FetchFailed(
+                    "timeout",
+                    f"no answer in {FETCH_SECONDS:.0f} s; is the network up, and DNS?",
+                ) from None
+        try:
+            answer = json.loads(said)
+        except ValueError:
+            raise FetchFailed(
+                "no_process", f"the process that asks ended with status {process.returncode}"
+            ) from None
+        if "failure" in answer:
+            raise FetchFailed(*answer["failure"])
+        return answer["answer"]
+
+    def stop(self) -> None:
+        """End the request under way, and refuse others."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.kill()
+
+
+def answer_of(document: Any) -> Answer:
+    """The answer that a child spelled as JSON."""
+    found, forecast, *rest = document
+    return Answer(
+        tuple(Value(*value) for value in found), tuple(Value(*value) for value in forecast), *rest
+    )

@@ -1,0 +1,43 @@
+"""Tokens and passwords: from a file, else from the environment; never from the settings."""
+
+import os
+import stat
+
+from exporter.errors import ConfigError
+
+MOST_CHARACTERS = 16_384
+
+
+def read(path: str, variable: str) -> str:
+    """The secret in the file at `path`; without a path, that in the environment.
+
+    Raises ConfigError, which names the place and never what was found there.
+    """
+    if not path:
+        secret = os.environ.get(variable, "").strip()
+        if not secret:
+            raise ConfigError(f"no token: name its file with token_file, or set {variable}")
+        return secret
+    try:
+        with open(path, encoding="utf-8") as file:
+            secret = file.read(MOST_CHARACTERS).strip()
+    except OSError as error:
+        raise ConfigError(
+            f"token file {path} cannot be read: {error.strerror}; "
+            "check that it exists and that the exporter's user may read it"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"token file {path} is not text") from None
+    if not secret:
+        raise ConfigError(f"token file {path} is empty")
+    if not secret.isprintable() or not secret.isascii():
+        raise ConfigError(f"token file {path} has something else than one line of ASCII in it")
+    return secret
+
+
+def check(path: str, variable: str) -> tuple[str, ...]:
+    """What a person should know about where the secret is. Raises ConfigError."""
+    read(path, variable)
+    if path and os.stat(path).st_mode & stat.S_IROTH:
+        return (f"token file {path} can be read by everybody: chmod o-r {path}",)
+    return ()

@@ -1,0 +1,90 @@
+"""Carbon Intensity API of Great Britain (NESO): by half hour, national or by region."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.convert.live.parse import Raw, bad, known, member, moment, rows, spelled, values
+from exporter.convert.live.source import Answer, Http
+from exporter.errors import ConfigError
+from exporter.model.intensity import Accounting, Basis, Kind, Signal
+from exporter.setting import key
+
+FORM = "%Y-%m-%dT%H:%MZ"
+HALF_HOUR_SECONDS = 1800.0
+NATIONAL = "GB"
+LAST_REGION = 17
+POSTCODE = re.compile(r"[A-Z]{1,2}[0-9][A-Z0-9]?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uk:
+    """Great Britain without Northern Ireland; free, without a token, CC BY 4.0.
+
+    Direct emissions of what is generated and imported. Values of regions are forecasts, which is
+    said (`estimated`), as are national ones until the half hour was measured.
+    """
+
+    place: str = key(
+        NATIONAL,
+        "",
+        "`GB`; or the number of a region (13 is London), or the outward part of a postcode "
+        "(`NG1`), in quotes.",
+    )
+    url: str = key("https://api.carbonintensity.org.uk", "URL", "Where it is.")
+    refresh_seconds: float = key(900, "seconds", "Time between two requests.", least=60)
+    max_age_seconds: float = key(10800, "seconds", "How long the last value holds.", least=0)
+
+    publisher = "Carbon Intensity API (NESO)"
+    country = "GBR"
+
+    @property
+    def kind(self) -> Kind:
+        """Of the stack alone, by location."""
+        return Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION
+
+    def check(self) -> tuple[str, ...]:
+        """Refuse a place that is neither of the three. Raises ConfigError."""
+        self._path(0.0)
+        return ()
+
+    def fetch(self, http: Http, now: float, since: float) -> Answer:
+        """Two days from where something is missing, what is ahead included."""
+        start = min(since, now) - HALF_HOUR_SECONDS
+        document = http.get(f"{self.url.rstrip('/')}{self._path(start)}")
+        found, set_aside = values(map(_raw, _rows(document)), HALF_HOUR_SECONDS)
+        past = tuple(value for value in found if value.start <= now)
+        ahead = tuple(value for value in found if value.end > now)
+        return Answer(known(past, set_aside, self.publisher), ahead, set_aside)
+
+    def _path(self, start: float) -> str:
+        place = self.place.strip().upper()
+        window = f"{spelled(start, FORM)}/fw48h"
+        if place == NATIONAL:
+            return f"/intensity/{window}"
+        if place.isdecimal() and 1 <= int(place) <= LAST_REGION:
+            return f"/regional/intensity/{window}/regionid/{int(place)}"
+        if POSTCODE.fullmatch(place):
+            return f"/regional/intensity/{window}/postcode/{place}"
+        raise ConfigError(
+            f"place: {self.place!r} is neither GB, nor a region from 1 to {LAST_REGION}, nor the "
+            "outward part of a postcode like NG1"
+        )
+
+
+def _rows(document: Any) -> list[dict[str, Any]]:
+    """The half hours; those of a region are inside of it, which is alone or in a list."""
+    data = member(document, "data")
+    if isinstance(data, list) and data and isinstance(data[0], dict) and "data" in data[0]:
+        data = data[0]
+    return list(rows(data if isinstance(data, dict) else document, "data"))
+
+
+def _raw(row: dict[str, Any]) -> Raw:
+    start, end = moment(member(row, "from")), moment(member(row, "to"))
+    if end <= start:
+        raise bad("a half hour ends before it begins")
+    intensity = member(row, "intensity")
+    actual = intensity.get("actual") if isinstance(intensity, dict) else None
+    number = member(intensity, "forecast") if actual is None else actual
+    return Raw(start, number, estimated=actual is None, end=end)

@@ -1,0 +1,1 @@
+"""Servers of grid intensity, as far as clients see them."""
