@@ -45,6 +45,7 @@ CONTRACT = {
     "grid_intensity_age_seconds": ("gauge", "grid_zone signal basis accounting"),
     "grid_intensity_fallback_step": ("gauge", "grid_zone signal basis accounting"),
     "grid_intensity_info": ("gauge", "grid_zone signal basis accounting source estimated"),
+    "grid_intensity_requests_total": ("counter", "source outcome"),
     "pue_ratio": ("gauge", ""),
     "attribution_imbalance_joules": ("gauge", ""),
     "collector_success": ("gauge", "collector"),
