@@ -12,7 +12,7 @@
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
        INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 15 };
-enum { GPUS = 16, POINTS = 64, TENANTS = 128, INSTANCES = 16, FAULTS = 64 };
+enum { GPUS = 16, POINTS = 64, TENANTS = 4096, INSTANCES = 16, FAULTS = 64 };
 enum { FIELD_ENERGY = 83, FIELD_AVERAGE = 185, FIELD_INSTANT = 186, ALL_GPUS = -1, FOR_EVER = -1 };
 
 typedef unsigned long long u64;
@@ -104,7 +104,7 @@ static void fact(char *line) {
 #define GPU_OF(n) (&gpus[atoi(word[n]) % GPUS])
     if (IS("driver", 1)) snprintf(driver, sizeof driver, "%s", word[1]);
     if (IS("time", 2)) period = atof(word[1]), step = atof(word[2]);
-    if (IS("gpu", 10)) {
+    if (IS("gpu", 10) && gpu_count < GPUS) {
         Gpu *gpu = &gpus[gpu_count];
         gpu->index = gpu_count++;
         snprintf(gpu->uuid, sizeof gpu->uuid, "%s", word[1]);
@@ -130,7 +130,8 @@ static void fact(char *line) {
         made->begin = atof(word[3]), made->end = atof(word[4]);
         made->gi = atoi(word[5]), made->ci = atoi(word[6]);
     }
-    if (IS("active", 3)) add_point(&tenants[atoi(word[1])].active, atof(word[2]), atof(word[3]));
+    if (IS("active", 3) && atoi(word[1]) < tenant_count)
+        add_point(&tenants[atoi(word[1])].active, atof(word[2]), atof(word[3]));
     if (IS("fault", 6) && fault_count < FAULTS) {
         Fault *made = &faults[fault_count++];
         snprintf(made->call, sizeof made->call, "%s", word[1]);
