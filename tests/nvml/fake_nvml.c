@@ -164,9 +164,9 @@ static void refresh(void) {
     if (stat(path, &status) || (status.st_size == control_size &&
         !memcmp(&status.st_mtim, &control_time, sizeof control_time))) return;
     control_size = status.st_size, control_time = status.st_mtim;
+    memset(gpus, 0, sizeof gpus), memset(tenants, 0, tenant_count * sizeof *tenants);
     fault_count = tenant_count = gpu_count = race = 0;
     fixed_now = 0;
-    memset(gpus, 0, sizeof gpus), memset(tenants, 0, sizeof tenants);
     read_facts("host");
     read_facts("control");
 }
