@@ -8,11 +8,12 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from exporter import config
+from exporter.convert import registry
 from exporter.expose import catalogue
 
 HERE = Path(__file__).resolve().parent
@@ -30,6 +31,19 @@ known is an error, and so is a number with a unit: units are in the names.
       pue: 1.3
 
 `emissions-exporter check-config` says whether a file is good.
+"""
+
+SOURCES = """\
+### Sources of intensity
+
+Entries of `convert.sources` and `convert.second`: a name, or a name with options. What an option
+leaves empty is taken from the keys above. [intensity.md](intensity.md) says how they work together.
+
+    convert:
+      zone: DE
+      sources:
+        - electricity_maps: {token_file: /etc/emissions-exporter/electricity-maps.token}
+        - table
 """
 
 METRICS = """\
@@ -65,7 +79,32 @@ def configuration() -> str:
         ]
         head = ("key", "type", "unit", "default", "flag", "environment variable", "what")
         parts += [f"## {name}\n\n{section.__doc__}\n", _table(head, rows)]
+        if section is config.Convert:
+            parts += _sources()
     return "\n".join(parts)
+
+
+def _sources() -> Iterator[str]:
+    """What each entry of `convert.sources` may say."""
+    yield SOURCES
+    for name in registry.SOURCES:
+        kind = registry.source_class(name)
+        hints = typing.get_type_hints(kind)
+        rows = [
+            (
+                f"`{item.name}`",
+                _type(hints[item.name]),
+                item.metadata["unit"],
+                _default(item),
+                item.metadata["text"],
+            )
+            for item in dataclasses.fields(kind)
+        ]
+        about = "\n\n".join(
+            " ".join(paragraph.split()) for paragraph in str(kind.__doc__).split("\n\n")
+        )
+        yield f"#### {name}\n\n{about}\n"
+        yield _table(("option", "type", "unit", "default", "what"), rows)
 
 
 def metrics() -> str:
