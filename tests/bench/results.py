@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tests.bench.gpus import GpuStep
+from tests.bench.grid import Hanging
 from tests.bench.pages import Rendered, Scraped
 from tests.bench.peers import Loop
 from tests.bench.pods import PodStep
@@ -167,6 +168,7 @@ class Results(NamedTuple):
     rendered: Rendered
     gpus: Sequence[GpuStep]
     pods: Sequence[PodStep]
+    hanging: Hanging
     tracked: Tracked
     many_runs: int
     many: Sequence[Step]
@@ -205,6 +207,30 @@ class Results(NamedTuple):
                 14,
                 10,
                 f"tick {_spread(self.many[0].ticks)} ms with {self.many[0].processes} processes",
+            ),
+            Gate(
+                "tick with sources that hang over without",
+                "",
+                self.hanging.tick_ratio,
+                1.05,
+                1.02,
+                f"{_spread(self.hanging.ticks)} ms; {_spread(self.hanging.ticks_without)} without",
+            ),
+            Gate(
+                "scrape with sources that hang over without, wall",
+                "",
+                self.hanging.scrape_ratio,
+                1.1,
+                1.05,
+                f"{self.hanging.scrape_ms:.2f} and {self.hanging.scrape_ms_without:.2f} ms",
+            ),
+            Gate(
+                "RSS that live sources add",
+                "MB",
+                self.hanging.rss_mb - self.hanging.rss_mb_without,
+                1,
+                0.5,
+                f"{self.hanging.rss_mb:.1f} and {self.hanging.rss_mb_without:.1f}",
             ),
             Gate("import of the client, wall", "ms", self.tracked.import_ms, 30, 20),
             Gate(

@@ -25,7 +25,7 @@ class Feeds:
         self._chains = chains
         self._clock = clock
         self._feeds = [step for chain in chains for step in chain if isinstance(step, Feed)]
-        self._memory = self._remember()
+        self._note()
 
     def refresh(self) -> None:
         """Ask who is due."""
@@ -39,15 +39,11 @@ class Feeds:
 
     def states(self) -> tuple[CollectorState, ...]:
         """How those fared that were asked."""
-        return tuple(
-            CollectorState(f"intensity_{feed.name}", feed.is_well, 0.0, feed.why)
-            for feed in self._feeds
-            if feed.was_asked
-        )
+        return self._states
 
     def feeds(self) -> tuple[FeedState, ...]:
         """All of them, those that stand by included."""
-        return tuple(feed.state() for feed in self._feeds)
+        return self._feed_states
 
     def memory(self) -> str:
         """What `remembered` reads after a restart; the same object as long as nothing changed."""
@@ -59,14 +55,21 @@ class Feeds:
             return
         was_well, why = feed.is_well, feed.why
         feed.refresh(now)
-        self._memory = self._remember()
+        self._note()
         if feed.is_well and not was_well:
             log.info("intensity source works", extra={"source": feed.name})
         elif feed.why and feed.why != why:
             log.warning("intensity source fails", extra={"source": feed.name, "why": feed.why})
 
-    def _remember(self) -> str:
-        return json.dumps({feed.identity: feed.past()._asdict() for feed in self._feeds})
+    def _note(self) -> None:
+        """Make what every tick shows, once for each change of it."""
+        self._states = tuple(
+            CollectorState(f"intensity_{feed.name}", feed.is_well, 0.0, feed.why)
+            for feed in self._feeds
+            if feed.was_asked
+        )
+        self._feed_states = tuple(feed.state() for feed in self._feeds)
+        self._memory = json.dumps({feed.identity: feed.past()._asdict() for feed in self._feeds})
 
 
 def remembered(memory: str) -> Mapping[str, Any]:
