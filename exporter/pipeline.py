@@ -8,6 +8,7 @@ from typing import Protocol
 
 from exporter.account.books import Books
 from exporter.account.journal import Journal
+from exporter.account.unpriced import factors_of
 from exporter.account.writer import Writer
 from exporter.attribute.attribution import Attribution
 from exporter.attribute.runbook import Runbook
@@ -15,7 +16,7 @@ from exporter.clock import Clock
 from exporter.convert.chain import Chain
 from exporter.convert.entries import entries
 from exporter.errors import LedgerError
-from exporter.model.books import MachineCpu, Past, Posting, RunCpu
+from exporter.model.books import Fill, MachineCpu, Past, Posting, RunCpu
 from exporter.model.commands import End, Log, Start
 from exporter.model.readings import CallCost, Device, DeviceInfo, Interval, Occupancy, Sampler
 from exporter.model.runs import Mark, RunInfo, RunKey
@@ -112,7 +113,8 @@ class Pipeline:
         self._cost_seconds = 0.0
         self._journal_errors = 0
         self._journal_why = ""
-        self._pasts: queue.SimpleQueue[Past] = queue.SimpleQueue()
+        # One for both: a past has the fills that were told before it, and no other.
+        self._told: queue.SimpleQueue[Past | Fill] = queue.SimpleQueue()
         self._overruns = 0
         self._running: set[RunKey] = set()
 
@@ -229,6 +231,14 @@ class Pipeline:
                 clean=clean,
             )
         )
+        if not clean:
+            self._fill_in()
+
+    def _fill_in(self) -> None:
+        """Have energy converted that had no factor in its time, and has one now."""
+        factors = factors_of(self._writer.unpriced, self._chain.spells, self._clock.wall())
+        if factors:
+            self._writer.fill(factors, self._told.put)
 
     def _sample(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []
@@ -251,18 +261,21 @@ class Pipeline:
             self._books.note_run(run)
             self._log(run)
         for key in self._runbook.newcomers():
-            self._writer.look_up(key, self._pasts.put)
-        while not self._pasts.empty():
-            self._remember(self._pasts.get())
+            self._writer.look_up(key, self._told.put)
+        while not self._told.empty():
+            self._remember(self._told.get())
         for key in self._runbook.expire(wall, self._retain_seconds):
             self._books.depart(key)
         self._books.settle(self._writer.committed_seq)
 
-    def _remember(self, past: Past) -> None:
-        """Add what the ledger knew of a run before it began here."""
-        self._books.rejoin(past)
-        if past.info is not None:
-            self._runbook.learn(past.info)
+    def _remember(self, told: Past | Fill) -> None:
+        """Add what the ledger knew of a run before it began here, or what it filled in."""
+        if isinstance(told, Fill):
+            self._books.fill(told)
+            return
+        self._books.rejoin(told)
+        if told.info is not None:
+            self._runbook.learn(told.info)
 
     def _note_collectors(self, states: tuple[CollectorState, ...]) -> None:
         """Keep what the collectors say, and log once what has changed of it."""

@@ -20,7 +20,10 @@ class FactorUses:
             self.add(*use)
 
     def add(self, factor: Factor | None, energy_uj: int, carbon_ng: int) -> None:
-        """Count an amount; cheap as long as the factor is the same object as before."""
+        """Count an amount (< 0: take it away).
+
+        Cheap as long as the factor is the same object as before.
+        """
         if factor is not self._factor:
             self._close()
             self._factor = factor
@@ -37,9 +40,11 @@ class FactorUses:
         if not self._energy_uj and not self._carbon_ng:
             return
         known = self._uses.get(self._factor, FactorUse(self._factor, 0, 0))
-        self._uses[self._factor] = FactorUse(
+        use = self._uses[self._factor] = FactorUse(
             self._factor, known.energy_uj + self._energy_uj, known.carbon_ng + self._carbon_ng
         )
+        if not use.energy_uj and not use.carbon_ng:
+            del self._uses[self._factor]
         self._energy_uj = self._carbon_ng = 0
 
 

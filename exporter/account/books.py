@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from exporter.account.accounts import Account
 from exporter.account.departures import Departures
+from exporter.account.filling import Filling
 from exporter.account.image import Image, Layout
 from exporter.account.lines import Lines
 from exporter.account.owners import Owners
@@ -15,6 +16,7 @@ from exporter.model.books import (
     Batch,
     Entry,
     FactorUse,
+    Fill,
     Line,
     MachineCpu,
     Past,
@@ -53,6 +55,7 @@ class Books:
         self._counters_continue = restored.counters_continue
         self._lines = Lines(restored.factor_uses)
         self._departures = Departures(self._lines, restored.seq)
+        self._filling = Filling(self._lines, self._owners, restored.filled)
         self._runs = {run.key: run for run in restored.runs}
         self._owner_of: Mapping[RunKey, Owner] = {
             run.key: self._owners.settle(run, run) for run in restored.runs
@@ -150,6 +153,10 @@ class Books:
             self._lines.uses_of(past.key).add(*use)
         self._put_run(with_past(self._runs[past.key], past.info))
 
+    def fill(self, fill: Fill) -> None:
+        """Add grams that came after their energy; in the ledger they are already."""
+        self._filling.take(fill, self._runs.keys() - self._departures.joining)
+
     def rows(self) -> tuple[Row, ...]:
         """Every line, those of DEPARTED included."""
         return tuple([account.row or account.show() for account in self._lines.accounts.values()])
@@ -204,6 +211,7 @@ class Books:
                 runs=tuple(self._runs.values()),
                 joining=tuple(sorted(self._departures.joining)),
                 owners=self._owners.shown,
+                filled=self._filling.last,
             )
         totals = tuple([account.balance.total for account in accounts.values()])
         return Image(
@@ -221,7 +229,10 @@ class Books:
         infos: Iterable[DeviceInfo],
         clean: bool = False,
     ) -> Batch:
-        """What changed since the last batch, for the ledger; it counts as handed over."""
+        """What changed since the last batch, for the ledger; it counts as handed over.
+
+        After a `fill` an image has to be written first.
+        """
         self._lines.minute = int(wall // SECONDS_PER_MINUTE)
         waiting = self._departures.joining
         lines: dict[Line, Balance] = {}
@@ -249,6 +260,8 @@ class Books:
             clean=clean,
             departed=self._departures.take_gone(),
             owners=self._owners.take_changes(),
+            filled=self._filling.last,
+            journaled=self._filling.last,
         )
 
     def _put_run(self, run: RunInfo) -> None:

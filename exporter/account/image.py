@@ -28,6 +28,8 @@ class Layout(NamedTuple):
     """Runs whose past has not been added to their lines yet."""
     owners: tuple[tuple[Owner, int, int], ...] = ()
     """What counters showed of the runs that left the page: microjoules and nanograms by owner."""
+    filled: int = 0
+    """The last fill that the totals have."""
 
 
 class Image(NamedTuple):

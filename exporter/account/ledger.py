@@ -3,20 +3,24 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.account import plain
+from exporter.account import fills, plain
 from exporter.account.opening import NAME, connect, explained, is_damage, lock, set_aside
 from exporter.account.postings import Postings
 from exporter.account.rows import factor_uses, lines, owners, parties
 from exporter.errors import LedgerError
-from exporter.model.books import Balance, Batch, Line, Past, Restored
+from exporter.model.books import Balance, Batch, Fill, Late, Line, Past, Restored
+from exporter.model.intensity import Factor
 from exporter.model.readings import Device, Position
 from exporter.model.runs import RunKey
 
 SECONDS_PER_DAY = 86_400
 SECONDS_PER_HOUR = 3_600
+SECONDS_PER_MINUTE = 60
+FILL_DAYS = 7
+"""Energy that has had no grams for longer gets none any more."""
 
 FOLD_MINUTES = """
 INSERT INTO usage_hour
@@ -40,6 +44,8 @@ class Known(NamedTuple):
     """The runs that have not left the page, with the fixed parties."""
     pasts: tuple[Past, ...]
     """Of the runs that were asked for."""
+    lates: tuple[Late, ...] = ()
+    """Grams that are in the totals, and that a journal may lack."""
 
 
 class Ledger:
@@ -89,7 +95,25 @@ class Ledger:
         """Make a batch durable, all of it or nothing."""
         self._check_in_place()
         with explained(self.path), self._transaction():
+            self._connection.execute("DELETE FROM fill WHERE id <= ?", (batch.journaled,))
+            fills.take_out(self._connection, batch.filled)
             Postings(self._connection).write(batch)
+            fills.put_in(self._connection, batch.filled)
+
+    def unpriced(self, wall: float) -> tuple[int, ...]:
+        """The minutes of late with energy that has no grams yet, earliest first."""
+        since = int((wall - FILL_DAYS * SECONDS_PER_DAY) // SECONDS_PER_MINUTE)
+        with explained(self.path):
+            return fills.unpriced(self._connection, since)
+
+    def fill(self, factors: Mapping[int, Factor]) -> Fill | None:
+        """Give the energy of some minutes that has no grams those of a factor.
+
+        All of it or nothing. The answer is what the books lack now; None if there was nothing.
+        """
+        self._check_in_place()
+        with explained(self.path), self._transaction():
+            return fills.fill(self._connection, factors)
 
     def _check_in_place(self) -> None:
         """SQLite goes on writing into a file that nobody can find any more. Raises LedgerError."""
@@ -152,8 +176,8 @@ class Ledger:
             raise
 
     def _restore(self, asked: Iterable[RunKey]) -> Known:
-        ledger_id, seq, wall, clean = self._connection.execute(
-            "SELECT ledger_id, seq, wall, clean FROM meta"
+        ledger_id, seq, wall, clean, filled = self._connection.execute(
+            "SELECT ledger_id, seq, wall, clean, filled FROM meta"
         ).fetchone()
         balances: dict[Line, Balance] = {}
         here: dict[RunKey, Past] = {}
@@ -172,9 +196,10 @@ class Ledger:
             floors=self._floors(),
             wall=wall,
             owners=owners(self._connection),
+            filled=filled,
         )
         pasts = tuple(here.get(key) or self._past(key) for key in asked)
-        return Known(ledger_id, bool(clean), restored, pasts)
+        return Known(ledger_id, bool(clean), restored, pasts, fills.lates(self._connection))
 
     def _past(self, key: RunKey) -> Past:
         for row in parties(self._connection, "uid = ? AND run_id = ? AND job_id = ?", tuple(key)):

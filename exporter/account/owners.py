@@ -36,6 +36,15 @@ class Owners:
         self._changed.add(owner)
         self.shown = self._show()
 
+    def fill(self, owner: Owner, carbon_ng: int) -> None:
+        """Add late grams of a run that has left."""
+        owner = owner if owner in self._sums else OTHER_OWNER
+        if owner in self._sums:
+            known_uj, known_ng = self._sums[owner]
+            self._sums[owner] = known_uj, known_ng + carbon_ng
+            self._changed.add(owner)
+            self.shown = self._show()
+
     def take_changes(self) -> dict[Owner, tuple[int, int]]:
         """The sums that changed since the last call."""
         changed, self._changed = self._changed, set()

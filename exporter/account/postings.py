@@ -83,6 +83,14 @@ class Postings:
             "UPDATE meta SET seq = ?, wall = ?, clean = ?", (batch.seq, batch.wall, batch.clean)
         )
 
+    def factor_id(self, factor: Factor | None) -> int:
+        """The factor's row; one is made if there is none."""
+        known = self._factors.get(factor)
+        if known is None:
+            assert factor is not None
+            known = self._factors[factor] = self._id(FIND_FACTOR, ADD_FACTOR, factor)
+        return known
+
     def _put_devices(self, infos: Iterable[DeviceInfo], floors: Mapping[Device, float]) -> None:
         self._connection.executemany(
             PUT_DEVICE, [(*info.device, info.model, info.vendor, info.source) for info in infos]
@@ -177,7 +185,7 @@ class Postings:
                 key.minute,
                 self._party(key.party, wall),
                 self._device(key.device),
-                self._factor(key.factor),
+                self.factor_id(key.factor),
                 METHOD_IDS[key.method],
                 SPLIT_IDS[key.split],
                 *amount,
@@ -188,7 +196,7 @@ class Postings:
         self._connection.executemany(
             ADD_FACTOR_USE,
             [
-                (self._party(key.party, wall), self._factor(key.factor), energy_uj, carbon_ng)
+                (self._party(key.party, wall), self.factor_id(key.factor), energy_uj, carbon_ng)
                 for key, (energy_uj, _, carbon_ng) in usage.items()
                 if isinstance(key.party, RunKey) and key.party != DEPARTED
             ],
@@ -213,13 +221,6 @@ class Postings:
                 tuple(party),
                 (wall,),
             )
-        return known
-
-    def _factor(self, factor: Factor | None) -> int:
-        known = self._factors.get(factor)
-        if known is None:
-            assert factor is not None
-            known = self._factors[factor] = self._id(FIND_FACTOR, ADD_FACTOR, factor)
         return known
 
     def _id(

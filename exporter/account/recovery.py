@@ -7,6 +7,7 @@ between, since Prometheus would take a small step back for a reset and count the
 from typing import NamedTuple
 
 from exporter.account.accounts import FactorUses
+from exporter.account.filling import filled
 from exporter.account.image import Image, Origin
 from exporter.account.journal import Journal
 from exporter.account.ledger import Known, Ledger
@@ -66,6 +67,7 @@ def reconcile(known: Known, image: Image | None, boot_id: str, wall: float) -> R
     """
     if image is not None:
         known = _with_true_mark(known, image)
+        image = filled(image, known.lates)
     if image is not None and boot_id and image.origin.boot_id == boot_id:
         continued = _from_orderly_stop(known, image) or _from_journal(known, image)
         if continued is not None:
@@ -135,6 +137,7 @@ def _from_zero(known: Known, wall: float) -> Recovered:
             runs=runs,
             floors={},
             owners=owners,
+            filled=restored.filled,
         ),
         clean=False,
     )
@@ -194,6 +197,8 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
             for owner, sums in owners.items()
             if known.restored.owners.get(owner) != sums
         },
+        # What the ledger need not keep is said by a later batch: the journal lacks the fills still.
+        filled=known.restored.filled,
     )
     return Recovered(restored, batch, known.clean)
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from exporter.account.ledger import SECONDS_PER_HOUR, Ledger
 from exporter.clock import Clock
 from exporter.errors import LedgerError
-from exporter.model.books import NOTHING, Amount, Batch, Past, UsageKey
+from exporter.model.books import NOTHING, Amount, Batch, Fill, Past, UsageKey
+from exporter.model.intensity import Factor
 from exporter.model.runs import RunKey
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
@@ -45,6 +46,7 @@ class Writer:
         self._why = ""
         self._inbox: deque[Batch] = deque()
         self._questions: deque[tuple[RunKey, Callable[[Past], None]]] = deque()
+        self._fills: deque[tuple[Mapping[int, Factor], Callable[[Fill], None]]] = deque(maxlen=1)
         self._pending: Batch | None = None
         self._prune_ns = clock.boottime_ns() + PRUNE_EVERY_NS
         self.errors = 0
@@ -53,6 +55,8 @@ class Writer:
         """When the last commit was made, or else when the writer was."""
         self.committed_seq = 0
         """All batches up to this one are durable."""
+        self.unpriced: tuple[int, ...] = ()
+        """The minutes with energy that has no grams, as of the last commit; earliest first."""
         self._worker = worker("ledger", self._work, RETRY_SECONDS)
 
     def start(self) -> None:
@@ -67,6 +71,15 @@ class Writer:
     def look_up(self, key: RunKey, answer: Callable[[Past], None]) -> None:
         """Have the past of a run found; `answer` is called on the ledger's thread."""
         self._questions.append((key, answer))
+        self._worker.poke()
+
+    def fill(self, factors: Mapping[int, Factor], answer: Callable[[Fill], None]) -> None:
+        """Have the minutes converted once all that was submitted is committed.
+
+        `answer` is called on the ledger's thread, in the order in which the ledger changes and is
+        looked up. It is tried once: what fails stays among `unpriced`.
+        """
+        self._fills.append((factors, answer))
         self._worker.poke()
 
     def stop(self, timeout_seconds: float) -> bool:
@@ -92,6 +105,8 @@ class Writer:
     def _work(self) -> None:
         """Commit, and answer what was asked; what fails does not keep the rest from being done."""
         errors = [self._attempt(self._write)]
+        if self._fills and self._pending is None:
+            errors.append(self._attempt(self._fill))
         errors += [self._attempt(self._answer) for _ in range(len(self._questions))]
         error = next(filter(None, errors), None)
         why, defect = "", None
@@ -124,7 +139,15 @@ class Writer:
             self._pending = None
             self.committed_at_ns = self._clock.boottime_ns()
             self.committed_seq = batch.seq
+            self.unpriced = self._ledger.unpriced(self._clock.wall())
         self._look_after()
+
+    def _fill(self) -> None:
+        factors, answer = self._fills.popleft()
+        fill = self._ledger.fill(factors)
+        if fill is not None:
+            answer(fill)
+        self.unpriced = self._ledger.unpriced(self._clock.wall())
 
     def _answer(self) -> None:
         """Answer one question; it is asked again later if that fails."""

@@ -153,6 +153,10 @@ class Batch(NamedTuple):
     """Runs whose totals went over into those of `DEPARTED`."""
     owners: Mapping[Owner, tuple[int, int]] = NO_OWNERS
     """Absolute values of those that changed: what counters showed of departed runs, uJ and ng."""
+    filled: int = 0
+    """The last fill that the values have."""
+    journaled: int = 0
+    """The last fill that the journal has as well; the ledger may forget it."""
 
 
 class FactorUse(NamedTuple):
@@ -161,6 +165,27 @@ class FactorUse(NamedTuple):
     factor: Factor | None
     energy_uj: int
     carbon_ng: int
+
+
+class Late(NamedTuple):
+    """Grams of one line that came after its energy."""
+
+    fill: int
+    """Which fill brought them; a later one has a greater number."""
+    line: Line
+    """Of who used the energy, whether or not it has left since."""
+    carbon_ng: int
+    owner: Owner | None = None
+    """Whose counter has them once the run has left."""
+
+
+class Fill(NamedTuple):
+    """What the ledger converted when a factor for energy without grams had come."""
+
+    id: int
+    lates: tuple[Late, ...]
+    uses: Mapping[RunKey, tuple[FactorUse, ...]] = {}
+    """What changes in the factors of each run."""
 
 
 class Past(NamedTuple):
@@ -193,3 +218,5 @@ class Restored(NamedTuple):
     """When the journal or the ledger was last written; 0 where there was none."""
     owners: Mapping[Owner, tuple[int, int]] = NO_OWNERS
     """What counters showed of departed runs, microjoules and nanograms."""
+    filled: int = 0
+    """The last fill that the lines have."""

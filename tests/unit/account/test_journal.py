@@ -1,6 +1,7 @@
 """The journal: what was written comes back whole, or the image before it, or nothing."""
 
 import errno
+import json
 import os
 from contextlib import closing
 from pathlib import Path
@@ -115,6 +116,7 @@ def any_image(draw):
             bases=tuple(base for _, base, _ in rows),
             runs=tuple(draw(st.lists(runs, max_size=3))),
             joining=tuple(draw(st.lists(keys, max_size=2))),
+            filled=draw(positive),
         ),
         totals=tuple(total for _, _, total in rows),
         positions=tuple(draw(st.lists(positions, max_size=3))),
@@ -123,6 +125,13 @@ def any_image(draw):
         factor=draw(st.none() | factors),
         origin=ORIGIN,
     )
+
+
+def test_an_older_journal_has_no_fill():
+    made = keyblock.Keys.of(images(1)[0], ORIGIN)
+    layout, *rest = json.loads(keyblock.Encoder().encode(made))
+    assert layout.pop() == 0
+    assert keyblock.decode(json.dumps([layout, *rest]).encode()) == made
 
 
 @settings(max_examples=40, deadline=None)

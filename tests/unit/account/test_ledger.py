@@ -514,6 +514,9 @@ def test_sums_of_owners_come_back_and_are_replaced(directory):
         assert ledger.restore().restored.owners == {**owners, Owner("bob"): (2, 20)}
 
 
+NO_GRAMS = "SELECT minute FROM usage WHERE factor_id = 0"
+
+
 def test_a_ledger_of_the_first_version_is_brought_up_to_date(directory):
     with closing(opened(directory)) as ledger:
         made = books()
@@ -521,6 +524,9 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(directory):
         fill(made, ["bert"])
         ledger.commit(batch(made))
         for statement in (
+            "DROP TABLE fill",
+            "DROP INDEX usage_unpriced",
+            "ALTER TABLE meta DROP COLUMN filled",
             "DROP TABLE unit",
             "DROP TABLE result",
             "DROP TABLE owner",
@@ -532,4 +538,6 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(directory):
             query(ledger, statement)
     with closing(opened(directory)) as ledger:
         (restored,) = ledger.restore().restored.runs
+        minutes = {minute for (minute,) in query(ledger, NO_GRAMS)}
+        assert set(ledger.unpriced(WALL)) == minutes != set()
     assert (restored.key, restored.nodes, restored.units) == (key(), 0, ())

@@ -16,7 +16,7 @@ from exporter.account.writer import (
     merge,
 )
 from exporter.errors import LedgerError
-from exporter.model.books import NOTHING, Amount, Balance, Past, UsageKey
+from exporter.model.books import NOTHING, Amount, Balance, Fill, Past, UsageKey
 from exporter.model.readings import Method
 from exporter.model.runs import DEPARTED
 from exporter.model.workload import Reason, Split
@@ -87,6 +87,8 @@ class FlakyLedger:
         self.pruned = []
         self.damage = ""
         self.checks = 0
+        self.minutes = ()
+        self.filled = []
 
     def _try(self):
         if self.error:
@@ -95,6 +97,15 @@ class FlakyLedger:
     def commit(self, handed):
         self._try()
         self.commits.append(handed)
+
+    def unpriced(self, wall):
+        return self.minutes
+
+    def fill(self, factors):
+        self._try()
+        self.filled.append((len(self.commits), factors))
+        self.minutes = tuple(sorted(set(self.minutes) - set(factors)))
+        return Fill(len(self.filled), ()) if factors else None
 
     def past(self, asked):
         self._try()
@@ -155,6 +166,65 @@ def test_submitting_wakes_the_thread(writer):
 def test_nothing_to_do_commits_nothing(writer, ledger):
     work(writer)
     assert ledger.commits == []
+
+
+def test_the_minutes_without_grams_are_those_after_the_last_commit(writer, ledger):
+    ledger.minutes = (MINUTE,)
+    work(writer)
+    assert writer.unpriced == ()
+    writer.submit(empty(1))
+    work(writer)
+    assert writer.unpriced == (MINUTE,)
+
+
+def test_a_fill_comes_after_the_batches_and_before_the_pasts(writer, ledger):
+    told = []
+    ledger.minutes = (MINUTE, MINUTE + 1)
+    writer.look_up(key(), told.append)
+    writer.submit(empty(1))
+    writer.fill({MINUTE: GERMANY}, told.append)
+    work(writer)
+    assert ledger.filled == [(1, {MINUTE: GERMANY})]
+    assert told == [Fill(1, ()), Past(key())]
+    assert writer.unpriced == (MINUTE + 1,)
+
+
+def test_a_fill_of_nothing_is_not_told(writer):
+    told = []
+    writer.fill({}, told.append)
+    work(writer)
+    assert told == []
+
+
+def test_nothing_is_filled_while_a_batch_cannot_be_committed(writer, ledger, monkeypatch):
+    def full(_):
+        raise LedgerError("disk full")
+
+    told = []
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "commit", full)
+        writer.submit(empty(1))
+        writer.fill({MINUTE: GERMANY}, told.append)
+        work(writer)
+        assert ledger.filled == []
+    work(writer)
+    assert (len(ledger.filled), len(told)) == (1, 1)
+
+
+def test_a_fill_that_fails_is_said_and_told_to_nobody(writer, ledger):
+    told = []
+    ledger.error = "disk full"
+    writer.fill({MINUTE: GERMANY}, told.append)
+    work(writer)
+    assert (writer.why, told) == ("disk full", [])
+
+
+def test_the_last_fill_that_was_asked_for_is_done(writer, ledger):
+    told = []
+    for minute in (MINUTE, MINUTE + 1):
+        writer.fill({minute: GERMANY}, told.append)
+    work(writer)
+    assert ledger.filled == [(0, {MINUTE + 1: GERMANY})]
 
 
 def test_a_failure_is_counted_said_and_logged_once(writer, ledger, caplog):
@@ -358,9 +428,15 @@ def test_merging_takes_the_later_of_everything_else():
     line = next(iter(old.lines))
     merged = merge(
         old._replace(runs=(run(),)),
-        new._replace(runs=(run(ended=WALL),), lines={line: Balance(Amount(5, 0, 0))}),
+        new._replace(
+            runs=(run(ended=WALL),),
+            lines={line: Balance(Amount(5, 0, 0))},
+            filled=7,
+            journaled=6,
+        ),
     )
     assert (merged.seq, merged.wall) == (2, new.wall)
+    assert (merged.filled, merged.journaled) == (7, 6)
     assert set(merged.positions) == {position(raw_uj=9), position(GPU)}
     assert merged.floors == {CPU: 3.0, GPU: 2.0}
     assert merged.runs == (run(ended=WALL),)

@@ -1,0 +1,163 @@
+"""The chain of intensities is exhausted for a while, and the factor comes later."""
+
+import math
+
+import pytest
+
+import exporter.app
+from exporter.convert.chain import Chain
+from exporter.model.intensity import Accounting, Basis, Factor, Signal
+from tests.fakes import FakeClock
+from tests.unit.test_loop import Rig
+
+EXACT = Factor("DE", "late", 10_800.0, 1.0, 0.0, math.inf, 0.0)
+"""Three nanograms for each microjoule, so that nothing is rounded."""
+
+
+class Late:
+    """A source whose factors the test brings."""
+
+    name, why = "late", ""
+    kind = (Signal.AVERAGE, Basis.LIFECYCLE, Accounting.LOCATION)
+
+    def __init__(self):
+        self.factors = []
+
+    def covering(self, t0, t1):
+        return [f for f in self.factors if f.valid_from < t1 and f.valid_until > t0]
+
+
+class LateRig(Rig):
+    """The ledger's thread does what it has to do right after each tick."""
+
+    is_writing = True
+
+    def tick(self, times=1):
+        for _ in range(times):
+            super().tick()
+            if self.is_writing:
+                self.app.writer._work()
+
+    def sums(self):
+        """Microjoules and nanograms on the counters."""
+        counted = [row.balance.counted for row in self.snapshot.rows]
+        return sum(each.energy_uj for each in counted), sum(each.carbon_ng for each in counted)
+
+
+@pytest.fixture
+def source():
+    return Late()
+
+
+@pytest.fixture
+def rig(tmp_path, source, monkeypatch):
+    opened = exporter.app.open_chain
+
+    def open_chain(**settings):
+        return opened(**settings)._replace(chain=Chain([source], 1.0))
+
+    monkeypatch.setattr(exporter.app, "open_chain", open_chain)
+    made = LateRig(tmp_path / "state", FakeClock())
+    yield made
+    made.close()
+
+
+def test_grams_stand_still_and_are_filled_in_once(rig, source):
+    rig.tick(150)
+    energy_uj, carbon_ng = rig.sums()
+    assert energy_uj > 0
+    assert carbon_ng == 0
+    source.factors = [EXACT]
+    rig.tick(150)
+    for _ in range(10):
+        energy_uj, carbon_ng = rig.sums()
+        assert carbon_ng == 3 * energy_uj
+        rig.tick(20)
+
+
+def test_counters_never_fall_meanwhile(rig, source):
+    before = rig.sums()
+    for second in range(400):
+        if second == 200:
+            source.factors = [EXACT]
+        rig.tick()
+        assert all(new >= old for new, old in zip(rig.sums(), before, strict=True))
+        before = rig.sums()
+
+
+def test_only_what_a_factor_covers_is_filled_in(rig, source):
+    rig.tick(600)
+    minute = int(rig.clock.wall()) // 60
+    from_, until = (minute - 6) * 60.0, (minute - 3) * 60.0
+    source.factors = [EXACT._replace(valid_from=from_, valid_until=until)]
+    rig.tick(60)
+    spells = rig.app.archive.usage(0, rig.clock.wall())
+    assert {spell.at for spell in spells if spell.amount.carbon_ng} == {
+        from_,
+        from_ + 60,
+        from_ + 120,
+    }
+    filled = [spell.amount for spell in spells if spell.amount.carbon_ng]
+    assert rig.sums()[1] == sum(each.carbon_ng for each in filled)
+    assert rig.sums()[1] == 3 * sum(each.energy_uj for each in filled)
+
+
+def test_a_run_and_its_receipt_get_their_grams(rig, source):
+    rig.tick(120)
+    source.factors = [EXACT]
+    rig.tick(150)
+    (record, *_) = rig.app.archive.runs(1)
+    assert [use.factor for use in record.factors] == [EXACT]
+    (uses,) = {
+        key: uses for key, uses in rig.snapshot.factor_uses.items() if key == record.run.key
+    }.values()
+    assert [use.factor for use in uses] == [EXACT]
+    assert all(use.carbon_ng == 3 * use.energy_uj for use in uses)
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_kill_before_the_factor_comes_changes_nothing(rig, source, is_written):
+    rig.is_writing = is_written
+    rig.tick(150)
+    rig.close()
+    rig.start()
+    rig.is_writing = True
+    rig.tick(30)
+    assert rig.sums()[1] == 0
+    source.factors = [EXACT]
+    rig.tick(150)
+    energy_uj, carbon_ng = rig.sums()
+    assert carbon_ng == 3 * energy_uj
+
+
+def test_a_kill_between_the_fill_and_its_news_changes_nothing(rig, source):
+    rig.tick(150)
+    source.factors = [EXACT]
+    while rig.app.pipeline._told.empty():
+        rig.tick()
+    before = rig.sums()
+    rig.close()
+    rig.start()
+    assert all(new >= old for new, old in zip(rig.sums(), before, strict=True))
+    rig.tick(150)
+    energy_uj, carbon_ng = rig.sums()
+    assert carbon_ng == 3 * energy_uj
+
+
+def test_a_disk_that_is_full_for_long_delays_the_grams_and_no_more(rig, source):
+    rig.tick(60)
+    rig.is_writing = False
+    rig.tick(100)
+    source.factors = [EXACT]
+    rig.tick(100)
+    rig.is_writing = True
+    rig.tick(150)
+    energy_uj, carbon_ng = rig.sums()
+    assert carbon_ng == 3 * energy_uj
+
+
+def test_the_chain_is_asked_for_nothing_more_while_nothing_is_missing(rig, source, monkeypatch):
+    source.factors = [EXACT]
+    rig.tick(120)
+    monkeypatch.setattr(rig.app.writer, "fill", lambda *_: pytest.fail("nothing is missing"))
+    rig.tick(60)
