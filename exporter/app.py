@@ -102,11 +102,12 @@ class App:
             self.begin()
             thread = threading.Thread(target=self._serve_web, args=(web,), name="web", daemon=True)
             thread.start()
-            self.writer.start()
             for worker in self._workers:
                 worker.start()
             ready([_url(host, port) for host, port in addresses], self.config)
-            self.loop.run()
+            # What was recovered is committed once the journal has it: a kill in between would leave
+            # an old journal beside a new ledger.
+            self.loop.run(self.writer.start)
             served = thread.is_alive()
             if self.reload:  # what comes until the next one serves, waits for it
                 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

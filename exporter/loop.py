@@ -45,9 +45,14 @@ class Loop:
         self._snapshot: Snapshot | None = None
         self._stopping = False
 
-    def run(self) -> None:
-        """Tick until told to stop; then make everything durable."""
+    def run(self, begun: Callable[[], None]) -> None:
+        """Tick until told to stop; then make everything durable.
+
+        `begun` is called after the first tick.
+        """
         self._due_ns = self._clock.boottime_ns()
+        self.turn(self._wait())
+        begun()
         while not self._stopping:
             self.turn(self._wait())
         self._pipeline.commit(clean=True)

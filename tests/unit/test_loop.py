@@ -12,7 +12,7 @@ from exporter.app import App
 from exporter.config import Account, Attribute, Config, Sample
 from exporter.errors import Refused
 from exporter.loop import Loop
-from exporter.model.commands import End, Request, Start
+from exporter.model.commands import End, Request, Start, Stop
 from exporter.model.curves import Curve
 from exporter.model.record import RunRecord
 from tests.fakes import FakeClock
@@ -125,6 +125,17 @@ def test_a_killed_daemon_without_journal_begins_its_counters_at_zero(rig):
     assert all(
         row.balance.total.energy_uj >= row.balance.counted.energy_uj for row in rig.snapshot.rows
     )
+
+
+def test_the_ledger_is_written_only_after_the_first_tick_has_written_the_journal(rig):
+    rig.tick(1)
+    rig.app.inbox.put(Request(Stop(), lambda _: None))
+    journal = rig.directory / "journal"
+    before = journal.read_bytes()
+    found = []
+    rig.app.loop.run(lambda: found.append(journal.read_bytes()))
+    assert found
+    assert found[0] != before
 
 
 def test_starting_and_ending_a_run_are_answered_with_its_record(live):

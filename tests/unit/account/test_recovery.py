@@ -51,10 +51,11 @@ class Daemon:
         with suppress(LedgerError):
             self.ledger.start()
         self.restored = self.recovered.restored
-        if self.recovered.batch is not None:
-            self.ledger.commit(self.recovered.batch)
         self.books = books(self.restored)
         self.seq = self.restored.seq
+        if self.recovered.batch is not None:  # not before the first tick has written the journal
+            self.show()
+            self.ledger.commit(self.recovered.batch)
 
     def show(self, **changes):
         self.seq += 1
@@ -616,3 +617,14 @@ def test_a_ledger_whose_schema_is_no_text_is_set_aside(tmp_path):
     again = Daemon(state)
     assert any("set aside" in note for note in again.restored.notes)
     again.kill()
+
+
+def test_a_kill_right_after_what_was_recovered_is_committed_doubles_nothing(start):
+    daemon = start()
+    daemon.books.note_run(run())  # it waits for its past until it is killed
+    daemon.books.post([posting(entry(key(), 5))], SECOND)
+    daemon.show()
+    for _ in range(3):
+        rows = start().books.rows()
+        used = [(row.party, row.balance.total.energy_uj) for row in rows if any(row.balance.total)]
+        assert used == [(key(), 5)]
