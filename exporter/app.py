@@ -187,7 +187,9 @@ class App:
         samplers = self._samplers(boot_id)
         for sampler in samplers.samplers:
             self._open.callback(sampler.release)
-        chain = open_chain(**dataclasses.asdict(self.config.convert), clock=self.clock)
+        chain = open_chain(
+            **dataclasses.asdict(self.config.convert), clock=self.clock, memory=restored.intensity
+        )
         notes = (*restored.notes, *samplers.notes, *chain.notes)
         for note in notes:
             log.warning(note)
@@ -225,6 +227,7 @@ class App:
             chain=chain.chain,
             grid=chain.grid,
             intensity_states=chain.states,
+            intensity_memory=chain.memory,
             books=Books(
                 restored,
                 round(interval * POWER_WINDOW * NANOSECONDS_PER_SECOND),

@@ -76,6 +76,7 @@ class Pipeline:
         chain: Chain,
         grid: Callable[[float], GridState],
         intensity_states: Callable[[], Iterable[CollectorState]],
+        intensity_memory: Callable[[], str],
         books: Books,
         journal: Journal,
         writer: Writer,
@@ -97,6 +98,8 @@ class Pipeline:
         self._chain = chain
         self._grid = grid
         self._intensity_states = intensity_states
+        self._intensity_memory = intensity_memory
+        self._kept_memory = ""
         self._books = books
         self._journal = journal
         self._writer = writer
@@ -220,6 +223,8 @@ class Pipeline:
     def commit(self, *, clean: bool = False) -> None:
         """Hand the changes since the last commit to the ledger's thread."""
         self._committed_ns = self._clock.boottime_ns()
+        memory, kept = self._intensity_memory(), self._kept_memory
+        self._kept_memory = memory
         self._writer.submit(
             self._books.batch(
                 seq=self._seq,
@@ -229,7 +234,7 @@ class Pipeline:
                 floors=self._attribution.floors(),
                 infos=self._meters.infos(),
                 clean=clean,
-            )
+            )._replace(intensity="" if memory is kept else memory)
         )
         if not clean:
             self._fill_in()

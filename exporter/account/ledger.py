@@ -176,8 +176,8 @@ class Ledger:
             raise
 
     def _restore(self, asked: Iterable[RunKey]) -> Known:
-        ledger_id, seq, wall, clean, filled = self._connection.execute(
-            "SELECT ledger_id, seq, wall, clean, filled FROM meta"
+        ledger_id, seq, wall, clean, filled, memory = self._connection.execute(
+            "SELECT ledger_id, seq, wall, clean, filled, memory FROM meta, intensity"
         ).fetchone()
         balances: dict[Line, Balance] = {}
         here: dict[RunKey, Past] = {}
@@ -197,6 +197,7 @@ class Ledger:
             wall=wall,
             owners=owners(self._connection),
             filled=filled,
+            intensity=memory,
         )
         pasts = tuple(here.get(key) or self._past(key) for key in asked)
         return Known(ledger_id, bool(clean), restored, pasts, fills.lates(self._connection))

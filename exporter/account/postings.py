@@ -82,6 +82,8 @@ class Postings:
         self._connection.execute(
             "UPDATE meta SET seq = ?, wall = ?, clean = ?", (batch.seq, batch.wall, batch.clean)
         )
+        if batch.intensity:
+            self._connection.execute("UPDATE intensity SET memory = ?", (batch.intensity,))
 
     def factor_id(self, factor: Factor | None) -> int:
         """The factor's row; one is made if there is none."""

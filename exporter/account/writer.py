@@ -200,6 +200,7 @@ def merge(old: Batch, new: Batch) -> Batch:
         infos=tuple(infos.values()),
         departed=tuple(departed),
         owners={**old.owners, **new.owners},
+        intensity=new.intensity or old.intensity,
     )
 
 

@@ -157,6 +157,8 @@ class Batch(NamedTuple):
     """The last fill that the values have."""
     journaled: int = 0
     """The last fill that the journal has as well; the ledger may forget it."""
+    intensity: str = ""
+    """What the sources of intensity are to know after a restart; empty: as before."""
 
 
 class FactorUse(NamedTuple):
@@ -220,3 +222,5 @@ class Restored(NamedTuple):
     """What counters showed of departed runs, microjoules and nanograms."""
     filled: int = 0
     """The last fill that the lines have."""
+    intensity: str = ""
+    """What the sources of intensity knew."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.grid.server import Answer, Asked, GridServer, document
+from tests.grid.prometheus import Series
+from tests.grid.server import GridServer
 from tests.real.parts import Daemon, get, until
 
 pytestmark = pytest.mark.real
@@ -20,24 +21,6 @@ GRAMS = "emissions_device_carbon_grams_total"
 JOULES = "emissions_device_energy_joules_total"
 INTENSITY = "emissions_grid_intensity_grams_per_kwh"
 STEP = "emissions_grid_intensity_fallback_step"
-
-
-class Series:
-    """What Prometheus answers about a series with one value, until it is told to fail."""
-
-    def __init__(self, grams_per_kwh: float) -> None:
-        self.grams_per_kwh = grams_per_kwh
-        self.status = 200
-
-    def __call__(self, asked: Asked) -> Answer:
-        if self.status != 200:
-            return document({"error": f"no, {asked.headers.get('authorization')}"}, self.status)
-        start, end = float(asked.query["start"]), float(asked.query["end"])
-        step = float(asked.query["step"])
-        times = [start + number * step for number in range(int((end - start) / step) + 1)]
-        values = [[at, str(self.grams_per_kwh)] for at in times]
-        found = [{"metric": {}, "values": values}]
-        return document({"status": "success", "data": {"resultType": "matrix", "result": found}})
 
 
 class Scene:

@@ -16,6 +16,8 @@ ASKED_SECONDS = 24 * 3600.0
 """How far back is asked for after an outage."""
 FIRST_RETRY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 3600.0
+PATIENCE = 8
+"""After failures a source is asked at least once in so many of its periods, or in an hour."""
 FORBIDDEN_SECONDS = 900.0
 """A wrong key is mended by a person; some servers refuse good ones when they are busy, too."""
 LONGEST_WAIT_SECONDS = 24 * 3600.0
@@ -145,8 +147,9 @@ class Feed:
     def _note(self, failure: FetchFailed, now: float) -> None:
         self._failures += 1
         self._count(failure.outcome)
-        retry = FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10)
-        longest = max(self._source.refresh_seconds, LONGEST_RETRY_SECONDS)
+        period = self._source.refresh_seconds
+        retry = min(period, FIRST_RETRY_SECONDS) * 2.0 ** min(self._failures - 1, 10)
+        longest = max(period, min(PATIENCE * period, LONGEST_RETRY_SECONDS))
         wait = min(max(retry, PATIENT.get(failure.outcome, 0.0)), longest)
         asked_for = min(failure.retry_after_seconds, LONGEST_WAIT_SECONDS)
         # Later than asked for by chance, never earlier.

@@ -524,6 +524,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(directory):
         fill(made, ["bert"])
         ledger.commit(batch(made))
         for statement in (
+            "DROP TABLE intensity",
             "DROP TABLE fill",
             "DROP INDEX usage_unpriced",
             "ALTER TABLE meta DROP COLUMN filled",
