@@ -84,7 +84,7 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
         "why": f"{state.why} (no daemon answered; asked by this command)",
         "forecast": [value._asdict() for value in state.forecast],
         "second": state.second and {"why": state.second.why},
-        "sources": [feed._asdict() for feed in state.feeds],
+        "sources": [{**feed._asdict(), "requests": dict(feed.requests)} for feed in state.feeds],
     }
 
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from exporter.clock import Clock
 from exporter.convert import tables
 from exporter.convert.chain import Chain, Step
-from exporter.convert.live.feed import Feed, from_json
+from exporter.convert.live.feed import Feed
 from exporter.convert.live.feeds import Feeds, remembered
 from exporter.convert.live.fetch import Child, answer_of
+from exporter.convert.live.past import from_json
 from exporter.convert.live.source import Answer, LiveSource
 from exporter.convert.sources.file import IntensityFile
 from exporter.errors import ConfigError, FetchFailed
@@ -174,7 +175,7 @@ class _Opener:
         if name == "world":
             from exporter.convert.sources.table import World
 
-            return World().open(self._clock)
+            return section(World, options, f"{where}: {name}").open(self._clock)
         at = f"convert.{name}" if where == "convert" else f"{where}: {name}"
         kind = source_class(name)
         fields = {item.name for item in dataclasses.fields(kind)}

@@ -23,10 +23,11 @@ def greenest(values: Sequence[Value], duration_seconds: float, until: float) -> 
         return None
     now = values[0].start
     last = until - duration_seconds
-    starts = {at for value in values for at in (value.start, value.end - duration_seconds)}
+    # The mean bends only where one of its ends meets that of a value.
+    bends = {at for value in values for at in (value.start, value.end - duration_seconds)}
     windows = [
         window
-        for start in sorted(starts)
+        for start in sorted({*bends, last})
         if now <= start <= last
         if (window := mean(values, start, start + duration_seconds)) is not None
     ]

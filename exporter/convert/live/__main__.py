@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import Any
 
-from exporter.convert.live.http import Session
+from exporter.convert.live.http import answer
 from exporter.convert.live.location import locate
 from exporter.convert.registry import live_source
 from exporter.errors import ConfigError, FetchFailed
@@ -34,7 +34,7 @@ def _do(job: dict[str, Any]) -> Any:
     if "locate" in job:
         return locate(job["locate"])
     source = live_source(job["name"], job["options"], "convert.sources")
-    return source.fetch(Session(job["now"]), job["now"], job["since"])
+    return answer(source, job["now"], job["since"])
 
 
 if __name__ == "__main__":

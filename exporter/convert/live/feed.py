@@ -1,11 +1,12 @@
 """A live source as a step of the chain: what it said, and when it is to be asked again."""
 
+import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
 
-from exporter.convert.live.source import FEWER, GOOD, Answer, LiveSource
+from exporter.convert.live.past import Past
+from exporter.convert.live.source import FEWER, GOOD, STALE, STOPPED, Answer, LiveSource
 from exporter.convert.timeline import Timeline
 from exporter.errors import FetchFailed
 from exporter.model.intensity import Factor, FeedState, Value
@@ -28,18 +29,6 @@ PATIENT = {"unauthorized": FORBIDDEN_SECONDS, "rate_limited": FORBIDDEN_SECONDS}
 
 Fetch = Callable[[float, float], Answer]
 """Asks the source: now and since when, wall clock seconds. May block. Raises FetchFailed."""
-
-
-class Past(NamedTuple):
-    """What outlives a restart; made of what JSON knows."""
-
-    values: Sequence[Sequence[Any]] = ()
-    forecast: Sequence[Sequence[Any]] = ()
-    due: float = 0.0
-    failures: int = 0
-    answered: float | None = None
-    publisher: str = ""
-    place: str = ""
 
 
 class Feed:
@@ -67,7 +56,7 @@ class Feed:
         self.name = name
         self.identity = identity
         self.kind = source.kind
-        self.why = "" if past.answered else "it has not answered yet"
+        self.why = past.why
         self._source = source
         self._fetch = fetch
         self._began = now
@@ -77,9 +66,12 @@ class Feed:
         self._values = tuple(Value(*value) for value in past.values)
         self._forecast = tuple(Value(*value) for value in past.forecast)
         self._timeline = self._factors(self._values)
-        self._due = min(past.due, now + LONGEST_WAIT_SECONDS)
         self._failures = past.failures
         self._answered = past.answered
+        self._is_well = past.answered is not None and not past.failures
+        longest = LONGEST_WAIT_SECONDS if past.failures else source.refresh_seconds
+        self._due = min(past.due, now + longest * (1 + JITTER))
+        self._looked = now
         self._outcomes = {GOOD: 0}
 
     @property
@@ -90,7 +82,7 @@ class Feed:
     @property
     def is_well(self) -> bool:
         """Whether its last answer was good."""
-        return not self._failures and self._answered is not None
+        return self._is_well
 
     def covering(self, t0: float, t1: float) -> Sequence[Factor]:
         """Its factors that hold somewhere in [t0, t1), wall clock seconds."""
@@ -131,21 +123,25 @@ class Feed:
         )
 
     def is_due(self, now: float) -> bool:
-        """Whether it may be asked."""
-        return now >= self._due
+        """Whether it may be asked; also when the clock was set back, and the wait is no more."""
+        return now >= self._due or now < self._looked - FIRST_RETRY_SECONDS
 
     def refresh(self, now: float) -> None:
         """Ask it; what went wrong is in `why`, and its last values stay."""
-        since = max(now - ASKED_SECONDS, self._values[-1].start if self._values else self._began)
+        known_until = self._values[-1].start if self._values else self._began
+        since = min(now, max(now - ASKED_SECONDS, known_until))
         try:
             answer = self._fetch(now, since)
         except FetchFailed as failure:
-            self._note(failure, now)
+            if failure.outcome != STOPPED:
+                self._note(failure, now)
             return
         self._learn(answer, now)
 
     def _note(self, failure: FetchFailed, now: float) -> None:
         self._failures += 1
+        self._is_well = False
+        self._looked = now
         self._count(failure.outcome)
         period = self._source.refresh_seconds
         retry = min(period, FIRST_RETRY_SECONDS) * 2.0 ** min(self._failures - 1, 10)
@@ -158,13 +154,7 @@ class Feed:
 
     def _learn(self, answer: Answer, now: float) -> None:
         self._failures = 0
-        self._answered = now
-        self._count(FEWER if answer.set_aside else GOOD)
-        self.why = (
-            f"{answer.set_aside} of its values cannot be true and were set aside"
-            if answer.set_aside
-            else ""
-        )
+        self._answered = self._looked = now
         self._due = now + self._source.refresh_seconds * (1 + JITTER * (self._chance() - 0.5))
         self._publisher = answer.publisher or self._source.publisher
         self._place = answer.place or self._source.place
@@ -173,6 +163,14 @@ class Feed:
         self._values = tuple([told[at] for at in sorted(told) if told[at].end > oldest])
         self._timeline = self._factors(self._values)
         self._forecast = answer.forecast or self._forecast
+        self._is_well = bool(self.covering(now, math.nextafter(now, math.inf)))
+        if not self._is_well:
+            self.why = "its newest value is too old; is the source late, or the clock here wrong?"
+        elif answer.set_aside:
+            self.why = f"{answer.set_aside} of its values cannot be true and were set aside"
+        else:
+            self.why = ""
+        self._count(STALE if not self._is_well else FEWER if answer.set_aside else GOOD)
 
     def _count(self, outcome: str) -> None:
         # Replaced, since another thread may be looking.
@@ -205,14 +203,3 @@ class Feed:
         for end, (_, after) in zip(longest, pairwise(values), strict=False):
             yield min(end, after.start)
         yield from longest[-1:]
-
-
-def from_json(document: Mapping[str, Any]) -> Past:
-    """What `Past._asdict` was made into; nothing where it is not that."""
-    try:
-        past = Past(**document)
-        for value in (*past.values, *past.forecast):
-            Value(*value)
-        return past._replace(due=float(past.due), failures=int(past.failures))
-    except (TypeError, ValueError):
-        return Past()

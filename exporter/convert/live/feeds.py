@@ -76,6 +76,6 @@ def remembered(memory: str) -> Mapping[str, Any]:
     """What was known of each feed, by its identity; nothing where that cannot be read."""
     try:
         document = json.loads(memory or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

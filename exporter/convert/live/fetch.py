@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.convert.live.source import Answer
+from exporter.convert.live.source import STOPPED, Answer
 from exporter.errors import FetchFailed
 from exporter.model.intensity import Value
 
@@ -25,7 +25,7 @@ class Child:
     def ask(self, job: Mapping[str, Any]) -> Any:
         """The child's answer to a job, which is JSON as well. Raises FetchFailed."""
         if self._stopping:
-            raise FetchFailed("stopped", "the exporter is stopping")
+            raise _stopped()
         try:
             self._process = subprocess.Popen(  # noqa: S603  this program
                 [sys.executable, "-P", "-m", MODULE],
@@ -49,6 +49,8 @@ class Child:
         try:
             answer = json.loads(said)
         except ValueError:
+            if self._stopping:
+                raise _stopped() from None
             raise FetchFailed(
                 "no_process", f"the process that asks ended with status {process.returncode}"
             ) from None
@@ -62,6 +64,10 @@ class Child:
         process = self._process
         if process is not None and process.poll() is None:
             process.kill()
+
+
+def _stopped() -> FetchFailed:
+    return FetchFailed(STOPPED, "the exporter is stopping")
 
 
 def answer_of(document: Any) -> Answer:

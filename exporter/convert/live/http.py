@@ -5,20 +5,28 @@ Proxies and certificates come from the environment, as everywhere: `HTTPS_PROXY`
 """
 
 import json
+import re
+from base64 import b64encode
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from exporter import __version__
+from exporter.convert.live.source import Answer, LiveSource
 from exporter.errors import FetchFailed
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 10.0
 LARGEST_BYTES = 4 << 20
 SHOWN_CHARACTERS = 200
 HIDDEN = "***"
+USER = re.compile(r"//[^/\s@]*@")
+"""User and password in an address, which may be that of a proxy."""
+TELLING_CHARACTERS = 8
+"""From so many on, the beginning of a secret is as good as hidden: quotations are cut."""
 OUTCOMES = {
     400: "refused",
     401: "unauthorized",
@@ -26,11 +34,23 @@ OUTCOMES = {
     404: "not_found",
     429: "rate_limited",
 }
+EXPLANATIONS = ("error", "message", "detail")
+"""Where the sources say why they refuse."""
 REMEDIES = {
     "unauthorized": "check the token, and that it may read this zone",
     "rate_limited": "it is asked more slowly now; does something else use the same key?",
     "not_found": "check the zone and the address",
 }
+
+
+def answer(source: LiveSource, now: float, since: float) -> Answer:
+    """What the source answers. Raises FetchFailed without secrets, wherever it was raised."""
+    session = Session(now)
+    try:
+        return source.fetch(session, now, since)
+    except FetchFailed as failure:
+        text = session.without_secrets(str(failure))
+        raise FetchFailed(failure.outcome, text, failure.retry_after_seconds) from None
 
 
 class Session:
@@ -44,8 +64,17 @@ class Session:
 
     def hide(self, secret: str) -> str:
         """The secret; it is left out of every text of an error from now on."""
-        self._secrets += [secret, quote(secret, safe="")]
+        spelled = [secret, " ".join(secret.split()), quote(secret, safe=""), quote_plus(secret)]
+        self._secrets = sorted({*self._secrets, *spelled}, key=len, reverse=True)
         return secret
+
+    def without_secrets(self, text: str) -> str:
+        """The text without what is hidden, and without the beginnings of it."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+            for length in range(len(secret) - 1, TELLING_CHARACTERS - 1, -1):
+                text = text.replace(secret[:length], HIDDEN)
+        return text
 
     def get(
         self,
@@ -60,19 +89,22 @@ class Session:
         A redirect is an error: a token is for the host that it was given for.
         """
         who = _shown(url)
+        if login:
+            self.hide(b64encode(":".join(login).encode()).decode())
         try:
             with self._session.get(
                 url,
                 params=query,
                 headers=headers,
-                auth=login,
+                # Else a ~/.netrc replaces the token.
+                auth=login or (_unchanged if headers else None),
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = self._body(response, who)
                 if response.status_code != requests.codes.ok:
-                    raise self._refusal(response, body, who)
+                    raise self._refusal(response, who)
+                body = self._body(response, who)
         except requests.Timeout:
             raise FetchFailed("timeout", f"{who} did not answer in time") from None
         except requests.exceptions.SSLError as error:
@@ -83,7 +115,9 @@ class Session:
             ) from None
         except requests.exceptions.ProxyError as error:
             raise FetchFailed("unreachable", f"{who}: the proxy: {self._clean(error)}") from None
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, UnicodeError) as error:
+            if isinstance(next(iter(error.args), None), ReadTimeoutError):
+                raise FetchFailed("timeout", f"{who} stopped in its answer") from None
             raise FetchFailed(
                 "unreachable", f"{who} cannot be reached: {self._clean(error)}"
             ) from None
@@ -102,39 +136,45 @@ class Session:
                 raise FetchFailed("bad_answer", f"{who} answered with more than 4 MiB")
         return bytes(body)
 
-    def _refusal(self, response: requests.Response, body: bytes, who: str) -> FetchFailed:
+    def _refusal(self, response: requests.Response, who: str) -> FetchFailed:
         status = response.status_code
         outcome = OUTCOMES.get(status, "server_error" if status >= 500 else "refused")
-        detail = self._detail(response, body)
+        detail = self._detail(response, who)
         said = f": {detail}" if detail else ""
         remedy = f"; {REMEDIES[outcome]}" if outcome in REMEDIES else ""
         wait = _seconds(response.headers.get("Retry-After", ""), self._now)
         return FetchFailed(outcome, f"{who} answered {status}{said}{remedy}", wait)
 
-    def _detail(self, response: requests.Response, body: bytes) -> str:
+    def _detail(self, response: requests.Response, who: str) -> str:
         if response.is_redirect:
-            return f"it has moved to {_shown(response.headers.get('Location', ''))}"
+            there = self._clean(_shown(response.headers.get("Location", "")))
+            return f"it has moved to {there}"
         try:
-            document = json.loads(body)
-            found = document.get("error") or document.get("message")
+            document = json.loads(self._body(response, who))
+            found = next(filter(None, map(document.get, EXPLANATIONS)), "")
             found = found.get("message", "") if isinstance(found, dict) else found
-        except (ValueError, RecursionError, AttributeError):
+        except (ValueError, RecursionError, AttributeError, FetchFailed, requests.RequestException):
             return ""
         return self._clean(found) if isinstance(found, str) else ""
 
     def _clean(self, said: object) -> str:
         """One short line without secrets; what a query holds is left out."""
-        text = " ".join(str(said).split())
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
+        text = USER.sub("//", self.without_secrets(" ".join(str(said).split())))
         words = [word.partition("?")[0] if "?" in word else word for word in text.split()]
         return " ".join(words)[:SHOWN_CHARACTERS]
 
 
 def _shown(url: str) -> str:
     """Host and path; the query may hold a secret, and the host a password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
     return f"{parts.hostname or ''}{parts.path}"
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _seconds(retry_after: str, now: float) -> float:

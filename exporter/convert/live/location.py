@@ -50,8 +50,11 @@ def _aws(session: requests.Session, base_url: str) -> str:
         f"{base_url}/latest/api/token",
         headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"},
         timeout=SECONDS,
+        allow_redirects=False,
     )
     answer.raise_for_status()
+    if not answer.text.isascii() or not answer.text.isprintable():
+        return ""
     path = f"{base_url}/latest/meta-data/placement/region"
     return _text(session, path, {"X-aws-ec2-metadata-token": answer.text})
 

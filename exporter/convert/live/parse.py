@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from exporter.errors import FetchFailed
@@ -13,6 +12,8 @@ MOST_GRAMS_PER_KWH = 2000.0
 """No grid is dirtier: lignite alone emits about 1,200 g/kWh. Above it a unit is wrong."""
 AHEAD_SECONDS = 600.0
 """How far a clock may be ahead of ours."""
+LONGEST_SECONDS = 48 * 3600.0
+"""No value holds longer."""
 
 
 class Raw(NamedTuple):
@@ -96,17 +97,21 @@ def values(
         if raw.number is None:
             continue
         grams_per_kwh = number(raw.number)
-        if 0 <= grams_per_kwh <= MOST_GRAMS_PER_KWH and raw.start <= now + AHEAD_SECONDS:
+        length = step_seconds if raw.end is None else raw.end - raw.start
+        if (
+            0 <= grams_per_kwh <= MOST_GRAMS_PER_KWH
+            and raw.start <= now + AHEAD_SECONDS
+            and 0 < length <= LONGEST_SECONDS
+        ):
             kept[raw.start] = raw._replace(number=grams_per_kwh)
         else:
             set_aside += 1
     ordered = [kept[start] for start in sorted(kept)]
-    starts = [raw.start for raw in ordered]
-    ends = [min(after, at + step_seconds) for at, after in pairwise(starts)]
-    ends += [start + step_seconds for start in starts[-1:]]
+    ends = [raw.start + step_seconds if raw.end is None else raw.end for raw in ordered]
+    nexts = [*[raw.start for raw in ordered[1:]], math.inf]
     found = tuple(
-        Value(raw.start, raw.end or end, raw.number, raw.estimated)
-        for raw, end in zip(ordered, ends, strict=True)
+        Value(raw.start, min(end, after), raw.number, raw.estimated)
+        for raw, end, after in zip(ordered, ends, nexts, strict=True)
     )
     return found, set_aside
 
@@ -116,7 +121,7 @@ def known(found: tuple[Value, ...], set_aside: int, who: str) -> tuple[Value, ..
     if not found and set_aside:
         raise bad(
             f"{who} sent nothing but values that cannot be true: negative, above "
-            f"{MOST_GRAMS_PER_KWH:g} g/kWh or from the future"
+            f"{MOST_GRAMS_PER_KWH:g} g/kWh, from the future or for no stretch of time"
         )
     if not found:
         raise FetchFailed("no_value", f"{who} has no value for this time")

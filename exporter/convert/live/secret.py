@@ -17,7 +17,7 @@ def read(path: str, variable: str) -> str:
         secret = os.environ.get(variable, "").strip()
         if not secret:
             raise ConfigError(f"no token: name its file with token_file, or set {variable}")
-        return secret
+        return _one_line(secret, variable)
     try:
         with open(path, encoding="utf-8") as file:
             secret = file.read(MOST_CHARACTERS).strip()
@@ -30,9 +30,12 @@ def read(path: str, variable: str) -> str:
         raise ConfigError(f"token file {path} is not text") from None
     if not secret:
         raise ConfigError(f"token file {path} is empty")
-    if not secret.isprintable() or not secret.isascii():
-        raise ConfigError(f"token file {path} has something else than one line of ASCII in it")
-    return secret
+    return _one_line(secret, f"token file {path}")
+
+
+def is_given(path: str, variable: str) -> bool:
+    """Whether there is one, good or not; for sources that can do without."""
+    return bool(path or os.environ.get(variable, "").strip())
 
 
 def check(path: str, variable: str) -> tuple[str, ...]:
@@ -41,3 +44,9 @@ def check(path: str, variable: str) -> tuple[str, ...]:
     if path and os.stat(path).st_mode & stat.S_IROTH:
         return (f"token file {path} can be read by everybody: chmod o-r {path}",)
     return ()
+
+
+def _one_line(secret: str, place: str) -> str:
+    if not secret.isprintable() or not secret.isascii():
+        raise ConfigError(f"{place} has something else than one line of ASCII in it")
+    return secret

@@ -9,6 +9,10 @@ GOOD = "ok"
 """Outcome of a request that brought what was wanted."""
 FEWER = "set_aside"
 """Outcome of one that brought values of which some cannot be true."""
+STALE = "stale"
+"""Outcome of one that brought none that still holds."""
+STOPPED = "stopped"
+"""Outcome of one that the exporter broke off because it ends; no failure of the source."""
 
 
 class Answer(NamedTuple):

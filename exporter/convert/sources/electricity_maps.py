@@ -40,7 +40,8 @@ class ElectricityMaps:
     @property
     def place(self) -> str:
         """Its zone, or the cloud region."""
-        return self.zone
+        zone = self.zone.strip()
+        return zone.lower() if ":" in zone else zone.upper()
 
     @property
     def kind(self) -> Kind:
@@ -49,7 +50,7 @@ class ElectricityMaps:
 
     def check(self) -> tuple[str, ...]:
         """Refuse a zone that it does not have. Raises ConfigError."""
-        if not self.zone:
+        if not self.place:
             raise ConfigError("it needs a zone: set convert.zone, for example DE or US-CAL-CISO")
         tables.check_zone(self.zone)
         return secret.check(self.token_file, TOKEN_VARIABLE)
@@ -69,16 +70,26 @@ class ElectricityMaps:
             document = ask("latest")
             found = [document]
         self._check_zone(document)
-        step = STEPS.get(str(document.get("temporalGranularity")), HOUR_SECONDS)
-        read, set_aside = values(map(self._raw, found), step, now)
-        return Answer(known(read, set_aside, self.publisher), _forecast(ask, now), set_aside)
+        read, set_aside = values(map(self._raw, found), _step(document), now)
+        return Answer(known(read, set_aside, self.publisher), self._ahead(ask, now), set_aside)
+
+    def _ahead(self, ask: Any, now: float) -> tuple[Value, ...]:
+        """What it expects; nothing where the token may not read it, or it is of no use."""
+        try:
+            document = ask("forecast", horizonHours="24")
+            self._check_zone(document)
+            raws = [self._raw(row) for row in rows(document, "forecast")]
+            found, _ = values(raws, _step(document))
+        except FetchFailed:
+            return ()
+        return tuple(value._replace(estimated=True) for value in found if value.end > now)
 
     def _query(self) -> dict[str, str]:
-        provider, _, region = self.zone.partition(":")
+        provider, _, region = self.place.partition(":")
         where = (
-            {"dataCenterProvider": provider.lower(), "dataCenterRegion": region.lower()}
+            {"dataCenterProvider": provider, "dataCenterRegion": region}
             if region
-            else {"zone": self.zone.upper()}
+            else {"zone": self.place}
         )
         return {
             **where,
@@ -89,10 +100,14 @@ class ElectricityMaps:
         }
 
     def _check_zone(self, document: Any) -> None:
-        zone = member(document, "zone")
-        if ":" not in self.zone and zone != self.zone.upper():
+        zone = str(member(document, "zone"))
+        if ":" in self.place:
+            is_right = tables.country(zone[:2]) == tables.country(self.place)
+        else:
+            is_right = zone == self.place
+        if not is_right:
             raise FetchFailed(
-                "wrong_zone", f"{self.publisher} answered for {zone!s:.40}, not for {self.zone}"
+                "wrong_zone", f"{self.publisher} answered for {zone:.40}, not for {self.place}"
             )
 
     def _raw(self, row: dict[str, Any]) -> Raw:
@@ -104,14 +119,6 @@ class ElectricityMaps:
         return Raw(moment(member(row, "datetime")), number, estimated)
 
 
-def _forecast(ask: Any, now: float) -> tuple[Value, ...]:
-    """What it expects; nothing where the token may not read it."""
-    try:
-        document = ask("forecast", horizonHours="24")
-    except FetchFailed:
-        return ()
-    raws = [
-        Raw(moment(member(row, "datetime")), member(row, "carbonIntensity"), estimated=True)
-        for row in rows(document, "forecast")
-    ]
-    return tuple(value for value in values(raws, HOUR_SECONDS)[0] if value.end > now)
+def _step(document: Any) -> float:
+    """How long a value holds."""
+    return STEPS.get(str(document.get("temporalGranularity")), HOUR_SECONDS)

@@ -61,7 +61,8 @@ class EnergyCharts:
         measured = _numbers(document, "co2eq")
         if len(measured) != len(times):
             raise bad("the answer has more values than times, or fewer")
-        step = min((after - at for at, after in pairwise(times)), default=HOUR_SECONDS)
+        apart = (after - at for at, after in pairwise(sorted(set(times))))
+        step = min(apart, default=HOUR_SECONDS)
         past = [Raw(at, value) for at, value in zip(times, measured, strict=True) if at <= now]
         expected = zip_longest(times, _numbers(document, "co2eq_forecast")[: len(times)])
         ahead = [Raw(at, value, estimated=True) for at, value in expected if at + step > now]

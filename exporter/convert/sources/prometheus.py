@@ -58,7 +58,9 @@ class Prometheus:
             raise ConfigError("url: expected http://HOST:9090 of a Prometheus")
         if not self.query:
             raise ConfigError('query: expected one, for example `grid_intensity{zone="DE"}`')
-        return secret.check(self.token_file, TOKEN_VARIABLE) if self.token_file else ()
+        if not secret.is_given(self.token_file, TOKEN_VARIABLE):
+            return ()
+        return secret.check(self.token_file, TOKEN_VARIABLE)
 
     def fetch(self, http: Http, now: float, since: float) -> Answer:
         """The range that is missing, up to now."""
@@ -80,18 +82,22 @@ class Prometheus:
         found = list(rows(document, "data", "result"))
         if len(found) > 1:
             raise bad(f"the query has {len(found)} series as its result; it must have one")
-        raws = [_raw(sample) for row in found for sample in member(row, "values")]
+        raws = [_raw(sample) for row in found for sample in _samples(row)]
         read, set_aside = values(raws, step, now)
         return Answer(known(read, set_aside, self.publisher), (), set_aside)
 
     def _headers(self, http: Http) -> dict[str, str]:
-        try:
-            token = http.hide(secret.read(self.token_file, TOKEN_VARIABLE))
-        except ConfigError:
-            if self.token_file:
-                raise
+        if not secret.is_given(self.token_file, TOKEN_VARIABLE):
             return {}
+        token = http.hide(secret.read(self.token_file, TOKEN_VARIABLE))
         return {"Authorization": f"Bearer {token}"}
+
+
+def _samples(row: Any) -> list[Any]:
+    found = member(row, "values")
+    if not isinstance(found, list):
+        raise bad("the values of the series are no list")
+    return found
 
 
 def _raw(sample: Any) -> Raw:

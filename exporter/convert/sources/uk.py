@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter.convert.live.parse import Raw, bad, known, member, moment, rows, spelled, values
 from exporter.convert.live.source import Answer, Http
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, FetchFailed
 from exporter.model.intensity import Accounting, Basis, Kind, Signal
 from exporter.setting import key
 
@@ -52,7 +52,7 @@ class Uk:
         """Two days from where something is missing, what is ahead included."""
         start = min(since, now) - HALF_HOUR_SECONDS
         document = http.get(f"{self.url.rstrip('/')}{self._path(start)}")
-        found, set_aside = values(map(_raw, _rows(document)), HALF_HOUR_SECONDS)
+        found, set_aside = values(map(_raw, self._rows(document)), HALF_HOUR_SECONDS)
         past = tuple(value for value in found if value.start <= now)
         ahead = tuple(value for value in found if value.end > now)
         return Answer(known(past, set_aside, self.publisher), ahead, set_aside)
@@ -71,13 +71,18 @@ class Uk:
             "outward part of a postcode like NG1"
         )
 
-
-def _rows(document: Any) -> list[dict[str, Any]]:
-    """The half hours; those of a region are inside of it, which is alone or in a list."""
-    data = member(document, "data")
-    if isinstance(data, list) and data and isinstance(data[0], dict) and "data" in data[0]:
-        data = data[0]
-    return list(rows(data if isinstance(data, dict) else document, "data"))
+    def _rows(self, document: Any) -> list[dict[str, Any]]:
+        """The half hours; those of a region are inside of it, which is alone or in a list."""
+        data = member(document, "data")
+        if isinstance(data, list) and data and isinstance(data[0], dict) and "data" in data[0]:
+            data = data[0]
+        if not isinstance(data, dict):
+            return list(rows(document, "data"))
+        name, place = ("regionid" if self.place.strip().isdecimal() else "postcode"), self.place
+        found = str(data.get(name, place))
+        if found.upper() != place.strip().upper():
+            raise FetchFailed("wrong_zone", f"it answered for {found:.40}, not for {place}")
+        return list(rows(data, "data"))
 
 
 def _raw(row: dict[str, Any]) -> Raw:
@@ -85,6 +90,8 @@ def _raw(row: dict[str, Any]) -> Raw:
     if end <= start:
         raise bad("a half hour ends before it begins")
     intensity = member(row, "intensity")
+    if intensity is None:
+        return Raw(start, None, end=end)
     actual = intensity.get("actual") if isinstance(intensity, dict) else None
     number = member(intensity, "forecast") if actual is None else actual
     return Raw(start, number, estimated=actual is None, end=end)

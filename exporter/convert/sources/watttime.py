@@ -24,6 +24,7 @@ from exporter.units import GRAMS_PER_KWH_OF_LB_PER_MWH
 PASSWORD_VARIABLE = "EMISSIONS_EXPORTER_WATTTIME_PASSWORD"  # noqa: S105  a name
 SIGNALS = {"marginal": "co2_moer", "average": "co2_aoer"}
 UNITS = {"lbs_co2_per_mwh": GRAMS_PER_KWH_OF_LB_PER_MWH}
+STEP_SECONDS = 300.0
 LEAST_SECONDS = 3600.0
 """How far back is asked at least: the newest point is a few minutes old."""
 
@@ -72,7 +73,9 @@ class Watttime:
         password = http.hide(secret.read(self.token_file, PASSWORD_VARIABLE))
         url = self.url.rstrip("/")
         token = member(http.get(f"{url}/login", login=(self.username, password)), "token")
-        headers = {"Authorization": f"Bearer {http.hide(str(token))}"}
+        if not token or not isinstance(token, str):
+            raise bad("WattTime has let us in, but sent no token")
+        headers = {"Authorization": f"Bearer {http.hide(token)}"}
 
         def ask(path: str, **more: str) -> Any:
             query = {"region": self.region, "signal_type": SIGNALS[self.signal], **more}
@@ -108,7 +111,9 @@ class Watttime:
         unit = member(meta, "units")
         if unit not in UNITS:
             raise bad(f"WattTime sent {unit!s:.40}, not pounds per megawatt hour")
-        step = float(meta.get("data_point_period_seconds") or 300)
+        if meta.get("signal_type", SIGNALS[self.signal]) != SIGNALS[self.signal]:
+            raise bad(f"WattTime sent {meta['signal_type']!s:.40}, not {SIGNALS[self.signal]}")
+        step = number(meta.get("data_point_period_seconds") or STEP_SECONDS)
         raws = [
             Raw(moment(member(row, "point_time")), _grams(row.get("value"), UNITS[unit]))
             for row in rows(document, "data")
