@@ -40,6 +40,7 @@ class GridServer:
         self.serve = serve
         self.asked: list[Asked] = []
         self.hang_seconds = 0.0
+        self.linger_seconds = 0.0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,6 +57,7 @@ class GridServer:
                         self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(body)
+                    time.sleep(outer.linger_seconds)
                 except ConnectionError:
                     pass
 
@@ -68,7 +70,7 @@ class GridServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
         """Be gone; connections are refused from now on."""

@@ -72,6 +72,7 @@ class Session:
         """The text without what is hidden, and without the beginnings of it."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
+        for secret in self._secrets:
             for length in range(len(secret) - 1, TELLING_CHARACTERS - 1, -1):
                 text = text.replace(secret[:length], HIDDEN)
         return text

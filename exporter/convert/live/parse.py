@@ -108,10 +108,10 @@ def values(
             set_aside += 1
     ordered = [kept[start] for start in sorted(kept)]
     ends = [raw.start + step_seconds if raw.end is None else raw.end for raw in ordered]
-    nexts = [*[raw.start for raw in ordered[1:]], math.inf]
+    nexts = [raw.start for raw in (*ordered[1:], Raw(math.inf, None))]
     found = tuple(
         Value(raw.start, min(end, after), raw.number, raw.estimated)
-        for raw, end, after in zip(ordered, ends, nexts, strict=True)
+        for raw, end, after in zip(ordered, ends, nexts, strict=False)
     )
     return found, set_aside
 

@@ -44,8 +44,10 @@ def from_json(document: Mapping[str, Any]) -> Past:
 
 
 def _read(values: Sequence[Sequence[Any]]) -> tuple[Value, ...]:
-    found = [Value(*map(_finite, value[:3]), *map(bool, value[3:])) for value in values]
-    told = {value.start: value for value in found}
+    told = {}
+    for start, end, grams_per_kwh, estimated in values:
+        value = Value(_finite(start), _finite(end), _finite(grams_per_kwh), bool(estimated))
+        told[value.start] = value
     return tuple([told[at] for at in sorted(told)])
 
 

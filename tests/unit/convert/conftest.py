@@ -5,6 +5,9 @@ import math
 import pytest
 
 from exporter.model.intensity import Basis, Factor
+from tests.grid.server import GridServer
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class StillClock:
@@ -26,6 +29,30 @@ class StillClock:
 @pytest.fixture
 def clock():
     return StillClock()
+
+
+@pytest.fixture(autouse=True)
+def _own_network(monkeypatch):
+    """Whatever is set where the tests run, they ask the server beside them."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+
+
+@pytest.fixture
+def grid():
+    """Starts servers that answer as they are told, and ends them afterwards."""
+    servers = []
+
+    def start(serve):
+        servers.append(GridServer(serve))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture
