@@ -1,0 +1,295 @@
+"""A live source as a step of the chain: when it is asked, and what holds meanwhile."""
+
+import json
+
+import pytest
+
+from exporter.convert.live.past import Past, from_json
+from exporter.convert.live.source import Answer
+from exporter.model.intensity import Value
+from tests.unit.convert.live.conftest import NOW
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+def spans(feed, t0=0.0, t1=NOW + 10 * DAY):
+    return [(row.valid_from - NOW, row.valid_until - NOW) for row in feed.covering(t0, t1)]
+
+
+def test_a_feed_that_was_never_asked_is_due_and_says_so(fed):
+    feed = fed().feed
+    assert feed.is_due(NOW)
+    assert not feed.is_well
+    assert not feed.was_asked
+    assert feed.why == "it has not answered yet"
+
+
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 855.0), (0.5, 900.0), (1.0, 945.0)])
+def test_after_a_good_answer_it_waits_for_its_period_give_or_take_a_part_left_to_chance(
+    fed, chance, seconds
+):
+    assert fed(chance=chance).refresh() == pytest.approx(seconds)
+
+
+def test_it_is_not_due_before_its_time_and_is_at_it(fed):
+    one = fed()
+    wait = one.refresh()
+    assert not one.feed.is_due(NOW + wait - 1)
+    assert one.feed.is_due(NOW + wait)
+
+
+def test_failures_double_the_wait_up_to_an_hour(fed):
+    one = fed(chance=0.0)
+    one.fail()
+    waits = [one.refresh() for _ in range(9)]
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+
+
+def test_after_many_failures_the_wait_is_still_an_hour(fed):
+    one = fed(chance=0.0, past=Past(failures=10**6))
+    one.fail()
+    assert one.refresh() == 3600
+
+
+def test_a_source_with_a_longer_period_is_left_alone_for_as_long(fed):
+    one = fed(chance=0.0, past=Past(failures=30), refresh_seconds=4 * HOUR)
+    one.fail()
+    assert one.refresh() == 4 * HOUR
+
+
+@pytest.mark.parametrize("outcome", ["unauthorized", "rate_limited"])
+def test_a_refused_key_and_a_limit_are_left_alone_for_longer_at_once(fed, outcome):
+    one = fed(chance=0.0)
+    one.fail(outcome)
+    assert [one.refresh() for _ in range(6)] == [900, 900, 900, 900, 960, 1920]
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_what_the_server_asks_for_is_kept_to_and_never_undercut_by_chance(fed, chance):
+    one = fed(chance=chance)
+    one.fail("rate_limited", 5000.0)
+    assert 5000 <= one.refresh() <= 5500
+
+
+def test_a_server_that_asks_for_a_week_is_asked_after_a_day(fed):
+    one = fed(chance=0.0)
+    one.fail("rate_limited", 7 * DAY)
+    assert one.refresh() == DAY
+
+
+def test_a_short_wait_that_the_server_asks_for_does_not_shorten_the_own_one(fed):
+    one = fed(chance=0.0)
+    one.fail("server_error", 1.0)
+    assert one.refresh() == 60
+
+
+def test_one_good_answer_ends_the_failures(fed):
+    one = fed(chance=0.0)
+    one.fail()
+    one.refresh()
+    assert (one.feed.is_well, one.feed.why) == (False, "it said server_error")
+    one.says = one.good(NOW)
+    assert one.refresh() == pytest.approx(855)
+    assert (one.feed.is_well, one.feed.why) == (True, "")
+    one.fail()
+    assert one.refresh() == 60
+
+
+def test_how_often_it_was_asked_is_counted_by_how_that_went(fed):
+    one = fed()
+    one.refresh()
+    one.says = one.good(NOW, set_aside=2)
+    one.refresh()
+    one.fail("timeout")
+    one.refresh()
+    one.says = one.good(NOW - DAY)
+    one.refresh(NOW + 10 * HOUR)
+    counted = dict(one.feed.state().requests)
+    assert counted == {"ok": 1, "set_aside": 1, "timeout": 1, "stale": 1}
+
+
+def test_values_that_were_set_aside_are_said_and_no_failure(fed):
+    one = fed()
+    one.says = one.good(NOW, set_aside=2)
+    one.refresh()
+    assert one.feed.is_well
+    assert "2 of its values cannot be true" in one.feed.why
+
+
+def test_the_last_values_stay_through_failures_until_they_are_too_old(fed):
+    one = fed()
+    one.refresh()
+    one.fail()
+    one.refresh(NOW + 60)
+    assert spans(one.feed) == [(0, 7200)]
+    assert one.feed.covering(NOW + 7200, NOW + 7201) == []
+
+
+@pytest.mark.parametrize(("max_age", "until"), [(0, 3600), (60, 3600), (7200, 7200)])
+def test_a_value_holds_for_its_own_interval_or_its_greatest_age(fed, max_age, until):
+    one = fed(max_age_seconds=max_age)
+    one.refresh()
+    assert spans(one.feed) == [(0, until)]
+
+
+def test_a_value_ends_where_the_next_begins_and_never_later_than_it_may(fed):
+    one = fed(max_age_seconds=0)
+    starts = (NOW - 5 * HOUR, NOW - 1800, NOW)
+    one.says = Answer(tuple(Value(start, start + HOUR, 1.0) for start in starts))
+    one.refresh()
+    assert spans(one.feed) == [(-5 * HOUR, -4 * HOUR), (-1800, 0), (0, HOUR)]
+
+
+def test_answers_add_up_and_the_newer_word_counts(fed):
+    one = fed()
+    one.refresh()
+    one.says = Answer((Value(NOW, NOW + 1, 7.0), Value(NOW + HOUR, NOW + 2 * HOUR, 8.0)))
+    one.refresh(NOW + HOUR)
+    assert [value.grams_per_kwh for value in one.feed.recent] == [7, 8]
+
+
+def test_what_is_older_than_two_days_is_forgotten(fed):
+    one = fed()
+    one.refresh()
+    one.says = one.good(NOW + 3 * DAY)
+    one.refresh(NOW + 3 * DAY)
+    assert [value.start for value in one.feed.recent] == [NOW + 3 * DAY]
+
+
+def test_an_answer_without_a_value_that_still_holds_is_no_good_one_and_says_so(fed):
+    one = fed(chance=0.5)
+    one.says = one.good(NOW - DAY)
+    assert one.refresh() == 900
+    assert not one.feed.is_well
+    assert "its newest value is too old" in one.feed.why
+
+
+def test_a_forecast_stays_until_there_is_another(fed):
+    one = fed()
+    ahead = (Value(NOW, NOW + HOUR, 5.0, estimated=True),)
+    one.says = one.good(NOW, forecast=ahead)
+    one.refresh()
+    one.says = one.good(NOW)
+    one.refresh()
+    assert one.feed.forecast == ahead
+
+
+def test_it_is_asked_from_its_start_then_from_its_last_value_but_never_for_more_than_a_day(fed):
+    one = fed()
+    one.refresh(NOW + 60)
+    one.refresh(NOW + 2 * HOUR)
+    one.refresh(NOW + 3 * DAY)
+    assert [since - NOW for _, since in one.asked] == [0, 0, 2 * DAY]
+
+
+def test_a_clock_that_is_set_back_neither_stops_the_asking_nor_asks_of_the_future(fed):
+    one = fed()
+    one.refresh()
+    then = NOW - 30 * DAY
+    assert one.feed.is_due(then)
+    one.refresh(then)
+    assert one.asked[-1] == (then, then)
+    assert not one.feed.is_due(then + 1)
+
+
+def test_a_clock_that_goes_back_by_a_little_asks_no_sooner(fed):
+    one = fed()
+    one.refresh()
+    assert not one.feed.is_due(NOW - 1)
+
+
+def test_publisher_and_place_are_those_of_the_answer_where_it_tells(fed):
+    one = fed()
+    one.refresh()
+    assert one.feed.covering(NOW, NOW + 1)[0][:2] == ("DE", "somebody")
+    one.says = one.good(NOW, publisher="another", place="FR")
+    one.refresh()
+    assert one.feed.covering(NOW, NOW + 1)[0][:2] == ("FR", "another")
+
+
+def test_being_broken_off_by_the_end_of_the_exporter_is_no_failure(fed):
+    one = fed()
+    one.refresh()
+    before = one.feed.past()
+    one.fail("stopped")
+    one.refresh(NOW + 900)
+    assert one.feed.past() == before
+    assert one.feed.is_well
+
+
+def over_restart(one):
+    return from_json(json.loads(json.dumps(one.feed.past()._asdict())))
+
+
+def test_a_restart_keeps_values_forecast_and_the_time_to_ask_again(fed):
+    before = fed()
+    before.says = before.good(
+        NOW, forecast=(Value(NOW, NOW + HOUR, 5.0, estimated=True),), publisher="p", place="FR"
+    )
+    before.refresh()
+    after = fed(past=over_restart(before), now=NOW + 60)
+    assert after.feed.state()[1:] == (*before.feed.state()[1:4], (("ok", 0),), NOW, NOW + 900)
+    assert after.feed.covering(0, NOW + DAY) == before.feed.covering(0, NOW + DAY)
+    assert after.feed.forecast == before.feed.forecast
+
+
+def test_a_restart_does_not_forget_failures_and_says_them(fed):
+    before = fed(chance=0.0)
+    before.refresh()
+    before.fail()
+    for _ in range(4):
+        before.refresh()
+    after = fed(past=over_restart(before), chance=0.0)
+    assert (after.feed.is_well, after.feed.why) == (False, "it failed before the restart")
+    after.fail()
+    assert after.refresh() == 960
+
+
+@pytest.mark.parametrize(("failures", "at_most"), [(0, 990), (1, 26.4 * HOUR)])
+def test_a_time_to_ask_again_that_is_out_of_reach_is_brought_near_by_a_restart(
+    fed, failures, at_most
+):
+    past = Past(due=NOW + 365 * DAY, failures=failures, answered=NOW)
+    assert fed(past=past).feed.state().due == pytest.approx(NOW + at_most)
+
+
+GOOD = Past(values=[[NOW, NOW + 1, 5.0, False]], due=NOW, answered=NOW)._asdict()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        5,
+        "text",
+        [],
+        [1, 2],
+        {"unknown": 1},
+        GOOD | {"values": None},
+        GOOD | {"values": [1]},
+        GOOD | {"values": [[]]},
+        GOOD | {"values": [["a", "b", "c", False]]},
+        GOOD | {"values": [[NOW, NOW + 1, None, False]]},
+        GOOD | {"values": [[NOW, NOW + 1, float("nan"), False]]},
+        GOOD | {"values": [[NOW, NOW + 1, 5.0, False, 1]]},
+        GOOD | {"forecast": "abcd"},
+        GOOD | {"forecast": [[float("inf"), 1.0, 5.0, False]]},
+        GOOD | {"due": "tomorrow"},
+        GOOD | {"due": float("nan")},
+        GOOD | {"due": 10**400},
+        GOOD | {"failures": None},
+        GOOD | {"failures": float("inf")},
+        GOOD | {"answered": "yes"},
+        GOOD | {"answered": float("nan")},
+    ],
+)
+def test_a_memory_that_is_spoilt_is_no_memory(fed, document):
+    assert from_json(document) == Past()
+    assert fed(past=from_json(document)).feed.is_due(NOW)
+
+
+def test_a_memory_out_of_order_is_put_in_order(fed):
+    rows = [[NOW, NOW + 1, 2.0, 0], [NOW - 60, NOW, 1.0, 1], [NOW, NOW + 1, 3.0, 0]]
+    past = from_json(GOOD | {"values": rows, "failures": -5, "publisher": 7})
+    assert [value[2:] for value in past.values] == [(1.0, True), (3.0, False)]
+    assert (past.failures, past.publisher) == (0, "7")

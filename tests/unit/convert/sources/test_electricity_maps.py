@@ -1,0 +1,160 @@
+"""Electricity Maps."""
+
+import pytest
+
+from exporter.convert.sources.electricity_maps import ElectricityMaps
+from exporter.errors import ConfigError, FetchFailed
+from exporter.model.intensity import Accounting, Basis, Signal
+from tests.grid import shapes
+from tests.grid.server import document
+from tests.unit.convert.sources.conftest import NOW, TOKEN
+
+HOUR = 3600.0
+LAST = NOW - NOW % HOUR
+
+
+@pytest.fixture
+def maps(asker):
+    def make(**options):
+        made = asker("electricity_maps", **options)
+        made.serve([(LAST - HOUR, 300), (LAST, 322)])
+        return made
+
+    return make
+
+
+def outcome(asker):
+    with pytest.raises(FetchFailed) as raised:
+        asker.ask()
+    return raised.value.outcome
+
+
+def test_the_token_goes_into_a_header_and_into_no_address(maps):
+    asker = maps()
+    asker.ask()
+    assert {asked.headers["auth-token"] for asked in asker.server.asked} == {TOKEN}
+    assert all(TOKEN not in asked.query.values() for asked in asker.server.asked)
+
+
+@pytest.mark.parametrize(("hours", "path"), [(1, "latest"), (2, "latest"), (3, "history")])
+def test_the_last_day_is_asked_for_only_where_something_of_it_is_missing(maps, hours, path):
+    asker = maps()
+    asker.ask(since=NOW - hours * HOUR)
+    assert asker.server.asked[0].path == f"/carbon-intensity/{path}"
+
+
+def test_it_may_not_answer_for_where_the_caller_seems_to_be(maps):
+    asker = maps(zone="de", basis="direct", estimates=False)
+    asker.serve([(LAST, 100)], basis="direct")
+    asker.ask()
+    assert asker.server.asked[0].query == {
+        "zone": "DE",
+        "emissionFactorType": "direct",
+        "disableEstimations": "true",
+        "shouldUseFallbackCallerLookup": "false",
+    }
+
+
+def test_a_cloud_region_is_looked_up_by_the_source(maps):
+    asker = maps(zone="AWS:eu-central-1")
+    asker.ask()
+    query = asker.server.asked[0].query
+    assert (query["dataCenterProvider"], query["dataCenterRegion"]) == ("aws", "eu-central-1")
+    assert "zone" not in query
+    assert asker.source.place == "aws:eu-central-1"
+
+
+@pytest.mark.parametrize("zone", ["FR", "de", "DE-LU", "", None])
+def test_an_answer_for_another_zone_is_refused(maps, zone):
+    asker = maps()
+    asker.serve([(LAST, 50)], zone=zone)
+    assert outcome(asker) == "wrong_zone"
+
+
+def test_an_answer_from_another_country_than_the_cloud_region_is_refused(maps):
+    asker = maps(zone="aws:eu-west-1")
+    assert outcome(asker) == "wrong_zone"
+    asker.serve([(LAST, 50)], zone="IE")
+    assert asker.numbers() == [50]
+
+
+@pytest.mark.parametrize("basis", ["direct", "", None, 1])
+def test_values_of_another_basis_are_refused(maps, basis):
+    asker = maps()
+    asker.serve([(LAST, 50)], basis=basis)
+    assert outcome(asker) == "bad_answer"
+
+
+def test_values_without_a_basis_count_what_was_asked_for(maps):
+    asker = maps()
+    row = {"zone": "DE", "carbonIntensity": 5, "datetime": shapes.moment(LAST)}
+    asker.server.serve = lambda _: document({**row, "history": [row]})
+    assert asker.numbers() == [5]
+
+
+def test_estimated_values_say_so(maps):
+    asker = maps()
+    asker.serve([(LAST, 50)], estimated=True)
+    assert asker.ask().values[0].estimated
+
+
+def test_estimated_values_are_none_where_they_are_not_good_enough(maps):
+    asker = maps(estimates=False)
+    asker.serve([(LAST, 50)], estimated=True)
+    assert outcome(asker) == "no_value"
+
+
+@pytest.mark.parametrize(
+    ("granularity", "seconds"),
+    [("5_minutes", 300), ("15_minutes", 900), ("hourly", 3600), (7, 3600)],
+)
+def test_a_value_holds_as_long_as_the_answer_says(maps, granularity, seconds):
+    asker = maps()
+    asker.serve([(LAST, 50)], temporalGranularity=granularity)
+    (value,) = asker.ask().values
+    assert value.end - value.start == seconds
+
+
+def test_the_forecast_is_what_is_not_over_and_is_estimated(maps):
+    asker = maps()
+    asker.serve([(LAST, 50)], ahead=[(LAST - HOUR, 1), (LAST, 2), (LAST + HOUR, 3)])
+    ahead = asker.ask().forecast
+    assert [(value.grams_per_kwh, value.estimated) for value in ahead] == [(2, True), (3, True)]
+
+
+@pytest.mark.parametrize("number", ["n/a", True, {}])
+def test_a_spoilt_forecast_does_not_spoil_the_value(maps, number):
+    asker = maps()
+    asker.serve([(LAST, 50)], ahead=[(LAST + HOUR, number)])
+    assert asker.numbers() == [50]
+    assert asker.ask().forecast == ()
+
+
+def test_a_forecast_for_another_zone_is_not_used(maps):
+    asker = maps()
+    here = shapes.electricity_maps([(LAST, 50)])
+    there = shapes.electricity_maps([], ahead=[(LAST + HOUR, 1)], zone="FR")
+    asker.server.serve = lambda asked: (there if "forecast" in asked.path else here)(asked)
+    assert asker.ask().forecast == ()
+
+
+@pytest.mark.parametrize("when", ["2025-01-01T12:00:00", "yesterday", 1_735_732_800, None])
+def test_a_time_without_a_zone_is_refused(maps, when):
+    asker = maps()
+    row = {"zone": "DE", "carbonIntensity": 5, "datetime": when}
+    asker.server.serve = lambda _: document({**row, "history": [row]})
+    assert outcome(asker) == "bad_answer"
+
+
+def test_its_kind_is_average_by_location_on_the_wanted_basis():
+    kind = ElectricityMaps(zone="DE", basis="direct").kind
+    assert kind == (Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION)
+
+
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [("", "it needs a zone"), ("US-CAL-CIS0", "did you mean US-CAL-CISO"), ("Germany", "DE")],
+)
+def test_a_zone_that_it_does_not_have_is_refused(zone, said):
+    with pytest.raises(ConfigError, match=said):
+        ElectricityMaps(zone=zone).check()

@@ -1,0 +1,97 @@
+"""Another daemon of this program."""
+
+import pytest
+
+from exporter.convert.sources.exporter import Exporter
+from exporter.errors import ConfigError, FetchFailed
+from exporter.model.intensity import Accounting, Basis, Signal
+from tests.unit.convert.sources.conftest import NOW
+
+HOUR = 3600.0
+LAST = NOW - NOW % HOUR
+YEARLY = {"valid_from": 0.0, "valid_until": None, "as_of": 1_704_067_200.0, "source": "OWID, 2024"}
+
+
+@pytest.fixture
+def other(asker):
+    def make(**options):
+        made = asker("exporter", **options)
+        made.serve([(LAST, 322)], ahead=[(LAST, 1), (LAST + HOUR, 2)])
+        return made
+
+    return make
+
+
+def failure(asker):
+    with pytest.raises(FetchFailed) as raised:
+        asker.ask()
+    return raised.value
+
+
+def test_grams_name_the_source_and_the_zone_of_the_other(other):
+    answer = other().ask()
+    assert (answer.publisher, answer.place) == ("Electricity Maps, by another exporter", "DE")
+
+
+def test_the_pue_of_the_other_is_not_counted(other):
+    assert other().numbers() == [322]
+
+
+def test_its_forecast_is_passed_on(other):
+    assert [value.grams_per_kwh for value in other().ask().forecast] == [1, 2]
+
+
+def test_a_value_that_the_other_estimates_says_so(other):
+    asker = other()
+    asker.serve([(LAST, 322)], estimated=True)
+    assert asker.ask().values[0].estimated
+
+
+@pytest.mark.parametrize(
+    "counts", [{"signal": "marginal"}, {"basis": "direct"}, {"accounting": "market"}]
+)
+def test_what_counts_something_else_is_refused_unless_it_is_asked_for(other, counts):
+    asker = other()
+    asker.serve([(LAST, 322)], **counts)
+    assert failure(asker).outcome == "wrong_kind"
+    asker = other(**counts)
+    asker.serve([(LAST, 322)], **counts)
+    assert asker.numbers() == [322]
+
+
+def test_another_zone_than_the_one_that_is_set_is_refused(other):
+    assert failure(other(zone="FR")).outcome == "wrong_zone"
+    assert other(zone="DE").numbers() == [322]
+
+
+def test_one_that_has_no_value_says_why(other):
+    asker = other()
+    asker.serve([])
+    assert "electricity_maps has none for now" in str(failure(asker))
+
+
+def test_a_yearly_value_holds_for_this_hour_and_as_far_back_as_is_asked_for(other):
+    asker = other()
+    asker.serve([(NOW, 344)], **YEARLY)
+    long_ago, recent = asker.ask(since=NOW - 86_400).values
+    assert (long_ago.start, long_ago.end) == (NOW - 86_400, recent.start)
+    lately = asker.ask(since=NOW - 60).values[0]
+    assert lately.start == LAST
+
+
+@pytest.mark.parametrize("until", [LAST, LAST - 1, 1e15])
+def test_a_value_that_ends_at_no_possible_time_is_set_aside(other, until):
+    asker = other()
+    asker.serve([(LAST, 322)], valid_until=until)
+    assert asker.ask().set_aside == 1
+
+
+@pytest.mark.parametrize("url", ["", "intensity:10680", "unix:/run/agent.sock"])
+def test_without_an_address_it_is_refused(url):
+    with pytest.raises(ConfigError, match="url: expected http://HOST:10680"):
+        Exporter(url=url).check()
+
+
+def test_its_kind_is_what_is_asked_for():
+    assert Exporter().kind == (Signal.AVERAGE, Basis.LIFECYCLE, Accounting.LOCATION)
+    assert (Exporter().place, Exporter(zone="DE").place) == ("unstated", "DE")

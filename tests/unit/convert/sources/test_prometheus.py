@@ -1,0 +1,114 @@
+"""A series in Prometheus."""
+
+import pytest
+
+from exporter.convert.sources.prometheus import TOKEN_VARIABLE, Prometheus
+from exporter.errors import ConfigError, FetchFailed
+from exporter.model.intensity import Accounting, Basis, Signal
+from tests.grid.server import document
+from tests.unit.convert.sources.conftest import NOW, TOKEN
+
+
+@pytest.fixture
+def prometheus(asker):
+    def make(**options):
+        made = asker("prometheus", **options)
+        made.serve([(NOW - 60, 100), (NOW, 200)])
+        return made
+
+    return make
+
+
+def failure(asker):
+    with pytest.raises(FetchFailed) as raised:
+        asker.ask()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("missing", "start", "step"),
+    [(0, NOW, "60"), (90, NOW - 60, "60"), (86_400, NOW - 86_400, "60"), (172_800, None, "120")],
+)
+def test_the_range_is_asked_for_in_whole_steps(prometheus, missing, start, step):
+    asker = prometheus()
+    asker.ask(since=NOW - missing)
+    query = asker.server.asked[0].query
+    assert query["step"] == step
+    assert float(query["end"]) == NOW
+    assert float(query["start"]) == (NOW - missing if start is None else start)
+    assert query["query"] == "g"
+
+
+def test_a_token_is_a_bearer_token(prometheus):
+    asker = prometheus()
+    asker.ask()
+    assert asker.server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_without_a_token_none_is_sent(prometheus, monkeypatch):
+    asker = prometheus()
+    monkeypatch.delenv(TOKEN_VARIABLE)
+    asker.ask()
+    assert "authorization" not in asker.server.asked[0].headers
+    assert asker.source.check() == ()
+
+
+def test_a_token_that_cannot_be_one_is_refused_and_not_left_out(prometheus, monkeypatch):
+    asker = prometheus()
+    monkeypatch.setenv(TOKEN_VARIABLE, "two\nlines")
+    for act in (asker.ask, asker.source.check):
+        with pytest.raises(ConfigError, match="one line of ASCII"):
+            act()
+    assert asker.server.asked == []
+
+
+def test_a_netrc_of_the_user_does_not_replace_the_token(prometheus, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    asker = prometheus()
+    asker.ask()
+    assert asker.server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_query_with_several_series_is_refused(prometheus):
+    asker = prometheus()
+    asker.serve([(NOW, 1)], [(NOW, 2)])
+    assert "2 series" in str(failure(asker))
+
+
+@pytest.mark.parametrize("number", ["NaN", "+Inf", "-Inf"])
+def test_what_stands_for_no_number_is_no_value(prometheus, number):
+    asker = prometheus()
+    asker.serve([(NOW, number)])
+    assert failure(asker).outcome == "no_value"
+
+
+def test_an_error_in_the_query_is_said(prometheus):
+    asker = prometheus()
+    said = {"status": "error", "errorType": "bad_data", "error": "parse error: unclosed"}
+    asker.server.serve = lambda _: document(said, 400)
+    assert "parse error: unclosed" in str(failure(asker))
+
+
+@pytest.mark.parametrize("values", [None, 1, "text", {}, [[1]], [[1, 2, 3]], ["ab"], [None]])
+def test_samples_of_another_form_are_a_bad_answer(prometheus, values):
+    asker = prometheus()
+    found = {"status": "success", "data": {"result": [{"values": values}]}}
+    asker.server.serve = lambda _: document(found)
+    assert failure(asker).outcome == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"query": "g"}, "url: expected"), ({"url": "http://prometheus:9090"}, "query: expected")],
+)
+def test_address_and_query_are_needed(options, said):
+    with pytest.raises(ConfigError, match=said):
+        Prometheus(**options).check()
+
+
+def test_it_counts_what_the_settings_say():
+    kind = Prometheus(signal="marginal", basis="direct", accounting="market").kind
+    assert kind == (Signal.MARGINAL, Basis.DIRECT, Accounting.MARKET)
+    assert Prometheus(source="our meters").publisher == "our meters"
