@@ -116,7 +116,8 @@ class Session:
             ) from None
         except requests.exceptions.ProxyError as error:
             raise FetchFailed("unreachable", f"{who}: the proxy: {self._clean(error)}") from None
-        except (requests.RequestException, HTTPError, UnicodeError) as error:
+        # A bundle of certificates that is missing is a plain OSError, as RequestException is.
+        except (OSError, HTTPError, ValueError) as error:
             if isinstance(next(iter(error.args), None), ReadTimeoutError):
                 raise FetchFailed("timeout", f"{who} stopped in its answer") from None
             raise FetchFailed(

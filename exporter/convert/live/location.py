@@ -64,5 +64,6 @@ def _text(session: requests.Session, url: str, headers: dict[str, str]) -> str:
     answer = session.get(url, headers=headers, timeout=SECONDS, allow_redirects=False)
     answer.raise_for_status()
     text = answer.text.strip()
-    is_plain = len(text) <= LONGEST_CHARACTERS and text.replace("/", "").replace("-", "").isalnum()
+    is_short = len(text) <= LONGEST_CHARACTERS and text.isascii()
+    is_plain = is_short and text.replace("/", "").replace("-", "").isalnum()
     return text if answer.status_code == requests.codes.ok and is_plain else ""

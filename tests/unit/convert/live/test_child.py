@@ -1,0 +1,253 @@
+"""The process that asks: what it brings, and how it ends."""
+
+import json
+import os
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+import exporter
+from exporter.convert.live import fetch
+from exporter.convert.live.fetch import Child, answer_of
+from exporter.convert.sources.electricity_maps import TOKEN_VARIABLE
+from exporter.errors import FetchFailed
+from exporter.model.intensity import Value
+from tests.grid import shapes
+from tests.unit.convert.live.conftest import NOW
+from tests.unit.convert.live.proxy import Proxy
+
+HOUR = 3600.0
+LAST = NOW - NOW % HOUR
+TOKEN = "s3cret-t0ken"
+ROOT = str(Path(exporter.__file__).parents[1])
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Puts another program in the place of the one that asks."""
+
+    def make(source):
+        (tmp_path / "instead.py").write_text(source)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), ROOT)))
+        monkeypatch.setattr(fetch, "MODULE", "instead")
+        return Child()
+
+    return make
+
+
+@pytest.fixture
+def proxy():
+    made = Proxy()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def _this_package(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", ROOT)
+
+
+def job(name, **options):
+    return {"name": name, "options": options, "now": NOW, "since": NOW - 60}
+
+
+def failure(child, asked):
+    with pytest.raises(FetchFailed) as raised:
+        child.ask(asked)
+    return raised.value
+
+
+def test_a_child_brings_the_answer_of_a_source(grid):
+    server = grid(shapes.uk([(LAST, 263)], ahead=[(LAST + 1800, 266)]))
+    answer = answer_of(Child().ask(job("uk", url=server.url)))
+    assert answer.values == (Value(LAST, LAST + 1800, 263.0),)
+    assert answer.forecast[1:] == (Value(LAST + 1800, LAST + HOUR, 266.0, estimated=True),)
+
+
+def test_a_child_brings_the_failure_of_a_source_with_the_time_to_wait(grid):
+    server = grid(lambda _: (429, {"Retry-After": "77"}, b""))
+    wrong = failure(Child(), job("rte", url=server.url))
+    assert (wrong.outcome, wrong.retry_after_seconds) == ("rate_limited", 77)
+
+
+def test_a_child_says_that_the_token_is_missing(grid, tmp_path):
+    options = {"url": "http://127.0.0.1:1", "zone": "DE", "token_file": str(tmp_path / "gone")}
+    wrong = failure(Child(), job("electricity_maps", **options))
+    assert wrong.outcome == "settings"
+    assert "cannot be read" in str(wrong)
+
+
+def test_a_child_finds_the_cloud_region(grid):
+    server = grid(shapes.metadata("aws", "eu-west-1"))
+    assert Child().ask({"locate": server.url}) == "aws:eu-west-1"
+
+
+def test_a_token_is_in_no_argument_and_in_no_job(grid, monkeypatch, tmp_path):
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    given = []
+    real = subprocess.Popen
+
+    class Popen(real):
+        def __init__(self, arguments, **more):
+            given.extend(arguments)
+            super().__init__(arguments, **more)
+
+        def communicate(self, sent=None, timeout=None):
+            given.append(sent.decode())
+            return super().communicate(sent, timeout)
+
+    monkeypatch.setattr(fetch.subprocess, "Popen", Popen)
+    server = grid(shapes.electricity_maps([(LAST, 322)]))
+    Child().ask(job("electricity_maps", url=server.url, zone="DE"))
+    assert server.asked[0].headers["auth-token"] == TOKEN
+    assert TOKEN not in "".join(given)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import os; os._exit(3)", "ended with status 3"),
+        ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
+        ("raise SystemExit('no')", "ended with status 1"),
+        ("print('hello')", "ended with status 0"),
+        ("print('{\"answer\": [')", "ended with status 0"),
+    ],
+)
+def test_a_child_that_dies_is_a_failure(program, source, said):
+    wrong = failure(program(source), {})
+    assert (wrong.outcome, said in str(wrong)) == ("no_process", True)
+
+
+def test_a_defect_of_a_source_is_said_without_its_text(program):
+    source = (
+        "from exporter.convert.live import __main__ as it\n"
+        "def broken(job): raise RuntimeError('s3cret')\n"
+        "it._do = broken\n"
+        "it.main()"
+    )
+    wrong = failure(program(source), {})
+    assert wrong.outcome == "defect"
+    assert "RuntimeError" in str(wrong)
+    assert "s3cret" not in str(wrong)
+
+
+def test_a_look_up_that_hangs_is_killed(program, monkeypatch, tmp_path):
+    monkeypatch.setattr(fetch, "FETCH_SECONDS", 1.5)
+    source = (
+        "import os, socket, time\n"
+        "def hang(*_, **__):\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "socket.getaddrinfo = hang\n"
+        "from exporter.convert.live import __main__ as it\n"
+        "it.main()"
+    )
+    wrong = failure(program(source), job("uk", url="http://a-name-that-hangs/"))
+    assert wrong.outcome == "timeout"
+    assert "DNS" in str(wrong)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_child_under_way_is_ended_by_stop_and_none_is_started_after_it(program, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    child = program(f"open({str(pipe)!r}, 'w').close()\nimport time\ntime.sleep(600)")
+    told = []
+    thread = threading.Thread(target=lambda: told.append(failure(child, {})))
+    thread.start()
+    pipe.read_bytes()  # it runs
+    child.stop()
+    thread.join(10)
+    told.append(failure(child, {}))
+    assert [wrong.outcome for wrong in told] == ["stopped", "stopped"]
+
+
+def test_where_no_process_can_be_started_that_is_said(monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(fetch.subprocess, "Popen", refuse)
+    wrong = failure(Child(), {})
+    assert wrong.outcome == "no_process"
+    assert "Resource temporarily unavailable" in str(wrong)
+
+
+def test_a_proxy_is_used_and_not_for_those_that_are_excepted(grid, proxy, monkeypatch):
+    server = grid(shapes.uk([(LAST, 263)]))
+    elsewhere = server.url.replace("127.0.0.1", "grid.example")
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    assert answer_of(Child().ask(job("uk", url=elsewhere))).values[0].grams_per_kwh == 263
+    assert len(proxy.passed) == 1
+    assert answer_of(Child().ask(job("uk", url=server.url))).values[0].grams_per_kwh == 263
+    assert len(proxy.passed) == 1
+
+
+def test_a_proxy_that_is_gone_is_named_without_its_password(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://ann:{TOKEN}@127.0.0.1:1")
+    wrong = failure(Child(), job("uk", url="http://grid.example"))
+    assert wrong.outcome == "unreachable"
+    assert "proxy" in str(wrong)
+    assert TOKEN not in str(wrong)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of one's own for grid.example, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, path = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=grid.example"),
+            *("-addext", "subjectAltName=DNS:grid.example", "-keyout", key, "-out", path),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return path, key
+
+
+@pytest.fixture
+def secure(grid, certificate):
+    """A server with that certificate, by the name on it."""
+    server = grid(shapes.uk([(LAST, 263)]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+    port = server.url.rpartition(":")[2]
+    return f"https://grid.example:{port}"
+
+
+def test_a_certificate_that_is_trusted_by_setting_works_through_the_tunnel_of_a_proxy(
+    secure, proxy, certificate, monkeypatch
+):
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    answer = answer_of(Child().ask(job("uk", url=secure)))
+    assert answer.values[0].grams_per_kwh == 263
+    assert proxy.passed == [secure.removeprefix("https://")]
+
+
+def test_a_certificate_that_nobody_trusts_is_refused_with_the_remedy(secure, proxy, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    wrong = failure(Child(), job("uk", url=secure))
+    assert wrong.outcome == "tls"
+    assert "REQUESTS_CA_BUNDLE" in str(wrong)
+
+
+def test_a_bundle_that_does_not_exist_is_a_failure_and_no_defect(secure, monkeypatch, tmp_path):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "gone.pem"))
+    wrong = failure(Child(), job("uk", url=secure))
+    assert wrong.outcome == "unreachable"
+    assert "gone.pem" in str(wrong)
+
+
+def test_what_a_child_says_is_json_through_and_through(grid):
+    server = grid(shapes.uk([(LAST, 263)]))
+    said = Child().ask(job("uk", url=server.url))
+    assert json.loads(json.dumps(said)) == said

@@ -1,0 +1,96 @@
+"""The greenest stretch of time ahead."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.convert.window import ahead, greenest, mean
+from exporter.model.intensity import Value
+
+HOUR = 3600.0
+
+
+def hours(*numbers):
+    return [
+        Value(place * HOUR, (place + 1) * HOUR, float(number))
+        for place, number in enumerate(numbers)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "duration", "until", "start", "grams_per_kwh"),
+    [
+        ((3, 1, 2), 1, 3, 1, 1),
+        ((3, 1, 2), 2, 3, 1, 1.5),
+        ((3, 2, 1), 0.5, 3, 2, 1),
+        ((3, 2, 1), 1, 2.5, 1.5, 1.5),
+        ((1, 1, 1), 1, 3, 0, 1),
+        ((2, 1, 1, 2), 3, 4, 0, 4 / 3),
+        ((5,), 1, 1, 0, 5),
+    ],
+)
+def test_the_greenest_is_the_lowest_mean_that_ends_in_time_and_of_equals_the_first(
+    numbers, duration, until, start, grams_per_kwh
+):
+    found = greenest(hours(*numbers), duration * HOUR, until * HOUR)
+    assert (found.start, found.end) == (start * HOUR, (start + duration) * HOUR)
+    assert found.grams_per_kwh == pytest.approx(grams_per_kwh)
+
+
+@pytest.mark.parametrize(("duration", "until"), [(4, 9), (2, 1), (1, 0), (1, -5)])
+def test_there_is_none_where_the_forecast_or_the_time_is_too_short(duration, until):
+    assert greenest(hours(3, 1, 2), duration * HOUR, until * HOUR) is None
+
+
+def test_there_is_none_without_a_forecast():
+    assert greenest([], HOUR, HOUR) is None
+
+
+def test_a_stretch_never_reaches_over_a_gap():
+    values = [Value(0, 10, 5), Value(20, 30, 1)]
+    assert greenest(values, 10, 30).start == 20
+    assert greenest(values, 15, 30) is None
+    assert mean(values, 5, 25) is None
+
+
+def test_the_mean_is_by_time():
+    assert mean([Value(0, 30, 1), Value(30, 40, 5)], 0, 40).grams_per_kwh == 2
+
+
+def test_an_empty_stretch_has_no_mean():
+    assert mean(hours(1), 5, 5) is None
+
+
+def test_what_is_over_is_cut_off_and_what_is_in_force_fills_up_to_the_first_value():
+    values = [Value(0, 10, 1), Value(10, 20, 2), Value(20, 30, 3)]
+    assert ahead(values, 15, 9) == (Value(15, 20, 2), Value(20, 30, 3))
+    assert ahead(values[2:], 15, 9) == (Value(15, 20, 9), Value(20, 30, 3))
+    assert ahead(values[2:], 15, None) == (Value(20, 30, 3),)
+    assert ahead(values, 30, 9) == ()
+
+
+lengths_and_numbers = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(0, 2000), st.booleans()), min_size=1, max_size=10
+)
+
+
+@given(lengths_and_numbers, st.sampled_from([0.0, 1_735_733_400.0]), st.integers(1, 90), st.data())
+def test_no_window_on_a_fine_grid_of_starts_is_greener(pieces, begin, duration, data):
+    values, at = [], begin
+    for length, number, is_known in [(1, 5, True), *pieces]:
+        if is_known:
+            values.append(Value(at, at + length, number))
+        at += length
+    until = begin + data.draw(st.integers(0, int(at - begin) + 5))
+    best = greenest(values, duration, until)
+    steps = [begin + place / 4 for place in range(int(4 * (until - begin - duration)) + 1)]
+    others = [found for start in steps if (found := mean(values, start, start + duration))]
+    if best is None:
+        assert others == []
+        return
+    assert begin <= best.start
+    assert best.end <= until
+    assert best.end - best.start == duration
+    assert best == mean(values, best.start, best.end)
+    lowest = min(other.grams_per_kwh for other in others)
+    assert best.grams_per_kwh <= lowest + 1e-9
