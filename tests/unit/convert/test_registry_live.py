@@ -1,0 +1,338 @@
+"""Chains with live sources: what the settings may say, and what is made of it."""
+
+import json
+
+import pytest
+
+from exporter.convert.live import location
+from exporter.convert.live.fetch import Child
+from exporter.convert.live.location import locate
+from exporter.convert.registry import open_chain
+from exporter.convert.sources import electricity_maps, watttime
+from exporter.errors import ConfigError, FetchFailed
+from exporter.model.intensity import Signal
+from tests.grid import shapes
+
+NOW = 1_735_733_400.0
+HALF = NOW - NOW % 1800
+SITE = {"prometheus": {"url": "http://p:9090", "query": "g"}}
+WATTTIME = {"watttime": {"region": "CAISO_NORTH", "username": "ann"}}
+
+
+class Stub:
+    """Stands for the process that asks."""
+
+    def __init__(self, answer=None, failure=None):
+        self.answer = answer
+        self.failure = failure
+        self.jobs = []
+        self.is_stopped = False
+
+    def ask(self, job):
+        self.jobs.append(job)
+        if self.failure:
+            raise self.failure
+        if callable(self.answer):
+            return self.answer(job)
+        return self.answer
+
+    def stop(self):
+        self.is_stopped = True
+
+
+@pytest.fixture(autouse=True)
+def _tokens(monkeypatch):
+    monkeypatch.setenv(electricity_maps.TOKEN_VARIABLE, "t0k3n")
+    monkeypatch.setenv(watttime.PASSWORD_VARIABLE, "t0k3n")
+
+
+@pytest.fixture
+def opened(clock):
+    clock.now = NOW
+
+    def make(*sources, **settings):
+        given = {
+            "zone": "",
+            "cloud_metadata": False,
+            "sources": sources,
+            "fallback": "same",
+            "second": (),
+            "grams_per_kwh": None,
+            "basis": "unstated",
+            "accounting": "location",
+            "source": "",
+            "file": "",
+            "file_max_age_seconds": 120,
+            "pue": 1.0,
+            "child": Stub(failure=FetchFailed("timeout", "no answer")),
+        }
+        return open_chain(**given | settings, clock=clock)
+
+    return make
+
+
+def refusal(opened, *sources, **settings):
+    with pytest.raises(ConfigError) as raised:
+        opened(*sources, **settings)
+    return str(raised.value)
+
+
+def names(result):
+    return [step.name for step in result.chain.steps]
+
+
+@pytest.mark.parametrize(
+    "entry", ["uk", {"uk": None}, {"uk": {}}, {"uk": {"place": "13"}}, {"uk": {"place": "NG1"}}]
+)
+def test_a_source_is_a_name_alone_or_with_options(opened, entry):
+    assert names(opened(entry)) == ["uk"]
+
+
+@pytest.mark.parametrize(
+    "entry", [5, None, [], ["uk"], {}, {"uk": {}, "rte": {}}, {"uk": "GB"}, {"uk": [1]}, {5: {}}]
+)
+def test_an_entry_of_another_form_is_refused_with_its_place(opened, entry):
+    said = refusal(opened, "rte", entry)
+    assert said == "convert.sources: entry 2: expected a name, or a name with its options"
+
+
+@pytest.mark.parametrize(
+    ("entry", "near"),
+    [("electricity_map", "electricity_maps"), ("wattime", "watttime"), ("UK", ""), ("ember", "")],
+)
+def test_a_source_that_does_not_exist_is_refused_with_a_near_name(opened, entry, near):
+    said = refusal(opened, entry)
+    assert said.startswith(f"convert.sources: entry 1: {entry}: there is no such key; ")
+    assert (f"did you mean {near}?" if near else "known are: electricity_maps") in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "near"),
+    [
+        ({"uk": {"plaice": "GB"}}, "place"),
+        ({"electricity_maps": {"token": "t"}}, "token_file"),
+        ({"prometheus": {"refresh_second": 5}}, "refresh_seconds"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_refused_with_a_near_name(opened, entry, near):
+    said = refusal(opened, entry, zone="DE")
+    assert "there is no such key" in said
+    assert near in said
+
+
+def test_the_world_average_has_no_options(opened):
+    assert names(opened("world")) == ["world average"]
+    assert "there is no such key" in refusal(opened, {"world": {"zone": "DE"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"place": 13}, "expected text (put it in quotes)"),
+        ({"place": "London"}, "convert.sources: uk: place: 'London' is neither GB"),
+        ({"refresh_seconds": 1}, "below the least"),
+        ({"refresh_seconds": "1h"}, "expected a number of seconds"),
+        ({"max_age_seconds": -1}, "below the least"),
+    ],
+)
+def test_an_option_with_a_wrong_value_is_refused_with_what_is_expected(opened, options, said):
+    assert said in refusal(opened, {"uk": options})
+
+
+def test_a_zone_that_the_source_does_not_have_is_refused_with_a_suggestion(opened):
+    said = refusal(opened, "electricity_maps", zone="US-CAL-CIS0")
+    assert "did you mean US-CAL-CISO" in said
+
+
+@pytest.mark.parametrize("entry", ["electricity_maps", "energy_charts", "table"])
+def test_a_source_that_needs_a_zone_is_refused_without_one(opened, entry):
+    assert "zone" in refusal(opened, entry)
+
+
+@pytest.mark.parametrize(
+    ("entry", "zone"), [("uk", "DE"), ("rte", "DE"), ("energinet", "SE"), ("uk", "aws:eu-west-1")]
+)
+def test_a_source_of_one_country_is_refused_for_a_zone_of_another(opened, entry, zone):
+    assert f"convert.zone is {zone}, which is in" in refusal(opened, entry, zone=zone)
+
+
+@pytest.mark.parametrize(
+    ("entry", "zone"),
+    [("uk", "GB"), ("uk", "gbr"), ("rte", "FR"), ("energinet", "DK-DK1"), ("uk", "aws:eu-west-2")],
+)
+def test_a_source_of_one_country_is_used_for_every_zone_in_it(opened, entry, zone):
+    assert names(opened(entry, zone=zone)) == [entry]
+
+
+@pytest.mark.parametrize(("zone", "country"), [("DE", "DE"), ("deu", "DE"), ("DK-DK1", "DK")])
+def test_a_source_of_countries_is_asked_for_the_country_of_the_zone(opened, zone, country):
+    (step,) = opened("energy_charts", zone=zone).chain.steps
+    assert step.state().zone == country
+
+
+def test_a_zone_of_its_own_goes_before_that_of_the_site(opened):
+    (step,) = opened({"electricity_maps": {"zone": "FR"}}, zone="DE").chain.steps
+    assert step.state().zone == "FR"
+
+
+@pytest.mark.parametrize(
+    "entry", [WATTTIME, {"static": {"grams_per_kwh": 1, "signal": "marginal", "basis": "direct"}}]
+)
+def test_a_marginal_intensity_is_refused_as_the_first_and_taken_as_the_second(opened, entry):
+    for fallback in ("same", "any"):
+        said = refusal(opened, entry, fallback=fallback)
+        assert "is marginal" in said
+        assert "list it under convert.second" in said
+    result = opened("uk", second=[entry])
+    assert result.chain.steps[0].kind[0] is Signal.AVERAGE
+
+
+def test_a_second_intensity_that_counts_the_same_as_the_first_is_refused(opened):
+    said = refusal(
+        opened, "uk", second=[{"watttime": {**WATTTIME["watttime"], "signal": "average"}}]
+    )
+    assert "watttime counts the same as the first intensity (average direct location)" in said
+
+
+def test_second_intensities_of_different_kinds_are_refused(opened):
+    market = {"static": {"grams_per_kwh": 0, "accounting": "market"}}
+    said = refusal(opened, "uk", second=[WATTTIME, market], fallback="any")
+    assert "configured value never stands in for watttime" in said
+    assert said.endswith("take it out")
+
+
+def test_several_of_one_source_are_told_apart_by_a_number(opened):
+    other = {"prometheus": {**SITE["prometheus"], "query": "h"}}
+    result = opened(SITE, other, SITE)
+    assert names(result) == ["prometheus", "prometheus_2", "prometheus_3"]
+    assert [feed.name for feed in result.grid(NOW).feeds] == names(result)
+
+
+def test_kinds_are_not_mixed_unless_that_is_wanted(opened):
+    said = refusal(opened, "uk", "electricity_maps", zone="GB")
+    assert "electricity_maps never stands in for uk" in said
+    assert said.endswith("set convert.fallback to any")
+    mixed = opened("uk", "electricity_maps", zone="GB", fallback="any")
+    assert names(mixed) == ["uk", "electricity_maps"]
+
+
+def test_a_number_of_ones_own_may_stand_at_the_end_of_a_chain(opened):
+    result = opened("uk", "static", grams_per_kwh=99.0)
+    assert result.chain.in_force(NOW).grams_per_kwh == 99
+
+
+def test_a_token_file_that_everybody_may_read_makes_a_note(opened, tmp_path):
+    path = tmp_path / "token"
+    path.write_text("t0k3n")
+    path.chmod(0o644)
+    entry = {"electricity_maps": {"token_file": str(path)}}
+    (note,) = opened(entry, zone="DE").notes
+    assert note.startswith("convert.sources: electricity_maps: token file")
+    assert "t0k3n" not in note
+
+
+def test_a_missing_token_is_refused_with_both_ways_to_give_one(opened, monkeypatch):
+    monkeypatch.delenv(electricity_maps.TOKEN_VARIABLE)
+    said = refusal(opened, "electricity_maps", zone="DE")
+    assert said.startswith("convert.sources: electricity_maps: no token: name its file")
+
+
+def test_the_child_is_given_name_and_options_and_nothing_secret(opened):
+    child = Stub(answer=[[[HALF, HALF + 1800, 5.0, False]], []])
+    result = opened("electricity_maps", zone="DE", child=child)
+    ((refresh, _),) = result.refresh
+    refresh()
+    (job,) = child.jobs
+    assert (job["name"], job["now"], job["options"]["zone"]) == ("electricity_maps", NOW, "DE")
+    assert "t0k3n" not in json.dumps(job)
+    assert result.chain.in_force(NOW).grams_per_kwh == 5
+
+
+def test_the_chain_goes_on_where_it_was_after_a_restart(opened):
+    child = Stub(answer=[[[HALF, HALF + 1800, 5.0, False]], [[HALF, HALF + 1800, 6.0, True]]])
+    before = opened("uk", child=child)
+    before.refresh[0][0]()
+    after = opened("uk", memory=before.memory(), child=child)
+    assert after.chain.in_force(NOW) == before.chain.in_force(NOW)
+    after.refresh[0][0]()
+    assert len(child.jobs) == 1
+    other = opened({"uk": {"place": "13"}}, memory=before.memory(), child=child)
+    assert other.chain.in_force(NOW) is None
+
+
+@pytest.mark.parametrize("memory", ["", "spoilt", "[]", '{"[\\"uk\\", {}]": 5}'])
+def test_a_memory_that_is_spoilt_is_no_memory(opened, memory):
+    assert opened("uk", memory=memory).chain.in_force(NOW) is None
+
+
+def test_a_memory_whose_values_are_spoilt_is_no_memory(opened):
+    identity = next(iter(json.loads(opened("uk").memory())))
+    spoilt = json.dumps({identity: {"values": [["a", "b", "c", "d"]], "due": None}})
+    assert opened("uk", memory=spoilt).chain.in_force(NOW) is None
+
+
+def test_the_end_of_the_chain_ends_the_child(opened):
+    child = Stub()
+    opened("uk", child=child).stop()
+    assert child.is_stopped
+
+
+def test_past_and_forecast_of_the_source_in_force_are_shown(opened):
+    child = Stub(answer=[[[HALF, HALF + 1800, 5.0, False]], [[HALF, HALF + 1800, 6.0, True]]])
+    result = opened("uk", child=child)
+    result.refresh[0][0]()
+    state = result.grid(NOW)
+    assert [value.grams_per_kwh for value in (*state.recent, *state.forecast)] == [5, 6]
+    assert state.feeds[0].ok
+
+
+def located(opened, server):
+    child = Stub(answer=lambda job: locate(job["locate"]))
+    return opened(cloud_metadata=True, child=child, metadata_url=server.url)
+
+
+@pytest.mark.parametrize(
+    "region", [("aws", "eu-west-1"), ("gcp", "europe-west1"), ("azure", "westeurope")]
+)
+def test_the_cloud_says_where_the_machine_is(opened, grid, region):
+    result = located(opened, grid(shapes.metadata(*region)))
+    place = ":".join(region)
+    assert result.notes[0] == f"convert.cloud_metadata: this machine is in {place}"
+    assert result.chain.in_force(NOW).zone == place
+
+
+def test_a_region_that_no_table_has_is_not_used_and_said(opened, grid):
+    result = located(opened, grid(shapes.metadata("aws", "mars-north-1")))
+    assert "aws:mars-north-1 is in no bundled table; set convert.zone" in result.notes[0]
+    assert result.chain.in_force(NOW).zone == "WORLD"
+
+
+def test_where_there_is_no_cloud_that_is_said(opened, grid):
+    result = located(opened, grid(lambda _: (404, {}, b"")))
+    assert "no metadata service of a cloud answers" in result.notes[0]
+    assert result.chain.in_force(NOW).zone == "WORLD"
+
+
+def test_a_metadata_service_that_hangs_is_given_up(opened, grid, monkeypatch):
+    monkeypatch.setattr(location, "SECONDS", 0.05)
+    server = grid(shapes.metadata("aws", "eu-west-1"))
+    server.hang_seconds = 0.3
+    assert "no metadata service" in located(opened, server).notes[0]
+
+
+def test_the_cloud_is_asked_in_a_process_of_its_own(opened, grid):
+    server = grid(shapes.metadata("gcp", "europe-west1"))
+    result = opened(cloud_metadata=True, child=Child(), metadata_url=server.url)
+    assert result.chain.in_force(NOW).zone == "gcp:europe-west1"
+
+
+def test_the_cloud_is_not_asked_where_a_zone_is_set(opened):
+    child = Stub()
+    opened(cloud_metadata=True, zone="DE", child=child)
+    assert child.jobs == []
+
+
+def test_live_sources_are_asked_for_the_region_that_the_cloud_names(opened):
+    child = Stub(answer="aws:eu-west-2")
+    result = opened("electricity_maps", cloud_metadata=True, child=child)
+    assert result.chain.steps[0].state().zone == "aws:eu-west-2"
