@@ -36,6 +36,8 @@ SOURCES = {
     "table": "Table",
 }
 """Names that `convert.sources` knows: the modules in `sources`, each with its class."""
+AREAS = "DK-"
+"""What the zones of the price areas of Denmark begin with."""
 METADATA_URL = "http://169.254.169.254"
 FILE_REFRESH_SECONDS = 10.0
 FEEDS_REFRESH_SECONDS = 1.0
@@ -182,6 +184,8 @@ class _Opener:
         given = {**self._defaults.get(name, {}), **options}
         if "zone" in fields and not given.get("zone"):
             given["zone"] = tables.alpha2(self._zone) if name == "energy_charts" else self._zone
+        if name == "energinet" and self._zone.upper().startswith(AREAS):
+            given.setdefault("area", self._zone.upper().removeprefix(AREAS))
         source = section(kind, given, at)
         try:
             if hasattr(source, "open"):

@@ -22,7 +22,9 @@ class Energinet:
     by the 125 % method. It answers one request per minute and address for each dataset.
     """
 
-    area: Literal["DK1", "DK2"] = key("DK1", "", "Price area: west (DK1) or east (DK2).")
+    area: Literal["DK1", "DK2"] = key(
+        "DK1", "", "Price area: west (DK1) or east (DK2). Unset: that of `convert.zone`."
+    )
     url: str = key("https://api.energidataservice.dk", "URL", "Where it is.")
     refresh_seconds: float = key(600, "seconds", "Time between two requests.", least=120)
     max_age_seconds: float = key(10800, "seconds", "How long the last value holds.", least=0)

@@ -170,6 +170,24 @@ def test_a_source_of_countries_is_asked_for_the_country_of_the_zone(opened, zone
     assert step.state().zone == country
 
 
+@pytest.mark.parametrize(
+    ("entry", "zone", "area"),
+    [
+        ("energinet", "DK-DK2", "DK2"),
+        ("energinet", "dk-dk1", "DK1"),
+        ("energinet", "DK", "DK1"),
+        ({"energinet": {"area": "DK2"}}, "DK-DK1", "DK2"),
+    ],
+)
+def test_denmark_is_asked_for_the_area_of_the_zone(opened, entry, zone, area):
+    (step,) = opened(entry, zone=zone).chain.steps
+    assert step.state().zone == area
+
+
+def test_an_island_that_is_no_price_area_is_refused_and_never_taken_for_another(opened):
+    assert "expected one of DK1, DK2" in refusal(opened, "energinet", zone="DK-BHM")
+
+
 def test_a_zone_of_its_own_goes_before_that_of_the_site(opened):
     (step,) = opened({"electricity_maps": {"zone": "FR"}}, zone="DE").chain.steps
     assert step.state().zone == "FR"
