@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from exporter import config
-from exporter.convert import registry
+from exporter.convert import steps
 from exporter.expose import catalogue
 
 HERE = Path(__file__).resolve().parent
@@ -87,8 +87,8 @@ def configuration() -> str:
 def _sources() -> Iterator[str]:
     """What each entry of `convert.sources` may say."""
     yield SOURCES
-    for name in registry.SOURCES:
-        kind = registry.source_class(name)
+    for name in steps.SOURCES:
+        kind = steps.source_class(name)
         hints = typing.get_type_hints(kind)
         rows = [
             (

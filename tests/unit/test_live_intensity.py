@@ -109,6 +109,7 @@ def test_each_stands_in_for_the_one_before_and_what_was_missed_is_filled_in(rig,
 def test_after_a_restart_the_last_values_hold_and_nobody_is_asked_before_it_is_due(rig, sources):
     first, _ = sources
     rig.minutes(3)
+    rig.tick(4)  # until what the sources said is committed
     asked = len(first.asked)
     rig.close()
     rig.clock.advance(5)

@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.convert.live.http import answer
 from exporter.convert.live.location import locate
-from exporter.convert.registry import live_source
+from exporter.convert.steps import live_source
 from exporter.errors import ConfigError, FetchFailed
 
 OWN_SECONDS = 35

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from exporter.convert.live import http
-from exporter.convert.registry import live_source
+from exporter.convert.steps import live_source
 from tests.grid import shapes
 
 NOW = 1_735_733_400.0
