@@ -63,6 +63,7 @@ class Feed:
         self._chance = chance
         self._publisher = past.publisher or source.publisher
         self._place = past.place or source.place
+        self._as_of = past.as_of
         self._values = tuple(Value(*value) for value in past.values)
         self._forecast = tuple(Value(*value) for value in past.forecast)
         self._timeline = self._factors(self._values)
@@ -120,6 +121,7 @@ class Feed:
             self._answered,
             self._publisher,
             self._place,
+            self._as_of,
         )
 
     def is_due(self, now: float) -> bool:
@@ -158,6 +160,7 @@ class Feed:
         self._due = now + self._source.refresh_seconds * (1 + JITTER * (self._chance() - 0.5))
         self._publisher = answer.publisher or self._source.publisher
         self._place = answer.place or self._source.place
+        self._as_of = answer.as_of
         told = {value.start: value for value in (*self._values, *answer.values)}
         oldest = now - KEPT_SECONDS
         self._values = tuple([told[at] for at in sorted(told) if told[at].end > oldest])
@@ -187,7 +190,7 @@ class Feed:
                     pue=1.0,
                     valid_from=value.start,
                     valid_until=until,
-                    as_of=value.start,
+                    as_of=value.start if self._as_of is None else self._as_of,
                     signal=signal,
                     basis=basis,
                     accounting=accounting,

@@ -32,6 +32,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a key that is pressed for the daemon is not for it
             )
         except OSError as error:
             raise FetchFailed(

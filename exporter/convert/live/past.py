@@ -17,6 +17,7 @@ class Past(NamedTuple):
     answered: float | None = None
     publisher: str = ""
     place: str = ""
+    as_of: float | None = None
 
     @property
     def why(self) -> str:
@@ -38,6 +39,7 @@ def from_json(document: Mapping[str, Any]) -> Past:
             None if past.answered is None else _finite(past.answered),
             str(past.publisher),
             str(past.place),
+            None if past.as_of is None else _finite(past.as_of),
         )
     except (TypeError, ValueError, OverflowError):
         return Past()

@@ -26,6 +26,8 @@ class Answer(NamedTuple):
     """Who says so, where only the answer tells."""
     place: str = ""
     """What place they are of, where only the answer tells."""
+    as_of: float | None = None
+    """Wall clock of what they say, 0 where nobody knows it; None: each is of its own start."""
 
 
 class Http(Protocol):

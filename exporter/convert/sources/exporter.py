@@ -66,7 +66,10 @@ class Exporter:
         )
         known(past, set_aside, "the other exporter")
         publisher = f"{member(factor, 'source')!s:.100}, by another exporter"
-        return Answer(past, _ahead(document, now), set_aside, publisher, zone)
+        # A yearly value is as old there as here.
+        is_timeless = not number(factor.get("valid_from") or 0.0)
+        as_of = number(factor.get("as_of") or 0.0) if is_timeless else None
+        return Answer(past, _ahead(document, now), set_aside, publisher, zone, as_of)
 
 
 def _in_force(factor: dict[str, Any], now: float, since: float) -> Raw:

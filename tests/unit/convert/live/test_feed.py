@@ -205,6 +205,16 @@ def test_publisher_and_place_are_those_of_the_answer_where_it_tells(fed):
     assert one.feed.covering(NOW, NOW + 1)[0][:2] == ("FR", "another")
 
 
+def test_a_value_is_as_old_as_its_start_or_as_the_answer_tells(fed):
+    one = fed()
+    one.refresh()
+    now = one.feed.covering(NOW, NOW + 1)[0]
+    assert now.as_of == now.valid_from
+    one.says = one.good(NOW, as_of=1.0)
+    one.refresh()
+    assert one.feed.covering(NOW, NOW + 1)[0].as_of == 1.0
+
+
 def test_being_broken_off_by_the_end_of_the_exporter_is_no_failure(fed):
     one = fed()
     one.refresh()

@@ -79,6 +79,13 @@ def test_a_yearly_value_holds_for_this_hour_and_as_far_back_as_is_asked_for(othe
     assert lately.start == LAST
 
 
+def test_a_yearly_value_is_as_old_here_as_there(other):
+    asker = other()
+    assert asker.ask().as_of is None
+    asker.serve([(NOW, 344)], **YEARLY)
+    assert asker.ask().as_of == YEARLY["as_of"]
+
+
 @pytest.mark.parametrize("until", [LAST, LAST - 1, 1e15])
 def test_a_value_that_ends_at_no_possible_time_is_set_aside(other, until):
     asker = other()
