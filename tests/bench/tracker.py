@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.bench.scene import start
 from tests.real.parts import REPOSITORY, Daemon, get, until
 
-PAIRS = 15
+PAIRS = 41
 PROGRAM = """
 import sys, time
 from exporter.client import track
