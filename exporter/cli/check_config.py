@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 from typing import Any
 
 from exporter.cli.settings import add_flags, settings
@@ -17,11 +18,13 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print every setting in force, as YAML that could be its file."""
+    """Print every setting in force, as YAML that could be its file; warnings go to stderr."""
     import yaml
 
     config = settings(options)
-    open_chain(**dataclasses.asdict(config.convert), clock=SystemClock())
+    chain = open_chain(**dataclasses.asdict(config.convert), clock=SystemClock())
+    for note in chain.notes:
+        print(f"warning: {note}", file=sys.stderr)
     document = {
         name: {key: list(v) if isinstance(v, tuple) else v for key, v in section.items()}
         for name, section in dataclasses.asdict(config).items()

@@ -144,9 +144,10 @@ def _left_out(chain: Chain, step: Step) -> str:
 def _refuse_mixed(chain: Chain, where: str) -> None:
     """Refuse a chain of which a part can never be used."""
     for step in chain.left_out:
+        fallback = "" if where == "convert.second" else ", or set convert.fallback to any"
         raise ConfigError(
-            f"{where}: {_left_out(chain, step)}; take it out"
-            + ("" if where == "convert.second" else ", or set convert.fallback to any")
+            f"{where}: {_left_out(chain, step)}; take it out, give it the basis of the first where "
+            f"it has one{fallback}"
         )
 
 

@@ -46,23 +46,26 @@ Cells: TypeAlias = dict[str, str]
 Table: TypeAlias = Callable[[], Iterator[Row]]
 
 
-def find(zone: str) -> Factor:
+def find(zone: str, basis: Basis | None = None) -> Factor:
     """The value for `zone`, in upper or lower case; see `FORMS`.
 
-    A country's comes from the country table. Elsewhere the newest lifecycle value wins, then the
-    newest direct one, then the newest whose basis its publisher does not state.
+    With `basis`, one that counts that. Else a country's comes from the country table; elsewhere the
+    newest lifecycle value wins, then the newest direct one, then the newest whose basis its
+    publisher does not state.
     Raises ConfigError where the zone is unknown, or no table has a value for it.
     """
     code = zone.strip().upper()
     without_value: list[Row] = []
     for tables in _SEARCH:
         known = [row for table in tables for row in table() if code in row.codes]
-        valued = [row for row in known if row.grams_per_kwh is not None]
+        valued = [
+            row for row in known if row.grams_per_kwh is not None and basis in (None, row.basis)
+        ]
         if valued:
             return _factor(max(valued, key=_merit))
         without_value += known
     if without_value:
-        raise ConfigError(_no_value(zone, without_value[0]))
+        raise ConfigError(_no_value(zone, without_value[0], basis))
     raise ConfigError(_unknown(zone, code, [table for tables in _SEARCH for table in tables]))
 
 
@@ -116,7 +119,12 @@ def _factor(row: Row) -> Factor:
     )
 
 
-def _no_value(zone: str, row: Row) -> str:
+def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
+    if basis is not None:
+        return (
+            f"convert.zone: {zone} is known, but no table has a {basis} value for it; leave basis "
+            "empty, or set convert.grams_per_kwh"
+        )
     country = next((each for each in _countries() if row.country in each.codes), None)
     remedy = (
         f"set convert.zone to {country.zone} for the mean of its country "

@@ -120,9 +120,10 @@ class Session:
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(next(iter(error.args), None), ReadTimeoutError):
                 raise FetchFailed("timeout", f"{who} stopped in its answer") from None
-            raise FetchFailed(
-                "unreachable", f"{who} cannot be reached: {self._clean(error)}"
-            ) from None
+            # What urllib3 puts around it are its own names of things.
+            reason = getattr(next(iter(error.args), None), "reason", None) or error
+            said = self._clean(str(reason).rpartition("): ")[2])
+            raise FetchFailed("unreachable", f"{who} cannot be reached: {said}") from None
         try:
             return json.loads(body)
         except (ValueError, RecursionError):

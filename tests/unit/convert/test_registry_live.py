@@ -216,7 +216,7 @@ def test_second_intensities_of_different_kinds_are_refused(opened):
     market = {"static": {"grams_per_kwh": 0, "accounting": "market"}}
     said = refusal(opened, "uk", second=[WATTTIME, market], fallback="any")
     assert "configured value never stands in for watttime" in said
-    assert said.endswith("take it out")
+    assert said.endswith("give it the basis of the first where it has one")
 
 
 def test_several_of_one_source_are_told_apart_by_a_number(opened):

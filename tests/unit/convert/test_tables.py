@@ -138,3 +138,10 @@ def test_a_zone_without_a_value_names_the_country_that_has_one():
 def test_a_zone_without_a_value_in_a_country_without_one_asks_for_a_number():
     with pytest.raises(ConfigError, match=r"set convert.grams_per_kwh"):
         tables.find("AD")
+
+
+def test_a_basis_that_is_asked_for_is_given_or_refused():
+    assert tables.find("GB").basis is Basis.LIFECYCLE
+    assert tables.find("GB", Basis.DIRECT).basis is Basis.DIRECT
+    with pytest.raises(ConfigError, match="no table has a direct value"):
+        tables.find("WORLD", Basis.DIRECT)

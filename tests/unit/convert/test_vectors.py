@@ -78,6 +78,15 @@ def test_energy_comes_to_the_published_emissions(name):
     assert to_digits_of(units.grams(carbon_ng) / GRAMS_PER_KG, kilograms) == kilograms
 
 
+def test_a_mix_of_a_region_has_the_published_intensity():
+    """CodeCarbon's regional mix: half coal, a quarter each of oil and gas, with its factors."""
+    mix = {995.725971: 50, 816.6885263: 25, 743.8415916: 25}
+    parts_ng = [
+        units.carbon_ng(ONE_KWH_UJ * percent // 100, factor, 1.0) for factor, percent in mix.items()
+    ]
+    assert sum(parts_ng) == 887_995_514_975
+
+
 def test_a_mix_of_sources_has_the_mean_intensity_of_its_parts():
     """CodeCarbon's example: coal, oil, gas and nuclear, with its factors."""
     mix = {995: 25, 816: 35, 743: 26, 29: 14}
