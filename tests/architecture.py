@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "config": {"setting"},
     "setting": {"errors"},
     "settings": {"client", "config", "errors", "setting"},
+    "budgets": {"errors", "units"},
     "report": {"client", "human", "model", "units", "errors"},
     "integrations": {"client"},
 }

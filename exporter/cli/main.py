@@ -16,6 +16,7 @@ COMMANDS = (
     "runs",
     "report",
     "intensity",
+    "rules",
     "check-config",
     "healthcheck",
 )

@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from exporter.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-RULES = sorted(PROMETHEUS.glob("rules/*.yaml")) + sorted(PROMETHEUS.glob("alerts/*.yaml"))
 CASES = sorted(Path(__file__).parent.glob("*.yaml"))
+BUDGETS = Path(__file__).parent / "generated" / "budgets.yaml"
+"""Made of the example of budgets."""
+RULES = [
+    *sorted(PROMETHEUS.glob("rules/*.yaml")),
+    *sorted(PROMETHEUS.glob("alerts/*.yaml")),
+    BUDGETS,
+]
 
 
 def name(path):
@@ -56,9 +64,14 @@ def test_the_rules_give_the_right_numbers(path):
     promtool("test", "rules", path)
 
 
+def test_the_rules_of_the_example_are_what_the_command_makes_of_it(capsys):
+    assert main(["rules", "--budgets", str(PROMETHEUS / "budgets.example.yaml")]) == 0
+    assert capsys.readouterr().out == BUDGETS.read_text(encoding="utf-8")
+
+
 def test_recorded_names_are_level_metric_operations():
     for rule in rules():
-        if "record" in rule:
+        if "record" in rule and not rule["record"].startswith("emissions_budget_limit_"):
             assert re.fullmatch(r"[a-z_]+:emissions_[a-z_]+:[a-z0-9_]+", rule["record"])
 
 

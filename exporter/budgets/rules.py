@@ -1,0 +1,245 @@
+"""Budgets as recording rules and alerts. Pure.
+
+What was spent is carried on from evaluation to evaluation, since no range of PromQL ends where a
+month does. All rules are in one group, so they see one moment.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from exporter.budgets.budget import LEVELS, Budget, Period
+
+Rule = dict[str, Any]
+
+READ = "budget:emissions_budget_read_time_seconds:max"
+START = "period:emissions_budget_period_start_time_seconds:max"
+END = "period:emissions_budget_period_end_time_seconds:max"
+RUNBOOK = "docs/runbook.md#"
+REMEMBERED = "93d"
+"""How long Prometheus may have been away without what was spent being forgotten: a quarter."""
+
+
+class Burn(NamedTuple):
+    """Windows for burning fast or slowly, and how much faster than evenly that is."""
+
+    long: str
+    short: str
+    factor: float
+
+
+FAST = {
+    Period.DAY: Burn("1h", "5m", 6),
+    Period.WEEK: Burn("2h", "10m", 10),
+    Period.MONTH: Burn("6h", "30m", 10),
+    Period.QUARTER: Burn("1d", "2h", 10),
+}
+SLOW = {
+    Period.DAY: Burn("6h", "1h", 2),
+    Period.WEEK: Burn("1d", "2h", 2),
+    Period.MONTH: Burn("3d", "6h", 2),
+    Period.QUARTER: Burn("7d", "1d", 2),
+}
+SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+
+
+def document(budgets: Sequence[Budget]) -> dict[str, Any]:
+    """A rule file for Prometheus; needs the rules of deploy/prometheus/rules."""
+    periods = sorted({budget.period for budget in budgets}, key=list(Period).index)
+    recorded = [*_calendar(periods), *(rule for budget in budgets for rule in _recorded(budget))]
+    return {
+        "groups": [
+            {"name": "emissions-budgets-of-owners", "interval": "1m", "rules": recorded},
+            {
+                "name": "emissions-budgets-of-owners-alerts",
+                "interval": "1m",
+                "rules": list(_alerts(periods)),
+            },
+        ]
+    }
+
+
+def _calendar(periods: Sequence[Period]) -> Iterator[Rule]:
+    """When each period began and will end; UTC."""
+    month = "(vector(time() - time() % 86400) - (day_of_month() - 1) * 86400)"
+    before = f"({month} - 86400 * day_of_month({month} - 86400))"
+    two_before = f"({before} - 86400 * day_of_month({before} - 86400))"
+    after = f"({month} + 86400 * days_in_month())"
+    two_after = f"({after} + 86400 * days_in_month({after}))"
+    three_after = f"({two_after} + 86400 * days_in_month({two_after}))"
+    place = "(month() - 1) % 3"
+
+    def by_place(*choices: str) -> str:
+        return " or ".join(f"({choice} and {place} == {n})" for n, choice in enumerate(choices))
+
+    starts = {
+        Period.DAY: "vector(time() - time() % 86400)",
+        Period.WEEK: "vector(time() - (time() - 4 * 86400) % 604800)",
+        Period.MONTH: month,
+        Period.QUARTER: by_place(month, before, two_before),
+    }
+    ends = {
+        Period.DAY: "vector(time() - time() % 86400 + 86400)",
+        Period.WEEK: "vector(time() - (time() - 4 * 86400) % 604800 + 604800)",
+        Period.MONTH: after,
+        Period.QUARTER: by_place(three_after, two_after, after),
+    }
+    for period in periods:
+        labels = {"period": str(period)}
+        yield {"record": START, "expr": starts[period], "labels": labels}
+        yield {"record": END, "expr": ends[period], "labels": labels}
+
+
+def _recorded(budget: Budget) -> Iterator[Rule]:
+    labels = {"budget": budget.name, "period": str(budget.period)}
+    mine, period = f'{{budget="{budget.name}"}}', f'{{period="{budget.period}"}}'
+    unit = "joules" if budget.is_energy else "grams"
+    used, spent = (
+        f"budget:emissions_budget_{unit}:increase",
+        f"budget:emissions_budget_{unit}:spent",
+    )
+    limit = f"emissions_budget_limit_{unit}"
+    limit_of, spent_of = f"sum({limit}{mine})", f"sum({spent}{mine})"
+    began, ends = f"sum({START}{period})", f"sum({END}{period})"
+
+    def record(name: str, expr: str) -> Rule:
+        return {"record": name, "expr": expr, "labels": labels}
+
+    yield record(limit, f"vector({budget.limit!r})")
+    increase, series = _increase(budget)
+    read = f"sum(last_over_time({READ}{mine}[1h] offset 30s)) or vector(0)"
+    # Each evaluation of those rules counts once, whenever ours happen.
+    yield record(
+        used, f"(sum({increase}) and on () max(timestamp({series})) > on () ({read})) or vector(0)"
+    )
+    yield record(READ, f"max(timestamp({series}))")
+    yield record(
+        spent,
+        f"((sum(last_over_time({spent}{mine}[{REMEMBERED}] offset 30s)) and on () "
+        f"(sum(last_over_time({START}{period}[{REMEMBERED}] offset 30s)) == on () {began}))"
+        f" or vector(0)) + sum({used}{mine})",
+    )
+    yield record(f"budget:emissions_budget_{unit}:remaining", f"{limit_of} - {spent_of}")
+    yield record("budget:emissions_budget_spent_per_limit:ratio", f"{spent_of} / {limit_of}")
+    evenly = f"({limit_of} / ({ends} - {began}))"
+    for window in _windows(budget.period):
+        rate = _rate(used + mine, window)
+        yield record(f"budget:emissions_budget_burn:ratio_{window}", f"{rate} / {evenly}")
+    lately = FAST[budget.period].long
+    rate = _rate(used + mine, lately)
+    yield record(
+        "budget:emissions_budget_forecast_per_limit:ratio",
+        f"({spent_of} + {rate} * ({ends} - time())) / {limit_of}",
+    )
+    yield record(
+        "budget:emissions_budget_exhausted_time_seconds:forecast",
+        f"time() + ({limit_of} - {spent_of} >= 0) / ({rate} > 0)",
+    )
+
+
+def _rate(increase: str, window: str) -> str:
+    """Per second, over the evaluations of a window.
+
+    A little less than the window is asked for: whether both of its ends count depends on the
+    version of Prometheus. Evaluations that did not happen count as nothing used.
+    """
+    seconds = _seconds(window)
+    return f"sum(sum_over_time({increase}[{seconds - 30}s])) / {seconds}"
+
+
+def _increase(budget: Budget) -> tuple[str, str]:
+    """What was used between two evaluations of runs.yaml, and of which series that is."""
+    what = "energy_joules" if budget.is_energy else "carbon_grams"
+    if not budget.of:
+        everything = f"cluster:emissions_device_{what}:increase"
+        return everything, everything
+    runs = f"instance_run_id_job_id_device_id:emissions_run_{what}:increase"
+    names = [label for label, _ in budget.of]
+    matchers = ", ".join(_matcher(label, values) for label, values in budget.of)
+    if names == ["job_id"]:
+        return f"{runs}{{{matchers}}}", runs
+    if len(names) == 1 and names[0] in LEVELS:
+        level = f"{names[0]}:emissions_run_{what}:increase"
+        return f"{level}{{{matchers}}}", level
+    info = f"max by (instance, run_id, job_id) (emissions_run_info{{{matchers}}})"
+    summed = f"sum by (instance, run_id, job_id) ({runs})"
+    return f"{summed} * on (instance, run_id, job_id) {info}", runs
+
+
+def _matcher(label: str, values: Sequence[str]) -> str:
+    if len(values) == 1:
+        return f"{label}={_quoted(values[0])}"
+    return f"{label}=~{_quoted('|'.join(map(re.escape, values)))}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _alerts(periods: Sequence[Period]) -> Iterator[Rule]:
+    spent = "budget:emissions_budget_spent_per_limit:ratio"
+    of_period = "The emission budget {{ $labels.budget }} of this {{ $labels.period }}"
+    yield _alert(
+        "EmissionsBudgetExhausted",
+        f"{spent} >= 1",
+        "critical",
+        f"{of_period} is exhausted.",
+        "{{ $value | humanizePercentage }} is spent. The next {{ $labels.period }} begins at zero.",
+    )
+    yield _alert(
+        "EmissionsBudgetForecast",
+        f"budget:emissions_budget_forecast_per_limit:ratio > 1 and on (budget) {spent} < 1",
+        "info",
+        f"{of_period} will not last.",
+        "At the rate of the last hours {{ $value | humanizePercentage }} of it will be spent.",
+        wait="30m",
+    )
+    for name, severity, burns in (
+        ("EmissionsBudgetBurnsFast", "warning", FAST),
+        ("EmissionsBudgetBurnsSlowly", "info", SLOW),
+    ):
+        burning = " or ".join(_burning(period, burns[period]) for period in periods)
+        yield _alert(
+            name,
+            f"({burning}) and on (budget) {spent} < 1",
+            severity,
+            f"{of_period} is spent {{{{ $value | humanize }}}} times as fast as it would last.",
+            "It was so for a while, and it still is.",
+            wait="2m",
+        )
+
+
+def _burning(period: Period, burn: Burn) -> str:
+    """Fast over the long window, and still over the short one."""
+    ratios = (
+        f'budget:emissions_budget_burn:ratio_{window}{{period="{period}"}} > {burn.factor:g}'
+        for window in (burn.long, burn.short)
+    )
+    return f"({' and '.join(ratios)})"
+
+
+def _alert(
+    name: str, expr: str, severity: str, summary: str, description: str, wait: str = ""
+) -> Rule:
+    return {
+        "alert": name,
+        "expr": expr,
+        **({"for": wait} if wait else {}),
+        "labels": {"severity": severity},
+        "annotations": {
+            "summary": summary,
+            "description": description,
+            "runbook_url": f"{RUNBOOK}{name.lower()}",
+        },
+    }
+
+
+def _windows(period: Period) -> list[str]:
+    """Without repeats, in the order of their length."""
+    named = {window for burn in (FAST[period], SLOW[period]) for window in (burn.long, burn.short)}
+    return sorted(named, key=_seconds)
+
+
+def _seconds(window: str) -> int:
+    return int(window[:-1]) * SECONDS[window[-1]]
