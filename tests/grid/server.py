@@ -20,6 +20,7 @@ class Asked:
         self.method = handler.command
         self.path = parts.path
         self.query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        self.body = handler.rfile.read(int(handler.headers.get("Content-Length", "0")))
         self.headers = {name.lower(): value for name, value in handler.headers.items()}
 
 

@@ -115,9 +115,18 @@ class Daemon:
 
 
 class Prometheus:
-    """A real one that scrapes daemons each second; `rules` is a pattern of rule files."""
+    """A real one that scrapes daemons each second; `rules` is a pattern of rule files.
 
-    def __init__(self, directory: Path, daemons: dict[str, Daemon], rules: str = "") -> None:
+    `alertmanager` is where alerts go.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        daemons: dict[str, Daemon],
+        rules: str = "",
+        alertmanager: str = "",
+    ) -> None:
         binary = shutil.which("prometheus")
         assert binary is not None
         directory.mkdir(parents=True)
@@ -130,6 +139,11 @@ class Prometheus:
             "global": {"scrape_interval": "1s"},
             "rule_files": [rules] if rules else [],
             "scrape_configs": [{"job_name": "emissions-exporter", "static_configs": targets}],
+            "alerting": {
+                "alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]
+                if alertmanager
+                else []
+            },
         }
         (directory / "prometheus.yml").write_text(json.dumps(config))
         with (directory / "log").open("wb") as log:
@@ -159,6 +173,47 @@ class Prometheus:
         """The only value that a query gives."""
         (row,) = self.query(text)
         return float(row["value"][1])
+
+    def reload(self) -> None:
+        """Read its rules again."""
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+
+class Alertmanager:
+    """A real one that hands every alert to a webhook, without waiting."""
+
+    def __init__(self, directory: Path, webhook: str) -> None:
+        binary = shutil.which("prometheus-alertmanager")
+        assert binary is not None
+        directory.mkdir(parents=True)
+        self.address = f"127.0.0.1:{free_port()}"
+        config = {
+            "route": {
+                "receiver": "webhook",
+                "group_by": ["..."],
+                "group_wait": "1s",
+                "group_interval": "1s",
+            },
+            "receivers": [{"name": "webhook", "webhook_configs": [{"url": webhook}]}],
+        }
+        (directory / "config.yml").write_text(json.dumps(config))
+        with (directory / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    binary,
+                    f"--config.file={directory}/config.yml",
+                    f"--storage.path={directory}/data",
+                    f"--web.listen-address={self.address}",
+                    "--cluster.listen-address=",
+                ],
+                stderr=log,
+                stdout=log,
+            )
+        until(lambda: get(f"http://{self.address}/-/ready"), what="alertmanager is ready")
 
     def stop(self) -> None:
         self.process.terminate()
