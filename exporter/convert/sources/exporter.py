@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from exporter.convert.counting import Counting
 from exporter.convert.live.parse import Raw, known, member, number, rows, values
 from exporter.convert.live.source import Answer, Http
 from exporter.errors import ConfigError, FetchFailed
-from exporter.model.intensity import Accounting, Basis, Kind, Signal, Value
+from exporter.model.intensity import Value
 from exporter.setting import key
 
 HOUR_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exporter:
+class Exporter(Counting):
     """What another exporter has in force, with its past and its forecast.
 
     Grams name its source. It must count what is asked for here: one that has fallen back to
@@ -22,9 +23,7 @@ class Exporter:
 
     url: str = key("", "URL", "The other one, for example `http://intensity:10680`.")
     zone: str = key("", "", "The zone that it should have. Empty: any.")
-    signal: Literal["average", "marginal"] = key("average", "", "What it is to count.")
-    basis: Literal["lifecycle", "direct", "unstated"] = key("lifecycle", "", "The same.")
-    accounting: Literal["location", "market"] = key("location", "", "The same.")
+    basis: Literal["lifecycle", "direct", "unstated"] = key("lifecycle", "", "What it is to count.")
     refresh_seconds: float = key(300, "seconds", "Time between two requests.", least=1)
     max_age_seconds: float = key(3600, "seconds", "How long the last value holds.", least=0)
 
@@ -35,11 +34,6 @@ class Exporter:
     def place(self) -> str:
         """Its zone, as far as that is settled here."""
         return self.zone or "unstated"
-
-    @property
-    def kind(self) -> Kind:
-        """As it is asked for."""
-        return Signal(self.signal), Basis(self.basis), Accounting(self.accounting)
 
     def check(self) -> tuple[str, ...]:
         """Refuse to have nobody to ask. Raises ConfigError."""

@@ -4,14 +4,14 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from exporter.clock import Clock
+from exporter.convert.counting import Counting
 from exporter.convert.rows import Row, parse
 from exporter.convert.sources.static import UNSTATED_ZONE
 from exporter.convert.timeline import Timeline
 from exporter.errors import ConfigError, SourceError
-from exporter.model.intensity import Accounting, Basis, Factor, Signal
+from exporter.model.intensity import Factor
 from exporter.model.workload import CollectorState
 from exporter.setting import key
 from exporter.units import seconds
@@ -22,14 +22,11 @@ LARGEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class File:
+class File(Counting):
     """A file that something else keeps up to date: own meters, contracts, solar on the roof."""
 
     path: str = key("", "path", "CSV or JSON; see above. Empty: `convert.file`.")
     zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
-    signal: Literal["average", "marginal"] = key("average", "", "What its values count.")
-    basis: Literal["lifecycle", "direct", "unstated"] = key("unstated", "", "The same.")
-    accounting: Literal["location", "market"] = key("location", "", "The same.")
     source: str = key("", "", "Who says so; shown beside every gram. Empty: the file's name.")
     max_age_seconds: float = key(7200, "seconds", "How long the last row holds.", least=0)
 
@@ -53,8 +50,7 @@ class IntensityFile:
     name = "file"
 
     def __init__(self, options: File, clock: Clock) -> None:
-        signal, basis = Signal(options.signal), Basis(options.basis)
-        self.kind = signal, basis, Accounting(options.accounting)
+        self.kind = options.kind
         self.why = ""
         self._path = options.path
         self._zone = options.zone or UNSTATED_ZONE

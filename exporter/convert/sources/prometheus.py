@@ -1,13 +1,13 @@
 """A series that somebody already has in Prometheus, VictoriaMetrics, Mimir or Thanos."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from exporter.convert.counting import Counting
 from exporter.convert.live import secret
 from exporter.convert.live.parse import Raw, bad, known, member, number, rows, values
 from exporter.convert.live.source import Answer, Http
 from exporter.errors import ConfigError
-from exporter.model.intensity import Accounting, Basis, Kind, Signal
 from exporter.setting import key
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_PROMETHEUS_TOKEN"  # noqa: S105  a name
@@ -16,15 +16,12 @@ POINTS_MOST = 1440
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prometheus:
+class Prometheus(Counting):
     """Any query whose result is one number in g/kWh: meters of a site, an own model, a contract."""
 
     url: str = key("", "URL", "For example `http://prometheus:9090`.")
     query: str = key("", "PromQL", "A query with one series as its result, in g/kWh.")
     zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
-    signal: Literal["average", "marginal"] = key("average", "", "What its values count.")
-    basis: Literal["lifecycle", "direct", "unstated"] = key("unstated", "", "The same.")
-    accounting: Literal["location", "market"] = key("location", "", "The same.")
     source: str = key("", "", "Who says so; shown beside every gram.")
     token_file: str = key(
         "",
@@ -46,11 +43,6 @@ class Prometheus:
     def place(self) -> str:
         """The zone."""
         return self.zone or "unstated"
-
-    @property
-    def kind(self) -> Kind:
-        """As the settings say."""
-        return Signal(self.signal), Basis(self.basis), Accounting(self.accounting)
 
     def check(self) -> tuple[str, ...]:
         """Refuse to have nothing to ask, or nobody. Raises ConfigError."""

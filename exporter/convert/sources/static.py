@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from exporter.clock import Clock
+from exporter.convert.counting import Counting
 from exporter.errors import ConfigError
-from exporter.model.intensity import Accounting, Basis, Factor, Kind, Signal
+from exporter.model.intensity import Factor, Kind
 from exporter.setting import key
 
 UNSTATED_ZONE = "unstated"
@@ -30,22 +31,20 @@ class Fixed(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Static:
+class Static(Counting):
     """A number of your own, for example that of a contract."""
 
     grams_per_kwh: float | None = key(
         None, "g/kWh", "The number. Empty: `convert.grams_per_kwh`.", least=0
     )
     zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
-    signal: Literal["average", "marginal"] = key("average", "", "What it counts.")
-    basis: Literal["lifecycle", "direct", "unstated"] = key("unstated", "", "The same.")
-    accounting: Literal["location", "market"] = key("location", "", "The same.")
     source: str = key("", "", "Who says so; shown beside every gram.")
 
     def open(self, _clock: Clock) -> Fixed:
         """The step. Raises ConfigError."""
         if self.grams_per_kwh is None:
             raise ConfigError("grams_per_kwh: expected a number")
+        signal, basis, accounting = self.kind
         factor = Factor(
             zone=self.zone or UNSTATED_ZONE,
             source=self.source or "configuration",
@@ -54,8 +53,8 @@ class Static:
             valid_from=0.0,
             valid_until=math.inf,
             as_of=0.0,
-            signal=Signal(self.signal),
-            basis=Basis(self.basis),
-            accounting=Accounting(self.accounting),
+            signal=signal,
+            basis=basis,
+            accounting=accounting,
         )
         return Fixed("configured value", factor)
