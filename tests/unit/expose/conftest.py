@@ -13,7 +13,7 @@ from exporter.expose.catalogue import catalogue
 from exporter.expose.server import Limits
 from exporter.expose.web import Web
 from exporter.model.books import Amount, Balance, FactorUse
-from exporter.model.intensity import Factor
+from exporter.model.intensity import Accounting, Basis, Factor, FeedState, Value
 from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method
 from exporter.model.record import ANY
 from exporter.model.runs import DEPARTED, RunInfo, RunKey
@@ -105,6 +105,32 @@ def gpu_node():
         ),
         health=Health(loop_seconds=0.004, commit_age_seconds=12.0, exporter_energy_uj=123),
         notes=("rapl: dram is estimated on this machine",),
+    )
+
+
+MARKET = FACTOR._replace(
+    grams_per_kwh=12.0, source="PPA 2026", basis=Basis.UNSTATED, accounting=Accounting.MARKET
+)
+"""A second intensity."""
+
+
+def live_grid():
+    """Two sources, of which the first fails, and a market-based intensity beside them."""
+    asked = (("ok", 7), ("unauthorized", 2))
+    return GridState(
+        FACTOR,
+        900.0,
+        "uk: 344 g/kWh",
+        recent=(Value(WALL - 90_000, WALL - 88_200, 1.0), Value(WALL - 900, WALL + 900, 344.0)),
+        forecast=(
+            Value(WALL - 900, WALL, 300.0, estimated=True),
+            Value(WALL, WALL + 1800, 250.0, estimated=True),
+        ),
+        second=GridState(MARKET, None, "configured value: 12 g/kWh"),
+        feeds=(
+            FeedState("electricity_maps", "DE", False, "answered 401", asked, WALL - 60, WALL + 9),
+            FeedState("uk", "GB", False, "it has not answered yet", (("ok", 0),), None, WALL),
+        ),
     )
 
 

@@ -258,3 +258,13 @@ class TestWanted:
         of_group = record(RunKey(1, "sweep-1", ""), labels=(("group", "sweep"),), user="eve")
         site.archive.records = [of_group]
         assert ids(site.json(f"/api/v1/runs?{query}")) == found
+
+
+def test_the_intensity_has_its_last_day_what_is_ahead_the_second_one_and_its_sources(site, made):
+    site.board.publish(made.snapshot(grid=made.live_grid()))
+    answer = site.json("/api/v1/intensity")
+    assert [value["grams_per_kwh"] for value in answer["recent"]] == [344.0]
+    assert [value["grams_per_kwh"] for value in answer["forecast"]] == [250.0]
+    assert answer["second"]["factor"]["accounting"] == "market"
+    assert answer["sources"][0]["requests"] == {"ok": 7, "unauthorized": 2}
+    assert answer["sources"][1]["answered"] is None

@@ -110,6 +110,13 @@ def test_collectors_have_their_remedy(made):
     assert "nvml does not work 0 s no driver; install it" in text
 
 
+def test_live_sources_say_how_they_fare_and_the_second_intensity_stands_beside_the_first(made):
+    _, text = read(made.snapshot(grid=made.live_grid()))
+    assert "PPA 2026 average, unstated, market" in text
+    assert "electricity_maps DE does not work 9 unauthorized 2 1 min 0 s ago answered 401" in text
+    assert "uk GB stands by 0 never" in text
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=30) | st.sampled_from(["<script>alert(1)</script>", '"><b>', "&lt;", "'"]))
 def test_hostile_texts_stay_texts(made, hostile):

@@ -68,6 +68,22 @@ def test_the_intensity_says_what_it_is(made):
     }
 
 
+def test_a_second_intensity_has_series_of_its_own(made):
+    snapshot = made.snapshot(grid=made.live_grid())
+    assert show("grid_intensity_grams_per_kwh", snapshot) == {
+        ("DE", "average", "lifecycle", "location"): 344.0,
+        ("DE", "average", "unstated", "market"): 12.0,
+    }
+
+
+def test_requests_to_sources_are_counted_by_how_they_went(made):
+    assert show("grid_intensity_requests_total", made.snapshot(grid=made.live_grid())) == {
+        ("electricity_maps", "ok"): 7,
+        ("electricity_maps", "unauthorized"): 2,
+        ("uk", "ok"): 0,
+    }
+
+
 def test_an_intensity_without_a_time_has_no_age(made):
     grid = made.GridState(made.FACTOR, None, "")
     assert show("grid_intensity_age_seconds", made.snapshot(grid=grid)) == {}
