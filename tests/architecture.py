@@ -34,7 +34,7 @@ ONLY_IN = {
     "asyncio": ("expose",),
     "grafanalib": (),
     "pynvml": ("sample.sources.nvml",),
-    "requests": ("convert", "report.prometheus", "integrations"),
+    "requests": ("convert", "report.prometheus_api", "integrations"),
     "sqlite3": ("account",),
     "ssl": ("expose", "attribute.sources.api_server"),
     "threading": ("worker", "app", "client"),

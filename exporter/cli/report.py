@@ -1,9 +1,13 @@
-"""`report`: the record of a run, or of all runs of a job, group or user, in several forms."""
+"""`report`: the record of a run, or of all runs of a job, group or user, in several forms.
+
+From the daemon of this machine, or with --prometheus over all nodes.
+"""
 
 import argparse
 import json
 from typing import Any
 
+from exporter.cli.prometheus import add_options, opened
 from exporter.client.agent import Agent
 from exporter.errors import ConfigError
 from exporter.report.combined import combined
@@ -19,14 +23,30 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    add_options(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Print the record."""
-    record = _record(Agent(options.socket), options)
+    record = _fleet(options) if options.prometheus else _record(Agent(options.socket), options)
     print(json.dumps(record, indent=2) if options.format == "json" else receipt(record))
     return 0
+
+
+def _fleet(options: argparse.Namespace) -> dict[str, Any]:
+    """The record over many nodes."""
+    from exporter.report.prometheus import fleet_record  # 0.1 s that others need not wait
+    from exporter.report.prometheus_runs import Wanted
+
+    if options.group is not None:
+        raise ConfigError(
+            "report: --group is not known to Prometheus; give a RUN, --job-id, --user"
+        )
+    wanted = Wanted(options.run_id, options.job_id, options.user)
+    if wanted == Wanted():
+        raise ConfigError("report: name a RUN, or give --job-id or --user")
+    return fleet_record(opened(options), wanted, options.since_seconds)
 
 
 def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """A record for people: the receipt of a run, and the one line shown while it runs."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from exporter import human, units
 
 Record = Mapping[str, Any]
+SHOWN_NODES = 8
 METHODS = {
     "counter": "measured by the hardware's own counter",
     "integrated": "measured power, integrated",
@@ -22,10 +23,11 @@ def receipt(record: Record) -> str:
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
         *_parts(record["parts"]),
         *_intensities(record["intensity"]),
+        *_mean(record),
         *_counted(record),
         *_logged(record),
         ("counted", _boundary(record)),
-        ("seen on", _nodes(record)),
+        *_seen(record),
     ]
     if record["held_uj"]:
         rows.insert(2, ("held idle", energy(record["held_uj"])))
@@ -37,7 +39,29 @@ def receipt(record: Record) -> str:
 def _boundary(record: Record) -> str:
     """What the energy is that of, and what it is not."""
     kinds = sorted({part["device"] for part in record["parts"]})
-    return f"{', '.join(kinds) or 'nothing'} of the node; not network, disks, fans"
+    node = "nodes" if len(record["node"].split(", ")) > 1 else "node"
+    return f"{', '.join(kinds) or 'nothing'} of the {node}; not network, disks, fans"
+
+
+def _seen(record: Record) -> list[tuple[str, str]]:
+    """Where the run was seen; and in Prometheus, what may be missing."""
+    boundary = record.get("boundary")
+    if boundary is None:
+        return [("seen on", _nodes(record))]
+    rows = [("seen on", _some(boundary["nodes"]) + "; of how many is not known there")]
+    if boundary["nodes_running"]:
+        rows.append(("running", "on " + _some(boundary["nodes_running"])))
+    if boundary["nodes_lost"]:
+        rows.append(("lost", _some(boundary["nodes_lost"]) + ": no longer seen, and no end known"))
+    since = human.moment(boundary["since"])
+    rows.append(("read from", f"Prometheus, since {since}; too little where a node lost power"))
+    return rows
+
+
+def _some(nodes: Sequence[str]) -> str:
+    """Nodes, the first of them by name."""
+    shown = ", ".join(nodes[:SHOWN_NODES]) + (", ..." if len(nodes) > SHOWN_NODES else "")
+    return f"node {shown}" if len(nodes) == 1 else f"{len(nodes)} nodes: {shown}"
 
 
 def _nodes(record: Record) -> str:
@@ -83,8 +107,8 @@ def energy(energy_uj: int) -> str:
 
 def _parts(parts: Iterable[Record]) -> list[tuple[str, str]]:
     """Energy per kind of device, method and split; GPUs are named, or counted."""
-    sums: dict[tuple[str, str, str], int] = {}
-    ids: dict[tuple[str, str, str], set[str]] = {}
+    sums: dict[tuple[str, str | None, str | None], int] = {}
+    ids: dict[tuple[str, str | None, str | None], set[str]] = {}
     for part in parts:
         key = part["device"], part["method"], part["split"]
         sums[key] = sums.get(key, 0) + part["energy_uj"]
@@ -92,10 +116,15 @@ def _parts(parts: Iterable[Record]) -> list[tuple[str, str]]:
     return [
         (
             key[0],
-            f"{energy(energy_uj)}{_of(key[0], ids[key])}, {METHODS[key[1]]}, {_split(key[2])}",
+            ", ".join([energy(energy_uj) + _of(key[0], ids[key]), *_known(key[1], key[2])]),
         )
         for key, energy_uj in sums.items()
     ]
+
+
+def _known(method: str | None, split: str | None) -> list[str]:
+    """How it was got and split; Prometheus does not say it of runs."""
+    return [*([METHODS[method]] if method else []), *([_split(split)] if split else [])]
 
 
 def _of(device: str, ids: Collection[str]) -> str:
@@ -108,6 +137,23 @@ def _of(device: str, ids: Collection[str]) -> str:
 def _split(split: str) -> str:
     """A split that a newer daemon knows is called by its name."""
     return human.SPLITS.get(split) or f"split by {split.replace('_', ' ')}"
+
+
+def _mean(record: Record) -> list[tuple[str, str]]:
+    """In Prometheus: what all of it comes to, and what the nodes then said was in force."""
+    if "boundary" not in record or not record["energy_uj"]:
+        return []
+    mean = record["carbon_grams"] / units.kwh(record["energy_uj"])
+    said = {
+        f"{g.get('grid_zone', '')}, {g.get('basis', '')}; {g.get('source', '')}"
+        for g in record["boundary"]["grids"]
+    }
+    return [
+        (
+            "intensity",
+            "; ".join([f"{human.number(mean)} g/kWh in the mean, PUE included", *sorted(said)]),
+        )
+    ]
 
 
 def _intensities(uses: Iterable[Record]) -> list[tuple[str, str]]:

@@ -1,0 +1,66 @@
+"""`report --prometheus`: options, and errors as one line."""
+
+import pytest
+
+from exporter.cli.main import main
+from tests.grid.server import GridServer, document
+
+TOKEN = "s3cr3t+token/with=signs"
+
+
+@pytest.fixture
+def server():
+    server = GridServer(lambda asked: document({"error": f"{asked.headers}"}, 401))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def said(server, capsys):
+    """The one line in which `report` ends."""
+
+    def call(*arguments, code=1):
+        assert main(["report", *arguments]) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert TOKEN not in line
+        return line
+
+    return call
+
+
+def test_a_refusal_of_the_server_is_one_line_without_the_token(said, server, tmp_path):
+    path = tmp_path / "token"
+    path.write_text(TOKEN + "\n")
+    line = said("bert", f"--prometheus={server.url}", f"--prometheus.token-file={path}")
+    assert "answered 401" in line
+    assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_the_token_may_be_in_the_environment(said, server, monkeypatch):
+    monkeypatch.setenv("EMISSIONS_EXPORTER_PROMETHEUS_TOKEN", TOKEN)
+    said("bert", "--prometheus", server.url)
+    assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_token_file_that_is_not_there_is_an_error(said, server):
+    line = said("bert", "--prometheus", server.url, "--prometheus.token-file=/nope")
+    assert "token file /nope cannot be read" in line
+
+
+def test_a_password_in_the_address_is_refused(said):
+    assert "may have no user, password" in said("bert", "--prometheus", f"http://u:{TOKEN}@host")
+
+
+def test_groups_are_not_known_to_prometheus(said, server):
+    assert "--group is not known" in said("--group=g", "--prometheus", server.url)
+
+
+def test_something_must_be_named(said, server):
+    assert "name a RUN, or give --job-id or --user" in said("--prometheus", server.url)
+
+
+@pytest.mark.parametrize("text", ["", "30", "0d", "-1d", "d", "1.5h", "forever"])
+def test_a_look_back_that_is_none_is_refused(text, server, capsys):
+    with pytest.raises(SystemExit):
+        main(["report", "bert", "--prometheus", server.url, f"--since={text}"])
+    assert "expected a duration as 12h or 30d" in capsys.readouterr().err
