@@ -38,6 +38,8 @@ class Budget(NamedTuple):
     period: Period
     of: tuple[tuple[str, tuple[str, ...]], ...]
     """Labels with the values that are meant; empty: everything, what no run used included."""
+    line: int = 0
+    """Where it stands in its file."""
 
 
 def read(path: str) -> tuple[Budget, ...]:
@@ -56,7 +58,7 @@ def read(path: str) -> tuple[Budget, ...]:
     found: dict[str, Budget] = {}
     for line, entry in zip(_lines(node), entries, strict=True):
         where = f"{path}: line {line}"
-        budget = _budget(entry, where)
+        budget = _budget(entry, where)._replace(line=line)
         if budget.name in found:
             raise ConfigError(f"{where}: name: {budget.name} is taken by another budget")
         found[budget.name] = budget

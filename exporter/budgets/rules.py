@@ -59,6 +59,12 @@ def document(budgets: Sequence[Budget]) -> dict[str, Any]:
     }
 
 
+def selector(budget: Budget) -> str:
+    """The runs that a budget is of, as PromQL; empty: everything."""
+    matchers = ", ".join(_matcher(label, values) for label, values in budget.of)
+    return f"emissions_run_info{{{matchers}}}" if matchers else ""
+
+
 def _calendar(periods: Sequence[Period]) -> Iterator[Rule]:
     """When each period began and will end; UTC."""
     month = "(vector(time() - time() % 86400) - (day_of_month() - 1) * 86400)"
@@ -161,7 +167,7 @@ def _increase(budget: Budget) -> tuple[str, str]:
     if len(names) == 1 and names[0] in LEVELS:
         level = f"{names[0]}:emissions_run_{what}:increase"
         return f"{level}{{{matchers}}}", level
-    info = f"max by (instance, run_id, job_id) (emissions_run_info{{{matchers}}})"
+    info = f"max by (instance, run_id, job_id) ({selector(budget)})"
     summed = f"sum by (instance, run_id, job_id) ({runs})"
     return f"{summed} * on (instance, run_id, job_id) {info}", runs
 

@@ -107,8 +107,23 @@ def test_an_overrun_budget_reaches_the_webhook_and_resolves_when_it_is_raised(
     spent = scene.prometheus.value('budget:emissions_budget_grams:spent{budget="all"}')
     emitted = scene.prometheus.value("sum(emissions_device_carbon_grams_total)")
     assert 0.05 <= spent <= emitted
+    refuses_what_matches_no_run(scene, capsys)
     scene.allow(1e6, capsys)
     scene.prometheus.reload()
     until(lambda: scene.said("resolved"), 60, "its end reaches the webhook")
     assert scene.prometheus.value('emissions_budget_limit_grams{budget="all"}') == 1e6
     assert scene.prometheus.value('budget:emissions_budget_grams:spent{budget="all"}') >= spent
+
+
+def refuses_what_matches_no_run(scene: Scene, capsys: Any) -> None:
+    path = scene.directory / "mistyped.yaml"
+    path.write_text("budgets:\n- {name: all, grams: 1, period: day}\n- {name: x, kwh: 1, ")
+    with path.open("a") as file:
+        file.write("period: day, of: {user: nobody}}\n")
+    capsys.readouterr()
+    asked = ["rules", "--budgets", str(path), "--prometheus", scene.prometheus.url]
+    assert main(asked) == 1
+    said = capsys.readouterr().err
+    assert 'line 3: x: no run matches emissions_run_info{user="nobody"} there' in said
+    assert main([*asked[:-1], "http://127.0.0.1:9"]) == 1
+    assert "127.0.0.1:9" in capsys.readouterr().err

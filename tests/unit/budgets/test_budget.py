@@ -30,7 +30,7 @@ def refusal(budgets):
 
 
 def test_a_budget_without_a_selector_is_of_everything(budgets):
-    assert budgets(GOOD) == (Budget("all", 5.0, False, Period.DAY, ()),)
+    assert budgets(GOOD) == (Budget("all", 5.0, False, Period.DAY, (), line=2),)
 
 
 def test_kilowatt_hours_become_joules(budgets):
