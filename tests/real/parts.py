@@ -117,8 +117,7 @@ class Daemon:
 class Prometheus:
     """A real one that scrapes daemons each second; `rules` is a pattern of rule files.
 
-    `alertmanager` is where alerts go. What is scraped, and nothing that rules made, is sent on to
-    the address `remote_write`.
+    `alertmanager` is where alerts go, `remote_write` the entries of its configuration.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class Prometheus:
         daemons: dict[str, Daemon],
         rules: str = "",
         alertmanager: str = "",
-        remote_write: str = "",
+        remote_write: tuple[dict[str, Any], ...] = (),
     ) -> None:
         binary = shutil.which("prometheus")
         assert binary is not None
@@ -147,9 +146,7 @@ class Prometheus:
                 else []
             },
         }
-        if remote_write:
-            scraped = {"source_labels": ["__name__"], "regex": ".*:.*", "action": "drop"}
-            config["remote_write"] = [{"url": remote_write, "write_relabel_configs": [scraped]}]
+        config["remote_write"] = list(remote_write)
         (directory / "prometheus.yml").write_text(json.dumps(config))
         with (directory / "log").open("wb") as log:
             self.process = subprocess.Popen(

@@ -5,10 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -42,11 +44,20 @@ class Fleet:
     def __init__(self, root: Path, ends: ExitStack) -> None:
         self.nodes = {name: self._node(root / name, name, ends) for name in NODES}
         self.victoria = victoria(root / "victoria", ends)
+        """With what the rules recorded; `scraped` has only what was scraped."""
+        self.scraped = victoria(root / "scraped", ends)
         rules = root / "rules.yaml"
         rules.write_text(RULES.read_text().replace("interval: 1m", "interval: 1s"))
-        write = f"{self.victoria}/api/v1/write" if self.victoria else ""
+        drop = {"source_labels": ["__name__"], "regex": ".*:.*", "action": "drop"}
+        writes = (
+            {"url": f"{self.victoria}/api/v1/write"},
+            {"url": f"{self.scraped}/api/v1/write", "write_relabel_configs": [drop]},
+        )
         self.prometheus = Prometheus(
-            root / "prometheus", self.nodes, str(rules), remote_write=write
+            root / "prometheus",
+            self.nodes,
+            str(rules),
+            remote_write=writes if self.victoria else (),
         )
         ends.callback(self.prometheus.stop)
 
@@ -96,7 +107,12 @@ def victoria(directory: Path, ends: ExitStack) -> str:
     listen = f"127.0.0.1:{free_port()}"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [binary, f"-storageDataPath={directory}/data", f"-httpListenAddr={listen}"],
+            [
+                binary,
+                f"-storageDataPath={directory}/data",
+                f"-httpListenAddr={listen}",
+                "-search.latencyOffset=0s",
+            ],
             stdout=log,
             stderr=log,
         )
@@ -127,7 +143,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             Agent(daemon.socket).log("wide", None, count={"tokens": TOKENS})
         for run in runs:
             run.communicate(timeout=40)
-        for url in filter(None, (fleet.prometheus.url, fleet.victoria)):
+        for url in filter(None, (fleet.prometheus.url, fleet.victoria, fleet.scraped)):
             until(lambda url=url: seen(url), what=f"{url} has seen the end")
         yield fleet
 
@@ -139,13 +155,13 @@ def seen(url: str) -> bool:
     return len(found) == 3
 
 
-@pytest.fixture(params=["prometheus", "victoria"])
+@pytest.fixture(params=["prometheus", "victoria", "scraped"])
 def url(request: pytest.FixtureRequest, fleet: Fleet) -> str:
     if request.param == "prometheus":
         return fleet.prometheus.url
     if not fleet.victoria:
         pytest.skip("no victoria-metrics on this machine; Debian has it in a package")
-    return fleet.victoria
+    return fleet.victoria if request.param == "victoria" else fleet.scraped
 
 
 AMOUNTS = ("energy_uj", "held_uj", "carbon_ng")
@@ -190,7 +206,7 @@ def test_it_began_with_the_first_and_ended_with_the_last(fleet: Fleet, url: str)
 
 def test_rules_are_read_where_they_are_and_else_the_counters(fleet: Fleet, url: str) -> None:
     record = fleet.report(url, "wide")
-    assert record["boundary"]["from_rules"] == (url == fleet.prometheus.url)
+    assert record["boundary"]["from_rules"] == (url != fleet.scraped)
 
 
 def test_a_job_is_all_of_its_runs(fleet: Fleet, url: str) -> None:
@@ -222,3 +238,47 @@ def test_a_selector_matches_what_is_there_and_nothing_else(fleet: Fleet, url: st
 def test_a_run_that_is_not_known_there_is_an_error(fleet: Fleet, url: str) -> None:
     with pytest.raises(AssertionError, match="knows no run of id wade in the last 30 d"):
         fleet.report(url, "wade")
+
+
+def values(url: str, query: str, at: str = "") -> dict[str, float]:
+    """The result of a query, by its labels without the name."""
+    asked = urlencode({"query": query, **({"time": at} if at else {})})
+    found = json.loads(get(f"{url}/api/v1/query?{asked}"))["data"]["result"]
+    return {
+        json.dumps({k: v for k, v in row["metric"].items() if k != "__name__"}, sort_keys=True): (
+            float(row["value"][1])
+        )
+        for row in found
+    }
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        "instance_run_id_job_id_device_id:emissions_run_energy_joules_total:max",
+        "run_id:emissions_run_energy_joules:increase",
+        "user:emissions_run_carbon_grams:increase",
+    ],
+)
+def test_what_rules_recorded_is_the_same_in_both(fleet: Fleet, recorded: str) -> None:
+    if not fleet.victoria:
+        pytest.skip("no victoria-metrics on this machine; Debian has it in a package")
+    # Of runs that are over, so that nothing is added between the two questions.
+    over = f'max_over_time({recorded}{{run_id=~"wide|narrow|"}}[1h])'
+    here = values(fleet.prometheus.url, over)
+    assert here
+    same = pytest.approx(here)
+    until(lambda: values(fleet.victoria, over) == same, what="the same has arrived")
+
+
+def test_rates_differ_by_less_than_two_percent(fleet: Fleet) -> None:
+    if not fleet.victoria:
+        pytest.skip("no victoria-metrics on this machine; Debian has it in a package")
+    # Of a window with many samples: each reads what lies around a sample in its own way.
+    enough = "count_over_time(emissions_pue_ratio[60s]) >= 55"
+    until(lambda: len(values(fleet.victoria, enough)) == len(NODES), 90, "a minute is there")
+    rate = "sum by (instance) (rate(emissions_device_energy_joules_total[50s]))"
+    at = f"{time.time() - 3:.0f}"  # what came last is still on its way
+    here = values(fleet.prometheus.url, rate, at)
+    assert len(here) == len(NODES)
+    assert values(fleet.victoria, rate, at) == pytest.approx(here, rel=0.02)
