@@ -40,6 +40,10 @@ chaos: $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_
 bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
 	$(PY) -m tests.bench.run --write $(ARGS)
 
+.PHONY: bench-fleet
+bench-fleet: $(RUN) ## Measure one Prometheus with 200,000 series, into docs/scale.md; fifteen minutes.
+	$(PY) -m tests.bench.fleet --write $(ARGS)
+
 .PHONY: test-gpu
 test-gpu: $(DEV) ## Measure a real NVIDIA GPU, into docs/gpu.json; skips where there is none.
 	$(PY) -m tests.gpu.measure docs/gpu.json
