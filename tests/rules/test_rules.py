@@ -64,6 +64,12 @@ def test_the_rules_give_the_right_numbers(path):
     promtool("test", "rules", path)
 
 
+def test_every_rule_has_a_value_in_a_case():
+    cases = "".join(path.read_text(encoding="utf-8") for path in CASES)
+    names = {rule.get("record") or rule["alert"] for rule in rules()}
+    assert {name for name in names if name not in cases} == set()
+
+
 def test_the_rules_of_the_example_are_what_the_command_makes_of_it(capsys):
     assert main(["rules", "--budgets", str(PROMETHEUS / "budgets.example.yaml")]) == 0
     assert capsys.readouterr().out == BUDGETS.read_text(encoding="utf-8")
