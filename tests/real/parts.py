@@ -155,6 +155,8 @@ class Prometheus:
                     f"--config.file={directory}/prometheus.yml",
                     f"--storage.tsdb.path={directory}/data",
                     f"--web.listen-address={self.url.removeprefix('http://')}",
+                    # What is sent while it reads its settings again is lost until the next time.
+                    "--rules.alert.resend-delay=2s",
                 ],
                 stderr=log,
                 stdout=log,

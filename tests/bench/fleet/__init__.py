@@ -1,0 +1,1 @@
+"""One real Prometheus that scrapes many simulated nodes; see docs/scale.md."""
