@@ -5,13 +5,22 @@ COMMAND ?= serve
 ENGINE ?= docker
 IMAGE ?= emissions-exporter
 BASE ?= python:3.13-slim
+SOURCE ?= unknown
+DOCUMENTATION ?= unknown
 
 RUN := .venv/.installed
 DEV := .venv/.developed
 PY := .venv/bin/python
 
+QUICK := not real and not chaos and not image and not ml
+# Those of torch need six gigabytes: make test-ml-torch.
+ML := $(filter-out torch,$(patsubst tests/ml/%/requirements.txt,%,$(wildcard tests/ml/*/requirements.txt)))
+
+# Tests are compiled once, not each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 export PYTHON
-export PATH := $(CURDIR)/build/debian/usr/bin:$(PATH)
+export PATH := $(CURDIR)/build/debian/usr/bin:$(CURDIR)/build/helm:$(PATH)
 
 .PHONY: help
 help: ## This list.
@@ -21,16 +30,25 @@ help: ## This list.
 run: $(RUN) ## Start the exporter here; flags in ARGS="...", another command in COMMAND="...".
 	@exec .venv/bin/emissions-exporter $(COMMAND) $(ARGS)
 
+EXAMPLES ?= few
 .PHONY: check
 check: $(DEV) ## Style, types and all tests that need no other program; under a minute.
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest -n 2 -m "not real and not chaos"
+	$(PY) -m pytest -n 3 --dist worksteal --hypothesis-profile=$(EXAMPLES) -m "$(QUICK)"
 
 .PHONY: test
 test: tools check ## All of check, then the tests with a real Prometheus and a real daemon.
-	$(PY) -m pytest -m real -ra
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "real and beside" -ra
+	$(PY) -m pytest -m "real and not beside" -ra
+
+.PHONY: test-ml
+test-ml: $(ML:%=test-ml-%) ## Integrations beside the real tools, each in an environment of its own.
+
+test-ml-%: $(RUN)
+	@.ci/setup ml $*
+	build/ml/$*/bin/python -m pytest -m ml -ra tests/ml/$*
 
 .PHONY: chaos
 chaos: $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
@@ -60,11 +78,36 @@ docs: $(DEV) ## Write the pages of docs/ that are made from the code.
 dashboards: $(DEV) ## Write dashboards/generated from its sources.
 	$(PY) dashboards/generate.py
 
+.PHONY: chart
+chart: $(DEV) helm ## Write what is made of the Helm chart: deploy/kubernetes, its README, its schema.
+	$(PY) -m deploy.helm.generate
+
+.PHONY: test-chart
+test-chart: $(DEV) helm ## Lint, render and check every variant of the Helm chart.
+	$(PY) -m pytest -n 2 -ra tests/unit/test_chart.py tests/deploy/chart
+
+.PHONY: helm
+helm:
+	@.ci/setup helm || echo "What needs it is left out."
+
+.PHONY: screenshots
+screenshots: tools $(DEV) ## Draw the pictures of the live pages, into docs/screenshots.
+	$(PY) -m tests.screenshots docs/screenshots
+
+.PHONY: preview
+preview: tools $(DEV) ## Draw the dashboards without Grafana, into docs/previews.
+	$(PY) -m dashboards.preview $(ARGS)
+
 .PHONY: image
 image: ## Build the container image with ENGINE, on BASE.
 	$(ENGINE) build --build-arg BASE=$(BASE) --tag $(IMAGE) \
 		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)" \
-		--build-arg REVISION="$$(git rev-parse HEAD)" .
+		--build-arg REVISION="$$(git rev-parse HEAD)" \
+		--build-arg SOURCE=$(SOURCE) --build-arg DOCUMENTATION=$(DOCUMENTATION) $(BUILD_FLAGS) .
+
+.PHONY: test-image
+test-image: $(DEV) ## Build the image and try it, hardened, with ENGINE; skips where none answers.
+	ENGINE=$(ENGINE) BASE=$(BASE) $(PY) -m pytest -m image -ra tests/deploy/image
 
 .PHONY: clean
 clean: ## Remove all that was set up or made here.

@@ -1,34 +1,38 @@
-"""The dashboard of one node or many: what they draw, whose it is, and what it emits."""
+"""The dashboard of a node, or of a few: what it draws, whose that is, and what it emits."""
 
 from panels import (
-    BYTES,
-    COUNT,
-    DATE,
-    GRAMS,
-    GRAMS_PER_KWH,
-    KILOWATT_HOURS,
+    JOULES_PER_KWH,
     NODES,
-    RATIO,
-    SECONDS,
-    WATTS,
+    RUN,
     Row,
+    alerts,
     board,
+    gained,
     graph,
     latest,
+    nodes,
     number,
     query,
-    states,
+    runs_begin,
+    runs_end,
+    short_id,
     table,
+    top,
 )
+from panels.units import COUNT, DATE, GRAMS, GRAMS_PER_KWH, KILOWATT_HOURS, RATIO, SECONDS, WATTS
 
-JOULES_PER_KWH = "3.6e6"
-OURS = "and on (instance, job) emissions_exporter_build_info"
-"""Keeps the `process_*` of this exporter; others on the node have the same names."""
+SHOWN = 20
+"""Runs in a graph."""
+DEVICE_ENERGY = "emissions_device_energy_joules_total"
+DEVICE = "instance, device, id"
+LINE = f"{DEVICE}, method, reason"
+"""What counters of devices are told apart by: a node that is scraped twice is one node."""
+HELD = "instance_run_id_job_id_device:emissions_run_held_idle_energy_joules:increase"
 
 
 def over_range(counter: str, by: str = "") -> str:
     """What a counter of devices gained in the time shown."""
-    return f"sum{by}(increase({counter}{{{NODES}}}[$__range]))"
+    return f"sum{by}(max by ({LINE}) (increase({counter}{{{NODES}}}[$__range])))"
 
 
 def of_runs(quantity: str) -> str:
@@ -46,13 +50,14 @@ NOW = Row(
                 "Power",
                 WATTS,
                 "What all devices of the chosen nodes draw now.",
-                latest(f"sum(emissions_device_power_watts{{{NODES}}})"),
+                latest(f"sum(max by ({DEVICE}) (emissions_device_power_watts{{{NODES}}}))"),
             ),
             number(
                 "Energy",
                 KILOWATT_HOURS,
-                "What all devices used in the time shown; by default, today.",
-                latest(f"{over_range('emissions_device_energy_joules_total')} / {JOULES_PER_KWH}"),
+                "What their GPUs, processors and memory used in the time shown. Disks, fans and "
+                "power supplies are not counted.",
+                latest(f"{over_range(DEVICE_ENERGY)} / {JOULES_PER_KWH}"),
             ),
             number(
                 "Emissions",
@@ -63,8 +68,12 @@ NOW = Row(
             number(
                 "Grid intensity",
                 GRAMS_PER_KWH,
-                "The carbon intensity in force now; the mean where nodes have different ones.",
-                latest(f"avg(emissions_grid_intensity_grams_per_kwh{{{NODES}}})"),
+                "The intensity in force now that grams are counted with, without PUE; the mean "
+                "where nodes have different ones.",
+                latest(
+                    f"avg(emissions_grid_intensity_grams_per_kwh{{{NODES},"
+                    'signal="average",accounting="location"})'
+                ),
             ),
             number(
                 "Charged to runs",
@@ -73,17 +82,35 @@ NOW = Row(
                 "shown below.",
                 latest(
                     f"{over_range('emissions_attributed_energy_joules_total')} / "
-                    f"{over_range('emissions_device_energy_joules_total')}"
+                    f"{over_range(DEVICE_ENERGY)}"
                 ),
+            ),
+            number(
+                "Held idle",
+                RATIO,
+                "The part of the energy in the time shown that devices used which runs held and "
+                "did nothing with. Runs pay for it.",
+                latest(f"{gained(HELD, where=NODES)} / {over_range(DEVICE_ENERGY)}"),
             ),
             number(
                 "Estimated",
                 RATIO,
-                "The part of the energy in the time shown that no counter measured.",
+                "The part of the energy in the time shown that was not measured: it is that of a "
+                "model of the hardware.",
                 latest(
-                    f'sum(increase(emissions_device_energy_joules_total{{{NODES},method="estimated"}}'
-                    f"[$__range])) / {over_range('emissions_device_energy_joules_total')}"
+                    f"(sum(max by ({LINE}) (increase({DEVICE_ENERGY}"
+                    f'{{{NODES},method="estimated"}}[$__range]))) or vector(0)) / '
+                    f"{over_range(DEVICE_ENERGY)}"
                 ),
+            ),
+            number(
+                "Devices not read",
+                COUNT,
+                "Devices that could not be read at the last tick.",
+                latest(
+                    f"count(max by ({DEVICE}) (emissions_device_up{{{NODES}}}) == 0) or vector(0)"
+                ),
+                orange_from=1,
             ),
         ],
     ),
@@ -92,18 +119,36 @@ NOW = Row(
 SAMPLE = Row(
     "Sample: what the devices draw",
     (
-        8,
+        9,
         [
             graph(
                 "Power by device",
                 WATTS,
                 "Each device of the chosen nodes. A gap means that the device could not be read.",
                 query(
-                    f"sum by (instance, device, id) (emissions_device_power_watts{{{NODES}}})",
-                    "{{instance}} {{id}}",
+                    short_id(f"max by ({DEVICE}) (emissions_device_power_watts{{{NODES}}})"),
+                    "{{instance}} {{short}}",
                 ),
                 stacked=True,
             ),
+            graph(
+                "Utilization of GPUs",
+                RATIO,
+                "Part of the time in which anything ran on the GPU, as the driver tells it; not "
+                "how much of it was used. There is none in MIG mode.",
+                query(
+                    short_id(
+                        "max by (instance, id) "
+                        f'(emissions_device_utilization_ratio{{{NODES},device="gpu"}})'
+                    ),
+                    "{{instance}} {{short}}",
+                ),
+            ),
+        ],
+    ),
+    (
+        8,
+        [
             table(
                 "Energy and emissions by device",
                 "What each device used in the time shown.",
@@ -115,10 +160,7 @@ SAMPLE = Row(
                     "Value #B": ("Emissions", GRAMS),
                 },
                 latest(
-                    over_range(
-                        "emissions_device_energy_joules_total", " by (instance, device, id) "
-                    )
-                    + f" / {JOULES_PER_KWH}"
+                    f"{over_range(DEVICE_ENERGY, ' by (instance, device, id) ')} / {JOULES_PER_KWH}"
                 ),
                 latest(
                     over_range("emissions_device_carbon_grams_total", " by (instance, device, id) ")
@@ -129,19 +171,31 @@ SAMPLE = Row(
     ),
 )
 
+RUN_POWER = f"emissions_run_power_watts{{{NODES}}}"
+POWER_OF_RUNS = f"max by ({DEVICE}, run_id, job_id) ({RUN_POWER})"
 ATTRIBUTE = Row(
     "Attribute: who draws it",
     (
-        8,
+        9,
         [
             graph(
                 "Power by run",
                 WATTS,
-                "Runs, and under their reasons what no run used. Together they are the power of "
-                "the devices.",
-                query(f"sum by (run_id) (emissions_run_power_watts{{{NODES}}})", "{{run_id}}"),
+                f"The {SHOWN} runs that drew most in the time shown, and under their reasons what "
+                "no run used. Where there are no other runs, together they are the power of the "
+                "devices.",
                 query(
-                    f"sum by (reason) (emissions_unattributed_power_watts{{{NODES}}})",
+                    top(
+                        SHOWN,
+                        f"sum by (run_id) ({POWER_OF_RUNS})",
+                        "run_id",
+                        f"sum by (run_id) (sum_over_time({RUN_POWER}[$__range] @ end()))",
+                    ),
+                    "{{run_id}}",
+                ),
+                query(
+                    "sum by (reason) (max by "
+                    f"({DEVICE}, reason) (emissions_unattributed_power_watts{{{NODES}}}))",
                     "no run: {{reason}}",
                 ),
                 stacked=True,
@@ -149,8 +203,9 @@ ATTRIBUTE = Row(
             table(
                 "Unattributed, by reason",
                 "Energy in the time shown that was charged to no run, and why: idle is what the "
-                "machine draws doing nothing, other is work outside runs, restart is what was used "
-                "while the exporter was down and cannot be told apart.",
+                "machine draws doing nothing, unallocated what GPUs draw that nobody holds, other "
+                "is work outside runs, unknown_process work on GPUs of nobody who is known, "
+                "restart is what was used while the exporter was down and cannot be told apart.",
                 {
                     "reason": ("Reason", ""),
                     "Value #A": ("Energy", KILOWATT_HOURS),
@@ -183,6 +238,11 @@ CONVERT = Row(
                     "{{grid_zone}}, {{signal}}, {{basis}}, {{accounting}}",
                 ),
             ),
+        ],
+    ),
+    (
+        5,
+        [
             table(
                 "Where the intensity comes from",
                 "The source in force on the chosen nodes, its age, and its place in the chain of "
@@ -236,7 +296,7 @@ ACCOUNT = Row(
                 },
                 latest(f"{of_runs('energy_joules')} / {JOULES_PER_KWH}"),
                 latest(of_runs("carbon_grams")),
-                latest(f"sum by (run_id, job_id) (emissions_run_power_watts{{{NODES}}})"),
+                latest(f"sum by (run_id, job_id) ({POWER_OF_RUNS})"),
                 latest(
                     "max by (run_id, job_id) "
                     f"(last_over_time(emissions_run_budget_grams{{{NODES}}}[$__range]))"
@@ -250,131 +310,17 @@ ACCOUNT = Row(
                     f"(last_over_time(emissions_run_info{{{NODES}}}[$__range]))"
                 ),
                 sort_by="Energy",
-            ),
-        ],
-    ),
-)
-
-EXPOSE = Row(
-    "Expose: the exporter itself",
-    (
-        4,
-        [
-            number(
-                "Imbalance",
-                "joule",
-                "Energy of the devices minus all that was charged. Always 0; else it is a bug.",
-                latest(f"max(abs(emissions_attribution_imbalance_joules{{{NODES}}}))"),
-                red_from=1e-6,
-            ),
-            number(
-                "Late ticks",
-                COUNT,
-                "Ticks in the time shown that came late because the one before took too long.",
-                latest(over_range("emissions_loop_overruns_total")),
-                red_from=1,
-            ),
-            number(
-                "Ledger errors",
-                COUNT,
-                "Commits in the time shown that failed; their totals are kept in memory.",
-                latest(over_range("emissions_ledger_errors_total")),
-                red_from=1,
-            ),
-            number(
-                "Runs without series",
-                COUNT,
-                "Runs in the time shown that were folded into `other`, being too many.",
-                latest(over_range("emissions_series_dropped_total")),
-                red_from=1,
-            ),
-        ],
-    ),
-    (
-        7,
-        [
-            states(
-                "Collectors",
-                "Whether each collector worked at its last try; its log line says why not.",
-                (("failed", "red"), ("works", "green")),
-                query(
-                    f"min by (instance, collector) (emissions_collector_success{{{NODES}}})",
-                    "{{instance}} {{collector}}",
-                ),
-            ),
-            states(
-                "Devices",
-                "Whether each device could be read at the last tick.",
-                (("not read", "red"), ("read", "green")),
-                query(
-                    f"min by (instance, device, id) (emissions_device_up{{{NODES}}})",
-                    "{{instance}} {{id}}",
-                ),
-            ),
-        ],
-    ),
-    (
-        7,
-        [
-            graph(
-                "Time of a tick",
-                SECONDS,
-                "From sampling to the finished page.",
-                query(
-                    f"max by (instance) (emissions_loop_duration_seconds{{{NODES}}})",
-                    "{{instance}}",
-                ),
-            ),
-            graph(
-                "Age of samples and commits",
-                SECONDS,
-                "Since the oldest device was read well, and since the ledger was last written.",
-                query(
-                    f"max by (instance) (emissions_device_sample_age_seconds{{{NODES}}})",
-                    "{{instance}} sample",
-                ),
-                query(
-                    f"max by (instance) (emissions_ledger_commit_age_seconds{{{NODES}}})",
-                    "{{instance}} commit",
-                ),
-            ),
-        ],
-    ),
-    (
-        7,
-        [
-            graph(
-                "Own processor time",
-                RATIO,
-                "Part of one core that the exporter uses.",
-                query(
-                    f"rate(process_cpu_seconds_total{{{NODES}}}[$__rate_interval]) {OURS}",
-                    "{{instance}}",
-                ),
-            ),
-            graph(
-                "Own memory",
-                BYTES,
-                "Resident memory of the exporter.",
-                query(f"process_resident_memory_bytes{{{NODES}}} {OURS}", "{{instance}}"),
-            ),
-            graph(
-                "Own power",
-                WATTS,
-                "What the exporter itself draws; it is inside the power of the devices.",
-                query(
-                    "sum by (instance) "
-                    f"(rate(emissions_exporter_energy_joules_total{{{NODES}}}[$__rate_interval]))",
-                    "{{instance}}",
-                ),
+                links={"Run": RUN.of_field("Run")},
             ),
         ],
     ),
 )
 
 dashboard = board(
-    "Emissions: nodes and runs",
+    "Emissions: nodes",
     "emissions-nodes",
     "Energy and emissions of the chosen nodes, and of every run on them.",
-    [NOW, SAMPLE, ATTRIBUTE, CONVERT, ACCOUNT, EXPOSE],
+    [NOW, SAMPLE, ATTRIBUTE, CONVERT, ACCOUNT],
+    [nodes(has_all=False)],
+    [runs_begin(NODES), runs_end(NODES), alerts(NODES)],
 )

@@ -1,92 +1,66 @@
-"""The composition root: settings in, a wired daemon out. The only place that knows every part."""
+"""The life of a daemon: it begins, serves until a signal comes, and makes everything durable."""
 
-import dataclasses
-import json
 import logging
-import os
-import platform
 import queue
-import resource
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
 
-from exporter.account.archive import LedgerArchive
-from exporter.account.books import Books
-from exporter.account.journal import Journal
-from exporter.account.ledger import Ledger
-from exporter.account.recovery import recover
-from exporter.account.writer import Writer
-from exporter.attribute.attribution import Attribution
-from exporter.attribute.identity import claim_of
-from exporter.attribute.runbook import Runbook
-from exporter.attribute.sources.cgroup_runs import CgroupRuns
-from exporter.attribute.sources.kubernetes import open_kubernetes
-from exporter.attribute.sources.machine import MachineTotals
-from exporter.attribute.sources.pods import Pods
-from exporter.attribute.sources.processes import ProcessTable
-from exporter.attribute.sources.replay import ReplayWitness
-from exporter.attribute.sources.users import UserNames
-from exporter.attribute.witness import LiveWitness
-from exporter.clock import Clock, SystemClock, read_boot_id
-from exporter.config import Config
-from exporter.convert.registry import open_chain
+from exporter.clock import Clock, SystemClock
+from exporter.config import NOWHERE, Config
 from exporter.errors import EmissionsError, LedgerError, Outdated
-from exporter.expose.board import Board
-from exporter.expose.catalogue import catalogue
-from exporter.expose.process import Process
-from exporter.expose.server import Limits
-from exporter.expose.web import Web
-from exporter.loop import Loop
-from exporter.model.books import Restored
+from exporter.expose.http.gate.store import Store
+from exporter.expose.http.server import Limits
+from exporter.expose.http.web import Web
 from exporter.model.commands import LetGo, Request, Stop
-from exporter.pipeline import Pipeline, Witness
-from exporter.sample.meters import Meters
-from exporter.sample.registry import Opened, open_samplers
-from exporter.units import NANOSECONDS_PER_SECOND
-from exporter.worker import Worker
-
-if TYPE_CHECKING:
-    from exporter.attribute.sources.kubelet import Kubelet
-    from exporter.attribute.sources.pod_watch import PodWatch
+from exporter.report.forms.registry import FORMS
+from exporter.wiring import Wiring
 
 log = logging.getLogger(__name__)
 
-NOWHERE = "none"
-"""As a listen address."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-SPARE_FILES = 256
-"""File handles kept free for the ledger and the hardware; sockets come on top."""
-USERS_SECONDS = 3600.0
 STOP_SECONDS = 2.0
-POWER_WINDOW = 0.5
-"""Part of the interval that a shown power covers at least; ticks at a run's start are shorter."""
 
 
 class App:
     """One daemon, built of its settings and not yet running."""
 
     def __init__(
-        self, config: Config, environment: Mapping[str, str], clock: Clock | None = None
+        self,
+        config: Config,
+        environment: Mapping[str, str],
+        clock: Clock | None = None,
+        web_config: Store | None = None,
     ) -> None:
+        """`web_config` is that of the daemon before, which is kept where the new one is broken.
+
+        Raises ConfigError.
+        """
         self.config = config
         self.clock = clock or SystemClock()
         self.inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        families = catalogue(config.attribute.exported_labels)
-        self.board = Board(families, Process().read)
-        self.node = config.expose.node or platform.node()
         self.reload = False
         """Whether it was SIGHUP that ended `serve`: the settings are to be read again."""
-        self._environment = environment
-        self._open = ExitStack()
+        self.web_config = self._renewed(web_config)
+        self._held = ExitStack()
         try:
-            self._build()
+            parts = Wiring(
+                config,
+                environment,
+                self.clock,
+                self.inbox,
+                self._held,
+                lambda: self.web_config.states,
+            )
         except BaseException:
-            self._open.close()
+            self._held.close()
             raise
+        self.board, self.pipeline, self.loop = parts.board, parts.pipeline, parts.loop
+        self.writer, self.archive = parts.writer, parts.archive
+        self._ledger, self._workers = parts.ledger, parts.workers
+        self._stop_asking, self._notifier = parts.stop_asking, parts.notifier
 
     def serve(self, ready: Callable[[Sequence[str], Config], None]) -> bool:
         """Run until SIGTERM, SIGINT or SIGHUP, then make everything durable.
@@ -104,10 +78,10 @@ class App:
             thread.start()
             for worker in self._workers:
                 worker.start()
-            ready([_url(host, port) for host, port in addresses], self.config)
-            # What was recovered is committed once the journal has it: a kill in between would leave
-            # an old journal beside a new ledger.
-            self.loop.run(self.writer.start)
+            scheme = "https" if self.web_config.rules.entrance else "http"
+            urls = [_url(scheme, host, port) for host, port in addresses]
+            ready(urls, self.config)
+            self.loop.run(partial(self._begun, urls))
             served = thread.is_alive()
             if self.reload:  # what comes until the next one serves, waits for it
                 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -135,6 +109,13 @@ class App:
         except LedgerError as error:
             log.error("%s", error)  # noqa: TRY400  the text says it all
 
+    def _begun(self, urls: Sequence[str]) -> None:
+        """The first tick is over: there is a page."""
+        # What was recovered is committed once the journal has it: a kill in between would leave
+        # an old journal beside a new ledger.
+        self.writer.start()
+        self._notifier.ready(f"serving {', '.join(urls) or 'the agent socket'}")
+
     def _serve_web(self, web: Web) -> None:
         """Serve until asked to stop; a daemon that nobody can ask is of no use."""
         try:
@@ -146,6 +127,10 @@ class App:
     def _obey(self, number: int, _frame: object) -> None:
         command = LetGo() if number == signal.SIGUSR1 else Stop()
         self.reload = self.reload or number == signal.SIGHUP
+        if number == signal.SIGHUP:
+            self._notifier.reloading()
+        elif number != signal.SIGUSR1:
+            self._notifier.stopping()
         self.inbox.put(Request(command, lambda _: None))
 
     def once(self, pause: Callable[[], None]) -> bytes:
@@ -172,147 +157,17 @@ class App:
         if self.writer.is_behind and self.writer.why:
             log.error("the ledger could not take everything: %s", self.writer.why)
         if has_ended:
-            self._open.close()
+            self._held.close()
 
-    def _build(self) -> None:
-        self._raise_file_limit()
-        account = self.config.account
-        ledger = self._ledger = Ledger(account.state_directory, self.clock.wall())
-        self._open.callback(ledger.close)
-        journal = Journal(os.path.join(account.state_directory, "journal"))
-        self._open.callback(journal.close)
-        boot_id = read_boot_id(self.config.sample.procfs, self.clock)
-        recovered = recover(ledger, journal, boot_id, self.clock.wall())
-        restored = recovered.restored
-        samplers = self._samplers(boot_id)
-        for sampler in samplers.samplers:
-            self._open.callback(sampler.release)
-        chain = open_chain(
-            **dataclasses.asdict(self.config.convert), clock=self.clock, memory=restored.intensity
-        )
-        notes = (*restored.notes, *samplers.notes, *chain.notes)
-        for note in notes:
-            log.warning(note)
-        runbook = Runbook(restored.runs, self.config.attribute.max_runs)
-        self.writer = Writer(
-            ledger,
-            self.clock,
-            keep_minutes_days=account.keep_minutes_days,
-            keep_hours_days=account.keep_hours_days,
-            check=not recovered.clean,
-        )
-        if recovered.batch is not None:
-            self.writer.submit(recovered.batch)
-        self.archive = LedgerArchive(ledger.path, self.node)
-        self._workers: list[Worker | Kubelet | PodWatch] = [
-            Worker("intensity", refresh, seconds) for refresh, seconds in chain.refresh
-        ]
-        self._stop_asking = chain.stop
-        self._users = UserNames()
-        users = Worker("users", self._users.look_up, USERS_SECONDS)
-        self._users.wake = users.poke
-        self._workers.append(users)
-        interval = self.config.sample.interval_seconds
-        witness = self._witness(restored, runbook)
-        self.pipeline = Pipeline(
-            node=self.node,
-            clock=self.clock,
-            samplers=samplers.samplers,
-            missing=samplers.states,
-            notes=notes,
-            meters=Meters(restored.positions),
-            witness=witness,
-            runbook=runbook,
-            attribution=Attribution(restored.floors),
-            chain=chain.chain,
-            grid=chain.grid,
-            intensity_states=chain.states,
-            intensity_memory=chain.memory,
-            books=Books(
-                restored,
-                round(interval * POWER_WINDOW * NANOSECONDS_PER_SECOND),
-                self.config.attribute.exported_labels,
-            ),
-            journal=journal,
-            writer=self.writer,
-            publish=self.board.publish,
-            first_seq=restored.seq,
-            interval_seconds=interval,
-            retain_ended_seconds=self.config.attribute.retain_ended_seconds,
-            commit_seconds=account.commit_seconds,
-        )
-        self.loop = Loop(
-            self.pipeline,
-            witness,
-            self.clock,
-            self.inbox,
-            interval,
-            samplers.let_go,
-            self.config.expose.exit_when_idle_seconds,
-        )
-
-    def _samplers(self, boot_id: str) -> Opened:
-        sample = self.config.sample
-        return open_samplers(
-            sysfs=sample.sysfs,
-            procfs=sample.procfs,
-            clock=self.clock,
-            boot_id=boot_id,
-            enabled=sample.collectors,
-            replay=sample.replay,
-            cpu_idle_watts_per_thread=sample.cpu_idle_watts_per_thread,
-            cpu_full_watts_per_thread=sample.cpu_full_watts_per_thread,
-            dram_watts_per_gb=sample.dram_watts_per_gb,
-        )
-
-    def _witness(self, restored: Restored, runbook: Runbook) -> Witness:
-        sample, attribute = self.config.sample, self.config.attribute
-        if sample.replay:
-            with open(sample.replay, encoding="utf-8") as file:
-                return ReplayWitness(json.load(file), runbook, self.clock)
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        own = "\0".join(f"{name}={value}" for name, value in self._environment.items())
-        return LiveWitness(
-            runbook=runbook,
-            processes=ProcessTable(
-                sample.procfs,
-                max(0, soft - SPARE_FILES - self.config.expose.max_connections),
-                read_environments=attribute.read_environments,
-            ),
-            machine=MachineTotals(sample.procfs, restored.machine_cpu),
-            procfs=sample.procfs,
-            clock=self.clock,
-            user_name=self._users.name,
-            claim=claim_of(own.encode("utf-8", "surrogateescape"), with_jobs=False),
-            run_cpu=restored.run_cpu,
-            left_wall=restored.wall,
-            jobs_directory=attribute.jobs_directory,
-            pods=self._pods(runbook),
-        )
-
-    def _pods(self, runbook: Runbook) -> Callable[[CgroupRuns], Pods] | None:
-        """What makes the runs of pods; None outside of Kubernetes."""
-        attribute = self.config.attribute
-        sources = open_kubernetes(
-            kubelet_socket=attribute.kubelet_socket,
-            node_name=attribute.node_name,
-            service_account=attribute.service_account,
-            environment=self._environment,
-            exported_labels=attribute.exported_labels,
-            clock=self.clock,
-        )
-        if sources is None:
-            return None
-        self._workers += [each for each in (sources.kubelet, sources.watch) if each is not None]
-        return partial(
-            Pods,
-            self.config.sample.procfs,
-            sources,
-            runbook,
-            self.clock,
-            included=attribute.namespaces,
-            excluded=attribute.excluded_namespaces,
-        )
+    def _renewed(self, web_config: Store | None) -> Store:
+        path = self.config.expose.web_config_file
+        if web_config is None or web_config.path != path:
+            web_config = Store(path, self.clock)
+            for note in web_config.notes:
+                log.warning(note)
+            return web_config
+        web_config.look(may_open_up=True)
+        return web_config
 
     def _web(self) -> Web:
         expose = self.config.expose
@@ -320,18 +175,15 @@ class App:
             board=self.board,
             archive=self.archive,
             submit=self.inbox.put,
+            forms=FORMS,
             clock=self.clock,
             listen_address="" if expose.listen_address == NOWHERE else expose.listen_address,
             socket_path=expose.socket,
+            web_config=self.web_config,
             limits=Limits(connections=expose.max_connections),
         )
 
-    def _raise_file_limit(self) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-
-def _url(host: str, port: int) -> str:
+def _url(scheme: str, host: str, port: int) -> str:
     shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  shown only
-    return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
+    return f"{scheme}://[{shown}]:{port}/" if ":" in shown else f"{scheme}://{shown}:{port}/"

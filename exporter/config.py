@@ -16,14 +16,19 @@ ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Names that `sample.collectors` knows."""
+NOWHERE = "none"
+"""As a listen address."""
 
 
 def default_state_directory() -> str:
-    """Where totals are kept: the system's place for root, the user's own for anyone else."""
+    """Where totals are kept: the system's place for root, the user's own for anyone else.
+
+    Empty for a user without a home.
+    """
     if os.geteuid() == 0:
         return "/var/lib/emissions-exporter"
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(base, "emissions-exporter")
+    return "" if base.startswith("~") else os.path.join(base, "emissions-exporter")
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ class Attribute:
     service_account: str = key(
         "/var/run/secrets/kubernetes.io/serviceaccount",
         "path",
-        "Where the token for the API server is, and whom to trust as that.",
+        "Where the token for the API server is, and whom to trust as that. Empty: it is not asked, "
+        "and pods go by their uid.",
     )
     namespaces: tuple[str, ...] = key(
         (), "", "Namespaces whose pods are runs. Empty: all but those below."
@@ -201,6 +207,13 @@ class Expose:
         "host:port",
         "Where HTTP is served; `none`: nowhere, there is only the agent socket.",
         flag="web.listen-address",
+    )
+    web_config_file: str = key(
+        "",
+        "path",
+        "TLS, client certificates, passwords, headers and rates of HTTP, as in exporters of "
+        "Prometheus; see web-config.md. Empty: none of them.",
+        flag="web.config.file",
     )
     exit_when_idle_seconds: float | None = key(
         None,

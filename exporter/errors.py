@@ -8,6 +8,7 @@ EmissionsError
 ├── Outdated             this process can never work again, a new one can: exit 75
 ├── LedgerError          the ledger could not be read or written
 │   └── LedgerLocked     another daemon holds it
+├── MissingLibrary       a library of another tool is not installed; says how to
 └── Refused              the daemon declines a request; says what to do instead
 """
 
@@ -71,3 +72,7 @@ class Refused(EmissionsError):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+class MissingLibrary(EmissionsError, ImportError):
+    """A library that one integration alone needs is not installed; the text says how to."""

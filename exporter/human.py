@@ -7,6 +7,8 @@ from exporter import units
 UNKNOWN = "\u2013"
 NARROW_SPACE = "\u202f"
 REPLACEMENT = "\ufffd"
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet would compute."""
 KILO = 1_000
 SMALL = 0.1
 NEXT_UNIT = 0.9995
@@ -40,6 +42,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == NARROW_SPACE else REPLACEMENT for c in text)
 
 
+def cell(value: object) -> object:
+    """A value for CSV: a text that a spreadsheet would compute has a quote before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+
+
 def watts(power: float | None) -> str:
     """A power."""
     return UNKNOWN if power is None else f"{number(power)} W"
@@ -60,11 +67,23 @@ def carbon(carbon_ng: int) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part in percent; unknown where there is no whole, and never 0 % of something."""
+    """A part in percent; unknown where there is no whole.
+
+    Never 0 % of something, nor 100 % of less than all or of more.
+    """
     if not whole:
         return UNKNOWN
     percent = 100 * part / whole
-    return "<1 %" if 0 < percent < 1 else f"{percent:.0f} %"
+    if 0 < percent < 1:
+        return "<1 %"
+    if percent > 99 and part < whole:
+        return ">99 %"
+    return ">100 %" if percent < 101 and part > whole else f"{percent:.0f} %"
+
+
+def told(value: float) -> str:
+    """A number that a run told: six digits of it, for close results are told apart by the last."""
+    return number(value) if 1e6 <= abs(value) < 1e15 else f"{value + 0.0:.6g}"
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from exporter.clock import Clock
 from exporter.errors import Refused
-from exporter.model.commands import Command, End, LetGo, Log, Request, Start, Stop
+from exporter.model.commands import Command, End, LetGo, Log, Request, Start, Stop, TakeIn
 from exporter.model.runs import REGISTERED, RunInfo
 from exporter.model.snapshot import Snapshot, record_of
 from exporter.pipeline import Pipeline, Witness
@@ -30,8 +30,14 @@ class Loop:
         interval_seconds: float,
         let_go: Callable[[], None] = lambda: None,
         exit_when_idle_seconds: float | None = None,
+        beat: Callable[[], None] = lambda: None,
+        beat_ns: int = 0,
     ) -> None:
-        """With `exit_when_idle_seconds` it stops by itself once no run was open for so long."""
+        """With `exit_when_idle_seconds` it stops by itself once no run was open for so long.
+
+        `beat` is called before each tick and while waiting, with `beat_ns` at least that often; not
+        while a tick hangs.
+        """
         self._pipeline = pipeline
         self._witness = witness
         self._clock = clock
@@ -39,8 +45,12 @@ class Loop:
         self._interval_ns = round(interval_seconds * NANOSECONDS_PER_SECOND)
         self._let_go = let_go
         self._idle_ns = exit_when_idle_seconds and exit_when_idle_seconds * NANOSECONDS_PER_SECOND
+        self._beat = beat
+        self._nap_ns = beat_ns or self._interval_ns
         self._busy_at_ns = clock.boottime_ns()
         self._due_ns = 0
+        self._suspended_ns = 0
+        """How long the machine had slept since boot when the next tick was set."""
         self._ticked_ns = 0
         self._snapshot: Snapshot | None = None
         self._stopping = False
@@ -51,6 +61,7 @@ class Loop:
         `begun` is called after the first tick.
         """
         self._due_ns = self._clock.boottime_ns()
+        self._suspended_ns = self._due_ns - self._clock.monotonic_ns()
         self.turn(self._wait())
         begun()
         while not self._stopping:
@@ -80,28 +91,42 @@ class Loop:
         """Requests, as soon as there are some and a tick is allowed; none when the tick is due."""
         requests: list[Request] = []
         while True:
+            self._beat()
             now_ns = self._clock.boottime_ns()
             until_ns = self._ticked_ns + SPACING_NS if requests else self._due_ns
             if now_ns >= until_ns:
                 break
+            left_ns = until_ns - now_ns
+            nap_ns = min(left_ns, self._nap_ns)
             try:
-                request = self._inbox.get(timeout=(until_ns - now_ns) / NANOSECONDS_PER_SECOND)
+                request = self._inbox.get(timeout=nap_ns / NANOSECONDS_PER_SECOND)
             except queue.Empty:
-                break
+                if nap_ns == left_ns:
+                    break
+                continue
             if isinstance(request.command, Log):
                 self._obey_at_once(request)
+            elif isinstance(request.command, TakeIn):
+                self._pipeline.take_in(request.command, request.answer)
             else:
                 requests.append(request)
         if not requests:
-            self._schedule(now_ns)
+            self._schedule()
         return requests
 
-    def _schedule(self, now_ns: int) -> None:
-        """Set the next due time; ticks that were missed are counted, not made up for."""
-        missed = (now_ns - self._due_ns) // self._interval_ns
-        if self._due_ns and missed > 0:
-            self._pipeline.count_missed(missed)
-        self._due_ns += (max(0, missed) + 1) * self._interval_ns
+    def _schedule(self) -> None:
+        """Set the next due time; ticks that were missed are counted, not made up for.
+
+        Those that a sleeping machine could not make are not counted.
+        """
+        now_ns = self._clock.boottime_ns()
+        late_ns = now_ns - self._due_ns
+        suspended_ns = now_ns - self._clock.monotonic_ns()
+        awake_ns = late_ns - (suspended_ns - self._suspended_ns)
+        if awake_ns >= self._interval_ns:
+            self._pipeline.count_missed(awake_ns // self._interval_ns)
+        self._due_ns += (max(0, late_ns // self._interval_ns) + 1) * self._interval_ns
+        self._suspended_ns = suspended_ns
 
     def _obey(self, requests: Sequence[Request]) -> None:
         """Carry out what was asked for, and answer with what is then on the page."""

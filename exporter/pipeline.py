@@ -17,7 +17,7 @@ from exporter.convert.chain import Chain
 from exporter.convert.entries import entries
 from exporter.errors import LedgerError
 from exporter.model.books import Fill, MachineCpu, Past, Posting, RunCpu
-from exporter.model.commands import End, Log, Start
+from exporter.model.commands import End, Log, Start, TakeIn
 from exporter.model.readings import CallCost, Device, DeviceInfo, Interval, Occupancy, Sampler
 from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.snapshot import GridState, Health, Snapshot
@@ -75,7 +75,7 @@ class Pipeline:
         attribution: Attribution,
         chain: Chain,
         grid: Callable[[float], GridState],
-        intensity_states: Callable[[], Iterable[CollectorState]],
+        other_states: Callable[[], Iterable[CollectorState]],
         intensity_memory: Callable[[], str],
         books: Books,
         journal: Journal,
@@ -97,7 +97,7 @@ class Pipeline:
         self._attribution = attribution
         self._chain = chain
         self._grid = grid
-        self._intensity_states = intensity_states
+        self._other_states = other_states
         self._intensity_memory = intensity_memory
         self._kept_memory = ""
         self._books = books
@@ -141,7 +141,7 @@ class Pipeline:
         self._keep_runs(wall)
         self._books.post(postings, now_ns)
         self._note_collectors(
-            (*sampled, *self._witness.states(), *self._intensity_states(), *self._missing)
+            (*sampled, *self._witness.states(), *self._other_states(), *self._missing)
         )
         snapshot = self.show()
         if now_ns - self._committed_ns >= self._commit_ns:
@@ -219,6 +219,10 @@ class Pipeline:
     def count_missed(self, ticks: int) -> None:
         """Count ticks that were due and did not happen."""
         self._overruns += ticks
+
+    def take_in(self, command: TakeIn, answer: Callable[[object], None]) -> None:
+        """Have runs of another tool put into the ledger; `answer` is called on its thread."""
+        self._writer.take_in(command, answer)
 
     def commit(self, *, clean: bool = False) -> None:
         """Hand the changes since the last commit to the ledger's thread."""

@@ -1,4 +1,6 @@
-"""The only unit constants of the project, and the conversions made of them.
+"""The unit constants of the project, and the conversions made of them.
+
+The client has its own, since it imports nothing else of the package.
 
 Inside, energy is integer microjoules and carbon is integer nanograms of CO2 equivalent, so that
 sums are exact and no move of an amount between two accounts can lose or gain anything.
@@ -8,11 +10,19 @@ MICROJOULES_PER_JOULE = 1_000_000
 MICROWATTS_PER_WATT = 1_000_000
 MICROSECONDS_PER_SECOND = 1_000_000
 NANOSECONDS_PER_SECOND = 1_000_000_000
+NANOSECONDS_PER_MICROSECOND = 1_000
 NANOGRAMS_PER_GRAM = 1_000_000_000
+SECONDS_PER_MINUTE = 60
+SECONDS_PER_HOUR = 3_600
+SECONDS_PER_DAY = 86_400
 JOULES_PER_KWH = 3_600_000
+WATTS_PER_KW = 1_000
+GRAMS_PER_KG = 1_000
 GRAMS_PER_KWH_OF_LB_PER_MWH = 0.45359237
 BYTES_PER_GB = 1_000_000_000
-KWH_PER_MICROJOULE = 1 / MICROJOULES_PER_JOULE / JOULES_PER_KWH
+BYTES_PER_KIB = 1_024
+"""What the kernel calls kB."""
+MICROJOULES_PER_KWH = MICROJOULES_PER_JOULE * JOULES_PER_KWH
 
 
 def joules(energy_uj: int) -> float:
@@ -22,7 +32,7 @@ def joules(energy_uj: int) -> float:
 
 def kwh(energy_uj: int) -> float:
     """Kilowatt hours of integer microjoules; for people only."""
-    return energy_uj * KWH_PER_MICROJOULE
+    return energy_uj / MICROJOULES_PER_KWH
 
 
 def grams(carbon_ng: int) -> float:
@@ -50,4 +60,4 @@ def carbon_ng(energy_uj: int, grams_per_kwh: float, pue: float) -> int:
 
     `pue` is the data centre's power usage effectiveness, facility energy over machine energy.
     """
-    return round(energy_uj * KWH_PER_MICROJOULE * NANOGRAMS_PER_GRAM * grams_per_kwh * pue)
+    return round(energy_uj / MICROJOULES_PER_KWH * NANOGRAMS_PER_GRAM * grams_per_kwh * pue)

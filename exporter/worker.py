@@ -155,5 +155,6 @@ class Asker(Generic[T]):
             try:
                 self._answer = self._work()
             except Exception:
+                self._answer = None  # there may be one of before that nobody took
                 log.exception("call failed", extra={"worker": self._thread.name})
             self._answered.set()

@@ -9,26 +9,33 @@ STAGES = ("sample", "attribute", "convert", "account", "expose")
 SHARED = {"data", "model", "units", "errors", "clock", "worker"}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
-    "expose": SHARED | {"human"},
-    "convert": SHARED | {"setting"},
+    "expose": SHARED | {"human", "markup", "setting"},
+    "convert": SHARED | {"redaction", "setting"},
     "model": {"units"},
     "human": {"units"},
+    "markup": {"human"},
+    "redaction": set(),
     "data": set(),
     "units": set(),
     "errors": set(),
     "clock": set(),
     "worker": set(),
-    "client": set(),
+    "client": {"integrations"},
+    "notify": {"clock", "units"},
     "config": {"setting"},
     "setting": {"errors"},
     "settings": {"client", "config", "errors", "setting"},
     "budgets": {"errors", "units"},
-    "report": {"client", "human", "model", "units", "errors"},
-    "integrations": {"client"},
+    "estimate": {"convert", "data", "errors", "human", "model", "report", "units"},
+    "report": {"client", "convert", "human", "markup", "model", "redaction", "units", "errors"},
+    "integrations": {
+        *("client", "convert", "errors", "human", "model", "redaction", "report", "units"),
+        "worker",
+    },
 }
 """Parts of the package, and the parts that each may import besides itself."""
 
-KNOW_ALL_STAGES = {"pipeline", "loop", "app"}
+KNOW_ALL_STAGES = {"pipeline", "loop", "app", "wiring"}
 
 ONLY_IN = {
     "asyncio": ("expose",),
@@ -36,7 +43,7 @@ ONLY_IN = {
     "pynvml": ("sample.sources.nvml",),
     "requests": ("convert", "report.prometheus_api", "integrations"),
     "sqlite3": ("account",),
-    "ssl": ("expose", "attribute.sources.api_server"),
+    "ssl": ("expose", "attribute.sources.kube.api_server"),
     "threading": ("worker", "app", "client"),
     "_thread": (),
     "multiprocessing": (),

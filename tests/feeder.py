@@ -1,15 +1,17 @@
 """Plays constant powers into a made-up powercap tree, exactly, for tests that need a RAPL host.
 
 As a library: `PowercapTree(root, [Package(100, 20)]).advance(seconds)`. As a program it follows
-CLOCK_BOOTTIME and leaves `truth.json` beside the tree, from which the exact energy of every zone
-at any CLOCK_BOOTTIME follows:
+CLOCK_BOOTTIME and leaves `truth.json` and `steps` beside the tree, from which the exact energy that
+every zone showed at any CLOCK_BOOTTIME follows:
 
     python tests/feeder.py --root DIR --package 100:20 --package 60:10 --seconds 60
 """
 
 import argparse
+import bisect
 import json
 import os
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from typing import NamedTuple, Self
 
 RANGE_UJ = 262_143_328_850
 POWERCAP = "devices/virtual/powercap/intel-rapl"
+STEP = struct.Struct("<qq")
+"""CLOCK_BOOTTIME after a write, and the time since the beginning that was written; nanoseconds."""
 FIELD = 20
 """Counters are padded to one length, so that one write replaces the whole of another."""
 
@@ -64,12 +68,34 @@ class Truth:
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"t0_ns": self.t0_ns, "zones": zones}, file, indent=2)
 
+    def shown_uj(self, zone: str, at_ns: int, steps: "Steps") -> int:
+        """The same, as the counter showed it at `at_ns`: it stands still between two steps."""
+        return self.zones[zone].used_uj(steps.before(at_ns))
+
     @classmethod
     def read(cls, path: str) -> "Truth":
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
         zones = {name: Zone(**fields) for name, fields in document["zones"].items()}
         return cls(document["t0_ns"], zones)
+
+
+class Steps:
+    """When counters were written: also one who plays may have to wait for a processor."""
+
+    def __init__(self, path: str) -> None:
+        """Those until now."""
+        with open(path, "rb") as file:
+            content = file.read()
+        whole = len(content) - len(content) % STEP.size
+        found = list(STEP.iter_unpack(content[:whole]))
+        self._written_ns = [written_ns for written_ns, _ in found]
+        self._elapsed_ns = [elapsed_ns for _, elapsed_ns in found]
+
+    def before(self, at_ns: int) -> int:
+        """What had elapsed by the last step that was written before CLOCK_BOOTTIME `at_ns`."""
+        number = bisect.bisect_right(self._written_ns, at_ns)
+        return self._elapsed_ns[number - 1] if number else 0
 
 
 class PowercapTree:
@@ -139,10 +165,12 @@ class PowercapTree:
 def play(tree: PowercapTree, seconds: float, step_seconds: float) -> None:
     """Follow CLOCK_BOOTTIME for `seconds`, writing every `step_seconds`."""
     t0_ns = _now_ns()
-    Truth(t0_ns, tree.zones).write(os.path.join(tree.root, "truth.json"))
-    while tree.elapsed_ns < seconds * 1_000_000_000:
-        tree.write_at(_now_ns() - t0_ns)
-        time.sleep(step_seconds)
+    with open(os.path.join(tree.root, "steps"), "wb", buffering=0) as steps:
+        Truth(t0_ns, tree.zones).write(os.path.join(tree.root, "truth.json"))
+        while tree.elapsed_ns < seconds * 1_000_000_000:
+            tree.write_at(_now_ns() - t0_ns)
+            steps.write(STEP.pack(_now_ns(), tree.elapsed_ns))
+            time.sleep(step_seconds)
 
 
 def _now_ns() -> int:

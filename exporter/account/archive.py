@@ -9,9 +9,11 @@ from exporter.account.history import spells
 from exporter.account.opening import explained
 from exporter.account.rows import DEPARTED_ID, factor_uses, lines, parties
 from exporter.model.record import ANY, Part, RunRecord, Spell, Wanted
-from exporter.model.runs import RunKey
+from exporter.model.runs import HISTORY, RunInfo, RunKey
 
 IN_GROUP = "id IN (SELECT party_id FROM label WHERE key = 'group' AND value = ?)"
+
+UNKNOWN = "unknown"
 
 
 class LedgerArchive:
@@ -55,6 +57,10 @@ class LedgerArchive:
             connection.execute("BEGIN")  # one state for all that is read
             yield connection
 
+    def _node_of(self, run: RunInfo) -> str:
+        """Where it ran; another tool may not say."""
+        return self._node if run.key.uid != HISTORY else dict(run.labels).get("node", UNKNOWN)
+
     def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
         with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()
@@ -66,8 +72,8 @@ class LedgerArchive:
                         for line, balance in lines(connection, row).items()
                     ),
                     factors=factor_uses(connection, row),
-                    at=wall,
-                    node=self._node,
+                    at=max(wall, row.run.ended or 0.0),
+                    node=self._node_of(row.run),
                 )
                 for row in parties(connection, where, values)
                 if row.run is not None

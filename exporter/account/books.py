@@ -30,10 +30,10 @@ from exporter.model.readings import Device, DeviceInfo, Interval, Kind, Position
 from exporter.model.runs import DEPARTED, Owner, RunInfo, RunKey, with_past
 from exporter.model.snapshot import Row
 from exporter.model.workload import Reason, Split
+from exporter.units import SECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)
 
-SECONDS_PER_MINUTE = 60
 LATE_WINDOWS = 3
 """A device without an interval for this many windows has no power."""
 

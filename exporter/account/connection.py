@@ -2,7 +2,7 @@
 
 import math
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 ESCAPED = "\N{REPLACEMENT CHARACTER}"
@@ -17,7 +17,9 @@ class Connection(sqlite3.Connection):
         self.text_factory = loaded
 
     def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
-        """As that of sqlite3; `values` are a sequence."""
+        """As that of sqlite3; `values` are a sequence, or a mapping for names in the text."""
+        if isinstance(values, Mapping):
+            return super().execute(sql, {name: stored(value) for name, value in values.items()})
         return super().execute(sql, [stored(value) for value in values])
 
     def executemany(self, sql: str, rows: Iterable[Any], /) -> sqlite3.Cursor:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from exporter.account import plain
 from exporter.account.accounts import FactorUses
 from exporter.account.postings import ADD_FACTOR_USE, ADD_USAGE, Postings
-from exporter.account.rows import DEPARTED_ID, FIXED, METHODS, SPLITS
+from exporter.account.rows import DEPARTED_ID, FIXED, METHODS, SPLITS, key_of
 from exporter.model.books import Fill, Late, Line
 from exporter.model.intensity import Factor
 from exporter.model.runs import OTHER_OWNER, RunKey
@@ -118,7 +118,7 @@ def fill(connection: sqlite3.Connection, factors: Mapping[int, Factor]) -> Fill 
         connection.execute(FORGET_EMPTY_USE, (party_id,))
     put_in(connection, last)
     connection.execute("UPDATE meta SET filled = ?", (last + 1,))
-    keys = {party_id: _key(connection, party_id) for party_id in uses}
+    keys = {party_id: key_of(connection, party_id) for party_id in uses}
     return Fill(last + 1, found, {keys[party_id]: uses[party_id].shown() for party_id in uses})
 
 
@@ -150,11 +150,6 @@ def _fill_minute(
     connection.execute("DELETE FROM usage WHERE minute = ? AND factor_id = 0", (minute,))
     connection.executemany(ADD_LATE, grown)
     connection.executemany(ADD_USAGE, usage)
-
-
-def _key(connection: sqlite3.Connection, party_id: int) -> RunKey:
-    sql = "SELECT uid, run_id, job_id FROM party WHERE id = ?"
-    return RunKey(*connection.execute(sql, (party_id,)).fetchone())
 
 
 def _add(connection: sqlite3.Connection, sign: int, after: int) -> None:

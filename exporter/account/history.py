@@ -4,12 +4,10 @@ import sqlite3
 from collections.abc import Sequence
 
 from exporter.account import plain
-from exporter.account.rows import FIXED
+from exporter.account.rows import FIXED, key_of
 from exporter.model.books import Amount
 from exporter.model.record import Spell
 from exporter.model.runs import RunKey
-
-MINUTE_SECONDS, HOUR_SECONDS = 60, 3_600
 
 MINUTES = """
 SELECT minute * 60, party_id, kind, name, SUM(energy_uj), SUM(held_uj), SUM(carbon_ng)
@@ -43,12 +41,7 @@ def spells(
     found = []
     for at, party_id, kind, name, *amounts in connection.execute(query, values):
         if party_id not in names:
-            names[party_id] = _key(connection, party_id)
+            names[party_id] = key_of(connection, party_id)
         device = plain.device((kind, name))
         found.append(Spell(float(at), device, names[party_id], Amount(*amounts)))
     return found
-
-
-def _key(connection: sqlite3.Connection, party_id: int) -> RunKey:
-    sql = "SELECT uid, run_id, job_id FROM party WHERE id = ?"
-    return RunKey(*connection.execute(sql, (party_id,)).fetchone())

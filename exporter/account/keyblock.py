@@ -134,5 +134,6 @@ def _pairs(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _progress(values: Iterable[Any]) -> Progress:
-    total, first, last = values
-    return Progress(total, Mark(*first), Mark(*last))
+    total, first, last, *more = values  # an older journal has no more
+    between = tuple([Mark(*mark) for mark in chain(*more)])
+    return Progress(total, Mark(*first), Mark(*last), between)

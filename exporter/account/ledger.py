@@ -6,19 +6,19 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.account import fills, plain
+from exporter.account import fills, plain, taken
 from exporter.account.opening import NAME, connect, explained, is_damage, lock, set_aside
 from exporter.account.postings import Postings
 from exporter.account.rows import factor_uses, lines, owners, parties
 from exporter.errors import LedgerError
 from exporter.model.books import Balance, Batch, Fill, Late, Line, Past, Restored
+from exporter.model.commands import Taken
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, Position
+from exporter.model.record import RunRecord
 from exporter.model.runs import RunKey
+from exporter.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 
-SECONDS_PER_DAY = 86_400
-SECONDS_PER_HOUR = 3_600
-SECONDS_PER_MINUTE = 60
 FILL_DAYS = 7
 """Energy that has had no grams for longer gets none any more."""
 
@@ -114,6 +114,12 @@ class Ledger:
         self._check_in_place()
         with explained(self.path), self._transaction():
             return fills.fill(self._connection, factors)
+
+    def take_in(self, records: Iterable[RunRecord]) -> Taken:
+        """Add runs that another tool measured, all of them or nothing."""
+        self._check_in_place()
+        with explained(self.path), self._transaction():
+            return taken.take_in(self._connection, records)
 
     def _check_in_place(self) -> None:
         """SQLite goes on writing into a file that nobody can find any more. Raises LedgerError."""

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 
@@ -12,16 +13,17 @@ from exporter.errors import LedgerError, LedgerLocked
 
 NAME = "ledger.sqlite"
 MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-ELSEWHERE = "or point account.state_directory elsewhere"
+ELSEWHERE = "or point account.state_directory (--path.state) elsewhere"
 
 REMEDIES = {
     "SQLITE_FULL": "free space on its disk; until then totals are kept in memory",
     "SQLITE_READONLY": f"make it writable for the exporter's user, {ELSEWHERE}",
-    "SQLITE_CANTOPEN": f"make its directory writable for the exporter's user, {ELSEWHERE}",
+    "SQLITE_CANTOPEN": f"make it and its directory writable for the exporter's user, {ELSEWHERE}",
     "SQLITE_BUSY": "end the program that has it open; only the exporter may write to it",
     "SQLITE_IOERR": "look for errors of its disk in the kernel log (dmesg)",
     "SQLITE_CORRUPT": "stop the exporter, move the file away and start again",
     "SQLITE_NOTADB": "stop the exporter, move the file away and start again",
+    "SQLITE_ERROR": f"its tables are not those of this exporter: move the file away, {ELSEWHERE}",
 }
 
 
@@ -54,6 +56,11 @@ def lock(directory: str) -> int:
 
     Raises LedgerLocked where another daemon holds it, LedgerError where it cannot be made.
     """
+    if not directory:
+        raise LedgerError(
+            "account.state_directory: this user has no home to keep totals in; "
+            "name a directory with --path.state, or set HOME"
+        )
     path = os.path.join(directory, "lock")
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -79,7 +86,7 @@ def lock(directory: str) -> int:
             ) from error
         raise LedgerLocked(
             f"state directory {directory} is in use by the exporter with pid {holder or 'unknown'}"
-            "; stop that one, or give this one another account.state_directory"
+            "; stop that one, or give this one another account.state_directory (--path.state)"
         ) from None
     # A disk without room must not keep the daemon from starting; the pid only helps people.
     with contextlib.suppress(OSError):
@@ -93,6 +100,7 @@ def connect(path: str) -> Connection:
 
     Raises LedgerError for a file of a newer exporter, sqlite3.Error for all else.
     """
+    _hide(path)
     connection = Connection(path, isolation_level=None, check_same_thread=False)
     try:
         _migrate(connection, path)
@@ -117,6 +125,17 @@ def set_aside(path: str, wall: float) -> str:
         with contextlib.suppress(FileNotFoundError):
             os.rename(path + suffix, aside + suffix)
     return aside
+
+
+def _hide(path: str) -> None:
+    """Let the owner alone read who ran what; the directory may be one that others may enter."""
+    # SQLite gives what it makes beside the file the rights of the file. It is not opened where it
+    # is there already: closing it again would end the locks that this process holds on it.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            os.chmod(path + suffix, os.stat(path + suffix).st_mode & stat.S_IRWXU)
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> None:

@@ -71,8 +71,8 @@ class Postings:
         self._put_devices(batch.infos, batch.floors)
         self._put_positions(batch.positions)
         for run in batch.runs:
-            self._put_run(run)
-        self._put_totals(batch.lines, batch.wall)
+            self.put_run(run)
+        self.put_totals(batch.lines, batch.wall)
         self._add_usage(batch.usage, batch.wall)
         self._put_owners(batch.owners)
         self._connection.executemany(
@@ -123,7 +123,8 @@ class Postings:
             ],
         )
 
-    def _put_run(self, run: RunInfo) -> None:
+    def put_run(self, run: RunInfo) -> int:
+        """Have the run, open or ended, as it is here; the id of its row."""
         values = (
             *run.key,
             run.name,
@@ -155,6 +156,7 @@ class Postings:
             table = sql.split()[2]
             self._connection.execute(f"DELETE FROM {table} WHERE party_id = ?", (party_id,))  # noqa: S608  our own text
             self._connection.executemany(sql, [(party_id, *row) for row in rows])
+        return int(party_id)
 
     def _put_owners(self, owners: Mapping[Owner, tuple[int, int]]) -> None:
         self._connection.executemany(
@@ -165,7 +167,8 @@ class Postings:
             ],
         )
 
-    def _put_totals(self, lines: Mapping[Line, Balance], wall: float) -> None:
+    def put_totals(self, lines: Mapping[Line, Balance], wall: float) -> None:
+        """Have these totals; a run that is not known begins at `wall`."""
         self._connection.executemany(
             "INSERT OR REPLACE INTO total VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [

@@ -123,6 +123,12 @@ def factor_uses(connection: sqlite3.Connection, row: PartyRow) -> tuple[FactorUs
     )
 
 
+def key_of(connection: sqlite3.Connection, party_id: int) -> RunKey:
+    """The run of a row of `party`."""
+    sql = "SELECT uid, run_id, job_id FROM party WHERE id = ?"
+    return RunKey(*connection.execute(sql, (party_id,)).fetchone())
+
+
 def owners(connection: sqlite3.Connection) -> dict[Owner, tuple[int, int]]:
     """What counters showed of departed runs, by owner."""
     found = connection.execute("SELECT user, namespace, labels, energy_uj, carbon_ng FROM owner")

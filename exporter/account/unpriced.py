@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
 
 from exporter.model.intensity import Factor, Spell
+from exporter.units import SECONDS_PER_MINUTE
 
-SECONDS_PER_MINUTE = 60
 MIDDLE_SECONDS = 30
 AT_ONCE = 240
 """Minutes that are filled in at one time at most, so that no commit waits long for it."""

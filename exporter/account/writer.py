@@ -4,13 +4,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from exporter.account.ledger import SECONDS_PER_HOUR, Ledger
+from exporter.account.ledger import Ledger
 from exporter.clock import Clock
-from exporter.errors import LedgerError
+from exporter.errors import LedgerError, Refused
 from exporter.model.books import NOTHING, Amount, Batch, Fill, Past, UsageKey
+from exporter.model.commands import TakeIn
 from exporter.model.intensity import Factor
 from exporter.model.runs import RunKey
-from exporter.units import NANOSECONDS_PER_SECOND
+from exporter.units import NANOSECONDS_PER_SECOND, SECONDS_PER_HOUR
 from exporter.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Writer:
         self._inbox: deque[Batch] = deque()
         self._questions: deque[tuple[RunKey, Callable[[Past], None]]] = deque()
         self._fills: deque[tuple[Mapping[int, Factor], Callable[[Fill], None]]] = deque(maxlen=1)
+        self._histories: deque[tuple[TakeIn, Callable[[object], None]]] = deque()
         self._pending: Batch | None = None
         self._prune_ns = clock.boottime_ns() + PRUNE_EVERY_NS
         self.errors = 0
@@ -82,6 +84,14 @@ class Writer:
         self._fills.append((factors, answer))
         self._worker.poke()
 
+    def take_in(self, command: TakeIn, answer: Callable[[object], None]) -> None:
+        """Have runs of another tool put into the ledger.
+
+        `answer` is called on the ledger's thread, with a Taken or a Refused.
+        """
+        self._histories.append((command, answer))
+        self._worker.poke()
+
     def stop(self, timeout_seconds: float) -> bool:
         """Try once more to commit what is left; False if the disk does not answer in time."""
         return self._worker.stop(timeout_seconds)
@@ -107,6 +117,7 @@ class Writer:
         errors = [self._attempt(self._write)]
         if self._fills and self._pending is None:
             errors.append(self._attempt(self._fill))
+        errors += [self._attempt(self._take_in) for _ in range(len(self._histories))]
         errors += [self._attempt(self._answer) for _ in range(len(self._questions))]
         error = next(filter(None, errors), None)
         why, defect = "", None
@@ -158,6 +169,15 @@ class Writer:
             self._questions.append((key, answer))
             raise
         answer(past)
+
+    def _take_in(self) -> None:
+        """Once: who asks is told what went wrong."""
+        command, answer = self._histories.popleft()
+        try:
+            answer(self._ledger.take_in(command.records))
+        except BaseException as error:
+            answer(Refused(503, f"nothing was taken in: {error}"))
+            raise
 
     def _look_after(self) -> None:
         """Rare work, after the urgent."""

@@ -89,7 +89,7 @@ class Attribution:
 
     def _split_cpu(self, interval: Interval, sighting: Sighting) -> list[Share]:
         duration_ns = interval.t1_ns - interval.t0_ns
-        busy = _busy_share(sighting.machine)
+        busy = _busy_share(sighting)
         floor = self._floors.get(interval.device, Floor())
         idle = idle_uj(floor, interval.energy_uj, duration_ns, busy)
         if not interval.restart:
@@ -117,11 +117,15 @@ def _about(device: Device, sighting: Sighting) -> Sighting:
     return sighting._replace(usage=(), machine=None, holdings=holdings)
 
 
-def _busy_share(machine: Machine | None) -> float:
-    """Part of the CPU time that was used; all of it where that is not known."""
+def _busy_share(sighting: Sighting) -> float:
+    """Part of the CPU time that was used; all of it where that is not known.
+
+    What the runs used was used, though the machine's clocks, read a moment before, say less.
+    """
+    machine = sighting.machine
     if machine is None or machine.total_us <= 0:
         return 1.0
-    return machine.busy_us / machine.total_us
+    return max(machine.busy_us, sum(usage.cpu_us for usage in sighting.usage)) / machine.total_us
 
 
 def _own_part(active_uj: int, machine: Machine | None) -> int:

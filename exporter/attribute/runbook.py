@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from exporter.attribute.identity import OTHER_ID
 from exporter.model.commands import Log
-from exporter.model.runs import Mark, Progress, RunInfo, RunKey, Unit, with_past
+from exporter.model.forecast import advanced
+from exporter.model.runs import NOBODY, Mark, RunInfo, RunKey, Unit, with_past
 
-OTHER_RUN = RunKey(-1, OTHER_ID, "")
+OTHER_RUN = RunKey(NOBODY, OTHER_ID, "")
 ENDED = "ended"
 """Why a run ended: because somebody asked for it."""
 MOST_NAMES = 64
@@ -176,14 +177,7 @@ class Runbook:
                 results[name] = value
         progress = run.progress
         if command.done is not None:
-            # What falls back, or is another amount of work, was begun anew.
-            goes_on = (
-                progress is not None
-                and progress.total == command.total
-                and progress.last.done <= mark.done
-            )
-            first = progress.first if progress is not None and goes_on else mark
-            progress = Progress(command.total, first, mark)
+            progress = advanced(progress, command.total, mark)
         run = run._replace(
             units=tuple(amounts.values()), logged=tuple(results.items()), progress=progress
         )

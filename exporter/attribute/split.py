@@ -100,7 +100,7 @@ def merge(first: Sighting, second: Sighting) -> Sighting:
     """Two looks as one.
 
     CPU time adds up, memory is the later one's, or the last that was seen. What was held at any
-    time is there, and who a process belongs to is what was seen last.
+    time is there, so are all servers, and who a process belongs to is what was seen last.
     """
     usage = {row.run: row for row in first.usage}
     for row in second.usage:
@@ -114,6 +114,7 @@ def merge(first: Sighting, second: Sighting) -> Sighting:
         second.holder,
         _merge_holdings(first.holdings, second.holdings),
         {**first.owners, **second.owners} if first.owners else second.owners,
+        first.servers | second.servers,
     )
 
 

@@ -36,6 +36,7 @@ def split_gpu(
     """
     floors: dict[tuple[Party, Split], float] = defaultdict(float)
     actives: dict[tuple[Party, Split], float] = defaultdict(float)
+    occupancy = _with_servers(occupancy, sighting.servers)
     own = [row for row in sighting.holdings if row.device == interval.device and row.units > 0]
     for duration_ns, holdings in _pieces(own, interval.t0_ns, interval.t1_ns):
         parts = parts_of(holdings, occupancy)
@@ -48,6 +49,17 @@ def split_gpu(
             for party, weight in weights.items():
                 sums[_line(party, split, sighting.holder)] += duration_ns * weight
     return _shares(interval.energy_uj, floor_uj or 0, floors, actives)
+
+
+def _with_servers(occupancy: Occupancy, servers: frozenset[int]) -> Occupancy:
+    """With the servers that the driver does not tell from other processes."""
+    if not any(seen.pid in servers and not seen.serves for seen in occupancy.occupants):
+        return occupancy
+    return occupancy._replace(
+        occupants=tuple(
+            seen._replace(serves=seen.serves or seen.pid in servers) for seen in occupancy.occupants
+        )
+    )
 
 
 class _Piece(NamedTuple):

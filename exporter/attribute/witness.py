@@ -11,9 +11,10 @@ from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.gpu_holders import GpuHolders
 from exporter.attribute.sources.grants import Grants
 from exporter.attribute.sources.jobs import Jobs
+from exporter.attribute.sources.kube.pod_devices import names_of
+from exporter.attribute.sources.kube.pods import Pods
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.membership import Membership
-from exporter.attribute.sources.pods import Pods
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.scheduled import Scheduled
 from exporter.clock import Clock
@@ -122,14 +123,14 @@ class LiveWitness:
         )
         # Before runs without processes are ended: until now they held what they held.
         used_gpus = self._gpus.look(occupancies, at_ns)
-        ordinals = {info.ordinal: info.device.id for info in infos if info.ordinal}
-        grants = self._scheduled.grants(ordinals)
+        grants = self._scheduled.grants(names_of(infos, occupancies))
         holdings = self._grants.merge(used_gpus, grants, occupancies, at_ns)
         if not why:
             # What is gone at the first look was last seen when the journal was last written.
             self._membership.end_deserted(self._left_wall or self._clock.wall())
             self._before, self._left_wall = {}, 0.0
-        return Sighting(at_ns, usage, machine, holder, holdings, self._gpus.owners)
+        gpus = self._gpus
+        return Sighting(at_ns, usage, machine, holder, holdings, gpus.owners, gpus.servers)
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
         """Pods and containers of each run that has some."""

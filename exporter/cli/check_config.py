@@ -7,7 +7,11 @@ from typing import Any
 
 from exporter.cli.settings import add_flags, settings
 from exporter.clock import SystemClock
+from exporter.config import NOWHERE
 from exporter.convert.registry import open_chain
+from exporter.expose.http.gate.store import Store
+from exporter.expose.http.listen import parse_address
+from exporter.redaction import without_passwords
 
 
 def add(subparsers: Any) -> None:
@@ -18,16 +22,24 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print every setting in force, as YAML that could be its file; warnings go to stderr."""
+    """Print every setting in force, as YAML that could be its file; warnings go to stderr.
+
+    Passwords in addresses are left out.
+    """
     import yaml
 
     config = settings(options)
-    chain = open_chain(**dataclasses.asdict(config.convert), clock=SystemClock())
-    for note in chain.notes:
+    if config.expose.listen_address != NOWHERE:
+        parse_address(config.expose.listen_address)
+    clock = SystemClock()
+    chain = open_chain(**dataclasses.asdict(config.convert), clock=clock)
+    web_config = Store(config.expose.web_config_file, clock)
+    for note in (*chain.notes, *web_config.notes):
         print(f"warning: {note}", file=sys.stderr)
     document = {
         name: {key: list(v) if isinstance(v, tuple) else v for key, v in section.items()}
         for name, section in dataclasses.asdict(config).items()
     }
-    print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    print(without_passwords(text), end="")
     return 0

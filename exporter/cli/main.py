@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from exporter import __version__
+from exporter.cli import streams
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import EmissionsError
 
@@ -15,22 +16,30 @@ COMMANDS = (
     "run",
     "runs",
     "report",
+    "card",
+    "leaderboard",
+    "estimate",
     "intensity",
     "rules",
+    "import",
     "check-config",
     "healthcheck",
 )
 DEFAULT = "serve"
+MODULES = {"import": "import_"}
+"""Of commands whose names are words of Python."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the answer is the exit code."""
+    streams.mend()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, DEFAULT)
-    options = _parser(given[0]).parse_args(given)
     try:
-        return int(options.main(options))
+        options = _parser(given[0]).parse_args(given)
+        exit_code = int(options.main(options))
+        sys.stdout.flush()
     except AgentUnreachable as error:
         return _fail(
             f"no daemon answered ({error}); start one with `emissions-exporter serve`, "
@@ -40,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except EmissionsError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        return 0
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        why = streams.give_up(error)
+        return _fail(why) if why else 0
+    return exit_code
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -58,7 +69,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS if command not in COMMANDS else (command,):
-        import_module(f"exporter.cli.{name.replace('-', '_')}").add(subparsers)
+        import_module(f"exporter.cli.{MODULES.get(name) or name.replace('-', '_')}").add(subparsers)
     return parser
 
 

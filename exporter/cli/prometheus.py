@@ -11,10 +11,25 @@ if TYPE_CHECKING:
 
 DURATION = re.compile(r"([0-9]{1,4})([mhdwy])")
 SECONDS_OF = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
+SINCE_SECONDS = 30 * SECONDS_OF["d"]
+"""How far back is looked if nothing is said."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add `--prometheus`, its token and `--since`."""
+    add_server(parser)
+    parser.add_argument(
+        "--since",
+        dest="since_seconds",
+        type=seconds,
+        default=SINCE_SECONDS,
+        metavar="30d",
+        help="How far back to look there: 12h, 30d, 1y.",
+    )
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add `--prometheus` and its token."""
     parser.add_argument(
         "--prometheus", metavar="URL", help="Ask it, or VictoriaMetrics, Mimir or Thanos."
     )
@@ -24,14 +39,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="PATH",
         help="Where a bearer token for it is; else EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
-    )
-    parser.add_argument(
-        "--since",
-        dest="since_seconds",
-        type=_seconds,
-        default=_seconds("30d"),
-        metavar="30d",
-        help="How far back to look there: 12h, 30d, 1y.",
     )
 
 
@@ -44,7 +51,8 @@ def opened(options: argparse.Namespace) -> "Api":
     return Api(options.prometheus, secret.read(path, TOKEN_VARIABLE) if given else "")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A duration as 12h or 30d. Raises ArgumentTypeError."""
     found = DURATION.fullmatch(text)
     if not found or not int(found[1]):
         raise argparse.ArgumentTypeError(f"expected a duration as 12h or 30d, found {text!r}")

@@ -13,6 +13,7 @@ from exporter.cli.settings import add_flags, settings
 from exporter.errors import ConfigError
 
 SHIPPED = "two-socket"
+HOSTS = data.DIRECTORY / "replay"
 
 
 def add(subparsers: Any) -> None:
@@ -22,10 +23,15 @@ def add(subparsers: Any) -> None:
         "fixture",
         nargs="?",
         default=SHIPPED,
-        help=f"A file, or the name of a host that is shipped (default: {SHIPPED}).",
+        help=f"A file, or a host that is shipped: {', '.join(_shipped())} (default: {SHIPPED}).",
     )
     add_flags(parser)
     parser.set_defaults(main=main)
+
+
+def _shipped() -> list[str]:
+    """Names of the hosts that can be played without a file."""
+    return sorted(file.stem for file in HOSTS.glob("*.json"))
 
 
 def main(options: argparse.Namespace) -> int:
@@ -34,13 +40,13 @@ def main(options: argparse.Namespace) -> int:
     set_up(config.expose.log_level, config.expose.log_format)
     from exporter.app import App
 
-    shipped = data.DIRECTORY / "replay" / f"{options.fixture}.json"
+    shipped = HOSTS / f"{options.fixture}.json"
     with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:
         fixture = str(shipped) if shipped.is_file() else options.fixture
         if not os.path.isfile(fixture):
             raise ConfigError(
                 f"replay {fixture}: there is no such file, and no host of that name is shipped; "
-                f"give the path of a fixture, or nothing for {SHIPPED}"
+                f"give the path of a fixture, or one of {', '.join(_shipped())}"
             )
         sample = dataclasses.replace(config.sample, replay=fixture)
         account = config.account

@@ -4,14 +4,18 @@ From the daemon of this machine, or with --prometheus over all nodes.
 """
 
 import argparse
-import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from exporter.cli.labels import labels_of
 from exporter.cli.prometheus import add_options, opened
 from exporter.client.agent import Agent
 from exporter.errors import ConfigError
 from exporter.report.combined import combined
-from exporter.report.forms.text import receipt
+from exporter.report.forms.registry import FORMS
+
+MOST = 1_000
+"""Runs that a daemon tells of at once."""
 
 
 def add(subparsers: Any) -> None:
@@ -19,9 +23,21 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
     parser.add_argument("run_id", metavar="RUN", nargs="?", help="Its id; else one of the below.")
     parser.add_argument("--job-id", metavar="ID", help="All runs of a job; or which RUN is meant.")
-    parser.add_argument("--group", metavar="NAME", help="All runs of a group, as of a sweep.")
+    parser.add_argument(
+        "--group", metavar="NAME", help="All runs of a group, as of a sweep, and their mean."
+    )
+    parser.add_argument(
+        "--final", default="", metavar="RUN", help="The final run of the group; else its last."
+    )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--format", choices=tuple(FORMS), default="text")
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="What the run did not say: hardware_used, geographical_location, training_type.",
+    )
     parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
     add_options(parser)
     parser.set_defaults(main=main)
@@ -29,8 +45,13 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the record."""
+    if options.final and options.group is None:
+        raise ConfigError("report: --final names the final run of a group; give --group as well")
+    added = labels_of(options.label)
     record = _fleet(options) if options.prometheus else _record(Agent(options.socket), options)
-    print(json.dumps(record, indent=2) if options.format == "json" else receipt(record))
+    if added:
+        record["labels"] = {**(record.get("labels") or {}), **added}
+    print(FORMS[options.format].write(record))
     return 0
 
 
@@ -56,8 +77,22 @@ def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:
         return agent.run(options.run_id, options.job_id)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
-    found = agent.runs(run_id=options.run_id, **wanted)
+    found = agent.runs(limit=MOST, run_id=options.run_id, **wanted)
     of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
         raise ConfigError(f"report: no run of {of} is known on this machine")
+    if options.group is not None:
+        return _group(found, options)
     return combined(found, f"all {len(found)} of {of}" if len(found) > 1 else found[0]["run_id"])
+
+
+def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """The record of a group, with its means and its final run."""
+    from exporter.report.group import of_group
+
+    try:
+        return of_group(found, options.group, options.final, complete=len(found) < MOST)
+    except KeyError:
+        raise ConfigError(
+            f"report: --final {options.final!r:.200}: no run of group {options.group} is called so"
+        ) from None

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 
 from exporter.cli import child
+from exporter.cli.labels import labels_of
+from exporter.cli.selection import amount_of_grams
 from exporter.client import patience
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
@@ -32,11 +34,16 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--job-id", default="", help="The job that it belongs to.")
     parser.add_argument("--name", default="", help="A name for people.")
     parser.add_argument("--label", action="append", default=[], metavar="K=V")
-    parser.add_argument("--budget-grams", type=float, metavar="G", help="What it may emit.")
+    parser.add_argument(
+        "--budget-grams", type=amount_of_grams, metavar="G", help="What it may emit."
+    )
     parser.add_argument(
         "--scope", choices=("tree", "cgroup", "machine"), default="tree", help="What belongs to it."
     )
     parser.add_argument("--output", metavar="FILE", help="Write the record there, JSON.")
+    parser.add_argument(
+        "--dvc", metavar="FILE", help="Write its energy and grams there, as metrics of DVC."
+    )
     parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
     parser.set_defaults(main=main)
@@ -49,9 +56,8 @@ def main(options: argparse.Namespace) -> int:
         raise ConfigError(
             "run: no command given; write it after --, as in `run -- python train.py`"
         )
-    labels = dict(_pair(text) for text in options.label)
     agent = Agent(options.socket)
-    record = _register(agent, options, labels)
+    record = _register(agent, options, labels_of(options.label))
     watcher = None
     if record is not None and sys.stderr.isatty():
         watcher = partial(_say, Agent(options.socket, STATUS_SECONDS), record)
@@ -62,8 +68,9 @@ def main(options: argparse.Namespace) -> int:
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
     if watcher:
         _write("")
-    if record is not None:
-        _finish(agent, record, options.output)
+    final = _finish(agent, record, options.output) if record is not None else None
+    if options.dvc:
+        _write_metrics(options.dvc, final or {})
     return code if code >= 0 else SIGNAL_BASE - code
 
 
@@ -119,26 +126,33 @@ def _say(agent: Agent, record: dict[str, Any]) -> None:
 
 
 def _write(status: str) -> None:
-    """Replace the status line; a terminal that is gone is no reason to stop."""
+    """Replace the status line, no longer than the terminal is wide, or it would stay above.
+
+    A terminal that is gone is no reason to stop.
+    """
     with suppress(OSError):
-        sys.stderr.write(CLEAR_LINE + status)
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        sys.stderr.write(CLEAR_LINE + (status[: columns - 1] if columns else status))
         sys.stderr.flush()
 
 
-def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> None:
-    """End the run, print its receipt, and write its record if that was asked for."""
+def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> dict[str, Any] | None:
+    """End the run, print its receipt, and write its record if that was asked for.
+
+    The last record; None if there is none.
+    """
     try:
         final = patience.end(agent, record["run_id"], record["job_id"])
     except AgentRefusal as refusal:
         print(f"emissions-exporter: no receipt: {refusal}", file=sys.stderr)
-        return
+        return None
     except AgentUnreachable as error:
         print(
             f"emissions-exporter: no receipt: the daemon is gone ({error}); when it is back: "
             f"emissions-exporter report {shlex.quote(record['run_id'])}",
             file=sys.stderr,
         )
-        return
+        return None
     if output:
         try:
             with open(output, "w", encoding="utf-8") as file:
@@ -147,10 +161,13 @@ def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> None:
         except OSError as error:
             print(f"emissions-exporter: {output}: {error.strerror}", file=sys.stderr)
     print(receipt(final), file=sys.stderr)
+    return final
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise ConfigError(f"--label {text}: expected NAME=VALUE, as in --label team=nlp")
-    return name, value
+def _write_metrics(path: str, record: dict[str, Any]) -> None:
+    from exporter.integrations import dvc
+
+    try:
+        dvc.write(path, record)
+    except OSError as error:
+        print(f"emissions-exporter: {path}: {error.strerror}", file=sys.stderr)

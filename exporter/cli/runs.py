@@ -7,8 +7,9 @@ import sys
 from typing import Any
 
 from exporter import human, units
+from exporter.cli import selection
 from exporter.client.agent import Agent
-from exporter.errors import ConfigError
+from exporter.clock import SystemClock
 from exporter.report.combined import combined
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
@@ -19,12 +20,7 @@ BY = {"job": "job_id", "group": "labels", "user": "user"}
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("runs", help="List runs.", description=__doc__)
-    parser.add_argument("--max-grams", type=float, metavar="G", help="At most that much.")
-    parser.add_argument("--min-grams", type=float, metavar="G", help="At least that much.")
-    parser.add_argument("--since", metavar="DATE", help="Begun then or later, ISO 8601.")
-    parser.add_argument("--job-id", metavar="ID", help="Of that job.")
-    parser.add_argument("--group", metavar="NAME", help="Of that group, as of a sweep.")
-    parser.add_argument("--user", metavar="NAME", help="Of that user.")
+    selection.add(parser)
     parser.add_argument(
         "--by", choices=("run", *BY), default="run", help="Add up the runs of each of these."
     )
@@ -37,7 +33,14 @@ def main(options: argparse.Namespace) -> int:
     """Print the runs."""
     named = {"job_id": options.job_id, "group": options.group, "user": options.user}
     found = Agent(options.socket).runs(**named)
-    runs = [run for run in _by(options.by, found) if _wanted(run, options)]
+    now = SystemClock().wall()
+    runs = [
+        run
+        for run in _by(options.by, found)
+        if selection.wants(
+            options, now, started=run["started"], grams=units.grams(run["carbon_ng"])
+        )
+    ]
     match options.format:
         case "json":
             print(json.dumps(runs, indent=2))
@@ -46,9 +49,9 @@ def main(options: argparse.Namespace) -> int:
 
             writer = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(runs)
+            writer.writerows({k: human.cell(v) for k, v in run.items()} for run in runs)
         case _:
-            _print_table(runs)
+            _print_table(runs, options.by)
     return 0
 
 
@@ -72,31 +75,22 @@ def _by(what: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _wanted(run: dict[str, Any], options: argparse.Namespace) -> bool:
-    grams = units.grams(run["carbon_ng"])
-    return (
-        (options.max_grams is None or grams <= options.max_grams)
-        and (options.min_grams is None or grams >= options.min_grams)
-        and (options.since is None or run["started"] >= _seconds(options.since))
-    )
+def _identity(by: str) -> dict[str, str]:
+    """What stands beside the id of a run, or of a sum of them, and whence it comes."""
+    if by == "run":
+        return {"NAME": "name", "JOB": "job_id", "USER": "user"}
+    return {} if by == "user" else {"USER": "user"}
 
 
-def _seconds(text: str) -> float:
-    try:
-        return dt.datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
-        raise ConfigError(f"--since {text}: expected a date such as 2026-01-31") from None
-
-
-def _print_table(runs: list[dict[str, Any]]) -> None:
-    rows = [("RUN", "JOB", "USER", "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")]
+def _print_table(runs: list[dict[str, Any]], by: str) -> None:
+    heads = (by.upper(), *_identity(by), "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
+    rows: list[tuple[str, ...]] = [heads]
     for run in runs:
         started = dt.datetime.fromtimestamp(run["started"]).astimezone()
         rows.append(
             (
                 run["run_id"],
-                run["job_id"],
-                run["user"],
+                *(str(run.get(key) or "") for key in _identity(by).values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 human.duration(run["duration_seconds"]),
                 human.energy(run["energy_uj"]),
@@ -104,7 +98,7 @@ def _print_table(runs: list[dict[str, Any]]) -> None:
                 "running" if run["ended"] is None else run["end_reason"],
             )
         )
-    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        cells = (str(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(human.printable("  ".join(cells).rstrip()))

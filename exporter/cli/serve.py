@@ -32,10 +32,12 @@ def main(options: argparse.Namespace) -> int:
     from exporter.app import App
 
     config, before = settings(options), None
+    web_config = None
     while True:
         set_up(config.expose.log_level, config.expose.log_format)
         try:
-            app = App(config, os.environ)
+            app = App(config, os.environ, web_config=web_config)
+            web_config = app.web_config
             whole = app.serve(greet)
         except ConfigError as error:
             if before is None:

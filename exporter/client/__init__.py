@@ -2,6 +2,7 @@
 
 from exporter.client.errors import BudgetExceeded, NotMeasured
 from exporter.client.run import Run
+from exporter.client.software import software
 from exporter.client.tracker import current_run, track
 
-__all__ = ("BudgetExceeded", "NotMeasured", "Run", "current_run", "track")
+__all__ = ("BudgetExceeded", "NotMeasured", "Run", "current_run", "software", "track")

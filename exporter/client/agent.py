@@ -59,6 +59,10 @@ class Agent:
         found: list[dict[str, Any]] = self._ask("GET", f"/v1/runs?limit={limit}{asked}")["runs"]
         return found
 
+    def take_in(self, origin: str, runs: list[dict[str, Any]]) -> dict[str, int]:
+        """Put runs into the ledger that another tool measured; how many are new, changed, known."""
+        return self._ask("POST", "/v1/history", {"origin": origin, "runs": runs})
+
     def intensity(self) -> dict[str, Any]:
         """The grid intensity in force, its past, its forecast and its sources."""
         return self._ask("GET", "/v1/intensity")
@@ -73,7 +77,7 @@ class Agent:
             try:
                 status, answer = self._exchange(path, method, target, body)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                tried.append(f"{path}: {error}")
+                tried.append(f"{path}: {getattr(error, 'strerror', None) or error}")
                 continue
             if status >= http.client.BAD_REQUEST:
                 raise AgentRefusal(status, str(answer.get("error", f"HTTP status {status}")))

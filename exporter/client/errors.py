@@ -6,7 +6,7 @@ class AgentUnreachable(Exception):
 
 
 class BudgetExceeded(Exception):
-    """A run has emitted more than it was to; the text says how much."""
+    """A run has emitted more than it was to, or will have; the text says how much."""
 
 
 class NotMeasured(Exception):

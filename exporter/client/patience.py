@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 
+T = TypeVar("T")
 PATIENCE_SECONDS = 10.0
 RETRY_SECONDS = 0.2
 TOO_MANY, UNAVAILABLE, NOT_FOUND = 429, 503, 404
@@ -14,7 +15,7 @@ FOLDED = "other"
 """Id of what the daemon counts together when it shows as many runs as it may; nobody else's."""
 
 
-def start(begin: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def start(begin: Callable[[], T]) -> T:
     """Begin a run; where this user begins many at once, it is given some time.
 
     Raises AgentRefusal and AgentUnreachable.

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,10 @@ from typing import Any
 def write(directory: str, record: Mapping[str, Any]) -> str:
     """Replace the run's file in a directory, which is made; its path. Raises OSError."""
     parts = [str(record[key]) for key in ("run_id", "job_id", "node") if record.get(key)]
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join(parts)).lstrip(".")[:200]
+    ids = "-".join(parts)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", ids).lstrip(".")[:200]
+    if name != ids:  # a/b and a_b are two runs
+        name += f"-{zlib.crc32(ids.encode(errors='surrogatepass')):08x}"
     path = os.path.join(directory, f"{name}.json")
     os.makedirs(directory, exist_ok=True)
     beside = f"{path}.{os.getpid()}.part"

@@ -37,8 +37,12 @@ class Reporter(Forkable):
         interval_seconds: float,
         title: str,
         has_line: bool,
+        keep: Callable[[dict[str, Any]], object] = lambda _: None,
     ) -> None:
-        """`say` sends something and gives the record; `begin_again` registers the run anew."""
+        """`say` sends something and gives the record; `begin_again` registers the run anew.
+
+        `keep` is given the record whenever a receipt is due.
+        """
         super().__init__()
         self._run = run
         self._say = say
@@ -49,11 +53,17 @@ class Reporter(Forkable):
         self._interval = max(SHORTEST_SECONDS, min(interval_seconds, most))
         self._title = title
         self._has_line = has_line
+        self._power: float | None = None
+        self._keep = keep
         self._began = time.monotonic()
         self._receipt_due = self._began + RECEIPT_SECONDS
         self._complained: set[str] = set()
+        self._writing = threading.Lock()
+        """A look that the program asks for may fall together with one of the thread."""
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._due = threading.Event()
+        self._next_nudge = 0.0
         self._at_end: Any = None
 
     def start(self) -> None:
@@ -67,9 +77,20 @@ class Reporter(Forkable):
         with suppress(RuntimeError):  # no thread is to be had, as at the very end of a program
             self._thread.start()
 
+    def nudge(self) -> None:
+        """Look at once, unless that was asked for less than an interval ago.
+
+        So work is marked when it is done, and not up to an interval later.
+        """
+        now = time.monotonic()
+        if now >= self._next_nudge:
+            self._next_nudge = now + self._interval
+            self._due.set()
+
     def stop(self) -> None:
         """End the thread. Something that is under way is waited for."""
         self._stopping.set()
+        self._due.set()
         if self._at_end is not None:
             self._at_end.cancel()
         if self._thread is not None and self._thread.is_alive():
@@ -102,7 +123,10 @@ class Reporter(Forkable):
         except AgentRefusal as refusal:
             if refusal.status not in (NOT_FOUND, TOO_MANY):
                 self.complain(str(refusal))
-                return True
+                if said.pop("values", None) is None or not said:
+                    return True
+                self._run.give_back(said)  # what is refused takes nothing else with it
+                return False
             self._run.give_back(said)
             return refusal.status == NOT_FOUND and self._is_hopeless()
         except TROUBLE as error:
@@ -111,7 +135,10 @@ class Reporter(Forkable):
             return False
         self.take_in(record)
         if self._has_line:
-            _write(line(self._title, time.monotonic() - self._began, self._run.record))
+            # What answers a report of progress says nothing of the power.
+            self._power = record.get("power_watts", self._power)
+            known = {**record, "power_watts": self._power}
+            _write(line(self._title, time.monotonic() - self._began, known))
         if time.monotonic() >= self._receipt_due:
             self._receipt_due += RECEIPT_SECONDS
             self.write_receipt()
@@ -123,7 +150,7 @@ class Reporter(Forkable):
         try:
             self._on_record()
         except Exception as error:  # noqa: BLE001  the run goes on, and is ended
-            self.complain(f"on_budget raised: {error!r}")
+            self.complain(f"on_budget or on_forecast raised: {error!r}")
 
     def _is_hopeless(self) -> bool:
         """Begin the run again, which the daemon does not know; whether that is refused."""
@@ -135,15 +162,23 @@ class Reporter(Forkable):
         return False
 
     def write_receipt(self) -> None:
-        """Write the record to its file, if there is to be one."""
-        if self._receipts is None or not self._run.record:
-            return
-        from exporter.client.receipts import write
+        """Write the record to its file, if there is to be one, and have it kept elsewhere."""
+        with self._writing:
+            if self._run.record:
+                self._write_receipt()
 
+    def _write_receipt(self) -> None:
+        if self._receipts is not None:
+            from exporter.client.receipts import write
+
+            try:
+                write(self._receipts, self._run.record)
+            except OSError as error:
+                self.complain(f"no receipt in {self._receipts}: {error.strerror}")
         try:
-            write(self._receipts, self._run.record)
-        except OSError as error:
-            self.complain(f"no receipt in {self._receipts}: {error.strerror}")
+            self._keep(self._run.record)
+        except Exception as error:  # noqa: BLE001  said; the user's program goes on
+            self.complain(f"the record is not kept: {error}")
 
     def complain(self, text: str) -> None:
         """Say it, unless it was said before."""
@@ -152,13 +187,20 @@ class Reporter(Forkable):
             warn("%s", text)
 
     def _turn(self) -> None:
-        while not self._stopping.wait(self._interval):
+        while True:
+            self._due.wait(self._interval)
+            self._due.clear()
+            if self._stopping.is_set():
+                return
             self.try_look()
 
     def begin_anew(self) -> None:
         """In a forked child: it sends what it is told, and all else is its parent's."""
-        self._thread, self._stopping, self._at_end = None, threading.Event(), None
+        self._thread, self._at_end = None, None
+        self._writing = threading.Lock()
+        self._stopping, self._due, self._next_nudge = threading.Event(), threading.Event(), 0.0
         self._has_line, self._receipts, self._on_record = False, None, lambda: None
+        self._keep = lambda _: None
 
 
 def line(title: str, seconds: float, record: dict[str, Any]) -> str:
@@ -170,7 +212,10 @@ def line(title: str, seconds: float, record: dict[str, Any]) -> str:
     parts.append(f"{record['carbon_grams']:.4g} g CO2eq")
     if ahead := record.get("forecast"):
         rest = max(0.0, ahead["end"] - record["at"])
-        parts.append(f"in {rest // 60:.0f}:{rest % 60:02.0f}: {ahead['carbon_grams']:.4g} g")
+        wide = ""
+        if (low := ahead.get("low")) and (high := ahead.get("high")):
+            wide = f" ({low['carbon_grams']:.3g} to {high['carbon_grams']:.3g})"
+        parts.append(f"in {rest // 60:.0f}:{rest % 60:02.0f}: {ahead['carbon_grams']:.4g} g{wide}")
     return "".join(c if c.isprintable() else "?" for c in "  ".join(parts))
 
 

@@ -33,6 +33,8 @@ class Run(Forkable):
         """To be raised where the program asks next."""
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to be sent."""
+        self.nudge: Callable[[], None] = lambda: None
+        """Called when it should be sent soon."""
         self.look: Callable[[], object] = lambda: None
         """Called to send it, and to get the record, at once."""
         self._lock = threading.Lock()
@@ -79,6 +81,7 @@ class Run(Forkable):
             with self._lock:
                 self._progress = numbers[0], numbers[1]
         self._told()
+        self.nudge()
 
     def refresh(self) -> dict[str, Any]:
         """The record as it stands now; the last known one where the daemon does not answer."""

@@ -1,6 +1,7 @@
 """Where the daemon's agent socket is, and whether what is there may be trusted."""
 
 import os
+import stat
 
 SYSTEM_SOCKET = "/run/emissions-exporter/agent.sock"
 VARIABLE = "EMISSIONS_EXPORTER_EXPOSE_SOCKET"
@@ -14,8 +15,11 @@ def user_socket() -> str:
         return os.path.join(runtime, "emissions-exporter", "agent.sock")
     import tempfile  # 3 ms that whoever has a runtime directory need not spend
 
-    private = f"emissions-exporter-{os.geteuid()}"
-    return os.path.join(tempfile.gettempdir(), private, "agent.sock")
+    try:
+        directory = tempfile.gettempdir()
+    except FileNotFoundError:  # none may be written: a container with a read-only root
+        directory = "/tmp"  # noqa: S108  nothing is made there either
+    return os.path.join(directory, f"emissions-exporter-{os.geteuid()}", "agent.sock")
 
 
 def default_socket() -> str:
@@ -36,8 +40,11 @@ def usual_sockets() -> list[str]:
 def distrust(path: str) -> str:
     """Why a socket that was found, not named, must not be used; empty if it may.
 
-    Anyone can make a directory in the temporary one, and answer there with lies.
+    Anyone can make a directory in the temporary one, and answer there with lies. Where only root
+    can make directories, it is root who lets the daemon's user answer.
     """
+    if _is_roots_alone(os.path.dirname(os.path.dirname(path))):
+        return ""
     for place in (os.path.dirname(path), path):
         try:
             owner = os.lstat(place).st_uid
@@ -46,3 +53,13 @@ def distrust(path: str) -> str:
         if owner not in (ROOT, os.geteuid()):
             return f"{place} belongs to user {owner}, who is neither you nor root"
     return ""
+
+
+def _is_roots_alone(directory: str) -> bool:
+    """Whether nobody but root can put anything into a directory."""
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == ROOT and not found.st_mode & others

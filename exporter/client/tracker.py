@@ -5,18 +5,17 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from exporter.client.announced import JOB_ID, RUN_ID, Announced
-from exporter.client.errors import BudgetExceeded, NotMeasured
+from exporter.client.budget import Budget, OnBudget
+from exporter.client.errors import NotMeasured
 from exporter.client.launch import TRACKED, launch_of
 from exporter.client.registration import Registration
 from exporter.client.reporter import TROUBLE, Reporter, is_terminal
 from exporter.client.run import Run
 from exporter.client.words import warn
 
-OnBudget: TypeAlias = Literal["warn", "raise"] | Callable[[Run], None]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -27,7 +26,8 @@ class track:  # noqa: N801  reads as the verb it is
     one launch are one run, and so are all programs that are given one `run_id`; a run inside
     another is counted apart from it. The program is never stopped or slowed: what goes wrong is
     said in the log `emissions`. Only `strict` raises NotMeasured at the start, and
-    `on_budget="raise"` raises BudgetExceeded, in the program's own calls of `run`.
+    `on_budget="raise"` (or `on_forecast`) raises BudgetExceeded, in the program's own calls of
+    `run`.
     """
 
     _open: ClassVar[list["track"]] = []
@@ -44,39 +44,44 @@ class track:  # noqa: N801  reads as the verb it is
         *,
         run_id: str = "",
         job_id: str = "",
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str | float] | None = None,
         group: str = "",
         scope: Literal["tree", "cgroup", "machine"] = "tree",
         budget_grams: float | None = None,
         on_budget: OnBudget = "warn",
+        on_forecast: OnBudget = "warn",
         progress: bool | None = None,
         receipts: str | None = "emissions",
+        codecarbon_csv: str | None = None,
         interval_seconds: float = 5.0,
         socket: str = "",
         private: bool = True,
         strict: bool = False,
     ) -> None:
-        """`group` is a label that the runs of a sweep share; `scope` says what belongs to the run.
+        """`group` is a label that the runs of a sweep share; labels that are numbers become texts.
 
-        `progress` shows a line on the terminal; None: if there is one. A receipt is written into
-        the directory `receipts` each minute and at the end; None: not.
+        `scope` says what belongs to the run. `on_budget` is what is done when the budget is used
+        up, `on_forecast` when it is sure to be, by what `run.progress` is told: "warn", "raise", or
+        a function that is given the run. `progress` shows a line on the terminal; None: if there is
+        one. A receipt is written into the directory `receipts` each minute and at the end; None:
+        not. So is a row of the file `codecarbon_csv`, in the format of CodeCarbon.
         """
         self._asked: dict[str, Any] = {
             "run_id": run_id,
             "job_id": job_id,
             "name": name,
-            "labels": {**(labels or {}), **({"group": group} if group else {})},
+            "labels": {**_texts(labels or {}), **({"group": group} if group else {})},
             "scope": scope,
             "budget_grams": budget_grams,
         }
-        self._on_budget = on_budget
+        self._budget = Budget(budget_grams, on_budget, on_forecast)
         self._progress = progress
         self._receipts = receipts
+        self._codecarbon_csv = codecarbon_csv
         self._interval = interval_seconds
         self._socket = socket
         self._private = private
         self._strict = strict
-        self._warned = False
         self._pid = 0
         self._is_joined = False
         self._reporter: Reporter | None = None
@@ -86,12 +91,7 @@ class track:  # noqa: N801  reads as the verb it is
     def __enter__(self) -> Run:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
         if kind is None:
             self.run.check_budget()
@@ -129,7 +129,10 @@ class track:  # noqa: N801  reads as the verb it is
         try:
             if self._receipts is not None:  # the program may change its directory
                 self._receipts = os.path.abspath(self._receipts)
+            if self._codecarbon_csv is not None:
+                self._codecarbon_csv = os.path.abspath(self._codecarbon_csv)
             self._register()
+            self._follow()
         except Exception as error:  # whatever was asked for, the program goes on
             self._pid = 0
             if self._strict:
@@ -138,7 +141,6 @@ class track:  # noqa: N801  reads as the verb it is
                 self._complained.add(str(error))
                 warn("not measured, the program goes on: %s", error)
             return self.run
-        self._follow()
         self._open.append(self)
         self._announced.add(self, self.run.run_id, self.run.job_id, self._socket)
         return self.run
@@ -188,7 +190,7 @@ class track:  # noqa: N801  reads as the verb it is
         other = object.__new__(type(self))
         other.__dict__ = dict(self.__dict__)
         other._asked = {**self._asked, "name": self._asked["name"] or name}
-        other._pid, other._reporter, other._warned = 0, None, False
+        other._pid, other._reporter, other._budget = 0, None, self._budget.anew()
         other.run = Run()
         return other
 
@@ -208,15 +210,24 @@ class track:  # noqa: N801  reads as the verb it is
             self.run,
             say=self._say,
             begin_again=self._begin_again,
-            on_record=self._check_budget if is_first else lambda: None,
+            on_record=functools.partial(self._budget.check, self.run) if is_first else lambda: None,
             receipts=self._receipts if launch.local_rank == 0 else None,
             interval_seconds=self._interval,
             title=title,
             has_line=is_first and (is_terminal() if self._progress is None else self._progress),
+            keep=self._add_row if launch.local_rank == 0 else lambda _: None,
         )
         self.run.wake, self.run.look = reporter.start, reporter.try_look
+        self.run.nudge = reporter.nudge
         reporter.start()
         atexit.register(self.stop)
+
+    def _add_row(self, record: dict[str, Any]) -> None:
+        if self._codecarbon_csv is not None:
+            from exporter.integrations.codecarbon.receipts import add_row
+
+            is_alone = launch_of(os.environ, "").nodes == 1
+            add_row(self._codecarbon_csv, record, is_alone=is_alone)
 
     def _begin_again(self) -> None:
         """The daemon knows the run no more: who began it, begins it again."""
@@ -225,20 +236,6 @@ class track:  # noqa: N801  reads as the verb it is
 
     def _say(self, said: dict[str, Any]) -> dict[str, Any]:
         return self._registration.say(self.run.run_id, self.run.job_id, said)
-
-    def _check_budget(self) -> None:
-        """Act, once, when the run has emitted more than it was to."""
-        budget, grams = self._asked["budget_grams"], self.run.emissions_grams
-        if self._warned or budget is None or not grams > budget:
-            return
-        self._warned = True
-        text = f"run {self.run.run_id} has emitted {grams:.4g} g CO2eq of a budget of {budget:g} g"
-        if self._on_budget == "raise":
-            self.run.over_budget = BudgetExceeded(text)
-        elif callable(self._on_budget):
-            self._on_budget(self.run)
-        else:
-            warn("%s", text)
 
     def _end(self, reporter: Reporter, deadline: float) -> None:
         is_shared = any(
@@ -256,6 +253,10 @@ class track:  # noqa: N801  reads as the verb it is
             )
         reporter.take_in(self.run.record)
         reporter.write_receipt()
+
+
+def _texts(labels: Mapping[str, str | float]) -> dict[str, str]:
+    return {k: str(v) if isinstance(v, int | float) else v for k, v in labels.items()}
 
 
 def current_run() -> Run:

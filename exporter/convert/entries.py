@@ -7,9 +7,9 @@ from exporter.model.books import Entry
 from exporter.model.intensity import Factor, Spell
 from exporter.model.readings import Interval
 from exporter.model.workload import Share
-from exporter.units import NANOSECONDS_PER_SECOND, carbon_ng
+from exporter.units import NANOSECONDS_PER_SECOND, SECONDS_PER_MINUTE, carbon_ng
 
-NANOSECONDS_PER_MINUTE = 60 * NANOSECONDS_PER_SECOND
+NANOSECONDS_PER_MINUTE = SECONDS_PER_MINUTE * NANOSECONDS_PER_SECOND
 
 
 def entries(

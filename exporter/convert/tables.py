@@ -3,7 +3,7 @@
 import csv
 import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 
@@ -57,23 +57,38 @@ def find(zone: str, basis: Basis | None = None) -> Factor:
     code = zone.strip().upper()
     without_value: list[Row] = []
     for tables in _SEARCH:
-        known = [row for table in tables for row in table() if code in row.codes]
+        found = [row for table in tables for row in table() if code in row.codes]
         valued = [
-            row for row in known if row.grams_per_kwh is not None and basis in (None, row.basis)
+            row for row in found if row.grams_per_kwh is not None and basis in (None, row.basis)
         ]
         if valued:
             return _factor(max(valued, key=_merit))
-        without_value += known
+        without_value += found
     if without_value:
         raise ConfigError(_no_value(zone, without_value[0], basis))
-    raise ConfigError(_unknown(zone, code, [table for tables in _SEARCH for table in tables]))
+    raise ConfigError(_unknown(zone, code, rows()))
+
+
+def rows() -> list[Row]:
+    """All rows of all tables, in the order of search; for looking a zone up by its name."""
+    return [row for tables in _SEARCH for table in tables for row in table()]
+
+
+def known(zone: str) -> Row | None:
+    """The first row that `zone` finds, with a value or without; None where no table knows it."""
+    code = zone.strip().upper()
+    return next((row for row in rows() if code in row.codes), None)
+
+
+def regions(country: str) -> Iterator[Row]:
+    """The regions of a country, ISO 3166-1 alpha-3."""
+    return (row for row in _regions() if row.country == country)
 
 
 def country(zone: str) -> str:
     """ISO 3166-1 alpha-3 of the country that `zone` lies in; "" where no table knows it."""
-    code = zone.strip().upper()
-    rows = (row for tables in _SEARCH for table in tables for row in table())
-    return next((row.country for row in rows if code in row.codes), "")
+    row = known(zone)
+    return row.country if row is not None else ""
 
 
 def alpha2(zone: str) -> str:
@@ -85,9 +100,9 @@ def alpha2(zone: str) -> str:
 def check_zone(zone: str) -> None:
     """Raise ConfigError for what is neither a zone of Electricity Maps nor a cloud region."""
     code = zone.strip().upper()
-    tables = (_zones, _cloud_regions)
-    if not any(code in row.codes for table in tables for row in table()):
-        raise ConfigError(_unknown(zone, code, tables))
+    known = [row for table in (_zones, _cloud_regions) for row in table()]
+    if not any(code in row.codes for row in known):
+        raise ConfigError(_unknown(zone, code, known))
 
 
 def world() -> Factor:
@@ -135,9 +150,8 @@ def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
     return f"convert.zone: {zone} is known, but {row.table} has no value for it; {remedy}"
 
 
-def _unknown(zone: str, code: str, tables: Iterable[Table]) -> str:
-    rows = [row for table in tables for row in table()]
-    shown = {key: row.zone for row in reversed(rows) for key in (row.name.upper(), *row.codes)}
+def _unknown(zone: str, code: str, known: Sequence[Row]) -> str:
+    shown = {key: row.zone for row in reversed(known) for key in (row.name.upper(), *row.codes)}
     near = dict.fromkeys(shown[key] for key in difflib.get_close_matches(code, shown, 5))
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"convert.zone: no bundled table knows {zone!r}; {hint}it can be {FORMS}"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from exporter.expose.catalogue import Family
-from exporter.expose.page import Page, Renderer
+from exporter.expose.exposition import Page, Renderer
 from exporter.expose.process import ProcessState
 from exporter.expose.view import View
 from exporter.model.snapshot import Snapshot

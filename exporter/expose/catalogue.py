@@ -45,6 +45,7 @@ def _durable(name: str, labels: tuple[str, ...], samples: Rows, text: str) -> Fa
 DEVICE = ("device", "id")
 RUN = ("run_id", "job_id")
 RUN_DEVICE = (*RUN, "device", "id")
+RUN_BOUND = (*RUN, "bound")
 GRID = ("grid_zone", "signal", "basis", "accounting")
 
 DEVICE_FAMILIES = (
@@ -239,6 +240,32 @@ RUN_FAMILIES = (
         RUN,
         rows.run_forecast(lambda ahead: round(ahead.ends, MILLI)),
         "When the run's work will be done, in seconds since the epoch; absent as above.",
+    ),
+    _gauge(
+        "run_forecast_energy_joules",
+        RUN,
+        rows.run_forecast(lambda ahead: units.joules(ahead.energy_uj)),
+        "Energy in joules that the run will have used on this node when its work is done; absent "
+        "as above.",
+    ),
+    _gauge(
+        "run_forecast_bound_grams",
+        RUN_BOUND,
+        rows.run_forecast_bounds(lambda bound: units.grams(bound.carbon_ng)),
+        "Range of the forecast in grams, `low` to `high`: 95 of 100 runs that go on as unevenly as "
+        "before end in it; absent until three stretches of work can be compared.",
+    ),
+    _gauge(
+        "run_forecast_bound_energy_joules",
+        RUN_BOUND,
+        rows.run_forecast_bounds(lambda bound: units.joules(bound.energy_uj)),
+        "The same of the energy, in joules.",
+    ),
+    _gauge(
+        "run_forecast_bound_end_time_seconds",
+        RUN_BOUND,
+        rows.run_forecast_bounds(lambda bound: round(bound.ends, MILLI)),
+        "The same of the end, in seconds since the epoch.",
     ),
 )
 

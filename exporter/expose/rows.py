@@ -7,7 +7,7 @@ from typing import TypeAlias
 from exporter import __version__, units
 from exporter.expose.process import ProcessState
 from exporter.expose.view import Tallies, Tally, View
-from exporter.model.forecast import Forecast, forecast
+from exporter.model.forecast import Forecast, Outcome, forecast
 from exporter.model.intensity import Factor
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DeviceState, GridState, Health
@@ -156,6 +156,19 @@ def run_forecast(value: Callable[[Forecast], float]) -> Rows:
         for run in view.snapshot.runs
         if run.ended is None and (ahead := forecast(run.progress)) is not None
     ]
+
+
+def run_forecast_bounds(value: Callable[[Outcome], float]) -> Rows:
+    """Two samples, low and high, per open run whose forecast has a range."""
+
+    def rows(view: View) -> Samples:
+        for run in view.snapshot.runs:
+            ahead = forecast(run.progress) if run.ended is None else None
+            if ahead is not None and ahead.low is not None and ahead.high is not None:
+                yield (run.shown_id, run.key.job_id, "low"), value(ahead.low)
+                yield (run.shown_id, run.key.job_id, "high"), value(ahead.high)
+
+    return rows
 
 
 def owners(exported_labels: tuple[str, ...], value: Callable[[Tally], float]) -> Rows:

@@ -1,6 +1,7 @@
 """One snapshot summed up for showing: per device, method, reason and run, in exact integers."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TypeAlias
 
@@ -67,6 +68,14 @@ class Tally:
 
 Tallies: TypeAlias = dict[tuple[str, ...], Tally]
 """Sums by the values of the labels under which they are shown."""
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """The sum of sums."""
+    total = Tally()
+    for tally in tallies:
+        total.include(tally)
+    return total
 
 
 class View:

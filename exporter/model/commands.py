@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+from exporter.model.record import RunRecord
+
 
 class Start(NamedTuple):
     """Open a run. Who asks comes from the peer credentials of the socket, never from the body."""
@@ -55,11 +57,26 @@ class LetGo(NamedTuple):
     """Let go of the drivers for a while, so that a device can be reset."""
 
 
-Command: TypeAlias = Start | Log | End | Stop | LetGo
+class TakeIn(NamedTuple):
+    """Put runs into the ledger that another tool measured, and that have ended."""
+
+    records: tuple[RunRecord, ...]
+
+
+class Taken(NamedTuple):
+    """What became of them."""
+
+    new: int
+    changed: int
+    """Known already, and longer now."""
+    known: int
+
+
+Command: TypeAlias = Start | Log | End | Stop | LetGo | TakeIn
 
 
 class Request(NamedTuple):
-    """A command and where its answer goes: a RunRecord, or a Refused."""
+    """A command and where its answer goes: a RunRecord, a Taken, or a Refused."""
 
     command: Command
     answer: Callable[[object], None]

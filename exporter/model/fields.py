@@ -26,6 +26,10 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return key in self._content
 
+    def names(self) -> tuple[str, ...]:
+        """The names of all fields, in order."""
+        return tuple(self._content)
+
     def text(self, key: str, default: str | None = None) -> str:
         """Any text."""
         value = self._content.get(key, default)

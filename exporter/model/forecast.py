@@ -1,12 +1,26 @@
 """What a run will have used when its work is done, from how far it has come."""
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from exporter.model.runs import Progress
+from exporter.model.runs import Mark, Progress
+
+MOST_AHEAD = 1e9
+"""From less than one part in so many of what is left, nothing can be told."""
+LAST_MOMENT = 1e11
+"""Wall clock, seconds: the year 5138. What would end later than that has no end to speak of."""
+MOST_STRETCHES = 10
+"""Between marks; when there are more, each two become one."""
+FEWEST_STRETCHES = 3
+"""From fewer, no range can be told."""
+STUDENT = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Quantiles of Student's t for 95 of 100 on both sides, from two degrees of freedom on."""
 
 
-class Forecast(NamedTuple):
-    """The end of a run on this node, if it goes on as it did between its two marks."""
+class Outcome(NamedTuple):
+    """What a run will have used on this node at its end."""
 
     energy_uj: int
     carbon_ng: int
@@ -14,21 +28,100 @@ class Forecast(NamedTuple):
     """Wall clock, seconds."""
 
 
+class Forecast(NamedTuple):
+    """The end of a run on this node, if it goes on as it did between its marks."""
+
+    energy_uj: int
+    carbon_ng: int
+    ends: float
+    """Wall clock, seconds."""
+    low: Outcome | None = None
+    """With `high`: what each of the three is between, with 95 of 100 runs that go on as unevenly
+    as before; None: the marks are too few to say."""
+    high: Outcome | None = None
+
+
+def advanced(progress: Progress | None, total: float, mark: Mark) -> Progress:
+    """Progress with one more mark. What falls back, or is another amount of work, begins anew.
+
+    Marks on the way stay few: a stretch of work is closed when it is as long as the first one, and
+    when there are too many, each two become one. So the marks of a long run are far apart, and
+    what goes up and down within a stretch evens out.
+    """
+    if progress is None or progress.total != total or progress.last.done > mark.done:
+        return Progress(total, mark, mark)
+    _, first, last, between = progress
+    shortest = (between[0] if between else last).done - first.done
+    stretch = last.done - (between[-1] if between else first).done
+    if stretch > 0 and stretch >= shortest and mark.done > last.done:
+        between = (*between, last)
+    if len(between) >= MOST_STRETCHES:
+        between = between[1::2]
+    return Progress(total, first, mark, between)
+
+
 def forecast(progress: Progress | None) -> Forecast | None:
-    """The forecast; None where nothing was done yet between two marks.
+    """The forecast; None where nothing was done yet between two marks, or next to nothing.
 
     What each unit of work costs is taken from the marks alone, so neither the start of the run nor
     what it did before it was resumed counts twice.
     """
     if progress is None:
         return None
-    total, first, last = progress
+    total, first, last, between = progress
     done = last.done - first.done
     if done <= 0:
         return None
-    ahead = max(0.0, total - last.done) / done
-    return Forecast(
+    left = max(0.0, total - last.done)
+    if left > MOST_AHEAD * done:
+        return None
+    ahead = left / done
+    ends = last.at + (last.at - first.at) * ahead
+    if ends > LAST_MOMENT:
+        return None
+    expected = Outcome(
         last.energy_uj + round((last.energy_uj - first.energy_uj) * ahead),
         last.carbon_ng + round((last.carbon_ng - first.carbon_ng) * ahead),
-        last.at + (last.at - first.at) * ahead,
+        ends,
     )
+    return Forecast(*expected, *_range(expected, (first, *between, last), left))
+
+
+def _range(
+    expected: Outcome, marks: Sequence[Mark], left: float
+) -> tuple[Outcome, Outcome] | tuple[None, None]:
+    """What the end is between; it is never less than what was used already."""
+    if len(marks) <= FEWEST_STRETCHES or any(b.done <= a.done for a, b in pairwise(marks)):
+        return None, None
+    last = marks[-1]
+    energy_uj = _either_side([(mark.done, mark.energy_uj) for mark in marks], left)
+    carbon_ng = _either_side([(mark.done, mark.carbon_ng) for mark in marks], left)
+    seconds = _either_side([(mark.done, mark.at) for mark in marks], left)
+    if not (math.isfinite(energy_uj) and math.isfinite(carbon_ng) and seconds < LAST_MOMENT):
+        return None, None
+    low = Outcome(
+        max(last.energy_uj, expected.energy_uj - round(energy_uj)),
+        max(last.carbon_ng, expected.carbon_ng - round(carbon_ng)),
+        max(last.at, expected.ends - seconds),
+    )
+    high = Outcome(
+        expected.energy_uj + round(energy_uj),
+        expected.carbon_ng + round(carbon_ng),
+        expected.ends + seconds,
+    )
+    return low, high
+
+
+def _either_side(marks: Sequence[tuple[float, float]], left: float) -> float:
+    """How far what comes may be from what is expected, from marks (done, used).
+
+    Work costs the same in the mean, and its variance grows with its amount. What comes is as
+    uneven as what was, and the mean itself is known as badly as so much work tells it.
+    """
+    stretches = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks)]
+    done = marks[-1][0] - marks[0][0]
+    mean = (marks[-1][1] - marks[0][1]) / done
+    uneven = sum((used - mean * work) / work * (used - mean * work) for work, used in stretches)
+    freedom = len(stretches) - 1
+    quantile = STUDENT[min(freedom, len(STUDENT) + 1) - 2]
+    return quantile * math.sqrt(uneven / freedom * left * (1 + left / done))

@@ -95,6 +95,8 @@ class Partition(NamedTuple):
     """Part of the device's slices; a fraction where several share the slices of one instance."""
     active: float | None = None
     """Mean activity of its own multiprocessors, 0 to 1; None: the chip does not say."""
+    instances: tuple[int, int] | None = None
+    """Numbers of its GPU instance and, in that, of its compute instance; None: not known."""
 
 
 class Occupancy(NamedTuple):

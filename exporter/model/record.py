@@ -1,11 +1,12 @@
 """RunRecord, version 1: the one value that every receipt, report and API answer renders."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from exporter import units
 from exporter.model.books import Amount, FactorUse
-from exporter.model.forecast import forecast
+from exporter.model.forecast import Forecast, Outcome, forecast
 from exporter.model.readings import Device, Method
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import Split
@@ -24,6 +25,9 @@ class Part(NamedTuple):
     amount: Amount
 
 
+NO_MODELS: Mapping[Device, str] = MappingProxyType({})
+
+
 class RunRecord(NamedTuple):
     """Everything known of one run on one node."""
 
@@ -34,6 +38,8 @@ class RunRecord(NamedTuple):
     """Wall clock of this record, seconds."""
     node: str
     version: int = VERSION
+    models: Mapping[Device, str] = NO_MODELS
+    """What the devices are, as far as the node knows them now."""
 
     @property
     def energy_uj(self) -> int:
@@ -88,6 +94,18 @@ class Wanted(NamedTuple):
 ANY = Wanted()
 
 
+class Form(NamedTuple):
+    """A way to write a record down."""
+
+    media_type: str
+    suffix: str
+    """Of a file's name, without a dot."""
+    title: str
+    """What a person reads who chooses."""
+    write: Callable[[Mapping[str, Any]], str]
+    """The document, without a line end after it, of a record as `to_json` gives it."""
+
+
 class Archive(Protocol):
     """Every run that the ledger knows, on the page or not; may be asked from any thread."""
 
@@ -136,6 +154,7 @@ def to_json(record: RunRecord) -> dict[str, object]:
             {
                 "device": part.device.kind,
                 "id": part.device.id,
+                "model": record.models.get(part.device, ""),
                 "method": part.method,
                 "split": part.split,
                 "energy_uj": part.amount.energy_uj,
@@ -156,15 +175,23 @@ def _progress_to_json(run: RunInfo) -> dict[str, float] | None:
     return {"done": last.done, "total": run.progress.total, "at": last.at}
 
 
-def _forecast_to_json(run: RunInfo) -> dict[str, float] | None:
-    """What an open run will have used on this node when its work is done."""
+def _forecast_to_json(run: RunInfo) -> dict[str, object] | None:
+    """What an open run will have used on this node when its work is done, and its range."""
     ahead = forecast(run.progress) if run.ended is None else None
     if ahead is None:
         return None
     return {
-        "energy_joules": units.joules(ahead.energy_uj),
-        "carbon_grams": units.grams(ahead.carbon_ng),
-        "end": ahead.ends,
+        **_outcome_to_json(ahead),
+        "low": _outcome_to_json(ahead.low) if ahead.low else None,
+        "high": _outcome_to_json(ahead.high) if ahead.high else None,
+    }
+
+
+def _outcome_to_json(outcome: Outcome | Forecast) -> dict[str, float]:
+    return {
+        "energy_joules": units.joules(outcome.energy_uj),
+        "carbon_grams": units.grams(outcome.carbon_ng),
+        "end": outcome.ends,
     }
 
 

@@ -13,6 +13,8 @@ class RunKey(NamedTuple):
 
 
 NOBODY = -1
+HISTORY = -3
+"""uid of runs that another tool measured: no other run has it, so none goes on with them."""
 DEPARTED = RunKey(NOBODY, "", "")
 """All runs that left the page: in the sums of a device, never a series of its own."""
 
@@ -41,6 +43,8 @@ class Progress(NamedTuple):
     total: float
     first: Mark
     last: Mark
+    between: tuple[Mark, ...] = ()
+    """Some marks on the way, in order: how evenly the work went."""
 
 
 class Owner(NamedTuple):
@@ -62,7 +66,8 @@ class RunInfo(NamedTuple):
     name: str
     user: str
     origin: str
-    """registered, environment, machine, replay: how we know of it."""
+    """How it is known: registered, environment, machine, the name of a scheduler, pod, replay, the
+    tool that measured it, or folded, of all beyond the cap."""
     started: float
     """Wall clock, seconds; the first start if it was reopened."""
     ended: float | None = None

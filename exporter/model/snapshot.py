@@ -129,7 +129,13 @@ def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:
         factors=snapshot.factor_uses.get(run.key, ()),
         at=snapshot.wall,
         node=snapshot.node,
+        models=models_of(snapshot),
     )
+
+
+def models_of(snapshot: Snapshot) -> dict[Device, str]:
+    """What the node's devices are."""
+    return {state.info.device: state.info.model for state in snapshot.devices}
 
 
 def run_power_watts(snapshot: Snapshot, run: RunInfo) -> float | None:

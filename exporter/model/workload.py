@@ -59,6 +59,8 @@ class Holding(NamedTuple):
     since_ns: int = 0
     until_ns: int | None = None
     """CLOCK_BOOTTIME; None: it is held still."""
+    serves: bool = False
+    """By a process that works for others, as an MPS server does: it gives way to who holds it."""
 
 
 NO_OWNERS: Mapping[int, RunKey] = MappingProxyType({})
@@ -93,6 +95,8 @@ class Sighting(NamedTuple):
     """Of GPUs; those that ended since the last look among them."""
     owners: Mapping[int, RunKey] = NO_OWNERS
     """The runs of processes that have a context on a GPU, by pid; who is in no run is left out."""
+    servers: frozenset[int] = frozenset()
+    """Processes on a GPU that work for others, by pid: MPS servers that are known by name."""
 
 
 class Share(NamedTuple):

@@ -7,6 +7,7 @@ from exporter import human, units
 from exporter.errors import SourceError
 from exporter.model.record import VERSION
 from exporter.report.prometheus_api import Api, Labels
+from exporter.report.prometheus_each import Known, apart
 from exporter.report.prometheus_runs import (
     CARBON,
     ENERGY,
@@ -48,6 +49,30 @@ def fleet_record(api: Api, wanted: Wanted, since_seconds: float) -> dict[str, An
     if not energy:
         _expect_ours(api, at, since_seconds)
         raise SourceError(f"{api.who} knows no run of {_named(wanted)}{_lately(since_seconds)}")
+    return _record(runs, energy, _named(wanted), at, since_seconds)
+
+
+def fleet_records(api: Api, wanted: Wanted, since_seconds: float) -> list[dict[str, Any]]:
+    """A record of each of the wanted runs on all nodes, as `fleet_record` makes one.
+
+    As many questions are asked as for one run; so `boundary.grids` are those of all the look-back.
+    Raises SourceError.
+    """
+    at = _now(api)
+    runs = Runs(api, wanted, at, since_seconds)
+    energy = runs.total(ENERGY)
+    if not energy:
+        _expect_ours(api, at, since_seconds)
+    return [
+        _record(one, one.total(ENERGY), run_id, at, since_seconds)
+        for (run_id, _), one in apart(runs, energy).items()
+    ]
+
+
+def _record(
+    runs: Known, energy: Values, what: str, at: float, since_seconds: float
+) -> dict[str, Any]:
+    """The record of all of `runs`; `what` names them if they are several."""
     keys = runs_of(energy)
     held, parts = runs.total(HELD), _parts(energy, runs.total(CARBON))
     held_uj = _give_held(parts, held)
@@ -56,7 +81,7 @@ def fleet_record(api: Api, wanted: Wanted, since_seconds: float) -> dict[str, An
     infos = [info for info in runs.infos if _key(info) in keys]
     run_ids = sorted({key[1] for key in keys})
     nodes = _texts(key[0] for key in keys)
-    title = run_ids[0] if len(run_ids) == 1 else f"all {len(run_ids)} of {_named(wanted)}"
+    title = run_ids[0] if len(run_ids) == 1 else f"all {len(run_ids)} of {what}"
     until = times["ended"] or times["seen"]
     return {
         "version": VERSION,
@@ -155,7 +180,7 @@ def _give_held(parts: Sequence[dict[str, Any]], held: Values) -> int:
     return sum(sums.values())
 
 
-def _times(runs: Runs, keys: set[Key], at: float) -> dict[str, Any]:
+def _times(runs: Known, keys: set[Key], at: float) -> dict[str, Any]:
     """First start, last end or last sight, and nodes where it goes on or was lost sight of."""
     starts, running = runs.total(START), keys & runs.open()
     ends = {key: end for key, end in runs.ends().items() if key in keys - running}

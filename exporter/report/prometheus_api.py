@@ -5,7 +5,6 @@ Proxies and certificates come from the environment: `HTTPS_PROXY`, `NO_PROXY`, `
 
 import json
 import math
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from exporter import __version__
 from exporter.errors import ConfigError, SourceError
+from exporter.redaction import Redaction, reason
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_PROMETHEUS_TOKEN"  # noqa: S105  a name
 TOKEN_FLAG = "--prometheus.token-file"  # noqa: S105  a name
@@ -23,9 +23,6 @@ TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 LARGEST_BYTES = 64 << 20
 SHOWN_CHARACTERS = 200
-TELLING_CHARACTERS = 8
-"""From so many on, the beginning of a token is hidden as well: quotations are cut."""
-USER = re.compile(r"//[^/\s@]*@")
 WHOLE = {"partial_response": "false", "deny_partial_response": "1", "nocache": "1"}
 """Thanos, and VictoriaMetrics, must not leave parts out, nor the last half minute; the rest of
 them do not know these words."""
@@ -55,6 +52,7 @@ class Api:
         self._url = _checked(url)
         self.who = _shown(self._url)
         self._token = token
+        self._redaction = Redaction(token)
         self._timeout = timeout_seconds
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
@@ -151,10 +149,9 @@ class Api:
             raise SourceError(late) from None
         # A bundle of certificates that is missing is a plain OSError, as RequestException is.
         except (OSError, HTTPError, ValueError) as error:
-            first = next(iter(error.args), None)
-            if isinstance(first, ReadTimeoutError):
+            if isinstance(next(iter(error.args), None), ReadTimeoutError):
                 raise SourceError(late) from None
-            said = self._clean(str(getattr(first, "reason", None) or error).rpartition("): ")[2])
+            said = self._clean(reason(error))
             raise SourceError(f"{self.who} cannot be reached: {said}") from None
 
     def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -163,12 +160,7 @@ class Api:
 
     def _clean(self, said: object) -> str:
         """One short line without the token, and without the beginning of it."""
-        text = USER.sub("//", " ".join(str(said).split()))
-        for length in range(len(self._token), TELLING_CHARACTERS - 1, -1):
-            text = text.replace(self._token[:length], "***")
-        if self._token:
-            text = text.replace(self._token, "***")
-        return text[:SHOWN_CHARACTERS]
+        return self._redaction.line(said)[:SHOWN_CHARACTERS]
 
 
 def _range(selector: str, since: float, until: float) -> dict[str, str]:

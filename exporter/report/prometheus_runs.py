@@ -135,6 +135,12 @@ class Runs:
         found = self._api.query(f"count by ({', '.join(GRID_LABELS)}) ({text})", until)
         return [sample.labels for sample in found]
 
+    def grids_of_nodes(self) -> list[Labels]:
+        """Intensities that were in force in the window, each with its node."""
+        names = ", ".join(("instance", *GRID_LABELS))
+        text = f"count by ({names}) (last_over_time({GRID}[{self._window}]))"
+        return [sample.labels for sample in self._api.query(text, self._at)]
+
     def _recorded(self, family: Family) -> Values:
         return self._largest(family, family.recorded, self._window)
 

@@ -42,6 +42,11 @@ def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zon
                 yield _zone(paths[child], Device(Kind.DRAM, f"{package}-dram"), "", "", source)
 
 
+def is_here(sysfs: str) -> bool:
+    """Whether there is a counter, or something that this user may not look into."""
+    return bool(_zone_paths(sysfs) or hidden(sysfs))
+
+
 def hidden(sysfs: str) -> str:
     """A directory of powercap that is there and may not be listed by this user; "": none."""
     for root in ROOTS:

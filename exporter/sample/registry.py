@@ -10,7 +10,8 @@ from exporter.errors import Unavailable
 from exporter.model.readings import Kind, Sampler
 from exporter.model.workload import CollectorState
 from exporter.sample.coefficients import cpu_watts, dram_watts
-from exporter.sample.cpuinfo import read_cpuinfo
+from exporter.sample.cpuinfo import CpuInfo, read_cpuinfo
+from exporter.sample.powercap import is_here as are_counters_here
 from exporter.sample.sources.cpu_estimate import CpuEstimate
 from exporter.sample.sources.dram_estimate import DramEstimate
 from exporter.sample.sources.nvml import Nvml, is_here
@@ -66,9 +67,7 @@ def open_samplers(
     if enabled.get(Nvml.name) or is_here(sysfs):
         nvml = opening.attempt(Nvml.name, lambda: Nvml(sysfs, clock, boot_id))
     cpu = read_cpuinfo(procfs)
-    rapl = opening.attempt(Rapl.name, lambda: Rapl(sysfs, clock, boot_id, cpu.model, cpu.vendor))
-    if rapl is not None:
-        notes += (f"{rapl.name}: {note}" for note in rapl.notes)
+    rapl = opening.counters(sysfs, cpu, lambda: Rapl(sysfs, clock, boot_id, cpu.model, cpu.vendor))
     kinds = {info.device.kind for info in rapl.infos} if rapl is not None else set()
     if not kinds and nvml is not None and nvml.covers_cpu():
         kinds = {Kind.CPU, Kind.DRAM}
@@ -118,6 +117,16 @@ class _Opening:
             return None
         self.samplers.append(sampler)
         return sampler
+
+    def counters(self, sysfs: str, cpu: CpuInfo, build: Callable[[], Rapl]) -> Rapl | None:
+        """Those of processors; nothing is wrong with a virtual machine that has none."""
+        if cpu.guest and Rapl.name not in self._enabled and not are_counters_here(sysfs):
+            self._notes.append(f"{Rapl.name}: this virtual machine has no energy counters")
+            return None
+        rapl = self.attempt(Rapl.name, build)
+        if rapl is not None:
+            self._notes += (f"{rapl.name}: {note}" for note in rapl.notes)
+        return rapl
 
 
 def _replays(path: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exporter.expose.catalogue import catalogue
-from exporter.expose.page import Renderer
+from exporter.expose.exposition import Renderer
 from exporter.expose.view import View
 from exporter.model.books import Amount, Balance
 from exporter.model.readings import Device, DeviceInfo, Kind, Method

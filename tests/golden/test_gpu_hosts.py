@@ -26,7 +26,7 @@ from tests.nvml.fake import FakeNvml, attach
 HOSTS = Path(__file__).parent / "gpu_hosts"
 FILES = {path.stem: path for path in [*HOSTS.glob("*.json"), DIRECTORY / "replay/eight-gpu.json"]}
 SECONDS = 30
-SOON = 10.0
+SOON = 60.0
 CALLS = re.compile(r"^emissions_driver_call")
 MACHINE = Path(__file__).parent / "hosts" / "virtual-machine"
 
@@ -73,6 +73,7 @@ def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
     attach(library, tmp_path / "fake", monkeypatch)
     # What is asked for in a tick is there in that tick, however busy this machine is.
     monkeypatch.setattr(source, "PATIENCE_SECONDS", SOON)
+    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SOON)
     monkeypatch.setattr(Card, "occupancy", lambda card: card._look.wait(deadline(SOON)))
     clock = FakeClock()
     fake = FakeNvml(tmp_path / "fake", json.loads(FILES[name].read_text()))
@@ -112,7 +113,8 @@ def test_a_card_without_a_driver_is_told_of_with_the_rest_at_work(tmp_path):
     (card / "class").write_text("0x030200\n")
     program = (
         "import sys; from exporter.clock import SystemClock\n"
-        "from exporter.sample.sources.nvml import Nvml\n"
+        "from exporter.sample.sources.nvml import Nvml, source\n"
+        "source.FIRST_PATIENCE_SECONDS = 60.0\n"
         "print(Nvml(sys.argv[1], SystemClock(), 'boot').read().error)"
     )
     said = subprocess.run(

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.app import App
 from exporter.config import Account, Config, Convert, Sample
-from exporter.expose.page import Page
+from exporter.expose.exposition import Page
 from tests.fakes import FakeClock
 
 HERE = Path(__file__).parent

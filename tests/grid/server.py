@@ -5,7 +5,6 @@ Each source has one function that makes the answer for a path and a query.
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -42,14 +41,14 @@ class GridServer:
         self.asked: list[Asked] = []
         self.hang_seconds = 0.0
         self.linger_seconds = 0.0
+        self._ended = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked = Asked(self)
                 outer.asked.append(asked)
-                if outer.hang_seconds:
-                    time.sleep(outer.hang_seconds)
+                outer._ended.wait(outer.hang_seconds)
                 status, headers, body = outer.serve(asked)
                 try:
                     self.send_response(status)
@@ -58,7 +57,7 @@ class GridServer:
                         self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(body)
-                    time.sleep(outer.linger_seconds)
+                    outer._ended.wait(outer.linger_seconds)
                 except ConnectionError:
                     pass
 
@@ -74,6 +73,7 @@ class GridServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
-        """Be gone; connections are refused from now on."""
+        """Be gone; connections are refused from now on, and none is kept waiting."""
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()

@@ -26,6 +26,7 @@ def described(
     phase: str = "Running",
     containers: tuple[str, ...] = ("main",),
     created: str = "2026-01-01T00:00:00Z",
+    started: str = "",
 ) -> dict[str, Any]:
     """A pod as the server describes it."""
     variables = [{"name": key, "value": value} for key, value in (env or {}).items()]
@@ -46,7 +47,7 @@ def described(
             "nodeName": node,
             "containers": [{"name": each, "env": variables} for each in containers],
         },
-        "status": {"phase": phase},
+        "status": {"phase": phase, **({"startTime": started} if started else {})},
     }
 
 
@@ -80,6 +81,10 @@ class FakeApiServer:
         """Resource slices by API version; a version that is not there is not served."""
         self.status = 0
         """What every request is refused with; 0: none is."""
+        self.watch_status = 0
+        """The same of watches alone."""
+        self.forbidden = ""
+        """The end of a path that is refused with 403; "": none is."""
         self.retry_after = ""
         self.page = 500
         self.requests: list[str] = []
@@ -130,6 +135,10 @@ class FakeApiServer:
             self._refuse(request, 401, "Unauthorized")
         elif self.status:
             self._refuse(request, self.status, "as the test wants it")
+        elif self.forbidden and parts.path.endswith(self.forbidden):
+            self._refuse(request, 403, "as the test wants it")
+        elif self.watch_status and "watch" in query:
+            self._refuse(request, self.watch_status, "as the test wants it")
         elif parts.path == "/api/v1/pods" and "watch" in query:
             self._watch(request)
         elif parts.path == "/api/v1/pods":

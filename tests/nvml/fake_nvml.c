@@ -203,7 +203,10 @@ static int enter(const char *call, const Gpu *gpu) {
     }
     return code;
 }
-#define ENTER(gpu) do { int code = enter(__func__, gpu); if (code) return code; } while (0)
+/* What is read after this is not read anew by another thread before the block ends. */
+static void let_go(const int *held) { (void)held; pthread_mutex_unlock(&lock); }
+#define HOLD() int held __attribute__((cleanup(let_go), unused)) = pthread_mutex_lock(&lock)
+#define ENTER(gpu) int refused = enter(__func__, gpu); if (refused) return refused; HOLD()
 
 static int is_mig(void *handle) {
     return (char *)handle < (char *)gpus || (char *)handle >= (char *)(gpus + GPUS) ||
@@ -229,13 +232,19 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
     return OK;
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
-    ENTER(NULL);
-    for (int i = 0; i < gpu_count; i++)
-        if (!gpus[i].absent && index-- == 0) return *handle = &gpus[i], enter("handle", &gpus[i]);
-    return INVALID_ARGUMENT;
+    Gpu *found = NULL;
+    {
+        ENTER(NULL);
+        for (int i = 0; i < gpu_count && !found; i++)
+            if (!gpus[i].absent && index-- == 0) found = &gpus[i];
+    }
+    return *handle = found, found ? enter("handle", found) : INVALID_ARGUMENT;
 }
 int nvmlDeviceGetUUID(void *handle, char *to, unsigned size) {
-    if (is_mig(handle)) return text(to, size, ((Instance *)handle)->uuid);
+    if (is_mig(handle)) {
+        HOLD();
+        return text(to, size, ((Instance *)handle)->uuid);
+    }
     ENTER((Gpu *)handle);
     return text(to, size, ((Gpu *)handle)->uuid);
 }
@@ -302,9 +311,10 @@ int nvmlDeviceGetMigDeviceHandleByIndex(Gpu *gpu, unsigned index, void **handle)
     if (index >= (unsigned)gpu->instances) return NOT_FOUND;
     return *handle = &gpu->instance[index], OK;
 }
-int nvmlDeviceGetGpuInstanceId(Instance *mig, unsigned *to) { return *to = mig->gi, OK; }
-int nvmlDeviceGetComputeInstanceId(Instance *mig, unsigned *to) { return *to = mig->ci, OK; }
+int nvmlDeviceGetGpuInstanceId(Instance *mig, unsigned *to) { HOLD(); return *to = mig->gi, OK; }
+int nvmlDeviceGetComputeInstanceId(Instance *mig, unsigned *to) { HOLD(); return *to = mig->ci, OK; }
 int nvmlDeviceGetAttributes_v2(Instance *mig, unsigned *to) {
+    HOLD();
     memset(to, 0, 40);
     return to[0] = mig->sms, to[6] = mig->slices, OK;
 }

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.feeder import Truth
+from tests.feeder import Steps, Truth
 from tests.real.parts import (
+    LONG_SECONDS,
     REPOSITORY,
     Daemon,
     Prometheus,
@@ -55,6 +57,15 @@ class Scene:
     record: dict[str, Any] = field(default_factory=dict)
     stop_code: int = -1
 
+    @cached_property
+    def steps(self) -> Steps:
+        """All that were played; for when the scene is over."""
+        return Steps(str(self.root / "sys" / "steps"))
+
+    def shown_uj(self, zone: str, at_ns: int) -> int:
+        """The energy that a counter truly showed at a moment."""
+        return self.truth.shown_uj(zone, at_ns, self.steps)
+
     def look(self, moment: str) -> None:
         self.snapshots[moment] = self.rapl.json("/api/v1/snapshot")
 
@@ -90,7 +101,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             [
                 *(sys.executable, str(REPOSITORY / "tests" / "feeder.py"), f"--root={sysfs}"),
                 *(f"--package={package}" for package in PACKAGES),
-                *("--step=0.005", f"--seconds={LAST_SECONDS + 120}"),
+                *("--step=0.005", f"--seconds={LAST_SECONDS + 600}"),
                 f"--wrap-package-0-after-joules={WRAP_AFTER_JOULES}",
             ]
         )
@@ -125,7 +136,7 @@ def play(scene: Scene, ends: ExitStack) -> None:
     also = scene.estimated.run("--run-id=also", "--", *busy(KILL_SECONDS + 18))
     twins = [metered_run(scene, name, spin(TWIN_CPU_SECONDS)) for name in ("twin-1", "twin-2")]
     for twin in twins:
-        twin.communicate(timeout=60)
+        twin.communicate(timeout=LONG_SECONDS)
     scene.look("twins_ended")
 
     until(lambda: past(rapl, begin_ns, KILL_SECONDS), 60)
@@ -141,11 +152,11 @@ def play(scene: Scene, ends: ExitStack) -> None:
     output = scene.root / "record.json"
     children = metered_run(scene, "children", again(CHILDREN, spin(CHILD_CPU_SECONDS)))
     short = rapl.run("--run-id=short", f"--output={output}", "--", *busy(5))
-    _, text = short.communicate(timeout=30)
+    _, text = short.communicate(timeout=LONG_SECONDS)
     scene.receipt = text.decode()
     scene.record = json.loads(output.read_text())
     for run in (children, long, also):
-        run.communicate(timeout=60)
+        run.communicate(timeout=LONG_SECONDS)
 
     scene.look("before_restart")
     scene.stop_code = rapl.stop()
@@ -154,7 +165,7 @@ def play(scene: Scene, ends: ExitStack) -> None:
     until(lambda: past(rapl, begin_ns, LAST_SECONDS), 60)
     scene.look("last")
     seen = scene.prometheus
-    until(lambda: seen.query('emissions_run_end_time_seconds{run_id="long"}'), 20)
+    until(lambda: seen.query('emissions_run_end_time_seconds{run_id="long"}'))
 
 
 def metered_run(scene: Scene, run_id: str, command: list[str]) -> "subprocess.Popen[bytes]":

@@ -47,6 +47,18 @@ class Host:
 
 
 @contextlib.contextmanager
+def daemon_of_100_watts(root: Path) -> Iterator[Daemon]:
+    """A daemon on a made-up host whose package draws 100 W, always."""
+    host = Host(root / "host")
+    with host.tree:
+        host.play()
+        daemon = Daemon(root / "daemon", f"--path.sysfs={host.root}").start()
+        yield daemon
+        daemon.stop()
+        host.stop()
+
+
+@contextlib.contextmanager
 def fed_daemon(root: Path, state: Path) -> Iterator[tuple[Host, Daemon]]:
     """A daemon with a run open, that reads often and commits each second."""
     config = root / "config.json"

@@ -1,7 +1,10 @@
 """The real parts of a scene: a daemon, a Prometheus, and a way to wait for what they show."""
 
+import contextlib
+import itertools
 import json
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -19,9 +22,15 @@ T = TypeVar("T")
 COMMAND = [sys.executable, "-m", "exporter"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.05
+LONG_SECONDS = 60.0
+"""Longer than anything that works takes on a machine that is slow and busy."""
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to whoever asks for any, so that nobody is given one of them
+between its choice and its use, or while its daemon restarts."""
+_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))
 
 
-def until(look: Callable[[], T], timeout_seconds: float = 20.0, what: str = "") -> T:
+def until(look: Callable[[], T], timeout_seconds: float = LONG_SECONDS, what: str = "") -> T:
     """The first true answer of `look`; an assertion fails if there is none in time."""
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -36,9 +45,16 @@ def until(look: Callable[[], T], timeout_seconds: float = 20.0, what: str = "") 
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody listens on; no other process of pytest-xdist is given the same one."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    while True:
+        port = next(_ports)
+        if port % workers != worker:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def get(url: str) -> bytes:
@@ -93,10 +109,15 @@ class Daemon:
     def _end(self, number: int) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(LONG_SECONDS)
 
     def json(self, path: str) -> Any:
         return json.loads(get(self.url + path))
+
+    def pass_ticks(self, count: int) -> None:
+        """Wait for so many more of them."""
+        last = self.json("/api/v1/snapshot")["tick"] + count
+        until(lambda: self.json("/api/v1/snapshot")["tick"] >= last, what=f"{count} ticks")
 
     def log(self) -> str:
         path = self.directory / "log"
@@ -115,9 +136,10 @@ class Daemon:
 
 
 class Prometheus:
-    """A real one that scrapes daemons each second; `rules` is a pattern of rule files.
+    """A real one that scrapes daemons every `scrape`; `rules` is a pattern of rule files.
 
-    `alertmanager` is where alerts go, `remote_write` the entries of its configuration.
+    `alertmanager` is where alerts go, `remote_write` the entries of its configuration, `more`
+    further scrape configurations.
     """
 
     def __init__(
@@ -127,6 +149,8 @@ class Prometheus:
         rules: str = "",
         alertmanager: str = "",
         remote_write: tuple[dict[str, Any], ...] = (),
+        scrape: str = "1s",
+        more: tuple[dict[str, Any], ...] = (),
     ) -> None:
         binary = shutil.which("prometheus")
         assert binary is not None
@@ -137,9 +161,12 @@ class Prometheus:
             for name, daemon in daemons.items()
         ]
         config = {
-            "global": {"scrape_interval": "1s"},
+            "global": {"scrape_interval": scrape},
             "rule_files": [rules] if rules else [],
-            "scrape_configs": [{"job_name": "emissions-exporter", "static_configs": targets}],
+            "scrape_configs": [
+                {"job_name": "emissions-exporter", "static_configs": targets},
+                *more,
+            ],
             "alerting": {
                 "alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]
                 if alertmanager
@@ -184,7 +211,18 @@ class Prometheus:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(LONG_SECONDS)
+
+
+TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
+"""Where Debian's alertmanager looks for them, and nowhere else."""
+
+
+def can_alert() -> bool:
+    """Whether there is an alertmanager that can start."""
+    binary = shutil.which("prometheus-alertmanager")
+    unpacked = binary is not None and Path(binary).is_relative_to(REPOSITORY)
+    return binary is not None and (TEMPLATES.exists() or not unpacked)
 
 
 class Alertmanager:
@@ -221,7 +259,7 @@ class Alertmanager:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(LONG_SECONDS)
 
 
 def busy(seconds: float) -> list[str]:
@@ -247,6 +285,11 @@ def spin(cpu_seconds: float) -> list[str]:
 def again(times: int, command: list[str]) -> list[str]:
     """A shell that has one short-lived child after the other."""
     return ["sh", "-c", f"for _ in $(seq {times}); do {shlex.join(command)}; done"]
+
+
+def after(file: Path, command: list[str]) -> list[str]:
+    """A shell that begins a command as soon as a file is there."""
+    return ["sh", "-c", f"until [ -e {file} ]; do sleep 0.05; done; exec {shlex.join(command)}"]
 
 
 def metered(output: Path, command: list[str]) -> list[str]:

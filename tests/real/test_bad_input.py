@@ -135,7 +135,7 @@ def test_a_file_in_the_way_of_the_state_directory_is_refused_and_kept(tmp_path: 
     file.write_text("precious")
     said = refusal(f"--path.state={file}")
     assert f"state directory {file}: " in said
-    assert "point account.state_directory elsewhere" in said
+    assert "point account.state_directory (--path.state) elsewhere" in said
     assert file.read_text() == "precious"
 
 

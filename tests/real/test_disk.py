@@ -13,6 +13,8 @@ import pytest
 from tests.real.fed import counted_uj, counters, fed_daemon, health, kept_uj, stepped_back
 from tests.real.parts import until
 
+pytestmark = pytest.mark.beside
+
 DISK = "size=8m"
 
 
@@ -72,7 +74,7 @@ def story(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
         pages.append(counters(daemon))
         host.stop()
         with contextlib.suppress(AssertionError):  # told by its own test
-            until(lambda: counted_uj(daemon) == host.used_uj(), 3)
+            until(lambda: counted_uj(daemon) == host.used_uj())
         counted = counted_uj(daemon)
         pages.append(counters(daemon))
     totals, usage = kept_uj(disk, "total"), kept_uj(disk, "usage")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.fed import Host
+from tests.real.fed import daemon_of_100_watts
 from tests.real.parts import REPOSITORY, Daemon
 
 pytestmark = pytest.mark.real
@@ -18,14 +18,8 @@ EXAMPLES = REPOSITORY / "examples"
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    root = tmp_path_factory.mktemp("examples")
-    host = Host(root / "host")
-    with host.tree:
-        host.play()
-        made = Daemon(root / "daemon", f"--path.sysfs={host.root}").start()
+    with daemon_of_100_watts(tmp_path_factory.mktemp("examples")) as made:
         yield made
-        made.stop()
-        host.stop()
 
 
 def output(daemon: Daemon, directory: Path, *command: str) -> str:
@@ -33,6 +27,7 @@ def output(daemon: Daemon, directory: Path, *command: str) -> str:
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
         "EMISSIONS_EXPORTER_EXPOSE_SOCKET": daemon.socket,
+        "PYTHONUNBUFFERED": "",  # else a line and its end are written apart, and ranks mix them
     }
     done = subprocess.run(
         [sys.executable, *command],

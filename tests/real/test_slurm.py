@@ -22,13 +22,15 @@ pytestmark = [
 
 RETAINED_SECONDS = 4
 GPU_WATTS = (70.0, 300.0)
-SPIN = "exec python3 -c 'import time\nwhile time.process_time() < {seconds}: pass'"
+END = "print(time.process_time(), flush=True)\ntime.sleep(1)'"
+"""What a job used since the last look goes with its cgroup: nothing, as it sleeps."""
+SPIN = f"exec python3 -c 'import time\nwhile time.process_time() < {{seconds}}: pass\n{END}"
 HALF = (
     "exec python3 -c 'import time\n"
     "while time.process_time() < {seconds}:\n"
     "    began = time.process_time()\n"
     "    while time.process_time() - began < 0.05: pass\n"
-    "    time.sleep(0.05)'"
+    f"    time.sleep(0.05)\n{END}"
 )
 NO_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 
@@ -71,7 +73,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         directory = root / "jobs"
         patch.setenv("EMISSIONS_EXPORTER_ATTRIBUTE_JOBS_DIRECTORY", str(directory))
         patch.setenv("EMISSIONS_EXPORTER_ATTRIBUTE_RETAIN_ENDED_SECONDS", str(RETAINED_SECONDS))
-        daemon = Daemon(root / "daemon", f"--path.sysfs={host.root}")
+        daemon = Daemon(root / "daemon", f"--path.sysfs={host.root}", "--sample.interval=0.2")
         daemon.prefix = NO_RIGHTS
         ends.callback(daemon.stop)
         daemon.start()
@@ -124,7 +126,10 @@ def test_two_jobs_pay_for_the_processor_by_their_cpu_time(node: Node) -> None:
     for job_id in (busy, half):
         node.jobs.wait(job_id)
         until(lambda job_id=job_id: node.run(job_id)["ended"], what="the job ends on the page")
-    assert cpu_uj(node.run(busy)) / cpu_uj(node.run(half)) == pytest.approx(2, rel=0.05)
+    seconds = {job_id: float(node.jobs.output(job_id)) for job_id in (busy, half)}
+    more = seconds[busy] / seconds[half]
+    assert more == pytest.approx(2, rel=0.1)
+    assert cpu_uj(node.run(busy)) / cpu_uj(node.run(half)) == pytest.approx(more, rel=0.05)
 
 
 def test_a_job_has_its_ids_and_its_user_on_the_page_without_a_word_of_it(node: Node) -> None:

@@ -10,6 +10,8 @@ import yaml
 
 from exporter.cli.main import main
 
+pytestmark = pytest.mark.beside
+
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 CASES = sorted(Path(__file__).parent.glob("*.yaml"))

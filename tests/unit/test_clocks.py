@@ -1,12 +1,14 @@
 """Clocks that step and machines that sleep: what is counted does not notice."""
 
 import os
+import queue
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from exporter.model.commands import End, Start
+from exporter.loop import Loop
+from exporter.model.commands import End, Request, Start, Stop
 from exporter.model.record import to_json
 from exporter.worker import poll
 from tests.fakes import FakeClock
@@ -69,11 +71,11 @@ class TestAStepOfTheWallClock:
     def test_is_committed_under_the_minutes_of_the_new_time(self, rig, step):
         rig.app.writer.start()
         rig.tick(3)
-        assert poll(rig.is_joined, 10)
+        assert poll(rig.is_joined, 60)
         rig.clock.epoch += step
         rig.tick(3)
         rig.app.pipeline.commit()
-        assert rig.app.writer.stop(5)
+        assert rig.app.writer.stop(60)
         assert rig.app.writer.errors == 0
         with closing(sqlite3.connect(rig.directory / "ledger.sqlite")) as ledger:
             minutes = [row[0] for row in ledger.execute("SELECT DISTINCT minute FROM usage")]
@@ -136,3 +138,72 @@ class TestASleepOfTheMachine:
     def test_leaves_no_imbalance(self, rig, tree):
         self.play(rig, tree, SLEEP_SECONDS)
         assert rig.snapshot.health.imbalance_uj == 0
+
+
+class Ticks:
+    """Stands for the pipeline and the inbox: the script says what ticks do; then it is stopped."""
+
+    is_over = False
+    sleep_seconds = 0
+    """How long the machine sleeps while the inbox is next waited for."""
+
+    def __init__(self, clock, script):
+        self.clock = clock
+        self.script = list(script)
+        self.missed = 0
+        self.at = []
+
+    def tick(self):
+        self.at.append(self.clock.now_ns / 1e9 - 1_000)
+        if self.script:
+            self.script.pop(0)()
+
+    def count_missed(self, ticks):
+        self.missed += ticks
+
+    def commit(self, *, clean):
+        assert clean
+
+    def get(self, timeout):
+        """The inbox: time goes by in waiting for it."""
+        if self.script or self.is_over:
+            self.clock.sleep(self.sleep_seconds)
+            self.sleep_seconds = 0
+            self.clock.advance(timeout)
+            raise queue.Empty
+        self.is_over = True
+        return Request(Stop(), id)
+
+
+def ticked(*script, sleep_seconds=0):
+    """What a loop of a tick each second did while its ticks took what the script says."""
+    clock = SleepyClock()
+    ticks = Ticks(clock, [step(clock) for step in script])
+    ticks.sleep_seconds = sleep_seconds
+    Loop(ticks, None, clock, ticks, 1.0).run(lambda: None)
+    return ticks
+
+
+def takes(seconds):
+    return lambda clock: lambda: clock.advance(seconds)
+
+
+def sleeps(seconds):
+    return lambda clock: lambda: clock.sleep(seconds)
+
+
+def test_ticks_that_came_too_late_are_counted_and_not_made_up_for():
+    ticks = ticked(takes(0.1), takes(3.5), takes(0.1), takes(0))
+    assert ticks.at[:4] == [0, 1, 4.5, 5]
+    assert ticks.missed == 2
+
+
+def test_ticks_that_a_sleeping_machine_could_not_make_are_not_counted_as_late():
+    ticks = ticked(takes(0.1), sleeps(SLEEP_SECONDS), takes(2.5), takes(0))
+    assert ticks.missed == 1
+
+
+def test_a_machine_that_sleeps_while_a_tick_is_waited_for_ticks_once_for_that():
+    ticks = ticked(takes(0.1), takes(0.1), takes(0), sleep_seconds=SLEEP_SECONDS)
+    assert ticks.at[:3] == [0, SLEEP_SECONDS + 1, SLEEP_SECONDS + 2]
+    assert ticks.missed == 0

@@ -54,6 +54,13 @@ def test_the_places_that_depend_on_the_user_are_filled_in():
     assert settings.expose.socket.endswith("agent.sock")
 
 
+def test_a_user_without_a_home_has_no_place_for_totals(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert config.default_state_directory() == ""
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "sample:\n", "{}"])
 def test_an_empty_file_or_section_changes_nothing(read, text):
     assert read(text) == load(None, {}, {})

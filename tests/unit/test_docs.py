@@ -1,5 +1,7 @@
 """The generated pages of the documentation."""
 
+import tomllib
+
 import pytest
 
 from docs import generate
@@ -10,6 +12,24 @@ from exporter.expose.catalogue import catalogue
 def here(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "HERE", tmp_path)
     return tmp_path
+
+
+def test_every_example_is_in_the_list_of_examples():
+    examples = generate.HERE.parent / "examples"
+    listed = (examples / "README.md").read_text()
+    files = [file for file in examples.iterdir() if file.suffix in (".py", ".sh", ".ipynb")]
+    files += [file for file in examples.glob("*/*") if file.suffix in (".py", ".ipynb")]
+    ours = [str(file.relative_to(examples)) for file in files]
+    folders = ("benchmark/", "dvc/")
+    assert [name for name in ours if name not in listed and not name.startswith(folders)] == []
+
+
+def test_every_extra_is_in_the_page_of_installing():
+    root = generate.HERE.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    page = (root / "docs" / "install.md").read_text()
+    extras = project["optional-dependencies"]
+    assert [name for name in extras if f"`{name}`" not in page and f"[{name}]" not in page] == []
 
 
 def test_every_metric_family_is_described():

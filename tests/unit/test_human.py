@@ -49,6 +49,25 @@ def test_an_unknown_power_is_a_dash():
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.93, "0.93"), (3e-5, "3e-05"), (-0.0003, "-0.0003"), (-0.0, "0"), (1e300, "1e+300")],
+)
+def test_what_a_run_told_keeps_its_digits(value, text):
+    assert human.told(value) == text
+
+
+def test_large_numbers_that_a_run_told_are_grouped():
+    assert human.told(123_456_789.1) == human.number(123_456_789)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"), [(999, 1000, ">99 %"), (1001, 1000, ">100 %"), (1.5, 1, "150 %")]
+)
+def test_a_share_is_all_only_where_it_is(part, whole, text):
+    assert human.share(part, whole) == text
+
+
+@pytest.mark.parametrize(
     ("part", "whole", "text"),
     [(0, 0, "\u2013"), (0, 5, "0 %"), (1, 1000, "<1 %"), (1, 3, "33 %"), (5, 5, "100 %")],
 )
@@ -83,3 +102,13 @@ def test_what_could_fool_a_terminal_is_not_printed(hostile):
 
 def test_harmless_text_is_printed_as_it_is():
     assert human.printable("b\xe9rt \u4e2d (1\u202f000 J)") == "b\xe9rt \u4e2d (1\u202f000 J)"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_text_is_a_formula_of_a_spreadsheet(text):
+    assert human.cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["bert-2", "", -1.5, None, human.UNKNOWN])
+def test_other_cells_stay_as_they_are(value):
+    assert human.cell(value) == value

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-import exporter.app
+import exporter.wiring
 from exporter.convert.chain import Chain
 from exporter.model.intensity import Accounting, Basis, Factor, Signal
 from tests.fakes import FakeClock
@@ -51,12 +51,12 @@ def source():
 
 @pytest.fixture
 def rig(tmp_path, source, monkeypatch):
-    opened = exporter.app.open_chain
+    opened = exporter.wiring.open_chain
 
     def open_chain(**settings):
         return opened(**settings)._replace(chain=Chain([source], 1.0))
 
-    monkeypatch.setattr(exporter.app, "open_chain", open_chain)
+    monkeypatch.setattr(exporter.wiring, "open_chain", open_chain)
     made = LateRig(tmp_path / "state", FakeClock())
     yield made
     made.close()

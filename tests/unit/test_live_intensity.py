@@ -9,6 +9,8 @@ from tests.grid.prometheus import Series
 from tests.grid.server import GridServer
 from tests.unit.test_late_intensity import LateRig
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]  # it asks by real child processes
+
 MINUTE = 60
 FIRST, SECOND = 10_800.0 / 100, 10_800.0 / 50
 """Grams per kWh: 0.03 and 0.06 nanograms for each microjoule."""

@@ -45,8 +45,12 @@ class Rig:
             self.snapshot = self.app.pipeline.tick()
 
     def is_joined(self) -> bool:
-        """Whether the ledger's thread has said what it knows of every run; takes a tick."""
-        self.tick()
+        """Whether the ledger's thread has said what it knows of every run.
+
+        A tick is made only to hear it: no time goes by because that thread is slow.
+        """
+        if not self.app.pipeline._told.empty():
+            self.tick()
         return not self.app.pipeline._books._departures.joining
 
     def ask(self, command: Start | End) -> Any:
@@ -114,7 +118,7 @@ def test_a_killed_daemon_without_journal_begins_its_counters_at_zero(rig):
     rig.tick(3)
     rig.app.pipeline.commit()
     rig.app.writer.start()
-    assert rig.app.writer.stop(5)
+    assert rig.app.writer.stop(60)
     total = rig.totals()
     rig.close()
     (rig.directory / "journal").unlink()

@@ -158,6 +158,15 @@ class TestAsker:
         assert asker.wait(deadline(10)) == 5
         assert asker.stop(10)
 
+    def test_an_answer_that_nobody_took_does_not_stand_in_for_a_call_that_raises(self):
+        answers = iter([5])
+        asker = Asker("t", lambda: next(answers))
+        for _ in range(2):
+            asker.ask()
+            assert poll(lambda: asker.busy_seconds == 0, 10)
+        assert asker.wait(deadline(0)) is None
+        assert asker.stop(10)
+
     def test_one_that_was_never_asked_ends_at_once(self):
         assert Asker("t", lambda: 1).stop(0)
 

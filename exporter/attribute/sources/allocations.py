@@ -41,7 +41,11 @@ class Allocations:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._known: dict[str, tuple[int, Allocation]] = {}
-        self._changed_ns = -1
+        self._read_ns = -1
+        """When the directory had changed that was read last."""
+        self._settled_ns = -1
+        """The same, once it was read twice: the file system's clock stands still for milliseconds,
+        so what was put there right after the first time may not show."""
         self._refused: set[str] = set()
 
     def look(self) -> Mapping[str, Allocation]:
@@ -49,18 +53,22 @@ class Allocations:
         try:
             status = os.stat(self._directory)
         except OSError:
-            self._known, self._changed_ns = {}, -1
+            self._known, self._read_ns, self._settled_ns = {}, -1, -1
         else:
-            if status.st_mtime_ns != self._changed_ns and self._is_trusted(status, "."):
+            changed_ns = status.st_mtime_ns
+            if changed_ns != self._settled_ns and self._is_trusted(status, "."):
                 self._known = dict(self._read())
-                self._changed_ns = status.st_mtime_ns
+                self._settled_ns = changed_ns if changed_ns == self._read_ns else -1
+                self._read_ns = changed_ns
         return {job_id: allocation for job_id, (_, allocation) in self._known.items()}
 
     def _read(self) -> Iterator[tuple[str, tuple[int, Allocation]]]:
         with os.scandir(self._directory) as entries:
-            for entry in sorted(entries, key=lambda each: each.name)[:MOST]:
-                if not entry.name.startswith("."):  # one that is being written
-                    yield from self._one(entry)
+            listed = sorted(entries, key=lambda each: each.name)[:MOST]
+        self._refused &= {".", *(entry.name for entry in listed)}
+        for entry in listed:
+            if not entry.name.startswith("."):  # one that is being written
+                yield from self._one(entry)
 
     def _one(self, entry: "os.DirEntry[str]") -> Iterator[tuple[str, tuple[int, Allocation]]]:
         try:

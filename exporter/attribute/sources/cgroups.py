@@ -3,13 +3,13 @@
 import os
 import re
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from exporter.errors import Unavailable
+from exporter.units import NANOSECONDS_PER_MICROSECOND
 
 V2 = ""
 """How /proc/PID/cgroup names the one hierarchy of version 2."""
-NANOSECONDS_PER_MICROSECOND = 1_000
 FILE_BYTES = 16384
 CLOCK_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 CLOCK_BYTES = 64
@@ -17,20 +17,26 @@ CLOCK_BYTES = 64
 
 
 def mounts(procfs: str) -> dict[str, str]:
-    """Mount points of cgroup hierarchies: `""` for version 2, else by controller.
+    """The first mount point of each cgroup hierarchy: `""` for version 2, else by controller.
 
     Raises OSError.
     """
     found: dict[str, str] = {}
+    for hierarchy, point in mount_points(procfs):
+        found.setdefault(hierarchy, point)
+    return found
+
+
+def mount_points(procfs: str) -> Iterator[tuple[str, str]]:
+    """Every mount of a cgroup hierarchy, named like in `mounts`, in order. Raises OSError."""
     for line in _lines(os.path.join(procfs, "self", "mountinfo")):
         left, _, right = line.partition(" - ")
         point, kind = _unescaped(left.split(" ")[4]), right.split(" ")[0]
         if kind == "cgroup2":
-            found.setdefault(V2, point)
+            yield V2, point
         elif kind == "cgroup":
             for controller in right.split(" ")[2].split(","):
-                found.setdefault(controller, point)
-    return found
+                yield controller, point
 
 
 def paths(procfs: str, pid: int | str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What a scheduler gave to runs, beside what their processes are seen to hold."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.model.readings import Device, Kind, Occupancy
@@ -33,6 +33,8 @@ class Grants:
         self._is_in = is_in
         self._free_ns: dict[tuple[str, RunKey], int] = {}
         """Since when nothing inside a run uses what it was given."""
+        self._before: tuple[Holding, ...] = ()
+        """What was held at the last look, and on."""
 
     def merge(
         self,
@@ -63,18 +65,39 @@ class Grants:
             given = Holding(device, grant.run, partition, grant.units, grant.units_of)
             held += self._of(grant, given, inside, at_ns)
         self._free_ns = {key: ns for key, ns in self._free_ns.items() if key in known}
-        return (*left, *held)
+        rows = _without_servers((*left, *held))
+        now = tuple(row for row in rows if row.until_ns is None)
+        ended = () if now == self._before else tuple(self._ended(rows, at_ns))
+        self._before = now
+        return (*rows, *ended)
+
+    def _ended(self, rows: Sequence[Holding], at_ns: int) -> Iterator[Holding]:
+        """What was held before and is not any more: until somebody else got it, else until now."""
+        here, before = set(map(_start, rows)), set(map(_start, self._before))
+        for row in self._before:
+            if _start(row) not in here:
+                begun = (
+                    new.since_ns
+                    for new in rows
+                    if new.device == row.device
+                    and new.partition == row.partition
+                    and _start(new) not in before
+                )
+                yield row._replace(until_ns=max(row.since_ns, min([at_ns, *begun])))
 
     def _of(
         self, grant: Grant, given: Holding, inside: Sequence[Holding], at_ns: int
     ) -> list[Holding]:
         """The grant as it is held: by the runs inside, else by the run that has it."""
-        inner = [holding for holding in inside if holding.run != grant.run]
+        inner = [row for row in inside if row.run != grant.run and not row.serves]
         held = [
             given._replace(run=holding.run, since_ns=holding.since_ns, until_ns=holding.until_ns)
             for holding in inner
         ]
-        since_ns = self._free_ns.setdefault((grant.gpu, grant.run), grant.since_ns)
+        # A process of the run that was there before the scheduler was heard holds it as well.
+        own = (row.since_ns for row in inside if row.run == grant.run and not row.serves)
+        granted_ns = min([grant.since_ns, *own])
+        since_ns = self._free_ns.setdefault((grant.gpu, grant.run), granted_ns)
         if any(holding.until_ns is None for holding in inner):
             self._free_ns[grant.gpu, grant.run] = at_ns
             return held
@@ -82,6 +105,26 @@ class Grants:
             since_ns = max(holding.until_ns or 0 for holding in inner)
             self._free_ns[grant.gpu, grant.run] = since_ns
         return [*held, given._replace(since_ns=since_ns)]
+
+
+def _start(row: Holding) -> tuple[Device, RunKey, str, int]:
+    """What tells a holding from every other one."""
+    return row.device, row.run, row.partition, row.since_ns
+
+
+def _without_servers(rows: tuple[Holding, ...]) -> tuple[Holding, ...]:
+    """Without what a server holds where somebody else holds something: it works for them."""
+    return tuple(
+        row
+        for row in rows
+        if not row.serves
+        or not any(
+            other.device == row.device
+            and not other.serves
+            and (other.partition == row.partition or "" in (other.partition, row.partition))
+            for other in rows
+        )
+    )
 
 
 def place(gpu: str, occupancies: Mapping[Device, Occupancy]) -> tuple[Device, str]:

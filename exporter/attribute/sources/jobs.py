@@ -179,7 +179,7 @@ class Jobs:
         )
 
     def _uid(self, job_id: str) -> int | None:
-        """Whose job it is: named by its cgroup, else the first user who is not root in it."""
+        """Whose job it is, by its cgroup or else its processes, of which slurmstepd is root's."""
         cgroup = self._slurm.look_at(job_id)
         if cgroup is None or cgroup.uid is not None:
             return None if cgroup is None else cgroup.uid

@@ -6,9 +6,14 @@ import time
 from exporter.model.books import MachineCpu
 from exporter.model.cpu_clocks import parse_cpu_clocks
 from exporter.model.workload import Machine
-from exporter.units import MICROSECONDS_PER_SECOND
+from exporter.units import (
+    BYTES_PER_KIB,
+    MICROSECONDS_PER_SECOND,
+    NANOSECONDS_PER_MICROSECOND,
+    NANOSECONDS_PER_SECOND,
+)
 
-MEMORY_EVERY_NS = 10_000_000_000
+MEMORY_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
 
 
 class MachineTotals:
@@ -58,10 +63,10 @@ class MachineTotals:
             for line in file.read(8192).split(b"\n"):
                 name, _, rest = line.partition(b" ")
                 if name in wanted:
-                    wanted[name] = int(rest.split()[0]) * 1024
+                    wanted[name] = int(rest.split()[0]) * BYTES_PER_KIB
         return wanted[b"AnonPages:"] + wanted[b"Shmem:"], wanted[b"MemTotal:"]
 
 
 def _own_us() -> int:
     """CPU time of this process so far, all threads."""
-    return time.process_time_ns() // 1_000
+    return time.process_time_ns() // NANOSECONDS_PER_MICROSECOND

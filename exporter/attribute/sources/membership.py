@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from itertools import chain, count
 
 from exporter.attribute.identity import OTHER_ID, Claim, clean, clean_labels
 from exporter.attribute.runbook import ENDED, EXITED, OTHER_RUN, Runbook
@@ -10,13 +11,12 @@ from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.procfs import Process
+from exporter.attribute.sources.rights import Rights
 from exporter.attribute.sources.scheduled import Scheduled
 from exporter.clock import Clock
 from exporter.errors import Refused
 from exporter.model.commands import End, Log, Start
 from exporter.model.runs import REGISTERED, Mark, RunInfo, RunKey
-
-ROOT = 0
 
 
 class Membership:
@@ -42,7 +42,7 @@ class Membership:
         self._clock = clock
         self._user_name = user_name
         self._own: RunKey | None = None
-        self._containers = containers
+        self._rights = Rights(runbook, processes, containers, clock)
         self._scheduled = scheduled
         self._returning = _leads(runbook)
 
@@ -80,10 +80,10 @@ class Membership:
     def start(self, command: Start) -> RunInfo:
         """Open the run that a process asks for. Raises Refused."""
         process = self._processes.find(command.pid) or self._find_anew(command.pid)
-        run_id = clean(command.run_id) or _made_id(self._clock.wall(), command.pid)
+        run_id = clean(command.run_id) or self._new_id(command.pid)
         if run_id == OTHER_ID:
             raise Refused(400, "run_id `other` is reserved for runs beyond the cap; choose another")
-        self._check_scope(command)
+        self._rights.check_scope(command, self.holder)
         meter = self._cgroup_runs.meter(process.pid) if command.scope == "cgroup" else None
         wanted = RunInfo(
             key=RunKey(command.uid, run_id, clean(command.job_id)),
@@ -99,7 +99,7 @@ class Membership:
             budget_grams=command.budget_grams,
             nodes=command.nodes,
         )
-        self._check_place(wanted.key, process)
+        self._rights.check_place(wanted.key, process)
         around = self.run_of(process)
         run = self._runbook.open(wanted, around)
         if run.key not in process.leads:
@@ -109,10 +109,17 @@ class Membership:
         self._give(process, process.run, run.key)
         return run
 
+    def _new_id(self, pid: int) -> str:
+        """An id for a run that was given none; no run on the page has it."""
+        made = _made_id(self._clock.wall(), pid)
+        taken = {run.key.run_id for run in self._runbook.shown()}
+        others = (f"{made}-{number}" for number in count(2))
+        return next(each for each in chain([made], others) if each not in taken)
+
     def log(self, command: Log, mark_of: Callable[[RunKey, float], Mark]) -> RunInfo:
         """Add to what a run says of itself; `mark_of` says what it has used. Raises Refused."""
         process = self._processes.find(command.pid)
-        run = self._asked(command, process.leads if process is not None else ())
+        run = self._rights.run_asked_for(command, process.leads if process is not None else ())
         said = command._replace(
             values=tuple(
                 (clean(name), clean(value) if isinstance(value, str) else value)
@@ -126,7 +133,7 @@ class Membership:
         """Close a run, or where others lead it too, take the caller out of it. Raises Refused."""
         process = self._processes.find(command.pid)
         leads = process.leads if process is not None else ()
-        run = self._asked(command, leads)
+        run = self._rights.run_asked_for(command, leads)
         if run.key == self._own:
             raise Refused(409, "this run owns the machine until the daemon stops")
         if process is not None and run.key in leads:
@@ -201,68 +208,6 @@ class Membership:
                 "set EMISSIONS_RUN_ID for the job",
             )
         return process
-
-    def _check_scope(self, command: Start) -> None:
-        """Raises Refused where the whole machine is asked for by who may not have it."""
-        if command.scope != "machine":
-            return
-        if command.uid not in (ROOT, os.geteuid()) or self._containers.of(command.pid):
-            raise Refused(
-                403,
-                "scope machine is for root and for the user that the daemon runs as; use scope "
-                "tree, or start a daemon of your own",
-            )
-        if self.holder is not None:
-            held = self._runbook.get(self.holder)
-            if (held.key.uid, held.key.run_id) != (command.uid, clean(command.run_id)):
-                raise Refused(
-                    409,
-                    f"run {held.shown_id!r} has the whole machine already, and it can be had once; "
-                    "use scope tree",
-                )
-
-    def _check_place(self, key: RunKey, process: Process) -> None:
-        """Raises Refused where a run of another container would be joined."""
-        place = self._containers.of(process.pid)
-        if place and self._runbook.is_open(key) and not self._is_in(key, place):
-            raise Refused(
-                409,
-                f"run id {key.run_id!r} is in use outside of this container; choose another one, "
-                "or give a job id as well",
-            )
-
-    def _is_in(self, key: RunKey, place: str) -> bool:
-        """Whether a process of the run is in a container."""
-        run = self._runbook.get(key)
-        pids = [process.pid for process in self._processes.owned() if process.run == key]
-        return any(self._containers.of(pid) == place for pid in (run.lead_pid, *pids))
-
-    def _asked(self, command: End | Log, leads: tuple[RunKey, ...]) -> RunInfo:
-        """The run that is meant; `leads` are those of the caller. Raises Refused."""
-        run_id = clean(command.run_id)
-        if run_id == OTHER_ID and OTHER_RUN in leads:
-            return self._runbook.get(OTHER_RUN)
-        place = self._containers.of(command.pid) if command.pid else ""
-        run = self._runbook.find(command.uid, run_id, command.job_id)
-        if run is None and command.uid == ROOT and not place:
-            run = self._runbook.find(None, run_id, command.job_id)
-        if run is not None and place and run.key not in leads and not self._is_in(run.key, place):
-            raise Refused(
-                403,
-                f"run {run_id!r} is not in this container; only its own processes, and those "
-                "outside of containers, may end it or add to it",
-            )
-        if run is None:
-            ended = self._runbook.ended_at(command.uid, run_id, command.job_id)
-            was = f"; it ended {self._clock.wall() - ended:.0f} s ago" if ended is not None else ""
-            raise Refused(
-                404,
-                f"user {command.uid} has no open run {command.run_id!r}{was}; "
-                "`emissions-exporter runs` lists them",
-            )
-        if run.key == OTHER_RUN:
-            raise Refused(409, "`other` gathers the runs beyond the cap, and never ends")
-        return run
 
     def _outside(self, process: Process, run: RunInfo) -> RunKey | None:
         """Where a lead goes that leaves its run: to what else it leads, or what is around it."""

@@ -40,6 +40,10 @@ class ProcessTable:
         """The process with this pid, if it was there at the last look."""
         return self._table.get(str(pid))
 
+    def name(self, process: Process) -> bytes:
+        """Its name now, as far as the kernel keeps it; empty if it is gone."""
+        return self._procfs.read_name(process)
+
     def parent(self, process: Process) -> Process | None:
         """Its parent, if that was there at the last look; never a later process with that pid."""
         parent = self._table.get(str(process.ppid))

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from exporter.attribute.cpu_time import CpuTime
 from exporter.attribute.identity import Claim, claim_of
 from exporter.model.runs import RunKey
+from exporter.units import BYTES_PER_KIB
 
 STAT_BYTES = 1024
 STATUS_BYTES = 8192
 ENVIRONMENT_BYTES = 1 << 20
-BYTES_PER_KB = 1024
-"""What the kernel calls kB."""
+NAME_BYTES = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +39,8 @@ class Process(CpuTime):
     """Pages in memory, by its clocks line: roughly, but a change of memory shows in it."""
     memory_resident: int = -1
     """The same when its memory was read."""
+    serves: bool | None = None
+    """Whether it is an MPS server; None: nobody has asked yet."""
     fd: int = -1
     raw: bytes = b""
 
@@ -86,6 +88,14 @@ class Procfs:
             return None
         return claim
 
+    def read_name(self, process: Process) -> bytes:
+        """Its name now, of which the kernel keeps 15 bytes; empty if it is gone."""
+        try:
+            with open(os.path.join(self._directory(process), "comm"), "rb", buffering=0) as file:
+                return file.read(NAME_BYTES).rstrip(b"\n")
+        except OSError:
+            return b""
+
     def read_clocks(self, process: Process) -> bool:
         """Bring its clocks up to date; False, and it is `gone`, if it is not there any more.
 
@@ -116,8 +126,8 @@ class Procfs:
             status = _read_status(self._directory(process))
         except OSError:  # it is gone, which the next look finds out
             status = b""
-        process.anonymous_bytes = _number(status, b"RssAnon", 0) * BYTES_PER_KB
-        process.shared_bytes = _number(status, b"RssShmem", 0) * BYTES_PER_KB
+        process.anonymous_bytes = _number(status, b"RssAnon", 0) * BYTES_PER_KIB
+        process.shared_bytes = _number(status, b"RssShmem", 0) * BYTES_PER_KIB
 
     def close(self, process: Process) -> None:
         """Close the file that was kept open for it."""

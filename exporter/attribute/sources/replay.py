@@ -1,52 +1,45 @@
 """The workload of a recorded or made-up host: runs that begin and end as its curves say."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
+from exporter.attribute.recorded import RecordedRun, recorded_runs
 from exporter.attribute.runbook import Runbook
 from exporter.clock import Clock
 from exporter.errors import ConfigError, Refused
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End, Log, Start
-from exporter.model.curves import Curve
 from exporter.model.fields import Fields
-from exporter.model.host import Seat, layouts, seats, spell
 from exporter.model.readings import NO_OCCUPANCIES, Device, DeviceInfo, Occupancy
 from exporter.model.runs import Mark, RunInfo, RunKey
-from exporter.model.snapshot import NO_MEMBERS
 from exporter.model.workload import CollectorState, Holding, Machine, Sighting, Usage
 from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
-
-FIRST_UID = 1000
-
-
-class _Part(NamedTuple):
-    """One run of the recording."""
-
-    info: RunInfo
-    starts: float
-    ends: float
-    cpu: Curve
-    memory_bytes: int
-    seats: tuple[Seat, ...]
 
 
 class ReplayWitness:
     """Sees what the recording says; the machine's own processes are left alone."""
 
     def __init__(
-        self, document: object, runbook: Runbook, clock: Clock, path: str = "the recorded host"
+        self,
+        document: object,
+        runbook: Runbook,
+        clock: Clock,
+        mark_of: Callable[[RunKey, float], Mark],
+        path: str = "the recorded host",
     ) -> None:
-        """`document` is what is in the file at `path`. Raises ConfigError naming file and place."""
+        """`document` is what is in the file at `path`; `mark_of` says what a run used so far.
+
+        Raises ConfigError naming file and place.
+        """
         self._runbook = runbook
         self._clock = clock
+        self._mark_of = mark_of
         try:
             host = Fields(document)
             self._period = host.positive("period_seconds")
             self._threads = host.count("threads", least=1)
             self._memory_total = host.count("memory_total_bytes", least=1)
             self._other = host.curve("other_cpu", self._period, [[0, 0]])
-            self._parts = _parts(host, self._period)
+            self._parts = recorded_runs(host)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from None
         self._owners = {
@@ -78,6 +71,7 @@ class ReplayWitness:
                 holdings += [seat.holding(run, t, self._period) for seat in part.seats]
             if not is_open:
                 continue
+            self._tell(part, t0, t1)
             used = part.cpu.integral(t0, t1)
             busy += used
             usage.append(
@@ -92,8 +86,12 @@ class ReplayWitness:
         return Sighting(at_ns, tuple(usage), machine, None, tuple(holdings), self._owners)
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
-        """A recording has no pods."""
-        return NO_MEMBERS
+        """Pods of the runs that are open."""
+        return {
+            part.info.key: part.members
+            for part in self._parts
+            if part.members and self._runbook.is_open(part.info.key)
+        }
 
     def states(self) -> tuple[CollectorState, ...]:
         """A recording cannot fail."""
@@ -119,7 +117,7 @@ class ReplayWitness:
         """Refuse."""
         raise _refusal(command)
 
-    def _follow(self, part: _Part, phase: float) -> bool:
+    def _follow(self, part: RecordedRun, phase: float) -> bool:
         """Open or close the run as the recording says; whether it is open."""
         wanted = part.starts <= phase < part.ends
         is_open = self._runbook.is_open(part.info.key)
@@ -129,33 +127,15 @@ class ReplayWitness:
             self._runbook.close(part.info.key, self._clock.wall(), "ended")
         return wanted
 
+    def _tell(self, part: RecordedRun, t0: float, t1: float) -> None:
+        """Note what the run says of itself; how far it is, as of the last look, as what it used."""
+        run = part.info.key
+        counts, done = part.counted(t0, t1), part.done(t1 % self._period - (t1 - t0))
+        if not self._runbook.is_open(run) or (not counts and done is None):
+            return
+        told = Log(run.uid, run.run_id, run.job_id, counts=counts, done=done, total=part.steps)
+        self._runbook.note(told, run, self._mark_of(run, done or 0.0))
+
 
 def _refusal(command: Start | Log | End) -> Refused:
     return Refused(409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it")
-
-
-def _parts(host: Fields, period: float) -> list[_Part]:
-    """The recorded runs, with a number for each user name."""
-    rows, gpus = host.rows("workload"), layouts(host)
-    users = sorted({row.text("user", "") for row in rows})
-    return [
-        _Part(
-            RunInfo(
-                key=RunKey(
-                    FIRST_UID + users.index(row.text("user", "")),
-                    row.text("run_id"),
-                    row.text("job_id", ""),
-                ),
-                name=row.text("name", ""),
-                user=row.text("user", ""),
-                origin="replay",
-                started=0.0,
-                labels=tuple(sorted(row.texts("labels").items())),
-            ),
-            *spell(row, period),
-            row.curve("cpu", period),
-            row.count("memory_bytes", 0),
-            seats(row, period, gpus),
-        )
-        for row in rows
-    ]

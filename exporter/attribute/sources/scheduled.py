@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.jobs import Jobs
-from exporter.attribute.sources.pods import Pods
+from exporter.attribute.sources.kube.pods import Pods
 from exporter.model.runs import RunKey
 from exporter.model.workload import CollectorState
 
@@ -39,11 +39,11 @@ class Scheduled:
         """Whether the run is a job or pods of which one has not ended."""
         return any(source.is_here(key) for source in self._sources)
 
-    def grants(self, ordinals: Mapping[str, str]) -> Iterator[Grant]:
+    def grants(self, names: Mapping[str, str]) -> Iterator[Grant]:
         """The GPUs that were given to them."""
         yield from self._jobs.grants()
         if self._pods is not None:
-            yield from self._pods.grants(ordinals)
+            yield from self._pods.grants(names)
 
     def held_threads(self) -> Mapping[RunKey, int]:
         """Hardware threads that runs have alone."""

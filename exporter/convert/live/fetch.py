@@ -39,6 +39,8 @@ class Child:
                 "no_process", f"no process can be started to ask with: {error.strerror}"
             ) from None
         with self._process as process:
+            if self._stopping:  # `stop` came before there was anything to end
+                process.kill()
             try:
                 said, _ = process.communicate(json.dumps(job).encode(), FETCH_SECONDS)
             except subprocess.TimeoutExpired:

@@ -5,12 +5,11 @@ Proxies and certificates come from the environment, as everywhere: `HTTPS_PROXY`
 """
 
 import json
-import re
 from base64 import b64encode
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -18,15 +17,11 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from exporter import __version__
 from exporter.convert.live.source import Answer, LiveSource
 from exporter.errors import FetchFailed
+from exporter.redaction import Redaction, reason
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 10.0
 LARGEST_BYTES = 4 << 20
 SHOWN_CHARACTERS = 200
-HIDDEN = "***"
-USER = re.compile(r"//[^/\s@]*@")
-"""User and password in an address, which may be that of a proxy."""
-TELLING_CHARACTERS = 8
-"""From so many on, the beginning of a secret is as good as hidden: quotations are cut."""
 OUTCOMES = {
     400: "refused",
     401: "unauthorized",
@@ -58,24 +53,17 @@ class Session:
 
     def __init__(self, now: float) -> None:
         self._now = now
-        self._secrets: list[str] = []
+        self._redaction = Redaction()
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
 
     def hide(self, secret: str) -> str:
         """The secret; it is left out of every text of an error from now on."""
-        spelled = [secret, " ".join(secret.split()), quote(secret, safe=""), quote_plus(secret)]
-        self._secrets = sorted({*self._secrets, *spelled}, key=len, reverse=True)
-        return secret
+        return self._redaction.hide(secret)
 
     def without_secrets(self, text: str) -> str:
-        """The text without what is hidden, and without the beginnings of it."""
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        for secret in self._secrets:
-            for length in range(len(secret) - 1, TELLING_CHARACTERS - 1, -1):
-                text = text.replace(secret[:length], HIDDEN)
-        return text
+        """The text without what is hidden."""
+        return self._redaction.clean(text)
 
     def get(
         self,
@@ -120,9 +108,7 @@ class Session:
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(next(iter(error.args), None), ReadTimeoutError):
                 raise FetchFailed("timeout", f"{who} stopped in its answer") from None
-            # What urllib3 puts around it are its own names of things.
-            reason = getattr(next(iter(error.args), None), "reason", None) or error
-            said = self._clean(str(reason).rpartition("): ")[2])
+            said = self._clean(reason(error))
             raise FetchFailed("unreachable", f"{who} cannot be reached: {said}") from None
         try:
             return json.loads(body)
@@ -162,8 +148,7 @@ class Session:
 
     def _clean(self, said: object) -> str:
         """One short line without secrets; what a query holds is left out."""
-        text = USER.sub("//", self.without_secrets(" ".join(str(said).split())))
-        words = [word.partition("?")[0] if "?" in word else word for word in text.split()]
+        words = [word.partition("?")[0] for word in self._redaction.line(said).split()]
         return " ".join(words)[:SHOWN_CHARACTERS]
 
 

@@ -1,7 +1,5 @@
 """Which cloud region this machine is in, by the metadata service of the cloud."""
 
-from collections.abc import Callable
-
 import requests
 
 from exporter.errors import FetchFailed
@@ -28,9 +26,6 @@ def locate(base_url: str) -> str:
         if region:
             return f"{provider}:{region}"
     raise FetchFailed("not_found", f"no metadata service of a cloud answers at {base_url}")
-
-
-Ask = Callable[[requests.Session, str], str]
 
 
 def _gcp(session: requests.Session, base_url: str) -> str:

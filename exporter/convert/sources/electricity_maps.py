@@ -10,10 +10,10 @@ from exporter.convert.live.source import Answer, Http
 from exporter.errors import ConfigError, FetchFailed
 from exporter.model.intensity import Accounting, Basis, Kind, Signal, Value
 from exporter.setting import key
+from exporter.units import SECONDS_PER_HOUR
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_ELECTRICITY_MAPS_TOKEN"  # noqa: S105  a name
-HOUR_SECONDS = 3600.0
-STEPS = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": HOUR_SECONDS}
+STEPS = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": SECONDS_PER_HOUR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class ElectricityMaps:
             url = f"{self.url.rstrip('/')}/carbon-intensity/{path}"
             return http.get(url, {**self._query(), **more}, headers=headers)
 
-        if now - since > 2 * HOUR_SECONDS:
+        if now - since > 2 * SECONDS_PER_HOUR:
             document = ask("history")
             found = list(rows(document, "history"))
         else:
@@ -121,4 +121,4 @@ class ElectricityMaps:
 
 def _step(document: Any) -> float:
     """How long a value holds."""
-    return STEPS.get(str(document.get("temporalGranularity")), HOUR_SECONDS)
+    return STEPS.get(str(document.get("temporalGranularity")), SECONDS_PER_HOUR)

@@ -9,8 +9,8 @@ from exporter.convert.live.source import Answer, Http
 from exporter.errors import ConfigError
 from exporter.model.intensity import Accounting, Basis, Kind, Signal
 from exporter.setting import key
+from exporter.units import SECONDS_PER_HOUR
 
-HOUR_SECONDS = 3600.0
 CODE_CHARACTERS = 2
 
 
@@ -54,7 +54,7 @@ class EnergyCharts:
     def fetch(self, http: Http, now: float, since: float) -> Answer:
         """From the day that is missing to the end of its forecast."""
         query = {"country": self.zone.lower()}
-        if since < now - HOUR_SECONDS:
+        if since < now - SECONDS_PER_HOUR:
             query |= {"start": spelled(since, "%Y-%m-%d"), "end": spelled(now, "%Y-%m-%d")}
         document = http.get(f"{self.url.rstrip('/')}/co2eq", query)
         times = [number(at) for at in _numbers(document, "unix_seconds")]
@@ -62,7 +62,7 @@ class EnergyCharts:
         if len(measured) != len(times):
             raise bad("the answer has more values than times, or fewer")
         apart = (after - at for at, after in pairwise(sorted(set(times))))
-        step = min(apart, default=HOUR_SECONDS)
+        step = min(apart, default=SECONDS_PER_HOUR)
         past = [Raw(at, value) for at, value in zip(times, measured, strict=True) if at <= now]
         expected = zip_longest(times, _numbers(document, "co2eq_forecast")[: len(times)])
         ahead = [Raw(at, value, estimated=True) for at, value in expected if at + step > now]

@@ -9,8 +9,7 @@ from exporter.convert.live.source import Answer, Http
 from exporter.errors import ConfigError, FetchFailed
 from exporter.model.intensity import Value
 from exporter.setting import key
-
-HOUR_SECONDS = 3600.0
+from exporter.units import SECONDS_PER_HOUR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Exporter(Counting):
         if self.zone and zone != self.zone:
             raise FetchFailed("wrong_zone", f"it is in {zone}, not in {self.zone}")
         past, set_aside = values(
-            [*_values(document, "recent"), _in_force(factor, now, since)], HOUR_SECONDS, now
+            [*_values(document, "recent"), _in_force(factor, now, since)], SECONDS_PER_HOUR, now
         )
         known(past, set_aside, "the other exporter")
         publisher = f"{member(factor, 'source')!s:.100}, by another exporter"
@@ -70,19 +69,19 @@ def _in_force(factor: dict[str, Any], now: float, since: float) -> Raw:
     """One that is not tied to a time holds for this hour, and as far back as is asked for."""
     start, end = number(factor.get("valid_from") or 0.0), factor.get("valid_until")
     if not start:
-        hour = now - now % HOUR_SECONDS
-        start = hour if since >= hour - HOUR_SECONDS else since
-        end = hour + 2 * HOUR_SECONDS
+        hour = now - now % SECONDS_PER_HOUR
+        start = hour if since >= hour - SECONDS_PER_HOUR else since
+        end = hour + 2 * SECONDS_PER_HOUR
     return Raw(
         start,
         member(factor, "grams_per_kwh"),
         factor.get("estimated") is True,
-        now + HOUR_SECONDS if end is None else number(end),
+        now + SECONDS_PER_HOUR if end is None else number(end),
     )
 
 
 def _ahead(document: Any, now: float) -> tuple[Value, ...]:
-    found, _ = values(_values(document, "forecast"), HOUR_SECONDS)
+    found, _ = values(_values(document, "forecast"), SECONDS_PER_HOUR)
     return tuple(value for value in found if value.end > now)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from exporter import human, units
+from exporter.report import figures, group
 
 Record = Mapping[str, Any]
 SHOWN_NODES = 8
@@ -16,18 +17,22 @@ METHODS = {
 
 def receipt(record: Record) -> str:
     """Several lines: what was used, how that is known, and by which intensity it became grams."""
-    title = f"Run {record['run_id']}" + (f" (job {record['job_id']})" if record["job_id"] else "")
+    named = f", {record['name']}" if _is_named(record) else ""
+    in_job = f" (job {record['job_id']})" if record["job_id"] else ""
+    title = f"Run {record['run_id']}{named}{in_job}"
     rows = [
         ("took", human.duration(record["duration_seconds"])),
         ("energy", energy(record["energy_uj"])),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
-        *_parts(record["parts"]),
+        *_parts(figures.parts_used(record)),
         *_intensities(record["intensity"]),
-        *_mean(record),
+        *mean_intensity(record),
+        *group.said(record),
         *_counted(record),
         *_logged(record),
+        *_forecast(record),
         ("counted", _boundary(record)),
-        *_seen(record),
+        *seen(record),
     ]
     if record["held_uj"]:
         rows.insert(2, ("held idle", energy(record["held_uj"])))
@@ -36,14 +41,25 @@ def receipt(record: Record) -> str:
     return "\n".join(human.printable(line) for line in lines)
 
 
+def _is_named(record: Record) -> bool:
+    """Whether it was given a name for people, besides its id."""
+    return record.get("name") not in (None, "", record["run_id"])
+
+
 def _boundary(record: Record) -> str:
     """What the energy is that of, and what it is not."""
     kinds = sorted({part["device"] for part in record["parts"]})
     node = "nodes" if len(record["node"].split(", ")) > 1 else "node"
-    return f"{', '.join(kinds) or 'nothing'} of the {node}; not network, disks, fans"
+    told = "; as CodeCarbon told, memory by its model" if _is_told(record) else ""
+    return f"{', '.join(kinds) or 'nothing'} of the {node}; not network, disks, fans{told}"
 
 
-def _seen(record: Record) -> list[tuple[str, str]]:
+def _is_told(record: Record) -> bool:
+    """Whether some of it is history of another tool."""
+    return any(part["id"] == "codecarbon" for part in record["parts"])
+
+
+def seen(record: Record) -> list[tuple[str, str]]:
     """Where the run was seen; and in Prometheus, what may be missing."""
     boundary = record.get("boundary")
     if boundary is None:
@@ -86,18 +102,38 @@ def _counted(record: Record) -> list[tuple[str, str]]:
 
 def _logged(record: Record) -> list[tuple[str, str]]:
     return [
-        (name, value if isinstance(value, str) else human.number(value))
+        (name, value if isinstance(value, str) else human.told(value))
         for name, value in record.get("logged", {}).items()
     ]
+
+
+def _forecast(record: Record) -> list[tuple[str, str]]:
+    """What an open run will come to."""
+    ahead = record.get("forecast")
+    return [("at its end", f"in {_ahead(ahead, record['at'])} CO2eq")] if ahead else []
 
 
 def status_line(record: Record) -> str:
     """One line for a terminal."""
     power = record.get("power_watts")
+    ahead = record.get("forecast")
     return human.printable(
         f"{record['run_id']}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
         f"{energy(record['energy_uj'])}  {human.carbon(record['carbon_ng'])} CO2eq"
+        + (f"  in {_ahead(ahead, record['at'])}" if ahead else "")
     )
+
+
+def _ahead(forecast: Record, now: float) -> str:
+    """How long the work still takes, what it will come to, and the range of that."""
+    rest = human.duration(max(0.0, forecast["end"] - now))
+    low, high = forecast.get("low"), forecast.get("high")
+    wide = f" ({_carbon(low)} to {_carbon(high)})" if low and high else ""
+    return f"{rest}: {_carbon(forecast)}{wide}"
+
+
+def _carbon(outcome: Record) -> str:
+    return human.carbon(round(outcome["carbon_grams"] * units.NANOGRAMS_PER_GRAM))
 
 
 def energy(energy_uj: int) -> str:
@@ -139,7 +175,7 @@ def _split(split: str) -> str:
     return human.SPLITS.get(split) or f"split by {split.replace('_', ' ')}"
 
 
-def _mean(record: Record) -> list[tuple[str, str]]:
+def mean_intensity(record: Record) -> list[tuple[str, str]]:
     """In Prometheus: what all of it comes to, and what the nodes then said was in force."""
     if "boundary" not in record or not record["energy_uj"]:
         return []

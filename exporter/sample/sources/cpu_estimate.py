@@ -87,7 +87,7 @@ class CpuEstimate:
             self._stat.close()
             return f"{self._stat.path}: {error}"
         above_idle_uw = self._full_uw - self._idle_uw
-        energy = self._idle_uw * clocks.total_us + above_idle_uw * clocks.busy_us
+        energy_uw_us = self._idle_uw * clocks.total_us + above_idle_uw * clocks.busy_us
         # The kernel's iowait may step back.
-        self._counter_uj = max(self._counter_uj, energy // units.MICROWATTS_PER_WATT)
+        self._counter_uj = max(self._counter_uj, energy_uw_us // units.MICROSECONDS_PER_SECOND)
         return ""

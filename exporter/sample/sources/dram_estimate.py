@@ -60,7 +60,8 @@ def memory_bytes(procfs: str) -> int:
         with open(path, encoding="ascii") as file:
             found = re.search(r"^MemTotal:\s+(\d+) kB$", file.read(), re.MULTILINE)
     except (OSError, ValueError) as error:
-        raise Unavailable(f"{path}: {error}; mount procfs and name it with --path.procfs") from None
+        why = getattr(error, "strerror", None) or error
+        raise Unavailable(f"{path}: {why}; mount procfs and name it with --path.procfs") from None
     if found is None:
         raise Unavailable(f"{path}: does not say MemTotal; check --path.procfs")
-    return int(found[1]) * 1024
+    return int(found[1]) * units.BYTES_PER_KIB

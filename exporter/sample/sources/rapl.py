@@ -29,7 +29,7 @@ HIDDEN = (
 DENIED = (
     "only root may read it since CVE-2020-8694: run as root or with CAP_DAC_READ_SEARCH, or let "
     'a group read it by the udev rule ACTION=="add", SUBSYSTEM=="powercap", RUN+="/bin/sh -c '
-    "'cd /sys%p && chgrp emissions-exporter energy_uj && chmod 0440 energy_uj'\""
+    "'cd /sys%p && chgrp emissions energy_uj && chmod 0440 energy_uj'\""
 )
 
 

@@ -98,7 +98,9 @@ def _players(host: Fields) -> tuple[Player, ...]:
 def _player(fields: Fields, period_seconds: float, ordinal: str) -> Player:
     kind = Kind(fields.choice("kind", tuple(Kind)))
     has_module = fields.choice("scope", ("gpu", "module"), "gpu") == "module"
-    has_counter = fields.flag("counter", default=True)
+    method = Method.COUNTER if fields.flag("counter", default=True) else Method.INTEGRATED
+    if fields.flag("estimated", default=False):
+        method = Method.ESTIMATED
     has_limit = "power_limit_watts" in fields
     info = DeviceInfo(
         device=Device(kind, fields.text("id")),
@@ -106,7 +108,7 @@ def _player(fields: Fields, period_seconds: float, ordinal: str) -> Player:
         vendor=fields.text("vendor"),
         source=NAME,
         power_cap_watts=fields.positive("power_cap_watts"),
-        method=Method.COUNTER if has_counter else Method.INTEGRATED,
+        method=method,
         wrap_uj=int(fields.positive("wrap_uj")) if "wrap_uj" in fields else None,
         power_limit_watts=fields.positive("power_limit_watts") if has_limit else None,
         ordinal=ordinal if kind is Kind.GPU else "",

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tests.bench.fleet.nodes import GPUS, RUNS, model, real_pages, serve
-from tests.bench.fleet.questions import QUERIES, WINDOWS, backfilled
+from tests.bench.fleet.questions import QUERIES, WINDOWS, backfilled, of_dashboards
 from tests.bench.fleet.table import Measured, table
 from tests.bench.fleet.watched import (
     OF_A_TARGET,
@@ -104,6 +104,7 @@ def measure(directory: Path, series: int, seconds: float) -> Measured:
         }
         rules = rule_times(url)
         queries = [(what, *timed(url, text)) for what, text in (*WINDOWS, *QUERIES)]
+        queries += of_dashboards(url)
         say("a snapshot, and a day of recorded series")
         block = snapshot(url, directory)
         queries += backfilled(prometheus, directory, nodes)

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 from tests.bench.fleet.nodes import RUNS, USERS
-from tests.bench.fleet.watched import Fleet, timed
+from tests.bench.fleet.watched import Fleet, asked, timed
+from tests.dashboards.boards import BOARDS, chosen, filled, query_of, questions, variables
 from tests.real.parts import get, until
 
 RAW = "emissions_run_energy_joules_total"
@@ -50,6 +51,36 @@ WINDOWS = tuple(
     for seconds in (15, 180, 600)
 )
 """What a longer look back costs."""
+
+SLOWEST = 2
+"""Queries of each dashboard that are told."""
+GRAFANA = {"__range": "600s", "__interval": "60s", "__rate_interval": "60s"}
+SPAN_SECONDS, STEP_SECONDS = 600, 15
+"""What a graph is drawn of."""
+
+
+def of_dashboards(url: str) -> list[tuple[str, float, int]]:
+    """The slowest queries of each dashboard over ten minutes, and all that it asks.
+
+    Every value of every variable is chosen at once, more than any board opens with.
+    """
+    found = []
+    for board in BOARDS:
+        values = chosen(board, GRAFANA, lambda query: asked(url, query))
+        times = [
+            (f"variable {each['name']}", *timed(url, filled(query, values)))
+            for each in variables(board)
+            if (query := query_of(each))
+        ]
+        for question in questions(board):
+            span = 0 if question.instant else SPAN_SECONDS
+            query = filled(question.expr, values)
+            times.append((question.place, *timed(url, query, span, STEP_SECONDS)))
+        slowest = sorted(times, key=lambda row: row[1], reverse=True)[:SLOWEST]
+        found += [(f"{board}: {place}", seconds, rows) for place, seconds, rows in slowest]
+        total = sum(seconds for _, seconds, _ in times)
+        found.append((f"{board}: all {len(times)} queries", total, sum(row[2] for row in times)))
+    return found
 
 
 def backfilled(prometheus: Fleet, directory: Path, nodes: int) -> list[tuple[str, float, int]]:

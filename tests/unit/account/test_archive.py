@@ -76,3 +76,19 @@ def test_a_missing_file_is_an_error_and_none_is_made(tmp_path):
     with pytest.raises(LedgerError, match="unable to open"):
         LedgerArchive(path_in(tmp_path), "node-1").runs(1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by_hour", [False, True])
+def test_usage_of_one_run_is_what_its_record_has(archive, by_hour):
+    (record,) = archive.runs(9, Wanted("gpt"))
+    spells = archive.usage(0, WALL + 7_200, record.run.key, by_hour=by_hour)
+    assert {spell.run for spell in spells} == {record.run.key}
+    assert sum(spell.amount.energy_uj for spell in spells) == record.energy_uj > 0
+
+
+def test_usage_outside_of_the_time_that_is_asked_for_is_left_out(archive):
+    found = archive.usage(0, WALL + 7_200)
+    first, last = found[0].at, found[-1].at
+    assert len(archive.usage(first, last + 60)) == len(found)
+    assert not archive.usage(0, first)
+    assert not archive.usage(last + 60, WALL + 7_200)

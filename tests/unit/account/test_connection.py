@@ -44,3 +44,8 @@ def test_what_is_not_a_number_is_stored_as_0():
 
 def test_damaged_text_is_read_as_far_as_possible():
     assert loaded(b"be\xfft") == f"be{ESCAPED}t"
+
+
+def test_values_may_be_named(connection):
+    values = {"a": "\ud800", "b": 2}
+    assert connection.execute("SELECT :b, :a", values).fetchone() == (2, "\ud800")

@@ -287,5 +287,5 @@ class Crashes(RuleBasedStateMachine):
         assert self.books.imbalance_uj == 0
 
 
-Crashes.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+Crashes.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestCrashes = Crashes.TestCase

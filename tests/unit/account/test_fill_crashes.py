@@ -281,5 +281,5 @@ class FillCrashes(RuleBasedStateMachine):
         assert all(min(row.balance.counted) >= 0 for row in self.books.rows())
 
 
-FillCrashes.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+FillCrashes.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestFillCrashes = FillCrashes.TestCase

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from exporter.account.journal import Journal
-from exporter.account.ledger import FILL_DAYS, SECONDS_PER_DAY
+from exporter.account.ledger import FILL_DAYS
 from exporter.account.recovery import recover
 from exporter.account.writer import merge
 from exporter.errors import LedgerError
@@ -13,7 +13,7 @@ from exporter.model.books import FactorUse, Line
 from exporter.model.readings import Method
 from exporter.model.runs import DEPARTED, Owner
 from exporter.model.workload import Reason, Split
-from exporter.units import carbon_ng
+from exporter.units import SECONDS_PER_DAY, carbon_ng
 from tests.unit.account.making import (
     CPU,
     FRANCE,

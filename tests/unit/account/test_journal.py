@@ -85,7 +85,8 @@ runs = st.builds(
     nodes=positive,
     units=st.lists(st.builds(Unit, texts, finite, finite), max_size=2).map(tuple),
     logged=st.lists(st.tuples(texts, finite | texts), max_size=2).map(tuple),
-    progress=st.none() | st.builds(Progress, finite, marks, marks),
+    progress=st.none()
+    | st.builds(Progress, finite, marks, marks, st.lists(marks, max_size=2).map(tuple)),
 )
 positions = st.builds(
     Position,
@@ -132,6 +133,12 @@ def test_an_older_journal_has_no_fill():
     layout, *rest = json.loads(keyblock.Encoder().encode(made))
     assert layout.pop() == 0
     assert keyblock.decode(json.dumps([layout, *rest]).encode()) == made
+
+
+def test_an_older_journal_has_no_marks_on_the_way():
+    assert keyblock._progress([4.0, [0, 1, 2, 3], [1, 2, 3, 4]]) == Progress(
+        4.0, Mark(0, 1, 2, 3), Mark(1, 2, 3, 4)
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.account.ledger import SECONDS_PER_DAY
-from exporter.account.opening import NAME
+from exporter.account.opening import NAME, lock
 from exporter.account.rows import FIXED_IDS, METHOD_IDS, SPLIT_IDS
 from exporter.errors import LedgerError, LedgerLocked
 from exporter.model.books import NOTHING, Amount, Balance, FactorUse, Line, Past, UsageKey
 from exporter.model.readings import Method
 from exporter.model.runs import DEPARTED, Owner, Unit
 from exporter.model.workload import Reason, Split
+from exporter.units import SECONDS_PER_DAY
 from tests.unit.account.making import (
     CPU,
     FRANCE,
@@ -323,8 +323,13 @@ def test_the_lock_ends_with_the_ledger(directory):
 
 def test_a_directory_that_cannot_be_made_is_said_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(LedgerError, match=r"account\.state_directory elsewhere"):
+    with pytest.raises(LedgerError, match=r"account\.state_directory \(--path\.state\) elsewhere"):
         opened(tmp_path / "file" / "state")
+
+
+def test_a_user_without_a_home_is_told_to_name_a_directory():
+    with pytest.raises(LedgerError, match=r"no home.* name a directory with --path\.state"):
+        lock("")
 
 
 def test_a_disk_that_cannot_lock_is_said(directory, monkeypatch):
@@ -347,6 +352,17 @@ def test_a_file_of_a_newer_exporter_is_left_as_it_is(directory):
     with pytest.raises(LedgerError, match=r"version 99.*upgrade the exporter"):
         opened(directory)
     assert Path(path_in(directory)).read_bytes() == before
+
+
+def test_a_file_with_other_tables_is_left_as_it_is_and_said_with_the_remedy(directory):
+    with closing(opened(directory)) as ledger:
+        query(ledger, "ALTER TABLE party RENAME COLUMN nodes TO machines")
+    with (
+        closing(opened(directory)) as ledger,
+        pytest.raises(LedgerError, match=r"no such column.*not those of this exporter: move"),
+    ):
+        ledger.restore()
+    assert not list(directory.glob("*.damaged-*"))
 
 
 def test_a_refused_file_is_not_kept_locked(directory):
@@ -542,3 +558,12 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(directory):
         minutes = {minute for (minute,) in query(ledger, NO_GRAMS)}
         assert set(ledger.unpriced(WALL)) == minutes != set()
     assert (restored.key, restored.nodes, restored.units) == (key(), 0, ())
+
+
+def test_nobody_but_its_owner_can_read_it_wherever_it_lies(directory):
+    directory.mkdir(mode=0o755)
+    for _ in range(2):
+        with closing(opened(directory)):
+            files = list(directory.glob(f"{NAME}*"))
+            assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        os.chmod(path_in(directory), 0o644)  # as one of an older exporter

@@ -17,6 +17,7 @@ from exporter.account.writer import (
 )
 from exporter.errors import LedgerError
 from exporter.model.books import NOTHING, Amount, Balance, Fill, Past, UsageKey
+from exporter.model.commands import TakeIn, Taken
 from exporter.model.readings import Method
 from exporter.model.runs import DEPARTED
 from exporter.model.workload import Reason, Split
@@ -367,7 +368,7 @@ def test_a_thread_of_its_own_commits(tmp_path, clock):
         made = books()
         fill(made)
         writer.submit(batch(made, seq=4, clean=True))
-        assert writer.stop(30.0)
+        assert writer.stop(60.0)
         assert ledger.restore().restored.lines == balances(made.rows())
     assert writer.why == ""
 
@@ -478,3 +479,25 @@ def test_merged_batches_leave_the_ledger_as_if_written_one_by_one(tmp_path_facto
             many.commit(each)
         known_many = many.restore([key(), DEPARTED])
     assert known_one._replace(ledger_id="") == known_many._replace(ledger_id="")
+
+
+def test_history_is_taken_in_once_and_answered(writer, ledger):
+    ledger.take_in = lambda records: Taken(len(records), 0, 0)
+    told = []
+    writer.take_in(TakeIn(()), told.append)
+    work(writer)
+    work(writer)
+    assert told == [Taken(0, 0, 0)]
+
+
+def test_history_that_cannot_be_written_is_refused(writer, ledger):
+    def fail(_):
+        raise LedgerError("the disk is full")
+
+    ledger.take_in = fail
+    told = []
+    writer.take_in(TakeIn(()), told.append)
+    work(writer)
+    (refused,) = told
+    assert (refused.status, str(refused)) == (503, "nothing was taken in: the disk is full")
+    assert writer.why == "the disk is full"

@@ -49,6 +49,7 @@ class FakeProc:
         shared_kb: int = 0,
         uid: int = 1,
         cgroup: str = "/",
+        name: str = "python3",
     ) -> None:
         directory = self.root / str(pid)
         directory.mkdir(exist_ok=True)
@@ -62,6 +63,7 @@ class FakeProc:
                 file.truncate()
         else:
             stat.write_text(line + "\n")
+        (directory / "comm").write_text(name + "\n")
         if environment is not None:
             block = "\0".join(environment.split()) + "\0"
             (directory / "environ").write_text(block)

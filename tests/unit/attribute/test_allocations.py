@@ -78,6 +78,36 @@ def test_junk_is_said_once_and_the_others_count(directory, caplog):
     assert caplog.text.count("/18 is not used: job_id and uid are not both there") == 1
 
 
+def test_a_file_that_comes_in_the_same_moment_as_the_one_before_is_found(directory):
+    (directory / "17").write_bytes(FULL)
+    moment = os.stat(directory).st_mtime_ns
+    allocations = Allocations(str(directory))
+    assert list(allocations.look()) == ["17"]
+    (directory / "18").write_bytes(FULL.replace(b"17", b"18"))
+    os.utime(directory, ns=(moment, moment))
+    assert list(allocations.look()) == ["17", "18"]
+
+
+def test_a_directory_that_stays_as_it_is_is_read_no_more(directory):
+    allocations = Allocations(str(directory))
+    allocations.look()
+    allocations.look()
+    moment = os.stat(directory).st_mtime_ns
+    (directory / "17").write_bytes(FULL)
+    os.utime(directory, ns=(moment, moment))
+    assert allocations.look() == {}
+
+
+def test_of_a_file_that_went_and_came_back_as_junk_it_is_said_again(directory, caplog):
+    allocations = Allocations(str(directory))
+    for _ in range(2):
+        (directory / "17").write_bytes(b"junk")
+        allocations.look()
+        (directory / "17").unlink()
+        allocations.look()
+    assert caplog.text.count("/17 is not used") == 2
+
+
 @pytest.mark.parametrize("place", ["file", "directory"])
 def test_what_anybody_could_have_written_is_not_believed(directory, caplog, place):
     (directory / "17").write_bytes(FULL)

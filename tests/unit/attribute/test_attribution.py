@@ -5,7 +5,7 @@ import pytest
 from exporter.attribute.attribution import Attribution
 from exporter.model.readings import Device, Interval, Kind, Method, Occupancy, Occupant
 from exporter.model.runs import RunKey
-from exporter.model.workload import Holding, Reason, Sighting, Split
+from exporter.model.workload import Holding, Machine, Reason, Sighting, Split, Usage
 
 GPU, CPU = Device(Kind.GPU, "GPU-1"), Device(Kind.CPU, "package-0")
 A, B = RunKey(1, "a", ""), RunKey(1, "b", "")
@@ -104,3 +104,10 @@ def test_a_device_that_is_away_keeps_of_the_sightings_only_what_it_needs():
         attribution.shares([], [GPU, CPU], seen, looked(second, Occupant(7)))
     assert len(attribution._waiting[GPU].looks) <= 31
     assert attribution._waiting[CPU].sighting.holdings == ()
+
+
+def test_what_runs_used_was_not_idle_though_the_clocks_of_the_machine_lag_behind():
+    usage = Usage(A, cpu_us=1_000_000, memory_bytes=0)
+    seen = Sighting(SECOND, (usage,), Machine(950_000, 2_000_000, 0, 0), None)
+    one = Interval(CPU, 0, SECOND, 100 * JOULE, Method.COUNTER)
+    assert joules(Attribution({}).shares([one], [CPU], seen, {})) == {A: 50, Reason.IDLE: 50}

@@ -133,9 +133,66 @@ def test_the_innermost_run_holds(gpus):
     )
 
 
+MPS_SERVER = "nvidia-cuda-mps"  # what the kernel keeps of its name
+
+
+def test_an_mps_server_gives_way_to_the_runs_that_it_works_for(gpus):
+    gpus.host.proc.process(12, name=MPS_SERVER)
+    gpus.host.look()
+    gpus.host.start(10, "a")
+    gpus.host.start(12, "b")
+    began = gpus.looked(10, 12)
+    assert gpus.look() == ((Holding(GPU, A, since_ns=began),), {10: A, 12: B})
+    assert gpus.host.sighting.servers == {12}
+
+
+@pytest.mark.parametrize("partition", ["", "MIG-1"])
+def test_an_mps_server_whose_clients_nobody_sees_holds_for_its_own_run(gpus, partition):
+    gpus.host.proc.process(12, name=MPS_SERVER)
+    gpus.host.look()
+    gpus.host.start(12, "b")
+    began = gpus.looked(12, partition=partition)
+    gpus.host.start(10, "a")
+    gpus.looked(10, device=OTHER)
+    holdings, _ = gpus.look()
+    assert Holding(GPU, B, partition, since_ns=began, serves=True) in holdings
+
+
+def test_an_mps_server_does_not_give_way_to_who_holds_another_partition(gpus):
+    gpus.host.proc.process(12, name=MPS_SERVER)
+    gpus.host.look()
+    gpus.host.start(10, "a")
+    gpus.host.start(12, "b")
+    seats = (Occupant(10, "MIG-1"), Occupant(12, "MIG-2"))
+    gpus.seen[GPU] = Occupancy(GPU, gpus.host.clock.now_ns, seats)
+    holdings, _ = gpus.look()
+    assert {row.run for row in holdings} == {A, B}
+
+
+def test_a_process_that_ends_lets_go_at_once_though_it_served(gpus):
+    gpus.host.proc.process(12, name=MPS_SERVER)
+    gpus.host.look()
+    gpus.host.start(12, "b")
+    began = gpus.looked(12)
+    gpus.look()
+    gpus.host.proc.gone(12)
+    ((held,), _) = gpus.look()
+    ended = gpus.host.clock.now_ns
+    assert held == Holding(GPU, B, since_ns=began, until_ns=ended, serves=True)
+
+
 def test_a_driver_that_says_nothing_for_a_while_ends_no_holding(gpus):
     gpus.host.start(10, "a")
     began = gpus.looked(10)
     gpus.look()
     gpus.looked(why="the driver is busy")
+    assert gpus.look() == ((Holding(GPU, A, since_ns=began),), {10: A})
+
+
+def test_what_the_first_look_at_a_device_shows_was_there_before_it(gpus):
+    gpus.host.start(10, "a")
+    gpus.look()
+    began = gpus.host.clock.now_ns
+    gpus.host.clock.advance(0.25)
+    gpus.looked(10)
     assert gpus.look() == ((Holding(GPU, A, since_ns=began),), {10: A})

@@ -152,8 +152,13 @@ def test_a_run_inside_a_job_holds_what_it_uses_and_the_job_the_rest(slurm):
     slurm.host.start(10, "bert", uid=7)
     slurm.host.clock.advance(1)
     look = Occupancy(GPU, slurm.host.clock.boottime_ns(), (Occupant(10),))
+    began_ns = slurm.host.clock.boottime_ns() - 1_000_000_000
     slurm.host.look({GPU: look})
-    assert held(slurm.host) == {("GPU-1", "bert", ""): None, ("GPU-2", "17", ""): None}
+    assert held(slurm.host) == {
+        ("GPU-1", "17", ""): began_ns,
+        ("GPU-1", "bert", ""): None,
+        ("GPU-2", "17", ""): None,
+    }
 
 
 def test_what_an_epilog_left_behind_counts_for_ten_minutes_more(slurm):

@@ -66,6 +66,13 @@ def test_a_run_without_an_id_is_given_one(host):
     assert host.start(10, "").key.run_id.endswith("-10")
 
 
+def test_runs_of_one_process_and_one_second_are_never_one_for_lack_of_an_id(host):
+    host.proc.process(10)
+    host.look()
+    ids = [host.start(10, "").key.run_id for _ in range(3)]
+    assert ids[1:] == [f"{ids[0]}-2", f"{ids[0]}-3"]
+
+
 def test_only_the_own_user_or_root_can_end_a_run(host):
     host.proc.process(10)
     host.look()

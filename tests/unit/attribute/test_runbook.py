@@ -167,6 +167,9 @@ class TestWhatARunSaysOfItself:
         later = HERE._replace(done=2.0, at=60.0)
         run = book.note(said(done=2.0, total=4.0), key, later)
         assert run.progress == Progress(4.0, HERE, later)
+        last = HERE._replace(done=3.0, at=70.0)
+        run = book.note(said(done=3.0, total=4.0), key, last)
+        assert run.progress == Progress(4.0, HERE, last, (later,))
 
     def test_progress_that_falls_back_or_has_another_goal_begins_anew(self):
         book = Runbook([], 9)

@@ -123,3 +123,9 @@ def test_merged_sightings_keep_what_was_held_at_any_time_and_the_later_owners():
     merged = merge(first, second)
     assert merged.holdings == (ended, late)
     assert merged.owners == {7: A, 8: B}
+
+
+def test_merged_sightings_keep_the_servers_of_both():
+    first = sighting(machine=None)._replace(servers=frozenset({5}))
+    second = sighting(machine=None)._replace(servers=frozenset({6}))
+    assert merge(first, second).servers == {5, 6}

@@ -172,6 +172,12 @@ def test_clients_behind_an_mps_server_share_what_the_server_does():
         assert {share.split for share in shares} == {Split.EQUAL}
 
 
+def test_a_server_that_the_driver_does_not_tell_from_others_is_known_by_the_machine():
+    seen = sighting(hold(A, units=3), hold(B), owners={5: C})._replace(servers=frozenset({5}))
+    shares = split_gpu(interval(), 0, seen, looked(Occupant(5, active=0.9)))
+    assert parts(shares) == {A: 300, B: 100}
+
+
 def seven(*active):
     """Five partitions on seven slices: of 1, 1, 1, 1 and 2 slices, and one slice in none."""
     slices = (1, 1, 1, 1, 2)

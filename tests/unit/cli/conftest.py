@@ -43,7 +43,7 @@ class Terminal:
 
     def close(self):
         """End the program; its exit code."""
-        self.process.wait(10)
+        self.process.wait(60)
         os.close(self.screen)
         return self.process.returncode
 

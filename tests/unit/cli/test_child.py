@@ -32,13 +32,14 @@ ORPHAN = "pid=$( (sh -c 'exit 3' >/dev/null & echo $!) )"
 """A grandchild whose parent is gone at once."""
 ITS_END = "while [ -e /proc/$pid ]; do sleep 0.01; done"
 """A zombie that nobody reaps stays in /proc."""
+PLAIN = ("env", "--default-signal")
+"""No signal is ignored, whatever the tests were started under, such as `nohup`."""
 
 
 def begin(*command, **options):
     """`child.run` in a process of its own, whose exit code is the answer modulo 256."""
-    return subprocess.Popen(
-        [sys.executable, "-c", HOST, *command], stdout=subprocess.PIPE, text=True, **options
-    )
+    host = [*PLAIN, sys.executable, "-c", HOST, *command]
+    return subprocess.Popen(host, stdout=subprocess.PIPE, text=True, **options)
 
 
 def sh(script, **options):
@@ -46,7 +47,7 @@ def sh(script, **options):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=60)
     return process.returncode, output
 
 
@@ -98,14 +99,14 @@ def test_signals_are_passed_on(name):
 
 def test_a_signal_that_came_before_the_command_began_is_passed_on():
     late = subprocess.run(
-        [sys.executable, "-c", LATE_HOST], check=True, capture_output=True, text=True, timeout=10
+        [sys.executable, "-c", LATE_HOST], check=True, capture_output=True, text=True, timeout=60
     )
     assert late.stdout == f"{-signal.SIGTERM}\n"
 
 
 def test_the_command_begins_with_the_signals_of_its_caller():
     script = "grep -E '^Sig(Blk|Ign)' /proc/self/status"
-    plain = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    plain = subprocess.run([*PLAIN, "sh", "-c", script], capture_output=True, text=True, check=True)
     assert signals(finish(sh(script))[1]) == signals(plain.stdout)
 
 

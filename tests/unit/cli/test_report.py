@@ -64,3 +64,7 @@ def test_a_look_back_that_is_none_is_refused(text, server, capsys):
     with pytest.raises(SystemExit):
         main(["report", "bert", "--prometheus", server.url, f"--since={text}"])
     assert "expected a duration as 12h or 30d" in capsys.readouterr().err
+
+
+def test_a_final_run_without_a_group_is_refused(said):
+    assert said("bert", "--final", "bert-2").endswith("give --group as well")

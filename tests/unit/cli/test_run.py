@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from exporter.cli import run
+from exporter.cli.main import main
 from exporter.cli.run import add
 from exporter.client import patience
 from tests.agents import Answers, serving
@@ -114,6 +115,23 @@ def test_the_record_is_written_where_it_is_wanted(daemon, started, tmp_path):
     assert json.loads((tmp_path / "record.json").read_text()) == ENDED
 
 
+def test_metrics_of_dvc_are_written_where_they_are_wanted(daemon, started, tmp_path):
+    call(daemon, f"--dvc={tmp_path / 'emissions.json'}")
+    assert json.loads((tmp_path / "emissions.json").read_text())["emissions_grams"] == 0.9
+
+
+def test_a_stage_that_nobody_measures_has_its_file_all_the_same(started, tmp_path):
+    nobody = Answers()
+    nobody.path = str(tmp_path / "nothing")
+    assert call(nobody, f"--dvc={tmp_path / 'emissions.json'}") == 0
+    assert json.loads((tmp_path / "emissions.json").read_text()) == {}
+
+
+def test_metrics_that_cannot_be_written_are_no_failure(daemon, started, tmp_path, capsys):
+    assert call(daemon, f"--dvc={tmp_path}") == 0
+    assert f"{tmp_path}: Is a directory" in capsys.readouterr().err
+
+
 def test_a_command_runs_without_a_daemon(started, tmp_path, capsys):
     nobody = Answers()
     nobody.path = str(tmp_path / "nothing")
@@ -212,8 +230,8 @@ class TestTheEnd:
 
 IMPATIENT = """
 import sys
-from exporter.cli import child, main
-child.LOOK_SECONDS = 0.01
+from exporter.cli import child, main, run
+child.LOOK_SECONDS, run.STATUS_SECONDS = 0.01, 60.0
 sys.exit(main.main(sys.argv[1:]))
 """
 
@@ -231,8 +249,9 @@ def test_the_whole_command_line_runs_a_real_command(daemon):
     assert "Run bert (job 7)" in done.stderr
 
 
-def test_on_a_terminal_a_status_line_comes_and_goes(daemon, on_terminal, tmp_path):
-    """The command ends when the daemon has been asked how the run fares."""
+@pytest.fixture
+def until_looked(daemon, tmp_path):
+    """A command that ends when the daemon has been asked how the run fares."""
     looked, answer = tmp_path / "looked", daemon.decide
 
     def decide(method, path, document):
@@ -241,7 +260,24 @@ def test_on_a_terminal_a_status_line_comes_and_goes(daemon, on_terminal, tmp_pat
         return answer(method, path, document)
 
     daemon.decide = decide
-    script = f"while [ ! -e {looked} ]; do sleep 0.01; done"
-    shown = on_terminal(IMPATIENT, *command_line(daemon, script)).read().split("\r\x1b[K")
+    return command_line(daemon, f"while [ ! -e {looked} ]; do sleep 0.01; done")
+
+
+def test_on_a_terminal_a_status_line_comes_and_goes(until_looked, on_terminal):
+    shown = on_terminal(IMPATIENT, *until_looked).read().split("\r\x1b[K")
     assert shown[1].startswith("bert  2 s")
     assert shown[-1].startswith("Run bert (job 7)")
+
+
+def test_a_status_line_is_no_longer_than_the_terminal_is_wide(until_looked, on_terminal):
+    narrow = "import termios; termios.tcsetwinsize(2, (24, 8))\n" + IMPATIENT
+    shown = on_terminal(narrow, *until_looked).read().split("\r\x1b[K")
+    assert shown[1] == "bert  2"
+
+
+@pytest.mark.parametrize("grams", ["-1", "nan", "inf", "much"])
+def test_a_budget_that_is_no_amount_is_refused_before_the_command_runs(capsys, tmp_path, grams):
+    with pytest.raises(SystemExit):
+        main(["run", f"--budget-grams={grams}", "--", "touch", str(tmp_path / "begun")])
+    assert f"expected grams, as 12.5, found '{grams}'" in capsys.readouterr().err
+    assert not (tmp_path / "begun").exists()

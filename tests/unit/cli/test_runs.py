@@ -58,9 +58,21 @@ def show(tmp_path, capsys):
 
 def test_runs_are_a_table(show):
     head, *lines = show("runs").splitlines()
-    assert head.split() == ["RUN", "JOB", "USER", "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE"]
+    assert head.split()[:5] == ["RUN", "NAME", "JOB", "USER", "STARTED"]
+    assert head.split()[5:] == ["TOOK", "ENERGY", "CO2EQ", "STATE"]
     assert lines[1].startswith("small ")
     assert lines[1].endswith("1 min 0 s  2.00 Wh  1.00 g  exited")
+
+
+def test_a_run_is_told_with_the_name_that_people_gave_it(show, monkeypatch):
+    monkeypatch.setitem(RUNS[0], "name", "hello")
+    assert show("runs").splitlines()[1].split()[1] == "hello"
+    assert show("report", "bert").splitlines()[0].endswith(", hello")
+
+
+def test_a_name_that_is_the_id_is_told_once(show, monkeypatch):
+    monkeypatch.setitem(RUNS[0], "name", HOSTILE)
+    assert show("report", "bert").count("bert") == 1
 
 
 def test_a_table_cannot_fool_a_terminal(show):
@@ -91,10 +103,44 @@ def test_csv_has_ids_as_they_are(show):
     ]
 
 
+def test_csv_has_no_formulas(show, monkeypatch):
+    monkeypatch.setitem(RUNS[0], "run_id", "=1+1")
+    assert show("runs", "--format=csv").splitlines()[1].startswith("'=1+1,")
+
+
 @pytest.mark.parametrize("option", ["--job-id=7", "--group=sweep", "--user=ada"])
 def test_a_report_of_several_runs_is_their_sum(show, option):
     first, *_ = show("report", option).splitlines()
     assert first == f"Run all 2 of {option[2:].replace('-id', '').replace('=', ' ')}"
+
+
+def test_a_report_of_a_group_has_its_mean_and_the_run_that_is_named_as_final(show):
+    text = show("report", "--group=sweep", "--final=small")
+    assert "  mean run   2.00 Wh \u00b1 0 Wh, 3.00 g \u00b1 2.00 g CO2eq" in text
+    assert "  final run  small (as it was named): 2.00 Wh, 1.00 g CO2eq; 50 %" in text
+
+
+def test_a_final_run_of_another_group_is_refused(capsys, tmp_path):
+    answers = Answers()
+    answers.decide = lambda *_: (200, {"runs": RUNS})
+    with serving(str(tmp_path / "agent.sock"), answers):
+        arguments = ["--group=sweep", "--final=x", f"--socket.path={answers.path}"]
+        assert main(["report", *arguments]) == 1
+    assert "no run of group sweep is called so" in capsys.readouterr().err
+
+
+def test_what_a_run_did_not_say_is_said_afterwards(show):
+    label = "--label=training_type=fine-tuning"
+    text = show("report", "bert", "--format=markdown", label)
+    assert "- **training type**: fine-tuning" in text
+    assert json.loads(show("report", "bert", "--format=json", label))["labels"] == {
+        "training_type": "fine-tuning"
+    }
+
+
+def test_a_label_without_a_value_is_refused(capsys):
+    assert main(["report", "bert", "--label=x"]) == 1
+    assert "--label x: expected NAME=VALUE" in capsys.readouterr().err
 
 
 def test_a_report_needs_to_know_of_what(capsys):
@@ -103,7 +149,8 @@ def test_a_report_needs_to_know_of_what(capsys):
 
 
 def test_runs_are_added_up_by_user(show):
-    _, *lines = show("runs", "--by=user").splitlines()
+    head, *lines = show("runs", "--by=user").splitlines()
+    assert head.split() == ["USER", "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE"]
     assert len(lines) == 1
     assert lines[0].startswith("ada ")
     assert "4.00 Wh" in lines[0]

@@ -45,6 +45,16 @@ def test_check_config_prints_what_could_be_its_file(capsys, tmp_path):
     assert command.main(["check-config", f"--config.file={file}"]) == 0
 
 
+def test_check_config_prints_no_password_of_an_address(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    source = {"prometheus": {"url": "http://ada:hunter2@prom:9090", "query": "x"}}
+    file.write_text(yaml.safe_dump({"convert": {"sources": [source]}}))
+    assert command.main(["check-config", f"--config.file={file}"]) == 0
+    printed = capsys.readouterr()
+    assert "http://prom:9090" in printed.out
+    assert "hunter2" not in printed.out + printed.err
+
+
 def test_a_wrong_setting_is_one_line_that_says_where(capsys, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("convert: {zonne: DE}\n")
@@ -79,13 +89,24 @@ def test_the_exit_code_of_a_killed_command_is_that_of_a_shell(tmp_path):
     assert command.main(["run", socket, "--", sys.executable, "-c", kill]) == 137
 
 
+def test_an_address_that_cannot_be_one_is_refused_before_anything_starts(capsys):
+    assert command.main(["check-config", "--web.listen-address=here"]) == 1
+    assert "--web.listen-address=here: expected host:port" in capsys.readouterr().err
+
+
+def test_a_host_that_is_not_shipped_is_refused_with_those_that_are(capsys):
+    assert command.main(["replay", "laptop"]) == 1
+    assert "one of cluster-node, eight-gpu, mig-node, two-socket" in capsys.readouterr().err
+
+
 def test_runs_without_a_daemon_says_how_to_start_one(capsys, tmp_path):
     assert command.main(["runs", f"--socket.path={tmp_path}/no.sock"]) == 1
     assert "emissions-exporter serve" in capsys.readouterr().err
 
 
-def test_healthcheck_of_nothing_fails_with_the_address(capsys):
-    assert command.main(["healthcheck", "--web.listen-address=127.0.0.1:1"]) == 1
+def test_healthcheck_of_nothing_fails_with_the_address(capsys, tmp_path):
+    socket = f"--socket.path={tmp_path}/no.sock"
+    assert command.main(["healthcheck", socket, "--web.listen-address=127.0.0.1:1"]) == 1
     assert "127.0.0.1:1" in capsys.readouterr().err
 
 

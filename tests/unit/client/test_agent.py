@@ -82,7 +82,7 @@ def test_what_is_no_http_is_no_daemon(tmp_path):
 
 
 def test_where_nobody_listens_the_path_and_the_reason_are_said(tmp_path):
-    with pytest.raises(AgentUnreachable, match=r"nothing: .*No such file"):
+    with pytest.raises(AgentUnreachable, match=r"nothing: No such file"):
         Agent(str(tmp_path / "nothing")).runs()
 
 

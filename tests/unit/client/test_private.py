@@ -31,6 +31,7 @@ def place(nobody, monkeypatch, tmp_path):
     program.write_text(STAND_IN.format(python=sys.executable))
     program.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(private, "START_SECONDS", 60.0)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     return tmp_path / "emissions-exporter"
 

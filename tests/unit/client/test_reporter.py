@@ -1,6 +1,7 @@
 """What a tracker's thread does at each look, without the thread."""
 
 import json
+import threading
 
 import pytest
 
@@ -90,6 +91,24 @@ def test_a_refusal_is_said_in_the_daemons_words(desk, caplog):
     assert "at most 64 are taken" in caplog.text
 
 
+def test_values_that_are_refused_take_no_count_with_them(desk):
+    desk.answer = AgentRefusal(400, "values: there are 99; at most 64 are taken")
+    desk.run.log(accuracy=1)
+    desk.run.count(tokens=1)
+    assert not desk.reporter.look()
+    desk.answer = RECORD
+    assert desk.reporter.look()
+    assert desk.sent[-1] == {"count": {"tokens": 1.0}}
+
+
+def test_a_count_that_is_refused_is_not_sent_for_ever(desk):
+    desk.answer = AgentRefusal(400, "count: at most 64 are taken")
+    desk.run.log(accuracy=1)
+    desk.run.count(tokens=1)
+    assert [desk.reporter.look() for _ in range(2)] == [False, True]
+    assert desk.run.take() == {}
+
+
 def test_the_receipt_is_the_record_in_a_file_of_its_own(desk, tmp_path):
     desk.reporter.look()
     desk.reporter.write_receipt()
@@ -102,7 +121,7 @@ def test_no_id_leads_a_receipt_out_of_its_directory(desk, tmp_path):
     desk.run.record = {**RECORD, "run_id": "../../etc/x y"}
     desk.reporter.write_receipt()
     (path,) = (tmp_path / "receipts").iterdir()
-    assert path.name == "_.._etc_x_y-7-n1.json"
+    assert path.name == "_.._etc_x_y-7-n1-e94ab979.json"
 
 
 def test_a_receipt_that_cannot_be_written_is_said_once(desk, tmp_path, caplog):
@@ -113,7 +132,45 @@ def test_a_receipt_that_cannot_be_written_is_said_once(desk, tmp_path, caplog):
     assert caplog.text.count("no receipt in") == 1
 
 
+def test_a_receipt_is_written_by_one_thread_at_a_time(desk):
+    may_another = []
+
+    def keep(_):
+        may_another.append(desk.reporter._writing.acquire(blocking=False))
+
+    desk.run.record, desk.reporter._keep = RECORD, keep
+    desk.reporter.write_receipt()
+    desk.reporter.write_receipt()
+    assert may_another == [False, False]
+
+
 def test_a_line_says_what_was_used_and_what_it_will_come_to():
     ahead = {"carbon_grams": 1.6, "end": 1065.0}
     said = line("be\x1b[2Jrt", 61.0, {**RECORD, "power_watts": 120.04, "forecast": ahead})
     assert said == "be?[2Jrt  1:01  120 W  2 Wh  0.8 g CO2eq  in 1:05: 1.6 g"
+    ends = {"low": {"carbon_grams": 1.2}, "high": {"carbon_grams": 2.0}}
+    said = line("bert", 61.0, {**RECORD, "forecast": {**ahead, **ends}})
+    assert said.endswith("in 1:05: 1.6 g (1.2 to 2)")
+
+
+def test_the_line_keeps_the_power_where_an_answer_has_none(desk, capsys):
+    desk.reporter._has_line = True
+    desk.answer = {**RECORD, "power_watts": 120.0}
+    desk.reporter.look()
+    desk.answer = RECORD
+    desk.reporter.look()
+    assert capsys.readouterr().err.count("120 W") == 2
+
+
+def test_progress_is_told_at_once_and_not_too_often(desk):
+    seen = threading.Event()
+    desk.reporter._on_record = seen.set
+    desk.run.wake, desk.run.nudge = desk.reporter.start, desk.reporter.nudge
+    desk.reporter._interval = 3600.0
+    desk.run.progress(0, 10)
+    assert seen.wait(20)
+    for done in range(1, 4):
+        desk.run.progress(done, 10)
+    desk.reporter.stop()
+    assert desk.sent == [{"progress": {"done": 0.0, "total": 10.0}}]
+    assert desk.run.take() == {"progress": {"done": 3.0, "total": 10.0}}

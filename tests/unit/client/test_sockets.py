@@ -13,7 +13,9 @@ SOMEBODY = 4_000_000
 @pytest.fixture
 def place(tmp_path):
     """A path in a directory of ours, with something there."""
-    path = tmp_path / "agent.sock"
+    path = tmp_path / "anybodys" / "agents" / "agent.sock"
+    path.parent.mkdir(parents=True)
+    path.parent.parent.chmod(0o1777)
     path.touch()
     return path
 
@@ -51,8 +53,21 @@ def test_a_directory_of_somebody_else_is_not_trusted(place, owners):
     assert f"{place.parent} belongs to user {SOMEBODY}" in distrust(str(place))
 
 
-def test_a_link_of_somebody_else_to_a_directory_of_ours_is_not_trusted(place, owners, tmp_path):
-    link = tmp_path / "link"
+def test_what_only_root_could_have_put_there_is_trusted(place, owners):
+    place.parent.parent.chmod(0o755)
+    owners.update({str(place.parent.parent): 0, str(place.parent): SOMEBODY, str(place): SOMEBODY})
+    assert not distrust(str(place))
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o775])
+def test_what_others_could_have_put_there_is_not_trusted(place, owners, mode):
+    place.parent.parent.chmod(mode)
+    owners.update({str(place.parent.parent): 0, str(place.parent): SOMEBODY})
+    assert distrust(str(place))
+
+
+def test_a_link_of_somebody_else_to_a_directory_of_ours_is_not_trusted(place, owners):
+    link = place.parent.parent / "link"
     link.symlink_to(place.parent)
     owners[str(link)] = SOMEBODY
     assert distrust(str(link / "agent.sock"))
@@ -75,3 +90,12 @@ def test_a_user_has_a_socket_in_the_runtime_directory(monkeypatch):
 def test_without_a_runtime_directory_it_is_named_for_the_user(monkeypatch):
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert usual_sockets()[1].endswith(f"/emissions-exporter-{os.geteuid()}/agent.sock")
+
+
+def test_where_no_directory_may_be_written_there_is_a_path_all_the_same(monkeypatch):
+    def none() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    assert sockets.user_socket().endswith("/agent.sock")

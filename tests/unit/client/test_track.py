@@ -220,11 +220,20 @@ def test_the_run_goes_on_with_a_daemon_that_knows_it_no_more(nobody, tmp_path):
 
 
 def test_the_receipt_is_the_last_record(runs):
-    with track("bert", run_id="a/b", job_id="7", receipts="receipts") as run:
+    with track("bert", run_id="bert", job_id="7", receipts="receipts") as run:
         pass
     (path,) = Path("receipts").iterdir()
-    assert path.name == "a_b-7-n1.json"
+    assert path.name == "bert-7-n1.json"
     assert json.loads(path.read_text()) == run.record
+
+
+def test_ids_that_are_no_names_of_files_have_receipts_of_their_own(runs):
+    for run_id in ("a/b", "a_b", ".."):
+        with track("bert", run_id=run_id, job_id="7", receipts="receipts"):
+            pass
+    kept = [json.loads(path.read_text())["run_id"] for path in Path("receipts").iterdir()]
+    assert sorted(kept) == ["..", "a/b", "a_b"]
+    assert Path("receipts", "a_b-7-n1.json").exists()
 
 
 def test_a_receipt_that_cannot_be_written_breaks_nothing(runs, caplog):
@@ -293,3 +302,10 @@ def test_importing_the_client_imports_nothing_that_takes_long(program):
     heavy = {"json", "http.client", "logging", "subprocess", "tempfile", "inspect", "hashlib"}
     said = program(f"import sys; print(*({heavy!r} & set(sys.modules)))")
     assert said.split() == []
+
+
+def test_labels_that_are_numbers_are_told_as_texts(runs):
+    with track("bert", labels={"seed": 1, "rate": 1e-5, "warm": True}, receipts=None):
+        pass
+    (asked,) = runs.told("runs")
+    assert asked["labels"] == {"seed": "1", "rate": "1e-05", "warm": "True"}

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from types import SimpleNamespace
 
@@ -10,8 +11,9 @@ import pytest
 
 from exporter.expose.board import Board
 from exporter.expose.catalogue import catalogue
-from exporter.expose.server import Limits
-from exporter.expose.web import Web
+from exporter.expose.http.gate.store import Store
+from exporter.expose.http.server import Limits
+from exporter.expose.http.web import Web
 from exporter.model.books import Amount, Balance, FactorUse
 from exporter.model.intensity import Accounting, Basis, Factor, FeedState, Value
 from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method
@@ -19,12 +21,15 @@ from exporter.model.record import ANY
 from exporter.model.runs import DEPARTED, RunInfo, RunKey
 from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot, record_of
 from exporter.model.workload import CollectorState, Reason, Split
+from exporter.report.forms.registry import FORMS
 
 CPU = Device(Kind.CPU, "package-0")
 DRAM = Device(Kind.DRAM, "package-0-dram")
 GPU0 = Device(Kind.GPU, "GPU-0")
 GPU1 = Device(Kind.GPU, "GPU-1")
 WALL = 1_790_000_000.0
+SOON = 60.0
+"""Far more than anything takes that is waited for here."""
 FACTOR = Factor("DE", "Ember 2025", 344.0, 1.2, 0.0, float("inf"), WALL - 86_400, step=1)
 BERT = RunKey(1000, "bert", "42")
 OLD = RunKey(1001, "old", "")
@@ -170,7 +175,7 @@ class FakeArchive:
     def runs(self, limit, wanted=ANY):
         if wanted == ANY:
             self.asked.release()
-            assert self.go.wait(10)
+            assert self.go.wait(SOON)
         if self.error:
             raise self.error
         return [record for record in self.records if wanted.has(record.run)][:limit]
@@ -183,28 +188,46 @@ class FakeArchive:
         ]
 
 
+PATIENT = dict.fromkeys(("handshake_seconds", "request_seconds", "read_seconds"), SOON)
+
+
 class Site:
     """A web thread, what it shows, and clients of it."""
 
-    def __init__(self, socket_path, limits):
+    def __init__(self, socket_path, limits, web_config=""):
         self.clock = FakeClock()
         self.archive = FakeArchive()
         self.board = Board(catalogue())
         self.requests = []
         self.reply = None
         self.socket_path = socket_path
+        self.store = Store(web_config, self.clock)
         self.web = Web(
             board=self.board,
             archive=self.archive,
             submit=self.submit,
+            forms=FORMS,
             clock=self.clock,
             listen_address="127.0.0.1:0",
             socket_path=socket_path,
+            web_config=self.store,
             limits=limits,
+            grace_seconds=SOON,
         )
         (self.address,) = self.web.bind()
         self.thread = threading.Thread(target=self.web.run)
         self.thread.start()
+
+    @contextmanager
+    def held(self):
+        """Who connects and sends meanwhile has done both before the server looks."""
+        held, go = threading.Event(), threading.Event()
+        self.web._loop.call_soon_threadsafe(lambda: held.set() or go.wait(SOON))
+        assert held.wait(SOON)
+        try:
+            yield
+        finally:
+            go.set()
 
     def submit(self, request):
         """The loop's inbox: remembers commands and gives the answer that the test set."""
@@ -215,15 +238,15 @@ class Site:
     def close(self):
         self.archive.go.set()
         self.web.stop()
-        self.thread.join(10)
+        self.thread.join(SOON)
         assert not self.thread.is_alive()
 
     def connect(self):
-        return socket.create_connection(self.address, timeout=10)
+        return socket.create_connection(self.address, timeout=SOON)
 
     def connect_agent(self):
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
+        connection.settimeout(SOON)
         connection.connect(self.socket_path)
         return connection
 
@@ -271,11 +294,15 @@ def answer(response: HTTPResponse):
 
 @pytest.fixture
 def open_site(tmp_path):
-    """Starts a site with the limits that a test wants, and ends it afterwards."""
+    """Starts a site with the limits that a test wants, and ends it afterwards.
+
+    It has more patience than a daemon, so that this machine may be as slow as it likes.
+    """
     sites = []
 
-    def start(**limits):
-        site = Site(str(tmp_path / "run" / f"agent{len(sites)}.sock"), Limits(**limits))
+    def start(web_config="", **limits):
+        path = str(tmp_path / "run" / f"agent{len(sites)}.sock")
+        site = Site(path, Limits(**{**PATIENT, **limits}), str(web_config))
         sites.append(site)
         return site
 

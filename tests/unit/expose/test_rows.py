@@ -4,6 +4,7 @@ import pytest
 
 from exporter.expose.catalogue import catalogue
 from exporter.expose.view import View
+from exporter.model.runs import Mark, Progress
 
 FAMILIES = {family.name.removeprefix("emissions_"): family for family in catalogue()}
 
@@ -51,6 +52,22 @@ def test_an_open_run_has_no_end(made):
 
 def test_a_run_without_budget_has_none(made):
     assert show("run_budget_grams", made.gpu_node()) == {("bert", "42"): 500.0}
+
+
+def test_a_forecast_is_of_open_runs_and_its_range_has_two_ends(made):
+    def named(run, name):
+        marks = [Mark(n, 100.0 + n, 10**6 * n, 10**9 * n) for n in (0.0, 1.0, 2.0, 3.0)]
+        progress = Progress(6.0, marks[0], marks[-1], tuple(marks[1:-1]))
+        return show(name, made.snapshot(runs=(run._replace(progress=progress),)))
+
+    run = made.gpu_node().runs[0]
+    assert named(run, "run_forecast_energy_joules") == {("bert", "42"): 6.0}
+    for name, value in {"grams": 6.0, "energy_joules": 6.0, "end_time_seconds": 106.0}.items():
+        assert named(run, f"run_forecast_bound_{name}") == {
+            ("bert", "42", "low"): value,
+            ("bert", "42", "high"): value,
+        }
+        assert named(run._replace(ended=200.0), f"run_forecast_bound_{name}") == {}
 
 
 def test_an_ended_run_has_no_power(made):

@@ -1,6 +1,12 @@
 """What a run will have used when its work is done."""
 
-from exporter.model.forecast import Forecast, forecast
+import random
+from itertools import pairwise
+
+import pytest
+
+from exporter import units
+from exporter.model.forecast import MOST_STRETCHES, Forecast, advanced, forecast
 from exporter.model.runs import Mark, Progress
 
 START = Mark(done=0.0, at=100.0, energy_uj=500, carbon_ng=50)
@@ -23,6 +29,103 @@ def test_work_that_is_done_costs_no_more():
     assert forecast(Progress(100.0, START, done)) == Forecast(1_500, 150, 200.0)
 
 
+@pytest.mark.parametrize("done", [5e-324, 1e-300, 1e-9])
+def test_next_to_nothing_done_tells_nothing_and_breaks_nothing(done):
+    least = START._replace(done=done, at=101.0)
+    assert forecast(Progress(2.0**53, START, least)) is None
+    assert forecast(Progress(2.0**53, START, least._replace(energy_uj=501))) is None
+
+
+def test_an_end_beyond_all_calendars_is_none():
+    slow = START._replace(done=1.0, at=1e8)
+    assert forecast(Progress(1e6, START, slow)) is None
+
+
 def test_one_mark_tells_nothing():
     assert forecast(Progress(100.0, HALF, HALF)) is None
     assert forecast(None) is None
+
+
+JOULES_PER_EPOCH = round(0.000038 * units.JOULES_PER_KWH * units.MICROJOULES_PER_JOULE)
+
+
+def steps(total, costs, seconds=10.0):
+    """The progress of a run that told of each of its steps, and what they cost."""
+    used = 0
+    progress = advanced(None, total, Mark(0.0, 0.0, 0, 0))
+    for done, cost in enumerate(costs, 1):
+        used += round(cost)
+        progress = advanced(progress, total, Mark(float(done), seconds * done, used, 100 * used))
+    return progress
+
+
+def test_a_thousand_epochs_cost_a_thousand_times_the_first():
+    ahead = forecast(steps(1000.0, [JOULES_PER_EPOCH]))
+    assert ahead is not None
+    assert units.kwh(ahead.energy_uj) == pytest.approx(0.038, abs=1e-12)
+    assert ahead.low is None
+
+
+def test_even_work_has_a_range_of_nothing():
+    ahead = forecast(steps(100.0, [500] * 40))
+    assert ahead is not None
+    assert ahead.low == ahead.high == (50_000, 5_000_000, 1000.0)
+
+
+def test_a_range_is_told_from_three_stretches_on():
+    assert forecast(steps(9.0, [1, 2])).low is None
+    assert forecast(steps(9.0, [1, 2, 3])).low is not None
+
+
+def test_the_range_is_wider_for_less_even_work_and_narrower_the_less_is_left():
+    def width(total, *costs):
+        ahead = forecast(steps(total, costs * 20))
+        return ahead.high.energy_uj - ahead.low.energy_uj
+
+    assert width(400.0, 1000, 3000, 2000) > width(400.0, 1900, 2100, 2000)
+    assert width(400.0, 1000, 3000, 2000) > width(100.0, 1000, 3000, 2000)
+
+
+def test_the_low_end_is_never_less_than_what_was_used():
+    progress = steps(5.0, [10, 10_000, 10, 10])
+    ahead = forecast(progress)
+    assert ahead.low.energy_uj == progress.last.energy_uj
+
+
+def test_most_ranges_hold_what_comes():
+    dice = random.Random(7)
+    held = 0
+    for _ in range(300):
+        costs = [dice.gammavariate(4, 250_000) for _ in range(120)]
+        ahead = forecast(steps(120.0, costs[:40]))
+        held += ahead.low.energy_uj <= sum(map(round, costs)) <= ahead.high.energy_uj
+    assert held / 300 == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("told", [1, 7, 1000])
+def test_marks_stay_few_in_order_and_about_as_far_apart(told):
+    progress = None
+    for done in range(0, 5000, told):
+        progress = advanced(progress, 1e4, Mark(float(done), done, done, done))
+        marks = [mark.done for mark in (progress.first, *progress.between, progress.last)]
+        assert len(progress.between) < MOST_STRETCHES
+        assert all(b > a for a, b in pairwise(marks)) or done == 0
+    stretches = [b - a for a, b in pairwise(marks)][:-1]
+    assert max(stretches) <= 2 * min(stretches)
+
+
+def test_time_without_work_is_part_of_the_stretch_that_it_is_in():
+    progress = None
+    for at, done in enumerate([0, 0, 1, 1, 2, 3, 3, 3]):
+        progress = advanced(progress, 9.0, Mark(float(done), float(at), at, at))
+    marks = (progress.first, *progress.between, progress.last)
+    assert [mark.done for mark in marks] == [0.0, 1.0, 2.0, 3.0]
+    assert forecast(progress).low is not None
+
+
+@pytest.mark.parametrize("least", [5e-324, 1e-300, 1e-9])
+def test_a_stretch_of_next_to_nothing_breaks_no_range(least):
+    progress = None
+    for at, done in enumerate([0.0, least, 2 * least, 1.0, 2.0]):
+        progress = advanced(progress, 9.0, Mark(done, float(at), at * 10**12, at * 10**15))
+    assert forecast(progress) is not None

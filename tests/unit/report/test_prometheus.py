@@ -6,7 +6,7 @@ import pytest
 
 from exporter.errors import SourceError
 from exporter.report.forms.text import receipt
-from exporter.report.prometheus import fleet_record, matches
+from exporter.report.prometheus import fleet_record, fleet_records, matches
 from exporter.report.prometheus_api import Api
 from exporter.report.prometheus_runs import CARBON, ENERGY, HELD, START, UNITS, Wanted
 from tests.grid.server import GridServer, document
@@ -251,3 +251,37 @@ def test_a_receipt_says_where_it_runs_and_which_nodes_were_lost(there):
     text = receipt(found)
     assert "  running    on node a\n" in text
     assert "  lost       node b: no longer seen, and no end known\n" in text
+
+
+def apart(there, **wanted):
+    return {run["run_id"]: run for run in fleet_records(there.api, Wanted(**wanted), DAY)}
+
+
+def test_each_run_has_a_record_of_its_own_and_one_alone_is_as_it_was(there):
+    there.grids = [({"instance": A, "grid_zone": "DE"}, 1.0)]
+    alone = record(there)
+    more = (there.of(B, "cpu", run_id="gpt"), 1.0)
+    there.rows["max_over_time", ENERGY.recorded, False].append(more)
+    found = apart(there)
+    assert found["gpt"]["energy_uj"] == 1_000_000
+    assert found["gpt"]["boundary"]["grids"] == []
+    assert found["bert"]["boundary"]["grids"] == [{"grid_zone": "DE"}]
+    same = {name: value for name, value in alone.items() if name != "boundary"}
+    assert {name: found["bert"][name] for name in same} == same
+
+
+def test_a_run_that_was_lost_is_lost_among_others_too(there):
+    there.shows(A)
+    there.rows["last_over_time", "emissions_run_end_time_seconds", False].pop()
+    there.say(START.raw, [(A, 150.0), (B, 400.0)], stamp=True)
+    assert apart(there)["bert"]["boundary"]["nodes_lost"] == [B]
+
+
+def test_many_runs_cost_no_more_questions_than_one(there):
+    apart(there)
+    once = len(there.queries)
+    there.queries.clear()
+    more = [(there.of(B, "cpu", run_id=f"run-{number}"), 1.0) for number in range(50)]
+    there.rows["max_over_time", ENERGY.recorded, False] += more
+    assert len(apart(there)) == 51
+    assert len(there.queries) <= once + 1

@@ -51,6 +51,14 @@ def test_a_receipt_names_energy_grams_method_split_and_intensity(record):
     ]
 
 
+def test_what_it_will_come_to_is_said_with_its_range(record):
+    ahead = {"end": 290.0, "carbon_grams": 2.0, "low": None, "high": None}
+    assert "  at its end  in 1 min 30 s: 2.00 g CO2eq" in receipt({**record, "forecast": ahead})
+    ends = {"low": {"carbon_grams": 1.5}, "high": {"carbon_grams": 2500.0}}
+    said = status_line({**record, "forecast": {**ahead, **ends}})
+    assert said.endswith("0.900 g CO2eq  in 1 min 30 s: 2.00 g (1.50 g to 2.50 kg)")
+
+
 def test_a_receipt_of_one_node_of_many_says_so(record):
     assert receipt({**record, "nodes": 4}).endswith("seen on    node n1: 1 of the run's 4 nodes")
 
@@ -58,7 +66,7 @@ def test_a_receipt_of_one_node_of_many_says_so(record):
 def test_a_receipt_says_what_the_run_counted_and_logged(record):
     lines = receipt({**record, "units": {"tokens": 900.0}, "logged": {"loss": 0.25, "of": "dev"}})
     assert "  tokens     900, 1.00 mg CO2eq each" in lines
-    assert "  loss       0.250" in lines
+    assert "  loss       0.25" in lines
     assert "  of         dev" in lines
 
 

@@ -1,12 +1,8 @@
+import contextlib
 import importlib.resources
 import os
 
 import pytest
-from hypothesis import settings
-
-# How long an example takes says nothing where tests share two cores.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 class ManualClock:
@@ -77,10 +73,21 @@ class ProcTree:
 
 
 @pytest.fixture
-def open_files():
-    """How many more files are open now than when the test began."""
-    before = len(os.listdir("/proc/self/fd"))
-    return lambda: len(os.listdir("/proc/self/fd")) - before
+def open_files(tmp_path):
+    """How many more of this test's files are open now than when it began."""
+
+    def count():
+        links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+        return sum(_target(link).startswith(str(tmp_path)) for link in links)
+
+    before = count()
+    return lambda: count() - before
+
+
+def _target(link: str) -> str:
+    with contextlib.suppress(FileNotFoundError):  # another thread closed it
+        return os.readlink(link)
+    return ""
 
 
 @pytest.fixture

@@ -238,5 +238,7 @@ class TestDramEstimate:
             DramEstimate(proc.root, clock, "boot", 0.5)
 
     def test_missing_file_is_unavailable(self, tmp_path, clock):
-        with pytest.raises(Unavailable, match=r"meminfo.*--path\.procfs"):
+        with pytest.raises(
+            Unavailable, match=r"meminfo: No such file or directory; .*--path\.procfs"
+        ):
             DramEstimate(str(tmp_path), clock, "boot", 0.5)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.feeder import RANGE_UJ, Package, PowercapTree, Truth, Zone
+from tests.feeder import RANGE_UJ, STEP, Package, PowercapTree, Steps, Truth, Zone
 
 
 def shown(tree, zone):
@@ -53,3 +53,12 @@ def test_truth_survives_its_file(tmp_path):
     truth.write(path)
     assert Truth.read(path) == truth
     assert truth.used_uj("package-0", 7_500_000_000) == 250_000_000
+
+
+def test_a_counter_stands_still_until_it_is_written_again(tmp_path):
+    path = tmp_path / "steps"
+    half = STEP.pack(2_000_000_000, 1_500_000_000)[:8]
+    path.write_bytes(STEP.pack(1_000_000_000, 500_000_000) + half)
+    truth, steps = Truth(500_000_000, {"package-0": Zone(100.0, 7, RANGE_UJ + 1)}), Steps(str(path))
+    shown_uj = [truth.shown_uj("package-0", at_ns, steps) for at_ns in (0, 10**9, 3 * 10**9)]
+    assert shown_uj == [0, 50_000_000, 50_000_000]

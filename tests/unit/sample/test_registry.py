@@ -9,7 +9,7 @@ from exporter.config import COLLECTORS
 from exporter.errors import ConfigError
 from exporter.sample.registry import NAMES, open_samplers
 from tests.feeder import Package, PowercapTree
-from tests.unit.sample.conftest import BOOT_ID
+from tests.unit.sample.conftest import BOOT_ID, CPUINFO
 
 
 @pytest.fixture
@@ -62,6 +62,15 @@ def test_without_rapl_both_are_estimated_and_the_remedy_is_said(opened):
     assert [(state.name, state.ok) for state in result.states] == [("rapl", False)]
     assert "modprobe" in said(result)
     assert "cpu energy is estimated" in said(result)
+
+
+def test_a_virtual_machine_without_counters_has_no_collector_that_fails(opened, proc):
+    proc.write("cpuinfo", CPUINFO.replace("flags\t\t: ", "flags\t\t: hypervisor "))
+    result = opened()
+    assert result.states == ()
+    assert "no energy counters" in said(result)
+    (state,) = opened(enabled={"rapl": True}).states
+    assert (state.name, state.ok) == ("rapl", False)
 
 
 def test_processor_of_a_counter_is_named_from_cpuinfo(opened):

@@ -8,11 +8,11 @@ from exporter.clock import Clock
 from exporter.sample.sources.nvml.capabilities import Capabilities
 from exporter.sample.sources.nvml.codes import INSUFFICIENT_SIZE, NO_DATA, NOT_SUPPORTED
 from exporter.sample.sources.nvml.driver import Driver, Failure
+from exporter.units import MICROSECONDS_PER_SECOND
 
 PERCENT = 100
-MICROSECONDS = 1_000_000
-FIRST_WINDOW_US = 5 * MICROSECONDS
-LONGEST_WINDOW_US = 60 * MICROSECONDS
+FIRST_WINDOW_US = 5 * MICROSECONDS_PER_SECOND
+LONGEST_WINDOW_US = 60 * MICROSECONDS_PER_SECOND
 """As long as looks can be apart; a longer time, as after a pause, is not asked about."""
 TRIES = 3
 UTILIZATION = "nvmlDeviceGetProcessUtilization"
@@ -85,7 +85,7 @@ class ProcessActivity:
         return means(sound), (self._seen_us - since_us) / (until_us - since_us)
 
     def _wall_us(self) -> int:
-        return round(self._clock.wall() * MICROSECONDS)
+        return round(self._clock.wall() * MICROSECONDS_PER_SECOND)
 
 
 class InstanceActivity:

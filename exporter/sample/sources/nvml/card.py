@@ -47,6 +47,8 @@ class Card:
         self._tenants = Tenants(Driver(nvml), clock, device)
         self._reading: Asker[Reading] = Asker(f"gpu {device.id}", self._read)
         self._look: Asker[Occupancy] = Asker(f"gpu {device.id} processes", self._look_around)
+        self._late: Reading | None = None
+        """What came after the tick that asked for it had gone on."""
         self._looked_ns = 0
         self._last_look: Occupancy | None = None
 
@@ -59,8 +61,9 @@ class Card:
         """Begin to read; and now and then, beside it, to look at its processes."""
         if self.handle is None:
             return
+        # Taken before the next is asked for, or a driver that is always slow would never be heard.
+        self._late = self._reading.wait(0.0)
         self._reading.ask()
-        # Taken before the next is asked for: ticks may be further apart than looks.
         self._last_look = self._look.wait(0.0) or self._last_look
         now_ns = self._clock.boottime_ns()
         if now_ns - self._looked_ns >= LOOK_NS:
@@ -68,8 +71,9 @@ class Card:
             self._look.ask()
 
     def reading(self, until: float) -> Reading:
-        """What it says, if it does by time.monotonic() `until`."""
-        reading = self._reading.wait(until) if self.handle is not None else None
+        """What it says, if it does by time.monotonic() `until`; else what came too late before."""
+        late, self._late = self._late, None
+        reading = (self._reading.wait(until) or late) if self.handle is not None else None
         if reading is not None:
             return reading
         why = self.why
@@ -138,7 +142,9 @@ class Card:
                 self._alarm(failure)
                 why = str(failure)
         # How it is divided is known all the same.
-        partitions = tuple(Partition(each.uuid, each.slices) for each in layout.instances)
+        partitions = tuple(
+            Partition(each.uuid, each.slices, None, each.numbers) for each in layout.instances
+        )
         return Occupancy(device, now_ns, (), partitions, layout.slices, why=why)
 
     def _is_asleep(self) -> bool:

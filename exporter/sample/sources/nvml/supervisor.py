@@ -18,6 +18,8 @@ FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 IDLE_SECONDS = 5.0
 """How long cards are waited for before the driver is shut down under them."""
+QUIET_NS = 60 * NANOSECONDS_PER_SECOND
+"""How long no card may ask for a new beginning before the next one comes at once again."""
 LAST_SECONDS = 0.5
 """The same when the exporter stops."""
 GONE = "it is not on the bus any more"
@@ -48,6 +50,8 @@ class Supervisor:
         """Not before this is the driver tried again; 0: it works."""
         self._anew_ns = 0
         """Not before this is it begun anew while it works for some cards."""
+        self._alarmed_ns = -QUIET_NS
+        """When a card last asked for that."""
         self._paused_until_ns = 0
         """0: it is not to be let go of."""
         self._is_ending = False
@@ -63,6 +67,7 @@ class Supervisor:
             self.outdated = str(failure)
         elif failure.reaction is Reaction.LIBRARY:
             self._begin_anew = True
+            self._alarmed_ns = self._clock.boottime_ns()
         else:  # a card that is lost is looked for at the next turn, with all others
             return
         self._worker.poke()
@@ -118,7 +123,7 @@ class Supervisor:
         if self._begin_anew and now_ns >= self._anew_ns:
             self._let_go("the driver is begun anew", IDLE_SECONDS)
             self._begin_anew = False
-            self._anew_ns = now_ns + self._wait_ns()
+            self._anew_ns = self._clock.boottime_ns() + self._wait_ns()
         try:
             if not self._is_open:
                 self.driver.call("nvmlInit")
@@ -129,7 +134,7 @@ class Supervisor:
             return
         self.why = "" if found or not failures else str(failures[0])
         self._retry_ns = 0
-        if not self._begin_anew and now_ns >= self._anew_ns:
+        if not self._begin_anew and now_ns - self._alarmed_ns >= QUIET_NS:
             self._backoff = 0.0
         self._update(found, failures)
 

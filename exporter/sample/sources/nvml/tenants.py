@@ -29,6 +29,11 @@ class Instance(NamedTuple):
     slices: float
     """Its part of the GPU instance's slices."""
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Of the GPU instance, and of the compute instance in it."""
+        return self.gpu_instance, self.compute_instance
+
 
 class Layout(NamedTuple):
     """How a card is divided. `slices` is 0 where it is not."""
@@ -108,7 +113,8 @@ class Tenants:
         numbers = {instance.gpu_instance for instance in layout.instances}
         actives = self._instances.look(handle, numbers, now_ns)
         for instance in layout.instances:
-            yield Partition(instance.uuid, instance.slices, actives[instance.gpu_instance])
+            active = actives[instance.gpu_instance]
+            yield Partition(instance.uuid, instance.slices, active, instance.numbers)
 
     def _utilization(self, handle: Any, now_ns: int) -> float | None:
         with self._can.optional(UTILIZATION, now_ns) as is_worth:

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from exporter.attribute.sources.api_server import ApiServer
-from exporter.attribute.sources.kubelet import Kubelet
-from exporter.attribute.sources.pod_watch import PodWatch
+from exporter.attribute.sources.kube.api_server import ApiServer
+from exporter.attribute.sources.kube.kubelet import Kubelet
+from exporter.attribute.sources.kube.pod_watch import PodWatch
 from exporter.worker import Worker, poll
 from tests.fakes import FakeClock
 from tests.kube.api_server import FakeApiServer
 from tests.kube.kubelet import FakeKubelet
 
-SOON = 10.0
+SOON = 60.0
 
 
 class ByHand:

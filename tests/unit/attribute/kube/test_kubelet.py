@@ -3,10 +3,12 @@
 import grpc
 import pytest
 
-from exporter.attribute.sources.kubelet import ALLOCATABLE_POLLS, Kubelet
+from exporter.attribute.sources.kube.kubelet import ALLOCATABLE_POLLS, Kubelet
 from exporter.errors import Unavailable
+from exporter.worker import poll
 from tests.fakes import FakeClock
 from tests.kube.kubelet import container, pod
+from tests.unit.attribute.kube.conftest import SOON
 
 GPU = "nvidia.com/gpu"
 
@@ -47,11 +49,21 @@ def test_an_answer_that_makes_no_sense_changes_nothing(running, fake_kubelet):
 
 
 def test_one_that_hangs_is_given_up(running, fake_kubelet, monkeypatch):
-    monkeypatch.setattr("exporter.attribute.sources.kubelet.CALL_SECONDS", 0.1)
+    monkeypatch.setattr("exporter.attribute.sources.kube.kubelet.CALL_SECONDS", 0.1)
     fake_kubelet.go.clear()
     running._worker.work()
     assert "deadline exceeded" in running.allotted.why
     assert running.allotted.containers
+
+
+def test_who_stops_waits_for_none_that_hangs_and_asks_no_more(fake_kubelet, monkeypatch):
+    monkeypatch.setattr("exporter.attribute.sources.kube.kubelet.CALL_SECONDS", 2 * SOON)
+    fake_kubelet.go.clear()
+    kubelet = Kubelet(str(fake_kubelet.path), FakeClock())
+    kubelet.start()
+    assert poll(lambda: fake_kubelet.asked == 1, SOON)
+    assert kubelet.stop(20)  # that one answers after half a minute
+    assert fake_kubelet.asked == 1
 
 
 def test_one_that_restarts_with_a_new_socket_is_found_again(running, fake_kubelet):
@@ -71,6 +83,32 @@ def test_what_there_is_is_asked_for_rarely(running, fake_kubelet):
     assert len(running.allotted.replicas) == 2
     running._worker.work()
     assert len(running.allotted.replicas) == 1
+
+
+def test_what_there_is_is_asked_for_again_when_something_else_was_given(running, fake_kubelet):
+    replicas = ["GPU-1::0", "GPU-1::1"]
+    fake_kubelet.allocatable = {GPU: replicas}
+    fake_kubelet.pods = [pod("ml", "train-0", container("main", {GPU: replicas[:1]}))]
+    running._worker.work()
+    assert running.allotted.replicas == ((GPU, "GPU-1::0"), (GPU, "GPU-1::1"))
+
+
+def test_another_order_is_no_news(running, fake_kubelet):
+    fake_kubelet.pods = [
+        pod("ml", "train-0", container("main", {GPU: ["GPU-1", "GPU-2"]}, (2, 3))),
+        pod("ml", "train-1", container("main")),
+    ]
+    running._worker.work()
+    before = running.allotted
+    fake_kubelet.pods = [
+        pod("ml", "train-1", container("main")),
+        pod("ml", "train-0", container("main", {GPU: ["GPU-2", "GPU-1"]}, (3, 2))),
+    ]
+    fake_kubelet.allocatable = {GPU: ["GPU-2", "GPU-1"]}
+    for _ in range(ALLOCATABLE_POLLS):
+        running._worker.work()
+    assert running.allotted.containers is before.containers
+    assert running.allotted.replicas is before.replicas
 
 
 def test_a_node_without_its_directory_has_none(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.attribute.sources.kubepods import Kubepods, uid_of
+from exporter.attribute.sources.kube.kubepods import Kubepods, uid_of
 
 UID = "0a1b2c3d-1111-2222-3333-444455556666"
 SLICED = UID.replace("-", "_")
@@ -88,6 +88,29 @@ def test_pods_come_and_go(proc, mount):
     assert set(kubepods.look()) == {UID, STATIC}
     (pods / f"pod{UID}").rmdir()
     assert list(kubepods.look()) == [STATIC]
+
+
+def test_a_hierarchy_of_version_1_that_comes_a_moment_later_is_seen(proc, tmp_path):
+    lines = []
+    for name in ("memory", "cpuacct"):
+        (tmp_path / name / "kubepods").mkdir(parents=True)
+        lines.append(f"30 24 0:26 / {tmp_path / name} ro - cgroup cgroup rw,{name}\n")
+    (proc.root / "self" / "mountinfo").write_text("".join(lines))
+    kubepods = Kubepods(str(proc.root))
+    for name in ("memory", "cpuacct"):
+        (tmp_path / name / "kubepods" / f"pod{UID}").mkdir()
+        assert name in kubepods.look()[UID].at
+
+
+def test_other_mounts_may_have_names_of_any_bytes_and_their_own_a_blank(proc, tmp_path):
+    mount = tmp_path / "a b"
+    (mount / "kubepods" / f"pod{UID}").mkdir(parents=True)
+    spelled = str(mount).replace(" ", r"\040").encode()
+    (proc.root / "self" / "mountinfo").write_bytes(
+        b"29 24 8:1 / /mnt/caf\xe9 rw - ext4 /dev/sda1 rw\n"
+        b"30 24 0:26 / " + spelled + b" ro - cgroup2 cgroup2 rw\n"
+    )
+    assert Kubepods(str(proc.root)).look()[UID].mounted == {"": str(mount)}
 
 
 def test_a_process_is_in_the_pod_of_its_cgroup(proc, mount):

@@ -1,14 +1,17 @@
 """Lists and watches against a server that speaks HTTP and TLS for real."""
 
+import socket
+
 import pytest
 
-from exporter.attribute.sources.api_server import ApiServer
-from exporter.attribute.sources.pod_facts import PodFacts
-from exporter.attribute.sources.pod_watch import JOB_ID, MOST, RUN_ID, PodWatch
+from exporter.attribute.sources.kube.api_server import ApiServer
+from exporter.attribute.sources.kube.described import JOB_ID, RUN_ID
+from exporter.attribute.sources.kube.pod_facts import PodFacts
+from exporter.attribute.sources.kube.pod_watch import MOST, PodWatch
 from exporter.errors import Unavailable
 from tests.fakes import FakeClock
 from tests.kube.api_server import described
-from tests.unit.attribute.kube.conftest import server_of
+from tests.unit.attribute.kube.conftest import ByHand, server_of
 
 HOSTILE = 'a\n"\\{}\x1b[2J' + "x" * 500
 
@@ -66,6 +69,26 @@ def test_ids_are_those_that_the_owner_gave(api, watching, given, ids):
     assert (facts.run_id, facts.job_id) == ids
 
 
+@pytest.mark.parametrize(("told", "uid"), [("a" * 32, "a" * 32), ("another-pod", "u1"), (7, "u1")])
+def test_a_pod_of_a_file_on_the_node_has_the_uid_that_its_cgroup_has(api, watching, told, uid):
+    api.pods = [described("u1", "etcd", annotations={"kubernetes.io/config.mirror": told})]
+    assert list(watching.until(lambda known: known.pods).pods) == [uid]
+
+
+@pytest.mark.parametrize(
+    ("told", "ago_seconds"),
+    [("2026-05-28T20:30:00Z", 800), ("", 0), ("yesterday", 0), ("1999-01-01T00:00:00Z", 0)],
+)
+def test_when_a_pod_began_is_known_if_it_was_since_the_boot(
+    api, clock, watching, told, ago_seconds
+):
+    assert clock.wall() == 1_780_001_000.0
+    api.pods = [described("u1", "p", started=told)]
+    facts = watching.until(lambda known: known.pods).pods["u1"]
+    began_ns = clock.boottime_ns() - ago_seconds * 1_000_000_000 if ago_seconds else 0
+    assert facts.started_ns == began_ns
+
+
 def test_hostile_text_becomes_one_bounded_line(api, watching):
     api.pods = [described("u1", HOSTILE, annotations={RUN_ID: HOSTILE}, labels={"team": HOSTILE})]
     facts = watching.until(lambda known: known.pods).pods["u1"]
@@ -117,7 +140,7 @@ def test_a_server_that_has_forgotten_where_we_were_is_asked_for_all_again(api, w
     ("status", "said"),
     [
         (401, "401 Unauthorized"),
-        (403, "let the service account get, list and watch pods"),
+        (403, "let the service account list and watch pods"),
         (429, "429 Too Many Requests"),
         (500, "500 Internal Server Error"),
     ],
@@ -141,17 +164,46 @@ def test_a_refusal_is_said_and_what_was_known_stays(api, clock, watching, status
     watching.until(is_well)
 
 
-def test_the_server_says_how_long_to_wait(api, clock, watching):
+def test_who_may_list_and_not_watch_is_told_so_and_lists_at_each_try(api, clock, watching):
+    api.watch_status = 403
+    api.pods = [described("u1", "first")]
+    watching.until(lambda known: known.pods and "403" in known.why)
+    api.pods = [described("u2", "second")]
+    clock.advance(60)
+    watching.until(lambda known: names(known) == {"second"} and "403" in known.why)
+
+
+def test_what_is_not_followed_any_more_is_not_said_to_be_new(api, clock, watching):
     watching.until_following()
-    api.status, api.retry_after = 429, "600"
+    known = watching.until(lambda known: known.at_ns)
+    api.watch_status = 500
     api.cut()
-    watching.until(lambda known: "429" in known.why)
+    watching.until(lambda known: "500" in known.why)
     asked = len(api.requests)
-    clock.advance(300)
-    assert len(api.requests) == asked
-    api.status = 0
-    clock.advance(301)
-    watching.until(lambda known: not known.why)
+
+    def is_tried_again(_):
+        clock.advance(60)
+        return len(api.requests) > asked + 6
+
+    watching.until(is_tried_again)
+    assert watching.watch.known.at_ns == known.at_ns
+
+
+def test_the_server_says_how_long_to_wait(api, clock):
+    turns = []
+    watch = PodWatch(
+        server_of(api), "node-1", clock, (), lambda *given: turns.append(given[1]) or ByHand(*given)
+    )
+    (turn,) = turns
+    api.status, api.retry_after = 429, "600"
+    turn()
+    assert "429" in watch.known.why
+    clock.advance(599)
+    turn()
+    assert len(api.requests) == 1
+    clock.advance(1)
+    turn()
+    assert len(api.requests) == 2
 
 
 def test_a_token_that_expired_is_read_anew(api, clock, watching):
@@ -170,8 +222,8 @@ def test_a_token_that_expired_is_read_anew(api, clock, watching):
     watching.until(is_well)
 
 
-def test_thousands_of_pods_come_by_pages_and_are_bounded(api, watching):
-    api.pods = [described(f"u{n}", f"p{n}") for n in range(MOST + 500)]
+def test_ten_thousand_pods_come_by_pages_and_are_bounded(api, watching):
+    api.pods = [described(f"u{n}", f"p{n}") for n in range(10_000)]
     known = watching.until(lambda known: known.pods)
     assert len(known.pods) == MOST
     assert sum("continue=" in each for each in api.requests) >= 1
@@ -191,6 +243,53 @@ def test_devices_of_dynamic_allocation_are_known_by_their_uuid(api, watching, ve
     api.cut()
     known = watching.until(lambda known: known.gpus)
     assert known.gpus == {("gpu.nvidia.com", "node-1", "gpu-0"): "GPU-1"}
+
+
+def test_devices_are_looked_up_again_when_a_new_pod_has_a_claim(api, watching):
+    watching.until_following()
+    device = {"name": "gpu-0", "attributes": {"uuid": {"string": "GPU-1"}}}
+    spec = {"driver": "gpu.nvidia.com", "pool": {"name": "node-1"}, "devices": [device]}
+    api.slices = {"v1": [{"spec": spec}]}
+    claiming = described("u1", "first")
+    claiming["spec"]["resourceClaims"] = [{"name": "gpu"}]
+    api.tell("ADDED", claiming)
+    assert list(watching.until(lambda known: known.gpus).gpus.values()) == ["GPU-1"]
+
+
+def test_resource_slices_that_may_not_be_read_are_told_and_stop_nothing(api, watching):
+    api.forbidden = "/resourceslices"
+    api.pods = [described("u1", "first")]
+    watching.until_following()
+    known = watching.until(lambda known: known.pods)
+    assert "403 Forbidden" in known.gpus_why
+    assert "rbac.dynamicResourceAllocation" in known.gpus_why
+    assert known.why == ""
+
+
+def test_an_end_of_a_watch_that_makes_no_sense_is_a_failure_like_others(api, watching):
+    watching.until_following()
+    api.tell("ERROR", {"code": "E42", "message": "out of order"})
+    assert watching.until(lambda known: known.why).why == "API server: out of order"
+
+
+class _Closing:
+    """A connection that is closed by its own thread as soon as somebody has looked at it."""
+
+    def __init__(self, plug):
+        self._plugs = [plug]
+
+    @property
+    def sock(self):
+        return self._plugs.pop() if self._plugs else None
+
+
+def test_a_watch_that_ends_by_itself_meanwhile_can_be_interrupted(api):
+    server = server_of(api)
+    ours, other = socket.socketpair()
+    with ours, other:
+        server._open = _Closing(ours)
+        server.interrupt()
+        assert other.recv(1) == b""
 
 
 def test_junk_among_pods_is_left_out(api, watching):

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.attribute.sources.kubelet import Allotted
-from exporter.attribute.sources.kubernetes import KubernetesSources
-from exporter.attribute.sources.pod_facts import Known, PodFacts
-from exporter.attribute.sources.pods import Pods
-from exporter.attribute.sources.wire import Claimed, ContainerResources
+from exporter.attribute.sources.kube.kubelet import Allotted
+from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
+from exporter.attribute.sources.kube.pods import Pods
+from exporter.attribute.sources.kube.registry import KubernetesSources
+from exporter.attribute.sources.kube.wire import Claimed, ContainerResources
 from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Occupant, Partition
 from exporter.model.workload import CollectorState
 
@@ -24,7 +24,8 @@ class Node:
     def __init__(self, host, mount):
         self.host = host
         self.mount = mount
-        self.kubelet = SimpleNamespace(allotted=Allotted(at_ns=1, why=""))
+        self.kubelet = SimpleNamespace(allotted=Allotted(at_ns=1, why=""), poke=self._poke)
+        self.pokes = 0
         self.watch = SimpleNamespace(known=Known(at_ns=1, why=""))
         self.missing = ()
         self.options = {}
@@ -40,6 +41,9 @@ class Node:
             cgroup_runs,
             **self.options,
         )
+
+    def _poke(self):
+        self.pokes += 1
 
     def pod(self, uid, name="", namespace="ml", used_us=0, **facts):
         """Begin a pod, or let it have used so much; without a name only its cgroup is there."""
@@ -78,6 +82,11 @@ class Node:
             if h.until_ns is None
         )
 
+    def state(self, name):
+        self.look()
+        (state,) = [each for each in self.host.witness.states() if each.name == name]
+        return state.ok, state.why
+
     def run(self, run_id):
         return next(run for run in self.host.runbook.shown() if run.key.run_id == run_id)
 
@@ -110,6 +119,40 @@ def test_a_pod_without_ids_is_known_by_its_uid_and_called_by_its_name(node):
     assert run.labels == (("owner_kind", "StatefulSet"), ("owner_name", "train"))
 
 
+def test_a_pod_whose_clock_comes_a_moment_later_than_its_cgroup_pays_by_it(node):
+    node.pod(ONE, "train-0")
+    clock = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cpu.stat"
+    clock.rename(clock.with_name("later"))
+    node.look()
+    clock.with_name("later").rename(clock)
+    node.pod(TWO, "train-1")
+    node.look()
+    node.pod(ONE, used_us=50_000)
+    assert node.look() == {ONE: 5, TWO: 0}
+
+
+def test_a_container_that_restarts_changes_nothing_of_its_pod(node):
+    node.pod(ONE, "train-0", used_us=20_000)
+    container = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cri-containerd-1.scope"
+    container.mkdir()
+    node.look()
+    container.rmdir()
+    container.with_name("cri-containerd-2.scope").mkdir()
+    node.pod(ONE, used_us=50_000)
+    assert node.look() == {ONE: 3}
+    assert node.host.running() == {ONE}
+
+
+def test_a_pod_that_is_evicted_ends_with_its_last_process_though_its_object_stays(node):
+    node.pod(ONE, "train-0", used_us=20_000)
+    node.look()
+    evicted = node.watch.known.pods[ONE]._replace(is_over=True)
+    node.end(ONE)
+    node.watch.known = node.watch.known._replace(pods={ONE: evicted})
+    node.look()
+    assert node.host.running() == set()
+
+
 def test_pods_that_were_given_one_id_are_one_run(node):
     node.pod(ONE, "w-0", run_id="bert", job_id="j", used_us=10_000)
     node.pod(TWO, "w-1", run_id="bert", job_id="j", used_us=30_000)
@@ -130,13 +173,17 @@ def test_the_run_of_two_pods_goes_on_with_the_one_that_is_left(node):
     assert node.run("bert").ended is not None
 
 
-def test_one_id_in_two_namespaces_is_two_runs(node):
-    node.pod(ONE, "a", "red", run_id="train", used_us=10_000)
-    node.pod(TWO, "a", "blue", run_id="train", used_us=20_000)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("red", "blue"), pytest.param("plumless", "buckeroo", id="of one checksum")],
+)
+def test_one_id_in_two_namespaces_is_two_runs(node, first, second):
+    node.pod(ONE, "a", first, run_id="train", used_us=10_000)
+    node.pod(TWO, "a", second, run_id="train", used_us=20_000)
     node.look()
     shown = {run.shown_id for run in node.host.runbook.running()}
     assert len(shown) == 2
-    assert shown & {"train@red", "train@blue"}
+    assert shown & {f"train@{first}", f"train@{second}"}
 
 
 def test_a_pod_that_comes_back_under_its_name_is_another_run(node):
@@ -195,6 +242,38 @@ def test_after_a_restart_a_pod_that_nobody_names_any_more_goes_on_with_its_run(n
     assert node.host.running() == {"bert"}
 
 
+def test_after_a_restart_a_pod_whose_name_comes_late_holds_its_device_as_before(node):
+    node.pod(ONE, "train-0", run_id="bert", job_id="j1")
+    node.give(("train-0", ["GPU-1"]))
+    node.look()
+    known, node.watch.known = node.watch.known, Known(why="API server: 403 Forbidden")
+    node.host.restart(absent_seconds=2)
+    for _ in range(8):
+        node.look()
+    node.watch.known = known
+    node.look()
+    assert node.held() == [("GPU-1", "", "bert", 1, 1)]
+    assert node.host.witness.members() == {node.run("bert").key: (("train-0", "main"),)}
+    assert node.host.running() == {"bert"}
+
+
+def test_a_pod_that_was_folded_stays_so_when_its_name_comes(node):
+    node.host.begin(max_runs=1)
+    node.pod(ONE, "first")
+    node.look()
+    node.pod(TWO)
+    for _ in range(6):
+        node.look()
+    node.end(ONE)
+    node.pod(TWO, "second")
+    node.give(("second", ["GPU-1"]))
+    node.look()
+    node.look()
+    assert node.host.running() == {"other"}
+    assert node.held() == [("GPU-1", "", "other", 1, 1)]
+    assert node.host.runbook.dropped == 1
+
+
 def test_a_pod_whose_name_comes_late_stays_the_run_that_it_is(node):
     node.pod(ONE, used_us=10_000)
     for _ in range(6):
@@ -203,6 +282,17 @@ def test_a_pod_whose_name_comes_late_stays_the_run_that_it_is(node):
     assert node.look() == {ONE: 2}
     run = node.run(ONE)
     assert (run.name, run.namespace, run.shown_id) == ("train-0", "ml", ONE)
+
+
+def test_a_pod_whose_run_id_comes_late_is_that_run_from_then_on(node):
+    node.pod(ONE, used_us=10_000)
+    for _ in range(6):
+        node.look()
+    node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
+    assert node.look() == {ONE: 0, "bert": 2}
+    assert node.host.running() == {"bert"}
+    node.pod(ONE, used_us=60_000)
+    assert node.look() == {"bert": 3}
 
 
 def test_a_pod_whose_name_never_comes_is_known_by_its_uid(node):
@@ -254,12 +344,29 @@ def test_a_pod_goes_on_after_a_restart_with_what_it_used_meanwhile(node):
     assert node.look() == {"bert": 5}
 
 
+MIG = (Partition("MIG-1", 3, None, (4, 0)), Partition("MIG-2", 3, None, (5, 0)))
+
+
 class TestDevices:
     def test_a_pod_holds_what_it_was_given_alone_though_it_does_nothing(self, node):
         node.pod(ONE, "a")
         node.give(("a", ["GPU-1"]), replicas=["GPU-1"])
         node.look()
         assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+
+    def test_what_a_pod_was_given_it_has_since_it_began(self, node):
+        node.pod(ONE, "a", started_ns=7)
+        node.give(("a", ["GPU-1"]))
+        node.kubelet.allotted = node.kubelet.allotted._replace(at_ns=9)
+        node.look()
+        assert [row.since_ns for row in node.host.sighting.holdings] == [7]
+
+    def test_no_pod_begins_after_the_kubelet_said_what_it_has(self, node):
+        node.pod(ONE, "a", started_ns=1 << 62)
+        node.give(("a", ["GPU-1"]))
+        node.kubelet.allotted = node.kubelet.allotted._replace(at_ns=9)
+        node.look()
+        assert [row.since_ns for row in node.host.sighting.holdings] == [9]
 
     @pytest.mark.parametrize("form", ["GPU-1::{}", "nvidia0/vgpu{}"])
     def test_replicas_of_a_device_are_parts_of_it_held_or_not(self, node, form):
@@ -270,12 +377,27 @@ class TestDevices:
         node.look()
         assert node.held() == [("GPU-1", "", ONE, 1, 4), ("GPU-1", "", TWO, 2, 4)]
 
-    def test_a_mig_instance_is_a_part_of_its_device(self, node):
+    @pytest.mark.parametrize("form", ["MIG-2", "MIG-GPU-1/5/0", "nvidia0/gi5"])
+    def test_a_mig_instance_is_a_part_of_its_device(self, node, form):
         node.pod(ONE, "a")
-        node.give(("a", ["MIG-1"]))
-        look = Occupancy(GPU, 1, (), (Partition("MIG-1", 3), Partition("MIG-2", 3)), 7)
-        node.look({GPU: look})
-        assert node.held() == [("GPU-1", "MIG-1", ONE, 1, 1)]
+        node.give(("a", [form]))
+        node.look({GPU: Occupancy(GPU, 1, (), MIG, 7)})
+        assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 1)]
+
+    @pytest.mark.parametrize("form", ["MIG-2::{}", "MIG-GPU-1/5/0::{}", "nvidia0/gi5/vgpu{}"])
+    def test_replicas_of_a_mig_instance_are_parts_of_it(self, node, form):
+        node.pod(ONE, "a")
+        ids = [form.format(n) for n in range(3)]
+        node.give(("a", ids[:1]), replicas=ids)
+        node.look({GPU: Occupancy(GPU, 1, (), MIG, 7)})
+        assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 3)]
+
+    def test_a_gpu_instance_of_several_compute_instances_is_the_first_of_them(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["nvidia0/gi5"]))
+        parts = (Partition("MIG-2", 1, None, (5, 0)), Partition("MIG-3", 1, None, (5, 1)))
+        node.look({GPU: Occupancy(GPU, 1, (), parts, 7)})
+        assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 1)]
 
     def test_dynamic_allocation_names_a_device_by_its_slice(self, node):
         node.pod(ONE, "a")
@@ -286,7 +408,20 @@ class TestDevices:
         node.look()
         assert node.held() == [("GPU-1", "", ONE, 1, 1)]
 
-    @pytest.mark.parametrize("device_id", ["nic-7", "MIG-GPU-1/0/0", "nvidia0/gi1", "nvidia9", ""])
+    def test_a_claim_whose_device_may_not_be_looked_up_is_said_and_is_no_failure(self, node):
+        node.pod(ONE, "a")
+        node.watch.known = node.watch.known._replace(gpus_why="may not be read")
+        assert node.state("pods") == (True, "")
+        claimed = Claimed("gpu.nvidia.com", "node-1", "gpu-0")
+        container = ContainerResources("ml", "a", "main", (), (), (claimed,))
+        node.kubelet.allotted = Allotted((container,), (), 1, "")
+        assert node.state("pods") == (True, "may not be read")
+        node.watch.known = node.watch.known._replace(why="API server: 500")
+        assert node.state("pods")[0] is False
+
+    @pytest.mark.parametrize(
+        "device_id", ["nic-7", "MIG-GPU-1/0/9", "nvidia0/gi1", "nvidia9", "GPU-1/x", ""]
+    )
     def test_what_is_no_known_gpu_is_held_by_nobody(self, node, device_id):
         node.pod(ONE, "a")
         node.give(("a", [device_id]))
@@ -316,18 +451,76 @@ class TestDevices:
         node.look()
         assert node.held() == []
 
+    def test_the_kubelet_is_asked_at_once_when_a_pod_is_new(self, node):
+        node.look()
+        before = node.pokes
+        node.pod(ONE, "a")
+        node.look()
+        node.look()
+        assert node.pokes == before + 1
+
+    def test_a_pod_that_runs_has_what_it_was_given_though_the_kubelet_answers_in_part(self, node):
+        for uid, name in ((ONE, "a"), (TWO, "b")):
+            node.pod(uid, name)
+        node.give(("a", ["GPU-1::0"]), ("b", ["GPU-1::1"]), replicas=["GPU-1::0", "GPU-1::1"])
+        node.look()
+        node.give(("b", ["GPU-1::1"]), replicas=["GPU-1::0", "GPU-1::1"])
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 2), ("GPU-1", "", TWO, 1, 2)]
+
+    def test_what_another_pod_is_given_is_its_own(self, node):
+        for uid, name in ((ONE, "a"), (TWO, "b")):
+            node.pod(uid, name)
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        node.give(("b", ["GPU-1"]))
+        node.look()
+        assert node.held() == [("GPU-1", "", TWO, 1, 1)]
+
+    def test_a_pod_that_is_over_has_nothing_when_the_kubelet_says_so(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        node.pod(ONE, "a", is_over=True)
+        node.give()
+        node.look()
+        assert node.held() == []
+
+    def test_a_pod_that_ended_while_the_api_server_was_silent_holds_nothing(self, node):
+        node.pod(ONE, "db-0")
+        node.give(("db-0", ["GPU-1"]))
+        node.look()
+        known = node.watch.known._replace(why="API server: 500")
+        node.end(ONE)
+        node.watch.known = known
+        node.pod(TWO)
+        node.look()
+        assert node.held() == []
+        assert node.host.running() == {TWO}
+
+    def test_cgroups_that_cannot_be_listed_end_no_pod(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        pods = node.mount / "kubepods" / "burstable"
+        pods.rename(node.mount / "away")
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        (node.mount / "away").rename(pods)
+        node.look()
+        assert node.host.running() == {ONE}
+
     def test_what_the_kubelet_said_last_counts_while_it_is_silent(self, node):
         node.pod(ONE, "a")
         node.give(("a", ["GPU-1"]))
         node.look()
         node.kubelet.allotted = node.kubelet.allotted._replace(why="the kubelet does not answer")
         node.host.clock.advance(100)
-        node.look()
+        ok, why = node.state("kubelet")
         assert node.held() == [("GPU-1", "", ONE, 1, 1)]
-        (state,) = [each for each in node.host.witness.states() if each.name == "kubelet"]
-        assert not state.ok
-        assert "what it said 1" in state.why
-        assert "s ago counts" in state.why
+        assert not ok
+        assert "what it said 1" in why
+        assert "s ago counts" in why
 
     def test_cores_that_a_pod_has_alone_are_its_own(self, node):
         node.pod(ONE, "a")
@@ -348,6 +541,24 @@ class TestDevices:
         node.look()
         assert node.held() == []
         assert node.run("ml/a").ended is not None
+
+
+def test_the_name_of_another_node_is_said_to_be_wrong(node):
+    assert node.state("pods") == (True, "")
+    node.pod(ONE)
+    for _ in range(6):
+        node.look()
+    ok, why = node.state("pods")
+    assert not ok
+    assert "attribute.node_name" in why
+    node.pod(ONE, "a")
+    assert node.state("pods") == (True, "")
+
+
+def test_a_first_answer_that_is_still_awaited_is_said_and_is_no_failure(node):
+    node.kubelet.allotted, node.watch.known = Allotted(), Known()
+    assert node.state("kubelet") == (True, "the kubelet has not answered yet")
+    assert node.state("pods") == (True, "the API server has not answered yet")
 
 
 def test_what_is_missing_is_said(node):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.sources.wire import (
+from exporter.attribute.sources.kube.wire import (
     Claimed,
     ContainerResources,
     parse_allocatable,

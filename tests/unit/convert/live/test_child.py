@@ -15,13 +15,17 @@ from exporter.convert.live.fetch import Child, answer_of
 from exporter.convert.sources.electricity_maps import TOKEN_VARIABLE
 from exporter.errors import FetchFailed
 from exporter.model.intensity import Value
+from exporter.worker import poll
 from tests.grid import shapes
 from tests.unit.convert.live.conftest import NOW
 from tests.unit.convert.live.proxy import Proxy
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]
+
 HOUR = 3600.0
 LAST = NOW - NOW % HOUR
 TOKEN = "s3cret-t0ken"
+SOON = 60.0
 ROOT = str(Path(exporter.__file__).parents[1])
 
 
@@ -135,21 +139,35 @@ def test_a_defect_of_a_source_is_said_without_its_text(program):
 
 
 def test_a_look_up_that_hangs_is_killed(program, monkeypatch, tmp_path):
-    monkeypatch.setattr(fetch, "FETCH_SECONDS", 1.5)
+    looking = tmp_path / "pid"
     source = (
         "import os, socket, time\n"
         "def hang(*_, **__):\n"
-        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        f"    open({f'{looking}.new'!r}, 'w').write(str(os.getpid()))\n"
+        f"    os.rename({f'{looking}.new'!r}, {str(looking)!r})\n"
         "    time.sleep(600)\n"
         "socket.getaddrinfo = hang\n"
         "from exporter.convert.live import __main__ as it\n"
         "it.main()"
     )
+
+    class Popen(subprocess.Popen):
+        def communicate(self, sent=None, timeout=None):
+            """The time begins when the look-up does, however long this machine takes to it."""
+            if sent is not None:
+                with self.stdin as job:
+                    job.write(sent)
+                self.stdin = None
+                assert poll(looking.exists, SOON)
+            return super().communicate(None, timeout)
+
+    monkeypatch.setattr(fetch.subprocess, "Popen", Popen)
+    monkeypatch.setattr(fetch, "FETCH_SECONDS", 0.1)
     wrong = failure(program(source), job("uk", url="http://a-name-that-hangs/"))
     assert wrong.outcome == "timeout"
     assert "DNS" in str(wrong)
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+        os.kill(int(looking.read_text()), 0)
 
 
 def test_a_child_under_way_is_ended_by_stop_and_none_is_started_after_it(program, tmp_path):
@@ -161,9 +179,21 @@ def test_a_child_under_way_is_ended_by_stop_and_none_is_started_after_it(program
     thread.start()
     pipe.read_bytes()  # it runs
     child.stop()
-    thread.join(10)
+    thread.join(SOON)
     told.append(failure(child, {}))
     assert [wrong.outcome for wrong in told] == ["stopped", "stopped"]
+
+
+def test_a_child_that_is_being_started_while_all_stops_is_ended_at_once(program, monkeypatch):
+    child = program("import time\ntime.sleep(600)")
+    start = subprocess.Popen
+
+    def stopped_meanwhile(*given, **options):
+        child.stop()
+        return start(*given, **options)
+
+    monkeypatch.setattr(fetch.subprocess, "Popen", stopped_meanwhile)
+    assert failure(child, {}).outcome == "stopped"
 
 
 def test_where_no_process_can_be_started_that_is_said(monkeypatch):

@@ -112,7 +112,7 @@ def test_a_refusal_with_a_huge_body_is_still_that_refusal(session, grid, monkeyp
 def test_an_answer_that_stops_in_the_middle_is_out_of_time(session, grid, monkeypatch):
     monkeypatch.setattr(http, "READ_SECONDS", 0.05)
     server = grid(lambda _: (200, {"Content-Length": "100"}, b"{"))
-    server.linger_seconds = 0.3
+    server.linger_seconds = 60.0
     assert failure(session, server.url).outcome == "timeout"
 
 

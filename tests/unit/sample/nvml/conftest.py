@@ -9,13 +9,15 @@ import pytest
 
 from exporter.clock import SystemClock
 from exporter.model.readings import Observation, Reading
-from exporter.sample.sources.nvml import Nvml
+from exporter.sample.sources.nvml import Nvml, source
 from exporter.worker import poll
 from tests.nvml.fake import FakeNvml, attach
 
 LOOK_SECONDS = 0.02
-SOON = 10.0
+SOON = 30.0
 """Far more than anything takes that is waited for here."""
+SHORT = 0.1
+"""For waits for what hangs."""
 
 
 def gpu(number: int, **more: Any) -> dict[str, Any]:
@@ -76,11 +78,24 @@ class Bench:
 
 
 @pytest.fixture
+def impatient(bench: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readings do not wait long for a driver that hangs."""
+    monkeypatch.setattr(source, "PATIENCE_SECONDS", SHORT)
+    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SHORT)
+
+
+@pytest.fixture
 def bench(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Bench]]:
-    """Makes a collector over cards; the first two of the plain sort where none are given."""
+    """Makes a collector over cards; the first two of the plain sort where none are given.
+
+    However busy this machine is, what is asked for in a reading is there in that reading, unless
+    the test is `impatient`.
+    """
     attach(library, tmp_path / "fake", monkeypatch)
+    monkeypatch.setattr(source, "PATIENCE_SECONDS", SOON)
+    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SOON)
     made: list[Bench] = []
 
     def make(*gpus: dict[str, Any], clock: Any = None, **more: Any) -> Bench:

@@ -1,0 +1,188 @@
+"""The dashboard of what is served: grams and joules by request and by 1,000 tokens."""
+
+from panels import RUN, Row, alerts, board, graph, latest, number, query, table, variable
+from panels.units import GRAMS, JOULES, REQUESTS_PER_SECOND, TOKENS_PER_SECOND, WATTS
+
+RUNS = 'run_id=~"$run"'
+TOKENS = f"run_id:emissions_served_tokens:rate5m{{{RUNS}}}"
+REQUESTS = f"run_id:emissions_served_requests:rate5m{{{RUNS}}}"
+POWER = (
+    f"sum by (run_id) (run_id:emissions_run_power_watts:sum{{{RUNS}}}) "
+    f"and on (run_id) ({TOKENS} or {REQUESTS})"
+)
+OF_SERVERS = "of the last hour, by the counters of vLLM, TGI and Triton"
+
+
+def ratio(quantity: str, unit: str) -> str:
+    """What rules recorded for each run that serves."""
+    return f"sum by (run_id) (run_id:emissions_run_{quantity}_per_{unit}:ratio_1h{{{RUNS}}})"
+
+
+def mean(quantity: str, unit: str, weight: str) -> str:
+    """The mean of that over the runs, weighted by what they serve now."""
+    weighted = f"sum({ratio(quantity, unit)} * on (run_id) sum by (run_id) ({weight}))"
+    return f"{weighted} / (sum({weight} and on (run_id) {ratio(quantity, unit)}) > 0)"
+
+
+NOW = Row(
+    "",
+    (
+        4,
+        [
+            number(
+                "All, per 1,000 tokens",
+                GRAMS,
+                f"Emissions of the runs that serve, over the tokens that they made {OF_SERVERS}; "
+                "the mean, weighted by tokens.",
+                latest(mean("carbon_grams", "thousand_tokens", TOKENS)),
+                nothing="none",
+            ),
+            number(
+                "All, per request",
+                GRAMS,
+                f"The same over requests {OF_SERVERS}; the mean, weighted by requests.",
+                latest(mean("carbon_grams", "request", REQUESTS)),
+                nothing="none",
+            ),
+            number(
+                "All, J per 1,000 tokens",
+                JOULES,
+                f"Energy {OF_SERVERS}; the mean, weighted by tokens.",
+                latest(mean("energy_joules", "thousand_tokens", TOKENS)),
+                nothing="none",
+            ),
+            number(
+                "Tokens",
+                TOKENS_PER_SECOND,
+                "Tokens a second that the chosen runs make, as a mean of five minutes.",
+                latest(f"sum({TOKENS})"),
+                nothing="none",
+            ),
+            number(
+                "Requests",
+                REQUESTS_PER_SECOND,
+                "Requests a second that they answer, as a mean of five minutes.",
+                latest(f"sum({REQUESTS})"),
+                nothing="none",
+            ),
+            number(
+                "Power",
+                WATTS,
+                "What they draw now, idle power of what they hold included.",
+                latest(f"sum({POWER})"),
+                nothing="none",
+            ),
+        ],
+    ),
+)
+
+COURSE = Row(
+    "",
+    (
+        9,
+        [
+            graph(
+                "Grams per 1,000 tokens",
+                GRAMS,
+                f"By run, {OF_SERVERS}.",
+                query(ratio("carbon_grams", "thousand_tokens"), "{{run_id}}"),
+                link=RUN.of_label("run_id"),
+            ),
+            graph(
+                "Grams per request",
+                GRAMS,
+                f"By run, {OF_SERVERS}.",
+                query(ratio("carbon_grams", "request"), "{{run_id}}"),
+                link=RUN.of_label("run_id"),
+            ),
+        ],
+    ),
+    (
+        8,
+        [
+            graph(
+                "Tokens",
+                TOKENS_PER_SECOND,
+                "Tokens a second by run, as a mean of five minutes.",
+                query(f"sum by (run_id) ({TOKENS})", "{{run_id}}"),
+                stacked=True,
+            ),
+            graph(
+                "Requests",
+                REQUESTS_PER_SECOND,
+                "Requests a second by run, as a mean of five minutes.",
+                query(f"sum by (run_id) ({REQUESTS})", "{{run_id}}"),
+                stacked=True,
+            ),
+            graph(
+                "Power",
+                WATTS,
+                "What the runs that serve draw, idle power of what they hold included.",
+                query(POWER, "{{run_id}}"),
+                stacked=True,
+            ),
+        ],
+    ),
+    (
+        9,
+        [
+            table(
+                "Servers",
+                f"Each run that serves, {OF_SERVERS}.",
+                {
+                    "run_id": ("Run", ""),
+                    "Value #A": ("Per 1,000 tokens", GRAMS),
+                    "Value #B": ("Per request", GRAMS),
+                    "Value #C": ("J per 1,000", JOULES),
+                    "Value #D": ("J per request", JOULES),
+                },
+                latest(ratio("carbon_grams", "thousand_tokens")),
+                latest(ratio("carbon_grams", "request")),
+                latest(ratio("energy_joules", "thousand_tokens")),
+                latest(ratio("energy_joules", "request")),
+                sort_by="Per 1,000 tokens",
+                links={"Run": RUN.of_field("Run")},
+            ),
+            table(
+                "By what runs count themselves",
+                "Of the last hour, for 1,000 of what a run itself counts, where a server counts on "
+                "the left: all its emissions and energy over each of its units.",
+                {
+                    "run_id": ("Run", ""),
+                    "unit": ("Unit", ""),
+                    "Value #A": ("Per 1,000", GRAMS),
+                    "Value #B": ("J per 1,000", JOULES),
+                },
+                latest(
+                    "1000 * sum by (run_id, unit) "
+                    f"(run_id_unit:emissions_run_carbon_grams_per_unit:ratio_1h{{{RUNS}}})"
+                ),
+                latest(
+                    "1000 * sum by (run_id, unit) "
+                    f"(run_id_unit:emissions_run_energy_joules_per_unit:ratio_1h{{{RUNS}}})"
+                ),
+                sort_by="Per 1,000",
+                links={"Run": RUN.of_field("Run")},
+            ),
+        ],
+    ),
+)
+
+dashboard = board(
+    "Emissions: serving",
+    "emissions-serving",
+    "What an answer costs: grams and joules for each request and for 1,000 tokens.",
+    [NOW, COURSE],
+    [
+        variable(
+            "run",
+            "Run",
+            'label_values({__name__=~"run_id(_unit)?:emissions_run_carbon_grams_per_.+:ratio_1h"}, '
+            "run_id)",
+            all_value="",
+            has_all=True,
+        )
+    ],
+    [alerts('run_id=~"$run"')],
+    begins="now-6h",
+)

@@ -1,0 +1,80 @@
+{{/* Values that contradict each other stop here, with what to do. */}}
+{{- define "ee.check" -}}
+{{- $v := .Values }}
+{{- $gpuOnly := eq $v.profile "gpu-only" }}
+{{- if and $v.agentSocket.enabled (ne $v.profile "sharing") }}
+{{- fail (printf "agentSocket.enabled needs profile: sharing. With profile: %s no caller could be told from another; name runs by annotations of pods instead." $v.profile) }}
+{{- end }}
+{{- if and $v.rbac.dynamicResourceAllocation (or $gpuOnly (not $v.rbac.create)) }}
+{{- fail "rbac.dynamicResourceAllocation needs rbac.create: true and a profile other than gpu-only, which asks nobody about devices." }}
+{{- end }}
+{{- if and $gpuOnly (not (has ($v.seLinuxOptions.type | default "container_t") (list "container_t" "container_init_t" "container_kvm_t" "container_engine_t"))) }}
+{{- fail (printf "seLinuxOptions.type: %s is not allowed to pods that are restricted. Leave it out with profile: gpu-only, which mounts nothing of the host." $v.seLinuxOptions.type) }}
+{{- end }}
+{{- if $gpuOnly }}
+{{- range $v.extraVolumes }}
+{{- if .hostPath }}
+{{- fail (printf "extraVolumes: %s is a hostPath, and profile: gpu-only mounts nothing of the host. Choose profile: default." .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $v.podMonitor.enabled $v.serviceMonitor.enabled }}
+{{- fail "podMonitor and serviceMonitor are both enabled, so that each node would be scraped twice. Enable one of them." }}
+{{- end }}
+{{- if and (or $v.webConfig.tls $v.webConfig.clientCertificates) (not $v.webConfig.existingSecret) }}
+{{- fail "webConfig.tls and webConfig.clientCertificates say what the web config sets up. Name its secret in webConfig.existingSecret." }}
+{{- end }}
+{{- if and $v.webConfig.clientCertificates (not $v.webConfig.tls) }}
+{{- fail "webConfig.clientCertificates needs webConfig.tls: true." }}
+{{- end }}
+{{- $none := list "0" "0%" }}
+{{- $surge := dig "rollingUpdate" "maxSurge" 0 $v.updateStrategy | toString }}
+{{- if and $v.state.hostPath (not $gpuOnly) (not (has $surge $none)) }}
+{{- fail "updateStrategy.rollingUpdate.maxSurge must be 0: only one exporter may hold the totals of a node." }}
+{{- end }}
+{{- if and (has $surge $none) (has (dig "rollingUpdate" "maxUnavailable" 1 $v.updateStrategy | toString) $none) }}
+{{- fail "updateStrategy.rollingUpdate.maxUnavailable must be above 0 where maxSurge is 0: no pod could be replaced." }}
+{{- end }}
+{{- if and (not $v.serviceAccount.create) (not $v.serviceAccount.name) (eq (include "ee.asksApi" .) "yes") }}
+{{- fail "serviceAccount.create is false: name the account in serviceAccount.name, or set rbac.create: false. The namespace's default account is not given rights." }}
+{{- end }}
+{{- if and $v.intensity.enabled (dig "convert" "second" list $v.config) }}
+{{- fail "config.convert.second cannot go through intensity.enabled. Leave one of them out." }}
+{{- end }}
+{{- if and $v.intensity.enabled (or (dig "convert" "file" "" $v.config) (dig "convert" "grams_per_kwh" "" $v.config)) (not (dig "convert" "sources" list $v.config)) }}
+{{- fail "intensity.enabled is for sources that are asked over the network. With config.convert.file or grams_per_kwh, leave it off." }}
+{{- end }}
+{{- range $v.extraArgs }}
+{{- $flag := splitList "=" . | first }}
+{{- if has $flag (list "--config.file" "--web.listen-address" "--web.config.file" "--path.sysfs" "--path.procfs" "--path.state" "--socket.path") }}
+{{- fail (printf "extraArgs: %s is set by the chart. Leave it out." $flag) }}
+{{- end }}
+{{- end }}
+{{- range $labels := list "commonLabels" "podLabels" }}
+{{- range $label, $_ := get $v $labels | default dict }}
+{{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") }}
+{{- fail (printf "%s: %s is set by the chart. Leave it out." $labels $label) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $v.prometheusRule.budgets (not $v.prometheusRule.enabled) }}
+{{- fail "prometheusRule.budgets needs prometheusRule.enabled: true." }}
+{{- end }}
+{{- if $v.prometheusRule.budgets }}
+{{- $budgets := fromYaml $v.prometheusRule.budgets }}
+{{- if not (kindIs "slice" $budgets.groups) }}
+{{- fail "prometheusRule.budgets expects rules. Make them with: emissions-exporter rules --budgets FILE > rules.yaml, then --set-file prometheusRule.budgets=rules.yaml." }}
+{{- end }}
+{{- end }}
+{{- range $key, $instead := dict "sample.sysfs" "profile" "sample.procfs" "profile" "attribute.node_name" "the chart's own" "attribute.kubelet_socket" "kubelet.podResourcesPath" "attribute.service_account" "serviceAccount" "account.state_directory" "state.hostPath" "expose.listen_address" "port" "expose.socket" "agentSocket" "expose.node" "the chart's own" "expose.web_config_file" "webConfig" }}
+{{- $at := splitList "." $key }}
+{{- if hasKey (get $v.config (first $at) | default dict) (last $at) }}
+{{- fail (printf "config.%s is set by the chart (%s). Leave it out of config." $key $instead) }}
+{{- end }}
+{{- range $v.extraEnv }}
+{{- if eq .name (printf "EMISSIONS_EXPORTER_%s" ($key | replace "." "_" | upper)) }}
+{{- fail (printf "extraEnv: %s is set by the chart (%s). Leave it out." .name $instead) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,27 @@
+"""The emissions of a piece of work in a model's card, and the card checked.
+
+python3 model_card.py
+"""
+
+from exporter.client import track
+from exporter.integrations.huggingface import update_card
+from exporter.report.card.check import findings
+
+CARD = "README.md"
+
+
+def train() -> None:
+    """Stands for the training."""
+    for _ in range(40):
+        sum(n * n for n in range(500_000))
+
+
+with track("tiny") as run:
+    train()
+
+update_card(CARD, run.record, training_type="pre-training", location="Quebec, Canada")
+with open(CARD, encoding="utf-8") as file:
+    text = file.read()
+for finding in findings(text):
+    print(f"{CARD}:{finding.line}: {finding.severity}: {finding.text}")
+print(text)

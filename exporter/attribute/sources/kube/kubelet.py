@@ -1,0 +1,134 @@
+"""Which container has which device, as the kubelet's PodResources socket tells it."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from exporter.attribute.sources.kube.wire import ContainerResources, parse_allocatable, parse_list
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.worker import Worker
+
+SERVICE = "/v1.PodResourcesLister/"
+POLL_SECONDS = 5.0
+CALL_SECONDS = 5.0
+ALLOCATABLE_POLLS = 12
+"""Polls between two questions for all devices that there are, unless it gave out others."""
+MOST_BYTES = 64 << 20
+OPTIONS = (
+    # A kubelet that restarts is found again soon, and not after two minutes.
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_receive_message_length", MOST_BYTES),
+    ("grpc.enable_http_proxy", 0),
+)
+REMEDY = "mount its directory into the exporter, and let it read there as root"
+
+
+class Allotted(NamedTuple):
+    """What the kubelet said last."""
+
+    containers: tuple[ContainerResources, ...] = ()
+    replicas: tuple[tuple[str, str], ...] = ()
+    """Resource and id of every device that can be handed out."""
+    at_ns: int = 0
+    """CLOCK_BOOTTIME; 0: it has said nothing yet."""
+    why: str = "the kubelet has not answered yet"
+    """Why there is nothing newer; "": all is well."""
+
+
+class Kubelet:
+    """Asks every few seconds, in a thread of its own, since it may hang.
+
+    Raises Unavailable where there is no socket, or no grpcio.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        clock: Clock,
+        worker: Callable[[str, Callable[[], None], float], Worker] = Worker,
+    ) -> None:
+        if not os.path.isdir(os.path.dirname(path)):
+            raise Unavailable(f"there is no {os.path.dirname(path)}")
+        try:
+            import grpc  # 20 MB that only nodes of Kubernetes need
+        except ImportError:
+            raise Unavailable(
+                "grpcio is missing; pip install emissions-exporter[kubernetes]"
+            ) from None
+        self._grpc: Any = grpc
+        self._path = path
+        self._clock = clock
+        self._channel: Any = None
+        self._is_stopping = False
+        self._polls = 0
+        self.allotted = Allotted()
+        """The last answer; replaced as a whole."""
+        self._worker = worker("kubelet", self._poll, POLL_SECONDS)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._worker.start()
+
+    def poke(self) -> None:
+        """Ask now: a pod is new, and what it was given is its own from the first moment."""
+        self._worker.poke()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Stop; False if it hangs."""
+        self._is_stopping = True
+        self._close()
+        return self._worker.stop(timeout_seconds)
+
+    def _poll(self) -> None:
+        """Ask once; what was known stays where there is no answer."""
+        if self._is_stopping:
+            return
+        try:
+            # It lists them in any order.
+            containers = tuple(sorted(self._ask("List", parse_list)))
+            replicas = self.allotted.replicas
+            is_new = containers != self.allotted.containers
+            if self._polls % ALLOCATABLE_POLLS == 0 or not replicas or is_new:
+                replicas = self._replicas(replicas)
+        except (self._grpc.RpcError, ValueError) as error:
+            self.allotted = self.allotted._replace(why=self._explained(error))
+            self._close()
+            return
+        self._polls += 1
+        known = self.allotted
+        self.allotted = Allotted(
+            # The same object as long as nothing changed, for who looks every second.
+            known.containers if known.containers == containers else containers,
+            known.replicas if known.replicas == replicas else replicas,
+            self._clock.boottime_ns(),
+            "",
+        )
+
+    def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """All devices; an older kubelet does not tell."""
+        with suppress(self._grpc.RpcError, ValueError):
+            return tuple(sorted(self._ask("GetAllocatableResources", parse_allocatable)))
+        return known
+
+    def _ask(self, method: str, parse: Callable[[bytes], Sequence[Any]]) -> Sequence[Any]:
+        channel = self._channel  # which another thread may close
+        if channel is None:
+            path = f"unix:{self._path}"
+            channel = self._channel = self._grpc.insecure_channel(path, options=OPTIONS)
+        call = channel.unary_unary(SERVICE + method, response_deserializer=bytes)
+        return parse(call(b"", timeout=CALL_SECONDS))
+
+    def _explained(self, error: Exception) -> str:
+        if not isinstance(error, self._grpc.RpcError):
+            return f"{self._path}: the kubelet's answer makes no sense: {error}"
+        code = error.code().name.lower().replace("_", " ")
+        if not os.path.exists(self._path):
+            return f"{self._path} is not there; is the kubelet running? If so, {REMEDY}"
+        return f"{self._path}: the kubelet does not answer: {code}; {REMEDY}"
+
+    def _close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()

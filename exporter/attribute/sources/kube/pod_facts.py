@@ -1,0 +1,39 @@
+"""What is known of pods by their metadata."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class PodFacts(NamedTuple):
+    """One pod."""
+
+    uid: str
+    namespace: str
+    name: str
+    run_id: str = ""
+    job_id: str = ""
+    owner_kind: str = ""
+    owner_name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Those that the operator lets out."""
+    containers: tuple[str, ...] = ()
+    created: str = ""
+    is_over: bool = False
+    started_ns: int = 0
+    """CLOCK_BOOTTIME of when the kubelet took it, which was when it was given its devices; 0: that
+    is not known."""
+
+
+class Known(NamedTuple):
+    """What the server said last."""
+
+    pods: Mapping[str, PodFacts] = {}
+    """By uid."""
+    gpus: Mapping[tuple[str, str, str], str] = {}
+    """UUIDs of devices by driver, pool and name, for dynamic resource allocation."""
+    at_ns: int = 0
+    """CLOCK_BOOTTIME of the last word; 0: it has said nothing yet."""
+    why: str = "the API server has not answered yet"
+    """Why there is nothing newer; "": all is well."""
+    gpus_why: str = ""
+    """Why `gpus` may not be read; "": they may, or the server has no such thing."""

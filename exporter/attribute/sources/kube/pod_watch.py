@@ -1,0 +1,178 @@
+"""What the API server knows of the pods of this node: names, owners, the ids they were given."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from exporter.attribute.sources.kube.api_server import ApiError, ApiServer
+from exporter.attribute.sources.kube.described import facts_of, gpus_of, part, parts, started
+from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.units import NANOSECONDS_PER_SECOND
+from exporter.worker import Worker
+
+PODS = "/api/v1/pods"
+SLICES = ("/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1beta1/resourceslices")
+WATCH_SECONDS = 300
+FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0
+PAGE = "500"
+MOST = 1_000
+"""Pods that are kept; a node runs a few hundred at most."""
+GONE, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 410, 401, 403, 404
+REMEDIES = {
+    UNAUTHORIZED: "; its token is read anew at the next try",
+    FORBIDDEN: "; let the service account list and watch pods, see deploy/kubernetes",
+}
+
+SLICES_REMEDY = (
+    ", so GPUs of dynamic resource allocation are of nobody; let the service account list "
+    "resourceslices: rbac.dynamicResourceAllocation of the chart"
+)
+
+
+class PodWatch:
+    """Lists the pods of one node, then follows them, in a thread of its own.
+
+    Raises Unavailable where nobody says which node this is.
+    """
+
+    def __init__(
+        self,
+        server: ApiServer,
+        node: str,
+        clock: Clock,
+        exported_labels: Iterable[str],
+        worker: Callable[[str, Callable[[], None], float], Worker] = Worker,
+    ) -> None:
+        if not node:
+            raise Unavailable(
+                "the name of this node is not known; set attribute.node_name by fieldRef "
+                "spec.nodeName, see deploy/kubernetes"
+            )
+        self._server = server
+        self._node = node
+        self._clock = clock
+        self._exported_labels = tuple(exported_labels)
+        self.known = Known()
+        """Replaced as a whole."""
+        self._version = ""
+        self._backoff = 0.0
+        self._retry_ns = 0
+        self._is_stopping = False
+        self._worker = worker("pods", self._turn, 1.0)
+
+    def start(self) -> None:
+        """Begin."""
+        self._worker.start()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Stop; False if it hangs."""
+        self._is_stopping = True
+        self._server.interrupt()
+        return self._worker.stop(timeout_seconds)
+
+    def _turn(self) -> None:
+        """One watch, after a list where that is needed."""
+        if self._is_stopping or self._clock.boottime_ns() < self._retry_ns:
+            return
+        try:
+            if not self._version:
+                self._list()
+            self._learn_slices()
+            self._watch()
+            self._backoff = 0.0
+        except ApiError as error:
+            self._failed(error)
+
+    def _list(self) -> None:
+        pods: dict[str, PodFacts] = {}
+        query = {"fieldSelector": f"spec.nodeName={self._node}", "limit": PAGE}
+        while True:
+            page = self._server.get(PODS, **query)
+            for item in parts(page, "items"):
+                facts = self._facts(item)
+                if facts is not None and len(pods) < MOST:
+                    pods[facts.uid] = facts
+            meta = part(page, "metadata")
+            token = meta.get("continue")
+            if not token or len(pods) >= MOST:
+                break
+            query["continue"] = str(token)
+        self._version = str(meta.get("resourceVersion", ""))
+        self._learn(pods)
+
+    def _watch(self) -> None:
+        query = {
+            "fieldSelector": f"spec.nodeName={self._node}",
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+        }
+        events = self._server.watch(PODS, WATCH_SECONDS, **query)
+        self._learn(self.known.pods)
+        for event in events:
+            item = part(event, "object")
+            kind = event.get("type")
+            if kind == "ERROR":
+                raise _ended(item)
+            self._version = str(part(item, "metadata").get("resourceVersion", self._version))
+            pods = dict(self.known.pods)
+            facts = self._facts(item) if kind != "BOOKMARK" else None
+            is_new = facts is not None and facts.uid not in pods and kind != "DELETED"
+            if facts is not None and kind == "DELETED":
+                pods.pop(facts.uid, None)
+            elif facts is not None and (facts.uid in pods or len(pods) < MOST):
+                pods[facts.uid] = facts
+            self._learn(pods)
+            if is_new and parts(part(item, "spec"), "resourceClaims"):
+                self._learn_slices()
+            if self._is_stopping:
+                return
+
+    def _learn(self, pods: Mapping[str, PodFacts]) -> None:
+        self.known = self.known._replace(pods=pods, at_ns=self._clock.boottime_ns(), why="")
+
+    def _learn_slices(self) -> None:
+        """Devices of dynamic resource allocation; none where the server has no such thing."""
+        gpus, why = {}, ""
+        for path in SLICES:
+            try:
+                page = self._server.get(path, fieldSelector=f"spec.nodeName={self._node}")
+            except ApiError as error:
+                if error.status not in (FORBIDDEN, NOT_FOUND):
+                    raise
+                if error.status == FORBIDDEN:
+                    why = f"API server: {error}{SLICES_REMEDY}"
+            else:
+                gpus, why = dict(gpus_of(parts(page, "items"))), ""
+                break
+        self.known = self.known._replace(gpus=gpus, gpus_why=why)
+
+    def _failed(self, error: ApiError) -> None:
+        """What is known stays; the next try is later each time."""
+        if error.status in (GONE, FORBIDDEN):
+            self._version = ""  # it has forgotten where we were, or lets us list and not watch
+        if error.status == GONE:
+            return
+        self._backoff = min(max(FIRST_BACKOFF_SECONDS, 2 * self._backoff), LONGEST_BACKOFF_SECONDS)
+        wait = max(self._backoff, error.retry_after)
+        self._retry_ns = self._clock.boottime_ns() + round(wait * NANOSECONDS_PER_SECOND)
+        why = f"API server: {error}{REMEDIES.get(error.status, '')}"
+        self.known = self.known._replace(why=why)
+
+    def _facts(self, item: Mapping[str, Any]) -> PodFacts | None:
+        """A pod as it was described; None where that is none of this node."""
+        facts = facts_of(item, self._node, self._exported_labels)
+        return facts and facts._replace(started_ns=self._boottime_ns(started(item)))
+
+    def _boottime_ns(self, wall: float | None) -> int:
+        """CLOCK_BOOTTIME of a time by the wall clock; 0 for none, or one before the boot."""
+        if wall is None:
+            return 0
+        ago_ns = round((self._clock.wall() - wall) * NANOSECONDS_PER_SECOND)
+        return max(0, self._clock.boottime_ns() - ago_ns)
+
+
+def _ended(status: Mapping[str, Any]) -> ApiError:
+    """The error that a watch ends with, as the server describes it."""
+    code = status.get("code")
+    return ApiError(code if isinstance(code, int) else 0, str(status.get("message", "watch ended")))

@@ -1,0 +1,237 @@
+"""Pods of this node as runs: by their cgroups, what the kubelet gave them, and their metadata."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+from exporter.attribute.runbook import OTHER_RUN, Runbook
+from exporter.attribute.sources.cgroup_runs import CgroupRuns
+from exporter.attribute.sources.cgroups import CgroupMeter
+from exporter.attribute.sources.grants import Grant
+from exporter.attribute.sources.kube.kubepods import Kubepods, PodCgroup
+from exporter.attribute.sources.kube.pod_devices import PodDevices, PodRun
+from exporter.attribute.sources.kube.pod_facts import PodFacts
+from exporter.attribute.sources.kube.registry import KubernetesSources
+from exporter.attribute.sources.kube.told import Told
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import CollectorState
+from exporter.units import NANOSECONDS_PER_SECOND
+from exporter.worker import poll
+
+ORIGIN = "pod"
+PATIENCE_NS = 5 * NANOSECONDS_PER_SECOND
+"""How long a new pod waits for its name, before it becomes a run without one."""
+FIRST_WORD_SECONDS = 2.0
+"""How long they are waited for after a restart: what was used meanwhile goes by what they say."""
+FIRST_UID = -(1 << 33)
+"""Pods have no user; those of one namespace share a number below every other."""
+UID_BYTES = 6
+"""Of a number that tells namespaces apart; more would not be exact in every reader of JSON."""
+
+
+class Pods:
+    """Opens the runs of pods, and finds what they use and hold.
+
+    Pods of `excluded` namespaces are no runs, nor those beside `included`, if it has any.
+    """
+
+    def __init__(
+        self,
+        procfs: str,
+        sources: KubernetesSources,
+        runbook: Runbook,
+        clock: Clock,
+        cgroup_runs: CgroupRuns,
+        *,
+        included: Collection[str] = (),
+        excluded: Collection[str] = (),
+    ) -> None:
+        self._kubepods = Kubepods(procfs)
+        self._told = Told(sources, clock)
+        self._runbook = runbook
+        self._cgroup_runs = cgroup_runs
+        self._clock = clock
+        self._included = frozenset(included)
+        self._excluded = frozenset(excluded)
+        self._pods: dict[str, PodRun] = {}
+        self._seen_ns: dict[str, int] = {}
+        """When a pod was first seen that has no name yet."""
+        self._keys: set[RunKey] = set()
+        self._members: Mapping[RunKey, tuple[tuple[str, str], ...]] = {}
+        self._devices = PodDevices(sources.kubelet, sources.watch)
+        self._clocks: dict[str, CgroupMeter | None] = {}
+        """The clock of each pod, from when it was first seen; None: it has none."""
+        self._left: AbstractSet[str] = frozenset()
+        """Pods whose cgroup has gone, though the API server has not said yet that they ended."""
+        self._seen: tuple[object, object] = (None, None)
+        self._before = {run.cgroup: run.key for run in runbook.running() if run.origin == ORIGIN}
+        """Runs of before a restart, by the pod that they began with."""
+        self._is_waiting = True
+        self._is_first = True
+
+    def look(self) -> None:
+        """Open the runs of new pods; before the processes are looked at."""
+        if self._is_first and self._before:
+            poll(self._told.was_heard, FIRST_WORD_SECONDS)
+        cgroups = self._kubepods.look()
+        known = self._told.pods()
+        if cgroups is self._seen[0] and known is self._seen[1] and not self._is_waiting:
+            return
+        self._seen = cgroups, known
+        now_ns = self._clock.boottime_ns()
+        here = self._find(cgroups, known)
+        before, self._pods = self._pods, {}
+        self._is_waiting = False
+        for uid in here:
+            pod = self._pod(uid, known.get(uid), before.get(uid), now_ns)
+            if pod is None:
+                continue
+            self._pods[uid] = pod
+            clock = self._clocks.get(uid)
+            if clock is not None and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
+                self._cgroup_runs.add(pod.key, clock, uid)
+        for uid, was in before.items():
+            if uid not in self._pods or self._pods[uid].key != was.key:
+                self._leave(was.key)
+        if self._pods == before:
+            self._pods = before  # the same object as long as nothing changed
+        else:
+            self._keys = {pod.key for pod in self._pods.values()}
+            self._members = self._find_members()
+        self._seen_ns = {uid: ns for uid, ns in self._seen_ns.items() if uid in here}
+        self._is_first = False
+
+    def claim_processes(self) -> None:
+        """Pods pay by the clocks of their cgroups; nobody has to know their processes."""
+
+    def adopts(self, _pid: int) -> RunKey | None:
+        """As above."""
+        return None
+
+    def run_of(self, pid: int) -> RunKey | None:
+        """The pod that a process is in, by its cgroup."""
+        pod = self._pods.get(self._kubepods.uid(pid))
+        return pod.key if pod is not None and self._runbook.is_open(pod.key) else None
+
+    def is_here(self, key: RunKey) -> bool:
+        """Whether a pod of this run has not ended, or may be one that has no name yet."""
+        is_unknown = self._is_waiting and key.uid <= FIRST_UID
+        return is_unknown or key in self._keys
+
+    def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
+        """Pods and containers of each run."""
+        return self._members
+
+    def held_threads(self) -> Mapping[RunKey, int]:
+        """Hardware threads that runs have alone."""
+        return self._devices.threads(self._pods)
+
+    def grants(self, names: Mapping[str, str]) -> Sequence[Grant]:
+        """The GPUs that pods were given; `names` has UUIDs by what else GPUs are called."""
+        return self._devices.grants(self._pods, names)
+
+    def states(self) -> tuple[CollectorState, ...]:
+        """How the sources fare; what they said last counts on, and its age is told."""
+        return self._told.states(has_pods=bool(self._pods), has_claims=self._devices.has_claims())
+
+    def _find_members(self) -> dict[RunKey, tuple[tuple[str, str], ...]]:
+        members: dict[RunKey, list[tuple[str, str]]] = {}
+        for pod in self._pods.values():
+            if pod.facts is not None:
+                names = [(pod.facts.name, container) for container in pod.facts.containers]
+                members.setdefault(pod.key, []).extend(names)
+        return {key: tuple(sorted(names)) for key, names in members.items()}
+
+    def _find(
+        self, cgroups: Mapping[str, PodCgroup], known: Mapping[str, PodFacts]
+    ) -> Collection[str]:
+        """The uids of the pods that are here."""
+        if cgroups:  # else they cannot be listed: our own pod has one
+            left = self._clocks.keys() - cgroups.keys()
+            self._left = (self._left | left) & known.keys() - cgroups.keys()
+            if cgroups.keys() - self._clocks.keys():
+                self._told.ask_anew()
+            self._note_clocks(cgroups)
+        running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
+        return dict.fromkeys((*cgroups, *running))
+
+    def _pod(
+        self, uid: str, facts: PodFacts | None, was: PodRun | None, now_ns: int
+    ) -> PodRun | None:
+        """A pod with its run; None for one that is not wanted, or waits for its name."""
+        if was is not None and (was.facts is not None or facts is None):
+            return was
+        if facts is None and self._may_come(uid, now_ns):
+            self._is_waiting = True
+            return None
+        if facts is not None and not self._is_wanted(facts.namespace):
+            return None
+        return PodRun(self._open(uid, facts, was), facts)
+
+    def _open(self, uid: str, facts: PodFacts | None, was: PodRun | None) -> RunKey:
+        """The run of a pod; the one of before a restart where nobody names the pod now."""
+        if was is not None and was.key == OTHER_RUN:
+            return OTHER_RUN  # for good: it began like that
+        before = self._before.get(uid)
+        if facts is None and before is not None and self._runbook.is_open(before):
+            return before
+        return self._runbook.open(self._info(uid, facts)).key
+
+    def _info(self, uid: str, facts: PodFacts | None) -> RunInfo:
+        known = facts or PodFacts(uid, "", "")
+        owner = (("owner_kind", known.owner_kind), ("owner_name", known.owner_name))
+        labels = (*known.labels, *[(name, value) for name, value in owner if value])
+        return RunInfo(
+            key=RunKey(
+                # A pod's own uid is that of no other pod, in whichever namespace.
+                _uid(known.namespace) if known.run_id else FIRST_UID,
+                known.run_id or uid,
+                known.job_id,
+            ),
+            name=known.name if not known.run_id else known.owner_name or known.name,
+            user="",
+            origin=ORIGIN,
+            started=self._clock.wall(),
+            scope="cgroup",
+            cgroup=uid,
+            labels=tuple(sorted(labels)),
+            namespace=known.namespace,
+        )
+
+    def _is_wanted(self, namespace: str) -> bool:
+        is_included = not self._included or namespace in self._included
+        return is_included and namespace not in self._excluded
+
+    def _may_come(self, uid: str, now_ns: int) -> bool:
+        """Whether the name of a new pod may yet come from the API server."""
+        if not self._told.will_name():
+            return False
+        return now_ns - self._seen_ns.setdefault(uid, now_ns) < PATIENCE_NS
+
+    def _note_clocks(self, cgroups: Mapping[str, PodCgroup]) -> None:
+        """Begin with the clocks of pods that are new; what was used before our time is nobody's."""
+        clocks: dict[str, CgroupMeter | None] = {}
+        for uid, cgroup in cgroups.items():
+            clock = self._clocks.get(uid)
+            if clock is None:
+                # That of version 1 may come a moment later than the rest of the pod.
+                with suppress(OSError, Unavailable):
+                    clock = CgroupMeter(cgroup.mounted, cgroup.at)
+                    if not self._is_first and uid not in self._clocks:
+                        clock.last_us = 0
+            clocks[uid] = clock
+        self._clocks = clocks
+
+    def _leave(self, key: RunKey) -> None:
+        """A pod is no part of it any more; the run goes on while it has another one."""
+        here = {uid for uid, pod in self._pods.items() if pod.key == key}
+        self._cgroup_runs.keep(key, here)
+
+
+def _uid(namespace: str) -> int:
+    """A namespace that somebody makes up must not get the number of another one."""
+    digest = hashlib.sha256(namespace.encode()).digest()
+    return FIRST_UID - int.from_bytes(digest[:UID_BYTES])

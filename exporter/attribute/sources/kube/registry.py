@@ -1,0 +1,57 @@
+"""Opening what there is of Kubernetes on this node; what is missing is said with its remedy."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.attribute.sources.kube.kubelet import Kubelet
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.model.workload import CollectorState
+
+if TYPE_CHECKING:
+    from exporter.attribute.sources.kube.pod_watch import PodWatch
+
+
+class KubernetesSources(NamedTuple):
+    """Those that could be opened; None where one is missing, which `missing` explains."""
+
+    kubelet: Kubelet | None
+    watch: "PodWatch | None"
+    missing: tuple[CollectorState, ...]
+
+
+def open_kubernetes(
+    *,
+    kubelet_socket: str,
+    node_name: str,
+    environment: Mapping[str, str],
+    exported_labels: Iterable[str],
+    clock: Clock,
+    service_account: str,
+) -> KubernetesSources | None:
+    """What tells of pods here; None on a node that is none of Kubernetes.
+
+    Without a `service_account` the API server is not asked, which is no failure.
+    """
+    host = environment.get("KUBERNETES_SERVICE_HOST", "")
+    if not host and not os.path.isdir(os.path.dirname(kubelet_socket)):
+        return None
+    # TLS and HTTP take 40 ms and 2 MB that other nodes need not spend.
+    from exporter.attribute.sources.kube.api_server import ApiServer
+    from exporter.attribute.sources.kube.pod_watch import PodWatch
+
+    missing = []
+    kubelet = watch = None
+    try:
+        kubelet = Kubelet(kubelet_socket, clock)
+    except Unavailable as error:
+        missing.append(CollectorState("kubelet", False, 0.0, str(error)))
+    if service_account:
+        try:
+            port = environment.get("KUBERNETES_SERVICE_PORT", "")
+            server = ApiServer(host, port, service_account)
+            watch = PodWatch(server, node_name, clock, exported_labels)
+        except Unavailable as error:
+            missing.append(CollectorState("pods", False, 0.0, str(error)))
+    return KubernetesSources(kubelet, watch, tuple(missing))

@@ -1,0 +1,84 @@
+"""What the kubelet and the API server tell of the pods here, and how the two fare."""
+
+from collections.abc import Mapping
+
+from exporter.attribute.sources.kube.pod_devices import SILENT_KUBELET, SILENT_SERVER
+from exporter.attribute.sources.kube.pod_facts import PodFacts
+from exporter.attribute.sources.kube.registry import KubernetesSources
+from exporter.clock import Clock
+from exporter.model.workload import CollectorState
+from exporter.units import NANOSECONDS_PER_SECOND
+
+FIRST_WORDS = {SILENT_KUBELET.why, SILENT_SERVER.why}
+"""Of those who were asked a moment ago, which is no failure."""
+NOT_THIS_NODE = (
+    "the API server has no pod on this node; set attribute.node_name by fieldRef spec.nodeName"
+)
+
+
+class Told:
+    """What those of the two have said that could be opened."""
+
+    def __init__(self, sources: KubernetesSources, clock: Clock) -> None:
+        self._kubelet, self._watch, self._missing = sources
+        self._clock = clock
+        self._named: tuple[object, Mapping[str, PodFacts]] = (None, {})
+
+    def pods(self) -> Mapping[str, PodFacts]:
+        """Pods by uid; the same object as long as nothing changed.
+
+        Without the API server the kubelet's names have to do, for what it gave.
+        """
+        if self._watch is not None:
+            return self._watch.known.pods
+        containers = self._kubelet.allotted.containers if self._kubelet is not None else ()
+        if containers is self._named[0]:
+            return self._named[1]
+        names = {(each.namespace, each.pod) for each in containers if each.devices or each.claimed}
+        facts = {f"{pod[0]}/{pod[1]}": PodFacts(f"{pod[0]}/{pod[1]}", *pod) for pod in names}
+        self._named = containers, facts
+        return facts
+
+    def was_heard(self) -> bool:
+        """Whether kubelet and API server have answered, or failed to."""
+        said = [self._kubelet.allotted.why] if self._kubelet is not None else []
+        said += [self._watch.known.why] if self._watch is not None else []
+        return not FIRST_WORDS.intersection(said)
+
+    def will_name(self) -> bool:
+        """Whether the API server, once heard, may yet name a pod that is new."""
+        if self._watch is None:
+            return False
+        known = self._watch.known
+        return not (known.at_ns and known.why)
+
+    def ask_anew(self) -> None:
+        """Have the kubelet asked at once."""
+        if self._kubelet is not None:
+            self._kubelet.poke()
+
+    def states(self, *, has_pods: bool, has_claims: bool) -> tuple[CollectorState, ...]:
+        """How they fare; what they said last counts on, and its age is told.
+
+        `has_pods` says whether there are pods here, `has_claims` whether one has a device by
+        dynamic resource allocation.
+        """
+        now_ns = self._clock.boottime_ns()
+        states = list(self._missing)
+        if self._kubelet is not None:
+            states.append(_state("kubelet", *self._kubelet.allotted[2:], now_ns=now_ns))
+        if self._watch is not None:
+            known = self._watch.known
+            state = _state("pods", known.at_ns, known.why, now_ns=now_ns)
+            if not state.why and has_pods and not known.pods:
+                state = state._replace(ok=False, why=NOT_THIS_NODE)
+            elif not state.why and has_claims:
+                state = state._replace(why=known.gpus_why)
+            states.append(state)
+        return tuple(states)
+
+
+def _state(name: str, at_ns: int, why: str, *, now_ns: int) -> CollectorState:
+    age_seconds = (now_ns - at_ns) / NANOSECONDS_PER_SECOND if at_ns else 0.0
+    said = f"{why}; what it said {age_seconds:.0f} s ago counts" if why and at_ns else why
+    return CollectorState(name, not why or why in FIRST_WORDS, 0.0, said)

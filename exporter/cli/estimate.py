@@ -1,0 +1,83 @@
+"""`estimate`: grams of work that is planned, or that nobody measured."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+from exporter.estimate import document, hardware, region
+from exporter.estimate.estimate import Asked, Estimate, check
+from exporter.estimate.numbers import number
+from exporter.report.document import Document
+from exporter.report.forms import html, latex, markdown, plain
+
+RENDER: Mapping[str, Callable[[Document], str]] = MappingProxyType(
+    {
+        "text": plain.render,
+        "markdown": markdown.render,
+        "latex": latex.render,
+        "html": html.render,
+    }
+)
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "estimate",
+        help="Say what work would emit, without measuring.",
+        description=f"{__doc__} Asks no daemon and no network.",
+    )
+    parser.add_argument(
+        "--hardware", required=True, metavar="NAME", help="As 'A100 SXM4', or '350 W'."
+    )
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="How many of it.")
+    parser.add_argument(
+        "--hours", type=_number, required=True, metavar="H", help="How long they run."
+    )
+    parser.add_argument(
+        "--region", metavar="PLACE", help="As gcp:us-central1, DE, US-CA or Frankfurt."
+    )
+    parser.add_argument(
+        "--intensity", type=_number, metavar="G", help="Grams per kWh, if you know them."
+    )
+    parser.add_argument(
+        "--pue", type=_number, default=Fraction(1), metavar="P", help="1 counts the hardware alone."
+    )
+    parser.add_argument(
+        "--utilization",
+        type=_number,
+        default=Fraction(1),
+        metavar="U",
+        help="Mean power over the power limit, 0 to 1.",
+    )
+    parser.add_argument("--format", choices=(*RENDER, "json"), default="text")
+    parser.set_defaults(main=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print it."""
+    asked = Asked(options.count, options.hours, options.pue, options.utilization)
+    check(asked)
+    made = Estimate(asked, hardware.find(options.hardware), _region(options))
+    if options.format == "json":
+        print(json.dumps(document.to_json(made), indent=2))
+    else:
+        print(RENDER[options.format](document.document(made)))
+    return 0
+
+
+def _region(options: argparse.Namespace) -> region.Chosen:
+    """The intensity that was given goes before that of the place."""
+    if options.intensity is None:
+        return region.world() if options.region is None else region.find(options.region)
+    return region.given(options.intensity, options.region or "")
+
+
+def _number(text: str) -> Fraction:
+    try:
+        return number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,173 @@
+"""`leaderboard`: runs against each other, by what they used and by what came of it.
+
+From the daemon of this machine, with --prometheus over all nodes, or with --from from files.
+"""
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+from exporter import __version__
+from exporter.cli import prometheus, selection
+from exporter.client.agent import Agent
+from exporter.clock import SystemClock
+from exporter.errors import ConfigError
+from exporter.report import records
+from exporter.report.leaderboard.board import Board, board
+from exporter.report.leaderboard.entry import Entry, Record, entries
+from exporter.report.leaderboard.ranking import Sort, question
+from exporter.report.leaderboard.servings import with_servings
+
+FORMATS = ("table", "json", "csv", "markdown", "html")
+MOST = 1_000
+"""Runs that a daemon tells of at once, the newest."""
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "leaderboard", help="Compare runs with each other.", description=__doc__
+    )
+    parser.add_argument("run_ids", metavar="RUN", nargs="*", help="Only these; else all.")
+    parser.add_argument(
+        "--from",
+        dest="files",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Records, JSON. With --prometheus only what they logged is taken from them.",
+    )
+    parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    prometheus.add_server(parser)
+    selection.add(parser)
+    _add_questions(parser)
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--output", metavar="FILE", help="Write it there, and print nothing.")
+    parser.set_defaults(main=main)
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sort", choices=tuple(Sort), default=Sort.GRAMS, help="What is best first."
+    )
+    parser.add_argument("--top", type=_count, metavar="N", help="No more than that many.")
+    parser.add_argument(
+        "--metric", default="", metavar="NAME", help="The result: a number that runs logged."
+    )
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--higher-is-better", dest="higher", action="store_true", default=None, help="Of results."
+    )
+    way.add_argument("--lower-is-better", dest="higher", action="store_false", help="As of a loss.")
+    parser.add_argument(
+        "--size", default="", metavar="NAME", help="The size of a bubble; else `parameters`."
+    )
+    parser.add_argument(
+        "--per", default="", metavar="UNIT", help="Grams per what was counted: tokens, requests."
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the runs in order."""
+    now = SystemClock().wall()
+    found = list(_found(options, now))
+    chosen = [run for run in with_servings(entries(found)) if _wanted(run, options, now)]
+    asked = question(
+        chosen,
+        Sort(options.sort),
+        options.metric,
+        options.size,
+        options.per,
+        higher_is_better=options.higher,
+    )
+    made = board(chosen, asked, options.top)
+    if not chosen and found:
+        made = made._replace(notes=(f"None of {len(found)} records of runs is as asked for.",))
+    elif len(found) >= MOST and not (options.files or options.prometheus):
+        more = f"The daemon tells of its newest {MOST} runs only; older ones are missing."
+        made = made._replace(notes=(*made.notes, more))
+    _put(_formed(made, options.format, now), options.output)
+    return 0
+
+
+def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
+    """The records that are asked for, of each node or of all together."""
+    if options.prometheus:
+        fleet = _fleet(options, now)
+        if options.group is not None and not any(run["labels"].get("group") for run in fleet):
+            raise ConfigError(
+                "leaderboard: --group is not known to Prometheus, unless "
+                "attribute.exported_labels names the label `group`"
+            )
+        return _with_results(fleet, options.files)
+    if options.files:
+        return _read(options.files)
+    named = {"job_id": options.job_id, "group": options.group, "user": options.user}
+    return Agent(options.socket).runs(limit=MOST, **named)
+
+
+def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
+    from exporter.report.prometheus import fleet_records  # 0.1 s that others need not wait
+    from exporter.report.prometheus_runs import Wanted
+
+    wanted = Wanted(job_id=options.job_id, user=options.user)
+    since = options.since or prometheus.SINCE_SECONDS
+    ago = since if isinstance(since, float) else now - since.timestamp()
+    return fleet_records(prometheus.opened(options), wanted, max(ago, 1.0))
+
+
+def _with_results(fleet: Iterable[Record], files: Iterable[str]) -> list[Record]:
+    """What runs logged is in no metric; records of the same ids may say it."""
+    logged: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in sorted(_read(files), key=lambda each: float(each["at"])):
+        said = logged.setdefault((record["run_id"], record["job_id"]), {})
+        said.update(record.get("logged") or {})
+    return [{**run, "logged": logged.get((run["run_id"], run["job_id"]), {})} for run in fleet]
+
+
+def _read(files: Iterable[str]) -> list[dict[str, Any]]:
+    return [record for path in files for record in records.read(path)]
+
+
+def _wanted(run: Entry, options: argparse.Namespace, now: float) -> bool:
+    return (
+        (not options.run_ids or run.run_id in options.run_ids)
+        and options.job_id in (None, run.job_id)
+        and options.user in (None, run.user)
+        and options.group in (None, run.group)
+        and selection.wants(options, now, started=run.started, grams=run.grams)
+    )
+
+
+def _formed(made: Board, form: str, now: float) -> str:
+    match form:
+        case "json" | "csv":
+            from exporter.report.leaderboard import data
+
+            return data.to_json(made) if form == "json" else data.to_csv(made)
+        case "html":
+            from exporter.report.leaderboard.html.page import page
+
+            return page(made, now, __version__)
+        case _:
+            from exporter.report.leaderboard import text
+
+            return text.table(made) if form == "table" else text.markdown(made)
+
+
+def _put(text: str, path: str | None) -> None:
+    safe = text.encode("utf-8", "backslashreplace").decode()
+    if path is None:
+        print(safe)
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            print(safe, file=file)
+    except OSError as error:
+        raise ConfigError(f"--output {path}: {error.strerror}") from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+    return int(text)

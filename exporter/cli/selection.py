@@ -1,0 +1,56 @@
+"""Which runs a list is of: the flags that all lists share."""
+
+import argparse
+import datetime as dt
+import math
+
+from exporter.cli import prometheus
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        "--since", type=_since, metavar="DATE", help="Begun then or later: 2026-01-31, or 30d ago."
+    )
+    parser.add_argument("--job-id", metavar="ID", help="Of that job.")
+    parser.add_argument("--group", metavar="NAME", help="Of that group, as of a sweep.")
+    parser.add_argument("--user", metavar="NAME", help="Of that user.")
+    parser.add_argument(
+        "--min-grams", type=amount_of_grams, metavar="G", help="At least that much."
+    )
+    parser.add_argument("--max-grams", type=amount_of_grams, metavar="G", help="At most that much.")
+
+
+def wants(options: argparse.Namespace, now: float, *, started: float, grams: float) -> bool:
+    """Whether a run that began at `started`, wall clock as `now`, is late and large enough."""
+    since = options.since
+    if since is not None:
+        since = now - since if isinstance(since, float) else since.timestamp()
+    return (
+        (since is None or started >= since)
+        and (options.min_grams is None or grams >= options.min_grams)
+        and (options.max_grams is None or grams <= options.max_grams)
+    )
+
+
+def _since(text: str) -> dt.datetime | float:
+    """A date, or for how many seconds back."""
+    if prometheus.DURATION.fullmatch(text):
+        return prometheus.seconds(text)
+    try:
+        return dt.datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"expected a date as 2026-01-31 or a duration as 30d, found {text!r}"
+        ) from None
+
+
+def amount_of_grams(text: str) -> float:
+    """An amount on a command line. Raises argparse.ArgumentTypeError."""
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise argparse.ArgumentTypeError(f"expected grams, as 12.5, found {text!r}")
+    return amount

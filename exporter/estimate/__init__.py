@@ -1,0 +1,1 @@
+"""Emissions of work that nobody measured, from the limits of its hardware."""

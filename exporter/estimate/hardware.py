@@ -1,0 +1,121 @@
+"""The power limit of hardware, from the bundled table, by a name as people write it."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from exporter import data
+from exporter.errors import ConfigError
+from exporter.estimate.names import closest, corrected, having, listed, words
+
+TABLE = "hardware_tdp.csv"
+WATTS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?w(?:atts?)?", re.IGNORECASE)
+VENDORS = frozenset(("amd", "google", "intel", "nvidia"))
+LINES = frozenset(("geforce", "tesla"))
+"""What NVIDIA's cards are called besides, with or without which they are the same."""
+SAYS_NOTHING = frozenset(("accelerator", "card", "cpu", "gpu", "graphics", "processor"))
+MEMORY = re.compile(r"\d+gb|hbm\w*")
+FORM_FACTOR = re.compile(r"(sxm)\d\w?")
+"""Which generation of the socket it is follows from the card."""
+JOINED = re.compile(r"(gtx|rtx)(\d+)")
+DRIVER_NAMES = {words("H100 80GB HBM3"): words("H100 SXM")}
+"""What drivers call a card, where no row of the table has all the words."""
+
+
+class Hardware(NamedTuple):
+    """One part, and the power that it is built for."""
+
+    name: str
+    watts: Fraction
+    kind: str
+    """gpu, tpu or cpu; "" where only a power was given."""
+    vendor: str = ""
+    source: str = ""
+    doubt: str = ""
+    """What is odd about the row, if anything."""
+
+
+class Chosen(NamedTuple):
+    """The part that a name was taken for, and the others that have all its words."""
+
+    hardware: Hardware
+    others: tuple[Hardware, ...] = ()
+
+
+def find(text: str) -> Chosen:
+    """The part of a name, or of a power as `350 W`.
+
+    Where a name could be several parts, accelerators go before processors, and those left must
+    have one power. Raises ConfigError naming what it could be, or what looks like it.
+    """
+    power = WATTS.fullmatch(text.strip())
+    if power is not None:
+        return Chosen(Hardware(f"{power[1]} W", Fraction(power[1]), "", "", "as it was given"))
+    rows = list(_rows())
+    found, alike = _matching(text, rows)
+    if not found:
+        names = (row.name for row in rows)
+        near = closest(text, (row.name for row in _preferred(rows))) or closest(text, names)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+        raise ConfigError(
+            f"estimate: no bundled table knows the hardware {text!r:.200}{hint} a power, "
+            "as --hardware '350 W', is taken too"
+        )
+    if len({row.watts for row in found}) > 1:
+        could_be = [f"{row.name} ({float(row.watts):g} W)" for row in found]
+        raise ConfigError(
+            f"estimate: --hardware {text!r:.200} could be {listed(could_be)}; name one of them"
+        )
+    same = _split(found[0].name)[1]
+    return Chosen(found[0], tuple(row for row in alike if _split(row.name)[1] != same))
+
+
+def _matching(text: str, rows: Sequence[Hardware]) -> tuple[Sequence[Hardware], Sequence[Hardware]]:
+    """The rows that a name means, equal ones first of all; and those that have all its words."""
+    vendors, asked = _split(text)
+    numbers = [word for word in asked if not word.isalpha() and not MEMORY.fullmatch(word)]
+    table = [
+        (_split(row.name)[1], row)
+        for row in rows
+        if all(number in row.name.casefold() for number in numbers)
+        and (not vendors or row.vendor.lower() in ("", *vendors))
+    ]
+    known = {*VENDORS, *LINES, *SAYS_NOTHING, *(word for own, _ in table for word in own)}
+    sizeless = frozenset(word for word in asked if not MEMORY.fullmatch(word))
+    ways = (asked, DRIVER_NAMES.get(asked, asked), sizeless)
+    for way in (*ways, *(_split(" ".join(corrected(way, known)))[1] for way in ways)):
+        found = _preferred(having(way, table))
+        equal = [row for row in found if _split(row.name)[1] == way]
+        if found:
+            return equal or found, found
+    return (), ()
+
+
+def _preferred(found: Sequence[Hardware]) -> list[Hardware]:
+    """Accelerators, if there are any."""
+    return [row for row in found if row.kind != "cpu"] or list(found)
+
+
+def _split(name: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The vendors in a name, and its other words."""
+    found = words(JOINED.sub(r"\1 \2", name.casefold()))
+    if found & LINES:
+        found |= {"nvidia"}
+    rest = found - VENDORS - LINES - SAYS_NOTHING
+    return found & VENDORS, frozenset(FORM_FACTOR.sub(r"\1", word) for word in rest)
+
+
+def _rows() -> Iterator[Hardware]:
+    with (data.DIRECTORY / TABLE).open(encoding="utf-8") as lines:
+        for cells in csv.DictReader(lines):
+            flag = cells["flag"]
+            yield Hardware(
+                cells["name"],
+                Fraction(cells["tdp_watts"]),
+                cells["type"],
+                cells["vendor"],
+                cells["source"].partition(" (")[0],
+                flag if flag.startswith("suspect") else "",
+            )

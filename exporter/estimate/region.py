@@ -1,0 +1,157 @@
+"""The carbon intensity of a place, from the bundled tables, by a name as people write it."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from exporter.convert import tables
+from exporter.errors import ConfigError
+from exporter.estimate.names import NEAR, closest, corrected, having, listed, words
+
+PROVIDERS = {
+    "amazon": "aws",
+    "google": "gcp",
+    "microsoft": "azure",
+    **{name: name for name in ("aws", "azure", "gcp", "hetzner", "ovh", "scaleway")},
+}
+GREENEST = 5
+GOVERNMENT = "-gov-"
+"""In the names of regions that are not for everybody."""
+
+
+class Region(NamedTuple):
+    """A place, and what its grid emits."""
+
+    code: str
+    name: str
+    country: str
+    """ISO 3166-1 alpha-3."""
+    grams_per_kwh: Fraction
+    basis: str
+    source: str
+
+    @property
+    def provider(self) -> str:
+        """Of a cloud's region; "" else."""
+        return self.code.partition(":")[0] if ":" in self.code else ""
+
+    @property
+    def shown(self) -> str:
+        """Its code and its name."""
+        return f"{self.code} ({self.name})" if self.name else self.code
+
+
+class Chosen(NamedTuple):
+    """The place that a name was taken for, the others that it could be, and greener ones."""
+
+    region: Region
+    others: tuple[Region, ...] = ()
+    greener: tuple[Region, ...] = ()
+
+
+def world() -> Chosen:
+    """The mean of the world."""
+    return Chosen(_region(tables.WORLD, "the mean of all countries, as no region is given"))
+
+
+def given(grams_per_kwh: Fraction, place: str) -> Chosen:
+    """A number that somebody knows, of a place that is only named; "" if it is not."""
+    return Chosen(Region(place, "", "", grams_per_kwh, "", "as it was given"))
+
+
+def find(text: str) -> Chosen:
+    """The place of a code, as `gcp:us-central1` or `DE`, or of a name, as `Frankfurt`.
+
+    Raises ConfigError naming what it could be where that has several intensities, or what looks
+    like it.
+    """
+    rows = tables.rows()
+    codes = _codes(text, rows)
+    if not codes:
+        near = closest(text, _named(rows))
+        hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+        raise ConfigError(
+            f"estimate: no bundled table knows the region {text!r:.200}{hint} it can be "
+            f"{tables.FORMS}, or a name"
+        )
+    names = {row.zone: row.name for row in reversed(rows)}
+    if len(codes) > NEAR:
+        raise ConfigError(_ambiguous(text, [f"{code} ({names[code]})" for code in codes]))
+    found = [_region(code, names[code]) for code in codes]
+    if len({region.grams_per_kwh for region in found}) > 1:
+        could_be = [f"{each.shown}: {float(each.grams_per_kwh):g} g/kWh" for each in found]
+        raise ConfigError(_ambiguous(text, could_be))
+    return Chosen(found[0], tuple(found[1:]), _greener(found[0], rows))
+
+
+def _named(rows: Sequence[tables.Row]) -> set[str]:
+    return {name for row in rows for name in (*row.codes, row.name) if name}
+
+
+def _ambiguous(text: str, could_be: Sequence[str]) -> str:
+    return f"estimate: --region {text!r:.200} could be {listed(could_be)}; name one of them"
+
+
+def _codes(text: str, rows: Sequence[tables.Row]) -> list[str]:
+    """Codes of what a text means: by its code, else by its name, else by words of both."""
+    code = _spelled(text)
+    if not code:
+        return []
+    valued = [row for row in rows if row.grams_per_kwh is not None]
+    table = [(words(f"{row.zone} {row.name}"), row.zone) for row in valued]
+    asked = words(code)
+    known = {word for own, _ in table for word in own}
+    ways: tuple[Callable[[], list[str]], ...] = (
+        lambda: [row.zone for row in rows if code.upper() in row.codes],
+        lambda: [row.zone for row in valued if code.upper() == row.name.upper()],
+        lambda: [row.zone for row in valued if row.zone.endswith(f":{code.lower()}")],
+        lambda: having(asked, table),
+        lambda: having(corrected(asked, known), table),
+    )
+    found: list[str] = next(filter(None, (way() for way in ways)), [])
+    return list(dict.fromkeys(found))
+
+
+def _spelled(text: str) -> str:
+    """A provider as the tables call it, a colon, and its region; anything else as it is."""
+    plain = text.strip()
+    first, _, rest = plain.replace("/", " ").replace(":", " ", 1).partition(" ")
+    provider = PROVIDERS.get(first.casefold())
+    return f"{provider}:{rest.strip()}" if provider and rest.strip() else plain
+
+
+def _region(code: str, name: str) -> Region:
+    try:
+        factor = tables.find(code)
+    except ConfigError:
+        raise ConfigError(
+            f"estimate: the region {code} is known, but no table has a value for it; "
+            "give --intensity in g/kWh"
+        ) from None
+    country = tables.country(code)
+    grams_per_kwh = _exactly(factor.grams_per_kwh)
+    return Region(factor.zone, name, country, grams_per_kwh, factor.basis, factor.source)
+
+
+def _exactly(value: float) -> Fraction:
+    """The decimal number that the table has."""
+    return Fraction(str(value))
+
+
+def _greener(here: Region, rows: Sequence[tables.Row]) -> tuple[Region, ...]:
+    """Regions of the same provider that emit least, and the best of the same country."""
+    if not here.provider:
+        return ()
+    alike = [
+        Region(row.zone, row.name, row.country, _exactly(value), row.basis, row.publisher)
+        for row in rows
+        if row.zone.startswith(f"{here.provider}:")
+        and GOVERNMENT not in row.zone
+        and (value := row.grams_per_kwh) is not None
+    ]
+    alike.sort(key=lambda region: (region.grams_per_kwh, region.code))
+    better = [region for region in alike if region.grams_per_kwh < here.grams_per_kwh]
+    near = [region for region in better[GREENEST:] if region.country == here.country]
+    chosen = better[:GREENEST]
+    is_near = any(region.country == here.country for region in chosen)
+    return tuple(chosen if is_near else [*chosen, *near[:1]])

@@ -1,0 +1,1 @@
+"""Questions and answers in JSON: of the world, and of programs of this machine."""

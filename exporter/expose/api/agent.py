@@ -1,0 +1,180 @@
+"""The agent socket: programs of this machine register their runs and end them.
+
+Who asks is what the kernel says of the peer; a body names no process.
+"""
+
+import asyncio
+import pwd
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from exporter.clock import Clock
+from exporter.errors import Refused
+from exporter.expose.api.answers import Api
+from exporter.expose.api.bodies import checked_text, parse_end, parse_log, parse_start
+from exporter.expose.api.history import parse_history
+from exporter.expose.http.desk import Desk
+from exporter.expose.http.http1 import (
+    READ,
+    Peer,
+    Request,
+    Response,
+    child,
+    json_response,
+    not_allowed,
+)
+from exporter.model import commands
+from exporter.model.commands import Command, End, Taken
+from exporter.model.record import RunRecord, to_json
+from exporter.units import NANOSECONDS_PER_SECOND
+
+RUNS = "/v1/runs"
+INTENSITY = "/v1/intensity"
+HISTORY = "/v1/history"
+END = "/end"
+LOG = "/log"
+LISTED = (*READ, "POST")
+ENDED = ("POST",)
+ANSWER_SECONDS = 5.0
+PER_SECOND = 50
+"""Registrations and ends that one user may ask for in a second."""
+HISTORIES_PER_SECOND = 2
+"""They have many runs each."""
+
+
+class Agent:
+    """Hands what peers ask for to the loop, and its answers back."""
+
+    def __init__(
+        self, api: Api, submit: Callable[[commands.Request], None], names: Desk, clock: Clock
+    ) -> None:
+        """`names` is where questions to the directory of users wait."""
+        self._api = api
+        self._submit = submit
+        self._names = names
+        self._allowance = Allowance(clock, PER_SECOND)
+        self._histories = Allowance(clock, HISTORIES_PER_SECOND)
+
+    async def answer(self, request: Request) -> Response:
+        """The answer to any request on the agent socket. Raises Refused."""
+        path, method = request.path, request.method
+        if path == RUNS and method == "POST":
+            return await self._start(request)
+        if path == HISTORY:
+            return await self._take_in(request) if method == "POST" else not_allowed(ENDED)
+        if path == INTENSITY:
+            return self._api.intensity() if method in READ else not_allowed(READ)
+        if path == RUNS:
+            return await self._api.runs(request.query) if method in READ else not_allowed(LISTED)
+        for verb, obey in ((END, self._end), (LOG, self._log)):
+            if path.endswith(verb) and (run_id := child(path.removesuffix(verb), RUNS)) is not None:
+                return await obey(run_id, request) if method == "POST" else not_allowed(ENDED)
+        if (run_id := child(path, RUNS)) is None:
+            raise Refused(
+                404, f"there is nothing at {path}; there are {RUNS}, {INTENSITY} and {HISTORY}"
+            )
+        return await self._api.run(run_id, request.query) if method in READ else not_allowed(READ)
+
+    async def _start(self, request: Request) -> Response:
+        peer = self._admit(request)
+        wanted = parse_start(request.body)
+        if peer.pid == 0:
+            raise Refused(
+                409,
+                "the daemon cannot see your process: it runs in another pid namespace. Share the "
+                "host's (hostPID), or name the run by the environment variable EMISSIONS_RUN_ID "
+                "or an annotation",
+            )
+        command = wanted._replace(uid=peer.uid, pid=peer.pid, user=await self._user_name(peer.uid))
+        return json_response(to_json(await self._obtain(command)), 201)
+
+    async def _end(self, run_id: str, request: Request) -> Response:
+        peer = self._admit(request)
+        job_id = parse_end(request.body)
+        command = End(peer.uid, checked_text("run_id", run_id), job_id, pid=peer.pid)
+        return json_response(to_json(await self._obtain(command)))
+
+    async def _log(self, run_id: str, request: Request) -> Response:
+        peer = self._admit(request)
+        said = parse_log(request.body)
+        command = said._replace(uid=peer.uid, run_id=checked_text("run_id", run_id), pid=peer.pid)
+        return json_response(to_json(await self._obtain(command)))
+
+    async def _take_in(self, request: Request) -> Response:
+        peer = self._admit(request)
+        self._histories.take(peer.uid)
+        user = await self._user_name(peer.uid)
+        answer = await self._answered(parse_history(request.body, user))
+        assert isinstance(answer, Taken)
+        return json_response(answer._asdict())
+
+    def _admit(self, request: Request) -> Peer:
+        assert request.peer is not None, "the agent listens on UNIX sockets alone"
+        self._allowance.take(request.peer.uid)
+        return request.peer
+
+    async def _user_name(self, uid: int) -> str:
+        """The user's name; the number where the directory of users has none or does not answer."""
+        try:
+            return (await self._names.do(partial(pwd.getpwuid, uid), ANSWER_SECONDS)).pw_name
+        except (KeyError, TimeoutError, Refused):
+            return str(uid)
+
+    async def _obtain(self, command: Command) -> RunRecord:
+        """The record that a command gives. Raises Refused."""
+        answer = await self._answered(command)
+        assert isinstance(answer, RunRecord)
+        return answer
+
+    async def _answered(self, command: Command) -> object:
+        """The answer to a command. Raises Refused."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[object] = loop.create_future()
+
+        def settle(answer: object) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        def on_answer(answer: object) -> None:
+            with suppress(RuntimeError):  # too late: nobody listens any more
+                loop.call_soon_threadsafe(settle, answer)
+
+        self._submit(commands.Request(command, on_answer))
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await answered
+        except TimeoutError:
+            raise Refused(
+                503,
+                f"the daemon was too busy to answer in {ANSWER_SECONDS:g} s; GET {RUNS} says "
+                "whether it was done",
+            ) from None
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+
+class Allowance:
+    """How often each user may ask, counted anew every second."""
+
+    def __init__(self, clock: Clock, per_second: int) -> None:
+        self._clock = clock
+        self._per_second = per_second
+        self._second = 0
+        self._taken: dict[int, int] = {}
+
+    def take(self, uid: int) -> None:
+        """Count one. Raises Refused(429)."""
+        second = self._clock.monotonic_ns() // NANOSECONDS_PER_SECOND
+        if second != self._second:
+            self._second = second
+            self._taken.clear()
+        taken = self._taken.get(uid, 0)
+        if taken >= self._per_second:
+            raise Refused(
+                429,
+                f"at most {self._per_second} requests a second are taken per user; try again in a "
+                "second",
+            )
+        self._taken[uid] = taken + 1

@@ -1,0 +1,188 @@
+"""Answers as JSON: runs now and past, devices, grid intensity, the whole snapshot."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
+
+from exporter.errors import LedgerError, Refused
+from exporter.expose.api.documents import (
+    of_devices,
+    of_intensity,
+    of_runs,
+    of_series,
+    of_snapshot,
+    records,
+)
+from exporter.expose.board import Board, Current
+from exporter.expose.http.desk import Desk, PerTick
+from exporter.expose.http.http1 import JSON_TYPE, Response, json_bytes, json_response
+from exporter.model.record import Archive, RunRecord, Wanted, to_json
+from exporter.model.snapshot import Snapshot, models_of, record_of, run_power_watts
+from exporter.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
+
+DEFAULT_LIMIT = 100
+LAST_MOMENT = 1e11
+LIMIT_MOST = 1_000
+ARCHIVE_SECONDS = 5.0
+
+Query = Mapping[str, list[str]]
+T = TypeVar("T")
+
+
+class Api:
+    """Answers questions about the state now, and about runs that have left the page."""
+
+    def __init__(self, board: Board, archive: Archive, questions: Desk, rendered: PerTick) -> None:
+        """`questions` is where those to the archive wait, `rendered` has what a tick looks like."""
+        self._board = board
+        self._archive = archive
+        self._questions = questions
+        self._rendered = rendered
+
+    def current(self) -> Current:
+        """The latest tick. Raises Refused(503) before the first."""
+        current = self._board.current
+        if current is None:
+            raise Refused(503, "the first look at the machine is not done yet; try again")
+        return current
+
+    async def runs(self, query: Query) -> Response:
+        """Runs, newest first: `state=open` for those that are open, `limit` for how many.
+
+        `run_id`, `job_id`, `user` and `group` say which.
+        """
+        limit = _limit(query)
+        state = one(query, "state")
+        if state not in (None, "open"):
+            raise Refused(400, f"state={state}: only state=open is known")
+        wanted = Wanted(
+            one(query, "run_id") or "",
+            one(query, "job_id"),
+            one(query, "user") or "",
+            one(query, "group") or "",
+        )
+        snapshot = self.current().snapshot
+        listing = partial(self._list, snapshot, limit, wanted, only_open=state == "open")
+        return Response(200, await self._ask(listing), JSON_TYPE)
+
+    async def run(self, run_id: str, query: Query) -> Response:
+        """The run that is shown under an id; with `job_id`, that job's.
+
+        Of several an open one is meant, then the newest.
+        """
+        snapshot, record = await self.find(run_id, query)
+        power_watts = run_power_watts(snapshot, record.run)
+        return json_response({**to_json(record), "power_watts": power_watts})
+
+    async def series(self, run_id: str, query: Query) -> Response:
+        """Usage of one run over time, `since` to `until` in seconds since the epoch.
+
+        By the minute for a day at most, else by the hour. The default is the last hour.
+        """
+        snapshot, record = await self.find(run_id, query)
+        until = _moment(query, "until", snapshot.wall)
+        since = _moment(query, "since", until - SECONDS_PER_HOUR)
+        by_hour = until - since > SECONDS_PER_DAY
+        usage = partial(self._archive.usage, since, until, record.run.key, by_hour=by_hour)
+        spells = await self._ask(usage)
+        step_seconds = SECONDS_PER_HOUR if by_hour else SECONDS_PER_MINUTE
+        return json_response(of_series(record.run, spells, since, until, step_seconds))
+
+    async def newest(self, limit: int) -> list[RunRecord]:
+        """The runs that began last, newest first, on the page or not. Raises Refused(503)."""
+        return await self._ask(partial(self._known, self.current().snapshot, limit, Wanted()))
+
+    async def find(self, run_id: str, query: Query) -> tuple[Snapshot, RunRecord]:
+        """The latest tick, and the run that `run` means. Raises Refused(404)."""
+        job_id = one(query, "job_id")
+        wanted = Wanted(run_id, job_id)
+        snapshot = self.current().snapshot
+        known = (*snapshot.runs, *snapshot.leaving)
+        found = [record_of(snapshot, run) for run in known if wanted.has(run)]
+        if not found:
+            past = await self._ask(partial(self._archive.runs, LIMIT_MOST, wanted))
+            found = _with_models(past, snapshot)
+        if not found:
+            of_job = "" if job_id is None else f" of job {job_id!r}"
+            raise Refused(404, f"no run {run_id!r}{of_job} is known on this machine")
+        best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
+        return snapshot, best
+
+    def devices(self) -> Response:
+        """Every device with its sums, as the counters show them and since the ledger began."""
+        return json_response(of_devices(self.current().view))
+
+    def intensity(self) -> Response:
+        """The grid intensity in force."""
+        return json_response(of_intensity(self.current().snapshot))
+
+    async def snapshot(self) -> Response:
+        """All that is known of this tick, down to the lines of the books."""
+        current = self.current()
+        body = await self._rendered.get(
+            current, "snapshot", lambda: json_bytes(of_snapshot(current.view))
+        )
+        return Response(200, body, JSON_TYPE)
+
+    def _list(self, snapshot: Snapshot, limit: int, wanted: Wanted, *, only_open: bool) -> bytes:
+        return json_bytes(of_runs(self._known(snapshot, limit, wanted, only_open=only_open)))
+
+    def _known(
+        self, snapshot: Snapshot, limit: int, wanted: Wanted, *, only_open: bool = False
+    ) -> list[RunRecord]:
+        found = [record for record in records(snapshot) if wanted.has(record.run)]
+        if only_open:
+            found = [record for record in found if record.run.ended is None]
+        else:
+            shown = {record.run.key for record in found}
+            past = _with_models(self._archive.runs(limit, wanted), snapshot)
+            found += [record for record in past if record.run.key not in shown]
+        found.sort(key=lambda record: record.run.started, reverse=True)
+        return found[:limit]
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        """Ask the archive, off this thread. Raises Refused(503)."""
+        try:
+            return await self._questions.do(question, ARCHIVE_SECONDS)
+        except TimeoutError:
+            raise Refused(
+                503, f"the ledger did not answer in {ARCHIVE_SECONDS:g} s; is its disk well?"
+            ) from None
+        except LedgerError as error:
+            raise Refused(503, str(error)) from None
+
+
+def _with_models(records: Iterable[RunRecord], snapshot: Snapshot) -> list[RunRecord]:
+    """Records of the ledger, which knows ids alone, with what the devices are."""
+    models = models_of(snapshot)
+    return [record._replace(models=models) for record in records]
+
+
+def _limit(query: Query) -> int:
+    text = one(query, "limit")
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= LIMIT_MOST:
+        raise Refused(400, f"limit={text}: expected a number from 1 to {LIMIT_MOST}")
+    return int(text)
+
+
+def _moment(query: Query, name: str, default: float) -> float:
+    text = one(query, name)
+    if text is None:
+        return default
+    try:
+        moment = float(text)
+    except ValueError:
+        moment = math.nan
+    if not 0 <= moment <= LAST_MOMENT:
+        raise Refused(400, f"{name}={text:.50}: expected seconds since the epoch")
+    return moment
+
+
+def one(query: Query, name: str) -> str | None:
+    """The value of a name in a query, the last one if there are several."""
+    values = query.get(name)
+    return values[-1] if values else None

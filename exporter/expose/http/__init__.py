@@ -1,0 +1,1 @@
+"""HTTP: the server and its limits, its listeners, and what is at which path."""

@@ -1,0 +1,81 @@
+"""Reading the web config file and what it names, and noticing that one of them has changed."""
+
+import os
+import stat
+from typing import Any, TypeAlias
+
+from exporter.errors import ConfigError
+
+MOST_BYTES = 1 << 20
+Stamp: TypeAlias = tuple[int, ...] | None
+
+
+def stamp(path: str) -> Stamp:
+    """What is another when the file is; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class Files:
+    """Files that were read, and how they were when that began."""
+
+    def __init__(self) -> None:
+        self._stamps: dict[str, Stamp] = {}
+        self.notes: list[str] = []
+        """What a person should know about them."""
+
+    def read(self, path: str, what: str, *, secret: bool = False) -> str:
+        """The text of a file; `what` says what it is to be. Raises ConfigError."""
+        self._stamps[path] = stamp(path)
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"{what} {path}: is not a file")
+            with open(path, "rb") as file:
+                content = file.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise ConfigError(
+                f"{what} {path}: cannot be read: {error.strerror}; check that it exists and that "
+                "the exporter's user may read it"
+            ) from None
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{what} {path}: has more than {MOST_BYTES} bytes")
+        if secret and found.st_mode & stat.S_IROTH:
+            self.notes.append(f"{what} {path}: can be read by everybody: chmod o-r {path}")
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            raise ConfigError(f"{what} {path}: is not text; expected PEM or YAML") from None
+
+    def have_changed(self) -> bool:
+        """Whether one of them is not as it was."""
+        return any(stamp(path) != before for path, before in self._stamps.items())
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """The document in a text; a key that is there twice is an error. Raises ConfigError."""
+    import yaml  # 14 ms that a daemon without a file need not spend
+
+    class Loader(yaml.SafeLoader):
+        """Lets no second value win over the first."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = [str(name.value) for name, _ in node.value]
+            for name in names:
+                if names.count(name) > 1:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{name} is there twice", problem_mark=node.start_mark
+                    )
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506  a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        # Its own text quotes the line, which may have a key or a hash in it.
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{where}: {line}is not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        raise ConfigError(f"{where}: is not valid YAML") from None

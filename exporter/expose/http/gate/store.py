@@ -1,0 +1,156 @@
+"""The web config that is in force, and the look for a newer one."""
+
+import logging
+from typing import NamedTuple
+
+from exporter.clock import Clock
+from exporter.errors import ConfigError
+from exporter.expose.http.gate.bucket import Bucket
+from exporter.expose.http.gate.files import Files, read_yaml
+from exporter.expose.http.gate.passwords import Passwords
+from exporter.expose.http.gate.schema import Rate, WebConfig, parse
+from exporter.expose.http.gate.tls import Entrance, open_entrance
+from exporter.model.workload import CollectorState
+from exporter.units import NANOSECONDS_PER_SECOND
+
+log = logging.getLogger(__name__)
+
+NAME = "web_config"
+"""As a collector."""
+LOOK_NS = NANOSECONDS_PER_SECOND
+DEAR_COST = 14
+"""From a bcrypt cost above this on, one check takes more than a second."""
+ANYBODY = "whoever reaches the port may read"
+REMEDY = "; send SIGHUP or restart, if that is meant"
+
+
+class Rules(NamedTuple):
+    """What a web config asks for, ready to be used. None of it: everybody may ask, unencrypted."""
+
+    entrance: Entrance | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    policy: str = ""
+    """A content security policy in place of our own; "" for ours."""
+    passwords: Passwords | None = None
+    bucket: Bucket | None = None
+
+
+class Store:
+    """Holds the rules; `look` renews them, in a thread that may wait for a disk.
+
+    Without a path there are no rules.
+    """
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        """Raises ConfigError."""
+        self.path = path
+        self.rules = Rules()
+        self.why = ""
+        """What is wrong with the newest file; the rules are those of the one before."""
+        self._clock = clock
+        self._files = Files()
+        self._looked_ns = clock.monotonic_ns()
+        self.notes: list[str] = []
+        """What a person should know about the file in force."""
+        if path:
+            self._renew(may_open_up=True)
+
+    @property
+    def states(self) -> tuple[CollectorState, ...]:
+        """Whether the newest file is in force; nothing where there is no file."""
+        return (CollectorState(NAME, not self.why, 0.0, self.why),) if self.path else ()
+
+    def is_due(self) -> bool:
+        """Whether it is time to look; it is not again for a second."""
+        now_ns = self._clock.monotonic_ns()
+        if not self.path or now_ns - self._looked_ns < LOOK_NS:
+            return False
+        self._looked_ns = now_ns
+        return True
+
+    def look(self, *, may_open_up: bool = False) -> None:
+        """Take the newest file, if it is another one and good; else say once what is wrong.
+
+        What is changed while the daemon serves may not take TLS or the passwords away, unless it
+        `may_open_up`: a file that is written at this moment looks as if it did.
+        """
+        if not self.path or not (self.why or self._files.have_changed()):
+            return
+        before, noted = self.why, self.notes
+        try:
+            self._renew(may_open_up=may_open_up)
+        except ConfigError as error:
+            self.why = str(error)
+            if self.why != before:
+                log.error("web config not reloaded, the old one stays: %s", error)  # noqa: TRY400
+            return
+        self.why = ""
+        log.info("web config reloaded: %s", self.path)
+        for note in self.notes:
+            if note not in noted:
+                log.warning(note)
+
+    def _renew(self, *, may_open_up: bool) -> None:
+        files = self._files = Files()
+        where = self.path
+        config = parse(read_yaml(files.read(where, "web config file"), where), where)
+        old = self.rules
+        if not may_open_up:
+            _refuse_to_open_up(old, config, where)
+        notes = _notes(config, where)
+        entrance = None
+        if config.tls is not None:
+            entrance, more = open_entrance(config.tls, where, files, self._clock.wall())
+            notes += more
+        passwords = _passwords(config, old, where)
+        if passwords is not None and passwords.cost > DEAR_COST:
+            notes.append(
+                f"{where}: basic_auth_users: a bcrypt cost of {passwords.cost} takes seconds for "
+                "each first request; 10 is usual"
+            )
+        self.rules = Rules(
+            entrance,
+            tuple((name, value) for name, value in config.headers.items() if name not in OURS),
+            config.headers.get("Content-Security-Policy", ""),
+            passwords,
+            _bucket(config.rate, old, self._clock),
+        )
+        self.notes = [*notes, *files.notes]
+
+
+OURS = ("Content-Security-Policy", "X-Content-Type-Options")
+"""Headers that every answer has anyway."""
+
+
+def _refuse_to_open_up(old: Rules, new: WebConfig, where: str) -> None:
+    if old.entrance is not None and new.tls is None:
+        raise ConfigError(f"{where}: tls_server_config is gone, TLS would end{REMEDY}")
+    if old.passwords is not None and not new.users:
+        raise ConfigError(f"{where}: basic_auth_users is gone, no password would be needed{REMEDY}")
+
+
+def _notes(config: WebConfig, where: str) -> list[str]:
+    notes = [f"{where}: http2: HTTP/1.1 is spoken"] if config.asks_http2 else []
+    if config.tls is None and not config.users:
+        notes.append(f"{where}: has neither tls_server_config nor basic_auth_users: {ANYBODY}")
+    return notes
+
+
+def _passwords(config: WebConfig, old: Rules, where: str) -> Passwords | None:
+    """Those of before where the users are the same, since they know who was right."""
+    if not config.users:
+        return None
+    if old.passwords is not None and old.passwords.users == config.users:
+        return old.passwords
+    try:
+        return Passwords(config.users)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _bucket(rate: Rate | None, old: Rules, clock: Clock) -> Bucket | None:
+    if rate is None:
+        return None
+    if old.bucket is not None and old.bucket.rate == rate:
+        return old.bucket
+    return Bucket(rate, clock)

@@ -1,0 +1,1 @@
+"""What a person sees: the node, and each run, as HTML that needs nothing from elsewhere."""

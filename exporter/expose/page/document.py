@@ -1,0 +1,70 @@
+"""The frame of every page, what a browser may do with it, and the files that it brings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from exporter import __version__
+from exporter.markup import Markup, tag, together
+
+HTML_TYPE = "text/html; charset=utf-8"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Nothing inline runs, and nothing comes from elsewhere."""
+STATIC = Path(__file__).parent / "static"
+TYPES = {
+    "live.css": "text/css; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+HOME, INNER = "./", "../"
+"""The way to the first page, from itself and from a page of a run: it holds behind any proxy."""
+LINKS = ("metrics", "api/v1/runs", "api/v1/devices", "api/v1/intensity", "api/v1/snapshot")
+AGAIN_SECONDS = 5.0
+READING_SECONDS = 30.0
+"""Where no script runs a page comes again as a whole, and what is typed into it is lost."""
+
+
+def static_files() -> Mapping[str, bytes]:
+    """What the pages bring along, by name."""
+    return {name: (STATIC / name).read_bytes() for name in TYPES}
+
+
+def document(title: str, main: Markup, root: str, period_seconds: float = 0.0) -> bytes:
+    """A page. It comes again after `period_seconds`, more slowly where no script runs; 0: never.
+
+    `root` is the way to the first page.
+    """
+    period = f"{period_seconds:.0f}" if period_seconds else ""
+    slowly = f"{max(period_seconds, READING_SECONDS):.0f}"
+    again = Markup(f'<meta http-equiv="refresh" content="{slowly}">')
+    head = tag(
+        "head",
+        Markup('<meta charset="utf-8">'),
+        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<link rel="icon" href="{root}static/icon.svg">'),
+        Markup(f'<link rel="stylesheet" href="{root}static/live.css">'),
+        Markup(f'<script src="{root}static/live.js" defer></script>'),
+        *([tag("noscript", again)] if period else []),
+        tag("title", title),
+    )
+    links = [together(" ", tag("a", f"/{path}", href=root + path)) for path in LINKS]
+    body = tag(
+        "body",
+        tag("p", id="waiting", role="status"),
+        tag("main", main, data_seconds=period),
+        tag("footer", f"emissions-exporter {__version__}", *links),
+    )
+    html = f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return html.encode("utf-8", "replace")
+
+
+def refused(status: int, why: str, root: str) -> bytes:
+    """A page in the place of one that cannot be shown; it comes again where that may change."""
+    main = together(
+        tag("header", tag("h1", "Nothing to see here yet" if status == 503 else "Not found")),
+        tag("p", why),
+        tag("p", tag("a", "to the node", href=root)),
+    )
+    return document(why, main, root, AGAIN_SECONDS if status == 503 else 0.0)

@@ -1,0 +1,119 @@
+"""Answers with a page for a person: the node, its runs, one run, and a receipt to take along."""
+
+import gzip
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from exporter.errors import Refused
+from exporter.expose.api.answers import Api, one
+from exporter.expose.http.desk import Desk, PerTick
+from exporter.expose.http.http1 import Request, Response, accepts_gzip
+from exporter.expose.page.document import HTML_TYPE, POLICY, TYPES, static_files
+from exporter.expose.page.earlier import LOOKED_AT, earlier_page
+from exporter.expose.page.history import Historian
+from exporter.expose.page.node import node_page
+from exporter.expose.page.run import Shown, run_page
+from exporter.model.record import Form, RunRecord, to_json
+
+UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+LONGEST_NAME = 64
+PATIENCE_SECONDS = 5.0
+
+
+class Pages:
+    """Renders pages beside the web thread, and only when they are asked for."""
+
+    def __init__(
+        self,
+        api: Api,
+        historian: Historian,
+        rendered: PerTick,
+        desk: Desk,
+        forms: Mapping[str, Form],
+    ) -> None:
+        """`rendered` has what everybody asks for of a tick, `desk` renders the rest."""
+        self._api = api
+        self._historian = historian
+        self._rendered = rendered
+        self._desk = desk
+        self._forms = forms
+        self._files = static_files()
+
+    async def node(self, request: Request) -> Response:
+        """The node now; with `q`, the runs that have all its words."""
+        current = self._api.current()
+        query = one(request.query, "q") or ""
+        charts = self._historian.charts(current.snapshot.wall)
+        make = partial(node_page, current.view, charts, query)
+        if query:
+            return await self._page(request, make)
+        packed = _takes_gzip(request)
+        made = partial(_packed, make) if packed else make
+        name = f"node {charts.minute} {packed}"
+        return _response(await self._rendered.get(current, name, made), packed=packed)
+
+    async def runs(self, request: Request) -> Response:
+        """Runs that the ledger knows, those that left the page of the node among them."""
+        node = self._api.current().snapshot.node
+        records = await self._api.newest(LOOKED_AT)
+        make = partial(earlier_page, node, records, one(request.query, "q") or "")
+        return await self._page(request, make)
+
+    async def run(self, run_id: str, request: Request) -> Response:
+        """One run. Raises Refused(404)."""
+        snapshot, record = await self._api.find(run_id, request.query)
+        past = await self._historian.past(record, snapshot.wall)
+        shown = Shown(record, snapshot, past, self._forms)
+        return await self._page(request, partial(run_page, shown))
+
+    async def receipt(self, run_id: str, request: Request) -> Response:
+        """A run's record in the form that `form` names, as a file. Raises Refused."""
+        name = one(request.query, "form") or next(iter(self._forms))
+        form = self._forms.get(name)
+        if form is None:
+            raise Refused(400, f"form={name:.50}: expected one of {', '.join(self._forms)}")
+        _, record = await self._api.find(run_id, request.query)
+        body = await self._render(lambda: form.write(to_json(record)).encode("utf-8", "replace"))
+        file = f'attachment; filename="{file_name(record, form)}"'
+        return Response(200, body + b"\n", form.media_type, (("Content-Disposition", file),))
+
+    def file(self, name: str) -> Response:
+        """A file that pages bring along. Raises Refused(404)."""
+        body = self._files.get(name)
+        if body is None:
+            raise Refused(404, f"there is no file of this name; there is {', '.join(TYPES)}")
+        return Response(200, body, TYPES[name])
+
+    async def _page(self, request: Request, make: Callable[[], bytes]) -> Response:
+        packed = _takes_gzip(request)
+        body = await self._render(partial(_packed, make) if packed else make)
+        return _response(body, packed=packed)
+
+    async def _render(self, make: Callable[[], bytes]) -> bytes:
+        try:
+            return await self._desk.do(make, PATIENCE_SECONDS)
+        except TimeoutError:
+            raise Refused(503, "too many pages are asked for; try again later") from None
+
+
+def file_name(record: RunRecord, form: Form) -> str:
+    """A name that is safe for every file system and header: letters, digits, `-` and `_`."""
+    run = record.run
+    known = "-".join(text for text in (run.shown_id, run.key.job_id) if text)
+    safe = UNSAFE.sub("_", known).strip("_-")[:LONGEST_NAME]
+    return f"emissions-{safe or 'run'}.{form.suffix}"
+
+
+def _takes_gzip(request: Request) -> bool:
+    return accepts_gzip(request.headers.get("accept-encoding", ""))
+
+
+def _packed(make: Callable[[], bytes]) -> bytes:
+    """What `make` makes, a fifth as long, for two milliseconds where it is longest."""
+    return gzip.compress(make(), compresslevel=1, mtime=0)
+
+
+def _response(body: bytes, *, packed: bool) -> Response:
+    headers = [("Vary", "Accept-Encoding"), *([("Content-Encoding", "gzip")] if packed else [])]
+    return Response(200, body, HTML_TYPE, tuple(headers), POLICY)

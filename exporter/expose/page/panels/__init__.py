@@ -1,0 +1,1 @@
+"""The parts of the pages, one file for each question that a person asks."""

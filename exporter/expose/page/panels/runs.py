@@ -1,0 +1,163 @@
+"""Runs in a table, each with the way to its own page, and the field to search them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from exporter import human, units
+from exporter.expose.page.history import Charts
+from exporter.expose.page.panels.doubts import doubt, estimated, estimates, unpriced
+from exporter.expose.page.search import has_all, haystack, page_of, words_of
+from exporter.expose.page.table import Cell, number, table
+from exporter.expose.view import View
+from exporter.markup import Markup, tag, together
+from exporter.model.readings import Method
+from exporter.model.record import RunRecord
+from exporter.model.runs import RunInfo
+
+MINUTES = -3
+"""Cuts the seconds off a moment."""
+NONE_OPEN = "No run is open. Start one: emissions-exporter run -- COMMAND"
+NONE_FOUND = "No run has all these words in its id, job, name, user, account or labels."
+HEADS = (
+    *("Run", "Job", "User", "State", ">Power", "Last hour"),
+    *(">Energy", ">Emissions", ">For"),
+)
+
+
+class Line(NamedTuple):
+    """A run as one row."""
+
+    run: RunInfo
+    until: float
+    energy_uj: int
+    estimated_uj: int
+    carbon_ng: int
+    unpriced: str
+    power_watts: float | None = None
+    drawing: str = ""
+
+
+def runs(view: View, charts: Charts, query: str, root: str) -> Markup:
+    """The runs that the node shows, open ones first; those that have all words of a query."""
+    snapshot = view.snapshot
+    totals, guessed = view.run_totals(), estimates(snapshot.rows)
+    words = words_of(query)
+    lines = []
+    for run in snapshot.runs:
+        if words and not has_all(haystack(run), words):
+            continue
+        tally = totals[run.shown_id, run.key.job_id]
+        lines.append(
+            Line(
+                run,
+                snapshot.wall if run.ended is None else run.ended,
+                tally.total_uj,
+                guessed.get(run.key, 0),
+                tally.total_ng,
+                unpriced(snapshot.factor_uses.get(run.key, ())),
+                tally.power_watts,
+                charts.runs.get(run.key, ""),
+            )
+        )
+    count = len(snapshot.runs)
+    found = f"{len(lines)} of {count} on this page" if words else f"{count} on this page"
+    above = search(query, found, root, earlier=f"{root}runs")
+    return _listed(lines, above, NONE_FOUND if words else NONE_OPEN, root)
+
+
+def past_runs(records: Sequence[RunRecord], query: str, found: str, root: str) -> Markup:
+    """Runs out of the ledger, in the order given; `found` says how many of how many."""
+    lines = [
+        Line(
+            record.run,
+            record.run.started + record.duration_seconds,
+            record.energy_uj,
+            sum(p.amount.energy_uj for p in record.parts if p.method is Method.ESTIMATED),
+            record.carbon_ng,
+            unpriced(record.factors),
+        )
+        for record in records
+    ]
+    return _listed(lines, search(query, found, f"{root}runs"), NONE_FOUND, root)
+
+
+def _listed(lines: Sequence[Line], above: Markup, nothing: str, root: str) -> Markup:
+    live = any(line.drawing or line.power_watts is not None for line in lines)
+    rows = [_row(line, root, live=live) for line in lines]
+    heads = HEADS if live else tuple(h for h in HEADS if h not in (">Power", "Last hour"))
+    marks = [
+        {
+            "data_words": haystack(line.run),
+            "data_key": page_of(line.run.shown_id, line.run.key.job_id),
+        }
+        for line in lines
+    ]
+    return table("Runs", heads, rows, nothing, above=above, marks=marks)
+
+
+def search(query: str, found: str, action: str, earlier: str = "") -> Markup:
+    """The field to search runs at the page `action`, or at `earlier` if that is a page as well."""
+    more = [tag("button", "Search earlier runs", formaction=earlier)] if earlier else []
+    return tag(
+        "form",
+        tag("label", "Search runs", for_="words"),
+        Markup(
+            tag(
+                "input",
+                id="words",
+                name="q",
+                type="search",
+                value=query,
+                placeholder="id, job, user, label\u2026",
+                autocomplete="off",
+                maxlength="200",
+            ).removesuffix("</input>")
+        ),
+        tag("button", "Search"),
+        *more,
+        tag("output", found, id="found"),
+        id="search",
+        role="search",
+        action=action,
+        method="get",
+    )
+
+
+def _row(line: Line, root: str, *, live: bool) -> tuple[Cell, ...]:
+    run = line.run
+    way = root + page_of(run.shown_id, run.key.job_id)
+    state = "open" if run.ended is None else "ended"
+    drawn = [number(human.watts(line.power_watts)), Cell(line.drawing, class_="drawn")]
+    grams = [text for text in (_budget(run, line.carbon_ng), line.unpriced) if text]
+    return (
+        Cell(tag("a", tag("bdi", tag("b", run.shown_id)), href=way), _called(run)),
+        Cell(run.key.job_id or human.UNKNOWN),
+        Cell(run.user or human.UNKNOWN, run.account),
+        Cell(state, run.end_reason if run.end_reason != state else "", state),
+        *(drawn if live else []),
+        number(human.energy(line.energy_uj), estimated(line.estimated_uj, line.energy_uj)),
+        number(human.carbon(line.carbon_ng), together(*_between(grams))),
+        number(human.duration(max(0.0, line.until - run.started)), _since(run)),
+    )
+
+
+def _since(run: RunInfo) -> Markup:
+    return tag("time", f"since {human.moment(run.started)[:MINUTES]}")
+
+
+def _called(run: RunInfo) -> str:
+    """What else a run is called: its name and labels."""
+    name = [run.name] if run.name != run.shown_id else []
+    return ", ".join(text for text in (*name, *[f"{k}={v}" for k, v in run.labels]) if text)
+
+
+def _between(texts: Sequence[str]) -> list[str]:
+    return [part for text in texts for part in (Markup("<br>"), text)][1:]
+
+
+def _budget(run: RunInfo, carbon_ng: int) -> str:
+    if run.budget_grams is None:
+        return ""
+    grams = units.grams(carbon_ng)
+    said = f"{human.share(grams, run.budget_grams)} of {human.number(run.budget_grams)} g"
+    return doubt(said) if grams > run.budget_grams else said

@@ -1,0 +1,19 @@
+"""CodeCarbon's interface over the daemon's measurements; changing the import is enough."""
+
+from exporter.integrations.codecarbon.data import EmissionsData, OutputMethod
+from exporter.integrations.codecarbon.decorators import track_emissions, track_task_emissions
+from exporter.integrations.codecarbon.tracker import (
+    EmissionsTracker,
+    OfflineEmissionsTracker,
+    TaskEmissionsTracker,
+)
+
+__all__ = (
+    "EmissionsData",
+    "EmissionsTracker",
+    "OfflineEmissionsTracker",
+    "OutputMethod",
+    "TaskEmissionsTracker",
+    "track_emissions",
+    "track_task_emissions",
+)

@@ -1,0 +1,48 @@
+"""CodeCarbon's decorators."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from exporter.integrations.codecarbon.settings import ARGUMENTS
+from exporter.integrations.codecarbon.tracker import (
+    EmissionsTracker,
+    OfflineEmissionsTracker,
+    TaskEmissionsTracker,
+)
+
+Function = Callable[..., Any]
+
+
+def track_emissions(fn: Function | None = None, *given: Any, **named: Any) -> Any:
+    """Measure each call of a function; the arguments are those of a tracker, and `offline`."""
+    names = [name for name in ARGUMENTS if name not in ("force_mode_cpu_load", "metadata")]
+    arguments = {**dict(zip(names, given, strict=False)), **named}
+    kind = OfflineEmissionsTracker if arguments.pop("offline", False) else EmissionsTracker
+    return _decorator(fn, lambda: kind(**arguments))
+
+
+def track_task_emissions(
+    fn: Function | None = None, tracker: EmissionsTracker | None = None, task_name: str = ""
+) -> Any:
+    """Measure each call of a function as a task of a tracker, or of one of its own."""
+    return _decorator(fn, lambda: TaskEmissionsTracker(task_name, tracker))
+
+
+def _decorator(fn: Function | None, measured: Callable[[], AbstractContextManager[Any]]) -> Any:
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def tracked(*args: Any, **kwargs: Any) -> Any:
+            with measured():
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            with measured():
+                return await function(*args, **kwargs)
+
+        return awaited if inspect.iscoroutinefunction(function) else tracked
+
+    return decorate if fn is None else decorate(fn)

@@ -1,0 +1,175 @@
+"""What a tracker was asked for, by its arguments, the environment and CodeCarbon's own files."""
+
+import configparser
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from exporter.convert.places import zone_of
+from exporter.report.forms.codecarbon import Price
+
+FILE = ".codecarbon.config"
+SECTION = "codecarbon"
+PREFIX = "codecarbon_"
+ARGUMENTS = (
+    *("project_name", "measure_power_secs", "api_call_interval", "api_endpoint", "api_key"),
+    *("output_dir", "output_file", "output_methods", "save_to_file", "save_to_api"),
+    *("save_to_logger", "logging_logger", "save_to_prometheus", "save_to_logfire"),
+    *("prometheus_url", "output_handlers", "gpu_ids", "emissions_endpoint", "experiment_id"),
+    *("experiment_name", "electricitymaps_api_token", "co2_signal_api_token", "tracking_mode"),
+    *("log_level", "on_csv_write", "logger_preamble", "force_cpu_power", "force_ram_power"),
+    *("pue", "wue", "force_carbon_intensity_g_co2e_kwh", "force_mode_cpu_load"),
+    *("allow_multiple_runs", "rapl_include_dram", "rapl_prefer_psys", "metadata"),
+)
+"""Of a tracker, in the order in which they may be given without their names."""
+OF_PLACES = (
+    *("country_iso_code", "region", "cloud_provider", "cloud_region"),
+    "country_2letter_iso_code",
+)
+"""Of an offline tracker, by name alone."""
+OBEYED = {
+    *("project_name", "output_dir", "output_file", "output_methods", "save_to_file"),
+    *("output_handlers", "experiment_id", "experiment_name", "tracking_mode", "on_csv_write"),
+    *("pue", "wue", "force_carbon_intensity_g_co2e_kwh", *OF_PLACES),
+}
+HARMLESS = {
+    *("measure_power_secs", "allow_multiple_runs", "rapl_include_dram", "log_level"),
+    *("logger_preamble", "save_to_logger", "logging_logger", "save_to_api", "api_call_interval"),
+}
+"""Without effect, and nobody misses it: the daemon reads each second, counts memory, and shares
+itself between trackers.
+"""
+WHY: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("save_to_prometheus", "prometheus_url"), "Prometheus scrapes the daemon's /metrics"
+        ),
+        **dict.fromkeys(
+            ("electricitymaps_api_token", "co2_signal_api_token"),
+            "the daemon has its own sources, set convert.zone and convert.sources",
+        ),
+        **dict.fromkeys(
+            ("force_cpu_power", "force_ram_power", "force_mode_cpu_load", "rapl_prefer_psys"),
+            "the daemon measures, or estimates as its own settings say",
+        ),
+        "gpu_ids": "a run has the GPUs that its processes use",
+        "metadata": "labels of track() are for that",
+    }
+)
+NOWHERE_TO = "nothing is sent anywhere"
+FALSE = ("", "0", "false", "no", "off", "none")
+MODES = ("machine", "process")
+
+
+class Asked(NamedTuple):
+    """What a tracker is to do."""
+
+    project_name: str
+    experiment_id: str
+    experiment_name: str
+    is_machine: bool
+    path: str
+    """Of emissions.csv; "": none is written."""
+    is_replacing: bool
+    handlers: tuple[Any, ...]
+    price: Price
+    remarks: tuple[str, ...]
+    """What a person should know: what has no effect, and what was not understood."""
+
+
+def asked(
+    names: tuple[str, ...],
+    given: tuple[Any, ...],
+    named: Mapping[str, Any],
+    environment: Mapping[str, str],
+) -> Asked:
+    """What the arguments say, `given` without and `named` with their names.
+
+    CodeCarbon's files in the home directory and in this one come before the environment, and that
+    before the arguments. Raises TypeError for more arguments than there are.
+    """
+    if len(given) > len(names):
+        raise TypeError(f"at most {len(names)} arguments are taken, {len(given)} were given")
+    arguments = {**dict(zip(names, given, strict=False)), **named}
+    settings = {**_configured(environment), **arguments}
+    remarks = [f"{name} has no effect here: {_why(name)}" for name in arguments if _is_idle(name)]
+    mode = settings.get("tracking_mode") or MODES[0]
+    if mode not in MODES:
+        remarks.append(f"tracking_mode {mode!r} is not known, machine is taken")
+    price = _price(settings, remarks)
+    directory = str(settings.get("output_dir") or ".")
+    file = str(settings.get("output_file") or "emissions.csv")
+    return Asked(
+        project_name=str(settings.get("project_name") or "codecarbon"),
+        experiment_id=str(settings.get("experiment_id") or ""),
+        experiment_name=str(settings.get("experiment_name") or "base"),
+        is_machine=mode != "process",
+        path=os.path.abspath(os.path.join(directory, file)) if _has_csv(settings) else "",
+        is_replacing=settings.get("on_csv_write") == "update",
+        handlers=tuple(settings.get("output_handlers") or ()),
+        price=price,
+        remarks=tuple(remarks),
+    )
+
+
+def _is_idle(name: str) -> bool:
+    return name not in OBEYED and name not in HARMLESS
+
+
+def _why(name: str) -> str:
+    if name in WHY:
+        return WHY[name]
+    return NOWHERE_TO if name in ARGUMENTS else "it is not known"
+
+
+def _configured(environment: Mapping[str, str]) -> dict[str, Any]:
+    parser = configparser.ConfigParser(interpolation=None)
+    found: dict[str, Any] = {}
+    for directory in (os.path.expanduser("~"), "."):
+        try:
+            parser.read(os.path.join(directory, FILE), encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError):
+            continue
+    if parser.has_section(SECTION):
+        found.update(parser[SECTION])
+    for name, value in environment.items():
+        if name.lower().startswith(PREFIX):
+            found[name.lower().removeprefix(PREFIX)] = value
+    return found
+
+
+def _has_csv(settings: Mapping[str, Any]) -> bool:
+    methods = settings.get("output_methods")
+    if methods:
+        each = methods.split(",") if isinstance(methods, str) else methods
+        return "csv" in {str(getattr(method, "value", method)).strip().lower() for method in each}
+    return str(settings.get("save_to_file", True)).lower() not in FALSE
+
+
+def _price(settings: Mapping[str, Any], remarks: list[str]) -> Price:
+    place = [str(settings.get(name) or "") for name in OF_PLACES]
+    country, region, provider, cloud_region, two_letters = place
+    zone = zone_of(country or two_letters, region, provider, cloud_region)
+    if not zone and any(place):
+        remarks.append(f"no table knows {' '.join(filter(None, place))!r}; grams are the daemon's")
+    return Price(
+        grams_per_kwh=_amount(settings, "force_carbon_intensity_g_co2e_kwh", remarks),
+        pue=_amount(settings, "pue", remarks),
+        zone=zone or None,
+        litres_per_kwh=_amount(settings, "wue", remarks) or 0.0,
+    )
+
+
+def _amount(settings: Mapping[str, Any], name: str, remarks: list[str]) -> float | None:
+    value = settings.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        remarks.append(f"{name} {value!r:.50} is no amount, and has no effect")
+        return None
+    return number

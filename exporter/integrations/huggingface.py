@@ -1,0 +1,105 @@
+"""The Hugging Face Hub: emissions in a model's card, and models by what their cards state."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from exporter.errors import ConfigError, SourceError
+from exporter.integrations import optional
+from exporter.report.card.amounts import hub_reading
+from exporter.report.card.facts import Told
+from exporter.report.card.files import update
+from exporter.report.card.front_matter import EMISSIONS, KEY
+
+
+class Emitter(NamedTuple):
+    """A model and what the Hub takes its emissions for."""
+
+    id: str
+    emissions_grams: float
+    metadata: Any
+    """`co2_eq_emissions` as it stands in the card."""
+
+    def order(self) -> tuple[float, str]:
+        """By emissions, the least first."""
+        return self.emissions_grams, self.id
+
+
+def update_card(
+    path: str,
+    record: Mapping[str, Any],
+    *,
+    training_type: str = "",
+    location: str = "",
+    hardware: str = "",
+    provider: str = "",
+) -> None:
+    """Merge a record, such as `run.record`, into a card; what others wrote there stays.
+
+    Raises ConfigError where the record has no emissions or the card is malformed; then the card is
+    left as it was.
+    """
+    update(path, record, Told(training_type, location, hardware, provider))
+
+
+def models_within(
+    min_grams: float | None = None,
+    max_grams: float | None = None,
+    *,
+    api: Any = None,
+    **search: Any,
+) -> Iterator[Emitter]:
+    """Models whose emissions lie between two bounds, which count as within; None: no bound.
+
+    `search` goes to `HfApi.list_models`, which looks at `limit` models and only then at emissions.
+    Of cards with several amounts or units it takes the first digits: `emissions-exporter card
+    check` says of which. Raises ConfigError, MissingLibrary and, where the Hub does not answer,
+    SourceError.
+    """
+    if min_grams is None and max_grams is None:
+        raise ConfigError("models: give --min-grams, --max-grams or both")
+    tags = search.get("filter") or []
+    wanted = {
+        **search,
+        "filter": [*([tags] if isinstance(tags, str) else tags), KEY],
+        "cardData": True,
+    }
+    hub = optional("huggingface_hub", "huggingface").HfApi() if api is None else api
+    try:
+        yield from (_emitter(model) for model in _models(hub, (min_grams, max_grams), wanted))
+    except Exception as error:  # whatever the HTTP client of the library raises
+        raise SourceError(f"the Hub does not answer: {error}") from error
+
+
+def _emitter(model: Any) -> Emitter:
+    emissions = model.card_data.get(KEY)
+    return Emitter(model.id, hub_reading(_value(emissions)) or 0.0, emissions)
+
+
+def _models(
+    hub: Any, bounds: tuple[float | None, float | None], wanted: dict[str, Any]
+) -> Iterator[Any]:
+    """Models between the bounds; the library's filter fails on the first card without a value."""
+    seen = set()
+    with suppress(KeyError):
+        for model in hub.list_models(emissions_thresholds=bounds, **wanted):
+            seen.add(model.id)
+            yield model
+        return
+    for model in hub.list_models(**wanted):
+        if model.id not in seen and is_within((model.card_data or {}).get(KEY), *bounds):
+            yield model
+
+
+def is_within(emissions: Any, min_grams: float | None, max_grams: float | None) -> bool:
+    """Whether the Hub's library would list a model with that `co2_eq_emissions`; bad ones not."""
+    grams = hub_reading(_value(emissions))
+    return (
+        grams is not None
+        and (min_grams is None or min_grams <= grams)
+        and (max_grams is None or grams <= max_grams)
+    )
+
+
+def _value(emissions: Any) -> Any:
+    return emissions.get(EMISSIONS) if isinstance(emissions, dict) else emissions

@@ -1,0 +1,96 @@
+"""What one inference costs, measured over enough of them to be known, with its spread."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from exporter.client import Run, track
+from exporter.client.words import warn
+
+
+class InferenceCost(NamedTuple):
+    """Per inference; nan where nobody measured, or, for the errors, where there was one round."""
+
+    grams: float
+    grams_error: float
+    """Standard error of the mean, from the spread of the rounds."""
+    joules: float
+    joules_error: float
+    seconds: float
+    inferences: int
+    rounds: int
+
+
+class _Round(NamedTuple):
+    """What all inferences of one round came to."""
+
+    inferences: int
+    seconds: float
+    joules: float
+    grams: float
+
+
+def inference_cost(
+    call: Callable[[], object],
+    *,
+    inferences_per_call: int = 1,
+    rounds: int = 5,
+    round_seconds: float = 2.0,
+    name: str = "inference",
+    **options: Any,
+) -> InferenceCost:
+    """Call again and again, and say what each inference cost.
+
+    One call goes before, so that what is compiled or loaded once is not counted. Then there are
+    `rounds`, each as many calls as begin within `round_seconds`; all rounds are one run, counted
+    apart from the run around it. `options` are those of `track`.
+    """
+    call()
+    options = {"receipts": None, "progress": False, **options}
+    seen: list[_Round] = []
+    for _ in range(rounds):
+        tracker = track(name, **options)
+        before = dict(tracker.start().record)
+        calls, seconds = _repeat(call, round_seconds)
+        tracker.run.count(inferences=calls * inferences_per_call)
+        run = tracker.stop()
+        options["run_id"], options["job_id"] = run.run_id, run.job_id
+        seen.append(_round(calls * inferences_per_call, seconds, before, run))
+        if not run.is_measured:
+            warn("what an inference costs is not known: nobody measures")
+            break
+    return _cost(seen)
+
+
+def _repeat(call: Callable[[], object], seconds: float) -> tuple[int, float]:
+    """Calls that were made, at least one, and the time that they took."""
+    began = time.monotonic()
+    calls = 0
+    while not calls or time.monotonic() - began < seconds:
+        call()
+        calls += 1
+    return calls, time.monotonic() - began
+
+
+def _round(inferences: int, seconds: float, before: dict[str, Any], run: Run) -> _Round:
+    """A run that comes back goes on with what it had."""
+    if not run.is_measured:
+        return _Round(inferences, seconds, math.nan, math.nan)
+    joules = run.energy_joules - before["energy_joules"]
+    return _Round(inferences, seconds, joules, run.emissions_grams - before["carbon_grams"])
+
+
+def _cost(rounds: list[_Round]) -> InferenceCost:
+    inferences = sum(each.inferences for each in rounds)
+
+    def mean_and_error(amounts: list[float]) -> tuple[float, float]:
+        each = [amount / one.inferences for amount, one in zip(amounts, rounds, strict=True)]
+        error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+        return sum(amounts) / inferences, error
+
+    grams, grams_error = mean_and_error([each.grams for each in rounds])
+    joules, joules_error = mean_and_error([each.joules for each in rounds])
+    seconds = sum(each.seconds for each in rounds) / inferences
+    return InferenceCost(grams, grams_error, joules, joules_error, seconds, inferences, len(rounds))

@@ -1,0 +1,176 @@
+"""`EmissionsTrackerMlflow` of mlflow-emissions-sdk: its methods and metrics, measured here.
+
+Metrics keep their names and units, and stand beside ones that say their unit: `emissions` and
+`emissions_per_10_predictions` are grams, `accuracy_per_emission` is a fraction per gram.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from exporter.client.words import warn
+from exporter.integrations import optional
+from exporter.integrations.inference import InferenceCost
+from exporter.integrations.mlflow.delivery import EXTRA, Delivery, is_away
+from exporter.integrations.mlflow.inference import inference_cost
+from exporter.integrations.mlflow.tracking import track
+from exporter.redaction import without_passwords
+from exporter.units import GRAMS_PER_KG
+
+WANTED = ("tracking_uri", "experiment_name", "run_name", "flavor")
+FLAVORS = ("keras", "pytorch", "sklearn")
+TEN = 10
+PERCENT = 100
+
+
+class EmissionsTrackerMlflow:
+    """Train between `start_training_job` and `end_training_job`; then ask for what it came to."""
+
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `track`."""
+        self._options = options
+        self._tracker: track | None = None
+        self.tracking_uri = self.experiment_name = self.run_name = self.flavor = ""
+        self.run_id = self.exp_id = ""
+        self.emissions = math.nan
+        """Kilograms, of the training; nan as long as they are not known."""
+        self.model_acc: float | None = None
+        """A fraction."""
+
+    def read_params(self, experiment_tracking_params: Mapping[str, str]) -> None:
+        """Begin a run of MLflow: `tracking_uri`, `experiment_name`, `run_name`, `flavor`.
+
+        Raises ValueError for what is missing or unknown, and MissingLibrary. A server that does
+        not answer, or refuses, is said; the training is measured all the same.
+        """
+        given = dict(experiment_tracking_params)
+        if missing := [name for name in WANTED if not given.get(name)]:
+            raise ValueError(f"missing: {', '.join(missing)}")
+        if given["flavor"] not in FLAVORS:
+            raise ValueError(f"flavor {given['flavor']!r} is none of {', '.join(FLAVORS)}")
+        self.tracking_uri, self.experiment_name, self.run_name, self.flavor = (
+            given[name] for name in WANTED
+        )
+        mlflow = optional("mlflow", EXTRA)
+        mlflow.set_tracking_uri(self.tracking_uri)
+        if is_away(self.tracking_uri):
+            uri = without_passwords(self.tracking_uri)
+            warn("MLflow at %s does not answer; nothing is logged there", uri)
+            return
+        flavor = optional(f"mlflow.{self.flavor}", EXTRA)
+        try:
+            self.exp_id = str(mlflow.set_experiment(self.experiment_name).experiment_id)
+            self.run_id = str(mlflow.start_run(run_name=self.run_name).info.run_id)
+            flavor.autolog()
+        except Exception as error:  # noqa: BLE001  whatever MLflow comes up with
+            warn("MLflow did not begin a run: %s", without_passwords(str(error)))
+
+    def start_training_job(self) -> None:
+        """Begin to measure."""
+        self._tracker = track(self.run_name, mlflow_run_id=self.run_id, **self._options)
+        self._tracker.start()
+
+    def end_training_job(self) -> None:
+        """Log what the training emitted, and end the run of MLflow."""
+        if self._tracker is None:
+            warn("end_training_job: no training was begun with start_training_job")
+            return
+        grams = self._tracker.stop().emissions_grams
+        self.emissions = grams / GRAMS_PER_KG
+        self._log(emissions=grams)
+        if not self.run_id or is_away(self.tracking_uri):
+            return
+        try:
+            optional("mlflow", EXTRA).end_run()
+        except Exception as error:  # noqa: BLE001  whatever MLflow comes up with
+            text = without_passwords(str(error))
+            warn("the run of MLflow could not be ended: %s", text)
+
+    def evaluate_model_accuracy(self, model: Any, *args: Any) -> float:
+        """The fraction of test data that the model tells right.
+
+        `args` are `x_test, y_test`, or one data set for Keras and PyTorch.
+        """
+        if self.flavor == "pytorch":
+            right = sum(self.predict_image(image, model) == label for image, label in args[0])
+            accuracy = right / len(args[0])
+        elif self.flavor == "keras":
+            accuracy = model.evaluate(*args)[1]
+        else:
+            x_test, y_test = args
+            pairs = zip(model.predict(x_test), y_test, strict=True)
+            accuracy = sum(bool(told == true) for told, true in pairs) / len(y_test)
+        self.model_acc = float(accuracy)
+        self._log(accuracy_on_test_data=self.model_acc)
+        return self.model_acc
+
+    def accuracy_per_emission(self, model: Any, *args: Any) -> float:
+        """The accuracy, a fraction, per gram of the training; nan if it emitted nothing."""
+        accuracy = self.model_acc
+        if accuracy is None:
+            accuracy = self.evaluate_model_accuracy(model, *args)
+        grams = self.emissions * GRAMS_PER_KG
+        if not grams > 0:
+            warn("accuracy per gram is not known: the training emitted %g g", grams)
+            return math.nan
+        per_gram = accuracy / grams
+        self._log(
+            accuracy_per_emission=per_gram,
+            accuracy_fraction_per_gram=per_gram,
+            accuracy_percent_per_gram=per_gram * PERCENT,
+        )
+        return per_gram
+
+    def emissions_per_10_inferences(self, model: Any, test_data: Any) -> float:
+        """Grams of ten inferences: one call with ten rows (sklearn), else ten calls.
+
+        They are repeated for some seconds, and their spread is logged too.
+        """
+        cost = self.inference_cost(model, test_data)
+        self._log(
+            emissions_per_10_predictions=cost.grams * TEN,
+            emissions_per_10_inferences=cost.grams * TEN,
+            grams_per_inference=cost.grams,
+            grams_per_inference_error=cost.grams_error,
+            joules_per_inference=cost.joules,
+            joules_per_inference_error=cost.joules_error,
+            seconds_per_inference=cost.seconds,
+            inferences_measured=cost.inferences,
+        )
+        return cost.grams * TEN
+
+    emission_per_10_inferences = emissions_per_10_inferences
+
+    def inference_cost(self, model: Any, test_data: Any) -> InferenceCost:
+        """What `emissions_per_10_inferences` logs, with its spread, of the first ten rows."""
+        call, inferences = self._inference(model, test_data)
+        options = {key: self._options[key] for key in ("socket", "private") if key in self._options}
+        return inference_cost(
+            call, inferences_per_call=inferences, name=f"{self.run_name} inference", **options
+        )
+
+    def predict_image(self, img: Any, model: Any) -> Any:
+        """The class that a PyTorch model sees in one image."""
+        device = next((each.device for each in model.parameters()), "cpu")
+        return model(img.unsqueeze(0).to(device)).argmax(dim=1)[0].item()
+
+    def _inference(self, model: Any, test_data: Any) -> tuple[Callable[[], object], int]:
+        """A call to be measured, and how many inferences it is."""
+        if self.flavor == "sklearn":
+            rows = test_data[:TEN]
+            return partial(model.predict, rows), len(rows)
+        rows = list(islice(test_data, TEN))
+        if self.flavor == "pytorch":
+            return lambda: [self.predict_image(row[0], model) for row in rows], len(rows)
+        return lambda: [model.predict(row, verbose=0) for row in rows], len(rows)
+
+    def _log(self, **values: float) -> None:
+        """Metrics that are known, onto the run of MLflow, ended or not."""
+        known = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        if not self.run_id or not known:
+            return
+        delivery = Delivery(optional("mlflow", EXTRA), self.run_id, self.tracking_uri)
+        delivery.put(known)
+        delivery.send()

@@ -1,0 +1,40 @@
+"""Notebooks: what a cell used.
+
+%load_ext exporter.integrations.notebook
+
+%%emissions training
+model.fit(x, y)
+"""
+
+from typing import Any
+
+from exporter import human
+from exporter.client import Run, track
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Called by `%load_ext`."""
+
+    def emissions(line: str, cell: str) -> None:
+        """Run the cell as a run, which the rest of the line names, and say what it used.
+
+        Raises what the cell raised: the cells after it are not to run.
+        """
+        with track(line.strip() or "cell", progress=False, receipts=None) as run:
+            result = ipython.run_cell(cell)
+        print(said(run))  # noqa: T201  below the cell
+        result.raise_error()
+
+    ipython.register_magic_function(emissions, "cell")
+
+
+def said(run: Run) -> str:
+    """One line of what a run used."""
+    if not run.record:
+        return "emissions: nobody measured it"
+    record = run.record
+    return (
+        f"emissions: {human.energy(record['energy_uj'])}, "
+        f"{human.carbon(record['carbon_ng'])} CO2eq in "
+        f"{human.duration(record['duration_seconds'])} ({run.run_id})"
+    )

@@ -1,0 +1,67 @@
+"""Plain loops of PyTorch: one line for the epochs, and one for the batches.
+
+for epoch in epochs(10, "resnet", on_epoch=print):
+    for images, labels in batches(loader):
+        ...
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from exporter.client import current_run, track
+from exporter.report import figures
+
+Batch = TypeVar("Batch")
+OnEpoch = Callable[[int, Mapping[str, float]], object]
+
+
+def epochs(
+    total: int, name: str = "", *, on_epoch: OnEpoch | None = None, **options: Any
+) -> Iterator[int]:
+    """Count epochs from 0; the loop is a run, also where it is left early.
+
+    After each, `on_epoch` is called with its number and what the run has come to, as for
+    `SummaryWriter`. `options` are those of `track`.
+    """
+    with track(name, **options) as run:
+        for epoch in range(total):
+            yield epoch
+            _synchronize()
+            run.progress(epoch + 1, total)
+            if on_epoch is not None:
+                on_epoch(epoch, figures.tracked(run.refresh()))
+
+
+def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader; their samples are counted by the run."""
+    run = current_run()
+    for batch in loader:
+        yield batch
+        run.count(samples=_samples(batch))
+
+
+def _samples(batch: Any) -> int:
+    """How many a batch has: the length of its first tensor, or of its first list of plain values.
+
+    1 where neither is to be found.
+    """
+    first = batch
+    while isinstance(first, list | tuple | Mapping) and len(first):
+        if isinstance(first, Mapping):
+            first = next(iter(first.values()))
+        elif all(isinstance(each, str | int | float) for each in first):
+            return len(first)
+        else:
+            first = first[0]
+    try:
+        return 1 if isinstance(first, str) else len(first)
+    except TypeError:
+        return 1
+
+
+def _synchronize() -> None:
+    """Wait for the GPU: what it still computes belongs to this epoch."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

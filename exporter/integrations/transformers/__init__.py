@@ -1,0 +1,13 @@
+"""Hugging Face transformers: what a training uses, in the Trainer's logs and its model card.
+
+Importing this registers the callback, for `report_to="emissions"`.
+"""
+
+from exporter.integrations import optional
+from exporter.integrations.transformers.callback import EmissionsCallback
+
+__all__ = ("EmissionsCallback",)
+
+optional("transformers.integrations.integration_utils", "transformers").INTEGRATION_TO_CALLBACK[
+    "emissions"
+] = EmissionsCallback

@@ -1,0 +1,229 @@
+"""The events of a training."""
+
+import functools
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+from exporter import units
+from exporter.client import BudgetExceeded, Run, track
+from exporter.client.words import warn
+from exporter.errors import ConfigError
+from exporter.integrations import optional
+from exporter.integrations.transformers.trainer_card import (
+    Record,
+    TrainerCard,
+    keep_emissions,
+    last_run,
+    leave_receipt,
+    receipts_of,
+)
+from exporter.report import figures
+from exporter.report.card.facts import Told
+
+INTERVAL_SECONDS = 1.0
+SPEEDS = ("_runtime", "_per_second")
+Event: TypeAlias = Callable[..., None]
+Logs: TypeAlias = MutableMapping[str, Any]
+TrainerCallback: Any = optional("transformers", "transformers").TrainerCallback
+
+
+def _harmless(event: Event) -> Event:
+    """An event in which nothing stops the training, but a budget that was to do so."""
+
+    @functools.wraps(event)
+    def guarded(
+        self: "EmissionsCallback", args: Any, state: Any, control: Any, **more: Any
+    ) -> None:
+        try:
+            event(self, args, state, control, **more)
+        except BudgetExceeded as error:
+            warn("the training ends here: %s", error)
+            control.should_training_stop = True
+        except Exception as error:  # noqa: BLE001  said, once
+            self.complain(f"{event.__name__}: {error!r}")
+
+    return guarded
+
+
+class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no types
+    """A run for each training: `callbacks=[EmissionsCallback()]`, or `report_to="emissions"`.
+
+    Each line of the log gets `energy_joules`, `energy_kwh` and `emissions_grams` of the run so far
+    on this node, as they were known a second or two ago, and `power_watts`, the mean since the line
+    before; the last line has those of the whole training. Reporters that come after this one see
+    them. Receipts are in `emissions/` of the output directory. With `on_budget="raise"` the
+    training ends in good order when its budget is used up.
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        training_type: str = "",
+        location: str = "",
+        hardware: str = "",
+        provider: str = "",
+        card: bool = True,
+        **tracking: Any,
+    ) -> None:
+        """`name` is the run's, else that of the arguments; `tracking` goes to `track`.
+
+        `card`: whether README.md of the output directory gets the emissions, with what is told
+        here: see `emissions-exporter card write --help`.
+        """
+        super().__init__()
+        self._name = name
+        self._card = TrainerCard(Told(training_type, location, hardware, provider))
+        self._has_card = card
+        self._tracking = tracking
+        self._tracker: track | None = None
+        self._run = Run()
+        self._summary: Logs = {}
+        self._tokens = 0.0
+        self._before: Record = {}
+        self._power_watts: float | None = None
+        self._is_first = True
+        self._complained: set[str] = set()
+
+    @_harmless
+    def on_init_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Have cards that the Trainer writes anew keep their emissions."""
+        trainer = getattr(sys.modules.get("transformers.trainer"), "Trainer", None)
+        if trainer is not None and self._has_card:
+            keep_emissions(trainer)
+
+    @_harmless
+    def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Begin the run, or go on with that of the checkpoint."""
+        if self._tracker is not None:  # the training before was broken off
+            self._tracker.stop()
+        asked = {
+            "run_id": last_run(args.output_dir) if state.global_step else "",
+            "receipts": receipts_of(args.output_dir),
+            "codecarbon_csv": os.path.join(args.output_dir, "emissions.csv"),
+            "progress": False,
+            "interval_seconds": INTERVAL_SECONDS,
+            **self._tracking,
+            "labels": {**self._card.told.labels(), **self._tracking.get("labels", {})},
+        }
+        self._is_first = state.is_world_process_zero
+        self._tokens = _tokens(state)
+        self._tracker = track(self._name or _title(args), **asked)
+        self._run = self._tracker.start()
+        self._before, self._power_watts = self._run.record, None
+
+    @_harmless
+    def on_step_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Stop the training if its budget is used up and was to do so."""
+        self._run.check_budget()
+
+    @_harmless
+    def on_log(
+        self, _args: Any, state: Any, _control: Any, logs: Logs | None = None, **_: Any
+    ) -> None:
+        """Add the numbers to what is logged, and tell the run how far it is."""
+        if self._tracker is None or logs is None:
+            return
+        if "train_runtime" in logs:  # the last line of the training
+            self._run.look()
+            self._summary = logs
+        self._add_to(logs, state)
+        if self._is_first:
+            self._tell(state, logs)
+
+    @_harmless
+    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Leave a receipt beside a checkpoint."""
+        if self._run.record and state.is_local_process_zero:
+            leave_receipt(args.output_dir, self._run.record)
+
+    @_harmless
+    def on_train_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """End the run; its last numbers go into the last line, and into the card."""
+        if self._tracker is None:
+            return
+        self._tracker.stop()
+        self._tracker = None
+        if self._summary:
+            self._add_to(self._summary, state)
+        self._summary = {}
+        self.keep_card(args.output_dir)
+
+    @_harmless
+    def on_push_begin(self, args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Bring the card up to date before it goes to the Hub."""
+        self.keep_card(args.output_dir)
+
+    def keep_card(self, directory: str) -> None:
+        """Write what the trainings emitted so far into README.md; what hinders it is said."""
+        if not (self._has_card and self._is_first and self._run.record):
+            return
+        try:
+            self._card.write(directory, self._run.record)
+        except ConfigError as error:
+            self.complain(f"the model card is left as it was: {error}")
+        except Exception as error:  # noqa: BLE001  said; the Trainer goes on writing and pushing
+            self.complain(f"the model card is left as it was: {error!r}")
+
+    def complain(self, text: str) -> None:
+        """Say it, unless it was said before."""
+        if text not in self._complained:
+            self._complained.add(text)
+            warn("%s", text)
+
+    def _tell(self, state: Any, logs: Mapping[str, Any]) -> None:
+        """Send results, progress and tokens to the run."""
+        self._run.log(**{name: value for name, value in logs.items() if _is_result(name, value)})
+        tokens = _tokens(state)
+        if tokens > self._tokens:
+            self._run.count(tokens=tokens - self._tokens)
+            self._tokens = tokens
+        if state.max_steps > 0:
+            self._run.progress(state.global_step, state.max_steps)
+
+    def _add_to(self, logs: Logs, state: Any) -> None:
+        """Add the numbers to a line, and to its copy in the history."""
+        if not self._run.record:  # nobody measures it
+            return
+        if logs is self._summary:
+            self._power_watts = figures.mean_watts(self._run.record)
+        else:
+            self._look_at_power()
+        numbers = {
+            "energy_joules": self._run.energy_joules,
+            "energy_kwh": self._run.energy_kwh,
+            "emissions_grams": self._run.emissions_grams,
+            **({} if self._power_watts is None else {"power_watts": self._power_watts}),
+        }
+        logs.update(numbers)
+        if state.log_history and state.log_history[-1].get("step") == state.global_step:
+            state.log_history[-1].update(numbers)
+
+    def _look_at_power(self) -> None:
+        """The mean since the line before; two lines of one look of the daemon have one power."""
+        record, before = self._run.record, self._before
+        duration_seconds = record["at"] - before.get("at", record["at"])
+        if duration_seconds > 0:
+            energy_uj = record["energy_uj"] - before["energy_uj"]
+            self._power_watts = units.joules(energy_uj) / duration_seconds
+        self._before = record
+
+
+def _is_result(name: str, value: Any) -> bool:
+    """Whether it says how good the model is; not how fast, and not what is no number."""
+    is_one = name in ("loss", "train_loss") or name.startswith("eval_")
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return is_one and is_number and not name.endswith(SPEEDS)
+
+
+def _tokens(state: Any) -> float:
+    """Those that the Trainer has counted, which it does when it is asked to."""
+    return float(getattr(state, "num_input_tokens_seen", 0))
+
+
+def _title(args: Any) -> str:
+    name = getattr(args, "run_name", None) or args.output_dir
+    return os.path.basename(os.path.abspath(str(name)))

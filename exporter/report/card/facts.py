@@ -1,0 +1,176 @@
+"""What a record says in a model card: the metadata of the Hub, and the section for people."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from exporter import __version__, human, units
+from exporter.report import figures
+from exporter.report.card.amounts import plain
+from exporter.report.forms.text import METHODS
+
+Record = Mapping[str, Any]
+OURS = "emissions-exporter"
+TRAINING_TYPE = "training_type"
+TRAINING_TYPES = ("pre-training", "fine-tuning")
+LABELS = {
+    "training_type": TRAINING_TYPE,
+    "location": "geographical_location",
+    "hardware": "hardware_used",
+}
+WORLD = "WORLD"
+MOST_WAITING = 0.01
+ZONE = r"[A-Z]{2}(?:-[A-Z0-9]+)*"
+DERIVED = re.compile(rf"CPU|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
+"""What is derived where nothing is told; what a person wrote is not like it."""
+
+
+class Told(NamedTuple):
+    """What no record knows; "" is not told."""
+
+    training_type: str = ""
+    location: str = ""
+    """As granular as possible: Quebec, Canada."""
+    hardware: str = ""
+    """How much compute and of what kind: 8 V100 GPUs."""
+    provider: str = ""
+    """Of the cloud, if there is one."""
+
+    def or_labels(self, record: Record) -> "Told":
+        """What is not told here, by the labels of the run, which are called as in the metadata."""
+        labels = record.get("labels") or {}
+        stated = {name: str(labels.get(label, "")) for name, label in LABELS.items()}
+        return self._replace(**{n: text for n, text in stated.items() if not getattr(self, n)})
+
+    def labels(self) -> dict[str, str]:
+        """The same as labels of a run."""
+        return {label: getattr(self, n) for n, label in LABELS.items() if getattr(self, n)}
+
+
+NOTHING = Told()
+
+
+class Fact(NamedTuple):
+    """A value; `is_told` where a person said it, or it was measured."""
+
+    text: str
+    is_told: bool = True
+
+    def replaces(self, there: Any) -> bool:
+        """Whether it takes the place of what stands there: what is derived, only of its like."""
+        return self.is_told or not there or DERIVED.fullmatch(str(there)) is not None
+
+
+def has_emissions(record: Record) -> bool:
+    """Whether there are grams, for all of the energy but what waits for the next intensity."""
+    waiting_uj = sum(use["energy_uj"] for use in record["intensity"] if use["zone"] is None)
+    return bool(record["carbon_ng"]) and waiting_uj <= MOST_WAITING * float(record["energy_uj"])
+
+
+def facts_of_metadata(record: Record, told: Told = NOTHING) -> dict[str, Fact]:
+    """The keys of `co2_eq_emissions` that are known; `emissions` is a number in grams."""
+    told = told.or_labels(record)
+    facts = {
+        "emissions": Fact(plain(record["carbon_ng"])),
+        "source": Fact(_source(record)),
+        TRAINING_TYPE: Fact(told.training_type),
+        "geographical_location": _location(record, told),
+        "hardware_used": _hardware(record, told),
+    }
+    return {name: fact for name, fact in facts.items() if fact.text}
+
+
+def facts_of_section(record: Record, told: Told = NOTHING) -> dict[str, Fact]:
+    """The lines of "Environmental Impact": those of the Hub's template first, in its words."""
+    told = told.or_labels(record)
+    duration_hours = record["duration_seconds"] / units.SECONDS_PER_HOUR
+    facts = {
+        "Hardware Type": _hardware(record, told),
+        "Hours used": Fact(
+            f"{duration_hours:.4g}" if duration_hours < 1e4 else f"{duration_hours:.0f}"
+        ),
+        "Cloud Provider": Fact(told.provider),
+        "Compute Region": _location(record, told),
+        "Carbon Emitted": Fact(_emitted(record)),
+        "Energy Used": Fact(_energy(record)),
+        "Carbon Intensity": Fact("; ".join(_intensities(record))),
+        "Method": Fact("; ".join(f"{kind} {how}" for kind, how in _methods(record))),
+        "Boundary": Fact(_boundary(record)),
+    }
+    return {name: fact for name, fact in facts.items() if fact.text}
+
+
+def _hardware(record: Record, told: Told) -> Fact:
+    """What it ran on; how many GPUs, where the record does not say of what kind they are."""
+    if told.hardware:
+        return Fact(told.hardware)
+    gpus = {(part.get("node"), part["id"]) for part in record["parts"] if part["device"] == "gpu"}
+    kinds = {part["device"] for part in record["parts"]}
+    count = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "CPU" if kinds else ""
+    return Fact(figures.hardware(record) or count, is_told=False)
+
+
+def _location(record: Record, told: Told) -> Fact:
+    """The zones of the grid, unless they are only the world."""
+    if told.location:
+        return Fact(told.location)
+    known = [zone for zone in figures.zones(record) if zone != WORLD]
+    return Fact(", ".join(known), is_told=False)
+
+
+def _source(record: Record) -> str:
+    how = ", ".join(sorted({how for _, how in _methods(record)}))
+    grids = ", ".join(dict.fromkeys(f"{use['source']} ({use['zone']})" for use in _known(record)))
+    parts = [f"{OURS} {__version__}"]
+    parts += [f"energy {how}"] if how else []
+    parts += [f"intensity of {grids}"] if grids else []
+    return human.printable("; ".join(parts))
+
+
+def _emitted(record: Record) -> str:
+    if not has_emissions(record):
+        return ""
+    grams = f"{plain(record['carbon_ng'])} g CO2eq"
+    has_kg = figures.carbon_kg(record) >= 1
+    return f"{grams} ({human.carbon(record['carbon_ng'])})" if has_kg else grams
+
+
+def _energy(record: Record) -> str:
+    """In all, by kind of device, and what of it went into devices that were held idle."""
+    kinds: dict[str, int] = {}
+    for part in record["parts"]:
+        kinds[part["device"]] = kinds.get(part["device"], 0) + part["energy_uj"]
+    parts = [f"{kind} {human.energy(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
+    text = f"{human.energy(record['energy_uj'])} ({', '.join(parts)})"
+    return text + (f", {human.energy(record['held_uj'])} held idle" if record["held_uj"] else "")
+
+
+def _intensities(record: Record) -> list[str]:
+    """Each that was used; in Prometheus only their mean is known."""
+    lines = [
+        f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}, PUE {use['pue']:g}, "
+        f"{use['source']}"
+        for use in _known(record)
+    ]
+    if not record["intensity"] and record["energy_uj"]:
+        mean = figures.carbon_grams(record) / figures.energy_kwh(record)
+        lines.append(f"{mean:.4g} g/kWh in the mean, PUE included")
+    return lines
+
+
+def _methods(record: Record) -> list[tuple[str, str]]:
+    """Kinds of devices, and how their energy is known; Prometheus does not say it of runs."""
+    methods = {(part["device"], part["method"]) for part in record["parts"] if part["method"]}
+    return sorted((kind, METHODS.get(method, method)) for kind, method in methods)
+
+
+def _boundary(record: Record) -> str:
+    kinds = ", ".join(sorted({part["device"] for part in record["parts"]})) or "nothing"
+    seen = len(set(record["node"].split(", ")))
+    nodes = record.get("nodes") or seen
+    of = f"{seen} of {nodes} nodes" if nodes > seen else f"{seen} node{'s' if seen > 1 else ''}"
+    return f"{kinds} of {of}; without network, storage and what the machines were made with"
+
+
+def _known(record: Record) -> list[Record]:
+    return [use for use in record["intensity"] if use["zone"] is not None]

@@ -1,0 +1,114 @@
+"""What reports say of a record, in the units of other tools: pure functions of a record.
+
+Energies of records are those of the machine; where a tool counts the whole facility its figure has
+`facility` in its name, and the PUE of every part inside.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from exporter import units
+
+Record = Mapping[str, Any]
+ASSUMED = " (assumed"
+"""What the name of a device that is estimated goes on with."""
+
+
+def energy_kwh(record: Record) -> float:
+    """Energy of the machine."""
+    return units.kwh(record["energy_uj"])
+
+
+def facility_kwh(record: Record) -> float:
+    """Energy with that of cooling and supply."""
+    return energy_kwh(record) * pue(record)
+
+
+def carbon_grams(record: Record) -> float:
+    """Grams of CO2 equivalent."""
+    return units.grams(record["carbon_ng"])
+
+
+def carbon_kg(record: Record) -> float:
+    """Kilograms of CO2 equivalent."""
+    return carbon_grams(record) / units.GRAMS_PER_KG
+
+
+def mean_watts(record: Record) -> float:
+    """Mean power of the machine over the run; 0 before any time went by."""
+    duration_seconds = record["duration_seconds"]
+    return units.joules(record["energy_uj"]) / duration_seconds if duration_seconds > 0 else 0.0
+
+
+def kwh_by_device(record: Record) -> dict[str, float]:
+    """Energy of the machine by kind of device: cpu, dram, gpu."""
+    sums: dict[str, int] = {}
+    for part in record["parts"]:
+        sums[part["device"]] = sums.get(part["device"], 0) + part["energy_uj"]
+    return {kind: units.kwh(energy_uj) for kind, energy_uj in sums.items()}
+
+
+def parts_used(record: Record) -> list[Record]:
+    """Its parts without those of no energy; all of them where none has any."""
+    return [part for part in record["parts"] if part["energy_uj"]] or list(record["parts"])
+
+
+def pue(record: Record) -> float:
+    """Mean power usage effectiveness, by energy; 1 where none is known."""
+    weighed = [
+        (use["energy_uj"], use["pue"]) for use in record["intensity"] if use["zone"] is not None
+    ]
+    energy_uj = sum(weight for weight, _ in weighed)
+    return sum(weight * each for weight, each in weighed) / energy_uj if energy_uj else 1.0
+
+
+def mean_grams_per_kwh(record: Record) -> float:
+    """Mean intensity of the grid by energy, without PUE; nan where none is known."""
+    weighed = [
+        (use["energy_uj"], use["grams_per_kwh"])
+        for use in record["intensity"]
+        if use["zone"] is not None
+    ]
+    energy_uj = sum(weight for weight, _ in weighed)
+    return sum(weight * each for weight, each in weighed) / energy_uj if energy_uj else math.nan
+
+
+def tracked(record: Record) -> dict[str, float]:
+    """What trackers of experiments show of a run as it stands; empty if nobody measured it."""
+    if not record:
+        return {}
+    found = {
+        "energy_kwh": energy_kwh(record),
+        "emissions_grams": carbon_grams(record),
+        **{f"energy_{kind}_kwh": kwh for kind, kwh in kwh_by_device(record).items()},
+        "mean_power_watts": mean_watts(record),
+        "intensity_grams_per_kwh": mean_grams_per_kwh(record),
+        "duration_seconds": float(record["duration_seconds"]),
+    }
+    if record.get("power_watts") is not None:
+        found["power_watts"] = float(record["power_watts"])
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def zones(record: Record) -> list[str]:
+    """Zones of the grid whose intensity it was converted with, that of most energy first."""
+    sums: dict[str, int] = {}
+    for use in record["intensity"]:
+        if use["zone"] is not None:
+            sums[use["zone"]] = sums.get(use["zone"], 0) + use["energy_uj"]
+    return sorted(sums, key=lambda zone: -sums[zone])
+
+
+def hardware(record: Record) -> str:
+    """What it ran on: as the run said, else the models of its GPUs and processors; "" unknown."""
+    stated = (record.get("labels") or {}).get("hardware_used")
+    if stated:
+        return str(stated)
+    models: dict[str, set[tuple[str | None, str]]] = {}
+    for part in sorted(record["parts"], key=lambda part: part["device"] != "gpu"):
+        model = part.get("model", "").partition(ASSUMED)[0]
+        if model and part["device"] != "dram":
+            models.setdefault(model, set()).add((part.get("node"), part["id"]))
+    counts = ((len(ids), model) for model, ids in models.items())
+    return ", ".join(f"{count} \u00d7 {model}" for count, model in counts)

@@ -1,0 +1,157 @@
+"""A record as a row of CodeCarbon's emissions.csv, in its columns and its units.
+
+Kilograms, kilowatt hours with the PUE inside, watts of the same, GiB, local time without a zone.
+What nobody knows is left empty.
+"""
+
+import csv
+import io
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from exporter import __version__, human, units
+from exporter.convert.places import NOWHERE, Place, place
+from exporter.report import figures
+
+Record = Mapping[str, Any]
+Row = dict[str, str | float | int]
+COLUMNS = (
+    *("timestamp", "project_name", "run_id", "experiment_id", "duration", "emissions"),
+    *("emissions_rate", "cpu_power", "gpu_power", "ram_power", "cpu_energy", "gpu_energy"),
+    *("ram_energy", "energy_consumed", "water_consumed", "country_name", "country_iso_code"),
+    *("region", "cloud_provider", "cloud_region", "os", "python_version", "codecarbon_version"),
+    *("cpu_count", "cpu_model", "gpu_count", "gpu_model", "longitude", "latitude"),
+    *("ram_total_size", "tracking_mode", "cpu_utilization_percent", "gpu_utilization_percent"),
+    *("ram_utilization_percent", "ram_used_gb", "on_cloud", "pue", "wue"),
+)
+WRITER = "emissions-exporter"
+"""What the version begins with in rows that are ours."""
+DEVICES = {"cpu": "cpu", "gpu": "gpu", "ram": "dram"}
+"""Names of their columns, and of our devices."""
+EXPERIMENT = "experiment_id"
+
+
+class Facts(NamedTuple):
+    """What the program knows that is measured, and no record."""
+
+    os: str = ""
+    python_version: str = ""
+    cpu_count: int | str = ""
+    """Hardware threads."""
+    cpu_model: str = ""
+    ram_total_gib: float | str = ""
+
+
+UNKNOWN = Facts()
+
+
+class Price(NamedTuple):
+    """What is to be counted with instead of what the daemon counted with; None: that."""
+
+    grams_per_kwh: float | None = None
+    pue: float | None = None
+    zone: str | None = None
+    litres_per_kwh: float = 0.0
+    """Water, per kilowatt hour of the facility, as CodeCarbon counts it."""
+
+
+AS_COUNTED = Price()
+
+
+def document(record: Record) -> str:
+    """A file of one row."""
+    return text([COLUMNS, values(record).values()]).removesuffix("\n")
+
+
+def text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as they stand in a file."""
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows(map(human.cell, row) for row in rows)
+    return lines.getvalue()
+
+
+def values(record: Record, facts: Facts = UNKNOWN, price: Price = AS_COUNTED) -> Row:
+    """The columns in their order."""
+    duration_seconds = record["duration_seconds"]
+    pue = figures.pue(record) if price.pue is None else price.pue
+    kwh = {device: each * pue for device, each in figures.kwh_by_device(record).items()}
+    facility_kwh = figures.energy_kwh(record) * pue
+    kilograms = _kilograms(record, price, pue)
+    where = _where(record, price)
+    return {
+        "timestamp": _local(record["at"] if record["ended"] is None else record["ended"]),
+        "project_name": record.get("name") or record["run_id"],
+        "run_id": record["run_id"],
+        "experiment_id": _experiment(record),
+        "duration": duration_seconds,
+        "emissions": kilograms,
+        "emissions_rate": kilograms / duration_seconds if duration_seconds > 0 else 0.0,
+        **{
+            f"{name}_power": _watts(kwh.get(device, 0.0), duration_seconds)
+            for name, device in DEVICES.items()
+        },
+        **{f"{name}_energy": kwh.get(device, 0.0) for name, device in DEVICES.items()},
+        "energy_consumed": facility_kwh,
+        "water_consumed": facility_kwh * price.litres_per_kwh,
+        "country_name": where.country_name,
+        "country_iso_code": where.country,
+        "region": where.region,
+        "cloud_provider": where.cloud_provider,
+        "cloud_region": where.cloud_region,
+        "os": facts.os,
+        "python_version": facts.python_version,
+        "codecarbon_version": f"{WRITER} {__version__}",
+        "cpu_count": facts.cpu_count,
+        "cpu_model": facts.cpu_model or next(iter(_models(record, "cpu")), ""),
+        "gpu_count": len({p["id"] for p in record["parts"] if p["device"] == "gpu"}),
+        "gpu_model": "".join(f"{n} x {model}" for model, n in _models(record, "gpu").items()),
+        "longitude": "",
+        "latitude": "",
+        "ram_total_size": facts.ram_total_gib,
+        "tracking_mode": "machine" if record.get("scope") == "machine" else "process",
+        "cpu_utilization_percent": "",
+        "gpu_utilization_percent": "",
+        "ram_utilization_percent": "",
+        "ram_used_gb": "",
+        "on_cloud": "Y" if where.cloud_provider else "N",
+        "pue": pue,
+        "wue": price.litres_per_kwh,
+    }
+
+
+def _kilograms(record: Record, price: Price, pue: float) -> float:
+    if price.grams_per_kwh is not None:
+        grams = figures.energy_kwh(record) * pue * price.grams_per_kwh
+        return grams / units.GRAMS_PER_KG
+    return figures.carbon_kg(record) * pue / figures.pue(record)
+
+
+def _watts(kwh: float, duration_seconds: float) -> float:
+    if duration_seconds <= 0:
+        return 0.0
+    return kwh * units.WATTS_PER_KW * units.SECONDS_PER_HOUR / duration_seconds
+
+
+def _experiment(record: Record) -> str:
+    labels = record.get("labels") or {}
+    return str(labels.get(EXPERIMENT) or labels.get("group") or record["job_id"])
+
+
+def _models(record: Record, device: str) -> dict[str, int]:
+    """How many devices of a kind there are of each model that is known."""
+    ids: dict[str, set[str]] = {}
+    for part in record["parts"]:
+        model = str(part.get("model", "")).partition(figures.ASSUMED)[0]
+        if part["device"] == device and model:
+            ids.setdefault(model, set()).add(part["id"])
+    return {model: len(known) for model, known in ids.items()}
+
+
+def _where(record: Record, price: Price) -> Place:
+    zones = figures.zones(record) if price.zone is None else [price.zone]
+    return place(zones[0]) if zones else NOWHERE
+
+
+def _local(wall: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(wall))

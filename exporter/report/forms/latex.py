@@ -1,0 +1,152 @@
+r"""A record as an appendix in LaTeX, to be taken in by `\input`; ASCII that needs no package."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from exporter import human
+from exporter.report.appendix import appendix
+from exporter.report.document import Document, Section, Table
+
+HEAD = "% Taken in by \\input{...}. Plain ASCII; no package is needed."
+WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        **{character: f"\\{character}" for character in "{}$&#_%"},
+        **{character: f"{{{character}}}" for character in "[]*"},
+        "\\": "\\textbackslash{}",
+        "^": "\\textasciicircum{}",
+        "~": "\\textasciitilde{}",
+        "<": "\\textless{}",
+        ">": "\\textgreater{}",
+        "|": "\\textbar{}",
+        '"': "{\\char34}",
+        "`": "{\\char96}",
+        human.NARROW_SPACE: "\\,",
+        human.UNKNOWN: "{--}",
+        "\u2014": "{---}",
+        "\u2018": "{`}",
+        "\u2019": "{'}",
+        "\u201c": "{``}",
+        "\u201d": "{''}",
+        "\u00a0": "{~}",
+        "\u00d7": "$\\times$",
+        "\u00b1": "$\\pm$",
+        "\u2082": "$_2$",
+        "\u00df": "\\ss{}",
+        "\u00e6": "\\ae{}",
+        "\u00c6": "\\AE{}",
+        "\u0153": "\\oe{}",
+        "\u00f8": "\\o{}",
+        "\u00d8": "\\O{}",
+        "\u0142": "\\l{}",
+        "\u0141": "\\L{}",
+    }
+)
+"""What has a meaning to LaTeX, and letters that have a name there."""
+ACCENTS: Mapping[str, str] = MappingProxyType(
+    dict(
+        zip(
+            "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327",
+            "`'^~=u.\"rHvc",
+            strict=True,
+        )
+    )
+)
+"""Marks that stand over or under a letter, and the commands that put them there."""
+DOTLESS = {"i": "\\i", "j": "\\j"}
+HYPHENS = re.compile(r"([-',])(?=\1)")
+"""Two of them would become a dash, or a quotation mark."""
+WHOLE_WIDTH = 0.88
+"""Of a line; the rest is space between columns."""
+AMOUNT_WIDTH = 0.11
+NAME_WIDTH = 0.2
+NARROWEST, WIDEST = 14, 40
+"""In letters: texts share what amounts leave of a line by their length, within these."""
+
+
+def write(record: Mapping[str, Any]) -> str:
+    """The appendix of a record."""
+    return render(appendix(record))
+
+
+def render(document: Document) -> str:
+    """A subsection with its own subsections, none of them numbered."""
+    lines = [HEAD, f"\\subsection*{{{escape(document.title)}}}", escape(document.summary)]
+    for section in document.sections:
+        lines += ["", f"\\subsubsection*{{{escape(section.title)}}}", *_section(section)]
+    return "\n".join(lines)
+
+
+def escape(text: str) -> str:
+    """One line of ASCII that LaTeX prints as the text, and takes for nothing else.
+
+    A character that plain LaTeX cannot print is named: `[U+4E2D]`.
+    """
+    said = HYPHENS.sub("\\1\0", human.printable(text))
+    return "".join(map(_character, said))
+
+
+def _character(character: str) -> str:
+    if character == "\0":
+        return "{}"
+    if character in WORDS:
+        return WORDS[character]
+    if character.isascii():
+        return character
+    decomposed = unicodedata.normalize("NFD", character)
+    letter, marks = decomposed[0], decomposed[1:]
+    if marks in ACCENTS and letter.isalpha() and letter.isascii():
+        return f"{{\\{ACCENTS[marks]}{{{DOTLESS.get(letter, letter)}}}}}"
+    return f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def _section(section: Section) -> Iterator[str]:
+    if section.facts:
+        widths = (NAME_WIDTH, WHOLE_WIDTH - NAME_WIDTH)
+        yield f"\\noindent\\begin{{tabular}}{{@{{}}{''.join(map(_column, widths))}@{{}}}}"
+        yield from (_row(fact, frozenset()) for fact in section.facts)
+        yield "\\end{tabular}"
+    if section.table:
+        yield from _table(section.table)
+    if section.notes:
+        yield "\\begin{itemize}"
+        yield from (f"\\item {{}}{escape(note)}" for note in section.notes)
+        yield "\\end{itemize}"
+
+
+def _table(table: Table) -> Iterator[str]:
+    columns = "".join(map(_column, _widths(table)))
+    yield f"\\begin{{center}}\\small\\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
+    yield "\\hline"
+    yield _row(table.head, table.amounts)
+    yield "\\hline"
+    yield from (_row(row, table.amounts) for row in table.rows)
+    yield "\\hline"
+    yield "\\end{tabular}\\end{center}"
+
+
+def _widths(table: Table) -> list[float]:
+    """Of each column, in lines; 0 for amounts, which take what they need."""
+    columns = zip(table.head, *table.rows, strict=True)
+    letters = [min(WIDEST, max(NARROWEST, *map(len, cells))) for cells in columns]
+    texts = sum(size for column, size in enumerate(letters) if column not in table.amounts)
+    left = WHOLE_WIDTH - AMOUNT_WIDTH * len(table.amounts)
+    return [
+        0.0 if column in table.amounts else left * size / texts
+        for column, size in enumerate(letters)
+    ]
+
+
+def _column(width: float) -> str:
+    return f"p{{{width:.2f}\\linewidth}}" if width else "r"
+
+
+def _row(cells: Iterable[str], amounts: Collection[int]) -> str:
+    """Texts are ragged, as narrow columns of them are not to be stretched."""
+    said = (
+        escape(cell) if column in amounts else f"\\raggedright {escape(cell)}"
+        for column, cell in enumerate(cells)
+    )
+    return f"{' & '.join(said)} \\tabularnewline"

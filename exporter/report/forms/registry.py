@@ -1,0 +1,64 @@
+"""Every form that a record can be written in, by the name that people ask for it."""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from exporter.model.record import Form
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    from exporter.report.forms.text import receipt  # a daemon needs a form when one is asked for
+
+    return receipt(record)
+
+
+def _markdown(record: Mapping[str, Any]) -> str:
+    from exporter.report.forms.markdown import write
+
+    return write(record)
+
+
+def _latex(record: Mapping[str, Any]) -> str:
+    from exporter.report.forms.latex import write
+
+    return write(record)
+
+
+def _html(record: Mapping[str, Any]) -> str:
+    from exporter.report.forms.html import write
+
+    return write(record)
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2)
+
+
+def _model_card(record: Mapping[str, Any]) -> str:
+    from exporter.report.forms.model_card import write
+
+    return write(record)
+
+
+def _codecarbon(record: Mapping[str, Any]) -> str:
+    from exporter.report.forms.codecarbon import document
+
+    return document(record)
+
+
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "text": Form("text/plain; charset=utf-8", "txt", "text", _text),
+        "json": Form("application/json", "json", "JSON, the whole record", _json),
+        "markdown": Form("text/markdown; charset=utf-8", "md", "Markdown appendix", _markdown),
+        "latex": Form("application/x-tex", "tex", "LaTeX appendix", _latex),
+        "html": Form("text/html; charset=utf-8", "html", "HTML appendix", _html),
+        "model-card": Form("text/markdown; charset=utf-8", "md", "Model card", _model_card),
+        "codecarbon": Form(
+            "text/csv; charset=utf-8", "csv", "CSV, as CodeCarbon writes it", _codecarbon
+        ),
+    }
+)
+"""`report --format` and the page of a run offer all of these, in this order."""

@@ -1,0 +1,1 @@
+"""Runs against each other: what each used, what came of it, and which are worth their grams."""

@@ -1,0 +1,1 @@
+"""The board as one file of HTML, with drawings of our own and no script."""

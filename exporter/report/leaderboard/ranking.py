@@ -1,0 +1,203 @@
+"""Which run is before which, and which no other run beats. Pure; grams, joules, seconds."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from exporter.errors import ConfigError
+from exporter.report.leaderboard.entry import Entry
+from exporter.report.leaderboard.servings import per_units, units_of
+
+SIZES = ("parameters", "params", "num_parameters", "n_parameters")
+"""What the size of a model is called."""
+PER: Mapping[str, int] = {"requests": 10_000, "inferences": 10_000, "predictions": 10_000}
+PER_ELSE = 1_000
+"""For how many units grams are given."""
+LESS_IS_BETTER = ("loss", "perplexity", "ppl", "error", "err", "rmse", "mse", "mae", "mape", "wer")
+MORE_IS_BETTER = ("accuracy", "acc", "f1", "auc", "precision", "recall", "bleu", "rouge", "score")
+
+
+class Sort(StrEnum):
+    """What is best first."""
+
+    GRAMS = "grams"
+    ENERGY = "energy"
+    IDLE = "idle"
+    RESULT = "result"
+    PER_RESULT = "per-result"
+
+
+class Question(NamedTuple):
+    """What runs are compared by."""
+
+    sort: Sort = Sort.GRAMS
+    metric: str = ""
+    """The logged value that is the result; "": none."""
+    higher_is_better: bool = True
+    direction_is_given: bool = False
+    """Whether a person said so, or the name of the metric."""
+    size: str = ""
+    """The logged value that is the size of a bubble; "": none."""
+    unit: str = ""
+    """What runs counted, and `per` of which grams are given for; "": nothing."""
+
+    @property
+    def per(self) -> int:
+        """For how many units."""
+        return PER.get(self.unit, PER_ELSE)
+
+
+class Row(NamedTuple):
+    """A run in its place."""
+
+    rank: int | None
+    """None: it cannot be compared with the others by what is asked for."""
+    entry: Entry
+    result: float | None = None
+    per_gram: float | None = None
+    """Result per gram; where less is better there is no such thing."""
+    grams_per_units: float | None = None
+    """Grams for `per` of the units that it counted."""
+    spread: tuple[float, float] | None = None
+    """The least and the most of that, where several runs tell it."""
+    size: float | None = None
+    is_best: bool = False
+    """No other run that has ended has as good a result with as few grams, and one better."""
+
+
+def question(
+    entries: Sequence[Entry],
+    sort: Sort = Sort.GRAMS,
+    metric: str = "",
+    size: str = "",
+    unit: str = "",
+    *,
+    higher_is_better: bool | None = None,
+) -> Question:
+    """What was asked, with what these runs say themselves where nothing was. Raises ConfigError."""
+    size = size or next((name for name in SIZES if _count(entries, name)), "")
+    logged = Counter(name for entry in entries for name in entry.logged if _counts(entry, name))
+    others = [name for name in logged if name != size]
+    if metric and entries and metric not in logged:
+        known = f"; they logged {', '.join(sorted(others))}" if others else "; none logged anything"
+        raise ConfigError(f"--metric {metric}: no run logged such a number{known}")
+    metric = metric or min(others, key=lambda name: (-logged[name], _place(name), name), default="")
+    given = higher_is_better is not None
+    higher = _place(metric) != LESS if higher_is_better is None else higher_is_better
+    if sort in (Sort.RESULT, Sort.PER_RESULT) and entries and not metric:
+        raise ConfigError(f"--sort {sort}: no run logged a number, as run.log(accuracy=0.93) does")
+    if sort == Sort.PER_RESULT and not higher:
+        raise ConfigError(
+            f"--sort {sort}: {metric} is better where it is less, and less of it per gram is no "
+            "merit; sort by result or by grams"
+        )
+    counted = Counter(name for entry in entries for name in units_of(entry))
+    if unit and entries and unit not in counted:
+        known = f"; they counted {', '.join(sorted(counted))}" if counted else ""
+        raise ConfigError(f"--per {unit}: no run counted any{known}")
+    unit = unit or min(counted, key=lambda name: (-counted[name], name), default="")
+    return Question(sort, metric, higher, given, size, unit)
+
+
+def rank(entries: Iterable[Entry], asked: Question) -> list[Row]:
+    """All runs, the best first; those that cannot be compared come last, the newest first.
+
+    Equal ones share a rank, and the next has as many above it.
+    """
+    rows = _with_best([_row(entry, asked) for entry in entries], asked)
+    compared = [(worth, row) for row in rows if (worth := _worth(row, asked)) is not None]
+    compared.sort(key=lambda each: (each[0], each[1].entry.carbon_ng, _name(each[1])))
+    ranked: list[Row] = []
+    for place, (worth, row) in enumerate(compared, 1):
+        same = place > 1 and compared[place - 2][0] == worth
+        ranked.append(row._replace(rank=ranked[-1].rank if same else place))
+    others = [row for row in rows if _worth(row, asked) is None]
+    return ranked + sorted(others, key=lambda row: (-row.entry.started, _name(row)))
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of points (cost, worth): which no other has at most the cost and at least the worth of.
+
+    Equal points do not beat each other.
+    """
+    best = [False] * len(points)
+    most, cheapest = -float("inf"), -float("inf")
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        cost, worth = points[index]
+        best[index] = worth > most or (worth == most and cost == cheapest)
+        if worth > most:
+            most, cheapest = worth, cost
+    return best
+
+
+def _row(entry: Entry, asked: Question) -> Row:
+    result = entry.number(asked.metric)
+    grams_per_units, spread = per_units(entry, asked.unit, asked.per)
+    grams = entry.grams if entry.energy_uj and not entry.unpriced_uj else None
+    per_gram = _finite(result / grams) if grams and result is not None and result >= 0 else None
+    return Row(
+        rank=None,
+        entry=entry,
+        result=result,
+        per_gram=per_gram if asked.higher_is_better else None,
+        grams_per_units=grams_per_units,
+        spread=spread,
+        size=entry.number(asked.size),
+    )
+
+
+def _finite(ratio: float) -> float | None:
+    """A ratio; None where it is too large for a number."""
+    return ratio if math.isfinite(ratio) else None
+
+
+def _with_best(rows: Sequence[Row], asked: Question) -> list[Row]:
+    sign = 1.0 if asked.higher_is_better else -1.0
+    there = [row for row in rows if row.entry.is_complete and row.result is not None]
+    points = [(row.entry.grams, sign * (row.result or 0.0)) for row in there]
+    best = {id(row) for row, is_best in zip(there, pareto(points), strict=True) if is_best}
+    return [row._replace(is_best=id(row) in best) for row in rows]
+
+
+def _worth(row: Row, asked: Question) -> float | None:
+    """What rows are sorted by, least first; None: the run cannot be compared by it."""
+    entry = row.entry
+    if entry.ended is None or not entry.energy_uj:
+        return None
+    match asked.sort:
+        case Sort.ENERGY:
+            return float(entry.energy_uj)
+        case Sort.IDLE:
+            return entry.held_share
+        case Sort.RESULT:
+            worth = row.result
+        case Sort.PER_RESULT:
+            worth = row.per_gram
+        case Sort.GRAMS:
+            return entry.grams if entry.is_complete else None
+    return None if worth is None else -worth if asked.higher_is_better else worth
+
+
+def _name(row: Row) -> tuple[str, str, str]:
+    return row.entry.run_id, row.entry.job_id, row.entry.user
+
+
+def _counts(entry: Entry, name: str) -> bool:
+    return entry.number(name) is not None
+
+
+def _count(entries: Iterable[Entry], name: str) -> int:
+    return sum(_counts(entry, name) for entry in entries)
+
+
+MORE, LESS, NEITHER = range(3)
+
+
+def _place(metric: str) -> int:
+    """What the name of a metric says of it: more is better, less is, or nothing."""
+    words = metric.lower().replace("-", "_").replace("/", "_").split("_")
+    if any(word in LESS_IS_BETTER for word in words):
+        return LESS
+    return MORE if any(word in MORE_IS_BETTER for word in words) else NEITHER

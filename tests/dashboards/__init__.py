@@ -1,0 +1,1 @@
+"""A real Prometheus over made-up nodes, for the dashboards."""

@@ -1,0 +1,141 @@
+"""Values that are wrong, and what is said of them."""
+
+import pytest
+
+from tests.deploy.chart.chart import helm, needs_helm
+
+pytestmark = needs_helm
+ON = {"enabled": True}
+WITH_INTENSITY = {"intensity": ON}
+
+
+def of_convert(**given):
+    return {"config": {"convert": given}}
+
+
+MISTAKES = [
+    ({"profil": "default"}, "additional properties 'profil' not allowed"),
+    ({"profile": "gpu"}, "'/profile': value must be one of 'default', 'sharing', 'gpu-only'"),
+    ({"port": "http"}, "'/port': got string, want integer"),
+    ({"port": None}, "missing property 'port'"),
+    ({"webConfig": None}, "missing property 'webConfig'"),
+    ({"config": None}, "missing property 'config'"),
+    ({"port": 0}, "'/port': minimum: got 0, want 1"),
+    ({"image": {"digest": "latest"}}, "'/image/digest': 'latest' does not match pattern"),
+    ({"image": {"name": "x"}}, "'/image': additional properties 'name' not allowed"),
+    ({"image": {"pullPolicy": "always"}}, "'/image/pullPolicy': value must be one of 'Always'"),
+    (
+        {"image": {"repository": "registry.example/x:0.1"}},
+        "'/image/repository': 'registry.example/x",
+    ),
+    ({"extraEnv": [{"name": "A", "value": 1}]}, "'/extraEnv/0/value': got number, want string"),
+    ({"extraEnv": [{"nam": "A"}]}, "additional properties 'nam' not allowed"),
+    ({"tolerations": [{"efect": "x"}]}, "additional properties 'efect' not allowed"),
+    ({"tolerations": [{"key": "gpu", "value": True}]}, "'/tolerations/0/value': got boolean"),
+    ({"resources": {"limit": {}}}, "'/resources': additional properties 'limit' not allowed"),
+    ({"updateStrategy": {"type": "Recreate"}}, "value must be one of 'RollingUpdate', 'OnDelete'"),
+    ({"enabled": False}, "'/enabled': value must be true"),
+    ({"tokens": {"electricityMaps": "abc"}}, "additional properties 'electricityMaps' not allowed"),
+    ({"state": {"hostPath": "state"}}, "'/state/hostPath': 'state' does not match pattern"),
+    ({"podMonitor": {"interval": "15"}}, "'/podMonitor/interval': '15' does not match pattern"),
+    ({"seLinuxOptions": {"typ": "spc_t"}}, "additional properties 'typ' not allowed"),
+    ({"commonLabels": {"team": 1}}, "'/commonLabels/team': got number, want string"),
+    (of_convert(zon="DE"), "'/config/convert': additional properties 'zon' not allowed"),
+    (of_convert(pue="high"), "'/config/convert/pue': got string, want number"),
+    (of_convert(token="abc"), "additional properties 'token' not allowed"),
+    (of_convert(sources=["tabel"]), "'/config/convert/sources/0': value must be one of"),
+    (of_convert(sources=["prometheus"]), "'/config/convert/sources/0': value must be one of"),
+    (of_convert(sources=[{"exporter": {}}]), "missing property 'url'"),
+    (
+        of_convert(sources=[{"prometheus": {"url": "prometheus:9090", "query": "x"}}]),
+        "'prometheus:9090' does not match pattern",
+    ),
+    (
+        of_convert(sources=[{"prometheus": {"url": "http://a:secret@b", "query": "x"}}]),
+        "sources/0/prometheus/url': 'http://a:secret@b' does not match pattern",
+    ),
+    (of_convert(sources=[{"uk": {"area": 1}}]), "additional properties 'area' not allowed"),
+    (
+        {"config": {"sample": {"collectors": {"gpu": False}}}},
+        "additional properties 'gpu' not allowed",
+    ),
+    ({"config": {"sample": {"interval_seconds": 0}}}, "minimum: got 0, want 0.1"),
+    (
+        {"agentSocket": ON},
+        "no caller could be told from another; name runs by annotations of pods instead.",
+    ),
+    ({"agentSocket": ON, "profile": "gpu-only"}, "agentSocket.enabled needs profile: sharing"),
+    (
+        {"profile": "gpu-only", "rbac": {"dynamicResourceAllocation": True}},
+        "rbac.dynamicResourceAllocation needs rbac.create: true and a profile other than gpu-only",
+    ),
+    (
+        {"rbac": {"create": False, "dynamicResourceAllocation": True}},
+        "rbac.dynamicResourceAllocation needs rbac.create: true",
+    ),
+    (
+        {"profile": "gpu-only", "seLinuxOptions": {"type": "spc_t"}},
+        "seLinuxOptions.type: spc_t is not allowed to pods that are restricted. Leave it out",
+    ),
+    (
+        {"profile": "gpu-only", "extraVolumes": [{"name": "root", "hostPath": {"path": "/"}}]},
+        "extraVolumes: root is a hostPath, and profile: gpu-only mounts nothing of the host",
+    ),
+    ({"podMonitor": ON, "serviceMonitor": ON}, "scraped twice. Enable one of them."),
+    ({"webConfig": {"tls": True}}, "Name its secret in webConfig.existingSecret."),
+    (
+        {"webConfig": {"existingSecret": "web", "clientCertificates": True}},
+        "webConfig.clientCertificates needs webConfig.tls: true.",
+    ),
+    (
+        {"updateStrategy": {"rollingUpdate": {"maxSurge": 1}}},
+        "maxSurge must be 0: only one exporter may hold the totals of a node.",
+    ),
+    (
+        {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0}}},
+        "maxUnavailable must be above 0 where maxSurge is 0: no pod could be replaced.",
+    ),
+    (
+        {"podLabels": {"app.kubernetes.io/name": "x"}},
+        "podLabels: app.kubernetes.io/name is set by the chart. Leave it out.",
+    ),
+    (
+        {"extraEnv": [{"name": "EMISSIONS_EXPORTER_EXPOSE_SOCKET", "value": "/x"}]},
+        "extraEnv: EMISSIONS_EXPORTER_EXPOSE_SOCKET is set by the chart (agentSocket).",
+    ),
+    (
+        {"extraArgs": ["--web.listen-address=:9"]},
+        "extraArgs: --web.listen-address is set by the chart. Leave it out.",
+    ),
+    ({"prometheusRule": {"budgets": "groups: []"}}, "budgets needs prometheusRule.enabled: true."),
+    ({"serviceAccount": {"create": False}}, "name the account in serviceAccount.name, or set"),
+    (
+        {**WITH_INTENSITY, **of_convert(second=["watttime"])},
+        "config.convert.second cannot go through intensity.enabled.",
+    ),
+    (
+        {**WITH_INTENSITY, **of_convert(grams_per_kwh=20)},
+        "intensity.enabled is for sources that are asked over the network.",
+    ),
+    (
+        {"prometheusRule": {**ON, "budgets": "budgets:\n  - name: all\n"}},
+        "prometheusRule.budgets expects rules. Make them with: emissions-exporter rules --budgets",
+    ),
+    (
+        {"config": {"expose": {"listen_address": ":1"}}},
+        "config.expose.listen_address is set by the chart (port). Leave it out of config.",
+    ),
+    (
+        {"config": {"account": {"state_directory": "/data"}}},
+        "config.account.state_directory is set by the chart (state.hostPath).",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "said"), MISTAKES, ids=[said[:40] for _, said in MISTAKES])
+def test_a_mistake_stops_with_what_to_do(values, said):
+    done = helm("template", "x", values=values)
+    assert done.returncode != 0, done.stdout
+    assert said in done.stderr
+    assert "nil pointer" not in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,49 @@
+"""What is opened of Kubernetes on a node, and what is said of the rest."""
+
+import pytest
+
+from exporter.attribute.sources.kube.registry import open_kubernetes
+
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+@pytest.fixture
+def opened(tmp_path, clock):
+    """Opens a node whose kubelet's directory is there, in a pod without a token."""
+
+    def build(environment=IN_A_POD, directory="pod-resources", account="no-token"):
+        (tmp_path / "pod-resources").mkdir(exist_ok=True)
+        return open_kubernetes(
+            kubelet_socket=str(tmp_path / directory / "kubelet.sock"),
+            node_name="node-1",
+            environment=environment,
+            exported_labels=(),
+            clock=clock,
+            service_account=account and str(tmp_path / account),
+        )
+
+    return build
+
+
+def test_a_node_that_is_none_of_kubernetes_has_nothing_of_it(opened):
+    assert opened({}, directory="elsewhere") is None
+
+
+def test_a_token_that_is_missing_is_said_with_its_remedy(opened):
+    sources = opened()
+    assert sources.kubelet is not None
+    assert sources.watch is None
+    (state,) = sources.missing
+    assert (state.name, state.ok) == ("pods", False)
+    assert "no-token" in state.why
+
+
+def test_an_api_server_that_is_not_to_be_asked_does_not_fail(opened):
+    sources = opened(account="")
+    assert sources.kubelet is not None
+    assert (sources.watch, sources.missing) == (None, ())
+
+
+def test_a_kubelet_that_is_not_mounted_is_said(opened):
+    (state, _) = opened(directory="elsewhere").missing
+    assert (state.name, state.ok) == ("kubelet", False)

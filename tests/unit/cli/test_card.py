@@ -1,0 +1,77 @@
+"""`card`: records into cards, and mistakes with their place."""
+
+import json
+
+import pytest
+
+from exporter.cli.main import main
+
+
+@pytest.fixture
+def receipt(tmp_path):
+    path = tmp_path / "record.json"
+    record = {
+        "version": 1,
+        "run_id": "bert",
+        "job_id": "",
+        "node": "n1",
+        "started": 0,
+        "ended": 9,
+        "at": 9,
+        "duration_seconds": 9.0,
+        "energy_uj": 10**9,
+        "held_uj": 0,
+        "carbon_ng": 10**12,
+        "parts": [],
+        "intensity": [],
+    }
+    path.write_text(json.dumps(record))
+    return str(path)
+
+
+def test_a_record_is_merged_and_what_stood_there_is_said(receipt, tmp_path, capsys):
+    path = tmp_path / "README.md"
+    path.write_text("---\nco2_eq_emissions: 3.5\n---\n# Mine\n")
+    arguments = ["--training-type=fine-tuning", "--location=Brooklyn", "--hardware=1 laptop"]
+    assert main(["card", "write", str(path), "--record", receipt, *arguments]) == 0
+    assert capsys.readouterr().err == f"{path}: emissions of bert; it was 3.5\n"
+    text = path.read_text()
+    assert 'training_type: "fine-tuning"\n  geographical_location: "Brooklyn"\n' in text
+    assert "# Mine\n" in text
+    assert main(["card", "check", str(path), "--record", receipt]) == 0
+
+
+def test_an_error_in_a_card_is_printed_with_its_line_and_is_the_exit_code(tmp_path, capsys):
+    path = tmp_path / "README.md"
+    path.write_text("---\nlicense: mit\nco2_eq_emissions: 0.5 kg\n---\n")
+    assert main(["card", "check", str(path)]) == 1
+    assert capsys.readouterr().out.startswith(f"{path}:3: error: emissions: '0.5 kg' is a text")
+
+
+def test_a_warning_is_no_error(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("# Mine\n")
+    assert main(["card", "check", str(path)]) == 0
+
+
+def test_either_a_run_or_a_record_is_needed(tmp_path, capsys):
+    assert main(["card", "write", str(tmp_path / "README.md")]) == 1
+    assert "give either a RUN or --record" in capsys.readouterr().err
+    assert not (tmp_path / "README.md").exists()
+
+
+def test_models_need_a_bound(capsys):
+    assert main(["card", "models"]) == 1
+    assert "give --min-grams, --max-grams or both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bound", ["nan", "-1", "inf", "few"])
+def test_a_bound_that_is_no_amount_is_refused(bound, capsys):
+    with pytest.raises(SystemExit):
+        main(["card", "models", f"--max-grams={bound}"])
+    assert f"expected grams, as 12.5, found {bound!r}" in capsys.readouterr().err
+
+
+def test_no_models_at_all_are_not_asked_for(capsys):
+    assert main(["card", "models", "--max-grams=1", "--limit=0"]) == 1
+    assert "--limit 0: expected 1 or more" in capsys.readouterr().err

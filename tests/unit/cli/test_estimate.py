@@ -1,0 +1,100 @@
+"""`estimate`: what is asked for, and each form of the answer."""
+
+import json
+
+import pytest
+
+from exporter.cli.main import main
+
+T4 = ("--hardware=T4", "--hours=2", "--region=gcp:europe-west6")
+
+
+@pytest.fixture
+def estimate(capsys):
+    """The text that an estimate prints."""
+
+    def call(*arguments):
+        assert main(["estimate", *arguments]) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def refused(capsys):
+    """The one line in which it ends."""
+
+    def call(*arguments):
+        assert main(["estimate", *arguments]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return call
+
+
+def test_the_answer_says_what_was_taken_and_what_it_comes_to(estimate):
+    text = estimate("--hardware=A100 SXM4", "--count=8", "--hours=100", "--region=gcp:us-central1")
+    assert text.startswith(
+        "8 \u00d7 A100 SXM4 80 GB for 100 h in gcp:us-central1 (Council Bluffs, Iowa) are "
+        "estimated to use 320 kWh of electricity and to emit 194.752 kg of CO2 equivalent, at "
+        "608.6 g/kWh.\n"
+    )
+    assert "it could be  NVIDIA A100 SXM4 40GB (400 W)" in text
+    assert "gcp:us-west1 (The Dalles, Oregon)        67.7  21.664 kg  88.9 %" in text
+    assert "398 g per mile" in text
+
+
+def test_small_emissions_are_not_rounded_away(estimate):
+    made = json.loads(estimate(*T4[:2], "--intensity=16", "--format=json"))
+    assert (made["energy_kwh"], made["carbon_grams"]) == (0.14, 2.24)
+
+
+def test_json_has_what_was_asked_and_what_it_was_taken_for(estimate):
+    made = json.loads(estimate(*T4, "--pue=1.1", "--utilization=.5", "--format=json"))
+    assert made["hardware"]["watts"] == 70
+    assert made["region"]["code"] == "gcp:europe-west6"
+    assert made["power_watts"] == 35
+    assert made["facility_kwh"] == 0.077
+    assert made["carbon_grams"] == 0.077 * 36.6
+    assert made["greener"][0]["code"] == "gcp:northamerica-northeast1"
+    assert "2020" in made["equivalents"]["car_km"]["source"]
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [
+        ("markdown", "## Estimate of energy and emissions\n"),
+        ("latex", "% Taken in by"),
+        ("html", "<!doctype html>"),
+    ],
+)
+def test_every_form_has_the_result(estimate, form, begins):
+    text = estimate(*T4, f"--format={form}")
+    assert text.startswith(begins)
+    assert "5.124 g" in text
+
+
+def test_without_a_place_it_is_the_world_and_says_so(estimate):
+    assert "the mean of all countries, as no region is given" in estimate(*T4[:2])
+
+
+def test_an_intensity_goes_before_that_of_the_place(estimate):
+    text = estimate(*T4, "--intensity=100")
+    assert "in gcp:europe-west6 are estimated" in text
+    assert "100 g/kWh; gcp:europe-west6; as it was given" in text
+    assert "Greener" not in text
+
+
+def test_an_ambiguous_name_is_refused_with_what_it_could_be(refused):
+    assert "could be A100 SXM4 80 GB (400 W)" in refused("--hardware=A100", "--hours=1")
+
+
+def test_what_cannot_be_is_refused(refused):
+    assert "--pue 0.5: expected 1 or more" in refused(*T4, "--pue=0.5")
+
+
+@pytest.mark.parametrize("hours", ["nan", "1e99999999", "-1", ""])
+def test_what_is_no_number_is_refused(hours, capsys):
+    with pytest.raises(SystemExit):
+        main(["estimate", "--hardware=T4", f"--hours={hours}"])
+    assert "expected a number" in capsys.readouterr().err

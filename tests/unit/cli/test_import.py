@@ -1,0 +1,113 @@
+"""`import codecarbon`: what it says, and what it hands over."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from exporter.cli.main import main
+from tests.agents import serving
+from tests.unit.client.kept import Runs
+
+EMISSIONS = Path(__file__).parents[1] / "integrations" / "codecarbon" / "emissions"
+TODAY, SHIFTED = (str(EMISSIONS / f"codecarbon-{v}.csv") for v in ("3.3.2", "3.3.0"))
+
+
+class History(Runs):
+    """Takes in all."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = []
+        self.decide = self._take
+
+    def _take(self, method, path, document):
+        assert (method, path) == ("POST", "/v1/history")
+        self.taken.append(document["runs"])
+        return 200, {"new": len(document["runs"]), "changed": 0, "known": 0}
+
+
+@pytest.fixture
+def history(tmp_path):
+    with serving(str(tmp_path / "agent.sock"), History()) as answers:
+        yield answers
+
+
+def test_all_runs_of_all_files_are_handed_over(history, capsys):
+    assert main(["import", "codecarbon", TODAY, SHIFTED, f"--socket.path={history.path}"]) == 0
+    said = capsys.readouterr()
+    assert [len(runs) for runs in history.taken] == [2, 2]
+    assert said.out.splitlines() == [
+        f"{path}: 2 runs taken in, 0 brought up to date, 0 known already; "
+        "1 earlier rows of the same runs"
+        for path in (TODAY, SHIFTED)
+    ]
+    assert said.err.splitlines() == [
+        f"{SHIFTED}: line {line}: shifted cells were moved back" for line in (3, 4)
+    ]
+
+
+def test_many_runs_are_handed_over_in_several_requests(history, tmp_path):
+    with open(TODAY, encoding="utf-8") as file:
+        header, row = file.readlines()[:2]
+    path = tmp_path / "many.csv"
+    run_id = row.split(",")[2]
+    path.write_text(header + "".join(row.replace(run_id, f"run-{n}") for n in range(40)))
+    assert main(["import", "codecarbon", str(path), f"--socket.path={history.path}"]) == 0
+    assert [len(runs) for runs in history.taken] == [15, 15, 10]
+
+
+def test_a_dry_run_asks_nobody(capsys, tmp_path):
+    none = f"--socket.path={tmp_path / 'none'}"
+    assert main(["import", "codecarbon", TODAY, "--dry-run", none]) == 0
+    assert "2 runs would be taken in, 0.025 Wh, 1.37 mg CO2eq" in capsys.readouterr().out
+
+
+def test_a_line_that_is_refused_is_named_and_the_rest_taken_in(history, capsys, tmp_path):
+    path = tmp_path / "emissions.csv"
+    with open(TODAY, encoding="utf-8") as file:
+        path.write_text(file.read() + "\x1b[2J,a,row\n")
+    assert main(["import", "codecarbon", str(path), f"--socket.path={history.path}"]) == 1
+    said = capsys.readouterr()
+    assert f"{path}: line 5: refused: 35 cells are missing" in said.err
+    assert "\x1b" not in said.err
+    assert "1 refused" in said.out
+    assert len(history.taken[0]) == 2
+
+
+def test_times_are_of_the_zone_that_is_named(history, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        for zone in ("UTC", "Asia/Tokyo"):
+            flags = [f"--timezone={zone}", f"--socket.path={history.path}"]
+            assert main(["import", "codecarbon", TODAY, *flags]) == 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    utc, tokyo = (runs[0]["ended"] for runs in history.taken)
+    assert utc - tokyo == 9 * 3600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["othertool", TODAY], "invalid choice"),
+        (["codecarbon"], "required: FILE"),
+        (["codecarbon", TODAY, "--timezone=../etc"], "expected a zone as Europe/Berlin"),
+    ],
+)
+def test_a_wrong_call_says_what_is_right(capsys, arguments, why):
+    with pytest.raises(SystemExit):
+        main(["import", *arguments])
+    assert why in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_one_line(capsys):
+    missing = os.path.join(os.sep, "nowhere", "emissions.csv")
+    assert main(["import", "codecarbon", missing]) == 1
+    assert capsys.readouterr().err == (
+        f"emissions-exporter: {missing}: cannot be read: No such file or directory; "
+        "name an emissions.csv of CodeCarbon\n"
+    )

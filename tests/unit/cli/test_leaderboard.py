@@ -1,0 +1,206 @@
+"""`leaderboard`: where runs come from, which are chosen, and errors as one line."""
+
+import json
+
+import pytest
+
+from exporter.cli.main import main
+from tests.agents import Answers, serving
+from tests.grid.server import GridServer, document
+from tests.unit.report.leaderboard.making import record
+
+NAMES = ("small", "large", "sweep")
+RUNS = [
+    record("small", 1.0, started=1_000_000_000.0, logged={"accuracy": 0.5, "loss": 2.0}),
+    record("large", 5.0, started=2_000_000_000.0, logged={"accuracy": 0.9}, user="grace"),
+    record("sweep", 9.0, started=2_000_000_000.0, labels={"group": "g"}, job_id="7"),
+]
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    answers = Answers({"runs": RUNS})
+    with serving(str(tmp_path / "agent.sock"), answers):
+        yield answers
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps(RUNS))
+    return str(path)
+
+
+@pytest.fixture
+def show(capsys):
+    """What the command prints."""
+
+    def call(*arguments):
+        assert main(["leaderboard", *arguments]) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def said(capsys):
+    """The one line in which it fails."""
+
+    def call(*arguments):
+        assert main(["leaderboard", *arguments]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return call
+
+
+def names(text):
+    return [run["run_id"] for run in json.loads(text)["runs"]]
+
+
+def test_runs_of_the_daemon_are_compared(show, daemon):
+    assert names(show(f"--socket.path={daemon.path}", "--format=json")) == list(NAMES)
+    assert daemon.asked[0][1].startswith("/v1/runs?limit=1000")
+
+
+def test_the_daemon_is_asked_for_those_that_are_wanted(show, daemon):
+    show(f"--socket.path={daemon.path}", "--user=ada", "--group=g", "--job-id=7")
+    assert daemon.asked[0][1] == "/v1/runs?limit=1000&job_id=7&group=g&user=ada"
+
+
+@pytest.mark.parametrize(
+    ("wish", "found"),
+    [
+        (["--max-grams=5"], ["small", "large"]),
+        (["--min-grams=5"], ["large", "sweep"]),
+        (["--since=2020-01-01"], ["large", "sweep"]),
+        (["--since=1d"], ["large", "sweep"]),
+        (["--user=grace"], ["large"]),
+        (["--group=g"], ["sweep"]),
+        (["--job-id=7"], ["sweep"]),
+        (["--top=1"], ["small"]),
+        (["--sort=result"], ["large", "small", "sweep"]),
+        (["--sort=result", "--lower-is-better"], ["small", "large", "sweep"]),
+        (["--sort=result", "--metric=loss"], ["small", "large", "sweep"]),
+    ],
+)
+def test_runs_of_a_file_are_chosen_and_sorted(show, file, wish, found):
+    shown = names(show("--from", file, "--format=json", *wish))
+    assert shown[:2] == found[:2]
+    assert sorted(shown) == sorted(found)
+
+
+def test_runs_can_be_named(show, file):
+    assert names(show("large", "small", "--from", file, "--format=json")) == ["small", "large"]
+
+
+def test_the_same_file_twice_changes_nothing(show, file):
+    assert show("--from", file, file) == show("--from", file)
+
+
+def test_a_choice_that_leaves_nothing_says_how_many_there_were(show, file):
+    assert show("--from", file, "--user=nobody") == ("None of 3 records of runs is as asked for.\n")
+
+
+def test_a_daemon_without_runs_says_what_makes_one(show, daemon):
+    daemon.say({"runs": []})
+    assert show(f"--socket.path={daemon.path}").startswith("No runs to compare.")
+
+
+def test_a_list_that_may_be_longer_says_so(show, daemon):
+    daemon.say({"runs": [record(f"run-{number}") for number in range(1_000)]})
+    last = show(f"--socket.path={daemon.path}", "--top=1").splitlines()[-1]
+    assert last == "The daemon tells of its newest 1000 runs only; older ones are missing."
+
+
+@pytest.mark.parametrize(
+    ("form", "begin"),
+    [("html", "<!doctype html>"), ("markdown", "3 runs"), ("csv", "rank,run_id,"), ("json", "{")],
+)
+def test_a_file_is_written_and_nothing_printed(show, file, tmp_path, form, begin):
+    path = tmp_path / "board"
+    assert show("--from", file, f"--format={form}", f"--output={path}") == ""
+    assert path.read_text().startswith(begin)
+
+
+def test_an_id_that_is_no_text_is_spelled_out(show, tmp_path):
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(record("\ud800")))
+    assert ",\\ud800,," in show("--from", str(path), "--format=csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metric=bleu"], "--metric bleu: no run logged such a number"),
+        (["--per=cats"], "--per cats: no run counted any"),
+        (["--output=/nope/board"], "--output /nope/board: No such file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(said, file, arguments, words):
+    assert words in said("--from", file, *arguments)
+
+
+def test_a_file_that_is_none_is_one_line(said):
+    assert "/nope: cannot be read" in said("--from", "/nope")
+
+
+def test_without_a_daemon_the_remedy_is_named(said, tmp_path):
+    line = said(f"--socket.path={tmp_path}/none")
+    assert "no daemon answered" in line
+    assert "emissions-exporter serve" in line
+
+
+@pytest.mark.parametrize(
+    "wish", ["--since=soon", "--top=0", "--sort=luck", "--format=png", "--min-grams=nan"]
+)
+def test_wishes_that_are_none_are_refused(wish, capsys):
+    with pytest.raises(SystemExit):
+        main(["leaderboard", wish])
+    assert wish.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.fixture
+def prometheus():
+    """Answers with two runs of one node, that ended."""
+
+    def answer(asked):
+        query = asked.query.get("query", "")
+        if asked.path.endswith("/series"):
+            return document({"status": "success", "data": []})
+        if query == "vector(time())":
+            rows = [({}, 2e9)]
+        elif "energy_joules_total:max" in query and "held" not in query:
+            rows = [(labels(name, device="cpu"), 100.0) for name in NAMES[:2]]
+        elif "carbon_grams_total:max" in query:
+            rows = [(labels(name, device="cpu"), grams) for name, grams in zip(NAMES, (2, 1))]  # noqa: B905  two of them
+        elif "end_time" in query and "last_over_time" in query:
+            rows = [(labels(name), 1e9 + 60) for name in NAMES[:2]]
+        else:
+            rows = []
+        result = [{"metric": metric, "value": [2e9, str(value)]} for metric, value in rows]
+        return document({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+    server = GridServer(answer)
+    yield server.url
+    server.stop()
+
+
+def labels(name, **more):
+    return {"instance": "n1", "run_id": name, "job_id": "", **more}
+
+
+def test_runs_of_a_prometheus_are_compared(show, prometheus):
+    found = show("--prometheus", prometheus, "--format=json")
+    assert names(found) == ["large", "small"]
+    assert json.loads(found)["metric"] is None
+
+
+def test_results_of_its_runs_come_from_files(show, prometheus, file):
+    found = show("--prometheus", prometheus, "--from", file, "--format=json", "--sort=result")
+    assert names(found) == ["large", "small"]
+    assert [run["result"] for run in json.loads(found)["runs"]] == [0.9, 0.5]
+
+
+def test_a_group_is_known_to_prometheus_only_by_its_label(said, prometheus):
+    assert "attribute.exported_labels names" in said("--prometheus", prometheus, "--group=g")

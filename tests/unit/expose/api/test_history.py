@@ -1,0 +1,83 @@
+"""Runs of another tool at the door of the agent socket."""
+
+import json
+import os
+import pwd
+
+import pytest
+
+from exporter.errors import Refused
+from exporter.expose.api.history import parse_history
+from exporter.integrations.codecarbon.history import ORIGIN, read
+from exporter.model.commands import TakeIn, Taken
+from exporter.model.runs import HISTORY
+from tests.unit.integrations.codecarbon.test_history import SHIFTED
+
+
+def run(**changes):
+    (first, _) = read(SHIFTED).runs
+    return {**first, **changes}
+
+
+def body(*runs, origin=ORIGIN):
+    return json.dumps({"origin": origin, "runs": runs}).encode()
+
+
+def test_a_run_of_a_file_is_one_of_who_brings_it():
+    (record,) = parse_history(body(run()), "ada").records
+    assert (record.run.key.uid, record.run.user, record.run.origin) == (HISTORY, "ada", ORIGIN)
+    assert {part.device.id for part in record.parts} == {ORIGIN}
+    assert record.energy_uj == sum(use.energy_uj for use in record.factors)
+
+
+def part(**changes):
+    return [{**run()["parts"][0], **changes}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (body(origin="registered"), "origin: expected codecarbon"),
+        (b'{"origin": "codecarbon", "runs": 5}', "runs: expected a list"),
+        (b'{"origin": "codecarbon", "runs": [5]}', r"runs\[0\]: expected an object"),
+        (b'{"origin": "codecarbon", "runs": [], "uid": 0}', "there is no such key"),
+        (body(*[run()] * 101), "at most 100"),
+        (body(run(uid=0)), r"runs\[0\].uid: there is no such key"),
+        (body(run(run_id="")), "expected a run_id"),
+        (body(run(scope="all")), "expected a run_id, a scope"),
+        (body(run(started=-1)), "from 0 up"),
+        (body(run(started=run()["ended"] + 1)), "an end after the start"),
+        (body(run(ended=1e300)), "too large"),
+        (body(run(parts=part(device="disk"))), "expected one of gpu, cpu, dram"),
+        (body(run(parts=part(energy_uj=1.5))), "expected a whole number"),
+        (body(run(parts=part(energy_uj=True))), "expected a whole number"),
+        (body(run(parts=part(energy_uj=10**19))), "expected a whole number"),
+        (body(run(parts=part(energy_uj=1))), "the sums of parts and intensity differ"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_place(wrong, why):
+    with pytest.raises(Refused, match=why):
+        parse_history(wrong, "ada")
+
+
+def test_it_is_answered_with_what_became_of_it(site):
+    site.reply = Taken(1, 0, 0)
+    response = site.ask("POST", "/v1/history", body(run()), agent=True)
+    assert (response.status, json.loads(response.content)["new"]) == (200, 1)
+    (command,) = site.requests
+    assert isinstance(command, TakeIn)
+    assert command.records[0].run.user == pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_too_much_at_once_is_refused_for_that_second(site):
+    site.reply = Taken(1, 0, 0)
+    answers = [site.ask("POST", "/v1/history", body(run()), agent=True) for _ in range(3)]
+    assert [each.status for each in answers] == [200, 200, 429]
+
+
+def test_it_can_only_be_brought(site):
+    assert site.ask("GET", "/v1/history", agent=True).status == 405
+
+
+def test_nobody_brings_it_over_tcp(site):
+    assert site.ask("POST", "/v1/history", body(run())).status in (404, 405)

@@ -1,0 +1,153 @@
+"""What is served to the world."""
+
+import gzip
+import threading
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.expose.api import answers
+from exporter.expose.exposition import Page
+from exporter.expose.page import pages
+from exporter.model.snapshot import Health
+
+PEOPLES = ["/", "/?q=bert", "/runs", "/runs/bert", "/runs/bert/receipt"]
+PATHS = [
+    "/metrics",
+    "/api/v1/runs",
+    "/api/v1/runs/bert",
+    "/api/v1/devices",
+    "/api/v1/intensity",
+    "/api/v1/snapshot",
+    "/-/healthy",
+    "/-/ready",
+    *PEOPLES,
+]
+NEED_A_TICK = [path for path in PATHS if path != "/-/healthy"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_answers(site, path):
+    assert site.get(path).status == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_is_cached_sniffed_or_framed(site, path):
+    response = site.get(path)
+    assert response.getheader("Cache-Control") == "no-store"
+    assert response.getheader("X-Content-Type-Options") == "nosniff"
+    assert "default-src 'none'" in response.getheader("Content-Security-Policy")
+    assert "frame-ancestors 'none'" in response.getheader("Content-Security-Policy")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_can_be_written(site, path):
+    response = site.ask("POST", path, "{}")
+    assert (response.status, response.getheader("Allow")) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", NEED_A_TICK)
+def test_before_the_first_tick_nothing_is_shown(open_site, path):
+    response = open_site().get(path)
+    assert (response.status, response.getheader("Retry-After")) == (503, "1")
+
+
+def test_a_name_that_is_no_text_is_refused_in_the_form_of_its_page(site):
+    forms = {"/runs/%ff": "text/html", "/api/v1/runs/%ff": "application/json"}
+    for path, form in forms.items():
+        response = site.get(path)
+        assert response.status == 400
+        assert response.getheader("Content-Type").startswith(form)
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/metrics/", "/-/reload", "//", "/v1/runs", "/%2e", "/static/x", "/runs/"]
+)
+def test_everything_else_is_not_found(site, path):
+    assert site.get(path).status == 404
+
+
+def test_text_is_served_to_who_does_not_ask_for_more(site):
+    response = site.get("/metrics")
+    assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
+    assert response.content == site.board.current.page.text()
+    assert list(parse_text(response.content.decode()))
+
+
+def test_openmetrics_is_served_to_who_asks_for_it(site):
+    response = site.get("/metrics", accept="application/openmetrics-text;version=1.0.0")
+    assert response.getheader("Content-Type").startswith("application/openmetrics-text; version=1")
+    assert list(text_string_to_metric_families(response.content.decode()))
+
+
+def test_the_page_is_compressed_for_who_takes_it(site):
+    response = site.get("/metrics", accept_encoding="gzip")
+    assert response.getheader("Content-Encoding") == "gzip"
+    assert gzip.decompress(response.content) == site.board.current.page.text()
+
+
+@pytest.mark.parametrize(
+    ("path", "owner", "maker"),
+    [
+        ("/metrics", Page, "gzipped"),
+        ("/api/v1/snapshot", answers, "of_snapshot"),
+        ("/", pages, "node_page"),
+    ],
+)
+def test_what_takes_long_is_made_once_per_tick_beside_the_web_thread(
+    site, made, monkeypatch, path, owner, maker
+):
+    original, makers = getattr(owner, maker), []
+
+    def counted(*args, **kwargs):
+        makers.append(threading.current_thread())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, maker, counted)
+    bodies = {site.get(path, accept_encoding="gzip").content for _ in range(3)}
+    assert len(bodies) == len(makers) == 1
+    assert makers[0] is not site.thread
+    site.board.publish(made.snapshot())
+    assert site.get(path, accept_encoding="gzip").content not in bodies
+
+
+def test_caches_are_told_that_the_page_is_negotiated(site):
+    assert site.get("/metrics").getheader("Vary") == "Accept, Accept-Encoding"
+
+
+def test_families_can_be_chosen_by_name(site):
+    response = site.get("/metrics?name[]=emissions_pue_ratio&name%5B%5D=emissions_device_up")
+    names = [family.name for family in parse_text(response.content.decode())]
+    assert names == ["emissions_device_up", "emissions_pue_ratio"]
+
+
+def test_a_daemon_that_ticks_is_healthy(site):
+    assert site.get("/-/healthy").status == 200
+
+
+def test_a_daemon_that_stopped_ticking_is_not_and_says_for_how_long(site):
+    site.clock.now_ns = site.board.current.snapshot.at_ns + 3_100_000_000
+    response = site.get("/-/healthy")
+    assert response.status == 503
+    assert b"no tick for 3.1 s, 3 s are allowed" in response.content
+
+
+def test_a_daemon_that_cannot_heal_is_not_and_says_why(site):
+    snapshot = site.board.current.snapshot
+    site.board.publish(snapshot._replace(health=Health(sick="start the container anew")))
+    response = site.get("/-/healthy")
+    assert response.status == 503
+    assert b"start the container anew" in response.content
+    site.board.publish(snapshot)
+    assert site.get("/-/healthy").status == 200
+
+
+def test_a_daemon_that_has_just_started_is_healthy(open_site):
+    assert open_site().get("/-/healthy").status == 200
+
+
+def test_a_daemon_that_never_came_to_its_first_tick_is_not(open_site):
+    site = open_site()
+    site.clock.now_ns += 61_000_000_000
+    assert site.get("/-/healthy").status == 503

@@ -1,0 +1,367 @@
+"""Conversations over real sockets: what clients may do, and what they may not."""
+
+import asyncio
+import json
+import socket
+from contextlib import suppress
+from functools import partial
+
+from exporter.expose.http.http1 import PLAIN_TYPE, Response
+from exporter.expose.http.server import DEFAULT_LIMITS, Server
+from tests.fakes import FakeClock
+from tests.unit.expose.conftest import SOON
+
+GET = b"GET /-/ready HTTP/1.1\r\nHost: h\r\n\r\n"
+LAST = b"GET /-/ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+def read_answer(connection):
+    """Head and body of one answer on a connection that stays open."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += some(connection, 1)
+    length = next(
+        int(line.split(b":")[1])
+        for line in received.split(b"\r\n")
+        if line.lower().startswith(b"content-length")
+    )
+    body = b""
+    while len(body) < length:
+        body += some(connection, length - len(body))
+    return received, body
+
+
+def some(connection, most):
+    """What comes next. Raises ConnectionError where nothing more will."""
+    received = connection.recv(most)
+    if not received:
+        raise ConnectionError("it was closed in the middle of an answer")
+    return received
+
+
+def drain(connection):
+    """How many bytes still come until the server ends the connection."""
+    received = 0
+    with suppress(ConnectionResetError):
+        while chunk := connection.recv(65536):
+            received += len(chunk)
+    return received
+
+
+def test_a_connection_is_kept_for_more(site):
+    with site.connect() as connection:
+        for _ in range(3):
+            connection.sendall(GET)
+            assert read_answer(connection)[1] == b"ready\n"
+
+
+def test_requests_sent_at_once_are_answered_in_order(site):
+    other = b"GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n"
+    received = site.talk(GET + other + LAST)
+    statuses = [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"404", b"200"]
+
+
+def test_a_request_may_come_byte_by_byte(site):
+    with site.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in LAST:
+            connection.sendall(bytes([byte]))
+        assert read_answer(connection)[1] == b"ready\n"
+
+
+def test_the_server_closes_when_asked_to(site):
+    assert site.talk(LAST).endswith(b"ready\n")
+
+
+def test_an_old_client_gets_an_answer_and_a_closed_connection(site):
+    assert b"Connection: close" in site.talk(b"GET /-/ready HTTP/1.0\r\n\r\n")
+
+
+def test_head_is_get_without_the_body(site):
+    got = site.ask("GET", "/metrics")
+    head = site.ask("HEAD", "/metrics")
+    assert (head.status, head.content) == (200, b"")
+    assert head.getheader("Content-Length") == str(len(got.content))
+
+
+def test_a_body_of_a_get_is_not_taken_for_a_request(site):
+    smuggled = b"GET /-/ready HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(GET)
+    received = site.talk(smuggled + GET + LAST)
+    assert received.count(b"HTTP/1.1 200") == 2
+
+
+def test_a_bad_request_is_told_what_is_wrong_and_closed(site):
+    received = site.talk(b"nonsense\r\n\r\n" + GET)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request")
+    assert "the request line" in json.loads(body)["error"]
+
+
+def test_a_head_that_is_too_long_is_refused(open_site):
+    site = open_site(head_bytes=500)
+    received = site.talk(b"GET / HTTP/1.1\r\nX: " + b"a" * 5000)
+    assert received.startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_is_read(open_site):
+    site = open_site(body_bytes=10)
+    received = site.talk(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n" + b"a" * 11)
+    assert received.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(site):
+    with site.connect_agent() as connection:
+        head = b"POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"
+        connection.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        leave = b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert connection.recv(len(leave), socket.MSG_WAITALL) == leave
+
+
+def test_half_a_head_is_given_up(open_site):
+    site = open_site(request_seconds=0.25, linger_seconds=0.05)
+    with site.held():
+        connection = site.connect()
+        connection.sendall(b"GET / HT")
+    with connection:
+        head, body = read_answer(connection)
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert "0.25 s" in json.loads(body)["error"]
+
+
+def test_half_a_body_is_given_up(open_site):
+    site = open_site(request_seconds=0.25, linger_seconds=0.05)
+    with site.held():
+        connection = site.connect()
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\na")
+    with connection:
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_connects_and_says_nothing_is_closed(open_site):
+    site = open_site(request_seconds=0.05)
+    with site.connect() as connection:
+        assert not drain(connection)
+
+
+def test_who_says_nothing_more_is_closed(open_site):
+    site = open_site(idle_seconds=0.05)
+    with site.connect() as connection:
+        connection.sendall(GET)
+        read_answer(connection)
+        assert not drain(connection)
+
+
+def big_site(open_site, made, **limits):
+    """A site whose page does not fit into the buffers of a socket."""
+    site = open_site(**limits)
+    runs = tuple(made.run(made.RunKey(1, f"{n}", "x" * 4000), name="y" * 4000) for n in range(500))
+    site.board.publish(made.snapshot(runs=runs))
+    return site
+
+
+def connect_slow(site):
+    connection = socket.socket()
+    connection.settimeout(SOON)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(site.address)
+    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+    return connection
+
+
+def test_who_does_not_read_is_cut_off(open_site, made):
+    site = big_site(open_site, made, read_seconds=0.05)
+    size = len(site.board.current.page.text())
+    with connect_slow(site) as connection:
+        site.get("/-/ready")
+        while site.web._server._tasks:  # until the server has given up
+            site.get("/-/ready")
+        assert drain(connection) < size
+
+
+def test_of_too_many_slow_readers_the_oldest_is_given_up(open_site, made):
+    site = big_site(open_site, made, slow_readers=1)
+    size = len(site.board.current.page.text())
+    with connect_slow(site) as first:
+        assert first.recv(4) == b"HTTP"
+        with connect_slow(site) as second:
+            assert second.recv(4) == b"HTTP"
+            received = 4
+            while received <= size:
+                received += len(some(second, 65536))
+        assert drain(first) < size
+
+
+def test_slow_readers_do_not_delay_others(open_site, made):
+    site = big_site(open_site, made)
+    with connect_slow(site) as slow:
+        assert slow.recv(4) == b"HTTP"
+        assert site.get("/-/ready").status == 200
+
+
+def connect_busy(site):
+    """A connection whose answer the archive keeps waiting."""
+    site.archive.go.clear()
+    connection = site.connect()
+    connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert site.archive.asked.acquire(timeout=SOON)
+    return connection
+
+
+def full_site(open_site, made, **limits):
+    """A site whose one connection is busy; the connection, and the site."""
+    site = open_site(connections=1, **limits)
+    site.board.publish(made.snapshot())
+    return connect_busy(site), site
+
+
+def test_for_a_newcomer_the_oldest_idle_connection_is_given_up(open_site, made):
+    site = open_site(connections=2)
+    site.board.publish(made.snapshot())
+    with site.connect() as oldest, site.connect() as older:
+        for connection in (oldest, older, oldest):  # whoever spoke last has been idle least
+            connection.sendall(GET)
+            read_answer(connection)
+        assert site.get("/-/ready").status == 200
+        assert not drain(older)
+        oldest.sendall(LAST)
+        assert read_answer(oldest)[1] == b"ready\n"
+
+
+def test_who_dribbles_a_request_is_given_up_as_well(open_site, made):
+    site = open_site(connections=1)
+    site.board.publish(made.snapshot())
+    with site.connect() as connection:
+        connection.sendall(b"GET / HT")
+        assert site.get("/-/ready").status == 200
+        assert not drain(connection)
+
+
+def test_any_number_of_idle_connections_leaves_room_for_a_scrape(open_site, made):
+    site = open_site(connections=20, refusals=0)
+    site.board.publish(made.snapshot())
+    idle = [site.connect() for _ in range(100)]
+    try:
+        for connection in idle:
+            with suppress(ConnectionError):  # all but the last are given up
+                connection.sendall(GET)
+                read_answer(connection)
+        assert site.get("/metrics").status == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_connection_too_many_is_refused_where_all_are_busy(open_site, made):
+    busy, site = full_site(open_site, made)
+    with busy:
+        refused = site.get("/-/ready")
+    assert (refused.status, refused.getheader("Retry-After")) == (503, "1")
+    assert "too many connections" in json.loads(refused.content)["error"]
+
+
+def test_the_world_and_the_agents_share_one_limit(open_site, made):
+    busy, site = full_site(open_site, made)
+    with busy:
+        assert site.ask("GET", "/v1/runs", agent=True).status == 503
+
+
+def test_more_than_a_few_refusals_at_once_are_cut_off(open_site, made):
+    busy, site = full_site(open_site, made, refusals=1, linger_seconds=SOON)
+    with busy, site.connect() as refused:
+        assert refused.recv(12) == b"HTTP/1.1 503"
+        with site.connect() as third:
+            assert not drain(third)
+
+
+def test_room_is_made_when_a_connection_ends(open_site):
+    site = open_site(connections=1)
+    for _ in range(5):
+        assert site.talk(b"GET /-/healthy HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_many_silent_clients_do_not_delay_a_scrape(site):
+    silent = [site.connect() for _ in range(200)]
+    try:
+        assert site.get("/metrics").status == 200
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+def test_a_fault_of_the_daemon_is_a_500_and_is_logged(site, caplog):
+    site.archive.error = ValueError("broken")
+    response = site.get("/api/v1/runs")
+    assert response.status == 500
+    assert b"its log says why" in response.content
+    assert "broken" in caplog.text
+
+
+def test_stopping_lets_an_answer_be_finished(open_site, made):
+    site = big_site(open_site, made)
+    size = len(site.board.current.page.text())
+    with connect_slow(site) as connection:
+        assert connection.recv(4) == b"HTTP"
+        site.web.stop()
+        assert drain(connection) > size
+
+
+def test_stopping_ends_idle_connections_at_once(site):
+    with site.connect() as connection:
+        connection.sendall(GET)
+        read_answer(connection)
+        site.close()
+        assert not drain(connection)
+
+
+def converse(path, play):
+    """The paths that were asked for, in the order of their answers, while clients `play`."""
+    answered = []
+
+    async def handler(request):
+        answered.append(request.path)
+        return Response(200, b"", PLAIN_TYPE)
+
+    async def main():
+        server = Server(FakeClock(), DEFAULT_LIMITS)
+        listener = await asyncio.start_unix_server(
+            partial(server.connected, handler, lambda: None), path
+        )
+        clients = [await asyncio.open_unix_connection(path) for _ in range(2)]
+        await play(*clients)
+        listener.close()
+        for _, writer in clients:
+            writer.close()
+        await server.close(1)
+
+    asyncio.run(main())
+    return answered
+
+
+MANY = 100
+
+
+def ask(path):
+    return b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path
+
+
+def test_a_client_that_asks_for_much_at_once_takes_turns_with_the_others(tmp_path):
+    async def play(greedy, modest):
+        greedy[1].write(ask(b"/greedy") * MANY)
+        modest[1].write(ask(b"/modest"))
+        await modest[0].readuntil(b"\r\n\r\n")
+
+    answered = converse(str(tmp_path / "s"), play)
+    assert answered.index("/modest") < MANY / 2
+
+
+def test_a_client_that_is_gone_is_answered_no_more(tmp_path):
+    async def play(gone, other):
+        gone[1].write(ask(b"/gone") * MANY)
+        await gone[0].readuntil(b"\r\n\r\n")
+        gone[1].transport.abort()
+        other[1].write(ask(b"/other"))
+        await other[0].readuntil(b"\r\n\r\n")
+
+    answered = converse(str(tmp_path / "s"), play)
+    assert answered.count("/gone") < MANY / 2

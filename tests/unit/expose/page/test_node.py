@@ -1,0 +1,203 @@
+"""The live page."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter import human
+from exporter.expose.page.node import node_page
+from exporter.expose.view import View
+from exporter.model.runs import RunKey
+from tests.unit.expose.page.reading import Reader
+
+
+def render(snapshot, query=""):
+    return node_page(View(snapshot), query=query).decode()
+
+
+def read(snapshot, query=""):
+    reader = Reader(render(snapshot, query))
+    return reader, reader.text
+
+
+def test_an_empty_machine_is_shown(made):
+    _, text = read(made.snapshot())
+    assert "No energy source can be read" in text
+    assert "No run is open" in text
+    assert "Emissions stand still: no intensity is known" in text
+
+
+def test_the_machine_is_summed_up(made):
+    _, text = read(made.gpu_node())
+    assert "Power now 150 W 3 of 4 devices 50.0 W of it estimated" in text
+    assert "1.11 kWh since the ledger began <1 % estimated" in text
+    assert "344 g/kWh DE, lifecycle" in text
+
+
+def test_runs_have_what_a_person_asks_for(made):
+    _, text = read(made.gpu_node())
+    assert (
+        "bert name of bert, team=nlp 42 ada a1 open 312 W 1.11 kWh <1 % estimated"
+        " 400 kg 80000 % of 500 g" in text.replace("\u202f", "")
+    )
+    assert "2 h 0 min" in text
+    assert "ended exited" in text
+
+
+@pytest.mark.parametrize(("grams", "stands_out"), [(500.0, True), (1e6, False)])
+def test_a_run_over_its_budget_stands_out(made, grams, stands_out):
+    node = made.gpu_node()
+    run, *others = node.runs
+    html = render(node._replace(runs=(run._replace(budget_grams=grams), *others)))
+    (budget,) = [part for part in html.split("<small>") if f" of {human.number(grams)} g<" in part]
+    assert budget.startswith('<span class="doubt">') == stands_out
+
+
+def test_what_is_broken_is_said_on_top(made):
+    _, text = read(made.gpu_node())
+    assert "gpu 0: no reading for 0.250 s: the driver does not answer" in text
+    assert "rapl: dram is estimated on this machine" in text
+    assert text.index("the driver does not answer") < text.index("2 on this page")
+
+
+def test_ailments_of_the_daemon_are_said(made):
+    health = made.Health(ledger_why="disk full", imbalance_uj=3, series_dropped=4)
+    _, text = read(made.snapshot(health=health))
+    assert "could not be written: disk full" in text
+    assert "out of balance by 3" in text
+    assert "4 runs are shown together" in text
+
+
+def test_an_ailment_of_the_daemon_stands_out_before_all_else(made):
+    text = render(made.gpu_node()._replace(health=made.Health(ledger_why="disk full")))
+    warnings = text[text.index("<ul") :]
+    said = "The ledger could not be written: disk full"
+    assert warnings.startswith(f'<ul class="warnings"><li class="grave">{said}</li><li>')
+
+
+def test_each_cell_carries_its_head_for_narrow_screens(made):
+    reader, _ = read(made.gpu_node())
+    heads = [
+        a.get("data-head") for name, a in reader.elements if a.get("data-head") or name == "td"
+    ]
+    assert all(heads)
+    assert heads[:4] == ["Run", "Job", "User", "State"]
+
+
+def test_what_is_estimated_is_said(made):
+    _, text = read(made.gpu_node())
+    assert "estimated no reading could be had: a model of the hardware, not a measurement" in text
+
+
+def test_collectors_have_their_remedy(made):
+    _, text = read(made.gpu_node())
+    assert "nvml does not work 0 s no driver; install it" in text
+
+
+def test_live_sources_say_how_they_fare_and_the_second_intensity_stands_beside_the_first(made):
+    _, text = read(made.snapshot(grid=made.live_grid()))
+    assert "PPA 2026 average, unstated, market" in text
+    assert "electricity_maps DE does not work 9 unauthorized 2 1 min 0 s ago answered 401" in text
+    assert "uk GB stands by 0 never" in text
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=30) | st.sampled_from(["<script>alert(1)</script>", '"><b>', "&lt;", "'"]))
+def test_hostile_texts_stay_texts(made, hostile):
+    run = made.run(
+        RunKey(1, hostile, hostile), name=hostile + "n", user=hostile, account=hostile, ended=1.0
+    )
+    state = made.state(made.CPU, up=False, why=hostile, info={"model": hostile, "ordinal": hostile})
+    collector = made.CollectorState(hostile, ok=False, seconds=0.0, why=hostile)
+    grid = made.GridState(made.FACTOR._replace(zone=hostile, source=hostile), 1.0, hostile)
+    calm = made.run(RunKey(1, "a", "a"), ended=1.0)
+    shape = [
+        name
+        for name, _ in read(
+            made.snapshot(
+                runs=(calm,),
+                devices=(made.state(made.CPU, up=False, why="a"),),
+                collectors=(made.CollectorState("a", ok=False, seconds=0.0, why="a"),),
+                grid=made.GridState(made.FACTOR, 1.0, "a"),
+                notes=("a",),
+            )
+        )[0].elements
+    ]
+    reader, _ = read(
+        made.snapshot(
+            node=hostile,
+            runs=(run,),
+            devices=(state,),
+            collectors=(collector,),
+            grid=grid,
+            notes=(hostile,),
+        )
+    )
+    assert [name for name, _ in reader.elements] == shape
+
+
+def test_nothing_is_fetched_from_elsewhere(made):
+    reader, _ = read(made.gpu_node())
+    links = [a[k] for _, a in reader.elements for k in ("href", "src") if k in a]
+    assert all(link.startswith(("./", "#")) for link in links)
+    assert not [a for _, a in reader.elements if "style" in a]
+
+
+def test_a_search_shows_the_runs_that_have_all_words_and_says_of_how_many(made):
+    node = made.gpu_node()
+    for query, found in {
+        "bert": ["bert"],
+        "NLP ada": ["bert"],
+        "team=nlp": ["bert"],
+        "42": ["bert"],
+        "ada": ["bert", "old"],
+        "bert old": [],
+        "312": [],
+    }.items():
+        reader, text = read(node, query)
+        shown = [a["data-words"].split("\n")[0] for _, a in reader.elements if "data-words" in a]
+        assert shown == found
+        assert f"{len(found)} of 2 on this page" in text
+
+
+def test_a_search_that_finds_nothing_says_so_and_keeps_the_words(made):
+    reader, text = read(made.gpu_node(), '"><b>')
+    assert "No run has all these words" in text
+    (field,) = [a for name, a in reader.elements if name == "input"]
+    assert field["value"] == '"><b>'
+
+
+def test_each_run_leads_to_its_page(made):
+    reader, _ = read(made.gpu_node())
+    links = [a["href"] for name, a in reader.elements if name == "a" and "/runs/" in a["href"]]
+    assert links[:2] == ["./runs/bert?job_id=42", "./runs/old?job_id="]
+
+
+def test_energy_without_an_intensity_is_said_at_the_grams(made):
+    waiting = {made.BERT: (made.FactorUse(None, 3_600_000_000, 0),)}
+    _, text = read(made.gpu_node()._replace(factor_uses=waiting))
+    assert "without 1.00 Wh of no known intensity" in text
+
+
+def test_what_turns_the_direction_of_text_is_not_sent(made):
+    run = made.run(RunKey(1, "a\u202eb\x07", "x"), name="\u2066n")
+    text = render(made.snapshot(runs=(run,)))
+    assert "a\ufffdb\ufffd</b>" in text
+    shown = "".join(Reader(text).texts)
+    assert not {"\u202e", "\x07", "\u2066"} & set(shown)
+
+
+@pytest.mark.parametrize(("interval", "period"), [(0.1, "1"), (1.0, "1"), (5.0, "5")])
+def test_browsers_come_again_every_tick_but_not_oftener_than_each_second(made, interval, period):
+    reader, _ = read(made.snapshot(interval_seconds=interval))
+    (main,) = [a for name, a in reader.elements if name == "main"]
+    assert main["data-seconds"] == period
+
+
+@pytest.mark.parametrize(("interval", "period"), [(1.0, "30"), (60.0, "60")])
+def test_without_scripts_a_page_comes_again_less_often_than_one_needs_to_type(
+    made, interval, period
+):
+    reader, _ = read(made.snapshot(interval_seconds=interval))
+    (again,) = [a for name, a in reader.elements if a.get("http-equiv") == "refresh"]
+    assert again["content"] == period

@@ -1,0 +1,218 @@
+"""Files that CodeCarbon wrote, as history: nothing shifted, doubled or made up."""
+
+import csv
+import datetime as dt
+import io
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import ConfigError
+from exporter.integrations.codecarbon.backfill import openmetrics
+from exporter.integrations.codecarbon.columns import NEEDED
+from exporter.integrations.codecarbon.history import read
+from exporter.report.forms.codecarbon import COLUMNS, document
+from exporter.units import MICROJOULES_PER_KWH
+from tests.unit.report.test_codecarbon import made
+
+EMISSIONS = Path(__file__).parent / "emissions"
+TODAY, SHIFTED, OLD = (
+    str(EMISSIONS / f"codecarbon-{version}.csv") for version in ("3.3.2", "3.3.0", "2.3.5")
+)
+
+
+def cells(path=TODAY, line=1):
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    return dict(zip(rows[0], rows[line], strict=True))
+
+
+@pytest.fixture
+def file_of(tmp_path):
+    """A file of these rows, each a mapping or a list of cells."""
+
+    def write(*rows, header=COLUMNS, prefix=""):
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow([row[n] for n in header] if isinstance(row, dict) else row)
+        path = tmp_path / "emissions.csv"
+        path.write_text(prefix + text.getvalue(), encoding="utf-8", newline="")
+        return str(path)
+
+    return write
+
+
+def energy_uj(run):
+    return sum(part["energy_uj"] for part in run["parts"])
+
+
+def carbon_ng(run):
+    return sum(part["carbon_ng"] for part in run["parts"])
+
+
+@pytest.mark.parametrize("path", [TODAY, SHIFTED, OLD])
+def test_each_version_is_two_runs_the_second_of_which_has_two_rows(path):
+    found = read(path)
+    assert (len(found.runs), found.superseded, found.refused, found.own) == (2, 1, (), 0)
+
+
+@pytest.mark.parametrize("path", [TODAY, OLD])
+def test_a_run_has_the_energy_and_the_kilograms_of_its_last_row(path):
+    run, row = read(path).runs[1], cells(path, 3)
+    kwh, kilograms = float(row["energy_consumed"]), float(row["emissions"])
+    assert energy_uj(run) / MICROJOULES_PER_KWH == pytest.approx(kwh, rel=1e-6)
+    assert carbon_ng(run) == round(kilograms * 1e12)
+    (use,) = run["intensity"]
+    assert (use["energy_uj"], use["carbon_ng"]) == (energy_uj(run), carbon_ng(run))
+    assert use["grams_per_kwh"] == pytest.approx(kilograms * 1000 / kwh, rel=1e-4)
+    assert use["zone"] == "FR"
+
+
+def test_shifted_rows_are_mended_and_named():
+    found = read(SHIFTED)
+    assert found.mended == (3, 4)
+    first, second = found.runs
+    assert second["labels"] == first["labels"] != {}
+    assert second["scope"] == "machine"
+
+
+def test_a_row_of_33_cells_is_mended(file_of):
+    row = {**cells(), "gpu_count": "", "gpu_model": ""}
+    names = ("region", "gpu_count", "gpu_model", "longitude", "latitude")
+    short = [value for name, value in row.items() if name not in names]
+    assert len(short) == 33
+    found = read(file_of(short))
+    assert found.mended == (2,)
+    assert found.runs == read(file_of(row)).runs
+
+
+def test_a_row_whose_missing_cells_cannot_be_told_is_refused_with_its_line(file_of):
+    row = list(cells().values())
+    found = read(file_of(row, row[:20]))
+    assert found.refused == ((3, "18 cells are missing, and which ones cannot be told"),)
+    assert len(found.runs) == 1
+
+
+def test_a_row_that_could_be_mended_in_two_ways_is_refused(file_of):
+    header = (*NEEDED, "region", "cpu_model")
+    row = [cells()[name] for name in NEEDED]
+    assert len(read(file_of([*row, "texas"], header=header)).refused) == 1
+    assert len(read(file_of([*row, ""], header=header)).runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"emissions": "nan"}, "emissions cannot be 'nan'"),
+        ({"emissions": "-1"}, "emissions cannot be '-1'"),
+        ({"cpu_energy": "inf"}, "cpu_energy cannot be 'inf'"),
+        ({"cpu_energy": "9"}, "the energies are 9.00001 kWh together"),
+        ({"timestamp": "yesterday"}, "timestamp cannot be"),
+        ({"timestamp": "0001-01-01"}, "timestamp cannot be"),
+        ({"run_id": ""}, "run_id cannot be ''"),
+        ({"pue": "0.5"}, "pue cannot be '0.5'"),
+        ({"tracking_mode": "N"}, "tracking_mode cannot be 'N'"),
+        ({"duration": "1e12"}, "duration is more than 3e+08"),
+        ({"longitude": "2.35"}, "of longitude and latitude one alone is given"),
+        (
+            dict.fromkeys(("cpu_energy", "ram_energy", "energy_consumed"), "0"),
+            "there are emissions without energy",
+        ),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_refused(file_of, changes, why):
+    found = read(file_of({**cells(), **changes}))
+    ((line, said),) = found.refused
+    assert line == 2
+    assert said.startswith(why)
+    assert found.runs == ()
+
+
+def test_the_pue_is_taken_out_of_the_energy_and_stays_in_the_grams(file_of):
+    row = {**cells(), "pue": "1.25"}
+    plain, (run,) = read(file_of(cells())).runs[0], read(file_of(row)).runs
+    assert energy_uj(run) == pytest.approx(energy_uj(plain) / 1.25, rel=1e-6)
+    assert carbon_ng(run) == carbon_ng(plain)
+    assert run["intensity"][0]["pue"] == 1.25
+
+
+def test_zero_emissions_are_a_run(file_of):
+    amounts = ("emissions", "cpu_energy", "gpu_energy", "ram_energy", "energy_consumed")
+    (run,) = read(file_of({**cells(), **dict.fromkeys(amounts, "0")})).runs
+    assert (run["parts"], run["intensity"][0]["grams_per_kwh"]) == ([], 0.0)
+
+
+def test_times_are_those_of_the_zone_that_is_given():
+    (run, _) = read(TODAY, dt.timezone(dt.timedelta(hours=2))).runs
+    expected = dt.datetime.fromisoformat(cells()["timestamp"] + "+02:00").timestamp()
+    assert run["ended"] == expected
+    assert run["ended"] - run["started"] == pytest.approx(float(cells()["duration"]))
+
+
+def test_process_mode_is_a_tree_split_by_its_clocks(file_of):
+    (run,) = read(file_of({**cells(), "tracking_mode": "process"})).runs
+    assert run["scope"] == "tree"
+    assert [part["split"] for part in run["parts"]] == ["cpu_time", "memory"]
+
+
+def test_the_project_is_the_name_and_the_group_of_its_runs():
+    run = read(TODAY, node="gpu-7").runs[0]
+    assert (run["name"], run["labels"]["group"]) == ("bert", "bert")
+    assert (run["labels"]["node"], run["labels"]["codecarbon_version"]) == ("gpu-7", "3.3.2")
+
+
+def test_a_cloud_region_is_the_zone(file_of):
+    cloud = {"cloud_provider": "gcp", "cloud_region": "europe-west1", "on_cloud": "Y"}
+    (run,) = read(file_of({**cells(), **cloud})).runs
+    assert run["intensity"][0]["zone"] == "gcp:europe-west1"
+
+
+def test_what_this_exporter_wrote_is_not_taken_in_again(tmp_path):
+    path = tmp_path / "emissions.csv"
+    path.write_text(document(made()) + "\n")
+    found = read(str(path))
+    assert (found.own, found.runs) == (1, ())
+
+
+def test_a_byte_order_mark_empty_lines_and_another_order_are_no_trouble(file_of):
+    path = file_of([], cells(), [""], header=tuple(sorted(COLUMNS)), prefix="\ufeff")
+    assert len(read(path).runs) == 1
+
+
+def test_hostile_names_are_cut_to_what_a_daemon_takes(file_of):
+    (run,) = read(file_of({**cells(), "project_name": "\0\u20ac" * 500})).runs
+    assert run["name"] == "\u20ac" * 66
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "there is no column timestamp"),
+        (b"task_name,timestamp\n", "has the tasks of a run"),
+        (b"a,b\n1,2\n", "there is no column timestamp"),
+        (b"\xff\xfe\x00", "is not text in rows of commas"),
+    ],
+)
+def test_what_is_no_emissions_csv_is_refused_whole(tmp_path, content, why):
+    path = tmp_path / "emissions.csv"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=why):
+        read(str(path))
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        read(str(tmp_path / "none.csv"))
+
+
+def test_as_openmetrics_a_run_has_its_start_and_its_end(file_of):
+    row = {**cells(), "project_name": 'a\\"b"\nc', "duration": "0"}
+    lines = openmetrics(read(file_of(row), dt.UTC, "gpu-7").runs * 2, "codecarbon").splitlines()
+    end = dt.datetime.fromisoformat(row["timestamp"] + "+00:00").timestamp()
+    series = f'{{instance="gpu-7",run_id="{row["run_id"]}",job_id="",device="cpu",id=""}}'
+    assert f"emissions_run_energy_joules_total{series} 0.0 {end - 0.001:.3f}" in lines
+    assert sum(line.startswith("emissions_run_energy_joules_total") for line in lines) == 4
+    assert any(r'run_name="a\\\"b\"\nc"' in line for line in lines)
+    assert (lines[0], lines[-1]) == ("# TYPE emissions_run_energy_joules counter", "# EOF")

@@ -1,0 +1,293 @@
+"""CodeCarbon's trackers: its arguments, its files, its kilograms."""
+
+import asyncio
+import csv
+import inspect
+import logging
+import os
+
+import pytest
+
+import exporter.integrations.codecarbon as ours
+from exporter.client import track
+from exporter.convert import tables
+from exporter.integrations.codecarbon import (
+    EmissionsTracker,
+    OfflineEmissionsTracker,
+    TaskEmissionsTracker,
+    track_emissions,
+    track_task_emissions,
+)
+from exporter.integrations.codecarbon.data import TASK_COLUMNS
+from exporter.integrations.codecarbon.settings import ARGUMENTS, asked
+from exporter.report.forms.codecarbon import COLUMNS, Price
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(EmissionsTracker, "_said", set())
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def rows(path="emissions.csv"):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def settings(*given, environment=None, **named):
+    return asked(ARGUMENTS, given, named, environment or {})
+
+
+def test_stop_gives_kilograms_and_writes_a_row(seconds):
+    tracker = EmissionsTracker("bert")
+    tracker.start()
+    seconds.pass_seconds(5)
+    assert tracker.stop() == tracker.final_emissions == pytest.approx(0.5)
+    (row,) = rows()
+    assert tuple(row) == COLUMNS
+    assert (row["project_name"], row["tracking_mode"]) == ("bert", "machine")
+    assert float(row["emissions"]) == pytest.approx(0.5)
+    assert float(row["energy_consumed"]) == pytest.approx(5.0)
+    data = tracker.final_emissions_data
+    assert (data.emissions, data.country_iso_code) == (pytest.approx(0.5), "DEU")
+    assert f"{data.cpu_utilization_percent:.1f}" == "nan"
+
+
+def test_a_second_stop_gives_the_same_and_writes_nothing(seconds):
+    with EmissionsTracker() as tracker:
+        seconds.pass_seconds(1)
+    assert tracker.stop() == pytest.approx(0.1)
+    assert len(rows()) == 1
+
+
+def test_the_whole_machine_is_asked_for_unless_the_process_is(seconds):
+    for mode in ("machine", "process"):
+        with EmissionsTracker(tracking_mode=mode):
+            pass
+    assert [each["scope"] for each in seconds.told("runs")] == ["machine", "tree"]
+
+
+@pytest.mark.parametrize(("on_csv_write", "count"), [("append", 3), ("update", 1)])
+def test_flush_adds_a_row_or_updates_it(seconds, on_csv_write, count):
+    with EmissionsTracker(on_csv_write=on_csv_write) as tracker:
+        seconds.pass_seconds(1)
+        assert tracker.flush() == pytest.approx(0.1)
+        tracker.flush()
+    assert len(rows()) == count
+
+
+def test_a_task_is_what_its_run_and_the_one_around_it_used_meanwhile(seconds):
+    with EmissionsTracker("bert") as tracker:
+        seconds.pass_seconds(1)
+        tracker.start_task("train")
+        seconds.pass_seconds(10)
+        data = tracker.stop_task()
+        seconds.pass_seconds(2)
+    assert data.energy_consumed == pytest.approx(10.0)
+    assert tracker.final_emissions_data.energy_consumed == pytest.approx(13.0)
+    (path,) = [name for name in os.listdir() if name.startswith("emissions_base_")]
+    (task,) = rows(path)
+    assert (tuple(task), task["task_name"]) == (TASK_COLUMNS, "train")
+
+
+def test_tasks_without_a_start_are_added_up(seconds):
+    tracker = EmissionsTracker()
+    for name in ("load", "train"):
+        tracker.start_task(name)
+        seconds.pass_seconds(3)
+        assert tracker.stop_task(name).emissions == pytest.approx(0.3)
+    assert tracker.stop() == pytest.approx(0.6)
+    assert float(rows()[0]["duration"]) == pytest.approx(6.0)
+    assert [each["scope"] for each in seconds.told("runs")] == ["machine", "machine"]
+
+
+def test_a_task_that_is_open_ends_with_its_tracker(seconds):
+    tracker = EmissionsTracker()
+    tracker.start()
+    tracker.start_task()
+    tracker.start_task("second")
+    seconds.pass_seconds(4)
+    assert tracker.stop() == pytest.approx(0.4)
+    assert tracker.stop_task() is None
+
+
+def test_decorators_measure_each_call_and_give_what_the_function_gives(seconds):
+    @track_emissions(project_name="f", save_to_file=False)
+    def doubled(number):
+        return 2 * number
+
+    @track_emissions
+    async def later():
+        return 3
+
+    tracker = EmissionsTracker(save_to_file=False)
+
+    @track_task_emissions(tracker=tracker, task_name="t")
+    def task():
+        seconds.pass_seconds(1)
+
+    assert (doubled(4), asyncio.run(later())) == (8, 3)
+    task()
+    assert tracker.stop() == pytest.approx(0.1)
+    with TaskEmissionsTracker("own"):
+        pass
+    assert len(rows()) == 2
+    assert [each["name"] for each in seconds.told("runs")][:2] == ["f", "codecarbon"]
+
+
+def test_a_function_that_fails_still_has_its_row(seconds):
+    @track_emissions()
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert len(rows()) == 1
+
+
+def test_a_place_counts_by_its_table_and_the_daemons_own_as_the_daemon_did(seconds):
+    kilograms = []
+    for country in ("FRA", "DEU"):
+        tracker = OfflineEmissionsTracker(country_iso_code=country)
+        tracker.start()
+        seconds.pass_seconds(10)
+        kilograms.append(tracker.stop())
+    assert kilograms[0] == pytest.approx(tables.find("FRA").grams_per_kwh / 100)
+    assert kilograms[1] == pytest.approx(1.0)
+    assert [row["country_iso_code"] for row in rows()] == ["FRA", "DEU"]
+
+
+def test_a_forced_intensity_pue_and_wue_are_in_the_numbers(seconds):
+    forced = {"force_carbon_intensity_g_co2e_kwh": 50.0, "pue": 2.0, "wue": 1.5}
+    tracker = EmissionsTracker(**forced)
+    tracker.start()
+    seconds.pass_seconds(10)
+    assert tracker.stop() == pytest.approx(1.0)
+    data = tracker.final_emissions_data
+    assert (data.energy_consumed, data.water_consumed) == (pytest.approx(20), pytest.approx(30))
+
+
+def test_what_has_no_effect_is_said_once(seconds, caplog):
+    for _ in range(2):
+        EmissionsTracker(gpu_ids=[0], save_to_prometheus=True, api_key="s3cret", newer=1)
+    said = [each.getMessage() for each in caplog.records]
+    assert len(said) == 4
+    assert "s3cret" not in " ".join(said)
+
+
+def test_what_nobody_misses_is_not_said(caplog):
+    EmissionsTracker(measure_power_secs=1, allow_multiple_runs=True, log_level="error")
+    assert not caplog.records
+
+
+def test_handlers_get_the_total_and_what_is_new_and_may_fail(seconds, caplog):
+    got = []
+
+    class Handler:
+        def out(self, total, delta):
+            got.append((total.energy_consumed, delta.energy_consumed))
+
+        def exit(self):
+            raise RuntimeError("gone")
+
+    with EmissionsTracker(output_handlers=[Handler()]) as tracker:
+        seconds.pass_seconds(1)
+        tracker.flush()
+        seconds.pass_seconds(2)
+    assert got == [(pytest.approx(1), pytest.approx(1)), (pytest.approx(3), pytest.approx(2))]
+    assert "not written: gone" in caplog.text
+
+
+def test_without_a_daemon_the_program_goes_on(nobody, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("EMISSIONS_EXPORTER_EXPOSE_SOCKET", str(tmp_path / "none.sock"))
+    with caplog.at_level(logging.WARNING), EmissionsTracker() as tracker:
+        assert tracker.flush() is None
+        tracker.start_task("t")
+        assert tracker.stop_task() is None
+    assert tracker.stop() is None
+    assert f"{tracker.final_emissions_data.energy_consumed:.3f} kWh" == "nan kWh"
+    assert not os.path.exists("emissions.csv")
+    assert "not measured, the program goes on" in caplog.text
+
+
+def test_a_directory_that_cannot_be_written_is_said(seconds, caplog):
+    with open("file", "w", encoding="utf-8"):
+        pass
+    with EmissionsTracker(output_dir="file") as tracker:
+        seconds.pass_seconds(1)
+    assert tracker.final_emissions == pytest.approx(0.1)
+    assert "not written" in caplog.text
+
+
+def test_files_come_before_the_environment_and_that_before_arguments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    for place, name in ((tmp_path / "home", "home"), (tmp_path, "here")):
+        (place / ".codecarbon.config").write_text(f"[codecarbon]\nproject_name={name}\npue=1.{5}\n")
+    environment = {"CODECARBON_EXPERIMENT_NAME": "e%s", "codecarbon_wue": "2"}
+    made = settings(environment=environment)
+    assert (made.project_name, made.experiment_name) == ("here", "e%s")
+    assert made.price == Price(pue=1.5, litres_per_kwh=2.0)
+    assert settings("given", environment=environment).project_name == "given"
+
+
+@pytest.mark.parametrize("content", ["no section", "[codecarbon]\na\n[codecarbon]\n", "\xff"])
+def test_a_spoilt_file_of_settings_is_passed_over(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".codecarbon.config").write_text(content, encoding="latin-1")
+    assert settings().project_name == "codecarbon"
+
+
+@pytest.mark.parametrize(
+    ("named", "has_csv"),
+    [
+        ({}, True),
+        ({"save_to_file": False}, False),
+        ({"save_to_file": "False"}, False),
+        ({"output_methods": [ours.OutputMethod.API]}, False),
+        ({"output_methods": [ours.OutputMethod.CSV], "save_to_file": False}, True),
+        ({"output_methods": "api, CSV"}, True),
+    ],
+)
+def test_a_file_is_written_unless_that_was_not_asked_for(named, has_csv):
+    assert bool(settings(**named).path) is has_csv
+
+
+@pytest.mark.parametrize("pue", ["much", float("nan"), -1, [1]])
+def test_what_is_no_amount_is_said_and_has_no_effect(pue):
+    made = settings(pue=pue)
+    assert made.price.pue is None
+    assert "is no amount" in made.remarks[0]
+
+
+def test_too_many_arguments_are_an_error_as_ever():
+    with pytest.raises(TypeError):
+        EmissionsTracker(*range(50))
+
+
+def test_track_keeps_a_row_up_to_date(seconds):
+    with track("bert", receipts=None, progress=False, codecarbon_csv="a/e.csv"):
+        seconds.pass_seconds(2)
+    (row,) = rows("a/e.csv")
+    assert float(row["energy_consumed"]) == pytest.approx(2.0)
+
+
+def test_track_of_several_nodes_adds_a_row_for_each(seconds, monkeypatch):
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    for _ in range(2):
+        with track("bert", run_id="r", receipts=None, progress=False, codecarbon_csv="e.csv"):
+            pass
+    assert [row["run_id"] for row in rows("e.csv")] == ["r", "r"]
+
+
+def test_a_file_that_cannot_be_written_does_not_stop_the_run(seconds, caplog):
+    os.mkdir("e.csv")
+    with track("bert", receipts=None, progress=False, codecarbon_csv="e.csv") as run:
+        seconds.pass_seconds(2)
+    assert run.energy_kwh == pytest.approx(2.0)
+    assert "the record is not kept" in caplog.text
+
+
+def test_the_names_are_those_that_programs_import():
+    assert inspect.isclass(ours.EmissionsTracker)
+    assert issubclass(ours.OfflineEmissionsTracker, ours.EmissionsTracker)

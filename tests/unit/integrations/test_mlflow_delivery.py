@@ -1,0 +1,79 @@
+"""What waits for a tracking server, and how it gets there."""
+
+import logging
+
+import pytest
+
+from exporter.integrations.mlflow import delivery as deliveries
+from exporter.integrations.mlflow.delivery import Delivery, is_away
+
+
+@pytest.fixture
+def delivery(mlflow):
+    return Delivery(mlflow, "r1")
+
+
+def test_what_a_server_does_not_take_arrives_later_in_its_order(mlflow, delivery, caplog):
+    mlflow.broken = RuntimeError("database is locked")
+    with caplog.at_level(logging.WARNING, "emissions"):
+        for step in range(3):
+            delivery.put({"energy_kwh": float(step)}, step)
+            assert not delivery.send()
+    assert caplog.text.count("database is locked") == 1
+    mlflow.broken = None
+    assert delivery.send()
+    ((run_id, metrics, _),) = mlflow.batches
+    assert (run_id, [(m.value, m.step) for m in metrics]) == ("r1", [(0, 0), (1, 1), (2, 2)])
+
+
+def test_a_password_in_the_address_is_not_said(mlflow, caplog):
+    mlflow.broken = RuntimeError("POST http://me:secret@host/api failed")
+    delivery = Delivery(mlflow, "r1", "http://me:secret@127.0.0.1:9")
+    delivery.put({"a": 1.0})
+    with caplog.at_level(logging.WARNING, "emissions"):
+        delivery.send()
+        delivery.tracking_uri = "sqlite:///x"
+        delivery.send()
+    assert "http://127.0.0.1:9 does not answer" in caplog.text
+    assert "POST http://host/api failed" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_no_batch_is_larger_than_mlflow_takes(mlflow, delivery):
+    for step in range(1_500):
+        delivery.put({"a": 1.0, "b": 2.0}, step)
+    assert delivery.send()
+    assert [len(metrics) for _, metrics, _ in mlflow.batches] == [1000, 1000, 1000]
+
+
+def test_of_too_many_the_newest_are_kept(mlflow, delivery, monkeypatch):
+    monkeypatch.setattr(deliveries, "MOST_WAITING", 2)
+    small = Delivery(mlflow, "r1")
+    for step in range(5):
+        small.put({"a": float(step)}, step)
+    small.send()
+    assert [m.step for _, metrics, _ in mlflow.batches for m in metrics] == [3, 4]
+
+
+def test_tags_go_again_only_when_they_change(mlflow, delivery):
+    for zone in ("DE", "DE", "FR"):
+        delivery.tag({"emissions.zone": zone})
+        delivery.put({"a": 1.0})
+        delivery.send()
+    assert [[t.value for t in tags] for _, _, tags in mlflow.batches] == [["DE"], [], ["FR"]]
+
+
+def test_a_record_goes_again_only_when_it_changes(mlflow, delivery):
+    for grams in (1.0, 1.0, 2.0):
+        delivery.attach({"carbon_grams": grams})
+        assert delivery.send()
+    assert [record["carbon_grams"] for _, record, _ in mlflow.artifacts] == [1.0, 2.0]
+
+
+def test_nobody_is_asked_whether_a_file_is_there():
+    assert not is_away("sqlite:///mlflow.db")
+    assert not is_away("databricks")
+
+
+def test_a_port_where_nobody_listens_is_away():
+    assert is_away("http://127.0.0.1:9")

@@ -1,0 +1,193 @@
+"""Emissions come into a card, and all that others wrote stays."""
+
+import pytest
+import yaml
+
+from exporter.errors import ConfigError
+from exporter.report.card.facts import Told
+from exporter.report.card.front_matter import split
+from exporter.report.card.merge import merged
+
+TOLD = Told("fine-tuning", "Quebec, Canada", "3 x A100", "none")
+
+
+def emissions(text):
+    return yaml.safe_load(split(text).block)["co2_eq_emissions"]
+
+
+def head(metadata):
+    return f"---\n{metadata}---\nbody\n"
+
+
+def test_a_new_card_has_every_key_in_the_units_of_the_hub(record):
+    text = merged("", record, TOLD).text
+    assert emissions(text) == {
+        "emissions": 83524,
+        "source": emissions(text)["source"],
+        "training_type": "fine-tuning",
+        "geographical_location": "Quebec, Canada",
+        "hardware_used": "3 x A100",
+    }
+    assert "measured by the hardware's own counter" in emissions(text)["source"]
+
+
+def test_what_others_wrote_stays_in_its_place_to_the_character(record, card):
+    text = merged(card, record).text
+    block, body = card.removeprefix("---\n").split("---\n")
+    assert text.startswith(f"---\n{block}co2_eq_emissions:\n  emissions: 83524\n")
+    assert f"---\n{body}\n## Environmental Impact\n" in text
+
+
+def test_merging_again_changes_nothing(record, card):
+    once = merged(card, record, TOLD)
+    assert merged(once.text, record, TOLD) == (once.text, "")
+
+
+def test_line_ends_of_windows_stay(record, card):
+    text = merged(card.replace("\n", "\r\n"), record).text
+    assert text.count("\n") == text.count("\r\n")
+    assert merged(text.replace("\r\n", "\n"), record).text == text.replace("\r\n", "\n")
+
+
+def test_a_byte_order_mark_stays_the_first(record):
+    assert merged("\ufeff---\na: 1\n---\n", record).text.startswith("\ufeff---\na: 1\nco2_eq")
+
+
+def test_the_short_form_becomes_the_long_one(record):
+    made = merged(head("co2_eq_emissions: 3.5 # of the paper\nlicense: mit\n"), record)
+    assert "co2_eq_emissions:  # of the paper\n  emissions: 83524\n" in made.text
+    assert made.before == "3.5"
+
+
+def test_other_keys_and_comments_under_it_stay(record):
+    there = (
+        "co2_eq_emissions:\n  # ours\n  note: [1,\n    2]\n  emissions: 83.524 # kg?\n# end\nz: 1\n"
+    )
+    text = merged(head(there), record).text
+    assert "  # ours\n  note: [1,\n    2]\n  emissions: 83524 # kg?\n  source:" in text
+    assert emissions(text)["note"] == [1, 2]
+    assert '"3 GPUs"\n# end\nz: 1\n---\nbody' in text
+
+
+def test_what_is_only_derived_gives_way_to_what_a_person_wrote(record):
+    there = 'co2_eq_emissions:\n  geographical_location: "Brooklyn, NY"\n  source: a paper\n'
+    once = merged(head(there), record).text
+    assert emissions(once)["geographical_location"] == "Brooklyn, NY"
+    assert merged(once, record).text == once
+    told = merged(head(there), record, TOLD).text
+    assert emissions(told)["geographical_location"] == "Quebec, Canada"
+
+
+def test_the_average_of_the_world_is_no_location(record):
+    record["intensity"][0]["zone"] = "WORLD"
+    there = emissions(merged("", record).text)
+    assert "geographical_location" not in there
+    assert there["source"].endswith("intensity of a table, 2024 (WORLD)")
+
+
+def test_labels_of_the_run_are_told_as_well(record, card):
+    labels = {"training_type": "pre-training", "geographical_location": "Lyon", "team": "nlp"}
+    there = emissions(merged(card, {**record, "labels": labels}).text)
+    assert (there["training_type"], there["geographical_location"]) == ("pre-training", "Lyon")
+    told = emissions(merged(card, {**record, "labels": labels}, TOLD).text)
+    assert told["geographical_location"] == "Quebec, Canada"
+
+
+def test_models_of_devices_are_the_hardware_and_are_derived_anew(record, card):
+    for part in record["parts"]:
+        part["model"] = "A100"
+    once = merged(card, record).text
+    assert emissions(once)["hardware_used"] == "3 \u00d7 A100"
+    del record["parts"][0]
+    assert emissions(merged(once, record).text)["hardware_used"] == "2 \u00d7 A100"
+
+
+def test_what_we_derived_before_is_derived_anew(record, card):
+    record["intensity"][0]["zone"] = "FR"
+    before = merged(card, record).text
+    record["intensity"][0]["zone"] = "DE"
+    assert emissions(merged(before, record).text)["geographical_location"] == "DE"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "co2_eq_emissions: {emissions: 1, note: x}\n",
+        "{license: mit, co2_eq_emissions: 1}\n",
+        "co2_eq_emissions:\nlicense: mit\n",
+        "co2_eq_emissions:\n  source: >\n    long\n    text\n  emissions:\nlicense: mit\n",
+        "co2_eq_emissions:\n  emissions: 1\n  note: |\n    long\n    text\n",
+        "  license: mit\n  tags:\n  - a\n",
+        "text: |+\n  kept\n\n",
+        "# only a comment\n",
+        "",
+        '"co2_eq_emissions": 5\n',
+    ],
+)
+def test_every_spelling_of_yaml_is_changed_in_place(record, metadata):
+    there = yaml.safe_load(split(head(metadata)).block) or {}
+    after = yaml.safe_load(split(merged(head(metadata), record).text).block)
+    mine = after.pop("co2_eq_emissions")
+    assert mine["emissions"] == 83524
+    was = there.pop("co2_eq_emissions", None)
+    assert after == there
+    if isinstance(was, dict) and "note" in was:
+        assert mine["note"].rstrip() == was["note"].rstrip()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("---\na: [1\nb: 2\n---\n", "line 3: metadata are not YAML"),
+        ("---\na: 1\n\tb: 2\n---\n", "line 3: metadata are not YAML"),
+        ("---\na: 1\n", "line 1: metadata begin with ---"),
+        ("---\n- a\n---\n", "line 2: metadata are no names"),
+        (
+            head("co2_eq_emissions: 1\na: 2\nco2_eq_emissions: 3\n"),
+            "line 4: co2_eq_emissions is there twice",
+        ),
+        (head("a: &x {emissions: 1}\nco2_eq_emissions: *x\n"), "line 3: .*without changing more"),
+        (head("co2_eq_emissions: >\n  1\n  2\na: 1\n"), "line 2: .*without changing more"),
+        (head("co2_eq_emissions: [1, 2]\n"), "line 2: .*without changing more"),
+        (head("a: !!bool maybe\n"), "line 2: .*not what its tag says"),
+        (head("a: !!timestamp noon\n"), "line 2: .*not what its tag says"),
+        (head('a: !!int ""\n'), "line 2: .*not what its tag says"),
+        (head(f"a: 0x{'f' * 50_000}\n"), "line 2: metadata are not YAML: Exceeds the limit"),
+        (
+            head("co2_eq_emissions: &a\n  emissions: 4\n  more: *a\n"),
+            "line 2: aliases .* or themselves",
+        ),
+    ],
+)
+def test_what_is_malformed_is_refused_with_its_line(record, text, says):
+    with pytest.raises(ConfigError, match=says):
+        merged(text, record)
+
+
+def test_aliases_that_would_fill_the_memory_are_refused_at_once(record):
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    with pytest.raises(ConfigError, match=r"line 2: aliases .* hold too much, or themselves"):
+        merged(head("\n".join(lines) + "\n"), record)
+
+
+def test_no_emissions_never_hide_those_that_stand_there(record, card):
+    with pytest.raises(ConfigError, match="no emissions yet"):
+        merged(card, {**record, "carbon_ng": 0})
+
+
+def test_half_of_the_emissions_are_none(record, card):
+    waiting = {"zone": None, "energy_uj": record["energy_uj"] // 2}
+    record["intensity"].append(waiting)
+    with pytest.raises(ConfigError, match="waits for an intensity"):
+        merged(card, record)
+    waiting["energy_uj"] = 1
+    assert emissions(merged(card, record).text)["emissions"] == 83524
+
+
+def test_emissions_of_another_source_are_kept_unless_it_is_asked_for(record):
+    there = head("co2_eq_emissions: 3.5\n")
+    with pytest.raises(ConfigError, match="line 2: emissions of another source are kept"):
+        merged(there, record, is_asked=False)
+    assert merged(there, record).before == "3.5"
+    ours = merged("", {**record, "carbon_ng": 10**9}).text
+    assert merged(ours, record, is_asked=False).before == "1"

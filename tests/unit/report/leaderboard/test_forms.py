@@ -1,0 +1,113 @@
+"""The board as a table, Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+import math
+
+from exporter.report.leaderboard.board import board
+from exporter.report.leaderboard.data import to_csv, to_json
+from exporter.report.leaderboard.entry import entries
+from exporter.report.leaderboard.ranking import Sort, question
+from exporter.report.leaderboard.text import markdown, table
+from tests.unit.report.leaderboard.making import USE, record
+
+HOSTILE = "a|b\x1b[2J\u202e<img src=x>[y](http://z)\n"
+RUNS = [
+    record("small", 1.0, held=0.25, logged={"accuracy": 0.5}, units={"requests": 20_000.0}),
+    record(HOSTILE, 4.0, logged={"accuracy": 0.75}, method="estimated"),
+    record("open", 2.0, ended=None, logged={"accuracy": math.nan}),
+]
+
+
+def made(records=RUNS, sort=Sort.GRAMS, top=None):
+    runs = entries(records)
+    return board(runs, question(runs, sort), top)
+
+
+def test_a_table_has_a_line_for_each_run_and_the_notes_under_it():
+    title, _, head, first, second, last, _, *notes = table(made()).splitlines()
+    assert title == "3 runs, fewest grams first"
+    assert " ".join(head.split()) == (
+        "RANK RUN USER ENDED (UTC) ENERGY CO2EQ HELD IDLE ACCURACY ACCURACY PER G "
+        "PER 10 000 REQUESTS MARKS"
+    )
+    assert " ".join(first.split()) == (
+        "1 small ada 1970-01-01 00:18 2.78 Wh 1.00 g 25 % 0.5000 0.500 0.500 g Pareto"
+    )
+    assert second.endswith("Pareto, estimated")
+    assert last.split()[:5] == ["\u2013", "open", "ada", "not", "ended"]
+    assert last.endswith("running")
+    assert "not a number" in last
+    assert notes == list(made().notes)
+
+
+def test_a_table_cannot_fool_a_terminal():
+    assert "\x1b" not in table(made())
+    assert "\u202e" not in table(made())
+
+
+def test_markdown_has_a_cell_for_each_column_whatever_a_name_says():
+    rows = [line for line in markdown(made()).splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {12}
+    assert "\\<img src=x\\>\\[y\\]" in rows[3]
+
+
+def test_few_results_per_gram_are_given_per_kilogram():
+    found = table(made([record(grams=50.0, logged={"accuracy": 0.5})]))
+    assert "ACCURACY PER\u202fKG" in found
+    assert " 10.0000 " not in found
+    assert " 10.0  Pareto" in found
+
+
+def test_columns_that_no_run_has_are_left_out():
+    head = table(made([record()])).splitlines()[2]
+    assert head.split()[-4:] == ["CO2EQ", "HELD", "IDLE", "MARKS"]
+
+
+def test_grams_that_are_incomplete_are_more_than_what_is_shown():
+    uses = [*record()["intensity"], {**USE, "zone": None, "energy_uj": 5, "carbon_ng": 0}]
+    line = table(made([record(intensity=uses)])).splitlines()[3]
+    assert "> 1.00 g" in line
+    assert line.endswith("grams incomplete")
+
+
+def test_the_first_are_shown_and_their_marks_are_those_among_all():
+    dear_and_worse = record("x", 9.0, logged={"accuracy": 0.6})
+    found = made([*RUNS, dear_and_worse], Sort.RESULT, top=2)
+    assert [row.entry.run_id for row in found.rows] == [HOSTILE, "x"]
+    assert [row.is_best for row in found.rows] == [True, False]
+    assert table(found).startswith("4 runs, best result first, the first 2\n")
+
+
+def test_no_runs_is_a_sentence_that_says_what_makes_one():
+    assert table(made([])).startswith("No runs to compare. `emissions-exporter run -- COMMAND`")
+    assert markdown(made([])) == table(made([]))
+
+
+def test_json_says_what_was_compared_and_has_no_nan():
+    found = json.loads(to_json(made()), parse_constant=None)
+    assert (found["metric"], found["higher_is_better"], found["units"]) == (
+        "accuracy", True, 10_000,
+    )  # fmt: skip
+    first, second, last = found["runs"]
+    assert (first["rank"], first["carbon_grams"], first["held_idle_ratio"]) == (1, 1.0, 0.25)
+    assert (second["run_id"], second["estimated_ratio"]) == (HOSTILE, 1.0)
+    assert (last["rank"], last["running"], last["logged"]) == (None, True, {"accuracy": None})
+    assert found["notes"] == list(made().notes)
+
+
+def test_csv_has_ids_as_they_are():
+    rows = list(csv.DictReader(io.StringIO(to_csv(made()), newline="")))
+    assert [row["run_id"] for row in rows] == ["small", HOSTILE, "open"]
+    assert (rows[0]["grams_per_units"], rows[1]["grams_per_units"]) == ("0.5", "")
+
+
+def test_csv_has_no_formulas():
+    rows = list(csv.DictReader(io.StringIO(to_csv(made([record("=1+1", 1.0)])))))
+    assert rows[0]["run_id"] == "'=1+1"
+
+
+def test_no_runs_are_an_empty_list_for_programs():
+    assert json.loads(to_json(made([])))["runs"] == []
+    assert to_csv(made([])).count("\n") == 0

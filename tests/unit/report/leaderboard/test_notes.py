@@ -1,0 +1,71 @@
+"""What is said before runs are compared."""
+
+import math
+
+import pytest
+
+from exporter.report.leaderboard.entry import entries
+from exporter.report.leaderboard.notes import notes
+from exporter.report.leaderboard.ranking import question, rank
+from tests.unit.report.leaderboard.making import USE, record
+
+FRENCH = {**USE, "zone": "FR"}
+
+
+def said(*records, **wishes):
+    runs = entries({**run, "run_id": f"{n}"} for n, run in enumerate(records))
+    asked = question(runs, **wishes)
+    return "\n".join(notes(rank(runs, asked), asked))
+
+
+def test_equal_runs_with_results_need_two_sentences():
+    first, second = said(*[record(logged={"accuracy": 0.5})] * 2).splitlines()
+    assert first == "Result: accuracy, more is better; --lower-is-better turns it round."
+    assert second.startswith("Pareto: no other run that has ended is at least as good with")
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ({"ended": None}, "1 run not ended: shown with what was used so far, not ranked"),
+        (
+            {"ended": None, "boundary": {"nodes_lost": ["n1"]}},
+            r"1 run not ended (1 of them out of sight, with no end known)",
+        ),
+        ({"grams": 0.0}, "1 run without any energy measured"),
+        ({"use": {**USE, "zone": None}}, "1 run with energy that has no intensity"),
+        ({"use": FRENCH}, "Different zones: DE, FR, of about the same intensity"),
+        ({"use": FRENCH, "carbon_ng": 10**8}, "Different intensities: 36.0 to 360 g/kWh"),
+        ({"use": {**USE, "basis": "direct"}}, "Bases differ, which count different things"),
+        ({"use": {**USE, "signal": "marginal"}}, "Signals differ"),
+        ({"use": {**USE, "accounting": "market"}}, "Ways of accounting differ"),
+        ({"use": {**USE, "pue": 1.4}}, "The PUE differs: 1 to 1.4"),
+        ({"use": {**USE, "zone": "WORLD"}}, "by the average of the world"),
+        ({"nodes": 4}, "1 run seen on some of their nodes only"),
+        ({"method": "estimated"}, "1 run with estimated energy"),
+        ({"method": None}, "1 run from Prometheus"),
+        ({"logged": {"accuracy": math.nan}}, "1 run logged a result that is no number"),
+        ({"logged": {"accuracy": -1.0}}, "1 run with a result below 0"),
+        ({"carbon_ng": 0}, "1 run emitted no grams at all, since the intensity was 0"),
+    ],
+)
+def test_what_makes_a_run_hard_to_compare_is_said(run, words):
+    usual = record(logged={"accuracy": 0.5})
+    assert words not in said(usual)
+    assert words in said(usual, record(**run))
+
+
+def test_devices_that_differ_are_named():
+    part = {**record()["parts"][0], "device": "gpu"}
+    found = said(record(), record(), record(parts=[part]))
+    assert "Not the same devices: cpu (2 runs); gpu (1 run)." in found
+
+
+def test_without_results_runs_are_compared_by_what_they_used():
+    assert "No run logged a number as its result" in said(record())
+
+
+def test_a_direction_that_was_given_needs_no_hint():
+    found = said(record(logged={"loss": 0.5}), higher_is_better=False)
+    assert "Result: loss, less is better.\n" in found
+    assert "There is no result per gram where less is better." in found

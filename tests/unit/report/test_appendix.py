@@ -1,0 +1,139 @@
+"""What stands in an appendix, in whatever form."""
+
+import pytest
+
+from exporter.report.appendix import appendix
+from exporter.report.group import of_group
+from tests.unit.report.forms.making import KWH_UJ, USE, record
+from tests.unit.report.test_prometheus import record as of_prometheus
+from tests.unit.report.test_prometheus import there  # noqa: F401  a fixture
+
+
+@pytest.fixture
+def document():
+    return appendix(record())
+
+
+def facts(document, title):
+    (section,) = [section for section in document.sections if section.title == title]
+    return dict(section.facts)
+
+
+def table(document, title):
+    (section,) = [section for section in document.sections if section.title == title]
+    return section.table
+
+
+def test_the_summary_can_be_quoted(document):
+    assert document.summary == (
+        "This run used 3.00 kWh of electricity on 2 \u00d7 NVIDIA A100-SXM4-80GB in Frankfurt, "
+        "Germany within 1 h 0 min and emitted 1.24 kg of CO2 equivalent."
+    )
+
+
+def test_active_and_held_idle_are_the_energy(document):
+    used = facts(document, "What was used")
+    assert used["energy"].endswith("(3.00 kWh)")
+    assert used["active"].endswith("(2.50 kWh)")
+    assert "(500 Wh)" in used["held idle"]
+    assert used["with PUE"].startswith("3.60 kWh")
+    assert used["mean power"] == "3\u202f000 W"
+
+
+def test_each_component_has_its_energy_share_and_method(document):
+    assert table(document, "By component").rows == (
+        ("processors", "500 Wh", "17 %", "0 Wh", "206 g", COUNTER + ", split by CPU time"),
+        ("memory", "500 Wh", "17 %", "0 Wh", "207 g", "estimated, split by memory held"),
+        ("2 GPUs", "2.00 kWh", "67 %", "500 Wh", "826 g", COUNTER + ", held alone"),
+    )
+
+
+def test_a_part_without_energy_is_no_component():
+    unused = {"device": "cpu", "id": "package-1", "method": "estimated", "split": "exclusive"}
+    parts = [*record()["parts"], {**unused, "energy_uj": 0, "held_uj": 0, "carbon_ng": 0}]
+    assert appendix(record(parts=parts)) == appendix(record())
+
+
+COUNTER = "measured by the hardware's own counter"
+
+
+def test_the_intensity_has_its_source_kind_and_pue(document):
+    assert table(document, "Carbon intensity").rows == (
+        ("DE", "344.14", "1.2", "3.00 kWh", "lifecycle, average, location", "a table, 2024"),
+    )
+    assert facts(document, "Carbon intensity")["mean"].startswith("413 g/kWh, PUE included")
+
+
+def test_each_method_has_its_bound(document):
+    methods = facts(document, "Method and bounds")
+    assert "\u00b15 %" in methods[COUNTER]
+    assert methods["estimated"].startswith("no bound is stated")
+    assert "integrated" not in str(methods)
+
+
+def test_what_is_outside_is_said(document):
+    boundary = facts(document, "Boundary")
+    assert boundary["counted"] == "processors, memory, GPUs"
+    for outside in ("network", "storage"):
+        assert outside in boundary["not counted"]
+    assert boundary["cooling"] == "only as the PUE of 1.2"
+    assert boundary["seen on"] == "node n1"
+
+
+def test_without_a_pue_cooling_is_outside():
+    made = appendix(record(intensity=[{**USE, "pue": 1.0}]))
+    assert facts(made, "Boundary")["cooling"] == "not counted: the PUE is 1"
+    assert "with PUE" not in facts(made, "What was used")
+
+
+def test_what_nobody_said_is_not_made_up():
+    made = facts(appendix(record(labels={}, parts=[])), "Circumstances")
+    assert made["training type"] == made["location"] == made["hardware"] == "not stated"
+
+
+def test_what_the_run_said_goes_before_the_models():
+    said = facts(appendix(record(labels={"hardware_used": "a box"})), "Circumstances")
+    assert said["hardware"] == "a box"
+
+
+def test_an_estimated_processor_is_named_without_what_was_assumed():
+    part = {**record()["parts"][2], "model": "Intel Xeon (assumed 0.74 to 3.50 W per thread)"}
+    assert facts(appendix(record(parts=[part])), "Circumstances")["hardware"] == (
+        "1 \u00d7 Intel Xeon"
+    )
+
+
+def test_energy_that_waits_for_an_intensity_is_said():
+    waiting = {"zone": None, "energy_uj": KWH_UJ, "carbon_ng": 0}
+    made = appendix(record(intensity=[USE, waiting]))
+    assert made.summary.endswith("without 1.00 kWh that wait for an intensity.")
+
+
+def test_a_run_that_goes_on_says_so():
+    made = appendix(record(ended=None))
+    assert "so far" in made.summary
+    assert "until now" in facts(made, "What was used")["duration"]
+
+
+def test_a_run_without_energy_has_an_appendix():
+    made = appendix(
+        record(parts=[], intensity=[], energy_uj=0, held_uj=0, carbon_ng=0, duration_seconds=0.0)
+    )
+    assert facts(made, "Carbon intensity") == {"intensity": "none was known"}
+    assert facts(made, "Boundary")["counted"] == "nothing"
+
+
+def test_a_record_of_a_fleet_says_what_its_metrics_do_not(there):  # noqa: F811
+    made = appendix(of_prometheus(there))
+    assert "not said by the metrics" in str(facts(made, "Method and bounds"))
+    assert "g/kWh in the mean" in str(facts(made, "Carbon intensity"))
+
+
+def test_a_group_has_its_mean_and_its_final_run():
+    made = appendix(of_group([record("a"), record("b")], "sweep-1"))
+    tuning = facts(made, "Tuning")
+    assert made.title == "Energy and emissions of all 2 of group sweep-1"
+    assert made.summary.startswith("These runs used 6.00 kWh")
+    assert "3.00 kWh \u00b1 0 Wh" in tuning["mean run"]
+    assert tuning["final run"].endswith("50 % of the energy")
+    assert "mean power" not in facts(made, "What was used")

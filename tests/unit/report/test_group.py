@@ -1,0 +1,92 @@
+"""What a sweep cost, what a run of it costs, and the final one."""
+
+import json
+
+import jsonschema
+import pytest
+
+from exporter.report.forms.text import receipt
+from exporter.report.group import of_group, said
+from tests.unit.report.forms.making import KWH_UJ, record
+from tests.unit.report.test_schema import SCHEMA
+
+
+def run(name, kwh, **more):
+    return record(name, **{"energy_uj": kwh * KWH_UJ, "carbon_ng": kwh * 400 * 10**9, **more})
+
+
+RUNS = [run("a", 1), run("b", 2, started=1_795_000_001.0), run("c", 6)]
+
+
+def test_the_cost_of_tuning_is_that_of_all_runs():
+    whole = of_group(RUNS, "sweep")
+    assert (whole["energy_uj"], whole["carbon_ng"]) == (9 * KWH_UJ, 3_600 * 10**9)
+    assert whole["runs"] == whole["group"]["runs"] == 3
+
+
+def test_the_mean_has_the_standard_error_of_the_sample():
+    group = of_group(RUNS, "sweep")["group"]
+    assert group["mean_energy_joules"] == 3 * 3.6e6
+    assert group["energy_standard_error_joules"] == pytest.approx((7 / 3) ** 0.5 * 3.6e6)
+    assert group["mean_carbon_grams"] == 1_200
+    assert group["carbon_standard_error_grams"] == pytest.approx((7 / 3) ** 0.5 * 400)
+
+
+def test_one_run_has_no_standard_error():
+    whole = of_group(RUNS[:1], "sweep")
+    assert whole["group"]["energy_standard_error_joules"] is None
+    assert "one run has no standard error" in receipt(whole)
+
+
+def test_runs_that_go_on_are_in_the_sum_and_not_in_the_mean():
+    whole = of_group([*RUNS, run("d", 100, ended=None)], "sweep")
+    assert whole["energy_uj"] == 109 * KWH_UJ
+    assert whole["group"]["mean_energy_joules"] == 3 * 3.6e6
+    assert "1 of 4 runs; in the sum, not in the mean" in receipt(whole)
+
+
+def test_a_group_of_which_none_has_ended_has_no_mean():
+    whole = of_group([run("d", 1, ended=None)], "sweep")
+    assert whole["group"]["mean_energy_joules"] is None
+    assert "none has ended" in receipt(whole)
+
+
+@pytest.mark.parametrize(
+    ("runs", "final_id", "name", "why"),
+    [
+        (RUNS, "", "b", "the last that was begun"),
+        (RUNS, "c", "c", "as it was named"),
+        (
+            [*RUNS, run("d", 1, labels={"final": "True"}, started=5.0)],
+            "",
+            "d",
+            "by its label final",
+        ),
+    ],
+)
+def test_the_final_run_is_named_or_labelled_or_the_last(runs, final_id, name, why):
+    final = of_group(runs, "sweep", final_id)["group"]["final"]
+    assert (final["run_id"], final["chosen_by"]) == (name, why)
+
+
+def test_a_final_run_that_is_not_there_is_an_error():
+    with pytest.raises(KeyError):
+        of_group(RUNS, "sweep", "nobody")
+
+
+def test_labels_are_those_that_all_runs_share():
+    runs = [run("a", 1, labels={"x": "1", "y": "1"}), run("b", 1, labels={"x": "1", "y": "2"})]
+    assert of_group(runs, "sweep")["labels"] == {"x": "1"}
+
+
+def test_a_group_with_more_runs_than_were_read_says_so():
+    assert "more runs than" in receipt(of_group(RUNS, "sweep", complete=False))
+
+
+def test_a_record_of_no_group_says_nothing_of_one():
+    assert said(RUNS[0]) == []
+
+
+def test_the_schema_of_a_record_holds_for_a_group():
+    document = json.loads(json.dumps(of_group(RUNS, "sweep"), allow_nan=False))
+    jsonschema.validate(document, SCHEMA, jsonschema.Draft202012Validator)

@@ -1,0 +1,67 @@
+"""The published schema of a record holds for every record that is made."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from exporter.model.books import FactorUse
+from exporter.model.record import RunRecord, to_json
+from exporter.model.runs import Mark, Progress, Unit
+from exporter.report.combined import combined
+from tests.unit.report.test_prometheus import record as of_prometheus
+from tests.unit.report.test_prometheus import there  # noqa: F401  a fixture
+from tests.unit.report.test_text import FACTOR, PARTS, RUN
+
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[3] / "docs" / "record.schema.json").read_text()
+)
+USES = (FactorUse(FACTOR, 3_500_000, 9 * 10**8), FactorUse(None, 1, 0))
+FULL = RUN._replace(
+    ended=None,
+    units=(Unit("tokens", 5.0),),
+    logged=(("accuracy", 0.9), ("stage", "final")),
+    progress=Progress(
+        10.0,
+        Mark(0.0, 100.0, 0, 0),
+        Mark(5.0, 200.0, 10, 10),
+        (Mark(1.0, 120.0, 3, 3), Mark(3.0, 150.0, 5, 5)),
+    ),
+    budget_grams=3.5,
+    nodes=2,
+)
+
+
+def made(run=RUN, parts=PARTS, uses=USES):
+    return to_json(RunRecord(run, parts, uses, at=200.0, node="n1"))
+
+
+def valid(record):
+    document = json.loads(json.dumps(record, allow_nan=False))
+    jsonschema.validate(document, SCHEMA, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("record", [made(), made(FULL), made(RUN, (), ())])
+def test_of_one_node(record):
+    valid(record)
+
+
+def test_of_several_runs():
+    valid(combined([made(), made(FULL)], "both"))
+
+
+def test_of_a_fleet(there):  # noqa: F811
+    valid(of_prometheus(there))
+
+
+def test_what_a_record_has_is_in_the_schema(there):  # noqa: F811
+    assert made(FULL).keys() | of_prometheus(there).keys() <= SCHEMA["properties"].keys()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"energy_uj": -1}, {"version": 2}, {"ended": "today"}, {"parts": [{}]}]
+)
+def test_what_is_wrong_is_refused(wrong):
+    with pytest.raises(jsonschema.ValidationError):
+        valid({**made(), **wrong})

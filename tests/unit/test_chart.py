@@ -1,0 +1,110 @@
+"""The chart as it stands in the repository, without helm."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.helm import generate
+from deploy.helm.schema import schema
+from deploy.helm.values import Value, values
+from exporter import __version__
+
+MANIFESTS = generate.MANIFESTS
+
+
+def resolved(folder: Path) -> list[dict]:
+    """The objects that a kustomization names, as kubectl would find them."""
+    document = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert document.keys() == {"apiVersion", "kind", "resources"}
+    found = []
+    for name in document["resources"]:
+        path = folder / name
+        if path.is_dir():
+            found += resolved(path)
+        else:
+            found += [each for each in yaml.safe_load_all(path.read_text()) if each]
+    return found
+
+
+def test_schema_and_table_are_made_from_these_values_and_settings():
+    assert list(generate._stale(generate.pages())) == []
+
+
+def test_the_chart_has_the_version_of_the_program():
+    chart = yaml.safe_load((generate.CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+
+
+def test_rules_and_dashboards_in_the_chart_are_no_copies():
+    links = {path.name: path for path in (generate.CHART / "files").iterdir()}
+    assert links.keys() == {"rules", "alerts", "dashboards"}
+    for path in links.values():
+        assert path.is_symlink()
+        assert generate.ROOT in path.resolve().parents
+
+
+@pytest.mark.parametrize("folder", ["", "default", "sharing", "gpu-only"])
+def test_a_kustomization_names_a_namespace_with_all_that_is_in_it(folder):
+    objects = resolved(MANIFESTS / folder)
+    [namespace] = [each for each in objects if each["kind"] == "Namespace"]
+    homes = {each["metadata"].get("namespace") for each in objects}
+    assert homes == {namespace["metadata"]["name"], None}
+    assert "DaemonSet" in [each["kind"] for each in objects]
+
+
+def test_the_namespace_allows_what_the_profile_needs():
+    for profile, level in generate.PROFILES.items():
+        [namespace] = yaml.safe_load_all((MANIFESTS / profile / "namespace.yaml").read_text())
+        assert namespace["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": level}
+
+
+def test_plain_manifests_do_not_speak_of_helm():
+    for path in MANIFESTS.glob("*/emissions-exporter.yaml"):
+        assert "helm.sh" not in path.read_text()
+        assert "managed-by" not in path.read_text()
+
+
+def test_a_text_over_several_lines_is_one():
+    text = "# no text\na:\n  # -- One\n  # line.\n  b: 1\n\n# -- All of it.\nc: {d: 2}\n"
+    assert values(text) == [Value("a.b", 1, "One line."), Value("c", {"d": 2}, "All of it.")]
+
+
+def test_a_value_without_a_text_is_refused():
+    with pytest.raises(ValueError, match=r"does not describe a\.c"):
+        values("a:\n  # -- One.\n  b: 1\n  c: 2\n")
+
+
+def test_every_object_of_the_schema_that_has_properties_is_closed():
+    described = values((generate.CHART / "values.yaml").read_text())
+
+    def walk(at):
+        if isinstance(at, dict):
+            assert "properties" not in at or at["additionalProperties"] is False
+            for each in at.values():
+                walk(each)
+        elif isinstance(at, list):
+            for each in at:
+                walk(each)
+
+    made = schema(described)
+    assert made["properties"].pop("global")["additionalProperties"] is True
+    walk(made)
+
+
+def test_what_was_written_passes_the_check_and_a_stale_file_does_not(monkeypatch, tmp_path, capsys):
+    page = tmp_path / "page"
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    monkeypatch.setattr(generate, "pages", lambda: {page: "new"})
+    monkeypatch.setattr(generate.shutil, "which", lambda _: None)
+    assert generate.main(["--check"]) == 1
+    assert capsys.readouterr().out == "page: not made from the chart, run `make chart`\n"
+    assert generate.main([]) == 0
+    assert page.read_text() == "new"
+    assert generate.main(["--check"]) == 0
+
+
+def test_the_schema_is_readable_json_of_draft_7():
+    document = json.loads((generate.CHART / "values.schema.json").read_text())
+    assert document["$schema"] == "http://json-schema.org/draft-07/schema#"
