@@ -6,15 +6,16 @@ from exporter.model.books import MachineCpu
 def parse_cpu_clocks(stat: bytes, us_per_tick: int) -> MachineCpu:
     """Busy and total CPU time since boot over all threads, from the first line of proc_stat(5).
 
-    Time of guests is already inside user and nice. Waiting for a disk is not busy, and neither is
-    time that the hypervisor gave to others. `us_per_tick` is a million over `SC_CLK_TCK`.
+    Time of guests is already inside user and nice. Waiting for a disk is not busy. What the
+    hypervisor gave to others is no time of this machine: where a thread was idle meanwhile, the
+    kernel has counted it as idle already. `us_per_tick` is a million over `SC_CLK_TCK`.
 
     Raises ValueError where the text begins with anything else.
     """
     fields = stat.split(b"\n", 1)[0].split()
-    if len(fields) < 9 or fields[0] != b"cpu":
+    if len(fields) < 8 or fields[0] != b"cpu":
         raise ValueError("does not begin with the CPU times of the machine")
-    user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields[1:9])
+    user, nice, system, idle, iowait, irq, softirq = map(int, fields[1:8])
     busy = user + nice + system + irq + softirq
-    total = busy + idle + iowait + steal
+    total = busy + idle + iowait
     return MachineCpu(busy * us_per_tick, total * us_per_tick)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.feeder import Steps, Truth
+from tests.real.clocks import Clocks
 from tests.real.parts import (
     LONG_SECONDS,
     REPOSITORY,
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
 
 
+@pytest.fixture
+def clocks() -> Clocks:
+    """Those of this machine, since the test began."""
+    return Clocks()
+
+
 @dataclass
 class Scene:
     """What was recorded while the scene was played."""
@@ -56,6 +63,8 @@ class Scene:
     receipt: str = ""
     record: dict[str, Any] = field(default_factory=dict)
     stop_code: int = -1
+    paces: dict[str, float] = field(default_factory=dict)
+    """Of the machine's clocks, while a run worked."""
 
     @cached_property
     def steps(self) -> Steps:
@@ -134,9 +143,11 @@ def play(scene: Scene, ends: ExitStack) -> None:
     ends.callback(quiet.terminate)
     long = rapl.run("--run-id=long", "--job-id=j1", "--", *busy(KILL_SECONDS + 18))
     also = scene.estimated.run("--run-id=also", "--", *busy(KILL_SECONDS + 18))
+    clocks = Clocks()
     twins = [metered_run(scene, name, spin(TWIN_CPU_SECONDS)) for name in ("twin-1", "twin-2")]
     for twin in twins:
         twin.communicate(timeout=LONG_SECONDS)
+    scene.paces["twin-1"] = clocks.pace
     scene.look("twins_ended")
 
     until(lambda: past(rapl, begin_ns, KILL_SECONDS), 60)
@@ -150,12 +161,15 @@ def play(scene: Scene, ends: ExitStack) -> None:
     scene.look("after_kill")
 
     output = scene.root / "record.json"
+    clocks = Clocks()
     children = metered_run(scene, "children", again(CHILDREN, spin(CHILD_CPU_SECONDS)))
     short = rapl.run("--run-id=short", f"--output={output}", "--", *busy(5))
     _, text = short.communicate(timeout=LONG_SECONDS)
     scene.receipt = text.decode()
     scene.record = json.loads(output.read_text())
-    for run in (children, long, also):
+    children.communicate(timeout=LONG_SECONDS)
+    scene.paces["children"] = clocks.pace
+    for run in (long, also):
         run.communicate(timeout=LONG_SECONDS)
 
     scene.look("before_restart")

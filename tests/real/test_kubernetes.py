@@ -17,6 +17,7 @@ import pytest
 from tests.kube.api_server import FakeApiServer, described
 from tests.kube.kubelet import FakeKubelet, container, pod
 from tests.nvml.fake import FakeNvml, build
+from tests.real.clocks import Clocks
 from tests.real.fed import Host
 from tests.real.parts import Daemon, Prometheus, get, until
 
@@ -30,8 +31,6 @@ pytestmark = [
     ),
     pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the made-up driver"),
 ]
-WATTS = 100.0
-THREADS = os.cpu_count() or 1
 Joules: TypeAlias = dict[str, float]
 """By GPU."""
 NVIDIA, MIG = "nvidia.com/gpu", "nvidia.com/mig-3g.40gb"
@@ -272,7 +271,9 @@ def test_what_nobody_was_given_is_unallocated(node: Node) -> None:
     assert rest / used_uj == pytest.approx(4 / 7, rel=1e-6)
 
 
-def test_processors_are_paid_for_by_the_clocks_of_cgroups(node: Node, pods: dict[str, Pod]) -> None:
+def test_processors_are_paid_for_by_the_clocks_of_cgroups(
+    node: Node, pods: dict[str, Pod], clocks: Clocks
+) -> None:
     before = {name: sum(node.parts(pods[name].uid, "cpu").values()) for name in ("half", "slice")}
     work = [pods["half"].spin(4), pods["slice"].spin(2)]
     for process in work:
@@ -280,7 +281,7 @@ def test_processors_are_paid_for_by_the_clocks_of_cgroups(node: Node, pods: dict
     node.daemon.pass_ticks(2)
     for name, seconds in (("half", 4), ("slice", 2)):
         joules = (sum(node.parts(pods[name].uid, "cpu").values()) - before[name]) / 1e6
-        assert joules == pytest.approx(WATTS * seconds / THREADS, rel=0.08), name
+        assert joules == clocks.charge(seconds, rel=0.08), name
 
 
 def test_the_parts_are_the_devices_exactly(node: Node) -> None:

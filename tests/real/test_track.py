@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.real.clocks import WATTS, Clocks
 from tests.real.fed import Host, daemon_of_100_watts
 from tests.real.parts import REPOSITORY, Daemon, until
 
 pytestmark = pytest.mark.real
 
-WATTS = 100.0
-THREADS = os.cpu_count() or 1
 HEAD = """
 import json, os, sys, time
 from exporter.client import current_run, track
@@ -27,11 +26,6 @@ from exporter.client import current_run, track
 def spin(seconds):
     until = time.process_time() + seconds
     while time.process_time() < until: pass
-
-def clocks():
-    with open("/proc/stat") as file:
-        ticks = file.readline().split()[1:9]
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 def used():
     return sum(os.times()[:4])
@@ -91,11 +85,6 @@ def cpu_joules(record: dict[str, Any]) -> float:
     return float(sum(parts)) / 1e6
 
 
-def expected_joules(cpu_seconds: float) -> float:
-    """Of a process that used the processor for so long, while no floor is known."""
-    return WATTS * cpu_seconds / THREADS
-
-
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     root = tmp_path_factory.mktemp("track")
@@ -103,7 +92,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield Node(root, daemon)
 
 
-def test_four_trackers_at_once_and_the_rest_are_the_node_exactly(node: Node) -> None:
+def test_four_trackers_at_once_and_the_rest_are_the_node_exactly(
+    node: Node, clocks: Clocks
+) -> None:
     program = "with track(f'four-{sys.argv}') as run: spin(3)\ntell(run)"
     told = [
         finished(process)[0]
@@ -111,7 +102,7 @@ def test_four_trackers_at_once_and_the_rest_are_the_node_exactly(node: Node) -> 
     ]
     assert len({each["record"]["run_id"] for each in told}) == 4
     for each in told:
-        assert cpu_joules(each["record"]) == pytest.approx(expected_joules(each["cpu"]), rel=0.1)
+        assert cpu_joules(each["record"]) == clocks.charge(each["cpu"], rel=0.1)
     for device in node.snapshot()["devices"]:
         counted = device["counted"]
         assert counted["energy_uj"] == counted["attributed_uj"] + sum(
@@ -124,17 +115,17 @@ def test_a_sleeping_process_pays_for_nothing_that_it_does_not_do(node: Node) -> 
     assert cpu_joules(told["record"]) < 0.02 * WATTS * 3
 
 
-def test_a_run_of_two_seconds_is_exact_to_a_part_of_a_tick(node: Node) -> None:
+def test_a_run_of_two_seconds_is_exact_to_a_part_of_a_tick(node: Node, clocks: Clocks) -> None:
     program = """
         began = time.process_time()
         with track('short') as run: spin(2)
         tell(run, own=time.process_time() - began)
     """
     (told,) = node.run(program)
-    assert cpu_joules(told["record"]) == pytest.approx(expected_joules(told["own"]), rel=0.05)
+    assert cpu_joules(told["record"]) == clocks.charge(told["own"], rel=0.05)
 
 
-def test_an_inner_run_is_counted_apart_from_the_one_around_it(node: Node) -> None:
+def test_an_inner_run_is_counted_apart_from_the_one_around_it(node: Node, clocks: Clocks) -> None:
     program = """
         with track('outer') as outer:
             spin(1)
@@ -145,18 +136,18 @@ def test_an_inner_run_is_counted_apart_from_the_one_around_it(node: Node) -> Non
     (told,) = node.run(program)
     assert told["record"]["run_id"] != told["inner"]["run_id"]
     for record in (told["record"], told["inner"]):
-        assert cpu_joules(record) == pytest.approx(expected_joules(2), rel=0.08)
+        assert cpu_joules(record) == clocks.charge(2, rel=0.08)
 
 
-def test_a_run_that_comes_back_goes_on(node: Node) -> None:
+def test_a_run_that_comes_back_goes_on(node: Node, clocks: Clocks) -> None:
     program = "with track(run_id='again') as run:\n    run.count(steps=5)\n    spin(1)\ntell(run)"
     (first,), (second,) = node.run(program), node.run(program)
-    assert cpu_joules(second["record"]) == pytest.approx(2 * cpu_joules(first["record"]), rel=0.2)
+    assert cpu_joules(second["record"]) == clocks.charge(first["cpu"] + second["cpu"], rel=0.2)
     assert second["record"]["units"] == {"steps": 10}
     assert second["record"]["started"] == first["record"]["started"]
 
 
-def test_a_killed_program_leaves_its_run_and_its_receipt(node: Node) -> None:
+def test_a_killed_program_leaves_its_run_and_its_receipt(node: Node, clocks: Clocks) -> None:
     program = """
         with track(run_id='killed', interval_seconds=0.1) as run:
             run.log(accuracy=0.5, note='good')
@@ -174,12 +165,12 @@ def test_a_killed_program_leaves_its_run_and_its_receipt(node: Node) -> None:
     record = until(lambda: (r := node.record("killed"))["ended"] and r, what="the run ends")
     assert record["end_reason"] == "exited"
     assert record["logged"] == {"accuracy": 0.5, "note": "good"}
-    assert cpu_joules(record) == pytest.approx(expected_joules(1), rel=0.25)
+    assert cpu_joules(record) == clocks.charge(1, rel=0.25)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_of_either_kind_belong_to_the_run_and_count_for_it(
-    node: Node, method: str
+    node: Node, clocks: Clocks, method: str
 ) -> None:
     path = node.directory / f"children_{method}.py"
     path.write_text(
@@ -207,10 +198,10 @@ def test_children_of_either_kind_belong_to_the_run_and_count_for_it(
     record = told["record"]
     assert record["end_reason"] == "ended"
     assert record["units"] == {"samples": 31}
-    assert cpu_joules(record) == pytest.approx(expected_joules(told["cpu"]), rel=0.15)
+    assert cpu_joules(record) == clocks.charge(told["cpu"], rel=0.15)
 
 
-def test_the_ranks_of_one_launch_are_one_run(node: Node) -> None:
+def test_the_ranks_of_one_launch_are_one_run(node: Node, clocks: Clocks) -> None:
     program = "with track('ranks') as run: spin(1)\ntell(run)"
     ranks = [
         node.begin(program, RANK=str(n), LOCAL_RANK=str(n), WORLD_SIZE="3", LOCAL_WORLD_SIZE="3")
@@ -219,10 +210,12 @@ def test_the_ranks_of_one_launch_are_one_run(node: Node) -> None:
     told = [finished(rank)[0] for rank in ranks]
     (run_id,) = {each["record"]["run_id"] for each in told}
     total = sum(each["cpu"] for each in told)
-    assert cpu_joules(node.record(run_id)) == pytest.approx(expected_joules(total), rel=0.15)
+    assert cpu_joules(node.record(run_id)) == clocks.charge(total, rel=0.15)
 
 
-def test_what_children_used_that_exit_each_second_is_lost_nowhere(node: Node) -> None:
+def test_what_children_used_that_exit_each_second_is_lost_nowhere(
+    node: Node, clocks: Clocks
+) -> None:
     program = """
         import subprocess
         with track(run_id='children') as run:
@@ -232,16 +225,13 @@ def test_what_children_used_that_exit_each_second_is_lost_nowhere(node: Node) ->
         tell(run)
     """
     (told,) = node.run(program)
-    assert cpu_joules(told["record"]) == pytest.approx(expected_joules(told["cpu"]), rel=0.03)
+    assert cpu_joules(told["record"]) == clocks.charge(told["cpu"], rel=0.03)
 
 
-def test_a_restart_of_the_daemon_costs_a_run_less_than_a_hundredth(node: Node) -> None:
-    program = """
-        began = time.monotonic(), clocks(), time.process_time()
-        with track(run_id='restart', interval_seconds=0.5) as run: spin(14)
-        own = time.process_time() - began[2]
-        tell(run, part=own * (time.monotonic() - began[0]) / (clocks() - began[1]))
-    """
+def test_a_restart_of_the_daemon_costs_a_run_less_than_a_hundredth(
+    node: Node, clocks: Clocks
+) -> None:
+    program = "with track(run_id='restart', interval_seconds=0.5) as run: spin(14)\ntell(run)"
     process = node.begin(program)
     until(lambda: node.snapshot() and "restart" in running(node), what="the run begins")
     time.sleep(4)
@@ -249,8 +239,7 @@ def test_a_restart_of_the_daemon_costs_a_run_less_than_a_hundredth(node: Node) -
     time.sleep(2)
     node.daemon.start()
     (told,) = finished(process)
-    # The clocks of a virtual machine may run a hundredth faster than time does.
-    assert cpu_joules(told["record"]) == pytest.approx(WATTS * told["part"], rel=0.01)
+    assert cpu_joules(told["record"]) == clocks.charge(told["cpu"], rel=0.01)
 
 
 def running(node: Node) -> list[str]:
@@ -286,7 +275,9 @@ def test_programs_without_a_daemon_share_one_of_their_own(node: Node, tmp_path: 
         os.kill(daemon, signal.SIGTERM)
 
 
-def test_a_sweep_of_many_short_runs_is_one_group_and_none_is_lost(node: Node) -> None:
+def test_a_sweep_of_many_short_runs_is_one_group_and_none_is_lost(
+    node: Node, clocks: Clocks
+) -> None:
     program = """
         for number in range(40):
             with track(run_id=f"sweep-{number}", group="sweep", receipts=None) as run:
@@ -299,7 +290,7 @@ def test_a_sweep_of_many_short_runs_is_one_group_and_none_is_lost(node: Node) ->
     assert len(runs) == 40
     assert sum(run["units"]["trials"] for run in runs) == 40
     total = sum(cpu_joules(run) for run in runs)
-    assert expected_joules(0.5 * 40 * 0.05) < total < expected_joules(1.1 * told["cpu"])
+    assert clocks.joules(0.5 * 40 * 0.05) < total < clocks.joules(1.1 * told["cpu"])
 
 
 def test_more_runs_than_may_be_shown_are_counted_together_and_said(

@@ -6,9 +6,9 @@ from exporter.model.books import MachineCpu
 from exporter.model.cpu_clocks import parse_cpu_clocks
 
 
-def test_waiting_and_stolen_time_is_not_busy():
+def test_waiting_is_not_busy_and_stolen_time_is_none():
     stat = b"cpu  1 2 4 8 16 32 64 128 1 1\ncpu0 9 9 9 9 9 9 9 9 9 9\n"
-    assert parse_cpu_clocks(stat, 10) == MachineCpu(busy_us=1030, total_us=2550)
+    assert parse_cpu_clocks(stat, 10) == MachineCpu(busy_us=1030, total_us=1270)
 
 
 @pytest.mark.parametrize("stat", [b"", b"cpu 1 2 3\n", b"intr 1 2 3 4 5 6 7 8 9\n"])
