@@ -16,6 +16,9 @@ QUICK := not real and not chaos and not image and not ml
 # Those of torch need six gigabytes: make test-ml-torch.
 ML := $(filter-out torch,$(patsubst tests/ml/%/requirements.txt,%,$(wildcard tests/ml/*/requirements.txt)))
 
+# Real parts depend on what else the machine does: what fails is shown, and run once by itself.
+AGAIN := --last-failed --last-failed-no-failures=none
+
 # Tests are compiled once, not each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -40,15 +43,17 @@ check: $(DEV) ## Style, types and all tests that need no other program; under a 
 
 .PHONY: test
 test: tools check ## All of check, then the tests with a real Prometheus and a real daemon.
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "real and beside" -ra
-	$(PY) -m pytest -m "real and not beside" -ra
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "real and beside" -ra || \
+	  $(PY) -m pytest $(AGAIN) -m real -ra
+	$(PY) -m pytest -m "real and not beside" -ra || $(PY) -m pytest $(AGAIN) -m real -ra
 
 .PHONY: test-ml
 test-ml: $(ML:%=test-ml-%) ## Integrations beside the real tools, each in an environment of its own.
 
 test-ml-%: $(RUN)
 	@.ci/setup ml $*
-	build/ml/$*/bin/python -m pytest -m ml -ra tests/ml/$*
+	build/ml/$*/bin/python -m pytest -m ml -ra tests/ml/$* || \
+	  build/ml/$*/bin/python -m pytest $(AGAIN) -m ml -ra tests/ml/$*
 
 .PHONY: chaos
 chaos: $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
