@@ -112,7 +112,8 @@ image: ## Build the container image with ENGINE, on BASE.
 
 .PHONY: test-image
 test-image: $(DEV) ## Build the image and try it, hardened, with ENGINE; skips where none answers.
-	ENGINE=$(ENGINE) BASE=$(BASE) $(PY) -m pytest -m image -ra tests/deploy/image
+	export ENGINE=$(ENGINE) BASE=$(BASE); $(PY) -m pytest -m image -ra tests/deploy/image || \
+	  $(PY) -m pytest $(AGAIN) -m image -ra tests/deploy/image
 
 .PHONY: clean
 clean: ## Remove all that was set up or made here.
