@@ -14,7 +14,8 @@ from tests.bench.scene import SETTLE_SECONDS, start
 from tests.real.parts import Daemon, get, until
 
 SOURCES = ("electricity_maps", "rte", "uk", "energy_charts", "energinet", "prometheus")
-SCRAPES = 40
+SCRAPES = 200
+TURNS = 5
 
 
 class Hanging(NamedTuple):
@@ -56,7 +57,10 @@ def measure(directory: Path, ticks: int) -> Hanging:
             until(lambda daemon=daemon: get(daemon.url + "/-/ready"), what="it is ready")
             daemons.append((daemon, process.pid))
         time.sleep(SETTLE_SECONDS)
-        loops = [_ticks(daemon, pid, ticks) for _ in range(2) for daemon, pid in daemons]
+        loops: list[list[float]] = [[], []]
+        for _ in range(TURNS):
+            for loop, (daemon, pid) in zip(loops, daemons, strict=True):
+                loop.extend(_ticks(daemon, pid, 2 * ticks // TURNS))
         walls: list[list[float]] = [[], []]
         for _ in range(SCRAPES):
             for wall, (daemon, _) in zip(walls, daemons, strict=True):
@@ -64,8 +68,7 @@ def measure(directory: Path, ticks: int) -> Hanging:
                 get(daemon.url + "/metrics")
                 wall.append((time.perf_counter() - began) * 1000)
         return Hanging(
-            loops[0] + loops[2],
-            loops[1] + loops[3],
+            *loops,
             *map(statistics.median, walls),
             *(cost.resident_mb(pid) for _, pid in daemons),
         )

@@ -52,7 +52,7 @@ The *start* is wall time, with a ledger to read and {reference:,} processes to f
 {starts} took {start_min:.0f} ms. *Writes* are those of {seconds} s with two commits; the file
 system's own journal comes on top.
 
-The *loop with track* is 600 steps of 0.2 ms that count and report progress at each step, by turns
+The *loop with track* is 200 steps of 1 ms that count and report progress at each step, by turns
 with and without a tracker in one program.
 """
 
