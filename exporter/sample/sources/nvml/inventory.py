@@ -57,6 +57,7 @@ def _info(driver: Driver, handle: Any, index: int) -> DeviceInfo:
         power_limit_watts=limit_watts,
         ordinal=str(index),
         pci_bus_id=_text(bus.busId) if bus is not None else "",
+        minor=_optional(driver, "nvmlDeviceGetMinorNumber", handle),
     )
 
 
