@@ -13,7 +13,7 @@ OLD_MIG = re.compile(r"MIG-(GPU-[^/]+/\d+/\d+)")
 """A MIG device as drivers before R470 name it: the GPU's UUID, GPU instance, compute instance."""
 PREFIXES = ("GPU-", "MIG-")
 HEX = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-UUID = re.compile(f"(?:GPU|MIG)-{HEX}(?![0-9a-f])", re.IGNORECASE)
+UUID = re.compile(f"(?:GPU|MIG)-(?i:{HEX})(?![0-9a-fA-F])")
 
 
 def gpu_of(device_id: str, names: Mapping[str, str]) -> str:

@@ -133,9 +133,7 @@ def _without_servers(rows: tuple[Holding, ...]) -> tuple[Holding, ...]:
     )
 
 
-def on_instances(
-    grants: Iterable[Grant], occupancies: Mapping[Device, Occupancy]
-) -> list[Grant]:
+def on_instances(grants: Iterable[Grant], occupancies: Mapping[Device, Occupancy]) -> list[Grant]:
     """Grants of MIG instances without a UUID, made grants of what they can be.
 
     They are instances of their size that were given to nobody else. Where there are several, each

@@ -61,12 +61,15 @@ def started(item: Mapping[str, Any]) -> float | None:
 
 
 def gpus_of(slices: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """The UUID of each GPU or MIG device of resource slices, by driver, pool and name."""
+    """The UUID of each GPU or MIG device of resource slices, by driver, pool and name.
+
+    It is "" for a GPU that is passed through to a virtual machine: this node's driver does not see
+    it.
+    """
     for key, attributes in _devices(slices):
-        uuid = _attribute(attributes, key[0], "uuid")
-        # One that is passed through to a virtual machine is not seen by this node's driver.
-        if uuid and _attribute(attributes, key[0], "type") != PASSED_THROUGH:
-            yield key, uuid
+        is_passed = _attribute(attributes, key[0], "type") == PASSED_THROUGH
+        if uuid := _attribute(attributes, key[0], "uuid"):
+            yield key, "" if is_passed else uuid
 
 
 def mig_of(

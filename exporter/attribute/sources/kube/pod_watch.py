@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from exporter.attribute.sources.kube.api_server import ApiError, ApiServer
-from exporter.attribute.sources.kube.described import facts_of, gpus_of, mig_of, part, parts, started
+from exporter.attribute.sources.kube.described import (
+    facts_of,
+    gpus_of,
+    mig_of,
+    part,
+    parts,
+    started,
+)
 from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
 from exporter.clock import Clock
 from exporter.errors import Unavailable
@@ -178,8 +185,9 @@ class PodWatch:
 
 
 def _has_claims(item: Mapping[str, Any]) -> bool:
-    """Whether a pod has devices by dynamic resource allocation, asked for by a claim or, as an
-    extended resource, by a limit like `nvidia.com/gpu: 1`.
+    """Whether a pod has devices by dynamic resource allocation.
+
+    It asks for them by a claim or, as an extended resource, by a limit like `nvidia.com/gpu: 1`.
     """
     by_limit = part(part(item, "status"), "extendedResourceClaimStatus")
     return bool(parts(part(item, "spec"), "resourceClaims") or by_limit)

@@ -48,6 +48,7 @@ class Pods:
         *,
         included: Collection[str] = (),
         excluded: Collection[str] = (),
+        gpu_resources: Sequence[str] = (),
     ) -> None:
         self._kubepods = Kubepods(procfs)
         self._told = Told(sources, clock)
@@ -61,7 +62,7 @@ class Pods:
         """When a pod was first seen that has no name yet."""
         self._keys: set[RunKey] = set()
         self._members: Mapping[RunKey, tuple[tuple[str, str], ...]] = {}
-        self._devices = PodDevices(sources.kubelet, sources.watch)
+        self._devices = PodDevices(sources.kubelet, sources.watch, gpu_resources)
         self._clocks: dict[str, CgroupMeter | None] = {}
         """The clock of each pod, from when it was first seen; None: it has none."""
         self._left: AbstractSet[str] = frozenset()
@@ -135,7 +136,11 @@ class Pods:
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the sources fare; what they said last counts on, and its age is told."""
-        return self._told.states(has_pods=bool(self._pods), has_claims=self._devices.has_claims())
+        return self._told.states(
+            has_pods=bool(self._pods),
+            has_claims=self._devices.has_claims(),
+            devices_note=self._devices.note,
+        )
 
     def _find_members(self) -> dict[RunKey, tuple[tuple[str, str], ...]]:
         members: dict[RunKey, list[tuple[str, str]]] = {}
