@@ -103,7 +103,10 @@ def script(root: Path, name: str, directory: Path) -> Path:
     tools = root / "bin"
     tools.mkdir(exist_ok=True)
     tool = tools / "nvidia-smi"
-    lines = "\n".join(f"echo '{number}, GPU-{number}'" for number in range(len(GPU_WATTS)))
+    lines = "\n".join(
+        f"echo '00000000:{number + 1:02X}:00.0, GPU-{number}, {number}, Disabled'"
+        for number in range(len(GPU_WATTS))
+    )
     tool.write_text(f"#!/bin/sh\n{lines}\n")
     tool.chmod(0o755)
     path = root / f"{name}.sh"

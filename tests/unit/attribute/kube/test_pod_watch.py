@@ -23,7 +23,11 @@ UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "ab"]
 
 
 def gpu(minor):
-    """A GPU as cmd/gpu-kubelet-plugin of NVIDIA's driver describes it (commit 22407113, 2026-05)."""
+    """A GPU as NVIDIA's driver of dynamic resource allocation describes it.
+
+    From cmd/gpu-kubelet-plugin/{deviceinfo,mig,partitions}.go of NVIDIA/k8s-dra-driver-gpu, commit
+    22407113 of 2026-05.
+    """
     return {
         "name": f"gpu-{minor}",
         "attributes": {
@@ -42,7 +46,7 @@ def gpu(minor):
 
 
 def mig(minor, profile, profile_id, start, uuid=""):
-    """A MIG device as the same driver describes it; one that is made when claimed has no UUID."""
+    """A MIG device of the same driver; one that is made when it is claimed has no UUID."""
     parent = gpu(minor)["attributes"]
     own = {"type": {"string": "mig"}, "profile": {"string": profile}, "parentUUID": parent["uuid"]}
     attributes = {**parent, **own}
