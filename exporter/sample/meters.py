@@ -46,18 +46,22 @@ class Meters:
 
     def advance(self, observation: Observation) -> tuple[Interval, ...]:
         """The energy that `observation` settles; a device without news settles nothing."""
-        self._learn(observation)
-        if observation.occupancies or self._occupancies:
-            self._occupancies = _fresh(
-                {**self._occupancies, **{look.device: look for look in observation.occupancies}},
-                observation.at_ns,
-            )
+        self.learn(observation)
         intervals = []
         for reading in observation.readings:
             interval = self._take(self._meters[reading.device], reading)
             if interval is not None:
                 intervals.append(interval)
         return tuple(intervals)
+
+    def learn(self, observation: Observation) -> None:
+        """Note which devices there are and who is on them, without their readings."""
+        self._learn_devices(observation)
+        if observation.occupancies or self._occupancies:
+            self._occupancies = _fresh(
+                {**self._occupancies, **{look.device: look for look in observation.occupancies}},
+                observation.at_ns,
+            )
 
     def positions(self) -> tuple[Position, ...]:
         """What must be kept to go on after a restart, devices not seen lately included."""
@@ -86,7 +90,7 @@ class Meters:
             for device, meter in self._meters.items()
         )
 
-    def _learn(self, observation: Observation) -> None:
+    def _learn_devices(self, observation: Observation) -> None:
         for info in observation.infos:
             meter = self._meters.get(info.device)
             if meter is None:
