@@ -249,8 +249,8 @@ def _unknown(claimed: Iterable[Claimed], known: Known) -> Iterator[str]:
 def _unnamed(count: int) -> Iterator[str]:
     if count:
         yield (
-            f"{count} claimed MIG devices have no UUID; each pod is charged for as many instances "
-            "of that size on the same GPU as it claims"
+            f"claimed MIG devices without a UUID: {count}; each pod is charged for as many "
+            "instances of that size on the same GPU as it claims"
         )
 
 

@@ -88,8 +88,8 @@ class Told:
 
 def _skipped(reasons: Sequence[str]) -> str:
     return (
-        f"{len(reasons)} entries of the kubelet's answer cannot be decoded and are left out; the "
-        f"first is {reasons[0]}; report it with the version of the kubelet"
+        f"the kubelet's answer cannot be decoded in {len(reasons)} places, which are left out; the "
+        f"first: {reasons[0]}; report it with the version of the kubelet"
     )
 
 
