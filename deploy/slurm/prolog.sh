@@ -33,6 +33,7 @@ by_proc() {
 table_of() {
     printf '%s\n\n%s\n' "$1" "$2" | awk -F ', *' '
         $1 == "" { is_proc = 1; next }
+        !is_proc && $2 !~ /^GPU-/ || is_proc && $3 !~ /^[0-9]+$/ { next } # a message of an error
         { bus = tolower($1); sub(/^0+/, "", bus) }
         !(bus in uuid) { order[++count] = bus }
         $2 != "" { uuid[bus] = $2 }

@@ -124,6 +124,16 @@ def test_without_nvidia_smi_an_index_is_a_place_on_the_bus(site):
     assert site.run("0") == []
 
 
+def test_what_nvidia_smi_says_when_it_fails_is_no_gpu(site):
+    (site.root / "bin" / "nvidia-smi").write_text(
+        "#!/bin/sh\n"
+        "echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'\n"
+        "echo 'Make sure that the latest NVIDIA driver is installed, and running, now.'\n"
+        "echo\nexit 9\n"
+    )
+    assert site.run("0,2", AUTO) == [UUIDS[0], UUIDS[2]]
+
+
 def test_a_card_that_is_asleep_is_known_by_its_place_on_the_bus(site):
     site.information(BUSES[0], MINORS[0], ASLEEP)
     assert site.run("2", FILES) == [UUIDS[0]]
