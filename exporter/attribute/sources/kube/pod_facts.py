@@ -51,4 +51,4 @@ class Known(NamedTuple):
     gpus_why: str = ""
     """Why `gpus` may not be read; "": they may, or the server has no such thing."""
     mig: Mapping[tuple[str, str, str], MigDevice] = {}
-    """Likewise, MIG devices without a UUID."""
+    """MIG devices without a UUID, by driver, pool and name."""
