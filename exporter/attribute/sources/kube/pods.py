@@ -221,9 +221,11 @@ class Pods:
         clocks: dict[str, CgroupMeter | None] = {}
         for uid, cgroup in cgroups.items():
             clock = self._clocks.get(uid)
-            if clock is None:
-                # That of version 1 may come a moment later than the rest of the pod.
-                with suppress(OSError, Unavailable):
+            # That of version 1 may come a moment later than the rest of the pod.
+            with suppress(OSError, Unavailable):
+                if clock is not None:
+                    clock.follow(cgroup.mounted, cgroup.at)
+                else:
                     clock = CgroupMeter(cgroup.mounted, cgroup.at)
                     if not self._is_first and uid not in self._clocks:
                         clock.last_us = 0

@@ -737,3 +737,66 @@ def test_what_is_missing_is_said(node):
     node.host.begin()
     node.look()
     assert node.missing[0] in node.host.witness.states()
+
+
+class Outside:
+    """A container of a pod whose cgroup is that of the runtime, as where the drivers differ."""
+
+    def __init__(self, node, uid):
+        sliced = uid.replace("-", "_")
+        self._above = node.mount / "system.slice" / "containerd.service"
+        self._name = f"kubepods-burstable-pod{sliced}.slice:cri-containerd:"
+        self.path = f"/system.slice/containerd.service/{self._name}"
+
+    def use(self, container, used_us):
+        path = self._above / (self._name + container * 64)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "cpu.stat").write_text(f"usage_usec {used_us}\n")
+        (path / "memory.stat").write_text("anon 5000\nshmem 0\n")
+        (path / "cgroup.events").write_text("populated 1\n")
+
+    def end(self, container):
+        path = self._above / (self._name + container * 64)
+        path.rename(self._above / f"gone-{container}")
+
+
+def test_a_pod_pays_for_containers_outside_of_its_cgroup_as_they_come_and_go(node):
+    outside = Outside(node, ONE)
+    node.pod(ONE, "train-0")
+    outside.use("1", 20_000)
+    node.host.restart()  # with the first container there, its home is known
+    node.look()
+    outside.use("1", 50_000)
+    assert node.look() == {ONE: 3}
+    outside.use("2", 40_000)
+    assert node.look() == {ONE: 4}
+    outside.end("1")
+    outside.use("2", 60_000)
+    assert node.look() == {ONE: 2}
+    assert [usage.memory_bytes for usage in node.host.sighting.usage] == [1024 + 5000]
+
+
+def test_a_restart_neither_loses_nor_repeats_what_containers_outside_used(node):
+    outside = Outside(node, ONE)
+    node.pod(ONE, "train-0")
+    outside.use("1", 20_000)
+    node.host.restart()
+    node.look()
+    outside.use("2", 10_000)
+    node.look()
+    outside.end("1")
+    node.look()
+    node.host.restart()
+    outside.use("2", 50_000)
+    assert node.look() == {ONE: 4}
+
+
+def test_a_process_in_a_container_outside_of_the_pods_cgroup_is_the_pods(node):
+    outside = Outside(node, ONE)
+    node.pod(ONE, "train-0")
+    outside.use("1", 0)
+    node.host.proc.process(10, cgroup=outside.path + "1" * 64)
+    node.look()
+    at_ns = node.host.clock.boottime_ns()
+    node.look({GPU: Occupancy(GPU, at_ns, (Occupant(10, "", 0.9),), coverage=1.0)})
+    assert {pid: key.run_id for pid, key in node.host.sighting.owners.items()} == {10: ONE}
