@@ -19,7 +19,7 @@ def parse_cpu_clocks(stat: bytes, us_per_tick: int) -> MachineCpu:
     fields = stat.split(b"\n", 1)[0].split()
     if len(fields) < 5 or fields[0] != b"cpu":
         raise ValueError("does not begin with the CPU times of the machine")
-    user, nice, system, idle, iowait, irq, softirq = map(int, (*fields[1:8], 0, 0, 0)[:7])
+    user, nice, system, idle, iowait, irq, softirq = map(int, (*fields[1:8], b"0", b"0", b"0")[:7])
     busy = user + nice + system + irq + softirq
     total = busy + idle + iowait
     return MachineCpu(busy * us_per_tick, total * us_per_tick)

@@ -144,3 +144,9 @@ class CpuEstimate:
 
     def _cap_watts(self, packages: int) -> float:
         return 2 * self._full_watts * self._threads / packages
+
+
+def read_busy_us(procfs: str) -> int:
+    """Busy CPU time since boot over all CPUs. Raises OSError or ValueError."""
+    with open(os.path.join(procfs, "stat"), "rb", buffering=0) as file:
+        return parse_cpu_clocks(file.read(FIRST_LINE), US_PER_TICK).busy_us

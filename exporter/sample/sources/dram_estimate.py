@@ -28,6 +28,7 @@ class DramEstimate:
         self._boot_id = boot_id
         self._watts_per_gb = watts_per_gb
         self._sized_ns = clock.monotonic_ns()
+        self._most_gb = 0.0
         self._resize(memory_bytes(procfs))
 
     def read(self) -> Observation:
@@ -63,6 +64,8 @@ class DramEstimate:
 
     def _resize(self, size: int) -> None:
         gb = size / units.BYTES_PER_GB
+        # The last energy of more memory is still to be judged when some is taken away.
+        self._most_gb = max(self._most_gb, gb)
         self._power_uw = round(self._watts_per_gb * gb * units.MICROWATTS_PER_WATT)
         # A counter of another power is another counter.
         self._epoch = f"{self._boot_id}/{self._power_uw}"
@@ -72,7 +75,7 @@ class DramEstimate:
                 model=f"{gb:.1f} GB (assumed {self._watts_per_gb:.4g} W per GB)",
                 vendor="",
                 source=NAME,
-                power_cap_watts=2 * self._watts_per_gb * gb,
+                power_cap_watts=2 * self._watts_per_gb * self._most_gb,
                 method=Method.ESTIMATED,
             ),
         )
