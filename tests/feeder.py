@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 
 RANGE_UJ = 262_143_328_850
 APART_UJ = 1_000_000_000
+"""Between the counters of two packages at time zero."""
 POWERCAP = "devices/virtual/powercap/intel-rapl"
 STEP = struct.Struct("<qq")
 """CLOCK_BOOTTIME after a write, and the time since the beginning that was written; nanoseconds."""

@@ -1,7 +1,8 @@
 """Estimates that replace counters which exist and do not move, as in some virtual machines."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from exporter import units
 from exporter.errors import ConfigError, Unavailable
@@ -10,27 +11,35 @@ from exporter.model.readings import Device, Kind, Observation, Reading, Sampler
 log = logging.getLogger(__name__)
 
 STILL_NS = 20 * units.NANOSECONDS_PER_SECOND
-"""How long the counters of a kind must stand still, the machine being awake."""
+"""How long a counter must stand still, the machine being awake."""
 BUSY_US = units.MICROSECONDS_PER_SECOND
 """How much CPU time the machine must have used meanwhile: no processor does that for nothing."""
 MOVES = 3
 """In how many readings in a row a counter has to move before it is believed again."""
 STILL = (
-    "the {kind} counters have not moved for {seconds:.0f} s though the machine was busy, as in a "
-    "virtual machine that shows them and does not count; its energy is {instead} until they move. "
-    "Do without them by --no-collector.rapl"
+    f"its counter has not moved for {units.seconds(STILL_NS):.0f} s though the machine was busy, "
+    "as in a virtual machine that shows counters and does not count; its energy is {instead} until it "
+    "moves"
 )
 
 
-class Standby:
-    """Watches the counters of one kind, and puts an estimate in their place while they are still.
+class _Rest(NamedTuple):
+    """Since when a counter has not moved."""
 
-    Nothing is counted twice and nothing is lost: the estimate counts from the reading in which the
-    counters were first seen to be still, and they count again from the last of its readings.
+    awake_ns: int
+    busy_us: int
+    """CPU time of the machine until then."""
+
+
+class Standby:
+    """Watches the counters of one kind, and puts an estimate in their place while all are still.
+
+    Nothing is counted twice and nothing is lost: the estimate counts from the reading in which all
+    counters were first seen to be still, and they count again from the last of its readings. A
+    counter that stands still beside others that move belongs to a device that is not up.
 
     `build` opens the estimate, and is called only where counters stand still; None where none is
-    wanted. Without an estimate the devices are not up. `busy_us` is the machine's busy CPU time
-    since boot; it may raise OSError or ValueError.
+    wanted. `busy_us` is the machine's busy CPU time since boot; it may raise OSError or ValueError.
     """
 
     def __init__(
@@ -40,14 +49,12 @@ class Standby:
         self._build = build
         self._estimate: Sampler | None = None
         self._busy_us = busy_us
-        self._last: dict[Device, int | None] = {}
-        self._since_ns: int | None = None
-        """When the counters were first seen to be still."""
-        self._busy_before_us = 0
-        self._at_ns = 0
-        self._first: tuple[Reading, ...] = ()
-        """What the estimate was then."""
-        self._still = False
+        self._last_uj: dict[Device, int] = {}
+        self._rests: dict[Device, _Rest] = {}
+        """The counters that did not move in their last reading."""
+        self._first: tuple[Reading, ...] | None = None
+        """What the estimate was when the last of them came to rest; None: one moves."""
+        self._is_replaced = False
         self._moves = 0
         self._held: tuple[Reading, ...] = ()
         """Of the counters, from which they count again."""
@@ -60,14 +67,15 @@ class Standby:
             if reading.device.kind is self._kind and reading.counter_uj is not None
         )
         moved = self._note(own)
-        if self._still:
-            return self._while_still(counted, own, moved=moved)
-        if own and self._have_stopped(own[-1].awake_ns, moved=moved):
-            self._still, self._moves = True, 0
-            log.warning("energy counters do not move", extra={"why": self._why()})
-            return self._replace(counted, own, self._first)
+        if self._is_replaced:
+            return self._go_on(counted, own, moved=moved)
+        still = self._still(own)
+        if self._first is not None and len(still) == len(self._rests):
+            self._is_replaced, self._moves = True, 0
+            log.warning("energy counters do not move", extra={"kind": str(self._kind)})
+            return self._replace(counted, self._first)
         held, self._held = self._held, ()
-        return counted._replace(readings=(*held, *counted.readings))
+        return _without(counted._replace(readings=(*held, *counted.readings)), still, "unknown")
 
     def release(self) -> None:
         """Close what the estimate reads."""
@@ -75,86 +83,96 @@ class Standby:
             self._estimate.release()
 
     def _note(self, own: Sequence[Reading]) -> bool:
-        """Remember the readings; whether any counter has moved, or was not seen before."""
-        before = dict(self._last)
-        self._last.update((reading.device, reading.counter_uj) for reading in own)
-        return self._last != before
+        """Take down which counters rest; whether any has moved."""
+        moved = False
+        for reading in own:
+            last_uj = self._last_uj.get(reading.device)
+            assert reading.counter_uj is not None
+            self._last_uj[reading.device] = reading.counter_uj
+            if last_uj != reading.counter_uj:
+                moved = moved or last_uj is not None
+                self._rests.pop(reading.device, None)
+            elif reading.device not in self._rests:
+                busy_us = self._busy_now_us()
+                if busy_us is not None:
+                    self._rests[reading.device] = _Rest(reading.awake_ns, busy_us)
+        if not own or len(self._rests) < len(self._last_uj):
+            self._first = None
+        elif self._first is None:
+            self._first = self._begin()
+        return moved
 
-    def _have_stopped(self, at_ns: int, *, moved: bool) -> bool:
-        """Whether the counters stand still for long while the machine works."""
-        self._at_ns = at_ns
-        if moved:
-            self._since_ns = None
-        elif self._since_ns is None:
-            self._begin(at_ns)
-        else:
-            return at_ns - self._since_ns >= STILL_NS and self._was_busy()
-        return False
-
-    def _begin(self, at_ns: int) -> None:
-        """Take down from when the counters may stand still."""
-        try:
-            self._busy_before_us = self._busy_us()
-        except (OSError, ValueError):
-            return
-        self._since_ns = at_ns
+    def _begin(self) -> tuple[Reading, ...]:
+        """What the estimate is now, if there is one."""
         if self._estimate is None and self._build is not None:
             try:
                 self._estimate = self._build()
             except (ConfigError, Unavailable) as error:
                 log.warning("no estimate can replace the counters: %s", error)
                 self._build = None
-        self._first = self._estimate.read().readings if self._estimate is not None else ()
+        return self._estimate.read().readings if self._estimate is not None else ()
 
-    def _was_busy(self) -> bool:
+    def _still(self, own: Sequence[Reading]) -> set[Device]:
+        """The counters that rest for too long."""
+        long = {
+            reading.device
+            for reading in own
+            if reading.device in self._rests
+            and reading.awake_ns - self._rests[reading.device].awake_ns >= STILL_NS
+        }
+        busy_us = self._busy_now_us() if long else None
+        if busy_us is None:
+            return set()
+        return {device for device in long if busy_us - self._rests[device].busy_us >= BUSY_US}
+
+    def _busy_now_us(self) -> int | None:
         try:
-            return self._busy_us() - self._busy_before_us >= BUSY_US
+            return self._busy_us()
         except (OSError, ValueError):
-            return False
+            return None
 
-    def _while_still(
-        self, counted: Observation, own: tuple[Reading, ...], *, moved: bool
-    ) -> Observation:
-        if own:
-            self._at_ns = own[-1].awake_ns
+    def _go_on(self, counted: Observation, own: tuple[Reading, ...], *, moved: bool) -> Observation:
+        """Estimate further, for the last time if the counters move again."""
         self._moves = self._moves + 1 if moved else 0
-        replaced = self._replace(counted, own, ())
         if self._moves == MOVES:
             log.info("energy counters move again", extra={"kind": str(self._kind)})
-            self._still, self._since_ns, self._held = False, None, own
-        return replaced
+            self._is_replaced, self._held = False, own
+        return self._replace(counted, ())
 
-    def _replace(
-        self, counted: Observation, own: Sequence[Reading], first: Sequence[Reading]
-    ) -> Observation:
+    def _replace(self, counted: Observation, first: Sequence[Reading]) -> Observation:
         """The observation with the estimate's devices in place of those of the counters."""
-        estimated = self._estimate.read() if self._estimate is not None else None
-        infos, readings = (estimated.infos, estimated.readings) if estimated else ((), ())
-        devices = {info.device for info in infos}
-        why = self._why()
-        kept = [
-            # A counter without an estimate of its own is covered by that of another device.
-            reading._replace(counter_uj=None, why=why) if reading in own else reading
-            for reading in counted.readings
-            if reading.device not in devices
-        ]
-        return counted._replace(
-            infos=(*(info for info in counted.infos if info.device not in devices), *infos),
-            readings=(*kept, *first, *readings),
-            error=counted.error or why,
+        own = {info.device for info in counted.infos if info.device.kind is self._kind}
+        if self._estimate is None:
+            return _without(counted, own, "unknown")
+        estimated = self._estimate.read()
+        devices = {info.device for info in estimated.infos}
+        kept = _without(counted, own, "estimated")
+        return kept._replace(
+            infos=(*(info for info in kept.infos if info.device not in devices), *estimated.infos),
+            readings=(
+                *(reading for reading in kept.readings if reading.device not in devices),
+                *first,
+                *estimated.readings,
+            ),
         )
 
-    def _why(self) -> str:
-        assert self._since_ns is not None
-        return STILL.format(
-            kind=self._kind,
-            seconds=units.seconds(self._at_ns - self._since_ns),
-            instead="estimated" if self._estimate is not None else "unknown",
-        )
+
+def _without(counted: Observation, still: Collection[Device], instead: str) -> Observation:
+    """The observation without what the counters of some devices show."""
+    if not still:
+        return counted
+    why = STILL.format(instead=instead)
+    readings = (
+        reading._replace(counter_uj=None, why=reading.why or why)
+        if reading.device in still
+        else reading
+        for reading in counted.readings
+    )
+    return counted._replace(readings=tuple(readings), error=counted.error or why)
 
 
 class CountersOrEstimates:
-    """A source of counters, and an estimate for each kind that stands by."""
+    """A source of counters, with an estimate for each kind of device that can replace them."""
 
     def __init__(self, counters: Sampler, standbys: Sequence[Standby]) -> None:
         self.name = counters.name
