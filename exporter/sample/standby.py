@@ -18,8 +18,8 @@ MOVES = 3
 """In how many readings in a row a counter has to move before it is believed again."""
 STILL = (
     f"its counter has not moved for {units.seconds(STILL_NS):.0f} s though the machine was busy, "
-    "as in a virtual machine that shows counters and does not count; its energy is {instead} until it "
-    "moves"
+    "as in a virtual machine that shows counters and does not count; until it moves its energy is "
+    "{instead}"
 )
 
 

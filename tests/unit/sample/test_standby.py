@@ -154,7 +154,7 @@ def test_packages_without_an_estimate_of_their_own_are_not_up(machine):
     host = machine(Package(0), Package(0)).open().play(60)
     states = host.states()
     assert (states[CPU0].up, states[CPU1].up) == (True, False)
-    assert "its energy is estimated" in states[CPU1].why
+    assert "until it moves its energy is estimated" in states[CPU1].why
 
 
 def test_where_no_estimate_is_wanted_the_device_is_not_up(machine):
@@ -162,7 +162,7 @@ def test_where_no_estimate_is_wanted_the_device_is_not_up(machine):
     assert (CPU0, Method.ESTIMATED) not in host.joules
     state = host.states()[CPU0]
     assert not state.up
-    assert "its energy is unknown" in state.why
+    assert "until it moves its energy is unknown" in state.why
     host.play(10, counts=True)
     assert host.states()[CPU0].up
 
