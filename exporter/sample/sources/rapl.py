@@ -17,6 +17,8 @@ NAME = "rapl"
 LIMITS_EVERY_NS = 30 * units.NANOSECONDS_PER_SECOND
 """How often the power limits are read again, which may be set while the daemon runs."""
 
+TRIES = 5
+"""How often in a row a file is read that is empty."""
 PACE_NS = units.NANOSECONDS_PER_SECOND // 10
 """Counters tick unevenly, so that a shorter interval says nothing of the power."""
 
@@ -194,7 +196,9 @@ class Rapl:
     def _read(self, zone: Zone) -> Reading:
         device, counter_uj = zone.info.device, None
         try:
-            counter_uj = int(zone.energy.read(32))
+            # Empty while it is replaced, where a program of the host writes it for a guest.
+            text = next(filter(None, (zone.energy.read(32) for _ in range(TRIES))), b"")
+            counter_uj = int(text)
         except PermissionError:
             why = f"{zone.energy.path}: {DENIED}"
         except OSError as error:

@@ -197,6 +197,14 @@ class TestReading:
         write(tree, "package-0", "energy_uj", text)
         assert rapl.read().readings[0].why.endswith("does not hold a number")
 
+    def test_file_that_is_empty_for_a_moment_is_read_again(self, tree, rapl, monkeypatch):
+        read, empty = KeptFile.read, [b"", b"", b""]
+        monkeypatch.setattr(
+            KeptFile, "read", lambda kept, length: empty.pop() if empty else read(kept, length)
+        )
+        tree.advance(10)
+        assert counters(rapl.read())[CPU0] == 1000e6
+
     def test_files_stay_open_between_readings(self, rapl, monkeypatch):
         rapl.read()
         monkeypatch.setattr(os, "open", None)
