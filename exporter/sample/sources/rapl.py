@@ -22,6 +22,7 @@ TRIES = 5
 PACE_NS = units.NANOSECONDS_PER_SECOND // 10
 """Counters tick unevenly, so that a shorter interval says nothing of the power."""
 
+MIRRORED = "{} shows the counter of {} again; it is left out"
 NO_ZONES = (
     "no intel-rapl zones under {sysfs}; load the kernel module (modprobe intel_rapl_msr). "
     "Most virtual machines have none"
@@ -91,6 +92,7 @@ class Rapl:
         self._clock = clock
         self._boot_id = boot_id
         self._paces: dict[Zone, _Pace] = {}
+        self._note = ""
         self._limits_ns = clock.monotonic_ns()
         zones = tuple(find_zones(sysfs, model, vendor, source=NAME))
         if not zones:
@@ -139,6 +141,7 @@ class Rapl:
             readings=tuple(readings),
             cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
             error=next((reading.why for reading in readings if reading.why), ""),
+            note=self._note,
         )
 
     def release(self) -> None:
@@ -187,11 +190,9 @@ class Rapl:
         suspect.release()
         for other in self._suspects:
             other.trials.pop(suspect.zones[0], None)
-        log.warning(
-            "%s shows the counter of %s again; it is left out",
-            suspect.zones[0].info.device.id,
-            first.info.device.id,
-        )
+        note = MIRRORED.format(suspect.zones[0].info.device.id, first.info.device.id)
+        log.warning(note)
+        self._note = f"{self._note}; {note}" if self._note else note
 
     def _read(self, zone: Zone) -> Reading:
         device, counter_uj = zone.info.device, None

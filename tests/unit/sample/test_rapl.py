@@ -402,6 +402,10 @@ class TestPackagesThatShowOneCounter:
         totals, sampler = energies(guest, clock, 20, [65], [initial_uj])
         assert totals == {"package-0": 20 * 65}
         assert devices(sampler) == [CPU0]
+        observation = sampler.read()
+        sampler.release()
+        assert observation.note.count("again; it is left out") == packages - 1
+        assert not observation.error
 
     def test_nothing_is_counted_twice_from_the_first_second(self, tmp_path, clock):
         totals, _ = energies(XenGuest(tmp_path, [0] * 4), clock, 3, [65], [5_000_000_000])
