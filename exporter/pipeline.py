@@ -272,8 +272,8 @@ class Pipeline:
             calls.update(observation.calls)
             sick = sick or observation.sick
             intervals.extend(self._meters.advance(observation))
-            why = observation.error
-            states.append(CollectorState(sampler.name, not why, observation.cost_seconds, why))
+            is_ok, why = not observation.error, observation.error or observation.note
+            states.append(CollectorState(sampler.name, is_ok, observation.cost_seconds, why))
         self._calls, self._sick = calls, sick
         return intervals, states
 

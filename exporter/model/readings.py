@@ -146,6 +146,8 @@ class Observation(NamedTuple):
     """By name of the driver's function."""
     sick: str = ""
     """Why the source cannot heal while this process lives; the daemon is then not healthy."""
+    note: str = ""
+    """What a person should know of the source that is no failure of it."""
 
 
 class Sampler(Protocol):

@@ -1,5 +1,6 @@
 """The meters of all devices: where each counter stands, and how its device fares."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,17 @@ from exporter.model.readings import (
 from exporter.model.snapshot import DeviceState
 from exporter.sample.counter import advance
 
+log = logging.getLogger(__name__)
+
+MOST_UJ = 1 << 63
+"""Counters are kept as 64 bits; all ones is how drivers say that they do not know."""
+NO_COUNTER = "its counter shows a value that no counter has"
+HELD_READINGS = 3
+"""After so many readings in a row that were held back, a device says that it counts nothing."""
+HELD = (
+    "its counter runs backwards or faster than {watts:.0f} W, which cannot be true; nothing is "
+    "counted until two readings agree"
+)
 OCCUPANCY_NS = 30 * units.NANOSECONDS_PER_SECOND
 """How long a look at a GPU's processes stands when none comes after it."""
 
@@ -31,6 +43,8 @@ class _Meter:
     """When a reading was last believed; when the device was first seen, until one is."""
     up: bool = False
     why: str = ""
+    held: int = 0
+    """Readings in a row that were held back and that no power reading replaced."""
 
 
 class Meters:
@@ -104,6 +118,8 @@ class Meters:
                     meter.up, meter.why = False, observation.error
 
     def _take(self, meter: _Meter, reading: Reading) -> Interval | None:
+        if reading.counter_uj is not None and not 0 <= reading.counter_uj < MOST_UJ:
+            reading = reading._replace(counter_uj=None, why=reading.why or NO_COUNTER)
         position, interval = advance(self._positions.get(reading.device), reading, meter.info)
         if position is not None:
             self._positions[reading.device] = position
@@ -111,10 +127,23 @@ class Meters:
         meter.why = reading.why
         if meter.up and position is not None and position.suspect_uj is None:
             meter.good_ns = reading.at_ns
+            meter.held = 0
+        elif meter.up and reading.power_watts is None:
+            self._hold(meter)
         if interval is not None and interval.event is not None:
             count = meter.events.get(interval.event, 0)
             meter.events = {**meter.events, interval.event: count + 1}
         return interval
+
+    def _hold(self, meter: _Meter) -> None:
+        """A reading was held back; a device of which that is true for long is not up."""
+        meter.held += 1
+        if meter.held < HELD_READINGS:
+            return
+        meter.up, meter.why = False, HELD.format(watts=meter.info.power_cap_watts)
+        if meter.held == HELD_READINGS:
+            kind, name = meter.info.device
+            log.warning("nothing is counted", extra={"device": f"{kind} {name}", "why": meter.why})
 
 
 def _fresh(looks: dict[Device, Occupancy], at_ns: int) -> dict[Device, Occupancy]:
