@@ -194,6 +194,7 @@ class Wiring:
             run_cpu=restored.run_cpu,
             left_wall=restored.wall,
             jobs_directory=attribute.jobs_directory,
+            read_environments=attribute.read_environments,
             pods=self._pods(runbook),
         )
 

@@ -45,6 +45,7 @@ class LiveWitness:
         run_cpu: tuple[RunCpu, ...],
         left_wall: float = 0.0,
         jobs_directory: str = "",
+        read_environments: bool = True,
         pods: Callable[[CgroupRuns], Pods] | None = None,
     ) -> None:
         self._runbook = runbook
@@ -64,6 +65,7 @@ class LiveWitness:
             cgroup_runs=self._cgroups,
             clock=clock,
             user_name=user_name,
+            read_environments=read_environments,
         )
         self._scheduled = Scheduled(jobs, pods(self._cgroups) if pods is not None else None)
         self._membership = Membership(

@@ -71,7 +71,7 @@ class Membership:
         if claim is None or process.uid < 0 or (parent is not None and claim == parent.claim):
             return around or self._scheduled.adopts(process.pid)
         around = around or self._scheduled.run_of(process.pid)
-        if around is not None and _same(around, claim):
+        if around is not None and (_same(around, claim) or self._is_job(around, claim)):
             # It may know the job's name and account, which its cgroup does not.
             self._runbook.open(self._info(around.uid, claim, claim.origin)._replace(key=around))
             return around
@@ -174,6 +174,15 @@ class Membership:
         wanted = self._info(process.uid, claim, claim.origin)
         wanted = wanted._replace(lead_pid=process.pid, lead_start=process.start)
         return self._runbook.open(wanted, around).key
+
+    def _is_job(self, around: RunKey, claim: Claim) -> bool:
+        """Whether a claim names the job around it, as the scheduler tells it otherwise.
+
+        Slurm tells the steps of a heterogeneous job's components the id of the first one, and one
+        whose cgroup has a SLUID may be known by that alone. Where a process is, the kernel knows.
+        """
+        run = self._runbook.get(around)
+        return run.scope == "cgroup" and not run.lead_pid and run.origin == claim.origin
 
     def _outlived(self, process: Process, claim: Claim) -> bool:
         """Whether somebody ended the run that it claims to be, and it has gone on since."""
