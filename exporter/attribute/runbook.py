@@ -1,6 +1,6 @@
 """The runs that are open or still shown: how they begin, end, come back and are capped."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from exporter.attribute.identity import OTHER_ID
 from exporter.model.commands import Log
@@ -53,12 +53,20 @@ class Runbook:
         else:
             run = run._replace(
                 shown_id=known.shown_id,
+                user=run.user or known.user,
                 started=known.started,
                 units=known.units,
                 logged=known.logged,
             )
         self._put(run)
         return run
+
+    def name_users(self, name_of: Callable[[int], str]) -> None:
+        """Fill in whose runs are that came before their user's name was known."""
+        for run in [run for run in self._runs.values() if not run.is_user_known]:
+            user = name_of(run.key.uid)
+            if user:
+                self._put(run._replace(user=user))
 
     def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
         """End a run. It stays on the page, frozen, until `expire`.
@@ -198,6 +206,7 @@ class Runbook:
         """The open run, with what who joins it knows and it did not."""
         run = known._replace(
             name=known.name or wanted.name,
+            user=known.user or wanted.user,
             labels=tuple(sorted({**dict(wanted.labels), **dict(known.labels)}.items())),
             budget_grams=wanted.budget_grams if known.budget_grams is None else known.budget_grams,
             nodes=known.nodes or wanted.nodes,

@@ -91,6 +91,7 @@ class LiveWitness:
         started = time.perf_counter()
         why = ""
         used: dict[RunKey, int] = {}
+        self._membership.name_users()
         try:
             self._scheduled.look()
             self._processes.refresh(self._membership.adopt)

@@ -99,6 +99,11 @@ class RunInfo(NamedTuple):
     """Whose counter it is added to as long as it is on the page, whatever becomes known of it
     meanwhile; None: that was not settled yet."""
 
+    @property
+    def is_user_known(self) -> bool:
+        """Whether it has no user, or one whose name is known; a counter of theirs may wait."""
+        return bool(self.user) or self.key.uid < 0
+
 
 def with_past(run: RunInfo, past: RunInfo | None) -> RunInfo:
     """A run that came back, with what is known of it from before it left the page.

@@ -88,7 +88,7 @@ class Membership:
         wanted = RunInfo(
             key=RunKey(command.uid, run_id, clean(command.job_id)),
             name=clean(command.name),
-            user=command.user,
+            user=command.user or self._user_name(command.uid),
             origin=REGISTERED,
             started=self._clock.wall(),
             scope=command.scope,
@@ -151,6 +151,10 @@ class Membership:
         return next(
             run.key for run in self._runbook.innermost_first() if run.key in (process.run, around)
         )
+
+    def name_users(self) -> None:
+        """Fill in the users of runs that came before their names were known."""
+        self._runbook.name_users(self._user_name)
 
     def end_deserted(self, wall: float) -> None:
         """End the runs that have no process left: no lead, and none in the runs inside them."""

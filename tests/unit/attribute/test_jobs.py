@@ -545,3 +545,16 @@ def test_a_jobs_directory_that_is_a_file_fails_alone(host):
 def test_a_node_without_jobs_of_a_scheduler_has_no_collector_of_them(host):
     host.look()
     assert "jobs" not in {state.name for state in host.witness.states()}
+
+
+def test_the_first_job_of_a_user_has_the_users_name_once_it_is_known(slurm):
+    names = {7: ""}
+    slurm.host.name_of = names.__getitem__
+    slurm.job(17, 10)
+    slurm.member(10, "job_17")
+    slurm.host.look()
+    assert slurm.run(17).user == ""
+    names[7] = "ada"
+    slurm.host.restart()
+    slurm.host.look()
+    assert (slurm.run(17).user, slurm.run(17).owner) == ("ada", None)
