@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from exporter.attribute.identity import OTHER_ID
+from exporter.attribute.schedulers import SCHEDULER_NAMES
 from exporter.model.commands import Log
 from exporter.model.forecast import advanced
 from exporter.model.runs import NOBODY, Mark, RunInfo, RunKey, Unit, with_past
@@ -14,6 +15,11 @@ MOST_NAMES = 64
 """Units, and results, that are kept of one run."""
 EXITED = "exited"
 """Why a run ended: because no process of it was left."""
+
+
+def is_foreign(job: RunInfo, origin: str) -> bool:
+    """Whether a run is a job of another scheduler than the one named."""
+    return origin in SCHEDULER_NAMES and job.origin in SCHEDULER_NAMES and job.origin != origin
 
 
 class Runbook:
@@ -35,12 +41,16 @@ class Runbook:
     def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
         """Open, reopen or join a run; the answer has the key that was really given.
 
-        An inner run without a job id takes that of the run around it.
+        An inner run without a job id takes that of the run around it. Jobs of two schedulers are
+        two runs though they have one number.
         """
         key = wanted.key
         if not key.job_id and enclosing is not None:
             key = key._replace(job_id=enclosing.job_id)
         known = self._runs.get(key)
+        if known is not None and is_foreign(known, wanted.origin):
+            key = key._replace(run_id=f"{wanted.origin}:{key.run_id}")
+            known = self._runs.get(key)
         if known is not None and known.ended is None:
             return self._join(known, wanted)
         if known is None and len(self._runs) >= self._max_runs and not self._make_room():

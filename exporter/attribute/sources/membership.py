@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import chain, count
 
 from exporter.attribute.identity import OTHER_ID, Claim, clean, clean_labels
-from exporter.attribute.runbook import ENDED, EXITED, OTHER_RUN, Runbook
+from exporter.attribute.runbook import ENDED, EXITED, OTHER_RUN, Runbook, is_foreign
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.processes import ProcessTable
@@ -171,7 +171,7 @@ class Membership:
     def _claimed(self, process: Process, claim: Claim, around: RunKey | None) -> RunKey | None:
         """The run that a process claims to be in, opened where there is none, inside `around`."""
         known = self._runbook.find(process.uid, claim.run_id, claim.job_id or None)
-        if known is not None:
+        if known is not None and not is_foreign(known, claim.origin):
             return known.key
         if self._outlived(process, claim):
             return around
