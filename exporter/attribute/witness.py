@@ -98,7 +98,7 @@ class LiveWitness:
             self._scheduled.claim_processes()
             used = self._processes.count()
         except OSError as error:
-            why = f"{self._procfs}: {error.strerror}; check sample.procfs"
+            why = f"{error.filename or self._procfs}: {error.strerror}; check sample.procfs"
         else:
             self._add_absence(used)
             self._cgroups.charge(used)
@@ -183,7 +183,7 @@ class LiveWitness:
         try:
             return self._machine.look(at_ns), ""
         except OSError as error:
-            return None, f"{self._procfs}/stat: {error.strerror}"
+            return None, f"{error.filename or self._procfs}: {error.strerror}"
         except ValueError as error:
             return None, f"{self._procfs}/stat: {error}"
 
