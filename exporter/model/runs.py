@@ -55,6 +55,8 @@ class Owner(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
+REPLAY = "replay"
+"""The origin of a run of a recording, which says all that is known of it."""
 REGISTERED = "registered"
 """The origin of a run that a program asked for."""
 
@@ -102,7 +104,7 @@ class RunInfo(NamedTuple):
     @property
     def is_user_known(self) -> bool:
         """Whether it has no user, or one whose name is known; a counter of theirs may wait."""
-        return bool(self.user) or self.key.uid < 0
+        return bool(self.user) or self.key.uid < 0 or self.origin == REPLAY
 
 
 def with_past(run: RunInfo, past: RunInfo | None) -> RunInfo:

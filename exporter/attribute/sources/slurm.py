@@ -41,8 +41,8 @@ ROOTS_LOOKS = 10
 SLICES_DEEP, MOST_SLICES = 5, 256
 """How far the slices are searched for slurmstepd's scope."""
 UNIT = re.compile(r".+\.(slice|scope)")
-OTHER_SLICES = re.compile(r"(user|machine|kubepods.*)\.slice")
-"""Slices of others, which may be many."""
+OTHER_SLICES = re.compile(r"/(user|machine|kubepods[^/]*)\.slice")
+"""Slices of others, which have many in them."""
 
 
 class SlurmCgroup(NamedTuple):
@@ -267,7 +267,7 @@ def _scopes(point: str) -> Iterator[str]:
             for name in _names(point + parent, UNIT):
                 if V2_ROOT.fullmatch(name):
                     yield f"{parent}/{name}"
-                elif name.endswith(".slice") and not OTHER_SLICES.fullmatch(name):
+                elif name.endswith(".slice") and not OTHER_SLICES.search(parent):
                     inner.append(f"{parent}/{name}")
         slices = inner[:MOST_SLICES]
 

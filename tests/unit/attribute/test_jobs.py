@@ -358,6 +358,7 @@ def test_components_of_a_heterogeneous_job_are_runs_of_their_own(slurm):
     [
         "slurmstepd.scope",
         "slurm.slice/slurmstepd.scope",
+        "user.slice/slurmstepd.scope",
         "a.slice/a-b.slice/node1_slurmstepd.scope",
         "a.slice/a-b.slice/a-b-c.slice/a-b-c-d.slice/slurmstepd.scope",
     ],
