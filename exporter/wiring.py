@@ -112,7 +112,7 @@ class Wiring:
             Worker("intensity", refresh, seconds) for refresh, seconds in chain.refresh
         ]
         self.stop_asking = chain.stop
-        self._users = UserNames()
+        self._users = UserNames(lambda: clock.boottime_ns() / NANOSECONDS_PER_SECOND)
         users = Worker("users", self._users.look_up, USERS_SECONDS)
         self._users.wake = users.poke
         self.workers.append(users)
