@@ -65,7 +65,11 @@ class Jobs:
         self._clock = clock
         self._user_name = user_name
         self._jobs: dict[str, _Job] = {}
-        self._left_ns: dict[str, int] = {}
+        self._left_ns: dict[str, int] = {
+            run.key.job_id: clock.boottime_ns()
+            for run in runbook.running()
+            if run.origin == ORIGIN and cgroup_runs.was_used(run.key)
+        }
         """When a process was last seen of each job that is written down and had any."""
         self._empty: set[str] = set()
         """Jobs whose cgroup has no process."""

@@ -428,6 +428,22 @@ def test_a_job_whose_processes_are_seen_by_their_environment_stays_as_long_as_th
     assert slurm.run(17).ended is not None
 
 
+def test_a_job_whose_processes_went_while_no_daemon_looked_ends_as_well(slurm):
+    slurm.write(17, gpus="GPU-1")
+    slurm.write(18, gpus="GPU-2")
+    slurm.job(17, 10, used_us=20_000)
+    slurm.host.look()
+    slurm.end(17)
+    slurm.host.restart()
+    slurm.host.look()
+    assert slurm.run(17).ended is None
+    slurm.host.clock.advance(601)
+    slurm.host.look()
+    assert slurm.run(17).ended is not None
+    slurm.host.look()
+    assert held(slurm.host) == {("GPU-2", "18", ""): None}
+
+
 def test_a_step_after_a_long_pause_goes_on_with_the_job(slurm):
     slurm.write(17, gpus="GPU-1")
     slurm.job(17, 10)
