@@ -38,6 +38,8 @@ class _Job(NamedTuple):
     gpus: tuple[str, ...] = ()
     since_ns: int = 0
     """Since when it holds them, CLOCK_BOOTTIME."""
+    is_written: bool = False
+    """Whether its run knows what the prolog wrote down."""
 
 
 class Jobs:
@@ -93,9 +95,12 @@ class Jobs:
             sluid = self._sluid(job_id, allocation)
             job = known.get(job_id) or known.get(sluid)
             run = self._info(job_id, sluid, uid, allocation)
-            if job is None or (allocation is not None and allocation.gpus != job.gpus):
+            is_news = allocation is not None and (
+                job is None or not job.is_written or allocation.gpus != job.gpus
+            )
+            if job is None or is_news:
                 key = self._runbook.open(run).key
-                job = _Job(key, *self._held(allocation, now_ns))
+                job = _Job(key, *self._held(allocation, now_ns), allocation is not None)
             elif job_id not in known:
                 self._runbook.open(run)
             self._jobs[job_id] = job

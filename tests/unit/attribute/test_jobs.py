@@ -444,6 +444,16 @@ def test_a_job_whose_processes_went_while_no_daemon_looked_ends_as_well(slurm):
     assert held(slurm.host) == {("GPU-2", "18", ""): None}
 
 
+def test_what_the_prolog_writes_down_late_is_known_of_the_job_all_the_same(slurm):
+    slurm.job(17, 10)
+    slurm.member(10, "job_17")
+    slurm.host.look()
+    slurm.write(17, name="train", account="physics", nodes=2)
+    slurm.host.look()
+    run = slurm.run(17)
+    assert (run.name, run.account, run.nodes) == ("train", "physics", 2)
+
+
 def test_a_step_after_a_long_pause_goes_on_with_the_job(slurm):
     slurm.write(17, gpus="GPU-1")
     slurm.job(17, 10)
