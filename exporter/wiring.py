@@ -112,7 +112,7 @@ class Wiring:
             Worker("intensity", refresh, seconds) for refresh, seconds in chain.refresh
         ]
         self.stop_asking = chain.stop
-        self._users = UserNames()
+        self._users = UserNames(lambda: clock.boottime_ns() / NANOSECONDS_PER_SECOND)
         users = Worker("users", self._users.look_up, USERS_SECONDS)
         self._users.wake = users.poke
         self.workers.append(users)
@@ -194,6 +194,7 @@ class Wiring:
             run_cpu=restored.run_cpu,
             left_wall=restored.wall,
             jobs_directory=attribute.jobs_directory,
+            read_environments=attribute.read_environments,
             pods=self._pods(runbook),
         )
 

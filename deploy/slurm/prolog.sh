@@ -134,6 +134,9 @@ write() {
         line partition "$SLURM_JOB_PARTITION"
         line nodes "${SLURM_JOB_NUM_NODES:-$SLURM_NNODES}"
         line gpus "${gpus_of_job%,}"
+        line sluid "$SLURM_JOB_SLUID"
+        line end_time "$SLURM_JOB_END_TIME"
+        line boot_id "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
     } >"$directory/.$SLURM_JOB_ID.$$" && mv "$directory/.$SLURM_JOB_ID.$$" "$directory/$SLURM_JOB_ID"
 }
 

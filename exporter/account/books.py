@@ -58,7 +58,9 @@ class Books:
         self._filling = Filling(self._lines, self._owners, restored.filled)
         self._runs = {run.key: run for run in restored.runs}
         self._owner_of: Mapping[RunKey, Owner] = {
-            run.key: self._owners.settle(run, run) for run in restored.runs
+            run.key: owner
+            for run in restored.runs
+            if (owner := self._owners.settle(run, run)) is not None
         }
         self._infos: dict[Device, DeviceInfo] = {}
         self._changed: set[RunKey] = set()
@@ -137,7 +139,7 @@ class Books:
         """
         for key, counted in self._departures.settle(committed_seq, self._changed):
             self._owners.add(self._runs.pop(key), counted.energy_uj, counted.carbon_ng)
-            self._owner_of = {key: self._owner_of[key] for key in self._runs}
+            self._owner_of = {k: owner for k, owner in self._owner_of.items() if k in self._runs}
             self._layout = None
 
     def rejoin(self, past: Past) -> None:
@@ -174,7 +176,7 @@ class Books:
         return self._owners.shown
 
     def owner_of(self) -> Mapping[RunKey, Owner]:
-        """Whose the runs are that are here."""
+        """Whose the runs are that are here, as far as that is settled."""
         return self._owner_of
 
     def leaving(self) -> tuple[RunInfo, ...]:
@@ -267,7 +269,9 @@ class Books:
     def _put_run(self, run: RunInfo) -> None:
         self._runs[run.key] = run
         owner = self._owners.settle(run, run)
-        if self._owner_of.get(run.key) != owner:  # never changed in place: a snapshot has it
+        if (
+            owner is not None and self._owner_of.get(run.key) != owner
+        ):  # never changed in place: a snapshot has it
             self._owner_of = {**self._owner_of, run.key: owner}
         self._changed.add(run.key)
         self._layout = None

@@ -20,21 +20,27 @@ class Owners:
         self.shown: tuple[tuple[Owner, int, int], ...] = self._show()
         """Microjoules and nanograms by owner; the same object as long as nothing changed."""
 
-    def settle(self, run: RunInfo, known: RunInfo | None) -> Owner:
-        """Whose a run is: what was settled when it came to the page, else what is known now."""
+    def settle(self, run: RunInfo, known: RunInfo | None) -> Owner | None:
+        """Whose a run is: what was settled when it came to the page, else what is known now.
+
+        None where the user's name is not known yet: under a number there would be two of them.
+        """
         if known is not None and known.owner is not None:
             return known.owner
-        return owner_of(run, self._exported_labels)
+        return owner_of(run, self._exported_labels) if run.is_user_known else None
 
     def add(self, run: RunInfo, energy_uj: int, carbon_ng: int) -> None:
         """Take over what a counter showed of a run that leaves."""
-        owner = self.settle(run, run)
+        owner = self.settle(run, run) or self._unnamed(run)
         if owner not in self._sums and len(self._sums) >= MOST:
             owner = OTHER_OWNER
         known_uj, known_ng = self._sums.get(owner, (0, 0))
         self._sums[owner] = known_uj + energy_uj, known_ng + carbon_ng
         self._changed.add(owner)
         self.shown = self._show()
+
+    def _unnamed(self, run: RunInfo) -> Owner:
+        return owner_of(run._replace(user=str(run.key.uid)), self._exported_labels)
 
     def fill(self, owner: Owner, carbon_ng: int) -> None:
         """Add late grams of a run that has left."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from exporter.model.curves import Curve
 from exporter.model.fields import Fields
 from exporter.model.host import Seat, layouts, seats, spell
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import REPLAY, RunInfo, RunKey
 
 FIRST_UID = 1000
 
@@ -68,7 +68,7 @@ def _info(row: Fields, uid: int) -> RunInfo:
         key=RunKey(uid, row.text("run_id"), row.text("job_id", "")),
         name=row.text("name", ""),
         user=row.text("user", ""),
-        origin="replay",
+        origin=REPLAY,
         started=0.0,
         account=row.text("account", ""),
         labels=tuple(sorted(row.texts("labels").items())),

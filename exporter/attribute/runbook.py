@@ -1,8 +1,9 @@
 """The runs that are open or still shown: how they begin, end, come back and are capped."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from exporter.attribute.identity import OTHER_ID
+from exporter.attribute.schedulers import SCHEDULER_NAMES
 from exporter.model.commands import Log
 from exporter.model.forecast import advanced
 from exporter.model.runs import NOBODY, Mark, RunInfo, RunKey, Unit, with_past
@@ -14,6 +15,11 @@ MOST_NAMES = 64
 """Units, and results, that are kept of one run."""
 EXITED = "exited"
 """Why a run ended: because no process of it was left."""
+
+
+def is_foreign(job: RunInfo, origin: str) -> bool:
+    """Whether a run is a job of another scheduler than the one named."""
+    return origin in SCHEDULER_NAMES and job.origin in SCHEDULER_NAMES and job.origin != origin
 
 
 class Runbook:
@@ -35,12 +41,16 @@ class Runbook:
     def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
         """Open, reopen or join a run; the answer has the key that was really given.
 
-        An inner run without a job id takes that of the run around it.
+        An inner run without a job id takes that of the run around it. Jobs of two schedulers are
+        two runs though they have one number.
         """
         key = wanted.key
         if not key.job_id and enclosing is not None:
             key = key._replace(job_id=enclosing.job_id)
         known = self._runs.get(key)
+        if known is not None and is_foreign(known, wanted.origin):
+            key = key._replace(run_id=f"{wanted.origin}:{key.run_id}")
+            known = self._runs.get(key)
         if known is not None and known.ended is None:
             return self._join(known, wanted)
         if known is None and len(self._runs) >= self._max_runs and not self._make_room():
@@ -53,12 +63,20 @@ class Runbook:
         else:
             run = run._replace(
                 shown_id=known.shown_id,
+                user=run.user or known.user,
                 started=known.started,
                 units=known.units,
                 logged=known.logged,
             )
         self._put(run)
         return run
+
+    def name_users(self, name_of: Callable[[int], str]) -> None:
+        """Fill in whose runs are that came before their user's name was known."""
+        for run in [run for run in self._runs.values() if not run.is_user_known]:
+            user = name_of(run.key.uid)
+            if user:
+                self._put(run._replace(user=user))
 
     def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
         """End a run. It stays on the page, frozen, until `expire`.
@@ -198,6 +216,7 @@ class Runbook:
         """The open run, with what who joins it knows and it did not."""
         run = known._replace(
             name=known.name or wanted.name,
+            user=known.user or wanted.user,
             labels=tuple(sorted({**dict(wanted.labels), **dict(known.labels)}.items())),
             budget_grams=wanted.budget_grams if known.budget_grams is None else known.budget_grams,
             nodes=known.nodes or wanted.nodes,

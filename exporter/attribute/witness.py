@@ -45,6 +45,7 @@ class LiveWitness:
         run_cpu: tuple[RunCpu, ...],
         left_wall: float = 0.0,
         jobs_directory: str = "",
+        read_environments: bool = True,
         pods: Callable[[CgroupRuns], Pods] | None = None,
     ) -> None:
         self._runbook = runbook
@@ -64,6 +65,7 @@ class LiveWitness:
             cgroup_runs=self._cgroups,
             clock=clock,
             user_name=user_name,
+            read_environments=read_environments,
         )
         self._scheduled = Scheduled(jobs, pods(self._cgroups) if pods is not None else None)
         self._membership = Membership(
@@ -89,13 +91,14 @@ class LiveWitness:
         started = time.perf_counter()
         why = ""
         used: dict[RunKey, int] = {}
+        self._membership.name_users()
         try:
             self._scheduled.look()
             self._processes.refresh(self._membership.adopt)
             self._scheduled.claim_processes()
             used = self._processes.count()
         except OSError as error:
-            why = f"{self._procfs}: {error.strerror}; check sample.procfs"
+            why = f"{error.filename or self._procfs}: {error.strerror}; check sample.procfs"
         else:
             self._add_absence(used)
             self._cgroups.charge(used)
@@ -180,7 +183,7 @@ class LiveWitness:
         try:
             return self._machine.look(at_ns), ""
         except OSError as error:
-            return None, f"{self._procfs}/stat: {error.strerror}"
+            return None, f"{error.filename or self._procfs}: {error.strerror}"
         except ValueError as error:
             return None, f"{self._procfs}/stat: {error}"
 

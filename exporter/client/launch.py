@@ -5,15 +5,49 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
-WORLDS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-NODES = ("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "FLUX_TASK_RANK")
+LOCAL_RANKS = (
+    *("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"),
+    "FLUX_TASK_LOCAL_ID",
+)
+WORLDS = (
+    *("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"),
+    "FLUX_JOB_SIZE",
+)
+NODES = (
+    *("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES"),
+    "FLUX_JOB_NNODES",
+)
 RUN_IDS = ("EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "WANDB_RUN_ID", "TORCHELASTIC_RUN_ID")
-JOB_IDS = ("EMISSIONS_JOB_ID", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
+JOB_ID = "EMISSIONS_JOB_ID"
+JOBS = (
+    ("SLURM_JOB_ID", (), ""),
+    ("PBS_JOBID", ("PBS_ARRAY_INDEX", "PBS_ARRAYID"), ""),
+    ("LSB_JOBID", ("LSB_JOBINDEX",), "0"),
+    ("FLUX_JOB_ID", (), ""),
+    ("OAR_JOB_ID", (), ""),
+    ("JOB_ID", ("SGE_TASK_ID",), "undefined"),
+)
+"""Job ids of schedulers; where tasks of an array share one, their index and what says no array."""
+JOB_IDS = (JOB_ID, *(name for name, *_ in JOBS))
+SGE_JOB_ID, SGE_TASK = "JOB_ID", "SGE_TASK_ID"
+"""The one says too little without the other."""
+LAUNCHES = ("SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
+"""Ids of one launch in a job, that all of its ranks share: of srun, and of mpirun of Open MPI."""
+MOST_STEP = 0xFFFF_0000
+"""The numbers beyond are those of Slurm for the batch script and for what is no step."""
+ELASTIC, RESTARTS = "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"
+"""Set by torchrun; the first to `none` where it was given no id."""
+MARKS = (
+    (ELASTIC, "RANK", "LOCAL_RANK", "MASTER_PORT"),
+    ("OMPI_COMM_WORLD_RANK",),
+    ("PMI_RANK",),
+)
+"""What a launcher gives to its ranks and has not itself, in this combination."""
 TRACKED = "EMISSIONS_TRACKED"
 """Set by a tracker to the id of its run: a run inside that one is another."""
 NO_ID = ("", "none")
+MOST_WRAPPERS = 8
 
 
 class Launch(NamedTuple):
@@ -42,8 +76,33 @@ def launch_of(environment: Mapping[str, str], name: str) -> Launch:
         world,
         nodes,
         run_id,
-        next((environment[key] for key in JOB_IDS if environment.get(key, "") not in NO_ID), ""),
+        job_id_of(environment),
     )
+
+
+def repeats(environment: Mapping[str, str], launch: Launch) -> bool | None:
+    """Whether this is a restart of a launch whose id the job's next launch may find as well.
+
+    None where that finds another one.
+    """
+    is_given = launch.world == 1 or given_id(environment)
+    if is_given or launch.nodes == 1 or not _needs_meeting_point(environment):
+        return None
+    return _number(environment, (RESTARTS,), 0) > 0
+
+
+def job_id_of(environment: Mapping[str, str]) -> str:
+    """The id of the job as the daemon writes it, with the index of a task; "" for none."""
+    if environment.get(JOB_ID, "") not in NO_ID:
+        return environment[JOB_ID]
+    for name, tasks, no_task in JOBS:
+        job_id = environment.get(name, "")
+        if job_id in NO_ID or (name == SGE_JOB_ID and not environment.get(SGE_TASK)):
+            continue
+        task = next((environment[each] for each in tasks if environment.get(each)), "")
+        is_told_apart = task in ("", no_task) or f"[{task}]" in job_id
+        return job_id if is_told_apart else f"{job_id}[{task}]"
+    return ""
 
 
 def given_id(environment: Mapping[str, str]) -> str:
@@ -64,29 +123,70 @@ def _number(environment: Mapping[str, str], names: tuple[str, ...], default: int
 
 
 def _common_id(environment: Mapping[str, str], name: str, nodes: int) -> str:
-    """An id that every rank finds by itself, and no other launch does.
+    """An id that every rank finds by itself, and other launches do not.
 
-    On one node the ranks have one parent; on several it takes a job of a scheduler. Without one,
-    the meeting point and the day have to do.
+    Ranks of a step, or of one mpirun, have its id in common. Where there is none, or where torchrun
+    began them, of which one step may run several: their meeting point, and on a single node their
+    launcher. Without a job of a scheduler those and the day have to do.
     """
-    job = [environment.get(key, "") for key in ("SLURM_JOB_ID", "SLURM_STEP_ID", *JOB_IDS[2:])]
-    if any(job):
-        facts = job
-    elif nodes == 1:
-        facts = [str(os.getppid()), _started(os.getppid())]
-    else:
-        facts = [environment.get(key, "") for key in ("MASTER_ADDR", "MASTER_PORT")]
-        facts.append(time.strftime("%Y-%m-%d", time.gmtime()))
+    job_id = job_id_of(environment)
+    facts = [job_id, *(_launch_id(environment, each) for each in LAUNCHES)]
+    if _needs_meeting_point(environment):
+        facts.append(environment.get("MASTER_PORT", ""))
+        if nodes == 1:
+            facts += _launcher(environment)
+        elif not job_id:
+            facts.append(environment.get("MASTER_ADDR", ""))
+            facts.append(time.strftime("%Y-%m-%d", time.gmtime()))
     import hashlib
 
     digest = hashlib.sha256("\0".join([name, *facts]).encode("utf-8", "replace")).hexdigest()[:12]
     return f"{name}-{digest}" if name else digest
 
 
+def _needs_meeting_point(environment: Mapping[str, str]) -> bool:
+    is_step = any(_launch_id(environment, each) for each in LAUNCHES)
+    return ELASTIC in environment or not is_step
+
+
+def _launch_id(environment: Mapping[str, str], name: str) -> str:
+    """The id of a launch; "" for the numbers that Slurm has for what is no step of srun."""
+    value = environment.get(name, "")
+    if name != "SLURM_STEP_ID":
+        return value
+    return value if value.isascii() and value.isdecimal() and int(value) < MOST_STEP else ""
+
+
+def _launcher(environment: Mapping[str, str]) -> list[str]:
+    """The process that began all ranks of this node: the nearest one that is no rank itself.
+
+    A rank may be wrapped in a shell of its own, which has the same environment.
+    """
+    names = next((names for names in MARKS if environment.get(names[0])), ())
+    marks = {f"{name}={environment.get(name, '')}".encode("utf-8", "replace") for name in names}
+    pid = os.getppid()
+    for _ in range(MOST_WRAPPERS if marks else 0):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                is_wrapper = marks <= set(file.read().split(b"\0"))
+            parent = int(_stat_fields(pid)[1])
+        except (OSError, IndexError, ValueError):
+            break
+        if not is_wrapper or parent < 1:
+            break
+        pid = parent
+    return [str(pid), _started(pid)]
+
+
 def _started(pid: int) -> str:
     """When a process began, in clock ticks since boot: field 22 of its stat, proc_pid_stat(5)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
+        return _stat_fields(pid)[19].decode()
     except (OSError, IndexError):
         return ""
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Fields of proc_pid_stat(5) from the third on, its state."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()

@@ -1,6 +1,7 @@
 """One run with a daemon: the node's, the user's, or one that is started for it."""
 
 import os
+from itertools import count
 from typing import Any, ClassVar
 
 from exporter.client.errors import AgentRefusal, AgentUnreachable
@@ -16,8 +17,17 @@ class Registration:
     _no_private: ClassVar[str] = ""
     """Why none can be started. It is tried once, for it takes seconds to find out."""
 
-    def __init__(self, asked: dict[str, Any], socket: str, *, may_start: bool) -> None:
+    def __init__(
+        self,
+        asked: dict[str, Any],
+        socket: str,
+        *,
+        may_start: bool,
+        repeats: bool | None = None,
+    ) -> None:
+        """`repeats` is that of the launch, where the id is of its making."""
         self.asked = asked
+        self._repeats = repeats
         self._socket = socket
         self._may_start = may_start and not named_socket(socket)
 
@@ -55,10 +65,42 @@ class Registration:
 
         return patience.end(Agent(self._socket), run_id, job_id, deadline)
 
+    def _choose_id(self) -> None:
+        """Leave a launch that has ended as it is: the next one with its id gets a number.
+
+        Every rank finds the same one, and so does one that is begun again.
+        """
+        from exporter.client.agent import Agent
+
+        agent, first, repeats = Agent(self._socket), self.asked["run_id"], self._repeats
+        if repeats is None:
+            return
+        for number in count(2):
+            try:
+                record = agent.run(self.asked["run_id"], self.asked["job_id"])
+            except AgentRefusal:
+                break
+            if record["ended"] is None:
+                break
+            last, self.asked["run_id"] = self.asked["run_id"], f"{first}-{number}"
+            if repeats and not self._is_known(agent, self.asked["run_id"]):
+                self.asked["run_id"] = last
+                break
+        self._repeats = None
+
+    def _is_known(self, agent: Any, run_id: str) -> bool:
+        try:
+            agent.run(run_id, self.asked["job_id"])
+        except AgentRefusal:
+            return False
+        return True
+
     def _ask(self) -> dict[str, Any]:
         """Ask for the run; where it may not have the whole machine, for this process's tree."""
         from exporter.client.agent import Agent
         from exporter.client.patience import start
+
+        self._choose_id()
 
         def ask() -> dict[str, Any]:
             return start(lambda: Agent(self._socket).start(**self.asked))

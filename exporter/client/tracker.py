@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from exporter.client.announced import JOB_ID, RUN_ID, Announced
 from exporter.client.budget import Budget, OnBudget
 from exporter.client.errors import NotMeasured
-from exporter.client.launch import TRACKED, launch_of
+from exporter.client.launch import TRACKED, launch_of, repeats
 from exporter.client.registration import Registration
 from exporter.client.reporter import TROUBLE, Reporter, is_terminal
 from exporter.client.run import Run
@@ -124,7 +124,12 @@ class track:  # noqa: N801  reads as the verb it is
             "job_id": self._asked["job_id"] or launch.job_id,
             "nodes": launch.nodes,
         }
-        self._registration = Registration(asked, self._socket, may_start=self._private)
+        self._registration = Registration(
+            asked,
+            self._socket,
+            may_start=self._private,
+            repeats=None if self._asked["run_id"] else repeats(os.environ, launch),
+        )
         self.run = Run()
         try:
             if self._receipts is not None:  # the program may change its directory

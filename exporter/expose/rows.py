@@ -196,6 +196,8 @@ def run_info(exported_labels: tuple[str, ...]) -> Rows:
 
     def rows(view: View) -> Samples:
         for run in view.snapshot.runs:
+            if not run.is_user_known:
+                continue  # it would be another series as soon as the name is known
             what = (run.shown_id, run.key.job_id, run.name, run.user, run.namespace)
             given = dict(run.labels) if exported_labels else {}
             labels = [given.get(name, "") for name in exported_labels]

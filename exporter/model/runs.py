@@ -55,6 +55,8 @@ class Owner(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
+REPLAY = "replay"
+"""The origin of a run of a recording, which says all that is known of it."""
 REGISTERED = "registered"
 """The origin of a run that a program asked for."""
 
@@ -98,6 +100,11 @@ class RunInfo(NamedTuple):
     owner: Owner | None = None
     """Whose counter it is added to as long as it is on the page, whatever becomes known of it
     meanwhile; None: that was not settled yet."""
+
+    @property
+    def is_user_known(self) -> bool:
+        """Whether it has no user, or one whose name is known; a counter of theirs may wait."""
+        return bool(self.user) or self.key.uid < 0 or self.origin == REPLAY
 
 
 def with_past(run: RunInfo, past: RunInfo | None) -> RunInfo:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from exporter.app import App
+from exporter.attribute.sources.users import UserNames
 from exporter.config import Account, Config, Convert, Sample
 from exporter.errors import Refused
 from exporter.model.commands import Request, Start
@@ -138,6 +139,7 @@ def name(request):
 def current(name, tmp_path, monkeypatch):
     """What is shown after some seconds; the exporter itself uses no CPU time."""
     monkeypatch.setattr(time, "process_time_ns", lambda: 0)
+    monkeypatch.setattr(UserNames, "name", lambda _, uid: str(uid))  # no directory of users here
     if name == "unreadable-counters":
         _refuse_counters(monkeypatch)
     host, clock = Host(name, tmp_path / "host"), FakeClock()

@@ -1,14 +1,18 @@
 """Jobs of a real Slurm, seen by a daemon with the rights that its unit gives it: none."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from exporter.attribute.sources.allocations import parse
+from exporter.attribute.sources.slurm import TITLE
+from exporter.client.launch import launch_of
 from tests.nvml.fake import FakeNvml, build
 from tests.real.fed import Host
 from tests.real.parts import REPOSITORY, Daemon, get, until
@@ -180,6 +184,45 @@ def test_another_job_gets_only_the_gpu_that_is_its_own(node: Node) -> None:
     assert [set(gpus(node, job_id)) for job_id in (first, second)] == [{"GPU-1"}, {"GPU-0"}]
     node.jobs.cancel_all()
     node.jobs.wait(second)
+
+
+def test_slurmstepd_names_its_job_in_the_title_that_jobs_with_a_sluid_are_known_by(
+    node: Node,
+) -> None:
+    job_id = node.jobs.submit("sleep 60")
+    until(lambda: job_id in titles(), what="slurmstepd of the job runs")
+    node.jobs.cancel_all()
+    node.jobs.wait(job_id)
+
+
+def test_two_launches_in_a_batch_script_are_told_apart(node: Node) -> None:
+    job_id = node.jobs.submit("env | grep ^SLURM_")
+    node.jobs.wait(job_id)
+    job = dict(line.split("=", 1) for line in node.jobs.output(job_id).splitlines())
+    launch = {**job, "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+    first, second = (launch_of({**launch, "MASTER_PORT": port}, "") for port in ("29500", "29501"))
+    assert first.job_id == second.job_id == job_id
+    assert first.run_id != second.run_id
+
+
+def test_the_prolog_writes_down_the_boot_that_a_job_is_of(node: Node) -> None:
+    job_id = node.jobs.submit("sleep 60")
+    directory = Path(os.environ["EMISSIONS_EXPORTER_ATTRIBUTE_JOBS_DIRECTORY"])
+    written = until((directory / job_id).exists, what="the prolog has run") and parse(
+        (directory / job_id).read_bytes()
+    )
+    assert written.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    node.jobs.cancel_all()
+    node.jobs.wait(job_id)
+
+
+def titles() -> list[str]:
+    """The jobs that processes name in their titles."""
+    found = []
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(TITLE.match(cmdline.read_bytes()))
+    return [match[1].decode() for match in found if match]
 
 
 def test_the_ledger_took_all_of_it(node: Node) -> None:

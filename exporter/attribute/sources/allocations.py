@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 FILE_BYTES = 65_536
 MOST = 10_000
+MOST_NUMBER = 1 << 32
 ROOT = 0
 
 
@@ -30,6 +31,12 @@ class Allocation(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
     since: float = 0.0
     """When it was written down, wall clock."""
+    sluid: str = ""
+    """What Slurm calls this run of the job; a job that is queued again gets another one."""
+    boot_id: str = ""
+    """Of the boot in which it was written down; "": unknown."""
+    end_time: float = 0.0
+    """When the job has to end at the latest, wall clock; 0: unknown."""
 
 
 class Allocations:
@@ -47,20 +54,46 @@ class Allocations:
         """The same, once it was read twice: the file system's clock stands still for milliseconds,
         so what was put there right after the first time may not show."""
         self._refused: set[str] = set()
+        self._is_partial = False
+        """Whether a file could not be read at the last time."""
+        self.why = ""
+        """Why the directory could not be read at the last look."""
 
     def look(self) -> Mapping[str, Allocation]:
-        """The jobs that are written down, by id."""
+        """The jobs that are written down, by id.
+
+        What cannot be read now is as it was read last.
+        """
         try:
             status = os.stat(self._directory)
-        except OSError:
-            self._known, self._read_ns, self._settled_ns = {}, -1, -1
-        else:
-            changed_ns = status.st_mtime_ns
-            if changed_ns != self._settled_ns and self._is_trusted(status, "."):
-                self._known = dict(self._read())
-                self._settled_ns = changed_ns if changed_ns == self._read_ns else -1
-                self._read_ns = changed_ns
+            if self._is_trusted(status, "."):
+                self._refresh(status.st_mtime_ns)
+                self.why = ""
+            else:
+                self.why = (
+                    f"{self._directory}: others than root may write to it, so what it says of jobs "
+                    "does not count; let root own it, with mode 755"
+                )
+        except FileNotFoundError:
+            self._known, self._read_ns, self._settled_ns, self.why = {}, -1, -1, ""
+        except OSError as error:
+            self._settled_ns = -1
+            self.why = (
+                f"{self._directory}: {error.strerror}; jobs that the prolog wrote down are as they "
+                "were last read. Let the daemon's user list this directory, or set "
+                "attribute.jobs_directory to the one that the prolog writes to"
+            )
         return {job_id: allocation for job_id, (_, allocation) in self._known.items()}
+
+    def _refresh(self, changed_ns: int) -> None:
+        """Read the directory if it has changed. Raises OSError."""
+        if changed_ns == self._settled_ns:
+            return
+        self._is_partial = False
+        self._known = dict(self._read())
+        is_settled = changed_ns == self._read_ns and not self._is_partial
+        self._settled_ns = changed_ns if is_settled else -1
+        self._read_ns = changed_ns
 
     def _read(self) -> Iterator[tuple[str, tuple[int, Allocation]]]:
         with os.scandir(self._directory) as entries:
@@ -71,9 +104,9 @@ class Allocations:
                 yield from self._one(entry)
 
     def _one(self, entry: "os.DirEntry[str]") -> Iterator[tuple[str, tuple[int, Allocation]]]:
+        known = self._known.get(entry.name)
         try:
             status = entry.stat(follow_symlinks=False)
-            known = self._known.get(entry.name)
             if known is not None and known[0] == status.st_mtime_ns:
                 yield entry.name, known
                 return
@@ -81,8 +114,13 @@ class Allocations:
                 return
             with open(entry.path, "rb") as file:
                 content = file.read(FILE_BYTES)
+        except FileNotFoundError:
+            return
         except OSError as error:
+            self._is_partial = True
             self._refuse(entry.name, str(error.strerror))
+            if known is not None:
+                yield entry.name, known
             return
         try:
             allocation = parse(content)._replace(since=status.st_mtime)
@@ -109,9 +147,9 @@ def parse(content: bytes) -> Allocation:
         key, _, value = line.partition("=")
         fields[key.strip()] = value.strip()
     job_id = clean(fields.get("job_id", ""))
-    if not job_id or not fields.get("uid", "").isdecimal():
+    if not job_id or not _is_number(fields.get("uid", "")):
         raise ValueError("job_id and uid are not both there")
-    nodes = fields.get("nodes", "")
+    nodes, end_time = fields.get("nodes", ""), fields.get("end_time", "")
     array, task = fields.get("array_job_id", ""), fields.get("array_task_id", "")
     labels = ((ARRAY_LABEL, array), (TASK_LABEL, task)) if array else ()
     return Allocation(
@@ -120,7 +158,14 @@ def parse(content: bytes) -> Allocation:
         user=clean(fields.get("user", "")),
         account=clean(fields.get("account", "")),
         name=clean(fields.get("name", "")),
-        nodes=int(nodes) if nodes.isdecimal() else 0,
+        nodes=int(nodes) if _is_number(nodes) else 0,
         gpus=tuple(part.strip() for part in fields.get("gpus", "").split(",") if part.strip()),
         labels=clean_labels(labels),
+        sluid=clean(fields.get("sluid", "")),
+        boot_id=fields.get("boot_id", ""),
+        end_time=float(end_time) if _is_number(end_time) else 0.0,
     )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) < MOST_NUMBER

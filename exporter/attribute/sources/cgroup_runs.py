@@ -73,6 +73,10 @@ class CgroupRuns:
                 meter.last_us = clocks_us.pop(run.key, meter.last_us)
                 self.add(run.key, meter)
 
+    def was_used(self, run: RunKey) -> bool:
+        """Whether the cgroup of a run of before a restart, not found again yet, had used time."""
+        return self._clocks_us.get(run, 0) > 0
+
     def charge(self, used_us: dict[RunKey, int]) -> None:
         """Put in what the cgroups used since the last call, less what runs inside them used."""
         totals = {

@@ -1,10 +1,12 @@
 """Jobs of the scheduler as runs: from cgroups, and from what its prolog wrote down."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import NamedTuple
 
+from exporter.attribute.identity import clean_labels
 from exporter.attribute.runbook import OTHER_RUN, Runbook
 from exporter.attribute.sources.allocations import Allocation, Allocations
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
@@ -13,9 +15,10 @@ from exporter.attribute.sources.gpu_names import gpu_of
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.slurm import SlurmCgroup, SlurmCgroups
-from exporter.clock import Clock
+from exporter.clock import UNKNOWN_BOOT, Clock, read_boot_id
 from exporter.errors import Unavailable
 from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import CollectorState
 from exporter.units import NANOSECONDS_PER_SECOND
 
 ORIGIN = "slurm"
@@ -23,7 +26,12 @@ NO_NAMES: Mapping[str, str] = MappingProxyType({})
 SCAN_LOOKS = 5
 """Looks between two searches for processes that a job's own ones did not give birth to."""
 STALE_NS = 600 * NANOSECONDS_PER_SECOND
-"""What an epilog that never ran left behind counts no more so long after the job's cgroup went."""
+"""What an epilog that never ran left behind counts no more so long after the last process that was
+seen of the job went, or where none was, after its time limit."""
+JOB_LABEL = "slurm_job"
+"""The job's id, of a run that is named by its SLUID because the id came late."""
+MOST_NAMED = 8
+ROOT = 0
 
 
 class _Job(NamedTuple):
@@ -33,6 +41,8 @@ class _Job(NamedTuple):
     gpus: tuple[str, ...] = ()
     since_ns: int = 0
     """Since when it holds them, CLOCK_BOOTTIME."""
+    is_written: bool = False
+    """Whether its run knows what the prolog wrote down."""
 
 
 class Jobs:
@@ -48,9 +58,11 @@ class Jobs:
         cgroup_runs: CgroupRuns,
         clock: Clock,
         user_name: Callable[[int], str],
+        read_environments: bool = True,
     ) -> None:
         self._procfs = procfs
-        self._slurm = SlurmCgroups(procfs)
+        self._boot_id = read_boot_id(procfs, clock)
+        self._slurm = SlurmCgroups(procfs, read_environments=read_environments)
         self._allocations = allocations
         self._runbook = runbook
         self._processes = processes
@@ -58,28 +70,42 @@ class Jobs:
         self._clock = clock
         self._user_name = user_name
         self._jobs: dict[str, _Job] = {}
-        self._left_ns: dict[str, int] = {}
-        """When the cgroup of a job went that is still written down."""
+        self._left_ns: dict[str, int] = {
+            run.key.job_id: clock.boottime_ns()
+            for run in runbook.running()
+            if run.origin == ORIGIN and cgroup_runs.was_used(run.key)
+        }
+        """When a process was last seen of each job that is written down and had any."""
         self._empty: set[str] = set()
         """Jobs whose cgroup has no process."""
         self._looks = 0
 
     def look(self) -> None:
         """Open the runs of new jobs; before the processes are looked at."""
-        cgroups = self._populated(self._slurm.look())
+        written = self._of_this_boot(self._allocations.look())
+        sluids = {job.sluid: job_id for job_id, job in written.items() if job.sluid}
+        cgroups = self._populated(self._slurm.look(sluids))
         now_ns = self._clock.boottime_ns()
-        written = self._without_stale(self._allocations.look(), cgroups, now_ns)
+        seen = {**cgroups, **dict.fromkeys(self._with_processes(written.keys() - cgroups.keys()))}
+        written = self._without_stale(written, seen, now_ns)
+        written = self._without_overdue(written, seen)
         known, self._jobs = self._jobs, {}
         for job_id in (*cgroups, *(written.keys() - cgroups.keys())):
             allocation = written.get(job_id)
             uid = allocation.uid if allocation else self._uid(job_id)
             if uid is None:
                 continue
-            job = known.get(job_id)
-            run = self._info(job_id, uid, allocation)
-            if job is None or (allocation is not None and allocation.gpus != job.gpus):
+            sluid = self._sluid(job_id, allocation)
+            job = known.get(job_id) or known.get(sluid)
+            run = self._info(job_id, sluid, uid, allocation)
+            is_news = allocation is not None and (
+                job is None or not job.is_written or allocation.gpus != job.gpus
+            )
+            if job is None or is_news:
                 key = self._runbook.open(run).key
-                job = _Job(key, *self._held(allocation, now_ns))
+                job = _Job(key, *self._held(allocation, now_ns), allocation is not None)
+            elif job_id not in known:
+                self._runbook.open(run)
             self._jobs[job_id] = job
             if job_id in cgroups and job.key != OTHER_RUN and self._runbook.is_open(job.key):
                 self._meter(job.key, cgroups[job_id].at, is_new=self._looks > 0)
@@ -109,8 +135,22 @@ class Jobs:
 
     def is_here(self, key: RunKey) -> bool:
         """Whether the run is a job that has not ended."""
-        job = self._jobs.get(key.run_id)
-        return job is not None and job.key == key
+        return any(job.key == key for job in self._jobs.values())
+
+    def states(self) -> tuple[CollectorState, ...]:
+        """How the last look fared; nothing on a node without jobs of a scheduler."""
+        why = self._allocations.why or self._slurm.why
+        is_ok = not why
+        nameless = sorted(job_id for job_id in self._jobs if self._slurm.is_nameless(job_id))
+        if is_ok and nameless:
+            is_ok = False
+            why = (
+                f"nothing says which jobs of Slurm {', '.join(nameless[:MOST_NAMED])} are, so "
+                "their runs are named by these SLUIDs; let slurmd call deploy/slurm/prolog.sh, or "
+                "let the daemon see all processes in /proc (hidepid, hostPID)"
+            )
+        is_slurm = self._slurm.is_here() or bool(self._jobs) or bool(why)
+        return (CollectorState("jobs", is_ok, 0.0, why),) if is_slurm else ()
 
     def grants(self, names: Mapping[str, str] = NO_NAMES) -> Iterator[Grant]:
         """The GPUs that jobs were given; `names` has UUIDs by what else GPUs are called."""
@@ -126,7 +166,7 @@ class Jobs:
             job_id
             for job_id in cgroups
             if (
-                next(self._slurm.pids(job_id), None) is None
+                self._slurm.is_empty(job_id)
                 if is_due or job_id not in self._jobs
                 else job_id in self._empty
             )
@@ -145,16 +185,34 @@ class Jobs:
             meter.last_us = 0
         self._cgroup_runs.add(key, meter)
 
+    def _of_this_boot(self, written: Mapping[str, Allocation]) -> Mapping[str, Allocation]:
+        """Without those of an earlier boot, which has ended them without an epilog."""
+        return {
+            job_id: allocation
+            for job_id, allocation in written.items()
+            if allocation.boot_id in ("", self._boot_id) or self._boot_id.startswith(UNKNOWN_BOOT)
+        }
+
+    def _with_processes(self, job_ids: AbstractSet[str]) -> list[str]:
+        """Those of the jobs of which a process is known, in whichever run inside the job."""
+        jobs = [(job_id, job.key) for job_id, job in self._jobs.items() if job_id in job_ids]
+        if not jobs:
+            return []
+        runs = {process.run for process in self._processes.owned()}
+        is_in = self._runbook.is_in
+        return [j for j, key in jobs if any(run is not None and is_in(run, key) for run in runs)]
+
     def _without_stale(
-        self, written: Mapping[str, Allocation], cgroups: Mapping[str, object], now_ns: int
+        self, written: Mapping[str, Allocation], seen: Mapping[str, object], now_ns: int
     ) -> dict[str, Allocation]:
-        for job_id in self._jobs:
-            if job_id in written and job_id not in cgroups:
-                self._left_ns.setdefault(job_id, now_ns)
+        """Without those whose processes, `seen` before, have all been gone for a while.
+
+        One of which no process was ever seen stays: Slurm may have no cgroups, or no step yet.
+        """
         self._left_ns = {
-            job_id: left_ns
-            for job_id, left_ns in self._left_ns.items()
-            if job_id in written and job_id not in cgroups
+            job_id: now_ns if job_id in seen else self._left_ns[job_id]
+            for job_id in written
+            if job_id in seen or job_id in self._left_ns
         }
         return {
             job_id: allocation
@@ -162,35 +220,66 @@ class Jobs:
             if now_ns - self._left_ns.get(job_id, now_ns) < STALE_NS
         }
 
+    def _without_overdue(
+        self, written: Mapping[str, Allocation], seen: Mapping[str, object]
+    ) -> dict[str, Allocation]:
+        """Without those that are past their time limit, and of which no process is seen."""
+        latest = self._clock.wall() - STALE_NS / NANOSECONDS_PER_SECOND
+        return {
+            job_id: allocation
+            for job_id, allocation in written.items()
+            if job_id in seen or not allocation.end_time or allocation.end_time > latest
+        }
+
+    def _sluid(self, job_id: str, allocation: Allocation | None) -> str:
+        cgroup = self._slurm.look_at(job_id)
+        if cgroup is not None and cgroup.sluid:
+            return cgroup.sluid
+        return allocation.sluid if allocation is not None else ""
+
     def _held(self, allocation: Allocation | None, now_ns: int) -> tuple[tuple[str, ...], int]:
         if allocation is None:
             return (), now_ns
         ago_ns = round((self._clock.wall() - allocation.since) * NANOSECONDS_PER_SECOND)
         return allocation.gpus, now_ns - max(0, ago_ns)
 
-    def _info(self, job_id: str, uid: int, allocation: Allocation | None) -> RunInfo:
+    def _info(self, job_id: str, sluid: str, uid: int, allocation: Allocation | None) -> RunInfo:
+        """The run of a job; one that began under its SLUID keeps that until it ends."""
         known = allocation or Allocation(job_id, uid)
+        key, labels = RunKey(uid, job_id, job_id), known.labels
+        by_sluid = RunKey(uid, sluid, sluid)
+        if sluid and key != by_sluid and self._runbook.is_open(by_sluid):
+            key, labels = by_sluid, clean_labels((*labels, (JOB_LABEL, job_id)))
         return RunInfo(
-            key=RunKey(uid, job_id, job_id),
+            key=key,
             name=known.name,
             user=known.user or self._user_name(uid),
             origin=ORIGIN,
             started=self._clock.wall(),
             scope="cgroup",
             account=known.account,
-            labels=known.labels,
+            labels=labels,
             nodes=known.nodes,
         )
 
     def _uid(self, job_id: str) -> int | None:
-        """Whose job it is, by its cgroup or else its processes, of which slurmstepd is root's."""
+        """Whose job it is, by its cgroup or else its processes, of which slurmstepd is root's.
+
+        None until a step of the job has begun: until then root's are all that there are.
+        """
         cgroup = self._slurm.look_at(job_id)
         if cgroup is None or cgroup.uid is not None:
             return None if cgroup is None else cgroup.uid
+        uids = self._owners_of(self._slurm.pids(job_id))
+        if max(uids, default=ROOT) != ROOT:
+            return max(uids)
+        return min(self._owners_of(self._slurm.task_pids(job_id)), default=None)
+
+    def _owners_of(self, pids: Iterable[int]) -> set[int]:
         uids = set()
-        for pid in self._slurm.pids(job_id):
+        for pid in pids:
             try:
                 uids.add(os.stat(os.path.join(self._procfs, str(pid))).st_uid)
             except OSError:
                 continue
-        return max(uids, default=None)
+        return uids

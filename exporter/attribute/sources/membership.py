@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import chain, count
 
 from exporter.attribute.identity import OTHER_ID, Claim, clean, clean_labels
-from exporter.attribute.runbook import ENDED, EXITED, OTHER_RUN, Runbook
+from exporter.attribute.runbook import ENDED, EXITED, OTHER_RUN, Runbook, is_foreign
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.processes import ProcessTable
@@ -71,7 +71,7 @@ class Membership:
         if claim is None or process.uid < 0 or (parent is not None and claim == parent.claim):
             return around or self._scheduled.adopts(process.pid)
         around = around or self._scheduled.run_of(process.pid)
-        if around is not None and _same(around, claim):
+        if around is not None and (_same(around, claim) or self._is_job(around, claim)):
             # It may know the job's name and account, which its cgroup does not.
             self._runbook.open(self._info(around.uid, claim, claim.origin)._replace(key=around))
             return around
@@ -88,7 +88,7 @@ class Membership:
         wanted = RunInfo(
             key=RunKey(command.uid, run_id, clean(command.job_id)),
             name=clean(command.name),
-            user=command.user,
+            user=command.user or self._user_name(command.uid),
             origin=REGISTERED,
             started=self._clock.wall(),
             scope=command.scope,
@@ -152,6 +152,10 @@ class Membership:
             run.key for run in self._runbook.innermost_first() if run.key in (process.run, around)
         )
 
+    def name_users(self) -> None:
+        """Fill in the users of runs that came before their names were known."""
+        self._runbook.name_users(self._user_name)
+
     def end_deserted(self, wall: float) -> None:
         """End the runs that have no process left: no lead, and none in the runs inside them."""
         owned = self._processes.owned()
@@ -167,13 +171,22 @@ class Membership:
     def _claimed(self, process: Process, claim: Claim, around: RunKey | None) -> RunKey | None:
         """The run that a process claims to be in, opened where there is none, inside `around`."""
         known = self._runbook.find(process.uid, claim.run_id, claim.job_id or None)
-        if known is not None:
+        if known is not None and not is_foreign(known, claim.origin):
             return known.key
         if self._outlived(process, claim):
             return around
         wanted = self._info(process.uid, claim, claim.origin)
         wanted = wanted._replace(lead_pid=process.pid, lead_start=process.start)
         return self._runbook.open(wanted, around).key
+
+    def _is_job(self, around: RunKey, claim: Claim) -> bool:
+        """Whether a claim names the job around it, as the scheduler tells it otherwise.
+
+        Slurm tells the steps of a heterogeneous job's components the id of the first one, and one
+        whose cgroup has a SLUID may be known by that alone. Where a process is, the kernel knows.
+        """
+        run = self._runbook.get(around)
+        return run.scope == "cgroup" and not run.lead_pid and run.origin == claim.origin
 
     def _outlived(self, process: Process, claim: Claim) -> bool:
         """Whether somebody ended the run that it claims to be, and it has gone on since."""

@@ -55,4 +55,5 @@ class Scheduled:
 
     def states(self) -> tuple[CollectorState, ...]:
         """How their sources fare."""
-        return self._pods.states() if self._pods is not None else ()
+        pods = self._pods.states() if self._pods is not None else ()
+        return (*self._jobs.states(), *pods)

@@ -1,8 +1,12 @@
 """Jobs of Slurm on this node, as its cgroups show them."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import chain, islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter.attribute.sources.cgroups import V2, mounts, paths
@@ -10,53 +14,110 @@ from exporter.attribute.sources.cgroups import V2, mounts, paths
 V1_ROOT = re.compile(r"slurm(_.+)?")
 """Directly under a controller; the suffix is the node's name where many share one kernel."""
 V2_ROOT = re.compile(r"(.+_)?slurmstepd\.scope")
-"""Under system.slice."""
-USER, JOB = re.compile(r"uid_(\d+)"), re.compile(r"job_(\d+)")
+"""Under system.slice, or the slice that `CgroupSlice` of cgroup.conf(5) names."""
+SLUID = r"s[0-9A-HJKMNP-TV-Z]{13}"
+"""How `print_sluid` of Slurm's src/common/sluid.c writes one: Crockford's base32 of 64 bits."""
+USER, JOB = re.compile(r"uid_(\d+)"), re.compile(rf"job_(?P<job>\d+)|(?P<sluid>{SLUID})")
+"""Version 2 names a job by its SLUID since Slurm 26.05, unless `CgroupJobIdPaths=yes`."""
 IN_JOB = re.compile(
-    r"/(?:slurm(?:_[^/]+)?/uid_(?P<uid>\d+)|(?:[^/]+_)?slurmstepd\.scope)/job_(?P<job>\d+)(?:/|$)"
+    r"^(?:/\.\.)*"
+    r"(?:/slurm(?:_[^/]+)?/uid_(?P<uid>\d+)|(?:/[^/]+\.slice)*/(?:[^/]+_)?slurmstepd\.scope)"
+    rf"/(?:{JOB.pattern})(?:/|$)"
 )
+TITLE = re.compile(rb"slurmstepd: \[(\d+)[.\] ]")
+"""What slurmstepd calls itself: `_set_job_log_prefix` of Slurm's slurmstepd.c."""
+TASK = re.compile(r"/task_\d+(/|$)")
+"""In a step; `task_special` holds the sleeper of an extern step, which is root's."""
+STEP, STEP_DAEMON = re.compile(r"step_.+"), "slurm"
+"""The cgroup of a step, and that in it which only Slurm's own processes are in."""
+NOTHING_WRITTEN: Mapping[str, str] = MappingProxyType({})
+MEMBERS_ASKED = 8
+"""Processes of a job whose environment is read for its id."""
+ENVIRONMENT_BYTES = 1 << 20
 LISTED = (V2, "freezer", "cpuacct", "memory", "cpuset", "devices")
 """Hierarchies that may show the jobs, best first; one of them is enough."""
 ROOTS_LOOKS = 10
 """Looks between two searches for the roots, which slurmd makes before its first job."""
+SLICES_DEEP, MOST_SLICES = 5, 256
+"""How far the slices are searched for slurmstepd's scope."""
+UNIT = re.compile(r".+\.(slice|scope)")
+OTHER_SLICES = re.compile(r"/(user|machine|kubepods[^/]*)\.slice")
+"""Slices of others, which have many in them."""
 
 
 class SlurmCgroup(NamedTuple):
     """The cgroup of one job."""
 
     job_id: str
+    """Its SLUID where nothing says which job that is."""
     uid: int | None
     """Version 2 does not name the user."""
     at: Mapping[str, str]
     """Its path in each hierarchy where it has one."""
+    sluid: str = ""
+    """Where the cgroup is named by it."""
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether its job id is not known."""
+        return self.job_id == self.sluid
+
+
+class _Place(NamedTuple):
+    """Where a job was found."""
+
+    path: str
+    uid: int | None = None
 
 
 class SlurmCgroups:
     """Lists the cgroups of jobs. Cheap where there are none."""
 
-    def __init__(self, procfs: str) -> None:
+    def __init__(self, procfs: str, *, read_environments: bool = True) -> None:
         self._procfs = procfs
+        self._read_environments = read_environments
         self._mounts: Mapping[str, str] = {}
         self._hierarchy = V2
         self._roots: list[str] = []
         self._looks = 0
         self._known: dict[str, SlurmCgroup] = {}
+        self._ids: dict[str, str] = {}
+        """Job ids by SLUID."""
+        self.why = ""
+        """Why the jobs could not be listed at the last look."""
 
-    def look(self) -> Mapping[str, SlurmCgroup]:
-        """The jobs that are here now, by id."""
+    def look(self, written: Mapping[str, str] = NOTHING_WRITTEN) -> Mapping[str, SlurmCgroup]:
+        """The jobs that are here now, by id; `written` has ids by SLUID, as far as known.
+
+        What cannot be listed now is as it was at the last look.
+        """
         if self._looks % ROOTS_LOOKS == 0:
             self._find_roots()
         self._looks += 1
-        here = dict(self._jobs())
-        self._known = {
-            job_id: self._known.get(job_id) or self._described(job_id, *place)
-            for job_id, place in here.items()
-        }
+        try:
+            found = dict(self._jobs())
+        except OSError as error:
+            self.why = (
+                f"{error.filename}: {error.strerror}; Slurm's jobs are as they were last seen, let "
+                "the daemon's user list the cgroups"
+            )
+            return self._known
+        self.why = ""
+        self._known = dict(self._described(found, written))
+        self._ids = {job.sluid: job.job_id for job in self._known.values() if job.sluid}
         return self._known
+
+    def is_here(self) -> bool:
+        """Whether slurmd runs jobs on this node, as its cgroups show."""
+        return bool(self._roots)
 
     def look_at(self, job_id: str) -> SlurmCgroup | None:
         """A job as it was at the last look."""
         return self._known.get(job_id)
+
+    def is_nameless(self, job_id: str) -> bool:
+        """Whether this is a SLUID, for want of the job's id."""
+        return job_id in self._known and self._known[job_id].is_nameless
 
     def job_of(self, pid: int) -> str:
         """The id of the job that a process is in; "" for none."""
@@ -66,15 +127,43 @@ class SlurmCgroups:
             found = map(IN_JOB.search, paths(self._procfs, pid).values())
         except OSError:
             return ""
-        return next((match["job"] for match in found if match), "")
+        match = next(filter(None, found), None)
+        if match is None:
+            return ""
+        return match["job"] or self._ids.get(match["sluid"], match["sluid"])
 
     def pids(self, job_id: str) -> Iterator[int]:
         """The processes of a job, those of slurmstepd included."""
         job = self._known.get(job_id)
         if job is None:
             return
-        for directory, _, files in os.walk(self._mounts[self._hierarchy] + job.at[self._hierarchy]):
-            if "cgroup.procs" in files:
+        yield from _processes(self._mounts[self._hierarchy] + job.at[self._hierarchy])
+
+    def is_empty(self, job_id: str) -> bool:
+        """Whether nobody is in a job's cgroup, as far as it can be read."""
+        job = self._known.get(job_id)
+        if job is None:
+            return True
+        try:
+            for directory, _, files in os.walk(
+                self._mounts[self._hierarchy] + job.at[self._hierarchy], onerror=_unless_gone
+            ):
+                if "cgroup.procs" in files and _listed_pids(
+                    os.path.join(directory, "cgroup.procs")
+                ):
+                    return False
+        except OSError:
+            return False
+        return True
+
+    def task_pids(self, job_id: str) -> Iterator[int]:
+        """The processes of a job that its user began: none of Slurm's own."""
+        job = self._known.get(job_id)
+        if job is None:
+            return
+        top = self._mounts[self._hierarchy] + job.at[self._hierarchy]
+        for directory, _, files in os.walk(top):
+            if "cgroup.procs" in files and TASK.search(directory[len(top) :]):
                 yield from _numbers(os.path.join(directory, "cgroup.procs"))
 
     def mounts(self) -> Mapping[str, str]:
@@ -82,48 +171,153 @@ class SlurmCgroups:
         return self._mounts
 
     def _find_roots(self) -> None:
-        try:
+        with suppress(OSError):
             self._mounts = mounts(self._procfs)
-        except OSError:
-            self._mounts = {}
         for hierarchy in LISTED:
             point = self._mounts.get(hierarchy)
             if point is None:
                 continue
-            parent, name = ("/system.slice", V2_ROOT) if hierarchy == V2 else ("", V1_ROOT)
-            self._roots = [f"{parent}/{each}" for each in _names(point + parent, name)]
+            self._roots = list(_scopes(point) if hierarchy == V2 else _v1_roots(point))
             self._hierarchy = hierarchy
             if self._roots:
                 return
 
-    def _jobs(self) -> Iterator[tuple[str, tuple[str, int | None]]]:
-        """Job ids, each with the path of its cgroup and its user."""
+    def _jobs(self) -> Iterator[tuple[str, _Place]]:
+        """Names of jobs' cgroups, each with its place. Raises OSError."""
         for root in self._roots:
             point = self._mounts[self._hierarchy]
             if self._hierarchy == V2:
-                for name in _names(point + root, JOB):
-                    yield name.removeprefix("job_"), (f"{root}/{name}", None)
+                for name in _listed(point + root, JOB):
+                    yield name, _Place(f"{root}/{name}")
                 continue
-            for user in _names(point + root, USER):
+            for user in _listed(point + root, USER):
                 uid = int(user.removeprefix("uid_"))
-                for name in _names(f"{point}{root}/{user}", JOB):
-                    yield name.removeprefix("job_"), (f"{root}/{user}/{name}", uid)
+                for name in _listed(f"{point}{root}/{user}", JOB):
+                    yield name, _Place(f"{root}/{user}/{name}", uid)
 
-    def _described(self, job_id: str, path: str, uid: int | None) -> SlurmCgroup:
-        at = {name: path for name, point in self._mounts.items() if os.path.isdir(point + path)}
-        return SlurmCgroup(job_id, uid, at)
+    def _described(
+        self, found: Mapping[str, _Place], written: Mapping[str, str]
+    ) -> Iterator[tuple[str, SlurmCgroup]]:
+        """The jobs by id; of two with one id, the later goes by its SLUID."""
+        known = {job.sluid or f"job_{job.job_id}": job for job in self._known.values()}
+        taken: set[str] = set()
+        for name, place in sorted(found.items(), key=lambda each: each[0] not in known):
+            job = known.get(name) or self._new(name, place)
+            if job.is_nameless:
+                job = job._replace(job_id=self._job_id(job, written) or job.sluid)
+            if job.job_id in taken:
+                job = job._replace(job_id=job.sluid)
+            taken.add(job.job_id)
+            yield job.job_id, job
+
+    def _new(self, name: str, place: _Place) -> SlurmCgroup:
+        at = {
+            hierarchy: place.path
+            for hierarchy, point in self._mounts.items()
+            if os.path.isdir(point + place.path)
+        }
+        job_id = name.removeprefix("job_")
+        return SlurmCgroup(job_id, place.uid, at, "" if job_id != name else name)
+
+    def _job_id(self, job: SlurmCgroup, written: Mapping[str, str]) -> str:
+        """The id of a job with a SLUID: as written down, or as its processes say; "": unknown."""
+        top = self._mounts[self._hierarchy] + job.at.get(self._hierarchy, "")
+        daemons = [
+            pid
+            for step in _names(top, STEP)
+            for pid in _numbers(os.path.join(top, step, STEP_DAEMON, "cgroup.procs"))
+        ]
+        others = (pid for pid in _processes(top) if pid not in daemons)
+        members = islice(others, MEMBERS_ASKED) if self._read_environments else ()
+        told = chain(map(self._title_of, daemons), (self._said_by(pid, job) for pid in members))
+        return written.get(job.sluid, "") or next(filter(None, told), "")
+
+    def _title_of(self, pid: int) -> str:
+        match = TITLE.match(self._read(pid, "cmdline"))
+        return match[1].decode() if match else ""
+
+    def _said_by(self, pid: int, job: SlurmCgroup) -> str:
+        """The job id in a process's environment.
+
+        Each component of a heterogeneous job is told the id of the first.
+        """
+        block = self._read(pid, "environ")
+        said = dict(part.split(b"=", 1) for part in block.split(b"\0") if b"=" in part)
+        if {b"SLURM_HET_SIZE", b"SLURM_PACK_SIZE"} & said.keys():
+            return ""
+        if said.get(b"SLURM_JOB_SLUID", job.sluid.encode()) != job.sluid.encode():
+            return ""
+        job_id = said.get(b"SLURM_JOB_ID", b"")
+        return job_id.decode() if job_id.isdigit() else ""
+
+    def _read(self, pid: int, name: str) -> bytes:
+        try:
+            with open(os.path.join(self._procfs, str(pid), name), "rb", buffering=0) as file:
+                return file.read(ENVIRONMENT_BYTES)
+        except OSError:
+            return b""
+
+
+def _scopes(point: str) -> Iterator[str]:
+    """The scopes of slurmstepd in the slices of a hierarchy of version 2."""
+    slices = [""]
+    for _ in range(SLICES_DEEP):
+        inner: list[str] = []
+        for parent in slices:
+            for name in _names(point + parent, UNIT):
+                if V2_ROOT.fullmatch(name):
+                    yield f"{parent}/{name}"
+                elif name.endswith(".slice") and not OTHER_SLICES.search(parent):
+                    inner.append(f"{parent}/{name}")
+        slices = inner[:MOST_SLICES]
+
+
+def _v1_roots(point: str) -> Iterator[str]:
+    return (f"/{name}" for name in _names(point, V1_ROOT))
+
+
+def _listed(directory: str, wanted: re.Pattern[str]) -> list[str]:
+    """Names in a directory; none where it is not there. Raises OSError if it cannot be listed."""
+    try:
+        return [name for name in os.listdir(directory) if wanted.fullmatch(name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _names(directory: str, wanted: re.Pattern[str]) -> list[str]:
     try:
-        return [name for name in os.listdir(directory) if wanted.fullmatch(name)]
+        return _listed(directory, wanted)
     except OSError:
         return []
+
+
+def _processes(top: str) -> Iterator[int]:
+    """The processes in a cgroup and in those below it."""
+    for directory, _, files in os.walk(top):
+        if "cgroup.procs" in files:
+            yield from _numbers(os.path.join(directory, "cgroup.procs"))
 
 
 def _numbers(path: str) -> list[int]:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return [int(line) for line in file.read().split()]
+        return _listed_pids(path)
     except OSError:
         return []
+
+
+def _listed_pids(path: str) -> list[int]:
+    """The numbers in a file; none where it is gone. Raises OSError."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return [int(line) for line in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    except OSError as error:
+        if error.errno == errno.ENODEV:  # kernfs, of a cgroup that has just gone
+            return []
+        raise
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

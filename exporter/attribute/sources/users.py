@@ -2,34 +2,53 @@
 
 import pwd
 import queue
+import time
 from collections.abc import Callable
+
+from exporter.attribute.identity import clean
+
+WAIT_SECONDS = 120.0
+"""How long a directory may take to answer; then the number stands in for the name."""
+AGAIN_SECONDS = 300.0
+"""Between two questions for a user whom the directory did not know."""
 
 
 class UserNames:
     """Names by number, as far as they are known; `look_up` finds out the rest.
 
-    `wake` is called when there is something to look up.
+    `wake` is called when there is something to look up; `now` is a monotonic clock in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._names: dict[int, str] = {}
+        self._asked: dict[int, float] = {}
+        """When the directory was last asked for a user whom it has not named."""
         self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.wake: Callable[[], None] = lambda: None
 
     def name(self, uid: int) -> str:
-        """The user's name; the number until `look_up` has found it, or if nobody knows it."""
-        known = self._names.get(uid)
-        if known is None:
-            self._names[uid] = known = str(uid)
+        """The user's name; "" until the directory has answered, the number where it has none.
+
+        The number as well where it does not answer in time.
+        """
+        known, asked, now = self._names.get(uid), self._asked.get(uid), self._now()
+        if known is None and asked is not None:
+            return "" if now - asked < WAIT_SECONDS else str(uid)
+        if known is None or (asked is not None and now - asked >= AGAIN_SECONDS):
+            self._asked[uid] = now
             self._wanted.put(uid)
             self.wake()
-        return known
+        return known or ""
 
     def look_up(self) -> None:
         """Find the names that were asked for; may wait for the directory. For a worker."""
         while not self._wanted.empty():
             uid = self._wanted.get()
             try:
-                self._names[uid] = pwd.getpwuid(uid).pw_name
-            except KeyError:
-                continue
+                name = clean(pwd.getpwuid(uid).pw_name)
+            except (KeyError, OverflowError):
+                name = ""
+            self._names[uid] = name or str(uid)
+            if name:
+                self._asked.pop(uid, None)

@@ -104,7 +104,7 @@ class Agent:
     async def _take_in(self, request: Request) -> Response:
         peer = self._admit(request)
         self._histories.take(peer.uid)
-        user = await self._user_name(peer.uid)
+        user = await self._user_name(peer.uid) or str(peer.uid)
         answer = await self._answered(parse_history(request.body, user))
         assert isinstance(answer, Taken)
         return json_response(answer._asdict())
@@ -115,11 +115,13 @@ class Agent:
         return request.peer
 
     async def _user_name(self, uid: int) -> str:
-        """The user's name; the number where the directory of users has none or does not answer."""
+        """The user's name; the number where the directory of users has none, "" for no answer."""
         try:
             return (await self._names.do(partial(pwd.getpwuid, uid), ANSWER_SECONDS)).pw_name
-        except (KeyError, TimeoutError, Refused):
+        except KeyError:
             return str(uid)
+        except (TimeoutError, Refused):
+            return ""
 
     async def _obtain(self, command: Command) -> RunRecord:
         """The record that a command gives. Raises Refused."""

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.account.departures import AT_ONCE
+from exporter.account.owners import Owners
 from exporter.model.books import (
     NOTHING,
     Amount,
@@ -423,3 +424,27 @@ def test_a_run_that_changes_its_name_keeps_its_owner():
     known_run(made, run(owner=None, user="5"))
     made.note_run(run(owner=None, user="games"))
     assert made.owner_of() == {key(): Owner("5")}
+
+
+def test_a_run_has_no_owner_until_its_users_name_is_known_and_then_with_all_it_used():
+    made = books()
+    known_run(made, run(owner=None, user=""))
+    made.post([posting(entry(key(), 100))], SECOND)
+    assert made.owner_of() == {}
+    made.note_run(run(owner=None, user="ada"))
+    assert made.owner_of() == {key(): Owner("ada")}
+    assert made.used(key()).energy_uj == 100
+
+
+def test_the_owner_of_a_run_is_still_open_after_a_restart_if_it_was_before():
+    waiting = run(owner=None, user="")
+    made = books(Restored(runs=(waiting,)))
+    assert made.owner_of() == {}
+    made.note_run(waiting._replace(user="ada"))
+    assert made.owner_of() == {key(): Owner("ada")}
+
+
+def test_a_run_that_leaves_before_its_users_name_is_known_is_added_up_under_the_number():
+    owners = Owners({}, ())
+    owners.add(run(owner=None, user=""), 5, 50)
+    assert owners.shown == ((Owner("1000"), 5, 50),)

@@ -88,6 +88,7 @@ class Host:
         self.proc = proc
         self.clock = clock
         self.jobs = proc.root.parent / "jobs"
+        self.name_of = "user{}".format
         self.pods = None
         """What makes the runs of pods of a runbook; None: there are none here."""
         self.begin()
@@ -113,7 +114,7 @@ class Host:
 
     def _name(self, uid: int) -> str:
         self.names_asked.append(uid)
-        return f"user{uid}"
+        return self.name_of(uid)
 
     def restart(self, absent_seconds: float = 0.0) -> None:
         """Go on from what the journal would have: in another order, to rely on none."""

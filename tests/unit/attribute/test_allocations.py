@@ -1,11 +1,14 @@
 """What the prolog wrote down of jobs, and who may have written it."""
 
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from exporter.attribute.sources.allocations import Allocation, Allocations, parse
 
+SCRIPTS = Path(__file__).parents[3] / "deploy" / "slurm"
 FULL = b"""job_id=17
 array_job_id=16
 array_task_id=3
@@ -120,3 +123,73 @@ def test_a_link_is_no_allocation(directory, tmp_path):
     (tmp_path / "elsewhere").write_bytes(FULL)
     os.symlink(tmp_path / "elsewhere", directory / "17")
     assert Allocations(str(directory)).look() == {}
+
+
+PROLOG = {
+    "SLURM_JOB_ID": "42",
+    "SLURM_JOB_UID": "1000",
+    "SLURM_JOB_USER": "ada",
+    "SLURM_JOB_ACCOUNT": "physics",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_JOB_SLUID": "s5K1KKYAYG5D00",
+    "SLURM_JOB_END_TIME": "1790000000",
+}
+"""As prep_script_slurmd.c of Slurm 26.11 sets them, which gives no PATH."""
+
+
+def script(name, directory, **environment):
+    environment = {**PROLOG, "EMISSIONS_JOBS_DIRECTORY": str(directory), **environment}
+    subprocess.run([SCRIPTS / name], env=environment, check=True)
+
+
+def test_the_prolog_writes_down_what_slurm_says_of_a_job_and_the_epilog_takes_it_away(tmp_path):
+    directory = tmp_path / "jobs"
+    script("prolog.sh", directory)
+    job = Allocations(str(directory)).look()["42"]
+    assert job[:6] == ("42", 1000, "ada", "physics", "", 2)
+    assert (job.sluid, job.end_time) == ("s5K1KKYAYG5D00", 1_790_000_000)
+    assert job.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    script("epilog.sh", directory)
+    assert Allocations(str(directory)).look() == {}
+
+
+def test_an_older_slurm_says_less_and_is_understood(tmp_path):
+    script("prolog.sh", tmp_path / "jobs", SLURM_JOB_SLUID="", SLURM_JOB_END_TIME="")
+    job = Allocations(str(tmp_path / "jobs")).look()["42"]
+    assert (job.sluid, job.end_time) == ("", 0)
+
+
+@pytest.mark.parametrize("uid", [b"4294967296", b"-1", "\u0661".encode()])
+def test_a_user_whom_no_kernel_has_is_none(uid):
+    with pytest.raises(ValueError, match="not both there"):
+        parse(FULL.replace(b"1000", uid))
+
+
+def test_a_file_that_cannot_be_read_now_counts_as_it_was(directory, monkeypatch):
+    (directory / "17").write_bytes(FULL)
+    allocations = Allocations(str(directory))
+    allocations.look()
+    (directory / "17").write_bytes(FULL.replace(b"physics", b"biology"))
+    (directory / "18").write_bytes(FULL.replace(b"17", b"18"))
+    opened = open
+
+    def fail(path, *arguments):
+        if str(path).endswith("17"):
+            raise OSError(5, "Input/output error", path)
+        return opened(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", fail)
+        assert allocations.look()["17"].account == "physics"
+    assert allocations.look()["17"].account == "biology"
+
+
+def test_a_directory_that_others_may_write_to_is_said_until_it_is_mended(directory):
+    (directory / "17").write_bytes(FULL)
+    allocations = Allocations(str(directory))
+    directory.chmod(0o777)
+    assert allocations.look() == {}
+    assert str(directory) in allocations.why
+    directory.chmod(0o755)
+    assert list(allocations.look()) == ["17"]
+    assert allocations.why == ""

@@ -118,3 +118,7 @@ def test_a_shipped_host_can_be_played_and_is_never_busier_than_it_has_threads(pa
         busy = sum(run.cpu.at(second) for run in runs if run.starts <= second < run.ends)
         assert busy + other.at(second) <= host.count("threads")
     assert sum(run.memory_bytes for run in runs) < host.count("memory_total_bytes")
+
+
+def test_a_recorded_run_without_a_user_waits_for_no_name():
+    assert recorded(user="").info.is_user_known

@@ -215,3 +215,27 @@ def test_who_joins_a_run_changes_nothing_that_it_knew():
     book.open(first)
     run = book.open(info("a")._replace(name="gpt", labels=(("team", "cv"),), budget_grams=9.0))
     assert (run.name, run.labels, run.budget_grams) == ("bert", (("team", "nlp"),), 5.0)
+
+
+def test_a_run_is_named_after_its_user_as_soon_as_that_is_known_and_for_good():
+    book = Runbook([], 9)
+    names = {1: "", 2: "2"}
+    first = book.open(info("a", uid=1)._replace(user=""))
+    book.open(info("b", uid=2)._replace(user=""))
+    pod = book.open(info("p", uid=-5)._replace(user=""))
+    book.close(first.key, 20.0, "exited")
+    book.name_users(names.__getitem__)
+    assert {run.key.run_id: run.user for run in book.shown()} == {"a": "", "b": "2", "p": ""}
+    names.update({1: "ada", 2: "bob"})
+    book.changes()
+    book.name_users(names.__getitem__)
+    assert [(run.key.run_id, run.user) for run in book.changes()] == [("a", "ada")]
+    assert book.get(pod.key).user == ""
+
+
+def test_a_user_is_not_forgotten_when_a_run_comes_back():
+    book = Runbook([], 9)
+    book.open(info("a"))
+    for _ in range(2):
+        assert book.open(info("a")._replace(user="")).user == "ada"
+        book.close(info("a").key, 20.0, "exited")

@@ -1,8 +1,12 @@
 """Jobs by their environment, for every scheduler of the table."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.attribute.identity import Claim, claim_of
+from exporter.attribute.runbook import Runbook
+from exporter.model.runs import RunInfo, RunKey
 
 
 def block(**variables):
@@ -45,6 +49,27 @@ def block(**variables):
             Claim("9[4]", "9[4]", "", (("array_task", "4"),), "", "sge"),
         ),
         ({"FLUX_JOB_ID": "f3ETxsR9H"}, Claim("f3ETxsR9H", "f3ETxsR9H", origin="flux")),
+        ({"FLUX_JOB_ID": "ƒ3ETxsR9H"}, Claim("ƒ3ETxsR9H", "ƒ3ETxsR9H", origin="flux")),
+        (
+            {"PBS_JOBID": "1098[0].head", "PBS_ARRAYID": "0"},
+            Claim("1098[0].head", "1098[0].head", "", (("array_task", "0"),), "", "pbs"),
+        ),
+        (
+            {"PBS_JOBID": "1098-3.head", "PBS_ARRAYID": "3"},
+            Claim("1098-3.head[3]", "1098-3.head[3]", "", (("array_task", "3"),), "", "pbs"),
+        ),
+        (
+            {"LSB_JOBID": "12345", "LSB_JOBINDEX": "3"},
+            Claim("12345[3]", "12345[3]", "", (("array_task", "3"),), "", "lsf"),
+        ),
+        (
+            {"JOB_ID": "4711", "SGE_TASK_ID": "1"},
+            Claim("4711[1]", "4711[1]", "", (("array_task", "1"),), "", "sge"),
+        ),
+        (
+            {"OAR_JOB_ID": "5362184", "OAR_JOB_NAME": "fit", "OAR_PROJECT_NAME": "physics"},
+            Claim("5362184", "5362184", "fit", (), "physics", "oar"),
+        ),
         ({"RAY_JOB_ID": "01000000"}, Claim("01000000", "01000000", origin="ray")),
     ],
 )
@@ -75,3 +100,54 @@ def test_a_job_id_of_ours_goes_before_that_of_the_scheduler():
 
 def test_the_daemon_takes_no_machine_for_a_job_that_it_was_started_in():
     assert claim_of(block(SLURM_JOB_ID="17"), with_jobs=False) is None
+
+
+ARRAYS = {
+    # id, index, index of what is no array, how the id of a task is written
+    "lsf": ("LSB_JOBID", "LSB_JOBINDEX", "0", "{job}"),
+    "sge": ("JOB_ID", "SGE_TASK_ID", "undefined", "{job}"),
+    "pbs": ("PBS_JOBID", "PBS_ARRAY_INDEX", "", "{job}[{task}].head"),
+    "torque": ("PBS_JOBID", "PBS_ARRAYID", "", "{job}[{task}].torque"),
+    "torque 2": ("PBS_JOBID", "PBS_ARRAYID", "", "{job}-{task}.torque"),
+}
+"""As the manuals of the schedulers give them. Tasks of other schedulers have ids of their own."""
+ALONE = {"slurm": "SLURM_JOB_ID", "flux": "FLUX_JOB_ID", "oar": "OAR_JOB_ID", "ray": "RAY_JOB_ID"}
+NUMBERS = st.integers(1, 30) | st.integers(1, 1 << 32)
+JOBS = st.tuples(st.sampled_from(list(ARRAYS)), NUMBERS, st.none() | NUMBERS) | st.tuples(
+    st.sampled_from(list(ALONE)), NUMBERS, st.none()
+)
+
+
+def environment_of(scheduler, job, task):
+    if scheduler in ALONE:
+        return {ALONE[scheduler]: str(job)}
+    name, index, no_task, written = ARRAYS[scheduler]
+    if task is None:
+        return {name: str(job), index: no_task} if no_task else {name: f"{job}.{scheduler}"}
+    return {name: written.format(job=job, task=task), index: str(task)}
+
+
+def run_of(book, identity):
+    claim = claim_of(block(**environment_of(*identity)))
+    key = RunKey(7, claim.run_id, claim.job_id)
+    return book.open(RunInfo(key, "", "ada", claim.origin, 0.0, labels=claim.labels)).key
+
+
+@given(jobs=st.lists(JOBS, min_size=2, max_size=6, unique=True))
+def test_each_task_of_each_job_of_each_scheduler_is_a_run_of_its_own(jobs):
+    book = Runbook([], 100)
+    keys = [run_of(book, job) for job in jobs]
+    assert len(set(keys)) == len(jobs)
+    assert [run_of(book, job) for job in jobs] == keys
+
+
+def test_a_number_that_two_schedulers_gave_is_two_runs_also_after_a_restart(host):
+    for pid, name in ((10, "SLURM_JOB_ID"), (11, "LSB_JOBID")):
+        host.proc.process(pid, environment=f"{name}=17")
+    host.look()
+    host.proc.process(12, environment="LSB_JOBID=17")
+    host.restart()
+    host.look()
+    assert host.running() == {"17", "lsf:17"}
+    host.proc.process(12, environment="LSB_JOBID=17", own=5)
+    assert host.look() == {"17": 0, "lsf:17": 5}

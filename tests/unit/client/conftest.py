@@ -9,7 +9,8 @@ from tests.unit.client.kept import Runs
 NAMES = {
     *(*launch.RANKS, *launch.LOCAL_RANKS, *launch.WORLDS, *launch.NODES),
     *(*launch.RUN_IDS, *launch.JOB_IDS, launch.TRACKED, "LOCAL_WORLD_SIZE"),
-    "EMISSIONS_EXPORTER_EXPOSE_SOCKET",
+    *(*launch.LAUNCHES, launch.RESTARTS, "EMISSIONS_EXPORTER_EXPOSE_SOCKET"),
+    *(name for _, tasks, _ in launch.JOBS for name in tasks),
 }
 
 

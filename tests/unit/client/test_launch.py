@@ -1,10 +1,16 @@
 """Who a process is in its launch, by its environment."""
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from exporter.client.launch import launch_of
+from exporter.attribute.schedulers import SCHEDULERS, job_of
+from exporter.client.launch import job_id_of, launch_of, repeats
 
 
 def test_a_program_alone_leaves_its_id_to_the_daemon():
@@ -46,6 +52,103 @@ def test_a_job_of_a_scheduler_tells_launches_apart_on_many_nodes():
     other_node = {**job, "MASTER_ADDR": "seen otherwise"}
     assert launch_of(job, "").run_id == launch_of(other_node, "").run_id
     assert launch_of(job, "").job_id == "17"
+
+
+def test_on_many_nodes_without_a_step_the_port_tells_the_launches_of_a_job_apart():
+    job = torchrun(0, SLURM_JOB_ID="17", TORCHELASTIC_RUN_ID="none")
+    ids = {launch_of({**job, "MASTER_PORT": port}, "").run_id for port in ("29500", "29501")}
+    assert len(ids) == 2
+    assert launch_of(job, "").run_id == launch_of({**job, "RANK": "5"}, "").run_id
+
+
+@pytest.mark.parametrize("step", ["-5", "4294967291", "4294967290", ""])
+def test_the_batch_script_is_no_step_that_a_launch_is_known_by(step):
+    """SLURM_BATCH_SCRIPT and SLURM_INTERACTIVE_STEP of slurm.h, as env.c prints them."""
+    job = torchrun(0, SLURM_JOB_ID="17", SLURM_STEP_ID=step)
+    other = {**job, "MASTER_PORT": "29501"}
+    assert launch_of(job, "").run_id != launch_of(other, "").run_id
+
+
+def test_one_step_may_run_several_torchruns(monkeypatch):
+    step = torchrun(0, LOCAL_WORLD_SIZE="8", SLURM_JOB_ID="17", SLURM_STEP_ID="0")
+    elastic = {**step, "TORCHELASTIC_RUN_ID": "none"}
+    first = launch_of(elastic, "").run_id
+    ranks_of_srun = launch_of(step, "").run_id
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert launch_of(elastic, "").run_id != first
+    assert launch_of(step, "").run_id == ranks_of_srun
+
+
+MPIRUN = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4", "PBS_JOBID": "8.head"}
+
+
+@pytest.mark.parametrize("name", ["PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"])
+def test_an_mpirun_is_told_apart_by_its_own_id(name):
+    first, again = {**MPIRUN, name: "1234"}, {**MPIRUN, name: "1234", "OMPI_COMM_WORLD_RANK": "3"}
+    assert launch_of(first, "").run_id == launch_of(again, "").run_id
+    assert launch_of({**MPIRUN, name: "1235"}, "").run_id != launch_of(first, "").run_id
+
+
+PRINT_ID = """
+import json, os, sys
+from exporter.client.launch import launch_of
+print(json.dumps(launch_of(os.environ, "").run_id))
+"""
+LAUNCHER = """
+import os, subprocess, sys
+for rank in "01":
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "none", "RANK": rank, "LOCAL_RANK": rank,
+                   "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "29500"}
+    wrapped = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
+    command = [sys.executable, "-c", sys.argv[1]]
+    subprocess.run((wrapped if rank == "1" else []) + command, env=environment, check=True)
+"""
+
+
+def test_two_launches_in_one_batch_script_are_two_and_their_ranks_are_one_each():
+    """An agent like torchrun's; one rank is in a shell of its own, as with --no-python.
+
+    Kubeflow's operator gives the agent itself a RANK.
+    """
+    environment = {**os.environ, "SLURM_JOB_ID": "17", "RANK": "0", "MASTER_PORT": "29500"}
+    command = [sys.executable, "-c", LAUNCHER, PRINT_ID]
+    ids = []
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        first, second = map(json.loads, done.stdout.split())
+        assert first == second
+        ids.append(first)
+    assert ids[0] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        (torchrun(0), False),
+        (torchrun(0, TORCHELASTIC_RUN_ID="none", TORCHELASTIC_RESTART_COUNT="1"), True),
+        (torchrun(0, SLURM_JOB_ID="17", SLURM_STEP_ID="0"), None),
+        (torchrun(0, LOCAL_WORLD_SIZE="8"), None),
+        (torchrun(0, TORCHELASTIC_RUN_ID="mine"), None),
+        ({}, None),
+    ],
+)
+def test_it_is_known_whether_the_next_launch_may_find_the_same_id(environment, expected):
+    assert repeats(environment, launch_of(environment, "")) is expected
+
+
+IDS = st.sampled_from(["", "1", "3", "17", "12345", "8.head", "8[3].head", "1098-0.head", "ƒ3ETxs"])
+INDICES = st.sampled_from(["", "0", "1", "2", "3", "23", "undefined"])
+
+
+@given(ids=st.lists(IDS, min_size=9, max_size=9), indices=st.lists(INDICES, min_size=9, max_size=9))
+def test_a_job_has_the_same_id_for_the_program_and_for_the_daemon(ids, indices):
+    environment = {}
+    for known, job_id, index in zip(SCHEDULERS, ids, indices, strict=False):
+        environment[known.job_id.decode()] = job_id
+        environment.update({name.decode(): index for name in known.tasks})
+    environment.pop("RAY_JOB_ID", None)  # that of a driver, which no launch is in
+    seen = job_of(lambda name: environment.get(name.decode(), ""))
+    assert job_id_of(environment) == (seen.job_id if seen is not None else "")
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,42 @@ def test_ranks_have_one_id_and_one_budget(runs, monkeypatch):
     assert len(over) == 1
 
 
+def launch_ids(runs, monkeypatch, ranks, **environment):
+    """Ids of the runs of a launch on two nodes, of which this one has these ranks."""
+    launch = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "29500", **environment}
+    for name, value in {"SLURM_JOB_ID": "17", "TORCHELASTIC_RUN_ID": "none", **launch}.items():
+        monkeypatch.setenv(name, value)
+    begun = []
+    for rank in ranks:
+        monkeypatch.setenv("RANK", str(rank))
+        each = track("bert")
+        begun.append((each, each.start().run_id))
+    for each, _ in begun:
+        each.stop()
+    return {run_id for _, run_id in begun}
+
+
+def test_a_launch_on_many_nodes_that_has_ended_is_not_begun_again_by_the_next(runs, monkeypatch):
+    first = launch_ids(runs, monkeypatch, [0, 1])
+    second = launch_ids(runs, monkeypatch, [0, 1])
+    third = launch_ids(runs, monkeypatch, [1, 0])
+    (name,) = first
+    assert (second, third) == ({f"{name}-2"}, {f"{name}-3"})
+
+
+def test_a_launch_that_torchrun_begins_again_goes_on(runs, monkeypatch):
+    launch_ids(runs, monkeypatch, [0, 1])
+    second = launch_ids(runs, monkeypatch, [0, 1])
+    again = launch_ids(runs, monkeypatch, [0, 1], TORCHELASTIC_RESTART_COUNT="1")
+    assert again == second
+
+
+def test_a_run_that_was_named_from_outside_is_begun_again_though_it_ended(runs, monkeypatch):
+    for _ in range(2):
+        ids = launch_ids(runs, monkeypatch, [0], TORCHELASTIC_RUN_ID="mine")
+        assert ids == {"mine"}
+
+
 def test_a_budget_that_is_exceeded_is_said_once(runs, caplog):
     runs.grams = 9.0
     with track("bert", budget_grams=1) as run:

@@ -143,6 +143,14 @@ def test_exported_labels_become_labels_of_the_run(made):
     assert first[-2:] == ("nlp", "")
 
 
+def test_a_run_whose_users_name_is_not_known_yet_has_no_info(made):
+    (info,) = [f for f in FAMILIES if f.name == "emissions_run_info"]
+    snapshot = made.gpu_node()
+    nameless = tuple(run._replace(user="") for run in snapshot.runs)
+    names = [labels[0] for labels, _ in info.samples(View(snapshot._replace(runs=nameless)))]
+    assert names == [run.shown_id for run in snapshot.runs if run.key.uid < 0]
+
+
 def test_exported_labels_that_become_one_name_are_refused():
     with pytest.raises(ConfigError, match=r"'a-b' and 'a.b' would both become label_a_b"):
         catalogue(("a-b", "a.b"))
