@@ -54,16 +54,11 @@ def explained(path: str) -> Iterator[None]:
 
 
 def _remedy(error: sqlite3.Error) -> str:
-    if _is_unknown_syntax(error):
-        return f"; {NEWER_SQLITE}"
     name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_ERROR" and "syntax error" in str(error):
+        return f"; {NEWER_SQLITE}"  # a statement of ours; the file has no part in it
     remedies = [text for start, text in REMEDIES.items() if name.startswith(start)]
     return f"; {remedies[0]}" if remedies else ""
-
-
-def _is_unknown_syntax(error: Exception) -> bool:
-    """Whether SQLite does not know a statement, or what a newer one has put into the schema."""
-    return isinstance(error, sqlite3.Error) and "syntax error" in str(error)
 
 
 def is_damage(error: Exception) -> bool:
@@ -71,8 +66,6 @@ def is_damage(error: Exception) -> bool:
 
     Besides what SQLite says: text that is no text, and values that no exporter writes.
     """
-    if _is_unknown_syntax(error):
-        return False
     name = getattr(error, "sqlite_errorname", "")
     nonsense = isinstance(error, (UnicodeError, LookupError, TypeError, ValueError))
     return nonsense or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))

@@ -180,6 +180,16 @@ def test_a_result_that_is_a_text_of_digits_stays_a_text(strict):
         assert found.past(key("clip")).info.logged == (("note", "012"), ("score", 0.5))
 
 
+def test_a_declaration_that_is_damaged_is_no_matter_of_the_version(tmp_path):
+    directory = tmp_path / "state"
+    opened(directory).close()
+    path = Path(path_in(directory))
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE label (", b"CREATE TABLE label ,"))
+    with closing(opened(directory)) as found:
+        found.restore()
+        assert "set aside" in found.notes[0]
+
+
 def test_minutes_without_grams_are_found_in_a_strict_ledger(strict):
     with closing(opened(strict)) as found:
         assert found.unpriced(WALL)[-1] == MINUTE + 2
