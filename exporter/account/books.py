@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from exporter.account.accounts import Account
 from exporter.account.departures import Departures
 from exporter.account.filling import Filling
 from exporter.account.image import Image, Layout
@@ -52,7 +51,6 @@ class Books:
     ) -> None:
         self._power_window_ns = power_window_ns
         self._owners = Owners(restored.owners, exported_labels)
-        self._counters_continue = restored.counters_continue
         self._lines = Lines(restored.factor_uses)
         self._departures = Departures(self._lines, restored.seq)
         self._filling = Filling(self._lines, self._owners, restored.filled)
@@ -104,13 +102,12 @@ class Books:
         Entries that miss their interval's energy are counted in `imbalance_uj`; what they leave
         of it is booked as `other`, so that a device's energy is never short. What comes late for a
         run that has left is booked on DEPARTED, where the run's totals went: the sums are right,
-        and the run's own row in the ledger stays as it was when it left. Where counters begin at
-        zero, only the totals take what was used before: the counters may have shown it already.
+        and the run's own row in the ledger stays as it was when it left. What is `uncounted` is
+        for the totals alone: the counters may have shown it before they began at zero.
         """
         for interval, entries in postings:
             window = self._lines.window(interval.device)
-            uncounted = interval.restart and not self._counters_continue
-            before = {a: a.balance.total for a in window.accounts} if uncounted else {}
+            before = {a: a.balance.total for a in window.accounts} if interval.uncounted else {}
             booked_uj = 0
             for entry in entries:
                 if entry.energy_uj < 0 or entry.held_uj < 0 or entry.carbon_ng < 0:
@@ -119,8 +116,8 @@ class Books:
                 booked_uj += entry.energy_uj
             if booked_uj != interval.energy_uj:
                 self._balance_out(interval, booked_uj)
-            if uncounted:
-                _leave_uncounted(window.accounts, before)
+            for account in window.accounts if interval.uncounted else ():
+                self._lines.uncount(account, before.get(account, NOTHING))
             window.advance(interval.t0_ns, interval.t1_ns, self._power_window_ns)
         late_ns = at_ns - LATE_WINDOWS * self._power_window_ns
         for window in self._lines.windows.values():
@@ -310,11 +307,3 @@ class Books:
             split = RUN_SPLITS.get(info.device.kind)
             if split is not None:
                 self._lines.at(Line(info.device, run.key, info.method, split))
-
-
-def _leave_uncounted(accounts: Iterable[Account], before: Mapping[Account, Amount]) -> None:
-    """Take what was added to the totals since `before` out of what the counters show."""
-    for account in accounts:
-        total, base = account.balance
-        added = total.minus(before.get(account, NOTHING))
-        account.balance = Balance(total, base.plus(added))

@@ -29,26 +29,23 @@ SELECT minute FROM found WHERE minute IS NOT NULL
 """Goes from minute to minute by the index, however many rows each of them has."""
 ADD_LATE = """
 INSERT INTO fill VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET carbon_ng = carbon_ng + excluded.carbon_ng
+ON CONFLICT (id, party_id, device_id, method, split) DO UPDATE SET
+    carbon_ng = carbon_ng + excluded.carbon_ng
 """
 FORGET_EMPTY_USE = """
 DELETE FROM factor_use WHERE party_id = ? AND factor_id = 0 AND energy_uj = 0 AND carbon_ng = 0
 """
-ADD_TO_OWN = """
-UPDATE total SET carbon_ng = total.carbon_ng + ? * late.carbon_ng
-FROM (SELECT party_id, device_id, method, split, sum(carbon_ng) AS carbon_ng
-      FROM fill WHERE id > ? GROUP BY 1, 2, 3, 4) AS late
-WHERE (total.party_id, total.device_id, total.method, total.split)
-    = (late.party_id, late.device_id, late.method, late.split)
+BY_LINE = """
+SELECT sum(carbon_ng), party_id, device_id, method, split FROM fill WHERE id > ? GROUP BY 2, 3, 4, 5
 """
-ADD_TO_DEPARTED = f"""
-UPDATE total SET carbon_ng = total.carbon_ng + ? * late.carbon_ng
-FROM (SELECT device_id, method, split, sum(carbon_ng) AS carbon_ng
-      FROM fill JOIN party ON party.id = party_id
-      WHERE fill.id > ? AND departed = 1 GROUP BY 1, 2, 3) AS late
-WHERE total.party_id = {DEPARTED_ID} AND (total.device_id, total.method, total.split)
-    = (late.device_id, late.method, late.split)
+BY_LINE_OF_DEPARTED = f"""
+SELECT sum(carbon_ng), {DEPARTED_ID}, device_id, method, split
+FROM fill JOIN party ON party.id = party_id WHERE fill.id > ? AND departed = 1 GROUP BY 3, 4, 5
 """  # noqa: S608  our own number
+ADD_TO_TOTAL = """
+UPDATE total SET carbon_ng = carbon_ng + ?
+WHERE party_id = ? AND device_id = ? AND method = ? AND split = ?
+"""
 UNPRICED_ROWS = """
 SELECT party_id, device_id, method, split, energy_uj, held_uj, carbon_ng
 FROM usage WHERE minute = ? AND factor_id = 0
@@ -153,8 +150,9 @@ def _fill_minute(
 
 
 def _add(connection: sqlite3.Connection, sign: int, after: int) -> None:
-    connection.execute(ADD_TO_OWN, (sign, after))
-    connection.execute(ADD_TO_DEPARTED, (sign, after))
+    for lines in (BY_LINE, BY_LINE_OF_DEPARTED):
+        found = connection.execute(lines, (after,)).fetchall()
+        connection.executemany(ADD_TO_TOTAL, [(sign * late_ng, *line) for late_ng, *line in found])
     for owner, late_ng in connection.execute(BY_OWNER, (after,)).fetchall():
         user, namespace, labels = json.loads(owner)
         change = sign * late_ng

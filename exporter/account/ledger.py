@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.account import fills, plain, taken
-from exporter.account.opening import NAME, connect, explained, is_damage, lock, set_aside
+from exporter.account.opening import (
+    NAME,
+    connect,
+    explained,
+    is_damage,
+    lock,
+    rolled_back,
+    set_aside,
+)
 from exporter.account.postings import Postings
 from exporter.account.rows import factor_uses, lines, owners, parties
 from exporter.errors import LedgerError
@@ -27,7 +35,7 @@ INSERT INTO usage_hour
 SELECT minute / 60, party_id, device_id, factor_id, method, split,
        sum(energy_uj), sum(held_uj), sum(carbon_ng)
 FROM usage WHERE minute < ? GROUP BY 1, 2, 3, 4, 5, 6
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (hour, party_id, device_id, factor_id, method, split) DO UPDATE SET
     energy_uj = energy_uj + excluded.energy_uj, held_uj = held_uj + excluded.held_uj,
     carbon_ng = carbon_ng + excluded.carbon_ng
 """
@@ -171,15 +179,10 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
+        with rolled_back(self._connection):
             self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._connection.execute("COMMIT")
-        except BaseException:
-            # SQLite has rolled back by itself after some errors, a full disk among them.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
     def _restore(self, asked: Iterable[RunKey]) -> Known:
         ledger_id, seq, wall, clean, filled, memory = self._connection.execute(
@@ -216,15 +219,18 @@ class Ledger:
 
     def _positions(self) -> tuple[Position, ...]:
         found = self._connection.execute(
-            "SELECT kind, name, provisional_at_ns, awake_ns, raw_uj, at_ns, epoch, power_watts, "
-            "provisional_uj, debt_uj, suspect_uj, suspect_at_ns "
+            "SELECT kind, name, provisional_at_ns, awake_ns, uncounted, raw_uj, at_ns, epoch, "
+            "power_watts, provisional_uj, debt_uj, suspect_uj, suspect_at_ns "
             "FROM position JOIN device ON device.id = device_id ORDER BY device_id"
         )
         return tuple(
             Position(plain.device((kind, name)), *values)._replace(
-                restored=True, provisional_at_ns=until_ns, awake_ns=awake_ns
+                restored=True,
+                provisional_at_ns=until_ns,
+                awake_ns=awake_ns,
+                uncounted=bool(uncounted),
             )
-            for kind, name, until_ns, awake_ns, *values in found
+            for kind, name, until_ns, awake_ns, uncounted, *values in found
         )
 
     def _floors(self) -> dict[Device, float]:

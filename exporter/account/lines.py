@@ -85,6 +85,15 @@ class Lines:
             del self._usage[key]
         return taken
 
+    def uncount(self, account: Account, before: Amount) -> None:
+        """Leave what was added to the total since `before` out of what the counter shows."""
+        total, base = account.balance
+        added = total.minus(before)
+        if any(added):
+            account.balance = Balance(total, base.plus(added))
+            account.row = None
+            self.changed = True
+
     def move(self, account: Account, balance: Balance) -> None:
         """Add what was used and written up elsewhere."""
         self.write_up(account)

@@ -3,10 +3,11 @@
 import contextlib
 import fcntl
 import os
+import re
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from exporter.account.connection import Connection
 from exporter.errors import LedgerError, LedgerLocked
@@ -14,6 +15,20 @@ from exporter.errors import LedgerError, LedgerLocked
 NAME = "ledger.sqlite"
 MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
 ELSEWHERE = "or point account.state_directory (--path.state) elsewhere"
+
+OLDEST_SQLITE = (3, 26)
+"""That of RHEL 8; the schema and every statement keep to what it knows."""
+LAST_STRICT = 3
+"""Tables up to this version of the schema were STRICT, which SQLite before 3.37 cannot read."""
+NEWER_SQLITE = (
+    f"SQLite {sqlite3.sqlite_version}, which this Python uses, is too old for it: run the exporter "
+    "with a Python whose sqlite3.sqlite_version is newer, at least "
+    f"{'.'.join(map(str, OLDEST_SQLITE))}; the file is left as it is"
+)
+
+TYPES = re.compile(r"CHECK \(typeof\(\w+\) (?:= 'integer'|IN \('integer', 'null'\))\)|\bSTRICT,?")
+"""What in a declaration only checks values."""
+TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
 
 REMEDIES = {
     "SQLITE_FULL": "free space on its disk; until then totals are kept in memory",
@@ -33,12 +48,17 @@ def explained(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        remedies = [text for start, text in REMEDIES.items() if name.startswith(start)]
-        remedy = f"; {remedies[0]}" if remedies else ""
-        raise LedgerError(f"ledger {path}: {error}{remedy}") from error
+        raise LedgerError(f"ledger {path}: {error}{_remedy(error)}") from error
     except (OverflowError, UnicodeError) as error:
         raise LedgerError(f"ledger {path}: a value cannot be stored: {error}") from error
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_ERROR" and "syntax error" in str(error):
+        return f"; {NEWER_SQLITE}"  # a statement of ours; the file has no part in it
+    remedies = [text for start, text in REMEDIES.items() if name.startswith(start)]
+    return f"; {remedies[0]}" if remedies else ""
 
 
 def is_damage(error: Exception) -> bool:
@@ -98,12 +118,21 @@ def lock(directory: str) -> int:
 def connect(path: str) -> Connection:
     """The write connection, its schema up to date.
 
-    Raises LedgerError for a file of a newer exporter, sqlite3.Error for all else.
+    Raises LedgerError for a file of a newer exporter and where SQLite is too old, sqlite3.Error for
+    all else.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise LedgerError(f"ledger {path} cannot be opened: {NEWER_SQLITE}")
     _hide(path)
-    connection = Connection(path, isolation_level=None, check_same_thread=False)
+    scripts = _scripts()
+    connection = _open(path)
     try:
-        _migrate(connection, path)
+        version = _version(connection, path, len(scripts))
+        if 0 < version <= LAST_STRICT:
+            _declare_anew(connection, path, scripts[:version])
+            connection.close()  # it may go on with the declarations that it has read
+            connection = _open(path)
+        _migrate(connection, scripts, version)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -138,22 +167,82 @@ def _hide(path: str) -> None:
             os.chmod(path + suffix, os.stat(path + suffix).st_mode & stat.S_IRWXU)
 
 
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    files = sorted(name for name in os.listdir(MIGRATIONS) if name.endswith(".sql"))
-    if version > len(files):
+def _open(path: str) -> Connection:
+    return Connection(path, isolation_level=None, check_same_thread=False)
+
+
+def _scripts() -> list[str]:
+    """What makes each version of the schema of the one before it, the first of an empty file."""
+    scripts = []
+    for name in sorted(name for name in os.listdir(MIGRATIONS) if name.endswith(".sql")):
+        with open(os.path.join(MIGRATIONS, name), encoding="utf-8") as file:
+            scripts.append(file.read())
+    return scripts
+
+
+def _version(connection: sqlite3.Connection, path: str, newest: int) -> int:
+    """The version of the file's schema; 0 of an empty file. Raises LedgerError."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > newest:
         raise LedgerError(
             f"ledger {path} has schema version {version}, and this exporter knows up to "
-            f"{len(files)}; upgrade the exporter, {ELSEWHERE}; the file is left as it is"
+            f"{newest}; upgrade the exporter, {ELSEWHERE}; the file is left as it is"
         )
-    for number, name in enumerate(files[version:], version + 1):
-        with open(os.path.join(MIGRATIONS, name), encoding="utf-8") as file:
-            script = file.read()
-        try:
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, scripts: Sequence[str], version: int) -> None:
+    for number, script in enumerate(scripts[version:], version + 1):
+        with rolled_back(connection):
             connection.executescript(
                 f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
             )
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+
+
+def _declare_anew(connection: sqlite3.Connection, path: str, scripts: Iterable[str]) -> None:
+    """Give STRICT tables the declarations that every SQLite can read; the rows stay as they are.
+
+    The connection has to be closed then: it may still have the declarations of before.
+
+    STRICT changes nothing in the format of a table, so its declaration can be replaced in place, by
+    the procedure for such changes of https://sqlite.org/lang_altertable.html#otheralter. With
+    `writable_schema` an SQLite that does not know STRICT reads past it and can do the same:
+    https://sqlite.org/stricttables.html#backwards_compatibility.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(";".join(scripts))
+        declared = dict(fresh.execute(TABLES))
+    connection.execute("PRAGMA writable_schema = ON")
+    with rolled_back(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        found = dict(connection.execute(TABLES).fetchall())
+        for name, declaration in declared.items():
+            if _shape(found.get(name, "")) != _shape(declaration):
+                raise LedgerError(
+                    f"ledger {path}: its table {name} is not that of this exporter: "
+                    f"move the file away, {ELSEWHERE}"
+                )
+        connection.executemany(
+            "UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?",
+            [(declaration, name) for name, declaration in declared.items()],
+        )
+        (count,) = connection.execute("PRAGMA schema_version").fetchone()
+        connection.execute(f"PRAGMA schema_version = {count + 1}")
+        connection.execute("COMMIT")
+
+
+def _shape(declaration: str) -> str:
+    """What decides how the rows of a table lie in the file, and which columns they have."""
+    return re.sub(r"\s|\"", "", TYPES.sub("", declaration)).replace("ANY", "BLOB")
+
+
+@contextlib.contextmanager
+def rolled_back(connection: sqlite3.Connection) -> Iterator[None]:
+    """Leave no transaction open where an error ends it."""
+    try:
+        yield
+    except BaseException:
+        # SQLite has rolled back by itself after some errors, a full disk among them.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -16,7 +16,7 @@ INSERT INTO party (uid, run_id, job_id, name, user, origin, started, ended, end_
                    lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
                    enclosing_uid, enclosing_run_id, enclosing_job_id, namespace, nodes, owner)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (uid, run_id, job_id) DO UPDATE SET
     name = excluded.name, user = excluded.user, origin = excluded.origin,
     started = min(started, excluded.started), ended = excluded.ended,
     end_reason = excluded.end_reason, scope = excluded.scope, lead_pid = excluded.lead_pid,
@@ -25,22 +25,22 @@ ON CONFLICT DO UPDATE SET
     enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
     enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes,
     owner = excluded.owner, departed = 0
-RETURNING id
 """
+FIND_RUN = "SELECT id FROM party WHERE uid = ? AND run_id = ? AND job_id = ?"
 PUT_DEVICE = """
 INSERT INTO device (kind, name, model, vendor, source) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (kind, name) DO UPDATE SET
     model = excluded.model, vendor = excluded.vendor, source = excluded.source
 """
 ADD_USAGE = """
 INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (minute, party_id, device_id, factor_id, method, split) DO UPDATE SET
     energy_uj = energy_uj + excluded.energy_uj, held_uj = held_uj + excluded.held_uj,
     carbon_ng = carbon_ng + excluded.carbon_ng
 """
 ADD_FACTOR_USE = """
 INSERT INTO factor_use VALUES (?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (party_id, factor_id) DO UPDATE SET
     energy_uj = energy_uj + excluded.energy_uj, carbon_ng = carbon_ng + excluded.carbon_ng
 """
 FIND_FACTOR = """
@@ -104,7 +104,7 @@ class Postings:
 
     def _put_positions(self, positions: Iterable[Position]) -> None:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     self._device(position.device),
@@ -118,6 +118,7 @@ class Postings:
                     position.suspect_uj,
                     position.suspect_at_ns,
                     position.awake_ns,
+                    position.uncounted,
                 )
                 for position in positions
             ],
@@ -145,7 +146,8 @@ class Postings:
             run.nodes,
             json.dumps(run.owner) if run.owner is not None else "",
         )
-        party_id = self._connection.execute(PUT_RUN, values).fetchone()[0]
+        self._connection.execute(PUT_RUN, values)
+        (party_id,) = self._connection.execute(FIND_RUN, run.key).fetchone()
         self._parties[run.key] = party_id
         for sql, rows in (
             ("INSERT INTO label VALUES (?, ?, ?)", run.labels),
@@ -221,7 +223,7 @@ class Postings:
         known = self._parties.get(party)
         if known is None:
             known = self._parties[party] = self._id(
-                "SELECT id FROM party WHERE uid = ?1 AND run_id = ?2 AND job_id = ?3",
+                FIND_RUN,
                 "INSERT INTO party (uid, run_id, job_id, started) VALUES (?, ?, ?, ?)",
                 tuple(party),
                 (wall,),

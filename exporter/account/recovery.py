@@ -115,6 +115,7 @@ def _from_zero(known: Known, wall: float) -> Recovered:
         line: Balance(balance.total, balance.total) for line, balance in restored.lines.items()
     }
     owners = dict.fromkeys(restored.owners, (0, 0))
+    positions = tuple(position._replace(uncounted=True) for position in restored.positions)
     runs = tuple(
         run._replace(units=tuple(unit._replace(base=unit.amount) for unit in run.units))
         for run in restored.runs
@@ -125,13 +126,13 @@ def _from_zero(known: Known, wall: float) -> Recovered:
     )
     return Recovered(
         restored._replace(
-            lines=lines, runs=runs, owners=owners, counters_continue=False, notes=(note,)
+            positions=positions, lines=lines, runs=runs, owners=owners, notes=(note,)
         ),
         Batch(
             seq=restored.seq,
             at_ns=0,
             wall=wall,
-            positions=(),
+            positions=positions,
             lines=lines,
             usage={},
             runs=runs,

@@ -14,6 +14,8 @@ HEAD = struct.Struct("<IQqd")
 """Checksum of the key block, seq, at_ns, wall."""
 AMOUNT = "qqq"
 POSITION = "qqqdqqqqqB"
+IS_SUSPECT, UNCOUNTED = 1, 2
+"""Bits of the last number of a position."""
 CPU = "q"
 MACHINE = "qqB"
 
@@ -65,8 +67,8 @@ def image(slot: Slot, keys: Keys) -> Image:
     totals = tuple(Amount(*take(len(AMOUNT))) for _ in lines)
     positions = []
     for device, epoch in keys.positions:
-        raw, read_at, awake, power, provisional, until, debt, suspect, suspect_at, is_suspect = (
-            take(len(POSITION))
+        raw, read_at, awake, power, provisional, until, debt, suspect, suspect_at, flags = take(
+            len(POSITION)
         )
         positions.append(
             Position(
@@ -78,9 +80,10 @@ def image(slot: Slot, keys: Keys) -> Image:
                 provisional_uj=provisional,
                 provisional_at_ns=until,
                 debt_uj=debt,
-                suspect_uj=suspect if is_suspect else None,
+                suspect_uj=suspect if flags & IS_SUSPECT else None,
                 suspect_at_ns=suspect_at,
                 awake_ns=awake,
+                uncounted=bool(flags & UNCOUNTED),
             )
         )
     run_cpu = tuple(RunCpu(run, *take(1)) for run in keys.run_cpu)
@@ -120,5 +123,5 @@ def _position_numbers(position: Position) -> tuple[float, ...]:
         position.debt_uj,
         suspect_uj or 0,
         position.suspect_at_ns,
-        suspect_uj is not None,
+        (IS_SUSPECT if suspect_uj is not None else 0) | (UNCOUNTED if position.uncounted else 0),
     )

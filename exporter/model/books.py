@@ -212,8 +212,6 @@ class Restored(NamedTuple):
     floors: Mapping[Device, float] = {}
     run_cpu: tuple[RunCpu, ...] = ()
     machine_cpu: MachineCpu | None = None
-    counters_continue: bool = True
-    """False: the published counters begin at zero, only the cumulative gauges go on."""
     notes: tuple[str, ...] = ()
     """What a person should know about how it was found; logged once."""
     wall: float = 0.0

@@ -186,6 +186,9 @@ class Position(NamedTuple):
     After a sleep the three times of a position are moved on by its length, so that the time since
     each of them is time awake; `at_ns - awake_ns` is what the machine has slept since boot.
     """
+    uncounted: bool = False
+    """The published counters began at zero after `raw_uj` was read, and may have shown before that
+    what was used since: it belongs to the totals alone."""
 
 
 class Interval(NamedTuple):
@@ -202,3 +205,5 @@ class Interval(NamedTuple):
     event: Event | None = None
     restart: bool = False
     """No daemon ran for a part of it."""
+    uncounted: bool = False
+    """It belongs to the totals alone, as its position says."""

@@ -156,6 +156,7 @@ def _book(
         method=info.method,
         event=event,
         restart=position.restored,
+        uncounted=position.uncounted,
     )
     power_watts = units.watts(delta_uj, reading.at_ns - position.at_ns)
     after = Position(
@@ -197,6 +198,7 @@ def _sum_power(position: Position, reading: Reading) -> tuple[Position, Interval
         power_watts=reading.power_watts,
         restored=False,
         awake_ns=reading.awake_ns,
+        uncounted=False,
     )
     return after, interval
 
@@ -215,6 +217,8 @@ def _integrate(position: Position, reading: Reading, power_watts: float) -> Inte
         method=Method.INTEGRATED,
         event=Event.GAP if gap else None,
         restart=position.restored,
+        # What power stands in for after the first interval was used since the counters began.
+        uncounted=position.uncounted and position.restored,
     )
 
 

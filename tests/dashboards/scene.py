@@ -141,7 +141,10 @@ class Scene:
 
 
 class _Vllm:
-    """The counters of vLLM in the pods of the second node, labelled as by their scrape."""
+    """The counters of vLLM in the pods of the second node, with the labels of their scrape.
+
+    Names and labels by `vllm/v1/metrics/loggers.py`, where the client library adds `_total`.
+    """
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -150,9 +153,10 @@ class _Vllm:
         passed = 600 + time.monotonic() - self._began
         lines = []
         for pod, (tokens, requests) in SERVED.items():
-            labels = f'namespace="serving",pod="{pod}"'
+            labels = f'namespace="serving",pod="{pod}",model_name="llm",engine="0"'
+            done = f'{labels},finished_reason="stop"'
             lines.append(f"vllm:generation_tokens_total{{{labels}}} {tokens * passed:.0f}\n")
-            lines.append(f"vllm:request_success_total{{{labels}}} {requests * passed:.0f}\n")
+            lines.append(f"vllm:request_success_total{{{done}}} {requests * passed:.0f}\n")
         return 200, {"Content-Type": "text/plain; version=0.0.4"}, "".join(lines).encode()
 
 

@@ -1,4 +1,4 @@
-"""An HTTP server that answers as sources of grid intensity were recorded to, or fails on order.
+"""An HTTP server that answers as sources of grid intensity do by `shapes`, or fails on order.
 
 Each source has one function that makes the answer for a path and a query.
 """

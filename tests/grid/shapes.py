@@ -1,4 +1,7 @@
-"""Answers of every source as they were recorded, with the values that a test gives.
+"""Answers of every source, written by hand after its documentation or a recorded answer.
+
+`test_shapes.py` of the sources names where each of them is from, and holds their fields against it;
+what nobody has seen is listed in tests/README.md. The values are those that a test gives.
 
 Each function makes the `serve` of a healthy server. Values are pairs of unix seconds and the number
 as it is sent, earliest first; `ahead` is the forecast, None where the server has none to give. What
@@ -41,6 +44,7 @@ def electricity_maps(
             "carbonIntensity": number,
             "datetime": moment(at),
             "updatedAt": moment(at + 60),
+            "createdAt": moment(at - 3 * 86_400),
             "emissionFactorType": basis,
             "isEstimated": estimated,
             "estimationMethod": "TIME_SLICER_AVERAGE" if estimated else None,
@@ -69,15 +73,18 @@ def watttime(
     **meta: Any,
 ) -> Serve:
     """Numbers in pounds per megawatt hour; `meta` replaces parts of `meta`."""
+    example = {"type": "EXAMPLE_WARNING", "message": "This is just an example"}
+    generated = {"generated_at_period_seconds": 300, "generated_at": "2022-07-15T00:00:00+00:00"}
 
-    def rows(pairs: Pairs) -> Answer:
+    def rows(pairs: Pairs, **more: Any) -> Answer:
         said = {
             "data_point_period_seconds": 300,
             "region": region,
-            "warnings": [],
+            "warnings": [example],
             "signal_type": "co2_moer",
             "model": {"date": "2023-03-01"},
             "units": "lbs_co2_per_mwh",
+            **more,
             **meta,
         }
         data = [
@@ -91,8 +98,9 @@ def watttime(
             return document({"token": token})
         if asked.headers.get("authorization") != f"Bearer {token}":
             return document({"error": "Invalid scope"}, 401)
-        found = {"/v3/historical": values, "/v3/forecast": ahead}.get(asked.path)
-        return REFUSED if found is None else rows(found)
+        if asked.path == "/v3/forecast" and ahead is not None:
+            return rows(ahead, **generated)
+        return rows(values) if asked.path == "/v3/historical" and values is not None else REFUSED
 
     return serve
 
@@ -107,8 +115,13 @@ def uk(values: Pairs, ahead: Pairs = (), **region: Any) -> Serve:
 
     def serve(asked: Asked) -> Answer:
         if asked.path.startswith("/regional"):
-            halves = [row(at, forecast=number) for at, number in (*values, *ahead)]
-            return document({"data": {"shortname": "East Midlands", **region, "data": halves}})
+            mix = [{"fuel": "gas", "perc": 43.6}]
+            halves = [
+                {**row(at, forecast=number), "generationmix": mix}
+                for at, number in (*values, *ahead)
+            ]
+            named = {"dnoregion": "WPD East Midlands", "shortname": "East Midlands", **region}
+            return document({"data": {**named, "data": halves}})
         halves = [row(at, forecast=number, actual=number) for at, number in values]
         halves += [row(at, forecast=number, actual=None) for at, number in ahead]
         return document({"data": halves})
@@ -201,6 +214,7 @@ def exporter(values: Pairs, ahead: Pairs = (), step_seconds: float = 3600, **fac
             {
                 "at": at,
                 "factor": in_force if values else None,
+                "age_seconds": 0.0 if values else None,
                 "why": "" if values else "electricity_maps has none for now",
                 "recent": rows(values),
                 "forecast": rows(ahead),

@@ -59,7 +59,9 @@ def daemon_of_100_watts(root: Path) -> Iterator[Daemon]:
 
 
 @contextlib.contextmanager
-def fed_daemon(root: Path, state: Path) -> Iterator[tuple[Host, Daemon]]:
+def fed_daemon(
+    root: Path, state: Path, prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[Host, Daemon]]:
     """A daemon with a run open, that reads often and commits each second."""
     config = root / "config.json"
     settings = {"sample": {"interval_seconds": 0.2}, "account": {"commit_seconds": 1}}
@@ -68,9 +70,9 @@ def fed_daemon(root: Path, state: Path) -> Iterator[tuple[Host, Daemon]]:
         host = Host(root / "sys")
         ends.enter_context(host.tree)
         ends.callback(host.stop)
-        daemon = Daemon(
-            state.parent, f"--path.sysfs={host.root}", f"--config.file={config}"
-        ).start()
+        daemon = Daemon(state.parent, f"--path.sysfs={host.root}", f"--config.file={config}")
+        daemon.prefix = prefix
+        daemon.start()
         ends.callback(daemon.stop)
         until(lambda: len(daemon.devices()) == len(DEVICES), what="the counters were read")
         host.play()

@@ -1,5 +1,6 @@
 """The generated pages of the documentation."""
 
+import re
 import tomllib
 
 import pytest
@@ -64,3 +65,13 @@ def test_a_stale_page_fails_the_check_and_is_left_alone(here, capsys):
     said = capsys.readouterr().err
     assert said == "docs/metrics.md: not made from this code, run `make docs`\n"
     assert (here / "metrics.md").read_text() == "old"
+
+
+def test_every_double_that_the_table_of_doubles_names_is_there():
+    tests = generate.HERE.parent / "tests"
+    rows = [line for line in (tests / "README.md").read_text().splitlines() if "| `" in line]
+    names = [
+        name for row in rows for name in re.findall(r"`([\w/][\w/*.-]*\.\w+)", row.split("|")[1])
+    ]
+    assert len(names) > 20
+    assert [name for name in names if not list(tests.glob(name))] == []

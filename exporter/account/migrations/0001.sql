@@ -5,7 +5,7 @@ CREATE TABLE meta (
     seq       INTEGER NOT NULL,
     wall      REAL    NOT NULL,
     clean     INTEGER NOT NULL
-) STRICT;
+);
 INSERT INTO meta VALUES (1, lower(hex(randomblob(16))), 0, 0.0, 0);
 
 CREATE TABLE device (
@@ -17,22 +17,22 @@ CREATE TABLE device (
     source      TEXT NOT NULL DEFAULT '',
     floor_watts REAL,
     UNIQUE (kind, name)
-) STRICT;
+);
 
 -- Where each device's counter stood when the totals were what they are.
 CREATE TABLE position (
     device_id         INTEGER PRIMARY KEY REFERENCES device,
-    raw_uj            INTEGER NOT NULL,
-    at_ns             INTEGER NOT NULL,
+    raw_uj            INTEGER NOT NULL CHECK (typeof(raw_uj) = 'integer'),
+    at_ns             INTEGER NOT NULL CHECK (typeof(at_ns) = 'integer'),
     epoch             TEXT    NOT NULL,
     power_watts       REAL    NOT NULL,
-    provisional_uj    INTEGER NOT NULL,
-    provisional_at_ns INTEGER NOT NULL,
-    debt_uj           INTEGER NOT NULL,
-    suspect_uj        INTEGER,
-    suspect_at_ns     INTEGER NOT NULL,
-    awake_ns          INTEGER NOT NULL
-) STRICT;
+    provisional_uj    INTEGER NOT NULL CHECK (typeof(provisional_uj) = 'integer'),
+    provisional_at_ns INTEGER NOT NULL CHECK (typeof(provisional_at_ns) = 'integer'),
+    debt_uj           INTEGER NOT NULL CHECK (typeof(debt_uj) = 'integer'),
+    suspect_uj        INTEGER CHECK (typeof(suspect_uj) IN ('integer', 'null')),
+    suspect_at_ns     INTEGER NOT NULL CHECK (typeof(suspect_at_ns) = 'integer'),
+    awake_ns          INTEGER NOT NULL CHECK (typeof(awake_ns) = 'integer')
+);
 
 -- Whoever energy is booked on: a run, for ever, or one of the fixed parties below.
 -- departed: the run's totals are also inside those of party 99, which has besides them what came
@@ -61,7 +61,7 @@ CREATE TABLE party (
     enclosing_job_id TEXT,
     departed         INTEGER NOT NULL DEFAULT 0,
     UNIQUE (uid, run_id, job_id)
-) STRICT;
+);
 CREATE INDEX party_here ON party (id) WHERE departed = 0;
 CREATE INDEX party_shown ON party (shown_id);
 CREATE INDEX party_started ON party (started);
@@ -78,7 +78,7 @@ CREATE TABLE label (
     key      TEXT    NOT NULL,
     value    TEXT    NOT NULL,
     PRIMARY KEY (party_id, key)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 -- 0 is "no factor was known": energy without grams.
 CREATE TABLE factor (
@@ -97,7 +97,7 @@ CREATE TABLE factor (
     step          INTEGER NOT NULL,
     UNIQUE (zone, source, grams_per_kwh, pue, valid_from, valid_until, as_of,
             signal, basis, accounting, estimated, step)
-) STRICT;
+);
 INSERT INTO factor VALUES (0, '', '', 0.0, 1.0, 0.0, 0.0, 0.0, '', '', '', 0, 0);
 
 -- Totals since the ledger began. A counter shows the total less its base.
@@ -106,23 +106,23 @@ CREATE TABLE total (
     device_id      INTEGER NOT NULL REFERENCES device,
     method         INTEGER NOT NULL,
     split          INTEGER NOT NULL,
-    energy_uj      INTEGER NOT NULL,
-    held_uj        INTEGER NOT NULL,
-    carbon_ng      INTEGER NOT NULL,
-    base_energy_uj INTEGER NOT NULL,
-    base_held_uj   INTEGER NOT NULL,
-    base_carbon_ng INTEGER NOT NULL,
+    energy_uj      INTEGER NOT NULL CHECK (typeof(energy_uj) = 'integer'),
+    held_uj        INTEGER NOT NULL CHECK (typeof(held_uj) = 'integer'),
+    carbon_ng      INTEGER NOT NULL CHECK (typeof(carbon_ng) = 'integer'),
+    base_energy_uj INTEGER NOT NULL CHECK (typeof(base_energy_uj) = 'integer'),
+    base_held_uj   INTEGER NOT NULL CHECK (typeof(base_held_uj) = 'integer'),
+    base_carbon_ng INTEGER NOT NULL CHECK (typeof(base_carbon_ng) = 'integer'),
     PRIMARY KEY (party_id, device_id, method, split)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 -- What each run's totals were converted with, kept as long as the totals.
 CREATE TABLE factor_use (
     party_id  INTEGER NOT NULL REFERENCES party,
     factor_id INTEGER NOT NULL REFERENCES factor,
-    energy_uj INTEGER NOT NULL,
-    carbon_ng INTEGER NOT NULL,
+    energy_uj INTEGER NOT NULL CHECK (typeof(energy_uj) = 'integer'),
+    carbon_ng INTEGER NOT NULL CHECK (typeof(carbon_ng) = 'integer'),
     PRIMARY KEY (party_id, factor_id)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 -- Usage over time; minutes and hours are counted from 1970 in UTC. Time comes first in the keys,
 -- so that all that is written at one time lies in neighbouring pages.
@@ -133,11 +133,11 @@ CREATE TABLE usage (
     factor_id INTEGER NOT NULL REFERENCES factor,
     method    INTEGER NOT NULL,
     split     INTEGER NOT NULL,
-    energy_uj INTEGER NOT NULL,
-    held_uj   INTEGER NOT NULL,
-    carbon_ng INTEGER NOT NULL,
+    energy_uj INTEGER NOT NULL CHECK (typeof(energy_uj) = 'integer'),
+    held_uj   INTEGER NOT NULL CHECK (typeof(held_uj) = 'integer'),
+    carbon_ng INTEGER NOT NULL CHECK (typeof(carbon_ng) = 'integer'),
     PRIMARY KEY (minute, party_id, device_id, factor_id, method, split)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 CREATE TABLE usage_hour (
     hour      INTEGER NOT NULL,
     party_id  INTEGER NOT NULL REFERENCES party,
@@ -145,8 +145,8 @@ CREATE TABLE usage_hour (
     factor_id INTEGER NOT NULL REFERENCES factor,
     method    INTEGER NOT NULL,
     split     INTEGER NOT NULL,
-    energy_uj INTEGER NOT NULL,
-    held_uj   INTEGER NOT NULL,
-    carbon_ng INTEGER NOT NULL,
+    energy_uj INTEGER NOT NULL CHECK (typeof(energy_uj) = 'integer'),
+    held_uj   INTEGER NOT NULL CHECK (typeof(held_uj) = 'integer'),
+    carbon_ng INTEGER NOT NULL CHECK (typeof(carbon_ng) = 'integer'),
     PRIMARY KEY (hour, party_id, device_id, factor_id, method, split)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;

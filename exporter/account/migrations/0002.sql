@@ -12,22 +12,22 @@ CREATE TABLE unit (
     amount   REAL    NOT NULL,
     base     REAL    NOT NULL,
     PRIMARY KEY (party_id, name)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 -- The last value of each result that a run logged, a number or a text.
 CREATE TABLE result (
     party_id INTEGER NOT NULL REFERENCES party,
     key      TEXT    NOT NULL,
-    value    ANY     NOT NULL,
+    value    BLOB    NOT NULL,
     PRIMARY KEY (party_id, key)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 -- What counters showed of the runs that left the page, by whose they were. labels: JSON.
 CREATE TABLE owner (
     user      TEXT    NOT NULL,
     namespace TEXT    NOT NULL,
     labels    TEXT    NOT NULL,
-    energy_uj INTEGER NOT NULL,
-    carbon_ng INTEGER NOT NULL,
+    energy_uj INTEGER NOT NULL CHECK (typeof(energy_uj) = 'integer'),
+    carbon_ng INTEGER NOT NULL CHECK (typeof(carbon_ng) = 'integer'),
     PRIMARY KEY (user, namespace, labels)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;

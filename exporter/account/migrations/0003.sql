@@ -9,7 +9,7 @@ ALTER TABLE meta ADD COLUMN filled INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE intensity (
     id     INTEGER PRIMARY KEY CHECK (id = 1),
     memory TEXT NOT NULL
-) STRICT;
+);
 INSERT INTO intensity VALUES (1, '');
 
 -- Grams that came after their energy: they are in the totals here, and a journal may lack them yet.
@@ -20,6 +20,6 @@ CREATE TABLE fill (
     device_id INTEGER NOT NULL REFERENCES device,
     method    INTEGER NOT NULL,
     split     INTEGER NOT NULL,
-    carbon_ng INTEGER NOT NULL,
+    carbon_ng INTEGER NOT NULL CHECK (typeof(carbon_ng) = 'integer'),
     PRIMARY KEY (id, party_id, device_id, method, split)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;

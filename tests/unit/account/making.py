@@ -119,6 +119,11 @@ def fill(made, names=("bert", "gpt"), rounds=3, seed=0):
             made.post([posting(*entries, **span)], (number + 1) * SECOND)
 
 
+def begin_at_zero(restored):
+    """Whether the counters do, and only the cumulative gauges go on."""
+    return any("counters begin at zero" in note for note in restored.notes)
+
+
 def shown(made):
     """The runs on the page."""
     return image(made).layout.runs

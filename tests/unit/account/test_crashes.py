@@ -25,6 +25,7 @@ from tests.unit.account.making import (
     SECOND,
     WALL,
     batch,
+    begin_at_zero,
     books,
     entry,
     image,
@@ -126,6 +127,23 @@ class Crashes(RuleBasedStateMachine):
             self.posted[party] = self.posted.get(party, 0) + each.energy_uj
         self.tick()
 
+    @rule(energy=energies)
+    def find_device_late(self, energy):
+        """Counters began at zero before the first reading of a device; the totals take it alone."""
+        late = posting(entry(Reason.RESTART, energy))
+        late = late._replace(interval=late.interval._replace(uncounted=True))
+        self.books.post([late], SECOND)
+        self.posted[Reason.RESTART] = self.posted.get(Reason.RESTART, 0) + energy
+        before = self.shown
+        self.tick()
+        assert self.shown["device"] == before["device"]
+
+    @invariant()
+    def the_journal_has_what_is_shown(self):
+        written = image(self.books, self.seq)
+        assert written.balances() == {row[:4]: row.balance for row in self.books.rows()}
+        assert written.layout.owners == self.books.owners()
+
     @rule(name=names)
     def begin(self, name):
         if key(name) not in self.on_page:
@@ -190,9 +208,10 @@ class Crashes(RuleBasedStateMachine):
         self.journal.close()
         self.ledger.close()
         self.start()
-        assert self.restored.counters_continue
+        assert not begin_at_zero(self.restored)
         after = sums_by_party(self.books.rows())
         assert sum(after.values()) == sum(totals.values())
+        assert self.shown["device"] == before["device"]
         for name, value in self.shown.items():
             assert value >= before.get(name, 0)
 
@@ -219,7 +238,7 @@ class Crashes(RuleBasedStateMachine):
         self.ledger.close()
         self.boot += reboot
         self.start()
-        assert self.restored.counters_continue
+        assert not begin_at_zero(self.restored)
         assert self.shown == before
 
     @rule()

@@ -25,6 +25,7 @@ from tests.unit.account.making import (
     WALL,
     balances,
     batch,
+    begin_at_zero,
     books,
     entry,
     image,
@@ -219,7 +220,7 @@ class FillCrashes(RuleBasedStateMachine):
 
     def go_on(self, before):
         self.start()
-        assert self.restored.counters_continue
+        assert not begin_at_zero(self.restored)
         for name, value in self.shown.items():
             assert value >= before.get(name, 0)
 

@@ -24,6 +24,7 @@ from tests.unit.account.making import (
     WALL,
     balances,
     batch,
+    begin_at_zero,
     books,
     entry,
     image,
@@ -352,7 +353,7 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(daemon, reached, kills, ha
                 daemon.commit()
     for _ in range(kills):  # the second before the journal is written again
         daemon.kill()
-        assert daemon.recovered.restored.counters_continue
+        assert not begin_at_zero(daemon.recovered.restored)
     daemon.show()
     late = daemon.fill()
     if late is not None:
@@ -381,7 +382,7 @@ def test_without_a_journal_the_totals_have_it(daemon, tmp_path):
     daemon.fill()
     os.unlink(tmp_path / "state" / "journal")
     daemon.kill()
-    assert not daemon.recovered.restored.counters_continue
+    assert begin_at_zero(daemon.recovered.restored)
     assert daemon.carbon(IDLE_LINE) == (grams(1_000),) * 2
     daemon.save()
     assert daemon.carbon(IDLE_LINE) == (grams(1_000),) * 2

@@ -530,36 +530,6 @@ def test_sums_of_owners_come_back_and_are_replaced(directory):
         assert ledger.restore().restored.owners == {**owners, Owner("bob"): (2, 20)}
 
 
-NO_GRAMS = "SELECT minute FROM usage WHERE factor_id = 0"
-
-
-def test_a_ledger_of_the_first_version_is_brought_up_to_date(directory):
-    with closing(opened(directory)) as ledger:
-        made = books()
-        known_run(made, run())
-        fill(made, ["bert"])
-        ledger.commit(batch(made))
-        for statement in (
-            "DROP TABLE intensity",
-            "DROP TABLE fill",
-            "DROP INDEX usage_unpriced",
-            "ALTER TABLE meta DROP COLUMN filled",
-            "DROP TABLE unit",
-            "DROP TABLE result",
-            "DROP TABLE owner",
-            "ALTER TABLE party DROP COLUMN nodes",
-            "ALTER TABLE party DROP COLUMN owner",
-            "ALTER TABLE party DROP COLUMN namespace",
-            "PRAGMA user_version = 1",
-        ):
-            query(ledger, statement)
-    with closing(opened(directory)) as ledger:
-        (restored,) = ledger.restore().restored.runs
-        minutes = {minute for (minute,) in query(ledger, NO_GRAMS)}
-        assert set(ledger.unpriced(WALL)) == minutes != set()
-    assert (restored.key, restored.nodes, restored.units) == (key(), 0, ())
-
-
 def test_nobody_but_its_owner_can_read_it_wherever_it_lies(directory):
     directory.mkdir(mode=0o755)
     for _ in range(2):

@@ -3,7 +3,23 @@
 from typing import Any
 from urllib.parse import unquote
 
+from exporter.model.books import Amount
+from exporter.model.readings import Device, Kind, Method
+from exporter.model.record import Part, RunRecord, to_json
+from exporter.model.runs import RunInfo, RunKey
+from exporter.model.workload import Split
 from tests.agents import Answer, Answers
+
+CPU = Device(Kind.CPU, "package-0")
+
+
+def as_daemon(known: dict[str, Any], energy_uj: int, carbon_ng: int) -> dict[str, Any]:
+    """The record that a daemon makes of a run, and what else is known of it."""
+    key = RunKey(1000, known["run_id"], known["job_id"])
+    run = RunInfo(key, "", "ada", "registered", 990.0, ended=known["ended"], scope="tree")
+    part = Part(CPU, Method.COUNTER, Split.CPU_TIME, Amount(energy_uj, 0, carbon_ng))
+    record = RunRecord(run._replace(shown_id=key.run_id), (part,), (), at=1000.0, node="n1")
+    return {**to_json(record), **known}
 
 
 class Runs(Answers):
@@ -44,4 +60,4 @@ class Runs(Answers):
         return 200, self._record(found)
 
     def _record(self, known: dict[str, Any]) -> dict[str, Any]:
-        return {**known, "energy_joules": 3600.0, "carbon_grams": self.grams, "at": 1000.0}
+        return as_daemon(known, 3_600_000_000, round(self.grams * 1e9))

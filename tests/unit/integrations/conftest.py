@@ -10,9 +10,8 @@ import pytest
 
 from tests.agents import serving
 from tests.unit.client.conftest import nobody  # noqa: F401  a fixture
-from tests.unit.client.kept import Runs
+from tests.unit.client.kept import Runs, as_daemon
 
-PARTS = {"id": "package-0", "method": "counter", "split": "cpu_time", "held_uj": 0}
 INTENSITY = {"zone": "DE", "source": "table", "grams_per_kwh": 400.0, "pue": 1.0, "basis": "direct"}
 
 
@@ -25,20 +24,9 @@ class Measured(Runs):
             known["ended"] = None
             return {**self._record(known), "ended": 1000.0}
         energy_uj = known.get("energy_uj", 0)
-        grams = energy_uj * 5e-10
-        return {
-            **known,
-            "scope": "tree",
-            "at": 1000.0,
-            "duration_seconds": 10.0,
-            "power_watts": None,
-            "energy_uj": energy_uj,
-            "carbon_ng": round(grams * 1e9),
-            "energy_joules": energy_uj / 1e6,
-            "carbon_grams": grams,
-            "parts": [{**PARTS, "device": "cpu", "energy_uj": energy_uj, "carbon_ng": 0}],
-            "intensity": [{**INTENSITY, "energy_uj": energy_uj}],
-        }
+        amounts = {"energy_uj": energy_uj, "carbon_ng": energy_uj // 2}
+        record = as_daemon({**known, **amounts}, *amounts.values())
+        return {**record, "power_watts": None, "intensity": [{**INTENSITY, **amounts}]}
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from exporter.model.books import FactorUse
 from exporter.model.record import RunRecord, to_json
 from exporter.model.runs import Mark, Progress, Unit
 from exporter.report.combined import combined
+from tests.unit.client.kept import Runs
+from tests.unit.integrations.codecarbon.conftest import Seconds
+from tests.unit.integrations.conftest import Measured
 from tests.unit.report.test_prometheus import record as of_prometheus
 from tests.unit.report.test_prometheus import there  # noqa: F401  a fixture
 from tests.unit.report.test_text import FACTOR, PARTS, RUN
@@ -65,3 +68,13 @@ def test_what_a_record_has_is_in_the_schema(there):  # noqa: F811
 def test_what_is_wrong_is_refused(wrong):
     with pytest.raises(jsonschema.ValidationError):
         valid({**made(), **wrong})
+
+
+@pytest.mark.parametrize("made", [Runs, Measured, Seconds])
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/runs/a/end"])
+def test_the_sockets_of_the_tests_send_what_a_daemon_sends(made, path):
+    socket = made()
+    for each in ("/v1/runs", path):
+        status, record = socket.decide("POST", each, {"run_id": "a"})
+    assert status < 300
+    jsonschema.validate(record, SCHEMA)

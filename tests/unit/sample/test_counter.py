@@ -217,6 +217,41 @@ class TestWrap:
             (100 * J, False),
         ]
 
+    def test_what_was_used_before_counters_began_at_zero_is_uncounted_once(self):
+        position, _ = feed([at(1, 5000), at(2, 5100)])
+        position, intervals = feed(
+            [at(20, 6000), at(21, 6100)],
+            position=position._replace(restored=True, uncounted=True),
+        )
+        assert [(each.energy_uj // J, each.uncounted) for each in intervals] == [
+            (900, True),
+            (100, False),
+        ]
+        assert not position.uncounted
+
+    def test_power_that_stands_in_is_counted_and_the_counter_that_comes_after_is_not(self):
+        position, _ = feed([at(1, 5000), at(2, 5100)])
+        waiting = [at(second, watts=100.0) for second in (400, 401, 402)]
+        position, intervals = feed(
+            waiting, position=position._replace(restored=True, uncounted=True)
+        )
+        assert [(each.energy_uj // J, each.uncounted) for each in intervals] == [
+            (0, True),
+            (100, False),
+            (100, False),
+        ]
+        _, (interval,) = feed([at(403, 9000)], position=position)
+        assert (interval.energy_uj // J, interval.uncounted) == (3700, True)
+
+    def test_integrated_power_is_uncounted_until_the_first_reading_after_counters_began(self):
+        position, _ = feed([at(1, watts=100.0), at(2, watts=100.0)], POWER_ONLY)
+        _, intervals = feed(
+            [at(20, watts=100.0), at(21, watts=100.0)],
+            POWER_ONLY,
+            position._replace(restored=True, uncounted=True),
+        )
+        assert [each.uncounted for each in intervals] == [True, False]
+
     def test_fall_out_of_reach_is_held(self):
         position, intervals = feed([at(1, 100_000), at(2, 57)], WRAPPING)
         assert not intervals
