@@ -138,6 +138,8 @@ class Observation(NamedTuple):
     readings: tuple[Reading, ...]
     cost_seconds: float = 0.0
     error: str = ""
+    note: str = ""
+    """What a person should know of the source that is no failure of it."""
     occupancies: tuple[Occupancy, ...] = ()
     """Those that are new since the last observation."""
     calls: Mapping[str, CallCost] = NO_CALLS
