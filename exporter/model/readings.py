@@ -138,14 +138,14 @@ class Observation(NamedTuple):
     readings: tuple[Reading, ...]
     cost_seconds: float = 0.0
     error: str = ""
-    note: str = ""
-    """What a person should know of the source that is no failure of it."""
     occupancies: tuple[Occupancy, ...] = ()
     """Those that are new since the last observation."""
     calls: Mapping[str, CallCost] = NO_CALLS
     """By name of the driver's function."""
     sick: str = ""
     """Why the source cannot heal while this process lives; the daemon is then not healthy."""
+    note: str = ""
+    """What a person should know of the source that is no failure of it."""
 
 
 class Sampler(Protocol):

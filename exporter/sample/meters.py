@@ -67,6 +67,12 @@ class Meters:
         """Every device seen by this process."""
         return tuple(meter.info for meter in self._meters.values())
 
+    def counted(self) -> tuple[DeviceInfo, ...]:
+        """Every device of which energy is known, if only from where on; others have no energy."""
+        return tuple(
+            meter.info for device, meter in self._meters.items() if device in self._positions
+        )
+
     def occupancies(self) -> Mapping[Device, Occupancy]:
         """The last look at the processes of each GPU, where it is still good."""
         return self._occupancies

@@ -6,17 +6,22 @@ from typing import Any
 from exporter.clock import Clock
 from exporter.model.readings import DeviceInfo, Method, Occupancy, Partition, Reading
 from exporter.sample.sources.nvml.codes import Reaction
-from exporter.sample.sources.nvml.driver import Driver, Failure
-from exporter.sample.sources.nvml.inventory import is_module
+from exporter.sample.sources.nvml.driver import Driver, Failure, usable
+from exporter.sample.sources.nvml.inventory import is_module, with_known
 from exporter.sample.sources.nvml.meter import Meter
 from exporter.sample.sources.nvml.pci import is_asleep
 from exporter.sample.sources.nvml.tenants import Layout, Tenants
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Asker, remaining
 
+POWER_EPOCH = "/power"
+"""Added to the epoch of readings whose power is integrated."""
 LOOK_NS = 5 * NANOSECONDS_PER_SECOND
 """How often processes are looked at: that may cost milliseconds of the driver's lock."""
 ASLEEP = "asleep to save power; it is not woken to be asked"
+PASSED_THROUGH = "passed through to a virtual machine, and cannot be read from here"
+NO_FAILURES = (ASLEEP, PASSED_THROUGH)
+"""Reasons for having no reading that need no repair."""
 
 
 class Card:
@@ -29,7 +34,7 @@ class Card:
         clock: Clock,
         epoch: str,
         sysfs: str,
-        alarm: Callable[[Failure], None],
+        alarm: Callable[["Card", Failure], None],
     ) -> None:
         self.info = info
         self.handle: Any = None
@@ -95,9 +100,11 @@ class Card:
         if self.handle is None:
             self._meter.forget()
             self._tenants.forget()
-        if self.info.method is Method.COUNTER:  # refused now and then; to change over counts twice
+        if self._meter.lacks_counter:
+            info = info._replace(method=Method.INTEGRATED)
+        elif self.info.method is Method.COUNTER:  # refused now and then
             info = info._replace(method=Method.COUNTER)
-        self.info, self.layout, self.why = info, layout, ""
+        self.info, self.layout, self.why = with_known(info, self.info), layout, ""
         self.handle = handle
 
     def let_go(self) -> None:
@@ -119,16 +126,20 @@ class Card:
             return self._none(self.why)
         if self._is_asleep():
             return self._none(ASLEEP)
+        info = self.info
         try:
-            reading = self._meter.read(handle)
+            with usable("reading"):
+                reading = self._meter.read(handle, info.power_cap_watts)
         except Failure as failure:
             self.failure = failure
-            self._alarm(failure)
+            self._alarm(self, failure)
             if failure.reaction is Reaction.DEVICE:
                 self.lose(str(failure), failure)
             return self._none(str(failure))
         self.failure = None
-        return reading
+        # To go on with a counter where power was integrated until now would count twice.
+        is_integrated = info.method is Method.INTEGRATED
+        return reading._replace(epoch=self._epoch + POWER_EPOCH) if is_integrated else reading
 
     def _look_around(self) -> Occupancy:
         device, now_ns = self.info.device, self._clock.boottime_ns()
@@ -137,9 +148,10 @@ class Card:
         why = self.why or ASLEEP
         if handle is not None and not self._is_asleep():
             try:
-                return self._tenants.look(handle, layout)
+                with usable("processes"):
+                    return self._tenants.look(handle, layout)
             except Failure as failure:
-                self._alarm(failure)
+                self._alarm(self, failure)
                 why = str(failure)
         # How it is divided is known all the same.
         partitions = tuple(

@@ -47,9 +47,9 @@ def inventory(driver: Driver) -> tuple[list[Found], list[Failure]]:
                 found.append(Found(handle, _info(driver, handle, index), _layout(driver, handle)))
         except Failure as failure:
             failures.append(failure.of(f"GPU {index}"))
-    for failure in failures:
-        if not found and failure.reaction in (Reaction.LIBRARY, Reaction.PROCESS):
-            raise failure
+    fatal = [each for each in failures if each.reaction in (Reaction.LIBRARY, Reaction.PROCESS)]
+    if fatal and not found:
+        raise fatal[0]
     return found, failures
 
 

@@ -89,10 +89,11 @@ class Meter:
             self._single(ENERGY_CALL, handle, now_ns)
         )
         power_mw = implausible_mw = None
-        for power_mw in self._powers_mw(fields, handle, now_ns):
-            if is_plausible_watts(power_mw / MILLI, cap_watts):
+        for mw in self._powers_mw(fields, handle, now_ns):
+            if is_plausible_watts(mw / MILLI, cap_watts):
+                power_mw = mw
                 break
-            power_mw, implausible_mw = None, power_mw
+            implausible_mw = mw
         if self._failure is not None and energy_mj is None and power_mw is None:
             raise self._failure
         self._note_counter(energy_mj, power_mw, now_ns)

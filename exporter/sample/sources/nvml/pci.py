@@ -36,12 +36,17 @@ class PciCard(NamedTuple):
 
 
 def is_asleep(sysfs: str, pci_bus_id: str) -> bool:
-    """Whether a card is asleep to save power.
+    """Whether a card is asleep to save power."""
+    return text(_path(sysfs, address_of(pci_bus_id)), "power/runtime_status") == SUSPENDED
 
-    NVML names PCI domains with eight digits, the kernel with four.
+
+def address_of(pci_bus_id: str) -> str:
+    """The kernel's name of a place on the bus: NVML names domains with eight digits, it with four.
+
+    >>> address_of("00000000:3B:00.0")
+    '0000:3b:00.0'
     """
-    address = pci_bus_id.lower()[-len("0000:00:00.0") :]
-    return text(_path(sysfs, address), "power/runtime_status") == SUSPENDED
+    return pci_bus_id.lower()[-len("0000:00:00.0") :]
 
 
 def cards(sysfs: str) -> list[PciCard]:
