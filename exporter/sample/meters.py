@@ -88,6 +88,7 @@ class Meters:
                 power_watts=powers.get(device),
                 events=meter.events,
                 occupancy=self._occupancies.get(device),
+                is_counted=device in self._positions,
             )
             for device, meter in self._meters.items()
         )
