@@ -65,7 +65,7 @@ def _from_pairs(raw: bytes) -> str:
     """A string of the WSL library, which takes pairs of UTF-16 units for characters; "": it isn't.
 
     It encodes each pair as UTF-8 once did values of 26 bits: 0xF8 and 4 bytes of 6 bits each
-    (pynvml #53, NVIDIA/cuda-python #2118).
+    (pynvml #53, NVIDIA/cuda-python #2118, #2128).
     """
     if not PAIRS.fullmatch(raw):
         return ""

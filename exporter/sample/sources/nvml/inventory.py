@@ -74,6 +74,8 @@ def told_apart(found: Iterable[Found], known: Iterable[DeviceInfo]) -> list[Foun
 
 def _with_address(found: Found) -> Found:
     device = found.info.device
+    if not found.info.pci_bus_id:
+        return found
     apart = device._replace(id=f"{device.id}@{found.info.pci_bus_id}")
     return found._replace(info=found.info._replace(device=apart))
 
