@@ -147,17 +147,21 @@ def _fewer_holdings(seen: _Seen, now: Sighting) -> Sighting:
 
 def _fewer_usages(sighting: Sighting, now: Sighting, kind: Kind) -> Sighting:
     """Without those that used least of the runs that are gone; the machine was busy all the same."""
+    machine = sighting.machine
+    if machine is not None and now.machine is None:  # its clocks do not have what runs used now
+        machine = machine._replace(busy_us=machine.busy_us + _used_us(now))
     present = {usage.run for usage in now.usage}
     gone = [usage for usage in sighting.usage if usage.run not in present]
-    if len(gone) <= GONE_AT_MOST:
-        return sighting
-    gone.sort(key=lambda row: row.memory_bytes if kind is Kind.DRAM else row.cpu_us, reverse=True)
-    machine = sighting.machine or NO_MACHINE
-    used_us = sum(usage.cpu_us for usage in sighting.usage)
-    return sighting._replace(
-        usage=(*(u for u in sighting.usage if u.run in present), *gone[:GONE_AT_MOST]),
-        machine=machine._replace(busy_us=max(machine.busy_us, used_us)),
-    )
+    if len(gone) > GONE_AT_MOST:
+        gone.sort(key=lambda u: u.memory_bytes if kind is Kind.DRAM else u.cpu_us, reverse=True)
+        machine = machine or NO_MACHINE
+        machine = machine._replace(busy_us=max(machine.busy_us, _used_us(sighting)))
+    stay = (usage for usage in sighting.usage if usage.run in present)
+    return sighting._replace(usage=(*stay, *gone[:GONE_AT_MOST]), machine=machine)
+
+
+def _used_us(sighting: Sighting) -> int:
+    return sum(usage.cpu_us for usage in sighting.usage)
 
 
 def _busy_share(sighting: Sighting) -> float:
@@ -168,7 +172,7 @@ def _busy_share(sighting: Sighting) -> float:
     machine = sighting.machine
     if machine is None or machine.total_us <= 0:
         return 1.0
-    return max(machine.busy_us, sum(usage.cpu_us for usage in sighting.usage)) / machine.total_us
+    return max(machine.busy_us, _used_us(sighting)) / machine.total_us
 
 
 def _own_part(active_uj: int, machine: Machine | None) -> int:

@@ -14,8 +14,9 @@ from exporter.sample.sources.nvml.tenants import Layout, Tenants
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Asker, remaining
 
-POWER_EPOCH = "/power"
-"""Added to the epoch of readings whose power is integrated."""
+POWER_EPOCH = "{epoch}/power/{n}"
+"""Of readings whose power is integrated: to go on with a counter would count that energy twice,
+and over a sleep, of which there are `n`, there is no power to integrate."""
 LOOK_NS = 5 * NANOSECONDS_PER_SECOND
 """How often processes are looked at: that may cost milliseconds of the driver's lock."""
 ASLEEP = "asleep to save power; it is not woken to be asked"
@@ -54,6 +55,9 @@ class Card:
         self._look: Asker[Occupancy] = Asker(f"gpu {device.id} processes", self._look_around)
         self._late: Reading | None = None
         """What came after the tick that asked for it had gone on."""
+        self._has_slept = False
+        """Since its last reading."""
+        self._sleeps = 0
         self._looked_ns = 0
         self._last_look: Occupancy | None = None
 
@@ -125,7 +129,10 @@ class Card:
         if handle is None:
             return self._none(self.why)
         if self._is_asleep():
+            self._has_slept = True
             return self._none(ASLEEP)
+        if self._has_slept:
+            self._has_slept, self._sleeps = False, self._sleeps + 1
         info = self.info
         try:
             with usable("reading"):
@@ -137,9 +144,9 @@ class Card:
                 self.lose(str(failure), failure)
             return self._none(str(failure))
         self.failure = None
-        # To go on with a counter where power was integrated until now would count twice.
-        is_integrated = info.method is Method.INTEGRATED
-        return reading._replace(epoch=self._epoch + POWER_EPOCH) if is_integrated else reading
+        if info.method is Method.INTEGRATED:
+            return reading._replace(epoch=POWER_EPOCH.format(epoch=self._epoch, n=self._sleeps))
+        return reading
 
     def _look_around(self) -> Occupancy:
         device, now_ns = self.info.device, self._clock.boottime_ns()

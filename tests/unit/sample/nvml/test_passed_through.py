@@ -12,11 +12,13 @@ import ctypes
 import pytest
 
 from exporter.model.readings import Method
+from exporter.sample.meters import Meters
 from exporter.sample.sources.nvml import Nvml, source
 from exporter.sample.sources.nvml.pci import cards
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
 
+NO_COUNTER = {"counter": False, "nvml": {"architecture": 4, "power_average": False}}
 PASSED = "passed through to a virtual machine"
 VFIO = ("vfio-pci", "nvgrace-gpu-vfio-pci", "pci-stub", "xen-pciback", "pciback")
 
@@ -159,6 +161,25 @@ def test_what_is_no_display_is_no_card(tmp_path):
     place(tmp_path, 1, "snd_hda_intel", **{"class": "0x040300"})
     place(tmp_path, 2, "amdgpu", vendor="0x1002")
     assert not cards(str(tmp_path))
+
+
+def test_over_a_sleep_no_power_is_integrated(bench):
+    clock, meters = FakeClock(), Meters(())
+    one = bench(gpu(0, **NO_COUNTER), clock=clock)
+    place(one.sysfs, 1, "nvidia")
+
+    def joules(seconds):
+        energy_uj = 0
+        for _ in range(seconds):
+            clock.advance(1)
+            energy_uj += sum(each.energy_uj for each in meters.advance(one.read()))
+        return energy_uj / 1e6
+
+    assert joules(11) == pytest.approx(1000)
+    place(one.sysfs, 1, "nvidia", "suspended")
+    assert joules(100) == 0
+    place(one.sysfs, 1, "nvidia")
+    assert joules(11) == pytest.approx(1000)
 
 
 def test_a_card_that_falls_asleep_is_no_failure_and_wakes_with_what_it_used(bench):
