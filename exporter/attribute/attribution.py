@@ -10,7 +10,6 @@ from exporter.attribute.split_gpu import split_gpu
 from exporter.model.readings import Device, Interval, Kind, Occupancy
 from exporter.model.workload import NO_OWNERS, Machine, Share, Sighting
 
-
 GONE_AT_MOST = 100
 """Runs that are gone, of which a device that cannot be read keeps what they used or held."""
 
@@ -146,7 +145,7 @@ def _fewer_holdings(seen: _Seen, now: Sighting) -> Sighting:
 
 
 def _fewer_usages(sighting: Sighting, now: Sighting, kind: Kind) -> Sighting:
-    """Without those that used least of the runs that are gone; the machine was busy all the same."""
+    """Without those that used least of what is gone; the machine was busy all the same."""
     machine = sighting.machine
     if machine is not None and now.machine is None:  # its clocks do not have what runs used now
         machine = machine._replace(busy_us=machine.busy_us + _used_us(now))

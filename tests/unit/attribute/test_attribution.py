@@ -193,7 +193,9 @@ def test_of_the_holders_of_a_gpu_that_are_gone_the_longest_are_kept():
     attribution = Attribution({})
     attribution.shares([], [GPU], sighting(500, hold(A, 0, 500)), {})
     for second in range(500, 1000):
-        attribution.shares([], [GPU], sighting(second + 1, hold(run(second), second, second + 1)), {})
+        attribution.shares(
+            [], [GPU], sighting(second + 1, hold(run(second), second, second + 1)), {}
+        )
     done = attribution.shares([interval(0, 1000)], [GPU], sighting(1000), {})
     assert joules(done)[A] == 200_000
     assert joules(done)[Reason.UNALLOCATED] == (500 - GONE_AT_MOST) * 400

@@ -23,6 +23,8 @@ QUIET_NS = 60 * NANOSECONDS_PER_SECOND
 """How long no card may ask for a new beginning before the next one comes at once again."""
 LAST_SECONDS = 0.5
 """The same when the exporter stops."""
+SAID_AT_MOST = 3
+"""Broken cards whose errors are told at a time."""
 GONE = "it is not on the bus any more"
 PAUSED = "the driver is let go of for a while, as SIGUSR1 asked"
 
@@ -194,7 +196,7 @@ class Supervisor:
         # A container is shown the number of all cards, and may use some of them.
         barred = [each for each in failures if each.code == NO_PERMISSION and found]
         broken = [str(each) for each in failures if each not in barred]
-        self.why = "; ".join(broken)
+        self.why = "; ".join(broken[:SAID_AT_MOST])
         self.notes = (*self._passed.values(), *map(str, barred), *_shared(found, apart))
         failure = failures[0] if failures else None
         for card in known.values():

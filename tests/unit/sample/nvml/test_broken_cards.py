@@ -141,7 +141,9 @@ def test_a_card_that_cannot_be_listed_for_any_reason_hides_no_other(bench, code,
         two.fake.fault(UUID, code, gpu=0)
     else:
         two.fake.fault("handle", code, gpu=0)
-    seen = two.until(lambda seen: any(r.device.id == "GPU-1" and r.counter_uj for r in seen.readings))
+    seen = two.until(
+        lambda seen: any(r.device.id == "GPU-1" and r.counter_uj for r in seen.readings)
+    )
     assert f"NVML error {code}" in (seen.note if code == 4 else seen.error)
 
 

@@ -11,6 +11,7 @@ import ctypes
 
 import pytest
 
+from exporter.cli import main as command
 from exporter.model.readings import Method
 from exporter.sample.meters import Meters
 from exporter.sample.sources.nvml import Nvml, source
@@ -68,6 +69,25 @@ def test_a_host_whose_cards_are_all_passed_through_has_no_failure(alone, tmp_pat
     assert f"GPU 0000:01:00.0 is {PASSED}" in seen.note
     assert f"GPU 0000:02:00.0 is {PASSED}" in seen.note
     assert not seen.calls
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("driver", "status", "text"),
+    [("vfio-pci", "active", PASSED), ("nvidia", "suspended", "asleep")],
+)
+def test_the_page_has_no_failed_collector_and_the_log_says_why(
+    tmp_path, capfd, driver, status, text
+):
+    place(tmp_path / "sys", 1, driver, status)
+    paths = [f"--path.sysfs={tmp_path / 'sys'}", f"--path.state={tmp_path / 'state'}"]
+    assert command.main(["once", "--sample.interval=0.1", *paths]) == 0
+    page, log = capfd.readouterr()
+    assert 'emissions_collector_success{collector="nvml"} 1.0' in page
+    assert 'device="gpu"' not in page
+    (line,) = [line for line in log.splitlines() if "collector=nvml" in line]
+    assert text in line
+    assert "level=info" in line
 
 
 def test_a_sleeping_card_beside_one_that_is_passed_through_is_no_failure(alone, tmp_path):
