@@ -34,7 +34,7 @@ USER 65532:65532
 EXPOSE 10680
 STOPSIGNAL SIGTERM
 # Each check is a process of a tenth of a CPU second.
-HEALTHCHECK --interval=60s --timeout=5s --start-period=5s CMD ["emissions-exporter", "healthcheck"]
+HEALTHCHECK --interval=60s --timeout=30s --start-period=5s CMD ["emissions-exporter", "healthcheck"]
 ENTRYPOINT ["emissions-exporter"]
 
 # Last, so that a new revision does not rebuild what is above.

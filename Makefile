@@ -56,15 +56,15 @@ test-ml-%: $(RUN)
 	  build/ml/$*/bin/python -m pytest $(AGAIN) -m ml -ra tests/ml/$*
 
 .PHONY: chaos
-chaos: $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
+chaos: tools $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
 	$(PY) -m pytest -m chaos -ra
 
 .PHONY: bench
-bench: $(RUN) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
+bench: tools $(DEV) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
 	$(PY) -m tests.bench.run --write $(ARGS)
 
 .PHONY: bench-fleet
-bench-fleet: $(RUN) ## Measure one Prometheus with 200,000 series, into docs/scale.md; fifteen minutes.
+bench-fleet: tools $(DEV) ## Measure one Prometheus with 200,000 series, into docs/scale.md; fifteen minutes.
 	$(PY) -m tests.bench.fleet --write $(ARGS)
 
 .PHONY: test-gpu

@@ -109,6 +109,13 @@ class Attribute:
     excluded_namespaces: tuple[str, ...] = key(
         (), "", "Namespaces whose pods are no runs; what they use is `other`."
     )
+    gpu_resources: tuple[str, ...] = key(
+        (),
+        "",
+        "Further resources of Kubernetes whose devices are GPUs, beside `nvidia.com/gpu`, "
+        "`nvidia.com/mig-*` and `nvidia.com/*.shared`; `*` is any text. For renamed resources and "
+        "other device plugins, for example `volcano.sh/vgpu-number`.",
+    )
     exported_labels: tuple[str, ...] = key(
         (), "", "Labels of runs that become `label_*` of `emissions_run_info`."
     )

@@ -129,12 +129,14 @@ class Pipeline:
         self._told: queue.SimpleQueue[Past | Fill] = queue.SimpleQueue()
         self._overruns = 0
         self._running: set[RunKey] = set()
+        self._is_resuming = bool(meters.positions())
 
     def tick(self) -> Snapshot:
         """One turn of all five stages."""
         began = time.perf_counter()
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         offset = wall - now_ns / NANOSECONDS_PER_SECOND
+        self._recognize()
         occupancies = self._meters.occupancies()
         sighting = self._witness.look(occupancies, self._meters.infos())
         intervals, sampled = self._sample()
@@ -257,6 +259,17 @@ class Pipeline:
         factors = factors_of(self._writer.unpriced, self._chain.spells, self._clock.wall())
         if factors:
             self._writer.fill(factors, self._told.put)
+
+    def _recognize(self) -> None:
+        """After a restart, find out which devices there are before who holds them is asked.
+
+        Schedulers name some by number or by a part. What was used meanwhile is settled at the first
+        tick, so at that they must be known; later ones use what the tick before has seen.
+        """
+        if self._is_resuming:
+            self._is_resuming = False
+            for sampler in self._samplers:
+                self._meters.learn(sampler.read())
 
     def _sample(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []

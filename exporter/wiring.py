@@ -222,6 +222,7 @@ class Wiring:
             self._clock,
             included=attribute.namespaces,
             excluded=attribute.excluded_namespaces,
+            gpu_resources=attribute.gpu_resources,
         )
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 RANGE_UJ = 262_143_328_850
+APART_UJ = 1_000_000_000
+"""Between the counters of two packages at time zero."""
 POWERCAP = "devices/virtual/powercap/intel-rapl"
 STEP = struct.Struct("<qq")
 """CLOCK_BOOTTIME after a write, and the time since the beginning that was written; nanoseconds."""
@@ -33,7 +35,8 @@ class Package(NamedTuple):
     core_watts: float | None = None
     limit_watts: float = 350.0
     range_uj: int = RANGE_UJ
-    initial_uj: int = 0
+    initial_uj: int | None = None
+    """None: another value for every package, as on a real machine."""
 
 
 class Zone(NamedTuple):
@@ -110,6 +113,8 @@ class PowercapTree:
         self.zones: dict[str, Zone] = {}
         self.paths: dict[str, str] = {}
         for number, package in enumerate(packages):
+            if package.initial_uj is None:
+                package = package._replace(initial_uj=number * APART_UJ)  # noqa: PLW2901
             zone = f"intel-rapl:{number}"
             name = f"package-{number}"
             path = os.path.join(self.root, POWERCAP, zone)
@@ -141,6 +146,7 @@ class PowercapTree:
             os.pwrite(self._files[name], text.encode(), 0)
 
     def _add(self, name: str, shown: str, path: str, watts: float, package: Package) -> None:
+        assert package.initial_uj is not None
         self.zones[name] = Zone(watts, package.initial_uj, package.range_uj + 1)
         self.paths[name] = path
         os.makedirs(path)

@@ -65,6 +65,7 @@ SPECIAL: dict[str, Schema] = {
             "tolerationSeconds": {"type": "integer"},
         }
     ),
+    "livenessProbe.initialDelaySeconds": {"type": "integer", "minimum": 0},
     "extraEnv": _listed({"name": TEXT, "value": TEXT, "valueFrom": OBJECT}, "name"),
 }
 """Values whose schema is more than the type of their default."""

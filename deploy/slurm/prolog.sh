@@ -10,22 +10,49 @@ say() {
     logger -t emissions-exporter "prolog of job ${SLURM_JOB_ID:-?}: $*" 2>/dev/null
 }
 
-# number, UUID and MIG mode of each GPU, a line each, numbered along the PCI bus
-by_index() {
-    timeout 10 nvidia-smi --query-gpu=index,uuid,mig.mode.current --format=csv,noheader 2>/dev/null
+# Bus address, UUID, index and MIG mode of each GPU, a line each. NVML numbers along the PCI bus.
+by_nvml() {
+    timeout 10 nvidia-smi --query-gpu=pci.bus_id,uuid,index,mig.mode.current \
+        --format=csv,noheader 2>/dev/null
 }
 
-# number and UUID of each GPU, numbered as the device files are; not of a card that is asleep
-by_minor() {
-    awk -F ':[ \t]*' '
-        FNR == 1 { uuid = "" }
-        /^GPU UUID/ { uuid = $2 }
-        /^Device Minor/ { if (uuid !~ /\?/) print $2 ", " uuid }
-    ' /proc/driver/nvidia/gpus/*/information 2>/dev/null
+# Bus address, UUID and minor number of each GPU, a line each; the UUID of one that is asleep has
+# question marks.
+by_proc() {
+    for file in "${EMISSIONS_DRIVER_DIRECTORY:-/proc/driver/nvidia}"/gpus/*/information; do
+        bus=${file%/information}
+        awk -F ':[ \t]*' -v bus="${bus##*/}" '
+            /^GPU UUID/ && !/\?/ { uuid = $2 }
+            /^Device Minor/ { print bus ", " uuid ", " $2 }
+        ' "$file" 2>/dev/null
+    done
 }
 
+# Index, minor number and UUID of each GPU, a line each; "-" for what is not known. Without
+# nvidia-smi its index is its place on the bus.
+table_of() {
+    printf '%s\n\n%s\n' "$1" "$2" | awk -F ', *' '
+        $1 == "" { is_proc = 1; next }
+        !is_proc && $2 !~ /^GPU-/ || is_proc && $3 !~ /^[0-9]+$/ { next } # a message of an error
+        { bus = tolower($1); sub(/^0+/, "", bus) }
+        !(bus in uuid) { order[++count] = bus }
+        $2 != "" { uuid[bus] = $2 }
+        !is_proc { index_of[bus] = $3; by_nvml = 1 }
+        is_proc { minor[bus] = $3; place[bus] = places++ }
+        function known(text) { return text == "" ? "-" : text }
+        END {
+            for (i = 1; i <= count; i++) {
+                bus = order[i]
+                number = by_nvml ? index_of[bus] : place[bus]
+                print known(number), known(minor[bus]), known(uuid[bus])
+            }
+        }
+    '
+}
+
+# UUID of the GPU with a number: in which column (1 index, 2 minor number) of which table
 uuid_of() {
-    echo "$2" | awk -F ', *' -v wanted="$1" '$1 == wanted { print $2 }'
+    echo "$3" | awk -v column="$1" -v number="$2" '$column == number && $3 != "-" { print $3 }'
 }
 
 # "0,2-3" as a line each
@@ -36,37 +63,55 @@ each() {
     '
 }
 
-# What SLURM_JOB_GPUS counts depends on gres.conf: places on the PCI bus with AutoDetect=nvml, else
-# the order of its lines, mostly that of the device files. A wrong GPU is worse than none.
-uuids() {
-    [ -n "$SLURM_JOB_GPUS" ] || return
-    case $CUDA_VISIBLE_DEVICES in
-    GPU-* | MIG-*)
-        printf %s "$CUDA_VISIBLE_DEVICES"
+# What SLURM_JOB_GPUS counts: places in the list of slurmd, which is sorted along the PCI bus with
+# AutoDetect=nvml, else by the names of the device files. "": gres.conf does not tell.
+numbering() {
+    [ -z "$EMISSIONS_GPU_NUMBERS" ] || {
+        echo "$EMISSIONS_GPU_NUMBERS"
         return
-        ;;
+    }
+    conf=${SLURM_CONF:-/etc/slurm/slurm.conf}
+    gres=$(grep -is '^[^#]*\(autodetect\|file\)=' "${conf%/*}/gres.conf" | tr 'A-Z' 'a-z')
+    case $gres in
+    '') ;;
+    *autodetect=nvml*) [ -n "$(echo "$gres" | grep -v autodetect=nvml)" ] || echo index ;;
+    *) echo minor ;;
     esac
-    indices=$(by_index) minors=$(by_minor)
-    case $indices in
-    *Enabled*)
-        say "a GPU is split by MIG, so the numbers $SLURM_JOB_GPUS name no GPUs"
-        return
-        ;;
-    esac
-    for number in $(each "$SLURM_JOB_GPUS"); do
-        index=$(uuid_of "$number" "$indices") minor=$(uuid_of "$number" "$minors")
-        case $EMISSIONS_GPU_NUMBERS in
-        index) uuid=$index ;;
-        minor) uuid=$minor ;;
-        *) uuid=${index:-$minor} ;;
-        esac
-        if [ -z "$uuid" ]; then
-            say "GPU $number has no UUID that is known; does nvidia-smi work?"
-        elif [ -z "$EMISSIONS_GPU_NUMBERS" ] && [ "${minor:-$uuid}" != "$uuid" ]; then
-            say "GPU $number may be $index or $minor; set EMISSIONS_GPU_NUMBERS, see the README"
+}
+
+# The GPU with a number of slurmd. A wrong GPU is worse than none.
+resolved() {
+    index=$(uuid_of 1 "$1" "$table") minor=$(uuid_of 2 "$1" "$table")
+    case $numbers in
+    index) echo "${index:-$1}" ;; # without a UUID the daemon finds it by the number
+    minor) echo "${minor:-nvidia$1}" ;;
+    *)
+        if [ -n "$index" ] && [ "$index" = "$minor" ]; then
+            echo "$index"
+        elif [ -z "$index$minor" ]; then
+            say "GPU $1 has no UUID that is known; does nvidia-smi work?"
         else
-            printf '%s,' "$uuid"
+            say "GPU $1 may be ${index:-unknown} by index or ${minor:-unknown} by minor number;" \
+                "set EMISSIONS_GPU_NUMBERS, see the README"
         fi
+        ;;
+    esac
+}
+
+# The job's GPUs, a line each. In CUDA_VISIBLE_DEVICES Slurm gives the UUIDs that it knows, those of
+# MIG instances among them, at the same places as the numbers.
+job_gpus() {
+    [ -n "$SLURM_JOB_GPUS" ] || return
+    nvml=$(by_nvml) numbers=$(numbering) place=0
+    table=$(table_of "$nvml" "$(by_proc)")
+    for number in $(each "$SLURM_JOB_GPUS"); do
+        place=$((place + 1))
+        given=$(echo "$CUDA_VISIBLE_DEVICES" | cut -d , -f "$place")
+        case "$given $nvml" in
+        GPU-* | MIG-*) echo "$given" ;;
+        *Enabled*) say "a GPU is split by MIG, so the number $number names no GPU" ;;
+        *) resolved "$number" ;;
+        esac
     done
 }
 
@@ -77,7 +122,7 @@ line() {
 write() {
     umask 022
     mkdir -p "$directory" || return
-    uuids_of_job=$(uuids)
+    gpus_of_job=$(job_gpus | tr '\n' ',')
     {
         line job_id "$SLURM_JOB_ID"
         line array_job_id "$SLURM_ARRAY_JOB_ID"
@@ -88,7 +133,7 @@ write() {
         line name "$SLURM_JOB_NAME"
         line partition "$SLURM_JOB_PARTITION"
         line nodes "${SLURM_JOB_NUM_NODES:-$SLURM_NNODES}"
-        line gpus "${uuids_of_job%,}"
+        line gpus "${gpus_of_job%,}"
     } >"$directory/.$SLURM_JOB_ID.$$" && mv "$directory/.$SLURM_JOB_ID.$$" "$directory/$SLURM_JOB_ID"
 }
 

@@ -9,9 +9,9 @@ from exporter.attribute.sources.allocations import Allocations
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.containers import Containers
 from exporter.attribute.sources.gpu_holders import GpuHolders
+from exporter.attribute.sources.gpu_names import names_of
 from exporter.attribute.sources.grants import Grants
 from exporter.attribute.sources.jobs import Jobs
-from exporter.attribute.sources.kube.pod_devices import names_of
 from exporter.attribute.sources.kube.pods import Pods
 from exporter.attribute.sources.machine import MachineTotals
 from exporter.attribute.sources.membership import Membership

@@ -55,6 +55,8 @@ class DeviceInfo(NamedTuple):
     ordinal: str = ""
     """The driver's own number, which may change; the label `index`."""
     pci_bus_id: str = ""
+    minor: int | None = None
+    """Number of its device file, as in /dev/nvidia0, which is not the index; None: not known."""
 
 
 class Reading(NamedTuple):

@@ -141,10 +141,9 @@ def _increment(
     elapsed_ns = at_ns - position.at_ns
     cap_uj = _cap_uj(info, elapsed_ns)
     wrap_uj = info.wrap_uj
-    if wrap_uj is None:
+    # Firmware may report a range that is too small; a value beyond it disproves the range.
+    if wrap_uj is None or max(raw_uj, position.raw_uj) >= wrap_uj:
         return (delta_uj, None) if 0 <= delta_uj <= cap_uj else None
-    if raw_uj >= wrap_uj:
-        return None
     event = Event.WRAP if delta_uj < 0 else None
     delta_uj %= wrap_uj
     if delta_uj > cap_uj:

@@ -1,9 +1,16 @@
 """What /proc/cpuinfo says of the processors."""
 
 import os
+import re
 from typing import NamedTuple
 
 VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD", "HygonGenuine": "Hygon"}
+
+# How the kernel's architectures count their processors (show_cpuinfo in arch/*/kernel).
+TOTALS = ("# processors", "ncpus active", "cpus active")
+"""Number of online processors in one row: s390; sparc; alpha."""
+NUMBERED = re.compile(r"processor\s*(\d+)?\s*:\s*(?(1)|\d+\s*$)")
+"""One row per online processor: `processor : 0`, on s390 `processor 0: version = FF, ...`."""
 
 
 class CpuInfo(NamedTuple):
@@ -40,11 +47,12 @@ def parse_cpuinfo(text: str) -> CpuInfo:
         name, _, value = line.partition(":")
         name, value = name.strip(), value.strip()
         first.setdefault(name, value)
-        if name == "processor" and value.isdecimal():
+        if NUMBERED.match(line):
             threads += 1
         elif name == "physical id" and value.isdecimal():
             packages.add(int(value))
-    threads = max(1, threads)
+    total = next((first[name] for name in TOTALS if first.get(name, "").isdecimal()), "0")
+    threads = int(total) or max(1, threads)
     packages = packages or {0}
     siblings = first.get("siblings", "")
     per_package = int(siblings) if siblings.isdecimal() else threads // len(packages)

@@ -1,5 +1,6 @@
 """The meters of all devices: where each counter stands, and how its device fares."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,8 +17,17 @@ from exporter.model.readings import (
     Reading,
 )
 from exporter.model.snapshot import DeviceState
-from exporter.sample.counter import advance
+from exporter.sample.counter import advance, is_plausible_uj
 
+log = logging.getLogger(__name__)
+
+NO_COUNTER = "its counter shows a value that no counter has"
+HELD_READINGS = 3
+"""After so many readings in a row that were held back, a device says that it counts nothing."""
+HELD = (
+    "its counter runs backwards or faster than {watts:.0f} W, which cannot be true; nothing is "
+    "counted until two readings agree"
+)
 OCCUPANCY_NS = 30 * units.NANOSECONDS_PER_SECOND
 """How long a look at a GPU's processes stands when none comes after it."""
 
@@ -31,6 +41,8 @@ class _Meter:
     """When a reading was last believed; when the device was first seen, until one is."""
     up: bool = False
     why: str = ""
+    held: int = 0
+    """Readings in a row that were held back and that no power reading replaced."""
 
 
 class Meters:
@@ -46,18 +58,22 @@ class Meters:
 
     def advance(self, observation: Observation) -> tuple[Interval, ...]:
         """The energy that `observation` settles; a device without news settles nothing."""
-        self._learn(observation)
-        if observation.occupancies or self._occupancies:
-            self._occupancies = _fresh(
-                {**self._occupancies, **{look.device: look for look in observation.occupancies}},
-                observation.at_ns,
-            )
+        self.learn(observation)
         intervals = []
         for reading in observation.readings:
             interval = self._take(self._meters[reading.device], reading)
             if interval is not None:
                 intervals.append(interval)
         return tuple(intervals)
+
+    def learn(self, observation: Observation) -> None:
+        """Note which devices there are and who is on them, without their readings."""
+        self._learn_devices(observation)
+        if observation.occupancies or self._occupancies:
+            self._occupancies = _fresh(
+                {**self._occupancies, **{look.device: look for look in observation.occupancies}},
+                observation.at_ns,
+            )
 
     def positions(self) -> tuple[Position, ...]:
         """What must be kept to go on after a restart, devices not seen lately included."""
@@ -93,7 +109,7 @@ class Meters:
             for device, meter in self._meters.items()
         )
 
-    def _learn(self, observation: Observation) -> None:
+    def _learn_devices(self, observation: Observation) -> None:
         for info in observation.infos:
             meter = self._meters.get(info.device)
             if meter is None:
@@ -107,6 +123,8 @@ class Meters:
                     meter.up, meter.why = False, observation.error
 
     def _take(self, meter: _Meter, reading: Reading) -> Interval | None:
+        if reading.counter_uj is not None and not is_plausible_uj(reading.counter_uj):
+            reading = reading._replace(counter_uj=None, why=reading.why or NO_COUNTER)
         position, interval = advance(self._positions.get(reading.device), reading, meter.info)
         if position is not None:
             self._positions[reading.device] = position
@@ -114,10 +132,23 @@ class Meters:
         meter.why = reading.why
         if meter.up and position is not None and position.suspect_uj is None:
             meter.good_ns = reading.at_ns
+            meter.held = 0
+        elif meter.up and reading.power_watts is None:
+            self._hold(meter)
         if interval is not None and interval.event is not None:
             count = meter.events.get(interval.event, 0)
             meter.events = {**meter.events, interval.event: count + 1}
         return interval
+
+    def _hold(self, meter: _Meter) -> None:
+        """A reading was held back; a device of which that is true for long is not up."""
+        meter.held += 1
+        if meter.held < HELD_READINGS:
+            return
+        meter.up, meter.why = False, HELD.format(watts=meter.info.power_cap_watts)
+        if meter.held == HELD_READINGS:
+            kind, name = meter.info.device
+            log.warning("nothing is counted", extra={"device": f"{kind} {name}", "why": meter.why})
 
 
 def _fresh(looks: dict[Device, Occupancy], at_ns: int) -> dict[Device, Occupancy]:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from exporter import units
 from exporter.model.readings import Device, DeviceInfo, Kind
@@ -16,11 +16,24 @@ ROOTS = ("class/powercap", "devices/virtual/powercap/intel-rapl")
 FALLBACK_CAP_WATTS = 1000.0
 
 
-class Zone(NamedTuple):
+@dataclass(eq=False, slots=True)
+class Zone:
     """One counter."""
 
     info: DeviceInfo
+    path: str
     energy: KeptFile
+
+    def follow_limits(self) -> None:
+        """Read the power limits again; the bound of plausible power rises with them.
+
+        It never falls, because energy that was used under the higher limit may still be due.
+        """
+        cap_watts, limit_watts = _limits(self.path)
+        self.info = self.info._replace(
+            power_cap_watts=max(self.info.power_cap_watts, cap_watts),
+            power_limit_watts=limit_watts,
+        )
 
 
 def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zone]:
@@ -40,6 +53,11 @@ def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zon
         for child in sorted(paths):
             if child[:-1] == key and text(paths[child], "name") == "dram":
                 yield _zone(paths[child], Device(Kind.DRAM, f"{package}-dram"), "", "", source)
+
+
+def names(sysfs: str) -> list[str]:
+    """The names of all zones, sorted, each once."""
+    return sorted({text(path, "name") for path in _zone_paths(sysfs).values()})
 
 
 def is_here(sysfs: str) -> bool:
@@ -82,9 +100,7 @@ def _zone_directories(path: str) -> list[str]:
 
 def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Zone:
     range_uj = _number(path, "max_energy_range_uj")
-    limits_uw = [_number(path, f"constraint_{n}_power_limit_uw") for n in range(4)]
-    # The limits bound means over seconds; a shorter interval may lie above them.
-    cap_watts = 2 * max(limits_uw) / units.MICROWATTS_PER_WATT or FALLBACK_CAP_WATTS
+    cap_watts, limit_watts = _limits(path)
     info = DeviceInfo(
         device=device,
         model=model,
@@ -92,9 +108,18 @@ def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Zo
         source=source,
         power_cap_watts=cap_watts,
         wrap_uj=range_uj + 1 if range_uj else None,
-        power_limit_watts=limits_uw[0] / units.MICROWATTS_PER_WATT or None,
+        power_limit_watts=limit_watts,
     )
-    return Zone(info, KeptFile(os.path.join(path, "energy_uj")))
+    return Zone(info, path, KeptFile(os.path.join(path, "energy_uj")))
+
+
+def _limits(path: str) -> tuple[float, float | None]:
+    """The bound of plausible power and the long-term limit, in watts."""
+    limits_uw = [_number(path, f"constraint_{n}_power_limit_uw") for n in range(4)]
+    most_uw = [_number(path, f"constraint_{n}_max_power_uw") for n in range(4)]
+    # The limits bound means over seconds; a shorter interval may lie above them.
+    cap_watts = 2 * max(*limits_uw, *most_uw) / units.MICROWATTS_PER_WATT or FALLBACK_CAP_WATTS
+    return cap_watts, limits_uw[0] / units.MICROWATTS_PER_WATT or None
 
 
 def _number(path: str, name: str) -> int:

@@ -12,11 +12,12 @@ from exporter.model.workload import CollectorState
 from exporter.sample.coefficients import cpu_watts, dram_watts
 from exporter.sample.cpuinfo import CpuInfo, read_cpuinfo
 from exporter.sample.powercap import is_here as are_counters_here
-from exporter.sample.sources.cpu_estimate import CpuEstimate
+from exporter.sample.sources.cpu_estimate import CpuEstimate, read_busy_us
 from exporter.sample.sources.dram_estimate import DramEstimate
 from exporter.sample.sources.nvml import Nvml, is_here
 from exporter.sample.sources.rapl import Rapl
 from exporter.sample.sources.replay import Replay
+from exporter.sample.standby import CountersOrEstimates, Standby
 
 NAMES: tuple[str, ...] = (Nvml.name, Rapl.name, CpuEstimate.name, DramEstimate.name)
 """The collectors that can be switched off and on by name."""
@@ -72,21 +73,34 @@ def open_samplers(
     if not kinds and nvml is not None and nvml.covers_cpu():
         kinds = {Kind.CPU, Kind.DRAM}
         notes.append("cpu and dram energy are part of the GPUs': one counter has the whole module")
-    if Kind.CPU not in kinds:
-        watts = cpu_watts(cpu, cpu_idle_watts_per_thread, cpu_full_watts_per_thread)
-        if opening.attempt(
-            CpuEstimate.name, lambda: CpuEstimate(procfs, clock, boot_id, cpu, watts)
-        ):
-            notes.append(
-                f"cpu energy is estimated, {watts.idle_per_thread:.2f} W (idle) to "
-                f"{watts.full_per_thread:.2f} W (busy) per thread: {watts.basis}"
-            )
-    if Kind.DRAM not in kinds:
-        dram = dram_watts(dram_watts_per_gb)
-        if opening.attempt(
-            DramEstimate.name, lambda: DramEstimate(procfs, clock, boot_id, dram.per_gb)
-        ):
-            notes.append(f"dram energy is estimated, {dram.per_gb:g} W per GB: {dram.basis}")
+    watts = partial(cpu_watts, cpu, cpu_idle_watts_per_thread, cpu_full_watts_per_thread)
+    dram = dram_watts(dram_watts_per_gb)
+
+    def estimate_cpu() -> CpuEstimate:
+        return CpuEstimate(procfs, clock, boot_id, cpu, watts())
+
+    def estimate_dram() -> DramEstimate:
+        return DramEstimate(procfs, clock, boot_id, dram.per_gb)
+
+    if Kind.CPU not in kinds and opening.attempt(CpuEstimate.name, estimate_cpu):
+        assumed = watts()
+        notes.append(
+            f"cpu energy is estimated, {assumed.idle_per_thread:.2f} W (idle) to "
+            f"{assumed.full_per_thread:.2f} W (busy) per thread: {assumed.basis}"
+        )
+    if Kind.DRAM not in kinds and opening.attempt(DramEstimate.name, estimate_dram):
+        notes.append(f"dram energy is estimated, {dram.per_gb:g} W per GB: {dram.basis}")
+    if rapl is not None:
+        estimates: dict[Kind, tuple[str, Callable[[], Sampler]]] = {
+            Kind.CPU: (CpuEstimate.name, estimate_cpu),
+            Kind.DRAM: (DramEstimate.name, estimate_dram),
+        }
+        standbys = [
+            Standby(kind, build if enabled.get(name, True) else None, partial(read_busy_us, procfs))
+            for kind, (name, build) in estimates.items()
+            if kind in kinds
+        ]
+        opening.replace(rapl, CountersOrEstimates(rapl, standbys))
     if not opening.samplers:
         notes.append("no energy is measured: every collector is switched off or cannot work here")
     opened = Opened(tuple(opening.samplers), tuple(opening.states), tuple(notes))
@@ -117,6 +131,10 @@ class _Opening:
             return None
         self.samplers.append(sampler)
         return sampler
+
+    def replace(self, sampler: Sampler, by: Sampler) -> None:
+        """Read another sampler in the place of one that was opened."""
+        self.samplers[self.samplers.index(sampler)] = by
 
     def counters(self, sysfs: str, cpu: CpuInfo, build: Callable[[], Rapl]) -> Rapl | None:
         """Those of processors; nothing is wrong with a virtual machine that has none."""

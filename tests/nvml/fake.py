@@ -177,6 +177,8 @@ class FakeNvml:
                     int(can.get("gpm", False)),
                 )
             )
+            # Index, minor number and place on the PCI bus are three orders that may differ.
+            lines.append(("minor", number, can.get("minor", number)))
             lines += [("watts", number, *point) for point in gpu["watts"]]
             if "mig" in gpu:
                 lines += _layout(number, gpu["mig"]["slices"], gpu["mig"]["instances"])

@@ -19,7 +19,7 @@ typedef unsigned long long u64;
 typedef struct { int count; double time[POINTS], value[POINTS]; } Curve;
 typedef struct { int gpu, instance; char uuid[96]; unsigned gi, ci, slices, sms; } Instance;
 typedef struct {
-    int index, absent, architecture, counter, average, instant, utilization, gpm, slices;
+    int index, minor, absent, architecture, counter, average, instant, utilization, gpm, slices;
     char uuid[96], name[96], bus[32];
     unsigned limit_mw;
     double added_mj, origin, frozen_mj;
@@ -108,7 +108,7 @@ static void fact(char *line) {
     if (IS("time", 2)) period = atof(word[1]), step = atof(word[2]);
     if (IS("gpu", 10) && gpu_count < GPUS) {
         Gpu *gpu = &gpus[gpu_count];
-        gpu->index = gpu_count++;
+        gpu->index = gpu->minor = gpu_count++;
         snprintf(gpu->uuid, sizeof gpu->uuid, "%s", word[1]);
         snprintf(gpu->name, sizeof gpu->name, "%s", word[2]);
         snprintf(gpu->bus, sizeof gpu->bus, "%s", word[3]);
@@ -116,6 +116,7 @@ static void fact(char *line) {
         gpu->counter = atoi(word[6]), gpu->average = atoi(word[7]), gpu->instant = atoi(word[8]);
         gpu->utilization = atoi(word[9]), gpu->gpm = atoi(word[10]);
     }
+    if (IS("minor", 2)) GPU_OF(1)->minor = atoi(word[2]); /* negative: the driver does not tell */
     if (IS("watts", 3)) add_point(&GPU_OF(1)->watts, atof(word[2]), atof(word[3]));
     if (IS("slices", 2)) GPU_OF(1)->slices = atoi(word[2]), GPU_OF(1)->instances = 0;
     if (IS("instance", 6)) {
@@ -271,7 +272,10 @@ int nvmlDeviceGetUUID(void *handle, char *to, unsigned size) {
 int nvmlDeviceGetName(Gpu *gpu, char *to, unsigned size) { ENTER(gpu); return text(to, size, gpu->name); }
 int nvmlDeviceGetArchitecture(Gpu *gpu, unsigned *to) { ENTER(gpu); return *to = gpu->architecture, OK; }
 int nvmlDeviceGetIndex(Gpu *gpu, unsigned *to) { ENTER(gpu); return *to = gpu->index, OK; }
-int nvmlDeviceGetMinorNumber(Gpu *gpu, unsigned *to) { ENTER(gpu); return *to = gpu->index, OK; }
+int nvmlDeviceGetMinorNumber(Gpu *gpu, unsigned *to) {
+    ENTER(gpu);
+    return *to = gpu->minor, gpu->minor < 0 ? NOT_SUPPORTED : OK;
+}
 int nvmlDeviceGetPciInfo_v3(Gpu *gpu, char *info) {
     ENTER(gpu);
     memset(info, 0, 68);

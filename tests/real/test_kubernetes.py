@@ -34,6 +34,8 @@ pytestmark = [
 Joules: TypeAlias = dict[str, float]
 """By GPU."""
 NVIDIA, MIG = "nvidia.com/gpu", "nvidia.com/mig-3g.40gb"
+RDMA = "rdma/hca_shared_devices_a"
+"""Its ids are numbers, as indices of GPUs are."""
 SPIN = "import time\nwhile time.process_time() < {seconds}: pass"
 
 
@@ -152,6 +154,8 @@ def node(tmp_path_factory: pytest.TempPathFactory, pods: dict[str, Pod]) -> Iter
         mig = {"slices": 7, "instances": instances}
         gpus = [gpu(0, 70), gpu(1, 400), gpu(2, 280, mig=mig), gpu(3, 90)]
         gpus += [gpu(4, 300), gpu(5, 120)]
+        for number, each in enumerate(gpus):
+            each["nvml"] = {"minor": len(gpus) - 1 - number}
         workload = behind_mps(root, pods, ends)
         host_of_gpus = {"period_seconds": 600, "devices": gpus, "workload": workload}
         fake = FakeNvml(root / "fake", host_of_gpus)
@@ -160,16 +164,18 @@ def node(tmp_path_factory: pytest.TempPathFactory, pods: dict[str, Pod]) -> Iter
         kubelet = FakeKubelet(root / "pod-resources" / "kubelet.sock")
         kubelet.allocatable = {
             NVIDIA: [
-                *("GPU-0", "GPU-1::0", "GPU-1::1", "GPU-3"),
+                *("nvidia5", "GPU-1::0", "GPU-1::1", "GPU-3"),
                 *(f"GPU-{number}::{replica}" for number in (4, 5) for replica in range(3)),
             ],
             MIG: ["MIG-1", "MIG-2"],
+            RDMA: [str(number) for number in range(63)],
         }
         kubelet.pods = [
-            pod("ml", "alone", container("main", {NVIDIA: ["GPU-0"]})),
+            # As GKE's plugin calls it: GPU-0 has the last device file, and index 0.
+            pod("ml", "alone", container("main", {NVIDIA: ["nvidia5"]})),
             pod("ml", "half", container("main", {NVIDIA: ["GPU-1::0"]})),
             pod("ml", "other-half", container("main", {NVIDIA: ["GPU-1::1"]})),
-            pod("ml", "slice", container("main", {MIG: ["MIG-1"]})),
+            pod("ml", "slice", container("main", {MIG: ["MIG-1"], RDMA: ["0", "3"]})),
             pod("ml", "mps-large", container("main", {NVIDIA: replicas(0, 1)})),
             pod("ml", "mps-small", container("main", {NVIDIA: replicas(2)})),
             pod("ml", "claimed", container("main", claims=[("gpu.nvidia.com", "node-1", "gpu-3")])),

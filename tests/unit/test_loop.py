@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from exporter.app import App
+from exporter.attribute.sources.replay import ReplayWitness
 from exporter.config import Account, Attribute, Config, Sample
 from exporter.errors import Refused
 from exporter.loop import Loop
 from exporter.model.commands import End, Request, Start, Stop
 from exporter.model.curves import Curve
+from exporter.model.readings import NO_OCCUPANCIES
 from exporter.model.record import RunRecord
 from tests.fakes import FakeClock
 
@@ -101,6 +103,20 @@ def test_a_device_is_charged_what_its_curve_says(rig):
 def test_no_tick_has_an_imbalance(rig):
     rig.tick(60)
     assert rig.snapshot.health.imbalance_uj == 0
+
+
+def test_after_a_kill_the_devices_are_known_at_the_first_question_who_holds_them(rig, monkeypatch):
+    rig.tick(3)
+    rig.close()
+    look, heard = ReplayWitness.look, []
+
+    def listening(self, occupancies=NO_OCCUPANCIES, infos=()):
+        heard.append({info.device.id for info in infos})
+        return look(self, occupancies, infos)
+
+    monkeypatch.setattr(ReplayWitness, "look", listening)
+    rig.start()
+    assert heard[0] == {device["id"] for device in json.loads(Path(REPLAY).read_text())["devices"]}
 
 
 def test_after_a_kill_the_counters_go_on_and_the_absence_is_recovered(rig):

@@ -95,9 +95,9 @@ class CgroupRuns:
         self._put_in(self._memories, memories)
 
     def clocks_us(self) -> dict[RunKey, int]:
-        """The clock of each cgroup, as last seen."""
+        """The clocks of each run's cgroups, as last seen; of those that can be read again."""
         return {
-            run: sum(meter.last_us for meter in meters.values())
+            run: sum(meter.last_us - meter.gone_us for meter in meters.values())
             for run, meters in self._meters.items()
         }
 
@@ -114,10 +114,10 @@ class CgroupRuns:
         except OSError:
             return None
         around = [
-            (len(meter.path), run)
+            (len(path), run)
             for run, meters in self._meters.items()
             for meter in meters.values()
-            if meter.holds(at)
+            if (path := meter.holder(at))
         ]
         return max(around)[1] if around else None
 

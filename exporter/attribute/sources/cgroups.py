@@ -3,7 +3,8 @@
 import os
 import re
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from exporter.errors import Unavailable
 from exporter.units import NANOSECONDS_PER_MICROSECOND
@@ -60,24 +61,87 @@ def _unescaped(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), field)
 
 
-class CgroupMeter:
-    """One cgroup's clocks. Raises Unavailable if it has none of its own."""
+class _Clock:
+    """CPU time of one cgroup. Its file is kept open: to open it costs as much as to read it."""
 
-    def __init__(self, mounted: Mapping[str, str], at: Mapping[str, str]) -> None:
-        own = {name: path for name, path in at.items() if path != "/" and name in mounted}
-        if not own.keys() & {V2, "cpuacct"}:
+    def __init__(self, directory: str, hierarchy: str) -> None:
+        self._is_v2 = hierarchy == V2
+        self._path = f"{directory}/{'cpu.stat' if self._is_v2 else 'cpuacct.usage'}"
+        self._close: weakref.finalize[[int], _Clock] | None = None
+        self._descriptor = -1
+        self.last_us = 0
+        """The last reading."""
+
+    def read_us(self) -> int:
+        """Microseconds since the cgroup was made. Raises OSError when it is gone."""
+        if self._close is None:
+            self._descriptor = os.open(self._path, CLOCK_FLAGS)
+            self._close = weakref.finalize(self, os.close, self._descriptor)
+        try:
+            text = os.pread(self._descriptor, CLOCK_BYTES, 0)
+        except OSError:
+            self._close()  # another cgroup may have the same path by now
+            self._close = None
+            raise
+        self.last_us = (
+            int(text.split(None, 2)[1]) if self._is_v2 else int(text) // NANOSECONDS_PER_MICROSECOND
+        )
+        return self.last_us
+
+
+class CgroupMeter:
+    """CPU time and memory of one cgroup, or of several that do not contain each other.
+
+    `at` has the path of the cgroup in each hierarchy, or the paths of several.
+    Raises Unavailable if there is none but the root.
+    """
+
+    def __init__(
+        self, mounted: Mapping[str, str], at: Mapping[str, str] | Mapping[str, Sequence[str]]
+    ) -> None:
+        self._clocks: dict[str, _Clock] = {}
+        """By path."""
+        self._hierarchy = V2
+        self.gone_us = 0
+        """CPU time in `last_us` of cgroups that no longer exist."""
+        self.last_us = 0
+        self.follow(mounted, at)
+        self.last_us = self.cpu_us()
+
+    def follow(
+        self, mounted: Mapping[str, str], at: Mapping[str, str] | Mapping[str, Sequence[str]]
+    ) -> None:
+        """Measure these cgroups from now on; what the others used stays in the sum.
+
+        A cgroup that was not measured before counts from when it was made.
+        """
+        own = {
+            name: [path for path in ([paths] if isinstance(paths, str) else paths) if path != "/"]
+            for name, paths in at.items()
+            if name in mounted
+        }
+        hierarchy = V2 if own.get(V2) else "cpuacct"
+        if not own.get(hierarchy):
             raise Unavailable(
                 "the process is in no cgroup of its own, so its cgroup is the whole machine; "
                 "use scope tree, or start it in a cgroup, for example by systemd-run --scope"
             )
-        self._files = {name: mounted[name] + path for name, path in own.items()}
-        self._hierarchy = V2 if V2 in own else "cpuacct"
-        self._clock: int | None = None
-        """Kept open: to open it costs as much as to read it."""
-        self._path = path = own[self._hierarchy]
+        is_other = bool(self._clocks) and hierarchy != self._hierarchy
+        before = {} if is_other else self._clocks
+        clocks = {
+            path: before.get(path) or _Clock(mounted[hierarchy] + path, hierarchy)
+            for path in own[hierarchy]
+        }
+        if is_other:  # other clocks of the same CPU time
+            self.gone_us = self.last_us - sum(clock.read_us() for clock in clocks.values())
+        self.gone_us += sum(before[path].last_us for path in before.keys() - clocks.keys())
+        self._hierarchy, self._clocks = hierarchy, clocks
+        self._files = {
+            name: [mounted[name] + path for path in paths] for name, paths in own.items()
+        }
+        path = own[hierarchy][0]
         self.path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        """Which cgroup it is, as valid text."""
-        self.last_us = self.cpu_us()
+        """Which cgroup it is, the first of several, as valid text."""
 
     def advance_us(self) -> int:
         """CPU time since the last call; 0 once the cgroup is gone."""
@@ -89,15 +153,22 @@ class CgroupMeter:
         return used
 
     def cpu_us(self) -> int:
-        """CPU time since the cgroup was made, microseconds. Raises OSError when it is gone."""
-        if self._clock is None:
-            name = "cpu.stat" if V2 in self._files else "cpuacct.usage"
-            self._clock = os.open(f"{self._files[self._hierarchy]}/{name}", CLOCK_FLAGS)
-            weakref.finalize(self, os.close, self._clock)
-        text = os.pread(self._clock, CLOCK_BYTES, 0)
-        if V2 in self._files:
-            return int(text.split(None, 2)[1])
-        return int(text) // NANOSECONDS_PER_MICROSECOND
+        """CPU time since the cgroups were made, microseconds. Raises OSError when all are gone."""
+        return sum(self._readings()) + self.gone_us
+
+    def _readings(self) -> list[int]:
+        readings = []
+        error: OSError | None = None
+        for clock in self._clocks.values():
+            try:
+                readings.append(clock.read_us())
+            except OSError as missing:
+                self.gone_us += clock.last_us
+                clock.last_us = 0
+                error = missing
+        if error is not None and not readings:
+            raise error
+        return readings
 
     def memory_bytes(self) -> int:
         """Anonymous and shared memory; 0 where no hierarchy accounts for it."""
@@ -105,29 +176,25 @@ class CgroupMeter:
             (V2, (b"anon", b"shmem")),
             ("memory", (b"total_rss", b"total_shmem")),
         ):
-            try:
-                rows = dict(
-                    row.split() for row in self._read(hierarchy, "memory.stat").splitlines()
-                )
-            except (KeyError, OSError):
-                continue
-            return sum(int(rows.get(name, 0)) for name in names)
+            found = list(self._read(hierarchy, "memory.stat"))
+            if found:
+                rows = [dict(row.split() for row in text.splitlines()) for text in found]
+                return sum(int(row.get(name, 0)) for row in rows for name in names)
         return 0
 
-    def holds(self, at: Mapping[str, str]) -> bool:
-        """Whether a process with these cgroups is in it, or in one below it."""
-        path = at.get(self._hierarchy, "")
-        return path == self._path or path.startswith(self._path + "/")
+    def holder(self, at: Mapping[str, str]) -> str:
+        """The path of the cgroup that a process with these is in, or below; "" if in none."""
+        inside = f"{at.get(self._hierarchy, '')}/"
+        return next((path for path in self._clocks if inside.startswith(f"{path}/")), "")
 
     def populated(self) -> bool:
         """Whether a process is left in it or, in version 2, in a cgroup below it."""
-        try:
-            if V2 in self._files:
-                return b"populated 1" in self._read(V2, "cgroup.events")
-            return bool(self._read("cpuacct", "cgroup.procs"))
-        except OSError:
-            return False
+        if self._hierarchy == V2:
+            return any(b"populated 1" in text for text in self._read(V2, "cgroup.events"))
+        return any(self._read("cpuacct", "cgroup.procs"))
 
-    def _read(self, hierarchy: str, name: str) -> bytes:
-        with open(f"{self._files[hierarchy]}/{name}", "rb", buffering=0) as file:
-            return file.read(FILE_BYTES)
+    def _read(self, hierarchy: str, name: str) -> Iterator[bytes]:
+        """What this file of each cgroup contains, if it has one."""
+        for directory in self._files.get(hierarchy, ()):
+            with suppress(OSError), open(f"{directory}/{name}", "rb", buffering=0) as file:
+                yield file.read(FILE_BYTES)

@@ -3,6 +3,7 @@
 import re
 
 from exporter.attribute.sources.cgroups import paths
+from exporter.attribute.sources.kube.kubepods import split_at_pod
 
 UNKNOWN = "unknown"
 CONTAINER = re.compile(
@@ -26,7 +27,12 @@ class Containers:
 
     def _read(self, pid: str) -> str:
         try:
-            found = [CONTAINER.search(path) for path in paths(self._procfs, pid).values()]
+            found = [_container(path) for path in paths(self._procfs, pid).values()]
         except OSError:
             return UNKNOWN
         return next((match[match.lastgroup or 0] for match in found if match), "")
+
+
+def _container(path: str) -> "re.Match[str] | None":
+    """The outermost container of the pod, whose node may be a container too; else of the path."""
+    return CONTAINER.search(split_at_pod(path)[1]) or CONTAINER.search(path)

@@ -1,5 +1,6 @@
 """What a scheduler gave to runs, beside what their processes are seen to hold."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,11 @@ class Grant(NamedTuple):
     """Replicas that there are; 1: the run has it alone."""
     since_ns: int = 0
     """CLOCK_BOOTTIME."""
+    slices: int = 0
+    """Slices of each of `units` MIG instances of the GPU whose UUIDs are not known; 0: `gpu` is
+    what was given."""
+    slices_of: int = 0
+    """All slices of the GPU, as far as that is known."""
 
 
 class Grants:
@@ -50,7 +56,7 @@ class Grants:
         left = list(used)
         held = []
         known = set()
-        for grant in grants:
+        for grant in on_instances(grants, occupancies):
             known.add((grant.gpu, grant.run))
             device, partition = place(grant.gpu, occupancies)
             inside = [
@@ -125,6 +131,39 @@ def _without_servers(rows: tuple[Holding, ...]) -> tuple[Holding, ...]:
             for other in rows
         )
     )
+
+
+def on_instances(grants: Iterable[Grant], occupancies: Mapping[Device, Occupancy]) -> list[Grant]:
+    """Grants of MIG instances without a UUID, made grants of what they can be.
+
+    They are instances of their size that were given to nobody else. Where there are several, each
+    of the runs holds a part of each, so that it pays for as many as it was given; processes tell
+    who used which. Until the driver shows any, the run holds as many slices of the GPU.
+    """
+    found: dict[tuple[RunKey, str], Grant] = {}
+    unnamed: list[Grant] = []
+    for grant in grants:
+        if grant.slices:
+            unnamed.append(grant)
+        else:
+            found[grant.run, grant.gpu] = grant
+    named = {gpu for _, gpu in found}
+    wanted: Counter[tuple[str, int]] = Counter()
+    for grant in unnamed:
+        wanted[grant.gpu, grant.slices] += grant.units
+    for run, gpu, units, _, since_ns, slices, slices_of in unnamed:
+        look = occupancies.get(Device(Kind.GPU, gpu))
+        parts = look.partitions if look is not None else ()
+        free = [part.id for part in parts if part.slices == slices and part.id not in named]
+        of = max(len(free), wanted[gpu, slices])
+        if not free:
+            before = found.get((run, gpu), Grant(run, gpu, 0, since_ns=since_ns))
+            of = max(look.slices if look is not None else 0, slices_of, before.units_of)
+            units = before.units + units * slices  # noqa: PLW2901  of the GPU
+            since_ns = min(before.since_ns, since_ns)  # noqa: PLW2901
+        for each in free or [gpu]:
+            found[run, each] = Grant(run, each, units, max(units, of), since_ns)
+    return list(found.values())
 
 
 def place(gpu: str, occupancies: Mapping[Device, Occupancy]) -> tuple[Device, str]:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter.attribute.runbook import OTHER_RUN, Runbook
 from exporter.attribute.sources.allocations import Allocation, Allocations
 from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.cgroups import CgroupMeter
+from exporter.attribute.sources.gpu_names import gpu_of
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.processes import ProcessTable
 from exporter.attribute.sources.slurm import SlurmCgroup, SlurmCgroups
@@ -17,6 +19,7 @@ from exporter.model.runs import RunInfo, RunKey
 from exporter.units import NANOSECONDS_PER_SECOND
 
 ORIGIN = "slurm"
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 SCAN_LOOKS = 5
 """Looks between two searches for processes that a job's own ones did not give birth to."""
 STALE_NS = 600 * NANOSECONDS_PER_SECOND
@@ -109,11 +112,12 @@ class Jobs:
         job = self._jobs.get(key.run_id)
         return job is not None and job.key == key
 
-    def grants(self) -> Iterator[Grant]:
-        """The GPUs that jobs were given."""
+    def grants(self, names: Mapping[str, str] = NO_NAMES) -> Iterator[Grant]:
+        """The GPUs that jobs were given; `names` has UUIDs by what else GPUs are called."""
         for job in self._jobs.values():
-            for gpu in job.gpus:
-                yield Grant(job.key, gpu, since_ns=job.since_ns)
+            for gpu in dict.fromkeys(gpu_of(name, names) for name in job.gpus):
+                if gpu:
+                    yield Grant(job.key, gpu, since_ns=job.since_ns)
 
     def _populated(self, cgroups: Mapping[str, SlurmCgroup]) -> dict[str, SlurmCgroup]:
         """Without those that nobody is in: slurmstepd may die and leave them behind."""

@@ -23,7 +23,7 @@ class MachineTotals:
         self._stat = os.path.join(procfs, "stat")
         self._meminfo = os.path.join(procfs, "meminfo")
         self._us_per_tick = MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
-        self._threads = os.cpu_count() or 0
+        self._threads = 0
         self._before = before
         self._exporter_us = _own_us()
         self._memory = (0, 0)
@@ -41,12 +41,15 @@ class MachineTotals:
         self._before = now
         if self._memory_at_ns is None or at_ns - self._memory_at_ns >= MEMORY_EVERY_NS:
             self._memory = self._read_memory()
+            self._threads = os.cpu_count() or 0  # they may be added and taken away
             self._memory_at_ns = at_ns
+        # Time of an idle processor may step back; what was busy meanwhile has passed all the same.
+        busy_us = max(0, now.busy_us - before.busy_us)
         exporter_us = _own_us()
         used_us, self._exporter_us = exporter_us - self._exporter_us, exporter_us
         return Machine(
-            max(0, now.busy_us - before.busy_us),
-            max(0, now.total_us - before.total_us),
+            busy_us,
+            max(busy_us, now.total_us - before.total_us),
             *self._memory,
             used_us,
             self._threads,

@@ -40,8 +40,8 @@ class Scheduled:
         return any(source.is_here(key) for source in self._sources)
 
     def grants(self, names: Mapping[str, str]) -> Iterator[Grant]:
-        """The GPUs that were given to them."""
-        yield from self._jobs.grants()
+        """The GPUs that were given to them; `names` has UUIDs by what else GPUs are called."""
+        yield from self._jobs.grants(names)
         if self._pods is not None:
             yield from self._pods.grants(names)
 

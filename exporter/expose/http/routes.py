@@ -29,7 +29,9 @@ RUN_PAGES = "/runs"
 RECEIPT = "/receipt"
 STATIC = "/static"
 HEARTBEATS = 3
-"""Intervals without a tick after which the daemon is called sick."""
+STUCK_SECONDS = 60.0
+"""The daemon is unhealthy after both: so many intervals, and so long, without a tick. A loop that
+gets little CPU time beside busy processes is late, and a restart would only cost it more."""
 FIRST_TICK_SECONDS = 60
 """How long the first tick may take: a driver may have to be woken."""
 
@@ -136,13 +138,13 @@ class Routes:
             beat_ns, allowed = self._started_ns, float(FIRST_TICK_SECONDS)
         else:
             beat_ns = current.snapshot.at_ns
-            allowed = HEARTBEATS * current.snapshot.interval_seconds
+            allowed = max(STUCK_SECONDS, HEARTBEATS * current.snapshot.interval_seconds)
         silence = seconds(self._clock.boottime_ns() - beat_ns)
         if silence > allowed:
             raise Refused(
                 503,
                 f"no tick for {silence:.1f} s, {allowed:g} s are allowed; a source or the disk may "
-                "hang, see the log",
+                "hang, or the process gets no CPU time; see the log",
             )
         if current is not None and current.snapshot.health.sick:
             raise Refused(503, current.snapshot.health.sick)

@@ -5,7 +5,7 @@ import os
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.cpu_clocks import parse_cpu_clocks
+from exporter.model.cpu_clocks import count_cpus, parse_cpu_clocks
 from exporter.model.readings import Device, DeviceInfo, Kind, Method, Observation, Reading
 from exporter.sample.coefficients import CpuWatts
 from exporter.sample.cpuinfo import CpuInfo
@@ -15,6 +15,12 @@ NAME = "cpu_estimate"
 US_PER_TICK = units.MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
 FIRST_LINE = 256
 """Bytes that hold the first line of stat on any machine."""
+WHOLE = 1 << 20
+"""Bytes that hold the rows of all CPUs on any machine."""
+UNEVEN = 1.25
+"""The clocks tick unevenly; the bound of power leaves more room than this."""
+STILL_NS = 20 * units.NANOSECONDS_PER_SECOND
+"""Clocks that do not move for this long are not those of a running machine."""
 
 
 class CpuEstimate:
@@ -22,7 +28,8 @@ class CpuEstimate:
 
     The estimate is a counter since boot and a function of the kernel's clocks alone, so a later
     process goes on exactly where this one stopped. Packages get equal parts of it, because the
-    kernel's total does not say which one was busy. Raises Unavailable if the file cannot be read.
+    kernel's total does not say which one was busy. CPUs may be added while the machine runs: the
+    bound of plausible power follows their number. Raises Unavailable if the file cannot be read.
     """
 
     name = NAME
@@ -34,7 +41,13 @@ class CpuEstimate:
         self._stat = KeptFile(os.path.join(procfs, "stat"))
         self._idle_uw = round(watts.idle_per_thread * units.MICROWATTS_PER_WATT)
         self._full_uw = round(watts.full_per_thread * units.MICROWATTS_PER_WATT)
+        self._full_watts = watts.full_per_thread
         self._counter_uj = 0
+        self._total_us = -1
+        self._moved_ns = 0
+        self._threads: float = cpu.threads
+        self._rate = 0.0
+        """CPU time per time in the last interval: the number of CPUs, if it is true."""
         packages = len(cpu.packages)
         # A counter made with other coefficients is another counter.
         self._epoch = f"{boot_id}/{self._idle_uw}-{self._full_uw}/{packages}"
@@ -46,7 +59,7 @@ class CpuEstimate:
                 f"{watts.full_per_thread:.2f} W per thread)",
                 vendor=cpu.vendor,
                 source=NAME,
-                power_cap_watts=2 * watts.full_per_thread * cpu.threads / packages,
+                power_cap_watts=self._cap_watts(packages),
                 method=Method.ESTIMATED,
             )
             for package in cpu.packages
@@ -79,15 +92,61 @@ class CpuEstimate:
 
     def _advance(self) -> str:
         """Bring the counter up to date; why that failed, if it did."""
+        awake_ns = self._clock.monotonic_ns()
         try:
             clocks = parse_cpu_clocks(self._stat.read(FIRST_LINE), US_PER_TICK)
+            self._follow_threads(clocks.total_us, awake_ns)
         except OSError as error:
             return f"{self._stat.path}: {error.strerror}"
         except ValueError as error:
             self._stat.close()
             return f"{self._stat.path}: {error}"
+        if awake_ns - self._moved_ns >= STILL_NS:
+            return (
+                f"{self._stat.path}: the CPU times have not changed for "
+                f"{units.seconds(awake_ns - self._moved_ns):.0f} s, so nothing can be estimated; "
+                "mount the procfs of the host and name it with --path.procfs"
+            )
         above_idle_uw = self._full_uw - self._idle_uw
         energy_uw_us = self._idle_uw * clocks.total_us + above_idle_uw * clocks.busy_us
-        # The kernel's iowait may step back.
-        self._counter_uj = max(self._counter_uj, energy_uw_us // units.MICROSECONDS_PER_SECOND)
+        counter_uj = energy_uw_us // units.MICROSECONDS_PER_SECOND
+        # Idle and iowait may step back a little, which soon passes. Where a CPU goes offline many
+        # kernels forget its idle time: that is a counter that begins anew, not one that waits.
+        if self._counter_uj - counter_uj > self._idle_uw * self._threads:
+            self._counter_uj = counter_uj
+        self._counter_uj = max(self._counter_uj, counter_uj)
         return ""
+
+    def _follow_threads(self, total_us: int, awake_ns: int) -> None:
+        """Raise the bound of power where more CPU time passes than the known CPUs have.
+
+        The rows of the online CPUs prove their number. Where there are none, two intervals in a
+        row have to agree, because the clocks may also jump once.
+        """
+        before_us, before_ns = self._total_us, self._moved_ns
+        if total_us == before_us:
+            return
+        self._total_us, self._moved_ns = total_us, awake_ns
+        if before_us < 0 or awake_ns <= before_ns:
+            return
+        before_rate = self._rate
+        self._rate = (
+            (total_us - before_us) * units.NANOSECONDS_PER_MICROSECOND / (awake_ns - before_ns)
+        )
+        if self._rate <= self._threads * UNEVEN:
+            return
+        counted = count_cpus(self._stat.read(WHOLE))
+        threads = counted or min(before_rate, self._rate)
+        if threads > self._threads:
+            self._threads = threads
+            cap_watts = self._cap_watts(len(self.infos))
+            self.infos = tuple(info._replace(power_cap_watts=cap_watts) for info in self.infos)
+
+    def _cap_watts(self, packages: int) -> float:
+        return 2 * self._full_watts * self._threads / packages
+
+
+def read_busy_us(procfs: str) -> int:
+    """Busy CPU time since boot over all CPUs. Raises OSError or ValueError."""
+    with open(os.path.join(procfs, "stat"), "rb", buffering=0) as file:
+        return parse_cpu_clocks(file.read(FIRST_LINE), US_PER_TICK).busy_us

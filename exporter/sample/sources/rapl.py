@@ -1,26 +1,36 @@
 """RAPL: the energy counters of processor packages and their memory, from Linux powercap."""
 
 import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.readings import Kind, Observation, Reading
+from exporter.model.readings import DeviceInfo, Kind, Observation, Reading
 from exporter.sample.mirror import MirrorTrial
-from exporter.sample.powercap import Zone, find_zones, hidden
+from exporter.sample.powercap import FALLBACK_CAP_WATTS, Zone, find_zones, hidden, names
 
 log = logging.getLogger(__name__)
 
 NAME = "rapl"
+LIMITS_EVERY_NS = 30 * units.NANOSECONDS_PER_SECOND
+"""How often the power limits are read again, which may be set while the daemon runs."""
 
-SOCKET = re.compile(r"package-\d+")
-"""What the names of all dies of one socket begin with."""
+TRIES = 5
+"""How often in a row a file is read that is empty."""
+PACE_NS = units.NANOSECONDS_PER_SECOND // 10
+"""Counters tick unevenly, so that a shorter interval says nothing of the power."""
+
+MIRRORED = "{} shows the counter of {} again; it is left out"
 NO_ZONES = (
     "no intel-rapl zones under {sysfs}; load the kernel module (modprobe intel_rapl_msr). "
     "Most virtual machines have none"
+)
+NO_PACKAGE = (
+    "none of the intel-rapl zones under {sysfs} counts a processor package, only: {names}. psys "
+    "counts the whole platform and is no processor's energy, and the other zones are parts of a "
+    "package. No module adds a package zone where the processor has none"
 )
 HIDDEN = (
     "{path} may not be listed by this user, so nobody knows what is there; run as root, or give "
@@ -33,14 +43,16 @@ DENIED = (
 )
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class Suspect:
-    """Zones of a package that may show the counter of the `first` one of their socket again."""
+    """Zones of a package that may show the counter of a package before it again."""
 
-    first: Zone
     zones: tuple[Zone, ...]
     """The package, then its dram."""
-    trial: MirrorTrial
+    trials: dict[Zone, MirrorTrial]
+    """By the packages whose counter it may be."""
+    never_read: bool
+    """The package could not be read yet, so that it is shown as a device that is not up."""
     held: tuple[Reading, ...] = ()
     """Their first readings, from which their energy counts if they are found to be their own."""
 
@@ -50,12 +62,22 @@ class Suspect:
             zone.energy.close()
 
 
+@dataclass(slots=True)
+class _Pace:
+    """The last reading of a counter, to see how fast it runs."""
+
+    counter_uj: int
+    awake_ns: int
+    was_too_fast: bool = False
+
+
 class Rapl:
     """Reads packages and dram; core and uncore are inside package, psys is no part of the sum.
 
-    Processors of several dies have a package zone per die. Some count each die, others show the
-    socket's one counter for every die; which it is, is found out from the first readings. Until
-    then the later dies are held back: they are no devices yet, but lose nothing.
+    The zones of several packages may show one and the same counter: those of the dies of a
+    socket on some processors, and those of all packages in guests of Xen. Whether they do is found
+    out from the first readings. Until then later packages with the value of an earlier one are
+    held back: they are no devices yet, but lose nothing.
 
     `model` and `vendor` are those of the processor, `boot_id` is that of the running kernel.
     Raises Unavailable where there is no counter, or none that may be read. A kind of which one
@@ -69,30 +91,49 @@ class Rapl:
     ) -> None:
         self._clock = clock
         self._boot_id = boot_id
+        self._paces: dict[Zone, _Pace] = {}
+        self._note = ""
+        self._limits_ns = clock.monotonic_ns()
         zones = tuple(find_zones(sysfs, model, vendor, source=NAME))
         if not zones:
-            path = hidden(sysfs)
-            raise Unavailable(HIDDEN.format(path=path) if path else NO_ZONES.format(sysfs=sysfs))
-        readings = [self._read(zone) for zone in zones]
-        kinds = {reading.device.kind for reading in readings if not reading.why}
-        failed = [reading.why for reading in readings if reading.why]
+            raise Unavailable(_why_none(sysfs))
+        readings = {zone: self._read(zone) for zone in zones}
+        kinds = {reading.device.kind for reading in readings.values() if not reading.why}
+        failed = [reading.why for reading in readings.values() if reading.why]
         if not kinds:
             raise Unavailable(failed[0])
         self.notes = tuple(failed)
         """What cannot be read, and the remedy."""
         zones = tuple(zone for zone in zones if zone.info.device.kind in kinds)
-        self._suspects = _suspects(zones)
+        self._suspects = _suspects(zones, {zone for zone in zones if readings[zone].why})
         held_back = {zone for suspect in self._suspects for zone in suspect.zones}
         self._zones = tuple(zone for zone in zones if zone not in held_back)
-        self.infos = tuple(zone.info for zone in self._zones)
+        self._try_suspects(readings)
+        # Packages in order of their zone numbers, though some were acquitted only now.
+        self._zones = tuple(zone for zone in zones if zone in self._zones)
+        for suspect in self._suspects:
+            suspect.held = ()
+
+    @property
+    def infos(self) -> tuple[DeviceInfo, ...]:
+        """What is counted as a device of its own, or cannot be read."""
+        return tuple(zone.info for zone in (*self._zones, *self._unread()))
 
     def read(self) -> Observation:
         """Every counter now, each at its own time."""
         began_ns = self._clock.monotonic_ns()
         at_ns = self._clock.boottime_ns()
-        readings = [self._read(zone) for zone in self._zones]
-        for suspect in tuple(self._suspects):
-            readings += self._try(suspect)
+        if began_ns - self._limits_ns >= LIMITS_EVERY_NS:
+            self._limits_ns = began_ns
+            for zone in self._zones:
+                zone.follow_limits()
+        # A suspect is read between two readings of every package before it.
+        on_trial = [zone for suspect in self._suspects for zone in suspect.zones]
+        looks = {zone: self._read(zone) for zone in (*self._zones, *on_trial)}
+        readings = [looks[zone] for zone in self._zones]
+        if self._suspects:
+            readings += self._try_suspects(looks)
+            readings += (looks[zone] for zone in self._unread())
         return Observation(
             source=self.name,
             at_ns=at_ns,
@@ -100,6 +141,7 @@ class Rapl:
             readings=tuple(readings),
             cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
             error=next((reading.why for reading in readings if reading.why), ""),
+            note=self._note,
         )
 
     def release(self) -> None:
@@ -109,35 +151,55 @@ class Rapl:
         for suspect in self._suspects:
             suspect.release()
 
-    def _try(self, suspect: Suspect) -> Sequence[Reading]:
-        """One more look at zones on trial; all their readings as soon as they are acquitted."""
-        before = self._read(suspect.first).counter_uj
-        own = tuple(self._read(zone) for zone in suspect.zones)
-        after = self._read(suspect.first).counter_uj
-        counter_uj = own[0].counter_uj
-        if before is None or counter_uj is None or after is None:
-            return ()
-        same = suspect.trial.judge(before, counter_uj, after)
-        if same is None:
-            suspect.held = suspect.held or own
-            return ()
+    def _unread(self) -> list[Zone]:
+        return [zone for suspect in self._suspects if suspect.never_read for zone in suspect.zones]
+
+    def _try_suspects(self, looks: Mapping[Zone, Reading]) -> list[Reading]:
+        """Judge zones on trial by `looks`; all readings of those that are acquitted."""
+        firsts = dict.fromkeys(zone for suspect in self._suspects for zone in suspect.trials)
+        again = {zone: self._read(zone).counter_uj for zone in firsts}
+        freed: list[Reading] = []
+        for suspect in tuple(self._suspects):
+            own_uj = looks[suspect.zones[0]].counter_uj
+            if own_uj is None:
+                continue
+            suspect.never_read = False
+            mirrored = None
+            for first, trial in tuple(suspect.trials.items()):
+                before_uj, after_uj = looks[first].counter_uj, again[first]
+                if before_uj is None or after_uj is None:
+                    continue
+                same = trial.judge(before_uj, own_uj, after_uj)
+                if same:
+                    mirrored = first
+                elif same is False:
+                    del suspect.trials[first]
+            if mirrored is not None:
+                self._leave_out(suspect, mirrored)
+            elif not suspect.trials:
+                self._suspects.remove(suspect)
+                self._zones += suspect.zones
+                freed += (*suspect.held, *(looks[zone] for zone in suspect.zones))
+            else:
+                suspect.held = suspect.held or tuple(looks[zone] for zone in suspect.zones)
+        return freed
+
+    def _leave_out(self, suspect: Suspect, first: Zone) -> None:
+        """Forget zones that show the counter of `first`, to which all later ones are compared."""
         self._suspects.remove(suspect)
-        if same:
-            suspect.release()
-            log.warning(
-                "%s shows the counter of %s again; it is left out",
-                suspect.zones[0].info.device.id,
-                suspect.first.info.device.id,
-            )
-            return ()
-        self._zones += suspect.zones
-        self.infos = tuple(zone.info for zone in self._zones)
-        return suspect.held + own
+        suspect.release()
+        for other in self._suspects:
+            other.trials.pop(suspect.zones[0], None)
+        note = MIRRORED.format(suspect.zones[0].info.device.id, first.info.device.id)
+        log.warning(note)
+        self._note = f"{self._note}; {note}" if self._note else note
 
     def _read(self, zone: Zone) -> Reading:
         device, counter_uj = zone.info.device, None
         try:
-            counter_uj = int(zone.energy.read(32))
+            # Empty while it is replaced, where a program of the host writes it for a guest.
+            text = next(filter(None, (zone.energy.read(32) for _ in range(TRIES))), b"")
+            counter_uj = int(text)
         except PermissionError:
             why = f"{zone.energy.path}: {DENIED}"
         except OSError as error:
@@ -148,21 +210,56 @@ class Rapl:
         else:
             why = ""
         at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
+        if counter_uj is not None:
+            self._follow(zone, counter_uj, awake_ns)
         return Reading(device, at_ns, self._boot_id, counter_uj, why=why, awake_ns=awake_ns)
 
+    def _follow(self, zone: Zone, counter_uj: int, awake_ns: int) -> None:
+        """Look at the limits again where a counter runs faster than they explain.
 
-def _suspects(zones: Sequence[Zone]) -> list[Suspect]:
-    """All but the first package of each socket, each with its dram."""
-    firsts: dict[str, Zone] = {}
+        Firmware also reports limits that are not in force. Where two intervals in a row are above
+        them and each is possible for a package, the counter is believed.
+        """
+        pace = self._paces.setdefault(zone, _Pace(counter_uj, awake_ns))
+        elapsed_ns = awake_ns - pace.awake_ns
+        if elapsed_ns < PACE_NS:
+            return
+        watts = units.watts(counter_uj - pace.counter_uj, elapsed_ns)
+        pace.counter_uj, pace.awake_ns = counter_uj, awake_ns
+        if watts <= zone.info.power_cap_watts:
+            pace.was_too_fast = False
+            return
+        zone.follow_limits()
+        possible = zone.info.power_cap_watts < watts <= FALLBACK_CAP_WATTS
+        if possible and pace.was_too_fast:
+            log.warning(
+                "%s uses %.0f W, which its power limits rule out; the counter is believed",
+                zone.info.device.id,
+                watts,
+            )
+            zone.info = zone.info._replace(power_cap_watts=FALLBACK_CAP_WATTS)
+        pace.was_too_fast = possible
+
+
+def _why_none(sysfs: str) -> str:
+    """Why no zone can be used."""
+    path = hidden(sysfs)
+    if path:
+        return HIDDEN.format(path=path)
+    found = names(sysfs)
+    if found:
+        return NO_PACKAGE.format(sysfs=sysfs, names=", ".join(found))
+    return NO_ZONES.format(sysfs=sysfs)
+
+
+def _suspects(zones: Sequence[Zone], unread: Collection[Zone]) -> list[Suspect]:
+    """All packages but the first, each with its dram; those that cannot be read come last."""
+    packages = [zone for zone in zones if zone.info.device.kind is Kind.CPU]
+    packages.sort(key=unread.__contains__)
     suspects = []
-    for package in zones:
-        device = package.info.device
-        if device.kind is not Kind.CPU:
-            continue
-        named = SOCKET.match(device.id)
-        first = firsts.setdefault(named[0] if named else device.id, package)
-        if first is not package:
-            dram = (zone for zone in zones if zone.info.device.id == f"{device.id}-dram")
-            trial = MirrorTrial(first.info.wrap_uj)
-            suspects.append(Suspect(first, (package, *dram), trial))
+    for number, package in enumerate(packages[1:], 1):
+        dram_id = f"{package.info.device.id}-dram"
+        dram = (zone for zone in zones if zone.info.device.id == dram_id)
+        trials = {first: MirrorTrial(first.info.wrap_uj) for first in packages[:number]}
+        suspects.append(Suspect((package, *dram), trials, package in unread))
     return suspects

@@ -42,10 +42,31 @@ def test_no_container_may_do_more_than_it_must(variant):
 def test_every_container_has_probes_and_resources(variant):
     for workload in workloads(render(variant)):
         for container in pod_of(workload)["containers"]:
+            assert container["startupProbe"]
             assert container["livenessProbe"]
             assert container["readinessProbe"]
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert container["resources"]["limits"].keys() == {"memory"}
+
+
+@each_variant
+def test_a_pod_that_gets_little_cpu_time_may_start_for_minutes_and_be_late(variant):
+    for workload in workloads(render(variant)):
+        for container in pod_of(workload)["containers"]:
+            startup, liveness = container["startupProbe"], container["livenessProbe"]
+            assert startup["failureThreshold"] * startup["periodSeconds"] >= 300
+            assert liveness["failureThreshold"] * liveness["periodSeconds"] >= 60
+            # With 10m on a saturated processor, an answer was measured to take 2 s.
+            for probe in (startup, liveness, container["readinessProbe"]):
+                assert probe["timeoutSeconds"] >= 10
+            assert container["resources"]["requests"]["cpu"] == "50m"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_priority_class_is_an_option_of_every_profile(profile):
+    assert "priorityClassName" not in node_pod(render({"profile": profile}))
+    given = {"profile": profile, "priorityClassName": "system-node-critical"}
+    assert node_pod(render(given))["priorityClassName"] == "system-node-critical"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -206,7 +227,11 @@ def test_a_change_of_settings_starts_the_pods_anew():
         (
             {"tls": True, "clientCertificates": True},
             # At a tenth of a CPU second for each.
-            {"exec": {"command": ["emissions-exporter", "healthcheck"]}, "periodSeconds": 60},
+            {
+                "exec": {"command": ["emissions-exporter", "healthcheck"]},
+                "periodSeconds": 60,
+                "timeoutSeconds": 30,
+            },
         ),
     ],
 )
@@ -216,9 +241,18 @@ def test_probes_get_through_the_web_config(web, expected):
     assert expected.items() <= container["livenessProbe"].items()
     assert "--web.config.file=/etc/emissions-exporter/web/web.yaml" in container["args"]
     ways = {"httpGet", "exec", "tcpSocket"}
-    for probe in ("livenessProbe", "readinessProbe"):
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert len(ways & container[probe].keys()) == 1
     assert "exec" not in container["readinessProbe"]
+    assert "exec" not in container["startupProbe"]
+
+
+def test_longer_times_of_a_probe_that_is_a_command_are_kept():
+    web = {"existingSecret": "web", "tls": True, "clientCertificates": True}
+    given = {"webConfig": web, "livenessProbe": {"periodSeconds": 90, "timeoutSeconds": 45}}
+    [container] = node_pod(render(given))["containers"]
+    assert container["livenessProbe"]["periodSeconds"] == 90
+    assert container["livenessProbe"]["timeoutSeconds"] == 45
 
 
 @each_variant

@@ -1,9 +1,13 @@
 """Runs that own a cgroup are charged by the kernel's clocks of it."""
 
+import errno
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.attribute.sources.cgroups import CgroupMeter, mounts, paths
 from exporter.errors import Refused
@@ -194,3 +198,82 @@ def test_a_process_in_the_cgroup_of_a_run_holds_gpus_for_it_and_one_beside_it_do
     host.look({gpu: seen})
     assert host.sighting.owners == {10: run, 20: run, 40: inner}
     assert {held.run for held in host.sighting.holdings} == {run, inner}
+
+
+def written(directory, used_us, memory=0):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cpu.stat").write_text(f"usage_usec {used_us}\n")
+    (directory / "cpuacct.usage").write_text(f"{used_us * 1000}\n")
+    (directory / "memory.stat").write_text(f"anon {memory}\nshmem 1\n")
+    (directory / "cgroup.events").write_text("populated 0\n")
+
+
+def test_a_meter_of_several_cgroups_keeps_what_those_that_went_have_used(tmp_path):
+    mounted = {"": str(tmp_path)}
+    written(tmp_path / "a", 100, memory=10)
+    meter = CgroupMeter(mounted, {"": ["/a"]})
+    written(tmp_path / "b", 40, memory=20)
+    meter.follow(mounted, {"": ["/a", "/b"]})
+    assert meter.advance_us() == 40  # it began after the meter did
+    assert meter.memory_bytes() == 32
+    written(tmp_path / "b", 45)
+    assert meter.advance_us() == 5
+    meter.follow(mounted, {"": ["/a"]})
+    written(tmp_path / "a", 101)
+    assert (meter.cpu_us(), meter.advance_us()) == (146, 1)
+    # What can be read again after a restart.
+    assert meter.last_us - meter.gone_us == 101
+
+
+def test_a_cgroup_that_is_made_again_at_its_path_goes_on_from_what_the_first_used(
+    tmp_path, monkeypatch
+):
+    """A removed cgroup's open file answers ENODEV; one of a usual file system would not."""
+    written(tmp_path / "a", 100)
+    meter = CgroupMeter({"": str(tmp_path)}, {"": "/a"})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.ENODEV, "")))
+        assert meter.advance_us() == 0
+    written(tmp_path / "a", 3)
+    assert (meter.advance_us(), meter.cpu_us()) == (3, 103)
+
+
+def test_a_meter_that_changes_to_the_other_version_counts_nothing_twice(tmp_path):
+    written(tmp_path / "new" / "a", 100)
+    written(tmp_path / "old" / "a", 90)
+    mounted = {"": str(tmp_path / "new"), "cpuacct": str(tmp_path / "old")}
+    meter = CgroupMeter(mounted, {"": ["/a"]})
+    meter.follow(mounted, {"cpuacct": ["/a"]})
+    assert meter.advance_us() == 0
+    written(tmp_path / "old" / "a", 97)
+    assert meter.advance_us() == 7
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 5), st.integers(1, 1000)), max_size=6),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_what_a_meter_counts_is_what_its_cgroups_used_however_they_come_and_go(steps):
+    """Each step has the cgroups that are there, and what each used since the last one."""
+    with TemporaryDirectory() as directory:
+        root = Path(directory)
+        written(root / "pod", 0)
+        mounted = {"": directory}
+        meter = CgroupMeter(mounted, {"": ["/pod"]})
+        clocks: dict[str, int] = {}
+        counted = total = 0
+        for number, step in enumerate(steps):
+            used = dict(step)
+            for each in clocks.keys() - used.keys():
+                clocks[each] = 0  # its next cgroup is another one
+            for each, more_us in used.items():
+                clocks[each] = clocks.get(each, 0) + more_us
+                written(root / f"{each}", clocks[each])
+                total += more_us
+            meter.follow(mounted, {"": ["/pod", *[f"/{each}" for each in used]]})
+            counted += meter.advance_us()
+            assert counted == total, number
+            assert meter.cpu_us() == total

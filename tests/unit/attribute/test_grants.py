@@ -1,10 +1,19 @@
 """What a scheduler gave takes the place of what processes are seen to hold."""
 
 from exporter.attribute.attribution import Attribution
-from exporter.attribute.sources.grants import Grant, Grants
-from exporter.model.readings import Device, Interval, Kind, Method
+from exporter.attribute.sources.grants import Grant, Grants, on_instances
+from exporter.attribute.split_gpu import split_gpu
+from exporter.model.readings import (
+    Device,
+    Interval,
+    Kind,
+    Method,
+    Occupancy,
+    Occupant,
+    Partition,
+)
 from exporter.model.runs import RunKey
-from exporter.model.workload import Holding, Sighting
+from exporter.model.workload import Holding, Reason, Sighting
 
 GPU = Device(Kind.GPU, "GPU-1")
 POD, STEP, OTHER = (RunKey(1, name, "") for name in ("pod", "step", "other"))
@@ -77,3 +86,53 @@ def test_a_device_that_could_not_be_read_meanwhile_is_paid_by_each_for_its_time(
     seen = Sighting(10 * second, (), None, None, rows)
     ((_, shares),) = attribution.shares([interval], [GPU], seen, {})
     assert {share.party: share.energy_uj for share in shares} == {POD: 400, OTHER: 600}
+
+
+class TestMigInstancesWithoutUuid:
+    """Three slices of seven each, of which nobody says which instance they are."""
+
+    GRANTS = tuple(Grant(run, GPU.id, 1, 1, 5, slices=3, slices_of=7) for run in (POD, OTHER))
+    PARTS = tuple(Partition(f"MIG-{n}", size, None, (n, 0)) for n, size in ((1, 3), (2, 3), (3, 1)))
+
+    def test_each_run_pays_for_one_of_two_whose_floor_it_shares(self):
+        rows = on_instances(self.GRANTS, {GPU: Occupancy(GPU, 1, (), self.PARTS, 7)})
+        assert {(row.run, row.gpu, row.units, row.units_of) for row in rows} == {
+            (run, part, 1, 2) for run in (POD, OTHER) for part in ("MIG-1", "MIG-2")
+        }
+
+    def test_what_was_given_by_its_uuid_is_not_one_of_them(self):
+        named = Grant(STEP, "MIG-1")
+        look = {GPU: Occupancy(GPU, 1, (), self.PARTS, 7)}
+        assert on_instances([self.GRANTS[0], named], look) == [
+            named,
+            Grant(POD, "MIG-2", 1, 1, 5),
+        ]
+
+    def test_until_the_driver_shows_them_each_run_holds_its_slices_of_the_gpu(self):
+        rows = on_instances(self.GRANTS, {})
+        assert [(row.gpu, row.units, row.units_of) for row in rows] == [(GPU.id, 3, 7)] * 2
+
+    def test_two_sizes_of_one_run_are_as_many_slices(self):
+        grants = [self.GRANTS[0], self.GRANTS[0]._replace(slices=2, units=2, since_ns=3)]
+        assert on_instances(grants, {}) == [Grant(POD, GPU.id, 7, 7, 3)]
+
+    def test_each_pays_for_its_part_and_what_its_processes_do(self):
+        look = Occupancy(
+            GPU,
+            0,
+            (Occupant(10, "MIG-1"), Occupant(11, "MIG-2")),
+            tuple(
+                part._replace(active=active)
+                for part, active in zip(self.PARTS, (0.9, 0.3, 0.0), strict=True)
+            ),
+            7,
+            coverage=1.0,
+        )
+        grants = [grant._replace(since_ns=0) for grant in self.GRANTS]
+        rows = Grants(is_in).merge((), grants, {GPU: look}, at_ns=9)
+        sighting = Sighting(9, (), None, holdings=rows, owners={10: POD, 11: OTHER})
+        interval = Interval(GPU, 0, 1_000, 14_000, Method.COUNTER)
+        shares = {
+            share.party: share.energy_uj for share in split_gpu(interval, 7_000, sighting, look)
+        }
+        assert shares == {POD: 3_000 + 5_250, OTHER: 3_000 + 1_750, Reason.UNALLOCATED: 1_000}

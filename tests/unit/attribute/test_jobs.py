@@ -3,7 +3,7 @@
 import pytest
 
 from exporter.attribute.sources.slurm import IN_JOB
-from exporter.model.readings import Device, Kind, Occupancy, Occupant, Partition
+from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Occupant, Partition
 
 GPU = Device(Kind.GPU, "GPU-1")
 SCOPE = "system.slice/node1_slurmstepd.scope"
@@ -133,6 +133,20 @@ def test_a_job_holds_the_gpus_that_it_was_given_though_it_leaves_them_idle(slurm
     slurm.job(17)
     slurm.host.look()
     assert held(slurm.host) == {("GPU-1", "17", ""): None, ("GPU-2", "17", ""): None}
+
+
+@pytest.mark.parametrize(
+    ("written", "gpus"),
+    [("0", {"GPU-1"}), ("nvidia0", {"GPU-2"}), ("nvidia1,0", {"GPU-1"}), ("nvidia7", set())],
+)
+def test_a_number_that_the_prolog_wrote_down_is_found_by_what_it_counts(slurm, written, gpus):
+    infos = [
+        DeviceInfo(Device(Kind.GPU, uuid), "", "", "nvml", 1.0, ordinal=index, minor=minor)
+        for uuid, index, minor in (("GPU-1", "0", 1), ("GPU-2", "1", 0))
+    ]
+    slurm.write(17, gpus=written)
+    slurm.host.look(infos=infos)
+    assert {gpu for gpu, _, _ in held(slurm.host)} == gpus
 
 
 def test_a_job_without_a_cgroup_yet_holds_its_gpus_from_the_prolog_on(slurm):

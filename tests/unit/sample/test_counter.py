@@ -603,3 +603,21 @@ def test_a_restart_between_any_two_readings_changes_no_energy(series):
         return energy
 
     assert total(restart=True) == total(restart=False)
+
+
+class TestRangeThatTheCounterDisproves:
+    def test_energy_above_the_range_is_booked(self):
+        readings = [at(1, 262_000), at(2, 262_100), at(3, 262_200), at(4, 262_300)]
+        _, intervals = feed(readings, WRAPPING)
+        assert joules(intervals) == 300
+        assert not events(intervals)
+
+    def test_fall_from_above_the_range_is_a_reset_and_no_wrap(self):
+        _, intervals = feed([at(1, 300_000), at(2, 10), at(3, 110)], WRAPPING)
+        assert joules(intervals) == 110
+        assert events(intervals) == [Event.RESET]
+
+    def test_jump_above_the_range_is_held_back(self):
+        _, intervals = feed([at(1, 1000), at(2, 400_000), at(3, 1200)], WRAPPING)
+        assert joules(intervals) == 200
+        assert events(intervals) == [Event.GLITCH]

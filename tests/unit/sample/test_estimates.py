@@ -14,6 +14,76 @@ WATTS = CpuWatts(1.0, 3.0, "test")
 ONE = CpuInfo(model="Xeon", vendor="Intel", threads=2)
 
 
+S390 = """\
+vendor_id       : IBM/S390
+# processors    : 4
+bogomips per cpu: 3033.00
+max thread id   : 0
+features\t: esan3 zarch stfle msa ldisp eimm dfp edat etf3eh highgprs te vx sie
+cache0          : level=1 type=Data scope=Private size=128K line_size=256 associativity=8
+processor 0: version = FF,  identification = 2733E8,  machine = 2964
+processor 1: version = FF,  identification = 2733E8,  machine = 2964
+processor 2: version = FF,  identification = 2733E8,  machine = 2964
+processor 3: version = FF,  identification = 2733E8,  machine = 2964
+
+cpu number      : 0
+cpu MHz dynamic : 5000
+cpu MHz static  : 5000
+
+cpu number      : 1
+cpu MHz dynamic : 5000
+cpu MHz static  : 5000
+"""
+"""prometheus/procfs at 0174b24, cpuinfo_test.go, shortened; so is the next but for its threads."""
+ARM = """\
+Processor : ARMv7 Processor rev 5 (v7l)
+processor : 0
+BogoMIPS : 2400.00
+
+processor : 1
+BogoMIPS : 2400.00
+
+Features : swp half thumb fastmult vfp edsp thumbee neon vfpv3 tls vfpv4 idiva idivt
+CPU implementer : 0x41
+CPU architecture: 7
+Hardware : sun8i
+"""
+POWER = """\
+processor\t: 0
+cpu\t\t: POWER7 (architected), altivec supported
+clock\t\t: 3000.000000MHz
+revision\t: 2.1 (pvr 003f 0201)
+
+processor\t: 1
+cpu\t\t: POWER7 (architected), altivec supported
+clock\t\t: 3000.000000MHz
+revision\t: 2.1 (pvr 003f 0201)
+
+timebase\t: 512000000
+platform\t: pSeries
+model\t\t: IBM,8233-E8B
+machine\t\t: CHRP IBM,8233-E8B
+"""
+SPARC = """\
+cpu\t\t: TI UltraSparc II  (BlackBird)
+fpu\t\t: UltraSparc II integrated FPU
+type\t\t: sun4u
+ncpus probed\t: 2
+ncpus active\t: 2
+Cpu0ClkTck\t: 000000001ad31b4f
+Cpu2ClkTck\t: 000000001ad31b4f
+MMU Type\t: Spitfire
+"""
+"""Format: show_cpuinfo in arch/sparc/kernel/cpu.c of Linux."""
+CPUINFOS = {
+    "s390": (S390, 4),
+    "s390 without its total": (S390.replace("# processors", "# other"), 4),
+    "arm": (ARM, 2),
+    "ppc64": (POWER, 2),
+    "sparc64": (SPARC, 2),
+}
+
+
 @pytest.fixture
 def estimate(proc, clock):
     def build(cpu=ONE, watts=WATTS):
@@ -47,6 +117,11 @@ class TestCpuInfo:
     def test_machine_that_names_no_package_has_package_zero(self):
         cpu = parse_cpuinfo("processor : 0\nBogoMIPS : 50\n\nprocessor : 1\n")
         assert (cpu.packages, cpu.threads, cpu.model) == ((0,), 2, "")
+
+    @pytest.mark.parametrize(("text", "threads"), CPUINFOS.values(), ids=CPUINFOS)
+    def test_processors_of_every_architecture_are_counted(self, text, threads):
+        cpu = parse_cpuinfo(text)
+        assert (cpu.threads, cpu.threads_per_package, cpu.packages) == (threads, threads, (0,))
 
     def test_missing_file_gives_the_defaults(self, tmp_path):
         assert read_cpuinfo(str(tmp_path)) == CpuInfo()
@@ -143,6 +218,67 @@ class TestCpuEstimate:
         proc.cpu(user=1000, idle=8990)
         assert counter(sampler) == before
 
+    def test_counter_goes_on_at_once_when_an_offline_cpu_takes_its_idle_time_along(
+        self, proc, clock, estimate
+    ):
+        """github.com/performancecopilot/pcp/issues/1507: 1,180,890 ms of idle become 1,400."""
+        sampler, meters = estimate(), Meters(())
+        booked = 0
+        for second in range(20):
+            forgotten = 118_000 if second > 5 else 0
+            proc.cpu(user=200 * second, idle=1_000_000 - forgotten)
+            intervals = meters.advance(sampler.read())
+            booked += sum(interval.energy_uj for interval in intervals)
+            clock.advance(1)
+        # One second is lost with the fall, and one is held until the next proves it.
+        assert booked >= (19 - 2) * 6_000_000
+        assert booked <= 19 * 6_000_000
+        assert sampler.read().readings[0].counter_uj < 10_000 * 1_000_000
+
+    @pytest.mark.parametrize("rows", [True, False])
+    @pytest.mark.parametrize("changes", [(2, 8), (1, 64), (2, 8, 2, 16)])
+    def test_cpus_that_are_added_while_it_runs_are_counted(
+        self, proc, clock, estimate, rows, changes
+    ):
+        sampler, meters = estimate(ONE._replace(threads=changes[0])), Meters(())
+        ticks, booked, expected = 1000, 0, 0
+        for cpus in changes:
+            for _ in range(10):
+                booked += sum(i.energy_uj for i in meters.advance(sampler.read()))
+                clock.advance(1)
+                ticks += 100 * cpus
+                expected += cpus * 3_000_000
+                lines = "".join(f"cpu{n} 1 2 3 4 5 6 7\n" for n in range(cpus)) if rows else ""
+                proc.write("stat", f"cpu  {ticks} 0 0 9000 0 0 0 0 0 0\n{lines}intr 1 2\n")
+        booked += sum(i.energy_uj for i in meters.advance(sampler.read()))
+        assert booked == expected
+
+    def test_clocks_that_jump_once_are_not_believed(self, proc, clock, estimate):
+        sampler, meters = estimate(), Meters(())
+        booked = 0
+        for second in range(20):
+            jump = 1_000_000_000 if second > 9 else 0
+            proc.write("stat", f"cpu  {1000 + 200 * second + jump} 0 0 0 0 0 0 0 0 0\n")
+            booked += sum(i.energy_uj for i in meters.advance(sampler.read()))
+            clock.advance(1)
+        assert 17 * 6_000_000 <= booked <= 19 * 6_000_000
+
+    def test_clocks_that_stand_still_are_said(self, proc, clock, estimate):
+        sampler = estimate()
+        clock.advance(21)
+        reading = sampler.read().readings[0]
+        assert reading.counter_uj is None
+        assert "the CPU times have not changed for 21 s" in reading.why
+        proc.cpu(user=1200, idle=9000)
+        assert counter(sampler) is not None
+
+    def test_times_that_no_machine_has_are_a_reading_with_a_reason(self, proc, estimate):
+        sampler = estimate()
+        proc.cpu(user=13337485, idle=8317131874320235395)
+        reading = sampler.read().readings[0]
+        assert reading.counter_uj is None
+        assert "no machine has" in reading.why
+
     def test_other_coefficients_are_another_epoch(self, estimate):
         epochs = {
             estimate(watts=WATTS).read().readings[0].epoch,
@@ -218,6 +354,27 @@ class TestDramEstimate:
         before = counter(sampler)
         sampler.release()
         assert counter(sampler) == before
+
+    @pytest.mark.parametrize("kib", [32_000_000, 4_000_000])
+    def test_memory_that_is_added_or_taken_away_is_followed(self, proc, clock, kib):
+        sampler, meters = DramEstimate(proc.root, clock, "boot", 0.5), Meters(())
+        booked = 0
+        for second in range(121):
+            booked += sum(item.energy_uj for item in meters.advance(sampler.read()))
+            clock.advance(1)
+            if second == 50:
+                proc.write("meminfo", f"MemTotal: {kib} kB\n")
+        before, after = (0.5 * size * 1024 / 1e9 for size in (16_000_000, kib))
+        # The size is read each half minute: at 60 s.
+        assert booked == pytest.approx((60 * before + 60 * after) * 1e6, abs=100)
+        assert f"{kib * 1024 / 1e9:.1f} GB" in sampler.infos[0].model
+
+    def test_size_that_cannot_be_read_later_stays(self, proc, clock):
+        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        proc.write("meminfo", "")
+        clock.advance(31)
+        assert len(sampler.read().readings) == 1
+        assert "16.4 GB" in sampler.infos[0].model
 
     def test_other_size_or_coefficient_is_another_epoch(self, proc, clock):
         one = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0].epoch

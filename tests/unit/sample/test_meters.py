@@ -1,5 +1,7 @@
 """Meters over observations."""
 
+import pytest
+
 from exporter.model.readings import (
     Device,
     DeviceInfo,
@@ -10,7 +12,7 @@ from exporter.model.readings import (
     Position,
     Reading,
 )
-from exporter.sample.meters import Meters
+from exporter.sample.meters import HELD_READINGS, Meters
 
 SECOND = 1_000_000_000
 A, B = Device(Kind.CPU, "package-0"), Device(Kind.CPU, "package-1")
@@ -142,3 +144,30 @@ def test_events_that_cannot_happen_have_no_count():
     meters.advance(Observation("nvml", SECOND, infos, ()))
     assert set(state(meters, 1, plain).events) == {Event.RESET, Event.GLITCH, Event.GAP}
     assert set(state(meters, 1, power).events) == {Event.GAP}
+
+
+def test_device_that_counts_nothing_though_its_sensor_moves_says_so_and_recovers(caplog):
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    absurd = 10**11
+    for second in range(2, 2 + HELD_READINGS):
+        assert state(meters, second).up
+        meters.advance(observe(second, absurd * (second % 2 + 1), 7000))
+    held = state(meters, 9)
+    assert not held.up
+    assert "faster than 400 W" in held.why
+    assert [record.message for record in caplog.records] == ["nothing is counted"]
+    meters.advance(observe(9, 200, 7000))
+    assert state(meters, 9).up
+
+
+@pytest.mark.parametrize("counter", [-1, 1 << 63, (1 << 64) - 1])
+def test_value_that_no_counter_has_is_no_reading(counter):
+    meters = Meters(())
+    meters.advance(observe(1, 100, 7000))
+    meters.advance(observe(2, counter, 7050))
+    bad = state(meters, 2)
+    assert (bad.up, bad.why) == (False, "its counter shows a value that no counter has")
+    meters.advance(observe(3, 300, 7100))
+    assert state(meters, 3).up
+    assert all(0 <= position.raw_uj < 1 << 63 for position in meters.positions())

@@ -7,9 +7,10 @@ import pytest
 
 from exporter.errors import Unavailable
 from exporter.model.readings import Device, Event, Kind
-from exporter.sample.meters import Meters
+from exporter.sample.kept_file import KeptFile
+from exporter.sample.meters import HELD_READINGS, Meters
 from exporter.sample.sources.rapl import Rapl
-from tests.feeder import POWERCAP, Package, PowercapTree
+from tests.feeder import APART_UJ, POWERCAP, RANGE_UJ, Package, PowercapTree
 
 CPU0, DRAM0 = Device(Kind.CPU, "package-0"), Device(Kind.DRAM, "package-0-dram")
 CPU1, DRAM1 = Device(Kind.CPU, "package-1"), Device(Kind.DRAM, "package-1-dram")
@@ -166,7 +167,8 @@ class TestUnavailable:
 class TestReading:
     def test_counters_are_read_as_they_are(self, tree, rapl):
         tree.advance(10)
-        expected = {CPU0: 1000e6, DRAM0: 200e6, CPU1: 600e6, DRAM1: 100e6}
+        second = APART_UJ
+        expected = {CPU0: 1000e6, DRAM0: 200e6, CPU1: second + 600e6, DRAM1: second + 100e6}
         assert counters(rapl.read()) == expected
 
     def test_readings_carry_time_and_epoch(self, rapl, clock):
@@ -194,6 +196,14 @@ class TestReading:
     def test_content_that_is_no_number_is_a_reading_with_a_reason(self, tree, rapl, text):
         write(tree, "package-0", "energy_uj", text)
         assert rapl.read().readings[0].why.endswith("does not hold a number")
+
+    def test_file_that_is_empty_for_a_moment_is_read_again(self, tree, rapl, monkeypatch):
+        read, empty = KeptFile.read, [b"", b"", b""]
+        monkeypatch.setattr(
+            KeptFile, "read", lambda kept, length: empty.pop() if empty else read(kept, length)
+        )
+        tree.advance(10)
+        assert counters(rapl.read())[CPU0] == 1000e6
 
     def test_files_stay_open_between_readings(self, rapl, monkeypatch):
         rapl.read()
@@ -254,7 +264,7 @@ class TestDiesOfOneSocket:
         """Plays seconds, and returns the sampler, its observations, and energy by device."""
 
         def run(watts, seconds, name="package-0-die-1"):
-            packages = [Package(100, 20), Package(watts, 20)]
+            packages = [Package(100, 20, initial_uj=0), Package(watts, 20, initial_uj=0)]
             meters = Meters(())
             energies = {}
             with PowercapTree(tmp_path / "sys", packages) as tree:
@@ -306,12 +316,13 @@ class TestDiesOfOneSocket:
         play(100, 1)
         assert open_files() == 0
 
-    def test_other_sockets_are_never_on_trial(self, tmp_path, clock):
+    def test_counters_with_other_values_are_never_on_trial(self, tmp_path, clock):
         with PowercapTree(tmp_path / "sys", [Package(100)] * 2) as tree:
             assert devices(opened(tree, clock)) == [CPU0, CPU1]
 
     def test_second_counter_that_cannot_be_read_now_is_judged_later(self, tmp_path, clock):
-        with PowercapTree(tmp_path / "sys", [Package(100), Package(60)]) as tree:
+        packages = [Package(100, initial_uj=0), Package(60, initial_uj=0)]
+        with PowercapTree(tmp_path / "sys", packages) as tree:
             write(tree, "package-1", "name", "package-0-die-1")
             sampler = Rapl(tree.root, clock, "boot")
             write(tree, "package-1", "energy_uj", "garbage\n")
@@ -320,3 +331,240 @@ class TestDiesOfOneSocket:
             later = sampler.read().readings
             sampler.release()
         assert [len(first), len(later)] == [1, 2]
+
+
+class XenGuest:
+    """Zones `package-0` ... of a guest of Xen: each shows the one counter of its group's file.
+
+    A hypervisor that passes the registers on shows every virtual socket one physical counter.
+    `step_uj` goes by between any two reads.
+    """
+
+    def __init__(self, root, groups, names=None, step_uj=0):
+        self.root = str(root)
+        self.step_uj = step_uj
+        self.files = {}
+        for number, group in enumerate(groups):
+            zone = root / "class/powercap" / f"intel-rapl:{number}"
+            zone.mkdir(parents=True)
+            (zone / "name").write_text(f"{(names or {}).get(number, f'package-{number}')}\n")
+            (zone / "max_energy_range_uj").write_text(f"{RANGE_UJ}\n")
+            (zone / "energy_uj").symlink_to(root / f"counter-{group}")
+            self.files.setdefault(group, root / f"counter-{group}")
+
+    def show(self, *counters_uj):
+        for file, counter_uj in zip(self.files.values(), counters_uj, strict=True):
+            self._put(file, counter_uj)
+
+    def creep(self, monkeypatch):
+        """Let the counters run while they are read."""
+        read = KeptFile.read
+
+        def stepping(kept, length):
+            for file in self.files.values():
+                self._put(file, int(file.read_text()) + self.step_uj)
+            return read(kept, length)
+
+        monkeypatch.setattr(KeptFile, "read", stepping)
+
+    def _put(self, file, counter_uj):
+        with open(file, "r+" if file.exists() else "w", encoding="ascii") as opened_file:
+            opened_file.write(f"{counter_uj % (RANGE_UJ + 1):<20}\n")
+
+
+def energies(guest, clock, seconds, watts, initial_uj):
+    """Plays seconds; joules by device id, and the sampler."""
+    totals, meters = {}, Meters(())
+    guest.show(*initial_uj)
+    sampler = Rapl(guest.root, clock, "boot")
+    for second in range(seconds + 1):
+        guest.show(
+            *(
+                start + round(second * power * 1e6)
+                for start, power in zip(initial_uj, watts, strict=True)
+            )
+        )
+        for interval in meters.advance(sampler.read()):
+            joules = interval.energy_uj / 1e6
+            totals[interval.device.id] = totals.get(interval.device.id, 0) + joules
+        clock.advance(1)
+    sampler.release()
+    return totals, sampler
+
+
+class TestPackagesThatShowOneCounter:
+    @pytest.mark.parametrize("packages", [2, 4, 16])
+    @pytest.mark.parametrize("initial_uj", [0, 5_000_000_000, RANGE_UJ - 200_000_000])
+    def test_one_counter_in_all_packages_is_counted_once(
+        self, tmp_path, clock, packages, initial_uj
+    ):
+        guest = XenGuest(tmp_path, [0] * packages)
+        totals, sampler = energies(guest, clock, 20, [65], [initial_uj])
+        assert totals == {"package-0": 20 * 65}
+        assert devices(sampler) == [CPU0]
+        observation = sampler.read()
+        sampler.release()
+        assert observation.note.count("again; it is left out") == packages - 1
+        assert not observation.error
+
+    def test_nothing_is_counted_twice_from_the_first_second(self, tmp_path, clock):
+        totals, _ = energies(XenGuest(tmp_path, [0] * 4), clock, 3, [65], [5_000_000_000])
+        assert totals == {"package-0": 3 * 65}
+
+    def test_counter_that_runs_while_it_is_read_is_still_one(self, tmp_path, clock, monkeypatch):
+        guest = XenGuest(tmp_path, [0] * 16, step_uj=977)
+        guest.show(5_000_000_000)
+        guest.creep(monkeypatch)
+        sampler = Rapl(guest.root, clock, "boot")
+        for _ in range(15):
+            clock.advance(1)
+            assert {reading.device for reading in sampler.read().readings} == {CPU0}
+        sampler.release()
+
+    def test_counters_of_two_sockets_repeated_are_two(self, tmp_path, clock):
+        guest = XenGuest(tmp_path, ["a", "b", "a", "b", "b"])
+        totals, _ = energies(guest, clock, 20, [65, 80], [5_000_000_000, 7_000_000_000])
+        assert totals == {"package-0": 20 * 65, "package-1": 20 * 80}
+
+    def test_dies_and_sockets_of_one_counter_are_one(self, tmp_path, clock):
+        names = {0: "package-0-die-0", 1: "package-0-die-1", 2: "package-1-die-0"}
+        totals, _ = energies(XenGuest(tmp_path, [0] * 3, names), clock, 20, [65], [0])
+        assert totals == {"package-0-die-0": 20 * 65}
+
+    @pytest.mark.parametrize("watts", [(65, 65.001), (65, 30), (0, 65), (65, 0)])
+    def test_sockets_that_are_equal_once_are_two_and_lose_nothing(self, tmp_path, clock, watts):
+        guest = XenGuest(tmp_path, ["a", "b"])
+        totals, _ = energies(guest, clock, 20, watts, [5_000_000_000] * 2)
+        expected = {f"package-{n}": 20 * power for n, power in enumerate(watts) if power}
+        assert totals == pytest.approx(expected)
+
+    def test_package_that_becomes_readable_later_is_compared_too(
+        self, tmp_path, clock, monkeypatch
+    ):
+        guest = XenGuest(tmp_path, ["a", "a"])
+        guest.show(5_000_000_000)
+        hidden = os.path.join(guest.root, "class/powercap/intel-rapl:0/energy_uj")
+        with monkeypatch.context() as locked:
+            deny(locked, hidden)
+            sampler = Rapl(guest.root, clock, "boot")
+            assert devices(sampler) == [CPU1, CPU0]
+        for second in range(15):
+            guest.show(5_000_000_000 + second * 65_000_000)
+            observation = sampler.read()
+        sampler.release()
+        assert counters(observation) == {CPU1: 5_000_000_000 + 14 * 65_000_000}
+
+
+def test_values_of_two_sockets_in_turn_book_no_energy_that_is_not_there(tmp_path, clock):
+    """A guest of Xen that moves between two sockets.
+
+    Recorded: one file read each second, https://github.com/hubblo-org/scaphandre/issues/134.
+    Both counters run at 64 to 66 W.
+    """
+    recorded = (
+        "194127997354 45766381128 45831036419 45895297790 194961270917 46025818025 195088717917 "
+        "195154518652 195217628171 195283094556 195347616974 46422262201 46488823065 46554152305 "
+        "195605807719 46686185292 195732606528 46819468154 195866360824 195930510501 195995971759 "
+        "47080028827 47148009244 47213175459 47280270685 47345139416 47409635711 196448336263 "
+        "196513124183 47604736713 196643367563 196707819058"
+    )
+    guest = XenGuest(tmp_path, ["a"])
+    meters = Meters(())
+    booked_uj, values = 0, [int(value) for value in recorded.split()]
+    guest.show(values[0])
+    sampler = Rapl(guest.root, clock, "boot")
+    for value in values:
+        guest.show(value)
+        booked_uj += sum(interval.energy_uj for interval in meters.advance(sampler.read()))
+        clock.advance(1)
+    sampler.release()
+    seconds = len(values) - 1
+    assert 0.3 * 64e6 * seconds < booked_uj < 66.7e6 * seconds
+
+
+class TestLimitsThatChange:
+    """Package-0 has a limit of 30 W, and then uses more than twice that."""
+
+    @pytest.fixture
+    def play(self, tmp_path, clock):
+        def run(watts, seconds, *, raised_to_watts=None, files=("constraint_0_power_limit_uw",)):
+            meters, booked, states = Meters(()), 0, []
+            with PowercapTree(tmp_path / "sys", [Package(watts, limit_watts=30)]) as tree:
+                sampler = Rapl(tree.root, clock, "boot")
+                for second in range(seconds + 1):
+                    if second == 2 and raised_to_watts is not None:
+                        for name in files:
+                            write(tree, "package-0", name, f"{raised_to_watts * 1_000_000}\n")
+                    booked += sum(item.energy_uj for item in meters.advance(sampler.read()))
+                    states += meters.states(clock.boot, {})
+                    clock.advance(1)
+                    tree.advance(1)
+                sampler.release()
+            return booked / 1e6, sampler.infos[0], states
+
+        return run
+
+    def test_power_under_a_raised_limit_is_booked_in_full(self, play):
+        booked, info, _ = play(200, 20, raised_to_watts=150)
+        assert booked == 20 * 200
+        assert info.power_limit_watts == 150
+
+    def test_power_that_the_limits_rule_out_is_booked_in_full_when_it_stays(self, play):
+        booked, _, states = play(200, 20)
+        assert booked == 20 * 200
+        assert states[-1].up
+
+    def test_power_that_no_package_has_is_not_booked_and_the_device_says_so(self, play, caplog):
+        booked, _, states = play(5000, 20)
+        assert booked == 0
+        assert not states[-1].up
+        assert "faster than 60 W" in states[-1].why
+        assert [record.message for record in caplog.records] == ["nothing is counted"]
+        assert states[HELD_READINGS - 1].up
+
+    def test_largest_power_of_the_package_counts_as_a_limit(self, tmp_path, clock):
+        with PowercapTree(tmp_path / "sys", [Package(10, limit_watts=30)]) as tree:
+            write(tree, "package-0", "constraint_0_max_power_uw", "270000000\n")
+            assert opened(tree, clock).infos[0].power_cap_watts == 540.0
+
+    def test_limit_on_the_page_follows_the_files(self, play):
+        _, info, _ = play(10, 40, raised_to_watts=90)
+        assert (info.power_limit_watts, info.power_cap_watts) == (90.0, 180.0)
+
+    def test_lowered_limit_does_not_lower_the_bound(self, play):
+        booked, info, _ = play(50, 70, raised_to_watts=10)
+        assert booked == 70 * 50
+        assert (info.power_limit_watts, info.power_cap_watts) == (10.0, 60.0)
+
+
+class TestRangeThatIsWrong:
+    @pytest.mark.parametrize("initial_uj", [300_000_000_000, RANGE_UJ - 100_000_000])
+    def test_counter_above_its_range_is_counted(self, tmp_path, clock, initial_uj):
+        package = Package(100, range_uj=1_000_000_000_000, initial_uj=initial_uj)
+        meters, booked = Meters(()), 0
+        with PowercapTree(tmp_path / "sys", [package]) as tree:
+            write(tree, "package-0", "max_energy_range_uj", f"{RANGE_UJ}\n")
+            sampler = Rapl(tree.root, clock, "boot")
+            for _ in range(31):
+                booked += sum(item.energy_uj for item in meters.advance(sampler.read()))
+                clock.advance(1)
+                tree.advance(1)
+            sampler.release()
+        assert booked == 30 * 100_000_000
+        (state,) = meters.states(clock.boot, {})
+        assert state.up
+        assert not any(state.events.values())
+
+
+class TestZonesWithoutAPackage:
+    @pytest.mark.parametrize("shown", [("psys",), ("psys", "core", "uncore"), ("dram",)])
+    def test_they_are_named_and_no_module_is_recommended(self, tmp_path, clock, shown):
+        for number, name in enumerate(shown):
+            zone = tmp_path / "class/powercap" / f"intel-rapl:{number}"
+            zone.mkdir(parents=True)
+            (zone / "name").write_text(f"{name}\n")
+            (zone / "energy_uj").write_text("5000\n")
+        with pytest.raises(Unavailable) as caught:
+            Rapl(str(tmp_path), clock, "boot")
+        assert ", ".join(sorted(shown)) in str(caught.value)
+        assert "modprobe" not in str(caught.value)

@@ -73,6 +73,17 @@ def test_a_virtual_machine_without_counters_has_no_collector_that_fails(opened, 
     assert (state.name, state.ok) == ("rapl", False)
 
 
+def test_machine_with_a_platform_counter_alone_is_estimated_and_told_of_no_module(opened, tmp_path):
+    zone = tmp_path / "sys/class/powercap/intel-rapl:0"
+    zone.mkdir(parents=True)
+    (zone / "name").write_text("psys\n")
+    (zone / "energy_uj").write_text("60293987000000\n")
+    result = opened()
+    assert names(result) == ["cpu_estimate", "dram_estimate"]
+    assert "only: psys" in said(result)
+    assert "modprobe" not in said(result)
+
+
 def test_processor_of_a_counter_is_named_from_cpuinfo(opened):
     info = opened(Package(100, 20)).samplers[0].read().infos[0]
     assert (info.model, info.vendor) == ("Intel(R) Xeon(R) Platinum 8480+", "Intel")

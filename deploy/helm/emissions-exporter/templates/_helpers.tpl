@@ -104,7 +104,7 @@ http://{{ include "ee.fullname" . }}-intensity.{{ .Release.Namespace }}:{{ .Valu
 {{- end }}
 
 {{- define "ee.probes" -}}
-{{- $probes := dict "livenessProbe" "/-/healthy" "readinessProbe" "/-/ready" }}
+{{- $probes := dict "startupProbe" "/-/healthy" "livenessProbe" "/-/healthy" "readinessProbe" "/-/ready" }}
 {{- range $name, $path := $probes }}
 {{- $times := get $.Values $name }}
 {{ $name }}:
@@ -118,7 +118,7 @@ http://{{ include "ee.fullname" . }}-intensity.{{ .Release.Namespace }}:{{ .Valu
   # is a process of a tenth of a CPU second.
   exec:
     command: [emissions-exporter, healthcheck]
-  {{- $times = merge (dict "periodSeconds" 60) $times }}
+  {{- $times = merge (dict "periodSeconds" (max 60 $times.periodSeconds) "timeoutSeconds" (max 30 $times.timeoutSeconds)) $times }}
   {{- else }}
   tcpSocket:
     port: http

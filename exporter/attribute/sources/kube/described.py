@@ -6,13 +6,18 @@ from datetime import datetime
 from typing import Any
 
 from exporter.attribute.identity import clean, clean_labels
-from exporter.attribute.sources.kube.pod_facts import PodFacts
+from exporter.attribute.sources.kube.pod_facts import MigDevice, PodFacts
 
 RUN_ID, JOB_ID = "emissions-exporter/run-id", "emissions-exporter/job-id"
 MIRROR, STATIC_UID = "kubernetes.io/config.mirror", re.compile("[0-9a-f]{32}")
 """A pod of a file on the node has a uid there that the server knows as this annotation."""
 JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 OVER = ("Succeeded", "Failed")
+NVIDIA_DRIVER = "gpu.nvidia.com"
+"""NVIDIA's driver of dynamic resource allocation, whose attributes are read here."""
+PASSED_THROUGH = "vfio"
+PROFILE = re.compile(r"(?:\d+c\.)?(\d+)g\.")
+"""Of a MIG device, as in `3g.20gb` or `1c.3g.20gb`; the number is that of its slices."""
 
 
 def facts_of(item: Mapping[str, Any], node: str, exported_labels: Iterable[str]) -> PodFacts | None:
@@ -56,18 +61,60 @@ def started(item: Mapping[str, Any]) -> float | None:
 
 
 def gpus_of(slices: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """The UUID of each device of resource slices, by driver, pool and name.
+    """The UUID of each GPU or MIG device of resource slices, by driver, pool and name.
 
-    `basic` is where v1beta1 has its attributes.
+    It is "" for a GPU that is passed through to a virtual machine: this node's driver does not see
+    it.
     """
-    for each in slices:
-        spec = part(each, "spec")
+    for key, attributes in _devices(slices):
+        is_passed = _attribute(attributes, key[0], "type") == PASSED_THROUGH
+        if uuid := _attribute(attributes, key[0], "uuid"):
+            yield key, "" if is_passed else uuid
+
+
+def mig_of(
+    slices: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[tuple[str, str, str], MigDevice]]:
+    """MIG devices of resource slices that have no UUID, since they exist only while claimed."""
+    found = {}
+    most: dict[str, int] = {}
+    for key, attributes in _devices(slices):
+        gpu = _attribute(attributes, key[0], "parentUUID")
+        profile = PROFILE.match(_attribute(attributes, key[0], "profile"))
+        if gpu and profile and not _attribute(attributes, key[0], "uuid"):
+            found[key] = MigDevice(gpu, int(profile[1]), 0)
+            most[gpu] = max(most.get(gpu, 0), int(profile[1]))
+    for key, device in found.items():
+        yield key, device._replace(slices_of=most[device.gpu])
+
+
+def _devices(
+    slices: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[tuple[str, str, str], Mapping[str, Any]]]:
+    """Driver, pool and name of each device, and its attributes; of a pool, the newest last.
+
+    v1beta1 has the attributes one level deeper, under `basic`.
+    """
+    specs = [part(each, "spec") for each in slices]
+    for spec in sorted(specs, key=_generation):
         pool = str(part(spec, "pool").get("name", ""))
         for device in parts(spec, "devices"):
-            described = part(device, "basic") or device
-            uuid = part(part(described, "attributes"), "uuid").get("string")
-            if isinstance(uuid, str):
-                yield (str(spec.get("driver", "")), pool, str(device.get("name", ""))), uuid
+            key = str(spec.get("driver", "")), pool, str(device.get("name", ""))
+            yield key, part(part(device, "basic") or device, "attributes")
+
+
+def _generation(spec: Mapping[str, Any]) -> int:
+    value = part(spec, "pool").get("generation")
+    return value if isinstance(value, int) else 0
+
+
+def _attribute(attributes: Mapping[str, Any], driver: str, name: str) -> str:
+    """A text attribute; a name without a domain is of the driver's domain. "": there is none."""
+    for domain in (f"{driver}/", f"{NVIDIA_DRIVER}/", ""):
+        value = part(attributes, domain + name).get("string")
+        if isinstance(value, str):
+            return value
+    return ""
 
 
 def part(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Which container has which device, as the kubelet's PodResources socket tells it."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,6 +10,8 @@ from exporter.attribute.sources.kube.wire import ContainerResources, parse_alloc
 from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.worker import Worker
+
+log = logging.getLogger(__name__)
 
 SERVICE = "/v1.PodResourcesLister/"
 POLL_SECONDS = 5.0
@@ -35,6 +38,8 @@ class Allotted(NamedTuple):
     """CLOCK_BOOTTIME; 0: it has said nothing yet."""
     why: str = "the kubelet has not answered yet"
     """Why there is nothing newer; "": all is well."""
+    skipped: tuple[str, ...] = ()
+    """Why entries of the last answer were left out; the others count."""
 
 
 class Kubelet:
@@ -63,6 +68,7 @@ class Kubelet:
         self._channel: Any = None
         self._is_stopping = False
         self._polls = 0
+        self._skipped_replicas: list[str] = []
         self.allotted = Allotted()
         """The last answer; replaced as a whole."""
         self._worker = worker("kubelet", self._poll, POLL_SECONDS)
@@ -86,8 +92,9 @@ class Kubelet:
         if self._is_stopping:
             return
         try:
+            skipped: list[str] = []
             # It lists them in any order.
-            containers = tuple(sorted(self._ask("List", parse_list)))
+            containers = tuple(sorted(self._ask("List", parse_list, skipped)))
             replicas = self.allotted.replicas
             is_new = containers != self.allotted.containers
             if self._polls % ALLOCATABLE_POLLS == 0 or not replicas or is_new:
@@ -98,27 +105,43 @@ class Kubelet:
             return
         self._polls += 1
         known = self.allotted
+        skipped += self._skipped_replicas
+        if skipped and known.skipped != tuple(skipped):
+            log.warning(
+                "entries of the kubelet's answer cannot be decoded and are left out: count=%d "
+                "first=%r",
+                len(skipped),
+                skipped[0],
+            )
         self.allotted = Allotted(
             # The same object as long as nothing changed, for who looks every second.
             known.containers if known.containers == containers else containers,
             known.replicas if known.replicas == replicas else replicas,
             self._clock.boottime_ns(),
             "",
+            tuple(skipped),
         )
 
     def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """All devices; an older kubelet does not tell."""
+        skipped: list[str] = []
         with suppress(self._grpc.RpcError, ValueError):
-            return tuple(sorted(self._ask("GetAllocatableResources", parse_allocatable)))
+            known = tuple(sorted(self._ask("GetAllocatableResources", parse_allocatable, skipped)))
+        self._skipped_replicas = skipped
         return known
 
-    def _ask(self, method: str, parse: Callable[[bytes], Sequence[Any]]) -> Sequence[Any]:
+    def _ask(
+        self,
+        method: str,
+        parse: Callable[[bytes, list[str]], Sequence[Any]],
+        skipped: list[str],
+    ) -> Sequence[Any]:
         channel = self._channel  # which another thread may close
         if channel is None:
             path = f"unix:{self._path}"
             channel = self._channel = self._grpc.insecure_channel(path, options=OPTIONS)
         call = channel.unary_unary(SERVICE + method, response_deserializer=bytes)
-        return parse(call(b"", timeout=CALL_SECONDS))
+        return parse(call(b"", timeout=CALL_SECONDS), skipped)
 
     def _explained(self, error: Exception) -> str:
         if not isinstance(error, self._grpc.RpcError):

@@ -1,7 +1,14 @@
-"""The cgroups of pods on this node, whichever runtime and driver made them."""
+"""The cgroups of pods on this node, whichever runtime and driver made them.
+
+The kubelet makes a cgroup for each pod, below one called `kubepods`. The container runtime makes
+those of the containers inside it, unless the two use different cgroup drivers: containerd whose
+driver is cgroupfs takes the kubelet's `slice:prefix:name` for a path relative to its own cgroup,
+so that the pod's cgroup stays empty.
+"""
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,34 +17,68 @@ from exporter.attribute.sources.cgroups import V2, mount_points, paths
 ROOT = re.compile(r"(?:.+-)?kubepods(?:\.slice)?")
 POD = re.compile(
     r"(?:.+-)?pod(?P<uid>[0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}"
-    r"|[0-9a-f]{32})(?:\.slice)?"
+    r"|[0-9a-f]{32})(?:\.slice)?(?P<container>:[^:]*:.*)?"
 )
-"""The 32 digits alone are those of static pods."""
+"""A pod, or a container of one in a cgroup that is called `slice:prefix:name`. The 32 digits alone
+are those of static pods."""
 QOS = re.compile(r"(?:.+-)?(?:burstable|besteffort)(?:\.slice)?")
-HIERARCHIES = (V2, "cpuacct", "memory")
+CPU_V1 = "cpuacct"
+HIERARCHIES = (V2, CPU_V1, "memory")
 """Those that have clocks or memory."""
-DEPTH = 3
-"""How deep below a mount the root of all pods is looked for: a node may itself be a container."""
-ROOTS_LOOKS = 30
+DEPTH = 8
+"""How deep below a mount pods are looked for: a node may itself be a container, and that one of a
+user without rights."""
+DIRECTORIES = 500
+"""How many of them are listed, those near the mount first."""
+LEAF_LINKS = 2
+"""Links to a directory without directories in it."""
+WALK_LOOKS = 30
+"""A walk every so many calls; the directories that it finds are listed at each call."""
 
 
 class PodCgroup(NamedTuple):
-    """The cgroup of one pod."""
+    """The cgroups of one pod."""
 
     uid: str
     mounted: Mapping[str, str]
     """Where its hierarchies are mounted."""
-    at: Mapping[str, str]
-    """Its path in each."""
+    at: Mapping[str, Sequence[str]]
+    """Its paths in each; none is inside another."""
+
+
+class _Homes(NamedTuple):
+    """Directories of one hierarchy in which pods may be."""
+
+    point: str
+    """Where it is mounted."""
+    paths: Sequence[str]
+
+
+class _Listing(NamedTuple):
+    """What is in one of these directories."""
+
+    names: Sequence[str]
+    """All that is there, files among it."""
+    pods: Sequence[tuple[str, str]]
+    """Uid and path of those that are pods, or containers of pods."""
+    classes: Sequence[str]
+    """Paths of the classes of pods: those of guaranteed ones stand beside them."""
+
+
+def split_at_pod(path: str) -> tuple[str, str]:
+    """The uid of the outermost pod in the path of a cgroup, and what follows it; "" for none."""
+    above, separator, rest = "", "", path
+    while separator or rest:
+        above, separator, rest = rest.partition("/")
+        match = POD.fullmatch(above) if "pod" in above else None
+        if match is not None:
+            return match["uid"].replace("_", "-"), f"{match['container'] or ''}/{rest}"
+    return "", ""
 
 
 def uid_of(path: str) -> str:
     """The uid of the pod whose cgroup this is, or is around it; "" for none."""
-    for part in path.split("/"):
-        match = POD.fullmatch(part)
-        if match is not None:
-            return match["uid"].replace("_", "-")
-    return ""
+    return split_at_pod(path)[0]
 
 
 class Kubepods:
@@ -45,31 +86,36 @@ class Kubepods:
 
     def __init__(self, procfs: str) -> None:
         self._procfs = procfs
-        self._roots: Sequence[tuple[str, str, str]] = ()
-        """Hierarchy, mount point and path of the root of all pods."""
+        self._homes: dict[str, _Homes] = {}
+        """By hierarchy."""
+        self._listings: dict[str, _Listing] = {}
+        """By directory."""
         self._looks = 0
         self._listed: list[tuple[str, str, tuple[str, str]]] = []
         self._known: dict[str, PodCgroup] = {}
 
     def look(self) -> Mapping[str, PodCgroup]:
         """The pods that have a cgroup now, by uid."""
-        if self._looks % ROOTS_LOOKS == 0:
-            self._roots = list(self._find_roots())
+        if self._looks % WALK_LOOKS == 0:
+            self._homes = self._find_homes()
         self._looks += 1
+        before, self._listings = self._listings, {}
         listed = [
-            (hierarchy, point, pod)
-            for hierarchy, point, root in self._roots
-            for pod in _pods(point, root)
+            (hierarchy, homes.point, pod)
+            for hierarchy, homes in self._homes.items()
+            for path in homes.paths
+            for pod in self._list(homes.point, path, before)
         ]
         if listed == self._listed:
             return self._known
         self._listed = listed
         found: dict[str, PodCgroup] = {}
-        for hierarchy, point, (name, path) in listed:
-            uid = uid_of(name)
+        for hierarchy, point, (uid, path) in listed:
             known = found.get(uid) or PodCgroup(uid, {}, {})
             found[uid] = PodCgroup(
-                uid, {**known.mounted, hierarchy: point}, {**known.at, hierarchy: path}
+                uid,
+                {**known.mounted, hierarchy: point},
+                {**known.at, hierarchy: (*known.at.get(hierarchy, ()), path)},
             )
         self._known = found
         return self._known
@@ -84,15 +130,45 @@ class Kubepods:
             return ""
         return next(filter(None, found), "")
 
-    def _find_roots(self) -> Iterator[tuple[str, str, str]]:
-        """The first mount of each hierarchy that has pods: others may show this container alone."""
-        done = set()
+    def _find_homes(self) -> dict[str, _Homes]:
+        """Of the first mount of each hierarchy that has some: others may show this container alone.
+
+        One that was found before stays, since its next pod may come at any time.
+        """
+        found: dict[str, _Homes] = {}
         for hierarchy, point in _mounts(self._procfs):
-            if hierarchy in done or hierarchy not in HIERARCHIES:
+            if hierarchy in found or hierarchy not in HIERARCHIES:
                 continue
-            for root in _below(point, "", DEPTH):
-                done.add(hierarchy)
-                yield hierarchy, point, root
+            old = self._homes.get(hierarchy)
+            kept = old.paths if old is not None and old.point == point else ()
+            homes = dict.fromkeys(
+                (*_walk(point), *(path for path in kept if os.path.isdir(point + path)))
+            )
+            if homes:
+                found[hierarchy] = _Homes(point, tuple(homes))
+        if CPU_V1 in found:  # runtimes then use version 1, and need not use version 2 as well
+            found.pop(V2, None)
+        return found
+
+    def _list(
+        self, point: str, path: str, before: Mapping[str, _Listing]
+    ) -> Iterator[tuple[str, str]]:
+        """Uid and path of the pods in a directory, and in the classes of pods in it."""
+        directory = point + path
+        names = _names(directory)
+        listing = before.get(directory)
+        if listing is None or listing.names != names:
+            listing = _listing(path, names)
+        self._listings[directory] = listing
+        yield from listing.pods
+        for each in listing.classes:
+            yield from self._list(point, each, before)
+
+
+def _listing(path: str, names: Sequence[str]) -> _Listing:
+    pods = [(uid, f"{path}/{name}") for name in names if (uid := uid_of(name))]
+    classes = [f"{path}/{name}" for name in names if QOS.fullmatch(name)]
+    return _Listing(names, pods, classes)
 
 
 def _mounts(procfs: str) -> list[tuple[str, str]]:
@@ -102,38 +178,41 @@ def _mounts(procfs: str) -> list[tuple[str, str]]:
         return []
 
 
-def _below(point: str, path: str, depth: int) -> Iterator[str]:
-    """Paths of the roots of all pods below a directory."""
-    names = _names(point + path)
-    roots = [name for name in names if ROOT.fullmatch(name)]
-    yield from (f"{path}/{name}" for name in roots)
-    if not roots and depth > 1:
-        for name in names:
-            yield from _below(point, f"{path}/{name}", depth - 1)
+def _walk(point: str) -> Iterator[str]:
+    """Paths of directories in which pods are, or will be."""
+    waiting = deque([("", 0)])
+    for _ in range(DIRECTORIES):
+        if not waiting:
+            return
+        path, depth = waiting.popleft()
+        has_pods = False
+        for name, is_leaf in _directories(point + path):
+            if uid_of(name):
+                has_pods = True
+            elif ROOT.fullmatch(name):
+                yield f"{path}/{name}"
+            elif depth + 1 < DEPTH and not is_leaf:
+                waiting.append((f"{path}/{name}", depth + 1))
+        if has_pods:
+            yield path
 
 
-def _pods(point: str, root: str) -> Iterator[tuple[str, str]]:
-    """Name and path of the pods' cgroups: those of guaranteed ones stand beside the classes."""
-    for name in _listed(point + root):
-        if QOS.fullmatch(name):
-            for pod in _listed(f"{point}{root}/{name}"):
-                if "pod" in pod and POD.fullmatch(pod):
-                    yield pod, f"{root}/{name}/{pod}"
-        elif POD.fullmatch(name):
-            yield name, f"{root}/{name}"
-
-
-def _listed(directory: str) -> list[str]:
-    """What is there, files among it: they match nothing that is looked for."""
+def _directories(directory: str) -> list[tuple[str, bool]]:
+    """Names of what is there, and whether nothing is in it."""
     try:
-        return os.listdir(directory)
+        with os.scandir(directory) as entries:
+            return [
+                (entry.name, entry.stat(follow_symlinks=False).st_nlink == LEAF_LINKS)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False)
+            ]
     except OSError:
         return []
 
 
 def _names(directory: str) -> list[str]:
+    """What is there, files among it: they match nothing that is looked for."""
     try:
-        with os.scandir(directory) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return os.listdir(directory)
     except OSError:
         return []

@@ -2,31 +2,48 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.attribute.sources.gpu_names import gpu_of, has_uuid
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.kube.kubelet import Allotted, Kubelet
 from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
-from exporter.attribute.sources.kube.wire import ContainerResources
-from exporter.model.readings import Device, DeviceInfo, Occupancy
+from exporter.attribute.sources.kube.wire import Claimed, ContainerResources
 from exporter.model.runs import RunKey
 
 if TYPE_CHECKING:
     from exporter.attribute.sources.kube.pod_watch import PodWatch
 
-REPLICA = "::"
-OLD_MIG = "MIG-GPU-"
+GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*", "nvidia.com/*.shared")
+"""Resources whose devices are GPUs: those of NVIDIA's device plugin and of GKE's. Ids are unique
+only within a resource, so "0" of another one is something else."""
+GPU_DRIVER = "gpu.nvidia.com"
+"""NVIDIA's driver of dynamic resource allocation."""
+CLAIMED = ""
+"""In the place of a resource, for devices of dynamic resource allocation."""
 SILENT_KUBELET = Allotted()
 SILENT_SERVER = Known()
 
 
+class _Place(NamedTuple):
+    """A device that a pod has."""
+
+    uid: str
+    resource: str
+    device_id: str
+
+
 class _Held(NamedTuple):
-    """A device, or a replica of one, that a pod has."""
+    """The GPU behind a device, or behind a replica of one."""
 
     gpu: str
     units: int
-    """How many of its containers have it."""
+    """How many containers of the pod have it."""
     since_ns: int
+    slices: int = 0
+    """Of a MIG instance of the GPU whose UUID is not known; 0: `gpu` is the device."""
+    slices_of: int = 0
 
 
 class PodRun(NamedTuple):
@@ -37,13 +54,25 @@ class PodRun(NamedTuple):
 
 
 class PodDevices:
-    """Finds out anew only when something has changed."""
+    """Finds out anew only when something has changed.
 
-    def __init__(self, kubelet: Kubelet | None, watch: "PodWatch | None") -> None:
+    `resources` are further names of resources whose devices are GPUs; `*` is any text.
+    """
+
+    def __init__(
+        self,
+        kubelet: Kubelet | None,
+        watch: "PodWatch | None",
+        resources: Sequence[str] = (),
+    ) -> None:
         self._kubelet = kubelet
         self._watch = watch
-        self._held: dict[tuple[str, str], _Held] = {}
-        """By uid of the pod and id of the device."""
+        self._resources = (*GPU_RESOURCES, *resources)
+        self._is_gpu: dict[str, bool] = {}
+        """By name of a resource."""
+        self._held: dict[_Place, _Held] = {}
+        self.note = ""
+        """What may be missing in the grants, and the remedy; "": nothing is."""
         self._asked: tuple[object, ...] = ()
         self._grants: tuple[Grant, ...] = ()
         self._counted: tuple[object, ...] = ()
@@ -82,40 +111,41 @@ class PodDevices:
     def _find(
         self, allotted: Allotted, pods: Mapping[str, PodRun], names: Mapping[str, str]
     ) -> Iterator[Grant]:
-        devices = (gpu_of(device_id, names) for _, device_id in allotted.replicas)
-        replicas = Counter(filter(None, devices))
-        held: dict[tuple[str, str], _Held] = {}
+        replicas = Counter(
+            (resource, gpu_of(device_id, names))
+            for resource, device_id in allotted.replicas
+            if self._has_gpus(resource)
+        )
+        held: dict[_Place, _Held] = {}
         for uid, pod, container in self._containers(pods):
             started_ns = pod.facts.started_ns if pod.facts is not None else 0
             since_ns = min(allotted.at_ns, started_ns or allotted.at_ns)
-            for gpu, place in self._gpus(container, names):
-                known = self._held.get((uid, place), _Held(gpu, 0, since_ns))
-                units = held[uid, place].units if (uid, place) in held else 0
-                held[uid, place] = known._replace(gpu=gpu, units=units + 1)
+            for resource, device_id, found in self._gpus(container, names):
+                at = _Place(uid, resource, device_id)
+                known = self._held.get(at, found._replace(since_ns=since_ns))
+                # A claimed device is one, however many containers name the claim.
+                units = 1 if at not in held or resource == CLAIMED else held[at].units + 1
+                held[at] = found._replace(units=units, since_ns=known.since_ns)
         held.update(self._kept(held, pods))
         self._held = held
-        units_of: Counter[tuple[RunKey, str]] = Counter()
-        first_ns: dict[tuple[RunKey, str], int] = {}
-        for (uid, _), each in held.items():
-            unit = pods[uid].key, each.gpu
-            units_of[unit] += each.units
-            first_ns[unit] = min(each.since_ns, first_ns.get(unit, each.since_ns))
-        for (key, gpu), count in units_of.items():
-            yield Grant(key, gpu, count, max(count, replicas[gpu]), first_ns[key, gpu])
+        self.note = self._noted(allotted)
+        return _grants(held, pods, replicas)
 
     def _kept(
-        self, said: Mapping[tuple[str, str], "_Held"], pods: Mapping[str, PodRun]
-    ) -> dict[tuple[str, str], "_Held"]:
+        self, said: Mapping[_Place, _Held], pods: Mapping[str, PodRun]
+    ) -> dict[_Place, _Held]:
         """What the kubelet does not name, as one that has just restarted: a pod that runs has it.
 
         What pods are given is theirs to their end.
         """
-        taken = {place for _, place in said}
+        taken = {(at.resource, at.device_id) for at in said}
         known = self._known().pods
         return {
-            (uid, place): held
-            for (uid, place), held in self._held.items()
-            if uid in pods and place not in taken and not (uid in known and known[uid].is_over)
+            at: held
+            for at, held in self._held.items()
+            if at.uid in pods
+            and (at.resource, at.device_id) not in taken
+            and not (at.uid in known and known[at.uid].is_over)
         }
 
     def _containers(
@@ -135,49 +165,93 @@ class PodDevices:
 
     def _gpus(
         self, container: ContainerResources, names: Mapping[str, str]
-    ) -> Iterator[tuple[str, str]]:
-        """UUID of each GPU of a container, and its id as the plugin or the driver calls it."""
-        for _, device_id in container.devices:
-            if gpu := gpu_of(device_id, names):
-                yield gpu, device_id
+    ) -> Iterator[tuple[str, str, _Held]]:
+        """Resource and id of each GPU of a container, and what it is."""
+        for resource, device_id in container.devices:
+            gpu = gpu_of(device_id, names) if self._has_gpus(resource) else ""
+            if gpu:
+                yield resource, device_id, _Held(gpu, 1, 0)
+        known = self._known()
         for claimed in container.claimed:
-            if gpu := self._known().gpus.get(claimed, ""):
-                yield gpu, "/".join(claimed)
+            if gpu := gpu_of(known.gpus.get(claimed, ""), names):
+                yield CLAIMED, "/".join(claimed), _Held(gpu, 1, 0)
+            elif mig := known.mig.get(claimed):
+                yield CLAIMED, "/".join(claimed), _Held(mig.gpu, 1, 0, mig.slices, mig.slices_of)
+
+    def _has_gpus(self, resource: str) -> bool:
+        """Whether the devices of a resource are GPUs."""
+        if resource not in self._is_gpu:
+            matches = (fnmatchcase(resource, pattern) for pattern in self._resources)
+            self._is_gpu[resource] = any(matches)
+        return self._is_gpu[resource]
+
+    def _noted(self, allotted: Allotted) -> str:
+        known = self._known()
+        others = {
+            resource
+            for container in allotted.containers
+            for resource, device_id in container.devices
+            if has_uuid(device_id) and not self._has_gpus(resource)
+        }
+        claimed = {each for container in allotted.containers for each in container.claimed}
+        unnamed = sum(each in known.mig for each in claimed)
+        return "; ".join((*_other_resources(others), *_unknown(claimed, known), *_unnamed(unnamed)))
 
 
-def gpu_of(device_id: str, names: Mapping[str, str]) -> str:
-    """The UUID in the id of a device plugin; "" where it is of something else.
+def _grants(
+    held: Mapping[_Place, _Held],
+    pods: Mapping[str, PodRun],
+    replicas: Mapping[tuple[str, str], int],
+) -> Iterator[Grant]:
+    """One grant for each run and GPU. `replicas` are those that there are, by resource and GPU."""
+    found: dict[tuple[RunKey, str, int], dict[str, Grant]] = {}
+    for (uid, resource, _), each in held.items():
+        by_resource = found.setdefault((pods[uid].key, each.gpu, each.slices), {})
+        before = by_resource.get(resource)
+        units = each.units + (before.units if before is not None else 0)
+        by_resource[resource] = Grant(
+            pods[uid].key,
+            each.gpu,
+            units,
+            max(units, replicas.get((resource, each.gpu), 0)),
+            min(each.since_ns, before.since_ns if before is not None else each.since_ns),
+            each.slices,
+            each.slices_of,
+        )
+    for by_resource in found.values():
+        # Two resources of one container may name one GPU, as its cores and its memory: that is no
+        # second part of it.
+        yield max(by_resource.values(), key=lambda grant: grant.units / grant.units_of)
 
-    Known are `GPU-...` and `MIG-...`, `MIG-GPU-.../gi/ci` as drivers before R470 had it, all with
-    `::replica` behind them, and GKE's `nvidia0` and `nvidia0/gi1`, with `/vgpu1` behind them.
-    """
-    base = device_id.partition(REPLICA)[0]
-    if base.startswith(OLD_MIG):
-        return names.get(base.removeprefix("MIG-"), "")
-    if base.startswith(("GPU-", "MIG-")):
-        return "" if "/" in base else base
-    base = base.removeprefix("nvidia").partition("/vgpu")[0]
-    return names.get(base, "")
+
+def _other_resources(names: Iterable[str]) -> Iterator[str]:
+    if found := ", ".join(sorted(names)):
+        yield (
+            f"devices of {found} have ids of GPUs and are charged to no pod; if they are GPUs, add "
+            "the resource to attribute.gpu_resources"
+        )
 
 
-def names_of(
-    infos: Iterable[DeviceInfo], occupancies: Mapping[Device, Occupancy]
-) -> dict[str, str]:
-    """UUIDs by what else device plugins call GPUs: `0`, `0/gi1`, and `GPU-.../1/0`.
+def _unknown(claimed: Iterable[Claimed], known: Known) -> Iterator[str]:
+    """Of claimed GPUs that no resource slice describes, unless why is known already."""
+    unknown = [
+        "/".join(each)
+        for each in sorted(claimed)
+        if each.driver == GPU_DRIVER and each not in known.gpus and each not in known.mig
+    ]
+    if unknown and known.at_ns and not known.gpus_why:
+        yield (
+            f"no resource slice has a UUID or a MIG profile for {', '.join(unknown)}, so the pod "
+            "that claims it holds no GPU; look at `kubectl get resourceslices`"
+        )
 
-    A GPU instance of several compute instances is the first of them.
-    """
-    names = {}
-    for info in infos:
-        if info.ordinal:
-            names[info.ordinal] = info.device.id
-        look = occupancies.get(info.device)
-        for part in look.partitions if look is not None else ():
-            if part.instances is not None:
-                gpu_instance, compute_instance = part.instances
-                names[f"{info.device.id}/{gpu_instance}/{compute_instance}"] = part.id
-                names.setdefault(f"{info.ordinal}/gi{gpu_instance}", part.id)
-    return names
+
+def _unnamed(count: int) -> Iterator[str]:
+    if count:
+        yield (
+            f"claimed MIG devices without a UUID: {count}; each pod is charged for as many "
+            "instances of that size on the same GPU as it claims"
+        )
 
 
 def _are_same(ones: tuple[object, ...], others: tuple[object, ...]) -> bool:

@@ -24,6 +24,19 @@ class PodFacts(NamedTuple):
     is not known."""
 
 
+class MigDevice(NamedTuple):
+    """A MIG device of dynamic resource allocation that exists only while it is claimed.
+
+    Its driver publishes the GPU and the profile, and no UUID.
+    """
+
+    gpu: str
+    """UUID of the GPU that it is a part of."""
+    slices: int
+    slices_of: int
+    """Slices of the largest MIG device of that GPU."""
+
+
 class Known(NamedTuple):
     """What the server said last."""
 
@@ -37,3 +50,5 @@ class Known(NamedTuple):
     """Why there is nothing newer; "": all is well."""
     gpus_why: str = ""
     """Why `gpus` may not be read; "": they may, or the server has no such thing."""
+    mig: Mapping[tuple[str, str, str], MigDevice] = {}
+    """MIG devices without a UUID, by driver, pool and name."""

@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from exporter.attribute.sources.kube.api_server import ApiError, ApiServer
-from exporter.attribute.sources.kube.described import facts_of, gpus_of, part, parts, started
+from exporter.attribute.sources.kube.described import (
+    facts_of,
+    gpus_of,
+    mig_of,
+    part,
+    parts,
+    started,
+)
 from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
 from exporter.clock import Clock
 from exporter.errors import Unavailable
@@ -12,7 +19,9 @@ from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
 
 PODS = "/api/v1/pods"
-SLICES = ("/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1beta1/resourceslices")
+SLICES = tuple(
+    f"/apis/resource.k8s.io/{version}/resourceslices" for version in ("v1", "v1beta2", "v1beta1")
+)
 WATCH_SECONDS = 300
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0
 PAGE = "500"
@@ -123,7 +132,7 @@ class PodWatch:
             elif facts is not None and (facts.uid in pods or len(pods) < MOST):
                 pods[facts.uid] = facts
             self._learn(pods)
-            if is_new and parts(part(item, "spec"), "resourceClaims"):
+            if is_new and _has_claims(item):
                 self._learn_slices()
             if self._is_stopping:
                 return
@@ -133,7 +142,8 @@ class PodWatch:
 
     def _learn_slices(self) -> None:
         """Devices of dynamic resource allocation; none where the server has no such thing."""
-        gpus, why = {}, ""
+        slices: list[Mapping[str, Any]] = []
+        why = ""
         for path in SLICES:
             try:
                 page = self._server.get(path, fieldSelector=f"spec.nodeName={self._node}")
@@ -143,9 +153,11 @@ class PodWatch:
                 if error.status == FORBIDDEN:
                     why = f"API server: {error}{SLICES_REMEDY}"
             else:
-                gpus, why = dict(gpus_of(parts(page, "items"))), ""
+                slices, why = parts(page, "items"), ""
                 break
-        self.known = self.known._replace(gpus=gpus, gpus_why=why)
+        self.known = self.known._replace(
+            gpus=dict(gpus_of(slices)), mig=dict(mig_of(slices)), gpus_why=why
+        )
 
     def _failed(self, error: ApiError) -> None:
         """What is known stays; the next try is later each time."""
@@ -170,6 +182,15 @@ class PodWatch:
             return 0
         ago_ns = round((self._clock.wall() - wall) * NANOSECONDS_PER_SECOND)
         return max(0, self._clock.boottime_ns() - ago_ns)
+
+
+def _has_claims(item: Mapping[str, Any]) -> bool:
+    """Whether a pod has devices by dynamic resource allocation.
+
+    It asks for them by a claim or, as an extended resource, by a limit like `nvidia.com/gpu: 1`.
+    """
+    by_limit = part(part(item, "status"), "extendedResourceClaimStatus")
+    return bool(parts(part(item, "spec"), "resourceClaims") or by_limit)
 
 
 def _ended(status: Mapping[str, Any]) -> ApiError:

@@ -48,6 +48,7 @@ class Pods:
         *,
         included: Collection[str] = (),
         excluded: Collection[str] = (),
+        gpu_resources: Sequence[str] = (),
     ) -> None:
         self._kubepods = Kubepods(procfs)
         self._told = Told(sources, clock)
@@ -61,7 +62,7 @@ class Pods:
         """When a pod was first seen that has no name yet."""
         self._keys: set[RunKey] = set()
         self._members: Mapping[RunKey, tuple[tuple[str, str], ...]] = {}
-        self._devices = PodDevices(sources.kubelet, sources.watch)
+        self._devices = PodDevices(sources.kubelet, sources.watch, gpu_resources)
         self._clocks: dict[str, CgroupMeter | None] = {}
         """The clock of each pod, from when it was first seen; None: it has none."""
         self._left: AbstractSet[str] = frozenset()
@@ -135,7 +136,11 @@ class Pods:
 
     def states(self) -> tuple[CollectorState, ...]:
         """How the sources fare; what they said last counts on, and its age is told."""
-        return self._told.states(has_pods=bool(self._pods), has_claims=self._devices.has_claims())
+        return self._told.states(
+            has_pods=bool(self._pods),
+            has_claims=self._devices.has_claims(),
+            devices_note=self._devices.note,
+        )
 
     def _find_members(self) -> dict[RunKey, tuple[tuple[str, str], ...]]:
         members: dict[RunKey, list[tuple[str, str]]] = {}
@@ -216,9 +221,11 @@ class Pods:
         clocks: dict[str, CgroupMeter | None] = {}
         for uid, cgroup in cgroups.items():
             clock = self._clocks.get(uid)
-            if clock is None:
-                # That of version 1 may come a moment later than the rest of the pod.
-                with suppress(OSError, Unavailable):
+            # That of version 1 may come a moment later than the rest of the pod.
+            with suppress(OSError, Unavailable):
+                if clock is not None:
+                    clock.follow(cgroup.mounted, cgroup.at)
+                else:
                     clock = CgroupMeter(cgroup.mounted, cgroup.at)
                     if not self._is_first and uid not in self._clocks:
                         clock.last_us = 0

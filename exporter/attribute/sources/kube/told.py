@@ -1,6 +1,6 @@
 """What the kubelet and the API server tell of the pods here, and how the two fare."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from exporter.attribute.sources.kube.pod_devices import SILENT_KUBELET, SILENT_SERVER
 from exporter.attribute.sources.kube.pod_facts import PodFacts
@@ -57,16 +57,24 @@ class Told:
         if self._kubelet is not None:
             self._kubelet.poke()
 
-    def states(self, *, has_pods: bool, has_claims: bool) -> tuple[CollectorState, ...]:
+    def states(
+        self, *, has_pods: bool, has_claims: bool, devices_note: str = ""
+    ) -> tuple[CollectorState, ...]:
         """How they fare; what they said last counts on, and its age is told.
 
         `has_pods` says whether there are pods here, `has_claims` whether one has a device by
-        dynamic resource allocation.
+        dynamic resource allocation, `devices_note` what may be wrong with the devices of pods.
         """
         now_ns = self._clock.boottime_ns()
         states = list(self._missing)
         if self._kubelet is not None:
-            states.append(_state("kubelet", *self._kubelet.allotted[2:], now_ns=now_ns))
+            allotted = self._kubelet.allotted
+            state = _state("kubelet", allotted.at_ns, allotted.why, now_ns=now_ns)
+            if not state.why and allotted.skipped:
+                state = state._replace(ok=False, why=_skipped(allotted.skipped))
+            elif not state.why:
+                state = state._replace(why=devices_note)
+            states.append(state)
         if self._watch is not None:
             known = self._watch.known
             state = _state("pods", known.at_ns, known.why, now_ns=now_ns)
@@ -76,6 +84,13 @@ class Told:
                 state = state._replace(why=known.gpus_why)
             states.append(state)
         return tuple(states)
+
+
+def _skipped(reasons: Sequence[str]) -> str:
+    return (
+        f"the kubelet's answer cannot be decoded in {len(reasons)} places, which are left out; the "
+        f"first: {reasons[0]}; report it with the version of the kubelet"
+    )
 
 
 def _state(name: str, at_ns: int, why: str, *, now_ns: int) -> CollectorState:

@@ -1,15 +1,20 @@
-"""The few messages of the kubelet that are read, in the encoding of protocol buffers.
+"""Decoder for the kubelet's PodResources messages, in the encoding of protocol buffers.
 
-Field numbers are those of k8s.io/kubelet/pkg/apis/podresources/v1/api.proto, which only ever gets
-new ones; what is not known here is skipped.
+Field numbers are those of k8s.io/kubelet/pkg/apis/podresources/v1/api.proto, to which only new
+ones are ever added; unknown fields are skipped. An entry that cannot be decoded (a pod, a
+container, a list of devices, a claim) is left out alone and reported; the others count.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias, TypeVar
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 WIDTHS = {FIXED64: 8, FIXED32: 4}
 LONGEST_VARINT = 10
+
+T = TypeVar("T")
+Value: TypeAlias = int | bytes | None
+"""Of a field: a number, a text or message, or None for one of fixed width, which no known has."""
 
 
 class Claimed(NamedTuple):
@@ -21,11 +26,12 @@ class Claimed(NamedTuple):
 
 
 class ContainerResources(NamedTuple):
-    """What one container of an active pod was given."""
+    """The devices and CPUs that one container of an active pod was given."""
 
     namespace: str
     pod: str
     container: str
+    """"": given to the pod as a whole."""
     devices: tuple[tuple[str, str], ...] = ()
     """Resource and id of each, as the device plugin calls them."""
     cpus: tuple[int, ...] = ()
@@ -33,48 +39,91 @@ class ContainerResources(NamedTuple):
     claimed: tuple[Claimed, ...] = ()
 
 
-def parse_list(data: bytes) -> list[ContainerResources]:
-    """The containers of a ListPodResourcesResponse. Raises ValueError."""
-    return [found for field, pod in _messages(data) if field == 1 for found in _pod(pod)]
+def parse_list(data: bytes, skipped: list[str] | None = None) -> list[ContainerResources]:
+    """The containers of a ListPodResourcesResponse.
+
+    Adds a reason to `skipped` for each entry that is left out because it cannot be decoded. Raises
+    ValueError if the message around them cannot.
+    """
+    reasons = [] if skipped is None else skipped
+    pods = (value for field, value in _fields(data) if field == 1)
+    found = _each(pods, "a pod", lambda pod: _pod(pod, reasons), reasons)
+    return [container for containers in found for container in containers]
 
 
-def parse_allocatable(data: bytes) -> list[tuple[str, str]]:
-    """Resource and id of each device of an AllocatableResourcesResponse. Raises ValueError."""
-    return [
-        found for field, devices in _messages(data) if field == 1 for found in _devices(devices)
-    ]
+def parse_allocatable(data: bytes, skipped: list[str] | None = None) -> list[tuple[str, str]]:
+    """Resource and id of each device of an AllocatableResourcesResponse; errors as above."""
+    reasons = [] if skipped is None else skipped
+    lists = (value for field, value in _fields(data) if field == 1)
+    found = _each(lists, "a list of allocatable devices", _devices, reasons)
+    return [device for devices in found for device in devices]
 
 
-def _pod(data: bytes) -> Iterator[ContainerResources]:
+def _each(
+    entries: Iterable[Value], what: str, decode: Callable[[bytes], T], skipped: list[str]
+) -> Iterator[T]:
+    """Every entry decoded, without those that cannot be."""
+    for entry in entries:
+        try:
+            yield decode(_bytes(entry))
+        except ValueError as error:
+            skipped.append(f"{what}: {error}")
+
+
+def _pod(data: bytes, skipped: list[str]) -> list[ContainerResources]:
     name = namespace = ""
-    containers = []
+    contents: list[Value] = []
+    cpus: list[int] = []
     for field, value in _fields(data):
         if field == 1:
             name = _text(value)
         elif field == 2:
             namespace = _text(value)
         elif field == 3:
-            containers.append(_bytes(value))
-    for content in containers:
-        yield _container(content)._replace(pod=name, namespace=namespace)
+            contents.append(value)
+        elif field == 4:
+            cpus += _numbers(value)
+    where = f"pod {namespace}/{name}"
+    found = [
+        container._replace(namespace=namespace, pod=name)
+        for container in _each(
+            contents,
+            f"a container of {where}",
+            lambda content: _container(content, where, skipped),
+            skipped,
+        )
+    ]
+    # Those of the pod as a whole contain those of its containers.
+    if shared := set(cpus).difference(*(container.cpus for container in found)):
+        found.append(ContainerResources(namespace, name, "", cpus=tuple(sorted(shared))))
+    return found
 
 
-def _container(data: bytes) -> ContainerResources:
+def _container(data: bytes, pod: str, skipped: list[str]) -> ContainerResources:
     name = ""
-    devices: list[tuple[str, str]] = []
+    lists: list[Value] = []
     cpus: list[int] = []
-    claimed: list[Claimed] = []
+    claims: list[Value] = []
     for field, value in _fields(data):
         if field == 1:
             name = _text(value)
         elif field == 2:
-            devices += _devices(_bytes(value))
+            lists.append(value)
         elif field == 3:
-            cpus += [value] if isinstance(value, int) else _packed(value)
+            cpus += _numbers(value)
         elif field == 5:
-            claimed += _claims(_bytes(value))
+            claims.append(value)
+    where = f"container {name} of {pod}"
+    devices = _each(lists, f"devices of {where}", _devices, skipped)
+    what = f"a claim of {where}"
+    claimed = _each(claims, what, lambda claim: _claim(claim, what, skipped), skipped)
     return ContainerResources(
-        "", "", name, tuple(sorted(devices)), tuple(sorted(cpus)), tuple(sorted(claimed))
+        "",
+        "",
+        name,
+        tuple(sorted(device for found in devices for device in found)),
+        tuple(sorted(cpus)),
+        tuple(sorted(device for found in claimed for device in found)),
     )
 
 
@@ -89,20 +138,19 @@ def _devices(data: bytes) -> list[tuple[str, str]]:
     return [(resource, device_id) for device_id in ids]
 
 
-def _claims(data: bytes) -> Iterator[Claimed]:
-    for field, claim in _messages(data):
-        if field == 3:
-            values = {number: value for number, value in _fields(claim) if number in (2, 3, 4)}
-            yield Claimed(*(_text(values.get(number, b"")) for number in (2, 3, 4)))
+def _claim(data: bytes, where: str, skipped: list[str]) -> list[Claimed]:
+    """The devices of a DynamicResource."""
+    resources = [value for field, value in _fields(data) if field == 4]
+    return list(_each(resources, f"a device of {where}", _claimed, skipped))
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    for field, value in _fields(data):
-        if isinstance(value, bytes):
-            yield field, value
+def _claimed(data: bytes) -> Claimed:
+    """The device of a ClaimResource."""
+    values = {field: _text(value) for field, value in _fields(data) if field in (2, 3, 4)}
+    return Claimed(*(values.get(field, "") for field in (2, 3, 4)))
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _fields(data: bytes) -> Iterator[tuple[int, Value]]:
     """Number and value of each field."""
     at = 0
     while at < len(data):
@@ -120,15 +168,18 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise ValueError(f"field {number} has the unknown wire type {kind}")
         if at + width > len(data):
             raise ValueError(f"field {number} ends beyond the message")
-        yield number, data[at : at + width]
+        yield number, data[at : at + width] if kind == BYTES else None
         at += width
 
 
-def _packed(data: bytes) -> list[int]:
-    values, at = [], 0
+def _numbers(value: Value) -> list[int]:
+    """A repeated number, packed or one by one."""
+    if isinstance(value, int):
+        return [value]
+    data, values, at = _bytes(value), [], 0
     while at < len(data):
-        value, at = _varint(data, at)
-        values.append(value)
+        number, at = _varint(data, at)
+        values.append(number)
     return values
 
 
@@ -142,14 +193,14 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * place)
         if not byte & 0x80:
             return value, at
-    raise ValueError("a number is longer than any")
+    raise ValueError("a number is longer than 10 bytes")
 
 
-def _bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a number stands where a text is expected")  # noqa: TRY004  of the content
+def _bytes(value: Value) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("a number where a text or a message is expected")  # noqa: TRY004  of the content
     return value
 
 
-def _text(value: int | bytes) -> str:
+def _text(value: Value) -> str:
     return _bytes(value).decode("utf-8", "replace")

@@ -99,6 +99,7 @@ def _info(driver: Driver, handle: Any, index: int) -> DeviceInfo:
         power_limit_watts=limit_watts,
         ordinal=str(index),
         pci_bus_id=readable(bus.busId) if bus is not None else "",
+        minor=_optional(driver, "nvmlDeviceGetMinorNumber", handle),
     )
 
 
@@ -115,7 +116,10 @@ def with_known(info: DeviceInfo, known: DeviceInfo) -> DeviceInfo:
         info = info._replace(
             power_limit_watts=known.power_limit_watts, power_cap_watts=known.power_cap_watts
         )
-    return info._replace(pci_bus_id=info.pci_bus_id or known.pci_bus_id)
+    return info._replace(
+        pci_bus_id=info.pci_bus_id or known.pci_bus_id,
+        minor=known.minor if info.minor is None else info.minor,
+    )
 
 
 def is_module(model: str) -> bool:

@@ -7,7 +7,14 @@ from exporter.attribute.sources.kube.kubelet import ALLOCATABLE_POLLS, Kubelet
 from exporter.errors import Unavailable
 from exporter.worker import poll
 from tests.fakes import FakeClock
-from tests.kube.kubelet import container, pod
+from tests.kube.kubelet import (
+    SERVICE,
+    AllocatableResourcesResponse,
+    ListPodResourcesResponse,
+    container,
+    message,
+    pod,
+)
 from tests.unit.attribute.kube.conftest import SOON
 
 GPU = "nvidia.com/gpu"
@@ -46,6 +53,46 @@ def test_an_answer_that_makes_no_sense_changes_nothing(running, fake_kubelet):
     running._worker.work()
     assert [each.pod for each in running.allotted.containers] == ["train-0"]
     assert "makes no sense" in running.allotted.why
+
+
+def test_one_entry_that_makes_no_sense_loses_only_itself_and_is_logged_once(
+    running, fake_kubelet, caplog
+):
+    fake_kubelet.pods = [
+        pod("ml", "train-0", container("main", {GPU: ["GPU-1"]})),
+        pod("ml", "odd", b"\x0a\x05ab"),
+        pod("ml", "claiming", container("main", claims=[("dra.net", "node-1", "eth0")])),
+    ]
+    for _ in range(3):
+        running._worker.work()
+    assert [each.pod for each in running.allotted.containers] == ["claiming", "train-0"]
+    assert running.allotted.why == ""
+    (reason,) = running.allotted.skipped
+    assert "pod ml/odd" in reason
+    (record,) = caplog.records
+    assert reason in record.getMessage()
+    fake_kubelet.pods = fake_kubelet.pods[:1]
+    running._worker.work()
+    assert running.allotted.skipped == ()
+
+
+def test_the_double_speaks_all_of_the_published_service(running, fake_kubelet):
+    request = message("GetPodResourcesRequest")(pod_name="train-0", pod_namespace="ml")
+    with grpc.insecure_channel(f"unix:{fake_kubelet.path}") as channel:
+        answers = {
+            name: channel.unary_unary(f"/{SERVICE}/{name}")(content, timeout=5)
+            for name, content in (
+                ("Get", request.SerializeToString()),
+                ("List", b""),
+                ("GetAllocatableResources", b""),
+            )
+        }
+    got = message("GetPodResourcesResponse").FromString(answers["Get"]).pod_resources
+    (one,) = ListPodResourcesResponse.FromString(answers["List"]).pod_resources
+    assert got == one
+    assert got.containers[0].devices[0].device_ids == ["GPU-1"]
+    found = AllocatableResourcesResponse.FromString(answers["GetAllocatableResources"])
+    assert found.devices[0].resource_name == GPU
 
 
 def test_one_that_hangs_is_given_up(running, fake_kubelet, monkeypatch):

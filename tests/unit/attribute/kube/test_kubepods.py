@@ -1,8 +1,14 @@
 """Which pod a cgroup belongs to, with every runtime and driver."""
 
+import os
+
 import pytest
 
+from exporter.attribute.sources.cgroups import CgroupMeter
+from exporter.attribute.sources.containers import Containers
+from exporter.attribute.sources.kube import kubepods as module
 from exporter.attribute.sources.kube.kubepods import Kubepods, uid_of
+from tests.kube import cgroup_layouts as layouts
 
 UID = "0a1b2c3d-1111-2222-3333-444455556666"
 SLICED = UID.replace("-", "_")
@@ -28,7 +34,10 @@ ID = "f" * 64
             ),
             UID,
         ),
-        (f"/system.slice/containerd.service/kubepods-burstable-pod{SLICED}.slice:cri:{ID}", ""),
+        (f"/system.slice/containerd.service/kubepods-burstable-pod{SLICED}.slice:cri:{ID}", UID),
+        (f"/system.slice/system.slice:docker:{ID}", ""),
+        (f"/machine.slice/machine-libpod_pod_{ID}.slice/libpod-{ID}.scope", ""),
+        (f"/kubepods/pod{UID}/{ID}/kubepods/pod{STATIC}/{ID}", UID),
         ("/system.slice/kubelet.service", ""),
         ("/user.slice/podcast.slice", ""),
         (f"/docker/{ID}", ""),
@@ -75,7 +84,7 @@ def test_pods_of_all_classes_are_found_whichever_driver_made_them(
     (mount / burstable).mkdir(parents=True)
     found = Kubepods(str(proc.root)).look()
     assert list(found) == [UID]
-    assert found[UID].at == {"": f"/{guaranteed}"}
+    assert found[UID].at == {"": (f"/{guaranteed}",)}
     assert found[UID].mounted == {"": str(mount)}
 
 
@@ -124,3 +133,132 @@ def test_a_process_is_in_the_pod_of_its_cgroup(proc, mount):
 
 def test_a_machine_without_pods_has_none(proc):
     assert Kubepods(str(proc.root)).look() == {}
+
+
+def write_clock(directory, used_us):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cpu.stat").write_text(f"usage_usec {used_us}\nuser_usec 0\n")
+    (directory / "cpuacct.usage").write_text(f"{used_us * 1000}\n")
+
+
+def clock_us(pod):
+    return CgroupMeter(pod.mounted, pod.at).cpu_us()
+
+
+each_layout = pytest.mark.parametrize("layout", layouts.ALL, ids=lambda layout: layout.name)
+
+
+@pytest.mark.parametrize("kind", ["cgroup2 cgroup2 rw", "cgroup cgroup rw,cpu,cpuacct"])
+@each_layout
+def test_the_clock_of_a_pod_is_that_of_its_containers_wherever_they_are(
+    proc, tmp_path, layout, kind
+):
+    (proc.root / "self" / "mountinfo").write_text(f"30 24 0:26 / {tmp_path}/cg ro - {kind}\n")
+    write_clock(tmp_path / f"cg{layout.pod}", 0)
+    path = layout.container
+    while path:  # the kernel adds what a cgroup used to all around it
+        write_clock(tmp_path / f"cg{path}", 90_000_000)
+        path = path.rpartition("/")[0]
+    kubepods = Kubepods(str(proc.root))
+    [(uid, pod)] = kubepods.look().items()
+    assert (uid, clock_us(pod)) == (layout.uid, 90_000_000)
+    proc.process(10, cgroup=layout.container)
+    assert kubepods.uid(10) == layout.uid
+
+
+@each_layout
+def test_a_process_of_a_pod_is_in_its_own_container_and_not_in_that_of_the_node(proc, layout):
+    proc.process(10, cgroup=layout.container)
+    assert Containers(str(proc.root)).of(10) == layouts.ID
+
+
+def test_what_containers_inside_and_outside_of_the_pods_cgroup_used_is_summed(proc, mount):
+    """As after a change of the driver, when old containers still run."""
+    name = f"kubepods-burstable-pod{SLICED}.slice"
+    own = f"/kubepods.slice/kubepods-burstable.slice/{name}"
+    one, two = (f"/system.slice/containerd.service/{name}:cri-containerd:{n * 64}" for n in "12")
+    for path, used_us in ((own, 5), (f"{own}/cri-containerd-{ID}.scope", 5), (one, 20), (two, 300)):
+        write_clock(mount / path[1:], used_us)
+    pod = Kubepods(str(proc.root)).look()[UID]
+    assert sorted(pod.at[""]) == sorted([own, one, two])
+    assert clock_us(pod) == 325
+
+
+def test_of_a_host_with_both_versions_the_one_that_the_runtime_uses_counts(proc, tmp_path):
+    lines = [
+        f"30 24 0:26 / {tmp_path / 'unified'} ro - cgroup2 cgroup2 rw\n",
+        f"31 24 0:27 / {tmp_path / 'cpuacct'} ro - cgroup cgroup rw,cpu,cpuacct\n",
+    ]
+    (proc.root / "self" / "mountinfo").write_text("".join(lines))
+    [layout] = [each for each in layouts.MISMATCHED if each.uid == layouts.HYBRID_UID]
+    write_clock(tmp_path / f"unified{layout.pod}", 0)  # systemd makes it in both
+    write_clock(tmp_path / f"cpuacct{layout.pod}", 0)
+    write_clock(tmp_path / f"cpuacct{layouts.HYBRID_CONTAINER}", 7)
+    proc.process(10)
+    (proc.root / "10" / "cgroup").write_text(layouts.HYBRID_PROC_CGROUP)
+    kubepods = Kubepods(str(proc.root))
+    assert clock_us(kubepods.look()[layouts.HYBRID_UID]) == 7
+    assert kubepods.uid(10) == layouts.HYBRID_UID
+    assert Containers(str(proc.root)).of(10) == ID
+
+
+def test_a_container_is_seen_at_the_next_look_where_there_was_one_before(proc, mount):
+    service = mount / "system.slice" / "containerd.service"
+    name = f"kubepods-pod{SLICED}.slice"
+    write_clock(service / f"{name}:cri-containerd:{'1' * 64}", 1)
+    kubepods = Kubepods(str(proc.root))
+    assert list(kubepods.look()) == [UID]
+    service.joinpath(f"{name}:cri-containerd:{'1' * 64}").rename(mount / "gone")
+    for _ in range(2 * module.WALK_LOOKS):
+        assert kubepods.look() == {}
+    write_clock(service / f"{name}:cri-containerd:{'2' * 64}", 1)
+    assert list(kubepods.look()) == [UID]
+
+
+def test_the_first_container_outside_is_seen_by_the_next_walk(proc, mount):
+    write_clock(mount / "kubepods.slice" / f"kubepods-pod{SLICED}.slice", 0)
+    kubepods = Kubepods(str(proc.root))
+    kubepods.look()
+    write_clock(mount / "system.slice" / "k3s.service" / f"kubepods-pod{SLICED}.slice:cri:{ID}", 1)
+    for _ in range(module.WALK_LOOKS):
+        found = kubepods.look()
+    assert clock_us(found[UID]) == 1
+
+
+def test_pods_inside_a_pod_are_part_of_it(proc, mount):
+    write_clock(mount / "kubepods" / f"pod{UID}", 9)
+    write_clock(mount / "kubepods" / f"pod{UID}" / ID / "kubepods" / f"pod{STATIC}", 4)
+    assert list(Kubepods(str(proc.root)).look()) == [UID]
+
+
+def test_between_walks_only_directories_of_pods_are_listed(proc, mount, monkeypatch):
+    for number in range(200):
+        write_clock(mount / "system.slice" / f"{number}.service", 0)
+    write_clock(mount / "kubepods" / "burstable" / f"pod{UID}", 0)
+    kubepods = Kubepods(str(proc.root))
+    walked, listed = [], []
+    monkeypatch.setattr(
+        module.os, "scandir", lambda path, it=os.scandir: walked.append(path) or it(path)
+    )
+    monkeypatch.setattr(
+        module.os, "listdir", lambda path, it=os.listdir: listed.append(path) or it(path)
+    )
+    kubepods.look()
+    # Those without directories in them, as the 200, are not opened.
+    assert len(walked) <= 4
+    kubepods.look()
+    assert len(walked) <= 4
+    assert listed == 2 * [f"{mount}/kubepods", f"{mount}/kubepods/burstable"]
+
+
+def test_a_walk_ends_however_many_cgroups_there_are(proc, mount, monkeypatch):
+    monkeypatch.setattr(module, "DIRECTORIES", 50)
+    for number in range(100):
+        (mount / "slurm" / f"job_{number}" / "step_0").mkdir(parents=True)
+    write_clock(mount / "docker" / "kubepods" / f"pod{UID}", 0)
+    walked = []
+    monkeypatch.setattr(
+        module.os, "scandir", lambda path, it=os.scandir: walked.append(path) or it(path)
+    )
+    assert list(Kubepods(str(proc.root)).look()) == [UID]
+    assert len(walked) <= 2 * 50  # both mounts

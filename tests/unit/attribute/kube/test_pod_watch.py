@@ -2,11 +2,12 @@
 
 import socket
 
+import kubernetes_validate
 import pytest
 
 from exporter.attribute.sources.kube.api_server import ApiServer
 from exporter.attribute.sources.kube.described import JOB_ID, RUN_ID
-from exporter.attribute.sources.kube.pod_facts import PodFacts
+from exporter.attribute.sources.kube.pod_facts import MigDevice, PodFacts
 from exporter.attribute.sources.kube.pod_watch import MOST, PodWatch
 from exporter.errors import Unavailable
 from tests.fakes import FakeClock
@@ -14,6 +15,70 @@ from tests.kube.api_server import described
 from tests.unit.attribute.kube.conftest import ByHand, server_of
 
 HOSTILE = 'a\n"\\{}\x1b[2J' + "x" * 500
+
+
+SCHEMAS = {"v1": "1.34", "v1beta2": "1.33", "v1beta1": "1.32"}
+"""A version of Kubernetes that serves each version of resource.k8s.io."""
+UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "ab"]
+
+
+def gpu(minor):
+    """A GPU as NVIDIA's driver of dynamic resource allocation describes it.
+
+    From cmd/gpu-kubelet-plugin/{deviceinfo,mig,partitions}.go of NVIDIA/k8s-dra-driver-gpu, commit
+    22407113 of 2026-05.
+    """
+    return {
+        "name": f"gpu-{minor}",
+        "attributes": {
+            "type": {"string": "gpu"},
+            "uuid": {"string": UUIDS[minor]},
+            "productName": {"string": "NVIDIA H200"},
+            "brand": {"string": "Nvidia"},
+            "architecture": {"string": "Hopper"},
+            "cudaComputeCapability": {"version": "9.0.0"},
+            "driverVersion": {"version": "580.95.5"},
+            "cudaDriverVersion": {"version": "13.0.0"},
+            "resource.kubernetes.io/pciBusID": {"string": "0000:3b:00.0"},
+        },
+        "capacity": {"memory": {"value": "141Gi"}},
+    }
+
+
+def mig(minor, profile, profile_id, start, uuid=""):
+    """A MIG device of the same driver; one that is made when it is claimed has no UUID."""
+    parent = gpu(minor)["attributes"]
+    own = {"type": {"string": "mig"}, "profile": {"string": profile}, "parentUUID": parent["uuid"]}
+    attributes = {**parent, **own}
+    attributes.pop("uuid")
+    if uuid:
+        attributes["uuid"] = {"string": uuid}
+    named = profile.replace(".", "").replace("+", "-")
+    return {
+        "name": f"gpu-{minor}-mig-{named}-{profile_id}-{start}",
+        "attributes": attributes,
+        "capacity": {"multiprocessors": {"value": "16"}},
+    }
+
+
+def slice_of(version, *devices, generation=1):
+    """A ResourceSlice; v1beta1 has all but the name of a device under `basic`."""
+    if version == "v1beta1":
+        devices = [
+            {"name": each["name"], "basic": {k: v for k, v in each.items() if k != "name"}}
+            for each in devices
+        ]
+    return {
+        "apiVersion": f"resource.k8s.io/{version}",
+        "kind": "ResourceSlice",
+        "metadata": {"name": "node-1-gpu.nvidia.com-x"},
+        "spec": {
+            "driver": "gpu.nvidia.com",
+            "nodeName": "node-1",
+            "pool": {"name": "node-1", "generation": generation, "resourceSliceCount": 1},
+            "devices": list(devices),
+        },
+    }
 
 
 def names(known):
@@ -229,31 +294,107 @@ def test_ten_thousand_pods_come_by_pages_and_are_bounded(api, watching):
     assert sum("continue=" in each for each in api.requests) >= 1
 
 
-@pytest.mark.parametrize(
-    ("version", "device"),
-    [
-        ("v1", {"name": "gpu-0", "attributes": {"uuid": {"string": "GPU-1"}}}),
-        ("v1beta1", {"name": "gpu-0", "basic": {"attributes": {"uuid": {"string": "GPU-1"}}}}),
-    ],
-)
-def test_devices_of_dynamic_allocation_are_known_by_their_uuid(api, watching, version, device):
-    spec = {"driver": "gpu.nvidia.com", "pool": {"name": "node-1"}, "devices": [device]}
-    api.slices = {version: [{"spec": spec}]}
+@pytest.mark.parametrize("version", ["v1", "v1beta2", "v1beta1"])
+def test_devices_of_dynamic_allocation_are_known_by_their_uuid(api, watching, version):
+    api.slices = {version: [slice_of(version, gpu(0), gpu(1))]}
     watching.until_following()
     api.cut()
     known = watching.until(lambda known: known.gpus)
-    assert known.gpus == {("gpu.nvidia.com", "node-1", "gpu-0"): "GPU-1"}
+    assert known.gpus == {
+        ("gpu.nvidia.com", "node-1", "gpu-0"): UUIDS[0],
+        ("gpu.nvidia.com", "node-1", "gpu-1"): UUIDS[1],
+    }
+    assert known.gpus_why == ""
+    tried = [each.split("/")[3] for each in api.requests if "resourceslices" in each]
+    assert tried[: tried.index(version) + 1] == ["v1", "v1beta2", "v1beta1"][: len(set(tried))]
 
 
-def test_devices_are_looked_up_again_when_a_new_pod_has_a_claim(api, watching):
+@pytest.mark.parametrize("version", ["v1", "v1beta2", "v1beta1"])
+def test_mig_devices_that_exist_only_while_claimed_are_known_by_gpu_and_size(
+    api, watching, version
+):
+    api.slices = {
+        version: [
+            slice_of(version, gpu(0), mig(0, "1g.18gb", 19, 2), mig(0, "4g.71gb", 5, 0)),
+            slice_of(version, mig(1, "1g.6gb+me", 15, 0), mig(1, "2g.12gb", 14, 2)),
+        ]
+    }
+    known = watching.until(lambda known: known.mig)
+    assert known.gpus == {("gpu.nvidia.com", "node-1", "gpu-0"): UUIDS[0]}
+    assert {key[2]: device for key, device in known.mig.items()} == {
+        "gpu-0-mig-1g18gb-19-2": MigDevice(UUIDS[0], 1, 4),
+        "gpu-0-mig-4g71gb-5-0": MigDevice(UUIDS[0], 4, 4),
+        "gpu-1-mig-1g6gb-me-15-0": MigDevice(UUIDS[1], 1, 2),
+        "gpu-1-mig-2g12gb-14-2": MigDevice(UUIDS[1], 2, 2),
+    }
+
+
+def test_a_mig_device_that_is_there_for_good_is_known_by_its_uuid(api, watching):
+    api.slices = {"v1": [slice_of("v1", mig(0, "3g.71gb", 9, 4, uuid="MIG-1"))]}
+    known = watching.until(lambda known: known.gpus)
+    assert (list(known.gpus.values()), known.mig) == (["MIG-1"], {})
+
+
+@pytest.mark.parametrize("name", ["uuid", "gpu.nvidia.com/uuid"])
+def test_attributes_may_be_named_with_their_domain(api, watching, name):
+    device = gpu(0)
+    device["attributes"][name] = device["attributes"].pop("uuid")
+    device["attributes"]["elsewhere.example/uuid"] = {"string": "GPU-other"}
+    api.slices = {"v1": [slice_of("v1", device)]}
+    assert list(watching.until(lambda known: known.gpus).gpus.values()) == [UUIDS[0]]
+
+
+def test_a_gpu_that_is_passed_through_has_no_uuid_here(api, watching):
+    device = gpu(0)
+    device["attributes"]["type"] = {"string": "vfio"}
+    api.slices = {"v1": [slice_of("v1", device)]}
+    assert list(watching.until(lambda known: known.gpus).gpus.values()) == [""]
+
+
+def test_of_two_generations_of_a_pool_the_newer_one_counts(api, watching):
+    old, new = gpu(0), gpu(1)
+    new["name"] = old["name"]
+    api.slices = {"v1": [slice_of("v1", new, generation=8), slice_of("v1", old, generation=7)]}
+    assert list(watching.until(lambda known: known.gpus).gpus.values()) == [UUIDS[1]]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"devices": 7},
+        {"devices": [{"name": "x"}, {"basic": None}, {"attributes": {"uuid": "GPU-1"}}]},
+        {"devices": [{"attributes": {"uuid": {"int": 7}, "profile": {"string": "x"}}}]},
+        {"pool": {"generation": "x"}, "devices": [{"attributes": {"parentUUID": {"string": "G"}}}]},
+    ],
+)
+def test_slices_that_make_no_sense_are_left_out(api, watching, spec):
+    api.slices = {"v1": [{"spec": spec}, {"spec": None}, slice_of("v1", gpu(0))]}
+    assert list(watching.until(lambda known: known.gpus).gpus.values()) == [UUIDS[0]]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta2", "v1beta1"])
+def test_the_slices_of_these_tests_are_valid_by_the_published_schema(version):
+    made = slice_of(
+        version, gpu(0), mig(0, "1g.18gb", 19, 2), mig(0, "3g.71gb", 9, 4, uuid="MIG-1")
+    )
+    kubernetes_validate.validate(made, SCHEMAS[version], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "claim"),
+    [
+        ("spec", {"resourceClaims": [{"name": "gpu"}]}),
+        ("status", {"extendedResourceClaimStatus": {"resourceClaimName": "x"}}),
+    ],
+)
+def test_devices_are_looked_up_again_when_a_new_pod_has_a_claim(api, watching, part, claim):
     watching.until_following()
-    device = {"name": "gpu-0", "attributes": {"uuid": {"string": "GPU-1"}}}
-    spec = {"driver": "gpu.nvidia.com", "pool": {"name": "node-1"}, "devices": [device]}
-    api.slices = {"v1": [{"spec": spec}]}
+    api.slices = {"v1": [slice_of("v1", gpu(0))]}
     claiming = described("u1", "first")
-    claiming["spec"]["resourceClaims"] = [{"name": "gpu"}]
+    claiming[part].update(claim)
     api.tell("ADDED", claiming)
-    assert list(watching.until(lambda known: known.gpus).gpus.values()) == ["GPU-1"]
+    assert list(watching.until(lambda known: known.gpus).gpus.values()) == [UUIDS[0]]
 
 
 def test_resource_slices_that_may_not_be_read_are_told_and_stop_nothing(api, watching):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter.attribute.sources.kube.kubelet import Allotted
-from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
+from exporter.attribute.sources.kube.pod_facts import Known, MigDevice, PodFacts
 from exporter.attribute.sources.kube.pods import Pods
 from exporter.attribute.sources.kube.registry import KubernetesSources
 from exporter.attribute.sources.kube.wire import Claimed, ContainerResources
@@ -14,8 +14,13 @@ from exporter.model.workload import CollectorState
 
 ONE, TWO, THREE = (f"{n * 8}-{n * 4}-{n * 4}-{n * 4}-{n * 12}" for n in "123")
 GPU = Device(Kind.GPU, "GPU-1")
-INFO = DeviceInfo(GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="0")
-NVIDIA = "nvidia.com/gpu"
+OTHER_GPU = Device(Kind.GPU, "GPU-2")
+INFOS = (
+    DeviceInfo(GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="0", minor=1),
+    DeviceInfo(OTHER_GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="1", minor=0),
+)
+"""The first GPU on the PCI bus has the second device file."""
+NVIDIA, RDMA = "nvidia.com/gpu", "rdma/hca_shared_devices_a"
 
 
 class Node:
@@ -63,17 +68,35 @@ class Node:
         self.watch.known = self.watch.known._replace(pods=pods)
 
     def give(self, *containers, replicas=()):
-        """What the kubelet says: (pod, device ids), or (pod, device ids, cpus)."""
+        """What the kubelet says: (pod, device ids), or (pod, device ids, cpus).
+
+        An id is of a GPU, or a resource and an id.
+        """
         listed = []
         for name, ids, *cpus in containers:
-            devices = tuple((NVIDIA, each) for each in ids)
-            listed.append(ContainerResources("ml", name, "main", devices, *cpus))
-        self.kubelet.allotted = Allotted(
-            tuple(listed), tuple((NVIDIA, each) for each in replicas), 1, ""
-        )
+            listed.append(ContainerResources("ml", name, "main", _named(ids), *cpus))
+        self.kubelet.allotted = Allotted(tuple(listed), _named(replicas), 1, "")
+
+    def claim(self, *claims, gpus=None, mig=None):
+        """What the kubelet says of (pod, device) of dynamic allocation, and the server of these."""
+        listed = [
+            ContainerResources(
+                "ml", name, "main", (), (), (Claimed("gpu.nvidia.com", "n", device),)
+            )
+            for name, device in claims
+        ]
+        self.kubelet.allotted = Allotted(tuple(listed), (), 1, "")
+        keyed = [
+            {
+                Claimed("gpu.nvidia.com", "n", device): value
+                for device, value in (given or {}).items()
+            }
+            for given in (gpus, mig)
+        ]
+        self.watch.known = self.watch.known._replace(gpus=keyed[0], mig=keyed[1])
 
     def look(self, occupancies=None):
-        return self.host.look(occupancies, [INFO])
+        return self.host.look(occupancies, INFOS)
 
     def held(self):
         return sorted(
@@ -89,6 +112,10 @@ class Node:
 
     def run(self, run_id):
         return next(run for run in self.host.runbook.shown() if run.key.run_id == run_id)
+
+
+def _named(ids):
+    return tuple((NVIDIA, each) if isinstance(each, str) else each for each in ids)
 
 
 @pytest.fixture
@@ -344,6 +371,7 @@ def test_a_pod_goes_on_after_a_restart_with_what_it_used_meanwhile(node):
     assert node.look() == {"bert": 5}
 
 
+HALF = MigDevice("GPU-1", 3, 7)
 MIG = (Partition("MIG-1", 3, None, (4, 0)), Partition("MIG-2", 3, None, (5, 0)))
 
 
@@ -368,7 +396,7 @@ class TestDevices:
         node.look()
         assert [row.since_ns for row in node.host.sighting.holdings] == [9]
 
-    @pytest.mark.parametrize("form", ["GPU-1::{}", "nvidia0/vgpu{}"])
+    @pytest.mark.parametrize("form", ["GPU-1::{}", "nvidia1/vgpu{}", "GPU-1-{}", "0::{}"])
     def test_replicas_of_a_device_are_parts_of_it_held_or_not(self, node, form):
         node.pod(ONE, "a")
         node.pod(TWO, "b")
@@ -377,14 +405,14 @@ class TestDevices:
         node.look()
         assert node.held() == [("GPU-1", "", ONE, 1, 4), ("GPU-1", "", TWO, 2, 4)]
 
-    @pytest.mark.parametrize("form", ["MIG-2", "MIG-GPU-1/5/0", "nvidia0/gi5"])
+    @pytest.mark.parametrize("form", ["MIG-2", "MIG-GPU-1/5/0", "nvidia1/gi5", "MIG-2-0"])
     def test_a_mig_instance_is_a_part_of_its_device(self, node, form):
         node.pod(ONE, "a")
         node.give(("a", [form]))
         node.look({GPU: Occupancy(GPU, 1, (), MIG, 7)})
         assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 1)]
 
-    @pytest.mark.parametrize("form", ["MIG-2::{}", "MIG-GPU-1/5/0::{}", "nvidia0/gi5/vgpu{}"])
+    @pytest.mark.parametrize("form", ["MIG-2::{}", "MIG-GPU-1/5/0::{}", "nvidia1/gi5/vgpu{}"])
     def test_replicas_of_a_mig_instance_are_parts_of_it(self, node, form):
         node.pod(ONE, "a")
         ids = [form.format(n) for n in range(3)]
@@ -394,7 +422,7 @@ class TestDevices:
 
     def test_a_gpu_instance_of_several_compute_instances_is_the_first_of_them(self, node):
         node.pod(ONE, "a")
-        node.give(("a", ["nvidia0/gi5"]))
+        node.give(("a", ["nvidia1/gi5"]))
         parts = (Partition("MIG-2", 1, None, (5, 0)), Partition("MIG-3", 1, None, (5, 1)))
         node.look({GPU: Occupancy(GPU, 1, (), parts, 7)})
         assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 1)]
@@ -420,13 +448,156 @@ class TestDevices:
         assert node.state("pods")[0] is False
 
     @pytest.mark.parametrize(
-        "device_id", ["nic-7", "MIG-GPU-1/0/9", "nvidia0/gi1", "nvidia9", "GPU-1/x", ""]
+        "device_id",
+        ["nic-7", "MIG-GPU-1/0/9", "nvidia1/gi1", "nvidia9", "9", "GPU-1,GPU-2", ""],
     )
     def test_what_is_no_known_gpu_is_held_by_nobody(self, node, device_id):
         node.pod(ONE, "a")
         node.give(("a", [device_id]))
         node.look()
         assert node.held() == []
+
+    @pytest.mark.parametrize(
+        ("device_id", "gpu"),
+        [("0", "GPU-1"), ("1", "GPU-2"), ("nvidia0", "GPU-2"), ("nvidia1", "GPU-1")],
+    )
+    def test_an_index_is_that_of_the_driver_and_a_device_file_has_a_minor_number(
+        self, node, device_id, gpu
+    ):
+        node.pod(ONE, "a")
+        node.give(("a", [device_id]))
+        node.look()
+        assert node.held() == [(gpu, "", ONE, 1, 1)]
+
+    @pytest.mark.parametrize(
+        "resource",
+        [RDMA, "intel.com/sriov_netdevice", "nvidia.com/GA102GL_A10", "nvidia.com/hostdev", "gpu"],
+    )
+    def test_the_id_0_of_another_resource_is_no_gpu(self, node, resource):
+        node.pod(ONE, "trainer")
+        node.pod(TWO, "nfs")
+        node.give(
+            ("trainer", ["GPU-1"]),
+            ("nfs", [(resource, "0"), (resource, "1"), (resource, "nvidia0")]),
+            replicas=["GPU-1", "GPU-2", *((resource, str(number)) for number in range(63))],
+        )
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+
+    @pytest.mark.parametrize(
+        "resource", ["nvidia.com/gpu.shared", "nvidia.com/mig-3g.40gb", "nvidia.com/mig-1g.shared"]
+    )
+    def test_shared_and_partitioned_gpus_are_gpus_by_their_resource(self, node, resource):
+        node.pod(ONE, "a")
+        ids = [(resource, f"GPU-1::{number}") for number in range(4)]
+        node.give(("a", ids[:1]), replicas=ids)
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 4)]
+
+    def test_other_resources_are_gpus_where_they_are_named(self, node):
+        node.options = {"gpu_resources": ("volcano.sh/vgpu-*", "example.com/a100")}
+        node.host.begin()
+        node.pod(ONE, "a")
+        node.pod(TWO, "b")
+        ids = [("volcano.sh/vgpu-number", f"GPU-1-{number}") for number in range(10)]
+        node.give(("a", ids[:3]), ("b", [("example.com/a100", "1"), (RDMA, "0")]), replicas=ids)
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 3, 10), ("GPU-2", "", TWO, 1, 1)]
+
+    def test_two_resources_of_one_gpu_are_no_two_parts_of_it(self, node):
+        node.options = {"gpu_resources": ("volcano.sh/*",)}
+        node.host.begin()
+        node.pod(ONE, "a")
+        number, memory = (
+            [(f"volcano.sh/vgpu-{what}", f"GPU-1-{each}") for each in range(count)]
+            for what, count in (("number", 10), ("memory", 80))
+        )
+        node.give(("a", [*number[:1], *memory[:40]]), replicas=[*number, *memory])
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 40, 80)]
+
+    def test_a_resource_with_ids_of_gpus_that_is_not_named_is_said_with_the_remedy(self, node):
+        uuid = "GPU-aaaaaaaa-0000-1111-2222-aaaaaaaaaaaa"
+        node.pod(ONE, "a")
+        node.give(("a", [("example.com/vgpu", f"{uuid}-0"), (RDMA, "0")]))
+        node.look()
+        ok, why = node.state("kubelet")
+        assert ok
+        assert "devices of example.com/vgpu" in why
+        assert "attribute.gpu_resources" in why
+        node.give(("a", [(RDMA, "0")]))
+        node.look()
+        assert node.state("kubelet") == (True, "")
+
+    def test_what_of_the_kubelets_answer_cannot_be_decoded_is_counted_and_said(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["GPU-1"]))
+        reasons = ("a claim of pod ml/b: x", "a pod: y")
+        node.kubelet.allotted = node.kubelet.allotted._replace(skipped=reasons)
+        ok, why = node.state("kubelet")
+        assert not ok
+        assert "in 2 places" in why
+        assert "a claim of pod ml/b: x" in why
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+
+    def test_a_claim_of_another_driver_takes_nobody_anything(self, node):
+        node.pod(ONE, "a")
+        node.pod(TWO, "b")
+        claimed = ContainerResources("ml", "b", "main", (), (), (Claimed("dra.net", "n", "eth0"),))
+        node.give(("a", ["GPU-1"]))
+        allotted = node.kubelet.allotted
+        node.kubelet.allotted = allotted._replace(containers=(*allotted.containers, claimed))
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        assert node.state("kubelet") == (True, "")
+
+    def test_a_claimed_mig_device_without_a_uuid_is_the_instance_of_its_size(self, node):
+        node.pod(ONE, "a")
+        node.claim(("a", "gpu-1-mig-3g40gb-9-4"), mig={"gpu-1-mig-3g40gb-9-4": HALF})
+        parts = (Partition("MIG-1", 4, None, (1, 0)), Partition("MIG-2", 3, None, (2, 0)))
+        node.look({GPU: Occupancy(GPU, 1, (), parts, 7)})
+        assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 1)]
+        ok, why = node.state("kubelet")
+        assert ok
+        assert "claimed MIG devices without a UUID: 1" in why
+
+    def test_claimed_mig_devices_of_one_size_are_parts_of_their_instances(self, node):
+        for uid, name in ((ONE, "a"), (TWO, "b")):
+            node.pod(uid, name)
+        node.claim(("a", "m0"), ("b", "m4"), mig={"m0": HALF, "m4": HALF})
+        node.look({GPU: Occupancy(GPU, 1, (), MIG, 7)})
+        assert node.held() == [
+            ("GPU-1", part, uid, 1, 2) for part in ("MIG-1", "MIG-2") for uid in (ONE, TWO)
+        ]
+
+    def test_a_claimed_mig_device_that_the_driver_does_not_show_is_its_share_of_the_gpu(self, node):
+        node.pod(ONE, "a")
+        node.claim(("a", "m0"), mig={"m0": HALF})
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 3, 7)]
+
+    def test_a_claim_that_two_containers_name_is_one_device(self, node):
+        node.pod(ONE, "a")
+        node.claim(("a", "m0"), ("a", "m0"), mig={"m0": HALF})
+        node.look({GPU: Occupancy(GPU, 1, (), MIG, 7)})
+        assert node.held() == [("GPU-1", "MIG-1", ONE, 1, 2), ("GPU-1", "MIG-2", ONE, 1, 2)]
+
+    def test_a_claimed_gpu_that_no_slice_describes_is_said(self, node):
+        node.pod(ONE, "a")
+        node.claim(("a", "gpu-0"), gpus={"gpu-7": "GPU-1"})
+        node.look()
+        assert node.held() == []
+        assert (
+            "no resource slice has a UUID or a MIG profile for gpu.nvidia.com/n/gpu-0"
+            in (node.state("kubelet")[1])
+        )
+
+    def test_a_claimed_gpu_that_is_passed_through_is_held_by_nobody_and_said_by_nobody(self, node):
+        node.pod(ONE, "a")
+        node.claim(("a", "gpu-vfio-0"), gpus={"gpu-vfio-0": ""})
+        node.look()
+        assert node.held() == []
+        assert node.state("kubelet") == (True, "")
 
     def test_pods_that_share_are_told_apart_by_their_processes(self, node):
         for uid, name, pid in ((ONE, "a", 10), (TWO, "b", 11)):
@@ -566,3 +737,66 @@ def test_what_is_missing_is_said(node):
     node.host.begin()
     node.look()
     assert node.missing[0] in node.host.witness.states()
+
+
+class Outside:
+    """A container of a pod whose cgroup is that of the runtime, as where the drivers differ."""
+
+    def __init__(self, node, uid):
+        sliced = uid.replace("-", "_")
+        self._above = node.mount / "system.slice" / "containerd.service"
+        self._name = f"kubepods-burstable-pod{sliced}.slice:cri-containerd:"
+        self.path = f"/system.slice/containerd.service/{self._name}"
+
+    def use(self, container, used_us):
+        path = self._above / (self._name + container * 64)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "cpu.stat").write_text(f"usage_usec {used_us}\n")
+        (path / "memory.stat").write_text("anon 5000\nshmem 0\n")
+        (path / "cgroup.events").write_text("populated 1\n")
+
+    def end(self, container):
+        path = self._above / (self._name + container * 64)
+        path.rename(self._above / f"gone-{container}")
+
+
+def test_a_pod_pays_for_containers_outside_of_its_cgroup_as_they_come_and_go(node):
+    outside = Outside(node, ONE)
+    node.pod(ONE, "train-0")
+    outside.use("1", 20_000)
+    node.host.restart()  # with the first container there, its home is known
+    node.look()
+    outside.use("1", 50_000)
+    assert node.look() == {ONE: 3}
+    outside.use("2", 40_000)
+    assert node.look() == {ONE: 4}
+    outside.end("1")
+    outside.use("2", 60_000)
+    assert node.look() == {ONE: 2}
+    assert [usage.memory_bytes for usage in node.host.sighting.usage] == [1024 + 5000]
+
+
+def test_a_restart_neither_loses_nor_repeats_what_containers_outside_used(node):
+    outside = Outside(node, ONE)
+    node.pod(ONE, "train-0")
+    outside.use("1", 20_000)
+    node.host.restart()
+    node.look()
+    outside.use("2", 10_000)
+    node.look()
+    outside.end("1")
+    node.look()
+    node.host.restart()
+    outside.use("2", 50_000)
+    assert node.look() == {ONE: 4}
+
+
+def test_a_process_in_a_container_outside_of_the_pods_cgroup_is_the_pods(node):
+    outside = Outside(node, ONE)
+    node.pod(ONE, "train-0")
+    outside.use("1", 0)
+    node.host.proc.process(10, cgroup=outside.path + "1" * 64)
+    node.look()
+    at_ns = node.host.clock.boottime_ns()
+    node.look({GPU: Occupancy(GPU, at_ns, (Occupant(10, "", 0.9),), coverage=1.0)})
+    assert {pid: key.run_id for pid, key in node.host.sighting.owners.items()} == {10: ONE}

@@ -1,4 +1,4 @@
-"""The kubelet's messages, as published and as spoilt."""
+"""The kubelet's messages, made by the published definition, and spoilt."""
 
 import pytest
 from hypothesis import given
@@ -10,14 +10,22 @@ from exporter.attribute.sources.kube.wire import (
     parse_allocatable,
     parse_list,
 )
-from tests.kube.kubelet import container, field, pod, varint
+from tests.kube import kubelet as made
+from tests.kube.kubelet import claim, container, devices, field, inside, listed, pod, varint
 
 GPU = "nvidia.com/gpu"
+A = ContainerResources("ml", "a", "main", ((GPU, "GPU-1"),))
+BROKEN = b"\x0a\x05ab"
+"""A first field that ends beyond the message."""
+
+
+def entry(holder, name, *contents):
+    """A message with these contents, spoilt or not, in its repeated field of that name."""
+    return b"".join(inside(holder, name, each) for each in contents)
 
 
 def test_a_pod_is_read_with_its_containers_devices_cpus_and_claims():
-    message = field(
-        1,
+    message = listed(
         pod(
             "ml",
             "train-0",
@@ -33,14 +41,75 @@ def test_a_pod_is_read_with_its_containers_devices_cpus_and_claims():
     ]
 
 
+def test_a_claim_with_a_name_and_a_namespace_has_its_devices_beside_them():
+    both = claim(
+        ("gpu.nvidia.com", "n", "gpu-1"), ("dra.net", "n", "eth0"), name="c", namespace="ml"
+    )
+    content = made.ContainerResources(name="main", dynamic_resources=[both]).SerializeToString()
+    (found,) = parse_list(listed(pod("ml", "b", content)))
+    assert found.claimed == (
+        Claimed("dra.net", "n", "eth0"),
+        Claimed("gpu.nvidia.com", "n", "gpu-1"),
+    )
+
+
+TEXTS = st.text(max_size=8)
+CPUS = st.lists(st.integers(0, 500), max_size=4)
+CLAIMS = st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=3)
+CONTAINERS = st.tuples(TEXTS, st.dictionaries(TEXTS, st.lists(TEXTS), max_size=3), CPUS, CLAIMS)
+PODS = st.tuples(TEXTS, TEXTS, st.lists(CONTAINERS, max_size=3))
+
+
+@given(st.lists(PODS, max_size=4))
+def test_what_the_definition_encodes_is_what_is_decoded(pods):
+    message = listed(
+        *(pod(space, name, *(container(*each) for each in inner)) for space, name, inner in pods)
+    )
+    skipped = []
+    assert parse_list(message, skipped) == [
+        ContainerResources(
+            space,
+            name,
+            called,
+            tuple(sorted((resource, each) for resource, ids in given.items() for each in ids)),
+            tuple(sorted(cpus)),
+            tuple(sorted(Claimed(*each) for each in claims)),
+        )
+        for space, name, inner in pods
+        for called, given, cpus, claims in inner
+    ]
+    assert skipped == []
+    assert made.ListPodResourcesResponse.FromString(message)
+
+
+@given(st.dictionaries(TEXTS, st.lists(TEXTS), max_size=4))
+def test_what_can_be_handed_out_is_decoded_as_the_definition_encodes_it(given):
+    message = made.AllocatableResourcesResponse(
+        devices=[devices(resource, ids) for resource, ids in given.items()],
+        cpu_ids=[1, 2],
+        memory=[{"memory_type": "hugepages-2Mi", "size": 1}],
+    ).SerializeToString()
+    assert parse_allocatable(message) == [(name, each) for name in given for each in given[name]]
+
+
+def test_cpus_of_a_pod_as_a_whole_are_counted_once_beside_those_of_its_containers():
+    whole = made.PodResources(name="a", namespace="ml", cpu_ids=[2, 3, 4]).SerializeToString()
+    whole += inside(made.PodResources, "containers", container("main", cpus=[2]))
+    found = parse_list(listed(whole))
+    assert [(each.container, each.cpus) for each in found] == [("main", (2,)), ("", (3, 4))]
+
+
 def test_names_may_come_after_the_containers():
-    content = field(3, container("main")) + field(2, "ml") + field(1, "train-0")
-    assert parse_list(field(1, content)) == [ContainerResources("ml", "train-0", "main")]
+    content = (
+        pod("", "", container("main"))
+        + made.PodResources(namespace="ml", name="train-0").SerializeToString()
+    )
+    assert parse_list(listed(content)) == [ContainerResources("ml", "train-0", "main")]
 
 
 def test_cpus_may_stand_one_by_one():
-    content = field(1, "main") + field(3, 4) + field(3, 5)
-    (found,) = parse_list(field(1, field(1, "p") + field(3, content)))
+    number = made.ContainerResources.DESCRIPTOR.fields_by_name["cpu_ids"].number
+    (found,) = parse_list(listed(pod("ml", "p", field(number, 4) + field(number, 5))))
     assert found.cpus == (4, 5)
 
 
@@ -48,24 +117,69 @@ def test_a_node_without_pods_says_nothing():
     assert parse_list(b"") == []
 
 
-def test_what_can_be_handed_out_is_read():
-    listed = field(1, GPU) + field(2, "GPU-1::0") + field(2, "GPU-1::1")
-    assert parse_allocatable(field(1, listed)) == [(GPU, "GPU-1::0"), (GPU, "GPU-1::1")]
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        pytest.param(BROKEN, "a pod: field 1 ends", id="pod"),
+        pytest.param(field(1, 7), "a pod: a number where a text", id="name of a pod"),
+        pytest.param(pod("ml", "b", BROKEN), "a container of pod ml/b: field 1", id="container"),
+        pytest.param(field(3, 7), "a container of pod /: a number where", id="number as container"),
+        pytest.param(
+            pod("ml", "b", entry(made.ContainerResources, "devices", BROKEN)),
+            "devices of container  of pod ml/b: field 1",
+            id="devices",
+        ),
+        pytest.param(
+            pod("ml", "b", entry(made.ContainerResources, "dynamic_resources", BROKEN)),
+            "a claim of container  of pod ml/b: field 1",
+            id="claim",
+        ),
+        pytest.param(
+            pod("ml", "b", entry(made.ContainerResources, "cpu_ids", b"\xff")),
+            "a container of pod ml/b: a number ends",
+            id="cpus",
+        ),
+    ],
+)
+def test_an_entry_that_cannot_be_decoded_is_the_only_one_that_is_lost(spoilt, reason):
+    good = pod("ml", "a", container("main", {GPU: ["GPU-1"]}))
+    skipped = []
+    found = parse_list(listed(spoilt, good), skipped)
+    assert A in found
+    assert {each.devices for each in found} <= {A.devices, ()}
+    assert len(skipped) == 1
+    assert skipped[0].startswith(reason)
+
+
+def test_a_claim_that_cannot_be_decoded_leaves_the_container_its_devices_and_other_claims():
+    resource = made.DynamicResource.DESCRIPTOR.fields_by_name["claim_resources"].number
+    content = container("main", {GPU: ["GPU-1"]}, claims=[("d", "p", "1")]) + entry(
+        made.ContainerResources,
+        "dynamic_resources",
+        BROKEN,
+        field(resource, BROKEN),
+        claim(("d", "p", "2")).SerializeToString(),
+    )
+    skipped = []
+    (found,) = parse_list(listed(pod("ml", "a", content)), skipped)
+    assert found.devices == A.devices
+    assert found.claimed == (Claimed("d", "p", "1"), Claimed("d", "p", "2"))
+    assert len(skipped) == 2
+
+
+def test_a_list_of_devices_that_cannot_be_decoded_leaves_the_others():
+    good = devices(GPU, ["GPU-1"]).SerializeToString()
+    skipped = []
+    message = entry(made.AllocatableResourcesResponse, "devices", BROKEN, good)
+    assert parse_allocatable(message, skipped) == [(GPU, "GPU-1")]
+    assert skipped == ["a list of allocatable devices: field 1 ends beyond the message"]
 
 
 @pytest.mark.parametrize(
     "message",
-    [
-        b"\x0a",
-        b"\x0a\x05ab",
-        b"\xff" * 11,
-        varint(1 << 3 | 3),
-        varint(1 << 3 | 1) + b"1234",
-        field(1, field(1, 7)),
-        field(1, field(3, 7)),
-    ],
+    [b"\x0a", BROKEN, b"\xff" * 11, varint(1 << 3 | 3), varint(7 << 3 | 1) + b"1234"],
 )
-def test_a_message_that_makes_no_sense_is_refused(message):
+def test_a_message_whose_frame_makes_no_sense_is_refused(message):
     with pytest.raises(ValueError, match=r"field|number"):
         parse_list(message)
 
@@ -77,3 +191,9 @@ def test_no_bytes_at_all_do_more_than_be_refused(message):
         parse_allocatable(message)
     except ValueError:
         pass
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_in_one_pod_take_another_one_its_devices(content):
+    good = pod("ml", "a", container("main", {GPU: ["GPU-1"]}))
+    assert A in parse_list(listed(content, good, content))

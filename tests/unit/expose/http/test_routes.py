@@ -127,10 +127,23 @@ def test_a_daemon_that_ticks_is_healthy(site):
 
 
 def test_a_daemon_that_stopped_ticking_is_not_and_says_for_how_long(site):
-    site.clock.now_ns = site.board.current.snapshot.at_ns + 3_100_000_000
+    site.clock.now_ns = site.board.current.snapshot.at_ns + 60_100_000_000
     response = site.get("/-/healthy")
     assert response.status == 503
-    assert b"no tick for 3.1 s, 3 s are allowed" in response.content
+    assert b"no tick for 60.1 s, 60 s are allowed" in response.content
+
+
+def test_a_daemon_whose_ticks_are_late_for_want_of_cpu_time_is_healthy(site):
+    site.clock.now_ns = site.board.current.snapshot.at_ns + 59_000_000_000
+    assert site.get("/-/healthy").status == 200
+
+
+def test_a_daemon_of_long_intervals_may_miss_two_of_them(site):
+    snapshot = site.board.current.snapshot
+    site.board.publish(snapshot._replace(interval_seconds=30.0))
+    for after_seconds, status in ((89, 200), (91, 503)):
+        site.clock.now_ns = snapshot.at_ns + after_seconds * 1_000_000_000
+        assert site.get("/-/healthy").status == status
 
 
 def test_a_daemon_that_cannot_heal_is_not_and_says_why(site):

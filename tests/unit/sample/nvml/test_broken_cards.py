@@ -168,7 +168,7 @@ def test_one_card_that_says_that_the_driver_was_replaced_ends_nothing(bench):
 def test_what_could_not_be_read_this_time_stays_as_it_was_known(bench):
     two = bench()
     before = two.until(two.is_well).infos
-    for call in (NAME, LIMIT, "nvmlDeviceGetPciInfo_v3"):
+    for call in (NAME, LIMIT, "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetMinorNumber"):
         two.fake.fault(call, 999, gpu=0)
     listed = two.read().calls[NAME].calls
     after = two.until(lambda seen: seen.calls[NAME].calls > listed + 4).infos

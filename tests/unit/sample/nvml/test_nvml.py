@@ -27,6 +27,7 @@ CALLS = (
     "nvmlDeviceGetUUID",
     "nvmlDeviceGetName",
     "nvmlDeviceGetPciInfo_v3",
+    "nvmlDeviceGetMinorNumber",
     "nvmlDeviceGetEnforcedPowerLimit",
     "nvmlDeviceGetArchitecture",
     "nvmlDeviceGetMigMode",
@@ -67,6 +68,20 @@ def test_a_card_is_described(bench):
     assert (info.power_limit_watts, info.power_cap_watts) == (700.0, 1400.0)
     assert (info.ordinal, info.pci_bus_id) == ("0", "00000000:01:00.0")
     assert info.method is Method.COUNTER
+
+
+def test_index_minor_number_and_place_on_the_bus_are_told_apart(bench):
+    cards = [
+        gpu(0, pci_bus_id="00000000:C1:00.0", nvml={"minor": 1}),
+        gpu(1, pci_bus_id="00000000:01:00.0", nvml={"minor": 0}),
+        gpu(2, pci_bus_id="00000000:41:00.0", nvml={"minor": -1}),
+    ]
+    infos = (three := bench(*cards)).until(three.is_well).infos
+    assert [(info.ordinal, info.minor, info.pci_bus_id[9:11]) for info in infos] == [
+        ("0", 1, "C1"),
+        ("1", 0, "01"),
+        ("2", None, "41"),
+    ]
 
 
 def test_the_first_look_has_the_cards(bench):

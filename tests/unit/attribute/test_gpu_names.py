@@ -1,0 +1,110 @@
+"""Which GPU an id means: every form that a plugin, a device file or a scheduler uses."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.attribute.sources.gpu_names import gpu_of, names_of
+from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Partition
+
+A, B = (f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "ab")
+MIG = "MIG-cccccccc-0000-5111-2222-cccccccccccc"
+UNKNOWN = "GPU-dddddddd-0000-1111-2222-dddddddddddd"
+
+
+def info(uuid, index, minor, kind=Kind.GPU):
+    return DeviceInfo(
+        Device(kind, uuid), "H200", "NVIDIA", "nvml", 700.0, ordinal=str(index), minor=minor
+    )
+
+
+SWAPPED = (info(A, 0, 1), info(B, 1, 0))
+"""A host whose first GPU on the PCI bus has the second device file."""
+SPLIT = {SWAPPED[0].device: Occupancy(SWAPPED[0].device, 1, (), (Partition(MIG, 3, None, (4, 0)),))}
+
+
+@pytest.mark.parametrize(
+    ("device_id", "uuid"),
+    [
+        ("0", A),
+        ("1", B),
+        ("nvidia0", B),
+        ("nvidia1", A),
+        ("nvidia0/vgpu3", B),
+        ("nvidia1/gi4", MIG),
+        ("nvidia1/gi4/vgpu0", MIG),
+        ("nvidia0/gi4", ""),
+        ("nvidia2", ""),
+        ("2", ""),
+        (f"MIG-{A}/4/0", MIG),
+        (f"MIG-{A}/4/0::2", MIG),
+        (f"MIG-{A}/4/0-2", MIG),
+        (f"MIG-{A}/5/0", ""),
+        (A, A),
+        (MIG, MIG),
+        (f"{A}::3", A),
+        (f"{MIG}::3", MIG),
+        (f"{A}-0", A),
+        (f"{A}_7", A),
+        (f"{A}-_-12", A),
+        (f"{A}/share-1", A),
+        (f"{A}[1-2]", A),
+        (f"{A}x3", A),
+        (f"vgpu-{A}", A),
+        (f"0-{A}-1", A),
+        (A.upper().replace("GPU", "gpu"), A),
+        (A.removeprefix("GPU-") + "-1", A),
+        (UNKNOWN, UNKNOWN),
+        (f"{UNKNOWN}-0", UNKNOWN),
+        (f"{A},{B}", ""),
+        (f"{A}+{UNKNOWN}", A),
+        (f"{UNKNOWN}+{UNKNOWN[:-1]}e", ""),
+        ("", ""),
+        ("nic-0", ""),
+        ("dddddddd-0000-1111-2222-dddddddddddd", ""),
+    ],
+)
+def test_an_id_means_the_gpu_that_it_names(device_id, uuid):
+    assert gpu_of(device_id, names_of(SWAPPED, SPLIT)) == uuid
+
+
+def test_a_uuid_with_a_suffix_needs_no_driver_that_knows_it():
+    assert gpu_of(f"{A}-0", {}) == A
+
+
+def test_a_longer_name_is_not_the_shorter_one_that_begins_like_it():
+    names = {"GPU-1": "GPU-1", "GPU-12": "GPU-12"}
+    assert gpu_of("GPU-12-0", names) == "GPU-12"
+    assert gpu_of("GPU-1-0", names) == "GPU-1"
+
+
+def test_a_device_file_of_a_driver_that_tells_no_minor_number_is_no_gpu():
+    names = names_of([info(A, 0, None)], {})
+    assert gpu_of("nvidia0", names) == ""
+    assert gpu_of("0", names) == A
+
+
+def test_only_gpus_have_names():
+    assert names_of([info("package-0", "", 0, Kind.CPU)], {}) == {}
+
+
+@given(st.permutations(range(4)), st.permutations(range(4)))
+def test_index_and_device_file_are_told_apart_in_every_order(indices, minors):
+    uuids = [A, B, MIG, UNKNOWN]
+    names = names_of(map(info, uuids, indices, minors), {})
+    for uuid, index, minor in zip(uuids, indices, minors, strict=True):
+        assert gpu_of(str(index), names) == gpu_of(f"nvidia{minor}", names) == uuid
+
+
+@given(st.sampled_from([A, B, MIG]), st.text("-_:/.#0123456789", max_size=6))
+def test_whatever_follows_a_separator_is_no_part_of_a_uuid(uuid, suffix):
+    names = names_of(SWAPPED, SPLIT)
+    for joint in "-_:/.#":
+        assert gpu_of(f"{uuid}{joint}{suffix}", names) == uuid
+
+
+def test_two_gpus_in_one_id_are_none_in_any_order():
+    for one, other in itertools.permutations((A, B, MIG), 2):
+        assert gpu_of(f"{one}:{other}", names_of(SWAPPED, SPLIT)) == ""

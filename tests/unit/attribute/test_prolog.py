@@ -1,0 +1,174 @@
+"""The prolog of Slurm: which GPUs it writes down for the numbers that Slurm gives it.
+
+What the numbers count is read in Slurm's source (26.11.0-0rc1, commit 284c3b95f0): the prolog gets
+`gres_device->index` (src/plugins/gres/common/gres_common.c, gres_common_prep_set_env), a place in a
+list that is sorted by file name and, with AutoDetect=nvml, along the PCI bus after that
+(src/plugins/gres/gpu/gres_gpu.c). The form of `information` is that of NVIDIA's open kernel module
+(kernel-open/nvidia/nv-procfs.c).
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from exporter.attribute.sources.allocations import parse
+from exporter.attribute.sources.gpu_names import gpu_of, names_of
+from exporter.model.readings import Device, DeviceInfo, Kind
+
+PROLOG = Path(__file__).parents[3] / "deploy" / "slurm" / "prolog.sh"
+UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "abc"]
+"""In the order of the PCI bus, which is that of NVML's indices."""
+MINORS = (2, 0, 1)
+BUSES = ("01", "41", "c1")
+MIG = "MIG-dddddddd-0000-5111-2222-dddddddddddd"
+ASLEEP = "GPU-????????-????-????-????-????????????"
+AUTO, FILES = "AutoDetect=nvml\n", "Name=gpu File=/dev/nvidia[0-2]\n"
+
+
+class Site:
+    """A node with three GPUs whose indices and minor numbers differ."""
+
+    def __init__(self, root):
+        self.root = root
+        self.mig = "Disabled"
+        for directory in ("bin", "etc"):
+            (root / directory).mkdir()
+        for bus, minor, uuid in zip(BUSES, MINORS, UUIDS, strict=True):
+            self.information(bus, minor, uuid)
+        self.answer(*UUIDS)
+
+    def information(self, bus, minor, uuid):
+        path = self.root / "driver" / "gpus" / f"0000:{bus}:00.0" / "information"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f"Model: \t\t NVIDIA H200\nIRQ:   \t\t 300\nGPU UUID: \t {uuid}\n"
+            f"Bus Location: \t 0000:{bus}:00.0\nDevice Minor: \t {minor}\n"
+        )
+
+    def answer(self, *uuids):
+        """What nvidia-smi says; without UUIDs it fails."""
+        lines = [
+            f"echo '00000000:{bus.upper()}:00.0, {uuid}, {index}, {self.mig}'\n"
+            for index, (bus, uuid) in enumerate(zip(BUSES, uuids, strict=False))
+        ]
+        tool = self.root / "bin" / "nvidia-smi"
+        tool.write_text("#!/bin/sh\n" + ("".join(lines) or "exit 9\n"))
+        tool.chmod(0o755)
+
+    def forget_files(self):
+        for path in (self.root / "driver").rglob("information"):
+            path.unlink()
+
+    def run(self, numbers, gres="", **environment):
+        (self.root / "etc" / "gres.conf").write_text(gres)
+        made = subprocess.run(
+            ["sh", PROLOG],
+            env={
+                "PATH": f"{self.root / 'bin'}:/usr/bin:/bin",
+                "EMISSIONS_JOBS_DIRECTORY": str(self.root / "jobs"),
+                "EMISSIONS_DRIVER_DIRECTORY": str(self.root / "driver"),
+                "SLURM_CONF": str(self.root / "etc" / "slurm.conf"),
+                "SLURM_JOB_ID": "17",
+                "SLURM_JOB_UID": "7",
+                "SLURM_JOB_GPUS": numbers,
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.said = made.stderr
+        return list(parse((self.root / "jobs" / "17").read_bytes()).gpus)
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("gres", "variables", "order"),
+    [
+        (AUTO, {}, [0, 1, 2]),
+        ("# x\nNodeName=n[1-9] autodetect=NVML\n", {}, [0, 1, 2]),
+        (FILES, {}, [1, 2, 0]),
+        ("AutoDetect=nvidia\n", {}, [1, 2, 0]),
+        ("", {"EMISSIONS_GPU_NUMBERS": "index"}, [0, 1, 2]),
+        ("", {"EMISSIONS_GPU_NUMBERS": "minor"}, [1, 2, 0]),
+        (FILES, {"EMISSIONS_GPU_NUMBERS": "index"}, [0, 1, 2]),
+    ],
+)
+def test_a_number_is_an_index_or_a_minor_number_as_gres_conf_says(site, gres, variables, order):
+    assert site.run("0,1,2", gres, **variables) == [UUIDS[place] for place in order]
+    assert site.run("1-2", gres, **variables) == [UUIDS[place] for place in order[1:]]
+
+
+@pytest.mark.parametrize("gres", ["", "#AutoDetect=nvml\n", AUTO + FILES])
+def test_a_number_that_may_be_either_is_no_gpu_and_is_said(site, gres):
+    assert site.run("0", gres) == []
+    assert f"GPU 0 may be {UUIDS[0]} by index or {UUIDS[1]} by minor number" in site.said
+    assert "EMISSIONS_GPU_NUMBERS" in site.said
+
+
+def test_a_number_that_is_the_same_gpu_either_way_is_that(site):
+    for minor, (bus, uuid) in enumerate(zip(BUSES, UUIDS, strict=True)):
+        site.information(bus, minor, uuid)
+    assert site.run("0") == [UUIDS[0]]
+
+
+def test_without_nvidia_smi_an_index_is_a_place_on_the_bus(site):
+    site.answer()
+    assert site.run("0,2", AUTO) == [UUIDS[0], UUIDS[2]]
+    assert site.run("0,2", FILES) == [UUIDS[1], UUIDS[0]]
+    assert site.run("0") == []
+
+
+def test_what_nvidia_smi_says_when_it_fails_is_no_gpu(site):
+    (site.root / "bin" / "nvidia-smi").write_text(
+        "#!/bin/sh\n"
+        "echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'\n"
+        "echo 'Make sure that the latest NVIDIA driver is installed, and running, now.'\n"
+        "echo\nexit 9\n"
+    )
+    assert site.run("0,2", AUTO) == [UUIDS[0], UUIDS[2]]
+
+
+def test_a_card_that_is_asleep_is_known_by_its_place_on_the_bus(site):
+    site.information(BUSES[0], MINORS[0], ASLEEP)
+    assert site.run("2", FILES) == [UUIDS[0]]
+
+
+@pytest.mark.parametrize(("gres", "written"), [(AUTO, ["0", "2"]), (FILES, ["nvidia0", "nvidia2"])])
+def test_what_has_no_uuid_here_is_left_to_the_daemon_to_find(site, gres, written):
+    site.answer()
+    site.forget_files()
+    assert site.run("0,2", gres) == written
+    infos = [
+        DeviceInfo(Device(Kind.GPU, uuid), "", "", "nvml", 1.0, ordinal=str(index), minor=minor)
+        for index, (uuid, minor) in enumerate(zip(UUIDS, MINORS, strict=True))
+    ]
+    site.answer(*UUIDS)
+    for number, (bus, minor) in enumerate(zip(BUSES, MINORS, strict=True)):
+        site.information(bus, minor, UUIDS[number])
+    found = [gpu_of(name, names_of(infos, {})) for name in written]
+    assert found == site.run("0,2", gres)
+
+
+def test_without_any_source_and_numbering_there_is_no_gpu(site):
+    site.answer()
+    site.forget_files()
+    assert site.run("0") == []
+    assert "GPU 0 has no UUID that is known" in site.said
+
+
+def test_uuids_of_slurm_go_before_its_numbers_each_at_its_place(site):
+    site.mig = "Enabled"
+    site.answer(*UUIDS)
+    assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=f"{UUIDS[2]},{MIG}") == [UUIDS[2], MIG]
+    assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=f"0,{MIG}") == [MIG]
+    assert "the number 0 names no GPU" in site.said
+
+
+def test_a_job_without_gpus_has_none(site):
+    assert site.run("") == []
