@@ -18,7 +18,15 @@ from exporter.convert.entries import entries
 from exporter.errors import LedgerError
 from exporter.model.books import Fill, MachineCpu, Past, Posting, RunCpu
 from exporter.model.commands import End, Log, Start, TakeIn
-from exporter.model.readings import CallCost, Device, DeviceInfo, Interval, Occupancy, Sampler
+from exporter.model.readings import (
+    CallCost,
+    Device,
+    DeviceInfo,
+    Interval,
+    Observation,
+    Occupancy,
+    Sampler,
+)
 from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.snapshot import GridState, Health, Snapshot
 from exporter.model.workload import CollectorState, Sighting
@@ -111,6 +119,7 @@ class Pipeline:
         self._committed_ns = clock.boottime_ns()
         self._collectors: tuple[CollectorState, ...] = ()
         self._failing = {state.name for state in missing}
+        self._noted: dict[str, str] = {}
         self._calls: Mapping[str, CallCost] = {}
         self._sick = ""
         self._cost_seconds = 0.0
@@ -139,7 +148,7 @@ class Pipeline:
             t1 = interval.t1_ns / NANOSECONDS_PER_SECOND + offset
             spells = self._chain.spells(t0, t1)
             postings.append(Posting(interval, entries(interval, shares, spells, offset)))
-        self._books.declare(infos)
+        self._books.declare(self._meters.counted())
         self._keep_runs(wall)
         self._books.post(postings, now_ns)
         self._note_collectors(
@@ -272,6 +281,7 @@ class Pipeline:
             calls.update(observation.calls)
             sick = sick or observation.sick
             intervals.extend(self._meters.advance(observation))
+            self._note(observation)
             is_ok, why = not observation.error, observation.error or observation.note
             states.append(CollectorState(sampler.name, is_ok, observation.cost_seconds, why))
         self._calls, self._sick = calls, sick
@@ -307,6 +317,13 @@ class Pipeline:
         for name in self._failing - failing.keys():
             log.info("collector works again", extra={"collector": name})
         self._collectors, self._failing = states, set(failing)
+
+    def _note(self, observation: Observation) -> None:
+        """Log what a source reports besides failures, once."""
+        if observation.note and observation.note != self._noted.get(observation.source):
+            extra = {"collector": observation.source, "why": observation.note}
+            log.info("collector note", extra=extra)
+        self._noted[observation.source] = observation.note
 
     def _log(self, run: RunInfo) -> None:
         is_open = run.ended is None

@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 from exporter.attribute.floor import Floor, idle_uj, learn, learn_unoccupied, unoccupied_uj
 from exporter.attribute.occupancies import FRESH_NS, as_one, is_quiet
-from exporter.attribute.split import merge, split_cpu, split_dram
+from exporter.attribute.split import NO_MACHINE, merge, split_cpu, split_dram
 from exporter.attribute.split_gpu import split_gpu
 from exporter.model.readings import Device, Interval, Kind, Occupancy
 from exporter.model.workload import NO_OWNERS, Machine, Share, Sighting
+
+GONE_AT_MOST = 100
+"""Runs that are gone, of which a device that cannot be read keeps what they used or held."""
 
 
 class _Seen(NamedTuple):
@@ -23,7 +26,8 @@ class Attribution:
     """Splits each device's intervals by what was seen since ITS last interval.
 
     Keeps, per device, the sightings that no interval has used yet (a device whose counter could
-    not be read is settled by all that ran meanwhile) and the idle floor.
+    not be read is settled by all that ran meanwhile) and the idle floor. Of runs that are gone it
+    keeps those that used or held most; the energy of the rest is `other`, or `unallocated`.
     """
 
     def __init__(self, floors: Mapping[Device, float]) -> None:
@@ -53,7 +57,8 @@ class Attribution:
             done.append((interval, self._split(interval, seen)))
         for device in devices:
             if device not in settled:
-                self._waiting[device] = self._seen(device, _about(device, sighting), occupancies)
+                now = _about(device, sighting)
+                self._waiting[device] = _bounded(self._seen(device, now, occupancies), now, device)
         return done
 
     def floors(self) -> dict[Device, float]:
@@ -112,9 +117,50 @@ class Attribution:
 def _about(device: Device, sighting: Sighting) -> Sighting:
     """What has to be kept of a sighting for one device, which may be away for long."""
     if device.kind is not Kind.GPU:
-        return sighting._replace(holdings=(), owners=NO_OWNERS)
+        return sighting._replace(holdings=(), owners=NO_OWNERS, servers=frozenset())
     holdings = tuple(row for row in sighting.holdings if row.device == device)
     return sighting._replace(usage=(), machine=None, holdings=holdings)
+
+
+def _bounded(seen: _Seen, now: Sighting, device: Device) -> _Seen:
+    """What was seen, however long that takes, in a space that the present runs bound."""
+    if device.kind is Kind.GPU:
+        return seen._replace(sighting=_fewer_holdings(seen, now))
+    return seen._replace(sighting=_fewer_usages(seen.sighting, now, device.kind))
+
+
+def _fewer_holdings(seen: _Seen, now: Sighting) -> Sighting:
+    """Without processes that no look shows, and the shortest of what is not held any more."""
+    sighting = seen.sighting
+    pids = {occupant.pid for look in seen.looks for occupant in look.occupants}
+    held = set(now.holdings)
+    gone = [row for row in sighting.holdings if row not in held]
+    if len(gone) > GONE_AT_MOST:
+        gone.sort(key=lambda row: (row.until_ns or now.at_ns) - row.since_ns, reverse=True)
+    return sighting._replace(
+        holdings=(*gone[:GONE_AT_MOST], *now.holdings),
+        owners={pid: run for pid, run in sighting.owners.items() if pid in pids},
+        servers=sighting.servers & pids,
+    )
+
+
+def _fewer_usages(sighting: Sighting, now: Sighting, kind: Kind) -> Sighting:
+    """Without those that used least of what is gone; the machine was busy all the same."""
+    machine = sighting.machine
+    if machine is not None and now.machine is None:  # its clocks do not have what runs used now
+        machine = machine._replace(busy_us=machine.busy_us + _used_us(now))
+    present = {usage.run for usage in now.usage}
+    gone = [usage for usage in sighting.usage if usage.run not in present]
+    if len(gone) > GONE_AT_MOST:
+        gone.sort(key=lambda u: u.memory_bytes if kind is Kind.DRAM else u.cpu_us, reverse=True)
+        machine = machine or NO_MACHINE
+        machine = machine._replace(busy_us=max(machine.busy_us, _used_us(sighting)))
+    stay = (usage for usage in sighting.usage if usage.run in present)
+    return sighting._replace(usage=(*stay, *gone[:GONE_AT_MOST]), machine=machine)
+
+
+def _used_us(sighting: Sighting) -> int:
+    return sum(usage.cpu_us for usage in sighting.usage)
 
 
 def _busy_share(sighting: Sighting) -> float:
@@ -125,7 +171,7 @@ def _busy_share(sighting: Sighting) -> float:
     machine = sighting.machine
     if machine is None or machine.total_us <= 0:
         return 1.0
-    return max(machine.busy_us, sum(usage.cpu_us for usage in sighting.usage)) / machine.total_us
+    return max(machine.busy_us, _used_us(sighting)) / machine.total_us
 
 
 def _own_part(active_uj: int, machine: Machine | None) -> int:

@@ -20,9 +20,9 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the page. Warnings go to standard error."""
+    """Print the page. The log goes to standard error."""
     config = settings(options)
-    set_up("warning", config.expose.log_format)
+    set_up("info", config.expose.log_format)
     from exporter.app import App
 
     with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:

@@ -134,7 +134,8 @@ class View:
 
     def _open_sums(self) -> None:
         """Put down at 0 what may come to be, so that every counter is seen to begin at 0."""
-        for state in self.snapshot.devices:
+        counted = [state for state in self.snapshot.devices if state.is_counted]
+        for state in counted:
             device = state.info.device
             self.devices[device] = Tally()
             self.attributed[device] = Tally()
@@ -142,7 +143,7 @@ class View:
                 self.by_method[*device, method] = Tally()
             for reason in REASONS_OF[device.kind]:
                 self.unattributed[*device, reason] = Tally()
-        kinds = {state.info.device.kind for state in self.snapshot.devices} - {Kind.GPU}
+        kinds = {state.info.device.kind for state in counted} - {Kind.GPU}
         for run in self.snapshot.runs:
             for kind in sorted(kinds):
                 self.runs[run.shown_id, run.key.job_id, kind, ""] = Tally()

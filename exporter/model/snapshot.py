@@ -34,6 +34,8 @@ class DeviceState(NamedTuple):
     events: Mapping[Event, int]
     occupancy: Occupancy | None = None
     """The last look at who is on it; None: nobody looked, or not lately."""
+    is_counted: bool = True
+    """Whether its energy is known, if only from where on; else it has none to show, not even 0."""
 
     @property
     def utilization(self) -> float | None:

@@ -16,6 +16,8 @@ INTEGRABLE_NS = 300 * units.NANOSECONDS_PER_SECOND
 """Longest time between two power readings that a straight line may bridge."""
 SLEEP_NS = units.NANOSECONDS_PER_SECOND // 10
 """Two clocks read one after the other may differ by less than this without a sleep."""
+COUNTERS_END_UJ = 2**63
+"""What no counter reaches: the journal keeps 63 bits, and drivers say "unknown" beyond them."""
 DEBT_SHARE = 10
 """At most one part in this many of an increment goes to paying debt, so that no run rides free."""
 
@@ -28,6 +30,7 @@ def advance(
     `info.method` says what the device has: `integrated` means that it never has a counter and
     its power is integrated; any other is the method of the energy that its counter shows.
     """
+    reading = _believed(reading, info)
     if reading.counter_uj is None and reading.power_watts is None:
         return position, None
     if position is None or position.epoch != reading.epoch:
@@ -36,10 +39,30 @@ def advance(
     if reading.at_ns <= _booked_until(position):
         return position, None
     if info.method is Method.INTEGRATED:
-        return _sum_power(position, reading)
+        return _sum_power(position, reading, info)
     if reading.counter_uj is None:
-        return _bridge(position, reading)
+        return _bridge(position, reading, info)
     return _count(position, reading, reading.counter_uj, info)
+
+
+def is_plausible_watts(watts: float, cap_watts: float) -> bool:
+    """Whether a device with this bound of plausible power can draw so much."""
+    return 0 <= watts <= cap_watts  # no NaN is
+
+
+def is_plausible_uj(counter_uj: int) -> bool:
+    """Whether a counter can stand there, whatever it counts."""
+    return 0 <= counter_uj < COUNTERS_END_UJ
+
+
+def _believed(reading: Reading, info: DeviceInfo) -> Reading:
+    """The reading without values that no device can have."""
+    counter_uj, watts = reading.counter_uj, reading.power_watts
+    if counter_uj is not None and not is_plausible_uj(counter_uj):
+        reading = reading._replace(counter_uj=None)
+    if watts is not None and not is_plausible_watts(watts, info.power_cap_watts):
+        reading = reading._replace(power_watts=None)
+    return reading
 
 
 def _baseline(position: Position | None, reading: Reading, info: DeviceInfo) -> Position | None:
@@ -92,10 +115,10 @@ def _count(
         if suspect_uj is not None:
             event = Event.GLITCH
         elif delta_uj == 0:  # it may be stuck; what it then owes is booked when it moves again
-            return _bridge(position, reading)
+            return _bridge(position, reading, info)
         return _book(position, reading, delta_uj, event, info)
     held = position._replace(suspect_uj=raw_uj, suspect_at_ns=reading.at_ns)
-    return _bridge(held, reading)
+    return _bridge(held, reading, info)
 
 
 def _book_reset(
@@ -171,11 +194,13 @@ def _book(
     return after, interval
 
 
-def _bridge(position: Position, reading: Reading) -> tuple[Position, Interval | None]:
+def _bridge(
+    position: Position, reading: Reading, info: DeviceInfo
+) -> tuple[Position, Interval | None]:
     """A trusted counter is missing: wait for it, then let power readings stand in."""
     if reading.power_watts is None or reading.at_ns - position.at_ns <= PENDING_NS:
         return position, None
-    interval = _integrate(position, reading, reading.power_watts)
+    interval = _integrate(position, reading, reading.power_watts, info)
     # A suspect from before this reading would count again what has now been integrated.
     fresh = position.suspect_at_ns == reading.at_ns
     after = position._replace(
@@ -188,11 +213,13 @@ def _bridge(position: Position, reading: Reading) -> tuple[Position, Interval | 
     return after, interval
 
 
-def _sum_power(position: Position, reading: Reading) -> tuple[Position, Interval | None]:
+def _sum_power(
+    position: Position, reading: Reading, info: DeviceInfo
+) -> tuple[Position, Interval | None]:
     """A device without a counter: every power reading settles the time since the one before."""
     if reading.power_watts is None:
         return position, None
-    interval = _integrate(position, reading, reading.power_watts)
+    interval = _integrate(position, reading, reading.power_watts, info)
     after = position._replace(
         at_ns=reading.at_ns,
         power_watts=reading.power_watts,
@@ -203,17 +230,23 @@ def _sum_power(position: Position, reading: Reading) -> tuple[Position, Interval
     return after, interval
 
 
-def _integrate(position: Position, reading: Reading, power_watts: float) -> Interval:
-    """Trapezoid from the last known power to this one; nothing over a gap that is too long."""
+def _integrate(
+    position: Position, reading: Reading, power_watts: float, info: DeviceInfo
+) -> Interval:
+    """Trapezoid from the last known power to this one; nothing over a gap that is too long.
+
+    A last power that is not plausible, as a ledger of an earlier version may hold, is not known.
+    """
     t0_ns = _booked_until(position)
     elapsed_ns = reading.at_ns - t0_ns
     gap = elapsed_ns > INTEGRABLE_NS
-    mean_watts = (position.power_watts + power_watts) / 2
+    is_known = is_plausible_watts(position.power_watts, info.power_cap_watts)
+    mean_watts = (position.power_watts + power_watts) / 2 if is_known else power_watts
     return Interval(
         device=reading.device,
         t0_ns=t0_ns,
         t1_ns=reading.at_ns,
-        energy_uj=0 if gap else max(0, units.energy_uj(mean_watts, elapsed_ns)),
+        energy_uj=0 if gap else units.energy_uj(mean_watts, elapsed_ns),
         method=Method.INTEGRATED,
         event=Event.GAP if gap else None,
         restart=position.restored,

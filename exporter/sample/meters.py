@@ -17,12 +17,10 @@ from exporter.model.readings import (
     Reading,
 )
 from exporter.model.snapshot import DeviceState
-from exporter.sample.counter import advance
+from exporter.sample.counter import advance, is_plausible_uj
 
 log = logging.getLogger(__name__)
 
-MOST_UJ = 1 << 63
-"""Counters are kept as 64 bits; all ones is how drivers say that they do not know."""
 NO_COUNTER = "its counter shows a value that no counter has"
 HELD_READINGS = 3
 """After so many readings in a row that were held back, a device says that it counts nothing."""
@@ -85,6 +83,12 @@ class Meters:
         """Every device seen by this process."""
         return tuple(meter.info for meter in self._meters.values())
 
+    def counted(self) -> tuple[DeviceInfo, ...]:
+        """Every device of which energy is known, if only from where on; others have no energy."""
+        return tuple(
+            meter.info for device, meter in self._meters.items() if device in self._positions
+        )
+
     def occupancies(self) -> Mapping[Device, Occupancy]:
         """The last look at the processes of each GPU, where it is still good."""
         return self._occupancies
@@ -100,6 +104,7 @@ class Meters:
                 power_watts=powers.get(device),
                 events=meter.events,
                 occupancy=self._occupancies.get(device),
+                is_counted=device in self._positions,
             )
             for device, meter in self._meters.items()
         )
@@ -118,7 +123,7 @@ class Meters:
                     meter.up, meter.why = False, observation.error
 
     def _take(self, meter: _Meter, reading: Reading) -> Interval | None:
-        if reading.counter_uj is not None and not 0 <= reading.counter_uj < MOST_UJ:
+        if reading.counter_uj is not None and not is_plausible_uj(reading.counter_uj):
             reading = reading._replace(counter_uj=None, why=reading.why or NO_COUNTER)
         position, interval = advance(self._positions.get(reading.device), reading, meter.info)
         if position is not None:

@@ -62,7 +62,7 @@ class FakeNvml:
         self._changes = 0
         self._tenants = 0
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "host").write_text(_text(self._host(host)), encoding="utf-8")
+        (directory / "host").write_bytes(_text(self._host(host)).encode(errors="surrogateescape"))
         self._tell()
 
     def environment(self, library: Path) -> dict[str, str]:
@@ -88,6 +88,10 @@ class FakeNvml:
         The call "field" is one field of nvmlDeviceGetFieldValues, "handle" any use of a handle.
         """
         self._add("fault", call, gpu, code, count, delay_ms, field)
+
+    def force(self, call: str, value: float, *, gpu: int = ALL_GPUS) -> None:
+        """Let a call that succeeds show this value, as is; "field186" is one field of many."""
+        self._add("force", call, gpu, value)
 
     def lose(self, gpu: int) -> None:
         """Let a GPU fall off the bus; those after it get lower indices."""

@@ -30,11 +30,13 @@ typedef struct {
 typedef struct { int gpu, gone, serves; unsigned pid, gi, ci; double begin, end; Curve active; } Tenant;
 typedef struct { char call[64]; int gpu, code, count, delay_ms, field; } Fault;
 typedef struct { double at; int gpu; unsigned gi; } Sample;
+typedef struct { char call[64]; int gpu; double value; } Forced;
 
 static Gpu gpus[GPUS];
 static Tenant tenants[TENANTS];
 static Fault faults[FAULTS];
-static int gpu_count, tenant_count, fault_count, inits, race;
+static Forced forced[FAULTS];
+static int gpu_count, tenant_count, fault_count, forced_count, inits, race;
 static double period = 600, step = 0.02;
 static char driver[80];
 static struct timespec control_time;
@@ -139,6 +141,11 @@ static void fact(char *line) {
         made->gpu = atoi(word[2]), made->code = atoi(word[3]), made->count = atoi(word[4]);
         made->delay_ms = atoi(word[5]), made->field = atoi(word[6]);
     }
+    if (IS("force", 3) && forced_count < FAULTS) {
+        Forced *made = &forced[forced_count++];
+        snprintf(made->call, sizeof made->call, "%s", word[1]);
+        made->gpu = atoi(word[2]), made->value = atof(word[3]);
+    }
     if (IS("absent", 1)) GPU_OF(1)->absent = 1;
     if (IS("origin", 2)) GPU_OF(1)->origin = atof(word[2]);
     if (IS("add", 2)) GPU_OF(1)->added_mj = atof(word[2]);
@@ -166,7 +173,7 @@ static void refresh(void) {
         !memcmp(&status.st_mtim, &control_time, sizeof control_time))) return;
     control_size = status.st_size, control_time = status.st_mtim;
     memset(gpus, 0, sizeof gpus), memset(tenants, 0, tenant_count * sizeof *tenants);
-    fault_count = tenant_count = gpu_count = race = 0;
+    fault_count = forced_count = tenant_count = gpu_count = race = 0;
     fixed_now = 0;
     read_facts("host");
     read_facts("control");
@@ -209,6 +216,19 @@ static void let_go(const int *held) { (void)held; pthread_mutex_unlock(&lock); }
 #define HOLD() int held __attribute__((cleanup(let_go), unused)) = pthread_mutex_lock(&lock)
 #define ENTER(gpu) int refused = enter(__func__, gpu); if (refused) return refused; HOLD()
 
+/* A value, or what is to be shown in its place. */
+static double shown(const char *call, const Gpu *gpu, double value) {
+    for (int i = 0; i < forced_count; i++)
+        if (!strcmp(forced[i].call, call) && (forced[i].gpu == ALL_GPUS || (gpu && forced[i].gpu == gpu->index)))
+            return forced[i].value;
+    return value;
+}
+static double field_shown(unsigned id, const Gpu *gpu, double value) {
+    char call[32];
+    snprintf(call, sizeof call, "field%u", id);
+    return shown(call, gpu, value);
+}
+
 static int is_mig(void *handle) {
     return (char *)handle < (char *)gpus || (char *)handle >= (char *)(gpus + GPUS) ||
            ((char *)handle - (char *)gpus) % sizeof(Gpu) != 0;
@@ -230,7 +250,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
     ENTER(NULL);
     *count = 0;
     for (int i = 0; i < gpu_count; i++) *count += !gpus[i].absent;
-    return OK;
+    return *count = shown(__func__, NULL, *count), OK;
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     Gpu *found = NULL;
@@ -263,7 +283,8 @@ int nvmlDeviceGetPciInfo_v3(Gpu *gpu, char *info) {
 }
 int nvmlDeviceGetEnforcedPowerLimit(Gpu *gpu, unsigned *mw) {
     ENTER(gpu);
-    return *mw = gpu->limit_mw, gpu->limit_mw ? OK : NOT_SUPPORTED;
+    *mw = shown(__func__, gpu, gpu->limit_mw);
+    return *mw ? OK : NOT_SUPPORTED;
 }
 static unsigned power_mw(const Gpu *gpu) {
     double t = now();
@@ -271,11 +292,11 @@ static unsigned power_mw(const Gpu *gpu) {
 }
 int nvmlDeviceGetPowerUsage(Gpu *gpu, unsigned *mw) {
     ENTER(gpu);
-    return *mw = power_mw(gpu), gpu->watts.count ? OK : NOT_SUPPORTED;
+    return *mw = shown(__func__, gpu, power_mw(gpu)), gpu->watts.count ? OK : NOT_SUPPORTED;
 }
 int nvmlDeviceGetTotalEnergyConsumption(Gpu *gpu, u64 *mj) {
     ENTER(gpu);
-    return *mj = energy_mj(gpu), gpu->counter ? OK : NOT_SUPPORTED;
+    return *mj = shown(__func__, gpu, energy_mj(gpu)), gpu->counter ? OK : NOT_SUPPORTED;
 }
 typedef struct { unsigned id, scope; long long time, latency; unsigned type; int code; u64 value; } Field;
 int nvmlDeviceGetFieldValues(Gpu *gpu, int count, Field *fields) {
@@ -284,9 +305,9 @@ int nvmlDeviceGetFieldValues(Gpu *gpu, int count, Field *fields) {
     for (Field *f = fields; f < fields + count; f++) {
         f->value = 0, f->code = NOT_SUPPORTED, f->type = 1;
         if (f->scope == 0 && f->id == FIELD_ENERGY && gpu->counter)
-            f->value = energy_mj(gpu), f->type = 3, f->code = OK;
+            f->value = field_shown(f->id, gpu, energy_mj(gpu)), f->type = 3, f->code = OK;
         if (f->scope == 0 && ((f->id == FIELD_INSTANT && gpu->instant) || (f->id == FIELD_AVERAGE && gpu->average)))
-            f->value = power_mw(gpu), f->code = OK;
+            f->value = field_shown(f->id, gpu, power_mw(gpu)), f->code = OK;
         for (int i = 0; i < fault_count; i++)
             if (!strcmp(faults[i].call, "field") && faults[i].field == (int)f->id &&
                 (faults[i].gpu == ALL_GPUS || faults[i].gpu == gpu->index))
@@ -300,7 +321,7 @@ int nvmlDeviceGetUtilizationRates(Gpu *gpu, unsigned *rates) {
     double phase = now() - (long long)(now() / period) * period, busy = 0;
     for (int i = 0; i < tenant_count; i++)
         if (tenants[i].gpu == gpu->index && here(&tenants[i])) busy += value_at(&tenants[i].active, phase);
-    rates[0] = busy > 1 ? 100 : busy * 100, rates[1] = 0;
+    rates[0] = shown(__func__, gpu, busy > 1 ? 100 : busy * 100), rates[1] = 0;
     return gpu->utilization && !gpu->slices ? OK : NOT_SUPPORTED;
 }
 
@@ -399,7 +420,7 @@ int nvmlGpmMetricsGet(Metrics *wanted) {
                 busy += (integral(&tenants[n].active, wanted->second->at) -
                          integral(&tenants[n].active, wanted->first->at)) / span;
         wanted->metric[i].code = span >= 0.1 ? OK : NOT_SUPPORTED;
-        wanted->metric[i].value = busy * 100;
+        wanted->metric[i].value = shown(__func__, &gpus[wanted->first->gpu], busy * 100);
     }
     return OK;
 }

@@ -152,8 +152,8 @@ def _cumulative(tally: Tally) -> tuple[int, int]:
 
 def _sums(view: View, device: tuple[str, str], amounts: Amounts) -> Document:
     """What a device used: all, by run or reason, by method, and what runs used by split."""
-    energy_uj, carbon_ng = amounts(view.devices[device])
-    attributed_uj, attributed_ng = amounts(view.attributed[device])
+    energy_uj, carbon_ng = amounts(view.devices.get(device, Tally()))
+    attributed_uj, attributed_ng = amounts(view.attributed.get(device, Tally()))
 
     def by_last(tallies: Tallies, index: int) -> dict[str, int]:
         return {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.attribute.attribution import Attribution
+from exporter.attribute.attribution import GONE_AT_MOST, Attribution
 from exporter.model.readings import Device, Interval, Kind, Method, Occupancy, Occupant
 from exporter.model.runs import RunKey
 from exporter.model.workload import Holding, Machine, Reason, Sighting, Split, Usage
@@ -104,6 +104,101 @@ def test_a_device_that_is_away_keeps_of_the_sightings_only_what_it_needs():
         attribution.shares([], [GPU, CPU], seen, looked(second, Occupant(7)))
     assert len(attribution._waiting[GPU].looks) <= 31
     assert attribution._waiting[CPU].sighting.holdings == ()
+
+
+DRAM = Device(Kind.DRAM, "dram-0")
+TICKS = 2000
+EACH_TICK = 5
+
+
+def run(number):
+    return RunKey(1, f"run-{number}", "")
+
+
+def used(second, *rows, machine=True):
+    busy_us = sum(cpu_us for _, cpu_us in rows) + 1000
+    usage = tuple(Usage(key, cpu_us, memory_bytes=1 << 20) for key, cpu_us in rows)
+    of_all = Machine(busy_us, 2_000_000, 1 << 30, 2 << 30) if machine else None
+    return Sighting(second * SECOND, usage, of_all, None)
+
+
+def kept(attribution):
+    """How many things are kept of all that was seen."""
+    return sum(
+        len(part)
+        for seen in attribution._waiting.values()
+        for part in (*seen.sighting, seen.looks)
+        if isinstance(part, tuple | frozenset | dict)
+    )
+
+
+def away(attribution, devices, machine=True):
+    """Devices cannot be read while runs come and go; one of them, the last of all, works most."""
+    for second in range(TICKS):
+        rows = [(run(second * EACH_TICK + n), 100) for n in range(EACH_TICK)]
+        if second == TICKS // 2:
+            rows.append((A, 900_000))
+        attribution.shares([], devices, used(second, *rows, machine=machine), {})
+
+
+def of(device):
+    return Interval(device, 0, TICKS * SECOND, 1_000_003 * JOULE, Method.COUNTER)
+
+
+@pytest.mark.parametrize("machine", [True, False], ids=["clocks", "no clocks"])
+def test_a_device_that_stays_away_keeps_no_more_than_the_present_runs_and_a_hundred(machine):
+    attribution = Attribution({})
+    away(attribution, [CPU, DRAM], machine=machine)
+    assert kept(attribution) <= 2 * (GONE_AT_MOST + EACH_TICK + len(Machine._fields) + 1)
+
+
+@pytest.mark.parametrize("machine", [True, False], ids=["clocks", "no clocks"])
+def test_what_a_device_owes_when_it_returns_adds_up_and_the_most_active_pay_their_own(machine):
+    attribution = Attribution({})
+    away(attribution, [CPU], machine=machine)
+    ((_, shares),) = attribution.shares([of(CPU)], [CPU], used(TICKS, machine=machine), {})
+    paid = joules([(None, shares)])
+    assert sum(share.energy_uj for share in shares) == 1_000_003 * JOULE
+    all_us = TICKS * EACH_TICK * 100 + 900_000 + (TICKS * 1000 + 1000 if machine else 0)
+    active = 1_000_003 - paid.get(Reason.IDLE, 0)
+    assert paid[A] == pytest.approx(active * 900_000 / all_us, rel=1e-3)
+    last, first = run(TICKS * EACH_TICK - 1), run(0)
+    assert paid[last] == pytest.approx(active * 100 / all_us, rel=1e-2)
+    assert first not in paid
+    assert paid[Reason.OTHER] > 0
+
+
+def test_a_gpu_that_stays_away_keeps_its_holders_and_a_hundred_that_were():
+    attribution = Attribution({})
+    for second in range(TICKS):
+        ended = [hold(run(second - 1), second - 1, second)] if second else []
+        seen = sighting(second, hold(B), *ended, hold(run(second), second))
+        seen = seen._replace(
+            owners={second * 10 + n: run(second) for n in range(9)},
+            servers=frozenset({second * 10}),
+        )
+        looks = looked(second, Occupant(second * 10), Occupant(second * 10 + 1))
+        attribution.shares([], [GPU], seen, looks)
+    looks_kept = attribution._waiting[GPU].looks
+    assert len(looks_kept) <= 31
+    assert len(attribution._waiting[GPU].sighting.holdings) <= GONE_AT_MOST + 3
+    assert len(attribution._waiting[GPU].sighting.owners) <= 2 * len(looks_kept)
+    assert len(attribution._waiting[GPU].sighting.servers) <= len(looks_kept)
+    done = attribution.shares([interval(0, TICKS)], [GPU], sighting(TICKS, hold(B)), {})
+    assert sum(share.energy_uj for _, shares in done for share in shares) == 400 * TICKS * JOULE
+    assert B in joules(done)
+
+
+def test_of_the_holders_of_a_gpu_that_are_gone_the_longest_are_kept():
+    attribution = Attribution({})
+    attribution.shares([], [GPU], sighting(500, hold(A, 0, 500)), {})
+    for second in range(500, 1000):
+        attribution.shares(
+            [], [GPU], sighting(second + 1, hold(run(second), second, second + 1)), {}
+        )
+    done = attribution.shares([interval(0, 1000)], [GPU], sighting(1000), {})
+    assert joules(done)[A] == 200_000
+    assert joules(done)[Reason.UNALLOCATED] == (500 - GONE_AT_MOST) * 400
 
 
 def test_what_runs_used_was_not_idle_though_the_clocks_of_the_machine_lag_behind():

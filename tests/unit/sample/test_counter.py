@@ -314,6 +314,50 @@ class TestPowerOnly:
         assert events(intervals) == [Event.GAP]
 
 
+NO_POWERS = [4_294_967.295, 1001.0, -1.0, float("nan"), float("inf"), float("-inf")]
+
+
+class TestPowerThatNoDeviceDraws:
+    @pytest.mark.parametrize("watts", NO_POWERS)
+    def test_it_is_bridged_between_two_that_are_believed(self, watts):
+        readings = [at(n, watts=w) for n, w in enumerate([70, 70, watts, 70, 70])]
+        _, intervals = feed(readings, POWER_ONLY)
+        assert joules(intervals) == 280
+        assert events(intervals) == []
+
+    @pytest.mark.parametrize("watts", NO_POWERS)
+    def test_first_and_last_of_it_begin_and_book_nothing(self, watts):
+        readings = [at(n, watts=w) for n, w in enumerate([watts, 70, 70, watts])]
+        _, intervals = feed(readings, POWER_ONLY)
+        assert joules(intervals) == 70
+
+    @pytest.mark.parametrize("watts", NO_POWERS)
+    def test_it_never_stands_in_for_a_counter(self, watts):
+        lost = [at(s, watts=watts if s % 2 else 100) for s in range(2, 61)]
+        _, intervals = feed([at(0, 0), at(1, 100), *lost, at(61, 6100)])
+        assert joules(intervals) == 6100
+        assert all(interval.energy_uj <= 6000 * J for interval in intervals)
+
+    def test_one_that_an_earlier_version_kept_is_not_integrated(self):
+        position, _ = feed([at(0, watts=70)], POWER_ONLY)
+        kept = position._replace(power_watts=4_294_967.295, restored=True)
+        _, intervals = feed([at(2, watts=70)], POWER_ONLY, kept)
+        assert joules(intervals) == 140
+
+    def test_power_beside_a_counter_does_not_matter(self):
+        _, intervals = feed([at(0, 0, watts=4e6), at(1, 100, watts=4e6), at(2, 200, watts=4e6)])
+        assert joules(intervals) == 200
+
+
+@pytest.mark.parametrize("raw_uj", [2**63, 2**64 - 1, -1])
+def test_counter_that_no_journal_can_hold_is_no_reading(raw_uj):
+    odd = [Reading(GPU, s * SECOND, "boot", raw_uj) for s in (2, 3)]
+    position, intervals = feed([at(0, 0), at(1, 100), *odd, at(4, 400)])
+    assert joules(intervals) == 400
+    assert position.suspect_uj is None
+    assert feed([Reading(GPU, SECOND, "boot", raw_uj)]) == (None, [])
+
+
 class TestPowerStandsInForCounter:
     def readings(self, until, watts=100):
         return [at(0, 0), at(1, 100), *(at(s, watts=watts) for s in range(2, until))]

@@ -4,7 +4,7 @@ from exporter import human
 from exporter.expose.page.history import Charts
 from exporter.expose.page.panels.doubts import doubt, estimated, method
 from exporter.expose.page.table import Cell, bar, bold, number, table, verdict
-from exporter.expose.view import View
+from exporter.expose.view import Tally, View
 from exporter.markup import Markup
 from exporter.model.readings import Method
 from exporter.model.snapshot import DeviceState
@@ -17,7 +17,8 @@ def devices(view: View, charts: Charts) -> Markup:
     rows = []
     for state in states:
         device = state.info.device
-        tally = view.devices[device]
+        tally = view.devices.get(device, Tally())
+        is_known = device in view.devices
         guessed = view.by_method.get((*device, Method.ESTIMATED))
         of_energy = estimated(guessed.total_uj if guessed else 0, tally.total_uj)
         rows.append(
@@ -26,9 +27,9 @@ def devices(view: View, charts: Charts) -> Markup:
                 number(human.watts(state.power_watts), _limit(state)),
                 Cell(charts.devices.get(device, ""), class_="drawn"),
                 *([number(_busy(state))] if has_gpus else []),
-                number(human.energy(tally.total_uj), of_energy),
-                number(human.carbon(tally.total_ng)),
-                bar(view.attributed[device].total_uj, tally.total_uj),
+                number(human.energy(tally.total_uj) if is_known else human.UNKNOWN, of_energy),
+                number(human.carbon(tally.total_ng) if is_known else human.UNKNOWN),
+                bar(view.attributed.get(device, Tally()).total_uj, tally.total_uj),
                 Cell(method(state.info.method), state.info.source),
                 verdict("up" if state.up else "silent", _silence(state), ok=state.up),
             )

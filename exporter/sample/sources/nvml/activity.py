@@ -1,16 +1,17 @@
 """How active the processes of a card and its MIG instances are."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from exporter.clock import Clock
 from exporter.sample.sources.nvml.capabilities import Capabilities
-from exporter.sample.sources.nvml.codes import INSUFFICIENT_SIZE, NO_DATA, NOT_SUPPORTED
+from exporter.sample.sources.nvml.codes import INSUFFICIENT_SIZE, NOT_SUPPORTED
 from exporter.sample.sources.nvml.driver import Driver, Failure
 from exporter.units import MICROSECONDS_PER_SECOND
 
 PERCENT = 100
+ROUNDING = 1
+"""Percent above all that a mean may show."""
 FIRST_WINDOW_US = 5 * MICROSECONDS_PER_SECOND
 LONGEST_WINDOW_US = 60 * MICROSECONDS_PER_SECOND
 """As long as looks can be apart; a longer time, as after a pause, is not asked about."""
@@ -19,6 +20,14 @@ UTILIZATION = "nvmlDeviceGetProcessUtilization"
 GPM = "GPM"
 SM_UTILIZATION = 2
 """Metric of GPM: mean activity of the multiprocessors in percent."""
+
+
+def ratio(percent: float) -> float | None:
+    """A percentage of the driver as a ratio; None: it is no percentage.
+
+    Drivers have shown 2,619 to 4,294,967,295 % now and then (dcgm-exporter #418, DCGM #199).
+    """
+    return min(1.0, percent / PERCENT) if 0 <= percent <= PERCENT + ROUNDING else None
 
 
 def retried(call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
@@ -44,7 +53,7 @@ def means(samples: Iterable[Any]) -> dict[int, float]:
     sums: dict[int, float] = {}
     for sample in samples:
         counts[sample.pid] = counts.get(sample.pid, 0) + 1
-        sums[sample.pid] = sums.get(sample.pid, 0.0) + sample.smUtil / PERCENT
+        sums[sample.pid] = sums.get(sample.pid, 0.0) + (ratio(sample.smUtil) or 0.0)
     most = max(counts.values(), default=1)
     return {pid: total / most for pid, total in sums.items()}
 
@@ -77,7 +86,7 @@ class ProcessActivity:
         sound = [
             sample
             for sample in samples
-            if since_us < sample.timeStamp <= until_us and sample.smUtil <= PERCENT
+            if since_us < sample.timeStamp <= until_us and ratio(sample.smUtil) is not None
         ]
         self._seen_us = max((sample.timeStamp for sample in sound), default=until_us)
         if not sound:
@@ -127,16 +136,16 @@ class InstanceActivity:
                     self._free(sample)
         return None
 
-    def _between(self, before: Any, sample: Any) -> float:
+    def _between(self, before: Any, sample: Any) -> float | None:
         wanted = self._driver.nvml.c_nvmlGpmMetricsGet_t()
         wanted.version = self._driver.nvml.NVML_GPM_METRICS_GET_VERSION
         wanted.numMetrics = 1
         wanted.sample1, wanted.sample2 = before, sample
         wanted.metrics[0].metricId = SM_UTILIZATION
         metric = self._driver.call("nvmlGpmMetricsGet", wanted).metrics[0]
-        if metric.nvmlReturn or not math.isfinite(metric.value):
-            raise Failure("nvmlGpmMetricsGet", metric.nvmlReturn or NO_DATA)
-        return min(1.0, max(0.0, float(metric.value) / PERCENT))
+        if metric.nvmlReturn:
+            raise Failure("nvmlGpmMetricsGet", metric.nvmlReturn)
+        return ratio(metric.value)
 
     def _free(self, sample: Any) -> None:
         with self._can.optional("nvmlGpmSampleFree", 0):

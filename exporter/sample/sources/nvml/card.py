@@ -6,17 +6,23 @@ from typing import Any
 from exporter.clock import Clock
 from exporter.model.readings import DeviceInfo, Method, Occupancy, Partition, Reading
 from exporter.sample.sources.nvml.codes import Reaction
-from exporter.sample.sources.nvml.driver import Driver, Failure
-from exporter.sample.sources.nvml.inventory import is_module
+from exporter.sample.sources.nvml.driver import Driver, Failure, usable
+from exporter.sample.sources.nvml.inventory import is_module, with_known
 from exporter.sample.sources.nvml.meter import Meter
 from exporter.sample.sources.nvml.pci import is_asleep
 from exporter.sample.sources.nvml.tenants import Layout, Tenants
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Asker, remaining
 
+POWER_EPOCH = "{epoch}/power/{n}"
+"""Of readings whose power is integrated: to go on with a counter would count that energy twice,
+and over a sleep, of which there are `n`, there is no power to integrate."""
 LOOK_NS = 5 * NANOSECONDS_PER_SECOND
 """How often processes are looked at: that may cost milliseconds of the driver's lock."""
 ASLEEP = "asleep to save power; it is not woken to be asked"
+PASSED_THROUGH = "passed through to a virtual machine, and cannot be read from here"
+NO_FAILURES = (ASLEEP, PASSED_THROUGH)
+"""Reasons for having no reading that need no repair."""
 
 
 class Card:
@@ -29,7 +35,7 @@ class Card:
         clock: Clock,
         epoch: str,
         sysfs: str,
-        alarm: Callable[[Failure], None],
+        alarm: Callable[["Card", Failure], None],
     ) -> None:
         self.info = info
         self.handle: Any = None
@@ -49,6 +55,9 @@ class Card:
         self._look: Asker[Occupancy] = Asker(f"gpu {device.id} processes", self._look_around)
         self._late: Reading | None = None
         """What came after the tick that asked for it had gone on."""
+        self._has_slept = False
+        """Since its last reading."""
+        self._sleeps = 0
         self._looked_ns = 0
         self._last_look: Occupancy | None = None
 
@@ -95,9 +104,11 @@ class Card:
         if self.handle is None:
             self._meter.forget()
             self._tenants.forget()
-        if self.info.method is Method.COUNTER:  # refused now and then; to change over counts twice
+        if self._meter.lacks_counter:
+            info = info._replace(method=Method.INTEGRATED)
+        elif self.info.method is Method.COUNTER:  # refused now and then
             info = info._replace(method=Method.COUNTER)
-        self.info, self.layout, self.why = info, layout, ""
+        self.info, self.layout, self.why = with_known(info, self.info), layout, ""
         self.handle = handle
 
     def let_go(self) -> None:
@@ -118,16 +129,23 @@ class Card:
         if handle is None:
             return self._none(self.why)
         if self._is_asleep():
+            self._has_slept = True
             return self._none(ASLEEP)
+        if self._has_slept:
+            self._has_slept, self._sleeps = False, self._sleeps + 1
+        info = self.info
         try:
-            reading = self._meter.read(handle)
+            with usable("reading"):
+                reading = self._meter.read(handle, info.power_cap_watts)
         except Failure as failure:
             self.failure = failure
-            self._alarm(failure)
+            self._alarm(self, failure)
             if failure.reaction is Reaction.DEVICE:
                 self.lose(str(failure), failure)
             return self._none(str(failure))
         self.failure = None
+        if info.method is Method.INTEGRATED:
+            return reading._replace(epoch=POWER_EPOCH.format(epoch=self._epoch, n=self._sleeps))
         return reading
 
     def _look_around(self) -> Occupancy:
@@ -137,9 +155,10 @@ class Card:
         why = self.why or ASLEEP
         if handle is not None and not self._is_asleep():
             try:
-                return self._tenants.look(handle, layout)
+                with usable("processes"):
+                    return self._tenants.look(handle, layout)
             except Failure as failure:
-                self._alarm(failure)
+                self._alarm(self, failure)
                 why = str(failure)
         # How it is divided is known all the same.
         partitions = tuple(

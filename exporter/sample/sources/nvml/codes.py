@@ -28,6 +28,10 @@ class Reaction(Enum):
 SUCCESS = 0
 NOT_SUPPORTED = 3
 FUNCTION_NOT_FOUND = 13
+NO_DRIVER = (9, 12)
+"""The kernel's half of the driver is not loaded; the library is not installed."""
+UNUSABLE = -1
+"""No code of NVML: the call returned, and its answer could not be used."""
 NO_PERMISSION = 4
 NO_DATA = 21
 INSUFFICIENT_SIZE = 7

@@ -1,17 +1,23 @@
 """What cards there are and how they are divided: asked of the driver by index, known by UUID."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from exporter.model.readings import Device, DeviceInfo, Kind, Method
 from exporter.sample.sources.nvml.capabilities import REFUSALS
-from exporter.sample.sources.nvml.codes import Reaction
-from exporter.sample.sources.nvml.driver import Driver, Failure
+from exporter.sample.sources.nvml.codes import UNUSABLE, Reaction
+from exporter.sample.sources.nvml.driver import Driver, Failure, readable, usable
 from exporter.sample.sources.nvml.tenants import Instance, Layout
 
 NAME = "nvml"
 MILLI = 1000
 FALLBACK_CAP_WATTS = 1500.0
+LIMITS_WATTS = (10.0, 10_000.0)
+"""Between these is the power limit of any card or module; another one is none."""
+UNKNOWN_MODEL = "unknown GPU"
+CARDS_AT_MOST = 256
+INSTANCES_AT_MOST = 64
+"""More than any machine has cards, and any card has MIG instances; for a driver that miscounts."""
 VOLTA = 5
 """Architecture of the first cards with an energy counter."""
 MODULES = ("GH200", "GB200", "GB300")
@@ -29,26 +35,62 @@ class Found(NamedTuple):
 
 
 def inventory(driver: Driver) -> tuple[list[Found], list[Failure]]:
-    """All cards that answer, and what those that do not have said. Raises Failure."""
+    """All cards that answer, and what those that do not have said.
+
+    Raises Failure where no card answers and one says that the driver itself is at fault.
+    """
     found, failures = [], []
-    for index in range(driver.call("nvmlDeviceGetCount")):
+    for index in range(min(driver.call("nvmlDeviceGetCount"), CARDS_AT_MOST)):
         try:
-            handle = driver.call("nvmlDeviceGetHandleByIndex", index)
-            found.append(Found(handle, _info(driver, handle, index), _layout(driver, handle)))
+            with usable("its description"):
+                handle = driver.call("nvmlDeviceGetHandleByIndex", index)
+                found.append(Found(handle, _info(driver, handle, index), _layout(driver, handle)))
         except Failure as failure:
-            if failure.reaction in (Reaction.LIBRARY, Reaction.PROCESS):
-                raise
-            failures.append(failure)
+            failures.append(failure.of(f"GPU {index}"))
+    fatal = [each for each in failures if each.reaction in (Reaction.LIBRARY, Reaction.PROCESS)]
+    if fatal and not found:
+        raise fatal[0]
     return found, failures
 
 
+def told_apart(found: Iterable[Found], known: Iterable[DeviceInfo]) -> list[Found]:
+    """The cards, each with an id of its own where several report one UUID.
+
+    The first of those keeps the UUID, the others have their PCI addresses added to it, and each
+    keeps the id under which it is `known`. Cards without even an address of their own are one.
+    """
+    places = {(info.device, info.pci_bus_id) for info in known}
+
+    def is_new(each: Found) -> bool:
+        return (each.info.device, each.info.pci_bus_id) not in places
+
+    apart: dict[Device, Found] = {}
+    for each in sorted(found, key=is_new):
+        other = _with_address(each)
+        chosen = other if each.info.device in apart or not is_new(other) else each
+        apart.setdefault(chosen.info.device, chosen)
+    return list(apart.values())
+
+
+def _with_address(found: Found) -> Found:
+    device = found.info.device
+    if not found.info.pci_bus_id:
+        return found
+    apart = device._replace(id=f"{device.id}@{found.info.pci_bus_id}")
+    return found._replace(info=found.info._replace(device=apart))
+
+
 def _info(driver: Driver, handle: Any, index: int) -> DeviceInfo:
-    model = str(driver.call("nvmlDeviceGetName", handle))
+    uuid = readable(driver.call("nvmlDeviceGetUUID", handle))
+    if not uuid:
+        raise Failure("nvmlDeviceGetUUID", UNUSABLE, "the UUID is empty")
+    name = _optional(driver, "nvmlDeviceGetName", handle)
+    model = readable(name) if name else UNKNOWN_MODEL
     limit_mw = _optional(driver, "nvmlDeviceGetEnforcedPowerLimit", handle)
-    limit_watts = limit_mw / MILLI if limit_mw else None
+    limit_watts = _limit_watts(limit_mw)
     bus = _optional(driver, "nvmlDeviceGetPciInfo", handle)
     return DeviceInfo(
-        device=Device(Kind.GPU, str(driver.call("nvmlDeviceGetUUID", handle))),
+        device=Device(Kind.GPU, uuid),
         model=model + MODULE_REMARK * is_module(model),
         vendor="NVIDIA",
         source=NAME,
@@ -56,8 +98,27 @@ def _info(driver: Driver, handle: Any, index: int) -> DeviceInfo:
         method=Method.COUNTER if _has_counter(driver, handle) else Method.INTEGRATED,
         power_limit_watts=limit_watts,
         ordinal=str(index),
-        pci_bus_id=_text(bus.busId) if bus is not None else "",
+        pci_bus_id=readable(bus.busId) if bus is not None else "",
         minor=_optional(driver, "nvmlDeviceGetMinorNumber", handle),
+    )
+
+
+def _limit_watts(limit_mw: int | None) -> float | None:
+    least, most = LIMITS_WATTS
+    return limit_mw / MILLI if limit_mw and least <= limit_mw / MILLI <= most else None
+
+
+def with_known(info: DeviceInfo, known: DeviceInfo) -> DeviceInfo:
+    """What was read of a card now, and what is `known` for what could not be read this time."""
+    if info.model == UNKNOWN_MODEL:
+        info = info._replace(model=known.model)
+    if info.power_limit_watts is None:
+        info = info._replace(
+            power_limit_watts=known.power_limit_watts, power_cap_watts=known.power_cap_watts
+        )
+    return info._replace(
+        pci_bus_id=info.pci_bus_id or known.pci_bus_id,
+        minor=known.minor if info.minor is None else info.minor,
     )
 
 
@@ -85,29 +146,36 @@ def _layout(driver: Driver, handle: Any) -> Layout:
     mode = _optional(driver, "nvmlDeviceGetMigMode", handle)
     if mode is None or mode[0] != MIG_ENABLED:
         return Layout()
-    most = int(_optional(driver, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0)
-    found = [instance for index in range(most) for instance in _instance(driver, handle, index)]
+    most = _optional(driver, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0
+    most = most if most <= INSTANCES_AT_MOST else 0
+    slots = range(most)
+    found = [instance for index in slots for instance in _instance(driver, handle, index, most)]
     multiprocessors: dict[int, int] = {}
     for gi, _, _, _, own in found:
         multiprocessors[gi] = multiprocessors.get(gi, 0) + own
     instances = tuple(
-        Instance(uuid, gi, ci, slices * own / max(1, multiprocessors[gi]))
+        Instance(uuid, gi, ci, slices * own / multiprocessors[gi])
         for gi, ci, uuid, slices, own in found
     )
     return Layout(max(most, 1), instances)
 
 
-def _instance(driver: Driver, handle: Any, index: int) -> Iterator[tuple[int, int, str, int, int]]:
-    """The MIG device in a slot: GPU instance, compute instance, UUID, slices, multiprocessors."""
+def _instance(
+    driver: Driver, handle: Any, index: int, most: int
+) -> Iterator[tuple[int, int, str, int, int]]:
+    """The MIG device in a slot: GPU instance, compute instance, UUID, slices, multiprocessors.
+
+    It has one slice at least, and `most` at most, whatever the driver says.
+    """
     try:
         mig = driver.call("nvmlDeviceGetMigDeviceHandleByIndex", handle, index)
         attributes = driver.call("nvmlDeviceGetAttributes", mig)
         yield (
             driver.call("nvmlDeviceGetGpuInstanceId", mig),
             driver.call("nvmlDeviceGetComputeInstanceId", mig),
-            str(driver.call("nvmlDeviceGetUUID", mig)),
-            attributes.gpuInstanceSliceCount,
-            attributes.multiprocessorCount,
+            readable(driver.call("nvmlDeviceGetUUID", mig)),
+            max(1, min(attributes.gpuInstanceSliceCount, most)),
+            max(1, attributes.multiprocessorCount),
         )
     except Failure as failure:  # most slots are free
         if failure.reaction in (Reaction.LIBRARY, Reaction.DEVICE, Reaction.PROCESS):
@@ -122,7 +190,3 @@ def _optional(driver: Driver, name: str, handle: Any) -> Any:
         if failure.reaction in (Reaction.CAPABILITY, Reaction.EMPTY, Reaction.TRANSIENT):
             return None
         raise
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -1,9 +1,12 @@
 """Energy and power of one card."""
 
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from exporter.clock import Clock
 from exporter.model.readings import Device, Reading
+from exporter.sample.counter import PENDING_NS, is_plausible_uj, is_plausible_watts
 from exporter.sample.sources.nvml.capabilities import Capabilities
 from exporter.sample.sources.nvml.codes import SUCCESS, Reaction
 from exporter.sample.sources.nvml.driver import Driver, Failure
@@ -18,18 +21,25 @@ CARD, MODULE = 0, 1
 ENERGY_CALL, POWER_CALL = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
 
 
+NOTHING = "the driver gives neither energy nor power of this GPU"
+IMPLAUSIBLE = "the driver gives no energy of this GPU, and {watts:,.0f} W, which it cannot draw"
+
+
 class Values(NamedTuple):
     """What a card says; None: it does not."""
 
     energy_mj: int | None
     power_mw: int | None
+    implausible_mw: int | None = None
+    """A power that is not believed."""
 
 
 class Meter:
     """Reads one card: all fields in one call, and single calls for what fields do not give.
 
-    A field that a card does not know may come with success and the value 0, so 0 is no answer. An
-    error of one field, or of the call for all, counts only if nothing else gives a value.
+    A field that a card does not know may come with success and the value 0, so 0 is no answer, and
+    neither is a value that no card can have. An error of one field, or of the call for all, counts
+    only if nothing else gives a value.
     """
 
     def __init__(
@@ -45,35 +55,67 @@ class Meter:
         self._can = Capabilities()
         self._failure: Failure | None = None
         """The first error of the reading under way that is more than a refusal."""
+        self.lacks_counter = False
+        """Whether the card has shown power for long and never a counter, without any error."""
+        self._has_counted = False
+        self._uncounted_ns: int | None = None
+        """Since when that is so."""
 
     def forget(self) -> None:
         """Ask again for what the card has refused."""
         self._can.forget()
 
-    def read(self, handle: Any) -> Reading:
-        """Counter and power now. Raises Failure if the card does not answer at all."""
-        values = self._values(handle)
-        energy_mj, power_mw = values
+    def read(self, handle: Any, cap_watts: float) -> Reading:
+        """Counter and power now, power up to a bound. Raises Failure if there is no answer."""
+        energy_mj, power_mw, implausible_mw = self._values(handle, cap_watts)
+        why = ""
+        if energy_mj is None and power_mw is None:
+            why = IMPLAUSIBLE.format(watts=implausible_mw / MILLI) if implausible_mw else NOTHING
         return Reading(
             self._device,
             self._clock.boottime_ns(),
             self._epoch,
             counter_uj=None if energy_mj is None else energy_mj * MICROJOULES_PER_MILLIJOULE,
             power_watts=None if power_mw is None else power_mw / MILLI,
-            why="" if any(values) else "the driver gives neither energy nor power of this GPU",
+            why=why,
             awake_ns=self._clock.monotonic_ns(),
         )
 
-    def _values(self, handle: Any) -> Values:
+    def _values(self, handle: Any, cap_watts: float) -> Values:
         now_ns = self._clock.boottime_ns()
         self._failure = None
         fields = self._fields(handle, now_ns)
-        energy_mj = fields.get((ENERGY, CARD)) or self._single(ENERGY_CALL, handle, now_ns)
-        power_mw = next((fields[power] for power in self._powers if power in fields), None)
-        values = Values(energy_mj, power_mw or self._single(POWER_CALL, handle, now_ns))
-        if self._failure is not None and not any(values):
+        energy_mj = _plausible_mj(fields.get((ENERGY, CARD))) or _plausible_mj(
+            self._single(ENERGY_CALL, handle, now_ns)
+        )
+        power_mw = implausible_mw = None
+        for mw in self._powers_mw(fields, handle, now_ns):
+            if is_plausible_watts(mw / MILLI, cap_watts):
+                power_mw = mw
+                break
+            implausible_mw = mw
+        if self._failure is not None and energy_mj is None and power_mw is None:
             raise self._failure
-        return values
+        self._note_counter(energy_mj, power_mw, now_ns)
+        return Values(energy_mj, power_mw, implausible_mw)
+
+    def _powers_mw(
+        self, fields: Mapping[tuple[int, int], int], handle: Any, now_ns: int
+    ) -> Iterator[int]:
+        """Every power that the card gives, the best first; the last is asked for only then."""
+        yield from (fields[power] for power in self._powers if power in fields)
+        single = self._single(POWER_CALL, handle, now_ns)
+        if single is not None:
+            yield single
+
+    def _note_counter(self, energy_mj: int | None, power_mw: int | None, now_ns: int) -> None:
+        self._has_counted = self._has_counted or energy_mj is not None
+        if self._has_counted or power_mw is None or self._failure is not None:
+            self._uncounted_ns = None
+        elif self._uncounted_ns is None:
+            self._uncounted_ns = now_ns
+        since_ns = self._uncounted_ns
+        self.lacks_counter = since_ns is not None and now_ns - since_ns >= PENDING_NS
 
     def _fields(self, handle: Any, now_ns: int) -> dict[tuple[int, int], int]:
         """Values above 0 by field and scope."""
@@ -119,9 +161,16 @@ class Meter:
             self._failure = self._failure or failure
 
 
+def _plausible_mj(energy_mj: int | None) -> int | None:
+    if energy_mj is None or not is_plausible_uj(energy_mj * MICROJOULES_PER_MILLIJOULE):
+        return None
+    return energy_mj
+
+
 def _value(answer: Any) -> int:
     """The number in a field's union, by the type that the driver names."""
     kinds = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal")
     if not 0 <= answer.valueType < len(kinds):
         return 0
-    return max(0, int(getattr(answer.value, kinds[answer.valueType])))
+    value = getattr(answer.value, kinds[answer.valueType])
+    return max(0, int(value)) if math.isfinite(value) else 0

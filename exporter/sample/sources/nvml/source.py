@@ -7,10 +7,11 @@ from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Outdated, Unavailable
 from exporter.model.readings import CallCost, Observation
+from exporter.sample.sources.nvml.card import NO_FAILURES
 from exporter.sample.sources.nvml.codes import Reaction
 from exporter.sample.sources.nvml.driver import LIBRARY, total_costs
 from exporter.sample.sources.nvml.inventory import NAME, is_module
-from exporter.sample.sources.nvml.pci import cards
+from exporter.sample.sources.nvml.pci import address_of, cards
 from exporter.sample.sources.nvml.supervisor import Supervisor
 from exporter.worker import deadline, poll
 
@@ -65,17 +66,24 @@ class Nvml:
         looks = tuple(look for card in known if (look := card.occupancy()) is not None)
         if self._supervisor.outdated:
             raise Outdated(OUTDATED.format(why=self._supervisor.outdated))
-        why = next((reading.why for reading in readings if reading.why), "")
+        whys = [reading.why for reading in readings if reading.why]
+        failing = next((why for why in whys if why not in NO_FAILURES), "")
+        resting = [
+            f"GPU {address_of(card.info.pci_bus_id)} is {reading.why}"
+            for card, reading in zip(known, readings, strict=True)
+            if reading.why in NO_FAILURES
+        ]
         return Observation(
             source=self.name,
             at_ns=self._clock.boottime_ns(),
             infos=tuple(card.info for card in known),
             readings=readings,
             cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
-            error=self._supervisor.why or why,
+            error=self._supervisor.why or failing,
             occupancies=looks,
             calls=self._calls(),
             sick=self._sick(),
+            note="; ".join(dict.fromkeys((*self._supervisor.notes, *resting))),
         )
 
     def covers_cpu(self) -> bool:

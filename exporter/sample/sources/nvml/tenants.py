@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from exporter.clock import Clock
 from exporter.model.readings import Device, Occupancy, Occupant, Partition
 from exporter.sample.sources.nvml.activity import (
-    PERCENT,
     InstanceActivity,
     ProcessActivity,
+    ratio,
     retried,
 )
 from exporter.sample.sources.nvml.capabilities import Capabilities
@@ -119,7 +119,7 @@ class Tenants:
     def _utilization(self, handle: Any, now_ns: int) -> float | None:
         with self._can.optional(UTILIZATION, now_ns) as is_worth:
             if is_worth:
-                return float(self.driver.call(UTILIZATION, handle).gpu) / PERCENT
+                return ratio(self.driver.call(UTILIZATION, handle).gpu)
         return None
 
 

@@ -315,6 +315,8 @@ def test_a_suspended_card_is_not_woken(bench):
     (power / "runtime_status").write_text("suspended\n")
     seen = one.until(lambda seen: "not woken" in seen.readings[0].why)
     assert FIELDS not in seen.calls
+    assert "GPU 0000:01:00.0 is asleep" in seen.note
+    assert not seen.error
     (power / "runtime_status").write_text("active\n")
     one.until(one.is_well)
 
@@ -327,7 +329,8 @@ def test_cards_that_are_all_asleep_are_not_even_listed(bench):
     (card / "class").write_text("0x030200\n")
     (card / "power/runtime_status").write_text("suspended\n")
     seen = one.read()
-    assert "not woken" in seen.error
+    assert "not woken" in seen.note
+    assert not seen.error
     assert not seen.calls
     (card / "power/runtime_status").write_text("active\n")
     one.until(one.is_well)

@@ -1,0 +1,216 @@
+"""Cards that the host cannot read: passed through, asleep, or with another driver.
+
+Names of drivers are those that Linux shows under /sys/bus/pci/drivers: `vfio-pci`
+(drivers/vfio/pci/vfio_pci.c), `nvgrace-gpu-vfio-pci` (drivers/vfio/pci/nvgrace-gpu/main.c),
+`pci-stub` (drivers/pci/pci-stub.c), `xen-pciback` (DRV_NAME in drivers/xen/xen-pciback/pciback.h;
+`pciback` before), `nouveau`, `nvidia`. `physfn` is the link that pci_iov_sysfs_link() in
+drivers/pci/iov.c makes in each virtual function.
+"""
+
+import ctypes
+
+import pytest
+
+from exporter.cli import main as command
+from exporter.model.readings import Method
+from exporter.sample.meters import Meters
+from exporter.sample.sources.nvml import Nvml, source
+from exporter.sample.sources.nvml.pci import cards
+from tests.fakes import FakeClock
+from tests.unit.sample.nvml.conftest import SOON, gpu
+
+NO_COUNTER = {"counter": False, "nvml": {"architecture": 4, "power_average": False}}
+PASSED = "passed through to a virtual machine"
+VFIO = ("vfio-pci", "nvgrace-gpu-vfio-pci", "pci-stub", "xen-pciback", "pciback")
+
+
+def place(sysfs, number, driver, status="active", **more):
+    """Put a card on the bus."""
+    path = sysfs / f"bus/pci/devices/0000:{number:02x}:00.0"
+    (path / "power").mkdir(parents=True, exist_ok=True)
+    for name, text in {"vendor": "0x10de", "class": "0x030200", **more}.items():
+        (path / name).write_text(text + "\n")
+    (path / "power/runtime_status").write_text(status + "\n")
+    link = path / "driver"
+    link.unlink(missing_ok=True)
+    if driver:
+        (sysfs / f"bus/pci/drivers/{driver}").mkdir(parents=True, exist_ok=True)
+        link.symlink_to(sysfs / f"bus/pci/drivers/{driver}")
+    return path
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """A collector on a host without the library."""
+    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SOON)
+    made = []
+
+    def make():
+        made.append(Nvml(str(tmp_path), FakeClock(), "boot", 0.02))
+        return made[0]
+
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        yield make
+    else:
+        pytest.skip("this machine has the NVIDIA library")
+    for each in made:
+        each.release()
+
+
+@pytest.mark.parametrize("status", ["active", "suspended", "unsupported"])
+@pytest.mark.parametrize("driver", VFIO)
+def test_a_host_whose_cards_are_all_passed_through_has_no_failure(alone, tmp_path, driver, status):
+    place(tmp_path, 1, driver, status)
+    place(tmp_path, 2, driver, status, **{"class": "0x030000"})
+    seen = alone().read()
+    assert not seen.error
+    assert f"GPU 0000:01:00.0 is {PASSED}" in seen.note
+    assert f"GPU 0000:02:00.0 is {PASSED}" in seen.note
+    assert not seen.calls
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("driver", "status", "text"),
+    [("vfio-pci", "active", PASSED), ("nvidia", "suspended", "asleep")],
+)
+def test_the_page_has_no_failed_collector_and_the_log_says_why(
+    tmp_path, capfd, driver, status, text
+):
+    place(tmp_path / "sys", 1, driver, status)
+    paths = [f"--path.sysfs={tmp_path / 'sys'}", f"--path.state={tmp_path / 'state'}"]
+    assert command.main(["once", "--sample.interval=0.1", *paths]) == 0
+    page, log = capfd.readouterr()
+    assert 'emissions_collector_success{collector="nvml"} 1.0' in page
+    assert 'device="gpu"' not in page
+    (line,) = [line for line in log.splitlines() if "collector=nvml" in line]
+    assert text in line
+    assert "level=info" in line
+
+
+def test_a_sleeping_card_beside_one_that_is_passed_through_is_no_failure(alone, tmp_path):
+    place(tmp_path, 1, "vfio-pci")
+    place(tmp_path, 2, "nvidia", "suspended")
+    seen = alone().read()
+    assert not seen.error
+    assert PASSED in seen.note
+    assert "asleep" in seen.note
+    assert not seen.calls
+
+
+@pytest.mark.parametrize("driver", ["nouveau", "nvidiafb", "nova_core"])
+def test_another_driver_is_named_where_there_is_no_library(alone, tmp_path, driver):
+    place(tmp_path, 1, driver)
+    place(tmp_path, 2, "vfio-pci")
+    seen = alone().read()
+    assert "install the driver" in seen.error
+    assert f"GPU 0000:01:00.0 has the driver {driver}" in seen.error
+    assert "0000:02" not in seen.error
+    assert PASSED in seen.note
+
+
+@pytest.mark.parametrize("driver", ["", "nvidia"])
+def test_a_card_for_this_host_without_a_library_is_a_failure(alone, tmp_path, driver):
+    place(tmp_path, 1, driver)
+    assert "install the driver" in alone().read().error
+
+
+def test_one_card_for_the_host_and_one_passed_through_work_side_by_side(bench):
+    one = bench(gpu(0))
+    place(one.sysfs, 1, "nvidia")
+    place(one.sysfs, 2, "vfio-pci", "suspended")
+    seen = one.until(one.is_well)
+    assert not seen.error
+    assert seen.note.startswith("GPU 0000:02:00.0 is passed through")
+    assert "0000:01" not in seen.note
+
+
+def test_a_sleeping_card_is_not_woken_because_another_is_passed_through(bench):
+    two = bench(gpu(0))
+    place(two.sysfs, 1, "nvidia", "suspended")
+    place(two.sysfs, 2, "vfio-pci")
+    place(two.sysfs, 3, "nouveau")
+    seen = two.read()
+    assert not seen.calls
+    assert not seen.error
+
+
+def test_a_card_that_is_handed_to_a_machine_and_back_goes_on(bench):
+    two = bench()
+    place(two.sysfs, 1, "nvidia")
+    place(two.sysfs, 2, "nvidia")
+    two.until(two.is_well)
+    place(two.sysfs, 2, "vfio-pci")
+    two.fake.lose(1)
+    seen = two.until(lambda seen: PASSED in seen.readings[1].why)
+    assert not seen.error
+    assert seen.readings[0].counter_uj
+    place(two.sysfs, 2, "nvidia")
+    two.fake.heal()
+    seen = two.until(two.is_well)
+    assert not seen.note
+
+
+def test_when_the_last_card_is_handed_over_the_driver_is_let_go_of(bench):
+    one = bench(gpu(0))
+    place(one.sysfs, 1, "nvidia")
+    one.until(one.is_well)
+    place(one.sysfs, 1, "vfio-pci")
+    seen = one.until(lambda seen: PASSED in seen.readings[0].why)
+    assert not seen.error
+    one.until(lambda seen: "nvmlShutdown" in seen.calls)
+    place(one.sysfs, 1, "nvidia")
+    one.until(one.is_well)
+
+
+def test_virtual_functions_are_no_cards_of_their_own(tmp_path):
+    place(tmp_path, 1, "nvidia")
+    place(tmp_path, 2, "vfio-pci").joinpath("physfn").symlink_to("../0000:01:00.0")
+    place(tmp_path, 3, "nvidia").joinpath("physfn").symlink_to("../0000:01:00.0")
+    assert [card.address for card in cards(str(tmp_path))] == ["0000:01:00.0"]
+
+
+def test_a_virtual_function_that_a_guest_was_given_is_a_card(tmp_path):
+    place(tmp_path, 1, "nvidia")
+    assert [card.driver for card in cards(str(tmp_path))] == ["nvidia"]
+
+
+def test_what_is_no_display_is_no_card(tmp_path):
+    place(tmp_path, 1, "snd_hda_intel", **{"class": "0x040300"})
+    place(tmp_path, 2, "amdgpu", vendor="0x1002")
+    assert not cards(str(tmp_path))
+
+
+def test_over_a_sleep_no_power_is_integrated(bench):
+    clock, meters = FakeClock(), Meters(())
+    one = bench(gpu(0, **NO_COUNTER), clock=clock)
+    place(one.sysfs, 1, "nvidia")
+
+    def joules(seconds):
+        energy_uj = 0
+        for _ in range(seconds):
+            clock.advance(1)
+            energy_uj += sum(each.energy_uj for each in meters.advance(one.read()))
+        return energy_uj / 1e6
+
+    assert joules(11) == pytest.approx(1000)
+    place(one.sysfs, 1, "nvidia", "suspended")
+    assert joules(100) == 0
+    place(one.sysfs, 1, "nvidia")
+    assert joules(11) == pytest.approx(1000)
+
+
+def test_a_card_that_falls_asleep_is_no_failure_and_wakes_with_what_it_used(bench):
+    one = bench(gpu(0))
+    place(one.sysfs, 1, "nvidia")
+    before = one.until(one.is_well).readings[0].counter_uj
+    place(one.sysfs, 1, "nvidia", "suspended")
+    seen = one.until(lambda seen: "asleep" in seen.readings[0].why)
+    assert not seen.error
+    assert "GPU 0000:01:00.0 is asleep" in seen.note
+    place(one.sysfs, 1, "nvidia")
+    after = one.until(one.is_well)
+    assert after.readings[0].counter_uj >= before
+    assert after.infos[0].method is Method.COUNTER
