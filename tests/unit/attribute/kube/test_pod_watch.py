@@ -1,16 +1,19 @@
 """Lists and watches against a server that speaks HTTP and TLS for real."""
 
+import shutil
 import socket
+import ssl
 
 import pytest
 
-from exporter.attribute.sources.kube.api_server import ApiServer
+from exporter.attribute.sources.kube.api_server import ApiError, ApiServer
 from exporter.attribute.sources.kube.described import JOB_ID, RUN_ID
 from exporter.attribute.sources.kube.pod_facts import PodFacts
 from exporter.attribute.sources.kube.pod_watch import MOST, PodWatch
 from exporter.errors import Unavailable
+from tests.certificates import INCOMPLETE, Authority
 from tests.fakes import FakeClock
-from tests.kube.api_server import described
+from tests.kube.api_server import FakeApiServer, described
 from tests.unit.attribute.kube.conftest import ByHand, server_of
 
 HOSTILE = 'a\n"\\{}\x1b[2J' + "x" * 500
@@ -315,3 +318,66 @@ def test_a_server_that_nobody_vouches_for_is_not_believed(api, tmp_path, clock, 
             server.get("/api/v1/pods")
     finally:
         other.stop()
+
+
+@pytest.mark.parametrize("extensions", INCOMPLETE.values(), ids=INCOMPLETE)
+def test_an_authority_that_kubectl_trusts_is_trusted_on_every_python(tmp_path, extensions):
+    api = FakeApiServer(tmp_path / "api", extensions)
+    try:
+        assert server_of(api).get("/api/v1/pods")["items"] == []
+    finally:
+        api.stop()
+
+
+def test_of_the_checks_of_certificates_the_strict_one_alone_is_off(api):
+    expected = ssl.create_default_context().verify_flags & ~ssl.VERIFY_X509_STRICT
+    expected |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context = server_of(api)._context()
+    assert context.verify_flags == expected
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_another_name_than_that_in_the_certificate_is_not_believed(api):
+    server = ApiServer("127.0.0.1", api.port, str(api.account))
+    with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
+        server.get("/api/v1/pods")
+
+
+def test_an_authority_that_another_one_has_signed_is_trusted_as_it_is(api, tmp_path):
+    api.certify(root=Authority(tmp_path / "root", "company"))
+    assert server_of(api).get("/api/v1/pods")["items"] == []
+
+
+def test_an_authority_that_is_replaced_is_trusted_without_a_restart(api):
+    server = server_of(api)
+    server.get("/api/v1/pods")
+    api.certify()
+    assert server.get("/api/v1/pods")["items"] == []
+
+
+def test_an_authority_that_was_replaced_is_no_longer_trusted(api, tmp_path):
+    server = server_of(api)
+    other = FakeApiServer(tmp_path / "other")
+    try:
+        for name in ("..version-1", "..data"):
+            shutil.copytree(
+                other.account / "..data", api.account / name, dirs_exist_ok=True
+            )
+        with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
+            server.get("/api/v1/pods")
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize("spoilt", [None, b"", b"no certificate"])
+def test_an_authority_that_cannot_be_read_for_a_while_is_a_failure_and_then_none(api, spoilt):
+    server = server_of(api)
+    path = api.account / "ca.crt"
+    good = path.read_bytes()
+    path.unlink()
+    if spoilt is not None:
+        path.write_bytes(spoilt)
+    with pytest.raises(ApiError, match=r"ca\.crt"):
+        server.get("/api/v1/pods")
+    path.write_bytes(good)
+    assert server.get("/api/v1/pods")["items"] == []
