@@ -209,6 +209,79 @@ def test_the_server_says_how_long_to_wait(api, clock):
     assert len(api.requests) == 2
 
 
+class ByTurns:
+    """A watch whose turns a test takes, against a server that is no network."""
+
+    def __init__(self, clock, watches):
+        turns = []
+        self.clock = clock
+        self.watches = watches
+        self.began_at = []
+        self.known = PodWatch(
+            self, "node-1", clock, (), lambda *given: turns.append(given[1]) or ByHand(*given)
+        )
+        (self.turn,) = turns
+
+    def get(self, _path, **_query):
+        return {"metadata": {"resourceVersion": "7"}}
+
+    def watch(self, _path, _seconds, **_query):
+        self.began_at.append(self.clock.boottime_ns() // 1_000_000_000)
+        return next(self.watches)()
+
+    def waits(self, times):
+        """Seconds between the beginnings of watches, as far as nothing else lets time pass."""
+        while len(self.began_at) <= times:
+            self.turn()
+            self.clock.advance(1)
+        pairs = zip(self.began_at, self.began_at[1:], strict=False)
+        return [later - earlier for earlier, later in pairs][:times]
+
+
+def refused():
+    raise ApiError(500, "as the test wants it")
+
+
+def cut(*events):
+    yield from events
+    raise ApiError(0, "the watch was cut")
+
+
+BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+
+
+def test_a_server_that_goes_on_refusing_is_asked_ever_less_often(clock):
+    watch = ByTurns(clock, iter([refused] * 9))
+    assert watch.waits(8) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize(
+    "event", [BOOKMARK, {"type": "ADDED", "object": described("u1", "p")}], ids=lambda e: e["type"]
+)
+def test_a_watch_that_was_heard_and_then_cut_is_begun_again_soon(clock, event):
+    watch = ByTurns(clock, iter([*[refused] * 8, *[lambda: cut(event)] * 4]))
+    assert watch.waits(11)[-4:] == [60, 1, 1, 1]
+
+
+def test_a_quiet_watch_that_is_cut_after_minutes_is_begun_again_soon(clock):
+    def quiet():
+        clock.advance(240)
+        yield from cut()
+
+    watch = ByTurns(clock, iter([*[refused] * 8, quiet, refused]))
+    assert watch.waits(9)[-1] == 240 + 1
+
+
+def test_a_watch_that_is_cut_at_once_each_time_is_tried_ever_less_often(clock):
+    watch = ByTurns(clock, iter([cut] * 9))
+    assert watch.waits(8) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_watch_that_ended_by_itself_is_followed_by_the_next(clock):
+    watch = ByTurns(clock, iter([lambda: iter(())] * 4))
+    assert watch.waits(3) == [1, 1, 1]
+
+
 def test_a_token_that_expired_is_read_anew(api, clock, watching):
     watching.until_following()
     token = api.account / "token"
