@@ -30,6 +30,8 @@ class Layout(NamedTuple):
     """What counters showed of the runs that left the page: microjoules and nanograms by owner."""
     filled: int = 0
     """The last fill that the totals have."""
+    merged: tuple[tuple[RunKey, RunKey], ...] = ()
+    """Merges of runs, old and new key, that the ledger may not have yet; in order."""
 
 
 class Image(NamedTuple):

@@ -20,15 +20,24 @@ class Owners:
         self.shown: tuple[tuple[Owner, int, int], ...] = self._show()
         """Microjoules and nanograms by owner; the same object as long as nothing changed."""
 
-    def settle(self, run: RunInfo, known: RunInfo | None) -> Owner:
-        """Whose a run is: what was settled when it came to the page, else what is known now."""
+    def settle(self, run: RunInfo, known: RunInfo | None) -> Owner | None:
+        """Whose a run is: what was settled when it came to the page, else what is known now.
+
+        None for a provisional run, as an owner's counter never falls: what it used is added to the
+        counter of its owner when that is known.
+        """
         if known is not None and known.owner is not None:
             return known.owner
+        if run.is_provisional and run.ended is None:
+            return None
         return owner_of(run, self._exported_labels)
 
     def add(self, run: RunInfo, energy_uj: int, carbon_ng: int) -> None:
         """Take over what a counter showed of a run that leaves."""
-        owner = self.settle(run, run)
+        self.credit(self.settle(run, run) or OTHER_OWNER, energy_uj, carbon_ng)
+
+    def credit(self, owner: Owner, energy_uj: int, carbon_ng: int) -> None:
+        """Add to the sums of an owner."""
         if owner not in self._sums and len(self._sums) >= MOST:
             owner = OTHER_OWNER
         known_uj, known_ng = self._sums.get(owner, (0, 0))

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 
+from exporter.account.merging import merge_rows
 from exporter.account.rows import FIXED_IDS, METHOD_IDS, NO_FACTOR_ID, SPLIT_IDS
 from exporter.model.books import Amount, Balance, Batch, Line, UsageKey
 from exporter.model.intensity import Factor
@@ -22,7 +23,7 @@ ON CONFLICT DO UPDATE SET
     end_reason = excluded.end_reason, scope = excluded.scope, lead_pid = excluded.lead_pid,
     lead_start = excluded.lead_start, cgroup = excluded.cgroup, account = excluded.account,
     budget_grams = excluded.budget_grams, shown_id = excluded.shown_id,
-    enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
+    namespace = excluded.namespace, enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
     enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes,
     owner = excluded.owner, departed = 0
 RETURNING id
@@ -68,6 +69,8 @@ class Postings:
 
     def write(self, batch: Batch) -> None:
         """All of the batch. Raises sqlite3.Error, OverflowError or UnicodeError."""
+        for old, new in batch.merged:
+            merge_rows(self._connection, old, new)
         self._put_devices(batch.infos, batch.floors)
         self._put_positions(batch.positions)
         for run in batch.runs:

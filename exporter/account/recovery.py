@@ -11,6 +11,7 @@ from exporter.account.filling import filled
 from exporter.account.image import Image, Origin
 from exporter.account.journal import Journal
 from exporter.account.ledger import Known, Ledger
+from exporter.account.merging import merge_lates, merge_lines, merge_pasts
 from exporter.errors import LedgerError
 from exporter.model.books import (
     NOTHING,
@@ -66,7 +67,7 @@ def reconcile(known: Known, image: Image | None, boot_id: str, wall: float) -> R
     it; then no journal is believed.
     """
     if image is not None:
-        known = _with_true_mark(known, image)
+        known = _with_merges(_with_true_mark(known, image), image)
         image = filled(image, known.lates)
     if image is not None and boot_id and image.origin.boot_id == boot_id:
         continued = _from_orderly_stop(known, image) or _from_journal(known, image)
@@ -86,6 +87,37 @@ def _with_true_mark(known: Known, image: Image) -> Known:
     """
     ran_on = image.origin.ledger_id == known.ledger_id and image.seq > known.restored.seq
     return known._replace(clean=False) if ran_on else known
+
+
+def _with_merges(known: Known, image: Image) -> Known:
+    """As the ledger will be once it has the merges that the image knows of."""
+    for old, new in image.layout.merged:
+        pasts = {past.key: past for past in known.pasts}
+        restored = known.restored
+        here = {
+            key: Past(
+                key,
+                None,
+                {line: each for line, each in restored.lines.items() if line.party == key},
+                restored.factor_uses.get(key, ()),
+            )
+            for key in (old, new)
+        }
+        pasts.pop(old, None)
+        begun_anew = {old: Past(old)} if any(run.key == old for run in image.layout.runs) else {}
+        past = merge_pasts(here[old], pasts.get(new) or here[new])
+        lines = dict(restored.lines)
+        merge_lines(lines, old, new)
+        known = known._replace(
+            restored=restored._replace(
+                lines=lines,
+                runs=tuple(run for run in restored.runs if run.key != old),
+                factor_uses={**restored.factor_uses, new: past.factor_uses},
+            ),
+            pasts=tuple({**pasts, **begun_anew, new: past}.values()),
+            lates=merge_lates(known.lates, old, new),
+        )
+    return known
 
 
 def _from_orderly_stop(known: Known, image: Image) -> Recovered | None:
@@ -181,6 +213,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         wall=image.wall,
         notes=_notes(known, is_ours=is_ours),
         owners=owners,
+        merged=image.layout.merged,
     )
     batch = Batch(
         seq=image.seq,
@@ -199,6 +232,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         },
         # What the ledger need not keep is said by a later batch: the journal lacks the fills still.
         filled=known.restored.filled,
+        merged=image.layout.merged,
     )
     return Recovered(restored, batch, known.clean)
 

@@ -6,10 +6,11 @@ import pytest
 
 from exporter.attribute.sources.kube.kubelet import Allotted
 from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
-from exporter.attribute.sources.kube.pods import Pods
+from exporter.attribute.sources.kube.pods import FIRST_UID, Pods
 from exporter.attribute.sources.kube.registry import KubernetesSources
 from exporter.attribute.sources.kube.wire import Claimed, ContainerResources
 from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Occupant, Partition
+from exporter.model.runs import Merge, RunKey
 from exporter.model.workload import CollectorState
 
 ONE, TWO, THREE = (f"{n * 8}-{n * 4}-{n * 4}-{n * 4}-{n * 12}" for n in "123")
@@ -86,6 +87,16 @@ class Node:
         self.look()
         (state,) = [each for each in self.host.witness.states() if each.name == name]
         return state.ok, state.why
+
+    def fails(self, why="API server: 500 Internal Server Error"):
+        """The API server cannot be read; what it said before stays."""
+        self.watch.known = self.watch.known._replace(why=why)
+
+    def answers(self):
+        self.watch.known = self.watch.known._replace(why="", at_ns=1)
+
+    def shown(self):
+        return {run.key.run_id for run in self.host.runbook.shown()}
 
     def run(self, run_id):
         return next(run for run in self.host.runbook.shown() if run.key.run_id == run_id)
@@ -204,17 +215,53 @@ def test_while_both_of_a_name_are_there_the_device_is_the_later_ones(node):
     assert node.held() == [("GPU-1", "", TWO, 1, 1)]
 
 
-def test_a_new_pod_waits_a_moment_for_its_name_and_loses_nothing_by_that(node):
+def test_a_new_pod_is_off_the_page_for_a_moment_until_it_is_named_and_loses_nothing(node):
+    node.pod(ONE, used_us=10_000)
+    assert node.look() == {ONE: 1}
+    assert node.shown() == set()
+    node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
+    assert node.look() == {"bert": 2}
+    assert node.shown() == {"bert"}
+    assert node.host.runbook.merges() == [
+        Merge(RunKey(FIRST_UID, ONE, ""), node.run("bert").key, is_counted=True)
+    ]
+
+
+def test_a_pod_that_is_not_named_in_a_moment_is_on_the_page_by_its_uid(node):
+    node.pod(ONE)
+    for _ in range(6):
+        node.look()
+    assert node.shown() == {ONE}
+
+
+def test_a_pod_that_ends_before_it_is_named_is_on_the_page_by_its_uid(node):
+    node.pod(ONE)
+    node.look()
+    node.end(ONE)
+    node.look()
+    assert node.shown() == {ONE}
+    assert node.run(ONE).ended is not None
+
+
+def test_where_namespaces_are_left_out_a_new_pod_is_no_run_before_it_is_named(node):
+    node.options = {"excluded": ("kube-system",)}
+    node.host.begin()
+    node.look()
     node.pod(ONE, used_us=10_000)
     assert node.look() == {}
-    node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
-    assert node.look() == {"bert": 3}
+    node.pod(ONE, "b", "kube-system")
+    node.look()
+    assert node.host.runbook.shown() == ()
+    node.pod(TWO, used_us=10_000)
+    node.look()
+    node.pod(TWO, "a", used_us=30_000)
+    assert node.look() == {TWO: 3}
 
 
 def test_what_pods_used_before_the_daemon_began_is_not_theirs_though_their_names_come_late(node):
     node.pod(ONE, used_us=9_000_000)
     node.host.begin()
-    assert node.look() == {}
+    assert node.look() == {ONE: 0}
     node.pod(ONE, "train-0", used_us=9_020_000)
     assert node.look() == {ONE: 2}
 
@@ -225,10 +272,21 @@ def test_after_a_restart_no_run_ends_before_the_api_server_has_answered(node):
     known, node.watch.known = node.watch.known, Known()
     node.pod(ONE, used_us=30_000)
     node.host.restart(absent_seconds=2)
-    node.look()
-    assert node.host.running() == {"bert"}
-    node.watch.known = known
     assert node.look() == {"bert": 2}
+    node.watch.known = known
+    assert node.look() == {"bert": 0}
+    assert node.host.running() == {"bert"}
+
+
+def test_after_a_restart_that_nobody_names_pods_in_a_run_of_several_go_on_with_it(node):
+    node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
+    node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
+    node.look()
+    node.watch.known = Known(why="API server: 500 Internal Server Error")
+    node.pod(ONE, used_us=30_000)
+    node.pod(TWO, used_us=40_000)
+    node.host.restart(absent_seconds=5)
+    assert node.look() == {"bert": 5}
 
 
 def test_after_a_restart_a_pod_that_nobody_names_any_more_goes_on_with_its_run(node):
@@ -289,8 +347,9 @@ def test_a_pod_whose_run_id_comes_late_is_that_run_from_then_on(node):
     for _ in range(6):
         node.look()
     node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
-    assert node.look() == {ONE: 0, "bert": 2}
+    assert node.look() == {"bert": 2}
     assert node.host.running() == {"bert"}
+    assert node.shown() == {"bert"}
     node.pod(ONE, used_us=60_000)
     assert node.look() == {"bert": 3}
 
