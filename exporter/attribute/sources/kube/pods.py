@@ -69,6 +69,9 @@ class Pods:
         """When a pod was first seen that has no name yet."""
         self._keys: set[RunKey] = set()
         self._members: Mapping[RunKey, tuple[tuple[str, str], ...]] = {}
+        self._of_pods = self._all_members = self._members
+        self._inner: Mapping[RunKey, str] = {}
+        """The pods of runs that began inside one."""
         self._devices = PodDevices(sources.kubelet, sources.watch)
         self._clocks: dict[str, CgroupMeter | None] = {}
         """The clock of each pod, from when it was first seen; None: it has none."""
@@ -141,8 +144,18 @@ class Pods:
         return is_unknown or key in self._keys
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
-        """Pods and containers of each run."""
-        return self._members
+        """Pods and containers of each run; of one inside a pod, the pod that its lead is in."""
+        inner: dict[RunKey, str] = {}
+        for run in self._runbook.running():
+            if run.enclosing is not None and run.lead_pid:
+                uid = self._inner.get(run.key) or self._kubepods.uid(run.lead_pid)
+                if uid in self._pods:
+                    inner[run.key] = uid
+        if inner != self._inner or self._members is not self._of_pods:
+            self._inner, self._of_pods = inner, self._members
+            of_inner = {key: _members(self._pods[uid].facts) for key, uid in inner.items()}
+            self._all_members = {**self._members, **{k: v for k, v in of_inner.items() if v}}
+        return self._all_members
 
     def held_threads(self) -> Mapping[RunKey, int]:
         """Hardware threads that runs have alone."""
@@ -160,8 +173,7 @@ class Pods:
         members: dict[RunKey, list[tuple[str, str]]] = {}
         for pod in self._pods.values():
             if pod.facts is not None:
-                names = [(pod.facts.name, container) for container in pod.facts.containers]
-                members.setdefault(pod.key, []).extend(names)
+                members.setdefault(pod.key, []).extend(_containers(pod.facts))
         return {key: tuple(sorted(names)) for key, names in members.items()}
 
     def _find(
@@ -321,6 +333,18 @@ class Pods:
         """A pod is no part of it any more; the run goes on while it has another one."""
         here = {uid for uid, pod in self._pods.items() if pod.key == key}
         self._cgroup_runs.keep(key, here)
+
+
+def _containers(facts: PodFacts) -> list[tuple[str, str]]:
+    """The containers of a pod, each with its name; they are not known of one that is partly so."""
+    return [(facts.name, container) for container in facts.containers or ("",)]
+
+
+def _members(facts: PodFacts | None) -> tuple[tuple[str, str], ...]:
+    """The pod of a run that began inside it, and the container where there is but one."""
+    if facts is None:
+        return ()
+    return ((facts.name, facts.containers[0] if len(facts.containers) == 1 else ""),)
 
 
 def _uid(namespace: str) -> int:
