@@ -8,7 +8,7 @@ from typing import NamedTuple
 from exporter.account import plain
 from exporter.model.books import Amount, Balance, FactorUse, Line
 from exporter.model.readings import Method
-from exporter.model.runs import DEPARTED, POD, Owner, RunInfo, RunKey, Unit
+from exporter.model.runs import DEPARTED, Owner, RunInfo, RunKey, Unit
 from exporter.model.workload import Party, Reason, Split
 
 METHODS = {1: Method.COUNTER, 2: Method.INTEGRATED, 3: Method.ESTIMATED}
@@ -82,7 +82,7 @@ def parties(
             owner=plain.owner(json.loads(owner)) if owner else None,
             units=_units(connection, party_id),
             logged=_results(connection, party_id),
-            is_provisional=not owner and run.origin == POD and run.ended is None,
+            is_provisional=not owner and run.ended is None,
         )
         yield PartyRow(party_id, key, run)
 
