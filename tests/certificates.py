@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-
 COMPLETE = (
     "basicConstraints=critical,CA:TRUE",
     "keyUsage=critical,keyCertSign,cRLSign",
@@ -71,7 +70,8 @@ class Authority:
     ) -> None:
         """A key and a certificate with these extensions and no other, whatever openssl.cnf adds."""
         config = self.directory / "openssl.cnf"
-        config.write_text("\n".join(["[req]", "distinguished_name=dn", "[dn]", "[extensions]", *extensions]))
+        lines = ("[req]", "distinguished_name=dn", "[dn]", "[extensions]", *extensions)
+        config.write_text("\n".join(lines))
         subprocess.run(
             [
                 *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"),

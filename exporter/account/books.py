@@ -167,7 +167,9 @@ class Books:
         """
         for key, counted in self._departures.settle(committed_seq, self._changed):
             self._owners.add(self._runs.pop(key), counted.energy_uj, counted.carbon_ng)
-            self._owner_of = {key: each for key, each in self._owner_of.items() if key in self._runs}
+            self._owner_of = {
+                key: each for key, each in self._owner_of.items() if key in self._runs
+            }
             self._merges.forget(key)
             self._layout = None
         if self._merges.settle(committed_seq):
@@ -304,7 +306,9 @@ class Books:
     def _put_run(self, run: RunInfo) -> None:
         self._runs[run.key] = run
         owner = self._owners.settle(run, run)
-        if owner is not None and self._owner_of.get(run.key) != owner:  # never changed in place: a snapshot has it
+        if (
+            owner is not None and self._owner_of.get(run.key) != owner
+        ):  # never changed in place: a snapshot has it
             self._owner_of = {**self._owner_of, run.key: owner}
         self._changed.add(run.key)
         self._layout = None

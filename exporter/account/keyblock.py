@@ -84,8 +84,9 @@ class Encoder:
 def decode(text: bytes) -> Keys:
     """The keys again, equal to those that were encoded. Raises TypeError or ValueError."""
     layout, origin, positions, run_cpu, factor = json.loads(text)
-    lines, bases, runs, joining, owners, *more = layout
-    filled, merged = (*more, *(0, ())[len(more) :])  # an older journal has neither, or one
+    lines, bases, runs, joining, owners, *rest = layout
+    more: list[Any] = rest
+    filled, merged = (more + [0, []][len(more) :])[:2]  # an older journal has neither, or one
     return Keys(
         Layout(
             lines=tuple(_line(*line) for line in lines),

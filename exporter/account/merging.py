@@ -16,7 +16,10 @@ from exporter.model.books import NOTHING, Amount, Balance, FactorUse, Fill, Late
 from exporter.model.runs import DEPARTED, RunKey
 
 TABLES = (
-    ("usage", "minute, {party}, device_id, factor_id, method, split, energy_uj, held_uj, carbon_ng"),
+    (
+        "usage",
+        "minute, {party}, device_id, factor_id, method, split, energy_uj, held_uj, carbon_ng",
+    ),
     (
         "usage_hour",
         "hour, {party}, device_id, factor_id, method, split, energy_uj, held_uj, carbon_ng",
@@ -176,4 +179,3 @@ def merge_rows(connection: sqlite3.Connection, old: RunKey, new: RunKey) -> None
     for table in (*[table for table, _ in TABLES], *DROPPED):
         connection.execute(f"DELETE FROM {table} WHERE party_id = ?", (old_id,))  # noqa: S608  our own names
     connection.execute("DELETE FROM party WHERE id = ?", (old_id,))
-

@@ -23,9 +23,9 @@ ON CONFLICT DO UPDATE SET
     end_reason = excluded.end_reason, scope = excluded.scope, lead_pid = excluded.lead_pid,
     lead_start = excluded.lead_start, cgroup = excluded.cgroup, account = excluded.account,
     budget_grams = excluded.budget_grams, shown_id = excluded.shown_id,
-    namespace = excluded.namespace, enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
+    enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
     enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes,
-    owner = excluded.owner, departed = 0
+    owner = excluded.owner, namespace = excluded.namespace, departed = 0
 RETURNING id
 """
 PUT_DEVICE = """

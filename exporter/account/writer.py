@@ -230,8 +230,8 @@ def _merged(batch: Batch, merged: Iterable[tuple[RunKey, RunKey]]) -> Batch:
     """The batch without runs that became others after it: their lines, the next one has."""
     for gone, key in merged:
         usage: dict[UsageKey, Amount] = {}
-        for row, used in batch.usage.items():
-            row = row._replace(party=key) if row.party == gone else row
+        for known, used in batch.usage.items():
+            row = known._replace(party=key) if known.party == gone else known
             usage[row] = usage.get(row, NOTHING).plus(used)
         batch = batch._replace(
             lines={line: each for line, each in batch.lines.items() if line.party != gone},

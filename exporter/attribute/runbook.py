@@ -345,7 +345,7 @@ class Runbook:
                 self._identify_inner(run.key, inner)
 
     def _placed(self, run: RunInfo, enclosing: RunKey | None) -> RunInfo:
-        """A run with what it has of the pod around it: namespace, and the owner among the labels."""
+        """A run with what it has of the pod around it: namespace, and owner among the labels."""
         pod = self._runs.get(enclosing) if enclosing is not None else None
         while pod is not None and pod.origin != POD:
             pod = self._runs.get(pod.enclosing) if pod.enclosing is not None else None

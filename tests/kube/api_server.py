@@ -97,9 +97,7 @@ class FakeApiServer:
         self.port = str(self._http.server_address[1])
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
-    def certify(
-        self, extensions: Sequence[str] = COMPLETE, root: Authority | None = None
-    ) -> None:
+    def certify(self, extensions: Sequence[str] = COMPLETE, root: Authority | None = None) -> None:
         """Serve a certificate of a new CA from now on, whose own has these extensions.
 
         The account has its CA as the kubelet projects a ConfigMap: by symbolic links, of which

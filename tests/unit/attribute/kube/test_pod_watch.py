@@ -433,9 +433,7 @@ def test_an_authority_that_was_replaced_is_no_longer_trusted(api, tmp_path):
     other = FakeApiServer(tmp_path / "other")
     try:
         for name in ("..version-1", "..data"):
-            shutil.copytree(
-                other.account / "..data", api.account / name, dirs_exist_ok=True
-            )
+            shutil.copytree(other.account / "..data", api.account / name, dirs_exist_ok=True)
         with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
             server.get("/api/v1/pods")
     finally:

@@ -400,10 +400,11 @@ def inside(node, pod, pid, **more):
     node.host.proc.process(pid, cgroup=f"/kubepods/burstable/pod{pod}/{'f' * 64}", **more)
 
 
+OWNER = {"owner_kind": "Job", "owner_name": "nightly"}
+
+
 class TestInner:
     """Runs that begin inside a pod."""
-
-    OWNER = {"owner_kind": "Job", "owner_name": "nightly"}
 
     @pytest.fixture(params=["registered", "environment"])
     def begun(self, request, node):
@@ -421,11 +422,11 @@ class TestInner:
         return begin
 
     def test_it_keeps_job_namespace_owner_and_pod_of_what_contains_it(self, node, begun):
-        node.pod(ONE, "train-0", job_id="j1", labels=(("team", "nlp"),), **self.OWNER)
+        node.pod(ONE, "train-0", job_id="j1", labels=(("team", "nlp"),), **OWNER)
         node.look()
         run = begun()
         assert (run.key.job_id, run.namespace, run.enclosing) == ("j1", "ml", node.run(ONE).key)
-        assert run.labels == (*self.OWNER.items(), ("team", "nlp"))
+        assert run.labels == (*OWNER.items(), ("team", "nlp"))
         members = node.host.witness.members()
         assert members[run.key] == (("train-0", "main"),)
         assert members[node.run(ONE).key] == (("train-0", "main"),)
@@ -444,23 +445,23 @@ class TestInner:
         run = begun()
         assert (run.namespace, run.is_provisional) == ("", True)
         node.answers()
-        node.pod(ONE, "train-0", run_id="big", **self.OWNER)
+        node.pod(ONE, "train-0", run_id="big", **OWNER)
         node.look()
         run = node.run("bert")
         assert (run.namespace, run.enclosing) == ("ml", node.run("big").key)
-        assert run.labels == tuple(self.OWNER.items())
+        assert run.labels == tuple(OWNER.items())
         assert not run.is_provisional
         assert node.host.witness.members()[run.key] == (("train-0", "main"),)
 
     def test_a_run_inside_it_is_in_the_pod_as_well(self, node, begun):
-        node.pod(ONE, "train-0", **self.OWNER)
+        node.pod(ONE, "train-0", **OWNER)
         node.look()
         outer = begun()
         inside(node, ONE, 11, ppid=10, start=101, uid=7)
         node.look()
         inner = node.host.start(11, "epoch-1", uid=7)
         assert (inner.enclosing, inner.namespace) == (outer.key, "ml")
-        assert inner.labels == tuple(self.OWNER.items())
+        assert inner.labels == tuple(OWNER.items())
 
     def test_which_container_of_several_it_is_in_is_not_said(self, node, begun):
         node.pod(ONE, "train-0")
@@ -471,7 +472,7 @@ class TestInner:
         assert node.host.witness.members()[run.key] == (("train-0", ""),)
 
     def test_a_run_outside_of_pods_has_nothing_of_them(self, node):
-        node.pod(ONE, "train-0", **self.OWNER)
+        node.pod(ONE, "train-0", **OWNER)
         node.host.proc.process(10, uid=7)
         node.look()
         run = node.host.start(10, "bert", uid=7)
@@ -517,7 +518,7 @@ class TestOutage:
         assert {merge.new for merge in outage.host.runbook.merges()} == {run.key}
 
     def test_pods_of_one_run_are_merged_into_it(self, outage):
-        for uid, name in ((ONE, "w-0"), (TWO, "w-1")):
+        for uid in (ONE, TWO):
             outage.pod(uid, used_us=10_000)
             outage.look()
         outage.answers()
