@@ -283,6 +283,9 @@ class Books:
         self._changed.difference_update(runs)
         parties = {line.party for line in lines}.union(runs)
         self._departures.note_sent((key for key in parties if isinstance(key, RunKey)), seq)
+        merged = self._merges.take(seq)
+        if merged:
+            self._layout = None
         news = tuple(info for info in infos if self._sent_infos.get(info.device) != info)
         self._sent_infos.update((info.device, info) for info in news)
         return Batch(
@@ -300,7 +303,7 @@ class Books:
             owners=self._owners.take_changes(),
             filled=self._filling.last,
             journaled=self._filling.last,
-            merged=self._merges.take(seq),
+            merged=merged,
         )
 
     def _put_run(self, run: RunInfo) -> None:

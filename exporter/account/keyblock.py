@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from exporter.account import plain
-from exporter.account.image import Image, Layout, Origin
+from exporter.account.image import Image, Layout, Merged, Origin
 from exporter.model.books import Amount, Line
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, Method
@@ -95,7 +95,7 @@ def decode(text: bytes) -> Keys:
             joining=tuple(RunKey(*key) for key in joining),
             owners=tuple((plain.owner(owner), *sums) for owner, *sums in owners),
             filled=int(filled),
-            merged=tuple((RunKey(*old), RunKey(*new)) for old, new in merged),
+            merged=tuple(Merged(RunKey(*old), RunKey(*new), seq) for old, new, seq in merged),
         ),
         Origin(*origin),
         tuple((plain.device(device), epoch) for device, epoch in positions),

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from exporter.account.accounts import FactorUses
+from exporter.account.image import NO_BATCH, Merged
 from exporter.account.lines import ZERO, Lines
 from exporter.model.books import NOTHING, Amount, Balance, FactorUse, Fill, Late, Line, Past
 from exporter.model.runs import DEPARTED, RunKey
@@ -47,10 +48,7 @@ class Merges:
         """`restored` are those of before a restart, which the batch `restored_seq` has."""
         self._lines = lines
         self._leads_to: dict[RunKey, RunKey] = {}
-        self._unwritten: list[tuple[RunKey, RunKey, int | None]] = [
-            (old, new, restored_seq) for old, new in restored
-        ]
-        """With the number of the batch that they are in; None: in none yet."""
+        self._unwritten = [Merged(old, new, restored_seq) for old, new in restored]
 
     def resolve(self, key: RunKey) -> RunKey:
         """The run that a key belongs to now."""
@@ -60,7 +58,7 @@ class Merges:
 
     def is_unwritten(self, key: RunKey) -> bool:
         """Whether the ledger may still have a run apart that was merged into another one."""
-        return any(key == old for old, _, _ in self._unwritten)
+        return any(key == merged.old for merged in self._unwritten)
 
     def merge(self, old: RunKey, new: RunKey, *, is_counted: bool) -> Amount:
         """Move all that stands on the lines of a run to those of another; what was counted of it.
@@ -84,7 +82,7 @@ class Merges:
             if account.power_watts is not None:
                 target.power_watts = account.power_watts + (target.power_watts or 0.0)
         self._leads_to[old] = new
-        self._unwritten.append((old, new, None))
+        self._unwritten.append(Merged(old, new))
         return counted
 
     def take_back(self, key: RunKey) -> None:
@@ -95,15 +93,16 @@ class Merges:
         """A run has left: nothing comes late for those that were merged into it."""
         self._leads_to = {old: new for old, new in self._leads_to.items() if new != key}
 
-    def unwritten(self) -> tuple[tuple[RunKey, RunKey], ...]:
+    def unwritten(self) -> tuple[Merged, ...]:
         """Those that the ledger may lack, in order."""
-        return tuple([(old, new) for old, new, _ in self._unwritten])
+        return tuple(self._unwritten)
 
     def take(self, seq: int) -> tuple[tuple[RunKey, RunKey], ...]:
         """Those that no batch has yet; from now on the batch `seq` has them."""
-        taken = tuple([(old, new) for old, new, sent in self._unwritten if sent is None])
+        taken = tuple((old, new) for old, new, sent in self._unwritten if sent == NO_BATCH)
         self._unwritten = [
-            (old, new, seq if sent is None else sent) for old, new, sent in self._unwritten
+            merged._replace(seq=seq) if merged.seq == NO_BATCH else merged
+            for merged in self._unwritten
         ]
         return taken
 
@@ -111,7 +110,9 @@ class Merges:
         """Forget those that the ledger has; whether there were any."""
         before = len(self._unwritten)
         self._unwritten = [
-            each for each in self._unwritten if each[2] is None or each[2] > committed_seq
+            merged
+            for merged in self._unwritten
+            if merged.seq == NO_BATCH or merged.seq > committed_seq
         ]
         return len(self._unwritten) < before
 

@@ -69,7 +69,7 @@ class Pods:
         """When a pod was first seen that has no name yet."""
         self._keys: set[RunKey] = set()
         self._members: Mapping[RunKey, tuple[tuple[str, str], ...]] = {}
-        self._of_pods = self._members
+        self._of_pods: Mapping[RunKey, tuple[tuple[str, str], ...]] = self._members
         """What the next is made of."""
         self._all_members = dict(self._members)
         self._inner: Mapping[RunKey, str] = {}
