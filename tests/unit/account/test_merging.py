@@ -2,6 +2,8 @@
 
 import pytest
 
+from exporter.account.journal import Journal
+from exporter.account.recovery import recover
 from exporter.account.writer import merge
 from exporter.model.books import Amount, Fill, Late, Past
 from exporter.model.runs import DEPARTED, Merge, Owner
@@ -183,3 +185,122 @@ def test_old_hours_and_what_is_inside_go_over_too(tmp_path, made):
     inner = "SELECT enclosing_run_id FROM party WHERE run_id = 'inner'"
     assert query(ledger, inner) == [("bert",)]
     ledger.close()
+
+
+class Life:
+    """Books, journal and ledger of a daemon that is killed and started again."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.seq = 0
+        self.start()
+
+    def start(self):
+        self.ledger = opened(self.directory)
+        self.journal = Journal(str(self.directory / "journal"))
+        recovered = recover(self.ledger, self.journal, "boot", WALL)
+        self.ledger.start()
+        self.first = recovered.batch
+        self.books = books(recovered.restored)
+        self.seq = recovered.restored.seq
+
+    def tick(self):
+        self.seq += 1
+        self.journal.write(image(self.books, self.seq))
+
+    def commit(self):
+        self.ledger.commit(batch(self.books, self.seq))
+
+    def kill(self):
+        self.journal.close()
+        self.ledger.close()
+        self.start()
+
+    def written(self):
+        """Energy by run in the totals and in the usage of the ledger."""
+        return [
+            dict(
+                query(
+                    self.ledger,
+                    f"SELECT run_id, sum(energy_uj) FROM {table} JOIN party ON party.id = party_id "
+                    "WHERE party.id > 99 GROUP BY 1",
+                )
+            )
+            for table in ("total", "usage", "factor_use")
+        ]
+
+
+@pytest.fixture
+def life(tmp_path):
+    """The ledger has 100 of a provisional run, which has become `bert`; the journal knows that."""
+    life = Life(tmp_path)
+    known_run(life.books, provisional())
+    use(life.books, POD, 100)
+    life.tick()
+    life.commit()
+    known_run(life.books, run())
+    use(life.books, BERT, 10)
+    life.books.merge(Merge(POD, BERT))
+    life.tick()
+    yield life
+    life.journal.close()
+    life.ledger.close()
+
+
+@pytest.mark.parametrize("kills", [1, 2, 3])
+def test_a_kill_before_the_ledger_has_a_merge_loses_and_doubles_nothing(life, kills):
+    for _ in range(kills):
+        life.kill()
+        assert (of(life.books, BERT), counted(life.books, BERT)) == (110, 110)
+        life.tick()
+    life.ledger.commit(life.first)
+    use(life.books, BERT, 1)
+    life.tick()
+    life.commit()
+    assert life.written() == [{"bert": 111}] * 3
+
+
+@pytest.mark.parametrize("has_ticked", [False, True])
+def test_a_kill_after_the_ledger_has_a_merge_does_it_no_second_time(life, has_ticked):
+    life.commit()
+    known_run(life.books, provisional())  # one that has the key of the old one
+    use(life.books, POD, 7)
+    if has_ticked:
+        life.tick()
+        life.commit()
+    life.kill()
+    expected = {"bert": 110, "pod": 7} if has_ticked else {"bert": 110}
+    here = [each.key for each in image(life.books).layout.runs]
+    assert {each.run_id: of(life.books, each) for each in here} == expected
+    assert {each.run_id: counted(life.books, each) for each in here} == expected
+    if life.first is not None:
+        life.ledger.commit(life.first)
+    assert life.written() == [expected] * 3
+
+
+def test_a_key_that_comes_back_before_the_ledger_has_the_merge_begins_anew(life):
+    life.books.note_run(provisional())
+    use(life.books, POD, 7)
+    life.books.rejoin(life.ledger.past(POD))
+    assert (of(life.books, POD), of(life.books, BERT), of(life.books, DEPARTED)) == (7, 110, 0)
+    life.tick()
+    life.kill()
+    life.ledger.commit(life.first)
+    assert life.written() == [{"bert": 110, "pod": 7}] * 3
+
+
+def test_a_key_that_comes_back_and_waits_for_the_ledger_at_a_kill_begins_anew(life):
+    life.books.note_run(provisional())
+    use(life.books, POD, 7)
+    life.tick()
+    life.kill()
+    life.ledger.commit(life.first)
+    assert life.written() == [{"bert": 110, "pod": 7}] * 3
+
+
+def test_after_a_power_cut_what_the_ledger_has_counts(life):
+    life.journal.close()
+    (life.directory / "journal").unlink()
+    life.ledger.close()
+    life.start()
+    assert (of(life.books, POD), counted(life.books, POD)) == (100, 0)
