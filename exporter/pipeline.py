@@ -288,7 +288,8 @@ class Pipeline:
         return intervals, states
 
     def _keep_runs(self, wall: float) -> None:
-        """Tell the books which runs began, ended or left the page."""
+        """Tell the books which runs began, ended, were merged or left the page."""
+        committed_seq = self._writer.committed_seq  # before what the ledger told meanwhile
         for run in self._runbook.changes():
             self._books.note_run(run)
             self._log(run)
@@ -296,9 +297,12 @@ class Pipeline:
             self._writer.look_up(key, self._told.put)
         while not self._told.empty():
             self._remember(self._told.get())
+        for merge in self._runbook.merges():
+            if self._books.merge(merge):
+                self._runbook.drop(merge)
         for key in self._runbook.expire(wall, self._retain_seconds):
             self._books.depart(key)
-        self._books.settle(self._writer.committed_seq)
+        self._books.settle(committed_seq)
 
     def _remember(self, told: Past | Fill) -> None:
         """Add what the ledger knew of a run before it began here, or what it filled in."""

@@ -43,7 +43,7 @@ ONLY_IN = {
     "pynvml": ("sample.sources.nvml",),
     "requests": ("convert", "report.prometheus_api", "integrations"),
     "sqlite3": ("account",),
-    "ssl": ("expose", "attribute.sources.kube.api_server"),
+    "ssl": ("convert.live.trust", "expose", "attribute.sources.kube.api_server"),
     "threading": ("worker", "app", "client"),
     "_thread": (),
     "multiprocessing": (),

@@ -7,6 +7,7 @@ from exporter.account.departures import Departures
 from exporter.account.filling import Filling
 from exporter.account.image import Image, Layout
 from exporter.account.lines import Lines
+from exporter.account.merging import Merges
 from exporter.account.owners import Owners
 from exporter.model.books import (
     NOTHING,
@@ -26,7 +27,7 @@ from exporter.model.books import (
 )
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, DeviceInfo, Interval, Kind, Position
-from exporter.model.runs import DEPARTED, Owner, RunInfo, RunKey, with_past
+from exporter.model.runs import DEPARTED, Merge, Owner, RunInfo, RunKey, with_past
 from exporter.model.snapshot import Row
 from exporter.model.workload import Reason, Split
 from exporter.units import SECONDS_PER_MINUTE
@@ -53,6 +54,7 @@ class Books:
         self._owners = Owners(restored.owners, exported_labels)
         self._lines = Lines(restored.factor_uses)
         self._departures = Departures(self._lines, restored.seq)
+        self._merges = Merges(self._lines, restored.merged, restored.seq)
         self._filling = Filling(self._lines, self._owners, restored.filled)
         self._runs = {run.key: run for run in restored.runs}
         self._owner_of: Mapping[RunKey, Owner] = {
@@ -91,10 +93,36 @@ class Books:
         known = self._runs.get(run.key)
         if known is None:
             self._departures.joining.add(run.key)
+            self._merges.take_back(run.key)
         self._put_run(run._replace(owner=self._owners.settle(run, known)))
         if run.ended is None:
             self._departures.stay(run.key)
             self._begin_lines(run, self._infos.values())
+
+    def merge(self, merge: Merge) -> bool:
+        """Have a provisional run become another one, with all that was booked on it.
+
+        False where that has to wait: the ledger was not heard yet of what it knows of the two. The
+        counter of an owner takes what the run used once, and none ever falls: where the owner of
+        the old run was settled and is another one, its counter keeps what it has shown.
+        """
+        old, new, is_counted = merge
+        if old not in self._runs or new not in self._runs:
+            return True
+        if self._departures.joining & {old, new}:
+            return False
+        was, owner = self._owner_of.get(old), self._owner_of.get(new)
+        is_counted = was == owner if was is not None else is_counted or owner is None
+        counted = self._merges.merge(old, new, is_counted=is_counted)
+        credited = was or owner
+        if not is_counted and credited is not None:
+            self._owners.credit(credited, counted.energy_uj, counted.carbon_ng)
+        self._departures.forget(old)
+        del self._runs[old]
+        self._changed.discard(old)
+        self._owner_of = {key: each for key, each in self._owner_of.items() if key != old}
+        self._put_run(self._runs[new])
+        return True
 
     def post(self, postings: Sequence[Posting], at_ns: int) -> None:
         """Book the intervals of one tick.
@@ -136,7 +164,12 @@ class Books:
         """
         for key, counted in self._departures.settle(committed_seq, self._changed):
             self._owners.add(self._runs.pop(key), counted.energy_uj, counted.carbon_ng)
-            self._owner_of = {k: owner for k, owner in self._owner_of.items() if k in self._runs}
+            self._owner_of = {
+                key: each for key, each in self._owner_of.items() if key in self._runs
+            }
+            self._merges.forget(key)
+            self._layout = None
+        if self._merges.settle(committed_seq):
             self._layout = None
 
     def rejoin(self, past: Past) -> None:
@@ -147,6 +180,8 @@ class Books:
         """
         if past.key not in self._departures.joining:
             return
+        if self._merges.is_unwritten(past.key):
+            past = Past(past.key)  # the ledger speaks of a run that has become another one
         self._departures.rejoin(past)
         for use in past.factor_uses:
             self._lines.uses_of(past.key).add(*use)
@@ -154,7 +189,7 @@ class Books:
 
     def fill(self, fill: Fill) -> None:
         """Add grams that came after their energy; in the ledger they are already."""
-        self._filling.take(fill, self._runs.keys() - self._departures.joining)
+        self._filling.take(self._merges.fill(fill), self._runs.keys() - self._departures.joining)
 
     def rows(self) -> tuple[Row, ...]:
         """Every line, those of DEPARTED included."""
@@ -211,6 +246,7 @@ class Books:
                 joining=tuple(sorted(self._departures.joining)),
                 owners=self._owners.shown,
                 filled=self._filling.last,
+                merged=self._merges.unwritten(),
             )
         totals = tuple([account.balance.total for account in accounts.values()])
         return Image(
@@ -244,6 +280,9 @@ class Books:
         self._changed.difference_update(runs)
         parties = {line.party for line in lines}.union(runs)
         self._departures.note_sent((key for key in parties if isinstance(key, RunKey)), seq)
+        merged = self._merges.take(seq)
+        if merged:
+            self._layout = None
         news = tuple(info for info in infos if self._sent_infos.get(info.device) != info)
         self._sent_infos.update((info.device, info) for info in news)
         return Batch(
@@ -261,6 +300,7 @@ class Books:
             owners=self._owners.take_changes(),
             filled=self._filling.last,
             journaled=self._filling.last,
+            merged=merged,
         )
 
     def _put_run(self, run: RunInfo) -> None:
@@ -278,6 +318,8 @@ class Books:
         account = self._lines.accounts.get(entry[1:5])  # type: ignore[call-overload]
         if account is None:
             line = Line(*entry[1:5])
+            if isinstance(line.party, RunKey):
+                line = line._replace(party=self._merges.resolve(line.party))
             is_late = isinstance(line.party, RunKey) and line.party not in self._runs
             account = self._lines.at(line._replace(party=DEPARTED) if is_late else line)
         if entry.minute != account.minute or entry.factor is not account.factor:

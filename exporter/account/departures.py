@@ -41,6 +41,11 @@ class Departures:
         """Have the run leave no more."""
         self._leaving.discard(key)
 
+    def forget(self, key: RunKey) -> None:
+        """The run has become another one."""
+        self._leaving.discard(key)
+        self._sent_seq.pop(key, None)
+
     def note_sent(self, keys: Iterable[RunKey], seq: int) -> None:
         """Take in that something of these runs is in the batch `seq`."""
         self._sent_seq.update(dict.fromkeys(keys, seq))

@@ -18,6 +18,18 @@ class Origin(NamedTuple):
 NOWHERE = Origin("", "")
 
 
+NO_BATCH = -1
+
+
+class Merged(NamedTuple):
+    """A run that became another one."""
+
+    old: RunKey
+    new: RunKey
+    seq: int = NO_BATCH
+    """The batch that has it."""
+
+
 class Layout(NamedTuple):
     """What rarely changes from one image to the next; the same object as long as nothing did."""
 
@@ -30,6 +42,8 @@ class Layout(NamedTuple):
     """What counters showed of the runs that left the page: microjoules and nanograms by owner."""
     filled: int = 0
     """The last fill that the totals have."""
+    merged: "tuple[Merged, ...]" = ()
+    """Merges of runs that the ledger may not have yet, in order."""
 
 
 class Image(NamedTuple):

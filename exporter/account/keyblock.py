@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from exporter.account import plain
-from exporter.account.image import Image, Layout, Origin
+from exporter.account.image import Image, Layout, Merged, Origin
 from exporter.model.books import Amount, Line
 from exporter.model.intensity import Factor
 from exporter.model.readings import Device, Method
@@ -52,7 +52,7 @@ class Encoder:
 
     def encode(self, keys: Keys) -> bytes:
         """The keys as UTF-8."""
-        lines, bases, runs, joining, owners, filled = keys.layout
+        lines, bases, runs, joining, owners, filled, merged = keys.layout
         values: Iterable[object] = chain(lines, bases, runs, owners, keys.run_cpu)
         known = self._known
         self._known = pieces = {value: known.get(value) or _json(value) for value in values}
@@ -70,6 +70,7 @@ class Encoder:
                         _json(joining),
                         listed(owners),
                         _json(filled),
+                        _json(merged),
                     )
                 ),
                 _json(keys.origin),
@@ -83,7 +84,9 @@ class Encoder:
 def decode(text: bytes) -> Keys:
     """The keys again, equal to those that were encoded. Raises TypeError or ValueError."""
     layout, origin, positions, run_cpu, factor = json.loads(text)
-    lines, bases, runs, joining, owners, *filled = layout  # an older journal has none
+    lines, bases, runs, joining, owners, *rest = layout
+    more: list[Any] = rest
+    filled, merged = (more + [0, []][len(more) :])[:2]  # an older journal has neither, or one
     return Keys(
         Layout(
             lines=tuple(_line(*line) for line in lines),
@@ -91,7 +94,8 @@ def decode(text: bytes) -> Keys:
             runs=tuple(_run(*run) for run in runs),
             joining=tuple(RunKey(*key) for key in joining),
             owners=tuple((plain.owner(owner), *sums) for owner, *sums in owners),
-            filled=int(*filled),
+            filled=int(filled),
+            merged=tuple(Merged(RunKey(*old), RunKey(*new), seq) for old, new, seq in merged),
         ),
         Origin(*origin),
         tuple((plain.device(device), epoch) for device, epoch in positions),

@@ -94,6 +94,14 @@ class Lines:
             account.row = None
             self.changed = True
 
+    def relabel(self, old: RunKey, new: RunKey) -> None:
+        """Write up what a run used, as used by another."""
+        for account in self.of(old):
+            self.write_up(account)
+        for key in [key for key in self._usage if key.party == old]:
+            target = key._replace(party=new)
+            self._usage[target] = self._usage.get(target, NOTHING).plus(self._usage.pop(key))
+
     def move(self, account: Account, balance: Balance) -> None:
         """Add what was used and written up elsewhere."""
         self.write_up(account)

@@ -23,15 +23,21 @@ class Owners:
     def settle(self, run: RunInfo, known: RunInfo | None) -> Owner | None:
         """Whose a run is: what was settled when it came to the page, else what is known now.
 
-        None where the user's name is not known yet: under a number there would be two of them.
+        None where that may change: the name of the user is not known, or the run is provisional.
+        An owner's counter never falls, so what such a run used is added to it when that is known.
         """
         if known is not None and known.owner is not None:
             return known.owner
-        return owner_of(run, self._exported_labels) if run.is_user_known else None
+        if not run.is_user_known or (run.is_provisional and run.ended is None):
+            return None
+        return owner_of(run, self._exported_labels)
 
     def add(self, run: RunInfo, energy_uj: int, carbon_ng: int) -> None:
         """Take over what a counter showed of a run that leaves."""
-        owner = self.settle(run, run) or self._unnamed(run)
+        self.credit(self.settle(run, run) or self._unnamed(run), energy_uj, carbon_ng)
+
+    def credit(self, owner: Owner, energy_uj: int, carbon_ng: int) -> None:
+        """Add to the sums of an owner."""
         if owner not in self._sums and len(self._sums) >= MOST:
             owner = OTHER_OWNER
         known_uj, known_ng = self._sums.get(owner, (0, 0))
@@ -40,7 +46,8 @@ class Owners:
         self.shown = self._show()
 
     def _unnamed(self, run: RunInfo) -> Owner:
-        return owner_of(run._replace(user=str(run.key.uid)), self._exported_labels)
+        named = run if run.is_user_known else run._replace(user=str(run.key.uid))
+        return owner_of(named, self._exported_labels)
 
     def fill(self, owner: Owner, carbon_ng: int) -> None:
         """Add late grams of a run that has left."""

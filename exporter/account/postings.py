@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 
+from exporter.account.merging import merge_rows
 from exporter.account.rows import FIXED_IDS, METHOD_IDS, NO_FACTOR_ID, SPLIT_IDS
 from exporter.model.books import Amount, Balance, Batch, Line, UsageKey
 from exporter.model.intensity import Factor
@@ -24,7 +25,7 @@ ON CONFLICT (uid, run_id, job_id) DO UPDATE SET
     budget_grams = excluded.budget_grams, shown_id = excluded.shown_id,
     enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
     enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes,
-    owner = excluded.owner, departed = 0
+    owner = excluded.owner, namespace = excluded.namespace, departed = 0
 """
 FIND_RUN = "SELECT id FROM party WHERE uid = ? AND run_id = ? AND job_id = ?"
 PUT_DEVICE = """
@@ -68,6 +69,8 @@ class Postings:
 
     def write(self, batch: Batch) -> None:
         """All of the batch. Raises sqlite3.Error, OverflowError or UnicodeError."""
+        for old, new in batch.merged:
+            merge_rows(self._connection, old, new)
         self._put_devices(batch.infos, batch.floors)
         self._put_positions(batch.positions)
         for run in batch.runs:

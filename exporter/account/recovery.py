@@ -4,13 +4,15 @@ A published counter goes on at or above every value that it ever showed, or begi
 between, since Prometheus would take a small step back for a reset and count the whole total again.
 """
 
+from itertools import chain
 from typing import NamedTuple
 
 from exporter.account.accounts import FactorUses
 from exporter.account.filling import filled
-from exporter.account.image import Image, Origin
+from exporter.account.image import NO_BATCH, Image, Merged, Origin
 from exporter.account.journal import Journal
 from exporter.account.ledger import Known, Ledger
+from exporter.account.merging import merge_lates, merge_lines, merge_pasts
 from exporter.errors import LedgerError
 from exporter.model.books import (
     NOTHING,
@@ -51,11 +53,17 @@ def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> Reco
         image = journal.read()
     except LedgerError as error:
         notes.append(str(error))
-    known = ledger.restore([run.key for run in image.layout.runs] if image is not None else ())
+    known = ledger.restore(_asked(image) if image is not None else ())
     journal.origin = Origin(known.ledger_id, boot_id)
     found = reconcile(known, image, boot_id, wall)
     notes = [*ledger.notes, *notes, *found.restored.notes]
     return found._replace(restored=found.restored._replace(notes=tuple(notes)))
+
+
+def _asked(image: Image) -> list[RunKey]:
+    """The runs whose past is wanted: those on the page, and those that were merged."""
+    runs = [run.key for run in image.layout.runs]
+    return list(dict.fromkeys(chain(runs, *(each[:2] for each in image.layout.merged))))
 
 
 def reconcile(known: Known, image: Image | None, boot_id: str, wall: float) -> Recovered:
@@ -67,9 +75,10 @@ def reconcile(known: Known, image: Image | None, boot_id: str, wall: float) -> R
     """
     if image is not None:
         known = _with_true_mark(known, image)
-        image = filled(image, known.lates)
     if image is not None and boot_id and image.origin.boot_id == boot_id:
-        continued = _from_orderly_stop(known, image) or _from_journal(known, image)
+        merged, missing = _with_merges(known, image)
+        image = filled(image, merged.lates)
+        continued = _from_orderly_stop(merged, image) or _from_journal(merged, image, missing)
         if continued is not None:
             return continued
     if known.clean or not known.restored.lines:
@@ -86,6 +95,41 @@ def _with_true_mark(known: Known, image: Image) -> Known:
     """
     ran_on = image.origin.ledger_id == known.ledger_id and image.seq > known.restored.seq
     return known._replace(clean=False) if ran_on else known
+
+
+def _with_merges(known: Known, image: Image) -> tuple[Known, tuple[Merged, ...]]:
+    """The ledger as it will be with the merges that the image knows of, and those that it lacks."""
+    missing = tuple(each for each in image.layout.merged if not _has(known, image, each))
+    pasts = {past.key: past for past in known.pasts}
+    restored = known.restored
+    for old, new, _ in missing:
+        was, stays = (pasts.get(key) or _here(restored, key) for key in (old, new))
+        pasts[old], pasts[new] = Past(old), merge_pasts(was, stays)
+        lines = dict(restored.lines)
+        merge_lines(lines, old, new)
+        restored = restored._replace(
+            lines=lines, runs=tuple(run for run in restored.runs if run.key != old)
+        )
+        known = known._replace(lates=merge_lates(known.lates, old, new))
+    on_page = {run.key for run in image.layout.runs}
+    known = known._replace(
+        restored=restored, pasts=tuple(past for past in pasts.values() if past.key in on_page)
+    )
+    return known, missing
+
+
+def _has(known: Known, image: Image, merged: Merged) -> bool:
+    """Whether the ledger has a merge: each batch has those that were made before it."""
+    seq = known.restored.seq
+    is_ours = image.origin.ledger_id == known.ledger_id
+    return not is_ours or seq >= image.seq or NO_BATCH < merged.seq <= seq
+
+
+def _here(restored: Restored, key: RunKey) -> Past:
+    """What the ledger knows of a run that has not left."""
+    lines = {line: balance for line, balance in restored.lines.items() if line.party == key}
+    info = next((run for run in restored.runs if run.key == key), None)
+    return Past(key, info, lines, restored.factor_uses.get(key, ()))
 
 
 def _from_orderly_stop(known: Known, image: Image) -> Recovered | None:
@@ -144,8 +188,11 @@ def _from_zero(known: Known, wall: float) -> Recovered:
     )
 
 
-def _from_journal(known: Known, image: Image) -> Recovered | None:
-    """Go on from the image; None if it is older than the ledger, or another one's."""
+def _from_journal(known: Known, image: Image, missing: tuple[Merged, ...]) -> Recovered | None:
+    """Go on from the image; None if it is older than the ledger, or another one's.
+
+    `missing` are merges that the ledger has yet to be told.
+    """
     is_ours = image.origin.ledger_id == known.ledger_id
     if image.seq < known.restored.seq or not (is_ours or known.restored.seq == 0):
         return None
@@ -171,6 +218,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
     known_runs = {run.key: run for run in known.restored.runs}
     here = {run.key for run in runs}
     owners = {owner: (energy_uj, carbon_ng) for owner, energy_uj, carbon_ng in image.layout.owners}
+    pairs = tuple((old, new) for old, new, _ in missing)
     restored = known.restored._replace(
         seq=image.seq,
         positions=tuple(position._replace(restored=True) for position in image.positions),
@@ -182,6 +230,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         wall=image.wall,
         notes=_notes(known, is_ours=is_ours),
         owners=owners,
+        merged=pairs,
     )
     batch = Batch(
         seq=image.seq,
@@ -200,6 +249,7 @@ def _from_journal(known: Known, image: Image) -> Recovered | None:
         },
         # What the ledger need not keep is said by a later batch: the journal lacks the fills still.
         filled=known.restored.filled,
+        merged=pairs,
     )
     return Recovered(restored, batch, known.clean)
 

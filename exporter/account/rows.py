@@ -71,7 +71,8 @@ def parties(
             nodes,
             owner,
         ) = rest
-        run = RunInfo(key, *info)._replace(
+        run = RunInfo(key, *info)
+        run = run._replace(
             labels=_labels(connection, party_id),
             budget_grams=budget_grams,
             shown_id=shown_id,
@@ -81,6 +82,7 @@ def parties(
             owner=plain.owner(json.loads(owner)) if owner else None,
             units=_units(connection, party_id),
             logged=_results(connection, party_id),
+            is_provisional=not owner and run.ended is None,
         )
         yield PartyRow(party_id, key, run)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from exporter.account.ledger import Ledger
 from exporter.clock import Clock
@@ -202,6 +202,7 @@ class Writer:
 
 def merge(old: Batch, new: Batch) -> Batch:
     """One batch that does what the two would, one after the other."""
+    old = _merged(old, new.merged)
     usage = dict(old.usage)
     for key, used in new.usage.items():
         usage[key] = usage.get(key, NOTHING).plus(used)
@@ -221,7 +222,24 @@ def merge(old: Batch, new: Batch) -> Batch:
         departed=tuple(departed),
         owners={**old.owners, **new.owners},
         intensity=new.intensity or old.intensity,
+        merged=(*old.merged, *new.merged),
     )
+
+
+def _merged(batch: Batch, merged: Iterable[tuple[RunKey, RunKey]]) -> Batch:
+    """The batch without runs that became others after it: their lines, the next one has."""
+    for gone, key in merged:
+        usage: dict[UsageKey, Amount] = {}
+        for known, used in batch.usage.items():
+            row = known._replace(party=key) if known.party == gone else known
+            usage[row] = usage.get(row, NOTHING).plus(used)
+        batch = batch._replace(
+            lines={line: each for line, each in batch.lines.items() if line.party != gone},
+            usage=usage,
+            runs=tuple(run for run in batch.runs if run.key != gone),
+            departed=tuple(each for each in batch.departed if each != gone),
+        )
+    return batch
 
 
 def by_hour(usage: dict[UsageKey, Amount]) -> dict[UsageKey, Amount]:

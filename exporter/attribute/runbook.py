@@ -6,13 +6,15 @@ from exporter.attribute.identity import OTHER_ID
 from exporter.attribute.schedulers import SCHEDULER_NAMES
 from exporter.model.commands import Log
 from exporter.model.forecast import advanced
-from exporter.model.runs import NOBODY, Mark, RunInfo, RunKey, Unit, with_past
+from exporter.model.runs import NOBODY, POD, Mark, Merge, RunInfo, RunKey, Unit, with_past
 
 OTHER_RUN = RunKey(NOBODY, OTHER_ID, "")
 ENDED = "ended"
 """Why a run ended: because somebody asked for it."""
 MOST_NAMES = 64
 """Units, and results, that are kept of one run."""
+MERGED = "merged"
+"""Why a provisional run ended: because it turned out to be another one, named by `enclosing`."""
 EXITED = "exited"
 """Why a run ended: because no process of it was left."""
 
@@ -36,17 +38,27 @@ class Runbook:
         self._changed: dict[RunKey, RunInfo] = {}
         self._opened: list[RunKey] = []
         self._displaced: list[RunKey] = []
+        self._merges = {
+            run.key: Merge(run.key, run.enclosing, is_counted=False)
+            for run in self._runs.values()
+            if run.end_reason == MERGED and run.enclosing is not None
+        }
+        """Those that the books have yet to do; of before a restart among them."""
+        self._hidden: set[RunKey] = set()
         self.dropped = 0
 
     def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
         """Open, reopen or join a run; the answer has the key that was really given.
 
-        An inner run without a job id takes that of the run around it. Jobs of two schedulers are
-        two runs though they have one number.
+        An inner run without a job id takes that of the run around it; inside a pod it has the
+        pod's namespace and labels. Jobs of two schedulers are two runs though they have one number.
         """
         key = wanted.key
         if not key.job_id and enclosing is not None:
             key = key._replace(job_id=enclosing.job_id)
+        while key in self._merges:
+            key = self._merges[key].new
+        wanted = self._placed(wanted, enclosing)
         known = self._runs.get(key)
         if known is not None and is_foreign(known, wanted.origin):
             key = key._replace(run_id=f"{wanted.origin}:{key.run_id}")
@@ -58,16 +70,10 @@ class Runbook:
             return self._fold(wanted)
         run = wanted._replace(key=key, enclosing=enclosing)
         if known is None:
-            run = run._replace(shown_id=self._shown_id(key, run.namespace))
+            run = run._replace(shown_id=self._shown_id(run))
             self._opened.append(key)
         else:
-            run = run._replace(
-                shown_id=known.shown_id,
-                user=run.user or known.user,
-                started=known.started,
-                units=known.units,
-                logged=known.logged,
-            )
+            run = self._reopened(known, run)
         self._put(run)
         return run
 
@@ -78,6 +84,71 @@ class Runbook:
             if user:
                 self._put(run._replace(user=user))
 
+    def identify(self, key: RunKey, wanted: RunInfo) -> RunInfo:
+        """Have a provisional run be what it turned out to be; it may have ended meanwhile.
+
+        Where that is another run, all that was booked is merged into it by the books, and it needs
+        no place of its own on the page.
+        """
+        old = self._runs[key]
+        if key == wanted.key:
+            run = old._replace(
+                name=wanted.name,
+                namespace=wanted.namespace,
+                labels=wanted.labels,
+                is_provisional=wanted.is_provisional,
+            )
+            self._put(run)
+            self._hidden.discard(key)
+            self._identify_inner(key, run)
+            return run
+        known = self._runs.get(wanted.key)
+        if known is None:
+            run = wanted._replace(
+                started=old.started,
+                ended=old.ended,
+                end_reason=old.end_reason,
+                enclosing=old.enclosing,
+                shown_id=self._shown_id(wanted),
+            )
+            self._opened.append(run.key)
+        elif known.ended is None or old.ended is not None:
+            run = self._joined(known, wanted)
+        else:
+            run = self._reopened(known, wanted._replace(enclosing=old.enclosing))
+        self._put(
+            run._replace(
+                started=min(run.started, old.started),
+                units=_added(run.units, old.units),
+                logged=tuple({**dict(old.logged), **dict(run.logged)}.items()),
+                progress=run.progress or old.progress,
+            )
+        )
+        is_counted = known is None or key in self._hidden
+        self._hidden.discard(key)
+        self._merges[key] = Merge(key, run.key, is_counted)
+        self._identify_inner(key, run)
+        self._put(old._replace(ended=wanted.started, end_reason=MERGED, enclosing=run.key))
+        return self._runs[run.key]
+
+    def hide(self, key: RunKey) -> None:
+        """Keep a run off the page that may be identified in a moment."""
+        self._hidden.add(key)
+
+    def reveal(self, key: RunKey) -> None:
+        """Have it on the page from now on."""
+        self._hidden.discard(key)
+
+    def merges(self) -> list[Merge]:
+        """Runs that the books have to merge into others."""
+        return list(self._merges.values())
+
+    def drop(self, merge: Merge) -> None:
+        """Forget a run that the books have merged."""
+        del self._merges[merge.old]
+        if self._runs[merge.old].end_reason == MERGED:
+            del self._runs[merge.old]
+
     def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
         """End a run. It stays on the page, frozen, until `expire`.
 
@@ -85,6 +156,7 @@ class Runbook:
         """
         run = self._runs[key]._replace(ended=wall, end_reason=reason)
         self._put(run)
+        self._hidden.discard(key)
         for inner in self.running():
             if inner.enclosing == key:
                 self._put(inner._replace(enclosing=run.enclosing))
@@ -96,7 +168,9 @@ class Runbook:
             run.key
             for run in self._runs.values()
             # a wall clock that was set back must not keep a run for that long
-            if run.ended is not None and abs(wall - run.ended) >= retain_seconds
+            if run.ended is not None
+            and abs(wall - run.ended) >= retain_seconds
+            and run.key not in self._merges
         ]
         for key in gone:
             del self._runs[key]
@@ -107,6 +181,16 @@ class Runbook:
     def get(self, key: RunKey) -> RunInfo:
         """A run on the page. Raises KeyError."""
         return self._runs[key]
+
+    def has(self, key: RunKey) -> bool:
+        """Whether there is such a run, open or ended, that was not merged into another one."""
+        return key in self._runs and key not in self._merges
+
+    def place(self, key: RunKey, cgroup: str) -> None:
+        """Keep where an open run is."""
+        run = self._runs.get(key)
+        if run is not None and run.ended is None and run.cgroup != cgroup:
+            self._put(run._replace(cgroup=cgroup))
 
     def find(self, uid: int | None, run_id: str, job_id: str | None) -> RunInfo | None:
         """The open run that is shown with this id, or else that has it.
@@ -159,7 +243,9 @@ class Runbook:
 
     def shown(self) -> tuple[RunInfo, ...]:
         """All runs on the page, open ones first."""
-        return tuple(sorted(self._runs.values(), key=lambda run: run.ended is not None))
+        off_page = self._hidden | self._merges.keys()
+        here = (run for run in self._runs.values() if run.key not in off_page)
+        return tuple(sorted(here, key=lambda run: run.ended is not None))
 
     def changes(self) -> list[RunInfo]:
         """Runs that began, came back, ended or are inside another one since the last call."""
@@ -204,7 +290,11 @@ class Runbook:
 
     def _make_room(self) -> bool:
         """Take the run off the page that ended first; False if all are open."""
-        ended = [run for run in self._runs.values() if run.ended is not None]
+        ended = [
+            run
+            for run in self._runs.values()
+            if run.ended is not None and run.key not in self._merges
+        ]
         if not ended:
             return False
         first = min(ended, key=lambda run: run.ended or 0.0).key
@@ -212,9 +302,27 @@ class Runbook:
         self._displaced.append(first)
         return True
 
+    def _reopened(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
+        """A run that comes back: what it has begun goes on."""
+        return wanted._replace(
+            shown_id=known.shown_id,
+            user=wanted.user or known.user,
+            started=known.started,
+            units=known.units,
+            logged=known.logged,
+        )
+
     def _join(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
         """The open run, with what who joins it knows and it did not."""
-        run = known._replace(
+        run = self._joined(known, wanted)
+        if run != known and known.key != OTHER_RUN:
+            self._put(run)
+            return run
+        return known
+
+    def _joined(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
+        """A run with what another one's description knows and its own did not."""
+        return known._replace(
             name=known.name or wanted.name,
             user=known.user or wanted.user,
             labels=tuple(sorted({**dict(wanted.labels), **dict(known.labels)}.items())),
@@ -222,11 +330,8 @@ class Runbook:
             nodes=known.nodes or wanted.nodes,
             namespace=known.namespace or wanted.namespace,
             account=known.account or wanted.account,
+            is_provisional=known.is_provisional and wanted.is_provisional,
         )
-        if run != known and known.key != OTHER_RUN:
-            self._put(run)
-            return run
-        return known
 
     def _put(self, run: RunInfo) -> None:
         self._runs[run.key] = run
@@ -247,18 +352,51 @@ class Runbook:
             self._opened.append(OTHER_RUN)
         return self._runs[OTHER_RUN]
 
-    def _shown_id(self, key: RunKey, namespace: str) -> str:
+    def _identify_inner(self, key: RunKey, outer: RunInfo) -> None:
+        """Have the runs inside a run that was identified know what is around them now."""
+        for run in self.running():
+            if run.enclosing == key and run.key != outer.key:
+                inner = self._placed(
+                    run._replace(enclosing=outer.key, is_provisional=False), outer.key
+                )
+                self._put(inner)
+                self._identify_inner(run.key, inner)
+
+    def _placed(self, run: RunInfo, enclosing: RunKey | None) -> RunInfo:
+        """A run with what it has of the pod around it: namespace, and owner among the labels."""
+        pod = self._runs.get(enclosing) if enclosing is not None else None
+        while pod is not None and pod.origin != POD:
+            pod = self._runs.get(pod.enclosing) if pod.enclosing is not None else None
+        if pod is None:
+            return run
+        return run._replace(
+            namespace=run.namespace or pod.namespace,
+            labels=tuple(sorted({**dict(pod.labels), **dict(run.labels)}.items())),
+            is_provisional=pod.is_provisional,
+        )
+
+    def _shown_id(self, wanted: RunInfo) -> str:
         """The id itself, or `id@uid` where another user's run on the page, or we, have it.
 
         Pods have a namespace instead of a user.
 
         With its job id it is shown for no other run, not even of the same user.
         """
+        key, place = wanted.key, wanted.namespace if wanted.origin == POD else ""
         taken = {OTHER_ID}
         for run in self._runs.values():
             if run.key.uid != key.uid or run.key.job_id == key.job_id:
                 taken.add(run.shown_id)
         shown = key.run_id
         while shown in taken:
-            shown = f"{shown}@{namespace or key.uid}"
+            shown = f"{shown}@{place or key.uid}"
         return shown
+
+
+def _added(ones: Iterable[Unit], others: Iterable[Unit]) -> tuple[Unit, ...]:
+    """What two runs counted, together."""
+    amounts = {unit.name: unit for unit in ones}
+    for unit in others:
+        known = amounts.get(unit.name, Unit(unit.name, 0.0))
+        amounts[unit.name] = Unit(unit.name, known.amount + unit.amount, known.base + unit.base)
+    return tuple(amounts.values())

@@ -159,6 +159,8 @@ class Batch(NamedTuple):
     """The last fill that the journal has as well; the ledger may forget it."""
     intensity: str = ""
     """What the sources of intensity are to know after a restart; empty: as before."""
+    merged: tuple[tuple[RunKey, RunKey], ...] = ()
+    """Runs that were merged into others, old and new key, in order; done before all else."""
 
 
 class FactorUse(NamedTuple):
@@ -222,3 +224,5 @@ class Restored(NamedTuple):
     """The last fill that the lines have."""
     intensity: str = ""
     """What the sources of intensity knew."""
+    merged: tuple[tuple[RunKey, RunKey], ...] = ()
+    """Merges of runs, old and new key, that are in the first batch after the start."""

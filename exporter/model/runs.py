@@ -27,6 +27,16 @@ class Unit(NamedTuple):
     base: float = 0.0
 
 
+class Merge(NamedTuple):
+    """A provisional run that turned out to be another one."""
+
+    old: RunKey
+    new: RunKey
+    is_counted: bool = True
+    """Whether the counters of the new run show what the old one used; False: those of the old one
+    have shown it, beside those of the new one."""
+
+
 class Mark(NamedTuple):
     """How far a run had come, and what it had used on this node by then."""
 
@@ -55,6 +65,8 @@ class Owner(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
+POD = "pod"
+"""The origin of a run that a pod of Kubernetes is."""
 REPLAY = "replay"
 """The origin of a run of a recording, which says all that is known of it."""
 REGISTERED = "registered"
@@ -100,6 +112,9 @@ class RunInfo(NamedTuple):
     owner: Owner | None = None
     """Whose counter it is added to as long as it is on the page, whatever becomes known of it
     meanwhile; None: that was not settled yet."""
+    is_provisional: bool = False
+    """Its identity is not known yet: a pod that the API server has not described. It may be merged
+    into another run, and its owner is settled when it is identified, or ends."""
 
     @property
     def is_user_known(self) -> bool:

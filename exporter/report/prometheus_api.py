@@ -14,6 +14,7 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from exporter import __version__
+from exporter.convert.live.trust import new_session
 from exporter.errors import ConfigError, SourceError
 from exporter.redaction import Redaction, reason
 
@@ -54,7 +55,7 @@ class Api:
         self._token = token
         self._redaction = Redaction(token)
         self._timeout = timeout_seconds
-        self._session = requests.Session()
+        self._session = new_session()
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
         if token:
             self._session.auth = self._signed  # else a ~/.netrc would replace the token

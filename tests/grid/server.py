@@ -4,6 +4,7 @@ Each source has one function that makes the answer for a path and a query.
 """
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,7 +37,10 @@ def document(value: Any, status: int = 200, **headers: str) -> Answer:
 class GridServer:
     """Answers with what `serve` makes of a request, which may be replaced at any time."""
 
-    def __init__(self, serve: Callable[[Asked], Answer]) -> None:
+    def __init__(
+        self, serve: Callable[[Asked], Answer], certificate: tuple[str, str] | None = None
+    ) -> None:
+        """With a `certificate` and its key it speaks TLS, as `localhost`."""
         self.serve = serve
         self.asked: list[Asked] = []
         self.hang_seconds = 0.0
@@ -70,6 +74,11 @@ class GridServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:

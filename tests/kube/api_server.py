@@ -2,13 +2,16 @@
 
 import json
 import queue
+import shutil
 import ssl
-import subprocess
 import threading
 import urllib.parse
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.certificates import COMPLETE, Authority
 
 TOKEN = "the-token"
 
@@ -54,27 +57,13 @@ def described(
 class FakeApiServer:
     """`pods` are what a list gives; `tell` sends an event to whoever watches."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, extensions: Sequence[str] = COMPLETE) -> None:
         self.account = directory / "account"
         self.account.mkdir(parents=True)
-        certificate, key = self.account / "ca.crt", directory / "key.pem"
-        subprocess.run(
-            [
-                *(
-                    "openssl",
-                    "req",
-                    "-x509",
-                    "-newkey",
-                    "ec",
-                    "-pkeyopt",
-                    "ec_paramgen_curve:P-256",
-                ),
-                *("-nodes", "-keyout", key, "-out", certificate, "-days", "1"),
-                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        self._directory = directory
+        self._authorities = 0
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.certify(extensions)
         (self.account / "token").write_text(TOKEN + "\n")
         self.pods: list[dict[str, Any]] = []
         self.slices: dict[str, list[dict[str, Any]]] = {}
@@ -104,11 +93,29 @@ class FakeApiServer:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        self._http.socket = self._context.wrap_socket(self._http.socket, server_side=True)
         self.port = str(self._http.server_address[1])
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def certify(self, extensions: Sequence[str] = COMPLETE, root: Authority | None = None) -> None:
+        """Serve a certificate of a new CA from now on, whose own has these extensions.
+
+        The account has its CA as the kubelet projects a ConfigMap: by symbolic links, of which
+        `..data` is replaced.
+        """
+        self._authorities += 1
+        authority = Authority(
+            self._directory / f"authority-{self._authorities}", "kubernetes", extensions, root
+        )
+        self._context.load_cert_chain(*authority.sign("kube-apiserver", "DNS:localhost"))
+        version = self.account / f"..version-{self._authorities}"
+        version.mkdir()
+        shutil.copy(authority.path, version / "ca.crt")
+        link = self.account / "..data_tmp"
+        link.symlink_to(version.name)
+        link.rename(self.account / "..data")
+        if self._authorities == 1:
+            (self.account / "ca.crt").symlink_to("..data/ca.crt")
 
     def tell(self, kind: str, item: dict[str, Any]) -> None:
         """An event for all who watch."""

@@ -153,7 +153,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, pods: dict[str, Pod]) -> Iter
         instances = [{"id": f"MIG-{n}", "gi": n, "ci": 0, "slices": 3} for n in (1, 2)]
         mig = {"slices": 7, "instances": instances}
         gpus = [gpu(0, 70), gpu(1, 400), gpu(2, 280, mig=mig), gpu(3, 90)]
-        gpus += [gpu(4, 300), gpu(5, 120)]
+        gpus += [gpu(4, 300), gpu(5, 120), gpu(6, 200)]
         for number, each in enumerate(gpus):
             each["nvml"] = {"minor": len(gpus) - 1 - number}
         workload = behind_mps(root, pods, ends)
@@ -164,7 +164,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, pods: dict[str, Pod]) -> Iter
         kubelet = FakeKubelet(root / "pod-resources" / "kubelet.sock")
         kubelet.allocatable = {
             NVIDIA: [
-                *("nvidia5", "GPU-1::0", "GPU-1::1", "GPU-3"),
+                *("nvidia6", "GPU-1::0", "GPU-1::1", "GPU-3", "GPU-6"),
                 *(f"GPU-{number}::{replica}" for number in (4, 5) for replica in range(3)),
             ],
             MIG: ["MIG-1", "MIG-2"],
@@ -172,7 +172,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, pods: dict[str, Pod]) -> Iter
         }
         kubelet.pods = [
             # As GKE's plugin calls it: GPU-0 has the last device file, and index 0.
-            pod("ml", "alone", container("main", {NVIDIA: ["nvidia5"]})),
+            pod("ml", "alone", container("main", {NVIDIA: ["nvidia6"]})),
             pod("ml", "half", container("main", {NVIDIA: ["GPU-1::0"]})),
             pod("ml", "other-half", container("main", {NVIDIA: ["GPU-1::1"]})),
             pod("ml", "slice", container("main", {MIG: ["MIG-1"], RDMA: ["0", "3"]})),
@@ -380,3 +380,57 @@ def test_a_pod_that_ends_is_retained_and_its_device_is_free(
     assert runs[0]["energy_uj"] > 0
     before = unattributed(node, "GPU-3", "unallocated")
     until(lambda: unattributed(node, "GPU-3", "unallocated") > before, what="nobody has it")
+
+
+def by_label(node: Node, family: str, label: str) -> float:
+    """The sum of a family's samples that have this label."""
+    lines = get(node.daemon.url + "/metrics").decode().splitlines()
+    found = [line for line in lines if line.startswith(f"{family}{{") and label in line]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def test_a_pod_that_begins_while_the_api_server_is_down_is_one_run_from_its_first_joule(
+    node: Node,
+) -> None:
+    annotations = {"emissions-exporter/run-id": "late", "emissions-exporter/job-id": "j9"}
+    node.api.status = 500
+    node.api.cut()
+    until(lambda: not node.collector("pods")["ok"], 30, "the server is missed")
+    free = unattributed(node, "GPU-6", "unallocated")
+    owner = "emissions_owner_energy_joules_total", 'workload_namespace="ml"'
+    late = Pod("late", annotations=annotations)
+    node.kubelet.pods.append(pod("ml", "late", container("main", {NVIDIA: ["GPU-6"]})))
+    until(lambda: node.parts("ml/late", "gpu").get("GPU-6", 0) > 4e8, 30, "the pod pays")
+    work = late.spin(2)
+    assert work.wait(60) == 0
+    until(lambda: node.parts(late.uid, "cpu"), 30, "the pod's processors are paid for")
+    node.daemon.kill()
+    time.sleep(2)
+    node.daemon.start()
+    until(lambda: node.parts("ml/late", "gpu").get("GPU-6", 0) > 8e8, 30, "it goes on")
+    before_uj = node.parts("ml/late", "gpu")["GPU-6"]
+    cpu_uj = sum(node.parts(late.uid, "cpu").values())
+    of_owner = by_label(node, *owner)
+
+    node.api.pods = [*node.api.pods, late.described]
+    node.api.status = 0
+    until(lambda: node.parts("late", "gpu").get("GPU-6", 0) > before_uj, 70, "it is named")
+    runs = {run["run_id"] for run in node.snapshot()["runs"]}
+    assert "late" in runs
+    assert not runs & {"ml/late", late.uid}
+    assert sum(node.parts("late", "cpu").values()) >= cpu_uj
+    # All but what went by before the kubelet was asked, and the daemon saw the cgroup.
+    total = counted(node, "GPU-6")
+    assert total["unattributed_uj"]["unallocated"] - free < 7 * 200 * 1e6
+    assert total["energy_uj"] == total["attributed_uj"] + sum(total["unattributed_uj"].values())
+    assert node.parts("late", "gpu")["GPU-6"] == total["attributed_uj"]
+    lines = get(node.daemon.url + "/metrics").decode().splitlines()
+    (info,) = [x for x in lines if x.startswith("emissions_run_info") and 'run_id="late"' in x]
+    assert 'job_id="j9"' in info
+    assert 'workload_namespace="ml"' in info
+    assert by_label(node, *owner) >= of_owner + before_uj / 1e6
+    node.daemon.kill()
+    node.daemon.start()
+    assert node.parts("late", "gpu")["GPU-6"] >= total["attributed_uj"]
+    assert not {run["run_id"] for run in node.snapshot()["runs"]} & {"ml/late", late.uid}
+    late.end()

@@ -54,6 +54,13 @@ class CgroupRuns:
         self._meters.pop(run, None)
         self._memories.pop(run, None)
 
+    def become(self, old: RunKey, new: RunKey) -> None:
+        """Meter another run by the cgroups of one that was merged into it."""
+        self._meters.setdefault(new, {}).update(self._meters.pop(old, {}))
+        self._memories.pop(old, None)
+        if old in self._clocks_us:
+            self._clocks_us[new] = self._clocks_us.pop(old) + self._clocks_us.get(new, 0)
+
     def find_again(self, runs: Iterable[RunInfo], clocks_us: dict[RunKey, int]) -> None:
         """Meter runs of before a restart, from the clocks that were last seen of them on.
 

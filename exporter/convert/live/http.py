@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from exporter import __version__
 from exporter.convert.live.source import Answer, LiveSource
+from exporter.convert.live.trust import new_session
 from exporter.errors import FetchFailed
 from exporter.redaction import Redaction, reason
 
@@ -54,7 +55,7 @@ class Session:
     def __init__(self, now: float) -> None:
         self._now = now
         self._redaction = Redaction()
-        self._session = requests.Session()
+        self._session = new_session()
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
 
     def hide(self, secret: str) -> str:

@@ -28,9 +28,11 @@ class ApiError(Exception):
 
 
 class ApiServer:
-    """One server. The token is read anew for every request, as it expires and is replaced.
+    """Client of one API server, with the token and the CA of a service account.
 
-    Raises Unavailable outside of a cluster, or without a service account.
+    Both files are read anew for each connection: the token expires, and the kubelet replaces the
+    CA when the cluster rotates it. Raises Unavailable outside of a cluster, or without a service
+    account.
     """
 
     def __init__(self, host: str, port: str, account: str) -> None:
@@ -44,10 +46,11 @@ class ApiServer:
             )
         self._host = host
         self._port = int(port or "443")
+        self._authorities = os.path.join(account, "ca.crt")
         try:
-            self._context = ssl.create_default_context(cafile=os.path.join(account, "ca.crt"))
+            self._context()
         except OSError as error:
-            raise Unavailable(f"{account}/ca.crt: {error.strerror or error}") from None
+            raise Unavailable(f"{self._authorities}: {error.strerror or error}") from None
         self._open: http.client.HTTPSConnection | None = None
         self._is_interrupted = False
 
@@ -95,9 +98,26 @@ class ApiServer:
                 plug.shutdown(socket.SHUT_RDWR)
 
     def _connection(self, timeout_seconds: float) -> http.client.HTTPSConnection:
+        try:
+            context = self._context()
+        except OSError as error:
+            raise ApiError(0, f"{self._authorities}: {error.strerror or error}") from None
         return http.client.HTTPSConnection(
-            self._host, self._port, timeout=timeout_seconds, context=self._context
+            self._host, self._port, timeout=timeout_seconds, context=context
         )
+
+    def _context(self) -> ssl.SSLContext:
+        """Trust in the CA of the service account, as kubectl and client-go verify it.
+
+        Python 3.13 sets VERIFY_X509_STRICT by default, which rejects a CA without the extensions
+        keyUsage or authorityKeyIdentifier, as many clusters have; RFC 5280 requires them and Go
+        does not. Every certificate in the file is an anchor, an intermediate one too: so in Go, and
+        by default from Python 3.13 on. All other checks stay. Raises OSError.
+        """
+        context = ssl.create_default_context(cafile=self._authorities)
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
 
     def _answer(
         self, connection: http.client.HTTPSConnection, path: str, query: dict[str, str]

@@ -22,6 +22,8 @@ class PodFacts(NamedTuple):
     started_ns: int = 0
     """CLOCK_BOOTTIME of when the kubelet took it, which was when it was given its devices; 0: that
     is not known."""
+    is_partial: bool = False
+    """Namespace and name are known, from the node itself; the API server has not described it."""
 
 
 class MigDevice(NamedTuple):

@@ -24,6 +24,8 @@ SLICES = tuple(
 )
 WATCH_SECONDS = 300
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0
+HEALTHY_NS = round(LONGEST_BACKOFF_SECONDS * NANOSECONDS_PER_SECOND)
+"""A watch that lasted as long was well, though nothing happened; its end is no failed try."""
 PAGE = "500"
 MOST = 1_000
 """Pods that are kept; a node runs a few hundred at most."""
@@ -89,7 +91,6 @@ class PodWatch:
                 self._list()
             self._learn_slices()
             self._watch()
-            self._backoff = 0.0
         except ApiError as error:
             self._failed(error)
 
@@ -117,25 +118,35 @@ class PodWatch:
             "allowWatchBookmarks": "true",
         }
         events = self._server.watch(PODS, WATCH_SECONDS, **query)
+        began_ns = self._clock.boottime_ns()
         self._learn(self.known.pods)
-        for event in events:
-            item = part(event, "object")
-            kind = event.get("type")
-            if kind == "ERROR":
-                raise _ended(item)
-            self._version = str(part(item, "metadata").get("resourceVersion", self._version))
-            pods = dict(self.known.pods)
-            facts = self._facts(item) if kind != "BOOKMARK" else None
-            is_new = facts is not None and facts.uid not in pods and kind != "DELETED"
-            if facts is not None and kind == "DELETED":
-                pods.pop(facts.uid, None)
-            elif facts is not None and (facts.uid in pods or len(pods) < MOST):
-                pods[facts.uid] = facts
-            self._learn(pods)
-            if is_new and _has_claims(item):
-                self._learn_slices()
-            if self._is_stopping:
-                return
+        try:
+            for event in events:
+                self._take(event)
+                self._backoff = 0.0
+                if self._is_stopping:
+                    return
+        finally:  # most watches are cut in the end, by a proxy or a restart of the server
+            if self._clock.boottime_ns() - began_ns >= HEALTHY_NS:
+                self._backoff = 0.0
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        """Apply one event of the watch. Raises ApiError for one that ends it."""
+        item = part(event, "object")
+        kind = event.get("type")
+        if kind == "ERROR":
+            raise _ended(item)
+        self._version = str(part(item, "metadata").get("resourceVersion", self._version))
+        pods = dict(self.known.pods)
+        facts = self._facts(item) if kind != "BOOKMARK" else None
+        is_new = facts is not None and facts.uid not in pods and kind != "DELETED"
+        if facts is not None and kind == "DELETED":
+            pods.pop(facts.uid, None)
+        elif facts is not None and (facts.uid in pods or len(pods) < MOST):
+            pods[facts.uid] = facts
+        self._learn(pods)
+        if is_new and _has_claims(item):
+            self._learn_slices()
 
     def _learn(self, pods: Mapping[str, PodFacts]) -> None:
         self.known = self.known._replace(pods=pods, at_ns=self._clock.boottime_ns(), why="")

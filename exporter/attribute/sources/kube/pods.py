@@ -10,20 +10,22 @@ from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.cgroups import CgroupMeter
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.kube.kubepods import Kubepods, PodCgroup
+from exporter.attribute.sources.kube.log_directories import LogDirectories
 from exporter.attribute.sources.kube.pod_devices import PodDevices, PodRun
 from exporter.attribute.sources.kube.pod_facts import PodFacts
 from exporter.attribute.sources.kube.registry import KubernetesSources
 from exporter.attribute.sources.kube.told import Told
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import POD, RunInfo, RunKey
 from exporter.model.workload import CollectorState
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import poll
 
-ORIGIN = "pod"
 PATIENCE_NS = 5 * NANOSECONDS_PER_SECOND
-"""How long a new pod waits for its name, before it becomes a run without one."""
+"""How long a new pod is kept off the page until the API server has named it."""
+BETWEEN = ","
+"""Stands between the pods of a run, in what is kept of it over a restart."""
 FIRST_WORD_SECONDS = 2.0
 """How long they are waited for after a restart: what was used meanwhile goes by what they say."""
 FIRST_UID = -(1 << 33)
@@ -34,6 +36,11 @@ UID_BYTES = 6
 
 class Pods:
     """Opens the runs of pods, and finds what they use and hold.
+
+    A pod is a run from the moment at which its cgroup is there, or the kubelet has given it a
+    device. Until the API server has described it the run is provisional: known by the uid in the
+    cgroup, or by the name that the kubelet says. When it is described, what was booked on it
+    becomes that of the run that it belongs to.
 
     Pods of `excluded` namespaces are no runs, nor those beside `included`, if it has any.
     """
@@ -51,6 +58,7 @@ class Pods:
         gpu_resources: Sequence[str] = (),
     ) -> None:
         self._kubepods = Kubepods(procfs)
+        self._logs = LogDirectories(procfs)
         self._told = Told(sources, clock)
         self._runbook = runbook
         self._cgroup_runs = cgroup_runs
@@ -62,14 +70,26 @@ class Pods:
         """When a pod was first seen that has no name yet."""
         self._keys: set[RunKey] = set()
         self._members: Mapping[RunKey, tuple[tuple[str, str], ...]] = {}
+        self._of_pods: Mapping[RunKey, tuple[tuple[str, str], ...]] = self._members
+        """What the next is made of."""
+        self._all_members = dict(self._members)
+        self._inner: Mapping[RunKey, str] = {}
+        """The pods of runs that began inside one."""
         self._devices = PodDevices(sources.kubelet, sources.watch, gpu_resources)
         self._clocks: dict[str, CgroupMeter | None] = {}
         """The clock of each pod, from when it was first seen; None: it has none."""
         self._left: AbstractSet[str] = frozenset()
         """Pods whose cgroup has gone, though the API server has not said yet that they ended."""
-        self._seen: tuple[object, object] = (None, None)
-        self._before = {run.cgroup: run.key for run in runbook.running() if run.origin == ORIGIN}
-        """Runs of before a restart, by the pod that they began with."""
+        self._seen: tuple[object, ...] = ()
+        self._unnamed: dict[str, PodRun] = {}
+        """Pods that were gone before the API server described them."""
+        self._before = {
+            uid: run.key
+            for run in runbook.running()
+            if run.origin == POD
+            for uid in run.cgroup.split(BETWEEN)
+        }
+        """Runs of before a restart, by their pods."""
         self._is_waiting = True
         self._is_first = True
 
@@ -78,11 +98,13 @@ class Pods:
         if self._is_first and self._before:
             poll(self._told.was_heard, FIRST_WORD_SECONDS)
         cgroups = self._kubepods.look()
-        known = self._told.pods()
-        if cgroups is self._seen[0] and known is self._seen[1] and not self._is_waiting:
+        told = self._told.pods()
+        seen = cgroups, told, self._told.holders(), self._told.names_all()
+        if seen == self._seen and not self._is_waiting:
             return
-        self._seen = cgroups, known
+        self._seen = seen
         now_ns = self._clock.boottime_ns()
+        known = self._known(cgroups, told)
         here = self._find(cgroups, known)
         before, self._pods = self._pods, {}
         self._is_waiting = False
@@ -94,6 +116,7 @@ class Pods:
             clock = self._clocks.get(uid)
             if clock is not None and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
                 self._cgroup_runs.add(pod.key, clock, uid)
+        self._name_late(known, before)
         for uid, was in before.items():
             if uid not in self._pods or self._pods[uid].key != was.key:
                 self._leave(was.key)
@@ -102,6 +125,7 @@ class Pods:
         else:
             self._keys = {pod.key for pod in self._pods.values()}
             self._members = self._find_members()
+            self._note_pods()
         self._seen_ns = {uid: ns for uid, ns in self._seen_ns.items() if uid in here}
         self._is_first = False
 
@@ -123,8 +147,18 @@ class Pods:
         return is_unknown or key in self._keys
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
-        """Pods and containers of each run."""
-        return self._members
+        """Pods and containers of each run; of one inside a pod, the pod that its lead is in."""
+        inner: dict[RunKey, str] = {}
+        for run in self._runbook.running():
+            if run.enclosing is not None and run.lead_pid:
+                uid = self._inner.get(run.key) or self._kubepods.uid(run.lead_pid)
+                if uid in self._pods:
+                    inner[run.key] = uid
+        if inner != self._inner or self._members is not self._of_pods:
+            self._inner, self._of_pods = inner, self._members
+            of_inner = {key: _members(self._pods[uid].facts) for key, uid in inner.items()}
+            self._all_members = {**self._members, **{k: v for k, v in of_inner.items() if v}}
+        return self._all_members
 
     def held_threads(self) -> Mapping[RunKey, int]:
         """Hardware threads that runs have alone."""
@@ -146,8 +180,7 @@ class Pods:
         members: dict[RunKey, list[tuple[str, str]]] = {}
         for pod in self._pods.values():
             if pod.facts is not None:
-                names = [(pod.facts.name, container) for container in pod.facts.containers]
-                members.setdefault(pod.key, []).extend(names)
+                members.setdefault(pod.key, []).extend(_containers(pod.facts))
         return {key: tuple(sorted(names)) for key, names in members.items()}
 
     def _find(
@@ -163,27 +196,90 @@ class Pods:
         running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
         return dict.fromkeys((*cgroups, *running))
 
+    def _known(
+        self, cgroups: Mapping[str, PodCgroup], told: Mapping[str, PodFacts]
+    ) -> Mapping[str, PodFacts]:
+        """What the API server told, and what the node itself knows of those that it did not."""
+        nameless = cgroups.keys() - told.keys()
+        known = {**told, **self._logs.find(nameless)}
+        if self._told.names_all():
+            return known
+        named = {(facts.namespace, facts.name) for facts in known.values()}
+        listed, holders = self._told.holders()
+        # Kubelets before 1.34 list pods that are over as well. Where more are listed than can be
+        # here, nobody knows which of them are: then processes tell who holds a device.
+        are_here = not cgroups or (
+            not self._logs.is_readable and len(listed - named) <= len(cgroups.keys() - known.keys())
+        )
+        for namespace, name in sorted(holders - named) if are_here else ():
+            uid = f"{namespace}/{name}"
+            known[uid] = PodFacts(uid, namespace, name, is_partial=True)
+        return known
+
     def _pod(
         self, uid: str, facts: PodFacts | None, was: PodRun | None, now_ns: int
     ) -> PodRun | None:
-        """A pod with its run; None for one that is not wanted, or waits for its name."""
-        if was is not None and (was.facts is not None or facts is None):
+        """A pod with its run; None for one that is not wanted, or may not be."""
+        if was is not None and was.facts is not None and not was.facts.is_partial:
             return was
-        if facts is None and self._may_come(uid, now_ns):
-            self._is_waiting = True
-            return None
         if facts is not None and not self._is_wanted(facts.namespace):
             return None
-        return PodRun(self._open(uid, facts, was), facts)
+        may_come = self._may_come(uid, now_ns) and (facts is None or facts.is_partial)
+        if facts is None and was is None and may_come and (self._included or self._excluded):
+            self._is_waiting = True
+            return None
+        if was is None or (facts is not None and (was.facts is None or not facts.is_partial)):
+            pod = PodRun(self._open(uid, facts, was), facts)
+        else:
+            pod = was
+        self._is_waiting |= may_come
+        is_before = pod.key in self._before.values()
+        (self._runbook.hide if may_come and not is_before else self._runbook.reveal)(pod.key)
+        return pod
 
     def _open(self, uid: str, facts: PodFacts | None, was: PodRun | None) -> RunKey:
         """The run of a pod; the one of before a restart where nobody names the pod now."""
         if was is not None and was.key == OTHER_RUN:
             return OTHER_RUN  # for good: it began like that
         before = self._before.get(uid)
-        if facts is None and before is not None and self._runbook.is_open(before):
-            return before
-        return self._runbook.open(self._info(uid, facts)).key
+        wanted = self._info(uid, facts)
+        if was is None and before is not None and self._runbook.is_open(before):
+            was = PodRun(before, None)
+            if facts is None:
+                return before
+        if was is not None and self._runbook.has(was.key):
+            return self._become(was.key, wanted)
+        return self._runbook.open(wanted).key
+
+    def _become(self, key: RunKey, wanted: RunInfo) -> RunKey:
+        """Have a provisional run be the one that it turned out to be."""
+        if not self._runbook.get(key).is_provisional:
+            return self._runbook.open(wanted).key
+        run = self._runbook.identify(key, wanted)
+        if run.key != key:
+            self._cgroup_runs.become(key, run.key)
+        return run.key
+
+    def _name_late(self, known: Mapping[str, PodFacts], before: Mapping[str, PodRun]) -> None:
+        """Merge the runs of pods that only the kubelet knew, or that ended meanwhile."""
+        gone = {uid: pod for uid, pod in before.items() if uid not in self._pods}
+        self._unnamed = {
+            uid: pod
+            for uid, pod in {**self._unnamed, **gone}.items()
+            if self._runbook.has(pod.key) and self._runbook.get(pod.key).is_provisional
+        }
+        if not self._unnamed:
+            return
+        by_name: dict[str, PodFacts] = {}
+        for facts in known.values():
+            if not facts.is_partial:
+                by_name[facts.uid] = facts
+                name = f"{facts.namespace}/{facts.name}"
+                by_name[name] = max(by_name.get(name, facts), facts, key=lambda each: each.created)
+        for uid in self._unnamed.keys() & by_name.keys():
+            facts = by_name[uid]
+            if self._is_wanted(facts.namespace):
+                self._become(self._unnamed.pop(uid).key, self._info(facts.uid, facts))
 
     def _info(self, uid: str, facts: PodFacts | None) -> RunInfo:
         known = facts or PodFacts(uid, "", "")
@@ -198,12 +294,13 @@ class Pods:
             ),
             name=known.name if not known.run_id else known.owner_name or known.name,
             user="",
-            origin=ORIGIN,
+            origin=POD,
             started=self._clock.wall(),
             scope="cgroup",
             cgroup=uid,
             labels=tuple(sorted(labels)),
             namespace=known.namespace,
+            is_provisional=self._told.has_server() and (facts is None or facts.is_partial),
         )
 
     def _is_wanted(self, namespace: str) -> bool:
@@ -232,10 +329,31 @@ class Pods:
             clocks[uid] = clock
         self._clocks = clocks
 
+    def _note_pods(self) -> None:
+        """Keep with each run which pods it has, for a restart at which nobody names them."""
+        uids: dict[RunKey, list[str]] = {}
+        for uid, pod in self._pods.items():
+            uids.setdefault(pod.key, []).append(uid)
+        for key, of_run in uids.items():
+            if key != OTHER_RUN:
+                self._runbook.place(key, BETWEEN.join(sorted(of_run)))
+
     def _leave(self, key: RunKey) -> None:
         """A pod is no part of it any more; the run goes on while it has another one."""
         here = {uid for uid, pod in self._pods.items() if pod.key == key}
         self._cgroup_runs.keep(key, here)
+
+
+def _containers(facts: PodFacts) -> list[tuple[str, str]]:
+    """The containers of a pod, each with its name; they are not known of one that is partly so."""
+    return [(facts.name, container) for container in facts.containers or ("",)]
+
+
+def _members(facts: PodFacts | None) -> tuple[tuple[str, str], ...]:
+    """The pod of a run that began inside it, and the container where there is but one."""
+    if facts is None:
+        return ()
+    return ((facts.name, facts.containers[0] if len(facts.containers) == 1 else ""),)
 
 
 def _uid(namespace: str) -> int:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from exporter.attribute.sources.kube.pod_watch import PodWatch
 
 
+OUTSIDE = (
+    "this is no pod, so the API server is not asked: pods are known by their uid, and by namespace "
+    "and name as far as the kubelet and its logs have them"
+)
+
+
 class KubernetesSources(NamedTuple):
     """Those that could be opened; None where one is missing, which `missing` explains."""
 
@@ -32,7 +38,8 @@ def open_kubernetes(
 ) -> KubernetesSources | None:
     """What tells of pods here; None on a node that is none of Kubernetes.
 
-    Without a `service_account` the API server is not asked, which is no failure.
+    Without a `service_account`, or outside of a pod, the API server is not asked, which is no
+    failure.
     """
     host = environment.get("KUBERNETES_SERVICE_HOST", "")
     if not host and not os.path.isdir(os.path.dirname(kubelet_socket)):
@@ -47,7 +54,9 @@ def open_kubernetes(
         kubelet = Kubelet(kubelet_socket, clock)
     except Unavailable as error:
         missing.append(CollectorState("kubelet", False, 0.0, str(error)))
-    if service_account:
+    if service_account and not host:
+        missing.append(CollectorState("pods", True, 0.0, OUTSIDE))
+    elif service_account:
         try:
             port = environment.get("KUBERNETES_SERVICE_PORT", "")
             server = ApiServer(host, port, service_account)

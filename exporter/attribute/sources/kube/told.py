@@ -1,6 +1,8 @@
 """What the kubelet and the API server tell of the pods here, and how the two fare."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from exporter.attribute.sources.kube.pod_devices import SILENT_KUBELET, SILENT_SERVER
 from exporter.attribute.sources.kube.pod_facts import PodFacts
@@ -16,28 +18,52 @@ NOT_THIS_NODE = (
 )
 
 
+NO_PODS: Mapping[str, PodFacts] = MappingProxyType({})
+
+
+class _Holders(NamedTuple):
+    """Pods in the kubelet's list, by namespace and name."""
+
+    listed: frozenset[tuple[str, str]] = frozenset()
+    with_devices: frozenset[tuple[str, str]] = frozenset()
+
+
 class Told:
     """What those of the two have said that could be opened."""
 
     def __init__(self, sources: KubernetesSources, clock: Clock) -> None:
         self._kubelet, self._watch, self._missing = sources
         self._clock = clock
-        self._named: tuple[object, Mapping[str, PodFacts]] = (None, {})
+        self._held: tuple[object, _Holders] = (None, _Holders())
 
     def pods(self) -> Mapping[str, PodFacts]:
-        """Pods by uid; the same object as long as nothing changed.
+        """Pods by uid, as the API server described them; the same object while unchanged."""
+        return self._watch.known.pods if self._watch is not None else NO_PODS
 
-        Without the API server the kubelet's names have to do, for what it gave.
-        """
-        if self._watch is not None:
-            return self._watch.known.pods
+    def holders(self) -> "_Holders":
+        """Pods as the kubelet lists them; the same object as long as nothing changed."""
         containers = self._kubelet.allotted.containers if self._kubelet is not None else ()
-        if containers is self._named[0]:
-            return self._named[1]
-        names = {(each.namespace, each.pod) for each in containers if each.devices or each.claimed}
-        facts = {f"{pod[0]}/{pod[1]}": PodFacts(f"{pod[0]}/{pod[1]}", *pod) for pod in names}
-        self._named = containers, facts
-        return facts
+        if containers is not self._held[0]:
+            self._held = (
+                containers,
+                _Holders(
+                    frozenset((each.namespace, each.pod) for each in containers),
+                    frozenset(
+                        (each.namespace, each.pod)
+                        for each in containers
+                        if each.devices or each.claimed
+                    ),
+                ),
+            )
+        return self._held[1]
+
+    def has_server(self) -> bool:
+        """Whether there is an API server that may describe pods, now or later."""
+        return self._watch is not None
+
+    def names_all(self) -> bool:
+        """Whether the API server can be read, so that a pod without a name is new or over."""
+        return self._watch is not None and not self._watch.known.why
 
     def was_heard(self) -> bool:
         """Whether kubelet and API server have answered, or failed to."""
@@ -46,11 +72,8 @@ class Told:
         return not FIRST_WORDS.intersection(said)
 
     def will_name(self) -> bool:
-        """Whether the API server, once heard, may yet name a pod that is new."""
-        if self._watch is None:
-            return False
-        known = self._watch.known
-        return not (known.at_ns and known.why)
+        """Whether the API server may name a pod that is new in a moment."""
+        return self._watch is not None and self._watch.known.why in ("", SILENT_SERVER.why)
 
     def ask_anew(self) -> None:
         """Have the kubelet asked at once."""

@@ -29,7 +29,7 @@ def facts(record: RunRecord, snapshot: Snapshot, root: str) -> Markup:
         ("User", run.user),
         ("Account", run.account),
         ("Namespace", run.namespace),
-        ("Pods", ", ".join(f"{pod}/{container}" for pod, container in members)),
+        ("Pods", ", ".join("/".join(filter(None, member)) for member in members)),
         ("Labels", together(*_labels(run.labels, root))),
         ("Inside of", run.enclosing.run_id if run.enclosing else ""),
         ("Began", f"{human.moment(run.started)} UTC"),

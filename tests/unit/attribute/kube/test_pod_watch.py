@@ -1,17 +1,20 @@
 """Lists and watches against a server that speaks HTTP and TLS for real."""
 
+import shutil
 import socket
+import ssl
 
 import kubernetes_validate
 import pytest
 
-from exporter.attribute.sources.kube.api_server import ApiServer
+from exporter.attribute.sources.kube.api_server import ApiError, ApiServer
 from exporter.attribute.sources.kube.described import JOB_ID, RUN_ID
 from exporter.attribute.sources.kube.pod_facts import MigDevice, PodFacts
 from exporter.attribute.sources.kube.pod_watch import MOST, PodWatch
 from exporter.errors import Unavailable
+from tests.certificates import INCOMPLETE, Authority
 from tests.fakes import FakeClock
-from tests.kube.api_server import described
+from tests.kube.api_server import FakeApiServer, described
 from tests.unit.attribute.kube.conftest import ByHand, server_of
 
 HOSTILE = 'a\n"\\{}\x1b[2J' + "x" * 500
@@ -271,6 +274,79 @@ def test_the_server_says_how_long_to_wait(api, clock):
     assert len(api.requests) == 2
 
 
+class ByTurns:
+    """A watch whose turns a test takes, against a server that is no network."""
+
+    def __init__(self, clock, watches):
+        turns = []
+        self.clock = clock
+        self.watches = watches
+        self.began_at = []
+        self.known = PodWatch(
+            self, "node-1", clock, (), lambda *given: turns.append(given[1]) or ByHand(*given)
+        )
+        (self.turn,) = turns
+
+    def get(self, _path, **_query):
+        return {"metadata": {"resourceVersion": "7"}}
+
+    def watch(self, _path, _seconds, **_query):
+        self.began_at.append(self.clock.boottime_ns() // 1_000_000_000)
+        return next(self.watches)()
+
+    def waits(self, times):
+        """Seconds between the beginnings of watches, as far as nothing else lets time pass."""
+        while len(self.began_at) <= times:
+            self.turn()
+            self.clock.advance(1)
+        pairs = zip(self.began_at, self.began_at[1:], strict=False)
+        return [later - earlier for earlier, later in pairs][:times]
+
+
+def refused():
+    raise ApiError(500, "as the test wants it")
+
+
+def cut(*events):
+    yield from events
+    raise ApiError(0, "the watch was cut")
+
+
+BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+
+
+def test_a_server_that_goes_on_refusing_is_asked_ever_less_often(clock):
+    watch = ByTurns(clock, iter([refused] * 9))
+    assert watch.waits(8) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize(
+    "event", [BOOKMARK, {"type": "ADDED", "object": described("u1", "p")}], ids=lambda e: e["type"]
+)
+def test_a_watch_that_was_heard_and_then_cut_is_begun_again_soon(clock, event):
+    watch = ByTurns(clock, iter([*[refused] * 8, *[lambda: cut(event)] * 4]))
+    assert watch.waits(11)[-4:] == [60, 1, 1, 1]
+
+
+def test_a_quiet_watch_that_is_cut_after_minutes_is_begun_again_soon(clock):
+    def quiet():
+        clock.advance(240)
+        yield from cut()
+
+    watch = ByTurns(clock, iter([*[refused] * 8, quiet, refused]))
+    assert watch.waits(9)[-1] == 240 + 1
+
+
+def test_a_watch_that_is_cut_at_once_each_time_is_tried_ever_less_often(clock):
+    watch = ByTurns(clock, iter([cut] * 9))
+    assert watch.waits(8) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_watch_that_ended_by_itself_is_followed_by_the_next(clock):
+    watch = ByTurns(clock, iter([lambda: iter(())] * 4))
+    assert watch.waits(3) == [1, 1, 1]
+
+
 def test_a_token_that_expired_is_read_anew(api, clock, watching):
     watching.until_following()
     token = api.account / "token"
@@ -456,3 +532,64 @@ def test_a_server_that_nobody_vouches_for_is_not_believed(api, tmp_path, clock, 
             server.get("/api/v1/pods")
     finally:
         other.stop()
+
+
+@pytest.mark.parametrize("extensions", INCOMPLETE.values(), ids=INCOMPLETE)
+def test_an_authority_that_kubectl_trusts_is_trusted_on_every_python(tmp_path, extensions):
+    api = FakeApiServer(tmp_path / "api", extensions)
+    try:
+        assert server_of(api).get("/api/v1/pods")["items"] == []
+    finally:
+        api.stop()
+
+
+def test_of_the_checks_of_certificates_the_strict_one_alone_is_off(api):
+    expected = ssl.create_default_context().verify_flags & ~ssl.VERIFY_X509_STRICT
+    expected |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context = server_of(api)._context()
+    assert context.verify_flags == expected
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_another_name_than_that_in_the_certificate_is_not_believed(api):
+    server = ApiServer("127.0.0.1", api.port, str(api.account))
+    with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
+        server.get("/api/v1/pods")
+
+
+def test_an_authority_that_another_one_has_signed_is_trusted_as_it_is(api, tmp_path):
+    api.certify(root=Authority(tmp_path / "root", "company"))
+    assert server_of(api).get("/api/v1/pods")["items"] == []
+
+
+def test_an_authority_that_is_replaced_is_trusted_without_a_restart(api):
+    server = server_of(api)
+    server.get("/api/v1/pods")
+    api.certify()
+    assert server.get("/api/v1/pods")["items"] == []
+
+
+def test_an_authority_that_was_replaced_is_no_longer_trusted(api, tmp_path):
+    server = server_of(api)
+    other = FakeApiServer(tmp_path / "other")
+    try:
+        for name in ("..version-1", "..data"):
+            shutil.copytree(other.account / "..data", api.account / name, dirs_exist_ok=True)
+        with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
+            server.get("/api/v1/pods")
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize("spoilt", [None, b"", b"no certificate"])
+def test_an_authority_that_cannot_be_read_for_a_while_is_a_failure_and_then_none(api, spoilt):
+    server = server_of(api)
+    path = api.account / "ca.crt"
+    good = path.read_bytes()
+    path.unlink()
+    if spoilt is not None:
+        path.write_bytes(spoilt)
+    with pytest.raises(ApiError, match=r"ca\.crt"):
+        server.get("/api/v1/pods")
+    path.write_bytes(good)
+    assert server.get("/api/v1/pods")["items"] == []

@@ -6,10 +6,11 @@ import pytest
 
 from exporter.attribute.sources.kube.kubelet import Allotted
 from exporter.attribute.sources.kube.pod_facts import Known, MigDevice, PodFacts
-from exporter.attribute.sources.kube.pods import Pods
+from exporter.attribute.sources.kube.pods import FIRST_UID, Pods
 from exporter.attribute.sources.kube.registry import KubernetesSources
 from exporter.attribute.sources.kube.wire import Claimed, ContainerResources
 from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Occupant, Partition
+from exporter.model.runs import Merge, RunKey
 from exporter.model.workload import CollectorState
 
 ONE, TWO, THREE = (f"{n * 8}-{n * 4}-{n * 4}-{n * 4}-{n * 12}" for n in "123")
@@ -64,6 +65,8 @@ class Node:
     def end(self, uid):
         path = self.mount / "kubepods" / "burstable" / f"pod{uid}"
         path.rename(self.mount / f"gone-{uid}")
+        if self.watch is None:
+            return
         pods = {key: facts for key, facts in self.watch.known.pods.items() if key != uid}
         self.watch.known = self.watch.known._replace(pods=pods)
 
@@ -109,6 +112,16 @@ class Node:
         self.look()
         (state,) = [each for each in self.host.witness.states() if each.name == name]
         return state.ok, state.why
+
+    def fails(self, why="API server: 500 Internal Server Error"):
+        """The API server cannot be read; what it said before stays."""
+        self.watch.known = self.watch.known._replace(why=why)
+
+    def answers(self):
+        self.watch.known = self.watch.known._replace(why="", at_ns=1)
+
+    def shown(self):
+        return {run.key.run_id for run in self.host.runbook.shown()}
 
     def run(self, run_id):
         return next(run for run in self.host.runbook.shown() if run.key.run_id == run_id)
@@ -231,17 +244,53 @@ def test_while_both_of_a_name_are_there_the_device_is_the_later_ones(node):
     assert node.held() == [("GPU-1", "", TWO, 1, 1)]
 
 
-def test_a_new_pod_waits_a_moment_for_its_name_and_loses_nothing_by_that(node):
+def test_a_new_pod_is_off_the_page_for_a_moment_until_it_is_named_and_loses_nothing(node):
+    node.pod(ONE, used_us=10_000)
+    assert node.look() == {ONE: 1}
+    assert node.shown() == set()
+    node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
+    assert node.look() == {"bert": 2}
+    assert node.shown() == {"bert"}
+    assert node.host.runbook.merges() == [
+        Merge(RunKey(FIRST_UID, ONE, ""), node.run("bert").key, is_counted=True)
+    ]
+
+
+def test_a_pod_that_is_not_named_in_a_moment_is_on_the_page_by_its_uid(node):
+    node.pod(ONE)
+    for _ in range(6):
+        node.look()
+    assert node.shown() == {ONE}
+
+
+def test_a_pod_that_ends_before_it_is_named_is_on_the_page_by_its_uid(node):
+    node.pod(ONE)
+    node.look()
+    node.end(ONE)
+    node.look()
+    assert node.shown() == {ONE}
+    assert node.run(ONE).ended is not None
+
+
+def test_where_namespaces_are_left_out_a_new_pod_is_no_run_before_it_is_named(node):
+    node.options = {"excluded": ("kube-system",)}
+    node.host.begin()
+    node.look()
     node.pod(ONE, used_us=10_000)
     assert node.look() == {}
-    node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
-    assert node.look() == {"bert": 3}
+    node.pod(ONE, "b", "kube-system")
+    node.look()
+    assert node.host.runbook.shown() == ()
+    node.pod(TWO, used_us=10_000)
+    node.look()
+    node.pod(TWO, "a", used_us=30_000)
+    assert node.look() == {TWO: 3}
 
 
 def test_what_pods_used_before_the_daemon_began_is_not_theirs_though_their_names_come_late(node):
     node.pod(ONE, used_us=9_000_000)
     node.host.begin()
-    assert node.look() == {}
+    assert node.look() == {ONE: 0}
     node.pod(ONE, "train-0", used_us=9_020_000)
     assert node.look() == {ONE: 2}
 
@@ -252,10 +301,21 @@ def test_after_a_restart_no_run_ends_before_the_api_server_has_answered(node):
     known, node.watch.known = node.watch.known, Known()
     node.pod(ONE, used_us=30_000)
     node.host.restart(absent_seconds=2)
-    node.look()
-    assert node.host.running() == {"bert"}
-    node.watch.known = known
     assert node.look() == {"bert": 2}
+    node.watch.known = known
+    assert node.look() == {"bert": 0}
+    assert node.host.running() == {"bert"}
+
+
+def test_after_a_restart_that_nobody_names_pods_in_a_run_of_several_go_on_with_it(node):
+    node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
+    node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
+    node.look()
+    node.watch.known = Known(why="API server: 500 Internal Server Error")
+    node.pod(ONE, used_us=30_000)
+    node.pod(TWO, used_us=40_000)
+    node.host.restart(absent_seconds=5)
+    assert node.look() == {"bert": 5}
 
 
 def test_after_a_restart_a_pod_that_nobody_names_any_more_goes_on_with_its_run(node):
@@ -316,8 +376,9 @@ def test_a_pod_whose_run_id_comes_late_is_that_run_from_then_on(node):
     for _ in range(6):
         node.look()
     node.pod(ONE, "train-0", run_id="bert", used_us=30_000)
-    assert node.look() == {ONE: 0, "bert": 2}
+    assert node.look() == {"bert": 2}
     assert node.host.running() == {"bert"}
+    assert node.shown() == {"bert"}
     node.pod(ONE, used_us=60_000)
     assert node.look() == {"bert": 3}
 
@@ -359,6 +420,328 @@ def test_a_run_inside_a_pod_is_counted_apart_and_keeps_its_job(node):
     node.host.proc.process(10, uid=7, own=3, cgroup=f"/kubepods/burstable/pod{ONE}/{'f' * 64}")
     node.pod(ONE, used_us=50_000)
     assert node.look() == {"bert": 3, ONE: 2}
+
+
+def inside(node, pod, pid, **more):
+    """A process in a container of a pod."""
+    node.host.proc.process(pid, cgroup=f"/kubepods/burstable/pod{pod}/{'f' * 64}", **more)
+
+
+OWNER = {"owner_kind": "Job", "owner_name": "nightly"}
+
+
+class TestInner:
+    """Runs that begin inside a pod."""
+
+    @pytest.fixture(params=["registered", "environment"])
+    def begun(self, request, node):
+        """Begins the run `bert` inside the pod ONE, and says what is known of it."""
+
+        def begin():
+            environment = "EMISSIONS_RUN_ID=bert" if request.param == "environment" else None
+            inside(node, ONE, 10, uid=7, environment=environment)
+            node.look()
+            if request.param == "registered":
+                node.host.start(10, "bert", uid=7)
+            node.look()
+            return node.run("bert")
+
+        return begin
+
+    def test_it_keeps_job_namespace_owner_and_pod_of_what_contains_it(self, node, begun):
+        node.pod(ONE, "train-0", job_id="j1", labels=(("team", "nlp"),), **OWNER)
+        node.look()
+        run = begun()
+        assert (run.key.job_id, run.namespace, run.enclosing) == ("j1", "ml", node.run(ONE).key)
+        assert run.labels == (*OWNER.items(), ("team", "nlp"))
+        members = node.host.witness.members()
+        assert members[run.key] == (("train-0", "main"),)
+        assert members[node.run(ONE).key] == (("train-0", "main"),)
+
+    def test_it_is_called_by_its_user_where_its_id_is_taken(self, node, begun):
+        node.pod(TWO, "w-0", run_id="bert")
+        node.pod(ONE, "train-0")
+        node.look()
+        begun()
+        assert {run.shown_id for run in node.host.runbook.shown()} == {"bert", "bert@7", ONE}
+
+    def test_it_knows_the_namespace_though_the_pod_is_named_later(self, node, begun):
+        node.fails()
+        node.pod(ONE)
+        node.look()
+        run = begun()
+        assert (run.namespace, run.is_provisional) == ("", True)
+        node.answers()
+        node.pod(ONE, "train-0", run_id="big", **OWNER)
+        node.look()
+        run = node.run("bert")
+        assert (run.namespace, run.enclosing) == ("ml", node.run("big").key)
+        assert run.labels == tuple(OWNER.items())
+        assert not run.is_provisional
+        assert node.host.witness.members()[run.key] == (("train-0", "main"),)
+
+    def test_a_run_inside_it_is_in_the_pod_as_well(self, node, begun):
+        node.pod(ONE, "train-0", **OWNER)
+        node.look()
+        outer = begun()
+        inside(node, ONE, 11, ppid=10, start=101, uid=7)
+        node.look()
+        inner = node.host.start(11, "epoch-1", uid=7)
+        assert (inner.enclosing, inner.namespace) == (outer.key, "ml")
+        assert inner.labels == tuple(OWNER.items())
+
+    def test_which_container_of_several_it_is_in_is_not_said(self, node, begun):
+        node.pod(ONE, "train-0")
+        facts = node.watch.known.pods[ONE]._replace(containers=("main", "side"))
+        node.watch.known = node.watch.known._replace(pods={ONE: facts})
+        node.look()
+        run = begun()
+        assert node.host.witness.members()[run.key] == (("train-0", ""),)
+
+    def test_a_run_outside_of_pods_has_nothing_of_them(self, node):
+        node.pod(ONE, "train-0", **OWNER)
+        node.host.proc.process(10, uid=7)
+        node.look()
+        run = node.host.start(10, "bert", uid=7)
+        assert (run.namespace, run.labels, run.enclosing) == ("", (), None)
+
+
+class TestOutage:
+    """The API server cannot be read, and the kubelet answers."""
+
+    REFUSALS = ("API server: 401 Unauthorized", "API server: 10.0.0.1:443 does not answer: refused")
+
+    @pytest.fixture(params=[*REFUSALS, "API server: 403 Forbidden", "API server: 500"])
+    def outage(self, request, node):
+        node.fails(request.param)
+        node.look()
+        return node
+
+    def test_a_pod_is_a_run_by_its_uid_and_by_the_name_that_the_kubelet_says(self, outage):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        assert outage.look() == {ONE: 1, "ml/a": 0}
+        assert outage.held() == [("GPU-1", "", "ml/a", 1, 1)]
+        assert outage.run("ml/a").namespace == "ml"
+        assert outage.shown() == {ONE, "ml/a"}
+
+    @pytest.mark.parametrize("ids", [{}, {"run_id": "bert", "job_id": "j"}, {"job_id": "j"}])
+    def test_what_was_booked_is_merged_when_the_pod_is_named(self, outage, ids):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        began = outage.run(ONE).started
+        outage.answers()
+        outage.pod(ONE, "a", used_us=40_000, **ids)
+        run_id = ids.get("run_id", ONE)
+        assert outage.look() == {run_id: 3}
+        assert outage.held() == [("GPU-1", "", run_id, 1, 1)]
+        assert outage.shown() == outage.host.running() == {run_id}
+        run = next(iter(outage.host.runbook.shown()))
+        assert (run.name, run.namespace, run.started) == ("a", "ml", began)
+        assert not run.is_provisional
+        merged = {merge.old.run_id for merge in outage.host.runbook.merges()}
+        assert merged == ({"ml/a"} if not ids else {"ml/a", ONE})
+        assert {merge.new for merge in outage.host.runbook.merges()} == {run.key}
+
+    def test_pods_of_one_run_are_merged_into_it(self, outage):
+        for uid in (ONE, TWO):
+            outage.pod(uid, used_us=10_000)
+            outage.look()
+        outage.answers()
+        for uid, name in ((ONE, "w-0"), (TWO, "w-1")):
+            outage.pod(uid, name, run_id="bert", used_us=30_000)
+        assert outage.look() == {"bert": 4}
+        assert outage.shown() == {"bert"}
+        assert [merge.old.run_id for merge in outage.host.runbook.merges()] == [ONE, TWO]
+
+    def test_a_pod_that_joins_a_shown_run_is_not_counted_twice_in_its_counter(self, outage):
+        outage.pod(TWO, "w-1", run_id="bert")
+        outage.pod(ONE)
+        outage.look()
+        outage.pod(ONE, "w-0", run_id="bert")
+        outage.look()
+        (merge,) = outage.host.runbook.merges()
+        assert (merge.new, merge.is_counted) == (outage.run("bert").key, False)
+
+    def test_a_pod_that_ended_before_it_was_named_is_one_run_all_the_same(self, outage):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        outage.end(ONE)
+        outage.give()
+        outage.look()
+        assert outage.host.running() == set()
+        ended = outage.run(ONE).ended
+        over = PodFacts(ONE, "ml", "a", "bert", is_over=True)
+        outage.watch.known = Known({ONE: over}, at_ns=1, why="")
+        outage.look()
+        assert outage.shown() == {"bert"}
+        assert outage.run("bert").ended == ended
+
+    def test_a_pod_that_is_never_named_stays_by_its_uid(self, outage):
+        outage.pod(ONE)
+        outage.look()
+        outage.end(ONE)
+        outage.answers()
+        outage.look()
+        outage.look()
+        assert outage.shown() == {ONE}
+        assert outage.host.runbook.merges() == []
+
+    def test_processes_on_a_gpu_make_the_pod_pay_by_its_uid(self, outage):
+        outage.pod(ONE)
+        inside(outage, ONE, 10)
+        outage.look()
+        look = Occupancy(GPU, outage.host.clock.boottime_ns(), (Occupant(10, ""),))
+        outage.look({GPU: look})
+        assert outage.held() == [("GPU-1", "", ONE, 1, 0)]
+
+    def test_a_pod_that_was_known_before_holds_what_it_is_given(self, node):
+        node.pod(ONE, "a", run_id="bert")
+        node.look()
+        node.fails()
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        assert node.held() == [("GPU-1", "", "bert", 1, 1)]
+        assert node.shown() == {"bert"}
+
+    def test_a_restart_meanwhile_changes_nothing(self, outage):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        outage.pod(ONE, used_us=30_000)
+        outage.host.restart(absent_seconds=5)
+        assert outage.look() == {ONE: 2, "ml/a": 0}
+        assert outage.held() == [("GPU-1", "", "ml/a", 1, 1)]
+        outage.answers()
+        outage.pod(ONE, "a", run_id="bert", used_us=40_000)
+        assert outage.look() == {"bert": 1}
+        assert outage.shown() == {"bert"}
+
+    def test_a_restart_at_which_the_pod_is_named_at_once_counts_the_absence(self, outage):
+        outage.pod(ONE, used_us=10_000)
+        outage.look()
+        outage.answers()
+        outage.pod(ONE, "a", run_id="bert", used_us=60_000)
+        outage.host.restart(absent_seconds=5)
+        assert outage.look() == {"bert": 5}
+        assert outage.shown() == {"bert"}
+
+    def test_a_merge_that_was_not_done_before_a_restart_is_done_after_it(self, outage):
+        outage.pod(ONE)
+        outage.look()
+        outage.answers()
+        outage.pod(ONE, "a", run_id="bert")
+        outage.look()
+        pairs = [(merge.old, merge.new) for merge in outage.host.runbook.merges()]
+        runs = outage.host.runbook._runs.values()
+        outage.host.begin(list(runs))
+        assert [(merge.old, merge.new) for merge in outage.host.runbook.merges()] == pairs
+        outage.look()
+        assert outage.shown() == {"bert"}
+
+    def test_where_pages_are_full_a_pod_that_is_named_keeps_its_place(self, outage):
+        outage.host.begin(max_runs=1)
+        outage.pod(ONE)
+        outage.look()
+        outage.answers()
+        outage.pod(ONE, "a", run_id="bert")
+        outage.look()
+        assert outage.shown() == {"bert"}
+        assert outage.host.runbook.dropped == 0
+
+    def test_of_a_namespace_that_is_left_out_a_pod_ends_when_it_is_named(self, outage):
+        outage.options = {"excluded": ("kube-system",)}
+        outage.host.begin()
+        outage.pod(ONE)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        outage.answers()
+        outage.pod(ONE, "b", "kube-system")
+        outage.look()
+        assert outage.host.running() == set()
+
+
+class TestLogDirectories:
+    """The kubelet's directories of logs name pods without the API server."""
+
+    @pytest.fixture
+    def logs(self, node):
+        def write(uid, name, namespace="ml"):
+            (directory / f"{namespace}_{name}_{uid}").mkdir()
+
+        directory = node.host.proc.root / "1" / "root" / "var" / "log" / "pods"
+        directory.mkdir(parents=True)
+        (directory / "not a pod").mkdir()
+        return write
+
+    @pytest.mark.parametrize("why", [None, "API server: 500"])
+    def test_a_pod_is_one_run_from_the_first_moment(self, node, logs, why):
+        if why is None:
+            node.watch = None
+            node.host.begin()
+        else:
+            node.fails(why)
+        node.look()
+        logs(ONE, "a")
+        node.pod(ONE, used_us=10_000)
+        node.give(("a", ["GPU-1"]))
+        assert node.look() == {ONE: 1}
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        run = node.run(ONE)
+        assert (run.name, run.namespace, run.is_provisional) == ("a", "ml", why is not None)
+        assert node.host.witness.members() == {run.key: (("a", ""),)}
+
+    def test_a_finished_pod_that_the_kubelet_still_lists_pays_nothing(self, node, logs):
+        node.watch = None
+        node.host.begin()
+        node.look()
+        logs(ONE, "done")
+        logs(TWO, "live")
+        node.pod(TWO)
+        node.give(("done", ["GPU-1::0"]), ("live", ["GPU-1::1"]), replicas=["GPU-1::0", "GPU-1::1"])
+        node.look()
+        assert node.held() == [("GPU-1", "", TWO, 1, 2)]
+        assert node.shown() == {TWO}
+
+    def test_a_pod_that_ends_holds_nothing_any_more_though_the_kubelet_lists_it(self, node, logs):
+        node.watch = None
+        node.host.begin()
+        node.look()
+        for uid, name in ((ONE, "a"), (TWO, "b")):
+            logs(uid, name)
+            node.pod(uid)
+        node.give(("a", ["GPU-1::0"]), ("b", ["GPU-1::1"]), replicas=["GPU-1::0", "GPU-1::1"])
+        node.look()
+        assert [row[2] for row in node.held()] == [ONE, TWO]
+        node.end(ONE)
+        node.look()
+        assert [row[2] for row in node.held()] == [TWO]
+
+    def test_the_directory_may_come_a_moment_later_than_the_cgroup(self, node, logs):
+        node.fails()
+        node.pod(ONE)
+        node.look()
+        logs(ONE, "a")
+        node.give(("a", ["GPU-1"]))
+        node.look()
+        assert (node.run(ONE).name, node.run(ONE).namespace) == ("a", "ml")
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        assert node.shown() == {ONE}
+
+
+def test_of_more_listed_pods_than_there_are_none_holds_by_its_name_alone(node):
+    node.watch = None
+    node.host.begin()
+    node.look()
+    node.pod(TWO)
+    inside(node, TWO, 10)
+    node.give(("done", ["GPU-1::0"]), ("live", ["GPU-1::1"]), replicas=["GPU-1::0", "GPU-1::1"])
+    node.look()
+    look = Occupancy(GPU, node.host.clock.boottime_ns(), (Occupant(10, ""),))
+    node.look({GPU: look})
+    assert node.held() == [("GPU-1", "", TWO, 1, 0)]
 
 
 def test_a_pod_goes_on_after_a_restart_with_what_it_used_meanwhile(node):

@@ -44,6 +44,19 @@ def test_an_api_server_that_is_not_to_be_asked_does_not_fail(opened):
     assert (sources.watch, sources.missing) == (None, ())
 
 
+def test_outside_of_a_pod_the_api_server_is_not_asked_and_nothing_fails(opened):
+    sources = opened({})
+    assert sources.kubelet is not None
+    assert sources.watch is None
+    (state,) = sources.missing
+    assert (state.name, state.ok) == ("pods", True)
+    assert "the API server is not asked" in state.why
+
+
+def test_outside_of_a_pod_without_a_service_account_there_is_nothing_to_say(opened):
+    assert opened({}, account="").missing == ()
+
+
 def test_a_kubelet_that_is_not_mounted_is_said(opened):
     (state, _) = opened(directory="elsewhere").missing
     assert (state.name, state.ok) == ("kubelet", False)
