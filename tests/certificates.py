@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-
 CA_EXTENSIONS = (
     "subjectKeyIdentifier=hash",
     "basicConstraints=critical,CA:TRUE",

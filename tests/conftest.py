@@ -36,8 +36,13 @@ NEVER_TWICE = re.compile(r"\brandom|seeded|kill|full disk|damage|spoil|CHAOS", r
 """In the source of a module: what it tests may go wrong once and matter."""
 
 
+RERUN_ONCE = pytest.StashKey[list[str]]()
+"""All tests that have a second try, also those that are not selected."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RERUN_ONCE] = []
     # What a script starts in the background ignores SIGINT, and so would all that tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,27 +61,24 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
 @pytest.hookimpl(tryfirst=True)  # before any is deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        marked = item.get_closest_marker("rerun_once")
-        if why := forbidden(item, marked):
-            raise pytest.UsageError(f"{item.nodeid}: {why}")
-        if marked:
+        if item.get_closest_marker("flaky"):
+            raise pytest.UsageError(f"{item.nodeid}: flaky gives no reason; use rerun_once")
+        if marked := item.get_closest_marker("rerun_once"):
+            if why := forbidden(item, marked.kwargs.get("reason")):
+                raise pytest.UsageError(f"{item.nodeid}: rerun_once {why}")
             item.add_marker(pytest.mark.flaky(reruns=1))
+            item.config.stash[RERUN_ONCE].append(item.nodeid)
 
 
-def forbidden(item: pytest.Item, marked: pytest.Mark | None) -> str:
-    """Why a test may not have the second try that its markers ask for; "": it may, or asks none."""
-    if item.get_closest_marker("flaky"):
-        return "the marker flaky gives no reason: use rerun_once"
-    if marked is None:
-        return ""
-    if not isinstance(marked.kwargs.get("reason"), str) or not marked.kwargs["reason"].strip():
-        return "rerun_once must give a reason"
-    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-        return "a property has no second try"
-    if item.get_closest_marker("chaos") or "seeded" in getattr(item, "fixturenames", ()):
-        return "what is random has no second try"
+def forbidden(item: pytest.Item, reason: object) -> str:
+    """Why a test may have no second try; "": it may."""
+    if not isinstance(reason, str) or not reason.strip():
+        return "must give a reason"
+    is_property = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    if is_property or "seeded" in getattr(item, "fixturenames", ()):
+        return "is not for what is random"
     if found := NEVER_TWICE.search(item.path.read_text()):
-        return f"its module is about {found[0]!r}: that has no second try"
+        return f"is not for a module that is about {found[0]!r}"
     return ""
 
 
@@ -94,7 +96,8 @@ def pytest_terminal_summary(
     skipped = Counter(
         report.longrepr[2].removeprefix("Skipped: ") for report in stats.get("skipped", [])
     )
-    if path := os.environ.get("TALLY"):
+    is_worker = hasattr(config, "workerinput")  # of pytest-xdist: the other end knows all
+    if (path := os.environ.get("TALLY")) and not is_worker:
         Tally(dict(skipped), twice).append(Path(path))
 
 
@@ -109,4 +112,5 @@ def nothing_left_running() -> Iterator[None]:
             if process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in command:
                 left.append(f"{process.pid}: {command}")
                 process.kill()
+                process.wait()
     assert left == [], "still running at the end"

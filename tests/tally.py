@@ -42,10 +42,10 @@ def report(tally: Tally) -> str:
         for reason, count in sorted(tally.skipped.items(), key=lambda item: (-item[1], item[0]))
     ]
     count = sum(tally.skipped.values())
-    skipped = f"tests skipped: {count}" + "".join(f"; {reason}" for reason in reasons)
-    twice = f"tests that ran twice: {len(tally.twice)}" + "".join(f"; {id}" for id in tally.twice)
+    skipped = "; ".join([f"tests skipped: {count}", *reasons])
+    twice = "; ".join([f"tests that ran twice: {len(tally.twice)}", *tally.twice])
     return f"{skipped}\n{twice}"
 
 
 if __name__ == "__main__":
-    print(report(total(Path(sys.argv[1]))))
+    sys.stdout.write(report(total(Path(sys.argv[1]))) + "\n")
