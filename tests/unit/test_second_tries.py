@@ -99,15 +99,23 @@ def test_no_test_of_kills_disks_spoilt_files_or_chance_has_one(request):
     assert [test for test in marked if any(each in test for each in NEVER)] == []
 
 
-DRAWS = "def test_it(seeded): assert not print(seeded.random())"
+DRAWS = {
+    "drawn": "def test_it(seeded): print(f'<{seeded.random()}>')",
+    "property": (
+        "from hypothesis import given, strategies as st\n"
+        "@given(st.integers())\ndef test_it(number): print(f'<{number}>')"
+    ),
+}
 
 
-def test_the_printed_seed_repeats_what_was_random(pytest_of):
-    _, first, _ = pytest_of(DRAWS, "-s")
+@pytest.mark.parametrize("source", DRAWS.values(), ids=DRAWS)
+def test_the_printed_seed_repeats_what_was_random(pytest_of, source):
+    _, first, _ = pytest_of(source, "-s")
     (seed,) = re.findall(r"TEST_SEED=(\d+)", first)
-    _, again, _ = pytest_of(DRAWS, "-s", TEST_SEED=seed)
-    _, other, _ = pytest_of(DRAWS, "-s", TEST_SEED=str(int(seed) + 1))
-    drawn = [re.findall(r"0\.\d{9,}", output) for output in (first, again, other)]
+    _, again, _ = pytest_of(source, "-s", TEST_SEED=seed)
+    _, other, _ = pytest_of(source, "-s", TEST_SEED=str(int(seed) + 1))
+    drawn = [re.findall(r"<.+>", output) for output in (first, again, other)]
+    assert drawn[0]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
