@@ -58,7 +58,7 @@ test-ml-%: $(RUN)
 	@.ci/setup ml $*
 	build/ml/$*/bin/python -m pytest -m ml -ra tests/ml/$*
 
-CHAOS_SEED ?= 1
+CHAOS_SEED ?= $(or $(TEST_SEED),1)
 .PHONY: chaos
 chaos: $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
 	TEST_SEED=$(CHAOS_SEED) $(PY) -m pytest -m chaos -ra

@@ -112,5 +112,5 @@ def nothing_left_running() -> Iterator[None]:
             if process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in command:
                 left.append(f"{process.pid}: {command}")
                 process.kill()
-                process.wait()
+                process.wait(10)
     assert left == [], "still running at the end"
