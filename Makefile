@@ -16,8 +16,12 @@ QUICK := not real and not chaos and not image and not ml
 # Those of torch need six gigabytes: make test-ml-torch.
 ML := $(filter-out torch,$(patsubst tests/ml/%/requirements.txt,%,$(wildcard tests/ml/*/requirements.txt)))
 
-# Real parts depend on what else the machine does: what fails is shown, and run once by itself.
-AGAIN := --last-failed --last-failed-no-failures=none
+# What each run of pytest skipped and ran twice, for a sum at the end.
+ifndef TALLY
+TALLY := build/tally.jsonl
+$(shell rm -f $(TALLY); mkdir -p build)
+endif
+export TALLY
 
 # Tests are compiled once, not each time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,21 +47,21 @@ check: $(DEV) ## Style, types and all tests that need no other program; under a 
 
 .PHONY: test
 test: tools check ## All of check, then the tests with a real Prometheus and a real daemon.
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "real and beside" -ra || \
-	  $(PY) -m pytest $(AGAIN) -m real -ra
-	$(PY) -m pytest -m "real and not beside" -ra || $(PY) -m pytest $(AGAIN) -m real -ra
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "real and beside" -ra
+	$(PY) -m pytest -m "real and not beside" -ra
+	@$(PY) -m tests.tally $(TALLY)
 
 .PHONY: test-ml
 test-ml: $(ML:%=test-ml-%) ## Integrations beside the real tools, each in an environment of its own.
 
 test-ml-%: $(RUN)
 	@.ci/setup ml $*
-	build/ml/$*/bin/python -m pytest -m ml -ra tests/ml/$* || \
-	  build/ml/$*/bin/python -m pytest $(AGAIN) -m ml -ra tests/ml/$*
+	build/ml/$*/bin/python -m pytest -m ml -ra tests/ml/$*
 
+CHAOS_SEED ?= $(or $(TEST_SEED),1)
 .PHONY: chaos
 chaos: tools $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
-	$(PY) -m pytest -m chaos -ra
+	TEST_SEED=$(CHAOS_SEED) $(PY) -m pytest -m chaos -ra
 
 .PHONY: bench
 bench: tools $(DEV) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
@@ -112,8 +116,7 @@ image: ## Build the container image with ENGINE, on BASE.
 
 .PHONY: test-image
 test-image: $(DEV) ## Build the image and try it, hardened, with ENGINE; skips where none answers.
-	export ENGINE=$(ENGINE) BASE=$(BASE); $(PY) -m pytest -m image -ra tests/deploy/image || \
-	  $(PY) -m pytest $(AGAIN) -m image -ra tests/deploy/image
+	export ENGINE=$(ENGINE) BASE=$(BASE); $(PY) -m pytest -m image -ra tests/deploy/image
 
 .PHONY: clean
 clean: ## Remove all that was set up or made here.

@@ -53,7 +53,8 @@ class Prometheus:
             with urllib.request.urlopen(asked, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the user's own
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as refusal:
-            raise Unanswered(_reason(refusal.read()) or f"HTTP {refusal.code}") from None
+            with refusal:
+                raise Unanswered(_reason(refusal.read()) or f"HTTP {refusal.code}") from None
         except (OSError, ValueError, KeyError) as error:
             raise Unanswered(f"{self.url} does not answer: {error}") from None
 

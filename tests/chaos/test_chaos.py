@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus"),
 ]
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "180"))
-SEED = int(os.environ.get("CHAOS_SEED", "1"))
+SEED = int(os.environ["TEST_SEED"])
 INTERVAL_SECONDS = 0.1
 QUIET_SECONDS = 15
 RETRY_SECONDS = 90

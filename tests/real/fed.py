@@ -50,12 +50,12 @@ class Host:
 def daemon_of_100_watts(root: Path) -> Iterator[Daemon]:
     """A daemon on a made-up host whose package draws 100 W, always."""
     host = Host(root / "host")
-    with host.tree:
+    with host.tree, ExitStack() as ends:
+        ends.callback(host.stop)
         host.play()
         daemon = Daemon(root / "daemon", f"--path.sysfs={host.root}").start()
+        ends.callback(daemon.stop)
         yield daemon
-        daemon.stop()
-        host.stop()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import os
-import random
 import shlex
 import shutil
 import signal
@@ -14,7 +13,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ LONG_SECONDS = 60.0
 PORTS = range(20_000, 32_000)
 """Below those that the kernel gives to whoever asks for any, so that nobody is given one of them
 between its choice and its use, or while its daemon restarts."""
-_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))
+_ports = itertools.islice(itertools.cycle(PORTS), os.getpid() * 97 % len(PORTS), None)
 
 
 def until(look: Callable[[], T], timeout_seconds: float = LONG_SECONDS, what: str = "") -> T:
@@ -62,6 +61,17 @@ def get(url: str) -> bytes:
         return bytes(response.read())
 
 
+@contextlib.contextmanager
+def ended_on_failure(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Kill what was started if it does not become what it was started for."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
 class Daemon:
     """One `serve` with a state directory and a socket of its own."""
 
@@ -91,9 +101,13 @@ class Daemon:
     def start(self) -> "Daemon":
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(self.command, stderr=log, cwd=REPOSITORY)
-        until(lambda: self._ended() or get(self.url + "/-/ready"), what="the daemon is ready")
-        assert self.process.poll() is None, self.log()
+        with ended_on_failure(self.process):
+            until(lambda: self._ended() or self.is_ready(), what="the daemon is ready")
+            assert self.process.poll() is None, self.log()
         return self
+
+    def is_ready(self) -> bool:
+        return bool(get(self.url + "/-/ready"))
 
     def kill(self) -> None:
         """As kill -9 does."""
@@ -188,7 +202,8 @@ class Prometheus:
                 stderr=log,
                 stdout=log,
             )
-        until(lambda: get(self.url + "/-/ready"), what="prometheus is ready")
+        with ended_on_failure(self.process):
+            until(lambda: get(self.url + "/-/ready"), what="prometheus is ready")
 
     def query(self, text: str) -> list[dict[str, Any]]:
         query = urllib.parse.urlencode({"query": text})
@@ -255,7 +270,8 @@ class Alertmanager:
                 stderr=log,
                 stdout=log,
             )
-        until(lambda: get(f"http://{self.address}/-/ready"), what="alertmanager is ready")
+        with ended_on_failure(self.process):
+            until(lambda: get(f"http://{self.address}/-/ready"), what="alertmanager is ready")
 
     def stop(self) -> None:
         self.process.terminate()

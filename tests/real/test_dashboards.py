@@ -54,7 +54,8 @@ def answer(live: Scene, how: str, **asked: Any) -> list[Any]:
     try:
         text = get(f"{live.url}/api/v1/{how}?{urlencode(asked)}")
     except HTTPError as error:
-        raise AssertionError(f"{error.read().decode()} of {asked['query']}") from None
+        with error:
+            raise AssertionError(f"{error.read().decode()} of {asked['query']}") from None
     return list(json.loads(text)["data"]["result"])
 
 

@@ -20,7 +20,6 @@ SHORT = again(2, spin(0.05))
 class Story:
     """What was seen and kept."""
 
-    seed: int
     pages: list[dict[str, float]]
     counted: dict[str, int]
     parts: dict[str, int]
@@ -33,19 +32,17 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+def story(tmp_path_factory: pytest.TempPathFactory, seeded: random.Random) -> Story:
     """A run is open all the time, and others begin, end and come back as the daemon dies."""
     root = tmp_path_factory.mktemp("kills")
     state = root / "daemon" / "state"
-    seed = random.randrange(1 << 32)
-    moments = random.Random(seed)
     with fed_daemon(root, state) as (host, daemon):
         pages = [counters(daemon)]
         runs = []
         for number in range(KILLS):
             run_id = f"short-{number % NAMES}"
             runs.append((run_id, daemon.run(f"--run-id={run_id}", "--", *SHORT)))
-            time.sleep(moments.uniform(0.0, 1.0))
+            time.sleep(seeded.uniform(0.0, 1.0))
             pages.append(counters(daemon))
             daemon.kill()
             daemon.start()
@@ -61,35 +58,35 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         counted = counted_uj(daemon)
     totals, usage = kept_uj(state, "total"), kept_uj(state, "usage")
     log = daemon.log()
-    return Story(seed, pages, counted, parts, host.used_uj(), totals, usage, log, measured)
+    return Story(pages, counted, parts, host.used_uj(), totals, usage, log, measured)
 
 
 def test_every_death_is_recovered_from_the_journal(story: Story) -> None:
-    assert story.log.count("totals go on from the journal, nothing is lost") == KILLS, story.seed
+    assert story.log.count("totals go on from the journal, nothing is lost") == KILLS
 
 
 def test_no_counter_steps_back_or_goes(story: Story) -> None:
-    assert stepped_back(story.pages) == [], story.seed
+    assert stepped_back(story.pages) == []
 
 
 def test_every_microjoule_is_counted_once(story: Story) -> None:
-    assert story.counted == story.truth, story.seed
+    assert story.counted == story.truth
 
 
 def test_the_parts_of_a_device_still_add_up_to_it(story: Story) -> None:
-    assert story.parts == story.truth, story.seed
+    assert story.parts == story.truth
 
 
 def test_the_ledger_has_all_of_it_after_an_orderly_stop(story: Story) -> None:
-    assert story.totals == story.truth, story.seed
+    assert story.totals == story.truth
 
 
 def test_every_minute_of_it_is_in_the_ledger(story: Story) -> None:
-    assert story.usage == story.truth, story.seed
+    assert story.usage == story.truth
 
 
 def test_no_run_is_cut_off_by_a_death(story: Story) -> None:
     shown = {series for series in story.pages[-1] if "run_energy_joules_total" in series}
-    assert story.measured, story.seed
+    assert story.measured
     for run_id in story.measured:
-        assert any(f'run_id="{run_id}"' in series for series in shown), story.seed
+        assert any(f'run_id="{run_id}"' in series for series in shown)

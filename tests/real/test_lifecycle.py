@@ -89,3 +89,15 @@ def test_a_busy_port_is_refused_with_the_flag_to_change_it(daemon, tmp_path):
     second = subprocess.run(command, cwd=REPOSITORY, capture_output=True, timeout=20, check=False)
     assert second.returncode == 1
     assert "--web.listen-address" in second.stderr.decode()
+
+
+def test_a_daemon_that_does_not_become_ready_is_not_left_running(tmp_path, monkeypatch):
+    def never(_):
+        raise AssertionError("not ready")
+
+    monkeypatch.setattr(Daemon, "is_ready", never)
+    daemon = Daemon(tmp_path / "daemon", f"--path.sysfs={tmp_path}")
+    with pytest.raises(AssertionError, match="not ready"):
+        daemon.start()
+    assert daemon.process is not None
+    assert daemon.process.poll() is not None

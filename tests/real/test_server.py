@@ -1,7 +1,7 @@
 """A siege: crowds, idlers, slow readers and garbage at the HTTP port of a daemon at work."""
 
 import asyncio
-import os
+import random
 import resource
 import signal
 import socket
@@ -149,11 +149,11 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="module")
-def siege(daemon: Daemon) -> Siege:
-    return play(daemon)
+def siege(daemon: Daemon, seeded: random.Random) -> Siege:
+    return play(daemon, seeded)
 
 
-def play(daemon: Daemon) -> Siege:
+def play(daemon: Daemon, seeded: random.Random) -> Siege:
     port, seen = daemon.port, Siege()
     first = daemon.json("/api/v1/snapshot")
     for _ in range(3):
@@ -163,7 +163,7 @@ def play(daemon: Daemon) -> Siege:
     seen.among_slow_readers = asyncio.run(scrape_among_slow_readers(port))
     huge = b"GET /metrics HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 2**20 + b"\r\n\r\n"
     seen.huge_heads = asyncio.run(all_at_once(port, [huge] * VANDALS))
-    garbage = [os.urandom(4096) + b"\r\n\r\n" for _ in range(VANDALS)]
+    garbage = [seeded.randbytes(4096) + b"\r\n\r\n" for _ in range(VANDALS)]
     seen.garbage = asyncio.run(all_at_once(port, garbage))
     last = until(lambda: later(daemon, first["tick"]))
     seen.ticks = last["tick"] - first["tick"]

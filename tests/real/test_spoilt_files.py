@@ -26,26 +26,26 @@ from tests.real.parts import REPOSITORY, Daemon, until
 pytestmark = pytest.mark.beside
 
 
-def remove_ledger(state: Path) -> None:
+def remove_ledger(state: Path, _: random.Random) -> None:
     (state / "ledger.sqlite").unlink()
 
 
-def damage_ledger(state: Path) -> None:
+def damage_ledger(state: Path, seeded: random.Random) -> None:
     """Junk in the middle, where tables are; the header stays."""
     with (state / "ledger.sqlite").open("r+b") as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(size // 4)
-        file.write(random.randbytes(size // 2))
+        file.write(seeded.randbytes(size // 2))
 
 
-def damage_header(state: Path) -> None:
+def damage_header(state: Path, seeded: random.Random) -> None:
     with (state / "ledger.sqlite").open("r+b") as file:
-        file.write(random.randbytes(100))
+        file.write(seeded.randbytes(100))
 
 
-def damage_journal(state: Path) -> None:
+def damage_journal(state: Path, seeded: random.Random) -> None:
     path = state / "journal"
-    path.write_bytes(random.randbytes(path.stat().st_size))
+    path.write_bytes(seeded.randbytes(path.stat().st_size))
 
 
 TICKS = 8
@@ -86,14 +86,18 @@ class Mishap:
     params=FAULTS,
     ids=lambda fault: "_then_".join(step.__name__ for step in fault),
 )
-def mishap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mishap:
+def mishap(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    seeded: random.Random,
+) -> Mishap:
     spoil, end = request.param
     root = tmp_path_factory.mktemp("mishap")
     state = root / "daemon" / "state"
     with fed_daemon(root, state) as (host, daemon):
         daemon.pass_ticks(TICKS)
         shown = [counters(daemon)]
-        spoil(state)
+        spoil(state, seeded)
         daemon.pass_ticks(TICKS)
         with contextlib.suppress(AssertionError):  # told by its own test
             until(lambda: FAULTS[request.param][0] in health(daemon)["ledger_why"])

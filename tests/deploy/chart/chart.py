@@ -18,7 +18,7 @@ NAMESPACE = "emissions"
 needs_helm = [
     pytest.mark.real,
     pytest.mark.beside,
-    pytest.mark.skipif(shutil.which("helm") is None, reason="no helm"),
+    pytest.mark.skipif(shutil.which("helm") is None, reason="no helm, nor Go to build it"),
 ]
 each_variant = pytest.mark.parametrize(
     "variant", VARIANTS, ids=lambda path: path.name.removesuffix("-values.yaml")

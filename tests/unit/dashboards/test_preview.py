@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,7 @@ def test_a_line_is_filled_down_to_the_one_that_is_named():
     assert 'd="M0.0 250.0L16.7 500.0L16.7 750.0L0.0 750.0Z"' in drawn
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
 def test_where_nobody_answers_no_picture_is_touched(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--url", "http://127.0.0.1:1", "--out", str(tmp_path / "out")])

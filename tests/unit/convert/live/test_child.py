@@ -16,6 +16,7 @@ from exporter.convert.sources.electricity_maps import TOKEN_VARIABLE
 from exporter.errors import FetchFailed
 from exporter.model.intensity import Value
 from exporter.worker import poll
+from tests.certificates import Authority
 from tests.grid import shapes
 from tests.unit.convert.live.conftest import NOW
 from tests.unit.convert.live.proxy import Proxy
@@ -226,38 +227,27 @@ def test_a_proxy_that_is_gone_is_named_without_its_password(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate of one's own for grid.example, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, path = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=grid.example"),
-            *("-addext", "subjectAltName=DNS:grid.example", "-keyout", key, "-out", path),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return path, key
+def authority(tmp_path_factory):
+    """One that no bundle of the machine has."""
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def secure(grid, certificate):
-    """A server with that certificate, by the name on it."""
+def secure(grid, authority):
+    """A server with a certificate of it, by the name on it."""
     server = grid(shapes.uk([(LAST, 263)]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(*authority.sign("grid.example", "DNS:grid.example"))
     server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
     port = server.url.rpartition(":")[2]
     return f"https://grid.example:{port}"
 
 
 def test_a_certificate_that_is_trusted_by_setting_works_through_the_tunnel_of_a_proxy(
-    secure, proxy, certificate, monkeypatch
+    secure, proxy, authority, monkeypatch
 ):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority.path)
     answer = answer_of(Child().ask(job("uk", url=secure)))
     assert answer.values[0].grams_per_kwh == 263
     assert proxy.passed == [secure.removeprefix("https://")]
