@@ -12,6 +12,7 @@ VIRTUAL = re.compile(r"/vgpu\d+$")
 OLD_MIG = re.compile(r"MIG-(GPU-[^/]+/\d+/\d+)")
 """A MIG device as drivers before R470 name it: the GPU's UUID, GPU instance, compute instance."""
 PREFIXES = ("GPU-", "MIG-")
+"""Of the UUIDs of NVIDIA's driver."""
 HEX = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 UUID = re.compile(f"(?:GPU|MIG)-(?i:{HEX})(?![0-9a-fA-F])")
 
