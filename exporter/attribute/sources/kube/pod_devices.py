@@ -192,11 +192,12 @@ class PodDevices:
             for resource, device_id in devices
             if has_uuid(device_id) and not self._has_gpus(resource)
         }
-        # Until the driver has listed its GPUs no id names one.
+        gpus = set(names.values())
         unresolved = {
             f"{device_id} of {resource}"
             for resource, device_id in devices
-            if names and self._has_gpus(resource) and not gpu_of(device_id, names)
+            # Until the driver has listed its GPUs no id names one.
+            if gpus and self._has_gpus(resource) and gpu_of(device_id, names) not in gpus
         }
         claimed = {each for container in allotted.containers for each in container.claimed}
         unnamed = sum(each in known.mig for each in claimed)
