@@ -171,7 +171,7 @@ class PodDevices:
         known = self._known()
         for claimed in container.claimed:
             uuid = known.gpus.get(claimed, "")
-            # Another driver may number its devices, and "0" is none of ours.
+            # Drivers of other devices may number them; such a number is not an index of NVML.
             if uuid.startswith(PREFIXES) and (gpu := gpu_of(uuid, names)):
                 yield CLAIMED, "/".join(claimed), _Held(gpu)
             elif mig := known.mig.get(claimed):
@@ -240,8 +240,9 @@ def _grants(
 def _other_resources(names: Iterable[str]) -> Iterator[str]:
     if found := ", ".join(sorted(names)):
         yield (
-            f"devices of {found} have ids of GPUs and are charged to no pod; if they are GPUs, add "
-            "the resource to attribute.gpu_resources"
+            f"devices of {found} have ids of GPUs and are charged to no pod; if the plugin hands in "
+            "the GPU that an id names, add its resource to attribute.gpu_resources; otherwise see "
+            '"NVIDIA GPUs" in docs/kubernetes.md'
         )
 
 

@@ -464,7 +464,7 @@ class TestDevices:
         node.look()
         assert node.held() == []
 
-    def test_ids_of_a_gpu_resource_that_name_no_gpu_are_counted_and_said(self, node):
+    def test_ids_of_a_gpu_resource_that_name_no_gpu_are_reported(self, node):
         node.pod(ONE, "a")
         node.give(("a", ["nvidia9", "tegra", "GPU-9", "GPU-1", (RDMA, "9")]))
         node.look()
