@@ -240,9 +240,9 @@ def _grants(
 def _other_resources(names: Iterable[str]) -> Iterator[str]:
     if found := ", ".join(sorted(names)):
         yield (
-            f"devices of {found} have ids of GPUs and are charged to no pod; if the plugin hands in "
-            "the GPU that an id names, add its resource to attribute.gpu_resources; otherwise see "
-            '"NVIDIA GPUs" in docs/kubernetes.md'
+            f"devices of {found} have ids of GPUs and are charged to no pod; if the plugin hands "
+            "in the GPU that an id names, add its resource to attribute.gpu_resources; otherwise "
+            'see "NVIDIA GPUs" in docs/kubernetes.md'
         )
 
 
