@@ -114,7 +114,7 @@ class Attribute:
         "",
         "Further resources of Kubernetes whose devices are GPUs, beside `nvidia.com/gpu`, "
         "`nvidia.com/mig-*` and `nvidia.com/*.shared`; `*` is any text. For renamed resources and "
-        "other device plugins, for example `volcano.sh/vgpu-number`.",
+        "other device plugins, for example `k8s.amazonaws.com/vgpu`.",
     )
     exported_labels: tuple[str, ...] = key(
         (), "", "Labels of runs that become `label_*` of `emissions_run_info`."

@@ -82,6 +82,8 @@ BY_LAST_NAME: dict[str, Schema] = {
 ASKED = ("URL", "PromQL")
 """Units of the options without which there is nothing to ask."""
 UNSET: tuple[Any, ...] = ("", [], {})
+ADDED_LATER = ("startupProbe",)
+"""Not in the values of the first chart, which `helm upgrade --reuse-values` passes to this one."""
 MAY_BE_NULL = (
     *("nodeSelector", "tolerations", "resources", "intensity.resources", "dashboards.annotations"),
     *("state.hostPath", "nvidia.visibleDevices"),
@@ -109,7 +111,8 @@ def schema(described: Sequence[Value]) -> Schema:
         *above, name = value.path.split(".")
         place = root
         for part in above:
-            _require(place, part)
+            if part not in ADDED_LATER:
+                _require(place, part)
             place = place["properties"].setdefault(part, _closed())
         place["properties"][name] = {"description": value.text, **_one(value)}
         if value.path == "config" or (value.default not in UNSET and value.path not in MAY_BE_NULL):

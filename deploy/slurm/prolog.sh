@@ -71,7 +71,8 @@ numbering() {
         return
     }
     conf=${SLURM_CONF:-/etc/slurm/slurm.conf}
-    gres=$(grep -is '^[^#]*\(autodetect\|file\)=' "${conf%/*}/gres.conf" | tr 'A-Z' 'a-z')
+    gres=$(sed 's/#.*//; s/[[:blank:]]//g' "${conf%/*}/gres.conf" 2>/dev/null |
+        tr 'A-Z' 'a-z' | grep 'autodetect=\|file=')
     case $gres in
     '') ;;
     *autodetect=nvml*) [ -n "$(echo "$gres" | grep -v autodetect=nvml)" ] || echo index ;;
@@ -106,7 +107,7 @@ job_gpus() {
     table=$(table_of "$nvml" "$(by_proc)")
     for number in $(each "$SLURM_JOB_GPUS"); do
         place=$((place + 1))
-        given=$(echo "$CUDA_VISIBLE_DEVICES" | cut -d , -f "$place")
+        given=$(echo "$CUDA_VISIBLE_DEVICES," | cut -d , -f "$place")
         case "$given $nvml" in
         GPU-* | MIG-*) echo "$given" ;;
         *Enabled*) say "a GPU is split by MIG, so the number $number names no GPU" ;;

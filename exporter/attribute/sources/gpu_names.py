@@ -12,6 +12,7 @@ VIRTUAL = re.compile(r"/vgpu\d+$")
 OLD_MIG = re.compile(r"MIG-(GPU-[^/]+/\d+/\d+)")
 """A MIG device as drivers before R470 name it: the GPU's UUID, GPU instance, compute instance."""
 PREFIXES = ("GPU-", "MIG-")
+"""Of the UUIDs of NVIDIA's driver."""
 HEX = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 UUID = re.compile(f"(?:GPU|MIG)-(?i:{HEX})(?![0-9a-fA-F])")
 
@@ -29,7 +30,7 @@ def gpu_of(device_id: str, names: Mapping[str, str]) -> str:
         return names[base]
     if old := OLD_MIG.match(base):
         return names.get(old[1], "")
-    found = {uuid for uuid in names.values() if _contains(base, uuid)}
+    found = {uuid for uuid in set(names.values()) if _contains(base.lower(), uuid)}
     found = {uuid for uuid in found if not any(uuid != one and uuid in one for one in found)}
     found = found or set(UUID.findall(base))
     if not found and base.startswith(PREFIXES) and "/" not in base:
@@ -73,8 +74,9 @@ def names_of(
 
 
 def _contains(text: str, uuid: str) -> bool:
-    """Whether a UUID is in a text as a whole, and not as the beginning of a longer one."""
+    """Whether a UUID is in a text in lower case as a whole, and not as a part of a longer one."""
+    if uuid[4:].lower() not in text:  # without a regular expression, as there may be thousands
+        return False
     is_uuid = UUID.fullmatch(uuid) is not None
     core, edge = (uuid[4:], "[0-9a-f]") if is_uuid else (uuid, "[0-9a-z]")
-    pattern = f"(?<!{edge}){re.escape(core)}(?!{edge})"
-    return re.search(pattern, text, re.IGNORECASE) is not None
+    return re.search(f"(?<!{edge}){re.escape(core.lower())}(?!{edge})", text) is not None

@@ -63,6 +63,19 @@ def test_a_pod_that_gets_little_cpu_time_may_start_for_minutes_and_be_late(varia
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_values_of_a_chart_without_a_startup_probe_get_the_default_one(profile):
+    """As `helm upgrade --reuse-values` passes them."""
+    before = {
+        "startupProbe": None,
+        "livenessProbe": {"initialDelaySeconds": 5, "timeoutSeconds": 3, "failureThreshold": 3},
+    }
+    [default] = node_pod(render({"profile": profile}))["containers"]
+    [container] = node_pod(render({"profile": profile, **before}))["containers"]
+    assert container["startupProbe"] == default["startupProbe"]
+    assert container["livenessProbe"]["failureThreshold"] == 3
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_the_priority_class_is_an_option_of_every_profile(profile):
     assert "priorityClassName" not in node_pod(render({"profile": profile}))
     given = {"profile": profile, "priorityClassName": "system-node-critical"}

@@ -92,7 +92,9 @@ def site(tmp_path):
     [
         (AUTO, {}, [0, 1, 2]),
         ("# x\nNodeName=n[1-9] autodetect=NVML\n", {}, [0, 1, 2]),
+        ("\tAutoDetect = nvml\n", {}, [0, 1, 2]),
         (FILES, {}, [1, 2, 0]),
+        ("Name=gpu File = /dev/nvidia[0-2] # AutoDetect=nvml\n", {}, [1, 2, 0]),
         ("AutoDetect=nvidia\n", {}, [1, 2, 0]),
         ("", {"EMISSIONS_GPU_NUMBERS": "index"}, [0, 1, 2]),
         ("", {"EMISSIONS_GPU_NUMBERS": "minor"}, [1, 2, 0]),
@@ -104,7 +106,9 @@ def test_a_number_is_an_index_or_a_minor_number_as_gres_conf_says(site, gres, va
     assert site.run("1-2", gres, **variables) == [UUIDS[place] for place in order[1:]]
 
 
-@pytest.mark.parametrize("gres", ["", "#AutoDetect=nvml\n", AUTO + FILES])
+@pytest.mark.parametrize(
+    "gres", ["", "#AutoDetect=nvml\n", AUTO + FILES, "AutoDetect = nvml\n" + FILES]
+)
 def test_a_number_that_may_be_either_is_no_gpu_and_is_said(site, gres):
     assert site.run("0", gres) == []
     assert f"GPU 0 may be {UUIDS[0]} by index or {UUIDS[1]} by minor number" in site.said
@@ -168,6 +172,10 @@ def test_uuids_of_slurm_go_before_its_numbers_each_at_its_place(site):
     assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=f"{UUIDS[2]},{MIG}") == [UUIDS[2], MIG]
     assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=f"0,{MIG}") == [MIG]
     assert "the number 0 names no GPU" in site.said
+
+
+def test_a_number_without_a_uuid_of_slurm_at_its_place_is_resolved(site):
+    assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=UUIDS[2]) == [UUIDS[2], UUIDS[1]]
 
 
 def test_a_job_without_gpus_has_none(site):

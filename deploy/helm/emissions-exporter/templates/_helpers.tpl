@@ -106,7 +106,8 @@ http://{{ include "ee.fullname" . }}-intensity.{{ .Release.Namespace }}:{{ .Valu
 {{- define "ee.probes" -}}
 {{- $probes := dict "startupProbe" "/-/healthy" "livenessProbe" "/-/healthy" "readinessProbe" "/-/ready" }}
 {{- range $name, $path := $probes }}
-{{- $times := get $.Values $name }}
+{{- /* Values of an earlier chart, as --reuse-values passes them, have no startup probe. */}}
+{{- $times := get $.Values $name | default (dict "periodSeconds" 5 "timeoutSeconds" 10 "failureThreshold" 60) }}
 {{ $name }}:
   {{- if not (and $.isNode $.Values.webConfig.clientCertificates) }}
   httpGet:

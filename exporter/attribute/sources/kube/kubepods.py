@@ -117,7 +117,7 @@ class Kubepods:
                 {**known.mounted, hierarchy: point},
                 {**known.at, hierarchy: (*known.at.get(hierarchy, ()), path)},
             )
-        self._known = found
+        self._known = {uid: _of_one_version(pod) for uid, pod in found.items()}
         return self._known
 
     def uid(self, pid: int) -> str:
@@ -146,8 +146,6 @@ class Kubepods:
             )
             if homes:
                 found[hierarchy] = _Homes(point, tuple(homes))
-        if CPU_V1 in found:  # runtimes then use version 1, and need not use version 2 as well
-            found.pop(V2, None)
         return found
 
     def _list(
@@ -163,6 +161,14 @@ class Kubepods:
         yield from listing.pods
         for each in listing.classes:
             yield from self._list(point, each, before)
+
+
+def _of_one_version(pod: PodCgroup) -> PodCgroup:
+    """Without version 2 where the runtime uses version 1: systemd makes empty cgroups there."""
+    if CPU_V1 not in pod.at:
+        return pod
+    at = {hierarchy: paths for hierarchy, paths in pod.at.items() if hierarchy != V2}
+    return pod._replace(at=at)
 
 
 def _listing(path: str, names: Sequence[str]) -> _Listing:

@@ -1,11 +1,11 @@
 """Which pod has which GPU and which hardware threads, as the kubelet says."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.attribute.sources.gpu_names import gpu_of, has_uuid
+from exporter.attribute.sources.gpu_names import PREFIXES, gpu_of, has_uuid
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.kube.kubelet import Allotted, Kubelet
 from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
@@ -38,9 +38,7 @@ class _Held(NamedTuple):
     """The GPU behind a device, or behind a replica of one."""
 
     gpu: str
-    units: int
-    """How many containers of the pod have it."""
-    since_ns: int
+    since_ns: int = 0
     slices: int = 0
     """Of a MIG instance of the GPU whose UUID is not known; 0: `gpu` is the device."""
     slices_of: int = 0
@@ -123,12 +121,11 @@ class PodDevices:
             for resource, device_id, found in self._gpus(container, names):
                 at = _Place(uid, resource, device_id)
                 known = self._held.get(at, found._replace(since_ns=since_ns))
-                # A claimed device is one, however many containers name the claim.
-                units = 1 if at not in held or resource == CLAIMED else held[at].units + 1
-                held[at] = found._replace(units=units, since_ns=known.since_ns)
+                # One device, however many containers of the pod have it.
+                held[at] = found._replace(since_ns=known.since_ns)
         held.update(self._kept(held, pods))
         self._held = held
-        self.note = self._noted(allotted)
+        self.note = self._noted(allotted, names)
         return _grants(held, pods, replicas)
 
     def _kept(
@@ -170,13 +167,15 @@ class PodDevices:
         for resource, device_id in container.devices:
             gpu = gpu_of(device_id, names) if self._has_gpus(resource) else ""
             if gpu:
-                yield resource, device_id, _Held(gpu, 1, 0)
+                yield resource, device_id, _Held(gpu)
         known = self._known()
         for claimed in container.claimed:
-            if gpu := gpu_of(known.gpus.get(claimed, ""), names):
-                yield CLAIMED, "/".join(claimed), _Held(gpu, 1, 0)
+            uuid = known.gpus.get(claimed, "")
+            # Drivers of other devices may number them; such a number is not an index of NVML.
+            if uuid.startswith(PREFIXES) and (gpu := gpu_of(uuid, names)):
+                yield CLAIMED, "/".join(claimed), _Held(gpu)
             elif mig := known.mig.get(claimed):
-                yield CLAIMED, "/".join(claimed), _Held(mig.gpu, 1, 0, mig.slices, mig.slices_of)
+                yield CLAIMED, "/".join(claimed), _Held(mig.gpu, 0, mig.slices, mig.slices_of)
 
     def _has_gpus(self, resource: str) -> bool:
         """Whether the devices of a resource are GPUs."""
@@ -185,17 +184,31 @@ class PodDevices:
             self._is_gpu[resource] = any(matches)
         return self._is_gpu[resource]
 
-    def _noted(self, allotted: Allotted) -> str:
+    def _noted(self, allotted: Allotted, names: Mapping[str, str]) -> str:
         known = self._known()
+        devices = {device for container in allotted.containers for device in container.devices}
         others = {
             resource
-            for container in allotted.containers
-            for resource, device_id in container.devices
+            for resource, device_id in devices
             if has_uuid(device_id) and not self._has_gpus(resource)
+        }
+        gpus = set(names.values())
+        unresolved = {
+            f"{device_id} of {resource}"
+            for resource, device_id in devices
+            # Until the driver has listed its GPUs no id names one.
+            if gpus and self._has_gpus(resource) and gpu_of(device_id, names) not in gpus
         }
         claimed = {each for container in allotted.containers for each in container.claimed}
         unnamed = sum(each in known.mig for each in claimed)
-        return "; ".join((*_other_resources(others), *_unknown(claimed, known), *_unnamed(unnamed)))
+        return "; ".join(
+            (
+                *_other_resources(others),
+                *_unresolved(unresolved),
+                *_unknown(claimed, known),
+                *_unnamed(unnamed),
+            )
+        )
 
 
 def _grants(
@@ -208,7 +221,7 @@ def _grants(
     for (uid, resource, _), each in held.items():
         by_resource = found.setdefault((pods[uid].key, each.gpu, each.slices), {})
         before = by_resource.get(resource)
-        units = each.units + (before.units if before is not None else 0)
+        units = 1 + (before.units if before is not None else 0)
         by_resource[resource] = Grant(
             pods[uid].key,
             each.gpu,
@@ -227,8 +240,18 @@ def _grants(
 def _other_resources(names: Iterable[str]) -> Iterator[str]:
     if found := ", ".join(sorted(names)):
         yield (
-            f"devices of {found} have ids of GPUs and are charged to no pod; if they are GPUs, add "
-            "the resource to attribute.gpu_resources"
+            f"devices of {found} have ids of GPUs and are charged to no pod; if the plugin hands "
+            "in the GPU that an id names, add its resource to attribute.gpu_resources; otherwise "
+            'see "NVIDIA GPUs" in docs/kubernetes.md'
+        )
+
+
+def _unresolved(ids: Collection[str]) -> Iterator[str]:
+    if ids:
+        yield (
+            f"device ids that name no GPU of this node: {len(ids)}, the first {min(ids)}; the pods "
+            "that have these devices hold no GPU; compare with `nvidia-smi -L` in the exporter's "
+            "container"
         )
 
 

@@ -2,7 +2,7 @@
 
 Field numbers are those of k8s.io/kubelet/pkg/apis/podresources/v1/api.proto, to which only new
 ones are ever added; unknown fields are skipped. An entry that cannot be decoded (a pod, a
-container, a list of devices, a claim) is left out alone and reported; the others count.
+container, a list of devices or of CPUs, a claim) is left out alone and reported; the others count.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -60,20 +60,20 @@ def parse_allocatable(data: bytes, skipped: list[str] | None = None) -> list[tup
 
 
 def _each(
-    entries: Iterable[Value], what: str, decode: Callable[[bytes], T], skipped: list[str]
+    entries: Iterable[Value], what: str, decode: Callable[[Value], T], skipped: list[str]
 ) -> Iterator[T]:
     """Every entry decoded, without those that cannot be."""
     for entry in entries:
         try:
-            yield decode(_bytes(entry))
+            yield decode(entry)
         except ValueError as error:
             skipped.append(f"{what}: {error}")
 
 
-def _pod(data: bytes, skipped: list[str]) -> list[ContainerResources]:
+def _pod(data: Value, skipped: list[str]) -> list[ContainerResources]:
     name = namespace = ""
     contents: list[Value] = []
-    cpus: list[int] = []
+    numbers: list[Value] = []
     for field, value in _fields(data):
         if field == 1:
             name = _text(value)
@@ -82,7 +82,7 @@ def _pod(data: bytes, skipped: list[str]) -> list[ContainerResources]:
         elif field == 3:
             contents.append(value)
         elif field == 4:
-            cpus += _numbers(value)
+            numbers.append(value)
     where = f"pod {namespace}/{name}"
     found = [
         container._replace(namespace=namespace, pod=name)
@@ -94,15 +94,16 @@ def _pod(data: bytes, skipped: list[str]) -> list[ContainerResources]:
         )
     ]
     # Those of the pod as a whole contain those of its containers.
+    cpus = _cpus(numbers, where, skipped)
     if shared := set(cpus).difference(*(container.cpus for container in found)):
         found.append(ContainerResources(namespace, name, "", cpus=tuple(sorted(shared))))
     return found
 
 
-def _container(data: bytes, pod: str, skipped: list[str]) -> ContainerResources:
+def _container(data: Value, pod: str, skipped: list[str]) -> ContainerResources:
     name = ""
     lists: list[Value] = []
-    cpus: list[int] = []
+    numbers: list[Value] = []
     claims: list[Value] = []
     for field, value in _fields(data):
         if field == 1:
@@ -110,7 +111,7 @@ def _container(data: bytes, pod: str, skipped: list[str]) -> ContainerResources:
         elif field == 2:
             lists.append(value)
         elif field == 3:
-            cpus += _numbers(value)
+            numbers.append(value)
         elif field == 5:
             claims.append(value)
     where = f"container {name} of {pod}"
@@ -122,12 +123,18 @@ def _container(data: bytes, pod: str, skipped: list[str]) -> ContainerResources:
         "",
         name,
         tuple(sorted(device for found in devices for device in found)),
-        tuple(sorted(cpus)),
+        _cpus(numbers, where, skipped),
         tuple(sorted(device for found in claimed for device in found)),
     )
 
 
-def _devices(data: bytes) -> list[tuple[str, str]]:
+def _cpus(numbers: Iterable[Value], where: str, skipped: list[str]) -> tuple[int, ...]:
+    """Ids of CPUs, ascending, without those of a list that cannot be decoded."""
+    found = _each(numbers, f"CPUs of {where}", _numbers, skipped)
+    return tuple(sorted(cpu for cpus in found for cpu in cpus))
+
+
+def _devices(data: Value) -> list[tuple[str, str]]:
     resource = ""
     ids = []
     for field, value in _fields(data):
@@ -138,21 +145,21 @@ def _devices(data: bytes) -> list[tuple[str, str]]:
     return [(resource, device_id) for device_id in ids]
 
 
-def _claim(data: bytes, where: str, skipped: list[str]) -> list[Claimed]:
+def _claim(data: Value, where: str, skipped: list[str]) -> list[Claimed]:
     """The devices of a DynamicResource."""
     resources = [value for field, value in _fields(data) if field == 4]
     return list(_each(resources, f"a device of {where}", _claimed, skipped))
 
 
-def _claimed(data: bytes) -> Claimed:
+def _claimed(data: Value) -> Claimed:
     """The device of a ClaimResource."""
     values = {field: _text(value) for field, value in _fields(data) if field in (2, 3, 4)}
     return Claimed(*(values.get(field, "") for field in (2, 3, 4)))
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Value]]:
+def _fields(message: Value) -> Iterator[tuple[int, Value]]:
     """Number and value of each field."""
-    at = 0
+    data, at = _bytes(message), 0
     while at < len(data):
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7

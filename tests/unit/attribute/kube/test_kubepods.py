@@ -202,6 +202,20 @@ def test_of_a_host_with_both_versions_the_one_that_the_runtime_uses_counts(proc,
     assert Containers(str(proc.root)).of(10) == ID
 
 
+def test_pods_of_version_2_are_found_beside_a_hierarchy_of_version_1_that_has_others(
+    proc, tmp_path
+):
+    """As with a second node in a container, or a directory that an earlier kubelet has left."""
+    (proc.root / "self" / "mountinfo").write_text(
+        f"30 24 0:26 / {tmp_path / 'unified'} ro - cgroup2 cgroup2 rw\n"
+        f"31 24 0:27 / {tmp_path / 'cpuacct'} ro - cgroup cgroup rw,cpuacct\n"
+    )
+    write_clock(tmp_path / "unified" / "kubepods" / f"pod{UID}", 5)
+    write_clock(tmp_path / "cpuacct" / "kubepods" / f"pod{STATIC}", 7)
+    found = Kubepods(str(proc.root)).look()
+    assert {uid: clock_us(pod) for uid, pod in found.items()} == {UID: 5, STATIC: 7}
+
+
 def test_a_container_is_seen_at_the_next_look_where_there_was_one_before(proc, mount):
     service = mount / "system.slice" / "containerd.service"
     name = f"kubepods-pod{SLICED}.slice"

@@ -788,6 +788,13 @@ class TestDevices:
         node.look()
         assert node.held() == [("GPU-1", "", ONE, 1, 4), ("GPU-1", "", TWO, 2, 4)]
 
+    def test_a_device_of_several_containers_of_a_pod_is_one_replica(self, node):
+        node.pod(ONE, "a")
+        ids = [f"GPU-1::{n}" for n in range(4)]
+        node.give(("a", ids[:1]), ("a", ids[:1]), ("a", ids[1:2]), replicas=ids)
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 2, 4)]
+
     @pytest.mark.parametrize("form", ["MIG-2", "MIG-GPU-1/5/0", "nvidia1/gi5", "MIG-2-0"])
     def test_a_mig_instance_is_a_part_of_its_device(self, node, form):
         node.pod(ONE, "a")
@@ -837,6 +844,25 @@ class TestDevices:
     def test_what_is_no_known_gpu_is_held_by_nobody(self, node, device_id):
         node.pod(ONE, "a")
         node.give(("a", [device_id]))
+        node.look()
+        assert node.held() == []
+
+    def test_ids_of_a_gpu_resource_that_name_no_gpu_are_reported(self, node):
+        node.pod(ONE, "a")
+        node.give(("a", ["nvidia9", "tegra", "GPU-9", "GPU-1", (RDMA, "9")]))
+        node.look()
+        ok, why = node.state("kubelet")
+        assert ok
+        assert "no GPU of this node: 3, the first GPU-9 of nvidia.com/gpu" in why
+        assert ("GPU-1", "", ONE, 1, 1) in node.held()
+
+    @pytest.mark.parametrize("number", ["0", "nvidia0", "uuid-0"])
+    def test_a_claimed_device_that_its_driver_numbers_is_no_gpu(self, node, number):
+        node.pod(ONE, "a")
+        claimed = Claimed("net.example.com", "n", "nic-0")
+        container = ContainerResources("ml", "a", "main", (), (), (claimed,))
+        node.kubelet.allotted = Allotted((container,), (), 1, "")
+        node.watch.known = node.watch.known._replace(gpus={claimed: number})
         node.look()
         assert node.held() == []
 

@@ -136,8 +136,13 @@ def test_a_node_without_pods_says_nothing():
         ),
         pytest.param(
             pod("ml", "b", entry(made.ContainerResources, "cpu_ids", b"\xff")),
-            "a container of pod ml/b: a number ends",
+            "CPUs of container  of pod ml/b: a number ends",
             id="cpus",
+        ),
+        pytest.param(
+            pod("ml", "b") + entry(made.PodResources, "cpu_ids", b"\xff"),
+            "CPUs of pod ml/b: a number ends",
+            id="cpus of a pod",
         ),
     ],
 )
@@ -165,6 +170,19 @@ def test_a_claim_that_cannot_be_decoded_leaves_the_container_its_devices_and_oth
     assert found.devices == A.devices
     assert found.claimed == (Claimed("d", "p", "1"), Claimed("d", "p", "2"))
     assert len(skipped) == 2
+
+
+@pytest.mark.parametrize("level", ["container", "pod"])
+def test_cpus_that_cannot_be_decoded_leave_the_container_its_devices(level):
+    content = container("main", {GPU: ["GPU-1"]})
+    spoilt = b"\x02\xff"
+    if level == "container":
+        whole = pod("ml", "a", content + entry(made.ContainerResources, "cpu_ids", spoilt))
+    else:
+        whole = pod("ml", "a", content) + entry(made.PodResources, "cpu_ids", spoilt)
+    skipped = []
+    assert parse_list(listed(whole), skipped) == [A]
+    assert len(skipped) == 1
 
 
 def test_a_list_of_devices_that_cannot_be_decoded_leaves_the_others():
