@@ -107,7 +107,7 @@ def _count(
         # A value that merely stays the same is no proof: counters also get stuck.
         grown_uj = since[0] if since is not None else 0
         if fall is not None and grown_uj > 0:
-            return _book(position, reading, fall[0] + grown_uj, Event.WRAP, info)
+            return _book(position, reading, fall[0] + grown_uj, fall[1], info)
         if increment is None and raw_uj > suspect_uj and grown_uj > 0:
             return _book_reset(position, suspect, reading, raw_uj, info)
     if increment is not None and increment[1] is not Event.WRAP:
