@@ -107,6 +107,12 @@ class TestDiscovery:
         info = opened(tree, clock).infos[0]
         assert (info.power_cap_watts, info.power_limit_watts) == (840.0, 350.0)
 
+    @pytest.mark.parametrize("limit_uw", [0, 4_095_875_000, 2**32 * 1_000_000, 2**63])
+    def test_limit_beyond_any_package_is_none(self, tree, clock, limit_uw):
+        write(tree, "package-0", "constraint_0_power_limit_uw", f"{limit_uw}\n")
+        info = opened(tree, clock).infos[0]
+        assert (info.power_cap_watts, info.power_limit_watts) == (1000.0, None)
+
     def test_cap_without_limits_is_a_kilowatt(self, tree, clock):
         os.remove(os.path.join(tree.paths["package-0"], "constraint_0_power_limit_uw"))
         info = opened(tree, clock).infos[0]
