@@ -239,6 +239,14 @@ class TestReading:
         monkeypatch.setattr(os, "open", None)
         assert not rapl.read().error
 
+    def test_file_that_another_one_replaces_is_opened_again(self, tree, rapl):
+        rapl.read()
+        path = os.path.join(tree.paths["package-0"], "energy_uj")
+        with open(f"{path}.new", "w", encoding="ascii") as file:
+            file.write("7000000\n")
+        os.replace(f"{path}.new", path)
+        assert counters(rapl.read())[CPU0] == 7_000_000
+
     def test_release_closes_every_file(self, tree, clock, open_files):
         sampler = Rapl(tree.root, clock, "boot")
         sampler.read()
