@@ -17,7 +17,7 @@ INTEGRABLE_NS = 300 * units.NANOSECONDS_PER_SECOND
 SLEEP_NS = units.NANOSECONDS_PER_SECOND // 10
 """Two clocks read one after the other may differ by less than this without a sleep."""
 COUNTERS_END_UJ = 2**63
-"""What no counter reaches: the journal keeps 63 bits, and drivers say "unknown" beyond them."""
+"""What no counter reaches: the journal keeps 63 bits, and drivers report "unknown" beyond them."""
 DEBT_SHARE = 10
 """At most one part in this many of an increment goes to paying debt, so that no run rides free."""
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 NO_COUNTER = "its counter shows a value that no counter has"
 NO_POWER = "its sensor reports {watts:,.0f} W; at most {cap_watts:,.0f} W is plausible for it"
 HELD_READINGS = 3
-"""After so many readings in a row that were held back, a device says that it counts nothing."""
+"""After so many readings in a row that were held back, a device is reported as not counting."""
 HELD = (
     "its counter runs backwards or faster than {watts:.0f} W, which cannot be true; nothing is "
     "counted until two readings agree"

@@ -23,7 +23,7 @@ EMPTY_SECONDS = 0.001
 PAUSES = 50
 """At most so many of these pauses for all files together at a time."""
 PACE_NS = units.NANOSECONDS_PER_SECOND // 10
-"""Counters tick unevenly, so that a shorter interval says nothing of the power."""
+"""Counters tick unevenly, so the power over a shorter interval is not known."""
 
 MIRRORED = "{} shows the counter of {} again; it is left out"
 NO_ZONES = (
