@@ -57,15 +57,17 @@ def with_unique_ids(found: Iterable[Found], known: Iterable[DeviceInfo]) -> list
     """The cards, each with an id of its own where several report one UUID.
 
     The first of those keeps the UUID, the others have their PCI addresses added to it, and each
-    keeps the id under which it is `known`. Cards without even an address of their own are one.
+    keeps the id under which it is `known`. Cards without even an address of their own are one, as
+    is a card that is listed twice.
     """
+    by_place = {(each.info.device, each.info.pci_bus_id): each for each in found}
     places = {(info.device, info.pci_bus_id) for info in known}
 
     def is_new(each: Found) -> bool:
         return (each.info.device, each.info.pci_bus_id) not in places
 
     apart: dict[Device, Found] = {}
-    for each in sorted(found, key=is_new):
+    for each in sorted(by_place.values(), key=is_new):
         other = _with_address(each)
         chosen = other if each.info.device in apart or not is_new(other) else each
         apart.setdefault(chosen.info.device, chosen)

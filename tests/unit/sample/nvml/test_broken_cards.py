@@ -324,7 +324,7 @@ def names(cards):
 A, B = found("GPU-0", "1", "a"), found("GPU-0", "2", "b")
 
 
-def test_cards_of_one_uuid_are_with_unique_ids_by_their_places():
+def test_cards_of_one_uuid_have_ids_by_their_places():
     assert names(with_unique_ids([A, B], [])) == {"a": "GPU-0", "b": "GPU-0@2"}
 
 
@@ -339,8 +339,9 @@ def test_a_card_that_was_moved_keeps_its_uuid():
     assert names(with_unique_ids([B], [A.info])) == {"b": "GPU-0"}
 
 
-def test_cards_of_one_uuid_and_no_place_are_one():
-    pair = [found("GPU-0", "", "a"), found("GPU-0", "", "b"), found("GPU-0", "", "c")]
+@pytest.mark.parametrize("bus", ["", "1"])
+def test_cards_of_one_uuid_and_no_place_of_their_own_are_one(bus):
+    pair = [found("GPU-0", bus, "a"), found("GPU-0", bus, "b"), found("GPU-0", bus, "c")]
     assert sorted(names(with_unique_ids(pair, [])).values()) == ["GPU-0"]
 
 
