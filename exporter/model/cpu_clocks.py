@@ -4,6 +4,7 @@ import re
 
 from exporter.model.books import MachineCpu
 
+NUMBER = re.compile(rb"-?\d+")
 MOST_US = 1 << 59
 """18,000 years of CPU time; some emulations of procfs show idle times beyond that."""
 
@@ -21,7 +22,7 @@ def parse_cpu_clocks(stat: bytes, us_per_tick: int) -> MachineCpu:
     Raises ValueError where the text begins with anything else, or with times that no machine has.
     """
     fields = stat.split(b"\n", 1)[0].split()
-    if len(fields) < 5 or fields[0] != b"cpu":
+    if len(fields) < 5 or fields[0] != b"cpu" or not all(map(NUMBER.fullmatch, fields[1:8])):
         raise ValueError("does not begin with the CPU times of the machine")
     user, nice, system, idle, iowait, irq, softirq = map(int, (*fields[1:8], b"0", b"0", b"0")[:7])
     busy = user + nice + system + irq + softirq

@@ -17,7 +17,7 @@ INTEGRABLE_NS = 300 * units.NANOSECONDS_PER_SECOND
 SLEEP_NS = units.NANOSECONDS_PER_SECOND // 10
 """Two clocks read one after the other may differ by less than this without a sleep."""
 COUNTERS_END_UJ = 2**63
-"""What no counter reaches: the journal keeps 63 bits, and drivers say "unknown" beyond them."""
+"""What no counter reaches: the journal keeps 63 bits, and drivers report "unknown" beyond them."""
 DEBT_SHARE = 10
 """At most one part in this many of an increment goes to paying debt, so that no run rides free."""
 
@@ -107,7 +107,7 @@ def _count(
         # A value that merely stays the same is no proof: counters also get stuck.
         grown_uj = since[0] if since is not None else 0
         if fall is not None and grown_uj > 0:
-            return _book(position, reading, fall[0] + grown_uj, Event.WRAP, info)
+            return _book(position, reading, fall[0] + grown_uj, fall[1], info)
         if increment is None and raw_uj > suspect_uj and grown_uj > 0:
             return _book_reset(position, suspect, reading, raw_uj, info)
     if increment is not None and increment[1] is not Event.WRAP:

@@ -4,7 +4,10 @@ import os
 
 
 class KeptFile:
-    """Keeps `path` open between reads; opened at the first read, and again after a failed one."""
+    """Keeps `path` open between reads.
+
+    Opened at the first read, and again after a failed one or where another file has replaced it.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -13,6 +16,8 @@ class KeptFile:
     def read(self, length: int) -> bytes:
         """The first `length` bytes as they are now. Raises OSError."""
         try:
+            if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
+                self.close()
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             return os.pread(self._fd, length, 0)

@@ -17,13 +17,14 @@ from exporter.model.readings import (
     Reading,
 )
 from exporter.model.snapshot import DeviceState
-from exporter.sample.counter import advance, is_plausible_uj
+from exporter.sample.counter import advance, is_plausible_uj, is_plausible_watts
 
 log = logging.getLogger(__name__)
 
 NO_COUNTER = "its counter shows a value that no counter has"
+NO_POWER = "its sensor reports {watts:,.0f} W; at most {cap_watts:,.0f} W is plausible for it"
 HELD_READINGS = 3
-"""After so many readings in a row that were held back, a device says that it counts nothing."""
+"""After so many readings in a row that were held back, a device is reported as not counting."""
 HELD = (
     "its counter runs backwards or faster than {watts:.0f} W, which cannot be true; nothing is "
     "counted until two readings agree"
@@ -125,6 +126,11 @@ class Meters:
     def _take(self, meter: _Meter, reading: Reading) -> Interval | None:
         if reading.counter_uj is not None and not is_plausible_uj(reading.counter_uj):
             reading = reading._replace(counter_uj=None, why=reading.why or NO_COUNTER)
+        cap_watts, watts = meter.info.power_cap_watts, reading.power_watts
+        if watts is not None and not is_plausible_watts(watts, cap_watts):
+            reading = reading._replace(power_watts=None)
+            if reading.counter_uj is None and not reading.why:
+                reading = reading._replace(why=NO_POWER.format(watts=watts, cap_watts=cap_watts))
         position, interval = advance(self._positions.get(reading.device), reading, meter.info)
         if position is not None:
             self._positions[reading.device] = position

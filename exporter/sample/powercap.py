@@ -115,11 +115,20 @@ def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Zo
 
 def _limits(path: str) -> tuple[float, float | None]:
     """The bound of plausible power and the long-term limit, in watts."""
-    limits_uw = [_number(path, f"constraint_{n}_power_limit_uw") for n in range(4)]
-    most_uw = [_number(path, f"constraint_{n}_max_power_uw") for n in range(4)]
+    limits_watts = [_limit_watts(path, f"constraint_{n}_power_limit_uw") for n in range(4)]
+    most_watts = [_limit_watts(path, f"constraint_{n}_max_power_uw") for n in range(4)]
     # The limits bound means over seconds; a shorter interval may lie above them.
-    cap_watts = 2 * max(*limits_uw, *most_uw) / units.MICROWATTS_PER_WATT or FALLBACK_CAP_WATTS
-    return cap_watts, limits_uw[0] / units.MICROWATTS_PER_WATT or None
+    cap_watts = 2 * max(*limits_watts, *most_watts) or FALLBACK_CAP_WATTS
+    return cap_watts, limits_watts[0] or None
+
+
+def _limit_watts(path: str, name: str) -> float:
+    """A power limit; 0 where there is none, or one beyond any package, which limits nothing.
+
+    The register has 15 bits of 1/8 W, so firmware that sets no limit shows up to 4095 W.
+    """
+    watts = _number(path, name) / units.MICROWATTS_PER_WATT
+    return watts if watts <= FALLBACK_CAP_WATTS else 0.0
 
 
 def _number(path: str, name: str) -> int:

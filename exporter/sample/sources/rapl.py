@@ -1,7 +1,8 @@
 """RAPL: the energy counters of processor packages and their memory, from Linux powercap."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter import units
@@ -17,10 +18,12 @@ NAME = "rapl"
 LIMITS_EVERY_NS = 30 * units.NANOSECONDS_PER_SECOND
 """How often the power limits are read again, which may be set while the daemon runs."""
 
-TRIES = 5
-"""How often in a row a file is read that is empty."""
+EMPTY_SECONDS = 0.001
+"""Pause before a file is read again that is empty, as while a program of the host rewrites it."""
+PAUSES = 50
+"""At most so many of these pauses for all files together at a time."""
 PACE_NS = units.NANOSECONDS_PER_SECOND // 10
-"""Counters tick unevenly, so that a shorter interval says nothing of the power."""
+"""Counters tick unevenly, so the power over a shorter interval is not known."""
 
 MIRRORED = "{} shows the counter of {} again; it is left out"
 NO_ZONES = (
@@ -79,18 +82,29 @@ class Rapl:
     out from the first readings. Until then later packages with the value of an earlier one are
     held back: they are no devices yet, but lose nothing.
 
-    `model` and `vendor` are those of the processor, `boot_id` is that of the running kernel.
-    Raises Unavailable where there is no counter, or none that may be read. A kind of which one
-    counter can be read shows its unreadable ones as devices that are not up.
+    `model` and `vendor` are those of the processor, `boot_id` is that of the running kernel, and
+    `pause` sleeps for some seconds. Raises Unavailable where there is no counter, or none that may
+    be read. A kind of which one counter can be read shows its unreadable ones as devices that are
+    not up.
     """
 
     name = NAME
 
     def __init__(
-        self, sysfs: str, clock: Clock, boot_id: str, model: str = "", vendor: str = ""
+        self,
+        sysfs: str,
+        clock: Clock,
+        boot_id: str,
+        model: str = "",
+        vendor: str = "",
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._clock = clock
         self._boot_id = boot_id
+        self._pause = pause
+        self._pauses_left = PAUSES
+        self._empty: set[Zone] = set()
+        """Whose files stayed empty, and are not waited for any more."""
         self._paces: dict[Zone, _Pace] = {}
         self._note = ""
         self._limits_ns = clock.monotonic_ns()
@@ -127,6 +141,7 @@ class Rapl:
             self._limits_ns = began_ns
             for zone in self._zones:
                 zone.follow_limits()
+        self._pauses_left = PAUSES
         # A suspect is read between two readings of every package before it.
         on_trial = [zone for suspect in self._suspects for zone in suspect.zones]
         looks = {zone: self._read(zone) for zone in (*self._zones, *on_trial)}
@@ -197,9 +212,7 @@ class Rapl:
     def _read(self, zone: Zone) -> Reading:
         device, counter_uj = zone.info.device, None
         try:
-            # Empty while it is replaced, where a program of the host writes it for a guest.
-            text = next(filter(None, (zone.energy.read(32) for _ in range(TRIES))), b"")
-            counter_uj = int(text)
+            counter_uj = int(self._text(zone))
         except PermissionError:
             why = f"{zone.energy.path}: {DENIED}"
         except OSError as error:
@@ -213,6 +226,16 @@ class Rapl:
         if counter_uj is not None:
             self._follow(zone, counter_uj, awake_ns)
         return Reading(device, at_ns, self._boot_id, counter_uj, why=why, awake_ns=awake_ns)
+
+    def _text(self, zone: Zone) -> bytes:
+        """What a counter's file holds; one that is empty for a moment is waited for."""
+        text = zone.energy.read(32)
+        while not text and self._pauses_left and zone not in self._empty:
+            self._pauses_left -= 1
+            self._pause(EMPTY_SECONDS)
+            text = zone.energy.read(32)
+        (self._empty.discard if text else self._empty.add)(zone)
+        return text
 
     def _follow(self, zone: Zone, counter_uj: int, awake_ns: int) -> None:
         """Look at the limits again where a counter runs faster than they explain.

@@ -3,7 +3,7 @@
 import pytest
 
 from exporter.errors import ConfigError, Unavailable
-from exporter.model.readings import Device, Kind, Method
+from exporter.model.readings import Device, Event, Kind, Method
 from exporter.sample.coefficients import CpuWatts, cpu_watts, dram_watts, plain_name, tdp_watts
 from exporter.sample.cpuinfo import CpuInfo, parse_cpuinfo, read_cpuinfo
 from exporter.sample.meters import Meters
@@ -252,6 +252,7 @@ class TestCpuEstimate:
                 proc.write("stat", f"cpu  {ticks} 0 0 9000 0 0 0 0 0 0\n{lines}intr 1 2\n")
         booked += sum(i.energy_uj for i in meters.advance(sampler.read()))
         assert booked == expected
+        assert Event.WRAP not in meters.states(clock.boot, {})[0].events
 
     def test_clocks_that_jump_once_are_not_believed(self, proc, clock, estimate):
         sampler, meters = estimate(), Meters(())

@@ -171,3 +171,22 @@ def test_value_that_no_counter_has_is_no_reading(counter):
     meters.advance(observe(3, 300, 7100))
     assert state(meters, 3).up
     assert all(0 <= position.raw_uj < 1 << 63 for position in meters.positions())
+
+
+@pytest.mark.parametrize("watts", [70_000.0, -1.0, float("inf"), float("nan")])
+def test_device_that_shows_only_power_that_cannot_be_is_not_up_and_says_why(watts):
+    info = INFOS[0]._replace(method=Method.INTEGRATED, wrap_uj=None)
+    meters = Meters(())
+    for second, power in enumerate((70.0, watts), start=1):
+        reading = Reading(A, second * SECOND, "boot", power_watts=power)
+        meters.advance(Observation("rapl", second * SECOND, (info,), (reading,)))
+    shown = state(meters, 2)
+    assert (shown.up, shown.age_seconds) == (False, 1.0)
+    assert "at most 400 W is plausible" in shown.why
+
+
+def test_power_that_cannot_be_beside_a_good_counter_is_left_out_alone():
+    meters = Meters(())
+    reading = Reading(A, SECOND, "boot", 100, power_watts=70_000.0)
+    meters.advance(Observation("rapl", SECOND, INFOS[:1], (reading,)))
+    assert (state(meters, 1).up, state(meters, 1).why) == (True, "")

@@ -1,9 +1,10 @@
 """Telling two counters from one that is shown twice."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.sample.mirror import LOOKS, MirrorTrial
+from exporter.sample.mirror import DIFFERENCES, FAR_UJ, LOOKS, MirrorTrial
 
 WRAP = 1_000
 
@@ -30,16 +31,26 @@ def test_value_across_a_wrap_agrees():
     assert verdicts([(998, 1, 3)]) == [None]
 
 
-def test_first_difference_tells_them_apart():
-    assert verdicts([(10, 10, 10), (20, 21, 20)]) == [None, False]
+@pytest.mark.parametrize("other", [21, 19])
+def test_differences_in_a_row_tell_them_apart(other):
+    looks = [(10, 10, 10), *[(20, other, 20)] * DIFFERENCES]
+    assert verdicts(looks) == [None] * DIFFERENCES + [False]
 
 
-def test_value_from_before_is_a_difference():
-    assert verdicts([(10, 9, 10)]) == [False]
+def test_copies_that_are_written_one_after_the_other_are_the_same():
+    late = [(7 * n, 7 * n - 7 * (n % DIFFERENCES > 0), 7 * n) for n in range(4 * LOOKS)]
+    assert set(verdicts(late)) == {None, True}
 
 
-def test_counter_of_unknown_range_is_compared_as_it_is():
-    assert verdicts([(10, 12, 15), (20, 3, 25)], wrap_uj=None) == [None, False]
+@pytest.mark.parametrize("other_uj", [10 + FAR_UJ, 10 + 2 * FAR_UJ])
+@pytest.mark.parametrize("wrap_uj", [None, 4 * FAR_UJ])
+def test_great_difference_tells_them_apart_at_once(other_uj, wrap_uj):
+    assert verdicts([(8, other_uj, 9)], wrap_uj) == [False]
+    assert verdicts([(other_uj, 8, other_uj)], wrap_uj) == [False]
+
+
+def test_small_difference_across_a_wrap_is_small():
+    assert verdicts([(3, 4 * FAR_UJ - 3, 3)], 4 * FAR_UJ) == [None]
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9), st.integers(0, 9)), min_size=11))

@@ -9,7 +9,8 @@ from exporter.errors import Unavailable
 from exporter.model.readings import Device, Event, Kind
 from exporter.sample.kept_file import KeptFile
 from exporter.sample.meters import HELD_READINGS, Meters
-from exporter.sample.sources.rapl import Rapl
+from exporter.sample.mirror import DIFFERENCES
+from exporter.sample.sources.rapl import PAUSES, Rapl
 from tests.feeder import APART_UJ, POWERCAP, RANGE_UJ, Package, PowercapTree
 
 CPU0, DRAM0 = Device(Kind.CPU, "package-0"), Device(Kind.DRAM, "package-0-dram")
@@ -106,6 +107,12 @@ class TestDiscovery:
         info = opened(tree, clock).infos[0]
         assert (info.power_cap_watts, info.power_limit_watts) == (840.0, 350.0)
 
+    @pytest.mark.parametrize("limit_uw", [0, 4_095_875_000, 2**32 * 1_000_000, 2**63])
+    def test_limit_beyond_any_package_is_none(self, tree, clock, limit_uw):
+        write(tree, "package-0", "constraint_0_power_limit_uw", f"{limit_uw}\n")
+        info = opened(tree, clock).infos[0]
+        assert (info.power_cap_watts, info.power_limit_watts) == (1000.0, None)
+
     def test_cap_without_limits_is_a_kilowatt(self, tree, clock):
         os.remove(os.path.join(tree.paths["package-0"], "constraint_0_power_limit_uw"))
         info = opened(tree, clock).infos[0]
@@ -197,18 +204,48 @@ class TestReading:
         write(tree, "package-0", "energy_uj", text)
         assert rapl.read().readings[0].why.endswith("does not hold a number")
 
-    def test_file_that_is_empty_for_a_moment_is_read_again(self, tree, rapl, monkeypatch):
-        read, empty = KeptFile.read, [b"", b"", b""]
-        monkeypatch.setattr(
-            KeptFile, "read", lambda kept, length: empty.pop() if empty else read(kept, length)
-        )
-        tree.advance(10)
-        assert counters(rapl.read())[CPU0] == 1000e6
+    @pytest.mark.parametrize("pauses", [1, PAUSES])
+    def test_file_that_is_empty_for_a_moment_is_read_again_until_it_is_written(
+        self, tree, clock, pauses
+    ):
+        slept = []
+
+        def pause(seconds):
+            slept.append(seconds)
+            if len(slept) == pauses:
+                write(tree, "package-0", "energy_uj", "1000000000\n")
+
+        sampler = Rapl(tree.root, clock, "boot", pause=pause)
+        write(tree, "package-0", "energy_uj", "")
+        observation = sampler.read()
+        sampler.release()
+        assert counters(observation)[CPU0] == 1000e6
+        assert not observation.error
+        assert len(slept) == pauses
+
+    def test_files_that_stay_empty_are_not_waited_for_again(self, tree, clock):
+        slept = []
+        sampler = Rapl(tree.root, clock, "boot", pause=slept.append)
+        for zone in ("package-0", "package-1"):
+            write(tree, zone, "energy_uj", "")
+        for _ in range(5):
+            observation = sampler.read()
+        sampler.release()
+        assert counters(observation)[CPU0] is None
+        assert len(slept) == PAUSES
 
     def test_files_stay_open_between_readings(self, rapl, monkeypatch):
         rapl.read()
         monkeypatch.setattr(os, "open", None)
         assert not rapl.read().error
+
+    def test_file_that_another_one_replaces_is_opened_again(self, tree, rapl):
+        rapl.read()
+        path = os.path.join(tree.paths["package-0"], "energy_uj")
+        with open(f"{path}.new", "w", encoding="ascii") as file:
+            file.write("7000000\n")
+        os.replace(f"{path}.new", path)
+        assert counters(rapl.read())[CPU0] == 7_000_000
 
     def test_release_closes_every_file(self, tree, clock, open_files):
         sampler = Rapl(tree.root, clock, "boot")
@@ -288,7 +325,7 @@ class TestDiesOfOneSocket:
         [("package-0-die-1", "package-0-die-1"), ("package-0", "package-0-zone-1")],
     )
     def test_zones_are_told_apart_by_name_or_number(self, play, name, second):
-        sampler, _, _ = play(60, 1, name)
+        sampler, _, _ = play(60, DIFFERENCES, name)
         ids = [device.id for device in devices(sampler)]
         assert ids == ["package-0", "package-0-dram", second, f"{second}-dram"]
 
@@ -297,10 +334,10 @@ class TestDiesOfOneSocket:
         assert sorted(energies.values()) == [100e6, 100e6, 300e6, 500e6]
 
     def test_second_counter_counts_from_its_own_first_reading(self, play):
-        _, observations, _ = play(60, 1)
-        assert len(observations[0].readings) == 2
-        times = [reading.at_ns for reading in observations[1].readings[2:]]
-        assert times == [observations[0].at_ns] * 2 + [observations[1].at_ns] * 2
+        _, observations, _ = play(60, DIFFERENCES)
+        assert len(observations[-2].readings) == 2
+        times = [reading.at_ns for reading in observations[-1].readings[2:]]
+        assert times == [observations[0].at_ns] * 2 + [observations[-1].at_ns] * 2
 
     def test_one_counter_shown_twice_is_counted_once(self, play, caplog):
         sampler, _, energies = play(100, 15)
@@ -328,9 +365,10 @@ class TestDiesOfOneSocket:
             write(tree, "package-1", "energy_uj", "garbage\n")
             first = sampler.read().readings
             tree.advance(1)
-            later = sampler.read().readings
+            for _ in range(DIFFERENCES):
+                later = sampler.read().readings
             sampler.release()
-        assert [len(first), len(later)] == [1, 2]
+        assert [len(first), len({reading.device for reading in later})] == [1, 2]
 
 
 class XenGuest:
@@ -420,6 +458,29 @@ class TestPackagesThatShowOneCounter:
             clock.advance(1)
             assert {reading.device for reading in sampler.read().readings} == {CPU0}
         sampler.release()
+
+    @pytest.mark.parametrize("packages", [2, 4, 16])
+    def test_copies_that_are_written_one_after_the_other_are_counted_once(
+        self, tmp_path, clock, packages
+    ):
+        guest = XenGuest(tmp_path, range(packages))
+        meters, booked = Meters(()), {}
+        guest.show(*[5_000_000_000] * packages)
+        sampler = Rapl(guest.root, clock, "boot")
+        for second in range(40):
+            # Now and then a reading falls between the copies.
+            written = second % packages if second % 4 == 1 else packages
+            new, old = (
+                5_000_000_000 + second * 65_000_000,
+                5_000_000_000 + (second - 1) * 65_000_000,
+            )
+            guest.show(*[new] * written, *[old] * (packages - written))
+            for interval in meters.advance(sampler.read()):
+                before = booked.get(interval.device.id, 0)
+                booked[interval.device.id] = before + interval.energy_uj
+            clock.advance(1)
+        sampler.release()
+        assert booked == {"package-0": 39 * 65_000_000}
 
     def test_counters_of_two_sockets_repeated_are_two(self, tmp_path, clock):
         guest = XenGuest(tmp_path, ["a", "b", "a", "b", "b"])

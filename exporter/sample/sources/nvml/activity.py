@@ -76,18 +76,18 @@ class ProcessActivity:
         asked_us = self._wall_us()
         if not asked_us - LONGEST_WINDOW_US <= since_us <= asked_us:
             since_us = asked_us - FIRST_WINDOW_US
-        samples: Sequence[Any] = ()
+        until_us, sound = asked_us, list[Any]()
         with self._can.optional(UTILIZATION, now_ns) as is_worth:
             if not is_worth:
                 return {}, 0.0
             samples = retried(lambda: self._driver.call(UTILIZATION, handle, since_us))
-        until_us = self._wall_us()
-        # Drivers have shown processes that are long gone, with any number in each place.
-        sound = [
-            sample
-            for sample in samples
-            if since_us < sample.timeStamp <= until_us and ratio(sample.smUtil) is not None
-        ]
+            until_us = self._wall_us()
+            # Drivers have shown processes that are long gone, with any number in each place.
+            sound = [
+                sample
+                for sample in samples
+                if since_us < sample.timeStamp <= until_us and ratio(sample.smUtil) is not None
+            ]
         self._seen_us = max((sample.timeStamp for sample in sound), default=until_us)
         if not sound:
             return {}, 0.0

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from exporter.sample.sources.nvml.codes import Reaction
-from exporter.sample.sources.nvml.driver import Failure
+from exporter.sample.sources.nvml.driver import Failure, usable
 from exporter.units import NANOSECONDS_PER_SECOND
 
 REFUSALS = 3
 """In a row before it is believed: a card that is asked too fast or is reset refuses too."""
+WITHOUT_ONE_ANSWER = (Reaction.EMPTY, Reaction.TRANSIENT, Reaction.ENVIRONMENT)
+"""Errors of one call that leave the others as they are."""
 FORGET_NS = 3600 * NANOSECONDS_PER_SECOND
 """A driver may learn; it is asked again after this long."""
 
@@ -44,17 +46,18 @@ class Capabilities:
 
     @contextmanager
     def optional(self, what: object, now_ns: int) -> Iterator[bool]:
-        """Whether to try; what the card cannot do, or has nothing to say of, is no failure.
+        """Whether to try; what the card cannot do, or answers with nothing usable, is no failure.
 
-        Raises Failure for all else that fails within.
+        Raises Failure where the card, the driver or the process is at fault.
         """
         is_worth = self.has(what, now_ns)
         try:
-            yield is_worth
+            with usable(str(what)):
+                yield is_worth
         except Failure as failure:
             if failure.reaction is Reaction.CAPABILITY:
                 self.refused(what, now_ns)
-            elif failure.reaction not in (Reaction.EMPTY, Reaction.TRANSIENT):
+            elif failure.reaction not in WITHOUT_ONE_ANSWER:
                 raise
         else:
             if is_worth:

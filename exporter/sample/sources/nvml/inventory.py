@@ -35,9 +35,9 @@ class Found(NamedTuple):
 
 
 def inventory(driver: Driver) -> tuple[list[Found], list[Failure]]:
-    """All cards that answer, and what those that do not have said.
+    """All cards that answer, and the failures of those that do not.
 
-    Raises Failure where no card answers and one says that the driver itself is at fault.
+    Raises Failure where no card answers and one reports that the driver itself is at fault.
     """
     found, failures = [], []
     for index in range(min(driver.call("nvmlDeviceGetCount"), CARDS_AT_MOST)):
@@ -53,19 +53,21 @@ def inventory(driver: Driver) -> tuple[list[Found], list[Failure]]:
     return found, failures
 
 
-def told_apart(found: Iterable[Found], known: Iterable[DeviceInfo]) -> list[Found]:
+def with_unique_ids(found: Iterable[Found], known: Iterable[DeviceInfo]) -> list[Found]:
     """The cards, each with an id of its own where several report one UUID.
 
     The first of those keeps the UUID, the others have their PCI addresses added to it, and each
-    keeps the id under which it is `known`. Cards without even an address of their own are one.
+    keeps the id under which it is `known`. Cards without even an address of their own are one, as
+    is a card that is listed twice.
     """
+    by_place = {(each.info.device, each.info.pci_bus_id): each for each in found}
     places = {(info.device, info.pci_bus_id) for info in known}
 
     def is_new(each: Found) -> bool:
         return (each.info.device, each.info.pci_bus_id) not in places
 
     apart: dict[Device, Found] = {}
-    for each in sorted(found, key=is_new):
+    for each in sorted(by_place.values(), key=is_new):
         other = _with_address(each)
         chosen = other if each.info.device in apart or not is_new(other) else each
         apart.setdefault(chosen.info.device, chosen)
@@ -165,7 +167,7 @@ def _instance(
 ) -> Iterator[tuple[int, int, str, int, int]]:
     """The MIG device in a slot: GPU instance, compute instance, UUID, slices, multiprocessors.
 
-    It has one slice at least, and `most` at most, whatever the driver says.
+    It has one slice at least, and `most` at most, whatever the driver reports.
     """
     try:
         mig = driver.call("nvmlDeviceGetMigDeviceHandleByIndex", handle, index)
@@ -183,7 +185,7 @@ def _instance(
 
 
 def _optional(driver: Driver, name: str, handle: Any) -> Any:
-    """What a function says; None where the card does not."""
+    """The result of a function; None where the card has none."""
     try:
         return driver.call(name, handle)
     except Failure as failure:

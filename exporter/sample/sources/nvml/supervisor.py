@@ -8,7 +8,7 @@ from exporter.clock import Clock
 from exporter.sample.sources.nvml.card import ASLEEP, PASSED_THROUGH, Card
 from exporter.sample.sources.nvml.codes import NO_DRIVER, NO_PERMISSION, Reaction
 from exporter.sample.sources.nvml.driver import Driver, Failure
-from exporter.sample.sources.nvml.inventory import Found, inventory, told_apart
+from exporter.sample.sources.nvml.inventory import Found, inventory, with_unique_ids
 from exporter.sample.sources.nvml.pci import PciCard, address_of, cards
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker, deadline, poll
@@ -23,8 +23,8 @@ QUIET_NS = 60 * NANOSECONDS_PER_SECOND
 """How long no card may ask for a new beginning before the next one comes at once again."""
 LAST_SECONDS = 0.5
 """The same when the exporter stops."""
-SAID_AT_MOST = 3
-"""Broken cards whose errors are told at a time."""
+REPORTED_AT_MOST = 3
+"""Broken cards whose errors are reported at a time."""
 GONE = "it is not on the bus any more"
 PAUSED = "the driver is let go of for a while, as SIGUSR1 asked"
 
@@ -44,7 +44,7 @@ class Supervisor:
         self.outdated = ""
         """Why this process can never use the driver again."""
         self._mismatched: set[Card] = set()
-        """The cards that have said so; one alone may be broken."""
+        """The cards that have reported this; one alone may be broken."""
         self._clock = clock
         self._sysfs = sysfs
         self._epoch = epoch
@@ -183,7 +183,7 @@ class Supervisor:
 
     def _update(self, found: list[Found], failures: list[Failure]) -> None:
         known = {card.info.device: card for card in self.cards}
-        apart = told_apart(found, [card.info for card in self.cards])
+        apart = with_unique_ids(found, [card.info for card in self.cards])
         for handle, info, layout in apart:
             card = known.pop(info.device, None)
             if card is None:
@@ -196,7 +196,7 @@ class Supervisor:
         # A container is shown the number of all cards, and may use some of them.
         barred = [each for each in failures if each.code == NO_PERMISSION and found]
         broken = [str(each) for each in failures if each not in barred]
-        self.why = "; ".join(broken[:SAID_AT_MOST])
+        self.why = "; ".join(broken[:REPORTED_AT_MOST])
         self.notes = (*self._passed.values(), *map(str, barred), *_shared(found, apart))
         failure = failures[0] if failures else None
         for card in known.values():
@@ -231,12 +231,12 @@ class Supervisor:
 
 
 def _shared(found: list[Found], apart: list[Found]) -> list[str]:
-    """What to say of cards that report one UUID."""
+    """Notes on cards that report one UUID."""
     notes = []
     for uuid, count in Counter(each.info.device.id for each in found).items():
         if count > 1:
             ids = [each.info.device.id for each in apart]
             others = sorted(each for each in ids if each.startswith(f"{uuid}@"))
-            how = f"told apart as {', '.join(others)}" if others else "they are read as one"
+            how = f"distinguished as {', '.join(others)}" if others else "they are read as one"
             notes.append(f"{count} GPUs report the UUID {uuid}: {how}")
     return notes

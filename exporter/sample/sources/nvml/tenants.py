@@ -13,7 +13,7 @@ from exporter.sample.sources.nvml.activity import (
 )
 from exporter.sample.sources.nvml.capabilities import Capabilities
 from exporter.sample.sources.nvml.codes import NOT_SUPPORTED, Reaction
-from exporter.sample.sources.nvml.driver import Driver, Failure
+from exporter.sample.sources.nvml.driver import Driver, Failure, usable
 
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
 CLIENTS = "nvmlDeviceGetMPSComputeRunningProcesses_v3"
@@ -40,6 +40,14 @@ class Layout(NamedTuple):
 
     slices: int = 0
     instances: tuple[Instance, ...] = ()
+
+
+class Process(NamedTuple):
+    """A process in one of the driver's lists."""
+
+    pid: int
+    place: tuple[int, int]
+    """GPU instance and compute instance; one and the same on an undivided card."""
 
 
 class Tenants:
@@ -88,11 +96,12 @@ class Tenants:
         """Give back what the driver has lent."""
         self._instances.let_go()
 
-    def _running(self, handle: Any, now_ns: int) -> Sequence[Any]:
+    def _running(self, handle: Any, now_ns: int) -> Sequence[Process]:
         if not self._can.has(PROCESSES, now_ns):
             raise Failure(PROCESSES, NOT_SUPPORTED)
         try:
-            processes = retried(lambda: self.driver.call(PROCESSES, handle))
+            with usable(PROCESSES):
+                processes = _read(retried(lambda: self.driver.call(PROCESSES, handle)))
         except Failure as failure:
             if failure.reaction is Reaction.EMPTY:
                 return ()
@@ -102,11 +111,11 @@ class Tenants:
         self._can.works(PROCESSES)
         return processes
 
-    def _clients(self, handle: Any, now_ns: int) -> Sequence[Any]:
+    def _clients(self, handle: Any, now_ns: int) -> Sequence[Process]:
         """Those of an MPS server, where the driver lists them."""
         with self._can.optional(CLIENTS, now_ns) as is_worth:
             if is_worth:
-                return retried(lambda: self.driver.call(CLIENTS, handle))
+                return _read(retried(lambda: self.driver.call(CLIENTS, handle)))
         return ()
 
     def _partitions(self, handle: Any, layout: Layout, now_ns: int) -> Iterator[Partition]:
@@ -124,7 +133,10 @@ class Tenants:
 
 
 def _occupants(
-    running: Sequence[Any], clients: Sequence[Any], layout: Layout, active: dict[int, float]
+    running: Sequence[Process],
+    clients: Sequence[Process],
+    layout: Layout,
+    active: dict[int, float],
 ) -> tuple[Occupant, ...]:
     """Every process once.
 
@@ -133,18 +145,18 @@ def _occupants(
     """
     uuids = {(each.gpu_instance, each.compute_instance): each.uuid for each in layout.instances}
     served = {process.pid for process in clients}
-    serving = {_place(process) for process in clients}
+    serving = {process.place for process in clients}
     return tuple(
         Occupant(
             process.pid,
-            uuids.get(_place(process), ""),
+            uuids.get(process.place, ""),
             active.get(process.pid, 0.0),
-            serves=_place(process) in serving and process.pid not in served,
+            serves=process.place in serving and process.pid not in served,
         )
         for process in {process.pid: process for process in (*running, *clients)}.values()
     )
 
 
-def _place(process: Any) -> tuple[int, int]:
-    """GPU instance and compute instance of a process; one and the same on an undivided card."""
-    return process.gpuInstanceId, process.computeInstanceId
+def _read(processes: Sequence[Any]) -> Sequence[Process]:
+    """A list of the driver's."""
+    return [Process(each.pid, (each.gpuInstanceId, each.computeInstanceId)) for each in processes]

@@ -10,7 +10,7 @@ from exporter.errors import Outdated
 from exporter.model.readings import Device, DeviceInfo, Kind, Method
 from exporter.sample.meters import Meters
 from exporter.sample.sources.nvml.driver import readable
-from exporter.sample.sources.nvml.inventory import UNKNOWN_MODEL, Found, told_apart
+from exporter.sample.sources.nvml.inventory import UNKNOWN_MODEL, Found, with_unique_ids
 from exporter.sample.sources.nvml.tenants import Layout
 from exporter.worker import poll
 from tests.fakes import FakeClock
@@ -324,24 +324,25 @@ def names(cards):
 A, B = found("GPU-0", "1", "a"), found("GPU-0", "2", "b")
 
 
-def test_cards_of_one_uuid_are_told_apart_by_their_places():
-    assert names(told_apart([A, B], [])) == {"a": "GPU-0", "b": "GPU-0@2"}
+def test_cards_of_one_uuid_have_ids_by_their_places():
+    assert names(with_unique_ids([A, B], [])) == {"a": "GPU-0", "b": "GPU-0@2"}
 
 
 def test_a_card_keeps_the_name_that_it_was_given_when_another_goes_or_the_order_changes():
-    known = [card.info for card in told_apart([A, B], [])]
-    assert names(told_apart([B], known)) == {"b": "GPU-0@2"}
-    assert names(told_apart([A], known)) == {"a": "GPU-0"}
-    assert names(told_apart([B, A], known)) == {"a": "GPU-0", "b": "GPU-0@2"}
+    known = [card.info for card in with_unique_ids([A, B], [])]
+    assert names(with_unique_ids([B], known)) == {"b": "GPU-0@2"}
+    assert names(with_unique_ids([A], known)) == {"a": "GPU-0"}
+    assert names(with_unique_ids([B, A], known)) == {"a": "GPU-0", "b": "GPU-0@2"}
 
 
 def test_a_card_that_was_moved_keeps_its_uuid():
-    assert names(told_apart([B], [A.info])) == {"b": "GPU-0"}
+    assert names(with_unique_ids([B], [A.info])) == {"b": "GPU-0"}
 
 
-def test_cards_of_one_uuid_and_no_place_are_one():
-    pair = [found("GPU-0", "", "a"), found("GPU-0", "", "b"), found("GPU-0", "", "c")]
-    assert sorted(names(told_apart(pair, [])).values()) == ["GPU-0"]
+@pytest.mark.parametrize("bus", ["", "1"])
+def test_cards_of_one_uuid_and_no_place_of_their_own_are_one(bus):
+    pair = [found("GPU-0", bus, "a"), found("GPU-0", bus, "b"), found("GPU-0", bus, "c")]
+    assert sorted(names(with_unique_ids(pair, [])).values()) == ["GPU-0"]
 
 
 def test_two_cards_of_one_uuid_are_both_read_and_leak_no_threads(bench):
@@ -349,7 +350,7 @@ def test_two_cards_of_one_uuid_are_both_read_and_leak_no_threads(bench):
     seen = two.until(two.is_well)
     assert [info.device.id for info in seen.infos] == ["GPU-0", "GPU-0@00000000:02:00.0"]
     assert [reading.power_watts for reading in seen.readings] == [100, 200]
-    assert "2 GPUs report the UUID GPU-0: told apart as GPU-0@00000000:02:00.0" in seen.note
+    assert "2 GPUs report the UUID GPU-0: distinguished as GPU-0@00000000:02:00.0" in seen.note
     assert not seen.error
     before = threading.active_count()
     listed = seen.calls[NAME].calls
