@@ -305,14 +305,12 @@ def test_a_sluid_that_slurm_would_read_is_one(slurm, sluid):
 
 def test_jobs_are_listed_in_the_hierarchy_that_has_them(tmp_path):
     """A directory that slurmd left behind in another one hides none."""
-    mounted = ""
-    for number, controller in enumerate(("freezer", "memory")):
+    lines = []
+    for controller in ("freezer", "memory"):
         (tmp_path / controller / "slurm").mkdir(parents=True)
-        mounted += (
-            f"3{number} 24 0:3{number} / {tmp_path}/{controller} rw - cgroup cgroup rw,{controller}\n"
-        )
+        lines.append(f"30 24 0:30 / {tmp_path}/{controller} rw - cgroup cgroup rw,{controller}\n")
     (tmp_path / "self").mkdir()
-    (tmp_path / "self" / "mountinfo").write_text(mounted)
+    (tmp_path / "self" / "mountinfo").write_text("".join(lines))
     (tmp_path / "memory" / "slurm" / "uid_7" / "job_42" / "step_0").mkdir(parents=True)
     assert list(SlurmCgroups(str(tmp_path)).look()) == ["42"]
 
