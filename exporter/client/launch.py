@@ -29,10 +29,10 @@ JOBS = (
     ("OAR_JOB_ID", (), ""),
     ("JOB_ID", ("SGE_TASK_ID",), "undefined"),
 )
-"""Job ids of schedulers; where tasks of an array share one, their index and what says no array."""
+"""Job ids of schedulers; where array tasks share one, their index, and its value for no array."""
 JOB_IDS = (JOB_ID, *(name for name, *_ in JOBS))
 SGE_JOB_ID, SGE_TASK = "JOB_ID", "SGE_TASK_ID"
-"""The one says too little without the other."""
+"""Many programs use the first; only the second is proof of SGE."""
 LAUNCHES = ("SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
 """Ids of one launch in a job, that all of its ranks share: of srun, and of mpirun of Open MPI."""
 MOST_STEP = 0xFFFF_0000

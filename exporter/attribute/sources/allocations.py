@@ -74,8 +74,8 @@ class Allocations:
                 self.why = self._unread or self._surplus
             else:
                 self.why = (
-                    f"{self._directory}: others than root may write to it, so what it says of jobs "
-                    "does not count; let root own it, with mode 755"
+                    f"{self._directory}: others than root may write to it, so its files are "
+                    "not used; let root own it, with mode 755"
                 )
         except FileNotFoundError:
             self._known, self._read_ns, self._settled_ns, self.why = {}, -1, -1, ""

@@ -52,7 +52,7 @@ class SlurmCgroup(NamedTuple):
     """The cgroup of one job."""
 
     job_id: str
-    """Its SLUID where nothing says which job that is."""
+    """Its SLUID where its id is not known."""
     uid: int | None
     """Version 2 does not name the user."""
     at: Mapping[str, str]
@@ -142,7 +142,7 @@ class SlurmCgroups:
             yield from chain.from_iterable(pids for _, pids in _members(self._top(job)))
 
     def is_empty(self, job_id: str) -> bool:
-        """Whether nobody is in a job's cgroup, as far as it can be read."""
+        """Whether a job's cgroup has no process, as far as it can be read."""
         job = self._known.get(job_id)
         if job is None:
             return True
@@ -206,7 +206,7 @@ class SlurmCgroups:
     def _described(
         self, found: Mapping[str, _Place], written: Mapping[str, str]
     ) -> Iterator[tuple[str, SlurmCgroup]]:
-        """The jobs by id; of two with one id, the later goes by its SLUID."""
+        """The jobs by id; of two with one id, the later is named by its SLUID."""
         known = {job.sluid or f"job_{job.job_id}": job for job in self._known.values()}
         taken: set[str] = set()
         for name, place in sorted(found.items(), key=lambda each: each[0] not in known):
@@ -230,12 +230,14 @@ class SlurmCgroups:
         return SlurmCgroup(job_id, place.uid, at, "" if job_id != name else name)
 
     def _job_id(self, job: SlurmCgroup, written: Mapping[str, str]) -> str:
-        """The id of a job with a SLUID: as written down, or as its processes say; "": unknown."""
+        """The id of a job with a SLUID, as written down or by its processes; "": unknown."""
         if job.sluid in written:
             return written[job.sluid]
         slurms, users = self._by_owner(job)
         asked = users[:MEMBERS_ASKED] if self._read_environments else []
-        ids = chain(map(self._title_of, slurms), (self._said_by(pid, job) for pid in asked))
+        ids = chain(
+            map(self._id_in_title, slurms), (self._id_in_environment(pid, job) for pid in asked)
+        )
         return next(filter(None, ids), "")
 
     def _by_owner(self, job: SlurmCgroup) -> tuple[list[int], list[int]]:
@@ -248,22 +250,22 @@ class SlurmCgroups:
             (slurms if is_slurms else users).extend(pids)
         return slurms, users
 
-    def _title_of(self, pid: int) -> str:
+    def _id_in_title(self, pid: int) -> str:
         match = TITLE.match(self._read(pid, "cmdline"))
         return match[1].decode() if match else ""
 
-    def _said_by(self, pid: int, job: SlurmCgroup) -> str:
+    def _id_in_environment(self, pid: int, job: SlurmCgroup) -> str:
         """The job id in a process's environment.
 
-        Each component of a heterogeneous job is told the id of the first.
+        In those of all components of a heterogeneous job, that is the id of the first.
         """
         block = self._read(pid, "environ")
-        said = dict(part.split(b"=", 1) for part in block.split(b"\0") if b"=" in part)
-        if {b"SLURM_HET_SIZE", b"SLURM_PACK_SIZE"} & said.keys():
+        variables = dict(part.split(b"=", 1) for part in block.split(b"\0") if b"=" in part)
+        if {b"SLURM_HET_SIZE", b"SLURM_PACK_SIZE"} & variables.keys():
             return ""
-        if said.get(b"SLURM_JOB_SLUID", job.sluid.encode()) != job.sluid.encode():
+        if variables.get(b"SLURM_JOB_SLUID", job.sluid.encode()) != job.sluid.encode():
             return ""
-        job_id = said.get(b"SLURM_JOB_ID", b"")
+        job_id = variables.get(b"SLURM_JOB_ID", b"")
         return job_id.decode() if job_id.isdigit() else ""
 
     def _read(self, pid: int, name: str) -> bytes:
