@@ -31,7 +31,7 @@ TYPES = re.compile(r"CHECK \(typeof\(\w+\) (?:= 'integer'|IN \('integer', 'null'
 TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
 
 REMEDIES = {
-    "SQLITE_FULL": "free space on its disk; until then totals are kept in memory",
+    "SQLITE_FULL": "free space on its disk; an exporter that runs keeps totals in memory meanwhile",
     "SQLITE_READONLY": f"make it writable for the exporter's user, {ELSEWHERE}",
     "SQLITE_CANTOPEN": f"make it and its directory writable for the exporter's user, {ELSEWHERE}",
     "SQLITE_BUSY": "end the program that has it open; only the exporter may write to it",

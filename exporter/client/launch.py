@@ -14,6 +14,7 @@ WORLDS = (
     *("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"),
     "FLUX_JOB_SIZE",
 )
+LOCAL_WORLDS = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 NODES = (
     *("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES"),
     "FLUX_JOB_NNODES",
@@ -28,10 +29,10 @@ JOBS = (
     ("OAR_JOB_ID", (), ""),
     ("JOB_ID", ("SGE_TASK_ID",), "undefined"),
 )
-"""Job ids of schedulers; where tasks of an array share one, their index and what says no array."""
+"""Job ids of schedulers; where array tasks share one, their index, and its value for no array."""
 JOB_IDS = (JOB_ID, *(name for name, *_ in JOBS))
 SGE_JOB_ID, SGE_TASK = "JOB_ID", "SGE_TASK_ID"
-"""The one says too little without the other."""
+"""Many programs use the first; only the second is proof of SGE."""
 LAUNCHES = ("SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
 """Ids of one launch in a job, that all of its ranks share: of srun, and of mpirun of Open MPI."""
 MOST_STEP = 0xFFFF_0000
@@ -65,7 +66,7 @@ class Launch(NamedTuple):
 def launch_of(environment: Mapping[str, str], name: str) -> Launch:
     """What the environment says. `name` is that of the run, the same in all ranks."""
     world = _number(environment, WORLDS, 1)
-    local_world = _number(environment, ("LOCAL_WORLD_SIZE",), 0)
+    local_world = _number(environment, LOCAL_WORLDS, 0)
     nodes = _number(environment, NODES, 0) or (-(-world // local_world) if local_world else 1)
     run_id = given_id(environment)
     if not run_id and world > 1:
@@ -127,17 +128,19 @@ def _common_id(environment: Mapping[str, str], name: str, nodes: int) -> str:
 
     Ranks of a step, or of one mpirun, have its id in common. Where there is none, or where torchrun
     began them, of which one step may run several: their meeting point, and on a single node their
-    launcher. Without a job of a scheduler those and the day have to do.
+    launcher. Without a job of a scheduler those and the day have to do. Two schedulers may give the
+    same number to a job.
     """
+    scheduler = next((name for name, *_ in JOBS if environment.get(name)), "")
     job_id = job_id_of(environment)
-    facts = [job_id, *(_launch_id(environment, each) for each in LAUNCHES)]
+    facts = [scheduler, job_id, *(_launch_id(environment, each) for each in LAUNCHES)]
     if _needs_meeting_point(environment):
         facts.append(environment.get("MASTER_PORT", ""))
         if nodes == 1:
             facts += _launcher(environment)
-        elif not job_id:
+        else:
             facts.append(environment.get("MASTER_ADDR", ""))
-            facts.append(time.strftime("%Y-%m-%d", time.gmtime()))
+            facts.append("" if job_id else time.strftime("%Y-%m-%d", time.gmtime()))
     import hashlib
 
     digest = hashlib.sha256("\0".join([name, *facts]).encode("utf-8", "replace")).hexdigest()[:12]

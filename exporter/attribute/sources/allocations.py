@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 FILE_BYTES = 65_536
 MOST = 10_000
+"""Files that are read; the names of those beyond come last in the alphabet."""
 MOST_NUMBER = 1 << 32
 ROOT = 0
 
@@ -54,10 +55,12 @@ class Allocations:
         """The same, once it was read twice: the file system's clock stands still for milliseconds,
         so what was put there right after the first time may not show."""
         self._refused: set[str] = set()
-        self._is_partial = False
-        """Whether a file could not be read at the last time."""
+        self._unread = ""
+        """Why a file could not be read at the last time."""
+        self._surplus = ""
+        """That there are more files than are read."""
         self.why = ""
-        """Why the directory could not be read at the last look."""
+        """Why not all of the directory could be read at the last look."""
 
     def look(self) -> Mapping[str, Allocation]:
         """The jobs that are written down, by id.
@@ -68,11 +71,11 @@ class Allocations:
             status = os.stat(self._directory)
             if self._is_trusted(status, "."):
                 self._refresh(status.st_mtime_ns)
-                self.why = ""
+                self.why = self._unread or self._surplus
             else:
                 self.why = (
-                    f"{self._directory}: others than root may write to it, so what it says of jobs "
-                    "does not count; let root own it, with mode 755"
+                    f"{self._directory}: others than root may write to it, so its files are "
+                    "not used; let root own it, with mode 755"
                 )
         except FileNotFoundError:
             self._known, self._read_ns, self._settled_ns, self.why = {}, -1, -1, ""
@@ -89,15 +92,22 @@ class Allocations:
         """Read the directory if it has changed. Raises OSError."""
         if changed_ns == self._settled_ns:
             return
-        self._is_partial = False
+        self._unread = ""
         self._known = dict(self._read())
-        is_settled = changed_ns == self._read_ns and not self._is_partial
+        is_settled = changed_ns == self._read_ns and not self._unread
         self._settled_ns = changed_ns if is_settled else -1
         self._read_ns = changed_ns
 
     def _read(self) -> Iterator[tuple[str, tuple[int, Allocation]]]:
         with os.scandir(self._directory) as entries:
-            listed = sorted(entries, key=lambda each: each.name)[:MOST]
+            found = sorted(entries, key=lambda each: each.name)
+        listed = found[:MOST]
+        self._surplus = (
+            f"{self._directory}: has {len(found)} files, of which {MOST} are read; remove those of "
+            "jobs that have ended, and let slurmd call deploy/slurm/epilog.sh"
+            if len(found) > MOST
+            else ""
+        )
         self._refused &= {".", *(entry.name for entry in listed)}
         for entry in listed:
             if not entry.name.startswith("."):  # one that is being written
@@ -117,8 +127,10 @@ class Allocations:
         except FileNotFoundError:
             return
         except OSError as error:
-            self._is_partial = True
-            self._refuse(entry.name, str(error.strerror))
+            self._unread = (
+                f"{self._directory}/{clean(entry.name)}: {error.strerror}; let the "
+                "daemon's user read what the prolog wrote down of jobs"
+            )
             if known is not None:
                 yield entry.name, known
             return
@@ -168,4 +180,5 @@ def parse(content: bytes) -> Allocation:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) < MOST_NUMBER
+    is_short = len(text) <= len(str(MOST_NUMBER))
+    return is_short and text.isascii() and text.isdecimal() and int(text) < MOST_NUMBER

@@ -145,7 +145,7 @@ class Jobs:
         if is_ok and nameless:
             is_ok = False
             why = (
-                f"nothing says which jobs of Slurm {', '.join(nameless[:MOST_NAMED])} are, so "
+                f"the job ids of Slurm's {', '.join(nameless[:MOST_NAMED])} are not known, so "
                 "their runs are named by these SLUIDs; let slurmd call deploy/slurm/prolog.sh, or "
                 "let the daemon see all processes in /proc (hidepid, hostPID)"
             )

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,8 +15,11 @@ V1_ROOT = re.compile(r"slurm(_.+)?")
 """Directly under a controller; the suffix is the node's name where many share one kernel."""
 V2_ROOT = re.compile(r"(.+_)?slurmstepd\.scope")
 """Under system.slice, or the slice that `CgroupSlice` of cgroup.conf(5) names."""
-SLUID = r"s[0-9A-HJKMNP-TV-Z]{13}"
-"""How `print_sluid` of Slurm's src/common/sluid.c writes one: Crockford's base32 of 64 bits."""
+SLUID = r"s[0-9A-Za-z]{13}"
+"""`print_sluid` of Slurm's src/common/sluid.c writes 64 bits in Crockford's base32, in upper case.
+
+Any letter is accepted, as `str2sluid` there does: only Slurm makes cgroups beside it.
+"""
 USER, JOB = re.compile(r"uid_(\d+)"), re.compile(rf"job_(?P<job>\d+)|(?P<sluid>{SLUID})")
 """Version 2 names a job by its SLUID since Slurm 26.05, unless `CgroupJobIdPaths=yes`."""
 IN_JOB = re.compile(
@@ -28,8 +31,8 @@ TITLE = re.compile(rb"slurmstepd: \[(\d+)[.\] ]")
 """What slurmstepd calls itself: `_set_job_log_prefix` of Slurm's slurmstepd.c."""
 TASK = re.compile(r"/task_\d+(/|$)")
 """In a step; `task_special` holds the sleeper of an extern step, which is root's."""
-STEP, STEP_DAEMON = re.compile(r"step_.+"), "slurm"
-"""The cgroup of a step, and that in it which only Slurm's own processes are in."""
+OF_USER = re.compile(r"/step_[^/]+/user(/|$)")
+"""In a job, the cgroup that its user's processes cannot leave; beside it are Slurm's own."""
 NOTHING_WRITTEN: Mapping[str, str] = MappingProxyType({})
 MEMBERS_ASKED = 8
 """Processes of a job whose environment is read for its id."""
@@ -49,11 +52,11 @@ class SlurmCgroup(NamedTuple):
     """The cgroup of one job."""
 
     job_id: str
-    """Its SLUID where nothing says which job that is."""
+    """Its SLUID where its id is not known."""
     uid: int | None
     """Version 2 does not name the user."""
     at: Mapping[str, str]
-    """Its path in each hierarchy where it has one."""
+    """Its path, by each hierarchy where it has one; the same in all of them."""
     sluid: str = ""
     """Where the cgroup is named by it."""
 
@@ -135,19 +138,16 @@ class SlurmCgroups:
     def pids(self, job_id: str) -> Iterator[int]:
         """The processes of a job, those of slurmstepd included."""
         job = self._known.get(job_id)
-        if job is None:
-            return
-        yield from _processes(self._mounts[self._hierarchy] + job.at[self._hierarchy])
+        if job is not None:
+            yield from chain.from_iterable(pids for _, pids in _members(self._top(job)))
 
     def is_empty(self, job_id: str) -> bool:
-        """Whether nobody is in a job's cgroup, as far as it can be read."""
+        """Whether a job's cgroup has no process, as far as it can be read."""
         job = self._known.get(job_id)
         if job is None:
             return True
         try:
-            for directory, _, files in os.walk(
-                self._mounts[self._hierarchy] + job.at[self._hierarchy], onerror=_unless_gone
-            ):
+            for directory, _, files in os.walk(self._top(job), onerror=_unless_gone):
                 if "cgroup.procs" in files and _listed_pids(
                     os.path.join(directory, "cgroup.procs")
                 ):
@@ -161,10 +161,10 @@ class SlurmCgroups:
         job = self._known.get(job_id)
         if job is None:
             return
-        top = self._mounts[self._hierarchy] + job.at[self._hierarchy]
-        for directory, _, files in os.walk(top):
-            if "cgroup.procs" in files and TASK.search(directory[len(top) :]):
-                yield from _numbers(os.path.join(directory, "cgroup.procs"))
+        top = self._top(job)
+        for directory, pids in _members(top):
+            if TASK.search(directory[len(top) :]):
+                yield from pids
 
     def mounts(self) -> Mapping[str, str]:
         """Where the hierarchies are mounted."""
@@ -173,14 +173,22 @@ class SlurmCgroups:
     def _find_roots(self) -> None:
         with suppress(OSError):
             self._mounts = mounts(self._procfs)
-        for hierarchy in LISTED:
-            point = self._mounts.get(hierarchy)
-            if point is None:
-                continue
-            self._roots = list(_scopes(point) if hierarchy == V2 else _v1_roots(point))
-            self._hierarchy = hierarchy
-            if self._roots:
-                return
+        found = {
+            hierarchy: list(_scopes(point) if hierarchy == V2 else _v1_roots(point))
+            for hierarchy in LISTED
+            if (point := self._mounts.get(hierarchy)) is not None
+        }
+        for self._hierarchy, self._roots in found.items():
+            with suppress(OSError):
+                if any(self._jobs()):
+                    return
+        self._hierarchy, self._roots = next(
+            ((hierarchy, roots) for hierarchy, roots in found.items() if roots), (V2, [])
+        )
+
+    def _top(self, job: SlurmCgroup) -> str:
+        """The directory of a job's cgroup, where the jobs are listed."""
+        return self._mounts[self._hierarchy] + next(iter(job.at.values()))
 
     def _jobs(self) -> Iterator[tuple[str, _Place]]:
         """Names of jobs' cgroups, each with its place. Raises OSError."""
@@ -198,11 +206,13 @@ class SlurmCgroups:
     def _described(
         self, found: Mapping[str, _Place], written: Mapping[str, str]
     ) -> Iterator[tuple[str, SlurmCgroup]]:
-        """The jobs by id; of two with one id, the later goes by its SLUID."""
+        """The jobs by id; of two with one id, the later is named by its SLUID."""
         known = {job.sluid or f"job_{job.job_id}": job for job in self._known.values()}
         taken: set[str] = set()
         for name, place in sorted(found.items(), key=lambda each: each[0] not in known):
-            job = known.get(name) or self._new(name, place)
+            job = known.get(name)
+            if job is None or place.path not in job.at.values():
+                job = self._new(name, place)
             if job.is_nameless:
                 job = job._replace(job_id=self._job_id(job, written) or job.sluid)
             if job.job_id in taken:
@@ -214,40 +224,48 @@ class SlurmCgroups:
         at = {
             hierarchy: place.path
             for hierarchy, point in self._mounts.items()
-            if os.path.isdir(point + place.path)
+            if hierarchy == self._hierarchy or os.path.isdir(point + place.path)
         }
         job_id = name.removeprefix("job_")
         return SlurmCgroup(job_id, place.uid, at, "" if job_id != name else name)
 
     def _job_id(self, job: SlurmCgroup, written: Mapping[str, str]) -> str:
-        """The id of a job with a SLUID: as written down, or as its processes say; "": unknown."""
-        top = self._mounts[self._hierarchy] + job.at.get(self._hierarchy, "")
-        daemons = [
-            pid
-            for step in _names(top, STEP)
-            for pid in _numbers(os.path.join(top, step, STEP_DAEMON, "cgroup.procs"))
-        ]
-        others = (pid for pid in _processes(top) if pid not in daemons)
-        members = islice(others, MEMBERS_ASKED) if self._read_environments else ()
-        told = chain(map(self._title_of, daemons), (self._said_by(pid, job) for pid in members))
-        return written.get(job.sluid, "") or next(filter(None, told), "")
+        """The id of a job with a SLUID, as written down or by its processes; "": unknown."""
+        if job.sluid in written:
+            return written[job.sluid]
+        slurms, users = self._by_owner(job)
+        asked = users[:MEMBERS_ASKED] if self._read_environments else []
+        ids = chain(
+            map(self._id_in_title, slurms), (self._id_in_environment(pid, job) for pid in asked)
+        )
+        return next(filter(None, ids), "")
 
-    def _title_of(self, pid: int) -> str:
+    def _by_owner(self, job: SlurmCgroup) -> tuple[list[int], list[int]]:
+        """The processes of a job: those of Slurm, and those that its user may have named."""
+        slurms: list[int] = []
+        users: list[int] = []
+        top = self._top(job)
+        for directory, pids in _members(top):
+            is_slurms = self._hierarchy == V2 and not OF_USER.search(directory[len(top) :])
+            (slurms if is_slurms else users).extend(pids)
+        return slurms, users
+
+    def _id_in_title(self, pid: int) -> str:
         match = TITLE.match(self._read(pid, "cmdline"))
         return match[1].decode() if match else ""
 
-    def _said_by(self, pid: int, job: SlurmCgroup) -> str:
+    def _id_in_environment(self, pid: int, job: SlurmCgroup) -> str:
         """The job id in a process's environment.
 
-        Each component of a heterogeneous job is told the id of the first.
+        In those of all components of a heterogeneous job, that is the id of the first.
         """
         block = self._read(pid, "environ")
-        said = dict(part.split(b"=", 1) for part in block.split(b"\0") if b"=" in part)
-        if {b"SLURM_HET_SIZE", b"SLURM_PACK_SIZE"} & said.keys():
+        variables = dict(part.split(b"=", 1) for part in block.split(b"\0") if b"=" in part)
+        if {b"SLURM_HET_SIZE", b"SLURM_PACK_SIZE"} & variables.keys():
             return ""
-        if said.get(b"SLURM_JOB_SLUID", job.sluid.encode()) != job.sluid.encode():
+        if variables.get(b"SLURM_JOB_SLUID", job.sluid.encode()) != job.sluid.encode():
             return ""
-        job_id = said.get(b"SLURM_JOB_ID", b"")
+        job_id = variables.get(b"SLURM_JOB_ID", b"")
         return job_id.decode() if job_id.isdigit() else ""
 
     def _read(self, pid: int, name: str) -> bytes:
@@ -291,11 +309,11 @@ def _names(directory: str, wanted: re.Pattern[str]) -> list[str]:
         return []
 
 
-def _processes(top: str) -> Iterator[int]:
-    """The processes in a cgroup and in those below it."""
+def _members(top: str) -> Iterator[tuple[str, list[int]]]:
+    """The processes in a cgroup and in those below it, by directory."""
     for directory, _, files in os.walk(top):
         if "cgroup.procs" in files:
-            yield from _numbers(os.path.join(directory, "cgroup.procs"))
+            yield directory, _numbers(os.path.join(directory, "cgroup.procs"))
 
 
 def _numbers(path: str) -> list[int]:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from exporter.attribute.identity import clean
 
 WAIT_SECONDS = 120.0
-"""How long a directory may take to answer; then the number stands in for the name."""
+"""How long a directory may take to answer; then the number is used in place of the name."""
 AGAIN_SECONDS = 300.0
-"""Between two questions for a user whom the directory did not know."""
+"""Between two queries for a user who was not in the directory."""
 
 
 class UserNames:
@@ -23,7 +23,7 @@ class UserNames:
         self._now = now
         self._names: dict[int, str] = {}
         self._asked: dict[int, float] = {}
-        """When the directory was last asked for a user whom it has not named."""
+        """When the directory was last queried for a user of whom it has given no name."""
         self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.wake: Callable[[], None] = lambda: None
 

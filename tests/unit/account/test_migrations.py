@@ -211,3 +211,13 @@ def test_a_statement_that_sqlite_does_not_know_is_no_fault_of_the_file():
     ):
         connection.execute("SELECT 1 BORROWING id")
     assert "move" not in str(caught.value)
+
+
+def test_a_ledger_without_room_to_be_migrated_asks_for_space_and_claims_nothing_else():
+    """The exporter does not start then, so no totals are kept in memory."""
+    with (
+        pytest.raises(LedgerError, match="free space on its disk; an exporter that runs"),
+        explained("/state/ledger.sqlite"),
+        closing(sqlite3.connect(":memory:")) as connection,
+    ):
+        connection.executescript("PRAGMA max_page_count = 1; CREATE TABLE one (two)")

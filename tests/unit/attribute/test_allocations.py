@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.attribute.sources import allocations as source
 from exporter.attribute.sources.allocations import Allocation, Allocations, parse
 
 SCRIPTS = Path(__file__).parents[3] / "deploy" / "slurm"
@@ -159,7 +160,7 @@ def test_an_older_slurm_says_less_and_is_understood(tmp_path):
     assert (job.sluid, job.end_time) == ("", 0)
 
 
-@pytest.mark.parametrize("uid", [b"4294967296", b"-1", "\u0661".encode()])
+@pytest.mark.parametrize("uid", [b"4294967296", b"-1", "\u0661".encode(), b"1" * 5000])
 def test_a_user_whom_no_kernel_has_is_none(uid):
     with pytest.raises(ValueError, match="not both there"):
         parse(FULL.replace(b"1000", uid))
@@ -181,7 +182,30 @@ def test_a_file_that_cannot_be_read_now_counts_as_it_was(directory, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", fail)
         assert allocations.look()["17"].account == "physics"
+        assert allocations.why.startswith(f"{directory}/17: Input/output error; ")
     assert allocations.look()["17"].account == "biology"
+    assert allocations.why == ""
+
+
+def test_files_beyond_those_that_are_read_are_reported(directory, monkeypatch):
+    monkeypatch.setattr(source, "MOST", 1)
+    for job_id in (b"17", b"18"):
+        (directory / job_id.decode()).write_bytes(FULL.replace(b"17", job_id))
+    allocations = Allocations(str(directory))
+    assert list(allocations.look()) == ["17"]
+    assert "has 2 files, of which 1 are read" in allocations.why
+    (directory / "17").unlink()
+    assert list(allocations.look()) == ["18"]
+    assert allocations.why == ""
+
+
+@pytest.mark.parametrize("name", ["loop", "file", "file/below"])
+def test_a_directory_that_is_none_has_no_jobs_and_the_reason_is_reported(tmp_path, name):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_bytes(FULL)
+    allocations = Allocations(str(tmp_path / name))
+    assert allocations.look() == {}
+    assert allocations.why.startswith(f"{tmp_path / name}: ")
 
 
 def test_a_directory_that_others_may_write_to_is_said_until_it_is_mended(directory):

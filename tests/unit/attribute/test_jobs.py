@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from exporter.attribute.sources.slurm import IN_JOB
+from exporter.attribute.sources.slurm import IN_JOB, SlurmCgroups
 from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Occupant, Partition
 
 GPU = Device(Kind.GPU, "GPU-1")
@@ -279,6 +279,47 @@ def test_a_job_in_a_cgroup_with_a_sluid_is_named_by_its_slurmstepd(slurm, title)
     assert slurm.host.look() == {"42": 2}
     assert slurm.run(42).key == (7, "42", "42")
     assert slurm.states() == {"jobs": (True, "")}
+
+
+@pytest.mark.parametrize("place", ["step_0/slurm", "step_extern/slurm", "step_0", ""])
+def test_a_title_counts_wherever_a_users_processes_cannot_be(slurm, place):
+    path = slurm.mount / SCOPE / SLUID / place
+    path.mkdir(parents=True)
+    slurm.begin(SLUID, 10)
+    slurm.member(10, SLUID)
+    (path / "cgroup.procs").write_text("9\n")
+    slurm.host.proc.process(9, uid=0, cgroup=f"/{SCOPE}/{SLUID}/{place}")
+    (slurm.host.proc.root / "9" / "cmdline").write_bytes(b"slurmstepd: [42.0]" + bytes(40))
+    slurm.host.look()
+    assert slurm.host.running() == {"42"}
+
+
+@pytest.mark.parametrize("sluid", [SLUID.lower(), "sEKNKTV3WPV5IL"])
+def test_a_sluid_that_slurm_would_read_is_one(slurm, sluid):
+    """`str2sluid` of Slurm's sluid.c: any case, and I and L are read as 1."""
+    path = slurm.begin(sluid, 10, used_us=20_000)
+    slurm.host.proc.process(10, uid=7, cgroup=path)
+    slurm.owned(10, 7)
+    assert slurm.host.look() == {sluid: 2}
+
+
+def test_jobs_are_listed_in_the_hierarchy_that_has_them(tmp_path):
+    """A directory that slurmd left behind in another one hides none."""
+    lines = []
+    for controller in ("freezer", "memory"):
+        (tmp_path / controller / "slurm").mkdir(parents=True)
+        lines.append(f"30 24 0:30 / {tmp_path}/{controller} rw - cgroup cgroup rw,{controller}\n")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "mountinfo").write_text("".join(lines))
+    (tmp_path / "memory" / "slurm" / "uid_7" / "job_42" / "step_0").mkdir(parents=True)
+    assert list(SlurmCgroups(str(tmp_path)).look()) == ["42"]
+
+
+def test_a_job_that_goes_while_it_is_listed_is_no_failure(slurm, monkeypatch):
+    slurm.job(17, 10)
+    monkeypatch.setattr(os.path, "isdir", lambda _: False)
+    slurm.host.look()
+    assert slurm.states("processes") == {"processes": (True, "")}
 
 
 def test_a_user_cannot_name_the_job_of_another_one(slurm):

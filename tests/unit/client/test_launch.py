@@ -151,6 +151,111 @@ def test_a_job_has_the_same_id_for_the_program_and_for_the_daemon(ids, indices):
     assert job_id_of(environment) == (seen.job_id if seen is not None else "")
 
 
+def slurm(job, task, component):
+    """As slurmctld numbers jobs: a task, and a component, has an id of its own.
+
+    task.c of slurmstepd gives the tasks of every component the id of the first one.
+    """
+    if task is not None:
+        array = {"SLURM_ARRAY_JOB_ID": str(10 * job), "SLURM_ARRAY_TASK_ID": str(task)}
+        return {"SLURM_JOB_ID": str(10 * job + task), **array}
+    if component is not None:
+        return {"SLURM_JOB_ID": str(100 * job), "SLURM_HET_SIZE": "3"}
+    return {"SLURM_JOB_ID": str(10 * job)}
+
+
+def indexed(name, index, alone, written="{}", server=""):
+    """A scheduler whose array tasks are told apart by their index."""
+
+    def environment(job, task, _):
+        job_id = str(job) if task is None else written.format(job, task)
+        found = {name: job_id + server, index: alone if task is None else str(task)}
+        return {name: value for name, value in found.items() if value}
+
+    return environment
+
+
+SCHEDULERS_OF = {
+    "slurm": slurm,
+    "lsf": indexed("LSB_JOBID", "LSB_JOBINDEX", "0"),
+    "sge": indexed("JOB_ID", "SGE_TASK_ID", "undefined"),
+    "pbs": indexed("PBS_JOBID", "PBS_ARRAY_INDEX", "", "{}[{}]", ".head"),
+    "torque": indexed("PBS_JOBID", "PBS_ARRAYID", "", "{}-{}", ".torque"),
+    "flux": lambda job, *_: {"FLUX_JOB_ID": f"ƒ{job}"},
+    "oar": lambda job, *_: {"OAR_JOB_ID": str(job)},
+}
+
+
+def srun(step, component):
+    """`_set_step_id` of stepmgr.c: the first component numbers the steps of them all."""
+    return {
+        "SLURM_STEP_ID": str(3 * step + (component or 0)),
+        "SLURM_STEP_NUM_TASKS": "8",
+        "SLURM_STEP_NUM_NODES": "2",
+    }
+
+
+def mpirun(number, component):
+    return {
+        "OMPI_COMM_WORLD_RANK": "0",
+        "OMPI_COMM_WORLD_SIZE": "8",
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "4",
+        "PMIX_NAMESPACE": f"prterun-head{component}-{number}@1",
+    }
+
+
+def elastic(number, component):
+    """A torchrun over two nodes; no two at a time have the head and the port in common."""
+    head = {"MASTER_ADDR": f"head{component}", "MASTER_PORT": str(29500 + number)}
+    return torchrun(0, TORCHELASTIC_RUN_ID="none", GROUP_WORLD_SIZE="2", **head)
+
+
+SMALL = st.integers(1, 2)
+IDENTITIES = st.tuples(
+    st.sampled_from(["slurm"]),
+    SMALL,
+    st.none(),
+    st.none() | st.integers(0, 1),
+    st.tuples(SMALL, st.none()) | st.tuples(st.none() | SMALL, st.tuples(st.just(elastic), SMALL)),
+) | st.tuples(
+    st.sampled_from(list(SCHEDULERS_OF)),
+    SMALL,
+    st.none() | SMALL,
+    st.none(),
+    st.tuples(st.none(), st.tuples(st.sampled_from([mpirun, elastic]), SMALL)),
+).filter(lambda each: each[2] is None or each[0] not in ("flux", "oar"))
+"""Scheduler, job, array index, component, and the step and launch in it, of either one at least."""
+
+
+def environment_of(identity):
+    scheduler, job, task, component, (step, launch) = identity
+    environment = SCHEDULERS_OF[scheduler](job, task, component)
+    if step is not None:
+        environment |= srun(step, component)
+    return environment | launch[0](launch[1], component) if launch else environment
+
+
+@given(identities=st.lists(IDENTITIES, min_size=2, max_size=20, unique=True))
+def test_each_launch_of_each_task_or_component_of_each_job_has_an_id_of_its_own(identities):
+    launches = [launch_of(environment_of(identity), "") for identity in identities]
+    assert all(launch.run_id for launch in launches)
+    assert len({(launch.job_id, launch.run_id) for launch in launches}) == len(identities)
+
+
+HYDRA = {"PMI_SIZE": "4", "MPI_LOCALNRANKS": "2", "PBS_JOBID": "8.head"}
+
+
+def test_ranks_of_mpich_on_two_nodes_find_one_id(monkeypatch):
+    """Each node has a proxy of its own, which is the parent of the ranks there."""
+    ids = set()
+    for rank, proxy in enumerate((1, 1, 2, 2)):
+        monkeypatch.setattr(os, "getppid", lambda proxy=proxy: proxy)
+        launch = launch_of({**HYDRA, "PMI_RANK": str(rank)}, "bert")
+        ids.add(launch.run_id)
+        assert launch.nodes == 2
+    assert len(ids) == 1
+
+
 @pytest.mark.parametrize(
     ("environment", "nodes"),
     [
