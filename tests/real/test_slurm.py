@@ -15,7 +15,7 @@ from exporter.attribute.sources.slurm import TITLE
 from exporter.client.launch import launch_of
 from tests.nvml.fake import FakeNvml, build
 from tests.real.fed import Host
-from tests.real.parts import REPOSITORY, Daemon, get, until
+from tests.real.parts import REPOSITORY, Daemon, get, let_others_in, until
 from tests.real.slurm import Slurm, slurm, why_not
 
 pytestmark = [
@@ -62,8 +62,7 @@ class Node:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     root = tmp_path_factory.mktemp("slurm")
-    for directory in (root, *list(root.parents)[:2]):
-        directory.chmod(0o755)
+    let_others_in(root)
     with ExitStack() as ends:
         patch = ends.enter_context(pytest.MonkeyPatch.context())
         host = Host(root / "host")

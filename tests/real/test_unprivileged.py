@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.feeder import Package, PowercapTree
-from tests.real.parts import COMMAND, REPOSITORY, free_port, get, until
+from tests.real.parts import COMMAND, REPOSITORY, free_port, get, let_others_in, until
 
 NOBODY = 65534
 
@@ -36,8 +36,7 @@ def home(tmp_path):
     """A home that another user can reach, or a skip."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    for directory in (tmp_path, *list(tmp_path.parents)[:3]):
-        directory.chmod(0o755)
+    let_others_in(tmp_path)
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)

@@ -10,7 +10,7 @@ import pytest
 from tests.deploy.systemd.test_unit import DROP_INS, settings
 from tests.feeder import Package, PowercapTree
 from tests.real import parts
-from tests.real.parts import REPOSITORY, Daemon, until
+from tests.real.parts import REPOSITORY, Daemon, let_others_in, until
 
 pytestmark = pytest.mark.real
 USER, GROUP, SOMEBODY = 64_321, 64_322, 64_323
@@ -49,8 +49,7 @@ def daemon(tmp_path, monkeypatch):
     """A daemon of another user, on a host whose counters only root may read; not begun."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root with setpriv can become another user")
-    for directory in (tmp_path, *list(tmp_path.parents)[:3]):
-        directory.chmod(0o755)
+    let_others_in(tmp_path)
     monkeypatch.setattr(parts, "COMMAND", [python(), "-m", "exporter"])
     with PowercapTree(str(tmp_path / "sys"), [Package(100, 20)]) as tree:
         for counter in (tmp_path / "sys").rglob("energy_uj"):
