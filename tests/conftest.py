@@ -25,11 +25,11 @@ from tests.tally import Tally
 with contextlib.suppress(ModuleNotFoundError):  # not in the environments of tests/ml
     from hypothesis import settings
 
-    # How long an example takes says nothing where tests share two cores.
-    settings.register_profile(
-        "few", max_examples=15, stateful_step_count=20, deadline=None, print_blob=True
-    )
-    settings.register_profile("default", deadline=None, print_blob=True)
+    # How long an example takes says nothing where tests share two cores. In CI, which hypothesis
+    # recognizes by the environment, examples are drawn from TEST_SEED too.
+    common = settings(deadline=None, print_blob=True, derandomize=False)
+    settings.register_profile("default", common)
+    settings.register_profile("few", common, max_examples=15, stateful_step_count=20)
     settings.load_profile("default")
 
 NEVER_TWICE = re.compile(r"\brandom|seeded|kill|full disk|damage|spoil|CHAOS", re.IGNORECASE)

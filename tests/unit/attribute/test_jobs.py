@@ -538,9 +538,9 @@ def test_a_job_past_its_time_limit_ends_where_nothing_is_seen_of_it(slurm):
 
 
 def test_what_was_written_down_before_a_reboot_is_over(host):
-    random = host.proc.root / "sys" / "kernel" / "random"
-    random.mkdir(parents=True)
-    (random / "boot_id").write_text("now\n")
+    kernel = host.proc.root / "sys" / "kernel" / "random"
+    kernel.mkdir(parents=True)
+    (kernel / "boot_id").write_text("now\n")
     host.jobs.mkdir()
     for job_id, boot_id in ((17, "before"), (18, "now"), (19, "")):
         (host.jobs / str(job_id)).write_text(f"job_id={job_id}\nuid=7\nboot_id={boot_id}\n")
