@@ -90,8 +90,13 @@ class FakeNvml:
         self._add("fault", call, gpu, code, count, delay_ms, field)
 
     def force(self, call: str, value: float, *, gpu: int = ALL_GPUS) -> None:
-        """Let a call that succeeds show this value, as is; "field186" is one field of many."""
-        self._add("force", call, gpu, value)
+        """Let a call that succeeds show this value, as is; "field186" is one field of many.
+
+        It replaces what the call was forced to show before, with nothing in between.
+        """
+        fact = ("force", call, gpu)
+        self._lines = [line for line in self._lines if line[:3] != fact]
+        self._add(*fact, value)
 
     def lose(self, gpu: int) -> None:
         """Let a GPU fall off the bus; those after it get lower indices."""

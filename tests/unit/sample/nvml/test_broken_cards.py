@@ -305,7 +305,6 @@ def test_a_counter_that_begins_after_power_was_integrated_books_nothing_twice(be
     one.until(lambda seen: seen.infos[0].method is Method.INTEGRATED)
 
     def second(number):
-        one.fake.heal()
         for call in ("field83", ENERGY):
             one.fake.force(call, 0 if number < 10 else 500_000 + 100_000 * number)
 
