@@ -114,6 +114,8 @@ class Runbook:
             self._opened.append(run.key)
         elif known.ended is None or old.ended is not None:
             run = self._joined(known, wanted)
+            if run.ended is not None and old.ended is not None and old.ended > run.ended:
+                run = run._replace(ended=old.ended, end_reason=old.end_reason)
         else:
             run = self._reopened(known, wanted._replace(enclosing=old.enclosing))
         self._put(
@@ -132,8 +134,12 @@ class Runbook:
         return self._runs[run.key]
 
     def hide(self, key: RunKey) -> None:
-        """Keep a run off the page that may be identified in a moment."""
-        self._hidden.add(key)
+        """Keep a run off the page that may be identified in a moment.
+
+        One that was on the page, as `other`, stays there.
+        """
+        if key in self._opened:
+            self._hidden.add(key)
 
     def reveal(self, key: RunKey) -> None:
         """Have it on the page from now on."""

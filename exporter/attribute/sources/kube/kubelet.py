@@ -40,6 +40,8 @@ class Allotted(NamedTuple):
     """Why there is nothing newer; "": all is well."""
     skipped: tuple[str, ...] = ()
     """Why entries of the last answer were left out; the others count."""
+    asked_ns: int = 0
+    """CLOCK_BOOTTIME of when it was asked for this; a pod that began later may be missing."""
 
 
 class Kubelet:
@@ -93,6 +95,7 @@ class Kubelet:
             return
         try:
             skipped: list[str] = []
+            asked_ns = self._clock.boottime_ns()
             # It lists them in any order.
             containers = tuple(sorted(self._ask("List", parse_list, skipped)))
             replicas = self.allotted.replicas
@@ -120,6 +123,7 @@ class Kubelet:
             self._clock.boottime_ns(),
             "",
             tuple(skipped),
+            asked_ns,
         )
 
     def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -57,6 +57,18 @@ class Told:
             )
         return self._held[1]
 
+    def asked_ns(self) -> int:
+        """When the kubelet was asked for what it lists; 0: it has not answered yet."""
+        return self._kubelet.allotted.asked_ns if self._kubelet is not None else 0
+
+    def will_list(self, since_ns: int) -> bool:
+        """Whether the kubelet may list a pod in a moment that was first seen then."""
+        return (
+            self._kubelet is not None
+            and self._kubelet.allotted.why in ("", SILENT_KUBELET.why)
+            and self._kubelet.allotted.asked_ns < since_ns
+        )
+
     def has_server(self) -> bool:
         """Whether there is an API server that may describe pods, now or later."""
         return self._watch is not None
