@@ -1,7 +1,7 @@
 """Pods of this node as runs: by their cgroups, what the kubelet gave them, and their metadata."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
@@ -25,8 +25,8 @@ from exporter.worker import poll
 
 PATIENCE_NS = 5 * NANOSECONDS_PER_SECOND
 """How long a new pod is kept off the page until the API server has named it."""
-BETWEEN = ","
-"""Stands between the pods of a run, in what is kept of it over a restart."""
+BETWEEN, IS_CALLED = ",", "="
+"""Stand between the pods of a run, and uid and name of each, in what is kept over a restart."""
 FIRST_WORD_SECONDS = 2.0
 """How long they are waited for after a restart: what was used meanwhile goes by what they say."""
 FIRST_UID = -(1 << 33)
@@ -82,22 +82,19 @@ class Pods:
         self._left: AbstractSet[str] = frozenset()
         """Pods whose cgroup has gone, though the API server has not said yet that they ended."""
         self._seen: tuple[object, ...] = ()
-        before = [run for run in runbook.shown() if run.origin == POD]
+        before = [
+            (pod, run) for run in runbook.shown() if run.origin == POD for pod in self._noted(run)
+        ]
         self._unnamed = {
-            run.cgroup: PodRun(run.key, None)
-            for run in before
+            pod.uid: PodRun(run.key, None)
+            for pod, run in before
             if run.ended is not None and run.is_provisional
         }
         """Pods that were gone before the API server described them."""
-        self._before = {
-            uid: run.key for run in before if run.ended is None for uid in run.cgroup.split(BETWEEN)
-        }
+        self._before = {pod.uid: run.key for pod, run in before if run.ended is None}
         """Runs of before a restart, by their pods."""
-        self._links = Links(
-            PodFacts(run.cgroup, run.namespace, run.name, is_partial=True)
-            for run in before
-            if run.name and run.key.run_id == run.cgroup
-        )
+        self._since_ns = {pod.uid: pod.started_ns for pod, _ in before}
+        self._links = Links(pod for pod, _ in before if pod.name)
         self._is_waiting = True
         self._is_first = True
 
@@ -221,6 +218,7 @@ class Pods:
         here = {name for uid, name in names.items() if uid not in self._left}
         unnamed = listed - here - {names[uid] for uid in self._left & names.keys()}
         first_ns = [self._seen_ns[uid] for uid in nameless]
+        is_late = (now_ns - PATIENCE_NS).__ge__
         if nameless and max(first_ns) <= self._told.asked_ns():
             if len(unnamed) < len(nameless):  # then pods have come under names of those that left
                 unnamed = listed - here
@@ -232,13 +230,13 @@ class Pods:
         # here, nobody knows which of them are: then processes tell who holds a device.
         if cgroups and len(unnamed) > len(nameless):
             return known
-        is_early = self._told.names_all() and not any(
-            now_ns - each_ns >= PATIENCE_NS for each_ns in first_ns
-        )
+        may_be_named = self._told.names_all() and not any(map(is_late, first_ns))
+        may_be_linked = any(self._told.will_list(ns) and not is_late(ns) for ns in first_ns)
         for namespace, name in sorted(holders & unnamed):
             uid = f"{namespace}/{name}"
-            if not is_early or uid in self._pods:
-                known[uid] = PodFacts(uid, namespace, name, is_partial=True)
+            if uid in self._pods or not (may_be_named or may_be_linked):
+                since_ns = self._since_ns.get(uid, 0)
+                known[uid] = PodFacts(uid, namespace, name, started_ns=since_ns, is_partial=True)
         return known
 
     def _pod(
@@ -316,9 +314,12 @@ class Pods:
             elif not facts.is_partial:
                 del self._unnamed[uid]
                 self._become(key, self._info(facts.uid, facts))
-            elif here is not None and here.key not in (key, OTHER_RUN):
-                del self._unnamed[uid]
-                self._become(key, self._runbook.get(here.key))
+            elif here is not None and here.key != OTHER_RUN:
+                # Whose it is has to be known, or its owner would never be credited.
+                run = self._runbook.get(here.key)
+                if not run.is_provisional:
+                    del self._unnamed[uid]
+                    self._become(key, run)
 
     def _info(self, uid: str, facts: PodFacts | None) -> RunInfo:
         known = facts or PodFacts(uid, "", "")
@@ -368,17 +369,31 @@ class Pods:
 
     def _note_pods(self) -> None:
         """Keep with each run which pods it has, for a restart at which nobody names them."""
-        uids: dict[RunKey, list[str]] = {}
+        pods: dict[RunKey, list[str]] = {}
         for uid, pod in self._pods.items():
-            uids.setdefault(pod.key, []).append(uid)
-        for key, of_run in uids.items():
+            pods.setdefault(pod.key, []).append(_note(uid, pod.facts))
+        for key, of_run in pods.items():
             if key != OTHER_RUN:
                 self._runbook.place(key, BETWEEN.join(sorted(of_run)))
+
+    def _noted(self, run: RunInfo) -> Iterator[PodFacts]:
+        """The pods of a run of before a restart; what they were given they had since it began."""
+        ago_ns = round((self._clock.wall() - run.started) * NANOSECONDS_PER_SECOND)
+        since_ns = max(0, self._clock.boottime_ns() - ago_ns)
+        for note in run.cgroup.split(BETWEEN):
+            uid, _, called = note.partition(IS_CALLED)
+            namespace, _, name = called.partition("/")
+            yield PodFacts(uid, namespace, name, started_ns=since_ns, is_partial=True)
 
     def _leave(self, key: RunKey) -> None:
         """A pod is no part of it any more; the run goes on while it has another one."""
         here = {uid for uid, pod in self._pods.items() if pod.key == key}
         self._cgroup_runs.keep(key, here)
+
+
+def _note(uid: str, facts: PodFacts | None) -> str:
+    """What is kept of a pod over a restart."""
+    return uid if facts is None else f"{uid}{IS_CALLED}{facts.namespace}/{facts.name}"
 
 
 def _containers(facts: PodFacts) -> list[tuple[str, str]]:

@@ -65,11 +65,11 @@ class Told:
 
     def will_list(self, since_ns: int) -> bool:
         """Whether the kubelet may list a pod in a moment that was first seen then."""
-        return (
-            self._kubelet is not None
-            and self._kubelet.allotted.why in ("", SILENT_KUBELET.why)
-            and self._kubelet.allotted.asked_ns < since_ns
-        )
+        if self._kubelet is None:
+            return False
+        allotted = self._kubelet.allotted
+        is_asked_again = not allotted.why and 0 < allotted.asked_ns < since_ns
+        return is_asked_again or allotted.why == SILENT_KUBELET.why
 
     def has_server(self) -> bool:
         """Whether there is an API server that may describe pods, now or later."""

@@ -127,10 +127,15 @@ class Node:
         self.watch.known = self.watch.known._replace(why="", at_ns=1)
 
     def shown(self):
-        return {run.key.run_id for run in self.host.runbook.shown()}
+        """What is on the page once the books have done all merges."""
+        merges = self.host.runbook.merges()
+        shown = {run.key.run_id for run in self.host.runbook.shown()}
+        old, new = ({merge[place].run_id for merge in merges} for place in (0, 1))
+        return shown - old | new
 
     def run(self, run_id):
-        return next(run for run in self.host.runbook.shown() if run.key.run_id == run_id)
+        runs = self.host.runbook._runs.values()
+        return next(run for run in reversed(runs) if run.key.run_id == run_id)
 
 
 def _named(ids):
@@ -543,7 +548,7 @@ class TestOutage:
         assert outage.look() == {run_id: 3}
         assert outage.held() == [("GPU-1", "", run_id, 1, 1)]
         assert outage.shown() == outage.host.running() == {run_id}
-        run = next(iter(outage.host.runbook.shown()))
+        run = outage.run(run_id)
         assert (run.name, run.namespace, run.started) == ("a", "ml", began)
         assert not run.is_provisional
         merged = {merge.old.run_id for merge in outage.host.runbook.merges()}
@@ -861,6 +866,7 @@ class TestLinks:
     def test_the_pod_of_a_left_out_namespace_is_never_on_the_page(self, node):
         node.options = {"excluded": ("ml",)}
         node.fails()
+        node.list()
         node.host.begin()
         node.look()
         node.pod(ONE, used_us=10_000)
@@ -868,6 +874,26 @@ class TestLinks:
         node.list(("a", ["GPU-1"]))
         node.look()
         assert (node.shown(), node.held()) == (set(), [])
+
+    def test_pods_of_before_a_restart_have_their_names(self, node):
+        for uid, name in ((ONE, "w-0"), (TWO, "w-1")):
+            node.pod(uid, name, run_id="bert")
+        node.list(("w-0", ["GPU-1"]), ("w-1", []))
+        node.look()
+        node.watch.known = Known(why="API server: 500")
+        node.host.restart(absent_seconds=5)
+        node.pod(THREE)
+        node.list(("w-0", ["GPU-1"]), ("w-1", []))
+        node.look()
+        assert node.host.running() == {"bert", THREE}
+        assert node.held() == [("GPU-1", "", "bert", 1, 1)]
+        (holding,) = [row for row in node.host.sighting.holdings if row.until_ns is None]
+        began_ns = round((node.run("bert").started - node.host.clock.epoch) * 1e9)
+        assert holding.since_ns == pytest.approx(began_ns, abs=1e3)
+        node.host.restart(absent_seconds=5)
+        node.look()
+        assert node.held() == [("GPU-1", "", "bert", 1, 1)]
+        assert node.host.running() == {"bert", THREE}
 
     def test_a_run_of_before_a_restart_has_the_devices_of_its_pod(self, node):
         node.pod(ONE, "w-0", run_id="bert", job_id="j", used_us=10_000)
@@ -884,8 +910,7 @@ class TestLinks:
         node.answers()
         node.pod(ONE, "w-0", run_id="bert", job_id="j", used_us=40_000)
         assert node.look() == {"bert": 1}
-        merges = [(merge.old.run_id, merge.new.run_id) for merge in node.host.runbook.merges()]
-        assert merges == [("ml/w-0", "bert")]
+        assert node.host.runbook.merges() == []
 
 
 def test_a_pod_that_a_silent_server_does_not_name_has_its_devices_by_its_name(node):
