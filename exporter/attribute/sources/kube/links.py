@@ -16,14 +16,23 @@ class Links:
     def __init__(self, known: Iterable[PodFacts]) -> None:
         """`known` are pods of before a restart."""
         self._linked = {facts.uid: facts for facts in known}
+        self._gone: AbstractSet[tuple[str, str]] = frozenset()
+        """Names of those that have left, which a kubelet before 1.34 may list on."""
         self._unlisted: AbstractSet[str] = frozenset()
         """Pods that a list that is newer than they are does not have, as one that is over."""
 
     def find(self, nameless: AbstractSet[str]) -> Mapping[str, PodFacts]:
         """Those of these pods that were linked; what is not among them is forgotten."""
+        gone = [facts for uid, facts in self._linked.items() if uid not in nameless]
+        self._gone = self._gone | {(facts.namespace, facts.name) for facts in gone}
         self._linked = {uid: facts for uid, facts in self._linked.items() if uid in nameless}
         self._unlisted = self._unlisted & nameless
         return self._linked
+
+    def gone(self, listed: AbstractSet[tuple[str, str]]) -> AbstractSet[tuple[str, str]]:
+        """Names in the kubelet's list that may be those of pods that have left."""
+        self._gone = self._gone & listed
+        return self._gone
 
     def listable(self, nameless: AbstractSet[str]) -> AbstractSet[str]:
         """Those of these pods that may be in the kubelet's list."""

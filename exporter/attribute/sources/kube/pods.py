@@ -209,14 +209,16 @@ class Pods:
     ) -> Mapping[str, PodFacts]:
         """What the API server told, and what the node itself knows of those that it did not."""
         known = {**told, **self._logs.find(cgroups.keys() - told.keys())}
-        known |= self._links.find(cgroups.keys() - known.keys())
+        if cgroups:
+            known |= self._links.find(cgroups.keys() - known.keys())
         nameless = self._links.listable(cgroups.keys() - known.keys())
         if cgroups and (not nameless or self._logs.is_readable):
             return known
         listed, holders = self._told.holders()
         names = {uid: (facts.namespace, facts.name) for uid, facts in known.items()}
         here = {name for uid, name in names.items() if uid not in self._left}
-        unnamed = listed - here - {names[uid] for uid in self._left & names.keys()}
+        gone = {names[uid] for uid in self._left & names.keys()} | self._links.gone(listed)
+        unnamed = listed - here - gone
         first_ns = [self._seen_ns[uid] for uid in nameless]
         is_late = (now_ns - PATIENCE_NS).__ge__
         if nameless and max(first_ns) <= self._told.asked_ns():
@@ -393,7 +395,8 @@ class Pods:
 
 def _note(uid: str, facts: PodFacts | None) -> str:
     """What is kept of a pod over a restart."""
-    return uid if facts is None else f"{uid}{IS_CALLED}{facts.namespace}/{facts.name}"
+    name = f"{facts.namespace}/{facts.name}" if facts is not None else uid
+    return uid if name == uid else f"{uid}{IS_CALLED}{name}"
 
 
 def _containers(facts: PodFacts) -> list[tuple[str, str]]:

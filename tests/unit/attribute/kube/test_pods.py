@@ -816,6 +816,26 @@ class TestLinks:
         held = [("GPU-1", "", ONE, 1, 1), ("GPU-2", "", THREE, 1, 1)]
         assert silent.held() == held
 
+    def test_one_that_has_left_and_is_listed_on_leaves_no_other_without_a_name(self, silent):
+        silent.pod(ONE)
+        silent.look()
+        silent.list(("a", ["GPU-1"]))
+        silent.look()
+        silent.end(ONE)
+        silent.look()
+        silent.pod(TWO)
+        silent.look()
+        silent.list(("a", ["GPU-1"]), ("b", ["GPU-2"]))
+        silent.look()
+        assert silent.held() == [("GPU-2", "", TWO, 1, 1)]
+        silent.end(TWO)
+        silent.look()
+        silent.pod(THREE)  # under the name of the first
+        silent.look()
+        silent.list(("a", ["GPU-1"]))
+        silent.look()
+        assert silent.held() == [("GPU-1", "", THREE, 1, 1)]
+
     def test_it_stays_so_over_a_restart(self, silent):
         silent.pod(ONE, used_us=10_000)
         silent.look()
