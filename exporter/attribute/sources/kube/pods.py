@@ -112,11 +112,11 @@ class Pods:
         now_ns = self._clock.boottime_ns()
         if cgroups:  # else they cannot be listed: our own pod has one
             self._note_cgroups(cgroups, told, now_ns)
+        self._is_waiting = False
         known = self._known(cgroups, told, now_ns)
         running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
         here = dict.fromkeys((*cgroups, *running))
         before, self._pods = self._pods, {}
-        self._is_waiting = False
         for uid in here:
             pod = self._pod(uid, known.get(uid), before.get(uid), now_ns)
             if pod is None:
@@ -234,6 +234,7 @@ class Pods:
             return known
         may_be_named = self._told.names_all() and not any(map(is_late, first_ns))
         may_be_linked = any(self._told.will_list(ns) and not is_late(ns) for ns in first_ns)
+        self._is_waiting = bool(holders & unnamed) and (may_be_named or may_be_linked)
         for namespace, name in sorted(holders & unnamed):
             uid = f"{namespace}/{name}"
             if uid in self._pods or not (may_be_named or may_be_linked):

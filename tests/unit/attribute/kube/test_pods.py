@@ -874,6 +874,16 @@ class TestLinks:
         silent.look()
         assert silent.held() == [("GPU-1", "", TWO, 1, 1)]
 
+    def test_a_newer_list_that_does_not_come_is_waited_for_for_a_moment(self, node):
+        node.fails()
+        node.pod(ONE)
+        node.list(("a", ["GPU-1"]))
+        node.look()
+        assert node.held() == []
+        for _ in range(5):
+            node.look()
+        assert node.held() == [("GPU-1", "", "ml/a", 1, 1)]
+
     def test_of_two_on_either_side_none_is_linked(self, silent):
         for uid in (ONE, TWO):
             silent.pod(uid)
