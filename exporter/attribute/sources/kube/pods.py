@@ -86,11 +86,9 @@ class Pods:
             (pod, run) for run in runbook.shown() if run.origin == POD for pod in self._noted(run)
         ]
         self._unnamed = {
-            pod.uid: PodRun(run.key, None)
-            for pod, run in before
-            if run.ended is not None and run.is_provisional
+            pod.uid: PodRun(run.key, None) for pod, run in before if run.is_provisional
         }
-        """Pods that were gone before the API server described them."""
+        """Pods that may be gone before the API server describes them."""
         self._before = {pod.uid: run.key for pod, run in before if run.ended is None}
         """Runs of before a restart, by their pods."""
         self._since_ns = {pod.uid: pod.started_ns for pod, _ in before}
@@ -230,7 +228,8 @@ class Pods:
             nameless = self._links.listable(nameless)
         # Kubelets before 1.34 list pods that are over as well. Where more are listed than can be
         # here, nobody knows which of them are: then processes tell who holds a device.
-        if cgroups and len(unnamed) > len(nameless):
+        is_listable = bool(cgroups) or self._kubepods.has_homes
+        if is_listable and len(unnamed) > len(nameless):
             return known
         may_be_named = self._told.names_all() and not any(map(is_late, first_ns))
         may_be_linked = any(self._told.will_list(ns) and not is_late(ns) for ns in first_ns)

@@ -684,6 +684,21 @@ class TestOutage:
         assert outage.shown() == {ids.get("run_id", ONE)}
         assert outage.host.running() == set()
 
+    def test_both_runs_of_a_pod_are_its_own_though_it_is_named_at_once_after_a_restart(
+        self, outage
+    ):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        outage.answers()
+        outage.pod(ONE, "a", run_id="bert")
+        outage.host.restart(absent_seconds=5)
+        outage.look()
+        outage.look()
+        assert outage.shown() == {"bert"}
+        merged = {merge.old.run_id for merge in outage.host.runbook.merges()}
+        assert merged == {ONE, "ml/a"}
+
     def test_a_run_ended_when_the_last_of_those_merged_into_it_did(self, outage):
         outage.pod(TWO, "w-1", run_id="bert")
         outage.look()
@@ -1047,6 +1062,15 @@ def test_of_more_listed_pods_than_there_are_none_holds_by_its_name_alone(node):
     assert node.held() == [("GPU-1", "", TWO, 1, 0)]
 
 
+def test_where_no_pod_is_one_that_is_over_and_still_listed_holds_nothing(node):
+    node.watch = None
+    node.host.begin()
+    node.give(("done", ["GPU-1"]))
+    for _ in range(6):
+        node.look()
+    assert (node.held(), node.shown()) == ([], set())
+
+
 def test_a_pod_goes_on_after_a_restart_with_what_it_used_meanwhile(node):
     node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
     node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
@@ -1385,7 +1409,8 @@ class TestDevices:
         node.look()
         assert [usage.held_threads for usage in node.host.sighting.usage] == [2]
 
-    def test_without_metadata_a_device_is_held_under_the_name_that_the_kubelet_says(self, node):
+    def test_without_cgroups_a_device_is_held_under_the_name_that_the_kubelet_says(self, node):
+        (node.mount / "kubepods").rename(node.mount / "elsewhere")
         node.watch = None
         node.host.begin()
         node.look()
