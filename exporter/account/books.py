@@ -112,7 +112,7 @@ class Books:
         if self._departures.joining & {old, new}:
             return False
         was, owner = self._owner_of.get(old), self._owner_of.get(new)
-        is_counted = was == owner if was is not None else is_counted or owner is None
+        is_counted = (is_counted and was in (None, owner)) or (was is None and owner is None)
         counted = self._merges.merge(old, new, is_counted=is_counted)
         credited = was or owner
         if not is_counted and credited is not None:

@@ -45,6 +45,8 @@ class Runbook:
         }
         """Those that the books have yet to do; of before a restart among them."""
         self._hidden: set[RunKey] = set()
+        self._successors: set[RunKey] = set()
+        """New runs that take the place of others on the page once the books have merged those."""
         self.dropped = 0
 
     def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
@@ -112,8 +114,12 @@ class Runbook:
                 shown_id=self._shown_id(wanted),
             )
             self._opened.append(run.key)
+            if key not in self._hidden:
+                self._successors.add(run.key)
         elif known.ended is None or old.ended is not None:
             run = self._joined(known, wanted)
+            if run.ended is not None and old.ended is not None and old.ended > run.ended:
+                run = run._replace(ended=old.ended, end_reason=old.end_reason)
         else:
             run = self._reopened(known, wanted._replace(enclosing=old.enclosing))
         self._put(
@@ -124,16 +130,19 @@ class Runbook:
                 progress=run.progress or old.progress,
             )
         )
-        is_counted = known is None or key in self._hidden
-        self._hidden.discard(key)
+        is_counted = known is None or key in self._hidden or run.key in self._successors
         self._merges[key] = Merge(key, run.key, is_counted)
         self._identify_inner(key, run)
         self._put(old._replace(ended=wanted.started, end_reason=MERGED, enclosing=run.key))
         return self._runs[run.key]
 
     def hide(self, key: RunKey) -> None:
-        """Keep a run off the page that may be identified in a moment."""
-        self._hidden.add(key)
+        """Keep a run off the page that may be identified in a moment.
+
+        One that was on the page, as `other`, stays there.
+        """
+        if key in self._opened:
+            self._hidden.add(key)
 
     def reveal(self, key: RunKey) -> None:
         """Have it on the page from now on."""
@@ -146,6 +155,9 @@ class Runbook:
     def drop(self, merge: Merge) -> None:
         """Forget a run that the books have merged."""
         del self._merges[merge.old]
+        self._hidden.discard(merge.old)
+        if merge.new not in [each.new for each in self._merges.values()]:
+            self._successors.discard(merge.new)
         if self._runs[merge.old].end_reason == MERGED:
             del self._runs[merge.old]
 
@@ -243,7 +255,8 @@ class Runbook:
 
     def shown(self) -> tuple[RunInfo, ...]:
         """All runs on the page, open ones first."""
-        off_page = self._hidden | self._merges.keys()
+        left = {old for old, merge in self._merges.items() if merge.new not in self._successors}
+        off_page = self._hidden | self._successors | left
         here = (run for run in self._runs.values() if run.key not in off_page)
         return tuple(sorted(here, key=lambda run: run.ended is not None))
 

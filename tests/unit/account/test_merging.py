@@ -111,6 +111,15 @@ def test_where_an_owner_was_settled_its_counter_keeps_what_it_has_shown():
     assert (of(made, BERT), counted(made, BERT)) == (100, 0)
 
 
+def test_a_run_that_ended_unnamed_is_not_added_to_a_counter_that_is_shown(made):
+    made.note_run(provisional(ended=WALL, namespace="ml"))
+    known_run(made, run(owner=Owner("", "ml")))
+    use(made, BERT, 7)
+    assert made.merge(Merge(POD, BERT, is_counted=False))
+    assert (of(made, BERT), counted(made, BERT), counted(made, DEPARTED)) == (107, 7, 100)
+    assert owners(made) == {Owner("", "ml"): 100}
+
+
 def test_what_comes_late_for_a_run_that_became_another_one_is_of_that(made):
     known_run(made, run())
     made.merge(Merge(POD, BERT))

@@ -121,7 +121,7 @@ class Host:
         left_wall = self.clock.wall()
         self.clock.advance(absent_seconds)
         self.begin(
-            reversed(self.runbook.shown()),
+            reversed(self.runbook._runs.values()),
             self.witness.run_cpu(),
             self.witness.machine_cpu(),
             left_wall=left_wall,

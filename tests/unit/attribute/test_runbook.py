@@ -239,3 +239,43 @@ def test_a_user_is_not_forgotten_when_a_run_comes_back():
     for _ in range(2):
         assert book.open(info("a")._replace(user="")).user == "ada"
         book.close(info("a").key, 20.0, "exited")
+
+
+def provisional(run_id: str) -> RunInfo:
+    return info(run_id)._replace(is_provisional=True)
+
+
+def shown(book: Runbook) -> set[str]:
+    return {run.key.run_id for run in book.shown()}
+
+
+def test_a_new_run_takes_the_place_of_those_that_it_was_at_once_when_all_are_merged():
+    book = Runbook([], 9)
+    for run_id in ("uid", "name"):
+        book.open(provisional(run_id))
+    for run_id in ("uid", "name"):
+        book.identify(info(run_id).key, info("bert"))
+    first, second = book.merges()
+    assert (first.is_counted, second.is_counted) == (True, True)
+    assert shown(book) == {"uid", "name"}
+    book.drop(first)
+    assert shown(book) == {"name"}
+    book.drop(second)
+    assert shown(book) == {"bert"}
+
+
+def test_a_run_that_was_hidden_stays_so_until_it_is_merged():
+    book = Runbook([], 9)
+    book.hide(book.open(provisional("uid")).key)
+    book.identify(info("uid").key, info("bert"))
+    assert shown(book) == {"bert"}
+    book.drop(*book.merges())
+    assert shown(book) == {"bert"}
+
+
+def test_a_run_that_was_on_the_page_cannot_be_hidden():
+    book = Runbook([], 9)
+    book.open(info("a"))
+    book.newcomers()
+    book.hide(info("a").key)
+    assert shown(book) == {"a"}

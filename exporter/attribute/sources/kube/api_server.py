@@ -15,6 +15,13 @@ from exporter.errors import Unavailable
 CALL_SECONDS = 10.0
 LINE_BYTES = 8 << 20
 ANSWER_BYTES = 64 << 20
+KEEPALIVE = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 15,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 5,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
+}
+"""Options of sockets; seconds."""
 
 
 class ApiError(Exception):
@@ -25,6 +32,18 @@ class ApiError(Exception):
         self.status = status
         self.retry_after = retry_after
         """Seconds that the server asks to wait."""
+
+
+class _Connection(http.client.HTTPSConnection):
+    """One that is found broken, though nothing was to be sent, half a minute after its peer went.
+
+    A watch is silent while nothing happens.
+    """
+
+    def connect(self) -> None:
+        super().connect()
+        for option, value in KEEPALIVE.items():
+            self.sock.setsockopt(*option, value)
 
 
 class ApiServer:
@@ -102,9 +121,7 @@ class ApiServer:
             context = self._context()
         except OSError as error:
             raise ApiError(0, f"{self._authorities}: {error.strerror or error}") from None
-        return http.client.HTTPSConnection(
-            self._host, self._port, timeout=timeout_seconds, context=context
-        )
+        return _Connection(self._host, self._port, timeout=timeout_seconds, context=context)
 
     def _context(self) -> ssl.SSLContext:
         """Trust in the CA of the service account, as kubectl and client-go verify it.

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ OPTIONS = (
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.enable_http_proxy", 0),
 )
+ABSENT = "no kubelet has answered since the start; where there is none, this is no failure"
 REMEDY = "mount its directory into the exporter, and let it read there as root"
 
 
@@ -40,12 +42,15 @@ class Allotted(NamedTuple):
     """Why there is nothing newer; "": all is well."""
     skipped: tuple[str, ...] = ()
     """Why entries of the last answer were left out; the others count."""
+    asked_ns: int = 0
+    """CLOCK_BOOTTIME of when it was asked for this; a pod that began later may be missing."""
 
 
 class Kubelet:
     """Asks every few seconds, in a thread of its own, since it may hang.
 
-    Raises Unavailable where there is no socket, or no grpcio.
+    Raises Unavailable where there is no directory of its socket, or no grpcio. Where no kubelet is
+    expected, there may be none: uninstalled, it leaves its directory or its socket behind.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class Kubelet:
         path: str,
         clock: Clock,
         worker: Callable[[str, Callable[[], None], float], Worker] = Worker,
+        *,
+        is_expected: bool = True,
     ) -> None:
         if not os.path.isdir(os.path.dirname(path)):
             raise Unavailable(f"there is no {os.path.dirname(path)}")
@@ -66,6 +73,7 @@ class Kubelet:
         self._path = path
         self._clock = clock
         self._channel: Any = None
+        self._is_expected = is_expected
         self._is_stopping = False
         self._polls = 0
         self._skipped_replicas: list[str] = []
@@ -93,6 +101,7 @@ class Kubelet:
             return
         try:
             skipped: list[str] = []
+            asked_ns = self._clock.boottime_ns()
             # It lists them in any order.
             containers = tuple(sorted(self._ask("List", parse_list, skipped)))
             replicas = self.allotted.replicas
@@ -120,6 +129,7 @@ class Kubelet:
             self._clock.boottime_ns(),
             "",
             tuple(skipped),
+            asked_ns,
         )
 
     def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -147,6 +157,8 @@ class Kubelet:
         if not isinstance(error, self._grpc.RpcError):
             return f"{self._path}: the kubelet's answer makes no sense: {error}"
         code = error.code().name.lower().replace("_", " ")
+        if not self._is_expected and not self.allotted.at_ns and not is_listened_on(self._path):
+            return ABSENT
         if not os.path.exists(self._path):
             return f"{self._path} is not there; is the kubelet running? If so, {REMEDY}"
         return f"{self._path}: the kubelet does not answer: {code}; {REMEDY}"
@@ -155,3 +167,16 @@ class Kubelet:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+
+
+def is_listened_on(path: str) -> bool:
+    """Whether somebody listens on a socket, or nobody can tell."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(CALL_SECONDS)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            pass
+    return True

@@ -120,6 +120,11 @@ class Kubepods:
         self._known = {uid: _of_one_version(pod) for uid, pod in found.items()}
         return self._known
 
+    @property
+    def has_homes(self) -> bool:
+        """Whether there is a cgroup of the kubelet, so that no pod below it means that none is."""
+        return bool(self._homes)
+
     def uid(self, pid: int) -> str:
         """The pod that a process is in; "" for none."""
         if not self._known:

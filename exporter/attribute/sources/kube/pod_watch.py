@@ -24,7 +24,7 @@ SLICES = tuple(
 )
 WATCH_SECONDS = 300
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0
-HEALTHY_NS = round(LONGEST_BACKOFF_SECONDS * NANOSECONDS_PER_SECOND)
+HEALTHY_NS = 10 * NANOSECONDS_PER_SECOND
 """A watch that lasted as long was well, though nothing happened; its end is no failed try."""
 PAGE = "500"
 MOST = 1_000
@@ -126,9 +126,10 @@ class PodWatch:
                 self._backoff = 0.0
                 if self._is_stopping:
                     return
-        finally:  # most watches are cut in the end, by a proxy or a restart of the server
-            if self._clock.boottime_ns() - began_ns >= HEALTHY_NS:
-                self._backoff = 0.0
+        except ApiError as error:
+            if error.status or self._clock.boottime_ns() - began_ns < HEALTHY_NS:
+                raise
+        self._backoff = 0.0
 
     def _take(self, event: Mapping[str, Any]) -> None:
         """Apply one event of the watch. Raises ApiError for one that ends it."""

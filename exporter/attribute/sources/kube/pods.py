@@ -1,7 +1,7 @@
 """Pods of this node as runs: by their cgroups, what the kubelet gave them, and their metadata."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
@@ -10,6 +10,7 @@ from exporter.attribute.sources.cgroup_runs import CgroupRuns
 from exporter.attribute.sources.cgroups import CgroupMeter
 from exporter.attribute.sources.grants import Grant
 from exporter.attribute.sources.kube.kubepods import Kubepods, PodCgroup
+from exporter.attribute.sources.kube.links import Links
 from exporter.attribute.sources.kube.log_directories import LogDirectories
 from exporter.attribute.sources.kube.pod_devices import PodDevices, PodRun
 from exporter.attribute.sources.kube.pod_facts import PodFacts
@@ -24,8 +25,8 @@ from exporter.worker import poll
 
 PATIENCE_NS = 5 * NANOSECONDS_PER_SECOND
 """How long a new pod is kept off the page until the API server has named it."""
-BETWEEN = ","
-"""Stands between the pods of a run, in what is kept of it over a restart."""
+BETWEEN, IS_CALLED = ",", "="
+"""Stand between the pods of a run, and uid and name of each, in what is kept over a restart."""
 FIRST_WORD_SECONDS = 2.0
 """How long they are waited for after a restart: what was used meanwhile goes by what they say."""
 FIRST_UID = -(1 << 33)
@@ -81,15 +82,17 @@ class Pods:
         self._left: AbstractSet[str] = frozenset()
         """Pods whose cgroup has gone, though the API server has not said yet that they ended."""
         self._seen: tuple[object, ...] = ()
-        self._unnamed: dict[str, PodRun] = {}
-        """Pods that were gone before the API server described them."""
-        self._before = {
-            uid: run.key
-            for run in runbook.running()
-            if run.origin == POD
-            for uid in run.cgroup.split(BETWEEN)
+        before = [
+            (pod, run) for run in runbook.shown() if run.origin == POD for pod in self._noted(run)
+        ]
+        self._unnamed = {
+            pod.uid: PodRun(run.key, None) for pod, run in before if run.is_provisional
         }
+        """Pods that may be gone before the API server describes them."""
+        self._before = {pod.uid: run.key for pod, run in before if run.ended is None}
         """Runs of before a restart, by their pods."""
+        self._since_ns = {pod.uid: pod.started_ns for pod, _ in before}
+        self._links = Links(pod for pod, _ in before if pod.name)
         self._is_waiting = True
         self._is_first = True
 
@@ -99,15 +102,19 @@ class Pods:
             poll(self._told.was_heard, FIRST_WORD_SECONDS)
         cgroups = self._kubepods.look()
         told = self._told.pods()
-        seen = cgroups, told, self._told.holders(), self._told.names_all()
+        asked_ns = self._told.asked_ns()
+        seen = cgroups, told, self._told.holders(), asked_ns, self._told.names_all()
         if seen == self._seen and not self._is_waiting:
             return
         self._seen = seen
         now_ns = self._clock.boottime_ns()
-        known = self._known(cgroups, told)
-        here = self._find(cgroups, known)
-        before, self._pods = self._pods, {}
+        if cgroups:  # else they cannot be listed: our own pod has one
+            self._note_cgroups(cgroups, told, now_ns)
         self._is_waiting = False
+        known = self._known(cgroups, told, now_ns)
+        running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
+        here = dict.fromkeys((*cgroups, *running))
+        before, self._pods = self._pods, {}
         for uid in here:
             pod = self._pod(uid, known.get(uid), before.get(uid), now_ns)
             if pod is None:
@@ -116,10 +123,10 @@ class Pods:
             clock = self._clocks.get(uid)
             if clock is not None and pod.key != OTHER_RUN and self._runbook.is_open(pod.key):
                 self._cgroup_runs.add(pod.key, clock, uid)
-        self._name_late(known, before)
         for uid, was in before.items():
             if uid not in self._pods or self._pods[uid].key != was.key:
                 self._leave(was.key)
+        self._name_late(known, before)
         if self._pods == before:
             self._pods = before  # the same object as long as nothing changed
         else:
@@ -183,37 +190,55 @@ class Pods:
                 members.setdefault(pod.key, []).extend(_containers(pod.facts))
         return {key: tuple(sorted(names)) for key, names in members.items()}
 
-    def _find(
-        self, cgroups: Mapping[str, PodCgroup], known: Mapping[str, PodFacts]
-    ) -> Collection[str]:
-        """The uids of the pods that are here."""
-        if cgroups:  # else they cannot be listed: our own pod has one
-            left = self._clocks.keys() - cgroups.keys()
-            self._left = (self._left | left) & known.keys() - cgroups.keys()
-            if cgroups.keys() - self._clocks.keys():
-                self._told.ask_anew()
-            self._note_clocks(cgroups)
-        running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
-        return dict.fromkeys((*cgroups, *running))
+    def _note_cgroups(
+        self, cgroups: Mapping[str, PodCgroup], told: Mapping[str, PodFacts], now_ns: int
+    ) -> None:
+        """Take in which pods have come and which have left."""
+        left = self._clocks.keys() - cgroups.keys()
+        self._left = (self._left | left) & told.keys() - cgroups.keys()
+        if cgroups.keys() - self._clocks.keys():
+            self._told.ask_anew()
+        self._note_clocks(cgroups)
+        for uid in cgroups:
+            self._seen_ns.setdefault(uid, now_ns)
 
     def _known(
-        self, cgroups: Mapping[str, PodCgroup], told: Mapping[str, PodFacts]
+        self, cgroups: Mapping[str, PodCgroup], told: Mapping[str, PodFacts], now_ns: int
     ) -> Mapping[str, PodFacts]:
         """What the API server told, and what the node itself knows of those that it did not."""
-        nameless = cgroups.keys() - told.keys()
-        known = {**told, **self._logs.find(nameless)}
-        if self._told.names_all():
+        known = {**told, **self._logs.find(cgroups.keys() - told.keys())}
+        if cgroups:
+            known |= self._links.find(cgroups.keys() - known.keys())
+        nameless = self._links.listable(cgroups.keys() - known.keys())
+        if cgroups and (not nameless or self._logs.is_readable):
             return known
-        named = {(facts.namespace, facts.name) for facts in known.values()}
         listed, holders = self._told.holders()
+        names = {uid: (facts.namespace, facts.name) for uid, facts in known.items()}
+        here = {name for uid, name in names.items() if uid not in self._left}
+        gone = {names[uid] for uid in self._left & names.keys()} | self._links.gone(listed)
+        unnamed = listed - here - gone
+        first_ns = [self._seen_ns[uid] for uid in nameless]
+        is_late = (now_ns - PATIENCE_NS).__ge__
+        if nameless and max(first_ns) <= self._told.asked_ns():
+            if len(unnamed) < len(nameless):  # then pods have come under names of those that left
+                unnamed = listed - here
+            if linked := self._links.link(nameless, unnamed):
+                known |= linked
+                return known
+            nameless = self._links.listable(nameless)
         # Kubelets before 1.34 list pods that are over as well. Where more are listed than can be
         # here, nobody knows which of them are: then processes tell who holds a device.
-        are_here = not cgroups or (
-            not self._logs.is_readable and len(listed - named) <= len(cgroups.keys() - known.keys())
-        )
-        for namespace, name in sorted(holders - named) if are_here else ():
+        is_listable = bool(cgroups) or self._kubepods.has_homes
+        if is_listable and len(unnamed) > len(nameless):
+            return known
+        may_be_named = self._told.names_all() and not any(map(is_late, first_ns))
+        may_be_linked = any(self._told.will_list(ns) and not is_late(ns) for ns in first_ns)
+        self._is_waiting = bool(holders & unnamed) and (may_be_named or may_be_linked)
+        for namespace, name in sorted(holders & unnamed):
             uid = f"{namespace}/{name}"
-            known[uid] = PodFacts(uid, namespace, name, is_partial=True)
+            if uid in self._pods or not (may_be_named or may_be_linked):
+                since_ns = self._since_ns.get(uid, 0)
+                known[uid] = PodFacts(uid, namespace, name, started_ns=since_ns, is_partial=True)
         return known
 
     def _pod(
@@ -224,8 +249,10 @@ class Pods:
             return was
         if facts is not None and not self._is_wanted(facts.namespace):
             return None
-        may_come = self._may_come(uid, now_ns) and (facts is None or facts.is_partial)
-        if facts is None and was is None and may_come and (self._included or self._excluded):
+        is_new = now_ns - self._seen_ns.setdefault(uid, now_ns) < PATIENCE_NS
+        may_come = is_new and self._told.will_name() and (facts is None or facts.is_partial)
+        may_be_left_out = facts is None and was is None and (self._included or self._excluded)
+        if may_be_left_out and is_new and self._may_be_named(uid):
             self._is_waiting = True
             return None
         if was is None or (facts is not None and (was.facts is None or not facts.is_partial)):
@@ -233,8 +260,10 @@ class Pods:
         else:
             pod = was
         self._is_waiting |= may_come
-        is_before = pod.key in self._before.values()
-        (self._runbook.hide if may_come and not is_before else self._runbook.reveal)(pod.key)
+        if not may_come:
+            self._runbook.reveal(pod.key)
+        elif was is None:
+            self._runbook.hide(pod.key)
         return pod
 
     def _open(self, uid: str, facts: PodFacts | None, was: PodRun | None) -> RunKey:
@@ -245,9 +274,9 @@ class Pods:
         wanted = self._info(uid, facts)
         if was is None and before is not None and self._runbook.is_open(before):
             was = PodRun(before, None)
-            if facts is None:
-                return before
         if was is not None and self._runbook.has(was.key):
+            if facts is None or (facts.is_partial and wanted.key != was.key):
+                return was.key  # it is known better than by its name alone
             return self._become(was.key, wanted)
         return self._runbook.open(wanted).key
 
@@ -272,14 +301,27 @@ class Pods:
             return
         by_name: dict[str, PodFacts] = {}
         for facts in known.values():
+            name = f"{facts.namespace}/{facts.name}"
+            # One that left with a name was never known by the name alone.
+            if facts.uid != name and (facts.uid not in self._left or facts.uid in self._unnamed):
+                by_name[name] = max(by_name.get(name, facts), facts, key=lambda each: each.created)
             if not facts.is_partial:
                 by_name[facts.uid] = facts
-                name = f"{facts.namespace}/{facts.name}"
-                by_name[name] = max(by_name.get(name, facts), facts, key=lambda each: each.created)
         for uid in self._unnamed.keys() & by_name.keys():
-            facts = by_name[uid]
-            if self._is_wanted(facts.namespace):
-                self._become(self._unnamed.pop(uid).key, self._info(facts.uid, facts))
+            key, facts = self._unnamed[uid].key, by_name[uid]
+            here = self._pods.get(facts.uid)
+            # It may be the run that another one was just merged into.
+            if not self._is_wanted(facts.namespace) or not self._runbook.get(key).is_provisional:
+                del self._unnamed[uid]
+            elif not facts.is_partial:
+                del self._unnamed[uid]
+                self._become(key, self._info(facts.uid, facts))
+            elif here is not None and here.key != OTHER_RUN:
+                # Whose it is has to be known, or its owner would never be credited.
+                run = self._runbook.get(here.key)
+                if not run.is_provisional:
+                    del self._unnamed[uid]
+                    self._become(key, run)
 
     def _info(self, uid: str, facts: PodFacts | None) -> RunInfo:
         known = facts or PodFacts(uid, "", "")
@@ -307,11 +349,9 @@ class Pods:
         is_included = not self._included or namespace in self._included
         return is_included and namespace not in self._excluded
 
-    def _may_come(self, uid: str, now_ns: int) -> bool:
-        """Whether the name of a new pod may yet come from the API server."""
-        if not self._told.will_name():
-            return False
-        return now_ns - self._seen_ns.setdefault(uid, now_ns) < PATIENCE_NS
+    def _may_be_named(self, uid: str) -> bool:
+        """Whether API server or kubelet may say the name of a new pod in a moment."""
+        return self._told.will_name() or self._told.will_list(self._seen_ns[uid])
 
     def _note_clocks(self, cgroups: Mapping[str, PodCgroup]) -> None:
         """Begin with the clocks of pods that are new; what was used before our time is nobody's."""
@@ -331,17 +371,32 @@ class Pods:
 
     def _note_pods(self) -> None:
         """Keep with each run which pods it has, for a restart at which nobody names them."""
-        uids: dict[RunKey, list[str]] = {}
+        pods: dict[RunKey, list[str]] = {}
         for uid, pod in self._pods.items():
-            uids.setdefault(pod.key, []).append(uid)
-        for key, of_run in uids.items():
+            pods.setdefault(pod.key, []).append(_note(uid, pod.facts))
+        for key, of_run in pods.items():
             if key != OTHER_RUN:
                 self._runbook.place(key, BETWEEN.join(sorted(of_run)))
+
+    def _noted(self, run: RunInfo) -> Iterator[PodFacts]:
+        """The pods of a run of before a restart; what they were given they had since it began."""
+        ago_ns = round((self._clock.wall() - run.started) * NANOSECONDS_PER_SECOND)
+        since_ns = max(0, self._clock.boottime_ns() - ago_ns)
+        for note in run.cgroup.split(BETWEEN):
+            uid, _, called = note.partition(IS_CALLED)
+            namespace, _, name = called.partition("/")
+            yield PodFacts(uid, namespace, name, started_ns=since_ns, is_partial=True)
 
     def _leave(self, key: RunKey) -> None:
         """A pod is no part of it any more; the run goes on while it has another one."""
         here = {uid for uid, pod in self._pods.items() if pod.key == key}
         self._cgroup_runs.keep(key, here)
+
+
+def _note(uid: str, facts: PodFacts | None) -> str:
+    """What is kept of a pod over a restart."""
+    name = f"{facts.namespace}/{facts.name}" if facts is not None else uid
+    return uid if name == uid else f"{uid}{IS_CALLED}{name}"
 
 
 def _containers(facts: PodFacts) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.attribute.sources.kube.kubelet import Kubelet
+from exporter.attribute.sources.kube.kubelet import ABSENT, Kubelet, is_listened_on
 from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.model.workload import CollectorState
@@ -51,9 +51,11 @@ def open_kubernetes(
     missing = []
     kubelet = watch = None
     try:
-        kubelet = Kubelet(kubelet_socket, clock)
+        kubelet = Kubelet(kubelet_socket, clock, is_expected=bool(host))
     except Unavailable as error:
-        missing.append(CollectorState("kubelet", False, 0.0, str(error)))
+        is_absent = not host and not is_listened_on(kubelet_socket)
+        why = ABSENT if is_absent else str(error)
+        missing.append(CollectorState("kubelet", is_absent, 0.0, why))
     if service_account and not host:
         missing.append(CollectorState("pods", True, 0.0, OUTSIDE))
     elif service_account:

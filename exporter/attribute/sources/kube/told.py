@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from exporter.attribute.sources.kube.kubelet import ABSENT
 from exporter.attribute.sources.kube.pod_devices import SILENT_KUBELET, SILENT_SERVER
 from exporter.attribute.sources.kube.pod_facts import PodFacts
 from exporter.attribute.sources.kube.registry import KubernetesSources
@@ -13,6 +14,7 @@ from exporter.units import NANOSECONDS_PER_SECOND
 
 FIRST_WORDS = {SILENT_KUBELET.why, SILENT_SERVER.why}
 """Of those who were asked a moment ago, which is no failure."""
+NO_FAILURES = {"", ABSENT, *FIRST_WORDS}
 NOT_THIS_NODE = (
     "the API server has no pod on this node; set attribute.node_name by fieldRef spec.nodeName"
 )
@@ -56,6 +58,18 @@ class Told:
                 ),
             )
         return self._held[1]
+
+    def asked_ns(self) -> int:
+        """When the kubelet was asked for what it lists; 0: it has not answered yet."""
+        return self._kubelet.allotted.asked_ns if self._kubelet is not None else 0
+
+    def will_list(self, since_ns: int) -> bool:
+        """Whether the kubelet may list a pod in a moment that was first seen then."""
+        if self._kubelet is None:
+            return False
+        allotted = self._kubelet.allotted
+        is_asked_again = not allotted.why and 0 < allotted.asked_ns < since_ns
+        return is_asked_again or allotted.why == SILENT_KUBELET.why
 
     def has_server(self) -> bool:
         """Whether there is an API server that may describe pods, now or later."""
@@ -119,4 +133,4 @@ def _skipped(reasons: Sequence[str]) -> str:
 def _state(name: str, at_ns: int, why: str, *, now_ns: int) -> CollectorState:
     age_seconds = (now_ns - at_ns) / NANOSECONDS_PER_SECOND if at_ns else 0.0
     said = f"{why}; what it said {age_seconds:.0f} s ago counts" if why and at_ns else why
-    return CollectorState(name, not why or why in FIRST_WORDS, 0.0, said)
+    return CollectorState(name, why in NO_FAILURES, 0.0, said)

@@ -15,7 +15,7 @@ from tests.kube.kubelet import (
     message,
     pod,
 )
-from tests.unit.attribute.kube.conftest import SOON
+from tests.unit.attribute.kube.conftest import SOON, ByHand
 
 GPU = "nvidia.com/gpu"
 
@@ -161,3 +161,13 @@ def test_another_order_is_no_news(running, fake_kubelet):
 def test_a_node_without_its_directory_has_none(tmp_path):
     with pytest.raises(Unavailable, match="there is no"):
         Kubelet(str(tmp_path / "none" / "kubelet.sock"), FakeClock())
+
+
+def test_where_none_is_expected_one_that_has_answered_is_missed(fake_kubelet, clock):
+    kubelet = Kubelet(str(fake_kubelet.path), clock, ByHand, is_expected=False)
+    kubelet._poll()
+    assert kubelet.allotted.asked_ns == clock.boottime_ns()
+    fake_kubelet.stop()
+    kubelet._poll()
+    assert "is not there; is the kubelet running?" in kubelet.allotted.why
+    kubelet.stop(1)

@@ -7,15 +7,16 @@ import ssl
 import kubernetes_validate
 import pytest
 
-from exporter.attribute.sources.kube.api_server import ApiError, ApiServer
+from exporter.attribute.sources.kube.api_server import KEEPALIVE, ApiError, ApiServer
 from exporter.attribute.sources.kube.described import JOB_ID, RUN_ID
 from exporter.attribute.sources.kube.pod_facts import MigDevice, PodFacts
 from exporter.attribute.sources.kube.pod_watch import MOST, PodWatch
 from exporter.errors import Unavailable
+from exporter.worker import poll
 from tests.certificates import INCOMPLETE, Authority
 from tests.fakes import FakeClock
 from tests.kube.api_server import FakeApiServer, described
-from tests.unit.attribute.kube.conftest import ByHand, server_of
+from tests.unit.attribute.kube.conftest import SOON, ByHand, server_of
 
 HOSTILE = 'a\n"\\{}\x1b[2J' + "x" * 500
 
@@ -335,6 +336,26 @@ def test_a_quiet_watch_that_is_cut_after_minutes_is_begun_again_soon(clock):
 
     watch = ByTurns(clock, iter([*[refused] * 8, quiet, refused]))
     assert watch.waits(9)[-1] == 240 + 1
+
+
+def test_a_quiet_watch_that_is_cut_every_half_minute_is_no_failure(clock):
+    def quiet():
+        clock.advance(30)
+        yield from cut()
+
+    watch = ByTurns(clock, iter([*[refused] * 8, *[quiet] * 4]))
+    assert watch.waits(11)[-3:] == [31, 31, 31]
+    assert watch.known.known.why == ""
+
+
+def test_a_peer_that_is_gone_is_noticed_though_a_watch_is_silent(api):
+    server = server_of(api)
+    events = server.watch("/api/v1/pods", 300)
+    options = {option: server._open.sock.getsockopt(*option) for option in KEEPALIVE}
+    assert options == KEEPALIVE
+    assert poll(lambda: api.watches, SOON)
+    api.cut()
+    assert list(events) == []
 
 
 def test_a_watch_that_is_cut_at_once_each_time_is_tried_ever_less_often(clock):

@@ -80,6 +80,12 @@ class Node:
             listed.append(ContainerResources("ml", name, "main", _named(ids), *cpus))
         self.kubelet.allotted = Allotted(tuple(listed), _named(replicas), 1, "")
 
+    def list(self, *containers, replicas=()):
+        """What the kubelet says, asked after all that was seen so far."""
+        self.give(*containers, replicas=replicas)
+        asked_ns = self.host.clock.boottime_ns()
+        self.kubelet.allotted = self.kubelet.allotted._replace(at_ns=asked_ns, asked_ns=asked_ns)
+
     def claim(self, *claims, gpus=None, mig=None):
         """What the kubelet says of (pod, device) of dynamic allocation, and the server of these."""
         listed = [
@@ -121,10 +127,15 @@ class Node:
         self.watch.known = self.watch.known._replace(why="", at_ns=1)
 
     def shown(self):
-        return {run.key.run_id for run in self.host.runbook.shown()}
+        """What is on the page once the books have done all merges."""
+        merges = self.host.runbook.merges()
+        shown = {run.key.run_id for run in self.host.runbook.shown()}
+        old, new = ({merge[place].run_id for merge in merges} for place in (0, 1))
+        return shown - old | new
 
     def run(self, run_id):
-        return next(run for run in self.host.runbook.shown() if run.key.run_id == run_id)
+        runs = self.host.runbook._runs.values()
+        return next(run for run in reversed(runs) if run.key.run_id == run_id)
 
 
 def _named(ids):
@@ -537,7 +548,7 @@ class TestOutage:
         assert outage.look() == {run_id: 3}
         assert outage.held() == [("GPU-1", "", run_id, 1, 1)]
         assert outage.shown() == outage.host.running() == {run_id}
-        run = next(iter(outage.host.runbook.shown()))
+        run = outage.run(run_id)
         assert (run.name, run.namespace, run.started) == ("a", "ml", began)
         assert not run.is_provisional
         merged = {merge.old.run_id for merge in outage.host.runbook.merges()}
@@ -641,6 +652,120 @@ class TestOutage:
         outage.look()
         assert outage.shown() == {"bert"}
 
+    def test_both_runs_of_a_pod_that_ended_are_its_own_though_it_has_no_run_id(self, outage):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        outage.end(ONE)
+        outage.give()
+        outage.look()
+        ended = outage.run(ONE).ended
+        outage.watch.known = Known({ONE: PodFacts(ONE, "ml", "a", is_over=True)}, 1, "")
+        outage.look()
+        outage.look()
+        assert outage.shown() == {ONE}
+        run = outage.run(ONE)
+        assert (run.name, run.ended, run.is_provisional) == ("a", ended, False)
+        assert outage.host.running() == set()
+
+    @pytest.mark.parametrize("ids", [{}, {"run_id": "bert"}])
+    def test_a_pod_that_ended_before_a_restart_is_named_after_it(self, outage, ids):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        outage.end(ONE)
+        outage.give()
+        outage.look()
+        outage.host.restart(absent_seconds=5)
+        outage.look()
+        over = PodFacts(ONE, "ml", "a", is_over=True, **ids)
+        outage.watch.known = Known({ONE: over}, at_ns=1, why="")
+        outage.look()
+        assert outage.shown() == {ids.get("run_id", ONE)}
+        assert outage.host.running() == set()
+
+    def test_both_runs_of_a_pod_are_its_own_though_it_is_named_at_once_after_a_restart(
+        self, outage
+    ):
+        outage.pod(ONE, used_us=10_000)
+        outage.give(("a", ["GPU-1"]))
+        outage.look()
+        outage.answers()
+        outage.pod(ONE, "a", run_id="bert")
+        outage.host.restart(absent_seconds=5)
+        outage.look()
+        outage.look()
+        assert outage.shown() == {"bert"}
+        merged = {merge.old.run_id for merge in outage.host.runbook.merges()}
+        assert merged == {ONE, "ml/a"}
+
+    def test_a_run_ended_when_the_last_of_those_merged_into_it_did(self, outage):
+        outage.pod(TWO, "w-1", run_id="bert")
+        outage.look()
+        outage.end(TWO)
+        outage.look()
+        outage.pod(ONE)
+        for _ in range(3):
+            outage.look()
+        outage.end(ONE)
+        outage.look()
+        last = outage.run(ONE).ended
+        assert last > outage.run("bert").ended
+        over = PodFacts(ONE, "ml", "w-0", "bert", is_over=True)
+        outage.watch.known = Known({ONE: over}, at_ns=1, why="")
+        outage.look()
+        assert outage.run("bert").ended == last
+
+    def test_a_pod_that_comes_back_under_its_name_holds_what_it_is_given(self, outage):
+        outage.pod(ONE, "db-0", created="2026-01-01T00:00:00Z")
+        outage.give(("db-0", ["GPU-1"]))
+        outage.look()
+        stale = outage.watch.known
+        outage.end(ONE)
+        outage.watch.known = stale
+        outage.pod(TWO)
+        outage.look()
+        outage.list(("db-0", ["GPU-1"]))
+        outage.look()
+        assert outage.held() == [("GPU-1", "", TWO, 1, 1)]
+        assert (outage.run(TWO).name, outage.run(TWO).namespace) == ("db-0", "ml")
+        assert outage.run(ONE).ended is not None
+
+    def test_what_is_known_by_a_name_is_not_that_of_a_pod_that_left_with_it(self, outage):
+        outage.pod(ONE, "db-0", created="2026-01-01T00:00:00Z")
+        outage.look()
+        stale = outage.watch.known
+        outage.end(ONE)
+        outage.watch.known = stale
+        for uid in (TWO, THREE):
+            outage.pod(uid)
+        outage.look()
+        outage.list(("db-0", ["GPU-1"]), ("b", []))
+        outage.look()
+        assert outage.held() == [("GPU-1", "", "ml/db-0", 1, 1)]
+        outage.answers()  # the watch goes on, and has not said yet what happened
+        outage.look()
+        assert outage.run(ONE).ended is not None
+        assert outage.held() == [("GPU-1", "", "ml/db-0", 1, 1)]
+        outage.pod(TWO, "db-0", created="2026-01-01T00:00:09Z")
+        outage.look()
+        assert outage.held() == [("GPU-1", "", TWO, 1, 1)]
+        assert outage.run(ONE).ended is not None
+        assert [merge.new.run_id for merge in outage.host.runbook.merges()] == [TWO]
+
+    def test_what_was_on_the_page_stays_there_when_the_api_server_answers(self, outage):
+        outage.pod(TWO, "w-1", run_id="bert")
+        outage.pod(ONE)
+        outage.look()
+        outage.host.runbook.newcomers()
+        outage.answers()
+        outage.look()
+        assert outage.shown() == {"bert", ONE}
+        outage.pod(ONE, "w-0", run_id="bert")
+        outage.look()
+        (merge,) = outage.host.runbook.merges()
+        assert not merge.is_counted
+
     def test_where_pages_are_full_a_pod_that_is_named_keeps_its_place(self, outage):
         outage.host.begin(max_runs=1)
         outage.pod(ONE)
@@ -661,6 +786,199 @@ class TestOutage:
         outage.pod(ONE, "b", "kube-system")
         outage.look()
         assert outage.host.running() == set()
+
+
+class TestLinks:
+    """One uid without a name and one name without a uid are one pod."""
+
+    @pytest.fixture(params=["API server: 500", "", None])
+    def silent(self, request, node):
+        """The API server does not name pods, whatever is known of that."""
+        if request.param is None:
+            node.watch = None
+            node.host.begin()
+        else:
+            node.fails(request.param)
+        node.look()
+        return node
+
+    def test_a_pod_is_one_run_by_its_uid_and_the_name_that_the_kubelet_says(self, silent):
+        silent.pod(ONE, used_us=10_000)
+        silent.look()
+        silent.list(("a", ["GPU-1"]))
+        silent.look()
+        assert silent.held() == [("GPU-1", "", ONE, 1, 1)]
+        assert silent.host.running() == {ONE}
+        (run,) = silent.host.runbook.running()
+        assert (run.name, run.namespace) == ("a", "ml")
+        assert silent.host.runbook.merges() == []
+
+    def test_it_stays_so_when_others_come_and_go(self, silent):
+        silent.pod(ONE)
+        silent.look()
+        silent.list(("a", ["GPU-1"]))
+        silent.look()
+        for uid in (TWO, THREE):
+            silent.pod(uid)
+        silent.look()
+        silent.list(("a", ["GPU-1"]), ("b", []), ("c", []))
+        silent.look()
+        silent.end(TWO)
+        silent.look()
+        assert silent.held() == [("GPU-1", "", ONE, 1, 1)]
+        silent.list(("a", ["GPU-1"]), ("c", ["GPU-2"]))
+        silent.look()
+        held = [("GPU-1", "", ONE, 1, 1), ("GPU-2", "", THREE, 1, 1)]
+        assert silent.held() == held
+
+    def test_one_that_has_left_and_is_listed_on_leaves_no_other_without_a_name(self, silent):
+        silent.pod(ONE)
+        silent.look()
+        silent.list(("a", ["GPU-1"]))
+        silent.look()
+        silent.end(ONE)
+        silent.look()
+        silent.pod(TWO)
+        silent.look()
+        silent.list(("a", ["GPU-1"]), ("b", ["GPU-2"]))
+        silent.look()
+        assert silent.held() == [("GPU-2", "", TWO, 1, 1)]
+        silent.end(TWO)
+        silent.look()
+        silent.pod(THREE)  # under the name of the first
+        silent.look()
+        silent.list(("a", ["GPU-1"]))
+        silent.look()
+        assert silent.held() == [("GPU-1", "", THREE, 1, 1)]
+
+    def test_it_stays_so_over_a_restart(self, silent):
+        silent.pod(ONE, used_us=10_000)
+        silent.look()
+        silent.list(("a", ["GPU-1"]))
+        silent.look()
+        for uid in (TWO, THREE):
+            silent.pod(uid)
+        silent.pod(ONE, used_us=30_000)
+        silent.list(("a", ["GPU-1"]), ("b", []), ("c", []))
+        for _ in range(6):
+            silent.look()
+        silent.host.restart()
+        silent.look()
+        assert silent.held() == [("GPU-1", "", ONE, 1, 1)]
+
+    def test_a_list_that_is_older_than_the_pod_links_nothing(self, silent):
+        silent.list(("done", ["GPU-1"]))
+        silent.pod(ONE)
+        silent.look()
+        assert ("GPU-1", "", ONE, 1, 1) not in silent.held()
+        silent.list(("a", ["GPU-2"]))
+        silent.look()
+        assert silent.held() == [("GPU-2", "", ONE, 1, 1)]
+
+    def test_a_cgroup_that_was_left_behind_is_no_pod_that_comes_later(self, silent):
+        silent.pod(ONE)
+        silent.look()
+        silent.list()
+        silent.look()
+        silent.list(("b", ["GPU-1"]))  # given out before its cgroup is made
+        silent.look()
+        assert ("GPU-1", "", ONE, 1, 1) not in silent.held()
+        silent.pod(TWO)
+        silent.look()
+        silent.list(("b", ["GPU-1"]))
+        silent.look()
+        assert silent.held() == [("GPU-1", "", TWO, 1, 1)]
+
+    def test_a_newer_list_that_does_not_come_is_waited_for_for_a_moment(self, node):
+        node.fails()
+        node.pod(ONE)
+        node.list(("a", ["GPU-1"]))
+        node.look()
+        assert node.held() == []
+        for _ in range(5):
+            node.look()
+        assert node.held() == [("GPU-1", "", "ml/a", 1, 1)]
+
+    def test_of_two_on_either_side_none_is_linked(self, silent):
+        for uid in (ONE, TWO):
+            silent.pod(uid)
+        silent.look()
+        silent.list(("a", ["GPU-1"]), ("b", []))
+        for _ in range(6):
+            silent.look()
+        assert silent.held() == [("GPU-1", "", "ml/a", 1, 1)]
+
+    def test_the_pod_of_a_left_out_namespace_is_never_on_the_page(self, node):
+        node.options = {"excluded": ("ml",)}
+        node.fails()
+        node.list()
+        node.host.begin()
+        node.look()
+        node.pod(ONE, used_us=10_000)
+        node.look()
+        node.list(("a", ["GPU-1"]))
+        node.look()
+        assert (node.shown(), node.held()) == (set(), [])
+
+    def test_pods_of_before_a_restart_have_their_names(self, node):
+        for uid, name in ((ONE, "w-0"), (TWO, "w-1")):
+            node.pod(uid, name, run_id="bert")
+        node.list(("w-0", ["GPU-1"]), ("w-1", []))
+        node.look()
+        node.watch.known = Known(why="API server: 500")
+        node.host.restart(absent_seconds=5)
+        node.pod(THREE)
+        node.list(("w-0", ["GPU-1"]), ("w-1", []))
+        node.look()
+        assert node.host.running() == {"bert", THREE}
+        assert node.held() == [("GPU-1", "", "bert", 1, 1)]
+        (holding,) = [row for row in node.host.sighting.holdings if row.until_ns is None]
+        began_ns = round((node.run("bert").started - node.host.clock.epoch) * 1e9)
+        assert holding.since_ns == pytest.approx(began_ns, abs=1e3)
+        node.host.restart(absent_seconds=5)
+        node.look()
+        assert node.held() == [("GPU-1", "", "bert", 1, 1)]
+        assert node.host.running() == {"bert", THREE}
+
+    def test_a_run_of_before_a_restart_has_the_devices_of_its_pod(self, node):
+        node.pod(ONE, "w-0", run_id="bert", job_id="j", used_us=10_000)
+        node.list(("w-0", ["GPU-1"]))
+        node.look()
+        node.watch.known = Known(why="API server: 500")
+        node.pod(ONE, used_us=30_000)
+        node.host.restart(absent_seconds=5)
+        assert node.look()["bert"] == 2
+        node.list(("w-0", ["GPU-1"]))
+        node.look()
+        assert node.held() == [("GPU-1", "", "bert", 1, 1)]
+        assert node.host.running() == node.shown() == {"bert"}
+        node.answers()
+        node.pod(ONE, "w-0", run_id="bert", job_id="j", used_us=40_000)
+        assert node.look() == {"bert": 1}
+        assert node.host.runbook.merges() == []
+
+
+def test_a_pod_that_a_silent_server_does_not_name_has_its_devices_by_its_name(node):
+    for uid in (ONE, TWO):
+        node.pod(uid)
+    node.give(("a", ["GPU-1"]), ("b", []))
+    node.look()
+    assert node.held() == []
+    for _ in range(5):
+        node.look()
+    assert node.held() == [("GPU-1", "", "ml/a", 1, 1)]
+
+
+def test_the_run_of_all_that_is_too_much_stays_on_the_page(node):
+    node.host.begin(max_runs=1)
+    node.pod(ONE, "first")
+    node.look()
+    node.pod(TWO, "second")
+    node.look()
+    node.host.runbook.newcomers()
+    node.pod(THREE)
+    node.look()
+    assert node.shown() == {ONE, "other"}
 
 
 class TestLogDirectories:
@@ -742,6 +1060,15 @@ def test_of_more_listed_pods_than_there_are_none_holds_by_its_name_alone(node):
     look = Occupancy(GPU, node.host.clock.boottime_ns(), (Occupant(10, ""),))
     node.look({GPU: look})
     assert node.held() == [("GPU-1", "", TWO, 1, 0)]
+
+
+def test_where_no_pod_is_one_that_is_over_and_still_listed_holds_nothing(node):
+    node.watch = None
+    node.host.begin()
+    node.give(("done", ["GPU-1"]))
+    for _ in range(6):
+        node.look()
+    assert (node.held(), node.shown()) == ([], set())
 
 
 def test_a_pod_goes_on_after_a_restart_with_what_it_used_meanwhile(node):
@@ -1108,7 +1435,8 @@ class TestDevices:
         node.look()
         assert [usage.held_threads for usage in node.host.sighting.usage] == [2]
 
-    def test_without_metadata_a_device_is_held_under_the_name_that_the_kubelet_says(self, node):
+    def test_without_cgroups_a_device_is_held_under_the_name_that_the_kubelet_says(self, node):
+        (node.mount / "kubepods").rename(node.mount / "elsewhere")
         node.watch = None
         node.host.begin()
         node.look()

@@ -1,8 +1,13 @@
 """What is opened of Kubernetes on a node, and what is said of the rest."""
 
+import builtins
+import socket
+
 import pytest
 
+from exporter.attribute.sources.kube.kubelet import ABSENT
 from exporter.attribute.sources.kube.registry import open_kubernetes
+from exporter.attribute.sources.kube.told import Told
 
 IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
@@ -60,3 +65,41 @@ def test_outside_of_a_pod_without_a_service_account_there_is_nothing_to_say(open
 def test_a_kubelet_that_is_not_mounted_is_said(opened):
     (state, _) = opened(directory="elsewhere").missing
     assert (state.name, state.ok) == ("kubelet", False)
+
+
+@pytest.mark.parametrize("is_stale", [False, True], ids=["a directory", "a socket"])
+def test_what_an_uninstalled_kubelet_left_behind_is_no_failure_outside_of_a_pod(
+    opened, tmp_path, clock, is_stale
+):
+    sources = opened({})
+    if is_stale:
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(tmp_path / "pod-resources" / "kubelet.sock"))
+    sources.kubelet._poll()
+    (*_, state) = Told(sources, clock).states(has_pods=False, has_claims=False)
+    assert (state.name, state.ok, state.why) == ("kubelet", True, ABSENT)
+
+
+def test_in_a_pod_a_kubelet_that_is_not_there_is_a_failure(opened, clock):
+    sources = opened()
+    sources.kubelet._poll()
+    states = Told(sources, clock).states(has_pods=False, has_claims=False)
+    (state,) = [each for each in states if each.name == "kubelet"]
+    assert not state.ok
+    assert "is not there; is the kubelet running?" in state.why
+
+
+@pytest.mark.parametrize(("environment", "is_ok"), [({}, True), (IN_A_POD, False)])
+def test_grpcio_is_only_missed_where_there_may_be_a_kubelet(
+    opened, monkeypatch, environment, is_ok
+):
+    real = builtins.__import__
+
+    def without(name, *more):
+        if name == "grpc":
+            raise ImportError(name)
+        return real(name, *more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    (state, *_) = opened(environment).missing
+    assert (state.name, state.ok) == ("kubelet", is_ok)
