@@ -127,8 +127,6 @@ class Kubepods:
 
     def uid(self, pid: int) -> str:
         """The pod that a process is in; "" for none."""
-        if not self._known:
-            return ""
         try:
             found = map(uid_of, paths(self._procfs, pid).values())
         except OSError:

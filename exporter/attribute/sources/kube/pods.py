@@ -145,7 +145,7 @@ class Pods:
 
     def run_of(self, pid: int) -> RunKey | None:
         """The pod that a process is in, by its cgroup."""
-        pod = self._pods.get(self._kubepods.uid(pid))
+        pod = self._pods.get(self._kubepods.uid(pid)) if self._pods else None
         return pod.key if pod is not None and self._runbook.is_open(pod.key) else None
 
     def is_here(self, key: RunKey) -> bool:
@@ -156,7 +156,7 @@ class Pods:
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
         """Pods and containers of each run; of one inside a pod, the pod that its lead is in."""
         inner: dict[RunKey, str] = {}
-        for run in self._runbook.running():
+        for run in self._runbook.running() if self._pods else ():
             if run.enclosing is not None and run.lead_pid:
                 uid = self._inner.get(run.key) or self._kubepods.uid(run.lead_pid)
                 if uid in self._pods:
