@@ -1,4 +1,5 @@
-"""Writes what is made of the chart: the schema of its values, their table, and plain manifests.
+"""Writes what is made of the chart: the schema of its values, their table, names of zones, and
+plain manifests.
 
 The manifests are deploy/kubernetes, one folder for each profile, rendered by helm; without helm
 they are left as they are. `--check` writes nothing and fails if a file is not what it should be.
@@ -17,6 +18,7 @@ import yaml
 
 from deploy.helm.schema import schema
 from deploy.helm.values import Value, values
+from exporter.convert import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/emissions-exporter"
@@ -27,6 +29,13 @@ KUBERNETES = "1.33.0"
 """What is rendered for; a helm that was built by hand believes in one that is too old."""
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 OF_HELM = ("helm.sh/chart:", "app.kubernetes.io/managed-by:", "# Source:")
+
+ZONES = """\
+{{{{/* Made by `make chart`: what people call a zone, and its code. */}}}}
+{{{{- define "ee.zoneNames" -}}}}
+{names}
+{{{{- end }}}}
+"""
 
 KUSTOMIZATION = """\
 # Made by `make chart`. Put your own registry into a kustomization that names this one:
@@ -72,7 +81,16 @@ def pages() -> dict[Path, str]:
     return {
         page: readme(page.read_text(encoding="utf-8"), described),
         CHART / "values.schema.json": json.dumps(schema(described), indent=2) + "\n",
+        CHART / "templates/_zones.tpl": ZONES.format(names=json.dumps(_zone_names(), indent=2)),
     }
+
+
+def _zone_names() -> dict[str, str]:
+    """Names of countries and of zones, in lower case, and their codes."""
+    current = [row for row in tables.rows() if tables.RETIRED not in row.flags]
+    named = [row for row in current if row.table in ("country_intensity.csv", "zones.csv")]
+    codes = {row.name.lower(): row.zone for row in reversed(named)}
+    return {name: code for name, code in sorted(codes.items()) if name != code.lower()}
 
 
 def manifests(helm: str) -> dict[Path, str]:

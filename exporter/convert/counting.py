@@ -1,9 +1,10 @@
 """What values count, for sources of which nobody but their owner knows it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from exporter.model.intensity import Accounting, Basis, Kind, Signal
+from exporter.model.intensity import Accounting, Basis, Kind, Signal, kilogram_error
 from exporter.setting import key
 
 
@@ -19,3 +20,13 @@ class Counting:
     def kind(self) -> Kind:
         """As the options say."""
         return Signal(self.signal), Basis(self.basis), Accounting(self.accounting)
+
+    def unit_error(self, grams_per_kwh: Iterable[float]) -> str:
+        """Why all of these values are taken for kg/kWh, and what to do; "" if they are not.
+
+        Direct emissions and contracts can be that small: those of sun and wind alone.
+        """
+        if self.basis == "direct" or self.accounting == "market":
+            return ""
+        error = kilogram_error(max(grams_per_kwh, default=0.0))
+        return f"each value is below 1 g/kWh: {error}, or set basis to direct" if error else ""

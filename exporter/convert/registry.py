@@ -68,7 +68,7 @@ def open_chain(
     child = child or Child()
     zone, notes = zone.strip(), []
     if not zone and cloud_metadata:
-        zone, note = _located(child, metadata_url)
+        zone, note = _located(child, metadata_url, bool(sources))
         notes += [note]
     own = {"basis": basis, "accounting": accounting, "source": source}
     defaults: dict[str, dict[str, Any]] = {
@@ -97,6 +97,8 @@ def open_chain(
                 f"convert.second: {beside.steps[0].name} counts the same as the first intensity "
                 f"({' '.join(beside.steps[0].kind)}); it is for another kind"
             )
+    if zone and not any(repr(zone) in note for note in opener.notes):
+        notes += filter(None, [tables.warning(zone)])
     feeds = Feeds([each.steps for each in (chain, beside) if each is not None], clock)
     files = [step for step in (*steps, *others) if isinstance(step, IntensityFile)]
     refresh = [(each.refresh, FILE_REFRESH_SECONDS) for each in files]
@@ -122,13 +124,16 @@ def _simple(zone: str, grams_per_kwh: float | None, file: str) -> list[str]:
     return ["table"] if zone else ["world"]
 
 
-def _located(child: Child, metadata_url: str) -> tuple[str, str]:
-    """The region by the cloud's own service, and what to say of it."""
+def _located(child: Child, metadata_url: str, has_sources: bool) -> tuple[str, str]:
+    """The region by the cloud's own service, and what to say of it.
+
+    One that no table knows is of use to sources that know it themselves.
+    """
     try:
         zone = str(child.ask({"locate": metadata_url}))
     except FetchFailed as failure:
         return "", f"convert.cloud_metadata: {failure}; set convert.zone"
-    if not tables.country(zone):
+    if not tables.country(zone) and not has_sources:
         return "", f"convert.cloud_metadata: {zone} is in no bundled table; set convert.zone"
     return zone, f"convert.cloud_metadata: this machine is in {zone}"
 

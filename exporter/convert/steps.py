@@ -84,7 +84,8 @@ class Opener:
         fields = {item.name for item in dataclasses.fields(kind)}
         given = {**self._defaults.get(name, {}), **options}
         if "zone" in fields and not given.get("zone"):
-            given["zone"] = tables.alpha2(self._zone) if name == "energy_charts" else self._zone
+            country = tables.alpha2(self._zone) if name == "energy_charts" else ""
+            given["zone"] = country or self._zone
         if name == "energinet" and self._zone.upper().startswith(AREAS):
             given.setdefault("area", self._zone.upper().removeprefix(AREAS))
         source = section(kind, given, at)

@@ -18,6 +18,12 @@ FORMS = (
 WORLD = "WORLD"
 PREFERENCE = (Basis.LIFECYCLE, Basis.DIRECT, Basis.UNSTATED)
 ZONE_DERIVED = "zone-derived"
+ZONES_AS_OF = "2026-08-21"
+"""Date of the list of the zones of Electricity Maps; `data/zones.md` names its source."""
+RETIRED = "retired"
+"""Flag of a zone that Electricity Maps had before that date."""
+ALIASES = {"GBR": ("UK",), "GRC": ("EL",)}
+"""Further codes of countries, which the European Union uses; no other country has them."""
 AGGREGATE = "aggregate"
 """Flag of the world and the EU; no warning about the value."""
 
@@ -97,12 +103,43 @@ def alpha2(zone: str) -> str:
     return next((row.codes[1] for row in _countries() if code and code == row.country), "")
 
 
-def check_zone(zone: str) -> None:
-    """Raise ConfigError for what is neither a zone of Electricity Maps nor a cloud region."""
+def zone_key(zone: str) -> str:
+    """The code that Electricity Maps has for a country's other codes (DEU, UK); others as they are.
+
+    In upper case; cloud regions in lower case.
+    """
     code = zone.strip().upper()
-    known = [row for table in (_zones, _cloud_regions) for row in table()]
-    if not any(code in row.codes for row in known):
-        raise ConfigError(_unknown(zone, code, known))
+    if ":" in code:
+        return code.lower()
+    return next((row.zone for row in _countries() if code in row.codes), code)
+
+
+def zone_warning(zone: str) -> str:
+    """Why Electricity Maps may not know a zone or cloud region, and what is near it; "" if it does.
+
+    Its zones change, so this is never more than a warning.
+    """
+    code = zone_key(zone).upper()
+    found = [*_zones(), *_cloud_regions()]
+    current = {row.zone for row in found if RETIRED not in row.flags}
+    if any(code in row.codes for row in found if row.zone in current):
+        return ""
+    was = "no longer" if any(code in row.codes for row in found) else "not"
+    named = [row for row in (*found, *_countries()) if row.zone in current]
+    return (
+        f"{zone!r:.100} is {was} among the zones of Electricity Maps as of {ZONES_AS_OF}; "
+        f"{_hint(code, named)}it is requested as configured"
+    )
+
+
+def warning(zone: str) -> str:
+    """That no table knows a zone, and what is near it; "" where one does."""
+    if known(zone) is not None:
+        return ""
+    return (
+        f"convert.zone: no bundled table knows {zone!r:.100}; {hint(zone)}"
+        "it is used as configured, and records name no country"
+    )
 
 
 def world() -> Factor:
@@ -151,17 +188,34 @@ def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
 
 
 def _unknown(zone: str, code: str, known: Sequence[Row]) -> str:
+    return f"convert.zone: no bundled table knows {zone!r}; {_hint(code, known)}it can be {FORMS}"
+
+
+def hint(zone: str) -> str:
+    """A question that names the zones that are meant, or are near; "" if none is."""
+    return _hint(zone.strip().upper(), rows())
+
+
+def _hint(code: str, known: Sequence[Row]) -> str:
+    known = [row for row in known if RETIRED not in row.flags]
+    near = [row.zone for row in known if row.name.upper() == code] or _near(code, known)
+    return f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+
+
+def _near(code: str, known: Sequence[Row]) -> list[str]:
+    """The zones whose code or name is like this one, and those that contain it."""
     shown = {key: row.zone for row in reversed(known) for key in (row.name.upper(), *row.codes)}
-    near = dict.fromkeys(shown[key] for key in difflib.get_close_matches(code, shown, 5))
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"convert.zone: no bundled table knows {zone!r}; {hint}it can be {FORMS}"
+    parts = code.split("-")
+    above = ["-".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    keys = [*difflib.get_close_matches(code, shown, 5), *(key for key in above if key in shown)]
+    return [shown[key] for key in keys]
 
 
 def _countries() -> Iterator[Row]:
     table = "country_intensity.csv"
     for cells in _read(table):
         shown = WORLD if cells["alpha3"] == "WLD" else cells["alpha2"]
-        codes = (shown, cells["alpha2"], cells["alpha3"])
+        codes = (shown, cells["alpha2"], cells["alpha3"], *ALIASES.get(cells["alpha3"], ()))
         yield _row(table, cells, codes, cells["name"], cells["alpha3"])
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from exporter.convert import tables
 from exporter.errors import ConfigError
 from exporter.estimate.names import NEAR, closest, corrected, having, listed, words
+from exporter.model.intensity import kilogram_error
 
 PROVIDERS = {
     "amazon": "aws",
@@ -55,7 +56,13 @@ def world() -> Chosen:
 
 
 def given(grams_per_kwh: Fraction, place: str) -> Chosen:
-    """A number that somebody knows, of a place that is only named; "" if it is not."""
+    """A number that somebody knows, of a place that is only named; "" if it is not.
+
+    Raises ConfigError for a number in kg/kWh.
+    """
+    error = kilogram_error(float(grams_per_kwh))
+    if error:
+        raise ConfigError(f"estimate: --intensity: {error}")
     return Chosen(Region(place, "", "", grams_per_kwh, "", "as it was given"))
 
 

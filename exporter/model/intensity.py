@@ -26,6 +26,20 @@ class Accounting(StrEnum):
     MARKET = "market"
 
 
+LEAST_GRAMS_PER_KWH = 1.0
+"""No grid emits less and more than nothing: below it a number is in kg/kWh."""
+
+
+def kilogram_error(grams_per_kwh: float) -> str:
+    """Why an intensity is taken for one in kg/kWh, and what to write; "" if it is not."""
+    if not 0 < grams_per_kwh < LEAST_GRAMS_PER_KWH:
+        return ""
+    return (
+        f"{grams_per_kwh:g} g/kWh is less than any grid emits, it looks like kg/kWh; write "
+        f"{grams_per_kwh * 1000:g}, or 0 where nothing is emitted"
+    )
+
+
 Kind: TypeAlias = tuple[Signal, Basis, Accounting]
 """What an intensity counts. Those of different kinds are never mixed."""
 

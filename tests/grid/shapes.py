@@ -1,7 +1,8 @@
-"""Answers of every source, written by hand after its documentation or a recorded answer.
+"""Servers of every source, with the values that a test gives; their answers are made up here.
 
-`test_shapes.py` of the sources names where each of them is from, and holds their fields against it;
-what nobody has seen is listed in tests/README.md. The values are those that a test gives.
+`test_shapes.py` of the sources holds their fields against documented or recorded answers, and
+`recorded.py` has answers with the values of a real server, where somebody has published one. What
+nobody has seen is listed in tests/README.md.
 
 Each function makes the `serve` of a healthy server. Values are pairs of unix seconds and the number
 as it is sent, earliest first; `ahead` is the forecast, None where the server has none to give. What
@@ -33,9 +34,10 @@ def electricity_maps(
     zone: str = "DE",
     basis: str = "lifecycle",
     estimated: bool = False,
-    **more: Any,
+    granularity: str = "hourly",
 ) -> Serve:
-    """`more` stands in every document, for example `temporalGranularity`."""
+    """Version 4; version 3 has neither `flowTraced` nor `temporalGranularity` everywhere."""
+    step = {"temporalGranularity": granularity}
 
     def row(pair: tuple[float, Any]) -> dict[str, Any]:
         at, number = pair
@@ -46,20 +48,21 @@ def electricity_maps(
             "updatedAt": moment(at + 60),
             "createdAt": moment(at - 3 * 86_400),
             "emissionFactorType": basis,
+            "flowTraced": True,
             "isEstimated": estimated,
-            "estimationMethod": "TIME_SLICER_AVERAGE" if estimated else None,
-            **more,
+            "estimationMethod": "FORECASTS_HIERARCHY" if estimated else None,
         }
 
     def serve(asked: Asked) -> Answer:
         match asked.path.rpartition("/")[2]:
             case "latest":
-                return document(row(values[-1]))
+                return document({**row(values[-1]), **step})
             case "history":
-                return document({"zone": zone, "history": [row(pair) for pair in values], **more})
+                return document({"zone": zone, "history": [row(pair) for pair in values], **step})
             case "forecast" if ahead is not None:
                 rows = [{"carbonIntensity": number, "datetime": moment(at)} for at, number in ahead]
-                return document({"zone": zone, "forecast": rows, **more})
+                said = {"updatedAt": moment(values[-1][0] if values else 0.0), **step}
+                return document({"zone": zone, "forecast": rows, **said})
         return REFUSED if asked.path.endswith("forecast") else UNKNOWN
 
     return serve

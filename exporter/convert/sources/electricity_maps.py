@@ -1,6 +1,7 @@
 """Electricity Maps: average intensity of most grids, flow-traced; lifecycle or direct."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from exporter.convert import tables
@@ -13,15 +14,18 @@ from exporter.setting import key
 from exporter.units import SECONDS_PER_HOUR
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_ELECTRICITY_MAPS_TOKEN"  # noqa: S105  a name
+NO_LOOKUP = {"disableCallerLookup": "true"}
+NO_LOOKUP_V3 = {"shouldUseFallbackCallerLookup": "false"}
 STEPS = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": SECONDS_PER_HOUR}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ElectricityMaps:
-    """Needs a token; a free one may read a single zone. Also for its version 4, by `url`.
+    """Version 4, or by `url` version 3 (`https://api.electricitymaps.com/v3`). Needs a token.
 
     Zones are those of app.electricitymaps.com, or a cloud region (`aws:eu-west-1`), which it
-    looks up itself. Without forecast where the token may not read it.
+    looks up itself; one that the bundled list does not have is a warning. A free token may be
+    limited to a single zone. Without forecast where the token may not read it.
     """
 
     zone: str = key("", "", "Its zone, or a cloud region. Empty: `convert.zone`.")
@@ -30,18 +34,17 @@ class ElectricityMaps:
     )
     basis: Literal["lifecycle", "direct"] = key("lifecycle", "", "What its values are to count.")
     estimates: bool = key(True, "", "Whether values that it estimates are good enough.")
-    url: str = key("https://api.electricitymaps.com/v3", "URL", "Where it is.")
+    url: str = key("https://api.electricitymaps.com/v4", "URL", "Where it is.")
     refresh_seconds: float = key(900, "seconds", "Time between two requests.", least=60)
     max_age_seconds: float = key(10800, "seconds", "How long the last value holds.", least=0)
 
     publisher = "Electricity Maps"
     country = ""
 
-    @property
+    @cached_property
     def place(self) -> str:
         """Its zone, or the cloud region."""
-        zone = self.zone.strip()
-        return zone.lower() if ":" in zone else zone.upper()
+        return tables.zone_key(self.zone)
 
     @property
     def kind(self) -> Kind:
@@ -49,11 +52,11 @@ class ElectricityMaps:
         return Signal.AVERAGE, Basis(self.basis), Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
-        """Refuse a zone that it does not have. Raises ConfigError."""
+        """Warn of a zone that it may not have. Raises ConfigError where there is none."""
         if not self.place:
             raise ConfigError("it needs a zone: set convert.zone, for example DE or US-CAL-CISO")
-        tables.check_zone(self.zone)
-        return secret.check(self.token_file, TOKEN_VARIABLE)
+        warning = tables.zone_warning(self.zone)
+        return (*((warning,) if warning else ()), *secret.check(self.token_file, TOKEN_VARIABLE))
 
     def fetch(self, http: Http, now: float, since: float) -> Answer:
         """The last day, where something of it is missing, else what is new; and a day ahead."""
@@ -96,13 +99,14 @@ class ElectricityMaps:
             "emissionFactorType": self.basis,
             "disableEstimations": "false" if self.estimates else "true",
             # Else it answers for where the caller seems to be, when it does not know the zone.
-            "shouldUseFallbackCallerLookup": "false",
+            **(NO_LOOKUP_V3 if self.url.rstrip("/").endswith("/v3") else NO_LOOKUP),
         }
 
     def _check_zone(self, document: Any) -> None:
         zone = str(member(document, "zone"))
         if ":" in self.place:
-            is_right = tables.country(zone[:2]) == tables.country(self.place)
+            # Of a cloud region that no table knows, nobody can say where it is.
+            is_right = tables.country(self.place) in ("", tables.country(zone[:2]))
         else:
             is_right = zone == self.place
         if not is_right:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import Any, Literal
 
+from exporter.convert import tables
 from exporter.convert.live.parse import Raw, bad, known, member, number, spelled, values
 from exporter.convert.live.source import Answer, Http
 from exporter.errors import ConfigError
@@ -47,7 +48,8 @@ class EnergyCharts:
         """Refuse what is no country. Raises ConfigError."""
         if len(self.zone) != CODE_CHARACTERS or not self.zone.isalpha():
             raise ConfigError(
-                f"zone: {self.zone!r} is no country of two letters; it has countries, like de or fr"
+                f"zone: {self.zone!r} is no country of two letters; {tables.hint(self.zone)}"
+                "it has countries, like de or fr"
             )
         return ()
 

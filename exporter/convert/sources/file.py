@@ -51,6 +51,7 @@ class IntensityFile:
 
     def __init__(self, options: File, clock: Clock) -> None:
         self.kind = options.kind
+        self._unit_error = options.unit_error
         self.why = ""
         self._path = options.path
         self._zone = options.zone or UNSTATED_ZONE
@@ -101,7 +102,11 @@ class IntensityFile:
         self._stamp = stamp
         if len(data) > LARGEST_BYTES:
             raise SourceError(f"{self._path}: is over 16 MiB; keep only rows that are still needed")
-        self._timeline = self._timeline_of(parse(data, self._path))
+        rows = parse(data, self._path)
+        unit_error = self._unit_error(row.grams_per_kwh for row in rows)
+        if unit_error:
+            raise SourceError(f"{self._path}: {unit_error}")
+        self._timeline = self._timeline_of(rows)
         self._read_seconds = seconds(self._clock.monotonic_ns() - began_ns)
         self.why = ""
 

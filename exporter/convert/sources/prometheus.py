@@ -76,6 +76,9 @@ class Prometheus(Counting):
             raise bad(f"the query has {len(found)} series as its result; it must have one")
         raws = [_raw(sample) for row in found for sample in _samples(row)]
         read, set_aside = values(raws, step, now)
+        error = self.unit_error(value.grams_per_kwh for value in read)
+        if error:
+            raise bad(f"the query: {error}")
         return Answer(known(read, set_aside, self.publisher), (), set_aside)
 
     def _headers(self, http: Http) -> dict[str, str]:

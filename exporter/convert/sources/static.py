@@ -7,7 +7,7 @@ from typing import NamedTuple
 from exporter.clock import Clock
 from exporter.convert.counting import Counting
 from exporter.errors import ConfigError
-from exporter.model.intensity import Factor, Kind
+from exporter.model.intensity import Factor, Kind, kilogram_error
 from exporter.setting import key
 
 UNSTATED_ZONE = "unstated"
@@ -44,6 +44,9 @@ class Static(Counting):
         """The step. Raises ConfigError."""
         if self.grams_per_kwh is None:
             raise ConfigError("grams_per_kwh: expected a number")
+        error = kilogram_error(self.grams_per_kwh)
+        if error:
+            raise ConfigError(f"grams_per_kwh: {error}")
         signal, basis, accounting = self.kind
         factor = Factor(
             zone=self.zone or UNSTATED_ZONE,

@@ -13,6 +13,7 @@ from exporter.setting import key
 FORM = "%Y-%m-%dT%H:%MZ"
 HALF_HOUR_SECONDS = 1800.0
 NATIONAL = "GB"
+ALSO_NATIONAL = "UK"
 LAST_REGION = 17
 POSTCODE = re.compile(r"[A-Z]{1,2}[0-9][A-Z0-9]?")
 
@@ -60,7 +61,7 @@ class Uk:
     def _path(self, start: float) -> str:
         place = self.place.strip().upper()
         window = f"{spelled(start, FORM)}/fw48h"
-        if place == NATIONAL:
+        if place in (NATIONAL, ALSO_NATIONAL):
             return f"/intensity/{window}"
         if place.isdecimal() and 1 <= int(place) <= LAST_REGION:
             return f"/regional/intensity/{window}/regionid/{int(place)}"

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from exporter.convert.places import zone_of
+from exporter.model.intensity import kilogram_error
 from exporter.report.forms.codecarbon import Price
 
 FILE = ".codecarbon.config"
@@ -57,6 +58,7 @@ WHY: Mapping[str, str] = MappingProxyType(
         "metadata": "labels of track() are for that",
     }
 )
+FORCED = "force_carbon_intensity_g_co2e_kwh"
 NOWHERE_TO = "nothing is sent anywhere"
 FALSE = ("", "0", "false", "no", "off", "none")
 MODES = ("machine", "process")
@@ -153,8 +155,12 @@ def _price(settings: Mapping[str, Any], remarks: list[str]) -> Price:
     zone = zone_of(country or two_letters, region, provider, cloud_region)
     if not zone and any(place):
         remarks.append(f"no table knows {' '.join(filter(None, place))!r}; grams are the daemon's")
+    grams_per_kwh = _amount(settings, FORCED, remarks)
+    error = kilogram_error(grams_per_kwh or 0.0)
+    if error:
+        remarks.append(f"{FORCED}: {error}; it is used as given")
     return Price(
-        grams_per_kwh=_amount(settings, "force_carbon_intensity_g_co2e_kwh", remarks),
+        grams_per_kwh=grams_per_kwh,
         pue=_amount(settings, "pue", remarks),
         zone=zone or None,
         litres_per_kwh=_amount(settings, "wue", remarks) or 0.0,

@@ -55,6 +55,24 @@ MISTAKES = [
         "sources/0/prometheus/url': 'http://a:secret@b' does not match pattern",
     ),
     (of_convert(sources=[{"uk": {"area": 1}}]), "additional properties 'area' not allowed"),
+    (of_convert(zone="Germany"), "config.convert.zone: Germany is a name, and a code is expected."),
+    (of_convert(zone=" united kingdom"), "Did you mean GB?"),
+    (of_convert(zone="Germany", sources=["energy_charts"]), "Did you mean DE?"),
+    (
+        of_convert(zone="DE", sources=[{"electricity_maps": {"zone": "Hawaii"}}, "table"]),
+        "config.convert.sources.electricity_maps.zone: Hawaii is a name, and a code is expected.",
+    ),
+    (of_convert(zone="Germny"), "config.convert.zone: Germny is no code."),
+    ({"zone": "Germany"}, "additional properties 'zone' not allowed"),
+    (
+        of_convert(grams_per_kwh=0.473),
+        "config.convert.grams_per_kwh: 0.473 g/kWh is less than any grid emits, it looks like "
+        "kg/kWh. Write 473.",
+    ),
+    (
+        of_convert(second=[{"static": {"grams_per_kwh": 0.012, "accounting": "market"}}]),
+        "config.convert.second.static.grams_per_kwh: 0.012 g/kWh",
+    ),
     (
         {"config": {"sample": {"collectors": {"gpu": False}}}},
         "additional properties 'gpu' not allowed",
@@ -139,3 +157,19 @@ def test_a_mistake_stops_with_what_to_do(values, said):
     assert said in done.stderr
     assert "nil pointer" not in done.stderr
     assert done.stdout == ""
+
+
+GOOD = [
+    *({"zone": zone} for zone in ("UK", "de", "DEU", "SE1", "US-CAL-CISO", "aws:eu-west-1")),
+    *({"zone": zone} for zone in ("World", "", "US-HI", "ES-CN-FV")),
+    {"zone": "building-7", "sources": [{"static": {"grams_per_kwh": 1}}]},
+    {"grams_per_kwh": 0},
+    {"grams_per_kwh": 1.04},
+    {"sources": [{"table": None}, "uk"]},
+]
+
+
+@pytest.mark.parametrize("convert", GOOD, ids=str)
+def test_a_zone_and_a_number_that_can_be_are_taken(convert):
+    done = helm("template", "x", values=of_convert(**convert))
+    assert done.returncode == 0, done.stderr

@@ -70,6 +70,60 @@ def test_a_number_of_ones_own_goes_before_everything(opened, file):
     assert result.refresh == ()
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(0.473, "write 473"), (0.02, "write 20"), (0.9999, "write 999.9")]
+)
+@pytest.mark.parametrize("basis", ["unstated", "lifecycle", "direct"])
+def test_a_number_in_kilograms_is_refused_with_the_one_in_grams(opened, number, basis, said):
+    with pytest.raises(ConfigError) as refusal:
+        opened(grams_per_kwh=number, basis=basis, zone="DE")
+    assert f"grams_per_kwh: {number:g} g/kWh is less than any grid emits" in str(refusal.value)
+    assert said in str(refusal.value)
+
+
+def test_a_number_in_kilograms_is_refused_in_the_options_of_a_source(opened):
+    with pytest.raises(ConfigError, match="write 473"):
+        opened(sources=[{"static": {"grams_per_kwh": 0.473}}])
+    second = [{"static": {"grams_per_kwh": 0.012, "accounting": "market"}}]
+    with pytest.raises(ConfigError, match="write 12"):
+        opened(zone="FR", second=second)
+
+
+@pytest.mark.parametrize("number", [1.0, 1.04, 1500.0])
+def test_a_number_that_a_grid_may_have_is_taken(opened, number):
+    assert opened(grams_per_kwh=number).chain.in_force(NOW).grams_per_kwh == number
+
+
+def kilograms(file):
+    with open(file, "w", encoding="utf-8") as written:
+        written.write(f"time,grams_per_kwh\n{NOW - 120:.0f},0\n{NOW - 60:.0f},0.473\n")
+    return file
+
+
+def test_a_file_in_kilograms_is_refused(opened, file):
+    with pytest.raises(ConfigError, match=r"each value is below 1 g/kWh: 0.473 g/kWh is less"):
+        opened(file=kilograms(file))
+
+
+@pytest.mark.parametrize("meaning", [{"basis": "direct"}, {"accounting": "market"}])
+def test_direct_emissions_and_contracts_may_be_that_small(opened, file, meaning):
+    result = opened(file=kilograms(file), **meaning)
+    assert result.chain.in_force(NOW).grams_per_kwh == 0.473
+
+
+def test_a_zone_that_no_table_knows_is_a_warning_where_no_table_is_asked(opened, file):
+    (note,) = opened(zone="Germany", file=file, sources=["file"]).notes
+    assert note.startswith("convert.zone: no bundled table knows 'Germany'; did you mean DE?")
+    assert opened(zone="uk", file=file, sources=["file"]).notes == ()
+
+
+def test_a_name_in_place_of_a_code_is_named_by_energy_charts(opened):
+    with pytest.raises(
+        ConfigError, match=r"'Germany' is no country of two letters; did you mean DE"
+    ):
+        opened(zone="Germany", sources=["energy_charts"])
+
+
 def test_zero_is_a_number_of_ones_own(opened):
     assert opened(grams_per_kwh=0.0).chain.in_force(NOW).grams_per_kwh == 0
 

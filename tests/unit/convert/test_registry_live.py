@@ -139,9 +139,29 @@ def test_an_option_with_a_wrong_value_is_refused_with_what_is_expected(opened, o
     assert said in refusal(opened, {"uk": options})
 
 
-def test_a_zone_that_the_source_does_not_have_is_refused_with_a_suggestion(opened):
-    said = refusal(opened, "electricity_maps", zone="US-CAL-CIS0")
-    assert "did you mean US-CAL-CISO" in said
+def test_a_zone_that_the_source_may_not_have_is_a_note_with_a_suggestion(opened):
+    (note,) = opened("electricity_maps", zone="US-CAL-CIS0").notes
+    assert note.startswith("convert.sources: electricity_maps: 'US-CAL-CIS0' is not among")
+    assert "did you mean US-CAL-CISO" in note
+    assert note.endswith("it is requested as configured")
+
+
+@pytest.mark.parametrize("zone", ["US-HI", "PH-LU", "JP", "UK", "GI", "CA-NL", "AU-LH"])
+def test_a_zone_that_the_source_has_needs_no_note(opened, zone):
+    result = opened("electricity_maps", zone=zone)
+    assert result.notes == ()
+    assert result.chain.steps[0].state().zone == {"UK": "GB"}.get(zone, zone)
+
+
+def test_a_table_behind_such_a_source_still_refuses_what_it_cannot_answer_for(opened):
+    said = refusal(opened, "electricity_maps", "table", zone="ZZ-NEW")
+    assert "convert.zone: no bundled table knows 'ZZ-NEW'" in said
+
+
+@pytest.mark.parametrize("entry", ["uk", "energy_charts"])
+def test_uk_means_great_britain(opened, entry):
+    assert opened(entry, zone="UK").chain.steps[0].state().zone == "GB"
+    assert names(opened({"uk": {"place": "UK"}})) == ["uk"]
 
 
 @pytest.mark.parametrize("entry", ["electricity_maps", "energy_charts", "table"])
@@ -323,6 +343,15 @@ def test_a_region_that_no_table_has_is_not_used_and_said(opened, grid):
     result = located(opened, grid(shapes.metadata("aws", "mars-north-1")))
     assert "aws:mars-north-1 is in no bundled table; set convert.zone" in result.notes[0]
     assert result.chain.in_force(NOW).zone == "WORLD"
+
+
+def test_a_region_that_no_table_has_is_used_by_a_source_that_may_know_it(opened):
+    child = Stub(answer="aws:mars-north-1")
+    result = opened("electricity_maps", cloud_metadata=True, child=child)
+    assert result.chain.steps[0].state().zone == "aws:mars-north-1"
+    machine, warning = result.notes
+    assert machine == "convert.cloud_metadata: this machine is in aws:mars-north-1"
+    assert "'aws:mars-north-1' is not among the zones" in warning
 
 
 def test_where_there_is_no_cloud_that_is_said(opened, grid):

@@ -145,3 +145,75 @@ def test_a_basis_that_is_asked_for_is_given_or_refused():
     assert tables.find("GB", Basis.DIRECT).basis is Basis.DIRECT
     with pytest.raises(ConfigError, match="no table has a direct value"):
         tables.find("WORLD", Basis.DIRECT)
+
+
+CURRENT = (
+    *("AU-LH", "BM", "CA", "CA-NL", "CW", "ES-CN-FV", "ES-CN-LZ", "GG", "GI", "JE", "JP", "KY"),
+    *("MC", "MO", "MV", "MY", "PH-LU", "PH-MI", "PH-VI", "SC", "US-AK-SEAPA", "US-HI"),
+)
+"""Those that are new since 2023."""
+
+
+@pytest.mark.parametrize("zone", [*CURRENT, "DE", "us-cal-ciso", "UK", "DEU", "aws:eu-west-1"])
+def test_electricity_maps_has_a_zone_of_the_current_list(zone):
+    assert tables.zone_warning(zone) == ""
+
+
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [
+        ("US-HI-OA", "no longer among the zones of Electricity Maps as of 2026-08-21; did you"),
+        ("US-HI-OA", "did you mean US-HI or"),
+        ("CA-NL-LB", "did you mean CA-NL or"),
+        ("ES-CN-FVLZ", "or ES-CN-FV"),
+        ("IN-DL", "did you mean IN "),
+        ("MX-BC", " or MX?"),
+        ("US-CAL-CIS0", "'US-CAL-CIS0' is not among the zones of Electricity Maps as of"),
+        ("US-CAL-CIS0", "did you mean US-CAL-CISO or"),
+        ("Germany", "did you mean DE? it is requested as configured"),
+        ("united kingdom", "did you mean GB?"),
+        ("Hawaii", "did you mean US-HI?"),
+        ("QQ-QQ1", "as of 2026-08-21; it is requested as configured"),
+    ],
+)
+def test_a_zone_that_electricity_maps_may_not_have_is_a_warning_with_what_is_near(zone, said):
+    assert said in tables.zone_warning(zone)
+
+
+def test_no_retired_zone_is_suggested():
+    retired = {row["zone_key"] for row in cells("zones.csv") if "retired" in row["flag"]}
+    assert len(retired) == 40
+    for zone in retired:
+        hint = tables.zone_warning(zone).partition("did you mean ")[2].partition("?")[0]
+        assert not retired & set(hint.split(" or "))
+
+
+def test_the_zones_have_the_number_and_the_date_that_their_note_says():
+    current = [row for row in cells("zones.csv") if "retired" not in row["flag"]]
+    note = resources.files("exporter.data").joinpath("zones.md").read_text(encoding="utf-8")
+    assert f"Zone keys as of **{tables.ZONES_AS_OF}**: {len(current)} are current" in note
+
+
+def test_a_retired_zone_keeps_its_value():
+    assert tables.find("DK-BHM").grams_per_kwh == 89.5
+    assert tables.find("MX-BC").grams_per_kwh == 453.1
+
+
+@pytest.mark.parametrize(("code", "zone"), [("UK", "GB"), ("uk", "GB"), ("EL", "GR")])
+def test_a_code_of_the_european_union_is_that_of_the_country(code, zone):
+    assert tables.find(code) == tables.find(zone)
+    assert tables.find(code).zone == zone
+    assert tables.country(code) == tables.country(zone)
+    assert tables.alpha2(code) == zone
+    assert tables.zone_key(code) == zone
+
+
+def test_the_name_of_a_country_in_any_case_leads_to_its_code_alone():
+    assert "did you mean DE? it can be" in refused("germany")
+    assert "did you mean GB? it can be" in refused(" United Kingdom ")
+
+
+def refused(zone):
+    with pytest.raises(ConfigError) as refusal:
+        tables.find(zone)
+    return str(refusal.value)

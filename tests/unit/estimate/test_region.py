@@ -88,3 +88,15 @@ def test_a_number_that_is_given_is_of_no_table():
 
 def test_without_a_place_it_is_the_world():
     assert world().region.grams_per_kwh == Fraction("473.01")
+
+
+@pytest.mark.parametrize("text", ["UK", "uk", "United Kingdom"])
+def test_uk_is_great_britain(text):
+    assert find(text).region.code == "GB"
+
+
+def test_an_intensity_in_kilograms_is_refused_with_the_one_in_grams():
+    with pytest.raises(ConfigError, match=r"--intensity: 0.473 g/kWh is less .* write 473,"):
+        given(Fraction("0.473"), "DE")
+    assert given(Fraction(0), "").region.grams_per_kwh == 0
+    assert given(Fraction(1), "").region.grams_per_kwh == 1

@@ -44,6 +44,33 @@
 {{- if and $v.intensity.enabled (or (dig "convert" "file" "" $v.config) (dig "convert" "grams_per_kwh" "" $v.config)) (not (dig "convert" "sources" list $v.config)) }}
 {{- fail "intensity.enabled is for sources that are asked over the network. With config.convert.file or grams_per_kwh, leave it off." }}
 {{- end }}
+{{- $convert := get $v.config "convert" | default dict }}
+{{- $places := list (list "config.convert" $convert) }}
+{{- range $at, $sources := dict "config.convert.sources" $convert.sources "config.convert.second" $convert.second "intensity.standIns" $v.intensity.standIns }}
+{{- range $sources }}
+{{- if kindIs "map" . }}
+{{- range $name, $options := . }}
+{{- $places = append $places (list (printf "%s.%s" $at $name) ($options | default dict)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $codes := include "ee.zoneNames" . | fromJson }}
+{{- range $places }}
+{{- $options := last . }}
+{{- $zone := get $options "zone" | toString | trim }}
+{{- $code := get $codes (lower $zone) }}
+{{- if $code }}
+{{- fail (printf "%s.zone: %s is a name, and a code is expected. Did you mean %s?" (first .) $zone $code) }}
+{{- end }}
+{{- $grams := get $options "grams_per_kwh" | default 0 | float64 }}
+{{- if and (gt $grams 0.0) (lt $grams 1.0) }}
+{{- fail (printf "%s.grams_per_kwh: %v g/kWh is less than any grid emits, it looks like kg/kWh. Write %v." (first .) $grams (mulf $grams 1000.0)) }}
+{{- end }}
+{{- end }}
+{{- if not (or $convert.sources (regexMatch "^([A-Za-z][A-Za-z0-9]{1,2}(-[A-Za-z0-9]+)*|(?i:world)|[A-Za-z0-9]+:[A-Za-z0-9-]+)?$" (get $convert "zone" | toString | trim))) }}
+{{- fail (printf "config.convert.zone: %s is no code. Expected that of a country (DE), of a region (US-CA) or of a cloud region (aws:eu-west-1)." $convert.zone) }}
+{{- end }}
 {{- range $v.extraArgs }}
 {{- $flag := splitList "=" . | first }}
 {{- if has $flag (list "--config.file" "--web.listen-address" "--web.config.file" "--path.sysfs" "--path.procfs" "--path.state" "--socket.path") }}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.convert.sources.electricity_maps import ElectricityMaps
+from exporter.convert.sources.electricity_maps import TOKEN_VARIABLE, ElectricityMaps
 from exporter.errors import ConfigError, FetchFailed
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid import shapes
@@ -51,8 +51,23 @@ def test_it_may_not_answer_for_where_the_caller_seems_to_be(maps):
         "zone": "DE",
         "emissionFactorType": "direct",
         "disableEstimations": "true",
-        "shouldUseFallbackCallerLookup": "false",
+        "disableCallerLookup": "true",
     }
+
+
+@pytest.mark.parametrize("path", ["/v3", "/v3/"])
+def test_version_3_is_told_so_in_its_own_words(maps, path):
+    asker = maps()
+    asker.source = ElectricityMaps(zone="DE", url=asker.server.url + path)
+    asker.ask()
+    (first, *_) = asker.server.asked
+    assert first.path == "/v3/carbon-intensity/history"
+    assert first.query["shouldUseFallbackCallerLookup"] == "false"
+    assert "disableCallerLookup" not in first.query
+
+
+def test_version_4_is_asked_unless_another_is_set():
+    assert ElectricityMaps(zone="DE").url == "https://api.electricitymaps.com/v4"
 
 
 def test_a_cloud_region_is_looked_up_by_the_source(maps):
@@ -76,6 +91,21 @@ def test_an_answer_from_another_country_than_the_cloud_region_is_refused(maps):
     assert outcome(asker) == "wrong_zone"
     asker.serve([(LAST, 50)], zone="IE")
     assert asker.numbers() == [50]
+
+
+@pytest.mark.parametrize("zone", ["xx:new-region-1", "aws:mars-north-1"])
+def test_a_cloud_region_that_no_table_knows_is_taken_from_wherever_the_source_finds_it(maps, zone):
+    asker = maps(zone=zone)
+    assert asker.numbers() == [300, 322]
+
+
+@pytest.mark.parametrize(("zone", "sent"), [("UK", "GB"), ("deu", "DE"), (" us-hi ", "US-HI")])
+def test_other_codes_of_a_country_are_sent_as_its_zone(maps, zone, sent):
+    asker = maps(zone=zone)
+    asker.serve([(LAST, 50)], zone=sent)
+    assert asker.numbers() == [50]
+    assert asker.server.asked[0].query["zone"] == sent
+    assert asker.source.place == sent
 
 
 @pytest.mark.parametrize("basis", ["direct", "", None, 1])
@@ -110,7 +140,7 @@ def test_estimated_values_are_none_where_they_are_not_good_enough(maps):
 )
 def test_a_value_holds_as_long_as_the_answer_says(maps, granularity, seconds):
     asker = maps()
-    asker.serve([(LAST, 50)], temporalGranularity=granularity)
+    asker.serve([(LAST, 50)], granularity=granularity)
     (value,) = asker.ask().values
     assert value.end - value.start == seconds
 
@@ -151,10 +181,34 @@ def test_its_kind_is_average_by_location_on_the_wanted_basis():
     assert kind == (Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION)
 
 
+def test_it_needs_a_zone():
+    with pytest.raises(ConfigError, match="it needs a zone"):
+        ElectricityMaps(zone=" ").check()
+
+
+@pytest.mark.parametrize("zone", ["US-HI", "JP", "CA-NL", "PH-LU", "UK", "aws:eu-west-1"])
+def test_a_zone_that_it_has_needs_no_warning(monkeypatch, zone):
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    assert ElectricityMaps(zone=zone).check() == ()
+
+
 @pytest.mark.parametrize(
     ("zone", "said"),
-    [("", "it needs a zone"), ("US-CAL-CIS0", "did you mean US-CAL-CISO"), ("Germany", "DE")],
+    [
+        ("US-CAL-CIS0", "did you mean US-CAL-CISO"),
+        ("Germany", "did you mean DE?"),
+        ("US-HI-OA", "is no longer among the zones"),
+        ("aws:mars-north-1", "is not among the zones"),
+        ("ZZ-NEW", "it is requested as configured"),
+    ],
 )
-def test_a_zone_that_it_does_not_have_is_refused(zone, said):
-    with pytest.raises(ConfigError, match=said):
-        ElectricityMaps(zone=zone).check()
+def test_a_zone_that_it_may_not_have_is_a_warning(monkeypatch, zone, said):
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    (warning,) = ElectricityMaps(zone=zone).check()
+    assert said in warning
+
+
+def test_a_zone_that_no_list_has_yet_brings_values(maps):
+    asker = maps(zone="zz-new")
+    asker.serve([(LAST, 50)], zone="ZZ-NEW")
+    assert asker.numbers() == [50]

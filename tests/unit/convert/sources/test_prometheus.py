@@ -112,3 +112,26 @@ def test_it_counts_what_the_settings_say():
     kind = Prometheus(signal="marginal", basis="direct", accounting="market").kind
     assert kind == (Signal.MARGINAL, Basis.DIRECT, Accounting.MARKET)
     assert Prometheus(source="our meters").publisher == "our meters"
+
+
+def test_a_series_in_kilograms_is_refused_with_what_to_write(prometheus):
+    asker = prometheus()
+    asker.serve([(NOW - 60, 0), (NOW, 0.473)])
+    failed = failure(asker)
+    assert failed.outcome == "bad_answer"
+    assert "each value is below 1 g/kWh: 0.473 g/kWh is less than any grid emits" in str(failed)
+    assert "write 473" in str(failed)
+
+
+@pytest.mark.parametrize("options", [{"basis": "direct"}, {"accounting": "market"}])
+def test_direct_emissions_and_contracts_may_be_that_small(prometheus, options):
+    asker = prometheus(**options)
+    asker.serve([(NOW, 0.473)])
+    assert asker.numbers() == [0.473]
+
+
+@pytest.mark.parametrize("numbers", [[0.2, 40], [0, 0], [1.5]])
+def test_a_series_with_one_value_of_a_grid_is_in_grams(prometheus, numbers):
+    asker = prometheus()
+    asker.serve([(NOW - 60 * back, number) for back, number in enumerate(reversed(numbers))][::-1])
+    assert asker.numbers() == numbers

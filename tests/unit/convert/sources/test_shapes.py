@@ -1,4 +1,4 @@
-"""The hand-written answers have the fields of documented or recorded ones, and no others.
+"""The made-up answers have the fields of documented or recorded ones, and no others.
 
 Where the fields are from stands beside them; the decoders had no part in that.
 """
@@ -17,20 +17,24 @@ PAIRS = [(NOW - 3600, 300), (NOW, 310)]
 TOKEN = {"authorization": "Bearer a-token-of-half-an-hour"}
 
 MAPS = (
-    "zone carbonIntensity datetime updatedAt createdAt emissionFactorType isEstimated "
+    "zone carbonIntensity datetime updatedAt createdAt emissionFactorType flowTraced isEstimated "
     "estimationMethod"
 )
-"""Recorded 2024-03-06: jpbede/aioelectricitymaps at 935bca9 and 5c97065, tests/fixtures/
-carbon_intensity_history.json and latest_carbon_intensity.json."""
+"""As in `tests/grid/recorded.py`, recorded 2026-08-22 of version 4."""
 WATTTIME = "data_point_period_seconds region warnings signal_type model units"
 GENERATED = "generated_at_period_seconds generated_at"
 """WattTime/watttime-python-client, "Forecast" and "Data" of its guide from version 2 to 3; the same
 as the examples of docs.watttime.org."""
 
 FIELDS = [
-    (shapes.electricity_maps, "/v3/carbon-intensity/latest", [], MAPS),
-    (shapes.electricity_maps, "/v3/carbon-intensity/history", [], "zone history"),
-    (shapes.electricity_maps, "/v3/carbon-intensity/history", ["history", 0], MAPS),
+    (shapes.electricity_maps, "/v4/carbon-intensity/latest", [], f"{MAPS} temporalGranularity"),
+    (
+        shapes.electricity_maps,
+        "/v4/carbon-intensity/history",
+        [],
+        "zone history temporalGranularity",
+    ),
+    (shapes.electricity_maps, "/v4/carbon-intensity/history", ["history", 0], MAPS),
     (shapes.watttime, "/v3/historical", [], "data meta"),
     (shapes.watttime, "/v3/historical", ["data", 0], "point_time value"),
     (shapes.watttime, "/v3/historical", ["meta"], WATTTIME),

@@ -167,6 +167,16 @@ def test_a_forced_intensity_pue_and_wue_are_in_the_numbers(seconds):
     assert (data.energy_consumed, data.water_consumed) == (pytest.approx(20), pytest.approx(30))
 
 
+def test_a_forced_intensity_in_kilograms_is_said_and_used_as_given(seconds, caplog):
+    tracker = EmissionsTracker(force_carbon_intensity_g_co2e_kwh=0.473)
+    tracker.start()
+    seconds.pass_seconds(10)
+    assert tracker.stop() == pytest.approx(0.00473)
+    (said,) = [each.getMessage() for each in caplog.records]
+    assert "0.473 g/kWh is less than any grid emits" in said
+    assert "it is used as given" in said
+
+
 def test_what_has_no_effect_is_said_once(seconds, caplog):
     for _ in range(2):
         EmissionsTracker(gpu_ids=[0], save_to_prometheus=True, api_key="s3cret", newer=1)
