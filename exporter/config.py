@@ -157,7 +157,10 @@ class Convert:
         "of its own. No grams are counted with it.",
     )
     grams_per_kwh: float | None = key(
-        None, "g/kWh", "A fixed intensity of your own; goes before every table.", least=0
+        None,
+        "g/kWh",
+        "A fixed intensity of your own, 0 or at least 1; goes before every table.",
+        least=0,
     )
     basis: Literal["lifecycle", "direct", "unstated"] = key(
         "unstated", "", "What the numbers of `grams_per_kwh` and `file` count."

@@ -1,5 +1,4 @@
-"""Writes what is made of the chart: the schema of its values, their table, names of zones, and
-plain manifests.
+"""Writes what is made of the chart: the schema of its values, their table, manifests, zones' names.
 
 The manifests are deploy/kubernetes, one folder for each profile, rendered by helm; without helm
 they are left as they are. `--check` writes nothing and fails if a file is not what it should be.

@@ -35,7 +35,7 @@ class Static(Counting):
     """A number of your own, for example that of a contract."""
 
     grams_per_kwh: float | None = key(
-        None, "g/kWh", "The number. Empty: `convert.grams_per_kwh`.", least=0
+        None, "g/kWh", "The number, 0 or at least 1. Empty: `convert.grams_per_kwh`.", least=0
     )
     zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
     source: str = key("", "", "Who says so; shown beside every gram.")

@@ -66,8 +66,7 @@ MISTAKES = [
     ({"zone": "Germany"}, "additional properties 'zone' not allowed"),
     (
         of_convert(grams_per_kwh=0.473),
-        "config.convert.grams_per_kwh: 0.473 g/kWh is less than any grid emits, it looks like "
-        "kg/kWh. Write 473.",
+        "less than any grid emits, it looks like kg/kWh. Write 473.",
     ),
     (
         of_convert(second=[{"static": {"grams_per_kwh": 0.012, "accounting": "market"}}]),
