@@ -83,7 +83,8 @@ def rows() -> list[Row]:
 def known(zone: str) -> Row | None:
     """The first row that `zone` finds, with a value or without; None where no table knows it."""
     code = zone.strip().upper()
-    return next((row for row in rows() if code in row.codes), None)
+    found = (row for tables in _SEARCH for table in tables for row in table())
+    return next((row for row in found if code in row.codes), None)
 
 
 def regions(country: str) -> Iterator[Row]:
@@ -180,9 +181,10 @@ def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
     country = next((each for each in _countries() if row.country in each.codes), None)
     remedy = (
         f"set convert.zone to {country.zone} for the mean of its country "
-        f"({country.grams_per_kwh:g} g/kWh, {country.year}), or set convert.grams_per_kwh"
+        f"({country.grams_per_kwh:g} g/kWh, {country.year}), behind another source write "
+        f"`table: {{zone: {country.zone}}}`, or set convert.grams_per_kwh"
         if country
-        else "its country has none either: set convert.grams_per_kwh"
+        else "its country has none either: set convert.grams_per_kwh, or leave the table out"
     )
     return f"convert.zone: {zone} is known, but {row.table} has no value for it; {remedy}"
 
@@ -208,7 +210,9 @@ def _near(code: str, known: Sequence[Row]) -> list[str]:
     parts = code.split("-")
     above = ["-".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
     keys = [*difflib.get_close_matches(code, shown, 5), *(key for key in above if key in shown)]
-    return [shown[key] for key in keys]
+    near = [shown[key] for key in keys]
+    of_the_country = [zone for zone in near if above and zone.partition("-")[0] == above[-1]]
+    return of_the_country or near
 
 
 def _countries() -> Iterator[Row]:

@@ -158,6 +158,12 @@ def test_a_table_behind_such_a_source_still_refuses_what_it_cannot_answer_for(op
     assert "convert.zone: no bundled table knows 'ZZ-NEW'" in said
 
 
+def test_the_mean_of_a_country_stands_in_for_a_zone_without_a_value(opened):
+    result = opened("electricity_maps", {"table": {"zone": "PH"}}, zone="PH-LU")
+    assert result.notes == ()
+    assert result.chain.in_force(NOW).zone == "PH"
+
+
 @pytest.mark.parametrize("entry", ["uk", "energy_charts"])
 def test_uk_means_great_britain(opened, entry):
     assert opened(entry, zone="UK").chain.steps[0].state().zone == "GB"

@@ -135,6 +135,11 @@ def test_a_zone_without_a_value_names_the_country_that_has_one():
         tables.find("AU-NT")
 
 
+def test_a_zone_without_a_value_names_what_to_write_behind_a_source_that_knows_it():
+    with pytest.raises(ConfigError, match=r"behind another source write `table: {zone: PH}`"):
+        tables.find("PH-LU")
+
+
 def test_a_zone_without_a_value_in_a_country_without_one_asks_for_a_number():
     with pytest.raises(ConfigError, match=r"set convert.grams_per_kwh"):
         tables.find("AD")
@@ -163,11 +168,11 @@ def test_electricity_maps_has_a_zone_of_the_current_list(zone):
     ("zone", "said"),
     [
         ("US-HI-OA", "no longer among the zones of Electricity Maps as of 2026-08-21; did you"),
-        ("US-HI-OA", "did you mean US-HI or"),
+        ("US-HI-OA", "did you mean US-HI or US-AK or US-MIDW-MISO or US?"),
         ("CA-NL-LB", "did you mean CA-NL or"),
         ("ES-CN-FVLZ", "or ES-CN-FV"),
         ("IN-DL", "did you mean IN "),
-        ("MX-BC", " or MX?"),
+        ("MX-BC", "did you mean MX?"),
         ("US-CAL-CIS0", "'US-CAL-CIS0' is not among the zones of Electricity Maps as of"),
         ("US-CAL-CIS0", "did you mean US-CAL-CISO or"),
         ("Germany", "did you mean DE? it is requested as configured"),
