@@ -24,9 +24,9 @@ class Counting:
     def unit_error(self, grams_per_kwh: Iterable[float]) -> str:
         """Why all of these values are taken for kg/kWh, and what to do; "" if they are not.
 
-        Direct emissions and contracts can be that small: those of sun and wind alone.
+        Direct emissions, marginal ones and contracts can be that small: those of sun and wind.
         """
-        if self.basis == "direct" or self.accounting == "market":
+        if "marginal" in self.kind or "direct" in self.kind or "market" in self.kind:
             return ""
         error = kilogram_error(max(grams_per_kwh, default=0.0))
         return f"each value is below 1 g/kWh: {error}, or set basis to direct" if error else ""

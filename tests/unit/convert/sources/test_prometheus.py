@@ -123,8 +123,10 @@ def test_a_series_in_kilograms_is_refused_with_what_to_write(prometheus):
     assert "write 473" in str(failed)
 
 
-@pytest.mark.parametrize("options", [{"basis": "direct"}, {"accounting": "market"}])
-def test_direct_emissions_and_contracts_may_be_that_small(prometheus, options):
+@pytest.mark.parametrize(
+    "options", [{"basis": "direct"}, {"accounting": "market"}, {"signal": "marginal"}]
+)
+def test_direct_and_marginal_emissions_and_contracts_may_be_that_small(prometheus, options):
     asker = prometheus(**options)
     asker.serve([(NOW, 0.473)])
     assert asker.numbers() == [0.473]
