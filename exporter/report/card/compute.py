@@ -48,7 +48,10 @@ NO_COUNT = re.compile(
     re.IGNORECASE,
 )
 """What follows a number that counts no GPUs."""
-PLURAL = re.compile(r"\b(?:gpus|tpus|accelerators|cards)\b", re.IGNORECASE)
+PLURAL = re.compile(
+    r"\b(?:gpus|tpus|accelerators|cards|[a-z]{1,3}\d{1,4}[a-z]?(?-i:s))\b", re.IGNORECASE
+)
+"""`A100s`, but not `L40S`."""
 
 HOURS_IN: dict[str, float] = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1 / 3600),

@@ -20,6 +20,9 @@ from exporter.report.card.facts import facts_of_section
         ("RTX 4090 GPU", 1),
         ("3090 Ti", 1),
         ("A100 80GB", 1),
+        ("NVIDIA L40S", 1),
+        ("2080Ti x 4", 4),
+        ("8 A100s", 8),
         ("NVIDIA A100 40 GB", 1),
         ("H100 80GB HBM3", 1),
         ("NVIDIA GeForce RTX 4070 (8 Go VRAM)", 1),
@@ -58,6 +61,7 @@ def test_gpus_are_counted(text, count):
     ("text", "bounds"),
     [
         ("A100 GPUs", (1, math.inf)),
+        ("eight V100s", (1, math.inf)),
         ("RTX 3090 GPUs", (1, math.inf)),
         ("32 nodes of 8 V100", (32, 256)),
         ("4 A100 and 2 V100", (4, 6)),
