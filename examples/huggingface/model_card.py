@@ -1,13 +1,18 @@
 """The emissions of a piece of work in a model's card, and the card checked.
 
 python3 model_card.py
+
+The card is the README.md of a new folder, tiny-model, as `save_pretrained` would make it.
 """
+
+import os
 
 from exporter.client import track
 from exporter.integrations.huggingface import update_card
 from exporter.report.card.check import findings
 
-CARD = "README.md"
+MODEL = "tiny-model"
+CARD = os.path.join(MODEL, "README.md")
 
 
 def train() -> None:
@@ -19,6 +24,7 @@ def train() -> None:
 with track("tiny") as run:
     train()
 
+os.makedirs(MODEL, exist_ok=True)
 update_card(CARD, run.record, training_type="pre-training", location="Quebec, Canada")
 with open(CARD, encoding="utf-8") as file:
     text = file.read()

@@ -6,22 +6,26 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from exporter import data
+from exporter.data.processors import TABLE, plain_name, rows_of
 from exporter.errors import ConfigError
 from exporter.estimate.names import closest, corrected, having, listed, words
 
-TABLE = "hardware_tdp.csv"
 WATTS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?w(?:atts?)?", re.IGNORECASE)
 VENDORS = frozenset(("amd", "google", "intel", "nvidia"))
 LINES = frozenset(("geforce", "tesla"))
 """What NVIDIA's cards are called besides, with or without which they are the same."""
 SAYS_NOTHING = frozenset(("accelerator", "card", "cpu", "gpu", "graphics", "processor"))
 MEMORY = re.compile(r"\d+gb|hbm\w*")
-FORM_FACTOR = re.compile(r"(sxm)\d\w?")
-"""Which generation of the socket it is follows from the card."""
+FORM_FACTOR = re.compile(r"(sxm)[2456]\w?")
+"""Which generation of the socket it is follows from the card; a V100 for SXM3 draws more."""
 JOINED = re.compile(r"(gtx|rtx)(\d+)")
-DRIVER_NAMES = {words("H100 80GB HBM3"): words("H100 SXM")}
-"""What drivers call a card, where no row of the table has all the words."""
+DRIVER_NAMES = {
+    words("NVIDIA H100 80GB HBM3"): "H100 SXM",
+    words("H100 80GB HBM3"): "H100 SXM",
+    words("NVIDIA H200"): "NVIDIA H200 SXM",
+    words("Quadro RTX 8000"): "RTX 8000",
+}
+"""The rows of cards that drivers call by other words."""
 
 
 class Hardware(NamedTuple):
@@ -54,7 +58,7 @@ def find(text: str) -> Chosen:
     if power is not None:
         return Chosen(Hardware(f"{power[1]} W", Fraction(power[1]), "", "", "as it was given"))
     rows = list(_rows())
-    found, alike = _matching(text, rows)
+    found, alike = _named(text, rows)
     if not found:
         names = (row.name for row in rows)
         near = closest(text, (row.name for row in _preferred(rows))) or closest(text, names)
@@ -72,6 +76,22 @@ def find(text: str) -> Chosen:
     return Chosen(found[0], tuple(row for row in alike if _split(row.name)[1] != same))
 
 
+def _named(text: str, rows: Sequence[Hardware]) -> tuple[Sequence[Hardware], Sequence[Hardware]]:
+    """The rows that a name means: in full, as a kernel shows it, or by its words."""
+    name = text.strip().casefold()
+    exact = [row for row in rows if row.name.casefold() == name]
+    if exact:
+        return exact, _matching(text, rows)[1] or exact
+    shown = {row["name"] for row in rows_of(text)}
+    if shown:
+        same = [row for row in rows if row.name in shown]
+        return same, same
+    found, alike = _matching(DRIVER_NAMES.get(words(text), text), rows)
+    if found:
+        return found, alike
+    return _matching(plain_name(text), [row for row in rows if row.kind == "cpu"])
+
+
 def _matching(text: str, rows: Sequence[Hardware]) -> tuple[Sequence[Hardware], Sequence[Hardware]]:
     """The rows that a name means, equal ones first of all; and those that have all its words."""
     vendors, asked = _split(text)
@@ -84,7 +104,7 @@ def _matching(text: str, rows: Sequence[Hardware]) -> tuple[Sequence[Hardware], 
     ]
     known = {*VENDORS, *LINES, *SAYS_NOTHING, *(word for own, _ in table for word in own)}
     sizeless = frozenset(word for word in asked if not MEMORY.fullmatch(word))
-    ways = (asked, DRIVER_NAMES.get(asked, asked), sizeless)
+    ways = (asked, sizeless)
     for way in (*ways, *(_split(" ".join(corrected(way, known)))[1] for way in ways)):
         found = _preferred(having(way, table))
         equal = [row for row in found if _split(row.name)[1] == way]
@@ -108,7 +128,7 @@ def _split(name: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _rows() -> Iterator[Hardware]:
-    with (data.DIRECTORY / TABLE).open(encoding="utf-8") as lines:
+    with TABLE.open(encoding="utf-8") as lines:
         for cells in csv.DictReader(lines):
             flag = cells["flag"]
             yield Hardware(

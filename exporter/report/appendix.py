@@ -6,7 +6,14 @@ from typing import Any
 from exporter import __version__, human, units
 from exporter.report import figures, group
 from exporter.report.document import Document, Section, Table
-from exporter.report.forms.text import METHODS, energy, mean_intensity, seen
+from exporter.report.forms.text import (
+    METHODS,
+    energy,
+    is_replay,
+    mean_intensity,
+    method_text,
+    seen,
+)
 
 Record = Mapping[str, Any]
 KINDS = {"cpu": "processors", "dram": "memory", "gpu": "GPUs"}
@@ -49,13 +56,14 @@ def appendix(record: Record) -> Document:
 def _summary(record: Record) -> str:
     """One sentence that can be quoted."""
     what = "These runs" if record.get("runs", 1) > 1 else "This run"
+    replayed = ", played back from a recording," if is_replay(record) else ""
     so_far = " so far" if record["ended"] is None else ""
     stated = record.get("labels") or {}
     hardware = figures.hardware(record)
     on = f" on {hardware}" if hardware else ""
     at = f" in {stated['geographical_location']}" if "geographical_location" in stated else ""
     return (
-        f"{what} used {human.energy(record['energy_uj'])} of electricity{on}{at} within "
+        f"{what}{replayed} used {human.energy(record['energy_uj'])} of electricity{on}{at} within "
         f"{human.duration(record['duration_seconds'])} and emitted "
         f"{human.carbon(record['carbon_ng'])} of CO2 equivalent{so_far}{_incomplete(record)}."
     )
@@ -99,7 +107,7 @@ def _components(record: Record) -> Table:
             human.share(_total(parts, "energy_uj"), record["energy_uj"]),
             _held(parts),
             human.carbon(_total(parts, "carbon_ng")),
-            ", ".join(filter(None, (METHODS.get(method, method or ""), _split(split)))),
+            ", ".join(filter(None, (method and method_text(record, method), _split(split)))),
         )
         for (kind, method, split), parts in sorted(sums.items(), key=lambda item: str(item[0]))
     ]
@@ -156,6 +164,9 @@ def _grid(record: Record) -> Iterator[tuple[str, str]]:
 def _methods(record: Record) -> Iterator[tuple[str, str]]:
     parts = figures.parts_used(record)
     methods = {part["method"] for part in parts}
+    if is_replay(record):
+        yield "replay", "a recorded or made-up host was played back; nothing was measured"
+        methods &= {None}
     for method, bound in BOUNDS.items():
         if method in methods:
             yield METHODS[method], bound
@@ -183,4 +194,5 @@ def _circumstances(record: Record) -> Iterator[tuple[str, str]]:
         yield name, str(labels.get(label) or NOT_STATED)
     yield "grid", ", ".join(figures.zones(record)) or NOT_STATED
     yield "run", record["run_id"] + (f", job {record['job_id']}" if record["job_id"] else "")
-    yield "measured by", f"emissions-exporter {__version__}, record version {record['version']}"
+    by = "played back by" if is_replay(record) else "measured by"
+    yield by, f"emissions-exporter {__version__}, record version {record['version']}"

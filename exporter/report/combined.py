@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from exporter import units
+from exporter.model.runs import REPLAY
 
 Record = Mapping[str, Any]
 AMOUNTS = ("energy_uj", "held_uj", "carbon_ng")
@@ -19,10 +20,12 @@ def combined(records: Sequence[Record], title: str) -> dict[str, Any]:
     ended = None if None in ends else max(ends)
     until = max(record["at"] for record in records) if ended is None else ended
     sums = _sums(records)
+    origins = {str(record.get("origin", "")) for record in records}
     return {
         "version": records[0]["version"],
         "run_id": title,
         "job_id": "",
+        "origin": REPLAY if REPLAY in origins else origins.pop() if len(origins) == 1 else "",
         "node": ", ".join(sorted({record["node"] for record in records})),
         "started": started,
         "ended": ended,

@@ -1,10 +1,8 @@
 """How much power is assumed where no counter can be read, and who says so."""
 
-import csv
-import re
 from typing import NamedTuple
 
-from exporter import data
+from exporter.data.processors import rows_of
 from exporter.errors import ConfigError
 from exporter.sample.cpuinfo import CpuInfo
 
@@ -76,23 +74,5 @@ def dram_watts(per_gb: float | None = None) -> DramWatts:
 
 def tdp_watts(model: str) -> float | None:
     """Thermal design power of one package of `model`, or None if the table lacks it."""
-    wanted = plain_name(model)
-    numbered = [word for word in wanted.split() if any(map(str.isdigit, word))]
-    if not numbered:
-        return None
-    number = max(numbered, key=len)
-    table = data.DIRECTORY / "hardware_tdp.csv"
-    with table.open(encoding="utf-8") as file:
-        header = next(file)
-        lines = (line for line in file if number in line.lower())
-        for row in csv.DictReader(lines, next(csv.reader([header]))):
-            if row["type"] == "cpu" and plain_name(row["name"]) == wanted:
-                return float(row["tdp_watts"])
-    return None
-
-
-def plain_name(model: str) -> str:
-    """A processor's name without trademarks, core counts, clock rates and graphics."""
-    text = model.lower()
-    text = re.sub(r"\([^)]*\)|@.*| (with|w/) .*|\d+(st|nd|rd|th) gen\b|\d+-cores?\b", " ", text)
-    return " ".join(word for word in text.split() if word not in {"cpu", "processor"})
+    row = next(rows_of(model), None)
+    return None if row is None else float(row["tdp_watts"])

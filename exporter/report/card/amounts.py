@@ -1,29 +1,67 @@
 """Amounts of emissions as cards spell them: plain decimals, and what people wrote by hand."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter import units
 
 DIGITS = 6
-GRAMS: Mapping[str, float] = {
-    "mg": 1e-3,
-    **dict.fromkeys(("g", "gram", "grams"), 1.0),
-    **dict.fromkeys(("kg", "kilo", "kilos", "kilogram", "kilograms"), 1e3),
-    **dict.fromkeys(("t", "ton", "tons", "tonne", "tonnes"), 1e6),
-    **dict.fromkeys(("lb", "lbs", "pound", "pounds"), units.GRAMS_PER_KWH_OF_LB_PER_MWH * 1e3),
+NEAR = 0.02
+GRAMS_PER_POUND = units.GRAMS_PER_KWH_OF_LB_PER_MWH * 1e3
+SYMBOLS: Mapping[str, float] = {"mg": 1e-3, "g": 1.0, "G": 1.0, "t": 1e6, "T": 1e6, "Mg": 1e6}
+"""Units of mass whose case has a meaning, and the grams in one."""
+WORDS: Mapping[str, float] = {
+    **dict.fromkeys(("gm", "gms", "gr", "gram", "grams", "gramm", "gramme", "grammes"), 1.0),
+    **dict.fromkeys(("kg", "kgs", "kilo", "kilos", "kilogram", "kilograms"), 1e3),
+    **dict.fromkeys(("kilogramm", "kilogramme", "kilogrammes"), 1e3),
+    **dict.fromkeys(("ton", "tons", "tonne", "tonnes", "tonnen"), 1e6),
+    **dict.fromkeys(("metric ton", "metric tons", "metric tonne", "metric tonnes"), 1e6),
+    **dict.fromkeys(("lb", "lbs", "pound", "pounds"), GRAMS_PER_POUND),
 }
-"""Units of mass, and the grams in one."""
 
-NUMBER = r"\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?"
-AMOUNT = re.compile(
-    rf"(?<![\w.,])(?P<number>{NUMBER})\s*(?P<unit>{'|'.join(sorted(GRAMS, key=len, reverse=True))})"
-    r"(?:\s*(?:of\s+)?CO(?:<sub>2</sub>e?q?|[^\s/]{0,6}))?(?!\w)(?!\s*(?:/|per\b))",
+SPACES = " \u00a0\u2007\u2008\u2009\u202f"
+"""Between groups of three digits, besides apostrophes."""
+MARKUP_SPACE = re.compile(
+    r"(?<=\d)(?:\\,|\\ |\{~\}|~|&nbsp;|&thinsp;|&#160;|&#8201;|&#8239;|&#x(?:a0|2009|202f);)(?=\w)",
     re.IGNORECASE,
 )
+"""Spaces as LaTeX and HTML spell them."""
+GROUPED = rf"\d{{1,3}}(?:[{SPACES}'\u2019]\d{{3}})+(?!\d)(?:[.,]\d+)?"
+PLAIN = r"(?:\d(?:[\d,._]*\d)?|\.\d+)"
+NUMBER = rf"(?:{GROUPED}|{PLAIN})(?:[eE][-+]?\d{{1,2}}(?!\d))?"
+ALONE = r"(?<![\w.,^])"
+"""Before a number that does not belong to a name or to a larger number."""
+CO2 = r"(?:<sub>2</sub>|[\s_{]*[2\u2082]\}?)?[\s_-]*(?:e(?:q(?:uiv(?:alents?)?)?)?\b)?\.?"
+CARBON = rf"[\s_-]*(?:of\s+)?(?:C[O0]{CO2}|carbon(?:\s+dioxide)?(?:\s+equivalents?)?)"
+MASS = re.compile(
+    rf"(?P<below>(?:<|&lt;|\\textless\{{\}})\s*)?{ALONE}"
+    rf"(?:(?P<first>{NUMBER})\s*(?P<link>\u00b1|\+/?-|[-\u2013\u2014]|to\b)\s*)?"
+    rf"(?P<number>{NUMBER})\s*(?:in\s+)?"
+    rf"(?P<unit>(?i:{'|'.join(sorted(WORDS, key=len, reverse=True))})|mg|Mg|[gt]"
+    rf"|[GT](?=\s*(?:of\s+)?C[O0]))"
+    r"(?=[\W_]|$|(?i:C[O0][2\u2082_<{]))"
+)
+RATE = re.compile(rf"(?:{CARBON})?[\s)]*(?:/|\\/|per\b|kWh)", re.IGNORECASE)
+LONE_MARK = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
+"""Decimal or grouped."""
+DECIMAL = re.compile(r"(?<![\w.,])(?:0([.,])\d+|\d+([.,])(?:\d\d?|\d{4,}))(?![.,]?\d)")
+"""Only decimal."""
 HUB_NUMBER = re.compile(r"\d+\.\d+|\d+")
+
+
+class Mass(NamedTuple):
+    """A mass that a text states."""
+
+    text: str
+    grams: float
+    ranges: tuple[tuple[float, float], ...]
+    """What it can mean, in grams: as its digits are rounded, and as its separators are read."""
+
+    def is_near(self, grams: float) -> bool:
+        """Whether it can mean that many grams."""
+        return any(least * (1 - NEAR) <= grams <= most * (1 + NEAR) for least, most in self.ranges)
 
 
 def plain(carbon_ng: int) -> str:
@@ -35,19 +73,89 @@ def plain(carbon_ng: int) -> str:
 
 
 def number(text: str) -> float:
-    """A number as people write it; a comma before other than three digits is a decimal point."""
-    spelled = text.replace("_", "")
-    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?([eE].*)?", spelled):
-        return float(spelled.replace(",", ""))
-    return float(spelled.replace(",", ".") if spelled.count(",") == 1 else spelled.replace(",", ""))
+    """A number as people write it. Raises ValueError.
+
+    The last of points and commas is the decimal mark. Commas alone group digits where three
+    follow each; a point alone is the decimal mark.
+    """
+    return float(_spelled(text))
+
+
+def _spelled(text: str) -> str:
+    """The number as Python spells it."""
+    spelled = re.sub(rf"[{SPACES}'\u2019_]", "", text)
+    digits, e, exponent = spelled.lower().partition("e")
+    points, commas = digits.count("."), digits.count(",")
+    if points and commas:
+        group, mark = (",", ".") if digits.rfind(".") > digits.rfind(",") else (".", ",")
+        digits = digits.replace(group, "").replace(mark, ".")
+    elif commas:
+        is_mark = commas == 1 and (spelled != text or not _groups(digits, ","))
+        digits = digits.replace(",", "." if is_mark else "")
+    elif points > 1 and _groups(digits, "."):
+        digits = digits.replace(".", "")
+    return digits + e + exponent
+
+
+def _groups(digits: str, mark: str) -> bool:
+    return re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+", digits) is not None
+
+
+def _readings(text: str, marks: frozenset[str]) -> list[str]:
+    """The number, and what else it can be: 16.714 and 16,714 group digits in some languages.
+
+    `marks` are the decimal marks of the numbers around it.
+    """
+    found = [_spelled(text)]
+    if LONE_MARK.fullmatch(text):
+        mark, other = (".", "") if "." in text else (",", ".")
+        if marks == {","} or (mark == "." and not marks):
+            found.append(text.replace(mark, other))
+    return found
+
+
+def masses(text: str, context: str = "") -> Iterator[Mass]:
+    """Masses in a text. Rates, such as g/kWh, are none.
+
+    The text around it shows what its points and commas mean.
+    """
+    marks = frozenset(found[1] or found[2] for found in DECIMAL.finditer(context or text))
+    spelled = MARKUP_SPACE.sub("\u202f", text)
+    for match in MASS.finditer(spelled):
+        if RATE.match(spelled, match.end()):
+            continue
+        try:
+            yield _mass(match, marks)
+        except ValueError:  # a version or an address, such as 2.5.1
+            continue
+
+
+def _mass(match: re.Match[str], marks: frozenset[str]) -> Mass:
+    unit = match["unit"]
+    scale = SYMBOLS.get(unit) or WORDS[" ".join(unit.lower().split())]
+    spelled = _readings(match["number"], marks)
+    grams = float(spelled[0]) * scale
+    ranges = [_rounded(each, scale) for each in spelled]
+    first = number(match["first"]) * scale if match["first"] else None
+    if match["below"]:
+        ranges = [(0.0, grams)]
+    elif first is not None and match["link"] not in ("-", "\u2013", "\u2014", "to"):
+        grams, ranges = first, [(first - grams, first + grams)]
+    elif first is not None and first < grams:
+        grams, ranges = (first + grams) / 2, [(first, grams)]
+    return Mass(match.group().strip(), grams, tuple(ranges))
+
+
+def _rounded(spelled: str, scale: float) -> tuple[float, float]:
+    """What a number can have been before it was rounded to its last digit."""
+    digits, _, exponent = spelled.partition("e")
+    half = 0.5 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+    return (float(spelled) - half) * scale, (float(spelled) + half) * scale
 
 
 def amounts(text: str) -> list[tuple[str, float]]:
-    """Masses in a text, as they stand there and in grams. Rates, such as g/kWh, are none."""
-    return [
-        (match.group(), number(match["number"]) * GRAMS[match["unit"].lower()])
-        for match in AMOUNT.finditer(text)
-    ]
+    """Masses in a text, as they stand there and in grams."""
+    return [(mass.text, mass.grams) for mass in masses(text)]
 
 
 def hub_reading(value: Any) -> float | None:

@@ -9,13 +9,17 @@ from typing import Any, Literal, NamedTuple
 from exporter import human
 from exporter.errors import ConfigError
 from exporter.report import figures
-from exporter.report.card.amounts import amounts, hub_reading, number
+from exporter.report.card import compute
+from exporter.report.card.amounts import NEAR, Mass, amounts, hub_reading, masses, number
 from exporter.report.card.facts import TRAINING_TYPE, TRAINING_TYPES
 from exporter.report.card.front_matter import EMISSIONS, KEY, Card, Metadata, line_of, read, split
 from exporter.report.card.section import BULLET, extent
 
-KNOWN = (EMISSIONS, "source", TRAINING_TYPE, "geographical_location", "hardware_used")
-NEAR = 0.02
+HUB_KEYS = (EMISSIONS, "source", TRAINING_TYPE, "geographical_location", "hardware_used")
+TRACKER_KEYS = (
+    *("cpu_model", "energy_consumed", "gpu_model", "hours_used", "on_cloud", "ram_total_size"),
+)
+"""Written with CodeCarbon's figures by Sentence Transformers, SetFit and SpanMarker."""
 MISTAKES = (
     (1e-3, "kilograms written as grams"),
     (1e-6, "tonnes written as grams"),
@@ -24,10 +28,9 @@ MISTAKES = (
     (1e6, "a million times too much"),
 )
 """What stands there over what is right, and how that comes about."""
+OF_EMISSIONS = re.compile(r"emission|carbon|\bCO2", re.IGNORECASE)
 LEAST_GRAMS_PER_HOUR, MOST_GRAMS_PER_HOUR = 0.3, 3_000
 """Of one GPU: 30 W at 10 g/kWh, and 1.5 kW at 1000 g/kWh and a PUE of 2."""
-HOURS = re.compile(r"\d[\d,]*(?:\.\d+)?")
-GPUS = re.compile(r"(?<![\w.])(\d{1,5})\s*(?:x|\u00d7|\*|gpus?\b|(?=[a-z]))", re.IGNORECASE)
 
 
 class Finding(NamedTuple):
@@ -56,7 +59,17 @@ def _findings(
     card: Card, metadata: Metadata, record: Mapping[str, Any] | None
 ) -> Iterator[Finding]:
     line = line_of(card, metadata)
+    if isinstance(metadata.values[KEY], list):
+        yield Finding(line, "error", f"{KEY} is a list; write its names with values, without -")
+        return
     there = metadata.emissions()
+    yield from _amount(card, line, there, record)
+    yield from _keys(card, metadata, there)
+
+
+def _amount(
+    card: Card, line: int, there: Mapping[Any, Any], record: Mapping[str, Any] | None
+) -> Iterator[Finding]:
     if EMISSIONS not in there:
         yield Finding(line, "error", f"{KEY} has no {EMISSIONS}; the Hub's filter fails on it")
         return
@@ -74,7 +87,6 @@ def _findings(
         yield Finding(
             line, "warning", f"{EMISSIONS}: the Hub's filter reads {read_as} for {said:.9g}"
         )
-    yield from _keys(card, metadata, there)
     if said:
         yield from _compared(card, line, said, there, record)
 
@@ -96,9 +108,9 @@ def _grams(value: Any) -> float | None:
 
 def _keys(card: Card, metadata: Metadata, there: Mapping[Any, Any]) -> Iterator[Finding]:
     for name in there:
-        if name not in KNOWN:
+        if name not in HUB_KEYS and name not in TRACKER_KEYS:
             line = line_of(card, metadata, name)
-            yield Finding(line, "warning", f"{name} is none of {', '.join(KNOWN)}")
+            yield Finding(line, "warning", f"{name} is none of {', '.join(HUB_KEYS)}")
     kind = there.get(TRAINING_TYPE)
     if kind is not None and kind not in TRAINING_TYPES:
         line = line_of(card, metadata, TRAINING_TYPE)
@@ -116,21 +128,37 @@ def _compared(
 ) -> Iterator[Finding]:
     """Against what was measured, else what the section says, else what is possible at all."""
     lines = card.body.splitlines()
-    first, last = extent(lines) or (0, 0)
-    stated = [amount for each in lines[first:last] for amount in amounts(each)]
+    found = extent(lines)
+    lines = list(filter(_is_of_emissions, lines)) if found is None else lines[slice(*found)]
+    section = "\n".join(lines)
+    stated = [known for each in lines if (known := list(masses(each, section)))]
     if record is not None and record["carbon_ng"]:
         right = figures.carbon_grams(record)
-        yield from _mistake(
-            line, said, right, f"the run emitted {human.carbon(record['carbon_ng'])}"
-        )
+        if not _is_near(said, right):
+            why = f"the run emitted {human.carbon(record['carbon_ng'])}"
+            yield _mistake(line, said, right, why)
     elif stated:
-        if not any(_is_near(said, grams) for _, grams in stated):
-            text, grams = min(
-                stated, key=lambda each: _strangeness(said / each[1]) if each[1] else 2
-            )
-            yield from _mistake(line, said, grams, f"the text says {text}")
+        yield from _stated(line, said, stated)
     else:
-        yield from _possible(line, said, there, lines[first:last])
+        yield from _possible(line, said, there, lines)
+
+
+def _is_of_emissions(line: str) -> bool:
+    """Whether it is an item on emissions, as cards without the section have them."""
+    bullet = BULLET.match(line)
+    return bullet is not None and OF_EMISSIONS.search(bullet[1]) is not None
+
+
+def _stated(line: int, said: float, stated: list[list[Mass]]) -> Iterator[Finding]:
+    """Against the masses of each line: one of them, or the sum of the lines, of phases."""
+    every = [mass for of_line in stated for mass in of_line]
+    total = sum(of_line[0].grams for of_line in stated)
+    if any(mass.is_near(said) for mass in every) or _is_near(said, total):
+        return
+    known = [mass for mass in every if mass.grams]
+    if known:
+        mass = min(known, key=lambda mass: _strangeness(said / mass.grams))
+        yield _mistake(line, said, mass.grams, f"the text says {mass.text}")
 
 
 def _is_near(value: float, other: float) -> bool:
@@ -141,13 +169,11 @@ def _strangeness(ratio: float) -> int:
     return 0 if any(_is_near(ratio, known) for known, _ in MISTAKES) else 1
 
 
-def _mistake(line: int, said: float, right: float, why: str) -> Iterator[Finding]:
-    if not right or _is_near(said, right):
-        return
+def _mistake(line: int, said: float, right: float, why: str) -> Finding:
     ratio = said / right
     other = f"{ratio:.3g} times too much" if ratio > 1 else f"only {ratio:.3g} of it"
     how = next((text for known, text in MISTAKES if _is_near(ratio, known)), other)
-    yield Finding(line, "error", f"{EMISSIONS}: {said:.9g} is {how}: {why}, {right:.9g} in grams")
+    return Finding(line, "error", f"{EMISSIONS}: {said:.9g} is {how}: {why}, {right:.9g} in grams")
 
 
 def _possible(
@@ -155,15 +181,18 @@ def _possible(
 ) -> Iterator[Finding]:
     """Against the least and the most that so many GPUs emit in so many hours."""
     told = {b[1].strip().lower(): b[2] for each in lines if (b := BULLET.match(each))}
-    hours = HOURS.search(told.get("hours used", ""))
-    hardware = str(there.get("hardware_used") or told.get("hardware type", ""))
-    gpus = GPUS.search(hardware)
-    if hours is None or not number(hours.group()) or "cpu" in hardware.lower():
+    hours = compute.hours(str(told.get("hours used") or there.get("hours_used") or ""))
+    gpus = compute.gpus(str(there.get("hardware_used") or told.get("hardware type", "")))
+    if hours is None or gpus is None:
         return
-    rate = said / number(hours.group()) / max(1, int(gpus[1]) if gpus else 1)
-    if LEAST_GRAMS_PER_HOUR <= rate <= MOST_GRAMS_PER_HOUR:
+    if hours.is_of_gpus:
+        gpus = compute.Bounds(1, 1)
+    most = said / (hours.bounds.least * gpus.least)
+    least = said / (hours.bounds.most * gpus.most)
+    if most < LEAST_GRAMS_PER_HOUR:
+        rate, guess = most, "kilograms written as grams"
+    elif least > MOST_GRAMS_PER_HOUR:
+        rate, guess = least, "a thousand times too much"
+    else:
         return
-    guess = (
-        "kilograms written as grams" if rate < LEAST_GRAMS_PER_HOUR else "a thousand times too much"
-    )
     yield Finding(line, "warning", f"{EMISSIONS}: {rate:.3g} g an hour and GPU; perhaps {guess}")

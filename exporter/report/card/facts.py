@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from exporter import __version__, human, units
 from exporter.report import figures
 from exporter.report.card.amounts import plain
-from exporter.report.forms.text import METHODS
+from exporter.report.forms.text import method_text
 
 Record = Mapping[str, Any]
 OURS = "emissions-exporter"
@@ -161,7 +161,7 @@ def _intensities(record: Record) -> list[str]:
 def _methods(record: Record) -> list[tuple[str, str]]:
     """Kinds of devices, and how their energy is known; Prometheus does not say it of runs."""
     methods = {(part["device"], part["method"]) for part in record["parts"] if part["method"]}
-    return sorted((kind, METHODS.get(method, method)) for kind, method in methods)
+    return sorted((kind, method_text(record, method)) for kind, method in methods)
 
 
 def _boundary(record: Record) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from exporter import human, units
+from exporter.model.runs import REPLAY
 from exporter.report import figures, group
 
 Record = Mapping[str, Any]
@@ -13,6 +14,17 @@ METHODS = {
     "integrated": "measured power, integrated",
     "estimated": "estimated",
 }
+REPLAYED = "played back from a recording, not measured"
+
+
+def method_text(record: Record, method: str) -> str:
+    """How an energy of the record is known; a method that a newer daemon knows is its name."""
+    return REPLAYED if is_replay(record) else METHODS.get(method, method)
+
+
+def is_replay(record: Record) -> bool:
+    """Whether it is of a recorded host that was played back."""
+    return record.get("origin") == REPLAY
 
 
 def receipt(record: Record) -> str:
@@ -24,7 +36,7 @@ def receipt(record: Record) -> str:
         ("took", human.duration(record["duration_seconds"])),
         ("energy", energy(record["energy_uj"])),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
-        *_parts(figures.parts_used(record)),
+        *_parts(record),
         *_intensities(record["intensity"]),
         *mean_intensity(record),
         *group.said(record),
@@ -141,12 +153,13 @@ def energy(energy_uj: int) -> str:
     return f"{human.number(units.joules(energy_uj))} J ({human.energy(energy_uj)})"
 
 
-def _parts(parts: Iterable[Record]) -> list[tuple[str, str]]:
+def _parts(record: Record) -> list[tuple[str, str]]:
     """Energy per kind of device, method and split; GPUs are named, or counted."""
     sums: dict[tuple[str, str | None, str | None], int] = {}
     ids: dict[tuple[str, str | None, str | None], set[str]] = {}
-    for part in parts:
-        key = part["device"], part["method"], part["split"]
+    for part in figures.parts_used(record):
+        how = method_text(record, part["method"]) if part["method"] else None
+        key = part["device"], how, part["split"]
         sums[key] = sums.get(key, 0) + part["energy_uj"]
         ids.setdefault(key, set()).add(part["id"])
     return [
@@ -158,9 +171,9 @@ def _parts(parts: Iterable[Record]) -> list[tuple[str, str]]:
     ]
 
 
-def _known(method: str | None, split: str | None) -> list[str]:
+def _known(how: str | None, split: str | None) -> list[str]:
     """How it was got and split; Prometheus does not say it of runs."""
-    return [*([METHODS[method]] if method else []), *([_split(split)] if split else [])]
+    return [*([how] if how else []), *([_split(split)] if split else [])]
 
 
 def _of(device: str, ids: Collection[str]) -> str:

@@ -31,9 +31,16 @@ def done(directory: Path, *command: str) -> str:
 def test_the_example_writes_a_card_that_the_hub_reads(daemon: Daemon, tmp_path: Path) -> None:
     said = done(tmp_path, sys.executable, str(EXAMPLE))
     assert "error" not in said
-    emissions = huggingface_hub.ModelCard.load(tmp_path / "README.md").data.to_dict()
+    card = tmp_path / "tiny-model" / "README.md"
+    emissions = huggingface_hub.ModelCard.load(card).data.to_dict()
     assert emissions["co2_eq_emissions"]["emissions"] > 0
     assert emissions["co2_eq_emissions"]["geographical_location"] == "Quebec, Canada"
+
+
+def test_the_example_leaves_a_readme_of_its_caller_alone(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Mine\n")
+    done(tmp_path, sys.executable, str(EXAMPLE))
+    assert (tmp_path / "README.md").read_text() == "# Mine\n"
 
 
 def test_a_run_of_the_daemon_goes_into_a_card_by_its_id(daemon: Daemon, tmp_path: Path) -> None:

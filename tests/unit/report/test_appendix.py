@@ -137,3 +137,11 @@ def test_a_group_has_its_mean_and_its_final_run():
     assert "3.00 kWh \u00b1 0 Wh" in tuning["mean run"]
     assert tuning["final run"].endswith("50 % of the energy")
     assert "mean power" not in facts(made, "What was used")
+
+
+def test_a_replay_claims_no_measurement():
+    replayed = appendix(record(origin="replay"))
+    assert replayed.summary.startswith("This run, played back from a recording, used 3.00 kWh")
+    methods = facts(replayed, "Method and bounds")
+    assert "nothing was measured" in methods["replay"]
+    assert not any("measured by" in each for each in (*methods, *map(str, replayed.sections)))

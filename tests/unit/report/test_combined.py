@@ -52,3 +52,10 @@ def test_one_that_is_open_leaves_the_whole_open():
 def test_nodes_are_named_once_each():
     three = [record("a", 1, 1.0, 2.0, node=node) for node in ("n2", "n1", "n2")]
     assert combined(three, "all")["node"] == "n1, n2"
+
+
+def test_a_replay_among_them_makes_the_whole_one():
+    measured, replayed = record("a", 1, 1.0, 2.0, origin="registered"), record("b", 1, 1.0, 2.0)
+    assert combined([measured, measured], "all")["origin"] == "registered"
+    assert combined([measured, replayed], "all")["origin"] == ""
+    assert combined([measured, {**replayed, "origin": "replay"}], "all")["origin"] == "replay"

@@ -90,3 +90,9 @@ def test_a_receipt_cannot_fool_a_terminal(record):
 
 def test_a_status_line_cannot_fool_a_terminal(record):
     assert status_line({**record, "run_id": HOSTILE}).startswith("bert\ufffd[2J\ufffdevil\ufffd  ")
+
+
+def test_a_replay_claims_no_measurement(record):
+    text = receipt({**record, "origin": "replay"})
+    assert "played back from a recording, not measured, " in text
+    assert COUNTER not in text

@@ -2,9 +2,10 @@
 
 import pytest
 
+from exporter.data.processors import plain_name
 from exporter.errors import ConfigError, Unavailable
 from exporter.model.readings import Device, Event, Kind, Method
-from exporter.sample.coefficients import CpuWatts, cpu_watts, dram_watts, plain_name, tdp_watts
+from exporter.sample.coefficients import CpuWatts, cpu_watts, dram_watts, tdp_watts
 from exporter.sample.cpuinfo import CpuInfo, parse_cpuinfo, read_cpuinfo
 from exporter.sample.meters import Meters
 from exporter.sample.sources.cpu_estimate import CpuEstimate

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.report.card.check import findings
 from exporter.report.card.merge import merged
@@ -96,3 +98,86 @@ def test_malformed_metadata_and_none_at_all_are_findings():
     assert only("---\na: [\n---\n").severity == "error"
     assert only("---\na: &a [*a]\n---\n").severity == "error"
     assert only("# Model\n").text.startswith("no co2_eq_emissions")
+
+
+@pytest.mark.parametrize(
+    ("emissions", "hardware", "hours", "says"),
+    [
+        (700, "GeForce RTX 2080 Ti", "10", ""),
+        (700_000, "GeForce RTX 2080 Ti", "10", "7e+04 g an hour and GPU; perhaps a thousand"),
+        (700, "A100 80GB", "10", ""),
+        (0.7, "A100 80GB", "10", "0.07 g an hour and GPU; perhaps kilograms"),
+        (16, "8 x A100", "10", "0.2 g an hour and GPU; perhaps kilograms"),
+        (1e6, "A100 GPUs", "10", ""),
+        (1e6, "1 A100", "500 GPU-hours", ""),
+        (1, "2 \u00d7 AMD EPYC 7763 64-Core Processor", "10", ""),
+    ],
+)
+def test_what_is_possible_depends_on_hardware_and_hours(emissions, hardware, hours, says):
+    head = f"\n  emissions: {emissions}\n  hardware_used: {hardware}"
+    found = findings(card(head, f"## Environmental Impact\n\n- **Hours used:** {hours}\n"))
+    assert [each.severity for each in found] == ["warning"] * bool(says)
+    assert all(says in each.text for each in found)
+
+
+@pytest.mark.parametrize("text", ["16 714 kg", "16\u00a0714\u202fkg", "16.714 kg", "16'714 kgs"])
+def test_grouped_digits_are_one_number(text):
+    body = f"## Environmental Impact\n\n- **Carbon Emitted:** {text}\n"
+    assert findings(card(" 16714000", body)) == []
+
+
+TRACKED = """
+  emissions: {}
+  energy_consumed: 0.00031
+  source: codecarbon
+  training_type: fine-tuning
+  on_cloud: false
+  cpu_model: Intel(R) Core(TM) i5-5350U CPU @ 1.80GHz
+  ram_total_size: 8.0
+  hours_used: {}"""
+
+
+@pytest.mark.parametrize(("grams", "kg"), [(0.31, "0.000"), (1.6, "0.002"), (196.708, "0.197")])
+def test_the_card_of_sentence_transformers_is_right(grams, kg):
+    body = f"### Environmental Impact\n- **Carbon Emitted**: {kg} kg of CO2\n\n### Training\n"
+    assert findings(card(TRACKED.format(grams, 0.024), body)) == []
+
+
+def test_hours_in_the_metadata_are_taken_where_the_text_has_none():
+    head = TRACKED.format(0.03, 3.163) + "\n  hardware_used: 1 x NVIDIA GeForce RTX 3090"
+    assert "perhaps kilograms" in only(card(head)).text
+
+
+def test_the_sum_of_phases_is_right():
+    body = "## Environmental Impact\n- 16,714 kgs of CO2eq\n- 5,160 kg\n- 1,032 kg\n"
+    assert findings(card(" 22906000", body)) == []
+
+
+def test_emissions_are_found_outside_the_section_where_there_is_none():
+    body = "## Details\n\n- **Training time**: ~ 36 hours\n- **Emissions:** 5.6 KgCO2 (Germany)\n"
+    assert "kilograms written as grams: the text says 5.6 Kg" in only(card(" 5.6", body)).text
+    assert findings(card(" 5600", body)) == []
+    assert findings(card(" 5.6", body + "## Environmental Impact\n")) == []
+
+
+def test_a_list_is_named():
+    found = only(card("\n- emissions: 1.2g CO2\n- source: CodeCarbon"))
+    assert (found.line, found.severity) == (3, "error")
+    assert "co2_eq_emissions is a list" in found.text
+
+
+def test_a_misspelt_key_is_named_beside_an_amount_that_is_none():
+    found = findings(card("\n  emissions: TBD\n  geographic_location: Denmark"))
+    assert [each.severity for each in found] == ["error", "warning"]
+
+
+def test_a_text_with_its_unit_in_words_is_read():
+    assert only(card(" 0.21 in grams of CO2")).text.endswith("in grams it is 0.21")
+
+
+@given(st.text(), st.text(alphabet="0123456789.,e+-x kgtG\u202f'<>~/CO2per"))
+def test_any_text_is_checked_without_an_error(value, stated):
+    body = f"## Environmental Impact\n- **Hours used:** {stated}\n{stated}\n"
+    findings(card(f" {value}", body))
+    findings(card(" 5", body))
+    findings(card(f" '{stated}'".replace("''", ""), body))

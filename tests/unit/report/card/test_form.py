@@ -30,3 +30,10 @@ def test_over_many_nodes_the_mean_intensity_is_said(record):
     assert "120 g/kWh in the mean, PUE included" in text
     assert "Hardware Type:** 6 GPUs" in text
     assert "Boundary:** gpu of 2 nodes" in text
+
+
+def test_a_replay_claims_no_measurement(record):
+    text = FORMS["model-card"].write({**record, "origin": "replay"})
+    assert "energy played back from a recording, not measured" in text
+    assert "gpu played back from a recording, not measured" in text
+    assert "measured by" not in text
