@@ -2,18 +2,41 @@
 
 import contextlib
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from exporter.account.connection import Connection
 from exporter.account.history import spells
 from exporter.account.opening import explained
+from exporter.account.postings import FIND_RUN
 from exporter.account.rows import DEPARTED_ID, factor_uses, lines, parties
-from exporter.model.record import ANY, Part, RunRecord, Spell, Wanted
+from exporter.account.sums import run_sums
+from exporter.model.record import (
+    ANY,
+    Cursor,
+    Part,
+    RunRecord,
+    RunSum,
+    Spell,
+    Sums,
+    Wanted,
+)
 from exporter.model.runs import HISTORY, RunInfo, RunKey
 
 IN_GROUP = "id IN (SELECT party_id FROM label WHERE key = 'group' AND value = ?)"
 
 UNKNOWN = "unknown"
+
+
+def _conditions(wanted: Wanted) -> tuple[str, tuple[object, ...]]:
+    """The runs that are asked for: a piece of SQL, and its values."""
+    conditions = {
+        "shown_id = ?": wanted.run_id or None,
+        "job_id = ?": wanted.job_id,
+        "user = ?": wanted.user or None,
+        IN_GROUP: wanted.group or None,
+    }
+    asked = {sql: value for sql, value in conditions.items() if value is not None}
+    return " AND ".join([f"id > {DEPARTED_ID}", *asked]), tuple(asked.values())
 
 
 class LedgerArchive:
@@ -28,18 +51,28 @@ class LedgerArchive:
         self._uri = f"file:{urllib.parse.quote(path)}?mode=ro"
         self._node = node
 
-    def runs(self, limit: int, wanted: Wanted = ANY) -> Sequence[RunRecord]:
-        """The `limit` runs that began last, newest first."""
-        conditions = {
-            "shown_id = ?": wanted.run_id or None,
-            "job_id = ?": wanted.job_id,
-            "user = ?": wanted.user or None,
-            IN_GROUP: wanted.group or None,
-        }
-        asked = {sql: value for sql, value in conditions.items() if value is not None}
-        where = " AND ".join([f"id > {DEPARTED_ID}", *asked])
-        order = "ORDER BY started DESC, id DESC LIMIT ?"
-        return self._records(f"{where} {order}", (*asked.values(), limit))
+    def runs(
+        self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None
+    ) -> Sequence[RunRecord]:
+        """The `limit` runs that began last, newest first, or those that come after a place."""
+        where, values = _conditions(wanted)
+        if after is not None:
+            where += " AND started <= ? AND (-started, run_id, job_id, uid) > (?, ?, ?, ?)"
+            values = (*values, after.started, *after.order)
+        order = "ORDER BY started DESC, run_id, job_id, uid LIMIT ?"
+        return self._records(f"{where} {order}", (*values, limit))
+
+    def sums(
+        self, by: Sums, since: float, wanted: Wanted, leaving_out: Collection[RunKey]
+    ) -> Sequence[RunSum]:
+        """The sums of all runs that began at `since` or later, by job, group or user."""
+        where, values = _conditions(wanted)
+        with self._reading() as connection:
+            (wall,) = connection.execute("SELECT wall FROM meta").fetchone()
+            found = (connection.execute(FIND_RUN, key).fetchone() for key in leaving_out)
+            out = ", ".join(str(int(row[0])) for row in found if row is not None)
+            where += f" AND started >= ? AND id NOT IN ({out})"
+            return run_sums(connection, by, where, (*values, since), wall, self._node)
 
     def usage(
         self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False

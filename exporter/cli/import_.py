@@ -2,20 +2,23 @@
 
 import argparse
 import datetime as dt
+import json
+import math
 import sys
 import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from exporter import human
+from exporter import human, units
+from exporter.cli.progress import progress_bar
 from exporter.client import patience
 from exporter.client.agent import Agent
 from exporter.integrations.codecarbon.backfill import openmetrics
-from exporter.integrations.codecarbon.history import ORIGIN, Found, read
+from exporter.integrations.codecarbon.history import ORIGIN, Found, Refusal, read
 
-RUNS_AT_ONCE = 15
-"""As many as surely fit into one request."""
+RUNS_AT_ONCE, BYTES_AT_ONCE = 100, 60_000
+"""What the daemon accepts in one request, less its head and the keys around the runs."""
 
 
 def add(subparsers: Any) -> None:
@@ -37,20 +40,35 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Read all files, then hand them over; 1 where a line was refused."""
+    """Read all files, then hand the runs over; 1 where energy or grams of a run are in doubt."""
     found = {path: read(path, options.timezone, options.node) for path in options.files}
     agent = Agent(options.socket)
     for path, of_file in found.items():
-        for line, why in of_file.refused:
-            print(human.printable(f"{path}: line {line}: refused: {why}"), file=sys.stderr)
-        for line in of_file.mended:
-            print(f"{path}: line {line}: shifted cells were moved back", file=sys.stderr)
+        for remark in _remarks(of_file):
+            print(human.printable(f"{path}: {remark}"), file=sys.stderr)
         if not options.openmetrics:
             told = _dry(of_file) if options.dry_run else _told(_hand_over(agent, of_file.runs))
             print(human.printable(f"{path}: {told}{_left_out(of_file)}"))
     if options.openmetrics:
         print(openmetrics([run for of_file in found.values() for run in of_file.runs], ORIGIN))
-    return 1 if any(of_file.refused for of_file in found.values()) else 0
+    return 1 if any(of_file.refused or of_file.doubts for of_file in found.values()) else 0
+
+
+def _remarks(found: Found) -> Iterator[str]:
+    """What is not imported, what is in doubt, what was mended and what was ignored."""
+    for each in found.refused:
+        known = "" if math.isnan(each.kwh) else f" The row has {human.energy(_microjoules(each))}."
+        run = f" Run {each.run_id} is not imported.{known}" if each.run_id else ""
+        yield f"line {each.line}: refused: {each.why}{run and '.'}{run}"
+    for line, why in found.doubts:
+        yield f"line {line}: {why}; the energy of the run is imported, its grams are unknown"
+    for line in found.mended:
+        yield f"line {line}: shifted cells were moved back"
+    yield from found.notes
+
+
+def _microjoules(refusal: Refusal) -> int:
+    return round(refusal.kwh * units.MICROJOULES_PER_KWH)
 
 
 def _dry(found: Found) -> str:
@@ -68,6 +86,7 @@ def _told(taken: Mapping[str, int]) -> str:
 def _left_out(found: Found) -> str:
     counts = {
         "refused": len(found.refused),
+        "without grams": len(found.doubts),
         "earlier rows of the same runs": found.superseded,
         "rows that this exporter wrote": found.own,
     }
@@ -76,15 +95,27 @@ def _left_out(found: Found) -> str:
 
 def _hand_over(agent: Agent, runs: Sequence[dict[str, Any]]) -> dict[str, int]:
     taken = {"new": 0, "changed": 0, "known": 0}
-    for some in _batches(runs):
-        answer = patience.start(partial(agent.take_in, ORIGIN, some))
-        taken = {name: count + answer[name] for name, count in taken.items()}
+    with progress_bar(sys.stderr, len(runs), "runs") as show:
+        for some in _batches(runs):
+            answer = patience.start(partial(agent.take_in, ORIGIN, some))
+            taken = {name: count + answer[name] for name, count in taken.items()}
+            show(sum(taken.values()))
     return taken
 
 
 def _batches(runs: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for begin in range(0, len(runs), RUNS_AT_ONCE):
-        yield list(runs[begin : begin + RUNS_AT_ONCE])
+    """As many runs at once as fit into one request."""
+    some: list[dict[str, Any]] = []
+    size = 0
+    for run in runs:
+        length = len(json.dumps(run)) + len(", ")
+        if some and (len(some) >= RUNS_AT_ONCE or size + length > BYTES_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(run)
+        size += length
+    if some:
+        yield some
 
 
 def _zone(name: str) -> dt.tzinfo:

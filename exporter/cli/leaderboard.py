@@ -19,8 +19,6 @@ from exporter.report.leaderboard.ranking import Sort, question
 from exporter.report.leaderboard.servings import with_servings
 
 FORMATS = ("table", "json", "csv", "markdown", "html")
-MOST = 1_000
-"""Runs that a daemon tells of at once, the newest."""
 
 
 def add(subparsers: Any) -> None:
@@ -83,9 +81,6 @@ def main(options: argparse.Namespace) -> int:
     made = board(chosen, asked, options.top)
     if not chosen and found:
         made = made._replace(notes=(f"None of {len(found)} records of runs is as asked for.",))
-    elif len(found) >= MOST and not (options.files or options.prometheus):
-        more = f"The daemon tells of its newest {MOST} runs only; older ones are missing."
-        made = made._replace(notes=(*made.notes, more))
     _put(_formed(made, options.format, now), options.output)
     return 0
 
@@ -103,7 +98,7 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
     if options.files:
         return _read(options.files)
     named = {"job_id": options.job_id, "group": options.group, "user": options.user}
-    return Agent(options.socket).runs(limit=MOST, **named)
+    return Agent(options.socket).runs(**named)
 
 
 def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:

@@ -14,9 +14,6 @@ from exporter.errors import ConfigError
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
 
-MOST = 1_000
-"""Runs that a daemon tells of at once."""
-
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
@@ -77,7 +74,7 @@ def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:
         return agent.run(options.run_id, options.job_id)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
-    found = agent.runs(limit=MOST, run_id=options.run_id, **wanted)
+    found = agent.runs(run_id=options.run_id, **wanted)
     of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
         raise ConfigError(f"report: no run of {of} is known on this machine")
@@ -91,7 +88,7 @@ def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> d
     from exporter.report.group import of_group
 
     try:
-        return of_group(found, options.group, options.final, complete=len(found) < MOST)
+        return of_group(found, options.group, options.final)
     except KeyError:
         raise ConfigError(
             f"report: --final {options.final!r:.200}: no run of group {options.group} is called so"

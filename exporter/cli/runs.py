@@ -32,11 +32,18 @@ def add(subparsers: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
     named = {"job_id": options.job_id, "group": options.group, "user": options.user}
-    found = Agent(options.socket).runs(**named)
+    agent = Agent(options.socket)
     now = SystemClock().wall()
+    if options.by == "run":
+        found = agent.runs(**named)
+    else:
+        # Before runs are added up: what is asked for is the sum of late runs, not of late users.
+        since = selection.since_seconds(options, now) or 0.0
+        found = _added_up(options.by, agent.sums(options.by, max(since, 0.0), **named))
+        options.since = None
     runs = [
         run
-        for run in _by(options.by, found)
+        for run in found
         if selection.wants(
             options, now, started=run["started"], grams=units.grams(run["carbon_ng"])
         )
@@ -55,24 +62,29 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _by(what: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs as they are, or one sum for each job, group or user that they have."""
-    if what == "run":
-        return runs
+def _added_up(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """One sum for each job, group or user: that of the ledger, and the runs beside it."""
     gathered: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        name = run.get("labels", {}).get("group") if what == "group" else run[BY[what]]
-        gathered.setdefault(name or human.UNKNOWN, []).append(run)
-    return [
-        {
-            **combined(of_one, name),
-            "job_id": human.UNKNOWN,
-            "user": of_one[0]["user"] if len({run["user"] for run in of_one}) == 1 else "several",
-            "origin": f"{len(of_one)} runs",
-            "end_reason": "ended",
-        }
-        for name, of_one in gathered.items()
-    ]
+    for part in answer["sums"]:
+        gathered.setdefault(part["name"], []).append({**part, "node": ", ".join(part["nodes"])})
+    for run in answer["runs"]:
+        name = run.get("labels", {}).get("group") if by == "group" else run[BY[by]]
+        gathered.setdefault(name or "", []).append({**run, "runs": 1, "users": [run["user"]]})
+    sums = [_sum(name, parts) for name, parts in gathered.items()]
+    return sorted(sums, key=lambda each: float(each["started"]), reverse=True)
+
+
+def _sum(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    count = sum(part["runs"] for part in parts)
+    users = {user for part in parts for user in part["users"]}
+    return {
+        **combined(parts, name or human.UNKNOWN),
+        "job_id": human.UNKNOWN,
+        "user": users.pop() if len(users) == 1 else "several",
+        "origin": f"{count} runs",
+        "end_reason": "ended",
+        "runs": count,
+    }
 
 
 def _identity(by: str) -> dict[str, str]:

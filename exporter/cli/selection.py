@@ -23,14 +23,20 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def wants(options: argparse.Namespace, now: float, *, started: float, grams: float) -> bool:
     """Whether a run that began at `started`, wall clock as `now`, is late and large enough."""
-    since = options.since
-    if since is not None:
-        since = now - since if isinstance(since, float) else since.timestamp()
+    since = since_seconds(options, now)
     return (
         (since is None or started >= since)
         and (options.min_grams is None or grams >= options.min_grams)
         and (options.max_grams is None or grams <= options.max_grams)
     )
+
+
+def since_seconds(options: argparse.Namespace, now: float) -> float | None:
+    """The wall clock from which on a run must have begun; None for any."""
+    since: dt.datetime | float | None = options.since
+    if since is None:
+        return None
+    return now - since if isinstance(since, float) else since.timestamp()
 
 
 def _since(text: str) -> dt.datetime | float:

@@ -3,10 +3,14 @@
 import http.client
 import json
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.sockets import distrust, named_socket, usual_sockets
+
+RUNS_AT_ONCE = 1000
+"""Records in one answer, at most."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -51,13 +55,38 @@ class Agent:
         query = f"?job_id={_quoted(job_id)}" if job_id is not None else ""
         return self._ask("GET", f"/v1/runs/{_quoted(run_id)}{query}")
 
-    def runs(self, limit: int = 1000, **wanted: str | None) -> list[dict[str, Any]]:
-        """Records of all runs, newest first; of a `run_id`, `job_id`, `user` or `group` only."""
-        asked = "".join(
-            f"&{name}={_quoted(value)}" for name, value in wanted.items() if value is not None
-        )
-        found: list[dict[str, Any]] = self._ask("GET", f"/v1/runs?limit={limit}{asked}")["runs"]
-        return found
+    def runs(self, limit: int | None = None, **wanted: str | None) -> list[dict[str, Any]]:
+        """Records of all runs, newest first; of a `run_id`, `job_id`, `user` or `group` only.
+
+        With `limit` no more than that, and no more than a daemon lists at once.
+        """
+        found: list[dict[str, Any]] = []
+        place: str | None = None
+        while True:
+            answer = self._list({**wanted, "after": place}, limit)
+            found += answer["runs"]
+            place = answer.get("next")
+            if limit is not None or place is None:
+                return found
+
+    def sums(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
+        """Runs that began at `since` or later: records of those on the page, and sums of the rest.
+
+        Sums are by `job`, `group` or `user`.
+        """
+        answer = self._list({**wanted, "by": by, "since": repr(since)})
+        return {"sums": [], **answer}
+
+    def _list(self, wanted: Mapping[str, str | None], limit: int | None = None) -> dict[str, Any]:
+        asked = "".join(f"&{k}={_quoted(text)}" for k, text in wanted.items() if text is not None)
+        answer = self._ask("GET", f"/v1/runs?limit={limit or RUNS_AT_ONCE}{asked}")
+        if limit is None and "next" not in answer and len(answer["runs"]) >= RUNS_AT_ONCE:
+            raise AgentRefusal(
+                http.client.NOT_IMPLEMENTED,
+                f"the daemon is older than this program and lists only {RUNS_AT_ONCE} runs, so "
+                "that sums would lack the others; restart it",
+            )
+        return answer
 
     def take_in(self, origin: str, runs: list[dict[str, Any]]) -> dict[str, int]:
         """Put runs into the ledger that another tool measured; how many are new, changed, known."""

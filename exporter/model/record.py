@@ -1,14 +1,15 @@
 """RunRecord, version 1: the one value that every receipt, report and API answer renders."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from exporter import units
-from exporter.model.books import Amount, FactorUse
+from exporter.model.books import Amount, FactorUse, sum_of
 from exporter.model.forecast import Forecast, Outcome, forecast
 from exporter.model.readings import Device, Method
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import RunInfo, RunKey, Unit
 from exporter.model.workload import Split
 
 VERSION = 1
@@ -94,6 +95,53 @@ class Wanted(NamedTuple):
 ANY = Wanted()
 
 
+class Cursor(NamedTuple):
+    """The place of a run in the list of all runs, which begins with the latest start."""
+
+    started: float
+    key: RunKey
+
+    @classmethod
+    def of(cls, run: RunInfo) -> "Cursor":
+        """The place of a run."""
+        return cls(run.started, run.key)
+
+    @property
+    def order(self) -> tuple[float, str, str, int]:
+        """What the list is sorted by; no two runs have the same."""
+        return -self.started, self.key.run_id, self.key.job_id, self.key.uid
+
+    def precedes(self, run: RunInfo) -> bool:
+        """Whether a run comes after this place."""
+        return self.order < Cursor.of(run).order
+
+
+class Sums(StrEnum):
+    """What runs may be added up by."""
+
+    JOB = "job"
+    GROUP = "group"
+    USER = "user"
+
+
+class RunSum(NamedTuple):
+    """What the ledger has of all runs of one job, group or user."""
+
+    name: str
+    """Of the job, group or user; "" for the runs that have none."""
+    runs: int
+    users: tuple[str, ...]
+    nodes: tuple[str, ...]
+    started: float
+    """The earliest start."""
+    ended: float | None
+    """The latest end; None as long as one of them is open."""
+    at: float
+    parts: tuple[Part, ...]
+    factors: tuple[FactorUse, ...]
+    units: tuple[Unit, ...]
+
+
 class Form(NamedTuple):
     """A way to write a record down."""
 
@@ -109,8 +157,18 @@ class Form(NamedTuple):
 class Archive(Protocol):
     """Every run that the ledger knows, on the page or not; may be asked from any thread."""
 
-    def runs(self, limit: int, wanted: Wanted = ANY) -> Sequence[RunRecord]:
-        """The `limit` runs that began last, newest first. Raises LedgerError."""
+    def runs(
+        self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None
+    ) -> Sequence[RunRecord]:
+        """The `limit` runs that began last, newest first, or those that come after a place.
+
+        Raises LedgerError.
+        """
+
+    def sums(
+        self, by: Sums, since: float, wanted: Wanted, leaving_out: Collection[RunKey]
+    ) -> Sequence[RunSum]:
+        """The sums of all runs that began at `since` or later. Raises LedgerError."""
 
     def usage(
         self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False
@@ -150,21 +208,46 @@ def to_json(record: RunRecord) -> dict[str, object]:
         "carbon_ng": record.carbon_ng,
         "energy_joules": units.joules(record.energy_uj),
         "carbon_grams": units.grams(record.carbon_ng),
-        "parts": [
-            {
-                "device": part.device.kind,
-                "id": part.device.id,
-                "model": record.models.get(part.device, ""),
-                "method": part.method,
-                "split": part.split,
-                "energy_uj": part.amount.energy_uj,
-                "held_uj": part.amount.held_uj,
-                "carbon_ng": part.amount.carbon_ng,
-            }
-            for part in record.parts
-        ],
+        "parts": _parts_to_json(record.parts, record.models),
         "intensity": [_use_to_json(use) for use in record.factors],
     }
+
+
+def sum_to_json(found: RunSum, models: Mapping[Device, str]) -> dict[str, object]:
+    """The sum as JSON-ready values, as far as it has them under the names of a record."""
+    total = sum_of(part.amount for part in found.parts)
+    return {
+        "version": VERSION,
+        "name": found.name,
+        "runs": found.runs,
+        "users": list(found.users),
+        "nodes": list(found.nodes),
+        "started": found.started,
+        "ended": found.ended,
+        "at": found.at,
+        "units": {unit.name: unit.amount for unit in found.units},
+        "energy_uj": total.energy_uj,
+        "held_uj": total.held_uj,
+        "carbon_ng": total.carbon_ng,
+        "parts": _parts_to_json(found.parts, models),
+        "intensity": [_use_to_json(use) for use in found.factors],
+    }
+
+
+def _parts_to_json(parts: Iterable[Part], models: Mapping[Device, str]) -> list[dict[str, object]]:
+    return [
+        {
+            "device": part.device.kind,
+            "id": part.device.id,
+            "model": models.get(part.device, ""),
+            "method": part.method,
+            "split": part.split,
+            "energy_uj": part.amount.energy_uj,
+            "held_uj": part.amount.held_uj,
+            "carbon_ng": part.amount.carbon_ng,
+        }
+        for part in parts
+    ]
 
 
 def _progress_to_json(run: RunInfo) -> dict[str, float] | None:

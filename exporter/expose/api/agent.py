@@ -39,8 +39,8 @@ ENDED = ("POST",)
 ANSWER_SECONDS = 5.0
 PER_SECOND = 50
 """Registrations and ends that one user may ask for in a second."""
-HISTORIES_PER_SECOND = 2
-"""They have many runs each."""
+HISTORIES_PER_SECOND = 20
+"""Each has many runs and is one transaction of the ledger."""
 
 
 class Agent:

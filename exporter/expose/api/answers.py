@@ -1,5 +1,6 @@
 """Answers as JSON: runs now and past, devices, grid intensity, the whole snapshot."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,8 @@ from exporter.expose.api.documents import (
 from exporter.expose.board import Board, Current
 from exporter.expose.http.desk import Desk, PerTick
 from exporter.expose.http.http1 import JSON_TYPE, Response, json_bytes, json_response
-from exporter.model.record import Archive, RunRecord, Wanted, to_json
+from exporter.model.record import Archive, Cursor, RunRecord, Sums, Wanted, sum_to_json, to_json
+from exporter.model.runs import RunKey
 from exporter.model.snapshot import Snapshot, models_of, record_of, run_power_watts
 from exporter.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 
@@ -51,9 +53,12 @@ class Api:
     async def runs(self, query: Query) -> Response:
         """Runs, newest first: `state=open` for those that are open, `limit` for how many.
 
-        `run_id`, `job_id`, `user` and `group` say which.
+        `run_id`, `job_id`, `user` and `group` say which. `after` is what an earlier answer has as
+        `next`, for the runs that come after its own. With `by` the runs that are not on the page
+        are added up by job, group or user; with `since`, those that began then or later.
         """
         limit = _limit(query)
+        after = _cursor(query)
         state = one(query, "state")
         if state not in (None, "open"):
             raise Refused(400, f"state={state}: only state=open is known")
@@ -64,7 +69,12 @@ class Api:
             one(query, "group") or "",
         )
         snapshot = self.current().snapshot
-        listing = partial(self._list, snapshot, limit, wanted, only_open=state == "open")
+        by = one(query, "by")
+        if by is not None:
+            since = _moment(query, "since", 0.0)
+            adding_up = partial(self._add_up, snapshot, _sums(by), since, wanted)
+            return Response(200, await self._ask(adding_up), JSON_TYPE)
+        listing = partial(self._list, snapshot, limit, wanted, after, only_open=state == "open")
         return Response(200, await self._ask(listing), JSON_TYPE)
 
     async def run(self, run_id: str, query: Query) -> Response:
@@ -126,21 +136,54 @@ class Api:
         )
         return Response(200, body, JSON_TYPE)
 
-    def _list(self, snapshot: Snapshot, limit: int, wanted: Wanted, *, only_open: bool) -> bytes:
-        return json_bytes(of_runs(self._known(snapshot, limit, wanted, only_open=only_open)))
+    def _list(
+        self,
+        snapshot: Snapshot,
+        limit: int,
+        wanted: Wanted,
+        after: Cursor | None,
+        *,
+        only_open: bool,
+    ) -> bytes:
+        found = self._known(snapshot, limit + 1, wanted, after, only_open=only_open)
+        shown = found[:limit]
+        last = shown[-1].run if len(found) > limit else None
+        place = None if last is None else json.dumps([last.started, *last.key])
+        return json_bytes({**of_runs(shown), "next": place})
 
     def _known(
-        self, snapshot: Snapshot, limit: int, wanted: Wanted, *, only_open: bool = False
+        self,
+        snapshot: Snapshot,
+        limit: int,
+        wanted: Wanted,
+        after: Cursor | None = None,
+        *,
+        only_open: bool = False,
     ) -> list[RunRecord]:
-        found = [record for record in records(snapshot) if wanted.has(record.run)]
+        on_page = [record for record in records(snapshot) if wanted.has(record.run)]
+        found = [each for each in on_page if after is None or after.precedes(each.run)]
         if only_open:
             found = [record for record in found if record.run.ended is None]
         else:
-            shown = {record.run.key for record in found}
-            past = _with_models(self._archive.runs(limit, wanted), snapshot)
-            found += [record for record in past if record.run.key not in shown]
-        found.sort(key=lambda record: record.run.started, reverse=True)
+            shown = {record.run.key for record in on_page}
+            # As many more as may be on the page already.
+            past = self._archive.runs(limit + len(shown), wanted, after)
+            found += [r for r in _with_models(past, snapshot) if r.run.key not in shown]
+        found.sort(key=lambda record: Cursor.of(record.run).order)
         return found[:limit]
+
+    def _add_up(self, snapshot: Snapshot, by: Sums, since: float, wanted: Wanted) -> bytes:
+        """What is on the page run by run, which the ledger may not have yet, and sums of the rest.
+
+        A run that is on the page and began earlier is left out as well: it is not wanted.
+        """
+        on_page = records(snapshot)
+        models = models_of(snapshot)
+        keys = [record.run.key for record in on_page]
+        sums = self._archive.sums(by, since, wanted, keys)
+        runs = [r for r in on_page if wanted.has(r.run) and r.run.started >= since]
+        found = {"sums": [sum_to_json(each, models) for each in sums], **of_runs(runs)}
+        return json_bytes({**found, "next": None})
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """Ask the archive, off this thread. Raises Refused(503)."""
@@ -167,6 +210,24 @@ def _limit(query: Query) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= LIMIT_MOST:
         raise Refused(400, f"limit={text}: expected a number from 1 to {LIMIT_MOST}")
     return int(text)
+
+
+def _sums(by: str) -> Sums:
+    try:
+        return Sums(by)
+    except ValueError:
+        raise Refused(400, f"by={by:.50}: expected {', '.join(Sums)}") from None
+
+
+def _cursor(query: Query) -> Cursor | None:
+    text = one(query, "after")
+    if text is None:
+        return None
+    try:
+        started, uid, run_id, job_id = json.loads(text)
+        return Cursor(float(started), RunKey(int(uid), str(run_id), str(job_id)))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise Refused(400, f"after={text:.50}: expected the `next` of an earlier answer") from None
 
 
 def _moment(query: Query, name: str, default: float) -> float:

@@ -83,6 +83,12 @@ def _part(what: str, row: dict[str, Any], origin: str) -> Part:
 
 
 def _use(what: str, row: dict[str, Any]) -> FactorUse:
+    """Energy with what it was converted with; a zone that is null has energy without grams."""
+    energy_uj, carbon_ng = (_whole(what, row, name) for name in ("energy_uj", "carbon_ng"))
+    if row.get("zone") is None:
+        if carbon_ng:
+            raise Refused(400, f"{what}: expected a zone, or no grams; found {carbon_ng} ng")
+        return FactorUse(None, energy_uj, 0)
     factor = Factor(
         zone=checked_text(f"{what}.zone", row.get("zone")),
         source=checked_text(f"{what}.source", row.get("source")),
@@ -94,7 +100,7 @@ def _use(what: str, row: dict[str, Any]) -> FactorUse:
         basis=Basis.UNSTATED,
         estimated=True,
     )
-    return FactorUse(factor, _whole(what, row, "energy_uj"), _whole(what, row, "carbon_ng"))
+    return FactorUse(factor, energy_uj, carbon_ng)
 
 
 def _check_sums(what: str, parts: Iterable[Part], uses: Iterable[FactorUse]) -> None:

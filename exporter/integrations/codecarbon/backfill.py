@@ -30,7 +30,12 @@ def openmetrics(runs: Iterable[Run], origin: str) -> str:
     found = {run["run_id"]: run for run in runs}.values()
     families = {
         ENERGY.raw: [each for run in found for each in _used(run, "energy_uj", units.joules)],
-        CARBON.raw: [each for run in found for each in _used(run, "carbon_ng", units.grams)],
+        CARBON.raw: [
+            each
+            for run in found
+            if _has_grams(run)
+            for each in _used(run, "carbon_ng", units.grams)
+        ],
         INFO.raw: [each for run in found for each in _info(run, origin)],
         START.raw: [each for run in found for each in _both(_named(run), run["started"], run)],
         END: [Sample(_named(run), run["ended"], run["ended"]) for run in found],
@@ -44,6 +49,10 @@ def _family(name: str, samples: Iterable[Sample]) -> Iterator[str]:
     for sample in samples:
         pairs = ",".join(f"{label}={_quoted(text)}" for label, text in sample.labels.items())
         yield f"{name}{{{pairs}}} {sample.value!r} {sample.at:.3f}"
+
+
+def _has_grams(run: Run) -> bool:
+    return all(use["zone"] is not None for use in run["intensity"])
 
 
 def _used(run: Run, amount: str, converted: Any) -> Iterator[Sample]:

@@ -1,20 +1,28 @@
-"""What may stand in each column of emissions.csv; tells a shifted row from one that is not."""
+"""What each column of emissions.csv may contain.
+
+`energy_doubt` decides whether the energy of a row can be trusted, `grams_doubt` its emissions, and
+`wrong` whether all cells fit their columns, which tells a shifted row from one that is not.
+"""
 
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 AMOUNTS = (*("duration", "emissions", "cpu_energy", "gpu_energy", "ram_energy", "energy_consumed"),)
 """Columns that every version has, and that are never empty."""
 NEEDED = ("timestamp", "run_id", *AMOUNTS)
 PARTS = ("cpu_energy", "gpu_energy", "ram_energy")
+TOTAL = "energy_consumed"
+BLANK = ("", "nan", "none", "null")
+"""What programs write into a cell that has no value, in lower case."""
 TOLERANCE = 0.01
 MOST: Mapping[str, float] = MappingProxyType(
     {"duration": 3e8, "energy_consumed": 2e5, "emissions": 9e5}
 )
 """Seconds, kilowatt hours and kilograms of one run; ten years, and what large trainings use."""
+PUE_MOST = 10.0
 FIRST_YEAR, LAST_YEAR = 1980, 2200
 ID_BYTES = 200
 CLOUDS = ("aws", "azure", "gcp")
@@ -42,33 +50,78 @@ def moment(text: str) -> dt.datetime | None:
     return found if FIRST_YEAR <= found.year < LAST_YEAR else None
 
 
+def completed(cells: Cells) -> Cells:
+    """The cells, with an energy that is blank derived from the others where only one value fits.
+
+    `energy_consumed` is the sum of the parts, so that one of the four follows from the other three.
+    """
+    energies = [*PARTS, TOTAL]
+    blank = [name for name in energies if cells.get(name, "").lower() in BLANK]
+    if not blank:
+        return cells
+    parts = sum(number(cells[name]) for name in PARTS if name not in blank)
+    if blank == [TOTAL]:
+        return {**cells, TOTAL: repr(parts)}
+    rest = number(cells.get(TOTAL, "")) - parts
+    if abs(rest) <= TOLERANCE * parts:
+        return {**cells, **dict.fromkeys(blank, "0")}
+    return {**cells, blank[0]: repr(rest)} if len(blank) == 1 and rest > 0 else cells
+
+
 def wrong(cells: Cells) -> str:
-    """What is wrong with a row whose cells stand under these names; "" if nothing is."""
+    """What does not fit in a row whose cells stand under these names; "" if all does."""
+    return energy_doubt(cells) or grams_doubt(cells) or _misfit(cells)
+
+
+def energy_doubt(cells: Cells) -> str:
+    """Why the energy of a row, its run or its time cannot be trusted; "" if they can."""
     for name in NEEDED:
         if name not in cells:
             return f"there is no column {name}"
+        if name != "emissions" and not CHECKS[name](cells[name]):
+            return f"{name} cannot be {cells[name]!r:.50}"
+    return _too_much(cells, ("duration", TOTAL)) or _wrong_sums(cells)
+
+
+def grams_doubt(cells: Cells) -> str:
+    """Why the emissions of a row cannot be trusted; "" if they can."""
+    if not _is_amount(cells["emissions"]):
+        return f"emissions cannot be {cells['emissions']!r:.50}"
+    return _too_much(cells, ("emissions",))
+
+
+def pue(cells: Cells) -> float | None:
+    """The power usage effectiveness of a row, 1 where it has none; None for an impossible one."""
+    text = cells.get("pue", "")
+    if text.lower() in BLANK:
+        return 1.0
+    return number(text) if CHECKS["pue"](text) else None
+
+
+def _misfit(cells: Cells) -> str:
     for name, text in cells.items():
         check = CHECKS.get(name)
         if check is not None and not (check(text) or (text == "" and name not in NEEDED)):
             return f"{name} cannot be {text!r:.50}"
-    for name, most in MOST.items():
-        if number(cells[name]) > most:
-            return f"{name} is more than {most:g}"
     for names in TOGETHER:
         given = {bool(cells[name]) for name in names if name in cells}
         if len(given) > 1:
             return f"of {' and '.join(names)} one alone is given"
     if cells.get("on_cloud") == "Y" and not cells.get("cloud_provider"):
         return "on_cloud is Y, and there is no cloud_provider"
-    return _wrong_sums(cells)
+    return ""
+
+
+def _too_much(cells: Cells, names: Iterable[str]) -> str:
+    return next((f"{n} is more than {MOST[n]:g}" for n in names if number(cells[n]) > MOST[n]), "")
 
 
 def _wrong_sums(cells: Cells) -> str:
-    consumed = number(cells["energy_consumed"])
+    consumed = number(cells[TOTAL])
     parts = sum(number(cells[name]) for name in PARTS)
     if abs(parts - consumed) > TOLERANCE * max(parts, consumed):
         return f"the energies are {parts:.6g} kWh together, energy_consumed is {consumed:.6g}"
-    if not consumed and number(cells["emissions"]):
+    if not consumed and number(cells["emissions"]) > 0:
         return "there are emissions without energy"
     return ""
 
@@ -126,7 +179,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "codecarbon_version": _like(r"(emissions-exporter )?\d+\.\d+.*"),
         "tracking_mode": lambda text: text in MODES,
         "on_cloud": lambda text: text in ("Y", "N"),
-        "pue": lambda text: number(text) >= 1,
+        "pue": lambda text: 1 <= number(text) <= PUE_MOST,
         "wue": _is_amount,
     }
 )

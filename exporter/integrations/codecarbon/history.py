@@ -2,13 +2,27 @@
 
 import csv
 import datetime as dt
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from exporter import units
 from exporter.convert.places import zone_of
 from exporter.errors import ConfigError
-from exporter.integrations.codecarbon.columns import NEEDED, Cells, moment, number, wrong
+from exporter.integrations.codecarbon.columns import (
+    MODES,
+    NEEDED,
+    TOLERANCE,
+    TOTAL,
+    Cells,
+    completed,
+    energy_doubt,
+    grams_doubt,
+    moment,
+    number,
+    pue,
+)
 from exporter.integrations.codecarbon.shifted import mended
 from exporter.model.apportion import apportion
 from exporter.model.readings import Kind, Method
@@ -16,8 +30,10 @@ from exporter.model.workload import Split
 from exporter.report.forms.codecarbon import DEVICES, WRITER
 
 ORIGIN = "codecarbon"
-KEPT = ("experiment_id", "cpu_model", "gpu_model", "os", "codecarbon_version")
+VERSION, MODE, COUNTRY = "codecarbon_version", "tracking_mode", "country_iso_code"
+KEPT = ("experiment_id", "cpu_model", "gpu_model", "os", VERSION, COUNTRY)
 """Columns that become labels."""
+DELIMITERS = ",;\t"
 LABEL_BYTES = 200
 DIGITS = 4
 """Of a mean intensity, so that runs of one place have one."""
@@ -25,12 +41,29 @@ SPLITS = {Kind.CPU: Split.CPU_TIME, Kind.DRAM: Split.MEMORY, Kind.GPU: Split.EXC
 """What CodeCarbon says that it does for a process; in machine mode all is the run's."""
 
 
+Zones: TypeAlias = Mapping[tuple[str, str, str, str], str]
+"""The zone of each place of `_place`; "" where no table knows it."""
+
+
 class Line(NamedTuple):
     """A row of a file."""
 
     number: int
     cells: Cells
-    is_mended: bool
+    why: str = ""
+    """Why its energy cannot be trusted; "" if it can."""
+    is_mended: bool = False
+
+
+class Refusal(NamedTuple):
+    """A row whose energy is not imported."""
+
+    line: int
+    why: str
+    run_id: str = ""
+    """The run that is not imported because of it; "" where the row names none."""
+    kwh: float = math.nan
+    """What the row says that the run used; nan where that is no number."""
 
 
 class Found(NamedTuple):
@@ -40,12 +73,16 @@ class Found(NamedTuple):
     """As the daemon takes them, in the order of the file."""
     mended: tuple[int, ...]
     """Numbers of the lines whose cells were moved back."""
-    refused: tuple[tuple[int, str], ...]
-    """Lines that are no runs, and why."""
+    refused: tuple[Refusal, ...]
+    """Rows whose energy is in doubt. A run is refused whole where one of them may be its last."""
     superseded: int
     """Rows of runs that have a later row: CodeCarbon adds one at each flush."""
     own: int
     """Rows that this exporter wrote, whose runs it knows."""
+    doubts: tuple[tuple[int, str], ...] = ()
+    """Lines of runs whose energy is imported without grams, and why."""
+    notes: tuple[str, ...] = ()
+    """Descriptive cells that were ignored."""
 
 
 def read(path: str, zone: dt.tzinfo | None = None, node: str = "") -> Found:
@@ -53,49 +90,54 @@ def read(path: str, zone: dt.tzinfo | None = None, node: str = "") -> Found:
 
     `node` is where they ran. Raises ConfigError for what is no emissions.csv at all.
     """
-    refused: list[tuple[int, str]] = []
-    last: dict[str, Line] = {}
-    rows = own = 0
-    moved = []
-    for line in _lines(path, refused):
-        if line.cells.get("codecarbon_version", "").startswith(WRITER):
-            own += 1
-            continue
-        rows += 1
-        if line.is_mended:
-            moved.append(line.number)
-        run_id = line.cells["run_id"]
-        if run_id not in last or _duration(last[run_id]) <= _duration(line):
-            last[run_id] = line
+    rows = list(_lines(path))
+    lines = [line for line in rows if not line.cells.get(VERSION, "").startswith(WRITER)]
+    sound: dict[str, list[Line]] = {}
+    for line in lines:
+        if not line.why:
+            sound.setdefault(line.cells["run_id"], []).append(line)
+    last = {run_id: max(of_run, key=_used) for run_id, of_run in sound.items()}
+    doubtful = [(line, _run_of(line, last)) for line in lines if line.why]
+    refused = [
+        Refusal(line.number, line.why, run_id, number(line.cells.get(TOTAL, "")))
+        for line, run_id in doubtful
+        if run_id not in last or not _is_earlier(line, last[run_id])
+    ]
+    for each in refused:
+        last.pop(each.run_id, None)
+    places = {_place(line.cells) for line in last.values()}
+    zones = {place: zone_of(*place) for place in places}  # each reads tables from the disk
     return Found(
-        tuple(_run(line.cells, zone, node) for line in last.values()),
-        tuple(moved),
+        tuple([_run(line.cells, zone, node, zones) for line in last.values()]),
+        tuple([line.number for line in lines if line.is_mended]),
         tuple(refused),
-        rows - len(last),
-        own,
+        sum(len(sound[run_id]) - 1 for run_id in last) + len(doubtful) - len(refused),
+        len(rows) - len(lines),
+        tuple([(line.number, why) for line in last.values() if (why := grams_doubt(line.cells))]),
+        _notes(last.values(), zones),
     )
 
 
-def _lines(path: str, refused: list[tuple[int, str]]) -> Iterator[Line]:
-    """The rows that make sense; what is wrong with the others goes to `refused`."""
+def _lines(path: str) -> Iterator[Line]:
+    """All rows, each with what is wrong with its energy."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            delimiter = max(DELIMITERS, key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            header = [name.strip() for name in next(reader, [])]
             _check_header(path, header)
-            for cells in reader:
-                if not any(cells):
-                    continue
-                line, why = _line(header, cells, reader.line_num)
-                if line is None:
-                    refused.append((reader.line_num, why))
-                else:
-                    yield line
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if set(NEEDED) <= set(cells):  # several files were put together
+                    header = cells
+                elif any(cells):
+                    yield _line(header, cells, reader.line_num)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}; name an emissions.csv of CodeCarbon"
         ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise ConfigError(f"{path}: is not text in rows of commas: {error}") from None
 
 
@@ -106,34 +148,81 @@ def _check_header(path: str, header: list[str]) -> None:
             "emissions.csv"
         )
     missing = [name for name in NEEDED if name not in header]
+    if missing and any(odd in name for name in header for odd in ("\0", "\ufffd")):
+        raise ConfigError(f"{path}: is not text in rows of commas, in UTF-8")
     if missing:
         raise ConfigError(f"{path}: is no emissions.csv: there is no column {missing[0]}")
 
 
-def _line(header: list[str], cells: list[str], number_of: int) -> tuple[Line | None, str]:
-    """The row, or why there is none."""
+def _line(header: list[str], cells: list[str], number_of: int) -> Line:
+    while len(cells) > len(header) and not cells[-1]:
+        cells.pop()
+    named = dict(zip(header, cells, strict=False))
     if len(cells) < len(header):
         found = mended(header, cells)
-        if found is None:
-            count = len(header) - len(cells)
-            return None, f"{count} cells are missing, and which ones cannot be told"
-        return Line(number_of, found, is_mended=True), ""
+        if found is not None:
+            return Line(number_of, found, is_mended=True)
+        count = len(header) - len(cells)
+        return Line(number_of, named, f"{count} cells are missing, and which ones cannot be told")
     if len(cells) > len(header):
-        return None, f"there are {len(cells)} cells under {len(header)} names"
-    named = dict(zip(header, cells, strict=True))
-    why = wrong(named)
-    return (None, why) if why else (Line(number_of, named, is_mended=False), "")
+        return Line(number_of, named, f"there are {len(cells)} cells under {len(header)} names")
+    named = dict(completed(named))
+    return Line(number_of, named, energy_doubt(named))
 
 
-def _duration(line: Line) -> float:
-    return number(line.cells["duration"])
+def _used(line: Line) -> tuple[float, float, int]:
+    """What grows from row to row of a run: each has all that was used since its start."""
+    return number(line.cells[TOTAL]), number(line.cells["duration"]), line.number
 
 
-def _run(cells: Cells, zone: dt.tzinfo | None, node: str) -> dict[str, Any]:
+def _is_earlier(doubtful: Line, last: Line) -> bool:
+    """Whether what a row in doubt stands for is surely inside of a run's last sound row."""
+    return (
+        doubtful.number < last.number
+        and not number(doubtful.cells.get("duration", "")) > number(last.cells["duration"])
+        and not number(doubtful.cells.get(TOTAL, "")) > number(last.cells[TOTAL]) * (1 + TOLERANCE)
+    )
+
+
+def _run_of(line: Line, known: Collection[str]) -> str:
+    """The run of a row whose cells may stand under wrong names, or be cut off; "" for none."""
+    run_id = line.cells.get("run_id", "")
+    if run_id in known:
+        return run_id
+    found = [cell for cell in line.cells.values() if cell in known]
+    if run_id and [*line.cells][-1] == "run_id":
+        found += [each for each in known if each.startswith(run_id)]
+    return found[0] if len(found) == 1 else run_id
+
+
+def _notes(lines: Iterable[Line], zones: Zones) -> tuple[str, ...]:
+    """What was ignored in descriptive cells, each with the lines where it stands."""
+    ignored: dict[str, list[int]] = {}
+    for line in lines:
+        for what in _ignored(line.cells, zones):
+            ignored.setdefault(what, []).append(line.number)
+    return tuple(
+        [
+            f"line {numbers[0]}{f' and {len(numbers) - 1} more' if numbers[1:] else ''}: {what}"
+            for what, numbers in ignored.items()
+        ]
+    )
+
+
+def _ignored(cells: Cells, zones: Zones) -> Iterator[str]:
+    if pue(cells) is None:
+        yield f"pue {cells['pue']!r:.50} is ignored; the energy is imported as it stands"
+    if cells.get(MODE, "") not in ("", *MODES):
+        yield f"{MODE} {cells[MODE]!r:.50} is ignored; the run is imported as of the machine"
+    if (country := cells.get(COUNTRY, "")) and not zones[_place(cells)]:
+        yield f"{COUNTRY} {country!r:.50} is ignored; the zone of the run is unknown"
+
+
+def _run(cells: Cells, zone: dt.tzinfo | None, node: str, zones: Zones) -> dict[str, Any]:
     ended = _ended(cells["timestamp"], zone)
-    pue = number(cells.get("pue", "")) if cells.get("pue") else 1.0
-    mode = cells.get("tracking_mode") or "machine"
-    parts = _parts(cells, pue, is_machine=mode == "machine")
+    overhead = pue(cells) or 1.0
+    is_machine = cells.get(MODE, "") != "process"
+    parts = _parts(cells, overhead, is_machine=is_machine)
     sums = {name: sum(part[name] for part in parts) for name in ("energy_uj", "carbon_ng")}
     project = _cut(cells.get("project_name", ""))
     labels = {name: _cut(cells[name]) for name in KEPT if cells.get(name)}
@@ -141,11 +230,11 @@ def _run(cells: Cells, zone: dt.tzinfo | None, node: str) -> dict[str, Any]:
         "run_id": cells["run_id"],
         "name": project,
         "labels": {**labels, **({"group": project} if project else {}), **_known(node)},
-        "scope": "machine" if mode == "machine" else "tree",
+        "scope": "machine" if is_machine else "tree",
         "started": ended - number(cells["duration"]),
         "ended": ended,
         "parts": parts,
-        "intensity": [{**_factor(cells, pue), **sums}],
+        "intensity": [{**_factor(cells, overhead, zones[_place(cells)]), **sums}],
     }
 
 
@@ -163,13 +252,17 @@ def _ended(text: str, zone: dt.tzinfo | None) -> float:
     return (at if at.tzinfo or zone is None else at.replace(tzinfo=zone)).timestamp()
 
 
-def _parts(cells: Cells, pue: float, *, is_machine: bool) -> list[dict[str, Any]]:
+def _parts(cells: Cells, overhead: float, *, is_machine: bool) -> list[dict[str, Any]]:
     """Energy of the machine by device: the PUE is taken out of it, and stays in the grams."""
     energies_uj = {
-        Kind(device): round(number(cells[f"{name}_energy"]) / pue * units.MICROJOULES_PER_KWH)
+        Kind(device): round(number(cells[f"{name}_energy"]) / overhead * units.MICROJOULES_PER_KWH)
         for name, device in DEVICES.items()
     }
-    carbon_ng = round(number(cells["emissions"]) * units.GRAMS_PER_KG * units.NANOGRAMS_PER_GRAM)
+    carbon_ng = (
+        0
+        if grams_doubt(cells)
+        else round(number(cells["emissions"]) * units.GRAMS_PER_KG * units.NANOGRAMS_PER_GRAM)
+    )
     used = {kind: energy_uj for kind, energy_uj in energies_uj.items() if energy_uj}
     if not used:
         return []
@@ -186,20 +279,26 @@ def _parts(cells: Cells, pue: float, *, is_machine: bool) -> list[dict[str, Any]
     ]
 
 
-def _factor(cells: Cells, pue: float) -> dict[str, Any]:
-    """The mean of what it was converted with."""
-    kwh = number(cells["energy_consumed"])
+def _factor(cells: Cells, overhead: float, zone: str) -> dict[str, Any]:
+    """The mean of what it was converted with; no zone where the grams are not known."""
+    if grams_doubt(cells):
+        return {"zone": None}
+    kwh = number(cells[TOTAL])
     grams = number(cells["emissions"]) * units.GRAMS_PER_KG
-    country = cells.get("country_iso_code", "")
-    found = zone_of(
-        country,
+    return {
+        "zone": zone or "unknown",
+        "source": f"CodeCarbon {_cut(cells.get(VERSION, ''))}".strip(),
+        "grams_per_kwh": round(grams / kwh, DIGITS) if kwh else 0.0,
+        "pue": overhead,
+    }
+
+
+def _place(cells: Cells) -> tuple[str, str, str, str]:
+    """What `zone_of` takes. CodeCarbon has countries of three letters; two may be a region's."""
+    country = cells.get(COUNTRY, "")
+    return (
+        country if re.fullmatch("[A-Z]{3}", country) else "",
         cells.get("region", ""),
         cells.get("cloud_provider", ""),
         cells.get("cloud_region", ""),
     )
-    return {
-        "zone": found or country or "unknown",
-        "source": f"CodeCarbon {_cut(cells.get('codecarbon_version', ''))}".strip(),
-        "grams_per_kwh": round(grams / kwh, DIGITS) if kwh else 0.0,
-        "pue": pue,
-    }

@@ -1,13 +1,21 @@
 """Rows with fewer cells than the header has names.
 
 CodeCarbon 3.3.0 left out the columns that had no value at all, so that the cells after them stand
-under the wrong names. Where only one way of putting them back makes sense, the row is mended.
+under the wrong names. Where only one way of putting them back makes sense, the row is mended. Where
+several do that agree in the energy, only those cells are left empty in which they differ.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from exporter.integrations.codecarbon.columns import Cells, wrong
+from exporter.integrations.codecarbon.columns import (
+    NEEDED,
+    Cells,
+    completed,
+    energy_doubt,
+    pue,
+    wrong,
+)
 
 LEFT_OUT = (
     ("experiment_id",),
@@ -23,9 +31,19 @@ LEFT_OUT = (
 
 
 def mended(header: Sequence[str], cells: Sequence[str]) -> Cells | None:
-    """The cells under their names; None where that cannot be proven."""
-    found = {tuple(sorted(made.items())) for made in _possible(header, cells) if not wrong(made)}
-    return dict(found.pop()) if len(found) == 1 else None
+    """The cells under their names; None where the energy cannot be proven."""
+    sound = [
+        made
+        for made in map(completed, _possible(header, cells))
+        if not energy_doubt(made) and pue(made) is not None
+    ]
+    found = [made for made in sound if not wrong(made)] or sound
+    if len({tuple([made.get(name, "") for name in (*NEEDED, "pue")]) for made in found}) != 1:
+        return None
+    return {
+        name: text if all(other[name] == text for other in found) else ""
+        for name, text in found[0].items()
+    }
 
 
 def _possible(header: Sequence[str], cells: Sequence[str]) -> Iterator[Cells]:

@@ -7,7 +7,9 @@ import pytest
 
 from exporter.account.archive import LedgerArchive
 from exporter.errors import LedgerError
-from exporter.model.record import Wanted
+from exporter.model.books import sum_of
+from exporter.model.record import ANY, Cursor, Sums, Wanted
+from exporter.model.runs import RunKey
 from tests.unit.account.making import (
     WALL,
     batch,
@@ -92,3 +94,85 @@ def test_usage_outside_of_the_time_that_is_asked_for_is_left_out(archive):
     assert len(archive.usage(first, last + 60)) == len(found)
     assert not archive.usage(0, first)
     assert not archive.usage(last + 60, WALL + 7_200)
+
+
+MANY = 2_500
+
+
+@pytest.fixture
+def full(tmp_path):
+    """More runs than are listed at once, of three users, some begun in the same moment."""
+    made = books()
+    infos = []
+    for number in range(MANY):
+        infos.append(
+            run(
+                f"run-{number}",
+                user=f"user-{number % 3}",
+                started=WALL + number // 4,
+                ended=None if number == 7 else WALL + number,
+                labels=(("group", "sweep"),) if number % 5 == 0 else (),
+            )
+        )
+        known_run(made, infos[-1])
+    fill(made, names=[info.key.run_id for info in infos[:90]], rounds=5)
+    with closing(opened(tmp_path)) as ledger:
+        ledger.commit(batch(made))
+        yield LedgerArchive(path_in(tmp_path), "node-1"), infos
+
+
+def amounts(parts):
+    return sum_of(part.amount for part in parts)
+
+
+@pytest.mark.parametrize("by", list(Sums))
+@pytest.mark.parametrize("since", [0.0, WALL + 5.0])
+@pytest.mark.parametrize("wanted", [ANY, Wanted(user="user-1"), Wanted(group="sweep")])
+def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
+    archive, infos = full
+    left_out = [infos[3].key, infos[40].key, RunKey(9, "unknown", "")]
+    names = {
+        Sums.JOB: lambda info: info.key.job_id,
+        Sums.USER: lambda info: info.user,
+        Sums.GROUP: lambda info: dict(info.labels).get("group", ""),
+    }
+    expected = {}
+    for record in archive.runs(MANY, wanted):
+        if record.run.started >= since and record.run.key not in left_out:
+            expected.setdefault(names[by](record.run), []).append(record)
+    found = {each.name: each for each in archive.sums(by, since, wanted, left_out)}
+    assert found.keys() == expected.keys()
+    for name, records in expected.items():
+        one = found[name]
+        ends = [record.run.ended for record in records]
+        parts = [part for record in records for part in record.parts]
+        assert one.runs == len(records)
+        assert one.started == min(record.run.started for record in records)
+        assert one.ended == (None if None in ends else max(ends))
+        assert one.users == tuple(sorted({record.run.user for record in records}))
+        assert one.nodes == ("node-1",)
+        assert amounts(one.parts) == amounts(parts)
+        for part in one.parts:
+            assert part.amount == amounts(p for p in parts if p[:3] == part[:3])
+        uses = [use for record in records for use in record.factors]
+        assert sum(u.energy_uj for u in one.factors) == sum(u.energy_uj for u in uses)
+        assert sum(u.carbon_ng for u in one.factors) == sum(u.carbon_ng for u in uses)
+
+
+def test_sums_have_energy(full):
+    archive, _ = full
+    assert sum(amounts(each.parts).energy_uj for each in archive.sums(Sums.USER, 0.0, ANY, ())) > 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_pages_have_each_run_once(full, size):
+    archive, infos = full
+    found, after = [], None
+    while page := archive.runs(size, Wanted(user="user-1") if size == 1 else ANY, after):
+        found += [record.run.key for record in page]
+        after = Cursor.of(page[-1].run)
+        if len(found) > 40 * size:
+            break
+    assert len(found) == len(set(found))
+    if size == 1_000:
+        assert set(found) == {info.key for info in infos}

@@ -1,12 +1,18 @@
 """`import codecarbon`: what it says, and what it hands over."""
 
+import io
+import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from exporter.cli.main import main
+from exporter.expose.api.history import RUNS
+from exporter.expose.http.server import DEFAULT_LIMITS
+from exporter.integrations.codecarbon.history import ORIGIN
 from tests.agents import serving
 from tests.unit.client.kept import Runs
 
@@ -53,9 +59,60 @@ def test_many_runs_are_handed_over_in_several_requests(history, tmp_path):
         header, row = file.readlines()[:2]
     path = tmp_path / "many.csv"
     run_id = row.split(",")[2]
-    path.write_text(header + "".join(row.replace(run_id, f"run-{n}") for n in range(40)))
+    path.write_text(header + "".join(row.replace(run_id, f"run-{n}") for n in range(140)))
     assert main(["import", "codecarbon", str(path), f"--socket.path={history.path}"]) == 0
-    assert [len(runs) for runs in history.taken] == [15, 15, 10]
+    assert sum(len(runs) for runs in history.taken) == 140
+    assert len(history.taken) < 5
+    for runs in history.taken:
+        assert len(runs) <= RUNS
+        assert len(json.dumps({"origin": ORIGIN, "runs": runs})) <= DEFAULT_LIMITS.body_bytes
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_how_far_the_import_is(history, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["import", "codecarbon", TODAY, f"--socket.path={history.path}"]) == 0
+    first, last, *_ = terminal.getvalue().split("\r")[1:]
+    assert (first, last) == (f"[{' ' * 30}] 0 of 2 runs", f"[{'#' * 30}] 2 of 2 runs")
+    assert terminal.getvalue().endswith(" \r")
+
+
+def test_a_run_whose_last_row_is_refused_is_named_with_its_energy(capsys, tmp_path):
+    path = tmp_path / "emissions.csv"
+    path.write_text(
+        "timestamp,run_id,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed\n"
+        "2025-01-02T03:00:10,r1,10,0.005,0.01,0.02,0.005,0.035\n"
+        "2025-01-02T03:01:40,r1,100,0.05,0.1,-0.0001,0.05,0.1499\n"
+    )
+    assert main(["import", "codecarbon", "--dry-run", str(path)]) == 1
+    said = capsys.readouterr()
+    assert said.err == (
+        f"{path}: line 3: refused: gpu_energy cannot be '-0.0001'. Run r1 is not imported. "
+        "The row has 150 Wh.\n"
+    )
+    assert "0 runs would be taken in, 0 Wh" in said.out
+
+
+def test_grams_in_doubt_are_named_and_in_the_exit_code(capsys, tmp_path):
+    path = tmp_path / "emissions.csv"
+    path.write_text(
+        "timestamp,run_id,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed\n"
+        "2025-01-02T03:00:10,r1,10,,0.01,0.02,0.005,0.035\n"
+    )
+    assert main(["import", "codecarbon", "--dry-run", str(path)]) == 1
+    said = capsys.readouterr()
+    assert said.err == (
+        f"{path}: line 2: emissions cannot be ''; the energy of the run is imported, its grams "
+        "are unknown\n"
+    )
+    assert "1 runs would be taken in, 35.0 Wh, 0 g CO2eq; 1 without grams" in said.out
 
 
 def test_a_dry_run_asks_nobody(capsys, tmp_path):

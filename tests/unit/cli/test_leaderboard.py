@@ -107,10 +107,22 @@ def test_a_daemon_without_runs_says_what_makes_one(show, daemon):
     assert show(f"--socket.path={daemon.path}").startswith("No runs to compare.")
 
 
-def test_a_list_that_may_be_longer_says_so(show, daemon):
+def test_a_list_longer_than_one_answer_is_whole(show, daemon):
+    pages = {"": (0, 1_000, "more"), "more": (1_000, 1_200, None)}
+
+    def decide(_method, path, _document):
+        begin, end, place = pages[path.partition("&after=")[2]]
+        return 200, {"runs": [record(f"run-{n}") for n in range(begin, end)], "next": place}
+
+    daemon.decide = decide
+    shown = show(f"--socket.path={daemon.path}", "--format=json")
+    assert set(names(shown)) == {f"run-{n}" for n in range(1_200)}
+
+
+def test_a_daemon_too_old_to_list_all_is_named(daemon, capsys):
     daemon.say({"runs": [record(f"run-{number}") for number in range(1_000)]})
-    last = show(f"--socket.path={daemon.path}", "--top=1").splitlines()[-1]
-    assert last == "The daemon tells of its newest 1000 runs only; older ones are missing."
+    assert main(["leaderboard", f"--socket.path={daemon.path}"]) == 1
+    assert "lists only 1000 runs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

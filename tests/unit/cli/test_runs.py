@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from exporter import human
 from exporter.cli.main import main
 from tests.agents import Answers, serving
 
@@ -154,3 +155,68 @@ def test_runs_are_added_up_by_user(show):
     assert len(lines) == 1
     assert lines[0].startswith("ada ")
     assert "4.00 Wh" in lines[0]
+
+
+def sum_of(name, runs, energy_uj, **changes):
+    """What a daemon says of runs that have left the page."""
+    return {
+        **run_of(name, 3, 1_500_000_000.0),
+        "name": name,
+        "runs": runs,
+        "users": ["ada"],
+        "nodes": ["n1"],
+        "energy_uj": energy_uj,
+        "units": {},
+        **changes,
+    }
+
+
+@pytest.fixture
+def asked(tmp_path, capsys):
+    """What a daemon with sums is asked, and what is printed then."""
+    answers = Answers()
+    users = ["ada", "bob"]
+    answers.say(
+        {
+            "sums": [sum_of("ada", 6_000, 10**15), sum_of("", 2, 5, users=users)],
+            "runs": RUNS,
+            "next": None,
+        }
+    )
+    with serving(str(tmp_path / "agent.sock"), answers):
+
+        def call(*arguments):
+            assert main(["runs", f"--socket.path={answers.path}", *arguments]) == 0
+            (_, path, _) = answers.asked[-1]
+            return path, json.loads(capsys.readouterr().out)
+
+        yield call
+
+
+def test_sums_are_those_of_the_ledger_and_of_the_runs_beside_it(asked):
+    path, sums = asked("--by=user", "--format=json")
+    assert path == "/v1/runs?limit=1000&by=user&since=0.0"
+    assert [(each["run_id"], each["runs"], each["energy_uj"]) for each in sums] == [
+        (human.UNKNOWN, 2, 5),
+        ("ada", 6_002, 10**15 + 14_400_000_000),
+    ]
+    assert [each["user"] for each in sums] == ["several", "ada"]
+    assert (sums[1]["started"], sums[1]["ended"]) == (1_000_000_000.0, 2_000_000_060.0)
+
+
+def test_since_chooses_runs_before_they_are_added_up(asked):
+    path, sums = asked("--by=group", "--format=json", "--since=2020-01-01T00:00+00:00")
+    assert path.endswith("&by=group&since=1577836800.0")
+    assert "ada" in [each["run_id"] for each in sums]
+
+
+def test_grams_choose_sums_not_runs(asked):
+    _, sums = asked("--by=user", "--format=json", "--min-grams=8")
+    assert [each["run_id"] for each in sums] == ["ada"]
+
+
+def test_a_daemon_too_old_to_add_up_all_runs_is_named(capsys, tmp_path):
+    answers = Answers({"runs": [run_of(str(n), 1, 1.0) for n in range(1_000)]})
+    with serving(str(tmp_path / "agent.sock"), answers):
+        assert main(["runs", "--by=user", f"--socket.path={answers.path}"]) == 1
+    assert "lists only 1000 runs" in capsys.readouterr().err

@@ -166,19 +166,31 @@ class FakeArchive:
 
     def __init__(self):
         self.records = []
+        self.kept_sums = []
+        self.added_up = []
         self.spells = []
         self.error = None
         self.asked = threading.Semaphore(0)
         self.go = threading.Event()
         self.go.set()
 
-    def runs(self, limit, wanted=ANY):
+    def sums(self, by, since, wanted, leaving_out):
+        if self.error:
+            raise self.error
+        self.added_up.append((by, since, wanted, set(leaving_out)))
+        return self.kept_sums
+
+    def runs(self, limit, wanted=ANY, after=None):
         if wanted == ANY:
             self.asked.release()
             assert self.go.wait(SOON)
         if self.error:
             raise self.error
-        return [record for record in self.records if wanted.has(record.run)][:limit]
+        return [
+            record
+            for record in self.records
+            if wanted.has(record.run) and (after is None or after.precedes(record.run))
+        ][:limit]
 
     def usage(self, since, until, run=None, *, by_hour=False):
         if self.error:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from urllib.parse import quote
 
 import pytest
 
@@ -9,9 +10,10 @@ from exporter.errors import LedgerError
 from exporter.expose.api import answers
 from exporter.expose.http.web import QUESTIONS_MOST
 from exporter.model.books import Amount
-from exporter.model.readings import Device, Kind
-from exporter.model.record import Spell
+from exporter.model.readings import Device, Kind, Method
+from exporter.model.record import Part, RunSum, Spell, Wanted
 from exporter.model.runs import RunKey
+from exporter.model.workload import Split
 
 
 def refused(response):
@@ -61,6 +63,51 @@ class TestRuns:
     def test_refuse_a_limit_that_is_none(self, site, limit):
         status, error = refused(site.get(f"/api/v1/runs?limit={limit}"))
         assert (status, error) == (400, f"limit={limit}: expected a number from 1 to 1000")
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 5, 1000])
+    def test_come_each_once_page_by_page(self, site, made, record, limit):
+        keys = [RunKey(1, f"r{n}", job) for n in range(3) for job in ("", "7")]
+        site.archive.records = [record(key, started=5.0) for key in keys]
+        site.archive.records += [record(made.BERT, started=made.WALL - 9)]
+        found, after = [], ""
+        while after is not None:
+            path = f"/api/v1/runs?limit={limit}" + (f"&after={quote(after)}" if after else "")
+            answer = site.json(path)
+            found += [(run["run_id"], run["job_id"]) for run in answer["runs"]]
+            after = answer["next"]
+        assert len(found) == len(set(found)) == 8
+        assert [job for name, job in found if name == "r1"] == ["", "7"]
+
+    @pytest.mark.parametrize(
+        "after", ["x", "5", "[]", "[1,2,3]", '["x",1,"",""]', "[1e999,1,2,3,4]"]
+    )
+    def test_refuse_a_place_that_is_none(self, site, after):
+        status, error = refused(site.get(f"/api/v1/runs?after={quote(after)}"))
+        assert (status, error.endswith("expected the `next` of an earlier answer")) == (400, True)
+
+    def test_are_added_up_but_for_those_of_the_page(self, site, made):
+        amount = Amount(5, 1, 7)
+        part = Part(Device(Kind.CPU, "p"), Method.COUNTER, Split.CPU_TIME, amount)
+        whole = RunSum("ada", 9, ("ada",), ("n1",), 1.0, 2.0, 3.0, (part,), (), ())
+        site.archive.kept_sums = [whole]
+        answer = site.json("/api/v1/runs?by=user&user=ada&since=0.5")
+        assert [(each["name"], each["runs"], each["energy_uj"]) for each in answer["sums"]] == [
+            ("ada", 9, 5)
+        ]
+        ((by, since, wanted, left_out),) = site.archive.added_up
+        assert (by, since, wanted) == ("user", 0.5, Wanted(user="ada"))
+        assert made.BERT in left_out
+        assert len(left_out) == 2
+
+    def test_that_are_added_up_began_at_a_time_or_later(self, site, made):
+        late = site.json(f"/api/v1/runs?by=user&since={made.WALL + 1}")
+        assert late["runs"] == []
+        ((*_, left_out),) = site.archive.added_up
+        assert made.BERT in left_out
+
+    def test_refuse_to_be_added_up_by_what_is_not_known(self, site):
+        status, error = refused(site.get("/api/v1/runs?by=node"))
+        assert (status, error) == (400, "by=node: expected job, group, user")
 
     def test_that_are_open_can_be_had_without_the_archive(self, site):
         site.archive.error = LedgerError("the disk is gone")

@@ -7,8 +7,10 @@ import pwd
 import pytest
 
 from exporter.errors import Refused
+from exporter.expose.api.agent import HISTORIES_PER_SECOND
 from exporter.expose.api.history import parse_history
 from exporter.integrations.codecarbon.history import ORIGIN, read
+from exporter.model.books import FactorUse
 from exporter.model.commands import TakeIn, Taken
 from exporter.model.runs import HISTORY
 from tests.unit.integrations.codecarbon.test_history import SHIFTED
@@ -71,8 +73,19 @@ def test_it_is_answered_with_what_became_of_it(site):
 
 def test_too_much_at_once_is_refused_for_that_second(site):
     site.reply = Taken(1, 0, 0)
-    answers = [site.ask("POST", "/v1/history", body(run()), agent=True) for _ in range(3)]
-    assert [each.status for each in answers] == [200, 200, 429]
+    asked = HISTORIES_PER_SECOND + 1
+    answers = [site.ask("POST", "/v1/history", body(run()), agent=True) for _ in range(asked)]
+    assert [each.status for each in answers] == [200] * HISTORIES_PER_SECOND + [429]
+
+
+def test_energy_without_a_zone_has_no_grams():
+    energy_uj = sum(part["energy_uj"] for part in run()["parts"])
+    parts = [{**part, "carbon_ng": 0} for part in run()["parts"]]
+    use = {"zone": None, "energy_uj": energy_uj, "carbon_ng": 0}
+    (record,) = parse_history(body(run(parts=parts, intensity=[use])), "ada").records
+    assert record.factors == (FactorUse(None, energy_uj, 0),)
+    with pytest.raises(Refused, match="expected a zone, or no grams"):
+        parse_history(body(run(intensity=[{**use, "carbon_ng": 1}])), "ada")
 
 
 def test_it_can_only_be_brought(site):
