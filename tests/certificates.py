@@ -27,7 +27,7 @@ INCOMPLETE = {
     "no subjectKeyIdentifier": without("subjectKeyIdentifier", "authorityKeyIdentifier"),
     "basicConstraints alone": COMPLETE[:1],
     "basicConstraints not critical": ("basicConstraints=CA:TRUE", *COMPLETE[1:]),
-    "no extension, as openssl x509 -req -signkey": (),
+    "version 1, as openssl x509 -req -signkey made it before OpenSSL 3.2": (),
 }
 """Extensions of CA certificates that Go trusts and that X509_V_FLAG_X509_STRICT rejects."""
 
@@ -68,7 +68,10 @@ class Authority:
     def _make(
         self, key: str, certificate: str, name: str, extensions: Iterable[str], *more: str
     ) -> None:
-        """A key and a certificate with these extensions and no other, whatever openssl.cnf adds."""
+        """A key and a certificate with these extensions and no other, whatever openssl.cnf adds.
+
+        Without extensions it is of X.509 version 1: a CA of version 3 must have some, also in Go.
+        """
         config = self.directory / "openssl.cnf"
         lines = ("[req]", "distinguished_name=dn", "[dn]", "[extensions]", *extensions)
         config.write_text("\n".join(lines))
@@ -78,8 +81,15 @@ class Authority:
                 *("ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"),
                 *("-config", str(config), "-extensions", "extensions"),
                 *("-subj", f"/CN={name}", "-keyout", key, "-out", certificate, *more),
+                *(() if list(extensions) else _version_1()),
             ],
             check=True,
             capture_output=True,
         )
         Path(key).chmod(0o600)
+
+
+def _version_1() -> tuple[str, ...]:
+    """The option for X.509 version 1; OpenSSL before 3.2 has none, and makes it by default."""
+    usage = subprocess.run(["openssl", "req", "-help"], check=True, capture_output=True)
+    return ("-x509v1",) if b"-x509v1" in usage.stderr + usage.stdout else ()
