@@ -19,7 +19,7 @@ HUB_KEYS = (EMISSIONS, "source", TRAINING_TYPE, "geographical_location", "hardwa
 TRACKER_KEYS = (
     *("cpu_model", "energy_consumed", "gpu_model", "hours_used", "on_cloud", "ram_total_size"),
 )
-"""Written with CodeCarbon's figures by Sentence Transformers, SetFit and SpanMarker."""
+"""Written with CodeCarbon's figures by Sentence Transformers and SpanMarker."""
 MISTAKES = (
     (1e-3, "kilograms written as grams"),
     (1e-6, "tonnes written as grams"),

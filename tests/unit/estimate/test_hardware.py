@@ -103,8 +103,8 @@ CPUINFO = {
     "AMD Ryzen Threadripper PRO 5995WX 64-Cores": 280,
     "AMD EPYC 7763 64-Core Processor": 280,
 }
-"""`model name` of /proc/cpuinfo, as published logs of these machines show it, and the table's
-power."""
+"""`model name` of /proc/cpuinfo in the forms that kernels print, some of them from published logs,
+and the table's power."""
 
 
 @pytest.mark.parametrize(("shown", "watts"), CPUINFO.items(), ids=CPUINFO)

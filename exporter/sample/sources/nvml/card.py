@@ -79,16 +79,24 @@ class Card:
             self._looked_ns = now_ns
             self._look.ask()
 
-    def reading(self, until: float) -> Reading:
-        """What it says, if it does by time.monotonic() `until`; else what came too late before."""
+    def reading(self, until: float) -> tuple[DeviceInfo, Reading]:
+        """Its reading by time.monotonic() `until`, else one that came too late before.
+
+        The description is the one that the reading is to be counted by: another thread may change
+        the method in between, and a counter must not go on from integrated power.
+        """
         late, self._late = self._late, None
         reading = (self._reading.wait(until) or late) if self.handle is not None else None
+        info = self.info
+        if reading is not None and info.method is Method.INTEGRATED:
+            epoch = POWER_EPOCH.format(epoch=self._epoch, n=self._sleeps)
+            return info, reading._replace(epoch=epoch)
         if reading is not None:
-            return reading
+            return info, reading
         why = self.why
         if busy := self._reading.busy_seconds:
             why = f"the driver has not answered for {busy:.1f} s"
-        return self._none(why or "not read yet")
+        return info, self._none(why or "not read yet")
 
     def occupancy(self) -> Occupancy | None:
         """The last look at its processes, once."""
@@ -133,10 +141,9 @@ class Card:
             return self._none(ASLEEP)
         if self._has_slept:
             self._has_slept, self._sleeps = False, self._sleeps + 1
-        info = self.info
         try:
             with usable("reading"):
-                reading = self._meter.read(handle, info.power_cap_watts)
+                reading = self._meter.read(handle, self.info.power_cap_watts)
         except Failure as failure:
             self.failure = failure
             self._alarm(self, failure)
@@ -144,8 +151,6 @@ class Card:
                 self.lose(str(failure), failure)
             return self._none(str(failure))
         self.failure = None
-        if info.method is Method.INTEGRATED:
-            return reading._replace(epoch=POWER_EPOCH.format(epoch=self._epoch, n=self._sleeps))
         return reading
 
     def _look_around(self) -> Occupancy:

@@ -62,7 +62,8 @@ class Nvml:
         for card in known:
             card.ask()
         until = deadline(PATIENCE_SECONDS)
-        readings = tuple(card.reading(until) for card in known)
+        found = [card.reading(until) for card in known]
+        readings = tuple(reading for _, reading in found)
         looks = tuple(look for card in known if (look := card.occupancy()) is not None)
         if self._supervisor.outdated:
             raise Outdated(OUTDATED.format(why=self._supervisor.outdated))
@@ -76,7 +77,7 @@ class Nvml:
         return Observation(
             source=self.name,
             at_ns=self._clock.boottime_ns(),
-            infos=tuple(card.info for card in known),
+            infos=tuple(info for info, _ in found),
             readings=readings,
             cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
             error=self._supervisor.why or failing,

@@ -12,7 +12,7 @@ from exporter.sample.meters import Meters
 from exporter.sample.sources.nvml.driver import readable
 from exporter.sample.sources.nvml.inventory import UNKNOWN_MODEL, Found, with_unique_ids
 from exporter.sample.sources.nvml.tenants import Layout
-from exporter.worker import poll
+from exporter.worker import deadline, poll
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
 
@@ -292,6 +292,17 @@ def test_a_counter_that_shows_zero_for_ever_gives_way_to_power(bench):
     one.fake.heal()
     seen = one.until(lambda seen: seen.infos[0].method is Method.COUNTER)
     assert seen.readings[0].counter_uj
+
+
+def test_a_reading_fits_the_description_that_it_comes_with(bench):
+    one = bench(gpu(0))
+    one.until(one.is_well)
+    (card,) = one.nvml._supervisor.cards
+    for method in (Method.INTEGRATED, Method.COUNTER, Method.INTEGRATED):
+        card.ask()
+        card.info = card.info._replace(method=method)  # as the supervisor's thread may
+        info, reading = card.reading(deadline(SOON))
+        assert (reading.epoch == "boot") == (info.method is Method.COUNTER)
 
 
 def test_a_counter_that_begins_after_power_was_integrated_books_nothing_twice(bench):
