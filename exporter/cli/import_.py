@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import zoneinfo
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,16 +42,47 @@ def add(subparsers: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     """Read all files, then hand the runs over; 1 where energy or grams of a run are in doubt."""
     found = {path: read(path, options.timezone, options.node) for path in options.files}
+    doubtful = _doubtful(found.values())
     agent = Agent(options.socket)
-    for path, of_file in found.items():
+    for path, whole in found.items():
+        of_file = _without(doubtful, whole)
+        taken = {run["run_id"] for run in of_file.runs}
+        for run_id in [run["run_id"] for run in whole.runs if run["run_id"] not in taken]:
+            remark = f"run {run_id} is not imported: the row of it that is refused may be later"
+            print(human.printable(f"{path}: {remark}"), file=sys.stderr)
         for remark in _remarks(of_file):
             print(human.printable(f"{path}: {remark}"), file=sys.stderr)
         if not options.openmetrics:
             told = _dry(of_file) if options.dry_run else _told(_hand_over(agent, of_file.runs))
             print(human.printable(f"{path}: {told}{_left_out(of_file)}"))
     if options.openmetrics:
-        print(openmetrics([run for of_file in found.values() for run in of_file.runs], ORIGIN))
+        runs = [run for whole in found.values() for run in _without(doubtful, whole).runs]
+        print(openmetrics(runs, ORIGIN))
     return 1 if any(of_file.refused or of_file.doubts for of_file in found.values()) else 0
+
+
+def _doubtful(found: Iterable[Found]) -> dict[str, float]:
+    """Runs of which a file has a row that is refused, and the most that such a row says, in kWh.
+
+    A row that says no amount may have any.
+    """
+    most: dict[str, float] = {}
+    for each in (refusal for of_file in found for refusal in of_file.refused if refusal.run_id):
+        kwh = math.inf if math.isnan(each.kwh) else each.kwh
+        most[each.run_id] = max(kwh, most.get(each.run_id, 0.0))
+    return most
+
+
+def _without(doubtful: Mapping[str, float], found: Found) -> Found:
+    """A file without the runs of which another file may have a later row that is refused."""
+    runs = [run for run in found.runs if not _kwh(run) < doubtful.get(run["run_id"], 0.0)]
+    return found._replace(runs=tuple(runs))
+
+
+def _kwh(run: Mapping[str, Any]) -> float:
+    """The energy of a run as its file has it, with the PUE inside."""
+    energy_uj: int = sum(part["energy_uj"] for part in run["parts"])
+    return energy_uj * float(run["intensity"][0].get("pue", 1.0)) / units.MICROJOULES_PER_KWH
 
 
 def _remarks(found: Found) -> Iterator[str]:

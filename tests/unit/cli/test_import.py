@@ -100,6 +100,31 @@ def test_a_run_whose_last_row_is_refused_is_named_with_its_energy(capsys, tmp_pa
     assert "0 runs would be taken in, 0 Wh" in said.out
 
 
+HEADER = "timestamp,run_id,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed\n"
+EARLY, LATE = (
+    "2025-01-02T03:00:10,r1,10,0.005,0.01,0.02,0.005,0.035\n",
+    "2025-01-02T03:01:40,r1,100,0.05,0.1,0,0.05,0.15\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("sound", "refused", "told"),
+    [
+        (EARLY, LATE.replace(",0,", ",-1,"), "0 runs would be taken in, 0 Wh"),
+        (EARLY, LATE.replace(",0.15", ""), "0 runs would be taken in, 0 Wh"),
+        (LATE, EARLY.replace(",0.02,", ",-1,"), "1 runs would be taken in, 150 Wh"),
+    ],
+)
+def test_a_refused_row_in_another_file_counts_as_well(capsys, tmp_path, sound, refused, told):
+    paths = [str(tmp_path / name) for name in ("a.csv", "b.csv")]
+    for path, row in zip(paths, (sound, refused), strict=True):
+        Path(path).write_text(HEADER + row)
+    assert main(["import", "codecarbon", "--dry-run", *paths]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{paths[0]}: {told}")
+    assert (f"{paths[0]}: run r1 is not imported" in said.err) is told.startswith("0 runs")
+
+
 def test_grams_in_doubt_are_named_and_in_the_exit_code(capsys, tmp_path):
     path = tmp_path / "emissions.csv"
     path.write_text(
