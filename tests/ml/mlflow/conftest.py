@@ -39,9 +39,12 @@ class Server:
 
     def stop(self) -> None:
         assert self.process is not None
-        self.signal(signal.SIGCONT)  # a test may have failed before it did
         self.process.terminate()
         self.process.wait(START_SECONDS)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def signal(self, number: int) -> None:
         """To all its processes: SIGSTOP, and nobody answers; SIGCONT, and all is as it was."""
@@ -76,5 +79,8 @@ def server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     mlflow.set_tracking_uri(running.uri)
     yield running
+    if running.is_stopped:  # a test failed in between
+        running.start()
+    running.signal(signal.SIGCONT)
     while mlflow.active_run():
         mlflow.end_run()
