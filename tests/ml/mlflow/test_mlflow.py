@@ -95,7 +95,7 @@ def test_what_was_measured_while_the_server_was_away_arrives_when_it_is_back(
 ):
     monkeypatch.setattr(delivery, "ANSWER_SECONDS", 2.0)
     # MLflow's own defaults: a request that is under way when the server stops ends after minutes.
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with mlflow.start_run() as active:
         tracker = track("away", log_every_seconds=0.5)
@@ -103,7 +103,7 @@ def test_what_was_measured_while_the_server_was_away_arrives_when_it_is_back(
         until(lambda: "energy_kwh" in server.metrics(active.info.run_id))
         server.signal(signal.SIGSTOP)
         with caplog.at_level(logging.WARNING, "emissions"):
-            until(lambda: "does not answer" in caplog.text)
+            until(lambda: "does not answer" in caplog.text, 120)
         waiting = tracker._log._delivery
         until(lambda: len({point.at_ms for point in waiting._points}) >= 2)
         server.signal(signal.SIGCONT)
