@@ -8,6 +8,7 @@ import argparse
 import sys
 from typing import Any
 
+from exporter.cli.parser import add_socket_flag
 from exporter.cli.selection import amount_of_grams
 from exporter.client.agent import Agent
 from exporter.errors import ConfigError
@@ -60,7 +61,7 @@ def _add_write(commands: Any) -> None:
     )
     write.add_argument("--hardware", default="", metavar="TEXT", help="Such as: 8 V100 GPUs.")
     write.add_argument("--provider", default="", metavar="TEXT", help="Of the cloud, if any.")
-    write.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    add_socket_flag(write)
     write.set_defaults(main=_write)
 
 

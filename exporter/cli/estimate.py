@@ -53,7 +53,9 @@ def add(subparsers: Any) -> None:
         metavar="U",
         help="Mean power over the power limit, 0 to 1.",
     )
-    parser.add_argument("--format", choices=(*RENDER, "json"), default="text")
+    parser.add_argument(
+        "--format", choices=(*RENDER, "json"), default="text", help="Format of the output."
+    )
     parser.set_defaults(main=main)
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from exporter import human, units
+from exporter.cli.parser import add_socket_flag
 from exporter.cli.progress import progress_bar
 from exporter.client import patience
 from exporter.client.agent import Agent
@@ -35,7 +36,7 @@ def add(subparsers: Any) -> None:
         "--timezone", type=_zone, metavar="NAME", help="Of the times in there; else this machine's."
     )
     parser.add_argument("--node", default="", metavar="NAME", help="Where the runs were.")
-    parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    add_socket_flag(parser)
     parser.set_defaults(main=main)
 
 

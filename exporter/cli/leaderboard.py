@@ -9,6 +9,7 @@ from typing import Any
 
 from exporter import __version__
 from exporter.cli import prometheus, selection
+from exporter.cli.parser import add_socket_flag
 from exporter.client.agent import Agent
 from exporter.clock import SystemClock
 from exporter.errors import ConfigError
@@ -35,11 +36,11 @@ def add(subparsers: Any) -> None:
         metavar="FILE",
         help="Records, JSON. With --prometheus only what they logged is taken from them.",
     )
-    parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    add_socket_flag(parser)
     prometheus.add_server(parser)
     selection.add(parser)
     _add_questions(parser)
-    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="Format of the output.")
     parser.add_argument("--output", metavar="FILE", help="Write it there, and print nothing.")
     parser.set_defaults(main=main)
 

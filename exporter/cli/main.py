@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from exporter import __version__
 from exporter.cli import streams
+from exporter.cli.parser import Parser
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import EmissionsError
 
@@ -61,7 +62,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     """The parser; only the command that is wanted is imported, to start fast."""
     from importlib import import_module
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="emissions-exporter",
         description="Energy and emissions of this machine and of every run on it.",
         epilog=f"Without a command: {DEFAULT}.",

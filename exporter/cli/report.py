@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from exporter.cli.labels import labels_of
+from exporter.cli.parser import add_socket_flag
 from exporter.cli.prometheus import add_options, opened
 from exporter.client.agent import Agent
 from exporter.errors import ConfigError
@@ -27,7 +28,9 @@ def add(subparsers: Any) -> None:
         "--final", default="", metavar="RUN", help="The final run of the group; else its last."
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
-    parser.add_argument("--format", choices=tuple(FORMS), default="text")
+    parser.add_argument(
+        "--format", choices=tuple(FORMS), default="text", help="Format of the output."
+    )
     parser.add_argument(
         "--label",
         action="append",
@@ -35,7 +38,7 @@ def add(subparsers: Any) -> None:
         metavar="K=V",
         help="What the run did not say: hardware_used, geographical_location, training_type.",
     )
-    parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    add_socket_flag(parser)
     add_options(parser)
     parser.set_defaults(main=main)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from exporter.cli import child
 from exporter.cli.labels import labels_of
+from exporter.cli.parser import add_socket_flag
 from exporter.cli.selection import amount_of_grams
 from exporter.client import patience
 from exporter.client.agent import Agent
@@ -33,7 +34,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--run-id", default="", help="Its id; the daemon makes one if not given.")
     parser.add_argument("--job-id", default="", help="The job that it belongs to.")
     parser.add_argument("--name", default="", help="A name for people.")
-    parser.add_argument("--label", action="append", default=[], metavar="K=V")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="K=V", help="A label; repeatable."
+    )
     parser.add_argument(
         "--budget-grams", type=amount_of_grams, metavar="G", help="What it may emit."
     )
@@ -44,7 +47,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--dvc", metavar="FILE", help="Write its energy and grams there, as metrics of DVC."
     )
-    parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    add_socket_flag(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
     parser.set_defaults(main=main)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from exporter import human, units
 from exporter.cli import selection
+from exporter.cli.parser import add_socket_flag
 from exporter.client.agent import Agent
 from exporter.clock import SystemClock
 from exporter.report.combined import combined
@@ -24,8 +25,10 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--by", choices=("run", *BY), default="run", help="Add up the runs of each of these."
     )
-    parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
-    parser.add_argument("--socket.path", dest="socket", default="", metavar="PATH")
+    parser.add_argument(
+        "--format", choices=("table", "json", "csv"), default="table", help="Format of the output."
+    )
+    add_socket_flag(parser)
     parser.set_defaults(main=main)
 
 

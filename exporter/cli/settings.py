@@ -14,6 +14,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--config.file`, a flag for each setting that has one, and collector switches."""
     parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="Settings, YAML.")
     for name, section in typing.get_type_hints(Config).items():
+        hints = typing.get_type_hints(section)
         for item in dataclasses.fields(section):
             flag = item.metadata["flag"]
             if not flag or flag == "collector":
@@ -21,16 +22,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(
                 f"--{flag}",
                 dest=f"{name}.{item.name}",
-                metavar=item.metadata["unit"].upper() or "NAME",
-                help=item.metadata["text"].replace("%", "%%"),
+                metavar=_metavar(item.metadata["unit"], hints[item.name]),
+                help=_help(item.metadata["text"], item.default),
             )
     for collector in COLLECTORS:
         parser.add_argument(
             f"--collector.{collector}",
             dest=f"collector.{collector}",
             action=argparse.BooleanOptionalAction,
-            help=f"Use the collector {collector}.",
+            help=f"Use the collector {collector} (default: on).",
         )
+
+
+def _metavar(unit: str, hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(typing.get_args(hint))
+    return unit.upper() or "NAME"
+
+
+def _help(text: str, default: Any) -> str:
+    """The text of a setting with its default; the text itself describes an empty one."""
+    shown = "" if default in ("", None) else f" (default: {default})"
+    return f"{text}{shown}".replace("%", "%%")
 
 
 def settings(options: argparse.Namespace) -> Config:

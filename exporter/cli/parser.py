@@ -1,0 +1,54 @@
+"""The parser of every command: usage errors name the right command, help shows defaults."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from exporter.client.sockets import default_socket
+
+
+class _Help(argparse.HelpFormatter):
+    """Help in which an option with a default shows it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        takes_value = bool(action.option_strings) and action.nargs != 0
+        has_default = action.default not in (None, "", [], argparse.SUPPRESS)
+        if not text or not takes_value or not has_default:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose subparsers reject unknown arguments themselves, with their own usage."""
+
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `argparse.ArgumentParser`."""
+        super().__init__(formatter_class=_Help, **options)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse; exits with this parser's usage where an argument is not known."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(unknown)
+        return options, unknown
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        flag = next((text for text in unknown if text.startswith("-")), "").partition("=")[0]
+        near = difflib.get_close_matches(flag, self._option_string_actions, 1) if flag else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def add_socket_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--socket.path` of the commands that talk to a daemon."""
+    parser.add_argument(
+        "--socket.path",
+        dest="socket",
+        default="",
+        metavar="PATH",
+        help=f"Agent socket of the daemon (default: {default_socket()})".replace("%", "%%"),
+    )

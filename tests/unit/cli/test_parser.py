@@ -1,0 +1,78 @@
+"""What every command's parser says of itself and of what it does not know."""
+
+import pytest
+
+from exporter.cli import main as command
+from exporter.cli.main import COMMANDS
+
+
+def complaint(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def help_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        command.main([*arguments, "--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["run", "--nmae", "x", "--", "true"], "run"),
+        (["runs", "--bogus"], "runs"),
+        (["serve", "--bogus=1"], "serve"),
+        (["--bogus"], "serve"),
+        (["replay", "two-socket", "more"], "replay"),
+        (["card", "write", "README.md", "--bogus"], "card write"),
+        (["import", "codecarbon", "e.csv", "--bogus"], "import"),
+        (["check-config", "one.yaml", "two.yaml"], "check-config"),
+    ],
+)
+def test_a_wrong_argument_shows_the_usage_of_its_command(arguments, name, capsys):
+    text = complaint(capsys, *arguments)
+    assert text.startswith(f"usage: emissions-exporter {name} ")
+    assert f"emissions-exporter {name}: error: unrecognized arguments: " in text
+
+
+def test_a_mistyped_flag_is_answered_with_the_nearest_one(capsys):
+    assert "--pth.state=x; did you mean --path.state?" in complaint(capsys, "--pth.state=x")
+    assert "did you mean --name?" in complaint(capsys, "run", "--nmae", "x", "--", "true")
+
+
+def test_flags_of_the_command_that_is_run_are_left_alone(capfd, tmp_path):
+    arguments = ["run", f"--socket.path={tmp_path}/no.sock", "--", "echo", "--nmae"]
+    assert command.main(arguments) == 0
+    assert capfd.readouterr().out == "--nmae\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("serve", "Time between two looks. (default: 1.0)"),
+        ("serve", "(default: :10680)"),
+        ("serve", "(default: info)"),
+        ("serve", "(default: logfmt)"),
+        ("serve", "Use the collector rapl (default: on)."),
+        ("runs", "(default: table)"),
+        ("runs", "agent.sock)"),
+        ("run", "(default: tree)"),
+        ("report", "(default: text)"),
+        ("estimate", "Mean power over the power limit, 0 to 1. (default: 1)"),
+        ("leaderboard", "(default: grams)"),
+    ],
+)
+def test_help_shows_the_default_of_an_option(name, shown, capsys):
+    assert shown in help_of(capsys, name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_can_be_shown_and_repeats_no_default(name, capsys):
+    text = help_of(capsys, name)
+    assert "None" not in text
+    assert "SUPPRESS" not in text
+    assert ". (default: )" not in text
