@@ -30,7 +30,7 @@ known is an error, and so is a number with a unit: units are in the names.
       zone: DE
       pue: 1.3
 
-`emissions-exporter check-config` says whether a file is good.
+`emissions-exporter check-config FILE` says whether a file is good.
 """
 
 SOURCES = """\

@@ -9,6 +9,7 @@ from exporter.cli.settings import add_flags, settings
 from exporter.clock import SystemClock
 from exporter.config import NOWHERE
 from exporter.convert.registry import open_chain
+from exporter.errors import ConfigError
 from exporter.expose.http.gate.store import Store
 from exporter.expose.http.listen import parse_address
 from exporter.redaction import without_passwords
@@ -17,6 +18,7 @@ from exporter.redaction import without_passwords
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("check-config", help="Check the settings.", description=__doc__)
+    parser.add_argument("file", metavar="FILE", nargs="?", help="Short for --config.file=FILE.")
     add_flags(parser)
     parser.set_defaults(main=main)
 
@@ -28,6 +30,13 @@ def main(options: argparse.Namespace) -> int:
     """
     import yaml
 
+    if options.file is not None:
+        if options.config_file not in (None, options.file):
+            raise ConfigError(
+                f"check-config: two files are given, {options.file} and "
+                f"--config.file={options.config_file}; give one"
+            )
+        options.config_file = options.file
     config = settings(options)
     if config.expose.listen_address != NOWHERE:
         parse_address(config.expose.listen_address)

@@ -22,7 +22,7 @@ def add(subparsers: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the page. The log goes to standard error."""
     config = settings(options)
-    set_up("info", config.expose.log_format)
+    set_up(config.expose.log_level, config.expose.log_format)
     from exporter.app import App
 
     with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:

@@ -136,3 +136,30 @@ def test_log_lines_are_one_line_each_and_parse(form, capsys):
     assert "component" in line
     if form == "json":
         assert json.loads(line)["run_id"] == 'a "b"\nc'
+
+
+def test_check_config_takes_the_file_as_its_argument(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("convert: {zone: FR}\n")
+    assert command.main(["check-config", str(file)]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["convert"]["zone"] == "FR"
+
+
+def test_check_config_names_the_wrong_place_in_the_file_of_its_argument(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("convert: {zonne: FR}\n")
+    assert command.main(["check-config", str(file)]) == 1
+    assert f"{file}: convert.zonne: there is no such key" in capsys.readouterr().err
+
+
+def test_check_config_refuses_two_different_files(capsys, tmp_path):
+    assert command.main(["check-config", "a.yaml", "--config.file=b.yaml"]) == 1
+    assert "two files are given, a.yaml and --config.file=b.yaml" in capsys.readouterr().err
+
+
+def test_once_logs_nothing_below_the_level_that_is_set(capfdbinary, tmp_path):
+    flags = ["--sample.interval=0.1", f"--path.sysfs={tmp_path}", f"--path.state={tmp_path}"]
+    assert command.main(["once", "--log.level=error", *flags]) == 0
+    assert capfdbinary.readouterr().err == b""
+    assert command.main(["once", "--log.level=warning", *flags]) == 0
+    assert b"level=warning" in capfdbinary.readouterr().err
