@@ -20,6 +20,7 @@ from exporter.attribute.sources.scheduled import Scheduled
 from exporter.clock import Clock
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End, Log, Start
+from exporter.model.privileges import lacking_for_environments, read_capabilities
 from exporter.model.readings import NO_OCCUPANCIES, Device, DeviceInfo, Occupancy
 from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.workload import CollectorState, Machine, Sighting, Usage
@@ -52,6 +53,7 @@ class LiveWitness:
         self._processes = processes
         self._machine = machine
         self._procfs = procfs
+        self._lacking = lacking_for_environments(read_capabilities(procfs))
         self._clock = clock
         self._before = {seen.run: seen.cpu_us for seen in run_cpu}
         self._left_wall = left_wall
@@ -192,8 +194,13 @@ class LiveWitness:
         secrets = self._processes.secrets()
         if not secrets:
             return ""
+        remedy = (
+            f"To read them give the daemon {' and '.join(self._lacking)}"
+            if self._lacking
+            else "The daemon has the capabilities for it: the processes are in another user "
+            "namespace, or a security module (AppArmor, SELinux) denies it"
+        )
         return (
             f"the environments of {secrets} processes may not be read, so a run id in them is not "
-            "seen; runs that register are. To read them give the daemon CAP_SYS_PTRACE and "
-            "CAP_DAC_READ_SEARCH"
+            f"seen; runs that register are. {remedy}"
         )

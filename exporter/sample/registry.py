@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from exporter.clock import UNKNOWN_BOOT, Clock
 from exporter.errors import Unavailable
+from exporter.model.privileges import READ_ANY_FILE, read_capabilities
 from exporter.model.readings import Kind, Sampler
 from exporter.model.workload import CollectorState
 from exporter.sample.coefficients import cpu_watts, dram_watts
@@ -68,7 +69,12 @@ def open_samplers(
     if enabled.get(Nvml.name) or is_here(sysfs):
         nvml = opening.attempt(Nvml.name, lambda: Nvml(sysfs, clock, boot_id))
     cpu = read_cpuinfo(procfs)
-    rapl = opening.counters(sysfs, cpu, lambda: Rapl(sysfs, clock, boot_id, cpu.model, cpu.vendor))
+    is_privileged = not read_capabilities(procfs).isdisjoint(READ_ANY_FILE)
+    rapl = opening.counters(
+        sysfs,
+        cpu,
+        lambda: Rapl(sysfs, clock, boot_id, cpu.model, cpu.vendor, is_privileged=is_privileged),
+    )
     kinds = {info.device.kind for info in rapl.infos} if rapl is not None else set()
     if not kinds and nvml is not None and nvml.covers_cpu():
         kinds = {Kind.CPU, Kind.DRAM}

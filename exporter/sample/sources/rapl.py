@@ -44,6 +44,11 @@ DENIED = (
     'a group read it by the udev rule ACTION=="add", SUBSYSTEM=="powercap", RUN+="/bin/sh -c '
     "'cd /sys%p && chgrp emissions energy_uj && chmod 0440 energy_uj'\""
 )
+DENIED_TO_PRIVILEGED = (
+    "permission denied although this process may read files of any mode: it is in a user namespace "
+    "of its own (a rootless container), or a security module (AppArmor, SELinux) denies it; run "
+    "the daemon outside of the container, or as root of the host"
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -83,7 +88,8 @@ class Rapl:
     held back: they are no devices yet, but lose nothing.
 
     `model` and `vendor` are those of the processor, `boot_id` is that of the running kernel, and
-    `pause` sleeps for some seconds. Raises Unavailable where there is no counter, or none that may
+    `pause` sleeps for some seconds. `is_privileged` says that this process has a capability to read
+    files of any mode. Raises Unavailable where there is no counter, or none that may
     be read. A kind of which one counter can be read shows its unreadable ones as devices that are
     not up.
     """
@@ -98,7 +104,10 @@ class Rapl:
         model: str = "",
         vendor: str = "",
         pause: Callable[[float], None] = time.sleep,
+        *,
+        is_privileged: bool = False,
     ) -> None:
+        self._denied = DENIED_TO_PRIVILEGED if is_privileged else DENIED
         self._clock = clock
         self._boot_id = boot_id
         self._pause = pause
@@ -214,7 +223,7 @@ class Rapl:
         try:
             counter_uj = int(self._text(zone))
         except PermissionError:
-            why = f"{zone.energy.path}: {DENIED}"
+            why = f"{zone.energy.path}: {self._denied}"
         except OSError as error:
             why = f"{zone.energy.path}: {error.strerror}"
         except ValueError:

@@ -3,10 +3,12 @@
 import pytest
 
 from exporter.attribute.identity import Claim
+from exporter.attribute.sources.processes import ProcessTable
 from exporter.errors import Refused
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End
 from exporter.model.runs import RunKey
+from tests.unit.attribute.conftest import Host
 
 TICK_US = 10_000
 
@@ -159,3 +161,22 @@ def test_machine_clocks_that_make_no_sense_are_said(host):
     (host.proc.root / "stat").write_text("nonsense\n")
     host.look()
     assert [state.ok for state in host.witness.states()] == [True, False]
+
+
+def test_root_is_not_told_to_grant_capabilities_that_it_has(proc, clock, monkeypatch):
+    monkeypatch.setattr(ProcessTable, "secrets", lambda _: 3)
+    (proc.root / "self").mkdir(exist_ok=True)
+    (proc.root / "self" / "status").write_text("CapEff:\t000001ffffffffff\n")
+    host = Host(proc, clock)
+    host.look()
+    (why,) = [state.why for state in host.witness.states() if state.name == "processes"]
+    assert "the environments of 3 processes may not be read" in why
+    assert "CAP_" not in why
+    assert "another user namespace" in why
+
+
+def test_a_daemon_without_privilege_is_told_which_capabilities_it_lacks(host, monkeypatch):
+    monkeypatch.setattr(ProcessTable, "secrets", lambda _: 3)
+    host.look()
+    (why,) = [state.why for state in host.witness.states() if state.name == "processes"]
+    assert why.endswith("To read them give the daemon CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")

@@ -151,6 +151,13 @@ class TestUnavailable:
         assert "run as root" in text
         assert "udev" in text
 
+    def test_privileged_process_is_not_told_to_run_with_what_it_has(self, tree, clock, monkeypatch):
+        deny(monkeypatch, *(energy(tree, zone) for zone in tree.paths))
+        with pytest.raises(Unavailable, match="rootless container") as caught:
+            Rapl(tree.root, clock, "boot", is_privileged=True)
+        assert "CAP_" not in str(caught.value)
+        assert "only root" not in str(caught.value)
+
     def test_readable_package_works_beside_one_that_is_not_and_that_is_said(
         self, tree, clock, monkeypatch
     ):

@@ -1,0 +1,41 @@
+"""Which capabilities a process has, by /proc/PID/status."""
+
+import pytest
+
+from exporter.model.privileges import capabilities, lacking_for_environments, read_capabilities
+
+# The lines Cap* of proc_pid_status(5). Masks: all of Linux 6.x; what Docker gives root by default
+# (moby, profiles "DefaultCapabilities": no CAP_SYS_PTRACE, no CAP_DAC_READ_SEARCH); none.
+ALL = "000001ffffffffff"
+DOCKER = "00000000a80425fb"
+NONE = "0000000000000000"
+
+
+def status(mask):
+    return f"Name:\tx\nCapInh:\t{ALL}\nCapPrm:\t{ALL}\nCapEff:\t{mask}\nCapBnd:\t{ALL}\n"
+
+
+@pytest.mark.parametrize(
+    ("mask", "lacking"),
+    [
+        (ALL, ()),
+        (DOCKER, ("CAP_SYS_PTRACE",)),
+        ("0000000000080000", ("CAP_DAC_READ_SEARCH",)),
+        ("0000000000080004", ()),
+        ("0000000000000004", ("CAP_SYS_PTRACE",)),
+        (NONE, ("CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")),
+    ],
+)
+def test_only_capabilities_that_are_not_in_effect_are_lacking(mask, lacking):
+    assert lacking_for_environments(capabilities(status(mask))) == lacking
+
+
+def test_capabilities_of_a_process_whose_status_cannot_be_read_are_none(tmp_path):
+    assert read_capabilities(str(tmp_path)) == frozenset()
+    assert capabilities("Name:\tx\n") == frozenset()
+
+
+def test_they_are_read_of_the_process_itself(tmp_path):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text(status(DOCKER))
+    assert read_capabilities(str(tmp_path)) == {"CAP_DAC_OVERRIDE"}
