@@ -15,6 +15,7 @@ from exporter.expose.http.gate.store import Store
 from exporter.expose.http.server import Limits
 from exporter.expose.http.web import Web
 from exporter.model.commands import LetGo, Request, Stop
+from exporter.paths import check_paths
 from exporter.report.forms.registry import FORMS
 from exporter.wiring import Wiring
 
@@ -38,6 +39,7 @@ class App:
 
         Raises ConfigError.
         """
+        check_paths(config)
         self.config = config
         self.clock = clock or SystemClock()
         self.inbox: queue.SimpleQueue[Request] = queue.SimpleQueue()

@@ -44,8 +44,12 @@ class Sample:
         "Collectors to switch off or on by name, for example `{rapl: false}`.",
         flag="collector",
     )
-    sysfs: str = key("/sys", "path", "Where sysfs is mounted.", flag="path.sysfs")
-    procfs: str = key("/proc", "path", "Where procfs is mounted.", flag="path.procfs")
+    sysfs: str = key(
+        "/sys", "path", "Where sysfs is mounted.", flag="path.sysfs", place="directory"
+    )
+    procfs: str = key(
+        "/proc", "path", "Where procfs is mounted.", flag="path.procfs", place="directory"
+    )
     cpu_idle_watts_per_thread: float | None = key(
         None,
         "watts",
@@ -63,7 +67,10 @@ class Sample:
         least=0,
     )
     replay: str = key(
-        "", "path", "Play this recorded or made-up host instead of reading the machine."
+        "",
+        "path",
+        "Play this recorded or made-up host instead of reading the machine.",
+        place="file",
     )
 
 
@@ -84,6 +91,7 @@ class Attribute:
         "/run/emissions-exporter/jobs",
         "path",
         "Where the scheduler's prolog writes down whose a job is and which GPUs it was given.",
+        place="directory",
     )
     node_name: str = key(
         "",
@@ -173,6 +181,7 @@ class Convert:
         "",
         "path",
         "Intensities over time, CSV or JSON: each row holds from its time until the next.",
+        place="file",
     )
     file_max_age_seconds: float = key(
         7200, "seconds", "How long the last row of the file holds.", least=0
@@ -196,6 +205,7 @@ class Account:
         "Where ledger and journal are kept. Empty: `/var/lib/emissions-exporter` for root, "
         "`$XDG_STATE_HOME/emissions-exporter` for anyone else.",
         flag="path.state",
+        place="directory",
     )
     commit_seconds: float = key(
         30, "seconds", "Time between two commits of the ledger.", least=1, most=3600
@@ -224,6 +234,7 @@ class Expose:
         "TLS, client certificates, passwords, headers and rates of HTTP, as in exporters of "
         "Prometheus; see web-config.md. Empty: none of them.",
         flag="web.config.file",
+        place="file",
     )
     exit_when_idle_seconds: float | None = key(
         None,
@@ -239,6 +250,7 @@ class Expose:
         "The agent socket, where runs are registered. Empty: "
         "`/run/emissions-exporter/agent.sock` for root, under `$XDG_RUNTIME_DIR` for anyone else.",
         flag="socket.path",
+        place="socket",
     )
     node: str = key(
         "", "", "Name of this machine in records and on the page. Empty: its host name."

@@ -22,9 +22,20 @@ def key(
     flag: str = "",
     least: float | None = None,
     most: float | None = None,
+    place: Literal["", "directory", "file", "socket"] = "",
 ) -> Any:
-    """A setting: default, unit ("" for none), what it does, its flag, and its bounds."""
-    metadata = {"unit": unit, "text": text, "flag": flag, "least": least, "most": most}
+    """A setting: default, unit ("" for none), what it does, its flag, and its bounds.
+
+    `place` is what has to be at a path.
+    """
+    metadata = {
+        "unit": unit,
+        "text": text,
+        "flag": flag,
+        "least": least,
+        "most": most,
+        "place": place,
+    }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)

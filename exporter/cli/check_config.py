@@ -12,6 +12,7 @@ from exporter.convert.registry import open_chain
 from exporter.errors import ConfigError
 from exporter.expose.http.gate.store import Store
 from exporter.expose.http.listen import parse_address
+from exporter.paths import check_paths
 from exporter.redaction import without_passwords
 
 
@@ -38,6 +39,7 @@ def main(options: argparse.Namespace) -> int:
             )
         options.config_file = options.file
     config = settings(options)
+    check_paths(config)
     if config.expose.listen_address != NOWHERE:
         parse_address(config.expose.listen_address)
     clock = SystemClock()
