@@ -92,16 +92,11 @@ class App:
         except Outdated:
             self.pipeline.commit()
             raise
-        except EmissionsError:
-            raise
-        except Exception:
-            log.critical("a defect stops the daemon; the journal has all that was counted")
-            raise
         finally:
             self.close()
         if not served:
             raise EmissionsError("the HTTP server ended by itself; the log says why")
-        log.info("stopped")
+        log.info("reloading settings" if self.reload else "stopped")
         return threading.active_count() == 1
 
     def begin(self) -> None:

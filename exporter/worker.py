@@ -30,6 +30,27 @@ def poll(condition: Callable[[], bool], seconds: float) -> bool:
     return is_met
 
 
+class _Failures:
+    """Logs failures of a thread's work: each with its traceback once, not at every repetition."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, ...] = ()
+
+    def log(self, event: str, worker: str, error: Exception) -> None:
+        """Log the error, unless the last one was of the same kind from the same line."""
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        origin = frame and (frame.tb_frame.f_code.co_filename, frame.tb_lineno)
+        if self._last != (type(error), origin):
+            log.error(event, exc_info=error, extra={"worker": worker})
+        self._last = (type(error), origin)
+
+    def forget(self) -> None:
+        """The work succeeded: the next failure is new."""
+        self._last = ()
+
+
 class Worker:
     """A daemon thread that calls one function, which may block, again and again.
 
@@ -50,6 +71,7 @@ class Worker:
         self._wake = threading.Event()
         self._stopping = False
         self._busy_since: float | None = None
+        self._failures = _Failures()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -85,8 +107,10 @@ class Worker:
             self._busy_since = time.monotonic()
             try:
                 self._work()
-            except Exception:
-                log.exception("worker failed", extra={"worker": self._thread.name})
+            except Exception as error:  # noqa: BLE001  logged, and tried again
+                self._failures.log("worker failed", self._thread.name, error)
+            else:
+                self._failures.forget()
             self._busy_since = None
             if stopping:
                 return
@@ -109,6 +133,7 @@ class Asker(Generic[T]):
         self._stopping = False
         self._asked_at = 0.0
         self._late = False
+        self._failures = _Failures()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def ask(self) -> None:
@@ -154,7 +179,9 @@ class Asker(Generic[T]):
                 return
             try:
                 self._answer = self._work()
-            except Exception:
+            except Exception as error:  # noqa: BLE001  logged, and tried again
                 self._answer = None  # there may be one of before that nobody took
-                log.exception("call failed", extra={"worker": self._thread.name})
+                self._failures.log("call failed", self._thread.name, error)
+            else:
+                self._failures.forget()
             self._answered.set()

@@ -3,7 +3,12 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import Literal
+
+from exporter.errors import EmissionsError
+
+log = logging.getLogger(__name__)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -44,3 +49,22 @@ def set_up(level: str, form: Literal["logfmt", "json"]) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Line(form))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def logged(work: Callable[[], int], form: Literal["logfmt", "json"]) -> int:
+    """The exit code of a daemon's command; what ends it is logged where lines have to be JSON.
+
+    The traceback of a defect is logged once, in any format.
+    """
+    try:
+        return work()
+    except EmissionsError as error:
+        if form != "json":
+            raise
+        log.critical("%s", error)  # the message has the remedy; no traceback
+        return error.exit_code
+    except Exception:
+        log.critical(
+            "a defect stops the daemon; the journal has all that was counted", exc_info=True
+        )
+        return 1

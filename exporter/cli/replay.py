@@ -4,16 +4,22 @@ import argparse
 import dataclasses
 import os
 import tempfile
+from functools import partial
 from typing import Any
 
 from exporter import data
-from exporter.cli.logs import set_up
-from exporter.cli.serve import greet
+from exporter.cli.logs import logged, set_up
+from exporter.cli.serve import STARTED, announce, log_start
 from exporter.cli.settings import add_flags, settings
+from exporter.config import Config
 from exporter.errors import ConfigError
 
 SHIPPED = "two-socket"
 HOSTS = data.DIRECTORY / "replay"
+SUGGESTION = (
+    "recorded:   the runs shown are part of the recording; to measure one of your own, "
+    "start the daemon with `{program} serve`"
+)
 
 
 def add(subparsers: Any) -> None:
@@ -38,6 +44,10 @@ def main(options: argparse.Namespace) -> int:
     """Serve the fixture; its totals go to a temporary directory unless --path.state is given."""
     config = settings(options)
     set_up(config.expose.log_level, config.expose.log_format)
+    return logged(partial(_serve, options, config), config.expose.log_format)
+
+
+def _serve(options: argparse.Namespace, config: Config) -> int:
     from exporter.app import App
 
     shipped = HOSTS / f"{options.fixture}.json"
@@ -52,5 +62,8 @@ def main(options: argparse.Namespace) -> int:
         account = config.account
         if getattr(options, "account.state_directory") is None:
             account = dataclasses.replace(account, state_directory=directory)
-        App(dataclasses.replace(config, sample=sample, account=account), os.environ).serve(greet)
+        config = dataclasses.replace(config, sample=sample, account=account)
+        log_start(config, options.config_file)
+        ready = partial(announce, STARTED, options.config_file, SUGGESTION)
+        App(config, os.environ).serve(ready)
     return 0

@@ -3,12 +3,16 @@
 import argparse
 import logging
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from exporter.cli.logs import set_up
+from exporter import __version__
+from exporter.cli.logs import logged, set_up
 from exporter.cli.settings import add_flags, settings
 from exporter.client.sockets import default_socket
 from exporter.config import Config
@@ -16,7 +20,9 @@ from exporter.errors import ConfigError, Outdated
 
 log = logging.getLogger(__name__)
 
-DEMO = "python3 -c 'sum(range(10**8))'"
+SUGGESTION = "try a run:  {program} run{option} --name demo -- python3 -c 'sum(range(10**8))'"
+STARTED, RELOADED = "started", "settings reloaded"
+"""Events of the log."""
 KEPT = "settings not reloaded, the old ones stay: %s"
 
 
@@ -29,21 +35,27 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the daemon; SIGHUP begins anew with the settings as they are then."""
+    config = settings(options)
+    set_up(config.expose.log_level, config.expose.log_format)
+    return logged(partial(_serve, options, config), config.expose.log_format)
+
+
+def _serve(options: argparse.Namespace, config: Config) -> int:
     from exporter.app import App
 
-    config, before = settings(options), None
-    web_config = None
+    log_start(config, options.config_file)
+    before, web_config, event = None, None, STARTED
     while True:
         set_up(config.expose.log_level, config.expose.log_format)
         try:
             app = App(config, os.environ, web_config=web_config)
             web_config = app.web_config
-            whole = app.serve(greet)
+            whole = app.serve(partial(announce, event, options.config_file, SUGGESTION))
         except ConfigError as error:
             if before is None:
                 raise
             log.error(KEPT, error)  # noqa: TRY400  not a defect
-            config, before = before, None
+            config, before, event = before, None, ""
             continue
         if not whole:
             logging.shutdown()
@@ -51,23 +63,49 @@ def main(options: argparse.Namespace) -> int:
             os._exit(Outdated.exit_code if app.reload or app.writer.is_behind else 0)
         if not app.reload:
             return 0
-        config, before = _reread(options, config), config
+        read, before = _reread(options), config
+        config, event = read or config, RELOADED if read else ""
 
 
-def _reread(options: argparse.Namespace, config: Config) -> Config:
-    """The settings as they are now; those in force where they cannot be read."""
+def _reread(options: argparse.Namespace) -> Config | None:
+    """The settings as they are now; None where they cannot be read."""
     try:
         return settings(options)
     except ConfigError as error:
         log.error(KEPT, error)  # noqa: TRY400  not a defect
-        return config
+        return None
 
 
-def greet(urls: Sequence[str], config: Config) -> None:
-    """Say where the live page is, and how to try a run, ready to be copied."""
+def log_start(config: Config, config_file: str | None) -> None:
+    """Log which program starts, with which files, before anything can fail."""
+    log.info(
+        "starting",
+        extra={
+            "version": __version__,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "config_file": config_file or "",
+            "state_directory": config.account.state_directory,
+        },
+    )
+
+
+def announce(
+    event: str, config_file: str | None, suggestion: str, urls: Sequence[str], config: Config
+) -> None:
+    """Log the event, if any; tell a person where the live page is and what to try next.
+
+    The lines for people are left out where every line has to be JSON.
+    """
+    if event:
+        places = {"urls": " ".join(urls), "socket": config.expose.socket}
+        log.info(event, extra={"version": __version__, "config_file": config_file or "", **places})
+    if event != STARTED or config.expose.log_format == "json":
+        return
     program = sys.argv[0] if not sys.argv[0].endswith("__main__.py") else "python3 -m exporter"
     socket = config.expose.socket
     option = "" if socket == default_socket() else f" --socket.path={shlex.quote(socket)}"
-    for url in urls:
-        print(f"live page:  {url}")
-    print(f"try a run:  {program} run{option} --name demo -- {DEMO}", flush=True)
+    with suppress(OSError):  # nobody reads them: no reason to stop
+        for url in urls:
+            print(f"live page:  {url}")
+        print(suggestion.format(program=program, option=option), flush=True)

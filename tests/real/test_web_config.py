@@ -199,7 +199,7 @@ def test_a_broken_file_keeps_the_old_one_through_sighup_and_is_shown(tmp_path: P
         assert "did you mean tls_server_config?" in daemon.log()
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGHUP)
-        until(lambda: daemon.log().count("stopped") == 1, what="it begins anew")
+        until(lambda: "settings reloaded" in daemon.log(), what="it begins anew")
         until(lambda: daemon.shown() == 0, what="it serves again, by the old rules")
         daemon.write(daemon.rules)
         until(lambda: daemon.shown() == 1, what="the mended file is taken")
