@@ -34,6 +34,7 @@ class App:
         environment: Mapping[str, str],
         clock: Clock | None = None,
         web_config: Store | None = None,
+        settings_file: str = "",
     ) -> None:
         """`web_config` is that of the daemon before, which is kept where the new one is broken.
 
@@ -55,6 +56,7 @@ class App:
                 self.inbox,
                 self._held,
                 lambda: self.web_config.states,
+                settings_file,
             )
         except BaseException:
             self._held.close()

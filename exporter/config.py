@@ -139,6 +139,7 @@ class Convert:
         "Where the machine is: a country (`DE`), a region (`US-CA`), a zone of Electricity Maps "
         "(`US-CAL-CISO`) or a cloud region (`aws:eu-west-1`). Empty: the world average is used, "
         "and said so.",
+        flag="convert.zone",
     )
     cloud_metadata: bool = key(
         False,

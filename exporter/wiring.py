@@ -73,6 +73,7 @@ class Wiring:
         inbox: "queue.SimpleQueue[Request]",
         held: ExitStack,
         web_states: Callable[[], tuple[CollectorState, ...]],
+        settings_file: str = "",
     ) -> None:
         self._config = config
         self._environment = environment
@@ -92,7 +93,10 @@ class Wiring:
         for sampler in samplers.samplers:
             held.callback(sampler.release)
         chain = open_chain(
-            **dataclasses.asdict(config.convert), clock=clock, memory=restored.intensity
+            **dataclasses.asdict(config.convert),
+            clock=clock,
+            memory=restored.intensity,
+            settings_file=settings_file,
         )
         notes = (*restored.notes, *samplers.notes, *chain.notes)
         for note in notes:

@@ -43,7 +43,9 @@ def main(options: argparse.Namespace) -> int:
     if config.expose.listen_address != NOWHERE:
         parse_address(config.expose.listen_address)
     clock = SystemClock()
-    chain = open_chain(**dataclasses.asdict(config.convert), clock=clock)
+    chain = open_chain(
+        **dataclasses.asdict(config.convert), clock=clock, settings_file=options.config_file or ""
+    )
     web_config = Store(config.expose.web_config_file, clock)
     for note in (*chain.notes, *web_config.notes):
         print(f"warning: {note}", file=sys.stderr)

@@ -48,7 +48,9 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
     while True:
         set_up(config.expose.log_level, config.expose.log_format)
         try:
-            app = App(config, os.environ, web_config=web_config)
+            app = App(
+                config, os.environ, web_config=web_config, settings_file=options.config_file or ""
+            )
             web_config = app.web_config
             whole = app.serve(partial(announce, event, options.config_file, SUGGESTION))
         except ConfigError as error:

@@ -58,11 +58,13 @@ def open_chain(
     memory: str = "",
     child: Child | None = None,
     metadata_url: str = METADATA_URL,
+    settings_file: str = "",
 ) -> OpenedChain:
     """The sources as they are set; else a number of one's own, the file, the table, the world.
 
     The first arguments are the settings of the section `convert`; `memory` is what an earlier
-    chain gave. The world average is used only where neither a zone nor anything else is set.
+    chain gave, `settings_file` the file that a note may name. The world average is used only where
+    neither a zone nor anything else is set.
     Raises ConfigError.
     """
     child = child or Child()
@@ -86,7 +88,8 @@ def open_chain(
     if sources:
         _refuse_mixed(chain, "convert.sources")
     elif not zone and wanted == ["world"]:
-        notes += [chain.grid(clock.wall()).why]
+        where = f", or write `convert: {{zone: DE}}` in {settings_file}" if settings_file else ""
+        notes += [f"{chain.grid(clock.wall()).why}{where}"]
     else:
         notes += [_left_out(chain, step) for step in chain.left_out]
     beside = Chain(others, pue) if others else None
@@ -132,9 +135,9 @@ def _located(child: Child, metadata_url: str, has_sources: bool) -> tuple[str, s
     try:
         zone = str(child.ask({"locate": metadata_url}))
     except FetchFailed as failure:
-        return "", f"convert.cloud_metadata: {failure}; set convert.zone"
+        return "", f"convert.cloud_metadata: {failure}; {tables.SET_ZONE}"
     if not tables.country(zone) and not has_sources:
-        return "", f"convert.cloud_metadata: {zone} is in no bundled table; set convert.zone"
+        return "", f"convert.cloud_metadata: {zone} is in no bundled table; {tables.SET_ZONE}"
     return zone, f"convert.cloud_metadata: this machine is in {zone}"
 
 

@@ -143,6 +143,10 @@ def warning(zone: str) -> str:
     )
 
 
+SET_ZONE = "set convert.zone, for example by --convert.zone=DE"
+"""What to do where the place of the machine is not known."""
+
+
 def world() -> Factor:
     """The world average: 473 g/kWh, lifecycle, 2024, by Our World in Data."""
     return find(WORLD)

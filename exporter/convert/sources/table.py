@@ -31,4 +31,4 @@ class World:
 
     def open(self, _clock: Clock) -> Fixed:
         """The step, which says loudly that it is a stand-in."""
-        return Fixed("world average", tables.world(), "no zone is configured: set convert.zone")
+        return Fixed("world average", tables.world(), f"no zone is configured: {tables.SET_ZONE}")

@@ -163,3 +163,15 @@ def test_once_logs_nothing_below_the_level_that_is_set(capfdbinary, tmp_path):
     assert capfdbinary.readouterr().err == b""
     assert command.main(["once", "--log.level=warning", *flags]) == 0
     assert b"level=warning" in capfdbinary.readouterr().err
+
+
+def test_a_missing_zone_is_told_with_its_flag_and_the_line_for_the_file(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("{}\n")
+    assert command.main(["check-config", str(file)]) == 0
+    error = capsys.readouterr().err
+    assert f"by --convert.zone=DE, or write `convert: {{zone: DE}}` in {file}" in error
+    assert command.main(["check-config", "--convert.zone=FR"]) == 0
+    printed = capsys.readouterr()
+    assert yaml.safe_load(printed.out)["convert"]["zone"] == "FR"
+    assert "no zone" not in printed.err

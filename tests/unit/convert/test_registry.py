@@ -44,7 +44,9 @@ def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
     assert result.chain.in_force(NOW).zone == "WORLD"
     (note,) = result.notes
     assert note.startswith("world average: 473 g/kWh (lifecycle)")
-    assert note.endswith("no zone is configured: set convert.zone")
+    assert note.endswith(
+        "no zone is configured: set convert.zone, for example by --convert.zone=DE"
+    )
     assert result.chain.grid(NOW).why == note
 
 
