@@ -233,7 +233,8 @@ RUN_FAMILIES = (
         RUN,
         rows.run_forecast(lambda ahead: units.grams(ahead.carbon_ng)),
         "Emissions in grams of CO2 equivalent that the run will have caused on this node when its "
-        "work is done; absent where it does not say how far it has come.",
+        "work is done; absent where it does not say how far it has come, and as long as no energy "
+        "was measured between its reports of progress.",
     ),
     _gauge(
         "run_forecast_end_time_seconds",

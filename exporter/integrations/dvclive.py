@@ -6,37 +6,91 @@ with Live() as live, track(live, "train") as run:
         live.next_step()
 """
 
+import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from exporter import client
 from exporter.client import Run, current_run
+from exporter.client.launch import launch_of
 from exporter.client.words import warn
 from exporter.report import figures
 
-PREFIX = "emissions/"
+GROUP = "emissions"
+PARTS = "emissions.json"
+"""In DVCLive's directory: the figures of each run that logged there, by `figures.part_of`."""
 
 
 @contextmanager
 def track(live: Any, name: str = "", **options: Any) -> Iterator[Run]:
-    """A run whose last figures are in DVCLive's summary. `options` are those of `track`."""
+    """A run whose last figures are in DVCLive's summary. `options` are those of `track`.
+
+    All runs that log to one `Live` are summed up there. With `Live(resume=True)` the run that had
+    the same name continues, unless `run_id` or the launcher names another.
+    """
+    if _is_resumed(live) and not launch_of(os.environ, name).run_id:
+        earlier = [part["run_id"] for part in _parts(live).values() if part["name"] == name]
+        options = {"run_id": earlier[-1] if earlier else "", **options}
     tracker = client.track(name, **{"progress": False, **options})
     try:
         with tracker as run:
             yield run
     finally:
-        _log(live, tracker.run.record, plot=False)
+        _log(live, name, tracker.run.record, plot=False)
 
 
 def log(live: Any) -> None:
-    """Log what the innermost run has come to; before `next_step`."""
-    _log(live, current_run().refresh(), plot=True)
+    """Log what the runs of this `Live` have come to by now; before `next_step`.
+
+    Of the open runs, the innermost one is looked at.
+    """
+    record = current_run().refresh()
+    _log(live, str(record.get("name", "")), record, plot=True)
 
 
-def _log(live: Any, record: dict[str, Any], *, plot: bool) -> None:
+def _log(live: Any, name: str, record: dict[str, Any], *, plot: bool) -> None:
+    own = figures.tracked(record)
+    if not own:
+        return
     try:
-        for metric, value in figures.tracked(record).items():
-            live.log_metric(f"{PREFIX}{metric}", value, plot=plot)
+        key, known = figures.part_of(record), _parts(live)
+        known.pop(key, None)
+        known[key] = {"run_id": record["run_id"], "name": name, "figures": own}
+        _write(live, known)
+        sums = figures.summed(part["figures"] for part in known.values())
+        if figures.POWER in own:
+            sums[figures.POWER] = own[figures.POWER]
+        for metric, value in sums.items():
+            live.log_metric(f"{GROUP}/{metric}", value, plot=plot)
     except Exception as error:  # noqa: BLE001  a disk that is full is no reason to stop
         warn("not logged with DVCLive: %s", error)
+
+
+def _is_resumed(live: Any) -> bool:
+    return bool(getattr(live, "_resume", False))
+
+
+def _parts(live: Any) -> dict[str, dict[str, Any]]:
+    """What was logged to this `Live`; a file that was left by one before it is not its own."""
+    summary = live.summary.get(GROUP)
+    if summary is None and not _is_resumed(live):
+        return {}
+    with suppress(FileNotFoundError), open(_path(live), encoding="utf-8") as file:
+        return dict(json.load(file))
+    if isinstance(summary, dict) and "energy_kwh" in summary:  # a version without that file
+        return {"earlier": {"run_id": "", "name": "", "figures": summary}}
+    return {}
+
+
+def _write(live: Any, parts: dict[str, dict[str, Any]]) -> None:
+    beside = f"{_path(live)}.{os.getpid()}.part"
+    with open(beside, "w", encoding="utf-8") as file:
+        json.dump(parts, file, indent=2)
+        file.write("\n")
+    os.replace(beside, _path(live))
+
+
+def _path(live: Any) -> str:
+    return os.path.join(live.dir, PARTS)

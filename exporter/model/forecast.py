@@ -63,14 +63,16 @@ def advanced(progress: Progress | None, total: float, mark: Mark) -> Progress:
 def forecast(progress: Progress | None) -> Forecast | None:
     """The forecast; None where nothing was done yet between two marks, or next to nothing.
 
-    What each unit of work costs is taken from the marks alone, so neither the start of the run nor
+    None also as long as no energy was measured between them: marks that are closer together than
+    two readings of the meters say nothing of what work costs, and not that it costs nothing. What
+    each unit of work costs is taken from the marks alone, so neither the start of the run nor
     what it did before it was resumed counts twice.
     """
     if progress is None:
         return None
     total, first, last, between = progress
     done = last.done - first.done
-    if done <= 0:
+    if done <= 0 or last.energy_uj <= first.energy_uj:
         return None
     left = max(0.0, total - last.done)
     if left > MOST_AHEAD * done:

@@ -4,8 +4,10 @@ Energies of records are those of the machine; where a tool counts the whole faci
 `facility` in its name, and the PUE of every part inside.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from exporter import units
@@ -13,6 +15,9 @@ from exporter import units
 Record = Mapping[str, Any]
 ASSUMED = " (assumed"
 """What the name of a device that is estimated goes on with."""
+POWER, INTENSITY = "power_watts", "intensity_grams_per_kwh"
+RATES = (POWER, "mean_power_watts", INTENSITY)
+"""Of the figures of `tracked`, those that cannot be added up."""
 
 
 def energy_kwh(record: Record) -> float:
@@ -83,12 +88,40 @@ def tracked(record: Record) -> dict[str, float]:
         "emissions_grams": carbon_grams(record),
         **{f"energy_{kind}_kwh": kwh for kind, kwh in kwh_by_device(record).items()},
         "mean_power_watts": mean_watts(record),
-        "intensity_grams_per_kwh": mean_grams_per_kwh(record),
+        INTENSITY: mean_grams_per_kwh(record),
         "duration_seconds": float(record["duration_seconds"]),
     }
-    if record.get("power_watts") is not None:
-        found["power_watts"] = float(record["power_watts"])
+    if record.get(POWER) is not None:
+        found[POWER] = float(record[POWER])
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def part_of(record: Record) -> str:
+    """What tells the runs apart whose figures one experiment sums up; stable while one goes on."""
+    ids = json.dumps([record["run_id"], record["job_id"], record["node"]])
+    return hashlib.sha256(ids.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Figures as `tracked` gives them, of several runs together, without the power of now.
+
+    Energies, grams and durations are added up. No run contains another, so nothing is double.
+    """
+    known = list(parts)
+    sums: dict[str, float] = {}
+    for part in known:
+        for name, value in part.items():
+            if name not in RATES:
+                sums[name] = sums.get(name, 0.0) + value
+    if sums.get("duration_seconds"):
+        joules = sums["energy_kwh"] * units.JOULES_PER_KWH
+        sums["mean_power_watts"] = joules / sums["duration_seconds"]
+    converted = [part for part in known if INTENSITY in part]
+    energy_kwh = sum(part["energy_kwh"] for part in converted)
+    if energy_kwh:
+        grams = sum(part["energy_kwh"] * part[INTENSITY] for part in converted)
+        sums[INTENSITY] = grams / energy_kwh
+    return sums
 
 
 def zones(record: Record) -> list[str]:

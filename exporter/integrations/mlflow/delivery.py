@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 from exporter.client.words import warn
 from exporter.integrations import optional
 from exporter.redaction import without_passwords
+from exporter.report import figures
 
 EXTRA = "mlflow"
 LARGEST_BATCH = 1_000
-"""Metrics in one request, as MLflow has it."""
-MOST_WAITING = 20_000
-"""Then the oldest go: totals only grow, so the newest says the most."""
+"""Metrics and tags in one request, as MLflow has it."""
+MOST_WAITING = 2_000
+"""Points in time; then the oldest go: totals only grow, so the newest says the most."""
+PART = "emissions.part."
+"""Tags whose values are the figures of one run of ours each; all are summed up in the metrics."""
 ANSWER_SECONDS = 5.0
 SERVER_ERROR = 500
 MILLISECONDS = 1_000
@@ -23,10 +26,12 @@ ARTIFACT = "emissions.json"
 
 
 class _Point(NamedTuple):
-    name: str
-    value: float
+    """Metrics of one moment; with `part`, those of one of the runs whose sum is logged."""
+
+    values: Mapping[str, float]
     at_ms: int
     step: int
+    part: str
 
 
 class Delivery:
@@ -55,8 +60,17 @@ class Delivery:
 
     def put(self, values: Mapping[str, float], step: int = 0) -> None:
         """Metrics as they are now."""
-        at_ms = int(time.time() * MILLISECONDS)
-        self._points.extend(_Point(name, value, at_ms, step) for name, value in values.items())
+        self._put(values, step, "")
+
+    def put_part(self, part: str, values: Mapping[str, float]) -> None:
+        """Figures of one of our runs as they are now; logged with those of all others added.
+
+        `part` tells the runs apart that log to this run of MLflow: see `figures.part_of`.
+        """
+        self._put(values, 0, part)
+
+    def _put(self, values: Mapping[str, float], step: int, part: str) -> None:
+        self._points.append(_Point(values, int(time.time() * MILLISECONDS), step, part))
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Tags; each replaces the one before with its name."""
@@ -86,23 +100,93 @@ class Delivery:
         return self.is_empty
 
     def _send_batches(self) -> None:
-        tags = {k: v for k, v in self._tags.items() if self._sent_tags.get(k) != v}
-        while self._points or tags:
-            points = [self._points[n] for n in range(min(LARGEST_BATCH, len(self._points)))]
+        others = self._other_parts()
+        while self._points or self._changed_tags():
+            metrics, sent = self._next_metrics(others)
+            tags = self._changed_tags()
             self._client.log_batch(
                 self.run_id,
-                metrics=[self._entities.Metric(*point) for point in points],
+                metrics=metrics,
                 tags=[self._entities.RunTag(*tag) for tag in tags.items()],
             )
             self._sent_tags.update(tags)
-            tags = {}
-            for _ in points:
+            for _ in range(sent):
                 self._points.popleft()
+
+    def _changed_tags(self) -> dict[str, str]:
+        return {k: v for k, v in self._tags.items() if self._sent_tags.get(k) != v}
+
+    def _next_metrics(self, others: Mapping[str, Mapping[str, float]]) -> tuple[list[Any], int]:
+        """Metrics of one request, of how many points; parts in them become tags of it."""
+        parts = {point.part for point in self._points if point.part}
+        room = LARGEST_BATCH - len(self._changed_tags()) - len(parts)
+        metrics: list[Any] = []
+        sent = 0
+        for point in self._points:
+            values, step = _of_all(point, others)
+            if sent and len(metrics) + len(values) > room:
+                break
+            metrics += [
+                self._entities.Metric(name, value, point.at_ms, step)
+                for name, value in values.items()
+            ]
+            if point.part:
+                self._tags[PART + point.part] = json.dumps(_without_power(point.values))
+            sent += 1
+        return metrics, sent
+
+    def _other_parts(self) -> dict[str, Mapping[str, float]]:
+        """Figures of runs of ours that log to the same run of MLflow, as last logged, by part."""
+        own = {point.part for point in self._points if point.part}
+        if not own:
+            return {}
+        data = self._client.get_run(self.run_id).data
+        parts = {
+            tag.removeprefix(PART): json.loads(text)
+            for tag, text in data.tags.items()
+            if tag.startswith(PART)
+        }
+        if not parts:
+            parts = _of_older_version(data)
+            self._tags.update({PART + part: json.dumps(values) for part, values in parts.items()})
+        return parts
 
     def _complain(self, text: str) -> None:
         if text not in self._complained:
             self._complained.add(text)
             warn("%s", without_passwords(text))
+
+
+def _of_all(point: _Point, others: Mapping[str, Mapping[str, float]]) -> tuple[Any, int]:
+    """Metrics and step to be logged for a point: those of a part with all others added."""
+    if not point.part:
+        return point.values, point.step
+    added = [values for part, values in others.items() if part != point.part]
+    sums = figures.summed([*added, point.values]) if added else dict(point.values)
+    if figures.POWER in point.values:
+        sums[figures.POWER] = point.values[figures.POWER]
+    return sums, int(sums["duration_seconds"])
+
+
+def _without_power(values: Mapping[str, float]) -> dict[str, float]:
+    """What is kept for the sum; the power is that of a moment that has passed."""
+    return {name: value for name, value in values.items() if name != figures.POWER}
+
+
+def _of_older_version(data: Any) -> dict[str, Mapping[str, float]]:
+    """The figures of the only run that a version without parts logged there."""
+    ids = {name: data.tags.get(f"emissions.{name}") for name in ("run_id", "job_id", "node")}
+    is_known = ids["run_id"] and {"energy_kwh", "duration_seconds"} <= data.metrics.keys()
+    if not is_known:
+        return {}
+    names = {"emissions_grams", "duration_seconds", *figures.RATES}
+    values = {
+        name: value
+        for name, value in data.metrics.items()
+        if name in names or (name.startswith("energy_") and name.endswith("kwh"))
+    }
+    record = {name: text or "" for name, text in ids.items()}
+    return {figures.part_of(record): _without_power(values)}
 
 
 def is_away(tracking_uri: str) -> bool:

@@ -163,7 +163,7 @@ def log_record(record: Mapping[str, Any], mlflow_run_id: str, tracking_uri: str 
 
 
 def _put(delivery: Delivery, record: Mapping[str, Any]) -> None:
-    delivery.put(figures.tracked(record), step=int(record["duration_seconds"]))
+    delivery.put_part(figures.part_of(record), figures.tracked(record))
     delivery.tag({f"emissions.{name}": text for name, text in _tags(record).items() if text})
 
 

@@ -16,7 +16,7 @@ from exporter.integrations.transformers.trainer_card import (
     Record,
     TrainerCard,
     keep_emissions,
-    last_run,
+    last_receipt,
     leave_receipt,
     receipts_of,
 )
@@ -76,7 +76,11 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         """
         super().__init__()
         self._name = name
-        self._card = TrainerCard(Told(training_type, location, hardware, provider))
+        self._told = Told(training_type, location, hardware, provider)
+        self._cards: list[tuple[Any, TrainerCard]] = []
+        """One per Trainer, each with the Trainer's control object, which identifies it."""
+        self._card = TrainerCard(self._told)
+        """Of the Trainer whose training is the latest."""
         self._has_card = card
         self._tracking = tracking
         self._tracker: track | None = None
@@ -96,24 +100,33 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
             keep_emissions(trainer)
 
     @_harmless
-    def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Begin the run, or go on with that of the checkpoint."""
-        if self._tracker is not None:  # the training before was broken off
-            self._tracker.stop()
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin the run, or continue that of the checkpoint."""
+        self._end_run()  # of a training that raised: the Trainer reports no end of it
+        self._run, self._summary = Run(), {}
+        self._card = self._card_of(control)
+        self._card.unmeasured += 1
+        resumed = last_receipt(args.output_dir) if state.global_step else {}
         asked = {
-            "run_id": last_run(args.output_dir) if state.global_step else "",
+            "run_id": resumed.get("run_id", ""),
             "receipts": receipts_of(args.output_dir),
             "codecarbon_csv": os.path.join(args.output_dir, "emissions.csv"),
             "progress": False,
             "interval_seconds": INTERVAL_SECONDS,
             **self._tracking,
-            "labels": {**self._card.told.labels(), **self._tracking.get("labels", {})},
+            "labels": {
+                **self._told.labels(),
+                **self._card.link(resumed),
+                **self._tracking.get("labels", {}),
+            },
         }
         self._is_first = state.is_world_process_zero
         self._tokens = _tokens(state)
         self._tracker = track(self._name or _title(args), **asked)
         self._run = self._tracker.start()
         self._before, self._power_watts = self._run.record, None
+        if self._run.record:
+            self._card.unmeasured -= 1
 
     @_harmless
     def on_step_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
@@ -141,28 +154,30 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
             leave_receipt(args.output_dir, self._run.record)
 
     @_harmless
-    def on_train_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """End the run; its last numbers go into the last line, and into the card."""
         if self._tracker is None:
             return
-        self._tracker.stop()
-        self._tracker = None
+        self._end_run()
         if self._summary:
             self._add_to(self._summary, state)
         self._summary = {}
-        self.keep_card(args.output_dir)
+        self.keep_card(args.output_dir, control)
 
     @_harmless
-    def on_push_begin(self, args: Any, _state: Any, _control: Any, **_: Any) -> None:
+    def on_push_begin(self, args: Any, _state: Any, control: Any, **_: Any) -> None:
         """Bring the card up to date before it goes to the Hub."""
-        self.keep_card(args.output_dir)
+        self.keep_card(args.output_dir, control)
 
-    def keep_card(self, directory: str) -> None:
-        """Write what the trainings emitted so far into README.md; what hinders it is said."""
-        if not (self._has_card and self._is_first and self._run.record):
+    def keep_card(self, directory: str, control: Any) -> None:
+        """Write the emissions of a Trainer's trainings so far into README.md; log why it fails."""
+        card = self._card_of(control)
+        if card is self._card and self._run.record:
+            card.add(self._run.record)
+        if not (self._has_card and self._is_first and card.records):
             return
         try:
-            self._card.write(directory, self._run.record)
+            card.write(directory)
         except ConfigError as error:
             self.complain(f"the model card is left as it was: {error}")
         except Exception as error:  # noqa: BLE001  said; the Trainer goes on writing and pushing
@@ -173,6 +188,21 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         if text not in self._complained:
             self._complained.add(text)
             warn("%s", text)
+
+    def _end_run(self) -> None:
+        """End the open run, if there is one; its record is kept for the card of its Trainer."""
+        tracker, self._tracker = self._tracker, None
+        if tracker is not None and (record := tracker.stop().record):
+            self._card.add(record)
+
+    def _card_of(self, control: Any) -> TrainerCard:
+        """The card of the Trainer that has this control object."""
+        for known, card in self._cards:
+            if known is control:
+                return card
+        card = TrainerCard(self._told)
+        self._cards.append((control, card))
+        return card
 
     def _tell(self, state: Any, logs: Mapping[str, Any]) -> None:
         """Send results, progress and tokens to the run."""

@@ -3,7 +3,7 @@
 import functools
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from exporter.client import receipts
@@ -15,6 +15,8 @@ from exporter.report.card.files import update
 from exporter.report.combined import combined
 
 CARD = "README.md"
+PREVIOUS_RUN = "previous_run_id"
+"""Label of a run: the run of the same Trainer's training before it, for who resumes the later."""
 Record: TypeAlias = Mapping[str, Any]
 
 
@@ -22,8 +24,8 @@ Record: TypeAlias = Mapping[str, Any]
 class KeepsCard(Protocol):
     """A callback whose card is to be kept."""
 
-    def keep_card(self, directory: str) -> None:
-        """Write the emissions into the card of an output directory."""
+    def keep_card(self, directory: str, control: Any) -> None:
+        """Write the emissions of the Trainer with that control object into its card."""
 
 
 class TrainerCard:
@@ -31,33 +33,49 @@ class TrainerCard:
 
     def __init__(self, told: Told) -> None:
         self.told = told
-        self._records: dict[tuple[str, str, str], Record] = {}
+        self.records: dict[tuple[str, str, str], Record] = {}
+        """Of the trainings of this process, the latest last."""
+        self.unmeasured = 0
+        """Trainings of this process that nobody measured: their emissions are unknown."""
 
-    def write(self, directory: str, record: Record) -> None:
-        """Merge a record, and those of the trainings before, into the card.
+    def add(self, record: Record) -> None:
+        """Take the record of a training; it replaces an earlier one of the same run."""
+        self.records.pop(_key(record), None)
+        self.records[_key(record)] = record
 
-        Raises ConfigError: the card is malformed or of another source, or nodes are missing.
+    def link(self, resumed: Record) -> Mapping[str, str]:
+        """Labels of the next run that name the run before it; those of a run that is resumed."""
+        if resumed:
+            before = (resumed.get("labels") or {}).get(PREVIOUS_RUN)
+        else:
+            before = next((run_id for run_id, _, _ in reversed(self.records)), None)
+        return {PREVIOUS_RUN: str(before)} if before else {}
+
+    def write(self, directory: str) -> None:
+        """Merge the sum of all trainings into the card; there is at least one record.
+
+        Raises ConfigError: the card is malformed or of another source, nodes are missing, or a
+        training was not measured.
         """
-        self._records[_key(record)] = record
-        whole = self._whole(receipts_of(directory), record)
+        if self.unmeasured:
+            raise ConfigError(
+                f"trainings of this Trainer that were not measured: {self.unmeasured}"
+            )
+        whole = self._whole(receipts_of(directory))
         update(os.path.join(directory, CARD), whole, self.told, is_asked=False)
 
-    def _whole(self, directory: str, record: Record) -> Record:
+    def _whole(self, directory: str) -> Record:
         """One record of all: of other nodes and of earlier jobs by the receipts that they left."""
-        ids = {run_id for run_id, _, _ in self._records}
-        found = {_key(each): each for each in _receipts(directory) if each["run_id"] in ids}
-        every = list({**found, **self._records}.values())
-        nodes, seen = record.get("nodes") or 1, {each["node"] for each in every}
-        if len(seen) < nodes:
-            raise ConfigError(
-                f"{len(seen)} of {nodes} nodes are known here; from Prometheus: emissions-exporter "
-                f"report {record['run_id']} --prometheus URL --format json | emissions-exporter "
-                "card write README.md --record /dev/stdin"
-            )
+        record = next(reversed(self.records.values()))
+        receipts = list(_receipts(directory))
+        ids = _with_previous({run_id for run_id, _, _ in self.records}, receipts)
+        found = {_key(each): each for each in receipts if each["run_id"] in ids}
+        every = list({**found, **self.records}.values())
+        _check_nodes(every)
         if len(every) == 1:
             return every[0]
         whole = combined(every, record["run_id"])
-        return {**whole, "nodes": nodes, "labels": record.get("labels")}
+        return {**whole, "nodes": record.get("nodes") or 1, "labels": record.get("labels")}
 
 
 def receipts_of(directory: str) -> str:
@@ -70,10 +88,10 @@ def leave_receipt(directory: str, record: Record) -> None:
     receipts.write(receipts_of(directory), record)
 
 
-def last_run(directory: str) -> str:
-    """The run that the newest receipt of an output directory is of; "" where there is none."""
+def last_receipt(directory: str) -> Record:
+    """The newest receipt of an output directory; empty where there is none."""
     found = list(_receipts(receipts_of(directory)))
-    return str(found[-1]["run_id"]) if found else ""
+    return found[-1] if found else {}
 
 
 def keep_emissions(trainer: type) -> None:
@@ -90,7 +108,7 @@ def _keeping(write: Callable[..., Any]) -> Callable[..., Any]:
         answer = write(self, *args, **kwargs)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, KeepsCard):
-                callback.keep_card(self.args.output_dir)
+                callback.keep_card(self.args.output_dir, self.control)
         return answer
 
     create_model_card.keeps_emissions = True  # type: ignore[attr-defined]
@@ -106,6 +124,32 @@ def _subclasses(base: type) -> Iterator[type]:
 
 def _key(record: Record) -> tuple[str, str, str]:
     return record["run_id"], record["job_id"], record["node"]
+
+
+def _check_nodes(records: Sequence[Record]) -> None:
+    """Raise ConfigError where a node of a training left no record."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        seen.setdefault((record["run_id"], record["job_id"]), set()).add(record["node"])
+    for record in records:
+        nodes = record.get("nodes") or 1
+        known = len(seen[record["run_id"], record["job_id"]])
+        if known < nodes:
+            raise ConfigError(
+                f"{known} of {nodes} nodes are known here; from Prometheus: emissions-exporter "
+                f"report {record['run_id']} --prometheus URL --format json | emissions-exporter "
+                "card write README.md --record /dev/stdin"
+            )
+
+
+def _with_previous(ids: set[str], receipts: Sequence[Record]) -> set[str]:
+    """Ids of runs, and of all that came before them in the same Trainer."""
+    previous = {each["run_id"]: (each.get("labels") or {}).get(PREVIOUS_RUN) for each in receipts}
+    found, new = set(ids), set(ids)
+    while new:
+        new = {str(before) for run_id in new if (before := previous.get(run_id))} - found
+        found |= new
+    return found
 
 
 def _receipts(directory: str) -> Iterator[dict[str, Any]]:

@@ -66,6 +66,59 @@ def test_metrics_and_tags_stand_beside_those_of_autolog(daemon, server, digits):
     assert daemon.json(f"/api/v1/runs/{run.run_id}")["ended"] is not None
 
 
+def test_two_runs_of_one_run_of_mlflow_are_summed_up(daemon, server):
+    with mlflow.start_run() as active:
+        with track("one", run_id=f"one-{os.getpid()}", log_every_seconds=0.3) as first:
+            spin(1.5)
+        with track("two", run_id=f"two-{os.getpid()}", log_every_seconds=0.3) as second:
+            spin(0.5)
+    assert first.run_id != second.run_id
+    told = server.metrics(active.info.run_id)
+    energy_kwh = first.energy_kwh + second.energy_kwh
+    assert told["energy_kwh"] == pytest.approx(energy_kwh)
+    assert told["energy_kwh"] == pytest.approx(told["energy_cpu_kwh"] + told["energy_dram_kwh"])
+    assert told["emissions_grams"] == pytest.approx(first.emissions_grams + second.emissions_grams)
+    assert told["mean_power_watts"] == pytest.approx(
+        energy_kwh * JOULES_PER_KWH / told["duration_seconds"]
+    )
+    points = server.client().get_metric_history(active.info.run_id, "energy_kwh")
+    values = [p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))]
+    assert values == sorted(values)
+
+
+def test_a_run_inside_another_is_in_the_sum_of_both(daemon, server):
+    with (
+        mlflow.start_run() as active,
+        track("outer", run_id=f"outer-{os.getpid()}", log_every_seconds=0.3) as outer,
+    ):
+        spin(0.5)
+        with track("inner", run_id=f"inner-{os.getpid()}", log_every_seconds=0.3) as inner:
+            spin(0.5)
+    told = server.metrics(active.info.run_id)
+    assert told["energy_kwh"] == pytest.approx(outer.energy_kwh + inner.energy_kwh)
+
+
+def test_trackers_of_one_run_one_after_the_other_log_it_once(daemon, server):
+    with mlflow.start_run() as active:
+        for _ in range(2):
+            with track("again") as run:
+                spin(0.5)
+    assert run.run_id == active.info.run_id
+    assert server.metrics(run.run_id)["energy_kwh"] == pytest.approx(run.energy_kwh)
+    used = daemon.json(f"/api/v1/runs/{run.run_id}")
+    assert run.energy_joules == used["energy_joules"] > 0
+
+
+def test_a_run_that_another_job_resumes_keeps_what_the_first_used(daemon, server):
+    with mlflow.start_run() as active, track("job", job_id="7") as first:
+        spin(0.5)
+    with mlflow.start_run(run_id=active.info.run_id), track("job", job_id="8") as second:
+        spin(0.5)
+    assert (first.run_id, first.job_id) != (second.run_id, second.job_id)
+    told = server.metrics(active.info.run_id)
+    assert told["energy_kwh"] == pytest.approx(first.energy_kwh + second.energy_kwh)
+
+
 def test_where_no_run_is_active_one_is_begun_and_ends_as_the_block_does(daemon, server):
     with pytest.raises(KeyError), track("broken") as run:
         raise KeyError

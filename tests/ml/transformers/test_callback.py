@@ -241,6 +241,103 @@ def test_two_trainings_of_one_trainer_are_two_runs_and_one_card(
     assert emissions(tmp_path)["emissions"] == pytest.approx(sum(grams), rel=1e-5)
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch raises it, and `auto_find_batch_size` then begins the training again."""
+
+
+def break_off(training: Training) -> None:
+    """Two steps, and an exception: the Trainer tells its callbacks nothing of it."""
+    steps = training.steps()
+    assert [next(steps), next(steps)] == [1, 2]
+    with pytest.raises(OutOfMemoryError):
+        steps.throw(OutOfMemoryError)
+    training.state.global_step = 0
+
+
+def total(daemon: Daemon, *directories: Path) -> float:
+    return sum(r["carbon_grams"] for d in directories for r in runs(daemon, d))
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_attempts_that_ran_out_of_memory_are_in_the_sum_of_the_card(
+    daemon: Daemon, tmp_path: Path, attempts: int
+) -> None:
+    training = Training(tmp_path, EmissionsCallback())
+    for _ in range(attempts):
+        break_off(training)
+    training.run()
+    assert len(runs(daemon, tmp_path)) == attempts + 1
+    assert all(record["ended"] and record["carbon_grams"] for record in runs(daemon, tmp_path))
+    assert emissions(tmp_path)["emissions"] == pytest.approx(total(daemon, tmp_path), rel=1e-5)
+
+
+def test_a_push_after_an_exception_has_the_emissions_of_the_training_that_raised(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    callback = EmissionsCallback()
+    training = Training(tmp_path, callback)
+    break_off(training)
+    until(lambda: callback._run.refresh().get("carbon_ng"))
+    training.tell("on_push_begin")
+    assert emissions(tmp_path)["emissions"] > 0
+
+
+def test_one_callback_in_two_trainers_makes_two_cards(daemon: Daemon, tmp_path: Path) -> None:
+    callback = EmissionsCallback()
+    first, second = Training(tmp_path / "a", callback), Training(tmp_path / "b", callback)
+    first.run()
+    break_off(second)
+    second.run()
+    first.state.global_step = 0
+    first.run()
+    second.tell("on_push_begin")
+    assert len(runs(daemon, tmp_path / "a")) == len(runs(daemon, tmp_path / "b")) == 2
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        there = emissions(directory)["emissions"]
+        assert there == pytest.approx(total(daemon, directory), rel=1e-5)
+
+
+def test_two_trainers_of_one_directory_have_one_card_of_the_later(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    callback = EmissionsCallback()
+    break_off(Training(tmp_path, callback))
+    Training(tmp_path, callback).run()
+    assert len(runs(daemon, tmp_path)) == 2
+    assert emissions(tmp_path)["emissions"] == pytest.approx(
+        callback._run.emissions_grams, rel=1e-5
+    )
+
+
+def test_what_ran_out_of_memory_is_in_the_card_of_who_resumes_the_next_attempt(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    training = Training(tmp_path, EmissionsCallback())
+    break_off(training)
+    for _ in training.steps():
+        training.tell("on_save")
+    resumed = Training(tmp_path, EmissionsCallback(), steps=6)
+    resumed.state.global_step = 4
+    resumed.run()
+    assert len(runs(daemon, tmp_path)) == 2
+    assert emissions(tmp_path)["emissions"] == pytest.approx(total(daemon, tmp_path), rel=1e-5)
+
+
+def test_a_training_that_nobody_measured_leaves_no_sum_that_lacks_it(
+    daemon: Daemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    training = Training(tmp_path, EmissionsCallback())
+    with monkeypatch.context() as patch:
+        patch.setenv("EMISSIONS_EXPORTER_EXPOSE_SOCKET", str(tmp_path / "nobody"))
+        break_off(training)
+    training.run()
+    assert "trainings of this Trainer that were not measured: 1" in caplog.text
+    assert not (tmp_path / "README.md").exists()
+
+
 PROGRAM = """
 import sys
 from pathlib import Path

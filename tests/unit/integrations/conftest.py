@@ -89,7 +89,15 @@ class Mlflow(types.ModuleType):
         self.active, self.status = None, status
 
     def MlflowClient(self, tracking_uri):  # noqa: N802  the name that is called
-        return SimpleNamespace(log_batch=self._log_batch, log_dict=self._log_dict)
+        return SimpleNamespace(
+            log_batch=self._log_batch, log_dict=self._log_dict, get_run=self._get_run
+        )
+
+    def _get_run(self, run_id):
+        mine = [batch for batch in self.batches if batch[0] == run_id]
+        metrics = {m.key: m.value for batch in mine for m in batch[1]}
+        tags = {t.key: t.value for batch in mine for t in batch[2]}
+        return SimpleNamespace(data=SimpleNamespace(metrics=metrics, tags=tags))
 
     def _log_batch(self, run_id, metrics, tags):
         if self.broken:

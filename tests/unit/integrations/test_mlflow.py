@@ -60,6 +60,78 @@ def test_a_tracker_that_begins_again_follows_the_run_that_is_active_then(mlflow,
     assert ids == ["of one", "of two"]
 
 
+def joules(mlflow):
+    return mlflow.metrics["energy_kwh"] * 3.6e6
+
+
+def test_two_runs_of_one_run_of_mlflow_are_summed_up(mlflow, runs):
+    mlflow.start_run(run_name="mine")
+    for run_id in ("one", "two", "one"):
+        with track("train", run_id=run_id, **OPTIONS):
+            pass
+    assert joules(mlflow) == pytest.approx(3000)
+    assert mlflow.metrics["emissions_grams"] == pytest.approx(1.5)
+    assert mlflow.metrics["energy_cpu_kwh"] == pytest.approx(mlflow.metrics["energy_kwh"])
+    assert mlflow.metrics["intensity_grams_per_kwh"] == pytest.approx(400)
+    assert mlflow.metrics["duration_seconds"] == 20
+    assert mlflow.metrics["mean_power_watts"] == pytest.approx(150)
+
+
+def test_two_trackers_of_one_run_log_what_it_used_once(mlflow, runs):
+    mlflow.start_run(run_name="mine")
+    for _ in range(2):
+        with track("train", **OPTIONS) as run:
+            pass
+    assert joules(mlflow) == pytest.approx(run.energy_joules) == 2000
+
+
+def test_a_run_inside_another_is_in_the_sum_of_both(mlflow, runs):
+    mlflow.start_run(run_name="mine")
+    with track("outer", run_id="o", **OPTIONS), track("inner", run_id="i", **OPTIONS):
+        pass
+    assert joules(mlflow) == pytest.approx(2000)
+
+
+def test_a_run_of_mlflow_that_another_job_resumes_keeps_what_the_first_used(
+    mlflow, runs, monkeypatch
+):
+    mlflow.start_run(run_name="mine")
+    with track("train", **OPTIONS) as run:
+        pass
+    later = {**run.record, "job_id": "8", "energy_uj": 500_000_000, "carbon_ng": 250_000_000}
+    for _ in range(2):
+        assert log_record(later, "of mine")
+    assert joules(mlflow) == pytest.approx(1500)
+    assert mlflow.metrics["emissions_grams"] == pytest.approx(0.75)
+
+
+def test_steps_grow_with_the_sum_so_that_the_newest_value_is_the_last(mlflow, runs):
+    mlflow.start_run(run_name="mine")
+    for run_id in ("one", "two"):
+        with track("train", run_id=run_id, **OPTIONS):
+            pass
+    steps = [m.step for _, metrics, _ in mlflow.batches for m in metrics]
+    assert steps == sorted(steps)
+    assert steps[-1] == 20
+
+
+def test_what_a_version_without_parts_logged_is_added_to(mlflow, runs):
+    mlflow.start_run(run_name="mine")
+    old = {"energy_kwh": 2.0, "energy_cpu_kwh": 2.0, "emissions_grams": 800.0, "loss": 3.0}
+    metrics = [
+        mlflow.entities.Metric(name, value, 0, 0)
+        for name, value in {**old, "duration_seconds": 3600.0}.items()
+    ]
+    ids = {"emissions.run_id": "before", "emissions.job_id": "", "emissions.node": "n1"}
+    tags = [mlflow.entities.RunTag(*tag) for tag in ids.items() if tag[1]]
+    mlflow.MlflowClient("").log_batch("of mine", metrics, tags)
+    with track("train", run_id="later", **OPTIONS) as run:
+        pass
+    assert mlflow.metrics["energy_kwh"] == pytest.approx(2.0 + run.energy_kwh)
+    assert mlflow.metrics["emissions_grams"] == pytest.approx(800.5)
+    assert mlflow.metrics["loss"] == 3.0
+
+
 def test_an_id_that_was_given_stays(mlflow, runs, monkeypatch):
     monkeypatch.setenv("EMISSIONS_RUN_ID", "pod-7")
     with track("train", **OPTIONS) as run:

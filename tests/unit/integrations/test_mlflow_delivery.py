@@ -46,6 +46,23 @@ def test_no_batch_is_larger_than_mlflow_takes(mlflow, delivery):
     assert [len(metrics) for _, metrics, _ in mlflow.batches] == [1000, 1000, 1000]
 
 
+def test_tags_count_among_the_thousand_of_a_batch(mlflow, delivery):
+    delivery.tag({f"t{n}": "x" for n in range(9)})
+    for step in range(600):
+        delivery.put_part("p", {"energy_kwh": 1.0, "duration_seconds": float(step)})
+    assert delivery.send()
+    assert [len(metrics) + len(tags) for _, metrics, tags in mlflow.batches] == [1000, 211]
+
+
+def test_what_another_logged_meanwhile_is_in_the_next_sum(mlflow, delivery):
+    other = Delivery(mlflow, "r1")
+    for value in (1.0, 2.0):
+        for each, part in ((delivery, "a"), (other, "b")):
+            each.put_part(part, {"energy_kwh": value, "duration_seconds": value})
+            assert each.send()
+    assert mlflow.metrics == {"energy_kwh": 4.0, "duration_seconds": 4.0, "mean_power_watts": 3.6e6}
+
+
 def test_of_too_many_the_newest_are_kept(mlflow, delivery, monkeypatch):
     monkeypatch.setattr(deliveries, "MOST_WAITING", 2)
     small = Delivery(mlflow, "r1")

@@ -36,6 +36,22 @@ def test_next_to_nothing_done_tells_nothing_and_breaks_nothing(done):
     assert forecast(Progress(2.0**53, START, least._replace(energy_uj=501))) is None
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 50])
+def test_epochs_shorter_than_a_reading_tell_nothing_until_energy_was_measured(epochs):
+    assert forecast(steps(100.0, [0] * epochs, seconds=0.1)) is None
+    ahead = forecast(steps(100.0, [*[0] * epochs, 1_000_000], seconds=0.1))
+    assert ahead is not None
+    assert ahead.energy_uj == round(1_000_000 * 100 / (epochs + 1))
+    if ahead.low is not None:
+        assert ahead.low.energy_uj < ahead.energy_uj < ahead.high.energy_uj
+
+
+def test_a_stall_after_measured_work_keeps_the_forecast():
+    ahead = forecast(steps(8.0, [500, 500, 0, 0]))
+    assert ahead is not None
+    assert ahead.energy_uj == 2_000
+
+
 def test_an_end_beyond_all_calendars_is_none():
     slow = START._replace(done=1.0, at=1e8)
     assert forecast(Progress(1e6, START, slow)) is None

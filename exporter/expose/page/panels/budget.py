@@ -8,6 +8,7 @@ from exporter.model.record import RunRecord
 from exporter.model.runs import RunInfo
 
 NO_FORECAST = "it does not say how far it has come"
+TOO_EARLY = "too early: no energy was measured between its reports of progress"
 NO_RANGE = "too early for a range"
 
 
@@ -53,7 +54,8 @@ def _between(begin: float, end: float) -> str:
 
 
 def _unknown(run: RunInfo) -> tuple[Cell, ...]:
-    why = NO_FORECAST if run.ended is None else ""
+    why = NO_FORECAST if run.progress is None else TOO_EARLY
+    why = why if run.ended is None else ""
     return number(human.UNKNOWN, why), number(human.UNKNOWN), number(human.UNKNOWN)
 
 

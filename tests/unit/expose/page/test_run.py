@@ -85,7 +85,7 @@ def test_the_outlook_on_the_budget(made, node, bert, budget, done, said):
     run = bert._replace(budget_grams=budget, progress=Progress(100.0, *marks))
     text = text_of(node, run)
     assert f"End, UTC {said}" in text
-    assert ("it does not say how far it has come" in text) == (not done)
+    assert ("too early: no energy was measured" in text) == (not done)
 
 
 @pytest.mark.parametrize("done", [0.0, 50.0])
