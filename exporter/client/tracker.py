@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from exporter.client.announced import JOB_ID, RUN_ID, Announced
 from exporter.client.budget import Budget, OnBudget
+from exporter.client.decorating import measuring
 from exporter.client.errors import NotMeasured
 from exporter.client.launch import TRACKED, launch_of, repeats
 from exporter.client.registration import Registration
@@ -97,20 +98,9 @@ class track:  # noqa: N801  reads as the verb it is
             self.run.check_budget()
 
     def __call__(self, function: F) -> F:
-        """As a decorator: each call is a run of its own."""
-        import inspect
-
-        @functools.wraps(function)
-        def tracked(*args: Any, **kwargs: Any) -> Any:
-            with self._anew(function.__name__):
-                return function(*args, **kwargs)
-
-        @functools.wraps(function)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
-            with self._anew(function.__name__):
-                return await function(*args, **kwargs)
-
-        return awaited if inspect.iscoroutinefunction(function) else tracked  # type: ignore[return-value]
+        """As a decorator: each call is a run of its own, until its body has ended."""
+        name = getattr(function, "__name__", "")
+        return measuring(function, lambda: self._anew(name))  # type: ignore[return-value]
 
     def start(self) -> Run:
         """Begin the run, unless it has begun. Raises NotMeasured if that was asked for."""

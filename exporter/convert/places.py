@@ -39,8 +39,9 @@ def zone_of(
 ) -> str:
     """The zone of a place that is told by names; "" where no table knows it.
 
-    `country` is a code of two or three letters, `region` a name. A cloud region comes first, a
-    region that no table knows is its country.
+    `country` is a code of two or three letters, `region` a name (California) or a code with or
+    without that of its country (US-CA, CA, SE3). A cloud region comes first, a region that no table
+    knows is its country.
     """
     if cloud_provider:
         row = tables.known(f"{cloud_provider}:{cloud_region}")
@@ -49,9 +50,13 @@ def zone_of(
     of_country = tables.known(country) if country else None
     if of_country is None:
         return ""
-    named = (row for row in tables.regions(of_country.country) if _same(row.name, region))
-    return next((row.zone for row in named), of_country.zone)
-
-
-def _same(name: str, other: str) -> bool:
-    return name.casefold() == other.casefold().strip()
+    wanted = region.strip()
+    if not wanted:  # zones that no table names have an empty name
+        return of_country.zone
+    codes = (wanted.upper(), f"{tables.alpha2(of_country.zone)}-{wanted}".upper())
+    rows = list(tables.regions(of_country.country))
+    matches = (
+        *(row for code in codes for row in rows if code in row.codes),
+        *(row for row in rows if row.name.casefold() == wanted.casefold()),
+    )
+    return matches[0].zone if matches else of_country.zone

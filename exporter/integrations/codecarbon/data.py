@@ -3,8 +3,9 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, make_dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from exporter.report.forms.codecarbon import COLUMNS, Row
 from exporter.units import JOULES_PER_KWH
@@ -36,16 +37,8 @@ class OutputMethod(StrEnum):
     BOAMPS = "boamps"
 
 
-class EmissionsData:
-    """The columns of a row: kilograms, kilowatt hours, watts, seconds."""
-
-    def __init__(self, row: Mapping[str, Any]) -> None:
-        unknown = {name: math.nan for name in NOT_KNOWN if row.get(name) == ""}
-        self.__dict__.update({**row, **unknown})
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
+class _Columns:
+    """What both kinds of data have in common."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -57,10 +50,68 @@ class EmissionsData:
         return json.dumps(self.values, sort_keys=True, indent=4)
 
 
+@dataclass
+class EmissionsData(_Columns):
+    """The columns of a row: kilograms, kilowatt hours, watts, seconds; "" for what is unknown."""
+
+    timestamp: Any
+    project_name: Any
+    run_id: Any
+    experiment_id: Any
+    duration: Any
+    emissions: Any
+    emissions_rate: Any
+    cpu_power: Any
+    gpu_power: Any
+    ram_power: Any
+    cpu_energy: Any
+    gpu_energy: Any
+    ram_energy: Any
+    energy_consumed: Any
+    water_consumed: Any
+    country_name: Any
+    country_iso_code: Any
+    region: Any
+    cloud_provider: Any
+    cloud_region: Any
+    os: Any
+    python_version: Any
+    codecarbon_version: Any
+    cpu_count: Any
+    cpu_model: Any
+    gpu_count: Any
+    gpu_model: Any
+    longitude: Any
+    latitude: Any
+    ram_total_size: Any
+    tracking_mode: Any
+    cpu_utilization_percent: Any = 0.0
+    gpu_utilization_percent: Any = 0.0
+    ram_utilization_percent: Any = 0.0
+    ram_used_gb: Any = 0.0
+    on_cloud: Any = "N"
+    pue: Any = 1
+    wue: Any = 0
+
+    def compute_delta_emission(self, previous_emission: "EmissionsData") -> None:
+        """Keep what was used since an earlier row of the same run."""
+        self.__dict__.update(difference(self.values, previous_emission.values))
+
+
+class TaskEmissionsData(make_dataclass("_TaskColumns", TASK_COLUMNS), _Columns):  # type: ignore[misc]
+    """The columns of a task's row."""
+
+
+def emissions_data(row: Mapping[str, Any]) -> EmissionsData:
+    """The data of a row, with nan for unknown numbers that CodeCarbon always has."""
+    unknown = {name: math.nan for name in NOT_KNOWN if row.get(name) == ""}
+    return EmissionsData(**{**row, **unknown})
+
+
 def unmeasured() -> EmissionsData:
     """What a tracker hands out where nobody measured: texts are empty, and numbers nan."""
     numbers = (*SUMS, *POWERS, *NOT_KNOWN, "emissions_rate")
-    return EmissionsData({**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(numbers, math.nan)})
+    return EmissionsData(**{**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(numbers, math.nan)})
 
 
 def total(rows: Sequence[Row], like: Row) -> Row:
@@ -74,6 +125,11 @@ def difference(later: Row, earlier: Row) -> Row:
     return _with_rates(
         {**later, **{name: float(later[name]) - float(earlier[name]) for name in SUMS}}
     )
+
+
+def task_data(name: str, row: Row) -> TaskEmissionsData:
+    """The data of a task's row."""
+    return TaskEmissionsData(**task_row(name, emissions_data(row).values))
 
 
 def task_row(name: str, row: Row) -> Row:

@@ -1,19 +1,16 @@
 """CodeCarbon's decorators."""
 
-import functools
-import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from exporter.client.decorating import Function, measuring
 from exporter.integrations.codecarbon.settings import ARGUMENTS
 from exporter.integrations.codecarbon.tracker import (
     EmissionsTracker,
     OfflineEmissionsTracker,
     TaskEmissionsTracker,
 )
-
-Function = Callable[..., Any]
 
 
 def track_emissions(fn: Function | None = None, *given: Any, **named: Any) -> Any:
@@ -33,16 +30,6 @@ def track_task_emissions(
 
 def _decorator(fn: Function | None, measured: Callable[[], AbstractContextManager[Any]]) -> Any:
     def decorate(function: Function) -> Function:
-        @functools.wraps(function)
-        def tracked(*args: Any, **kwargs: Any) -> Any:
-            with measured():
-                return function(*args, **kwargs)
-
-        @functools.wraps(function)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
-            with measured():
-                return await function(*args, **kwargs)
-
-        return awaited if inspect.iscoroutinefunction(function) else tracked
+        return measuring(function, measured)
 
     return decorate if fn is None else decorate(fn)

@@ -150,11 +150,17 @@ def _has_csv(settings: Mapping[str, Any]) -> bool:
 
 
 def _price(settings: Mapping[str, Any], remarks: list[str]) -> Price:
-    place = [str(settings.get(name) or "") for name in OF_PLACES]
+    place = [str(settings.get(name) or "").strip() for name in OF_PLACES]
     country, region, provider, cloud_region, two_letters = place
-    zone = zone_of(country or two_letters, region, provider, cloud_region)
+    country = country or two_letters
+    zone = zone_of(country, region, provider, cloud_region)
+    is_cloud = zone != "" and zone == zone_of("", "", provider, cloud_region)
     if not zone and any(place):
         remarks.append(f"no table knows {' '.join(filter(None, place))!r}; grams are the daemon's")
+    elif provider and not is_cloud:
+        remarks.append(f"no table knows the cloud region {provider}:{cloud_region}; {zone} is used")
+    if zone and region and not is_cloud and zone == zone_of(country):
+        remarks.append(f"no table knows the region {region!r} of {country}; {zone} is used")
     grams_per_kwh = _amount(settings, FORCED, remarks)
     error = kilogram_error(grams_per_kwh or 0.0)
     if error:

@@ -12,6 +12,8 @@ from exporter.integrations.codecarbon.data import (
     TASK_COLUMNS,
     EmissionsData,
     difference,
+    emissions_data,
+    task_data,
     task_row,
     total,
     unmeasured,
@@ -45,6 +47,8 @@ class EmissionsTracker:
         self._task: tuple[str, track, Row | None] | None = None
         self._tasks: dict[str, Row] = {}
         self._flushed: Row | None = None
+        self._pid = 0
+        """Of the process that began to measure; a forked child writes nothing of its parent's."""
         for remark in self._asked.remarks:
             self._say(remark)
 
@@ -63,6 +67,7 @@ class EmissionsTracker:
     def start(self) -> None:
         """Begin, unless it has begun."""
         if self._track is None:
+            self._begin()
             self._track = self._tracked(self._asked.project_name)
             self._track.start()
 
@@ -87,7 +92,7 @@ class EmissionsTracker:
         self._put_out(row)
         self._each_handler("exit")
         self.final_emissions = float(row["emissions"])
-        self.final_emissions_data = EmissionsData(row)
+        self.final_emissions_data = emissions_data(row)
         self._tasks, self._flushed = {}, None
         return self.final_emissions
 
@@ -99,17 +104,24 @@ class EmissionsTracker:
         name = task_name or str(uuid.uuid4())
         if name in self._tasks:
             name = f"{name}_{uuid.uuid4()}"
+        self._begin()
         inner = self._tracked(name, is_task=True)
         inner.start()
         self._task = name, inner, self._around()
 
     def stop_task(self, task_name: str | None = None) -> EmissionsData | None:
-        """End the task; what was used while it went on."""
-        if self._task is None or task_name not in (None, "", self._task[0]):
+        """End the open task and return what was used during it.
+
+        A name that was used before also ends the task that is open, so that a loop may use one name
+        for each of its tasks.
+        """
+        if self._task is None or (
+            task_name and task_name != self._task[0] and task_name not in self._tasks
+        ):
             self._say("there is no such task to stop")
             return None
         row = self._end_task()
-        return EmissionsData(row) if row is not None else None
+        return emissions_data(row) if row is not None else None
 
     def get_detected_hardware(self) -> dict[str, Any]:
         """What is known of the machine."""
@@ -118,6 +130,10 @@ class EmissionsTracker:
             "cpu_count": self._facts.cpu_count,
             "cpu_model": self._facts.cpu_model,
         }
+
+    def _begin(self) -> None:
+        if self._track is None and not self._tasks:
+            self._pid = os.getpid()
 
     def _tracked(self, name: str, *, is_task: bool = False) -> track:
         """A run like this tracker's; inside another one it has what its processes use."""
@@ -167,6 +183,8 @@ class EmissionsTracker:
         return values(record, self._facts, priced(record, self._asked.price)) if record else None
 
     def _put_out(self, row: Row) -> None:
+        if os.getpid() != self._pid:
+            return
         if self._asked.path:
             replacing = self._asked.is_replacing
             self._attempt(partial(write_row, self._asked.path, row, replacing=replacing))
@@ -174,9 +192,9 @@ class EmissionsTracker:
                 self._attempt(partial(self._write_tasks, str(row["run_id"])))
         since = row if self._flushed is None else difference(row, self._flushed)
         self._flushed = row
-        self._each_handler("out", EmissionsData(row), EmissionsData(since))
+        self._each_handler("out", emissions_data(row), emissions_data(since))
         if self._tasks:
-            tasks = [EmissionsData(task_row(*each)) for each in self._tasks.items()]
+            tasks = [task_data(*each) for each in self._tasks.items()]
             self._each_handler("task_out", tasks, self._asked.experiment_name)
 
     def _write_tasks(self, run_id: str) -> None:
@@ -186,7 +204,7 @@ class EmissionsTracker:
         replace_whole(path, text([TASK_COLUMNS, *rows]))
 
     def _each_handler(self, method: str, *values_of: Any) -> None:
-        for handler in self._asked.handlers:
+        for handler in self._asked.handlers if os.getpid() == self._pid else ():
             self._attempt(partial(_call, handler, method, values_of))
 
     def _attempt(self, do: Callable[[], object]) -> None:

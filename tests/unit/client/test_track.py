@@ -345,3 +345,84 @@ def test_labels_that_are_numbers_are_told_as_texts(runs):
         pass
     (asked,) = runs.told("runs")
     assert asked["labels"] == {"seed": "1", "rate": "1e-05", "warm": "True"}
+
+
+def test_a_generator_is_one_run_until_it_is_exhausted(runs):
+    told = []
+
+    @track("numbers")
+    def numbers(count):
+        for each in range(count):
+            told.append(len(runs.told("end")))
+            sent = yield each
+            assert sent in (None, "more")
+        return "last"
+
+    made = numbers(3)
+    assert not runs.told("runs")
+    assert (next(made), made.send("more"), next(made)) == (0, 1, 2)
+    with pytest.raises(StopIteration, match="last"):
+        next(made)
+    assert told == [0, 0, 0]
+    assert (len(runs.told("runs")), len(runs.told("end"))) == (1, 1)
+
+
+def test_a_generator_that_is_closed_or_fails_ends_its_run(runs):
+    @track("numbers")
+    def numbers():
+        try:
+            yield 1
+        except KeyError:
+            yield 2
+
+    made = numbers()
+    next(made)
+    assert made.throw(KeyError()) == 2
+    made.close()
+    assert len(runs.told("end")) == 1
+
+
+def test_an_async_generator_is_one_run_until_it_is_exhausted(runs):
+    cleaned = []
+
+    @track("numbers")
+    async def numbers():
+        try:
+            while True:
+                try:
+                    sent = yield len(runs.told("end"))
+                except KeyError:
+                    yield "caught"
+                    return
+                assert sent == "more"
+        finally:
+            cleaned.append(len(runs.told("end")))
+
+    async def use():
+        made = numbers()
+        assert not runs.told("runs")
+        assert (await made.__anext__(), await made.asend("more")) == (0, 0)
+        assert await made.athrow(KeyError()) == "caught"
+        with pytest.raises(StopAsyncIteration):
+            await made.__anext__()
+        other = numbers()
+        await other.__anext__()
+        await other.aclose()
+
+    asyncio.run(use())
+    assert cleaned == [0, 1]
+    assert (len(runs.told("runs")), len(runs.told("end"))) == (2, 2)
+
+
+def test_partial_functions_and_objects_are_measured_by_the_kind_of_their_body(runs):
+    class Called:
+        def __call__(self):
+            yield len(runs.told("end"))
+
+    def twice(value):
+        yield value
+        yield len(runs.told("end"))
+
+    assert list(track()(partial(twice, 5))()) == [5, 0]
+    assert list(track()(Called())()) == [1]
+    assert len(runs.told("end")) == 2

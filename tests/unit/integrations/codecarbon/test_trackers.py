@@ -2,9 +2,13 @@
 
 import asyncio
 import csv
+import dataclasses
 import inspect
 import logging
+import math
 import os
+import pickle
+import types
 
 import pytest
 
@@ -301,3 +305,160 @@ def test_a_file_that_cannot_be_written_does_not_stop_the_run(seconds, caplog):
 def test_the_names_are_those_that_programs_import():
     assert inspect.isclass(ours.EmissionsTracker)
     assert issubclass(ours.OfflineEmissionsTracker, ours.EmissionsTracker)
+
+
+@pytest.mark.parametrize("has_start", [True, False])
+def test_tasks_of_one_name_in_a_loop_return_what_each_used(seconds, has_start):
+    tracker = EmissionsTracker()
+    if has_start:
+        tracker.start()
+    used = []
+    for count in (1, 2, 3):
+        tracker.start_task("epoch")
+        seconds.pass_seconds(count)
+        used.append(tracker.stop_task("epoch").energy_consumed)
+    assert used == [pytest.approx(1), pytest.approx(2), pytest.approx(3)]
+    assert tracker.stop() == pytest.approx(0.6)
+    (path,) = [name for name in os.listdir() if name.startswith("emissions_base_")]
+    names = [row["task_name"] for row in rows(path)]
+    assert [name.split("_")[0] for name in names] == ["epoch"] * 3
+    assert len(set(names)) == 3
+
+
+def test_a_name_that_no_task_had_ends_none(seconds):
+    with EmissionsTracker() as tracker:
+        tracker.start_task("epoch")
+        assert tracker.stop_task("epochs") is None
+        seconds.pass_seconds(2)
+        assert tracker.stop_task("epoch").energy_consumed == pytest.approx(2)
+        assert tracker.stop_task("epoch") is None
+
+
+def test_data_is_a_dataclass_as_is_that_of_tasks(seconds):
+    got = []
+    handler = types.SimpleNamespace(
+        out=lambda *_: None, exit=lambda: None, task_out=lambda data, _: got.extend(data)
+    )
+    with EmissionsTracker(output_handlers=[handler]) as tracker:
+        tracker.start_task("t")
+        seconds.pass_seconds(2)
+        task = tracker.stop_task()
+    as_dict = dataclasses.asdict(tracker.final_emissions_data)
+    assert tuple(as_dict) == COLUMNS
+    assert as_dict["energy_consumed"] == pytest.approx(2)
+    assert dataclasses.replace(task, emissions=3.0).emissions == pytest.approx(3)
+    assert tuple(dataclasses.asdict(got[0])) == TASK_COLUMNS
+    assert repr(pickle.loads(pickle.dumps(got[0]))) == repr(got[0])
+    assert math.isnan(as_dict["ram_used_gb"])
+
+
+def test_the_difference_of_two_data_is_that_of_their_sums(seconds):
+    data = []
+    handler = types.SimpleNamespace(out=lambda total, _: data.append(total), exit=lambda: None)
+    with EmissionsTracker(output_handlers=[handler], save_to_file=False) as tracker:
+        seconds.pass_seconds(1)
+        tracker.flush()
+        seconds.pass_seconds(4)
+    data[1].compute_delta_emission(data[0])
+    assert (data[1].energy_consumed, data[1].emissions) == (pytest.approx(4), pytest.approx(0.4))
+
+
+def drained(made):
+    async def gathered():
+        return [each async for each in made]
+
+    return list(made) if inspect.isgenerator(made) else asyncio.run(gathered())
+
+
+@pytest.mark.parametrize("decorator", [track_emissions, track_task_emissions])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_generator_is_measured_until_it_is_exhausted(seconds, decorator, is_async):
+    def sync():
+        for _ in range(3):
+            seconds.pass_seconds(2)
+            yield 1
+
+    async def asynchronous():
+        for _ in range(3):
+            seconds.pass_seconds(2)
+            yield 1
+
+    function = decorator(asynchronous if is_async else sync)
+    assert inspect.isasyncgenfunction(function) is is_async
+    assert drained(function()) == [1, 1, 1]
+    (row,) = rows()
+    assert float(row["energy_consumed"]) == pytest.approx(6)
+
+
+@pytest.mark.parametrize("has_task", [False, True])
+def test_a_forked_child_writes_no_row_and_ends_nothing_of_its_parent(seconds, has_task, tmp_path):
+    called = []
+    handler = types.SimpleNamespace(
+        out=lambda *_: called.append(1),
+        exit=lambda: os.mkdir(f"exit-{os.getpid()}"),
+        task_out=lambda *_: None,
+    )
+    with EmissionsTracker(output_handlers=[handler]) as tracker:
+        if has_task:
+            tracker.start_task("t")
+        seconds.pass_seconds(1)
+        if (child := os.fork()) == 0:
+            tracker.flush()
+            tracker.stop()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert not os.path.exists("emissions.csv")
+        assert not seconds.told("end")
+        seconds.pass_seconds(2)
+    (row,) = rows()
+    assert float(row["energy_consumed"]) == pytest.approx(3)
+    assert os.path.isdir(f"exit-{os.getpid()}")
+    assert len([name for name in os.listdir() if name.startswith("exit-")]) == 1
+
+
+def test_a_tracker_that_a_child_begins_is_the_childs(seconds):
+    tracker = EmissionsTracker()
+    if (child := os.fork()) == 0:
+        tracker.start()
+        tracker.stop()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(rows()) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "zone"),
+    [
+        ({"country_iso_code": "SWE", "region": "SE3"}, "SE3"),
+        ({"country_iso_code": "SWE", "region": "SE-SE3"}, "SE-SE3"),
+        ({"country_iso_code": "NOR", "region": "no1"}, "NO1"),
+        ({"country_iso_code": "USA", "region": "NY"}, "US-NY"),
+        ({"country_iso_code": "USA", "region": "us-ny "}, "US-NY"),
+        ({"country_iso_code": "USA", "region": "New York"}, "US-NY"),
+        ({"country_2letter_iso_code": "US", "region": "TX"}, "US-TX"),
+        ({"country_iso_code": "CAN", "region": "QC"}, "CA-QC"),
+        ({"country_iso_code": "CAN", "region": "quebec"}, "CA-QC"),
+        ({"country_iso_code": "USA"}, "US"),
+        ({"country_iso_code": "USA", "region": " "}, "US"),
+        ({"country_iso_code": "USA", "region": "CAL-CISO"}, "US-CAL-CISO"),
+    ],
+)
+def test_a_region_is_found_by_its_code_and_by_its_name(place, zone):
+    made = settings(**place)
+    assert (made.price.zone, made.remarks) == (zone, ())
+
+
+@pytest.mark.parametrize(
+    ("place", "zone", "word"),
+    [
+        ({"country_iso_code": "USA", "region": "XX"}, "US", "'XX'"),
+        ({"country_iso_code": "SWE", "region": "NO1"}, "SE", "'NO1'"),
+        ({"country_iso_code": "FRA", "region": "Bretagne"}, "FR", "'Bretagne'"),
+        ({"region": "SE3"}, None, "'SE3'"),
+        ({"country_iso_code": "DEU", "cloud_provider": "aws", "cloud_region": "x"}, "DE", "aws:x"),
+    ],
+)
+def test_a_place_that_no_table_knows_is_named(place, zone, word):
+    made = settings(**place)
+    assert made.price.zone == zone
+    assert word in made.remarks[0]
