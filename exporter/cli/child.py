@@ -44,14 +44,14 @@ def _wait(child: int, meanwhile: Callable[[], None] | None) -> int:
     due = time.monotonic() + LOOK_SECONDS
     while True:
         received = signal.sigtimedwait(WATCHED, max(0.0, due - time.monotonic()))
-        if received is None:
-            if meanwhile:
-                meanwhile()
-            due = time.monotonic() + LOOK_SECONDS
-        elif received.si_signo == signal.SIGCHLD:
-            code = _reap(child)
+        if received is None or received.si_signo == signal.SIGCHLD:
+            code = _reap(child)  # each time: the kernel may give SIGCHLD to another thread
             if code is not None:
                 return code
+            if received is None:
+                if meanwhile:
+                    meanwhile()
+                due = time.monotonic() + LOOK_SECONDS
         elif not _has_it_already(received):
             os.kill(child, received.si_signo)
 

@@ -28,6 +28,18 @@ def interrupted(*args, **kwargs):
 os.posix_spawnp = interrupted
 print(child.run(["sleep", "60"], dict(os.environ)))
 """
+THREADED_HOST = """
+import os, sys, threading
+from exporter.cli import child
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+spawn = os.posix_spawnp
+def ended(*args, **kwargs):
+    pid = spawn(*args, **kwargs)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+os.posix_spawnp = ended
+sys.exit(child.run(sys.argv[1:], dict(os.environ)) % 256)
+"""
 ORPHAN = "pid=$( (sh -c 'exit 3' >/dev/null & echo $!) )"
 """A grandchild whose parent is gone at once."""
 ITS_END = "while [ -e /proc/$pid ]; do sleep 0.01; done"
@@ -49,6 +61,11 @@ def sh(script, **options):
 def finish(process):
     output, _ = process.communicate(timeout=60)
     return process.returncode, output
+
+
+def test_the_end_is_noticed_though_another_thread_receives_the_signal():
+    host = [*PLAIN, sys.executable, "-c", THREADED_HOST, "sh", "-c", "exit 7"]
+    assert subprocess.run(host, check=False, timeout=60).returncode == 7
 
 
 @pytest.mark.parametrize("code", [0, 7, 255])
