@@ -140,8 +140,8 @@ def test_a_file_in_the_way_of_the_state_directory_is_refused_and_kept(tmp_path: 
     file = tmp_path / "state"
     file.write_text("precious")
     said = refusal(f"--path.state={file}")
-    assert f"state directory {file}: " in said
-    assert "point account.state_directory (--path.state) elsewhere" in said
+    assert f"{file} is a file, and a directory is required" in said
+    assert "account.state_directory (--path.state)" in said
     assert file.read_text() == "precious"
 
 
