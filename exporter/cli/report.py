@@ -5,21 +5,28 @@ From the daemon of this machine, or with --prometheus over all nodes.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from exporter.cli.labels import labels_of
 from exporter.cli.parser import add_socket_flag
 from exporter.cli.prometheus import add_options, opened
 from exporter.client.agent import Agent
+from exporter.client.errors import AgentRefusal
 from exporter.errors import ConfigError
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
+
+MOST_NAMED = 5
+"""Ids in the message about a name that several runs have."""
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
-    parser.add_argument("run_id", metavar="RUN", nargs="?", help="Its id; else one of the below.")
+    parser.add_argument(
+        "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
+    )
     parser.add_argument("--job-id", metavar="ID", help="All runs of a job; or which RUN is meant.")
     parser.add_argument(
         "--group", metavar="NAME", help="All runs of a group, as of a sweep, and their mean."
@@ -74,7 +81,7 @@ def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:
     names = {"job_id": options.job_id, "group": options.group, "user": options.user}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return agent.run(options.run_id, options.job_id)
+        return _one(agent, options.run_id, options.job_id)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
     found = agent.runs(run_id=options.run_id, **wanted)
@@ -84,6 +91,25 @@ def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:
     if options.group is not None:
         return _group(found, options)
     return combined(found, f"all {len(found)} of {of}" if len(found) > 1 else found[0]["run_id"])
+
+
+def _one(agent: Agent, run: str, job_id: str | None) -> dict[str, Any]:
+    """The record of the run with that id, else of the only run with that name."""
+    try:
+        return agent.run(run, job_id)
+    except AgentRefusal as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        named = [each for each in agent.runs(job_id=job_id) if each.get("name") == run]
+        if not named:
+            raise
+    if len(named) > 1:
+        ids = ", ".join(each["run_id"] for each in named[:MOST_NAMED])
+        more = ", ..." if len(named) > MOST_NAMED else ""
+        raise ConfigError(
+            f"report: {len(named)} runs are named {run!r:.200}; give the id of one: {ids}{more}"
+        )
+    return named[0]
 
 
 def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from exporter.clock import SystemClock
 from exporter.report.combined import combined
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
-           "energy_joules", "carbon_grams")  # fmt: skip
+           "energy_joules", "carbon_grams", "name")  # fmt: skip
 BY = {"job": "job_id", "group": "labels", "user": "user"}
 
 

@@ -220,3 +220,55 @@ def test_a_daemon_too_old_to_add_up_all_runs_is_named(capsys, tmp_path):
     with serving(str(tmp_path / "agent.sock"), answers):
         assert main(["runs", "--by=user", f"--socket.path={answers.path}"]) == 1
     assert "lists only 1000 runs" in capsys.readouterr().err
+
+
+@pytest.fixture
+def report(tmp_path, capsys):
+    """`report` beside a daemon with runs of these ids and names; exit code and both streams."""
+
+    def call(asked, names):
+        runs = [{**run_of(run_id, 1, 1e9), "name": name} for run_id, name in names.items()]
+
+        def decide(method, path, document):
+            if path.startswith("/v1/runs?"):
+                return 200, {"runs": runs}
+            found = [run for run in runs if path == f"/v1/runs/{run['run_id']}"]
+            return (200, found[0]) if found else (404, {"error": "no run of that id is known"})
+
+        answers = Answers()
+        answers.decide = decide
+        with serving(str(tmp_path / "agent.sock"), answers):
+            arguments = (f"--socket.path={answers.path}", "--format=json")
+            return main(["report", asked, *arguments]), *capsys.readouterr()
+
+    return call
+
+
+def test_a_report_finds_a_run_by_a_name_that_only_it_has(report):
+    code, out, _ = report("bert", {"r1": "bert", "r2": "gpt"})
+    assert (code, json.loads(out)["run_id"]) == (0, "r1")
+
+
+def test_an_id_takes_precedence_over_a_name(report):
+    code, out, _ = report("r2", {"r1": "r2", "r2": "gpt"})
+    assert (code, json.loads(out)["run_id"]) == (0, "r2")
+
+
+def test_a_name_of_several_runs_is_refused_with_their_ids(report):
+    code, out, err = report("bert", {f"r{n}": "bert" for n in range(7)})
+    assert (code, out) == (1, "")
+    assert "7 runs are named 'bert'; give the id of one: r0, r1, r2, r3, r4, ..." in err
+
+
+def test_a_name_that_no_run_has_is_the_daemons_refusal(report):
+    code, _, err = report("nobody", {"r1": "bert", "r2": ""})
+    assert code == 1
+    assert "no run of that id is known" in err
+
+
+def test_the_csv_has_the_names(tmp_path, capsys):
+    answers = Answers({"runs": [{**RUNS[1], "name": "bert"}, RUNS[0]]})
+    with serving(str(tmp_path / "agent.sock"), answers):
+        main(["runs", f"--socket.path={answers.path}", "--format=csv"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["name"] for row in rows] == ["bert", ""]
