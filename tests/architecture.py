@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 PACKAGE = "exporter"
 STAGES = ("sample", "attribute", "convert", "account", "expose")
-SHARED = {"data", "model", "units", "errors", "clock", "worker"}
+SHARED = {"data", "model", "units", "errors", "clock", "privileges", "worker"}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
     "expose": SHARED | {"human", "markup", "setting"},
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "units": set(),
     "errors": set(),
     "clock": set(),
+    "privileges": set(),
     "worker": set(),
     "client": {"integrations"},
     "notify": {"clock", "units"},

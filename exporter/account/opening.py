@@ -85,10 +85,6 @@ def lock(directory: str) -> int:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise LedgerError(
-            f"state directory {directory}: a file is in its place; move it away, {ELSEWHERE}"
-        ) from error
     except OSError as error:
         raise LedgerError(
             f"state directory {directory}: {error.strerror}; "

@@ -20,10 +20,10 @@ from exporter.attribute.sources.scheduled import Scheduled
 from exporter.clock import Clock
 from exporter.model.books import MachineCpu, RunCpu
 from exporter.model.commands import End, Log, Start
-from exporter.model.privileges import lacking_for_environments, read_capabilities
 from exporter.model.readings import NO_OCCUPANCIES, Device, DeviceInfo, Occupancy
 from exporter.model.runs import Mark, RunInfo, RunKey
 from exporter.model.workload import CollectorState, Machine, Sighting, Usage
+from exporter.privileges import lacking_for_environments, read_capabilities
 
 
 class LiveWitness:

@@ -17,9 +17,14 @@ def write(directory: str, record: Mapping[str, Any]) -> str:
         name += f"-{zlib.crc32(ids.encode(errors='surrogatepass')):08x}"
     path = os.path.join(directory, f"{name}.json")
     os.makedirs(directory, exist_ok=True)
+    replace_json(path, record)
+    return path
+
+
+def replace_json(path: str, document: Mapping[str, Any]) -> None:
+    """Write a document to a file that readers always see whole. Raises OSError."""
     beside = f"{path}.{os.getpid()}.part"
     with open(beside, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2)
+        json.dump(document, file, indent=2)
         file.write("\n")
     os.replace(beside, path)
-    return path

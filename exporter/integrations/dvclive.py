@@ -15,6 +15,7 @@ from typing import Any
 from exporter import client
 from exporter.client import Run, current_run
 from exporter.client.launch import launch_of
+from exporter.client.receipts import replace_json
 from exporter.client.words import warn
 from exporter.report import figures
 
@@ -58,7 +59,7 @@ def _log(live: Any, name: str, record: dict[str, Any], *, plot: bool) -> None:
         key, known = figures.part_of(record), _parts(live)
         known.pop(key, None)
         known[key] = {"run_id": record["run_id"], "name": name, "figures": own}
-        _write(live, known)
+        replace_json(_path(live), known)
         sums = figures.summed(part["figures"] for part in known.values())
         if figures.POWER in own:
             sums[figures.POWER] = own[figures.POWER]
@@ -82,14 +83,6 @@ def _parts(live: Any) -> dict[str, dict[str, Any]]:
     if isinstance(summary, dict) and "energy_kwh" in summary:  # a version without that file
         return {"earlier": {"run_id": "", "name": "", "figures": summary}}
     return {}
-
-
-def _write(live: Any, parts: dict[str, dict[str, Any]]) -> None:
-    beside = f"{_path(live)}.{os.getpid()}.part"
-    with open(beside, "w", encoding="utf-8") as file:
-        json.dump(parts, file, indent=2)
-        file.write("\n")
-    os.replace(beside, _path(live))
 
 
 def _path(live: Any) -> str:

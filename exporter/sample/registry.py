@@ -7,9 +7,9 @@ from typing import NamedTuple, TypeVar
 
 from exporter.clock import UNKNOWN_BOOT, Clock
 from exporter.errors import Unavailable
-from exporter.model.privileges import READ_ANY_FILE, read_capabilities
 from exporter.model.readings import Kind, Sampler
 from exporter.model.workload import CollectorState
+from exporter.privileges import READ_ANY_FILE, read_capabilities
 from exporter.sample.coefficients import cpu_watts, dram_watts
 from exporter.sample.cpuinfo import CpuInfo, read_cpuinfo
 from exporter.sample.powercap import is_here as are_counters_here

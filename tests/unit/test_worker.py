@@ -80,6 +80,28 @@ def test_stopping_gives_up_on_a_call_that_hangs(worker, work):
     assert not worker.stop(0.0)
 
 
+def test_a_failure_that_repeats_is_logged_once_until_a_call_succeeds(caplog):
+    first, second, third, other = ValueError(1), ValueError(2), ValueError(3), KeyError(4)
+    outcomes = iter([first, second, None, third, other])
+    begun = threading.Semaphore(0)
+
+    def work():
+        outcome = next(outcomes, None)
+        begun.release()
+        if outcome is not None:
+            raise outcome
+
+    worker = Worker("ledger", work, FOREVER)
+    with caplog.at_level(logging.ERROR):
+        worker.start()
+        for _ in range(4):
+            assert begun.acquire(timeout=LIMIT_SECONDS)
+            worker.poke()
+        assert begun.acquire(timeout=LIMIT_SECONDS)
+        assert worker.stop(LIMIT_SECONDS)
+    assert [record.exc_info[1] for record in caplog.records] == [first, third, other]
+
+
 def test_a_call_that_fails_is_logged_and_made_again(worker, work, caplog):
     work.error = ValueError("broken")
     with caplog.at_level(logging.ERROR):

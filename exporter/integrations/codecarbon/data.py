@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import MISSING, field, make_dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +24,10 @@ TASK_COLUMNS = (
     "task_name",
     *(name for name in COLUMNS if name not in ("experiment_id", "pue", "wue")),
 )
+
+
+DEFAULTS: dict[str, Any] = {**dict.fromkeys(NOT_KNOWN, 0.0), "on_cloud": "N", "pue": 1, "wue": 0}
+"""Of columns that later versions of CodeCarbon added, as in its `EmissionsData`."""
 
 
 class OutputMethod(StrEnum):
@@ -50,48 +54,14 @@ class _Columns:
         return json.dumps(self.values, sort_keys=True, indent=4)
 
 
-@dataclass
-class EmissionsData(_Columns):
-    """The columns of a row: kilograms, kilowatt hours, watts, seconds; "" for what is unknown."""
+_Row = make_dataclass(
+    "_Row",
+    [(name, Any, field(default=DEFAULTS.get(name, MISSING))) for name in COLUMNS],
+)
 
-    timestamp: Any
-    project_name: Any
-    run_id: Any
-    experiment_id: Any
-    duration: Any
-    emissions: Any
-    emissions_rate: Any
-    cpu_power: Any
-    gpu_power: Any
-    ram_power: Any
-    cpu_energy: Any
-    gpu_energy: Any
-    ram_energy: Any
-    energy_consumed: Any
-    water_consumed: Any
-    country_name: Any
-    country_iso_code: Any
-    region: Any
-    cloud_provider: Any
-    cloud_region: Any
-    os: Any
-    python_version: Any
-    codecarbon_version: Any
-    cpu_count: Any
-    cpu_model: Any
-    gpu_count: Any
-    gpu_model: Any
-    longitude: Any
-    latitude: Any
-    ram_total_size: Any
-    tracking_mode: Any
-    cpu_utilization_percent: Any = 0.0
-    gpu_utilization_percent: Any = 0.0
-    ram_utilization_percent: Any = 0.0
-    ram_used_gb: Any = 0.0
-    on_cloud: Any = "N"
-    pue: Any = 1
-    wue: Any = 0
+
+class EmissionsData(_Row, _Columns):  # type: ignore[misc, valid-type]
+    """The columns of a row: kilograms, kilowatt hours, watts, seconds; "" for what is unknown."""
 
     def compute_delta_emission(self, previous_emission: "EmissionsData") -> None:
         """Keep what was used since an earlier row of the same run."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.model.privileges import capabilities, lacking_for_environments, read_capabilities
+from exporter.privileges import capabilities, lacking_for_environments, read_capabilities
 
 # The lines Cap* of proc_pid_status(5). Masks: all of Linux 6.x; what Docker gives root by default
 # (moby, profiles "DefaultCapabilities": no CAP_SYS_PTRACE, no CAP_DAC_READ_SEARCH); none.
