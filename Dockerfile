@@ -5,6 +5,9 @@ ARG BASE=python:3.13-slim
 FROM ${BASE} AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY dashboards/generated dashboards/generated
+COPY deploy/grafana deploy/grafana
+COPY deploy/prometheus deploy/prometheus
 COPY exporter exporter
 # Byte code stays: the root file system is read-only, and every health check is a new process.
 RUN python3 -m venv /opt/emissions-exporter \

@@ -22,6 +22,7 @@ COMMANDS = (
     "estimate",
     "intensity",
     "rules",
+    "dashboards",
     "import",
     "check-config",
     "healthcheck",

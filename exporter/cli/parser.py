@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -52,3 +53,27 @@ def add_socket_flag(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"Agent socket of the daemon (default: {default_socket()})".replace("%", "%%"),
     )
+
+
+def add_runbook_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--runbook.url` of the commands that write alerts."""
+    parser.add_argument(
+        "--runbook.url",
+        dest="runbook_url",
+        type=_web_address,
+        default="",
+        metavar="URL",
+        help="Address under which docs/runbook.md can be read; each alert links to its heading "
+        "there, in its annotation runbook_url. Without it, alerts have no such link.",
+    )
+
+
+def _web_address(text: str) -> str:
+    """An absolute address without a fragment, or nothing. Raises ArgumentTypeError."""
+    parts = urllib.parse.urlsplit(text)
+    is_web = parts.scheme in ("http", "https") and parts.hostname
+    if text and (not is_web or set(text) & set(' #"\n')):
+        raise argparse.ArgumentTypeError(
+            f"not an address such as https://git.example/emissions/docs/runbook.md: {text!r}"
+        )
+    return text
