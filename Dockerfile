@@ -4,7 +4,7 @@ ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY dashboards/generated dashboards/generated
 COPY deploy/grafana deploy/grafana
 COPY deploy/prometheus deploy/prometheus
@@ -45,6 +45,7 @@ ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
 ARG DOCUMENTATION=unknown
+ENV EMISSIONS_EXPORTER_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="emissions-exporter" \
       org.opencontainers.image.description="Energy and emissions of a machine and of every run on it, for Prometheus." \
       org.opencontainers.image.licenses="Apache-2.0" \

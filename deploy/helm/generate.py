@@ -1,9 +1,9 @@
 """Writes the generated files of the chart, and the manifests rendered from it.
 
 In the chart: the schema of its values, their table, names of zones, and copies of rules, alerts
-and dashboards, since a chart cannot read files outside of it, and Helm warns of links. The manifests
-are deploy/kubernetes, one folder for each profile, rendered by helm; without helm they are left as
-they are. `--check` writes nothing and fails if a file is not what it should be.
+and dashboards, since a chart cannot read files outside of it, and Helm warns of links. The
+manifests are deploy/kubernetes, one folder for each profile, rendered by helm; without helm they
+are left as they are. `--check` writes nothing and fails if a file is not what it should be.
 """
 
 import argparse

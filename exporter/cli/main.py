@@ -4,9 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from exporter import __version__
 from exporter.cli import streams
-from exporter.cli.parser import Parser
+from exporter.cli.parser import Parser, Version
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import EmissionsError
 
@@ -68,7 +67,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         description="Energy and emissions of this machine and of every run on it.",
         epilog=f"Without a command: {DEFAULT}.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action=Version, dest=argparse.SUPPRESS)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS if command not in COMMANDS else (command,):
         import_module(f"exporter.cli.{MODULES.get(name) or name.replace('-', '_')}").add(subparsers)

@@ -6,7 +6,9 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from exporter import __version__
 from exporter.client.sockets import default_socket
+from exporter.revision import revision
 
 
 class _Help(argparse.HelpFormatter):
@@ -42,6 +44,20 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(flag, self._option_string_actions, 1) if flag else []
         hint = f"; did you mean {near[0]}?" if near else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+class Version(argparse.Action):
+    """Print the version, and the revision of the source where it is known."""
+
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `argparse.Action`."""
+        super().__init__(nargs=0, help="Show the version and exit.", **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print them, and exit."""
+        known = revision()
+        print(f"{parser.prog} {__version__}{f' (revision {known})' if known else ''}")
+        parser.exit()
 
 
 def add_socket_flag(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from exporter import __version__
 from tests.real.parts import REPOSITORY
 
 pytestmark = [pytest.mark.real, pytest.mark.beside]
@@ -33,12 +34,23 @@ def program() -> Iterator[Path]:
             if source.is_file():
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(source.read_bytes())
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.example"]
+        for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all of it"]):
+            done(*git, *arguments, cwd=room / "copy")
         done(sys.executable, "-m", "venv", room / "venv", cwd=room)
         pip = [room / "venv/bin/python", "-m", "pip", "--disable-pip-version-check"]
         done(*pip, "wheel", "--no-deps", "--wheel-dir", room, room / "copy", cwd=room)
         (wheel,) = room.glob("*.whl")
         done(*pip, "install", wheel, cwd=room)
         yield room / "venv/bin/emissions-exporter"
+
+
+def test_a_wheel_knows_the_revision_of_the_clone_that_it_was_built_from(
+    program: Path, tmp_path: Path
+) -> None:
+    commit = done("git", "rev-parse", "HEAD", cwd=program.parents[2] / "copy").strip()
+    said = done(program, "--version", cwd=tmp_path)
+    assert said == f"emissions-exporter {__version__} (revision {commit})\n"
 
 
 def test_who_installed_the_wheel_gets_dashboards_rules_and_alerts(
