@@ -229,6 +229,12 @@ class Expose:
         "Where HTTP is served; `none`: nowhere, there is only the agent socket.",
         flag="web.listen-address",
     )
+    telemetry_path: str = key(
+        "/metrics",
+        "path",
+        "HTTP path of the metrics; `metrics_path` of the scrape has to be the same.",
+        flag="web.telemetry-path",
+    )
     web_config_file: str = key(
         "",
         "path",

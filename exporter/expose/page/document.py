@@ -20,7 +20,8 @@ TYPES = {
 }
 HOME, INNER = "./", "../"
 """The way to the first page, from itself and from a page of a run: it holds behind any proxy."""
-LINKS = ("metrics", "api/v1/runs", "api/v1/devices", "api/v1/intensity", "api/v1/snapshot")
+METRICS = "/metrics"
+LINKS = ("/api/v1/runs", "/api/v1/devices", "/api/v1/intensity", "/api/v1/snapshot")
 AGAIN_SECONDS = 5.0
 READING_SECONDS = 30.0
 """Where no script runs a page comes again as a whole, and what is typed into it is lost."""
@@ -31,10 +32,16 @@ def static_files() -> Mapping[str, bytes]:
     return {name: (STATIC / name).read_bytes() for name in TYPES}
 
 
-def document(title: str, main: Markup, root: str, period_seconds: float = 0.0) -> bytes:
+def document(
+    title: str,
+    main: Markup,
+    root: str,
+    period_seconds: float = 0.0,
+    telemetry_path: str = METRICS,
+) -> bytes:
     """A page. It comes again after `period_seconds`, more slowly where no script runs; 0: never.
 
-    `root` is the way to the first page.
+    `root` is the way to the first page, `telemetry_path` where the metrics are.
     """
     period = f"{period_seconds:.0f}" if period_seconds else ""
     slowly = f"{max(period_seconds, READING_SECONDS):.0f}"
@@ -49,7 +56,10 @@ def document(title: str, main: Markup, root: str, period_seconds: float = 0.0) -
         *([tag("noscript", again)] if period else []),
         tag("title", title),
     )
-    links = [together(" ", tag("a", f"/{path}", href=root + path)) for path in LINKS]
+    links = [
+        together(" ", tag("a", path, href=root + path.removeprefix("/")))
+        for path in (telemetry_path, *LINKS)
+    ]
     body = tag(
         "body",
         tag("p", id="waiting", role="status"),
@@ -60,11 +70,12 @@ def document(title: str, main: Markup, root: str, period_seconds: float = 0.0) -
     return html.encode("utf-8", "replace")
 
 
-def refused(status: int, why: str, root: str) -> bytes:
+def refused(status: int, why: str, root: str, telemetry_path: str = METRICS) -> bytes:
     """A page in the place of one that cannot be shown; it comes again where that may change."""
     main = together(
         tag("header", tag("h1", "Nothing to see here yet" if status == 503 else "Not found")),
         tag("p", why),
         tag("p", tag("a", "to the node", href=root)),
     )
-    return document(why, main, root, AGAIN_SECONDS if status == 503 else 0.0)
+    again = AGAIN_SECONDS if status == 503 else 0.0
+    return document(why, main, root, again, telemetry_path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from exporter import human, units
-from exporter.expose.page.document import INNER, document
+from exporter.expose.page.document import INNER, METRICS, document
 from exporter.expose.page.history import Past
 from exporter.expose.page.panels.budget import budget
 from exporter.expose.page.panels.course import course
@@ -36,7 +36,7 @@ class Shown(NamedTuple):
     forms: Mapping[str, Form]
 
 
-def run_page(shown: Shown) -> bytes:
+def run_page(shown: Shown, telemetry_path: str = METRICS) -> bytes:
     """The page of a run."""
     record, snapshot, past, forms = shown
     run = record.run
@@ -55,7 +55,7 @@ def run_page(shown: Shown) -> bytes:
     )
     period = max(1.0, snapshot.interval_seconds) if run.ended is None else ENDED_SECONDS
     title = f"{run.shown_id} \u00b7 {human.carbon(record.carbon_ng)} \u00b7 {record.node}"
-    return document(human.printable(title), main, INNER, period)
+    return document(human.printable(title), main, INNER, period, telemetry_path)
 
 
 def _header(record: RunRecord) -> Markup:

@@ -189,6 +189,17 @@ def test_alerts_lead_to_the_runbook_of_the_repository_that_was_named():
     assert all(link.startswith(f"{url}docs/runbook.md#") for link in links)
 
 
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [({}, "/metrics"), ({"expose": {}}, "/metrics"), ({"expose": {"telemetry_path": "/m"}}, "/m")],
+)
+def test_monitors_scrape_the_path_that_the_exporter_serves(config, path):
+    for kind, part in (("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")):
+        given = {"config": config, f"{kind[0].lower()}{kind[1:]}": {"enabled": True}}
+        [monitor] = of_kind(render(given), kind)
+        assert [each["path"] for each in monitor["spec"][part]] == [path]
+
+
 def test_alerts_have_no_link_where_no_address_is_known():
     made = json.dumps(of_kind(render({"prometheusRule": {"enabled": True}}), "PrometheusRule"))
     assert "EmissionsRunBudgetForecast" in made
