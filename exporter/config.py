@@ -260,7 +260,10 @@ class Expose:
         place="socket",
     )
     node: str = key(
-        "", "", "Name of this machine in records and on the page. Empty: its host name."
+        "",
+        "",
+        "Name of this machine in records and on the page. Empty: its host name, or in a replay "
+        "that of the recorded host.",
     )
     max_connections: int = key(
         512, "connections", "Open at once; then the one that was silent longest is closed.", least=8

@@ -12,6 +12,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """Nothing inline runs, and nothing comes from elsewhere."""
+PRODUCT = "emissions-exporter"
 STATIC = Path(__file__).parent / "static"
 TYPES = {
     "live.css": "text/css; charset=utf-8",
@@ -54,7 +55,7 @@ def document(
         Markup(f'<link rel="stylesheet" href="{root}static/live.css">'),
         Markup(f'<script src="{root}static/live.js" defer></script>'),
         *([tag("noscript", again)] if period else []),
-        tag("title", title),
+        tag("title", f"{title} \u00b7 {PRODUCT}"),
     )
     links = [
         together(" ", tag("a", path, href=root + path.removeprefix("/")))
@@ -62,9 +63,10 @@ def document(
     ]
     body = tag(
         "body",
+        tag("p", tag("a", PRODUCT, href=root), class_="product"),
         tag("p", id="waiting", role="status"),
         tag("main", main, data_seconds=period),
-        tag("footer", f"emissions-exporter {__version__}", *links),
+        tag("footer", f"{PRODUCT} {__version__}", *links),
     )
     html = f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
     return html.encode("utf-8", "replace")
