@@ -231,7 +231,7 @@ class Expose:
     )
     telemetry_path: str = key(
         "/metrics",
-        "path",
+        "",
         "HTTP path of the metrics; `metrics_path` of the scrape has to be the same.",
         flag="web.telemetry-path",
     )

@@ -25,6 +25,7 @@ COMMANDS = (
     "import",
     "check-config",
     "healthcheck",
+    "completion",
 )
 DEFAULT = "serve"
 MODULES = {"import": "import_"}
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, DEFAULT)
     try:
-        options = _parser(given[0]).parse_args(given)
+        options = parser_for(given[0]).parse_args(given)
         exit_code = int(options.main(options))
         sys.stdout.flush()
     except AgentUnreachable as error:
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    """The parser; only the command that is wanted is imported, to start fast."""
+def parser_for(command: str = "") -> argparse.ArgumentParser:
+    """The parser of a command, which alone is imported, to start fast; else of all commands."""
     from importlib import import_module
 
     parser = Parser(
