@@ -85,7 +85,7 @@ def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> Option:
         tuple(action.option_strings),
         metavar,
         tuple(choices),
-        text.replace(default_socket(), SOCKETS),
+        text.replace(f"(default: {default_socket()})", f"(default: {SOCKETS})"),
         is_many or isinstance(action, argparse._AppendAction),  # noqa: SLF001
         action.required,
     )

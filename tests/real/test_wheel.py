@@ -53,6 +53,11 @@ def test_a_wheel_knows_the_revision_of_the_clone_that_it_was_built_from(
     assert said == f"emissions-exporter {__version__} (revision {commit})\n"
 
 
+def test_the_manual_page_is_where_man_looks(program: Path) -> None:
+    page = program.parents[1] / "share/man/man1/emissions-exporter.1"
+    assert page.read_bytes() == (REPOSITORY / "docs/emissions-exporter.1").read_bytes()
+
+
 def test_who_installed_the_wheel_gets_dashboards_rules_and_alerts(
     program: Path, tmp_path: Path
 ) -> None:
