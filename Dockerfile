@@ -4,7 +4,11 @@ ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY dashboards/generated dashboards/generated
+COPY deploy/grafana deploy/grafana
+COPY deploy/prometheus deploy/prometheus
+COPY docs/emissions-exporter.1 docs/
 COPY exporter exporter
 # Byte code stays: the root file system is read-only, and every health check is a new process.
 RUN python3 -m venv /opt/emissions-exporter \
@@ -42,6 +46,7 @@ ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
 ARG DOCUMENTATION=unknown
+ENV EMISSIONS_EXPORTER_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="emissions-exporter" \
       org.opencontainers.image.description="Energy and emissions of a machine and of every run on it, for Prometheus." \
       org.opencontainers.image.licenses="Apache-2.0" \

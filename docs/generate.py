@@ -1,4 +1,4 @@
-"""Writes configuration.md and metrics.md, beside this file, from the code that they describe.
+"""Writes what is made of the code, beside this file: two references and the manual page.
 
 `--check` writes nothing and fails if one of them is not what would be written.
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from docs.manual import manual
 from exporter import config
 from exporter.convert import steps
 from exporter.expose import catalogue
@@ -149,7 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if stale")
     options = parser.parse_args(arguments)
-    pages = {HERE / "configuration.md": configuration(), HERE / "metrics.md": metrics()}
+    pages = {
+        HERE / "configuration.md": configuration(),
+        HERE / "metrics.md": metrics(),
+        HERE / "emissions-exporter.1": manual(),
+    }
     old = stale(pages)
     if options.check and old:
         names = ", ".join(f"docs/{path.name}" for path in old)

@@ -178,6 +178,7 @@ class App:
             clock=self.clock,
             listen_address="" if expose.listen_address == NOWHERE else expose.listen_address,
             socket_path=expose.socket,
+            telemetry_path=expose.telemetry_path,
             web_config=self.web_config,
             limits=Limits(connections=expose.max_connections),
         )

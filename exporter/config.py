@@ -229,6 +229,12 @@ class Expose:
         "Where HTTP is served; `none`: nowhere, there is only the agent socket.",
         flag="web.listen-address",
     )
+    telemetry_path: str = key(
+        "/metrics",
+        "",
+        "HTTP path of the metrics; `metrics_path` of the scrape has to be the same.",
+        flag="web.telemetry-path",
+    )
     web_config_file: str = key(
         "",
         "path",
@@ -254,7 +260,10 @@ class Expose:
         place="socket",
     )
     node: str = key(
-        "", "", "Name of this machine in records and on the page. Empty: its host name."
+        "",
+        "",
+        "Name of this machine in records and on the page. Empty: its host name, or in a replay "
+        "that of the recorded host.",
     )
     max_connections: int = key(
         512, "connections", "Open at once; then the one that was silent longest is closed.", least=8

@@ -1,6 +1,8 @@
 """Numbers as people read them: Wh and kWh, g and kg, three digits, times in words."""
 
 import time
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from exporter import units
 
@@ -52,18 +54,46 @@ def watts(power: float | None) -> str:
     return UNKNOWN if power is None else f"{number(power)} W"
 
 
-def energy(energy_uj: int) -> str:
+class Scale(NamedTuple):
+    """A unit, for one number or for all of a column."""
+
+    unit: str
+    size: float
+    """Microjoules or nanograms in one of it."""
+
+    def text(self, amount: float) -> str:
+        """Microjoules or nanograms in this unit."""
+        return f"{number(amount / self.size)} {self.unit}"
+
+
+WH = Scale("Wh", units.MICROJOULES_PER_KWH / KILO)
+KWH = Scale("kWh", units.MICROJOULES_PER_KWH)
+MG = Scale("mg", units.NANOGRAMS_PER_GRAM / KILO)
+G = Scale("g", units.NANOGRAMS_PER_GRAM)
+KG = Scale("kg", units.NANOGRAMS_PER_GRAM * KILO)
+
+
+def energy_scale(energies_uj: Iterable[float]) -> Scale:
+    """Unit for energies of one column: Wh, kWh where the largest has 1 kWh."""
+    return KWH if max(energies_uj, default=0) >= NEXT_UNIT * KWH.size else WH
+
+
+def carbon_scale(carbons_ng: Iterable[float]) -> Scale:
+    """Unit for emissions of one column: g, kg where one has 1 kg, mg where none has 0.1 g."""
+    largest_ng = max(carbons_ng, default=0)
+    if 0 < largest_ng < SMALL * NEXT_UNIT * G.size:
+        return MG
+    return KG if largest_ng >= NEXT_UNIT * KG.size else G
+
+
+def energy(energy_uj: float) -> str:
     """An energy in Wh, from 1 kWh on in kWh."""
-    kwh = units.kwh(energy_uj)
-    return f"{number(kwh)} kWh" if kwh >= NEXT_UNIT else f"{number(kwh * KILO)} Wh"
+    return energy_scale((energy_uj,)).text(energy_uj)
 
 
-def carbon(carbon_ng: int) -> str:
+def carbon(carbon_ng: float) -> str:
     """An emission in grams, from 1 kg on in kg, below 0.1 g in mg."""
-    grams = units.grams(carbon_ng)
-    if 0 < grams < SMALL * NEXT_UNIT:
-        return f"{number(grams * KILO)} mg"
-    return f"{number(grams / KILO)} kg" if grams >= NEXT_UNIT * KILO else f"{number(grams)} g"
+    return carbon_scale((carbon_ng,)).text(carbon_ng)
 
 
 def share(part: float, whole: float) -> str:

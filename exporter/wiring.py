@@ -43,7 +43,7 @@ from exporter.model.workload import CollectorState
 from exporter.notify import Notifier
 from exporter.pipeline import Pipeline, Witness
 from exporter.sample.meters import Meters
-from exporter.sample.registry import Opened, open_samplers
+from exporter.sample.registry import Opened, open_samplers, recorded_host
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
 
@@ -79,7 +79,8 @@ class Wiring:
         self._environment = environment
         self._clock = clock
         _raise_file_limit()
-        node = config.expose.node or platform.node()
+        replay = config.sample.replay
+        node = config.expose.node or (recorded_host(replay) if replay else platform.node())
         account = config.account
         self.board = Board(catalogue(config.attribute.exported_labels), Process().read)
         self.ledger = Ledger(account.state_directory, clock.wall())

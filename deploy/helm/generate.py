@@ -1,7 +1,9 @@
-"""Writes what is made of the chart: the schema of its values, their table, manifests, zones' names.
+"""Writes the generated files of the chart, and the manifests rendered from it.
 
-The manifests are deploy/kubernetes, one folder for each profile, rendered by helm; without helm
-they are left as they are. `--check` writes nothing and fails if a file is not what it should be.
+In the chart: the schema of its values, their table, names of zones, and copies of rules, alerts
+and dashboards, since a chart cannot read files outside of it, and Helm warns of links. The
+manifests are deploy/kubernetes, one folder for each profile, rendered by helm; without helm they
+are left as they are. `--check` writes nothing and fails if a file is not what it should be.
 """
 
 import argparse
@@ -26,6 +28,12 @@ PROFILES = {"default": "privileged", "sharing": "privileged", "gpu-only": "restr
 """Each profile, and what the Pod Security of its namespace must allow."""
 KUBERNETES = "1.33.0"
 """What is rendered for; a helm that was built by hand believes in one that is too old."""
+COPIES = {
+    "alerts": "deploy/prometheus/alerts/*.yaml",
+    "dashboards": "dashboards/generated/*.json",
+    "rules": "deploy/prometheus/rules/*.yaml",
+}
+"""Folders of the chart's `files`, and what each is a copy of."""
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 OF_HELM = ("helm.sh/chart:", "app.kubernetes.io/managed-by:", "# Source:")
 
@@ -81,6 +89,11 @@ def pages() -> dict[Path, str]:
         page: readme(page.read_text(encoding="utf-8"), described),
         CHART / "values.schema.json": json.dumps(schema(described), indent=2) + "\n",
         CHART / "templates/_zones.tpl": ZONES.format(names=json.dumps(_zone_names(), indent=2)),
+        **{
+            CHART / "files" / folder / source.name: source.read_text(encoding="utf-8")
+            for folder, pattern in COPIES.items()
+            for source in ROOT.glob(pattern)
+        },
     }
 
 
@@ -144,8 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = pages()
     old = list(_stale(wanted))
     if not options.check:
-        for path in old:
-            path.write_text(wanted[path], encoding="utf-8")
+        _write(wanted, old)
     if helm:
         wanted |= manifests(helm)
         old = list(_stale(wanted))
@@ -155,10 +167,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in old:
             print(f"{path.relative_to(ROOT)}: not made from the chart, run `make chart`")
         return 1 if old else 0
-    for path in old:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted[path], encoding="utf-8")
+    _write(wanted, old)
     return 0
+
+
+def _write(pages: Mapping[Path, str], paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pages[path], encoding="utf-8")
 
 
 if __name__ == "__main__":

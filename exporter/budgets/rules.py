@@ -6,6 +6,7 @@ month does. All rules are in one group, so they see one moment.
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from exporter.budgets.budget import LEVELS, Budget, Period
@@ -15,7 +16,6 @@ Rule = dict[str, Any]
 READ = "budget:emissions_budget_read_time_seconds:max"
 START = "period:emissions_budget_period_start_time_seconds:max"
 END = "period:emissions_budget_period_end_time_seconds:max"
-RUNBOOK = "docs/runbook.md#"
 REMEMBERED = "93d"
 """How long Prometheus may have been away without what was spent being forgotten: a quarter."""
 
@@ -43,8 +43,11 @@ SLOW = {
 SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 
 
-def document(budgets: Sequence[Budget]) -> dict[str, Any]:
-    """A rule file for Prometheus; needs the rules of deploy/prometheus/rules."""
+def document(budgets: Sequence[Budget], runbook_url: str = "") -> dict[str, Any]:
+    """A rule file for Prometheus; needs the rules of deploy/prometheus/rules.
+
+    Alerts link to their heading in the runbook where its address is given.
+    """
     periods = sorted({budget.period for budget in budgets}, key=list(Period).index)
     recorded = [*_calendar(periods), *(rule for budget in budgets for rule in _recorded(budget))]
     return {
@@ -53,7 +56,7 @@ def document(budgets: Sequence[Budget]) -> dict[str, Any]:
             {
                 "name": "emissions-budgets-of-owners-alerts",
                 "interval": "1m",
-                "rules": list(_alerts(periods)),
+                "rules": list(_alerts(periods, runbook_url)),
             },
         ]
     }
@@ -183,17 +186,18 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _alerts(periods: Sequence[Period]) -> Iterator[Rule]:
+def _alerts(periods: Sequence[Period], runbook_url: str) -> Iterator[Rule]:
+    alert = partial(_alert, runbook_url)
     spent = "budget:emissions_budget_spent_per_limit:ratio"
     of_period = "The emission budget {{ $labels.budget }} of this {{ $labels.period }}"
-    yield _alert(
+    yield alert(
         "EmissionsBudgetExhausted",
         f"{spent} >= 1",
         "critical",
         f"{of_period} is exhausted.",
         "{{ $value | humanizePercentage }} is spent. The next {{ $labels.period }} begins at zero.",
     )
-    yield _alert(
+    yield alert(
         "EmissionsBudgetForecast",
         f"budget:emissions_budget_forecast_per_limit:ratio > 1 and on (budget) {spent} < 1",
         "info",
@@ -206,7 +210,7 @@ def _alerts(periods: Sequence[Period]) -> Iterator[Rule]:
         ("EmissionsBudgetBurnsSlowly", "info", SLOW),
     ):
         burning = " or ".join(_burning(period, burns[period]) for period in periods)
-        yield _alert(
+        yield alert(
             name,
             f"({burning}) and on (budget) {spent} < 1",
             severity,
@@ -226,18 +230,21 @@ def _burning(period: Period, burn: Burn) -> str:
 
 
 def _alert(
-    name: str, expr: str, severity: str, summary: str, description: str, wait: str = ""
+    runbook_url: str,
+    name: str,
+    expr: str,
+    severity: str,
+    summary: str,
+    description: str,
+    wait: str = "",
 ) -> Rule:
+    link = {"runbook_url": f"{runbook_url}#{name.lower()}"} if runbook_url else {}
     return {
         "alert": name,
         "expr": expr,
         **({"for": wait} if wait else {}),
         "labels": {"severity": severity},
-        "annotations": {
-            "summary": summary,
-            "description": description,
-            "runbook_url": f"{RUNBOOK}{name.lower()}",
-        },
+        "annotations": {"summary": summary, "description": description, **link},
     }
 
 

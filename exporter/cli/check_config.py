@@ -12,6 +12,7 @@ from exporter.convert.registry import open_chain
 from exporter.errors import ConfigError
 from exporter.expose.http.gate.store import Store
 from exporter.expose.http.listen import parse_address
+from exporter.expose.http.routes import check_telemetry_path
 from exporter.paths import check_paths
 from exporter.redaction import without_passwords
 
@@ -42,6 +43,7 @@ def main(options: argparse.Namespace) -> int:
     check_paths(config)
     if config.expose.listen_address != NOWHERE:
         parse_address(config.expose.listen_address)
+    check_telemetry_path(config.expose.telemetry_path)
     clock = SystemClock()
     chain = open_chain(
         **dataclasses.asdict(config.convert), clock=clock, settings_file=options.config_file or ""

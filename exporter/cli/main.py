@@ -4,9 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from exporter import __version__
 from exporter.cli import streams
-from exporter.cli.parser import Parser
+from exporter.cli.parser import Parser, Version
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import EmissionsError
 
@@ -22,9 +21,11 @@ COMMANDS = (
     "estimate",
     "intensity",
     "rules",
+    "dashboards",
     "import",
     "check-config",
     "healthcheck",
+    "completion",
 )
 DEFAULT = "serve"
 MODULES = {"import": "import_"}
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, DEFAULT)
     try:
-        options = _parser(given[0]).parse_args(given)
+        options = parser_for(given[0]).parse_args(given)
         exit_code = int(options.main(options))
         sys.stdout.flush()
     except AgentUnreachable as error:
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    """The parser; only the command that is wanted is imported, to start fast."""
+def parser_for(command: str = "") -> argparse.ArgumentParser:
+    """The parser of a command, which alone is imported, to start fast; else of all commands."""
     from importlib import import_module
 
     parser = Parser(
@@ -67,7 +68,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         description="Energy and emissions of this machine and of every run on it.",
         epilog=f"Without a command: {DEFAULT}.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action=Version, dest=argparse.SUPPRESS)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS if command not in COMMANDS else (command,):
         import_module(f"exporter.cli.{MODULES.get(name) or name.replace('-', '_')}").add(subparsers)

@@ -2,10 +2,13 @@
 
 import argparse
 import difflib
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from exporter import __version__
 from exporter.client.sockets import default_socket
+from exporter.revision import revision
 
 
 class _Help(argparse.HelpFormatter):
@@ -43,6 +46,20 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
+class Version(argparse.Action):
+    """Print the version, and the revision of the source where it is known."""
+
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `argparse.Action`."""
+        super().__init__(nargs=0, help="Show the version and exit.", **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print them, and exit."""
+        known = revision()
+        print(f"{parser.prog} {__version__}{f' (revision {known})' if known else ''}")
+        parser.exit()
+
+
 def add_socket_flag(parser: argparse.ArgumentParser) -> None:
     """Add `--socket.path` of the commands that talk to a daemon."""
     parser.add_argument(
@@ -52,3 +69,27 @@ def add_socket_flag(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"Agent socket of the daemon (default: {default_socket()})".replace("%", "%%"),
     )
+
+
+def add_runbook_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--runbook.url` of the commands that write alerts."""
+    parser.add_argument(
+        "--runbook.url",
+        dest="runbook_url",
+        type=_web_address,
+        default="",
+        metavar="URL",
+        help="Address under which docs/runbook.md can be read; each alert links to its heading "
+        "there, in its annotation runbook_url. Without it, alerts have no such link.",
+    )
+
+
+def _web_address(text: str) -> str:
+    """An absolute address without a fragment, or nothing. Raises ArgumentTypeError."""
+    parts = urllib.parse.urlsplit(text)
+    is_web = parts.scheme in ("http", "https") and parts.hostname
+    if text and (not is_web or set(text) & set(' #"\n')):
+        raise argparse.ArgumentTypeError(
+            f"not an address such as https://git.example/emissions/docs/runbook.md: {text!r}"
+        )
+    return text

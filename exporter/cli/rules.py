@@ -8,6 +8,7 @@ import yaml
 
 from exporter.budgets.budget import Budget, read
 from exporter.budgets.rules import document, selector
+from exporter.cli.parser import add_runbook_flag
 from exporter.cli.prometheus import add_options, opened
 from exporter.errors import ConfigError
 
@@ -28,6 +29,7 @@ def add(subparsers: Any) -> None:
         description=f"{__doc__} With --prometheus, a budget that matches no run there is refused.",
     )
     parser.add_argument("--budgets", metavar="FILE", required=True, help="The budgets, YAML.")
+    add_runbook_flag(parser)
     add_options(parser)
     parser.set_defaults(main=main)
 
@@ -37,8 +39,8 @@ def main(options: argparse.Namespace) -> int:
     budgets = read(options.budgets)
     if options.prometheus:
         _refuse_idle(budgets, options)
-    print("# Made by `emissions-exporter rules`. Needs the rules of deploy/prometheus/rules.")
-    made = document(budgets)
+    print("# Made by `emissions-exporter rules`. Needs the rules that `dashboards` writes.")
+    made = document(budgets, options.runbook_url)
     print(yaml.dump(made, Dumper=Plain, sort_keys=False, allow_unicode=True, width=1000), end="")
     return 0
 

@@ -100,6 +100,8 @@ def _identity(by: str) -> dict[str, str]:
 def _print_table(runs: list[dict[str, Any]], by: str) -> None:
     heads = (by.upper(), *_identity(by), "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
     rows: list[tuple[str, ...]] = [heads]
+    energy = human.energy_scale(run["energy_uj"] for run in runs)
+    carbon = human.carbon_scale(run["carbon_ng"] for run in runs)
     for run in runs:
         started = dt.datetime.fromtimestamp(run["started"]).astimezone()
         rows.append(
@@ -108,8 +110,8 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
                 *(str(run.get(key) or "") for key in _identity(by).values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 human.duration(run["duration_seconds"]),
-                human.energy(run["energy_uj"]),
-                human.carbon(run["carbon_ng"]),
+                energy.text(run["energy_uj"]),
+                carbon.text(run["carbon_ng"]),
                 "running" if run["ended"] is None else run["end_reason"],
             )
         )

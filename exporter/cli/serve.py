@@ -17,6 +17,7 @@ from exporter.cli.settings import add_flags, settings
 from exporter.client.sockets import default_socket
 from exporter.config import Config
 from exporter.errors import ConfigError, Outdated
+from exporter.revision import recorded
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,12 @@ def _reread(options: argparse.Namespace) -> Config | None:
 
 def log_start(config: Config, config_file: str | None) -> None:
     """Log which program starts, with which files, before anything can fail."""
+    known = recorded()
     log.info(
         "starting",
         extra={
             "version": __version__,
+            **({"revision": known} if known else {}),
             "python": platform.python_version(),
             "pid": os.getpid(),
             "config_file": config_file or "",

@@ -153,6 +153,10 @@ class _Opening:
         return rapl
 
 
+def recorded_host(path: str) -> str:
+    """The name of a recorded host: that of its file."""
+    return os.path.basename(path).removesuffix(".json")
+
+
 def _replays(path: str) -> str:
-    name = os.path.basename(path).removesuffix(".json")
-    return f"nothing is measured: the recorded host {name} is played"
+    return f"nothing is measured: the recorded host {recorded_host(path)} is played"

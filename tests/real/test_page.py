@@ -60,10 +60,10 @@ def start(tmp_path_factory):
     """Starts a daemon that plays a host with these runs."""
     daemons = []
 
-    def start(*run_ids):
+    def start(*run_ids, name="host"):
         directory = tmp_path_factory.mktemp("page")
-        (directory / "host.json").write_text(json.dumps(host(run_ids)))
-        (directory / "config.yaml").write_text(f"sample: {{replay: {directory}/host.json}}\n")
+        (directory / f"{name}.json").write_text(json.dumps(host(run_ids)))
+        (directory / "config.yaml").write_text(f"sample: {{replay: {directory}/{name}.json}}\n")
         daemons.append(Daemon(directory, f"--config.file={directory}/config.yaml"))
         return daemons[-1].start()
 
@@ -152,7 +152,7 @@ def test_the_page_of_a_run_moves_as_well(daemon, visit):
 def test_title_is_the_power_and_the_node(daemon, visit):
     page = visit(daemon)
     before = page.title()
-    assert re.fullmatch(r"[\d.]+ W · \S+", before)
+    assert re.fullmatch(r"[\d.]+ W · host · emissions-exporter", before)
     other_than(page, page.title, before)
 
 
@@ -272,6 +272,15 @@ def test_focus_stays_where_it_is_while_the_numbers_change(daemon, visit):
 def test_nothing_is_wider_than_the_window(daemon, visit, width, path):
     page = visit(daemon, path, viewport={"width": width, "height": 800})
     assert wide(page) == width
+
+
+@pytest.mark.parametrize("width", [320, 400, 1400])
+def test_a_word_that_is_longer_than_the_window_breaks(start, visit, width):
+    run_id = LONG.replace("-", "_")
+    long = start(run_id, name="https_www_example_org_docs_methodology_" * 4)
+    for path in ("/", f"/runs/{run_id}", "/runs"):
+        page = visit(long, path, viewport={"width": width, "height": 800})
+        assert wide(page) == width
 
 
 @pytest.mark.parametrize("path", ["/", "/runs/waves"])

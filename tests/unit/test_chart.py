@@ -37,12 +37,11 @@ def test_the_chart_has_the_version_of_the_program():
     assert chart["appVersion"] == __version__
 
 
-def test_rules_and_dashboards_in_the_chart_are_no_copies():
-    links = {path.name: path for path in (generate.CHART / "files").iterdir()}
-    assert links.keys() == {"rules", "alerts", "dashboards"}
-    for path in links.values():
-        assert path.is_symlink()
-        assert generate.ROOT in path.resolve().parents
+def test_the_chart_has_every_rule_alert_and_dashboard_and_no_links():
+    files = [path for path in (generate.CHART / "files").rglob("*") if not path.is_dir()]
+    assert {path.parent.name for path in files} == generate.COPIES.keys()
+    assert set(files) == {path for path in generate.pages() if "files" in path.parts}
+    assert [path for path in generate.CHART.rglob("*") if path.is_symlink()] == []
 
 
 @pytest.mark.parametrize("folder", ["", "default", "sharing", "gpu-only"])

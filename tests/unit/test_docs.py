@@ -1,11 +1,17 @@
 """The generated pages of the documentation."""
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
 
 from docs import generate
+from docs.manual import manual
+from exporter.cli.main import parser_for
+from exporter.cli.reference import command_of
 from exporter.expose.catalogue import catalogue
 
 
@@ -75,3 +81,27 @@ def test_every_double_that_the_table_of_doubles_names_is_there():
     ]
     assert len(names) > 20
     assert [name for name in names if not list(tests.glob(name))] == []
+
+
+def test_the_manual_has_every_command_with_its_options():
+    page = manual()
+    for command in command_of(parser_for()).commands:
+        assert f'.SS "{" ".join(command.words)}'.replace("-", "\\-") in page
+        for option in command.options:
+            for flag in option.flags:
+                assert f"\\fB{flag}\\fR".replace("-", "\\-") in page
+
+
+def test_the_manual_is_the_same_for_every_user(monkeypatch):
+    before = manual()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
+    assert manual() == before
+    assert "/run/user/7" not in before
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="no groff")
+def test_groff_has_no_complaint_about_the_manual():
+    command = ["groff", "-man", "-Tutf8", "-ww", "-rCHECKSTYLE=3"]
+    done = subprocess.run(command, input=manual(), capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -44,6 +44,36 @@ def test_emissions_are_in_grams_and_neighbouring_units(carbon_ng, text):
     assert human.carbon(carbon_ng) == text
 
 
+@pytest.mark.parametrize(
+    ("energies_uj", "texts"),
+    [
+        ([], []),
+        ([0, 0], ["0 Wh", "0 Wh"]),
+        ([3_600_000_000, 3_600_000], ["1.00 Wh", "0.001 Wh"]),
+        ([2 * 10**12, 5_530_000_000_000, 0], ["0.556 kWh", "1.54 kWh", "0 kWh"]),
+        ([1, 10**18], ["<0.001 kWh", "277\u202f778 kWh"]),
+    ],
+)
+def test_energies_of_a_column_are_in_the_unit_of_the_largest(energies_uj, texts):
+    scale = human.energy_scale(energies_uj)
+    assert [scale.text(each) for each in energies_uj] == texts
+
+
+@pytest.mark.parametrize(
+    ("carbons_ng", "texts"),
+    [
+        ([0], ["0 g"]),
+        ([42_100_000, 0, 900], ["42.1 mg", "0 mg", "<0.001 mg"]),
+        ([2_170_000_000, 87_900_000], ["2.17 g", "0.088 g"]),
+        ([1_200_000_000_000, 400_000_000_000], ["1.20 kg", "0.400 kg"]),
+        ([999_400_000_000, 1], ["999 g", "<0.001 g"]),
+    ],
+)
+def test_emissions_of_a_column_are_in_the_unit_of_the_largest(carbons_ng, texts):
+    scale = human.carbon_scale(carbons_ng)
+    assert [scale.text(each) for each in carbons_ng] == texts
+
+
 def test_an_unknown_power_is_a_dash():
     assert human.watts(None) == "\u2013"
 

@@ -1,10 +1,11 @@
 """What is served to the world, read only: metrics, the live page, the API, health."""
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 from exporter.clock import Clock
-from exporter.errors import Refused
+from exporter.errors import ConfigError, Refused
 from exporter.expose.api.answers import Api
 from exporter.expose.board import Board
 from exporter.expose.exposition import OPENMETRICS_TYPE, TEXT_TYPE
@@ -19,7 +20,7 @@ from exporter.expose.http.http1 import (
     not_allowed,
     prefers_openmetrics,
 )
-from exporter.expose.page.document import HOME, HTML_TYPE, INNER, POLICY, refused
+from exporter.expose.page.document import HOME, HTML_TYPE, INNER, METRICS, POLICY, refused
 from exporter.expose.page.pages import Pages
 from exporter.units import seconds
 
@@ -28,6 +29,9 @@ SERIES = "/series"
 RUN_PAGES = "/runs"
 RECEIPT = "/receipt"
 STATIC = "/static"
+TELEMETRY_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+TAKEN = re.compile(r"/(runs|api|static|-)(/|$)")
+"""Where everything else is, below `/`."""
 HEARTBEATS = 3
 STUCK_SECONDS = 60.0
 """The daemon is unhealthy after both: so many intervals, and so long, without a tick. A loop that
@@ -39,13 +43,32 @@ FIRST_TICK_SECONDS = 60
 Route = Callable[[Request], Awaitable[Response]]
 
 
+def check_telemetry_path(path: str) -> None:
+    """Raise ConfigError where the metrics cannot be served at that path."""
+    if TAKEN.match(path) or path == "/":
+        why = "something else is served there"
+    elif not TELEMETRY_PATH.fullmatch(path):
+        why = "expected / and names of letters, digits, `.`, `_`, `~` and `-`"
+    else:
+        return
+    raise ConfigError(f"--web.telemetry-path={path}: {why}; choose another, such as {METRICS}")
+
+
 class Routes:
     """Answers GET and HEAD."""
 
     def __init__(
-        self, board: Board, api: Api, rendered: PerTick, pages: Pages, clock: Clock
+        self,
+        board: Board,
+        api: Api,
+        rendered: PerTick,
+        pages: Pages,
+        clock: Clock,
+        telemetry_path: str = METRICS,
     ) -> None:
-        """`rendered` has what a tick looks like."""
+        """`rendered` has what a tick looks like. Raises ConfigError."""
+        check_telemetry_path(telemetry_path)
+        self._telemetry_path = telemetry_path
         self._board = board
         self._api = api
         self._rendered = rendered
@@ -53,9 +76,9 @@ class Routes:
         self._clock = clock
         self._started_ns = clock.boottime_ns()
         self._routes: dict[str, Route] = {
-            "/": partial(_for_people, pages.node, HOME),
-            RUN_PAGES: partial(_for_people, pages.runs, HOME),
-            "/metrics": self._metrics,
+            "/": partial(self._for_people, pages.node, HOME),
+            RUN_PAGES: partial(self._for_people, pages.runs, HOME),
+            telemetry_path: self._metrics,
             RUNS: self._runs,
             "/api/v1/devices": self._devices,
             "/api/v1/intensity": self._intensity,
@@ -70,7 +93,7 @@ class Routes:
             route = self._routes.get(request.path) or self._below(request.path)
         except Refused as error:
             if request.path.startswith(f"{RUN_PAGES}/"):
-                return _refusal(error, INNER)
+                return self._refusal(error, INNER)
             raise
         if route is None:
             known = ", ".join(self._routes)
@@ -86,7 +109,7 @@ class Routes:
         if (run_id := child(path.removesuffix(SERIES), RUNS)) is not None:
             return partial(self._series, run_id)
         if (run_id := child(path, RUN_PAGES)) is not None:
-            return partial(_for_people, partial(self._pages.run, run_id), INNER)
+            return partial(self._for_people, partial(self._pages.run, run_id), INNER)
         if (run_id := child(path.removesuffix(RECEIPT), RUN_PAGES)) is not None:
             return partial(self._pages.receipt, run_id)
         if (name := child(path, STATIC)) is not None:
@@ -155,15 +178,13 @@ class Routes:
         self._api.current()
         return Response(200, b"ready\n", PLAIN_TYPE)
 
+    async def _for_people(self, answer: Route, root: str, request: Request) -> Response:
+        """A page; a refusal too is one."""
+        try:
+            return await answer(request)
+        except Refused as error:
+            return self._refusal(error, root)
 
-async def _for_people(answer: Route, root: str, request: Request) -> Response:
-    """A page; a refusal too is one."""
-    try:
-        return await answer(request)
-    except Refused as error:
-        return _refusal(error, root)
-
-
-def _refusal(error: Refused, root: str) -> Response:
-    body = refused(error.status, str(error), root)
-    return Response(error.status, body, HTML_TYPE, policy=POLICY)
+    def _refusal(self, error: Refused, root: str) -> Response:
+        body = refused(error.status, str(error), root, self._telemetry_path)
+        return Response(error.status, body, HTML_TYPE, policy=POLICY)

@@ -24,6 +24,7 @@ from exporter.expose.http.http1 import Response
 from exporter.expose.http.listen import BACKLOG, listen_tcp, listen_unix
 from exporter.expose.http.routes import Routes
 from exporter.expose.http.server import DEFAULT_LIMITS, Limits, Server
+from exporter.expose.page.document import METRICS
 from exporter.expose.page.history import Historian
 from exporter.expose.page.pages import Pages
 from exporter.model.commands import Request
@@ -57,6 +58,7 @@ class Web:
         clock: Clock,
         listen_address: str,
         socket_path: str,
+        telemetry_path: str = METRICS,
         web_config: Store | None = None,
         limits: Limits = DEFAULT_LIMITS,
         grace_seconds: float = 2.0,
@@ -72,8 +74,8 @@ class Web:
         self._desks = (questions, names, pages)
         rendered = PerTick(pages)
         api = Api(board, archive, questions, rendered)
-        people = Pages(api, Historian(archive, questions), rendered, pages, forms)
-        self._routes = Routes(board, api, rendered, people, clock)
+        people = Pages(api, Historian(archive, questions), rendered, pages, forms, telemetry_path)
+        self._routes = Routes(board, api, rendered, people, clock, telemetry_path)
         self._agent = Agent(api, submit, names, clock)
         self._gate = Gate(web_config or Store("", clock), self._routes.answer)
         self._server = Server(clock, limits)

@@ -12,6 +12,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """Nothing inline runs, and nothing comes from elsewhere."""
+PRODUCT = "emissions-exporter"
 STATIC = Path(__file__).parent / "static"
 TYPES = {
     "live.css": "text/css; charset=utf-8",
@@ -20,7 +21,8 @@ TYPES = {
 }
 HOME, INNER = "./", "../"
 """The way to the first page, from itself and from a page of a run: it holds behind any proxy."""
-LINKS = ("metrics", "api/v1/runs", "api/v1/devices", "api/v1/intensity", "api/v1/snapshot")
+METRICS = "/metrics"
+LINKS = ("/api/v1/runs", "/api/v1/devices", "/api/v1/intensity", "/api/v1/snapshot")
 AGAIN_SECONDS = 5.0
 READING_SECONDS = 30.0
 """Where no script runs a page comes again as a whole, and what is typed into it is lost."""
@@ -31,10 +33,16 @@ def static_files() -> Mapping[str, bytes]:
     return {name: (STATIC / name).read_bytes() for name in TYPES}
 
 
-def document(title: str, main: Markup, root: str, period_seconds: float = 0.0) -> bytes:
+def document(
+    title: str,
+    main: Markup,
+    root: str,
+    period_seconds: float = 0.0,
+    telemetry_path: str = METRICS,
+) -> bytes:
     """A page. It comes again after `period_seconds`, more slowly where no script runs; 0: never.
 
-    `root` is the way to the first page.
+    `root` is the way to the first page, `telemetry_path` where the metrics are.
     """
     period = f"{period_seconds:.0f}" if period_seconds else ""
     slowly = f"{max(period_seconds, READING_SECONDS):.0f}"
@@ -47,24 +55,29 @@ def document(title: str, main: Markup, root: str, period_seconds: float = 0.0) -
         Markup(f'<link rel="stylesheet" href="{root}static/live.css">'),
         Markup(f'<script src="{root}static/live.js" defer></script>'),
         *([tag("noscript", again)] if period else []),
-        tag("title", title),
+        tag("title", f"{title} \u00b7 {PRODUCT}"),
     )
-    links = [together(" ", tag("a", f"/{path}", href=root + path)) for path in LINKS]
+    links = [
+        together(" ", tag("a", path, href=root + path.removeprefix("/")))
+        for path in (telemetry_path, *LINKS)
+    ]
     body = tag(
         "body",
+        tag("p", tag("a", PRODUCT, href=root), class_="product"),
         tag("p", id="waiting", role="status"),
         tag("main", main, data_seconds=period),
-        tag("footer", f"emissions-exporter {__version__}", *links),
+        tag("footer", f"{PRODUCT} {__version__}", *links),
     )
     html = f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
     return html.encode("utf-8", "replace")
 
 
-def refused(status: int, why: str, root: str) -> bytes:
+def refused(status: int, why: str, root: str, telemetry_path: str = METRICS) -> bytes:
     """A page in the place of one that cannot be shown; it comes again where that may change."""
     main = together(
         tag("header", tag("h1", "Nothing to see here yet" if status == 503 else "Not found")),
         tag("p", why),
         tag("p", tag("a", "to the node", href=root)),
     )
-    return document(why, main, root, AGAIN_SECONDS if status == 503 else 0.0)
+    again = AGAIN_SECONDS if status == 503 else 0.0
+    return document(why, main, root, again, telemetry_path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from exporter.expose.page.document import HOME, document
+from exporter.expose.page.document import HOME, METRICS, document
 from exporter.expose.page.panels.runs import past_runs
 from exporter.expose.page.search import has_all, haystack, words_of
 from exporter.markup import tag, together
@@ -12,7 +12,9 @@ LOOKED_AT = 1_000
 SHOWN = 200
 
 
-def earlier_page(node: str, records: Sequence[RunRecord], query: str) -> bytes:
+def earlier_page(
+    node: str, records: Sequence[RunRecord], query: str, telemetry_path: str = METRICS
+) -> bytes:
     """The newest runs that have all words of `query`, out of the newest that the ledger has."""
     words = words_of(query)
     found = [record for record in records if not words or has_all(haystack(record.run), words)]
@@ -26,4 +28,4 @@ def earlier_page(node: str, records: Sequence[RunRecord], query: str) -> bytes:
         ),
         past_runs(shown, query, said, HOME),
     )
-    return document(f"Runs \u00b7 {node}", main, HOME)
+    return document(f"Runs \u00b7 {node}", main, HOME, telemetry_path=telemetry_path)

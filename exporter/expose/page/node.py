@@ -1,7 +1,7 @@
 """The first page: what the machine spends now, on what, and how every number was got."""
 
 from exporter import human
-from exporter.expose.page.document import HOME, document
+from exporter.expose.page.document import HOME, METRICS, document
 from exporter.expose.page.history import NO_CHARTS, Charts
 from exporter.expose.page.panels.collectors import collectors
 from exporter.expose.page.panels.devices import device_name, devices
@@ -29,7 +29,9 @@ PLACES = {
 """Where the sections are."""
 
 
-def node_page(view: View, charts: Charts = NO_CHARTS, query: str = "") -> bytes:
+def node_page(
+    view: View, charts: Charts = NO_CHARTS, query: str = "", telemetry_path: str = METRICS
+) -> bytes:
     """The page of a tick, with the runs that have all words of `query`."""
     snapshot = view.snapshot
     power = human.watts(machine_watts(snapshot.devices))
@@ -55,7 +57,8 @@ def node_page(view: View, charts: Charts = NO_CHARTS, query: str = "") -> bytes:
         collectors(snapshot.collectors),
     )
     title = human.printable(f"{power} \u00b7 {snapshot.node}")
-    return document(title, main, HOME, max(1.0, snapshot.interval_seconds))
+    period = max(1.0, snapshot.interval_seconds)
+    return document(title, main, HOME, period, telemetry_path)
 
 
 def machine_watts(devices: tuple[DeviceState, ...]) -> float | None:

@@ -9,7 +9,7 @@ from exporter.errors import Refused
 from exporter.expose.api.answers import Api, one
 from exporter.expose.http.desk import Desk, PerTick
 from exporter.expose.http.http1 import Request, Response, accepts_gzip
-from exporter.expose.page.document import HTML_TYPE, POLICY, TYPES, static_files
+from exporter.expose.page.document import HTML_TYPE, METRICS, POLICY, TYPES, static_files
 from exporter.expose.page.earlier import LOOKED_AT, earlier_page
 from exporter.expose.page.history import Historian
 from exporter.expose.page.node import node_page
@@ -31,6 +31,7 @@ class Pages:
         rendered: PerTick,
         desk: Desk,
         forms: Mapping[str, Form],
+        telemetry_path: str = METRICS,
     ) -> None:
         """`rendered` has what everybody asks for of a tick, `desk` renders the rest."""
         self._api = api
@@ -38,6 +39,7 @@ class Pages:
         self._rendered = rendered
         self._desk = desk
         self._forms = forms
+        self._telemetry_path = telemetry_path
         self._files = static_files()
 
     async def node(self, request: Request) -> Response:
@@ -45,7 +47,7 @@ class Pages:
         current = self._api.current()
         query = one(request.query, "q") or ""
         charts = self._historian.charts(current.snapshot.wall)
-        make = partial(node_page, current.view, charts, query)
+        make = partial(node_page, current.view, charts, query, self._telemetry_path)
         if query:
             return await self._page(request, make)
         packed = _takes_gzip(request)
@@ -57,7 +59,8 @@ class Pages:
         """Runs that the ledger knows, those that left the page of the node among them."""
         node = self._api.current().snapshot.node
         records = await self._api.newest(LOOKED_AT)
-        make = partial(earlier_page, node, records, one(request.query, "q") or "")
+        query = one(request.query, "q") or ""
+        make = partial(earlier_page, node, records, query, self._telemetry_path)
         return await self._page(request, make)
 
     async def run(self, run_id: str, request: Request) -> Response:
@@ -65,7 +68,7 @@ class Pages:
         snapshot, record = await self._api.find(run_id, request.query)
         past = await self._historian.past(record, snapshot.wall)
         shown = Shown(record, snapshot, past, self._forms)
-        return await self._page(request, partial(run_page, shown))
+        return await self._page(request, partial(run_page, shown, self._telemetry_path))
 
     async def receipt(self, run_id: str, request: Request) -> Response:
         """A run's record in the form that `form` names, as a file. Raises Refused."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from exporter import human, units
-from exporter.expose.page.document import INNER, document
+from exporter.expose.page.document import INNER, METRICS, document
 from exporter.expose.page.history import Past
 from exporter.expose.page.panels.budget import budget
 from exporter.expose.page.panels.course import course
@@ -16,6 +16,7 @@ from exporter.expose.page.panels.intensities import intensities
 from exporter.expose.page.panels.parts import parts
 from exporter.expose.page.panels.relations import relations
 from exporter.expose.page.panels.results import results
+from exporter.expose.page.panels.runs import called, id_beside_name
 from exporter.markup import Markup, tag, together
 from exporter.model.readings import Method
 from exporter.model.record import Form, RunRecord
@@ -36,7 +37,7 @@ class Shown(NamedTuple):
     forms: Mapping[str, Form]
 
 
-def run_page(shown: Shown) -> bytes:
+def run_page(shown: Shown, telemetry_path: str = METRICS) -> bytes:
     """The page of a run."""
     record, snapshot, past, forms = shown
     run = record.run
@@ -54,18 +55,18 @@ def run_page(shown: Shown) -> bytes:
         downloads(run, forms, INNER),
     )
     period = max(1.0, snapshot.interval_seconds) if run.ended is None else ENDED_SECONDS
-    title = f"{run.shown_id} \u00b7 {human.carbon(record.carbon_ng)} \u00b7 {record.node}"
-    return document(human.printable(title), main, INNER, period)
+    title = f"{called(run)} \u00b7 {human.carbon(record.carbon_ng)} \u00b7 {record.node}"
+    return document(human.printable(title), main, INNER, period, telemetry_path)
 
 
 def _header(record: RunRecord) -> Markup:
     run = record.run
-    named = [tag("p", tag("bdi", run.name))] if run.name not in ("", run.shown_id) else []
+    other = id_beside_name(run)
     return tag(
         "header",
         tag("nav", tag("a", f"\u2190 {record.node}", href=INNER)),
-        tag("h1", tag("bdi", run.shown_id)),
-        *named,
+        tag("h1", tag("bdi", called(run))),
+        *([tag("p", tag("bdi", other))] if other else []),
         tag("p", tag("time", f"{human.moment(record.at)} UTC"), class_="now"),
     )
 

@@ -12,11 +12,13 @@ import yaml
 
 from deploy.helm import generate
 from exporter.cli import main as cli
+from exporter.cli.dashboards import with_runbook
 from tests.deploy.chart.chart import (
     CHART,
     ROOT,
     VARIANTS,
     each_variant,
+    helm,
     named,
     needs_helm,
     node_pod,
@@ -116,7 +118,7 @@ def test_the_rules_are_those_of_deploy_prometheus():
     }
     source = ROOT / "deploy/prometheus"
     assert made == {
-        f"{part}-{path.stem}": yaml.safe_load(path.read_text())
+        f"{part}-{path.stem}": yaml.safe_load(with_runbook(path.read_text(), ""))
         for part in ("rules", "alerts")
         for path in (source / part).glob("*.yaml")
     }
@@ -187,15 +189,37 @@ def test_alerts_lead_to_the_runbook_of_the_repository_that_was_named():
     assert all(link.startswith(f"{url}docs/runbook.md#") for link in links)
 
 
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [({}, "/metrics"), ({"expose": {}}, "/metrics"), ({"expose": {"telemetry_path": "/m"}}, "/m")],
+)
+def test_monitors_scrape_the_path_that_the_exporter_serves(config, path):
+    for kind, part in (("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")):
+        given = {"config": config, f"{kind[0].lower()}{kind[1:]}": {"enabled": True}}
+        [monitor] = of_kind(render(given), kind)
+        assert [each["path"] for each in monitor["spec"][part]] == [path]
+
+
+def test_alerts_have_no_link_where_no_address_is_known():
+    made = json.dumps(of_kind(render({"prometheusRule": {"enabled": True}}), "PrometheusRule"))
+    assert "EmissionsRunBudgetForecast" in made
+    assert "runbook" not in made
+
+
 def test_alerts_can_be_left_out():
     given = {"prometheusRule": {"enabled": True, "alerts": False}}
-    assert "runbook_url" not in json.dumps(of_kind(render(given), "PrometheusRule"))
+    assert '"alert"' not in json.dumps(of_kind(render(given), "PrometheusRule"))
+
+
+def test_helm_warns_of_nothing_in_the_chart():
+    done = helm("template", "x")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_plain_manifests_are_what_the_chart_makes():
-    helm = shutil.which("helm")
-    assert helm
-    assert list(generate._stale(generate.manifests(helm))) == []
+    program = shutil.which("helm")
+    assert program
+    assert list(generate._stale(generate.manifests(program))) == []
 
 
 def test_every_profile_has_a_variant():
@@ -234,7 +258,7 @@ def test_a_packaged_chart_has_what_its_links_lead_to(tmp_path):
         check=False,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     [package] = tmp_path.iterdir()
     with tarfile.open(package) as archive:
         files = [each.name for each in archive if "/files/" in each.name and each.isfile()]

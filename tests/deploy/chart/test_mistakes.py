@@ -124,6 +124,10 @@ MISTAKES = [
         {"extraArgs": ["--web.listen-address=:9"]},
         "extraArgs: --web.listen-address is set by the chart. Leave it out.",
     ),
+    (
+        {"extraArgs": ["--web.telemetry-path=/m"]},
+        "extraArgs: write config.expose.telemetry_path instead of --web.telemetry-path",
+    ),
     ({"prometheusRule": {"budgets": "groups: []"}}, "budgets needs prometheusRule.enabled: true."),
     ({"serviceAccount": {"create": False}}, "name the account in serviceAccount.name, or set"),
     (

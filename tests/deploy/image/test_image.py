@@ -52,7 +52,9 @@ def test_it_says_what_it_is(image, label):
 
 def test_its_version_is_that_of_the_package(image):
     assert inspect(image)["Config"]["Labels"]["org.opencontainers.image.version"] == __version__
-    assert __version__ in engine("run", "--rm", image, "--version")
+    said = engine("run", "--rm", image, "--version")
+    commit = inspect(image)["Config"]["Labels"]["org.opencontainers.image.revision"]
+    assert said == f"emissions-exporter {__version__} (revision {commit})"
 
 
 def test_the_kubelet_can_be_asked(image):

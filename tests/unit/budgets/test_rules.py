@@ -55,3 +55,13 @@ def test_each_period_is_in_the_calendar_once():
         if rule["record"] == "period:emissions_budget_period_start_time_seconds:max"
     ]
     assert starts == ["day", "week"]
+
+
+def test_alerts_link_to_the_runbook_only_where_its_address_is_known():
+    def links(url):
+        alerts = document([budget()], url)["groups"][1]["rules"]
+        return {rule["alert"]: rule["annotations"].get("runbook_url") for rule in alerts}
+
+    url = "https://git.example/runbook.md"
+    assert set(links("").values()) == {None}
+    assert links(url) == {name: f"{url}#{name.lower()}" for name in links(url)}

@@ -65,6 +65,17 @@ def test_runs_are_a_table(show):
     assert lines[1].endswith("1 min 0 s  2.00 Wh  1.00 g  exited")
 
 
+def test_a_column_has_one_unit(show, monkeypatch):
+    monkeypatch.setitem(RUNS[0], "energy_uj", 7_200_000_000_000)
+    monkeypatch.setitem(RUNS[0], "carbon_ng", 50_000_000_000)
+    monkeypatch.setitem(RUNS[1], "carbon_ng", 50_000_000)
+    cells = [line.split("  ")[-3:-1] for line in show("runs").splitlines()[1:]]
+    assert [[cell.strip() for cell in each] for each in cells] == [
+        ["2.00 kWh", "50.0 g"],
+        ["0.002 kWh", "0.050 g"],
+    ]
+
+
 def test_a_run_is_told_with_the_name_that_people_gave_it(show, monkeypatch):
     monkeypatch.setitem(RUNS[0], "name", "hello")
     assert show("runs").splitlines()[1].split()[1] == "hello"

@@ -138,6 +138,12 @@ def test_log_lines_are_one_line_each_and_parse(form, capsys):
         assert json.loads(line)["run_id"] == 'a "b"\nc'
 
 
+def test_check_config_refuses_a_path_of_the_metrics_that_is_taken(capsys):
+    assert command.main(["check-config", "--web.telemetry-path=/runs"]) == 1
+    said = capsys.readouterr().err
+    assert "--web.telemetry-path=/runs: something else is served there" in said
+
+
 def test_check_config_takes_the_file_as_its_argument(capsys, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("convert: {zone: FR}\n")

@@ -206,7 +206,7 @@ PATIENT = dict.fromkeys(("handshake_seconds", "request_seconds", "read_seconds")
 class Site:
     """A web thread, what it shows, and clients of it."""
 
-    def __init__(self, socket_path, limits, web_config=""):
+    def __init__(self, socket_path, limits, web_config="", telemetry_path="/metrics"):
         self.clock = FakeClock()
         self.archive = FakeArchive()
         self.board = Board(catalogue())
@@ -222,6 +222,7 @@ class Site:
             clock=self.clock,
             listen_address="127.0.0.1:0",
             socket_path=socket_path,
+            telemetry_path=telemetry_path,
             web_config=self.store,
             limits=limits,
             grace_seconds=SOON,
@@ -312,9 +313,9 @@ def open_site(tmp_path):
     """
     sites = []
 
-    def start(web_config="", **limits):
+    def start(web_config="", telemetry_path="/metrics", **limits):
         path = str(tmp_path / "run" / f"agent{len(sites)}.sock")
-        site = Site(path, Limits(**{**PATIENT, **limits}), str(web_config))
+        site = Site(path, Limits(**{**PATIENT, **limits}), str(web_config), telemetry_path)
         sites.append(site)
         return site
 

@@ -76,6 +76,9 @@
 {{- if has $flag (list "--config.file" "--web.listen-address" "--web.config.file" "--path.sysfs" "--path.procfs" "--path.state" "--socket.path") }}
 {{- fail (printf "extraArgs: %s is set by the chart. Leave it out." $flag) }}
 {{- end }}
+{{- if eq $flag "--web.telemetry-path" }}
+{{- fail "extraArgs: write config.expose.telemetry_path instead of --web.telemetry-path, so that monitors know it." }}
+{{- end }}
 {{- end }}
 {{- range $labels := list "commonLabels" "podLabels" }}
 {{- range $label, $_ := get $v $labels | default dict }}

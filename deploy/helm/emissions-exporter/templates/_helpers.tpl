@@ -131,7 +131,7 @@ http://{{ include "ee.fullname" . }}-intensity.{{ .Release.Namespace }}:{{ .Valu
 {{/* What a monitor says of its endpoint, from `.Values`, `.monitor` and `.dropped`. */}}
 {{- define "ee.endpoint" -}}
 port: http
-path: /metrics
+path: {{ dig "expose" "telemetry_path" "/metrics" (.Values.config | default dict) }}
 scheme: {{ ternary "https" "http" .Values.webConfig.tls }}
 {{- with .monitor.interval }}
 interval: {{ . }}

@@ -30,13 +30,16 @@ def budget(record: RunRecord) -> Markup:
 
 def _forecast(ahead: Forecast) -> tuple[Cell, ...]:
     """Grams, energy and end, each with its range, which is of 95 of 100 such runs."""
-    carbon, energy = human.carbon(ahead.carbon_ng), human.energy(ahead.energy_uj)
     low, high = ahead.low, ahead.high
+    known = [each for each in (ahead, low, high) if each is not None]
+    carbon = human.carbon_scale(each.carbon_ng for each in known)
+    energy = human.energy_scale(each.energy_uj for each in known)
+    grams, used = carbon.text(ahead.carbon_ng), energy.text(ahead.energy_uj)
     if low is None or high is None:
-        return number(carbon, NO_RANGE), number(energy), number(human.moment(ahead.ends))
+        return number(grams, NO_RANGE), number(used), number(human.moment(ahead.ends))
     return (
-        number(carbon, _to(human.carbon(low.carbon_ng), human.carbon(high.carbon_ng))),
-        number(energy, _to(human.energy(low.energy_uj), human.energy(high.energy_uj))),
+        number(grams, _to(carbon.text(low.carbon_ng), carbon.text(high.carbon_ng))),
+        number(used, _to(energy.text(low.energy_uj), energy.text(high.energy_uj))),
         number(human.moment(ahead.ends), _between(low.ends, high.ends)),
     )
 

@@ -14,6 +14,9 @@ def devices(view: View, charts: Charts) -> Markup:
     """The devices of the node."""
     states = view.snapshot.devices
     has_gpus = any(state.utilization is not None for state in states)
+    known = [view.devices.get(state.info.device, Tally()) for state in states]
+    energy = human.energy_scale(tally.total_uj for tally in known)
+    carbon = human.carbon_scale(tally.total_ng for tally in known)
     rows = []
     for state in states:
         device = state.info.device
@@ -27,8 +30,8 @@ def devices(view: View, charts: Charts) -> Markup:
                 number(human.watts(state.power_watts), _limit(state)),
                 Cell(charts.devices.get(device, ""), class_="drawn"),
                 *([number(_busy(state))] if has_gpus else []),
-                number(human.energy(tally.total_uj) if is_known else human.UNKNOWN, of_energy),
-                number(human.carbon(tally.total_ng) if is_known else human.UNKNOWN),
+                number(energy.text(tally.total_uj) if is_known else human.UNKNOWN, of_energy),
+                number(carbon.text(tally.total_ng) if is_known else human.UNKNOWN),
                 bar(view.attributed.get(device, Tally()).total_uj, tally.total_uj),
                 Cell(method(state.info.method), state.info.source),
                 verdict("up" if state.up else "silent", _silence(state), ok=state.up),

@@ -1,5 +1,7 @@
 """The carbon intensity of the grid, and its sources."""
 
+import math
+import time
 from collections.abc import Sequence
 
 from exporter import human
@@ -20,15 +22,23 @@ def grid(state: GridState, now: float) -> Markup:
 
 
 def _in_force(state: GridState, factor: Factor) -> tuple[Cell, ...]:
-    age = "" if state.age_seconds is None else f"{human.duration(state.age_seconds)} old"
     return (
         bold(factor.zone, state.why),
-        number(intensity(factor), age),
-        Cell(factor.source, doubt("estimated") if factor.estimated else ""),
+        number(intensity(factor), _age(state, factor)),
+        Cell(factor.source, doubt("estimated") if factor.estimated else "", "prose"),
         Cell(f"{factor.signal}, {factor.basis}, {factor.accounting}"),
         number(f"{factor.pue:g}"),
         number(str(factor.step)),
     )
+
+
+def _age(state: GridState, factor: Factor) -> str:
+    """How old a value of a moment is; of which year one is that is tied to no moment."""
+    if state.age_seconds is None:
+        return ""
+    if factor.valid_until == math.inf:
+        return f"mean of {time.gmtime(factor.as_of).tm_year}"
+    return f"{human.duration(state.age_seconds)} old"
 
 
 def _feeds(feeds: Sequence[FeedState], now: float) -> Markup:

@@ -14,16 +14,21 @@ from exporter.model.snapshot import DeviceState
 
 def parts(record: RunRecord, states: Mapping[Device, DeviceState]) -> Markup:
     """The energy of a run by device; the rows add up to its energy, exactly."""
+    amounts = [part.amount for part in record.parts]
+    energy = human.energy_scale(amount.energy_uj for amount in amounts)
+    active = human.energy_scale(amount.energy_uj - amount.held_uj for amount in amounts)
+    held = human.energy_scale(amount.held_uj for amount in amounts)
+    carbon = human.carbon_scale(amount.carbon_ng for amount in amounts)
     rows = []
     for part in sorted(record.parts, key=lambda part: -part.amount.energy_uj):
         amount = part.amount
         rows.append(
             (
                 _device(part, states.get(part.device)),
-                number(human.energy(amount.energy_uj)),
-                number(human.energy(amount.energy_uj - amount.held_uj)),
-                number(human.energy(amount.held_uj)),
-                number(human.carbon(amount.carbon_ng)),
+                number(energy.text(amount.energy_uj)),
+                number(active.text(amount.energy_uj - amount.held_uj)),
+                number(held.text(amount.held_uj)),
+                number(carbon.text(amount.carbon_ng)),
                 bar(amount.energy_uj, record.energy_uj),
                 _how(part),
                 Cell(human.SPLITS[part.split]),

@@ -1,10 +1,11 @@
 """The runs around a run, inside it and beside it."""
 
 from exporter import human
+from exporter.expose.page.panels.runs import called, id_beside_name
 from exporter.expose.page.search import page_of
 from exporter.expose.page.table import Cell, number, table
 from exporter.markup import Markup, tag
-from exporter.model.record import GROUP_LABEL, RunRecord
+from exporter.model.record import GROUP_LABEL
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import Snapshot, record_of
 
@@ -27,21 +28,23 @@ def relations(run: RunInfo, snapshot: Snapshot, root: str) -> Markup:
     if not found:
         return Markup("")
     found.sort(key=lambda each: each[0])
-    rows = [_row(KINDS[kind], record_of(snapshot, other), root) for kind, other in found[:SHOWN]]
+    kinds = [KINDS[kind] for kind, _ in found[:SHOWN]]
+    records = [record_of(snapshot, other) for _, other in found[:SHOWN]]
+    energy = human.energy_scale(record.energy_uj for record in records)
+    carbon = human.carbon_scale(record.carbon_ng for record in records)
+    rows = [
+        (
+            Cell(_link(record.run, root), id_beside_name(record.run)),
+            Cell(how),
+            Cell(_state(record.run), class_=_state(record.run)),
+            number(energy.text(record.energy_uj)),
+            number(carbon.text(record.carbon_ng)),
+        )
+        for how, record in zip(kinds, records, strict=True)
+    ]
     more = f" Shown are {SHOWN} of {len(found)}." if len(found) > SHOWN else ""
     heads = ("Run", "Relation", "State", ">Energy", ">Emissions")
     return table("Related runs", heads, rows, "", above=tag("p", APART + more))
-
-
-def _row(how: str, record: RunRecord, root: str) -> tuple[Cell, ...]:
-    other = record.run
-    return (
-        Cell(_link(other, root), other.name if other.name != other.shown_id else ""),
-        Cell(how),
-        Cell(_state(other), class_=_state(other)),
-        number(human.energy(record.energy_uj)),
-        number(human.carbon(record.carbon_ng)),
-    )
 
 
 def _relation(run: RunInfo, other: RunInfo) -> str:
@@ -61,7 +64,7 @@ def _relation(run: RunInfo, other: RunInfo) -> str:
 
 
 def _link(run: RunInfo, root: str) -> Markup:
-    return tag("a", tag("bdi", run.shown_id), href=root + page_of(run.shown_id, run.key.job_id))
+    return tag("a", tag("bdi", called(run)), href=root + page_of(run.shown_id, run.key.job_id))
 
 
 def _state(run: RunInfo) -> str:

@@ -15,11 +15,14 @@ MOST_EACH = 1e18
 def results(record: RunRecord) -> Markup:
     """Results and counts; nothing where a run told none."""
     run = record.run
+    told = [unit.amount for unit in run.units if _is_told(record, unit.amount)]
+    energy = human.energy_scale(_per(amount, record.energy_uj) for amount in told)
+    carbon = human.carbon_scale(_per(amount, record.carbon_ng) for amount in told)
     counts = [
         (
             bold(unit.name, "counted"),
             number(human.number(unit.amount)),
-            *_each(record, unit.amount),
+            *_each(record, unit.amount, energy, carbon),
         )
         for unit in run.units
     ]
@@ -37,11 +40,22 @@ def _value(value: float | str) -> str:
     return value if isinstance(value, str) else human.told(value)
 
 
-def _each(record: RunRecord, amount: float) -> tuple[Cell, Cell]:
-    if amount * MOST_EACH <= record.energy_uj:
+def _is_told(record: RunRecord, amount: float) -> bool:
+    return amount * MOST_EACH > record.energy_uj
+
+
+def _per(amount: float, whole: int) -> int:
+    """Microjoules or nanograms of each of what was counted, or of each 1,000."""
+    return round((MANY if amount >= MANY else 1) * whole / amount)
+
+
+def _each(
+    record: RunRecord, amount: float, energy: human.Scale, carbon: human.Scale
+) -> tuple[Cell, Cell]:
+    if not _is_told(record, amount):
         return number(human.UNKNOWN), number(human.UNKNOWN)
-    of, said = (MANY, f"per {human.number(MANY)}") if amount >= MANY else (1, "each")
+    said = f"per {human.number(MANY)}" if amount >= MANY else "each"
     return (
-        number(human.energy(round(of * record.energy_uj / amount)), said),
-        number(human.carbon(round(of * record.carbon_ng / amount)), said),
+        number(energy.text(_per(amount, record.energy_uj)), said),
+        number(carbon.text(_per(amount, record.carbon_ng)), said),
     )

@@ -17,7 +17,7 @@ from exporter.model.runs import RunInfo
 MINUTES = -3
 """Cuts the seconds off a moment."""
 NONE_OPEN = "No run is open. Start one: emissions-exporter run -- COMMAND"
-NONE_FOUND = "No run has all these words in its id, job, name, user, account or labels."
+NONE_FOUND = "No run has all these words in its name, id, job, user, account or labels."
 HEADS = (
     *("Run", "Job", "User", "State", ">Power", "Last hour"),
     *(">Energy", ">Emissions", ">For"),
@@ -83,7 +83,9 @@ def past_runs(records: Sequence[RunRecord], query: str, found: str, root: str) -
 
 def _listed(lines: Sequence[Line], above: Markup, nothing: str, root: str) -> Markup:
     live = any(line.drawing or line.power_watts is not None for line in lines)
-    rows = [_row(line, root, live=live) for line in lines]
+    energy = human.energy_scale(line.energy_uj for line in lines)
+    carbon = human.carbon_scale(line.carbon_ng for line in lines)
+    rows = [_row(line, root, energy, carbon, live=live) for line in lines]
     heads = HEADS if live else tuple(h for h in HEADS if h not in (">Power", "Last hour"))
     marks = [
         {
@@ -108,7 +110,7 @@ def search(query: str, found: str, action: str, earlier: str = "") -> Markup:
                 name="q",
                 type="search",
                 value=query,
-                placeholder="id, job, user, label\u2026",
+                placeholder="name, id, job, user, label\u2026",
                 autocomplete="off",
                 maxlength="200",
             ).removesuffix("</input>")
@@ -123,20 +125,22 @@ def search(query: str, found: str, action: str, earlier: str = "") -> Markup:
     )
 
 
-def _row(line: Line, root: str, *, live: bool) -> tuple[Cell, ...]:
+def _row(
+    line: Line, root: str, energy: human.Scale, carbon: human.Scale, *, live: bool
+) -> tuple[Cell, ...]:
     run = line.run
     way = root + page_of(run.shown_id, run.key.job_id)
     state = "open" if run.ended is None else "ended"
     drawn = [number(human.watts(line.power_watts)), Cell(line.drawing, class_="drawn")]
-    grams = [text for text in (_budget(run, line.carbon_ng), line.unpriced) if text]
+    grams = [text for text in (_budget(run, line.carbon_ng, carbon), line.unpriced) if text]
     return (
-        Cell(tag("a", tag("bdi", tag("b", run.shown_id)), href=way), _called(run)),
+        Cell(tag("a", tag("bdi", tag("b", called(run))), href=way), _also_called(run)),
         Cell(run.key.job_id or human.UNKNOWN),
         Cell(run.user or human.UNKNOWN, run.account),
         Cell(state, run.end_reason if run.end_reason != state else "", state),
         *(drawn if live else []),
-        number(human.energy(line.energy_uj), estimated(line.estimated_uj, line.energy_uj)),
-        number(human.carbon(line.carbon_ng), together(*_between(grams))),
+        number(energy.text(line.energy_uj), estimated(line.estimated_uj, line.energy_uj)),
+        number(carbon.text(line.carbon_ng), together(*_between(grams))),
         number(human.duration(max(0.0, line.until - run.started)), _since(run)),
     )
 
@@ -145,19 +149,29 @@ def _since(run: RunInfo) -> Markup:
     return tag("time", f"since {human.moment(run.started)[:MINUTES]}")
 
 
-def _called(run: RunInfo) -> str:
-    """What else a run is called: its name and labels."""
-    name = [run.name] if run.name != run.shown_id else []
-    return ", ".join(text for text in (*name, *[f"{k}={v}" for k, v in run.labels]) if text)
+def called(run: RunInfo) -> str:
+    """What a person calls a run: its name, its id where it has none."""
+    return run.name if run.name.strip() else run.shown_id
+
+
+def id_beside_name(run: RunInfo) -> str:
+    """The id of a run that is called otherwise."""
+    return run.shown_id if called(run) != run.shown_id else ""
+
+
+def _also_called(run: RunInfo) -> str:
+    texts = (id_beside_name(run), *[f"{k}={v}" for k, v in run.labels])
+    return ", ".join(text for text in texts if text)
 
 
 def _between(texts: Sequence[str]) -> list[str]:
     return [part for text in texts for part in (Markup("<br>"), text)][1:]
 
 
-def _budget(run: RunInfo, carbon_ng: int) -> str:
+def _budget(run: RunInfo, carbon_ng: int, scale: human.Scale) -> str:
     if run.budget_grams is None:
         return ""
     grams = units.grams(carbon_ng)
-    said = f"{human.share(grams, run.budget_grams)} of {human.number(run.budget_grams)} g"
+    whole = scale.text(run.budget_grams * units.NANOGRAMS_PER_GRAM)
+    said = f"{human.share(grams, run.budget_grams)} of {whole}"
     return doubt(said) if grams > run.budget_grams else said

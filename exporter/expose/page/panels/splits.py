@@ -10,19 +10,21 @@ from exporter.model.workload import Split
 def splits(view: View) -> Markup:
     """How it was found which run used a device."""
     whole = summed(view.attributed.values())
-    rows = []
+    tallies = []
     for split in Split:
         found = {labels: t for labels, t in view.by_split.items() if labels[2] == split}
-        tally = summed(found.values())
-        if tally.total_uj:
-            kinds = sorted({kind for kind, _, _ in found})
-            rows.append(
-                (
-                    Cell(human.SPLITS[split]),
-                    Cell(", ".join(kinds)),
-                    number(human.energy(tally.total_uj)),
-                    bar(tally.total_uj, whole.total_uj),
-                )
-            )
+        kinds = sorted({kind for kind, _, _ in found})
+        tallies.append((split, kinds, summed(found.values()).total_uj))
+    energy = human.energy_scale(energy_uj for _, _, energy_uj in tallies)
+    rows = [
+        (
+            Cell(human.SPLITS[split]),
+            Cell(", ".join(kinds)),
+            number(energy.text(energy_uj)),
+            bar(energy_uj, whole.total_uj),
+        )
+        for split, kinds, energy_uj in tallies
+        if energy_uj
+    ]
     heads = ("Split", "Devices", ">Energy", ">Of all runs")
     return table("How it was shared between runs", heads, rows, "Nothing yet.")

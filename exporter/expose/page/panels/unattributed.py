@@ -18,18 +18,22 @@ WHY = {
 def unattributed(view: View) -> Markup:
     """What was charged to no run, by reason, over all devices."""
     whole = summed(view.devices.values())
-    rows = []
-    for reason in Reason:
-        tally = summed(t for (_, _, of), t in view.unattributed.items() if of == reason)
-        if tally.total_uj:
-            rows.append(
-                (
-                    bold(reason.replace("_", " "), WHY[reason]),
-                    number(human.watts(tally.power_watts)),
-                    number(human.energy(tally.total_uj)),
-                    number(human.carbon(tally.total_ng)),
-                    bar(tally.total_uj, whole.total_uj),
-                )
-            )
+    tallies = {
+        reason: summed(t for (_, _, of), t in view.unattributed.items() if of == reason)
+        for reason in Reason
+    }
+    energy = human.energy_scale(tally.total_uj for tally in tallies.values())
+    carbon = human.carbon_scale(tally.total_ng for tally in tallies.values())
+    rows = [
+        (
+            bold(reason.replace("_", " "), WHY[reason]),
+            number(human.watts(tally.power_watts)),
+            number(energy.text(tally.total_uj)),
+            number(carbon.text(tally.total_ng)),
+            bar(tally.total_uj, whole.total_uj),
+        )
+        for reason, tally in tallies.items()
+        if tally.total_uj
+    ]
     heads = ("Reason", ">Power", ">Energy", ">Emissions", ">Of the machine")
     return table("Charged to no run", heads, rows, "Nothing yet.")

@@ -7,8 +7,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporter.errors import ConfigError
 from exporter.expose.api import answers
 from exporter.expose.exposition import Page
+from exporter.expose.http.routes import check_telemetry_path
 from exporter.expose.page import pages
 from exporter.model.snapshot import Health
 
@@ -48,9 +50,66 @@ def test_nothing_can_be_written(site, path):
 
 
 @pytest.mark.parametrize("path", NEED_A_TICK)
-def test_before_the_first_tick_nothing_is_shown(open_site, path):
+def test_before_the_first_tick_nothing_is_shown(open_site, made, path):
     response = open_site().get(path)
     assert (response.status, response.getheader("Retry-After")) == (503, "1")
+
+
+@pytest.mark.parametrize("path", ["/metricsz", "/node/power/metrics", "/run", "/.metrics", "/~a"])
+def test_metrics_are_served_at_the_path_that_is_set_and_nowhere_else(open_site, made, path):
+    site = open_site(telemetry_path=path)
+    site.board.publish(made.gpu_node())
+    assert b"emissions_device_energy_joules_total" in site.get(path).content
+    assert site.get(f"{path}?name[]=emissions_pue_ratio").status == 200
+    refused = site.get("/metrics")
+    assert refused.status == 404
+    assert f"there is /, /runs, {path}, /api".encode() in refused.content
+
+
+@pytest.mark.parametrize(
+    ("page", "root"),
+    [("/", "./"), ("/runs", "./"), ("/runs/bert", "../"), ("/runs/none", "../")],
+)
+def test_every_page_links_to_the_metrics(open_site, made, page, root):
+    site = open_site(telemetry_path="/node/metrics")
+    site.board.publish(made.gpu_node())
+    html = site.get(page).content.decode()
+    assert f'<a href="{root}node/metrics">/node/metrics</a>' in html
+    assert '"./metrics"' not in html
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "",
+            "/",
+            "//",
+            "metrics",
+            "/metrics/",
+            "/a//b",
+            "/a b",
+            "/a?b",
+            "/a#b",
+            "/%41",
+            "/\u00e4",
+        ),
+        *("/runs", "/runs/x", "/api", "/api/v1/runs", "/static/x", "/-/healthy", "/a/../b", "/.."),
+    ],
+)
+def test_a_path_that_is_taken_or_cannot_be_one_is_refused(path):
+    with pytest.raises(
+        ConfigError, match=r"^--web\.telemetry-path=.*choose another, such as /metrics"
+    ):
+        check_telemetry_path(path)
+
+
+def test_whatever_is_served_is_known_to_be_taken(site):
+    others = [path for path in site.web._routes._routes if path not in ("/", "/metrics")]
+    assert len(others) == 7
+    for path in others:
+        with pytest.raises(ConfigError, match="something else is served there"):
+            check_telemetry_path(path)
 
 
 def test_a_name_that_is_no_text_is_refused_in_the_form_of_its_page(site):

@@ -1,13 +1,19 @@
 """The live page."""
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import human
 from exporter.expose.page.node import node_page
+from exporter.expose.page.run import Shown, run_page
 from exporter.expose.view import View
 from exporter.model.runs import RunKey
+from exporter.model.snapshot import record_of
+from exporter.report.forms.registry import FORMS
 from tests.unit.expose.page.reading import Reader
 
 
@@ -37,8 +43,8 @@ def test_the_machine_is_summed_up(made):
 def test_runs_have_what_a_person_asks_for(made):
     _, text = read(made.gpu_node())
     assert (
-        "bert name of bert, team=nlp 42 ada a1 open 312 W 1.11 kWh <1 % estimated"
-        " 400 kg 80000 % of 500 g" in text.replace("\u202f", "")
+        "name of bert bert, team=nlp 42 ada a1 open 312 W 1.11 kWh <1 % estimated"
+        " 400 kg 80000 % of 0.500 kg" in text.replace("\u202f", "")
     )
     assert "2 h 0 min" in text
     assert "ended exited" in text
@@ -49,7 +55,8 @@ def test_a_run_over_its_budget_stands_out(made, grams, stands_out):
     node = made.gpu_node()
     run, *others = node.runs
     html = render(node._replace(runs=(run._replace(budget_grams=grams), *others)))
-    (budget,) = [part for part in html.split("<small>") if f" of {human.number(grams)} g<" in part]
+    kg = human.number(grams / 1000)
+    (budget,) = [part for part in html.split("<small>") if f" of {kg} kg<" in part]
     assert budget.startswith('<span class="doubt">') == stands_out
 
 
@@ -180,9 +187,10 @@ def test_energy_without_an_intensity_is_said_at_the_grams(made):
 
 
 def test_what_turns_the_direction_of_text_is_not_sent(made):
-    run = made.run(RunKey(1, "a\u202eb\x07", "x"), name="\u2066n")
+    run = made.run(RunKey(1, "a\u202eb\x07", "x"), name="\u2066n\x07")
     text = render(made.snapshot(runs=(run,)))
-    assert "a\ufffdb\ufffd</b>" in text
+    assert "\ufffdn\ufffd</b>" in text
+    assert "<small>a\ufffdb\ufffd</small>" in text
     shown = "".join(Reader(text).texts)
     assert not {"\u202e", "\x07", "\u2066"} & set(shown)
 
@@ -201,3 +209,69 @@ def test_without_scripts_a_page_comes_again_less_often_than_one_needs_to_type(
     reader, _ = read(made.snapshot(interval_seconds=interval))
     (again,) = [a for name, a in reader.elements if a.get("http-equiv") == "refresh"]
     assert again["content"] == period
+
+
+AMOUNT = re.compile(r"^(?:&lt;)?[\d.\u202f]+ (k?Wh|m?g|kg)$")
+
+
+def units_by_column(html):
+    """Units in the cells of each column of each table, remarks left out."""
+    found = {}
+    for number, part in enumerate(html.split("<table>")[1:]):
+        for head, text in re.findall(r'data-head="([^"]*)">([^<]*)<', part.split("</table>")[0]):
+            if unit := AMOUNT.match(text):
+                found.setdefault((number, head), set()).add(unit[1])
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 10**3, 10**6])
+def test_numbers_of_a_column_are_of_one_unit(made, size):
+    node = made.gpu_node()
+    grown = []
+    for row in node.rows:
+        total = made.Amount(*[amount * size for amount in row.balance.total])
+        grown.append(row._replace(balance=row.balance._replace(total=total)))
+    snapshot = node._replace(rows=tuple(grown))
+    runs = [
+        run_page(Shown(record_of(snapshot, run), snapshot, None, FORMS)).decode()
+        for run in node.runs
+    ]
+    for html in (render(snapshot), *runs):
+        units = units_by_column(html)
+        assert len(units) > 3
+        assert {column: each for column, each in units.items() if len(each) > 1} == {}
+
+
+def test_the_page_has_the_name_of_the_product_and_of_the_node(made):
+    html = render(made.gpu_node())
+    assert '<p class="product"><a href="./">emissions-exporter</a></p>' in html
+    assert "<h1>node1</h1>" in html
+    assert "\u00b7 node1 \u00b7 emissions-exporter</title>" in html
+
+
+def test_a_run_without_a_name_is_called_by_its_id(made):
+    for name in ("", " ", "bert"):
+        run = made.run(made.BERT, name=name)
+        _, text = read(made.snapshot(runs=(run,)))
+        assert "For bert 42 ada" in text
+
+
+def test_a_yearly_mean_has_its_year_and_no_age(made):
+    year = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+    factor = made.FACTOR._replace(as_of=year)
+    state = made.GridState(factor, made.WALL - year, "yearly mean of DE, Ember 2024")
+    _, text = read(made.snapshot(grid=state))
+    assert "344 g/kWh mean of 2024" in text
+    assert " old" not in text
+
+
+def test_a_value_of_a_moment_has_its_age(made):
+    factor = made.FACTOR._replace(valid_until=made.WALL + 60, as_of=made.WALL - 840)
+    _, text = read(made.snapshot(grid=made.GridState(factor, 840.0, "measured")))
+    assert "344 g/kWh 14 min 0 s old" in text
+
+
+def test_a_value_of_no_stated_time_has_neither(made):
+    factor = made.FACTOR._replace(as_of=0.0)
+    _, text = read(made.snapshot(grid=made.GridState(factor, None, "configured value")))
+    assert "344 g/kWh Ember 2025" in text

@@ -120,7 +120,7 @@ def test_results_and_counts_say_what_each_cost(node, bert):
     )
     text = text_of(node, run)
     assert "samples counted 4.00 278 Wh each 100 kg each" in text
-    assert "tokens counted 4 000 000 0.278 Wh per 1 000 100 g per 1 000" in text
+    assert "tokens counted 4 000 000 0.278 Wh per 1 000 0.100 kg per 1 000" in text
     assert f"steps counted 0 {human.UNKNOWN} {human.UNKNOWN}" in text
     assert "accuracy logged 0.93 " in text
     assert "verdict logged good" in text
@@ -139,10 +139,10 @@ def test_runs_around_it_inside_it_and_beside_it_are_linked(made, node, bert):
     snapshot = node._replace(runs=(run, node.runs[1], inner, job, group))
     page = read(snapshot, run)
     for said in (
-        "old name of old around it",
-        "inner name of inner inside it",
-        "mate name of mate of the same job",
-        "sister name of sister of the same group",
+        "name of old old around it",
+        "name of inner inner inside it",
+        "name of mate mate of the same job",
+        "name of sister sister of the same group",
     ):
         assert said in page.text
     links = [a.get("href") for name, a in page.elements if name == "a"]
