@@ -1,5 +1,6 @@
 #!/bin/sh
-# Epilog of slurmd: the job has left this node.
+# Epilog of slurmd: the job has left this node. Slurm runs epilogs without a PATH.
+export PATH="${PATH:+$PATH:}/usr/bin:/bin"
 case $SLURM_JOB_ID in
 '' | *[!0-9]*) ;;
 *) rm -f "${EMISSIONS_JOBS_DIRECTORY:-/run/emissions-exporter/jobs}/$SLURM_JOB_ID" ;;

@@ -2,8 +2,8 @@
 # Prolog of slurmd, as root on each node of a job: writes down whose the job is and which GPUs it
 # was given. A job never fails for it.
 directory=${EMISSIONS_JOBS_DIRECTORY:-/run/emissions-exporter/jobs}
-# Slurm runs prologs without a PATH.
-PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin
+# Slurm runs prologs without a PATH. Exported, so that timeout finds nvidia-smi as well.
+export PATH="${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin"
 
 say() {
     echo "emissions-exporter prolog: $*" >&2
@@ -66,10 +66,17 @@ each() {
 # What SLURM_JOB_GPUS counts: places in the list of slurmd, which is sorted along the PCI bus with
 # AutoDetect=nvml, else by the names of the device files. "": gres.conf does not tell.
 numbering() {
-    [ -z "$EMISSIONS_GPU_NUMBERS" ] || {
+    case $EMISSIONS_GPU_NUMBERS in
+    '') ;;
+    index | minor)
         echo "$EMISSIONS_GPU_NUMBERS"
         return
-    }
+        ;;
+    *)
+        say "EMISSIONS_GPU_NUMBERS is '$EMISSIONS_GPU_NUMBERS', which is neither index nor minor;" \
+            "gres.conf is read instead"
+        ;;
+    esac
     conf=${SLURM_CONF:-/etc/slurm/slurm.conf}
     gres=$(sed 's/#.*//; s/[[:blank:]]//g' "${conf%/*}/gres.conf" 2>/dev/null |
         tr 'A-Z' 'a-z' | grep 'autodetect=\|file=')

@@ -7,6 +7,7 @@ list that is sorted by file name and, with AutoDetect=nvml, along the PCI bus af
 (kernel-open/nvidia/nv-procfs.c).
 """
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from exporter.attribute.sources.allocations import parse
 from exporter.attribute.sources.gpu_names import gpu_of, names_of
 from exporter.model.readings import Device, DeviceInfo, Kind
 
-PROLOG = Path(__file__).parents[3] / "deploy" / "slurm" / "prolog.sh"
+SCRIPTS = Path(__file__).parents[3] / "deploy" / "slurm"
+PROLOG = SCRIPTS / "prolog.sh"
 UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "abc"]
 """In the order of the PCI bus, which is that of NVML's indices."""
 MINORS = (2, 0, 1)
@@ -180,3 +182,44 @@ def test_a_number_without_a_uuid_of_slurm_at_its_place_is_resolved(site):
 
 def test_a_job_without_gpus_has_none(site):
     assert site.run("") == []
+
+
+@pytest.mark.parametrize("path", [None, "", "/nowhere", "/usr/bin:/bin"])
+@pytest.mark.parametrize("shell", [["sh"], ["bash"], ["bash", "--posix"]])
+def test_nvidia_smi_in_usr_local_bin_is_found_without_a_path_of_slurm(site, path, shell):
+    """A prolog has no search path: https://slurm.schedmd.com/prolog_epilog.html."""
+    site.forget_files()
+    script = site.root / "prolog.sh"
+    script.write_text(PROLOG.read_text().replace("/usr/local/bin", str(site.root / "bin")))
+    environment = {
+        "EMISSIONS_JOBS_DIRECTORY": str(site.root / "jobs"),
+        "EMISSIONS_DRIVER_DIRECTORY": str(site.root / "driver"),
+        "EMISSIONS_GPU_NUMBERS": "index",
+        "SLURM_JOB_ID": "17",
+        "SLURM_JOB_UID": "7",
+        "SLURM_JOB_GPUS": "0,2",
+    }
+    program = shutil.which(shell[0])
+    assert program
+    subprocess.run(
+        [program, *shell[1:], script],
+        env=environment if path is None else {**environment, "PATH": path},
+        check=True,
+    )
+    assert parse((site.root / "jobs" / "17").read_bytes()).gpus == (UUIDS[0], UUIDS[2])
+
+
+def test_the_epilog_removes_the_file_of_the_job_alone_without_a_path(tmp_path):
+    for name in ("17", "18"):
+        (tmp_path / name).touch()
+    for job_id in ("17", "", "../18"):
+        environment = {"EMISSIONS_JOBS_DIRECTORY": str(tmp_path), "SLURM_JOB_ID": job_id}
+        subprocess.run(["/bin/sh", SCRIPTS / "epilog.sh"], env=environment, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["18"]
+
+
+@pytest.mark.parametrize("value", ["foo", "Index", "0", "index,minor", "$(id)"])
+def test_a_numbering_that_is_not_known_is_named_and_gres_conf_is_read(site, value):
+    assert site.run("0", AUTO, EMISSIONS_GPU_NUMBERS=value) == [UUIDS[0]]
+    assert f"EMISSIONS_GPU_NUMBERS is '{value}', which is neither index nor minor" in site.said
+    assert site.run("0", "", EMISSIONS_GPU_NUMBERS=value) == []
