@@ -1,17 +1,20 @@
 """`dashboards`: write the dashboards, recording rules and alerts that come with this version.
 
 DIRECTORY receives `dashboards` (JSON for Grafana), `grafana/provisioning`, and `prometheus` with
-the recording rules, the alerts and a whole configuration, `prometheus.yml`.
+the recording rules, the alerts and a whole configuration, `prometheus.yml`. A configuration there
+that was changed, of Prometheus or of Grafana, is never replaced: that of this version is written
+beside it as FILE.new.
 """
 
 import argparse
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Mapping
 from typing import Any
 
-import exporter.data
 from exporter.cli.parser import add_runbook_flag
-from exporter.errors import ConfigError
+from exporter.cli.shipped import current, shipped, write
 
 FOLDERS = {
     "dashboards": "dashboards/generated",
@@ -19,9 +22,13 @@ FOLDERS = {
     "prometheus": "deploy/prometheus",
 }
 """Folders that are written, and where the repository keeps each; pyproject.toml lists them too."""
+CONFIGURATION = ("grafana/", "prometheus/prometheus.yml", "prometheus/budgets.example.yaml")
+"""Beginnings of the paths of files that are edited where they are: targets, addresses, secrets."""
+NEW = ".new"
 RUNBOOK = "runbook_url: docs/runbook.md"
 NOTE = "# `runbook_url` is a path in this repository"
 """Of alerts in the repository; a line that is not true of what is written."""
+LINK = re.compile(r"^\s*runbook_url: (https?://[^\s#]+)#", re.MULTILINE)
 
 
 def add(subparsers: Any) -> None:
@@ -33,34 +40,50 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="Replace files that differ, as after an upgrade.",
+        help="Replace dashboards, rules and alerts that differ, as after an upgrade.",
     )
-    add_runbook_flag(parser)
+    add_runbook_flag(
+        parser,
+        default=None,
+        without="Without it, alerts keep the address that those in DIRECTORY have, if any.",
+    )
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Write the files and print their paths. Raises ConfigError where one would be replaced."""
-    made = {
-        os.path.join(options.directory, name): with_runbook(text, options.runbook_url)
-        for name, text in shipped()
+    files = {
+        os.path.join(name, path): text
+        for name, source in FOLDERS.items()
+        for path, text in shipped(f"monitoring/{name}", source)
     }
-    differing = [path for path, text in made.items() if _current(path) not in (None, text)]
-    if differing and not options.force:
-        raise ConfigError(
-            f"{options.directory}: nothing was written; {len(differing)} of the files there would "
-            f"be replaced, first {differing[0]}; name another directory, or replace them with "
-            "--force"
+    runbook_url = options.runbook_url
+    if runbook_url is None:
+        runbook_url = _linked(options.directory, files)
+    made, kept = {}, []
+    for name, source in files.items():
+        path, text = os.path.join(options.directory, name), with_runbook(source, runbook_url)
+        if name.startswith(CONFIGURATION) and current(path) not in (None, text):
+            kept.append(path)
+            path = f"{path}{NEW}"
+        made[path] = text
+    new = {f"{path}{NEW}" for path in kept}
+    write(options.directory, made, force=options.force, replaceable=new)
+    for path in kept:
+        print(
+            f"emissions-exporter: {path} was changed and is kept; "
+            f"{path}{NEW} is that of this version",
+            file=sys.stderr,
         )
-    for path, text in made.items():
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
-        print(path)
     return 0
+
+
+def _linked(directory: str, files: Mapping[str, str]) -> str:
+    """The runbook to which the alerts in the directory link; "" for none."""
+    for name in (name for name, text in files.items() if RUNBOOK in text):
+        if found := LINK.search(current(os.path.join(directory, name)) or ""):
+            return found[1]
+    return ""
 
 
 def with_runbook(text: str, runbook_url: str) -> str:
@@ -70,29 +93,3 @@ def with_runbook(text: str, runbook_url: str) -> str:
         line for line in text.splitlines(keepends=True) if not line.strip().startswith(left_out)
     )
     return "".join(kept).replace(RUNBOOK, f"runbook_url: {runbook_url}")
-
-
-def shipped() -> Iterator[tuple[str, str]]:
-    """Path under DIRECTORY and text of each file of the package, or of its clone."""
-    package = os.path.dirname(exporter.data.__file__)
-    clone = os.path.dirname(os.path.dirname(package))
-    for name, source in FOLDERS.items():
-        installed = os.path.join(package, "monitoring", name)
-        top = installed if os.path.isdir(installed) else os.path.join(clone, source)
-        for folder, folders, files in os.walk(top):
-            folders.sort()
-            for file in sorted(files):
-                path = os.path.join(folder, file)
-                with open(path, encoding="utf-8") as opened:
-                    yield os.path.join(name, os.path.relpath(path, top)), opened.read()
-
-
-def _current(path: str) -> str | None:
-    """The text of the file that is there; None where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

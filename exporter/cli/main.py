@@ -22,6 +22,7 @@ COMMANDS = (
     "intensity",
     "rules",
     "dashboards",
+    "slurm-scripts",
     "import",
     "check-config",
     "healthcheck",

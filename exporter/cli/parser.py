@@ -10,6 +10,8 @@ from exporter import __version__
 from exporter.client.sockets import default_socket
 from exporter.revision import revision
 
+WITHOUT_RUNBOOK = "Without it, alerts have no such link."
+
 
 class _Help(argparse.HelpFormatter):
     """Help in which an option with a default shows it."""
@@ -71,16 +73,18 @@ def add_socket_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_runbook_flag(parser: argparse.ArgumentParser) -> None:
+def add_runbook_flag(
+    parser: argparse.ArgumentParser, default: str | None = "", without: str = WITHOUT_RUNBOOK
+) -> None:
     """Add `--runbook.url` of the commands that write alerts."""
     parser.add_argument(
         "--runbook.url",
         dest="runbook_url",
         type=_web_address,
-        default="",
+        default=default,
         metavar="URL",
         help="Address under which docs/runbook.md can be read; each alert links to its heading "
-        "there, in its annotation runbook_url. Without it, alerts have no such link.",
+        f"there, in its annotation runbook_url. {without}",
     )
 
 

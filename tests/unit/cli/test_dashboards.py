@@ -91,3 +91,77 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys):
     assert main(["dashboards", str(tmp_path / "file")]) == 1
     said = capsys.readouterr().err
     assert f"{tmp_path}/file/dashboards/budgets.json: cannot be written: Not a directory" in said
+
+
+MINE = "scrape_configs: [{job_name: mine, basic_auth: {password: secret}}]\n"
+CONFIGURATION = [
+    "prometheus/prometheus.yml",
+    "prometheus/budgets.example.yaml",
+    "grafana/provisioning/datasources/prometheus.yaml",
+    "grafana/provisioning/dashboards/emissions.yaml",
+]
+
+
+@pytest.mark.parametrize("name", CONFIGURATION)
+@pytest.mark.parametrize("flags", [[], ["--force"]])
+def test_a_configuration_that_was_changed_is_kept_and_the_new_one_is_beside_it(
+    tmp_path, name, flags, capsys
+):
+    main(["dashboards", str(tmp_path)])
+    mine = tmp_path / name
+    shipped = mine.read_text()
+    mine.write_text(MINE)
+    mine.chmod(0o600)
+    (tmp_path / f"{name}.new").write_text("that of the version before")
+    capsys.readouterr()
+    assert main(["dashboards", str(tmp_path), *flags]) == 0
+    assert (mine.read_text(), mine.stat().st_mode & 0o777) == (MINE, 0o600)
+    assert (tmp_path / f"{name}.new").read_text() == shipped
+    printed = capsys.readouterr()
+    assert f"{mine} was changed and is kept; {mine}.new is that of this version" in printed.err
+    assert f"{mine}.new" in printed.out.splitlines()
+    assert str(mine) not in printed.out.splitlines()
+
+
+def test_a_configuration_that_is_a_link_is_kept_with_what_it_links_to(tmp_path):
+    main(["dashboards", str(tmp_path / "out")])
+    mine = tmp_path / "mine.yml"
+    mine.write_text(MINE)
+    link = tmp_path / "out/prometheus/prometheus.yml"
+    link.unlink()
+    link.symlink_to(mine)
+    assert main(["dashboards", str(tmp_path / "out"), "--force"]) == 0
+    assert (link.is_symlink(), mine.read_text()) == (True, MINE)
+
+
+def test_no_configuration_is_left_out_of_those_that_are_kept(tmp_path):
+    main(["dashboards", str(tmp_path)])
+    replaced = {
+        name
+        for name in files(tmp_path)
+        if not name.startswith(("dashboards/", "prometheus/rules/", "prometheus/alerts/"))
+    }
+    assert replaced == set(CONFIGURATION)
+
+
+def test_rules_of_budgets_beside_those_written_are_left_alone(tmp_path):
+    main(["dashboards", str(tmp_path)])
+    mine = tmp_path / "prometheus/rules/budgets.yaml"
+    mine.write_text("groups: []\n")
+    assert main(["dashboards", str(tmp_path), "--force"]) == 0
+    assert mine.read_text() == "groups: []\n"
+
+
+def test_an_upgrade_keeps_the_links_to_the_runbook_unless_told_otherwise(tmp_path):
+    links = lambda: {rule["annotations"].get("runbook_url", "") for rule in alerts(tmp_path)}  # noqa: E731
+    main(["dashboards", str(tmp_path), f"--runbook.url={URL}"])
+    given = links()
+    assert main(["dashboards", str(tmp_path)]) == 0
+    next(tmp_path.glob("prometheus/alerts/health.yaml")).unlink()
+    assert main(["dashboards", str(tmp_path), "--force"]) == 0
+    assert links() == given
+    assert main(["dashboards", str(tmp_path), "--force", "--runbook.url=http://x.example/r"]) == 0
+    assert {link.partition("#")[0] for link in links()} == {"http://x.example/r"}
+    assert main(["dashboards", str(tmp_path), "--force", "--runbook.url="]) == 0
+    assert links() == {""}
+    assert main(["dashboards", str(tmp_path)]) == 0
