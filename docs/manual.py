@@ -31,6 +31,7 @@ EXIT = {
     "2": "The command line is wrong.",
     "75": "The daemon has to be started anew, for example after the NVIDIA driver was replaced; a "
     "supervisor such as systemd does that.",
+    "78": "`serve` cannot start because of an error in its settings.",
     "130": "Interrupted.",
     "any": "`run` ends with the exit code of its command.",
 }

@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
+import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from exporter.client.sockets import default_socket
 from exporter.config import COLLECTORS, ENVIRONMENT_PREFIX, Config, default_state_directory
@@ -13,14 +14,25 @@ from exporter.errors import ConfigError
 from exporter.setting import checked, refuse_unknown
 
 
+class Overridden(NamedTuple):
+    """A setting of the file that is not in force, since something else has another value for it."""
+
+    setting: str
+    by: str
+    """The flag or variable."""
+
+
 def load(
     path: str | None,
     environment: Mapping[str, str],
     flags: Mapping[tuple[str, str], Any],
+    overridden: list[Overridden] | None = None,
 ) -> Config:
     """The settings in force.
 
-    `flags` maps (section, key) to the value that was given. Raises ConfigError.
+    `flags` maps (section, key) to the value that was given. Relative paths in the file are relative
+    to it. Settings of the file that are not in force are appended to `overridden`. Raises
+    ConfigError.
     """
     document = _read(path) if path else {}
     where = path or "configuration"
@@ -34,7 +46,15 @@ def load(
             given = {}
         if not isinstance(given, dict):
             raise ConfigError(f"{where}: {name}: expected keys with values, found {given!r}")
-        sections[name] = _section(name, section, given, where, environment, flags)
+        sections[name] = _section(
+            name,
+            section,
+            given,
+            where,
+            environment,
+            flags,
+            [] if overridden is None else overridden,
+        )
     config = Config(**sections)
     refuse_unknown(config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors.")
     return dataclasses.replace(
@@ -73,6 +93,7 @@ def _section(
     where: str,
     environment: Mapping[str, str],
     flags: Mapping[tuple[str, str], Any],
+    overridden: list[Overridden],
 ) -> Any:
     hints = typing.get_type_hints(section)
     refuse_unknown(given, hints, where, f"{name}.")
@@ -86,11 +107,47 @@ def _section(
         elif variable in environment:
             source, value = variable, _from_text(environment[variable], hint, variable)
         elif item.name in given:
-            source, value = f"{where}: {name}.{item.name}", given[item.name]
+            values[item.name] = _of_file(given[item.name], hint, meta, where, f"{name}.{item.name}")
+            continue
         else:
             continue
         values[item.name] = checked(value, hint, meta, source)
+        if item.name in given:
+            try:
+                unused = _of_file(given[item.name], hint, meta, where, item.name)
+            except ConfigError:
+                unused = None
+            if unused != values[item.name]:
+                overridden.append(Overridden(f"{name}.{item.name}", source))
     return section(**values)
+
+
+def _of_file(value: Any, hint: Any, meta: Mapping[str, Any], path: str, setting: str) -> Any:
+    """A value of the settings file at `path`, to which relative paths are relative."""
+    directory = os.path.dirname(os.path.abspath(path))
+    value = checked(value, hint, meta, f"{path}: {setting}")
+    if meta["unit"] == "path":
+        return os.path.join(directory, value) if value else value
+    if typing.get_args(hint) == (Any, ...):  # sources of intensity, with options of their own
+        return tuple(_source_of_file(source, directory) for source in value)
+    return value
+
+
+def _source_of_file(source: Any, directory: str) -> Any:
+    """A source of intensity, the paths among its options relative to the directory."""
+    if not isinstance(source, dict):
+        return source
+    return {
+        name: {
+            key: os.path.join(directory, option)
+            if isinstance(option, str) and option and (key == "path" or str(key).endswith("_file"))
+            else option
+            for key, option in options.items()
+        }
+        if isinstance(options, dict)
+        else options
+        for name, options in source.items()
+    }
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str], sections: Mapping[str, Any]) -> None:

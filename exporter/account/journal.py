@@ -20,6 +20,7 @@ from typing import NamedTuple
 from exporter.account import slot
 from exporter.account.image import NOWHERE, Image
 from exporter.account.keyblock import Encoder, Keys, decode
+from exporter.account.opening import foreign_file
 from exporter.errors import LedgerError
 
 log = logging.getLogger(__name__)
@@ -191,9 +192,13 @@ class Journal:
 
     def _failure(self, done: str, error: Exception) -> LedgerError:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        is_denied = isinstance(error, PermissionError)
+        remedy = (is_denied and foreign_file(os.path.dirname(self._path))) or (
+            "check the disk's free space and the directory's owner"
+        )
         return LedgerError(
             f"journal {self._path} cannot be {done}: {reason}; until it can, a crash restarts the "
-            "counters at zero; check the disk's free space and the directory's owner"
+            f"counters at zero; {remedy}"
         )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import pwd
 import re
 import sqlite3
 import stat
@@ -30,6 +31,11 @@ TYPES = re.compile(r"CHECK \(typeof\(\w+\) (?:= 'integer'|IN \('integer', 'null'
 """What in a declaration only checks values."""
 TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
 
+FILES = ("lock", NAME, f"{NAME}-wal", f"{NAME}-shm", "journal")
+"""What an exporter has in its state directory."""
+FOREIGN = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
+"""Beginnings of the names of errors that a file of another user causes."""
+
 REMEDIES = {
     "SQLITE_FULL": "free space on its disk; an exporter that runs keeps totals in memory meanwhile",
     "SQLITE_READONLY": f"make it writable for the exporter's user, {ELSEWHERE}",
@@ -48,17 +54,43 @@ def explained(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise LedgerError(f"ledger {path}: {error}{_remedy(error)}") from error
+        raise LedgerError(f"ledger {path}: {error}{_remedy(error, path)}") from error
     except (OverflowError, UnicodeError) as error:
         raise LedgerError(f"ledger {path}: a value cannot be stored: {error}") from error
 
 
-def _remedy(error: sqlite3.Error) -> str:
+def _remedy(error: sqlite3.Error, path: str) -> str:
     name = getattr(error, "sqlite_errorname", "")
+    foreign = foreign_file(os.path.dirname(path)) if name.startswith(FOREIGN) else ""
+    if foreign:
+        return f"; {foreign}"
     if name == "SQLITE_ERROR" and "syntax error" in str(error):
         return f"; {NEWER_SQLITE}"  # a statement of ours; the file has no part in it
     remedies = [text for start, text in REMEDIES.items() if name.startswith(start)]
     return f"; {remedies[0]}" if remedies else ""
+
+
+def foreign_file(directory: str) -> str:
+    """What to do about a file of another user in a state directory; "" where all can be written."""
+    me = os.geteuid()
+    for path in (directory, *(os.path.join(directory, name) for name in FILES)):
+        try:
+            owner = os.stat(path).st_uid
+        except OSError:
+            continue
+        if owner != me and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+            return (
+                f"{path} belongs to {_user(owner)}, and this exporter runs as {_user(me)}: "
+                f"as root, run `chown -R {_user(me)}: {directory}`, {ELSEWHERE}"
+            )
+    return ""
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def is_damage(error: Exception) -> bool:
@@ -84,12 +116,19 @@ def lock(directory: str) -> int:
     path = os.path.join(directory, "lock")
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise LedgerError(
-            f"state directory {directory}: {error.strerror}; "
-            f"make it writable for the exporter's user, {ELSEWHERE}"
+            f"state directory {directory} cannot be created: {error.strerror}; as root, run "
+            f"`install -d -m 0700 -o {_user(os.geteuid())} {directory}`, {ELSEWHERE}"
         ) from error
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        is_denied = isinstance(error, PermissionError)
+        remedy = (is_denied and foreign_file(directory)) or (
+            f"make it writable for the exporter's user, {ELSEWHERE}"
+        )
+        raise LedgerError(f"state directory {directory}: {error.strerror}; {remedy}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -15,6 +15,7 @@ from exporter.expose.http.listen import parse_address
 from exporter.expose.http.routes import check_telemetry_path
 from exporter.paths import check_paths
 from exporter.redaction import without_passwords
+from exporter.settings import Overridden
 
 
 def add(subparsers: Any) -> None:
@@ -39,7 +40,8 @@ def main(options: argparse.Namespace) -> int:
                 f"--config.file={options.config_file}; give one"
             )
         options.config_file = options.file
-    config = settings(options)
+    overridden: list[Overridden] = []
+    config = settings(options, overridden)
     check_paths(config)
     if config.expose.listen_address != NOWHERE:
         parse_address(config.expose.listen_address)
@@ -49,7 +51,8 @@ def main(options: argparse.Namespace) -> int:
         **dataclasses.asdict(config.convert), clock=clock, settings_file=options.config_file or ""
     )
     web_config = Store(config.expose.web_config_file, clock)
-    for note in (*chain.notes, *web_config.notes):
+    replaced = [f"{setting} of the file is overridden by {by}" for setting, by in overridden]
+    for note in (*replaced, *chain.notes, *web_config.notes):
         print(f"warning: {note}", file=sys.stderr)
     document = {
         name: {key: list(v) if isinstance(v, tuple) else v for key, v in section.items()}

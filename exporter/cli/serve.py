@@ -6,8 +6,8 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from exporter.client.sockets import default_socket
 from exporter.config import Config
 from exporter.errors import ConfigError, Outdated
 from exporter.revision import recorded
+from exporter.settings import Overridden
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ SUGGESTION = "try a run:  {program} run{option} --name demo -- python3 -c 'sum(r
 STARTED, RELOADED = "started", "settings reloaded"
 """Events of the log."""
 KEPT = "settings not reloaded, the old ones stay: %s"
+OVERRIDDEN = "a setting of the file is overridden"
 
 
 def add(subparsers: Any) -> None:
@@ -36,22 +38,41 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the daemon; SIGHUP begins anew with the settings as they are then."""
-    config = settings(options)
+    overridden: list[Overridden] = []
+    with _configured():
+        config = settings(options, overridden)
     set_up(config.expose.log_level, config.expose.log_format)
-    return logged(partial(_serve, options, config), config.expose.log_format)
+    return logged(partial(_serve, options, config, overridden), config.expose.log_format)
 
 
-def _serve(options: argparse.Namespace, config: Config) -> int:
+@contextmanager
+def _configured() -> Iterator[None]:
+    """Give an error in the settings the exit code with which systemd does not start us again."""
+    try:
+        yield
+    except ConfigError as error:
+        error.exit_code = os.EX_CONFIG
+        raise
+
+
+def _serve(
+    options: argparse.Namespace, config: Config, overridden: Iterable[Overridden] = ()
+) -> int:
     from exporter.app import App
 
     log_start(config, options.config_file)
+    log_overridden(overridden)
     before, web_config, event = None, None, STARTED
     while True:
         set_up(config.expose.log_level, config.expose.log_format)
         try:
-            app = App(
-                config, os.environ, web_config=web_config, settings_file=options.config_file or ""
-            )
+            with _configured():
+                app = App(
+                    config,
+                    os.environ,
+                    web_config=web_config,
+                    settings_file=options.config_file or "",
+                )
             web_config = app.web_config
             whole = app.serve(partial(announce, event, options.config_file, SUGGESTION))
         except ConfigError as error:
@@ -72,11 +93,20 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
 
 def _reread(options: argparse.Namespace) -> Config | None:
     """The settings as they are now; None where they cannot be read."""
+    overridden: list[Overridden] = []
     try:
-        return settings(options)
+        config = settings(options, overridden)
     except ConfigError as error:
         log.error(KEPT, error)  # noqa: TRY400  not a defect
         return None
+    log_overridden(overridden)
+    return config
+
+
+def log_overridden(overridden: Iterable[Overridden]) -> None:
+    """Log the settings of the file that a flag or variable with another value overrides."""
+    for setting, by in overridden:
+        log.warning(OVERRIDDEN, extra={"setting": setting, "by": by})
 
 
 def log_start(config: Config, config_file: str | None) -> None:

@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from exporter.config import COLLECTORS, Config
-from exporter.settings import load
+from exporter.settings import Overridden, load
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +46,11 @@ def _help(text: str, default: Any) -> str:
     return f"{text}{shown}".replace("%", "%%")
 
 
-def settings(options: argparse.Namespace) -> Config:
-    """The settings in force for a command. Raises ConfigError."""
+def settings(options: argparse.Namespace, overridden: list[Overridden] | None = None) -> Config:
+    """The settings in force for a command. Raises ConfigError.
+
+    Settings of the file that a flag or a variable overrides are appended to `overridden`.
+    """
     flags: dict[tuple[str, str], Any] = {}
     switches: dict[str, bool] = {}
     for name, value in vars(options).items():
@@ -60,4 +63,4 @@ def settings(options: argparse.Namespace) -> Config:
             flags[section, key] = value
     if switches:
         flags["sample", "collectors"] = switches
-    return load(options.config_file, os.environ, flags)
+    return load(options.config_file, os.environ, flags, overridden)

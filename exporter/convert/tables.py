@@ -24,6 +24,19 @@ RETIRED = "retired"
 """Flag of a zone that Electricity Maps had before that date."""
 ALIASES = {"GBR": ("UK",), "GRC": ("EL",)}
 """Further codes of countries, which the European Union uses; no other country has them."""
+NATIVE_NAMES = {
+    "BELGIË": "BE", "BELGIQUE": "BE", "BRASIL": "BR", "ČESKO": "CZ", "DANMARK": "DK",
+    "DEUTSCHLAND": "DE", "EESTI": "EE", "ÉIRE": "IE", "ESPAÑA": "ES", "ESPANA": "ES",
+    "HRVATSKA": "HR", "ITALIA": "IT", "LATVIJA": "LV", "LIETUVA": "LT", "MAGYARORSZÁG": "HU",
+    "MÉXICO": "MX", "NEDERLAND": "NL", "NORGE": "NO", "OESTERREICH": "AT", "ÖSTERREICH": "AT",
+    "POLSKA": "PL", "SCHWEIZ": "CH", "SLOVENIJA": "SI", "SLOVENSKO": "SK", "SUISSE": "CH",
+    "SUOMI": "FI", "SVERIGE": "SE", "SVIZZERA": "CH", "TÜRKIYE": "TR",
+}  # fmt: skip
+"""Countries by what they call themselves, where English differs; for suggestions alone."""
+WORD_LETTERS = 5
+"""From so many letters on a text is a word, which has to be more alike than a code."""
+LIKENESS, LIKENESS_OF_WORDS = 0.6, 0.75
+"""Least ratios of `difflib`, between texts that are each other's misspelling."""
 AGGREGATE = "aggregate"
 """Flag of the world and the EU; no warning about the value."""
 
@@ -204,7 +217,8 @@ def hint(zone: str) -> str:
 
 def _hint(code: str, known: Sequence[Row]) -> str:
     known = [row for row in known if RETIRED not in row.flags]
-    near = [row.zone for row in known if row.name.upper() == code] or _near(code, known)
+    native = [NATIVE_NAMES[code]] if code in NATIVE_NAMES else []
+    near = native or [row.zone for row in known if row.name.upper() == code] or _near(code, known)
     return f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
 
 
@@ -213,7 +227,12 @@ def _near(code: str, known: Sequence[Row]) -> list[str]:
     shown = {key: row.zone for row in reversed(known) for key in (row.name.upper(), *row.codes)}
     parts = code.split("-")
     above = ["-".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
-    keys = [*difflib.get_close_matches(code, shown, 5), *(key for key in above if key in shown)]
+    is_word = len(code) >= WORD_LETTERS and code.isalpha()
+    likeness = LIKENESS_OF_WORDS if is_word else LIKENESS
+    keys = [
+        *difflib.get_close_matches(code, shown, 5, likeness),
+        *(key for key in above if key in shown),
+    ]
     near = [shown[key] for key in keys]
     of_the_country = [zone for zone in near if above and zone.partition("-")[0] == above[-1]]
     return of_the_country or near

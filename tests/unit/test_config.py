@@ -200,3 +200,64 @@ def test_a_mistyped_variable_is_an_error_and_one_of_kubernetes_is_not():
     load(None, {"EMISSIONS_EXPORTER_PORT": "tcp://10.0.0.1:10680"}, {})
     with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_CONVERT_ZONE"):
         load(None, {"EMISSIONS_EXPORTER_CONVERT_ZON": "DE"}, {})
+
+
+def test_a_relative_path_in_the_file_is_relative_to_the_file(tmp_path, monkeypatch):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "c.yaml").write_text(
+        "sample: {replay: host.json}\n"
+        "attribute: {jobs_directory: /run/jobs}\n"
+        "convert:\n"
+        "  file: ../grid.csv\n"
+        "  sources:\n"
+        "  - electricity_maps: {token_file: token}\n"
+        "  - prometheus: {url: 'http://x', query: up, token_file: /abs/token}\n"
+        "  - file: {path: own.csv}\n"
+        "  - table\n"
+        "account: {state_directory: state}\n"
+        "expose: {web_config_file: web.yml, socket: ''}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for path in ("etc/c.yaml", f"{tmp_path}/etc/c.yaml"):
+        settings = load(path, {}, {})
+        assert settings.expose.web_config_file == f"{tmp_path}/etc/web.yml"
+        assert settings.sample.replay == f"{tmp_path}/etc/host.json"
+        assert settings.account.state_directory == f"{tmp_path}/etc/state"
+        assert settings.attribute.jobs_directory == "/run/jobs"
+        assert settings.convert.file == f"{tmp_path}/etc/../grid.csv"
+        assert settings.expose.socket == load(None, {}, {}).expose.socket
+        assert settings.convert.sources == (
+            {"electricity_maps": {"token_file": f"{tmp_path}/etc/token"}},
+            {"prometheus": {"url": "http://x", "query": "up", "token_file": "/abs/token"}},
+            {"file": {"path": f"{tmp_path}/etc/own.csv"}},
+            "table",
+        )
+
+
+def test_a_relative_path_of_a_flag_or_variable_is_relative_to_the_current_directory(read):
+    variable = {"EMISSIONS_EXPORTER_CONVERT_FILE": "grid.csv"}
+    settings = read("convert: {file: a}", variable, {("account", "state_directory"): "state"})
+    assert (settings.convert.file, settings.account.state_directory) == ("grid.csv", "state")
+
+
+def test_settings_of_the_file_that_something_else_overrides_are_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "account: {state_directory: /data}\n"
+        "expose: {socket: /same, node: a, listen_address: 5}\n"
+        "convert: {zone: DE, pue: 1.2}\n"
+    )
+    environment = {
+        "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY": "/var/lib/x",
+        "EMISSIONS_EXPORTER_EXPOSE_SOCKET": "/same",
+        "EMISSIONS_EXPORTER_CONVERT_ZONE": "FR",
+        "EMISSIONS_EXPORTER_CONVERT_PUE": "1.2",
+        "EMISSIONS_EXPORTER_EXPOSE_LISTEN_ADDRESS": ":9",
+    }
+    overridden = []
+    load(str(path), environment, {("convert", "zone"): "IT"}, overridden)
+    assert overridden == [
+        ("convert.zone", "--convert.zone"),
+        ("account.state_directory", "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY"),
+        ("expose.listen_address", "EMISSIONS_EXPORTER_EXPOSE_LISTEN_ADDRESS"),
+    ]

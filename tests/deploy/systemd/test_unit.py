@@ -144,3 +144,9 @@ def test_the_user_can_log_in_nowhere(root):
     )
     assert line.endswith("nologin")
     assert settings(UNIT)["User"] == settings(UNIT)["Group"] == ["emissions"]
+
+
+def test_an_error_in_the_settings_is_not_tried_again_and_all_else_is():
+    unit = settings(UNIT)
+    assert unit["Restart"] == ["always"]
+    assert unit["RestartPreventExitStatus"] == [str(os.EX_CONFIG)]

@@ -2,12 +2,16 @@
 
 import argparse
 import json
+import os
+import socket
+import subprocess
 import sys
 
 import pytest
 import yaml
 
 from exporter.cli import main as command
+from exporter.cli import serve
 from exporter.cli.settings import add_flags, settings
 from exporter.config import COLLECTORS
 from exporter.sample.registry import NAMES
@@ -181,3 +185,71 @@ def test_a_missing_zone_is_told_with_its_flag_and_the_line_for_the_file(capsys, 
     printed = capsys.readouterr()
     assert yaml.safe_load(printed.out)["convert"]["zone"] == "FR"
     assert "no zone" not in printed.err
+
+
+def test_check_config_names_settings_of_the_file_that_are_overridden(capsys, tmp_path, monkeypatch):
+    file = tmp_path / "config.yaml"
+    file.write_text("convert: {zone: DE}\n")
+    monkeypatch.setenv("EMISSIONS_EXPORTER_CONVERT_ZONE", "FR")
+    assert command.main(["check-config", str(file)]) == 0
+    assert (
+        "warning: convert.zone of the file is overridden by EMISSIONS_EXPORTER_CONVERT_ZONE"
+        in capsys.readouterr().err
+    )
+
+
+def test_the_daemon_logs_settings_of_the_file_that_are_overridden(tmp_path, monkeypatch, caplog):
+    file = tmp_path / "config.yaml"
+    file.write_text("expose: {node: mine}\n")
+    overridden = []
+    settings(parsed(f"--config.file={file}"), overridden)
+    assert overridden == []
+    monkeypatch.setenv("EMISSIONS_EXPORTER_EXPOSE_NODE", "other")
+    settings(parsed(f"--config.file={file}"), overridden)
+    serve.log_overridden(overridden)
+    (record,) = caplog.records
+    assert (record.levelname, record.setting, record.by) == (
+        "WARNING",
+        "expose.node",
+        "EMISSIONS_EXPORTER_EXPOSE_NODE",
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--config.file=/nowhere/c.yaml"],
+        ["--sample.interval=-1"],
+        ["--convert.zone=Deutschland"],
+        ["--path.procfs={tmp_path}/file"],
+        ["--web.config.file=/nowhere/web.yml"],
+    ],
+)
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_an_error_in_the_settings_of_the_daemon_has_its_own_exit_code(
+    tmp_path, flags, form, capsys
+):
+    (tmp_path / "file").touch()
+    given = [flag.format(tmp_path=tmp_path) for flag in flags]
+    places = [f"--path.state={tmp_path}/state", f"--socket.path={tmp_path}/s"]
+    assert command.main(["serve", f"--log.format={form}", *places, *given]) == os.EX_CONFIG == 78
+    assert command.main(["check-config", *places, *given]) == 1
+
+
+def test_a_port_that_is_in_use_is_no_error_in_the_settings(tmp_path):
+    """Another program may free it, so a supervisor is to try again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-m", "exporter", "serve"),
+                f"--web.listen-address={address}",
+                f"--path.state={tmp_path}/state",
+                f"--socket.path={tmp_path}/s",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "another program listens there" in ended.stderr

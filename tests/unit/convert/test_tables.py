@@ -222,3 +222,32 @@ def refused(zone):
     with pytest.raises(ConfigError) as refusal:
         tables.find(zone)
     return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "zone"),
+    [
+        ("Deutschland", "DE"),
+        ("deutschland ", "DE"),
+        ("Österreich", "AT"),
+        ("España", "ES"),
+        ("Polska", "PL"),
+        ("Italia", "IT"),
+        ("Nederland", "NL"),
+        ("Germny", "DE"),
+        ("Londn", "aws:eu-west-2"),
+        ("Kalifornien", "US-CA"),
+    ],
+)
+def test_a_name_in_the_countrys_own_language_or_misspelt_leads_to_its_code_alone(name, zone):
+    assert f"; did you mean {zone}? it can be" in refused(name)
+
+
+@pytest.mark.parametrize("name", ["Frankreich", "Bavaria", "Atlantis"])
+def test_a_word_that_is_like_no_other_has_no_suggestion(name):
+    assert "did you mean" not in refused(name)
+
+
+def test_every_name_in_a_countrys_own_language_leads_to_a_zone():
+    for zone in tables.NATIVE_NAMES.values():
+        assert tables.find(zone).zone == zone
