@@ -189,7 +189,7 @@ def _quoted(text: str) -> str:
 def _alerts(periods: Sequence[Period], runbook_url: str) -> Iterator[Rule]:
     alert = partial(_alert, runbook_url)
     spent = "budget:emissions_budget_spent_per_limit:ratio"
-    of_period = "The emission budget {{ $labels.budget }} of this {{ $labels.period }}"
+    of_period = "The budget {{ $labels.budget }} of this {{ $labels.period }}"
     yield alert(
         "EmissionsBudgetExhausted",
         f"{spent} >= 1",
@@ -205,17 +205,17 @@ def _alerts(periods: Sequence[Period], runbook_url: str) -> Iterator[Rule]:
         "At the rate of the last hours {{ $value | humanizePercentage }} of it will be spent.",
         wait="30m",
     )
-    for name, severity, burns in (
-        ("EmissionsBudgetBurnsFast", "warning", FAST),
-        ("EmissionsBudgetBurnsSlowly", "info", SLOW),
+    for name, severity, burns, pace in (
+        ("EmissionsBudgetBurnsFast", "warning", FAST, "very fast"),
+        ("EmissionsBudgetBurnsSlowly", "info", SLOW, "too fast"),
     ):
         burning = " or ".join(_burning(period, burns[period]) for period in periods)
         yield alert(
             name,
             f"({burning}) and on (budget) {spent} < 1",
             severity,
-            f"{of_period} is spent {{{{ $value | humanize }}}} times as fast as it would last.",
-            "It was so for a while, and it still is.",
+            f"{of_period} is spent {pace}, at {{{{ $value | humanize }}}} times the even rate.",
+            "The rate is above the limit of this alert over its long and its short window.",
             wait="2m",
         )
 

@@ -1,10 +1,14 @@
-"""`check-config`: read the settings, say what is in force or what is wrong."""
+"""`check-config`: read the settings, say what is in force or what is wrong.
+
+The first line is a comment with the carbon intensity that follows from the settings.
+"""
 
 import argparse
 import dataclasses
 import sys
 from typing import Any
 
+from exporter import human
 from exporter.cli.settings import add_flags, settings
 from exporter.clock import SystemClock
 from exporter.config import NOWHERE
@@ -59,5 +63,6 @@ def main(options: argparse.Namespace) -> int:
         for name, section in dataclasses.asdict(config).items()
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    print(human.printable(f"# intensity: {chain.grid(clock.wall()).why}"))
     print(without_passwords(text), end="")
     return 0

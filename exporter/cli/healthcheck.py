@@ -8,13 +8,16 @@ from exporter.cli.settings import add_flags, settings
 from exporter.config import NOWHERE
 from exporter.expose.http.probe import ask
 
+SETTINGS = ("expose.socket", "expose.listen_address", "expose.web_config_file")
+"""Where the daemon answers. Its other flags are accepted too, for scripts that give all of them."""
+
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "healthcheck", help="Ask the daemon whether it is alive.", description=__doc__
     )
-    add_flags(parser)
+    add_flags(parser, SETTINGS)
     parser.set_defaults(main=main)
 
 

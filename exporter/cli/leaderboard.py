@@ -56,6 +56,11 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sort", choices=tuple(Sort), default=Sort.GRAMS, help="What is best first."
     )
+    parser.add_argument(
+        "--reverse",
+        action="store_true",
+        help="Begin with the last, as with --sort idle for the runs that held most for nothing.",
+    )
     parser.add_argument("--top", type=_count, metavar="N", help="No more than that many.")
     parser.add_argument(
         "--metric", default="", metavar="NAME", help="The result: a number that runs logged."
@@ -86,7 +91,7 @@ def main(options: argparse.Namespace) -> int:
         options.per,
         higher_is_better=options.higher,
     )
-    made = board(chosen, asked, options.top)
+    made = board(chosen, asked, options.top, reverse=options.reverse)
     if not chosen and found:
         made = made._replace(notes=(f"None of {len(found)} records of runs is as asked for.",))
     _put(_formed(made, options.format, now), options.output)

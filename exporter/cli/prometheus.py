@@ -5,12 +5,14 @@ import re
 from typing import TYPE_CHECKING
 
 from exporter.convert.live import secret
+from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
     from exporter.report.prometheus_api import Api
 
 DURATION = re.compile(r"([0-9]{1,4})([mhdwy])")
 SECONDS_OF = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
+SINCE = "30d"
 SINCE_SECONDS = 30 * SECONDS_OF["d"]
 """How far back is looked if nothing is said."""
 
@@ -22,14 +24,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--since",
         dest="since_seconds",
         type=seconds,
-        default=SINCE_SECONDS,
-        metavar="30d",
-        help="How far back to look there: 12h, 30d, 1y.",
+        default=SINCE,
+        metavar="TIME",
+        help="How far back to look there, for example 12h, 30d or 1y.",
     )
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
-    """Add `--prometheus` and its token."""
+    """Add `--prometheus`, and its token or its user and password."""
     parser.add_argument(
         "--prometheus", metavar="URL", help="Ask it, or VictoriaMetrics, Mimir or Thanos."
     )
@@ -40,13 +42,39 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="Where a bearer token for it is; else EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
     )
+    parser.add_argument(
+        "--prometheus.user",
+        dest="prometheus_user",
+        default="",
+        metavar="NAME",
+        help="User name of basic auth, in place of a token.",
+    )
+    parser.add_argument(
+        "--prometheus.password-file",
+        dest="prometheus_password_file",
+        default="",
+        metavar="PATH",
+        help="Where that user's password is; else EMISSIONS_EXPORTER_PROMETHEUS_PASSWORD.",
+    )
 
 
 def opened(options: argparse.Namespace) -> "Api":
     """The server that the options name. Raises ConfigError."""
-    from exporter.report.prometheus_api import TOKEN_VARIABLE, Api  # 0.1 s
+    from exporter.report.prometheus_api import PASSWORD_VARIABLE, TOKEN_VARIABLE, Api  # 0.1 s
 
-    path = options.prometheus_token_file
+    path, user = options.prometheus_token_file, options.prometheus_user
+    password_path = options.prometheus_password_file
+    if user:
+        if path:
+            raise ConfigError("--prometheus.user and --prometheus.token-file are given; give one")
+        if not secret.is_given(password_path, PASSWORD_VARIABLE):
+            raise ConfigError(
+                "--prometheus.user: no password: name its file with --prometheus.password-file, "
+                f"or set {PASSWORD_VARIABLE}"
+            )
+        return Api(options.prometheus, secret.read(password_path, PASSWORD_VARIABLE), user=user)
+    if password_path:
+        raise ConfigError("--prometheus.password-file: give --prometheus.user as well")
     given = secret.is_given(path, TOKEN_VARIABLE)
     return Api(options.prometheus, secret.read(path, TOKEN_VARIABLE) if given else "")
 

@@ -15,6 +15,8 @@ from exporter.report.combined import combined
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams", "name")  # fmt: skip
+COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs")
+"""Of sums, whose `run_id` is what they are added up by."""
 BY = {"job": "job_id", "group": "labels", "user": "user"}
 
 
@@ -57,7 +59,8 @@ def main(options: argparse.Namespace) -> int:
         case "csv":
             import csv  # 2 ms that a table need not spend
 
-            writer = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore")
+            columns = COLUMNS if options.by == "run" else COLUMNS_OF_SUMS
+            writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows({k: human.cell(v) for k, v in run.items()} for run in runs)
         case _:
@@ -73,7 +76,7 @@ def _added_up(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
     for run in answer["runs"]:
         name = run.get("labels", {}).get("group") if by == "group" else run[BY[by]]
         gathered.setdefault(name or "", []).append({**run, "runs": 1, "users": [run["user"]]})
-    sums = [_sum(name, parts) for name, parts in gathered.items()]
+    sums = [{**_sum(name, parts), "by": by, "by_name": name} for name, parts in gathered.items()]
     return sorted(sums, key=lambda each: float(each["started"]), reverse=True)
 
 

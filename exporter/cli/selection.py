@@ -10,7 +10,10 @@ from exporter.cli import prometheus
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument(
-        "--since", type=_since, metavar="DATE", help="Begun then or later: 2026-01-31, or 30d ago."
+        "--since",
+        type=_since,
+        metavar="DATE",
+        help="Begun on that day or later (2026-01-31), or within that time until now (30d).",
     )
     parser.add_argument("--job-id", metavar="ID", help="Of that job.")
     parser.add_argument("--group", metavar="NAME", help="Of that group, as of a sweep.")

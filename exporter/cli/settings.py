@@ -4,14 +4,18 @@ import argparse
 import dataclasses
 import os
 import typing
+from collections.abc import Collection
 from typing import Any
 
 from exporter.config import COLLECTORS, Config
 from exporter.settings import Overridden, load
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--config.file`, a flag for each setting that has one, and collector switches."""
+def add_flags(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
+    """Add `--config.file`, a flag for each setting that has one, and collector switches.
+
+    With `shown`, the help lists only these settings, named as "section.key".
+    """
     parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="Settings, YAML.")
     for name, section in typing.get_type_hints(Config).items():
         hints = typing.get_type_hints(section)
@@ -23,14 +27,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                 f"--{flag}",
                 dest=f"{name}.{item.name}",
                 metavar=_metavar(item.metadata["unit"], hints[item.name]),
-                help=_help(item.metadata["text"], item.default),
+                help=_help(item.metadata["text"], item.default)
+                if shown is None or f"{name}.{item.name}" in shown
+                else argparse.SUPPRESS,
             )
     for collector in COLLECTORS:
         parser.add_argument(
             f"--collector.{collector}",
             dest=f"collector.{collector}",
             action=argparse.BooleanOptionalAction,
-            help=f"Use the collector {collector} (default: on).",
+            help=f"Use the collector {collector} (default: on)."
+            if shown is None
+            else argparse.SUPPRESS,
         )
 
 

@@ -3,6 +3,7 @@
 Proxies and certificates come from the environment: `HTTPS_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`.
 """
 
+import base64
 import json
 import math
 import time
@@ -20,6 +21,8 @@ from exporter.redaction import Redaction, reason
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_PROMETHEUS_TOKEN"  # noqa: S105  a name
 TOKEN_FLAG = "--prometheus.token-file"  # noqa: S105  a name
+PASSWORD_VARIABLE = "EMISSIONS_EXPORTER_PROMETHEUS_PASSWORD"  # noqa: S105  a name
+LOGIN_FLAGS = "--prometheus.user and --prometheus.password-file"
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 LARGEST_BYTES = 64 << 20
@@ -29,7 +32,9 @@ WHOLE = {"partial_response": "false", "deny_partial_response": "1", "nocache": "
 them do not know these words."""
 REMEDIES = {
     **dict.fromkeys(
-        (401, 403), f"; give a token that may read, with {TOKEN_FLAG} or {TOKEN_VARIABLE}"
+        (401, 403),
+        f"; give a token that may read, with {TOKEN_FLAG} or {TOKEN_VARIABLE}, or a user that may, "
+        f"with {LOGIN_FLAGS}",
     ),
     **dict.fromkeys((422, 503, 504), "; a shorter --since asks for less"),
     404: "; is a path missing, as /prometheus of Mimir or /select/0/prometheus?",
@@ -48,16 +53,29 @@ class Sample(NamedTuple):
 class Api:
     """One server, named by its address without `/api/v1`. Every call raises SourceError."""
 
-    def __init__(self, url: str, token: str = "", timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        """Raises ConfigError for an address that is none, or that has a secret in it."""
+    def __init__(
+        self,
+        url: str,
+        secret: str = "",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        *,
+        user: str = "",
+    ) -> None:
+        """`secret` is a bearer token, or with a `user` that user's password.
+
+        Raises ConfigError for an address that is none, or that has a secret in it.
+        """
         self._url = _checked(url)
         self.who = _shown(self._url)
-        self._token = token
-        self._redaction = Redaction(token)
+        if ":" in user:
+            raise ConfigError("--prometheus.user: basic auth has no user names with a colon")
+        login = base64.b64encode(f"{user}:{secret}".encode()).decode()
+        self._authorization = f"Basic {login}" if user else f"Bearer {secret}"
+        self._redaction = Redaction(secret, login if user else "")
         self._timeout = timeout_seconds
         self._session = new_session()
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
-        if token:
+        if user or secret:
             self._session.auth = self._signed  # else a ~/.netrc would replace the token
 
     def query(self, text: str, at: float | None = None) -> list[Sample]:
@@ -156,7 +174,7 @@ class Api:
             raise SourceError(f"{self.who} cannot be reached: {said}") from None
 
     def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        request.headers["Authorization"] = self._authorization
         return request
 
     def _clean(self, said: object) -> str:
@@ -172,7 +190,8 @@ def _checked(url: str) -> str:
     if any(letter in url for letter in "@?#"):  # wherever: a password may have a / in it
         raise ConfigError(
             "--prometheus: the address may have no user, password or ?, which all who list "
-            f"processes can read; put a bearer token into {TOKEN_FLAG} or {TOKEN_VARIABLE}"
+            f"processes can read; put a bearer token into {TOKEN_FLAG} or {TOKEN_VARIABLE}, or "
+            f"give {LOGIN_FLAGS}"
         )
     try:
         parts = urlsplit(url)

@@ -76,13 +76,13 @@ def seen(record: Record) -> list[tuple[str, str]]:
     boundary = record.get("boundary")
     if boundary is None:
         return [("seen on", _nodes(record))]
-    rows = [("seen on", _some(boundary["nodes"]) + "; of how many is not known there")]
+    rows = [("seen on", _some(boundary["nodes"]) + "; Prometheus does not know the run's nodes")]
     if boundary["nodes_running"]:
         rows.append(("running", "on " + _some(boundary["nodes_running"])))
     if boundary["nodes_lost"]:
         rows.append(("lost", _some(boundary["nodes_lost"]) + ": no longer seen, and no end known"))
     since = human.moment(boundary["since"])
-    rows.append(("read from", f"Prometheus, since {since}; too little where a node lost power"))
+    rows.append(("read from", f"Prometheus, since {since}; a lower bound if a node lost power"))
     return rows
 
 

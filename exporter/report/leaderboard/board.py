@@ -20,7 +20,15 @@ class Board(NamedTuple):
     """About all of them."""
 
 
-def board(entries: Iterable[Entry], asked: Question, top: int | None = None) -> Board:
-    """The runs in order; ranks, marks and notes are those among all, shown or not."""
+def board(
+    entries: Iterable[Entry], asked: Question, top: int | None = None, *, reverse: bool = False
+) -> Board:
+    """The runs in order; ranks, marks and notes are those among all, shown or not.
+
+    `reverse` begins with the last of those that can be compared; ranks stay.
+    """
     rows = rank(entries, asked)
+    if reverse:
+        compared = [row for row in rows if row.rank is not None]
+        rows = [*reversed(compared), *rows[len(compared) :]]
     return Board(asked, tuple(rows[:top]), len(rows), notes(rows, asked) if rows else ())

@@ -80,6 +80,9 @@ def test_the_daemon_is_asked_for_those_that_are_wanted(show, daemon):
         (["--job-id=7"], ["sweep"]),
         (["--top=1"], ["small"]),
         (["--sort=result"], ["large", "small", "sweep"]),
+        (["--reverse"], ["sweep", "large", "small"]),
+        (["--reverse", "--top=1"], ["sweep"]),
+        (["--sort=result", "--reverse"], ["small", "large", "sweep"]),
         (["--sort=result", "--lower-is-better"], ["small", "large", "sweep"]),
         (["--sort=result", "--metric=loss"], ["small", "large", "sweep"]),
     ],
@@ -88,6 +91,15 @@ def test_runs_of_a_file_are_chosen_and_sorted(show, file, wish, found):
     shown = names(show("--from", file, "--format=json", *wish))
     assert shown[:2] == found[:2]
     assert sorted(shown) == sorted(found)
+
+
+def test_a_reversed_list_keeps_ranks_and_ends_with_runs_that_cannot_be_compared(show, file):
+    runs = json.loads(show("--from", file, "--format=json", "--sort=result", "--reverse"))["runs"]
+    assert [(run["run_id"], run["rank"]) for run in runs] == [
+        ("small", 2),
+        ("large", 1),
+        ("sweep", None),
+    ]
 
 
 def test_runs_can_be_named(show, file):

@@ -1,5 +1,7 @@
 """`report --prometheus`: options, and errors as one line."""
 
+import base64
+
 import pytest
 
 from exporter.cli.main import main
@@ -68,3 +70,29 @@ def test_a_look_back_that_is_none_is_refused(text, server, capsys):
 
 def test_a_final_run_without_a_group_is_refused(said):
     assert said("bert", "--final", "bert-2").endswith("give --group as well")
+
+
+def test_a_password_is_read_from_a_file_or_the_environment(said, server, tmp_path, monkeypatch):
+    path = tmp_path / "password"
+    path.write_text(f"{TOKEN}\n")
+    login = base64.b64encode(f"ada:{TOKEN}".encode()).decode()
+    flags = ["bert", f"--prometheus={server.url}", "--prometheus.user=ada"]
+    said(*flags, f"--prometheus.password-file={path}")
+    monkeypatch.setenv("EMISSIONS_EXPORTER_PROMETHEUS_PASSWORD", TOKEN)
+    said(*flags)
+    assert [asked.headers["authorization"] for asked in server.asked] == [f"Basic {login}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--prometheus.user=ada"], "--prometheus.user: no password: name its file"),
+        (["--prometheus.password-file=/p"], "--prometheus.password-file: give --prometheus.user"),
+        (
+            ["--prometheus.user=ada", "--prometheus.token-file=/t"],
+            "--prometheus.user and --prometheus.token-file are given; give one",
+        ),
+    ],
+)
+def test_a_login_that_is_not_whole_is_refused(said, server, flags, complaint):
+    assert complaint in said("bert", f"--prometheus={server.url}", *flags)

@@ -283,3 +283,13 @@ def test_the_csv_has_the_names(tmp_path, capsys):
         main(["runs", f"--socket.path={answers.path}", "--format=csv"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["name"] for row in rows] == ["bert", ""]
+
+
+def test_csv_of_sums_says_by_what_and_of_whom_in_columns_of_their_own(show):
+    (row,) = csv.DictReader(io.StringIO(show("runs", "--by=user", "--format=csv")))
+    assert (row["by"], row["by_name"], row["runs"], row["user"]) == ("user", "ada", "2", "ada")
+    assert row["run_id"] == "ada"
+    (row,) = csv.DictReader(io.StringIO(show("runs", "--by=group", "--format=csv")))
+    assert (row["by"], row["by_name"], row["runs"]) == ("group", "", "2")
+    rows = csv.DictReader(io.StringIO(show("runs", "--format=csv")))
+    assert "by" not in next(rows)

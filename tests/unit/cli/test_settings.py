@@ -253,3 +253,38 @@ def test_a_port_that_is_in_use_is_no_error_in_the_settings(tmp_path):
         )
     assert ended.returncode == 1
     assert "another program listens there" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--convert.zone=DE"], "# intensity: yearly value of DE: 344.1 g/kWh (lifecycle), "),
+        ([], "# intensity: world average: 473 g/kWh (lifecycle), "),
+    ],
+)
+def test_check_config_names_the_intensity_that_follows(capsys, flags, line):
+    assert command.main(["check-config", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].startswith(line)
+    assert yaml.safe_load(printed)["sample"]["interval_seconds"] == 1
+
+
+def test_the_help_of_healthcheck_has_what_it_uses_and_other_flags_are_accepted(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        command.main(["healthcheck", "--help"])
+    shown = capsys.readouterr().out
+    assert "--socket.path" in shown
+    assert "--web.listen-address" in shown
+    for other in ("--sample.interval", "--collector.rapl", "--convert.zone"):
+        assert other not in shown
+    flags = [f"--socket.path={tmp_path}/s", "--web.listen-address=none", "--sample.interval=2"]
+    assert command.main(["healthcheck", *flags, "--no-collector.rapl"]) == 1
+
+
+def test_the_default_of_since_is_shown_as_it_is_written(capsys):
+    for name in ("report", "rules"):
+        with pytest.raises(SystemExit):
+            command.main([name, "--help"])
+        shown = capsys.readouterr().out
+        assert "(default: 30d)" in " ".join(shown.split())
+        assert "2592000" not in shown

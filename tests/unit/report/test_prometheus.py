@@ -240,8 +240,8 @@ def test_a_receipt_says_where_it_comes_from_and_what_may_be_missing(there):
         "  gpu        150 J (0.042 Wh) of 2 GPUs",
         "  intensity  14\u202f938 g/kWh in the mean, PUE included; DE, lifecycle; a table",
         "  counted    cpu, gpu of the nodes; not network, disks, fans",
-        "  seen on    2 nodes: a, b; of how many is not known there",
-        "  read from  Prometheus, since 1970-01-11 13:46:40; too little where a node lost power",
+        "  seen on    2 nodes: a, b; Prometheus does not know the run's nodes",
+        "  read from  Prometheus, since 1970-01-11 13:46:40; a lower bound if a node lost power",
     ]
 
 

@@ -1,5 +1,6 @@
 """Every way in which a server may fail to answer, in one line that gives no secret away."""
 
+import base64
 import socket
 
 import pytest
@@ -52,6 +53,21 @@ def test_the_token_is_sent_as_bearer_and_a_netrc_does_not_replace_it(server, tmp
     monkeypatch.setenv("NETRC", str(netrc))
     Api(server.url, TOKEN).query("up")
     assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("user", ["ada", "müller", "with space"])
+def test_a_user_and_a_password_are_sent_as_basic_auth_and_shown_nowhere(server, user):
+    Api(server.url, TOKEN, user=user).query("up")
+    login = base64.b64encode(f"{user}:{TOKEN}".encode()).decode()
+    assert server.asked[0].headers["authorization"] == f"Basic {login}"
+    said = failure(server, document({"status": "error", "error": f"no {login}"}, 401), user=user)
+    assert login not in said
+    assert "--prometheus.user and --prometheus.password-file" in said
+
+
+def test_a_user_name_with_a_colon_is_refused():
+    with pytest.raises(ConfigError, match=r"--prometheus\.user: basic auth has no user names"):
+        Api("http://host:9090", TOKEN, user="a:b")
 
 
 def test_a_path_before_the_interface_is_kept(server):

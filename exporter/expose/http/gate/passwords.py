@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 import secrets
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ REMEMBERED = 256
 NOBODY = "xZ4c8tY9k1mQw7r2UuJfVeGHhLpNsDaB5oEi3yTKvCRgMXzWqPnSO"
 """Salt and digest of no password, for users that there are not."""
 WHO_USES_IT = "basic_auth_users"
-REMEDY = "pip install 'emissions-exporter[auth]'"
+REMEDY = "{python} -m pip install 'bcrypt>=4'"
 
 
 class Credentials(NamedTuple):
@@ -46,7 +47,8 @@ class Passwords:
         try:
             import bcrypt
         except ImportError:
-            raise ConfigError(f"{WHO_USES_IT} needs bcrypt, which is missing: {REMEDY}") from None
+            remedy = REMEDY.format(python=sys.executable)
+            raise ConfigError(f"{WHO_USES_IT} needs bcrypt, which is missing: {remedy}") from None
         self._matches = bcrypt.checkpw
         self.users = users
         # The dearest of the costs, so that a name that is not known answers no sooner than others.

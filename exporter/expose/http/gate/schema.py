@@ -202,10 +202,19 @@ def _users(document: dict[Any, Any], where: str) -> dict[str, str]:
     for name, hashed in given.items():
         if ":" in name:
             raise ConfigError(f"{where}: {name!r}: basic auth knows no user names with a colon")
+        if (
+            isinstance(hashed, str)
+            and HASH.fullmatch(hashed.lstrip(":").strip())
+            and (hashed.startswith(":"))
+        ):
+            raise ConfigError(
+                f"{where}.{name}: begins with the colon that htpasswd prints between user and "
+                "hash; remove it, or make the hash with `htpasswd -nBC 10 '' | tr -d ':\\n'`"
+            )
         if not isinstance(hashed, str) or not HASH.fullmatch(hashed):
             raise ConfigError(
                 f"{where}.{name}: is not a bcrypt hash ($2y$10$ and 53 characters); make one with "
-                "`htpasswd -nBC 10 ''`"
+                "`htpasswd -nBC 10 '' | tr -d ':\\n'`"
             )
     return given
 

@@ -81,9 +81,10 @@ def test_of_wrong_passwords_the_latest_are_remembered_and_nothing_can_be_read_fr
     assert Passwords({"ada": HASH}).mark(ADA) != passwords.mark(ADA)
 
 
-def test_without_bcrypt_it_is_said_what_to_install(monkeypatch):
+def test_without_bcrypt_it_is_said_what_to_install_and_with_which_pip(monkeypatch):
     monkeypatch.setitem(sys.modules, "bcrypt", None)
-    with pytest.raises(ConfigError, match=r"pip install 'emissions-exporter\[auth\]'"):
+    monkeypatch.setattr(sys, "executable", "/opt/venv/bin/python")
+    with pytest.raises(ConfigError, match=r": /opt/venv/bin/python -m pip install 'bcrypt>=4'$"):
         Passwords({"ada": HASH})
 
 

@@ -85,6 +85,18 @@ BAD = {
         "X-XSS-Protection: expected one line of ASCII text",
     ),
     "http2": ("http_server_config: {http2: maybe}", "http2: expected true or false"),
+    "colon of htpasswd": (
+        f"basic_auth_users: {{ada: ':{HASH}'}}",
+        "basic_auth_users.ada: begins with the colon that htpasswd prints between user and hash",
+    ),
+    "colon and line of htpasswd": (
+        f'basic_auth_users: {{ada: ":{HASH}\\n"}}',
+        r"begins with the colon",
+    ),
+    "colon without a hash": (
+        "basic_auth_users: {ada: ':secret'}",
+        "basic_auth_users.ada: is not a bcrypt hash",
+    ),
     "hash": ("basic_auth_users: {ada: secret}", "basic_auth_users.ada: is not a bcrypt hash"),
     "colon": (f"basic_auth_users: {{'a:b': '{HASH}'}}", "no user names with a colon"),
     "no burst": ("rate_limit: {interval: 1s}", "burst: is missing or 0"),
