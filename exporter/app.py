@@ -15,6 +15,7 @@ from exporter.expose.http.gate.store import Store
 from exporter.expose.http.server import Limits
 from exporter.expose.http.web import Web
 from exporter.model.commands import LetGo, Request, Stop
+from exporter.model.workload import SETTINGS, CollectorState
 from exporter.paths import check_paths
 from exporter.report.forms.registry import FORMS
 from exporter.wiring import Wiring
@@ -35,10 +36,11 @@ class App:
         clock: Clock | None = None,
         web_config: Store | None = None,
         settings_file: str = "",
+        reload_error: str = "",
     ) -> None:
         """`web_config` is that of the daemon before, which is kept where the new one is broken.
 
-        Raises ConfigError.
+        `reload_error` says why the settings could not be reloaded, if so. Raises ConfigError.
         """
         check_paths(config)
         self.config = config
@@ -47,6 +49,11 @@ class App:
         self.reload = False
         """Whether it was SIGHUP that ended `serve`: the settings are to be read again."""
         self.web_config = self._renewed(web_config)
+        self._reload_states = (
+            (CollectorState(SETTINGS, ok=False, seconds=0.0, why=reload_error),)
+            if reload_error
+            else ()
+        )
         self._held = ExitStack()
         try:
             parts = Wiring(
@@ -55,7 +62,7 @@ class App:
                 self.clock,
                 self.inbox,
                 self._held,
-                lambda: self.web_config.states,
+                lambda: (*self.web_config.states, *self._reload_states),
                 settings_file,
             )
         except BaseException:

@@ -25,6 +25,13 @@ FOLDERS = {
 CONFIGURATION = ("grafana/", "prometheus/prometheus.yml", "prometheus/budgets.example.yaml")
 """Beginnings of the paths of files that are edited where they are: targets, addresses, secrets."""
 NEW = ".new"
+JOB = "emissions-exporter"
+"""Value of the label `job`, in what the package has."""
+JOB_LINES = ('job="{}"', 'job=\\"{}\\"', "job_name: {}\n")
+"""Where it is in rules, in JSON and in the configuration."""
+JOB_NAME = re.compile(r"[A-Za-z0-9_./-]+")
+ALERTS_WITH_JOB = "prometheus/alerts/health.yaml"
+JOB_OF_ALERT = re.compile(r'\bup\{job="([^"]+)"\}')
 RUNBOOK = "runbook_url: docs/runbook.md"
 NOTE = "# `runbook_url` is a path in this repository"
 """Of alerts in the repository; a line that is not true of what is written."""
@@ -41,6 +48,13 @@ def add(subparsers: Any) -> None:
         "--force",
         action="store_true",
         help="Replace dashboards, rules and alerts that differ, as after an upgrade.",
+    )
+    parser.add_argument(
+        "--job",
+        type=_job_name,
+        metavar="NAME",
+        help="Name of the scrape job in your Prometheus (default: that of the alerts in "
+        f"DIRECTORY, else {JOB}).",
     )
     add_runbook_flag(
         parser,
@@ -60,9 +74,11 @@ def main(options: argparse.Namespace) -> int:
     runbook_url = options.runbook_url
     if runbook_url is None:
         runbook_url = _linked(options.directory, files)
+    job = options.job or _job(options.directory)
     made, kept = {}, []
     for name, source in files.items():
-        path, text = os.path.join(options.directory, name), with_runbook(source, runbook_url)
+        path = os.path.join(options.directory, name)
+        text = with_job(with_runbook(source, runbook_url), job)
         if name.startswith(CONFIGURATION) and current(path) not in (None, text):
             kept.append(path)
             path = f"{path}{NEW}"
@@ -84,6 +100,25 @@ def _linked(directory: str, files: Mapping[str, str]) -> str:
         if found := LINK.search(current(os.path.join(directory, name)) or ""):
             return found[1]
     return ""
+
+
+def _job(directory: str) -> str:
+    """The scrape job that the alerts in the directory name; ours where there are none."""
+    found = JOB_OF_ALERT.search(current(os.path.join(directory, ALERTS_WITH_JOB)) or "")
+    return found[1] if found else JOB
+
+
+def _job_name(text: str) -> str:
+    if not JOB_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected letters, digits, _ . / and -, found {text!r}")
+    return text
+
+
+def with_job(text: str, job: str) -> str:
+    """The text for a scrape job of that name."""
+    for line in JOB_LINES:
+        text = text.replace(line.format(JOB), line.format(job))
+    return text
 
 
 def with_runbook(text: str, runbook_url: str) -> str:

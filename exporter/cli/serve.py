@@ -63,6 +63,7 @@ def _serve(
     log_start(config, options.config_file)
     log_overridden(overridden)
     before, web_config, event = None, None, STARTED
+    reload_error = ""
     while True:
         set_up(config.expose.log_level, config.expose.log_format)
         try:
@@ -72,6 +73,7 @@ def _serve(
                     os.environ,
                     web_config=web_config,
                     settings_file=options.config_file or "",
+                    reload_error=reload_error,
                 )
             web_config = app.web_config
             whole = app.serve(partial(announce, event, options.config_file, SUGGESTION))
@@ -80,6 +82,7 @@ def _serve(
                 raise
             log.error(KEPT, error)  # noqa: TRY400  not a defect
             config, before, event = before, None, ""
+            reload_error = str(error)
             continue
         if not whole:
             logging.shutdown()
@@ -87,20 +90,14 @@ def _serve(
             os._exit(Outdated.exit_code if app.reload or app.writer.is_behind else 0)
         if not app.reload:
             return 0
-        read, before = _reread(options), config
-        config, event = read or config, RELOADED if read else ""
-
-
-def _reread(options: argparse.Namespace) -> Config | None:
-    """The settings as they are now; None where they cannot be read."""
-    overridden: list[Overridden] = []
-    try:
-        config = settings(options, overridden)
-    except ConfigError as error:
-        log.error(KEPT, error)  # noqa: TRY400  not a defect
-        return None
-    log_overridden(overridden)
-    return config
+        before, event, reload_error = config, RELOADED, ""
+        replaced: list[Overridden] = []
+        try:
+            config = settings(options, replaced)
+            log_overridden(replaced)
+        except ConfigError as error:
+            log.error(KEPT, error)  # noqa: TRY400  not a defect
+            event, reload_error = "", str(error)
 
 
 def log_overridden(overridden: Iterable[Overridden]) -> None:

@@ -330,6 +330,12 @@ DAEMON_FAMILIES = (
         rows.collector_duration,
         "Time in seconds that the collector's last try took.",
     ),
+    _gauge(
+        "config_last_reload_successful",
+        (),
+        rows.config_reload,
+        "Whether the settings could be read at the last reload, 1 or 0; then the old ones stay.",
+    ),
     _counter(
         "driver_calls_total",
         ("call",),

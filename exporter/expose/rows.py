@@ -11,6 +11,7 @@ from exporter.model.forecast import Forecast, Outcome, forecast
 from exporter.model.intensity import Factor
 from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DeviceState, GridState, Health
+from exporter.model.workload import SETTINGS
 
 Sample: TypeAlias = tuple[tuple[str, ...], float]
 Samples: TypeAlias = Iterable[Sample]
@@ -224,6 +225,11 @@ def pue(view: View) -> Samples:
 def collector_success(view: View) -> Samples:
     """Whether each collector worked."""
     return [((state.name,), int(state.ok)) for state in view.snapshot.collectors]
+
+
+def config_reload(view: View) -> Samples:
+    """Whether the settings could be read at the last reload; a state is there if not."""
+    return [((), int(all(s.ok for s in view.snapshot.collectors if s.name == SETTINGS)))]
 
 
 def collector_duration(view: View) -> Samples:

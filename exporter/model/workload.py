@@ -109,6 +109,10 @@ class Share(NamedTuple):
     """Part of `energy_uj` that is idle power of what the party holds."""
 
 
+SETTINGS = "config"
+"""Name of the state that says why the settings could not be reloaded; absent if they could."""
+
+
 class CollectorState(NamedTuple):
     """Whether a source of samples or of workload worked at its last try."""
 

@@ -99,6 +99,31 @@ def test_sighup_with_broken_settings_keeps_the_old_ones(daemon, tmp_path):
     assert daemon.json("/api/v1/intensity")["factor"]["zone"] == "DE"
 
 
+@pytest.mark.parametrize(
+    ("broken", "word"),
+    [("convert: {zonne: FR}\n", "zonne"), ("convert: {zone: Atlantis}\n", "Atlantis")],
+)
+def test_a_failed_reload_is_a_metric_and_on_the_page_until_one_works(
+    daemon, tmp_path, broken, word
+):
+    def metrics():
+        return get(daemon.url + "/metrics").decode().splitlines()
+
+    settings = (tmp_path / "config.yaml").read_text()
+    success = "emissions_config_last_reload_successful"
+    assert f"{success} 1.0" in metrics()
+    (tmp_path / "config.yaml").write_text(broken)
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: "settings not reloaded" in daemon.log())
+    until(lambda: f"{success} 0.0" in metrics())
+    assert 'emissions_collector_success{collector="config"} 0.0' in metrics()
+    assert word in get(daemon.url + "/").decode()
+    (tmp_path / "config.yaml").write_text(settings)
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: f"{success} 1.0" in metrics())
+    assert not any('collector="config"' in line for line in metrics())
+
+
 def test_sighup_with_settings_that_cannot_work_keeps_the_old_ones(daemon, tmp_path):
     (tmp_path / "config.yaml").write_text("convert: {zone: Atlantis}\n")
     daemon.process.send_signal(signal.SIGHUP)

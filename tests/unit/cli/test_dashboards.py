@@ -165,3 +165,26 @@ def test_an_upgrade_keeps_the_links_to_the_runbook_unless_told_otherwise(tmp_pat
     assert main(["dashboards", str(tmp_path), "--force", "--runbook.url="]) == 0
     assert links() == {""}
     assert main(["dashboards", str(tmp_path)]) == 0
+
+
+def test_the_scrape_job_may_have_another_name_which_an_upgrade_keeps(tmp_path):
+    def jobs():
+        text = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+        return set(re.findall(r'job=\\?"([^"\\]+)', text)) | set(
+            re.findall(r"job_name: (\S+)", text)
+        )
+
+    main(["dashboards", str(tmp_path)])
+    assert jobs() == {"emissions-exporter"}
+    assert main(["dashboards", str(tmp_path), "--force", "--job=hpc/energy"]) == 0
+    assert jobs() == {"hpc/energy", "emissions-exporter"}  # prometheus.yml is kept
+    (tmp_path / "prometheus/prometheus.yml").unlink()
+    assert main(["dashboards", str(tmp_path), "--force"]) == 0
+    assert jobs() == {"hpc/energy"}
+
+
+@pytest.mark.parametrize("job", ["", 'a"b', "a b", "{x}", "a\\b"])
+def test_a_scrape_job_that_would_break_a_query_is_refused(job, capsys):
+    with pytest.raises(SystemExit):
+        main(["dashboards", "x", "--job", job])
+    assert "expected letters, digits" in capsys.readouterr().err

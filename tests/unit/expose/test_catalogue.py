@@ -53,6 +53,7 @@ CONTRACT = {
     "pue_ratio": ("gauge", ""),
     "attribution_imbalance_joules": ("gauge", ""),
     "collector_success": ("gauge", "collector"),
+    "config_last_reload_successful": ("gauge", ""),
     "collector_duration_seconds": ("gauge", "collector"),
     "driver_calls_total": ("counter", "call"),
     "driver_call_seconds_total": ("counter", "call"),
@@ -71,7 +72,13 @@ PROCESS = {
     "process_start_time_seconds": ("gauge", ""),
 }
 UNITS = ("joules", "watts", "grams", "grams_per_kwh", "seconds", "bytes", "ratio", "info", "total")
-COUNTS = ("device_up", "collector_success", "grid_intensity_fallback_step", "process_open_fds")
+COUNTS = (
+    "device_up",
+    "collector_success",
+    "config_last_reload_successful",
+    "grid_intensity_fallback_step",
+    "process_open_fds",
+)
 DURABLE = ("_joules_total", "_grams_total", "_units_total")
 FAMILIES = catalogue()
 
