@@ -32,11 +32,11 @@ known is an error, and so is a number with a unit: units are in the names.
       pue: 1.3
 
 Relative paths in the file are relative to the file; those of flags and variables, to the current
-directory. The daemon logs a warning for each setting of the file that a flag or variable with another
-value overrides.
+directory. The daemon logs a warning for each setting of the file that a flag or variable with
+another value overrides.
 
-`emissions-exporter check-config FILE` says whether a file is good, and which carbon intensity follows
-from it. Run it as the daemon's user, who has to read keys and tokens too:
+`emissions-exporter check-config FILE` says whether a file is good, and which carbon intensity
+follows from it. Run it as the daemon's user, who has to read keys and tokens too:
 `runuser -u emissions -- emissions-exporter check-config FILE`.
 """
 
@@ -136,8 +136,8 @@ def metrics() -> str:
         ]
         parts += [f"## {title}\n", _table(("metric", "type", "labels", "what"), rows)]
     parts.append(
-        "`emissions_run_info` and the `emissions_owner_*` counters also have a label `label_*` for\n"
-        "each label of a run that `attribute.exported_labels` names. No counter has the label\n"
+        "`emissions_run_info` and the `emissions_owner_*` counters also have a label `label_*`\n"
+        "for each label of a run that `attribute.exported_labels` names. No counter has the label\n"
         "`account`; the rules record energy and emissions by account ([rules](rules.md#levels)).\n"
     )
     return "\n".join(parts)

@@ -93,6 +93,13 @@ def _sum(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _state(run: dict[str, Any]) -> str:
+    """The run's state; one that was ended and one whose processes have all exited are both over."""
+    if run["ended"] is None:
+        return "running"
+    return "ended" if run["end_reason"] == "exited" else str(run["end_reason"])
+
+
 def _identity(by: str) -> dict[str, str]:
     """What stands beside the id of a run, or of a sum of them, and whence it comes."""
     if by == "run":
@@ -115,7 +122,7 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
                 human.duration(run["duration_seconds"]),
                 energy.text(run["energy_uj"]),
                 carbon.text(run["carbon_ng"]),
-                "running" if run["ended"] is None else run["end_reason"],
+                _state(run),
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

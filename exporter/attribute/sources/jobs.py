@@ -28,6 +28,8 @@ SCAN_LOOKS = 5
 STALE_NS = 600 * NANOSECONDS_PER_SECOND
 """What an epilog that never ran left behind counts no more so long after the last process that was
 seen of the job went, or where none was, after its time limit."""
+UNSEEN_NS = 60 * NANOSECONDS_PER_SECOND
+"""After so long without a step, a job that is written down is reported as one that is not seen."""
 JOB_LABEL = "slurm_job"
 """The job's id, of a run that is named by its SLUID because the id came late."""
 MOST_NAMED = 8
@@ -78,6 +80,8 @@ class Jobs:
         """When a process was last seen of each job that is written down and had any."""
         self._empty: set[str] = set()
         """Jobs whose cgroup has no process."""
+        self._unseen: tuple[str, ...] = ()
+        """Jobs that are written down and of which no cgroup and no process was ever seen."""
         self._looks = 0
 
     def look(self) -> None:
@@ -109,6 +113,14 @@ class Jobs:
             self._jobs[job_id] = job
             if job_id in cgroups and job.key != OTHER_RUN and self._runbook.is_open(job.key):
                 self._meter(job.key, cgroups[job_id].at, is_new=self._looks > 0)
+        self._unseen = tuple(
+            job_id
+            for job_id, job in self._jobs.items()
+            if job.is_written
+            and job_id not in cgroups
+            and job_id not in self._left_ns
+            and now_ns - job.since_ns >= UNSEEN_NS
+        )
         self._looks += 1
 
     def claim_processes(self) -> None:
@@ -148,6 +160,14 @@ class Jobs:
                 f"the job ids of Slurm's {', '.join(nameless[:MOST_NAMED])} are not known, so "
                 "their runs are named by these SLUIDs; let slurmd call deploy/slurm/prolog.sh, or "
                 "let the daemon see all processes in /proc (hidepid, hostPID)"
+            )
+        if is_ok and self._unseen:
+            shown = ", ".join(sorted(self._unseen)[:MOST_NAMED])
+            more = len(self._unseen) - MOST_NAMED
+            why = (
+                f"has no cgroup and no visible process: job {shown}"
+                f"{f' and {more} more' if more > 0 else ''}; its work is counted as other, and its "
+                "0 J is not a measurement; see Without cgroups in deploy/slurm/README.md"
             )
         is_slurm = self._slurm.is_here() or bool(self._jobs) or bool(why)
         return (CollectorState("jobs", is_ok, 0.0, why),) if is_slurm else ()

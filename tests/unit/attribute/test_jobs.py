@@ -640,3 +640,60 @@ def test_the_first_job_of_a_user_has_the_users_name_once_it_is_known(slurm):
     slurm.host.restart()
     slurm.host.look()
     assert (slurm.run(17).user, slurm.run(17).owner) == ("ada", None)
+
+
+@pytest.fixture
+def written(slurm):
+    """Writes a job down at the time of the host's clock."""
+
+    def write(job_id, **more):
+        slurm.write(job_id, **more)
+        now = slurm.host.clock.wall()
+        os.utime(slurm.host.jobs / str(job_id), (now, now))
+
+    return write
+
+
+def test_a_job_of_which_nothing_is_seen_is_named_after_a_minute(slurm, written):
+    written(2, gpus="GPU-1")
+    slurm.host.look()
+    slurm.host.clock.advance(57)
+    slurm.host.look()
+    assert slurm.states() == {"jobs": (True, "")}
+    slurm.host.clock.advance(1)
+    slurm.host.look()
+    is_ok, why = slurm.states()["jobs"]
+    assert is_ok
+    assert why.startswith("has no cgroup and no visible process: job 2; ")
+    assert held(slurm.host) == {("GPU-1", "2", ""): None}
+    (slurm.host.jobs / "2").unlink()
+    slurm.host.look()
+    assert slurm.states().get("jobs", (True, ""))[1] == ""
+
+
+def test_a_job_that_was_seen_once_is_not_named(slurm, written):
+    written(2)
+    written(3)
+    written(4)
+    slurm.job(3, 10, used_us=20_000)
+    slurm.host.proc.process(11, uid=7, environment="SLURM_JOB_ID=4")
+    slurm.host.look()
+    slurm.host.start(11, "bert", uid=7)
+    slurm.host.look()
+    slurm.end(3)
+    slurm.host.proc.gone(11)
+    slurm.host.clock.advance(120)
+    slurm.host.look()
+    assert ": job 2; " in slurm.states()["jobs"][1]
+    slurm.job(2, 12, used_us=0)
+    slurm.host.look()
+    assert slurm.states()["jobs"] == (True, "")
+
+
+def test_of_many_jobs_that_are_not_seen_some_are_named_and_the_others_counted(slurm, written):
+    for job_id in range(10, 20):
+        written(job_id)
+    slurm.host.look()
+    slurm.host.clock.advance(60)
+    slurm.host.look()
+    assert ": job 10, 11, 12, 13, 14, 15, 16, 17 and 2 more; " in slurm.states()["jobs"][1]

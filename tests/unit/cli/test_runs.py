@@ -62,7 +62,7 @@ def test_runs_are_a_table(show):
     assert head.split()[:5] == ["RUN", "NAME", "JOB", "USER", "STARTED"]
     assert head.split()[5:] == ["TOOK", "ENERGY", "CO2EQ", "STATE"]
     assert lines[1].startswith("small ")
-    assert lines[1].endswith("1 min 0 s  2.00 Wh  1.00 g  exited")
+    assert lines[1].endswith("1 min 0 s  2.00 Wh  1.00 g  ended")
 
 
 def test_a_column_has_one_unit(show, monkeypatch):
