@@ -9,6 +9,12 @@ from exporter.report import figures, group
 
 Record = Mapping[str, Any]
 SHOWN_NODES = 8
+SLURM = "slurm"
+UNSEEN_SECONDS = 60.0
+UNSEEN = (
+    "processors and memory: the job has no cgroup and no visible process, see Without cgroups in "
+    "deploy/slurm/README.md"
+)
 METHODS = {
     "counter": "measured by the hardware's own counter",
     "integrated": "measured power, integrated",
@@ -34,9 +40,7 @@ def receipt(record: Record) -> str:
     title = f"Run {record['run_id']}{named}{in_job}"
     rows = [
         ("took", human.duration(record["duration_seconds"])),
-        ("energy", energy(record["energy_uj"])),
-        ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
-        *_parts(record),
+        *(_unseen(record) if is_unseen(record) else _used(record)),
         *_intensities(record["intensity"]),
         *mean_intensity(record),
         *group.said(record),
@@ -51,6 +55,39 @@ def receipt(record: Record) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {text}" for name, text in rows)]
     return "\n".join(human.printable(line) for line in lines)
+
+
+def is_unseen(record: Record) -> bool:
+    """Whether no cgroup and no process of a Slurm job was visible: its 0 J are no measurement.
+
+    A job that is seen has memory at least, and used CPU time when it began.
+    """
+    return (
+        record.get("origin") == SLURM
+        and record["duration_seconds"] >= UNSEEN_SECONDS
+        and bool(_of_machine(record))
+        and not any(part["energy_uj"] for part in _of_machine(record))
+    )
+
+
+def _of_machine(record: Record) -> list[Record]:
+    """The parts that need a cgroup or a process to be attributed."""
+    return [part for part in record["parts"] if part["device"] != "gpu"]
+
+
+def _used(record: Record) -> list[tuple[str, str]]:
+    return [
+        ("energy", energy(record["energy_uj"])),
+        ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
+        *_parts(record),
+    ]
+
+
+def _unseen(record: Record) -> list[tuple[str, str]]:
+    """What is known of a job that is not seen: the GPUs that it held."""
+    gpus = [part for part in record["parts"] if part["device"] == "gpu"]
+    known = _used({**record, "parts": gpus}) if gpus else [("energy", "unknown")]
+    return [*known, ("unknown", UNSEEN)]
 
 
 def _is_named(record: Record) -> bool:

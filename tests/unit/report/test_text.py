@@ -96,3 +96,62 @@ def test_a_replay_claims_no_measurement(record):
     text = receipt({**record, "origin": "replay"})
     assert "played back from a recording, not measured, " in text
     assert COUNTER not in text
+
+
+def part_of(device, energy_uj):
+    return {
+        "device": device,
+        "id": f"{device}-0",
+        "model": "",
+        "method": "counter",
+        "split": None,
+        "energy_uj": energy_uj,
+        "held_uj": 0,
+        "carbon_ng": 0,
+    }
+
+
+def slurm_job(record, seconds, *parts):
+    return {
+        **record,
+        "origin": "slurm",
+        "duration_seconds": seconds,
+        "parts": list(parts),
+        "energy_uj": sum(part["energy_uj"] for part in parts),
+        "held_uj": 0,
+        "carbon_ng": 0,
+    }
+
+
+def test_a_slurm_job_of_which_nothing_is_seen_has_an_unknown_energy_and_no_zero(record):
+    lines = receipt(slurm_job(record, 60.0, part_of("cpu", 0), part_of("dram", 0))).splitlines()
+    assert "  energy     unknown" in lines
+    assert any("unknown" in line and "no cgroup and no visible process" in line for line in lines)
+    assert not any(" 0 J" in line or " 0 g" in line for line in lines)
+
+
+def test_of_a_slurm_job_that_is_not_seen_the_gpus_that_it_held_are_known(record):
+    job = slurm_job(record, 600.0, part_of("cpu", 0), part_of("gpu", 3_600_000_000))
+    text = receipt(job)
+    assert "1.00 Wh" in text
+    assert "processors and memory: the job has no cgroup" in text
+    assert " 0 J" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "parts"),
+    [
+        (59.0, [("cpu", 0), ("dram", 0)]),
+        (600.0, [("cpu", 0), ("dram", 1)]),
+        (600.0, [("cpu", 1)]),
+        (600.0, [("gpu", 0)]),
+    ],
+)
+def test_a_slurm_job_that_is_seen_or_young_is_shown_as_it_is(record, seconds, parts):
+    text = receipt(slurm_job(record, seconds, *(part_of(*part) for part in parts)))
+    assert "no visible process" not in text
+
+
+def test_a_run_of_no_scheduler_without_energy_is_shown_as_it_is(record):
+    job = {**slurm_job(record, 600.0, part_of("cpu", 0)), "origin": "registered"}
+    assert "no visible process" not in receipt(job)
