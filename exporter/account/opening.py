@@ -36,14 +36,18 @@ FILES = ("lock", NAME, f"{NAME}-wal", f"{NAME}-shm", "journal")
 FOREIGN = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 """Beginnings of the names of errors that a file of another user causes."""
 
+DAMAGED = (
+    "restart the exporter, which sets a damaged file aside at its start; if this is reported again, "
+    "stop it and move the file away"
+)
 REMEDIES = {
     "SQLITE_FULL": "free space on its disk; an exporter that runs keeps totals in memory meanwhile",
     "SQLITE_READONLY": f"make it writable for the exporter's user, {ELSEWHERE}",
     "SQLITE_CANTOPEN": f"make it and its directory writable for the exporter's user, {ELSEWHERE}",
     "SQLITE_BUSY": "end the program that has it open; only the exporter may write to it",
     "SQLITE_IOERR": "look for errors of its disk in the kernel log (dmesg)",
-    "SQLITE_CORRUPT": "stop the exporter, move the file away and start again",
-    "SQLITE_NOTADB": "stop the exporter, move the file away and start again",
+    "SQLITE_CORRUPT": DAMAGED,
+    "SQLITE_NOTADB": DAMAGED,
     "SQLITE_ERROR": f"its tables are not those of this exporter: move the file away, {ELSEWHERE}",
 }
 

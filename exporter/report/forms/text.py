@@ -39,6 +39,7 @@ def receipt(record: Record) -> str:
     in_job = f" (job {record['job_id']})" if record["job_id"] else ""
     title = f"Run {record['run_id']}{named}{in_job}"
     rows = [
+        *_owner(record),
         ("took", human.duration(record["duration_seconds"])),
         *(_unseen(record) if is_unseen(record) else _used(record)),
         *_intensities(record["intensity"]),
@@ -51,10 +52,19 @@ def receipt(record: Record) -> str:
         *seen(record),
     ]
     if record["held_uj"]:
-        rows.insert(2, ("held idle", energy(record["held_uj"])))
+        place = next(i for i, (name, _) in enumerate(rows) if name == "energy")
+        rows.insert(place + 1, ("held idle", energy(record["held_uj"])))
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {text}" for name, text in rows)]
     return "\n".join(human.printable(line) for line in lines)
+
+
+def _owner(record: Record) -> list[tuple[str, str]]:
+    """Whose a job is; the runs of other origins are those of whom asks."""
+    account = record.get("account")
+    if record.get("origin") != SLURM and not account:
+        return []
+    return [("owner", f"{record['user']}{f', account {account}' if account else ''}")]
 
 
 def is_unseen(record: Record) -> bool:

@@ -155,3 +155,21 @@ def test_a_slurm_job_that_is_seen_or_young_is_shown_as_it_is(record, seconds, pa
 def test_a_run_of_no_scheduler_without_energy_is_shown_as_it_is(record):
     job = {**slurm_job(record, 600.0, part_of("cpu", 0)), "origin": "registered"}
     assert "no visible process" not in receipt(job)
+
+
+@pytest.mark.parametrize(
+    ("origin", "account", "shown"),
+    [
+        ("slurm", "nlp", "  owner      ada, account nlp"),
+        ("slurm", "", "  owner      ada"),
+        ("registered", "nlp", "  owner      ada, account nlp"),
+    ],
+)
+def test_a_receipt_of_a_job_says_whose_it_is(record, origin, account, shown):
+    job = {**record, "origin": origin, "account": account, "user": "ada"}
+    assert receipt(job).splitlines()[1] == shown
+
+
+def test_a_receipt_of_a_run_without_an_account_does_not_repeat_who_asks(record):
+    lines = receipt({**record, "origin": "registered", "account": ""}).splitlines()
+    assert not any(line.startswith("  owner ") for line in lines)
