@@ -37,7 +37,7 @@ FOREIGN = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 """Beginnings of the names of errors that a file of another user causes."""
 
 DAMAGED = (
-    "restart the exporter, which sets a damaged file aside at its start; if this is reported again, "
+    "restart the exporter, which sets a damaged file aside at its start; if this comes again, "
     "stop it and move the file away"
 )
 REMEDIES = {
