@@ -8,6 +8,7 @@ COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY dashboards/generated dashboards/generated
 COPY deploy/grafana deploy/grafana
 COPY deploy/prometheus deploy/prometheus
+COPY deploy/slurm deploy/slurm
 COPY docs/emissions-exporter.1 docs/
 COPY exporter exporter
 # Byte code stays: the root file system is read-only, and every health check is a new process.

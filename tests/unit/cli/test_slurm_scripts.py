@@ -73,3 +73,12 @@ def test_wheels_have_every_folder_that_the_commands_write():
         **wanted,
         slurm_scripts.SOURCE: f"exporter/data/{slurm_scripts.NAME}",
     }
+
+
+def test_the_image_is_built_with_every_folder_that_the_wheel_has():
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    dockerfile = (ROOT / "Dockerfile").read_text().splitlines()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for source in built["targets"]["wheel"]["force-include"]:
+        assert f"COPY {source} {source}" in dockerfile
+        assert any(source == line[1:] or source.startswith(f"{line[1:]}/") for line in ignored)
