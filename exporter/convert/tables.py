@@ -61,6 +61,8 @@ def find(zone: str, basis: Basis | None = None) -> Factor:
     Raises ConfigError where the zone is unknown, or no table has a value for it.
     """
     code = zone.strip().upper()
+    if not code:
+        raise ConfigError(f"convert.zone is not set, and the bundled tables need it; {SET_ZONE}")
     without_value: list[Row] = []
     for tables in _SEARCH:
         found = [row for table in tables for row in table() if code in row.codes]
@@ -183,14 +185,20 @@ def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
             "empty, or set convert.grams_per_kwh"
         )
     country = next((each for each in _countries() if row.country in each.codes), None)
+    name = f"{zone} ({row.name})" if row.name else zone
     remedy = (
         f"set convert.zone to {country.zone} for the mean of its country "
         f"({country.grams_per_kwh:g} g/kWh, {country.year}), behind another source write "
         f"`table: {{zone: {country.zone}}}`, or set convert.grams_per_kwh"
         if country
-        else "its country has none either: set convert.grams_per_kwh, or leave the table out"
+        else "set convert.grams_per_kwh, or name sources in convert.sources without `table`, which "
+        "reads the bundled tables"
     )
-    return f"convert.zone: {zone} is known, but {row.table} has no value for it; {remedy}"
+    where = "it" if country else "it or for its country"
+    return (
+        f"convert.zone: {name} is known, but the bundled tables have no yearly value for {where}; "
+        f"{remedy}"
+    )
 
 
 def _unknown(zone: str, code: str, known: Sequence[Row]) -> str:
@@ -203,6 +211,8 @@ def hint(zone: str) -> str:
 
 
 def _hint(code: str, known: Sequence[Row]) -> str:
+    if not code:
+        return ""
     known = [row for row in known if RETIRED not in row.flags]
     near = [row.zone for row in known if row.name.upper() == code] or _near(code, known)
     return f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""

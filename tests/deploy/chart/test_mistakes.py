@@ -8,6 +8,9 @@ pytestmark = needs_helm
 ON = {"enabled": True}
 WITH_INTENSITY = {"intensity": ON}
 
+MAPS = {"electricity_maps": {"token_file": "/etc/emissions-exporter/tokens/maps"}}
+WATTTIME = {"watttime": {"token_file": "/somewhere/else"}}
+
 
 def of_convert(**given):
     return {"config": {"convert": given}}
@@ -62,7 +65,97 @@ MISTAKES = [
         of_convert(zone="DE", sources=[{"electricity_maps": {"zone": "Hawaii"}}, "table"]),
         "config.convert.sources.electricity_maps.zone: Hawaii is a name, and a code is expected.",
     ),
-    (of_convert(zone="Germny"), "config.convert.zone: Germny is no code."),
+    (
+        of_convert(zone="Germny"),
+        "the bundled table has no zone GERMNY. Expected the code of a country",
+    ),
+    (of_convert(zone="XX"), "config.convert: the bundled table has no value for XX; set config"),
+    (
+        of_convert(zone="ES-CN-FV"),
+        "write {table: {zone: ESP}} or config.convert.zone: ESP for the mean",
+    ),
+    (of_convert(zone="aws:eu-west-9"), "the bundled table has no zone AWS:EU-WEST-9."),
+    (of_convert(zone="aws:eu-central1"), "Did you mean aws:eu-central-1?"),
+    (of_convert(zone="eu-central-1"), "Did you mean aws:eu-central-1?"),
+    (of_convert(zone="US-CAL"), "Did you mean US-CAL-BANC or US-CAL-CISO or US-CAL-IID?"),
+    (of_convert(zone="Germny", file="/x.csv"), "the bundled table has no zone GERMNY."),
+    (of_convert(sources=["table"]), "config.convert.sources: `table` requires a zone."),
+    (of_convert(sources=["energy_charts"]), "`energy_charts` requires a zone."),
+    (
+        of_convert(zone="SE1", sources=[{"table": {"basis": "direct"}}]),
+        "no direct value for SE1. It has: one whose basis is not stated.",
+    ),
+    (
+        of_convert(zone="DE", sources=["uk"]),
+        "`uk` knows GBR only, and config.convert.zone DE is in",
+    ),
+    (
+        of_convert(zone="GB", sources=["uk", "table"]),
+        "counts average direct location. Change it: write {table: {basis: direct}}, leave it out,",
+    ),
+    (
+        of_convert(
+            zone="DE", sources=[{"static": {"grams_per_kwh": 9, "accounting": "market"}}, "table"]
+        ),
+        "never replaces `static`, which counts average unstated market. Change it: leave it out",
+    ),
+    (of_convert(zone="DE", sources=[WATTTIME]), "`watttime` is marginal, which is not what was"),
+    (of_convert(zone="DE", sources=["electricity_maps"]), "`electricity_maps` requires a token."),
+    (
+        of_convert(zone="DE", second=["watttime"]),
+        "config.convert.second: `watttime` requires a token",
+    ),
+    (
+        of_convert(zone="DE", sources=[MAPS, "table"]),
+        "electricity_maps.token_file is below the mount of tokens. Name its Secret in tokens.exist",
+    ),
+    (WITH_INTENSITY, "intensity.standIns: `table` requires a zone. Set config.convert.zone"),
+    (
+        {**WITH_INTENSITY, **of_convert(cloud_metadata=True)},
+        "intensity.standIns: `table` requires a zone. Set config.convert.zone",
+    ),
+    (
+        {**WITH_INTENSITY, **of_convert(zone="GB", sources=["uk"])},
+        "intensity.standIns: `table` counts average lifecycle location, so it never replaces the",
+    ),
+    (
+        {
+            **of_convert(zone="DE", sources=["energy_charts"]),
+            "intensity": {**ON, "basis": "direct"},
+        },
+        "intensity.basis is direct, and the first source of the intensity pod counts unstated.",
+    ),
+    (
+        {**of_convert(zone="DE"), "intensity": {**ON, "accounting": "market"}},
+        "intensity.accounting is market, and the first source of the intensity pod counts",
+    ),
+    (
+        {
+            **of_convert(zone="DE", sources=[MAPS]),
+            "tokens": {"existingSecret": "apis"},
+            "intensity": {**ON, "standIns": [MAPS]},
+        },
+        "intensity.standIns.electricity_maps.token_file: tokens.existingSecret is not mounted in",
+    ),
+    (
+        {"profile": "gpu-only", "state": {"hostPath": "/data"}},
+        "state.hostPath has no effect with profile: gpu-only, which mounts nothing of the host.",
+    ),
+    (
+        {"profile": "gpu-only", "config": {"attribute": {"excluded_namespaces": ["a"]}}},
+        "config.attribute.excluded_namespaces has no effect with profile: gpu-only",
+    ),
+    (
+        {"config": {"attribute": {"excluded_namespaces": ["a", "b"], "namespaces": ["b"]}}},
+        "config.attribute: b is in namespaces and in excluded_namespaces.",
+    ),
+    ({"extraArgs": ["--foo"]}, "extraArgs: `serve` has no flag --foo."),
+    ({"extraArgs": ["--convert.zone=DE"]}, "extraArgs: write config.convert.zone instead of"),
+    ({"resources": {"limits": {"memory": "64MB"}}}, "'/resources/limits/memory': '64MB' does not"),
+    (
+        {"intensity": {"resources": {"requests": {"cpu": "50 m"}}}},
+        "'/intensity/resources/requests/cpu': '50 m' does not match pattern",
+    ),
     ({"zone": "Germany"}, "additional properties 'zone' not allowed"),
     (
         of_convert(grams_per_kwh=0.473),
@@ -162,13 +255,35 @@ def test_a_mistake_stops_with_what_to_do(values, said):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "values", [of_convert(zone="Germany"), of_convert(zone="XX"), WITH_INTENSITY]
+)
+def test_a_contradiction_fails_the_lint_too(values):
+    done = helm("lint", values=values)
+    assert done.returncode != 0
+    assert "1 chart(s) failed" in done.stdout + done.stderr
+    assert "Fail: " in done.stderr
+
+
 GOOD = [
     *({"zone": zone} for zone in ("UK", "de", "DEU", "SE1", "US-CAL-CISO", "aws:eu-west-1")),
-    *({"zone": zone} for zone in ("World", "", "US-HI", "ES-CN-FV")),
+    *({"zone": zone} for zone in ("World", "", "US-HI")),
     {"zone": "building-7", "sources": [{"static": {"grams_per_kwh": 1}}]},
     {"grams_per_kwh": 0},
     {"grams_per_kwh": 1.04},
-    {"sources": [{"table": None}, "uk"]},
+    {"zone": "GB", "sources": [{"table": None}, "uk"], "fallback": "any"},
+    {"zone": "GB", "sources": ["uk", {"table": {"basis": "direct"}}]},
+    {"zone": "DE", "sources": ["energy_charts", "table"]},
+    {"zone": "SE1", "sources": ["energy_charts", "table"]},
+    {"cloud_metadata": True, "sources": ["energy_charts", "table"]},
+    {"sources": [{"table": {"zone": "DE"}}]},
+    {"zone": "aws:eu-west-9", "sources": ["energy_charts"]},
+    {"zone": "XX", "grams_per_kwh": 500},
+    {
+        "zone": "US-HI",
+        "sources": [{"electricity_maps": {"token_file": "/t"}}],
+        "second": [WATTTIME],
+    },
 ]
 
 
@@ -176,3 +291,17 @@ GOOD = [
 def test_a_zone_and_a_number_that_can_be_are_taken(convert):
     done = helm("template", "x", values=of_convert(**convert))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_zone_of_the_environment_counts_as_set():
+    zone = [{"name": "EMISSIONS_EXPORTER_CONVERT_ZONE", "value": "de"}]
+    done = helm("template", "x", values={**WITH_INTENSITY, "extraEnv": zone})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_number_with_a_point_is_given_as_json():
+    """`helm --set` makes a text of it, which the schema names."""
+    done = helm("template", "x", "--set", "config.convert.pue=1.3")
+    assert "'/config/convert/pue': got string, want number" in done.stderr
+    done = helm("template", "x", "--set-json", "config.convert.pue=1.3")
+    assert "pue: 1.3\n" in done.stdout

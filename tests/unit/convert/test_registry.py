@@ -126,6 +126,24 @@ def test_a_name_in_place_of_a_code_is_named_by_energy_charts(opened):
         opened(zone="Germany", sources=["energy_charts"])
 
 
+@pytest.mark.parametrize("name", ["table", "energy_charts", "electricity_maps"])
+def test_a_source_that_requires_a_zone_says_that_none_is_set(opened, name):
+    with pytest.raises(ConfigError, match=r"set convert\.zone") as caught:
+        opened(zone="", sources=[name])
+    assert "did you mean" not in str(caught.value)
+    assert "''" not in str(caught.value)
+
+
+def test_a_zone_without_a_yearly_value_is_named_with_what_can_be_done(opened):
+    with pytest.raises(ConfigError) as caught:
+        opened(zone="XX")
+    assert str(caught.value) == (
+        "convert.zone: XX (Northern Cyprus) is known, but the bundled tables have no yearly value "
+        "for it or for its country; set convert.grams_per_kwh, or name sources in convert.sources "
+        "without `table`, which reads the bundled tables"
+    )
+
+
 def test_zero_is_a_number_of_ones_own(opened):
     assert opened(grams_per_kwh=0.0).chain.in_force(NOW).grams_per_kwh == 0
 
