@@ -129,6 +129,9 @@ def metrics() -> str:
             for family in families
         ]
         parts += [f"## {title}\n", _table(("metric", "type", "labels", "what"), rows)]
+        if families is catalogue.DEVICE_FAMILIES:
+            reasons = [(f"`{reason}`", text) for reason, text in catalogue.REASONS.items()]
+            parts += ["### Values of `reason`\n", _table(("reason", "what it is"), reasons)]
     parts.append(
         "`emissions_run_info` also has a label `label_*` for each label of a run that\n"
         "`attribute.exported_labels` names.\n"

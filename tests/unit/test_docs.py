@@ -13,6 +13,7 @@ from docs.manual import manual
 from exporter.cli.main import parser_for
 from exporter.cli.reference import command_of
 from exporter.expose.catalogue import catalogue
+from exporter.model.workload import Reason
 
 
 @pytest.fixture
@@ -43,6 +44,12 @@ def test_every_metric_family_is_described():
     page = generate.metrics()
     for family in catalogue():
         assert page.count(f"| `{family.name}` |") == 1
+
+
+def test_every_reason_for_which_energy_is_in_no_run_is_described():
+    page = generate.metrics()
+    for reason in Reason:
+        assert page.count(f"| `{reason}` |") == 1
 
 
 def test_a_setting_is_shown_with_its_type_unit_default_flag_and_variable():
