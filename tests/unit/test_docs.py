@@ -63,7 +63,7 @@ def test_a_setting_is_shown_with_its_type_unit_default_flag_and_variable():
 def test_every_row_has_as_many_cells_as_its_head():
     lines = (generate.configuration() + generate.metrics()).splitlines()
     tables = [line.count(" | ") for line in lines if line.startswith("|")]
-    assert set(tables) == {6, 4, 3}  # settings, options of sources, metrics
+    assert set(tables) == {6, 4, 3, 1}  # settings, options of sources, metrics, reasons
 
 
 def test_what_was_written_passes_the_check(here):
