@@ -39,10 +39,8 @@ BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 OF_HELM = ("helm.sh/chart:", "app.kubernetes.io/managed-by:", "# Source:")
 
 KUSTOMIZATION = """\
-# Made by `make chart`. Put your own registry into a kustomization that names this one:
-#
-#     images:
-#       - {{name: emissions-exporter, newName: registry.example/emissions-exporter}}
+# Made by `make chart`. No registry has this image: name this directory in a kustomization with your
+# image and the zone of your nodes, as in docs/kubernetes.md, "Without Helm".
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:

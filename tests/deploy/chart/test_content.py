@@ -28,6 +28,7 @@ from tests.deploy.chart.chart import (
 )
 
 pytestmark = needs_helm
+TLS = {"webConfig": {"existingSecret": "web", "tls": True}}
 NODE, ASKER = "x-emissions-exporter", "x-emissions-exporter-intensity"
 ASKED = {"intensity": {"enabled": True}, "config": {"convert": {"zone": "DE"}}}
 MONITORED = {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}
@@ -257,7 +258,25 @@ def test_every_profile_has_a_variant():
         ),
         ({"rbac": {"create": False}}, ["pods go by their uid"], []),
         ({"webConfig": {"existingSecret": "web", "tls": True}}, ["https://localhost:10680"], []),
-        ({"podMonitor": {"enabled": True}}, [], ["Nothing tells Prometheus"]),
+        ({}, ["Prometheus does not scrape the pods yet"], ["tlsConfig"]),
+        ({"podMonitor": {"enabled": True}}, [], ["does not scrape the pods yet", "tlsConfig"]),
+        (
+            {**TLS, "podMonitor": {"enabled": True}},
+            ["podMonitor.tlsConfig is empty"],
+            ["serviceMonitor.tlsConfig"],
+        ),
+        (
+            {**TLS, "serviceMonitor": {"enabled": True, "tlsConfig": {"serverName": "x"}}},
+            [],
+            ["tlsConfig is empty"],
+        ),
+        ({}, ["image.repository is the default", "describe daemonset"], ["MIG instances, are"]),
+        ({"image": {"repository": "registry.example/x"}}, [], ["image.repository is the default"]),
+        (
+            {"global": {"imageRegistry": "registry.example"}},
+            [],
+            ["image.repository is the default"],
+        ),
     ],
 )
 def test_the_notes_say_what_these_values_lose(values, said, unsaid, tmp_path):
