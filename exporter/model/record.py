@@ -157,6 +157,9 @@ class Form(NamedTuple):
 class Archive(Protocol):
     """Every run that the ledger knows, on the page or not; may be asked from any thread."""
 
+    def ledger_id(self) -> str:
+        """The id that was made with the ledger. Raises LedgerError."""
+
     def runs(
         self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None
     ) -> Sequence[RunRecord]:
