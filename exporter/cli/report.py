@@ -14,6 +14,7 @@ from exporter.cli.labels import labels_of
 from exporter.cli.prometheus import add_options, opened
 from exporter.client.errors import AgentRefusal
 from exporter.errors import ConfigError
+from exporter.report import budget
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
 
@@ -94,9 +95,14 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
         raise ConfigError(f"report: no run of {of} is known on this machine")
+    if options.group is None and len(found) == 1:
+        return found[0]
     if options.group is not None:
-        return _group(found, options)
-    return combined(found, f"all {len(found)} of {of}" if len(found) > 1 else found[0]["run_id"])
+        record = _group(found, options)
+    else:
+        record = combined(found, f"all {len(found)} of {of}")
+    over_budget = budget.exceeding(found)
+    return record if over_budget is None else {**record, "over_budget": over_budget}
 
 
 def _one(known: history.Runs, run: str, job_id: str | None) -> dict[str, Any]:

@@ -237,3 +237,26 @@ class TestADaemonWithAnotherLedger:
         written(home, ended("bert", 0, 9))
         assert show("runs").err == ""
         assert show("report", "bert", code=1).err == "emissions-exporter: no run is known\n"
+
+
+class TestBudgets:
+    @pytest.fixture
+    def two_runs(self, home):
+        """Of one job and user; the first has emitted 3 g of 1 g."""
+        infos = (ended("bert", 0, 9, budget_grams=1.0), ended("gpt", 0, 9, budget_grams=5.0))
+        written(home, *infos, has_grams=True)
+
+    @pytest.mark.parametrize("which", [("bert",), ("bert", "--job-id=job"), ("bert", "--user=ada")])
+    def test_a_report_of_one_run_says_that_its_budget_was_exceeded(self, two_runs, show, which):
+        assert (
+            "budget     exceeded by 2.00 g: 3.00 g of 1.00 g emitted" in show("report", *which).out
+        )
+
+    def test_a_report_of_several_names_those_over_theirs(self, two_runs, show):
+        assert "exceeded by 1 of 2 runs: bert" in show("report", "--job-id=job").out
+        document = json.loads(show("report", "--user=ada", "--format=json").out)
+        assert document["over_budget"] == ["bert"]
+
+    def test_the_record_has_it(self, two_runs, show):
+        found = {each["run_id"]: each for each in json.loads(show("runs", "--format=json").out)}
+        assert [found[name]["budget_exceeded"] for name in ("bert", "gpt")] == [True, False]
