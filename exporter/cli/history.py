@@ -107,7 +107,7 @@ class _AgentOrLedgers:
         except AgentRefusal as refusal:
             if self._ledgers is not None or refusal.status != HTTPStatus.NOT_FOUND:
                 raise
-            with contextlib.suppress(AgentRefusal):
+            with contextlib.suppress(AgentRefusal, LedgerError):
                 if ledgers := self._others():
                     return _LedgerRuns(ledgers).run(run_id, job_id)
             raise
@@ -128,7 +128,7 @@ class _AgentOrLedgers:
                 return question(self._agent)
             except AgentUnreachable as error:
                 directories = state_directories()
-                if not (ledgers := _found(directories, self._held)):
+                if not (ledgers := _found(directories, self._held, _say)):
                     places = ", ".join(directories)
                     raise AgentUnreachable(f"{error}; and no ledger is in {places}") from None
                 self._ledgers = _LedgerRuns(ledgers, "no daemon answered; ")
@@ -137,18 +137,24 @@ class _AgentOrLedgers:
     def _others(self) -> "list[LedgerReader]":
         """The ledgers of this user that are not the one of the daemon that answers.
 
-        None where that is older and does not say which one it has.
+        None where that is older and does not say which one it has. Its own may be one that this
+        user cannot read.
         """
         if not (ledger_id := self._agent.ledger_id()):
             return []
-        ledgers = _found(state_directories(), self._held)
+        ledgers = _found(state_directories(), self._held, lambda _: None)
         return [each for each in ledgers if each.ledger_id() != ledger_id]
 
     def _name_others(self) -> None:
         """Say which runs are not in what the daemon answered."""
         if self._ledgers is not None:
             return
-        for ledger in self._others():
+        try:
+            others = self._others()
+        except LedgerError as error:
+            _say(f"not included: {error}")
+            return
+        for ledger in others:
             if count := len(ledger.run_keys()):
                 _say(
                     f"not included, since the daemon that answered has another ledger: "
@@ -237,8 +243,10 @@ def _wanted(
     return Wanted(run_id or "", job_id, user or "", group or "")
 
 
-def _found(directories: Sequence[str], held: contextlib.ExitStack) -> "list[LedgerReader]":
-    """The ledgers in state directories; one that may not be read is named on stderr."""
+def _found(
+    directories: Sequence[str], held: contextlib.ExitStack, say: Callable[[str], None]
+) -> "list[LedgerReader]":
+    """The ledgers in state directories; `say` is told of one that may not be read."""
     from exporter.account.reading import ledger_in
 
     readable = []
@@ -250,7 +258,7 @@ def _found(directories: Sequence[str], held: contextlib.ExitStack) -> "list[Ledg
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            _say(f"{path} is not read: {error.strerror}")
+            say(f"{path} is not read: {error.strerror}")
     try:
         return [_ledger(directory, held) for directory in readable]
     except LedgerError as error:
@@ -264,8 +272,11 @@ def _found(directories: Sequence[str], held: contextlib.ExitStack) -> "list[Ledg
 def _ledger(directory: str, held: contextlib.ExitStack) -> "LedgerReader":
     from exporter.account.reading import LedgerReader, ledger_in
 
-    if not os.path.exists(ledger_in(directory)):
-        raise ConfigError(f"--path.state {directory}: there is no ledger.sqlite")
+    path = ledger_in(directory)
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise ConfigError(f"--path.state: {path} cannot be read: {error.strerror}") from None
     ledger = LedgerReader(directory, os.environ.get(NODE) or platform.node())
     held.callback(ledger.close)
     return ledger

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from exporter.client.errors import AgentUnreachable
 from exporter.client.launch import JOB_IDS, RUN_IDS, TRACKED
@@ -14,6 +15,7 @@ from exporter.client.sockets import distrust, user_socket
 IDLE_SECONDS = 30
 START_SECONDS = 15.0
 POLL_SECONDS = 0.05
+MOST_LOG_BYTES = 1000
 OTHERS_SECONDS = 3.0
 """For another program's daemon to listen, after ours ended: one of two started at once ends."""
 BACKGROUND = '"$@" </dev/null >/dev/null &'
@@ -81,8 +83,21 @@ def _await(path: str, alive: int, log: str) -> None:
             has_ended = True
             deadline = min(deadline, time.monotonic() + OTHERS_SECONDS)
         if time.monotonic() > deadline:
-            raise AgentUnreachable(f"the daemon started for you does not answer; see {log}")
+            last = _last_line(log) if has_ended else ""
+            raise AgentUnreachable(
+                f"the daemon started for you does not answer; see {log}"
+                + (f", which ends: {last}" if last else "")
+            )
         time.sleep(POLL_SECONDS)
+
+
+def _last_line(log: str) -> str:
+    """Why a daemon ended, as far as one line of its log says it."""
+    with suppress(OSError), open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_LOG_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+        return lines[-1].strip() if lines else ""
+    return ""
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
