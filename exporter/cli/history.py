@@ -90,7 +90,8 @@ def state_directories() -> list[str]:
         private.home_state_directory(),
         SYSTEM_STATE_DIRECTORY,
     ]
-    return list({os.path.realpath(path): path for path in found if os.path.isabs(path)}.values())
+    known = (path for path in found if path and not path.startswith("~"))  # a user without a home
+    return list({os.path.realpath(path): path for path in known}.values())
 
 
 class _AgentOrLedgers:

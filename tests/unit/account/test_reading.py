@@ -37,9 +37,9 @@ from tests.unit.account.making import (
     posting,
     run,
 )
+from tests.unit.account.test_migrations import strict, version  # noqa: F401  fixtures
 
 NOBODY = 65534
-LEDGERS = Path(__file__).parent / "ledgers"
 
 
 def written(directory, *infos, seed=0, has_grams=False, **changes):
@@ -176,22 +176,16 @@ def test_without_the_right_to_share_locks_no_commit_is_passed_over(read_only, re
         LedgerReader(str(directory), "n")
 
 
-@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 37), reason="it cannot make STRICT tables")
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_a_ledger_of_an_older_schema_is_read_as_a_daemon_would_after_migrating_it(
-    tmp_path, version
-):
-    for name in ("old", "migrated"):
-        (tmp_path / name).mkdir()
-        with closing(sqlite3.connect(path_in(tmp_path / name))) as made:
-            made.executescript((LEDGERS / f"schema-{version}.sql").read_text())
-    before = Path(path_in(tmp_path / "old")).read_bytes()
+def test_a_ledger_of_an_older_schema_is_read_as_after_its_migration(strict, tmp_path):  # noqa: F811
+    shutil.copytree(strict, tmp_path / "migrated")
+    before = Path(path_in(strict)).read_bytes()
     opened(tmp_path / "migrated").close()
-    with reader(tmp_path / "old") as old, reader(tmp_path / "migrated") as migrated:
+    with reader(strict) as old, reader(tmp_path / "migrated") as migrated:
         assert old.runs(9) == migrated.runs(9)
         assert len(old.runs(9)) == 2
         assert old.sums(Sums.USER, 0.0, ANY, ()) == migrated.sums(Sums.USER, 0.0, ANY, ())
-    assert Path(path_in(tmp_path / "old")).read_bytes() == before
+        assert old.ledger_id() == migrated.ledger_id()
+    assert Path(path_in(strict)).read_bytes() == before
 
 
 def test_a_ledger_of_a_newer_exporter_is_an_error_that_says_so(tmp_path):
