@@ -219,15 +219,28 @@ def _migrated_copy(
     source: sqlite3.Connection, path: str, scripts: Sequence[str], version: int
 ) -> Connection:
     """A copy in memory, its schema up to date; in memory since the file is left as it is."""
-    copy = Connection(":memory:", isolation_level=None)
-    source.backup(copy)
-    if 0 < version <= LAST_STRICT:
-        with contextlib.closing(copy):  # it may continue with the declarations that it has read
+    copy = _in_memory(source)
+    try:
+        if 0 < version <= LAST_STRICT:
             _declare_anew(copy, path, scripts[:version])
-            declared = Connection(":memory:", isolation_level=None)
-            copy.backup(declared)
-        copy = declared
-    _migrate(copy, scripts, version)
+            declared = _in_memory(copy)  # `copy` may continue with the declarations it has read
+            copy.close()
+            copy = declared
+        _migrate(copy, scripts, version)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _in_memory(source: sqlite3.Connection) -> Connection:
+    """A copy of a database in memory."""
+    copy = Connection(":memory:", isolation_level=None)
+    try:
+        source.backup(copy)
+    except BaseException:
+        copy.close()
+        raise
     return copy
 
 

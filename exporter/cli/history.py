@@ -165,7 +165,7 @@ class _AgentOrLedgers:
 
 
 class _LedgerRuns:
-    """Answers from ledgers, in the form of the agent's answers; what is special goes to stderr."""
+    """Answers from ledgers, in the form of the agent's answers; prints their source on stderr."""
 
     def __init__(self, ledgers: "Sequence[LedgerReader]", occasion: str = "") -> None:
         from exporter.account.reading import Ledgers  # SQLite, which other commands need not load
@@ -247,7 +247,7 @@ def _wanted(
 def _found(
     directories: Sequence[str], held: contextlib.ExitStack, say: Callable[[str], None]
 ) -> "list[LedgerReader]":
-    """The ledgers in state directories; `say` is told of one that may not be read."""
+    """The ledgers in state directories; `say` reports each one that may not be read."""
     from exporter.account.reading import ledger_in
 
     readable = []

@@ -96,7 +96,7 @@ class Agent:
         """The id of the ledger in which the daemon keeps its runs; "" where it does not say."""
         try:
             return str(self._ask("GET", "/v1/ledger").get("ledger_id", ""))
-        except AgentRefusal:
+        except (AgentRefusal, AgentUnreachable):
             return ""
 
     def intensity(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _used(record: Record) -> Iterator[tuple[str, str]]:
     if record.get("runs", 1) == 1:
         yield "mean power", human.watts(figures.mean_watts(record))
     yield "emitted", f"{human.carbon(record['carbon_ng'])} CO2eq{_incomplete(record)}"
-    yield from budget.said(record)
+    yield from budget.rows(record)
 
 
 def _of_group(record: Record) -> Iterator[Section]:

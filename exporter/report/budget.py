@@ -1,4 +1,4 @@
-"""What a record says of its budget: how much of it is used, and whether it was exceeded."""
+"""The budget of a record as text: how much of it is used, and whether it was exceeded."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,8 +22,8 @@ def exceeding(records: Sequence[Record]) -> list[str] | None:
     return [str(record["run_id"]) for record in records if is_exceeded(record)]
 
 
-def said(record: Record) -> list[tuple[str, str]]:
-    """The fact for a person; none where no budget was set."""
+def rows(record: Record) -> list[tuple[str, str]]:
+    """The row of a receipt; none where no budget was set."""
     if (ids := record.get("over_budget")) is not None:
         return [("budget", _of_several(ids, record.get("runs", 1)))]
     grams = record.get("budget_grams")
@@ -47,7 +47,7 @@ def _of_several(ids: Sequence[str], runs: int) -> str:
 
 
 def _unknown(record: Record) -> str:
-    """What may be missing in the amount that is used."""
+    """Why the amount used may still grow, or is not all of it; "" where it is final."""
     nodes, here = record.get("nodes") or 1, len(record["node"].split(", "))
     if nodes > here:
         return f" on {here} of the {nodes} nodes that it is for"

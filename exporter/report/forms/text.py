@@ -36,7 +36,7 @@ def receipt(record: Record) -> str:
         ("took", human.duration(record["duration_seconds"])),
         ("energy", energy(record["energy_uj"])),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
-        *budget.said(record),
+        *budget.rows(record),
         *_parts(record),
         *_intensities(record["intensity"]),
         *mean_intensity(record),

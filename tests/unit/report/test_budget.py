@@ -52,7 +52,7 @@ def record(carbon_grams, budget_grams, *, waits_uj=0, **changes):
     ],
 )
 def test_a_receipt_says_whether_the_budget_was_exceeded(found, text, is_exceeded):
-    assert budget.said(found) == [("budget", text)]
+    assert budget.rows(found) == [("budget", text)]
     assert found["budget_exceeded"] is is_exceeded
     (line,) = [each for each in FORMS["text"].write(found).splitlines() if "budget" in each]
     assert line.split(maxsplit=1) == ["budget", text]
@@ -60,7 +60,7 @@ def test_a_receipt_says_whether_the_budget_was_exceeded(found, text, is_exceeded
 
 def test_without_a_budget_nothing_is_said():
     found = record(3.0, None)
-    assert budget.said(found) == []
+    assert budget.rows(found) == []
     assert found["budget_exceeded"] is None
     assert "budget" not in FORMS["text"].write(found)
 
@@ -72,16 +72,16 @@ def test_each_form_for_people_has_it(form):
 
 def test_a_record_of_an_older_daemon_is_read():
     found = {k: v for k, v in record(12.3, 10.0).items() if k != "budget_exceeded"}
-    assert budget.said(found)[0][1].startswith("exceeded by 2.30 g")
+    assert budget.rows(found)[0][1].startswith("exceeded by 2.30 g")
     older = {k: v for k, v in found.items() if k != "budget_grams"}
-    assert budget.said(older) == []
+    assert budget.rows(older) == []
 
 
 def test_of_a_record_over_many_nodes_only_an_excess_is_sure():
     within = {**record(3.0, 10.0), "boundary": {}, "nodes": None}
-    assert budget.said(within) == [("budget", "at least 3.00 g of 10.0 g used")]
+    assert budget.rows(within) == [("budget", "at least 3.00 g of 10.0 g used")]
     over = {**within, "carbon_ng": 11 * GRAM_NG}
-    assert budget.said(over)[0][1].startswith("exceeded by 1.00 g")
+    assert budget.rows(over)[0][1].startswith("exceeded by 1.00 g")
 
 
 def test_of_several_runs_those_over_their_budgets_are_named():
@@ -91,9 +91,9 @@ def test_of_several_runs_those_over_their_budgets_are_named():
     ]
     assert budget.exceeding(runs) == ["run-1"]
     assert budget.exceeding(runs[:1]) is None
-    assert budget.said({"over_budget": ["run-1"], "runs": 3}) == [
+    assert budget.rows({"over_budget": ["run-1"], "runs": 3}) == [
         ("budget", "exceeded by 1 of 3 runs: run-1")
     ]
-    assert budget.said({"over_budget": [], "runs": 3}) == [("budget", "exceeded by no run")]
+    assert budget.rows({"over_budget": [], "runs": 3}) == [("budget", "exceeded by no run")]
     ids = [f"r{number}" for number in range(7)]
-    assert budget.said({"over_budget": ids, "runs": 9})[0][1].endswith("r3, r4, ...")
+    assert budget.rows({"over_budget": ids, "runs": 9})[0][1].endswith("r3, r4, ...")
