@@ -220,7 +220,7 @@ class _LedgerRuns:
                 when = f"after {human.moment(until)} UTC" if until else "since its begin"
                 _say(
                     f"{ledger.path} lacks the energy used {when}: its daemon is running, or was "
-                    "killed; the next daemon there continues from its journal"
+                    "killed; then the next one adds it from the journal, if on the same boot"
                 )
 
     def _say_shared(self, wanted: Wanted, since: float = 0.0) -> None:
