@@ -41,6 +41,7 @@ class Runs(Protocol):
         job_id: str | None = None,
         user: str | None = None,
         group: str | None = None,
+        namespace: str | None = None,
     ) -> list[dict[str, Any]]:
         """Records of runs, newest first."""
 
@@ -52,8 +53,9 @@ class Runs(Protocol):
         job_id: str | None = None,
         user: str | None = None,
         group: str | None = None,
+        namespace: str | None = None,
     ) -> dict[str, Any]:
-        """Records of some runs, and sums of all others, by job, group or user."""
+        """Records of some runs, and sums of all others, by job, group, user or namespace."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -240,8 +242,9 @@ def _wanted(
     job_id: str | None = None,
     user: str | None = None,
     group: str | None = None,
+    namespace: str | None = None,
 ) -> Wanted:
-    return Wanted(run_id or "", job_id, user or "", group or "")
+    return Wanted(run_id or "", job_id, user or "", group or "", namespace or "")
 
 
 def _found(

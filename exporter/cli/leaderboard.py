@@ -108,17 +108,17 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
             )
         return _with_results(fleet, options.files)
     if options.files:
-        return _read(options.files)
-    named = {"job_id": options.job_id, "group": options.group, "user": options.user}
+        found = _read(options.files)
+        return [run for run in found if options.namespace in (None, run.get("namespace"))]
     with history.opened(options) as known:
-        return known.runs(**named)
+        return known.runs(**selection.names(options))
 
 
 def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
     from exporter.report.prometheus import fleet_records  # 0.1 s that others need not wait
     from exporter.report.prometheus_runs import Wanted
 
-    wanted = Wanted(job_id=options.job_id, user=options.user)
+    wanted = Wanted(job_id=options.job_id, user=options.user, namespace=options.namespace)
     since = options.since or prometheus.SINCE_SECONDS
     ago = since if isinstance(since, float) else now - since.timestamp()
     return fleet_records(prometheus.opened(options), wanted, max(ago, 1.0))

@@ -1,4 +1,4 @@
-"""`report`: the record of a run, or of all runs of a job, group or user, in several forms.
+"""`report`: the record of a run, or of all runs of a job, group, user or namespace.
 
 From the daemon of this machine, where none answers from its ledger, or with --prometheus over all
 nodes.
@@ -36,6 +36,7 @@ def add(subparsers: Any) -> None:
         "--final", default="", metavar="RUN", help="The final run of the group; else its last."
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
+    parser.add_argument("--namespace", metavar="NAME", help="All runs of pods in a namespace.")
     parser.add_argument(
         "--format", choices=tuple(FORMS), default="text", help="Format of the output."
     )
@@ -70,11 +71,12 @@ def _fleet(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.group is not None:
         raise ConfigError(
-            "report: --group is not known to Prometheus; give a RUN, --job-id, --user"
+            "report: --group is not known to Prometheus; give a RUN, --job-id, --user or "
+            "--namespace"
         )
-    wanted = Wanted(options.run_id, options.job_id, options.user)
+    wanted = Wanted(options.run_id, options.job_id, options.user, options.namespace)
     if wanted == Wanted():
-        raise ConfigError("report: name a RUN, or give --job-id or --user")
+        raise ConfigError("report: name a RUN, or give --job-id, --user or --namespace")
     return fleet_record(opened(options), wanted, options.since_seconds)
 
 
@@ -85,12 +87,12 @@ def _local(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
-    names = {"job_id": options.job_id, "group": options.group, "user": options.user}
+    names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
         return _one(known, options.run_id, options.job_id)
     if not wanted:
-        raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
+        raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
     found = known.runs(run_id=options.run_id, **wanted)
     of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:

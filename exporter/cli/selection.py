@@ -15,10 +15,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--job-id", metavar="ID", help="Of that job.")
     parser.add_argument("--group", metavar="NAME", help="Of that group, as of a sweep.")
     parser.add_argument("--user", metavar="NAME", help="Of that user.")
+    parser.add_argument("--namespace", metavar="NAME", help="Of pods in that namespace.")
     parser.add_argument(
         "--min-grams", type=amount_of_grams, metavar="G", help="At least that much."
     )
     parser.add_argument("--max-grams", type=amount_of_grams, metavar="G", help="At most that much.")
+
+
+def names(options: argparse.Namespace) -> dict[str, str | None]:
+    """Which runs the flags select by name, as the daemon is asked for them."""
+    return {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
 
 
 def wants(options: argparse.Namespace, now: float, *, started: float, grams: float) -> bool:

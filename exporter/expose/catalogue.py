@@ -48,8 +48,8 @@ REASONS = {
     Reason.OTHER: "Processors and memory: work of processes that are in no run, for example system "
     "services, or pods of namespaces that `attribute.namespaces` or "
     "`attribute.excluded_namespaces` leaves out.",
-    Reason.UNALLOCATED: "GPUs: idle power of a GPU, or of the part of it, that no run holds; all of "
-    "its energy while no process uses it.",
+    Reason.UNALLOCATED: "GPUs: idle power of a GPU, or of the part of it, that no run holds; "
+    "all of its energy while no process uses it.",
     Reason.UNKNOWN_PROCESS: "GPUs: work of processes that are in no run.",
     Reason.RESTART: "Energy that a hardware counter counted while the exporter was not running, as "
     "far as no run is known to have held the device for all of that time.",

@@ -95,6 +95,7 @@ class Wanted(NamedTuple):
     job_id: str | None = None
     user: str = ""
     group: str = ""
+    namespace: str = ""
 
     def has(self, run: RunInfo) -> bool:
         """Whether a run is among them."""
@@ -103,6 +104,7 @@ class Wanted(NamedTuple):
             and self.job_id in (None, run.key.job_id)
             and self.user in ("", run.user)
             and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
+            and self.namespace in ("", run.namespace)
         )
 
 
@@ -136,13 +138,14 @@ class Sums(StrEnum):
     JOB = "job"
     GROUP = "group"
     USER = "user"
+    NAMESPACE = "namespace"
 
 
 class RunSum(NamedTuple):
-    """What the ledger has of all runs of one job, group or user."""
+    """What the ledger has of all runs of one job, group, user or namespace."""
 
     name: str
-    """Of the job, group or user; "" for the runs that have none."""
+    """Of the job, group, user or namespace; "" for the runs that have none."""
     runs: int
     users: tuple[str, ...]
     nodes: tuple[str, ...]

@@ -53,9 +53,10 @@ class Api:
     async def runs(self, query: Query) -> Response:
         """Runs, newest first: `state=open` for those that are open, `limit` for how many.
 
-        `run_id`, `job_id`, `user` and `group` say which. `after` is what an earlier answer has as
-        `next`, for the runs that come after its own. With `by` the runs that are not on the page
-        are added up by job, group or user; with `since`, those that began then or later.
+        `run_id`, `job_id`, `user`, `group` and `namespace` say which. `after` is what an earlier
+        answer has as `next`, for the runs that come after its own. With `by` the runs that are not
+        on the page are added up by job, group, user or namespace; with `since`, those that began
+        then or later.
         """
         limit = _limit(query)
         after = _cursor(query)
@@ -67,6 +68,7 @@ class Api:
             one(query, "job_id"),
             one(query, "user") or "",
             one(query, "group") or "",
+            one(query, "namespace") or "",
         )
         snapshot = self.current().snapshot
         by = one(query, "by")
@@ -153,7 +155,7 @@ class Api:
         shown = found[:limit]
         last = shown[-1].run if len(found) > limit else None
         place = None if last is None else json.dumps([last.started, *last.key])
-        return json_bytes({**of_runs(shown), "next": place})
+        return json_bytes({**of_runs(shown), "next": place, **_echoed(wanted)})
 
     def _known(
         self,
@@ -187,7 +189,7 @@ class Api:
         sums = self._archive.sums(by, since, wanted, keys)
         runs = [r for r in on_page if wanted.has(r.run) and r.run.started >= since]
         found = {"sums": [sum_to_json(each, models) for each in sums], **of_runs(runs)}
-        return json_bytes({**found, "next": None})
+        return json_bytes({**found, "next": None, **_echoed(wanted)})
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """Ask the archive, off this thread. Raises Refused(503)."""
@@ -205,6 +207,11 @@ def _with_models(records: Iterable[RunRecord], snapshot: Snapshot) -> list[RunRe
     """Records of the ledger, which knows ids alone, with what the devices are."""
     models = models_of(snapshot)
     return [record._replace(models=models) for record in records]
+
+
+def _echoed(wanted: Wanted) -> dict[str, str]:
+    """What a client looks for, since a daemon of before ignores that it is asked for."""
+    return {"namespace": wanted.namespace} if wanted.namespace else {}
 
 
 def _limit(query: Query) -> int:
