@@ -1,7 +1,11 @@
 """Values that are wrong, and what is said of them."""
 
+import json
+import random
+
 import pytest
 
+from exporter.cli import main as cli
 from tests.deploy.chart.chart import helm, needs_helm
 
 pytestmark = needs_helm
@@ -82,6 +86,10 @@ MISTAKES = [
     (of_convert(sources=["table"]), "config.convert.sources: `table` requires a zone."),
     (of_convert(sources=["energy_charts"]), "`energy_charts` requires a zone."),
     (
+        of_convert(zone="building-7", sources=["energy_charts"]),
+        "`energy_charts` requires a country of two letters, and BUILDING-7 is none.",
+    ),
+    (
         of_convert(zone="SE1", sources=[{"table": {"basis": "direct"}}]),
         "no direct value for SE1. It has: one whose basis is not stated.",
     ),
@@ -108,6 +116,14 @@ MISTAKES = [
     (
         of_convert(zone="DE", sources=[MAPS, "table"]),
         "electricity_maps.token_file is below the mount of tokens. Name its Secret in tokens.exist",
+    ),
+    (
+        of_convert(zone="GB", second=["table"]),
+        "config.convert.second: `table` counts the same as the first intensity, average lifecycle",
+    ),
+    (
+        of_convert(zone="GB", second=["uk", "table"]),
+        "Change it: write {table: {basis: direct}}, leave it out.",
     ),
     (WITH_INTENSITY, "intensity.standIns: `table` requires a zone. Set config.convert.zone"),
     (
@@ -277,7 +293,8 @@ GOOD = [
     {"zone": "SE1", "sources": ["energy_charts", "table"]},
     {"cloud_metadata": True, "sources": ["energy_charts", "table"]},
     {"sources": [{"table": {"zone": "DE"}}]},
-    {"zone": "aws:eu-west-9", "sources": ["energy_charts"]},
+    {"zone": "aws:eu-west-9", "sources": [{"electricity_maps": {"token_file": "/t"}}]},
+    {"zone": "FR", "sources": ["rte"], "second": ["table"]},
     {"zone": "XX", "grams_per_kwh": 500},
     {
         "zone": "US-HI",
@@ -291,6 +308,31 @@ GOOD = [
 def test_a_zone_and_a_number_that_can_be_are_taken(convert):
     done = helm("template", "x", values=of_convert(**convert))
     assert done.returncode == 0, done.stderr
+
+
+SOURCES = (
+    *("uk", "rte", "energy_charts", "table", {"table": {"basis": "direct"}}),
+    *({"table": {"zone": "DE"}}, {"static": {"grams_per_kwh": 9, "basis": "direct"}}),
+    *({"static": {"grams_per_kwh": 9, "accounting": "market"}}, {"energy_charts": {"zone": "FR"}}),
+)
+ZONES = ("GB", "DK-DK1", "US-CA", "SE1", "XX", "building-7", "", "aws:eu-west-1", "ES-CN-FV")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_chart_takes_the_chains_that_the_exporter_takes(seed, tmp_path, capsys):
+    """The checks of the chart repeat those of the exporter in another language."""
+    chosen = random.Random(seed)
+    convert = {
+        "zone": chosen.choice(ZONES),
+        "sources": chosen.sample(SOURCES, chosen.randint(0, 3)),
+        "second": chosen.sample(SOURCES, chosen.choice((0, 0, 1))),
+        "fallback": chosen.choice(("same", "same", "any")),
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"convert": convert}))
+    is_taken = cli.main(["check-config", str(path)]) == 0
+    done = helm("template", "x", values=of_convert(**convert))
+    assert (done.returncode == 0) is is_taken, capsys.readouterr().err + done.stderr
 
 
 def test_a_zone_of_the_environment_counts_as_set():

@@ -120,6 +120,10 @@ that a chain which the exporter refuses is refused before there are pods. */}}
 {{- include "ee.fail" (printf "%s: `%s` requires a zone. Set config.convert.zone, for example to DE." $at .name) }}
 {{- end }}
 {{- $country := get $zones $zone | default "-" | splitList " " | first }}
+{{- $isKnown := and (not .options.zone) (or (eq $zone "?") (ne $country "-")) }}
+{{- if and (eq .name "energy_charts") (not $isKnown) (not (regexMatch "^[A-Z]{2}$" $place)) }}
+{{- include "ee.fail" (printf "%s: `energy_charts` requires a country of two letters, and %s is none." $at $place) }}
+{{- end }}
 {{- if and $source.country (ne $country "-") (ne $country $source.country) }}
 {{- include "ee.fail" (printf "%s: `%s` knows %s only, and config.convert.zone %s is in %s." $at .name $source.country $zone $country) }}
 {{- end }}
@@ -147,7 +151,7 @@ that a chain which the exporter refuses is refused before there are pods. */}}
 {{- $later := include "ee.kind" (dict "name" .name "options" .options "convert" $chain.convert "zone" $chain.zone) | splitList " " }}
 {{- $isStated := not (or (eq "unstated" (index $kind 1)) (eq "unstated" (index $later 1))) }}
 {{- if or (ne (first $kind) (first $later)) (ne (last $kind) (last $later)) (and $isStated (ne (index $kind 1) (index $later 1))) }}
-{{- $remedy := "leave it out, or set config.convert.fallback: any" }}
+{{- $remedy := ternary "leave it out" "leave it out, or set config.convert.fallback: any" (eq $chain.at "config.convert.second") }}
 {{- $place := .options.zone | default $chain.zone | toString | trim | upper }}
 {{- $bases := get (include "ee.zones" . | fromJson) $place | default "- - -" | splitList " " | last | splitList "," }}
 {{- if and (eq .name "table") (has (index $kind 1) $bases) (eq (last $kind) "location") }}
@@ -178,6 +182,13 @@ that a chain which the exporter refuses is refused before there are pods. */}}
 {{- end }}
 {{- $second := include "ee.entries" (get $convert "second" | default list) | fromJsonArray }}
 {{- include "ee.checkSources" (dict "at" "config.convert.second" "entries" $second "zone" $zone "Values" $v "hasTokens" $hasTokens) }}
+{{- if $second }}
+{{- $other := include "ee.kind" (dict "name" (first $second).name "options" (first $second).options "convert" $convert "zone" $zone) }}
+{{- include "ee.checkComparable" (dict "at" "config.convert.second" "entries" (rest $second) "first" (printf "`%s`" (first $second).name) "kind" $other "zone" $zone "convert" $convert) }}
+{{- if and (eq $other $kind) (ne $zone "?") }}
+{{- include "ee.fail" (printf "config.convert.second: `%s` counts the same as the first intensity, %s. It is for another kind." (first $second).name $kind) }}
+{{- end }}
+{{- end }}
 {{- if $v.intensity.enabled }}
 {{- $counts := splitList " " $kind }}
 {{- range $index, $name := list "basis" "accounting" }}
