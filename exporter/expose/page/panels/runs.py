@@ -160,7 +160,8 @@ def id_beside_name(run: RunInfo) -> str:
 
 
 def _also_called(run: RunInfo) -> str:
-    texts = (id_beside_name(run), *[f"{k}={v}" for k, v in run.labels])
+    namespace = f"namespace {run.namespace}" if run.namespace else ""
+    texts = (namespace, id_beside_name(run), *[f"{k}={v}" for k, v in run.labels])
     return ", ".join(text for text in texts if text)
 
 

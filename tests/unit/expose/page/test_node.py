@@ -50,6 +50,12 @@ def test_runs_have_what_a_person_asks_for(made):
     assert "ended exited" in text
 
 
+def test_the_run_of_a_pod_has_its_namespace_beside_its_name(made):
+    run = made.run(RunKey(1, "uid-1", "x"), name="train-0", namespace="nlp")
+    _, text = read(made.snapshot(runs=(run,)))
+    assert "train-0 namespace nlp, uid-1" in text
+
+
 @pytest.mark.parametrize(("grams", "stands_out"), [(500.0, True), (1e6, False)])
 def test_a_run_over_its_budget_stands_out(made, grams, stands_out):
     node = made.gpu_node()
