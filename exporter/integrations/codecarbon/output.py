@@ -1,0 +1,79 @@
+"""Output handlers, under the names that programs import from `codecarbon.output`."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from exporter.integrations.codecarbon.data import EmissionsData, TaskEmissionsData
+
+__all__ = (
+    "BaseOutput",
+    "EmissionsData",
+    "GoogleCloudLoggerOutput",
+    "LoggerOutput",
+    "OutputMethod",
+    "TaskEmissionsData",
+)
+
+
+class OutputMethod(StrEnum):
+    """Where CodeCarbon sends its numbers; of these, files and loggers alone are written here."""
+
+    CSV = "csv"
+    API = "api"
+    LOGGER = "logger"
+    PROMETHEUS = "prometheus"
+    LOGFIRE = "logfire"
+    BOAMPS = "boamps"
+
+
+class BaseOutput:
+    """A handler that a program derives its own from; `delta` is what is new since the last call."""
+
+    def out(self, total: EmissionsData, delta: EmissionsData) -> None:
+        """Called by `flush` and `stop`."""
+
+    def live_out(self, total: EmissionsData, delta: EmissionsData) -> None:
+        """Called at every `api_call_interval`th measurement."""
+
+    def task_out(self, data: Sequence[TaskEmissionsData], experiment_name: str) -> None:
+        """Called by `flush` and `stop` where there are tasks."""
+
+    def exit(self) -> None:
+        """Called last by `stop`."""
+
+
+class LoggerOutput(BaseOutput):
+    """Logs the data as a line of JSON, with null for a number that is not known."""
+
+    def __init__(self, logger: Any, severity: Any = 20) -> None:
+        """`severity` is a level of `logging`, which is INFO unless given."""
+        self.logger = logger
+        self.logging_severity = severity
+
+    def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
+        """Log the total."""
+        self.logger.log(self.logging_severity, msg=json.dumps(_payload(total)))
+
+    def live_out(self, total: EmissionsData, delta: EmissionsData) -> None:
+        """Log the total."""
+        self.out(total, delta)
+
+
+class GoogleCloudLoggerOutput(LoggerOutput):
+    """Logs the data as a structure, to a logger of Google Cloud."""
+
+    def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
+        """Log the total."""
+        self.logger.log_struct(_payload(total), severity=self.logging_severity)
+
+
+def _payload(data: EmissionsData) -> dict[str, Any]:
+    columns = dataclasses.asdict(data)
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in columns.items()
+    }
