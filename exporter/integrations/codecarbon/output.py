@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 from exporter.integrations.codecarbon.data import EmissionsData, TaskEmissionsData
+from exporter.integrations.codecarbon.receipts import write_row
 
 __all__ = (
     "BaseOutput",
     "EmissionsData",
+    "FileOutput",
     "GoogleCloudLoggerOutput",
     "LoggerOutput",
     "OutputMethod",
@@ -46,6 +49,24 @@ class BaseOutput:
         """Called last by `stop`."""
 
 
+class FileOutput(BaseOutput):
+    """Writes emissions.csv, as trackers do by themselves."""
+
+    def __init__(
+        self, output_file_name: str, output_dir: str, on_csv_write: str = "append"
+    ) -> None:
+        """With `on_csv_write="update"` a run has one row."""
+        self.output_file_name = output_file_name
+        self.output_dir = output_dir
+        self.on_csv_write = on_csv_write
+        self.save_file_path = os.path.join(output_dir, output_file_name)
+
+    def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
+        """Write the row of the total. Raises OSError."""
+        row = {name: "" if value is None else value for name, value in _known(total).items()}
+        write_row(self.save_file_path, row, replacing=self.on_csv_write == "update")
+
+
 class LoggerOutput(BaseOutput):
     """Logs the data as a line of JSON, with null for a number that is not known."""
 
@@ -56,7 +77,7 @@ class LoggerOutput(BaseOutput):
 
     def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
         """Log the total."""
-        self.logger.log(self.logging_severity, msg=json.dumps(_payload(total)))
+        self.logger.log(self.logging_severity, msg=json.dumps(_known(total)))
 
     def live_out(self, total: EmissionsData, delta: EmissionsData) -> None:
         """Log the total."""
@@ -68,10 +89,11 @@ class GoogleCloudLoggerOutput(LoggerOutput):
 
     def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
         """Log the total."""
-        self.logger.log_struct(_payload(total), severity=self.logging_severity)
+        self.logger.log_struct(_known(total), severity=self.logging_severity)
 
 
-def _payload(data: EmissionsData) -> dict[str, Any]:
+def _known(data: EmissionsData) -> dict[str, Any]:
+    """The columns, None for a number that is not known."""
     columns = dataclasses.asdict(data)
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value

@@ -45,10 +45,12 @@ OBEYED = {
     *("pue", "wue", "force_carbon_intensity_g_co2e_kwh", *OF_PLACES),
     *("save_to_logger", "logging_logger", "log_level", "measure_power_secs", "api_call_interval"),
 }
-HARMLESS = {"allow_multiple_runs", "rapl_include_dram", "logger_preamble", "save_to_api"}
+HARMLESS = {"allow_multiple_runs", "rapl_include_dram", "logger_preamble"}
 """Without effect, and nobody misses it: the daemon counts memory, and shares itself between
 trackers.
 """
+METHODS = ("csv", "logger")
+"""Output methods that write something here."""
 WHY: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -125,6 +127,11 @@ def asked(
         remarks.append(f"tracking_mode {mode!r} is not known, machine is taken")
     price = _price(settings, remarks)
     methods = _methods(settings)
+    if arguments.get("output_methods") is not None:
+        remarks += [
+            f"output_methods: {method} has no effect here: {_why(f'save_to_{method}')}"
+            for method in sorted(methods.difference(METHODS))
+        ]
     handlers = tuple(settings.get("output_handlers") or ())
     if "logger" in methods:
         logger = settings.get("logging_logger")
@@ -183,7 +190,8 @@ def _methods(settings: Mapping[str, Any]) -> set[str]:
     methods = settings.get("output_methods")
     if methods is not None:
         each = methods.split(",") if isinstance(methods, str) else methods
-        return {str(getattr(method, "value", method)).strip().lower() for method in each}
+        names = {str(getattr(method, "value", method)).strip().lower() for method in each}
+        return names - {""}
     flags = {"csv": ("save_to_file", True), "logger": ("save_to_logger", False)}
     return {
         method

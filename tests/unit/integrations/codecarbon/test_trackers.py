@@ -27,6 +27,7 @@ from exporter.integrations.codecarbon import (
 from exporter.integrations.codecarbon.data import TASK_COLUMNS
 from exporter.integrations.codecarbon.output import (
     BaseOutput,
+    FileOutput,
     GoogleCloudLoggerOutput,
     LoggerOutput,
 )
@@ -303,6 +304,22 @@ def test_what_is_no_amount_is_said_and_has_no_effect(pue):
     made = settings(pue=pue)
     assert made.price.pue is None
     assert "is no amount" in made.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (["csv", "logger"], []),
+        ([ours.OutputMethod.API], ["api has no effect here: nothing is sent anywhere"]),
+        ("csv, prometheus", ["prometheus has no effect here: Prometheus scrapes"]),
+        (["boamps", "cvs"], ["boamps has no effect", "cvs has no effect here: it is not known"]),
+        ([], []),
+    ],
+)
+def test_output_methods_that_write_nothing_are_said(methods, said):
+    made = settings(output_methods=methods, logging_logger=object())
+    assert len(made.remarks) == len(said)
+    assert all(text in remark for text, remark in zip(said, made.remarks, strict=True))
 
 
 def test_too_many_arguments_are_an_error_as_ever():
@@ -711,3 +728,19 @@ def test_a_signal_stops_the_tracker(seconds):
 def test_a_forced_intensity_can_be_read(given, is_kept):
     tracker = EmissionsTracker(force_carbon_intensity_g_co2e_kwh=given)
     assert tracker.force_carbon_intensity_g_co2e_kwh == is_kept
+
+
+@pytest.mark.parametrize(("on_csv_write", "count"), [("append", 2), ("update", 1)])
+def test_a_handler_may_write_a_file_while_the_program_runs(seconds, on_csv_write, count):
+    class Continuous(FileOutput):
+        def live_out(self, total, delta):
+            self.out(total, delta)
+
+    output = Continuous("live.csv", "results", on_csv_write)
+    with EmissionsTracker("bert", output_handlers=[output], api_call_interval=2, output_methods=[]):
+        seconds.pass_seconds(1)
+    made = rows("results/live.csv")
+    assert [row["project_name"] for row in made] == ["bert"] * count
+    assert tuple(made[0]) == COLUMNS
+    assert (made[0]["longitude"], made[0]["gpu_utilization_percent"]) == ("", "0.0")
+    assert not os.path.exists("emissions.csv")
