@@ -40,8 +40,8 @@ class _Columns:
         return dict(self.__dict__)
 
     def toJSON(self) -> str:  # noqa: N802  the name that is looked for
-        """The columns as JSON."""
-        return json.dumps(self.values, sort_keys=True, indent=4)
+        """The columns as JSON, with null for a number that is not known."""
+        return json.dumps(known(self.values), sort_keys=True, indent=4)
 
 
 _Row = make_dataclass(
@@ -73,6 +73,14 @@ class Task(NamedTuple):
 
     task_name: str
     emissions_data: EmissionsData
+
+
+def known(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns with None in place of nan, which JSON does not have."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in columns.items()
+    }
 
 
 def emissions_data(row: Mapping[str, Any]) -> EmissionsData:

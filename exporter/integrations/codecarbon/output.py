@@ -1,14 +1,12 @@
 """Output handlers, under the names that programs import from `codecarbon.output`."""
 
-import dataclasses
 import json
-import math
 import os
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from exporter.integrations.codecarbon.data import EmissionsData, TaskEmissionsData
+from exporter.integrations.codecarbon.data import EmissionsData, TaskEmissionsData, known
 from exporter.integrations.codecarbon.receipts import write_row
 
 __all__ = (
@@ -63,7 +61,8 @@ class FileOutput(BaseOutput):
 
     def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
         """Write the row of the total. Raises OSError."""
-        row = {name: "" if value is None else value for name, value in _known(total).items()}
+        columns = known(total.values)
+        row = {name: "" if value is None else value for name, value in columns.items()}
         write_row(self.save_file_path, row, replacing=self.on_csv_write == "update")
 
 
@@ -77,7 +76,7 @@ class LoggerOutput(BaseOutput):
 
     def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
         """Log the total."""
-        self.logger.log(self.logging_severity, msg=json.dumps(_known(total)))
+        self.logger.log(self.logging_severity, msg=json.dumps(known(total.values)))
 
     def live_out(self, total: EmissionsData, delta: EmissionsData) -> None:
         """Log the total."""
@@ -89,13 +88,4 @@ class GoogleCloudLoggerOutput(LoggerOutput):
 
     def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
         """Log the total."""
-        self.logger.log_struct(_known(total), severity=self.logging_severity)
-
-
-def _known(data: EmissionsData) -> dict[str, Any]:
-    """The columns, None for a number that is not known."""
-    columns = dataclasses.asdict(data)
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in columns.items()
-    }
+        self.logger.log_struct(known(total.values), severity=self.logging_severity)

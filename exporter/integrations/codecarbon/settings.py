@@ -49,6 +49,8 @@ HARMLESS = {"allow_multiple_runs", "rapl_include_dram", "logger_preamble"}
 """Without effect, and nobody misses it: the daemon counts memory, and shares itself between
 trackers.
 """
+WRITTEN_BY_CONFIG = {"api_endpoint", "api_key"}
+"""What the command `codecarbon config` writes into each file."""
 METHODS = ("csv", "logger")
 """Output methods that write something here."""
 WHY: Mapping[str, str] = MappingProxyType(
@@ -119,19 +121,20 @@ def asked(
     settings = {**_configured(environment), **arguments}
     remarks = [
         f"{name} has no effect here: {_why(name)}"
-        for name, value in arguments.items()
-        if _is_idle(name) and value is not None and value is not False
+        for name, value in settings.items()
+        if _is_idle(name)
+        and not _is_off(value)
+        and (name in arguments or (name in ARGUMENTS and name not in WRITTEN_BY_CONFIG))
     ]
     mode = settings.get("tracking_mode") or MODES[0]
     if mode not in MODES:
         remarks.append(f"tracking_mode {mode!r} is not known, machine is taken")
     price = _price(settings, remarks)
     methods = _methods(settings)
-    if arguments.get("output_methods") is not None:
-        remarks += [
-            f"output_methods: {method} has no effect here: {_why(f'save_to_{method}')}"
-            for method in sorted(methods.difference(METHODS))
-        ]
+    remarks += [
+        f"output_methods: {method} has no effect here: {_why(f'save_to_{method}')}"
+        for method in sorted(methods.difference(METHODS))
+    ]
     handlers = tuple(settings.get("output_handlers") or ())
     if "logger" in methods:
         logger = settings.get("logging_logger")
@@ -196,8 +199,12 @@ def _methods(settings: Mapping[str, Any]) -> set[str]:
     return {
         method
         for method, (name, default) in flags.items()
-        if str(settings.get(name, default)).lower() not in FALSE
+        if not _is_off(settings.get(name, default))
     }
+
+
+def _is_off(value: Any) -> bool:
+    return str(value).strip().lower() in FALSE
 
 
 def _live_every(value: Any) -> int:

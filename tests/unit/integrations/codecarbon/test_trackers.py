@@ -273,6 +273,19 @@ def test_files_come_before_the_environment_and_that_before_arguments(tmp_path, m
     assert settings("given", environment=environment).project_name == "given"
 
 
+def test_what_a_file_or_the_environment_asks_for_in_vain_is_said_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".codecarbon.config").write_text(
+        "[codecarbon]\napi_endpoint=https://api\napi_key=k\norganization_id=o\nproject_id=p\n"
+        "experiment_id=e\nforce_cpu_power=100\nsave_to_prometheus=false\nsave_to_api=true\n"
+    )
+    made = settings(environment={"CODECARBON_GPU_IDS": "0, 1", "CODECARBON_LOG_LEVEL": "WARNING"})
+    assert sorted(remark.split()[0] for remark in made.remarks) == [
+        *("force_cpu_power", "gpu_ids", "save_to_api"),
+    ]
+    assert made.experiment_id == "e"
+
+
 @pytest.mark.parametrize("content", ["no section", "[codecarbon]\na\n[codecarbon]\n", "\xff"])
 def test_a_spoilt_file_of_settings_is_passed_over(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
@@ -640,7 +653,9 @@ def test_a_run_with_gpus_has_no_utilization_of_theirs(seconds):
     seconds.device = Device(Kind.GPU, "GPU-1")
     with EmissionsTracker() as tracker:
         seconds.pass_seconds(1)
-    assert math.isnan(tracker.final_emissions_data.gpu_utilization_percent)
+    data = tracker.final_emissions_data
+    assert math.isnan(data.gpu_utilization_percent)
+    assert json.loads(data.toJSON())["gpu_utilization_percent"] is None
     assert rows()[0]["gpu_utilization_percent"] == ""
     assert tracker.get_detected_hardware()["gpu_count"] == 1
 
