@@ -49,8 +49,9 @@ REASONS = {
     "services, or pods of namespaces that `attribute.namespaces` or "
     "`attribute.excluded_namespaces` leaves out.",
     Reason.UNALLOCATED: "GPUs: idle power of a GPU, or of the part of it, that no run holds; "
-    "all of its energy while no process uses it.",
-    Reason.UNKNOWN_PROCESS: "GPUs: work of processes that are in no run.",
+    "all of its energy while nothing is seen to use it.",
+    Reason.UNKNOWN_PROCESS: "GPUs: work of processes that are in no run, or of processes that "
+    "cannot be seen on a GPU that no run holds.",
     Reason.RESTART: "Energy that a hardware counter counted while the exporter was not running, as "
     "far as no run is known to have held the device for all of that time.",
 }
