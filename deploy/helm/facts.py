@@ -1,13 +1,13 @@
 """What the chart's checks must know of the exporter: its zones, its sources and its flags."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from exporter.cli import main as cli
 from exporter.cli.reference import command_of
 from exporter.convert import steps, tables
-from exporter.convert.sources import electricity_maps, watttime
 from exporter.convert.tables import Row
 from exporter.model.intensity import Accounting, Basis, Signal
 
@@ -18,11 +18,8 @@ SEARCH = (
 )
 """The order in which `tables.find` searches the tables."""
 
-TOKENS = {
-    "electricity_maps": electricity_maps.TOKEN_VARIABLE,
-    "watttime": watttime.PASSWORD_VARIABLE,
-}
-"""Variables of the sources that cannot do without a token."""
+TOKENS = {"electricity_maps": "TOKEN_VARIABLE", "watttime": "PASSWORD_VARIABLE"}
+"""Of the sources that require a token: the constant of their module with its variable."""
 
 TEMPLATE = """\
 {{/* Made by `make chart` from the exporter: names of zones and their codes. */}}
@@ -94,7 +91,7 @@ def _source(name: str, kind: Any) -> dict[str, str]:
         "basis": basis.value,
         "accounting": accounting.value,
         "country": getattr(made, "country", ""),
-        "token": TOKENS.get(name, ""),
+        "token": getattr(sys.modules[kind.__module__], TOKENS.get(name, ""), ""),
     }
 
 
