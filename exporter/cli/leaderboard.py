@@ -4,7 +4,7 @@ From the daemon of this machine, with --prometheus over all nodes, or with --fro
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from exporter import __version__
@@ -27,7 +27,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "leaderboard", help="Compare runs with each other.", description=__doc__
     )
-    parser.add_argument("run_ids", metavar="RUN", nargs="*", help="Only these; else all.")
+    parser.add_argument("run_ids", metavar="RUN", nargs="*", help="Ids or names; else all runs.")
     parser.add_argument(
         "--from",
         dest="files",
@@ -127,12 +127,16 @@ def _read(files: Iterable[str]) -> list[dict[str, Any]]:
 
 def _wanted(run: Entry, options: argparse.Namespace, now: float) -> bool:
     return (
-        (not options.run_ids or run.run_id in options.run_ids)
+        (not options.run_ids or _is_named(run, options.run_ids))
         and options.job_id in (None, run.job_id)
         and options.user in (None, run.user)
         and options.group in (None, run.group)
         and selection.wants(options, now, started=run.started, grams=run.grams)
     )
+
+
+def _is_named(run: Entry, wanted: Sequence[str]) -> bool:
+    return run.run_id in wanted or (run.name != "" and run.name in wanted)
 
 
 def _formed(made: Board, form: str, now: float) -> str:

@@ -54,6 +54,17 @@ def said(capsys):
     return call
 
 
+def test_a_run_is_chosen_by_its_id_or_its_name(show, tmp_path):
+    path = tmp_path / "named.json"
+    path.write_text(json.dumps([{**RUNS[0], "name": "warm up"}, {**RUNS[1], "name": ""}]))
+    assert names(show("--from", str(path), "--format=json", "warm up")) == ["small"]
+    assert names(show("--format=json", "large", "warm up", "--from", str(path))) == [
+        "small",
+        "large",
+    ]
+    assert names(show("--from", str(path), "--format=json", "")) == []
+
+
 def names(text):
     return [run["run_id"] for run in json.loads(text)["runs"]]
 

@@ -13,15 +13,17 @@ def grams_bars(rows: Sequence[Row]) -> list[Markup]:
     """What runs emitted, with the part of it that devices held idle did."""
     shown = [row for row in rows if row.entry.carbon_ng > 0]
     most = max((row.entry.grams for row in shown), default=0.0)
+    scale = human.carbon_scale(row.entry.carbon_ng for row in shown)
     found = []
     for row in shown:
         entry = row.entry
         length = 100 * entry.grams / most
         idle = length * (entry.held_share or 0.0)
         held = f", {words.held(entry)} held idle" if entry.held_uj else ""
-        said = f"{entry.run_id}: {words.carbon(entry)} CO2eq{held}"
+        emitted = words.carbon(entry, scale)
+        said = f"{row.label}: {emitted} CO2eq{held}"
         parts = [(0.0, length - idle, "active"), (length - idle, idle, "idle")]
-        found.append(_bar(row, parts, said, f"{words.carbon(entry)}{held}"))
+        found.append(_bar(row, parts, said, f"{emitted}{held}"))
     return found
 
 
@@ -32,13 +34,14 @@ def unit_bars(rows: Sequence[Row], asked: Question) -> list[Markup]:
     """
     shown = [(row.grams_per_units, row) for row in rows if row.grams_per_units is not None]
     most = max((max([grams, *(row.spread or ())]) for grams, row in shown), default=0.0)
+    scale = words.units_scale(rows)
     found = []
     for grams, row in sorted(shown, key=lambda each: each[0]):
         length = 100 * grams / most if most else 0.0
-        text = words.grams_for_units(row)
+        text = words.grams_for_units(row, scale)
         runs = counting(row.entry, asked.unit)
         counted = human.number(sum(run.units[asked.unit] for run in runs))
-        said = f"{row.entry.run_id}: {text} {words.per_units(asked)}, of {counted} counted"
+        said = f"{row.label}: {text} {words.per_units(asked)}, of {counted} counted"
         spread = [100 * end / most for end in row.spread] if row.spread and most else []
         found.append(_bar(row, [(0.0, length, "active")], said, text, spread))
     return found
@@ -69,5 +72,5 @@ def _bar(
         role="img",
     )
     class_ = "best" if row.is_best else ""
-    name = tag("span", row.entry.run_id, class_=f"name {class_}".strip())
+    name = tag("span", row.label, class_=f"name {class_}".strip())
     return tag("li", name, drawing, tag("span", text, class_="n"))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from exporter import human
 from exporter.markup import Markup, tag, together
 from exporter.report.leaderboard import words
 from exporter.report.leaderboard.html.labels import GAP, HEIGHT, Box, Point, placed, short
@@ -57,7 +58,7 @@ def legend(rows: Sequence[Row], asked: Question) -> str:
     area = f"The area is {asked.size}, at most {words.size(max(sizes))}. " if sizes else ""
     hollow = f"Without {asked.size}: a small ring. " if sizes and len(sizes) < len(rows) else ""
     return (
-        f"{area}{hollow}Green, on the line: Pareto. Dashed: not ended, or grams incomplete. Names "
+        f"{area}{hollow}Green, on the line: Pareto. Dashed: running, lost or grams incomplete. Names "
         "that have no room are shown when a bubble is pointed at."
     )
 
@@ -76,7 +77,7 @@ def _drawing(rows: Sequence[Row], asked: Question, canvas: Canvas) -> Markup:
             frame.left + grams.place(row.entry.grams) * (frame.right - frame.left),
             frame.bottom - results.place(row.result or 0.0) * (frame.bottom - frame.top),
             shrunk * _radius(row.size, most),
-            row.entry.run_id,
+            row.label,
         )
 
     by_name = sorted(rows, key=lambda row: (not row.is_best, row.rank is None, row.rank))
@@ -142,9 +143,11 @@ def _front(points: Sequence[Point]) -> Markup:
 
 def _bubble(point: Point, row: Row, asked: Question) -> Markup:
     entry = row.entry
+    carbon = words.carbon(entry, human.carbon_scale((entry.carbon_ng,)))
+    energy = words.energy(entry, human.energy_scale((entry.energy_uj,)))
     said = [
-        f"{entry.run_id}: {asked.metric} {words.result(row, asked)}",
-        f"{words.carbon(entry)} CO2eq, {words.energy(entry)}",
+        f"{row.label}: {asked.metric} {words.result(row, asked)}",
+        f"{carbon} CO2eq, {energy}",
         *([f"{asked.size} {words.size(row.size)}"] if row.size else []),
         *words.marks(row),
     ]

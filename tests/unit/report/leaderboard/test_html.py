@@ -111,6 +111,31 @@ def test_a_bar_has_an_active_and_an_idle_part():
     assert first.find("title").text == "cheap: 1.00 g CO2eq, 25 % held idle"
 
 
+def named(run_id, name, grams, accuracy):
+    return {**run(run_id, grams, accuracy), "name": name}
+
+
+def test_drawings_label_runs_by_name_and_add_the_id_where_a_name_is_not_unique():
+    text = made(
+        named("1f", "warm up", 1.0, 0.5),
+        named("2f", "again", 2.0, 0.6),
+        named("3f", "again", 3, 0.7),
+    )
+    labels = re.findall(r'<li><span class="name[^"]*">(.*?)</span>', text)
+    assert labels == ["warm up", "again (2f)", "again (3f)"]
+    (wide,) = drawings(text, "wide")
+    titles = [circle.find("title").text.split(":")[0] for circle in wide.iter("circle")]
+    assert sorted(titles) == ["again (2f)", "again (3f)", "warm up"]
+
+
+def test_bars_have_one_unit():
+    text = made(run("small", 0.5, 0.5), run("large", 5_000.0, 0.6))
+    assert re.findall(r'<span class="n">(.*?)</span>', text) == [
+        "<0.001 kg".replace("<", "&lt;"),
+        "5.00 kg",
+    ]
+
+
 def test_grams_per_units_have_bars_where_something_was_counted():
     assert "CO2eq per 10\u202f000 requests" in made(*SEVERAL)
     assert "requests" not in made(SEVERAL[1])
