@@ -246,8 +246,8 @@ class Expose:
     exit_when_idle_seconds: float | None = key(
         None,
         "seconds",
-        "Stop once no registered run was open for so long, as a daemon does that a program "
-        "started for itself. Empty: never.",
+        "Stop when no registered run has been running for so long, as a daemon does that a "
+        "program started for itself. Empty: never.",
         flag="exit-when-idle",
         least=1,
     )

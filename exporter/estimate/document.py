@@ -73,7 +73,7 @@ def _summary(estimate: Estimate) -> str:
 
 
 def _result(estimate: Estimate) -> Iterator[tuple[str, str]]:
-    yield "energy", energy(estimate.energy_kwh)
+    yield "energy", energy(estimate.energy_kwh, estimate.facility_kwh)
     if estimate.asked.pue != 1:
         yield "with PUE", f"{energy(estimate.facility_kwh)}: cooling and supply included"
     yield "emitted", f"{carbon(estimate.carbon_grams)} CO2eq"
@@ -126,7 +126,7 @@ def _greener(estimate: Estimate) -> Iterator[Section]:
         (
             region.shown,
             spelled(region.grams_per_kwh),
-            carbon(estimate.carbon_grams_in(region)),
+            carbon(estimate.carbon_grams_in(region), estimate.carbon_grams),
             f"{spelled(_saved_percent(estimate, region))} %",
         )
         for region in greener

@@ -9,6 +9,7 @@ from exporter.report.document import Document, Section, Table
 from exporter.report.forms.text import (
     METHODS,
     energy,
+    energy_scale,
     is_replay,
     mean_intensity,
     method_text,
@@ -78,12 +79,16 @@ def _used(record: Record) -> Iterator[tuple[str, str]]:
     until = "until now" if record["ended"] is None else f"to {human.moment(record['ended'])}"
     stretch = f"from {human.moment(record['started'])} {until}, UTC"
     yield "duration", f"{human.duration(record['duration_seconds'])}, {stretch}"
-    yield "energy", energy(record["energy_uj"])
-    yield "active", energy(record["energy_uj"] - record["held_uj"])
-    yield "held idle", f"{energy(record['held_uj'])}: what devices held by it drew doing nothing"
+    scale = energy_scale(record)
+    yield "energy", energy(record["energy_uj"], scale)
+    yield "active", energy(record["energy_uj"] - record["held_uj"], scale)
+    yield (
+        "held idle",
+        f"{energy(record['held_uj'], scale)}: what devices held by it drew doing nothing",
+    )
     if figures.pue(record) != 1:
         facility_uj = record["energy_uj"] * figures.pue(record)
-        yield "with PUE", f"{human.energy(round(facility_uj))}: cooling and supply included"
+        yield "with PUE", f"{scale.text(facility_uj)}: cooling and supply included"
     if record.get("runs", 1) == 1:
         yield "mean power", human.watts(figures.mean_watts(record))
     yield "emitted", f"{human.carbon(record['carbon_ng'])} CO2eq{_incomplete(record)}"
@@ -100,13 +105,14 @@ def _components(record: Record) -> Table:
     sums: dict[tuple[Any, ...], list[Record]] = {}
     for part in figures.parts_used(record):
         sums.setdefault((part["device"], part["method"], part["split"]), []).append(part)
+    in_energy, in_carbon = energy_scale(record), human.carbon_scale((record["carbon_ng"],))
     rows = [
         (
             _kind(kind, parts),
-            human.energy(_total(parts, "energy_uj")),
+            in_energy.text(_total(parts, "energy_uj")),
             human.share(_total(parts, "energy_uj"), record["energy_uj"]),
-            _held(parts),
-            human.carbon(_total(parts, "carbon_ng")),
+            _held(parts, in_energy),
+            in_carbon.text(_total(parts, "carbon_ng")),
             ", ".join(filter(None, (method and method_text(record, method), _split(split)))),
         )
         for (kind, method, split), parts in sorted(sums.items(), key=lambda item: str(item[0]))
@@ -125,10 +131,10 @@ def _total(parts: Iterable[Record], name: str) -> int:
     return sum(part.get(name) or 0 for part in parts)
 
 
-def _held(parts: Iterable[Record]) -> str:
+def _held(parts: Iterable[Record], scale: human.Scale) -> str:
     """Prometheus has only the sum of several GPUs of a node."""
     amounts = [part.get("held_uj") for part in parts]
-    return human.UNKNOWN if None in amounts else human.energy(sum(filter(None, amounts)))
+    return human.UNKNOWN if None in amounts else scale.text(sum(filter(None, amounts)))
 
 
 def _split(split: str | None) -> str:
@@ -136,12 +142,13 @@ def _split(split: str | None) -> str:
 
 
 def _intensities(record: Record) -> Table | None:
+    scale = energy_scale(record)
     rows = [
         (
             use["zone"],
             f"{use['grams_per_kwh']:g}",
             f"{use['pue']:g}",
-            human.energy(use["energy_uj"]),
+            scale.text(use["energy_uj"]),
             ", ".join(str(use[k]) for k in ("basis", "signal", "accounting") if use.get(k)),
             use["source"] + (" (estimated)" if use.get("estimated") else ""),
         )

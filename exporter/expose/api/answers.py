@@ -61,7 +61,7 @@ class Api:
         after = _cursor(query)
         state = one(query, "state")
         if state not in (None, "open"):
-            raise Refused(400, f"state={state}: only state=open is known")
+            raise Refused(400, f"state={state}: only state=open is known, for running runs")
         wanted = Wanted(
             one(query, "run_id") or "",
             one(query, "job_id"),

@@ -90,7 +90,7 @@ def _figures(record: RunRecord, snapshot: Snapshot) -> Markup:
             unpriced(record.factors),
         ),
         figure(*_power(record, snapshot)),
-        figure("Took" if run.ended else "Open for", human.duration(record.duration_seconds)),
+        figure("Took" if run.ended else "Running for", human.duration(record.duration_seconds)),
     )
 
 

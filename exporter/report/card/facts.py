@@ -140,9 +140,10 @@ def _energy(record: Record) -> str:
     kinds: dict[str, int] = {}
     for part in record["parts"]:
         kinds[part["device"]] = kinds.get(part["device"], 0) + part["energy_uj"]
-    parts = [f"{kind} {human.energy(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
-    text = f"{human.energy(record['energy_uj'])} ({', '.join(parts)})"
-    return text + (f", {human.energy(record['held_uj'])} held idle" if record["held_uj"] else "")
+    scale = human.energy_scale((record["energy_uj"],))
+    parts = [f"{kind} {scale.text(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
+    text = f"{scale.text(record['energy_uj'])} ({', '.join(parts)})"
+    return text + (f", {scale.text(record['held_uj'])} held idle" if record["held_uj"] else "")
 
 
 def _intensities(record: Record) -> list[str]:

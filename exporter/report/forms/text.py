@@ -32,12 +32,13 @@ def receipt(record: Record) -> str:
     named = f", {record['name']}" if _is_named(record) else ""
     in_job = f" (job {record['job_id']})" if record["job_id"] else ""
     title = f"Run {record['run_id']}{named}{in_job}"
+    scale = energy_scale(record)
     rows = [
         ("took", human.duration(record["duration_seconds"])),
-        ("energy", energy(record["energy_uj"])),
+        ("energy", energy(record["energy_uj"], scale)),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
         *_parts(record),
-        *_intensities(record["intensity"]),
+        *_intensities(record["intensity"], scale),
         *mean_intensity(record),
         *group.said(record),
         *_counted(record),
@@ -47,7 +48,7 @@ def receipt(record: Record) -> str:
         *seen(record),
     ]
     if record["held_uj"]:
-        rows.insert(2, ("held idle", energy(record["held_uj"])))
+        rows.insert(2, ("held idle", energy(record["held_uj"], scale)))
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {text}" for name, text in rows)]
     return "\n".join(human.printable(line) for line in lines)
@@ -129,9 +130,10 @@ def status_line(record: Record) -> str:
     """One line for a terminal."""
     power = record.get("power_watts")
     ahead = record.get("forecast")
+    used = energy(record["energy_uj"], energy_scale(record))
     return human.printable(
         f"{record['run_id']}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
-        f"{energy(record['energy_uj'])}  {human.carbon(record['carbon_ng'])} CO2eq"
+        f"{used}  {human.carbon(record['carbon_ng'])} CO2eq"
         + (f"  in {_ahead(ahead, record['at'])}" if ahead else "")
     )
 
@@ -139,22 +141,26 @@ def status_line(record: Record) -> str:
 def _ahead(forecast: Record, now: float) -> str:
     """How long the work still takes, what it will come to, and the range of that."""
     rest = human.duration(max(0.0, forecast["end"] - now))
-    low, high = forecast.get("low"), forecast.get("high")
-    wide = f" ({_carbon(low)} to {_carbon(high)})" if low and high else ""
-    return f"{rest}: {_carbon(forecast)}{wide}"
+    ends = [end for end in (forecast.get("low"), forecast.get("high")) if end]
+    amounts_ng = [each["carbon_grams"] * units.NANOGRAMS_PER_GRAM for each in (forecast, *ends)]
+    scale = human.carbon_scale(amounts_ng)
+    likely, *wide = map(scale.text, amounts_ng)
+    return f"{rest}: {likely}" + (f" ({' to '.join(wide)})" if len(wide) > 1 else "")
 
 
-def _carbon(outcome: Record) -> str:
-    return human.carbon(round(outcome["carbon_grams"] * units.NANOGRAMS_PER_GRAM))
+def energy_scale(record: Record) -> human.Scale:
+    """Unit for the energy of a record and for those of its parts."""
+    return human.energy_scale((record["energy_uj"],))
 
 
-def energy(energy_uj: int) -> str:
+def energy(energy_uj: int, scale: human.Scale) -> str:
     """Joules, and the watt hours that they are."""
-    return f"{human.number(units.joules(energy_uj))} J ({human.energy(energy_uj)})"
+    return f"{human.number(units.joules(energy_uj))} J ({scale.text(energy_uj)})"
 
 
 def _parts(record: Record) -> list[tuple[str, str]]:
     """Energy per kind of device, method and split; GPUs are named, or counted."""
+    scale = energy_scale(record)
     sums: dict[tuple[str, str | None, str | None], int] = {}
     ids: dict[tuple[str, str | None, str | None], set[str]] = {}
     for part in figures.parts_used(record):
@@ -165,7 +171,7 @@ def _parts(record: Record) -> list[tuple[str, str]]:
     return [
         (
             key[0],
-            ", ".join([energy(energy_uj) + _of(key[0], ids[key]), *_known(key[1], key[2])]),
+            ", ".join([energy(energy_uj, scale) + _of(key[0], ids[key]), *_known(key[1], key[2])]),
         )
         for key, energy_uj in sums.items()
     ]
@@ -205,11 +211,11 @@ def mean_intensity(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-def _intensities(uses: Iterable[Record]) -> list[tuple[str, str]]:
+def _intensities(uses: Iterable[Record], scale: human.Scale) -> list[tuple[str, str]]:
     lines = []
     for use in uses:
         if use["zone"] is None:
-            lines.append(("no factor", f"{energy(use['energy_uj'])} wait for an intensity"))
+            lines.append(("no factor", f"{energy(use['energy_uj'], scale)} wait for an intensity"))
             continue
         pue = f", PUE {use['pue']:g}" if use["pue"] != 1 else ""
         value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}{pue}"

@@ -56,7 +56,25 @@ def test_what_it_will_come_to_is_said_with_its_range(record):
     assert "  at its end  in 1 min 30 s: 2.00 g CO2eq" in receipt({**record, "forecast": ahead})
     ends = {"low": {"carbon_grams": 1.5}, "high": {"carbon_grams": 2500.0}}
     said = status_line({**record, "forecast": {**ahead, **ends}})
-    assert said.endswith("0.900 g CO2eq  in 1 min 30 s: 2.00 g (1.50 g to 2.50 kg)")
+    assert said.endswith("0.900 g CO2eq  in 1 min 30 s: 0.002 kg (0.002 kg to 2.50 kg)")
+
+
+def test_a_forecast_and_its_range_have_one_unit(record):
+    ends = {"low": {"carbon_grams": 950.0}, "high": {"carbon_grams": 1020.0}}
+    ahead = {"end": 290.0, "carbon_grams": 980.0, **ends}
+    said = receipt({**record, "forecast": ahead})
+    assert "  at its end  in 1 min 30 s: 0.980 kg (0.950 kg to 1.02 kg) CO2eq" in said
+
+
+def test_energies_of_a_receipt_have_one_unit(record):
+    kwh_uj = 3_600_000_000_000
+    parts = [{**part, "energy_uj": kwh_uj // 2} for part in record["parts"]]
+    lines = receipt(
+        {**record, "energy_uj": 3 * kwh_uj // 2, "held_uj": kwh_uj // 4, "parts": parts}
+    )
+    assert "J (1.50 kWh)" in lines
+    assert "J (0.250 kWh)" in lines
+    assert " Wh)" not in lines.replace("<0.001 kWh", "")
 
 
 def test_a_receipt_of_one_node_of_many_says_so(record):

@@ -58,8 +58,8 @@ def legend(rows: Sequence[Row], asked: Question) -> str:
     area = f"The area is {asked.size}, at most {words.size(max(sizes))}. " if sizes else ""
     hollow = f"Without {asked.size}: a small ring. " if sizes and len(sizes) < len(rows) else ""
     return (
-        f"{area}{hollow}Green, on the line: Pareto. Dashed: running, lost or grams incomplete. Names "
-        "that have no room are shown when a bubble is pointed at."
+        f"{area}{hollow}Green, on the line: Pareto. Dashed: running, lost or grams incomplete. "
+        "Names that have no room are shown when a bubble is pointed at."
     )
 
 

@@ -39,7 +39,7 @@ def test_the_sums_say_what_was_active_and_what_was_held_idle(node, bert):
     text = text_of(node, bert)
     assert "Energy 1.11 kWh 1.11 kWh active, 0.167 Wh held idle <1 % estimated" in text
     assert "Power now 312 W" in text
-    assert "Open for 2 h 0 min" in text
+    assert "Running for 2 h 0 min" in text
 
 
 def test_the_emissions_say_the_mean_intensity_that_they_came_from(node, bert):
