@@ -16,6 +16,7 @@ from docs.manual import manual
 from exporter import config
 from exporter.convert import steps
 from exporter.expose import catalogue
+from exporter.setting import variable
 
 HERE = Path(__file__).resolve().parent
 
@@ -31,7 +32,8 @@ known is an error, and so is a number with a unit: units are in the names.
       zone: DE
       pue: 1.3
 
-`emissions-exporter check-config FILE` says whether a file is good.
+`emissions-exporter check-config FILE` says whether a file is good. An error begins with the flag, the
+variable, or the file and key by which the setting was given.
 """
 
 SOURCES = """\
@@ -73,7 +75,7 @@ def configuration() -> str:
                 item.metadata["unit"],
                 _default(item),
                 _flag(item.metadata["flag"]),
-                f"`{config.ENVIRONMENT_PREFIX}{f'{name}_{item.name}'.upper()}`",
+                f"`{variable(f'{name}.{item.name}')}`",
                 item.metadata["text"],
             )
             for item in dataclasses.fields(section)

@@ -5,9 +5,9 @@ import dataclasses
 import sys
 from typing import Any
 
-from exporter.cli.settings import add_flags, settings
+from exporter.cli.settings import add_flags, located, settings
 from exporter.clock import SystemClock
-from exporter.config import NOWHERE
+from exporter.config import NOWHERE, Config
 from exporter.convert.registry import open_chain
 from exporter.errors import ConfigError
 from exporter.expose.http.gate.store import Store
@@ -40,16 +40,9 @@ def main(options: argparse.Namespace) -> int:
             )
         options.config_file = options.file
     config = settings(options)
-    check_paths(config)
-    if config.expose.listen_address != NOWHERE:
-        parse_address(config.expose.listen_address)
-    check_telemetry_path(config.expose.telemetry_path)
-    clock = SystemClock()
-    chain = open_chain(
-        **dataclasses.asdict(config.convert), clock=clock, settings_file=options.config_file or ""
-    )
-    web_config = Store(config.expose.web_config_file, clock)
-    for note in (*chain.notes, *web_config.notes):
+    with located(options):
+        notes = _notes(config, options.config_file or "")
+    for note in notes:
         print(f"warning: {note}", file=sys.stderr)
     document = {
         name: {key: list(v) if isinstance(v, tuple) else v for key, v in section.items()}
@@ -58,3 +51,15 @@ def main(options: argparse.Namespace) -> int:
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     print(without_passwords(text), end="")
     return 0
+
+
+def _notes(config: Config, settings_file: str) -> tuple[str, ...]:
+    """What a person should know about these settings. Raises ConfigError where one is wrong."""
+    check_paths(config)
+    if config.expose.listen_address != NOWHERE:
+        parse_address(config.expose.listen_address)
+    check_telemetry_path(config.expose.telemetry_path)
+    clock = SystemClock()
+    convert = dataclasses.asdict(config.convert)
+    chain = open_chain(**convert, clock=clock, settings_file=settings_file)
+    return *chain.notes, *Store(config.expose.web_config_file, clock).notes

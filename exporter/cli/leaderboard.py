@@ -92,8 +92,8 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
         fleet = _fleet(options, now)
         if options.group is not None and not any(run["labels"].get("group") for run in fleet):
             raise ConfigError(
-                "leaderboard: --group is not known to Prometheus, unless "
-                "attribute.exported_labels names the label `group`"
+                "leaderboard: --group: no run in this Prometheus has the label `group`; write "
+                "`exported_labels: [group]` under `attribute:` in the exporters' settings file"
             )
         return _with_results(fleet, options.files)
     if options.files:

@@ -10,7 +10,7 @@ from typing import Any
 from exporter import data
 from exporter.cli.logs import logged, set_up
 from exporter.cli.serve import STARTED, announce, log_start
-from exporter.cli.settings import add_flags, settings
+from exporter.cli.settings import add_flags, located, settings
 from exporter.config import Config
 from exporter.errors import ConfigError
 
@@ -65,5 +65,6 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
         config = dataclasses.replace(config, sample=sample, account=account)
         log_start(config, options.config_file)
         ready = partial(announce, STARTED, options.config_file, SUGGESTION)
-        App(config, os.environ).serve(ready)
+        with located(options):
+            App(config, os.environ, settings_file=options.config_file or "").serve(ready)
     return 0

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from exporter import data
 from exporter.errors import ConfigError
 from exporter.model.intensity import Basis, Factor
+from exporter.setting import ways_to_set
 
 FORMS = (
     "a country (DE or DEU), a region (US-CA, CA-QC), a zone of Electricity Maps (US-CAL-CISO) "
@@ -143,8 +144,13 @@ def warning(zone: str) -> str:
     )
 
 
-SET_ZONE = "set convert.zone, for example by --convert.zone=DE"
-"""What to do where the place of the machine is not known."""
+def set_zone(settings_file: str = "") -> str:
+    """What to do where the place of the machine is not known, with DE as the example."""
+    return ways_to_set("convert.zone", "DE", flag="convert.zone", file=settings_file)
+
+
+SET_NUMBER = ways_to_set("convert.grams_per_kwh", "400")
+"""What to do where no table has a value, with 400 as the example."""
 
 
 def world() -> Factor:
@@ -180,15 +186,15 @@ def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
     if basis is not None:
         return (
             f"convert.zone: {zone} is known, but no table has a {basis} value for it; leave basis "
-            "empty, or set convert.grams_per_kwh"
+            f"empty, or {SET_NUMBER}"
         )
     country = next((each for each in _countries() if row.country in each.codes), None)
     remedy = (
         f"set convert.zone to {country.zone} for the mean of its country "
         f"({country.grams_per_kwh:g} g/kWh, {country.year}), behind another source write "
-        f"`table: {{zone: {country.zone}}}`, or set convert.grams_per_kwh"
+        f"`table: {{zone: {country.zone}}}`, or {SET_NUMBER}"
         if country
-        else "its country has none either: set convert.grams_per_kwh, or leave the table out"
+        else f"its country has none either: leave the table out, or {SET_NUMBER}"
     )
     return f"convert.zone: {zone} is known, but {row.table} has no value for it; {remedy}"
 

@@ -226,4 +226,6 @@ def test_results_of_its_runs_come_from_files(show, prometheus, file):
 
 
 def test_a_group_is_known_to_prometheus_only_by_its_label(said, prometheus):
-    assert "attribute.exported_labels names" in said("--prometheus", prometheus, "--group=g")
+    assert "`exported_labels: [group]` under `attribute:`" in said(
+        "--prometheus", prometheus, "--group=g"
+    )

@@ -45,7 +45,9 @@ def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
     (note,) = result.notes
     assert note.startswith("world average: 473 g/kWh (lifecycle)")
     assert note.endswith(
-        "no zone is configured: set convert.zone, for example by --convert.zone=DE"
+        "no zone is configured; set convert.zone by --convert.zone=DE, or by "
+        "EMISSIONS_EXPORTER_CONVERT_ZONE=DE in the exporter's environment, or by "
+        "`zone: DE` under `convert:` in the settings file (--config.file)"
     )
     assert result.chain.grid(NOW).why == note
 
