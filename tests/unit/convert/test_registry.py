@@ -172,3 +172,9 @@ def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):
     assert not state.ok
     assert state.why in result.chain.grid(NOW).why
     assert result.chain.in_force(NOW).grams_per_kwh == 222
+
+
+@pytest.mark.parametrize("settings_file", ["/etc/emissions-exporter/config.yaml", "c.yaml"])
+def test_the_state_of_the_grid_names_the_file_to_write_a_missing_zone_into(opened, settings_file):
+    said = f"or by `zone: DE` under `convert:` in {settings_file}"
+    assert opened(settings_file=settings_file).chain.grid(NOW).why.endswith(said)
