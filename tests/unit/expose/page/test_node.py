@@ -103,7 +103,7 @@ def test_collectors_have_their_remedy(made):
 
 def test_live_sources_say_how_they_fare_and_the_second_intensity_stands_beside_the_first(made):
     _, text = read(made.snapshot(grid=made.live_grid()))
-    assert "PPA 2026 average, unstated, market" in text
+    assert "PPA 2026 configured value: 12 g/kWh average, unstated, market" in text
     assert "electricity_maps DE does not work 9 unauthorized 2 1 min 0 s ago answered 401" in text
     assert "uk GB stands by 0 never" in text
 
