@@ -29,18 +29,23 @@ def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "intensity",
-        help="Say what the grid emits now, and when it emits least.",
+        help="Print the carbon intensity of the grid, and when it is lowest.",
         description=f"{__doc__} Asks the daemon; where none answers, the sources that are set.",
     )
     add_flags(parser)
     parser.add_argument("--zone", help="The yearly value of another zone, from the tables alone.")
     parser.add_argument(
-        "--forecast", metavar="24h", type=_seconds, help="How far to look ahead: 90m, 24h, 2d."
+        "--forecast", metavar="DURATION", type=_seconds, help="How far to look ahead: 90m, 24h, 2d."
     )
     parser.add_argument(
-        "--duration", metavar="4h", type=_seconds, help="How long the work takes: names the window."
+        "--duration",
+        metavar="DURATION",
+        type=_seconds,
+        help="How long the work takes, as 4h: prints the best time to start it.",
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="Format of the output."
+    )
     parser.set_defaults(main=main)
 
 

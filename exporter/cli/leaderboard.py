@@ -41,7 +41,9 @@ def add(subparsers: Any) -> None:
     selection.add(parser)
     _add_questions(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="Format of the output.")
-    parser.add_argument("--output", metavar="FILE", help="Write it there, and print nothing.")
+    parser.add_argument(
+        "--output", metavar="FILE", help="Write to this file instead of standard output."
+    )
     parser.set_defaults(main=main)
 
 
@@ -49,20 +51,35 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sort", choices=tuple(Sort), default=Sort.GRAMS, help="What is best first."
     )
-    parser.add_argument("--top", type=_count, metavar="N", help="No more than that many.")
+    parser.add_argument("--top", type=_count, metavar="N", help="Print no more runs than that.")
     parser.add_argument(
         "--metric", default="", metavar="NAME", help="The result: a number that runs logged."
     )
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
-        "--higher-is-better", dest="higher", action="store_true", default=None, help="Of results."
+        "--higher-is-better",
+        dest="higher",
+        action="store_true",
+        default=None,
+        help="The largest result is the best.",
     )
-    way.add_argument("--lower-is-better", dest="higher", action="store_false", help="As of a loss.")
-    parser.add_argument(
-        "--size", default="", metavar="NAME", help="The size of a bubble; else `parameters`."
+    way.add_argument(
+        "--lower-is-better",
+        dest="higher",
+        action="store_false",
+        help="The smallest result is the best, as of a loss.",
     )
     parser.add_argument(
-        "--per", default="", metavar="UNIT", help="Grams per what was counted: tokens, requests."
+        "--size",
+        default="",
+        metavar="NAME",
+        help="What sets the area of a bubble: a number that runs logged; else `parameters`.",
+    )
+    parser.add_argument(
+        "--per",
+        default="",
+        metavar="UNIT",
+        help="Grams for each of a unit that runs counted: tokens, requests.",
     )
 
 

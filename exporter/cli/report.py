@@ -23,7 +23,7 @@ MOST_NAMED = 5
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
+    parser = subparsers.add_parser("report", help="Print the report of a run.", description=__doc__)
     parser.add_argument(
         "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
     )

@@ -25,7 +25,7 @@ def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "rules",
-        help="Make rules of budgets.",
+        help="Generate Prometheus rules from a budgets file.",
         description=f"{__doc__} With --prometheus, a budget that matches no run there is refused.",
     )
     parser.add_argument("--budgets", metavar="FILE", required=True, help="The budgets, YAML.")
