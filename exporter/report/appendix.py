@@ -10,6 +10,7 @@ from exporter.report.forms.text import (
     METHODS,
     energy,
     energy_scale,
+    is_named,
     is_replay,
     mean_intensity,
     method_text,
@@ -38,9 +39,8 @@ OUTSIDE = "network, storage, fans, mainboard, losses of power supplies, making t
 
 def appendix(record: Record) -> Document:
     """All that a reader needs to check the numbers, or to compare them with others."""
-    title = record["run_id"] if "group" in record else f"run {record['run_id']}"
     return Document(
-        f"Energy and emissions of {title}",
+        f"Energy and emissions of {_title(record)}",
         _summary(record),
         (
             Section("What was used", tuple(_used(record))),
@@ -52,6 +52,15 @@ def appendix(record: Record) -> Document:
             Section("Circumstances", tuple(_circumstances(record))),
         ),
     )
+
+
+def _title(record: Record) -> str:
+    """The name of the run, its id where it has none; several runs are already described."""
+    if record.get("runs", 1) > 1 or "group" in record:
+        return str(record["run_id"])
+    if is_named(record):
+        return f"run {record['name']} ({record['run_id']})"
+    return f"run {record['run_id']}"
 
 
 def _summary(record: Record) -> str:
@@ -163,7 +172,7 @@ def _grid(record: Record) -> Iterator[tuple[str, str]]:
     yield from mean_intensity(record)
     if "boundary" not in record and record["carbon_ng"] and record["energy_uj"]:
         mean = units.grams(record["carbon_ng"]) / units.kwh(record["energy_uj"])
-        yield "mean", f"{human.number(mean)} g/kWh, PUE included, weighed by energy"
+        yield "mean", f"{human.number(mean)} g/kWh, PUE included, weighted by energy"
     if not record["intensity"] and "boundary" not in record:
         yield "intensity", "none was known"
 
@@ -200,6 +209,7 @@ def _circumstances(record: Record) -> Iterator[tuple[str, str]]:
     for label, name in STATED.items():
         yield name, str(labels.get(label) or NOT_STATED)
     yield "grid", ", ".join(figures.zones(record)) or NOT_STATED
-    yield "run", record["run_id"] + (f", job {record['job_id']}" if record["job_id"] else "")
+    name = f"{record['name']}, " if is_named(record) else ""
+    yield "run", name + record["run_id"] + (f", job {record['job_id']}" if record["job_id"] else "")
     by = "played back by" if is_replay(record) else "measured by"
     yield by, f"emissions-exporter {__version__}, record version {record['version']}"

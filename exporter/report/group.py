@@ -41,6 +41,7 @@ def of_group(
             "carbon_standard_error_grams": carbon_error,
             "final": {
                 **{key: final[key] for key in ("run_id", "job_id", "started", "ended")},
+                "name": final.get("name", ""),
                 **{key: final[key] for key in ("energy_uj", "carbon_ng")},
                 "chosen_by": why,
             },
@@ -55,7 +56,8 @@ def said(record: Record) -> list[tuple[str, str]]:
         return []
     final = group["final"]
     of = f"{human.share(final['energy_uj'], record['energy_uj'])} of the energy"
-    run = f"{final['run_id']} ({final['chosen_by']})"
+    named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
+    run = f"{named}{final['run_id']} ({final['chosen_by']})"
     in_energy, in_carbon = _scales(group)
     amounts = f"{in_energy.text(final['energy_uj'])}, {in_carbon.text(final['carbon_ng'])} CO2eq"
     facts = [

@@ -29,12 +29,14 @@ def is_replay(record: Record) -> bool:
 
 def receipt(record: Record) -> str:
     """Several lines: what was used, how that is known, and by which intensity it became grams."""
-    named = f", {record['name']}" if _is_named(record) else ""
+    named = f", {record['name']}" if is_named(record) else ""
     in_job = f" (job {record['job_id']})" if record["job_id"] else ""
-    title = f"Run {record['run_id']}{named}{in_job}"
+    kind = "Runs:" if record.get("runs", 1) > 1 else "Run"
+    title = f"{kind} {record['run_id']}{named}{in_job}"
+    so_far = ", still running" if is_running(record) else ""
     scale = energy_scale(record)
     rows = [
-        ("took", human.duration(record["duration_seconds"])),
+        ("took", human.duration(record["duration_seconds"]) + so_far),
         ("energy", energy(record["energy_uj"], scale)),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
         *_parts(record),
@@ -54,7 +56,12 @@ def receipt(record: Record) -> str:
     return "\n".join(human.printable(line) for line in lines)
 
 
-def _is_named(record: Record) -> bool:
+def is_running(record: Record) -> bool:
+    """Whether no end is known, and no node has lost sight of it."""
+    return record["ended"] is None and not (record.get("boundary") or {}).get("nodes_lost")
+
+
+def is_named(record: Record) -> bool:
     """Whether it was given a name for people, besides its id."""
     return record.get("name") not in (None, "", record["run_id"])
 
@@ -131,8 +138,9 @@ def status_line(record: Record) -> str:
     power = record.get("power_watts")
     ahead = record.get("forecast")
     used = energy(record["energy_uj"], energy_scale(record))
+    called = record["name"] if is_named(record) else record["run_id"]
     return human.printable(
-        f"{record['run_id']}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
+        f"{called}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
         f"{used}  {human.carbon(record['carbon_ng'])} CO2eq"
         + (f"  in {_ahead(ahead, record['at'])}" if ahead else "")
     )

@@ -118,6 +118,20 @@ def test_without_a_pue_cooling_is_outside():
     assert "with PUE" not in facts(made, "What was used")
 
 
+@pytest.mark.parametrize(
+    ("name", "title", "run"),
+    [
+        ("warm up", "run warm up (bert)", "warm up, bert, job 4711"),
+        ("bert", "run bert", "bert, job 4711"),
+        ("", "run bert", "bert, job 4711"),
+    ],
+)
+def test_a_run_is_called_by_its_name_and_its_id(name, title, run):
+    made = appendix(record(name="bert") | {"name": name})
+    assert made.title == f"Energy and emissions of {title}"
+    assert facts(made, "Circumstances")["run"] == run
+
+
 def test_what_nobody_said_is_not_made_up():
     made = facts(appendix(record(labels={}, parts=[])), "Circumstances")
     assert made["training type"] == made["location"] == made["hardware"] == "not stated"

@@ -85,6 +85,13 @@ def test_the_final_run_is_named_or_labelled_or_the_last(runs, final_id, name, wh
     assert (final["run_id"], final["chosen_by"]) == (name, why)
 
 
+def test_the_final_run_is_called_by_its_name():
+    named = run("b", 2) | {"name": "warm up"}
+    whole = of_group([run("a", 1), named], "sweep", "b")
+    assert whole["group"]["final"]["name"] == "warm up"
+    assert dict(said(whole))["final run"].startswith("warm up, b (as it was named)")
+
+
 def test_a_final_run_that_is_not_there_is_an_error():
     with pytest.raises(KeyError):
         of_group(RUNS, "sweep", "nobody")

@@ -93,6 +93,21 @@ def test_a_status_line_says_what_is_used_now(record):
     assert line == "bert  1 min 30 s  120 W  3.50 J (<0.001 Wh)  0.900 g CO2eq"
 
 
+def test_a_status_line_calls_a_run_by_its_name(record):
+    assert status_line({**record, "name": "warm up"}).startswith("warm up  1 min 30 s")
+
+
+def test_a_receipt_says_that_a_run_is_still_running(record):
+    assert "took       1 min 30 s, still running\n" in receipt({**record, "ended": None})
+    lost = {"nodes": ["n1"], "nodes_running": [], "nodes_lost": ["n1"], "since": 0.0, "grids": []}
+    assert "still running" not in receipt({**record, "ended": None, "boundary": lost})
+
+
+def test_a_receipt_of_several_runs_is_not_called_one(record):
+    several = {**record, "runs": 2, "run_id": "all 2 of user ada", "job_id": ""}
+    assert receipt(several).splitlines()[0] == "Runs: all 2 of user ada"
+
+
 def test_an_unknown_power_is_not_shown_as_zero(record):
     assert "0 W" not in status_line({**record, "power_watts": None})
 
