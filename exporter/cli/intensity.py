@@ -15,6 +15,7 @@ from exporter.clock import SystemClock
 from exporter.convert import tables
 from exporter.convert.registry import open_chain
 from exporter.convert.window import Window, ahead, greenest, mean
+from exporter.errors import ConfigError
 from exporter.model.intensity import Factor, Value
 
 SECONDS_OF = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -52,7 +53,7 @@ def add(subparsers: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print it. 1 where there is no intensity, or no window."""
     if options.zone is not None:
-        factor = tables.find(options.zone)
+        factor = _of_zone(options.zone)
         state: dict[str, Any] = {
             "factor": _finite(factor),
             "why": f"yearly value of {factor.zone}: {factor.grams_per_kwh:.4g} g/kWh "
@@ -68,6 +69,14 @@ def main(options: argparse.Namespace) -> int:
         for line in (*_said(state), *_chosen(window, options)):
             print(human.printable(line))
     return 0 if state["factor"] and (not wants_window or window.get("greenest")) else 1
+
+
+def _of_zone(zone: str) -> Factor:
+    """The yearly value of a zone. Raises ConfigError, which names the flag."""
+    try:
+        return tables.find(zone)
+    except ConfigError as error:
+        raise ConfigError(f"--zone{str(error).removeprefix('convert.zone')}") from None
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:

@@ -87,7 +87,9 @@ def main(options: argparse.Namespace) -> int:
     """Print the runs in order."""
     now = SystemClock().wall()
     found = list(_found(options, now))
-    chosen = [run for run in with_servings(entries(found)) if _wanted(run, options, now)]
+    runs = with_servings(entries(found))
+    _refuse_unknown(options.run_ids, runs)
+    chosen = [run for run in runs if _wanted(run, options, now)]
     asked = question(
         chosen,
         Sort(options.sort),
@@ -150,6 +152,22 @@ def _wanted(run: Entry, options: argparse.Namespace, now: float) -> bool:
         and options.group in (None, run.group)
         and selection.wants(options, now, started=run.started, grams=run.grams)
     )
+
+
+def _refuse_unknown(wanted: Sequence[str], runs: Sequence[Entry]) -> None:
+    """Refuse ids and names that no run has: a table without them would look complete."""
+    used = [each for run in runs for each in run.servings]
+    for name in wanted:
+        if any(_is_named(run, [name]) for run in runs):
+            continue
+        if any(_is_named(run, [name]) for run in used):
+            raise ConfigError(
+                f"leaderboard: {name!r:.200} uses the outcome of another run, and is shown in the "
+                "row of that one"
+            )
+        raise ConfigError(
+            f"leaderboard: no run has the id or the name {name!r:.200}; without RUN all are shown"
+        )
 
 
 def _is_named(run: Entry, wanted: Sequence[str]) -> bool:

@@ -116,7 +116,11 @@ class Api:
             found = _with_models(past, snapshot)
         if not found:
             of_job = "" if job_id is None else f" of job {job_id!r}"
-            raise Refused(404, f"no run {run_id!r}{of_job} is known on this machine")
+            raise Refused(
+                404,
+                f"no run {run_id!r}{of_job} is known on this machine; "
+                "`emissions-exporter runs` lists those that are",
+            )
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
         return snapshot, best
 

@@ -18,7 +18,6 @@ LABELS = {
     "location": "geographical_location",
     "hardware": "hardware_used",
 }
-WORLD = "WORLD"
 MOST_WAITING = 0.01
 ZONE = r"[A-Z]{2}(?:-[A-Z0-9]+)*"
 DERIVED = re.compile(rf"CPU|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
@@ -114,7 +113,7 @@ def _location(record: Record, told: Told) -> Fact:
     """The zones of the grid, unless they are only the world."""
     if told.location:
         return Fact(told.location)
-    known = [zone for zone in figures.zones(record) if zone != WORLD]
+    known = [zone for zone in figures.zones(record) if zone != figures.WORLD]
     return Fact(", ".join(known), is_told=False)
 
 

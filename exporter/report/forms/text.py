@@ -191,8 +191,8 @@ def _known(how: str | None, split: str | None) -> list[str]:
 
 
 def _of(device: str, ids: Collection[str]) -> str:
-    """Which GPUs; of processors and memory the kernel does not say which were used."""
-    if device != "gpu":
+    """Which GPUs; of processors, memory and history nobody says which were used."""
+    if device != "gpu" or "codecarbon" in ids:
         return ""
     return f" of {next(iter(ids))}" if len(ids) == 1 else f" of {len(ids)} GPUs"
 
@@ -226,6 +226,7 @@ def _intensities(uses: Iterable[Record], scale: human.Scale) -> list[tuple[str, 
             lines.append(("no factor", f"{energy(use['energy_uj'], scale)} wait for an intensity"))
             continue
         pue = f", PUE {use['pue']:g}" if use["pue"] != 1 else ""
-        value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}{pue}"
+        average = " (average of the world)" if use["zone"] == figures.WORLD else ""
+        value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}{average}, {use['basis']}{pue}"
         lines.append(("intensity", f"{value}; {use['source']}"))
     return lines

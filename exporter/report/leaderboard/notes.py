@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from exporter import human
+from exporter.report import figures
 from exporter.report.leaderboard.entry import Entry, Grid
 from exporter.report.leaderboard.ranking import Question, Row, Sort
 
 ALIKE = 1.02
 """Mean intensities within that ratio are called the same."""
 SHOWN = 6
-WORLD = "WORLD"
 
 
 def notes(rows: Sequence[Row], asked: Question) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def _intensities(entries: Sequence[Entry]) -> Iterator[str]:
     elif len(zones) > 1:
         yield f"Different zones: {_some(zones)}, of about the same intensity."
     yield from _kinds(uses)
-    if WORLD in zones:
+    if figures.WORLD in zones:
         yield "Where no zone was set, grams are by the average of the world."
 
 

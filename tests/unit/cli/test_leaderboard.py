@@ -54,7 +54,7 @@ def said(capsys):
     return call
 
 
-def test_a_run_is_chosen_by_its_id_or_its_name(show, tmp_path):
+def test_a_run_is_chosen_by_its_id_or_its_name(show, said, tmp_path):
     path = tmp_path / "named.json"
     path.write_text(json.dumps([{**RUNS[0], "name": "warm up"}, {**RUNS[1], "name": ""}]))
     assert names(show("--from", str(path), "--format=json", "warm up")) == ["small"]
@@ -62,7 +62,19 @@ def test_a_run_is_chosen_by_its_id_or_its_name(show, tmp_path):
         "small",
         "large",
     ]
-    assert names(show("--from", str(path), "--format=json", "")) == []
+    assert "no run has the id or the name ''" in said("", "--from", str(path))
+
+
+def test_a_run_that_is_not_there_is_an_error(said, daemon):
+    found = said(f"--socket.path={daemon.path}", "small", "nobody")
+    assert "no run has the id or the name 'nobody'; without RUN all are shown" in found
+
+
+def test_a_run_that_serves_another_is_said_to_be_in_its_row(said, tmp_path):
+    path = tmp_path / "runs.json"
+    serving = record("s", 1.0, labels={"serves": "small"}, units={"requests": 1.0})
+    path.write_text(json.dumps([RUNS[0], serving]))
+    assert "'s' uses the outcome of another run" in said("s", "--from", str(path))
 
 
 def names(text):

@@ -88,6 +88,19 @@ def test_a_receipt_says_what_the_run_counted_and_logged(record):
     assert "  of         dev" in lines
 
 
+def test_the_average_of_the_world_is_called_that(record):
+    (use, *_) = record["intensity"]
+    world = receipt({**record, "intensity": [{**use, "zone": "WORLD"}]})
+    assert "344 g/kWh, WORLD (average of the world), lifecycle" in world
+    assert "average of the world" not in receipt(record)
+
+
+def test_history_names_no_gpu_that_it_does_not_know(record):
+    part = {**record["parts"][0], "device": "gpu", "id": "codecarbon"}
+    assert " of codecarbon" not in receipt({**record, "parts": [part]})
+    assert " of GPU-1" in receipt({**record, "parts": [{**part, "id": "GPU-1"}]})
+
+
 def test_a_status_line_says_what_is_used_now(record):
     line = status_line({**record, "power_watts": 120.04})
     assert line == "bert  1 min 30 s  120 W  3.50 J (<0.001 Wh)  0.900 g CO2eq"
