@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from exporter.cli.settings import add_flags, located, settings
-from exporter.clock import SystemClock
+from exporter.clock import Clock, SystemClock
 from exporter.config import NOWHERE, Config
 from exporter.convert.registry import open_chain
 from exporter.errors import ConfigError
@@ -15,6 +15,7 @@ from exporter.expose.http.listen import parse_address
 from exporter.expose.http.routes import check_telemetry_path
 from exporter.paths import check_paths
 from exporter.redaction import without_passwords
+from exporter.sample.sources.replay import Replay
 
 
 def add(subparsers: Any) -> None:
@@ -53,6 +54,14 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_recording(path: str, clock: Clock) -> None:
+    """Raise ConfigError for a file that is no recorded host."""
+    try:
+        Replay(path, clock, boot_id="")
+    except ConfigError as error:
+        raise ConfigError(f"sample.replay: {error}") from None
+
+
 def _notes(config: Config, settings_file: str) -> tuple[str, ...]:
     """What a person should know about these settings. Raises ConfigError where one is wrong."""
     check_paths(config)
@@ -60,6 +69,8 @@ def _notes(config: Config, settings_file: str) -> tuple[str, ...]:
         parse_address(config.expose.listen_address)
     check_telemetry_path(config.expose.telemetry_path)
     clock = SystemClock()
+    if config.sample.replay:
+        _check_recording(config.sample.replay, clock)
     convert = dataclasses.asdict(config.convert)
     chain = open_chain(**convert, clock=clock, settings_file=settings_file)
     return *chain.notes, *Store(config.expose.web_config_file, clock).notes

@@ -13,6 +13,7 @@ from exporter.cli import main as command
 from exporter.cli.settings import add_flags, settings
 from exporter.config import COLLECTORS
 from exporter.sample.registry import NAMES
+from tests.certificates import Authority
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -367,3 +368,43 @@ def test_a_missing_zone_is_reported_with_every_way_to_set_it(arguments, file, ca
         "EMISSIONS_EXPORTER_CONVERT_ZONE=DE in the exporter's environment, or by `zone: DE` under "
         f"`convert:` in {file.replace('FILE', str(path))}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read: No such file or directory"), ("", "is not valid JSON"), ("{}", "")],
+)
+def test_a_recording_that_cannot_be_played_is_an_error_before_the_start(
+    checked, tmp_path, content, said
+):
+    path = tmp_path / "host.json"
+    if content is not None:
+        path.write_text(content)
+    found = checked({"convert": {"zone": "DE"}, "sample": {"replay": str(path)}})
+    assert found.startswith(f"FILE: sample.replay: {path}: {said}")
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory):
+    """The files of a good certificate."""
+    pair = Authority(tmp_path_factory.mktemp("authority")).sign("server", "DNS:localhost")
+    return dict(zip(("cert_file", "key_file"), pair, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "missing", "empty"])
+@pytest.mark.parametrize("item", ["cert_file", "key_file"])
+def test_an_error_about_a_certificate_names_the_file_that_names_it(
+    item, kind, capsys, tmp_path, signed
+):
+    web, path = tmp_path / "web.yml", make(tmp_path / "p", kind)
+    web.write_text(yaml.safe_dump({"tls_server_config": {**signed, item: path}}))
+    flags = ["--convert.zone=DE", f"--web.config.file={web}"]
+    assert command.main(["check-config", *flags]) == 1
+    said = capsys.readouterr().err
+    words = {
+        "directory": "is a directory; give the path of a regular file",
+        "pipe": "is not a regular file; give the path of a regular file",
+        "missing": "cannot be read: No such file",
+        "empty": "has no ",
+    }
+    assert f"{web}: {item} {path}: {words[kind]}" in said

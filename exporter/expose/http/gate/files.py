@@ -33,7 +33,8 @@ class Files:
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"{what} {path}: is not a file")
+                kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+                raise ConfigError(f"{what} {path}: is {kind}; give the path of a regular file")
             with open(path, "rb") as file:
                 content = file.read(MOST_BYTES + 1)
         except OSError as error:
