@@ -26,7 +26,7 @@ CONFIGURATION = """\
 Everything works without a file and without a flag. Settings live in a YAML file, named with
 `--config.file`, whose top-level keys are the five stages of the pipeline. A flag goes before an
 environment variable, that before the file, and the file before the default. A key that is not
-known is an error, and so is a number with a unit: units are in the names.
+known, or that is there twice, is an error, and so is a number with a unit: units are in the names.
 
     convert:
       zone: DE

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from exporter.client.sockets import default_socket
 from exporter.config import COLLECTORS, Config, default_state_directory
 from exporter.errors import ConfigError
-from exporter.setting import checked, refuse_unknown, variable
+from exporter.setting import checked, read_yaml, refuse_unknown, variable
 
 
 def load(
@@ -56,16 +56,15 @@ def _with_default(section: Any, name: str, default: str) -> Any:
 
 
 def _read(path: str) -> dict[str, Any]:
-    import yaml  # 14 ms that a daemon without a file need not spend
-
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}; check --config.file"
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not valid YAML: {_one_line(error)}") from None
+    except ValueError:
+        raise ConfigError(f"{path}: is not valid YAML: it is not UTF-8 text") from None
+    document = read_yaml(text, path)
     if document is None:
         return {}
     if not isinstance(document, dict):
