@@ -32,8 +32,8 @@ known, or that is there twice, is an error, and so is a number with a unit: unit
       zone: DE
       pue: 1.3
 
-`emissions-exporter check-config FILE` says whether a file is good. An error begins with the flag, the
-variable, or the file and key by which the setting was given.
+`emissions-exporter check-config FILE` says whether a file is good. An error begins with the flag,
+the variable, or the file and key by which the setting was given.
 """
 
 SOURCES = """\
