@@ -105,7 +105,7 @@ screenshots: tools $(DEV) ## Draw the pictures of the live pages, into docs/scre
 
 .PHONY: preview
 preview: tools $(DEV) ## Draw the dashboards without Grafana, into docs/previews.
-	$(PY) -m dashboards.preview $(ARGS)
+	$(PY) -m tests.dashboards.preview $(ARGS)
 
 .PHONY: image
 image: ## Build the container image with ENGINE, on BASE.

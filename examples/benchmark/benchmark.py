@@ -42,6 +42,8 @@ def main() -> int:
     asked = ["--metric=accuracy", "--per=inferences", "--sort=per-result"]
     if options.html:
         subprocess.run([*board, *asked, "--format=html", f"--output={options.html}"], check=True)
+    if options.plots:
+        asked.append(f"--plots={options.plots}")
     return subprocess.run([*board, *asked], check=False).returncode
 
 
@@ -85,6 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="Of each round.")
     parser.add_argument("--images", type=int, help="Use only so many.")
     parser.add_argument("--html", metavar="FILE", help="Write the leaderboard there too.")
+    parser.add_argument("--plots", metavar="DIRECTORY", help="Write the plots there, PNG and SVG.")
     return parser.parse_args()
 
 

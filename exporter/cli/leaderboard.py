@@ -1,16 +1,16 @@
 """`leaderboard`: runs against each other, by what they used and by what came of it.
 
-From the daemon of this machine, with --prometheus over all nodes, or with --from from files.
+From the daemon of this machine, where none answers from its ledger; with --prometheus over all
+nodes, or with --from from files.
 """
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
-from exporter.cli import prometheus, selection
-from exporter.cli.parser import add_socket_flag
-from exporter.client.agent import Agent
+from exporter.cli import history, prometheus, selection
 from exporter.clock import SystemClock
 from exporter.errors import ConfigError
 from exporter.report import records
@@ -18,6 +18,9 @@ from exporter.report.leaderboard.board import Board, board
 from exporter.report.leaderboard.entry import Entry, Record, entries
 from exporter.report.leaderboard.ranking import Sort, question
 from exporter.report.leaderboard.servings import with_servings
+
+if TYPE_CHECKING:
+    from exporter.report.leaderboard.plots import Plot
 
 FORMATS = ("table", "json", "csv", "markdown", "html")
 
@@ -36,13 +39,16 @@ def add(subparsers: Any) -> None:
         metavar="FILE",
         help="Records, JSON. With --prometheus only what they logged is taken from them.",
     )
-    add_socket_flag(parser)
+    history.add_flags(parser)
     prometheus.add_server(parser)
     selection.add(parser)
     _add_questions(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="Format of the output.")
     parser.add_argument(
         "--output", metavar="FILE", help="Write to this file instead of standard output."
+    )
+    parser.add_argument(
+        "--plots", metavar="DIRECTORY", help="Write the plots there too, as PNG and SVG."
     )
     parser.set_defaults(main=main)
 
@@ -102,6 +108,11 @@ def main(options: argparse.Namespace) -> int:
     if not chosen and found:
         made = made._replace(notes=(f"None of {len(found)} records of runs is as asked for.",))
     _put(_formed(made, options.format, now), options.output)
+    if options.plots:
+        from exporter.report.leaderboard import plots
+
+        for path in plots.write(made, options.plots):
+            print(path, file=sys.stderr)
     return 0
 
 
@@ -118,7 +129,8 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
     if options.files:
         return _read(options.files)
     named = {"job_id": options.job_id, "group": options.group, "user": options.user}
-    return Agent(options.socket).runs(**named)
+    with history.opened(options) as known:
+        return known.runs(**named)
 
 
 def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
@@ -181,13 +193,24 @@ def _formed(made: Board, form: str, now: float) -> str:
 
             return data.to_json(made) if form == "json" else data.to_csv(made)
         case "html":
-            from exporter.report.leaderboard.html.page import page
+            from exporter.report.leaderboard.page import page
 
-            return page(made, now, __version__)
+            return page(made, _drawn(made), now, __version__)
         case _:
             from exporter.report.leaderboard import text
 
             return text.table(made) if form == "table" else text.markdown(made)
+
+
+def _drawn(made: Board) -> "list[Plot]":
+    """The plots of the page; none where matplotlib is not installed, and a hint on stderr."""
+    from exporter.report.leaderboard.plots import plots
+
+    try:
+        return plots(made)
+    except ConfigError as error:
+        print(f"emissions-exporter: the page has no plots: {error}", file=sys.stderr)
+        return []
 
 
 def _put(text: str, path: str | None) -> None:

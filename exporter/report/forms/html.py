@@ -6,7 +6,7 @@ from typing import Any
 from exporter.markup import Markup, tag
 from exporter.report.appendix import appendix
 from exporter.report.document import Document, Section, Table
-from exporter.report.leaderboard.html.page import HEAD
+from exporter.report.leaderboard.page import HEAD
 
 STYLE = Markup(
     "body{margin:0 auto;padding:1.5rem 1.25rem 3rem;max-width:50rem;"

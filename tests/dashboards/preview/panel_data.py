@@ -1,17 +1,16 @@
-"""What is known when a panel is drawn."""
+"""The data that a panel is drawn from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.preview.fields import Field, field
-from dashboards.preview.marks import Marks
-from dashboards.preview.series import Series, reduced
-from dashboards.preview.span import Span
+from tests.dashboards.preview.formatting import Field, field
+from tests.dashboards.preview.prometheus import Series, Span, reduced
+from tests.dashboards.preview.variables import Marks
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PanelData:
     """A panel of the JSON, what its queries answered, and its room in pixels."""
 
     panel: Mapping[str, Any]

@@ -1,6 +1,6 @@
 """Pictures of the dashboards, drawn from the answers of a Prometheus, without Grafana.
 
-    queries, variables, span  ->  series  ->  fields, units  ->  panels  ->  page, picture
+    prometheus, variables  ->  panel_data, formatting  ->  values, table, timeseries  ->  page
 
 It keeps Grafana's rules where they decide what is read: the grid, units, legends, names, mappings
 and thresholds. It is a preview all the same, and every picture says so.

@@ -1,14 +1,14 @@
 """The variables of a dashboard: which values they have, and what they become in a query."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.preview.queries import Prometheus, Unanswered
-from dashboards.preview.span import Span
+from tests.dashboards.preview.formatting import colour
+from tests.dashboards.preview.prometheus import Prometheus, QueryError, Series, Span, pieces
 
-USE = re.compile(r"\$\{(\w+)(?:\.\w+)?(?::(\w+))?\}|\$(\w+)")
+REFERENCE = re.compile(r"\$\{(\w+)(?:\.\w+)?(?::(\w+))?\}|\$(\w+)")
 LABEL_VALUES = re.compile(r"label_values\((?:(.+),)?\s*(\w+)\s*\)\s*$", re.DOTALL)
 QUERY_RESULT = re.compile(r"query_result\((.+)\)\s*$", re.DOTALL)
 DESCENDING = (2, 4)
@@ -50,10 +50,10 @@ def substituted(text: str, builtins: Mapping[str, str], variables: Mapping[str, 
             return variables[name].written(found[2] or "")
         return builtins.get(name, found[0])
 
-    return USE.sub(one, text)
+    return REFERENCE.sub(one, text)
 
 
-def shown(text: str, variables: Mapping[str, Variable]) -> str:
+def displayed(text: str, variables: Mapping[str, Variable]) -> str:
     """A title, in which variables stand as people read them."""
     texts = {name: variable.text for name, variable in variables.items()}
     return substituted(text, texts, {})
@@ -99,7 +99,7 @@ def _options(
         asked = substituted(query, span.builtins(), found)
         values = _asked(asked, model.get("regex"), api, span)
         return values[::-1] if model.get("sort") in DESCENDING else values
-    except Unanswered:
+    except QueryError:
         return []
 
 
@@ -115,9 +115,57 @@ def _asked(query: str, regex: str | None, api: Prometheus, span: Span) -> list[s
             if row.points
         ]
     else:
-        raise Unanswered(f"a variable asks {query}, which the preview cannot")
+        raise QueryError(f"a variable asks {query}, which the preview cannot")
     if regex:
         pattern = re.compile(regex.strip("/"))
         matches = [pattern.search(value) for value in values]
         values = [match[1] if pattern.groups else match[0] for match in matches if match]
     return sorted(dict.fromkeys(values))
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Of one annotation: when something began and ended, the same twice for a moment."""
+
+    name: str
+    colour: str
+    times: frozenset[tuple[float, float]] = frozenset()
+    error: str = ""
+
+
+def marks(
+    board: Mapping[str, Any], api: Prometheus, span: Span, variables: Mapping[str, Variable]
+) -> list[Marks]:
+    """Those of each annotation, in their order; one that fails says why."""
+    return [
+        _marked(each, api, span, variables)
+        for each in board["annotations"]["list"]
+        if each.get("expr") and each.get("enable", True)
+    ]
+
+
+def _marked(
+    model: Mapping[str, Any], api: Prometheus, span: Span, variables: Mapping[str, Variable]
+) -> Marks:
+    name, shade = model["name"], colour(model.get("iconColor") or "red")
+    step = span.step_seconds(model.get("step") or "")
+    try:
+        found = api.over(substituted(model["expr"], span.builtins(), variables), span, step)
+    except QueryError as reason:
+        return Marks(name, shade, error=str(reason))
+    times = _moments(found) if model.get("useValueForTime") else _pieces(found, step)
+    seen = frozenset(time for time in times if span.start <= time[0] <= span.end)
+    return Marks(name, shade, seen)
+
+
+def _moments(found: list[Series]) -> Iterator[tuple[float, float]]:
+    """Values that are themselves times, in milliseconds."""
+    for series in found:
+        yield from ((value / 1000, value / 1000) for _, value in series.points)
+
+
+def _pieces(found: list[Series], step_seconds: float) -> Iterator[tuple[float, float]]:
+    """From where a series begins to where it is interrupted."""
+    for series in found:
+        for piece in pieces(series.points, step_seconds):
+            yield piece[0][0], piece[-1][0]

@@ -2,30 +2,88 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
-from dashboards.preview import axes, units
-from dashboards.preview.fields import Field, field
-from dashboards.preview.marks import Marks
-from dashboards.preview.panels.drawn import Drawn
-from dashboards.preview.panels.legend import legend, legend_is_right
-from dashboards.preview.series import Series, pieces
-from exporter.markup import Markup, tag
+from exporter.markup import Markup, tag, together
+from tests.dashboards.preview import formatting
+from tests.dashboards.preview.formatting import Field, field
+from tests.dashboards.preview.panel_data import PanelData
+from tests.dashboards.preview.prometheus import (
+    CALCULATIONS,
+    NICE_SECONDS,
+    Series,
+    Span,
+    pieces,
+    reduced,
+)
+from tests.dashboards.preview.variables import Marks
+
+LINE = 20.0
+"""Height of a row in pixels."""
+BELOW = 2
+"""Rows of a table below a plot, beyond which Grafana scrolls."""
+
+
+def is_legend_right(drawn: PanelData) -> bool:
+    """Whether it takes width from the plot, and not height."""
+    mode = drawn.option("legend", "displayMode") or "hidden"
+    return mode != "hidden" and drawn.option("legend", "placement") == "right"
+
+
+def legend(drawn: PanelData, shown: Sequence[tuple[Series, Field, str]]) -> Markup:
+    """A list, or a table with the calculations that the panel names."""
+    mode = drawn.option("legend", "displayMode") or "hidden"
+    if mode == "hidden" or drawn.option("legend", "showLegend") is False:
+        return together()
+    calculations = drawn.option("legend", "calcs") or []
+    if mode == "list":
+        items = [
+            tag("span", _swatch(colour), each.name, *_calculated(each, of, calculations))
+            for each, of, colour in shown
+        ]
+        return tag("div", *items, class_="key list")
+    heads = ["Name", *(CALCULATIONS[name][0] for name in calculations)]
+    fitting = int(drawn.height / LINE) - 2 if is_legend_right(drawn) else BELOW
+    fitting = fitting if len(shown) <= fitting else fitting - 1
+    rows = [
+        tag(
+            "tr",
+            tag("td", _swatch(colour), series.name, class_="name"),
+            *(tag("td", of.text(reduced(series, name))) for name in calculations),
+        )
+        for series, of, colour in shown[:fitting]
+    ]
+    if left := len(shown) - fitting if len(shown) > fitting else 0:
+        rows.append(tag("tr", tag("td", f"and {left} more", class_="name")))
+    return tag("table", tag("tr", *(tag("th", head) for head in heads)), *rows, class_="key")
+
+
+def _calculated(series: Series, of: Field, calculations: Sequence[str]) -> list[Markup]:
+    return [
+        tag("span", f"{CALCULATIONS[name][0]}: {of.text(reduced(series, name))}")
+        for name in calculations
+    ]
+
+
+def _swatch(colour: str) -> Markup:
+    return tag("i", style=f"background:{colour}")
+
 
 SIDE = 1000.0
 """Of the drawing, which is then stretched to the room that it has."""
 
 
-def draw(drawn: Drawn) -> Markup:
+def draw_timeseries(drawn: PanelData) -> Markup:
     """The plot, with its legend below or on the right."""
     traces = [Trace(drawn, each, at) for at, each in enumerate(drawn.series)]
     _stack(traces)
     _band(traces)
-    low, high = _ends(drawn, traces)
-    beside = legend_is_right(drawn)
+    low, high = _limits(drawn, traces)
+    beside = is_legend_right(drawn)
     height = drawn.height - (30 if beside else 48)
     unit = field(drawn.panel, "")["unit"] or ""
-    scale = [at for at in axes.marks(low, high, height, unit) if low <= at <= high]
-    labels = [units.on_axis(at, unit) for at in scale]
+    scale = [at for at in ticks(low, high, height, unit) if low <= at <= high]
+    labels = [formatting.tick_text(at, unit) for at in scale]
     places = [100 * (at - low) / (high - low) for at in scale]
     ruler = [
         tag("span", label, style=f"bottom:{place:.2f}%")
@@ -39,7 +97,7 @@ def draw(drawn: Drawn) -> Markup:
         "svg",
         *lines,
         *(part for trace in traces for part in trace.shapes(low, high)),
-        *(part for marks in drawn.marks for part in _marked(drawn, marks)),
+        *(part for marks in drawn.marks for part in _mark_lines(drawn, marks)),
         viewBox=f"0 0 {SIDE} {SIDE}",
         preserveAspectRatio="none",
     )
@@ -47,21 +105,21 @@ def draw(drawn: Drawn) -> Markup:
     chart = tag(
         "div",
         tag("div", *ruler, class_="ruler", style=f"width:{width}px"),
-        tag("div", plot, _times(drawn), class_="plot"),
+        tag("div", plot, _time_axis(drawn), class_="plot"),
         class_="chart",
     )
     key = legend(drawn, [(trace.series, trace.of, trace.colour) for trace in traces])
     return tag("div", chart, key, class_="beside" if beside else "above")
 
 
-def _times(drawn: Drawn) -> Markup:
+def _time_axis(drawn: PanelData) -> Markup:
     """Times below a plot."""
-    width = drawn.width * (0.6 if legend_is_right(drawn) else 0.9)
+    width = drawn.width * (0.6 if is_legend_right(drawn) else 0.9)
     return tag(
         "div",
         *(
             tag("span", label, style=f"left:{100 * place:.2f}%")
-            for place, label in axes.times(drawn.span, width)
+            for place, label in time_ticks(drawn.span, width)
             if 0.03 < place < 0.97
         ),
         class_="times",
@@ -71,7 +129,7 @@ def _times(drawn: Drawn) -> Markup:
 class Trace:
     """One series, and what it stands on where it is stacked."""
 
-    def __init__(self, drawn: Drawn, series: Series, index: int) -> None:
+    def __init__(self, drawn: PanelData, series: Series, index: int) -> None:
         self.drawn, self.series = drawn, series
         self.of: Field = drawn.field(series)
         self.top = {at: value for at, value in series.points if math.isfinite(value)}
@@ -131,7 +189,7 @@ def _band(traces: Sequence[Trace]) -> None:
         trace.floor |= tops.get(trace.of["custom.fillBelowTo"], {})
 
 
-def _ends(drawn: Drawn, traces: Sequence[Trace]) -> tuple[float, float]:
+def _limits(drawn: PanelData, traces: Sequence[Trace]) -> tuple[float, float]:
     of = field(drawn.panel, "")
     values = [value for trace in traces for value in trace.top.values()]
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -146,7 +204,7 @@ def _ends(drawn: Drawn, traces: Sequence[Trace]) -> tuple[float, float]:
     )
 
 
-def _marked(drawn: Drawn, marks: Marks) -> list[Markup]:
+def _mark_lines(drawn: PanelData, marks: Marks) -> list[Markup]:
     """A dashed line for a moment; two and what is between them for a longer time."""
     shapes = []
     for times in sorted(marks.times):
@@ -159,3 +217,35 @@ def _marked(drawn: Drawn, marks: Marks) -> list[Markup]:
             for x in sorted({left, right})
         ]
     return shapes
+
+
+Y_PIXELS, X_PIXELS = 42.0, 85.0
+"""Least room of one mark."""
+
+
+def ticks(low: float, high: float, height: float, unit: str) -> list[float]:
+    """Round numbers between two values, as many as there is room for."""
+    wanted = (high - low) / max(height / Y_PIXELS, 1)
+    if unit == "s" and wanted > 1:
+        step = next((nice for nice in NICE_SECONDS if nice >= wanted), wanted)
+    else:
+        base = 1024 ** math.floor(math.log(wanted, 1024)) if unit == "bytes" else 1
+        ten = 10 ** math.floor(math.log10(wanted / base))
+        step = base * ten * next(n for n in (1, 2, 5, 10) if n * ten * base >= wanted * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [at * step for at in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def time_ticks(span: Span, width: float) -> list[tuple[float, str]]:
+    """Round times within a span, from 0 to 1, and how they are written; UTC."""
+    wanted = span.seconds / max(width / X_PIXELS, 1)
+    step = next((nice for nice in NICE_SECONDS if nice >= max(wanted, 1)), wanted)
+    form = "%H:%M:%S" if step < 60 else "%H:%M" if span.seconds < 86400 else "%m/%d %H:%M"
+    first = math.ceil(span.start / step)
+    return [
+        (
+            (at * step - span.start) / span.seconds,
+            datetime.fromtimestamp(at * step, UTC).strftime(form),
+        )
+        for at in range(first, math.floor(span.end / step) + 1)
+    ]

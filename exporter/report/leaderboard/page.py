@@ -1,16 +1,17 @@
-"""The whole page: the ranking, the plot, the bars, and what to know before comparing."""
+"""The board as one HTML page without scripts: plots, ranking, and notes on comparing."""
 
+import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 from exporter import human
-from exporter.markup import Markup, tag, together
+from exporter.markup import Markup, escape, tag, together
 from exporter.report.leaderboard import words
 from exporter.report.leaderboard.board import Board
-from exporter.report.leaderboard.html.bars import grams_bars, unit_bars
-from exporter.report.leaderboard.html.bubbles import legend, plot
+from exporter.report.leaderboard.plots import DARK, LIGHT, NARROW_INCHES, WIDE_INCHES, Plot, svg
 
 STYLE = Path(__file__).with_name("style.css")
-ALONE = "default-src 'none'; style-src 'unsafe-inline'"
+ALONE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """No script, and nothing from anywhere else, whatever a name of a run may say."""
 HEAD = (
     '<meta charset="utf-8">'
@@ -20,38 +21,48 @@ HEAD = (
 )
 
 
-def page(board: Board, made: float, version: str) -> str:
+NARROW, DARKER = "(max-width: 43.99rem)", "(prefers-color-scheme: dark)"
+VARIANTS = (
+    (f"{NARROW} and {DARKER}", DARK, NARROW_INCHES),
+    (NARROW, LIGHT, NARROW_INCHES),
+    (DARKER, DARK, WIDE_INCHES),
+)
+"""Media query, colors and width of the pictures of a plot, beside the light and wide one."""
+
+
+def page(board: Board, plots: Sequence[Plot], made: float, version: str) -> str:
     """One file that needs no other. `made` is now, seconds since the epoch."""
     style = Markup(STYLE.read_text(encoding="utf-8"))
     head = tag("head", Markup(HEAD), tag("title", "Leaderboard of runs"), tag("style", style))
     body = tag(
         "body",
         tag("header", tag("h1", "Leaderboard"), tag("p", words.title(board) if board.of else "")),
-        tag("main", *_sections(board)),
+        tag("main", *_sections(board, plots)),
         tag("footer", f"emissions-exporter {version}, {human.moment(made)} UTC"),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _sections(board: Board) -> list[Markup]:
-    asked, rows = board.question, board.rows
-    if not rows:
+def _sections(board: Board, plots: Sequence[Plot]) -> list[Markup]:
+    if not board.rows:
         return [tag("p", *(board.notes or (words.NO_RUNS,)))]
-    sections = [_table(board), _notes(board)]
-    if drawing := plot(rows, asked):
-        text = tag("p", legend(rows, asked))
-        sections.insert(0, _section(f"{asked.metric} against CO2eq", drawing, text))
-    if bars := grams_bars(rows):
-        text = tag(
-            "p",
-            "Pale: held idle, by its share of the energy. ",
-            "What waits for an intensity is not in it.",
-        )
-        sections.append(_section("CO2eq of each run", tag("ul", *bars, class_="bars"), text))
-    if bars := unit_bars(rows, asked):
-        title = f"CO2eq {words.per_units(asked)}"
-        sections.append(_section(title, tag("ul", *bars, class_="bars")))
-    return sections
+    first = [_picture(plot) for plot in plots if plot.name == "results"]
+    others = [_picture(plot) for plot in plots if plot.name != "results"]
+    return [*first, _table(board), _notes(board), *others]
+
+
+def _picture(plot: Plot) -> Markup:
+    """A plot, as the SVG that suits the window."""
+    sources = [
+        Markup(f'<source media="{media}" srcset="{_data(svg(plot, theme, inches))}">')
+        for media, theme, inches in VARIANTS
+    ]
+    image = f'<img src="{_data(svg(plot, LIGHT))}" alt="{escape(plot.title)}">'
+    return _section(plot.title, tag("picture", *sources, Markup(image)), tag("p", plot.caption))
+
+
+def _data(document: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(document).decode()}"
 
 
 def _table(board: Board) -> Markup:

@@ -1,19 +1,38 @@
-"""A dashboard as one page of HTML: its variables above, its panels on the grid."""
+"""A dashboard as one HTML page, variables above the grid of panels, and as a PNG."""
 
-from collections.abc import Mapping, Sequence
+import io
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dashboards.preview.fields import field
-from dashboards.preview.marks import Marks, marks
-from dashboards.preview.panels import KINDS
-from dashboards.preview.panels.drawn import Drawn
-from dashboards.preview.queries import Prometheus, Unanswered
-from dashboards.preview.series import Series, named
-from dashboards.preview.span import Span, duration
-from dashboards.preview.variables import Variable, resolve, shown, substituted
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
 from exporter.markup import Markup, tag
+from tests.dashboards.preview.formatting import field
+from tests.dashboards.preview.panel_data import PanelData
+from tests.dashboards.preview.prometheus import (
+    Prometheus,
+    QueryError,
+    Series,
+    Span,
+    duration,
+    with_names,
+)
+from tests.dashboards.preview.table import draw_table
+from tests.dashboards.preview.timeseries import draw_timeseries
+from tests.dashboards.preview.values import draw_bargauge, draw_gauge, draw_stat
+from tests.dashboards.preview.variables import (
+    Marks,
+    Variable,
+    displayed,
+    marks,
+    resolve,
+    substituted,
+)
 
 WIDTH = 1200
 """Of the page in pixels."""
@@ -21,6 +40,16 @@ COLUMN, LINE, GAP = WIDTH / 24, 30.0, 8.0
 HEAD = 34.0
 """Height of a panel's title."""
 STYLE = Path(__file__).with_name("style.css")
+
+
+PANEL_TYPES: dict[str, Callable[[PanelData], Markup]] = {
+    "bargauge": draw_bargauge,
+    "gauge": draw_gauge,
+    "stat": draw_stat,
+    "table": draw_table,
+    "timeseries": draw_timeseries,
+}
+"""By the type that the JSON of a dashboard names."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +65,7 @@ class View:
 def page(
     board: Mapping[str, Any], api: Prometheus, span: Span, chosen: Mapping[str, str]
 ) -> Markup:
-    """The whole page; a query that fails is told in its own panel."""
+    """The whole page; a failed query is shown in its own panel."""
     variables = resolve(board, api, span, chosen)
     view = View(api, span, variables, marks(board, api, span, variables))
     style = Markup(STYLE.read_text(encoding="utf-8"))
@@ -74,13 +103,13 @@ def _top(board: Mapping[str, Any], view: View) -> Markup:
 def _panel(panel: Mapping[str, Any], view: View) -> Markup:
     place = panel["gridPos"]
     area = f"grid-area:{place['y'] + 1}/{place['x'] + 1}/span {place['h']}/span {place['w']}"
-    title = shown(panel.get("title") or "", view.variables)
+    title = displayed(panel.get("title") or "", view.variables)
     if panel["type"] == "row":
         return tag("h2", title, style=area)
     hints = [tag("i", "i")] if panel.get("description") else []
     try:
         body = _body(panel, _answers(panel, view), view)
-    except Unanswered as reason:
+    except QueryError as reason:
         body = tag("p", str(reason), class_="error")
     return tag("section", tag("h3", title, *hints), tag("div", body, class_="body"), style=area)
 
@@ -96,13 +125,13 @@ def _answers(panel: Mapping[str, Any], view: View) -> list[Series]:
             if target.get("instant")
             else view.api.over(expr, view.span, step)
         )
-        found += named(answer, target.get("legendFormat") or "", expr, target["refId"])
+        found += with_names(answer, target.get("legendFormat") or "", expr, target["refId"])
     return found
 
 
 def _body(panel: Mapping[str, Any], found: Sequence[Series], view: View) -> Markup:
-    if panel["type"] not in KINDS:
-        raise Unanswered(f"the preview does not draw panels of type {panel['type']}")
+    if panel["type"] not in PANEL_TYPES:
+        raise QueryError(f"the preview does not draw panels of type {panel['type']}")
     if not found:
         return tag("p", field(panel, "").text(None) or "No data", class_="nothing")
     place = panel["gridPos"]
@@ -110,4 +139,38 @@ def _body(panel: Mapping[str, Any], found: Sequence[Series], view: View) -> Mark
     height = place["h"] * (LINE + GAP) - GAP - HEAD - 8
     leasts = [target.get("interval") or "" for target in panel["targets"]]
     step = view.span.step_seconds(leasts[0])
-    return KINDS[panel["type"]](Drawn(panel, found, view.span, step, width, height, view.marks))
+    return PANEL_TYPES[panel["type"]](
+        PanelData(panel, found, view.span, step, width, height, view.marks)
+    )
+
+
+PICTURE_PIXELS = 1800
+PICTURE_COLOURS = 64
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window; raises FileNotFoundError where there is none."""
+    path = shutil.which("chromium")
+    if path is None:
+        raise FileNotFoundError("no chromium on this machine: `make tools` as root installs it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def save_picture(browser: Browser, html: str, width: int, path: Path) -> None:
+    """Write one page of this width as a picture."""
+    page = browser.new_page(
+        viewport={"width": width, "height": 100}, device_scale_factor=PICTURE_PIXELS / width
+    )
+    page.set_content(html)
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    page.close()
+    # Of all ways the one that keeps the colours of thin lines.
+    few = picture.quantize(
+        PICTURE_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+    )
+    few.save(path, optimize=True)

@@ -1,10 +1,12 @@
-"""Tables: rows made of series, and what a panel then does with them."""
+"""Rows and columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dashboards.preview.queries import Unanswered
-from dashboards.preview.series import Series
+from exporter.markup import Markup, tag
+from tests.dashboards.preview.formatting import Field, field
+from tests.dashboards.preview.panel_data import PanelData
+from tests.dashboards.preview.prometheus import QueryError, Series
 
 Row = dict[str, str | float | None]
 """Values by the name of their column; None where there is none."""
@@ -33,7 +35,7 @@ def transformed(tables: list[list[Row]], steps: Sequence[Mapping[str, Any]]) -> 
         elif step["id"] == "organize":
             tables = [_organized(table, step["options"]) for table in tables]
         else:
-            raise Unanswered(f"the preview does not know the transformation {step['id']}")
+            raise QueryError(f"the preview does not know the transformation {step['id']}")
     return tables[0] if tables else []
 
 
@@ -77,3 +79,35 @@ def in_order(table: Sequence[Row], by: Sequence[Mapping[str, Any]]) -> list[Row]
         there.sort(key=lambda row: (isinstance(row[name], str), row[name]), reverse=each["desc"])
         rows = there + [row for row in rows if row.get(name) is None]
     return rows
+
+
+LINE, NOTE = 36.0, 26.0
+"""Height of a row in pixels, and of the line below that says how many are left."""
+
+
+def draw_table(drawn: PanelData) -> Markup:
+    """As many rows as there is room for, and how many there are besides."""
+    refs = [target["refId"] for target in drawn.panel["targets"]]
+    rows = transformed(frames(drawn.series, refs), drawn.panel["transformations"])
+    rows = in_order(rows, drawn.option("sortBy") or [])
+    shown = {name: field(drawn.panel, name) for name in columns(rows)}
+    numeric = {name for name in shown if any(isinstance(row[name], float) for row in rows)}
+    fitting = int(drawn.height / LINE) - 1
+    if len(rows) > fitting:
+        fitting = max(int((drawn.height - NOTE) / LINE) - 1, 1)
+    more = f"and {len(rows) - fitting} more" if len(rows) > fitting else ""
+    heads = [tag("th", name, class_="right" if name in numeric else "") for name in shown]
+    lines = [tag("tr", *(_cell(row[name], of) for name, of in shown.items())) for row in rows]
+    return tag(
+        "div",
+        tag("table", tag("tr", *heads), *lines[:fitting], class_="rows"),
+        tag("p", more, class_="more"),
+    )
+
+
+def _cell(value: str | float | None, of: Field) -> Markup:
+    if isinstance(value, str):
+        return tag("td", value, class_="link" if of["links"] else "")
+    coloured = (of["custom.cellOptions"] or {}).get("type") == "color-text"
+    style = f"color:{of.colour(value)}" if coloured else ""
+    return tag("td", of.text(value), class_="right", style=style)

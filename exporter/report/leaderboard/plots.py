@@ -1,0 +1,363 @@
+"""Plots of a leaderboard, drawn with matplotlib: results against emissions, and bars of emissions.
+
+matplotlib is the extra `plots`; this module imports it when it draws.
+"""
+
+import io
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from exporter import human, units
+from exporter.errors import ConfigError
+from exporter.report.leaderboard import words
+from exporter.report.leaderboard.board import Board
+from exporter.report.leaderboard.ranking import Question, Row
+from exporter.report.leaderboard.servings import counting
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDE_INCHES, NARROW_INCHES = 11.0, 3.8
+PLOT_INCHES, BAR_INCHES, AXIS_INCHES = 4.6, 0.28, 0.7
+DOTS_PER_INCH = 130
+LARGEST_AREA, SMALLEST_AREA, UNSIZED_AREA = 1600.0, 40.0, 90.0
+"""Of bubbles, in square points: of the largest size, the smallest, and where no run has a size."""
+MOST_BARS, MOST_NAMES = 40, 25
+MOST_LETTERS = 24
+NAME_POINTS = 3
+POINTS_PER_INCH = 72
+PLACES = (
+    (0.7, 0.7, "left", "bottom"),
+    (1, 0, "left", "center"),
+    (-1, 0, "right", "center"),
+    (0, 1, "center", "bottom"),
+    (0, -1, "center", "top"),
+    (0.7, -0.7, "left", "top"),
+    (-0.7, 0.7, "right", "bottom"),
+    (-0.7, -0.7, "right", "top"),
+)
+"""Where a name may stand around its bubble, and the sides of the text that are there."""
+LARGEST_VALUE = 1e300
+"""Results beyond are not drawn: the length of their axis is not finite."""
+DECADE = 10
+SETTINGS: Mapping[Any, Any] = MappingProxyType(
+    {
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "emissions-exporter",
+        "text.parse_math": False,
+    }
+)
+"""Text of an SVG stays text, `$` in a name is no formula, and the same board is the same file."""
+
+
+class Theme(NamedTuple):
+    """Colors of the page, light or dark."""
+
+    ink: str
+    soft: str
+    line: str
+    best: str
+    plain: str
+    paper: str
+
+
+LIGHT = Theme("#1b1f1c", "#5c645e", "#e2e4de", "#2b7a4b", "#5a6b8c", "#fafaf7")
+DARK = Theme("#e4e8e5", "#98a19b", "#272c29", "#69bd89", "#8fa3c9", "#121513")
+
+
+class Plot(NamedTuple):
+    """One plot of a board; `name` is that of its files."""
+
+    name: str
+    title: str
+    caption: str
+    height_inches: float
+    draw: "Callable[[Axes, Theme], None]"
+
+
+def plots(board: Board) -> list[Plot]:
+    """The plots that the board has data for. Raises ConfigError without matplotlib."""
+    try:
+        import matplotlib  # noqa: F401, ICN001
+    except ImportError as error:
+        raise ConfigError(
+            f"plots: {error.name} is not installed; `pip install 'emissions-exporter[plots]'`"
+        ) from None
+    return [*_results_plot(board), *_emissions_plot(board), *_unit_plot(board)]
+
+
+def svg(plot: Plot, theme: Theme, width_inches: float = WIDE_INCHES) -> bytes:
+    """The plot as an SVG document with a transparent background."""
+    return _saved(plot, theme, width_inches, "svg")
+
+
+def write(board: Board, directory: str) -> list[str]:
+    """Write each plot as PNG and as SVG; the paths. Raises ConfigError."""
+    paths = []
+    try:
+        os.makedirs(directory, exist_ok=True)
+        for plot in plots(board):
+            for form in ("png", "svg"):
+                path = os.path.join(directory, f"{plot.name}.{form}")
+                with open(path, "wb") as file:
+                    file.write(_saved(plot, LIGHT, WIDE_INCHES, form))
+                paths.append(path)
+    except OSError as error:
+        raise ConfigError(f"--plots {directory}: {error.strerror}") from None
+    return paths
+
+
+def _saved(plot: Plot, theme: Theme, width_inches: float, form: str) -> bytes:
+    import warnings
+
+    from matplotlib import rc_context
+
+    output = io.BytesIO()
+    with rc_context(dict(SETTINGS)), warnings.catch_warnings():
+        # Letters that the bundled font lacks are boxes in a PNG; the browser draws those of an SVG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = _figure(plot, theme, width_inches)
+        background = theme.paper if form == "png" else "none"
+        metadata = {"Date": None} if form == "svg" else {"Software": None}
+        figure.savefig(
+            output, format=form, dpi=DOTS_PER_INCH, facecolor=background, metadata=metadata
+        )
+    return output.getvalue()
+
+
+def _figure(plot: Plot, theme: Theme, width_inches: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_inches, plot.height_inches), layout="constrained")
+    axes = figure.add_subplot(facecolor="none")
+    axes.set_axisbelow(True)
+    axes.grid(visible=True, color=theme.line)
+    for edge in axes.spines.values():
+        edge.set_visible(False)
+    axes.tick_params(which="both", colors=theme.soft, length=0)
+    plot.draw(axes, theme)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(theme.soft)
+    return figure
+
+
+def _results_plot(board: Board) -> Iterator[Plot]:
+    """Results against emissions, where at least two runs have both."""
+    asked = board.question
+    rows = [
+        row
+        for row in board.rows
+        if row.result is not None and abs(row.result) < LARGEST_VALUE and row.entry.carbon_ng > 0
+    ]
+    if len(rows) < 2:
+        return
+    sizes = [row.size for row in rows if row.size]
+    area = f"The area is {asked.size}, at most {words.size(max(sizes))}. " if sizes else ""
+    hollow = f"Without {asked.size}: a small ring. " if sizes and len(sizes) < len(rows) else ""
+    yield Plot(
+        "results",
+        f"{asked.metric} against CO2eq",
+        f"{area}{hollow}Green, on the line: Pareto. Dashed: running, lost or grams incomplete.",
+        PLOT_INCHES,
+        lambda axes, theme: _draw_results(axes, theme, rows, asked),
+    )
+
+
+def _draw_results(axes: "Axes", theme: Theme, rows: Sequence[Row], asked: Question) -> None:
+    scale = human.carbon_scale([row.entry.carbon_ng for row in rows])
+    amounts = [row.entry.carbon_ng / scale.size for row in rows]
+    results = [row.result or 0.0 for row in rows]
+    largest = max((row.size or 0.0 for row in rows), default=0.0)
+    for row, x, y in zip(rows, amounts, results, strict=True):
+        color = theme.best if row.is_best else theme.plain
+        is_ring = bool(asked.size) and not row.size
+        axes.scatter(
+            [x],
+            [y],
+            s=_area(row.size, largest),
+            facecolor=theme.paper if is_ring else (color, 0.3),
+            edgecolor=color,
+            linestyle="-" if row.entry.is_complete else "--",
+            zorder=3 - (row.size or 0.0) / max(largest, 1.0),
+        )
+    front = sorted((x, y) for row, x, y in zip(rows, amounts, results, strict=True) if row.is_best)
+    if front:
+        axes.step(*zip(*front, strict=True), where="post", color=theme.best, linestyle=":")
+    if max(amounts) > DECADE * min(amounts):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda *_: "")
+    axes.margins(0.12)
+    better = "more" if asked.higher_is_better else "less"
+    axes.set_xlabel(f"CO2eq in {scale.unit}")
+    axes.set_ylabel(f"{_short(asked.metric)}, {better} is better")
+    named = sorted(
+        zip(rows, amounts, results, strict=True),
+        key=lambda each: (not each[0].is_best, each[0].rank is None, each[0].rank),
+    )
+    _place_names(axes, theme, named, largest)
+
+
+def _place_names(
+    axes: "Axes", theme: Theme, named: Sequence[tuple[Row, float, float]], largest: float
+) -> None:
+    """Names beside their bubbles, those of the best runs first.
+
+    A name that would cover another one or a bubble is left out; the table has them all.
+    """
+    from matplotlib.transforms import Bbox
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # only then the layout and its pixels are known
+    radii = [math.sqrt(_area(row.size, largest) / math.pi) for row, *_ in named]
+    taken = []
+    for (_, *place), radius in zip(named, radii, strict=True):
+        x, y = axes.transData.transform(place)
+        pixels = radius * figure.dpi / POINTS_PER_INCH
+        taken.append(Bbox.from_extents(x - pixels, y - pixels, x + pixels, y + pixels))
+    for (row, *place), radius in list(zip(named, radii, strict=True))[:MOST_NAMES]:
+        away_points = radius + NAME_POINTS
+        text = axes.annotate(
+            _short(_name(row)),
+            (place[0], place[1]),
+            xytext=(0, 0),
+            textcoords="offset points",
+            color=theme.best if row.is_best else theme.ink,
+            fontweight="bold" if row.is_best else "normal",
+        )
+        for right, up, horizontal, vertical in PLACES:
+            text.set(position=(right * away_points, up * away_points))
+            text.set(horizontalalignment=horizontal, verticalalignment=vertical)
+            box = text.get_window_extent()
+            inside = Bbox.intersection(box, axes.bbox)
+            if inside and inside.bounds == box.bounds and not box.count_overlaps(taken):
+                taken.append(box)
+                break
+        else:
+            text.remove()
+
+
+def _area(size: float | None, largest: float) -> float:
+    """Area of a bubble, proportional to the size of its model."""
+    if not size or size < 0:
+        return UNSIZED_AREA if largest <= 0 else SMALLEST_AREA
+    return max(SMALLEST_AREA, LARGEST_AREA * size / largest)
+
+
+def _emissions_plot(board: Board) -> Iterator[Plot]:
+    """Bars of what runs emitted, with the share that devices held idle had."""
+    rows = [row for row in board.rows if row.entry.carbon_ng > 0]
+    if not rows:
+        return
+    scale = human.carbon_scale([row.entry.carbon_ng for row in rows])
+    bars = [
+        Bar(
+            row,
+            row.entry.carbon_ng / scale.size,
+            words.carbon(row.entry, scale),
+            idle_share=row.entry.held_share or 0.0,
+        )
+        for row in rows
+    ]
+    yield _bars_plot(
+        "emissions",
+        "CO2eq of each run",
+        "Pale: the share of devices held idle. Energy that waits for an intensity is not included.",
+        f"CO2eq in {scale.unit}",
+        bars,
+    )
+
+
+def _unit_plot(board: Board) -> Iterator[Plot]:
+    """Bars of emissions for so many of the units that runs counted, the least first."""
+    asked = board.question
+    rows = [row for row in board.rows if row.grams_per_units is not None]
+    if not rows:
+        return
+    rows.sort(key=lambda row: row.grams_per_units or 0.0)
+    amounts_ng = {
+        id(row): [
+            grams * units.NANOGRAMS_PER_GRAM
+            for grams in (row.grams_per_units or 0.0, *(row.spread or ()))
+        ]
+        for row in rows
+    }
+    scale = human.carbon_scale([max(amounts) for amounts in amounts_ng.values()])
+    bars = []
+    for row in rows:
+        mean, *spread = (amount / scale.size for amount in amounts_ng[id(row)])
+        bars.append(Bar(row, mean, words.grams_for_units(row, scale), spread=tuple(spread)))
+    counted = sum(run.units[asked.unit] for row in rows for run in counting(row.entry, asked.unit))
+    yield _bars_plot(
+        "per-unit",
+        f"CO2eq {words.per_units(asked)}",
+        f"{human.number(counted)} {asked.unit} were counted. Lines: least and most of runs.",
+        f"CO2eq in {scale.unit}",
+        bars,
+    )
+
+
+class Bar(NamedTuple):
+    """One bar, its length in the unit of the axis."""
+
+    row: Row
+    length: float
+    text: str
+    idle_share: float = 0.0
+    spread: tuple[float, ...] = ()
+    """Least and most; empty where one run alone counted."""
+
+
+def _bars_plot(name: str, title: str, caption: str, axis: str, bars: Sequence[Bar]) -> Plot:
+    shown = bars[:MOST_BARS]
+    if len(shown) < len(bars):
+        caption += f" The first {len(shown)} of {len(bars)} runs."
+    height_inches = AXIS_INCHES + BAR_INCHES * len(shown)
+    return Plot(
+        name,
+        title,
+        caption,
+        height_inches,
+        lambda axes, theme: _draw_bars(axes, theme, axis, shown),
+    )
+
+
+def _draw_bars(axes: "Axes", theme: Theme, axis: str, bars: Sequence[Bar]) -> None:
+    axes.grid(visible=False, axis="y")
+    for place, bar in enumerate(bars):
+        color = theme.best if bar.row.is_best else theme.plain
+        idle = bar.length * bar.idle_share
+        axes.barh(place, bar.length - idle, color=color, height=0.6)
+        axes.barh(place, idle, left=bar.length - idle, color=(color, 0.4), height=0.6)
+        axes.plot(bar.spread, [place] * len(bar.spread), color=theme.ink, linewidth=1.5)
+        axes.annotate(
+            bar.text,
+            (max(bar.length, *bar.spread, 0.0), place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            verticalalignment="center",
+            color=theme.ink,
+        )
+    axes.set_yticks(range(len(bars)), [_short(_name(bar.row)) for bar in bars])
+    for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
+        label.set_color(theme.best if bar.row.is_best else theme.ink)
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_xmargin(0.25)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(axis)
+
+
+def _name(row: Row) -> str:
+    return human.printable(row.label)
+
+
+def _short(name: str) -> str:
+    """A name that is not too long for a plot."""
+    return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
