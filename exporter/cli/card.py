@@ -54,7 +54,9 @@ def add(subparsers: Any) -> None:
 def _add_write(commands: Any) -> None:
     write = commands.add_parser("write", help="Merge a run into a card, or begin one.")
     write.add_argument("file", metavar="FILE", help="The card: README.md of the model.")
-    write.add_argument("run_id", metavar="RUN", nargs="?", help="The run, by its id.")
+    write.add_argument(
+        "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
+    )
     write.add_argument("--job-id", metavar="ID", help="Which RUN is meant.")
     write.add_argument(
         "--record",
@@ -92,7 +94,7 @@ def _write(options: argparse.Namespace) -> int:
 
 def _known(options: argparse.Namespace) -> dict[str, Any]:
     with history.opened(options) as known:
-        return known.run(options.run_id, options.job_id)
+        return history.find(known, options.run_id, options.job_id)
 
 
 def _one(path: str) -> dict[str, Any]:

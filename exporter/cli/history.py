@@ -69,6 +69,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def find(known: Runs, run: str, job_id: str | None) -> dict[str, Any]:
+    """The record of the run with that id, else of the only run with that name."""
+    try:
+        return known.run(run, job_id)
+    except AgentRefusal as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
+        if not named:
+            raise
+    if len(named) > 1:
+        ids = ", ".join(each["run_id"] for each in named[:MOST_NAMED])
+        more = ", ..." if len(named) > MOST_NAMED else ""
+        raise ConfigError(
+            f"{len(named)} runs are named {run!r:.200}; give the id of one: {ids}{more}"
+        )
+    return named[0]
+
+
 @contextlib.contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Runs]:
     """Where the flags say that runs are read."""
