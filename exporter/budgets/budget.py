@@ -136,8 +136,8 @@ def _selected(of: Mapping[Any, Any], where: str) -> Iterator[tuple[str, tuple[st
         if label not in LEVELS and not (isinstance(label, str) and LABEL.fullmatch(label)):
             known = ", ".join(LEVELS)
             raise ConfigError(
-                f"{where}: {label}: a budget can be of {known} or a label of runs that "
-                "attribute.exported_labels names, like label_team"
+                f"{where}: {label}: a budget can be of {known} or a label of runs, like "
+                "label_team, that attribute.exported_labels in the exporters' settings file names"
             )
         values = given if isinstance(given, list) else [given]
         if not values or any(not isinstance(each, str | int) or each == "" for each in values):

@@ -15,9 +15,10 @@ from exporter.client import private
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.sockets import named_socket
-from exporter.config import ENVIRONMENT_PREFIX, SYSTEM_STATE_DIRECTORY
+from exporter.config import SYSTEM_STATE_DIRECTORY
 from exporter.errors import ConfigError, LedgerError
 from exporter.model.record import Sums, Wanted, sum_to_json, to_json
+from exporter.setting import variable
 
 if TYPE_CHECKING:
     from exporter.account.reading import LedgerReader, Shared
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_NAMED = 5
 """Ids in a note about runs that several ledgers have."""
-NODE = f"{ENVIRONMENT_PREFIX}EXPOSE_NODE"
+NODE = variable("expose.node")
 
 
 class Runs(Protocol):
@@ -68,6 +69,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="Read the ledger in this state directory, and ask no daemon.",
     )
+
+
+def find(known: Runs, run: str, job_id: str | None) -> dict[str, Any]:
+    """The record of the run with that id, else of the only run with that name."""
+    try:
+        return known.run(run, job_id)
+    except AgentRefusal as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
+        if not named:
+            raise
+    if len(named) > 1:
+        ids = ", ".join(each["run_id"] for each in named[:MOST_NAMED])
+        more = ", ..." if len(named) > MOST_NAMED else ""
+        raise ConfigError(
+            f"{len(named)} runs are named {run!r:.200}; give the id of one: {ids}{more}"
+        )
+    return named[0]
 
 
 @contextlib.contextmanager

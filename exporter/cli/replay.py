@@ -10,10 +10,11 @@ from typing import Any
 from exporter import data
 from exporter.cli.logs import logged, set_up
 from exporter.cli.serve import STARTED, announce, log_start
-from exporter.cli.settings import add_flags, settings
+from exporter.cli.settings import add_flags, located, settings
 from exporter.client.sockets import default_socket
-from exporter.config import ENVIRONMENT_PREFIX, Config
+from exporter.config import Config
 from exporter.errors import ConfigError
+from exporter.setting import ENVIRONMENT_PREFIX
 
 SHIPPED = "two-socket"
 HOSTS = data.DIRECTORY / "replay"
@@ -73,7 +74,8 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
         config = dataclasses.replace(config, sample=sample, account=account, expose=expose)
         log_start(config, options.config_file)
         ready = partial(announce, STARTED, options.config_file, SUGGESTION)
-        App(config, os.environ).serve(ready)
+        with located(options):
+            App(config, os.environ, settings_file=options.config_file or "").serve(ready)
     return 0
 
 

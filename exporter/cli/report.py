@@ -6,25 +6,20 @@ nodes.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from exporter.cli import history
 from exporter.cli.labels import labels_of
 from exporter.cli.prometheus import add_options, opened
-from exporter.client.errors import AgentRefusal
 from exporter.errors import ConfigError
 from exporter.report import budget
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
 
-MOST_NAMED = 5
-"""Ids in the message about a name that several runs have."""
-
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
+    parser = subparsers.add_parser("report", help="Print the report of a run.", description=__doc__)
     parser.add_argument(
         "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
     )
@@ -90,7 +85,7 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return _one(known, options.run_id, options.job_id)
+        return history.find(known, options.run_id, options.job_id)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
     found = known.runs(run_id=options.run_id, **wanted)
@@ -105,25 +100,6 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
         record = combined(found, f"all {len(found)} of {of}")
     over_budget = budget.exceeding(found)
     return record if over_budget is None else {**record, "over_budget": over_budget}
-
-
-def _one(known: history.Runs, run: str, job_id: str | None) -> dict[str, Any]:
-    """The record of the run with that id, else of the only run with that name."""
-    try:
-        return known.run(run, job_id)
-    except AgentRefusal as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
-        named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
-        if not named:
-            raise
-    if len(named) > 1:
-        ids = ", ".join(each["run_id"] for each in named[:MOST_NAMED])
-        more = ", ..." if len(named) > MOST_NAMED else ""
-        raise ConfigError(
-            f"report: {len(named)} runs are named {run!r:.200}; give the id of one: {ids}{more}"
-        )
-    return named[0]
 
 
 def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:

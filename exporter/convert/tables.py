@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from exporter import data
 from exporter.errors import ConfigError
 from exporter.model.intensity import Basis, Factor
+from exporter.setting import ways_to_set
 
 FORMS = (
     "a country (DE or DEU), a region (US-CA, CA-QC), a zone of Electricity Maps (US-CAL-CISO) "
@@ -145,8 +146,13 @@ def warning(zone: str) -> str:
     )
 
 
-SET_ZONE = "set convert.zone, for example by --convert.zone=DE"
-"""What to do where the place of the machine is not known."""
+def set_zone(settings_file: str = "") -> str:
+    """What to do where the place of the machine is not known, with DE as the example."""
+    return ways_to_set("convert.zone", "DE", flag="convert.zone", file=settings_file)
+
+
+SET_NUMBER = ways_to_set("convert.grams_per_kwh", "400")
+"""What to do where no table has a value, with 400 as the example."""
 
 
 def world() -> Factor:
@@ -182,17 +188,17 @@ def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
     if basis is not None:
         return (
             f"convert.zone: {zone} is known, but no table has a {basis} value for it; leave basis "
-            "empty, or set convert.grams_per_kwh"
+            f"empty, or {SET_NUMBER}"
         )
     country = next((each for each in _countries() if row.country in each.codes), None)
     name = f"{zone} ({row.name})" if row.name else zone
     remedy = (
         f"set convert.zone to {country.zone} for the mean of its country "
         f"({country.grams_per_kwh:g} g/kWh, {country.year}), behind another source write "
-        f"`table: {{zone: {country.zone}}}`, or set convert.grams_per_kwh"
+        f"`table: {{zone: {country.zone}}}`, or {SET_NUMBER}"
         if country
-        else "set convert.grams_per_kwh, or name sources in convert.sources without `table`, which "
-        "reads the bundled tables"
+        else f"{SET_NUMBER}, or name sources in convert.sources without `table`, which reads the "
+        "bundled tables"
     )
     where = "it" if country else "it or for its country"
     return (

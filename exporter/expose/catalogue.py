@@ -229,7 +229,7 @@ RUN_FAMILIES = (
         "run_end_time_seconds",
         RUN,
         rows.run(lambda run: run.ended),
-        "When the run ended, in seconds since the epoch; absent while it is open.",
+        "When the run ended, in seconds since the epoch; absent while it is running.",
     ),
     _gauge(
         "run_budget_grams",

@@ -62,7 +62,7 @@ class Api:
         after = _cursor(query)
         state = one(query, "state")
         if state not in (None, "open"):
-            raise Refused(400, f"state={state}: only state=open is known")
+            raise Refused(400, f"state={state}: only state=open is known, for running runs")
         wanted = Wanted(
             one(query, "run_id") or "",
             one(query, "job_id"),
@@ -118,7 +118,11 @@ class Api:
             found = _with_models(past, snapshot)
         if not found:
             of_job = "" if job_id is None else f" of job {job_id!r}"
-            raise Refused(404, f"no run {run_id!r}{of_job} is known on this machine")
+            raise Refused(
+                404,
+                f"no run {run_id!r}{of_job} is known on this machine; "
+                "`emissions-exporter runs` lists those that are",
+            )
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
         return snapshot, best
 

@@ -124,7 +124,7 @@ def test_csv_has_no_formulas(show, monkeypatch):
 @pytest.mark.parametrize("option", ["--job-id=7", "--group=sweep", "--user=ada"])
 def test_a_report_of_several_runs_is_their_sum(show, option):
     first, *_ = show("report", option).splitlines()
-    assert first == f"Run all 2 of {option[2:].replace('-id', '').replace('=', ' ')}"
+    assert first == f"Runs: all 2 of {option[2:].replace('-id', '').replace('=', ' ')}"
 
 
 def test_a_report_of_a_group_has_its_mean_and_the_run_that_is_named_as_final(show):

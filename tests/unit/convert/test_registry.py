@@ -45,7 +45,9 @@ def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
     (note,) = result.notes
     assert note.startswith("world average: 473 g/kWh (lifecycle)")
     assert note.endswith(
-        "no zone is configured: set convert.zone, for example by --convert.zone=DE"
+        "no zone is configured; set convert.zone by --convert.zone=DE, or by "
+        "EMISSIONS_EXPORTER_CONVERT_ZONE=DE in the exporter's environment, or by "
+        "`zone: DE` under `convert:` in the settings file (--config.file)"
     )
     assert result.chain.grid(NOW).why == note
 
@@ -188,3 +190,9 @@ def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):
     assert not state.ok
     assert state.why in result.chain.grid(NOW).why
     assert result.chain.in_force(NOW).grams_per_kwh == 222
+
+
+@pytest.mark.parametrize("settings_file", ["/etc/emissions-exporter/config.yaml", "c.yaml"])
+def test_the_state_of_the_grid_names_the_file_to_write_a_missing_zone_into(opened, settings_file):
+    said = f"or by `zone: DE` under `convert:` in {settings_file}"
+    assert opened(settings_file=settings_file).chain.grid(NOW).why.endswith(said)
