@@ -1,12 +1,11 @@
 """Every run that the ledger knows, read beside the thread that writes it."""
 
 import contextlib
-import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 
 from exporter.account.connection import Connection
 from exporter.account.history import spells
-from exporter.account.opening import explained
+from exporter.account.opening import explained, uri_of
 from exporter.account.postings import FIND_RUN
 from exporter.account.rows import DEPARTED_ID, factor_uses, lines, parties
 from exporter.account.sums import run_sums
@@ -34,6 +33,7 @@ def _conditions(wanted: Wanted) -> tuple[str, tuple[object, ...]]:
         "job_id = ?": wanted.job_id,
         "user = ?": wanted.user or None,
         IN_GROUP: wanted.group or None,
+        "namespace = ?": wanted.namespace or None,
     }
     asked = {sql: value for sql, value in conditions.items() if value is not None}
     return " AND ".join([f"id > {DEPARTED_ID}", *asked]), tuple(asked.values())
@@ -48,8 +48,14 @@ class LedgerArchive:
 
     def __init__(self, path: str, node: str) -> None:
         self._path = path
-        self._uri = f"file:{urllib.parse.quote(path)}?mode=ro"
+        self._uri = uri_of(path)
         self._node = node
+
+    def ledger_id(self) -> str:
+        """The id that was made with the file."""
+        with self._reading() as connection:
+            (found,) = connection.execute("SELECT ledger_id FROM meta").fetchone()
+        return str(found)
 
     def runs(
         self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None
@@ -65,7 +71,7 @@ class LedgerArchive:
     def sums(
         self, by: Sums, since: float, wanted: Wanted, leaving_out: Collection[RunKey]
     ) -> Sequence[RunSum]:
-        """The sums of all runs that began at `since` or later, by job, group or user."""
+        """The sums of all runs that began at `since` or later, by job, group, user or namespace."""
         where, values = _conditions(wanted)
         with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()

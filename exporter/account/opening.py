@@ -2,16 +2,20 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import pwd
 import re
 import sqlite3
 import stat
 import time
+import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 
 from exporter.account.connection import Connection
 from exporter.errors import LedgerError, LedgerLocked
+
+log = logging.getLogger(__name__)
 
 NAME = "ledger.sqlite"
 MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
@@ -167,6 +171,8 @@ def connect(path: str) -> Connection:
     connection = _open(path)
     try:
         version = _version(connection, path, len(scripts))
+        if 0 < version < len(scripts):
+            _copy(connection, copy_of(path, version))
         if 0 < version <= LAST_STRICT:
             _declare_anew(connection, path, scripts[:version])
             connection.close()  # it may go on with the declarations that it has read
@@ -179,6 +185,59 @@ def connect(path: str) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def copy_of(path: str, version: int) -> str:
+    """Where the ledger is copied before its schema of this version is migrated."""
+    return f"{path}.schema-{version}"
+
+
+def _copy(connection: sqlite3.Connection, target: str) -> None:
+    """Copy the ledger, for an older exporter to return to.
+
+    A failure is logged and does not keep the daemon from starting.
+    """
+    made = f"{target}.new"
+    try:
+        _remove(made)
+        _hide(made)
+        with contextlib.closing(sqlite3.connect(made)) as copy:
+            connection.backup(copy)
+        os.replace(made, target)
+    except (sqlite3.Error, OSError) as error:
+        _remove(made)
+        log.warning(
+            "ledger is migrated without a copy, an older exporter cannot be returned to",
+            extra={"copy": target, "error": str(error)},
+        )
+    else:
+        log.info("ledger copied before its migration", extra={"copy": target})
+
+
+def _remove(path: str) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            os.unlink(path + suffix)
+
+
+def connect_read_only(path: str) -> Connection:
+    """A connection that never writes into the ledger, which may be in use by a daemon.
+
+    A ledger of an older schema is copied into memory and migrated there.
+
+    Raises LedgerError for a file of a newer exporter, sqlite3.Error for all else.
+    """
+    scripts = _scripts()
+    source = _open_read_only(path)
+    try:
+        version = _version(source, path, len(scripts))
+        if version == len(scripts):
+            return source
+        with contextlib.closing(source):
+            return _migrated_copy(source, path, scripts, version)
+    except BaseException:
+        source.close()
+        raise
 
 
 def set_aside(path: str, wall: float) -> str:
@@ -210,6 +269,62 @@ def _open(path: str) -> Connection:
     return Connection(path, isolation_level=None, check_same_thread=False)
 
 
+def uri_of(path: str) -> str:
+    """The address under which SQLite opens a file read-only."""
+    return f"file:{urllib.parse.quote(path)}?mode=ro"
+
+
+def _open_read_only(path: str) -> Connection:
+    """SQLite shares its locks by files beside the ledger, which need a writable directory.
+
+    Where the directory is read-only and nothing is left in the write-ahead log, nobody can write,
+    so that the ledger can be read without locks.
+    """
+    connection = Connection(uri_of(path), uri=True, isolation_level=None)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        name = getattr(error, "sqlite_errorname", "")
+        has_log = os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
+        if not name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or has_log:
+            raise
+        return Connection(f"{uri_of(path)}&immutable=1", uri=True, isolation_level=None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrated_copy(
+    source: sqlite3.Connection, path: str, scripts: Sequence[str], version: int
+) -> Connection:
+    """A copy in memory, its schema up to date; in memory since the file is left as it is."""
+    copy = _in_memory(source)
+    try:
+        if 0 < version <= LAST_STRICT:
+            _declare_anew(copy, path, scripts[:version])
+            declared = _in_memory(copy)  # `copy` may continue with the declarations it has read
+            copy.close()
+            copy = declared
+        _migrate(copy, scripts, version)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _in_memory(source: sqlite3.Connection) -> Connection:
+    """A copy of a database in memory."""
+    copy = Connection(":memory:", isolation_level=None)
+    try:
+        source.backup(copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
 def _scripts() -> list[str]:
     """What makes each version of the schema of the one before it, the first of an empty file."""
     scripts = []
@@ -223,9 +338,11 @@ def _version(connection: sqlite3.Connection, path: str, newest: int) -> int:
     """The version of the file's schema; 0 of an empty file. Raises LedgerError."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > newest:
+        copy = copy_of(path, newest)
+        restore = f", or restore {copy}" if os.path.exists(copy) else ""
         raise LedgerError(
             f"ledger {path} has schema version {version}, and this exporter knows up to "
-            f"{newest}; upgrade the exporter, {ELSEWHERE}; the file is left as it is"
+            f"{newest}; upgrade the exporter{restore}, {ELSEWHERE}; the file is left as it is"
         )
     return int(version)
 

@@ -9,9 +9,9 @@ import sys
 from typing import Any
 
 from exporter import human
-from exporter.cli.settings import add_flags, settings
-from exporter.clock import SystemClock
-from exporter.config import NOWHERE
+from exporter.cli.settings import add_flags, located, settings
+from exporter.clock import Clock, SystemClock
+from exporter.config import NOWHERE, Config
 from exporter.convert.registry import open_chain
 from exporter.errors import ConfigError
 from exporter.expose.http.gate.store import Store
@@ -19,6 +19,7 @@ from exporter.expose.http.listen import parse_address
 from exporter.expose.http.routes import check_telemetry_path
 from exporter.paths import check_paths
 from exporter.redaction import without_passwords
+from exporter.sample.sources.replay import Replay
 from exporter.settings import Overridden
 
 
@@ -46,23 +47,42 @@ def main(options: argparse.Namespace) -> int:
         options.config_file = options.file
     overridden: list[Overridden] = []
     config = settings(options, overridden)
-    check_paths(config)
-    if config.expose.listen_address != NOWHERE:
-        parse_address(config.expose.listen_address)
-    check_telemetry_path(config.expose.telemetry_path)
-    clock = SystemClock()
-    chain = open_chain(
-        **dataclasses.asdict(config.convert), clock=clock, settings_file=options.config_file or ""
-    )
-    web_config = Store(config.expose.web_config_file, clock)
+    with located(options):
+        why, notes = _found(config, options.config_file or "")
     replaced = [f"{setting} of the file is overridden by {by}" for setting, by in overridden]
-    for note in (*replaced, *chain.notes, *web_config.notes):
+    for note in (*replaced, *notes):
         print(f"warning: {note}", file=sys.stderr)
     document = {
         name: {key: list(v) if isinstance(v, tuple) else v for key, v in section.items()}
         for name, section in dataclasses.asdict(config).items()
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    print(human.printable(f"# intensity: {chain.grid(clock.wall()).why}"))
+    print(human.printable(f"# intensity: {why}"))
     print(without_passwords(text), end="")
     return 0
+
+
+def _check_recording(path: str, clock: Clock) -> None:
+    """Raise ConfigError for a file that is no recorded host."""
+    try:
+        Replay(path, clock, boot_id="")
+    except ConfigError as error:
+        raise ConfigError(f"sample.replay: {error}") from None
+
+
+def _found(config: Config, settings_file: str) -> tuple[str, tuple[str, ...]]:
+    """The intensity in force, and what a person should know about these settings.
+
+    Raises ConfigError where one is wrong.
+    """
+    check_paths(config)
+    if config.expose.listen_address != NOWHERE:
+        parse_address(config.expose.listen_address)
+    check_telemetry_path(config.expose.telemetry_path)
+    clock = SystemClock()
+    if config.sample.replay:
+        _check_recording(config.sample.replay, clock)
+    convert = dataclasses.asdict(config.convert)
+    chain = open_chain(**convert, clock=clock, settings_file=settings_file)
+    notes = (*chain.notes, *Store(config.expose.web_config_file, clock).notes)
+    return chain.grid(clock.wall()).why, notes

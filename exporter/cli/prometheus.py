@@ -14,6 +14,7 @@ DURATION = re.compile(r"([0-9]{1,4})([mhdwy])")
 SECONDS_OF = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
 SINCE = "30d"
 SINCE_SECONDS = 30 * SECONDS_OF["d"]
+SINCE = "30d"
 """How far back is looked if nothing is said."""
 
 
@@ -25,22 +26,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="since_seconds",
         type=seconds,
         default=SINCE,
-        metavar="TIME",
-        help="How far back to look there, for example 12h, 30d or 1y.",
+        metavar="DURATION",
+        help="How far back to look there: 12h, 30d, 1y.",
     )
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
     """Add `--prometheus`, and its token or its user and password."""
     parser.add_argument(
-        "--prometheus", metavar="URL", help="Ask it, or VictoriaMetrics, Mimir or Thanos."
+        "--prometheus",
+        metavar="URL",
+        help="Address of a Prometheus, VictoriaMetrics, Mimir or Thanos.",
     )
     parser.add_argument(
         "--prometheus.token-file",
         dest="prometheus_token_file",
         default="",
         metavar="PATH",
-        help="Where a bearer token for it is; else EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
+        help="File with a bearer token for it; else EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
     )
     parser.add_argument(
         "--prometheus.user",

@@ -1,29 +1,25 @@
-"""`report`: the record of a run, or of all runs of a job, group or user, in several forms.
+"""`report`: the record of a run, or of all runs of a job, group, user or namespace.
 
-From the daemon of this machine, or with --prometheus over all nodes.
+From the daemon of this machine, where none answers from its ledger, or with --prometheus over all
+nodes.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
+from exporter.cli import history
 from exporter.cli.labels import labels_of
-from exporter.cli.parser import add_socket_flag
 from exporter.cli.prometheus import add_options, opened
-from exporter.client.agent import Agent
-from exporter.client.errors import AgentRefusal
 from exporter.errors import ConfigError
+from exporter.report import budget
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
-
-MOST_NAMED = 5
-"""Ids in the message about a name that several runs have."""
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
+    parser = subparsers.add_parser("report", help="Print the report of a run.", description=__doc__)
     parser.add_argument(
         "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
     )
@@ -35,6 +31,7 @@ def add(subparsers: Any) -> None:
         "--final", default="", metavar="RUN", help="The final run of the group; else its last."
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
+    parser.add_argument("--namespace", metavar="NAME", help="All runs of pods in a namespace.")
     parser.add_argument(
         "--format", choices=tuple(FORMS), default="text", help="Format of the output."
     )
@@ -45,7 +42,7 @@ def add(subparsers: Any) -> None:
         metavar="K=V",
         help="What the run did not say: hardware_used, geographical_location, training_type.",
     )
-    add_socket_flag(parser)
+    history.add_flags(parser)
     add_options(parser)
     parser.set_defaults(main=main)
 
@@ -55,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
     if options.final and options.group is None:
         raise ConfigError("report: --final names the final run of a group; give --group as well")
     added = labels_of(options.label)
-    record = _fleet(options) if options.prometheus else _record(Agent(options.socket), options)
+    record = _fleet(options) if options.prometheus else _local(options)
     if added:
         record["labels"] = {**(record.get("labels") or {}), **added}
     print(FORMS[options.format].write(record))
@@ -69,47 +66,40 @@ def _fleet(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.group is not None:
         raise ConfigError(
-            "report: --group is not known to Prometheus; give a RUN, --job-id, --user"
+            "report: --group is not known to Prometheus; give a RUN, --job-id, --user or "
+            "--namespace"
         )
-    wanted = Wanted(options.run_id, options.job_id, options.user)
+    wanted = Wanted(options.run_id, options.job_id, options.user, options.namespace)
     if wanted == Wanted():
-        raise ConfigError("report: name a RUN, or give --job-id or --user")
+        raise ConfigError("report: name a RUN, or give --job-id, --user or --namespace")
     return fleet_record(opened(options), wanted, options.since_seconds)
 
 
-def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:
-    names = {"job_id": options.job_id, "group": options.group, "user": options.user}
+def _local(options: argparse.Namespace) -> dict[str, Any]:
+    """The record of this machine."""
+    with history.opened(options) as known:
+        return _record(known, options)
+
+
+def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
+    names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return _one(agent, options.run_id, options.job_id)
+        return history.find(known, options.run_id, options.job_id)
     if not wanted:
-        raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
-    found = agent.runs(run_id=options.run_id, **wanted)
+        raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
+    found = known.runs(run_id=options.run_id, **wanted)
     of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
         raise ConfigError(f"report: no run of {of} is known on this machine")
+    if options.group is None and len(found) == 1:
+        return found[0]
     if options.group is not None:
-        return _group(found, options)
-    return combined(found, f"all {len(found)} of {of}" if len(found) > 1 else found[0]["run_id"])
-
-
-def _one(agent: Agent, run: str, job_id: str | None) -> dict[str, Any]:
-    """The record of the run with that id, else of the only run with that name."""
-    try:
-        return agent.run(run, job_id)
-    except AgentRefusal as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
-        named = [each for each in agent.runs(job_id=job_id) if each.get("name") == run]
-        if not named:
-            raise
-    if len(named) > 1:
-        ids = ", ".join(each["run_id"] for each in named[:MOST_NAMED])
-        more = ", ..." if len(named) > MOST_NAMED else ""
-        raise ConfigError(
-            f"report: {len(named)} runs are named {run!r:.200}; give the id of one: {ids}{more}"
-        )
-    return named[0]
+        record = _group(found, options)
+    else:
+        record = combined(found, f"all {len(found)} of {of}")
+    over_budget = budget.exceeding(found)
+    return record if over_budget is None else {**record, "over_budget": over_budget}
 
 
 def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:

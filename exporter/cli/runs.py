@@ -1,4 +1,7 @@
-"""`runs`: the runs that the daemon knows, as a table, JSON or CSV."""
+"""`runs`: the runs of this machine, as a table, JSON or CSV.
+
+From the daemon, or where none answers from its ledger.
+"""
 
 import argparse
 import datetime as dt
@@ -7,17 +10,15 @@ import sys
 from typing import Any
 
 from exporter import human, units
-from exporter.cli import selection
-from exporter.cli.parser import add_socket_flag
-from exporter.client.agent import Agent
+from exporter.cli import history, selection
 from exporter.clock import SystemClock
 from exporter.report.combined import combined
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
-           "energy_joules", "carbon_grams", "name")  # fmt: skip
+           "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
 COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs")
 """Of sums, whose `run_id` is what they are added up by."""
-BY = {"job": "job_id", "group": "labels", "user": "user"}
+BY = {"job": "job_id", "group": "labels", "user": "user", "namespace": "namespace"}
 
 
 def add(subparsers: Any) -> None:
@@ -30,22 +31,22 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="Format of the output."
     )
-    add_socket_flag(parser)
+    history.add_flags(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
-    named = {"job_id": options.job_id, "group": options.group, "user": options.user}
-    agent = Agent(options.socket)
+    named = selection.names(options)
     now = SystemClock().wall()
-    if options.by == "run":
-        found = agent.runs(**named)
-    else:
-        # Before runs are added up: what is asked for is the sum of late runs, not of late users.
-        since = selection.since_seconds(options, now) or 0.0
-        found = _added_up(options.by, agent.sums(options.by, max(since, 0.0), **named))
-        options.since = None
+    with history.opened(options) as known:
+        if options.by == "run":
+            found = known.runs(**named)
+        else:
+            # Before runs are added up: wanted is the sum of late runs, not of late users.
+            since = selection.since_seconds(options, now) or 0.0
+            found = _added_up(options.by, known.sums(options.by, max(since, 0.0), **named))
+            options.since = None
     runs = [
         run
         for run in found
@@ -69,7 +70,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _added_up(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """One sum for each job, group or user: that of the ledger, and the runs beside it."""
+    """One sum for each job, group, user or namespace: of the ledger, and of runs beside it."""
     gathered: dict[str, list[dict[str, Any]]] = {}
     for part in answer["sums"]:
         gathered.setdefault(part["name"], []).append({**part, "node": ", ".join(part["nodes"])})
@@ -100,15 +101,18 @@ def _state(run: dict[str, Any]) -> str:
     return "ended" if run["end_reason"] == "exited" else str(run["end_reason"])
 
 
-def _identity(by: str) -> dict[str, str]:
+def _identity(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
     """What stands beside the id of a run, or of a sum of them, and whence it comes."""
+    if by == "run" and any(run.get("namespace") for run in runs):
+        return {"NAME": "name", "NAMESPACE": "namespace", "JOB": "job_id", "USER": "user"}
     if by == "run":
         return {"NAME": "name", "JOB": "job_id", "USER": "user"}
     return {} if by == "user" else {"USER": "user"}
 
 
 def _print_table(runs: list[dict[str, Any]], by: str) -> None:
-    heads = (by.upper(), *_identity(by), "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
+    identity = _identity(by, runs)
+    heads = (by.upper(), *identity, "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
     rows: list[tuple[str, ...]] = [heads]
     energy = human.energy_scale(run["energy_uj"] for run in runs)
     carbon = human.carbon_scale(run["carbon_ng"] for run in runs)
@@ -117,7 +121,7 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
         rows.append(
             (
                 run["run_id"],
-                *(str(run.get(key) or "") for key in _identity(by).values()),
+                *(str(run.get(key) or "") for key in identity.values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 human.duration(run["duration_seconds"]),
                 energy.text(run["energy_uj"]),

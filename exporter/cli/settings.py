@@ -3,12 +3,19 @@
 import argparse
 import dataclasses
 import os
+import re
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from exporter.config import COLLECTORS, Config
-from exporter.settings import Overridden, load
+from exporter.errors import ConfigError
+from exporter.setting import variable
+from exporter.settings import Overridden, is_given, load
+
+SETTING = re.compile(r"(?:--)?[a-z]+[.-][a-z_.-]*[a-z]")
+"""The name or the flag of a setting at the beginning of an error."""
 
 
 def add_flags(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
@@ -72,3 +79,43 @@ def settings(options: argparse.Namespace, overridden: list[Overridden] | None = 
     if switches:
         flags["sample", "collectors"] = switches
     return load(options.config_file, os.environ, flags, overridden)
+
+
+@contextmanager
+def located(options: argparse.Namespace) -> Iterator[None]:
+    """Errors about a setting begin with the flag, variable or file that it was given by."""
+    try:
+        yield
+    except ConfigError as error:
+        error.args = (_with_origin(str(error), options),)
+        raise
+
+
+def _with_origin(text: str, options: argparse.Namespace) -> str:
+    """The text with the place of the setting that it begins with, by its name or its flag."""
+    begin = SETTING.match(text)
+    name = _names().get(begin[0], "") if begin else ""
+    if begin is None or not name:
+        return text
+    rest = text[begin.end() :]
+    if getattr(options, name, None) is not None:
+        return text if rest.startswith(" (--") else f"{_flag(name)}{rest}"
+    if variable(name) in os.environ:
+        return f"{variable(name)}{rest}"
+    if options.config_file and is_given(options.config_file, name):
+        return f"{options.config_file}: {name}{rest}"
+    return text
+
+
+def _flag(name: str) -> str:
+    return next((known for known, of in _names().items() if of == name != known), name)
+
+
+def _names() -> Mapping[str, str]:
+    """Names of the settings, by those names and by their flags."""
+    found: dict[str, str] = {}
+    for section, kind in typing.get_type_hints(Config).items():
+        for item in dataclasses.fields(kind):
+            name, flag = f"{section}.{item.name}", item.metadata["flag"]
+            found |= {name: name, f"--{flag}": name} if flag else {name: name}
+    return found

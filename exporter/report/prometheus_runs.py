@@ -52,6 +52,7 @@ START = Family(
     "instance_run_id_job_id:emissions_run_start_time_seconds:max",
 )
 END = "emissions_run_end_time_seconds"
+BUDGET = "emissions_run_budget_grams"
 INFO = Family(
     "emissions_run_info",
     "instance_run_id_job_id_user_workload_namespace_account:emissions_run_info:max",
@@ -66,6 +67,7 @@ class Wanted(NamedTuple):
     run_id: str | None = None
     job_id: str | None = None
     user: str | None = None
+    namespace: str | None = None
 
     @property
     def matchers(self) -> str:
@@ -76,7 +78,14 @@ class Wanted(NamedTuple):
     @property
     def info(self) -> str:
         """The selector of what is said of the runs, by the daemons or by the rules."""
-        either = _matchers({"run_id": self.run_id, "job_id": self.job_id, "user": self.user})
+        either = _matchers(
+            {
+                "run_id": self.run_id,
+                "job_id": self.job_id,
+                "user": self.user,
+                "workload_namespace": self.namespace,
+            }
+        )
         return f'{{__name__=~"{INFO.raw}|{INFO.recorded}"{either and "," + either}}}'
 
 
@@ -112,6 +121,10 @@ class Runs:
     def ends(self) -> Values:
         """When runs ended, by RUN; those that are open again included."""
         return self._values((), END, f"last_over_time({{}}[{self._window}])")
+
+    def budgets(self) -> Values:
+        """Budgets of runs that have one, by RUN."""
+        return self._values((), BUDGET, f"last_over_time({{}}[{self._window}])")
 
     def open(self) -> set[Key]:
         """Runs that a node shows as open; also where its last scrape failed."""
@@ -155,7 +168,7 @@ class Runs:
         """By RUN and `labels`; `how` is what is asked of the series, `{}`."""
         names = (*RUN, *labels)
         query = how.replace("{}", f"{name}{{{self._wanted.matchers}}}")
-        if self._wanted.user is not None:
+        if self._wanted.user is not None or self._wanted.namespace is not None:
             of = f"last_over_time({self._wanted.info}[{self._window}])"
             query += f" and on ({', '.join(RUN)}) {of}"
         found = self._api.query(f"max by ({', '.join(names)}) ({query})", self._at)

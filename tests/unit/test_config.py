@@ -261,3 +261,33 @@ def test_settings_of_the_file_that_something_else_overrides_are_named(tmp_path):
         ("account.state_directory", "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY"),
         ("expose.listen_address", "EMISSIONS_EXPORTER_EXPOSE_LISTEN_ADDRESS"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("convert: {pue: 1.3}\naccount: {}\nconvert: {zone: DE}\n", "line 3: .*convert is there"),
+        ("convert:\n  zone: DE\n  pue: 1.3\n  zone: FR\n", "line 4: .*zone is there twice"),
+        (
+            "convert:\n  sources:\n    - file: {path: a, path: b}\n",
+            "line 3: .*path is there twice",
+        ),
+    ],
+)
+def test_a_key_that_is_there_twice_is_an_error_and_not_the_loss_of_the_first(text, said, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load(str(file), {}, {})
+
+
+def test_anchors_may_still_be_merged(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "convert:\n"
+        "  sources: [static: &own {grams_per_kwh: 12, source: us}]\n"
+        "  second: [static: {<<: *own, grams_per_kwh: 9}]\n"
+    )
+    settings = load(str(file), {}, {}).convert
+    assert settings.sources == ({"static": {"grams_per_kwh": 12, "source": "us"}},)
+    assert settings.second == ({"static": {"grams_per_kwh": 9, "source": "us"}},)
