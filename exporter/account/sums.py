@@ -1,4 +1,4 @@
-"""Sums over all runs of the ledger by job, group, user or namespace, added up by SQLite."""
+"""Sums over all runs of the ledger by what `Sums` names, added up by SQLite."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ NAMES = {
     Sums.USER: "user",
     Sums.GROUP: LABEL.format("group", ""),
     Sums.NAMESPACE: "namespace",
+    Sums.ACCOUNT: "account",
 }
 NODE = f"CASE WHEN uid = {HISTORY} THEN {LABEL.format('node', 'unknown')} ELSE ? END"
 

@@ -18,7 +18,10 @@ COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_s
            "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
 COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs")
 """Of sums, whose `run_id` is what they are added up by."""
-BY = {"job": "job_id", "group": "labels", "user": "user", "namespace": "namespace"}
+BY = {
+    "job": "job_id", "group": "labels", "user": "user", "namespace": "namespace",
+    "account": "account",
+}  # fmt: skip
 
 
 def add(subparsers: Any) -> None:
@@ -75,7 +78,7 @@ def _added_up(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
     for part in answer["sums"]:
         gathered.setdefault(part["name"], []).append({**part, "node": ", ".join(part["nodes"])})
     for run in answer["runs"]:
-        name = run.get("labels", {}).get("group") if by == "group" else run[BY[by]]
+        name = run.get("labels", {}).get("group") if by == "group" else run.get(BY[by])
         gathered.setdefault(name or "", []).append({**run, "runs": 1, "users": [run["user"]]})
     sums = [{**_sum(name, parts), "by": by, "by_name": name} for name, parts in gathered.items()]
     return sorted(sums, key=lambda each: float(each["started"]), reverse=True)

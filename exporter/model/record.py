@@ -139,13 +139,14 @@ class Sums(StrEnum):
     GROUP = "group"
     USER = "user"
     NAMESPACE = "namespace"
+    ACCOUNT = "account"
 
 
 class RunSum(NamedTuple):
-    """What the ledger has of all runs of one job, group, user or namespace."""
+    """What the ledger has of all runs of one job, group, user, namespace or account."""
 
     name: str
-    """Of the job, group, user or namespace; "" for the runs that have none."""
+    """Of the job, group, user, namespace or account; "" for the runs that have none."""
     runs: int
     users: tuple[str, ...]
     nodes: tuple[str, ...]

@@ -113,6 +113,7 @@ def full(tmp_path):
                 ended=None if number == 7 else WALL + number,
                 labels=(("group", "sweep"),) if number % 5 == 0 else (),
                 namespace=("", "a", "b", "c")[number % 4],
+                account=("", "nlp", "vision")[number % 3],
             )
         )
         known_run(made, infos[-1])
@@ -139,6 +140,7 @@ def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
         Sums.USER: lambda info: info.user,
         Sums.GROUP: lambda info: dict(info.labels).get("group", ""),
         Sums.NAMESPACE: lambda info: info.namespace,
+        Sums.ACCOUNT: lambda info: info.account,
     }
     expected = {}
     for record in archive.runs(MANY, wanted):

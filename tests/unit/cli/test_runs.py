@@ -352,3 +352,14 @@ def test_csv_of_sums_says_by_what_and_of_whom_in_columns_of_their_own(show):
     assert (row["by"], row["by_name"], row["runs"]) == ("group", "", "2")
     rows = csv.DictReader(io.StringIO(show("runs", "--format=csv")))
     assert "by" not in next(rows)
+
+
+def test_jobs_are_added_up_by_account_and_those_without_one_apart(show, monkeypatch):
+    monkeypatch.setitem(RUNS[0], "account", "nlp")
+    rows = csv.DictReader(io.StringIO(show("runs", "--by=account", "--format=csv")))
+    assert [(row["by"], row["by_name"], row["runs"], row["carbon_grams"]) for row in rows] == [
+        ("account", "nlp", "1", "5.0"),
+        ("account", "", "1", "1.0"),
+    ]
+    head, first, _ = show("runs", "--by=account").splitlines()
+    assert (head.split()[:2], first.split()[:2]) == (["ACCOUNT", "USER"], ["nlp", "ada"])

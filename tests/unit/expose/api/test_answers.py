@@ -107,7 +107,7 @@ class TestRuns:
 
     def test_refuse_to_be_added_up_by_what_is_not_known(self, site):
         status, error = refused(site.get("/api/v1/runs?by=node"))
-        assert (status, error) == (400, "by=node: expected job, group, user, namespace")
+        assert (status, error) == (400, "by=node: expected job, group, user, namespace, account")
 
     def test_that_are_open_can_be_had_without_the_archive(self, site):
         site.archive.error = LedgerError("the disk is gone")
