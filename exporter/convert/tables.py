@@ -76,7 +76,7 @@ def find(zone: str, basis: Basis | None = None) -> Factor:
     """
     code = zone.strip().upper()
     if not code:
-        raise ConfigError(f"convert.zone is not set, and the bundled tables need it; {SET_ZONE}")
+        raise ConfigError(f"convert.zone is not set, and the bundled tables need it; {set_zone()}")
     without_value: list[Row] = []
     for tables in _SEARCH:
         found = [row for table in tables for row in table() if code in row.codes]
