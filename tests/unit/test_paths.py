@@ -78,7 +78,8 @@ def test_links_and_pipes_are_followed(tmp_path):
 )
 def test_a_command_names_the_flag_of_a_path_that_is_a_file(arguments, flag, capsys, tmp_path):
     (tmp_path / "f").touch()
-    assert command.main([*arguments, f"{flag}={tmp_path}/f"]) == 1
+    code = os.EX_CONFIG if arguments[0] == "serve" else 1
+    assert command.main([*arguments, f"{flag}={tmp_path}/f"]) == code
     error = capsys.readouterr().err.splitlines()[-1]
     assert f" ({flag}): {tmp_path}/f is a file, and a " in error
 
