@@ -16,6 +16,7 @@ from exporter.cli.selection import amount_of_grams
 from exporter.client import patience
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
+from exporter.client.launch import TRACKED, tracked
 from exporter.errors import ConfigError
 from exporter.report.forms.text import receipt, status_line
 
@@ -113,10 +114,17 @@ def _register(
 
 
 def _environment(record: dict[str, Any] | None) -> dict[str, str]:
-    """Ours, with the ids of the run, so that a process that leaves the tree is still found."""
+    """Ours, with the ids of the run, so that a process that leaves the tree is still found.
+
+    A tracker in the command is a run inside that one: else their energies would be one sum.
+    """
     if record is None:
         return dict(os.environ)
-    ids = {"EMISSIONS_RUN_ID": str(record["run_id"]), "EMISSIONS_JOB_ID": str(record["job_id"])}
+    ids = {
+        "EMISSIONS_RUN_ID": str(record["run_id"]),
+        "EMISSIONS_JOB_ID": str(record["job_id"]),
+        TRACKED: tracked(os.environ, str(record["run_id"])),
+    }
     return {**os.environ, **{name: value for name, value in ids.items() if value}}
 
 

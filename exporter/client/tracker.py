@@ -11,7 +11,7 @@ from exporter.client.announced import JOB_ID, RUN_ID, Announced
 from exporter.client.budget import Budget, OnBudget
 from exporter.client.decorating import measuring
 from exporter.client.errors import NotMeasured
-from exporter.client.launch import TRACKED, launch_of, repeats
+from exporter.client.launch import Launch, is_tracked, launch_of, repeats
 from exporter.client.registration import Registration
 from exporter.client.reporter import TROUBLE, Reporter, is_terminal
 from exporter.client.run import Run
@@ -25,13 +25,16 @@ class track:  # noqa: N801  reads as the verb it is
 
     The node's daemon is asked, else the user's own, else one is started (`private`). All ranks of
     one launch are one run, and so are all programs that are given one `run_id`; a run inside
-    another is counted apart from it. The program is never stopped or slowed: what goes wrong is
-    said in the log `emissions`. Only `strict` raises NotMeasured at the start, and
-    `on_budget="raise"` (or `on_forecast`) raises BudgetExceeded, in the program's own calls of
-    `run`.
+    another is counted apart from it. Where the environment names the run (`EMISSIONS_RUN_ID`,
+    `MLFLOW_RUN_ID`, a launcher), the first tracker of a process has that id, and the later ones are
+    runs of their own: ID.2, ID.3. The program is never stopped or slowed: what goes wrong is said
+    in the log `emissions`. Only `strict` raises NotMeasured at the start, and `on_budget="raise"`
+    (or `on_forecast`) raises BudgetExceeded, in the program's own calls of `run`.
     """
 
     _open: ClassVar[list["track"]] = []
+    _ids_found: ClassVar[dict[tuple[int, str], int]] = {}
+    """Trackers of this process that began with an id that they found, by rank and id."""
     _announced: ClassVar[Announced] = Announced()
     _complained: ClassVar[set[str]] = set()
 
@@ -83,6 +86,8 @@ class track:  # noqa: N801  reads as the verb it is
         self._socket = socket
         self._private = private
         self._strict = strict
+        self._outside_id = ""
+        """An id that is not in the environment and counts as if it were there."""
         self._pid = 0
         self._is_joined = False
         self._reporter: Reporter | None = None
@@ -110,7 +115,7 @@ class track:  # noqa: N801  reads as the verb it is
         launch = launch_of(os.environ, str(self._asked["name"]))
         asked = {
             **self._asked,
-            "run_id": self._asked["run_id"] or launch.run_id,
+            "run_id": self._asked["run_id"] or self._found_id(launch),
             "job_id": self._asked["job_id"] or launch.job_id,
             "nodes": launch.nodes,
         }
@@ -171,7 +176,7 @@ class track:  # noqa: N801  reads as the verb it is
         if cls._open:
             return cls._open[-1].run
         run_id = os.environ.get(RUN_ID, "")
-        if not run_id or os.environ.get(TRACKED) != run_id:
+        if not run_id or not is_tracked(os.environ, run_id):
             return Run()
         joined = cls(receipts=None, progress=False)
         joined.run = Run(run_id, os.environ.get(JOB_ID, ""))
@@ -179,6 +184,15 @@ class track:  # noqa: N801  reads as the verb it is
         joined._follow()
         cls._open.append(joined)
         return joined.run
+
+    def _found_id(self, launch: Launch) -> str:
+        """The id that the environment gives; of a later tracker one of its own, in every rank."""
+        found = launch.run_id or self._outside_id
+        if not found:
+            return ""
+        key = launch.rank, found
+        number = self._ids_found[key] = self._ids_found.get(key, 0) + 1
+        return found if number == 1 else f"{found}.{number}"
 
     def _anew(self, name: str) -> Self:
         """Another tracker like this, for one call."""

@@ -4,7 +4,7 @@ import os
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from exporter.client import track
 from exporter.client.words import warn
@@ -26,6 +26,15 @@ from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_PLACES, aske
 from exporter.report.forms.codecarbon import EXPERIMENT, Row, text, values
 
 
+class _Task(NamedTuple):
+    """The open task: its run with what that had used before, and the run around it by then."""
+
+    name: str
+    tracker: track
+    begun: Row | None
+    around: Row | None
+
+
 class EmissionsTracker:
     """Measures between `start` and `stop`, which gives kilograms of CO2 equivalent.
 
@@ -44,7 +53,9 @@ class EmissionsTracker:
         self.final_emissions_data: EmissionsData | None = None
         self._facts = facts()
         self._track: track | None = None
-        self._task: tuple[str, track, Row | None] | None = None
+        self._before: Row | None = None
+        """What the run had used when this tracker began: one that is named from outside goes on."""
+        self._task: _Task | None = None
         self._tasks: dict[str, Row] = {}
         self._flushed: Row | None = None
         self._pid = 0
@@ -69,7 +80,7 @@ class EmissionsTracker:
         if self._track is None:
             self._begin()
             self._track = self._tracked(self._asked.project_name)
-            self._track.start()
+            self._before = self._row_of(self._track.start().record)
 
     def flush(self) -> float | None:
         """Write what was used so far; kilograms."""
@@ -85,7 +96,7 @@ class EmissionsTracker:
         if self._track is not None:
             self._track.stop()
         row = self._row()
-        self._track = None
+        self._track = self._before = None
         if row is None:
             self.final_emissions_data = self.final_emissions_data or unmeasured()
             return self.final_emissions
@@ -106,8 +117,8 @@ class EmissionsTracker:
             name = f"{name}_{uuid.uuid4()}"
         self._begin()
         inner = self._tracked(name, is_task=True)
-        inner.start()
-        self._task = name, inner, self._around()
+        begun = self._row_of(inner.start().record)
+        self._task = _Task(name, inner, begun, self._around())
 
     def stop_task(self, task_name: str | None = None) -> EmissionsData | None:
         """End the open task and return what was used during it.
@@ -116,7 +127,7 @@ class EmissionsTracker:
         for each of its tasks.
         """
         if self._task is None or (
-            task_name and task_name != self._task[0] and task_name not in self._tasks
+            task_name and task_name != self._task.name and task_name not in self._tasks
         ):
             self._say("there is no such task to stop")
             return None
@@ -153,26 +164,29 @@ class EmissionsTracker:
         """A task used what its run did, and what the run around it did meanwhile."""
         if self._task is None:
             return None
-        name, inner, before = self._task
-        self._task = None
-        own = self._row_of(inner.stop().record)
+        task, self._task = self._task, None
+        own = _since(self._row_of(task.tracker.stop().record), task.begun)
         if own is None:
             return None
         after = self._around()
-        both = [own] if before is None or after is None else [own, difference(after, before)]
-        self._tasks[name] = own
+        around = None if task.around is None else _since(after, task.around)
+        both = [own] if around is None else [own, around]
+        self._tasks[task.name] = own
         return {**total(both, own), "duration": own["duration"]}
 
     def _around(self) -> Row | None:
-        """The run around a task as it stands now."""
-        return self._row_of(self._track.run.refresh()) if self._track is not None else None
+        """What was used so far by the run around a task."""
+        if self._track is None:
+            return None
+        return _since(self._row_of(self._track.run.refresh()), self._before)
 
     def _row(self) -> Row | None:
         """All that was used so far."""
         around = None
         if self._track is not None:
             run = self._track.run
-            around = self._row_of(run.record if run.record.get("ended") else run.refresh())
+            record = run.record if run.record.get("ended") else run.refresh()
+            around = _since(self._row_of(record), self._before)
         rows = [*([around] if around is not None else []), *self._tasks.values()]
         if not rows:
             return None
@@ -217,6 +231,11 @@ class EmissionsTracker:
         if remark not in self._said:
             self._said.add(remark)
             warn("%s", remark)
+
+
+def _since(row: Row | None, before: Row | None) -> Row | None:
+    """What a run used since an earlier row of it."""
+    return row if row is None or before is None else difference(row, before)
 
 
 def _call(handler: Any, method: str, arguments: tuple[Any, ...]) -> None:

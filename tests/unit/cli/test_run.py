@@ -12,6 +12,7 @@ from exporter.cli import run
 from exporter.cli.main import main
 from exporter.cli.run import add
 from exporter.client import patience
+from exporter.client.launch import launch_of
 from tests.agents import Answers, serving
 
 RECORD = {
@@ -88,6 +89,17 @@ def test_the_command_knows_its_run(daemon, started):
     call(daemon)
     (environment,) = started.environments
     assert (environment["EMISSIONS_RUN_ID"], environment["EMISSIONS_JOB_ID"]) == ("bert", "7")
+
+
+@pytest.mark.parametrize(("around", "expected"), [("", "bert"), ("outer,m", "bert,outer,m")])
+def test_a_tracker_in_the_command_knows_that_its_run_is_inside(
+    daemon, started, monkeypatch, around, expected
+):
+    monkeypatch.setenv("EMISSIONS_TRACKED", around)
+    call(daemon)
+    (environment,) = started.environments
+    assert environment["EMISSIONS_TRACKED"] == expected
+    assert launch_of(environment, "").run_id == ""
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (-15, 143)])

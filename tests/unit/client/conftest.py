@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.client import launch
+from exporter.client import launch, track
 from tests.agents import serving
 from tests.unit.client.kept import Runs
 
@@ -16,7 +16,8 @@ NAMES = {
 
 @pytest.fixture
 def nobody(monkeypatch, tmp_path):
-    """No ids, no ranks; in an empty directory."""
+    """No ids, no ranks; in an empty directory, in a program that has tracked nothing yet."""
+    monkeypatch.setattr(track, "_ids_found", {})
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

@@ -123,6 +123,105 @@ def test_an_id_from_outside_is_the_runs(runs, monkeypatch):
         assert (run.run_id, inner.run_id) == ("given", "made-2")
 
 
+@pytest.mark.parametrize("name", ["EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "TORCHELASTIC_RUN_ID"])
+def test_a_later_tracker_of_a_program_does_not_go_on_with_the_id_from_outside(
+    runs, monkeypatch, name
+):
+    monkeypatch.setenv(name, "given")
+    ids = []
+    for each in ("lr-1", "lr-2", "lr-2"):
+        with track(each) as run:
+            ids.append(run.run_id)
+    assert ids == ["given", "given.2", "given.3"]
+
+
+def test_a_decorated_function_is_another_run_at_each_call_though_the_id_is_given(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+
+    @track()
+    def train():
+        return current_run().run_id
+
+    assert [train(), train()] == ["given", "given.2"]
+
+
+def test_an_id_that_the_program_gives_itself_is_kept_at_each_start(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+    ids = []
+    for _ in range(2):
+        with track("bert", run_id="mine") as run:
+            ids.append(run.run_id)
+    assert ids == ["mine", "mine"]
+
+
+def test_runs_inside_a_run_of_mlflow_are_never_that_run(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "m")
+    with track() as outer, track() as inner, track() as innermost:
+        assert os.environ["EMISSIONS_TRACKED"] == "made-3,made-2,m"
+        assert (outer.run_id, inner.run_id, innermost.run_id) == ("m", "made-2", "made-3")
+
+
+def test_later_trackers_of_all_ranks_have_ids_in_common(runs, monkeypatch):
+    ids = {}
+    for rank in range(2):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        for number, name in enumerate(("fit", "fit", "test")):
+            with track(name) as run:
+                ids.setdefault(number, set()).add(run.run_id)
+    (fit,), (again,), (test,) = ids.values()
+    assert again == f"{fit}.2"
+    assert test.startswith("test-")
+
+
+def test_trackers_of_ranks_with_an_id_from_outside_have_ids_in_common(runs, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "elastic")
+    ids = []
+    for rank in range(2):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        for name in ("fit", "test"):
+            with track(name) as run:
+                ids.append(run.run_id)
+    assert ids == ["elastic", "elastic.2"] * 2
+
+
+class TestInsideOfACommandThatIsARun:
+    @pytest.fixture(autouse=True)
+    def _command(self, runs, monkeypatch):
+        runs.known["sweep"] = {
+            **{"run_id": "sweep", "job_id": "", "node": "n1", "ended": None},
+            **{"units": {}, "logged": {}},
+        }
+        monkeypatch.setenv("EMISSIONS_RUN_ID", "sweep")
+        monkeypatch.setenv("EMISSIONS_TRACKED", "sweep")
+
+    def test_each_tracker_is_a_run_of_its_own(self, runs):
+        ids = []
+        for each in ("lr-1", "lr-2"):
+            with track(each, job_id="") as run:
+                ids.append(run.run_id)
+        assert "sweep" not in ids
+        assert len(set(ids)) == 2
+        assert runs.known["sweep"]["ended"] is None
+
+    def test_ranks_are_one_run(self, runs, monkeypatch):
+        ids = set()
+        for rank in range(2):
+            for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}.items():
+                monkeypatch.setenv(name, str(value))
+            with track("ddp") as run:
+                ids.add(run.run_id)
+        assert len(ids) == 1
+        assert "sweep" not in ids
+
+    def test_a_program_without_a_tracker_may_log_to_the_run_of_the_command(self, runs):
+        current_run().log(accuracy=0.9)
+        current_run().refresh()
+        track_as_shipped._open.clear()
+        assert runs.known["sweep"]["logged"] == {"accuracy": 0.9}
+
+
 def test_outside_of_any_run_nothing_is_said_to_nobody(nobody):
     run = current_run()
     run.count(tokens=1)
@@ -148,6 +247,7 @@ def launch_ids(runs, monkeypatch, ranks, **environment):
     launch = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "29500", **environment}
     for name, value in {"SLURM_JOB_ID": "17", "TORCHELASTIC_RUN_ID": "none", **launch}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(track_as_shipped, "_ids_found", {})  # other processes
     begun = []
     for rank in ranks:
         monkeypatch.setenv("RANK", str(rank))

@@ -462,3 +462,45 @@ def test_a_place_that_no_table_knows_is_named(place, zone, word):
     made = settings(**place)
     assert made.price.zone == zone
     assert word in made.remarks[0]
+
+
+@pytest.mark.parametrize("name", ["EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "TORCHELASTIC_RUN_ID"])
+def test_trackers_under_an_id_from_outside_have_what_was_used_since_their_start(
+    seconds, monkeypatch, name
+):
+    monkeypatch.setenv(name, "given")
+    kilograms = []
+    for used in (5, 2):
+        with EmissionsTracker() as tracker:
+            seconds.pass_seconds(used)
+        kilograms.append(tracker.final_emissions)
+    assert kilograms == pytest.approx([0.5, 0.2])
+    assert [float(row["energy_consumed"]) for row in rows()] == pytest.approx([5.0, 2.0])
+
+
+def test_a_run_that_another_program_began_counts_from_the_start_of_the_tracker(
+    seconds, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+    for used in (5, 2):
+        monkeypatch.setattr(track, "_ids_found", {})
+        tracker = EmissionsTracker(on_csv_write="append")
+        tracker.start()
+        tracker.start_task("fit")
+        seconds.pass_seconds(used)
+        assert tracker.stop_task().energy_consumed == pytest.approx(used)
+        seconds.pass_seconds(1)
+        assert tracker.flush() == pytest.approx((used + 1) / 10)
+        assert tracker.stop() == pytest.approx((used + 1) / 10)
+        assert tracker.final_emissions_data.energy_consumed == pytest.approx(used + 1)
+
+
+def test_a_task_without_a_run_around_it_counts_from_its_own_start(seconds, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+    for used in (5, 2):
+        monkeypatch.setattr(track, "_ids_found", {})
+        tracker = EmissionsTracker()
+        tracker.start_task("fit")
+        seconds.pass_seconds(used)
+        assert tracker.stop_task().energy_consumed == pytest.approx(used)
+        assert tracker.stop() == pytest.approx(used / 10)
