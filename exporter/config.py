@@ -16,6 +16,7 @@ ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Names that `sample.collectors` knows."""
+SYSTEM_STATE_DIRECTORY = "/var/lib/emissions-exporter"
 NOWHERE = "none"
 """As a listen address."""
 
@@ -26,7 +27,7 @@ def default_state_directory() -> str:
     Empty for a user without a home.
     """
     if os.geteuid() == 0:
-        return "/var/lib/emissions-exporter"
+        return SYSTEM_STATE_DIRECTORY
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return "" if base.startswith("~") else os.path.join(base, "emissions-exporter")
 

@@ -1,12 +1,11 @@
 """Every run that the ledger knows, read beside the thread that writes it."""
 
 import contextlib
-import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 
 from exporter.account.connection import Connection
 from exporter.account.history import spells
-from exporter.account.opening import explained
+from exporter.account.opening import explained, uri_of
 from exporter.account.postings import FIND_RUN
 from exporter.account.rows import DEPARTED_ID, factor_uses, lines, parties
 from exporter.account.sums import run_sums
@@ -48,8 +47,14 @@ class LedgerArchive:
 
     def __init__(self, path: str, node: str) -> None:
         self._path = path
-        self._uri = f"file:{urllib.parse.quote(path)}?mode=ro"
+        self._uri = uri_of(path)
         self._node = node
+
+    def ledger_id(self) -> str:
+        """The id that was made with the file."""
+        with self._reading() as connection:
+            (found,) = connection.execute("SELECT ledger_id FROM meta").fetchone()
+        return str(found)
 
     def runs(
         self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None

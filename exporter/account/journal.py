@@ -197,6 +197,19 @@ class Journal:
         )
 
 
+def newest_image(path: str) -> Image | None:
+    """The newest whole image in a journal that another daemon writes or wrote.
+
+    None where there is none, or where it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        return None
+    return Journal(path)._newest(data)  # noqa: SLF001  of the same module
+
+
 def _place(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 

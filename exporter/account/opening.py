@@ -7,6 +7,7 @@ import re
 import sqlite3
 import stat
 import time
+import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 
 from exporter.account.connection import Connection
@@ -138,6 +139,26 @@ def connect(path: str) -> Connection:
     return connection
 
 
+def connect_read_only(path: str) -> Connection:
+    """A connection that never writes into the ledger, which may be in use by a daemon.
+
+    A ledger of an older schema is copied into memory and migrated there.
+
+    Raises LedgerError for a file of a newer exporter, sqlite3.Error for all else.
+    """
+    scripts = _scripts()
+    source = _open_read_only(path)
+    try:
+        version = _version(source, path, len(scripts))
+        if version == len(scripts):
+            return source
+        with contextlib.closing(source):
+            return _migrated_copy(source, path, scripts, version)
+    except BaseException:
+        source.close()
+        raise
+
+
 def set_aside(path: str, wall: float) -> str:
     """Rename a damaged file and what belongs to it, overwriting nothing; the new path."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
@@ -165,6 +186,62 @@ def _hide(path: str) -> None:
 
 def _open(path: str) -> Connection:
     return Connection(path, isolation_level=None, check_same_thread=False)
+
+
+def uri_of(path: str) -> str:
+    """The address under which SQLite opens a file read-only."""
+    return f"file:{urllib.parse.quote(path)}?mode=ro"
+
+
+def _open_read_only(path: str) -> Connection:
+    """SQLite shares its locks by files beside the ledger, which need a writable directory.
+
+    Where the directory is read-only and nothing is left in the write-ahead log, nobody can write,
+    so that the ledger can be read without locks.
+    """
+    connection = Connection(uri_of(path), uri=True, isolation_level=None)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        name = getattr(error, "sqlite_errorname", "")
+        has_log = os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
+        if not name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or has_log:
+            raise
+        return Connection(f"{uri_of(path)}&immutable=1", uri=True, isolation_level=None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrated_copy(
+    source: sqlite3.Connection, path: str, scripts: Sequence[str], version: int
+) -> Connection:
+    """A copy in memory, its schema up to date; in memory since the file is left as it is."""
+    copy = _in_memory(source)
+    try:
+        if 0 < version <= LAST_STRICT:
+            _declare_anew(copy, path, scripts[:version])
+            declared = _in_memory(copy)  # `copy` may continue with the declarations it has read
+            copy.close()
+            copy = declared
+        _migrate(copy, scripts, version)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _in_memory(source: sqlite3.Connection) -> Connection:
+    """A copy of a database in memory."""
+    copy = Connection(":memory:", isolation_level=None)
+    try:
+        source.backup(copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def _scripts() -> list[str]:

@@ -8,9 +8,8 @@ import argparse
 import sys
 from typing import Any
 
-from exporter.cli.parser import add_socket_flag
+from exporter.cli import history
 from exporter.cli.selection import amount_of_grams
-from exporter.client.agent import Agent
 from exporter.errors import ConfigError
 from exporter.report import records
 from exporter.report.card import files
@@ -61,23 +60,24 @@ def _add_write(commands: Any) -> None:
     )
     write.add_argument("--hardware", default="", metavar="TEXT", help="Such as: 8 V100 GPUs.")
     write.add_argument("--provider", default="", metavar="TEXT", help="Of the cloud, if any.")
-    add_socket_flag(write)
+    history.add_flags(write)
     write.set_defaults(main=_write)
 
 
 def _write(options: argparse.Namespace) -> int:
     if (options.record is None) == (options.run_id is None):
         raise ConfigError("card write: give either a RUN or --record")
-    record = (
-        Agent(options.socket).run(options.run_id, options.job_id)
-        if options.record is None
-        else _one(options.record)
-    )
+    record = _known(options) if options.record is None else _one(options.record)
     told = Told(options.training_type, options.location, options.hardware, options.provider)
     before = files.update(options.file, record, told).before
     was = f"; it was {before}" if before else ""
     print(f"{options.file}: emissions of {record['run_id']}{was}", file=sys.stderr)
     return 0
+
+
+def _known(options: argparse.Namespace) -> dict[str, Any]:
+    with history.opened(options) as known:
+        return known.run(options.run_id, options.job_id)
 
 
 def _one(path: str) -> dict[str, Any]:

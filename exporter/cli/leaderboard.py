@@ -1,6 +1,7 @@
 """`leaderboard`: runs against each other, by what they used and by what came of it.
 
-From the daemon of this machine, with --prometheus over all nodes, or with --from from files.
+From the daemon of this machine, where none answers from its ledger; with --prometheus over all
+nodes, or with --from from files.
 """
 
 import argparse
@@ -9,9 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
-from exporter.cli import prometheus, selection
-from exporter.cli.parser import add_socket_flag
-from exporter.client.agent import Agent
+from exporter.cli import history, prometheus, selection
 from exporter.clock import SystemClock
 from exporter.errors import ConfigError
 from exporter.report import records
@@ -40,7 +39,7 @@ def add(subparsers: Any) -> None:
         metavar="FILE",
         help="Records, JSON. With --prometheus only what they logged is taken from them.",
     )
-    add_socket_flag(parser)
+    history.add_flags(parser)
     prometheus.add_server(parser)
     selection.add(parser)
     _add_questions(parser)
@@ -111,7 +110,8 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
     if options.files:
         return _read(options.files)
     named = {"job_id": options.job_id, "group": options.group, "user": options.user}
-    return Agent(options.socket).runs(**named)
+    with history.opened(options) as known:
+        return known.runs(**named)
 
 
 def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`report`: the record of a run, or of all runs of a job, group or user, in several forms.
 
-From the daemon of this machine, or with --prometheus over all nodes.
+From the daemon of this machine, where none answers from its ledger, or with --prometheus over all
+nodes.
 """
 
 import argparse
@@ -8,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from exporter.cli import history
 from exporter.cli.labels import labels_of
-from exporter.cli.parser import add_socket_flag
 from exporter.cli.prometheus import add_options, opened
-from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal
 from exporter.errors import ConfigError
+from exporter.report import budget
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
 
@@ -45,7 +46,7 @@ def add(subparsers: Any) -> None:
         metavar="K=V",
         help="What the run did not say: hardware_used, geographical_location, training_type.",
     )
-    add_socket_flag(parser)
+    history.add_flags(parser)
     add_options(parser)
     parser.set_defaults(main=main)
 
@@ -55,7 +56,7 @@ def main(options: argparse.Namespace) -> int:
     if options.final and options.group is None:
         raise ConfigError("report: --final names the final run of a group; give --group as well")
     added = labels_of(options.label)
-    record = _fleet(options) if options.prometheus else _record(Agent(options.socket), options)
+    record = _fleet(options) if options.prometheus else _local(options)
     if added:
         record["labels"] = {**(record.get("labels") or {}), **added}
     print(FORMS[options.format].write(record))
@@ -77,30 +78,41 @@ def _fleet(options: argparse.Namespace) -> dict[str, Any]:
     return fleet_record(opened(options), wanted, options.since_seconds)
 
 
-def _record(agent: Agent, options: argparse.Namespace) -> dict[str, Any]:
+def _local(options: argparse.Namespace) -> dict[str, Any]:
+    """The record of this machine."""
+    with history.opened(options) as known:
+        return _record(known, options)
+
+
+def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     names = {"job_id": options.job_id, "group": options.group, "user": options.user}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return _one(agent, options.run_id, options.job_id)
+        return _one(known, options.run_id, options.job_id)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
-    found = agent.runs(run_id=options.run_id, **wanted)
+    found = known.runs(run_id=options.run_id, **wanted)
     of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
         raise ConfigError(f"report: no run of {of} is known on this machine")
+    if options.group is None and len(found) == 1:
+        return found[0]
     if options.group is not None:
-        return _group(found, options)
-    return combined(found, f"all {len(found)} of {of}" if len(found) > 1 else found[0]["run_id"])
+        record = _group(found, options)
+    else:
+        record = combined(found, f"all {len(found)} of {of}")
+    over_budget = budget.exceeding(found)
+    return record if over_budget is None else {**record, "over_budget": over_budget}
 
 
-def _one(agent: Agent, run: str, job_id: str | None) -> dict[str, Any]:
+def _one(known: history.Runs, run: str, job_id: str | None) -> dict[str, Any]:
     """The record of the run with that id, else of the only run with that name."""
     try:
-        return agent.run(run, job_id)
+        return known.run(run, job_id)
     except AgentRefusal as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        named = [each for each in agent.runs(job_id=job_id) if each.get("name") == run]
+        named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
         if not named:
             raise
     if len(named) > 1:

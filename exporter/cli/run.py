@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -13,10 +14,11 @@ from exporter.cli import child
 from exporter.cli.labels import labels_of
 from exporter.cli.parser import add_socket_flag
 from exporter.cli.selection import amount_of_grams
-from exporter.client import patience
+from exporter.client import patience, private
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.launch import TRACKED, tracked
+from exporter.client.sockets import named_socket
 from exporter.errors import ConfigError
 from exporter.report.forms.text import receipt, status_line
 
@@ -49,12 +51,18 @@ def add(subparsers: Any) -> None:
         "--dvc", metavar="FILE", help="Write its energy and grams there, as metrics of DVC."
     )
     add_socket_flag(parser)
+    parser.add_argument(
+        "--private",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Start a daemon where none answers and no socket is named; it ends with the last run.",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; its exit code is ours. The command runs even if no daemon answers."""
+    """Run the command; its exit code is ours. The command runs even if nothing can measure it."""
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise ConfigError(
@@ -92,16 +100,9 @@ def _register(
         budget_grams=options.budget_grams,
     )
     try:
-        record = patience.start(start)
-    except AgentRefusal as refusal:
-        print(f"emissions-exporter: not measured: {refusal}", file=sys.stderr)
-        return None
-    except AgentUnreachable as error:
-        print(
-            f"emissions-exporter: not measured: no daemon answered ({error}); start one with "
-            "`emissions-exporter serve` to measure the next run",
-            file=sys.stderr,
-        )
+        record = _begin(start, may_start=options.private and not named_socket(options.socket))
+    except (AgentRefusal, AgentUnreachable) as error:
+        print(f"emissions-exporter: not measured: {error}", file=sys.stderr)
         return None
     if record["run_id"] == patience.FOLDED:
         print(
@@ -111,6 +112,23 @@ def _register(
         )
         return None
     return record
+
+
+def _begin(start: Callable[[], dict[str, Any]], *, may_start: bool) -> dict[str, Any]:
+    """Register the run; where no daemon answers, with one that is started for it.
+
+    Raises AgentRefusal and AgentUnreachable.
+    """
+    try:
+        return patience.start(start)
+    except AgentUnreachable as error:
+        if not may_start:
+            raise AgentUnreachable(
+                f"no daemon answered ({error}); start one with `emissions-exporter serve` to "
+                "measure the next run"
+            ) from None
+    private.start(os.environ)
+    return patience.start(start)
 
 
 def _environment(record: dict[str, Any] | None) -> dict[str, str]:

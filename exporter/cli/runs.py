@@ -1,4 +1,7 @@
-"""`runs`: the runs that the daemon knows, as a table, JSON or CSV."""
+"""`runs`: the runs of this machine, as a table, JSON or CSV.
+
+From the daemon, or where none answers from its ledger.
+"""
 
 import argparse
 import datetime as dt
@@ -7,9 +10,7 @@ import sys
 from typing import Any
 
 from exporter import human, units
-from exporter.cli import selection
-from exporter.cli.parser import add_socket_flag
-from exporter.client.agent import Agent
+from exporter.cli import history, selection
 from exporter.clock import SystemClock
 from exporter.report.combined import combined
 
@@ -28,22 +29,22 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="Format of the output."
     )
-    add_socket_flag(parser)
+    history.add_flags(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
     named = {"job_id": options.job_id, "group": options.group, "user": options.user}
-    agent = Agent(options.socket)
     now = SystemClock().wall()
-    if options.by == "run":
-        found = agent.runs(**named)
-    else:
-        # Before runs are added up: what is asked for is the sum of late runs, not of late users.
-        since = selection.since_seconds(options, now) or 0.0
-        found = _added_up(options.by, agent.sums(options.by, max(since, 0.0), **named))
-        options.since = None
+    with history.opened(options) as known:
+        if options.by == "run":
+            found = known.runs(**named)
+        else:
+            # Before runs are added up: wanted is the sum of late runs, not of late users.
+            since = selection.since_seconds(options, now) or 0.0
+            found = _added_up(options.by, known.sums(options.by, max(since, 0.0), **named))
+            options.since = None
     runs = [
         run
         for run in found

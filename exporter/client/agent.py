@@ -92,6 +92,13 @@ class Agent:
         """Put runs into the ledger that another tool measured; how many are new, changed, known."""
         return self._ask("POST", "/v1/history", {"origin": origin, "runs": runs})
 
+    def ledger_id(self) -> str:
+        """The id of the ledger in which the daemon keeps its runs; "" where it does not say."""
+        try:
+            return str(self._ask("GET", "/v1/ledger").get("ledger_id", ""))
+        except (AgentRefusal, AgentUnreachable):
+            return ""
+
     def intensity(self) -> dict[str, Any]:
         """The grid intensity in force, its past, its forecast and its sources."""
         return self._ask("GET", "/v1/intensity")

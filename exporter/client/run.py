@@ -15,10 +15,11 @@ MOST_PENDING = 1_000
 
 
 class Run(Forkable):
-    """What `with track(...) as run` gives. Only `refresh` waits for a daemon, and none fails.
+    """The run of `with track(...) as run` and of `track(...).start()`.
 
-    Energies are nan as long as nobody has measured anything. What `log`, `count` and `progress`
-    are told is sent every few seconds, from another thread.
+    Its tracker has the same methods. Only `start`, `stop` and `refresh` wait for a daemon, and none
+    fails. Energies are nan as long as nothing is measured. What `log`, `count` and `progress` are
+    told is sent every few seconds, from another thread.
     """
 
     def __init__(self, run_id: str = "", job_id: str = "") -> None:
@@ -37,10 +38,24 @@ class Run(Forkable):
         """Called when it should be sent soon."""
         self.look: Callable[[], object] = lambda: None
         """Called to send it, and to get the record, at once."""
+        self.begin: Callable[[], Run] | None = None
+        self.finish: Callable[[], Run] | None = None
+        """Called to begin and to end it; None where it has no tracker."""
         self._lock = threading.Lock()
         self._values: dict[str, float | str] = {}
         self._counts: dict[str, float] = {}
         self._progress: tuple[float, float] | None = None
+
+    def start(self) -> "Run":
+        """Begin the run, unless it is open; after `stop`, begin the next one, which is returned.
+
+        Raises NotMeasured if the tracker is strict.
+        """
+        return self.begin() if self.begin else self
+
+    def stop(self) -> "Run":
+        """End the run, unless it has ended, and wait for its last record."""
+        return self.finish() if self.finish else self
 
     @property
     def energy_joules(self) -> float:

@@ -24,6 +24,8 @@ SCOPES = ("tree", "cgroup", "machine")
 class track:  # noqa: N801  reads as the verb it is
     """Measure what runs in it: `with track("bert"):`, `@track("bert")`, or `start()` and `stop()`.
 
+    The tracker and the run that `start()` returns have the same methods.
+
     The node's daemon is asked, else the user's own, else one is started (`private`). All ranks of
     one launch are one run, and so are all programs that are given one `run_id`; a run inside
     another is counted apart from it. Where the environment names the run (`EMISSIONS_RUN_ID`,
@@ -102,7 +104,7 @@ class track:  # noqa: N801  reads as the verb it is
         self._is_joined = False
         self._reporter: Reporter | None = None
         self._registration = Registration({}, socket, may_start=False)
-        self.run = Run()
+        self.run = self._known(Run())
 
     def __enter__(self) -> Run:
         return self.start()
@@ -136,7 +138,7 @@ class track:  # noqa: N801  reads as the verb it is
             may_start=self._private,
             repeats=None if self._asked["run_id"] else repeats(os.environ, launch),
         )
-        self.run = Run()
+        self.run = self._known(Run())
         try:
             if self._receipts is not None:  # the program may change its directory
                 self._receipts = os.path.abspath(self._receipts)
@@ -178,6 +180,57 @@ class track:  # noqa: N801  reads as the verb it is
         self._pid = 0
         return self.run
 
+    @property
+    def run_id(self) -> str:
+        """The id of the run; "" before its start."""
+        return self.run.run_id
+
+    @property
+    def job_id(self) -> str:
+        """The job of the run, if any."""
+        return self.run.job_id
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The last record that the daemon sent; see docs/record.md."""
+        return self.run.record
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a daemon measures the run."""
+        return self.run.is_measured
+
+    @property
+    def energy_joules(self) -> float:
+        """Energy of the run so far, on this node; nan where nothing is measured."""
+        return self.run.energy_joules
+
+    @property
+    def energy_kwh(self) -> float:
+        """The same in kilowatt hours."""
+        return self.run.energy_kwh
+
+    @property
+    def emissions_grams(self) -> float:
+        """Emissions of the run so far, CO2 equivalent."""
+        return self.run.emissions_grams
+
+    def log(self, **values: Any) -> None:
+        """Log results of the run, numbers or texts; each replaces the one with its name."""
+        self.run.log(**values)
+
+    def count(self, **amounts: float) -> None:
+        """Add to the units that the run counts: tokens, requests, samples, or any other."""
+        self.run.count(**amounts)
+
+    def progress(self, done: float, total: float) -> None:
+        """Report how much of the work is done, for the forecast."""
+        self.run.progress(done, total)
+
+    def refresh(self) -> dict[str, Any]:
+        """The record as it is now; the last known one where the daemon does not answer."""
+        return self.run.refresh()
+
     @classmethod
     def current(cls) -> Run:
         """The innermost run of this program, or of the one that spawned it; else one of no effect.
@@ -190,7 +243,7 @@ class track:  # noqa: N801  reads as the verb it is
         if not run_id or not is_tracked(os.environ, run_id):
             return Run()
         joined = cls(receipts=None, progress=False)
-        joined.run = Run(run_id, os.environ.get(JOB_ID, ""))
+        joined.run = joined._known(Run(run_id, os.environ.get(JOB_ID, "")))
         joined.run.is_measured = joined._is_joined = True
         joined._follow()
         cls._open.append(joined)
@@ -211,8 +264,14 @@ class track:  # noqa: N801  reads as the verb it is
         other.__dict__ = dict(self.__dict__)
         other._asked = {**self._asked, "name": self._asked["name"] or name}
         other._pid, other._reporter, other._budget = 0, None, self._budget.anew()
-        other.run = Run()
+        other.run = other._known(Run())
         return other
+
+    def _known(self, run: Run) -> Run:
+        """The run, which can begin and end itself by this tracker."""
+        run.begin = self.start
+        run.finish = lambda: self.stop() if run is self.run else run
+        return run
 
     def _register(self) -> None:
         """Begin the run with a daemon, or begin it again. Raises one of TROUBLE."""

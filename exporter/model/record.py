@@ -58,6 +58,20 @@ class RunRecord(NamedTuple):
         return sum(part.amount.carbon_ng for part in self.parts)
 
     @property
+    def is_over_budget(self) -> bool | None:
+        """Whether it emitted more than its budget.
+
+        None without a budget; also where what is known is within it and a part is missing: that of
+        other nodes, or grams of energy without an intensity.
+        """
+        if self.run.budget_grams is None:
+            return None
+        if units.grams(self.carbon_ng) > self.run.budget_grams:
+            return True
+        has_all = all(use.factor is not None or not use.energy_uj for use in self.factors)
+        return False if has_all and self.run.nodes <= 1 else None
+
+    @property
     def duration_seconds(self) -> float:
         """From the first start to the end, or to the moment of this record."""
         return max(0.0, (self.run.ended or self.at) - self.run.started)
@@ -157,6 +171,9 @@ class Form(NamedTuple):
 class Archive(Protocol):
     """Every run that the ledger knows, on the page or not; may be asked from any thread."""
 
+    def ledger_id(self) -> str:
+        """The id that was made with the ledger. Raises LedgerError."""
+
     def runs(
         self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None
     ) -> Sequence[RunRecord]:
@@ -198,6 +215,7 @@ def to_json(record: RunRecord) -> dict[str, object]:
         "at": record.at,
         "duration_seconds": record.duration_seconds,
         "budget_grams": run.budget_grams,
+        "budget_exceeded": record.is_over_budget,
         "nodes": run.nodes or None,
         "units": {unit.name: unit.amount for unit in run.units},
         "logged": dict(run.logged),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from exporter import __version__, human, units
-from exporter.report import figures, group
+from exporter.report import budget, figures, group
 from exporter.report.document import Document, Section, Table
 from exporter.report.forms.text import (
     METHODS,
@@ -87,6 +87,7 @@ def _used(record: Record) -> Iterator[tuple[str, str]]:
     if record.get("runs", 1) == 1:
         yield "mean power", human.watts(figures.mean_watts(record))
     yield "emitted", f"{human.carbon(record['carbon_ng'])} CO2eq{_incomplete(record)}"
+    yield from budget.rows(record)
 
 
 def _of_group(record: Record) -> Iterator[Section]:

@@ -102,6 +102,7 @@ def _record(
         "end_reason": None,
         "at": at,
         "duration_seconds": max(0.0, until - times["started"]),
+        **_budget(runs.budgets(), keys, sums["carbon_ng"]),
         "units": _units(runs.total(UNITS)),
         **sums,
         "held_uj": held_uj,
@@ -195,6 +196,18 @@ def _times(runs: Known, keys: set[Key], at: float) -> dict[str, Any]:
         "running": _texts(key[0] for key in running),
         "lost": _texts(key[0] for key in lost),
     }
+
+
+def _budget(budgets: Values, keys: set[Key], carbon_ng: int) -> dict[str, Any]:
+    """The budget of the run, if this is the record of one.
+
+    Its grams are a lower bound, so that only an excess is sure.
+    """
+    known = [grams for key, grams in budgets.items() if key in keys]
+    if not known or len({key[1:] for key in keys}) > 1:
+        return {"budget_grams": None, "budget_exceeded": None}
+    is_over = units.grams(carbon_ng) > max(known)
+    return {"budget_grams": max(known), "budget_exceeded": True if is_over else None}
 
 
 def _units(values: Values) -> dict[str, float]:

@@ -36,6 +36,9 @@ class Known(Protocol):
     def ends(self) -> Values:
         """When runs ended, by RUN."""
 
+    def budgets(self) -> Values:
+        """Budgets of runs that have one, by RUN."""
+
     def open(self) -> set[Key]:
         """Runs that a node shows as open."""
 
@@ -53,6 +56,7 @@ class One(NamedTuple):
     all_recorded: bool
     totals: Mapping[Family, Values]
     ended: Values
+    budgeted: Values
     opened: Values
     seen: Values
     in_force: Sequence[Labels]
@@ -64,6 +68,10 @@ class One(NamedTuple):
     def ends(self) -> Values:
         """See Known."""
         return self.ended
+
+    def budgets(self) -> Values:
+        """See Known."""
+        return self.budgeted
 
     def open(self) -> set[Key]:
         """See Known."""
@@ -87,7 +95,7 @@ def apart(runs: Runs, energy: Values) -> dict[Key, One]:
     totals = {family: _by_run(values) for family, values in (*families.items(), (ENERGY, energy))}
     ends, opened = runs.ends(), dict.fromkeys(runs.open(), 0.0)
     has_lost = bool(runs_of(energy) - ends.keys() - opened.keys())
-    ended, still = _by_run(ends), _by_run(opened)
+    ended, still, budgets = _by_run(ends), _by_run(opened), _by_run(runs.budgets())
     seen = _by_run(runs.last_seen() if has_lost else {})
     infos: dict[Key, list[Labels]] = {}
     for info in runs.infos:
@@ -102,6 +110,7 @@ def apart(runs: Runs, energy: Values) -> dict[Key, One]:
             runs.all_recorded,
             {family: values.get(run, {}) for family, values in totals.items()},
             ended.get(run, {}),
+            budgets.get(run, {}),
             still.get(run, {}),
             seen.get(run, {}),
             _once(grid for node in {key[0] for key in of_run} for grid in grids.get(node, ())),

@@ -52,6 +52,7 @@ START = Family(
     "instance_run_id_job_id:emissions_run_start_time_seconds:max",
 )
 END = "emissions_run_end_time_seconds"
+BUDGET = "emissions_run_budget_grams"
 INFO = Family(
     "emissions_run_info",
     "instance_run_id_job_id_user_workload_namespace_account:emissions_run_info:max",
@@ -112,6 +113,10 @@ class Runs:
     def ends(self) -> Values:
         """When runs ended, by RUN; those that are open again included."""
         return self._values((), END, f"last_over_time({{}}[{self._window}])")
+
+    def budgets(self) -> Values:
+        """Budgets of runs that have one, by RUN."""
+        return self._values((), BUDGET, f"last_over_time({{}}[{self._window}])")
 
     def open(self) -> set[Key]:
         """Runs that a node shows as open; also where its last scrape failed."""

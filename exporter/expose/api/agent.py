@@ -32,6 +32,7 @@ from exporter.units import NANOSECONDS_PER_SECOND
 RUNS = "/v1/runs"
 INTENSITY = "/v1/intensity"
 HISTORY = "/v1/history"
+LEDGER = "/v1/ledger"
 END = "/end"
 LOG = "/log"
 LISTED = (*READ, "POST")
@@ -63,8 +64,8 @@ class Agent:
             return await self._start(request)
         if path == HISTORY:
             return await self._take_in(request) if method == "POST" else not_allowed(ENDED)
-        if path == INTENSITY:
-            return self._api.intensity() if method in READ else not_allowed(READ)
+        if path in (INTENSITY, LEDGER):
+            return await self._fact(path) if method in READ else not_allowed(READ)
         if path == RUNS:
             return await self._api.runs(request.query) if method in READ else not_allowed(LISTED)
         for verb, obey in ((END, self._end), (LOG, self._log)):
@@ -72,9 +73,13 @@ class Agent:
                 return await obey(run_id, request) if method == "POST" else not_allowed(ENDED)
         if (run_id := child(path, RUNS)) is None:
             raise Refused(
-                404, f"there is nothing at {path}; there are {RUNS}, {INTENSITY} and {HISTORY}"
+                404,
+                f"there is nothing at {path}; there are {RUNS}, {INTENSITY}, {LEDGER}, {HISTORY}",
             )
         return await self._api.run(run_id, request.query) if method in READ else not_allowed(READ)
+
+    async def _fact(self, path: str) -> Response:
+        return self._api.intensity() if path == INTENSITY else await self._api.ledger()
 
     async def _start(self, request: Request) -> Response:
         peer = self._admit(request)

@@ -128,6 +128,10 @@ class Api:
         """The grid intensity in force."""
         return json_response(of_intensity(self.current().snapshot))
 
+    async def ledger(self) -> Response:
+        """Which ledger the runs are kept in, by the id that was made with its file."""
+        return json_response({"ledger_id": await self._ask(self._archive.ledger_id)})
+
     async def snapshot(self) -> Response:
         """All that is known of this tick, down to the lines of the books."""
         current = self.current()

@@ -25,6 +25,7 @@ MOST: Mapping[str, float] = MappingProxyType(
 PUE_MOST = 10.0
 FIRST_YEAR, LAST_YEAR = 1980, 2200
 ID_BYTES = 200
+LABEL_BYTES = 200
 CLOUDS = ("aws", "azure", "gcp")
 MODES = ("machine", "process")
 
@@ -39,6 +40,11 @@ def number(text: str) -> float:
     except ValueError:
         return math.nan
     return value if 0 <= value < math.inf else math.nan
+
+
+def label(text: str) -> str:
+    """A text as the daemon takes it for a name or a label: not too long, and valid Unicode."""
+    return text.replace("\0", "").encode(errors="replace")[:LABEL_BYTES].decode(errors="ignore")
 
 
 def moment(text: str) -> dt.datetime | None:

@@ -4,8 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, make_dataclass
-from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter.report.forms.codecarbon import COLUMNS, Row
 from exporter.units import JOULES_PER_KWH
@@ -20,6 +19,8 @@ NOT_KNOWN = (
     "ram_used_gb",
 )
 """Numbers that CodeCarbon has always; nan, so that they can be formatted."""
+ABSENT = ("country_name", "country_iso_code", "region", "cpu_model", "longitude", "latitude")
+"""Columns whose unknown value is None in CodeCarbon's data; of other texts it is ""."""
 TASK_COLUMNS = (
     "task_name",
     *(name for name in COLUMNS if name not in ("experiment_id", "pue", "wue")),
@@ -28,17 +29,6 @@ TASK_COLUMNS = (
 
 DEFAULTS: dict[str, Any] = {**dict.fromkeys(NOT_KNOWN, 0.0), "on_cloud": "N", "pue": 1, "wue": 0}
 """Of columns that later versions of CodeCarbon added, as in its `EmissionsData`."""
-
-
-class OutputMethod(StrEnum):
-    """Where CodeCarbon sends its numbers; of these, a file alone is written here."""
-
-    CSV = "csv"
-    API = "api"
-    LOGGER = "logger"
-    PROMETHEUS = "prometheus"
-    LOGFIRE = "logfire"
-    BOAMPS = "boamps"
 
 
 class _Columns:
@@ -50,8 +40,8 @@ class _Columns:
         return dict(self.__dict__)
 
     def toJSON(self) -> str:  # noqa: N802  the name that is looked for
-        """The columns as JSON."""
-        return json.dumps(self.values, sort_keys=True, indent=4)
+        """The columns as JSON, with null for a number that is not known."""
+        return json.dumps(known(self.values), sort_keys=True, indent=4)
 
 
 _Row = make_dataclass(
@@ -61,7 +51,7 @@ _Row = make_dataclass(
 
 
 class EmissionsData(_Row, _Columns):  # type: ignore[misc, valid-type]
-    """The columns of a row: kilograms, kilowatt hours, watts, seconds; "" for what is unknown."""
+    """The columns of a row: kilograms, kilowatt hours, watts, seconds."""
 
     def compute_delta_emission(self, previous_emission: "EmissionsData") -> None:
         """Keep what was used since an earlier row of the same run."""
@@ -72,16 +62,39 @@ class TaskEmissionsData(make_dataclass("_TaskColumns", TASK_COLUMNS), _Columns):
     """The columns of a task's row."""
 
 
+class Energy(NamedTuple):
+    """An amount of energy, as programs read it from a tracker of CodeCarbon."""
+
+    kWh: float  # noqa: N815  the name that is looked for
+
+
+class Task(NamedTuple):
+    """A task that has ended, as programs read it from a tracker of CodeCarbon."""
+
+    task_name: str
+    emissions_data: EmissionsData
+
+
+def known(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns with None in place of nan, which JSON does not have."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in columns.items()
+    }
+
+
 def emissions_data(row: Mapping[str, Any]) -> EmissionsData:
-    """The data of a row, with nan for unknown numbers that CodeCarbon always has."""
-    unknown = {name: math.nan for name in NOT_KNOWN if row.get(name) == ""}
-    return EmissionsData(**{**row, **unknown})
+    """The data of a row: nan for unknown numbers that CodeCarbon always has, None for `ABSENT`."""
+    unknown = {**dict.fromkeys(NOT_KNOWN, math.nan), **dict.fromkeys(ABSENT)}
+    return EmissionsData(
+        **{name: unknown.get(name, "") if cell == "" else cell for name, cell in row.items()}
+    )
 
 
 def unmeasured() -> EmissionsData:
-    """What a tracker hands out where nobody measured: texts are empty, and numbers nan."""
-    numbers = (*SUMS, *POWERS, *NOT_KNOWN, "emissions_rate")
-    return EmissionsData(**{**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(numbers, math.nan)})
+    """What a tracker hands out where nobody measured: numbers are nan."""
+    numbers = (*SUMS, *POWERS, "emissions_rate")
+    return emissions_data({**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(numbers, math.nan)})
 
 
 def total(rows: Sequence[Row], like: Row) -> Row:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from exporter.client.decorating import Function, measuring
-from exporter.integrations.codecarbon.settings import ARGUMENTS
+from exporter.integrations.codecarbon.settings import OF_DECORATOR
 from exporter.integrations.codecarbon.tracker import (
     EmissionsTracker,
     OfflineEmissionsTracker,
@@ -15,8 +15,7 @@ from exporter.integrations.codecarbon.tracker import (
 
 def track_emissions(fn: Function | None = None, *given: Any, **named: Any) -> Any:
     """Measure each call of a function; the arguments are those of a tracker, and `offline`."""
-    names = [name for name in ARGUMENTS if name not in ("force_mode_cpu_load", "metadata")]
-    arguments = {**dict(zip(names, given, strict=False)), **named}
+    arguments = {**dict(zip(OF_DECORATOR, given, strict=False)), **named}
     kind = OfflineEmissionsTracker if arguments.pop("offline", False) else EmissionsTracker
     return _decorator(fn, lambda: kind(**arguments))
 

@@ -19,6 +19,7 @@ from exporter.integrations.codecarbon.columns import (
     completed,
     energy_doubt,
     grams_doubt,
+    label,
     moment,
     number,
     pue,
@@ -34,7 +35,6 @@ VERSION, MODE, COUNTRY = "codecarbon_version", "tracking_mode", "country_iso_cod
 KEPT = ("experiment_id", "cpu_model", "gpu_model", "os", VERSION, COUNTRY)
 """Columns that become labels."""
 DELIMITERS = ",;\t"
-LABEL_BYTES = 200
 DIGITS = 4
 """Of a mean intensity, so that runs of one place have one."""
 SPLITS = {Kind.CPU: Split.CPU_TIME, Kind.DRAM: Split.MEMORY, Kind.GPU: Split.EXCLUSIVE}
@@ -224,8 +224,8 @@ def _run(cells: Cells, zone: dt.tzinfo | None, node: str, zones: Zones) -> dict[
     is_machine = cells.get(MODE, "") != "process"
     parts = _parts(cells, overhead, is_machine=is_machine)
     sums = {name: sum(part[name] for part in parts) for name in ("energy_uj", "carbon_ng")}
-    project = _cut(cells.get("project_name", ""))
-    labels = {name: _cut(cells[name]) for name in KEPT if cells.get(name)}
+    project = label(cells.get("project_name", ""))
+    labels = {name: label(cells[name]) for name in KEPT if cells.get(name)}
     return {
         "run_id": cells["run_id"],
         "name": project,
@@ -238,12 +238,8 @@ def _run(cells: Cells, zone: dt.tzinfo | None, node: str, zones: Zones) -> dict[
     }
 
 
-def _cut(text: str) -> str:
-    return text.replace("\0", "").encode()[:LABEL_BYTES].decode(errors="ignore")
-
-
 def _known(node: str) -> dict[str, str]:
-    return {"node": _cut(node)} if node else {}
+    return {"node": label(node)} if node else {}
 
 
 def _ended(text: str, zone: dt.tzinfo | None) -> float:
@@ -287,7 +283,7 @@ def _factor(cells: Cells, overhead: float, zone: str) -> dict[str, Any]:
     grams = number(cells["emissions"]) * units.GRAMS_PER_KG
     return {
         "zone": zone or "unknown",
-        "source": f"CodeCarbon {_cut(cells.get(VERSION, ''))}".strip(),
+        "source": f"CodeCarbon {label(cells.get(VERSION, ''))}".strip(),
         "grams_per_kwh": round(grams / kwh, DIGITS) if kwh else 0.0,
         "pue": overhead,
     }

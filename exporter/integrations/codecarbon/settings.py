@@ -29,18 +29,30 @@ OF_PLACES = (
     "country_2letter_iso_code",
 )
 """Of an offline tracker, by name alone."""
+_BEFORE_OFFLINE = ARGUMENTS.index("force_cpu_power")
+OF_DECORATOR = (
+    *(*ARGUMENTS[:_BEFORE_OFFLINE], "offline", *OF_PLACES),
+    *(
+        name
+        for name in ARGUMENTS[_BEFORE_OFFLINE:]
+        if name not in ("force_mode_cpu_load", "metadata")
+    ),
+)
+"""Of `track_emissions`, in their order."""
 OBEYED = {
     *("project_name", "output_dir", "output_file", "output_methods", "save_to_file"),
     *("output_handlers", "experiment_id", "experiment_name", "tracking_mode", "on_csv_write"),
     *("pue", "wue", "force_carbon_intensity_g_co2e_kwh", *OF_PLACES),
+    *("save_to_logger", "logging_logger", "log_level", "measure_power_secs", "api_call_interval"),
 }
-HARMLESS = {
-    *("measure_power_secs", "allow_multiple_runs", "rapl_include_dram", "log_level"),
-    *("logger_preamble", "save_to_logger", "logging_logger", "save_to_api", "api_call_interval"),
-}
-"""Without effect, and nobody misses it: the daemon reads each second, counts memory, and shares
-itself between trackers.
+HARMLESS = {"allow_multiple_runs", "rapl_include_dram", "logger_preamble"}
+"""Without effect, and nobody misses it: the daemon counts memory, and shares itself between
+trackers.
 """
+WRITTEN_BY_CONFIG = {"api_endpoint", "api_key"}
+"""What the command `codecarbon config` writes into each file."""
+METHODS = ("csv", "logger")
+"""Output methods that write something here."""
 WHY: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -59,6 +71,11 @@ WHY: Mapping[str, str] = MappingProxyType(
     }
 )
 FORCED = "force_carbon_intensity_g_co2e_kwh"
+MEASURE_SECONDS, MEASUREMENTS = 15.0, 8
+"""Defaults of `measure_power_secs`, and of `api_call_interval` which counts them."""
+LEVELS: Mapping[str, int] = MappingProxyType(
+    {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+)
 NOWHERE_TO = "nothing is sent anywhere"
 FALSE = ("", "0", "false", "no", "off", "none")
 MODES = ("machine", "process")
@@ -78,6 +95,13 @@ class Asked(NamedTuple):
     price: Price
     remarks: tuple[str, ...]
     """What a person should know: what has no effect, and what was not understood."""
+    has_place: bool
+    interval_seconds: float
+    """Between two measurements, as far as handlers notice."""
+    live_every: int
+    """Measurements from one `live_out` to the next; 0: it is not called."""
+    log_level: int
+    """Of what is said, as in `logging`."""
 
 
 def asked(
@@ -95,11 +119,30 @@ def asked(
         raise TypeError(f"at most {len(names)} arguments are taken, {len(given)} were given")
     arguments = {**dict(zip(names, given, strict=False)), **named}
     settings = {**_configured(environment), **arguments}
-    remarks = [f"{name} has no effect here: {_why(name)}" for name in arguments if _is_idle(name)]
+    remarks = [
+        f"{name} has no effect here: {_why(name)}"
+        for name, value in settings.items()
+        if _is_idle(name)
+        and not _is_off(value)
+        and (name in arguments or (name in ARGUMENTS and name not in WRITTEN_BY_CONFIG))
+    ]
     mode = settings.get("tracking_mode") or MODES[0]
     if mode not in MODES:
         remarks.append(f"tracking_mode {mode!r} is not known, machine is taken")
     price = _price(settings, remarks)
+    methods = _methods(settings)
+    remarks += [
+        f"output_methods: {method} has no effect here: {_why(f'save_to_{method}')}"
+        for method in sorted(methods.difference(METHODS))
+    ]
+    handlers = tuple(settings.get("output_handlers") or ())
+    if "logger" in methods:
+        logger = settings.get("logging_logger")
+        if logger is None:
+            remarks.append("save_to_logger has no effect without a logging_logger")
+        else:
+            handlers = (*handlers, logger)
+    interval_seconds = _amount(settings, "measure_power_secs", remarks)
     directory = str(settings.get("output_dir") or ".")
     file = str(settings.get("output_file") or "emissions.csv")
     return Asked(
@@ -107,11 +150,15 @@ def asked(
         experiment_id=str(settings.get("experiment_id") or ""),
         experiment_name=str(settings.get("experiment_name") or "base"),
         is_machine=mode != "process",
-        path=os.path.abspath(os.path.join(directory, file)) if _has_csv(settings) else "",
+        path=os.path.abspath(os.path.join(directory, file)) if "csv" in methods else "",
         is_replacing=settings.get("on_csv_write") == "update",
-        handlers=tuple(settings.get("output_handlers") or ()),
+        handlers=handlers,
         price=price,
         remarks=tuple(remarks),
+        has_place=any(settings.get(name) for name in OF_PLACES),
+        interval_seconds=MEASURE_SECONDS if interval_seconds is None else interval_seconds,
+        live_every=_live_every(settings.get("api_call_interval")),
+        log_level=_level(settings.get("log_level")),
     )
 
 
@@ -141,12 +188,38 @@ def _configured(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _has_csv(settings: Mapping[str, Any]) -> bool:
+def _methods(settings: Mapping[str, Any]) -> set[str]:
+    """Names of the output methods; `output_methods` takes precedence over `save_to_...`."""
     methods = settings.get("output_methods")
-    if methods:
+    if methods is not None:
         each = methods.split(",") if isinstance(methods, str) else methods
-        return "csv" in {str(getattr(method, "value", method)).strip().lower() for method in each}
-    return str(settings.get("save_to_file", True)).lower() not in FALSE
+        names = {str(getattr(method, "value", method)).strip().lower() for method in each}
+        return names - {""}
+    flags = {"csv": ("save_to_file", True), "logger": ("save_to_logger", False)}
+    return {
+        method
+        for method, (name, default) in flags.items()
+        if not _is_off(settings.get(name, default))
+    }
+
+
+def _is_off(value: Any) -> bool:
+    return str(value).strip().lower() in FALSE
+
+
+def _live_every(value: Any) -> int:
+    """-1 stands for never, as in CodeCarbon."""
+    try:
+        return max(int(value), 0 if int(value) < 0 else 1)
+    except (TypeError, ValueError, OverflowError):
+        return MEASUREMENTS
+
+
+def _level(value: Any) -> int:
+    if isinstance(value, int):
+        return value
+    text = str(value).strip().upper()
+    return int(text) if text.isdecimal() else LEVELS.get(text, LEVELS["INFO"])
 
 
 def _price(settings: Mapping[str, Any], remarks: list[str]) -> Price:

@@ -7,10 +7,14 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 from exporter.client import track
+from exporter.client.periodic import PeriodicCall
 from exporter.client.words import warn
+from exporter.integrations.codecarbon.columns import label
 from exporter.integrations.codecarbon.data import (
     TASK_COLUMNS,
     EmissionsData,
+    Energy,
+    Task,
     difference,
     emissions_data,
     task_data,
@@ -19,20 +23,21 @@ from exporter.integrations.codecarbon.data import (
     unmeasured,
 )
 from exporter.integrations.codecarbon.emissions_csv import replace_whole
-from exporter.integrations.codecarbon.machine import facts
+from exporter.integrations.codecarbon.machine import Utilization, facts
 from exporter.integrations.codecarbon.prices import priced
 from exporter.integrations.codecarbon.receipts import write_row
-from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_PLACES, asked
+from exporter.integrations.codecarbon.settings import ARGUMENTS, LEVELS, asked
 from exporter.report.forms.codecarbon import EXPERIMENT, Row, text, values
 
 
-class _Task(NamedTuple):
-    """The open task: its run with what that had used before, and the run around it by then."""
+class _OpenTask(NamedTuple):
+    """The run of a task, what that had used before, and the run around it by then."""
 
     name: str
     tracker: track
     begun: Row | None
     around: Row | None
+    utilization: Utilization
 
 
 class EmissionsTracker:
@@ -55,9 +60,16 @@ class EmissionsTracker:
         self._track: track | None = None
         self._before: Row | None = None
         """What the run had used when this tracker began: one that is named from outside goes on."""
-        self._task: _Task | None = None
-        self._tasks: dict[str, Row] = {}
+        self._task: _OpenTask | None = None
+        self._task_rows: dict[str, Row] = {}
+        self._tasks: dict[str, Task] = {}
+        """Those that have ended; not used here, but programs read it."""
         self._flushed: Row | None = None
+        self._utilization: Utilization | None = None
+        self._run_id = ""
+        self._live = PeriodicCall(self._asked.interval_seconds, self._measured)
+        self._measurements = 0
+        """Since the last `live_out`."""
         self._pid = 0
         """Of the process that began to measure; a forked child writes nothing of its parent's."""
         for remark in self._asked.remarks:
@@ -73,7 +85,12 @@ class EmissionsTracker:
     @property
     def run_id(self) -> str:
         """The id of the run with the daemon; "" before it has begun."""
-        return self._track.run.run_id if self._track is not None else ""
+        return self._track.run.run_id if self._track is not None else self._run_id
+
+    @property
+    def force_carbon_intensity_g_co2e_kwh(self) -> float | None:
+        """The intensity that was given; None where it was none, or no amount."""
+        return self._asked.price.grams_per_kwh
 
     def start(self) -> None:
         """Begin, unless it has begun."""
@@ -81,44 +98,55 @@ class EmissionsTracker:
             self._begin()
             self._track = self._tracked(self._asked.project_name)
             self._before = self._row_of(self._track.start().record)
+            if self._has_live:
+                self._measured()
+                self._live.start()
 
     def flush(self) -> float | None:
         """Write what was used so far; kilograms."""
-        row = self._row()
-        if row is None:
-            return None
-        self._put_out(row)
-        return float(row["emissions"])
+        with self._live.lock:
+            self._measured()
+            row = self._row()
+            if row is None:
+                return None
+            self._put_out(row)
+            return float(row["emissions"])
 
     def stop(self) -> float | None:
         """End, and write what was used; kilograms."""
-        self._end_task()
-        if self._track is not None:
-            self._track.stop()
-        row = self._row()
-        self._track = self._before = None
-        if row is None:
-            self.final_emissions_data = self.final_emissions_data or unmeasured()
+        self._live.stop()
+        with self._live.lock:
+            self._end_task()
+            if self._track is not None:
+                self._track.stop()
+            row = self._row()
+            self._before = None
+            if row is None:
+                self._track = None
+                self.final_emissions_data = self.final_emissions_data or unmeasured()
+                return self.final_emissions
+            self._measured()
+            self._track, self._run_id = None, str(row["run_id"])
+            self._put_out(row)
+            self._each_handler("exit")
+            self.final_emissions = float(row["emissions"])
+            self.final_emissions_data = emissions_data(row)
+            self._task_rows, self._flushed = {}, None
             return self.final_emissions
-        self._put_out(row)
-        self._each_handler("exit")
-        self.final_emissions = float(row["emissions"])
-        self.final_emissions_data = emissions_data(row)
-        self._tasks, self._flushed = {}, None
-        return self.final_emissions
 
     def start_task(self, task_name: str | None = None) -> None:
         """Begin a task, which is a run of its own; of several at once the first goes on."""
-        if self._task is not None:
-            self._say("a task is measured already; the one that was to begin is not")
-            return
-        name = task_name or str(uuid.uuid4())
-        if name in self._tasks:
-            name = f"{name}_{uuid.uuid4()}"
-        self._begin()
-        inner = self._tracked(name, is_task=True)
-        begun = self._row_of(inner.start().record)
-        self._task = _Task(name, inner, begun, self._around())
+        with self._live.lock:
+            if self._task is not None:
+                self._say("a task is measured already; the one that was to begin is not")
+                return
+            name = task_name or str(uuid.uuid4())
+            if name in self._task_rows:
+                name = f"{name}_{uuid.uuid4()}"
+            self._begin()
+            inner = self._tracked(name, is_task=True)
+            begun = self._row_of(inner.start().record)
+            self._task = _OpenTask(name, inner, begun, self._around(), Utilization())
 
     def stop_task(self, task_name: str | None = None) -> EmissionsData | None:
         """End the open task and return what was used during it.
@@ -126,25 +154,93 @@ class EmissionsTracker:
         A name that was used before also ends the task that is open, so that a loop may use one name
         for each of its tasks.
         """
-        if self._task is None or (
-            task_name and task_name != self._task.name and task_name not in self._tasks
-        ):
-            self._say("there is no such task to stop")
-            return None
-        row = self._end_task()
-        return emissions_data(row) if row is not None else None
+        with self._live.lock:
+            if self._task is None or (
+                task_name and task_name != self._task.name and task_name not in self._task_rows
+            ):
+                self._say("there is no such task to stop")
+                return None
+            data = self._end_task()
+            self._measured()
+            return data
+
+    def service_shutdown(self, signum: int, frame: object) -> None:  # noqa: ARG002
+        """Stop; to be given to `signal.signal`."""
+        self.stop()
 
     def get_detected_hardware(self) -> dict[str, Any]:
-        """What is known of the machine."""
+        """What is known of the machine; of GPUs those of this tracker's run, once it has begun."""
+        import psutil  # as in `Utilization`
+
+        data = self._prepare_emissions_data()
         return {
             "ram_total_size": self._facts.ram_total_gib,
             "cpu_count": self._facts.cpu_count,
+            "cpu_physical_count": psutil.cpu_count(logical=False),
             "cpu_model": self._facts.cpu_model,
+            "gpu_count": data.gpu_count if data is not None else None,
+            "gpu_model": data.gpu_model if data is not None else None,
+            "gpu_ids": None,
         }
 
+    # Public programs use these private names of CodeCarbon's trackers; see the documentation.
+
+    def _prepare_emissions_data(self) -> EmissionsData | None:
+        """What was used so far; once it has stopped, the final data."""
+        with self._live.lock:
+            row = self._row()
+            return self.final_emissions_data if row is None else emissions_data(row)
+
+    def _measure_power_and_energy(self) -> None:
+        """Nothing is to be done: the daemon measures."""
+
+    @property
+    def _total_energy(self) -> Energy:
+        return self._energy("energy_consumed")
+
+    @property
+    def _total_cpu_energy(self) -> Energy:
+        return self._energy("cpu_energy")
+
+    @property
+    def _total_gpu_energy(self) -> Energy:
+        return self._energy("gpu_energy")
+
+    @property
+    def _total_ram_energy(self) -> Energy:
+        return self._energy("ram_energy")
+
+    def _energy(self, column: str) -> Energy:
+        data = self._prepare_emissions_data()
+        return Energy(getattr(data, column) if data is not None else 0.0)
+
+    @property
+    def _has_live(self) -> bool:
+        return self._asked.live_every > 0 and any(
+            hasattr(handler, "live_out") for handler in self._asked.handlers
+        )
+
+    def _measured(self) -> None:
+        """Count a measurement, as CodeCarbon does, and call `live_out` where it is due."""
+        self._measurements += 1
+        if not self._has_live or self._measurements < self._asked.live_every:
+            return
+        row = self._row()
+        if row is not None:
+            self._measurements = 0
+            self._each_handler("live_out", *self._total_and_new(row))
+
+    def _total_and_new(self, row: Row) -> tuple[EmissionsData, EmissionsData]:
+        """The data of a row, and of what was used since the last that handlers were given."""
+        new = row if self._flushed is None else difference(row, self._flushed)
+        self._flushed = row
+        return emissions_data(row), emissions_data(new)
+
     def _begin(self) -> None:
-        if self._track is None and not self._tasks:
+        if self._track is None and not self._task_rows:
             self._pid = os.getpid()
+            self._utilization = Utilization()
+            self._tasks, self._measurements = {}, 0
 
     def _tracked(self, name: str, *, is_task: bool = False) -> track:
         """A run like this tracker's; inside another one it has what its processes use."""
@@ -153,14 +249,14 @@ class EmissionsTracker:
         if is_task:
             labels["task"] = name
         return track(
-            f"{self._asked.project_name}: {name}" if is_task else name,
-            labels=labels,
+            label(f"{self._asked.project_name}: {name}" if is_task else name),
+            labels={key: label(text) for key, text in labels.items()},
             scope="machine" if has_machine else "tree",
             receipts=None,
             progress=False,
         )
 
-    def _end_task(self) -> Row | None:
+    def _end_task(self) -> EmissionsData | None:
         """A task used what its run did, and what the run around it did meanwhile."""
         if self._task is None:
             return None
@@ -168,11 +264,13 @@ class EmissionsTracker:
         own = _since(self._row_of(task.tracker.stop().record), task.begun)
         if own is None:
             return None
-        after = self._around()
-        around = None if task.around is None else _since(after, task.around)
+        own.update(task.utilization.columns())
+        around = None if task.around is None else _since(self._around(), task.around)
         both = [own] if around is None else [own, around]
-        self._tasks[task.name] = own
-        return {**total(both, own), "duration": own["duration"]}
+        self._task_rows[task.name] = own
+        data = emissions_data({**total(both, own), "duration": own["duration"]})
+        self._tasks[task.name] = Task(task.name, data)
+        return data
 
     def _around(self) -> Row | None:
         """What was used so far by the run around a task."""
@@ -187,14 +285,23 @@ class EmissionsTracker:
             run = self._track.run
             record = run.record if run.record.get("ended") else run.refresh()
             around = _since(self._row_of(record), self._before)
-        rows = [*([around] if around is not None else []), *self._tasks.values()]
+        rows = [*([around] if around is not None else []), *self._task_rows.values()]
         if not rows:
             return None
         made = {**total(rows, rows[0]), "project_name": self._asked.project_name}
+        if self._utilization is not None:
+            made.update(self._utilization.columns())
         return made if around is None else {**made, "duration": around["duration"]}
 
     def _row_of(self, record: dict[str, Any]) -> Row | None:
-        return values(record, self._facts, priced(record, self._asked.price)) if record else None
+        if not record:
+            return None
+        row = values(record, self._facts, priced(record, self._asked.price))
+        if self._asked.experiment_id:  # the label may be shorter
+            row["experiment_id"] = self._asked.experiment_id
+        if row["gpu_count"] == 0:  # no GPU has no utilization, as it has no power
+            row["gpu_utilization_percent"] = 0.0
+        return row
 
     def _put_out(self, row: Row) -> None:
         if os.getpid() != self._pid:
@@ -202,17 +309,15 @@ class EmissionsTracker:
         if self._asked.path:
             replacing = self._asked.is_replacing
             self._attempt(partial(write_row, self._asked.path, row, replacing=replacing))
-            if self._tasks:
+            if self._task_rows:
                 self._attempt(partial(self._write_tasks, str(row["run_id"])))
-        since = row if self._flushed is None else difference(row, self._flushed)
-        self._flushed = row
-        self._each_handler("out", emissions_data(row), emissions_data(since))
-        if self._tasks:
-            tasks = [task_data(*each) for each in self._tasks.items()]
+        self._each_handler("out", *self._total_and_new(row))
+        if self._task_rows:
+            tasks = [task_data(*each) for each in self._task_rows.items()]
             self._each_handler("task_out", tasks, self._asked.experiment_name)
 
     def _write_tasks(self, run_id: str) -> None:
-        rows = [task_row(*each).values() for each in self._tasks.items()]
+        rows = [task_row(*each).values() for each in self._task_rows.items()]
         name = f"emissions_{self._asked.experiment_name}_{run_id}.csv".replace("/", "_")
         path = os.path.join(os.path.dirname(self._asked.path), name)
         replace_whole(path, text([TASK_COLUMNS, *rows]))
@@ -225,10 +330,10 @@ class EmissionsTracker:
         try:
             do()
         except Exception as error:  # noqa: BLE001  said; the user's program goes on
-            self._say(f"not written: {error}")
+            self._say(f"not written: {error}", LEVELS["ERROR"])
 
-    def _say(self, remark: str) -> None:
-        if remark not in self._said:
+    def _say(self, remark: str, level: int = LEVELS["WARNING"]) -> None:
+        if level >= self._asked.log_level and remark not in self._said:
             self._said.add(remark)
             warn("%s", remark)
 
@@ -239,16 +344,18 @@ def _since(row: Row | None, before: Row | None) -> Row | None:
 
 
 def _call(handler: Any, method: str, arguments: tuple[Any, ...]) -> None:
-    getattr(handler, method)(*arguments)
+    """A handler need have no other method than `out`."""
+    if method == "out" or hasattr(handler, method):
+        getattr(handler, method)(*arguments)
 
 
 class OfflineEmissionsTracker(EmissionsTracker):
     """The same, of a place that is told: `country_iso_code`, `region`, `cloud_provider`."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        if not any(named.get(name) for name in OF_PLACES):
-            self._say("no country_iso_code is given: grams are counted as the daemon does")
         super().__init__(*given, **named)
+        if not self._asked.has_place:
+            self._say("no country_iso_code is given: grams are counted as the daemon does")
 
 
 class TaskEmissionsTracker:

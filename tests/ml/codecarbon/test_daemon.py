@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import codecarbon
+import codecarbon.output
 import pytest
 
-from exporter.integrations.codecarbon import EmissionsTracker
+from exporter.integrations.codecarbon import EmissionsTracker, OfflineEmissionsTracker
 from tests.real.parts import COMMAND, REPOSITORY, Daemon, until
 
 EMISSIONS = REPOSITORY / "tests" / "unit" / "integrations" / "codecarbon" / "emissions"
@@ -48,6 +50,30 @@ def test_a_task_and_the_rest_are_the_tracker(daemon: Daemon, tmp_path: Path) -> 
     assert 2 <= task.duration <= total.duration - 1
     share = task.duration / total.duration
     assert task.energy_consumed / total.energy_consumed == pytest.approx(share, abs=0.15)
+
+
+@pytest.mark.parametrize("interval", [-1, 1, 2, 3])
+def test_handlers_are_called_as_the_library_calls_them(
+    daemon: Daemon, tmp_path: Path, interval: int
+) -> None:
+    """Each step is longer than the 0.05 s for which the library takes no new measurement."""
+
+    def calls(kind: type, **named: object) -> list[str]:
+        made: list[str] = []
+        handler = codecarbon.output.BaseOutput()
+        for method in ("out", "live_out", "task_out", "exit"):
+            setattr(handler, method, lambda *_, name=method: made.append(name))
+        tracker = kind(output_handlers=[handler], api_call_interval=interval, **named)
+        for step in ("start", "flush", "start_task", "stop_task", "flush", "stop"):
+            getattr(tracker, step)()
+            made.append(f"{step} has ended")
+            time.sleep(0.1)
+        return made
+
+    named = {"country_iso_code": "FRA", "output_methods": [], "measure_power_secs": 999}
+    ours = calls(OfflineEmissionsTracker, **named)
+    theirs = calls(codecarbon.OfflineEmissionsTracker, **named, log_level="error")
+    assert ours == theirs
 
 
 def test_four_trackers_of_the_machine_are_the_machine_once(daemon: Daemon, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 
 import codecarbon
+import codecarbon.output
 import pandas as pd
 import pytest
 from codecarbon.core.util import backup
@@ -14,10 +15,11 @@ from codecarbon.output_methods.emissions_data import EmissionsData, TaskEmission
 from codecarbon.output_methods.file import FileOutput
 
 from exporter.integrations import codecarbon as ours
+from exporter.integrations.codecarbon import output
 from exporter.integrations.codecarbon.data import TASK_COLUMNS
 from exporter.integrations.codecarbon.emissions_csv import put
 from exporter.integrations.codecarbon.history import read
-from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_PLACES
+from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_DECORATOR, OF_PLACES
 from exporter.report.forms.codecarbon import COLUMNS, Row, values
 from tests.unit.report.test_codecarbon import made
 
@@ -51,14 +53,23 @@ def test_arguments_are_those_of_the_library_in_its_order() -> None:
     assert set(keywords) == set(OF_PLACES)
 
 
-def test_arguments_of_the_decorator_are_known() -> None:
+def test_arguments_of_the_decorator_are_those_of_the_library_in_its_order() -> None:
     names = list(inspect.signature(codecarbon.track_emissions).parameters)
-    assert set(names) - {"fn", "offline"} <= {*ARGUMENTS, *OF_PLACES}
+    assert tuple(names[1:]) == OF_DECORATOR
+
+
+def test_handlers_have_the_methods_and_arguments_of_those_of_the_library() -> None:
+    for name in ("BaseOutput", "FileOutput", "LoggerOutput", "GoogleCloudLoggerOutput"):
+        of_theirs, of_ours = getattr(codecarbon.output, name), getattr(output, name)
+        for method in ("out", "live_out", "task_out", "exit", "__init__"):
+            theirs, our = (getattr(each, method) for each in (of_theirs, of_ours))
+            counts = [len(inspect.signature(each).parameters) for each in (theirs, our)]
+            assert counts[0] == counts[1], (name, method)
 
 
 def test_what_programs_call_is_there() -> None:
     public = {name for name in dir(codecarbon.EmissionsTracker) if not name.startswith("_")}
-    assert public - {"service_shutdown"} <= set(dir(ours.EmissionsTracker))
+    assert public <= set(dir(ours.EmissionsTracker))
     assert set(codecarbon.__all__) <= set(ours.__all__)
     assert {each.value for each in codecarbon.OutputMethod} == {
         each.value for each in ours.OutputMethod

@@ -11,7 +11,8 @@ import pytest
 from exporter.cli import run
 from exporter.cli.main import main
 from exporter.cli.run import add
-from exporter.client import patience
+from exporter.client import patience, private, sockets
+from exporter.client.errors import AgentUnreachable
 from exporter.client.launch import launch_of
 from tests.agents import Answers, serving
 
@@ -150,6 +151,68 @@ def test_a_command_runs_without_a_daemon(started, tmp_path, capsys):
     assert call(nobody) == 0
     assert started.commands == [["true"]]
     assert "not measured: " in capsys.readouterr().err
+
+
+class TestWithoutADaemon:
+    @pytest.fixture
+    def alone(self, daemon, monkeypatch, tmp_path):
+        """A machine where `daemon` listens as soon as it is started; how often that was."""
+        monkeypatch.delenv(sockets.VARIABLE, raising=False)
+        monkeypatch.setattr(sockets, "SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+        monkeypatch.setattr(sockets, "user_socket", lambda: str(tmp_path / "user.sock"))
+        starts = []
+
+        def start(environment):
+            starts.append(dict(environment))
+            os.rename(daemon.path, tmp_path / "user.sock")
+
+        monkeypatch.setattr(private, "start", start)
+        yield starts
+        if not os.path.exists(daemon.path):
+            os.rename(tmp_path / "user.sock", daemon.path)
+
+    def begin(self, *flags):
+        return main(["run", *flags, "--", "sh", "-c", "exit 3"])
+
+    def test_one_is_started_and_the_run_is_measured(self, alone, started, capsys):
+        started.code = 3
+        assert self.begin("--name=hello") == 3
+        assert len(alone) == 1
+        assert capsys.readouterr().err.startswith("Run bert (job 7)")
+
+    @pytest.mark.parametrize("way", ["flag", "socket", "variable"])
+    def test_none_is_started_where_that_is_not_wanted(
+        self, alone, started, capsys, monkeypatch, way
+    ):
+        if way == "variable":
+            monkeypatch.setenv(sockets.VARIABLE, "/nowhere")
+        flags = {"flag": ["--no-private"], "socket": ["--socket.path=/nowhere"], "variable": []}
+        started.code = 3
+        assert self.begin(*flags[way]) == 3
+        assert alone == []
+        assert "not measured: no daemon answered" in capsys.readouterr().err
+
+    def test_that_can_be_started_the_command_runs_and_is_told_why(
+        self, alone, started, capsys, monkeypatch
+    ):
+        def fail(environment):
+            raise AgentUnreachable("a daemon of your own cannot be started: no sh")
+
+        monkeypatch.setattr(private, "start", fail)
+        started.code = 3
+        assert self.begin() == 3
+        assert started.commands == [["sh", "-c", "exit 3"]]
+        assert capsys.readouterr().err == (
+            "emissions-exporter: not measured: a daemon of your own cannot be started: no sh\n"
+        )
+
+    def test_none_is_started_for_a_run_that_a_daemon_refuses(
+        self, alone, daemon, started, monkeypatch, tmp_path
+    ):
+        os.symlink(daemon.path, tmp_path / "system.sock")
+        daemon.decide = lambda *_: (400, {"error": "run_id: is too long"})
+        self.begin()
+        assert alone == []
 
 
 def test_one_of_many_that_begin_at_once_waits_for_its_turn(daemon, started, capsys):

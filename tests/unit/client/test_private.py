@@ -78,3 +78,12 @@ def test_one_that_does_not_come_up_is_said_with_its_log(place, monkeypatch):
     monkeypatch.setattr(private, "START_SECONDS", 0.1)
     with pytest.raises(AgentUnreachable, match=r"does not answer; see .*daemon\.log"):
         private.start(os.environ)
+
+
+def test_one_that_ends_at_once_is_not_waited_for_and_its_last_words_are_said(place, monkeypatch):
+    place.mkdir(0o700)
+    (place / "broken").touch()
+    monkeypatch.setattr(private, "START_SECONDS", 3600.0)
+    monkeypatch.setattr(private, "OTHERS_SECONDS", 0.0)
+    with pytest.raises(AgentUnreachable, match=r"daemon\.log, which ends: a word for the log$"):
+        private.start(os.environ)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.client import BudgetExceeded, NotMeasured, current_run
+from exporter.client import BudgetExceeded, NotMeasured, Run, current_run
 from exporter.client import track as track_as_shipped
 from tests.agents import serving
 from tests.unit.client.kept import Runs
@@ -95,6 +95,78 @@ def test_a_decorated_coroutine_is_a_run_to_its_end(runs):
 
     assert asyncio.run(train()) == 0
     assert len(runs.told("end")) == 1
+
+
+METHODS = {"start", "stop", "log", "count", "progress", "refresh"}
+FACTS = {
+    *("run_id", "job_id", "record", "is_measured"),
+    *("energy_joules", "energy_kwh", "emissions_grams"),
+}
+
+
+@pytest.mark.parametrize("which", ["tracker", "run"])
+def test_the_tracker_and_the_run_that_it_starts_have_the_same_methods(runs, which):
+    tracker = track("bert", run_id="bert")
+    run = tracker.start()
+    one = {"tracker": tracker, "run": run}[which]
+    one.log(loss=0.5)
+    one.count(tokens=3)
+    one.progress(1, 2)
+    assert one.refresh() == run.record
+    assert one.start() is run
+    assert one.stop() is run
+    assert len(runs.told("end")) == 1
+    assert run.record["logged"] == {"loss": 0.5}
+    assert run.record["units"] == {"tokens": 3}
+    assert (one.energy_joules, one.energy_kwh, one.emissions_grams) == (3600.0, 0.001, 2.0)
+    assert {name: getattr(tracker, name) for name in FACTS} == {
+        name: getattr(run, name) for name in FACTS
+    }
+    assert one.stop() is run
+    assert len(runs.told("end")) == 1
+
+
+def test_what_a_user_can_call_of_one_is_there_in_the_other():
+    def public(kind):
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    of_tracker, of_run = public(track_as_shipped), public(Run)
+    assert of_tracker & of_run >= METHODS
+    assert of_run - of_tracker == {"take", "give_back", "check_budget", "begin_anew"}
+
+
+def test_a_run_begins_again_by_either_and_the_one_before_stays_ended(runs):
+    tracker = track("bert")
+    first = tracker.start()
+    first.stop()
+    second = first.start()
+    assert second is not first
+    assert second is tracker.run
+    assert first.stop() is first
+    assert len(runs.told("end")) == 1
+    assert second.stop() is tracker.stop()
+    assert len(runs.told("end")) == 2
+
+
+def test_a_run_that_nobody_measures_has_them_too(nobody, tmp_path):
+    run = track("alone", socket=str(tmp_path / "nothing")).start()
+    assert run.stop() is run
+    assert not run.is_measured
+
+
+def test_a_run_without_a_tracker_is_started_and_stopped_without_effect(nobody):
+    run = current_run()
+    assert run.start() is run.stop() is run
+
+
+def test_a_joined_run_is_not_ended_by_who_joined_it(runs, monkeypatch):
+    with track("outer") as outer:
+        code = "current_run().count(tokens=2)\ncurrent_run().stop()\ncurrent_run().stop()"
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        text = f"from exporter.client import current_run\n{code}"
+        subprocess.run([sys.executable, "-c", text], env=environment, check=True)
+        assert runs.told("end") == []
+        assert runs.known[outer.run_id]["units"] == {"tokens": 2}
 
 
 def test_starting_and_stopping_twice_is_once(runs):

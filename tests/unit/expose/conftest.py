@@ -174,6 +174,11 @@ class FakeArchive:
         self.go = threading.Event()
         self.go.set()
 
+    def ledger_id(self):
+        if self.error:
+            raise self.error
+        return "the ledger"
+
     def sums(self, by, since, wanted, leaving_out):
         if self.error:
             raise self.error

@@ -285,3 +285,20 @@ def test_many_runs_cost_no_more_questions_than_one(there):
     there.rows["max_over_time", ENERGY.recorded, False] += more
     assert len(apart(there)) == 51
     assert len(there.queries) <= once + 1
+
+
+@pytest.mark.parametrize(("grams", "is_over"), [(0.5, True), (100.0, None)])
+def test_the_budget_of_a_run_is_that_of_all_its_nodes(there, grams, is_over):
+    there.say("emissions_run_budget_grams", [(A, grams), (B, grams)], "last_over_time")
+    found = record(there)
+    assert (found["budget_grams"], found["budget_exceeded"]) == (grams, is_over)
+    said = "exceeded by 0.250 g: " if is_over else "at least 0.750 g of 100 g used"
+    assert said in receipt(found)
+
+
+def test_several_runs_have_no_budget_together(there):
+    there.say("emissions_run_budget_grams", [(A, 1.0)], "last_over_time")
+    for name in (ENERGY.raw, CARBON.raw, ENERGY.recorded, CARBON.recorded):
+        rows = there.rows.get(("max_over_time", name, False), [])
+        rows += [({**labels, "run_id": "gpt"}, value) for labels, value in rows]
+    assert record(there)["budget_grams"] is None

@@ -7,7 +7,7 @@ import pwd
 import pytest
 
 from exporter.clock import SystemClock
-from exporter.errors import Refused
+from exporter.errors import LedgerError, Refused
 from exporter.expose.api import agent
 from exporter.expose.api.agent import Agent, Allowance
 from exporter.expose.api.bodies import parse_end, parse_start
@@ -156,12 +156,21 @@ class TestReading:
         response = site.ask("GET", "/v1/runs/bert?job_id=42", agent=True)
         assert response.content == site.get("/api/v1/runs/bert").content
 
+    def test_names_the_ledger_that_the_runs_are_kept_in(self, site):
+        response = site.ask("GET", "/v1/ledger", agent=True)
+        assert json.loads(response.content) == {"ledger_id": "the ledger"}
+
+    def test_of_a_ledger_that_cannot_be_read_says_so(self, site):
+        site.archive.error = LedgerError("the disk is full")
+        assert site.ask("GET", "/v1/ledger", agent=True).status == 503
+
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
         ("DELETE", "/v1/runs", 405, "GET, HEAD, POST"),
         ("POST", "/v1/runs/a", 405, "GET, HEAD"),
+        ("POST", "/v1/ledger", 405, "GET, HEAD"),
         ("GET", "/v1/runs/a/end", 405, "POST"),
         ("GET", "/metrics", 404, None),
         ("POST", "/v1/runs/a/b/end", 404, None),

@@ -23,6 +23,7 @@ class Seconds(Runs):
     def __init__(self):
         super().__init__()
         self.zone = "DE"
+        self.device = Device(Kind.CPU, "package-0")
 
     def pass_seconds(self, count):
         inner = [run for run in self.known.values() if run["ended"] is None]
@@ -44,7 +45,7 @@ class Seconds(Runs):
             labels=tuple(known.get("labels", {}).items()),
             shown_id=run_id,
         )
-        part = Part(Device(Kind.CPU, "package-0"), Method.COUNTER, Split.EXCLUSIVE, amount)
+        part = Part(self.device, Method.COUNTER, Split.EXCLUSIVE, amount)
         use = FactorUse(FACTOR._replace(zone=self.zone), amount.energy_uj, amount.carbon_ng)
         return to_json(RunRecord(info, (part,), (use,), at=1000.0, node="n1"))
 

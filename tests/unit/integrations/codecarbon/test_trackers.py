@@ -4,10 +4,12 @@ import asyncio
 import csv
 import dataclasses
 import inspect
+import json
 import logging
 import math
 import os
 import pickle
+import threading
 import types
 
 import pytest
@@ -23,7 +25,14 @@ from exporter.integrations.codecarbon import (
     track_task_emissions,
 )
 from exporter.integrations.codecarbon.data import TASK_COLUMNS
-from exporter.integrations.codecarbon.settings import ARGUMENTS, asked
+from exporter.integrations.codecarbon.output import (
+    BaseOutput,
+    FileOutput,
+    GoogleCloudLoggerOutput,
+    LoggerOutput,
+)
+from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_DECORATOR, asked
+from exporter.model.readings import Device, Kind
 from exporter.report.forms.codecarbon import COLUMNS, Price
 
 
@@ -54,7 +63,7 @@ def test_stop_gives_kilograms_and_writes_a_row(seconds):
     assert float(row["energy_consumed"]) == pytest.approx(5.0)
     data = tracker.final_emissions_data
     assert (data.emissions, data.country_iso_code) == (pytest.approx(0.5), "DEU")
-    assert f"{data.cpu_utilization_percent:.1f}" == "nan"
+    assert (data.region, data.longitude, data.cloud_provider) == (None, None, "")
 
 
 def test_a_second_stop_gives_the_same_and_writes_nothing(seconds):
@@ -190,8 +199,27 @@ def test_what_has_no_effect_is_said_once(seconds, caplog):
 
 
 def test_what_nobody_misses_is_not_said(caplog):
-    EmissionsTracker(measure_power_secs=1, allow_multiple_runs=True, log_level="error")
+    EmissionsTracker(measure_power_secs=1, allow_multiple_runs=True)
+    EmissionsTracker(gpu_ids=None, save_to_prometheus=False, rapl_prefer_psys=False)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("log_level", "count"),
+    [("info", 1), ("WARNING", 1), ("error", 0), (logging.ERROR, 0), ("40", 0), ("odd", 1)],
+)
+def test_remarks_are_warnings_to_log_level(caplog, log_level, count):
+    EmissionsTracker(gpu_ids=[0], log_level=log_level)
+    assert len(caplog.records) == count
+
+
+@pytest.mark.parametrize(("log_level", "count"), [("error", 1), ("critical", 0)])
+def test_what_is_not_written_is_an_error_to_log_level(seconds, caplog, log_level, count):
+    with open("file", "w", encoding="utf-8"):
+        pass
+    with EmissionsTracker(output_dir="file", log_level=log_level):
+        pass
+    assert len(caplog.records) == count
 
 
 def test_handlers_get_the_total_and_what_is_new_and_may_fail(seconds, caplog):
@@ -245,6 +273,19 @@ def test_files_come_before_the_environment_and_that_before_arguments(tmp_path, m
     assert settings("given", environment=environment).project_name == "given"
 
 
+def test_what_a_file_or_the_environment_asks_for_in_vain_is_said_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".codecarbon.config").write_text(
+        "[codecarbon]\napi_endpoint=https://api\napi_key=k\norganization_id=o\nproject_id=p\n"
+        "experiment_id=e\nforce_cpu_power=100\nsave_to_prometheus=false\nsave_to_api=true\n"
+    )
+    made = settings(environment={"CODECARBON_GPU_IDS": "0, 1", "CODECARBON_LOG_LEVEL": "WARNING"})
+    assert sorted(remark.split()[0] for remark in made.remarks) == [
+        *("force_cpu_power", "gpu_ids", "save_to_api"),
+    ]
+    assert made.experiment_id == "e"
+
+
 @pytest.mark.parametrize("content", ["no section", "[codecarbon]\na\n[codecarbon]\n", "\xff"])
 def test_a_spoilt_file_of_settings_is_passed_over(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
@@ -261,6 +302,10 @@ def test_a_spoilt_file_of_settings_is_passed_over(tmp_path, monkeypatch, content
         ({"output_methods": [ours.OutputMethod.API]}, False),
         ({"output_methods": [ours.OutputMethod.CSV], "save_to_file": False}, True),
         ({"output_methods": "api, CSV"}, True),
+        ({"output_methods": []}, False),
+        ({"output_methods": ""}, False),
+        ({"output_methods": None}, True),
+        ({"output_methods": [], "save_to_file": True}, False),
     ],
 )
 def test_a_file_is_written_unless_that_was_not_asked_for(named, has_csv):
@@ -272,6 +317,22 @@ def test_what_is_no_amount_is_said_and_has_no_effect(pue):
     made = settings(pue=pue)
     assert made.price.pue is None
     assert "is no amount" in made.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (["csv", "logger"], []),
+        ([ours.OutputMethod.API], ["api has no effect here: nothing is sent anywhere"]),
+        ("csv, prometheus", ["prometheus has no effect here: Prometheus scrapes"]),
+        (["boamps", "cvs"], ["boamps has no effect", "cvs has no effect here: it is not known"]),
+        ([], []),
+    ],
+)
+def test_output_methods_that_write_nothing_are_said(methods, said):
+    made = settings(output_methods=methods, logging_logger=object())
+    assert len(made.remarks) == len(said)
+    assert all(text in remark for text, remark in zip(said, made.remarks, strict=True))
 
 
 def test_too_many_arguments_are_an_error_as_ever():
@@ -349,7 +410,7 @@ def test_data_is_a_dataclass_as_is_that_of_tasks(seconds):
     assert dataclasses.replace(task, emissions=3.0).emissions == pytest.approx(3)
     assert tuple(dataclasses.asdict(got[0])) == TASK_COLUMNS
     assert repr(pickle.loads(pickle.dumps(got[0]))) == repr(got[0])
-    assert math.isnan(as_dict["ram_used_gb"])
+    assert as_dict["longitude"] is None
 
 
 def test_the_difference_of_two_data_is_that_of_their_sums(seconds):
@@ -504,3 +565,239 @@ def test_a_task_without_a_run_around_it_counts_from_its_own_start(seconds, monke
         seconds.pass_seconds(used)
         assert tracker.stop_task().energy_consumed == pytest.approx(used)
         assert tracker.stop() == pytest.approx(used / 10)
+
+
+class Live(BaseOutput):
+    """Notes kilowatt hours of what is given to it, in the order of the calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def out(self, total, delta):
+        self.calls.append(("out", round(total.energy_consumed), round(delta.energy_consumed)))
+
+    def live_out(self, total, delta):
+        self.calls.append(("live", round(total.energy_consumed), round(delta.energy_consumed)))
+
+
+@pytest.mark.parametrize(
+    ("interval", "calls"),
+    [
+        (1, [("live", 0, 0), ("live", 1, 1), ("out", 1, 0), ("live", 3, 2), ("out", 3, 0)]),
+        (2, [("live", 1, 1), ("out", 1, 0), ("out", 3, 2)]),
+        ("3", [("out", 1, 1), ("live", 3, 2), ("out", 3, 0)]),
+        (-1, [("out", 1, 1), ("out", 3, 2)]),
+        (None, [("out", 1, 1), ("out", 3, 2)]),
+        ("often", [("out", 1, 1), ("out", 3, 2)]),
+    ],
+)
+def test_live_out_is_called_at_each_measurement_that_api_call_interval_counts(
+    seconds, interval, calls
+):
+    handler = Live()
+    tracker = EmissionsTracker(
+        output_handlers=[handler], api_call_interval=interval, measure_power_secs=999
+    )
+    tracker.start()
+    seconds.pass_seconds(1)
+    tracker.flush()
+    seconds.pass_seconds(2)
+    tracker.stop()
+    assert handler.calls == calls
+
+
+def test_live_out_is_called_while_the_program_runs(seconds):
+    called = threading.Semaphore(0)
+    handler = types.SimpleNamespace(out=lambda *_: None, live_out=lambda *_: called.release())
+    with EmissionsTracker(
+        output_handlers=[handler], api_call_interval="2", measure_power_secs="0.01"
+    ):
+        assert all(called.acquire(timeout=10) for _ in range(3))
+
+
+def test_the_end_of_a_task_is_a_measurement_too(seconds):
+    handler = Live()
+    tracker = EmissionsTracker(output_handlers=[handler], api_call_interval=1)
+    tracker.start_task("t")
+    seconds.pass_seconds(2)
+    tracker.stop_task()
+    assert handler.calls == [("live", 2, 2)]
+
+
+def test_what_live_out_raises_is_said_and_the_program_goes_on(seconds, caplog):
+    def fail(*_):
+        raise RuntimeError("gone")
+
+    handler = types.SimpleNamespace(out=lambda *_: None, live_out=fail)
+    with EmissionsTracker(output_handlers=[handler], api_call_interval=1) as tracker:
+        seconds.pass_seconds(1)
+    assert tracker.final_emissions == pytest.approx(0.1)
+    assert "not written: gone" in caplog.text
+
+
+def test_a_handler_may_stop_the_tracker(seconds):
+    handler = types.SimpleNamespace(out=lambda *_: tracker.stop())
+    tracker = EmissionsTracker(output_handlers=[handler], api_call_interval=1)
+    tracker.start()
+    seconds.pass_seconds(1)
+    assert tracker.flush() == tracker.final_emissions == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"save_to_logger": True}, {"output_methods": "logger"}, {"output_methods": ["LOGGER"]}],
+)
+def test_a_logger_gets_a_line_of_json_that_any_reader_takes(seconds, caplog, named):
+    caplog.set_level(logging.INFO, "mine")
+    output = LoggerOutput(logging.getLogger("mine"))
+    with EmissionsTracker("bert", logging_logger=output, **named):
+        seconds.pass_seconds(1)
+    (line,) = [each.getMessage() for each in caplog.records if each.name == "mine"]
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    data = json.loads(line, parse_constant=refuse)
+    assert (data["project_name"], data["emissions"]) == ("bert", pytest.approx(0.1))
+
+
+def test_a_logger_of_google_cloud_gets_a_structure(seconds):
+    got = []
+    logger = types.SimpleNamespace(log_struct=lambda payload, severity: got.append(payload))
+    output = GoogleCloudLoggerOutput(logger)
+    with EmissionsTracker(save_to_logger=True, save_to_file=False, logging_logger=output):
+        seconds.pass_seconds(1)
+    assert got[0]["emissions"] == pytest.approx(0.1)
+    assert not os.path.exists("emissions.csv")
+
+
+def test_a_logger_is_not_written_to_unless_that_was_asked_for(seconds):
+    with EmissionsTracker(logging_logger=LoggerOutput(None)):
+        pass
+    assert "save_to_logger has no effect" in settings(save_to_logger=True).remarks[0]
+
+
+def test_utilization_is_that_of_the_machine_and_gpus_that_are_not_there_have_none(seconds):
+    with EmissionsTracker() as tracker:
+        tracker.start_task("t")
+        seconds.pass_seconds(1)
+        task = tracker.stop_task()
+    (row,) = rows()
+    for data in (task, tracker.final_emissions_data):
+        assert 0 < data.ram_utilization_percent < 100
+        assert data.ram_used_gb < data.ram_total_size
+        assert data.gpu_utilization_percent == 0.0
+    assert float(row["ram_used_gb"]) == pytest.approx(tracker.final_emissions_data.ram_used_gb)
+    assert row["gpu_utilization_percent"] == "0.0"
+
+
+def test_a_run_with_gpus_has_no_utilization_of_theirs(seconds):
+    seconds.device = Device(Kind.GPU, "GPU-1")
+    with EmissionsTracker() as tracker:
+        seconds.pass_seconds(1)
+    data = tracker.final_emissions_data
+    assert math.isnan(data.gpu_utilization_percent)
+    assert json.loads(data.toJSON())["gpu_utilization_percent"] is None
+    assert rows()[0]["gpu_utilization_percent"] == ""
+    assert tracker.get_detected_hardware()["gpu_count"] == 1
+
+
+def test_the_run_is_known_by_its_id_after_it_has_stopped(seconds):
+    tracker = EmissionsTracker()
+    assert tracker.run_id == ""
+    with tracker:
+        run_id = tracker.run_id
+    assert tracker.run_id == run_id == rows()[0]["run_id"] != ""
+
+
+def test_texts_that_are_longer_than_the_daemon_takes_are_whole_in_the_file(seconds):
+    prompt = "why is the sky blue? \N{SNOWMAN}\udcff" * 500
+    with EmissionsTracker(project_name=prompt, experiment_id=prompt) as tracker:
+        tracker.start_task(prompt)
+        seconds.pass_seconds(1)
+        tracker.stop_task()
+    assert tracker.final_emissions_data.experiment_id == prompt
+    for told in seconds.told("runs"):
+        texts = [told["name"], *told["labels"].values()]
+        assert all(0 < len(text.encode()) <= 200 for text in texts)
+
+
+@pytest.mark.parametrize("place", ["argument", "environment"])
+def test_a_country_from_anywhere_is_a_country(monkeypatch, caplog, place):
+    if place == "environment":
+        monkeypatch.setenv("CODECARBON_COUNTRY_ISO_CODE", "FRA")
+        OfflineEmissionsTracker()
+    else:
+        OfflineEmissionsTracker(country_iso_code="FRA")
+    assert not caplog.records
+    monkeypatch.delenv("CODECARBON_COUNTRY_ISO_CODE", raising=False)
+    OfflineEmissionsTracker()
+    assert "no country_iso_code is given" in caplog.text
+
+
+def test_arguments_of_the_decorator_without_their_names(seconds):
+    position = OF_DECORATOR.index("country_iso_code")
+    given = [True if name == "save_to_file" else None for name in OF_DECORATOR[: position - 1]]
+
+    @track_emissions(None, *given, True, "FRA")
+    def function():
+        seconds.pass_seconds(10)
+
+    function()
+    assert rows()[0]["country_iso_code"] == "FRA"
+
+
+def test_names_that_public_programs_read_are_there(seconds):
+    tracker = EmissionsTracker()
+    assert (tracker._total_energy.kWh, tracker._prepare_emissions_data()) == (0.0, None)
+    tracker.start()
+    tracker.start_task("load")
+    seconds.pass_seconds(2)
+    tracker.stop_task()
+    seconds.pass_seconds(1)
+    tracker._measure_power_and_energy()
+    assert tracker._prepare_emissions_data().energy_consumed == pytest.approx(3)
+    tracker.stop()
+    assert tracker._prepare_emissions_data() is tracker.final_emissions_data
+    assert tracker._total_energy.kWh == tracker._total_cpu_energy.kWh == pytest.approx(3)
+    assert tracker._total_gpu_energy.kWh == tracker._total_ram_energy.kWh == 0
+    ((name, task),) = tracker._tasks.items()
+    assert (name, task.emissions_data.energy_consumed) == ("load", pytest.approx(2))
+
+
+def test_the_hardware_has_the_keys_that_programs_print():
+    hardware = EmissionsTracker().get_detected_hardware()
+    assert set(hardware) == {
+        *("ram_total_size", "cpu_count", "cpu_physical_count", "cpu_model"),
+        *("gpu_count", "gpu_model", "gpu_ids"),
+    }
+    assert hardware["cpu_physical_count"] in {None, *range(1, 10_000)}
+
+
+def test_a_signal_stops_the_tracker(seconds):
+    tracker = EmissionsTracker()
+    tracker.start()
+    tracker.service_shutdown(15, None)
+    assert tracker.final_emissions is not None
+
+
+@pytest.mark.parametrize(("given", "is_kept"), [(321, 321.0), ("5", 5.0), (-1, None), ("x", None)])
+def test_a_forced_intensity_can_be_read(given, is_kept):
+    tracker = EmissionsTracker(force_carbon_intensity_g_co2e_kwh=given)
+    assert tracker.force_carbon_intensity_g_co2e_kwh == is_kept
+
+
+@pytest.mark.parametrize(("on_csv_write", "count"), [("append", 2), ("update", 1)])
+def test_a_handler_may_write_a_file_while_the_program_runs(seconds, on_csv_write, count):
+    class Continuous(FileOutput):
+        def live_out(self, total, delta):
+            self.out(total, delta)
+
+    output = Continuous("live.csv", "results", on_csv_write)
+    with EmissionsTracker("bert", output_handlers=[output], api_call_interval=2, output_methods=[]):
+        seconds.pass_seconds(1)
+    made = rows("results/live.csv")
+    assert [row["project_name"] for row in made] == ["bert"] * count
+    assert tuple(made[0]) == COLUMNS
+    assert (made[0]["longitude"], made[0]["gpu_utilization_percent"]) == ("", "0.0")
+    assert not os.path.exists("emissions.csv")
