@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from exporter.cli import history
+from exporter.cli.lookup import find
 from exporter.cli.selection import amount_of_grams
 from exporter.errors import ConfigError
 from exporter.report import records
@@ -46,7 +47,7 @@ def add(subparsers: Any) -> None:
 def _add_write(commands: Any) -> None:
     write = commands.add_parser("write", help="Merge a run into a card, or begin one.")
     write.add_argument("file", metavar="FILE", help="The card: README.md of the model.")
-    write.add_argument("run_id", metavar="RUN", nargs="?", help="The run, by its id.")
+    write.add_argument("run_id", metavar="RUN", nargs="?", help="The run, by id or name.")
     write.add_argument("--job-id", metavar="ID", help="Which RUN is meant.")
     write.add_argument(
         "--record",
@@ -77,7 +78,7 @@ def _write(options: argparse.Namespace) -> int:
 
 def _known(options: argparse.Namespace) -> dict[str, Any]:
     with history.opened(options) as known:
-        return known.run(options.run_id, options.job_id)
+        return find(known, options.run_id, options.job_id)
 
 
 def _one(path: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sort", choices=tuple(Sort), default=Sort.GRAMS, help="What is best first."
     )
-    parser.add_argument("--top", type=_count, metavar="N", help="No more than that many.")
+    parser.add_argument("--top", type=selection.count, metavar="N", help="No more than that many.")
     parser.add_argument(
         "--metric", default="", metavar="NAME", help="The result: a number that runs logged."
     )
@@ -111,7 +111,11 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
         return _read(options.files)
     named = {"job_id": options.job_id, "group": options.group, "user": options.user}
     with history.opened(options) as known:
-        return known.runs(**named)
+        found = known.runs(**named)
+    of = [f"{name.removesuffix('_id')} {value}" for name, value in named.items() if value]
+    if of and not found:
+        raise ConfigError(f"leaderboard: no run of {', '.join(of)} is known on this machine")
+    return found
 
 
 def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
@@ -184,9 +188,3 @@ def _put(text: str, path: str | None) -> None:
             print(safe, file=file)
     except OSError as error:
         raise ConfigError(f"--output {path}: {error.strerror}") from None
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
-    return int(text)

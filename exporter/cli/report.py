@@ -5,35 +5,42 @@ nodes.
 """
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from exporter.cli import history
 from exporter.cli.labels import labels_of
+from exporter.cli.lookup import find
 from exporter.cli.prometheus import add_options, opened
-from exporter.client.errors import AgentRefusal
 from exporter.errors import ConfigError
 from exporter.report import budget
+from exporter.report.card.facts import LABELS
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
 
-MOST_NAMED = 5
-"""Ids in the message about a name that several runs have."""
+KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
+"""Labels that forms other than JSON show."""
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
     parser.add_argument(
-        "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
+        "run_id",
+        metavar="RUN",
+        nargs="?",
+        help="Its id or its name; of several with that name the newest.",
     )
     parser.add_argument("--job-id", metavar="ID", help="All runs of a job; or which RUN is meant.")
     parser.add_argument(
         "--group", metavar="NAME", help="All runs of a group, as of a sweep, and their mean."
     )
     parser.add_argument(
-        "--final", default="", metavar="RUN", help="The final run of the group; else its last."
+        "--final",
+        default="",
+        metavar="RUN",
+        help="The final run of the group, by id or name; else its last.",
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
     parser.add_argument(
@@ -44,7 +51,8 @@ def add(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="K=V",
-        help="What the run did not say: hardware_used, geographical_location, training_type.",
+        help="What the run did not say: hardware_used, geographical_location, training_type, "
+        "software; experiment_id for the form of CodeCarbon.",
     )
     history.add_flags(parser)
     add_options(parser)
@@ -56,11 +64,23 @@ def main(options: argparse.Namespace) -> int:
     if options.final and options.group is None:
         raise ConfigError("report: --final names the final run of a group; give --group as well")
     added = labels_of(options.label)
+    _name_unknown(added, options.format)
     record = _fleet(options) if options.prometheus else _local(options)
     if added:
         record["labels"] = {**(record.get("labels") or {}), **added}
     print(FORMS[options.format].write(record))
     return 0
+
+
+def _name_unknown(labels: Mapping[str, str], form: str) -> None:
+    """Say which labels no form but JSON shows, so that a typing error is seen."""
+    unknown = [] if form == "json" else [name for name in labels if name not in KNOWN_LABELS]
+    if unknown:
+        print(
+            f"emissions-exporter: --label {', '.join(unknown)}: no report but JSON shows that; "
+            f"known are {', '.join(KNOWN_LABELS)}",
+            file=sys.stderr,
+        )
 
 
 def _fleet(options: argparse.Namespace) -> dict[str, Any]:
@@ -88,7 +108,7 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     names = {"job_id": options.job_id, "group": options.group, "user": options.user}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return _one(known, options.run_id, options.job_id)
+        return find(known, options.run_id, options.job_id)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
     found = known.runs(run_id=options.run_id, **wanted)
@@ -105,25 +125,6 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     return record if over_budget is None else {**record, "over_budget": over_budget}
 
 
-def _one(known: history.Runs, run: str, job_id: str | None) -> dict[str, Any]:
-    """The record of the run with that id, else of the only run with that name."""
-    try:
-        return known.run(run, job_id)
-    except AgentRefusal as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
-        named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
-        if not named:
-            raise
-    if len(named) > 1:
-        ids = ", ".join(each["run_id"] for each in named[:MOST_NAMED])
-        more = ", ..." if len(named) > MOST_NAMED else ""
-        raise ConfigError(
-            f"report: {len(named)} runs are named {run!r:.200}; give the id of one: {ids}{more}"
-        )
-    return named[0]
-
-
 def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """The record of a group, with its means and its final run."""
     from exporter.report.group import of_group
@@ -132,5 +133,6 @@ def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> d
         return of_group(found, options.group, options.final)
     except KeyError:
         raise ConfigError(
-            f"report: --final {options.final!r:.200}: no run of group {options.group} is called so"
+            f"report: --final {options.final!r:.200}: no run of group {options.group} has that "
+            "id or name"
         ) from None

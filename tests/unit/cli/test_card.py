@@ -1,10 +1,16 @@
 """`card`: records into cards, and mistakes with their place."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from exporter.cli.main import main
+from tests.agents import Answers, serving
 
 
 @pytest.fixture
@@ -52,6 +58,44 @@ def test_a_warning_is_no_error(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("# Mine\n")
     assert main(["card", "check", str(path)]) == 0
+
+
+def test_a_run_is_found_by_its_name(receipt, tmp_path, capsys):
+    path = tmp_path / "README.md"
+    record = {**json.loads(Path(receipt).read_text()), "name": "bert-3e-05", "run_id": "r1"}
+    answers = Answers()
+    answers.decide = lambda _, asked, __: (
+        (200, {"runs": [record]}) if "?" in asked else (404, {"error": "no run 'bert-3e-05'"})
+    )
+    with serving(str(tmp_path / "agent.sock"), answers):
+        arguments = [str(path), "bert-3e-05", f"--socket.path={answers.path}"]
+        assert main(["card", "write", *arguments]) == 0
+    assert "emissions: 1000\n" in path.read_text()
+
+
+def test_the_command_of_the_documentation_for_a_group_works_as_it_is_written(receipt, tmp_path):
+    page = (Path(__file__).parents[3] / "docs/integrations/huggingface.md").read_text()
+    (command,) = re.findall(r"    (emissions-exporter report --group .*\n.*/dev/stdin)", page)
+    record = json.loads(Path(receipt).read_text())
+    runs = [{**record, "run_id": each, "labels": {"group": "sweep-1"}} for each in ("a", "b")]
+    with serving(str(tmp_path / "agent.sock"), Answers({"runs": runs})) as answers:
+        subprocess.run(
+            [
+                "bash",
+                "-ec",
+                f'emissions-exporter() {{ {sys.executable} -m exporter "$@"; }}\n{command}',
+            ],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).parents[3]),
+                "EMISSIONS_EXPORTER_EXPOSE_SOCKET": answers.path,
+            },
+            check=True,
+            timeout=60,
+        )
+        assert "group=sweep-1" in answers.asked[0][1]
+    assert "emissions: 2000\n" in (tmp_path / "README.md").read_text()
 
 
 def test_either_a_run_or_a_record_is_needed(tmp_path, capsys):

@@ -103,6 +103,51 @@ def test_a_tracker_in_the_command_knows_that_its_run_is_inside(
     assert launch_of(environment, "").run_id == ""
 
 
+@pytest.mark.parametrize(
+    ("flags", "labels"),
+    [
+        (["--group=sweep"], {"group": "sweep"}),
+        (["--group=sweep", "--label=team=nlp"], {"team": "nlp", "group": "sweep"}),
+        (["--group=new", "--label=group=old"], {"group": "new"}),
+    ],
+)
+def test_a_group_is_a_label(daemon, started, flags, labels):
+    call(daemon, *flags)
+    assert daemon.asked[0][2]["labels"] == labels
+
+
+@pytest.mark.parametrize(("grams", "warnings"), [(5, 1), (0.8, 1), (0.9, 0), (20, 0), (None, 0)])
+def test_a_budget_that_is_exceeded_while_the_command_runs_is_said_once(
+    daemon, monkeypatch, capsys, grams, warnings
+):
+    daemon.now = 200, {**RECORD, "carbon_ng": 6 * 10**9 if grams == 5 else 9 * 10**8}
+
+    def command(_command, _environment, meanwhile=None):
+        for _ in range(3 if meanwhile else 0):
+            meanwhile()
+        return 0
+
+    monkeypatch.setattr(run.child, "run", command)
+    call(daemon, *([f"--budget-grams={grams}"] if grams is not None else []))
+    err = capsys.readouterr().err
+    assert err.count(f"g CO2eq, more than its budget of {grams} g; the command continues") == (
+        warnings
+    )
+
+
+def test_a_run_that_continues_says_what_this_command_used_of_it(daemon, started, capsys):
+    daemon.ends = [(200, {**ENDED, "energy_uj": 6_600_000, "carbon_ng": 2 * 10**9})]
+    call(daemon)
+    said = "This command used 3.60 J, 1.10 g CO2eq of them"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_a_run_that_begins_is_not_called_continued(daemon, started, capsys):
+    daemon.opened = {**RECORD, "energy_uj": 0, "carbon_ng": 0}
+    call(daemon)
+    assert "continued" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (-15, 143)])
 def test_the_exit_code_is_that_of_a_shell(daemon, started, code, exit_code):
     started.code = code
