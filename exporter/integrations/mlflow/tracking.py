@@ -163,7 +163,9 @@ def log_record(record: Mapping[str, Any], mlflow_run_id: str, tracking_uri: str 
 
 
 def _put(delivery: Delivery, record: Mapping[str, Any]) -> None:
-    delivery.put_part(figures.part_of(record), figures.tracked(record))
+    if not (values := figures.tracked(record)):
+        return
+    delivery.put_part(figures.part_of(record), values)
     delivery.tag({f"emissions.{name}": text for name, text in _tags(record).items() if text})
 
 

@@ -45,8 +45,7 @@ def test_epochs_of_lightning_are_logged_and_its_fit_is_a_run(trainer, runs):
     callback.on_fit_start(trainer, None)
     callback.on_train_epoch_end(trainer, None)
     callback.on_fit_end(trainer, None)
-    (epoch, _), (last, step) = trainer.lines
-    assert epoch["energy_kwh"] == 0
+    ((last, step),) = trainer.lines  # the epoch ended before the first reading
     assert last["emissions_grams"] == 0.5
     assert step == 7
     assert runs.known["made-1"]["logged"] == {"val_acc": 0.9}
