@@ -27,6 +27,7 @@ from exporter.integrations.codecarbon.machine import Utilization, facts
 from exporter.integrations.codecarbon.prices import priced
 from exporter.integrations.codecarbon.receipts import write_row
 from exporter.integrations.codecarbon.settings import ARGUMENTS, LEVELS, asked
+from exporter.model.record import GROUP_LABEL
 from exporter.report.forms.codecarbon import EXPERIMENT, Row, text, values
 
 
@@ -62,6 +63,8 @@ class EmissionsTracker:
         """What the run had used when this tracker began: one that is named from outside goes on."""
         self._task: _OpenTask | None = None
         self._task_rows: dict[str, Row] = {}
+        self._task_counts: dict[str, int] = {}
+        """How often a task of each name was begun."""
         self._tasks: dict[str, Task] = {}
         """Those that have ended; not used here, but programs read it."""
         self._flushed: Row | None = None
@@ -140,11 +143,12 @@ class EmissionsTracker:
             if self._task is not None:
                 self._say("a task is measured already; the one that was to begin is not")
                 return
-            name = task_name or str(uuid.uuid4())
-            if name in self._task_rows:
-                name = f"{name}_{uuid.uuid4()}"
+            name = shown = task_name or str(uuid.uuid4())
             self._begin()
-            inner = self._tracked(name, is_task=True)
+            number = self._task_counts[name] = self._task_counts.get(name, 0) + 1
+            if name in self._task_rows:
+                name, shown = f"{name}_{uuid.uuid4()}", f"{name} #{number}"
+            inner = self._tracked(shown, is_task=True)
             begun = self._row_of(inner.start().record)
             self._task = _OpenTask(name, inner, begun, self._around(), Utilization())
 
@@ -240,17 +244,17 @@ class EmissionsTracker:
         if self._track is None and not self._task_rows:
             self._pid = os.getpid()
             self._utilization = Utilization()
-            self._tasks, self._measurements = {}, 0
+            self._tasks, self._task_counts, self._measurements = {}, {}, 0
 
     def _tracked(self, name: str, *, is_task: bool = False) -> track:
         """A run like this tracker's; inside another one it has what its processes use."""
         has_machine = self._asked.is_machine and not (is_task and self._track is not None)
-        labels = {EXPERIMENT: self._asked.experiment_id} if self._asked.experiment_id else {}
+        labels = {GROUP_LABEL: self._asked.project_name, EXPERIMENT: self._asked.experiment_id}
         if is_task:
             labels["task"] = name
         return track(
             label(f"{self._asked.project_name}: {name}" if is_task else name),
-            labels={key: label(text) for key, text in labels.items()},
+            labels={key: label(text) for key, text in labels.items() if text},
             scope="machine" if has_machine else "tree",
             receipts=None,
             progress=False,
@@ -297,8 +301,8 @@ class EmissionsTracker:
         if not record:
             return None
         row = values(record, self._facts, priced(record, self._asked.price))
-        if self._asked.experiment_id:  # the label may be shorter
-            row["experiment_id"] = self._asked.experiment_id
+        # Not by the labels: that of the experiment may be shorter, and the group is the project.
+        row["experiment_id"] = self._asked.experiment_id or record["job_id"]
         if row["gpu_count"] == 0:  # no GPU has no utilization, as it has no power
             row["gpu_utilization_percent"] = 0.0
         return row

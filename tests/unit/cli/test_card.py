@@ -119,3 +119,17 @@ def test_a_bound_that_is_no_amount_is_refused(bound, capsys):
 def test_no_models_at_all_are_not_asked_for(capsys):
     assert main(["card", "models", "--max-grams=1", "--limit=0"]) == 1
     assert "--limit 0: expected 1 or more" in capsys.readouterr().err
+
+
+def test_a_place_that_is_not_that_of_the_grid_is_said_when_the_card_is_written(
+    receipt, tmp_path, capsys
+):
+    use = {"zone": "WORLD", "source": "a table", "grams_per_kwh": 473.0, "pue": 1.0}
+    more = {"basis": "lifecycle", "energy_uj": 10**9, "carbon_ng": 10**12}
+    record = {**json.loads(Path(receipt).read_text()), "intensity": [{**use, **more}]}
+    Path(receipt).write_text(json.dumps(record))
+    path = tmp_path / "README.md"
+    arguments = [str(path), "--record", receipt, "--location=Quebec, Canada"]
+    assert main(["card", "write", *arguments]) == 0
+    said = capsys.readouterr().err.splitlines()[1]
+    assert said.startswith(f"{path}:5: warning: geographical_location: 'Quebec, Canada', and the")

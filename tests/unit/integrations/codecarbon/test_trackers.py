@@ -801,3 +801,22 @@ def test_a_handler_may_write_a_file_while_the_program_runs(seconds, on_csv_write
     assert tuple(made[0]) == COLUMNS
     assert (made[0]["longitude"], made[0]["gpu_utilization_percent"]) == ("", "0.0")
     assert not os.path.exists("emissions.csv")
+
+
+def test_runs_of_trackers_are_of_the_group_that_an_import_of_their_file_has(seconds):
+    for named in ({"project_name": "bert"}, {}):
+        with EmissionsTracker(**named) as tracker:
+            tracker.start_task("fit")
+            tracker.stop_task()
+    groups = [each["labels"]["group"] for each in seconds.told("runs")]
+    assert groups == ["bert", "bert", "codecarbon", "codecarbon"]
+    assert [row["experiment_id"] for row in rows()] == ["", ""]
+
+
+def test_tasks_of_one_name_are_runs_that_are_told_apart_by_a_number(seconds):
+    with EmissionsTracker("bert") as tracker:
+        for _ in range(3):
+            tracker.start_task("fit")
+            tracker.stop_task()
+    names = [each["name"] for each in seconds.told("runs")]
+    assert names == ["bert", "bert: fit", "bert: fit #2", "bert: fit #3"]
