@@ -33,6 +33,7 @@ def _conditions(wanted: Wanted) -> tuple[str, tuple[object, ...]]:
         "job_id = ?": wanted.job_id,
         "user = ?": wanted.user or None,
         IN_GROUP: wanted.group or None,
+        "enclosing_run_id = ?": wanted.inside or None,
     }
     asked = {sql: value for sql, value in conditions.items() if value is not None}
     return " AND ".join([f"id > {DEPARTED_ID}", *asked]), tuple(asked.values())

@@ -44,6 +44,9 @@ class Runs(Protocol):
     ) -> list[dict[str, Any]]:
         """Records of runs, newest first."""
 
+    def inside(self, run_id: str) -> list[dict[str, Any]]:
+        """Records of the runs that began directly inside another one."""
+
     def sums(
         self,
         by: str,
@@ -117,6 +120,9 @@ class _AgentOrLedgers:
         found = self._ask(lambda known: known.runs(**wanted))
         self._name_others()
         return found
+
+    def inside(self, run_id: str) -> list[dict[str, Any]]:
+        return self._ask(lambda known: known.inside(run_id))
 
     def sums(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         found = self._ask(lambda known: known.sums(by, since, **wanted))
@@ -194,6 +200,9 @@ class _LedgerRuns:
         self._say_source()
         self._say_shared(wanted)
         return [to_json(record) for record in found]
+
+    def inside(self, run_id: str) -> list[dict[str, Any]]:
+        return [to_json(record) for record in self._ledgers.runs(Wanted(inside=run_id))]
 
     def sums(self, by: str, since: float, **named: str | None) -> dict[str, Any]:
         wanted, models = _wanted(**named), self._ledgers.models

@@ -18,6 +18,7 @@ from exporter.report import budget
 from exporter.report.card.facts import LABELS
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
+from exporter.report.inner import with_inner
 
 KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
 """Labels that forms other than JSON show."""
@@ -108,7 +109,7 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     names = {"job_id": options.job_id, "group": options.group, "user": options.user}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return find(known, options.run_id, options.job_id)
+        return with_inner(find(known, options.run_id, options.job_id), known.inside)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
     found = known.runs(run_id=options.run_id, **wanted)

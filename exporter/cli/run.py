@@ -22,6 +22,7 @@ from exporter.client.launch import TRACKED, tracked
 from exporter.client.sockets import named_socket
 from exporter.errors import ConfigError
 from exporter.report.forms.text import receipt, status_line
+from exporter.report.inner import with_inner
 
 NOT_FOUND, NOT_EXECUTABLE, SIGNAL_BASE = 127, 126, 128
 """Exit codes of a shell."""
@@ -216,6 +217,8 @@ def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> dict[st
             file=sys.stderr,
         )
         return None
+    with suppress(AgentRefusal, AgentUnreachable):
+        final = with_inner(final, agent.inside)
     if output:
         try:
             with open(output, "w", encoding="utf-8") as file:

@@ -95,6 +95,8 @@ class Wanted(NamedTuple):
     job_id: str | None = None
     user: str = ""
     group: str = ""
+    inside: str = ""
+    """Those that began directly inside the run with this id."""
 
     def has(self, run: RunInfo) -> bool:
         """Whether a run is among them."""
@@ -103,6 +105,7 @@ class Wanted(NamedTuple):
             and self.job_id in (None, run.key.job_id)
             and self.user in ("", run.user)
             and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
+            and self.inside in ("", run.enclosing.run_id if run.enclosing else "")
         )
 
 
@@ -207,6 +210,7 @@ def to_json(record: RunRecord) -> dict[str, object]:
         "account": run.account,
         "origin": run.origin,
         "scope": run.scope,
+        "inside": run.enclosing.run_id if run.enclosing else None,
         "labels": dict(run.labels),
         "node": record.node,
         "started": run.started,

@@ -5,7 +5,7 @@ from typing import Any
 
 from exporter import human, units
 from exporter.model.runs import REPLAY
-from exporter.report import budget, figures, group
+from exporter.report import budget, figures, group, inner
 
 Record = Mapping[str, Any]
 SHOWN_NODES = 8
@@ -36,6 +36,7 @@ def receipt(record: Record) -> str:
         ("took", human.duration(record["duration_seconds"])),
         ("energy", energy(record["energy_uj"])),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
+        *inner.rows(record),
         *budget.rows(record),
         *_parts(record),
         *_intensities(record["intensity"]),

@@ -39,11 +39,15 @@ def daemon(tmp_path):
     """A daemon that opens and ends `bert`; `ends` are its answers to ends, the last for ever."""
     answers = Answers()
     answers.ends = [(200, ENDED)]
+    answers.inside = []
     answers.now = 200, RECORD
 
     def decide(method, path, document):
         if path == "/v1/runs":
             return 201, answers.opened
+        if path.startswith("/v1/runs?"):
+            answers.asked.pop()  # not what most tests are about
+            return 200, {"runs": answers.inside}
         if path.endswith("/end"):
             return answers.ends.pop(0) if len(answers.ends) > 1 else answers.ends[0]
         return answers.now
@@ -140,6 +144,19 @@ def test_a_run_that_continues_says_what_this_command_used_of_it(daemon, started,
     call(daemon)
     said = "This command used 3.60 J, 1.10 g CO2eq of them"
     assert capsys.readouterr().err.count(said) == 1
+
+
+def test_runs_inside_the_command_are_named_beside_its_own_energy(daemon, started, capsys, tmp_path):
+    daemon.inside = [
+        {**RECORD, "run_id": run_id, "inside": inside, "energy_uj": 1_000_000, "carbon_ng": 10**8}
+        for run_id, inside in (("lr-1", "bert"), ("lr-2", "bert"), ("another", "other"))
+    ]
+    call(daemon, f"--output={tmp_path / 'record.json'}")
+    assert "with inner  5.00 J, 1.10 g CO2eq; 2 runs inside it, counted apart" in (
+        capsys.readouterr().err
+    )
+    inner = json.loads((tmp_path / "record.json").read_text())["inner"]
+    assert inner == {"runs": 2, "energy_uj": 2_000_000, "carbon_ng": 2 * 10**8}
 
 
 def test_a_run_that_begins_is_not_called_continued(daemon, started, capsys):
