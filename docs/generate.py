@@ -16,6 +16,7 @@ from docs.manual import manual
 from exporter import config
 from exporter.convert import steps
 from exporter.expose import catalogue
+from exporter.setting import variable
 
 HERE = Path(__file__).resolve().parent
 
@@ -25,13 +26,14 @@ CONFIGURATION = """\
 Everything works without a file and without a flag. Settings live in a YAML file, named with
 `--config.file`, whose top-level keys are the five stages of the pipeline. A flag goes before an
 environment variable, that before the file, and the file before the default. A key that is not
-known is an error, and so is a number with a unit: units are in the names.
+known, or that is there twice, is an error, and so is a number with a unit: units are in the names.
 
     convert:
       zone: DE
       pue: 1.3
 
-`emissions-exporter check-config FILE` says whether a file is good.
+`emissions-exporter check-config FILE` says whether a file is good. An error begins with the flag,
+the variable, or the file and key by which the setting was given.
 """
 
 SOURCES = """\
@@ -73,7 +75,7 @@ def configuration() -> str:
                 item.metadata["unit"],
                 _default(item),
                 _flag(item.metadata["flag"]),
-                f"`{config.ENVIRONMENT_PREFIX}{f'{name}_{item.name}'.upper()}`",
+                f"`{variable(f'{name}.{item.name}')}`",
                 item.metadata["text"],
             )
             for item in dataclasses.fields(section)
@@ -129,6 +131,9 @@ def metrics() -> str:
             for family in families
         ]
         parts += [f"## {title}\n", _table(("metric", "type", "labels", "what"), rows)]
+        if families is catalogue.DEVICE_FAMILIES:
+            reasons = [(f"`{reason}`", text) for reason, text in catalogue.REASONS.items()]
+            parts += ["### Values of `reason`\n", _table(("reason", "what it is"), reasons)]
     parts.append(
         "`emissions_run_info` also has a label `label_*` for each label of a run that\n"
         "`attribute.exported_labels` names.\n"

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from exporter.model.intensity import kilogram_error
 from exporter.setting import key
 
-ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Names that `sample.collectors` knows."""
@@ -171,6 +171,7 @@ class Convert:
         "g/kWh",
         "A fixed intensity of your own, 0 or at least 1; goes before every table.",
         least=0,
+        error=kilogram_error,
     )
     basis: Literal["lifecycle", "direct", "unstated"] = key(
         "unstated", "", "What the numbers of `grams_per_kwh` and `file` count."
@@ -247,8 +248,8 @@ class Expose:
     exit_when_idle_seconds: float | None = key(
         None,
         "seconds",
-        "Stop once no registered run was open for so long, as a daemon does that a program "
-        "started for itself. Empty: never.",
+        "Stop when no registered run has been running for so long, as a daemon does that a "
+        "program started for itself. Empty: never.",
         flag="exit-when-idle",
         least=1,
     )

@@ -33,7 +33,7 @@ class Loop:
         beat: Callable[[], None] = lambda: None,
         beat_ns: int = 0,
     ) -> None:
-        """With `exit_when_idle_seconds` it stops by itself once no run was open for so long.
+        """With `exit_when_idle_seconds` it stops by itself after so long without a running run.
 
         `beat` is called before each tick and while waiting, with `beat_ns` at least that often; not
         while a tick hangs.
@@ -84,7 +84,7 @@ class Loop:
         if any(run.ended is None and run.origin == REGISTERED for run in runs):
             self._busy_at_ns = self._ticked_ns
         elif self._ticked_ns - self._busy_at_ns >= idle_ns:
-            log.info("no run is open any more; stopping, as --exit-when-idle says")
+            log.info("no run is running any more; stopping, as --exit-when-idle says")
             self._stopping = True
 
     def _wait(self) -> list[Request]:

@@ -5,13 +5,34 @@ import difflib
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, Literal, TypeVar
 
 from exporter.errors import ConfigError
 
 T = TypeVar("T")
+
+ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
+
+
+def variable(name: str) -> str:
+    """Name of the environment variable for the setting `section.key`."""
+    return f"{ENVIRONMENT_PREFIX}{name.replace('.', '_')}".upper()
+
+
+def ways_to_set(name: str, value: str, *, flag: str = "", file: str = "") -> str:
+    """How to set `section.key` to `value`: by flag, by variable, by a line of the settings file.
+
+    `file` is the settings file in use, if any.
+    """
+    section, _, item = name.partition(".")
+    ways = (
+        *([f"--{flag}={value}"] if flag else []),
+        f"{variable(name)}={value} in the exporter's environment",
+        f"`{item}: {value}` under `{section}:` in {file or 'the settings file (--config.file)'}",
+    )
+    return f"set {name} by {', or by '.join(ways)}"
 
 
 def key(
@@ -23,10 +44,11 @@ def key(
     least: float | None = None,
     most: float | None = None,
     place: Literal["", "directory", "file", "socket"] = "",
+    error: Callable[[float], str] | None = None,
 ) -> Any:
     """A setting: default, unit ("" for none), what it does, its flag, and its bounds.
 
-    `place` is what has to be at a path.
+    `place` is what has to be at a path. `error` returns why a number is refused; "" if it is not.
     """
     metadata = {
         "unit": unit,
@@ -35,6 +57,7 @@ def key(
         "least": least,
         "most": most,
         "place": place,
+        "error": error,
     }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -109,4 +132,34 @@ def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> floa
         raise ConfigError(f"{source}: {value} is below the least, {meta['least']} ({unit})")
     if meta["most"] is not None and value > meta["most"]:
         raise ConfigError(f"{source}: {value} is above the most, {meta['most']} ({unit})")
+    if meta["error"] is not None and (error := meta["error"](value)):
+        raise ConfigError(f"{source}: {error}")
     return int(value) if whole else float(value)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """The document in a text; a key that is there twice is an error. Raises ConfigError."""
+    import yaml  # 14 ms that a daemon without a file need not spend
+
+    class Loader(yaml.SafeLoader):
+        """Lets no second value win over the first."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key_node, _ in node.value:
+                name = str(key_node.value)
+                if name in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{name} is there twice", problem_mark=key_node.start_mark
+                    )
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506  a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        # Its own text quotes the line, which may have a key or a hash in it.
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{where}: {line}is not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        raise ConfigError(f"{where}: is not valid YAML") from None

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "worker": set(),
     "client": {"integrations"},
     "notify": {"clock", "units"},
-    "config": {"setting"},
+    "config": {"model", "setting"},
     "setting": {"errors"},
     "settings": {"client", "config", "errors", "setting"},
     "budgets": {"errors", "units"},

@@ -1,9 +1,10 @@
 """Writes the generated files of the chart, and the manifests rendered from it.
 
-In the chart: the schema of its values, their table, names of zones, and copies of rules, alerts
-and dashboards, since a chart cannot read files outside of it, and Helm warns of links. The
-manifests are deploy/kubernetes, one folder for each profile, rendered by helm; without helm they
-are left as they are. `--check` writes nothing and fails if a file is not what it should be.
+In the chart: the schema of its values, their table, what its checks know of the exporter, and
+copies of rules, alerts and dashboards, since a chart cannot read files outside of it, and Helm
+warns of links. The manifests are deploy/kubernetes, one folder for each profile, rendered by helm;
+without helm they are left as they are. `--check` writes nothing and fails if a file is not what it
+should be.
 """
 
 import argparse
@@ -17,9 +18,9 @@ from typing import Any
 
 import yaml
 
+from deploy.helm import facts
 from deploy.helm.schema import schema
 from deploy.helm.values import Value, values
-from exporter.convert import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/emissions-exporter"
@@ -37,18 +38,9 @@ COPIES = {
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 OF_HELM = ("helm.sh/chart:", "app.kubernetes.io/managed-by:", "# Source:")
 
-ZONES = """\
-{{{{/* Made by `make chart`: what people call a zone, and its code. */}}}}
-{{{{- define "ee.zoneNames" -}}}}
-{names}
-{{{{- end }}}}
-"""
-
 KUSTOMIZATION = """\
-# Made by `make chart`. Put your own registry into a kustomization that names this one:
-#
-#     images:
-#       - {{name: emissions-exporter, newName: registry.example/emissions-exporter}}
+# Made by `make chart`. No registry has this image: name this directory in a kustomization with your
+# image and the zone of your nodes, as in docs/kubernetes.md, "Without Helm".
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:
@@ -88,21 +80,13 @@ def pages() -> dict[Path, str]:
     return {
         page: readme(page.read_text(encoding="utf-8"), described),
         CHART / "values.schema.json": json.dumps(schema(described), indent=2) + "\n",
-        CHART / "templates/_zones.tpl": ZONES.format(names=json.dumps(_zone_names(), indent=2)),
+        CHART / "templates/_exporter.tpl": facts.template(),
         **{
             CHART / "files" / folder / source.name: source.read_text(encoding="utf-8")
             for folder, pattern in COPIES.items()
             for source in ROOT.glob(pattern)
         },
     }
-
-
-def _zone_names() -> dict[str, str]:
-    """Names of countries and of zones, in lower case, and their codes."""
-    current = [row for row in tables.rows() if tables.RETIRED not in row.flags]
-    named = [row for row in current if row.table in ("country_intensity.csv", "zones.csv")]
-    codes = {row.name.lower(): row.zone for row in reversed(named)}
-    return {name: code for name, code in sorted(codes.items()) if name != code.lower()}
 
 
 def manifests(helm: str) -> dict[Path, str]:

@@ -31,6 +31,14 @@ KINDS = {bool: "boolean", int: "integer", float: "number", str: "string"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 PERIOD: Schema = {"type": "string", "pattern": "^([0-9]+(ms|[smh]))*$"}
 HOST_PATH: Schema = {"type": "string", "pattern": "^(/.*)?$"}
+QUANTITIES: Schema = {
+    "type": "object",
+    "additionalProperties": {
+        "type": ["string", "number"],
+        "pattern": r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$",
+    },
+}
+"""Resources; the suffixes are those of k8s.io/apimachinery/pkg/api/resource, Quantity."""
 AT_LEAST_ONE: Schema = {"type": "integer", "minimum": 1}
 SOURCES: Schema = {"$ref": "#/definitions/sources"}
 URL: Schema = {"type": "string", "pattern": "^https?://[^/@\\s]+(/\\S*)?$"}
@@ -45,8 +53,8 @@ SPECIAL: dict[str, Schema] = {
     "agentSocket.hostPath": {"type": "string", "pattern": "^/."},
     "kubelet.podResourcesPath": {"type": "string", "pattern": "^/."},
     "state.hostPath": HOST_PATH,
-    "intensity.basis": {"enum": ["lifecycle", "direct", "unstated"]},
-    "intensity.accounting": {"enum": ["location", "market"]},
+    "intensity.basis": {"enum": ["", "lifecycle", "direct", "unstated"]},
+    "intensity.accounting": {"enum": ["", "location", "market"]},
     "intensity.standIns": SOURCES,
     "networkPolicy.apiServerPorts": {"type": "array", "minItems": 1, "items": PORT},
     "seLinuxOptions": _closed(dict.fromkeys(("user", "role", "type", "level"), TEXT)),
@@ -72,7 +80,7 @@ SPECIAL: dict[str, Schema] = {
 
 BY_LAST_NAME: dict[str, Schema] = {
     **dict.fromkeys(("affinity", "tlsConfig", "basicAuth"), OBJECT),
-    "resources": _closed({"requests": OBJECT, "limits": OBJECT, "claims": OBJECTS}),
+    "resources": _closed({"requests": QUANTITIES, "limits": QUANTITIES, "claims": OBJECTS}),
     **dict.fromkeys(("imagePullSecrets", "namespaces", "extraArgs"), NAMES),
     **dict.fromkeys(("interval", "scrapeTimeout"), PERIOD),
     "sampleLimit": {"type": "integer", "minimum": 0},

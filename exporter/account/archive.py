@@ -33,6 +33,7 @@ def _conditions(wanted: Wanted) -> tuple[str, tuple[object, ...]]:
         "job_id = ?": wanted.job_id,
         "user = ?": wanted.user or None,
         IN_GROUP: wanted.group or None,
+        "namespace = ?": wanted.namespace or None,
         "enclosing_run_id = ?": wanted.inside or None,
     }
     asked = {sql: value for sql, value in conditions.items() if value is not None}
@@ -71,7 +72,7 @@ class LedgerArchive:
     def sums(
         self, by: Sums, since: float, wanted: Wanted, leaving_out: Collection[RunKey]
     ) -> Sequence[RunSum]:
-        """The sums of all runs that began at `since` or later, by job, group or user."""
+        """The sums of all runs that began at `since` or later, by job, group, user or namespace."""
         where, values = _conditions(wanted)
         with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import sqlite3
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from exporter.account.connection import Connection
 from exporter.errors import LedgerError, LedgerLocked
+
+log = logging.getLogger(__name__)
 
 NAME = "ledger.sqlite"
 MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
@@ -125,6 +128,8 @@ def connect(path: str) -> Connection:
     connection = _open(path)
     try:
         version = _version(connection, path, len(scripts))
+        if 0 < version < len(scripts):
+            _copy(connection, copy_of(path, version))
         if 0 < version <= LAST_STRICT:
             _declare_anew(connection, path, scripts[:version])
             connection.close()  # it may go on with the declarations that it has read
@@ -137,6 +142,39 @@ def connect(path: str) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def copy_of(path: str, version: int) -> str:
+    """Where the ledger is copied before its schema of this version is migrated."""
+    return f"{path}.schema-{version}"
+
+
+def _copy(connection: sqlite3.Connection, target: str) -> None:
+    """Copy the ledger, for an older exporter to return to.
+
+    A failure is logged and does not keep the daemon from starting.
+    """
+    made = f"{target}.new"
+    try:
+        _remove(made)
+        _hide(made)
+        with contextlib.closing(sqlite3.connect(made)) as copy:
+            connection.backup(copy)
+        os.replace(made, target)
+    except (sqlite3.Error, OSError) as error:
+        _remove(made)
+        log.warning(
+            "ledger is migrated without a copy, an older exporter cannot be returned to",
+            extra={"copy": target, "error": str(error)},
+        )
+    else:
+        log.info("ledger copied before its migration", extra={"copy": target})
+
+
+def _remove(path: str) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            os.unlink(path + suffix)
 
 
 def connect_read_only(path: str) -> Connection:
@@ -257,9 +295,11 @@ def _version(connection: sqlite3.Connection, path: str, newest: int) -> int:
     """The version of the file's schema; 0 of an empty file. Raises LedgerError."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > newest:
+        copy = copy_of(path, newest)
+        restore = f", or restore {copy}" if os.path.exists(copy) else ""
         raise LedgerError(
             f"ledger {path} has schema version {version}, and this exporter knows up to "
-            f"{newest}; upgrade the exporter, {ELSEWHERE}; the file is left as it is"
+            f"{newest}; upgrade the exporter{restore}, {ELSEWHERE}; the file is left as it is"
         )
     return int(version)
 

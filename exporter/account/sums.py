@@ -1,4 +1,4 @@
-"""Sums over all runs of the ledger by job, group or user, added up by SQLite."""
+"""Sums over all runs of the ledger by job, group, user or namespace, added up by SQLite."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +11,12 @@ from exporter.model.record import Part, RunSum, Sums
 from exporter.model.runs import HISTORY, Unit
 
 LABEL = "coalesce((SELECT value FROM label WHERE party_id = party.id AND key = '{}'), '{}')"
-NAMES = {Sums.JOB: "job_id", Sums.USER: "user", Sums.GROUP: LABEL.format("group", "")}
+NAMES = {
+    Sums.JOB: "job_id",
+    Sums.USER: "user",
+    Sums.GROUP: LABEL.format("group", ""),
+    Sums.NAMESPACE: "namespace",
+}
 NODE = f"CASE WHEN uid = {HISTORY} THEN {LABEL.format('node', 'unknown')} ELSE ? END"
 
 WHOLE = """

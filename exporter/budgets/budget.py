@@ -56,51 +56,71 @@ def read(path: str) -> tuple[Budget, ...]:
     if not isinstance(entries, list) or not entries or set(document) != {"budgets"}:
         raise ConfigError(f"{path}: expected the key `budgets` with a list of at least one budget")
     found: dict[str, Budget] = {}
-    for line, entry in zip(_lines(node), entries, strict=True):
-        where = f"{path}: line {line}"
-        budget = _budget(entry, where)._replace(line=line)
+    for place, entry in zip(_places(path, node), entries, strict=True):
+        budget = _budget(entry, place)._replace(line=place.line)
         if budget.name in found:
-            raise ConfigError(f"{where}: name: {budget.name} is taken by another budget")
+            raise ConfigError(f"{place.of('name')}: {budget.name} is taken by another budget")
         found[budget.name] = budget
     return tuple(found.values())
 
 
-def _lines(node: Any) -> Iterator[int]:
-    """Where each budget begins."""
+class _Place(NamedTuple):
+    """Where a budget is in its file."""
+
+    path: str
+    line: int
+    lines: Mapping[str, int]
+    """Of each of its keys."""
+
+    def of(self, key: str) -> str:
+        """Where a key is, or the budget that lacks it."""
+        return f"{self.path}: line {self.lines.get(key, self.line)}: {key}"
+
+    def __str__(self) -> str:
+        return f"{self.path}: line {self.line}"
+
+
+def _places(path: str, node: Any) -> Iterator[_Place]:
+    """The place of each budget."""
     for key, value in node.value:
         if key.value == "budgets":
             for entry in value.value:
-                yield entry.start_mark.line + 1
+                pairs = entry.value if isinstance(entry, yaml.MappingNode) else ()
+                lines = {str(name.value): name.start_mark.line + 1 for name, _ in pairs}
+                yield _Place(path, entry.start_mark.line + 1, lines)
 
 
-def _budget(entry: Any, where: str) -> Budget:
+def _budget(entry: Any, where: _Place) -> Budget:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: expected {', '.join(KEYS)}, found {entry!r}")
     for key in entry:
         if key not in KEYS:
-            raise ConfigError(f"{where}: {key}: there is no such key; known are {', '.join(KEYS)}")
+            known = ", ".join(KEYS)
+            raise ConfigError(f"{where.of(str(key))}: there is no such key; known are {known}")
     name = entry.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ConfigError(
-            f"{where}: name: expected letters, digits, dots, dashes and underscores, found {name!r}"
+            f"{where.of('name')}: expected letters, digits, dots, dashes and underscores, "
+            f"found {name!r}"
         )
     try:
         period = Period(entry.get("period", ""))
     except ValueError:
         raise ConfigError(
-            f"{where}: period: expected one of {', '.join(Period)}, found {entry.get('period')!r}"
+            f"{where.of('period')}: expected one of {', '.join(Period)}, "
+            f"found {entry.get('period')!r}"
         ) from None
     is_energy = "kwh" in entry
     if is_energy == ("grams" in entry):
         raise ConfigError(f"{where}: expected either grams or kwh")
     unit = "kwh" if is_energy else "grams"
-    limit = _limit(entry[unit], f"{where}: {unit}")
+    limit = _limit(entry[unit], where.of(unit))
     of = entry.get("of")
     if "of" in entry and not isinstance(of, dict):
-        raise ConfigError(f"{where}: of: expected labels with their values, found {of!r}")
+        raise ConfigError(f"{where.of('of')}: expected labels with their values, found {of!r}")
     if is_energy:
         limit *= JOULES_PER_KWH
-    return Budget(name, limit, is_energy, period, tuple(_selected(of or {}, f"{where}: of")))
+    return Budget(name, limit, is_energy, period, tuple(_selected(of or {}, where.of("of"))))
 
 
 def _limit(value: Any, where: str) -> float:
@@ -116,8 +136,8 @@ def _selected(of: Mapping[Any, Any], where: str) -> Iterator[tuple[str, tuple[st
         if label not in LEVELS and not (isinstance(label, str) and LABEL.fullmatch(label)):
             known = ", ".join(LEVELS)
             raise ConfigError(
-                f"{where}: {label}: a budget can be of {known} or a label of runs that "
-                "attribute.exported_labels names, like label_team"
+                f"{where}: {label}: a budget can be of {known} or a label of runs, like "
+                "label_team, that attribute.exported_labels in the exporters' settings file names"
             )
         values = given if isinstance(given, list) else [given]
         if not values or any(not isinstance(each, str | int) or each == "" for each in values):

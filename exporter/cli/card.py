@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 from exporter.cli import history
-from exporter.cli.lookup import find
 from exporter.cli.selection import amount_of_grams
 from exporter.errors import ConfigError
 from exporter.report import records
@@ -28,18 +27,26 @@ def add(subparsers: Any) -> None:
     commands = parser.add_subparsers(metavar="WHAT", required=True)
     _add_write(commands)
     check = commands.add_parser("check", help="Find mistakes; 1 if there is an error.")
-    check.add_argument("files", metavar="FILE", nargs="+")
+    check.add_argument("files", metavar="FILE", nargs="+", help="Cards: README.md of models.")
     check.add_argument("--record", metavar="FILE", help="The record that the cards should show.")
     check.set_defaults(main=_check)
     models = commands.add_parser("models", help="Models of the Hub by their emissions.")
     models.add_argument(
-        "--min-grams", type=amount_of_grams, metavar="G", help="At least that much."
+        "--min-grams", type=amount_of_grams, metavar="G", help="Models with at least that much."
     )
-    models.add_argument("--max-grams", type=amount_of_grams, metavar="G", help="At most that much.")
-    models.add_argument("--filter", action="append", default=[], metavar="TAG", help="A tag.")
-    models.add_argument("--search", metavar="TEXT", help="In the names.")
     models.add_argument(
-        "--limit", type=int, default=MOST_MODELS, metavar="N", help="How many are looked at."
+        "--max-grams", type=amount_of_grams, metavar="G", help="Models with at most that much."
+    )
+    models.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="Models with this tag; repeatable.",
+    )
+    models.add_argument("--search", metavar="TEXT", help="Models with this text in their names.")
+    models.add_argument(
+        "--limit", type=int, default=MOST_MODELS, metavar="N", help="How many models are read."
     )
     models.set_defaults(main=_models)
 
@@ -47,7 +54,9 @@ def add(subparsers: Any) -> None:
 def _add_write(commands: Any) -> None:
     write = commands.add_parser("write", help="Merge a run into a card, or begin one.")
     write.add_argument("file", metavar="FILE", help="The card: README.md of the model.")
-    write.add_argument("run_id", metavar="RUN", nargs="?", help="The run, by id or name.")
+    write.add_argument(
+        "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
+    )
     write.add_argument("--job-id", metavar="ID", help="Which RUN is meant.")
     write.add_argument(
         "--record",
@@ -55,12 +64,19 @@ def _add_write(commands: Any) -> None:
         help="A record, JSON, in place of RUN: a receipt, or /dev/stdin for what `report "
         "--format json` gives of a job, a group or many nodes.",
     )
-    write.add_argument("--training-type", choices=TRAINING_TYPES, default="")
     write.add_argument(
-        "--location", default="", metavar="TEXT", help="As granular as possible: Quebec, Canada."
+        "--training-type", choices=TRAINING_TYPES, default="", help="Kind of training."
     )
-    write.add_argument("--hardware", default="", metavar="TEXT", help="Such as: 8 V100 GPUs.")
-    write.add_argument("--provider", default="", metavar="TEXT", help="Of the cloud, if any.")
+    write.add_argument(
+        "--location",
+        default="",
+        metavar="TEXT",
+        help="Place of the hardware, as exactly as possible: Quebec, Canada.",
+    )
+    write.add_argument(
+        "--hardware", default="", metavar="TEXT", help="Hardware that was used: 8 V100 GPUs."
+    )
+    write.add_argument("--provider", default="", metavar="TEXT", help="Cloud provider, if any.")
     history.add_flags(write)
     write.set_defaults(main=_write)
 
@@ -80,7 +96,7 @@ def _write(options: argparse.Namespace) -> int:
 
 def _known(options: argparse.Namespace) -> dict[str, Any]:
     with history.opened(options) as known:
-        return find(known, options.run_id, options.job_id)
+        return history.find(known, options.run_id, options.job_id)
 
 
 def _one(path: str) -> dict[str, Any]:

@@ -27,24 +27,33 @@ def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "estimate",
-        help="Say what work would emit, without measuring.",
+        help="Estimate the emissions of work, without measuring.",
         description=f"{__doc__} Asks no daemon and no network.",
     )
     parser.add_argument(
-        "--hardware", required=True, metavar="NAME", help="As 'A100 SXM4', or '350 W'."
+        "--hardware",
+        required=True,
+        metavar="NAME",
+        help="Name of the hardware, 'A100 SXM4', or its power, '350 W'.",
     )
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="How many of it.")
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="How many devices.")
     parser.add_argument(
         "--hours", type=_number, required=True, metavar="H", help="How long they run."
     )
     parser.add_argument(
-        "--region", metavar="PLACE", help="As gcp:us-central1, DE, US-CA or Frankfurt."
+        "--region",
+        metavar="PLACE",
+        help="Where it runs: gcp:us-central1, DE, US-CA or Frankfurt; else the world average.",
     )
     parser.add_argument(
         "--intensity", type=_number, metavar="G", help="Grams per kWh, if you know them."
     )
     parser.add_argument(
-        "--pue", type=_number, default=Fraction(1), metavar="P", help="1 counts the hardware alone."
+        "--pue",
+        type=_number,
+        default=Fraction(1),
+        metavar="P",
+        help="Power usage effectiveness of the building; 1 counts the hardware alone.",
     )
     parser.add_argument(
         "--utilization",

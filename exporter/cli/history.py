@@ -15,9 +15,10 @@ from exporter.client import private
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.sockets import named_socket
-from exporter.config import ENVIRONMENT_PREFIX, SYSTEM_STATE_DIRECTORY
+from exporter.config import SYSTEM_STATE_DIRECTORY
 from exporter.errors import ConfigError, LedgerError
 from exporter.model.record import Sums, Wanted, sum_to_json, to_json
+from exporter.setting import variable
 
 if TYPE_CHECKING:
     from exporter.account.reading import LedgerReader, Shared
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_NAMED = 5
 """Ids in a note about runs that several ledgers have."""
-NODE = f"{ENVIRONMENT_PREFIX}EXPOSE_NODE"
+NODE = variable("expose.node")
 
 
 class Runs(Protocol):
@@ -41,6 +42,7 @@ class Runs(Protocol):
         job_id: str | None = None,
         user: str | None = None,
         group: str | None = None,
+        namespace: str | None = None,
     ) -> list[dict[str, Any]]:
         """Records of runs, newest first."""
 
@@ -55,8 +57,9 @@ class Runs(Protocol):
         job_id: str | None = None,
         user: str | None = None,
         group: str | None = None,
+        namespace: str | None = None,
     ) -> dict[str, Any]:
-        """Records of some runs, and sums of all others, by job, group or user."""
+        """Records of some runs, and sums of all others, by job, group, user or namespace."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +72,40 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="Read the ledger in this state directory, and ask no daemon.",
     )
+
+
+def find(
+    known: Runs, run: str, job_id: str | None, *, may_be_several: bool = False
+) -> dict[str, Any]:
+    """The record of the run with that id, else of the only run with that name.
+
+    Where it `may_be_several`, the newest of them is it, and the others are named on stderr.
+    """
+    try:
+        return known.run(run, job_id)
+    except AgentRefusal as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
+        if not named:
+            raise
+    newest, *others = named
+    if others and not may_be_several:
+        raise ConfigError(
+            f"{len(named)} runs are named {run!r:.200}; give the id of one: {_ids(named)}"
+        )
+    if others:
+        _say(
+            f"{len(named)} runs are named {run!r:.200}; this is the newest, {newest['run_id']}. "
+            f"The ids of the others: {_ids(others)}"
+        )
+    return newest
+
+
+def _ids(runs: Sequence[dict[str, Any]]) -> str:
+    """Ids of runs, the first of them."""
+    more = ", ..." if len(runs) > MOST_NAMED else ""
+    return ", ".join(str(each["run_id"]) for each in runs[:MOST_NAMED]) + more
 
 
 @contextlib.contextmanager
@@ -249,8 +286,9 @@ def _wanted(
     job_id: str | None = None,
     user: str | None = None,
     group: str | None = None,
+    namespace: str | None = None,
 ) -> Wanted:
-    return Wanted(run_id or "", job_id, user or "", group or "")
+    return Wanted(run_id or "", job_id, user or "", group or "", namespace or "")
 
 
 def _found(

@@ -24,18 +24,29 @@ RUNS_AT_ONCE, BYTES_AT_ONCE = 100, 60_000
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("import", help="Take in history.", description=__doc__)
-    parser.add_argument("tool", choices=(ORIGIN,), help="Whose files they are.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="emissions.csv.")
+    parser = subparsers.add_parser(
+        "import", help="Import run history from another tool.", description=__doc__
+    )
+    parser.add_argument("tool", choices=(ORIGIN,), help="The tool that wrote the files.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="An emissions.csv.")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--dry-run", action="store_true", help="Say what it would do.")
     how.add_argument(
-        "--openmetrics", action="store_true", help="Print it for `promtool tsdb`, and no more."
+        "--dry-run", action="store_true", help="Print what would be imported, and import nothing."
+    )
+    how.add_argument(
+        "--openmetrics",
+        action="store_true",
+        help="Print the history for `promtool tsdb`, and import nothing.",
     )
     parser.add_argument(
-        "--timezone", type=_zone, metavar="NAME", help="Of the times in there; else this machine's."
+        "--timezone",
+        type=_zone,
+        metavar="NAME",
+        help="Time zone of the times in the files; else that of this machine.",
     )
-    parser.add_argument("--node", default="", metavar="NAME", help="Where the runs were.")
+    parser.add_argument(
+        "--node", default="", metavar="NAME", help="Name of the machine that the runs were on."
+    )
     add_socket_flag(parser)
     parser.set_defaults(main=main)
 

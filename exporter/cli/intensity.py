@@ -15,6 +15,7 @@ from exporter.clock import SystemClock
 from exporter.convert import tables
 from exporter.convert.registry import open_chain
 from exporter.convert.window import Window, ahead, greenest, mean
+from exporter.errors import ConfigError
 from exporter.model.intensity import Factor, Value
 
 SECONDS_OF = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -29,25 +30,30 @@ def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "intensity",
-        help="Say what the grid emits now, and when it emits least.",
+        help="Print the carbon intensity of the grid, and when it is lowest.",
         description=f"{__doc__} Asks the daemon; where none answers, the sources that are set.",
     )
     add_flags(parser)
     parser.add_argument("--zone", help="The yearly value of another zone, from the tables alone.")
     parser.add_argument(
-        "--forecast", metavar="24h", type=_seconds, help="How far to look ahead: 90m, 24h, 2d."
+        "--forecast", metavar="DURATION", type=_seconds, help="How far to look ahead: 90m, 24h, 2d."
     )
     parser.add_argument(
-        "--duration", metavar="4h", type=_seconds, help="How long the work takes: names the window."
+        "--duration",
+        metavar="DURATION",
+        type=_seconds,
+        help="How long the work takes, as 4h: prints the best time to start it.",
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="Format of the output."
+    )
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Print it. 1 where there is no intensity, or no window."""
     if options.zone is not None:
-        factor = tables.find(options.zone)
+        factor = _of_zone(options.zone)
         state: dict[str, Any] = {
             "factor": _finite(factor),
             "why": f"yearly value of {factor.zone}: {factor.grams_per_kwh:.4g} g/kWh "
@@ -63,6 +69,14 @@ def main(options: argparse.Namespace) -> int:
         for line in (*_said(state), *_chosen(window, options)):
             print(human.printable(line))
     return 0 if state["factor"] and (not wants_window or window.get("greenest")) else 1
+
+
+def _of_zone(zone: str) -> Factor:
+    """The yearly value of a zone. Raises ConfigError, which names the flag."""
+    try:
+        return tables.find(zone)
+    except ConfigError as error:
+        raise ConfigError(f"--zone{str(error).removeprefix('convert.zone')}") from None
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ nodes, or with --from from files.
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
@@ -30,7 +30,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "leaderboard", help="Compare runs with each other.", description=__doc__
     )
-    parser.add_argument("run_ids", metavar="RUN", nargs="*", help="Only these; else all.")
+    parser.add_argument("run_ids", metavar="RUN", nargs="*", help="Ids or names; else all runs.")
     parser.add_argument(
         "--from",
         dest="files",
@@ -44,7 +44,9 @@ def add(subparsers: Any) -> None:
     selection.add(parser)
     _add_questions(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="Format of the output.")
-    parser.add_argument("--output", metavar="FILE", help="Write it there, and print nothing.")
+    parser.add_argument(
+        "--output", metavar="FILE", help="Write to this file instead of standard output."
+    )
     parser.add_argument(
         "--plots", metavar="DIRECTORY", help="Write the plots there too, as PNG and SVG."
     )
@@ -55,20 +57,37 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sort", choices=tuple(Sort), default=Sort.GRAMS, help="What is best first."
     )
-    parser.add_argument("--top", type=selection.count, metavar="N", help="No more than that many.")
+    parser.add_argument(
+        "--top", type=selection.count, metavar="N", help="Print no more runs than that."
+    )
     parser.add_argument(
         "--metric", default="", metavar="NAME", help="The result: a number that runs logged."
     )
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
-        "--higher-is-better", dest="higher", action="store_true", default=None, help="Of results."
+        "--higher-is-better",
+        dest="higher",
+        action="store_true",
+        default=None,
+        help="The largest result is the best.",
     )
-    way.add_argument("--lower-is-better", dest="higher", action="store_false", help="As of a loss.")
-    parser.add_argument(
-        "--size", default="", metavar="NAME", help="The size of a bubble; else `parameters`."
+    way.add_argument(
+        "--lower-is-better",
+        dest="higher",
+        action="store_false",
+        help="The smallest result is the best, as of a loss.",
     )
     parser.add_argument(
-        "--per", default="", metavar="UNIT", help="Grams per what was counted: tokens, requests."
+        "--size",
+        default="",
+        metavar="NAME",
+        help="What sets the area of a bubble: a number that runs logged; else `parameters`.",
+    )
+    parser.add_argument(
+        "--per",
+        default="",
+        metavar="UNIT",
+        help="Grams for each of a unit that runs counted: tokens, requests.",
     )
 
 
@@ -76,7 +95,9 @@ def main(options: argparse.Namespace) -> int:
     """Print the runs in order."""
     now = SystemClock().wall()
     found = list(_found(options, now))
-    chosen = [run for run in with_servings(entries(found)) if _wanted(run, options, now)]
+    runs = with_servings(entries(found))
+    _refuse_unknown(options.run_ids, runs)
+    chosen = [run for run in runs if _wanted(run, options, now)]
     asked = question(
         chosen,
         Sort(options.sort),
@@ -103,14 +124,15 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
         fleet = _fleet(options, now)
         if options.group is not None and not any(run["labels"].get("group") for run in fleet):
             raise ConfigError(
-                "leaderboard: --group is not known to Prometheus, unless "
-                "attribute.exported_labels names the label `group`"
+                "leaderboard: --group: no run in this Prometheus has the label `group`; write "
+                "`exported_labels: [group]` under `attribute:` in the exporters' settings file"
             )
         return _with_results(fleet, options.files)
     if options.files:
-        return _read(options.files)
-    named = {"job_id": options.job_id, "group": options.group, "user": options.user}
+        found = _read(options.files)
+        return [run for run in found if options.namespace in (None, run.get("namespace"))]
     with history.opened(options) as known:
+        named = selection.names(options)
         found = known.runs(**named)
     of = [f"{name.removesuffix('_id')} {value}" for name, value in named.items() if value]
     if of and not found:
@@ -122,7 +144,7 @@ def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
     from exporter.report.prometheus import fleet_records  # 0.1 s that others need not wait
     from exporter.report.prometheus_runs import Wanted
 
-    wanted = Wanted(job_id=options.job_id, user=options.user)
+    wanted = Wanted(job_id=options.job_id, user=options.user, namespace=options.namespace)
     since = options.since or prometheus.SINCE_SECONDS
     ago = since if isinstance(since, float) else now - since.timestamp()
     return fleet_records(prometheus.opened(options), wanted, max(ago, 1.0))
@@ -143,12 +165,32 @@ def _read(files: Iterable[str]) -> list[dict[str, Any]]:
 
 def _wanted(run: Entry, options: argparse.Namespace, now: float) -> bool:
     return (
-        (not options.run_ids or run.run_id in options.run_ids)
+        (not options.run_ids or _is_named(run, options.run_ids))
         and options.job_id in (None, run.job_id)
         and options.user in (None, run.user)
         and options.group in (None, run.group)
         and selection.wants(options, now, started=run.started, grams=run.grams)
     )
+
+
+def _refuse_unknown(wanted: Sequence[str], runs: Sequence[Entry]) -> None:
+    """Refuse ids and names that no run has: a table without them would look complete."""
+    used = [each for run in runs for each in run.servings]
+    for name in wanted:
+        if any(_is_named(run, [name]) for run in runs):
+            continue
+        if any(_is_named(run, [name]) for run in used):
+            raise ConfigError(
+                f"leaderboard: {name!r:.200} uses the outcome of another run, and is shown in the "
+                "row of that one"
+            )
+        raise ConfigError(
+            f"leaderboard: no run has the id or the name {name!r:.200}; without RUN all are shown"
+        )
+
+
+def _is_named(run: Entry, wanted: Sequence[str]) -> bool:
+    return run.run_id in wanted or (run.name != "" and run.name in wanted)
 
 
 def _formed(made: Board, form: str, now: float) -> str:

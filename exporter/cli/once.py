@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from exporter.cli.logs import set_up
-from exporter.cli.settings import add_flags, settings
+from exporter.cli.settings import add_flags, located, settings
 
 
 def add(subparsers: Any) -> None:
@@ -27,7 +27,9 @@ def main(options: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:
         account = dataclasses.replace(config.account, state_directory=directory)
-        app = App(dataclasses.replace(config, account=account), os.environ)
+        config = dataclasses.replace(config, account=account)
+        with located(options):
+            app = App(config, os.environ, settings_file=options.config_file or "")
         page = app.once(lambda: time.sleep(config.sample.interval_seconds))
     sys.stdout.buffer.write(page)
     sys.stdout.buffer.flush()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 DURATION = re.compile(r"([0-9]{1,4})([mhdwy])")
 SECONDS_OF = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
 SINCE_SECONDS = 30 * SECONDS_OF["d"]
+SINCE = "30d"
 """How far back is looked if nothing is said."""
 
 
@@ -22,8 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--since",
         dest="since_seconds",
         type=seconds,
-        default=SINCE_SECONDS,
-        metavar="30d",
+        default=SINCE,
+        metavar="DURATION",
         help="How far back to look there: 12h, 30d, 1y.",
     )
 
@@ -31,14 +32,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_server(parser: argparse.ArgumentParser) -> None:
     """Add `--prometheus` and its token."""
     parser.add_argument(
-        "--prometheus", metavar="URL", help="Ask it, or VictoriaMetrics, Mimir or Thanos."
+        "--prometheus",
+        metavar="URL",
+        help="Address of a Prometheus, VictoriaMetrics, Mimir or Thanos.",
     )
     parser.add_argument(
         "--prometheus.token-file",
         dest="prometheus_token_file",
         default="",
         metavar="PATH",
-        help="Where a bearer token for it is; else EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
+        help="File with a bearer token for it; else EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
     )
 
 

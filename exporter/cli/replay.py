@@ -10,16 +10,19 @@ from typing import Any
 from exporter import data
 from exporter.cli.logs import logged, set_up
 from exporter.cli.serve import STARTED, announce, log_start
-from exporter.cli.settings import add_flags, settings
+from exporter.cli.settings import add_flags, located, settings
+from exporter.client.sockets import default_socket
 from exporter.config import Config
 from exporter.errors import ConfigError
+from exporter.setting import ENVIRONMENT_PREFIX
 
 SHIPPED = "two-socket"
 HOSTS = data.DIRECTORY / "replay"
 SUGGESTION = (
     "recorded:   the runs shown are part of the recording; to measure one of your own, "
-    "start the daemon with `{program} serve`"
+    "start the daemon with `{program} serve`; `{program} runs{option}` lists those of the recording"
 )
+SOCKET_VARIABLE = f"{ENVIRONMENT_PREFIX}EXPOSE_SOCKET"
 
 
 def add(subparsers: Any) -> None:
@@ -41,7 +44,10 @@ def _shipped() -> list[str]:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Serve the fixture; its totals go to a temporary directory unless --path.state is given."""
+    """Serve the fixture, with its totals and its agent socket in a temporary directory.
+
+    So it runs beside a daemon of the same user. A directory or a socket that is set is used.
+    """
     config = settings(options)
     set_up(config.expose.log_level, config.expose.log_format)
     return logged(partial(_serve, options, config), config.expose.log_format)
@@ -62,8 +68,16 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
         account = config.account
         if getattr(options, "account.state_directory") is None:
             account = dataclasses.replace(account, state_directory=directory)
-        config = dataclasses.replace(config, sample=sample, account=account)
+        expose = config.expose
+        if expose.socket == default_socket() and not _is_socket_set(options):
+            expose = dataclasses.replace(expose, socket=f"{directory}/agent.sock")
+        config = dataclasses.replace(config, sample=sample, account=account, expose=expose)
         log_start(config, options.config_file)
         ready = partial(announce, STARTED, options.config_file, SUGGESTION)
-        App(config, os.environ).serve(ready)
+        with located(options):
+            App(config, os.environ, settings_file=options.config_file or "").serve(ready)
     return 0
+
+
+def _is_socket_set(options: argparse.Namespace) -> bool:
+    return getattr(options, "expose.socket") is not None or SOCKET_VARIABLE in os.environ

@@ -1,4 +1,4 @@
-"""`report`: the record of a run, or of all runs of a job, group or user, in several forms.
+"""`report`: the record of a run, or of all runs of a job, group, user or namespace.
 
 From the daemon of this machine, where none answers from its ledger, or with --prometheus over all
 nodes.
@@ -11,7 +11,6 @@ from typing import Any
 
 from exporter.cli import history
 from exporter.cli.labels import labels_of
-from exporter.cli.lookup import find
 from exporter.cli.prometheus import add_options, opened
 from exporter.errors import ConfigError
 from exporter.report import budget
@@ -26,7 +25,7 @@ KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("report", help="Say what one run used.", description=__doc__)
+    parser = subparsers.add_parser("report", help="Print the report of a run.", description=__doc__)
     parser.add_argument(
         "run_id",
         metavar="RUN",
@@ -44,6 +43,7 @@ def add(subparsers: Any) -> None:
         help="The final run of the group, by id or name; else its last.",
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
+    parser.add_argument("--namespace", metavar="NAME", help="All runs of pods in a namespace.")
     parser.add_argument(
         "--format", choices=tuple(FORMS), default="text", help="Format of the output."
     )
@@ -91,11 +91,12 @@ def _fleet(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.group is not None:
         raise ConfigError(
-            "report: --group is not known to Prometheus; give a RUN, --job-id, --user"
+            "report: --group is not known to Prometheus; give a RUN, --job-id, --user or "
+            "--namespace"
         )
-    wanted = Wanted(options.run_id, options.job_id, options.user)
+    wanted = Wanted(options.run_id, options.job_id, options.user, options.namespace)
     if wanted == Wanted():
-        raise ConfigError("report: name a RUN, or give --job-id or --user")
+        raise ConfigError("report: name a RUN, or give --job-id, --user or --namespace")
     return fleet_record(opened(options), wanted, options.since_seconds)
 
 
@@ -106,12 +107,13 @@ def _local(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
-    names = {"job_id": options.job_id, "group": options.group, "user": options.user}
+    names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return with_inner(find(known, options.run_id, options.job_id), known.inside)
+        run = history.find(known, options.run_id, options.job_id, may_be_several=True)
+        return with_inner(run, known.inside)
     if not wanted:
-        raise ConfigError("report: name a RUN, or give --job-id, --group or --user")
+        raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
     found = known.runs(run_id=options.run_id, **wanted)
     of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:

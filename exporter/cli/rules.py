@@ -25,7 +25,7 @@ def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "rules",
-        help="Make rules of budgets.",
+        help="Generate Prometheus rules from a budgets file.",
         description=f"{__doc__} With --prometheus, a budget that matches no run there is refused.",
     )
     parser.add_argument("--budgets", metavar="FILE", required=True, help="The budgets, YAML.")
@@ -55,6 +55,6 @@ def _refuse_idle(budgets: Sequence[Budget], options: argparse.Namespace) -> None
         if wanted and not matches(api, wanted, options.since_seconds):
             raise ConfigError(
                 f"{options.budgets}: line {budget.line}: {budget.name}: no run matches {wanted} "
-                "there; check its values, that attribute.exported_labels names its labels, and "
-                "--since"
+                "there; check its values, --since, and that attribute.exported_labels in the "
+                "exporters' settings file names its labels"
             )

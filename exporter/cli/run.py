@@ -34,7 +34,7 @@ CLEAR_LINE = "\r\x1b[K"
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
-        "run", help="Run a command, and say what it used.", description=__doc__
+        "run", help="Run a command, and print a summary when it exits.", description=__doc__
     )
     parser.add_argument("--run-id", default="", help="Its id; the daemon makes one if not given.")
     parser.add_argument("--job-id", default="", help="The job that it belongs to.")

@@ -15,8 +15,8 @@ from exporter.clock import SystemClock
 from exporter.report.combined import combined
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
-           "energy_joules", "carbon_grams", "name")  # fmt: skip
-BY = {"job": "job_id", "group": "labels", "user": "user"}
+           "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
+BY = {"job": "job_id", "group": "labels", "user": "user", "namespace": "namespace"}
 
 
 def add(subparsers: Any) -> None:
@@ -41,7 +41,7 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
-    named = {"job_id": options.job_id, "group": options.group, "user": options.user}
+    named = selection.names(options)
     now = SystemClock().wall()
     with history.opened(options) as known:
         if options.by == "run":
@@ -74,7 +74,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _added_up(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """One sum for each job, group or user: that of the ledger, and the runs beside it."""
+    """One sum for each job, group, user or namespace: of the ledger, and of runs beside it."""
     gathered: dict[str, list[dict[str, Any]]] = {}
     for part in answer["sums"]:
         gathered.setdefault(part["name"], []).append({**part, "node": ", ".join(part["nodes"])})
@@ -98,15 +98,18 @@ def _sum(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _identity(by: str) -> dict[str, str]:
+def _identity(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
     """What stands beside the id of a run, or of a sum of them, and whence it comes."""
+    if by == "run" and any(run.get("namespace") for run in runs):
+        return {"NAME": "name", "NAMESPACE": "namespace", "JOB": "job_id", "USER": "user"}
     if by == "run":
         return {"NAME": "name", "JOB": "job_id", "USER": "user"}
     return {} if by == "user" else {"USER": "user"}
 
 
 def _print_table(runs: list[dict[str, Any]], by: str) -> None:
-    heads = (by.upper(), *_identity(by), "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
+    identity = _identity(by, runs)
+    heads = (by.upper(), *identity, "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
     rows: list[tuple[str, ...]] = [heads]
     energy = human.energy_scale(run["energy_uj"] for run in runs)
     carbon = human.carbon_scale(run["carbon_ng"] for run in runs)
@@ -115,7 +118,7 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
         rows.append(
             (
                 run["run_id"],
-                *(str(run.get(key) or "") for key in _identity(by).values()),
+                *(str(run.get(key) or "") for key in identity.values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 human.duration(run["duration_seconds"]),
                 energy.text(run["energy_uj"]),

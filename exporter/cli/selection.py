@@ -10,15 +10,34 @@ from exporter.cli import prometheus
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument(
-        "--since", type=_since, metavar="DATE", help="Begun then or later: 2026-01-31, or 30d ago."
+        "--since",
+        type=_since,
+        metavar="DATE",
+        help="Runs that began then or later: 2026-01-31, or 30d.",
     )
-    parser.add_argument("--job-id", metavar="ID", help="Of that job.")
-    parser.add_argument("--group", metavar="NAME", help="Of that group, as of a sweep.")
-    parser.add_argument("--user", metavar="NAME", help="Of that user.")
+    parser.add_argument("--job-id", metavar="ID", help="Runs of that job.")
     parser.add_argument(
-        "--min-grams", type=amount_of_grams, metavar="G", help="At least that much."
+        "--group", metavar="NAME", help="Runs of that group, for example of a sweep."
     )
-    parser.add_argument("--max-grams", type=amount_of_grams, metavar="G", help="At most that much.")
+    parser.add_argument("--user", metavar="NAME", help="Runs of that user.")
+    parser.add_argument("--namespace", metavar="NAME", help="Runs of pods in that namespace.")
+    parser.add_argument(
+        "--min-grams",
+        type=amount_of_grams,
+        metavar="G",
+        help="Runs that emitted at least that much.",
+    )
+    parser.add_argument(
+        "--max-grams",
+        type=amount_of_grams,
+        metavar="G",
+        help="Runs that emitted at most that much.",
+    )
+
+
+def names(options: argparse.Namespace) -> dict[str, str | None]:
+    """Which runs the flags select by name, as the daemon is asked for them."""
+    return {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
 
 
 def wants(options: argparse.Namespace, now: float, *, started: float, grams: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from exporter import __version__
 from exporter.cli.logs import logged, set_up
-from exporter.cli.settings import add_flags, settings
+from exporter.cli.settings import add_flags, located, settings
 from exporter.client.sockets import default_socket
 from exporter.config import Config
 from exporter.errors import ConfigError, Outdated
@@ -49,11 +49,15 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
     while True:
         set_up(config.expose.log_level, config.expose.log_format)
         try:
-            app = App(
-                config, os.environ, web_config=web_config, settings_file=options.config_file or ""
-            )
-            web_config = app.web_config
-            whole = app.serve(partial(announce, event, options.config_file, SUGGESTION))
+            with located(options):
+                app = App(
+                    config,
+                    os.environ,
+                    web_config=web_config,
+                    settings_file=options.config_file or "",
+                )
+                web_config = app.web_config
+                whole = app.serve(partial(announce, event, options.config_file, SUGGESTION))
         except ConfigError as error:
             if before is None:
                 raise

@@ -3,11 +3,19 @@
 import argparse
 import dataclasses
 import os
+import re
 import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from exporter.config import COLLECTORS, Config
-from exporter.settings import load
+from exporter.errors import ConfigError
+from exporter.setting import variable
+from exporter.settings import is_given, load
+
+SETTING = re.compile(r"(?:--)?[a-z]+[.-][a-z_.-]*[a-z]")
+"""The name or the flag of a setting at the beginning of an error."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -61,3 +69,42 @@ def settings(options: argparse.Namespace) -> Config:
     if switches:
         flags["sample", "collectors"] = switches
     return load(options.config_file, os.environ, flags)
+
+
+@contextmanager
+def located(options: argparse.Namespace) -> Iterator[None]:
+    """Errors about a setting begin with the flag, variable or file that it was given by."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(_with_origin(str(error), options)) from None
+
+
+def _with_origin(text: str, options: argparse.Namespace) -> str:
+    """The text with the place of the setting that it begins with, by its name or its flag."""
+    begin = SETTING.match(text)
+    name = _names().get(begin[0], "") if begin else ""
+    if begin is None or not name:
+        return text
+    rest = text[begin.end() :]
+    if getattr(options, name, None) is not None:
+        return text if rest.startswith(" (--") else f"{_flag(name)}{rest}"
+    if variable(name) in os.environ:
+        return f"{variable(name)}{rest}"
+    if options.config_file and is_given(options.config_file, name):
+        return f"{options.config_file}: {name}{rest}"
+    return text
+
+
+def _flag(name: str) -> str:
+    return next((known for known, of in _names().items() if of == name != known), name)
+
+
+def _names() -> Mapping[str, str]:
+    """Names of the settings, by those names and by their flags."""
+    found: dict[str, str] = {}
+    for section, kind in typing.get_type_hints(Config).items():
+        for item in dataclasses.fields(kind):
+            name, flag = f"{section}.{item.name}", item.metadata["flag"]
+            found |= {name: name, f"--{flag}": name} if flag else {name: name}
+    return found

@@ -56,7 +56,9 @@ class Agent:
         return self._ask("GET", f"/v1/runs/{_quoted(run_id)}{query}")
 
     def runs(self, limit: int | None = None, **wanted: str | None) -> list[dict[str, Any]]:
-        """Records of all runs, newest first; of a `run_id`, `job_id`, `user` or `group` only.
+        """Records of all runs, newest first.
+
+        Only of a `run_id`, `job_id`, `user`, `group` or `namespace`, where one is given.
 
         With `limit` no more than that, and no more than a daemon lists at once.
         """
@@ -76,7 +78,7 @@ class Agent:
     def sums(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         """Runs that began at `since` or later: records of those on the page, and sums of the rest.
 
-        Sums are by `job`, `group` or `user`.
+        Sums are by `job`, `group`, `user` or `namespace`.
         """
         answer = self._list({**wanted, "by": by, "since": repr(since)})
         return {"sums": [], **answer}
@@ -89,6 +91,12 @@ class Agent:
                 http.client.NOT_IMPLEMENTED,
                 f"the daemon is older than this program and lists only {RUNS_AT_ONCE} runs, so "
                 "that sums would lack the others; restart it",
+            )
+        if (answer.get("namespace") or None) != (wanted.get("namespace") or None):
+            raise AgentRefusal(
+                http.client.NOT_IMPLEMENTED,
+                "the daemon is older than this program and does not select runs by namespace; "
+                "restart it",
             )
         return answer
 

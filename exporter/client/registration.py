@@ -44,8 +44,8 @@ class Registration:
             record = self._ask()
         if record["run_id"] == FOLDED:
             raise AgentUnreachable(
-                "the daemon shows as many runs as it may (attribute.max_runs); this one is counted "
-                f"in `{FOLDED}` and has no numbers of its own"
+                "the daemon shows as many runs as it may (attribute.max_runs in its settings "
+                f"file); this one is counted in `{FOLDED}` and has no numbers of its own"
             )
         for name in ("run_id", "job_id"):  # should the daemon forget it, it gets the same again
             self.asked[name] = self.asked.get(name) or record[name]

@@ -16,6 +16,7 @@ from exporter.errors import ConfigError, FetchFailed
 from exporter.model.intensity import Signal
 from exporter.model.snapshot import GridState
 from exporter.model.workload import CollectorState
+from exporter.setting import ways_to_set
 
 METADATA_URL = "http://169.254.169.254"
 FILE_REFRESH_SECONDS = 10.0
@@ -63,14 +64,14 @@ def open_chain(
     """The sources as they are set; else a number of one's own, the file, the table, the world.
 
     The first arguments are the settings of the section `convert`; `memory` is what an earlier
-    chain gave, `settings_file` the file that a note may name. The world average is used only where
-    neither a zone nor anything else is set.
+    chain gave, `settings_file` the file in use, which a note may name. The world average is used
+    only where neither a zone nor anything else is set.
     Raises ConfigError.
     """
     child = child or Child()
     zone, notes = zone.strip(), []
     if not zone and cloud_metadata:
-        zone, note = _located(child, metadata_url, bool(sources))
+        zone, note = _located(child, metadata_url, settings_file, bool(sources))
         notes += [note]
     own = {"basis": basis, "accounting": accounting, "source": source}
     defaults: dict[str, dict[str, Any]] = {
@@ -80,21 +81,20 @@ def open_chain(
     wanted = [*sources] or _simple(zone, grams_per_kwh, file)
     if not sources and grams_per_kwh is not None and file:
         notes += ["convert.file is not read: convert.grams_per_kwh goes before it"]
-    opener = Opener(zone, defaults, clock, child, memory)
+    opener = Opener(zone, defaults, clock, child, memory, settings_file)
     steps = opener.steps(wanted, "convert.sources" if sources else "convert")
     _refuse_marginal(steps)
     others = opener.steps(second, "convert.second")
     chain = Chain(steps, pue, any_kind=fallback == "any")
     if sources:
-        _refuse_mixed(chain, "convert.sources")
+        _refuse_mixed(chain, "convert.sources", settings_file)
     elif not zone and wanted == ["world"]:
-        where = f", or write `convert: {{zone: DE}}` in {settings_file}" if settings_file else ""
-        notes += [f"{chain.grid(clock.wall()).why}{where}"]
+        notes += [chain.grid(clock.wall()).why]
     else:
         notes += [_left_out(chain, step) for step in chain.left_out]
     beside = Chain(others, pue) if others else None
     if beside is not None:
-        _refuse_mixed(beside, "convert.second")
+        _refuse_mixed(beside, "convert.second", settings_file)
         if beside.steps[0].kind == chain.steps[0].kind:
             raise ConfigError(
                 f"convert.second: {beside.steps[0].name} counts the same as the first intensity "
@@ -127,7 +127,9 @@ def _simple(zone: str, grams_per_kwh: float | None, file: str) -> list[str]:
     return ["table"] if zone else ["world"]
 
 
-def _located(child: Child, metadata_url: str, has_sources: bool) -> tuple[str, str]:
+def _located(
+    child: Child, metadata_url: str, settings_file: str, has_sources: bool
+) -> tuple[str, str]:
     """The region by the cloud's own service, and what to say of it.
 
     One that no table knows is of use to sources that know it themselves.
@@ -135,9 +137,10 @@ def _located(child: Child, metadata_url: str, has_sources: bool) -> tuple[str, s
     try:
         zone = str(child.ask({"locate": metadata_url}))
     except FetchFailed as failure:
-        return "", f"convert.cloud_metadata: {failure}; {tables.SET_ZONE}"
+        return "", f"convert.cloud_metadata: {failure}; {tables.set_zone(settings_file)}"
     if not tables.country(zone) and not has_sources:
-        return "", f"convert.cloud_metadata: {zone} is in no bundled table; {tables.SET_ZONE}"
+        remedy = tables.set_zone(settings_file)
+        return "", f"convert.cloud_metadata: {zone} is in no bundled table; {remedy}"
     return zone, f"convert.cloud_metadata: this machine is in {zone}"
 
 
@@ -149,10 +152,11 @@ def _left_out(chain: Chain, step: Step) -> str:
     )
 
 
-def _refuse_mixed(chain: Chain, where: str) -> None:
+def _refuse_mixed(chain: Chain, where: str, settings_file: str) -> None:
     """Refuse a chain of which a part can never be used."""
     for step in chain.left_out:
-        fallback = "" if where == "convert.second" else ", or set convert.fallback to any"
+        remedy = ways_to_set("convert.fallback", "any", file=settings_file)
+        fallback = "" if where == "convert.second" else f", or {remedy}"
         raise ConfigError(
             f"{where}: {_left_out(chain, step)}; take it out, give it the basis of the first where "
             f"it has one{fallback}"

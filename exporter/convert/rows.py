@@ -33,6 +33,8 @@ def parse(data: bytes, path: str) -> list[Row]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SourceError(f"{path}: is not UTF-8 text; write CSV or JSON") from None
+    if not text.strip():
+        raise SourceError(f"{path}: is empty; {EXPECTED} in each row")
     named = _json_rows(text, path) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text, path)
     rows = []
     for where, cells in named:

@@ -56,12 +56,14 @@ class Opener:
         clock: Clock,
         child: Child,
         memory: str,
+        settings_file: str = "",
     ) -> None:
         self._zone = zone
         self._defaults = defaults
         self._clock = clock
         self._child = child
         self._pasts = remembered(memory)
+        self._settings_file = settings_file
         self._names: dict[str, int] = {}
         self.notes: list[str] = []
         self.is_live = False
@@ -78,7 +80,7 @@ class Opener:
         if name == "world":
             from exporter.convert.sources.table import World
 
-            return section(World, options, f"{where}: {name}").open(self._clock)
+            return section(World, options, f"{where}: {name}").open(self._settings_file)
         at = f"convert.{name}" if where == "convert" else f"{where}: {name}"
         kind = source_class(name)
         fields = {item.name for item in dataclasses.fields(kind)}

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from exporter import data
 from exporter.errors import ConfigError
 from exporter.model.intensity import Basis, Factor
+from exporter.setting import ways_to_set
 
 FORMS = (
     "a country (DE or DEU), a region (US-CA, CA-QC), a zone of Electricity Maps (US-CAL-CISO) "
@@ -62,6 +63,8 @@ def find(zone: str, basis: Basis | None = None) -> Factor:
     Raises ConfigError where the zone is unknown, or no table has a value for it.
     """
     code = zone.strip().upper()
+    if not code:
+        raise ConfigError(f"convert.zone is not set, and the bundled tables need it; {set_zone()}")
     without_value: list[Row] = []
     for tables in _SEARCH:
         found = [row for table in tables for row in table() if code in row.codes]
@@ -144,8 +147,13 @@ def warning(zone: str) -> str:
     )
 
 
-SET_ZONE = "set convert.zone, for example by --convert.zone=DE"
-"""What to do where the place of the machine is not known."""
+def set_zone(settings_file: str = "") -> str:
+    """What to do where the place of the machine is not known, with DE as the example."""
+    return ways_to_set("convert.zone", "DE", flag="convert.zone", file=settings_file)
+
+
+SET_NUMBER = ways_to_set("convert.grams_per_kwh", "400")
+"""What to do where no table has a value, with 400 as the example."""
 
 
 def world() -> Factor:
@@ -181,17 +189,23 @@ def _no_value(zone: str, row: Row, basis: Basis | None) -> str:
     if basis is not None:
         return (
             f"convert.zone: {zone} is known, but no table has a {basis} value for it; leave basis "
-            "empty, or set convert.grams_per_kwh"
+            f"empty, or {SET_NUMBER}"
         )
     country = next((each for each in _countries() if row.country in each.codes), None)
+    name = f"{zone} ({row.name})" if row.name else zone
     remedy = (
         f"set convert.zone to {country.zone} for the mean of its country "
         f"({country.grams_per_kwh:g} g/kWh, {country.year}), behind another source write "
-        f"`table: {{zone: {country.zone}}}`, or set convert.grams_per_kwh"
+        f"`table: {{zone: {country.zone}}}`, or {SET_NUMBER}"
         if country
-        else "its country has none either: set convert.grams_per_kwh, or leave the table out"
+        else f"{SET_NUMBER}, or name sources in convert.sources without `table`, which reads the "
+        "bundled tables"
     )
-    return f"convert.zone: {zone} is known, but {row.table} has no value for it; {remedy}"
+    where = "it" if country else "it or for its country"
+    return (
+        f"convert.zone: {name} is known, but the bundled tables have no yearly value for {where}; "
+        f"{remedy}"
+    )
 
 
 def _unknown(zone: str, code: str, known: Sequence[Row]) -> str:
@@ -204,6 +218,8 @@ def hint(zone: str) -> str:
 
 
 def _hint(code: str, known: Sequence[Row]) -> str:
+    if not code:
+        return ""
     known = [row for row in known if RETIRED not in row.flags]
     near = [row.zone for row in known if row.name.upper() == code] or _near(code, known)
     return f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""

@@ -73,7 +73,7 @@ def _summary(estimate: Estimate) -> str:
 
 
 def _result(estimate: Estimate) -> Iterator[tuple[str, str]]:
-    yield "energy", energy(estimate.energy_kwh)
+    yield "energy", energy(estimate.energy_kwh, estimate.facility_kwh)
     if estimate.asked.pue != 1:
         yield "with PUE", f"{energy(estimate.facility_kwh)}: cooling and supply included"
     yield "emitted", f"{carbon(estimate.carbon_grams)} CO2eq"
@@ -126,8 +126,8 @@ def _greener(estimate: Estimate) -> Iterator[Section]:
         (
             region.shown,
             spelled(region.grams_per_kwh),
-            carbon(estimate.carbon_grams_in(region)),
-            f"{spelled(_saved_percent(estimate, region))} %",
+            carbon(estimate.carbon_grams_in(region), estimate.carbon_grams),
+            f"{_saved_percent(estimate, region):.1f} %",
         )
         for region in greener
     )
@@ -138,10 +138,8 @@ def _greener(estimate: Estimate) -> Iterator[Section]:
     )
 
 
-def _saved_percent(estimate: Estimate, region: Region) -> Fraction:
-    """To a tenth."""
-    share = 1 - region.grams_per_kwh / estimate.place.region.grams_per_kwh
-    return Fraction(round(share * 1_000), 10)
+def _saved_percent(estimate: Estimate, region: Region) -> float:
+    return float(100 - 100 * region.grams_per_kwh / estimate.place.region.grams_per_kwh)
 
 
 def _hardware_to_json(hardware: Hardware) -> dict[str, Any]:

@@ -27,12 +27,13 @@ def spelled(value: Fraction, digits: int = DIGITS) -> str:
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
-def energy(kwh: Fraction) -> str:
-    """An energy in kWh, below 0.1 kWh in Wh."""
-    return f"{spelled(kwh * KILO)} Wh" if kwh < SMALL else f"{spelled(kwh)} kWh"
+def energy(kwh: Fraction, largest_kwh: Fraction | None = None) -> str:
+    """An energy in kWh; in Wh where it, or the largest one beside it, is below 0.1 kWh."""
+    is_small = (kwh if largest_kwh is None else largest_kwh) < SMALL
+    return f"{spelled(kwh * KILO)} Wh" if is_small else f"{spelled(kwh)} kWh"
 
 
-def carbon(grams: Fraction) -> str:
-    """An emission in kg, below 0.1 kg in grams."""
-    kg = grams / KILO
-    return f"{spelled(grams)} g" if kg < SMALL else f"{spelled(kg)} kg"
+def carbon(grams: Fraction, largest_grams: Fraction | None = None) -> str:
+    """An emission in kg; in grams where it, or the largest one beside it, is below 0.1 kg."""
+    is_small = (grams if largest_grams is None else largest_grams) < SMALL * KILO
+    return f"{spelled(grams)} g" if is_small else f"{spelled(grams / KILO)} kg"

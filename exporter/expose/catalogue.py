@@ -10,6 +10,7 @@ from exporter import units
 from exporter.errors import ConfigError
 from exporter.expose import rows
 from exporter.expose.rows import MILLI, Rows
+from exporter.model.workload import Reason
 
 PREFIX = "emissions_"
 
@@ -41,6 +42,20 @@ def _counter(name: str, labels: tuple[str, ...], samples: Rows, text: str) -> Fa
 def _durable(name: str, labels: tuple[str, ...], samples: Rows, text: str) -> Family:
     return Family(PREFIX + name, "counter", text, labels, samples, durable=True)
 
+
+REASONS = {
+    Reason.IDLE: "Processors and memory: idle power, and memory that nothing uses.",
+    Reason.OTHER: "Processors and memory: work of processes that are in no run, for example system "
+    "services, or pods of namespaces that `attribute.namespaces` or "
+    "`attribute.excluded_namespaces` leaves out.",
+    Reason.UNALLOCATED: "GPUs: idle power of a GPU, or of the part of it, that no run holds; "
+    "all of its energy while nothing is seen to use it.",
+    Reason.UNKNOWN_PROCESS: "GPUs: work of processes that are in no run, or of processes that "
+    "cannot be seen on a GPU that no run holds.",
+    Reason.RESTART: "Energy that a hardware counter counted while the exporter was not running, as "
+    "far as no run is known to have held the device for all of that time.",
+}
+"""Values of the label `reason`: why energy is attributed to no run."""
 
 DEVICE = ("device", "id")
 RUN = ("run_id", "job_id")
@@ -214,7 +229,7 @@ RUN_FAMILIES = (
         "run_end_time_seconds",
         RUN,
         rows.run(lambda run: run.ended),
-        "When the run ended, in seconds since the epoch; absent while it is open.",
+        "When the run ended, in seconds since the epoch; absent while it is running.",
     ),
     _gauge(
         "run_budget_grams",

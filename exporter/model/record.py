@@ -95,6 +95,7 @@ class Wanted(NamedTuple):
     job_id: str | None = None
     user: str = ""
     group: str = ""
+    namespace: str = ""
     inside: str = ""
     """Those that began directly inside the run with this id."""
 
@@ -105,6 +106,7 @@ class Wanted(NamedTuple):
             and self.job_id in (None, run.key.job_id)
             and self.user in ("", run.user)
             and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
+            and self.namespace in ("", run.namespace)
             and self.inside in ("", run.enclosing.run_id if run.enclosing else "")
         )
 
@@ -139,13 +141,14 @@ class Sums(StrEnum):
     JOB = "job"
     GROUP = "group"
     USER = "user"
+    NAMESPACE = "namespace"
 
 
 class RunSum(NamedTuple):
-    """What the ledger has of all runs of one job, group or user."""
+    """What the ledger has of all runs of one job, group, user or namespace."""
 
     name: str
-    """Of the job, group or user; "" for the runs that have none."""
+    """Of the job, group, user or namespace; "" for the runs that have none."""
     runs: int
     users: tuple[str, ...]
     nodes: tuple[str, ...]

@@ -9,6 +9,8 @@ from exporter.report.document import Document, Section, Table
 from exporter.report.forms.text import (
     METHODS,
     energy,
+    energy_scale,
+    is_named,
     is_replay,
     mean_intensity,
     method_text,
@@ -37,9 +39,8 @@ OUTSIDE = "network, storage, fans, mainboard, losses of power supplies, making t
 
 def appendix(record: Record) -> Document:
     """All that a reader needs to check the numbers, or to compare them with others."""
-    title = record["run_id"] if "group" in record else f"run {record['run_id']}"
     return Document(
-        f"Energy and emissions of {title}",
+        f"Energy and emissions of {_title(record)}",
         _summary(record),
         (
             Section("What was used", tuple(_used(record))),
@@ -51,6 +52,15 @@ def appendix(record: Record) -> Document:
             Section("Circumstances", tuple(_circumstances(record))),
         ),
     )
+
+
+def _title(record: Record) -> str:
+    """The name of the run, its id where it has none; several runs are already described."""
+    if record.get("runs", 1) > 1 or "group" in record:
+        return str(record["run_id"])
+    if is_named(record):
+        return f"run {record['name']} ({record['run_id']})"
+    return f"run {record['run_id']}"
 
 
 def _summary(record: Record) -> str:
@@ -78,12 +88,16 @@ def _used(record: Record) -> Iterator[tuple[str, str]]:
     until = "until now" if record["ended"] is None else f"to {human.moment(record['ended'])}"
     stretch = f"from {human.moment(record['started'])} {until}, UTC"
     yield "duration", f"{human.duration(record['duration_seconds'])}, {stretch}"
-    yield "energy", energy(record["energy_uj"])
-    yield "active", energy(record["energy_uj"] - record["held_uj"])
-    yield "held idle", f"{energy(record['held_uj'])}: what devices held by it drew doing nothing"
+    scale = energy_scale(record)
+    yield "energy", energy(record["energy_uj"], scale)
+    yield "active", energy(record["energy_uj"] - record["held_uj"], scale)
+    yield (
+        "held idle",
+        f"{energy(record['held_uj'], scale)}: what devices held by it drew doing nothing",
+    )
     if figures.pue(record) != 1:
         facility_uj = record["energy_uj"] * figures.pue(record)
-        yield "with PUE", f"{human.energy(round(facility_uj))}: cooling and supply included"
+        yield "with PUE", f"{scale.text(facility_uj)}: cooling and supply included"
     if record.get("runs", 1) == 1:
         yield "mean power", human.watts(figures.mean_watts(record))
     yield "emitted", f"{human.carbon(record['carbon_ng'])} CO2eq{_incomplete(record)}"
@@ -101,13 +115,14 @@ def _components(record: Record) -> Table:
     sums: dict[tuple[Any, ...], list[Record]] = {}
     for part in figures.parts_used(record):
         sums.setdefault((part["device"], part["method"], part["split"]), []).append(part)
+    in_energy, in_carbon = energy_scale(record), human.carbon_scale((record["carbon_ng"],))
     rows = [
         (
             _kind(kind, parts),
-            human.energy(_total(parts, "energy_uj")),
+            in_energy.text(_total(parts, "energy_uj")),
             human.share(_total(parts, "energy_uj"), record["energy_uj"]),
-            _held(parts),
-            human.carbon(_total(parts, "carbon_ng")),
+            _held(parts, in_energy),
+            in_carbon.text(_total(parts, "carbon_ng")),
             ", ".join(filter(None, (method and method_text(record, method), _split(split)))),
         )
         for (kind, method, split), parts in sorted(sums.items(), key=lambda item: str(item[0]))
@@ -126,10 +141,10 @@ def _total(parts: Iterable[Record], name: str) -> int:
     return sum(part.get(name) or 0 for part in parts)
 
 
-def _held(parts: Iterable[Record]) -> str:
+def _held(parts: Iterable[Record], scale: human.Scale) -> str:
     """Prometheus has only the sum of several GPUs of a node."""
     amounts = [part.get("held_uj") for part in parts]
-    return human.UNKNOWN if None in amounts else human.energy(sum(filter(None, amounts)))
+    return human.UNKNOWN if None in amounts else scale.text(sum(filter(None, amounts)))
 
 
 def _split(split: str | None) -> str:
@@ -137,12 +152,13 @@ def _split(split: str | None) -> str:
 
 
 def _intensities(record: Record) -> Table | None:
+    scale = energy_scale(record)
     rows = [
         (
             use["zone"],
             f"{use['grams_per_kwh']:g}",
             f"{use['pue']:g}",
-            human.energy(use["energy_uj"]),
+            scale.text(use["energy_uj"]),
             ", ".join(str(use[k]) for k in ("basis", "signal", "accounting") if use.get(k)),
             use["source"] + (" (estimated)" if use.get("estimated") else ""),
         )
@@ -157,7 +173,7 @@ def _grid(record: Record) -> Iterator[tuple[str, str]]:
     yield from mean_intensity(record)
     if "boundary" not in record and record["carbon_ng"] and record["energy_uj"]:
         mean = units.grams(record["carbon_ng"]) / units.kwh(record["energy_uj"])
-        yield "mean", f"{human.number(mean)} g/kWh, PUE included, weighed by energy"
+        yield "mean", f"{human.number(mean)} g/kWh, PUE included, weighted by energy"
     if not record["intensity"] and "boundary" not in record:
         yield "intensity", "none was known"
 
@@ -194,6 +210,7 @@ def _circumstances(record: Record) -> Iterator[tuple[str, str]]:
     for label, name in STATED.items():
         yield name, str(labels.get(label) or NOT_STATED)
     yield "grid", ", ".join(figures.zones(record)) or NOT_STATED
-    yield "run", record["run_id"] + (f", job {record['job_id']}" if record["job_id"] else "")
+    name = f"{record['name']}, " if is_named(record) else ""
+    yield "run", name + record["run_id"] + (f", job {record['job_id']}" if record["job_id"] else "")
     by = "played back by" if is_replay(record) else "measured by"
     yield by, f"emissions-exporter {__version__}, record version {record['version']}"

@@ -13,6 +13,8 @@ from typing import Any
 from exporter import units
 
 Record = Mapping[str, Any]
+WORLD = "WORLD"
+"""Zone of energy that was converted with the average of the world."""
 ASSUMED = " (assumed"
 """What the name of a device that is estimated goes on with."""
 POWER, INTENSITY = "power_watts", "intensity_grams_per_kwh"

@@ -42,6 +42,7 @@ def of_group(
             "carbon_standard_error_grams": carbon_error,
             "final": {
                 **{key: final[key] for key in ("run_id", "job_id", "started", "ended")},
+                "name": final.get("name", ""),
                 **{key: final[key] for key in ("energy_uj", "carbon_ng")},
                 "chosen_by": why,
             },
@@ -56,40 +57,53 @@ def said(record: Record) -> list[tuple[str, str]]:
         return []
     final = group["final"]
     of = f"{human.share(final['energy_uj'], record['energy_uj'])} of the energy"
-    run = f"{final['run_id']} ({final['chosen_by']})"
-    amounts = f"{human.energy(final['energy_uj'])}, {human.carbon(final['carbon_ng'])} CO2eq"
+    named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
+    run = f"{named}{final['run_id']} ({final['chosen_by']})"
+    in_energy, in_carbon = _scales(group)
+    amounts = f"{in_energy.text(final['energy_uj'])}, {in_carbon.text(final['carbon_ng'])} CO2eq"
     facts = [
-        ("mean run", _told(group)),
+        ("mean run", _mean_text(group)),
         ("final run", f"{run}: {amounts}; {of}"),
     ]
     if group["ended"] < group["runs"]:
         left = group["runs"] - group["ended"]
-        facts.append(("not ended", f"{left} of {group['runs']} runs; in the sum, not in the mean"))
+        facts.append(("running", f"{left} of {group['runs']} runs; in the sum, not in the mean"))
     if not group["complete"]:
         facts.append(("too little", "the group has more runs than the newest that were read"))
     return facts
 
 
-def _told(group: Record) -> str:
-    """A mean and its standard error."""
+def _scales(group: Record) -> tuple[human.Scale, human.Scale]:
+    """Units for the energy and the emissions of single runs of the group."""
+    mean_uj = (group["mean_energy_joules"] or 0.0) * units.MICROJOULES_PER_JOULE
+    mean_ng = (group["mean_carbon_grams"] or 0.0) * units.NANOGRAMS_PER_GRAM
+    final = group["final"]
+    return (
+        human.energy_scale((mean_uj, final["energy_uj"])),
+        human.carbon_scale((mean_ng, final["carbon_ng"])),
+    )
+
+
+def _mean_text(group: Record) -> str:
+    """The mean and its standard error."""
     if group["mean_energy_joules"] is None:
         return "none has ended"
-    energy_uj, error_uj = (
-        None if group[key] is None else round(group[key] * units.MICROJOULES_PER_JOULE)
-        for key in ("mean_energy_joules", "energy_standard_error_joules")
+    in_energy, in_carbon = _scales(group)
+
+    def energy(name: str) -> str:
+        return in_energy.text(group[name] * units.MICROJOULES_PER_JOULE)
+
+    def carbon(name: str) -> str:
+        return in_carbon.text(group[name] * units.NANOGRAMS_PER_GRAM)
+
+    means = energy("mean_energy_joules"), carbon("mean_carbon_grams")
+    if group["energy_standard_error_joules"] is None:
+        return f"{means[0]}, {means[1]} CO2eq; one run has no standard error"
+    errors = energy("energy_standard_error_joules"), carbon("carbon_standard_error_grams")
+    return (
+        f"{means[0]} \u00b1 {errors[0]}, {means[1]} \u00b1 {errors[1]} CO2eq "
+        f"(standard error of {group['ended']} runs)"
     )
-    carbon_ng, error_ng = (
-        None if group[key] is None else round(group[key] * units.NANOGRAMS_PER_GRAM)
-        for key in ("mean_carbon_grams", "carbon_standard_error_grams")
-    )
-    assert energy_uj is not None
-    assert carbon_ng is not None
-    energy, carbon = human.energy(energy_uj), human.carbon(carbon_ng)
-    if error_uj is None or error_ng is None:
-        return f"{energy}, {carbon} CO2eq; one run has no standard error"
-    energy += f" \u00b1 {human.energy(error_uj)}"
-    carbon += f" \u00b1 {human.carbon(error_ng)}"
-    return f"{energy}, {carbon} CO2eq (standard error of {group['ended']} runs)"
 
 
 def _mean(values: Sequence[float]) -> tuple[float | None, float | None]:

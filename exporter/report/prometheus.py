@@ -145,7 +145,12 @@ def _lately(since_seconds: float) -> str:
 
 
 def _named(wanted: Wanted) -> str:
-    given = {"id": wanted.run_id, "job": wanted.job_id, "user": wanted.user}
+    given = {
+        "id": wanted.run_id,
+        "job": wanted.job_id,
+        "user": wanted.user,
+        "namespace": wanted.namespace,
+    }
     return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
 

@@ -67,6 +67,7 @@ class Wanted(NamedTuple):
     run_id: str | None = None
     job_id: str | None = None
     user: str | None = None
+    namespace: str | None = None
 
     @property
     def matchers(self) -> str:
@@ -77,7 +78,14 @@ class Wanted(NamedTuple):
     @property
     def info(self) -> str:
         """The selector of what is said of the runs, by the daemons or by the rules."""
-        either = _matchers({"run_id": self.run_id, "job_id": self.job_id, "user": self.user})
+        either = _matchers(
+            {
+                "run_id": self.run_id,
+                "job_id": self.job_id,
+                "user": self.user,
+                "workload_namespace": self.namespace,
+            }
+        )
         return f'{{__name__=~"{INFO.raw}|{INFO.recorded}"{either and "," + either}}}'
 
 
@@ -160,7 +168,7 @@ class Runs:
         """By RUN and `labels`; `how` is what is asked of the series, `{}`."""
         names = (*RUN, *labels)
         query = how.replace("{}", f"{name}{{{self._wanted.matchers}}}")
-        if self._wanted.user is not None:
+        if self._wanted.user is not None or self._wanted.namespace is not None:
             of = f"last_over_time({self._wanted.info}[{self._window}])"
             query += f" and on ({', '.join(RUN)}) {of}"
         found = self._api.query(f"max by ({', '.join(names)}) ({query})", self._at)

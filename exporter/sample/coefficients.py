@@ -60,7 +60,7 @@ def cpu_watts(
     if idle > full:
         raise ConfigError(
             f"sample.cpu_idle_watts_per_thread: {idle:g} is above the power at full load, "
-            f"{full:g} (watts); set cpu_full_watts_per_thread as well"
+            f"{full:g} (watts); set sample.cpu_full_watts_per_thread beside it as well"
         )
     return CpuWatts(idle, full, basis)
 

@@ -16,6 +16,8 @@ ODD = "a/b%2F..?x=1#é '\"</script>\u202eright\u0007"
 LONG = "a-run-id-of-many-letters-" * 5
 MANY = 200
 SOUGHT = "sweep-137"
+NAMES = {"4f1c": "warm up"}
+"""Names of runs that are not called by their ids."""
 
 
 def host(run_ids):
@@ -29,7 +31,13 @@ def host(run_ids):
         )
     ]
     workload = [
-        {"run_id": run_id, "job_id": "", "name": "", "user": "ada", "labels": {"team": "nlp"}}
+        {
+            "run_id": run_id,
+            "job_id": "",
+            "name": NAMES.get(run_id, ""),
+            "user": "ada",
+            "labels": {"team": "nlp"},
+        }
         | {"starts": 0, "ends": 8, "cpu": [[0, 1], [4, 7]], "memory_bytes": 1 << 25}
         for run_id in run_ids
     ]
@@ -326,6 +334,16 @@ def test_an_odd_run_id_has_a_page_and_a_receipt(daemon, visit, run_id):
         page.get_by_role("link", name="JSON").click()
     assert re.fullmatch(r"emissions-[A-Za-z0-9_-]+\.json", download.value.suggested_filename)
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_id_of_a_run_is_beside_its_name(start, visit, width):
+    page = visit(start("4f1c"), "/runs/4f1c", viewport={"width": width, "height": 800})
+    title = page.get_by_role("heading", name="warm up").bounding_box()
+    run_id = page.locator("header p", has_text="4f1c").bounding_box()
+    moment = page.locator("header time").bounding_box()
+    assert 0 < run_id["x"] - (title["x"] + title["width"]) < 40
+    assert moment["x"] > width / 2
 
 
 def test_every_table_has_a_name_and_every_drawing_words(daemon, visit):

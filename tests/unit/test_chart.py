@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.helm import generate
+from deploy.helm import facts, generate
 from deploy.helm.schema import schema
 from deploy.helm.values import Value, values
 from exporter import __version__
+from exporter.convert import tables
+from exporter.errors import ConfigError
+from exporter.model.intensity import Basis
 
 MANIFESTS = generate.MANIFESTS
 
@@ -107,3 +110,33 @@ def test_what_was_written_passes_the_check_and_a_stale_file_does_not(monkeypatch
 def test_the_schema_is_readable_json_of_draft_7():
     document = json.loads((generate.CHART / "values.schema.json").read_text())
     assert document["$schema"] == "http://json-schema.org/draft-07/schema#"
+
+
+def default_basis(code, basis=None):
+    try:
+        return str(tables.find(code, basis).basis)
+    except ConfigError:
+        return "-"
+
+
+def test_the_chart_knows_of_each_zone_what_the_exporter_finds():
+    known = facts.zones()
+    sample = [*list(known)[::40], "DE", "DEU", "UK", "GB", "SE1", "XX", "US-CA", "US-HI", "WORLD"]
+    for code in (*sample, "AWS:EU-WEST-1", "ES-CN-FV"):
+        country, first, bases = known[code].split(" ")
+        assert first == default_basis(code), code
+        for basis in (Basis.LIFECYCLE, Basis.DIRECT):
+            assert (basis in bases.split(",")) is (default_basis(code, basis) == basis), code
+        assert country == (tables.country(code) or "-")
+
+
+def test_the_chart_knows_every_source_and_flag():
+    assert facts.sources()["uk"] == {
+        "signal": "average",
+        "basis": "direct",
+        "accounting": "location",
+        "country": "GBR",
+        "token": "",
+    }
+    assert facts.sources()["watttime"]["token"] == "EMISSIONS_EXPORTER_WATTTIME_PASSWORD"
+    assert {"--config.file", "--no-collector.nvml", "--log.format"} <= set(facts.flags())

@@ -200,3 +200,33 @@ def test_a_mistyped_variable_is_an_error_and_one_of_kubernetes_is_not():
     load(None, {"EMISSIONS_EXPORTER_PORT": "tcp://10.0.0.1:10680"}, {})
     with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_CONVERT_ZONE"):
         load(None, {"EMISSIONS_EXPORTER_CONVERT_ZON": "DE"}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("convert: {pue: 1.3}\naccount: {}\nconvert: {zone: DE}\n", "line 3: .*convert is there"),
+        ("convert:\n  zone: DE\n  pue: 1.3\n  zone: FR\n", "line 4: .*zone is there twice"),
+        (
+            "convert:\n  sources:\n    - file: {path: a, path: b}\n",
+            "line 3: .*path is there twice",
+        ),
+    ],
+)
+def test_a_key_that_is_there_twice_is_an_error_and_not_the_loss_of_the_first(text, said, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load(str(file), {}, {})
+
+
+def test_anchors_may_still_be_merged(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "convert:\n"
+        "  sources: [static: &own {grams_per_kwh: 12, source: us}]\n"
+        "  second: [static: {<<: *own, grams_per_kwh: 9}]\n"
+    )
+    settings = load(str(file), {}, {}).convert
+    assert settings.sources == ({"static": {"grams_per_kwh": 12, "source": "us"}},)
+    assert settings.second == ({"static": {"grams_per_kwh": 9, "source": "us"}},)

@@ -16,6 +16,7 @@ from exporter.cli.main import parser_for
 from exporter.cli.reference import command_of
 from exporter.client import track
 from exporter.expose.catalogue import catalogue
+from exporter.model.workload import Reason
 
 
 @pytest.fixture
@@ -48,6 +49,12 @@ def test_every_metric_family_is_described():
         assert page.count(f"| `{family.name}` |") == 1
 
 
+def test_every_reason_for_which_energy_is_in_no_run_is_described():
+    page = generate.metrics()
+    for reason in Reason:
+        assert page.count(f"| `{reason}` |") == 1
+
+
 def test_a_setting_is_shown_with_its_type_unit_default_flag_and_variable():
     row = (
         "| `interval_seconds` | number | seconds | `1` | `--sample.interval` "
@@ -59,7 +66,7 @@ def test_a_setting_is_shown_with_its_type_unit_default_flag_and_variable():
 def test_every_row_has_as_many_cells_as_its_head():
     lines = (generate.configuration() + generate.metrics()).splitlines()
     tables = [line.count(" | ") for line in lines if line.startswith("|")]
-    assert set(tables) == {6, 4, 3}  # settings, options of sources, metrics
+    assert set(tables) == {6, 4, 3, 1}  # settings, options of sources, metrics, reasons
 
 
 def test_what_was_written_passes_the_check(here):

@@ -84,7 +84,8 @@ class Allocations:
             self.why = (
                 f"{self._directory}: {error.strerror}; jobs that the prolog wrote down are as they "
                 "were last read. Let the daemon's user list this directory, or set "
-                "attribute.jobs_directory to the one that the prolog writes to"
+                "attribute.jobs_directory in the settings file (--config.file) to the one that the "
+                "prolog writes to"
             )
         return {job_id: allocation for job_id, (_, allocation) in self._known.items()}
 

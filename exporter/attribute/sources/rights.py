@@ -75,7 +75,7 @@ class Rights:
             was = f"; it ended {self._clock.wall() - ended:.0f} s ago" if ended is not None else ""
             raise Refused(
                 404,
-                f"user {command.uid} has no open run {command.run_id!r}{was}; "
+                f"user {command.uid} has no run {command.run_id!r} that is running{was}; "
                 "`emissions-exporter runs` lists them",
             )
         if run.key == OTHER_RUN:

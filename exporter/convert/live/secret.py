@@ -3,9 +3,11 @@
 import os
 import stat
 
-from exporter.errors import ConfigError
+from exporter.convert import regular_file
+from exporter.errors import ConfigError, SourceError
 
-MOST_CHARACTERS = 16_384
+MOST_BYTES = 16_384
+WRITE = "write the token, and nothing else, into it"
 
 
 def read(path: str, variable: str) -> str:
@@ -16,20 +18,19 @@ def read(path: str, variable: str) -> str:
     if not path:
         secret = os.environ.get(variable, "").strip()
         if not secret:
-            raise ConfigError(f"no token: name its file with token_file, or set {variable}")
+            raise ConfigError(
+                f"no token: name its file with the option token_file, or set {variable} in the "
+                "exporter's environment"
+            )
         return _one_line(secret, variable)
     try:
-        with open(path, encoding="utf-8") as file:
-            secret = file.read(MOST_CHARACTERS).strip()
-    except OSError as error:
-        raise ConfigError(
-            f"token file {path} cannot be read: {error.strerror}; "
-            "check that it exists and that the exporter's user may read it"
-        ) from None
+        secret = regular_file.read(path, MOST_BYTES).decode().strip()
+    except SourceError as error:
+        raise ConfigError(f"token file {path} {error}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"token file {path} is not text") from None
+        raise ConfigError(f"token file {path} is not text; {WRITE}") from None
     if not secret:
-        raise ConfigError(f"token file {path} is empty")
+        raise ConfigError(f"token file {path} is empty; {WRITE}")
     return _one_line(secret, f"token file {path}")
 
 
@@ -48,5 +49,5 @@ def check(path: str, variable: str) -> tuple[str, ...]:
 
 def _one_line(secret: str, place: str) -> str:
     if not secret.isprintable() or not secret.isascii():
-        raise ConfigError(f"{place} has something else than one line of ASCII in it")
+        raise ConfigError(f"{place} has something else than one line of ASCII in it; {WRITE}")
     return secret

@@ -54,7 +54,7 @@ class ElectricityMaps:
     def check(self) -> tuple[str, ...]:
         """Warn of a zone that it may not have. Raises ConfigError where there is none."""
         if not self.place:
-            raise ConfigError(f"it needs a zone: {tables.SET_ZONE} or --convert.zone=US-CAL-CISO")
+            raise ConfigError(f"it needs a zone: give the option zone, or {tables.set_zone()}")
         warning = tables.zone_warning(self.zone)
         return (*((warning,) if warning else ()), *secret.check(self.token_file, TOKEN_VARIABLE))
 

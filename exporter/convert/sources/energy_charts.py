@@ -46,6 +46,8 @@ class EnergyCharts:
 
     def check(self) -> tuple[str, ...]:
         """Refuse what is no country. Raises ConfigError."""
+        if not self.zone:
+            raise ConfigError(f"it needs a country: {tables.set_zone()}")
         if len(self.zone) != CODE_CHARACTERS or not self.zone.isalpha():
             raise ConfigError(
                 f"zone: {self.zone!r} is no country of two letters; {tables.hint(self.zone)}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.clock import Clock
+from exporter.convert import regular_file
 from exporter.convert.counting import Counting
 from exporter.convert.rows import Row, parse
 from exporter.convert.sources.static import UNSTATED_ZONE
@@ -33,7 +34,9 @@ class File(Counting):
     def open(self, clock: Clock) -> "IntensityFile":
         """The step. Raises ConfigError where the file cannot be used."""
         if not self.path:
-            raise ConfigError("path: expected the path of the file")
+            raise ConfigError(
+                "path: expected the path of the file, here or as the setting convert.file"
+            )
         return IntensityFile(self, clock)
 
 
@@ -91,14 +94,13 @@ class IntensityFile:
             stamp = status.st_mtime_ns, status.st_size, status.st_ino
             if stamp == self._stamp:
                 return
-            with open(self._path, "rb") as file:
-                data = file.read(LARGEST_BYTES + 1)
-        except OSError as error:
+            data = regular_file.read(self._path, LARGEST_BYTES + 1)
+        except (OSError, ValueError) as error:
             self._stamp = ()
-            raise SourceError(
-                f"{self._path}: cannot be read: {error.strerror}; "
-                "check that it exists and that the exporter's user may read it"
-            ) from None
+            raise SourceError(f"{self._path}: {regular_file.reason(self._path, error)}") from None
+        except SourceError as error:
+            self._stamp = ()
+            raise SourceError(f"{self._path}: {error}") from None
         self._stamp = stamp
         if len(data) > LARGEST_BYTES:
             raise SourceError(f"{self._path}: is over 16 MiB; keep only rows that are still needed")

@@ -35,7 +35,11 @@ class Static(Counting):
     """A number of your own, for example that of a contract."""
 
     grams_per_kwh: float | None = key(
-        None, "g/kWh", "The number, 0 or at least 1. Empty: `convert.grams_per_kwh`.", least=0
+        None,
+        "g/kWh",
+        "The number, 0 or at least 1. Empty: `convert.grams_per_kwh`.",
+        least=0,
+        error=kilogram_error,
     )
     zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
     source: str = key("", "", "Who says so; shown beside every gram.")
@@ -44,9 +48,6 @@ class Static(Counting):
         """The step. Raises ConfigError."""
         if self.grams_per_kwh is None:
             raise ConfigError("grams_per_kwh: expected a number")
-        error = kilogram_error(self.grams_per_kwh)
-        if error:
-            raise ConfigError(f"grams_per_kwh: {error}")
         signal, basis, accounting = self.kind
         factor = Factor(
             zone=self.zone or UNSTATED_ZONE,

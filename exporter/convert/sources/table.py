@@ -29,6 +29,7 @@ class Table:
 class World:
     """The average of the world."""
 
-    def open(self, _clock: Clock) -> Fixed:
+    def open(self, settings_file: str) -> Fixed:
         """The step, which says loudly that it is a stand-in."""
-        return Fixed("world average", tables.world(), f"no zone is configured: {tables.SET_ZONE}")
+        why = f"no zone is configured; {tables.set_zone(settings_file)}"
+        return Fixed("world average", tables.world(), why)

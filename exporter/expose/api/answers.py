@@ -53,21 +53,22 @@ class Api:
     async def runs(self, query: Query) -> Response:
         """Runs, newest first: `state=open` for those that are open, `limit` for how many.
 
-        `run_id`, `job_id`, `user`, `group` and `inside` say which. `after` is what an earlier
-        answer has as `next`, for the runs that come after its own. With `by` the runs that are not
-        on the page are added up by job, group or user; with `since`, those that began then or
-        later.
+        `run_id`, `job_id`, `user`, `group`, `namespace` and `inside` say which. `after` is what an
+        earlier answer has as `next`, for the runs that come after its own. With `by` the runs that
+        are not on the page are added up by job, group, user or namespace; with `since`, those that
+        began then or later.
         """
         limit = _limit(query)
         after = _cursor(query)
         state = one(query, "state")
         if state not in (None, "open"):
-            raise Refused(400, f"state={state}: only state=open is known")
+            raise Refused(400, f"state={state}: only state=open is known, for running runs")
         wanted = Wanted(
             one(query, "run_id") or "",
             one(query, "job_id"),
             one(query, "user") or "",
             one(query, "group") or "",
+            one(query, "namespace") or "",
             one(query, "inside") or "",
         )
         snapshot = self.current().snapshot
@@ -118,7 +119,11 @@ class Api:
             found = _with_models(past, snapshot)
         if not found:
             of_job = "" if job_id is None else f" of job {job_id!r}"
-            raise Refused(404, f"no run {run_id!r}{of_job} is known on this machine")
+            raise Refused(
+                404,
+                f"no run {run_id!r}{of_job} is known on this machine; "
+                "`emissions-exporter runs` lists those that are",
+            )
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
         return snapshot, best
 
@@ -155,7 +160,7 @@ class Api:
         shown = found[:limit]
         last = shown[-1].run if len(found) > limit else None
         place = None if last is None else json.dumps([last.started, *last.key])
-        return json_bytes({**of_runs(shown), "next": place})
+        return json_bytes({**of_runs(shown), "next": place, **_echoed(wanted)})
 
     def _known(
         self,
@@ -189,7 +194,7 @@ class Api:
         sums = self._archive.sums(by, since, wanted, keys)
         runs = [r for r in on_page if wanted.has(r.run) and r.run.started >= since]
         found = {"sums": [sum_to_json(each, models) for each in sums], **of_runs(runs)}
-        return json_bytes({**found, "next": None})
+        return json_bytes({**found, "next": None, **_echoed(wanted)})
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """Ask the archive, off this thread. Raises Refused(503)."""
@@ -207,6 +212,11 @@ def _with_models(records: Iterable[RunRecord], snapshot: Snapshot) -> list[RunRe
     """Records of the ledger, which knows ids alone, with what the devices are."""
     models = models_of(snapshot)
     return [record._replace(models=models) for record in records]
+
+
+def _echoed(wanted: Wanted) -> dict[str, str]:
+    """What a client looks for, since a daemon of before ignores that it is asked for."""
+    return {"namespace": wanted.namespace} if wanted.namespace else {}
 
 
 def _limit(query: Query) -> int:

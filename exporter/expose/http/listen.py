@@ -72,7 +72,8 @@ def _listen_everywhere(address: str, port: int) -> socket.socket:
 def _cannot_listen(address: str, error: OSError) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
-            f"{FLAG}={address}: another program listens there; stop it, or choose another address"
+            f"{FLAG}={address}: another program listens there; stop it, or choose another address, "
+            f"for example {FLAG}=127.0.0.1:0 for a free port (`make run` passes flags in ARGS)"
         )
     number = error.errno or 0  # the text of the error itself names the address once more
     remedy = REMEDIES.get(number, "choose another address")

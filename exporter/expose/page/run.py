@@ -20,11 +20,18 @@ from exporter.expose.page.panels.runs import called, id_beside_name
 from exporter.markup import Markup, tag, together
 from exporter.model.readings import Method
 from exporter.model.record import Form, RunRecord
-from exporter.model.runs import HISTORY
+from exporter.model.runs import HISTORY, REPLAY
 from exporter.model.snapshot import Snapshot, run_power_watts
 
 ENDED_SECONDS = 60.0
 """Between two looks at a run that has ended: grams may still be filled in."""
+
+
+REPLAYED = tag(
+    "ul",
+    tag("li", "nothing was measured: this run was played back from a recording"),
+    class_="warnings",
+)
 
 
 class Shown(NamedTuple):
@@ -45,6 +52,7 @@ def run_page(shown: Shown, telemetry_path: str = METRICS) -> bytes:
     main = together(
         _header(record),
         _figures(record, snapshot),
+        *([REPLAYED] if run.origin == REPLAY else []),
         tag("div", budget(record)),
         course(past, is_told=run.key.uid == HISTORY),
         parts(record, states),
@@ -90,7 +98,7 @@ def _figures(record: RunRecord, snapshot: Snapshot) -> Markup:
             unpriced(record.factors),
         ),
         figure(*_power(record, snapshot)),
-        figure("Took" if run.ended else "Open for", human.duration(record.duration_seconds)),
+        figure("Took" if run.ended else "Running for", human.duration(record.duration_seconds)),
     )
 
 

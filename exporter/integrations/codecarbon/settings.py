@@ -60,7 +60,7 @@ WHY: Mapping[str, str] = MappingProxyType(
         ),
         **dict.fromkeys(
             ("electricitymaps_api_token", "co2_signal_api_token"),
-            "the daemon has its own sources, set convert.zone and convert.sources",
+            "the daemon has its own: `zone` and `sources` under `convert:` in its settings file",
         ),
         **dict.fromkeys(
             ("force_cpu_power", "force_ram_power", "force_mode_cpu_load", "rapl_prefer_psys"),

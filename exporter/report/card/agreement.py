@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter.convert import tables
 from exporter.report import figures
-from exporter.report.card.facts import OURS, WORLD
+from exporter.report.card.facts import OURS
 from exporter.report.card.section import BEGIN, BULLET, END
 
 LOCATION, HARDWARE = "geographical_location", "hardware_used"
@@ -22,7 +22,7 @@ def disagreements(
     """Keys of the metadata, each with what does not agree with it."""
     location = str(there.get(LOCATION) or "")
     zones = _zones(there) if record is None else figures.zones(record)
-    if location and zones == [WORLD] and location != WORLD:
+    if location and zones == [figures.WORLD] and location != figures.WORLD:
         text = f"{location!r:.100}, and the grams are those of the world average"
         yield LOCATION, f"{text}: set convert.zone of the daemon, and measure again"
     elif location and zones and (other := _elsewhere(location, zones)):

@@ -18,7 +18,6 @@ LABELS = {
     "location": "geographical_location",
     "hardware": "hardware_used",
 }
-WORLD = "WORLD"
 MOST_WAITING = 0.01
 ZONE = r"[A-Z]{2}(?:-[A-Z0-9]+)*"
 DERIVED = re.compile(rf"CPU|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
@@ -114,7 +113,7 @@ def _location(record: Record, told: Told) -> Fact:
     """The zones of the grid, unless they are only the world."""
     if told.location:
         return Fact(told.location)
-    known = [zone for zone in figures.zones(record) if zone != WORLD]
+    known = [zone for zone in figures.zones(record) if zone != figures.WORLD]
     return Fact(", ".join(known), is_told=False)
 
 
@@ -140,9 +139,10 @@ def _energy(record: Record) -> str:
     kinds: dict[str, int] = {}
     for part in record["parts"]:
         kinds[part["device"]] = kinds.get(part["device"], 0) + part["energy_uj"]
-    parts = [f"{kind} {human.energy(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
-    text = f"{human.energy(record['energy_uj'])} ({', '.join(parts)})"
-    return text + (f", {human.energy(record['held_uj'])} held idle" if record["held_uj"] else "")
+    scale = human.energy_scale((record["energy_uj"],))
+    parts = [f"{kind} {scale.text(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
+    text = f"{scale.text(record['energy_uj'])} ({', '.join(parts)})"
+    return text + (f", {scale.text(record['held_uj'])} held idle" if record["held_uj"] else "")
 
 
 def _intensities(record: Record) -> list[str]:

@@ -20,7 +20,13 @@ STYLE = Markup(
     "th,td{padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8886;text-align:left;"
     "vertical-align:top}td.n,th.n{text-align:right;white-space:nowrap}"
     "dl+.scroll,.scroll+ul{margin-top:.75rem}"
-    "@media(max-width:32rem){dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.5rem}}"
+    "@media(max-width:38rem){dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.5rem}"
+    "thead{display:none}tr{display:grid;grid-template-columns:1fr 1fr;gap:.3rem 1rem;"
+    "padding:.5rem 0;border-bottom:1px solid #8886}"
+    "tbody td,td.n{border:0;padding:0;text-align:left;white-space:normal}"
+    "td:first-child,td:last-child:not(.n){grid-column:1/-1}td:first-child{font-weight:600}"
+    "td:not(:first-child)::before{content:attr(data-head);display:block;font-size:.8em;"
+    "opacity:.75}}"
 )
 
 
@@ -55,7 +61,13 @@ def _table(table: Table) -> Markup:
     kinds = ["n" if column in table.amounts else "" for column in range(len(table.head))]
     heads = [tag("th", c, scope="col", class_=k) for c, k in zip(table.head, kinds, strict=True)]
     rows = [
-        tag("tr", *(tag("td", c, class_=k) for c, k in zip(row, kinds, strict=True)))
+        tag(
+            "tr",
+            *(
+                tag("td", cell, class_=kind, data_head=head)
+                for cell, kind, head in zip(row, kinds, table.head, strict=True)
+            ),
+        )
         for row in table.rows
     ]
     return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows))

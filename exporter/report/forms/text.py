@@ -29,17 +29,20 @@ def is_replay(record: Record) -> bool:
 
 def receipt(record: Record) -> str:
     """Several lines: what was used, how that is known, and by which intensity it became grams."""
-    named = f", {record['name']}" if _is_named(record) else ""
+    named = f", {record['name']}" if is_named(record) else ""
     in_job = f" (job {record['job_id']})" if record["job_id"] else ""
-    title = f"Run {record['run_id']}{named}{in_job}"
+    kind = "Runs:" if record.get("runs", 1) > 1 else "Run"
+    title = f"{kind} {record['run_id']}{named}{in_job}"
+    so_far = ", still running" if is_running(record) else ""
+    scale = energy_scale(record)
     rows = [
-        ("took", human.duration(record["duration_seconds"])),
-        ("energy", energy(record["energy_uj"])),
+        ("took", human.duration(record["duration_seconds"]) + so_far),
+        ("energy", energy(record["energy_uj"], scale)),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
         *inner.rows(record),
         *budget.rows(record),
         *_parts(record),
-        *_intensities(record["intensity"]),
+        *_intensities(record["intensity"], scale),
         *mean_intensity(record),
         *group.said(record),
         *_counted(record),
@@ -49,13 +52,18 @@ def receipt(record: Record) -> str:
         *seen(record),
     ]
     if record["held_uj"]:
-        rows.insert(2, ("held idle", energy(record["held_uj"])))
+        rows.insert(2, ("held idle", energy(record["held_uj"], scale)))
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {text}" for name, text in rows)]
     return "\n".join(human.printable(line) for line in lines)
 
 
-def _is_named(record: Record) -> bool:
+def is_running(record: Record) -> bool:
+    """Whether no end is known, and no node has lost sight of it."""
+    return record["ended"] is None and not (record.get("boundary") or {}).get("nodes_lost")
+
+
+def is_named(record: Record) -> bool:
     """Whether it was given a name for people, besides its id."""
     return record.get("name") not in (None, "", record["run_id"])
 
@@ -131,9 +139,11 @@ def status_line(record: Record) -> str:
     """One line for a terminal."""
     power = record.get("power_watts")
     ahead = record.get("forecast")
+    used = energy(record["energy_uj"], energy_scale(record))
+    called = record["name"] if is_named(record) else record["run_id"]
     return human.printable(
-        f"{record['run_id']}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
-        f"{energy(record['energy_uj'])}  {human.carbon(record['carbon_ng'])} CO2eq"
+        f"{called}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
+        f"{used}  {human.carbon(record['carbon_ng'])} CO2eq"
         + (f"  in {_ahead(ahead, record['at'])}" if ahead else "")
     )
 
@@ -141,22 +151,26 @@ def status_line(record: Record) -> str:
 def _ahead(forecast: Record, now: float) -> str:
     """How long the work still takes, what it will come to, and the range of that."""
     rest = human.duration(max(0.0, forecast["end"] - now))
-    low, high = forecast.get("low"), forecast.get("high")
-    wide = f" ({_carbon(low)} to {_carbon(high)})" if low and high else ""
-    return f"{rest}: {_carbon(forecast)}{wide}"
+    ends = [end for end in (forecast.get("low"), forecast.get("high")) if end]
+    amounts_ng = [each["carbon_grams"] * units.NANOGRAMS_PER_GRAM for each in (forecast, *ends)]
+    scale = human.carbon_scale(amounts_ng)
+    likely, *wide = map(scale.text, amounts_ng)
+    return f"{rest}: {likely}" + (f" ({' to '.join(wide)})" if len(wide) > 1 else "")
 
 
-def _carbon(outcome: Record) -> str:
-    return human.carbon(round(outcome["carbon_grams"] * units.NANOGRAMS_PER_GRAM))
+def energy_scale(record: Record) -> human.Scale:
+    """Unit for the energy of a record and for those of its parts."""
+    return human.energy_scale((record["energy_uj"],))
 
 
-def energy(energy_uj: int) -> str:
+def energy(energy_uj: int, scale: human.Scale) -> str:
     """Joules, and the watt hours that they are."""
-    return f"{human.number(units.joules(energy_uj))} J ({human.energy(energy_uj)})"
+    return f"{human.number(units.joules(energy_uj))} J ({scale.text(energy_uj)})"
 
 
 def _parts(record: Record) -> list[tuple[str, str]]:
     """Energy per kind of device, method and split; GPUs are named, or counted."""
+    scale = energy_scale(record)
     sums: dict[tuple[str, str | None, str | None], int] = {}
     ids: dict[tuple[str, str | None, str | None], set[str]] = {}
     for part in figures.parts_used(record):
@@ -167,7 +181,7 @@ def _parts(record: Record) -> list[tuple[str, str]]:
     return [
         (
             key[0],
-            ", ".join([energy(energy_uj) + _of(key[0], ids[key]), *_known(key[1], key[2])]),
+            ", ".join([energy(energy_uj, scale) + _of(key[0], ids[key]), *_known(key[1], key[2])]),
         )
         for key, energy_uj in sums.items()
     ]
@@ -179,8 +193,8 @@ def _known(how: str | None, split: str | None) -> list[str]:
 
 
 def _of(device: str, ids: Collection[str]) -> str:
-    """Which GPUs; of processors and memory the kernel does not say which were used."""
-    if device != "gpu":
+    """Which GPUs; of processors, memory and history nobody says which were used."""
+    if device != "gpu" or "codecarbon" in ids:
         return ""
     return f" of {next(iter(ids))}" if len(ids) == 1 else f" of {len(ids)} GPUs"
 
@@ -207,13 +221,14 @@ def mean_intensity(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-def _intensities(uses: Iterable[Record]) -> list[tuple[str, str]]:
+def _intensities(uses: Iterable[Record], scale: human.Scale) -> list[tuple[str, str]]:
     lines = []
     for use in uses:
         if use["zone"] is None:
-            lines.append(("no factor", f"{energy(use['energy_uj'])} wait for an intensity"))
+            lines.append(("no factor", f"{energy(use['energy_uj'], scale)} wait for an intensity"))
             continue
         pue = f", PUE {use['pue']:g}" if use["pue"] != 1 else ""
-        value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}{pue}"
+        average = " (average of the world)" if use["zone"] == figures.WORLD else ""
+        value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}{average}, {use['basis']}{pue}"
         lines.append(("intensity", f"{value}; {use['source']}"))
     return lines

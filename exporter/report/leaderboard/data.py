@@ -15,7 +15,7 @@ COLUMNS = ("rank", "run_id", "job_id", "user", "started", "ended", "energy_joule
            "held_idle_ratio", "result", "result_per_gram", "grams_per_units",
            "grams_per_units_least", "grams_per_units_most", "size", "pareto",
            "running", "grams_incomplete", "estimated_ratio", "grams_per_kwh", "nodes",
-           "devices", "zones")  # fmt: skip
+           "devices", "zones", "name")  # fmt: skip
 
 
 def to_json(board: Board) -> str:
@@ -80,6 +80,7 @@ def _values(row: Row) -> dict[str, Any]:
         "nodes": sorted(entry.nodes),
         "devices": sorted(entry.devices),
         "zones": sorted({grid.zone for grid in entry.grids}),
+        "name": entry.name,
     }
 
 

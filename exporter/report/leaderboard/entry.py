@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     """Whether a node went out of sight without an end."""
     started: float
     ended: float | None
-    """None: still open, as far as is known."""
+    """None: still running, as far as is known."""
     energy_uj: int
     held_uj: int
     carbon_ng: int
@@ -54,6 +54,8 @@ class Entry(NamedTuple):
     """The id of the run whose outcome it uses; "": none."""
     servings: "tuple[Entry, ...]" = ()
     """The runs that use its outcome."""
+    name: str = ""
+    """Name for people; "": none other than the id."""
 
     @property
     def grams(self) -> float:
@@ -133,6 +135,7 @@ def _entry(records: Sequence[Record]) -> Entry:
         units=_units(records),
         logged={name: said for each in records for name, said in _table(each, "logged").items()},
         serves=str(_table(first, "labels").get(SERVES_LABEL, "")),
+        name=next(filter(None, map(_name, records)), ""),
     )
 
 
@@ -143,6 +146,12 @@ def _nodes(record: Record) -> set[str]:
 def _table(record: Record, name: str) -> Mapping[str, Any]:
     """Names with values; older records do not have all of these tables."""
     return record.get(name) or {}
+
+
+def _name(record: Record) -> str:
+    """The name, where it says more than the id."""
+    name = str(record.get("name") or "").strip()
+    return "" if name == record["run_id"] else name
 
 
 def _user(record: Record) -> str:

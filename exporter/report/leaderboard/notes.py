@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from exporter import human
+from exporter.report import figures
 from exporter.report.leaderboard.entry import Entry, Grid
 from exporter.report.leaderboard.ranking import Question, Row, Sort
 
 ALIKE = 1.02
 """Mean intensities within that ratio are called the same."""
 SHOWN = 6
-WORLD = "WORLD"
 
 
 def notes(rows: Sequence[Row], asked: Question) -> tuple[str, ...]:
@@ -58,10 +58,15 @@ def _results(rows: Sequence[Row], asked: Question) -> Iterator[str]:
 
 
 def _unranked(rows: Sequence[Row], asked: Question) -> Iterator[str]:
-    if still := [row for row in rows if row.entry.ended is None]:
-        lost = sum(row.entry.lost for row in still)
-        also = f" ({lost} of them out of sight, with no end known)" if lost else ""
-        yield f"{_runs(len(still))} not ended{also}: shown with what was used so far, not ranked."
+    not_ended = [row.entry for row in rows if row.entry.ended is None]
+    lost = sum(entry.lost for entry in not_ended)
+    if running := len(not_ended) - lost:
+        yield f"{_runs(running)} still running: shown with the use so far, not ranked."
+    if lost:
+        yield (
+            f"{_runs(lost)} lost, no longer seen and without a known end: shown with the use until "
+            "then, not ranked."
+        )
     if empty := sum(not row.entry.energy_uj for row in rows):
         yield f"{_runs(empty)} without any energy measured: not ranked; absent is not zero."
     if waiting := sum(row.entry.unpriced_uj > 0 for row in rows):
@@ -97,7 +102,7 @@ def _intensities(entries: Sequence[Entry]) -> Iterator[str]:
     elif len(zones) > 1:
         yield f"Different zones: {_some(zones)}, of about the same intensity."
     yield from _kinds(uses)
-    if WORLD in zones:
+    if figures.WORLD in zones:
         yield "Where no zone was set, grams are by the average of the world."
 
 

@@ -163,7 +163,7 @@ def _results_plot(board: Board) -> Iterator[Plot]:
     yield Plot(
         "results",
         f"{asked.metric} against CO2eq",
-        f"{area}{hollow}Green, on the line: Pareto. Dashed: not ended, or grams incomplete.",
+        f"{area}{hollow}Green, on the line: Pareto. Dashed: running, lost or grams incomplete.",
         PLOT_INCHES,
         lambda axes, theme: _draw_results(axes, theme, rows, asked),
     )
@@ -261,7 +261,7 @@ def _emissions_plot(board: Board) -> Iterator[Plot]:
         Bar(
             row,
             row.entry.carbon_ng / scale.size,
-            words.carbon(row.entry),
+            words.carbon(row.entry, scale),
             idle_share=row.entry.held_share or 0.0,
         )
         for row in rows
@@ -293,7 +293,7 @@ def _unit_plot(board: Board) -> Iterator[Plot]:
     bars = []
     for row in rows:
         mean, *spread = (amount / scale.size for amount in amounts_ng[id(row)])
-        bars.append(Bar(row, mean, words.grams_for_units(row), spread=tuple(spread)))
+        bars.append(Bar(row, mean, words.grams_for_units(row, scale), spread=tuple(spread)))
     counted = sum(run.units[asked.unit] for row in rows for run in counting(row.entry, asked.unit))
     yield _bars_plot(
         "per-unit",
@@ -355,7 +355,7 @@ def _draw_bars(axes: "Axes", theme: Theme, axis: str, bars: Sequence[Bar]) -> No
 
 
 def _name(row: Row) -> str:
-    return human.printable(row.entry.run_id)
+    return human.printable(row.label)
 
 
 def _short(name: str) -> str:

@@ -65,6 +65,8 @@ class Row(NamedTuple):
     size: float | None = None
     is_best: bool = False
     """No other run that has ended has as good a result with as few grams, and one better."""
+    label: str = ""
+    """Name for drawings: the run's name, with its id where several runs have that name."""
 
 
 def question(
@@ -106,7 +108,7 @@ def rank(entries: Iterable[Entry], asked: Question) -> list[Row]:
 
     Equal ones share a rank, and the next has as many above it.
     """
-    rows = _with_best([_row(entry, asked) for entry in entries], asked)
+    rows = _with_best(_with_labels([_row(entry, asked) for entry in entries]), asked)
     compared = [(worth, row) for row in rows if (worth := _worth(row, asked)) is not None]
     compared.sort(key=lambda each: (each[0], each[1].entry.carbon_ng, _name(each[1])))
     ranked: list[Row] = []
@@ -146,6 +148,17 @@ def _row(entry: Entry, asked: Question) -> Row:
         spread=spread,
         size=entry.number(asked.size),
     )
+
+
+def _with_labels(rows: Sequence[Row]) -> list[Row]:
+    names = Counter(row.entry.name for row in rows)
+    return [row._replace(label=_label(row.entry, names[row.entry.name])) for row in rows]
+
+
+def _label(entry: Entry, same_name: int) -> str:
+    if not entry.name:
+        return entry.run_id
+    return entry.name if same_name == 1 else f"{entry.name} ({entry.run_id})"
 
 
 def _finite(ratio: float) -> float | None:

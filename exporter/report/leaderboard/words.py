@@ -1,7 +1,7 @@
 """The cells of the table, the same on a terminal, in Markdown and in HTML."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from exporter import human, units
@@ -44,15 +44,19 @@ class Column(NamedTuple):
 def columns(board: Board) -> list[Column]:
     """What is shown of each row; what no run has is left out."""
     rows, asked = board.rows, board.question
+    has_names = any(row.entry.name for row in rows)
     has_jobs = any(row.entry.job_id for row in rows)
+    in_energy = human.energy_scale(row.entry.energy_uj for row in rows)
+    in_carbon = human.carbon_scale(row.entry.carbon_ng for row in rows)
     found = [
         _column("rank", rows, lambda row: str(row.rank or human.UNKNOWN), "rank"),
+        *([_column("name", rows, lambda row: row.entry.name, "name")] if has_names else []),
         _column("run", rows, lambda row: row.entry.run_id, "run"),
         *([_column("job", rows, lambda row: row.entry.job_id, "job")] if has_jobs else []),
         _column("user", rows, lambda row: row.entry.user, "user"),
         _column("ended (UTC)", rows, lambda row: ended(row.entry), "time"),
-        _column("energy", rows, lambda row: energy(row.entry)),
-        _column("CO2eq", rows, lambda row: carbon(row.entry)),
+        _column("energy", rows, lambda row: energy(row.entry, in_energy)),
+        _column("CO2eq", rows, lambda row: carbon(row.entry, in_carbon)),
         _column("held idle", rows, lambda row: held(row.entry)),
     ]
     if asked.metric:
@@ -60,7 +64,8 @@ def columns(board: Board) -> list[Column]:
     if any(row.per_gram is not None for row in rows):
         found.append(_per_gram(rows, asked))
     if any(row.grams_per_units is not None for row in rows):
-        found.append(_column(per_units(asked), rows, grams_for_units))
+        in_units = units_scale(rows)
+        found.append(_column(per_units(asked), rows, lambda row: grams_for_units(row, in_units)))
     return [*found, _column("marks", rows, lambda row: ", ".join(marks(row)), "marks")]
 
 
@@ -80,20 +85,20 @@ def per_units(asked: Question) -> str:
 def ended(entry: Entry) -> str:
     """When, to the minute."""
     if entry.ended is None:
-        return "not ended"
+        return "lost" if entry.lost else "running"
     return human.moment(entry.ended)[:-3]
 
 
-def energy(entry: Entry) -> str:
+def energy(entry: Entry, scale: human.Scale) -> str:
     """What it used; nothing measured is not zero."""
-    return human.energy(entry.energy_uj) if entry.energy_uj else human.UNKNOWN
+    return scale.text(entry.energy_uj) if entry.energy_uj else human.UNKNOWN
 
 
-def carbon(entry: Entry) -> str:
+def carbon(entry: Entry, scale: human.Scale) -> str:
     """What it emitted; what waits for an intensity comes on top."""
     if not entry.energy_uj or (entry.unpriced_uj and not entry.carbon_ng):
         return human.UNKNOWN
-    return ("> " if entry.unpriced_uj else "") + human.carbon(entry.carbon_ng)
+    return ("> " if entry.unpriced_uj else "") + scale.text(entry.carbon_ng)
 
 
 def held(entry: Entry) -> str:
@@ -164,22 +169,23 @@ def _per_gram(rows: Sequence[Row], asked: Question) -> Column:
     )
 
 
-def grams(amount: float | None) -> str:
-    """An amount of grams, or that it is not known."""
-    if amount is None:
+def units_scale(rows: Iterable[Row]) -> human.Scale:
+    """Unit of the grams per units of all rows."""
+    known = (row.grams_per_units for row in rows)
+    return human.carbon_scale(
+        grams * units.NANOGRAMS_PER_GRAM for grams in known if grams is not None
+    )
+
+
+def grams_for_units(row: Row, scale: human.Scale) -> str:
+    """What so many units emit, and the least and the most of the runs that it is the mean of."""
+    if row.grams_per_units is None:
         return human.UNKNOWN
-    return human.carbon(round(amount * units.NANOGRAMS_PER_GRAM))
-
-
-def grams_for_units(row: Row) -> str:
-    """What so many units emit, and how far the runs that tell it are apart."""
+    mean = scale.text(row.grams_per_units * units.NANOGRAMS_PER_GRAM)
     if row.spread is None:
-        return grams(row.grams_per_units)
-    mean, least, most = map(grams, (row.grams_per_units, *row.spread))
-    unit = mean.rpartition(" ")[2]
-    if least.endswith(f" {unit}") and most.endswith(f" {unit}"):
-        least, most = least.removesuffix(f" {unit}"), most.removesuffix(f" {unit}")
-    return f"{mean} ({least} to {most})"
+        return mean
+    ends = (grams * units.NANOGRAMS_PER_GRAM / scale.size for grams in row.spread)
+    return f"{mean} ({' to '.join(map(human.number, ends))})"
 
 
 def _column(head: str, rows: Sequence[Row], text: Callable[[Row], str], kind: str = "n") -> Column:

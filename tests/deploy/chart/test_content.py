@@ -28,7 +28,9 @@ from tests.deploy.chart.chart import (
 )
 
 pytestmark = needs_helm
+TLS = {"webConfig": {"existingSecret": "web", "tls": True}}
 NODE, ASKER = "x-emissions-exporter", "x-emissions-exporter-intensity"
+ASKED = {"intensity": {"enabled": True}, "config": {"convert": {"zone": "DE"}}}
 MONITORED = {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}
 
 
@@ -80,7 +82,7 @@ def test_the_exporter_knows_every_flag_of_every_variant(variant, tmp_path):
 
 def test_nodes_ask_the_intensity_pod_and_only_that_asks_the_sources():
     convert = {"zone": "DE", "pue": 1.2, "sources": ["energy_charts", "table"]}
-    given = {"intensity": {"enabled": True, "basis": "unstated", "standIns": []}}
+    given = {"intensity": {"enabled": True, "standIns": []}}
     objects = render({**given, "config": {"convert": convert}})
     assert settings(objects, ASKER)["convert"] == convert
     assert settings(objects)["convert"] == {
@@ -106,8 +108,25 @@ def test_gpu_only_does_not_try_what_it_cannot_reach():
     assert {"name": "KUBERNETES_SERVICE_HOST", "value": ""} in container["env"]
 
 
+@pytest.mark.parametrize(
+    ("sources", "stand_ins", "basis"),
+    [
+        ([], ["table"], "lifecycle"),
+        (["energy_charts", "table"], ["table"], "unstated"),
+        ([{"static": {"grams_per_kwh": 300}}], ["table"], "unstated"),
+        ([{"static": {"grams_per_kwh": 300, "basis": "direct"}}], [], "direct"),
+        ([{"table": {"basis": "direct"}}], [{"table": {"basis": "direct"}}], "direct"),
+    ],
+)
+def test_nodes_expect_what_the_first_source_counts(sources, stand_ins, basis):
+    convert = {"zone": "DE", "sources": sources} if sources else {"zone": "DE"}
+    given = {"intensity": {"enabled": True, "standIns": stand_ins}, "config": {"convert": convert}}
+    [exporter, *_] = settings(render(given))["convert"]["sources"]
+    assert exporter["exporter"]["basis"] == basis
+
+
 def test_the_intensity_pod_measures_nothing():
-    objects = render({"intensity": {"enabled": True}})
+    objects = render(ASKED)
     assert not any(settings(objects, ASKER)["sample"]["collectors"].values())
 
 
@@ -161,7 +180,7 @@ def test_without_the_operator_the_pods_of_nodes_are_scraped_and_no_other():
     job = yaml.safe_load(textwrap.dedent(re.sub("(?m)^  # ?", "", text.partition("pods:\n")[2])))
     keep, node = job[0]["relabel_configs"]
     found = []
-    for each in workloads(render({"intensity": {"enabled": True}})):
+    for each in workloads(render(ASKED)):
         labels = each["spec"]["template"]["metadata"]["labels"]
         known = {
             f"__meta_kubernetes_pod_label_{re.sub('[./-]', '_', name)}": value
@@ -239,7 +258,25 @@ def test_every_profile_has_a_variant():
         ),
         ({"rbac": {"create": False}}, ["pods go by their uid"], []),
         ({"webConfig": {"existingSecret": "web", "tls": True}}, ["https://localhost:10680"], []),
-        ({"podMonitor": {"enabled": True}}, [], ["Nothing tells Prometheus"]),
+        ({}, ["Prometheus does not scrape the pods yet"], ["tlsConfig"]),
+        ({"podMonitor": {"enabled": True}}, [], ["does not scrape the pods yet", "tlsConfig"]),
+        (
+            {**TLS, "podMonitor": {"enabled": True}},
+            ["podMonitor.tlsConfig is empty"],
+            ["serviceMonitor.tlsConfig"],
+        ),
+        (
+            {**TLS, "serviceMonitor": {"enabled": True, "tlsConfig": {"serverName": "x"}}},
+            [],
+            ["tlsConfig is empty"],
+        ),
+        ({}, ["image.repository is the default", "describe daemonset"], ["MIG instances, are"]),
+        ({"image": {"repository": "registry.example/x"}}, [], ["image.repository is the default"]),
+        (
+            {"global": {"imageRegistry": "registry.example"}},
+            [],
+            ["image.repository is the default"],
+        ),
     ],
 )
 def test_the_notes_say_what_these_values_lose(values, said, unsaid, tmp_path):

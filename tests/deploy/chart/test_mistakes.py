@@ -1,12 +1,19 @@
 """Values that are wrong, and what is said of them."""
 
+import json
+import random
+
 import pytest
 
+from exporter.cli import main as cli
 from tests.deploy.chart.chart import helm, needs_helm
 
 pytestmark = needs_helm
 ON = {"enabled": True}
 WITH_INTENSITY = {"intensity": ON}
+
+MAPS = {"electricity_maps": {"token_file": "/etc/emissions-exporter/tokens/maps"}}
+WATTTIME = {"watttime": {"token_file": "/somewhere/else"}}
 
 
 def of_convert(**given):
@@ -62,7 +69,109 @@ MISTAKES = [
         of_convert(zone="DE", sources=[{"electricity_maps": {"zone": "Hawaii"}}, "table"]),
         "config.convert.sources.electricity_maps.zone: Hawaii is a name, and a code is expected.",
     ),
-    (of_convert(zone="Germny"), "config.convert.zone: Germny is no code."),
+    (
+        of_convert(zone="Germny"),
+        "the bundled table has no zone GERMNY. Expected the code of a country",
+    ),
+    (of_convert(zone="XX"), "config.convert: the bundled table has no value for XX; set config"),
+    (
+        of_convert(zone="ES-CN-FV"),
+        "write {table: {zone: ESP}} or config.convert.zone: ESP for the mean",
+    ),
+    (of_convert(zone="aws:eu-west-9"), "the bundled table has no zone AWS:EU-WEST-9."),
+    (of_convert(zone="aws:eu-central1"), "Did you mean aws:eu-central-1?"),
+    (of_convert(zone="eu-central-1"), "Did you mean aws:eu-central-1?"),
+    (of_convert(zone="US-CAL"), "Did you mean US-CAL-BANC or US-CAL-CISO or US-CAL-IID?"),
+    (of_convert(zone="Germny", file="/x.csv"), "the bundled table has no zone GERMNY."),
+    (of_convert(sources=["table"]), "config.convert.sources: `table` requires a zone."),
+    (of_convert(sources=["energy_charts"]), "`energy_charts` requires a zone."),
+    (
+        of_convert(zone="building-7", sources=["energy_charts"]),
+        "`energy_charts` requires a country of two letters, and BUILDING-7 is none.",
+    ),
+    (
+        of_convert(zone="SE1", sources=[{"table": {"basis": "direct"}}]),
+        "no direct value for SE1. It has: one whose basis is not stated.",
+    ),
+    (
+        of_convert(zone="DE", sources=["uk"]),
+        "`uk` knows GBR only, and config.convert.zone DE is in",
+    ),
+    (
+        of_convert(zone="GB", sources=["uk", "table"]),
+        "counts average direct location. Change it: write {table: {basis: direct}}, leave it out,",
+    ),
+    (
+        of_convert(
+            zone="DE", sources=[{"static": {"grams_per_kwh": 9, "accounting": "market"}}, "table"]
+        ),
+        "never replaces `static`, which counts average unstated market. Change it: leave it out",
+    ),
+    (of_convert(zone="DE", sources=[WATTTIME]), "`watttime` is marginal, which is not what was"),
+    (of_convert(zone="DE", sources=["electricity_maps"]), "`electricity_maps` requires a token."),
+    (
+        of_convert(zone="DE", second=["watttime"]),
+        "config.convert.second: `watttime` requires a token",
+    ),
+    (
+        of_convert(zone="DE", sources=[MAPS, "table"]),
+        "electricity_maps.token_file is below the mount of tokens. Name its Secret in tokens.exist",
+    ),
+    (
+        of_convert(zone="GB", second=["table"]),
+        "config.convert.second: `table` counts the same as the first intensity, average lifecycle",
+    ),
+    (
+        of_convert(zone="GB", second=["uk", "table"]),
+        "Change it: write {table: {basis: direct}}, leave it out.",
+    ),
+    (WITH_INTENSITY, "intensity.standIns: `table` requires a zone. Set config.convert.zone"),
+    (
+        {**WITH_INTENSITY, **of_convert(cloud_metadata=True)},
+        "intensity.standIns: `table` requires a zone. Set config.convert.zone",
+    ),
+    (
+        {**WITH_INTENSITY, **of_convert(zone="GB", sources=["uk"])},
+        "intensity.standIns: `table` counts average lifecycle location, so it never replaces the",
+    ),
+    (
+        {
+            **of_convert(zone="DE", sources=["energy_charts"]),
+            "intensity": {**ON, "basis": "direct"},
+        },
+        "intensity.basis is direct, and the first source of the intensity pod counts unstated.",
+    ),
+    (
+        {**of_convert(zone="DE"), "intensity": {**ON, "accounting": "market"}},
+        "intensity.accounting is market, and the first source of the intensity pod counts",
+    ),
+    (
+        {
+            **of_convert(zone="DE", sources=[MAPS]),
+            "tokens": {"existingSecret": "apis"},
+            "intensity": {**ON, "standIns": [MAPS]},
+        },
+        "intensity.standIns.electricity_maps.token_file: tokens.existingSecret is not mounted in",
+    ),
+    (
+        {"profile": "gpu-only", "state": {"hostPath": "/data"}},
+        "state.hostPath has no effect with profile: gpu-only, which mounts nothing of the host.",
+    ),
+    (
+        {"profile": "gpu-only", "config": {"attribute": {"excluded_namespaces": ["a"]}}},
+        "config.attribute.excluded_namespaces has no effect with profile: gpu-only",
+    ),
+    (
+        {"config": {"attribute": {"excluded_namespaces": ["a", "b"], "namespaces": ["b"]}}},
+        "config.attribute: b is in namespaces and in excluded_namespaces.",
+    ),
+    ({"extraArgs": ["--foo"]}, "extraArgs: `serve` has no flag --foo."),
+    ({"extraArgs": ["--convert.zone=DE"]}, "extraArgs: write config.convert.zone instead of"),
+    ({"resources": {"limits": {"memory": "64MB"}}}, "'/resources/limits/memory': '64MB' does not"),
+    (
+        {"intensity": {"resources": {"requests": {"cpu": "50 m"}}}},
+        "'/intensity/resources/requests/cpu': '50 m' does not match pattern",
+    ),
     ({"zone": "Germany"}, "additional properties 'zone' not allowed"),
     (
         of_convert(grams_per_kwh=0.473),
@@ -162,13 +271,36 @@ def test_a_mistake_stops_with_what_to_do(values, said):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "values", [of_convert(zone="Germany"), of_convert(zone="XX"), WITH_INTENSITY]
+)
+def test_a_contradiction_fails_the_lint_too(values):
+    done = helm("lint", values=values)
+    assert done.returncode != 0
+    assert "1 chart(s) failed" in done.stdout + done.stderr
+    assert "Fail: " in done.stderr
+
+
 GOOD = [
     *({"zone": zone} for zone in ("UK", "de", "DEU", "SE1", "US-CAL-CISO", "aws:eu-west-1")),
-    *({"zone": zone} for zone in ("World", "", "US-HI", "ES-CN-FV")),
+    *({"zone": zone} for zone in ("World", "", "US-HI")),
     {"zone": "building-7", "sources": [{"static": {"grams_per_kwh": 1}}]},
     {"grams_per_kwh": 0},
     {"grams_per_kwh": 1.04},
-    {"sources": [{"table": None}, "uk"]},
+    {"zone": "GB", "sources": [{"table": None}, "uk"], "fallback": "any"},
+    {"zone": "GB", "sources": ["uk", {"table": {"basis": "direct"}}]},
+    {"zone": "DE", "sources": ["energy_charts", "table"]},
+    {"zone": "SE1", "sources": ["energy_charts", "table"]},
+    {"cloud_metadata": True, "sources": ["energy_charts", "table"]},
+    {"sources": [{"table": {"zone": "DE"}}]},
+    {"zone": "aws:eu-west-9", "sources": [{"electricity_maps": {"token_file": "/t"}}]},
+    {"zone": "FR", "sources": ["rte"], "second": ["table"]},
+    {"zone": "XX", "grams_per_kwh": 500},
+    {
+        "zone": "US-HI",
+        "sources": [{"electricity_maps": {"token_file": "/t"}}],
+        "second": [WATTTIME],
+    },
 ]
 
 
@@ -176,3 +308,42 @@ GOOD = [
 def test_a_zone_and_a_number_that_can_be_are_taken(convert):
     done = helm("template", "x", values=of_convert(**convert))
     assert done.returncode == 0, done.stderr
+
+
+SOURCES = (
+    *("uk", "rte", "energy_charts", "table", {"table": {"basis": "direct"}}),
+    *({"table": {"zone": "DE"}}, {"static": {"grams_per_kwh": 9, "basis": "direct"}}),
+    *({"static": {"grams_per_kwh": 9, "accounting": "market"}}, {"energy_charts": {"zone": "FR"}}),
+)
+ZONES = ("GB", "DK-DK1", "US-CA", "SE1", "XX", "building-7", "", "aws:eu-west-1", "ES-CN-FV")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_chart_takes_the_chains_that_the_exporter_takes(seed, tmp_path, capsys):
+    """The checks of the chart repeat those of the exporter in another language."""
+    chosen = random.Random(seed)
+    convert = {
+        "zone": chosen.choice(ZONES),
+        "sources": chosen.sample(SOURCES, chosen.randint(0, 3)),
+        "second": chosen.sample(SOURCES, chosen.choice((0, 0, 1))),
+        "fallback": chosen.choice(("same", "same", "any")),
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"convert": convert}))
+    is_taken = cli.main(["check-config", str(path)]) == 0
+    done = helm("template", "x", values=of_convert(**convert))
+    assert (done.returncode == 0) is is_taken, capsys.readouterr().err + done.stderr
+
+
+def test_a_zone_of_the_environment_counts_as_set():
+    zone = [{"name": "EMISSIONS_EXPORTER_CONVERT_ZONE", "value": "de"}]
+    done = helm("template", "x", values={**WITH_INTENSITY, "extraEnv": zone})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_number_with_a_point_is_given_as_json():
+    """`helm --set` makes a text of it, which the schema names."""
+    done = helm("template", "x", "--set", "config.convert.pue=1.3")
+    assert "'/config/convert/pue': got string, want number" in done.stderr
+    done = helm("template", "x", "--set-json", "config.convert.pue=1.3")
+    assert "pue: 1.3\n" in done.stdout

@@ -20,6 +20,10 @@ from tests.deploy.chart.pod_security import refused
 
 pytestmark = needs_helm
 PROFILES = ("default", "sharing", "gpu-only")
+ASKED = {
+    "intensity": {"enabled": True},
+    "config": {"convert": {"zone": "GB", "sources": ["energy_charts", "table"]}},
+}
 NO_RIGHTS = {"create": False}
 
 
@@ -94,7 +98,7 @@ def test_gpu_only_passes_restricted():
 
 
 def test_the_intensity_pod_passes_restricted():
-    objects = render({"intensity": {"enabled": True}})
+    objects = render(ASKED)
     assert refused(pod_of(named(objects, "Deployment", "x-emissions-exporter-intensity"))) == []
 
 
@@ -214,7 +218,7 @@ def test_tokens_are_files_in_the_pod_that_asks_and_nowhere_else():
     secret = {"secretName": "apis", "defaultMode": 0o440}
     given = {"tokens": {"existingSecret": "apis"}}
     assert {"name": "tokens", "secret": secret} in node_pod(render(given))["volumes"]
-    objects = render({**given, "intensity": {"enabled": True}})
+    objects = render({**given, **ASKED})
     assert "apis" not in json.dumps(node_pod(objects))
     [deployment] = of_kind(objects, "Deployment")
     assert {"name": "tokens", "secret": secret} in pod_of(deployment)["volumes"]
@@ -291,13 +295,14 @@ DNS = {("UDP", 53), ("TCP", 53), ("UDP", 5353), ("TCP", 5353)}
 
 def test_the_network_policy_lets_every_source_of_intensity_out():
     sources = [
-        {"electricity_maps": {}},
+        {"electricity_maps": {"token_file": "/token"}},
         {"prometheus": {"url": "http://prometheus:9090/prefix", "query": "x"}},
         {"uk": {"url": "http://mirror"}},
         {"exporter": {"url": "https://[fd00::1]:8443"}},
         "energinet",
     ]
-    given = {"networkPolicy": {"enabled": True}, "config": {"convert": {"sources": sources}}}
+    convert = {"cloud_metadata": True, "sources": sources, "fallback": "any"}
+    given = {"networkPolicy": {"enabled": True}, "config": {"convert": convert}}
     objects = render(given)
     wanted = {("TCP", port) for port in (443, 6443, 9090, 80, 8443)}
     assert _ports(named(objects, "NetworkPolicy")) == DNS | wanted
@@ -307,7 +312,9 @@ def test_the_network_policy_lets_every_source_of_intensity_out():
 def test_a_proxy_is_found_however_it_is_named(proxy):
     environment = [{"name": "https_proxy", "value": proxy}]
     policy = named(
-        render({"networkPolicy": {"enabled": True}, "extraEnv": environment}), "NetworkPolicy"
+        render({**ASKED, "networkPolicy": {"enabled": True}, "extraEnv": environment}),
+        "NetworkPolicy",
+        "x-emissions-exporter-intensity",
     )
     assert ("TCP", 3128) in _ports(policy)
 
@@ -318,7 +325,14 @@ def test_a_proxy_is_found_however_it_is_named(proxy):
 def test_nodes_are_let_out_to_the_stand_ins_of_the_intensity_pod(source, port):
     intensity = {"enabled": True, "standIns": [source, "table"]}
     policy = named(
-        render({"networkPolicy": {"enabled": True}, "intensity": intensity, "rbac": NO_RIGHTS}),
+        render(
+            {
+                **ASKED,
+                "networkPolicy": {"enabled": True},
+                "intensity": intensity,
+                "rbac": NO_RIGHTS,
+            }
+        ),
         "NetworkPolicy",
     )
     assert ("TCP", port) in _ports(policy)
@@ -330,9 +344,7 @@ def test_volumes_for_all_are_in_the_intensity_pod_too_and_those_of_the_host_are_
         {"name": "host", "hostPath": {"path": "/opt"}},
     ]
     mounts = [{"name": each["name"], "mountPath": f"/{each['name']}"} for each in volumes]
-    objects = render(
-        {"intensity": {"enabled": True}, "extraVolumes": volumes, "extraVolumeMounts": mounts}
-    )
+    objects = render({**ASKED, "extraVolumes": volumes, "extraVolumeMounts": mounts})
     [deployment] = of_kind(objects, "Deployment")
     pod = pod_of(deployment)
     assert volumes[0] in pod["volumes"]
@@ -345,7 +357,7 @@ def test_volumes_for_all_are_in_the_intensity_pod_too_and_those_of_the_host_are_
 def test_the_network_policy_lets_the_proxy_and_the_metadata_service_be_asked():
     given = {
         "networkPolicy": {"enabled": True},
-        "config": {"convert": {"cloud_metadata": True}},
+        "config": {"convert": {"cloud_metadata": True, "sources": ["energy_charts"]}},
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://user@proxy:3128"}],
     }
     policy = named(render(given), "NetworkPolicy")
@@ -357,7 +369,7 @@ def test_the_network_policy_lets_the_proxy_and_the_metadata_service_be_asked():
 
 
 def test_with_an_intensity_pod_only_that_one_is_let_out_to_the_sources():
-    objects = render({"networkPolicy": {"enabled": True}, "intensity": {"enabled": True}})
+    objects = render({"networkPolicy": {"enabled": True}, **ASKED})
     node = named(objects, "NetworkPolicy")
     asker = named(objects, "NetworkPolicy", "x-emissions-exporter-intensity")
     assert _ports(node) == DNS | {("TCP", 443), ("TCP", 6443)}
@@ -376,7 +388,18 @@ def test_gpu_only_is_not_let_out_to_the_api_server():
     policy = named(
         render({"profile": "gpu-only", "networkPolicy": {"enabled": True}}), "NetworkPolicy"
     )
-    assert _ports(policy) == DNS | {("TCP", 443)}
+    assert _ports(policy) == DNS
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [{}, {"zone": "DE"}, {"zone": "DE", "sources": [{"table": {}}]}, {"grams_per_kwh": 9}],
+)
+def test_without_a_source_on_the_network_only_dns_and_the_api_server_are_let_out(convert):
+    given = {"networkPolicy": {"enabled": True}, "config": {"convert": convert}}
+    assert _ports(named(render(given), "NetworkPolicy")) == DNS | {("TCP", 443), ("TCP", 6443)}
+    given |= {"rbac": NO_RIGHTS}
+    assert _ports(named(render(given), "NetworkPolicy")) == DNS
 
 
 @pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
@@ -396,7 +419,7 @@ def test_a_monitor_names_the_node_and_not_the_pod(kind):
 
 @pytest.mark.parametrize("kind", ["podMonitor", "serviceMonitor"])
 def test_no_monitor_finds_the_intensity_pod(kind):
-    objects = render({kind: {"enabled": True}, "intensity": {"enabled": True}})
+    objects = render({kind: {"enabled": True}, **ASKED})
     [monitor] = of_kind(objects, f"{kind[0].upper()}{kind[1:]}")
     selector = monitor["spec"]["selector"]["matchLabels"]
     found = [

@@ -123,6 +123,7 @@ def test_every_value_that_may_be_unset_can_be(monitor):
         place[name] = None if name not in allowed.get("required", []) else value.default
     for name in ("intensity", "prometheusRule", "dashboards", "networkPolicy", monitor):
         given[name]["enabled"] = True
+    given["config"] = {"convert": {"zone": "DE"}}
     assert [each for each, value in given.items() if value is None]
     for document in render(given):
         check(document, "1.33")

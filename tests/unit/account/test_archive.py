@@ -127,6 +127,7 @@ def full(tmp_path):
                 started=WALL + number // 4,
                 ended=None if number == 7 else WALL + number,
                 labels=(("group", "sweep"),) if number % 5 == 0 else (),
+                namespace=("", "a", "b", "c")[number % 4],
             )
         )
         known_run(made, infos[-1])
@@ -142,7 +143,9 @@ def amounts(parts):
 
 @pytest.mark.parametrize("by", list(Sums))
 @pytest.mark.parametrize("since", [0.0, WALL + 5.0])
-@pytest.mark.parametrize("wanted", [ANY, Wanted(user="user-1"), Wanted(group="sweep")])
+@pytest.mark.parametrize(
+    "wanted", [ANY, Wanted(user="user-1"), Wanted(group="sweep"), Wanted(namespace="b")]
+)
 def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
     archive, infos = full
     left_out = [infos[3].key, infos[40].key, RunKey(9, "unknown", "")]
@@ -150,6 +153,7 @@ def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
         Sums.JOB: lambda info: info.key.job_id,
         Sums.USER: lambda info: info.user,
         Sums.GROUP: lambda info: dict(info.labels).get("group", ""),
+        Sums.NAMESPACE: lambda info: info.namespace,
     }
     expected = {}
     for record in archive.runs(MANY, wanted):
@@ -172,6 +176,13 @@ def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
         uses = [use for record in records for use in record.factors]
         assert sum(u.energy_uj for u in one.factors) == sum(u.energy_uj for u in uses)
         assert sum(u.carbon_ng for u in one.factors) == sum(u.carbon_ng for u in uses)
+
+
+def test_runs_of_a_namespace_are_all_of_those_and_no_other(full):
+    archive, infos = full
+    found = {record.run.key for record in archive.runs(MANY, Wanted(namespace="b"))}
+    assert found == {info.key for info in infos if info.namespace == "b"}
+    assert len(found) == MANY // 4
 
 
 def test_sums_have_energy(full):

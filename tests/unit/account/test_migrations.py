@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.account import opening
 from exporter.account.opening import NEWER_SQLITE, explained
 from exporter.errors import LedgerError
 from tests.unit.account.making import (
@@ -99,6 +100,53 @@ def test_every_amount_and_run_of_a_strict_ledger_is_kept(strict, version):
         assert found.past(key("gpt")).info.ended == WALL + 60
         assert restored.floors == {GPU: 21.5}
         assert [position.uncounted for position in restored.positions] == [False, False]
+
+
+def test_a_ledger_is_copied_before_it_is_migrated(strict, version):
+    with closing(opened(strict)):
+        pass
+    copy = Path(f"{path_in(strict)}.schema-{version}")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(copy)) as found:
+        found.execute("PRAGMA writable_schema = ON")  # an old SQLite reads on past STRICT
+        assert found.execute("PRAGMA user_version").fetchone() == (version,)
+        for table in ("usage", "total"):
+            rows = [
+                f"({','.join(map(str, row))});" for row in found.execute(f"SELECT * FROM {table}")
+            ]
+            assert sorted(rows) == sorted(dumped(f'INSERT INTO "{table}" VALUES', version))
+    assert {path.name for path in strict.iterdir()} >= {copy.name}
+    assert not [path for path in strict.iterdir() if ".new" in path.name]
+
+
+def test_a_ledger_that_cannot_be_copied_is_migrated_with_a_warning(
+    strict, version, ledger, monkeypatch, caplog
+):
+    monkeypatch.setattr("exporter.account.opening.os.replace", _full)
+    with closing(opened(strict)) as found:
+        assert schema_of(found) == schema_of(ledger)
+    assert "without a copy" in caplog.text
+    assert [path for path in strict.iterdir() if "schema-" in path.name] == []
+
+
+def _full(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_ledger_of_the_newest_schema_is_not_copied(tmp_path):
+    for _ in range(2):
+        with closing(opened(tmp_path)):
+            pass
+    assert [path for path in tmp_path.iterdir() if "schema-" in path.name] == []
+
+
+def test_an_older_exporter_names_the_copy_that_it_can_be_returned_to(strict, version, monkeypatch):
+    with closing(opened(strict)):
+        pass
+    scripts = opening._scripts()
+    monkeypatch.setattr(opening, "_scripts", lambda: scripts[:version])
+    with pytest.raises(LedgerError, match=rf"or restore .*ledger\.sqlite\.schema-{version}"):
+        opened(strict)
 
 
 def test_a_strict_ledger_goes_on_being_written(strict):

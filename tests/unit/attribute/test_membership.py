@@ -77,7 +77,7 @@ def test_only_the_own_user_or_root_can_end_a_run(host):
     host.proc.process(10)
     host.look()
     host.start(10, "a", uid=1)
-    with pytest.raises(Refused, match="no open run"):
+    with pytest.raises(Refused, match="no run 'a' that is running"):
         host.witness.end(End(2, "a"))
     assert host.witness.end(End(0, "a")).ended is not None
 

@@ -75,6 +75,21 @@ def test_what_is_wrong_is_refused_with_its_line_and_the_reason(refusal, entry, w
     assert why in said
 
 
+@pytest.mark.parametrize(
+    ("name", "grams", "period", "of", "where"),
+    [
+        ("a", "1", "dya", "{user: x}", "line 8: period: expected one of"),
+        ("a", "-1", "day", "{user: x}", "line 6: grams: -1 is no limit"),
+        ("a", "1", "day", "{pod: x}", "line 7: of: pod: a budget can be"),
+        ("all", "1", "day", "{user: x}", "line 5: name: all is taken"),
+        ("a", "1\n  kilos: 2", "day", "{user: x}", "line 7: kilos: there is no such key"),
+    ],
+)
+def test_an_error_of_a_key_has_the_line_of_that_key(refusal, name, grams, period, of, where):
+    entry = f"- name: {name}\n  grams: {grams}\n  of: {of}\n  period: {period}\n"
+    assert where in refusal(GOOD + entry)
+
+
 def test_two_budgets_of_one_name_are_refused_with_the_line_of_the_second(refusal):
     assert refusal(GOOD + GOOD.partition("\n")[2]).endswith(
         "line 5: name: all is taken by another budget"

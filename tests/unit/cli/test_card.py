@@ -133,3 +133,27 @@ def test_a_place_that_is_not_that_of_the_grid_is_said_when_the_card_is_written(
     assert main(["card", "write", *arguments]) == 0
     said = capsys.readouterr().err.splitlines()[1]
     assert said.startswith(f"{path}:5: warning: geographical_location: 'Quebec, Canada', and the")
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "said"),
+    [
+        (["warm up", "bert"], 0, "emissions of r0"),
+        (["warm up", "warm up"], 1, "2 runs are named 'warm up'; give the id of one: r0, r1"),
+        (["bert", ""], 1, "no run of that id is known"),
+    ],
+)
+def test_a_run_is_found_by_a_name_that_only_it_has(names, code, said, receipt, tmp_path, capsys):
+    with open(receipt, encoding="utf-8") as file:
+        record = json.load(file)
+    runs = [record | {"run_id": f"r{n}", "name": name} for n, name in enumerate(names)]
+    answers = Answers()
+    answers.decide = lambda _, path, __: (
+        (200, {"runs": runs})
+        if path.startswith("/v1/runs?")
+        else (404, {"error": "no run of that id is known"})
+    )
+    with serving(str(tmp_path / "agent.sock"), answers):
+        card, socket = str(tmp_path / "README.md"), f"--socket.path={answers.path}"
+        assert main(["card", "write", card, "warm up", socket]) == code
+    assert said in capsys.readouterr().err

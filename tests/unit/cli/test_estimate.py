@@ -1,6 +1,7 @@
 """`estimate`: what is asked for, and each form of the answer."""
 
 import json
+import re
 
 import pytest
 
@@ -98,3 +99,11 @@ def test_what_is_no_number_is_refused(hours, capsys):
     with pytest.raises(SystemExit):
         main(["estimate", "--hardware=T4", f"--hours={hours}"])
     assert "expected a number" in capsys.readouterr().err
+
+
+def test_greener_regions_have_one_unit_and_one_decimal(estimate):
+    lines = estimate("--hardware=350 W", "--hours=1", "--region=gcp:us-central1").splitlines()
+    head = next(line for line in lines if line.endswith("saved"))
+    rows = [re.split(r"  +", line.strip()) for line in lines[lines.index(head) + 1 :]]
+    assert {row[2].rpartition(" ")[2] for row in rows} == {"kg"}
+    assert all(re.fullmatch(r"\d+\.\d %", row[3]) for row in rows)

@@ -207,3 +207,9 @@ def test_what_is_no_duration_is_refused(capsys, duration):
 def test_what_moves_the_cursor_is_not_printed(daemon, says):
     daemon["state"] = state(why="a\x1b[2Jb")
     assert says()[1][1] == "a\ufffd[2Jb"
+
+
+def test_a_zone_that_no_table_knows_is_refused_by_its_flag(capsys):
+    assert main(["intensity", "--zone=Germany"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("emissions-exporter: --zone: no bundled table knows 'Germany'; did you")

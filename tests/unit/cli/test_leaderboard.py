@@ -54,6 +54,29 @@ def said(capsys):
     return call
 
 
+def test_a_run_is_chosen_by_its_id_or_its_name(show, said, tmp_path):
+    path = tmp_path / "named.json"
+    path.write_text(json.dumps([{**RUNS[0], "name": "warm up"}, {**RUNS[1], "name": ""}]))
+    assert names(show("--from", str(path), "--format=json", "warm up")) == ["small"]
+    assert names(show("--format=json", "large", "warm up", "--from", str(path))) == [
+        "small",
+        "large",
+    ]
+    assert "no run has the id or the name ''" in said("", "--from", str(path))
+
+
+def test_a_run_that_is_not_there_is_an_error(said, daemon):
+    found = said(f"--socket.path={daemon.path}", "small", "nobody")
+    assert "no run has the id or the name 'nobody'; without RUN all are shown" in found
+
+
+def test_a_run_that_serves_another_is_said_to_be_in_its_row(said, tmp_path):
+    path = tmp_path / "runs.json"
+    serving = record("s", 1.0, labels={"serves": "small"}, units={"requests": 1.0})
+    path.write_text(json.dumps([RUNS[0], serving]))
+    assert "'s' uses the outcome of another run" in said("s", "--from", str(path))
+
+
 def names(text):
     return [run["run_id"] for run in json.loads(text)["runs"]]
 
@@ -230,4 +253,6 @@ def test_results_of_its_runs_come_from_files(show, prometheus, file):
 
 
 def test_a_group_is_known_to_prometheus_only_by_its_label(said, prometheus):
-    assert "attribute.exported_labels names" in said("--prometheus", prometheus, "--group=g")
+    assert "`exported_labels: [group]` under `attribute:`" in said(
+        "--prometheus", prometheus, "--group=g"
+    )

@@ -1,12 +1,13 @@
 """What every command's parser says of itself and of what it does not know."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
 from exporter.cli import main as command
-from exporter.cli.main import COMMANDS
+from exporter.cli.main import COMMANDS, parser_for
 
 
 def complaint(capsys, *arguments):
@@ -73,6 +74,30 @@ def test_flags_of_the_command_that_is_run_are_left_alone(tmp_path):
 )
 def test_help_shows_the_default_of_an_option(name, shown, capsys):
     assert shown in help_of(capsys, name)
+
+
+def options_of(parser):
+    """All options and arguments of a parser and of those under it, each with its command."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from options_of(inner)
+        else:
+            yield parser.prog, action
+
+
+def test_every_option_of_every_command_has_help():
+    bare = [
+        f"{command} {'/'.join(action.option_strings) or action.dest}"
+        for command, action in options_of(parser_for())
+        if not action.help and action.nargs != argparse.REMAINDER
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", ["report", "rules"])
+def test_help_shows_a_default_duration_as_it_would_be_typed(name, capsys):
+    assert "12h, 30d, 1y. (default: 30d)" in help_of(capsys, name)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -124,7 +125,7 @@ def test_csv_has_no_formulas(show, monkeypatch):
 @pytest.mark.parametrize("option", ["--job-id=7", "--group=sweep", "--user=ada"])
 def test_a_report_of_several_runs_is_their_sum(show, option):
     first, *_ = show("report", option).splitlines()
-    assert first == f"Run all 2 of {option[2:].replace('-id', '').replace('=', ' ')}"
+    assert first == f"Runs: all 2 of {option[2:].replace('-id', '').replace('=', ' ')}"
 
 
 def test_a_report_of_a_group_has_its_mean_and_the_run_that_is_named_as_final(show):
@@ -208,6 +209,64 @@ def test_a_label_without_a_value_is_refused(capsys):
 def test_a_report_needs_to_know_of_what(capsys):
     assert main(["report"]) == 1
     assert "name a RUN, or give --job-id" in capsys.readouterr().err
+
+
+@pytest.fixture
+def of_pods(tmp_path, capsys):
+    """Prints what a daemon of a node says: the runs of pods of two namespaces."""
+    runs = [
+        {**run_of("a", 5, 2_000_000_000.0), "user": "", "namespace": "nlp"},
+        {**run_of("b", 1, 1_000_000_000.0), "user": "", "namespace": "vision"},
+        {**run_of("c", 2, 1_500_000_000.0), "user": "", "namespace": "nlp"},
+    ]
+
+    def decide(method, path, document):
+        asked = parse_qs(urlsplit(path).query).get("namespace", [""])[0]
+        found = [run for run in runs if asked in ("", run["namespace"])]
+        return 200, {"runs": found, "next": None, **({"namespace": asked} if asked else {})}
+
+    answers = Answers()
+    answers.decide = decide
+    with serving(str(tmp_path / "agent.sock"), answers):
+
+        def call(command, *arguments):
+            assert main([command, f"--socket.path={answers.path}", *arguments]) == 0
+            return capsys.readouterr().out
+
+        yield call
+
+
+def test_runs_of_pods_are_shown_and_chosen_by_namespace(of_pods):
+    head, *lines = of_pods("runs").splitlines()
+    assert head.split()[:5] == ["RUN", "NAME", "NAMESPACE", "JOB", "USER"]
+    assert ["nlp" in line for line in lines] == [True, False, True]
+    found = json.loads(of_pods("runs", "--namespace=nlp", "--format=json"))
+    assert [run["run_id"] for run in found] == ["a", "c"]
+
+
+def test_runs_of_pods_are_added_up_by_namespace(of_pods):
+    lines = of_pods("runs", "--by=namespace").splitlines()
+    assert lines[0].split()[0] == "NAMESPACE"
+    assert [(line.split()[0], "4.00 Wh" in line) for line in lines[1:]] == [
+        ("nlp", True),
+        ("vision", False),
+    ]
+
+
+def test_a_report_of_a_namespace_is_the_sum_of_its_runs(of_pods):
+    first, *rest = of_pods("report", "--namespace=nlp").splitlines()
+    assert first == "Run all 2 of namespace nlp"
+    assert "7.00 g" in "".join(rest)
+
+
+def test_a_daemon_that_does_not_know_namespaces_is_named(show, capsys, tmp_path):
+    answers = Answers()
+    answers.decide = lambda *_: (200, {"runs": RUNS, "next": None})
+    with serving(str(tmp_path / "old.sock"), answers):
+        assert main(["runs", "--namespace=nlp", f"--socket.path={answers.path}"]) == 1
+    assert (
+        "older than this program and does not select runs by namespace" in capsys.readouterr().err
+    )
 
 
 def test_runs_are_added_up_by_user(show):

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import socket
 import sys
 
 import pytest
@@ -11,6 +13,7 @@ from exporter.cli import main as command
 from exporter.cli.settings import add_flags, settings
 from exporter.config import COLLECTORS
 from exporter.sample.registry import NAMES
+from tests.certificates import Authority
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -176,8 +179,232 @@ def test_a_missing_zone_is_told_with_its_flag_and_the_line_for_the_file(capsys, 
     file.write_text("{}\n")
     assert command.main(["check-config", str(file)]) == 0
     error = capsys.readouterr().err
-    assert f"by --convert.zone=DE, or write `convert: {{zone: DE}}` in {file}" in error
+    assert (
+        "set convert.zone by --convert.zone=DE, or by EMISSIONS_EXPORTER_CONVERT_ZONE=DE" in error
+    )
+    assert f"or by `zone: DE` under `convert:` in {file}\n" in error
     assert command.main(["check-config", "--convert.zone=FR"]) == 0
     printed = capsys.readouterr()
     assert yaml.safe_load(printed.out)["convert"]["zone"] == "FR"
     assert "no zone" not in printed.err
+
+
+KG = "0.473 g/kWh is less than any grid emits, it looks like kg/kWh; write 473"
+NO_ZONE = "no bundled table knows 'Germany'; did you mean DE?"
+
+
+@pytest.fixture
+def checked(capsys, tmp_path, monkeypatch):
+    """The error of `check-config` for a document in config.yaml, flags and variables."""
+
+    def call(document, *flags, **variables):
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(document))
+        for name, value in variables.items():
+            monkeypatch.setenv(f"EMISSIONS_EXPORTER_{name}", value)
+        assert command.main(["check-config", str(file), *flags]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line.replace(str(file), "FILE").removeprefix("emissions-exporter: ")
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("document", "flags", "variables", "said"),
+    [
+        ({"convert": {"grams_per_kwh": 0.473}}, [], {}, f"FILE: convert.grams_per_kwh: {KG}"),
+        (
+            {"convert": {"grams_per_kwh": 473}},
+            [],
+            {"CONVERT_GRAMS_PER_KWH": "0.473"},
+            f"EMISSIONS_EXPORTER_CONVERT_GRAMS_PER_KWH: {KG}",
+        ),
+        (
+            {"convert": {"sources": [{"static": {"grams_per_kwh": 0.473}}]}},
+            [],
+            {},
+            f"FILE: convert.sources: static.grams_per_kwh: {KG}",
+        ),
+        (
+            {"convert": {"zone": "FR", "second": [{"static": {"grams_per_kwh": 0.473}}]}},
+            [],
+            {},
+            f"FILE: convert.second: static.grams_per_kwh: {KG}",
+        ),
+        ({"convert": {"zone": "Germany"}}, [], {}, f"FILE: convert.zone: {NO_ZONE}"),
+        (
+            {"convert": {"zone": "DE"}},
+            [],
+            {"CONVERT_ZONE": "Germany"},
+            f"EMISSIONS_EXPORTER_CONVERT_ZONE: {NO_ZONE}",
+        ),
+        (
+            {"convert": {"zone": "DE"}},
+            ["--convert.zone=Germany"],
+            {"CONVERT_ZONE": "FR"},
+            f"--convert.zone: {NO_ZONE}",
+        ),
+        (
+            {"expose": {"listen_address": "here"}},
+            [],
+            {},
+            "FILE: expose.listen_address=here: expected host:port",
+        ),
+        (
+            {"attribute": {"jobs_directory": "/etc/passwd"}},
+            [],
+            {},
+            "FILE: attribute.jobs_directory: /etc/passwd is a file",
+        ),
+    ],
+)
+def test_an_error_begins_with_the_place_where_the_setting_was_given(
+    checked, document, flags, variables, said
+):
+    assert checked(document, *flags, **variables).startswith(said)
+
+
+def test_an_error_about_a_default_names_no_file(checked, tmp_path, monkeypatch):
+    monkeypatch.setattr("exporter.settings.default_state_directory", lambda: str(tmp_path / "f"))
+    (tmp_path / "f").touch()
+    assert checked({"convert": {"zone": "DE"}}).startswith("account.state_directory (--path.state)")
+
+
+def make(path, kind):
+    """Something at a path that is no file with a token or with intensities in it."""
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "empty" | "blank":
+            path.write_text(" \n" if kind == "blank" else "")
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(str(path))
+        case "dangling":
+            path.symlink_to("nowhere")
+    return str(path)
+
+
+PLACES = [
+    ({"file": {"path": "PATH"}}, "convert.sources: file: PATH:"),
+    (
+        {"electricity_maps": {"token_file": "PATH"}},
+        "convert.sources: electricity_maps: token file PATH",
+    ),
+    (
+        {"watttime": {"token_file": "PATH", "region": "R", "username": "u", "signal": "average"}},
+        "convert.sources: watttime: token file PATH",
+    ),
+    (
+        {"prometheus": {"token_file": "PATH", "url": "http://p:9090", "query": "x"}},
+        "convert.sources: prometheus: token file PATH",
+    ),
+]
+KINDS = {
+    "directory": "is a directory, and a regular file is required",
+    "pipe": "is a pipe, and a regular file is required",
+    "socket": "is a socket, and a regular file is required",
+    "missing": "cannot be read: No such file or directory; check that it exists",
+    "dangling": "cannot be read: No such file or directory; check that it exists",
+    "empty": "is empty; ",
+    "blank": "is empty; ",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("source", "where"), PLACES)
+def test_a_path_inside_the_sources_has_to_be_a_file_with_something_in_it(
+    checked, tmp_path, source, where, kind
+):
+    path = make(tmp_path / "p", kind)
+    ((name, options),) = source.items()
+    given = {name: {k: path if v == "PATH" else v for k, v in options.items()}}
+    said = checked({"convert": {"zone": "DE", "sources": [given, "table"]}})
+    assert said.startswith(f"FILE: {where.replace('PATH', path)} {KINDS[kind]}")
+
+
+@pytest.mark.parametrize(("source", "where"), PLACES[:2])
+def test_serve_refuses_the_same_paths_with_the_same_words(
+    source, where, capsys, tmp_path, monkeypatch
+):
+    file, path = tmp_path / "config.yaml", str(tmp_path)
+    ((name, options),) = source.items()
+    given = {name: dict.fromkeys(options, path)}
+    file.write_text(yaml.safe_dump({"convert": {"zone": "DE", "sources": [given, "table"]}}))
+    monkeypatch.setenv("EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY", str(tmp_path / "state"))
+    flags = ["--web.listen-address=none", f"--socket.path={tmp_path}/s", f"--config.file={file}"]
+    assert command.main(["serve", *flags]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{file}: {where.replace('PATH', path)} is a directory, and a regular file" in said
+
+
+def test_a_relative_path_is_said_with_the_directory_that_it_was_looked_for_in(
+    checked, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    said = checked({"convert": {"sources": [{"file": {"path": "grid.csv"}}]}})
+    assert said.endswith(
+        f"grid.csv: cannot be read: No such file or directory; check that it exists in {tmp_path}"
+    )
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5_000, "/etc/passwd/x"])
+def test_a_path_that_cannot_be_one_is_an_error_of_one_line(checked, path):
+    assert "cannot be read: " in checked({"convert": {"sources": [{"file": {"path": path}}]}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [(["check-config"], "the settings file (--config.file)"), (["check-config", "FILE"], "FILE")],
+)
+def test_a_missing_zone_is_reported_with_every_way_to_set_it(arguments, file, capsys, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("convert: {pue: 1.2}\n")
+    assert command.main([each.replace("FILE", str(path)) for each in arguments]) == 0
+    assert capsys.readouterr().err.endswith(
+        "no zone is configured; set convert.zone by --convert.zone=DE, or by "
+        "EMISSIONS_EXPORTER_CONVERT_ZONE=DE in the exporter's environment, or by `zone: DE` under "
+        f"`convert:` in {file.replace('FILE', str(path))}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read: No such file or directory"), ("", "is not valid JSON"), ("{}", "")],
+)
+def test_a_recording_that_cannot_be_played_is_an_error_before_the_start(
+    checked, tmp_path, content, said
+):
+    path = tmp_path / "host.json"
+    if content is not None:
+        path.write_text(content)
+    found = checked({"convert": {"zone": "DE"}, "sample": {"replay": str(path)}})
+    assert found.startswith(f"FILE: sample.replay: {path}: {said}")
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory):
+    """The files of a good certificate."""
+    pair = Authority(tmp_path_factory.mktemp("authority")).sign("server", "DNS:localhost")
+    return dict(zip(("cert_file", "key_file"), pair, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "missing", "empty"])
+@pytest.mark.parametrize("item", ["cert_file", "key_file"])
+def test_an_error_about_a_certificate_names_the_file_that_names_it(
+    item, kind, capsys, tmp_path, signed
+):
+    web, path = tmp_path / "web.yml", make(tmp_path / "p", kind)
+    web.write_text(yaml.safe_dump({"tls_server_config": {**signed, item: path}}))
+    flags = ["--convert.zone=DE", f"--web.config.file={web}"]
+    assert command.main(["check-config", *flags]) == 1
+    said = capsys.readouterr().err
+    words = {
+        "directory": "is a directory; give the path of a regular file",
+        "pipe": "is not a regular file; give the path of a regular file",
+        "missing": "cannot be read: No such file",
+        "empty": "has no ",
+    }
+    assert f"{web}: {item} {path}: {words[kind]}" in said

@@ -45,7 +45,9 @@ def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
     (note,) = result.notes
     assert note.startswith("world average: 473 g/kWh (lifecycle)")
     assert note.endswith(
-        "no zone is configured: set convert.zone, for example by --convert.zone=DE"
+        "no zone is configured; set convert.zone by --convert.zone=DE, or by "
+        "EMISSIONS_EXPORTER_CONVERT_ZONE=DE in the exporter's environment, or by "
+        "`zone: DE` under `convert:` in the settings file (--config.file)"
     )
     assert result.chain.grid(NOW).why == note
 
@@ -126,6 +128,24 @@ def test_a_name_in_place_of_a_code_is_named_by_energy_charts(opened):
         opened(zone="Germany", sources=["energy_charts"])
 
 
+@pytest.mark.parametrize("name", ["table", "energy_charts", "electricity_maps"])
+def test_a_source_that_requires_a_zone_says_that_none_is_set(opened, name):
+    with pytest.raises(ConfigError, match=r"set convert\.zone") as caught:
+        opened(zone="", sources=[name])
+    assert "did you mean" not in str(caught.value)
+    assert "''" not in str(caught.value)
+
+
+def test_a_zone_without_a_yearly_value_is_named_with_what_can_be_done(opened):
+    with pytest.raises(ConfigError) as caught:
+        opened(zone="XX")
+    assert str(caught.value) == (
+        "convert.zone: XX (Northern Cyprus) is known, but the bundled tables have no yearly value "
+        "for it or for its country; set convert.grams_per_kwh, or name sources in convert.sources "
+        "without `table`, which reads the bundled tables"
+    )
+
+
 def test_zero_is_a_number_of_ones_own(opened):
     assert opened(grams_per_kwh=0.0).chain.in_force(NOW).grams_per_kwh == 0
 
@@ -170,3 +190,9 @@ def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):
     assert not state.ok
     assert state.why in result.chain.grid(NOW).why
     assert result.chain.in_force(NOW).grams_per_kwh == 222
+
+
+@pytest.mark.parametrize("settings_file", ["/etc/emissions-exporter/config.yaml", "c.yaml"])
+def test_the_state_of_the_grid_names_the_file_to_write_a_missing_zone_into(opened, settings_file):
+    said = f"or by `zone: DE` under `convert:` in {settings_file}"
+    assert opened(settings_file=settings_file).chain.grid(NOW).why.endswith(said)

@@ -38,7 +38,8 @@ def test_zero_is_an_intensity():
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        ("", "the header must be `time,grams_per_kwh`"),
+        ("", "is empty; expected time"),
+        (" \n", "is empty; expected time"),
         ("time,intensity\n1,2\n", "the header must be `time,grams_per_kwh`"),
         ("time,grams_per_kwh\n", "has no rows"),
         ("[]", "has no rows"),

@@ -35,3 +35,9 @@ def test_amounts_have_the_unit_that_fits():
     assert energy(Fraction("0.1")) == "0.1 kWh"
     assert carbon(Fraction("99.9")) == "99.9 g"
     assert carbon(Fraction(16989)) == "16.989 kg"
+
+
+def test_amounts_beside_a_larger_one_have_its_unit():
+    assert energy(Fraction("0.099"), Fraction("0.11")) == "0.099 kWh"
+    assert carbon(Fraction(50), Fraction(16989)) == "0.05 kg"
+    assert carbon(Fraction("0.5"), Fraction("99.9")) == "0.5 g"

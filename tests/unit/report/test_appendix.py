@@ -35,16 +35,48 @@ def test_active_and_held_idle_are_the_energy(document):
     used = facts(document, "What was used")
     assert used["energy"].endswith("(3.00 kWh)")
     assert used["active"].endswith("(2.50 kWh)")
-    assert "(500 Wh)" in used["held idle"]
+    assert "(0.500 kWh)" in used["held idle"]
     assert used["with PUE"].startswith("3.60 kWh")
     assert used["mean power"] == "3\u202f000 W"
 
 
 def test_each_component_has_its_energy_share_and_method(document):
     assert table(document, "By component").rows == (
-        ("processors", "500 Wh", "17 %", "0 Wh", "206 g", COUNTER + ", split by CPU time"),
-        ("memory", "500 Wh", "17 %", "0 Wh", "207 g", "estimated, split by memory held"),
-        ("2 GPUs", "2.00 kWh", "67 %", "500 Wh", "826 g", COUNTER + ", held alone"),
+        ("processors", "0.500 kWh", "17 %", "0 kWh", "0.206 kg", COUNTER + ", split by CPU time"),
+        ("memory", "0.500 kWh", "17 %", "0 kWh", "0.207 kg", "estimated, split by memory held"),
+        ("2 GPUs", "2.00 kWh", "67 %", "0.500 kWh", "0.826 kg", COUNTER + ", held alone"),
+    )
+
+
+def units_of(cells):
+    return {cell.rpartition(" ")[2] for cell in cells}
+
+
+@pytest.mark.parametrize("kwh", [0.0004, 0.4, 3, 4_000])
+def test_each_column_has_one_unit(kwh):
+    scale = kwh / 3
+    amounts = {
+        name: round(record()[name] * scale) for name in ("energy_uj", "held_uj", "carbon_ng")
+    }
+    parts = [
+        {**part, **{name: round(part[name] * scale) for name in amounts}}
+        for part in record()["parts"]
+    ]
+    uses = [
+        {**USE, "energy_uj": amounts["energy_uj"] - 5, "carbon_ng": amounts["carbon_ng"]},
+        {**USE, "energy_uj": 5, "carbon_ng": 0},
+    ]
+    made = appendix(record(**amounts, parts=parts, intensity=uses))
+    components = list(zip(*table(made, "By component").rows, strict=True))
+    energy_units = units_of([*components[1], *components[3]])
+    assert len(energy_units) == len(units_of(components[4])) == 1
+    assert units_of(row[3] for row in table(made, "Carbon intensity").rows) == energy_units
+    used = facts(made, "What was used")
+    assert (
+        units_of(
+            used[name].partition(": ")[0].rstrip(")") for name in ("energy", "active", "held idle")
+        )
+        == energy_units
     )
 
 
@@ -84,6 +116,20 @@ def test_without_a_pue_cooling_is_outside():
     made = appendix(record(intensity=[{**USE, "pue": 1.0}]))
     assert facts(made, "Boundary")["cooling"] == "not counted: the PUE is 1"
     assert "with PUE" not in facts(made, "What was used")
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "run"),
+    [
+        ("warm up", "run warm up (bert)", "warm up, bert, job 4711"),
+        ("bert", "run bert", "bert, job 4711"),
+        ("", "run bert", "bert, job 4711"),
+    ],
+)
+def test_a_run_is_called_by_its_name_and_its_id(name, title, run):
+    made = appendix(record(name="bert") | {"name": name})
+    assert made.title == f"Energy and emissions of {title}"
+    assert facts(made, "Circumstances")["run"] == run
 
 
 def test_what_nobody_said_is_not_made_up():
@@ -134,7 +180,7 @@ def test_a_group_has_its_mean_and_its_final_run():
     tuning = facts(made, "Tuning")
     assert made.title == "Energy and emissions of all 2 of group sweep-1"
     assert made.summary.startswith("These runs used 6.00 kWh")
-    assert "3.00 kWh \u00b1 0 Wh" in tuning["mean run"]
+    assert "3.00 kWh \u00b1 0 kWh" in tuning["mean run"]
     assert tuning["final run"].endswith("50 % of the energy")
     assert "mean power" not in facts(made, "What was used")
 

@@ -32,6 +32,22 @@ def test_the_mean_has_the_standard_error_of_the_sample():
     assert group["carbon_standard_error_grams"] == pytest.approx((7 / 3) ** 0.5 * 400)
 
 
+def test_mean_error_and_final_run_have_one_unit():
+    watt_hours = KWH_UJ // 1_000
+    runs = [
+        record(name, energy_uj=amount * watt_hours, carbon_ng=amount * 10**9)
+        for name, amount in (("a", 990), ("b", 1_010), ("c", 1_300))
+    ]
+    lines = dict(said(of_group(runs, "sweep", "a")))
+    assert lines["mean run"].startswith("1.10 kWh \u00b1 0.100 kWh, 1.10 kg \u00b1 0.100 kg CO2eq")
+    assert "0.990 kWh, 0.990 kg CO2eq" in lines["final run"]
+
+
+def test_the_unit_of_single_runs_is_not_that_of_their_sum():
+    lines = dict(said(of_group([run(str(number), 0.01) for number in range(200)], "sweep")))
+    assert lines["mean run"].startswith("10.0 Wh \u00b1 0 Wh, 4.00 g \u00b1 0 g CO2eq")
+
+
 def test_one_run_has_no_standard_error():
     whole = of_group(RUNS[:1], "sweep")
     assert whole["group"]["energy_standard_error_joules"] is None
@@ -67,6 +83,13 @@ def test_a_group_of_which_none_has_ended_has_no_mean():
 def test_the_final_run_is_named_or_labelled_or_the_last(runs, final_id, name, why):
     final = of_group(runs, "sweep", final_id)["group"]["final"]
     assert (final["run_id"], final["chosen_by"]) == (name, why)
+
+
+def test_the_final_run_is_called_by_its_name():
+    named = run("b", 2) | {"name": "warm up"}
+    whole = of_group([run("a", 1), named], "sweep", "b")
+    assert whole["group"]["final"]["name"] == "warm up"
+    assert dict(said(whole))["final run"].startswith("warm up, b (as it was named)")
 
 
 def test_a_final_run_that_is_not_there_is_an_error():

@@ -199,6 +199,13 @@ def test_only_runs_of_the_user_are_asked_for(there):
     assert all('user="ada"' in query for query in asked)
 
 
+def test_runs_of_a_namespace_are_chosen_by_what_is_said_of_them(there):
+    record(there, namespace="nlp")
+    asked = [query for query in there.queries if ENERGY.recorded in query]
+    assert all("and on (instance, run_id, job_id)" in query for query in asked)
+    assert all('workload_namespace="nlp"' in query for query in asked)
+
+
 def test_an_id_cannot_leave_its_quotes(there):
     there.rows.clear()
     with pytest.raises(SourceError, match="knows no run"):

@@ -56,7 +56,25 @@ def test_what_it_will_come_to_is_said_with_its_range(record):
     assert "  at its end  in 1 min 30 s: 2.00 g CO2eq" in receipt({**record, "forecast": ahead})
     ends = {"low": {"carbon_grams": 1.5}, "high": {"carbon_grams": 2500.0}}
     said = status_line({**record, "forecast": {**ahead, **ends}})
-    assert said.endswith("0.900 g CO2eq  in 1 min 30 s: 2.00 g (1.50 g to 2.50 kg)")
+    assert said.endswith("0.900 g CO2eq  in 1 min 30 s: 0.002 kg (0.002 kg to 2.50 kg)")
+
+
+def test_a_forecast_and_its_range_have_one_unit(record):
+    ends = {"low": {"carbon_grams": 950.0}, "high": {"carbon_grams": 1020.0}}
+    ahead = {"end": 290.0, "carbon_grams": 980.0, **ends}
+    said = receipt({**record, "forecast": ahead})
+    assert "  at its end  in 1 min 30 s: 0.980 kg (0.950 kg to 1.02 kg) CO2eq" in said
+
+
+def test_energies_of_a_receipt_have_one_unit(record):
+    kwh_uj = 3_600_000_000_000
+    parts = [{**part, "energy_uj": kwh_uj // 2} for part in record["parts"]]
+    lines = receipt(
+        {**record, "energy_uj": 3 * kwh_uj // 2, "held_uj": kwh_uj // 4, "parts": parts}
+    )
+    assert "J (1.50 kWh)" in lines
+    assert "J (0.250 kWh)" in lines
+    assert " Wh)" not in lines.replace("<0.001 kWh", "")
 
 
 def test_a_receipt_of_one_node_of_many_says_so(record):
@@ -70,9 +88,37 @@ def test_a_receipt_says_what_the_run_counted_and_logged(record):
     assert "  of         dev" in lines
 
 
+def test_the_average_of_the_world_is_called_that(record):
+    (use, *_) = record["intensity"]
+    world = receipt({**record, "intensity": [{**use, "zone": "WORLD"}]})
+    assert "344 g/kWh, WORLD (average of the world), lifecycle" in world
+    assert "average of the world" not in receipt(record)
+
+
+def test_history_names_no_gpu_that_it_does_not_know(record):
+    part = {**record["parts"][0], "device": "gpu", "id": "codecarbon"}
+    assert " of codecarbon" not in receipt({**record, "parts": [part]})
+    assert " of GPU-1" in receipt({**record, "parts": [{**part, "id": "GPU-1"}]})
+
+
 def test_a_status_line_says_what_is_used_now(record):
     line = status_line({**record, "power_watts": 120.04})
     assert line == "bert  1 min 30 s  120 W  3.50 J (<0.001 Wh)  0.900 g CO2eq"
+
+
+def test_a_status_line_calls_a_run_by_its_name(record):
+    assert status_line({**record, "name": "warm up"}).startswith("warm up  1 min 30 s")
+
+
+def test_a_receipt_says_that_a_run_is_still_running(record):
+    assert "took       1 min 30 s, still running\n" in receipt({**record, "ended": None})
+    lost = {"nodes": ["n1"], "nodes_running": [], "nodes_lost": ["n1"], "since": 0.0, "grids": []}
+    assert "still running" not in receipt({**record, "ended": None, "boundary": lost})
+
+
+def test_a_receipt_of_several_runs_is_not_called_one(record):
+    several = {**record, "runs": 2, "run_id": "all 2 of user ada", "job_id": ""}
+    assert receipt(several).splitlines()[0] == "Runs: all 2 of user ada"
 
 
 def test_an_unknown_power_is_not_shown_as_zero(record):

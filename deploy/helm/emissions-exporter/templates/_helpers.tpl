@@ -87,7 +87,8 @@ http://{{ include "ee.fullname" . }}-intensity.{{ .Release.Namespace }}:{{ .Valu
 {{- $config = merge $config (dict "sample" (dict "collectors" (dict "rapl" false))) }}
 {{- end }}
 {{- if .Values.intensity.enabled }}
-{{- $source := dict "url" (include "ee.intensityUrl" .) "basis" .Values.intensity.basis "accounting" .Values.intensity.accounting }}
+{{- $kind := include "ee.intensityKind" . | splitList " " }}
+{{- $source := dict "url" (include "ee.intensityUrl" .) "basis" (index $kind 1) "accounting" (index $kind 2) }}
 {{- $convert := pick ($config.convert | default dict) "pue" "zone" "cloud_metadata" "fallback" }}
 {{- $_ := set $convert "sources" (prepend .Values.intensity.standIns (dict "exporter" $source)) }}
 {{- $_ := set $config "convert" $convert }}

@@ -241,7 +241,8 @@ def _other_resources(names: Iterable[str]) -> Iterator[str]:
     if found := ", ".join(sorted(names)):
         yield (
             f"devices of {found} have ids of GPUs and are charged to no pod; if the plugin hands "
-            "in the GPU that an id names, add its resource to attribute.gpu_resources; otherwise "
+            "in the GPU that an id names, add its resource to attribute.gpu_resources in the "
+            "settings file (in the chart: config.attribute.gpu_resources); otherwise "
             'see "NVIDIA GPUs" in docs/kubernetes.md'
         )
 

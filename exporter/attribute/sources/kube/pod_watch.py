@@ -58,7 +58,8 @@ class PodWatch:
         if not node:
             raise Unavailable(
                 "the name of this node is not known; set attribute.node_name by fieldRef "
-                "spec.nodeName, see deploy/kubernetes"
+                "spec.nodeName in EMISSIONS_EXPORTER_ATTRIBUTE_NODE_NAME of the DaemonSet's "
+                "container, see deploy/kubernetes"
             )
         self._server = server
         self._node = node

@@ -16,7 +16,8 @@ FIRST_WORDS = {SILENT_KUBELET.why, SILENT_SERVER.why}
 """Of those who were asked a moment ago, which is no failure."""
 NO_FAILURES = {"", ABSENT, *FIRST_WORDS}
 NOT_THIS_NODE = (
-    "the API server has no pod on this node; set attribute.node_name by fieldRef spec.nodeName"
+    "the API server has no pod on this node; set attribute.node_name by fieldRef spec.nodeName in "
+    "EMISSIONS_EXPORTER_ATTRIBUTE_NODE_NAME of the DaemonSet's container"
 )
 
 

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from exporter.errors import ConfigError
 
@@ -33,7 +33,8 @@ class Files:
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"{what} {path}: is not a file")
+                kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+                raise ConfigError(f"{what} {path}: is {kind}; give the path of a regular file")
             with open(path, "rb") as file:
                 content = file.read(MOST_BYTES + 1)
         except OSError as error:
@@ -53,29 +54,3 @@ class Files:
     def have_changed(self) -> bool:
         """Whether one of them is not as it was."""
         return any(stamp(path) != before for path, before in self._stamps.items())
-
-
-def read_yaml(text: str, where: str) -> Any:
-    """The document in a text; a key that is there twice is an error. Raises ConfigError."""
-    import yaml  # 14 ms that a daemon without a file need not spend
-
-    class Loader(yaml.SafeLoader):
-        """Lets no second value win over the first."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names = [str(name.value) for name, _ in node.value]
-            for name in names:
-                if names.count(name) > 1:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{name} is there twice", problem_mark=node.start_mark
-                    )
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)  # noqa: S506  a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        # Its own text quotes the line, which may have a key or a hash in it.
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{where}: {line}is not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
-        raise ConfigError(f"{where}: is not valid YAML") from None

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from exporter.clock import Clock
 from exporter.errors import ConfigError
 from exporter.expose.http.gate.bucket import Bucket
-from exporter.expose.http.gate.files import Files, read_yaml
+from exporter.expose.http.gate.files import Files
 from exporter.expose.http.gate.passwords import Passwords
 from exporter.expose.http.gate.schema import Rate, WebConfig, parse
 from exporter.expose.http.gate.tls import Entrance, open_entrance
 from exporter.model.workload import CollectorState
+from exporter.setting import read_yaml
 from exporter.units import NANOSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)

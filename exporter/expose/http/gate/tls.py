@@ -138,7 +138,8 @@ def _ask_clients(context: ssl.SSLContext, tls: Tls, where: str, files: Files) ->
 def _pem(tls: Tls, name: str, where: str, files: Files) -> tuple[str, str]:
     """The text that is given inline or as a file, and the place where it stands."""
     if path := getattr(tls, f"{name}_file"):
-        return files.read(path, f"{name}_file", secret=name == "key"), f"{name}_file {path}"
+        what = f"{where}: {name}_file"
+        return files.read(path, what, secret=name == "key"), f"{what} {path}"
     return getattr(tls, name), f"{where}: tls_server_config.{name}"
 
 

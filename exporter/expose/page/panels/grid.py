@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from exporter import human
 from exporter.expose.page.panels.doubts import doubt
 from exporter.expose.page.table import Cell, bold, number, table, verdict
-from exporter.markup import Markup
+from exporter.markup import Markup, together
 from exporter.model.intensity import Factor, FeedState
 from exporter.model.snapshot import GridState
 
@@ -23,13 +23,18 @@ def grid(state: GridState, now: float) -> Markup:
 
 def _in_force(state: GridState, factor: Factor) -> tuple[Cell, ...]:
     return (
-        bold(factor.zone, state.why),
+        bold(factor.zone),
         number(intensity(factor), _age(state, factor)),
-        Cell(factor.source, doubt("estimated") if factor.estimated else "", "prose"),
+        Cell(factor.source, _reason(state, factor), "prose"),
         Cell(f"{factor.signal}, {factor.basis}, {factor.accounting}"),
         number(f"{factor.pue:g}"),
         number(str(factor.step)),
     )
+
+
+def _reason(state: GridState, factor: Factor) -> str:
+    """Why this source is in force, and whether its value is estimated."""
+    return together(doubt("estimated"), "; ", state.why) if factor.estimated else state.why
 
 
 def _age(state: GridState, factor: Factor) -> str:

@@ -68,4 +68,4 @@ def _link(run: RunInfo, root: str) -> Markup:
 
 
 def _state(run: RunInfo) -> str:
-    return "open" if run.ended is None else "ended"
+    return "running" if run.ended is None else "ended"

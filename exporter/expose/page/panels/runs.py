@@ -16,7 +16,7 @@ from exporter.model.runs import RunInfo
 
 MINUTES = -3
 """Cuts the seconds off a moment."""
-NONE_OPEN = "No run is open. Start one: emissions-exporter run -- COMMAND"
+NONE_RUNNING = "No run is running. Start one: emissions-exporter run -- COMMAND"
 NONE_FOUND = "No run has all these words in its name, id, job, user, account or labels."
 HEADS = (
     *("Run", "Job", "User", "State", ">Power", "Last hour"),
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 def runs(view: View, charts: Charts, query: str, root: str) -> Markup:
-    """The runs that the node shows, open ones first; those that have all words of a query."""
+    """The runs that the node shows, running ones first; those that have all words of a query."""
     snapshot = view.snapshot
     totals, guessed = view.run_totals(), estimates(snapshot.rows)
     words = words_of(query)
@@ -62,7 +62,7 @@ def runs(view: View, charts: Charts, query: str, root: str) -> Markup:
     count = len(snapshot.runs)
     found = f"{len(lines)} of {count} on this page" if words else f"{count} on this page"
     above = search(query, found, root, earlier=f"{root}runs")
-    return _listed(lines, above, NONE_FOUND if words else NONE_OPEN, root)
+    return _listed(lines, above, NONE_FOUND if words else NONE_RUNNING, root)
 
 
 def past_runs(records: Sequence[RunRecord], query: str, found: str, root: str) -> Markup:
@@ -130,7 +130,7 @@ def _row(
 ) -> tuple[Cell, ...]:
     run = line.run
     way = root + page_of(run.shown_id, run.key.job_id)
-    state = "open" if run.ended is None else "ended"
+    state = "running" if run.ended is None else "ended"
     drawn = [number(human.watts(line.power_watts)), Cell(line.drawing, class_="drawn")]
     grams = [text for text in (_budget(run, line.carbon_ng, carbon), line.unpriced) if text]
     return (
@@ -160,7 +160,8 @@ def id_beside_name(run: RunInfo) -> str:
 
 
 def _also_called(run: RunInfo) -> str:
-    texts = (id_beside_name(run), *[f"{k}={v}" for k, v in run.labels])
+    namespace = f"namespace {run.namespace}" if run.namespace else ""
+    texts = (namespace, id_beside_name(run), *[f"{k}={v}" for k, v in run.labels])
     return ", ".join(text for text in texts if text)
 
 

@@ -42,7 +42,9 @@ def test_without_either_both_ways_are_named(monkeypatch, value):
     monkeypatch.delenv(VARIABLE, raising=False)
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
-    with pytest.raises(ConfigError, match=f"token_file, or set {VARIABLE}"):
+    with pytest.raises(
+        ConfigError, match=f"token_file, or set {VARIABLE} in the exporter's environment"
+    ):
         secret.read("", VARIABLE)
     assert not secret.is_given("", VARIABLE)
 
@@ -74,9 +76,13 @@ def test_two_lines_in_the_environment_are_refused_and_never_shown(monkeypatch):
 
 
 def test_a_file_that_is_missing_or_a_directory_is_named_with_the_reason(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone cannot be read: No such file.*check that"):
+    with pytest.raises(
+        ConfigError, match=r"gone cannot be read: No such file.*; check that it exists"
+    ):
         secret.read(str(tmp_path / "gone"), VARIABLE)
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(
+        ConfigError, match="is a directory, and a regular file is required; give the path"
+    ):
         secret.read(str(tmp_path), VARIABLE)
 
 

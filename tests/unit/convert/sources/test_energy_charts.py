@@ -72,7 +72,7 @@ def test_a_value_holds_as_long_as_its_neighbours_are_apart(charts, apart):
     assert [value.end - value.start for value in charts.ask().values] == [apart, apart]
 
 
-@pytest.mark.parametrize("zone", ["", "DEU", "D1", "Germany", "de-lu"])
+@pytest.mark.parametrize("zone", ["DEU", "D1", "Germany", "de-lu"])
 def test_what_is_no_country_of_two_letters_is_refused(zone):
     with pytest.raises(ConfigError, match="no country of two letters"):
         EnergyCharts(zone=zone).check()

@@ -107,7 +107,7 @@ class TestRuns:
 
     def test_refuse_to_be_added_up_by_what_is_not_known(self, site):
         status, error = refused(site.get("/api/v1/runs?by=node"))
-        assert (status, error) == (400, "by=node: expected job, group, user")
+        assert (status, error) == (400, "by=node: expected job, group, user, namespace")
 
     def test_that_are_open_can_be_had_without_the_archive(self, site):
         site.archive.error = LedgerError("the disk is gone")
@@ -299,17 +299,24 @@ class TestWanted:
             ("job_id=42", ["bert"]),
             ("run_id=old", ["old"]),
             ("group=sweep", ["sweep-1"]),
+            ("namespace=nlp", ["sweep-1"]),
             ("inside=outer", ["inner"]),
         ],
     )
     def test_runs_are_those_of_a_user_job_group_or_run_around_them(
         self, site, record, query, found
     ):
-        of_group = record(RunKey(1, "sweep-1", ""), labels=(("group", "sweep"),), user="eve")
+        labels = (("group", "sweep"),)
+        of_group = record(RunKey(1, "sweep-1", ""), labels=labels, user="eve", namespace="nlp")
         outer = RunKey(1, "outer", "")
         inner = record(RunKey(1, "inner", ""), enclosing=outer, user="eve")
         site.archive.records = [of_group, inner]
         assert ids(site.json(f"/api/v1/runs?{query}")) == found
+
+    def test_the_namespace_that_was_asked_for_is_in_the_answer(self, site):
+        assert site.json("/api/v1/runs?namespace=nlp")["namespace"] == "nlp"
+        assert site.json("/api/v1/runs?namespace=nlp&by=user")["namespace"] == "nlp"
+        assert "namespace" not in site.json("/api/v1/runs")
 
 
 def test_the_intensity_has_its_last_day_what_is_ahead_the_second_one_and_its_sources(site, made):

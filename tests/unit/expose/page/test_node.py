@@ -29,7 +29,7 @@ def read(snapshot, query=""):
 def test_an_empty_machine_is_shown(made):
     _, text = read(made.snapshot())
     assert "No energy source can be read" in text
-    assert "No run is open" in text
+    assert "No run is running" in text
     assert "Emissions stand still: no intensity is known" in text
 
 
@@ -43,11 +43,17 @@ def test_the_machine_is_summed_up(made):
 def test_runs_have_what_a_person_asks_for(made):
     _, text = read(made.gpu_node())
     assert (
-        "name of bert bert, team=nlp 42 ada a1 open 312 W 1.11 kWh <1 % estimated"
+        "name of bert bert, team=nlp 42 ada a1 running 312 W 1.11 kWh <1 % estimated"
         " 400 kg 80000 % of 0.500 kg" in text.replace("\u202f", "")
     )
     assert "2 h 0 min" in text
     assert "ended exited" in text
+
+
+def test_the_run_of_a_pod_has_its_namespace_beside_its_name(made):
+    run = made.run(RunKey(1, "uid-1", "x"), name="train-0", namespace="nlp")
+    _, text = read(made.snapshot(runs=(run,)))
+    assert "train-0 namespace nlp, uid-1" in text
 
 
 @pytest.mark.parametrize(("grams", "stands_out"), [(500.0, True), (1e6, False)])
@@ -103,7 +109,7 @@ def test_collectors_have_their_remedy(made):
 
 def test_live_sources_say_how_they_fare_and_the_second_intensity_stands_beside_the_first(made):
     _, text = read(made.snapshot(grid=made.live_grid()))
-    assert "PPA 2026 average, unstated, market" in text
+    assert "PPA 2026 configured value: 12 g/kWh average, unstated, market" in text
     assert "electricity_maps DE does not work 9 unauthorized 2 1 min 0 s ago answered 401" in text
     assert "uk GB stands by 0 never" in text
 

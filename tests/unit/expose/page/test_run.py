@@ -10,7 +10,7 @@ from exporter.expose.page.run import Shown, run_page
 from exporter.model.books import FactorUse
 from exporter.model.readings import Method
 from exporter.model.record import RunRecord
-from exporter.model.runs import HISTORY, Mark, Progress, RunKey, Unit
+from exporter.model.runs import HISTORY, REPLAY, Mark, Progress, RunKey, Unit
 from exporter.model.snapshot import record_of
 from exporter.report.forms.registry import FORMS
 from tests.unit.expose.page.reading import Reader
@@ -39,7 +39,13 @@ def test_the_sums_say_what_was_active_and_what_was_held_idle(node, bert):
     text = text_of(node, bert)
     assert "Energy 1.11 kWh 1.11 kWh active, 0.167 Wh held idle <1 % estimated" in text
     assert "Power now 312 W" in text
-    assert "Open for 2 h 0 min" in text
+    assert "Running for 2 h 0 min" in text
+
+
+def test_a_run_of_a_recording_claims_no_measurement(node, bert):
+    warning = "nothing was measured: this run was played back from a recording"
+    assert warning not in text_of(node, bert)
+    assert warning in text_of(node, bert._replace(origin=REPLAY))
 
 
 def test_the_emissions_say_the_mean_intensity_that_they_came_from(node, bert):

@@ -1,5 +1,6 @@
 """HTML: one file that asks nobody for anything, in which texts stay texts."""
 
+import re
 from html.parser import HTMLParser
 
 from exporter.report.appendix import appendix
@@ -45,3 +46,11 @@ def test_it_says_how_it_is_encoded_and_in_which_language():
     text = html.write(record())
     assert text.startswith('<!doctype html>\n<html lang="en">')
     assert '<meta charset="utf-8">' in text
+
+
+def test_each_cell_carries_its_head_for_screens_that_are_too_narrow_for_a_row():
+    text = html.write(record())
+    (head,) = re.findall(r"<tr>(<th[^>]*>component.*?)</tr>", text)
+    heads = re.findall(r"<th[^>]*>(.*?)</th>", head)
+    row = re.findall(r"<tr><td[^>]*>processors.*?</tr>", text)[0]
+    assert re.findall(r'data-head="(.*?)"', row) == heads

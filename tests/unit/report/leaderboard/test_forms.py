@@ -9,6 +9,7 @@ from exporter.report.leaderboard.board import board
 from exporter.report.leaderboard.data import to_csv, to_json
 from exporter.report.leaderboard.entry import entries
 from exporter.report.leaderboard.ranking import Sort, question
+from exporter.report.leaderboard.servings import with_servings
 from exporter.report.leaderboard.text import markdown, table
 from tests.unit.report.leaderboard.making import USE, record
 
@@ -36,7 +37,7 @@ def test_a_table_has_a_line_for_each_run_and_the_notes_under_it():
         "1 small ada 1970-01-01 00:18 2.78 Wh 1.00 g 25 % 0.5000 0.500 0.500 g Pareto"
     )
     assert second.endswith("Pareto, estimated")
-    assert last.split()[:5] == ["\u2013", "open", "ada", "not", "ended"]
+    assert last.split()[:4] == ["\u2013", "open", "ada", "running"]
     assert last.endswith("running")
     assert "not a number" in last
     assert notes == list(made().notes)
@@ -106,6 +107,61 @@ def test_csv_has_ids_as_they_are():
 def test_csv_has_no_formulas():
     rows = list(csv.DictReader(io.StringIO(to_csv(made([record("=1+1", 1.0)])))))
     assert rows[0]["run_id"] == "'=1+1"
+
+
+def named(run_id, name, grams, **more):
+    return {**record(run_id, grams, **more), "name": name}
+
+
+NAMED = [named("id-1", "warm up", 1.0), record("id-2", 2.0), named("id-3", "id-3", 3.0)]
+
+
+def test_names_are_before_ids_where_a_run_has_one():
+    head, first, second, third = table(made(NAMED)).splitlines()[2:6]
+    assert head.split()[:4] == ["RANK", "NAME", "RUN", "USER"]
+    assert " ".join(first.split()).startswith("1 warm up id-1 ada")
+    assert second.split()[:3] == ["2", "id-2", "ada"]
+    assert third.split()[:3] == ["3", "id-3", "ada"]
+    assert "| rank | name | run | user |" in markdown(made(NAMED))
+
+
+def test_programs_are_given_names_in_a_last_column():
+    rows = list(csv.reader(io.StringIO(to_csv(made(NAMED)))))
+    assert [row[-1] for row in rows] == ["name", "warm up", "", ""]
+    assert [row[1] for row in rows] == ["run_id", "id-1", "id-2", "id-3"]
+    assert [run["name"] for run in json.loads(to_json(made(NAMED)))["runs"]] == ["warm up", "", ""]
+
+
+def test_a_name_is_no_formula_in_csv():
+    rows = list(csv.DictReader(io.StringIO(to_csv(made([named("id", "=1+1", 1.0)])))))
+    assert rows[0]["name"] == "'=1+1"
+
+
+def test_a_column_has_one_unit():
+    runs = [record("large", 4_000.0), record("small", 0.02, units={"requests": 1.0})]
+    large, small = table(made(runs)).splitlines()[3:5][::-1]
+    assert "11.1 kWh" in large
+    assert "4.00 kg" in large
+    assert "<0.001 kWh" in small
+    assert "<0.001 kg" in small
+
+
+def test_grams_per_units_have_one_unit_with_their_range():
+    serving = [
+        record(f"s{number}", grams, units={"requests": 10_000.0}, labels={"serves": "large"})
+        for number, grams in enumerate((0.5, 2_500.0))
+    ]
+    runs = [record("large", 4.0), record("small", 2.0, units={"requests": 20_000.0}), *serving]
+    rows = with_servings(entries(runs))
+    small, large = table(board(rows, question(rows))).splitlines()[3:5]
+    assert "0.001 kg" in small
+    assert "1.25 kg (<0.001 to 2.50)" in large
+
+
+def test_a_lost_run_is_called_lost():
+    line = table(made([record("gone", 1.0, ended=None, boundary={"nodes_lost": ["n1"]})]))
+    assert line.splitlines()[3].count("lost") == 2
+    assert "running" not in line
 
 
 def test_no_runs_are_an_empty_list_for_programs():

@@ -27,10 +27,10 @@ def test_equal_runs_with_results_need_two_sentences():
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        ({"ended": None}, "1 run not ended: shown with what was used so far, not ranked"),
+        ({"ended": None}, "1 run still running: shown with the use so far, not ranked"),
         (
             {"ended": None, "boundary": {"nodes_lost": ["n1"]}},
-            r"1 run not ended (1 of them out of sight, with no end known)",
+            "1 run lost, no longer seen and without a known end: shown with the use until then",
         ),
         ({"grams": 0.0}, "1 run without any energy measured"),
         ({"use": {**USE, "zone": None}}, "1 run with energy that has no intensity"),

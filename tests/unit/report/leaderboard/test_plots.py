@@ -55,6 +55,19 @@ def test_every_run_with_a_result_and_grams_is_a_bubble_with_its_name():
     assert set(texts(axes)) == {"cheap", "good", "beaten", "still"}
 
 
+def test_plots_label_runs_by_name_and_add_the_id_where_a_name_is_not_unique():
+    names = {"1f": "warm up", "2f": "again", "3f": "again"}
+    named = [run(run_id, 1.0 + n, 0.5) | {"name": names[run_id]} for n, run_id in enumerate(names)]
+    labels = [label.get_text() for label in drawn("emissions", *named).get_yticklabels()]
+    assert labels == ["warm up", "again (2f)", "again (3f)"]
+    assert set(texts(drawn("results", *named))) == set(labels)
+
+
+def test_the_bars_of_a_plot_have_one_unit():
+    axes = drawn("emissions", run("small", 2.0, 0.5), run("large", 5_000.0, 0.6))
+    assert texts(axes) == ["0.002 kg", "5.00 kg"]
+
+
 def test_bubbles_are_at_their_grams_and_results():
     axes = drawn("results", *SEVERAL)
     places = [tuple(bubble.get_offsets()[0]) for bubble in axes.collections]

@@ -86,6 +86,6 @@ def test_every_form_tells_the_spread():
     assert "grams_per_units_least" in to_csv(found).splitlines()[0]
 
 
-def test_a_spread_over_units_names_each():
+def test_a_spread_is_in_the_unit_of_its_column():
     found = made(TRAINED[0], serving("a", "knn", 1.0, 10_000.0), serving("b", "knn", 0.0002, 100.0))
-    assert "0.990 g (20.0 mg to 1.00 g)" in table(found)
+    assert "0.990 g (0.020 to 1.00)" in table(found)

@@ -3,8 +3,8 @@
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.expose.http.gate.files import read_yaml
 from exporter.expose.http.gate.schema import Rate, parse
+from exporter.setting import read_yaml
 
 HASH = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
 PAIR = "cert_file: c.pem, key_file: k.pem"
@@ -93,7 +93,7 @@ BAD = {
     "a list": ("[1, 2]", "web.yml: expected keys with values"),
     "twice": (
         "rate_limit: {}\nrate_limit: {}",
-        "line 1: is not valid YAML: rate_limit is there twice",
+        "line 2: is not valid YAML: rate_limit is there twice",
     ),
     "no YAML": ("a: [", "line 1: is not valid YAML"),
 }

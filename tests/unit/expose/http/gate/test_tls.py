@@ -150,7 +150,7 @@ def test_a_key_that_everybody_may_read_is_a_warning(pair, tmp_path):
     tls = parse({"tls_server_config": {"cert_file": pair[0], "key_file": str(loose)}}, "w").tls
     files = Files()
     open_entrance(tls, "w", files, time.time())
-    assert files.notes == [f"key_file {loose}: can be read by everybody: chmod o-r {loose}"]
+    assert files.notes == [f"w: key_file {loose}: can be read by everybody: chmod o-r {loose}"]
 
 
 def written(tmp_path, text):
@@ -171,7 +171,7 @@ def test_bad_pairs_are_refused_with_place_and_remedy(authority, pair, tmp_path):
         (pair[1], pair[1]): "has no certificate in PEM",
         (pair[0], pair[0]): "has no private key in PEM",
         (missing, pair[1]): "check that it exists and that the exporter's user may read it",
-        (str(tmp_path), pair[1]): "is not a file",
+        (str(tmp_path), pair[1]): "is a directory",
         (pair[0], written(tmp_path, locked)): "openssl pkey -in OLD -out NEW",
     }
     for (certificate, key), said in cases.items():

@@ -1,0 +1,146 @@
+"""What docs/kubernetes.md and docs/scale.md tell to apply: it renders, and is valid."""
+
+import json
+import re
+import shutil
+import subprocess
+import textwrap
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.deploy.chart.chart import ROOT, needs_helm, node_pod, of_kind, render
+
+pytestmark = needs_helm
+PAGES = ("kubernetes", "operations", "runbook")
+VALUES = json.loads((ROOT / "deploy/helm/emissions-exporter/values.schema.json").read_text())
+
+
+def text_of(page):
+    return (ROOT / f"docs/{page}.md").read_text()
+
+
+def blocks(page):
+    """The indented examples of a page, as text."""
+    found = re.findall(r"(?m)(?:^(?: {4}.*)?\n)+", text_of(page))
+    return [textwrap.dedent(each).strip() for each in found if each.strip()]
+
+
+def example(page, start):
+    """The example of a page that begins like this."""
+    [found] = [each for each in blocks(page) if each.startswith(start)]
+    return found
+
+
+def parts(text):
+    """Of an example of several files, each by its name in a comment."""
+    names = re.findall(r"(?m)^# (\S+\.yaml)", text)
+    texts = re.split(r"(?m)^# \S+\.yaml.*$", text)[1:]
+    return dict(zip(names, texts, strict=True))
+
+
+def merged(first, second):
+    """Values of two files, as helm merges them."""
+    both = {**first, **second}
+    for key in first.keys() & second.keys():
+        if isinstance(first[key], dict):
+            both[key] = merged(first[key], second[key])
+    return both
+
+
+def values_in(page):
+    """The examples that are values of the chart."""
+    for text in blocks(page):
+        try:
+            document = yaml.safe_load(text)
+        except yaml.YAMLError:
+            continue
+        if isinstance(document, dict) and document.keys() <= VALUES["properties"].keys():
+            yield document
+
+
+def test_every_example_of_values_renders():
+    found = list(values_in("kubernetes"))
+    assert len(found) >= 5
+    for values in found:
+        if "intensity" in values:
+            assert of_kind(render(values), "Deployment")
+        if "grafana" not in values:
+            node_pod(render({**values, "profile": values.get("profile", "default")}))
+
+
+def test_the_pod_monitor_for_other_ways_is_that_of_the_chart():
+    written = yaml.safe_load(example("scale", "apiVersion: monitoring.coreos.com/v1"))
+    given = {"enabled": True, "sampleLimit": 15000}
+    [made] = of_kind(render({"podMonitor": given}), written["kind"])
+    selector = made["spec"]["selector"]["matchLabels"]
+    assert selector.pop("app.kubernetes.io/instance")
+    assert written["spec"] == made["spec"]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl")
+def test_the_kustomization_sets_image_and_zone_and_suits_older_clusters(tmp_path):
+    text = example("kubernetes", "# kustomization.yaml").partition("\nkubectl")[0]
+    (tmp_path / "kustomization.yaml").write_text(text)
+    shutil.copytree(ROOT / "deploy/kubernetes", tmp_path / "deploy/kubernetes")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    objects = list(yaml.safe_load_all(done.stdout))
+    [container] = node_pod(objects)["containers"]
+    assert container["image"] == "registry.example/emissions-exporter:0.1.0"
+    [settings] = of_kind(objects, "ConfigMap")
+    assert yaml.safe_load(settings["data"]["config.yaml"]) == {"convert": {"zone": "DE"}}
+    assert {each["mountPath"] for each in container["volumeMounts"]} >= {
+        "/host/proc",
+        "/host/sys/devices",
+    }
+    for document in objects:
+        kubernetes_validate.validate(document, "1.25", strict=True)
+
+
+def test_two_releases_have_no_node_in_common_and_one_set_of_rules():
+    files = parts(example("kubernetes", "# gpu.yaml").partition("\nhelm install")[0])
+    given = {name: yaml.safe_load(text) for name, text in files.items()}
+    common = given.pop("common.yaml")
+    rendered = {name: render(merged(common, values)) for name, values in given.items()}
+    assert [name for name, made in rendered.items() if of_kind(made, "PrometheusRule")] == [
+        "gpu.yaml"
+    ]
+    pods = {name: node_pod(made) for name, made in rendered.items()}
+    label = "nvidia.com/gpu.deploy.dcgm-exporter"
+    assert pods["gpu.yaml"]["nodeSelector"][label] == "true"
+    terms = pods["cpu.yaml"]["affinity"]["nodeAffinity"]
+    [term] = terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    [expression] = term["matchExpressions"]
+    assert expression == {"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["apiVersion: apps/v1", "apiVersion: batch/v1", "apiVersion: v1\nkind: ResourceQuota"],
+)
+def test_objects_that_are_written_out_are_valid(start):
+    document = yaml.safe_load(example("kubernetes", start))
+    for version in ("1.25", "1.33"):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def heading(text):
+    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_a_heading_leads_to_one(page):
+    links = re.findall(r"\]\((?:([\w/.-]+)\.md)?#([\w-]+)\)", text_of(page))
+    assert links
+    for target, anchor in links:
+        lines = text_of(target or page).splitlines()
+        found = {heading(line.lstrip("# ")) for line in lines if line.startswith("#")}
+        assert anchor in found, (target, anchor)
