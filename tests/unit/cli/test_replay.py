@@ -17,7 +17,7 @@ def played(monkeypatch):
     found = []
 
     class Daemon:
-        def __init__(self, config, _environment):
+        def __init__(self, config, _environment, **_named):
             found.append(config)
 
         def serve(self, ready):

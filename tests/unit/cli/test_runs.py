@@ -255,7 +255,7 @@ def test_runs_of_pods_are_added_up_by_namespace(of_pods):
 
 def test_a_report_of_a_namespace_is_the_sum_of_its_runs(of_pods):
     first, *rest = of_pods("report", "--namespace=nlp").splitlines()
-    assert first == "Run all 2 of namespace nlp"
+    assert first == "Runs: all 2 of namespace nlp"
     assert "7.00 g" in "".join(rest)
 
 

@@ -141,8 +141,10 @@ def test_a_zone_without_a_yearly_value_is_named_with_what_can_be_done(opened):
         opened(zone="XX")
     assert str(caught.value) == (
         "convert.zone: XX (Northern Cyprus) is known, but the bundled tables have no yearly value "
-        "for it or for its country; set convert.grams_per_kwh, or name sources in convert.sources "
-        "without `table`, which reads the bundled tables"
+        "for it or for its country; set convert.grams_per_kwh by "
+        "EMISSIONS_EXPORTER_CONVERT_GRAMS_PER_KWH=400 in the exporter's environment, or by "
+        "`grams_per_kwh: 400` under `convert:` in the settings file (--config.file), or name "
+        "sources in convert.sources without `table`, which reads the bundled tables"
     )
 
 
