@@ -18,7 +18,8 @@ def rank() -> None:
     with track("ranks", progress=False) as run:
         sum(number**0.5 for number in range(3_000_000))
         run.count(samples=8)
-    print(f"rank {os.environ['RANK']}: run {run.run_id}")
+    joules = f"{run.energy_joules:.1f} J of all ranks so far"
+    print(f"rank {os.environ['RANK']}: run {run.run_id}: {joules}")
 
 
 def launch() -> int:

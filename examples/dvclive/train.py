@@ -1,13 +1,14 @@
 """Energy and grams at each step, beside the program's own metrics.
 
-pip install 'emissions-exporter[dvclive]'
+pip install '/path/to/clone[dvclive]'
 """
 
 from dvclive import Live
 
 from exporter.integrations.dvclive import log, track
 
-with Live(save_dvc_exp=False) as live, track(live, "train") as run:
+# Without these two options DVCLive writes dvc.yaml and an experiment into the repository around it.
+with Live(save_dvc_exp=False, dvcyaml=None) as live, track(live, "train") as run:
     for epoch in range(3):
         loss = sum(number**0.5 for number in range(300_000)) / (epoch + 1)
         live.log_metric("loss", loss)

@@ -1,6 +1,6 @@
 """A small model of Keras, with energy and grams in the logs of its epochs.
 
-pip install 'emissions-exporter[keras]' jax
+pip install '/path/to/clone[keras]' jax
 KERAS_BACKEND=jax python train.py
 """
 

@@ -1,6 +1,6 @@
 """A model of Lightning whose loggers get energy and grams.
 
-pip install 'emissions-exporter[lightning]'
+pip install '/path/to/clone[lightning]'
 """
 
 import lightning

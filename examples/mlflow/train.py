@@ -1,6 +1,6 @@
 """A model of scikit-learn on MLflow, with what its training and its inference emit.
 
-pip install 'emissions-exporter[mlflow]' scikit-learn
+pip install '/path/to/clone[mlflow]' mlflow scikit-learn
 MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python train.py
 """
 

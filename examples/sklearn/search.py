@@ -1,6 +1,6 @@
 """A search whose fits say what each of them used.
 
-pip install 'emissions-exporter[sklearn]'
+pip install '/path/to/clone[sklearn]'
 """
 
 from sklearn.datasets import load_digits

@@ -18,4 +18,4 @@ for _ in epochs(5, "loop", on_epoch=print):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    current_run().log(loss=loss)
+    current_run().log(loss=loss.item())

@@ -1,6 +1,6 @@
 """A model of 20,000 parameters learns to tell two kinds of noise apart; its emissions are logged.
 
-pip install 'emissions-exporter[transformers]' 'transformers[torch]'
+pip install '/path/to/clone[transformers]' 'transformers[torch]'
 python3 tiny_trainer.py
 """
 

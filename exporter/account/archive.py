@@ -34,6 +34,7 @@ def _conditions(wanted: Wanted) -> tuple[str, tuple[object, ...]]:
         "user = ?": wanted.user or None,
         IN_GROUP: wanted.group or None,
         "namespace = ?": wanted.namespace or None,
+        "enclosing_run_id = ?": wanted.inside or None,
     }
     asked = {sql: value for sql, value in conditions.items() if value is not None}
     return " AND ".join([f"id > {DEPARTED_ID}", *asked]), tuple(asked.values())

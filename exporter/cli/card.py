@@ -13,7 +13,7 @@ from exporter.cli.selection import amount_of_grams
 from exporter.errors import ConfigError
 from exporter.report import records
 from exporter.report.card import files
-from exporter.report.card.check import findings
+from exporter.report.card.check import Finding, findings
 from exporter.report.card.facts import TRAINING_TYPES, Told
 
 MOST_MODELS = 1_000
@@ -89,6 +89,8 @@ def _write(options: argparse.Namespace) -> int:
     before = files.update(options.file, record, told).before
     was = f"; it was {before}" if before else ""
     print(f"{options.file}: emissions of {record['run_id']}{was}", file=sys.stderr)
+    for finding in findings(files.read(options.file), record):
+        print(_line(options.file, finding), file=sys.stderr)
     return 0
 
 
@@ -109,9 +111,13 @@ def _check(options: argparse.Namespace) -> int:
     worst = 0
     for path in options.files:
         for finding in findings(files.read(path), record):
-            print(f"{path}:{finding.line}: {finding.severity}: {finding.text}")
+            print(_line(path, finding))
             worst |= finding.severity == "error"
     return worst
+
+
+def _line(path: str, finding: Finding) -> str:
+    return f"{path}:{finding.line}: {finding.severity}: {finding.text}"
 
 
 def _models(options: argparse.Namespace) -> int:

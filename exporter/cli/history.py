@@ -46,6 +46,9 @@ class Runs(Protocol):
     ) -> list[dict[str, Any]]:
         """Records of runs, newest first."""
 
+    def inside(self, run_id: str) -> list[dict[str, Any]]:
+        """Records of the runs that began directly inside another one."""
+
     def sums(
         self,
         by: str,
@@ -71,8 +74,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find(known: Runs, run: str, job_id: str | None) -> dict[str, Any]:
-    """The record of the run with that id, else of the only run with that name."""
+def find(
+    known: Runs, run: str, job_id: str | None, *, may_be_several: bool = False
+) -> dict[str, Any]:
+    """The record of the run with that id, else of the only run with that name.
+
+    Where it `may_be_several`, the newest of them is it, and the others are named on stderr.
+    """
     try:
         return known.run(run, job_id)
     except AgentRefusal as error:
@@ -81,13 +89,23 @@ def find(known: Runs, run: str, job_id: str | None) -> dict[str, Any]:
         named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
         if not named:
             raise
-    if len(named) > 1:
-        ids = ", ".join(each["run_id"] for each in named[:MOST_NAMED])
-        more = ", ..." if len(named) > MOST_NAMED else ""
+    newest, *others = named
+    if others and not may_be_several:
         raise ConfigError(
-            f"{len(named)} runs are named {run!r:.200}; give the id of one: {ids}{more}"
+            f"{len(named)} runs are named {run!r:.200}; give the id of one: {_ids(named)}"
         )
-    return named[0]
+    if others:
+        _say(
+            f"{len(named)} runs are named {run!r:.200}; this is the newest, {newest['run_id']}. "
+            f"The ids of the others: {_ids(others)}"
+        )
+    return newest
+
+
+def _ids(runs: Sequence[dict[str, Any]]) -> str:
+    """Ids of runs, the first of them."""
+    more = ", ..." if len(runs) > MOST_NAMED else ""
+    return ", ".join(str(each["run_id"]) for each in runs[:MOST_NAMED]) + more
 
 
 @contextlib.contextmanager
@@ -139,6 +157,9 @@ class _AgentOrLedgers:
         found = self._ask(lambda known: known.runs(**wanted))
         self._name_others()
         return found
+
+    def inside(self, run_id: str) -> list[dict[str, Any]]:
+        return self._ask(lambda known: known.inside(run_id))
 
     def sums(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         found = self._ask(lambda known: known.sums(by, since, **wanted))
@@ -216,6 +237,9 @@ class _LedgerRuns:
         self._say_source()
         self._say_shared(wanted)
         return [to_json(record) for record in found]
+
+    def inside(self, run_id: str) -> list[dict[str, Any]]:
+        return [to_json(record) for record in self._ledgers.runs(Wanted(inside=run_id))]
 
     def sums(self, by: str, since: float, **named: str | None) -> dict[str, Any]:
         wanted, models = _wanted(**named), self._ledgers.models

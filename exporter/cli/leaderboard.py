@@ -62,7 +62,9 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="Begin with the last, as with --sort idle for the runs that held most for nothing.",
     )
-    parser.add_argument("--top", type=_count, metavar="N", help="Print no more runs than that.")
+    parser.add_argument(
+        "--top", type=selection.count, metavar="N", help="Print no more runs than that."
+    )
     parser.add_argument(
         "--metric", default="", metavar="NAME", help="The result: a number that runs logged."
     )
@@ -135,7 +137,12 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
         found = _read(options.files)
         return [run for run in found if options.namespace in (None, run.get("namespace"))]
     with history.opened(options) as known:
-        return known.runs(**selection.names(options))
+        named = selection.names(options)
+        found = known.runs(**named)
+    of = [f"{name.removesuffix('_id')} {value}" for name, value in named.items() if value]
+    if of and not found:
+        raise ConfigError(f"leaderboard: no run of {', '.join(of)} is known on this machine")
+    return found
 
 
 def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
@@ -228,9 +235,3 @@ def _put(text: str, path: str | None) -> None:
             print(safe, file=file)
     except OSError as error:
         raise ConfigError(f"--output {path}: {error.strerror}") from None
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
-    return int(text)

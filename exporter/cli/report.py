@@ -5,6 +5,7 @@ nodes.
 """
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,22 +14,33 @@ from exporter.cli.labels import labels_of
 from exporter.cli.prometheus import add_options, opened
 from exporter.errors import ConfigError
 from exporter.report import budget
+from exporter.report.card.facts import LABELS
 from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
+from exporter.report.inner import with_inner
+
+KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
+"""Labels that forms other than JSON show."""
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("report", help="Print the report of a run.", description=__doc__)
     parser.add_argument(
-        "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
+        "run_id",
+        metavar="RUN",
+        nargs="?",
+        help="Its id or its name; of several with that name the newest.",
     )
     parser.add_argument("--job-id", metavar="ID", help="All runs of a job; or which RUN is meant.")
     parser.add_argument(
         "--group", metavar="NAME", help="All runs of a group, as of a sweep, and their mean."
     )
     parser.add_argument(
-        "--final", default="", metavar="RUN", help="The final run of the group; else its last."
+        "--final",
+        default="",
+        metavar="RUN",
+        help="The final run of the group, by id or name; else its last.",
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
     parser.add_argument("--namespace", metavar="NAME", help="All runs of pods in a namespace.")
@@ -40,7 +52,8 @@ def add(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="K=V",
-        help="What the run did not say: hardware_used, geographical_location, training_type.",
+        help="What the run did not say: hardware_used, geographical_location, training_type, "
+        "software; experiment_id for the form of CodeCarbon.",
     )
     history.add_flags(parser)
     add_options(parser)
@@ -52,11 +65,23 @@ def main(options: argparse.Namespace) -> int:
     if options.final and options.group is None:
         raise ConfigError("report: --final names the final run of a group; give --group as well")
     added = labels_of(options.label)
+    _name_unknown(added, options.format)
     record = _fleet(options) if options.prometheus else _local(options)
     if added:
         record["labels"] = {**(record.get("labels") or {}), **added}
     print(FORMS[options.format].write(record))
     return 0
+
+
+def _name_unknown(labels: Mapping[str, str], form: str) -> None:
+    """Say which labels no form but JSON shows, so that a typing error is seen."""
+    unknown = [] if form == "json" else [name for name in labels if name not in KNOWN_LABELS]
+    if unknown:
+        print(
+            f"emissions-exporter: --label {', '.join(unknown)}: no report but JSON shows that; "
+            f"known are {', '.join(KNOWN_LABELS)}",
+            file=sys.stderr,
+        )
 
 
 def _fleet(options: argparse.Namespace) -> dict[str, Any]:
@@ -85,7 +110,8 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        return history.find(known, options.run_id, options.job_id)
+        run = history.find(known, options.run_id, options.job_id, may_be_several=True)
+        return with_inner(run, known.inside)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
     found = known.runs(run_id=options.run_id, **wanted)
@@ -110,5 +136,6 @@ def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> d
         return of_group(found, options.group, options.final)
     except KeyError:
         raise ConfigError(
-            f"report: --final {options.final!r:.200}: no run of group {options.group} is called so"
+            f"report: --final {options.final!r:.200}: no run of group {options.group} has that "
+            "id or name"
         ) from None

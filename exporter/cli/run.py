@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from exporter import human, units
 from exporter.cli import child
 from exporter.cli.labels import labels_of
 from exporter.cli.parser import add_socket_flag
@@ -17,9 +18,11 @@ from exporter.cli.selection import amount_of_grams
 from exporter.client import patience, private
 from exporter.client.agent import Agent
 from exporter.client.errors import AgentRefusal, AgentUnreachable
+from exporter.client.launch import TRACKED, tracked
 from exporter.client.sockets import named_socket
 from exporter.errors import ConfigError
 from exporter.report.forms.text import receipt, status_line
+from exporter.report.inner import with_inner
 
 NOT_FOUND, NOT_EXECUTABLE, SIGNAL_BASE = 127, 126, 128
 """Exit codes of a shell."""
@@ -37,10 +40,17 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--job-id", default="", help="The job that it belongs to.")
     parser.add_argument("--name", default="", help="A name for people.")
     parser.add_argument(
+        "--group", default="", metavar="NAME", help="A label that the runs of a sweep share."
+    )
+    parser.add_argument(
         "--label", action="append", default=[], metavar="K=V", help="A label; repeatable."
     )
     parser.add_argument(
-        "--budget-grams", type=amount_of_grams, metavar="G", help="What it may emit."
+        "--budget-grams",
+        type=amount_of_grams,
+        metavar="G",
+        help="Grams of CO2 equivalent that it may emit: a warning is printed when it has emitted "
+        "more, and the command continues.",
     )
     parser.add_argument(
         "--scope", choices=("tree", "cgroup", "machine"), default="tree", help="What belongs to it."
@@ -68,16 +78,19 @@ def main(options: argparse.Namespace) -> int:
             "run: no command given; write it after --, as in `run -- python train.py`"
         )
     agent = Agent(options.socket)
-    record = _register(agent, options, labels_of(options.label))
+    labels = {**labels_of(options.label), **({"group": options.group} if options.group else {})}
+    record = _register(agent, options, labels)
+    is_terminal = sys.stderr.isatty()
     watcher = None
-    if record is not None and sys.stderr.isatty():
-        watcher = partial(_say, Agent(options.socket, STATUS_SECONDS), record)
+    if record is not None and (is_terminal or options.budget_grams is not None):
+        looking = Agent(options.socket, STATUS_SECONDS)
+        watcher = _Watcher(looking, record, options.budget_grams, has_line=is_terminal)
     try:
         code = child.run(command, _environment(record), watcher)
     except OSError as error:
         print(f"emissions-exporter: {command[0]}: {error.strerror}", file=sys.stderr)
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-    if watcher:
+    if is_terminal:
         _write("")
     final = _finish(agent, record, options.output) if record is not None else None
     if options.dvc:
@@ -131,19 +144,49 @@ def _begin(start: Callable[[], dict[str, Any]], *, may_start: bool) -> dict[str,
 
 
 def _environment(record: dict[str, Any] | None) -> dict[str, str]:
-    """Ours, with the ids of the run, so that a process that leaves the tree is still found."""
+    """Ours, with the ids of the run, so that a process that leaves the tree is still found.
+
+    A tracker in the command is a run inside that one: else their energies would be one sum.
+    """
     if record is None:
         return dict(os.environ)
-    ids = {"EMISSIONS_RUN_ID": str(record["run_id"]), "EMISSIONS_JOB_ID": str(record["job_id"])}
+    ids = {
+        "EMISSIONS_RUN_ID": str(record["run_id"]),
+        "EMISSIONS_JOB_ID": str(record["job_id"]),
+        TRACKED: tracked(os.environ, str(record["run_id"])),
+    }
     return {**os.environ, **{name: value for name, value in ids.items() if value}}
 
 
-def _say(agent: Agent, record: dict[str, Any]) -> None:
-    try:
-        now = agent.run(record["run_id"], record["job_id"])
-    except (AgentUnreachable, AgentRefusal):
-        return
-    _write(status_line(now))
+class _Watcher:
+    """Shows the run on a terminal, and warns once when it has emitted more than its budget."""
+
+    def __init__(
+        self, agent: Agent, record: dict[str, Any], budget_grams: float | None, *, has_line: bool
+    ) -> None:
+        self._agent = agent
+        self._record = record
+        self._budget_grams = budget_grams
+        self._has_line = has_line
+
+    def __call__(self) -> None:
+        """Look once."""
+        try:
+            now = self._agent.run(self._record["run_id"], self._record["job_id"])
+        except (AgentUnreachable, AgentRefusal):
+            return
+        grams = units.grams(now["carbon_ng"])
+        if self._budget_grams is not None and grams > self._budget_grams:
+            if self._has_line:
+                _write("")
+            print(
+                f"emissions-exporter: run {now['run_id']} has emitted {grams:.4g} g CO2eq, more "
+                f"than its budget of {self._budget_grams:g} g; the command continues",
+                file=sys.stderr,
+            )
+            self._budget_grams = None
+        if self._has_line:
+            _write(status_line(now))
 
 
 def _write(status: str) -> None:
@@ -174,6 +217,8 @@ def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> dict[st
             file=sys.stderr,
         )
         return None
+    with suppress(AgentRefusal, AgentUnreachable):
+        final = with_inner(final, agent.inside)
     if output:
         try:
             with open(output, "w", encoding="utf-8") as file:
@@ -182,7 +227,18 @@ def _finish(agent: Agent, record: dict[str, Any], output: str | None) -> dict[st
         except OSError as error:
             print(f"emissions-exporter: {output}: {error.strerror}", file=sys.stderr)
     print(receipt(final), file=sys.stderr)
+    if record["energy_uj"]:
+        print(_continued(record, final), file=sys.stderr)
     return final
+
+
+def _continued(before: dict[str, Any], final: dict[str, Any]) -> str:
+    """That the run was there before the command, and what it used since."""
+    energy_uj, carbon_ng = (final[name] - before[name] for name in ("energy_uj", "carbon_ng"))
+    return (
+        f"  continued: the run existed before, and its totals are in these. This command used "
+        f"{human.number(units.joules(energy_uj))} J, {human.carbon(carbon_ng)} CO2eq of them"
+    )
 
 
 def _write_metrics(path: str, record: dict[str, Any]) -> None:

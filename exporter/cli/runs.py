@@ -32,6 +32,12 @@ def add(subparsers: Any) -> None:
         "--by", choices=("run", *BY), default="run", help="Add up the runs of each of these."
     )
     parser.add_argument(
+        "--limit",
+        type=selection.count,
+        metavar="N",
+        help="Print the newest N that match, and no more.",
+    )
+    parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="Format of the output."
     )
     history.add_flags(parser)
@@ -57,6 +63,7 @@ def main(options: argparse.Namespace) -> int:
             options, now, started=run["started"], grams=units.grams(run["carbon_ng"])
         )
     ]
+    runs = runs[: options.limit]
     match options.format:
         case "json":
             print(json.dumps(runs, indent=2))

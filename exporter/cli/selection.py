@@ -79,3 +79,10 @@ def amount_of_grams(text: str) -> float:
     if not 0 <= amount < math.inf:
         raise argparse.ArgumentTypeError(f"expected grams, as 12.5, found {text!r}")
     return amount
+
+
+def count(text: str) -> int:
+    """A number of runs on a command line. Raises argparse.ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+    return int(text)

@@ -71,6 +71,10 @@ class Agent:
             if limit is not None or place is None:
                 return found
 
+    def inside(self, run_id: str) -> list[dict[str, Any]]:
+        """Records of the runs that began directly inside another one."""
+        return self.runs(inside=run_id)
+
     def sums(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         """Runs that began at `since` or later: records of those on the page, and sums of the rest.
 

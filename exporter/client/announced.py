@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 
 from exporter.client.forks import Forkable
-from exporter.client.launch import JOB_IDS, RUN_IDS, TRACKED
+from exporter.client.launch import JOB_IDS, RUN_IDS, TRACKED, tracked
 from exporter.client.sockets import VARIABLE
 
 RUN_ID, JOB_ID = RUN_IDS[0], JOB_IDS[0]
@@ -26,8 +26,9 @@ class Announced(Forkable):
 
     def add(self, owner: object, run_id: str, job_id: str, socket: str) -> None:
         """Announce the run of `owner`; "" says nothing of that kind."""
-        ids = {RUN_ID: run_id, TRACKED: run_id, JOB_ID: job_id, VARIABLE: socket}
         with self._lock:
+            around = tracked(os.environ, run_id)
+            ids = {RUN_ID: run_id, TRACKED: around, JOB_ID: job_id, VARIABLE: socket}
             if not self._open:
                 self._outside = {name: os.environ[name] for name in ANNOUNCED if name in os.environ}
             self._open[owner] = {name: value for name, value in ids.items() if value}

@@ -1,5 +1,6 @@
 """What a tracker does when its run has emitted more than it was to, or will have."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -8,6 +9,27 @@ from exporter.client.run import Run
 from exporter.client.words import warn
 
 OnBudget: TypeAlias = Literal["warn", "raise"] | Callable[[Run], None]
+
+
+def checked(name: str, action: Any) -> OnBudget:
+    """What is to be done. Raises ValueError for what is none of it."""
+    if action in ("warn", "raise") or callable(action):
+        return action  # type: ignore[no-any-return]
+    raise ValueError(f"{name}: expected 'warn', 'raise' or a function, found {action!r:.100}")
+
+
+def amount(grams: Any) -> float | None:
+    """Grams; None, and a warning, for what is no amount."""
+    if grams is None:
+        return None
+    try:
+        number = float(grams)
+    except (TypeError, ValueError):
+        number = math.nan
+    if 0 <= number < math.inf:
+        return number
+    warn("budget_grams=%.100r is ignored: expected a number of grams, such as 500", grams)
+    return None
 
 
 class Budget:
@@ -37,6 +59,8 @@ class Budget:
             self._is_exceeded = True
             said = f"has emitted {run.emissions_grams:.4g} g CO2eq of"
             self._act(self._when_exceeded, run, said)
+            if not self._is_foreseen and self._when_foreseen not in ("warn", self._when_exceeded):
+                self._act(self._when_foreseen, run, said)  # there was no forecast before
         elif not self._is_foreseen and (said := self._foreseen(run.record.get("forecast"))):
             self._is_foreseen = True
             self._act(self._when_foreseen, run, said)

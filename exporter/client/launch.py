@@ -46,7 +46,8 @@ MARKS = (
 )
 """What a launcher gives to its ranks and has not itself, in this combination."""
 TRACKED = "EMISSIONS_TRACKED"
-"""Set by a tracker to the id of its run: a run inside that one is another."""
+"""Set by a tracker, and by `emissions-exporter run`, to the ids of the open runs around a process,
+the innermost first, with commas between: a run inside those is another."""
 NO_ID = ("", "none")
 MOST_WRAPPERS = 8
 
@@ -110,9 +111,19 @@ def given_id(environment: Mapping[str, str]) -> str:
     """The run id that somebody outside of this program gave; "" for none."""
     for key in RUN_IDS:
         value = environment.get(key, "")
-        if value not in (*NO_ID, environment.get(TRACKED)):
+        if value not in NO_ID and not is_tracked(environment, value):
             return value
     return ""
+
+
+def is_tracked(environment: Mapping[str, str], run_id: str) -> bool:
+    """Whether a tracker, or `emissions-exporter run`, began the run with this id around us."""
+    return f",{run_id}," in f",{environment.get(TRACKED, '')},"
+
+
+def tracked(environment: Mapping[str, str], run_id: str) -> str:
+    """The value of `TRACKED` inside a run that is begun in this environment."""
+    return ",".join(filter(None, (run_id, environment.get(TRACKED, ""))))
 
 
 def _number(environment: Mapping[str, str], names: tuple[str, ...], default: int) -> int:

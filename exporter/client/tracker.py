@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from exporter.client.announced import JOB_ID, RUN_ID, Announced
-from exporter.client.budget import Budget, OnBudget
+from exporter.client.budget import Budget, OnBudget, amount, checked
 from exporter.client.decorating import measuring
 from exporter.client.errors import NotMeasured
-from exporter.client.launch import TRACKED, launch_of, repeats
+from exporter.client.launch import Launch, is_tracked, launch_of, repeats
 from exporter.client.registration import Registration
 from exporter.client.reporter import TROUBLE, Reporter, is_terminal
 from exporter.client.run import Run
-from exporter.client.words import warn
+from exporter.client.words import inform, warn
 
 F = TypeVar("F", bound=Callable[..., Any])
+SCOPES = ("tree", "cgroup", "machine")
 
 
 class track:  # noqa: N801  reads as the verb it is
@@ -27,13 +28,16 @@ class track:  # noqa: N801  reads as the verb it is
 
     The node's daemon is asked, else the user's own, else one is started (`private`). All ranks of
     one launch are one run, and so are all programs that are given one `run_id`; a run inside
-    another is counted apart from it. The program is never stopped or slowed: what goes wrong is
-    said in the log `emissions`. Only `strict` raises NotMeasured at the start, and
-    `on_budget="raise"` (or `on_forecast`) raises BudgetExceeded, in the program's own calls of
-    `run`.
+    another is counted apart from it. Where the environment names the run (`EMISSIONS_RUN_ID`,
+    `MLFLOW_RUN_ID`, a launcher), the first tracker of a process has that id, and the later ones are
+    runs of their own: ID.2, ID.3. The program is never stopped or slowed: what goes wrong is said
+    in the log `emissions`. Only `strict` raises NotMeasured at the start, and `on_budget="raise"`
+    (or `on_forecast`) raises BudgetExceeded, in the program's own calls of `run`.
     """
 
     _open: ClassVar[list["track"]] = []
+    _ids_found: ClassVar[dict[tuple[int, str], int]] = {}
+    """Trackers of this process that began with an id that they found, by rank and id."""
     _announced: ClassVar[Announced] = Announced()
     _complained: ClassVar[set[str]] = set()
 
@@ -47,10 +51,10 @@ class track:  # noqa: N801  reads as the verb it is
         *,
         run_id: str = "",
         job_id: str = "",
-        labels: Mapping[str, str | float] | None = None,
+        labels: Mapping[str, Any] | None = None,
         group: str = "",
         scope: Literal["tree", "cgroup", "machine"] = "tree",
-        budget_grams: float | None = None,
+        budget_grams: float | str | None = None,
         on_budget: OnBudget = "warn",
         on_forecast: OnBudget = "warn",
         progress: bool | None = None,
@@ -61,23 +65,32 @@ class track:  # noqa: N801  reads as the verb it is
         private: bool = True,
         strict: bool = False,
     ) -> None:
-        """`group` is a label that the runs of a sweep share; labels that are numbers become texts.
+        """`group` is a label that the runs of a sweep share; values of labels become texts.
 
         `scope` says what belongs to the run. `on_budget` is what is done when the budget is used
-        up, `on_forecast` when it is sure to be, by what `run.progress` is told: "warn", "raise", or
-        a function that is given the run. `progress` shows a line on the terminal; None: if there is
-        one. A receipt is written into the directory `receipts` each minute and at the end; None:
-        not. So is a row of the file `codecarbon_csv`, in the format of CodeCarbon.
+        up, `on_forecast` when it is sure to be, by what `run.progress` is told, or is used up
+        before: "warn", "raise", or a function that is called with the run. "raise" raises
+        BudgetExceeded from the next call of `run.log`, `count`, `progress` or `refresh`; the budget
+        is compared every `interval_seconds`. A block that has ended is not failed by it.
+        `progress` shows a line on the terminal; None: if there is one. A receipt is written into
+        the directory `receipts` each minute and at the end; None: not. So is a row of the file
+        `codecarbon_csv`, in the format of CodeCarbon. Raises TypeError and ValueError for arguments
+        that mean nothing.
         """
+        if scope not in SCOPES:
+            raise ValueError(f"scope: expected 'tree', 'cgroup' or 'machine', found {scope!r:.100}")
+        grams = amount(budget_grams)
         self._asked: dict[str, Any] = {
-            "run_id": run_id,
-            "job_id": job_id,
-            "name": name,
-            "labels": {**_texts(labels or {}), **({"group": group} if group else {})},
+            "run_id": str(run_id),
+            "job_id": str(job_id),
+            "name": str(name),
+            "labels": {**_texts(labels or {}), **({"group": str(group)} if group else {})},
             "scope": scope,
-            "budget_grams": budget_grams,
+            "budget_grams": grams,
         }
-        self._budget = Budget(budget_grams, on_budget, on_forecast)
+        self._budget = Budget(
+            grams, checked("on_budget", on_budget), checked("on_forecast", on_forecast)
+        )
         self._progress = progress
         self._receipts = receipts
         self._codecarbon_csv = codecarbon_csv
@@ -85,6 +98,8 @@ class track:  # noqa: N801  reads as the verb it is
         self._socket = socket
         self._private = private
         self._strict = strict
+        self._outside_id = ""
+        """An id that is not in the environment and counts as if it were there."""
         self._pid = 0
         self._is_joined = False
         self._reporter: Reporter | None = None
@@ -96,8 +111,9 @@ class track:  # noqa: N801  reads as the verb it is
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
-        if kind is None:
-            self.run.check_budget()
+        error, self.run.over_budget = self.run.over_budget, None
+        if error is not None and kind is None:
+            warn("%s; its work had ended, so BudgetExceeded is not raised", error)
 
     def __call__(self, function: F) -> F:
         """As a decorator: each call is a run of its own, until its body has ended."""
@@ -112,7 +128,7 @@ class track:  # noqa: N801  reads as the verb it is
         launch = launch_of(os.environ, str(self._asked["name"]))
         asked = {
             **self._asked,
-            "run_id": self._asked["run_id"] or launch.run_id,
+            "run_id": self._asked["run_id"] or self._found_id(launch),
             "job_id": self._asked["job_id"] or launch.job_id,
             "nodes": launch.nodes,
         }
@@ -224,7 +240,7 @@ class track:  # noqa: N801  reads as the verb it is
         if cls._open:
             return cls._open[-1].run
         run_id = os.environ.get(RUN_ID, "")
-        if not run_id or os.environ.get(TRACKED) != run_id:
+        if not run_id or not is_tracked(os.environ, run_id):
             return Run()
         joined = cls(receipts=None, progress=False)
         joined.run = joined._known(Run(run_id, os.environ.get(JOB_ID, "")))
@@ -232,6 +248,15 @@ class track:  # noqa: N801  reads as the verb it is
         joined._follow()
         cls._open.append(joined)
         return joined.run
+
+    def _found_id(self, launch: Launch) -> str:
+        """The id that the environment gives; of a later tracker one of its own, in every rank."""
+        found = launch.run_id or self._outside_id
+        if not found:
+            return ""
+        key = launch.rank, found
+        number = self._ids_found[key] = self._ids_found.get(key, 0) + 1
+        return found if number == 1 else f"{found}.{number}"
 
     def _anew(self, name: str) -> Self:
         """Another tracker like this, for one call."""
@@ -307,10 +332,43 @@ class track:  # noqa: N801  reads as the verb it is
             )
         reporter.take_in(self.run.record)
         reporter.write_receipt()
+        if launch_of(os.environ, "").rank == 0:
+            self._say_basis(self.run.record)
+
+    def _say_basis(self, record: Mapping[str, Any]) -> None:
+        """Log what the run used and how that is known; warn of a zone that nobody has chosen."""
+        from exporter.client.basis import basis, ignored_settings, is_world
+
+        known = basis(record)
+        inform(
+            "run %s: %.4g J, %.4g g CO2eq; %s",
+            *(self.run.run_id, self.run.energy_joules, self.run.emissions_grams, known),
+        )
+        remarks = [
+            f"{setting} has no effect: a daemon reads it when it starts, and the one that measured "
+            f"this run counts with other values ({known}); stop it, or set it there"
+            for setting in ignored_settings(os.environ, record)
+        ]
+        if not remarks and is_world(record):
+            text = (
+                f"{known}: the grams are those of the world average, since no zone is set; set "
+                "convert.zone of the daemon, or EMISSIONS_EXPORTER_CONVERT_ZONE for one that a "
+                "tracker starts"
+            )
+            remarks.append(text)
+        for text in remarks:
+            if text not in self._complained:  # a sweep has many runs
+                self._complained.add(text)
+                warn("%s", text)
 
 
-def _texts(labels: Mapping[str, str | float]) -> dict[str, str]:
-    return {k: str(v) if isinstance(v, int | float) else v for k, v in labels.items()}
+def _texts(labels: Mapping[str, Any]) -> dict[str, str]:
+    """Labels as texts, without those of no value. Raises TypeError for what is not labels."""
+    if not isinstance(labels, Mapping):
+        raise TypeError(
+            "labels: expected names with values, such as {'team': 'nlp'}, found " + repr(labels)
+        )
+    return {str(name): str(value) for name, value in labels.items() if value is not None}
 
 
 def current_run() -> Run:

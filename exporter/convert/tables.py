@@ -17,6 +17,7 @@ FORMS = (
     "or a cloud region (aws:eu-west-1, gcp:europe-west1, azure:westeurope)"
 )
 WORLD = "WORLD"
+COUNTRIES = "country_intensity.csv"
 PREFERENCE = (Basis.LIFECYCLE, Basis.DIRECT, Basis.UNSTATED)
 ZONE_DERIVED = "zone-derived"
 ZONES_AS_OF = "2026-08-21"
@@ -255,7 +256,7 @@ def _near(code: str, known: Sequence[Row]) -> list[str]:
 
 
 def _countries() -> Iterator[Row]:
-    table = "country_intensity.csv"
+    table = COUNTRIES
     for cells in _read(table):
         shown = WORLD if cells["alpha3"] == "WLD" else cells["alpha2"]
         codes = (shown, cells["alpha2"], cells["alpha3"], *ALIASES.get(cells["alpha3"], ()))

@@ -96,7 +96,11 @@ def _named(rows: Sequence[tables.Row]) -> set[str]:
 
 
 def _ambiguous(text: str, could_be: Sequence[str]) -> str:
-    return f"estimate: --region {text!r:.200} could be {listed(could_be)}; name one of them"
+    code = could_be[0].partition(" ")[0]
+    return (
+        f"estimate: --region {text!r:.200} could be {listed(could_be)}; name one of them by its "
+        f"code, such as --region {code}"
+    )
 
 
 def _codes(text: str, rows: Sequence[tables.Row]) -> list[str]:

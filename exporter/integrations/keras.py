@@ -38,7 +38,7 @@ class Emissions(Callback):  # type: ignore[misc]  # Keras has no types
         self.run.log(**(logs or {}))
         self.run.progress(epoch + 1, self.params.get("epochs") or epoch + 1)
         if logs is not None:
-            logs.update(figures.tracked(self.run.refresh()))
+            logs.update(figures.tracked_or_nan(self.run.refresh()))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the run."""

@@ -22,7 +22,7 @@ def epochs(
     """Count epochs from 0; the loop is a run, also where it is left early.
 
     After each, `on_epoch` is called with its number and what the run has come to, as for
-    `SummaryWriter`. `options` are those of `track`.
+    `SummaryWriter`; nan before the daemon's first reading. `options` are those of `track`.
     """
     with track(name, **options) as run:
         for epoch in range(total):
@@ -30,7 +30,7 @@ def epochs(
             _synchronize()
             run.progress(epoch + 1, total)
             if on_epoch is not None:
-                on_epoch(epoch, figures.tracked(run.refresh()))
+                on_epoch(epoch, figures.tracked_or_nan(run.refresh()))
 
 
 def batches(loader: Iterable[Batch]) -> Iterator[Batch]:

@@ -96,6 +96,8 @@ class Wanted(NamedTuple):
     user: str = ""
     group: str = ""
     namespace: str = ""
+    inside: str = ""
+    """Those that began directly inside the run with this id."""
 
     def has(self, run: RunInfo) -> bool:
         """Whether a run is among them."""
@@ -105,6 +107,7 @@ class Wanted(NamedTuple):
             and self.user in ("", run.user)
             and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
             and self.namespace in ("", run.namespace)
+            and self.inside in ("", run.enclosing.run_id if run.enclosing else "")
         )
 
 
@@ -211,6 +214,7 @@ def to_json(record: RunRecord) -> dict[str, object]:
         "account": run.account,
         "origin": run.origin,
         "scope": run.scope,
+        "inside": run.enclosing.run_id if run.enclosing else None,
         "labels": dict(run.labels),
         "node": record.node,
         "started": run.started,

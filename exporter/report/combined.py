@@ -29,6 +29,7 @@ def combined(records: Sequence[Record], title: str) -> dict[str, Any]:
         "node": ", ".join(sorted({record["node"] for record in records})),
         "started": started,
         "ended": ended,
+        "at": max(record["at"] for record in records),
         "duration_seconds": until - started,
         "runs": len(records),
         **sums,

@@ -18,6 +18,8 @@ WORLD = "WORLD"
 ASSUMED = " (assumed"
 """What the name of a device that is estimated goes on with."""
 POWER, INTENSITY = "power_watts", "intensity_grams_per_kwh"
+ALWAYS = ("energy_kwh", "emissions_grams", "mean_power_watts", "duration_seconds")
+"""The figures of `tracked` that every run has."""
 RATES = (POWER, "mean_power_watts", INTENSITY)
 """Of the figures of `tracked`, those that cannot be added up."""
 
@@ -82,8 +84,12 @@ def mean_grams_per_kwh(record: Record) -> float:
 
 
 def tracked(record: Record) -> dict[str, float]:
-    """What trackers of experiments show of a run as it stands; empty if nobody measured it."""
-    if not record:
+    """What trackers of experiments show of a run as it stands.
+
+    Empty if nobody measured it, and for a run that has just begun: before the first reading its
+    energy is not 0 but unknown.
+    """
+    if not record or is_unread(record):
         return {}
     found = {
         "energy_kwh": energy_kwh(record),
@@ -96,6 +102,17 @@ def tracked(record: Record) -> dict[str, float]:
     if record.get(POWER) is not None:
         found[POWER] = float(record[POWER])
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def is_unread(record: Record) -> bool:
+    """Whether an open run was not read yet since it began."""
+    return record.get("ended", 0) is None and not record["energy_uj"]
+
+
+def tracked_or_nan(record: Record) -> dict[str, float]:
+    """The same for programs that rely on the names: nan before the first reading."""
+    is_early = bool(record) and is_unread(record)
+    return dict.fromkeys(ALWAYS, math.nan) if is_early else tracked(record)
 
 
 def part_of(record: Record) -> str:

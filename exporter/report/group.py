@@ -17,9 +17,10 @@ def of_group(
 ) -> dict[str, Any]:
     """The sums of at least one record, and `group`: means, their standard errors, the final run.
 
-    The final run is that of `final_id`; else the last that has the label `final=true`; else the
-    last that was begun. Means are those of runs that have ended. Where not all runs are among the
-    records, `complete` is false. Raises KeyError for a `final_id` that is none of theirs.
+    The final run is that with the id `final_id`, or the last with that name; else the last that has
+    the label `final=true`; else the last that was begun. Means are those of runs that have ended.
+    Where not all runs are among the records, `complete` is false. Raises KeyError for a `final_id`
+    that is none of theirs.
     """
     count = f"all {len(records)}" if complete else f"{len(records)}"
     ended = [record for record in records if record["ended"] is not None]
@@ -121,6 +122,7 @@ def _final(records: Sequence[Record], final_id: str) -> tuple[Record, str]:
     latest = sorted(records, key=lambda record: record["started"])
     if final_id:
         named = [record for record in latest if record["run_id"] == final_id]
+        named = named or [record for record in latest if record.get("name") == final_id]
         if not named:
             raise KeyError(final_id)
         return named[-1], "as it was named"

@@ -55,7 +55,8 @@ def test_the_script_counts_and_leaves_a_receipt(daemon: Daemon, tmp_path: Path) 
 def test_the_ranks_are_one_run(daemon: Daemon, tmp_path: Path) -> None:
     said = output(daemon, tmp_path, str(EXAMPLES / "torchrun_like.py")).splitlines()
     assert len(said) == 4
-    (run_id,) = {line.split("run ")[1] for line in said}
+    (run_id,) = {line.split("run ")[1].partition(":")[0] for line in said}
+    assert all(line.endswith(" J of all ranks so far") for line in said)
     assert daemon.json(f"/api/v1/runs/{run_id}")["units"] == {"samples": 32.0}
 
 

@@ -1,5 +1,6 @@
 """The generated pages of the documentation."""
 
+import inspect
 import os
 import re
 import shutil
@@ -10,8 +11,10 @@ import pytest
 
 from docs import generate
 from docs.manual import manual
+from exporter import client
 from exporter.cli.main import parser_for
 from exporter.cli.reference import command_of
+from exporter.client import track
 from exporter.expose.catalogue import catalogue
 from exporter.model.workload import Reason
 
@@ -112,3 +115,30 @@ def test_groff_has_no_complaint_about_the_manual():
     command = ["groff", "-man", "-Tutf8", "-ww", "-rCHECKSTYLE=3"]
     done = subprocess.run(command, input=manual(), capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_the_page_of_the_client_has_every_argument_of_track_and_all_that_a_run_has():
+    page = (generate.HERE / "python.md").read_text()
+    arguments = [name for name in inspect.signature(track.__init__).parameters if name != "self"]
+    of_run = ("run_id", "job_id", "energy_joules", "energy_kwh", "emissions_grams", "is_measured")
+    asked = ("record", "refresh", "log", "count", "progress")
+    for name in (*arguments, *of_run, *asked, *client.__all__):
+        assert re.search(rf"\b{name}\b", page), name
+
+
+def test_the_page_of_the_client_has_the_defaults_of_track():
+    page = (generate.HERE / "python.md").read_text()
+    defaults = inspect.signature(track.__init__).parameters
+    for name in ("scope", "receipts", "on_budget", "private", "strict", "interval_seconds"):
+        row = next(line for line in page.splitlines() if re.match(rf"\| `{name}`", line))
+        shown = str(defaults[name].default).removesuffix(".0")
+        assert shown in row.split(" | ")[1]
+
+
+def test_no_page_installs_from_an_index_that_does_not_have_the_package():
+    pages = [
+        *generate.HERE.glob("integrations/*.md"),
+        *generate.HERE.parent.glob("examples/*/*.py"),
+    ]
+    found = [page.name for page in pages if "pip install 'emissions-exporter[" in page.read_text()]
+    assert found == []

@@ -53,10 +53,10 @@ class Api:
     async def runs(self, query: Query) -> Response:
         """Runs, newest first: `state=open` for those that are open, `limit` for how many.
 
-        `run_id`, `job_id`, `user`, `group` and `namespace` say which. `after` is what an earlier
-        answer has as `next`, for the runs that come after its own. With `by` the runs that are not
-        on the page are added up by job, group, user or namespace; with `since`, those that began
-        then or later.
+        `run_id`, `job_id`, `user`, `group`, `namespace` and `inside` say which. `after` is what an
+        earlier answer has as `next`, for the runs that come after its own. With `by` the runs that
+        are not on the page are added up by job, group, user or namespace; with `since`, those that
+        began then or later.
         """
         limit = _limit(query)
         after = _cursor(query)
@@ -69,6 +69,7 @@ class Api:
             one(query, "user") or "",
             one(query, "group") or "",
             one(query, "namespace") or "",
+            one(query, "inside") or "",
         )
         snapshot = self.current().snapshot
         by = one(query, "by")

@@ -4,7 +4,7 @@ import os
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from exporter.client import track
 from exporter.client.periodic import PeriodicCall
@@ -27,7 +27,18 @@ from exporter.integrations.codecarbon.machine import Utilization, facts
 from exporter.integrations.codecarbon.prices import priced
 from exporter.integrations.codecarbon.receipts import write_row
 from exporter.integrations.codecarbon.settings import ARGUMENTS, LEVELS, asked
+from exporter.model.record import GROUP_LABEL
 from exporter.report.forms.codecarbon import EXPERIMENT, Row, text, values
+
+
+class _OpenTask(NamedTuple):
+    """The run of a task, what that had used before, and the run around it by then."""
+
+    name: str
+    tracker: track
+    begun: Row | None
+    around: Row | None
+    utilization: Utilization
 
 
 class EmissionsTracker:
@@ -48,8 +59,12 @@ class EmissionsTracker:
         self.final_emissions_data: EmissionsData | None = None
         self._facts = facts()
         self._track: track | None = None
-        self._task: tuple[str, track, Row | None, Utilization] | None = None
+        self._before: Row | None = None
+        """What the run had used when this tracker began: one that is named from outside goes on."""
+        self._task: _OpenTask | None = None
         self._task_rows: dict[str, Row] = {}
+        self._task_counts: dict[str, int] = {}
+        """How often a task of each name was begun."""
         self._tasks: dict[str, Task] = {}
         """Those that have ended; not used here, but programs read it."""
         self._flushed: Row | None = None
@@ -85,7 +100,7 @@ class EmissionsTracker:
         if self._track is None:
             self._begin()
             self._track = self._tracked(self._asked.project_name)
-            self._track.start()
+            self._before = self._row_of(self._track.start().record)
             if self._has_live:
                 self._measured()
                 self._live.start()
@@ -108,6 +123,7 @@ class EmissionsTracker:
             if self._track is not None:
                 self._track.stop()
             row = self._row()
+            self._before = None
             if row is None:
                 self._track = None
                 self.final_emissions_data = self.final_emissions_data or unmeasured()
@@ -127,13 +143,14 @@ class EmissionsTracker:
             if self._task is not None:
                 self._say("a task is measured already; the one that was to begin is not")
                 return
-            name = task_name or str(uuid.uuid4())
-            if name in self._task_rows:
-                name = f"{name}_{uuid.uuid4()}"
+            name = shown = task_name or str(uuid.uuid4())
             self._begin()
-            inner = self._tracked(name, is_task=True)
-            inner.start()
-            self._task = name, inner, self._around(), Utilization()
+            number = self._task_counts[name] = self._task_counts.get(name, 0) + 1
+            if name in self._task_rows:
+                name, shown = f"{name}_{uuid.uuid4()}", f"{name} #{number}"
+            inner = self._tracked(shown, is_task=True)
+            begun = self._row_of(inner.start().record)
+            self._task = _OpenTask(name, inner, begun, self._around(), Utilization())
 
     def stop_task(self, task_name: str | None = None) -> EmissionsData | None:
         """End the open task and return what was used during it.
@@ -143,7 +160,7 @@ class EmissionsTracker:
         """
         with self._live.lock:
             if self._task is None or (
-                task_name and task_name != self._task[0] and task_name not in self._task_rows
+                task_name and task_name != self._task.name and task_name not in self._task_rows
             ):
                 self._say("there is no such task to stop")
                 return None
@@ -227,17 +244,17 @@ class EmissionsTracker:
         if self._track is None and not self._task_rows:
             self._pid = os.getpid()
             self._utilization = Utilization()
-            self._tasks, self._measurements = {}, 0
+            self._tasks, self._task_counts, self._measurements = {}, {}, 0
 
     def _tracked(self, name: str, *, is_task: bool = False) -> track:
         """A run like this tracker's; inside another one it has what its processes use."""
         has_machine = self._asked.is_machine and not (is_task and self._track is not None)
-        labels = {EXPERIMENT: self._asked.experiment_id} if self._asked.experiment_id else {}
+        labels = {GROUP_LABEL: self._asked.project_name, EXPERIMENT: self._asked.experiment_id}
         if is_task:
             labels["task"] = name
         return track(
             label(f"{self._asked.project_name}: {name}" if is_task else name),
-            labels={key: label(text) for key, text in labels.items()},
+            labels={key: label(text) for key, text in labels.items() if text},
             scope="machine" if has_machine else "tree",
             receipts=None,
             progress=False,
@@ -247,29 +264,31 @@ class EmissionsTracker:
         """A task used what its run did, and what the run around it did meanwhile."""
         if self._task is None:
             return None
-        name, inner, before, utilization = self._task
-        self._task = None
-        own = self._row_of(inner.stop().record)
+        task, self._task = self._task, None
+        own = _since(self._row_of(task.tracker.stop().record), task.begun)
         if own is None:
             return None
-        own.update(utilization.columns())
-        after = self._around()
-        both = [own] if before is None or after is None else [own, difference(after, before)]
-        self._task_rows[name] = own
+        own.update(task.utilization.columns())
+        around = None if task.around is None else _since(self._around(), task.around)
+        both = [own] if around is None else [own, around]
+        self._task_rows[task.name] = own
         data = emissions_data({**total(both, own), "duration": own["duration"]})
-        self._tasks[name] = Task(name, data)
+        self._tasks[task.name] = Task(task.name, data)
         return data
 
     def _around(self) -> Row | None:
-        """The run around a task as it stands now."""
-        return self._row_of(self._track.run.refresh()) if self._track is not None else None
+        """What was used so far by the run around a task."""
+        if self._track is None:
+            return None
+        return _since(self._row_of(self._track.run.refresh()), self._before)
 
     def _row(self) -> Row | None:
         """All that was used so far."""
         around = None
         if self._track is not None:
             run = self._track.run
-            around = self._row_of(run.record if run.record.get("ended") else run.refresh())
+            record = run.record if run.record.get("ended") else run.refresh()
+            around = _since(self._row_of(record), self._before)
         rows = [*([around] if around is not None else []), *self._task_rows.values()]
         if not rows:
             return None
@@ -282,8 +301,8 @@ class EmissionsTracker:
         if not record:
             return None
         row = values(record, self._facts, priced(record, self._asked.price))
-        if self._asked.experiment_id:  # the label may be shorter
-            row["experiment_id"] = self._asked.experiment_id
+        # Not by the labels: that of the experiment may be shorter, and the group is the project.
+        row["experiment_id"] = self._asked.experiment_id or record["job_id"]
         if row["gpu_count"] == 0:  # no GPU has no utilization, as it has no power
             row["gpu_utilization_percent"] = 0.0
         return row
@@ -321,6 +340,11 @@ class EmissionsTracker:
         if level >= self._asked.log_level and remark not in self._said:
             self._said.add(remark)
             warn("%s", remark)
+
+
+def _since(row: Row | None, before: Row | None) -> Row | None:
+    """What a run used since an earlier row of it."""
+    return row if row is None or before is None else difference(row, before)
 
 
 def _call(handler: Any, method: str, arguments: tuple[Any, ...]) -> None:

@@ -23,8 +23,9 @@ class track(measured):  # noqa: N801  reads as the verb it is
 
     The run of MLflow that is active, or `mlflow_run_id`, gets metrics each `log_every_seconds`,
     and at the end tags, and the record as an artifact. Where none is active, one is begun. Its id
-    is that of the run, unless that has one. Of the ranks of a launch the first logs. A server that
-    goes away is waited for without stopping the program; `log_record` is for what came too late.
+    is that of the run, unless that has one; a later tracker of the program is a run ID.2. Of the
+    ranks of a launch the first logs. A server that goes away is waited for without stopping the
+    program; `log_record` is for what came too late.
     """
 
     def __init__(
@@ -41,7 +42,6 @@ class track(measured):  # noqa: N801  reads as the verb it is
         Where a run is begun here, it becomes MLflow's own.
         """
         super().__init__(name, **options)
-        self._given_id = str(self._asked["run_id"])
         self._wanted = mlflow_run_id, tracking_uri
         self._log_every = log_every_seconds
         self._status = "FINISHED"
@@ -59,7 +59,7 @@ class track(measured):  # noqa: N801  reads as the verb it is
         launch = launch_of(os.environ, str(self._asked["name"]))
         self._log = self._begun() if launch.rank == 0 else None
         found = self._log.mlflow_run_id if self._log is not None and not launch.run_id else ""
-        self._asked["run_id"] = self._given_id or found
+        self._outside_id = found
         try:
             run = super().start()
         except NotMeasured:
@@ -163,7 +163,9 @@ def log_record(record: Mapping[str, Any], mlflow_run_id: str, tracking_uri: str 
 
 
 def _put(delivery: Delivery, record: Mapping[str, Any]) -> None:
-    delivery.put_part(figures.part_of(record), figures.tracked(record))
+    if not (values := figures.tracked(record)):
+        return
+    delivery.put_part(figures.part_of(record), values)
     delivery.tag({f"emissions.{name}": text for name, text in _tags(record).items() if text})
 
 

@@ -216,8 +216,8 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
 
     def _add_to(self, logs: Logs, state: Any) -> None:
         """Add the numbers to a line, and to its copy in the history."""
-        if not self._run.record:  # nobody measures it
-            return
+        if not self._run.record or figures.is_unread(self._run.record):
+            return  # nobody measures it, or not yet
         if logs is self._summary:
             self._power_watts = figures.mean_watts(self._run.record)
         else:

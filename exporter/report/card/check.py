@@ -10,6 +10,7 @@ from exporter import human
 from exporter.errors import ConfigError
 from exporter.report import figures
 from exporter.report.card import compute
+from exporter.report.card.agreement import disagreements
 from exporter.report.card.amounts import NEAR, Mass, amounts, hub_reading, masses, number
 from exporter.report.card.facts import TRAINING_TYPE, TRAINING_TYPES
 from exporter.report.card.front_matter import EMISSIONS, KEY, Card, Metadata, line_of, read, split
@@ -65,6 +66,8 @@ def _findings(
     there = metadata.emissions()
     yield from _amount(card, line, there, record)
     yield from _keys(card, metadata, there)
+    for name, text in disagreements(there, card.body, record):
+        yield Finding(line_of(card, metadata, name), "warning", f"{name}: {text}")
 
 
 def _amount(

@@ -5,7 +5,7 @@ from typing import Any
 
 from exporter import human, units
 from exporter.model.runs import REPLAY
-from exporter.report import budget, figures, group
+from exporter.report import budget, figures, group, inner
 
 Record = Mapping[str, Any]
 SHOWN_NODES = 8
@@ -92,6 +92,7 @@ def _used(record: Record, scale: human.Scale) -> list[tuple[str, str]]:
     return [
         ("energy", energy(record["energy_uj"], scale)),
         ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
+        *inner.rows(record),
         *budget.rows(record),
         *_parts(record),
     ]

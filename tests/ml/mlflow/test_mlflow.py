@@ -98,15 +98,19 @@ def test_a_run_inside_another_is_in_the_sum_of_both(daemon, server):
     assert told["energy_kwh"] == pytest.approx(outer.energy_kwh + inner.energy_kwh)
 
 
-def test_trackers_of_one_run_one_after_the_other_log_it_once(daemon, server):
+def test_trackers_of_one_run_one_after_the_other_are_runs_of_their_own(daemon, server):
+    used = {}
     with mlflow.start_run() as active:
         for _ in range(2):
             with track("again") as run:
                 spin(0.5)
-    assert run.run_id == active.info.run_id
-    assert server.metrics(run.run_id)["energy_kwh"] == pytest.approx(run.energy_kwh)
-    used = daemon.json(f"/api/v1/runs/{run.run_id}")
-    assert run.energy_joules == used["energy_joules"] > 0
+            used[run.run_id] = run.energy_joules
+    first, second = used
+    assert (first, second) == (active.info.run_id, f"{active.info.run_id}.2")
+    joules = server.metrics(first)["energy_kwh"] * JOULES_PER_KWH
+    assert joules == pytest.approx(sum(used.values()))
+    for run_id, known in used.items():
+        assert daemon.json(f"/api/v1/runs/{run_id}")["energy_joules"] == known > 0
 
 
 def test_a_run_that_another_job_resumes_keeps_what_the_first_used(daemon, server):

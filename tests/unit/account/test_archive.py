@@ -8,7 +8,7 @@ import pytest
 from exporter.account.archive import LedgerArchive
 from exporter.errors import LedgerError
 from exporter.model.books import sum_of
-from exporter.model.record import ANY, Cursor, Sums, Wanted
+from exporter.model.record import ANY, Cursor, Sums, Wanted, to_json
 from exporter.model.runs import RunKey
 from tests.unit.account.making import (
     WALL,
@@ -45,6 +45,21 @@ def test_no_more_runs_are_listed_than_asked_for(archive):
 
 def test_a_run_is_found_by_the_id_that_is_shown(archive):
     assert [record.run.name for record in archive.runs(9, Wanted("bert"))] == ["bert"]
+
+
+def test_runs_that_began_inside_another_are_found_by_its_id(tmp_path):
+    made = books()
+    outer = run("sweep")
+    inner = [run(name)._replace(enclosing=outer.key) for name in ("lr-1", "lr-2")]
+    deepest = run("fit")._replace(enclosing=inner[0].key)
+    for info in (outer, *inner, deepest):
+        known_run(made, info)
+    with closing(opened(tmp_path)) as ledger:
+        ledger.commit(batch(made))
+        archive = LedgerArchive(path_in(tmp_path), "node-1")
+        found = archive.runs(9, Wanted(inside="sweep"))
+    assert sorted(record.run.name for record in found) == ["lr-1", "lr-2"]
+    assert {to_json(record)["inside"] for record in found} == {"sweep"}
 
 
 def test_an_unknown_id_finds_nothing(archive):

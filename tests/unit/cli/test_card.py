@@ -1,6 +1,11 @@
 """`card`: records into cards, and mistakes with their place."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +60,44 @@ def test_a_warning_is_no_error(tmp_path):
     assert main(["card", "check", str(path)]) == 0
 
 
+def test_a_run_is_found_by_its_name(receipt, tmp_path, capsys):
+    path = tmp_path / "README.md"
+    record = {**json.loads(Path(receipt).read_text()), "name": "bert-3e-05", "run_id": "r1"}
+    answers = Answers()
+    answers.decide = lambda _, asked, __: (
+        (200, {"runs": [record]}) if "?" in asked else (404, {"error": "no run 'bert-3e-05'"})
+    )
+    with serving(str(tmp_path / "agent.sock"), answers):
+        arguments = [str(path), "bert-3e-05", f"--socket.path={answers.path}"]
+        assert main(["card", "write", *arguments]) == 0
+    assert "emissions: 1000\n" in path.read_text()
+
+
+def test_the_command_of_the_documentation_for_a_group_works_as_it_is_written(receipt, tmp_path):
+    page = (Path(__file__).parents[3] / "docs/integrations/huggingface.md").read_text()
+    (command,) = re.findall(r"    (emissions-exporter report --group .*\n.*/dev/stdin)", page)
+    record = json.loads(Path(receipt).read_text())
+    runs = [{**record, "run_id": each, "labels": {"group": "sweep-1"}} for each in ("a", "b")]
+    with serving(str(tmp_path / "agent.sock"), Answers({"runs": runs})) as answers:
+        subprocess.run(
+            [
+                "bash",
+                "-ec",
+                f'emissions-exporter() {{ {sys.executable} -m exporter "$@"; }}\n{command}',
+            ],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).parents[3]),
+                "EMISSIONS_EXPORTER_EXPOSE_SOCKET": answers.path,
+            },
+            check=True,
+            timeout=60,
+        )
+        assert "group=sweep-1" in answers.asked[0][1]
+    assert "emissions: 2000\n" in (tmp_path / "README.md").read_text()
+
+
 def test_either_a_run_or_a_record_is_needed(tmp_path, capsys):
     assert main(["card", "write", str(tmp_path / "README.md")]) == 1
     assert "give either a RUN or --record" in capsys.readouterr().err
@@ -76,6 +119,20 @@ def test_a_bound_that_is_no_amount_is_refused(bound, capsys):
 def test_no_models_at_all_are_not_asked_for(capsys):
     assert main(["card", "models", "--max-grams=1", "--limit=0"]) == 1
     assert "--limit 0: expected 1 or more" in capsys.readouterr().err
+
+
+def test_a_place_that_is_not_that_of_the_grid_is_said_when_the_card_is_written(
+    receipt, tmp_path, capsys
+):
+    use = {"zone": "WORLD", "source": "a table", "grams_per_kwh": 473.0, "pue": 1.0}
+    more = {"basis": "lifecycle", "energy_uj": 10**9, "carbon_ng": 10**12}
+    record = {**json.loads(Path(receipt).read_text()), "intensity": [{**use, **more}]}
+    Path(receipt).write_text(json.dumps(record))
+    path = tmp_path / "README.md"
+    arguments = [str(path), "--record", receipt, "--location=Quebec, Canada"]
+    assert main(["card", "write", *arguments]) == 0
+    said = capsys.readouterr().err.splitlines()[1]
+    assert said.startswith(f"{path}:5: warning: geographical_location: 'Quebec, Canada', and the")
 
 
 @pytest.mark.parametrize(

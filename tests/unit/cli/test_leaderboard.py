@@ -133,6 +133,21 @@ def test_the_same_file_twice_changes_nothing(show, file):
     assert show("--from", file, file) == show("--from", file)
 
 
+@pytest.mark.parametrize(
+    ("flags", "of"),
+    [(["--group=g"], "group g"), (["--user=bob", "--job-id=7"], "job 7, user bob")],
+)
+def test_a_group_that_no_run_is_of_is_refused_as_by_report(said, tmp_path, flags, of):
+    with serving(str(tmp_path / "agent.sock"), Answers({"runs": []})) as empty:
+        line = said(f"--socket.path={empty.path}", *flags)
+    assert line == f"emissions-exporter: leaderboard: no run of {of} is known on this machine"
+
+
+def test_a_machine_without_runs_has_an_empty_leaderboard(show, tmp_path):
+    with serving(str(tmp_path / "agent.sock"), Answers({"runs": []})) as empty:
+        assert show(f"--socket.path={empty.path}") != ""
+
+
 def test_a_choice_that_leaves_nothing_says_how_many_there_were(show, file):
     assert show("--from", file, "--user=nobody") == ("None of 3 records of runs is as asked for.\n")
 

@@ -13,6 +13,7 @@ from exporter.cli.main import main
 from exporter.cli.run import add
 from exporter.client import patience, private, sockets
 from exporter.client.errors import AgentUnreachable
+from exporter.client.launch import launch_of
 from tests.agents import Answers, serving
 
 RECORD = {
@@ -38,11 +39,15 @@ def daemon(tmp_path):
     """A daemon that opens and ends `bert`; `ends` are its answers to ends, the last for ever."""
     answers = Answers()
     answers.ends = [(200, ENDED)]
+    answers.inside = []
     answers.now = 200, RECORD
 
     def decide(method, path, document):
         if path == "/v1/runs":
             return 201, answers.opened
+        if path.startswith("/v1/runs?"):
+            answers.asked.pop()  # not what most tests are about
+            return 200, {"runs": answers.inside}
         if path.endswith("/end"):
             return answers.ends.pop(0) if len(answers.ends) > 1 else answers.ends[0]
         return answers.now
@@ -89,6 +94,75 @@ def test_the_command_knows_its_run(daemon, started):
     call(daemon)
     (environment,) = started.environments
     assert (environment["EMISSIONS_RUN_ID"], environment["EMISSIONS_JOB_ID"]) == ("bert", "7")
+
+
+@pytest.mark.parametrize(("around", "expected"), [("", "bert"), ("outer,m", "bert,outer,m")])
+def test_a_tracker_in_the_command_knows_that_its_run_is_inside(
+    daemon, started, monkeypatch, around, expected
+):
+    monkeypatch.setenv("EMISSIONS_TRACKED", around)
+    call(daemon)
+    (environment,) = started.environments
+    assert environment["EMISSIONS_TRACKED"] == expected
+    assert launch_of(environment, "").run_id == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "labels"),
+    [
+        (["--group=sweep"], {"group": "sweep"}),
+        (["--group=sweep", "--label=team=nlp"], {"team": "nlp", "group": "sweep"}),
+        (["--group=new", "--label=group=old"], {"group": "new"}),
+    ],
+)
+def test_a_group_is_a_label(daemon, started, flags, labels):
+    call(daemon, *flags)
+    assert daemon.asked[0][2]["labels"] == labels
+
+
+@pytest.mark.parametrize(("grams", "warnings"), [(5, 1), (0.8, 1), (0.9, 0), (20, 0), (None, 0)])
+def test_a_budget_that_is_exceeded_while_the_command_runs_is_said_once(
+    daemon, monkeypatch, capsys, grams, warnings
+):
+    daemon.now = 200, {**RECORD, "carbon_ng": 6 * 10**9 if grams == 5 else 9 * 10**8}
+
+    def command(_command, _environment, meanwhile=None):
+        for _ in range(3 if meanwhile else 0):
+            meanwhile()
+        return 0
+
+    monkeypatch.setattr(run.child, "run", command)
+    call(daemon, *([f"--budget-grams={grams}"] if grams is not None else []))
+    err = capsys.readouterr().err
+    assert err.count(f"g CO2eq, more than its budget of {grams} g; the command continues") == (
+        warnings
+    )
+
+
+def test_a_run_that_continues_says_what_this_command_used_of_it(daemon, started, capsys):
+    daemon.ends = [(200, {**ENDED, "energy_uj": 6_600_000, "carbon_ng": 2 * 10**9})]
+    call(daemon)
+    said = "This command used 3.60 J, 1.10 g CO2eq of them"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_runs_inside_the_command_are_named_beside_its_own_energy(daemon, started, capsys, tmp_path):
+    daemon.inside = [
+        {**RECORD, "run_id": run_id, "inside": inside, "energy_uj": 1_000_000, "carbon_ng": 10**8}
+        for run_id, inside in (("lr-1", "bert"), ("lr-2", "bert"), ("another", "other"))
+    ]
+    call(daemon, f"--output={tmp_path / 'record.json'}")
+    assert "with inner  5.00 J, 1.10 g CO2eq; 2 runs inside it, counted apart" in (
+        capsys.readouterr().err
+    )
+    inner = json.loads((tmp_path / "record.json").read_text())["inner"]
+    assert inner == {"runs": 2, "energy_uj": 2_000_000, "carbon_ng": 2 * 10**8}
+
+
+def test_a_run_that_begins_is_not_called_continued(daemon, started, capsys):
+    daemon.opened = {**RECORD, "energy_uj": 0, "carbon_ng": 0}
+    call(daemon)
+    assert "continued" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (-15, 143)])

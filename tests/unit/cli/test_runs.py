@@ -9,6 +9,7 @@ import pytest
 
 from exporter import human
 from exporter.cli.main import main
+from exporter.report import records
 from tests.agents import Answers, serving
 
 HOSTILE = "bert\x1b[2J\u202e"
@@ -133,13 +134,62 @@ def test_a_report_of_a_group_has_its_mean_and_the_run_that_is_named_as_final(sho
     assert "  final run  small (as it was named): 2.00 Wh, 1.00 g CO2eq; 50 %" in text
 
 
+@pytest.mark.parametrize(("final", "run_id"), [("r1", "r1"), ("bert", "r2"), ("r3", "r3")])
+def test_the_final_run_is_named_by_its_id_or_its_name(capsys, tmp_path, final, run_id):
+    names = {"r1": "bert", "r2": "bert", "r3": "gpt"}
+    runs = [{**run_of(r, 1, 1e9 + int(r[1])), "name": name} for r, name in names.items()]
+    with serving(str(tmp_path / "agent.sock"), Answers({"runs": runs})) as answers:
+        socket = f"--socket.path={answers.path}"
+        assert main(["report", "--group=g", "--final", final, socket, "--format=json"]) == 0
+    assert json.loads(capsys.readouterr().out)["group"]["final"]["run_id"] == run_id
+
+
+@pytest.mark.parametrize("asked", [["--group=g"], ["--user=ada"], ["--job-id="]])
+def test_a_report_of_several_runs_is_a_record_that_other_commands_read(
+    capsys, tmp_path, asked, show
+):
+    path = tmp_path / "record.json"
+    path.write_text(show("report", *asked, "--format=json"))
+    (record,) = records.read(str(path))
+    assert record["at"] == RUNS[0]["at"]
+    assert main(["card", "write", str(tmp_path / "README.md"), "--record", str(path)]) == 0
+    assert "emissions: 6\n" in (tmp_path / "README.md").read_text()
+
+
+def test_labels_that_no_report_shows_are_named(capsys, tmp_path):
+    answers = Answers()
+    answers.decide = lambda _, path, __: (200, {"runs": []} if "?" in path else RUNS[1])
+    with serving(str(tmp_path / "agent.sock"), answers):
+        arguments = ["report", "small", f"--socket.path={answers.path}"]
+        labels = ["--label=location=Bonn", "--label=hardware_used=1 laptop"]
+        assert main([*arguments, *labels]) == 0
+        err = capsys.readouterr().err
+        assert "--label location: no report but JSON shows that; known are training_type," in err
+        assert main([*arguments, *labels, "--format=json"]) == 0
+        assert main([*arguments, labels[1]]) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_the_newest_runs_are_listed_up_to_a_limit(show, capsys):
+    assert [run["run_id"] for run in json.loads(show("runs", "--limit=1", "--format=json"))] == [
+        RUNS[0]["run_id"]
+    ]
+    some = json.loads(show("runs", "--limit=1", "--max-grams=2", "--format=json"))
+    assert [run["run_id"] for run in some] == ["small"]
+    assert len(json.loads(show("runs", "--limit=9", "--format=json"))) == 2
+    for limit in ("0", "-1", "x"):
+        with pytest.raises(SystemExit):
+            main(["runs", f"--limit={limit}"])
+    assert "expected a number from 1 on" in capsys.readouterr().err
+
+
 def test_a_final_run_of_another_group_is_refused(capsys, tmp_path):
     answers = Answers()
     answers.decide = lambda *_: (200, {"runs": RUNS})
     with serving(str(tmp_path / "agent.sock"), answers):
         arguments = ["--group=sweep", "--final=x", f"--socket.path={answers.path}"]
         assert main(["report", *arguments]) == 1
-    assert "no run of group sweep is called so" in capsys.readouterr().err
+    assert "no run of group sweep has that id or name" in capsys.readouterr().err
 
 
 def test_what_a_run_did_not_say_is_said_afterwards(show):
@@ -324,10 +374,15 @@ def test_an_id_takes_precedence_over_a_name(report):
     assert (code, json.loads(out)["run_id"]) == (0, "r2")
 
 
-def test_a_name_of_several_runs_is_refused_with_their_ids(report):
-    code, out, err = report("bert", {f"r{n}": "bert" for n in range(7)})
-    assert (code, out) == (1, "")
-    assert "7 runs are named 'bert'; give the id of one: r0, r1, r2, r3, r4, ..." in err
+def test_of_several_runs_with_one_name_the_newest_is_reported_and_the_others_are_named(report):
+    code, out, err = report("bert", {"other": "gpt", **{f"r{n}": "bert" for n in range(8)}})
+    assert (code, json.loads(out)["run_id"]) == (0, "r0")
+    assert "8 runs are named 'bert'; this is the newest, r0. " in err
+    assert "The ids of the others: r1, r2, r3, r4, r5, ...\n" in err
+
+
+def test_a_name_of_one_run_is_no_reason_for_a_note(report):
+    assert report("bert", {"r1": "bert", "r2": "gpt"})[2] == ""
 
 
 def test_a_name_that_no_run_has_is_the_daemons_refusal(report):

@@ -1,8 +1,10 @@
 """A daemon's socket, and an environment in which nobody has named a run."""
 
+import logging
+
 import pytest
 
-from exporter.client import launch
+from exporter.client import launch, track
 from tests.agents import serving
 from tests.unit.client.kept import Runs
 
@@ -15,8 +17,10 @@ NAMES = {
 
 
 @pytest.fixture
-def nobody(monkeypatch, tmp_path):
-    """No ids, no ranks; in an empty directory."""
+def nobody(monkeypatch, tmp_path, caplog):
+    """No ids, no ranks; in an empty directory, in a program that has tracked nothing yet."""
+    monkeypatch.setattr(track, "_ids_found", {})
+    caplog.set_level(logging.WARNING, "emissions")  # another test may have set the root's level
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

@@ -29,6 +29,8 @@ class Runs(Answers):
         super().__init__()
         self.known: dict[str, dict[str, Any]] = {}
         self.grams = 2.0
+        self.uses: list[dict[str, Any]] = []
+        """Intensities that runs were converted with."""
         self.refusals: dict[str, list[Answer]] = {}
         """By the last part of the path (runs, log, end): what is answered first."""
         self.decide = self._decide
@@ -60,4 +62,5 @@ class Runs(Answers):
         return 200, self._record(found)
 
     def _record(self, known: dict[str, Any]) -> dict[str, Any]:
-        return as_daemon(known, 3_600_000_000, round(self.grams * 1e9))
+        record = as_daemon(known, 3_600_000_000, round(self.grams * 1e9))
+        return {**record, "intensity": self.uses}

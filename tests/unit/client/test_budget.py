@@ -58,6 +58,22 @@ def test_each_has_an_action_of_its_own():
         over.check_budget()
 
 
+@pytest.mark.parametrize("ends", [(), (9.0, 10.0)])
+def test_a_budget_that_is_used_up_before_the_first_forecast_is_what_a_forecast_was_to_tell(ends):
+    Budget(5.0, "warn", "raise").check(run := run_of(6.0, *ends))
+    assert "has emitted 6 g" in str(run.over_budget)
+    asked = []
+    budget = Budget(5.0, "raise", asked.append)
+    for _ in range(2):
+        budget.check(run := run_of(6.0))
+    assert len(asked) == 1
+
+
+def test_a_budget_that_is_used_up_before_the_first_forecast_is_said_once(caplog):
+    Budget(5.0, "warn", "warn").check(run_of(6.0))
+    assert len(caplog.records) == 1
+
+
 def test_nothing_is_done_where_there_is_no_budget_or_no_number():
     Budget(None, "raise", "raise").check(run := run_of(1e9, 1e9, 1e9))
     Budget(5.0, "raise", "raise").check(Run("nothing is known"))

@@ -195,6 +195,103 @@ def test_an_id_from_outside_is_the_runs(runs, monkeypatch):
         assert (run.run_id, inner.run_id) == ("given", "made-2")
 
 
+@pytest.mark.parametrize("name", ["EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "TORCHELASTIC_RUN_ID"])
+def test_a_later_tracker_of_a_program_does_not_go_on_with_the_id_from_outside(
+    runs, monkeypatch, name
+):
+    monkeypatch.setenv(name, "given")
+    ids = []
+    for each in ("lr-1", "lr-2", "lr-2"):
+        with track(each) as run:
+            ids.append(run.run_id)
+    assert ids == ["given", "given.2", "given.3"]
+
+
+def test_a_decorated_function_is_another_run_at_each_call_though_the_id_is_given(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+
+    @track()
+    def train():
+        return current_run().run_id
+
+    assert [train(), train()] == ["given", "given.2"]
+
+
+def test_an_id_that_the_program_gives_itself_is_kept_at_each_start(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+    ids = []
+    for _ in range(2):
+        with track("bert", run_id="mine") as run:
+            ids.append(run.run_id)
+    assert ids == ["mine", "mine"]
+
+
+def test_runs_inside_a_run_of_mlflow_are_never_that_run(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "m")
+    with track() as outer, track() as inner, track() as innermost:
+        assert os.environ["EMISSIONS_TRACKED"] == "made-3,made-2,m"
+        assert (outer.run_id, inner.run_id, innermost.run_id) == ("m", "made-2", "made-3")
+
+
+def test_later_trackers_of_all_ranks_have_ids_in_common(runs, monkeypatch):
+    ids = {}
+    for rank in range(2):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        for number, name in enumerate(("fit", "fit", "test")):
+            with track(name) as run:
+                ids.setdefault(number, set()).add(run.run_id)
+    (fit,), (again,), (test,) = ids.values()
+    assert again == f"{fit}.2"
+    assert test.startswith("test-")
+
+
+def test_trackers_of_ranks_with_an_id_from_outside_have_ids_in_common(runs, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "elastic")
+    ids = []
+    for rank in range(2):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        for name in ("fit", "test"):
+            with track(name) as run:
+                ids.append(run.run_id)
+    assert ids == ["elastic", "elastic.2"] * 2
+
+
+class TestInsideOfACommandThatIsARun:
+    @pytest.fixture(autouse=True)
+    def _command(self, runs, monkeypatch):
+        known = {"run_id": "sweep", "job_id": "", "node": "n1", "ended": None}
+        runs.known["sweep"] = {**known, "units": {}, "logged": {}}
+        monkeypatch.setenv("EMISSIONS_RUN_ID", "sweep")
+        monkeypatch.setenv("EMISSIONS_TRACKED", "sweep")
+
+    def test_each_tracker_is_a_run_of_its_own(self, runs):
+        ids = []
+        for each in ("lr-1", "lr-2"):
+            with track(each, job_id="") as run:
+                ids.append(run.run_id)
+        assert "sweep" not in ids
+        assert len(set(ids)) == 2
+        assert runs.known["sweep"]["ended"] is None
+
+    def test_ranks_are_one_run(self, runs, monkeypatch):
+        ids = set()
+        for rank in range(2):
+            for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}.items():
+                monkeypatch.setenv(name, str(value))
+            with track("ddp") as run:
+                ids.add(run.run_id)
+        assert len(ids) == 1
+        assert "sweep" not in ids
+
+    def test_a_program_without_a_tracker_may_log_to_the_run_of_the_command(self, runs):
+        current_run().log(accuracy=0.9)
+        current_run().refresh()
+        track_as_shipped._open.clear()
+        assert runs.known["sweep"]["logged"] == {"accuracy": 0.9}
+
+
 def test_outside_of_any_run_nothing_is_said_to_nobody(nobody):
     run = current_run()
     run.count(tokens=1)
@@ -220,6 +317,7 @@ def launch_ids(runs, monkeypatch, ranks, **environment):
     launch = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "29500", **environment}
     for name, value in {"SLURM_JOB_ID": "17", "TORCHELASTIC_RUN_ID": "none", **launch}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(track_as_shipped, "_ids_found", {})  # other processes
     begun = []
     for rank in ranks:
         monkeypatch.setenv("RANK", str(rank))
@@ -264,11 +362,109 @@ def test_a_budget_that_is_kept_is_not_mentioned(runs, caplog):
     assert not caplog.text
 
 
-def test_a_budget_may_raise_at_the_end_of_the_block(runs):
+def test_a_budget_raises_where_the_program_calls_its_run(runs):
     runs.grams = 9.0
-    with pytest.raises(BudgetExceeded), track("bert", budget_grams=1, on_budget="raise"):
-        pass
+    done = []
+
+    def train():
+        with track("bert", budget_grams=1, on_budget="raise") as run:
+            for step in range(3):
+                done.append(step)
+                run.refresh()
+
+    with pytest.raises(BudgetExceeded, match="has emitted 9 g CO2eq of a budget of 1 g"):
+        train()
+    assert done == [0]
     assert len(runs.told("end")) == 1
+
+
+@pytest.mark.parametrize("actions", [{"on_budget": "raise"}, {"on_forecast": "raise"}])
+def test_a_block_that_has_ended_over_its_budget_is_not_failed(runs, caplog, actions):
+    runs.grams = 9.0
+    with track("bert", budget_grams=1, **actions) as run:
+        pass
+    run.log(accuracy=0.5)
+    assert "has emitted 9 g CO2eq of a budget of 1 g; its work had ended" in caplog.text
+    assert len(runs.told("end")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"on_budget": "stop"}, ValueError, "on_budget: expected 'warn', 'raise' or a function"),
+        ({"on_forecast": "error"}, ValueError, "on_forecast: .* found 'error'"),
+        ({"on_budget": None}, ValueError, "on_budget: .* found None"),
+        ({"scope": "node"}, ValueError, "scope: expected 'tree', 'cgroup' or 'machine'"),
+        ({"labels": "team=nlp"}, TypeError, "labels: expected names with values"),
+        ({"labels": ["team"]}, TypeError, r"labels: .* found \['team'\]"),
+    ],
+)
+def test_an_argument_that_means_nothing_is_refused_at_once(nobody, arguments, error, said):
+    with pytest.raises(error, match=said):
+        track("bert", **arguments)
+
+
+@pytest.mark.parametrize(("budget", "asked"), [("500", 500.0), (0, 0.0), (None, None)])
+def test_a_budget_may_be_a_text_that_is_a_number(runs, budget, asked):
+    with track("bert", budget_grams=budget):
+        pass
+    assert runs.told("runs")[0].get("budget_grams") == asked
+
+
+@pytest.mark.parametrize("budget", ["much", -1, math.nan, math.inf, [5]])
+def test_a_budget_that_is_no_amount_is_ignored_and_the_run_is_measured(runs, caplog, budget):
+    with track("bert", budget_grams=budget) as run:
+        pass
+    assert run.is_measured
+    assert "budget_grams" not in runs.told("runs")[0]
+    assert caplog.text.count("is ignored") == 1
+
+
+def test_labels_of_any_kind_are_told_as_texts(runs):
+    with track("bert", labels={"path": Path("a/b"), "none": None, 1: True}, run_id=7):
+        pass
+    (asked,) = runs.told("runs")
+    assert (asked["labels"], asked["run_id"]) == ({"path": "a/b", "1": "True"}, "7")
+
+
+class TestWhatTheNumbersRestOn:
+    @pytest.fixture(autouse=True)
+    def _nothing_was_said(self, monkeypatch):
+        monkeypatch.setattr(track_as_shipped, "_complained", set())
+
+    def said(self, runs, caplog, zone="WORLD"):
+        runs.uses = [{"zone": zone, "grams_per_kwh": 473.0, "pue": 1.0}]
+        for _ in range(2):
+            with track("bert"):
+                pass
+        return caplog.text
+
+    def test_the_world_average_is_said_once(self, runs, caplog):
+        said = self.said(runs, caplog)
+        assert said.count("cpu counter; 473 g/kWh (WORLD)") == 1
+        assert said.count("set convert.zone") == 1
+
+    def test_a_zone_that_was_chosen_is_not_worth_a_warning(self, runs, caplog):
+        assert self.said(runs, caplog, zone="DE") == ""
+
+    def test_each_run_is_said_to_who_reads_such_a_log(self, runs, caplog):
+        caplog.set_level("INFO", "emissions")
+        said = self.said(runs, caplog, zone="DE")
+        assert said.count("3600 J, 2 g CO2eq; cpu counter; 473 g/kWh (DE)") == 2
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("ZONE", "FR"), ("GRAMS_PER_KWH", "400"), ("PUE", "1.2")]
+    )
+    def test_a_setting_that_the_daemon_does_not_have_is_said(
+        self, runs, caplog, monkeypatch, name, value
+    ):
+        monkeypatch.setenv(f"EMISSIONS_EXPORTER_CONVERT_{name}", value)
+        said = self.said(runs, caplog)
+        assert said.count(f"EMISSIONS_EXPORTER_CONVERT_{name}={value} has no effect") == 1
+
+    def test_a_setting_that_it_has_is_not(self, runs, caplog, monkeypatch):
+        monkeypatch.setenv("EMISSIONS_EXPORTER_CONVERT_ZONE", "DE")
+        assert self.said(runs, caplog, zone="DE") == ""
 
 
 def test_a_budget_never_hides_the_programs_own_error(runs):

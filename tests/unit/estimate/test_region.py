@@ -49,6 +49,11 @@ def test_two_intensities_of_one_name_are_not_guessed_between(text):
         find(text)
 
 
+def test_a_name_of_several_places_says_how_to_name_one_of_them():
+    with pytest.raises(ConfigError, match=r"by its code, such as --region US-CA$"):
+        find("california")
+
+
 @pytest.mark.parametrize("text", ["gcp:nowhere", "", "  ", "Nothing at all", "x" * 10_000])
 def test_a_place_that_is_not_there_is_refused(text):
     with pytest.raises(ConfigError, match="no bundled table knows the region") as error:

@@ -77,12 +77,33 @@ def test_two_runs_of_one_run_of_mlflow_are_summed_up(mlflow, runs):
     assert mlflow.metrics["mean_power_watts"] == pytest.approx(150)
 
 
-def test_two_trackers_of_one_run_log_what_it_used_once(mlflow, runs):
+def test_two_trackers_in_one_run_of_mlflow_are_two_runs_and_it_has_their_sum(mlflow, runs):
     mlflow.start_run(run_name="mine")
+    used = {}
     for _ in range(2):
         with track("train", **OPTIONS) as run:
             pass
-    assert joules(mlflow) == pytest.approx(run.energy_joules) == 2000
+        used[run.run_id] = run.energy_joules
+    assert used == {"of mine": 1000, "of mine.2": 1000}
+    assert joules(mlflow) == pytest.approx(2000)
+
+
+def test_a_tracker_inside_another_in_one_run_of_mlflow_is_another_run(mlflow, runs):
+    mlflow.start_run(run_name="mine")
+    with track("outer", **OPTIONS) as outer, track("inner", **OPTIONS) as inner:
+        pass
+    assert (outer.run_id, inner.run_id) == ("of mine", "of mine.2")
+    assert joules(mlflow) == pytest.approx(2000)
+
+
+def test_a_program_that_resumes_a_run_of_mlflow_continues_its_run(mlflow, runs, monkeypatch):
+    for _ in range(2):
+        mlflow.start_run(run_name="mine")
+        monkeypatch.setattr(track, "_ids_found", {})  # another program
+        with track("train", **OPTIONS) as run:
+            pass
+    assert (run.run_id, run.energy_joules) == ("of mine", 2000)
+    assert joules(mlflow) == pytest.approx(2000)
 
 
 def test_a_run_inside_another_is_in_the_sum_of_both(mlflow, runs):

@@ -11,7 +11,7 @@ import pytest
 from exporter.client import current_run
 from exporter.errors import MissingLibrary
 from exporter.integrations import dvc, optional
-from exporter.integrations.notebook import said
+from exporter.integrations.notebook import parsed, said
 from exporter.integrations.torch import batches, epochs
 
 OPTIONS = {"receipts": None, "progress": False, "interval_seconds": 3600}
@@ -45,8 +45,7 @@ def test_epochs_of_lightning_are_logged_and_its_fit_is_a_run(trainer, runs):
     callback.on_fit_start(trainer, None)
     callback.on_train_epoch_end(trainer, None)
     callback.on_fit_end(trainer, None)
-    (epoch, _), (last, step) = trainer.lines
-    assert epoch["energy_kwh"] == 0
+    ((last, step),) = trainer.lines  # the epoch ended before the first reading
     assert last["emissions_grams"] == 0.5
     assert step == 7
     assert runs.known["made-1"]["logged"] == {"val_acc": 0.9}
@@ -123,6 +122,31 @@ def test_a_stage_that_nobody_measured_leaves_metrics_without_numbers(nobody, tmp
     with dvc.stage(str(path), socket=str(tmp_path / "nobody.sock"), private=False):
         pass
     assert json.loads(path.read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "group"),
+    [
+        ("training", "training", ""),
+        ("a  longer name ", "a longer name", ""),
+        ("", "cell", ""),
+        ("--group s training", "training", "s"),
+        ("--group=s", "cell", "s"),
+        ("--group s", "cell", "s"),
+        ("training --group s", "training", "s"),
+        ("lr=0.1 --group s 2", "lr=0.1 2", "s"),
+    ],
+)
+def test_a_cell_is_named_and_may_be_of_a_group(line, name, group):
+    assert parsed(line) == (name, group)
+
+
+@pytest.mark.parametrize(
+    "line", ["--grop s training", "-g s", "--group", "--group=", "training --grop s"]
+)
+def test_an_option_of_a_cell_that_is_none_is_refused(line):
+    with pytest.raises(ValueError, match="--group NAME"):
+        parsed(line)
 
 
 def test_a_cell_says_when_nobody_measured_it():

@@ -1,5 +1,7 @@
 """What trackers of experiments show of a record."""
 
+import math
+
 import pytest
 
 from exporter.report import figures
@@ -45,3 +47,23 @@ def test_an_intensity_that_is_not_known_is_absent():
 
 def test_of_what_nobody_measured_there_is_nothing():
     assert figures.tracked({}) == {}
+
+
+BEGUN = {**RECORD, "ended": None, "energy_uj": 0, "carbon_ng": 0, "parts": [], "intensity": []}
+
+
+def test_a_run_that_was_not_read_yet_has_no_figures():
+    assert figures.tracked(BEGUN) == {}
+    assert figures.tracked({**BEGUN, "energy_uj": 1})["energy_kwh"] > 0
+    assert figures.tracked({**BEGUN, "ended": 5.0})["energy_kwh"] == 0
+
+
+def test_names_that_a_program_relies_on_are_nan_before_the_first_reading():
+    early = figures.tracked_or_nan(BEGUN)
+    assert set(early) == {
+        *("energy_kwh", "emissions_grams", "mean_power_watts", "duration_seconds"),
+    }
+    assert all(math.isnan(value) for value in early.values())
+    assert set(early) <= set(figures.tracked(RECORD))
+    assert figures.tracked_or_nan(RECORD) == figures.tracked(RECORD)
+    assert figures.tracked_or_nan({}) == {}

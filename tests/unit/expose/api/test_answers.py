@@ -300,12 +300,17 @@ class TestWanted:
             ("run_id=old", ["old"]),
             ("group=sweep", ["sweep-1"]),
             ("namespace=nlp", ["sweep-1"]),
+            ("inside=outer", ["inner"]),
         ],
     )
-    def test_runs_are_those_of_a_user_job_or_group(self, site, record, query, found):
+    def test_runs_are_those_of_a_user_job_group_or_run_around_them(
+        self, site, record, query, found
+    ):
         labels = (("group", "sweep"),)
         of_group = record(RunKey(1, "sweep-1", ""), labels=labels, user="eve", namespace="nlp")
-        site.archive.records = [of_group]
+        outer = RunKey(1, "outer", "")
+        inner = record(RunKey(1, "inner", ""), enclosing=outer, user="eve")
+        site.archive.records = [of_group, inner]
         assert ids(site.json(f"/api/v1/runs?{query}")) == found
 
     def test_the_namespace_that_was_asked_for_is_in_the_answer(self, site):

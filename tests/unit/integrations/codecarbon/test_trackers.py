@@ -525,6 +525,48 @@ def test_a_place_that_no_table_knows_is_named(place, zone, word):
     assert word in made.remarks[0]
 
 
+@pytest.mark.parametrize("name", ["EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "TORCHELASTIC_RUN_ID"])
+def test_trackers_under_an_id_from_outside_have_what_was_used_since_their_start(
+    seconds, monkeypatch, name
+):
+    monkeypatch.setenv(name, "given")
+    kilograms = []
+    for used in (5, 2):
+        with EmissionsTracker() as tracker:
+            seconds.pass_seconds(used)
+        kilograms.append(tracker.final_emissions)
+    assert kilograms == pytest.approx([0.5, 0.2])
+    assert [float(row["energy_consumed"]) for row in rows()] == pytest.approx([5.0, 2.0])
+
+
+def test_a_run_that_another_program_began_counts_from_the_start_of_the_tracker(
+    seconds, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+    for used in (5, 2):
+        monkeypatch.setattr(track, "_ids_found", {})
+        tracker = EmissionsTracker(on_csv_write="append")
+        tracker.start()
+        tracker.start_task("fit")
+        seconds.pass_seconds(used)
+        assert tracker.stop_task().energy_consumed == pytest.approx(used)
+        seconds.pass_seconds(1)
+        assert tracker.flush() == pytest.approx((used + 1) / 10)
+        assert tracker.stop() == pytest.approx((used + 1) / 10)
+        assert tracker.final_emissions_data.energy_consumed == pytest.approx(used + 1)
+
+
+def test_a_task_without_a_run_around_it_counts_from_its_own_start(seconds, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given")
+    for used in (5, 2):
+        monkeypatch.setattr(track, "_ids_found", {})
+        tracker = EmissionsTracker()
+        tracker.start_task("fit")
+        seconds.pass_seconds(used)
+        assert tracker.stop_task().energy_consumed == pytest.approx(used)
+        assert tracker.stop() == pytest.approx(used / 10)
+
+
 class Live(BaseOutput):
     """Notes kilowatt hours of what is given to it, in the order of the calls."""
 
@@ -759,3 +801,22 @@ def test_a_handler_may_write_a_file_while_the_program_runs(seconds, on_csv_write
     assert tuple(made[0]) == COLUMNS
     assert (made[0]["longitude"], made[0]["gpu_utilization_percent"]) == ("", "0.0")
     assert not os.path.exists("emissions.csv")
+
+
+def test_runs_of_trackers_are_of_the_group_that_an_import_of_their_file_has(seconds):
+    for named in ({"project_name": "bert"}, {}):
+        with EmissionsTracker(**named) as tracker:
+            tracker.start_task("fit")
+            tracker.stop_task()
+    groups = [each["labels"]["group"] for each in seconds.told("runs")]
+    assert groups == ["bert", "bert", "codecarbon", "codecarbon"]
+    assert [row["experiment_id"] for row in rows()] == ["", ""]
+
+
+def test_tasks_of_one_name_are_runs_that_are_told_apart_by_a_number(seconds):
+    with EmissionsTracker("bert") as tracker:
+        for _ in range(3):
+            tracker.start_task("fit")
+            tracker.stop_task()
+    names = [each["name"] for each in seconds.told("runs")]
+    assert names == ["bert", "bert: fit", "bert: fit #2", "bert: fit #3"]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.report.card.check import findings
+from exporter.report.card.facts import Told
 from exporter.report.card.merge import merged
 
 KG = "## Environmental Impact\nAbout 83.524 kgCO2eq at 0.12 kgCO2eq/kWh.\n"
@@ -181,3 +182,57 @@ def test_any_text_is_checked_without_an_error(value, stated):
     findings(card(f" {value}", body))
     findings(card(" 5", body))
     findings(card(f" '{stated}'".replace("''", ""), body))
+
+
+def located(record, location, zone, **more):
+    use = {**record["intensity"][0], "zone": zone}
+    text = merged("", {**record, "intensity": [use]}, Told(location=location)).text
+    return findings(text, {**record, "intensity": [use]} if more.get("with_record") else None)
+
+
+@pytest.mark.parametrize("with_record", [False, True])
+@pytest.mark.parametrize(
+    ("location", "zone", "says"),
+    [
+        ("Quebec, Canada", "WORLD", "'Quebec, Canada', and the grams are those of the world"),
+        ("Brooklyn", "WORLD", "those of the world average: set convert.zone"),
+        ("Quebec, Canada", "DE", "'Quebec, Canada', and the grams are those of DE"),
+        ("Paris, France", "US-CAL-CISO", "and the grams are those of US-CAL-CISO"),
+    ],
+)
+def test_a_place_that_is_not_that_of_the_grid_is_a_warning(
+    record, location, zone, says, with_record
+):
+    (found,) = located(record, location, zone, with_record=with_record)
+    assert (found.severity, found.text[:21]) == ("warning", "geographical_location")
+    assert says in found.text
+
+
+@pytest.mark.parametrize(
+    ("location", "zone"),
+    [
+        ("Frankfurt, Germany", "DE"),
+        ("Quebec, Canada", "CA-QC"),
+        ("Atlanta, Georgia", "US-GA"),
+        ("Brooklyn", "DE"),
+        ("Council Bluffs, Iowa", "gcp:us-central1"),
+        ("somewhere in France", "a zone of one's own"),
+        ("", "WORLD"),
+        ("", "DE"),
+    ],
+)
+def test_a_place_that_may_be_that_of_the_grid_is_no_warning(record, location, zone):
+    assert located(record, location, zone) == []
+    assert located(record, location, zone, with_record=True) == []
+
+
+def test_the_metadata_and_the_section_that_differ_in_hardware_are_a_warning(record):
+    text = merged("", record, Told(hardware="8 V100 GPUs")).text
+    assert findings(text) == []
+    (found,) = findings(text.replace('hardware_used: "8 V100 GPUs"', 'hardware_used: "1 A100"'))
+    assert found.text == "hardware_used: '1 A100', and the section says '8 V100 GPUs'"
+
+
+def test_a_section_of_somebody_else_is_not_compared(record):
+    body = "## Environmental Impact\n\n- **Hardware Type:** 3 A100\n- **Carbon Emitted:** 5 g\n"
+    assert findings(card("\n  emissions: 5\n  hardware_used: three A100\n", body)) == []

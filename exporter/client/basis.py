@@ -1,0 +1,69 @@
+"""What the numbers of a run rest on: how its energy is known, and its carbon intensity."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Record = Mapping[str, Any]
+WORLD = "WORLD"
+ZONE, GRAMS, PUE = (
+    f"EMISSIONS_EXPORTER_CONVERT_{name}" for name in ("ZONE", "GRAMS_PER_KWH", "PUE")
+)
+ALSO = {"UK": "GB", "EL": "GR"}
+ALPHA_3 = 3
+TOLERANCE = 1e-6
+
+
+def basis(record: Record) -> str:
+    """One line: `cpu estimated, gpu counter; 473 g/kWh (WORLD)`."""
+    parts = {f"{part['device']} {part['method']}" for part in record.get("parts", ())}
+    uses = {f"{use['grams_per_kwh']:g} g/kWh ({use['zone']})" for use in _known(record)}
+    return "; ".join(", ".join(sorted(each)) for each in (parts, uses) if each)
+
+
+def is_world(record: Record) -> bool:
+    """Whether its grams are those of the world average alone."""
+    return {use["zone"] for use in _known(record)} == {WORLD}
+
+
+def ignored_settings(environment: Mapping[str, str], record: Record) -> Iterator[str]:
+    """Settings of this program's environment that the daemon of the run does not have.
+
+    A daemon reads them when it starts; the one that measured may be older, or another user's.
+    """
+    uses = _known(record)
+    if not uses:
+        return
+    for name, key in ((GRAMS, "grams_per_kwh"), (PUE, "pue")):
+        wanted = _number(environment.get(name, ""))
+        if wanted is not None and not any(_is_close(wanted, use[key]) for use in uses):
+            yield f"{name}={environment[name]}"
+    zone = environment.get(ZONE, "")
+    is_fixed = GRAMS in environment
+    if zone and not is_fixed and not any(_may_be(zone, use["zone"]) for use in uses):
+        yield f"{ZONE}={zone}"
+
+
+def _known(record: Record) -> list[Record]:
+    return [use for use in record.get("intensity", ()) if use["zone"] is not None]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _is_close(one: float, other: float) -> bool:
+    return abs(one - other) <= TOLERANCE * max(abs(one), abs(other))
+
+
+def _may_be(wanted: str, zone: str) -> bool:
+    """Whether a zone may be the one that was asked for, by one of its names or as a part of it."""
+    wanted = ALSO.get(wanted.upper(), wanted.upper())
+    if wanted == zone.upper():
+        return True
+    if zone == WORLD:
+        return False
+    is_alpha_3 = len(wanted) == ALPHA_3 and wanted.isalpha()
+    return is_alpha_3 or wanted[:2] == zone.upper()[:2]

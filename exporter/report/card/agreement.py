@@ -1,0 +1,55 @@
+"""Whether what a person wrote into a card agrees with what its grams were computed with."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from exporter.convert import tables
+from exporter.report import figures
+from exporter.report.card.facts import OURS
+from exporter.report.card.section import BEGIN, BULLET, END
+
+LOCATION, HARDWARE = "geographical_location", "hardware_used"
+ZONE = re.compile(r"\(([A-Z]{2,5}(?:-[A-Z0-9]+)*|[a-z]+:[a-z0-9-]+)\)")
+"""As in the source that we write: `intensity of a table (CA-QC)`."""
+SAME_AS = {HARDWARE: "Hardware Type", LOCATION: "Compute Region"}
+"""Keys of the metadata, and the names of the same facts in the section."""
+
+
+def disagreements(
+    there: Mapping[Any, Any], body: str, record: Mapping[str, Any] | None
+) -> Iterator[tuple[str, str]]:
+    """Keys of the metadata, each with what does not agree with it."""
+    location = str(there.get(LOCATION) or "")
+    zones = _zones(there) if record is None else figures.zones(record)
+    if location and zones == [figures.WORLD] and location != figures.WORLD:
+        text = f"{location!r:.100}, and the grams are those of the world average"
+        yield LOCATION, f"{text}: set convert.zone of the daemon, and measure again"
+    elif location and zones and (other := _elsewhere(location, zones)):
+        yield LOCATION, f"{location!r:.100}, and the grams are those of {other}"
+    section = body.partition(BEGIN)[2].partition(END)[0]
+    items = {b[1]: b[2] for each in section.splitlines() if (b := BULLET.match(each))}
+    for key, name in SAME_AS.items():
+        stated, derived = str(there.get(key) or ""), items.get(name, "")
+        if stated and derived and _plain(stated) != _plain(derived):
+            yield key, f"{stated!r:.100}, and the section says {derived!r:.100}"
+
+
+def _zones(there: Mapping[Any, Any]) -> list[str]:
+    """The zones that a card of ours was computed with, by its source."""
+    source = str(there.get("source") or "")
+    return ZONE.findall(source) if source.startswith(OURS) else []
+
+
+def _elsewhere(location: str, zones: Iterable[str]) -> str:
+    """The zones, where the location names a country and nothing in theirs; else ""."""
+    words = f" {_plain(location)} "
+    named = [row for row in tables.rows() if row.name and f" {_plain(row.name)} " in words]
+    countries = {tables.country(zone) for zone in zones}
+    is_here = "" in countries or any(row.country in countries for row in named)
+    has_country = any(row.table == tables.COUNTRIES for row in named)
+    return "" if is_here or not has_country else ", ".join(zones)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\W+", " ", text).strip().casefold()

@@ -1,0 +1,41 @@
+"""The runs that began inside another one: their energy is not in its record."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from exporter import human, units
+
+Record = Mapping[str, Any]
+AMOUNTS = ("energy_uj", "carbon_ng")
+
+
+def with_inner(record: Record, runs_inside: Callable[[str], Iterable[Record]]) -> dict[str, Any]:
+    """The record, and `inner` where runs were inside of it, or inside of those: the sums.
+
+    `runs_inside` lists the runs that began directly inside the run with an id.
+    """
+    found: dict[tuple[str, str], Record] = {}
+    waiting = [record]
+    while waiting:
+        outer = waiting.pop()
+        for run in runs_inside(outer["run_id"]):
+            key = run["run_id"], run["job_id"]
+            if run.get("inside") == outer["run_id"] and key not in found:
+                found[key] = run
+                waiting.append(run)
+    found.pop((record["run_id"], record["job_id"]), None)
+    if not found:
+        return dict(record)
+    sums = {name: sum(run[name] for run in found.values()) for name in AMOUNTS}
+    return {**record, "inner": {"runs": len(found), **sums}}
+
+
+def rows(record: Record) -> list[tuple[str, str]]:
+    """The row of a receipt: what the run and those inside it used together."""
+    inner = record.get("inner")
+    if not inner:
+        return []
+    energy_uj, carbon_ng = (record[name] + inner[name] for name in AMOUNTS)
+    count = "1 run" if inner["runs"] == 1 else f"{inner['runs']} runs"
+    total = f"{human.number(units.joules(energy_uj))} J, {human.carbon(carbon_ng)} CO2eq"
+    return [("with inner", f"{total}; {count} inside it, counted apart")]
