@@ -57,7 +57,7 @@ def test_the_file_that_belongs_to_root_is_named_with_the_command_that_helps(tmp_
     (directory / name).chmod(0o600)
     os.chown(directory / name, 0, 0)
     said = said_by_other(directory)
-    assert f"{directory / name} belongs to root, and this exporter runs as nobody: " in said
+    assert f"{directory / name} belongs to root, and this process runs as nobody: " in said
     assert f"`chown -R nobody: {directory}`" in said
 
 
@@ -65,7 +65,7 @@ def test_a_journal_that_belongs_to_root_is_named(tmp_path):
     directory = _made(tmp_path)
     (directory / "journal").touch(0o600)
     said = said_by_other(directory)
-    assert f"{directory}/journal belongs to root, and this exporter runs as nobody: " in said
+    assert f"{directory}/journal belongs to root, and this process runs as nobody: " in said
 
 
 def test_a_directory_that_belongs_to_root_is_named(tmp_path):
@@ -87,7 +87,7 @@ def test_a_directory_that_cannot_be_created_is_told_apart(tmp_path):
 def test_a_user_without_a_name_is_a_number(tmp_path):
     directory = _made(tmp_path)
     said = said_by_other(directory, 12_345)
-    assert "belongs to nobody, and this exporter runs as 12345: " in said
+    assert "belongs to nobody, and this process runs as 12345: " in said
 
 
 def test_files_of_the_own_user_are_no_reason(tmp_path):

@@ -172,7 +172,7 @@ def test_without_the_right_to_share_locks_no_commit_is_passed_over(read_only, re
     directory, _ = read_only
     Path(path_in(directory) + "-wal").write_bytes(bytes(32))
     request.getfixturevalue("without_rights")
-    with pytest.raises(LedgerError, match="writable for the exporter"):
+    with pytest.raises(LedgerError, match="belongs to root, and this process runs as nobody"):
         LedgerReader(str(directory), "n")
 
 
