@@ -88,8 +88,9 @@ def foreign_file(directory: str) -> str:
             continue
         if owner != me and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             return (
-                f"{path} belongs to {_user(owner)}, and this process runs as {_user(me)}: run it as "
-                f"{_user(owner)}, or as root run `chown -R {_user(me)}: {directory}`, {ELSEWHERE}"
+                f"{path} belongs to {_user(owner)}, and this process runs as {_user(me)}: run it "
+                f"as {_user(owner)}, or as root run `chown -R {_user(me)}: {directory}`, "
+                f"{ELSEWHERE}"
             )
     return ""
 
