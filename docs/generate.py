@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from docs.manual import manual
 from exporter import config
-from exporter.convert import steps
-from exporter.expose import catalogue
+from exporter.convert import registry
+from exporter.expose import metrics
 from exporter.setting import variable
 
 HERE = Path(__file__).resolve().parent
@@ -88,7 +88,7 @@ def configuration() -> str:
         ]
         head = ("key", "type", "unit", "default", "flag", "environment variable", "what")
         parts += [f"## {name}\n\n{section.__doc__}\n", _table(head, rows)]
-        if section is config.Convert:
+        if section is config.ConvertConfig:
             parts += _sources()
     return "\n".join(parts)
 
@@ -96,8 +96,8 @@ def configuration() -> str:
 def _sources() -> Iterator[str]:
     """What each entry of `convert.sources` may say."""
     yield SOURCES
-    for name in steps.SOURCES:
-        kind = steps.source_class(name)
+    for name in registry.SOURCE_CLASSES:
+        kind = registry.source_class(name)
         hints = typing.get_type_hints(kind)
         rows = [
             (
@@ -116,14 +116,14 @@ def _sources() -> Iterator[str]:
         yield _table(("option", "type", "unit", "default", "what"), rows)
 
 
-def metrics() -> str:
+def metrics_reference() -> str:
     """The reference of metric families."""
-    apart = (*catalogue.DEVICE_FAMILIES, *catalogue.GRID_FAMILIES, *catalogue.DAEMON_FAMILIES)
+    apart = (*metrics.DEVICE_FAMILIES, *metrics.GRID_FAMILIES, *metrics.DAEMON_FAMILIES)
     sections = {
-        "Devices": catalogue.DEVICE_FAMILIES,
-        "Runs": tuple(family for family in catalogue.catalogue() if family not in apart),
-        "Grid": catalogue.GRID_FAMILIES,
-        "The daemon itself": catalogue.DAEMON_FAMILIES,
+        "Devices": metrics.DEVICE_FAMILIES,
+        "Runs": tuple(family for family in metrics.metric_families() if family not in apart),
+        "Grid": metrics.GRID_FAMILIES,
+        "The daemon itself": metrics.DAEMON_FAMILIES,
     }
     parts = [METRICS]
     for title, families in sections.items():
@@ -137,8 +137,8 @@ def metrics() -> str:
             for family in families
         ]
         parts += [f"## {title}\n", _table(("metric", "type", "labels", "what"), rows)]
-        if families is catalogue.DEVICE_FAMILIES:
-            reasons = [(f"`{reason}`", text) for reason, text in catalogue.REASONS.items()]
+        if families is metrics.DEVICE_FAMILIES:
+            reasons = [(f"`{reason}`", text) for reason, text in metrics.REASONS.items()]
             parts += ["### Values of `reason`\n", _table(("reason", "what it is"), reasons)]
     parts.append(
         "`emissions_run_info` and the `emissions_owner_*` counters also have a label `label_*`\n"
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     pages = {
         HERE / "configuration.md": configuration(),
-        HERE / "metrics.md": metrics(),
+        HERE / "metrics.md": metrics_reference(),
         HERE / "emissions-exporter.1": manual(),
     }
     old = stale(pages)

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from exporter import __version__
+from exporter.cli.command_tree import DEFAULT_SOCKET_TEXT, CommandSpec, OptionSpec, describe_parser
 from exporter.cli.main import DEFAULT, parser_for
-from exporter.cli.reference import SOCKETS, Command, Option, command_of
 
 PROGRAM = "emissions-exporter"
 HELP = "--help"
@@ -22,7 +22,7 @@ ENVIRONMENT = {
 FILES = {
     "/var/lib/emissions-exporter": "Ledger and journal of a daemon of root or of the system.",
     "$XDG_STATE_HOME/emissions-exporter": "Those of a daemon of another user.",
-    SOCKETS: "The agent socket, where runs are registered.",
+    DEFAULT_SOCKET_TEXT: "The agent socket, where runs are registered.",
     "/run/emissions-exporter/jobs": "What the prolog of Slurm says about jobs.",
 }
 EXIT = {
@@ -39,7 +39,7 @@ EXIT = {
 
 def manual() -> str:
     """The whole page."""
-    whole = command_of(parser_for())
+    whole = describe_parser(parser_for())
     default = next(each for each in whole.commands if each.words == (DEFAULT,))
     lines = [
         f'.\\" Made by docs/generate.py.\n.TH EMISSIONS\\-EXPORTER 1 "" "{PROGRAM} {__version__}"',
@@ -59,7 +59,7 @@ def manual() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _command(command: Command, default: Command) -> Iterator[str]:
+def _command(command: CommandSpec, default: CommandSpec) -> Iterator[str]:
     """A command; options that it shares with the daemon are listed with the daemon alone."""
     yield f'.SS "{_text(" ".join((*command.words, *map(_usage, command.arguments))))}"'
     yield from _paragraphs(NAMED.sub("", command.description))
@@ -72,13 +72,13 @@ def _command(command: Command, default: Command) -> Iterator[str]:
         yield f".PP\nAlso the options of {_bold(' '.join(default.words))}."
 
 
-def _usage(argument: Option) -> str:
+def _usage(argument: OptionSpec) -> str:
     name = "|".join(argument.choices) or argument.metavar
     name = f"{name}..." if argument.is_repeated and not name.endswith("...") else name
     return name if argument.is_required else f"[{name}]"
 
 
-def _tagged(option: Option) -> str:
+def _tagged(option: OptionSpec) -> str:
     value = f" \\fI{_text(option.metavar)}\\fR" if option.metavar and option.flags else ""
     names = ", ".join(f"{_bold(flag)}{value}" for flag in option.flags)
     text = option.text

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from exporter.model.intensity import kilogram_error
-from exporter.setting import key
+from exporter.model.intensity import kg_per_kwh_error
+from exporter.setting import setting
 
-PORT = 10680
+DEFAULT_PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Names that `sample.collectors` knows."""
 SYSTEM_STATE_DIRECTORY = "/var/lib/emissions-exporter"
-NOWHERE = "none"
+NO_LISTENER = "none"
 """As a listen address."""
 
 
@@ -33,41 +33,41 @@ def default_state_directory() -> str:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleConfig:
     """Reading the hardware."""
 
-    interval_seconds: float = key(
+    interval_seconds: float = setting(
         1.0, "seconds", "Time between two looks.", flag="sample.interval", least=0.1, most=60
     )
-    collectors: Mapping[str, bool] = key(
+    collectors: Mapping[str, bool] = setting(
         {},
         "",
         "Collectors to switch off or on by name, for example `{rapl: false}`.",
         flag="collector",
     )
-    sysfs: str = key(
+    sysfs: str = setting(
         "/sys", "path", "Where sysfs is mounted.", flag="path.sysfs", place="directory"
     )
-    procfs: str = key(
+    procfs: str = setting(
         "/proc", "path", "Where procfs is mounted.", flag="path.procfs", place="directory"
     )
-    cpu_idle_watts_per_thread: float | None = key(
+    cpu_idle_watts_per_thread: float | None = setting(
         None,
         "watts",
         "Idle power of one hardware thread, where no counter can be read. "
         "Empty: from the processor's model, or the cited pair for guests.",
         least=0,
     )
-    cpu_full_watts_per_thread: float | None = key(
+    cpu_full_watts_per_thread: float | None = setting(
         None, "watts", "Power of one hardware thread at full load; see above.", least=0
     )
-    dram_watts_per_gb: float | None = key(
+    dram_watts_per_gb: float | None = setting(
         None,
         "watts per GB",
         "Power of memory where no counter can be read. Empty: the cited value.",
         least=0,
     )
-    replay: str = key(
+    replay: str = setting(
         "",
         "path",
         "Play this recorded or made-up host instead of reading the machine.",
@@ -76,65 +76,65 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Attribute:
+class AttributeConfig:
     """Finding out whose energy it was."""
 
-    max_runs: int = key(
+    max_runs: int = setting(
         200, "runs", "Runs with series of their own; more are counted as `other`.", least=1
     )
-    retain_ended_seconds: float = key(
+    retain_ended_seconds: float = setting(
         900, "seconds", "How long the series of an ended run stay on the page.", least=0
     )
-    read_environments: bool = key(
+    read_environments: bool = setting(
         True, "", "Look for run and job ids in the environments of processes, where readable."
     )
-    jobs_directory: str = key(
+    jobs_directory: str = setting(
         "/run/emissions-exporter/jobs",
         "path",
         "Where the scheduler's prolog writes down whose a job is and which GPUs it was given.",
         place="directory",
     )
-    node_name: str = key(
+    node_name: str = setting(
         "",
         "",
         "Name of this node in Kubernetes; with it, pods are looked up at the API server. In a "
         "manifest: `fieldRef: spec.nodeName`.",
     )
-    kubelet_socket: str = key(
+    kubelet_socket: str = setting(
         "/var/lib/kubelet/pod-resources/kubelet.sock",
         "path",
         "Where the kubelet tells which container has which device. Without its directory it is "
         "not asked.",
     )
-    service_account: str = key(
+    service_account: str = setting(
         "/var/run/secrets/kubernetes.io/serviceaccount",
         "path",
         "Where the token for the API server is, and whom to trust as that. Empty: it is not asked, "
         "and pods go by their uid.",
     )
-    namespaces: tuple[str, ...] = key(
+    namespaces: tuple[str, ...] = setting(
         (), "", "Namespaces whose pods are runs. Empty: all but those below."
     )
-    excluded_namespaces: tuple[str, ...] = key(
+    excluded_namespaces: tuple[str, ...] = setting(
         (), "", "Namespaces whose pods are no runs; what they use is `other`."
     )
-    gpu_resources: tuple[str, ...] = key(
+    gpu_resources: tuple[str, ...] = setting(
         (),
         "",
         "Further resources of Kubernetes whose devices are GPUs, beside `nvidia.com/gpu`, "
         "`nvidia.com/mig-*` and `nvidia.com/*.shared`; `*` is any text. For renamed resources and "
         "other device plugins, for example `k8s.amazonaws.com/vgpu`.",
     )
-    exported_labels: tuple[str, ...] = key(
+    exported_labels: tuple[str, ...] = setting(
         (), "", "Labels of runs that become `label_*` of `emissions_run_info`."
     )
 
 
 @dataclass(frozen=True)
-class Convert:
+class ConvertConfig:
     """From energy to grams."""
 
-    zone: str = key(
+    zone: str = setting(
         "",
         "",
         "Where the machine is: a country (`DE`), a region (`US-CA`), a zone of Electricity Maps "
@@ -142,54 +142,54 @@ class Convert:
         "and said so.",
         flag="convert.zone",
     )
-    cloud_metadata: bool = key(
+    cloud_metadata: bool = setting(
         False,
         "",
         "Where no zone is set, ask the metadata service of AWS, Google Cloud or Azure for the "
         "region, once at the start.",
     )
-    sources: tuple[Any, ...] = key(
+    sources: tuple[Any, ...] = setting(
         (),
         "",
         "Sources of intensity in order of preference, each alone or with its options; see below. "
         "Empty: `static` if `grams_per_kwh` is set, else `file` if that is set, then `table`.",
     )
-    fallback: Literal["same", "any"] = key(
+    fallback: Literal["same", "any"] = setting(
         "same",
         "",
         "Which of them may stand in for the first: those that count the same (signal, basis, "
         "accounting), or any.",
     )
-    second: tuple[Any, ...] = key(
+    second: tuple[Any, ...] = setting(
         (),
         "",
         "Sources of a second intensity, marginal or market-based, shown beside the first as series "
         "of its own. No grams are counted with it.",
     )
-    grams_per_kwh: float | None = key(
+    grams_per_kwh: float | None = setting(
         None,
         "g/kWh",
         "A fixed intensity of your own, 0 or at least 1; goes before every table.",
         least=0,
-        error=kilogram_error,
+        error=kg_per_kwh_error,
     )
-    basis: Literal["lifecycle", "direct", "unstated"] = key(
+    basis: Literal["lifecycle", "direct", "unstated"] = setting(
         "unstated", "", "What the numbers of `grams_per_kwh` and `file` count."
     )
-    accounting: Literal["location", "market"] = key(
+    accounting: Literal["location", "market"] = setting(
         "location", "", "Whether they follow the grid or your contracts."
     )
-    source: str = key("", "", "Who says so; shown beside every gram that they made.")
-    file: str = key(
+    source: str = setting("", "", "Who says so; shown beside every gram that they made.")
+    file: str = setting(
         "",
         "path",
         "Intensities over time, CSV or JSON: each row holds from its time until the next.",
         place="file",
     )
-    file_max_age_seconds: float = key(
+    file_max_age_seconds: float = setting(
         7200, "seconds", "How long the last row of the file holds.", least=0
     )
-    pue: float = key(
+    pue: float = setting(
         1.0,
         "ratio",
         "Power usage effectiveness: energy of the building over energy of the machines.",
@@ -199,10 +199,10 @@ class Convert:
 
 
 @dataclass(frozen=True)
-class Account:
+class AccountConfig:
     """Keeping the totals."""
 
-    state_directory: str = key(
+    state_directory: str = setting(
         "",
         "path",
         "Where ledger and journal are kept. Empty: `/var/lib/emissions-exporter` for root, "
@@ -210,34 +210,34 @@ class Account:
         flag="path.state",
         place="directory",
     )
-    commit_seconds: float = key(
+    commit_seconds: float = setting(
         30, "seconds", "Time between two commits of the ledger.", least=1, most=3600
     )
-    keep_minutes_days: float = key(
+    keep_minutes_days: float = setting(
         35, "days", "How long usage is kept by the minute; then by the hour.", least=1
     )
-    keep_hours_days: float = key(
+    keep_hours_days: float = setting(
         400, "days", "How long usage is kept by the hour; totals are kept for ever.", least=1
     )
 
 
 @dataclass(frozen=True)
-class Expose:
+class ExposeConfig:
     """Showing the numbers."""
 
-    listen_address: str = key(
-        f":{PORT}",
+    listen_address: str = setting(
+        f":{DEFAULT_PORT}",
         "host:port",
         "Where HTTP is served; `none`: nowhere, there is only the agent socket.",
         flag="web.listen-address",
     )
-    telemetry_path: str = key(
+    telemetry_path: str = setting(
         "/metrics",
         "",
         "HTTP path of the metrics; `metrics_path` of the scrape has to be the same.",
         flag="web.telemetry-path",
     )
-    web_config_file: str = key(
+    web_config_file: str = setting(
         "",
         "path",
         "TLS, client certificates, passwords, headers and rates of HTTP, as in exporters of "
@@ -245,7 +245,7 @@ class Expose:
         flag="web.config.file",
         place="file",
     )
-    exit_when_idle_seconds: float | None = key(
+    exit_when_idle_seconds: float | None = setting(
         None,
         "seconds",
         "Stop when no registered run has been running for so long, as a daemon does that a "
@@ -253,7 +253,7 @@ class Expose:
         flag="exit-when-idle",
         least=1,
     )
-    socket: str = key(
+    socket: str = setting(
         "",
         "path",
         "The agent socket, where runs are registered. Empty: "
@@ -261,19 +261,19 @@ class Expose:
         flag="socket.path",
         place="socket",
     )
-    node: str = key(
+    node: str = setting(
         "",
         "",
         "Name of this machine in records and on the page. Empty: its host name, or in a replay "
         "that of the recorded host.",
     )
-    max_connections: int = key(
+    max_connections: int = setting(
         512, "connections", "Open at once; then the one that was silent longest is closed.", least=8
     )
-    log_level: Literal["debug", "info", "warning", "error"] = key(
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "", "Least severity that is logged.", flag="log.level"
     )
-    log_format: Literal["logfmt", "json"] = key(
+    log_format: Literal["logfmt", "json"] = setting(
         "logfmt", "", "How log lines are written.", flag="log.format"
     )
 
@@ -282,8 +282,8 @@ class Expose:
 class Config:
     """All settings, one section per verb."""
 
-    sample: Sample = field(default_factory=Sample)
-    attribute: Attribute = field(default_factory=Attribute)
-    convert: Convert = field(default_factory=Convert)
-    account: Account = field(default_factory=Account)
-    expose: Expose = field(default_factory=Expose)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    attribute: AttributeConfig = field(default_factory=AttributeConfig)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
+    account: AccountConfig = field(default_factory=AccountConfig)
+    expose: ExposeConfig = field(default_factory=ExposeConfig)

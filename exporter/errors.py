@@ -32,7 +32,7 @@ class SourceError(EmissionsError):
     """A source that worked before gave no usable answer this time."""
 
 
-class FetchFailed(SourceError):
+class FetchError(SourceError):
     """An intensity could not be fetched; the text is free of secrets.
 
     `outcome` names the kind of failure, as in `grid_intensity_requests_total`;
@@ -45,7 +45,7 @@ class FetchFailed(SourceError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class Outdated(EmissionsError):
+class RestartRequired(EmissionsError):
     """This process can never work again, and a new one can; the supervisor is to start one.
 
     The daemon commits first.
@@ -63,7 +63,7 @@ class LedgerLocked(LedgerError):
     """Another daemon holds the ledger."""
 
 
-class Refused(EmissionsError):
+class RequestRefused(EmissionsError):
     """The daemon declines a request.
 
     `status` is the HTTP status of the answer; the text says what to do instead.

@@ -5,16 +5,25 @@ import queue
 from collections.abc import Callable, Sequence
 
 from exporter.clock import Clock
-from exporter.errors import Refused
-from exporter.model.commands import Command, End, LetGo, Log, Request, Start, Stop, TakeIn
+from exporter.errors import RequestRefused
+from exporter.model.commands import (
+    Command,
+    CommandRequest,
+    EndRun,
+    ImportRuns,
+    LogRun,
+    ReleaseDriver,
+    StartRun,
+    StopDaemon,
+)
 from exporter.model.runs import REGISTERED, RunInfo
 from exporter.model.snapshot import Snapshot, record_of
-from exporter.pipeline import Pipeline, Witness
+from exporter.pipeline import Pipeline, WorkloadCollector
 from exporter.units import NANOSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
-SPACING_NS = 100_000_000
+MIN_TICK_SPACING_NS = 100_000_000
 """Least time between two ticks: runs that begin and end in quick succession share one."""
 
 
@@ -24,14 +33,14 @@ class Loop:
     def __init__(
         self,
         pipeline: Pipeline,
-        witness: Witness,
+        workload_collector: WorkloadCollector,
         clock: Clock,
-        inbox: "queue.SimpleQueue[Request]",
+        inbox: "queue.SimpleQueue[CommandRequest]",
         interval_seconds: float,
         let_go: Callable[[], None] = lambda: None,
         exit_when_idle_seconds: float | None = None,
-        beat: Callable[[], None] = lambda: None,
-        beat_ns: int = 0,
+        heartbeat: Callable[[], None] = lambda: None,
+        heartbeat_interval_ns: int = 0,
     ) -> None:
         """With `exit_when_idle_seconds` it stops by itself after so long without a running run.
 
@@ -39,14 +48,14 @@ class Loop:
         while a tick hangs.
         """
         self._pipeline = pipeline
-        self._witness = witness
+        self._workload_collector = workload_collector
         self._clock = clock
         self._inbox = inbox
         self._interval_ns = round(interval_seconds * NANOSECONDS_PER_SECOND)
         self._let_go = let_go
         self._idle_ns = exit_when_idle_seconds and exit_when_idle_seconds * NANOSECONDS_PER_SECOND
-        self._beat = beat
-        self._nap_ns = beat_ns or self._interval_ns
+        self._beat = heartbeat
+        self._nap_ns = heartbeat_interval_ns or self._interval_ns
         self._busy_at_ns = clock.boottime_ns()
         self._due_ns = 0
         self._suspended_ns = 0
@@ -62,13 +71,13 @@ class Loop:
         """
         self._due_ns = self._clock.boottime_ns()
         self._suspended_ns = self._due_ns - self._clock.monotonic_ns()
-        self.turn(self._wait())
+        self.run_tick(self._wait())
         begun()
         while not self._stopping:
-            self.turn(self._wait())
+            self.run_tick(self._wait())
         self._pipeline.commit(clean=True)
 
-    def turn(self, requests: Sequence[Request]) -> None:
+    def run_tick(self, requests: Sequence[CommandRequest]) -> None:
         """A tick, because it is due or something is asked for, and then what is asked for.
 
         So a run begins and ends on the boundary of a tick, and short runs are exact.
@@ -87,13 +96,13 @@ class Loop:
             log.info("no run is running any more; stopping, as --exit-when-idle says")
             self._stopping = True
 
-    def _wait(self) -> list[Request]:
+    def _wait(self) -> list[CommandRequest]:
         """Requests, as soon as there are some and a tick is allowed; none when the tick is due."""
-        requests: list[Request] = []
+        requests: list[CommandRequest] = []
         while True:
             self._beat()
             now_ns = self._clock.boottime_ns()
-            until_ns = self._ticked_ns + SPACING_NS if requests else self._due_ns
+            until_ns = self._ticked_ns + MIN_TICK_SPACING_NS if requests else self._due_ns
             if now_ns >= until_ns:
                 break
             left_ns = until_ns - now_ns
@@ -104,10 +113,10 @@ class Loop:
                 if nap_ns == left_ns:
                     break
                 continue
-            if isinstance(request.command, Log):
+            if isinstance(request.command, LogRun):
                 self._obey_at_once(request)
-            elif isinstance(request.command, TakeIn):
-                self._pipeline.take_in(request.command, request.answer)
+            elif isinstance(request.command, ImportRuns):
+                self._pipeline.import_runs(request.command, request.answer)
             else:
                 requests.append(request)
         if not requests:
@@ -124,46 +133,46 @@ class Loop:
         suspended_ns = now_ns - self._clock.monotonic_ns()
         awake_ns = late_ns - (suspended_ns - self._suspended_ns)
         if awake_ns >= self._interval_ns:
-            self._pipeline.count_missed(awake_ns // self._interval_ns)
+            self._pipeline.count_missed_ticks(awake_ns // self._interval_ns)
         self._due_ns += (max(0, late_ns // self._interval_ns) + 1) * self._interval_ns
         self._suspended_ns = suspended_ns
 
-    def _obey(self, requests: Sequence[Request]) -> None:
+    def _obey(self, requests: Sequence[CommandRequest]) -> None:
         """Carry out what was asked for, and answer with what is then on the page."""
         answers = [(request, self._carry_out(request.command)) for request in requests]
         if not any(answer is not None for _, answer in answers):
             return
-        snapshot = self._snapshot = self._pipeline.show()
-        if any(isinstance(request.command, End) for request, _ in answers):
+        snapshot = self._snapshot = self._pipeline.publish_snapshot()
+        if any(isinstance(request.command, EndRun) for request, _ in answers):
             self._pipeline.commit()
         for request, answer in answers:
             done = record_of(snapshot, answer) if isinstance(answer, RunInfo) else answer
             request.answer(done)
 
-    def _obey_at_once(self, request: Request) -> None:
+    def _obey_at_once(self, request: CommandRequest) -> None:
         """Carry out what changes nobody's energy: no tick is made for it."""
         done: object = self._carry_out(request.command)
         if isinstance(done, RunInfo) and self._snapshot is not None:
             done = record_of(self._snapshot, done)
         request.answer(done)
 
-    def _carry_out(self, command: Command) -> RunInfo | Refused | None:
+    def _carry_out(self, command: Command) -> RunInfo | RequestRefused | None:
         """Do it. What a caller asks for may fail, but never stop the loop."""
         try:
             match command:
-                case Start():
-                    return self._witness.start(command)
-                case Log():
-                    return self._witness.log(command, self._pipeline.mark)
-                case End():
-                    return self._witness.end(command)
-                case Stop():
+                case StartRun():
+                    return self._workload_collector.start(command)
+                case LogRun():
+                    return self._workload_collector.log(command, self._pipeline.progress_mark)
+                case EndRun():
+                    return self._workload_collector.end(command)
+                case StopDaemon():
                     self._stopping = True
-                case LetGo():
+                case ReleaseDriver():
                     self._let_go()
-        except Refused as refusal:
+        except RequestRefused as refusal:
             return refusal
         except Exception:
             log.exception("a request failed")
-            return Refused(500, "the daemon failed at this request; its log says why")
+            return RequestRefused(500, "the daemon failed at this request; its log says why")
         return None

@@ -6,42 +6,42 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from exporter.account.backfill import factors_for_minutes
 from exporter.account.books import Books
 from exporter.account.journal import Journal
-from exporter.account.unpriced import factors_of
-from exporter.account.writer import Writer
+from exporter.account.ledger_writer import LedgerWriter
 from exporter.attribute.attribution import Attribution
-from exporter.attribute.runbook import Runbook
+from exporter.attribute.run_registry import RunRegistry
 from exporter.clock import Clock
-from exporter.convert.chain import Chain
-from exporter.convert.entries import entries
+from exporter.convert.chain import IntensityChain
+from exporter.convert.conversion import convert_shares
 from exporter.errors import LedgerError
-from exporter.model.books import Fill, MachineCpu, Past, Posting, RunCpu
-from exporter.model.commands import End, Log, Start, TakeIn
+from exporter.model.commands import EndRun, ImportRuns, LogRun, StartRun
+from exporter.model.ledger import Backfill, HostCpuTime, IntervalPostings, RunCpuTime, StoredRun
 from exporter.model.readings import (
-    CallCost,
     Device,
+    DeviceCollector,
     DeviceInfo,
+    DriverCallStats,
+    GpuActivity,
     Interval,
     Observation,
-    Occupancy,
-    Sampler,
 )
-from exporter.model.runs import Mark, RunInfo, RunKey
-from exporter.model.snapshot import GridState, Health, Snapshot
-from exporter.model.workload import CollectorState, Sighting
-from exporter.sample.meters import Meters
+from exporter.model.runs import ProgressMark, RunInfo, RunKey
+from exporter.model.snapshot import DaemonHealth, IntensityState, Snapshot
+from exporter.model.workload import CollectorState, WorkloadSample
+from exporter.sample.energy_counters import EnergyCounters
 from exporter.units import NANOSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
 
-class Witness(Protocol):
+class WorkloadCollector(Protocol):
     """Where sightings come from, and who is asked to begin and end runs."""
 
-    def look(
-        self, occupancies: Mapping[Device, Occupancy], infos: Iterable[DeviceInfo]
-    ) -> Sighting:
+    def collect(
+        self, occupancies: Mapping[Device, GpuActivity], infos: Iterable[DeviceInfo]
+    ) -> WorkloadSample:
         """Who used what since the last call; `occupancies` say which process is on which GPU."""
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
@@ -50,19 +50,19 @@ class Witness(Protocol):
     def states(self) -> tuple[CollectorState, ...]:
         """How the last look fared."""
 
-    def run_cpu(self) -> tuple[RunCpu, ...]:
+    def run_cpu(self) -> tuple[RunCpuTime, ...]:
         """What the open runs' processes have used so far."""
 
-    def machine_cpu(self) -> MachineCpu | None:
+    def machine_cpu(self) -> HostCpuTime | None:
         """The machine's clocks at the last look."""
 
-    def start(self, command: Start) -> RunInfo:
+    def start(self, command: StartRun) -> RunInfo:
         """Open a run. Raises Refused."""
 
-    def log(self, command: Log, mark_of: Callable[[RunKey, float], Mark]) -> RunInfo:
+    def log(self, command: LogRun, mark_of: Callable[[RunKey, float], ProgressMark]) -> RunInfo:
         """Add to what a run says of itself. Raises Refused."""
 
-    def end(self, command: End) -> RunInfo:
+    def end(self, command: EndRun) -> RunInfo:
         """Close a run. Raises Refused."""
 
 
@@ -74,20 +74,20 @@ class Pipeline:
         *,
         node: str,
         clock: Clock,
-        samplers: Sequence[Sampler],
+        device_collectors: Sequence[DeviceCollector],
         missing: Sequence[CollectorState],
         notes: tuple[str, ...],
-        meters: Meters,
-        witness: Witness,
-        runbook: Runbook,
+        energy_counters: EnergyCounters,
+        workload_collector: WorkloadCollector,
+        run_registry: RunRegistry,
         attribution: Attribution,
-        chain: Chain,
-        grid: Callable[[float], GridState],
+        chain: IntensityChain,
+        grid: Callable[[float], IntensityState],
         other_states: Callable[[], Iterable[CollectorState]],
         intensity_memory: Callable[[], str],
         books: Books,
         journal: Journal,
-        writer: Writer,
+        writer: LedgerWriter,
         publish: Callable[[Snapshot], None],
         first_seq: int,
         interval_seconds: float,
@@ -96,12 +96,12 @@ class Pipeline:
     ) -> None:
         self._node = node
         self._clock = clock
-        self._samplers = samplers
+        self._samplers = device_collectors
         self._missing = missing
         self._notes = notes
-        self._meters = meters
-        self._witness = witness
-        self._runbook = runbook
+        self._meters = energy_counters
+        self._workload_collector = workload_collector
+        self._run_registry = run_registry
         self._attribution = attribution
         self._chain = chain
         self._grid = grid
@@ -120,16 +120,16 @@ class Pipeline:
         self._collectors: tuple[CollectorState, ...] = ()
         self._failing = {state.name for state in missing}
         self._noted: dict[str, str] = {}
-        self._calls: Mapping[str, CallCost] = {}
+        self._calls: Mapping[str, DriverCallStats] = {}
         self._sick = ""
         self._cost_seconds = 0.0
         self._journal_errors = 0
         self._journal_why = ""
         # One for both: a past has the fills that were told before it, and no other.
-        self._told: queue.SimpleQueue[Past | Fill] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[StoredRun | Backfill] = queue.SimpleQueue()
         self._overruns = 0
         self._running: set[RunKey] = set()
-        self._is_resuming = bool(meters.positions())
+        self._is_resuming = bool(energy_counters.counter_states())
 
     def tick(self) -> Snapshot:
         """One turn of all five stages."""
@@ -137,8 +137,8 @@ class Pipeline:
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         offset = wall - now_ns / NANOSECONDS_PER_SECOND
         self._recognize()
-        occupancies = self._meters.occupancies()
-        sighting = self._witness.look(occupancies, self._meters.infos())
+        occupancies = self._meters.gpu_activity()
+        sighting = self._workload_collector.collect(occupancies, self._meters.infos())
         intervals, sampled = self._sample()
         infos = self._meters.infos()
         devices = [info.device for info in infos]
@@ -146,21 +146,23 @@ class Pipeline:
         for interval, shares in self._attribution.shares(intervals, devices, sighting, occupancies):
             t0 = interval.t0_ns / NANOSECONDS_PER_SECOND + offset
             t1 = interval.t1_ns / NANOSECONDS_PER_SECOND + offset
-            spells = self._chain.spells(t0, t1)
-            postings.append(Posting(interval, entries(interval, shares, spells, offset)))
-        self._books.declare(self._meters.counted())
+            spells = self._chain.intervals(t0, t1)
+            postings.append(
+                IntervalPostings(interval, convert_shares(interval, shares, spells, offset))
+            )
+        self._books.register_devices(self._meters.counted())
         self._keep_runs(wall)
         self._books.post(postings, now_ns)
         self._note_collectors(
-            (*sampled, *self._witness.states(), *self._other_states(), *self._missing)
+            (*sampled, *self._workload_collector.states(), *self._other_states(), *self._missing)
         )
-        snapshot = self.show()
+        snapshot = self.publish_snapshot()
         if now_ns - self._committed_ns >= self._commit_ns:
             self.commit()
         self._cost_seconds = time.perf_counter() - began
         return snapshot
 
-    def show(self) -> Snapshot:
+    def publish_snapshot(self) -> Snapshot:
         """Write the journal, so that what is shown next survives us; then show it."""
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         self._keep_runs(wall)
@@ -174,7 +176,7 @@ class Pipeline:
             interval_seconds=self._interval_seconds,
             devices=self._meters.states(now_ns, self._books.powers()),
             rows=self._books.rows(),
-            runs=self._runbook.shown(),
+            runs=self._run_registry.visible(),
             factor_uses=self._books.factor_uses(),
             grid=self._grid(wall),
             collectors=self._collectors,
@@ -182,21 +184,21 @@ class Pipeline:
             driver_calls=self._calls,
             owners=self._books.owners(),
             owner_of=self._books.owner_of(),
-            members=self._witness.members(),
+            members=self._workload_collector.members(),
             leaving=self._books.leaving(),
             notes=self._notes,
         )
         self._publish(snapshot)
         return snapshot
 
-    def _health(self, now_ns: int) -> Health:
-        return Health(
+    def _health(self, now_ns: int) -> DaemonHealth:
+        return DaemonHealth(
             loop_seconds=self._cost_seconds,
             loop_overruns=self._overruns,
             ledger_errors=self._writer.errors + self._journal_errors,
             ledger_why=self._writer.why or self._journal_why,
             commit_age_seconds=(now_ns - self._writer.committed_at_ns) / NANOSECONDS_PER_SECOND,
-            series_dropped=self._runbook.dropped,
+            series_dropped=self._run_registry.dropped,
             imbalance_uj=self._books.imbalance_uj,
             exporter_energy_uj=self._attribution.exporter_uj,
             sick=self._sick,
@@ -205,14 +207,14 @@ class Pipeline:
     def _write_journal(self, now_ns: int, wall: float) -> None:
         try:
             self._journal.write(
-                self._books.image(
+                self._books.checkpoint(
                     seq=self._seq,
                     at_ns=now_ns,
                     wall=wall,
-                    positions=self._meters.positions(),
-                    run_cpu=self._witness.run_cpu(),
-                    machine_cpu=self._witness.machine_cpu(),
-                    factor=self._chain.in_force(wall),
+                    counter_states=self._meters.counter_states(),
+                    run_cpu=self._workload_collector.run_cpu(),
+                    machine_cpu=self._workload_collector.machine_cpu(),
+                    factor=self._chain.factor_at(wall),
                 )
             )
             self._journal_why = ""
@@ -222,18 +224,18 @@ class Pipeline:
                 log.error("journal not written: %s", error)  # noqa: TRY400  the text says it all
             self._journal_why = str(error)
 
-    def mark(self, key: RunKey, done: float) -> Mark:
+    def progress_mark(self, key: RunKey, done: float) -> ProgressMark:
         """How far a run has come, and what it has used by now."""
         used = self._books.used(key)
-        return Mark(done, self._clock.wall(), used.energy_uj, used.carbon_ng)
+        return ProgressMark(done, self._clock.wall(), used.energy_uj, used.carbon_ng)
 
-    def count_missed(self, ticks: int) -> None:
+    def count_missed_ticks(self, ticks: int) -> None:
         """Count ticks that were due and did not happen."""
         self._overruns += ticks
 
-    def take_in(self, command: TakeIn, answer: Callable[[object], None]) -> None:
+    def import_runs(self, command: ImportRuns, answer: Callable[[object], None]) -> None:
         """Have runs of another tool put into the ledger; `answer` is called on its thread."""
-        self._writer.take_in(command, answer)
+        self._writer.import_runs(command, answer)
 
     def commit(self, *, clean: bool = False) -> None:
         """Hand the changes since the last commit to the ledger's thread."""
@@ -245,7 +247,7 @@ class Pipeline:
                 seq=self._seq,
                 at_ns=self._committed_ns,
                 wall=self._clock.wall(),
-                positions=self._meters.positions(),
+                counter_states=self._meters.counter_states(),
                 floors=self._attribution.floors(),
                 infos=self._meters.infos(),
                 clean=clean,
@@ -256,9 +258,11 @@ class Pipeline:
 
     def _fill_in(self) -> None:
         """Have energy converted that had no factor in its time, and has one now."""
-        factors = factors_of(self._writer.unpriced, self._chain.spells, self._clock.wall())
+        factors = factors_for_minutes(
+            self._writer.unconverted, self._chain.intervals, self._clock.wall()
+        )
         if factors:
-            self._writer.fill(factors, self._told.put)
+            self._writer.backfill(factors, self._told.put)
 
     def _recognize(self) -> None:
         """After a restart, find out which devices there are before who holds them is asked.
@@ -269,12 +273,12 @@ class Pipeline:
         if self._is_resuming:
             self._is_resuming = False
             for sampler in self._samplers:
-                self._meters.learn(sampler.read())
+                self._meters.register(sampler.read())
 
     def _sample(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []
         states = []
-        calls: dict[str, CallCost] = {}
+        calls: dict[str, DriverCallStats] = {}
         sick = ""
         for sampler in self._samplers:
             observation = sampler.read()
@@ -290,28 +294,28 @@ class Pipeline:
     def _keep_runs(self, wall: float) -> None:
         """Tell the books which runs began, ended, were merged or left the page."""
         committed_seq = self._writer.committed_seq  # before what the ledger told meanwhile
-        for run in self._runbook.changes():
-            self._books.note_run(run)
+        for run in self._run_registry.pop_changes():
+            self._books.update_run(run)
             self._log(run)
-        for key in self._runbook.newcomers():
+        for key in self._run_registry.pop_opened():
             self._writer.look_up(key, self._told.put)
         while not self._told.empty():
             self._remember(self._told.get())
-        for merge in self._runbook.merges():
+        for merge in self._run_registry.merges():
             if self._books.merge(merge):
-                self._runbook.drop(merge)
-        for key in self._runbook.expire(wall, self._retain_seconds):
-            self._books.depart(key)
-        self._books.settle(committed_seq)
+                self._run_registry.drop(merge)
+        for key in self._run_registry.pop_expired(wall, self._retain_seconds):
+            self._books.remove_run(key)
+        self._books.apply_committed(committed_seq)
 
-    def _remember(self, told: Past | Fill) -> None:
+    def _remember(self, told: StoredRun | Backfill) -> None:
         """Add what the ledger knew of a run before it began here, or what it filled in."""
-        if isinstance(told, Fill):
-            self._books.fill(told)
+        if isinstance(told, Backfill):
+            self._books.backfill(told)
             return
-        self._books.rejoin(told)
+        self._books.restore_run(told)
         if told.info is not None:
-            self._runbook.learn(told.info)
+            self._run_registry.add_stored_run(told.info)
 
     def _note_collectors(self, states: tuple[CollectorState, ...]) -> None:
         """Keep what the collectors say, and log once what has changed of it."""

@@ -2,7 +2,7 @@
 
 import os
 
-NUMBERS = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19}
+CAPABILITY_BITS = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19}
 """Bits of linux/capability.h."""
 READ_ANY_FILE = ("CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE")
 """Either of them is enough to read a file of any mode."""
@@ -23,11 +23,11 @@ def capabilities(status: str) -> frozenset[str]:
         name, _, mask = line.partition(":")
         if name == "CapEff":
             bits = int(mask, 16)
-            return frozenset(name for name, bit in NUMBERS.items() if bits >> bit & 1)
+            return frozenset(name for name, bit in CAPABILITY_BITS.items() if bits >> bit & 1)
     return frozenset()
 
 
-def lacking_for_environments(held: frozenset[str]) -> tuple[str, ...]:
+def missing_for_environments(held: frozenset[str]) -> tuple[str, ...]:
     """Capabilities that are not held and that environments of other users' processes require."""
     lacking = () if "CAP_SYS_PTRACE" in held else ("CAP_SYS_PTRACE",)
     return lacking if held.intersection(READ_ANY_FILE) else (*lacking, "CAP_DAC_READ_SEARCH")

@@ -3,19 +3,19 @@
 import re
 from urllib.parse import quote, quote_plus
 
-HIDDEN = "***"
-LOGIN = re.compile(r"//[^/@\s]*@")
+REDACTED = "***"
+URL_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 """User and password in an address."""
-TELLING_CHARACTERS = 8
+MIN_REDACTED_PREFIX = 8
 """From so many on, the beginning of a secret is as good as hidden: quotations are cut."""
 
 
 def without_passwords(text: str) -> str:
     """A text whose addresses say no user and no password."""
-    return LOGIN.sub("//", text)
+    return URL_CREDENTIALS.sub("//", text)
 
 
-def reason(error: Exception) -> str:
+def request_error_text(error: Exception) -> str:
     """Why a request of `requests` failed, without the names that urllib3 has for its own parts."""
     within = getattr(next(iter(error.args), None), "reason", None) or error
     return str(within).rpartition("): ")[2]
@@ -24,9 +24,9 @@ def reason(error: Exception) -> str:
 class Redaction:
     """Secrets that are left out of texts, in every spelling that an address may give them."""
 
-    def __init__(self, *secrets: str) -> None:
+    def __init__(self, *hidden_environments: str) -> None:
         self._secrets: list[str] = []
-        for secret in secrets:
+        for secret in hidden_environments:
             self.hide(secret)
 
     def hide(self, secret: str) -> str:
@@ -38,10 +38,10 @@ class Redaction:
     def clean(self, text: str) -> str:
         """The text without what is hidden, and without the beginnings of it."""
         for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
+            text = text.replace(secret, REDACTED)
         for secret in self._secrets:
-            for length in range(len(secret) - 1, TELLING_CHARACTERS - 1, -1):
-                text = text.replace(secret[:length], HIDDEN)
+            for length in range(len(secret) - 1, MIN_REDACTED_PREFIX - 1, -1):
+                text = text.replace(secret[:length], REDACTED)
         return text
 
     def line(self, said: object) -> str:

@@ -35,7 +35,7 @@ def ways_to_set(name: str, value: str, *, flag: str = "", file: str = "") -> str
     return f"set {name} by {', or by '.join(ways)}"
 
 
-def key(
+def setting(
     default: Any,
     unit: str,
     text: str,
@@ -64,23 +64,25 @@ def key(
     return field(default=default, metadata=metadata)
 
 
-def section(kind: type[T], given: Mapping[str, Any], where: str) -> T:
+def from_mapping(kind: type[T], given: Mapping[str, Any], where: str) -> T:
     """The dataclass `kind`, whose fields are keys, from the values `given` at the place `where`.
 
     Raises ConfigError.
     """
     hints = typing.get_type_hints(kind)
-    refuse_unknown(given, hints, where, "")
+    check_known_keys(given, hints, where, "")
     metadata = {item.name: item.metadata for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     return kind(
         **{
-            name: checked(value, hints[name], metadata[name], f"{where}.{name}")
+            name: validated(value, hints[name], metadata[name], f"{where}.{name}")
             for name, value in given.items()
         }
     )
 
 
-def refuse_unknown(given: Mapping[Any, Any], known: Mapping[str, Any], where: str, at: str) -> None:
+def check_known_keys(
+    given: Mapping[Any, Any], known: Mapping[str, Any], where: str, at: str
+) -> None:
     """Raise ConfigError for a name that is not known; `at` goes before it."""
     for name in given:
         if name in known:
@@ -90,7 +92,7 @@ def refuse_unknown(given: Mapping[Any, Any], known: Mapping[str, Any], where: st
         raise ConfigError(f"{where}: {at}{name}: there is no such key; {hint}")
 
 
-def checked(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> Any:
+def validated(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> Any:
     """`value` as the type that `hint` asks for. Raises ConfigError naming `source`."""
     if typing.get_origin(hint) is types.UnionType:
         if value is None:

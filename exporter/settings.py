@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from exporter.client.sockets import default_socket
 from exporter.config import COLLECTORS, Config, default_state_directory
 from exporter.errors import ConfigError
-from exporter.setting import checked, read_yaml, refuse_unknown, variable
+from exporter.setting import check_known_keys, read_yaml, validated, variable
 
 
 class Overridden(NamedTuple):
@@ -22,7 +22,7 @@ class Overridden(NamedTuple):
     """The flag or variable."""
 
 
-def load(
+def load_config(
     path: str | None,
     environment: Mapping[str, str],
     flags: Mapping[tuple[str, str], Any],
@@ -38,8 +38,8 @@ def load(
     where = path or "configuration"
     sections: dict[str, Any] = {}
     hints = typing.get_type_hints(Config)
-    refuse_unknown(document, hints, where, "")
-    _refuse_unknown_variables(environment, hints)
+    check_known_keys(document, hints, where, "")
+    _check_known_variables(environment, hints)
     for name, section in hints.items():
         given = document.get(name)
         if given is None:
@@ -56,7 +56,9 @@ def load(
             [] if overridden is None else overridden,
         )
     config = Config(**sections)
-    refuse_unknown(config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors.")
+    check_known_keys(
+        config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors."
+    )
     return dataclasses.replace(
         config,
         account=_with_default(config.account, "state_directory", default_state_directory()),
@@ -102,7 +104,7 @@ def _section(
     overridden: list[Overridden],
 ) -> Any:
     hints = typing.get_type_hints(section)
-    refuse_unknown(given, hints, where, f"{name}.")
+    check_known_keys(given, hints, where, f"{name}.")
     values: dict[str, Any] = {}
     for item in dataclasses.fields(section):
         hint, meta = hints[item.name], item.metadata
@@ -118,7 +120,7 @@ def _section(
             continue
         else:
             continue
-        values[item.name] = checked(value, hint, meta, source)
+        values[item.name] = validated(value, hint, meta, source)
         if item.name in given:
             try:
                 unused = _of_file(given[item.name], hint, meta, where, item.name)
@@ -132,7 +134,7 @@ def _section(
 def _of_file(value: Any, hint: Any, meta: Mapping[str, Any], path: str, setting: str) -> Any:
     """A value of the settings file at `path`, to which relative paths are relative."""
     directory = os.path.dirname(os.path.abspath(path))
-    value = checked(value, hint, meta, f"{path}: {setting}")
+    value = validated(value, hint, meta, f"{path}: {setting}")
     if meta["unit"] == "path":
         return os.path.join(directory, value) if value else value
     if typing.get_args(hint) == (Any, ...):  # sources of intensity, with options of their own
@@ -157,7 +159,7 @@ def _source_of_file(source: Any, directory: str) -> Any:
     }
 
 
-def _refuse_unknown_variables(environment: Mapping[str, str], sections: Mapping[str, Any]) -> None:
+def _check_known_variables(environment: Mapping[str, str], sections: Mapping[str, Any]) -> None:
     """Refuse a mistyped variable of a section; others with our prefix are not for us.
 
     Kubernetes, for one, sets `EMISSIONS_EXPORTER_PORT` where a service has our name.

@@ -16,50 +16,49 @@ from exporter.account.archive import LedgerArchive
 from exporter.account.books import Books
 from exporter.account.journal import Journal
 from exporter.account.ledger import Ledger
+from exporter.account.ledger_writer import LedgerWriter
 from exporter.account.recovery import recover
-from exporter.account.writer import Writer
 from exporter.attribute.attribution import Attribution
-from exporter.attribute.identity import claim_of
-from exporter.attribute.runbook import Runbook
-from exporter.attribute.sources.cgroup_runs import CgroupRuns
-from exporter.attribute.sources.kube.pods import Pods
-from exporter.attribute.sources.kube.registry import open_kubernetes
-from exporter.attribute.sources.machine import MachineTotals
-from exporter.attribute.sources.processes import ProcessTable
-from exporter.attribute.sources.replay import ReplayWitness
-from exporter.attribute.sources.users import UserNames
-from exporter.attribute.witness import LiveWitness
+from exporter.attribute.identity import claim_from_environment
+from exporter.attribute.run_registry import RunRegistry
+from exporter.attribute.sources.cgroups import RunCgroups
+from exporter.attribute.sources.kube.pod_runs import PodRuns
+from exporter.attribute.sources.kube.sources import open_kubernetes
+from exporter.attribute.sources.process_table import ProcessTable
+from exporter.attribute.sources.replay import ReplayWorkloadCollector
+from exporter.attribute.sources.usernames import UsernameCache
+from exporter.attribute.workload_collector import HostTotals, LiveWorkloadCollector
 from exporter.clock import Clock, read_boot_id
 from exporter.config import Config
-from exporter.convert.registry import open_chain
-from exporter.expose.board import Board
-from exporter.expose.catalogue import catalogue
-from exporter.expose.process import Process
+from exporter.convert.registry import open_intensity_provider
+from exporter.expose.exposition import SnapshotPublisher
+from exporter.expose.metrics import metric_families
+from exporter.expose.process_collector import ProcessCollector
 from exporter.loop import Loop
-from exporter.model.books import Restored
-from exporter.model.commands import Request
-from exporter.model.runs import Mark, RunKey
+from exporter.model.commands import CommandRequest
+from exporter.model.ledger import RestoredState
+from exporter.model.runs import ProgressMark, RunKey
 from exporter.model.workload import CollectorState
-from exporter.notify import Notifier
-from exporter.pipeline import Pipeline, Witness
-from exporter.sample.meters import Meters
-from exporter.sample.registry import Opened, open_samplers, recorded_host
+from exporter.pipeline import Pipeline, WorkloadCollector
+from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.registry import OpenedCollectors, open_collectors, recorded_host_name
+from exporter.systemd import SystemdNotifier
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
 
 if TYPE_CHECKING:
-    from exporter.attribute.sources.kube.kubelet import Kubelet
+    from exporter.attribute.sources.kube.pod_resources import KubeletClient
     from exporter.attribute.sources.kube.pod_watch import PodWatch
 
 log = logging.getLogger(__name__)
 
-SPARE_FILES = 256
+RESERVED_FILES = 256
 """File handles kept free for the ledger and the hardware; sockets come on top."""
-USERS_SECONDS = 3600.0
-POWER_WINDOW = 0.5
+USERNAME_REFRESH_SECONDS = 3600.0
+POWER_WINDOW_RATIO = 0.5
 """Part of the interval that a shown power covers at least; ticks at a run's start are shorter."""
 
-Workers: TypeAlias = "list[Worker | Kubelet | PodWatch]"
+Workers: TypeAlias = "list[Worker | KubeletClient | PodWatch]"
 
 
 class Wiring:
@@ -70,7 +69,7 @@ class Wiring:
         config: Config,
         environment: Mapping[str, str],
         clock: Clock,
-        inbox: "queue.SimpleQueue[Request]",
+        inbox: "queue.SimpleQueue[CommandRequest]",
         held: ExitStack,
         web_states: Callable[[], tuple[CollectorState, ...]],
         settings_file: str = "",
@@ -80,9 +79,11 @@ class Wiring:
         self._clock = clock
         _raise_file_limit()
         replay = config.sample.replay
-        node = config.expose.node or (recorded_host(replay) if replay else platform.node())
+        node = config.expose.node or (recorded_host_name(replay) if replay else platform.node())
         account = config.account
-        self.board = Board(catalogue(config.attribute.exported_labels), Process().read)
+        self.board = SnapshotPublisher(
+            metric_families(config.attribute.exported_labels), ProcessCollector().read
+        )
         self.ledger = Ledger(account.state_directory, clock.wall())
         held.callback(self.ledger.close)
         journal = Journal(os.path.join(account.state_directory, "journal"))
@@ -90,20 +91,20 @@ class Wiring:
         boot_id = read_boot_id(config.sample.procfs, clock)
         recovered = recover(self.ledger, journal, boot_id, clock.wall())
         restored = recovered.restored
-        samplers = self._samplers(boot_id)
-        for sampler in samplers.samplers:
+        device_collectors = self._samplers(boot_id)
+        for sampler in device_collectors.device_collectors:
             held.callback(sampler.release)
-        chain = open_chain(
+        chain = open_intensity_provider(
             **dataclasses.asdict(config.convert),
             clock=clock,
             memory=restored.intensity,
             settings_file=settings_file,
         )
-        notes = (*restored.notes, *samplers.notes, *chain.notes)
+        notes = (*restored.notes, *device_collectors.notes, *chain.notes)
         for note in notes:
             log.warning(note)
-        runbook = Runbook(restored.runs, config.attribute.max_runs)
-        self.writer = Writer(
+        run_registry = RunRegistry(restored.runs, config.attribute.max_runs)
+        self.writer = LedgerWriter(
             self.ledger,
             clock,
             keep_minutes_days=account.keep_minutes_days,
@@ -116,22 +117,22 @@ class Wiring:
         self.workers: Workers = [
             Worker("intensity", refresh, seconds) for refresh, seconds in chain.refresh
         ]
-        self.stop_asking = chain.stop
-        self._users = UserNames(lambda: clock.boottime_ns() / NANOSECONDS_PER_SECOND)
-        users = Worker("users", self._users.look_up, USERS_SECONDS)
-        self._users.wake = users.poke
+        self.cancel_fetches = chain.stop
+        self._users = UsernameCache(lambda: clock.boottime_ns() / NANOSECONDS_PER_SECOND)
+        users = Worker("users", self._users.look_up, USERNAME_REFRESH_SECONDS)
+        self._users.wake = users.wake
         self.workers.append(users)
         interval = config.sample.interval_seconds
-        witness = self._witness(restored, runbook)
+        workload_collector = self._workload_collector(restored, run_registry)
         self.pipeline = Pipeline(
             node=node,
             clock=clock,
-            samplers=samplers.samplers,
-            missing=samplers.states,
+            device_collectors=device_collectors.device_collectors,
+            missing=device_collectors.states,
             notes=notes,
-            meters=Meters(restored.positions),
-            witness=witness,
-            runbook=runbook,
+            energy_counters=EnergyCounters(restored.counter_states),
+            workload_collector=workload_collector,
+            run_registry=run_registry,
             attribution=Attribution(restored.floors),
             chain=chain.chain,
             grid=chain.grid,
@@ -139,7 +140,7 @@ class Wiring:
             intensity_memory=chain.memory,
             books=Books(
                 restored,
-                round(interval * POWER_WINDOW * NANOSECONDS_PER_SECOND),
+                round(interval * POWER_WINDOW_RATIO * NANOSECONDS_PER_SECOND),
                 config.attribute.exported_labels,
             ),
             journal=journal,
@@ -150,22 +151,22 @@ class Wiring:
             retain_ended_seconds=config.attribute.retain_ended_seconds,
             commit_seconds=account.commit_seconds,
         )
-        self.notifier = Notifier(environment, clock)
+        self.notifier = SystemdNotifier(environment, clock)
         self.loop = Loop(
             self.pipeline,
-            witness,
+            workload_collector,
             clock,
             inbox,
             interval,
-            samplers.let_go,
+            device_collectors.release_driver,
             config.expose.exit_when_idle_seconds,
-            self.notifier.beat,
-            self.notifier.beat_ns,
+            self.notifier.heartbeat,
+            self.notifier.heartbeat_interval_ns,
         )
 
-    def _samplers(self, boot_id: str) -> Opened:
+    def _samplers(self, boot_id: str) -> OpenedCollectors:
         sample = self._config.sample
-        return open_samplers(
+        return open_collectors(
             sysfs=sample.sysfs,
             procfs=sample.procfs,
             clock=self._clock,
@@ -177,36 +178,40 @@ class Wiring:
             dram_watts_per_gb=sample.dram_watts_per_gb,
         )
 
-    def _witness(self, restored: Restored, runbook: Runbook) -> Witness:
+    def _workload_collector(
+        self, restored: RestoredState, run_registry: RunRegistry
+    ) -> WorkloadCollector:
         sample, attribute = self._config.sample, self._config.attribute
         if sample.replay:
             with open(sample.replay, encoding="utf-8") as file:
-                return ReplayWitness(json.load(file), runbook, self._clock, self._mark)
+                return ReplayWorkloadCollector(
+                    json.load(file), run_registry, self._clock, self._mark
+                )
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         own = "\0".join(f"{name}={value}" for name, value in self._environment.items())
-        return LiveWitness(
-            runbook=runbook,
+        return LiveWorkloadCollector(
+            run_registry=run_registry,
             processes=ProcessTable(
                 sample.procfs,
-                max(0, soft - SPARE_FILES - self._config.expose.max_connections),
+                max(0, soft - RESERVED_FILES - self._config.expose.max_connections),
                 read_environments=attribute.read_environments,
             ),
-            machine=MachineTotals(sample.procfs, restored.machine_cpu),
+            machine=HostTotals(sample.procfs, restored.machine_cpu),
             procfs=sample.procfs,
             clock=self._clock,
             user_name=self._users.name,
-            claim=claim_of(own.encode("utf-8", "surrogateescape"), with_jobs=False),
+            claim=claim_from_environment(own.encode("utf-8", "surrogateescape"), with_jobs=False),
             run_cpu=restored.run_cpu,
             left_wall=restored.wall,
             jobs_directory=attribute.jobs_directory,
             read_environments=attribute.read_environments,
-            pods=self._pods(runbook),
+            pods=self._pods(run_registry),
         )
 
-    def _mark(self, key: RunKey, done: float) -> Mark:
-        return self.pipeline.mark(key, done)
+    def _mark(self, key: RunKey, done: float) -> ProgressMark:
+        return self.pipeline.progress_mark(key, done)
 
-    def _pods(self, runbook: Runbook) -> Callable[[CgroupRuns], Pods] | None:
+    def _pods(self, run_registry: RunRegistry) -> Callable[[RunCgroups], PodRuns] | None:
         """What makes the runs of pods; None outside of Kubernetes."""
         attribute = self._config.attribute
         sources = open_kubernetes(
@@ -221,10 +226,10 @@ class Wiring:
             return None
         self.workers += [each for each in (sources.kubelet, sources.watch) if each is not None]
         return partial(
-            Pods,
+            PodRuns,
             self._config.sample.procfs,
             sources,
-            runbook,
+            run_registry,
             self._clock,
             included=attribute.namespaces,
             excluded=attribute.excluded_namespaces,

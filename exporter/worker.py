@@ -17,12 +17,12 @@ def deadline(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def remaining(until: float) -> float:
+def seconds_until(until: float) -> float:
     """Seconds from now to time.monotonic() `until`; 0 if that is over."""
     return max(0.0, until - time.monotonic())
 
 
-def poll(condition: Callable[[], bool], seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     """Wait for a condition for so long at most; whether it came."""
     until = deadline(seconds)
     while not (is_met := condition()) and time.monotonic() < until:
@@ -30,7 +30,7 @@ def poll(condition: Callable[[], bool], seconds: float) -> bool:
     return is_met
 
 
-class _Failures:
+class _FailureLog:
     """Logs failures of a thread's work: each with its traceback once, not at every repetition."""
 
     def __init__(self) -> None:
@@ -71,14 +71,14 @@ class Worker:
         self._wake = threading.Event()
         self._stopping = False
         self._busy_since: float | None = None
-        self._failures = _Failures()
+        self._failures = _FailureLog()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin; the first call happens at once."""
         self._thread.start()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Do not wait for the period to end."""
         self._wake.set()
 
@@ -118,7 +118,7 @@ class Worker:
             self._wake.clear()
 
 
-class Asker(Generic[T]):
+class OnDemandWorker(Generic[T]):
     """A daemon thread that calls a function, which may block, whenever it is asked to.
 
     Only one thread may ask.
@@ -133,10 +133,10 @@ class Asker(Generic[T]):
         self._stopping = False
         self._asked_at = 0.0
         self._late = False
-        self._failures = _Failures()
+        self._failures = _FailureLog()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Ask for one call, unless an earlier one is still under way."""
         self._late = not self._answered.is_set()
         if self._late:
@@ -147,12 +147,12 @@ class Asker(Generic[T]):
         self._answered.clear()
         self._wanted.set()
 
-    def wait(self, until: float) -> T | None:
+    def result(self, until: float) -> T | None:
         """The answer, once; None if there is none by time.monotonic() `until`.
 
         What was under way already when it was asked for is not waited for.
         """
-        rest = 0.0 if self._late else remaining(until)
+        rest = 0.0 if self._late else seconds_until(until)
         if not self._answered.wait(rest):
             return None
         answer, self._answer = self._answer, None

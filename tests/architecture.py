@@ -9,11 +9,11 @@ STAGES = ("sample", "attribute", "convert", "account", "expose")
 SHARED = {"data", "model", "units", "errors", "clock", "privileges", "worker"}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
-    "expose": SHARED | {"human", "markup", "setting"},
+    "expose": SHARED | {"formatting", "html", "setting"},
     "convert": SHARED | {"redaction", "setting"},
     "model": {"units"},
-    "human": {"units"},
-    "markup": {"human"},
+    "formatting": {"units"},
+    "html": {"formatting"},
     "redaction": set(),
     "data": set(),
     "units": set(),
@@ -22,30 +22,30 @@ MAY_IMPORT = {
     "privileges": set(),
     "worker": set(),
     "client": {"integrations"},
-    "notify": {"clock", "units"},
+    "systemd": {"clock", "units"},
     "config": {"model", "setting"},
     "setting": {"errors"},
     "settings": {"client", "config", "errors", "setting"},
     "budgets": {"errors", "units"},
-    "estimate": {"convert", "data", "errors", "human", "model", "report", "units"},
-    "report": {"client", "convert", "human", "markup", "model", "redaction", "units", "errors"},
+    "estimate": {"convert", "data", "errors", "formatting", "model", "report", "units"},
+    "report": {"client", "convert", "formatting", "html", "model", "redaction", "units", "errors"},
     "integrations": {
-        *("client", "convert", "errors", "human", "model", "redaction", "report", "units"),
+        *("client", "convert", "errors", "formatting", "model", "redaction", "report", "units"),
         "worker",
     },
 }
 """Parts of the package, and the parts that each may import besides itself."""
 
-KNOW_ALL_STAGES = {"pipeline", "loop", "app", "wiring"}
+KNOW_ALL_STAGES = {"pipeline", "loop", "daemon", "wiring"}
 
 ONLY_IN = {
     "asyncio": ("expose",),
     "grafanalib": (),
     "pynvml": ("sample.sources.nvml",),
-    "requests": ("convert", "report.prometheus_api", "integrations"),
+    "requests": ("convert", "report.prometheus_queries", "integrations"),
     "sqlite3": ("account",),
-    "ssl": ("convert.live.trust", "expose", "attribute.sources.kube.api_server"),
-    "threading": ("worker", "app", "client"),
+    "ssl": ("cli.healthcheck", "convert.live.http", "expose", "attribute.sources.kube.api_server"),
+    "threading": ("worker", "daemon", "client"),
     "_thread": (),
     "multiprocessing": (),
 }

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from exporter.cli import main as cli
-from exporter.cli.reference import command_of
-from exporter.convert import steps, tables
-from exporter.convert.tables import Row
+from exporter.cli.command_tree import describe_parser
+from exporter.convert import registry, zones
+from exporter.convert.zones import ZoneRow
 from exporter.model.intensity import Accounting, Basis, Signal
 
 SEARCH = (
@@ -44,41 +44,41 @@ TEMPLATE = """\
 def template() -> str:
     """The template that defines all of it."""
     return TEMPLATE % tuple(
-        json.dumps(each, indent=2) for each in (zone_names(), zones(), sources(), flags())
+        json.dumps(each, indent=2) for each in (zone_names(), zone_facts(), sources(), flags())
     )
 
 
 def zone_names() -> dict[str, str]:
     """Names of countries and of zones, in lower case, and their codes."""
-    current = [row for row in tables.rows() if tables.RETIRED not in row.flags]
+    current = [row for row in zones.all_rows() if zones.RETIRED_FLAG not in row.flags]
     named = [row for row in current if row.table in ("country_intensity.csv", "zones.csv")]
     codes = {row.name.lower(): row.zone for row in reversed(named)}
     return {name: code for name, code in sorted(codes.items()) if name != code.lower()}
 
 
-def zones() -> dict[str, str]:
+def zone_facts() -> dict[str, str]:
     """Of each code, separated by a space: its country, the default basis, all bases it has.
 
     A basis that it has none of is "-".
     """
-    found: dict[str, list[Row]] = {}
-    for row in tables.rows():
+    found: dict[str, list[ZoneRow]] = {}
+    for row in zones.all_rows():
         for code in row.codes:
             found.setdefault(code, []).append(row)
     return {code: _zone(rows) for code, rows in sorted(found.items())}
 
 
-def _zone(rows: Sequence[Row]) -> str:
+def _zone(rows: Sequence[ZoneRow]) -> str:
     valued = [row for row in rows if row.grams_per_kwh is not None]
     groups = [[row.basis for row in valued if row.table in group] for group in SEARCH]
-    first = min(next(filter(None, groups), []), key=tables.PREFERENCE.index, default="-")
+    first = min(next(filter(None, groups), []), key=zones.BASIS_PREFERENCE.index, default="-")
     bases = sorted({row.basis.value for row in valued} - {Basis.UNSTATED.value}) or ["-"]
     return f"{rows[0].country or '-'} {first} {','.join(bases)}"
 
 
 def sources() -> dict[str, dict[str, str]]:
     """By the name of each source, what it counts by default and where."""
-    return {name: _source(name, steps.source_class(name)) for name in steps.SOURCES}
+    return {name: _source(name, registry.source_class(name)) for name in registry.SOURCE_CLASSES}
 
 
 def _source(name: str, kind: Any) -> dict[str, str]:
@@ -97,5 +97,5 @@ def _source(name: str, kind: Any) -> dict[str, str]:
 
 def flags() -> list[str]:
     """The flags of `serve`."""
-    [serve] = command_of(cli.parser_for("serve")).commands
+    [serve] = describe_parser(cli.parser_for("serve")).commands
     return sorted(flag for option in serve.options for flag in option.flags)

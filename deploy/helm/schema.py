@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from deploy.helm.values import Value
 from exporter import config
-from exporter.convert import steps
+from exporter.convert import registry
 
 Schema = dict[str, Any]
 
@@ -187,7 +187,7 @@ def _setting(item: "dataclasses.Field[Any]", hint: Any) -> Schema:
 
 def _sources() -> Schema:
     """A chain of sources: names, or a name with its options."""
-    options = {name: _fields(steps.source_class(name)) for name in steps.SOURCES}
+    options = {name: _fields(registry.source_class(name)) for name in registry.SOURCE_CLASSES}
     alone = [name for name, made in options.items() if "required" not in made]
     for name in alone:
         options[name]["type"] = ["object", "null"]

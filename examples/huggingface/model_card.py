@@ -9,7 +9,7 @@ import os
 
 from exporter.client import track
 from exporter.integrations.huggingface import update_card
-from exporter.report.card.check import findings
+from exporter.report.card.check import check_card
 
 MODEL = "tiny-model"
 CARD = os.path.join(MODEL, "README.md")
@@ -28,6 +28,6 @@ os.makedirs(MODEL, exist_ok=True)
 update_card(CARD, run.record, training_type="pre-training", location="Quebec, Canada")
 with open(CARD, encoding="utf-8") as file:
     text = file.read()
-for finding in findings(text):
+for finding in check_card(text):
     print(f"{CARD}:{finding.line}: {finding.severity}: {finding.text}")
 print(text)

@@ -1,11 +1,15 @@
 """What the books keep of each line, run and device: mutable, and owned by the books alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from exporter import units
-from exporter.model.books import Amount, Balance, FactorUse, Line
 from exporter.model.intensity import Factor
-from exporter.model.snapshot import Row
+from exporter.model.ledger import ZERO_AMOUNT, AccountKey, Amount, Balance, FactorUse, UsageKey
+from exporter.model.readings import Device
+from exporter.model.runs import DEPARTED_RUNS, RunKey
+from exporter.model.snapshot import AccountSnapshot
+from exporter.model.workload import AttributionTarget
 
 
 class FactorUses:
@@ -30,7 +34,7 @@ class FactorUses:
         self._energy_uj += energy_uj
         self._carbon_ng += carbon_ng
 
-    def shown(self) -> tuple[FactorUse, ...]:
+    def totals(self) -> tuple[FactorUse, ...]:
         """The sums, in the order of first use."""
         self._close()
         return tuple(self._uses.values())
@@ -54,6 +58,7 @@ class Account:
     __slots__ = (
         "balance",
         "factor",
+        "flushed_total",
         "line",
         "minute",
         "power_watts",
@@ -61,22 +66,21 @@ class Account:
         "sent",
         "uses",
         "window_uj",
-        "written_up",
     )
 
-    def __init__(self, line: Line, balance: Balance, uses: FactorUses | None) -> None:
+    def __init__(self, line: AccountKey, balance: Balance, uses: FactorUses | None) -> None:
         self.line = line
         self.balance = balance
         self.sent: Balance | None = None
         """The balance in the last batch; the same object as long as nothing changed."""
-        self.written_up = balance.total
+        self.flushed_total = balance.total
         """The total when usage was last written up; the rest belongs to `minute` and `factor`."""
         self.minute = 0
         self.factor: Factor | None = None
         self.uses = uses
         self.window_uj = 0
         self.power_watts: float | None = None
-        self.row: Row | None = None
+        self.row: AccountSnapshot | None = None
 
     def add(self, energy_uj: int, held_uj: int, carbon_ng: int) -> None:
         """Book an amount."""
@@ -94,14 +98,14 @@ class Account:
         if self.uses is not None:
             self.uses.add(self.factor, energy_uj, carbon_ng)
 
-    def show(self) -> Row:
+    def to_snapshot(self) -> AccountSnapshot:
         """The line as a row of the snapshot, made anew only if something changed."""
         if self.row is None:
-            self.row = Row(*self.line, self.balance, self.power_watts)
+            self.row = AccountSnapshot(*self.line, self.balance, self.power_watts)
         return self.row
 
 
-class Window:
+class PowerWindow:
     """The stretch of time over which a device's power is a mean."""
 
     __slots__ = ("accounts", "duration_ns", "end_ns", "power_watts")
@@ -135,3 +139,107 @@ class Window:
         for account in self.accounts:
             account.power_watts = None
             account.row = None
+
+
+ZERO_BALANCE = Balance(ZERO_AMOUNT)
+
+
+class Accounts:
+    """The accounts, and what was used of them that no batch has yet; owned by the books alone."""
+
+    def __init__(self, uses: Mapping[RunKey, tuple[FactorUse, ...]]) -> None:
+        self.accounts: dict[AccountKey, Account] = {}
+        """To be read alone, as are the two below."""
+        self.windows: dict[Device, PowerWindow] = {}
+        self.uses = {key: FactorUses(of_run) for key, of_run in uses.items()}
+        self.minute = 0
+        """Where energy is written up that came without a minute."""
+        self.changed = False
+        """Whether a line came or went, or its base moved; set back by who looks."""
+        self._of_runs: dict[AttributionTarget, list[Account]] = {}
+        self._usage: dict[UsageKey, Amount] = {}
+
+    def at(self, line: AccountKey) -> Account:
+        """The line's account; one at zero if there is none yet."""
+        return self.accounts.get(line) or self.open(line, ZERO_BALANCE)
+
+    def of(self, key: RunKey) -> list[Account]:
+        """The accounts of a run."""
+        return self._of_runs.get(key, [])
+
+    def factor_uses_of(self, key: RunKey) -> FactorUses:
+        """The factors of a run."""
+        return self.uses.setdefault(key, FactorUses())
+
+    def open(self, line: AccountKey, balance: Balance) -> Account:
+        """Begin a line."""
+        target, uses = line.target, None
+        if isinstance(target, RunKey) and target != DEPARTED_RUNS:
+            uses = self.factor_uses_of(target)
+        account = self.accounts[line] = Account(line, balance, uses)
+        if uses is not None:
+            self._of_runs.setdefault(target, []).append(account)
+        self.window(line.device).accounts.add(account)
+        self.changed = True
+        return account
+
+    def close(self, key: RunKey) -> list[Account]:
+        """End the lines of a run; the accounts are the caller's."""
+        closed = self._of_runs.pop(key, [])
+        for account in closed:
+            del self.accounts[account.line]
+            self.windows[account.line.device].accounts.remove(account)
+        self.uses.pop(key, None)
+        self.changed = True
+        return closed
+
+    def window(self, device: Device) -> PowerWindow:
+        """The device's window of power."""
+        window = self.windows.get(device)
+        if window is None:
+            window = self.windows[device] = PowerWindow()
+        return window
+
+    def flush_usage(self, account: Account) -> None:
+        """Put what the account gathered under its minute and factor into the usage."""
+        used = account.balance.total.minus(account.flushed_total)
+        if any(used):
+            line = account.line
+            minute = account.minute or self.minute
+            key = UsageKey(
+                minute, line.device, line.target, account.factor, line.method, line.split
+            )
+            self._usage[key] = self._usage.get(key, ZERO_AMOUNT).plus(used)
+            account.flushed_total = account.balance.total
+
+    def pop_usage(self, waiting: AbstractSet[RunKey]) -> dict[UsageKey, Amount]:
+        """What was written up since the last call, but for what is `waiting`."""
+        taken = {key: used for key, used in self._usage.items() if key.target not in waiting}
+        for key in taken:
+            del self._usage[key]
+        return taken
+
+    def exclude_from_counter(self, account: Account, before: Amount) -> None:
+        """Leave what was added to the total since `before` out of what the counter shows."""
+        total, base = account.balance
+        added = total.minus(before)
+        if any(added):
+            account.balance = Balance(total, base.plus(added))
+            account.row = None
+            self.changed = True
+
+    def move_usage(self, old: RunKey, new: RunKey) -> None:
+        """Write up what a run used, as used by another."""
+        for account in self.of(old):
+            self.flush_usage(account)
+        for key in [key for key in self._usage if key.target == old]:
+            target = key._replace(target=new)
+            self._usage[target] = self._usage.get(target, ZERO_AMOUNT).plus(self._usage.pop(key))
+
+    def move(self, account: Account, balance: Balance) -> None:
+        """Add what was used and written up elsewhere."""
+        self.flush_usage(account)
+        account.balance = account.balance.plus(balance)
+        account.flushed_total = account.balance.total
+        account.row = None
+        self.changed = True

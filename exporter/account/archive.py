@@ -1,32 +1,168 @@
 """Every run that the ledger knows, read beside the thread that writes it."""
 
 import contextlib
+import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
-from exporter.account.connection import Connection
-from exporter.account.history import spells
-from exporter.account.opening import explained, uri_of
-from exporter.account.postings import FIND_RUN
-from exporter.account.rows import DEPARTED_ID, factor_uses, lines, parties
-from exporter.account.sums import run_sums
-from exporter.model.record import (
-    ANY,
-    Cursor,
-    Part,
-    RunRecord,
-    RunSum,
-    Spell,
-    Sums,
-    Wanted,
+from exporter.account import decoding
+from exporter.account.batch_writer import FIND_RUN
+from exporter.account.database import LedgerConnection, sqlite_errors, uri_of
+from exporter.account.decoding import (
+    DEPARTED_ID,
+    FIXED_PARTIES,
+    METHODS,
+    NO_FACTOR_ID,
+    SPLITS,
+    read_balances,
+    read_factor_uses,
+    read_parties,
+    read_run_key,
 )
-from exporter.model.runs import HISTORY, RunInfo, RunKey
+from exporter.model.ledger import Amount, FactorUse
+from exporter.model.record import (
+    ANY_RUN,
+    GroupBy,
+    RecordPart,
+    RunCursor,
+    RunFilter,
+    RunRecord,
+    RunTotals,
+    UsageInterval,
+)
+from exporter.model.runs import IMPORTED_UID, RunInfo, RunKey, UnitCount
+
+LABEL_VALUE = "coalesce((SELECT value FROM label WHERE party_id = party.id AND key = '{}'), '{}')"
+GROUP_COLUMNS = {
+    GroupBy.JOB: "job_id",
+    GroupBy.USER: "user",
+    GroupBy.GROUP: LABEL_VALUE.format("group", ""),
+    GroupBy.NAMESPACE: "namespace",
+    GroupBy.ACCOUNT: "account",
+}
+NODE_COLUMN = (
+    f"CASE WHEN uid = {IMPORTED_UID} THEN {LABEL_VALUE.format('node', 'unknown')} ELSE ? END"
+)
+
+TOTALS = """
+SELECT name, count(*), min(started), max(ended), sum(ended IS NULL)
+FROM chosen GROUP BY name ORDER BY max(started) DESC, name
+"""
+USERS_AND_NODES = "SELECT DISTINCT name, user, node FROM chosen ORDER BY user, node"
+PARTS = """
+SELECT chosen.name, kind, device.name, method, split, sum(energy_uj), sum(held_uj), sum(carbon_ng)
+FROM chosen JOIN total ON total.party_id = chosen.id JOIN device ON device.id = device_id
+GROUP BY chosen.name, device_id, method, split
+"""
+FACTORS = """
+SELECT chosen.name, factor_id, sum(energy_uj), sum(carbon_ng), zone, source, grams_per_kwh, pue,
+    valid_from, valid_until, as_of, signal, basis, accounting, estimated, step
+FROM chosen JOIN factor_use ON factor_use.party_id = chosen.id JOIN factor ON factor.id = factor_id
+GROUP BY chosen.name, factor_id
+"""
+UNITS = """
+SELECT chosen.name, unit.name, sum(amount)
+FROM chosen JOIN unit ON unit.party_id = chosen.id GROUP BY chosen.name, unit.name
+"""
+
+
+def run_sums(
+    connection: sqlite3.Connection,
+    by: GroupBy,
+    where: str,
+    values: tuple[object, ...],
+    wall: float,
+    node: str,
+) -> list[RunTotals]:
+    """The sums of the parties that satisfy `where`, a piece of SQL; `node` is this machine."""
+    chosen = (
+        f"WITH chosen AS (SELECT id, {GROUP_COLUMNS[by]} AS name, user, {NODE_COLUMN} AS node, "  # noqa: S608  our own names
+        "started, ended "
+        f"FROM party WHERE {where}) "
+    )
+
+    def rows(query: str) -> Iterator[tuple[Any, ...]]:
+        return iter(connection.execute(chosen + query, (node, *values)))
+
+    users: dict[str, dict[str, None]] = {}
+    nodes: dict[str, dict[str, None]] = {}
+    for name, user, of in rows(USERS_AND_NODES):
+        users.setdefault(name, {})[str(user)] = None
+        nodes.setdefault(name, {})[str(of)] = None
+    parts: dict[str, list[RecordPart]] = {}
+    for name, kind, device, method, split, *amounts in rows(PARTS):
+        part = RecordPart(
+            decoding.decode_device((kind, device)), METHODS[method], SPLITS[split], Amount(*amounts)
+        )
+        parts.setdefault(name, []).append(part)
+    factors: dict[str, list[FactorUse]] = {}
+    for name, factor_id, energy_uj, carbon_ng, *facts in rows(FACTORS):
+        factor = None if factor_id == NO_FACTOR_ID else decoding.decode_factor(facts)
+        factors.setdefault(name, []).append(FactorUse(factor, energy_uj, carbon_ng))
+    units: dict[str, list[UnitCount]] = {}
+    for name, unit, amount in rows(UNITS):
+        units.setdefault(name, []).append(UnitCount(unit, amount))
+    return [
+        RunTotals(
+            name=name,
+            runs=count,
+            users=tuple(users[name]),
+            nodes=tuple(nodes[name]),
+            started=started,
+            ended=None if still_open else ended,
+            at=max(wall, ended or 0.0),
+            parts=tuple(parts.get(name, ())),
+            factors=tuple(factors.get(name, ())),
+            units=tuple(units.get(name, ())),
+        )
+        for name, count, started, ended, still_open in rows(TOTALS)
+    ]
+
+
+MINUTES = """
+SELECT minute * 60, party_id, kind, name, SUM(energy_uj), SUM(held_uj), SUM(carbon_ng)
+FROM usage JOIN device ON device.id = device_id
+WHERE minute >= :since / 60 AND minute * 60 < :until {and_party}
+GROUP BY minute, party_id, device_id ORDER BY minute, party_id, device_id
+"""
+HOURS = """
+SELECT hour * 3600, party_id, kind, name, SUM(energy_uj), SUM(held_uj), SUM(carbon_ng)
+FROM (
+    SELECT hour, party_id, device_id, energy_uj, held_uj, carbon_ng FROM usage_hour
+    WHERE hour >= :since / 3600 AND hour * 3600 < :until {and_party}
+    UNION ALL
+    SELECT minute / 60, party_id, device_id, energy_uj, held_uj, carbon_ng FROM usage
+    WHERE minute >= :since / 3600 * 60 AND minute * 60 < :until {and_party}
+) JOIN device ON device.id = device_id
+GROUP BY hour, party_id, device_id ORDER BY hour, party_id, device_id
+"""
+OF_RUN = """
+AND party_id = (SELECT id FROM party WHERE uid = :uid AND run_id = :run_id AND job_id = :job_id)
+"""
+
+
+def usage_intervals(
+    connection: sqlite3.Connection, since: float, until: float, run: RunKey | None, *, by_hour: bool
+) -> Sequence[UsageInterval]:
+    """What each party, or one run, used of each device in each minute or hour of a time."""
+    query = (HOURS if by_hour else MINUTES).format(and_party=OF_RUN if run is not None else "")
+    values = {"since": int(since), "until": int(until), **(run._asdict() if run else {})}
+    names: dict[int, RunKey | None] = dict.fromkeys(FIXED_PARTIES)
+    found = []
+    for at, party_id, kind, name, *amounts in connection.execute(query, values):
+        if party_id not in names:
+            names[party_id] = read_run_key(connection, party_id)
+        device = decoding.decode_device((kind, name))
+        found.append(UsageInterval(float(at), device, names[party_id], Amount(*amounts)))
+    return found
+
 
 IN_GROUP = "id IN (SELECT party_id FROM label WHERE key = 'group' AND value = ?)"
 
-UNKNOWN = "unknown"
+UNKNOWN_NODE = "unknown"
 
 
-def _conditions(wanted: Wanted) -> tuple[str, tuple[object, ...]]:
+def _where_clause(wanted: RunFilter) -> tuple[str, tuple[object, ...]]:
     """The runs that are asked for: a piece of SQL, and its values."""
     conditions = {
         "shown_id = ?": wanted.run_id or None,
@@ -59,10 +195,10 @@ class LedgerArchive:
         return str(found)
 
     def runs(
-        self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None
+        self, limit: int, wanted: RunFilter = ANY_RUN, after: RunCursor | None = None
     ) -> Sequence[RunRecord]:
         """The `limit` runs that began last, newest first, or those that come after a place."""
-        where, values = _conditions(wanted)
+        where, values = _where_clause(wanted)
         if after is not None:
             where += " AND started <= ? AND (-started, run_id, job_id, uid) > (?, ?, ?, ?)"
             values = (*values, after.started, *after.order)
@@ -70,10 +206,10 @@ class LedgerArchive:
         return self._records(f"{where} {order}", (*values, limit))
 
     def sums(
-        self, by: Sums, since: float, wanted: Wanted, leaving_out: Collection[RunKey]
-    ) -> Sequence[RunSum]:
+        self, by: GroupBy, since: float, wanted: RunFilter, leaving_out: Collection[RunKey]
+    ) -> Sequence[RunTotals]:
         """The sums of all runs that began at `since` or later, by job, group, user or namespace."""
-        where, values = _conditions(wanted)
+        where, values = _where_clause(wanted)
         with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()
             found = (connection.execute(FIND_RUN, key).fetchone() for key in leaving_out)
@@ -83,23 +219,29 @@ class LedgerArchive:
 
     def usage(
         self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False
-    ) -> Sequence[Spell]:
+    ) -> Sequence[UsageInterval]:
         """Usage of all parties, or of one run, by the minute or hour."""
         with self._reading() as connection:
-            return spells(connection, since, until, run, by_hour=by_hour)
+            return usage_intervals(connection, since, until, run, by_hour=by_hour)
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _reading(self) -> Iterator[LedgerConnection]:
         with (
-            explained(self._path),
-            contextlib.closing(Connection(self._uri, uri=True, isolation_level=None)) as connection,
+            sqlite_errors(self._path),
+            contextlib.closing(
+                LedgerConnection(self._uri, uri=True, isolation_level=None)
+            ) as connection,
         ):
             connection.execute("BEGIN")  # one state for all that is read
             yield connection
 
     def _node_of(self, run: RunInfo) -> str:
         """Where it ran; another tool may not say."""
-        return self._node if run.key.uid != HISTORY else dict(run.labels).get("node", UNKNOWN)
+        return (
+            self._node
+            if run.key.uid != IMPORTED_UID
+            else dict(run.labels).get("node", UNKNOWN_NODE)
+        )
 
     def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
         with self._reading() as connection:
@@ -108,13 +250,13 @@ class LedgerArchive:
                 RunRecord(
                     run=row.run,
                     parts=tuple(
-                        Part(line.device, line.method, line.split, balance.total)
-                        for line, balance in lines(connection, row).items()
+                        RecordPart(line.device, line.method, line.split, balance.total)
+                        for line, balance in read_balances(connection, row).items()
                     ),
-                    factors=factor_uses(connection, row),
+                    factors=read_factor_uses(connection, row),
                     at=max(wall, row.run.ended or 0.0),
                     node=self._node_of(row.run),
                 )
-                for row in parties(connection, where, values)
+                for row in read_parties(connection, where, values)
                 if row.run is not None
             ]

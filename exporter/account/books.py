@@ -3,41 +3,40 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from exporter.account.departures import Departures
-from exporter.account.filling import Filling
-from exporter.account.image import Image, Layout
-from exporter.account.lines import Lines
-from exporter.account.merging import Merges
-from exporter.account.owners import Owners
-from exporter.model.books import (
-    NOTHING,
+from exporter.account.accounts import Accounts
+from exporter.account.backfill import BackfillApplier
+from exporter.account.departed_runs import DepartedRuns, OwnerTotals
+from exporter.account.journal_format import Checkpoint, CheckpointLayout
+from exporter.account.run_merges import RunMerges
+from exporter.model.intensity import Factor
+from exporter.model.ledger import (
+    ZERO_AMOUNT,
+    AccountKey,
     Amount,
+    Backfill,
     Balance,
     Batch,
-    Entry,
     FactorUse,
-    Fill,
-    Line,
-    MachineCpu,
-    Past,
+    HostCpuTime,
+    IntervalPostings,
     Posting,
-    Restored,
-    RunCpu,
-    sum_of,
+    RestoredState,
+    RunCpuTime,
+    StoredRun,
+    sum_amounts,
 )
-from exporter.model.intensity import Factor
-from exporter.model.readings import Device, DeviceInfo, Interval, Kind, Position
-from exporter.model.runs import DEPARTED, Merge, Owner, RunInfo, RunKey, with_past
-from exporter.model.snapshot import Row
-from exporter.model.workload import Reason, Split
+from exporter.model.readings import CounterState, Device, DeviceInfo, DeviceKind, Interval
+from exporter.model.runs import DEPARTED_RUNS, Owner, RunInfo, RunKey, RunMerge, with_stored_run
+from exporter.model.snapshot import AccountSnapshot
+from exporter.model.workload import SplitMethod, UnattributedReason
 from exporter.units import SECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)
 
-LATE_WINDOWS = 3
+STALE_WINDOWS = 3
 """A device without an interval for this many windows has no power."""
 
-RUN_SPLITS = {Kind.CPU: Split.CPU_TIME, Kind.DRAM: Split.MEMORY}
+INITIAL_SPLITS = {DeviceKind.CPU: SplitMethod.CPU_TIME, DeviceKind.DRAM: SplitMethod.MEMORY}
 """Lines that a run has from its first moment; which GPUs it will use nobody knows yet."""
 
 
@@ -48,30 +47,30 @@ class Books:
     """
 
     def __init__(
-        self, restored: Restored, power_window_ns: int, exported_labels: Collection[str] = ()
+        self, restored: RestoredState, power_window_ns: int, exported_labels: Collection[str] = ()
     ) -> None:
         self._power_window_ns = power_window_ns
-        self._owners = Owners(restored.owners, exported_labels)
-        self._lines = Lines(restored.factor_uses)
-        self._departures = Departures(self._lines, restored.seq)
-        self._merges = Merges(self._lines, restored.merged, restored.seq)
-        self._filling = Filling(self._lines, self._owners, restored.filled)
+        self._owners = OwnerTotals(restored.owners, exported_labels)
+        self._lines = Accounts(restored.factor_uses)
+        self._departures = DepartedRuns(self._lines, restored.seq)
+        self._merges = RunMerges(self._lines, restored.merged, restored.seq)
+        self._filling = BackfillApplier(self._lines, self._owners, restored.backfill_id)
         self._runs = {run.key: run for run in restored.runs}
         self._owner_of: Mapping[RunKey, Owner] = {
             run.key: owner
             for run in restored.runs
-            if (owner := self._owners.settle(run, run)) is not None
+            if (owner := self._owners.owner_for(run, run)) is not None
         }
         self._infos: dict[Device, DeviceInfo] = {}
         self._changed: set[RunKey] = set()
         self._sent_infos: dict[Device, DeviceInfo] = {}
-        self._layout: Layout | None = None
+        self._layout: CheckpointLayout | None = None
         self.imbalance_uj = 0
         """Energy by which postings missed their intervals; always 0, or something is wrong."""
         for line, balance in restored.lines.items():
             self._lines.open(line, balance).sent = balance
 
-    def declare(self, infos: Iterable[DeviceInfo]) -> None:
+    def register_devices(self, infos: Iterable[DeviceInfo]) -> None:
         """Begin the lines of devices at zero, so that their series are there from the first page.
 
         Cheap to call every tick.
@@ -80,11 +79,13 @@ class Books:
             if self._infos.get(info.device) == info:
                 continue
             self._infos[info.device] = info
-            self._lines.at(Line(info.device, Reason.IDLE, info.method, Split.REST))
+            self._lines.at(
+                AccountKey(info.device, UnattributedReason.IDLE, info.method, SplitMethod.REST)
+            )
             for run in self._runs.values():
                 self._begin_lines(run, [info])
 
-    def note_run(self, run: RunInfo) -> None:
+    def update_run(self, run: RunInfo) -> None:
         """Take in that a run began, changed or ended.
 
         What is booked on a run that is new here stays out of the batches until `rejoin` told
@@ -92,14 +93,14 @@ class Books:
         """
         known = self._runs.get(run.key)
         if known is None:
-            self._departures.joining.add(run.key)
-            self._merges.take_back(run.key)
-        self._put_run(run._replace(owner=self._owners.settle(run, known)))
+            self._departures.awaiting_history.add(run.key)
+            self._merges.unmerge(run.key)
+        self._put_run(run._replace(owner=self._owners.owner_for(run, known)))
         if run.ended is None:
             self._departures.stay(run.key)
             self._begin_lines(run, self._infos.values())
 
-    def merge(self, merge: Merge) -> bool:
+    def merge(self, merge: RunMerge) -> bool:
         """Have a provisional run become another one, with all that was booked on it.
 
         False where that has to wait: the ledger was not heard yet of what it knows of the two. The
@@ -109,7 +110,7 @@ class Books:
         old, new, is_counted = merge
         if old not in self._runs or new not in self._runs:
             return True
-        if self._departures.joining & {old, new}:
+        if self._departures.awaiting_history & {old, new}:
             return False
         was, owner = self._owner_of.get(old), self._owner_of.get(new)
         is_counted = (is_counted and was in (None, owner)) or (was is None and owner is None)
@@ -124,7 +125,7 @@ class Books:
         self._put_run(self._runs[new])
         return True
 
-    def post(self, postings: Sequence[Posting], at_ns: int) -> None:
+    def post(self, postings: Sequence[IntervalPostings], at_ns: int) -> None:
         """Book the intervals of one tick.
 
         Entries that miss their interval's energy are counted in `imbalance_uj`; what they leave
@@ -145,55 +146,59 @@ class Books:
             if booked_uj != interval.energy_uj:
                 self._balance_out(interval, booked_uj)
             for account in window.accounts if interval.uncounted else ():
-                self._lines.uncount(account, before.get(account, NOTHING))
+                self._lines.exclude_from_counter(account, before.get(account, ZERO_AMOUNT))
             window.advance(interval.t0_ns, interval.t1_ns, self._power_window_ns)
-        late_ns = at_ns - LATE_WINDOWS * self._power_window_ns
+        late_ns = at_ns - STALE_WINDOWS * self._power_window_ns
         for window in self._lines.windows.values():
             if window.end_ns < late_ns and window.power_watts is not None:
                 window.forget()
 
-    def depart(self, key: RunKey) -> None:
+    def remove_run(self, key: RunKey) -> None:
         """Let a run leave the page at the next `settle` that finds all of it in the ledger."""
         if key in self._runs:
             self._departures.leave(key)
 
-    def settle(self, committed_seq: int) -> None:
+    def apply_committed(self, committed_seq: int) -> None:
         """Let leaving runs go whose every amount is in a batch up to `committed_seq`.
 
         Their totals go over into those of DEPARTED; no sum over a device changes.
         """
-        for key, counted in self._departures.settle(committed_seq, self._changed):
+        for key, counted in self._departures.apply_committed(committed_seq, self._changed):
             self._owners.add(self._runs.pop(key), counted.energy_uj, counted.carbon_ng)
             self._owner_of = {
                 key: each for key, each in self._owner_of.items() if key in self._runs
             }
             self._merges.forget(key)
             self._layout = None
-        if self._merges.settle(committed_seq):
+        if self._merges.apply_committed(committed_seq):
             self._layout = None
 
-    def rejoin(self, past: Past) -> None:
+    def restore_run(self, past: StoredRun) -> None:
         """Add what the ledger knows of a run to what it used since it was noted here.
 
         Its counters go on from where they are; no sum over a device changes. A run that is not
         waiting for its past is left as it is.
         """
-        if past.key not in self._departures.joining:
+        if past.key not in self._departures.awaiting_history:
             return
         if self._merges.is_unwritten(past.key):
-            past = Past(past.key)  # the ledger speaks of a run that has become another one
-        self._departures.rejoin(past)
+            past = StoredRun(past.key)  # the ledger speaks of a run that has become another one
+        self._departures.restore_run(past)
         for use in past.factor_uses:
-            self._lines.uses_of(past.key).add(*use)
-        self._put_run(with_past(self._runs[past.key], past.info))
+            self._lines.factor_uses_of(past.key).add(*use)
+        self._put_run(with_stored_run(self._runs[past.key], past.info))
 
-    def fill(self, fill: Fill) -> None:
+    def backfill(self, fill: Backfill) -> None:
         """Add grams that came after their energy; in the ledger they are already."""
-        self._filling.take(self._merges.fill(fill), self._runs.keys() - self._departures.joining)
+        self._filling.apply(
+            self._merges.backfill(fill), self._runs.keys() - self._departures.awaiting_history
+        )
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[AccountSnapshot, ...]:
         """Every line, those of DEPARTED included."""
-        return tuple([account.row or account.show() for account in self._lines.accounts.values()])
+        return tuple(
+            [account.row or account.to_snapshot() for account in self._lines.accounts.values()]
+        )
 
     def powers(self) -> Mapping[Device, float]:
         """Watts of the devices whose power is known."""
@@ -205,7 +210,7 @@ class Books:
 
     def owners(self) -> tuple[tuple[Owner, int, int], ...]:
         """What counters showed of runs that have left, microjoules and nanograms by owner."""
-        return self._owners.shown
+        return self._owners.totals
 
     def owner_of(self) -> Mapping[RunKey, Owner]:
         """Whose the runs are that are here, as far as that is settled."""
@@ -217,40 +222,40 @@ class Books:
 
     def used(self, key: RunKey) -> Amount:
         """What a run has used so far, as far as that is known here."""
-        return sum_of(account.balance.total for account in self._lines.of(key))
+        return sum_amounts(account.balance.total for account in self._lines.of(key))
 
     def factor_uses(self) -> Mapping[RunKey, tuple[FactorUse, ...]]:
         """What each run's energy was converted with."""
-        return {key: uses.shown() for key, uses in self._lines.uses.items()}
+        return {key: uses.totals() for key, uses in self._lines.uses.items()}
 
-    def image(
+    def checkpoint(
         self,
         *,
         seq: int,
         at_ns: int,
         wall: float,
-        positions: tuple[Position, ...],
-        run_cpu: tuple[RunCpu, ...],
-        machine_cpu: MachineCpu | None,
+        counter_states: tuple[CounterState, ...],
+        run_cpu: tuple[RunCpuTime, ...],
+        machine_cpu: HostCpuTime | None,
         factor: Factor | None,
-    ) -> Image:
+    ) -> Checkpoint:
         """The books as they are now, for the journal."""
         self._lines.minute = int(wall // SECONDS_PER_MINUTE)
         accounts = self._lines.accounts
         if self._layout is None or self._lines.changed:
             self._lines.changed = False
-            self._layout = Layout(
+            self._layout = CheckpointLayout(
                 lines=tuple(accounts),
                 bases=tuple([account.balance.base for account in accounts.values()]),
                 runs=tuple(self._runs.values()),
-                joining=tuple(sorted(self._departures.joining)),
-                owners=self._owners.shown,
-                filled=self._filling.last,
+                awaiting_history=tuple(sorted(self._departures.awaiting_history)),
+                owners=self._owners.totals,
+                backfill_id=self._filling.last,
                 merged=self._merges.unwritten(),
             )
         totals = tuple([account.balance.total for account in accounts.values()])
-        return Image(
-            seq, at_ns, wall, self._layout, totals, positions, run_cpu, machine_cpu, factor
+        return Checkpoint(
+            seq, at_ns, wall, self._layout, totals, counter_states, run_cpu, machine_cpu, factor
         )
 
     def batch(
@@ -259,7 +264,7 @@ class Books:
         seq: int,
         at_ns: int,
         wall: float,
-        positions: tuple[Position, ...],
+        counter_states: tuple[CounterState, ...],
         floors: Mapping[Device, float],
         infos: Iterable[DeviceInfo],
         clean: bool = False,
@@ -269,18 +274,18 @@ class Books:
         After a `fill` an image has to be written first.
         """
         self._lines.minute = int(wall // SECONDS_PER_MINUTE)
-        waiting = self._departures.joining
-        lines: dict[Line, Balance] = {}
+        waiting = self._departures.awaiting_history
+        lines: dict[AccountKey, Balance] = {}
         for line, account in self._lines.accounts.items():
-            self._lines.write_up(account)
-            if account.sent is not account.balance and line.party not in waiting:
+            self._lines.flush_usage(account)
+            if account.sent is not account.balance and line.target not in waiting:
                 lines[line] = account.sent = account.balance
-        usage = self._lines.take_usage(waiting)
+        usage = self._lines.pop_usage(waiting)
         runs = sorted(self._changed - waiting)
         self._changed.difference_update(runs)
-        parties = {line.party for line in lines}.union(runs)
-        self._departures.note_sent((key for key in parties if isinstance(key, RunKey)), seq)
-        merged = self._merges.take(seq)
+        parties = {line.target for line in lines}.union(runs)
+        self._departures.record_sent((key for key in parties if isinstance(key, RunKey)), seq)
+        merged = self._merges.pop_unsent(seq)
         if merged:
             self._layout = None
         news = tuple(info for info in infos if self._sent_infos.get(info.device) != info)
@@ -289,23 +294,23 @@ class Books:
             seq=seq,
             at_ns=at_ns,
             wall=wall,
-            positions=positions,
+            counter_states=counter_states,
             lines=lines,
             usage=usage,
             runs=tuple(self._runs[key] for key in runs),
             floors=dict(floors),
             infos=news,
             clean=clean,
-            departed=self._departures.take_gone(),
-            owners=self._owners.take_changes(),
-            filled=self._filling.last,
-            journaled=self._filling.last,
+            departed=self._departures.pop_departed(),
+            owners=self._owners.pop_changes(),
+            backfill_id=self._filling.last,
+            journaled_backfill_id=self._filling.last,
             merged=merged,
         )
 
     def _put_run(self, run: RunInfo) -> None:
         self._runs[run.key] = run
-        owner = self._owners.settle(run, run)
+        owner = self._owners.owner_for(run, run)
         if (
             owner is not None and self._owner_of.get(run.key) != owner
         ):  # never changed in place: a snapshot has it
@@ -313,17 +318,17 @@ class Books:
         self._changed.add(run.key)
         self._layout = None
 
-    def _book(self, entry: Entry) -> None:
+    def _book(self, entry: Posting) -> None:
         # A slice of an entry is a line by value, at a third of the cost of making one.
         account = self._lines.accounts.get(entry[1:5])  # type: ignore[call-overload]
         if account is None:
-            line = Line(*entry[1:5])
-            if isinstance(line.party, RunKey):
-                line = line._replace(party=self._merges.resolve(line.party))
-            is_late = isinstance(line.party, RunKey) and line.party not in self._runs
-            account = self._lines.at(line._replace(party=DEPARTED) if is_late else line)
+            line = AccountKey(*entry[1:5])
+            if isinstance(line.target, RunKey):
+                line = line._replace(target=self._merges.resolve(line.target))
+            is_late = isinstance(line.target, RunKey) and line.target not in self._runs
+            account = self._lines.at(line._replace(target=DEPARTED_RUNS) if is_late else line)
         if entry.minute != account.minute or entry.factor is not account.factor:
-            self._lines.write_up(account)
+            self._lines.flush_usage(account)
             account.minute = entry.minute
             account.factor = entry.factor
         account.add(entry.energy_uj, entry.held_uj, entry.carbon_ng)
@@ -339,13 +344,15 @@ class Books:
             )
         self.imbalance_uj += abs(missing_uj)
         if missing_uj > 0:
-            line = Line(interval.device, Reason.OTHER, interval.method, Split.REST)
-            self._book(Entry(self._lines.minute, *line, None, missing_uj, 0, 0))
+            line = AccountKey(
+                interval.device, UnattributedReason.OTHER, interval.method, SplitMethod.REST
+            )
+            self._book(Posting(self._lines.minute, *line, None, missing_uj, 0, 0))
 
     def _begin_lines(self, run: RunInfo, infos: Iterable[DeviceInfo]) -> None:
         if run.ended is not None:
             return
         for info in infos:
-            split = RUN_SPLITS.get(info.device.kind)
+            split = INITIAL_SPLITS.get(info.device.kind)
             if split is not None:
-                self._lines.at(Line(info.device, run.key, info.method, split))
+                self._lines.at(AccountKey(info.device, run.key, info.method, split))

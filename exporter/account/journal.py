@@ -17,19 +17,24 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from exporter.account import slot
-from exporter.account.image import NOWHERE, Image
-from exporter.account.keyblock import Encoder, Keys, decode
-from exporter.account.opening import foreign_file
+from exporter.account import journal_format
+from exporter.account.database import foreign_file
+from exporter.account.journal_format import (
+    NO_ORIGIN,
+    Checkpoint,
+    KeyBlock,
+    KeyBlockEncoder,
+    decode_key_block,
+)
 from exporter.errors import LedgerError
 
 log = logging.getLogger(__name__)
 
 MAGIC = b"EMISJNL2"
 """Ends in the version of the layout; a file of another one is not read."""
-ROOM_BYTES = 1 << 19
+INITIAL_SLOT_BYTES = 1 << 19
 """Room for a slot at first; a key block has twice as much. Enough for 200 runs with long labels."""
-ROOMS = 6
+SLOTS_PER_FILE = 6
 """A file is two key blocks and two slots, so its size tells where they are."""
 
 CHECKSUM = struct.Struct("<I")
@@ -50,7 +55,7 @@ class Journal:
     """One journal file; used by one thread, and read before it is first written."""
 
     def __init__(self, path: str) -> None:
-        self.origin = NOWHERE
+        self.origin = NO_ORIGIN
         """Written with every image; tells who reads it whether its totals are still good."""
         self._path = path
         self._path_of_next = f"{path}.next"
@@ -58,13 +63,13 @@ class Journal:
         self._place: tuple[int, int] | None = None
         """Which file is open: a path may come to name another one, or none."""
         self._room = 0
-        self._encoder = Encoder()
-        self._keys: Keys | None = None
+        self._encoder = KeyBlockEncoder()
+        self._keys: KeyBlock | None = None
         self._keys_crc = 0
         self._generation = 0
         self._slot = 0
 
-    def read(self) -> Image | None:
+    def read(self) -> Checkpoint | None:
         """The newest whole image in the file, with the origin that wrote it; None if there is none.
 
         Raises LedgerError if the file is there and cannot be read.
@@ -84,10 +89,10 @@ class Journal:
         if image is None:  # nothing in it is worth going on in it
             os.close(fd)
         else:
-            self._fd, self._place = fd, _place(os.fstat(fd))
+            self._fd, self._place = fd, _file_id(os.fstat(fd))
         return image
 
-    def write(self, image: Image) -> None:
+    def write(self, image: Checkpoint) -> None:
         """Make `image` the newest.
 
         Raises LedgerError where that fails. The file is then taken away, since an old image must
@@ -111,7 +116,7 @@ class Journal:
         if self._fd is None:
             return
         try:
-            place = _place(os.stat(self._path))
+            place = _file_id(os.stat(self._path))
         except FileNotFoundError:
             place = None
         if place != self._place:
@@ -123,13 +128,13 @@ class Journal:
             self.close()
             self._keys = None
 
-    def _newest(self, data: bytes) -> Image | None:
-        room = len(data) // ROOMS
+    def _newest(self, data: bytes) -> Checkpoint | None:
+        room = len(data) // SLOTS_PER_FILE
         found = []
         for number in (0, 1):
             frame = _frame(data, _slot_offset(room, number), room)
             if frame is not None:
-                found.append((frame.generation, slot.unpack(frame.data), number))
+                found.append((frame.generation, journal_format.unpack_slot(frame.data), number))
         # By generation first: `seq` alone falls when a new ledger counts from the beginning.
         found.sort(key=lambda each: (each[0], each[1].seq), reverse=True)
         for generation, candidate, number in found:
@@ -137,19 +142,19 @@ class Journal:
             if keys is None or (keys.crc, keys.generation) != (candidate.keys_crc, generation):
                 continue
             try:
-                image = slot.image(candidate, decode(keys.data))
+                image = journal_format.checkpoint_from(candidate, decode_key_block(keys.data))
             except (TypeError, ValueError, struct.error):  # whole, but of another version
                 continue
             self._room, self._generation, self._slot = room, generation, number
             return image
         return None
 
-    def _write(self, image: Image) -> None:
+    def _write(self, image: Checkpoint) -> None:
         is_new = False
-        keys = Keys.of(image, self.origin)
+        keys = KeyBlock.of(image, self.origin)
         if not keys.same_as(self._keys):
             block = self._encoder.encode(keys)
-            room = _room_for(len(block), slot.size(image))
+            room = _slot_bytes_for(len(block), journal_format.slot_bytes(image))
             if self._fd is None or room > self._room:
                 self._begin(room)
                 is_new = True
@@ -159,7 +164,9 @@ class Journal:
             self._keys_crc = self._put(_keys_offset(self._room, self._generation), block)
             self._keys = keys
         self._slot = 1 - self._slot
-        self._put(_slot_offset(self._room, self._slot), slot.pack(image, self._keys_crc))
+        self._put(
+            _slot_offset(self._room, self._slot), journal_format.pack_slot(image, self._keys_crc)
+        )
         if is_new:
             os.replace(self._path_of_next, self._path)
 
@@ -168,10 +175,10 @@ class Journal:
         self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(self._path_of_next, flags, 0o600)
-        self._place = _place(os.fstat(self._fd))
+        self._place = _file_id(os.fstat(self._fd))
         self._room = room
         # All room is taken now, so that a disk that fills up later cannot stop a write.
-        os.posix_fallocate(self._fd, 0, ROOMS * room)
+        os.posix_fallocate(self._fd, 0, SLOTS_PER_FILE * room)
 
     def _put(self, offset: int, data: bytes) -> int:
         """Write `data` behind its checksum, which is the answer."""
@@ -202,7 +209,7 @@ class Journal:
         )
 
 
-def newest_image(path: str) -> Image | None:
+def newest_image(path: str) -> Checkpoint | None:
     """The newest whole image in a journal that another daemon writes or wrote.
 
     None where there is none, or where it cannot be read.
@@ -215,13 +222,13 @@ def newest_image(path: str) -> Image | None:
     return Journal(path)._newest(data)  # noqa: SLF001  of the same module
 
 
-def _place(status: os.stat_result) -> tuple[int, int]:
+def _file_id(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _room_for(keys_bytes: int, slot_bytes: int) -> int:
+def _slot_bytes_for(keys_bytes: int, slot_bytes: int) -> int:
     """The room with which both fit, doubled until they do."""
-    room = ROOM_BYTES
+    room = INITIAL_SLOT_BYTES
     while OVERHEAD_BYTES + max(keys_bytes / 2, slot_bytes) > room:
         room *= 2
     return room

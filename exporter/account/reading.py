@@ -8,22 +8,26 @@ from typing import NamedTuple
 
 from exporter.account.accounts import FactorUses
 from exporter.account.archive import LedgerArchive
-from exporter.account.connection import Connection
-from exporter.account.journal import newest_image
-from exporter.account.opening import NAME, connect_read_only, explained
-from exporter.account.rows import DEPARTED_ID
-from exporter.model.books import NOTHING, Amount
-from exporter.model.readings import Device, Kind, Method
-from exporter.model.record import (
-    Cursor,
-    Part,
-    RunRecord,
-    RunSum,
-    Sums,
-    Wanted,
+from exporter.account.database import (
+    LEDGER_FILE,
+    LedgerConnection,
+    connect_read_only,
+    sqlite_errors,
 )
-from exporter.model.runs import RunKey, with_past
-from exporter.model.workload import Split
+from exporter.account.decoding import DEPARTED_ID
+from exporter.account.journal import newest_image
+from exporter.model.ledger import ZERO_AMOUNT, Amount
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.record import (
+    GroupBy,
+    RecordPart,
+    RunCursor,
+    RunFilter,
+    RunRecord,
+    RunTotals,
+)
+from exporter.model.runs import RunKey, with_stored_run
+from exporter.model.workload import SplitMethod
 
 ALL = -1
 """As a limit: SQLite then returns every row."""
@@ -31,7 +35,7 @@ ALL = -1
 
 def ledger_in(directory: str) -> str:
     """The path of the ledger of a state directory."""
-    return os.path.join(directory, NAME)
+    return os.path.join(directory, LEDGER_FILE)
 
 
 class LedgerReader(LedgerArchive):
@@ -45,10 +49,10 @@ class LedgerReader(LedgerArchive):
         self.path = ledger_in(directory)
         super().__init__(self.path, node)
         self._journal = os.path.join(directory, "journal")
-        with explained(self.path):
+        with sqlite_errors(self.path):
             self._connection = connect_read_only(self.path)
         try:
-            with explained(self.path):
+            with sqlite_errors(self.path):
                 self._connection.execute("BEGIN")
                 self._seq, self._wall, self._is_clean = self._connection.execute(
                     "SELECT seq, wall, clean FROM meta"
@@ -82,7 +86,7 @@ class LedgerReader(LedgerArchive):
         """What the devices are."""
         with self._reading() as connection:
             found = connection.execute("SELECT kind, name, model FROM device WHERE model <> ''")
-            return {Device(Kind(kind), name): model for kind, name, model in found}
+            return {Device(DeviceKind(kind), name): model for kind, name, model in found}
 
     def run_keys(self) -> set[RunKey]:
         """Every run that it has."""
@@ -101,8 +105,8 @@ class LedgerReader(LedgerArchive):
         return [each._replace(models=self.models) for each in super()._records(where, values)]
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with explained(self.path):
+    def _reading(self) -> Iterator[LedgerConnection]:
+        with sqlite_errors(self.path):
             yield self._connection
 
 
@@ -113,7 +117,7 @@ class Shared(NamedTuple):
     """All of it that counts."""
     counted: tuple[RunRecord, ...]
     """The records that `record` is the sum of."""
-    left_out: tuple[RunRecord, ...]
+    excluded: tuple[RunRecord, ...]
     """Records of the same time: two daemons may have measured the same energy."""
 
 
@@ -140,7 +144,7 @@ class Ledgers:
             if len(having) > 1
         }
 
-    def shared(self, wanted: Wanted, since: float = 0.0) -> list[Shared]:
+    def shared(self, wanted: RunFilter, since: float = 0.0) -> list[Shared]:
         """The runs that several ledgers have, of those that are wanted and began at `since`."""
         return [
             each
@@ -148,7 +152,7 @@ class Ledgers:
             if wanted.has(each.record.run) and each.record.run.started >= since
         ]
 
-    def runs(self, wanted: Wanted) -> list[RunRecord]:
+    def runs(self, wanted: RunFilter) -> list[RunRecord]:
         """The runs that are wanted, newest first."""
         found = [
             record
@@ -157,9 +161,9 @@ class Ledgers:
             if record.run.key not in self._shared
         ]
         found += [each.record for each in self.shared(wanted)]
-        return sorted(found, key=lambda record: Cursor.of(record.run).order)
+        return sorted(found, key=lambda record: RunCursor.of(record.run).order)
 
-    def sums(self, by: Sums, since: float, wanted: Wanted) -> list[RunSum]:
+    def sums(self, by: GroupBy, since: float, wanted: RunFilter) -> list[RunTotals]:
         """The sums of each ledger, without the runs that several have."""
         return [
             each for ledger in self.ledgers for each in ledger.sums(by, since, wanted, self._shared)
@@ -174,12 +178,12 @@ class Ledgers:
 def shared(records: Sequence[RunRecord]) -> Shared:
     """The records of one run in several ledgers as one. Pure."""
     counted: list[RunRecord] = []
-    left_out: list[RunRecord] = []
+    excluded: list[RunRecord] = []
     for record in sorted(records, key=lambda each: each.energy_uj, reverse=True):
         overlaps = any(_overlap(record, other) for other in counted)
-        (left_out if overlaps else counted).append(record)
+        (excluded if overlaps else counted).append(record)
     counted.sort(key=_until)
-    return Shared(_joined(counted), tuple(counted), tuple(left_out))
+    return Shared(_joined(counted), tuple(counted), tuple(excluded))
 
 
 def _until(record: RunRecord) -> float:
@@ -196,17 +200,17 @@ def _joined(records: Sequence[RunRecord]) -> RunRecord:
     *before, last = records
     run = last.run
     for each in reversed(before):
-        run = with_past(run, each.run)
-    amounts: dict[tuple[Device, Method, Split], Amount] = {}
+        run = with_stored_run(run, each.run)
+    amounts: dict[tuple[Device, Method, SplitMethod], Amount] = {}
     models: dict[Device, str] = {}
     for each in records:
         models.update(each.models)
         for device, method, split, amount in each.parts:
             place = device, method, split
-            amounts[place] = amounts.get(place, NOTHING).plus(amount)
+            amounts[place] = amounts.get(place, ZERO_AMOUNT).plus(amount)
     return last._replace(
         run=run,
-        parts=tuple(Part(*place, amount) for place, amount in amounts.items()),
-        factors=FactorUses(use for each in records for use in each.factors).shown(),
+        parts=tuple(RecordPart(*place, amount) for place, amount in amounts.items()),
+        factors=FactorUses(use for each in records for use in each.factors).totals(),
         models=models,
     )

@@ -2,12 +2,21 @@
 
 from exporter.model.apportion import apportion
 from exporter.model.runs import RunKey
-from exporter.model.workload import Holding, Machine, Reason, Share, Sighting, Split
+from exporter.model.workload import (
+    EnergyShare,
+    GpuHolding,
+    HostUsage,
+    SplitMethod,
+    UnattributedReason,
+    WorkloadSample,
+)
 
-NO_MACHINE = Machine(0, 0, 0, 0)
+NO_HOST_USAGE = HostUsage(0, 0, 0, 0)
 
 
-def split_cpu(energy_uj: int, idle_uj: int, sighting: Sighting, *, restart: bool) -> list[Share]:
+def split_cpu(
+    energy_uj: int, idle_uj: int, sighting: WorkloadSample, *, restart: bool
+) -> list[EnergyShare]:
     """Split a package's energy.
 
     `idle_uj` of it goes to whoever holds the machine, else to the runs that have hardware threads
@@ -15,12 +24,12 @@ def split_cpu(energy_uj: int, idle_uj: int, sighting: Sighting, *, restart: bool
     time over what the machine was busy (or the runs' sum, where that is more): the runs' parts are
     theirs, what else ran is `other`. Shares of 0 are left out; the sum is `energy_uj`, always.
     """
-    machine = sighting.machine or NO_MACHINE
+    machine = sighting.machine or NO_HOST_USAGE
     weights = [usage.cpu_us for usage in sighting.usage]
     other_us = max(0, machine.busy_us - sum(weights))
     if sighting.machine is None and not any(weights):
         other_us = 1
-    held_uj = _held(idle_uj, machine, sighting)
+    held_uj = _held_thread_energy(idle_uj, machine, sighting)
     idle_uj -= sum(held_uj.values())
     shares = _shares(
         energy_uj - idle_uj - sum(held_uj.values()),
@@ -28,33 +37,37 @@ def split_cpu(energy_uj: int, idle_uj: int, sighting: Sighting, *, restart: bool
         weights,
         other_us,
         sighting,
-        Split.CPU_TIME,
+        SplitMethod.CPU_TIME,
         restart,
     )
-    held = [Share(run, uj, Split.CPU_TIME, held_uj=uj) for run, uj in held_uj.items() if uj]
+    held = [
+        EnergyShare(run, uj, SplitMethod.CPU_TIME, held_uj=uj) for run, uj in held_uj.items() if uj
+    ]
     return [*shares, *held]
 
 
-def _held(idle_uj: int, machine: Machine, sighting: Sighting) -> dict[RunKey, int]:
+def _held_thread_energy(
+    idle_uj: int, machine: HostUsage, sighting: WorkloadSample
+) -> dict[RunKey, int]:
     """What runs pay of an idle processor for the threads that they have alone."""
     held = {usage.run: usage.held_threads for usage in sighting.usage if usage.held_threads > 0}
-    if not held or sighting.holder is not None:
+    if not held or sighting.machine_owner is not None:
         return {}
     free = max(0, machine.threads - sum(held.values()))
     return dict(zip(held, apportion(idle_uj, [*held.values(), free])[:-1], strict=True))
 
 
-def split_dram(energy_uj: int, sighting: Sighting, *, restart: bool) -> list[Share]:
+def split_dram(energy_uj: int, sighting: WorkloadSample, *, restart: bool) -> list[EnergyShare]:
     """Split a memory's energy by anonymous and shared bytes held; free memory is `idle`."""
-    machine = sighting.machine or NO_MACHINE
+    machine = sighting.machine or NO_HOST_USAGE
     weights = [usage.memory_bytes for usage in sighting.usage]
     held = sum(weights)
     used = max(machine.memory_used_bytes, held)
     total = max(machine.memory_total_bytes, used)
     if not total:
-        return _shares(energy_uj, 0, weights, 1, sighting, Split.MEMORY, restart)
+        return _shares(energy_uj, 0, weights, 1, sighting, SplitMethod.MEMORY, restart)
     active_uj, idle_uj = apportion(energy_uj, [used, total - used])
-    return _shares(active_uj, idle_uj, weights, used - held, sighting, Split.MEMORY, restart)
+    return _shares(active_uj, idle_uj, weights, used - held, sighting, SplitMethod.MEMORY, restart)
 
 
 def _shares(
@@ -62,41 +75,47 @@ def _shares(
     idle_uj: int,
     weights: list[int],
     other: int,
-    sighting: Sighting,
-    split: Split,
+    sighting: WorkloadSample,
+    split: SplitMethod,
     restart: bool,
-) -> list[Share]:
+) -> list[EnergyShare]:
     if other or any(weights):
         *parts, other_uj = apportion(active_uj, [*weights, other])
     else:
         parts, other_uj = [0] * len(weights), 0
         idle_uj += active_uj
     shares = [
-        Share(usage.run, part, split)
+        EnergyShare(usage.run, part, split)
         for usage, part in zip(sighting.usage, parts, strict=True)
         if part
     ]
-    shares.extend(_rest(idle_uj, other_uj, sighting, restart))
+    shares.extend(_unattributed_shares(idle_uj, other_uj, sighting, restart))
     return shares
 
 
-def _rest(idle_uj: int, other_uj: int, sighting: Sighting, restart: bool) -> list[Share]:
+def _unattributed_shares(
+    idle_uj: int, other_uj: int, sighting: WorkloadSample, restart: bool
+) -> list[EnergyShare]:
     """What no run used: the holder's, or unattributed with the reason."""
-    if sighting.holder is not None:
+    if sighting.machine_owner is not None:
         energy_uj = idle_uj + other_uj
-        return [Share(sighting.holder, energy_uj, Split.EXCLUSIVE, held_uj=idle_uj)] * bool(
-            energy_uj
-        )
+        return [
+            EnergyShare(sighting.machine_owner, energy_uj, SplitMethod.EXCLUSIVE, held_uj=idle_uj)
+        ] * bool(energy_uj)
     if restart:
         idle_uj, other_uj = 0, idle_uj + other_uj
     rest = [
-        Share(Reason.IDLE, idle_uj, Split.REST),
-        Share(Reason.RESTART if restart else Reason.OTHER, other_uj, Split.REST),
+        EnergyShare(UnattributedReason.IDLE, idle_uj, SplitMethod.REST),
+        EnergyShare(
+            UnattributedReason.RESTART if restart else UnattributedReason.OTHER,
+            other_uj,
+            SplitMethod.REST,
+        ),
     ]
     return [share for share in rest if share.energy_uj]
 
 
-def merge(first: Sighting, second: Sighting) -> Sighting:
+def merge_samples(first: WorkloadSample, second: WorkloadSample) -> WorkloadSample:
     """Two looks as one.
 
     CPU time adds up, memory is the later one's, or the last that was seen. What was held at any
@@ -107,18 +126,20 @@ def merge(first: Sighting, second: Sighting) -> Sighting:
         before = usage.get(row.run)
         cpu_us = row.cpu_us + (before.cpu_us if before else 0)
         usage[row.run] = row._replace(cpu_us=cpu_us)
-    return Sighting(
+    return WorkloadSample(
         second.at_ns,
         tuple(usage.values()),
         _merge_machine(first.machine, second.machine),
-        second.holder,
+        second.machine_owner,
         _merge_holdings(first.holdings, second.holdings),
-        {**first.owners, **second.owners} if first.owners else second.owners,
-        first.servers | second.servers,
+        {**first.run_of_pid, **second.run_of_pid} if first.run_of_pid else second.run_of_pid,
+        first.proxy_pids | second.proxy_pids,
     )
 
 
-def _merge_holdings(first: tuple[Holding, ...], second: tuple[Holding, ...]) -> tuple[Holding, ...]:
+def _merge_holdings(
+    first: tuple[GpuHolding, ...], second: tuple[GpuHolding, ...]
+) -> tuple[GpuHolding, ...]:
     """All that were held in either, as they were last seen."""
     if not first:
         return second
@@ -126,7 +147,7 @@ def _merge_holdings(first: tuple[Holding, ...], second: tuple[Holding, ...]) -> 
     return tuple(by_place.values())
 
 
-def _merge_machine(first: Machine | None, second: Machine | None) -> Machine | None:
+def _merge_machine(first: HostUsage | None, second: HostUsage | None) -> HostUsage | None:
     if first is None or second is None:
         return second or first
     return second._replace(

@@ -9,14 +9,14 @@ import sys
 from typing import Any
 
 from exporter.cli import history
-from exporter.cli.selection import amount_of_grams
+from exporter.cli.arguments import parse_grams
 from exporter.errors import ConfigError
 from exporter.report import records
-from exporter.report.card import files
-from exporter.report.card.check import Finding, findings
-from exporter.report.card.facts import TRAINING_TYPES, Told
+from exporter.report.card import merge
+from exporter.report.card.check import Finding, check_card
+from exporter.report.card.facts import TRAINING_TYPES, StatedFacts
 
-MOST_MODELS = 1_000
+MAX_MODELS = 1_000
 
 
 def add(subparsers: Any) -> None:
@@ -32,10 +32,10 @@ def add(subparsers: Any) -> None:
     check.set_defaults(main=_check)
     models = commands.add_parser("models", help="Models of the Hub by their emissions.")
     models.add_argument(
-        "--min-grams", type=amount_of_grams, metavar="G", help="Models with at least that much."
+        "--min-grams", type=parse_grams, metavar="G", help="Models with at least that much."
     )
     models.add_argument(
-        "--max-grams", type=amount_of_grams, metavar="G", help="Models with at most that much."
+        "--max-grams", type=parse_grams, metavar="G", help="Models with at most that much."
     )
     models.add_argument(
         "--filter",
@@ -46,7 +46,7 @@ def add(subparsers: Any) -> None:
     )
     models.add_argument("--search", metavar="TEXT", help="Models with this text in their names.")
     models.add_argument(
-        "--limit", type=int, default=MOST_MODELS, metavar="N", help="How many models are read."
+        "--limit", type=int, default=MAX_MODELS, metavar="N", help="How many models are read."
     )
     models.set_defaults(main=_models)
 
@@ -84,12 +84,12 @@ def _add_write(commands: Any) -> None:
 def _write(options: argparse.Namespace) -> int:
     if (options.record is None) == (options.run_id is None):
         raise ConfigError("card write: give either a RUN or --record")
-    record = _known(options) if options.record is None else _one(options.record)
-    told = Told(options.training_type, options.location, options.hardware, options.provider)
-    before = files.update(options.file, record, told).before
+    record = _known(options) if options.record is None else _read_single_record(options.record)
+    told = StatedFacts(options.training_type, options.location, options.hardware, options.provider)
+    before = merge.update_card_file(options.file, record, told).before
     was = f"; it was {before}" if before else ""
     print(f"{options.file}: emissions of {record['run_id']}{was}", file=sys.stderr)
-    for finding in findings(files.read(options.file), record):
+    for finding in check_card(merge.read_card(options.file), record):
         print(_line(options.file, finding), file=sys.stderr)
     return 0
 
@@ -99,18 +99,18 @@ def _known(options: argparse.Namespace) -> dict[str, Any]:
         return history.find(known, options.run_id, options.job_id)
 
 
-def _one(path: str) -> dict[str, Any]:
-    found = records.read(path)
+def _read_single_record(path: str) -> dict[str, Any]:
+    found = records.read_records(path)
     if len(found) != 1:
         raise ConfigError(f"{path}: holds {len(found)} records; a card shows one")
     return found[0]
 
 
 def _check(options: argparse.Namespace) -> int:
-    record = None if options.record is None else _one(options.record)
+    record = None if options.record is None else _read_single_record(options.record)
     worst = 0
     for path in options.files:
-        for finding in findings(files.read(path), record):
+        for finding in check_card(merge.read_card(path), record):
             print(_line(path, finding))
             worst |= finding.severity == "error"
     return worst
@@ -121,7 +121,7 @@ def _line(path: str, finding: Finding) -> str:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from exporter.integrations.huggingface import Emitter, models_within
+    from exporter.integrations.huggingface import HubModel, models_within
 
     if options.limit < 1:
         raise ConfigError(f"card models: --limit {options.limit}: expected 1 or more")
@@ -132,6 +132,6 @@ def _models(options: argparse.Namespace) -> int:
         search=options.search,
         limit=options.limit,
     )
-    for model in sorted(found, key=Emitter.order):
+    for model in sorted(found, key=HubModel.order):
         print(f"{model.emissions_grams:14.6g} g  {model.id}")
     return 0

@@ -8,18 +8,18 @@ import dataclasses
 import sys
 from typing import Any
 
-from exporter import human
-from exporter.cli.settings import add_flags, located, settings
+from exporter import formatting
+from exporter.cli.config_flags import add_config_flags, config_from_options, located
 from exporter.clock import Clock, SystemClock
-from exporter.config import NOWHERE, Config
-from exporter.convert.registry import open_chain
+from exporter.config import NO_LISTENER, Config
+from exporter.convert.registry import open_intensity_provider
 from exporter.errors import ConfigError
-from exporter.expose.http.gate.store import Store
-from exporter.expose.http.listen import parse_address
+from exporter.expose.http.listeners import parse_address
 from exporter.expose.http.routes import check_telemetry_path
+from exporter.expose.web_config.store import WebConfigStore
 from exporter.paths import check_paths
 from exporter.redaction import without_passwords
-from exporter.sample.sources.replay import Replay
+from exporter.sample.sources.replay import ReplayCollector
 from exporter.settings import Overridden
 
 
@@ -27,7 +27,7 @@ def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("check-config", help="Check the settings.", description=__doc__)
     parser.add_argument("file", metavar="FILE", nargs="?", help="Short for --config.file=FILE.")
-    add_flags(parser)
+    add_config_flags(parser)
     parser.set_defaults(main=main)
 
 
@@ -46,7 +46,7 @@ def main(options: argparse.Namespace) -> int:
             )
         options.config_file = options.file
     overridden: list[Overridden] = []
-    config = settings(options, overridden)
+    config = config_from_options(options, overridden)
     with located(options):
         why, notes = _found(config, options.config_file or "")
     replaced = [f"{setting} of the file is overridden by {by}" for setting, by in overridden]
@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
         for name, section in dataclasses.asdict(config).items()
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    print(human.printable(f"# intensity: {why}"))
+    print(formatting.printable(f"# intensity: {why}"))
     print(without_passwords(text), end="")
     return 0
 
@@ -65,7 +65,7 @@ def main(options: argparse.Namespace) -> int:
 def _check_recording(path: str, clock: Clock) -> None:
     """Raise ConfigError for a file that is no recorded host."""
     try:
-        Replay(path, clock, boot_id="")
+        ReplayCollector(path, clock, boot_id="")
     except ConfigError as error:
         raise ConfigError(f"sample.replay: {error}") from None
 
@@ -76,13 +76,13 @@ def _found(config: Config, settings_file: str) -> tuple[str, tuple[str, ...]]:
     Raises ConfigError where one is wrong.
     """
     check_paths(config)
-    if config.expose.listen_address != NOWHERE:
+    if config.expose.listen_address != NO_LISTENER:
         parse_address(config.expose.listen_address)
     check_telemetry_path(config.expose.telemetry_path)
     clock = SystemClock()
     if config.sample.replay:
         _check_recording(config.sample.replay, clock)
     convert = dataclasses.asdict(config.convert)
-    chain = open_chain(**convert, clock=clock, settings_file=settings_file)
-    notes = (*chain.notes, *Store(config.expose.web_config_file, clock).notes)
+    chain = open_intensity_provider(**convert, clock=clock, settings_file=settings_file)
+    notes = (*chain.notes, *WebConfigStore(config.expose.web_config_file, clock).notes)
     return chain.grid(clock.wall()).why, notes

@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from exporter.cli.reference import Command, Option, command_of
+from exporter.cli.command_tree import CommandSpec, OptionSpec, describe_parser
 
-RUN = ("run",)
+RUN_COMMAND = ("run",)
 """The command after whose `--` the command line of another program follows."""
 
 BASH = """\
@@ -118,15 +118,15 @@ def main(options: argparse.Namespace) -> int:
     from exporter.cli.main import DEFAULT, parser_for
 
     write = bash if options.shell == "bash" else zsh
-    print(write(command_of(parser_for()), DEFAULT), end="")
+    print(write(describe_parser(parser_for()), DEFAULT), end="")
     return 0
 
 
-def bash(whole: Command, default: str) -> str:
+def bash(whole: CommandSpec, default: str) -> str:
     """The script for bash; `default` is the command that runs where none is named."""
     every = list(whole.all())
     return BASH.format(
-        run=_joined(RUN),
+        run=_joined(RUN_COMMAND),
         default=default,
         nested=" | ".join(f'"{_joined(each.words)}"' for each in every if len(each.words) > 1),
         values="\n".join(line for each in every for line in _bash_values(each)),
@@ -134,7 +134,7 @@ def bash(whole: Command, default: str) -> str:
     )
 
 
-def _bash_values(command: Command) -> Iterator[str]:
+def _bash_values(command: CommandSpec) -> Iterator[str]:
     """A case for the value of each option that has one."""
     for option in command.options:
         if not option.metavar:
@@ -148,8 +148,12 @@ def _bash_values(command: Command) -> Iterator[str]:
         yield f"        {names}) {reply}; return ;;"
 
 
-def _bash_command(command: Command, whole: Command, default: str) -> str:
-    options = command.options if command.words else (*command.options, *_of(whole, default).options)
+def _bash_command(command: CommandSpec, whole: CommandSpec, default: str) -> str:
+    options = (
+        command.options
+        if command.words
+        else (*command.options, *_find_command(whole, default).options)
+    )
     flags = dict.fromkeys(flag for option in options for flag in option.flags)
     words = [each.words[-1] for each in command.commands]
     words += [choice for argument in command.arguments for choice in argument.choices]
@@ -159,7 +163,7 @@ def _bash_command(command: Command, whole: Command, default: str) -> str:
     return "\n".join(f"        {line}" for line in (*lines, "    ;;"))
 
 
-def zsh(whole: Command, default: str) -> str:
+def zsh(whole: CommandSpec, default: str) -> str:
     """The script for zsh; `default` is the command that runs where none is named."""
     functions = (
         _zsh_commands(each, whole, default) if each.commands else _zsh_command(each)
@@ -168,18 +172,18 @@ def zsh(whole: Command, default: str) -> str:
     return ZSH.format(functions="".join(functions))
 
 
-def _zsh_command(command: Command) -> str:
+def _zsh_command(command: CommandSpec) -> str:
     specs = [spec for option in command.options for spec in _zsh_option(option)]
-    if command.words == RUN:
+    if command.words == RUN_COMMAND:
         specs += ["'(-)1:command:_command_names -e'", "'*::arguments:_normal'"]
     else:
         specs += [_zsh_argument(argument) for argument in command.arguments]
     return ZSH_COMMAND.format(name=_function(command), specs=" \\\n        ".join(specs))
 
 
-def _zsh_commands(command: Command, whole: Command, default: str) -> str:
+def _zsh_commands(command: CommandSpec, whole: CommandSpec, default: str) -> str:
     options = " ".join(spec for option in command.options for spec in _zsh_option(option))
-    fallback = "_arguments" if command.words else _function(_of(whole, default))
+    fallback = "_arguments" if command.words else _function(_find_command(whole, default))
     return ZSH_COMMANDS.format(
         name=_function(command),
         summaries="\n        ".join(
@@ -192,7 +196,7 @@ def _zsh_commands(command: Command, whole: Command, default: str) -> str:
     )
 
 
-def _zsh_option(option: Option) -> Iterator[str]:
+def _zsh_option(option: OptionSpec) -> Iterator[str]:
     text = _zsh_escaped(option.text.partition(". ")[0].rstrip("."))
     for flag in option.flags:
         repeated = "*" if option.is_repeated else ""
@@ -201,12 +205,12 @@ def _zsh_option(option: Option) -> Iterator[str]:
         yield _quoted(f"{repeated}{flag}{sign}[{text}]{value}")
 
 
-def _zsh_argument(argument: Option) -> str:
+def _zsh_argument(argument: OptionSpec) -> str:
     place = "*:" if argument.is_repeated else ":" if argument.is_required else "::"
     return _quoted(f"{place}{_zsh_value(argument)}")
 
 
-def _zsh_value(option: Option) -> str:
+def _zsh_value(option: OptionSpec) -> str:
     """The message of a value, and how it is completed."""
     action = " "
     if option.is_path:
@@ -221,11 +225,11 @@ def _zsh_escaped(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\[]:" else c for c in text)
 
 
-def _of(whole: Command, name: str) -> Command:
+def _find_command(whole: CommandSpec, name: str) -> CommandSpec:
     return next(each for each in whole.commands if each.words == (name,))
 
 
-def _function(command: Command) -> str:
+def _function(command: CommandSpec) -> str:
     return "_".join(("_emissions_exporter", *command.words)).replace("-", "_")
 
 

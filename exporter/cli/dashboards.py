@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.cli.parser import add_runbook_flag
+from exporter.cli.arguments import add_runbook_flag
 from exporter.cli.shipped import current, shipped, write
 
 FOLDERS = {
@@ -78,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
     made, kept = {}, []
     for name, source in files.items():
         path = os.path.join(options.directory, name)
-        text = with_job(with_runbook(source, runbook_url), job)
+        text = with_job(set_runbook_url(source, runbook_url), job)
         if name.startswith(CONFIGURATION) and current(path) not in (None, text):
             kept.append(path)
             path = f"{path}{NEW}"
@@ -121,10 +121,10 @@ def with_job(text: str, job: str) -> str:
     return text
 
 
-def with_runbook(text: str, runbook_url: str) -> str:
+def set_runbook_url(text: str, runbook_url: str) -> str:
     """The rules `text` with links to the runbook at that address; without one, with none."""
-    left_out = (NOTE,) if runbook_url else (NOTE, RUNBOOK)
+    excluded = (NOTE,) if runbook_url else (NOTE, RUNBOOK)
     kept = (
-        line for line in text.splitlines(keepends=True) if not line.strip().startswith(left_out)
+        line for line in text.splitlines(keepends=True) if not line.strip().startswith(excluded)
     )
     return "".join(kept).replace(RUNBOOK, f"runbook_url: {runbook_url}")

@@ -8,14 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.estimate import document, hardware, region
-from exporter.estimate.estimate import Asked, Estimate, check
-from exporter.estimate.numbers import number
+from exporter.estimate.estimate import Estimate, EstimateRequest, parse_decimal, validate
 from exporter.report.document import Document
-from exporter.report.forms import html, latex, markdown, plain
+from exporter.report.forms import html, latex, markdown, text
 
 RENDER: Mapping[str, Callable[[Document], str]] = MappingProxyType(
     {
-        "text": plain.render,
+        "text": text.render_document,
         "markdown": markdown.render,
         "latex": latex.render,
         "html": html.render,
@@ -38,7 +37,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--count", type=int, default=1, metavar="N", help="How many devices.")
     parser.add_argument(
-        "--hours", type=_number, required=True, metavar="H", help="How long they run."
+        "--hours", type=_parse_fraction, required=True, metavar="H", help="How long they run."
     )
     parser.add_argument(
         "--region",
@@ -46,18 +45,18 @@ def add(subparsers: Any) -> None:
         help="Where it runs: gcp:us-central1, DE, US-CA or Frankfurt; else the world average.",
     )
     parser.add_argument(
-        "--intensity", type=_number, metavar="G", help="Grams per kWh, if you know them."
+        "--intensity", type=_parse_fraction, metavar="G", help="Grams per kWh, if you know them."
     )
     parser.add_argument(
         "--pue",
-        type=_number,
+        type=_parse_fraction,
         default=Fraction(1),
         metavar="P",
         help="Power usage effectiveness of the building; 1 counts the hardware alone.",
     )
     parser.add_argument(
         "--utilization",
-        type=_number,
+        type=_parse_fraction,
         default=Fraction(1),
         metavar="U",
         help="Mean power over the power limit, 0 to 1.",
@@ -70,25 +69,27 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print it."""
-    asked = Asked(options.count, options.hours, options.pue, options.utilization)
-    check(asked)
-    made = Estimate(asked, hardware.find(options.hardware), _region(options))
+    asked = EstimateRequest(options.count, options.hours, options.pue, options.utilization)
+    validate(asked)
+    made = Estimate(asked, hardware.find_hardware(options.hardware), _find_region(options))
     if options.format == "json":
-        print(json.dumps(document.to_json(made), indent=2))
+        print(json.dumps(document.estimate_to_json(made), indent=2))
     else:
-        print(RENDER[options.format](document.document(made)))
+        print(RENDER[options.format](document.estimate_document(made)))
     return 0
 
 
-def _region(options: argparse.Namespace) -> region.Chosen:
+def _find_region(options: argparse.Namespace) -> region.RegionMatch:
     """The intensity that was given goes before that of the place."""
     if options.intensity is None:
-        return region.world() if options.region is None else region.find(options.region)
-    return region.given(options.intensity, options.region or "")
+        return (
+            region.world_average() if options.region is None else region.find_region(options.region)
+        )
+    return region.custom_region(options.intensity, options.region or "")
 
 
-def _number(text: str) -> Fraction:
+def _parse_fraction(text: str) -> Fraction:
     try:
-        return number(text)
+        return parse_decimal(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

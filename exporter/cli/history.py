@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from exporter import human
-from exporter.cli.parser import add_socket_flag
-from exporter.client import private
-from exporter.client.agent import Agent
+from exporter import formatting
+from exporter.cli.arguments import add_socket_flag
+from exporter.client import private_daemon
+from exporter.client.agent_client import AgentClient
 from exporter.client.errors import AgentRefusal, AgentUnreachable
-from exporter.client.sockets import named_socket
+from exporter.client.sockets import configured_socket
 from exporter.config import SYSTEM_STATE_DIRECTORY
 from exporter.errors import ConfigError, LedgerError
-from exporter.model.record import Sums, Wanted, sum_to_json, to_json
+from exporter.model.record import GroupBy, RunFilter, record_to_json, totals_to_json
 from exporter.setting import variable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Runs(Protocol):
     def inside(self, run_id: str) -> list[dict[str, Any]]:
         """Records of the runs that began directly inside another one."""
 
-    def sums(
+    def aggregate_runs(
         self,
         by: str,
         since: float,
@@ -112,10 +112,10 @@ def _ids(runs: Sequence[dict[str, Any]]) -> str:
 def opened(options: argparse.Namespace) -> Iterator[Runs]:
     """Where the flags say that runs are read."""
     with contextlib.ExitStack() as held:
-        agent = Agent(options.socket)
+        agent = AgentClient(options.socket)
         if options.state:
             yield _LedgerRuns([_ledger(options.state, held)])
-        elif named_socket(options.socket):
+        elif configured_socket(options.socket):
             yield agent
         else:
             yield _AgentOrLedgers(agent, held)
@@ -125,9 +125,9 @@ def state_directories() -> list[str]:
     """Directories where daemons of this user, and the system's, keep totals."""
     base = os.environ.get("XDG_STATE_HOME")
     found = [
-        os.environ.get(private.STATE, ""),
+        os.environ.get(private_daemon.STATE_DIRECTORY_VARIABLE, ""),
         os.path.join(base, "emissions-exporter") if base else "",
-        private.home_state_directory(),
+        private_daemon.home_state_directory(),
         SYSTEM_STATE_DIRECTORY,
     ]
     known = (path for path in found if path and not path.startswith("~"))  # a user without a home
@@ -137,7 +137,7 @@ def state_directories() -> list[str]:
 class _AgentOrLedgers:
     """Asks the daemon that is found; where none answers, the ledgers of this user."""
 
-    def __init__(self, agent: Agent, held: contextlib.ExitStack) -> None:
+    def __init__(self, agent: AgentClient, held: contextlib.ExitStack) -> None:
         self._agent = agent
         self._held = held
         self._ledgers: _LedgerRuns | None = None
@@ -161,8 +161,8 @@ class _AgentOrLedgers:
     def inside(self, run_id: str) -> list[dict[str, Any]]:
         return self._ask(lambda known: known.inside(run_id))
 
-    def sums(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
-        found = self._ask(lambda known: known.sums(by, since, **wanted))
+    def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
+        found = self._ask(lambda known: known.aggregate_runs(by, since, **wanted))
         self._name_others()
         return found
 
@@ -218,7 +218,7 @@ class _LedgerRuns:
         self._is_said = False
 
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
-        wanted = Wanted(run_id, job_id)
+        wanted = RunFilter(run_id, job_id)
         found = self._ledgers.runs(wanted)
         if not found:
             of_job = "" if job_id is None else f" of job {job_id!r}"
@@ -229,27 +229,27 @@ class _LedgerRuns:
         self._say_source()
         self._say_shared(wanted)
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
-        return {**to_json(best), "power_watts": None}
+        return {**record_to_json(best), "power_watts": None}
 
     def runs(self, **named: str | None) -> list[dict[str, Any]]:
         wanted = _wanted(**named)
         found = self._ledgers.runs(wanted)
         self._say_source()
         self._say_shared(wanted)
-        return [to_json(record) for record in found]
+        return [record_to_json(record) for record in found]
 
     def inside(self, run_id: str) -> list[dict[str, Any]]:
-        return [to_json(record) for record in self._ledgers.runs(Wanted(inside=run_id))]
+        return [record_to_json(record) for record in self._ledgers.runs(RunFilter(inside=run_id))]
 
-    def sums(self, by: str, since: float, **named: str | None) -> dict[str, Any]:
+    def aggregate_runs(self, by: str, since: float, **named: str | None) -> dict[str, Any]:
         wanted, models = _wanted(**named), self._ledgers.models
-        sums = self._ledgers.sums(Sums(by), since, wanted)
+        sums = self._ledgers.sums(GroupBy(by), since, wanted)
         runs = [each.record for each in self._ledgers.shared(wanted, since)]
         self._say_source()
         self._say_shared(wanted, since)
         return {
-            "sums": [sum_to_json(each, models) for each in sums],
-            "runs": [to_json(record) for record in runs],
+            "sums": [totals_to_json(each, models) for each in sums],
+            "runs": [record_to_json(record) for record in runs],
         }
 
     def _places(self) -> str:
@@ -263,21 +263,21 @@ class _LedgerRuns:
         for ledger in self._ledgers.ledgers:
             until = ledger.committed_until
             if until is not None:
-                when = f"after {human.moment(until)} UTC" if until else "since its begin"
+                when = f"after {formatting.timestamp(until)} UTC" if until else "since its begin"
                 _say(
                     f"{ledger.path} lacks the energy used {when}: its daemon is running, or was "
                     "killed; then the next one adds it from the journal, if on the same boot"
                 )
 
-    def _say_shared(self, wanted: Wanted, since: float = 0.0) -> None:
+    def _say_shared(self, wanted: RunFilter, since: float = 0.0) -> None:
         found = self._ledgers.shared(wanted, since)
         if added := [each for each in found if len(each.counted) > 1]:
             _say(f"of {_named(added)}, the records of several ledgers are added up")
-        if doubled := [each for each in found if each.left_out]:
-            energy_uj = sum(record.energy_uj for each in doubled for record in each.left_out)
+        if doubled := [each for each in found if each.excluded]:
+            energy_uj = sum(record.energy_uj for each in doubled for record in each.excluded)
             _say(
                 f"of {_named(doubled)}, several ledgers have records of the same time: the one "
-                f"with the most energy counts, {human.energy(energy_uj)} of the others do not"
+                f"with the most energy counts, {formatting.energy(energy_uj)} of the others do not"
             )
 
 
@@ -287,8 +287,8 @@ def _wanted(
     user: str | None = None,
     group: str | None = None,
     namespace: str | None = None,
-) -> Wanted:
-    return Wanted(run_id or "", job_id, user or "", group or "", namespace or "")
+) -> RunFilter:
+    return RunFilter(run_id or "", job_id, user or "", group or "", namespace or "")
 
 
 def _found(
@@ -338,4 +338,4 @@ def _named(found: "Sequence[Shared]") -> str:
 
 
 def _say(text: str) -> None:
-    print(human.printable(f"emissions-exporter: {text}"), file=sys.stderr)
+    print(formatting.printable(f"emissions-exporter: {text}"), file=sys.stderr)

@@ -5,18 +5,75 @@ import dataclasses
 import json
 import math
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from exporter import human
-from exporter.cli.settings import add_flags, settings
-from exporter.client.agent import Agent
+from exporter import formatting
+from exporter.cli.config_flags import add_config_flags, config_from_options
+from exporter.client.agent_client import AgentClient
 from exporter.client.errors import AgentUnreachable
 from exporter.clock import SystemClock
-from exporter.convert import tables
-from exporter.convert.registry import open_chain
-from exporter.convert.window import Window, ahead, greenest, mean
+from exporter.convert import zones
+from exporter.convert.registry import open_intensity_provider
 from exporter.errors import ConfigError
-from exporter.model.intensity import Factor, Value
+from exporter.model.intensity import Factor, IntensityValue
+
+
+class ForecastWindow(NamedTuple):
+    """A stretch of time, wall clock seconds, and its mean intensity."""
+
+    start: float
+    end: float
+    grams_per_kwh: float
+
+
+def greenest_window(
+    values: Sequence[IntensityValue], duration_seconds: float, until: float
+) -> ForecastWindow | None:
+    """The stretch of that duration with the lowest mean that ends by `until`; of equals the first.
+
+    `values` are in order and begin now. None where no stretch is covered without a gap.
+    """
+    if not values:
+        return None
+    now = values[0].start
+    last = until - duration_seconds
+    # The mean bends only where one of its ends meets that of a value.
+    bends = {at for value in values for at in (value.start, value.end - duration_seconds)}
+    windows = [
+        window
+        for start in sorted({*bends, last})
+        if now <= start <= last
+        if (window := mean_intensity(values, start, start + duration_seconds)) is not None
+    ]
+    return min(windows, key=lambda window: (window.grams_per_kwh, window.start), default=None)
+
+
+def mean_intensity(
+    values: Sequence[IntensityValue], start: float, end: float
+) -> ForecastWindow | None:
+    """The mean by time over [start, end); None where something of it is not covered."""
+    covered = total = 0.0
+    for value in values:
+        seconds = min(value.end, end) - max(value.start, start)
+        if seconds > 0:
+            covered += seconds
+            total += seconds * value.grams_per_kwh
+    # Ends and starts of neighbours are equal, but sums of them are rounded.
+    if end <= start or covered < (end - start) * (1 - 1e-9):
+        return None
+    return ForecastWindow(start, end, total / covered)
+
+
+def remaining_forecast(
+    forecast: Sequence[IntensityValue], now: float, grams_per_kwh: float | None
+) -> tuple[IntensityValue, ...]:
+    """The forecast from `now` on, with what is in force now up to its first value."""
+    rest = [value._replace(start=max(value.start, now)) for value in forecast if value.end > now]
+    if rest and grams_per_kwh is not None and rest[0].start > now:
+        rest.insert(0, IntensityValue(now, rest[0].start, grams_per_kwh))
+    return tuple(rest)
+
 
 SECONDS_OF = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 NO_WINDOW = (
@@ -33,15 +90,18 @@ def add(subparsers: Any) -> None:
         help="Print the carbon intensity of the grid, and when it is lowest.",
         description=f"{__doc__} Asks the daemon; where none answers, the sources that are set.",
     )
-    add_flags(parser)
+    add_config_flags(parser)
     parser.add_argument("--zone", help="The yearly value of another zone, from the tables alone.")
     parser.add_argument(
-        "--forecast", metavar="DURATION", type=_seconds, help="How far to look ahead: 90m, 24h, 2d."
+        "--forecast",
+        metavar="DURATION",
+        type=_parse_duration,
+        help="How far to look ahead: 90m, 24h, 2d.",
     )
     parser.add_argument(
         "--duration",
         metavar="DURATION",
-        type=_seconds,
+        type=_parse_duration,
         help="How long the work takes, as 4h: prints the best time to start it.",
     )
     parser.add_argument(
@@ -55,46 +115,48 @@ def main(options: argparse.Namespace) -> int:
     if options.zone is not None:
         factor = _of_zone(options.zone)
         state: dict[str, Any] = {
-            "factor": _finite(factor),
+            "factor": _factor_to_json(factor),
             "why": f"yearly value of {factor.zone}: {factor.grams_per_kwh:.4g} g/kWh "
             f"({factor.basis}), {factor.source}",
         }
     else:
-        state = _asked(options)
+        state = _fetch_state(options)
     wants_window = options.forecast is not None or options.duration is not None
-    window = _windows(state, options) if wants_window else {}
+    window = _find_windows(state, options) if wants_window else {}
     if options.format == "json":
         print(json.dumps({**state, **window}, indent=2, default=str))
     else:
-        for line in (*_said(state), *_chosen(window, options)):
-            print(human.printable(line))
+        for line in (*_state_lines(state), *_window_lines(window, options)):
+            print(formatting.printable(line))
     return 0 if state["factor"] and (not wants_window or window.get("greenest")) else 1
 
 
 def _of_zone(zone: str) -> Factor:
     """The yearly value of a zone. Raises ConfigError, which names the flag."""
     try:
-        return tables.find(zone)
+        return zones.find_factor(zone)
     except ConfigError as error:
         raise ConfigError(f"--zone{str(error).removeprefix('convert.zone')}") from None
 
 
-def _asked(options: argparse.Namespace) -> dict[str, Any]:
+def _fetch_state(options: argparse.Namespace) -> dict[str, Any]:
     """The daemon's answer, or one's own."""
     socket = getattr(options, "expose.socket", None) or ""
     try:
-        return Agent(socket).intensity()
+        return AgentClient(socket).intensity()
     except AgentUnreachable:
         if socket:
             raise
     clock = SystemClock()
-    chain = open_chain(**dataclasses.asdict(settings(options).convert), clock=clock)
+    chain = open_intensity_provider(
+        **dataclasses.asdict(config_from_options(options).convert), clock=clock
+    )
     for refresh, _ in chain.refresh:
         refresh()
     state = chain.grid(clock.wall())
     return {
         "at": clock.wall(),
-        "factor": state.factor and _finite(state.factor),
+        "factor": state.factor and _factor_to_json(state.factor),
         "why": f"{state.why} (no daemon answered; asked by this command)",
         "forecast": [value._asdict() for value in state.forecast],
         "second": state.second and {"why": state.second.why},
@@ -102,33 +164,36 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _finite(factor: Factor) -> dict[str, Any]:
+def _factor_to_json(factor: Factor) -> dict[str, Any]:
     """JSON has no infinity; what has no end is null."""
     return {name: None if value == math.inf else value for name, value in factor._asdict().items()}
 
 
-def _windows(state: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def _find_windows(state: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """The greenest window, and the one that begins now."""
     now, factor = state.get("at", 0.0), state["factor"] or {}
-    forecast = [Value(**value) for value in state.get("forecast", ())]
-    values = ahead(forecast, now, factor.get("grams_per_kwh"))
+    forecast = [IntensityValue(**value) for value in state.get("forecast", ())]
+    values = remaining_forecast(forecast, now, factor.get("grams_per_kwh"))
     duration = options.duration or SECONDS_OF["h"]
     until = now + options.forecast if options.forecast else (values[-1].end if values else now)
-    best, first = greenest(values, duration, until), mean(values, now, now + duration)
+    best, first = (
+        greenest_window(values, duration, until),
+        mean_intensity(values, now, now + duration),
+    )
     return {
         "greenest": best and best._asdict(),
         "now": first and first._asdict(),
-        "saving_ratio": _saving(best, first),
+        "saving_ratio": _saving_ratio(best, first),
     }
 
 
-def _saving(best: Window | None, first: Window | None) -> float | None:
+def _saving_ratio(best: ForecastWindow | None, first: ForecastWindow | None) -> float | None:
     if best is None or first is None or not first.grams_per_kwh:
         return None
     return 1 - best.grams_per_kwh / first.grams_per_kwh
 
 
-def _said(state: dict[str, Any]) -> list[str]:
+def _state_lines(state: dict[str, Any]) -> list[str]:
     factor = state["factor"]
     lines = [f"{factor['grams_per_kwh']:.4g} g/kWh in {factor['zone']}" if factor else "no value"]
     lines.append(state["why"])
@@ -137,14 +202,16 @@ def _said(state: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _chosen(window: dict[str, Any], options: argparse.Namespace) -> list[str]:
+def _window_lines(window: dict[str, Any], options: argparse.Namespace) -> list[str]:
     if not window:
         return []
     best, first = window["greenest"], window["now"]
     if best is None:
         return [NO_WINDOW]
-    length = human.duration(options.duration or SECONDS_OF["h"])
-    stretch = f"from {human.moment(best['start'])} to {human.moment(best['end'])} UTC"
+    length = formatting.duration(options.duration or SECONDS_OF["h"])
+    stretch = (
+        f"from {formatting.timestamp(best['start'])} to {formatting.timestamp(best['end'])} UTC"
+    )
     lines = [f"greenest {length}: {stretch}, {best['grams_per_kwh']:.4g} g/kWh on average"]
     if first is not None:
         lines.append(f"beginning now: {first['grams_per_kwh']:.4g} g/kWh")
@@ -153,7 +220,7 @@ def _chosen(window: dict[str, Any], options: argparse.Namespace) -> list[str]:
     return lines
 
 
-def _seconds(text: str) -> float:
+def _parse_duration(text: str) -> float:
     found = DURATION.fullmatch(text)
     if found is None or float(found[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a duration like 90m, 4h or 2d")

@@ -10,14 +10,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
-from exporter.cli import history, prometheus, selection
+from exporter.cli import arguments, history
 from exporter.clock import SystemClock
 from exporter.errors import ConfigError
 from exporter.report import records
-from exporter.report.leaderboard.board import Board, board
-from exporter.report.leaderboard.entry import Entry, Record, entries
-from exporter.report.leaderboard.ranking import Sort, question
-from exporter.report.leaderboard.servings import with_servings
+from exporter.report.leaderboard.board import Leaderboard, make_leaderboard
+from exporter.report.leaderboard.entry import (
+    LeaderboardEntry,
+    Record,
+    attach_serving_runs,
+    make_entries,
+)
+from exporter.report.leaderboard.ranking import SortKey, choose_criteria
 
 if TYPE_CHECKING:
     from exporter.report.leaderboard.plots import Plot
@@ -40,9 +44,9 @@ def add(subparsers: Any) -> None:
         help="Records, JSON. With --prometheus only what they logged is taken from them.",
     )
     history.add_flags(parser)
-    prometheus.add_server(parser)
-    selection.add(parser)
-    _add_questions(parser)
+    arguments.add_prometheus_server(parser)
+    arguments.add_run_filters(parser)
+    _add_ranking_options(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="Format of the output.")
     parser.add_argument(
         "--output", metavar="FILE", help="Write to this file instead of standard output."
@@ -53,9 +57,9 @@ def add(subparsers: Any) -> None:
     parser.set_defaults(main=main)
 
 
-def _add_questions(parser: argparse.ArgumentParser) -> None:
+def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--sort", choices=tuple(Sort), default=Sort.GRAMS, help="What is best first."
+        "--sort", choices=tuple(SortKey), default=SortKey.GRAMS, help="What is best first."
     )
     parser.add_argument(
         "--reverse",
@@ -63,7 +67,7 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
         help="Begin with the last, as with --sort idle for the runs that held most for nothing.",
     )
     parser.add_argument(
-        "--top", type=selection.count, metavar="N", help="Print no more runs than that."
+        "--top", type=arguments.count, metavar="N", help="Print no more runs than that."
     )
     parser.add_argument(
         "--metric", default="", metavar="NAME", help="The result: a number that runs logged."
@@ -99,45 +103,45 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the runs in order."""
     now = SystemClock().wall()
-    found = list(_found(options, now))
-    runs = with_servings(entries(found))
+    found = list(_load_records(options, now))
+    runs = attach_serving_runs(make_entries(found))
     _refuse_unknown(options.run_ids, runs)
-    chosen = [run for run in runs if _wanted(run, options, now)]
-    asked = question(
+    chosen = [run for run in runs if _is_selected(run, options, now)]
+    asked = choose_criteria(
         chosen,
-        Sort(options.sort),
+        SortKey(options.sort),
         options.metric,
         options.size,
         options.per,
         higher_is_better=options.higher,
     )
-    made = board(chosen, asked, options.top, reverse=options.reverse)
+    made = make_leaderboard(chosen, asked, options.top, reverse=options.reverse)
     if not chosen and found:
         made = made._replace(notes=(f"None of {len(found)} records of runs is as asked for.",))
-    _put(_formed(made, options.format, now), options.output)
+    _write_output(_render(made, options.format, now), options.output)
     if options.plots:
         from exporter.report.leaderboard import plots
 
-        for path in plots.write(made, options.plots):
+        for path in plots.write_plots(made, options.plots):
             print(path, file=sys.stderr)
     return 0
 
 
-def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
+def _load_records(options: argparse.Namespace, now: float) -> Iterable[Record]:
     """The records that are asked for, of each node or of all together."""
     if options.prometheus:
-        fleet = _fleet(options, now)
+        fleet = _load_fleet_records(options, now)
         if options.group is not None and not any(run["labels"].get("group") for run in fleet):
             raise ConfigError(
                 "leaderboard: --group: no run in this Prometheus has the label `group`; write "
                 "`exported_labels: [group]` under `attribute:` in the exporters' settings file"
             )
-        return _with_results(fleet, options.files)
+        return _add_logged_values(fleet, options.files)
     if options.files:
-        found = _read(options.files)
+        found = _read_record_files(options.files)
         return [run for run in found if options.namespace in (None, run.get("namespace"))]
     with history.opened(options) as known:
-        named = selection.names(options)
+        named = arguments.names(options)
         found = known.runs(**named)
     of = [f"{name.removesuffix('_id')} {value}" for name, value in named.items() if value]
     if of and not found:
@@ -145,42 +149,42 @@ def _found(options: argparse.Namespace, now: float) -> Iterable[Record]:
     return found
 
 
-def _fleet(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
-    from exporter.report.prometheus import fleet_records  # 0.1 s that others need not wait
-    from exporter.report.prometheus_runs import Wanted
+def _load_fleet_records(options: argparse.Namespace, now: float) -> list[dict[str, Any]]:
+    from exporter.report.fleet import fleet_records  # 0.1 s that others need not wait
+    from exporter.report.prometheus_queries import RunSelector
 
-    wanted = Wanted(job_id=options.job_id, user=options.user, namespace=options.namespace)
-    since = options.since or prometheus.SINCE_SECONDS
+    wanted = RunSelector(job_id=options.job_id, user=options.user, namespace=options.namespace)
+    since = options.since or arguments.DEFAULT_LOOKBACK_SECONDS
     ago = since if isinstance(since, float) else now - since.timestamp()
-    return fleet_records(prometheus.opened(options), wanted, max(ago, 1.0))
+    return fleet_records(arguments.open_prometheus(options), wanted, max(ago, 1.0))
 
 
-def _with_results(fleet: Iterable[Record], files: Iterable[str]) -> list[Record]:
+def _add_logged_values(fleet: Iterable[Record], files: Iterable[str]) -> list[Record]:
     """What runs logged is in no metric; records of the same ids may say it."""
     logged: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in sorted(_read(files), key=lambda each: float(each["at"])):
+    for record in sorted(_read_record_files(files), key=lambda each: float(each["at"])):
         said = logged.setdefault((record["run_id"], record["job_id"]), {})
         said.update(record.get("logged") or {})
     return [{**run, "logged": logged.get((run["run_id"], run["job_id"]), {})} for run in fleet]
 
 
-def _read(files: Iterable[str]) -> list[dict[str, Any]]:
-    return [record for path in files for record in records.read(path)]
+def _read_record_files(files: Iterable[str]) -> list[dict[str, Any]]:
+    return [record for path in files for record in records.read_records(path)]
 
 
-def _wanted(run: Entry, options: argparse.Namespace, now: float) -> bool:
+def _is_selected(run: LeaderboardEntry, options: argparse.Namespace, now: float) -> bool:
     return (
         (not options.run_ids or _is_named(run, options.run_ids))
         and options.job_id in (None, run.job_id)
         and options.user in (None, run.user)
         and options.group in (None, run.group)
-        and selection.wants(options, now, started=run.started, grams=run.grams)
+        and arguments.is_selected(options, now, started=run.started, grams=run.grams)
     )
 
 
-def _refuse_unknown(wanted: Sequence[str], runs: Sequence[Entry]) -> None:
+def _refuse_unknown(wanted: Sequence[str], runs: Sequence[LeaderboardEntry]) -> None:
     """Refuse ids and names that no run has: a table without them would look complete."""
-    used = [each for run in runs for each in run.servings]
+    used = [each for run in runs for each in run.serving_runs]
     for name in wanted:
         if any(_is_named(run, [name]) for run in runs):
             continue
@@ -194,38 +198,38 @@ def _refuse_unknown(wanted: Sequence[str], runs: Sequence[Entry]) -> None:
         )
 
 
-def _is_named(run: Entry, wanted: Sequence[str]) -> bool:
+def _is_named(run: LeaderboardEntry, wanted: Sequence[str]) -> bool:
     return run.run_id in wanted or (run.name != "" and run.name in wanted)
 
 
-def _formed(made: Board, form: str, now: float) -> str:
+def _render(made: Leaderboard, form: str, now: float) -> str:
     match form:
         case "json" | "csv":
-            from exporter.report.leaderboard import data
+            from exporter.report.leaderboard import formats
 
-            return data.to_json(made) if form == "json" else data.to_csv(made)
+            return formats.to_json(made) if form == "json" else formats.to_csv(made)
         case "html":
-            from exporter.report.leaderboard.page import page
+            from exporter.report.leaderboard.page import render_page
 
-            return page(made, _drawn(made), now, __version__)
+            return render_page(made, _make_plots(made), now, __version__)
         case _:
-            from exporter.report.leaderboard import text
+            from exporter.report.leaderboard import formats
 
-            return text.table(made) if form == "table" else text.markdown(made)
+            return formats.text_table(made) if form == "table" else formats.markdown_table(made)
 
 
-def _drawn(made: Board) -> "list[Plot]":
+def _make_plots(made: Leaderboard) -> "list[Plot]":
     """The plots of the page; none where matplotlib is not installed, and a hint on stderr."""
-    from exporter.report.leaderboard.plots import plots
+    from exporter.report.leaderboard.plots import make_plots
 
     try:
-        return plots(made)
+        return make_plots(made)
     except ConfigError as error:
         print(f"emissions-exporter: the page has no plots: {error}", file=sys.stderr)
         return []
 
 
-def _put(text: str, path: str | None) -> None:
+def _write_output(text: str, path: str | None) -> None:
     safe = text.encode("utf-8", "backslashreplace").decode()
     if path is None:
         print(safe)

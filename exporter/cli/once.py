@@ -8,29 +8,29 @@ import tempfile
 import time
 from typing import Any
 
-from exporter.cli.logs import set_up
-from exporter.cli.settings import add_flags, located, settings
+from exporter.cli.config_flags import add_config_flags, config_from_options, located
+from exporter.cli.logging_setup import configure_logging
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("once", help="Print the metrics and exit.", description=__doc__)
-    add_flags(parser)
+    add_config_flags(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Print the page. The log goes to standard error."""
-    config = settings(options)
-    set_up(config.expose.log_level, config.expose.log_format)
-    from exporter.app import App
+    config = config_from_options(options)
+    configure_logging(config.expose.log_level, config.expose.log_format)
+    from exporter.daemon import Daemon
 
     with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:
         account = dataclasses.replace(config.account, state_directory=directory)
         config = dataclasses.replace(config, account=account)
         with located(options):
-            app = App(config, os.environ, settings_file=options.config_file or "")
-        page = app.once(lambda: time.sleep(config.sample.interval_seconds))
+            app = Daemon(config, os.environ, settings_file=options.config_file or "")
+        page = app.run_once(lambda: time.sleep(config.sample.interval_seconds))
     sys.stdout.buffer.write(page)
     sys.stdout.buffer.flush()
     return 0

@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any
 
 from exporter import data
-from exporter.cli.logs import logged, set_up
-from exporter.cli.serve import STARTED, announce, log_start
-from exporter.cli.settings import add_flags, located, settings
+from exporter.cli.config_flags import add_config_flags, config_from_options, located
+from exporter.cli.logging_setup import configure_logging, run_logged
+from exporter.cli.serve import STARTED, log_start, print_started
 from exporter.client.sockets import default_socket
 from exporter.config import Config
 from exporter.errors import ConfigError
 from exporter.setting import ENVIRONMENT_PREFIX
 
-SHIPPED = "two-socket"
-HOSTS = data.DIRECTORY / "replay"
-SUGGESTION = (
+DEFAULT_HOST = "two-socket"
+HOST_DIRECTORY = data.DIRECTORY / "replay"
+REPLAY_HINT = (
     "recorded:   the runs shown are part of the recording; to measure one of your own, "
     "start the daemon with `{program} serve`; `{program} runs{option}` lists those of the recording"
 )
@@ -31,16 +31,17 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "fixture",
         nargs="?",
-        default=SHIPPED,
-        help=f"A file, or a host that is shipped: {', '.join(_shipped())} (default: {SHIPPED}).",
+        default=DEFAULT_HOST,
+        help=f"A file, or a host that is shipped: {', '.join(_bundled_hosts())} "
+        f"(default: {DEFAULT_HOST}).",
     )
-    add_flags(parser)
+    add_config_flags(parser)
     parser.set_defaults(main=main)
 
 
-def _shipped() -> list[str]:
+def _bundled_hosts() -> list[str]:
     """Names of the hosts that can be played without a file."""
-    return sorted(file.stem for file in HOSTS.glob("*.json"))
+    return sorted(file.stem for file in HOST_DIRECTORY.glob("*.json"))
 
 
 def main(options: argparse.Namespace) -> int:
@@ -48,21 +49,21 @@ def main(options: argparse.Namespace) -> int:
 
     So it runs beside a daemon of the same user. A directory or a socket that is set is used.
     """
-    config = settings(options)
-    set_up(config.expose.log_level, config.expose.log_format)
-    return logged(partial(_serve, options, config), config.expose.log_format)
+    config = config_from_options(options)
+    configure_logging(config.expose.log_level, config.expose.log_format)
+    return run_logged(partial(_serve, options, config), config.expose.log_format)
 
 
 def _serve(options: argparse.Namespace, config: Config) -> int:
-    from exporter.app import App
+    from exporter.daemon import Daemon
 
-    shipped = HOSTS / f"{options.fixture}.json"
+    shipped = HOST_DIRECTORY / f"{options.fixture}.json"
     with tempfile.TemporaryDirectory(prefix="emissions-exporter-") as directory:
         fixture = str(shipped) if shipped.is_file() else options.fixture
         if not os.path.isfile(fixture):
             raise ConfigError(
                 f"replay {fixture}: there is no such file, and no host of that name is shipped; "
-                f"give the path of a fixture, or one of {', '.join(_shipped())}"
+                f"give the path of a fixture, or one of {', '.join(_bundled_hosts())}"
             )
         sample = dataclasses.replace(config.sample, replay=fixture)
         account = config.account
@@ -73,9 +74,9 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
             expose = dataclasses.replace(expose, socket=f"{directory}/agent.sock")
         config = dataclasses.replace(config, sample=sample, account=account, expose=expose)
         log_start(config, options.config_file)
-        ready = partial(announce, STARTED, options.config_file, SUGGESTION)
+        ready = partial(print_started, STARTED, options.config_file, REPLAY_HINT)
         with located(options):
-            App(config, os.environ, settings_file=options.config_file or "").serve(ready)
+            Daemon(config, os.environ, settings_file=options.config_file or "").serve(ready)
     return 0
 
 

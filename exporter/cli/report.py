@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from exporter.cli import history
-from exporter.cli.labels import labels_of
-from exporter.cli.prometheus import add_options, opened
+from exporter.cli.arguments import add_prometheus_options, open_prometheus, parse_labels
 from exporter.errors import ConfigError
 from exporter.report import budget
 from exporter.report.card.facts import LABELS
-from exporter.report.combined import combined
 from exporter.report.forms.registry import FORMS
 from exporter.report.inner import with_inner
+from exporter.report.records import combine_records
 
 KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
 """Labels that forms other than JSON show."""
@@ -56,7 +55,7 @@ def add(subparsers: Any) -> None:
         "software; experiment_id for the form of CodeCarbon.",
     )
     history.add_flags(parser)
-    add_options(parser)
+    add_prometheus_options(parser)
     parser.set_defaults(main=main)
 
 
@@ -64,9 +63,9 @@ def main(options: argparse.Namespace) -> int:
     """Print the record."""
     if options.final and options.group is None:
         raise ConfigError("report: --final names the final run of a group; give --group as well")
-    added = labels_of(options.label)
+    added = parse_labels(options.label)
     _name_unknown(added, options.format)
-    record = _fleet(options) if options.prometheus else _local(options)
+    record = _load_fleet_record(options) if options.prometheus else _local(options)
     if added:
         record["labels"] = {**(record.get("labels") or {}), **added}
     print(FORMS[options.format].write(record))
@@ -84,29 +83,29 @@ def _name_unknown(labels: Mapping[str, str], form: str) -> None:
         )
 
 
-def _fleet(options: argparse.Namespace) -> dict[str, Any]:
+def _load_fleet_record(options: argparse.Namespace) -> dict[str, Any]:
     """The record over many nodes."""
-    from exporter.report.prometheus import fleet_record  # 0.1 s that others need not wait
-    from exporter.report.prometheus_runs import Wanted
+    from exporter.report.fleet import fleet_record  # 0.1 s that others need not wait
+    from exporter.report.prometheus_queries import RunSelector
 
     if options.group is not None:
         raise ConfigError(
             "report: --group is not known to Prometheus; give a RUN, --job-id, --user or "
             "--namespace"
         )
-    wanted = Wanted(options.run_id, options.job_id, options.user, options.namespace)
-    if wanted == Wanted():
+    wanted = RunSelector(options.run_id, options.job_id, options.user, options.namespace)
+    if wanted == RunSelector():
         raise ConfigError("report: name a RUN, or give --job-id, --user or --namespace")
-    return fleet_record(opened(options), wanted, options.since_seconds)
+    return fleet_record(open_prometheus(options), wanted, options.since_seconds)
 
 
 def _local(options: argparse.Namespace) -> dict[str, Any]:
     """The record of this machine."""
     with history.opened(options) as known:
-        return _record(known, options)
+        return _load_record(known, options)
 
 
-def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
+def _load_record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
@@ -121,19 +120,21 @@ def _record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     if options.group is None and len(found) == 1:
         return found[0]
     if options.group is not None:
-        record = _group(found, options)
+        record = _load_group(found, options)
     else:
-        record = combined(found, f"all {len(found)} of {of}")
-    over_budget = budget.exceeding(found)
-    return record if over_budget is None else {**record, "over_budget": over_budget}
+        record = combine_records(found, f"all {len(found)} of {of}")
+    pending_budget_error = budget.exceeding(found)
+    return (
+        record if pending_budget_error is None else {**record, "over_budget": pending_budget_error}
+    )
 
 
-def _group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+def _load_group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """The record of a group, with its means and its final run."""
-    from exporter.report.group import of_group
+    from exporter.report.records import group_record
 
     try:
-        return of_group(found, options.group, options.final)
+        return group_record(found, options.group, options.final)
     except KeyError:
         raise ConfigError(
             f"report: --final {options.final!r:.200}: no run of group {options.group} has that "

@@ -6,14 +6,12 @@ from typing import Any
 
 import yaml
 
-from exporter.budgets.budget import Budget, read
-from exporter.budgets.rules import document, selector
-from exporter.cli.parser import add_runbook_flag
-from exporter.cli.prometheus import add_options, opened
+from exporter.budgets import BudgetDefinition, load_budgets, rule_file, selector
+from exporter.cli.arguments import add_prometheus_options, add_runbook_flag, open_prometheus
 from exporter.errors import ConfigError
 
 
-class Plain(yaml.SafeDumper):
+class NoAliasDumper(yaml.SafeDumper):
     """Spells out what is there twice."""
 
     def ignore_aliases(self, _data: Any) -> bool:
@@ -30,29 +28,32 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--budgets", metavar="FILE", required=True, help="The budgets, YAML.")
     add_runbook_flag(parser)
-    add_options(parser)
+    add_prometheus_options(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Print the rule file."""
-    budgets = read(options.budgets)
+    budgets = load_budgets(options.budgets)
     if options.prometheus:
-        _refuse_idle(budgets, options)
+        _refuse_unmatched(budgets, options)
     print("# Made by `emissions-exporter rules`. Needs the rules that `dashboards` writes.")
-    made = document(budgets, options.runbook_url)
-    print(yaml.dump(made, Dumper=Plain, sort_keys=False, allow_unicode=True, width=1000), end="")
+    made = rule_file(budgets, options.runbook_url)
+    print(
+        yaml.dump(made, Dumper=NoAliasDumper, sort_keys=False, allow_unicode=True, width=1000),
+        end="",
+    )
     return 0
 
 
-def _refuse_idle(budgets: Sequence[Budget], options: argparse.Namespace) -> None:
+def _refuse_unmatched(budgets: Sequence[BudgetDefinition], options: argparse.Namespace) -> None:
     """Refuse a budget of which no run was seen. Raises ConfigError and SourceError."""
-    from exporter.report.prometheus import matches
+    from exporter.report.fleet import has_series
 
-    api = opened(options)
+    api = open_prometheus(options)
     for budget in budgets:
         wanted = selector(budget)
-        if wanted and not matches(api, wanted, options.since_seconds):
+        if wanted and not has_series(api, wanted, options.since_seconds):
             raise ConfigError(
                 f"{options.budgets}: line {budget.line}: {budget.name}: no run matches {wanted} "
                 "there; check its values, --since, and that attribute.exported_labels in the "

@@ -9,16 +9,16 @@ import json
 import sys
 from typing import Any
 
-from exporter import human, units
-from exporter.cli import history, selection
+from exporter import formatting, units
+from exporter.cli import arguments, history
 from exporter.clock import SystemClock
-from exporter.report.combined import combined
+from exporter.report.records import combine_records
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
 COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs")
 """Of sums, whose `run_id` is what they are added up by."""
-BY = {
+GROUP_KEYS = {
     "job": "job_id", "group": "labels", "user": "user", "namespace": "namespace",
     "account": "account",
 }  # fmt: skip
@@ -27,13 +27,16 @@ BY = {
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("runs", help="List runs.", description=__doc__)
-    selection.add(parser)
+    arguments.add_run_filters(parser)
     parser.add_argument(
-        "--by", choices=("run", *BY), default="run", help="Add up the runs of each of these."
+        "--by",
+        choices=("run", *GROUP_KEYS),
+        default="run",
+        help="Add up the runs of each of these.",
     )
     parser.add_argument(
         "--limit",
-        type=selection.count,
+        type=arguments.count,
         metavar="N",
         help="Print the newest N that match, and no more.",
     )
@@ -46,20 +49,22 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
-    named = selection.names(options)
+    named = arguments.names(options)
     now = SystemClock().wall()
     with history.opened(options) as known:
         if options.by == "run":
             found = known.runs(**named)
         else:
             # Before runs are added up: wanted is the sum of late runs, not of late users.
-            since = selection.since_seconds(options, now) or 0.0
-            found = _added_up(options.by, known.sums(options.by, max(since, 0.0), **named))
+            since = arguments.started_after(options, now) or 0.0
+            found = _aggregate(
+                options.by, known.aggregate_runs(options.by, max(since, 0.0), **named)
+            )
             options.since = None
     runs = [
         run
         for run in found
-        if selection.wants(
+        if arguments.is_selected(
             options, now, started=run["started"], grams=units.grams(run["carbon_ng"])
         )
     ]
@@ -73,30 +78,33 @@ def main(options: argparse.Namespace) -> int:
             columns = COLUMNS if options.by == "run" else COLUMNS_OF_SUMS
             writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows({k: human.cell(v) for k, v in run.items()} for run in runs)
+            writer.writerows({k: formatting.csv_cell(v) for k, v in run.items()} for run in runs)
         case _:
             _print_table(runs, options.by)
     return 0
 
 
-def _added_up(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
+def _aggregate(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
     """One sum for each job, group, user or namespace: of the ledger, and of runs beside it."""
     gathered: dict[str, list[dict[str, Any]]] = {}
     for part in answer["sums"]:
         gathered.setdefault(part["name"], []).append({**part, "node": ", ".join(part["nodes"])})
     for run in answer["runs"]:
-        name = run.get("labels", {}).get("group") if by == "group" else run.get(BY[by])
+        name = run.get("labels", {}).get("group") if by == "group" else run.get(GROUP_KEYS[by])
         gathered.setdefault(name or "", []).append({**run, "runs": 1, "users": [run["user"]]})
-    sums = [{**_sum(name, parts), "by": by, "by_name": name} for name, parts in gathered.items()]
+    sums = [
+        {**_aggregate_record(name, parts), "by": by, "by_name": name}
+        for name, parts in gathered.items()
+    ]
     return sorted(sums, key=lambda each: float(each["started"]), reverse=True)
 
 
-def _sum(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _aggregate_record(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     count = sum(part["runs"] for part in parts)
     users = {user for part in parts for user in part["users"]}
     return {
-        **combined(parts, name or human.UNKNOWN),
-        "job_id": human.UNKNOWN,
+        **combine_records(parts, name or formatting.UNKNOWN),
+        "job_id": formatting.UNKNOWN,
         "user": users.pop() if len(users) == 1 else "several",
         "origin": f"{count} runs",
         "end_reason": "ended",
@@ -111,7 +119,7 @@ def _state(run: dict[str, Any]) -> str:
     return "ended" if run["end_reason"] == "exited" else str(run["end_reason"])
 
 
-def _identity(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
+def _identity_columns(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
     """What stands beside the id of a run, or of a sum of them, and whence it comes."""
     if by == "run" and any(run.get("namespace") for run in runs):
         return {"NAME": "name", "NAMESPACE": "namespace", "JOB": "job_id", "USER": "user"}
@@ -121,11 +129,11 @@ def _identity(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _print_table(runs: list[dict[str, Any]], by: str) -> None:
-    identity = _identity(by, runs)
+    identity = _identity_columns(by, runs)
     heads = (by.upper(), *identity, "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
     rows: list[tuple[str, ...]] = [heads]
-    energy = human.energy_scale(run["energy_uj"] for run in runs)
-    carbon = human.carbon_scale(run["carbon_ng"] for run in runs)
+    energy = formatting.energy_scale(run["energy_uj"] for run in runs)
+    carbon = formatting.carbon_scale(run["carbon_ng"] for run in runs)
     for run in runs:
         started = dt.datetime.fromtimestamp(run["started"]).astimezone()
         rows.append(
@@ -133,7 +141,7 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
                 run["run_id"],
                 *(str(run.get(key) or "") for key in identity.values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
-                human.duration(run["duration_seconds"]),
+                formatting.duration(run["duration_seconds"]),
                 energy.text(run["energy_uj"]),
                 carbon.text(run["carbon_ng"]),
                 _state(run),
@@ -142,4 +150,4 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(human.printable("  ".join(cells).rstrip()))
+        print(formatting.printable("  ".join(cells).rstrip()))

@@ -12,27 +12,27 @@ from functools import partial
 from typing import Any
 
 from exporter import __version__
-from exporter.cli.logs import logged, set_up
-from exporter.cli.settings import add_flags, located, settings
+from exporter.cli.config_flags import add_config_flags, config_from_options, located
+from exporter.cli.logging_setup import configure_logging, run_logged
 from exporter.client.sockets import default_socket
 from exporter.config import Config
-from exporter.errors import ConfigError, Outdated
-from exporter.revision import recorded
+from exporter.errors import ConfigError, RestartRequired
+from exporter.revision import build_revision
 from exporter.settings import Overridden
 
 log = logging.getLogger(__name__)
 
-SUGGESTION = "try a run:  {program} run{option} --name demo -- python3 -c 'sum(range(10**8))'"
+NEXT_STEP_HINT = "try a run:  {program} run{option} --name demo -- python3 -c 'sum(range(10**8))'"
 STARTED, RELOADED = "started", "settings reloaded"
 """Events of the log."""
-KEPT = "settings not reloaded, the old ones stay: %s"
+RELOAD_FAILED = "settings not reloaded, the old ones stay: %s"
 OVERRIDDEN = "a setting of the file is overridden"
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("serve", help="Run the daemon.", description=__doc__)
-    add_flags(parser)
+    add_config_flags(parser)
     parser.set_defaults(main=main)
 
 
@@ -40,9 +40,9 @@ def main(options: argparse.Namespace) -> int:
     """Run the daemon; SIGHUP begins anew with the settings as they are then."""
     overridden: list[Overridden] = []
     with _configured():
-        config = settings(options, overridden)
-    set_up(config.expose.log_level, config.expose.log_format)
-    return logged(partial(_serve, options, config, overridden), config.expose.log_format)
+        config = config_from_options(options, overridden)
+    configure_logging(config.expose.log_level, config.expose.log_format)
+    return run_logged(partial(_serve, options, config, overridden), config.expose.log_format)
 
 
 @contextmanager
@@ -58,18 +58,18 @@ def _configured() -> Iterator[None]:
 def _serve(
     options: argparse.Namespace, config: Config, overridden: Iterable[Overridden] = ()
 ) -> int:
-    from exporter.app import App
+    from exporter.daemon import Daemon
 
     log_start(config, options.config_file)
     log_overridden(overridden)
     before, web_config, event = None, None, STARTED
     reload_error = ""
     while True:
-        set_up(config.expose.log_level, config.expose.log_format)
+        configure_logging(config.expose.log_level, config.expose.log_format)
         try:
             with located(options):
                 with _configured():
-                    app = App(
+                    app = Daemon(
                         config,
                         os.environ,
                         web_config=web_config,
@@ -77,27 +77,29 @@ def _serve(
                         reload_error=reload_error,
                     )
                 web_config = app.web_config
-                whole = app.serve(partial(announce, event, options.config_file, SUGGESTION))
+                whole = app.serve(
+                    partial(print_started, event, options.config_file, NEXT_STEP_HINT)
+                )
         except ConfigError as error:
             if before is None:
                 raise
-            log.error(KEPT, error)  # noqa: TRY400  not a defect
+            log.error(RELOAD_FAILED, error)  # noqa: TRY400  not a defect
             config, before, event = before, None, ""
             reload_error = str(error)
             continue
         if not whole:
             logging.shutdown()
             # A thread that hangs in a driver or on a disk would hold us for ever.
-            os._exit(Outdated.exit_code if app.reload or app.writer.is_behind else 0)
+            os._exit(RestartRequired.exit_code if app.reload or app.writer.is_behind else 0)
         if not app.reload:
             return 0
         before, event, reload_error = config, RELOADED, ""
         replaced: list[Overridden] = []
         try:
-            config = settings(options, replaced)
+            config = config_from_options(options, replaced)
             log_overridden(replaced)
         except ConfigError as error:
-            log.error(KEPT, error)  # noqa: TRY400  not a defect
+            log.error(RELOAD_FAILED, error)  # noqa: TRY400  not a defect
             event, reload_error = "", str(error)
 
 
@@ -109,7 +111,7 @@ def log_overridden(overridden: Iterable[Overridden]) -> None:
 
 def log_start(config: Config, config_file: str | None) -> None:
     """Log which program starts, with which files, before anything can fail."""
-    known = recorded()
+    known = build_revision()
     log.info(
         "starting",
         extra={
@@ -123,7 +125,7 @@ def log_start(config: Config, config_file: str | None) -> None:
     )
 
 
-def announce(
+def print_started(
     event: str, config_file: str | None, suggestion: str, urls: Sequence[str], config: Config
 ) -> None:
     """Log the event, if any; tell a person where the live page is and what to try next.

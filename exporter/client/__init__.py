@@ -1,8 +1,8 @@
 """What programs import to measure and name their runs; imports nothing else of this package."""
 
+from exporter.client.environment import software
 from exporter.client.errors import BudgetExceeded, NotMeasured
 from exporter.client.run import Run
-from exporter.client.software import software
 from exporter.client.tracker import current_run, track
 
 __all__ = ("BudgetExceeded", "NotMeasured", "Run", "current_run", "software", "track")

@@ -4,13 +4,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from exporter.client.forks import Forkable
+from exporter.client.fork_safety import ForkAware
 
 SHORTEST_SECONDS = 0.05
 """Between two calls, whatever interval is requested."""
 
 
-class PeriodicCall(Forkable):
+class PeriodicCall(ForkAware):
     """Calls a function every `interval_seconds` until it is stopped; not in a forked child.
 
     `lock` is held during each call. Once `stop` has returned and the lock was acquired, no call is
@@ -38,7 +38,7 @@ class PeriodicCall(Forkable):
         """End the calls. A call in progress is not waited for, since it may be the caller."""
         self._stopped.set()
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: the thread is its parent's, and so may be the lock's holder."""
         self.lock, self._stopped = threading.RLock(), threading.Event()
 

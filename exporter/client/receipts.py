@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def write(directory: str, record: Mapping[str, Any]) -> str:
+def write_receipt(directory: str, record: Mapping[str, Any]) -> str:
     """Replace the run's file in a directory, which is made; its path. Raises OSError."""
     parts = [str(record[key]) for key in ("run_id", "job_id", "node") if record.get(key)]
     ids = "-".join(parts)

@@ -9,21 +9,21 @@ from contextlib import suppress
 from typing import Any
 
 from exporter.client.errors import AgentRefusal, AgentUnreachable
-from exporter.client.forks import Forkable
+from exporter.client.fork_safety import ForkAware
+from exporter.client.log import warn
 from exporter.client.run import Run
-from exporter.client.words import warn
 
-RECEIPT_SECONDS = 60.0
-LINE_SECONDS = 1.0
+RECEIPT_INTERVAL_SECONDS = 60.0
+STATUS_LINE_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
-SHORTEST_SECONDS = 0.05
+MIN_INTERVAL_SECONDS = 0.05
 """Between two looks, whatever is asked for."""
-RETRY_SECONDS = 0.2
+RETRY_INTERVAL_SECONDS = 0.2
 NOT_FOUND, TOO_MANY = 404, 429
-TROUBLE = (AgentRefusal, AgentUnreachable, OSError, ValueError, KeyError)
+EXPECTED_ERRORS = (AgentRefusal, AgentUnreachable, OSError, ValueError, KeyError)
 
 
-class Reporter(Forkable):
+class Reporter(ForkAware):
     """Looks every `interval_seconds`; never raises, and says each trouble once."""
 
     def __init__(
@@ -31,13 +31,13 @@ class Reporter(Forkable):
         run: Run,
         *,
         say: Callable[[dict[str, Any]], dict[str, Any]],
-        begin_again: Callable[[], None],
+        register_again: Callable[[], None],
         on_record: Callable[[], None],
         receipts: str | None,
         interval_seconds: float,
         title: str,
-        has_line: bool,
-        keep: Callable[[dict[str, Any]], object] = lambda _: None,
+        shows_status: bool,
+        keep_only: Callable[[dict[str, Any]], object] = lambda _: None,
     ) -> None:
         """`say` sends something and gives the record; `begin_again` registers the run anew.
 
@@ -46,17 +46,17 @@ class Reporter(Forkable):
         super().__init__()
         self._run = run
         self._say = say
-        self._begin_again = begin_again
+        self._begin_again = register_again
         self._on_record = on_record
         self._receipts = receipts
-        most = LINE_SECONDS if has_line else interval_seconds
-        self._interval = max(SHORTEST_SECONDS, min(interval_seconds, most))
+        most = STATUS_LINE_SECONDS if shows_status else interval_seconds
+        self._interval = max(MIN_INTERVAL_SECONDS, min(interval_seconds, most))
         self._title = title
-        self._has_line = has_line
+        self._has_line = shows_status
         self._power: float | None = None
-        self._keep = keep
+        self._keep = keep_only
         self._began = time.monotonic()
-        self._receipt_due = self._began + RECEIPT_SECONDS
+        self._receipt_due = self._began + RECEIPT_INTERVAL_SECONDS
         self._complained: set[str] = set()
         self._writing = threading.Lock()
         """A look that the program asks for may fall together with one of the thread."""
@@ -72,12 +72,12 @@ class Reporter(Forkable):
             return
         if (util := sys.modules.get("multiprocessing.util")) is not None:
             # Its children end without what `atexit` knows.
-            self._at_end = util.Finalize(None, self.try_look, exitpriority=0)
-        self._thread = threading.Thread(target=self._turn, name="emissions", daemon=True)
+            self._at_end = util.Finalize(None, self.try_report, exitpriority=0)
+        self._thread = threading.Thread(target=self._run_loop, name="emissions", daemon=True)
         with suppress(RuntimeError):  # no thread is to be had, as at the very end of a program
             self._thread.start()
 
-    def nudge(self) -> None:
+    def request_report(self) -> None:
         """Look at once, unless that was asked for less than an interval ago.
 
         So work is marked when it is done, and not up to an interval later.
@@ -97,67 +97,67 @@ class Reporter(Forkable):
             self._thread.join(timeout=2 * self._interval + 1)
         self._thread = None
         if self._has_line:
-            _write("")
+            _write_status_line("")
 
     def finish(self, deadline: float) -> None:
         """Send what is left; until `deadline`, a daemon that is just restarting is waited for."""
-        while not self.try_look() and time.monotonic() < deadline:
-            time.sleep(RETRY_SECONDS)
+        while not self.try_report() and time.monotonic() < deadline:
+            time.sleep(RETRY_INTERVAL_SECONDS)
 
-    def try_look(self) -> bool:
+    def try_report(self) -> bool:
         """Look, whatever happens there; whether nothing is left to be sent."""
         try:
-            return self.look()
+            return self.report_once()
         except Exception as error:  # noqa: BLE001  said; the user's program goes on
-            self.complain(str(error))
+            self.warn_once(str(error))
             return True
 
-    def look(self) -> bool:
+    def report_once(self) -> bool:
         """Send what there is to be sent, and take in what the daemon says.
 
         The answer is whether that was done; else the same is sent at the next look.
         """
-        said = self._run.take()
+        said = self._run.take_pending()
         try:
             record = self._say(said)
         except AgentRefusal as refusal:
             if refusal.status not in (NOT_FOUND, TOO_MANY):
-                self.complain(str(refusal))
+                self.warn_once(str(refusal))
                 if said.pop("values", None) is None or not said:
                     return True
-                self._run.give_back(said)  # what is refused takes nothing else with it
+                self._run.restore_pending(said)  # what is refused takes nothing else with it
                 return False
-            self._run.give_back(said)
+            self._run.restore_pending(said)
             return refusal.status == NOT_FOUND and self._is_hopeless()
-        except TROUBLE as error:
-            self._run.give_back(said)
-            self.complain(f"the daemon does not answer; it is tried again: {error}")
+        except EXPECTED_ERRORS as error:
+            self._run.restore_pending(said)
+            self.warn_once(f"the daemon does not answer; it is tried again: {error}")
             return False
-        self.take_in(record)
+        self.apply_record(record)
         if self._has_line:
             # What answers a report of progress says nothing of the power.
             self._power = record.get("power_watts", self._power)
             known = {**record, "power_watts": self._power}
-            _write(line(self._title, time.monotonic() - self._began, known))
+            _write_status_line(status_line(self._title, time.monotonic() - self._began, known))
         if time.monotonic() >= self._receipt_due:
-            self._receipt_due += RECEIPT_SECONDS
+            self._receipt_due += RECEIPT_INTERVAL_SECONDS
             self.write_receipt()
         return True
 
-    def take_in(self, record: dict[str, Any]) -> None:
+    def apply_record(self, record: dict[str, Any]) -> None:
         """Let the tracker see a record; what the program's own function raises there is said."""
         self._run.record = record
         try:
             self._on_record()
         except Exception as error:  # noqa: BLE001  the run goes on, and is ended
-            self.complain(f"on_budget or on_forecast raised: {error!r}")
+            self.warn_once(f"on_budget or on_forecast raised: {error!r}")
 
     def _is_hopeless(self) -> bool:
         """Begin the run again, which the daemon does not know; whether that is refused."""
         try:
             self._begin_again()
-        except TROUBLE as error:
-            self.complain(str(error))
+        except EXPECTED_ERRORS as error:
+            self.warn_once(str(error))
             return isinstance(error, AgentRefusal)
         return False
 
@@ -169,32 +169,32 @@ class Reporter(Forkable):
 
     def _write_receipt(self) -> None:
         if self._receipts is not None:
-            from exporter.client.receipts import write
+            from exporter.client.receipts import write_receipt
 
             try:
-                write(self._receipts, self._run.record)
+                write_receipt(self._receipts, self._run.record)
             except OSError as error:
-                self.complain(f"no receipt in {self._receipts}: {error.strerror}")
+                self.warn_once(f"no receipt in {self._receipts}: {error.strerror}")
         try:
             self._keep(self._run.record)
         except Exception as error:  # noqa: BLE001  said; the user's program goes on
-            self.complain(f"the record is not kept: {error}")
+            self.warn_once(f"the record is not kept: {error}")
 
-    def complain(self, text: str) -> None:
+    def warn_once(self, text: str) -> None:
         """Say it, unless it was said before."""
         if text not in self._complained:
             self._complained.add(text)
             warn("%s", text)
 
-    def _turn(self) -> None:
+    def _run_loop(self) -> None:
         while True:
             self._due.wait(self._interval)
             self._due.clear()
             if self._stopping.is_set():
                 return
-            self.try_look()
+            self.try_report()
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: it sends what it is told, and all else is its parent's."""
         self._thread, self._at_end = None, None
         self._writing = threading.Lock()
@@ -203,7 +203,7 @@ class Reporter(Forkable):
         self._keep = lambda _: None
 
 
-def line(title: str, seconds: float, record: dict[str, Any]) -> str:
+def status_line(title: str, seconds: float, record: dict[str, Any]) -> str:
     """What a terminal shows while the run goes on."""
     parts = [title, f"{seconds // 60:.0f}:{seconds % 60:02.0f}"]
     if (watts := record.get("power_watts")) is not None:
@@ -227,7 +227,7 @@ def is_terminal() -> bool:
         return False
 
 
-def _write(text: str) -> None:
+def _write_status_line(text: str) -> None:
     """One line, cut to the terminal's width. A terminal that is gone is no reason to stop."""
     with suppress(OSError, ValueError, AttributeError):
         width = os.get_terminal_size(sys.stderr.fileno()).columns if is_terminal() else 0

@@ -4,8 +4,8 @@ import os
 import stat
 
 SYSTEM_SOCKET = "/run/emissions-exporter/agent.sock"
-VARIABLE = "EMISSIONS_EXPORTER_EXPOSE_SOCKET"
-ROOT = 0
+SOCKET_VARIABLE = "EMISSIONS_EXPORTER_EXPOSE_SOCKET"
+ROOT_UID = 0
 
 
 def user_socket() -> str:
@@ -24,42 +24,42 @@ def user_socket() -> str:
 
 def default_socket() -> str:
     """Where a daemon started by this user listens if nothing else is said."""
-    return SYSTEM_SOCKET if os.geteuid() == ROOT else user_socket()
+    return SYSTEM_SOCKET if os.geteuid() == ROOT_UID else user_socket()
 
 
-def named_socket(given: str = "") -> str:
+def configured_socket(given: str = "") -> str:
     """The socket that was asked for: the given, or the one of the environment; else empty."""
-    return given or os.environ.get(VARIABLE, "")
+    return given or os.environ.get(SOCKET_VARIABLE, "")
 
 
-def usual_sockets() -> list[str]:
+def default_sockets() -> list[str]:
     """Where to look for a daemon if no socket is named, best first."""
     return [SYSTEM_SOCKET, user_socket()]
 
 
-def distrust(path: str) -> str:
+def untrusted_reason(path: str) -> str:
     """Why a socket that was found, not named, must not be used; empty if it may.
 
     Anyone can make a directory in the temporary one, and answer there with lies. Where only root
     can make directories, it is root who lets the daemon's user answer.
     """
-    if _is_roots_alone(os.path.dirname(os.path.dirname(path))):
+    if _is_root_only(os.path.dirname(os.path.dirname(path))):
         return ""
     for place in (os.path.dirname(path), path):
         try:
             owner = os.lstat(place).st_uid
         except OSError:
             return ""  # connecting will say what is wrong
-        if owner not in (ROOT, os.geteuid()):
+        if owner not in (ROOT_UID, os.geteuid()):
             return f"{place} belongs to user {owner}, who is neither you nor root"
     return ""
 
 
-def _is_roots_alone(directory: str) -> bool:
+def _is_root_only(directory: str) -> bool:
     """Whether nobody but root can put anything into a directory."""
     try:
         found = os.lstat(directory)
     except OSError:
         return False
     others = stat.S_IWGRP | stat.S_IWOTH
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == ROOT and not found.st_mode & others
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == ROOT_UID and not found.st_mode & others

@@ -7,15 +7,21 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from exporter.client.announced import JOB_ID, RUN_ID, Announced
-from exporter.client.budget import Budget, OnBudget, amount, checked
-from exporter.client.decorating import measuring
+from exporter.client.decorators import measure_calls
+from exporter.client.environment import (
+    OUR_JOB_ID_VARIABLE,
+    RUN_ID_VARIABLE,
+    EnvironmentPropagation,
+    LaunchContext,
+    detect_launch,
+    is_restart,
+    is_tracked,
+)
 from exporter.client.errors import NotMeasured
-from exporter.client.launch import Launch, is_tracked, launch_of, repeats
+from exporter.client.log import inform, warn
 from exporter.client.registration import Registration
-from exporter.client.reporter import TROUBLE, Reporter, is_terminal
-from exporter.client.run import Run
-from exporter.client.words import inform, warn
+from exporter.client.reporter import EXPECTED_ERRORS, Reporter, is_terminal
+from exporter.client.run import OnBudget, Run, RunBudget, amount, checked
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCOPES = ("tree", "cgroup", "machine")
@@ -38,7 +44,7 @@ class track:  # noqa: N801  reads as the verb it is
     _open: ClassVar[list["track"]] = []
     _ids_found: ClassVar[dict[tuple[int, str], int]] = {}
     """Trackers of this process that began with an id that they found, by rank and id."""
-    _announced: ClassVar[Announced] = Announced()
+    _propagation: ClassVar[EnvironmentPropagation] = EnvironmentPropagation()
     _complained: ClassVar[set[str]] = set()
 
     def __new__(cls, name: Any = "", **_: Any) -> Any:
@@ -84,11 +90,11 @@ class track:  # noqa: N801  reads as the verb it is
             "run_id": str(run_id),
             "job_id": str(job_id),
             "name": str(name),
-            "labels": {**_texts(labels or {}), **({"group": str(group)} if group else {})},
+            "labels": {**_string_labels(labels or {}), **({"group": str(group)} if group else {})},
             "scope": scope,
             "budget_grams": grams,
         }
-        self._budget = Budget(
+        self._budget = RunBudget(
             grams, checked("on_budget", on_budget), checked("on_forecast", on_forecast)
         )
         self._progress = progress
@@ -111,21 +117,21 @@ class track:  # noqa: N801  reads as the verb it is
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
-        error, self.run.over_budget = self.run.over_budget, None
+        error, self.run.pending_budget_error = self.run.pending_budget_error, None
         if error is not None and kind is None:
             warn("%s; its work had ended, so BudgetExceeded is not raised", error)
 
     def __call__(self, function: F) -> F:
         """As a decorator: each call is a run of its own, until its body has ended."""
         name = getattr(function, "__name__", "")
-        return measuring(function, lambda: self._anew(name))  # type: ignore[return-value]
+        return measure_calls(function, lambda: self._copy_for_call(name))  # type: ignore[return-value]
 
     def start(self) -> Run:
         """Begin the run, unless it has begun. Raises NotMeasured if that was asked for."""
         if self._pid:
             return self.run
         self._pid = os.getpid()
-        launch = launch_of(os.environ, str(self._asked["name"]))
+        launch = detect_launch(os.environ, str(self._asked["name"]))
         asked = {
             **self._asked,
             "run_id": self._asked["run_id"] or self._found_id(launch),
@@ -136,7 +142,7 @@ class track:  # noqa: N801  reads as the verb it is
             asked,
             self._socket,
             may_start=self._private,
-            repeats=None if self._asked["run_id"] else repeats(os.environ, launch),
+            repeats=None if self._asked["run_id"] else is_restart(os.environ, launch),
         )
         self.run = self._known(Run())
         try:
@@ -145,7 +151,7 @@ class track:  # noqa: N801  reads as the verb it is
             if self._codecarbon_csv is not None:
                 self._codecarbon_csv = os.path.abspath(self._codecarbon_csv)
             self._register()
-            self._follow()
+            self._start_reporter()
         except Exception as error:  # whatever was asked for, the program goes on
             self._pid = 0
             if self._strict:
@@ -155,7 +161,7 @@ class track:  # noqa: N801  reads as the verb it is
                 warn("not measured, the program goes on: %s", error)
             return self.run
         self._open.append(self)
-        self._announced.add(self, self.run.run_id, self.run.job_id, self._socket)
+        self._propagation.add(self, self.run.run_id, self.run.job_id, self._socket)
         return self.run
 
     def stop(self) -> Run:
@@ -164,18 +170,18 @@ class track:  # noqa: N801  reads as the verb it is
         if reporter is None:
             return self.run
         if self._is_joined or os.getpid() != self._pid:  # the run is that of another process
-            reporter.try_look()
+            reporter.try_report()
             return self.run
         atexit.unregister(self.stop)
         self._reporter = None
         reporter.stop()
-        from exporter.client.patience import PATIENCE_SECONDS
+        from exporter.client.agent_client import RETRY_TIMEOUT_SECONDS
 
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + RETRY_TIMEOUT_SECONDS
         reporter.finish(deadline)
         if self in self._open:
             self._open.remove(self)
-        self._announced.drop(self)
+        self._propagation.drop(self)
         self._end(reporter, deadline)
         self._pid = 0
         return self.run
@@ -239,17 +245,17 @@ class track:  # noqa: N801  reads as the verb it is
         """
         if cls._open:
             return cls._open[-1].run
-        run_id = os.environ.get(RUN_ID, "")
+        run_id = os.environ.get(RUN_ID_VARIABLE, "")
         if not run_id or not is_tracked(os.environ, run_id):
             return Run()
         joined = cls(receipts=None, progress=False)
-        joined.run = joined._known(Run(run_id, os.environ.get(JOB_ID, "")))
+        joined.run = joined._known(Run(run_id, os.environ.get(OUR_JOB_ID_VARIABLE, "")))
         joined.run.is_measured = joined._is_joined = True
-        joined._follow()
+        joined._start_reporter()
         cls._open.append(joined)
         return joined.run
 
-    def _found_id(self, launch: Launch) -> str:
+    def _found_id(self, launch: LaunchContext) -> str:
         """The id that the environment gives; of a later tracker one of its own, in every rank."""
         found = launch.run_id or self._outside_id
         if not found:
@@ -258,12 +264,12 @@ class track:  # noqa: N801  reads as the verb it is
         number = self._ids_found[key] = self._ids_found.get(key, 0) + 1
         return found if number == 1 else f"{found}.{number}"
 
-    def _anew(self, name: str) -> Self:
+    def _copy_for_call(self, name: str) -> Self:
         """Another tracker like this, for one call."""
         other = object.__new__(type(self))
         other.__dict__ = dict(self.__dict__)
         other._asked = {**self._asked, "name": self._asked["name"] or name}
-        other._pid, other._reporter, other._budget = 0, None, self._budget.anew()
+        other._pid, other._reporter, other._budget = 0, None, self._budget.fresh_copy()
         other.run = other._known(Run())
         return other
 
@@ -275,38 +281,38 @@ class track:  # noqa: N801  reads as the verb it is
 
     def _register(self) -> None:
         """Begin the run with a daemon, or begin it again. Raises one of TROUBLE."""
-        record = self._registration.begin()
+        record = self._registration.register()
         self.run.run_id, self.run.job_id = record["run_id"], record["job_id"]
         self.run.record, self.run.is_measured = record, True
 
-    def _follow(self) -> None:
+    def _start_reporter(self) -> None:
         """Keep the run's record from now on."""
         self._pid = self._pid or os.getpid()
-        launch = launch_of(os.environ, "")
+        launch = detect_launch(os.environ, "")
         is_first = launch.rank == 0
         title = str(self._asked["name"]) or self.run.run_id
         reporter = self._reporter = Reporter(
             self.run,
             say=self._say,
-            begin_again=self._begin_again,
+            register_again=self._begin_again,
             on_record=functools.partial(self._budget.check, self.run) if is_first else lambda: None,
             receipts=self._receipts if launch.local_rank == 0 else None,
             interval_seconds=self._interval,
             title=title,
-            has_line=is_first and (is_terminal() if self._progress is None else self._progress),
-            keep=self._add_row if launch.local_rank == 0 else lambda _: None,
+            shows_status=is_first and (is_terminal() if self._progress is None else self._progress),
+            keep_only=self._add_row if launch.local_rank == 0 else lambda _: None,
         )
-        self.run.wake, self.run.look = reporter.start, reporter.try_look
-        self.run.nudge = reporter.nudge
+        self.run.on_pending, self.run.report_now = reporter.start, reporter.try_report
+        self.run.on_progress = reporter.request_report
         reporter.start()
         atexit.register(self.stop)
 
     def _add_row(self, record: dict[str, Any]) -> None:
         if self._codecarbon_csv is not None:
-            from exporter.integrations.codecarbon.receipts import add_row
+            from exporter.integrations.codecarbon.csv_writer import write_record
 
-            is_alone = launch_of(os.environ, "").nodes == 1
-            add_row(self._codecarbon_csv, record, is_alone=is_alone)
+            is_alone = detect_launch(os.environ, "").nodes == 1
+            write_record(self._codecarbon_csv, record, is_alone=is_alone)
 
     def _begin_again(self) -> None:
         """The daemon knows the run no more: who began it, begins it again."""
@@ -314,7 +320,7 @@ class track:  # noqa: N801  reads as the verb it is
             self._register()
 
     def _say(self, said: dict[str, Any]) -> dict[str, Any]:
-        return self._registration.say(self.run.run_id, self.run.job_id, said)
+        return self._registration.send_update(self.run.run_id, self.run.job_id, said)
 
     def _end(self, reporter: Reporter, deadline: float) -> None:
         is_shared = any(
@@ -325,14 +331,14 @@ class track:  # noqa: N801  reads as the verb it is
             return
         try:
             self.run.record = self._registration.end(self.run.run_id, self.run.job_id, deadline)
-        except TROUBLE as error:
+        except EXPECTED_ERRORS as error:
             warn(
                 "the last numbers of run %s are missing: %s; later: emissions-exporter report %s",
                 *(self.run.run_id, error, self.run.run_id),
             )
-        reporter.take_in(self.run.record)
+        reporter.apply_record(self.run.record)
         reporter.write_receipt()
-        if launch_of(os.environ, "").rank == 0:
+        if detect_launch(os.environ, "").rank == 0:
             self._say_basis(self.run.record)
 
     def _say_basis(self, record: Mapping[str, Any]) -> None:
@@ -362,7 +368,7 @@ class track:  # noqa: N801  reads as the verb it is
                 warn("%s", text)
 
 
-def _texts(labels: Mapping[str, Any]) -> dict[str, str]:
+def _string_labels(labels: Mapping[str, Any]) -> dict[str, str]:
     """Labels as texts, without those of no value. Raises TypeError for what is not labels."""
     if not isinstance(labels, Mapping):
         raise TypeError(

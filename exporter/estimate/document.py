@@ -2,37 +2,76 @@
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter import __version__
-from exporter.estimate.equivalents import EQUIVALENTS
-from exporter.estimate.estimate import Estimate
+from exporter.estimate.estimate import Estimate, format_carbon, format_energy, format_exact
 from exporter.estimate.hardware import Hardware
-from exporter.estimate.names import listed
-from exporter.estimate.numbers import carbon, energy, spelled
+from exporter.estimate.name_matching import joined_names
 from exporter.estimate.region import Region
 from exporter.report.document import Document, Section, Table
 
+GRAMS_PER_POUND = Fraction("453.59237")
+KM_PER_MILE = Fraction("1.609344")
+SOURCE = "US EPA, greenhouse gas equivalencies, 2020"
+
+
+class Equivalent(NamedTuple):
+    """One thing that has the same emissions, or binds them."""
+
+    key: str
+    text: str
+    """What comes after the amount."""
+    grams: Fraction
+    """For one of it."""
+    source: str
+    """With its year."""
+
+
+EQUIVALENTS = (
+    Equivalent(
+        "car_km",
+        "km driven by an average passenger vehicle",
+        398 / KM_PER_MILE,
+        f"{SOURCE}: 398 g per mile",
+    ),
+    Equivalent(
+        "coal_kg",
+        "kg of coal burned",
+        905 / GRAMS_PER_POUND * 1_000,
+        f"{SOURCE}: 905 g per pound",
+    ),
+    Equivalent(
+        "tree_seedlings",
+        "tree seedlings grown for ten years bind as much",
+        Fraction(60_000),
+        f"{SOURCE}: 60 kg each",
+    ),
+)
+
+
 FEW_DIGITS = 3
 """Of what is only an illustration."""
-OUTSIDE = "everything but the hardware named: other processors, memory, network, storage, making it"
+EXCLUDED_FROM_ESTIMATE = (
+    "everything but the hardware named: other processors, memory, network, storage, making it"
+)
 
 
-def document(estimate: Estimate) -> Document:
+def estimate_document(estimate: Estimate) -> Document:
     """All of it, for every form but JSON."""
     return Document(
         "Estimate of energy and emissions",
         _summary(estimate),
         (
             Section("Result", tuple(_result(estimate))),
-            Section("Made of", tuple(_made_of(estimate))),
-            Section("As much as", table=_as_much(estimate)),
+            Section("Made of", tuple(_inputs(estimate))),
+            Section("As much as", table=_equivalents_table(estimate)),
             *_greener(estimate),
         ),
     )
 
 
-def to_json(estimate: Estimate) -> dict[str, Any]:
+def estimate_to_json(estimate: Estimate) -> dict[str, Any]:
     """The same for programs; numbers are the nearest to the exact ones."""
     asked, part, place = estimate.asked, estimate.part, estimate.place
     return {
@@ -63,56 +102,58 @@ def to_json(estimate: Estimate) -> dict[str, Any]:
 def _summary(estimate: Estimate) -> str:
     """One sentence that can be quoted."""
     asked, place = estimate.asked, estimate.place.region
-    where = f" in {place.shown}" if place.code else ""
+    where = f" in {place.label}" if place.code else ""
     return (
-        f"{asked.devices} \u00d7 {estimate.part.hardware.name} for {spelled(asked.hours)} h{where} "
-        f"are estimated to use {energy(estimate.facility_kwh)} of electricity and to emit "
-        f"{carbon(estimate.carbon_grams)} of CO2 equivalent, at "
-        f"{spelled(place.grams_per_kwh)} g/kWh."
+        f"{asked.devices} \u00d7 {estimate.part.hardware.name} for {format_exact(asked.hours)} h"
+        f"{where} are estimated to use {format_energy(estimate.facility_kwh)} of electricity and "
+        f"to emit {format_carbon(estimate.carbon_grams)} of CO2 equivalent, at "
+        f"{format_exact(place.grams_per_kwh)} g/kWh."
     )
 
 
 def _result(estimate: Estimate) -> Iterator[tuple[str, str]]:
-    yield "energy", energy(estimate.energy_kwh, estimate.facility_kwh)
+    yield "energy", format_energy(estimate.energy_kwh, estimate.facility_kwh)
     if estimate.asked.pue != 1:
-        yield "with PUE", f"{energy(estimate.facility_kwh)}: cooling and supply included"
-    yield "emitted", f"{carbon(estimate.carbon_grams)} CO2eq"
+        yield "with PUE", f"{format_energy(estimate.facility_kwh)}: cooling and supply included"
+    yield "emitted", f"{format_carbon(estimate.carbon_grams)} CO2eq"
 
 
-def _made_of(estimate: Estimate) -> Iterator[tuple[str, str]]:
+def _inputs(estimate: Estimate) -> Iterator[tuple[str, str]]:
     asked, others = estimate.asked, estimate.part.others
     part, place = estimate.part.hardware, estimate.place.region
-    yield "hardware", f"{part.name}, {spelled(part.watts)} W each; {part.source}"
+    yield "hardware", f"{part.name}, {format_exact(part.watts)} W each; {part.source}"
     if part.doubt:
         yield "doubtful", part.doubt
     if others:
-        names = [f"{other.name} ({spelled(other.watts)} W)" for other in others]
-        yield "it could be", listed(names)
-    yield "power", f"{spelled(estimate.watts)} W in all{_at(asked.utilization)}"
+        names = [f"{other.name} ({format_exact(other.watts)} W)" for other in others]
+        yield "it could be", joined_names(names)
+    yield "power", f"{format_exact(estimate.watts)} W in all{_at(asked.utilization)}"
     yield "intensity", _intensity(place)
     if alike := estimate.place.others:
-        yield "as in", listed([other.shown for other in alike])
+        yield "as in", joined_names([other.label for other in alike])
     unset = "; --pue counts cooling and supply" if asked.pue == 1 else ""
-    yield "PUE", f"{spelled(asked.pue)}{unset}"
-    yield "not in it", OUTSIDE
+    yield "PUE", f"{format_exact(asked.pue)}{unset}"
+    yield "not in it", EXCLUDED_FROM_ESTIMATE
     yield "made by", f"emissions-exporter {__version__}; nothing was measured"
 
 
 def _at(utilization: Fraction) -> str:
     if utilization == 1:
         return ", the limit all the time; work draws less, which --utilization says"
-    return f", {spelled(utilization * 100)} % of the limit"
+    return f", {format_exact(utilization * 100)} % of the limit"
 
 
 def _intensity(place: Region) -> str:
-    told = ", ".join(text for text in (place.shown, place.basis) if text)
-    return "; ".join(filter(None, (f"{spelled(place.grams_per_kwh)} g/kWh", told, place.source)))
+    told = ", ".join(text for text in (place.label, place.basis) if text)
+    return "; ".join(
+        filter(None, (f"{format_exact(place.grams_per_kwh)} g/kWh", told, place.source))
+    )
 
 
-def _as_much(estimate: Estimate) -> Table:
+def _equivalents_table(estimate: Estimate) -> Table:
     """Things that people know, and who says so."""
     rows = tuple(
-        (spelled(estimate.carbon_grams / each.grams, FEW_DIGITS), each.text, each.source)
+        (format_exact(estimate.carbon_grams / each.grams, FEW_DIGITS), each.text, each.source)
         for each in EQUIVALENTS
     )
     return Table(("amount", "of", "source"), rows, frozenset((0,)))
@@ -124,9 +165,9 @@ def _greener(estimate: Estimate) -> Iterator[Section]:
         return
     rows = tuple(
         (
-            region.shown,
-            spelled(region.grams_per_kwh),
-            carbon(estimate.carbon_grams_in(region), estimate.carbon_grams),
+            region.label,
+            format_exact(region.grams_per_kwh),
+            format_carbon(estimate.carbon_grams_in(region), estimate.carbon_grams),
             f"{_saved_percent(estimate, region):.1f} %",
         )
         for region in greener

@@ -1,17 +1,20 @@
 """The arithmetic: watts, hours and intensity to kilowatt hours and grams. Exact, and pure."""
 
+import re
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
+from exporter import formatting
 from exporter.errors import ConfigError
 from exporter.estimate import hardware, region
 from exporter.units import WATTS_PER_KW
 
-LARGEST_COUNT = 10**9
-LARGEST_HOURS = 10**9
+MAX_COUNT = 10**9
+MAX_HOURS = 10**9
 
 
-class Asked(NamedTuple):
+class EstimateRequest(NamedTuple):
     """What is to be estimated."""
 
     devices: int
@@ -25,9 +28,9 @@ class Asked(NamedTuple):
 class Estimate(NamedTuple):
     """What was asked, and what it was taken for."""
 
-    asked: Asked
-    part: hardware.Chosen
-    place: region.Chosen
+    asked: EstimateRequest
+    part: hardware.HardwareMatch
+    place: region.RegionMatch
 
     @property
     def watts(self) -> Fraction:
@@ -54,12 +57,12 @@ class Estimate(NamedTuple):
         return self.facility_kwh * place.grams_per_kwh
 
 
-def check(asked: Asked) -> None:
+def validate(asked: EstimateRequest) -> None:
     """Raise ConfigError for what cannot be."""
-    if not 1 <= asked.devices <= LARGEST_COUNT:
-        raise ConfigError(f"estimate: --count {asked.devices}: expected 1 to {LARGEST_COUNT}")
-    if not 0 < asked.hours <= LARGEST_HOURS:
-        raise ConfigError(f"estimate: --hours: expected more than 0, at most {LARGEST_HOURS}")
+    if not 1 <= asked.devices <= MAX_COUNT:
+        raise ConfigError(f"estimate: --count {asked.devices}: expected 1 to {MAX_COUNT}")
+    if not 0 < asked.hours <= MAX_HOURS:
+        raise ConfigError(f"estimate: --hours: expected more than 0, at most {MAX_HOURS}")
     if asked.pue < 1:
         raise ConfigError(
             f"estimate: --pue {float(asked.pue):g}: expected 1 or more, since a facility uses "
@@ -70,3 +73,36 @@ def check(asked: Asked) -> None:
             f"estimate: --utilization {float(asked.utilization):g}: expected more than 0, at most "
             "1: mean power over the power limit"
         )
+
+
+DIGITS = 6
+NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,12})?|\.\d{1,12}")
+KILO = 1_000
+SMALL = Fraction(1, 10)
+
+
+def parse_decimal(text: str) -> Fraction:
+    """The decimal number in a text, digit by digit. Raises ValueError."""
+    if NUMBER.fullmatch(text.strip()) is None:
+        raise ValueError(f"expected a number as 100 or 0.75, found {text!r:.100}")
+    return Fraction(text.strip())
+
+
+def format_exact(value: Fraction, digits: int = DIGITS) -> str:
+    """So many digits of it, fewer if that is all of it; never with an exponent."""
+    rounding = Context(prec=digits, rounding=ROUND_HALF_EVEN)
+    rounded = rounding.divide(Decimal(value.numerator), Decimal(value.denominator))
+    shown = f"{rounded:,f}".replace(",", formatting.NARROW_SPACE)
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def format_energy(kwh: Fraction, largest_kwh: Fraction | None = None) -> str:
+    """An energy in kWh; in Wh where it, or the largest one beside it, is below 0.1 kWh."""
+    is_small = (kwh if largest_kwh is None else largest_kwh) < SMALL
+    return f"{format_exact(kwh * KILO)} Wh" if is_small else f"{format_exact(kwh)} kWh"
+
+
+def format_carbon(grams: Fraction, largest_grams: Fraction | None = None) -> str:
+    """An emission in kg; in grams where it, or the largest one beside it, is below 0.1 kg."""
+    is_small = (grams if largest_grams is None else largest_grams) < SMALL * KILO
+    return f"{format_exact(grams)} g" if is_small else f"{format_exact(grams / KILO)} kg"

@@ -4,10 +4,17 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from exporter.convert import tables
+from exporter.convert import zones
 from exporter.errors import ConfigError
-from exporter.estimate.names import NEAR, closest, corrected, having, listed, words
-from exporter.model.intensity import kilogram_error
+from exporter.estimate.name_matching import (
+    MAX_SUGGESTIONS,
+    closest,
+    corrected,
+    joined_names,
+    with_all_words,
+    words,
+)
+from exporter.model.intensity import kg_per_kwh_error
 
 PROVIDERS = {
     "amazon": "aws",
@@ -15,7 +22,7 @@ PROVIDERS = {
     "microsoft": "azure",
     **{name: name for name in ("aws", "azure", "gcp", "hetzner", "ovh", "scaleway")},
 }
-GREENEST = 5
+MAX_GREENER = 5
 GOVERNMENT = "-gov-"
 """In the names of regions that are not for everybody."""
 
@@ -37,12 +44,12 @@ class Region(NamedTuple):
         return self.code.partition(":")[0] if ":" in self.code else ""
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """Its code and its name."""
         return f"{self.code} ({self.name})" if self.name else self.code
 
 
-class Chosen(NamedTuple):
+class RegionMatch(NamedTuple):
     """The place that a name was taken for, the others that it could be, and greener ones."""
 
     region: Region
@@ -50,62 +57,63 @@ class Chosen(NamedTuple):
     greener: tuple[Region, ...] = ()
 
 
-def world() -> Chosen:
+def world_average() -> RegionMatch:
     """The mean of the world."""
-    return Chosen(_region(tables.WORLD, "the mean of all countries, as no region is given"))
+    return RegionMatch(_region(zones.WORLD, "the mean of all countries, as no region is given"))
 
 
-def given(grams_per_kwh: Fraction, place: str) -> Chosen:
+def custom_region(grams_per_kwh: Fraction, place: str) -> RegionMatch:
     """A number that somebody knows, of a place that is only named; "" if it is not.
 
     Raises ConfigError for a number in kg/kWh.
     """
-    error = kilogram_error(float(grams_per_kwh))
+    error = kg_per_kwh_error(float(grams_per_kwh))
     if error:
         raise ConfigError(f"estimate: --intensity: {error}")
-    return Chosen(Region(place, "", "", grams_per_kwh, "", "as it was given"))
+    return RegionMatch(Region(place, "", "", grams_per_kwh, "", "as it was given"))
 
 
-def find(text: str) -> Chosen:
+def find_region(text: str) -> RegionMatch:
     """The place of a code, as `gcp:us-central1` or `DE`, or of a name, as `Frankfurt`.
 
     Raises ConfigError naming what it could be where that has several intensities, or what looks
     like it.
     """
-    rows = tables.rows()
+    rows = zones.all_rows()
     codes = _codes(text, rows)
     if not codes:
         near = closest(text, _named(rows))
         hint = f"; did you mean {' or '.join(near)}?" if near else ";"
         raise ConfigError(
             f"estimate: no bundled table knows the region {text!r:.200}{hint} it can be "
-            f"{tables.FORMS}, or a name"
+            f"{zones.ZONE_FORMATS}, or a name"
         )
     names = {row.zone: row.name for row in reversed(rows)}
-    if len(codes) > NEAR:
+    if len(codes) > MAX_SUGGESTIONS:
         raise ConfigError(_ambiguous(text, [f"{code} ({names[code]})" for code in codes]))
     found = [_region(code, names[code]) for code in codes]
     if len({region.grams_per_kwh for region in found}) > 1:
-        could_be = [f"{each.shown}: {float(each.grams_per_kwh):g} g/kWh" for each in found]
+        could_be = [f"{each.label}: {float(each.grams_per_kwh):g} g/kWh" for each in found]
         raise ConfigError(_ambiguous(text, could_be))
-    return Chosen(found[0], tuple(found[1:]), _greener(found[0], rows))
+    return RegionMatch(found[0], tuple(found[1:]), _greener(found[0], rows))
 
 
-def _named(rows: Sequence[tables.Row]) -> set[str]:
+def _named(rows: Sequence[zones.ZoneRow]) -> set[str]:
     return {name for row in rows for name in (*row.codes, row.name) if name}
 
 
 def _ambiguous(text: str, could_be: Sequence[str]) -> str:
     code = could_be[0].partition(" ")[0]
     return (
-        f"estimate: --region {text!r:.200} could be {listed(could_be)}; name one of them by its "
+        f"estimate: --region {text!r:.200} could be {joined_names(could_be)}; name one of them "
+        "by its "
         f"code, such as --region {code}"
     )
 
 
-def _codes(text: str, rows: Sequence[tables.Row]) -> list[str]:
+def _codes(text: str, rows: Sequence[zones.ZoneRow]) -> list[str]:
     """Codes of what a text means: by its code, else by its name, else by words of both."""
-    code = _spelled(text)
+    code = _normalized(text)
     if not code:
         return []
     valued = [row for row in rows if row.grams_per_kwh is not None]
@@ -116,14 +124,14 @@ def _codes(text: str, rows: Sequence[tables.Row]) -> list[str]:
         lambda: [row.zone for row in rows if code.upper() in row.codes],
         lambda: [row.zone for row in valued if code.upper() == row.name.upper()],
         lambda: [row.zone for row in valued if row.zone.endswith(f":{code.lower()}")],
-        lambda: having(asked, table),
-        lambda: having(corrected(asked, known), table),
+        lambda: with_all_words(asked, table),
+        lambda: with_all_words(corrected(asked, known), table),
     )
     found: list[str] = next(filter(None, (way() for way in ways)), [])
     return list(dict.fromkeys(found))
 
 
-def _spelled(text: str) -> str:
+def _normalized(text: str) -> str:
     """A provider as the tables call it, a colon, and its region; anything else as it is."""
     plain = text.strip()
     first, _, rest = plain.replace("/", " ").replace(":", " ", 1).partition(" ")
@@ -133,28 +141,28 @@ def _spelled(text: str) -> str:
 
 def _region(code: str, name: str) -> Region:
     try:
-        factor = tables.find(code)
+        factor = zones.find_factor(code)
     except ConfigError:
         raise ConfigError(
             f"estimate: the region {code} is known, but no table has a value for it; "
             "give --intensity in g/kWh"
         ) from None
-    country = tables.country(code)
-    grams_per_kwh = _exactly(factor.grams_per_kwh)
+    country = zones.country_of(code)
+    grams_per_kwh = _exact_fraction(factor.grams_per_kwh)
     return Region(factor.zone, name, country, grams_per_kwh, factor.basis, factor.source)
 
 
-def _exactly(value: float) -> Fraction:
+def _exact_fraction(value: float) -> Fraction:
     """The decimal number that the table has."""
     return Fraction(str(value))
 
 
-def _greener(here: Region, rows: Sequence[tables.Row]) -> tuple[Region, ...]:
+def _greener(here: Region, rows: Sequence[zones.ZoneRow]) -> tuple[Region, ...]:
     """Regions of the same provider that emit least, and the best of the same country."""
     if not here.provider:
         return ()
     alike = [
-        Region(row.zone, row.name, row.country, _exactly(value), row.basis, row.publisher)
+        Region(row.zone, row.name, row.country, _exact_fraction(value), row.basis, row.publisher)
         for row in rows
         if row.zone.startswith(f"{here.provider}:")
         and GOVERNMENT not in row.zone
@@ -162,7 +170,7 @@ def _greener(here: Region, rows: Sequence[tables.Row]) -> tuple[Region, ...]:
     ]
     alike.sort(key=lambda region: (region.grams_per_kwh, region.code))
     better = [region for region in alike if region.grams_per_kwh < here.grams_per_kwh]
-    near = [region for region in better[GREENEST:] if region.country == here.country]
-    chosen = better[:GREENEST]
+    near = [region for region in better[MAX_GREENER:] if region.country == here.country]
+    chosen = better[:MAX_GREENER]
     is_near = any(region.country == here.country for region in chosen)
     return tuple(chosen if is_near else [*chosen, *near[:1]])

@@ -5,24 +5,26 @@ only the lines above them differ. Numbers and escapes are those of prometheus_cl
 """
 
 import gzip
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from operator import add
 from typing import NamedTuple
 
-from exporter.expose.catalogue import Family
-from exporter.expose.rows import Sample
-from exporter.expose.view import View
+from exporter.expose.metrics import MetricFamily
+from exporter.expose.process_collector import ProcessState
+from exporter.expose.samples import Sample
+from exporter.expose.snapshot_view import SnapshotView
+from exporter.model.snapshot import Snapshot
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-END = b"# EOF\n"
+OPENMETRICS_END = b"# EOF\n"
 INFINITY = float("inf")
 NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
-EXPONENTS_FROM = 1e6
+EXPONENT_THRESHOLD = 1e6
 """Go writes numbers from here on with an exponent."""
 
 
-class Part(NamedTuple):
+class RenderedFamily(NamedTuple):
     """One family on the page."""
 
     name: str
@@ -31,10 +33,10 @@ class Part(NamedTuple):
     body: bytes
 
 
-class Page:
+class MetricsPage:
     """What is served of one tick. Joined on first demand, then kept."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[RenderedFamily]) -> None:
         self._parts = parts
         self._joined: dict[bool, bytes] = {}
 
@@ -65,35 +67,35 @@ class Page:
         return _join(chosen, openmetrics=openmetrics)
 
 
-class Renderer:
+class MetricsRenderer:
     """Renders one view after the other, and keeps what stays the same of each sample's line."""
 
-    def __init__(self, families: Sequence[Family]) -> None:
-        self._writers = [_Writer(family) for family in families]
+    def __init__(self, families: Sequence[MetricFamily]) -> None:
+        self._writers = [_FamilyRenderer(family) for family in families]
 
-    def render(self, view: View) -> Page:
+    def render(self, view: SnapshotView) -> MetricsPage:
         """The page of a view; families without samples are left out."""
         spelled: dict[float, str] = {}
         parts = [writer.write(view, spelled) for writer in self._writers]
-        return Page([part for part in parts if part.body])
+        return MetricsPage([part for part in parts if part.body])
 
 
-class _Writer:
+class _FamilyRenderer:
     """Writes one family; remembers what it wrote last, and `name{labels} ` of every series."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: MetricFamily) -> None:
         self._family = family
         is_counter = family.type == "counter"
         stem = family.name.removesuffix("_total") if is_counter else family.name
         help_text = _escape_controls(family.help)
-        text_head = _head(family.name, family.type, help_text)
-        openmetrics_head = _head(stem, family.type, help_text.replace('"', r"\""))
+        text_head = _family_header(family.name, family.type, help_text)
+        openmetrics_head = _family_header(stem, family.type, help_text.replace('"', r"\""))
         self._samples: list[Sample] = []
-        self._part = Part(family.name, text_head, openmetrics_head, b"")
+        self._part = RenderedFamily(family.name, text_head, openmetrics_head, b"")
         self._labels: list[tuple[str, ...]] = []
         self._prefixes: list[str] = []
 
-    def write(self, view: View, spelled: dict[float, str]) -> Part:
+    def write(self, view: SnapshotView, spelled: dict[float, str]) -> RenderedFamily:
         """The family's samples. `spelled` keeps numbers: half of those on a page are twins."""
         samples = list(self._family.samples(view))
         if samples != self._samples:
@@ -106,7 +108,7 @@ class _Writer:
             for _, value in samples:
                 text = spelled.get(value)
                 if text is None:
-                    text = spelled[value] = spell(value) + "\n"
+                    text = spelled[value] = format_number(value) + "\n"
                 texts.append(text)
             lines = "".join(map(add, self._prefixes, texts))
             self._samples, self._part = samples, self._part._replace(body=lines.encode())
@@ -121,10 +123,10 @@ class _Writer:
         return f"{self._family.name}{{{text}}} "
 
 
-def spell(value: float) -> str:
+def format_number(value: float) -> str:
     """A number as Go and prometheus_client spell it, for example `1.5e+06` or `+Inf`."""
     text = repr(float(value))
-    if -INFINITY < value < EXPONENTS_FROM:
+    if -INFINITY < value < EXPONENT_THRESHOLD:
         return text
     if text in NOT_FINITE:
         return NOT_FINITE[text]
@@ -146,14 +148,41 @@ def _escape_controls(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n")
 
 
-def _head(name: str, kind: str, escaped_help: str) -> bytes:
+def _family_header(name: str, kind: str, escaped_help: str) -> bytes:
     return f"# HELP {name} {escaped_help}\n# TYPE {name} {kind}\n".encode()
 
 
-def _join(parts: Sequence[Part], *, openmetrics: bool) -> bytes:
+def _join(parts: Sequence[RenderedFamily], *, openmetrics: bool) -> bytes:
     pieces: list[bytes] = []
     for part in parts:
         pieces += (part.openmetrics_head if openmetrics else part.text_head, part.body)
     if openmetrics:
-        pieces.append(END)
+        pieces.append(OPENMETRICS_END)
     return b"".join(pieces)
+
+
+class PublishedTick(NamedTuple):
+    """One tick in the shapes that readers ask for."""
+
+    snapshot: Snapshot
+    view: SnapshotView
+    metrics_page: MetricsPage
+
+
+class SnapshotPublisher:
+    """Holds what is shown now. Written by the loop alone, read from any thread."""
+
+    def __init__(
+        self,
+        families: Sequence[MetricFamily],
+        process: Callable[[], ProcessState | None] = lambda: None,
+    ) -> None:
+        self._renderer = MetricsRenderer(families)
+        self._process = process
+        self.current: PublishedTick | None = None
+        """None until the first tick."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Render a snapshot and show it in the place of the one before."""
+        view = SnapshotView(snapshot, self._process())
+        self.current = PublishedTick(snapshot, view, self._renderer.render(view))

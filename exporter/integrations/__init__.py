@@ -6,7 +6,7 @@ from types import ModuleType
 from exporter.errors import MissingLibrary
 
 
-def optional(module: str, extra: str) -> ModuleType:
+def import_optional(module: str, extra: str) -> ModuleType:
     """The library of a tool. Raises MissingLibrary, which says how to install it."""
     try:
         return importlib.import_module(module)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from exporter.client import Run, track
-from exporter.client.words import warn
-from exporter.report import figures
+from exporter.client.log import warn
+from exporter.report import quantities
 
 
 def write(path: str, record: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ def write(path: str, record: Mapping[str, Any]) -> None:
     beside = f"{path}.{os.getpid()}.part"
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(beside, "w", encoding="utf-8") as file:
-        json.dump(figures.tracked(record), file, indent=2)
+        json.dump(quantities.tracker_metrics(record), file, indent=2)
         file.write("\n")
     os.replace(beside, path)
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from exporter import client
 from exporter.client import Run, current_run
-from exporter.client.launch import launch_of
+from exporter.client.environment import detect_launch
+from exporter.client.log import warn
 from exporter.client.receipts import replace_json
-from exporter.client.words import warn
-from exporter.report import figures
+from exporter.report import quantities
 
 GROUP = "emissions"
-PARTS = "emissions.json"
+METRICS_FILE = "emissions.json"
 """In DVCLive's directory: the figures of each run that logged there, by `figures.part_of`."""
 
 
@@ -31,7 +31,7 @@ def track(live: Any, name: str = "", **options: Any) -> Iterator[Run]:
     All runs that log to one `Live` are summed up there. With `Live(resume=True)` the run that had
     the same name continues, unless `run_id` or the launcher names another.
     """
-    if _is_resumed(live) and not launch_of(os.environ, name).run_id:
+    if _is_resumed(live) and not detect_launch(os.environ, name).run_id:
         earlier = [part["run_id"] for part in _parts(live).values() if part["name"] == name]
         options = {"run_id": earlier[-1] if earlier else "", **options}
     tracker = client.track(name, **{"progress": False, **options})
@@ -52,17 +52,17 @@ def log(live: Any) -> None:
 
 
 def _log(live: Any, name: str, record: dict[str, Any], *, plot: bool) -> None:
-    own = figures.tracked(record)
+    own = quantities.tracker_metrics(record)
     if not own:
         return
     try:
-        key, known = figures.part_of(record), _parts(live)
+        key, known = quantities.run_fingerprint(record), _parts(live)
         known.pop(key, None)
         known[key] = {"run_id": record["run_id"], "name": name, "figures": own}
         replace_json(_path(live), known)
-        sums = figures.summed(part["figures"] for part in known.values())
-        if figures.POWER in own:
-            sums[figures.POWER] = own[figures.POWER]
+        sums = quantities.sum_metrics(part["figures"] for part in known.values())
+        if quantities.POWER_METRIC in own:
+            sums[quantities.POWER_METRIC] = own[quantities.POWER_METRIC]
         for metric, value in sums.items():
             live.log_metric(f"{GROUP}/{metric}", value, plot=plot)
     except Exception as error:  # noqa: BLE001  a disk that is full is no reason to stop
@@ -86,4 +86,4 @@ def _parts(live: Any) -> dict[str, dict[str, Any]]:
 
 
 def _path(live: Any) -> str:
-    return os.path.join(live.dir, PARTS)
+    return os.path.join(live.dir, METRICS_FILE)

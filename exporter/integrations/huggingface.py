@@ -5,14 +5,14 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from exporter.errors import ConfigError, SourceError
-from exporter.integrations import optional
-from exporter.report.card.amounts import hub_reading
-from exporter.report.card.facts import Told
-from exporter.report.card.files import update
-from exporter.report.card.front_matter import EMISSIONS, KEY
+from exporter.integrations import import_optional
+from exporter.report.card.amounts import hub_value
+from exporter.report.card.facts import StatedFacts
+from exporter.report.card.front_matter import EMISSIONS_FIELD, EMISSIONS_KEY
+from exporter.report.card.merge import update_card_file
 
 
-class Emitter(NamedTuple):
+class HubModel(NamedTuple):
     """A model and what the Hub takes its emissions for."""
 
     id: str
@@ -39,7 +39,7 @@ def update_card(
     Raises ConfigError where the record has no emissions or the card is malformed; then the card is
     left as it was.
     """
-    update(path, record, Told(training_type, location, hardware, provider))
+    update_card_file(path, record, StatedFacts(training_type, location, hardware, provider))
 
 
 def models_within(
@@ -48,7 +48,7 @@ def models_within(
     *,
     api: Any = None,
     **search: Any,
-) -> Iterator[Emitter]:
+) -> Iterator[HubModel]:
     """Models whose emissions lie between two bounds, which count as within; None: no bound.
 
     `search` goes to `HfApi.list_models`, which looks at `limit` models and only then at emissions.
@@ -61,19 +61,19 @@ def models_within(
     tags = search.get("filter") or []
     wanted = {
         **search,
-        "filter": [*([tags] if isinstance(tags, str) else tags), KEY],
+        "filter": [*([tags] if isinstance(tags, str) else tags), EMISSIONS_KEY],
         "cardData": True,
     }
-    hub = optional("huggingface_hub", "huggingface").HfApi() if api is None else api
+    hub = import_optional("huggingface_hub", "huggingface").HfApi() if api is None else api
     try:
         yield from (_emitter(model) for model in _models(hub, (min_grams, max_grams), wanted))
     except Exception as error:  # whatever the HTTP client of the library raises
         raise SourceError(f"the Hub does not answer: {error}") from error
 
 
-def _emitter(model: Any) -> Emitter:
-    emissions = model.card_data.get(KEY)
-    return Emitter(model.id, hub_reading(_value(emissions)) or 0.0, emissions)
+def _emitter(model: Any) -> HubModel:
+    emissions = model.card_data.get(EMISSIONS_KEY)
+    return HubModel(model.id, hub_value(_value(emissions)) or 0.0, emissions)
 
 
 def _models(
@@ -87,13 +87,13 @@ def _models(
             yield model
         return
     for model in hub.list_models(**wanted):
-        if model.id not in seen and is_within((model.card_data or {}).get(KEY), *bounds):
+        if model.id not in seen and is_within((model.card_data or {}).get(EMISSIONS_KEY), *bounds):
             yield model
 
 
 def is_within(emissions: Any, min_grams: float | None, max_grams: float | None) -> bool:
     """Whether the Hub's library would list a model with that `co2_eq_emissions`; bad ones not."""
-    grams = hub_reading(_value(emissions))
+    grams = hub_value(_value(emissions))
     return (
         grams is not None
         and (min_grams is None or min_grams <= grams)
@@ -102,4 +102,4 @@ def is_within(emissions: Any, min_grams: float | None, max_grams: float | None) 
 
 
 def _value(emissions: Any) -> Any:
-    return emissions.get(EMISSIONS) if isinstance(emissions, dict) else emissions
+    return emissions.get(EMISSIONS_FIELD) if isinstance(emissions, dict) else emissions

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from exporter.client import Run, track
-from exporter.client.words import warn
+from exporter.client.log import warn
 
 
 class InferenceCost(NamedTuple):

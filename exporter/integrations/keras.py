@@ -6,10 +6,10 @@ model.fit(x, y, epochs=10, callbacks=[Emissions("mnist")])
 from typing import Any
 
 from exporter.client import track
-from exporter.integrations import optional
-from exporter.report import figures
+from exporter.integrations import import_optional
+from exporter.report import quantities
 
-Callback: Any = optional("keras", "keras").callbacks.Callback
+Callback: Any = import_optional("keras", "keras").callbacks.Callback
 
 
 class Emissions(Callback):  # type: ignore[misc]  # Keras has no types
@@ -38,7 +38,7 @@ class Emissions(Callback):  # type: ignore[misc]  # Keras has no types
         self.run.log(**(logs or {}))
         self.run.progress(epoch + 1, self.params.get("epochs") or epoch + 1)
         if logs is not None:
-            logs.update(figures.tracked_or_nan(self.run.refresh()))
+            logs.update(quantities.tracked_or_nan(self.run.refresh()))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the run."""

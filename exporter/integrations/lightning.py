@@ -7,14 +7,14 @@ import sys
 from typing import Any
 
 from exporter.client import track
-from exporter.client.words import warn
-from exporter.integrations import optional
-from exporter.report import figures
+from exporter.client.log import warn
+from exporter.integrations import import_optional
+from exporter.report import quantities
 
 OLD, NEW = "pytorch_lightning", "lightning.pytorch"
 """Two packages with classes of their own; it is that of the program."""
 library = OLD if OLD in sys.modules and NEW not in sys.modules else NEW
-Callback: Any = optional(library, "lightning").Callback
+Callback: Any = import_optional(library, "lightning").Callback
 
 
 class Emissions(Callback):  # type: ignore[misc]  # Lightning may not be there
@@ -69,7 +69,7 @@ class Emissions(Callback):  # type: ignore[misc]  # Lightning may not be there
 
 
 def _log(trainer: Any, record: dict[str, Any]) -> None:
-    values = figures.tracked(record)
+    values = quantities.tracker_metrics(record)
     for logger in trainer.loggers if values else ():
         try:
             logger.log_metrics(values, step=trainer.global_step)

@@ -8,7 +8,7 @@ model.fit(x, y)
 
 from typing import Any
 
-from exporter import human
+from exporter import formatting
 from exporter.client import Run, track
 
 
@@ -24,7 +24,7 @@ def load_ipython_extension(ipython: Any) -> None:
         name, group = parsed(line)
         with track(name, group=group, progress=False, receipts=None) as run:
             result = ipython.run_cell(cell)
-        print(said(run))  # noqa: T201  below the cell
+        print(usage_line(run))  # noqa: T201  below the cell
         result.raise_error()
 
     ipython.register_magic_function(emissions, "cell")
@@ -45,13 +45,13 @@ def parsed(line: str) -> tuple[str, str]:
     return " ".join(name) or "cell", group
 
 
-def said(run: Run) -> str:
+def usage_line(run: Run) -> str:
     """One line of what a run used."""
     if not run.record:
         return "emissions: nobody measured it"
     record = run.record
     return (
-        f"emissions: {human.energy(record['energy_uj'])}, "
-        f"{human.carbon(record['carbon_ng'])} CO2eq in "
-        f"{human.duration(record['duration_seconds'])} ({run.run_id})"
+        f"emissions: {formatting.energy(record['energy_uj'])}, "
+        f"{formatting.carbon(record['carbon_ng'])} CO2eq in "
+        f"{formatting.duration(record['duration_seconds'])} ({run.run_id})"
     )

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Self
 
 from exporter.client import track
-from exporter.integrations import optional
+from exporter.integrations import import_optional
 
-base: Any = optional("sklearn.base", "sklearn")
+base: Any = import_optional("sklearn.base", "sklearn")
 BaseEstimator: Any = base.BaseEstimator
 MetaEstimatorMixin: Any = base.MetaEstimatorMixin
 FITTING = ("fit_transform", "fit_predict")
@@ -32,10 +32,10 @@ class Emissions(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # unt
 
     def fit(self, X: Any, y: Any = None, **parameters: Any) -> Self:  # noqa: N803  as all have it
         """Fit a copy of the estimator, and measure that."""
-        self._measured("fit", X, y, **parameters)
+        self._measure("fit", X, y, **parameters)
         return self
 
-    def _measured(self, method: str, *given: Any, **parameters: Any) -> Any:
+    def _measure(self, method: str, *given: Any, **parameters: Any) -> Any:
         """Call a method of a copy of the estimator; what it gives."""
         self.estimator_ = base.clone(self.estimator)
         name = self.name or type(self.estimator).__name__
@@ -50,7 +50,7 @@ class Emissions(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # unt
         if name.startswith("__") or "estimator" not in self.__dict__:
             raise AttributeError(name)
         if name in FITTING and hasattr(self.estimator, name):
-            return partial(self._measured, name)
+            return partial(self._measure, name)
         return getattr(self.__dict__.get("estimator_", self.estimator), name)
 
     def __sklearn_tags__(self) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from exporter.client import current_run, track
-from exporter.report import figures
+from exporter.report import quantities
 
 Batch = TypeVar("Batch")
 OnEpoch = Callable[[int, Mapping[str, float]], object]
@@ -30,7 +30,7 @@ def epochs(
             _synchronize()
             run.progress(epoch + 1, total)
             if on_epoch is not None:
-                on_epoch(epoch, figures.tracked_or_nan(run.refresh()))
+                on_epoch(epoch, quantities.tracked_or_nan(run.refresh()))
 
 
 def batches(loader: Iterable[Batch]) -> Iterator[Batch]:

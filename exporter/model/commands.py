@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 from exporter.model.record import RunRecord
 
 
-class Start(NamedTuple):
+class StartRun(NamedTuple):
     """Open a run. Who asks comes from the peer credentials of the socket, never from the body."""
 
     uid: int
@@ -22,7 +22,7 @@ class Start(NamedTuple):
     nodes: int = 0
 
 
-class End(NamedTuple):
+class EndRun(NamedTuple):
     """Close a run. Only its own user, or root, may."""
 
     uid: int
@@ -33,7 +33,7 @@ class End(NamedTuple):
     """The process that asks; 0: unknown. Where several lead the run, only its part ends."""
 
 
-class Log(NamedTuple):
+class LogRun(NamedTuple):
     """Add to what a run says of itself. Whoever may end it may do so."""
 
     uid: int
@@ -49,21 +49,21 @@ class Log(NamedTuple):
     total: float = 0.0
 
 
-class Stop(NamedTuple):
+class StopDaemon(NamedTuple):
     """Stop the daemon in good order."""
 
 
-class LetGo(NamedTuple):
+class ReleaseDriver(NamedTuple):
     """Let go of the drivers for a while, so that a device can be reset."""
 
 
-class TakeIn(NamedTuple):
+class ImportRuns(NamedTuple):
     """Put runs into the ledger that another tool measured, and that have ended."""
 
     records: tuple[RunRecord, ...]
 
 
-class Taken(NamedTuple):
+class ImportResult(NamedTuple):
     """What became of them."""
 
     new: int
@@ -72,10 +72,10 @@ class Taken(NamedTuple):
     known: int
 
 
-Command: TypeAlias = Start | Log | End | Stop | LetGo | TakeIn
+Command: TypeAlias = StartRun | LogRun | EndRun | StopDaemon | ReleaseDriver | ImportRuns
 
 
-class Request(NamedTuple):
+class CommandRequest(NamedTuple):
     """A command and where its answer goes: a RunRecord, a Taken, or a Refused."""
 
     command: Command

@@ -2,14 +2,14 @@
 
 import re
 
-from exporter.model.books import MachineCpu
+from exporter.model.ledger import HostCpuTime
 
-NUMBER = re.compile(rb"-?\d+")
-MOST_US = 1 << 59
+CPU_TIME_FIELD = re.compile(rb"-?\d+")
+MAX_CPU_US = 1 << 59
 """18,000 years of CPU time; some emulations of procfs show idle times beyond that."""
 
 
-def parse_cpu_clocks(stat: bytes, us_per_tick: int) -> MachineCpu:
+def parse_proc_stat(stat: bytes, us_per_tick: int) -> HostCpuTime:
     """Busy and total CPU time since boot over all threads, from the first line of proc_stat(5).
 
     Time of guests is already inside user and nice (account_guest_time in kernel/sched/cputime.c).
@@ -22,14 +22,18 @@ def parse_cpu_clocks(stat: bytes, us_per_tick: int) -> MachineCpu:
     Raises ValueError where the text begins with anything else, or with times that no machine has.
     """
     fields = stat.split(b"\n", 1)[0].split()
-    if len(fields) < 5 or fields[0] != b"cpu" or not all(map(NUMBER.fullmatch, fields[1:8])):
+    if (
+        len(fields) < 5
+        or fields[0] != b"cpu"
+        or not all(map(CPU_TIME_FIELD.fullmatch, fields[1:8]))
+    ):
         raise ValueError("does not begin with the CPU times of the machine")
     user, nice, system, idle, iowait, irq, softirq = map(int, (*fields[1:8], b"0", b"0", b"0")[:7])
     busy = user + nice + system + irq + softirq
     total = busy + idle + iowait
-    if not 0 <= total * us_per_tick < MOST_US:
+    if not 0 <= total * us_per_tick < MAX_CPU_US:
         raise ValueError("begins with CPU times that no machine has")
-    return MachineCpu(busy * us_per_tick, total * us_per_tick)
+    return HostCpuTime(busy * us_per_tick, total * us_per_tick)
 
 
 def count_cpus(stat: bytes) -> int:

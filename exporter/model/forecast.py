@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from exporter.model.runs import Mark, Progress
+from exporter.model.runs import Progress, ProgressMark
 
-MOST_AHEAD = 1e9
+MAX_REMAINING_RATIO = 1e9
 """From less than one part in so many of what is left, nothing can be told."""
-LAST_MOMENT = 1e11
+MAX_END_TIME = 1e11
 """Wall clock, seconds: the year 5138. What would end later than that has no end to speak of."""
-MOST_STRETCHES = 10
+MAX_SEGMENTS = 10
 """Between marks; when there are more, each two become one."""
-FEWEST_STRETCHES = 3
+MIN_SEGMENTS = 3
 """From fewer, no range can be told."""
-STUDENT = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+STUDENT_T_QUANTILES = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Quantiles of Student's t for 95 of 100 on both sides, from two degrees of freedom on."""
 
 
-class Outcome(NamedTuple):
+class ForecastOutcome(NamedTuple):
     """What a run will have used on this node at its end."""
 
     energy_uj: int
@@ -35,13 +35,13 @@ class Forecast(NamedTuple):
     carbon_ng: int
     ends: float
     """Wall clock, seconds."""
-    low: Outcome | None = None
+    low: ForecastOutcome | None = None
     """With `high`: what each of the three is between, with 95 of 100 runs that go on as unevenly
     as before; None: the marks are too few to say."""
-    high: Outcome | None = None
+    high: ForecastOutcome | None = None
 
 
-def advanced(progress: Progress | None, total: float, mark: Mark) -> Progress:
+def add_mark(progress: Progress | None, total: float, mark: ProgressMark) -> Progress:
     """Progress with one more mark. What falls back, or is another amount of work, begins anew.
 
     Marks on the way stay few: a stretch of work is closed when it is as long as the first one, and
@@ -55,7 +55,7 @@ def advanced(progress: Progress | None, total: float, mark: Mark) -> Progress:
     stretch = last.done - (between[-1] if between else first).done
     if stretch > 0 and stretch >= shortest and mark.done > last.done:
         between = (*between, last)
-    if len(between) >= MOST_STRETCHES:
+    if len(between) >= MAX_SEGMENTS:
         between = between[1::2]
     return Progress(total, first, mark, between)
 
@@ -75,13 +75,13 @@ def forecast(progress: Progress | None) -> Forecast | None:
     if done <= 0 or last.energy_uj <= first.energy_uj:
         return None
     left = max(0.0, total - last.done)
-    if left > MOST_AHEAD * done:
+    if left > MAX_REMAINING_RATIO * done:
         return None
     ahead = left / done
     ends = last.at + (last.at - first.at) * ahead
-    if ends > LAST_MOMENT:
+    if ends > MAX_END_TIME:
         return None
-    expected = Outcome(
+    expected = ForecastOutcome(
         last.energy_uj + round((last.energy_uj - first.energy_uj) * ahead),
         last.carbon_ng + round((last.carbon_ng - first.carbon_ng) * ahead),
         ends,
@@ -90,23 +90,23 @@ def forecast(progress: Progress | None) -> Forecast | None:
 
 
 def _range(
-    expected: Outcome, marks: Sequence[Mark], left: float
-) -> tuple[Outcome, Outcome] | tuple[None, None]:
+    expected: ForecastOutcome, marks: Sequence[ProgressMark], left: float
+) -> tuple[ForecastOutcome, ForecastOutcome] | tuple[None, None]:
     """What the end is between; it is never less than what was used already."""
-    if len(marks) <= FEWEST_STRETCHES or any(b.done <= a.done for a, b in pairwise(marks)):
+    if len(marks) <= MIN_SEGMENTS or any(b.done <= a.done for a, b in pairwise(marks)):
         return None, None
     last = marks[-1]
-    energy_uj = _either_side([(mark.done, mark.energy_uj) for mark in marks], left)
-    carbon_ng = _either_side([(mark.done, mark.carbon_ng) for mark in marks], left)
-    seconds = _either_side([(mark.done, mark.at) for mark in marks], left)
-    if not (math.isfinite(energy_uj) and math.isfinite(carbon_ng) and seconds < LAST_MOMENT):
+    energy_uj = _prediction_margin([(mark.done, mark.energy_uj) for mark in marks], left)
+    carbon_ng = _prediction_margin([(mark.done, mark.carbon_ng) for mark in marks], left)
+    seconds = _prediction_margin([(mark.done, mark.at) for mark in marks], left)
+    if not (math.isfinite(energy_uj) and math.isfinite(carbon_ng) and seconds < MAX_END_TIME):
         return None, None
-    low = Outcome(
+    low = ForecastOutcome(
         max(last.energy_uj, expected.energy_uj - round(energy_uj)),
         max(last.carbon_ng, expected.carbon_ng - round(carbon_ng)),
         max(last.at, expected.ends - seconds),
     )
-    high = Outcome(
+    high = ForecastOutcome(
         expected.energy_uj + round(energy_uj),
         expected.carbon_ng + round(carbon_ng),
         expected.ends + seconds,
@@ -114,7 +114,7 @@ def _range(
     return low, high
 
 
-def _either_side(marks: Sequence[tuple[float, float]], left: float) -> float:
+def _prediction_margin(marks: Sequence[tuple[float, float]], left: float) -> float:
     """How far what comes may be from what is expected, from marks (done, used).
 
     Work costs the same in the mean, and its variance grows with its amount. What comes is as
@@ -125,5 +125,5 @@ def _either_side(marks: Sequence[tuple[float, float]], left: float) -> float:
     mean = (marks[-1][1] - marks[0][1]) / done
     uneven = sum((used - mean * work) / work * (used - mean * work) for work, used in stretches)
     freedom = len(stretches) - 1
-    quantile = STUDENT[min(freedom, len(STUDENT) + 1) - 2]
+    quantile = STUDENT_T_QUANTILES[min(freedom, len(STUDENT_T_QUANTILES) + 1) - 2]
     return quantile * math.sqrt(uneven / freedom * left * (1 + left / done))

@@ -26,13 +26,13 @@ class Accounting(StrEnum):
     MARKET = "market"
 
 
-LEAST_GRAMS_PER_KWH = 1.0
+MIN_GRAMS_PER_KWH = 1.0
 """No grid emits less and more than nothing: below it a number is in kg/kWh."""
 
 
-def kilogram_error(grams_per_kwh: float) -> str:
+def kg_per_kwh_error(grams_per_kwh: float) -> str:
     """Why an intensity is taken for one in kg/kWh, and what to write; "" if it is not."""
-    if not 0 < grams_per_kwh < LEAST_GRAMS_PER_KWH:
+    if not 0 < grams_per_kwh < MIN_GRAMS_PER_KWH:
         return ""
     return (
         f"{grams_per_kwh:g} g/kWh is less than any grid emits, it looks like kg/kWh; write "
@@ -40,11 +40,11 @@ def kilogram_error(grams_per_kwh: float) -> str:
     )
 
 
-Kind: TypeAlias = tuple[Signal, Basis, Accounting]
+IntensityKind: TypeAlias = tuple[Signal, Basis, Accounting]
 """What an intensity counts. Those of different kinds are never mixed."""
 
 
-class Value(NamedTuple):
+class IntensityValue(NamedTuple):
     """An intensity and when it holds, wall clock seconds, as a live source gave it."""
 
     start: float
@@ -91,7 +91,7 @@ class Factor(NamedTuple):
     """Place in the fallback chain; 0 is what was asked for first."""
 
 
-class Spell(NamedTuple):
+class IntensityInterval(NamedTuple):
     """A stretch of wall-clock time with one factor in force, or with none."""
 
     t0: float

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 
-class Kind(StrEnum):
+class DeviceKind(StrEnum):
     """What a device is; the value of the label `device`."""
 
     GPU = "gpu"
@@ -22,7 +22,7 @@ class Method(StrEnum):
     ESTIMATED = "estimated"
 
 
-class Event(StrEnum):
+class CounterEvent(StrEnum):
     """What was out of the ordinary in a device's counter."""
 
     WRAP = "wrap"
@@ -34,7 +34,7 @@ class Event(StrEnum):
 class Device(NamedTuple):
     """Identity of a device: its kind and an id that survives reboots."""
 
-    kind: Kind
+    kind: DeviceKind
     id: str
 
 
@@ -77,7 +77,7 @@ class Reading(NamedTuple):
     """
 
 
-class Occupant(NamedTuple):
+class GpuProcess(NamedTuple):
     """A process that has a context on a GPU, as the driver tells it."""
 
     pid: int
@@ -85,7 +85,7 @@ class Occupant(NamedTuple):
     """Id of the partition that it runs in; "": the device is not partitioned."""
     active: float = 0.0
     """Mean activity of the multiprocessors because of it since the look before, 0 to 1."""
-    serves: bool = False
+    is_proxy: bool = False
     """It works for other processes, as an MPS server does; its activity is theirs."""
 
 
@@ -101,12 +101,12 @@ class Partition(NamedTuple):
     """Numbers of its GPU instance and, in that, of its compute instance; None: not known."""
 
 
-class Occupancy(NamedTuple):
+class GpuActivity(NamedTuple):
     """Who is on one GPU, looked at more rarely than its energy."""
 
     device: Device
     at_ns: int
-    occupants: tuple[Occupant, ...] = ()
+    gpu_processes: tuple[GpuProcess, ...] = ()
     partitions: tuple[Partition, ...] = ()
     slices: int = 0
     """All slices of a device that is in MIG mode; 0: it is not partitioned."""
@@ -118,17 +118,17 @@ class Occupancy(NamedTuple):
     """Why nothing is known of its processes, if nothing is."""
 
 
-NO_OCCUPANCIES: Mapping[Device, Occupancy] = MappingProxyType({})
+NO_GPU_ACTIVITY: Mapping[Device, GpuActivity] = MappingProxyType({})
 
 
-class CallCost(NamedTuple):
+class DriverCallStats(NamedTuple):
     """What one sort of call into a driver has cost since the daemon began."""
 
     calls: int
     seconds: float
 
 
-NO_CALLS: Mapping[str, CallCost] = MappingProxyType({})
+NO_DRIVER_CALLS: Mapping[str, DriverCallStats] = MappingProxyType({})
 
 
 class Observation(NamedTuple):
@@ -140,9 +140,9 @@ class Observation(NamedTuple):
     readings: tuple[Reading, ...]
     cost_seconds: float = 0.0
     error: str = ""
-    occupancies: tuple[Occupancy, ...] = ()
+    gpu_activity: tuple[GpuActivity, ...] = ()
     """Those that are new since the last observation."""
-    calls: Mapping[str, CallCost] = NO_CALLS
+    calls: Mapping[str, DriverCallStats] = NO_DRIVER_CALLS
     """By name of the driver's function."""
     sick: str = ""
     """Why the source cannot heal while this process lives; the daemon is then not healthy."""
@@ -150,7 +150,7 @@ class Observation(NamedTuple):
     """What a person should know of the source that is no failure of it."""
 
 
-class Sampler(Protocol):
+class DeviceCollector(Protocol):
     """A source of observations."""
 
     name: str
@@ -162,7 +162,7 @@ class Sampler(Protocol):
         """Let go of every file and handle."""
 
 
-class Position(NamedTuple):
+class CounterState(NamedTuple):
     """Where a device's counter stood; what the ledger keeps, so that a restart can go on."""
 
     device: Device
@@ -202,7 +202,7 @@ class Interval(NamedTuple):
     t1_ns: int
     energy_uj: int
     method: Method
-    event: Event | None = None
+    event: CounterEvent | None = None
     restart: bool = False
     """No daemon ran for a part of it."""
     uncounted: bool = False

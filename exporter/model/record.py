@@ -6,23 +6,23 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from exporter import units
-from exporter.model.books import Amount, FactorUse, sum_of
-from exporter.model.forecast import Forecast, Outcome, forecast
+from exporter.model.forecast import Forecast, ForecastOutcome, forecast
+from exporter.model.ledger import Amount, FactorUse, sum_amounts
 from exporter.model.readings import Device, Method
-from exporter.model.runs import RunInfo, RunKey, Unit
-from exporter.model.workload import Split
+from exporter.model.runs import RunInfo, RunKey, UnitCount
+from exporter.model.workload import SplitMethod
 
 VERSION = 1
 GROUP_LABEL = "group"
 """The label that runs of one sweep share."""
 
 
-class Part(NamedTuple):
+class RecordPart(NamedTuple):
     """What a run used of one device, got by one method and split in one way."""
 
     device: Device
     method: Method
-    split: Split
+    split: SplitMethod
     amount: Amount
 
 
@@ -33,7 +33,7 @@ class RunRecord(NamedTuple):
     """Everything known of one run on one node."""
 
     run: RunInfo
-    parts: tuple[Part, ...]
+    parts: tuple[RecordPart, ...]
     factors: tuple[FactorUse, ...]
     at: float
     """Wall clock of this record, seconds."""
@@ -77,7 +77,7 @@ class RunRecord(NamedTuple):
         return max(0.0, (self.run.ended or self.at) - self.run.started)
 
 
-class Spell(NamedTuple):
+class UsageInterval(NamedTuple):
     """What one party used of one device in one minute, or in one hour."""
 
     at: float
@@ -88,7 +88,7 @@ class Spell(NamedTuple):
     amount: Amount
 
 
-class Wanted(NamedTuple):
+class RunFilter(NamedTuple):
     """Which runs are asked for; "" and None: any."""
 
     run_id: str = ""
@@ -111,17 +111,17 @@ class Wanted(NamedTuple):
         )
 
 
-ANY = Wanted()
+ANY_RUN = RunFilter()
 
 
-class Cursor(NamedTuple):
+class RunCursor(NamedTuple):
     """The place of a run in the list of all runs, which begins with the latest start."""
 
     started: float
     key: RunKey
 
     @classmethod
-    def of(cls, run: RunInfo) -> "Cursor":
+    def of(cls, run: RunInfo) -> "RunCursor":
         """The place of a run."""
         return cls(run.started, run.key)
 
@@ -132,10 +132,10 @@ class Cursor(NamedTuple):
 
     def precedes(self, run: RunInfo) -> bool:
         """Whether a run comes after this place."""
-        return self.order < Cursor.of(run).order
+        return self.order < RunCursor.of(run).order
 
 
-class Sums(StrEnum):
+class GroupBy(StrEnum):
     """What runs may be added up by."""
 
     JOB = "job"
@@ -145,7 +145,7 @@ class Sums(StrEnum):
     ACCOUNT = "account"
 
 
-class RunSum(NamedTuple):
+class RunTotals(NamedTuple):
     """What the ledger has of all runs of one job, group, user, namespace or account."""
 
     name: str
@@ -158,9 +158,9 @@ class RunSum(NamedTuple):
     ended: float | None
     """The latest end; None as long as one of them is open."""
     at: float
-    parts: tuple[Part, ...]
+    parts: tuple[RecordPart, ...]
     factors: tuple[FactorUse, ...]
-    units: tuple[Unit, ...]
+    units: tuple[UnitCount, ...]
 
 
 class Form(NamedTuple):
@@ -175,14 +175,14 @@ class Form(NamedTuple):
     """The document, without a line end after it, of a record as `to_json` gives it."""
 
 
-class Archive(Protocol):
+class RunArchive(Protocol):
     """Every run that the ledger knows, on the page or not; may be asked from any thread."""
 
     def ledger_id(self) -> str:
         """The id that was made with the ledger. Raises LedgerError."""
 
     def runs(
-        self, limit: int, wanted: Wanted = ANY, after: Cursor | None = None
+        self, limit: int, wanted: RunFilter = ANY_RUN, after: RunCursor | None = None
     ) -> Sequence[RunRecord]:
         """The `limit` runs that began last, newest first, or those that come after a place.
 
@@ -190,17 +190,17 @@ class Archive(Protocol):
         """
 
     def sums(
-        self, by: Sums, since: float, wanted: Wanted, leaving_out: Collection[RunKey]
-    ) -> Sequence[RunSum]:
+        self, by: GroupBy, since: float, wanted: RunFilter, leaving_out: Collection[RunKey]
+    ) -> Sequence[RunTotals]:
         """The sums of all runs that began at `since` or later. Raises LedgerError."""
 
     def usage(
         self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False
-    ) -> Sequence[Spell]:
+    ) -> Sequence[UsageInterval]:
         """Usage of all parties, or of one run, by the minute or hour. Raises LedgerError."""
 
 
-def to_json(record: RunRecord) -> dict[str, object]:
+def record_to_json(record: RunRecord) -> dict[str, object]:
     """The record as JSON-ready values; integers stay exact."""
     run = record.run
     return {
@@ -235,13 +235,13 @@ def to_json(record: RunRecord) -> dict[str, object]:
         "energy_joules": units.joules(record.energy_uj),
         "carbon_grams": units.grams(record.carbon_ng),
         "parts": _parts_to_json(record.parts, record.models),
-        "intensity": [_use_to_json(use) for use in record.factors],
+        "intensity": [_factor_use_to_json(use) for use in record.factors],
     }
 
 
-def sum_to_json(found: RunSum, models: Mapping[Device, str]) -> dict[str, object]:
+def totals_to_json(found: RunTotals, models: Mapping[Device, str]) -> dict[str, object]:
     """The sum as JSON-ready values, as far as it has them under the names of a record."""
-    total = sum_of(part.amount for part in found.parts)
+    total = sum_amounts(part.amount for part in found.parts)
     return {
         "version": VERSION,
         "name": found.name,
@@ -256,11 +256,13 @@ def sum_to_json(found: RunSum, models: Mapping[Device, str]) -> dict[str, object
         "held_uj": total.held_uj,
         "carbon_ng": total.carbon_ng,
         "parts": _parts_to_json(found.parts, models),
-        "intensity": [_use_to_json(use) for use in found.factors],
+        "intensity": [_factor_use_to_json(use) for use in found.factors],
     }
 
 
-def _parts_to_json(parts: Iterable[Part], models: Mapping[Device, str]) -> list[dict[str, object]]:
+def _parts_to_json(
+    parts: Iterable[RecordPart], models: Mapping[Device, str]
+) -> list[dict[str, object]]:
     return [
         {
             "device": part.device.kind,
@@ -296,7 +298,7 @@ def _forecast_to_json(run: RunInfo) -> dict[str, object] | None:
     }
 
 
-def _outcome_to_json(outcome: Outcome | Forecast) -> dict[str, float]:
+def _outcome_to_json(outcome: ForecastOutcome | Forecast) -> dict[str, float]:
     return {
         "energy_joules": units.joules(outcome.energy_uj),
         "carbon_grams": units.grams(outcome.carbon_ng),
@@ -304,7 +306,7 @@ def _outcome_to_json(outcome: Outcome | Forecast) -> dict[str, float]:
     }
 
 
-def _use_to_json(use: FactorUse) -> dict[str, object]:
+def _factor_use_to_json(use: FactorUse) -> dict[str, object]:
     """One intensity that the run was converted with, and for how much of it."""
     factor = use.factor
     amounts: dict[str, object] = {"energy_uj": use.energy_uj, "carbon_ng": use.carbon_ng}

@@ -12,14 +12,14 @@ class RunKey(NamedTuple):
     job_id: str
 
 
-NOBODY = -1
-HISTORY = -3
+NO_UID = -1
+IMPORTED_UID = -3
 """uid of runs that another tool measured: no other run has it, so none goes on with them."""
-DEPARTED = RunKey(NOBODY, "", "")
+DEPARTED_RUNS = RunKey(NO_UID, "", "")
 """All runs that left the page: in the sums of a device, never a series of its own."""
 
 
-class Unit(NamedTuple):
+class UnitCount(NamedTuple):
     """Something that a run counts of its own, such as tokens; a counter shows `amount - base`."""
 
     name: str
@@ -27,7 +27,7 @@ class Unit(NamedTuple):
     base: float = 0.0
 
 
-class Merge(NamedTuple):
+class RunMerge(NamedTuple):
     """A provisional run that turned out to be another one."""
 
     old: RunKey
@@ -37,7 +37,7 @@ class Merge(NamedTuple):
     have shown it, beside those of the new one."""
 
 
-class Mark(NamedTuple):
+class ProgressMark(NamedTuple):
     """How far a run had come, and what it had used on this node by then."""
 
     done: float
@@ -51,9 +51,9 @@ class Progress(NamedTuple):
     """How much of its work a run has done, of `total`, between two marks."""
 
     total: float
-    first: Mark
-    last: Mark
-    between: tuple[Mark, ...] = ()
+    first: ProgressMark
+    last: ProgressMark
+    between: tuple[ProgressMark, ...] = ()
     """Some marks on the way, in order: how evenly the work went."""
 
 
@@ -103,7 +103,7 @@ class RunInfo(NamedTuple):
     """Where its pods are; runs of two namespaces are never one."""
     nodes: int = 0
     """Nodes that it spans, as its launcher says; 0: unknown."""
-    units: tuple[Unit, ...] = ()
+    units: tuple[UnitCount, ...] = ()
     """What it counts, by name."""
     logged: tuple[tuple[str, float | str], ...] = ()
     """The last value of each result that it logged, by name."""
@@ -122,17 +122,17 @@ class RunInfo(NamedTuple):
         return bool(self.user) or self.key.uid < 0 or self.origin == REPLAY
 
 
-def with_past(run: RunInfo, past: RunInfo | None) -> RunInfo:
+def with_stored_run(run: RunInfo, past: RunInfo | None) -> RunInfo:
     """A run that came back, with what is known of it from before it left the page.
 
     Counters of its units go on from where they are.
     """
     if past is None:
         return run
-    units = {unit.name: Unit(unit.name, unit.amount, unit.amount) for unit in past.units}
+    units = {unit.name: UnitCount(unit.name, unit.amount, unit.amount) for unit in past.units}
     for unit in run.units:
-        before = units.get(unit.name, Unit(unit.name, 0.0)).amount
-        units[unit.name] = Unit(unit.name, before + unit.amount, before + unit.base)
+        before = units.get(unit.name, UnitCount(unit.name, 0.0)).amount
+        units[unit.name] = UnitCount(unit.name, before + unit.amount, before + unit.base)
     return run._replace(
         started=min(run.started, past.started),
         units=tuple(units.values()),
@@ -147,7 +147,7 @@ OTHER_OWNER = Owner("other")
 
 def owner_of(run: RunInfo, exported_labels: Collection[str]) -> Owner:
     """Whose a run is."""
-    if run.key.uid == NOBODY:
+    if run.key.uid == NO_UID:
         return OTHER_OWNER
     labels = tuple([pair for pair in run.labels if pair[0] in exported_labels])
     return Owner(run.user, run.namespace, labels)

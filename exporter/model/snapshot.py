@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from exporter.model.books import Balance, FactorUse
-from exporter.model.intensity import Factor, FeedState, Value
+from exporter.model.intensity import Factor, FeedState, IntensityValue
+from exporter.model.ledger import Balance, FactorUse
 from exporter.model.readings import (
-    NO_CALLS,
-    CallCost,
+    NO_DRIVER_CALLS,
+    CounterEvent,
     Device,
     DeviceInfo,
-    Event,
+    DriverCallStats,
+    GpuActivity,
     Method,
-    Occupancy,
 )
-from exporter.model.record import Part, RunRecord
+from exporter.model.record import RecordPart, RunRecord
 from exporter.model.runs import Owner, RunInfo, RunKey
-from exporter.model.workload import CollectorState, Party, Split
+from exporter.model.workload import AttributionTarget, CollectorState, SplitMethod
 
 
 class DeviceState(NamedTuple):
@@ -31,8 +31,8 @@ class DeviceState(NamedTuple):
     """Since the last good reading."""
     power_watts: float | None
     """Mean over the last half interval or more; None: unknown, which is not zero."""
-    events: Mapping[Event, int]
-    occupancy: Occupancy | None = None
+    events: Mapping[CounterEvent, int]
+    activity: GpuActivity | None = None
     """The last look at who is on it; None: nobody looked, or not lately."""
     is_counted: bool = True
     """Whether its energy is known, if only from where on; else it has none to show, not even 0."""
@@ -40,21 +40,21 @@ class DeviceState(NamedTuple):
     @property
     def utilization(self) -> float | None:
         """Part of the time in which anything ran on it, 0 to 1; None: not known."""
-        return None if self.occupancy is None else self.occupancy.utilization
+        return None if self.activity is None else self.activity.utilization
 
 
-class Row(NamedTuple):
+class AccountSnapshot(NamedTuple):
     """One line of the books now."""
 
     device: Device
-    party: Party
+    target: AttributionTarget
     method: Method
-    split: Split
+    split: SplitMethod
     balance: Balance
     power_watts: float | None
 
 
-class GridState(NamedTuple):
+class IntensityState(NamedTuple):
     """The intensity in force now."""
 
     factor: Factor | None
@@ -62,16 +62,16 @@ class GridState(NamedTuple):
     age_seconds: float | None
     why: str
     """In a sentence for a person: where the number comes from, or why there is none."""
-    recent: tuple[Value, ...] = ()
+    recent: tuple[IntensityValue, ...] = ()
     """What was known of the last hours; empty for a source without times."""
-    forecast: tuple[Value, ...] = ()
+    forecast: tuple[IntensityValue, ...] = ()
     """From the source in force; empty where it has none."""
-    second: "GridState | None" = None
+    second: "IntensityState | None" = None
     """Another kind of intensity, that no grams are counted with; None: not wanted."""
     feeds: tuple[FeedState, ...] = ()
 
 
-class Health(NamedTuple):
+class DaemonHealth(NamedTuple):
     """How the daemon itself fares."""
 
     loop_seconds: float = 0.0
@@ -99,16 +99,16 @@ class Snapshot(NamedTuple):
     node: str
     interval_seconds: float
     devices: tuple[DeviceState, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[AccountSnapshot, ...]
     runs: tuple[RunInfo, ...]
     """Open ones first, then ended ones that are still shown."""
     factor_uses: Mapping[RunKey, tuple[FactorUse, ...]]
-    grid: GridState
+    grid: IntensityState
     collectors: tuple[CollectorState, ...]
-    health: Health
+    health: DaemonHealth
     notes: tuple[str, ...] = ()
     """What a person should know: missing sources with their remedy, a restart, a repair."""
-    driver_calls: Mapping[str, CallCost] = NO_CALLS
+    driver_calls: Mapping[str, DriverCallStats] = NO_DRIVER_CALLS
     owners: tuple[tuple[Owner, int, int], ...] = ()
     """What counters showed of runs that have left: microjoules and nanograms by owner."""
     members: Mapping[RunKey, tuple[tuple[str, str], ...]] = NO_MEMBERS
@@ -124,18 +124,18 @@ def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:
     return RunRecord(
         run=run,
         parts=tuple(
-            Part(row.device, row.method, row.split, row.balance.total)
+            RecordPart(row.device, row.method, row.split, row.balance.total)
             for row in snapshot.rows
-            if row.party == run.key
+            if row.target == run.key
         ),
         factors=snapshot.factor_uses.get(run.key, ()),
         at=snapshot.wall,
         node=snapshot.node,
-        models=models_of(snapshot),
+        models=device_models(snapshot),
     )
 
 
-def models_of(snapshot: Snapshot) -> dict[Device, str]:
+def device_models(snapshot: Snapshot) -> dict[Device, str]:
     """What the node's devices are."""
     return {state.info.device: state.info.model for state in snapshot.devices}
 
@@ -145,6 +145,6 @@ def run_power_watts(snapshot: Snapshot, run: RunInfo) -> float | None:
     powers = [
         row.power_watts
         for row in snapshot.rows
-        if row.party == run.key and row.power_watts is not None
+        if row.target == run.key and row.power_watts is not None
     ]
     return sum(powers) if powers else None

@@ -9,7 +9,7 @@ from exporter.model.readings import Device
 from exporter.model.runs import RunKey
 
 
-class Reason(StrEnum):
+class UnattributedReason(StrEnum):
     """Why an energy is charged to no run."""
 
     IDLE = "idle"
@@ -19,11 +19,11 @@ class Reason(StrEnum):
     RESTART = "restart"
 
 
-Party: TypeAlias = RunKey | Reason
+AttributionTarget: TypeAlias = RunKey | UnattributedReason
 """Every microjoule is booked on exactly one party."""
 
 
-class Split(StrEnum):
+class SplitMethod(StrEnum):
     """How a share of a device's energy was found."""
 
     EXCLUSIVE = "exclusive"
@@ -35,7 +35,7 @@ class Split(StrEnum):
     REST = "rest"
 
 
-class Usage(NamedTuple):
+class RunUsage(NamedTuple):
     """CPU time used by one run since the last look, and the memory it holds now."""
 
     run: RunKey
@@ -45,7 +45,7 @@ class Usage(NamedTuple):
     """Hardware threads that the run has alone, whether or not it uses them."""
 
 
-class Holding(NamedTuple):
+class GpuHolding(NamedTuple):
     """A GPU, or a part of one, that a run holds whether or not it does anything with it."""
 
     device: Device
@@ -59,14 +59,14 @@ class Holding(NamedTuple):
     since_ns: int = 0
     until_ns: int | None = None
     """CLOCK_BOOTTIME; None: it is held still."""
-    serves: bool = False
+    is_proxy: bool = False
     """By a process that works for others, as an MPS server does: it gives way to who holds it."""
 
 
-NO_OWNERS: Mapping[int, RunKey] = MappingProxyType({})
+NO_PROCESS_RUNS: Mapping[int, RunKey] = MappingProxyType({})
 
 
-class Machine(NamedTuple):
+class HostUsage(NamedTuple):
     """The whole machine since the last look; what runs are measured against."""
 
     busy_us: int
@@ -82,29 +82,29 @@ class Machine(NamedTuple):
     """Hardware threads; 0: not known."""
 
 
-class Sighting(NamedTuple):
+class WorkloadSample(NamedTuple):
     """Who ran and what they used since the last look."""
 
     at_ns: int
-    usage: tuple[Usage, ...]
-    machine: Machine | None
+    usage: tuple[RunUsage, ...]
+    machine: HostUsage | None
     """None: the machine's own totals could not be read."""
-    holder: RunKey | None = None
+    machine_owner: RunKey | None = None
     """A run that owns the whole machine and pays for what nobody else used."""
-    holdings: tuple[Holding, ...] = ()
+    holdings: tuple[GpuHolding, ...] = ()
     """Of GPUs; those that ended since the last look among them."""
-    owners: Mapping[int, RunKey] = NO_OWNERS
+    run_of_pid: Mapping[int, RunKey] = NO_PROCESS_RUNS
     """The runs of processes that have a context on a GPU, by pid; who is in no run is left out."""
-    servers: frozenset[int] = frozenset()
+    proxy_pids: frozenset[int] = frozenset()
     """Processes on a GPU that work for others, by pid: MPS servers that are known by name."""
 
 
-class Share(NamedTuple):
+class EnergyShare(NamedTuple):
     """One party's part of one interval. The shares of an interval sum to its energy, exactly."""
 
-    party: Party
+    target: AttributionTarget
     energy_uj: int
-    split: Split
+    split: SplitMethod
     held_uj: int = 0
     """Part of `energy_uj` that is idle power of what the party holds."""
 

@@ -3,23 +3,23 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from exporter import __version__, human, units
-from exporter.report import budget, figures, group
+from exporter import __version__, formatting, units
+from exporter.report import budget, quantities, records
 from exporter.report.document import Document, Section, Table
 from exporter.report.forms.text import (
-    METHODS,
-    energy,
+    METHOD_DESCRIPTIONS,
     energy_scale,
+    energy_text,
     is_named,
     is_replay,
-    mean_intensity,
+    mean_intensity_facts,
     method_text,
-    seen,
+    where_seen,
 )
 
 Record = Mapping[str, Any]
-KINDS = {"cpu": "processors", "dram": "memory", "gpu": "GPUs"}
-BOUNDS = {
+DEVICE_KIND_NAMES = {"cpu": "processors", "dram": "memory", "gpu": "GPUs"}
+METHOD_ERROR_BOUNDS = {
     "counter": "what its maker states: for NVIDIA GPUs \u00b15 % of steady loads, for processors "
     "and memory no bound; the exporter adds none of its own",
     "integrated": "the sensor's: for NVIDIA GPUs \u00b15 W, more for loads in short bursts",
@@ -28,13 +28,13 @@ BOUNDS = {
 """See docs/accuracy.md."""
 UNKNOWN_METHOD = "not said by the metrics that this was read from"
 NOT_STATED = "not stated"
-STATED = {
+STATED_LABELS = {
     "geographical_location": "location",
     "training_type": "training type",
     "software": "software",
 }
 """Labels of a run that say what nobody can measure; all but the last are a model card's names."""
-OUTSIDE = "network, storage, fans, mainboard, losses of power supplies, making the hardware"
+NOT_COUNTED = "network, storage, fans, mainboard, losses of power supplies, making the hardware"
 
 
 def appendix(record: Record) -> Document:
@@ -43,13 +43,13 @@ def appendix(record: Record) -> Document:
         f"Energy and emissions of {_title(record)}",
         _summary(record),
         (
-            Section("What was used", tuple(_used(record))),
-            *_of_group(record),
+            Section("What was used", tuple(_usage_facts(record))),
+            *_group_sections(record),
             Section("By component", table=_components(record)),
-            Section("Carbon intensity", tuple(_grid(record)), _intensities(record)),
-            Section("Method and bounds", tuple(_methods(record))),
-            Section("Boundary", tuple(_boundary(record))),
-            Section("Circumstances", tuple(_circumstances(record))),
+            Section("Carbon intensity", tuple(_intensity_facts(record)), _intensities(record)),
+            Section("Method and bounds", tuple(_method_facts(record))),
+            Section("Boundary", tuple(_boundary_facts(record))),
+            Section("Circumstances", tuple(_condition_facts(record))),
         ),
     )
 
@@ -69,43 +69,50 @@ def _summary(record: Record) -> str:
     replayed = ", played back from a recording," if is_replay(record) else ""
     so_far = " so far" if record["ended"] is None else ""
     stated = record.get("labels") or {}
-    hardware = figures.hardware(record)
+    hardware = quantities.hardware_text(record)
     on = f" on {hardware}" if hardware else ""
     at = f" in {stated['geographical_location']}" if "geographical_location" in stated else ""
     return (
-        f"{what}{replayed} used {human.energy(record['energy_uj'])} of electricity{on}{at} within "
-        f"{human.duration(record['duration_seconds'])} and emitted "
-        f"{human.carbon(record['carbon_ng'])} of CO2 equivalent{so_far}{_incomplete(record)}."
+        f"{what}{replayed} used {formatting.energy(record['energy_uj'])} of electricity{on}{at} "
+        f"within {formatting.duration(record['duration_seconds'])} and emitted "
+        f"{formatting.carbon(record['carbon_ng'])} of CO2 equivalent{so_far}"
+        f"{_unconverted_text(record)}."
     )
 
 
-def _incomplete(record: Record) -> str:
+def _unconverted_text(record: Record) -> str:
     waiting_uj = sum(use["energy_uj"] for use in record["intensity"] if use["zone"] is None)
-    return f", without {human.energy(waiting_uj)} that wait for an intensity" if waiting_uj else ""
+    return (
+        f", without {formatting.energy(waiting_uj)} that wait for an intensity"
+        if waiting_uj
+        else ""
+    )
 
 
-def _used(record: Record) -> Iterator[tuple[str, str]]:
-    until = "until now" if record["ended"] is None else f"to {human.moment(record['ended'])}"
-    stretch = f"from {human.moment(record['started'])} {until}, UTC"
-    yield "duration", f"{human.duration(record['duration_seconds'])}, {stretch}"
+def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
+    until = (
+        "until now" if record["ended"] is None else f"to {formatting.timestamp(record['ended'])}"
+    )
+    stretch = f"from {formatting.timestamp(record['started'])} {until}, UTC"
+    yield "duration", f"{formatting.duration(record['duration_seconds'])}, {stretch}"
     scale = energy_scale(record)
-    yield "energy", energy(record["energy_uj"], scale)
-    yield "active", energy(record["energy_uj"] - record["held_uj"], scale)
+    yield "energy", energy_text(record["energy_uj"], scale)
+    yield "active", energy_text(record["energy_uj"] - record["held_uj"], scale)
     yield (
         "held idle",
-        f"{energy(record['held_uj'], scale)}: what devices held by it drew doing nothing",
+        f"{energy_text(record['held_uj'], scale)}: what devices held by it drew doing nothing",
     )
-    if figures.pue(record) != 1:
-        facility_uj = record["energy_uj"] * figures.pue(record)
+    if quantities.mean_pue(record) != 1:
+        facility_uj = record["energy_uj"] * quantities.mean_pue(record)
         yield "with PUE", f"{scale.text(facility_uj)}: cooling and supply included"
     if record.get("runs", 1) == 1:
-        yield "mean power", human.watts(figures.mean_watts(record))
-    yield "emitted", f"{human.carbon(record['carbon_ng'])} CO2eq{_incomplete(record)}"
+        yield "mean power", formatting.watts(quantities.mean_watts(record))
+    yield "emitted", f"{formatting.carbon(record['carbon_ng'])} CO2eq{_unconverted_text(record)}"
     yield from budget.rows(record)
 
 
-def _of_group(record: Record) -> Iterator[Section]:
-    facts = group.said(record)
+def _group_sections(record: Record) -> Iterator[Section]:
+    facts = records.group_facts(record)
     if facts:
         yield Section("Tuning", tuple(facts))
 
@@ -113,17 +120,17 @@ def _of_group(record: Record) -> Iterator[Section]:
 def _components(record: Record) -> Table:
     """A row for each kind of device, method and split; devices are counted."""
     sums: dict[tuple[Any, ...], list[Record]] = {}
-    for part in figures.parts_used(record):
+    for part in quantities.parts_used(record):
         sums.setdefault((part["device"], part["method"], part["split"]), []).append(part)
-    in_energy, in_carbon = energy_scale(record), human.carbon_scale((record["carbon_ng"],))
+    in_energy, in_carbon = energy_scale(record), formatting.carbon_scale((record["carbon_ng"],))
     rows = [
         (
-            _kind(kind, parts),
-            in_energy.text(_total(parts, "energy_uj")),
-            human.share(_total(parts, "energy_uj"), record["energy_uj"]),
-            _held(parts, in_energy),
-            in_carbon.text(_total(parts, "carbon_ng")),
-            ", ".join(filter(None, (method and method_text(record, method), _split(split)))),
+            _component_name(kind, parts),
+            in_energy.text(_sum_field(parts, "energy_uj")),
+            formatting.percentage(_sum_field(parts, "energy_uj"), record["energy_uj"]),
+            _held_idle_text(parts, in_energy),
+            in_carbon.text(_sum_field(parts, "carbon_ng")),
+            ", ".join(filter(None, (method and method_text(record, method), _split_text(split)))),
         )
         for (kind, method, split), parts in sorted(sums.items(), key=lambda item: str(item[0]))
     ]
@@ -131,24 +138,24 @@ def _components(record: Record) -> Table:
     return Table(head, tuple(rows), frozenset((1, 2, 3, 4)))
 
 
-def _kind(kind: str, parts: Iterable[Record]) -> str:
+def _component_name(kind: str, parts: Iterable[Record]) -> str:
     devices = {(part.get("node"), part["id"]) for part in parts}
-    shown = KINDS.get(kind, kind)
+    shown = DEVICE_KIND_NAMES.get(kind, kind)
     return f"{len(devices)} {shown}" if kind == "gpu" and len(devices) > 1 else shown
 
 
-def _total(parts: Iterable[Record], name: str) -> int:
+def _sum_field(parts: Iterable[Record], name: str) -> int:
     return sum(part.get(name) or 0 for part in parts)
 
 
-def _held(parts: Iterable[Record], scale: human.Scale) -> str:
+def _held_idle_text(parts: Iterable[Record], scale: formatting.DisplayUnit) -> str:
     """Prometheus has only the sum of several GPUs of a node."""
     amounts = [part.get("held_uj") for part in parts]
-    return human.UNKNOWN if None in amounts else scale.text(sum(filter(None, amounts)))
+    return formatting.UNKNOWN if None in amounts else scale.text(sum(filter(None, amounts)))
 
 
-def _split(split: str | None) -> str:
-    return human.SPLITS.get(split) or f"split by {split}" if split else ""
+def _split_text(split: str | None) -> str:
+    return formatting.SPLIT_DESCRIPTIONS.get(split) or f"split by {split}" if split else ""
 
 
 def _intensities(record: Record) -> Table | None:
@@ -169,47 +176,47 @@ def _intensities(record: Record) -> Table | None:
     return Table(head, tuple(rows), frozenset((1, 2, 3))) if rows else None
 
 
-def _grid(record: Record) -> Iterator[tuple[str, str]]:
-    yield from mean_intensity(record)
+def _intensity_facts(record: Record) -> Iterator[tuple[str, str]]:
+    yield from mean_intensity_facts(record)
     if "boundary" not in record and record["carbon_ng"] and record["energy_uj"]:
         mean = units.grams(record["carbon_ng"]) / units.kwh(record["energy_uj"])
-        yield "mean", f"{human.number(mean)} g/kWh, PUE included, weighted by energy"
+        yield "mean", f"{formatting.number(mean)} g/kWh, PUE included, weighted by energy"
     if not record["intensity"] and "boundary" not in record:
         yield "intensity", "none was known"
 
 
-def _methods(record: Record) -> Iterator[tuple[str, str]]:
-    parts = figures.parts_used(record)
+def _method_facts(record: Record) -> Iterator[tuple[str, str]]:
+    parts = quantities.parts_used(record)
     methods = {part["method"] for part in parts}
     if is_replay(record):
         yield "replay", "a recorded or made-up host was played back; nothing was measured"
         methods &= {None}
-    for method, bound in BOUNDS.items():
+    for method, bound in METHOD_ERROR_BOUNDS.items():
         if method in methods:
-            yield METHODS[method], bound
+            yield METHOD_DESCRIPTIONS[method], bound
     if None in methods:
         yield "how it was got", UNKNOWN_METHOD
     splits = sorted({part["split"] for part in parts if part["split"]})
     if splits:
-        yield "shares", "; ".join(map(_split, splits))
+        yield "shares", "; ".join(map(_split_text, splits))
 
 
-def _boundary(record: Record) -> Iterator[tuple[str, str]]:
-    kinds = [KINDS.get(kind, kind) for kind in sorted(figures.kwh_by_device(record))]
+def _boundary_facts(record: Record) -> Iterator[tuple[str, str]]:
+    kinds = [DEVICE_KIND_NAMES.get(kind, kind) for kind in sorted(quantities.kwh_by_device(record))]
     yield "counted", ", ".join(kinds) or "nothing"
-    yield "not counted", OUTSIDE
-    pue = figures.pue(record)
+    yield "not counted", NOT_COUNTED
+    pue = quantities.mean_pue(record)
     cooling = f"only as the PUE of {pue:.4g}" if pue != 1 else "not counted: the PUE is 1"
     yield "cooling", cooling
-    yield from seen(record)
+    yield from where_seen(record)
 
 
-def _circumstances(record: Record) -> Iterator[tuple[str, str]]:
+def _condition_facts(record: Record) -> Iterator[tuple[str, str]]:
     labels = record.get("labels") or {}
-    yield "hardware", figures.hardware(record) or NOT_STATED
-    for label, name in STATED.items():
+    yield "hardware", quantities.hardware_text(record) or NOT_STATED
+    for label, name in STATED_LABELS.items():
         yield name, str(labels.get(label) or NOT_STATED)
-    yield "grid", ", ".join(figures.zones(record)) or NOT_STATED
+    yield "grid", ", ".join(quantities.zones_by_energy(record)) or NOT_STATED
     name = f"{record['name']}, " if is_named(record) else ""
     yield "run", name + record["run_id"] + (f", job {record['job_id']}" if record["job_id"] else "")
     by = "played back by" if is_replay(record) else "measured by"

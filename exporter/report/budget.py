@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporter import human, units
+from exporter import formatting, units
 
 Record = Mapping[str, Any]
 MOST_NAMED = 5
@@ -30,9 +30,11 @@ def rows(record: Record) -> list[tuple[str, str]]:
     if grams is None:
         return []
     carbon_ng, budget_ng = record["carbon_ng"], grams * units.NANOGRAMS_PER_GRAM
-    used = f"{human.carbon(carbon_ng)} of {human.carbon(budget_ng)}"
+    used = f"{formatting.carbon(carbon_ng)} of {formatting.carbon(budget_ng)}"
     if is_exceeded(record):
-        return [("budget", f"exceeded by {human.carbon(carbon_ng - budget_ng)}: {used} emitted")]
+        return [
+            ("budget", f"exceeded by {formatting.carbon(carbon_ng - budget_ng)}: {used} emitted")
+        ]
     unknown = _unknown(record)
     if "boundary" in record:
         return [("budget", f"at least {used} used")]

@@ -8,7 +8,7 @@ class Table(NamedTuple):
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    amounts: frozenset[int] = frozenset()
+    numeric_columns: frozenset[int] = frozenset()
     """Which columns hold amounts, counted from 0."""
 
 

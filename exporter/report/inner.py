@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from exporter import human, units
+from exporter import formatting, units
 
 Record = Mapping[str, Any]
 AMOUNTS = ("energy_uj", "carbon_ng")
@@ -37,5 +37,5 @@ def rows(record: Record) -> list[tuple[str, str]]:
         return []
     energy_uj, carbon_ng = (record[name] + inner[name] for name in AMOUNTS)
     count = "1 run" if inner["runs"] == 1 else f"{inner['runs']} runs"
-    total = f"{human.number(units.joules(energy_uj))} J, {human.carbon(carbon_ng)} CO2eq"
+    total = f"{formatting.number(units.joules(energy_uj))} J, {formatting.carbon(carbon_ng)} CO2eq"
     return [("with inner", f"{total}; {count} inside it, counted apart")]

@@ -2,16 +2,84 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from exporter import formatting, units
 from exporter.errors import ConfigError
 from exporter.model.record import VERSION
+from exporter.model.runs import REPLAY
 
-LARGEST_CHARACTERS = 64 << 20
+Record = Mapping[str, Any]
+AMOUNTS = ("energy_uj", "held_uj", "carbon_ng")
 
 
-def read(path: str) -> list[dict[str, Any]]:
+def combine_records(records: Sequence[Record], title: str) -> dict[str, Any]:
+    """The sums of at least one record. What an inner run used is in no other, so nothing is double.
+
+    Times are those of the first start and the last end; it is open as long as one of them is.
+    """
+    started = min(record["started"] for record in records)
+    ends = [record["ended"] for record in records]
+    ended = None if None in ends else max(ends)
+    until = max(record["at"] for record in records) if ended is None else ended
+    sums = _sums(records)
+    origins = {str(record.get("origin", "")) for record in records}
+    return {
+        "version": records[0]["version"],
+        "run_id": title,
+        "job_id": "",
+        "origin": REPLAY if REPLAY in origins else origins.pop() if len(origins) == 1 else "",
+        "node": ", ".join(sorted({record["node"] for record in records})),
+        "started": started,
+        "ended": ended,
+        "at": max(record["at"] for record in records),
+        "duration_seconds": until - started,
+        "runs": len(records),
+        **sums,
+        "energy_joules": units.joules(sums["energy_uj"]),
+        "carbon_grams": units.grams(sums["carbon_ng"]),
+        "parts": _merge_rows(records, "parts", ("device", "id", "method", "split")),
+        "intensity": _merge_rows(records, "intensity", None),
+        "units": _units(records),
+    }
+
+
+def _sums(records: Iterable[Record]) -> dict[str, int]:
+    sums = dict.fromkeys(AMOUNTS, 0)
+    for record in records:
+        for name in AMOUNTS:
+            sums[name] += record[name]
+    return sums
+
+
+def _merge_rows(
+    records: Iterable[Record], name: str, keys: tuple[str, ...] | None
+) -> list[dict[str, Any]]:
+    """The rows of all, those with equal keys (None: with all else equal) added up."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in (row for record in records for row in record[name]):
+        facts = {k: v for k, v in row.items() if k not in AMOUNTS}
+        key = tuple(facts.values()) if keys is None else tuple(row[k] for k in keys)
+        known = rows.setdefault(key, {**facts, **{a: 0 for a in AMOUNTS if a in row}})
+        for amount in AMOUNTS:
+            if amount in row:
+                known[amount] += row[amount]
+    return list(rows.values())
+
+
+def _units(records: Iterable[Record]) -> dict[str, float]:
+    amounts: dict[str, float] = {}
+    for record in records:
+        for name, amount in record.get("units", {}).items():
+            amounts[name] = amounts.get(name, 0) + amount
+    return amounts
+
+
+MAX_FILE_CHARACTERS = 64 << 20
+
+
+def read_records(path: str) -> list[dict[str, Any]]:
     """The records in a file: one, a list of them, or what the HTTP interface answers.
 
     Raises ConfigError naming the file, the record and what is wrong with it.
@@ -20,31 +88,31 @@ def read(path: str) -> list[dict[str, Any]]:
     if isinstance(document, dict) and isinstance(document.get("runs"), list):
         document = document["runs"]
     found = document if isinstance(document, list) else [document]
-    return [checked(record, f"{path}: record {n}") for n, record in enumerate(found, 1)]
+    return [validate_record(record, f"{path}: record {n}") for n, record in enumerate(found, 1)]
 
 
-def checked(record: Any, where: str) -> dict[str, Any]:
+def validate_record(record: Any, where: str) -> dict[str, Any]:
     """A document that is a record, with what readers rely on. Raises ConfigError."""
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise ConfigError(f"{where}: is no record of a run, version {VERSION}")
-    _expect(record, FIELDS, where)
+    _require_types(record, FIELD_TYPES, where)
     for part in record["parts"]:
-        _expect(part, {"device": "a text", "energy_uj": "a number"}, f"{where}: parts")
+        _require_types(part, {"device": "a text", "energy_uj": "a number"}, f"{where}: parts")
     for use in record["intensity"]:
-        _expect(use, {"energy_uj": "a number"}, f"{where}: intensity")
-    _expect(record.get("boundary") or {}, {"grids": "a list, if any"}, f"{where}: boundary")
+        _require_types(use, {"energy_uj": "a number"}, f"{where}: intensity")
+    _require_types(record.get("boundary") or {}, {"grids": "a list, if any"}, f"{where}: boundary")
     return record
 
 
 def _document(path: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read(LARGEST_CHARACTERS + 1)
+            text = file.read(MAX_FILE_CHARACTERS + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text") from None
-    if len(text) > LARGEST_CHARACTERS:
+    if len(text) > MAX_FILE_CHARACTERS:
         raise ConfigError(f"{path}: is larger than any record")
     try:
         return json.loads(text)
@@ -52,9 +120,9 @@ def _document(path: str) -> Any:
         raise ConfigError(f"{path}: is not JSON: {error}") from None
 
 
-def _expect(fields: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> None:
+def _require_types(fields: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> None:
     for name, kind in kinds.items():
-        if not HOLDS[kind](fields.get(name)):
+        if not TYPE_CHECKS[kind](fields.get(name)):
             raise ConfigError(f"{where}: {name}: expected {kind}")
 
 
@@ -67,7 +135,7 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-HOLDS: Mapping[str, Callable[[Any], bool]] = {
+TYPE_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "a number": _is_number,
     "a number, if any": lambda value: value is None or _is_number(value),
     "a text": lambda value: isinstance(value, str),
@@ -75,10 +143,138 @@ HOLDS: Mapping[str, Callable[[Any], bool]] = {
     "a list, if any": lambda value: value is None or _is_list(value),
     "names with values, if any": lambda value: value is None or isinstance(value, dict),
 }
-FIELDS: Mapping[str, str] = {
+FIELD_TYPES: Mapping[str, str] = {
     **dict.fromkeys(("energy_uj", "held_uj", "carbon_ng", "started", "at"), "a number"),
     "ended": "a number, if any",
     **dict.fromkeys(("run_id", "job_id", "node"), "a text"),
     **dict.fromkeys(("parts", "intensity"), "a list"),
     **dict.fromkeys(("units", "logged", "labels", "boundary"), "names with values, if any"),
 }
+
+
+FINAL_LABEL = "final"
+TRUE_VALUES = ("1", "true", "yes")
+
+
+def group_record(
+    records: Sequence[Record], name: str, final_id: str = "", *, complete: bool = True
+) -> dict[str, Any]:
+    """The sums of at least one record, and `group`: means, their standard errors, the final run.
+
+    The final run is that with the id `final_id`, or the last with that name; else the last that has
+    the label `final=true`; else the last that was begun. Means are those of runs that have ended.
+    Where not all runs are among the records, `complete` is false. Raises KeyError for a `final_id`
+    that is none of theirs.
+    """
+    count = f"all {len(records)}" if complete else f"{len(records)}"
+    ended = [record for record in records if record["ended"] is not None]
+    energy, energy_error = _mean_and_error([units.joules(record["energy_uj"]) for record in ended])
+    carbon, carbon_error = _mean_and_error([units.grams(record["carbon_ng"]) for record in ended])
+    final, why = _choose_final(records, final_id)
+    labels = [record.get("labels") or {} for record in records]
+    return {
+        **combine_records(
+            records, f"{count} of group {name}" if len(records) > 1 else f"group {name}"
+        ),
+        "labels": {k: v for k, v in labels[0].items() if all(o.get(k) == v for o in labels)},
+        "group": {
+            "name": name,
+            "runs": len(records),
+            "ended": len(ended),
+            "complete": complete,
+            "mean_energy_joules": energy,
+            "energy_standard_error_joules": energy_error,
+            "mean_carbon_grams": carbon,
+            "carbon_standard_error_grams": carbon_error,
+            "final": {
+                **{key: final[key] for key in ("run_id", "job_id", "started", "ended")},
+                "name": final.get("name", ""),
+                **{key: final[key] for key in ("energy_uj", "carbon_ng")},
+                "chosen_by": why,
+            },
+        },
+    }
+
+
+def group_facts(record: Record) -> list[tuple[str, str]]:
+    """The facts of a group for a person; none of a record that is of no group."""
+    group = record.get("group")
+    if group is None:
+        return []
+    final = group["final"]
+    of = f"{formatting.percentage(final['energy_uj'], record['energy_uj'])} of the energy"
+    named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
+    run = f"{named}{final['run_id']} ({final['chosen_by']})"
+    in_energy, in_carbon = _scales(group)
+    amounts = f"{in_energy.text(final['energy_uj'])}, {in_carbon.text(final['carbon_ng'])} CO2eq"
+    facts = [
+        ("mean run", _mean_text(group)),
+        ("final run", f"{run}: {amounts}; {of}"),
+    ]
+    if group["ended"] < group["runs"]:
+        left = group["runs"] - group["ended"]
+        facts.append(("running", f"{left} of {group['runs']} runs; in the sum, not in the mean"))
+    if not group["complete"]:
+        facts.append(("too little", "the group has more runs than the newest that were read"))
+    return facts
+
+
+def _scales(group: Record) -> tuple[formatting.DisplayUnit, formatting.DisplayUnit]:
+    """Units for the energy and the emissions of single runs of the group."""
+    mean_uj = (group["mean_energy_joules"] or 0.0) * units.MICROJOULES_PER_JOULE
+    mean_ng = (group["mean_carbon_grams"] or 0.0) * units.NANOGRAMS_PER_GRAM
+    final = group["final"]
+    return (
+        formatting.energy_scale((mean_uj, final["energy_uj"])),
+        formatting.carbon_scale((mean_ng, final["carbon_ng"])),
+    )
+
+
+def _mean_text(group: Record) -> str:
+    """The mean and its standard error."""
+    if group["mean_energy_joules"] is None:
+        return "none has ended"
+    in_energy, in_carbon = _scales(group)
+
+    def energy(name: str) -> str:
+        return in_energy.text(group[name] * units.MICROJOULES_PER_JOULE)
+
+    def carbon(name: str) -> str:
+        return in_carbon.text(group[name] * units.NANOGRAMS_PER_GRAM)
+
+    means = energy("mean_energy_joules"), carbon("mean_carbon_grams")
+    if group["energy_standard_error_joules"] is None:
+        return f"{means[0]}, {means[1]} CO2eq; one run has no standard error"
+    errors = energy("energy_standard_error_joules"), carbon("carbon_standard_error_grams")
+    return (
+        f"{means[0]} \u00b1 {errors[0]}, {means[1]} \u00b1 {errors[1]} CO2eq "
+        f"(standard error of {group['ended']} runs)"
+    )
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The mean, and its standard error by the deviation of the sample; None: there is none."""
+    if not values:
+        return None, None
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / (len(values) - 1) / len(values))
+
+
+def _choose_final(records: Sequence[Record], final_id: str) -> tuple[Record, str]:
+    """The final run, and by what it is known to be that."""
+    latest = sorted(records, key=lambda record: record["started"])
+    if final_id:
+        named = [record for record in latest if record["run_id"] == final_id]
+        named = named or [record for record in latest if record.get("name") == final_id]
+        if not named:
+            raise KeyError(final_id)
+        return named[-1], "as it was named"
+    marked = [
+        r for r in latest if (r.get("labels") or {}).get(FINAL_LABEL, "").lower() in TRUE_VALUES
+    ]
+    if marked:
+        return marked[-1], f"by its label {FINAL_LABEL}"
+    return latest[-1], "the last that was begun"

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exporter import units
-from exporter.model.readings import Device, DeviceInfo, Kind
-from exporter.sample.kept_file import KeptFile
-from exporter.sample.sysfs import text
+from exporter.model.readings import Device, DeviceInfo, DeviceKind
+from exporter.sample.kernel_files import ReusedFile, read_text
 
 # `intel-rapl` is the driver's name on AMD too. `intel-rapl-mmio` shows the same counters again.
 ZONE = re.compile(r"intel-rapl(:\d+){1,2}")
@@ -17,14 +16,14 @@ FALLBACK_CAP_WATTS = 1000.0
 
 
 @dataclass(eq=False, slots=True)
-class Zone:
+class PowercapZone:
     """One counter."""
 
     info: DeviceInfo
     path: str
-    energy: KeptFile
+    energy: ReusedFile
 
-    def follow_limits(self) -> None:
+    def refresh_limits(self) -> None:
         """Read the power limits again; the bound of plausible power rises with them.
 
         It never falls, because energy that was used under the higher limit may still be due.
@@ -36,7 +35,7 @@ class Zone:
         )
 
 
-def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zone]:
+def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[PowercapZone]:
     """Packages in order of their zone numbers, each followed by its dram.
 
     `model` and `vendor` are those of the processor; `source` is the collector that will read.
@@ -44,28 +43,30 @@ def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Zon
     paths = _zone_paths(sysfs)
     taken: set[str] = set()
     for key in sorted(paths):
-        name = text(paths[key], "name")
+        name = read_text(paths[key], "name")
         if len(key) > 1 or not name.startswith("package"):
             continue
         package = f"{name}-zone-{key[0]}" if name in taken else name
         taken.add(package)
-        yield _zone(paths[key], Device(Kind.CPU, package), model, vendor, source)
+        yield _zone(paths[key], Device(DeviceKind.CPU, package), model, vendor, source)
         for child in sorted(paths):
-            if child[:-1] == key and text(paths[child], "name") == "dram":
-                yield _zone(paths[child], Device(Kind.DRAM, f"{package}-dram"), "", "", source)
+            if child[:-1] == key and read_text(paths[child], "name") == "dram":
+                yield _zone(
+                    paths[child], Device(DeviceKind.DRAM, f"{package}-dram"), "", "", source
+                )
 
 
-def names(sysfs: str) -> list[str]:
+def zone_names(sysfs: str) -> list[str]:
     """The names of all zones, sorted, each once."""
-    return sorted({text(path, "name") for path in _zone_paths(sysfs).values()})
+    return sorted({read_text(path, "name") for path in _zone_paths(sysfs).values()})
 
 
-def is_here(sysfs: str) -> bool:
+def has_zones(sysfs: str) -> bool:
     """Whether there is a counter, or something that this user may not look into."""
-    return bool(_zone_paths(sysfs) or hidden(sysfs))
+    return bool(_zone_paths(sysfs) or unlistable_directory(sysfs))
 
 
-def hidden(sysfs: str) -> str:
+def unlistable_directory(sysfs: str) -> str:
     """A directory of powercap that is there and may not be listed by this user; "": none."""
     for root in ROOTS:
         path = os.path.join(sysfs, root)
@@ -98,7 +99,7 @@ def _zone_directories(path: str) -> list[str]:
     return [os.path.join(path, name) for name in names if ZONE.fullmatch(name)]
 
 
-def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Zone:
+def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> PowercapZone:
     range_uj = _number(path, "max_energy_range_uj")
     cap_watts, limit_watts = _limits(path)
     info = DeviceInfo(
@@ -110,7 +111,7 @@ def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Zo
         wrap_uj=range_uj + 1 if range_uj else None,
         power_limit_watts=limit_watts,
     )
-    return Zone(info, path, KeptFile(os.path.join(path, "energy_uj")))
+    return PowercapZone(info, path, ReusedFile(os.path.join(path, "energy_uj")))
 
 
 def _limits(path: str) -> tuple[float, float | None]:
@@ -133,5 +134,5 @@ def _limit_watts(path: str, name: str) -> float:
 
 def _number(path: str, name: str) -> int:
     """The number in a file of a zone; 0 where there is none."""
-    found = text(path, name)
+    found = read_text(path, name)
     return int(found) if found.isdecimal() else 0

@@ -7,14 +7,20 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.expose.catalogue import catalogue
-from exporter.expose.exposition import Renderer
-from exporter.expose.view import View
-from exporter.model.books import Amount, Balance
-from exporter.model.readings import Device, DeviceInfo, Kind, Method
+from exporter.expose.exposition import MetricsRenderer
+from exporter.expose.metrics import metric_families
+from exporter.expose.snapshot_view import SnapshotView
+from exporter.model.ledger import Amount, Balance
+from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method
 from exporter.model.runs import RunInfo, RunKey
-from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot
-from exporter.model.workload import Party, Reason, Split
+from exporter.model.snapshot import (
+    AccountSnapshot,
+    DaemonHealth,
+    DeviceState,
+    IntensityState,
+    Snapshot,
+)
+from exporter.model.workload import AttributionTarget, SplitMethod, UnattributedReason
 from tests.bench import cost
 from tests.bench.scene import start
 from tests.real.parts import Daemon, until
@@ -26,7 +32,7 @@ SCRAPE_PAUSE_SECONDS = 0.02
 DEVICES = [
     Device(kind, f"package-{number}{suffix}")
     for number in (0, 1)
-    for kind, suffix in ((Kind.CPU, ""), (Kind.DRAM, "-dram"))
+    for kind, suffix in ((DeviceKind.CPU, ""), (DeviceKind.DRAM, "-dram"))
 ]
 KEYS = [RunKey(1000, f"run-{number:03}", f"{4700 + number}") for number in range(RUNS)]
 
@@ -54,14 +60,14 @@ class Rendered(NamedTuple):
 
 def render(ticks: int) -> Rendered:
     """Render pages whose numbers all change, with time between them for caches to grow cold."""
-    renderer = Renderer(catalogue())
-    samples, costs, floors = 0, [], []
+    renderer = MetricsRenderer(metric_families())
+    samples, call_stats, floors = 0, [], []
     for tick in range(ticks + 1):
-        view = View(_snapshot(tick))
+        view = SnapshotView(_snapshot(tick))
         time.sleep(PAUSE_SECONDS)
         began = time.process_time_ns()
         page = renderer.render(view)
-        costs.append((time.process_time_ns() - began) / 1000)
+        call_stats.append((time.process_time_ns() - began) / 1000)
         samples = samples_of(page.text())
         numbers = [(tick + 1) * 1.2345 * number for number in range(samples)]
         time.sleep(PAUSE_SECONDS)
@@ -70,7 +76,7 @@ def render(ticks: int) -> Rendered:
             repr(number)
         floors.append((time.process_time_ns() - began) / 1000)
     median = statistics.median
-    return Rendered(samples, median(costs[1:]) / samples, median(floors[1:]) / samples)
+    return Rendered(samples, median(call_stats[1:]) / samples, median(floors[1:]) / samples)
 
 
 def scrape_exporter(directory: Path, scrapes: int, idle_seconds: float) -> Scraped:
@@ -159,14 +165,20 @@ def samples_of(page: bytes) -> int:
 
 
 def _snapshot(tick: int) -> Snapshot:
-    parties: list[Party] = [*KEYS, Reason.IDLE, Reason.OTHER]
+    parties: list[AttributionTarget] = [*KEYS, UnattributedReason.IDLE, UnattributedReason.OTHER]
     rows = []
     for device in DEVICES:
-        for number, party in enumerate(parties):
+        for number, target in enumerate(parties):
             energy_uj = (tick + 1) * (1_234_567 + 7919 * number) * (1 + len(device.id))
-            split = Split.REST if isinstance(party, Reason) else Split.CPU_TIME
+            split = (
+                SplitMethod.REST if isinstance(target, UnattributedReason) else SplitMethod.CPU_TIME
+            )
             amount = Amount(energy_uj, 0, energy_uj * 131)
-            rows.append(Row(device, party, Method.COUNTER, split, Balance(amount), energy_uj / 3e6))
+            rows.append(
+                AccountSnapshot(
+                    device, target, Method.COUNTER, split, Balance(amount), energy_uj / 3e6
+                )
+            )
     states = [
         DeviceState(
             DeviceInfo(device, "made up", "none", "rapl", 1000.0), True, "", 0.01, 90 + tick / 7, {}
@@ -186,9 +198,9 @@ def _snapshot(tick: int) -> Snapshot:
         rows=tuple(rows),
         runs=tuple(runs),
         factor_uses={},
-        grid=GridState(None, None, ""),
+        grid=IntensityState(None, None, ""),
         collectors=(),
-        health=Health(),
+        health=DaemonHealth(),
     )
 
 

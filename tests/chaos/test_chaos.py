@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from exporter.expose.catalogue import catalogue
+from exporter.expose.metrics import metric_families
 from tests.kube.api_server import FakeApiServer
 from tests.kube.kubelet import FakeKubelet, container, pod
 from tests.nvml.fake import FakeNvml, build
@@ -40,7 +40,7 @@ INTERVAL_SECONDS = 0.1
 QUIET_SECONDS = 15
 RETRY_SECONDS = 90
 """Longer than the longest wait before something is tried again."""
-DURABLE = [family.name for family in catalogue() if family.durable]
+DURABLE = [family.name for family in metric_families() if family.durable]
 BEGINNING = {"joules": 3_500.0, "grams": 0.5, "units": 0.0}
 """What a series may show when it is first scraped: the most that some seconds use."""
 CALLS = (
@@ -215,7 +215,7 @@ class Chaos:
         self.fake.partition(2, 7 if count else 0, instances)
 
     def lose_a_card(self) -> None:
-        self.fake.lose(self.random.randrange(4))
+        self.fake.mark_lost(self.random.randrange(4))
 
     def stop_or_start_the_kubelet(self) -> None:
         if self.is_kubelet_up:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Scene:
         until(lambda: not self._unrecorded(), 60, "every rule has recorded something")
         for alert in FIRING:
             fires = f'ALERTS{{{alert},alertstate="firing"}}'
-            until(lambda fires=fires: self._prometheus.query(fires), 30, f"{alert} fires")
+            until(partial(self._prometheus.query, fires), 30, f"{alert} fires")
 
     def _unrecorded(self) -> set[str]:
         named = {rule["name"] for rule in self._prometheus.rules() if rule["type"] == "recording"}

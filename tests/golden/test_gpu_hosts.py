@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.app import App
-from exporter.config import Account, Config, Convert, Sample
+from exporter.config import AccountConfig, Config, ConvertConfig, SampleConfig
+from exporter.daemon import Daemon
 from exporter.data import DIRECTORY
 from exporter.sample.sources.nvml import source
-from exporter.sample.sources.nvml.card import Card
+from exporter.sample.sources.nvml.gpu import Gpu
 from exporter.worker import deadline
 from tests.fakes import FakeClock
 from tests.golden.test_pages import assert_parsed, stable
@@ -45,7 +45,7 @@ def play(app, clock, second=lambda: None):
         clock.advance(1)
         second()
         app.pipeline.tick()
-    page = app.board.current.page
+    page = app.board.current.metrics_page
     app.close()
     return page
 
@@ -62,9 +62,9 @@ def kept(page, path):
 
 def config(directory, **sample):
     return Config(
-        Sample(**sample),
-        convert=Convert(zone="DE", pue=1.2),
-        account=Account(state_directory=str(directory / "state")),
+        SampleConfig(**sample),
+        convert=ConvertConfig(zone="DE", pue=1.2),
+        account=AccountConfig(state_directory=str(directory / "state")),
     )
 
 
@@ -72,15 +72,15 @@ def config(directory, **sample):
 def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
     attach(library, tmp_path / "fake", monkeypatch)
     # What is asked for in a tick is there in that tick, however busy this machine is.
-    monkeypatch.setattr(source, "PATIENCE_SECONDS", SOON)
-    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SOON)
-    monkeypatch.setattr(Card, "occupancy", lambda card: card._look.wait(deadline(SOON)))
+    monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(Gpu, "activity", lambda card: card._look.result(deadline(SOON)))
     clock = FakeClock()
     fake = FakeNvml(tmp_path / "fake", json.loads(FILES[name].read_text()))
     fake.set_time(clock.now_ns / 1e9, clock.wall())
     only_gpus = dict.fromkeys(("rapl", "cpu_estimate", "dram_estimate"), False)
     machine = {"sysfs": str(tmp_path), "procfs": str(MACHINE / "proc")}
-    app = App(config(tmp_path, collectors=only_gpus, **machine), {}, clock)
+    app = Daemon(config(tmp_path, collectors=only_gpus, **machine), {}, clock)
     page = play(app, clock, lambda: fake.set_time(clock.now_ns / 1e9, clock.wall()))
     kept(page, HOSTS / f"{name}.driver.metrics")
     assert_parsed(page)
@@ -89,7 +89,7 @@ def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", sorted(FILES.keys() - {"vgpu-guest"}))
 def test_page_as_replayed(name, tmp_path):
     clock = FakeClock()
-    page = play(App(config(tmp_path, replay=str(FILES[name])), {}, clock), clock)
+    page = play(Daemon(config(tmp_path, replay=str(FILES[name])), {}, clock), clock)
     kept(page, HOSTS / f"{name}.replay.metrics")
     assert_parsed(page)
 
@@ -113,9 +113,9 @@ def test_a_card_without_a_driver_is_told_of_with_the_rest_at_work(tmp_path):
     (card / "class").write_text("0x030200\n")
     program = (
         "import sys; from exporter.clock import SystemClock\n"
-        "from exporter.sample.sources.nvml import Nvml, source\n"
-        "source.FIRST_PATIENCE_SECONDS = 60.0\n"
-        "print(Nvml(sys.argv[1], SystemClock(), 'boot').read().error)"
+        "from exporter.sample.sources.nvml import NvmlCollector, source\n"
+        "source.FIRST_READ_TIMEOUT_SECONDS = 60.0\n"
+        "print(NvmlCollector(sys.argv[1], SystemClock(), 'boot').read().error)"
     )
     said = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True

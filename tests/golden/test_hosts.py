@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.app import App
-from exporter.attribute.sources.users import UserNames
-from exporter.config import Account, Config, Convert, Sample
-from exporter.errors import Refused
-from exporter.model.commands import Request, Start
-from exporter.model.readings import Kind
+from exporter.attribute.sources.usernames import UsernameCache
+from exporter.config import AccountConfig, Config, ConvertConfig, SampleConfig
+from exporter.daemon import Daemon
+from exporter.errors import RequestRefused
+from exporter.model.commands import CommandRequest, StartRun
+from exporter.model.readings import DeviceKind
 from tests.fakes import FakeClock
 from tests.golden.test_pages import assert_parsed, stable
 
@@ -71,7 +71,7 @@ CLOCKS = {
     "cgroup-v2": ("batch.slice/train.scope/cpu.stat", 10_000),
 }
 """The file under /sys/fs/cgroup with a cgroup's clock, and how far a clock tick moves it."""
-REGISTERED = Start(1001, "ada", 600, "train", scope="cgroup")
+REGISTERED = StartRun(1001, "ada", 600, "train", scope="cgroup")
 """A run that is charged by the clock of its cgroup; 500 says in its environment which run it is."""
 
 
@@ -139,30 +139,32 @@ def name(request):
 def current(name, tmp_path, monkeypatch):
     """What is shown after some seconds; the exporter itself uses no CPU time."""
     monkeypatch.setattr(time, "process_time_ns", lambda: 0)
-    monkeypatch.setattr(UserNames, "name", lambda _, uid: str(uid))  # no directory of users here
+    monkeypatch.setattr(
+        UsernameCache, "name", lambda _, uid: str(uid)
+    )  # no directory of users here
     if name == "unreadable-counters":
         _refuse_counters(monkeypatch)
     host, clock = Host(name, tmp_path / "host"), FakeClock()
     config = Config(
-        Sample(sysfs=str(host.sysfs), procfs=str(host.procfs)),
-        convert=Convert(zone="DE", pue=1.2),
-        account=Account(state_directory=str(tmp_path / "state")),
+        SampleConfig(sysfs=str(host.sysfs), procfs=str(host.procfs)),
+        convert=ConvertConfig(zone="DE", pue=1.2),
+        account=AccountConfig(state_directory=str(tmp_path / "state")),
     )
-    app = App(config, {}, clock)
+    app = Daemon(config, {}, clock)
     answers = []
-    app.loop.turn([Request(REGISTERED, answers.append)] if name in CLOCKS else [])
+    app.loop.run_tick([CommandRequest(REGISTERED, answers.append)] if name in CLOCKS else [])
     for _ in range(SECONDS):
         clock.advance(1)
         host.second()
-        app.loop.turn([])
+        app.loop.run_tick([])
     app.close()
-    assert not any(isinstance(answer, Refused) for answer in answers), answers
+    assert not any(isinstance(answer, RequestRefused) for answer in answers), answers
     return app.board.current
 
 
 @pytest.fixture
 def page(current):
-    return current.page
+    return current.metrics_page
 
 
 def test_page_is_the_one_that_is_kept(name, page):
@@ -199,8 +201,8 @@ def test_run_in_a_cgroup_is_charged_by_its_clock_and_others_by_their_processes(c
     """Of 40 busy ticks a second the cgroup has 20 and the other run 10."""
     used = {run.key: 0 for run in current.snapshot.runs}
     for row in current.snapshot.rows:
-        if row.party in used and row.device.kind is Kind.CPU:
-            used[row.party] += row.balance.total.energy_uj
+        if row.target in used and row.device.kind is DeviceKind.CPU:
+            used[row.target] += row.balance.total.energy_uj
     by_id = {run.run_id: energy_uj for run, energy_uj in used.items()}
     assert by_id["train"] == 2 * by_id["nightly"] > 0
 

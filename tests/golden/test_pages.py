@@ -10,9 +10,9 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.app import App
-from exporter.config import Account, Config, Convert, Sample
-from exporter.expose.exposition import Page
+from exporter.config import AccountConfig, Config, ConvertConfig, SampleConfig
+from exporter.daemon import Daemon
+from exporter.expose.exposition import MetricsPage
 from tests.fakes import FakeClock
 
 HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ def stable(page: str) -> str:
     return "".join(line for line in lines if not VOLATILE.match(line))
 
 
-def assert_parsed(page: Page) -> None:
+def assert_parsed(page: MetricsPage) -> None:
     """Both formats can be read, and say the same."""
 
     def values(families: Iterable[Metric]) -> dict[tuple[object, ...], float]:
@@ -45,17 +45,17 @@ def assert_parsed(page: Page) -> None:
 @pytest.mark.parametrize("host", ["two-socket"])
 def test_page_of_a_recorded_host(host, tmp_path):
     config = Config(
-        Sample(replay=str(SHIPPED / f"{host}.json")),
-        convert=Convert(zone="DE", pue=1.2),
-        account=Account(state_directory=str(tmp_path)),
+        SampleConfig(replay=str(SHIPPED / f"{host}.json")),
+        convert=ConvertConfig(zone="DE", pue=1.2),
+        account=AccountConfig(state_directory=str(tmp_path)),
     )
     clock = FakeClock()
-    app = App(config, {}, clock)
+    app = Daemon(config, {}, clock)
     app.pipeline.tick()
     for _ in range(450):
         clock.advance(1)
         app.pipeline.tick()
-    page = stable(app.board.current.page.text().decode())
+    page = stable(app.board.current.metrics_page.text().decode())
     app.close()
     expected = HERE / f"{host}.metrics"
     if os.environ.get("UPDATE_GOLDEN"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pynvml
 
-from exporter.model.curves import Curve
+from exporter.model.recorded_host import Curve
 from exporter.sample.sources.nvml import source
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class FakeNvml:
         self._lines = [line for line in self._lines if line[:3] != fact]
         self._add(*fact, value)
 
-    def lose(self, gpu: int) -> None:
+    def mark_lost(self, gpu: int) -> None:
         """Let a GPU fall off the bus; those after it get lower indices."""
         self._add("absent", gpu)
 

@@ -31,7 +31,7 @@ class Clocks:
         """Of so much CPU time, while no floor is known."""
         return WATTS * cpu_seconds / THREADS / self.pace
 
-    def charge(self, cpu_seconds: float, rel: float) -> Any:
+    def add_cpu_time(self, cpu_seconds: float, rel: float) -> Any:
         """About the same."""
         return pytest.approx(self.joules(cpu_seconds), rel=rel + abs(self.pace - 1))
 

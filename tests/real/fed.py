@@ -11,11 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from exporter.expose.catalogue import catalogue
+from exporter.expose.metrics import metric_families
 from tests.feeder import Package, PowercapTree
 from tests.real.parts import Daemon, busy, get, until
 
-DURABLE = {family.name for family in catalogue() if family.durable}
+DURABLE = {family.name for family in metric_families() if family.durable}
 DEVICES = ("package-0", "package-0-dram")
 
 

@@ -177,9 +177,9 @@ def test_without_a_readable_sys_it_counts_what_it_can_and_says_so(
 ) -> None:
     sysfs = tmp_path / "sys"
     sysfs.mkdir(mode=0o000)
-    once = as_nobody([*COMMAND, "once", f"--path.sysfs={sysfs}"], home)
-    _, error = once.communicate(timeout=20)
-    assert once.returncode == 0
+    run_once = as_nobody([*COMMAND, "once", f"--path.sysfs={sysfs}"], home)
+    _, error = run_once.communicate(timeout=20)
+    assert run_once.returncode == 0
     assert "energy is estimated" in error.decode()
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.attribute.sources.cgroups import V2, CgroupMeter, mounts
-from exporter.attribute.sources.kube.kubepods import Kubepods
+from exporter.attribute.sources.cgroups import V2, CgroupMeter, cgroup_mounts
+from exporter.attribute.sources.kube.pod_cgroups import PodCgroups
 from tests.real.parts import until
 
 pytestmark = [pytest.mark.real, pytest.mark.beside]
@@ -20,7 +20,7 @@ SPIN = "import time\nwhile time.process_time() < 0.2: pass"
 @pytest.fixture(params=[V2, "cpuacct"], ids=["v2", "v1"])
 def node(request):
     """A directory of its own at the top of a hierarchy, with what is made in it taken away."""
-    point = mounts("/proc").get(request.param)
+    point = cgroup_mounts("/proc").get(request.param)
     if point is None or not os.access(point, os.W_OK):
         pytest.skip("no cgroups of this version that may be written to")
     made = Path(point) / f"emissions-test-{uuid.uuid4()}"
@@ -52,8 +52,8 @@ def test_a_pod_whose_own_cgroup_is_empty_has_the_clock_of_its_containers(node):
     )
     for each in (own, one, two):
         each.mkdir(parents=True)
-    kubepods = Kubepods("/proc")
-    pod = kubepods.look()[uid]
+    kubepods = PodCgroups("/proc")
+    pod = kubepods.collect()[uid]
     meter = CgroupMeter(pod.mounted, pod.at)
     spin(one)
     spin(two)
@@ -63,7 +63,7 @@ def test_a_pod_whose_own_cgroup_is_empty_has_the_clock_of_its_containers(node):
     above = CgroupMeter(pod.mounted, {key: str(node)[len(pod.mounted[key]) :] for key in pod.at})
     assert meter.cpu_us() == pytest.approx(above.cpu_us(), rel=0.01)
     until(lambda: removed(one), what="the first container is gone")
-    pod = kubepods.look()[uid]
+    pod = kubepods.collect()[uid]
     meter.follow(pod.mounted, pod.at)
     assert meter.cpu_us() >= used_us
     # A cgroup that is removed and made again is another one at the same path.

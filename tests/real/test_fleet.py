@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from exporter.client.agent import Agent
-from exporter.report.prometheus import matches
-from exporter.report.prometheus_api import Api
+from exporter.client.agent_client import AgentClient
+from exporter.report.fleet import has_series
+from exporter.report.prometheus_queries import PrometheusApi
 from tests.real.parts import (
     COMMAND,
     LONG_SECONDS,
@@ -147,7 +147,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         runs.append(first.run("--run-id=narrow", "--job-id=j7", "--", *busy(3)))
         until(lambda: len(fleet.ledgers("wide")) == 2, what="both nodes know the run")
         for daemon in (first, second):
-            Agent(daemon.socket).log("wide", None, count={"tokens": TOKENS})
+            AgentClient(daemon.socket).log("wide", None, count={"tokens": TOKENS})
         told.touch()
         for run in runs:
             run.communicate(timeout=LONG_SECONDS)
@@ -159,7 +159,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def seen(url: str) -> bool:
     """Whether all that ended is there, and what it used: a scrape after the last end."""
     settled = "timestamp(emissions_run_end_time_seconds) - emissions_run_end_time_seconds > 3"
-    found = Api(url).query(settled)
+    found = PrometheusApi(url).query(settled)
     return len(found) == 3
 
 
@@ -238,9 +238,9 @@ def test_an_open_run_is_running(fleet: Fleet, url: str) -> None:
 
 
 def test_a_selector_matches_what_is_there_and_nothing_else(fleet: Fleet, url: str) -> None:
-    api = Api(url)
-    assert matches(api, f'emissions_run_info{{user="{getpass.getuser()}"}}', 3600)
-    assert not matches(api, 'emissions_run_info{user="nobody-at-all"}', 3600)
+    api = PrometheusApi(url)
+    assert has_series(api, f'emissions_run_info{{user="{getpass.getuser()}"}}', 3600)
+    assert not has_series(api, 'emissions_run_info{user="nobody-at-all"}', 3600)
 
 
 def test_a_run_that_is_not_known_there_is_an_error(fleet: Fleet, url: str) -> None:

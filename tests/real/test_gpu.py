@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from exporter.sample.sources.nvml.source import PATIENCE_SECONDS
+from exporter.sample.sources.nvml.source import READ_TIMEOUT_SECONDS
 from tests.nvml.fake import FakeNvml, build
 from tests.real.parts import Daemon, until
 
@@ -252,7 +252,7 @@ def test_a_driver_that_is_always_slower_than_a_tick_waits_is_read_all_the_same(
     make: Callable[[], Node],
 ) -> None:
     node = make()
-    node.fake.fault("nvmlDeviceGetFieldValues", gpu=1, delay_ms=round(3000 * PATIENCE_SECONDS))
+    node.fake.fault("nvmlDeviceGetFieldValues", gpu=1, delay_ms=round(3000 * READ_TIMEOUT_SECONDS))
     begin = until(lambda: s if counted_uj(s := node.snapshot(), 1) else None, what="it is read")
     node.daemon.pass_ticks(5)
     end = node.snapshot()

@@ -29,8 +29,8 @@ class Scene:
 
     def __init__(self, directory: Path, ends: ExitStack) -> None:
         self.first, self.second = Series(100), Series(300)
-        self.servers = [GridServer(self.first), GridServer(self.second)]
-        for server in self.servers:
+        self.proxy_pids = [GridServer(self.first), GridServer(self.second)]
+        for server in self.proxy_pids:
             ends.callback(server.stop)
         token = directory / "token"
         token.write_text(TOKEN)
@@ -43,7 +43,7 @@ class Scene:
             "step_seconds": 1,
             "max_age_seconds": MAX_AGE_SECONDS,
         }
-        sources = [{"prometheus": {"url": server.url, **options}} for server in self.servers]
+        sources = [{"prometheus": {"url": server.url, **options}} for server in self.proxy_pids]
         config = directory / "config.json"
         settings = {"convert": {"zone": "DE", "sources": sources}, "account": {"commit_seconds": 1}}
         config.write_text(json.dumps(settings))
@@ -58,7 +58,7 @@ class Scene:
         return sum(map(float, found)) if found else None
 
     def asked(self) -> list[int]:
-        return [len(server.asked) for server in self.servers]
+        return [len(server.asked) for server in self.proxy_pids]
 
     def why(self) -> str:
         return str(self.daemon.json("/api/v1/intensity")["why"])
@@ -124,7 +124,7 @@ def test_no_token_reaches_log_metrics_page_interface_or_arguments(scene: Scene) 
     until(lambda: "401" in scene.daemon.log(), what="the refusal is logged")
     paths = ("/metrics", "/", "/api/v1/intensity", "/api/v1/snapshot")
     shown = [get(scene.daemon.url + path).decode() for path in paths]
-    assert scene.servers[0].asked[-1].headers["authorization"] == f"Bearer {TOKEN}"
+    assert scene.proxy_pids[0].asked[-1].headers["authorization"] == f"Bearer {TOKEN}"
     for text in (*shown, scene.daemon.log(), arguments()):
         assert TOKEN not in text
         assert "s3cr3t" not in text

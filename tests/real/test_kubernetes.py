@@ -128,7 +128,7 @@ def replicas(*numbers: int) -> list[str]:
 
 def behind_mps(root: Path, pods: dict[str, Pod], ends: ExitStack) -> list[dict[str, Any]]:
     """What a driver says of GPU-4 and GPU-5: the server is busy; of GPU-5, no client is named."""
-    seats: list[dict[str, Any]] = []
+    gpu_holdings: list[dict[str, Any]] = []
     for name in BEHIND_MPS:
         program = root / ("nvidia-cuda-mps-server" if name == "mps-server" else name)
         program.symlink_to(shutil.which("sleep") or "sleep")
@@ -136,9 +136,9 @@ def behind_mps(root: Path, pods: dict[str, Pod], ends: ExitStack) -> list[dict[s
         ends.callback(process.wait)
         ends.callback(process.terminate)
         served = {"serves": True, "active": [[0, 0.9]]} if name == "mps-server" else {}
-        seats.append({"id": "GPU-4", "pid": process.pid, **served})
-    seats.append({**seats[0], "id": "GPU-5"})
-    return [{"starts": 0, "ends": 600, "gpus": [seat]} for seat in seats]
+        gpu_holdings.append({"id": "GPU-4", "pid": process.pid, **served})
+    gpu_holdings.append({**gpu_holdings[0], "id": "GPU-5"})
+    return [{"starts": 0, "ends": 600, "gpus": [seat]} for seat in gpu_holdings]
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def test_processors_are_paid_for_by_the_clocks_of_cgroups(
     node.daemon.pass_ticks(2)
     for name, seconds in (("half", 4), ("slice", 2)):
         joules = (sum(node.parts(pods[name].uid, "cpu").values()) - before[name]) / 1e6
-        assert joules == clocks.charge(seconds, rel=0.08), name
+        assert joules == clocks.add_cpu_time(seconds, rel=0.08), name
 
 
 def test_the_parts_are_the_devices_exactly(node: Node) -> None:

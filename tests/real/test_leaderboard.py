@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exporter.client.agent import Agent
+from exporter.client.agent_client import AgentClient
 from tests.real.browser import FLAGS, TEXTS, faint
 from tests.real.parts import (
     COMMAND,
@@ -66,7 +66,7 @@ class Scene:
         command = after(told, busy(seconds))
         run = self.daemon.run(f"--run-id={run_id}", f"--output={file}", "--", *command)
         until(lambda: run_id in self.ledger(), what="the daemon knows the run")
-        Agent(self.daemon.socket).log(
+        AgentClient(self.daemon.socket).log(
             run_id, None, values={"accuracy": accuracy}, count={"requests": 100}
         )
         told.touch()

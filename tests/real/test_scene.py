@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.expose.catalogue import catalogue
+from exporter.expose.metrics import metric_families
 from tests.real.conftest import MOMENTS, Scene
 from tests.real.parts import until
 
@@ -13,7 +13,7 @@ TOLERANCE = 0.005
 ROUNDING_JOULES = 1e-6
 """What adding floats may miss of integers."""
 SAME_WORK = 0.1
-DURABLE = [family.name for family in catalogue() if family.durable]
+DURABLE = [family.name for family in metric_families() if family.durable]
 
 
 def device(snapshot: dict, name: str) -> dict:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from exporter.attribute.sources.allocations import parse
-from exporter.attribute.sources.slurm import TITLE
-from exporter.client.launch import launch_of
+from exporter.attribute.sources.job_files import parse_job_file
+from exporter.attribute.sources.slurm_cgroups import SLURMSTEPD_TITLE
+from exporter.client.environment import detect_launch
 from tests.nvml.fake import FakeNvml, build
 from tests.real.fed import Host
 from tests.real.parts import REPOSITORY, Daemon, get, let_others_in, until
@@ -199,7 +199,9 @@ def test_two_launches_in_a_batch_script_are_told_apart(node: Node) -> None:
     node.jobs.wait(job_id)
     job = dict(line.split("=", 1) for line in node.jobs.output(job_id).splitlines())
     launch = {**job, "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
-    first, second = (launch_of({**launch, "MASTER_PORT": port}, "") for port in ("29500", "29501"))
+    first, second = (
+        detect_launch({**launch, "MASTER_PORT": port}, "") for port in ("29500", "29501")
+    )
     assert first.job_id == second.job_id == job_id
     assert first.run_id != second.run_id
 
@@ -207,7 +209,7 @@ def test_two_launches_in_a_batch_script_are_told_apart(node: Node) -> None:
 def test_the_prolog_writes_down_the_boot_that_a_job_is_of(node: Node) -> None:
     job_id = node.jobs.submit("sleep 60")
     directory = Path(os.environ["EMISSIONS_EXPORTER_ATTRIBUTE_JOBS_DIRECTORY"])
-    written = until((directory / job_id).exists, what="the prolog has run") and parse(
+    written = until((directory / job_id).exists, what="the prolog has run") and parse_job_file(
         (directory / job_id).read_bytes()
     )
     assert written.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -220,7 +222,7 @@ def titles() -> list[str]:
     found = []
     for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            found.append(TITLE.match(cmdline.read_bytes()))
+            found.append(SLURMSTEPD_TITLE.match(cmdline.read_bytes()))
     return [match[1].decode() for match in found if match]
 
 

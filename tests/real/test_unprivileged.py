@@ -41,7 +41,7 @@ def home(tmp_path):
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
     try:
-        probe = as_nobody([sys.executable, "-c", "import exporter.app"], home)
+        probe = as_nobody([sys.executable, "-c", "import exporter.daemon"], home)
     except PermissionError:
         pytest.skip(f"other users may not run {sys.executable}")
     _, error = probe.communicate(timeout=30)

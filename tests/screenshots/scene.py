@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from exporter import data
-from exporter.app import App
-from exporter.config import Account, Config, Convert, Expose, Sample
-from exporter.expose.http.web import Web
-from exporter.model.readings import Kind, Method
-from exporter.model.runs import Mark, Progress, RunInfo, Unit
+from exporter.config import AccountConfig, Config, ConvertConfig, ExposeConfig, SampleConfig
+from exporter.daemon import Daemon
+from exporter.expose.http.web_service import WebService
+from exporter.model.readings import DeviceKind, Method
+from exporter.model.runs import Progress, ProgressMark, RunInfo, UnitCount
 from exporter.model.snapshot import DeviceState, Snapshot
 from exporter.report.forms.registry import FORMS
 from tests.fakes import FakeClock
@@ -38,14 +38,14 @@ def scene(directory: Path) -> Iterator[str]:
     fixture = directory / "host.json"
     fixture.write_text(json.dumps(_slower()))
     config = Config(
-        sample=Sample(replay=str(fixture)),
-        account=Account(state_directory=str(directory / "state")),
-        convert=Convert(zone="DE", pue=1.2),
-        expose=Expose(node=NODE),
+        sample=SampleConfig(replay=str(fixture)),
+        account=AccountConfig(state_directory=str(directory / "state")),
+        convert=ConvertConfig(zone="DE", pue=1.2),
+        expose=ExposeConfig(node=NODE),
     )
     clock = FakeClock()
     clock.now_ns = BEGIN_SECONDS * 1_000_000_000
-    app = App(config, {}, clock)
+    app = Daemon(config, {}, clock)
     app.writer.start()
     for _ in range(0, END_SECONDS - BEGIN_SECONDS, STEP_SECONDS):
         app.pipeline.tick()
@@ -54,7 +54,7 @@ def scene(directory: Path) -> Iterator[str]:
     app.pipeline.commit()
     _written(app, snapshot)
     app.board.publish(_told(snapshot))
-    web = Web(
+    web = WebService(
         board=app.board,
         archive=app.archive,
         submit=app.inbox.put,
@@ -95,7 +95,7 @@ def _stretched(points: list[list[float]]) -> list[list[float]]:
     return [[seconds * STRETCH, value] for seconds, value in points]
 
 
-def _written(app: App, snapshot: Snapshot) -> None:
+def _written(app: Daemon, snapshot: Snapshot) -> None:
     """Wait until the ledger has all of it."""
     deadline = time.monotonic() + 30
     while app.writer.committed_seq < snapshot.tick:
@@ -105,7 +105,7 @@ def _written(app: App, snapshot: Snapshot) -> None:
 
 def _told(snapshot: Snapshot) -> Snapshot:
     rows = [
-        row._replace(method=Method.ESTIMATED) if row.device.kind is Kind.DRAM else row
+        row._replace(method=Method.ESTIMATED) if row.device.kind is DeviceKind.DRAM else row
         for row in snapshot.rows
     ]
     return snapshot._replace(
@@ -118,7 +118,7 @@ def _told(snapshot: Snapshot) -> Snapshot:
 
 def _estimated(state: DeviceState) -> DeviceState:
     info = state.info
-    if info.device.kind is not Kind.DRAM:
+    if info.device.kind is not DeviceKind.DRAM:
         return state
     changed = {"method": Method.ESTIMATED, "source": "dram_estimate", "model": MODEL}
     return state._replace(info=info._replace(**changed))
@@ -127,21 +127,21 @@ def _estimated(state: DeviceState) -> DeviceState:
 def _known(run: RunInfo, snapshot: Snapshot) -> RunInfo:
     """A run with what its program would say."""
     if run.shown_id == TRAINING:
-        used = [row.balance.total for row in snapshot.rows if row.party == run.key]
+        used = [row.balance.total for row in snapshot.rows if row.target == run.key]
         energy_uj = sum(amount.energy_uj for amount in used)
         carbon_ng = sum(amount.carbon_ng for amount in used)
         return run._replace(
             labels=(("team", "nlp"), ("group", "sft-sweep")),
             account="nlp-research",
             budget_grams=BUDGET_GRAMS,
-            units=(Unit("tokens", 41_800_000.0),),
+            units=(UnitCount("tokens", 41_800_000.0),),
             logged=(("accuracy", 0.6713), ("loss", 1.284)),
             progress=Progress(
                 12_000.0,
-                Mark(0.0, run.started, 0, 0),
-                Mark(9_150.0, snapshot.wall, energy_uj, carbon_ng),
+                ProgressMark(0.0, run.started, 0, 0),
+                ProgressMark(9_150.0, snapshot.wall, energy_uj, carbon_ng),
                 tuple(
-                    Mark(
+                    ProgressMark(
                         9_150.0 * done,
                         run.started + (snapshot.wall - run.started) * used,
                         round(energy_uj * used),

@@ -29,7 +29,10 @@ FIVE = "\n".join(
 
 BROKEN = {
     "stage imports stage": ("exporter.convert.x", "from exporter.account import books"),
-    "stage imports stage by its module": ("exporter.convert.x", "import exporter.sample.counter"),
+    "stage imports stage by its module": (
+        "exporter.convert.x",
+        "import exporter.sample.energy_counters",
+    ),
     "stage imports stage inside a function": (
         "exporter.sample.x",
         "def f():\n    from exporter import expose",
@@ -70,7 +73,7 @@ BROKEN = {
 SOUND = {
     "stage imports what all share": (
         "exporter.convert.x",
-        "from exporter import errors, units\nfrom exporter.model.books import Entry",
+        "from exporter import errors, units\nfrom exporter.model.ledger import Entry",
     ),
     "stage imports itself": ("exporter.convert.x", "from exporter.convert import tables"),
     "stage shows the version": ("exporter.expose.x", "from exporter import __version__"),

@@ -10,7 +10,7 @@ from deploy.helm import facts, generate
 from deploy.helm.schema import schema
 from deploy.helm.values import Value, values
 from exporter import __version__
-from exporter.convert import tables
+from exporter.convert import zones
 from exporter.errors import ConfigError
 from exporter.model.intensity import Basis
 
@@ -114,20 +114,20 @@ def test_the_schema_is_readable_json_of_draft_7():
 
 def default_basis(code, basis=None):
     try:
-        return str(tables.find(code, basis).basis)
+        return str(zones.find_factor(code, basis).basis)
     except ConfigError:
         return "-"
 
 
 def test_the_chart_knows_of_each_zone_what_the_exporter_finds():
-    known = facts.zones()
+    known = facts.zone_facts()
     sample = [*list(known)[::40], "DE", "DEU", "UK", "GB", "SE1", "XX", "US-CA", "US-HI", "WORLD"]
     for code in (*sample, "AWS:EU-WEST-1", "ES-CN-FV"):
         country, first, bases = known[code].split(" ")
         assert first == default_basis(code), code
         for basis in (Basis.LIFECYCLE, Basis.DIRECT):
             assert (basis in bases.split(",")) is (default_basis(code, basis) == basis), code
-        assert country == (tables.country(code) or "-")
+        assert country == (zones.country_of(code) or "-")
 
 
 def test_the_chart_knows_every_source_and_flag():

@@ -8,9 +8,9 @@ from contextlib import closing
 import pytest
 
 from exporter.loop import Loop
-from exporter.model.commands import End, Request, Start, Stop
-from exporter.model.record import to_json
-from exporter.worker import poll
+from exporter.model.commands import CommandRequest, EndRun, StartRun, StopDaemon
+from exporter.model.record import record_to_json
+from exporter.worker import wait_until
 from tests.fakes import FakeClock
 from tests.feeder import Package, PowercapTree
 from tests.unit.test_loop import Rig
@@ -71,7 +71,7 @@ class TestAStepOfTheWallClock:
     def test_is_committed_under_the_minutes_of_the_new_time(self, rig, step):
         rig.app.writer.start()
         rig.tick(3)
-        assert poll(rig.is_joined, 60)
+        assert wait_until(rig.is_joined, 60)
         rig.clock.epoch += step
         rig.tick(3)
         rig.app.pipeline.commit()
@@ -93,11 +93,11 @@ def live(tmp_path):
 
 
 def test_a_run_over_a_step_back_took_no_negative_time(live):
-    live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
     live.clock.epoch -= DAY_SECONDS
     live.clock.advance(1)
-    record = live.ask(End(os.getuid(), "mine"))
-    assert to_json(record)["duration_seconds"] >= 0
+    record = live.ask(EndRun(os.getuid(), "mine"))
+    assert record_to_json(record)["duration_seconds"] >= 0
 
 
 class TestASleepOfTheMachine:
@@ -158,7 +158,7 @@ class Ticks:
         if self.script:
             self.script.pop(0)()
 
-    def count_missed(self, ticks):
+    def count_missed_ticks(self, ticks):
         self.missed += ticks
 
     def commit(self, *, clean):
@@ -172,7 +172,7 @@ class Ticks:
             self.clock.advance(timeout)
             raise queue.Empty
         self.is_over = True
-        return Request(Stop(), id)
+        return CommandRequest(StopDaemon(), id)
 
 
 def ticked(*script, sleep_seconds=0):

@@ -7,7 +7,7 @@ import pytest
 from exporter import config
 from exporter.config import Config
 from exporter.errors import ConfigError
-from exporter.settings import load
+from exporter.settings import load_config
 
 KEYS = [
     (section.name, item)
@@ -23,7 +23,7 @@ def read(tmp_path):
     def settings(text, environment=None, flags=None):
         path = tmp_path / "config.yaml"
         path.write_text(text)
-        return load(str(path), environment or {}, flags or {})
+        return load_config(str(path), environment or {}, flags or {})
 
     return settings
 
@@ -41,15 +41,15 @@ def refusal(read):
 
 
 def test_without_file_variables_and_flags_every_setting_has_its_default():
-    settings = load(None, {}, {})
-    assert settings.sample == config.Sample()
-    assert settings.attribute == config.Attribute()
-    assert settings.convert == config.Convert()
+    settings = load_config(None, {}, {})
+    assert settings.sample == config.SampleConfig()
+    assert settings.attribute == config.AttributeConfig()
+    assert settings.convert == config.ConvertConfig()
     assert settings.expose.listen_address == ":10680"
 
 
 def test_the_places_that_depend_on_the_user_are_filled_in():
-    settings = load(None, {}, {})
+    settings = load_config(None, {}, {})
     assert settings.account.state_directory.endswith("emissions-exporter")
     assert settings.expose.socket.endswith("agent.sock")
 
@@ -63,7 +63,7 @@ def test_a_user_without_a_home_has_no_place_for_totals(monkeypatch):
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "sample:\n", "{}"])
 def test_an_empty_file_or_section_changes_nothing(read, text):
-    assert read(text) == load(None, {}, {})
+    assert read(text) == load_config(None, {}, {})
 
 
 def test_a_file_sets_values(read):
@@ -104,23 +104,23 @@ def test_a_flag_goes_before_the_environment(read):
     ],
 )
 def test_a_variable_has_the_type_of_its_key(variable, text, section, name, value):
-    settings = load(None, {f"EMISSIONS_EXPORTER_{variable}": text}, {})
+    settings = load_config(None, {f"EMISSIONS_EXPORTER_{variable}": text}, {})
     assert getattr(getattr(settings, section), name) == value
 
 
 def test_a_wrong_variable_is_named():
     with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS: expected"):
-        load(None, {"EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS": "often"}, {})
+        load_config(None, {"EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS": "often"}, {})
 
 
 def test_a_variable_that_is_not_yaml_is_named():
     with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_CONVERT_PUE: is not valid YAML"):
-        load(None, {"EMISSIONS_EXPORTER_CONVERT_PUE": "[1"}, {})
+        load_config(None, {"EMISSIONS_EXPORTER_CONVERT_PUE": "[1"}, {})
 
 
 def test_a_wrong_flag_is_named_as_it_is_written():
     with pytest.raises(ConfigError, match=r"--sample\.interval: 0\.01 is below the least"):
-        load(None, {}, {("sample", "interval_seconds"): 0.01})
+        load_config(None, {}, {("sample", "interval_seconds"): 0.01})
 
 
 @pytest.mark.parametrize(
@@ -162,14 +162,14 @@ def test_what_is_wrong_is_refused_with_its_place(refusal, text, says):
 
 def test_a_file_that_is_absent_is_refused():
     with pytest.raises(ConfigError, match=r"/nowhere\.yaml: cannot be read: No such file"):
-        load("/nowhere.yaml", {}, {})
+        load_config("/nowhere.yaml", {}, {})
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(ConfigError, match="is not valid YAML"):
-        load(str(path), {}, {})
+        load_config(str(path), {}, {})
 
 
 @pytest.mark.parametrize(("section", "item"), KEYS, ids=lambda part: getattr(part, "name", part))
@@ -197,9 +197,9 @@ def test_no_flag_is_given_twice():
 
 
 def test_a_mistyped_variable_is_an_error_and_one_of_kubernetes_is_not():
-    load(None, {"EMISSIONS_EXPORTER_PORT": "tcp://10.0.0.1:10680"}, {})
+    load_config(None, {"EMISSIONS_EXPORTER_PORT": "tcp://10.0.0.1:10680"}, {})
     with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_CONVERT_ZONE"):
-        load(None, {"EMISSIONS_EXPORTER_CONVERT_ZON": "DE"}, {})
+        load_config(None, {"EMISSIONS_EXPORTER_CONVERT_ZON": "DE"}, {})
 
 
 def test_a_relative_path_in_the_file_is_relative_to_the_file(tmp_path, monkeypatch):
@@ -219,13 +219,13 @@ def test_a_relative_path_in_the_file_is_relative_to_the_file(tmp_path, monkeypat
     )
     monkeypatch.chdir(tmp_path)
     for path in ("etc/c.yaml", f"{tmp_path}/etc/c.yaml"):
-        settings = load(path, {}, {})
+        settings = load_config(path, {}, {})
         assert settings.expose.web_config_file == f"{tmp_path}/etc/web.yml"
         assert settings.sample.replay == f"{tmp_path}/etc/host.json"
         assert settings.account.state_directory == f"{tmp_path}/etc/state"
         assert settings.attribute.jobs_directory == "/run/jobs"
         assert settings.convert.file == f"{tmp_path}/etc/../grid.csv"
-        assert settings.expose.socket == load(None, {}, {}).expose.socket
+        assert settings.expose.socket == load_config(None, {}, {}).expose.socket
         assert settings.convert.sources == (
             {"electricity_maps": {"token_file": f"{tmp_path}/etc/token"}},
             {"prometheus": {"url": "http://x", "query": "up", "token_file": "/abs/token"}},
@@ -255,7 +255,7 @@ def test_settings_of_the_file_that_something_else_overrides_are_named(tmp_path):
         "EMISSIONS_EXPORTER_EXPOSE_LISTEN_ADDRESS": ":9",
     }
     overridden = []
-    load(str(path), environment, {("convert", "zone"): "IT"}, overridden)
+    load_config(str(path), environment, {("convert", "zone"): "IT"}, overridden)
     assert overridden == [
         ("convert.zone", "--convert.zone"),
         ("account.state_directory", "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY"),
@@ -278,7 +278,7 @@ def test_a_key_that_is_there_twice_is_an_error_and_not_the_loss_of_the_first(tex
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):
-        load(str(file), {}, {})
+        load_config(str(file), {}, {})
 
 
 def test_anchors_may_still_be_merged(tmp_path):
@@ -288,6 +288,6 @@ def test_anchors_may_still_be_merged(tmp_path):
         "  sources: [static: &own {grams_per_kwh: 12, source: us}]\n"
         "  second: [static: {<<: *own, grams_per_kwh: 9}]\n"
     )
-    settings = load(str(file), {}, {}).convert
+    settings = load_config(str(file), {}, {}).convert
     assert settings.sources == ({"static": {"grams_per_kwh": 12, "source": "us"}},)
     assert settings.second == ({"static": {"grams_per_kwh": 9, "source": "us"}},)

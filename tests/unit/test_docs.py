@@ -12,11 +12,11 @@ import pytest
 from docs import generate
 from docs.manual import manual
 from exporter import client
+from exporter.cli.command_tree import describe_parser
 from exporter.cli.main import parser_for
-from exporter.cli.reference import command_of
 from exporter.client import track
-from exporter.expose.catalogue import catalogue
-from exporter.model.workload import Reason
+from exporter.expose.metrics import metric_families
+from exporter.model.workload import UnattributedReason
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def test_every_extra_is_in_the_page_of_installing():
 
 
 def test_every_metric_family_is_described():
-    page = generate.metrics()
-    for family in catalogue():
+    page = generate.metrics_reference()
+    for family in metric_families():
         assert page.count(f"| `{family.name}` |") == 1
 
 
 def test_every_reason_for_which_energy_is_in_no_run_is_described():
-    page = generate.metrics()
-    for reason in Reason:
+    page = generate.metrics_reference()
+    for reason in UnattributedReason:
         assert page.count(f"| `{reason}` |") == 1
 
 
@@ -64,7 +64,7 @@ def test_a_setting_is_shown_with_its_type_unit_default_flag_and_variable():
 
 
 def test_every_row_has_as_many_cells_as_its_head():
-    lines = (generate.configuration() + generate.metrics()).splitlines()
+    lines = (generate.configuration() + generate.metrics_reference()).splitlines()
     tables = [line.count(" | ") for line in lines if line.startswith("|")]
     assert set(tables) == {6, 4, 3, 1}  # settings, options of sources, metrics, reasons
 
@@ -95,7 +95,7 @@ def test_every_double_that_the_table_of_doubles_names_is_there():
 
 def test_the_manual_has_every_command_with_its_options():
     page = manual()
-    for command in command_of(parser_for()).commands:
+    for command in describe_parser(parser_for()).commands:
         assert f'.SS "{" ".join(command.words)}'.replace("-", "\\-") in page
         for option in command.options:
             for flag in option.flags:

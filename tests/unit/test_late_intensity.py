@@ -5,7 +5,7 @@ import math
 import pytest
 
 import exporter.wiring
-from exporter.convert.chain import Chain
+from exporter.convert.chain import IntensityChain
 from exporter.model.intensity import Accounting, Basis, Factor, Signal
 from tests.fakes import FakeClock
 from tests.unit.test_loop import Rig
@@ -23,7 +23,7 @@ class Late:
     def __init__(self):
         self.factors = []
 
-    def covering(self, t0, t1):
+    def factors_between(self, t0, t1):
         return [f for f in self.factors if f.valid_from < t1 and f.valid_until > t0]
 
 
@@ -51,12 +51,12 @@ def source():
 
 @pytest.fixture
 def rig(tmp_path, source, monkeypatch):
-    opened = exporter.wiring.open_chain
+    opened = exporter.wiring.open_intensity_provider
 
-    def open_chain(**settings):
-        return opened(**settings)._replace(chain=Chain([source], 1.0))
+    def with_source(**settings):
+        return opened(**settings)._replace(chain=IntensityChain([source], 1.0))
 
-    monkeypatch.setattr(exporter.wiring, "open_chain", open_chain)
+    monkeypatch.setattr(exporter.wiring, "open_intensity_provider", with_source)
     made = LateRig(tmp_path / "state", FakeClock())
     yield made
     made.close()
@@ -97,9 +97,9 @@ def test_only_what_a_factor_covers_is_filled_in(rig, source):
         from_ + 60,
         from_ + 120,
     }
-    filled = [spell.amount for spell in spells if spell.amount.carbon_ng]
-    assert rig.sums()[1] == sum(each.carbon_ng for each in filled)
-    assert rig.sums()[1] == 3 * sum(each.energy_uj for each in filled)
+    backfill_id = [spell.amount for spell in spells if spell.amount.carbon_ng]
+    assert rig.sums()[1] == sum(each.carbon_ng for each in backfill_id)
+    assert rig.sums()[1] == 3 * sum(each.energy_uj for each in backfill_id)
 
 
 def test_a_run_and_its_receipt_get_their_grams(rig, source):
@@ -159,5 +159,5 @@ def test_a_disk_that_is_full_for_long_delays_the_grams_and_no_more(rig, source):
 def test_the_chain_is_asked_for_nothing_more_while_nothing_is_missing(rig, source, monkeypatch):
     source.factors = [EXACT]
     rig.tick(120)
-    monkeypatch.setattr(rig.app.writer, "fill", lambda *_: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(rig.app.writer, "backfill", lambda *_: pytest.fail("nothing is missing"))
     rig.tick(60)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exporter.app import App
-from exporter.config import Account, Attribute, Config, Convert
+from exporter.config import AccountConfig, AttributeConfig, Config, ConvertConfig
+from exporter.daemon import Daemon
 from tests.fakes import FakeClock
 from tests.grid.prometheus import Series
 from tests.grid.server import GridServer
@@ -27,17 +27,17 @@ class LiveRig(LateRig):
             "max_age_seconds": 5 * MINUTE,
         }
         sources = tuple({"prometheus": {"url": url, **options}} for url in urls)
-        self.convert = Convert(zone="DE", sources=sources)
+        self.convert = ConvertConfig(zone="DE", sources=sources)
         super().__init__(directory, clock)
 
     def start(self):
         config = Config(
             self.sample,
-            Attribute(read_environments=False),
+            AttributeConfig(read_environments=False),
             self.convert,
-            Account(state_directory=str(self.directory)),
+            AccountConfig(state_directory=str(self.directory)),
         )
-        self.app = App(config, {}, self.clock)
+        self.app = Daemon(config, {}, self.clock)
         self.app.begin()
         self.refresh()
         self.snapshot = self.app.pipeline.tick()
@@ -65,11 +65,11 @@ class LiveRig(LateRig):
 @pytest.fixture
 def sources():
     made = Series(FIRST), Series(SECOND)
-    servers = [GridServer(each) for each in made]
-    for each, server in zip(made, servers, strict=True):
+    proxy_pids = [GridServer(each) for each in made]
+    for each, server in zip(made, proxy_pids, strict=True):
         each.url, each.asked = server.url, server.asked
     yield made
-    for server in servers:
+    for server in proxy_pids:
         server.stop()
 
 

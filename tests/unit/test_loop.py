@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from exporter.app import App
-from exporter.attribute.sources.replay import ReplayWitness
-from exporter.config import Account, Attribute, Config, Sample
-from exporter.errors import Refused
+from exporter.attribute.sources.replay import ReplayWorkloadCollector
+from exporter.config import AccountConfig, AttributeConfig, Config, SampleConfig
+from exporter.daemon import Daemon
+from exporter.errors import RequestRefused
 from exporter.loop import Loop
-from exporter.model.commands import End, Request, Start, Stop
-from exporter.model.curves import Curve
-from exporter.model.readings import NO_OCCUPANCIES
+from exporter.model.commands import CommandRequest, EndRun, StartRun, StopDaemon
+from exporter.model.readings import NO_GPU_ACTIVITY
 from exporter.model.record import RunRecord
+from exporter.model.recorded_host import Curve
 from tests.fakes import FakeClock
 
 REPLAY = str(Path(__file__).parents[2] / "exporter" / "data" / "replay" / "two-socket.json")
@@ -28,16 +28,16 @@ class Rig:
     def __init__(self, directory: Path, clock: FakeClock, **sample: Any) -> None:
         self.clock = clock
         self.directory = directory
-        self.sample = Sample(**{"replay": REPLAY, **sample})
+        self.sample = SampleConfig(**{"replay": REPLAY, **sample})
         self.start()
 
     def start(self) -> None:
         config = Config(
             self.sample,
-            Attribute(read_environments=False),
-            account=Account(state_directory=str(self.directory)),
+            AttributeConfig(read_environments=False),
+            account=AccountConfig(state_directory=str(self.directory)),
         )
-        self.app = App(config, {}, self.clock)
+        self.app = Daemon(config, {}, self.clock)
         self.app.begin()
         self.snapshot = self.app.pipeline.tick()
 
@@ -53,11 +53,11 @@ class Rig:
         """
         if not self.app.pipeline._told.empty():
             self.tick()
-        return not self.app.pipeline._books._departures.joining
+        return not self.app.pipeline._books._departures.awaiting_history
 
-    def ask(self, command: Start | End) -> Any:
+    def ask(self, command: StartRun | EndRun) -> Any:
         answers: list[object] = []
-        self.app.loop.turn([Request(command, answers.append)])
+        self.app.loop.run_tick([CommandRequest(command, answers.append)])
         current = self.app.board.current
         assert current is not None
         self.snapshot = current.snapshot
@@ -108,13 +108,13 @@ def test_no_tick_has_an_imbalance(rig):
 def test_after_a_kill_the_devices_are_known_at_the_first_question_who_holds_them(rig, monkeypatch):
     rig.tick(3)
     rig.close()
-    look, heard = ReplayWitness.look, []
+    look, heard = ReplayWorkloadCollector.collect, []
 
-    def listening(self, occupancies=NO_OCCUPANCIES, infos=()):
+    def listening(self, occupancies=NO_GPU_ACTIVITY, infos=()):
         heard.append({info.device.id for info in infos})
         return look(self, occupancies, infos)
 
-    monkeypatch.setattr(ReplayWitness, "look", listening)
+    monkeypatch.setattr(ReplayWorkloadCollector, "collect", listening)
     rig.start()
     assert heard[0] == {device["id"] for device in json.loads(Path(REPLAY).read_text())["devices"]}
 
@@ -126,7 +126,7 @@ def test_after_a_kill_the_counters_go_on_and_the_absence_is_recovered(rig):
     rig.clock.advance(5)
     rig.start()
     assert all(rig.totals()[device] > before[device] for device in before)
-    reasons = {row.party for row in rig.snapshot.rows if row.balance.counted.energy_uj}
+    reasons = {row.target for row in rig.snapshot.rows if row.balance.counted.energy_uj}
     assert "restart" in reasons
 
 
@@ -149,7 +149,7 @@ def test_a_killed_daemon_without_journal_begins_its_counters_at_zero(rig):
 
 def test_the_ledger_is_written_only_after_the_first_tick_has_written_the_journal(rig):
     rig.tick(1)
-    rig.app.inbox.put(Request(Stop(), lambda _: None))
+    rig.app.inbox.put(CommandRequest(StopDaemon(), lambda _: None))
     journal = rig.directory / "journal"
     before = journal.read_bytes()
     found = []
@@ -160,32 +160,32 @@ def test_the_ledger_is_written_only_after_the_first_tick_has_written_the_journal
 
 def test_starting_and_ending_a_run_are_answered_with_its_record(live):
     live.tick()
-    record = live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    record = live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
     assert isinstance(record, RunRecord)
     assert record.run.shown_id == "mine"
     live.clock.advance(1)
-    final = live.ask(End(os.getuid(), "mine"))
+    final = live.ask(EndRun(os.getuid(), "mine"))
     assert final.run.ended is not None
     assert [run.shown_id for run in live.snapshot.runs] == ["mine"]
 
 
 def test_a_run_is_on_the_page_at_zero_as_soon_as_it_began(live):
     live.tick()
-    live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
-    page = live.app.board.current.page.text().decode()
+    live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    page = live.app.board.current.metrics_page.text().decode()
     assert (
         'emissions_run_energy_joules_total{device="cpu",id="",job_id="",run_id="mine"} 0.0' in page
     )
 
 
 def test_a_refusal_is_the_answer(live):
-    assert isinstance(live.ask(End(1, "nobody")), Refused)
+    assert isinstance(live.ask(EndRun(1, "nobody")), RequestRefused)
 
 
 def test_an_ended_run_leaves_the_page_when_its_time_is_over_and_no_sum_changes(live):
     live.tick()
-    live.ask(Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
-    live.ask(End(os.getuid(), "mine"))
+    live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    live.ask(EndRun(os.getuid(), "mine"))
     live.app.writer.start()
     before = live.totals()
     live.clock.advance(live.app.config.attribute.retain_ended_seconds)
@@ -198,27 +198,27 @@ def test_the_daemon_owns_the_machine_for_the_run_of_its_own_environment(tmp_path
     empty = tmp_path / "sys"
     empty.mkdir()
     config = Config(
-        Sample(sysfs=str(empty)),
-        Attribute(read_environments=False),
-        account=Account(state_directory=str(tmp_path / "state")),
+        SampleConfig(sysfs=str(empty)),
+        AttributeConfig(read_environments=False),
+        account=AccountConfig(state_directory=str(tmp_path / "state")),
     )
     clock = FakeClock()
-    app = App(config, {"EMISSIONS_JOB_ID": "4711"}, clock)
+    app = Daemon(config, {"EMISSIONS_JOB_ID": "4711"}, clock)
     app.pipeline.tick()
     clock.advance(1)
     snapshot = app.pipeline.tick()
     app.close()
     assert [(run.shown_id, run.origin) for run in snapshot.runs] == [("4711", "machine")]
-    used = {str(row.party) for row in snapshot.rows if row.balance.counted.energy_uj}
+    used = {str(row.target) for row in snapshot.rows if row.balance.counted.energy_uj}
     assert used == {str(snapshot.runs[0].key)}
 
 
 def test_settings_reach_the_loop(tmp_path):
     config = dataclasses.replace(
-        Config(Sample(replay=REPLAY, interval_seconds=2.5)),
-        account=Account(state_directory=str(tmp_path)),
+        Config(SampleConfig(replay=REPLAY, interval_seconds=2.5)),
+        account=AccountConfig(state_directory=str(tmp_path)),
     )
-    app = App(config, {}, FakeClock())
+    app = Daemon(config, {}, FakeClock())
     assert app.pipeline.tick().interval_seconds == 2.5
     app.close()
 
@@ -228,7 +228,7 @@ class TestIdle:
         """The rig's loop, but that it stops when idle."""
         return Loop(
             rig.app.pipeline,
-            rig.app.pipeline._witness,
+            rig.app.pipeline._workload_collector,
             rig.clock,
             rig.app.inbox,
             1.0,
@@ -242,7 +242,7 @@ class TestIdle:
         loop = self.loop(rig, 10)
         for _ in range(30):
             rig.clock.advance(1)
-            loop.turn([])
+            loop.run_tick([])
         assert not loop._stopping
 
     def test_a_daemon_stops_once_no_run_was_open_for_so_long(self, rig, monkeypatch):
@@ -251,5 +251,5 @@ class TestIdle:
         for second in range(1, 11):
             assert not loop._stopping, second
             rig.clock.advance(1)
-            loop.turn([])
+            loop.run_tick([])
         assert loop._stopping

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from exporter.errors import Refused
-from exporter.model.commands import End, Request, Start
+from exporter.errors import RequestRefused
+from exporter.model.commands import CommandRequest, EndRun, StartRun
 from tests.fakes import FakeClock
 from tests.unit.test_loop import Rig
 
@@ -25,31 +25,31 @@ def rig(tmp_path):
 def ask_all(rig, commands):
     """Answers to commands that came between two ticks."""
     answers = []
-    rig.app.loop.turn([Request(command, answers.append) for command in commands])
+    rig.app.loop.run_tick([CommandRequest(command, answers.append) for command in commands])
     rig.snapshot = rig.app.board.current.snapshot
     return answers
 
 
 def start(run_id):
-    return Start(uid=os.getuid(), user="me", pid=os.getpid(), run_id=run_id)
+    return StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id=run_id)
 
 
 def end(run_id):
-    return End(os.getuid(), run_id, pid=os.getpid())
+    return EndRun(os.getuid(), run_id, pid=os.getpid())
 
 
 def page(rig):
-    return rig.app.board.current.page.text()
+    return rig.app.board.current.metrics_page.text()
 
 
 def run_rows(rig):
-    return sum(row.party == run.key for row in rig.snapshot.rows for run in rig.snapshot.runs)
+    return sum(row.target == run.key for row in rig.snapshot.rows for run in rig.snapshot.runs)
 
 
 def test_what_comes_beyond_the_cap_is_counted_in_other(rig):
     rig.tick()
     answers = ask_all(rig, [start(f"run-{number}") for number in range(MANY)])
-    assert not any(isinstance(answer, Refused) for answer in answers)
+    assert not any(isinstance(answer, RequestRefused) for answer in answers)
     assert [answer.run.shown_id for answer in answers[SHOWN:]] == ["other"] * (MANY - SHOWN)
     assert rig.snapshot.health.series_dropped == MANY - SHOWN
     assert len(rig.snapshot.runs) == SHOWN + 1

@@ -10,7 +10,7 @@ import yaml
 from exporter.cli import main as command
 from exporter.errors import ConfigError
 from exporter.paths import check_paths
-from exporter.settings import load
+from exporter.settings import load_config
 
 DIRECTORIES = ["sample.sysfs", "sample.procfs", "attribute.jobs_directory"]
 DIRECTORIES.append("account.state_directory")
@@ -20,7 +20,7 @@ SOCKETS = ["expose.socket"]
 
 def config(setting, path):
     section, _, name = setting.partition(".")
-    settings = load(None, {}, {})
+    settings = load_config(None, {}, {})
     changed = dataclasses.replace(getattr(settings, section), **{name: str(path)})
     return dataclasses.replace(settings, **{section: changed})
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.privileges import capabilities, lacking_for_environments, read_capabilities
+from exporter.privileges import capabilities, missing_for_environments, read_capabilities
 
 # The lines Cap* of proc_pid_status(5). Masks: all of Linux 6.x; what Docker gives root by default
 # (moby, profiles "DefaultCapabilities": no CAP_SYS_PTRACE, no CAP_DAC_READ_SEARCH); none.
@@ -27,7 +27,7 @@ def status(mask):
     ],
 )
 def test_only_capabilities_that_are_not_in_effect_are_lacking(mask, lacking):
-    assert lacking_for_environments(capabilities(status(mask))) == lacking
+    assert missing_for_environments(capabilities(status(mask))) == lacking
 
 
 def test_capabilities_of_a_process_whose_status_cannot_be_read_are_none(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.redaction import Redaction, reason, without_passwords
+from exporter.redaction import Redaction, request_error_text, without_passwords
 
 SECRET = "s3cr3t+token/with=signs"
 
@@ -36,5 +36,5 @@ def test_a_line_has_no_login_and_no_break():
 
 def test_a_reason_is_without_the_names_of_the_parts_below():
     within = ValueError("<Connection(host='h', port=1): Failed to do it: [Errno 111] refused")
-    assert reason(OSError(within)).endswith("Failed to do it: [Errno 111] refused")
-    assert reason(OSError("plain")) == "plain"
+    assert request_error_text(OSError(within)).endswith("Failed to do it: [Errno 111] refused")
+    assert request_error_text(OSError("plain")) == "plain"

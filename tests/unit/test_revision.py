@@ -18,7 +18,7 @@ def git(directory, *arguments):
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A clone with the program in it, and no revision recorded."""
-    monkeypatch.delenv(revision.VARIABLE, raising=False)
+    monkeypatch.delenv(revision.REVISION_VARIABLE, raising=False)
     monkeypatch.setattr(revision, "PACKAGE", str(tmp_path / "exporter"))
     file = tmp_path / "exporter" / "data" / "zones.csv"
     file.parent.mkdir(parents=True)
@@ -52,14 +52,14 @@ def test_a_changed_clone_is_marked(clone):
 def test_a_package_has_the_revision_that_it_was_built_from(clone, monkeypatch):
     (clone / "exporter" / "data" / "revision").write_text("abc\n")
     assert revision.revision() == "abc"
-    monkeypatch.setenv(revision.VARIABLE, "def")
+    monkeypatch.setenv(revision.REVISION_VARIABLE, "def")
     assert revision.revision() == "def"
 
 
 @pytest.mark.parametrize("given", ["", "unknown", " \n"])
 def test_a_revision_that_is_not_known_is_left_out(tmp_path, given, monkeypatch, capsys):
     monkeypatch.setattr(revision, "PACKAGE", str(tmp_path / "exporter"))
-    monkeypatch.setenv(revision.VARIABLE, given)
+    monkeypatch.setenv(revision.REVISION_VARIABLE, given)
     assert version(capsys) == f"emissions-exporter {__version__}\n"
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter import worker as module
-from exporter.worker import Asker, Worker, deadline, poll
+from exporter.worker import OnDemandWorker, Worker, deadline, wait_until
 
 FOREVER = 3_600.0
 LIMIT_SECONDS = 20.0
@@ -57,7 +57,7 @@ def test_the_first_call_happens_at_once(worker, work):
 def test_a_poke_does_not_wait_for_the_period_to_end(worker, work):
     worker.start()
     assert begun(work)
-    worker.poke()
+    worker.wake()
     assert begun(work)
 
 
@@ -96,7 +96,7 @@ def test_a_failure_that_repeats_is_logged_once_until_a_call_succeeds(caplog):
         worker.start()
         for _ in range(4):
             assert begun.acquire(timeout=LIMIT_SECONDS)
-            worker.poke()
+            worker.wake()
         assert begun.acquire(timeout=LIMIT_SECONDS)
         assert worker.stop(LIMIT_SECONDS)
     assert [record.exc_info[1] for record in caplog.records] == [first, third, other]
@@ -107,7 +107,7 @@ def test_a_call_that_fails_is_logged_and_made_again(worker, work, caplog):
     with caplog.at_level(logging.ERROR):
         worker.start()
         assert begun(work)
-        worker.poke()
+        worker.wake()
         assert begun(work)
         assert worker.stop(LIMIT_SECONDS)
     assert caplog.records[0].exc_info[1] is work.error
@@ -137,10 +137,10 @@ class TestAsker:
         gate.set()
 
     def test_an_answer_is_given_once(self):
-        asker = Asker("t", lambda: 7)
-        asker.ask()
-        assert asker.wait(deadline(10)) == 7
-        assert asker.wait(deadline(0)) is None
+        asker = OnDemandWorker("t", lambda: 7)
+        asker.request()
+        assert asker.result(deadline(10)) == 7
+        assert asker.result(deadline(0)) is None
         assert asker.stop(10)
 
     def test_a_call_that_hangs_is_waited_for_once_and_its_answer_comes_later(self, gate):
@@ -151,16 +151,16 @@ class TestAsker:
             gate.wait()
             return len(calls)
 
-        asker = Asker("t", work)
-        asker.ask()
-        assert asker.wait(deadline(0.01)) is None
-        asker.ask()
-        assert asker.wait(deadline(3600)) is None
+        asker = OnDemandWorker("t", work)
+        asker.request()
+        assert asker.result(deadline(0.01)) is None
+        asker.request()
+        assert asker.result(deadline(3600)) is None
         assert asker.busy_seconds > 0
         assert not asker.stop(0.01)
         gate.set()
-        assert poll(lambda: asker.busy_seconds == 0, 10)
-        assert asker.wait(deadline(0)) == 1
+        assert wait_until(lambda: asker.busy_seconds == 0, 10)
+        assert asker.result(deadline(0)) == 1
         assert calls == [1]
 
     def test_a_call_that_raises_has_no_answer_and_the_next_one_has(self, caplog):
@@ -172,27 +172,27 @@ class TestAsker:
                 raise answer
             return answer
 
-        asker = Asker("t", work)
-        asker.ask()
-        assert asker.wait(deadline(10)) is None
+        asker = OnDemandWorker("t", work)
+        asker.request()
+        assert asker.result(deadline(10)) is None
         assert "call failed" in caplog.text
-        asker.ask()
-        assert asker.wait(deadline(10)) == 5
+        asker.request()
+        assert asker.result(deadline(10)) == 5
         assert asker.stop(10)
 
     def test_an_answer_that_nobody_took_does_not_stand_in_for_a_call_that_raises(self):
         answers = iter([5])
-        asker = Asker("t", lambda: next(answers))
+        asker = OnDemandWorker("t", lambda: next(answers))
         for _ in range(2):
-            asker.ask()
-            assert poll(lambda: asker.busy_seconds == 0, 10)
-        assert asker.wait(deadline(0)) is None
+            asker.request()
+            assert wait_until(lambda: asker.busy_seconds == 0, 10)
+        assert asker.result(deadline(0)) is None
         assert asker.stop(10)
 
     def test_one_that_was_never_asked_ends_at_once(self):
-        assert Asker("t", lambda: 1).stop(0)
+        assert OnDemandWorker("t", lambda: 1).stop(0)
 
 
 def test_a_condition_is_waited_for_no_longer_than_said():
-    assert poll(lambda: True, 0)
-    assert not poll(lambda: False, 0)
+    assert wait_until(lambda: True, 0)
+    assert not wait_until(lambda: False, 0)

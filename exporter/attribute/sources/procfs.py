@@ -1,13 +1,77 @@
 """One process at a time from /proc: its parent, clocks, memory, and what run it claims to be."""
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from exporter.attribute.cpu_time import CpuTime
-from exporter.attribute.identity import Claim, claim_of
+from exporter.attribute.identity import RunClaim, claim_from_environment
 from exporter.model.runs import RunKey
 from exporter.units import BYTES_PER_KIB
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class CpuClocks:
+    """The clocks of one process, in clock ticks, and what of them is not counted yet."""
+
+    own_ticks: int = 0
+    """Its own threads, since its birth."""
+    ended_ticks: int = 0
+    """Its children that ended and were waited for, and theirs."""
+    run: RunKey | None = None
+    """Who is charged; None: nobody."""
+    gone: bool = False
+    """It has vanished, and is kept until its time is settled with its parent."""
+    new_own: int = 0
+    new_ended: int = 0
+    owed: int = 0
+    """Time of gone descendants that was counted while they lived; not to be counted again."""
+
+    def advance(self, own_ticks: int, ended_ticks: int) -> None:
+        """Take a new reading of both clocks; one that is lower than the last is left out."""
+        if own_ticks > self.own_ticks:
+            self.new_own += own_ticks - self.own_ticks
+            self.own_ticks = own_ticks
+        if ended_ticks > self.ended_ticks:
+            self.new_ended += ended_ticks - self.ended_ticks
+            self.ended_ticks = ended_ticks
+
+    def discard_pending(self) -> None:
+        """Leave out all that was not counted yet."""
+        self.new_own = self.new_ended = self.owed = 0
+
+
+ProcessT = TypeVar("ProcessT", bound=CpuClocks)
+
+
+def settle_cpu_time(
+    oldest_first: Sequence[ProcessT], parent_of: Callable[[ProcessT], ProcessT | None]
+) -> dict[RunKey, int]:
+    """Ticks that each run used since the last time, of all processes that are charged to a run.
+
+    What is owed is paid from the parent's clock of ended children. What that does not cover was
+    waited for by one further up, as orphans are, and is paid there; what nobody covers was waited
+    for by no process of a run, and is void.
+    """
+    used: dict[RunKey, int] = {}
+    for process in reversed(oldest_first):
+        if not (process.new_own or process.new_ended or process.owed or process.gone):
+            continue
+        paid = min(process.owed, process.new_ended)
+        fresh = process.new_own + process.new_ended - paid
+        debt = process.owed - paid
+        if process.gone:
+            debt += process.own_ticks + process.ended_ticks
+        process.discard_pending()
+        if fresh:
+            assert process.run is not None
+            used[process.run] = used.get(process.run, 0) + fresh
+        if debt:
+            parent = parent_of(process)
+            if parent is not None and parent.run is not None:
+                parent.owed += debt
+    return used
+
 
 STAT_BYTES = 1024
 STATUS_BYTES = 8192
@@ -16,30 +80,30 @@ NAME_BYTES = 64
 
 
 @dataclass(slots=True, eq=False)
-class Process(CpuTime):
+class Process(CpuClocks):
     """One process, told apart from a later one with its pid by its start time."""
 
     pid: int
     start: int
     """Clock ticks since boot."""
     ppid: int
-    claim: Claim | None = None
+    claim: RunClaim | None = None
     uid: int = -1
     """Known where it makes a claim."""
-    leads: tuple[RunKey, ...] = ()
+    registered_runs: tuple[RunKey, ...] = ()
     """The runs that it registered, innermost last."""
-    looks: int = 0
-    secret: bool = False
+    ticks_seen: int = 0
+    is_environment_hidden: bool = False
     """Its environment may not be read."""
     anonymous_bytes: int = 0
     shared_bytes: int = 0
-    memory_look: int = 0
+    memory_read_tick: int = 0
     """The look that its memory was read in."""
     resident: int = 0
     """Pages in memory, by its clocks line: roughly, but a change of memory shows in it."""
     memory_resident: int = -1
     """The same when its memory was read."""
-    serves: bool | None = None
+    is_proxy: bool | None = None
     """Whether it is an MPS server; None: nobody has asked yet."""
     fd: int = -1
     raw: bytes = b""
@@ -70,19 +134,19 @@ class Procfs:
         process.claim = self.read_claim(process)
         return process
 
-    def read_claim(self, process: Process) -> Claim | None:
+    def read_claim(self, process: Process) -> RunClaim | None:
         """What its own environment says; None where it may not be read."""
         if not self._read_environments:
             return None
         directory = self._directory(process)
         try:
             with open(os.path.join(directory, "environ"), "rb", buffering=0) as file:
-                claim = claim_of(file.read(ENVIRONMENT_BYTES))
+                claim = claim_from_environment(file.read(ENVIRONMENT_BYTES))
             if claim is not None:
                 # The owner of its files may be root though the process is not.
                 process.uid = _number(_read_status(directory), b"Uid", -1)
         except PermissionError:
-            process.secret = True
+            process.is_environment_hidden = True
             return None
         except OSError:
             return None

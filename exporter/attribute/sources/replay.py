@@ -1,40 +1,124 @@
 """The workload of a recorded or made-up host: runs that begin and end as its curves say."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from exporter.attribute.recorded import RecordedRun, recorded_runs
-from exporter.attribute.runbook import Runbook
+from exporter.attribute.run_registry import RunRegistry
 from exporter.clock import Clock
-from exporter.errors import ConfigError, Refused
-from exporter.model.books import MachineCpu, RunCpu
-from exporter.model.commands import End, Log, Start
-from exporter.model.fields import Fields
-from exporter.model.readings import NO_OCCUPANCIES, Device, DeviceInfo, Occupancy
-from exporter.model.runs import Mark, RunInfo, RunKey
-from exporter.model.workload import CollectorState, Holding, Machine, Sighting, Usage
+from exporter.errors import ConfigError, RequestRefused
+from exporter.model.commands import EndRun, LogRun, StartRun
+from exporter.model.ledger import HostCpuTime, RunCpuTime
+from exporter.model.readings import NO_GPU_ACTIVITY, Device, DeviceInfo, GpuActivity
+from exporter.model.recorded_host import (
+    Curve,
+    HostFields,
+    RecordedHolding,
+    active_period,
+    recorded_holdings,
+    recorded_partitionings,
+)
+from exporter.model.runs import REPLAY, ProgressMark, RunInfo, RunKey
+from exporter.model.workload import CollectorState, GpuHolding, HostUsage, RunUsage, WorkloadSample
 from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
 
+FIRST_RECORDED_UID = 1000
 
-class ReplayWitness:
+
+class RecordedRun(NamedTuple):
+    """One row of `workload`."""
+
+    info: RunInfo
+    starts: float
+    ends: float
+    """Seconds within the period."""
+    cpu: Curve
+    """Hardware threads that are busy."""
+    memory_bytes: int
+    gpu_holdings: tuple[RecordedHolding, ...]
+    members: tuple[tuple[str, str], ...]
+    """Its pods and their containers."""
+    counts: tuple[tuple[str, Curve], ...]
+    """Units that it counts, and how many a second."""
+    steps: int
+    """Its work, done evenly from start to end; 0: it says nothing of that."""
+
+    def counted(self, begin_seconds: float, end_seconds: float) -> tuple[tuple[str, float], ...]:
+        """What it counts between two times, in whole units."""
+        return tuple(
+            (unit, math.floor(rate.integral(0, end_seconds)) - math.floor(before))
+            for unit, rate in self.counts
+            for before in (rate.integral(0, begin_seconds),)
+        )
+
+    def done(self, phase: float) -> float | None:
+        """Steps that are done so many seconds after the beginning of the period."""
+        if not self.steps:
+            return None
+        return self.steps * max(0.0, phase - self.starts) / (self.ends - self.starts)
+
+
+def recorded_runs(host: HostFields) -> list[RecordedRun]:
+    """All of them, with a number for each user name. Raises ValueError naming the place."""
+    rows, gpus, period = (
+        host.rows("workload"),
+        recorded_partitionings(host),
+        host.positive("period_seconds"),
+    )
+    users = sorted({row.text("user", "") for row in rows})
+    return [
+        RecordedRun(
+            _info(row, FIRST_RECORDED_UID + users.index(row.text("user", ""))),
+            *active_period(row, period),
+            row.curve("cpu", period),
+            row.count("memory_bytes", 0),
+            recorded_holdings(row, period, gpus),
+            tuple((each.text("pod"), each.text("container")) for each in row.rows("members")),
+            _counts(row.part("counts"), period),
+            row.count("steps", 0),
+        )
+        for row in rows
+    ]
+
+
+def _info(row: HostFields, uid: int) -> RunInfo:
+    return RunInfo(
+        key=RunKey(uid, row.text("run_id"), row.text("job_id", "")),
+        name=row.text("name", ""),
+        user=row.text("user", ""),
+        origin=REPLAY,
+        started=0.0,
+        account=row.text("account", ""),
+        labels=tuple(sorted(row.texts("labels").items())),
+        budget_grams=row.positive("budget_grams") if "budget_grams" in row else None,
+        namespace=row.text("namespace", ""),
+    )
+
+
+def _counts(row: HostFields, period: float) -> tuple[tuple[str, Curve], ...]:
+    return tuple((unit, row.curve(unit, period)) for unit in row.names())
+
+
+class ReplayWorkloadCollector:
     """Sees what the recording says; the machine's own processes are left alone."""
 
     def __init__(
         self,
         document: object,
-        runbook: Runbook,
+        run_registry: RunRegistry,
         clock: Clock,
-        mark_of: Callable[[RunKey, float], Mark],
+        mark_of: Callable[[RunKey, float], ProgressMark],
         path: str = "the recorded host",
     ) -> None:
         """`document` is what is in the file at `path`; `mark_of` says what a run used so far.
 
         Raises ConfigError naming file and place.
         """
-        self._runbook = runbook
+        self._run_registry = run_registry
         self._clock = clock
         self._mark_of = mark_of
         try:
-            host = Fields(document)
+            host = HostFields(document)
             self._period = host.positive("period_seconds")
             self._threads = host.count("threads", least=1)
             self._memory_total = host.count("memory_total_bytes", least=1)
@@ -45,97 +129,99 @@ class ReplayWitness:
         self._owners = {
             seat.pid: part.info.key
             for part in self._parts
-            for seat in part.seats
+            for seat in part.gpu_holdings
             if seat.pid is not None
         }
         self._seen = clock.boottime_ns() / NANOSECONDS_PER_SECOND
 
-    def look(
+    def collect(
         self,
-        _occupancies: Mapping[Device, Occupancy] = NO_OCCUPANCIES,
+        _occupancies: Mapping[Device, GpuActivity] = NO_GPU_ACTIVITY,
         _infos: Iterable[DeviceInfo] = (),
-    ) -> Sighting:
+    ) -> WorkloadSample:
         """What was used since the last look, by the curves."""
         at_ns = self._clock.boottime_ns()
         t0, t1 = self._seen, at_ns / NANOSECONDS_PER_SECOND
         self._seen = t1
         busy = self._other.integral(t0, t1)
         usage = []
-        holdings: list[Holding] = []
+        holdings: list[GpuHolding] = []
         for part in self._parts:
             run = part.info.key
-            was_open = self._runbook.is_open(run)
+            was_open = self._run_registry.is_open(run)
             is_open = self._follow(part, t1 % self._period)
             if is_open or was_open:
                 t = t1 if is_open else t0
-                holdings += [seat.holding(run, t, self._period) for seat in part.seats]
+                holdings += [seat.holding(run, t, self._period) for seat in part.gpu_holdings]
             if not is_open:
                 continue
             self._tell(part, t0, t1)
             used = part.cpu.integral(t0, t1)
             busy += used
             usage.append(
-                Usage(part.info.key, round(used * MICROSECONDS_PER_SECOND), part.memory_bytes)
+                RunUsage(part.info.key, round(used * MICROSECONDS_PER_SECOND), part.memory_bytes)
             )
-        machine = Machine(
+        machine = HostUsage(
             round(busy * MICROSECONDS_PER_SECOND),
             round((t1 - t0) * self._threads * MICROSECONDS_PER_SECOND),
             sum(row.memory_bytes for row in usage),
             self._memory_total,
         )
-        return Sighting(at_ns, tuple(usage), machine, None, tuple(holdings), self._owners)
+        return WorkloadSample(at_ns, tuple(usage), machine, None, tuple(holdings), self._owners)
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
         """Pods of the runs that are open."""
         return {
             part.info.key: part.members
             for part in self._parts
-            if part.members and self._runbook.is_open(part.info.key)
+            if part.members and self._run_registry.is_open(part.info.key)
         }
 
     def states(self) -> tuple[CollectorState, ...]:
         """A recording cannot fail."""
         return (CollectorState("replay_workload", ok=True, seconds=0.0),)
 
-    def run_cpu(self) -> tuple[RunCpu, ...]:
+    def run_cpu(self) -> tuple[RunCpuTime, ...]:
         """Nothing can be proven of a time that was not played."""
         return ()
 
-    def machine_cpu(self) -> MachineCpu | None:
+    def machine_cpu(self) -> HostCpuTime | None:
         """As above."""
         return None
 
-    def start(self, command: Start) -> RunInfo:
+    def start(self, command: StartRun) -> RunInfo:
         """Refuse."""
         raise _refusal(command)
 
-    def log(self, command: Log, _mark_of: Callable[[RunKey, float], Mark]) -> RunInfo:
+    def log(self, command: LogRun, _mark_of: Callable[[RunKey, float], ProgressMark]) -> RunInfo:
         """Refuse."""
         raise _refusal(command)
 
-    def end(self, command: End) -> RunInfo:
+    def end(self, command: EndRun) -> RunInfo:
         """Refuse."""
         raise _refusal(command)
 
     def _follow(self, part: RecordedRun, phase: float) -> bool:
         """Open or close the run as the recording says; whether it is open."""
         wanted = part.starts <= phase < part.ends
-        is_open = self._runbook.is_open(part.info.key)
+        is_open = self._run_registry.is_open(part.info.key)
         if wanted and not is_open:
-            self._runbook.open(part.info._replace(started=self._clock.wall()))
+            self._run_registry.open(part.info._replace(started=self._clock.wall()))
         elif is_open and not wanted:
-            self._runbook.close(part.info.key, self._clock.wall(), "ended")
+            self._run_registry.close(part.info.key, self._clock.wall(), "ended")
         return wanted
 
     def _tell(self, part: RecordedRun, t0: float, t1: float) -> None:
         """Note what the run says of itself; how far it is, as of the last look, as what it used."""
         run = part.info.key
         counts, done = part.counted(t0, t1), part.done(t1 % self._period - (t1 - t0))
-        if not self._runbook.is_open(run) or (not counts and done is None):
+        if not self._run_registry.is_open(run) or (not counts and done is None):
             return
-        told = Log(run.uid, run.run_id, run.job_id, counts=counts, done=done, total=part.steps)
-        self._runbook.note(told, run, self._mark_of(run, done or 0.0))
+        told = LogRun(run.uid, run.run_id, run.job_id, counts=counts, done=done, total=part.steps)
+        self._run_registry.log_results(told, run, self._mark_of(run, done or 0.0))
 
 
-def _refusal(command: Start | Log | End) -> Refused:
-    return Refused(409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it")
+def _refusal(command: StartRun | LogRun | EndRun) -> RequestRefused:
+    return RequestRefused(
+        409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it"
+    )

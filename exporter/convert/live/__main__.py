@@ -5,22 +5,21 @@ import signal
 import sys
 from typing import Any
 
-from exporter.convert.live.http import answer
-from exporter.convert.live.location import locate
-from exporter.convert.steps import live_source
-from exporter.errors import ConfigError, FetchFailed
+from exporter.convert.live.http import detect_cloud_region, fetch_values
+from exporter.convert.registry import live_source
+from exporter.errors import ConfigError, FetchError
 
-OWN_SECONDS = 35
+PROCESS_TIMEOUT_SECONDS = 35
 """The end of a process whose daemon died before it."""
 
 
 def main() -> int:
     """Do the job."""
-    signal.alarm(OWN_SECONDS)
+    signal.alarm(PROCESS_TIMEOUT_SECONDS)
     job = json.load(sys.stdin)
     try:
-        said: dict[str, Any] = {"answer": _do(job)}
-    except FetchFailed as failure:
+        said: dict[str, Any] = {"answer": _run_job(job)}
+    except FetchError as failure:
         said = {"failure": [failure.outcome, str(failure), failure.retry_after_seconds]}
     except ConfigError as error:
         said = {"failure": ["settings", str(error), 0.0]}
@@ -30,11 +29,11 @@ def main() -> int:
     return 0
 
 
-def _do(job: dict[str, Any]) -> Any:
+def _run_job(job: dict[str, Any]) -> Any:
     if "locate" in job:
-        return locate(job["locate"])
+        return detect_cloud_region(job["locate"])
     source = live_source(job["name"], job["options"], "convert.sources")
-    return answer(source, job["now"], job["since"])
+    return fetch_values(source, job["now"], job["since"])
 
 
 if __name__ == "__main__":

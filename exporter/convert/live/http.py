@@ -5,6 +5,7 @@ Proxies and certificates come from the environment, as everywhere: `HTTPS_PROXY`
 """
 
 import json
+import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -12,17 +13,50 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from requests import Session
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.util.ssl_ import create_urllib3_context
 
 from exporter import __version__
-from exporter.convert.live.source import Answer, LiveSource
-from exporter.convert.live.trust import new_session
-from exporter.errors import FetchFailed
-from exporter.redaction import Redaction, reason
+from exporter.convert.sources.base import FetchResult, LiveSource
+from exporter.errors import FetchError
+from exporter.redaction import Redaction, request_error_text
+
+
+class LenientAdapter(HTTPAdapter):
+    """HTTPS without VERIFY_X509_STRICT, which urllib3 2.4 sets from Python 3.13 on.
+
+    It rejects a CA without keyUsage or authorityKeyIdentifier. Companies' own CAs, which are named
+    by REQUESTS_CA_BUNDLE, often lack them; curl, Go and older Pythons accept those. All other
+    checks stay.
+    """
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        """Connections without a proxy."""
+        super().init_poolmanager(*args, ssl_context=_context(), **more)
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        """Connections through a proxy."""
+        return super().proxy_manager_for(proxy, ssl_context=_context(), **more)
+
+
+def new_https_session() -> Session:
+    """A session of requests that verifies like that."""
+    session = Session()
+    session.mount("https://", LenientAdapter())
+    return session
+
+
+def _context() -> ssl.SSLContext:
+    context = create_urllib3_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 10.0
-LARGEST_BYTES = 4 << 20
-SHOWN_CHARACTERS = 200
+MAX_RESPONSE_BYTES = 4 << 20
+MAX_ERROR_CHARACTERS = 200
 OUTCOMES = {
     400: "refused",
     401: "unauthorized",
@@ -30,7 +64,7 @@ OUTCOMES = {
     404: "not_found",
     429: "rate_limited",
 }
-EXPLANATIONS = ("error", "message", "detail")
+ERROR_KEYS = ("error", "message", "detail")
 """Where the sources say why they refuse."""
 REMEDIES = {
     "unauthorized": "check the token, and that it may read this zone",
@@ -39,30 +73,30 @@ REMEDIES = {
 }
 
 
-def answer(source: LiveSource, now: float, since: float) -> Answer:
+def fetch_values(source: LiveSource, now: float, since: float) -> FetchResult:
     """What the source answers. Raises FetchFailed without secrets, wherever it was raised."""
-    session = Session(now)
+    session = HttpSession(now)
     try:
         return source.fetch(session, now, since)
-    except FetchFailed as failure:
-        text = session.without_secrets(str(failure))
-        raise FetchFailed(failure.outcome, text, failure.retry_after_seconds) from None
+    except FetchError as failure:
+        text = session.redacted(str(failure))
+        raise FetchError(failure.outcome, text, failure.retry_after_seconds) from None
 
 
-class Session:
+class HttpSession:
     """Asks one source; `now` is the wall clock, for a `Retry-After` that is a date."""
 
     def __init__(self, now: float) -> None:
         self._now = now
         self._redaction = Redaction()
-        self._session = new_session()
+        self._session = new_https_session()
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
 
-    def hide(self, secret: str) -> str:
+    def redact(self, secret: str) -> str:
         """The secret; it is left out of every text of an error from now on."""
         return self._redaction.hide(secret)
 
-    def without_secrets(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         """The text without what is hidden."""
         return self._redaction.clean(text)
 
@@ -78,16 +112,16 @@ class Session:
 
         A redirect is an error: a token is for the host that it was given for.
         """
-        who = _shown(url)
+        who = _printable_url(url)
         if login:
-            self.hide(b64encode(":".join(login).encode()).decode())
+            self.redact(b64encode(":".join(login).encode()).decode())
         try:
             with self._session.get(
                 url,
                 params=query,
                 headers=headers,
                 # Else a ~/.netrc replaces the token.
-                auth=login or (_unchanged if headers else None),
+                auth=login or (_no_netrc_auth if headers else None),
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 allow_redirects=False,
                 stream=True,
@@ -96,25 +130,25 @@ class Session:
                     raise self._refusal(response, who)
                 body = self._body(response, who)
         except requests.Timeout:
-            raise FetchFailed("timeout", f"{who} did not answer in time") from None
+            raise FetchError("timeout", f"{who} did not answer in time") from None
         except requests.exceptions.SSLError as error:
-            raise FetchFailed(
+            raise FetchError(
                 "tls",
                 f"{who}: its certificate is not trusted; behind a proxy that has one of its own, "
                 f"set REQUESTS_CA_BUNDLE ({self._clean(error)})",
             ) from None
         except requests.exceptions.ProxyError as error:
-            raise FetchFailed("unreachable", f"{who}: the proxy: {self._clean(error)}") from None
+            raise FetchError("unreachable", f"{who}: the proxy: {self._clean(error)}") from None
         # A bundle of certificates that is missing is a plain OSError, as RequestException is.
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(next(iter(error.args), None), ReadTimeoutError):
-                raise FetchFailed("timeout", f"{who} stopped in its answer") from None
-            said = self._clean(reason(error))
-            raise FetchFailed("unreachable", f"{who} cannot be reached: {said}") from None
+                raise FetchError("timeout", f"{who} stopped in its answer") from None
+            said = self._clean(request_error_text(error))
+            raise FetchError("unreachable", f"{who} cannot be reached: {said}") from None
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise FetchFailed(
+            raise FetchError(
                 "bad_answer", f"{who} answered with something else than JSON"
             ) from None
 
@@ -122,38 +156,38 @@ class Session:
         body = bytearray()
         for piece in response.iter_content(1 << 16):
             body += piece
-            if len(body) > LARGEST_BYTES:
-                raise FetchFailed("bad_answer", f"{who} answered with more than 4 MiB")
+            if len(body) > MAX_RESPONSE_BYTES:
+                raise FetchError("bad_answer", f"{who} answered with more than 4 MiB")
         return bytes(body)
 
-    def _refusal(self, response: requests.Response, who: str) -> FetchFailed:
+    def _refusal(self, response: requests.Response, who: str) -> FetchError:
         status = response.status_code
         outcome = OUTCOMES.get(status, "server_error" if status >= 500 else "refused")
         detail = self._detail(response, who)
         said = f": {detail}" if detail else ""
         remedy = f"; {REMEDIES[outcome]}" if outcome in REMEDIES else ""
-        wait = _seconds(response.headers.get("Retry-After", ""), self._now)
-        return FetchFailed(outcome, f"{who} answered {status}{said}{remedy}", wait)
+        wait = _retry_after_seconds(response.headers.get("Retry-After", ""), self._now)
+        return FetchError(outcome, f"{who} answered {status}{said}{remedy}", wait)
 
     def _detail(self, response: requests.Response, who: str) -> str:
         if response.is_redirect:
-            there = self._clean(_shown(response.headers.get("Location", "")))
+            there = self._clean(_printable_url(response.headers.get("Location", "")))
             return f"it has moved to {there}"
         try:
             document = json.loads(self._body(response, who))
-            found = next(filter(None, map(document.get, EXPLANATIONS)), "")
+            found = next(filter(None, map(document.get, ERROR_KEYS)), "")
             found = found.get("message", "") if isinstance(found, dict) else found
-        except (ValueError, RecursionError, AttributeError, FetchFailed, requests.RequestException):
+        except (ValueError, RecursionError, AttributeError, FetchError, requests.RequestException):
             return ""
         return self._clean(found) if isinstance(found, str) else ""
 
     def _clean(self, said: object) -> str:
         """One short line without secrets; what a query holds is left out."""
         words = [word.partition("?")[0] for word in self._redaction.line(said).split()]
-        return " ".join(words)[:SHOWN_CHARACTERS]
+        return " ".join(words)[:MAX_ERROR_CHARACTERS]
 
 
-def _shown(url: str) -> str:
+def _printable_url(url: str) -> str:
     """Host and path; the query may hold a secret, and the host a password."""
     try:
         parts = urlsplit(url)
@@ -162,11 +196,11 @@ def _shown(url: str) -> str:
     return f"{parts.hostname or ''}{parts.path}"
 
 
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _no_netrc_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _seconds(retry_after: str, now: float) -> float:
+def _retry_after_seconds(retry_after: str, now: float) -> float:
     """A `Retry-After`, which is a number of seconds or a date; 0 where it is neither."""
     if retry_after.isdecimal():
         return float(retry_after[:9])
@@ -174,3 +208,65 @@ def _seconds(retry_after: str, now: float) -> float:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return 0.0
+
+
+METADATA_TIMEOUT_SECONDS = 2.0
+MAX_REGION_CHARACTERS = 64
+
+
+def detect_cloud_region(base_url: str) -> str:
+    """The region in the form `aws:eu-west-1`, from the service at `base_url`.
+
+    Asks Google Cloud, Azure and AWS (IMDSv2) in that order; they share an address, and answer only
+    to their own header. Proxies are not used: it is a link-local address. Raises FetchFailed.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    for provider, ask in (("gcp", _gcp), ("azure", _azure), ("aws", _aws)):
+        try:
+            region = ask(session, base_url)
+        except requests.ConnectionError:
+            break
+        except requests.RequestException:
+            continue
+        if region:
+            return f"{provider}:{region}"
+    raise FetchError("not_found", f"no metadata service of a cloud answers at {base_url}")
+
+
+def _gcp(session: requests.Session, base_url: str) -> str:
+    zone = _get_text(
+        session, f"{base_url}/computeMetadata/v1/instance/zone", {"Metadata-Flavor": "Google"}
+    )
+    return zone.rpartition("/")[2].rpartition("-")[0]
+
+
+def _azure(session: requests.Session, base_url: str) -> str:
+    path = "/metadata/instance/compute/location?api-version=2021-02-01&format=text"
+    return _get_text(session, base_url + path, {"Metadata": "true"})
+
+
+def _aws(session: requests.Session, base_url: str) -> str:
+    answer = session.put(
+        f"{base_url}/latest/api/token",
+        headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"},
+        timeout=METADATA_TIMEOUT_SECONDS,
+        allow_redirects=False,
+    )
+    answer.raise_for_status()
+    if not answer.text.isascii() or not answer.text.isprintable():
+        return ""
+    path = f"{base_url}/latest/meta-data/placement/region"
+    return _get_text(session, path, {"X-aws-ec2-metadata-token": answer.text})
+
+
+def _get_text(session: requests.Session, url: str, headers: dict[str, str]) -> str:
+    """A short plain answer; "" where it is anything else."""
+    answer = session.get(
+        url, headers=headers, timeout=METADATA_TIMEOUT_SECONDS, allow_redirects=False
+    )
+    answer.raise_for_status()
+    text = answer.text.strip()
+    is_short = len(text) <= MAX_REGION_CHARACTERS and text.isascii()
+    is_plain = is_short and text.replace("/", "").replace("-", "").isalnum()
+    return text if answer.status_code == requests.codes.ok and is_plain else ""

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from exporter.errors import FetchFailed
-from exporter.model.intensity import Value
+from exporter.errors import FetchError
+from exporter.model.intensity import IntensityValue
 
-MOST_GRAMS_PER_KWH = 2000.0
+MAX_GRAMS_PER_KWH = 2000.0
 """No grid is dirtier: lignite alone emits about 1,200 g/kWh. Above it a unit is wrong."""
-AHEAD_SECONDS = 600.0
+MAX_CLOCK_SKEW_SECONDS = 600.0
 """How far a clock may be ahead of ours."""
-LONGEST_SECONDS = 48 * 3600.0
+MAX_VALUE_SECONDS = 48 * 3600.0
 """No value holds longer."""
 
 
-class Raw(NamedTuple):
+class RawValue(NamedTuple):
     """A value as it was sent."""
 
     start: float
@@ -27,44 +27,44 @@ class Raw(NamedTuple):
     """None: at the next start, or as long as the one before."""
 
 
-def bad(text: str) -> FetchFailed:
+def bad_answer(text: str) -> FetchError:
     """The error for an answer that is not what the source promises."""
-    return FetchFailed("bad_answer", text)
+    return FetchError("bad_answer", text)
 
 
-def member(document: Any, *path: str) -> Any:
+def get_member(document: Any, *path: str) -> Any:
     """What stands at the path."""
     at = document
     for name in path:
         if not isinstance(at, dict) or name not in at:
-            raise bad(f"the answer has no {'.'.join(path)}")
+            raise bad_answer(f"the answer has no {'.'.join(path)}")
         at = at[name]
     return at
 
 
-def rows(document: Any, *path: str) -> Iterator[dict[str, Any]]:
+def get_rows(document: Any, *path: str) -> Iterator[dict[str, Any]]:
     """The objects of the list at the path."""
-    found = member(document, *path)
+    found = get_member(document, *path)
     if not isinstance(found, list):
-        raise bad(f"{'.'.join(path)} of the answer is no list")
+        raise bad_answer(f"{'.'.join(path)} of the answer is no list")
     for row in found:
         if not isinstance(row, dict):
-            raise bad(f"{'.'.join(path)} of the answer has an entry that is no object")
+            raise bad_answer(f"{'.'.join(path)} of the answer has an entry that is no object")
         yield row
 
 
-def number(value: Any) -> float:
+def parse_number(value: Any) -> float:
     """A finite number, also one that is spelled as text."""
     try:
         found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise bad(f"{value!s:.40} is not a number")
+        raise bad_answer(f"{value!s:.40} is not a number")
     return found
 
 
-def moment(value: Any, *, utc: bool = False) -> float:
+def parse_time(value: Any, *, utc: bool = False) -> float:
     """Unix seconds of a time in ISO 8601; one without a zone is in UTC, or refused."""
     try:
         found = datetime.fromisoformat(value)
@@ -74,55 +74,57 @@ def moment(value: Any, *, utc: bool = False) -> float:
     except (TypeError, ValueError, OverflowError):
         found = None
     if found is None or found.tzinfo is None:
-        raise bad(f"{value!s:.40} is not a time with a zone")
+        raise bad_answer(f"{value!s:.40} is not a time with a zone")
     return seconds
 
 
-def spelled(seconds: float, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:
+def format_time(seconds: float, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:
     """A time in UTC, in ISO 8601."""
     return datetime.fromtimestamp(seconds, UTC).strftime(form)
 
 
-def values(
-    raws: Iterable[Raw], step_seconds: float, now: float = math.inf
-) -> tuple[tuple[Value, ...], int]:
+def clean_values(
+    raws: Iterable[RawValue], step_seconds: float, now: float = math.inf
+) -> tuple[tuple[IntensityValue, ...], int]:
     """The values, earliest first, and how many were set aside because they cannot be true.
 
     `step_seconds` is how long a value holds that has neither an end nor a successor near. Those
     that begin after `now` are set aside. Of two for one time the later in the list counts.
     """
-    kept: dict[float, Raw] = {}
+    kept: dict[float, RawValue] = {}
     set_aside = 0
     for raw in raws:
         if raw.number is None:
             continue
-        grams_per_kwh = number(raw.number)
+        grams_per_kwh = parse_number(raw.number)
         length = step_seconds if raw.end is None else raw.end - raw.start
         if (
-            0 <= grams_per_kwh <= MOST_GRAMS_PER_KWH
-            and raw.start <= now + AHEAD_SECONDS
-            and 0 < length <= LONGEST_SECONDS
+            0 <= grams_per_kwh <= MAX_GRAMS_PER_KWH
+            and raw.start <= now + MAX_CLOCK_SKEW_SECONDS
+            and 0 < length <= MAX_VALUE_SECONDS
         ):
             kept[raw.start] = raw._replace(number=grams_per_kwh)
         else:
             set_aside += 1
     ordered = [kept[start] for start in sorted(kept)]
     ends = [raw.start + step_seconds if raw.end is None else raw.end for raw in ordered]
-    nexts = [raw.start for raw in (*ordered[1:], Raw(math.inf, None))]
+    nexts = [raw.start for raw in (*ordered[1:], RawValue(math.inf, None))]
     found = tuple(
-        Value(raw.start, min(end, after), raw.number, raw.estimated)
+        IntensityValue(raw.start, min(end, after), raw.number, raw.estimated)
         for raw, end, after in zip(ordered, ends, nexts, strict=False)
     )
     return found, set_aside
 
 
-def known(found: tuple[Value, ...], set_aside: int, who: str) -> tuple[Value, ...]:
+def require_values(
+    found: tuple[IntensityValue, ...], set_aside: int, who: str
+) -> tuple[IntensityValue, ...]:
     """The values, if there is one."""
     if not found and set_aside:
-        raise bad(
+        raise bad_answer(
             f"{who} sent nothing but values that cannot be true: negative, above "
-            f"{MOST_GRAMS_PER_KWH:g} g/kWh, from the future or for no stretch of time"
+            f"{MAX_GRAMS_PER_KWH:g} g/kWh, from the future or for no stretch of time"
         )
     if not found:
-        raise FetchFailed("no_value", f"{who} has no value for this time")
+        raise FetchError("no_value", f"{who} has no value for this time")
     return found

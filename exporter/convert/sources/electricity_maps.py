@@ -4,19 +4,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from exporter.convert import tables
-from exporter.convert.live import secret
-from exporter.convert.live.parse import Raw, bad, known, member, moment, rows, values
-from exporter.convert.live.source import Answer, Http
-from exporter.errors import ConfigError, FetchFailed
-from exporter.model.intensity import Accounting, Basis, Kind, Signal, Value
-from exporter.setting import key
+from exporter.convert import zones
+from exporter.convert.live import credentials
+from exporter.convert.live.parse import (
+    RawValue,
+    bad_answer,
+    clean_values,
+    get_member,
+    get_rows,
+    parse_time,
+    require_values,
+)
+from exporter.convert.sources.base import FetchResult, HttpClient
+from exporter.errors import ConfigError, FetchError
+from exporter.model.intensity import Accounting, Basis, IntensityKind, IntensityValue, Signal
+from exporter.setting import setting
 from exporter.units import SECONDS_PER_HOUR
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_ELECTRICITY_MAPS_TOKEN"  # noqa: S105  a name
 NO_LOOKUP = {"disableCallerLookup": "true"}
 NO_LOOKUP_V3 = {"shouldUseFallbackCallerLookup": "false"}
-STEPS = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": SECONDS_PER_HOUR}
+GRANULARITY_SECONDS = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": SECONDS_PER_HOUR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +36,17 @@ class ElectricityMaps:
     limited to a single zone. Without forecast where the token may not read it.
     """
 
-    zone: str = key("", "", "Its zone, or a cloud region. Empty: `convert.zone`.")
-    token_file: str = key(
+    zone: str = setting("", "", "Its zone, or a cloud region. Empty: `convert.zone`.")
+    token_file: str = setting(
         "", "path", f"Where the token is. Empty: the variable `{TOKEN_VARIABLE}`."
     )
-    basis: Literal["lifecycle", "direct"] = key("lifecycle", "", "What its values are to count.")
-    estimates: bool = key(True, "", "Whether values that it estimates are good enough.")
-    url: str = key("https://api.electricitymaps.com/v4", "URL", "Where it is.")
-    refresh_seconds: float = key(900, "seconds", "Time between two requests.", least=60)
-    max_age_seconds: float = key(10800, "seconds", "How long the last value holds.", least=0)
+    basis: Literal["lifecycle", "direct"] = setting(
+        "lifecycle", "", "What its values are to count."
+    )
+    estimates: bool = setting(True, "", "Whether values that it estimates are good enough.")
+    url: str = setting("https://api.electricitymaps.com/v4", "URL", "Where it is.")
+    refresh_seconds: float = setting(900, "seconds", "Time between two requests.", least=60)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
 
     publisher = "Electricity Maps"
     country = ""
@@ -44,23 +54,28 @@ class ElectricityMaps:
     @cached_property
     def place(self) -> str:
         """Its zone, or the cloud region."""
-        return tables.zone_key(self.zone)
+        return zones.zone_key(self.zone)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> IntensityKind:
         """Average, by location."""
         return Signal.AVERAGE, Basis(self.basis), Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
         """Warn of a zone that it may not have. Raises ConfigError where there is none."""
         if not self.place:
-            raise ConfigError(f"it needs a zone: give the option zone, or {tables.set_zone()}")
-        warning = tables.zone_warning(self.zone)
-        return (*((warning,) if warning else ()), *secret.check(self.token_file, TOKEN_VARIABLE))
+            raise ConfigError(f"it needs a zone: give the option zone, or {zones.set_zone()}")
+        warning = zones.electricity_maps_warning(self.zone)
+        return (
+            *((warning,) if warning else ()),
+            *credentials.check_credential(self.token_file, TOKEN_VARIABLE),
+        )
 
-    def fetch(self, http: Http, now: float, since: float) -> Answer:
+    def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
         """The last day, where something of it is missing, else what is new; and a day ahead."""
-        headers = {"auth-token": http.hide(secret.read(self.token_file, TOKEN_VARIABLE))}
+        headers = {
+            "auth-token": http.redact(credentials.read_credential(self.token_file, TOKEN_VARIABLE))
+        }
 
         def ask(path: str, **more: str) -> Any:
             url = f"{self.url.rstrip('/')}/carbon-intensity/{path}"
@@ -68,22 +83,24 @@ class ElectricityMaps:
 
         if now - since > 2 * SECONDS_PER_HOUR:
             document = ask("history")
-            found = list(rows(document, "history"))
+            found = list(get_rows(document, "history"))
         else:
             document = ask("latest")
             found = [document]
         self._check_zone(document)
-        read, set_aside = values(map(self._raw, found), _step(document), now)
-        return Answer(known(read, set_aside, self.publisher), self._ahead(ask, now), set_aside)
+        read, set_aside = clean_values(map(self._raw, found), _granularity_seconds(document), now)
+        return FetchResult(
+            require_values(read, set_aside, self.publisher), self._ahead(ask, now), set_aside
+        )
 
-    def _ahead(self, ask: Any, now: float) -> tuple[Value, ...]:
+    def _ahead(self, ask: Any, now: float) -> tuple[IntensityValue, ...]:
         """What it expects; nothing where the token may not read it, or it is of no use."""
         try:
             document = ask("forecast", horizonHours="24")
             self._check_zone(document)
-            raws = [self._raw(row) for row in rows(document, "forecast")]
-            found, _ = values(raws, _step(document))
-        except FetchFailed:
+            raws = [self._raw(row) for row in get_rows(document, "forecast")]
+            found, _ = clean_values(raws, _granularity_seconds(document))
+        except FetchError:
             return ()
         return tuple(value._replace(estimated=True) for value in found if value.end > now)
 
@@ -103,26 +120,26 @@ class ElectricityMaps:
         }
 
     def _check_zone(self, document: Any) -> None:
-        zone = str(member(document, "zone"))
+        zone = str(get_member(document, "zone"))
         if ":" in self.place:
             # Of a cloud region that no table knows, nobody can say where it is.
-            is_right = tables.country(self.place) in ("", tables.country(zone[:2]))
+            is_right = zones.country_of(self.place) in ("", zones.country_of(zone[:2]))
         else:
             is_right = zone == self.place
         if not is_right:
-            raise FetchFailed(
+            raise FetchError(
                 "wrong_zone", f"{self.publisher} answered for {zone:.40}, not for {self.place}"
             )
 
-    def _raw(self, row: dict[str, Any]) -> Raw:
+    def _raw(self, row: dict[str, Any]) -> RawValue:
         counts = row.get("emissionFactorType", self.basis)
         if counts != self.basis:
-            raise bad(f"{self.publisher} sent {counts!s:.40} values, not {self.basis} ones")
+            raise bad_answer(f"{self.publisher} sent {counts!s:.40} values, not {self.basis} ones")
         estimated = row.get("isEstimated") is True
-        number = None if estimated and not self.estimates else member(row, "carbonIntensity")
-        return Raw(moment(member(row, "datetime")), number, estimated)
+        number = None if estimated and not self.estimates else get_member(row, "carbonIntensity")
+        return RawValue(parse_time(get_member(row, "datetime")), number, estimated)
 
 
-def _step(document: Any) -> float:
+def _granularity_seconds(document: Any) -> float:
     """How long a value holds."""
-    return STEPS.get(str(document.get("temporalGranularity")), SECONDS_PER_HOUR)
+    return GRANULARITY_SECONDS.get(str(document.get("temporalGranularity")), SECONDS_PER_HOUR)

@@ -4,14 +4,21 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from exporter.convert.live.parse import Raw, known, member, moment, rows, values
-from exporter.convert.live.source import Answer, Http
-from exporter.errors import FetchFailed
-from exporter.model.intensity import Accounting, Basis, Kind, Signal, Value
-from exporter.setting import key
+from exporter.convert.live.parse import (
+    RawValue,
+    clean_values,
+    get_member,
+    get_rows,
+    parse_time,
+    require_values,
+)
+from exporter.convert.sources.base import FetchResult, HttpClient
+from exporter.errors import FetchError
+from exporter.model.intensity import Accounting, Basis, IntensityKind, IntensityValue, Signal
+from exporter.setting import setting
 
 STEP_SECONDS = 300.0
-ROWS_MOST = 500
+MAX_ROWS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +29,12 @@ class Energinet:
     by the 125 % method. It answers one request per minute and address for each dataset.
     """
 
-    area: Literal["DK1", "DK2"] = key(
+    area: Literal["DK1", "DK2"] = setting(
         "DK1", "", "Price area: west (DK1) or east (DK2). Unset: that of `convert.zone`."
     )
-    url: str = key("https://api.energidataservice.dk", "URL", "Where it is.")
-    refresh_seconds: float = key(600, "seconds", "Time between two requests.", least=120)
-    max_age_seconds: float = key(10800, "seconds", "How long the last value holds.", least=0)
+    url: str = setting("https://api.energidataservice.dk", "URL", "Where it is.")
+    refresh_seconds: float = setting(600, "seconds", "Time between two requests.", least=120)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
 
     publisher = "Energinet"
     country = "DNK"
@@ -38,7 +45,7 @@ class Energinet:
         return self.area
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> IntensityKind:
         """Of the stack alone, by location."""
         return Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION
 
@@ -46,24 +53,24 @@ class Energinet:
         """There is nothing to be wrong."""
         return ()
 
-    def fetch(self, http: Http, now: float, since: float) -> Answer:
+    def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
         """What is new, and at least nine hours ahead."""
         wanted = int((now - since) // STEP_SECONDS) + 12
-        found, set_aside = self._ask(http, "CO2Emis", min(wanted, ROWS_MOST), now)
-        known(found, set_aside, self.publisher)
+        found, set_aside = self._ask(http, "CO2Emis", min(wanted, MAX_ROWS), now)
+        require_values(found, set_aside, self.publisher)
         try:
-            ahead, _ = self._ask(http, "CO2EmisProg", ROWS_MOST, None)
-        except FetchFailed:
+            ahead, _ = self._ask(http, "CO2EmisProg", MAX_ROWS, None)
+        except FetchError:
             ahead = ()
-        return Answer(
+        return FetchResult(
             found,
             tuple(value._replace(estimated=True) for value in ahead if value.end > now),
             set_aside,
         )
 
     def _ask(
-        self, http: Http, dataset: str, limit: int, now: float | None
-    ) -> tuple[tuple[Value, ...], int]:
+        self, http: HttpClient, dataset: str, limit: int, now: float | None
+    ) -> tuple[tuple[IntensityValue, ...], int]:
         document = http.get(
             f"{self.url.rstrip('/')}/dataset/{dataset}",
             {
@@ -74,12 +81,19 @@ class Energinet:
             },
         )
         raws = []
-        for row in rows(document, "records"):
-            if member(row, "PriceArea") != self.area:
-                raise FetchFailed(
+        for row in get_rows(document, "records"):
+            if get_member(row, "PriceArea") != self.area:
+                raise FetchError(
                     "wrong_zone", f"it answered for {row['PriceArea']!s:.40}, not {self.area}"
                 )
             raws.append(
-                Raw(moment(member(row, "Minutes5UTC"), utc=True), member(row, "CO2Emission"))
+                RawValue(
+                    parse_time(get_member(row, "Minutes5UTC"), utc=True),
+                    get_member(row, "CO2Emission"),
+                )
             )
-        return values(raws, STEP_SECONDS) if now is None else values(raws, STEP_SECONDS, now)
+        return (
+            clean_values(raws, STEP_SECONDS)
+            if now is None
+            else clean_values(raws, STEP_SECONDS, now)
+        )

@@ -1,47 +1,152 @@
 """Intensities over time from a file that something else keeps up to date."""
 
+import csv
+import io
+import json
 import logging
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from exporter.clock import Clock
 from exporter.convert import regular_file
-from exporter.convert.counting import Counting
-from exporter.convert.rows import Row, parse
+from exporter.convert.chain import FactorTimeline
+from exporter.convert.sources.base import KindOptions
 from exporter.convert.sources.static import UNSTATED_ZONE
-from exporter.convert.timeline import Timeline
 from exporter.errors import ConfigError, SourceError
 from exporter.model.intensity import Factor
 from exporter.model.workload import CollectorState
-from exporter.setting import key
+from exporter.setting import setting
 from exporter.units import seconds
+
+MAX_UNIX_SECONDS = 1e11
+"""Beyond it (the year 5138) a number is not unix seconds but milliseconds."""
+EXPECTED_COLUMNS = "expected time (ISO 8601 with a zone, or unix seconds) and grams_per_kwh"
+
+
+class FileRow(NamedTuple):
+    """An intensity and the wall clock, in seconds, from which it holds."""
+
+    time: float
+    grams_per_kwh: float
+
+
+def parse_rows(data: bytes, path: str) -> list[FileRow]:
+    """The rows in `data`, earliest first; at least one.
+
+    CSV with the header `time,grams_per_kwh`, or JSON: a list of objects with these keys, or such
+    a list under the key `values`. Raises SourceError naming `path`, the row and what is expected.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SourceError(f"{path}: is not UTF-8 text; write CSV or JSON") from None
+    if not text.strip():
+        raise SourceError(f"{path}: is empty; {EXPECTED_COLUMNS} in each row")
+    named = _json_rows(text, path) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text, path)
+    rows = []
+    for where, cells in named:
+        try:
+            rows.append(
+                FileRow(_parse_row_time(cells["time"]), _parse_intensity(cells["grams_per_kwh"]))
+            )
+        except KeyError as error:
+            raise SourceError(f"{path}: {where}: {error} is missing; {EXPECTED_COLUMNS}") from None
+        except (ValueError, OverflowError) as error:
+            raise SourceError(f"{path}: {where}: {error}; {EXPECTED_COLUMNS}") from None
+    if not rows:
+        raise SourceError(f"{path}: has no rows; {EXPECTED_COLUMNS} in each")
+    rows.sort()
+    for row, following in pairwise(rows):
+        if row.time == following.time:
+            raise SourceError(f"{path}: two rows for the time {row.time:.0f}; keep one of them")
+    return rows
+
+
+def _csv_rows(text: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    try:
+        if not {"time", "grams_per_kwh"} <= set(reader.fieldnames or ()):
+            raise SourceError(f"{path}: line 1: the header must be `time,grams_per_kwh`")
+        for cells in reader:
+            yield f"line {reader.line_num}", cells
+    except csv.Error as error:
+        raise SourceError(
+            f"{path}: line {reader.line_num + 1}: {error}; {EXPECTED_COLUMNS}"
+        ) from None
+
+
+def _json_rows(text: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path}: is not valid JSON: {error}") from None
+    rows = document.get("values") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise SourceError(f"{path}: expected a list of rows, alone or under the key `values`")
+    for number, cells in enumerate(rows, 1):
+        yield f"row {number}", cells if isinstance(cells, dict) else {}
+
+
+def _parse_row_time(value: object) -> float:
+    """Unix seconds."""
+    try:
+        time = _to_float(value)
+    except ValueError:
+        moment = datetime.fromisoformat(str(value).strip())
+        if moment.tzinfo is None:
+            raise ValueError(f"the time {value!r} has no zone, add Z or +00:00") from None
+        time = moment.timestamp()
+    if not 0 <= time < MAX_UNIX_SECONDS:
+        raise ValueError(f"the time {value!r} is not in seconds since 1970")
+    return time
+
+
+def _parse_intensity(value: object) -> float:
+    try:
+        number = _to_float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number of g/kWh") from None
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{value!r} is not an intensity, which is 0 or more")
+    return number
+
+
+def _to_float(value: object) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError(f"{value!r} is not a number")
+
 
 log = logging.getLogger(__name__)
 
-LARGEST_BYTES = 16 << 20
+MAX_FILE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class File(Counting):
+class FileSource(KindOptions):
     """A file that something else keeps up to date: own meters, contracts, solar on the roof."""
 
-    path: str = key("", "path", "CSV or JSON; see above. Empty: `convert.file`.")
-    zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
-    source: str = key("", "", "Who says so; shown beside every gram. Empty: the file's name.")
-    max_age_seconds: float = key(7200, "seconds", "How long the last row holds.", least=0)
+    path: str = setting("", "path", "CSV or JSON; see above. Empty: `convert.file`.")
+    zone: str = setting("", "", "What place that is. Empty: `convert.zone`.")
+    source: str = setting("", "", "Who says so; shown beside every gram. Empty: the file's name.")
+    max_age_seconds: float = setting(7200, "seconds", "How long the last row holds.", least=0)
 
-    def open(self, clock: Clock) -> "IntensityFile":
+    def open(self, clock: Clock) -> "IntensityFileStep":
         """The step. Raises ConfigError where the file cannot be used."""
         if not self.path:
             raise ConfigError(
                 "path: expected the path of the file, here or as the setting convert.file"
             )
-        return IntensityFile(self, clock)
+        return IntensityFileStep(self, clock)
 
 
-class IntensityFile:
-    """A step of the chain that follows a file; `exporter.convert.rows` says what may stand in it.
+class IntensityFileStep:
+    """A step of the chain that follows a file; the text of this module says what may stand in it.
 
     Each row holds until the next one, the last for `max_age_seconds`. `refresh` may block and
     belongs to a worker; all else looks at values in memory. Whoever writes the file should rename
@@ -52,7 +157,7 @@ class IntensityFile:
 
     name = "file"
 
-    def __init__(self, options: File, clock: Clock) -> None:
+    def __init__(self, options: FileSource, clock: Clock) -> None:
         self.kind = options.kind
         self._unit_error = options.unit_error
         self.why = ""
@@ -63,15 +168,15 @@ class IntensityFile:
         self._clock = clock
         self._read_seconds = 0.0
         self._stamp: tuple[int, ...] = ()
-        self._timeline = Timeline()
+        self._timeline = FactorTimeline()
         try:
             self._update()
         except SourceError as error:
             raise ConfigError(str(error)) from None
 
-    def covering(self, t0: float, t1: float) -> Sequence[Factor]:
+    def factors_between(self, t0: float, t1: float) -> Sequence[Factor]:
         """The rows that hold somewhere in [t0, t1), wall clock seconds."""
-        return self._timeline.covering(t0, t1)
+        return self._timeline.factors_between(t0, t1)
 
     def refresh(self) -> None:
         """Read the file again if it changed; a bad one leaves the last good values in force."""
@@ -94,7 +199,7 @@ class IntensityFile:
             stamp = status.st_mtime_ns, status.st_size, status.st_ino
             if stamp == self._stamp:
                 return
-            data = regular_file.read(self._path, LARGEST_BYTES + 1)
+            data = regular_file.read(self._path, MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:
             self._stamp = ()
             raise SourceError(f"{self._path}: {regular_file.reason(self._path, error)}") from None
@@ -102,9 +207,9 @@ class IntensityFile:
             self._stamp = ()
             raise SourceError(f"{self._path}: {error}") from None
         self._stamp = stamp
-        if len(data) > LARGEST_BYTES:
+        if len(data) > MAX_FILE_BYTES:
             raise SourceError(f"{self._path}: is over 16 MiB; keep only rows that are still needed")
-        rows = parse(data, self._path)
+        rows = parse_rows(data, self._path)
         unit_error = self._unit_error(row.grams_per_kwh for row in rows)
         if unit_error:
             raise SourceError(f"{self._path}: {unit_error}")
@@ -112,7 +217,7 @@ class IntensityFile:
         self._read_seconds = seconds(self._clock.monotonic_ns() - began_ns)
         self.why = ""
 
-    def _timeline_of(self, rows: Sequence[Row]) -> Timeline:
+    def _timeline_of(self, rows: Sequence[FileRow]) -> FactorTimeline:
         ends = [row.time for row in rows[1:]] + [rows[-1].time + self._max_age_seconds]
         signal, basis, accounting = self.kind
         factors = [
@@ -130,4 +235,4 @@ class IntensityFile:
             )
             for row, end in zip(rows, ends, strict=True)
         ]
-        return Timeline.of(factors)
+        return FactorTimeline.of(factors)

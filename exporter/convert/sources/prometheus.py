@@ -3,34 +3,41 @@
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.convert.counting import Counting
-from exporter.convert.live import secret
-from exporter.convert.live.parse import Raw, bad, known, member, number, rows, values
-from exporter.convert.live.source import Answer, Http
+from exporter.convert.live import credentials
+from exporter.convert.live.parse import (
+    RawValue,
+    bad_answer,
+    clean_values,
+    get_member,
+    get_rows,
+    parse_number,
+    require_values,
+)
+from exporter.convert.sources.base import FetchResult, HttpClient, KindOptions
 from exporter.errors import ConfigError
-from exporter.setting import key
+from exporter.setting import setting
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_PROMETHEUS_TOKEN"  # noqa: S105  a name
-PAIR = 2
-POINTS_MOST = 1440
+SAMPLE_LENGTH = 2
+MAX_POINTS = 1440
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prometheus(Counting):
+class PrometheusSource(KindOptions):
     """Any query whose result is one number in g/kWh: meters of a site, an own model, a contract."""
 
-    url: str = key("", "URL", "For example `http://prometheus:9090`.")
-    query: str = key("", "PromQL", "A query with one series as its result, in g/kWh.")
-    zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
-    source: str = key("", "", "Who says so; shown beside every gram.")
-    token_file: str = key(
+    url: str = setting("", "URL", "For example `http://prometheus:9090`.")
+    query: str = setting("", "PromQL", "A query with one series as its result, in g/kWh.")
+    zone: str = setting("", "", "What place that is. Empty: `convert.zone`.")
+    source: str = setting("", "", "Who says so; shown beside every gram.")
+    token_file: str = setting(
         "",
         "path",
         f"Where a bearer token is. Empty: the variable `{TOKEN_VARIABLE}`, or no token.",
     )
-    step_seconds: float = key(60, "seconds", "Resolution of what is asked for.", least=1)
-    refresh_seconds: float = key(60, "seconds", "Time between two requests.", least=1)
-    max_age_seconds: float = key(600, "seconds", "How long the last value holds.", least=0)
+    step_seconds: float = setting(60, "seconds", "Resolution of what is asked for.", least=1)
+    refresh_seconds: float = setting(60, "seconds", "Time between two requests.", least=1)
+    max_age_seconds: float = setting(600, "seconds", "How long the last value holds.", least=0)
 
     country = ""
 
@@ -50,13 +57,13 @@ class Prometheus(Counting):
             raise ConfigError("url: expected http://HOST:9090 of a Prometheus")
         if not self.query:
             raise ConfigError('query: expected one, for example `grid_intensity{zone="DE"}`')
-        if not secret.is_given(self.token_file, TOKEN_VARIABLE):
+        if not credentials.has_credential(self.token_file, TOKEN_VARIABLE):
             return ()
-        return secret.check(self.token_file, TOKEN_VARIABLE)
+        return credentials.check_credential(self.token_file, TOKEN_VARIABLE)
 
-    def fetch(self, http: Http, now: float, since: float) -> Answer:
+    def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
         """The range that is missing, up to now."""
-        step = max(self.step_seconds, (now - since) / POINTS_MOST)
+        step = max(self.step_seconds, (now - since) / MAX_POINTS)
         last = now - now % step
         first = last - max(0.0, (last - since) // step) * step
         document = http.get(
@@ -69,34 +76,36 @@ class Prometheus(Counting):
             },
             headers=self._headers(http),
         )
-        if member(document, "status") != "success":
-            raise bad("Prometheus did not answer with success")
-        found = list(rows(document, "data", "result"))
+        if get_member(document, "status") != "success":
+            raise bad_answer("Prometheus did not answer with success")
+        found = list(get_rows(document, "data", "result"))
         if len(found) > 1:
-            raise bad(f"the query has {len(found)} series as its result; it must have one")
+            raise bad_answer(f"the query has {len(found)} series as its result; it must have one")
         raws = [_raw(sample) for row in found for sample in _samples(row)]
-        read, set_aside = values(raws, step, now)
+        read, set_aside = clean_values(raws, step, now)
         error = self.unit_error(value.grams_per_kwh for value in read)
         if error:
-            raise bad(f"the query: {error}")
-        return Answer(known(read, set_aside, self.publisher), (), set_aside)
+            raise bad_answer(f"the query: {error}")
+        return FetchResult(require_values(read, set_aside, self.publisher), (), set_aside)
 
-    def _headers(self, http: Http) -> dict[str, str]:
-        if not secret.is_given(self.token_file, TOKEN_VARIABLE):
+    def _headers(self, http: HttpClient) -> dict[str, str]:
+        if not credentials.has_credential(self.token_file, TOKEN_VARIABLE):
             return {}
-        token = http.hide(secret.read(self.token_file, TOKEN_VARIABLE))
+        token = http.redact(credentials.read_credential(self.token_file, TOKEN_VARIABLE))
         return {"Authorization": f"Bearer {token}"}
 
 
 def _samples(row: Any) -> list[Any]:
-    found = member(row, "values")
+    found = get_member(row, "values")
     if not isinstance(found, list):
-        raise bad("the values of the series are no list")
+        raise bad_answer("the values of the series are no list")
     return found
 
 
-def _raw(sample: Any) -> Raw:
-    if not isinstance(sample, list) or len(sample) != PAIR:
-        raise bad("a sample is no pair of time and value")
+def _raw(sample: Any) -> RawValue:
+    if not isinstance(sample, list) or len(sample) != SAMPLE_LENGTH:
+        raise bad_answer("a sample is no pair of time and value")
     at, value = sample
-    return Raw(number(at), None if value in ("NaN", "+Inf", "-Inf") else number(value))
+    return RawValue(
+        parse_number(at), None if value in ("NaN", "+Inf", "-Inf") else parse_number(value)
+    )

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exporter.clock import Clock
-from exporter.convert.counting import Counting
+from exporter.convert.sources.base import KindOptions
 from exporter.errors import ConfigError
-from exporter.model.intensity import Factor, Kind, kilogram_error
-from exporter.setting import key
+from exporter.model.intensity import Factor, IntensityKind, kg_per_kwh_error
+from exporter.setting import setting
 
 UNSTATED_ZONE = "unstated"
 
 
-class Fixed(NamedTuple):
+class FixedStep(NamedTuple):
     """A step of the chain with one factor for ever."""
 
     name: str
@@ -21,30 +21,30 @@ class Fixed(NamedTuple):
     why: str = ""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> IntensityKind:
         """What the factor counts."""
         return self.factor.signal, self.factor.basis, self.factor.accounting
 
-    def covering(self, _t0: float, _t1: float) -> tuple[Factor]:
+    def factors_between(self, _t0: float, _t1: float) -> tuple[Factor]:
         """The factor, whenever that is."""
         return (self.factor,)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Static(Counting):
+class StaticSource(KindOptions):
     """A number of your own, for example that of a contract."""
 
-    grams_per_kwh: float | None = key(
+    grams_per_kwh: float | None = setting(
         None,
         "g/kWh",
         "The number, 0 or at least 1. Empty: `convert.grams_per_kwh`.",
         least=0,
-        error=kilogram_error,
+        error=kg_per_kwh_error,
     )
-    zone: str = key("", "", "What place that is. Empty: `convert.zone`.")
-    source: str = key("", "", "Who says so; shown beside every gram.")
+    zone: str = setting("", "", "What place that is. Empty: `convert.zone`.")
+    source: str = setting("", "", "Who says so; shown beside every gram.")
 
-    def open(self, _clock: Clock) -> Fixed:
+    def open(self, _clock: Clock) -> FixedStep:
         """The step. Raises ConfigError."""
         if self.grams_per_kwh is None:
             raise ConfigError("grams_per_kwh: expected a number")
@@ -61,4 +61,4 @@ class Static(Counting):
             basis=basis,
             accounting=accounting,
         )
-        return Fixed("configured value", factor)
+        return FixedStep("configured value", factor)

@@ -4,13 +4,22 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.convert.live.parse import Raw, bad, known, member, moment, rows, spelled, values
-from exporter.convert.live.source import Answer, Http
-from exporter.errors import ConfigError, FetchFailed
-from exporter.model.intensity import Accounting, Basis, Kind, Signal
-from exporter.setting import key
+from exporter.convert.live.parse import (
+    RawValue,
+    bad_answer,
+    clean_values,
+    format_time,
+    get_member,
+    get_rows,
+    parse_time,
+    require_values,
+)
+from exporter.convert.sources.base import FetchResult, HttpClient
+from exporter.errors import ConfigError, FetchError
+from exporter.model.intensity import Accounting, Basis, IntensityKind, Signal
+from exporter.setting import setting
 
-FORM = "%Y-%m-%dT%H:%MZ"
+TIME_FORMAT = "%Y-%m-%dT%H:%MZ"
 HALF_HOUR_SECONDS = 1800.0
 NATIONAL = "GB"
 ALSO_NATIONAL = "UK"
@@ -19,28 +28,28 @@ POSTCODE = re.compile(r"[A-Z]{1,2}[0-9][A-Z0-9]?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uk:
+class CarbonIntensityUk:
     """Great Britain without Northern Ireland; free, without a token, CC BY 4.0.
 
     Direct emissions of what is generated and imported. Values of regions are forecasts, which is
     said (`estimated`), as are national ones until the half hour was measured.
     """
 
-    place: str = key(
+    place: str = setting(
         NATIONAL,
         "",
         "`GB`; or the number of a region (13 is London), or the outward part of a postcode "
         "(`NG1`), in quotes.",
     )
-    url: str = key("https://api.carbonintensity.org.uk", "URL", "Where it is.")
-    refresh_seconds: float = key(900, "seconds", "Time between two requests.", least=60)
-    max_age_seconds: float = key(10800, "seconds", "How long the last value holds.", least=0)
+    url: str = setting("https://api.carbonintensity.org.uk", "URL", "Where it is.")
+    refresh_seconds: float = setting(900, "seconds", "Time between two requests.", least=60)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
 
     publisher = "Carbon Intensity API (NESO)"
     country = "GBR"
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> IntensityKind:
         """Of the stack alone, by location."""
         return Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION
 
@@ -49,18 +58,18 @@ class Uk:
         self._path(0.0)
         return ()
 
-    def fetch(self, http: Http, now: float, since: float) -> Answer:
+    def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
         """Two days from where something is missing, what is ahead included."""
         start = min(since, now) - HALF_HOUR_SECONDS
         document = http.get(f"{self.url.rstrip('/')}{self._path(start)}")
-        found, set_aside = values(map(_raw, self._rows(document)), HALF_HOUR_SECONDS)
+        found, set_aside = clean_values(map(_raw, self._rows(document)), HALF_HOUR_SECONDS)
         past = tuple(value for value in found if value.start <= now)
         ahead = tuple(value for value in found if value.end > now)
-        return Answer(known(past, set_aside, self.publisher), ahead, set_aside)
+        return FetchResult(require_values(past, set_aside, self.publisher), ahead, set_aside)
 
     def _path(self, start: float) -> str:
         place = self.place.strip().upper()
-        window = f"{spelled(start, FORM)}/fw48h"
+        window = f"{format_time(start, TIME_FORMAT)}/fw48h"
         if place in (NATIONAL, ALSO_NATIONAL):
             return f"/intensity/{window}"
         if place.isdecimal() and 1 <= int(place) <= LAST_REGION:
@@ -74,25 +83,25 @@ class Uk:
 
     def _rows(self, document: Any) -> list[dict[str, Any]]:
         """The half hours; those of a region are inside of it, which is alone or in a list."""
-        data = member(document, "data")
+        data = get_member(document, "data")
         if isinstance(data, list) and data and isinstance(data[0], dict) and "data" in data[0]:
             data = data[0]
         if not isinstance(data, dict):
-            return list(rows(document, "data"))
+            return list(get_rows(document, "data"))
         name, place = ("regionid" if self.place.strip().isdecimal() else "postcode"), self.place
         found = str(data.get(name, place))
         if found.upper() != place.strip().upper():
-            raise FetchFailed("wrong_zone", f"it answered for {found:.40}, not for {place}")
-        return list(rows(data, "data"))
+            raise FetchError("wrong_zone", f"it answered for {found:.40}, not for {place}")
+        return list(get_rows(data, "data"))
 
 
-def _raw(row: dict[str, Any]) -> Raw:
-    start, end = moment(member(row, "from")), moment(member(row, "to"))
+def _raw(row: dict[str, Any]) -> RawValue:
+    start, end = parse_time(get_member(row, "from")), parse_time(get_member(row, "to"))
     if end <= start:
-        raise bad("a half hour ends before it begins")
-    intensity = member(row, "intensity")
+        raise bad_answer("a half hour ends before it begins")
+    intensity = get_member(row, "intensity")
     if intensity is None:
-        return Raw(start, None, end=end)
+        return RawValue(start, None, end=end)
     actual = intensity.get("actual") if isinstance(intensity, dict) else None
-    number = member(intensity, "forecast") if actual is None else actual
-    return Raw(start, number, estimated=actual is None, end=end)
+    number = get_member(intensity, "forecast") if actual is None else actual
+    return RawValue(start, number, estimated=actual is None, end=end)

@@ -4,66 +4,72 @@ import math
 from collections.abc import Callable, Iterable
 
 from exporter import units
-from exporter.expose.view import Tallies, Tally, View
-from exporter.model.books import NOTHING, Amount, sum_of
+from exporter.expose.snapshot_view import SnapshotView, Tallies, Tally
 from exporter.model.intensity import Factor
-from exporter.model.readings import Occupancy
-from exporter.model.record import RunRecord, Spell, to_json
-from exporter.model.runs import DEPARTED, RunInfo
-from exporter.model.snapshot import DeviceState, GridState, Row, Snapshot, record_of
-from exporter.model.workload import Party, Reason
+from exporter.model.ledger import ZERO_AMOUNT, Amount, sum_amounts
+from exporter.model.readings import GpuActivity
+from exporter.model.record import RunRecord, UsageInterval, record_to_json
+from exporter.model.runs import DEPARTED_RUNS, RunInfo
+from exporter.model.snapshot import (
+    AccountSnapshot,
+    DeviceState,
+    IntensityState,
+    Snapshot,
+    record_of,
+)
+from exporter.model.workload import AttributionTarget, UnattributedReason
 
 Document = dict[str, object]
 
 
-def of_devices(view: View) -> Document:
+def devices_to_json(view: SnapshotView) -> Document:
     """Every device with its sums, as the counters show them and since the ledger began."""
     snapshot = view.snapshot
     return {
         "node": snapshot.node,
         "at": snapshot.wall,
-        "devices": [_device(state, view) for state in snapshot.devices],
+        "devices": [_device_to_json(state, view) for state in snapshot.devices],
     }
 
 
-def of_intensity(snapshot: Snapshot) -> Document:
+def intensity_to_json(snapshot: Snapshot) -> Document:
     """The grid intensity in force, its last day, its forecast, and how its sources fare."""
     grid, now = snapshot.grid, snapshot.wall
     return {
         "at": now,
-        **_grid(grid),
+        **_grid_to_json(grid),
         "recent": [v._asdict() for v in grid.recent if v.end > now - units.SECONDS_PER_DAY],
         "forecast": [v._asdict() for v in grid.forecast if v.end > now],
-        "second": None if grid.second is None else _grid(grid.second),
+        "second": None if grid.second is None else _grid_to_json(grid.second),
         "sources": [{**feed._asdict(), "requests": dict(feed.requests)} for feed in grid.feeds],
     }
 
 
-def of_runs(records: Iterable[RunRecord]) -> Document:
+def runs_to_json(records: Iterable[RunRecord]) -> Document:
     """Runs in the order given."""
-    return {"runs": [to_json(record) for record in records]}
+    return {"runs": [record_to_json(record) for record in records]}
 
 
-def of_series(
-    run: RunInfo, spells: Iterable[Spell], since: float, until: float, step_seconds: int
+def series_to_json(
+    run: RunInfo, spells: Iterable[UsageInterval], since: float, until: float, step_seconds: int
 ) -> Document:
     """What a run used over time; steps in which it used nothing are left out."""
     points: dict[float, dict[str, Amount]] = {}
     for spell in spells:
         kinds = points.setdefault(spell.at, {})
-        kinds[spell.device.kind] = kinds.get(spell.device.kind, NOTHING).plus(spell.amount)
+        kinds[spell.device.kind] = kinds.get(spell.device.kind, ZERO_AMOUNT).plus(spell.amount)
     return {
         "run_id": run.shown_id,
         "job_id": run.key.job_id,
         "since": since,
         "until": until,
         "step_seconds": step_seconds,
-        "points": [_point(at, kinds, step_seconds) for at, kinds in points.items()],
+        "points": [_point_to_json(at, kinds, step_seconds) for at, kinds in points.items()],
     }
 
 
-def _point(at: float, kinds: dict[str, Amount], step_seconds: int) -> Document:
-    total = sum_of(kinds.values())
+def _point_to_json(at: float, kinds: dict[str, Amount], step_seconds: int) -> Document:
+    total = sum_amounts(kinds.values())
     return {
         "at": at,
         "power_watts": units.joules(total.energy_uj) / step_seconds,
@@ -74,17 +80,17 @@ def _point(at: float, kinds: dict[str, Amount], step_seconds: int) -> Document:
     }
 
 
-def of_snapshot(view: View) -> Document:
+def snapshot_to_json(view: SnapshotView) -> Document:
     """All that is known of this tick, down to the lines of the books."""
     snapshot = view.snapshot
     return {
         "tick": snapshot.tick,
         "at_ns": snapshot.at_ns,
         "interval_seconds": snapshot.interval_seconds,
-        **of_devices(view),
-        "lines": [_line(row) for row in snapshot.rows],
-        **of_runs(records(snapshot)),
-        "intensity": _grid(snapshot.grid),
+        **devices_to_json(view),
+        "lines": [_account_to_json(row) for row in snapshot.rows],
+        **runs_to_json(run_records(snapshot)),
+        "intensity": _grid_to_json(snapshot.grid),
         "collectors": [state._asdict() for state in snapshot.collectors],
         "health": snapshot.health._asdict(),
         "driver_calls": {name: cost._asdict() for name, cost in snapshot.driver_calls.items()},
@@ -92,18 +98,18 @@ def of_snapshot(view: View) -> Document:
     }
 
 
-def records(snapshot: Snapshot) -> list[RunRecord]:
+def run_records(snapshot: Snapshot) -> list[RunRecord]:
     """The record of every run that the snapshot shows, or whose lines it still has."""
-    rows: dict[Party, list[Row]] = {}
+    rows: dict[AttributionTarget, list[AccountSnapshot]] = {}
     for row in snapshot.rows:
-        rows.setdefault(row.party, []).append(row)
+        rows.setdefault(row.target, []).append(row)
     return [
         record_of(snapshot._replace(rows=tuple(rows.get(run.key, ()))), run)
         for run in (*snapshot.runs, *snapshot.leaving)
     ]
 
 
-def _device(state: DeviceState, view: View) -> Document:
+def _device_to_json(state: DeviceState, view: SnapshotView) -> Document:
     info = state.info
     return {
         "device": info.device.kind,
@@ -116,22 +122,22 @@ def _device(state: DeviceState, view: View) -> Document:
         "pci_bus_id": info.pci_bus_id,
         "up": state.up,
         "why": state.why,
-        "age_seconds": _finite(state.age_seconds),
-        "read_at": _finite(view.snapshot.wall - state.age_seconds),
+        "age_seconds": _finite_or_none(state.age_seconds),
+        "read_at": _finite_or_none(view.snapshot.wall - state.age_seconds),
         "power_watts": state.power_watts,
         "power_limit_watts": info.power_limit_watts,
         "utilization": state.utilization,
-        "sharing": None if state.occupancy is None else _sharing(state.occupancy),
+        "sharing": None if state.activity is None else _gpu_sharing_to_json(state.activity),
         "events": state.events,
         "counted": _sums(view, info.device, _counted),
         "cumulative": _sums(view, info.device, _cumulative),
     }
 
 
-def _sharing(look: Occupancy) -> Document:
+def _gpu_sharing_to_json(look: GpuActivity) -> Document:
     """Who is on a GPU, and how well that is known."""
     return {
-        "processes": len(look.occupants),
+        "processes": len(look.gpu_processes),
         "coverage": look.coverage,
         "slices": look.slices,
         "partitions": [part._asdict() for part in look.partitions],
@@ -139,7 +145,7 @@ def _sharing(look: Occupancy) -> Document:
     }
 
 
-Amounts = Callable[[Tally], tuple[int, int]]
+TallyAmounts = Callable[[Tally], tuple[int, int]]
 
 
 def _counted(tally: Tally) -> tuple[int, int]:
@@ -150,7 +156,7 @@ def _cumulative(tally: Tally) -> tuple[int, int]:
     return tally.total_uj, tally.total_ng
 
 
-def _sums(view: View, device: tuple[str, str], amounts: Amounts) -> Document:
+def _sums(view: SnapshotView, device: tuple[str, str], amounts: TallyAmounts) -> Document:
     """What a device used: all, by run or reason, by method, and what runs used by split."""
     energy_uj, carbon_ng = amounts(view.devices.get(device, Tally()))
     attributed_uj, attributed_ng = amounts(view.attributed.get(device, Tally()))
@@ -176,11 +182,11 @@ def _sums(view: View, device: tuple[str, str], amounts: Amounts) -> Document:
     }
 
 
-def _line(row: Row) -> Document:
+def _account_to_json(row: AccountSnapshot) -> Document:
     return {
         "device": row.device.kind,
         "id": row.device.id,
-        "party": _party(row.party),
+        "party": _target_to_json(row.target),
         "method": row.method,
         "split": row.split,
         "counted": row.balance.counted._asdict(),
@@ -189,30 +195,30 @@ def _line(row: Row) -> Document:
     }
 
 
-def _party(party: Party) -> Document:
-    if isinstance(party, Reason):
-        return {"reason": party}
-    if party == DEPARTED:
+def _target_to_json(target: AttributionTarget) -> Document:
+    if isinstance(target, UnattributedReason):
+        return {"reason": target}
+    if target == DEPARTED_RUNS:
         return {"departed": True}
-    return party._asdict()
+    return target._asdict()
 
 
-def _grid(grid: GridState) -> Document:
+def _grid_to_json(grid: IntensityState) -> Document:
     return {
         "why": grid.why,
-        "age_seconds": _finite(grid.age_seconds),
-        "factor": None if grid.factor is None else _factor(grid.factor),
+        "age_seconds": _finite_or_none(grid.age_seconds),
+        "factor": None if grid.factor is None else _factor_to_json(grid.factor),
     }
 
 
-def _factor(factor: Factor) -> Document:
+def _factor_to_json(factor: Factor) -> Document:
     return {
         **factor._asdict(),
-        "valid_from": _finite(factor.valid_from),
-        "valid_until": _finite(factor.valid_until),
+        "valid_from": _finite_or_none(factor.valid_from),
+        "valid_until": _finite_or_none(factor.valid_until),
     }
 
 
-def _finite(number: float | None) -> float | None:
+def _finite_or_none(number: float | None) -> float | None:
     """JSON has no infinity; what has no end or no time is null."""
     return number if number is not None and math.isfinite(number) else None

@@ -12,9 +12,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote
 
-from exporter.errors import Refused
+from exporter.errors import RequestRefused
 
-READ = ("GET", "HEAD")
+READ_METHODS = ("GET", "HEAD")
 HEAD_END = b"\r\n\r\n"
 JSON_TYPE = "application/json"
 PLAIN_TYPE = "text/plain; charset=utf-8"
@@ -26,11 +26,11 @@ RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: "1", HTTPStatus.TOO_MANY_REQUESTS
 FIXED_HEADERS = (
     "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n"
 )
-SEALED = "default-src 'none'; frame-ancestors 'none'"
+DEFAULT_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """The content security policy of everything but the live page."""
 
 
-class Peer(NamedTuple):
+class PeerCredentials(NamedTuple):
     """Who is at the other end of a UNIX socket, as the kernel says."""
 
     uid: int
@@ -38,7 +38,7 @@ class Peer(NamedTuple):
     """As seen from here; 0 where it cannot be seen from here."""
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """A request as its handler sees it."""
 
     method: str
@@ -49,54 +49,54 @@ class Request(NamedTuple):
     """Names in lower case."""
     keep_alive: bool
     body: bytes = b""
-    peer: Peer | None = None
+    peer: PeerCredentials | None = None
 
 
-class Response(NamedTuple):
+class HttpResponse(NamedTuple):
     """An answer."""
 
     status: int
     body: bytes
     content_type: str
     headers: tuple[tuple[str, str], ...] = ()
-    policy: str = SEALED
+    policy: str = DEFAULT_CONTENT_SECURITY_POLICY
 
 
-def parse_head(head: bytes) -> Request:
+def parse_head(head: bytes) -> HttpRequest:
     """The request that a head announces. Raises Refused(400)."""
     line, *rest = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
-        raise Refused(400, "the request line is not `METHOD /path HTTP/1.1`")
+        raise RequestRefused(400, "the request line is not `METHOD /path HTTP/1.1`")
     method, target, minor = match.groups()
     headers: dict[str, str] = {}
     for text in rest:
         header = HEADER.fullmatch(text)
         if header is None:
-            raise Refused(400, "a header line is not `Name: value`")
+            raise RequestRefused(400, "a header line is not `Name: value`")
         name, value = header[1].lower(), header[2].rstrip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if minor == "1" and "host" not in headers:
-        raise Refused(400, "HTTP/1.1 asks for a Host header")
+        raise RequestRefused(400, "HTTP/1.1 asks for a Host header")
     path, _, query = target.partition("?")
     close = minor == "0" or "close" in _tokens(headers.get("connection", ""))
-    return Request(method, path, parse_qs(query, keep_blank_values=True), headers, not close)
+    return HttpRequest(method, path, parse_qs(query, keep_blank_values=True), headers, not close)
 
 
-def body_length(request: Request, most: int) -> int:
+def body_length(request: HttpRequest, most: int) -> int:
     """How many bytes of body follow the head. Raises Refused."""
     if "transfer-encoding" in request.headers:
-        raise Refused(501, "Transfer-Encoding is not supported; send Content-Length")
+        raise RequestRefused(501, "Transfer-Encoding is not supported; send Content-Length")
     text = request.headers.get("content-length", "0")
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise Refused(400, "Content-Length is not one number")
+        raise RequestRefused(400, "Content-Length is not one number")
     length = int(text)
     if length > most:
-        raise Refused(413, f"the body has {length} bytes; at most {most} are read")
+        raise RequestRefused(413, f"the body has {length} bytes; at most {most} are read")
     return length
 
 
-def render_head(response: Response, wall: float, *, keep_alive: bool) -> bytes:
+def render_head(response: HttpResponse, wall: float, *, keep_alive: bool) -> bytes:
     """Everything before the body. `wall` is the time now, seconds since the epoch."""
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(wall))
     status = HTTPStatus(response.status)
@@ -120,23 +120,25 @@ def json_bytes(value: object) -> bytes:
     return json.dumps(value, allow_nan=False).encode() + b"\n"
 
 
-def json_response(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200) -> HttpResponse:
     """An answer with a JSON document."""
-    return Response(status, json_bytes(value), JSON_TYPE)
+    return HttpResponse(status, json_bytes(value), JSON_TYPE)
 
 
-def refusal(error: Refused, *headers: tuple[str, str]) -> Response:
+def error_response(error: RequestRefused, *headers: tuple[str, str]) -> HttpResponse:
     """A refusal as JSON, for the person or program that gets it."""
     return json_response({"error": str(error)}, error.status)._replace(headers=headers)
 
 
-def not_allowed(allowed: tuple[str, ...]) -> Response:
+def method_not_allowed(allowed: tuple[str, ...]) -> HttpResponse:
     """The answer to a method that the path does not know."""
     methods = ", ".join(allowed)
-    return refusal(Refused(405, f"only {methods} is answered here"), ("Allow", methods))
+    return error_response(
+        RequestRefused(405, f"only {methods} is answered here"), ("Allow", methods)
+    )
 
 
-def child(path: str, parent: str) -> str | None:
+def path_child(path: str, parent: str) -> str | None:
     """What follows `parent/` in a path, decoded; None where that is not one name.
 
     Raises Refused(400).
@@ -147,7 +149,7 @@ def child(path: str, parent: str) -> str | None:
     try:
         return unquote(name, errors="strict")
     except UnicodeDecodeError:
-        raise Refused(400, "the path is not valid UTF-8") from None
+        raise RequestRefused(400, "the path is not valid UTF-8") from None
 
 
 def prefers_openmetrics(accept: str) -> bool:

@@ -3,30 +3,109 @@
 import asyncio
 import logging
 import socket
+import ssl
 import struct
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
 from exporter.clock import Clock
-from exporter.errors import Refused
-from exporter.expose.http.handshake import Handshakes, Opening
+from exporter.errors import RequestRefused
 from exporter.expose.http.http1 import (
     HEAD_END,
-    Peer,
-    Request,
-    Response,
+    HttpRequest,
+    HttpResponse,
+    PeerCredentials,
     body_length,
+    error_response,
     parse_head,
-    refusal,
     render_head,
 )
+from exporter.expose.web_config.tls import TlsEndpoint
+from exporter.units import NANOSECONDS_PER_SECOND
+
+LOG_INTERVAL_NS = 60 * NANOSECONDS_PER_SECOND
+"""Between two complaints."""
+SSLProtocol.max_size = 16 * 1024
+# Each connection holds so much to read into. asyncio's own 256 KiB would make 128 MiB of the
+# connections that may be open, for requests that are seldom longer than one.
+
+
+class TlsHandshakes:
+    """Those that are under way; for one more than `most`, the oldest is given up."""
+
+    def __init__(self, clock: Clock, most: int, seconds: float) -> None:
+        self._clock = clock
+        self._most = most
+        self._seconds = seconds
+        self._open: dict[asyncio.Timeout, None] = {}
+        self._complained_ns = -LOG_INTERVAL_NS
+
+    async def handshake(self, writer: asyncio.StreamWriter, entrance: TlsEndpoint) -> None:
+        """Encrypt a connection on which nothing was said yet; nothing may be awaited before.
+
+        Raises OSError or TimeoutError for a client that is not let in.
+        """
+        try:
+            async with asyncio.timeout(self._seconds) as patience:
+                self._open[patience] = None
+                try:
+                    if len(self._open) > self._most:
+                        self.drop_oldest()
+                    await writer.start_tls(
+                        entrance.context,
+                        ssl_handshake_timeout=self._seconds + 1,  # ours comes first
+                    )
+                finally:
+                    self._open.pop(patience, None)
+        except ssl.SSLError as error:
+            self._complain(writer, _tls_error_text(error))
+            raise
+        if why := entrance.rejection_reason(writer.get_extra_info("peercert")):
+            self._complain(writer, why)
+            raise ConnectionAbortedError
+
+    def drop_oldest(self) -> bool:
+        """Make room; False if none is under way."""
+        if not self._open:
+            return False
+        oldest = next(iter(self._open))
+        del self._open[oldest]
+        oldest.reschedule(0)
+        return True
+
+    def close(self) -> None:
+        """Give up all."""
+        while self.drop_oldest():
+            pass
+
+    def _complain(self, writer: asyncio.StreamWriter, why: str) -> None:
+        """Say why a client was not let in; not of each, since anybody can make them up."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._complained_ns >= LOG_INTERVAL_NS:
+            self._complained_ns = now_ns
+            host = (writer.get_extra_info("peername") or ("unknown",))[0]
+            log.warning("a client at %s was not let in by TLS: %s", host, why)
+
+
+def _tls_error_text(error: ssl.SSLError) -> str:
+    if error.reason == "HTTP_REQUEST":
+        return "it speaks plain http; its URL is to begin with https"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not taken: {error.verify_message}"
+    return (error.reason or "it broke off").replace("_", " ").lower()
+
+
+TlsEndpointProvider = Callable[[], TlsEndpoint | None]
+"""Where a new connection comes in; None where it is not encrypted."""
+
 
 log = logging.getLogger(__name__)
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
-class Limits(NamedTuple):
+class ServerLimits(NamedTuple):
     """What one client, and all together, may take."""
 
     connections: int = 512
@@ -50,36 +129,36 @@ class Limits(NamedTuple):
     """For a refused client to read why, before what it still sends resets the connection."""
 
 
-DEFAULT_LIMITS = Limits()
-PIECE_BYTES = 16 * 1024
+DEFAULT_LIMITS = ServerLimits()
+TLS_WRITE_BYTES = 16 * 1024
 """What is encrypted at once; so much of an answer can be under way without being seen to wait."""
 
 
-Queue: TypeAlias = dict[asyncio.StreamWriter, None]
+ConnectionQueue: TypeAlias = dict[asyncio.StreamWriter, None]
 """Connections, the one that has been in it longest first."""
 
 
-class Server:
+class HttpServer:
     """Answers the connections of any number of listeners, within limits that they share."""
 
-    def __init__(self, clock: Clock, limits: Limits) -> None:
+    def __init__(self, clock: Clock, limits: ServerLimits) -> None:
         self._clock = clock
         self._limits = limits
-        self._handshakes = Handshakes(clock, limits.handshakes, limits.handshake_seconds)
+        self._handshakes = TlsHandshakes(clock, limits.handshakes, limits.handshake_seconds)
         self._tasks: set[asyncio.Task[object]] = set()
         self._encrypted: set[asyncio.StreamWriter] = set()
-        self._silent: Queue = {}
+        self._silent: ConnectionQueue = {}
         """Those that have not sent a whole request yet, or not the next one."""
-        self._slow: Queue = {}
+        self._slow: ConnectionQueue = {}
         """Those that have not read their answer yet."""
         self._leaving: set[asyncio.StreamWriter] = set()
         """Those that were given up or refused, and are not gone yet."""
         self._closing = False
 
-    async def connected(
+    async def handle_connection(
         self,
         handler: Handler,
-        opening: Opening,
+        opening: TlsEndpointProvider,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -94,18 +173,18 @@ class Server:
         try:
             if entrance := opening():
                 self._make_room(writer, can_be_told=False)
-                await self._handshakes.shake(writer, entrance)
+                await self._handshakes.handshake(writer, entrance)
                 self._encrypted.add(writer)
                 writer.transport.set_write_buffer_limits(high=0)
             else:
                 self._make_room(writer)
-            await self._converse(handler, reader, writer)
-        except Refused as error:
-            await self._dismiss(reader, writer, error)
+            await self._serve_requests(handler, reader, writer)
+        except RequestRefused as error:
+            await self._refuse(reader, writer, error)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             writer.transport.abort()
         finally:
-            await self._part(writer)
+            await self._close(writer)
             self._encrypted.discard(writer)
             self._leaving.discard(writer)
             self._tasks.discard(task)
@@ -122,7 +201,7 @@ class Server:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _part(self, writer: asyncio.StreamWriter) -> None:
+    async def _close(self, writer: asyncio.StreamWriter) -> None:
         """Close; an encrypted connection gets a moment for its last words."""
         writer.close()
         if writer not in self._encrypted:
@@ -147,29 +226,29 @@ class Server:
         if self._silent:
             self._give_up_oldest(self._silent)
             return
-        if self._handshakes.give_up_oldest():
+        if self._handshakes.drop_oldest():
             return
         crowded = not can_be_told or len(self._leaving) >= self._limits.refusals
         self._leaving.add(newcomer)
         if crowded:
             raise ConnectionAbortedError
-        raise Refused(503, "too many connections are open; try again later")
+        raise RequestRefused(503, "too many connections are open; try again later")
 
-    def _give_up_oldest(self, queue: Queue) -> None:
+    def _give_up_oldest(self, queue: ConnectionQueue) -> None:
         oldest = next(iter(queue))
         del queue[oldest]
         self._leaving.add(oldest)
         oldest.transport.abort()
 
-    async def _converse(
+    async def _serve_requests(
         self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        peer = _peer_of(writer)
+        peer = _peer_credentials(writer)
         patience = self._limits.request_seconds  # who connects has something to say
         while not writer.transport.is_closing() and (
             request := await self._next(reader, writer, patience)
         ):
-            response = await _answer(handler, request._replace(peer=peer))
+            response = await _handle(handler, request._replace(peer=peer))
             keep_alive = request.keep_alive and not self._closing
             head = render_head(response, self._clock.wall(), keep_alive=keep_alive)
             await self._send(writer, head if request.method == "HEAD" else head + response.body)
@@ -179,7 +258,7 @@ class Server:
 
     async def _next(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_seconds: float
-    ) -> Request | None:
+    ) -> HttpRequest | None:
         """The next request, if the client begins one in time. Raises Refused."""
         self._silent[writer] = None
         try:
@@ -191,7 +270,7 @@ class Server:
 
     async def _read(
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> Request:
+    ) -> HttpRequest:
         """The request that begins with `first`. Raises Refused."""
         limits = self._limits
         try:
@@ -203,11 +282,11 @@ class Server:
             async with asyncio.timeout(limits.request_seconds):
                 return request._replace(body=await reader.readexactly(length))
         except asyncio.LimitOverrunError:
-            raise Refused(
+            raise RequestRefused(
                 431, f"the head of the request has more than {limits.head_bytes} bytes"
             ) from None
         except TimeoutError:
-            raise Refused(
+            raise RequestRefused(
                 408, f"the request was not complete after {limits.request_seconds:g} s"
             ) from None
 
@@ -217,8 +296,8 @@ class Server:
             await self._send_piece(writer, message)
             return
         async with asyncio.timeout(self._limits.read_seconds):
-            for start in range(0, len(message), PIECE_BYTES):
-                await self._send_piece(writer, message[start : start + PIECE_BYTES])
+            for start in range(0, len(message), TLS_WRITE_BYTES):
+                await self._send_piece(writer, message[start : start + TLS_WRITE_BYTES])
 
     async def _send_piece(self, writer: asyncio.StreamWriter, piece: bytes) -> None:
         writer.write(piece)
@@ -234,11 +313,11 @@ class Server:
         finally:
             self._slow.pop(writer, None)
 
-    async def _dismiss(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: Refused
+    async def _refuse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: RequestRefused
     ) -> None:
         """Say why, then read on for a moment: closing over unread bytes would lose the answer."""
-        response = refusal(error)
+        response = error_response(error)
         head = render_head(response, self._clock.wall(), keep_alive=False)
         try:
             await self._send(writer, head + response.body)
@@ -251,17 +330,19 @@ class Server:
             writer.transport.abort()
 
 
-async def _answer(handler: Handler, request: Request) -> Response:
+async def _handle(handler: Handler, request: HttpRequest) -> HttpResponse:
     try:
         return await handler(request)
-    except Refused as error:
-        return refusal(error)
+    except RequestRefused as error:
+        return error_response(error)
     except Exception:
         log.exception("request failed", extra={"path": request.path})
-        return refusal(Refused(500, "the daemon failed on this request; its log says why"))
+        return error_response(
+            RequestRefused(500, "the daemon failed on this request; its log says why")
+        )
 
 
-def _peer_of(writer: asyncio.StreamWriter) -> Peer | None:
+def _peer_credentials(writer: asyncio.StreamWriter) -> PeerCredentials | None:
     """The process that connected to a UNIX socket, unix(7); None for TCP."""
     connection = writer.get_extra_info("socket")
     if connection.family != socket.AF_UNIX:
@@ -270,4 +351,4 @@ def _peer_of(writer: asyncio.StreamWriter) -> Peer | None:
     pid, uid, _ = form.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
     )
-    return Peer(uid, pid)
+    return PeerCredentials(uid, pid)

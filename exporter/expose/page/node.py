@@ -1,24 +1,127 @@
 """The first page: what the machine spends now, on what, and how every number was got."""
 
-from exporter import human
-from exporter.expose.page.document import HOME, METRICS, document
-from exporter.expose.page.history import NO_CHARTS, Charts
-from exporter.expose.page.panels.collectors import collectors
-from exporter.expose.page.panels.devices import device_name, devices
-from exporter.expose.page.panels.doubts import doubt, estimated
-from exporter.expose.page.panels.figures import figure, figures
-from exporter.expose.page.panels.grid import grid, intensity
-from exporter.expose.page.panels.methods import methods
-from exporter.expose.page.panels.runs import runs
-from exporter.expose.page.panels.splits import splits
-from exporter.expose.page.panels.unattributed import unattributed
-from exporter.expose.view import View, summed
-from exporter.markup import Markup, tag, together
+from collections.abc import Sequence
+
+from exporter import formatting
+from exporter.expose.page.elements import (
+    METHOD_DESCRIPTIONS,
+    TableCell,
+    estimated_note,
+    method_label,
+    number_cell,
+    row_header,
+    share_bar,
+    status_cell,
+    summary_item,
+    summary_panel,
+    table,
+    warning_note,
+)
+from exporter.expose.page.layout import HOME_ROOT, METRICS_PATH, page_document
+from exporter.expose.page.panels import device_name, devices_panel, grid_panel, intensity_text
+from exporter.expose.page.power_history import NO_CHARTS, PowerCharts
+from exporter.expose.page.runs import runs_panel
+from exporter.expose.snapshot_view import SnapshotView, sum_tallies
+from exporter.html import Markup, concatenate, tag
 from exporter.model.intensity import Factor
 from exporter.model.readings import Method
-from exporter.model.snapshot import DeviceState, Health, Snapshot
+from exporter.model.snapshot import DaemonHealth, DeviceState, Snapshot
+from exporter.model.workload import CollectorState, SplitMethod, UnattributedReason
 
-PLACES = {
+REASON_DESCRIPTIONS = {
+    UnattributedReason.IDLE: "what the hardware draws when nobody uses it",
+    UnattributedReason.OTHER: "work that belongs to no run",
+    UnattributedReason.UNALLOCATED: "devices that nobody holds",
+    UnattributedReason.UNKNOWN_PROCESS: "processes whose owner could not be found",
+    UnattributedReason.RESTART: "used while this exporter was not running",
+}
+
+
+def unattributed_panel(view: SnapshotView) -> Markup:
+    """What was charged to no run, by reason, over all devices."""
+    whole = sum_tallies(view.devices.values())
+    tallies = {
+        reason: sum_tallies(t for (_, _, of), t in view.unattributed.items() if of == reason)
+        for reason in UnattributedReason
+    }
+    energy = formatting.energy_scale(tally.total_uj for tally in tallies.values())
+    carbon = formatting.carbon_scale(tally.total_ng for tally in tallies.values())
+    rows = [
+        (
+            row_header(reason.replace("_", " "), REASON_DESCRIPTIONS[reason]),
+            number_cell(formatting.watts(tally.power_watts)),
+            number_cell(energy.text(tally.total_uj)),
+            number_cell(carbon.text(tally.total_ng)),
+            share_bar(tally.total_uj, whole.total_uj),
+        )
+        for reason, tally in tallies.items()
+        if tally.total_uj
+    ]
+    heads = ("Reason", ">Power", ">Energy", ">Emissions", ">Of the machine")
+    return table("Charged to no run", heads, rows, "Nothing yet.")
+
+
+def splits_panel(view: SnapshotView) -> Markup:
+    """How it was found which run used a device."""
+    whole = sum_tallies(view.attributed.values())
+    tallies = []
+    for split in SplitMethod:
+        found = {labels: t for labels, t in view.by_split.items() if labels[2] == split}
+        kinds = sorted({kind for kind, _, _ in found})
+        tallies.append((split, kinds, sum_tallies(found.values()).total_uj))
+    energy = formatting.energy_scale(energy_uj for _, _, energy_uj in tallies)
+    rows = [
+        (
+            TableCell(formatting.SPLIT_DESCRIPTIONS[split]),
+            TableCell(", ".join(kinds)),
+            number_cell(energy.text(energy_uj)),
+            share_bar(energy_uj, whole.total_uj),
+        )
+        for split, kinds, energy_uj in tallies
+        if energy_uj
+    ]
+    heads = ("Split", "Devices", ">Energy", ">Of all runs")
+    return table("How it was shared between runs", heads, rows, "Nothing yet.")
+
+
+def methods_panel(view: SnapshotView) -> Markup:
+    """How much was measured and how much estimated."""
+    whole = sum_tallies(view.devices.values())
+    tallies = []
+    for how in Method:
+        found = {labels: t for labels, t in view.by_method.items() if labels[2] == how}
+        kinds = sorted({kind for (kind, _, _), t in found.items() if t.total_uj})
+        tallies.append((how, kinds, sum_tallies(found.values()).total_uj))
+    energy = formatting.energy_scale(energy_uj for _, _, energy_uj in tallies)
+    rows = [
+        (
+            TableCell(method_label(how), METHOD_DESCRIPTIONS[how]),
+            TableCell(", ".join(kinds)),
+            number_cell(energy.text(energy_uj)),
+            share_bar(energy_uj, whole.total_uj),
+        )
+        for how, kinds, energy_uj in tallies
+        if energy_uj
+    ]
+    heads = ("Method", "Devices", ">Energy", ">Of the machine")
+    return table("How the energy was got", heads, rows, "Nothing yet.")
+
+
+def collectors_panel(states: Sequence[CollectorState]) -> Markup:
+    """Which sources work, and what to do about those that do not."""
+    rows = [
+        (
+            row_header(state.name),
+            status_cell("works" if state.ok else "does not work", ok=state.ok),
+            number_cell(formatting.duration(state.seconds)),
+            TableCell(state.why, class_="prose"),
+        )
+        for state in states
+    ]
+    return table("Collectors", ("Collector", "State", ">Took", "Remark"), rows, "None is on.")
+
+
+SECTION_ANCHORS = {
     "runs": "Runs",
     "devices": "Devices",
     "charged-to-no-run": "No run",
@@ -30,35 +133,41 @@ PLACES = {
 
 
 def node_page(
-    view: View, charts: Charts = NO_CHARTS, query: str = "", telemetry_path: str = METRICS
+    view: SnapshotView,
+    charts: PowerCharts = NO_CHARTS,
+    query: str = "",
+    telemetry_path: str = METRICS_PATH,
 ) -> bytes:
     """The page of a tick, with the runs that have all words of `query`."""
     snapshot = view.snapshot
-    power = human.watts(machine_watts(snapshot.devices))
-    main = together(
+    power = formatting.watts(machine_watts(snapshot.devices))
+    main = concatenate(
         tag(
             "header",
             tag("h1", snapshot.node),
             tag(
                 "p",
                 f"every {snapshot.interval_seconds:g} s \u00b7 ",
-                tag("time", f"{human.moment(snapshot.wall)} UTC"),
+                tag("time", f"{formatting.timestamp(snapshot.wall)} UTC"),
             ),
-            tag("nav", *[tag("a", name, href=f"#{place}") for place, name in PLACES.items()]),
+            tag(
+                "nav",
+                *[tag("a", name, href=f"#{place}") for place, name in SECTION_ANCHORS.items()],
+            ),
         ),
-        _figures(snapshot, view, charts),
+        _summary(snapshot, view, charts),
         tag("div", _warnings(snapshot)),
-        runs(view, charts, query, HOME),
-        devices(view, charts),
-        unattributed(view),
-        methods(view),
-        splits(view),
-        grid(snapshot.grid, snapshot.wall),
-        collectors(snapshot.collectors),
+        runs_panel(view, charts, query, HOME_ROOT),
+        devices_panel(view, charts),
+        unattributed_panel(view),
+        methods_panel(view),
+        splits_panel(view),
+        grid_panel(snapshot.grid, snapshot.wall),
+        collectors_panel(snapshot.collectors),
     )
-    title = human.printable(f"{power} \u00b7 {snapshot.node}")
+    title = formatting.printable(f"{power} \u00b7 {snapshot.node}")
     period = max(1.0, snapshot.interval_seconds)
-    return document(title, main, HOME, period, telemetry_path)
+    return page_document(title, main, HOME_ROOT, period, telemetry_path)
 
 
 def machine_watts(devices: tuple[DeviceState, ...]) -> float | None:
@@ -67,64 +176,65 @@ def machine_watts(devices: tuple[DeviceState, ...]) -> float | None:
     return sum(known) if known else None
 
 
-def _figures(snapshot: Snapshot, view: View, charts: Charts) -> Markup:
+def _summary(snapshot: Snapshot, view: SnapshotView, charts: PowerCharts) -> Markup:
     known = sum(state.power_watts is not None for state in snapshot.devices)
-    total = summed(view.devices.values())
+    total = sum_tallies(view.devices.values())
     guessed = [tally for labels, tally in view.by_method.items() if labels[2] == Method.ESTIMATED]
     factor = snapshot.grid.factor
-    return figures(
-        figure(
+    return summary_panel(
+        summary_item(
             "Power now",
-            human.watts(machine_watts(snapshot.devices)),
+            formatting.watts(machine_watts(snapshot.devices)),
             f"{known} of {len(snapshot.devices)} devices",
-            _guessed(snapshot.devices),
+            _estimated_power(snapshot.devices),
             drawing=charts.node,
         ),
-        figure(
+        summary_item(
             "Energy",
-            human.energy(total.total_uj),
+            formatting.energy(total.total_uj),
             "since the ledger began",
-            estimated(summed(guessed).total_uj, total.total_uj),
+            estimated_note(sum_tallies(guessed).total_uj, total.total_uj),
         ),
-        figure(
+        summary_item(
             "Emissions",
-            human.carbon(total.total_ng),
+            formatting.carbon(total.total_ng),
             "CO\u2082 equivalent" + (f", PUE {factor.pue:g}" if factor else ""),
         ),
-        figure("Grid", intensity(factor), *_origin(factor)),
+        summary_item("Grid", intensity_text(factor), *_intensity_origin(factor)),
     )
 
 
-def _guessed(states: tuple[DeviceState, ...]) -> str:
+def _estimated_power(states: tuple[DeviceState, ...]) -> str:
     """How much of the power is estimated."""
     watts = machine_watts(tuple(s for s in states if s.info.method is Method.ESTIMATED))
-    return doubt(f"{human.watts(watts)} of it estimated") if watts else ""
+    return warning_note(f"{formatting.watts(watts)} of it estimated") if watts else ""
 
 
-def _origin(factor: Factor | None) -> tuple[str, str]:
+def _intensity_origin(factor: Factor | None) -> tuple[str, str]:
     if factor is None:
-        return doubt("no intensity is known"), ""
+        return warning_note("no intensity is known"), ""
     said = f"{factor.zone}, {factor.basis}"
-    return said, doubt("estimated") if factor.estimated else ""
+    return said, warning_note("estimated") if factor.estimated else ""
 
 
 def _warnings(snapshot: Snapshot) -> Markup:
     """What is wrong, the daemon's own ailments first."""
     lines = [
-        f"{device_name(state)}: no reading for {human.duration(state.age_seconds)}: {state.why}"
+        f"{device_name(state)}: no reading for {formatting.duration(state.age_seconds)}: "
+        f"{state.why}"
         for state in snapshot.devices
         if not state.up
     ]
     if snapshot.grid.factor is None:
         lines.append(f"Emissions stand still: {snapshot.grid.why}")
     items = [
-        *[tag("li", line, class_="grave") for line in _ailments(snapshot.health)],
+        *[tag("li", line, class_="grave") for line in _daemon_problems(snapshot.health)],
         *[tag("li", line) for line in (*lines, *snapshot.notes)],
     ]
     return tag("ul", *items, class_="warnings") if items else Markup("")
 
 
-def _ailments(health: Health) -> list[str]:
+def _daemon_problems(health: DaemonHealth) -> list[str]:
     found = []
     if health.sick:
         found.append(f"This daemon cannot heal by itself: {health.sick}")

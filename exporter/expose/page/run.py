@@ -1,29 +1,299 @@
 """The page of one run: its receipt, as it stands now."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+from urllib.parse import urlencode
 
-from exporter import human, units
-from exporter.expose.page.document import INNER, METRICS, document
-from exporter.expose.page.history import Past
-from exporter.expose.page.panels.budget import budget
-from exporter.expose.page.panels.course import course
-from exporter.expose.page.panels.doubts import estimated, unpriced
-from exporter.expose.page.panels.downloads import downloads
-from exporter.expose.page.panels.facts import facts
-from exporter.expose.page.panels.figures import figure, figures
-from exporter.expose.page.panels.intensities import intensities
-from exporter.expose.page.panels.parts import parts
-from exporter.expose.page.panels.relations import relations
-from exporter.expose.page.panels.results import results
-from exporter.expose.page.panels.runs import called, id_beside_name
-from exporter.markup import Markup, tag, together
+from exporter import formatting, units
+from exporter.expose.page.elements import (
+    TableCell,
+    estimated_note,
+    number_cell,
+    row_header,
+    share_bar,
+    status_cell,
+    summary_item,
+    summary_panel,
+    table,
+    unconverted_note,
+)
+from exporter.expose.page.layout import METRICS_PATH, RUN_PAGE_ROOT, page_document
+from exporter.expose.page.panels import energy_by_device_panel, intensities_panel
+from exporter.expose.page.power_history import RunPowerHistory, stacked_area
+from exporter.expose.page.runs import receipt_path, related_runs_panel, run_title, secondary_id
+from exporter.html import Markup, concatenate, tag
+from exporter.model.forecast import Forecast, forecast
 from exporter.model.readings import Method
 from exporter.model.record import Form, RunRecord
-from exporter.model.runs import HISTORY, REPLAY
+from exporter.model.runs import IMPORTED_UID, REPLAY, RunInfo
 from exporter.model.snapshot import Snapshot, run_power_watts
 
-ENDED_SECONDS = 60.0
+NO_FORECAST = "it does not say how far it has come"
+TOO_EARLY = "too early: no energy was measured between its reports of progress"
+NO_RANGE = "too early for a range"
+
+
+def budget_panel(record: RunRecord) -> Markup:
+    """Budget, progress and forecast; nothing where a run has none of them."""
+    run = record.run
+    ahead = forecast(run.progress) if run.ended is None else None
+    if run.budget_grams is None and run.progress is None:
+        return Markup("")
+    row = (
+        _budget_outlook(record, ahead),
+        _budget_cell(record),
+        _progress_cell(run),
+        *(_forecast_cells(ahead) if ahead else _no_forecast_cells(run)),
+    )
+    heads = ("Outlook", ">Budget used", ">Work done", ">CO2eq, forecast", ">Energy", ">End, UTC")
+    return table("Budget and forecast", heads, [row], "")
+
+
+def _forecast_cells(ahead: Forecast) -> tuple[TableCell, ...]:
+    """Grams, energy and end, each with its range, which is of 95 of 100 such runs."""
+    low, high = ahead.low, ahead.high
+    known = [each for each in (ahead, low, high) if each is not None]
+    carbon = formatting.carbon_scale(each.carbon_ng for each in known)
+    energy = formatting.energy_scale(each.energy_uj for each in known)
+    grams, used = carbon.text(ahead.carbon_ng), energy.text(ahead.energy_uj)
+    if low is None or high is None:
+        return (
+            number_cell(grams, NO_RANGE),
+            number_cell(used),
+            number_cell(formatting.timestamp(ahead.ends)),
+        )
+    return (
+        number_cell(grams, _range_text(carbon.text(low.carbon_ng), carbon.text(high.carbon_ng))),
+        number_cell(used, _range_text(energy.text(low.energy_uj), energy.text(high.energy_uj))),
+        number_cell(formatting.timestamp(ahead.ends), _time_range_text(low.ends, high.ends)),
+    )
+
+
+def _range_text(low: str, high: str) -> str:
+    """Two numbers, which on a narrow screen stay on one line with their units."""
+    return " to ".join(text.replace(" ", formatting.NARROW_SPACE) for text in (low, high))
+
+
+def _time_range_text(begin: float, end: float) -> str:
+    """Two moments; of one day without their date, which stands above."""
+    dates, times = zip(*(formatting.timestamp(wall).split() for wall in (begin, end)), strict=True)
+    said = times if len(set(dates)) == 1 else map(formatting.timestamp, (begin, end))
+    return " to ".join(said)
+
+
+def _no_forecast_cells(run: RunInfo) -> tuple[TableCell, ...]:
+    why = NO_FORECAST if run.progress is None else TOO_EARLY
+    why = why if run.ended is None else ""
+    return (
+        number_cell(formatting.UNKNOWN, why),
+        number_cell(formatting.UNKNOWN),
+        number_cell(formatting.UNKNOWN),
+    )
+
+
+def _budget_cell(record: RunRecord) -> TableCell:
+    grams = record.run.budget_grams
+    if grams is None:
+        return number_cell(formatting.UNKNOWN)
+    return share_bar(units.grams(record.carbon_ng), grams)._replace(
+        remark=f"of {formatting.number(grams)} g"
+    )
+
+
+def _progress_cell(run: RunInfo) -> TableCell:
+    if run.progress is None:
+        return number_cell(formatting.UNKNOWN)
+    done, total = run.progress.last.done, run.progress.total
+    return share_bar(done, total)._replace(
+        remark=f"{formatting.number(done)} of {formatting.number(total)}"
+    )
+
+
+def _budget_outlook(record: RunRecord, ahead: Forecast | None) -> TableCell:
+    """What one node can say: the others of the run may have used up what is left here."""
+    grams, nodes = record.run.budget_grams, record.run.nodes
+    if grams is None:
+        return TableCell("no budget is set")
+    if units.grams(record.carbon_ng) > grams:
+        return status_cell("over the budget", ok=False)
+    if ahead is not None:
+        low, high = ahead.low or ahead, ahead.high or ahead
+        if units.grams(low.carbon_ng) > grams:
+            return status_cell("will pass the budget", ok=False)
+        if units.grams(high.carbon_ng) > grams:
+            return status_cell("may pass the budget", ok=False)
+    if nodes > 1:
+        return TableCell(
+            "unknown here", f"the budget is for all {nodes} nodes, this is one of them"
+        )
+    return status_cell("within the budget" if ahead is None else "will stay within", ok=True)
+
+
+PER_THOUSAND = 1_000
+"""What is counted by so many costs too little each to be read."""
+
+MAX_UJ_PER_UNIT = 1e18
+"""Microjoules: 278 MWh. What is counted in such crumbs says nothing of what each of it cost."""
+
+
+def results_panel(record: RunRecord) -> Markup:
+    """Results and counts; nothing where a run told none."""
+    run = record.run
+    told = [unit.amount for unit in run.units if _is_meaningful(record, unit.amount)]
+    energy = formatting.energy_scale(_per_unit(amount, record.energy_uj) for amount in told)
+    carbon = formatting.carbon_scale(_per_unit(amount, record.carbon_ng) for amount in told)
+    counts = [
+        (
+            row_header(unit.name, "counted"),
+            number_cell(formatting.number(unit.amount)),
+            *_per_unit_cells(record, unit.amount, energy, carbon),
+        )
+        for unit in run.units
+    ]
+    logged = [
+        (
+            row_header(name, "logged"),
+            number_cell(_value_text(value)),
+            number_cell(""),
+            number_cell(""),
+        )
+        for name, value in run.logged
+    ]
+    if not counts and not logged:
+        return Markup("")
+    heads = ("Result", ">Value", ">Energy", ">Emissions")
+    return table("Results and counts", heads, [*counts, *logged], "")
+
+
+def _value_text(value: float | str) -> str:
+    return value if isinstance(value, str) else formatting.result_value(value)
+
+
+def _is_meaningful(record: RunRecord, amount: float) -> bool:
+    return amount * MAX_UJ_PER_UNIT > record.energy_uj
+
+
+def _per_unit(amount: float, whole: int) -> int:
+    """Microjoules or nanograms of each of what was counted, or of each 1,000."""
+    return round((PER_THOUSAND if amount >= PER_THOUSAND else 1) * whole / amount)
+
+
+def _per_unit_cells(
+    record: RunRecord, amount: float, energy: formatting.DisplayUnit, carbon: formatting.DisplayUnit
+) -> tuple[TableCell, TableCell]:
+    if not _is_meaningful(record, amount):
+        return number_cell(formatting.UNKNOWN), number_cell(formatting.UNKNOWN)
+    said = f"per {formatting.number(PER_THOUSAND)}" if amount >= PER_THOUSAND else "each"
+    return (
+        number_cell(energy.text(_per_unit(amount, record.energy_uj)), said),
+        number_cell(carbon.text(_per_unit(amount, record.carbon_ng)), said),
+    )
+
+
+NOT_COUNTED = "not network, disks, fans, or losses of the power supply"
+SCOPES = {
+    "tree": "its process and all that descend from it",
+    "cgroup": "all processes of its cgroup",
+    "machine": "all of the machine",
+}
+
+
+def details_panel(record: RunRecord, snapshot: Snapshot, root: str) -> Markup:
+    """What is known of a run that is no number."""
+    run = record.run
+    members = snapshot.members.get(run.key, ())
+    rows = [
+        ("Counted", _boundary_text(record)),
+        ("Seen on", _nodes_text(record)),
+        ("Belongs to it", f"{SCOPES.get(run.scope, run.scope)}; known by: {run.origin}"),
+        ("Job", _search_link(run.key.job_id, root)),
+        ("User", run.user),
+        ("Account", run.account),
+        ("Namespace", run.namespace),
+        ("Pods", ", ".join("/".join(filter(None, member)) for member in members)),
+        ("Labels", concatenate(*_label_links(run.labels, root))),
+        ("Inside of", run.enclosing.run_id if run.enclosing else ""),
+        ("Began", f"{formatting.timestamp(run.started)} UTC"),
+        ("Ended", _end_text(record)),
+    ]
+    pairs = [tag("div", tag("dt", name), tag("dd", text)) for name, text in rows if text]
+    return tag("section", tag("h2", "About it"), tag("dl", *pairs))
+
+
+def _boundary_text(record: RunRecord) -> str:
+    kinds = sorted({part.device.kind for part in record.parts})
+    told = f"; as {record.run.origin} told" if record.run.key.uid == IMPORTED_UID else ""
+    return f"{', '.join(kinds) or 'nothing yet'}; {NOT_COUNTED}{told}"
+
+
+def _nodes_text(record: RunRecord) -> str:
+    if record.run.nodes <= 1:
+        return f"node {record.node}"
+    return f"node {record.node}, 1 of its {record.run.nodes} nodes; the others have their own page"
+
+
+def _label_links(labels: Iterable[tuple[str, str]], root: str) -> list[str]:
+    found: list[str] = []
+    for name, value in labels:
+        found += (", " if found else "", _search_link(f"{name}={value}", root))
+    return found
+
+
+def _search_link(text: str, root: str) -> str:
+    """A text that leads to all runs that have it."""
+    query = urlencode({"q": text}, errors="replace")
+    return tag("a", tag("bdi", text), href=f"{root}runs?{query}") if text else ""
+
+
+def _end_text(record: RunRecord) -> str:
+    run = record.run
+    if run.ended is None:
+        return ""
+    why = f", {run.end_reason}" if run.end_reason else ""
+    return f"{formatting.timestamp(run.ended)} UTC{why}"
+
+
+def downloads_panel(run: RunInfo, forms: Mapping[str, Form], root: str) -> Markup:
+    """A link for every form that a receipt can be written in."""
+    links = [
+        tag(
+            "li",
+            tag("a", form.title, href=root + receipt_path(run.shown_id, run.key.job_id, name)),
+        )
+        for name, form in forms.items()
+    ]
+    return tag("section", tag("h2", "Download the receipt"), tag("ul", *links, class_="links"))
+
+
+TIMELINE_PENDING = "The ledger has the first minute of it soon."
+TIMELINE_IMPORTED = "Not known: it was measured by another tool."
+TIMELINE_UNAVAILABLE = "The ledger does not answer; see the warnings on the page of the node."
+
+
+def timeline_panel(past: RunPowerHistory | None, *, is_told: bool) -> Markup:
+    """Power over time, by kind of device; there is none of a run that another tool told of."""
+    title = tag("h2", "Power over time")
+    if past is None or not past.kinds:
+        empty = TIMELINE_IMPORTED if is_told else TIMELINE_PENDING
+        return tag("section", title, tag("p", TIMELINE_UNAVAILABLE if past is None else empty))
+    sums = [sum(step) for step in zip(*past.kinds.values(), strict=True)]
+    most, mean = formatting.watts(max(sums)), formatting.watts(past.mean_watts)
+    since, until = formatting.timestamp(past.since), formatting.timestamp(past.until)
+    said = f"from {since} to {until} UTC: at most {most}, {mean} in the mean"
+    legend = [tag("li", kind, class_=kind) for kind in past.kinds]
+    return tag(
+        "section",
+        title,
+        tag(
+            "figure",
+            tag("figcaption", tag("span", f"at most {most}, mean {mean}"), tag("ul", *legend)),
+            stacked_area(past.kinds, f"power {said}"),
+            tag("div", tag("time", since), tag("time", f"{until} UTC"), class_="axis"),
+        ),
+    )
+
+
+ENDED_REFRESH_SECONDS = 60.0
 """Between two looks at a run that has ended: grams may still be filled in."""
 
 
@@ -34,86 +304,90 @@ REPLAYED = tag(
 )
 
 
-class Shown(NamedTuple):
+class RunPageData(NamedTuple):
     """A run, and what is known around it."""
 
     record: RunRecord
     snapshot: Snapshot
-    past: Past | None
+    history: RunPowerHistory | None
     """None: the ledger cannot say."""
     forms: Mapping[str, Form]
 
 
-def run_page(shown: Shown, telemetry_path: str = METRICS) -> bytes:
+def run_page(shown: RunPageData, telemetry_path: str = METRICS_PATH) -> bytes:
     """The page of a run."""
     record, snapshot, past, forms = shown
     run = record.run
     states = {state.info.device: state for state in snapshot.devices}
-    main = together(
+    main = concatenate(
         _header(record),
-        _figures(record, snapshot),
+        _summary(record, snapshot),
         *([REPLAYED] if run.origin == REPLAY else []),
-        tag("div", budget(record)),
-        course(past, is_told=run.key.uid == HISTORY),
-        parts(record, states),
-        intensities(record),
-        tag("div", results(record)),
-        tag("div", relations(run, snapshot, INNER)),
-        facts(record, snapshot, INNER),
-        downloads(run, forms, INNER),
+        tag("div", budget_panel(record)),
+        timeline_panel(past, is_told=run.key.uid == IMPORTED_UID),
+        energy_by_device_panel(record, states),
+        intensities_panel(record),
+        tag("div", results_panel(record)),
+        tag("div", related_runs_panel(run, snapshot, RUN_PAGE_ROOT)),
+        details_panel(record, snapshot, RUN_PAGE_ROOT),
+        downloads_panel(run, forms, RUN_PAGE_ROOT),
     )
-    period = max(1.0, snapshot.interval_seconds) if run.ended is None else ENDED_SECONDS
-    title = f"{called(run)} \u00b7 {human.carbon(record.carbon_ng)} \u00b7 {record.node}"
-    return document(human.printable(title), main, INNER, period, telemetry_path)
+    period = max(1.0, snapshot.interval_seconds) if run.ended is None else ENDED_REFRESH_SECONDS
+    title = f"{run_title(run)} \u00b7 {formatting.carbon(record.carbon_ng)} \u00b7 {record.node}"
+    return page_document(formatting.printable(title), main, RUN_PAGE_ROOT, period, telemetry_path)
 
 
 def _header(record: RunRecord) -> Markup:
     run = record.run
-    other = id_beside_name(run)
+    other = secondary_id(run)
     return tag(
         "header",
-        tag("nav", tag("a", f"\u2190 {record.node}", href=INNER)),
-        tag("h1", tag("bdi", called(run))),
+        tag("nav", tag("a", f"\u2190 {record.node}", href=RUN_PAGE_ROOT)),
+        tag("h1", tag("bdi", run_title(run))),
         *([tag("p", tag("bdi", other))] if other else []),
-        tag("p", tag("time", f"{human.moment(record.at)} UTC"), class_="now"),
+        tag("p", tag("time", f"{formatting.timestamp(record.at)} UTC"), class_="now"),
     )
 
 
-def _figures(record: RunRecord, snapshot: Snapshot) -> Markup:
+def _summary(record: RunRecord, snapshot: Snapshot) -> Markup:
     run = record.run
     energy_uj, held_uj = record.energy_uj, record.held_uj
     guessed = sum(p.amount.energy_uj for p in record.parts if p.method is Method.ESTIMATED)
-    held = f"{human.energy(energy_uj - held_uj)} active, {human.energy(held_uj)} held idle"
-    return figures(
-        figure(
+    held = (
+        f"{formatting.energy(energy_uj - held_uj)} active, {formatting.energy(held_uj)} held idle"
+    )
+    return summary_panel(
+        summary_item(
             "Energy",
-            human.energy(energy_uj),
+            formatting.energy(energy_uj),
             held if held_uj else "all of it active",
-            estimated(guessed, energy_uj),
+            estimated_note(guessed, energy_uj),
         ),
-        figure(
+        summary_item(
             "Emissions",
-            human.carbon(record.carbon_ng),
-            _mean(record),
-            unpriced(record.factors),
+            formatting.carbon(record.carbon_ng),
+            _mean_intensity(record),
+            unconverted_note(record.factors),
         ),
-        figure(*_power(record, snapshot)),
-        figure("Took" if run.ended else "Running for", human.duration(record.duration_seconds)),
+        summary_item(*_power(record, snapshot)),
+        summary_item(
+            "Took" if run.ended else "Running for", formatting.duration(record.duration_seconds)
+        ),
     )
 
 
-def _mean(record: RunRecord) -> str:
+def _mean_intensity(record: RunRecord) -> str:
     """What the energy that has an intensity was converted with, in the mean."""
     priced_uj = sum(use.energy_uj for use in record.factors if use.factor is not None)
     if not priced_uj:
         return "CO\u2082 equivalent"
     mean = units.grams(record.carbon_ng) / units.kwh(priced_uj)
-    return f"CO\u2082 equivalent; {human.number(mean)} g/kWh in the mean, PUE included"
+    return f"CO\u2082 equivalent; {formatting.number(mean)} g/kWh in the mean, PUE included"
 
 
 def _power(record: RunRecord, snapshot: Snapshot) -> tuple[str, str, str]:
     if record.run.ended is None:
-        return "Power now", human.watts(run_power_watts(snapshot, record.run)), ""
+        return "Power now", formatting.watts(run_power_watts(snapshot, record.run)), ""
     seconds = record.duration_seconds
     mean = units.joules(record.energy_uj) / seconds if seconds else None
-    return "Mean power", human.watts(mean), record.run.end_reason
+    return "Mean power", formatting.watts(mean), record.run.end_reason

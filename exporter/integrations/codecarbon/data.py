@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from exporter.report.forms.codecarbon import COLUMNS, Row
 from exporter.units import JOULES_PER_KWH
 
-SUMS = (
+ADDITIVE_COLUMNS = (
     *("duration", "emissions", "cpu_energy", "gpu_energy", "ram_energy", "energy_consumed"),
     "water_consumed",
 )
-POWERS = {"cpu_power": "cpu_energy", "gpu_power": "gpu_energy", "ram_power": "ram_energy"}
-NOT_KNOWN = (
+POWER_COLUMNS = {"cpu_power": "cpu_energy", "gpu_power": "gpu_energy", "ram_power": "ram_energy"}
+UNMEASURED_COLUMNS = (
     *("cpu_utilization_percent", "gpu_utilization_percent", "ram_utilization_percent"),
     "ram_used_gb",
 )
@@ -27,7 +27,12 @@ TASK_COLUMNS = (
 )
 
 
-DEFAULTS: dict[str, Any] = {**dict.fromkeys(NOT_KNOWN, 0.0), "on_cloud": "N", "pue": 1, "wue": 0}
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(UNMEASURED_COLUMNS, 0.0),
+    "on_cloud": "N",
+    "pue": 1,
+    "wue": 0,
+}
 """Of columns that later versions of CodeCarbon added, as in its `EmissionsData`."""
 
 
@@ -55,7 +60,7 @@ class EmissionsData(_Row, _Columns):  # type: ignore[misc, valid-type]
 
     def compute_delta_emission(self, previous_emission: "EmissionsData") -> None:
         """Keep what was used since an earlier row of the same run."""
-        self.__dict__.update(difference(self.values, previous_emission.values))
+        self.__dict__.update(subtract_rows(self.values, previous_emission.values))
 
 
 class TaskEmissionsData(make_dataclass("_TaskColumns", TASK_COLUMNS), _Columns):  # type: ignore[misc]
@@ -85,7 +90,7 @@ def known(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 def emissions_data(row: Mapping[str, Any]) -> EmissionsData:
     """The data of a row: nan for unknown numbers that CodeCarbon always has, None for `ABSENT`."""
-    unknown = {**dict.fromkeys(NOT_KNOWN, math.nan), **dict.fromkeys(ABSENT)}
+    unknown = {**dict.fromkeys(UNMEASURED_COLUMNS, math.nan), **dict.fromkeys(ABSENT)}
     return EmissionsData(
         **{name: unknown.get(name, "") if cell == "" else cell for name, cell in row.items()}
     )
@@ -93,20 +98,20 @@ def emissions_data(row: Mapping[str, Any]) -> EmissionsData:
 
 def unmeasured() -> EmissionsData:
     """What a tracker hands out where nobody measured: numbers are nan."""
-    numbers = (*SUMS, *POWERS, "emissions_rate")
+    numbers = (*ADDITIVE_COLUMNS, *POWER_COLUMNS, "emissions_rate")
     return emissions_data({**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(numbers, math.nan)})
 
 
-def total(rows: Sequence[Row], like: Row) -> Row:
+def sum_rows(rows: Sequence[Row], like: Row) -> Row:
     """The sums of rows, with all else of `like`."""
-    sums = {name: sum(float(row[name]) for row in rows) for name in SUMS}
+    sums = {name: sum(float(row[name]) for row in rows) for name in ADDITIVE_COLUMNS}
     return _with_rates({**like, **sums})
 
 
-def difference(later: Row, earlier: Row) -> Row:
+def subtract_rows(later: Row, earlier: Row) -> Row:
     """What was used between two rows of one run."""
     return _with_rates(
-        {**later, **{name: float(later[name]) - float(earlier[name]) for name in SUMS}}
+        {**later, **{name: float(later[name]) - float(earlier[name]) for name in ADDITIVE_COLUMNS}}
     )
 
 
@@ -124,7 +129,7 @@ def _with_rates(row: Row) -> Row:
     seconds = float(row["duration"])
     rates = {
         power: float(row[energy]) * JOULES_PER_KWH / seconds if seconds > 0 else 0.0
-        for power, energy in POWERS.items()
+        for power, energy in POWER_COLUMNS.items()
     }
     rate = float(row["emissions"]) / seconds if seconds > 0 else 0.0
     return {**row, **rates, "emissions_rate": rate}

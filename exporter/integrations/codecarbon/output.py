@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+from exporter.integrations.codecarbon.csv_writer import write_row_with_warning
 from exporter.integrations.codecarbon.data import EmissionsData, TaskEmissionsData, known
-from exporter.integrations.codecarbon.receipts import write_row
 
 __all__ = (
     "BaseOutput",
@@ -63,7 +63,7 @@ class FileOutput(BaseOutput):
         """Write the row of the total. Raises OSError."""
         columns = known(total.values)
         row = {name: "" if value is None else value for name, value in columns.items()}
-        write_row(self.save_file_path, row, replacing=self.on_csv_write == "update")
+        write_row_with_warning(self.save_file_path, row, replacing=self.on_csv_write == "update")
 
 
 class LoggerOutput(BaseOutput):

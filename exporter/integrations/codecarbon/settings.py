@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from exporter.convert.places import zone_of
-from exporter.model.intensity import kilogram_error
-from exporter.report.forms.codecarbon import Price
+from exporter.convert import zones
+from exporter.convert.zones import find_zone, locate_zone
+from exporter.errors import ConfigError
+from exporter.model.intensity import kg_per_kwh_error
+from exporter.report import quantities
+from exporter.report.forms.codecarbon import ConversionOverrides
 
 FILE = ".codecarbon.config"
 SECTION = "codecarbon"
@@ -24,14 +27,14 @@ ARGUMENTS = (
     *("allow_multiple_runs", "rapl_include_dram", "rapl_prefer_psys", "metadata"),
 )
 """Of a tracker, in the order in which they may be given without their names."""
-OF_PLACES = (
+LOCATION_ARGUMENTS = (
     *("country_iso_code", "region", "cloud_provider", "cloud_region"),
     "country_2letter_iso_code",
 )
 """Of an offline tracker, by name alone."""
 _BEFORE_OFFLINE = ARGUMENTS.index("force_cpu_power")
 OF_DECORATOR = (
-    *(*ARGUMENTS[:_BEFORE_OFFLINE], "offline", *OF_PLACES),
+    *(*ARGUMENTS[:_BEFORE_OFFLINE], "offline", *LOCATION_ARGUMENTS),
     *(
         name
         for name in ARGUMENTS[_BEFORE_OFFLINE:]
@@ -39,13 +42,13 @@ OF_DECORATOR = (
     ),
 )
 """Of `track_emissions`, in their order."""
-OBEYED = {
+SUPPORTED = {
     *("project_name", "output_dir", "output_file", "output_methods", "save_to_file"),
     *("output_handlers", "experiment_id", "experiment_name", "tracking_mode", "on_csv_write"),
-    *("pue", "wue", "force_carbon_intensity_g_co2e_kwh", *OF_PLACES),
+    *("pue", "wue", "force_carbon_intensity_g_co2e_kwh", *LOCATION_ARGUMENTS),
     *("save_to_logger", "logging_logger", "log_level", "measure_power_secs", "api_call_interval"),
 }
-HARMLESS = {"allow_multiple_runs", "rapl_include_dram", "logger_preamble"}
+IGNORED_SILENTLY = {"allow_multiple_runs", "rapl_include_dram", "logger_preamble"}
 """Without effect, and nobody misses it: the daemon counts memory, and shares itself between
 trackers.
 """
@@ -53,7 +56,7 @@ WRITTEN_BY_CONFIG = {"api_endpoint", "api_key"}
 """What the command `codecarbon config` writes into each file."""
 METHODS = ("csv", "logger")
 """Output methods that write something here."""
-WHY: Mapping[str, str] = MappingProxyType(
+UNSUPPORTED_REASONS: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
             ("save_to_prometheus", "prometheus_url"), "Prometheus scrapes the daemon's /metrics"
@@ -70,18 +73,18 @@ WHY: Mapping[str, str] = MappingProxyType(
         "metadata": "labels of track() are for that",
     }
 )
-FORCED = "force_carbon_intensity_g_co2e_kwh"
+FORCED_INTENSITY = "force_carbon_intensity_g_co2e_kwh"
 MEASURE_SECONDS, MEASUREMENTS = 15.0, 8
 """Defaults of `measure_power_secs`, and of `api_call_interval` which counts them."""
 LEVELS: Mapping[str, int] = MappingProxyType(
     {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 )
-NOWHERE_TO = "nothing is sent anywhere"
+NOTHING_SENT = "nothing is sent anywhere"
 FALSE = ("", "0", "false", "no", "off", "none")
 MODES = ("machine", "process")
 
 
-class Asked(NamedTuple):
+class TrackerSettings(NamedTuple):
     """What a tracker is to do."""
 
     project_name: str
@@ -90,9 +93,9 @@ class Asked(NamedTuple):
     is_machine: bool
     path: str
     """Of emissions.csv; "": none is written."""
-    is_replacing: bool
+    replace_rows: bool
     handlers: tuple[Any, ...]
-    price: Price
+    price: ConversionOverrides
     remarks: tuple[str, ...]
     """What a person should know: what has no effect, and what was not understood."""
     has_place: bool
@@ -104,12 +107,12 @@ class Asked(NamedTuple):
     """Of what is said, as in `logging`."""
 
 
-def asked(
+def read_tracker_settings(
     names: tuple[str, ...],
     given: tuple[Any, ...],
     named: Mapping[str, Any],
     environment: Mapping[str, str],
-) -> Asked:
+) -> TrackerSettings:
     """What the arguments say, `given` without and `named` with their names.
 
     CodeCarbon's files in the home directory and in this one come before the environment, and that
@@ -118,21 +121,21 @@ def asked(
     if len(given) > len(names):
         raise TypeError(f"at most {len(names)} arguments are taken, {len(given)} were given")
     arguments = {**dict(zip(names, given, strict=False)), **named}
-    settings = {**_configured(environment), **arguments}
+    settings = {**_read_configuration(environment), **arguments}
     remarks = [
-        f"{name} has no effect here: {_why(name)}"
+        f"{name} has no effect here: {_unsupported_reason(name)}"
         for name, value in settings.items()
-        if _is_idle(name)
+        if _is_unsupported(name)
         and not _is_off(value)
         and (name in arguments or (name in ARGUMENTS and name not in WRITTEN_BY_CONFIG))
     ]
     mode = settings.get("tracking_mode") or MODES[0]
     if mode not in MODES:
         remarks.append(f"tracking_mode {mode!r} is not known, machine is taken")
-    price = _price(settings, remarks)
+    price = _conversion_overrides(settings, remarks)
     methods = _methods(settings)
     remarks += [
-        f"output_methods: {method} has no effect here: {_why(f'save_to_{method}')}"
+        f"output_methods: {method} has no effect here: {_unsupported_reason(f'save_to_{method}')}"
         for method in sorted(methods.difference(METHODS))
     ]
     handlers = tuple(settings.get("output_handlers") or ())
@@ -145,34 +148,34 @@ def asked(
     interval_seconds = _amount(settings, "measure_power_secs", remarks)
     directory = str(settings.get("output_dir") or ".")
     file = str(settings.get("output_file") or "emissions.csv")
-    return Asked(
+    return TrackerSettings(
         project_name=str(settings.get("project_name") or "codecarbon"),
         experiment_id=str(settings.get("experiment_id") or ""),
         experiment_name=str(settings.get("experiment_name") or "base"),
         is_machine=mode != "process",
         path=os.path.abspath(os.path.join(directory, file)) if "csv" in methods else "",
-        is_replacing=settings.get("on_csv_write") == "update",
+        replace_rows=settings.get("on_csv_write") == "update",
         handlers=handlers,
         price=price,
         remarks=tuple(remarks),
-        has_place=any(settings.get(name) for name in OF_PLACES),
+        has_place=any(settings.get(name) for name in LOCATION_ARGUMENTS),
         interval_seconds=MEASURE_SECONDS if interval_seconds is None else interval_seconds,
         live_every=_live_every(settings.get("api_call_interval")),
         log_level=_level(settings.get("log_level")),
     )
 
 
-def _is_idle(name: str) -> bool:
-    return name not in OBEYED and name not in HARMLESS
+def _is_unsupported(name: str) -> bool:
+    return name not in SUPPORTED and name not in IGNORED_SILENTLY
 
 
-def _why(name: str) -> str:
-    if name in WHY:
-        return WHY[name]
-    return NOWHERE_TO if name in ARGUMENTS else "it is not known"
+def _unsupported_reason(name: str) -> str:
+    if name in UNSUPPORTED_REASONS:
+        return UNSUPPORTED_REASONS[name]
+    return NOTHING_SENT if name in ARGUMENTS else "it is not known"
 
 
-def _configured(environment: Mapping[str, str]) -> dict[str, Any]:
+def _read_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
     parser = configparser.ConfigParser(interpolation=None)
     found: dict[str, Any] = {}
     for directory in (os.path.expanduser("~"), "."):
@@ -222,23 +225,23 @@ def _level(value: Any) -> int:
     return int(text) if text.isdecimal() else LEVELS.get(text, LEVELS["INFO"])
 
 
-def _price(settings: Mapping[str, Any], remarks: list[str]) -> Price:
-    place = [str(settings.get(name) or "").strip() for name in OF_PLACES]
+def _conversion_overrides(settings: Mapping[str, Any], remarks: list[str]) -> ConversionOverrides:
+    place = [str(settings.get(name) or "").strip() for name in LOCATION_ARGUMENTS]
     country, region, provider, cloud_region, two_letters = place
     country = country or two_letters
-    zone = zone_of(country, region, provider, cloud_region)
-    is_cloud = zone != "" and zone == zone_of("", "", provider, cloud_region)
+    zone = find_zone(country, region, provider, cloud_region)
+    is_cloud = zone != "" and zone == find_zone("", "", provider, cloud_region)
     if not zone and any(place):
         remarks.append(f"no table knows {' '.join(filter(None, place))!r}; grams are the daemon's")
     elif provider and not is_cloud:
         remarks.append(f"no table knows the cloud region {provider}:{cloud_region}; {zone} is used")
-    if zone and region and not is_cloud and zone == zone_of(country):
+    if zone and region and not is_cloud and zone == find_zone(country):
         remarks.append(f"no table knows the region {region!r} of {country}; {zone} is used")
-    grams_per_kwh = _amount(settings, FORCED, remarks)
-    error = kilogram_error(grams_per_kwh or 0.0)
+    grams_per_kwh = _amount(settings, FORCED_INTENSITY, remarks)
+    error = kg_per_kwh_error(grams_per_kwh or 0.0)
     if error:
-        remarks.append(f"{FORCED}: {error}; it is used as given")
-    return Price(
+        remarks.append(f"{FORCED_INTENSITY}: {error}; it is used as given")
+    return ConversionOverrides(
         grams_per_kwh=grams_per_kwh,
         pue=_amount(settings, "pue", remarks),
         zone=zone or None,
@@ -258,3 +261,31 @@ def _amount(settings: Mapping[str, Any], name: str, remarks: list[str]) -> float
         remarks.append(f"{name} {value!r:.50} is no amount, and has no effect")
         return None
     return number
+
+
+def resolve_overrides(
+    record: Mapping[str, Any], wanted: ConversionOverrides
+) -> ConversionOverrides:
+    """The price of this record.
+
+    Where the daemon counts with the very place that is wanted, or with one inside that country,
+    what it counted is better than a yearly mean.
+    """
+    zone = wanted.zone
+    if zone is None or wanted.grams_per_kwh is not None:
+        return wanted
+    if any(_is_within(each, zone) for each in quantities.zones_by_energy(record)[:1]):
+        return wanted._replace(zone=None)
+    try:
+        factor = zones.find_factor(zone)
+    except ConfigError:  # a place without a value in any table
+        return wanted._replace(zone=None)
+    return wanted._replace(grams_per_kwh=factor.grams_per_kwh)
+
+
+def _is_within(zone: str, wanted: str) -> bool:
+    if zone.upper() == wanted.upper():
+        return True
+    row = zones.find_row(wanted)
+    is_country = row is not None and not locate_zone(wanted).region and ":" not in wanted
+    return is_country and row is not None and locate_zone(zone).country == row.country

@@ -3,32 +3,42 @@
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 from exporter.client import track
+from exporter.client.decorators import Function, measure_calls
+from exporter.client.log import warn
 from exporter.client.periodic import PeriodicCall
-from exporter.client.words import warn
-from exporter.integrations.codecarbon.columns import label
+from exporter.integrations.codecarbon.csv_validation import label
+from exporter.integrations.codecarbon.csv_writer import (
+    Utilization,
+    machine_facts,
+    replace_file,
+    write_row_with_warning,
+)
 from exporter.integrations.codecarbon.data import (
     TASK_COLUMNS,
     EmissionsData,
     Energy,
     Task,
-    difference,
     emissions_data,
+    subtract_rows,
+    sum_rows,
     task_data,
     task_row,
-    total,
     unmeasured,
 )
-from exporter.integrations.codecarbon.emissions_csv import replace_whole
-from exporter.integrations.codecarbon.machine import Utilization, facts
-from exporter.integrations.codecarbon.prices import priced
-from exporter.integrations.codecarbon.receipts import write_row
-from exporter.integrations.codecarbon.settings import ARGUMENTS, LEVELS, asked
+from exporter.integrations.codecarbon.settings import (
+    ARGUMENTS,
+    LEVELS,
+    OF_DECORATOR,
+    read_tracker_settings,
+    resolve_overrides,
+)
 from exporter.model.record import GROUP_LABEL
-from exporter.report.forms.codecarbon import EXPERIMENT, Row, text, values
+from exporter.report.forms.codecarbon import EXPERIMENT_COLUMN, Row, csv_row, csv_text
 
 
 class _OpenTask(NamedTuple):
@@ -53,11 +63,11 @@ class EmissionsTracker:
     _said: ClassVar[set[str]] = set()
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        self._asked = asked(ARGUMENTS, given, named, os.environ)
+        self._asked = read_tracker_settings(ARGUMENTS, given, named, os.environ)
         self.final_emissions: float | None = None
         """Kilograms, once it has stopped."""
         self.final_emissions_data: EmissionsData | None = None
-        self._facts = facts()
+        self._facts = machine_facts()
         self._track: track | None = None
         self._before: Row | None = None
         """What the run had used when this tracker began: one that is named from outside goes on."""
@@ -70,7 +80,7 @@ class EmissionsTracker:
         self._flushed: Row | None = None
         self._utilization: Utilization | None = None
         self._run_id = ""
-        self._live = PeriodicCall(self._asked.interval_seconds, self._measured)
+        self._live = PeriodicCall(self._asked.interval_seconds, self._measure)
         self._measurements = 0
         """Since the last `live_out`."""
         self._pid = 0
@@ -102,17 +112,17 @@ class EmissionsTracker:
             self._track = self._tracked(self._asked.project_name)
             self._before = self._row_of(self._track.start().record)
             if self._has_live:
-                self._measured()
+                self._measure()
                 self._live.start()
 
     def flush(self) -> float | None:
         """Write what was used so far; kilograms."""
         with self._live.lock:
-            self._measured()
+            self._measure()
             row = self._row()
             if row is None:
                 return None
-            self._put_out(row)
+            self._write_outputs(row)
             return float(row["emissions"])
 
     def stop(self) -> float | None:
@@ -128,10 +138,10 @@ class EmissionsTracker:
                 self._track = None
                 self.final_emissions_data = self.final_emissions_data or unmeasured()
                 return self.final_emissions
-            self._measured()
+            self._measure()
             self._track, self._run_id = None, str(row["run_id"])
-            self._put_out(row)
-            self._each_handler("exit")
+            self._write_outputs(row)
+            self._call_handlers("exit")
             self.final_emissions = float(row["emissions"])
             self.final_emissions_data = emissions_data(row)
             self._task_rows, self._flushed = {}, None
@@ -150,7 +160,7 @@ class EmissionsTracker:
                 name, shown = f"{name}_{uuid.uuid4()}", f"{name} #{number}"
             inner = self._tracked(shown, is_task=True)
             begun = self._row_of(inner.start().record)
-            self._task = _OpenTask(name, inner, begun, self._around(), Utilization())
+            self._task = _OpenTask(name, inner, begun, self._outer_row(), Utilization())
 
     def stop_task(self, task_name: str | None = None) -> EmissionsData | None:
         """End the open task and return what was used during it.
@@ -165,7 +175,7 @@ class EmissionsTracker:
                 self._say("there is no such task to stop")
                 return None
             data = self._end_task()
-            self._measured()
+            self._measure()
             return data
 
     def service_shutdown(self, signum: int, frame: object) -> None:  # noqa: ARG002
@@ -224,7 +234,7 @@ class EmissionsTracker:
             hasattr(handler, "live_out") for handler in self._asked.handlers
         )
 
-    def _measured(self) -> None:
+    def _measure(self) -> None:
         """Count a measurement, as CodeCarbon does, and call `live_out` where it is due."""
         self._measurements += 1
         if not self._has_live or self._measurements < self._asked.live_every:
@@ -232,11 +242,11 @@ class EmissionsTracker:
         row = self._row()
         if row is not None:
             self._measurements = 0
-            self._each_handler("live_out", *self._total_and_new(row))
+            self._call_handlers("live_out", *self._total_and_new(row))
 
     def _total_and_new(self, row: Row) -> tuple[EmissionsData, EmissionsData]:
         """The data of a row, and of what was used since the last that handlers were given."""
-        new = row if self._flushed is None else difference(row, self._flushed)
+        new = row if self._flushed is None else subtract_rows(row, self._flushed)
         self._flushed = row
         return emissions_data(row), emissions_data(new)
 
@@ -249,7 +259,10 @@ class EmissionsTracker:
     def _tracked(self, name: str, *, is_task: bool = False) -> track:
         """A run like this tracker's; inside another one it has what its processes use."""
         has_machine = self._asked.is_machine and not (is_task and self._track is not None)
-        labels = {GROUP_LABEL: self._asked.project_name, EXPERIMENT: self._asked.experiment_id}
+        labels = {
+            GROUP_LABEL: self._asked.project_name,
+            EXPERIMENT_COLUMN: self._asked.experiment_id,
+        }
         if is_task:
             labels["task"] = name
         return track(
@@ -269,14 +282,14 @@ class EmissionsTracker:
         if own is None:
             return None
         own.update(task.utilization.columns())
-        around = None if task.around is None else _since(self._around(), task.around)
+        around = None if task.around is None else _since(self._outer_row(), task.around)
         both = [own] if around is None else [own, around]
         self._task_rows[task.name] = own
-        data = emissions_data({**total(both, own), "duration": own["duration"]})
+        data = emissions_data({**sum_rows(both, own), "duration": own["duration"]})
         self._tasks[task.name] = Task(task.name, data)
         return data
 
-    def _around(self) -> Row | None:
+    def _outer_row(self) -> Row | None:
         """What was used so far by the run around a task."""
         if self._track is None:
             return None
@@ -292,7 +305,7 @@ class EmissionsTracker:
         rows = [*([around] if around is not None else []), *self._task_rows.values()]
         if not rows:
             return None
-        made = {**total(rows, rows[0]), "project_name": self._asked.project_name}
+        made = {**sum_rows(rows, rows[0]), "project_name": self._asked.project_name}
         if self._utilization is not None:
             made.update(self._utilization.columns())
         return made if around is None else {**made, "duration": around["duration"]}
@@ -300,33 +313,35 @@ class EmissionsTracker:
     def _row_of(self, record: dict[str, Any]) -> Row | None:
         if not record:
             return None
-        row = values(record, self._facts, priced(record, self._asked.price))
+        row = csv_row(record, self._facts, resolve_overrides(record, self._asked.price))
         # Not by the labels: that of the experiment may be shorter, and the group is the project.
         row["experiment_id"] = self._asked.experiment_id or record["job_id"]
         if row["gpu_count"] == 0:  # no GPU has no utilization, as it has no power
             row["gpu_utilization_percent"] = 0.0
         return row
 
-    def _put_out(self, row: Row) -> None:
+    def _write_outputs(self, row: Row) -> None:
         if os.getpid() != self._pid:
             return
         if self._asked.path:
-            replacing = self._asked.is_replacing
-            self._attempt(partial(write_row, self._asked.path, row, replacing=replacing))
+            replacing = self._asked.replace_rows
+            self._attempt(
+                partial(write_row_with_warning, self._asked.path, row, replacing=replacing)
+            )
             if self._task_rows:
                 self._attempt(partial(self._write_tasks, str(row["run_id"])))
-        self._each_handler("out", *self._total_and_new(row))
+        self._call_handlers("out", *self._total_and_new(row))
         if self._task_rows:
             tasks = [task_data(*each) for each in self._task_rows.items()]
-            self._each_handler("task_out", tasks, self._asked.experiment_name)
+            self._call_handlers("task_out", tasks, self._asked.experiment_name)
 
     def _write_tasks(self, run_id: str) -> None:
         rows = [task_row(*each).values() for each in self._task_rows.items()]
         name = f"emissions_{self._asked.experiment_name}_{run_id}.csv".replace("/", "_")
         path = os.path.join(os.path.dirname(self._asked.path), name)
-        replace_whole(path, text([TASK_COLUMNS, *rows]))
+        replace_file(path, csv_text([TASK_COLUMNS, *rows]))
 
-    def _each_handler(self, method: str, *values_of: Any) -> None:
+    def _call_handlers(self, method: str, *values_of: Any) -> None:
         for handler in self._asked.handlers if os.getpid() == self._pid else ():
             self._attempt(partial(_call, handler, method, values_of))
 
@@ -344,7 +359,7 @@ class EmissionsTracker:
 
 def _since(row: Row | None, before: Row | None) -> Row | None:
     """What a run used since an earlier row of it."""
-    return row if row is None or before is None else difference(row, before)
+    return row if row is None or before is None else subtract_rows(row, before)
 
 
 def _call(handler: Any, method: str, arguments: tuple[Any, ...]) -> None:
@@ -378,3 +393,24 @@ class TaskEmissionsTracker:
         self.tracker.stop_task()
         if self.is_default_tracker:
             self.tracker.stop()
+
+
+def track_emissions(fn: Function | None = None, *given: Any, **named: Any) -> Any:
+    """Measure each call of a function; the arguments are those of a tracker, and `offline`."""
+    arguments = {**dict(zip(OF_DECORATOR, given, strict=False)), **named}
+    kind = OfflineEmissionsTracker if arguments.pop("offline", False) else EmissionsTracker
+    return _decorator(fn, lambda: kind(**arguments))
+
+
+def track_task_emissions(
+    fn: Function | None = None, tracker: EmissionsTracker | None = None, task_name: str = ""
+) -> Any:
+    """Measure each call of a function as a task of a tracker, or of one of its own."""
+    return _decorator(fn, lambda: TaskEmissionsTracker(task_name, tracker))
+
+
+def _decorator(fn: Function | None, measured: Callable[[], AbstractContextManager[Any]]) -> Any:
+    def decorate(function: Function) -> Function:
+        return measure_calls(function, measured)
+
+    return decorate if fn is None else decorate(fn)

@@ -1,7 +1,6 @@
 """MLflow: energy and emissions on its runs, beside what autolog puts there."""
 
-from exporter.integrations.mlflow.inference import inference_cost
 from exporter.integrations.mlflow.sdk import EmissionsTrackerMlflow
-from exporter.integrations.mlflow.tracking import log_record, track
+from exporter.integrations.mlflow.tracking import inference_cost, log_record, track
 
 __all__ = ("EmissionsTrackerMlflow", "inference_cost", "log_record", "track")

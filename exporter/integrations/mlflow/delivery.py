@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from exporter.client.words import warn
-from exporter.integrations import optional
+from exporter.client.log import warn
+from exporter.integrations import import_optional
 from exporter.redaction import without_passwords
-from exporter.report import figures
+from exporter.report import quantities
 
 EXTRA = "mlflow"
-LARGEST_BATCH = 1_000
+MAX_BATCH = 1_000
 """Metrics and tags in one request, as MLflow has it."""
-MOST_WAITING = 2_000
+MAX_QUEUED_POINTS = 2_000
 """Points in time; then the oldest go: totals only grow, so the newest says the most."""
-PART = "emissions.part."
+RUN_METRICS_TAG_PREFIX = "emissions.part."
 """Tags whose values are the figures of one run of ours each; all are summed up in the metrics."""
-ANSWER_SECONDS = 5.0
+PROBE_TIMEOUT_SECONDS = 5.0
 SERVER_ERROR = 500
 MILLISECONDS = 1_000
 ARTIFACT = "emissions.json"
@@ -34,7 +34,7 @@ class _Point(NamedTuple):
     part: str
 
 
-class Delivery:
+class MetricsQueue:
     """For one run of MLflow, at the tracking URI that is in force now. Nothing here raises.
 
     `send` may block for minutes: MLflow tries again by itself. So another thread than the
@@ -45,8 +45,8 @@ class Delivery:
         self.run_id = run_id
         self.tracking_uri = tracking_uri or str(mlflow.get_tracking_uri())
         self._client = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
-        self._entities = optional("mlflow.entities", EXTRA)
-        self._points: deque[_Point] = deque(maxlen=MOST_WAITING)
+        self._entities = import_optional("mlflow.entities", EXTRA)
+        self._points: deque[_Point] = deque(maxlen=MAX_QUEUED_POINTS)
         self._tags: dict[str, str] = {}
         self._sent_tags: dict[str, str] = {}
         self._artifact = ""
@@ -85,7 +85,7 @@ class Delivery:
         """Hand over what waits; whether all has arrived. What has not waits for the next time."""
         if self.is_empty:
             return True
-        if is_away(self.tracking_uri):
+        if is_unreachable(self.tracking_uri):
             self._complain(
                 f"MLflow at {self.tracking_uri} does not answer; what is measured is kept for it"
             )
@@ -119,11 +119,11 @@ class Delivery:
     def _next_metrics(self, others: Mapping[str, Mapping[str, float]]) -> tuple[list[Any], int]:
         """Metrics of one request, of how many points; parts in them become tags of it."""
         parts = {point.part for point in self._points if point.part}
-        room = LARGEST_BATCH - len(self._changed_tags()) - len(parts)
+        room = MAX_BATCH - len(self._changed_tags()) - len(parts)
         metrics: list[Any] = []
         sent = 0
         for point in self._points:
-            values, step = _of_all(point, others)
+            values, step = _with_other_runs(point, others)
             if sent and len(metrics) + len(values) > room:
                 break
             metrics += [
@@ -131,7 +131,9 @@ class Delivery:
                 for name, value in values.items()
             ]
             if point.part:
-                self._tags[PART + point.part] = json.dumps(_without_power(point.values))
+                self._tags[RUN_METRICS_TAG_PREFIX + point.part] = json.dumps(
+                    _without_power(point.values)
+                )
             sent += 1
         return metrics, sent
 
@@ -142,13 +144,18 @@ class Delivery:
             return {}
         data = self._client.get_run(self.run_id).data
         parts = {
-            tag.removeprefix(PART): json.loads(text)
+            tag.removeprefix(RUN_METRICS_TAG_PREFIX): json.loads(text)
             for tag, text in data.tags.items()
-            if tag.startswith(PART)
+            if tag.startswith(RUN_METRICS_TAG_PREFIX)
         }
         if not parts:
             parts = _of_older_version(data)
-            self._tags.update({PART + part: json.dumps(values) for part, values in parts.items()})
+            self._tags.update(
+                {
+                    RUN_METRICS_TAG_PREFIX + part: json.dumps(values)
+                    for part, values in parts.items()
+                }
+            )
         return parts
 
     def _complain(self, text: str) -> None:
@@ -157,20 +164,20 @@ class Delivery:
             warn("%s", without_passwords(text))
 
 
-def _of_all(point: _Point, others: Mapping[str, Mapping[str, float]]) -> tuple[Any, int]:
+def _with_other_runs(point: _Point, others: Mapping[str, Mapping[str, float]]) -> tuple[Any, int]:
     """Metrics and step to be logged for a point: those of a part with all others added."""
     if not point.part:
         return point.values, point.step
     added = [values for part, values in others.items() if part != point.part]
-    sums = figures.summed([*added, point.values]) if added else dict(point.values)
-    if figures.POWER in point.values:
-        sums[figures.POWER] = point.values[figures.POWER]
+    sums = quantities.sum_metrics([*added, point.values]) if added else dict(point.values)
+    if quantities.POWER_METRIC in point.values:
+        sums[quantities.POWER_METRIC] = point.values[quantities.POWER_METRIC]
     return sums, int(sums["duration_seconds"])
 
 
 def _without_power(values: Mapping[str, float]) -> dict[str, float]:
     """What is kept for the sum; the power is that of a moment that has passed."""
-    return {name: value for name, value in values.items() if name != figures.POWER}
+    return {name: value for name, value in values.items() if name != quantities.POWER_METRIC}
 
 
 def _of_older_version(data: Any) -> dict[str, Mapping[str, float]]:
@@ -179,17 +186,17 @@ def _of_older_version(data: Any) -> dict[str, Mapping[str, float]]:
     is_known = ids["run_id"] and {"energy_kwh", "duration_seconds"} <= data.metrics.keys()
     if not is_known:
         return {}
-    names = {"emissions_grams", "duration_seconds", *figures.RATES}
+    names = {"emissions_grams", "duration_seconds", *quantities.NON_ADDITIVE}
     values = {
         name: value
         for name, value in data.metrics.items()
         if name in names or (name.startswith("energy_") and name.endswith("kwh"))
     }
     record = {name: text or "" for name, text in ids.items()}
-    return {figures.part_of(record): _without_power(values)}
+    return {quantities.run_fingerprint(record): _without_power(values)}
 
 
-def is_away(tracking_uri: str) -> bool:
+def is_unreachable(tracking_uri: str) -> bool:
     """Whether nobody answers there, or a proxy whose server is gone; found out within seconds.
 
     MLflow itself would try for minutes. Any answer of a server will do, a refusal too.
@@ -199,7 +206,7 @@ def is_away(tracking_uri: str) -> bool:
     from requests import exceptions, head
 
     try:
-        return head(tracking_uri, timeout=ANSWER_SECONDS).status_code >= SERVER_ERROR
+        return head(tracking_uri, timeout=PROBE_TIMEOUT_SECONDS).status_code >= SERVER_ERROR
     except exceptions.SSLError:  # MLflow may have been told of certificates that are not known here
         return False
     except (exceptions.ConnectionError, exceptions.Timeout):

@@ -10,16 +10,15 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from exporter.client.words import warn
-from exporter.integrations import optional
+from exporter.client.log import warn
+from exporter.integrations import import_optional
 from exporter.integrations.inference import InferenceCost
-from exporter.integrations.mlflow.delivery import EXTRA, Delivery, is_away
-from exporter.integrations.mlflow.inference import inference_cost
-from exporter.integrations.mlflow.tracking import track
+from exporter.integrations.mlflow.delivery import EXTRA, MetricsQueue, is_unreachable
+from exporter.integrations.mlflow.tracking import inference_cost, track
 from exporter.redaction import without_passwords
 from exporter.units import GRAMS_PER_KG
 
-WANTED = ("tracking_uri", "experiment_name", "run_name", "flavor")
+REQUIRED_PARAMETERS = ("tracking_uri", "experiment_name", "run_name", "flavor")
 FLAVORS = ("keras", "pytorch", "sklearn")
 TEN = 10
 PERCENT = 100
@@ -46,20 +45,20 @@ class EmissionsTrackerMlflow:
         not answer, or refuses, is said; the training is measured all the same.
         """
         given = dict(experiment_tracking_params)
-        if missing := [name for name in WANTED if not given.get(name)]:
+        if missing := [name for name in REQUIRED_PARAMETERS if not given.get(name)]:
             raise ValueError(f"missing: {', '.join(missing)}")
         if given["flavor"] not in FLAVORS:
             raise ValueError(f"flavor {given['flavor']!r} is none of {', '.join(FLAVORS)}")
         self.tracking_uri, self.experiment_name, self.run_name, self.flavor = (
-            given[name] for name in WANTED
+            given[name] for name in REQUIRED_PARAMETERS
         )
-        mlflow = optional("mlflow", EXTRA)
+        mlflow = import_optional("mlflow", EXTRA)
         mlflow.set_tracking_uri(self.tracking_uri)
-        if is_away(self.tracking_uri):
+        if is_unreachable(self.tracking_uri):
             uri = without_passwords(self.tracking_uri)
             warn("MLflow at %s does not answer; nothing is logged there", uri)
             return
-        flavor = optional(f"mlflow.{self.flavor}", EXTRA)
+        flavor = import_optional(f"mlflow.{self.flavor}", EXTRA)
         try:
             self.exp_id = str(mlflow.set_experiment(self.experiment_name).experiment_id)
             self.run_id = str(mlflow.start_run(run_name=self.run_name).info.run_id)
@@ -80,10 +79,10 @@ class EmissionsTrackerMlflow:
         grams = self._tracker.stop().emissions_grams
         self.emissions = grams / GRAMS_PER_KG
         self._log(emissions=grams)
-        if not self.run_id or is_away(self.tracking_uri):
+        if not self.run_id or is_unreachable(self.tracking_uri):
             return
         try:
-            optional("mlflow", EXTRA).end_run()
+            import_optional("mlflow", EXTRA).end_run()
         except Exception as error:  # noqa: BLE001  whatever MLflow comes up with
             text = without_passwords(str(error))
             warn("the run of MLflow could not be ended: %s", text)
@@ -115,13 +114,13 @@ class EmissionsTrackerMlflow:
         if not grams > 0:
             warn("accuracy per gram is not known: the training emitted %g g", grams)
             return math.nan
-        per_gram = accuracy / grams
+        result_per_gram = accuracy / grams
         self._log(
-            accuracy_per_emission=per_gram,
-            accuracy_fraction_per_gram=per_gram,
-            accuracy_percent_per_gram=per_gram * PERCENT,
+            accuracy_per_emission=result_per_gram,
+            accuracy_fraction_per_gram=result_per_gram,
+            accuracy_percent_per_gram=result_per_gram * PERCENT,
         )
-        return per_gram
+        return result_per_gram
 
     def emissions_per_10_inferences(self, model: Any, test_data: Any) -> float:
         """Grams of ten inferences: one call with ten rows (sklearn), else ten calls.
@@ -171,6 +170,6 @@ class EmissionsTrackerMlflow:
         known = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         if not self.run_id or not known:
             return
-        delivery = Delivery(optional("mlflow", EXTRA), self.run_id, self.tracking_uri)
+        delivery = MetricsQueue(import_optional("mlflow", EXTRA), self.run_id, self.tracking_uri)
         delivery.put(known)
         delivery.send()

@@ -1,20 +1,21 @@
 """`track` whose numbers also stand on a run of MLflow, while it goes on and at its end."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from exporter.client import NotMeasured, Run
 from exporter.client import track as measured
-from exporter.client.launch import launch_of
-from exporter.client.words import warn
-from exporter.integrations import optional
-from exporter.integrations.mlflow.delivery import EXTRA, Delivery, is_away
+from exporter.client.environment import detect_launch
+from exporter.client.log import warn
+from exporter.integrations import import_optional, inference
+from exporter.integrations.inference import InferenceCost
+from exporter.integrations.mlflow.delivery import EXTRA, MetricsQueue, is_unreachable
 from exporter.redaction import without_passwords
-from exporter.report import figures
+from exporter.report import quantities
 from exporter.worker import Worker
 
-PATIENCE_SECONDS = 10.0
+FLUSH_TIMEOUT_SECONDS = 10.0
 """How long the end of a run waits for the tracking server."""
 
 
@@ -45,7 +46,7 @@ class track(measured):  # noqa: N801  reads as the verb it is
         self._wanted = mlflow_run_id, tracking_uri
         self._log_every = log_every_seconds
         self._status = "FINISHED"
-        self._log: _Log | None = None
+        self._log: _MlflowLogger | None = None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """A run of MLflow that was begun here ends as the block did."""
@@ -56,7 +57,7 @@ class track(measured):  # noqa: N801  reads as the verb it is
         """Begin the run, unless it has begun. Raises NotMeasured if that was asked for."""
         if self._pid or self._log is not None:
             return super().start()
-        launch = launch_of(os.environ, str(self._asked["name"]))
+        launch = detect_launch(os.environ, str(self._asked["name"]))
         self._log = self._begun() if launch.rank == 0 else None
         found = self._log.mlflow_run_id if self._log is not None and not launch.run_id else ""
         self._outside_id = found
@@ -80,32 +81,32 @@ class track(measured):  # noqa: N801  reads as the verb it is
         if log is not None:
             log.finish(status)
 
-    def _begun(self) -> "_Log | None":
+    def _begun(self) -> "_MlflowLogger | None":
         try:
-            return _Log(*self._wanted, name=str(self._asked["name"]))
+            return _MlflowLogger(*self._wanted, name=str(self._asked["name"]))
         except Exception as error:  # noqa: BLE001  whatever MLflow comes up with, it is measured
             warn("measured, but not logged to MLflow: %s", without_passwords(str(error)))
             return None
 
 
-class _Log:
+class _MlflowLogger:
     """The thread that tells one run of MLflow about one run of ours."""
 
     def __init__(self, mlflow_run_id: str, tracking_uri: str, *, name: str) -> None:
         """Raises MissingLibrary, ConnectionError, and what MLflow raises."""
-        self._mlflow = optional("mlflow", EXTRA)
-        self._is_own = False
+        self._mlflow = import_optional("mlflow", EXTRA)
+        self._owns_mlflow_run = False
         active = self._mlflow.active_run()
         if not mlflow_run_id and active is None:
             uri = tracking_uri or str(self._mlflow.get_tracking_uri())
-            if is_away(uri):
+            if is_unreachable(uri):
                 raise ConnectionError(f"{uri} does not answer")
             if tracking_uri:
                 self._mlflow.set_tracking_uri(tracking_uri)
             active = self._mlflow.start_run(run_name=name or None)
-            self._is_own = True
+            self._owns_mlflow_run = True
         self.mlflow_run_id = mlflow_run_id or str(active.info.run_id)
-        self._delivery = Delivery(self._mlflow, self.mlflow_run_id, tracking_uri)
+        self._delivery = MetricsQueue(self._mlflow, self.mlflow_run_id, tracking_uri)
         self._pid = os.getpid()
         self._run = Run()
         self._shown: Mapping[str, Any] = {}
@@ -127,14 +128,14 @@ class _Log:
             return
         self._is_over = True
         if self._worker is not None:
-            self._worker.stop(PATIENCE_SECONDS)
+            self._worker.stop(FLUSH_TIMEOUT_SECONDS)
         if not self._delivery.is_empty:
             warn(
                 "MLflow has not all of run %s; later: exporter.integrations.mlflow.log_record(R, "
                 "%r), where R is what `emissions-exporter report %s --format json` says",
                 *(self._run.run_id, self.mlflow_run_id, self._run.run_id),
             )
-        if self._is_own and not is_away(self._delivery.tracking_uri):
+        if self._owns_mlflow_run and not is_unreachable(self._delivery.tracking_uri):
             try:
                 self._mlflow.end_run(status)
             except Exception as error:  # noqa: BLE001  whatever MLflow comes up with
@@ -145,7 +146,7 @@ class _Log:
         record = self._run.record
         if record is not self._shown:
             self._shown = record
-            _put(self._delivery, record)
+            _queue_record(self._delivery, record)
         if self._is_over:
             self._delivery.attach(record)
         self._delivery.send()
@@ -156,16 +157,16 @@ def log_record(record: Mapping[str, Any], mlflow_run_id: str, tracking_uri: str 
 
     Raises MissingLibrary.
     """
-    delivery = Delivery(optional("mlflow", EXTRA), mlflow_run_id, tracking_uri)
-    _put(delivery, record)
+    delivery = MetricsQueue(import_optional("mlflow", EXTRA), mlflow_run_id, tracking_uri)
+    _queue_record(delivery, record)
     delivery.attach(record)
     return delivery.send()
 
 
-def _put(delivery: Delivery, record: Mapping[str, Any]) -> None:
-    if not (values := figures.tracked(record)):
+def _queue_record(delivery: MetricsQueue, record: Mapping[str, Any]) -> None:
+    if not (values := quantities.tracker_metrics(record)):
         return
-    delivery.put_part(figures.part_of(record), values)
+    delivery.put_part(quantities.run_fingerprint(record), values)
     delivery.tag({f"emissions.{name}": text for name, text in _tags(record).items() if text})
 
 
@@ -179,8 +180,18 @@ def _tags(record: Mapping[str, Any]) -> dict[str, str]:
         "node": record["node"],
         "scope": record["scope"],
         "methods": ", ".join(sorted(methods)),
-        "zone": ", ".join(figures.zones(record)),
+        "zone": ", ".join(quantities.zones_by_energy(record)),
         "intensity_source": ", ".join(sorted({use["source"] for use in known})),
         "intensity_basis": ", ".join(sorted({use["basis"] for use in known})),
-        "pue": f"{figures.pue(record):g}",
+        "pue": f"{quantities.mean_pue(record):g}",
     }
+
+
+def inference_cost(call: Callable[[], object], **options: Any) -> InferenceCost:
+    """As that of `exporter.integrations.inference`, meanwhile without autolog.
+
+    Raises MissingLibrary.
+    """
+    autologging = import_optional("mlflow.utils.autologging_utils", EXTRA)
+    with autologging.disable_autologging():
+        return inference.inference_cost(call, **options)

@@ -3,11 +3,11 @@
 Importing this registers the callback, for `report_to="emissions"`.
 """
 
-from exporter.integrations import optional
+from exporter.integrations import import_optional
 from exporter.integrations.transformers.callback import EmissionsCallback
 
 __all__ = ("EmissionsCallback",)
 
-optional("transformers.integrations.integration_utils", "transformers").INTEGRATION_TO_CALLBACK[
-    "emissions"
-] = EmissionsCallback
+import_optional(
+    "transformers.integrations.integration_utils", "transformers"
+).INTEGRATION_TO_CALLBACK["emissions"] = EmissionsCallback

@@ -9,28 +9,28 @@ from typing import Any, TypeAlias
 
 from exporter import units
 from exporter.client import BudgetExceeded, Run, track
-from exporter.client.words import warn
+from exporter.client.log import warn
 from exporter.errors import ConfigError
-from exporter.integrations import optional
+from exporter.integrations import import_optional
 from exporter.integrations.transformers.trainer_card import (
     Record,
     TrainerCard,
-    keep_emissions,
     last_receipt,
-    leave_receipt,
-    receipts_of,
+    patch_create_model_card,
+    receipts_directory,
+    write_checkpoint_receipt,
 )
-from exporter.report import figures
-from exporter.report.card.facts import Told
+from exporter.report import quantities
+from exporter.report.card.facts import StatedFacts
 
 INTERVAL_SECONDS = 1.0
-SPEEDS = ("_runtime", "_per_second")
+SPEED_SUFFIXES = ("_runtime", "_per_second")
 Event: TypeAlias = Callable[..., None]
 Logs: TypeAlias = MutableMapping[str, Any]
-TrainerCallback: Any = optional("transformers", "transformers").TrainerCallback
+TrainerCallback: Any = import_optional("transformers", "transformers").TrainerCallback
 
 
-def _harmless(event: Event) -> Event:
+def _never_raises(event: Event) -> Event:
     """An event in which nothing stops the training, but a budget that was to do so."""
 
     @functools.wraps(event)
@@ -76,7 +76,7 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         """
         super().__init__()
         self._name = name
-        self._told = Told(training_type, location, hardware, provider)
+        self._told = StatedFacts(training_type, location, hardware, provider)
         self._cards: list[tuple[Any, TrainerCard]] = []
         """One per Trainer, each with the Trainer's control object, which identifies it."""
         self._card = TrainerCard(self._told)
@@ -92,14 +92,14 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         self._is_first = True
         self._complained: set[str] = set()
 
-    @_harmless
+    @_never_raises
     def on_init_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """Have cards that the Trainer writes anew keep their emissions."""
         trainer = getattr(sys.modules.get("transformers.trainer"), "Trainer", None)
         if trainer is not None and self._has_card:
-            keep_emissions(trainer)
+            patch_create_model_card(trainer)
 
-    @_harmless
+    @_never_raises
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin the run, or continue that of the checkpoint."""
         self._end_run()  # of a training that raised: the Trainer reports no end of it
@@ -109,7 +109,7 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         resumed = last_receipt(args.output_dir) if state.global_step else {}
         asked = {
             "run_id": resumed.get("run_id", ""),
-            "receipts": receipts_of(args.output_dir),
+            "receipts": receipts_directory(args.output_dir),
             "codecarbon_csv": os.path.join(args.output_dir, "emissions.csv"),
             "progress": False,
             "interval_seconds": INTERVAL_SECONDS,
@@ -128,12 +128,12 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         if self._run.record:
             self._card.unmeasured -= 1
 
-    @_harmless
+    @_never_raises
     def on_step_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """Stop the training if its budget is used up and was to do so."""
         self._run.check_budget()
 
-    @_harmless
+    @_never_raises
     def on_log(
         self, _args: Any, state: Any, _control: Any, logs: Logs | None = None, **_: Any
     ) -> None:
@@ -141,19 +141,19 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         if self._tracker is None or logs is None:
             return
         if "train_runtime" in logs:  # the last line of the training
-            self._run.look()
+            self._run.report_now()
             self._summary = logs
         self._add_to(logs, state)
         if self._is_first:
-            self._tell(state, logs)
+            self._update_run(state, logs)
 
-    @_harmless
+    @_never_raises
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Leave a receipt beside a checkpoint."""
         if self._run.record and state.is_local_process_zero:
-            leave_receipt(args.output_dir, self._run.record)
+            write_checkpoint_receipt(args.output_dir, self._run.record)
 
-    @_harmless
+    @_never_raises
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """End the run; its last numbers go into the last line, and into the card."""
         if self._tracker is None:
@@ -164,7 +164,7 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         self._summary = {}
         self.keep_card(args.output_dir, control)
 
-    @_harmless
+    @_never_raises
     def on_push_begin(self, args: Any, _state: Any, control: Any, **_: Any) -> None:
         """Bring the card up to date before it goes to the Hub."""
         self.keep_card(args.output_dir, control)
@@ -204,7 +204,7 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         self._cards.append((control, card))
         return card
 
-    def _tell(self, state: Any, logs: Mapping[str, Any]) -> None:
+    def _update_run(self, state: Any, logs: Mapping[str, Any]) -> None:
         """Send results, progress and tokens to the run."""
         self._run.log(**{name: value for name, value in logs.items() if _is_result(name, value)})
         tokens = _tokens(state)
@@ -216,12 +216,12 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
 
     def _add_to(self, logs: Logs, state: Any) -> None:
         """Add the numbers to a line, and to its copy in the history."""
-        if not self._run.record or figures.is_unread(self._run.record):
+        if not self._run.record or quantities.is_unread(self._run.record):
             return  # nobody measures it, or not yet
         if logs is self._summary:
-            self._power_watts = figures.mean_watts(self._run.record)
+            self._power_watts = quantities.mean_watts(self._run.record)
         else:
-            self._look_at_power()
+            self._update_power()
         numbers = {
             "energy_joules": self._run.energy_joules,
             "energy_kwh": self._run.energy_kwh,
@@ -232,7 +232,7 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         if state.log_history and state.log_history[-1].get("step") == state.global_step:
             state.log_history[-1].update(numbers)
 
-    def _look_at_power(self) -> None:
+    def _update_power(self) -> None:
         """The mean since the line before; two lines of one look of the daemon have one power."""
         record, before = self._run.record, self._before
         duration_seconds = record["at"] - before.get("at", record["at"])
@@ -246,7 +246,7 @@ def _is_result(name: str, value: Any) -> bool:
     """Whether it says how good the model is; not how fast, and not what is no number."""
     is_one = name in ("loss", "train_loss") or name.startswith("eval_")
     is_number = isinstance(value, int | float) and math.isfinite(value)
-    return is_one and is_number and not name.endswith(SPEEDS)
+    return is_one and is_number and not name.endswith(SPEED_SUFFIXES)
 
 
 def _tokens(state: Any) -> float:

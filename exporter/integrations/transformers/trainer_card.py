@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from exporter.client import receipts
-from exporter.client.words import warn
+from exporter.client.log import warn
 from exporter.errors import ConfigError
 from exporter.report import records
-from exporter.report.card.facts import Told
-from exporter.report.card.files import update
-from exporter.report.combined import combined
+from exporter.report.card.facts import StatedFacts
+from exporter.report.card.merge import update_card_file
+from exporter.report.records import combine_records
 
 CARD = "README.md"
 PREVIOUS_RUN = "previous_run_id"
@@ -31,8 +31,8 @@ class KeepsCard(Protocol):
 class TrainerCard:
     """What all trainings of one Trainer emitted, in the README.md of its output directory."""
 
-    def __init__(self, told: Told) -> None:
-        self.told = told
+    def __init__(self, stated: StatedFacts) -> None:
+        self.stated = stated
         self.records: dict[tuple[str, str, str], Record] = {}
         """Of the trainings of this process, the latest last."""
         self.unmeasured = 0
@@ -61,48 +61,48 @@ class TrainerCard:
             raise ConfigError(
                 f"trainings of this Trainer that were not measured: {self.unmeasured}"
             )
-        whole = self._whole(receipts_of(directory))
-        update(os.path.join(directory, CARD), whole, self.told, is_asked=False)
+        whole = self._whole(receipts_directory(directory))
+        update_card_file(os.path.join(directory, CARD), whole, self.stated, may_overwrite=False)
 
     def _whole(self, directory: str) -> Record:
         """One record of all: of other nodes and of earlier jobs by the receipts that they left."""
         record = next(reversed(self.records.values()))
         receipts = list(_receipts(directory))
-        ids = _with_previous({run_id for run_id, _, _ in self.records}, receipts)
+        ids = _with_previous_runs({run_id for run_id, _, _ in self.records}, receipts)
         found = {_key(each): each for each in receipts if each["run_id"] in ids}
         every = list({**found, **self.records}.values())
         _check_nodes(every)
         if len(every) == 1:
             return every[0]
-        whole = combined(every, record["run_id"])
+        whole = combine_records(every, record["run_id"])
         return {**whole, "nodes": record.get("nodes") or 1, "labels": record.get("labels")}
 
 
-def receipts_of(directory: str) -> str:
+def receipts_directory(directory: str) -> str:
     """Where the receipts of an output directory are."""
     return os.path.join(directory, "emissions")
 
 
-def leave_receipt(directory: str, record: Record) -> None:
+def write_checkpoint_receipt(directory: str, record: Record) -> None:
     """Write one beside a checkpoint: who goes on from there finds the run by it. Raises OSError."""
-    receipts.write(receipts_of(directory), record)
+    receipts.write_receipt(receipts_directory(directory), record)
 
 
 def last_receipt(directory: str) -> Record:
     """The newest receipt of an output directory; empty where there is none."""
-    found = list(_receipts(receipts_of(directory)))
+    found = list(_receipts(receipts_directory(directory)))
     return found[-1] if found else {}
 
 
-def keep_emissions(trainer: type) -> None:
+def patch_create_model_card(trainer: type) -> None:
     """Have the card written again after a Trainer, or a subclass of it, has made it anew."""
     for each in (trainer, *_subclasses(trainer)):
         written = vars(each).get("create_model_card")
         if written is not None and not hasattr(written, "keeps_emissions"):
-            setattr(each, "create_model_card", _keeping(written))  # noqa: B010  a type has no such
+            setattr(each, "create_model_card", _wrap_create_model_card(written))  # noqa: B010  a type has no such
 
 
-def _keeping(write: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_create_model_card(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
     def create_model_card(self: Any, *args: Any, **kwargs: Any) -> Any:
         answer = write(self, *args, **kwargs)
@@ -142,7 +142,7 @@ def _check_nodes(records: Sequence[Record]) -> None:
             )
 
 
-def _with_previous(ids: set[str], receipts: Sequence[Record]) -> set[str]:
+def _with_previous_runs(ids: set[str], receipts: Sequence[Record]) -> set[str]:
     """Ids of runs, and of all that came before them in the same Trainer."""
     previous = {each["run_id"]: (each.get("labels") or {}).get(PREVIOUS_RUN) for each in receipts}
     found, new = set(ids), set(ids)
@@ -157,6 +157,6 @@ def _receipts(directory: str) -> Iterator[dict[str, Any]]:
     paths = glob.glob(os.path.join(glob.escape(directory), "*.json"))
     for path in sorted(paths, key=os.path.getmtime):
         try:
-            yield from records.read(path)
+            yield from records.read_records(path)
         except ConfigError as error:
             warn("not taken into account: %s", error)

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from exporter.convert import tables
-from exporter.report import figures
-from exporter.report.card.facts import OURS
-from exporter.report.card.section import BEGIN, BULLET, END
+from exporter.convert import zones as zone_tables
+from exporter.report import quantities
+from exporter.report.card.facts import SOURCE_NAME
+from exporter.report.card.merge import BEGIN_MARKER, BULLET, END_MARKER
 
 LOCATION, HARDWARE = "geographical_location", "hardware_used"
 ZONE = re.compile(r"\(([A-Z]{2,5}(?:-[A-Z0-9]+)*|[a-z]+:[a-z0-9-]+)\)")
@@ -21,13 +21,13 @@ def disagreements(
 ) -> Iterator[tuple[str, str]]:
     """Keys of the metadata, each with what does not agree with it."""
     location = str(there.get(LOCATION) or "")
-    zones = _zones(there) if record is None else figures.zones(record)
-    if location and zones == [figures.WORLD] and location != figures.WORLD:
+    zones = _zones(there) if record is None else quantities.zones_by_energy(record)
+    if location and zones == [quantities.WORLD] and location != quantities.WORLD:
         text = f"{location!r:.100}, and the grams are those of the world average"
         yield LOCATION, f"{text}: set convert.zone of the daemon, and measure again"
     elif location and zones and (other := _elsewhere(location, zones)):
         yield LOCATION, f"{location!r:.100}, and the grams are those of {other}"
-    section = body.partition(BEGIN)[2].partition(END)[0]
+    section = body.partition(BEGIN_MARKER)[2].partition(END_MARKER)[0]
     items = {b[1]: b[2] for each in section.splitlines() if (b := BULLET.match(each))}
     for key, name in SAME_AS.items():
         stated, derived = str(there.get(key) or ""), items.get(name, "")
@@ -38,16 +38,16 @@ def disagreements(
 def _zones(there: Mapping[Any, Any]) -> list[str]:
     """The zones that a card of ours was computed with, by its source."""
     source = str(there.get("source") or "")
-    return ZONE.findall(source) if source.startswith(OURS) else []
+    return ZONE.findall(source) if source.startswith(SOURCE_NAME) else []
 
 
 def _elsewhere(location: str, zones: Iterable[str]) -> str:
     """The zones, where the location names a country and nothing in theirs; else ""."""
     words = f" {_plain(location)} "
-    named = [row for row in tables.rows() if row.name and f" {_plain(row.name)} " in words]
-    countries = {tables.country(zone) for zone in zones}
+    named = [row for row in zone_tables.all_rows() if row.name and f" {_plain(row.name)} " in words]
+    countries = {zone_tables.country_of(zone) for zone in zones}
     is_here = "" in countries or any(row.country in countries for row in named)
-    has_country = any(row.table == tables.COUNTRIES for row in named)
+    has_country = any(row.table == zone_tables.COUNTRIES for row in named)
     return "" if is_here or not has_country else ", ".join(zones)
 
 

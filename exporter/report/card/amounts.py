@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from exporter import units
 
 DIGITS = 6
-NEAR = 0.02
+TOLERANCE = 0.02
 GRAMS_PER_POUND = units.GRAMS_PER_KWH_OF_LB_PER_MWH * 1e3
 SYMBOLS: Mapping[str, float] = {"mg": 1e-3, "g": 1.0, "G": 1.0, "t": 1e6, "T": 1e6, "Mg": 1e6}
 """Units of mass whose case has a meaning, and the grams in one."""
@@ -31,12 +31,12 @@ MARKUP_SPACE = re.compile(
 GROUPED = rf"\d{{1,3}}(?:[{SPACES}'\u2019]\d{{3}})+(?!\d)(?:[.,]\d+)?"
 PLAIN = r"(?:\d(?:[\d,._]*\d)?|\.\d+)"
 NUMBER = rf"(?:{GROUPED}|{PLAIN})(?:[eE][-+]?\d{{1,2}}(?!\d))?"
-ALONE = r"(?<![\w.,^])"
+NUMBER_START = r"(?<![\w.,^])"
 """Before a number that does not belong to a name or to a larger number."""
 CO2 = r"(?:<sub>2</sub>|[\s_{]*[2\u2082]\}?)?[\s_-]*(?:e(?:q(?:uiv(?:alents?)?)?)?\b)?\.?"
 CARBON = rf"[\s_-]*(?:of\s+)?(?:C[O0]{CO2}|carbon(?:\s+dioxide)?(?:\s+equivalents?)?)"
 MASS = re.compile(
-    rf"(?P<below>(?:<|&lt;|\\textless\{{\}})\s*)?{ALONE}"
+    rf"(?P<below>(?:<|&lt;|\\textless\{{\}})\s*)?{NUMBER_START}"
     rf"(?:(?P<first>{NUMBER})\s*(?P<link>\u00b1|\+/?-|[-\u2013\u2014]|to\b)\s*)?"
     rf"(?P<number>{NUMBER})\s*(?:in\s+)?"
     rf"(?P<unit>(?i:{'|'.join(sorted(WORDS, key=len, reverse=True))})|mg|Mg|[gt]"
@@ -61,10 +61,13 @@ class Mass(NamedTuple):
 
     def is_near(self, grams: float) -> bool:
         """Whether it can mean that many grams."""
-        return any(least * (1 - NEAR) <= grams <= most * (1 + NEAR) for least, most in self.ranges)
+        return any(
+            least * (1 - TOLERANCE) <= grams <= most * (1 + TOLERANCE)
+            for least, most in self.ranges
+        )
 
 
-def plain(carbon_ng: int) -> str:
+def plain_grams(carbon_ng: int) -> str:
     """Grams without an exponent, a unit or separators: six digits, or all before the point."""
     grams = Decimal(carbon_ng).scaleb(-9)
     places = max(0, DIGITS - 1 - grams.adjusted())
@@ -72,16 +75,16 @@ def plain(carbon_ng: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def number(text: str) -> float:
+def parse_decimal(text: str) -> float:
     """A number as people write it. Raises ValueError.
 
     The last of points and commas is the decimal mark. Commas alone group digits where three
     follow each; a point alone is the decimal mark.
     """
-    return float(_spelled(text))
+    return float(_normalize_number(text))
 
 
-def _spelled(text: str) -> str:
+def _normalize_number(text: str) -> str:
     """The number as Python spells it."""
     spelled = re.sub(rf"[{SPACES}'\u2019_]", "", text)
     digits, e, exponent = spelled.lower().partition("e")
@@ -90,23 +93,23 @@ def _spelled(text: str) -> str:
         group, mark = (",", ".") if digits.rfind(".") > digits.rfind(",") else (".", ",")
         digits = digits.replace(group, "").replace(mark, ".")
     elif commas:
-        is_mark = commas == 1 and (spelled != text or not _groups(digits, ","))
+        is_mark = commas == 1 and (spelled != text or not _is_grouped(digits, ","))
         digits = digits.replace(",", "." if is_mark else "")
-    elif points > 1 and _groups(digits, "."):
+    elif points > 1 and _is_grouped(digits, "."):
         digits = digits.replace(".", "")
     return digits + e + exponent
 
 
-def _groups(digits: str, mark: str) -> bool:
+def _is_grouped(digits: str, mark: str) -> bool:
     return re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+", digits) is not None
 
 
-def _readings(text: str, marks: frozenset[str]) -> list[str]:
+def _interpretations(text: str, marks: frozenset[str]) -> list[str]:
     """The number, and what else it can be: 16.714 and 16,714 group digits in some languages.
 
     `marks` are the decimal marks of the numbers around it.
     """
-    found = [_spelled(text)]
+    found = [_normalize_number(text)]
     if LONE_MARK.fullmatch(text):
         mark, other = (".", "") if "." in text else (",", ".")
         if marks == {","} or (mark == "." and not marks):
@@ -114,7 +117,7 @@ def _readings(text: str, marks: frozenset[str]) -> list[str]:
     return found
 
 
-def masses(text: str, context: str = "") -> Iterator[Mass]:
+def find_masses(text: str, context: str = "") -> Iterator[Mass]:
     """Masses in a text. Rates, such as g/kWh, are none.
 
     The text around it shows what its points and commas mean.
@@ -125,18 +128,18 @@ def masses(text: str, context: str = "") -> Iterator[Mass]:
         if RATE.match(spelled, match.end()):
             continue
         try:
-            yield _mass(match, marks)
+            yield _parse_mass(match, marks)
         except ValueError:  # a version or an address, such as 2.5.1
             continue
 
 
-def _mass(match: re.Match[str], marks: frozenset[str]) -> Mass:
+def _parse_mass(match: re.Match[str], marks: frozenset[str]) -> Mass:
     unit = match["unit"]
     scale = SYMBOLS.get(unit) or WORDS[" ".join(unit.lower().split())]
-    spelled = _readings(match["number"], marks)
+    spelled = _interpretations(match["number"], marks)
     grams = float(spelled[0]) * scale
-    ranges = [_rounded(each, scale) for each in spelled]
-    first = number(match["first"]) * scale if match["first"] else None
+    ranges = [_rounding_range(each, scale) for each in spelled]
+    first = parse_decimal(match["first"]) * scale if match["first"] else None
     if match["below"]:
         ranges = [(0.0, grams)]
     elif first is not None and match["link"] not in ("-", "\u2013", "\u2014", "to"):
@@ -146,19 +149,19 @@ def _mass(match: re.Match[str], marks: frozenset[str]) -> Mass:
     return Mass(match.group().strip(), grams, tuple(ranges))
 
 
-def _rounded(spelled: str, scale: float) -> tuple[float, float]:
+def _rounding_range(spelled: str, scale: float) -> tuple[float, float]:
     """What a number can have been before it was rounded to its last digit."""
     digits, _, exponent = spelled.partition("e")
     half = 0.5 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
     return (float(spelled) - half) * scale, (float(spelled) + half) * scale
 
 
-def amounts(text: str) -> list[tuple[str, float]]:
+def find_amounts(text: str) -> list[tuple[str, float]]:
     """Masses in a text, as they stand there and in grams."""
-    return [(mass.text, mass.grams) for mass in masses(text)]
+    return [(mass.text, mass.grams) for mass in find_masses(text)]
 
 
-def hub_reading(value: Any) -> float | None:
+def hub_value(value: Any) -> float | None:
     """What the Hub's threshold filter takes an emission for: the first digits of its text."""
     found = HUB_NUMBER.search(str(value)) if value else None
     return float(found.group()) if found else None

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from exporter import __version__, human, units
-from exporter.report import figures
-from exporter.report.card.amounts import plain
+from exporter import __version__, formatting, units
+from exporter.report import quantities
+from exporter.report.card.amounts import plain_grams
 from exporter.report.forms.text import method_text
 
 Record = Mapping[str, Any]
-OURS = "emissions-exporter"
+SOURCE_NAME = "emissions-exporter"
 TRAINING_TYPE = "training_type"
 TRAINING_TYPES = ("pre-training", "fine-tuning")
 LABELS = {
@@ -18,13 +18,13 @@ LABELS = {
     "location": "geographical_location",
     "hardware": "hardware_used",
 }
-MOST_WAITING = 0.01
+MAX_UNCONVERTED_SHARE = 0.01
 ZONE = r"[A-Z]{2}(?:-[A-Z0-9]+)*"
-DERIVED = re.compile(rf"CPU|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
+DERIVED_VALUE = re.compile(rf"CPU|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
 """What is derived where nothing is told; what a person wrote is not like it."""
 
 
-class Told(NamedTuple):
+class StatedFacts(NamedTuple):
     """What no record knows; "" is not told."""
 
     training_type: str = ""
@@ -35,7 +35,7 @@ class Told(NamedTuple):
     provider: str = ""
     """Of the cloud, if there is one."""
 
-    def or_labels(self, record: Record) -> "Told":
+    def with_labels(self, record: Record) -> "StatedFacts":
         """What is not told here, by the labels of the run, which are called as in the metadata."""
         labels = record.get("labels") or {}
         stated = {name: str(labels.get(label, "")) for name, label in LABELS.items()}
@@ -46,125 +46,129 @@ class Told(NamedTuple):
         return {label: getattr(self, n) for n, label in LABELS.items() if getattr(self, n)}
 
 
-NOTHING = Told()
+NOTHING_STATED = StatedFacts()
 
 
-class Fact(NamedTuple):
+class CardFact(NamedTuple):
     """A value; `is_told` where a person said it, or it was measured."""
 
     text: str
-    is_told: bool = True
+    is_stated: bool = True
 
-    def replaces(self, there: Any) -> bool:
+    def may_replace(self, there: Any) -> bool:
         """Whether it takes the place of what stands there: what is derived, only of its like."""
-        return self.is_told or not there or DERIVED.fullmatch(str(there)) is not None
+        return self.is_stated or not there or DERIVED_VALUE.fullmatch(str(there)) is not None
 
 
 def has_emissions(record: Record) -> bool:
     """Whether there are grams, for all of the energy but what waits for the next intensity."""
     waiting_uj = sum(use["energy_uj"] for use in record["intensity"] if use["zone"] is None)
-    return bool(record["carbon_ng"]) and waiting_uj <= MOST_WAITING * float(record["energy_uj"])
+    return bool(record["carbon_ng"]) and waiting_uj <= MAX_UNCONVERTED_SHARE * float(
+        record["energy_uj"]
+    )
 
 
-def facts_of_metadata(record: Record, told: Told = NOTHING) -> dict[str, Fact]:
+def metadata_facts(record: Record, told: StatedFacts = NOTHING_STATED) -> dict[str, CardFact]:
     """The keys of `co2_eq_emissions` that are known; `emissions` is a number in grams."""
-    told = told.or_labels(record)
+    told = told.with_labels(record)
     facts = {
-        "emissions": Fact(plain(record["carbon_ng"])),
-        "source": Fact(_source(record)),
-        TRAINING_TYPE: Fact(told.training_type),
-        "geographical_location": _location(record, told),
-        "hardware_used": _hardware(record, told),
+        "emissions": CardFact(plain_grams(record["carbon_ng"])),
+        "source": CardFact(_source_text(record)),
+        TRAINING_TYPE: CardFact(told.training_type),
+        "geographical_location": _location_fact(record, told),
+        "hardware_used": _hardware_fact(record, told),
     }
     return {name: fact for name, fact in facts.items() if fact.text}
 
 
-def facts_of_section(record: Record, told: Told = NOTHING) -> dict[str, Fact]:
+def section_facts(record: Record, told: StatedFacts = NOTHING_STATED) -> dict[str, CardFact]:
     """The lines of "Environmental Impact": those of the Hub's template first, in its words."""
-    told = told.or_labels(record)
+    told = told.with_labels(record)
     duration_hours = record["duration_seconds"] / units.SECONDS_PER_HOUR
     facts = {
-        "Hardware Type": _hardware(record, told),
-        "Hours used": Fact(
+        "Hardware Type": _hardware_fact(record, told),
+        "Hours used": CardFact(
             f"{duration_hours:.4g}" if duration_hours < 1e4 else f"{duration_hours:.0f}"
         ),
-        "Cloud Provider": Fact(told.provider),
-        "Compute Region": _location(record, told),
-        "Carbon Emitted": Fact(_emitted(record)),
-        "Energy Used": Fact(_energy(record)),
-        "Carbon Intensity": Fact("; ".join(_intensities(record))),
-        "Method": Fact("; ".join(f"{kind} {how}" for kind, how in _methods(record))),
-        "Boundary": Fact(_boundary(record)),
+        "Cloud Provider": CardFact(told.provider),
+        "Compute Region": _location_fact(record, told),
+        "Carbon Emitted": CardFact(_emissions_text(record)),
+        "Energy Used": CardFact(_energy_text(record)),
+        "Carbon Intensity": CardFact("; ".join(_intensity_texts(record))),
+        "Method": CardFact("; ".join(f"{kind} {how}" for kind, how in _methods_by_kind(record))),
+        "Boundary": CardFact(_boundary_text(record)),
     }
     return {name: fact for name, fact in facts.items() if fact.text}
 
 
-def _hardware(record: Record, told: Told) -> Fact:
+def _hardware_fact(record: Record, told: StatedFacts) -> CardFact:
     """What it ran on; how many GPUs, where the record does not say of what kind they are."""
     if told.hardware:
-        return Fact(told.hardware)
+        return CardFact(told.hardware)
     gpus = {(part.get("node"), part["id"]) for part in record["parts"] if part["device"] == "gpu"}
     kinds = {part["device"] for part in record["parts"]}
     count = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "CPU" if kinds else ""
-    return Fact(figures.hardware(record) or count, is_told=False)
+    return CardFact(quantities.hardware_text(record) or count, is_stated=False)
 
 
-def _location(record: Record, told: Told) -> Fact:
+def _location_fact(record: Record, told: StatedFacts) -> CardFact:
     """The zones of the grid, unless they are only the world."""
     if told.location:
-        return Fact(told.location)
-    known = [zone for zone in figures.zones(record) if zone != figures.WORLD]
-    return Fact(", ".join(known), is_told=False)
+        return CardFact(told.location)
+    known = [zone for zone in quantities.zones_by_energy(record) if zone != quantities.WORLD]
+    return CardFact(", ".join(known), is_stated=False)
 
 
-def _source(record: Record) -> str:
-    how = ", ".join(sorted({how for _, how in _methods(record)}))
-    grids = ", ".join(dict.fromkeys(f"{use['source']} ({use['zone']})" for use in _known(record)))
-    parts = [f"{OURS} {__version__}"]
+def _source_text(record: Record) -> str:
+    how = ", ".join(sorted({how for _, how in _methods_by_kind(record)}))
+    grids = ", ".join(
+        dict.fromkeys(f"{use['source']} ({use['zone']})" for use in _converted_uses(record))
+    )
+    parts = [f"{SOURCE_NAME} {__version__}"]
     parts += [f"energy {how}"] if how else []
     parts += [f"intensity of {grids}"] if grids else []
-    return human.printable("; ".join(parts))
+    return formatting.printable("; ".join(parts))
 
 
-def _emitted(record: Record) -> str:
+def _emissions_text(record: Record) -> str:
     if not has_emissions(record):
         return ""
-    grams = f"{plain(record['carbon_ng'])} g CO2eq"
-    has_kg = figures.carbon_kg(record) >= 1
-    return f"{grams} ({human.carbon(record['carbon_ng'])})" if has_kg else grams
+    grams = f"{plain_grams(record['carbon_ng'])} g CO2eq"
+    has_kg = quantities.carbon_kg(record) >= 1
+    return f"{grams} ({formatting.carbon(record['carbon_ng'])})" if has_kg else grams
 
 
-def _energy(record: Record) -> str:
+def _energy_text(record: Record) -> str:
     """In all, by kind of device, and what of it went into devices that were held idle."""
     kinds: dict[str, int] = {}
     for part in record["parts"]:
         kinds[part["device"]] = kinds.get(part["device"], 0) + part["energy_uj"]
-    scale = human.energy_scale((record["energy_uj"],))
+    scale = formatting.energy_scale((record["energy_uj"],))
     parts = [f"{kind} {scale.text(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
     text = f"{scale.text(record['energy_uj'])} ({', '.join(parts)})"
     return text + (f", {scale.text(record['held_uj'])} held idle" if record["held_uj"] else "")
 
 
-def _intensities(record: Record) -> list[str]:
+def _intensity_texts(record: Record) -> list[str]:
     """Each that was used; in Prometheus only their mean is known."""
     lines = [
         f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}, PUE {use['pue']:g}, "
         f"{use['source']}"
-        for use in _known(record)
+        for use in _converted_uses(record)
     ]
     if not record["intensity"] and record["energy_uj"]:
-        mean = figures.carbon_grams(record) / figures.energy_kwh(record)
+        mean = quantities.carbon_grams(record) / quantities.energy_kwh(record)
         lines.append(f"{mean:.4g} g/kWh in the mean, PUE included")
     return lines
 
 
-def _methods(record: Record) -> list[tuple[str, str]]:
+def _methods_by_kind(record: Record) -> list[tuple[str, str]]:
     """Kinds of devices, and how their energy is known; Prometheus does not say it of runs."""
     methods = {(part["device"], part["method"]) for part in record["parts"] if part["method"]}
     return sorted((kind, method_text(record, method)) for kind, method in methods)
 
 
-def _boundary(record: Record) -> str:
+def _boundary_text(record: Record) -> str:
     kinds = ", ".join(sorted({part["device"] for part in record["parts"]})) or "nothing"
     seen = len(set(record["node"].split(", ")))
     nodes = record.get("nodes") or seen
@@ -172,5 +176,5 @@ def _boundary(record: Record) -> str:
     return f"{kinds} of {of}; without network, storage and what the machines were made with"
 
 
-def _known(record: Record) -> list[Record]:
+def _converted_uses(record: Record) -> list[Record]:
     return [use for use in record["intensity"] if use["zone"] is not None]

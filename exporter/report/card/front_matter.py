@@ -1,24 +1,27 @@
 """The metadata at the head of a card: where they are, and what they say."""
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import yaml
 
 from exporter.errors import ConfigError
+from exporter.report.card.facts import CardFact
 
-KEY = "co2_eq_emissions"
-EMISSIONS = "emissions"
+EMISSIONS_KEY = "co2_eq_emissions"
+EMISSIONS_FIELD = "emissions"
 BLOCK = re.compile(
     r"\A(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n|(?<=[\r\n]))---[ \t]*(?:\r\n|\n|\Z))"
 )
 """As the Hub and its library see it; and an empty one, which they do not see."""
-MARK = "\ufeff"
-MOST_CHARACTERS = 32 << 20
+BYTE_ORDER_MARK = "\ufeff"
+MAX_EXPANDED_CHARACTERS = 32 << 20
 """With every alias spelled out; more is no card, but made to fill the memory."""
 
 
-class Card(NamedTuple):
+class ModelCard(NamedTuple):
     """A card in its parts; joined they are the text."""
 
     opening: str
@@ -33,7 +36,7 @@ class Card(NamedTuple):
         return len(self.opening.splitlines()) + 1
 
 
-class Metadata(NamedTuple):
+class CardMetadata(NamedTuple):
     """What a block says, and where."""
 
     values: dict[Any, Any]
@@ -42,27 +45,29 @@ class Metadata(NamedTuple):
 
     def emissions(self) -> dict[Any, Any]:
         """The keys under `co2_eq_emissions`; the short form is its `emissions`."""
-        value = self.values.get(KEY)
-        return value if isinstance(value, dict) else {} if value is None else {EMISSIONS: value}
+        value = self.values.get(EMISSIONS_KEY)
+        return (
+            value if isinstance(value, dict) else {} if value is None else {EMISSIONS_FIELD: value}
+        )
 
 
-def split(text: str) -> Card:
+def split_card(text: str) -> ModelCard:
     """The parts of a card. Raises ConfigError where the metadata have no end."""
-    mark = MARK if text.startswith(MARK) else ""
-    rest = text.removeprefix(MARK)
+    mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
+    rest = text.removeprefix(BYTE_ORDER_MARK)
     found = BLOCK.search(rest)
     if found:
-        return Card(mark + found[1], found[2], found[3], rest[found.end() :])
+        return ModelCard(mark + found[1], found[2], found[3], rest[found.end() :])
     if re.match(r"\s*---[ \t]*[\r\n]", rest):
         raise ConfigError("line 1: metadata begin with ---, and no line --- ends them")
-    return Card(mark, "", "", rest)
+    return ModelCard(mark, "", "", rest)
 
 
-def read(card: Card) -> Metadata:
+def parse_metadata(card: ModelCard) -> CardMetadata:
     """The metadata. Raises ConfigError naming the line of the card that is wrong."""
     try:
         node = yaml.compose(card.block, Loader=yaml.SafeLoader)
-        if _size(node, {}) > MOST_CHARACTERS:
+        if _expanded_size(node, {}) > MAX_EXPANDED_CHARACTERS:
             raise ConfigError(
                 f"line {card.first_line}: aliases of the metadata hold too much, or themselves"
             )
@@ -80,42 +85,177 @@ def read(card: Card) -> Metadata:
         text = " ".join(str(error).split())
         raise ConfigError(f"line {card.first_line}: metadata are not YAML: {text}") from None
     if node is None or values is None:
-        return Metadata({}, None)
+        return CardMetadata({}, None)
     if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
         raise ConfigError(f"line {card.first_line}: metadata are no names with values")
-    same = [key for key, _ in node.value if key.value == KEY]
+    same = [key for key, _ in node.value if key.value == EMISSIONS_KEY]
     if len(same) > 1:
         line = card.first_line + same[1].start_mark.line
-        raise ConfigError(f"line {line}: {KEY} is there twice")
-    return Metadata(values, node)
+        raise ConfigError(f"line {line}: {EMISSIONS_KEY} is there twice")
+    return CardMetadata(values, node)
 
 
-def _size(node: yaml.Node | None, known: dict[int, int]) -> int:
+def _expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
     """Characters of all that it says, those of what stands inside itself without end."""
     if node is None:
         return 0
     if id(node) not in known:
-        known[id(node)] = MOST_CHARACTERS  # as long as we are inside of it
+        known[id(node)] = MAX_EXPANDED_CHARACTERS  # as long as we are inside of it
         if isinstance(node, yaml.ScalarNode):
             inner = len(node.value)
         elif isinstance(node, yaml.MappingNode):
-            inner = sum(_size(each, known) for pair in node.value for each in pair)
+            inner = sum(_expanded_size(each, known) for pair in node.value for each in pair)
         else:
-            inner = sum(_size(each, known) for each in node.value)
+            inner = sum(_expanded_size(each, known) for each in node.value)
         known[id(node)] = 1 + inner
     return known[id(node)]
 
 
-def entry(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+def find_entry(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
     """A key of a mapping and its value."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return next(((name, value) for name, value in pairs if name.value == key), None)
 
 
-def line_of(card: Card, metadata: Metadata, key: str = EMISSIONS) -> int:
+def line_of(card: ModelCard, metadata: CardMetadata, key: str = EMISSIONS_FIELD) -> int:
     """The line of a key under `co2_eq_emissions`, else of that; the first where there is none."""
-    found = entry(metadata.node, KEY)
+    found = find_entry(metadata.node, EMISSIONS_KEY)
     if found is None:
         return 1
-    inner = entry(found[1], key) or found
+    inner = find_entry(found[1], key) or found
     return card.first_line + int(inner[0].start_mark.line)
+
+
+class TextEdit(NamedTuple):
+    """Text that takes the place of what is from `start` to `end` of the block."""
+
+    start: int
+    end: int
+    text: str
+
+
+def updated_block(card: ModelCard, facts: Mapping[str, CardFact], line_end: str) -> str:
+    """The block with the facts under `co2_eq_emissions`.
+
+    What was only derived gives way to what a person wrote. Raises ConfigError
+    where the block is no YAML, or where anything else would change.
+    """
+    metadata = parse_metadata(card)
+    there = metadata.emissions()
+    wanted = {
+        name: fact.text if name == EMISSIONS_FIELD else json.dumps(fact.text, ensure_ascii=False)
+        for name, fact in facts.items()
+        if fact.may_replace(there.get(name))
+    }
+    block = card.block
+    changes = sorted(_edits(block, metadata, wanted, line_end), key=lambda each: each.start)
+    for change in reversed(changes):
+        block = block[: change.start] + change.text + block[change.end :]
+    _verify_unchanged(card, metadata, block, {**there, **yaml.safe_load(_flow_mapping(wanted))})
+    return block
+
+
+def _edits(
+    block: str, metadata: CardMetadata, wanted: Mapping[str, str], line_end: str
+) -> Iterator[TextEdit]:
+    top, found = metadata.node, find_entry(metadata.node, EMISSIONS_KEY)
+    if found is None:
+        if top is not None and top.flow_style:
+            yield _insert_rows(block, top, [f"{EMISSIONS_KEY}: {_flow_mapping(wanted)}"], line_end)
+        else:
+            lines = [f"{EMISSIONS_KEY}:", *(f"  {row}" for row in _yaml_lines(wanted))]
+            yield _insert_rows(block, top, lines, line_end)
+        return
+    key, value = found
+    if isinstance(value, yaml.MappingNode):
+        yield from _edit_mapping(block, value, wanted, line_end)
+    elif isinstance(value, yaml.ScalarNode) and top is not None and top.flow_style:
+        yield TextEdit(value.start_mark.index, value.end_mark.index, _flow_mapping(wanted))
+    elif isinstance(value, yaml.ScalarNode):
+        yield TextEdit(value.start_mark.index, value.end_mark.index, "")
+        indent = " " * (key.start_mark.column + 2)
+        at = _line_end_index(block, value.end_mark.index)
+        yield TextEdit(at, at, "".join(f"{line_end}{indent}{row}" for row in _yaml_lines(wanted)))
+
+
+def _edit_mapping(
+    block: str, node: yaml.MappingNode, wanted: Mapping[str, str], line_end: str
+) -> Iterator[TextEdit]:
+    """Values that are there are replaced, the others go behind the last."""
+    missing = {}
+    for name, text in wanted.items():
+        found = find_entry(node, name)
+        if found is None:
+            missing[name] = text
+        else:
+            start, end = found[1].start_mark.index, found[1].end_mark.index
+            space = " " if block[start - 1 : start] == ":" else ""
+            tail = line_end if block[start:end].endswith(("\n", "\r")) else ""
+            yield TextEdit(start, end, space + text + tail)
+    if missing:
+        yield _insert_rows(block, node, _yaml_lines(missing), line_end)
+
+
+def _insert_rows(
+    block: str, node: yaml.MappingNode | None, rows: list[str], line_end: str
+) -> TextEdit:
+    """More entries behind the last of a mapping; None: of a block that says nothing."""
+    if node is None:
+        start = block if not block or block.endswith(("\n", "\r")) else block + line_end
+        return TextEdit(0, len(block), start + line_end.join(rows))
+    if node.flow_style:
+        at = node.end_mark.index - 1
+        before = block[:at].rstrip()
+        comma = "" if before.endswith((",", "{")) else ", "
+        return TextEdit(at, at, comma + ", ".join(rows))
+    indent = " " * node.value[0][0].start_mark.column
+    lines = [indent + row for row in rows]
+    last = _last_node(node)
+    if isinstance(last, yaml.ScalarNode) and last.style in ("|", ">"):
+        first = node.value[0][0].start_mark  # how such a text ends depends on what follows it
+        at = first.index - first.column
+        return TextEdit(at, at, "".join(line + line_end for line in lines))
+    at = _line_end_index(block, last.end_mark.index)
+    return TextEdit(at, at, "".join(line_end + line for line in lines))
+
+
+def _yaml_lines(wanted: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {text}" for name, text in wanted.items()]
+
+
+def _flow_mapping(wanted: Mapping[str, str]) -> str:
+    return "{" + ", ".join(_yaml_lines(wanted)) + "}"
+
+
+def _last_node(node: yaml.Node) -> Any:
+    """The last thing that a node says; the end of the node itself is behind comments after it."""
+    last: Any = node
+    while isinstance(last, yaml.CollectionNode) and not last.flow_style and last.value:
+        last = last.value[-1]
+        last = last[1] if isinstance(last, tuple) else last
+    return last
+
+
+def _line_end_index(block: str, at: int) -> int:
+    """The end of the line, without what ends it."""
+    stops = [stop for end in "\r\n" if (stop := block.find(end, at)) >= 0]
+    return min(stops, default=len(block))
+
+
+def _verify_unchanged(
+    card: ModelCard, before: CardMetadata, block: str, emissions: Mapping[Any, Any]
+) -> None:
+    """Whether the rest is what it was. Raises ConfigError."""
+    try:
+        after = parse_metadata(card._replace(block=block))
+    except ConfigError:
+        after = CardMetadata({}, None)
+    rest = [
+        [item for item in each.values.items() if item[0] != EMISSIONS_KEY]
+        for each in (before, after)
+    ]
+    if repr(rest[0]) != repr(rest[1]) or after.emissions() != dict(emissions):
+        raise ConfigError(
+            f"line {line_of(card, before, EMISSIONS_KEY)}: {EMISSIONS_KEY} cannot be changed "
+            "without changing more; write it as names with values, one a line"
+        )

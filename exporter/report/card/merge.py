@@ -1,32 +1,47 @@
 """A record merged into a model card, losing nothing that others wrote."""
 
-from collections.abc import Mapping
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from exporter.errors import ConfigError
-from exporter.report.card import editing, section
-from exporter.report.card.amounts import plain
+from exporter.report.card import front_matter
+from exporter.report.card.amounts import plain_grams
 from exporter.report.card.facts import (
-    NOTHING,
-    OURS,
-    Told,
-    facts_of_metadata,
-    facts_of_section,
+    NOTHING_STATED,
+    SOURCE_NAME,
+    CardFact,
+    StatedFacts,
     has_emissions,
+    metadata_facts,
+    section_facts,
 )
-from exporter.report.card.front_matter import EMISSIONS, Card, line_of, read, split
+from exporter.report.card.front_matter import (
+    EMISSIONS_FIELD,
+    ModelCard,
+    line_of,
+    parse_metadata,
+    split_card,
+)
 
 
-class Merged(NamedTuple):
+class CardMergeResult(NamedTuple):
     """A card, and the emissions that stood there before, if they were others."""
 
     text: str
     before: str
 
 
-def merged(
-    text: str, record: Mapping[str, Any], told: Told = NOTHING, *, is_asked: bool = True
-) -> Merged:
+def merge_card(
+    text: str,
+    record: Mapping[str, Any],
+    told: StatedFacts = NOTHING_STATED,
+    *,
+    may_overwrite: bool = True,
+) -> CardMergeResult:
     """The card with the record's emissions; "" gives a new one.
 
     Raises ConfigError where the card is malformed, naming its line; where the record has no
@@ -37,25 +52,204 @@ def merged(
         raise ConfigError(
             "the run has no emissions yet: nothing was measured, or energy waits for an intensity"
         )
-    card = split(text)
+    card = split_card(text)
     line_end = "\r\n" if "\r\n" in text else "\n"
-    metadata = read(card)
+    metadata = parse_metadata(card)
     there = metadata.emissions()
-    before = there.get(EMISSIONS)
-    if not is_asked and before and not str(there.get("source", "")).startswith(OURS):
+    before = there.get(EMISSIONS_FIELD)
+    if not may_overwrite and before and not str(there.get("source", "")).startswith(SOURCE_NAME):
         raise ConfigError(
             f"line {line_of(card, metadata)}: emissions of another source are kept; to replace "
             "them: emissions-exporter card write"
         )
-    block = editing.changed(card, facts_of_metadata(record, told), line_end)
-    body = section.merged(card.body, facts_of_section(record, told), line_end)
-    said = "" if before is None or str(before) == plain(record["carbon_ng"]) else str(before)
-    return Merged(_joined(card, block, body, line_end), said)
+    block = front_matter.updated_block(card, metadata_facts(record, told), line_end)
+    body = merge_section(card.body, section_facts(record, told), line_end)
+    said = "" if before is None or str(before) == plain_grams(record["carbon_ng"]) else str(before)
+    return CardMergeResult(_assemble(card, block, body, line_end), said)
 
 
-def _joined(card: Card, block: str, body: str, line_end: str) -> str:
+def _assemble(card: ModelCard, block: str, body: str, line_end: str) -> str:
     if card.closing:
         closing = card.closing if card.closing[0] in "\r\n" else line_end + card.closing
         return card.opening + block + closing + body
     gap = "" if body.startswith(("\n", "\r")) else line_end
     return f"{card.opening}---{line_end}{block}{line_end}---{line_end}{gap}{body}"
+
+
+MAX_CARD_CHARACTERS = 16 << 20
+
+
+def read_card(path: str) -> str:
+    """A card with its line ends as they are. Raises ConfigError where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read(MAX_CARD_CHARACTERS + 1)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not text in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(text) > MAX_CARD_CHARACTERS:
+        raise ConfigError(f"{path}: is larger than any card")
+    return text
+
+
+def update_card_file(
+    path: str,
+    record: Mapping[str, Any],
+    told: StatedFacts = NOTHING_STATED,
+    *,
+    may_overwrite: bool = True,
+) -> CardMergeResult:
+    """Merge a record into the card at `path`, which is made where there is none; see `merge_card`.
+
+    The file is replaced at once or left as it was. Raises ConfigError, naming it and its line.
+    """
+    text = read_card(path) if os.path.lexists(path) else ""
+    try:
+        made = merge_card(text, record, told, may_overwrite=may_overwrite)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if made.text != text:
+        _replace(os.path.realpath(path), made.text)
+    return made
+
+
+def _replace(path: str, text: str) -> None:
+    beside = f"{path}.{os.getpid()}.part"
+    try:
+        with open(beside, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, beside)
+        os.replace(beside, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+TITLE = "Environmental Impact"
+BEGIN_MARKER = "<!-- emissions-exporter: what stands from here to the end mark is replaced -->"
+END_MARKER = "<!-- emissions-exporter: end -->"
+PLACEHOLDER = "[More Information Needed]"
+BOILERPLATE = (
+    "<!-- Total emissions (in grams of CO2eq)",
+    "Carbon emissions can be estimated using the [Machine Learning Impact calculator]",
+)
+"""How the lines of the Hub's template begin that ask for what we say."""
+HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
+ITEM = re.compile(r" {0,3}(?:[-*+>]|\d+[.)])[ \t]")
+FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+BULLET = re.compile(r"\s*[-*+][ \t]+\*\*(.+?):?\*\*:?[ \t]*(.*?)[ \t]*$")
+
+
+class Heading(NamedTuple):
+    """A heading, and where the lines under it begin."""
+
+    line: int
+    level: int
+    title: str
+    inside: int
+
+
+def headings(lines: Sequence[str]) -> Iterator[Heading]:
+    """Those of a text in Markdown; not those in code or in comments."""
+    fence, is_comment = "", False
+    for n, line in enumerate(lines):
+        found = FENCE.match(line)
+        if fence:
+            if found and found[1].startswith(fence) and not line.strip(" \t`~\r\n"):
+                fence = ""
+        elif is_comment or line.lstrip().startswith("<!--"):
+            is_comment = "-->" not in line
+        elif found:
+            fence = found[1]
+        elif heading := HEADING.match(line.rstrip("\r\n")):
+            yield Heading(n, len(heading[1]), heading[2] or "", n + 1)
+        elif n + 1 < len(lines) and line.strip() and not ITEM.match(line):
+            under = UNDERLINE.match(lines[n + 1].rstrip("\r\n"))
+            if under:
+                yield Heading(n, 1 if under[1][0] == "=" else 2, line.strip(), n + 2)
+
+
+def section_extent(lines: Sequence[str]) -> tuple[int, int] | None:
+    """The first and the last line, not included, of what stands under the heading."""
+    found = list(headings(lines))
+    for n, heading in enumerate(found):
+        if re.sub(r"[^a-z ]", "", heading.title.lower()).strip().startswith(TITLE.lower()):
+            ends = (each.line for each in found[n + 1 :] if each.level <= heading.level)
+            return heading.inside, next(ends, len(lines))
+    return None
+
+
+def merge_section(body: str, facts: Mapping[str, CardFact], line_end: str) -> str:
+    """The body with the facts in its section, which is made at its end where there is none.
+
+    Lines between our marks go, those of the template, and those with a name that we state; all
+    else stays. What was only derived gives way to what a person wrote.
+    """
+    lines = body.splitlines(keepends=True)
+    found = section_extent(lines)
+    if found is None:
+        gap = "" if not body.strip() else line_end if body.endswith(("\n", "\r")) else line_end * 2
+        head = f"{gap}## {TITLE}{line_end}{line_end}"
+        return body + head + _section_block(facts, line_end)
+    first, last = found
+    theirs = _without_generated(lines[first:last])
+    written = {
+        bullet[1].strip().lower(): bullet[2]
+        for line in theirs
+        if (bullet := BULLET.match(line.rstrip("\r\n")))
+    }
+    stated = {
+        name: fact
+        for name, fact in facts.items()
+        if written.get(name.lower()) == PLACEHOLDER or fact.may_replace(written.get(name.lower()))
+    }
+    rest = "".join(_kept_lines(theirs, stated)).strip("\r\n")
+    parts = [line_end, _section_block(stated, line_end)]
+    parts += [line_end, rest, line_end] if rest.strip() else []
+    parts += [line_end] if last < len(lines) else []
+    before = "".join(lines[:first])
+    before += "" if before.endswith(("\n", "\r")) else line_end
+    return before + "".join(parts) + "".join(lines[last:])
+
+
+def _section_block(facts: Mapping[str, CardFact], line_end: str) -> str:
+    bullets = [f"- **{name}:** {_escaped(fact.text)}" for name, fact in facts.items()]
+    return "".join(line + line_end for line in (BEGIN_MARKER, *bullets, END_MARKER))
+
+
+def _escaped(text: str) -> str:
+    """A text that neither begins markup nor ends our comment."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
+
+
+def _without_generated(lines: Sequence[str]) -> list[str]:
+    """What is not between our marks; a mark whose other half is gone is only a line of ours."""
+    texts = [line.strip() for line in lines]
+    if BEGIN_MARKER in texts and END_MARKER in texts[texts.index(BEGIN_MARKER) :]:
+        start = texts.index(BEGIN_MARKER)
+        stop = texts.index(END_MARKER, start)
+        return [*lines[:start], *lines[stop + 1 :]]
+    return [
+        line
+        for line, text in zip(lines, texts, strict=True)
+        if text not in (BEGIN_MARKER, END_MARKER)
+    ]
+
+
+def _kept_lines(lines: Sequence[str], stated: Mapping[str, CardFact]) -> Iterator[str]:
+    names = {name.lower() for name in stated}
+    for line in lines:
+        bullet = BULLET.match(line.rstrip("\r\n"))
+        if not (bullet and bullet[1].strip().lower() in names) and not line.startswith(BOILERPLATE):
+            yield line
+
+
+def write_model_card(record: Mapping[str, Any]) -> str:
+    """A card that says nothing else; without metadata as long as no emissions are known."""
+    if not has_emissions(record):
+        return merge_section("", section_facts(record), "\n").rstrip("\n")
+    return merge_card("", record).text.rstrip("\n")

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from exporter import __version__, human, units
-from exporter.convert.places import NOWHERE, Place, place
-from exporter.report import figures
+from exporter import __version__, formatting, units
+from exporter.convert.zones import UNKNOWN_LOCATION, ZoneLocation, locate_zone
+from exporter.report import quantities
 
 Record = Mapping[str, Any]
 Row = dict[str, str | float | int]
@@ -25,14 +25,14 @@ COLUMNS = (
     *("ram_total_size", "tracking_mode", "cpu_utilization_percent", "gpu_utilization_percent"),
     *("ram_utilization_percent", "ram_used_gb", "on_cloud", "pue", "wue"),
 )
-WRITER = "emissions-exporter"
+VERSION_PREFIX = "emissions-exporter"
 """What the version begins with in rows that are ours."""
-DEVICES = {"cpu": "cpu", "gpu": "gpu", "ram": "dram"}
+DEVICE_COLUMNS = {"cpu": "cpu", "gpu": "gpu", "ram": "dram"}
 """Names of their columns, and of our devices."""
-EXPERIMENT = "experiment_id"
+EXPERIMENT_COLUMN = "experiment_id"
 
 
-class Facts(NamedTuple):
+class MachineFacts(NamedTuple):
     """What the program knows that is measured, and no record."""
 
     os: str = ""
@@ -43,10 +43,10 @@ class Facts(NamedTuple):
     ram_total_gib: float | str = ""
 
 
-UNKNOWN = Facts()
+UNKNOWN_MACHINE = MachineFacts()
 
 
-class Price(NamedTuple):
+class ConversionOverrides(NamedTuple):
     """What is to be counted with instead of what the daemon counted with; None: that."""
 
     grams_per_kwh: float | None = None
@@ -56,27 +56,29 @@ class Price(NamedTuple):
     """Water, per kilowatt hour of the facility, as CodeCarbon counts it."""
 
 
-AS_COUNTED = Price()
+NO_OVERRIDES = ConversionOverrides()
 
 
-def document(record: Record) -> str:
+def csv_document(record: Record) -> str:
     """A file of one row."""
-    return text([COLUMNS, values(record).values()]).removesuffix("\n")
+    return csv_text([COLUMNS, csv_row(record).values()]).removesuffix("\n")
 
 
-def text(rows: Iterable[Iterable[object]]) -> str:
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Rows as they stand in a file."""
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows(map(human.cell, row) for row in rows)
+    csv.writer(lines, lineterminator="\n").writerows(map(formatting.csv_cell, row) for row in rows)
     return lines.getvalue()
 
 
-def values(record: Record, facts: Facts = UNKNOWN, price: Price = AS_COUNTED) -> Row:
+def csv_row(
+    record: Record, facts: MachineFacts = UNKNOWN_MACHINE, price: ConversionOverrides = NO_OVERRIDES
+) -> Row:
     """The columns in their order."""
     duration_seconds = record["duration_seconds"]
-    pue = figures.pue(record) if price.pue is None else price.pue
-    kwh = {device: each * pue for device, each in figures.kwh_by_device(record).items()}
-    facility_kwh = figures.energy_kwh(record) * pue
+    pue = quantities.mean_pue(record) if price.pue is None else price.pue
+    kwh = {device: each * pue for device, each in quantities.kwh_by_device(record).items()}
+    facility_kwh = quantities.energy_kwh(record) * pue
     kilograms = _kilograms(record, price, pue)
     where = _where(record, price)
     return {
@@ -89,9 +91,9 @@ def values(record: Record, facts: Facts = UNKNOWN, price: Price = AS_COUNTED) ->
         "emissions_rate": kilograms / duration_seconds if duration_seconds > 0 else 0.0,
         **{
             f"{name}_power": _watts(kwh.get(device, 0.0), duration_seconds)
-            for name, device in DEVICES.items()
+            for name, device in DEVICE_COLUMNS.items()
         },
-        **{f"{name}_energy": kwh.get(device, 0.0) for name, device in DEVICES.items()},
+        **{f"{name}_energy": kwh.get(device, 0.0) for name, device in DEVICE_COLUMNS.items()},
         "energy_consumed": facility_kwh,
         "water_consumed": facility_kwh * price.litres_per_kwh,
         "country_name": where.country_name,
@@ -101,7 +103,7 @@ def values(record: Record, facts: Facts = UNKNOWN, price: Price = AS_COUNTED) ->
         "cloud_region": where.cloud_region,
         "os": facts.os,
         "python_version": facts.python_version,
-        "codecarbon_version": f"{WRITER} {__version__}",
+        "codecarbon_version": f"{VERSION_PREFIX} {__version__}",
         "cpu_count": facts.cpu_count,
         "cpu_model": facts.cpu_model or next(iter(_models(record, "cpu")), ""),
         "gpu_count": len({p["id"] for p in record["parts"] if p["device"] == "gpu"}),
@@ -120,11 +122,11 @@ def values(record: Record, facts: Facts = UNKNOWN, price: Price = AS_COUNTED) ->
     }
 
 
-def _kilograms(record: Record, price: Price, pue: float) -> float:
+def _kilograms(record: Record, price: ConversionOverrides, pue: float) -> float:
     if price.grams_per_kwh is not None:
-        grams = figures.energy_kwh(record) * pue * price.grams_per_kwh
+        grams = quantities.energy_kwh(record) * pue * price.grams_per_kwh
         return grams / units.GRAMS_PER_KG
-    return figures.carbon_kg(record) * pue / figures.pue(record)
+    return quantities.carbon_kg(record) * pue / quantities.mean_pue(record)
 
 
 def _watts(kwh: float, duration_seconds: float) -> float:
@@ -135,22 +137,22 @@ def _watts(kwh: float, duration_seconds: float) -> float:
 
 def _experiment(record: Record) -> str:
     labels = record.get("labels") or {}
-    return str(labels.get(EXPERIMENT) or labels.get("group") or record["job_id"])
+    return str(labels.get(EXPERIMENT_COLUMN) or labels.get("group") or record["job_id"])
 
 
 def _models(record: Record, device: str) -> dict[str, int]:
     """How many devices of a kind there are of each model that is known."""
     ids: dict[str, set[str]] = {}
     for part in record["parts"]:
-        model = str(part.get("model", "")).partition(figures.ASSUMED)[0]
+        model = str(part.get("model", "")).partition(quantities.ASSUMED_MODEL_SUFFIX)[0]
         if part["device"] == device and model:
             ids.setdefault(model, set()).add(part["id"])
     return {model: len(known) for model, known in ids.items()}
 
 
-def _where(record: Record, price: Price) -> Place:
-    zones = figures.zones(record) if price.zone is None else [price.zone]
-    return place(zones[0]) if zones else NOWHERE
+def _where(record: Record, price: ConversionOverrides) -> ZoneLocation:
+    zones = quantities.zones_by_energy(record) if price.zone is None else [price.zone]
+    return locate_zone(zones[0]) if zones else UNKNOWN_LOCATION
 
 
 def _local(wall: float) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from exporter.markup import Markup, tag
+from exporter.html import Markup, tag
 from exporter.report.appendix import appendix
 from exporter.report.document import Document, Section, Table
-from exporter.report.leaderboard.page import HEAD
+from exporter.report.leaderboard.page import PAGE_HEAD
 
 STYLE = Markup(
     "body{margin:0 auto;padding:1.5rem 1.25rem 3rem;max-width:50rem;"
@@ -37,7 +37,7 @@ def write(record: Mapping[str, Any]) -> str:
 
 def render(document: Document) -> str:
     """A whole page."""
-    head = tag("head", Markup(HEAD), tag("title", document.title), tag("style", STYLE))
+    head = tag("head", Markup(PAGE_HEAD), tag("title", document.title), tag("style", STYLE))
     sections = [
         tag("section", tag("h2", each.title), *_section(each)) for each in document.sections
     ]
@@ -58,7 +58,7 @@ def _section(section: Section) -> Iterator[Markup]:
 
 
 def _table(table: Table) -> Markup:
-    kinds = ["n" if column in table.amounts else "" for column in range(len(table.head))]
+    kinds = ["n" if column in table.numeric_columns else "" for column in range(len(table.head))]
     heads = [tag("th", c, scope="col", class_=k) for c, k in zip(table.head, kinds, strict=True)]
     rows = [
         tag(

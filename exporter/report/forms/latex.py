@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from exporter import human
+from exporter import formatting
 from exporter.report.appendix import appendix
 from exporter.report.document import Document, Section, Table
 
 HEAD = "% Taken in by \\input{...}. Plain ASCII; no package is needed."
-WORDS: Mapping[str, str] = MappingProxyType(
+LATEX_ESCAPES: Mapping[str, str] = MappingProxyType(
     {
         **{character: f"\\{character}" for character in "{}$&#_%"},
         **{character: f"{{{character}}}" for character in "[]*"},
@@ -23,8 +23,8 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "|": "\\textbar{}",
         '"': "{\\char34}",
         "`": "{\\char96}",
-        human.NARROW_SPACE: "\\,",
-        human.UNKNOWN: "{--}",
+        formatting.NARROW_SPACE: "\\,",
+        formatting.UNKNOWN: "{--}",
         "\u2014": "{---}",
         "\u2018": "{`}",
         "\u2019": "{'}",
@@ -84,15 +84,15 @@ def escape(text: str) -> str:
 
     A character that plain LaTeX cannot print is named: `[U+4E2D]`.
     """
-    said = HYPHENS.sub("\\1\0", human.printable(text))
+    said = HYPHENS.sub("\\1\0", formatting.printable(text))
     return "".join(map(_character, said))
 
 
 def _character(character: str) -> str:
     if character == "\0":
         return "{}"
-    if character in WORDS:
-        return WORDS[character]
+    if character in LATEX_ESCAPES:
+        return LATEX_ESCAPES[character]
     if character.isascii():
         return character
     decomposed = unicodedata.normalize("NFD", character)
@@ -120,9 +120,9 @@ def _table(table: Table) -> Iterator[str]:
     columns = "".join(map(_column, _widths(table)))
     yield f"\\begin{{center}}\\small\\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
     yield "\\hline"
-    yield _row(table.head, table.amounts)
+    yield _row(table.head, table.numeric_columns)
     yield "\\hline"
-    yield from (_row(row, table.amounts) for row in table.rows)
+    yield from (_row(row, table.numeric_columns) for row in table.rows)
     yield "\\hline"
     yield "\\end{tabular}\\end{center}"
 
@@ -131,10 +131,10 @@ def _widths(table: Table) -> list[float]:
     """Of each column, in lines; 0 for amounts, which take what they need."""
     columns = zip(table.head, *table.rows, strict=True)
     letters = [min(WIDEST, max(NARROWEST, *map(len, cells))) for cells in columns]
-    texts = sum(size for column, size in enumerate(letters) if column not in table.amounts)
-    left = WHOLE_WIDTH - AMOUNT_WIDTH * len(table.amounts)
+    texts = sum(size for column, size in enumerate(letters) if column not in table.numeric_columns)
+    left = WHOLE_WIDTH - AMOUNT_WIDTH * len(table.numeric_columns)
     return [
-        0.0 if column in table.amounts else left * size / texts
+        0.0 if column in table.numeric_columns else left * size / texts
         for column, size in enumerate(letters)
     ]
 

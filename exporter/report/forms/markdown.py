@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from exporter import human
+from exporter import formatting
 from exporter.report.appendix import appendix
 from exporter.report.document import Document, Section, Table
 
@@ -29,7 +29,7 @@ def render(document: Document) -> str:
 
 def escape(text: str) -> str:
     r"""One line that is nothing but text: no link, no tag, no new column, no formula."""
-    special = SPECIAL.sub(r"\\\g<0>", human.printable(text).strip())
+    special = SPECIAL.sub(r"\\\g<0>", formatting.printable(text).strip())
     return LEADING.sub(r"\1\\\2", special)
 
 
@@ -45,7 +45,10 @@ def _section(section: Section) -> Iterator[str]:
 
 
 def _table(table: Table) -> list[str]:
-    rule = [" ---: " if column in table.amounts else " --- " for column in range(len(table.head))]
+    rule = [
+        " ---: " if column in table.numeric_columns else " --- "
+        for column in range(len(table.head))
+    ]
     return [_row(table.head), f"|{'|'.join(rule)}|", *map(_row, table.rows)]
 
 

@@ -37,15 +37,15 @@ def _json(record: Mapping[str, Any]) -> str:
 
 
 def _model_card(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.model_card import write
+    from exporter.report.card.merge import write_model_card
 
-    return write(record)
+    return write_model_card(record)
 
 
 def _codecarbon(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.codecarbon import document
+    from exporter.report.forms.codecarbon import csv_document
 
-    return document(record)
+    return csv_document(record)
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(

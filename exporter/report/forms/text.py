@@ -1,11 +1,12 @@
 """A record for people: the receipt of a run, and the one line shown while it runs."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from exporter import human, units
+from exporter import formatting, units
 from exporter.model.runs import REPLAY
-from exporter.report import budget, figures, group, inner
+from exporter.report import budget, inner, quantities, records
+from exporter.report.document import Document, Section, Table
 
 Record = Mapping[str, Any]
 SHOWN_NODES = 8
@@ -15,7 +16,7 @@ UNSEEN = (
     "processors and memory: the job has no cgroup and no visible process, see Without cgroups in "
     "deploy/slurm/README.md"
 )
-METHODS = {
+METHOD_DESCRIPTIONS = {
     "counter": "measured by the hardware's own counter",
     "integrated": "measured power, integrated",
     "estimated": "estimated",
@@ -25,7 +26,7 @@ REPLAYED = "played back from a recording, not measured"
 
 def method_text(record: Record, method: str) -> str:
     """How an energy of the record is known; a method that a newer daemon knows is its name."""
-    return REPLAYED if is_replay(record) else METHODS.get(method, method)
+    return REPLAYED if is_replay(record) else METHOD_DESCRIPTIONS.get(method, method)
 
 
 def is_replay(record: Record) -> bool:
@@ -43,23 +44,23 @@ def receipt(record: Record) -> str:
     scale = energy_scale(record)
     rows = [
         *_owner(record),
-        ("took", human.duration(record["duration_seconds"]) + so_far),
+        ("took", formatting.duration(record["duration_seconds"]) + so_far),
         *(_unseen(record, scale) if is_unseen(record) else _used(record, scale)),
-        *_intensities(record["intensity"], scale),
-        *mean_intensity(record),
-        *group.said(record),
-        *_counted(record),
-        *_logged(record),
-        *_forecast(record),
-        ("counted", _boundary(record)),
-        *seen(record),
+        *_intensity_facts(record["intensity"], scale),
+        *mean_intensity_facts(record),
+        *records.group_facts(record),
+        *_unit_facts(record),
+        *_logged_facts(record),
+        *_forecast_facts(record),
+        ("counted", _boundary_text(record)),
+        *where_seen(record),
     ]
     if record["held_uj"]:
         place = next(i for i, (name, _) in enumerate(rows) if name == "energy")
-        rows.insert(place + 1, ("held idle", energy(record["held_uj"], scale)))
+        rows.insert(place + 1, ("held idle", energy_text(record["held_uj"], scale)))
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {text}" for name, text in rows)]
-    return "\n".join(human.printable(line) for line in lines)
+    return "\n".join(formatting.printable(line) for line in lines)
 
 
 def _owner(record: Record) -> list[tuple[str, str]]:
@@ -88,17 +89,17 @@ def _of_machine(record: Record) -> list[Record]:
     return [part for part in record["parts"] if part["device"] != "gpu"]
 
 
-def _used(record: Record, scale: human.Scale) -> list[tuple[str, str]]:
+def _used(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]]:
     return [
-        ("energy", energy(record["energy_uj"], scale)),
-        ("emitted", f"{human.carbon(record['carbon_ng'])} CO2eq"),
+        ("energy", energy_text(record["energy_uj"], scale)),
+        ("emitted", f"{formatting.carbon(record['carbon_ng'])} CO2eq"),
         *inner.rows(record),
         *budget.rows(record),
-        *_parts(record),
+        *_device_facts(record),
     ]
 
 
-def _unseen(record: Record, scale: human.Scale) -> list[tuple[str, str]]:
+def _unseen(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]]:
     """What is known of a job that is not seen: the GPUs that it held."""
     gpus = [part for part in record["parts"] if part["device"] == "gpu"]
     known = _used({**record, "parts": gpus}, scale) if gpus else [("energy", "unknown")]
@@ -115,41 +116,45 @@ def is_named(record: Record) -> bool:
     return record.get("name") not in (None, "", record["run_id"])
 
 
-def _boundary(record: Record) -> str:
+def _boundary_text(record: Record) -> str:
     """What the energy is that of, and what it is not."""
     kinds = sorted({part["device"] for part in record["parts"]})
     node = "nodes" if len(record["node"].split(", ")) > 1 else "node"
-    told = "; as CodeCarbon told, memory by its model" if _is_told(record) else ""
+    told = "; as CodeCarbon told, memory by its model" if _is_imported(record) else ""
     return f"{', '.join(kinds) or 'nothing'} of the {node}; not network, disks, fans{told}"
 
 
-def _is_told(record: Record) -> bool:
+def _is_imported(record: Record) -> bool:
     """Whether some of it is history of another tool."""
     return any(part["id"] == "codecarbon" for part in record["parts"])
 
 
-def seen(record: Record) -> list[tuple[str, str]]:
+def where_seen(record: Record) -> list[tuple[str, str]]:
     """Where the run was seen; and in Prometheus, what may be missing."""
     boundary = record.get("boundary")
     if boundary is None:
-        return [("seen on", _nodes(record))]
-    rows = [("seen on", _some(boundary["nodes"]) + "; Prometheus does not know the run's nodes")]
+        return [("seen on", _nodes_text(record))]
+    rows = [
+        ("seen on", _list_nodes(boundary["nodes"]) + "; Prometheus does not know the run's nodes")
+    ]
     if boundary["nodes_running"]:
-        rows.append(("running", "on " + _some(boundary["nodes_running"])))
+        rows.append(("running", "on " + _list_nodes(boundary["nodes_running"])))
     if boundary["nodes_lost"]:
-        rows.append(("lost", _some(boundary["nodes_lost"]) + ": no longer seen, and no end known"))
-    since = human.moment(boundary["since"])
+        rows.append(
+            ("lost", _list_nodes(boundary["nodes_lost"]) + ": no longer seen, and no end known")
+        )
+    since = formatting.timestamp(boundary["since"])
     rows.append(("read from", f"Prometheus, since {since}; a lower bound if a node lost power"))
     return rows
 
 
-def _some(nodes: Sequence[str]) -> str:
+def _list_nodes(nodes: Sequence[str]) -> str:
     """Nodes, the first of them by name."""
     shown = ", ".join(nodes[:SHOWN_NODES]) + (", ..." if len(nodes) > SHOWN_NODES else "")
     return f"node {shown}" if len(nodes) == 1 else f"{len(nodes)} nodes: {shown}"
 
 
-def _nodes(record: Record) -> str:
+def _nodes_text(record: Record) -> str:
     """Which of the run's nodes this is the record of."""
     nodes = record.get("nodes") or 1
     here = len(record["node"].split(", "))
@@ -157,70 +162,73 @@ def _nodes(record: Record) -> str:
     return seen if nodes <= here else f"{seen}: {here} of the run's {nodes} nodes"
 
 
-def _counted(record: Record) -> list[tuple[str, str]]:
+def _unit_facts(record: Record) -> list[tuple[str, str]]:
     """What the run counted, and what each costs."""
     return [
         (
             name,
-            f"{human.number(amount)}, {human.carbon(record['carbon_ng'] / amount)} CO2eq each",
+            (
+                f"{formatting.number(amount)}, "
+                f"{formatting.carbon(record['carbon_ng'] / amount)} CO2eq each"
+            ),
         )
         for name, amount in record.get("units", {}).items()
         if amount
     ]
 
 
-def _logged(record: Record) -> list[tuple[str, str]]:
+def _logged_facts(record: Record) -> list[tuple[str, str]]:
     return [
-        (name, value if isinstance(value, str) else human.told(value))
+        (name, value if isinstance(value, str) else formatting.result_value(value))
         for name, value in record.get("logged", {}).items()
     ]
 
 
-def _forecast(record: Record) -> list[tuple[str, str]]:
+def _forecast_facts(record: Record) -> list[tuple[str, str]]:
     """What an open run will come to."""
     ahead = record.get("forecast")
-    return [("at its end", f"in {_ahead(ahead, record['at'])} CO2eq")] if ahead else []
+    return [("at its end", f"in {_forecast_text(ahead, record['at'])} CO2eq")] if ahead else []
 
 
 def status_line(record: Record) -> str:
     """One line for a terminal."""
     power = record.get("power_watts")
     ahead = record.get("forecast")
-    used = energy(record["energy_uj"], energy_scale(record))
+    used = energy_text(record["energy_uj"], energy_scale(record))
     called = record["name"] if is_named(record) else record["run_id"]
-    return human.printable(
-        f"{called}  {human.duration(record['duration_seconds'])}  {human.watts(power)}  "
-        f"{used}  {human.carbon(record['carbon_ng'])} CO2eq"
-        + (f"  in {_ahead(ahead, record['at'])}" if ahead else "")
+    return formatting.printable(
+        f"{called}  {formatting.duration(record['duration_seconds'])}  {formatting.watts(power)}  "
+        f"{used}  {formatting.carbon(record['carbon_ng'])} CO2eq"
+        + (f"  in {_forecast_text(ahead, record['at'])}" if ahead else "")
     )
 
 
-def _ahead(forecast: Record, now: float) -> str:
+def _forecast_text(forecast: Record, now: float) -> str:
     """How long the work still takes, what it will come to, and the range of that."""
-    rest = human.duration(max(0.0, forecast["end"] - now))
+    rest = formatting.duration(max(0.0, forecast["end"] - now))
     ends = [end for end in (forecast.get("low"), forecast.get("high")) if end]
     amounts_ng = [each["carbon_grams"] * units.NANOGRAMS_PER_GRAM for each in (forecast, *ends)]
-    scale = human.carbon_scale(amounts_ng)
+    scale = formatting.carbon_scale(amounts_ng)
     likely, *wide = map(scale.text, amounts_ng)
     return f"{rest}: {likely}" + (f" ({' to '.join(wide)})" if len(wide) > 1 else "")
 
 
-def energy_scale(record: Record) -> human.Scale:
+def energy_scale(record: Record) -> formatting.DisplayUnit:
     """Unit for the energy of a record and for those of its parts."""
-    return human.energy_scale((record["energy_uj"],))
+    return formatting.energy_scale((record["energy_uj"],))
 
 
-def energy(energy_uj: int, scale: human.Scale) -> str:
+def energy_text(energy_uj: int, scale: formatting.DisplayUnit) -> str:
     """Joules, and the watt hours that they are."""
-    return f"{human.number(units.joules(energy_uj))} J ({scale.text(energy_uj)})"
+    return f"{formatting.number(units.joules(energy_uj))} J ({scale.text(energy_uj)})"
 
 
-def _parts(record: Record) -> list[tuple[str, str]]:
+def _device_facts(record: Record) -> list[tuple[str, str]]:
     """Energy per kind of device, method and split; GPUs are named, or counted."""
     scale = energy_scale(record)
     sums: dict[tuple[str, str | None, str | None], int] = {}
     ids: dict[tuple[str, str | None, str | None], set[str]] = {}
-    for part in figures.parts_used(record):
+    for part in quantities.parts_used(record):
         how = method_text(record, part["method"]) if part["method"] else None
         key = part["device"], how, part["split"]
         sums[key] = sums.get(key, 0) + part["energy_uj"]
@@ -228,30 +236,35 @@ def _parts(record: Record) -> list[tuple[str, str]]:
     return [
         (
             key[0],
-            ", ".join([energy(energy_uj, scale) + _of(key[0], ids[key]), *_known(key[1], key[2])]),
+            ", ".join(
+                [
+                    energy_text(energy_uj, scale) + _gpu_text(key[0], ids[key]),
+                    *_provenance(key[1], key[2]),
+                ]
+            ),
         )
         for key, energy_uj in sums.items()
     ]
 
 
-def _known(how: str | None, split: str | None) -> list[str]:
+def _provenance(how: str | None, split: str | None) -> list[str]:
     """How it was got and split; Prometheus does not say it of runs."""
-    return [*([how] if how else []), *([_split(split)] if split else [])]
+    return [*([how] if how else []), *([_split_text(split)] if split else [])]
 
 
-def _of(device: str, ids: Collection[str]) -> str:
+def _gpu_text(device: str, ids: Collection[str]) -> str:
     """Which GPUs; of processors, memory and history nobody says which were used."""
     if device != "gpu" or "codecarbon" in ids:
         return ""
     return f" of {next(iter(ids))}" if len(ids) == 1 else f" of {len(ids)} GPUs"
 
 
-def _split(split: str) -> str:
+def _split_text(split: str) -> str:
     """A split that a newer daemon knows is called by its name."""
-    return human.SPLITS.get(split) or f"split by {split.replace('_', ' ')}"
+    return formatting.SPLIT_DESCRIPTIONS.get(split) or f"split by {split.replace('_', ' ')}"
 
 
-def mean_intensity(record: Record) -> list[tuple[str, str]]:
+def mean_intensity_facts(record: Record) -> list[tuple[str, str]]:
     """In Prometheus: what all of it comes to, and what the nodes then said was in force."""
     if "boundary" not in record or not record["energy_uj"]:
         return []
@@ -263,19 +276,54 @@ def mean_intensity(record: Record) -> list[tuple[str, str]]:
     return [
         (
             "intensity",
-            "; ".join([f"{human.number(mean)} g/kWh in the mean, PUE included", *sorted(said)]),
+            "; ".join(
+                [f"{formatting.number(mean)} g/kWh in the mean, PUE included", *sorted(said)]
+            ),
         )
     ]
 
 
-def _intensities(uses: Iterable[Record], scale: human.Scale) -> list[tuple[str, str]]:
+def _intensity_facts(
+    uses: Iterable[Record], scale: formatting.DisplayUnit
+) -> list[tuple[str, str]]:
     lines = []
     for use in uses:
         if use["zone"] is None:
-            lines.append(("no factor", f"{energy(use['energy_uj'], scale)} wait for an intensity"))
+            lines.append(
+                ("no factor", f"{energy_text(use['energy_uj'], scale)} wait for an intensity")
+            )
             continue
         pue = f", PUE {use['pue']:g}" if use["pue"] != 1 else ""
-        average = " (average of the world)" if use["zone"] == figures.WORLD else ""
+        average = " (average of the world)" if use["zone"] == quantities.WORLD else ""
         value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}{average}, {use['basis']}{pue}"
         lines.append(("intensity", f"{value}; {use['source']}"))
     return lines
+
+
+def render_document(document: Document) -> str:
+    """Aligned facts and columns; the title is left out."""
+    lines = [document.summary]
+    for section in document.sections:
+        lines += ["", section.title, *_section(section)]
+    return "\n".join(formatting.printable(line) for line in lines)
+
+
+def _section(section: Section) -> Iterator[str]:
+    width = max((len(name) for name, _ in section.facts), default=0)
+    for name, text in section.facts:
+        yield f"  {name:<{width}}  {text}"
+    if section.table:
+        yield from _table(section.table)
+    for note in section.notes:
+        yield f"  {note}"
+
+
+def _table(table: Table) -> Iterator[str]:
+    lines = (table.head, *table.rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        aligned = [
+            cell.rjust(width) if column in table.numeric_columns else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        yield f"  {'  '.join(aligned)}".rstrip()

@@ -4,48 +4,55 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from exporter import human
-from exporter.markup import Markup, escape, tag, together
-from exporter.report.leaderboard import words
-from exporter.report.leaderboard.board import Board
-from exporter.report.leaderboard.plots import DARK, LIGHT, NARROW_INCHES, WIDE_INCHES, Plot, svg
+from exporter import formatting
+from exporter.html import Markup, concatenate, escape, tag
+from exporter.report.leaderboard import formats
+from exporter.report.leaderboard.board import Leaderboard
+from exporter.report.leaderboard.plots import (
+    DARK,
+    LIGHT,
+    NARROW_INCHES,
+    WIDE_INCHES,
+    Plot,
+    render_svg,
+)
 
 STYLE = Path(__file__).with_name("style.css")
-ALONE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """No script, and nothing from anywhere else, whatever a name of a run may say."""
-HEAD = (
+PAGE_HEAD = (
     '<meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     '<meta name="color-scheme" content="light dark">'
-    f'<meta http-equiv="Content-Security-Policy" content="{ALONE}">'
+    f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
 )
 
 
-NARROW, DARKER = "(max-width: 43.99rem)", "(prefers-color-scheme: dark)"
-VARIANTS = (
-    (f"{NARROW} and {DARKER}", DARK, NARROW_INCHES),
-    (NARROW, LIGHT, NARROW_INCHES),
-    (DARKER, DARK, WIDE_INCHES),
+NARROW_SCREEN, DARK_SCHEME = "(max-width: 43.99rem)", "(prefers-color-scheme: dark)"
+PICTURE_VARIANTS = (
+    (f"{NARROW_SCREEN} and {DARK_SCHEME}", DARK, NARROW_INCHES),
+    (NARROW_SCREEN, LIGHT, NARROW_INCHES),
+    (DARK_SCHEME, DARK, WIDE_INCHES),
 )
 """Media query, colors and width of the pictures of a plot, beside the light and wide one."""
 
 
-def page(board: Board, plots: Sequence[Plot], made: float, version: str) -> str:
+def render_page(board: Leaderboard, plots: Sequence[Plot], made: float, version: str) -> str:
     """One file that needs no other. `made` is now, seconds since the epoch."""
     style = Markup(STYLE.read_text(encoding="utf-8"))
-    head = tag("head", Markup(HEAD), tag("title", "Leaderboard of runs"), tag("style", style))
+    head = tag("head", Markup(PAGE_HEAD), tag("title", "Leaderboard of runs"), tag("style", style))
     body = tag(
         "body",
-        tag("header", tag("h1", "Leaderboard"), tag("p", words.title(board) if board.of else "")),
+        tag("header", tag("h1", "Leaderboard"), tag("p", formats.title(board) if board.of else "")),
         tag("main", *_sections(board, plots)),
-        tag("footer", f"emissions-exporter {version}, {human.moment(made)} UTC"),
+        tag("footer", f"emissions-exporter {version}, {formatting.timestamp(made)} UTC"),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _sections(board: Board, plots: Sequence[Plot]) -> list[Markup]:
+def _sections(board: Leaderboard, plots: Sequence[Plot]) -> list[Markup]:
     if not board.rows:
-        return [tag("p", *(board.notes or (words.NO_RUNS,)))]
+        return [tag("p", *(board.notes or (formats.NO_RUNS,)))]
     first = [_picture(plot) for plot in plots if plot.name == "results"]
     others = [_picture(plot) for plot in plots if plot.name != "results"]
     return [*first, _table(board), _notes(board), *others]
@@ -54,10 +61,10 @@ def _sections(board: Board, plots: Sequence[Plot]) -> list[Markup]:
 def _picture(plot: Plot) -> Markup:
     """A plot, as the SVG that suits the window."""
     sources = [
-        Markup(f'<source media="{media}" srcset="{_data(svg(plot, theme, inches))}">')
-        for media, theme, inches in VARIANTS
+        Markup(f'<source media="{media}" srcset="{_data(render_svg(plot, theme, inches))}">')
+        for media, theme, inches in PICTURE_VARIANTS
     ]
-    image = f'<img src="{_data(svg(plot, LIGHT))}" alt="{escape(plot.title)}">'
+    image = f'<img src="{_data(render_svg(plot, LIGHT))}" alt="{escape(plot.title)}">'
     return _section(plot.title, tag("picture", *sources, Markup(image)), tag("p", plot.caption))
 
 
@@ -65,8 +72,8 @@ def _data(document: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(document).decode()}"
 
 
-def _table(board: Board) -> Markup:
-    found = words.columns(board)
+def _table(board: Leaderboard) -> Markup:
+    found = formats.columns(board)
     heads = [tag("th", c.head, scope="col", class_="n" if c.is_number else "") for c in found]
     rows = [
         tag(
@@ -75,7 +82,7 @@ def _table(board: Board) -> Markup:
                 tag("td", c.cells[index], class_=_class(c, c.cells[index]), data_head=c.head)
                 for c in found
             ],
-            class_="best" if row.is_best else "",
+            class_="best" if row.is_pareto_optimal else "",
         )
         for index, row in enumerate(board.rows)
     ]
@@ -83,16 +90,16 @@ def _table(board: Board) -> Markup:
     return _section("Ranking", tag("div", whole, class_="scroll"))
 
 
-def _class(column: words.Column, text: str) -> str:
+def _class(column: formats.Column, text: str) -> str:
     """What is unknown is left out where there is no row to keep in line."""
     kinds = ("n" if column.is_number else "", column.kind if column.kind != "n" else "")
-    nothing = text in ("", human.UNKNOWN) and column.kind != "rank"
+    nothing = text in ("", formatting.UNKNOWN) and column.kind != "rank"
     return " ".join(kind for kind in (*kinds, "none" if nothing else "") if kind)
 
 
-def _notes(board: Board) -> Markup:
+def _notes(board: Leaderboard) -> Markup:
     return _section("Before comparing", tag("ul", *(tag("li", note) for note in board.notes)))
 
 
 def _section(title: str, *children: str) -> Markup:
-    return tag("section", tag("h2", title), together(*children))
+    return tag("section", tag("h2", title), concatenate(*children))

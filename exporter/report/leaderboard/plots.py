@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter import human, units
+from exporter import formatting, units
 from exporter.errors import ConfigError
-from exporter.report.leaderboard import words
-from exporter.report.leaderboard.board import Board
-from exporter.report.leaderboard.ranking import Question, Row
-from exporter.report.leaderboard.servings import counting
+from exporter.report.leaderboard import formats
+from exporter.report.leaderboard.board import Leaderboard
+from exporter.report.leaderboard.entry import runs_counting
+from exporter.report.leaderboard.ranking import RankedRun, RankingCriteria
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 WIDE_INCHES, NARROW_INCHES = 11.0, 3.8
 PLOT_INCHES, BAR_INCHES, AXIS_INCHES = 4.6, 0.28, 0.7
 DOTS_PER_INCH = 130
-LARGEST_AREA, SMALLEST_AREA, UNSIZED_AREA = 1600.0, 40.0, 90.0
+MAX_AREA, MIN_AREA, UNSIZED_AREA = 1600.0, 40.0, 90.0
 """Of bubbles, in square points: of the largest size, the smallest, and where no run has a size."""
-MOST_BARS, MOST_NAMES = 40, 25
-MOST_LETTERS = 24
+MAX_BARS, MAX_LABELS = 40, 25
+MAX_NAME_CHARACTERS = 24
 NAME_POINTS = 3
 POINTS_PER_INCH = 72
-PLACES = (
+LABEL_POSITIONS = (
     (0.7, 0.7, "left", "bottom"),
     (1, 0, "left", "center"),
     (-1, 0, "right", "center"),
@@ -41,10 +41,10 @@ PLACES = (
     (-0.7, -0.7, "right", "top"),
 )
 """Where a name may stand around its bubble, and the sides of the text that are there."""
-LARGEST_VALUE = 1e300
+MAX_RESULT = 1e300
 """Results beyond are not drawn: the length of their axis is not finite."""
 DECADE = 10
-SETTINGS: Mapping[Any, Any] = MappingProxyType(
+RC_PARAMS: Mapping[Any, Any] = MappingProxyType(
     {
         "font.family": "sans-serif",
         "font.size": 9,
@@ -81,7 +81,7 @@ class Plot(NamedTuple):
     draw: "Callable[[Axes, Theme], None]"
 
 
-def plots(board: Board) -> list[Plot]:
+def make_plots(board: Leaderboard) -> list[Plot]:
     """The plots that the board has data for. Raises ConfigError without matplotlib."""
     try:
         import matplotlib  # noqa: F401, ICN001
@@ -92,34 +92,34 @@ def plots(board: Board) -> list[Plot]:
     return [*_results_plot(board), *_emissions_plot(board), *_unit_plot(board)]
 
 
-def svg(plot: Plot, theme: Theme, width_inches: float = WIDE_INCHES) -> bytes:
+def render_svg(plot: Plot, theme: Theme, width_inches: float = WIDE_INCHES) -> bytes:
     """The plot as an SVG document with a transparent background."""
-    return _saved(plot, theme, width_inches, "svg")
+    return _render(plot, theme, width_inches, "svg")
 
 
-def write(board: Board, directory: str) -> list[str]:
+def write_plots(board: Leaderboard, directory: str) -> list[str]:
     """Write each plot as PNG and as SVG; the paths. Raises ConfigError."""
     paths = []
     try:
         os.makedirs(directory, exist_ok=True)
-        for plot in plots(board):
+        for plot in make_plots(board):
             for form in ("png", "svg"):
                 path = os.path.join(directory, f"{plot.name}.{form}")
                 with open(path, "wb") as file:
-                    file.write(_saved(plot, LIGHT, WIDE_INCHES, form))
+                    file.write(_render(plot, LIGHT, WIDE_INCHES, form))
                 paths.append(path)
     except OSError as error:
         raise ConfigError(f"--plots {directory}: {error.strerror}") from None
     return paths
 
 
-def _saved(plot: Plot, theme: Theme, width_inches: float, form: str) -> bytes:
+def _render(plot: Plot, theme: Theme, width_inches: float, form: str) -> bytes:
     import warnings
 
     from matplotlib import rc_context
 
     output = io.BytesIO()
-    with rc_context(dict(SETTINGS)), warnings.catch_warnings():
+    with rc_context(dict(RC_PARAMS)), warnings.catch_warnings():
         # Letters that the bundled font lacks are boxes in a PNG; the browser draws those of an SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = _figure(plot, theme, width_inches)
@@ -147,18 +147,18 @@ def _figure(plot: Plot, theme: Theme, width_inches: float) -> "Figure":
     return figure
 
 
-def _results_plot(board: Board) -> Iterator[Plot]:
+def _results_plot(board: Leaderboard) -> Iterator[Plot]:
     """Results against emissions, where at least two runs have both."""
     asked = board.question
     rows = [
         row
         for row in board.rows
-        if row.result is not None and abs(row.result) < LARGEST_VALUE and row.entry.carbon_ng > 0
+        if row.result is not None and abs(row.result) < MAX_RESULT and row.entry.carbon_ng > 0
     ]
     if len(rows) < 2:
         return
     sizes = [row.size for row in rows if row.size]
-    area = f"The area is {asked.size}, at most {words.size(max(sizes))}. " if sizes else ""
+    area = f"The area is {asked.size}, at most {formats.size_text(max(sizes))}. " if sizes else ""
     hollow = f"Without {asked.size}: a small ring. " if sizes and len(sizes) < len(rows) else ""
     yield Plot(
         "results",
@@ -169,13 +169,15 @@ def _results_plot(board: Board) -> Iterator[Plot]:
     )
 
 
-def _draw_results(axes: "Axes", theme: Theme, rows: Sequence[Row], asked: Question) -> None:
-    scale = human.carbon_scale([row.entry.carbon_ng for row in rows])
+def _draw_results(
+    axes: "Axes", theme: Theme, rows: Sequence[RankedRun], asked: RankingCriteria
+) -> None:
+    scale = formatting.carbon_scale([row.entry.carbon_ng for row in rows])
     amounts = [row.entry.carbon_ng / scale.size for row in rows]
     results = [row.result or 0.0 for row in rows]
     largest = max((row.size or 0.0 for row in rows), default=0.0)
     for row, x, y in zip(rows, amounts, results, strict=True):
-        color = theme.best if row.is_best else theme.plain
+        color = theme.best if row.is_pareto_optimal else theme.plain
         is_ring = bool(asked.size) and not row.size
         axes.scatter(
             [x],
@@ -186,7 +188,9 @@ def _draw_results(axes: "Axes", theme: Theme, rows: Sequence[Row], asked: Questi
             linestyle="-" if row.entry.is_complete else "--",
             zorder=3 - (row.size or 0.0) / max(largest, 1.0),
         )
-    front = sorted((x, y) for row, x, y in zip(rows, amounts, results, strict=True) if row.is_best)
+    front = sorted(
+        (x, y) for row, x, y in zip(rows, amounts, results, strict=True) if row.is_pareto_optimal
+    )
     if front:
         axes.step(*zip(*front, strict=True), where="post", color=theme.best, linestyle=":")
     if max(amounts) > DECADE * min(amounts):
@@ -199,13 +203,13 @@ def _draw_results(axes: "Axes", theme: Theme, rows: Sequence[Row], asked: Questi
     axes.set_ylabel(f"{_short(asked.metric)}, {better} is better")
     named = sorted(
         zip(rows, amounts, results, strict=True),
-        key=lambda each: (not each[0].is_best, each[0].rank is None, each[0].rank),
+        key=lambda each: (not each[0].is_pareto_optimal, each[0].rank is None, each[0].rank),
     )
     _place_names(axes, theme, named, largest)
 
 
 def _place_names(
-    axes: "Axes", theme: Theme, named: Sequence[tuple[Row, float, float]], largest: float
+    axes: "Axes", theme: Theme, named: Sequence[tuple[RankedRun, float, float]], largest: float
 ) -> None:
     """Names beside their bubbles, those of the best runs first.
 
@@ -222,17 +226,17 @@ def _place_names(
         x, y = axes.transData.transform(place)
         pixels = radius * figure.dpi / POINTS_PER_INCH
         taken.append(Bbox.from_extents(x - pixels, y - pixels, x + pixels, y + pixels))
-    for (row, *place), radius in list(zip(named, radii, strict=True))[:MOST_NAMES]:
+    for (row, *place), radius in list(zip(named, radii, strict=True))[:MAX_LABELS]:
         away_points = radius + NAME_POINTS
         text = axes.annotate(
             _short(_name(row)),
             (place[0], place[1]),
             xytext=(0, 0),
             textcoords="offset points",
-            color=theme.best if row.is_best else theme.ink,
-            fontweight="bold" if row.is_best else "normal",
+            color=theme.best if row.is_pareto_optimal else theme.ink,
+            fontweight="bold" if row.is_pareto_optimal else "normal",
         )
-        for right, up, horizontal, vertical in PLACES:
+        for right, up, horizontal, vertical in LABEL_POSITIONS:
             text.set(position=(right * away_points, up * away_points))
             text.set(horizontalalignment=horizontal, verticalalignment=vertical)
             box = text.get_window_extent()
@@ -247,22 +251,22 @@ def _place_names(
 def _area(size: float | None, largest: float) -> float:
     """Area of a bubble, proportional to the size of its model."""
     if not size or size < 0:
-        return UNSIZED_AREA if largest <= 0 else SMALLEST_AREA
-    return max(SMALLEST_AREA, LARGEST_AREA * size / largest)
+        return UNSIZED_AREA if largest <= 0 else MIN_AREA
+    return max(MIN_AREA, MAX_AREA * size / largest)
 
 
-def _emissions_plot(board: Board) -> Iterator[Plot]:
+def _emissions_plot(board: Leaderboard) -> Iterator[Plot]:
     """Bars of what runs emitted, with the share that devices held idle had."""
     rows = [row for row in board.rows if row.entry.carbon_ng > 0]
     if not rows:
         return
-    scale = human.carbon_scale([row.entry.carbon_ng for row in rows])
+    scale = formatting.carbon_scale([row.entry.carbon_ng for row in rows])
     bars = [
         Bar(
             row,
             row.entry.carbon_ng / scale.size,
-            words.carbon(row.entry, scale),
-            idle_share=row.entry.held_share or 0.0,
+            formats.carbon_cell(row.entry, scale),
+            idle_share=row.entry.held_idle_ratio or 0.0,
         )
         for row in rows
     ]
@@ -275,7 +279,7 @@ def _emissions_plot(board: Board) -> Iterator[Plot]:
     )
 
 
-def _unit_plot(board: Board) -> Iterator[Plot]:
+def _unit_plot(board: Leaderboard) -> Iterator[Plot]:
     """Bars of emissions for so many of the units that runs counted, the least first."""
     asked = board.question
     rows = [row for row in board.rows if row.grams_per_units is not None]
@@ -289,16 +293,18 @@ def _unit_plot(board: Board) -> Iterator[Plot]:
         ]
         for row in rows
     }
-    scale = human.carbon_scale([max(amounts) for amounts in amounts_ng.values()])
+    scale = formatting.carbon_scale([max(amounts) for amounts in amounts_ng.values()])
     bars = []
     for row in rows:
         mean, *spread = (amount / scale.size for amount in amounts_ng[id(row)])
-        bars.append(Bar(row, mean, words.grams_for_units(row, scale), spread=tuple(spread)))
-    counted = sum(run.units[asked.unit] for row in rows for run in counting(row.entry, asked.unit))
+        bars.append(Bar(row, mean, formats.grams_per_units_cell(row, scale), spread=tuple(spread)))
+    counted = sum(
+        run.units[asked.unit] for row in rows for run in runs_counting(row.entry, asked.unit)
+    )
     yield _bars_plot(
         "per-unit",
-        f"CO2eq {words.per_units(asked)}",
-        f"{human.number(counted)} {asked.unit} were counted. Lines: least and most of runs.",
+        f"CO2eq {formats.per_units_head(asked)}",
+        f"{formatting.number(counted)} {asked.unit} were counted. Lines: least and most of runs.",
         f"CO2eq in {scale.unit}",
         bars,
     )
@@ -307,7 +313,7 @@ def _unit_plot(board: Board) -> Iterator[Plot]:
 class Bar(NamedTuple):
     """One bar, its length in the unit of the axis."""
 
-    row: Row
+    row: RankedRun
     length: float
     text: str
     idle_share: float = 0.0
@@ -316,7 +322,7 @@ class Bar(NamedTuple):
 
 
 def _bars_plot(name: str, title: str, caption: str, axis: str, bars: Sequence[Bar]) -> Plot:
-    shown = bars[:MOST_BARS]
+    shown = bars[:MAX_BARS]
     if len(shown) < len(bars):
         caption += f" The first {len(shown)} of {len(bars)} runs."
     height_inches = AXIS_INCHES + BAR_INCHES * len(shown)
@@ -332,7 +338,7 @@ def _bars_plot(name: str, title: str, caption: str, axis: str, bars: Sequence[Ba
 def _draw_bars(axes: "Axes", theme: Theme, axis: str, bars: Sequence[Bar]) -> None:
     axes.grid(visible=False, axis="y")
     for place, bar in enumerate(bars):
-        color = theme.best if bar.row.is_best else theme.plain
+        color = theme.best if bar.row.is_pareto_optimal else theme.plain
         idle = bar.length * bar.idle_share
         axes.barh(place, bar.length - idle, color=color, height=0.6)
         axes.barh(place, idle, left=bar.length - idle, color=(color, 0.4), height=0.6)
@@ -347,17 +353,17 @@ def _draw_bars(axes: "Axes", theme: Theme, axis: str, bars: Sequence[Bar]) -> No
         )
     axes.set_yticks(range(len(bars)), [_short(_name(bar.row)) for bar in bars])
     for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
-        label.set_color(theme.best if bar.row.is_best else theme.ink)
+        label.set_color(theme.best if bar.row.is_pareto_optimal else theme.ink)
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xmargin(0.25)
     axes.set_xlim(left=0)
     axes.set_xlabel(axis)
 
 
-def _name(row: Row) -> str:
-    return human.printable(row.label)
+def _name(row: RankedRun) -> str:
+    return formatting.printable(row.label)
 
 
 def _short(name: str) -> str:
     """A name that is not too long for a plot."""
-    return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
+    return name if len(name) <= MAX_NAME_CHARACTERS else name[: MAX_NAME_CHARACTERS - 1] + "…"

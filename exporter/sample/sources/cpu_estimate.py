@@ -5,25 +5,24 @@ import os
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.cpu_clocks import count_cpus, parse_cpu_clocks
-from exporter.model.readings import Device, DeviceInfo, Kind, Method, Observation, Reading
-from exporter.sample.coefficients import CpuWatts
-from exporter.sample.cpuinfo import CpuInfo
-from exporter.sample.kept_file import KeptFile
+from exporter.model.cpu_clocks import count_cpus, parse_proc_stat
+from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method, Observation, Reading
+from exporter.sample.kernel_files import ReusedFile
+from exporter.sample.power_model import CpuInfo, CpuPowerModel
 
 NAME = "cpu_estimate"
 US_PER_TICK = units.MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
-FIRST_LINE = 256
+FIRST_LINE_BYTES = 256
 """Bytes that hold the first line of stat on any machine."""
-WHOLE = 1 << 20
+WHOLE_FILE_BYTES = 1 << 20
 """Bytes that hold the rows of all CPUs on any machine."""
-UNEVEN = 1.25
+RATE_TOLERANCE = 1.25
 """The clocks tick unevenly; the bound of power leaves more room than this."""
-STILL_NS = 20 * units.NANOSECONDS_PER_SECOND
+STUCK_NS = 20 * units.NANOSECONDS_PER_SECOND
 """Clocks that do not move for this long are not those of a running machine."""
 
 
-class CpuEstimate:
+class CpuEstimateCollector:
     """Linear from idle to full power in the busy time of `{procfs}/stat`.
 
     The estimate is a counter since boot and a function of the kernel's clocks alone, so a later
@@ -35,10 +34,10 @@ class CpuEstimate:
     name = NAME
 
     def __init__(
-        self, procfs: str, clock: Clock, boot_id: str, cpu: CpuInfo, watts: CpuWatts
+        self, procfs: str, clock: Clock, boot_id: str, cpu: CpuInfo, watts: CpuPowerModel
     ) -> None:
         self._clock = clock
-        self._stat = KeptFile(os.path.join(procfs, "stat"))
+        self._stat = ReusedFile(os.path.join(procfs, "stat"))
         self._idle_uw = round(watts.idle_per_thread * units.MICROWATTS_PER_WATT)
         self._full_uw = round(watts.full_per_thread * units.MICROWATTS_PER_WATT)
         self._full_watts = watts.full_per_thread
@@ -54,7 +53,7 @@ class CpuEstimate:
         model = cpu.model or "unknown processor"
         self.infos = tuple(
             DeviceInfo(
-                device=Device(Kind.CPU, f"package-{package}"),
+                device=Device(DeviceKind.CPU, f"package-{package}"),
                 model=f"{model} (assumed {watts.idle_per_thread:.2f} to "
                 f"{watts.full_per_thread:.2f} W per thread)",
                 vendor=cpu.vendor,
@@ -94,14 +93,14 @@ class CpuEstimate:
         """Bring the counter up to date; why that failed, if it did."""
         awake_ns = self._clock.monotonic_ns()
         try:
-            clocks = parse_cpu_clocks(self._stat.read(FIRST_LINE), US_PER_TICK)
+            clocks = parse_proc_stat(self._stat.read(FIRST_LINE_BYTES), US_PER_TICK)
             self._follow_threads(clocks.total_us, awake_ns)
         except OSError as error:
             return f"{self._stat.path}: {error.strerror}"
         except ValueError as error:
             self._stat.close()
             return f"{self._stat.path}: {error}"
-        if awake_ns - self._moved_ns >= STILL_NS:
+        if awake_ns - self._moved_ns >= STUCK_NS:
             return (
                 f"{self._stat.path}: the CPU times have not changed for "
                 f"{units.seconds(awake_ns - self._moved_ns):.0f} s, so nothing can be estimated; "
@@ -133,9 +132,9 @@ class CpuEstimate:
         self._rate = (
             (total_us - before_us) * units.NANOSECONDS_PER_MICROSECOND / (awake_ns - before_ns)
         )
-        if self._rate <= self._threads * UNEVEN:
+        if self._rate <= self._threads * RATE_TOLERANCE:
             return
-        counted = count_cpus(self._stat.read(WHOLE))
+        counted = count_cpus(self._stat.read(WHOLE_FILE_BYTES))
         threads = counted or min(before_rate, self._rate)
         if threads > self._threads:
             self._threads = threads
@@ -149,4 +148,4 @@ class CpuEstimate:
 def read_busy_us(procfs: str) -> int:
     """Busy CPU time since boot over all CPUs. Raises OSError or ValueError."""
     with open(os.path.join(procfs, "stat"), "rb", buffering=0) as file:
-        return parse_cpu_clocks(file.read(FIRST_LINE), US_PER_TICK).busy_us
+        return parse_proc_stat(file.read(FIRST_LINE_BYTES), US_PER_TICK).busy_us

@@ -6,14 +6,14 @@ import re
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.readings import Device, DeviceInfo, Kind, Method, Observation, Reading
+from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method, Observation, Reading
 
 NAME = "dram_estimate"
-SIZE_EVERY_NS = 30 * units.NANOSECONDS_PER_SECOND
+SIZE_REFRESH_NS = 30 * units.NANOSECONDS_PER_SECOND
 """How often the size is read again: memory may be added to and taken from a virtual machine."""
 
 
-class DramEstimate:
+class DramEstimateCollector:
     """A constant power per GB of `{procfs}/meminfo`, suspended time left out.
 
     The estimate is a counter since boot, so a later process goes on exactly where this one
@@ -35,7 +35,7 @@ class DramEstimate:
         """The estimated counter now, up to which the size before holds, and then the new one's."""
         at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
         readings = [self._reading(at_ns, awake_ns)]
-        if awake_ns - self._sized_ns >= SIZE_EVERY_NS:
+        if awake_ns - self._sized_ns >= SIZE_REFRESH_NS:
             self._sized_ns = awake_ns
             before = self._epoch
             self._look_at_size()
@@ -71,7 +71,7 @@ class DramEstimate:
         self._epoch = f"{self._boot_id}/{self._power_uw}"
         self.infos = (
             DeviceInfo(
-                device=Device(Kind.DRAM, "package-0-dram"),
+                device=Device(DeviceKind.DRAM, "package-0-dram"),
                 model=f"{gb:.1f} GB (assumed {self._watts_per_gb:.4g} W per GB)",
                 vendor="",
                 source=NAME,

@@ -8,24 +8,66 @@ from dataclasses import dataclass
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import Unavailable
-from exporter.model.readings import DeviceInfo, Kind, Observation, Reading
-from exporter.sample.mirror import MirrorTrial
-from exporter.sample.powercap import FALLBACK_CAP_WATTS, Zone, find_zones, hidden, names
+from exporter.model.readings import DeviceInfo, DeviceKind, Observation, Reading
+from exporter.sample.powercap import (
+    FALLBACK_CAP_WATTS,
+    PowercapZone,
+    find_zones,
+    unlistable_directory,
+    zone_names,
+)
+
+MIN_EQUAL_READINGS = 10
+"""So many readings that moved must agree; a counter that stands still proves nothing."""
+MIN_DIFFERENT_READINGS = 3
+"""So many readings in a row must differ: copies of a counter are written one after the other."""
+MAX_COPY_SKEW_UJ = 100_000_000
+"""A difference beyond what any package uses between the writing of two copies: 0.1 s at 1 kW."""
+
+
+class DuplicateCounterTest:
+    """Compares a counter with a `first` one, which starts again at `wrap_uj` if that is known."""
+
+    def __init__(self, wrap_uj: int | None) -> None:
+        self._wrap_uj = wrap_uj or 1 << 64
+        self._last_uj: int | None = None
+        self._moves_left = MIN_EQUAL_READINGS + 1
+        self._differences = 0
+        """Of the last readings in a row."""
+
+    def compare(self, before_uj: int, other_uj: int, after_uj: int) -> bool | None:
+        """Whether the counters are one; None: not known yet.
+
+        `other_uj` was read between two readings of the first counter. If it is the same one, it
+        lies between their values, however fast the counter runs.
+        """
+        ahead_uj = (other_uj - after_uj) % self._wrap_uj
+        behind_uj = (before_uj - other_uj) % self._wrap_uj
+        if (other_uj - before_uj) % self._wrap_uj > (after_uj - before_uj) % self._wrap_uj:
+            self._differences += 1
+            is_far = min(ahead_uj, behind_uj) > MAX_COPY_SKEW_UJ
+            return False if is_far or self._differences == MIN_DIFFERENT_READINGS else None
+        self._differences = 0
+        if before_uj != self._last_uj:
+            self._last_uj = before_uj
+            self._moves_left -= 1
+        return True if self._moves_left == 0 else None
+
 
 log = logging.getLogger(__name__)
 
 NAME = "rapl"
-LIMITS_EVERY_NS = 30 * units.NANOSECONDS_PER_SECOND
+LIMITS_REFRESH_NS = 30 * units.NANOSECONDS_PER_SECOND
 """How often the power limits are read again, which may be set while the daemon runs."""
 
-EMPTY_SECONDS = 0.001
+EMPTY_RETRY_SECONDS = 0.001
 """Pause before a file is read again that is empty, as while a program of the host rewrites it."""
-PAUSES = 50
+MAX_RETRIES = 50
 """At most so many of these pauses for all files together at a time."""
-PACE_NS = units.NANOSECONDS_PER_SECOND // 10
+MIN_RATE_INTERVAL_NS = units.NANOSECONDS_PER_SECOND // 10
 """Counters tick unevenly, so the power over a shorter interval is not known."""
 
-MIRRORED = "{} shows the counter of {} again; it is left out"
+DUPLICATE_NOTE = "{} shows the counter of {} again; it is left out"
 NO_ZONES = (
     "no intel-rapl zones under {sysfs}; load the kernel module (modprobe intel_rapl_msr). "
     "Most virtual machines have none"
@@ -35,7 +77,7 @@ NO_PACKAGE = (
     "counts the whole platform and is no processor's energy, and the other zones are parts of a "
     "package. No module adds a package zone where the processor has none"
 )
-HIDDEN = (
+UNLISTABLE = (
     "{path} may not be listed by this user, so nobody knows what is there; run as root, or give "
     "the daemon a sysfs that it may list and name it with --path.sysfs"
 )
@@ -52,12 +94,12 @@ DENIED_TO_PRIVILEGED = (
 
 
 @dataclass(eq=False, slots=True)
-class Suspect:
+class DuplicateCandidate:
     """Zones of a package that may show the counter of a package before it again."""
 
-    zones: tuple[Zone, ...]
+    zones: tuple[PowercapZone, ...]
     """The package, then its dram."""
-    trials: dict[Zone, MirrorTrial]
+    comparisons: dict[PowercapZone, DuplicateCounterTest]
     """By the packages whose counter it may be."""
     never_read: bool
     """The package could not be read yet, so that it is shown as a device that is not up."""
@@ -71,7 +113,7 @@ class Suspect:
 
 
 @dataclass(slots=True)
-class _Pace:
+class _CounterRate:
     """The last reading of a counter, to see how fast it runs."""
 
     counter_uj: int
@@ -79,7 +121,7 @@ class _Pace:
     was_too_fast: bool = False
 
 
-class Rapl:
+class RaplCollector:
     """Reads packages and dram; core and uncore are inside package, psys is no part of the sum.
 
     The zones of several packages may show one and the same counter: those of the dies of a
@@ -111,10 +153,10 @@ class Rapl:
         self._clock = clock
         self._boot_id = boot_id
         self._pause = pause
-        self._pauses_left = PAUSES
-        self._empty: set[Zone] = set()
+        self._pauses_left = MAX_RETRIES
+        self._empty: set[PowercapZone] = set()
         """Whose files stayed empty, and are not waited for any more."""
-        self._paces: dict[Zone, _Pace] = {}
+        self._paces: dict[PowercapZone, _CounterRate] = {}
         self._note = ""
         self._limits_ns = clock.monotonic_ns()
         zones = tuple(find_zones(sysfs, model, vendor, source=NAME))
@@ -128,7 +170,9 @@ class Rapl:
         self.notes = tuple(failed)
         """What cannot be read, and the remedy."""
         zones = tuple(zone for zone in zones if zone.info.device.kind in kinds)
-        self._suspects = _suspects(zones, {zone for zone in zones if readings[zone].why})
+        self._suspects = _duplicate_candidates(
+            zones, {zone for zone in zones if readings[zone].why}
+        )
         held_back = {zone for suspect in self._suspects for zone in suspect.zones}
         self._zones = tuple(zone for zone in zones if zone not in held_back)
         self._try_suspects(readings)
@@ -146,11 +190,11 @@ class Rapl:
         """Every counter now, each at its own time."""
         began_ns = self._clock.monotonic_ns()
         at_ns = self._clock.boottime_ns()
-        if began_ns - self._limits_ns >= LIMITS_EVERY_NS:
+        if began_ns - self._limits_ns >= LIMITS_REFRESH_NS:
             self._limits_ns = began_ns
             for zone in self._zones:
-                zone.follow_limits()
-        self._pauses_left = PAUSES
+                zone.refresh_limits()
+        self._pauses_left = MAX_RETRIES
         # A suspect is read between two readings of every package before it.
         on_trial = [zone for suspect in self._suspects for zone in suspect.zones]
         looks = {zone: self._read(zone) for zone in (*self._zones, *on_trial)}
@@ -175,12 +219,12 @@ class Rapl:
         for suspect in self._suspects:
             suspect.release()
 
-    def _unread(self) -> list[Zone]:
+    def _unread(self) -> list[PowercapZone]:
         return [zone for suspect in self._suspects if suspect.never_read for zone in suspect.zones]
 
-    def _try_suspects(self, looks: Mapping[Zone, Reading]) -> list[Reading]:
+    def _try_suspects(self, looks: Mapping[PowercapZone, Reading]) -> list[Reading]:
         """Judge zones on trial by `looks`; all readings of those that are acquitted."""
-        firsts = dict.fromkeys(zone for suspect in self._suspects for zone in suspect.trials)
+        firsts = dict.fromkeys(zone for suspect in self._suspects for zone in suspect.comparisons)
         again = {zone: self._read(zone).counter_uj for zone in firsts}
         freed: list[Reading] = []
         for suspect in tuple(self._suspects):
@@ -189,18 +233,18 @@ class Rapl:
                 continue
             suspect.never_read = False
             mirrored = None
-            for first, trial in tuple(suspect.trials.items()):
+            for first, trial in tuple(suspect.comparisons.items()):
                 before_uj, after_uj = looks[first].counter_uj, again[first]
                 if before_uj is None or after_uj is None:
                     continue
-                same = trial.judge(before_uj, own_uj, after_uj)
+                same = trial.compare(before_uj, own_uj, after_uj)
                 if same:
                     mirrored = first
                 elif same is False:
-                    del suspect.trials[first]
+                    del suspect.comparisons[first]
             if mirrored is not None:
                 self._leave_out(suspect, mirrored)
-            elif not suspect.trials:
+            elif not suspect.comparisons:
                 self._suspects.remove(suspect)
                 self._zones += suspect.zones
                 freed += (*suspect.held, *(looks[zone] for zone in suspect.zones))
@@ -208,17 +252,17 @@ class Rapl:
                 suspect.held = suspect.held or tuple(looks[zone] for zone in suspect.zones)
         return freed
 
-    def _leave_out(self, suspect: Suspect, first: Zone) -> None:
+    def _leave_out(self, suspect: DuplicateCandidate, first: PowercapZone) -> None:
         """Forget zones that show the counter of `first`, to which all later ones are compared."""
         self._suspects.remove(suspect)
         suspect.release()
         for other in self._suspects:
-            other.trials.pop(suspect.zones[0], None)
-        note = MIRRORED.format(suspect.zones[0].info.device.id, first.info.device.id)
+            other.comparisons.pop(suspect.zones[0], None)
+        note = DUPLICATE_NOTE.format(suspect.zones[0].info.device.id, first.info.device.id)
         log.warning(note)
         self._note = f"{self._note}; {note}" if self._note else note
 
-    def _read(self, zone: Zone) -> Reading:
+    def _read(self, zone: PowercapZone) -> Reading:
         device, counter_uj = zone.info.device, None
         try:
             counter_uj = int(self._text(zone))
@@ -236,32 +280,32 @@ class Rapl:
             self._follow(zone, counter_uj, awake_ns)
         return Reading(device, at_ns, self._boot_id, counter_uj, why=why, awake_ns=awake_ns)
 
-    def _text(self, zone: Zone) -> bytes:
+    def _text(self, zone: PowercapZone) -> bytes:
         """What a counter's file holds; one that is empty for a moment is waited for."""
         text = zone.energy.read(32)
         while not text and self._pauses_left and zone not in self._empty:
             self._pauses_left -= 1
-            self._pause(EMPTY_SECONDS)
+            self._pause(EMPTY_RETRY_SECONDS)
             text = zone.energy.read(32)
         (self._empty.discard if text else self._empty.add)(zone)
         return text
 
-    def _follow(self, zone: Zone, counter_uj: int, awake_ns: int) -> None:
+    def _follow(self, zone: PowercapZone, counter_uj: int, awake_ns: int) -> None:
         """Look at the limits again where a counter runs faster than they explain.
 
         Firmware also reports limits that are not in force. Where two intervals in a row are above
         them and each is possible for a package, the counter is believed.
         """
-        pace = self._paces.setdefault(zone, _Pace(counter_uj, awake_ns))
+        pace = self._paces.setdefault(zone, _CounterRate(counter_uj, awake_ns))
         elapsed_ns = awake_ns - pace.awake_ns
-        if elapsed_ns < PACE_NS:
+        if elapsed_ns < MIN_RATE_INTERVAL_NS:
             return
         watts = units.watts(counter_uj - pace.counter_uj, elapsed_ns)
         pace.counter_uj, pace.awake_ns = counter_uj, awake_ns
         if watts <= zone.info.power_cap_watts:
             pace.was_too_fast = False
             return
-        zone.follow_limits()
+        zone.refresh_limits()
         possible = zone.info.power_cap_watts < watts <= FALLBACK_CAP_WATTS
         if possible and pace.was_too_fast:
             log.warning(
@@ -275,23 +319,27 @@ class Rapl:
 
 def _why_none(sysfs: str) -> str:
     """Why no zone can be used."""
-    path = hidden(sysfs)
+    path = unlistable_directory(sysfs)
     if path:
-        return HIDDEN.format(path=path)
-    found = names(sysfs)
+        return UNLISTABLE.format(path=path)
+    found = zone_names(sysfs)
     if found:
         return NO_PACKAGE.format(sysfs=sysfs, names=", ".join(found))
     return NO_ZONES.format(sysfs=sysfs)
 
 
-def _suspects(zones: Sequence[Zone], unread: Collection[Zone]) -> list[Suspect]:
+def _duplicate_candidates(
+    zones: Sequence[PowercapZone], unread: Collection[PowercapZone]
+) -> list[DuplicateCandidate]:
     """All packages but the first, each with its dram; those that cannot be read come last."""
-    packages = [zone for zone in zones if zone.info.device.kind is Kind.CPU]
+    packages = [zone for zone in zones if zone.info.device.kind is DeviceKind.CPU]
     packages.sort(key=unread.__contains__)
     suspects = []
     for number, package in enumerate(packages[1:], 1):
         dram_id = f"{package.info.device.id}-dram"
         dram = (zone for zone in zones if zone.info.device.id == dram_id)
-        trials = {first: MirrorTrial(first.info.wrap_uj) for first in packages[:number]}
-        suspects.append(Suspect((package, *dram), trials, package in unread))
+        comparisons = {
+            first: DuplicateCounterTest(first.info.wrap_uj) for first in packages[:number]
+        }
+        suspects.append(DuplicateCandidate((package, *dram), comparisons, package in unread))
     return suspects

@@ -7,23 +7,21 @@ from typing import NamedTuple
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import ConfigError
-from exporter.model.curves import Curve
-from exporter.model.fields import Fields
-from exporter.model.host import Tenants
-from exporter.model.readings import Device, DeviceInfo, Kind, Method, Observation, Reading
-from exporter.sample.sources.nvml.inventory import MODULE_REMARK
+from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method, Observation, Reading
+from exporter.model.recorded_host import Curve, HostFields, RecordedGpuProcesses
+from exporter.sample.sources.nvml.inventory import SUPERCHIP_SUFFIX
 
 NAME = "replay"
 
 
-class Player(NamedTuple):
+class RecordedDevice(NamedTuple):
     """One device and its power in watts over time."""
 
     info: DeviceInfo
     watts: Curve
 
 
-class Replay:
+class ReplayCollector:
     """Counters that are the exact integral of the file's curves since boot.
 
     Whoever reads at one moment reads the same, before and after a restart. Raises ConfigError
@@ -45,9 +43,9 @@ class Replay:
         except ValueError as error:
             raise ConfigError(f"{path}: is not valid JSON: {error}") from None
         try:
-            host = Fields(document)
+            host = HostFields(document)
             self._players = _players(host)
-            self._tenants = Tenants(host)
+            self._tenants = RecordedGpuProcesses(host)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from None
         self.infos = tuple(player.info for player in self._players)
@@ -62,13 +60,13 @@ class Replay:
             at_ns=at_ns,
             infos=self.infos,
             readings=tuple(self._read(player, at_ns) for player in self._players),
-            occupancies=self._tenants.look(at_ns),
+            gpu_activity=self._tenants.collect(at_ns),
         )
 
     def release(self) -> None:
         """Nothing is held."""
 
-    def _read(self, player: Player, at_ns: int) -> Reading:
+    def _read(self, player: RecordedDevice, at_ns: int) -> Reading:
         device = player.info.device
         if player.info.method is Method.INTEGRATED:
             watts = player.watts.at(units.seconds(at_ns))
@@ -80,11 +78,11 @@ class Replay:
         return Reading(device, at_ns, self._epoch, counter_uj)
 
 
-def _players(host: Fields) -> tuple[Player, ...]:
+def _players(host: HostFields) -> tuple[RecordedDevice, ...]:
     period_seconds = host.positive("period_seconds")
-    players: dict[Device, Player] = {}
+    players: dict[Device, RecordedDevice] = {}
     for fields in host.rows("devices"):
-        gpus = sum(device.kind is Kind.GPU for device in players)
+        gpus = sum(device.kind is DeviceKind.GPU for device in players)
         player = _player(fields, period_seconds, str(gpus))
         device = player.info.device
         if device in players:
@@ -95,8 +93,8 @@ def _players(host: Fields) -> tuple[Player, ...]:
     return tuple(players.values())
 
 
-def _player(fields: Fields, period_seconds: float, ordinal: str) -> Player:
-    kind = Kind(fields.choice("kind", tuple(Kind)))
+def _player(fields: HostFields, period_seconds: float, ordinal: str) -> RecordedDevice:
+    kind = DeviceKind(fields.choice("kind", tuple(DeviceKind)))
     has_module = fields.choice("scope", ("gpu", "module"), "gpu") == "module"
     method = Method.COUNTER if fields.flag("counter", default=True) else Method.INTEGRATED
     if fields.flag("estimated", default=False):
@@ -104,14 +102,14 @@ def _player(fields: Fields, period_seconds: float, ordinal: str) -> Player:
     has_limit = "power_limit_watts" in fields
     info = DeviceInfo(
         device=Device(kind, fields.text("id")),
-        model=fields.text("model") + MODULE_REMARK * has_module,
+        model=fields.text("model") + SUPERCHIP_SUFFIX * has_module,
         vendor=fields.text("vendor"),
         source=NAME,
         power_cap_watts=fields.positive("power_cap_watts"),
         method=method,
         wrap_uj=int(fields.positive("wrap_uj")) if "wrap_uj" in fields else None,
         power_limit_watts=fields.positive("power_limit_watts") if has_limit else None,
-        ordinal=ordinal if kind is Kind.GPU else "",
+        ordinal=ordinal if kind is DeviceKind.GPU else "",
         pci_bus_id=fields.text("pci_bus_id", ""),
     )
-    return Player(info, fields.curve("watts", period_seconds))
+    return RecordedDevice(info, fields.curve("watts", period_seconds))

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from exporter.markup import Markup, tag
+from exporter.html import Markup, tag
 from tests.dashboards.preview.formatting import field
 from tests.dashboards.preview.panel_data import PanelData
 from tests.dashboards.preview.prometheus import (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporter.markup import Markup, tag
+from exporter.html import Markup, tag
 from tests.dashboards.preview.formatting import Field, field
 from tests.dashboards.preview.panel_data import PanelData
 from tests.dashboards.preview.prometheus import QueryError, Series
@@ -46,10 +46,12 @@ def columns(table: Sequence[Row]) -> list[str]:
 
 def _merged(tables: Sequence[Sequence[Row]]) -> list[Row]:
     """Rows that agree in the columns of all tables become one, unless they contradict."""
-    filled = [table for table in tables if table]
-    shared = set.intersection(*(set(columns(table)) for table in filled)) if filled else set()
+    backfill_id = [table for table in tables if table]
+    shared = (
+        set.intersection(*(set(columns(table)) for table in backfill_id)) if backfill_id else set()
+    )
     made: list[Row] = []
-    for row in (row for table in filled for row in table):
+    for row in (row for table in backfill_id for row in table):
         for other in made:
             agrees = all(other.get(name) == row.get(name) for name in shared)
             if agrees and all(other[name] == row[name] for name in other.keys() & row.keys()):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from exporter.markup import Markup, tag, together
+from exporter.html import Markup, concatenate, tag
 from tests.dashboards.preview import formatting
 from tests.dashboards.preview.formatting import Field, field
 from tests.dashboards.preview.panel_data import PanelData
@@ -34,7 +34,7 @@ def legend(drawn: PanelData, shown: Sequence[tuple[Series, Field, str]]) -> Mark
     """A list, or a table with the calculations that the panel names."""
     mode = drawn.option("legend", "displayMode") or "hidden"
     if mode == "hidden" or drawn.option("legend", "showLegend") is False:
-        return together()
+        return concatenate()
     calculations = drawn.option("legend", "calcs") or []
     if mode == "list":
         items = [

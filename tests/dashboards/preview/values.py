@@ -2,7 +2,7 @@
 
 import math
 
-from exporter.markup import Markup, tag, together
+from exporter.html import Markup, concatenate, tag
 from tests.dashboards.preview.formatting import COLOURS, Field
 from tests.dashboards.preview.panel_data import PanelData
 
@@ -38,7 +38,7 @@ def _dial(name: str, of: Field, value: float) -> Markup:
 
 def _arc(start: float, end: float, radius: float, width: float, colour: str) -> Markup:
     if end <= start:
-        return together()
+        return concatenate()
     (x1, y1), (x2, y2) = (_at(share, radius) for share in (start, end))
     large = int((end - start) * TURN > 180)
     path = f"M{x1:.1f} {y1:.1f}A{radius} {radius} 0 {large} 1 {x2:.1f} {y2:.1f}"

@@ -12,7 +12,7 @@ import yaml
 
 from deploy.helm import generate
 from exporter.cli import main as cli
-from exporter.cli.dashboards import with_runbook
+from exporter.cli.dashboards import set_runbook_url
 from tests.deploy.chart.chart import (
     CHART,
     ROOT,
@@ -137,7 +137,7 @@ def test_the_rules_are_those_of_deploy_prometheus():
     }
     source = ROOT / "deploy/prometheus"
     assert made == {
-        f"{part}-{path.stem}": yaml.safe_load(with_runbook(path.read_text(), ""))
+        f"{part}-{path.stem}": yaml.safe_load(set_runbook_url(path.read_text(), ""))
         for part in ("rules", "alerts")
         for path in (source / part).glob("*.yaml")
     }
@@ -178,7 +178,7 @@ def test_prometheus_takes_every_rule_and_those_of_budgets(tmp_path, capsys):
 def test_without_the_operator_the_pods_of_nodes_are_scraped_and_no_other():
     text = (ROOT / "deploy/prometheus/prometheus.yml").read_text()
     job = yaml.safe_load(textwrap.dedent(re.sub("(?m)^  # ?", "", text.partition("pods:\n")[2])))
-    keep, node = job[0]["relabel_configs"]
+    keep_only, node = job[0]["relabel_configs"]
     found = []
     for each in workloads(render(ASKED)):
         labels = each["spec"]["template"]["metadata"]["labels"]
@@ -186,8 +186,8 @@ def test_without_the_operator_the_pods_of_nodes_are_scraped_and_no_other():
             f"__meta_kubernetes_pod_label_{re.sub('[./-]', '_', name)}": value
             for name, value in labels.items()
         } | {"__meta_kubernetes_pod_container_port_name": "http"}
-        joined = ";".join(known[name] for name in keep["source_labels"])
-        found += [each["kind"]] if re.fullmatch(keep["regex"], joined) else []
+        joined = ";".join(known[name] for name in keep_only["source_labels"])
+        found += [each["kind"]] if re.fullmatch(keep_only["regex"], joined) else []
     assert found == ["DaemonSet"]
     assert node["target_label"] == "instance"
 

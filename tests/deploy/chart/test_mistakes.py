@@ -330,9 +330,9 @@ def test_the_chart_takes_the_chains_that_the_exporter_takes(seed, tmp_path, caps
     }
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({"convert": convert}))
-    is_taken = cli.main(["check-config", str(path)]) == 0
+    is_active = cli.main(["check-config", str(path)]) == 0
     done = helm("template", "x", values=of_convert(**convert))
-    assert (done.returncode == 0) is is_taken, capsys.readouterr().err + done.stderr
+    assert (done.returncode == 0) is is_active, capsys.readouterr().err + done.stderr
 
 
 def test_a_zone_of_the_environment_counts_as_set():

@@ -22,7 +22,7 @@ def python() -> str:
     """One of this version that other users may run; or a skip."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (sys.executable, f"/usr/bin/{version}"):
-        probe = [*setpriv(), candidate, "-c", "import exporter.app"]
+        probe = [*setpriv(), candidate, "-c", "import exporter.daemon"]
         if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
             return candidate
     pytest.skip(f"other users cannot use {sys.executable}")

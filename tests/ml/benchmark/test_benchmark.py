@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.report.leaderboard.entry import entries
-from exporter.report.leaderboard.servings import with_servings
+from exporter.report.leaderboard.entry import attach_serving_runs, make_entries
 from tests.real.parts import REPOSITORY, Daemon
 
 MODELS = 7
@@ -61,11 +60,11 @@ def test_the_models_are_good_and_say_how_large_they_are(records: list[dict[str, 
 def test_what_inferences_emit_is_known_of_each_with_its_spread(
     records: list[dict[str, Any]],
 ) -> None:
-    runs = with_servings(entries(records))
+    runs = attach_serving_runs(make_entries(records))
     assert len(runs) == MODELS
     for run in runs:
-        assert len(run.servings) == ROUNDS
-        assert all(served.energy_uj and served.units["inferences"] for served in run.servings)
+        assert len(run.serving_runs) == ROUNDS
+        assert all(served.energy_uj and served.units["inferences"] for served in run.serving_runs)
 
 
 def test_the_plots_have_each_model(said: tuple[Path, str]) -> None:

@@ -18,7 +18,7 @@ import pytest
 from codecarbon.external.geography import CloudMetadata, GeoMetadata
 
 from exporter.integrations import codecarbon as ours
-from exporter.integrations.codecarbon import decorators
+from exporter.integrations.codecarbon import tracker as tracker_module
 
 CLASSES = ("EmissionsTracker", "OfflineEmissionsTracker", "TaskEmissionsTracker")
 DECORATORS = ("track_emissions", "track_task_emissions")
@@ -58,7 +58,7 @@ def pytest_configure() -> None:
             setattr(module, name, value)
     # Where a test replaces the class, the decorator uses what the test put there.
     for name in CLASSES[:2]:
-        setattr(decorators, name, lambda _name=name, **named: getattr(theirs, _name)(**named))
+        setattr(tracker_module, name, lambda _name=name, **named: getattr(theirs, _name)(**named))
 
 
 def pytest_runtest_setup() -> None:

@@ -16,18 +16,18 @@ from codecarbon.output_methods.file import FileOutput
 
 from exporter.integrations import codecarbon as ours
 from exporter.integrations.codecarbon import output
+from exporter.integrations.codecarbon.csv_import import read_history
+from exporter.integrations.codecarbon.csv_writer import write_csv_row
 from exporter.integrations.codecarbon.data import TASK_COLUMNS
-from exporter.integrations.codecarbon.emissions_csv import put
-from exporter.integrations.codecarbon.history import read
-from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_DECORATOR, OF_PLACES
-from exporter.report.forms.codecarbon import COLUMNS, Row, values
+from exporter.integrations.codecarbon.settings import ARGUMENTS, LOCATION_ARGUMENTS, OF_DECORATOR
+from exporter.report.forms.codecarbon import COLUMNS, Row, csv_row
 from tests.unit.report.test_codecarbon import made
 
 NUMBERS = [name for name, kind in EmissionsData.__annotations__.items() if kind is float]
 
 
 def our_row(run_id: str = "ours") -> Row:
-    return values(made(10.0, 56.0, 1.2, shown_id=run_id))
+    return csv_row(made(10.0, 56.0, 1.2, shown_id=run_id))
 
 
 def their_data(run_id: str = "theirs") -> EmissionsData:
@@ -50,7 +50,7 @@ def test_arguments_are_those_of_the_library_in_its_order() -> None:
     assert tuple(names[1:]) == ARGUMENTS
     offline = inspect.signature(codecarbon.OfflineEmissionsTracker.__init__).parameters
     keywords = [name for name, each in offline.items() if each.kind is each.KEYWORD_ONLY]
-    assert set(keywords) == set(OF_PLACES)
+    assert set(keywords) == set(LOCATION_ARGUMENTS)
 
 
 def test_arguments_of_the_decorator_are_those_of_the_library_in_its_order() -> None:
@@ -79,7 +79,7 @@ def test_what_programs_call_is_there() -> None:
 @pytest.mark.parametrize("on_csv_write", ["append", "update"])
 def test_the_library_goes_on_with_a_file_of_ours(tmp_path: Path, on_csv_write: str) -> None:
     path = tmp_path / "emissions.csv"
-    put(str(path), our_row(), replacing=False)
+    write_csv_row(str(path), our_row(), replacing=False)
     FileOutput("emissions.csv", str(tmp_path), on_csv_write).out(their_data(), None)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["emissions.csv"]
     frame = pd.read_csv(path)
@@ -93,7 +93,7 @@ def test_we_go_on_with_a_file_of_the_library(tmp_path: Path, replacing: bool) ->
     path = tmp_path / "emissions.csv"
     FileOutput("emissions.csv", str(tmp_path)).out(their_data(), None)
     for _ in range(2):
-        put(str(path), our_row(), replacing=replacing)
+        write_csv_row(str(path), our_row(), replacing=replacing)
     frame = pd.read_csv(path)
     assert list(frame.run_id) == ["theirs", "ours"] if replacing else ["theirs", "ours", "ours"]
     assert frame.energy_consumed.tolist()[0] == pytest.approx(12.0)
@@ -101,7 +101,7 @@ def test_we_go_on_with_a_file_of_the_library(tmp_path: Path, replacing: bool) ->
 
 def test_numbers_of_ours_are_numbers_to_pandas(tmp_path: Path) -> None:
     path = tmp_path / "emissions.csv"
-    put(str(path), our_row(), replacing=False)
+    write_csv_row(str(path), our_row(), replacing=False)
     frame = pd.read_csv(path)
     assert [n for n in NUMBERS if not pd.api.types.is_numeric_dtype(frame[n])] == []
 
@@ -112,7 +112,7 @@ def test_a_file_of_other_columns_gets_the_name_that_the_library_gives_it(tmp_pat
     for _ in range(3):
         for each in ("ours", "theirs"):
             (tmp_path / each / "emissions.csv").write_text("old\n")
-        put(str(tmp_path / "ours" / "emissions.csv"), our_row(), replacing=False)
+        write_csv_row(str(tmp_path / "ours" / "emissions.csv"), our_row(), replacing=False)
         backup(tmp_path / "theirs" / "emissions.csv")
     names = [sorted(p.name for p in (tmp_path / each).iterdir()) for each in ("ours", "theirs")]
     assert names[0] == sorted(["emissions.csv", *names[1]])
@@ -125,7 +125,7 @@ def test_what_the_library_writes_now_is_read_to_the_last_digit(tmp_path: Path) -
     tracker.start()
     sum(range(10**6))
     kilograms = tracker.stop()
-    (run,) = read(str(tmp_path / "emissions.csv")).runs
+    (run,) = read_history(str(tmp_path / "emissions.csv")).runs
     carbon_ng = sum(part["carbon_ng"] for part in run["parts"])
     assert carbon_ng == round(kilograms * 1e12)
     assert run["intensity"][0]["pue"] == 1.3

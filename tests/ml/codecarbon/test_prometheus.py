@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exporter.integrations.codecarbon.history import read
+from exporter.integrations.codecarbon.csv_import import read_history
 from tests.real.parts import COMMAND, REPOSITORY, free_port, get, until
 
 EMISSIONS = REPOSITORY / "tests" / "unit" / "integrations" / "codecarbon" / "emissions"
@@ -43,7 +43,7 @@ def test_history_is_in_a_prometheus_to_the_microjoule(tmp_path: Path) -> None:
         )
     try:
         until(lambda: get(url + "/-/ready"), what="prometheus is ready")
-        runs = [run for path in FILES for run in read(path, node="laptop").runs]
+        runs = [run for path in FILES for run in read_history(path, node="laptop").runs]
         board = json.loads(
             command("leaderboard", f"--prometheus={url}", "--since=3650d", "--format=json")
         )

@@ -12,8 +12,8 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 from huggingface_hub.utils.endpoint_helpers import _is_emission_within_threshold  # noqa: E402
 
 from exporter.integrations.huggingface import is_within, models_within  # noqa: E402
-from exporter.report.card.amounts import hub_reading, plain  # noqa: E402
-from exporter.report.card.merge import merged  # noqa: E402
+from exporter.report.card.amounts import hub_value, plain_grams  # noqa: E402
+from exporter.report.card.merge import merge_card  # noqa: E402
 
 pytestmark = pytest.mark.ml
 KEY = "co2_eq_emissions"
@@ -61,7 +61,7 @@ def is_listed(emissions: Any, least: float | None, most: float | None) -> bool:
 
 
 def test_the_parser_of_the_hub_reads_every_key_of_a_card_of_ours() -> None:
-    card = huggingface_hub.ModelCard(merged("", RECORD).text)
+    card = huggingface_hub.ModelCard(merge_card("", RECORD).text)
     emissions = card.data.to_dict()[KEY]
     assert list(emissions) == KEYS
     assert emissions["emissions"] == 83524
@@ -72,7 +72,7 @@ def test_a_card_of_the_hubs_template_keeps_its_metadata_and_its_text() -> None:
     pytest.importorskip("jinja2")
     data = huggingface_hub.ModelCardData(language="en", license="mit", tags=["a", "b"])
     before = huggingface_hub.ModelCard.from_template(data, model_id="tiny", developers="us")
-    after = huggingface_hub.ModelCard(merged(str(before), RECORD).text)
+    after = huggingface_hub.ModelCard(merge_card(str(before), RECORD).text)
     kept = {name: value for name, value in after.data.to_dict().items() if name != KEY}
     assert kept == before.data.to_dict()
     head, _, tail = before.text.partition("## Environmental Impact")
@@ -83,15 +83,15 @@ def test_a_card_of_the_hubs_template_keeps_its_metadata_and_its_text() -> None:
 
 
 def test_a_card_saved_by_the_library_is_merged_again_without_a_change() -> None:
-    once = huggingface_hub.ModelCard(merged("", RECORD).text)
-    again = huggingface_hub.ModelCard(merged(str(once), RECORD).text)
-    assert again.data.to_dict() == once.data.to_dict()
-    assert again.text == once.text
+    run_once = huggingface_hub.ModelCard(merge_card("", RECORD).text)
+    again = huggingface_hub.ModelCard(merge_card(str(run_once), RECORD).text)
+    assert again.data.to_dict() == run_once.data.to_dict()
+    assert again.text == run_once.text
 
 
 @pytest.mark.parametrize("grams", [83524, 3.51623, 0.000135, 0.25])
 def test_what_we_write_is_listed_between_its_own_bounds(grams: float) -> None:
-    text = merged("", {**RECORD, "carbon_ng": round(grams * 1e9)}).text
+    text = merge_card("", {**RECORD, "carbon_ng": round(grams * 1e9)}).text
     emissions = huggingface_hub.ModelCard(text).data.to_dict()[KEY]
     assert is_listed(emissions, grams * 0.999, grams * 1.001)
     assert not is_listed(emissions, grams * 1.01, None)
@@ -99,12 +99,12 @@ def test_what_we_write_is_listed_between_its_own_bounds(grams: float) -> None:
 
 
 def test_below_a_ten_thousandth_of_a_gram_the_filter_misreads_even_plain_decimals() -> None:
-    assert plain(35_000) == "0.000035"
-    card = huggingface_hub.ModelCard(merged("", {**RECORD, "carbon_ng": 35_000}).text)
+    assert plain_grams(35_000) == "0.000035"
+    card = huggingface_hub.ModelCard(merge_card("", {**RECORD, "carbon_ng": 35_000}).text)
     emissions = card.data.to_dict()[KEY]
     assert emissions["emissions"] == 0.000035
     assert is_listed(emissions, 3.4, 3.6)
-    assert hub_reading(emissions["emissions"]) == 3.5
+    assert hub_value(emissions["emissions"]) == 3.5
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)

@@ -150,7 +150,7 @@ def test_only_the_first_rank_logs(daemon, server, monkeypatch):
 def test_what_was_measured_while_the_server_was_away_arrives_when_it_is_back(
     daemon, server, caplog, monkeypatch
 ):
-    monkeypatch.setattr(delivery, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(delivery, "PROBE_TIMEOUT_SECONDS", 2.0)
     # MLflow's own defaults: a request that is under way when the server stops ends after minutes.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

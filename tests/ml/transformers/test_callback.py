@@ -27,8 +27,8 @@ from transformers.trainer_callback import (
 )
 
 from exporter.integrations.transformers import EmissionsCallback
-from exporter.report.card.check import findings
-from exporter.report.card.front_matter import read, split
+from exporter.report.card.check import check_card
+from exporter.report.card.front_matter import parse_metadata, split_card
 from tests.real.parts import REPOSITORY, Daemon, until
 
 pytestmark = pytest.mark.ml
@@ -86,7 +86,7 @@ def runs(daemon: Daemon, directory: Path) -> list[dict[str, Any]]:
 
 
 def emissions(directory: Path) -> dict[str, Any]:
-    return read(split((directory / "README.md").read_text())).emissions()
+    return parse_metadata(split_card((directory / "README.md").read_text())).emissions()
 
 
 def test_every_line_of_the_log_has_the_numbers_and_the_last_has_those_of_the_record(
@@ -152,7 +152,7 @@ def test_the_card_has_the_grams_of_the_run_and_what_it_was_told(
     assert there["geographical_location"] == "Quebec, Canada"
     assert "## Environmental Impact" in (tmp_path / "README.md").read_text()
     assert not [
-        f for f in findings((tmp_path / "README.md").read_text(), record) if f.severity == "error"
+        f for f in check_card((tmp_path / "README.md").read_text(), record) if f.severity == "error"
     ]
 
 

@@ -3,21 +3,21 @@
 import random
 
 from exporter.account.books import Books
-from exporter.account.image import Image
+from exporter.account.database import LEDGER_FILE
+from exporter.account.journal_format import Checkpoint
 from exporter.account.ledger import Ledger
-from exporter.account.opening import NAME
-from exporter.model.books import Amount, Batch, Entry, Past, Posting, Restored
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, DeviceInfo, Interval, Kind, Method, Position
+from exporter.model.ledger import Amount, Batch, IntervalPostings, Posting, RestoredState, StoredRun
+from exporter.model.readings import CounterState, Device, DeviceInfo, DeviceKind, Interval, Method
 from exporter.model.runs import Owner, RunInfo, RunKey
-from exporter.model.workload import Reason, Split
+from exporter.model.workload import SplitMethod, UnattributedReason
 
 SECOND = 1_000_000_000
 WALL = 1_700_000_000.0
 MINUTE = int(WALL // 60)
-GPU = Device(Kind.GPU, "GPU-1")
-CPU = Device(Kind.CPU, "package-0")
-DRAM = Device(Kind.DRAM, "package-0-dram")
+GPU = Device(DeviceKind.GPU, "GPU-1")
+CPU = Device(DeviceKind.CPU, "package-0")
+DRAM = Device(DeviceKind.DRAM, "package-0-dram")
 INFOS = tuple(DeviceInfo(device, "model", "vendor", "source", 500.0) for device in (GPU, CPU, DRAM))
 GERMANY = Factor("DE", "a table", 380.0, 1.1, 0.0, float("inf"), 1_704_067_200.0)
 FRANCE = GERMANY._replace(zone="FR", grams_per_kwh=56.0)
@@ -32,11 +32,13 @@ def run(name="bert", **changes):
     return made._replace(**changes)
 
 
-def entry(party, energy_uj, *, device=CPU, split=Split.CPU_TIME, factor=GERMANY, minute=MINUTE):
-    return Entry(
+def entry(
+    target, energy_uj, *, device=CPU, split=SplitMethod.CPU_TIME, factor=GERMANY, minute=MINUTE
+):
+    return Posting(
         minute,
         device,
-        party,
+        target,
         Method.COUNTER,
         split,
         factor,
@@ -49,23 +51,23 @@ def entry(party, energy_uj, *, device=CPU, split=Split.CPU_TIME, factor=GERMANY,
 def posting(*entries, t0_ns=0, t1_ns=SECOND, energy_uj=None):
     total = sum(e.energy_uj for e in entries) if energy_uj is None else energy_uj
     device = entries[0].device if entries else CPU
-    return Posting(Interval(device, t0_ns, t1_ns, total, Method.COUNTER), entries)
+    return IntervalPostings(Interval(device, t0_ns, t1_ns, total, Method.COUNTER), entries)
 
 
 def position(device=CPU, raw_uj=123_456, **changes):
-    return Position(device, raw_uj, 5 * SECOND, "boot", 41.5)._replace(**changes)
+    return CounterState(device, raw_uj, 5 * SECOND, "boot", 41.5)._replace(**changes)
 
 
 def books(restored=None):
-    made = Books(restored or Restored(), SECOND // 2)
-    made.declare(INFOS)
+    made = Books(restored or RestoredState(), SECOND // 2)
+    made.register_devices(INFOS)
     return made
 
 
 def known_run(made, info):
     """Note a run and settle at once that the ledger has no past of it."""
-    made.note_run(info)
-    made.rejoin(Past(info.key))
+    made.update_run(info)
+    made.restore_run(StoredRun(info.key))
 
 
 def used_by(*names, restored=None):
@@ -76,44 +78,44 @@ def used_by(*names, restored=None):
     return made
 
 
-def image(made, seq=1, **changes) -> Image:
+def checkpoint(made, seq=1, **changes) -> Checkpoint:
     values = {
         "at_ns": seq * SECOND,
         "wall": WALL + seq,
-        "positions": (position(),),
+        "counter_states": (position(),),
         "run_cpu": (),
         "machine_cpu": None,
         "factor": GERMANY,
     }
-    return made.image(seq=seq, **(values | changes))
+    return made.checkpoint(seq=seq, **(values | changes))
 
 
 def batch(made, seq=1, **changes) -> Batch:
     values = {
         "at_ns": seq * SECOND,
         "wall": WALL + seq,
-        "positions": (position(),),
+        "counter_states": (position(),),
         "floors": {},
         "infos": INFOS,
     }
     return made.batch(seq=seq, **(values | changes))
 
 
-def fill(made, names=("bert", "gpt"), rounds=3, seed=0):
+def backfill(made, names=("bert", "gpt"), rounds=3, seed=0):
     """Post a few rounds of random energy on runs and reasons."""
     rng = random.Random(seed)
     for number in range(rounds):
-        for device, split in ((CPU, Split.CPU_TIME), (GPU, Split.EXCLUSIVE)):
+        for device, split in ((CPU, SplitMethod.CPU_TIME), (GPU, SplitMethod.EXCLUSIVE)):
             entries = [
                 entry(
-                    party,
+                    target,
                     rng.randrange(10**9),
                     device=device,
                     split=split,
                     factor=rng.choice([GERMANY, FRANCE, None]),
                     minute=MINUTE + number,
                 )
-                for party in (*map(key, names), Reason.IDLE, Reason.OTHER)
+                for target in (*map(key, names), UnattributedReason.IDLE, UnattributedReason.OTHER)
             ]
             span = {"t0_ns": number * SECOND, "t1_ns": (number + 1) * SECOND}
             made.post([posting(*entries, **span)], (number + 1) * SECOND)
@@ -126,7 +128,7 @@ def begin_at_zero(restored):
 
 def shown(made):
     """The runs on the page."""
-    return image(made).layout.runs
+    return checkpoint(made).layout.runs
 
 
 def device_sums(rows):
@@ -142,7 +144,7 @@ def device_sums(rows):
 
 
 def balances(rows):
-    return {(r.device, r.party, r.method, r.split): r.balance for r in rows}
+    return {(r.device, r.target, r.method, r.split): r.balance for r in rows}
 
 
 def opened(directory) -> Ledger:
@@ -150,7 +152,7 @@ def opened(directory) -> Ledger:
 
 
 def path_in(directory) -> str:
-    return str(directory / NAME)
+    return str(directory / LEDGER_FILE)
 
 
 def query(ledger, sql, *values):

@@ -7,14 +7,14 @@ import pytest
 
 from exporter.account.archive import LedgerArchive
 from exporter.errors import LedgerError
-from exporter.model.books import sum_of
-from exporter.model.record import ANY, Cursor, Sums, Wanted, to_json
+from exporter.model.ledger import sum_amounts
+from exporter.model.record import ANY_RUN, GroupBy, RunCursor, RunFilter, record_to_json
 from exporter.model.runs import RunKey
 from tests.unit.account.making import (
     WALL,
+    backfill,
     batch,
     books,
-    fill,
     known_run,
     opened,
     path_in,
@@ -29,7 +29,7 @@ def archive(tmp_path):
     infos = [run(name, started=WALL + at) for at, name in enumerate(["bert", "gpt", "clip"])]
     for info in infos:
         known_run(made, info)
-    fill(made, names=("bert", "gpt"))
+    backfill(made, names=("bert", "gpt"))
     with closing(opened(tmp_path)) as ledger:
         ledger.commit(batch(made)._replace(departed=(infos[0].key,)))
         yield LedgerArchive(path_in(tmp_path), "node-1")
@@ -44,7 +44,7 @@ def test_no_more_runs_are_listed_than_asked_for(archive):
 
 
 def test_a_run_is_found_by_the_id_that_is_shown(archive):
-    assert [record.run.name for record in archive.runs(9, Wanted("bert"))] == ["bert"]
+    assert [record.run.name for record in archive.runs(9, RunFilter("bert"))] == ["bert"]
 
 
 def test_runs_that_began_inside_another_are_found_by_its_id(tmp_path):
@@ -57,13 +57,13 @@ def test_runs_that_began_inside_another_are_found_by_its_id(tmp_path):
     with closing(opened(tmp_path)) as ledger:
         ledger.commit(batch(made))
         archive = LedgerArchive(path_in(tmp_path), "node-1")
-        found = archive.runs(9, Wanted(inside="sweep"))
+        found = archive.runs(9, RunFilter(inside="sweep"))
     assert sorted(record.run.name for record in found) == ["lr-1", "lr-2"]
-    assert {to_json(record)["inside"] for record in found} == {"sweep"}
+    assert {record_to_json(record)["inside"] for record in found} == {"sweep"}
 
 
 def test_an_unknown_id_finds_nothing(archive):
-    assert list(archive.runs(9, Wanted("nobody"))) == []
+    assert list(archive.runs(9, RunFilter("nobody"))) == []
 
 
 def test_the_fixed_parties_are_no_runs(archive):
@@ -71,13 +71,13 @@ def test_the_fixed_parties_are_no_runs(archive):
 
 
 def test_parts_and_factors_of_a_record_have_the_same_sum(archive):
-    (record,) = archive.runs(9, Wanted("gpt"))
+    (record,) = archive.runs(9, RunFilter("gpt"))
     assert record.energy_uj == sum(use.energy_uj for use in record.factors) > 0
     assert record.carbon_ng == sum(use.carbon_ng for use in record.factors)
 
 
 def test_a_record_is_as_of_the_last_commit(archive):
-    (record,) = archive.runs(9, Wanted("gpt"))
+    (record,) = archive.runs(9, RunFilter("gpt"))
     assert (record.at, record.node) == (WALL + 1, "node-1")
 
 
@@ -97,7 +97,7 @@ def test_a_missing_file_is_an_error_and_none_is_made(tmp_path):
 
 @pytest.mark.parametrize("by_hour", [False, True])
 def test_usage_of_one_run_is_what_its_record_has(archive, by_hour):
-    (record,) = archive.runs(9, Wanted("gpt"))
+    (record,) = archive.runs(9, RunFilter("gpt"))
     spells = archive.usage(0, WALL + 7_200, record.run.key, by_hour=by_hour)
     assert {spell.run for spell in spells} == {record.run.key}
     assert sum(spell.amount.energy_uj for spell in spells) == record.energy_uj > 0
@@ -132,36 +132,37 @@ def full(tmp_path):
             )
         )
         known_run(made, infos[-1])
-    fill(made, names=[info.key.run_id for info in infos[:90]], rounds=5)
+    backfill(made, names=[info.key.run_id for info in infos[:90]], rounds=5)
     with closing(opened(tmp_path)) as ledger:
         ledger.commit(batch(made))
         yield LedgerArchive(path_in(tmp_path), "node-1"), infos
 
 
 def amounts(parts):
-    return sum_of(part.amount for part in parts)
+    return sum_amounts(part.amount for part in parts)
 
 
-@pytest.mark.parametrize("by", list(Sums))
+@pytest.mark.parametrize("by", list(GroupBy))
 @pytest.mark.parametrize("since", [0.0, WALL + 5.0])
 @pytest.mark.parametrize(
-    "wanted", [ANY, Wanted(user="user-1"), Wanted(group="sweep"), Wanted(namespace="b")]
+    "wanted",
+    [ANY_RUN, RunFilter(user="user-1"), RunFilter(group="sweep"), RunFilter(namespace="b")],
 )
 def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
     archive, infos = full
-    left_out = [infos[3].key, infos[40].key, RunKey(9, "unknown", "")]
+    excluded = [infos[3].key, infos[40].key, RunKey(9, "unknown", "")]
     names = {
-        Sums.JOB: lambda info: info.key.job_id,
-        Sums.USER: lambda info: info.user,
-        Sums.GROUP: lambda info: dict(info.labels).get("group", ""),
-        Sums.NAMESPACE: lambda info: info.namespace,
-        Sums.ACCOUNT: lambda info: info.account,
+        GroupBy.JOB: lambda info: info.key.job_id,
+        GroupBy.USER: lambda info: info.user,
+        GroupBy.GROUP: lambda info: dict(info.labels).get("group", ""),
+        GroupBy.NAMESPACE: lambda info: info.namespace,
+        GroupBy.ACCOUNT: lambda info: info.account,
     }
     expected = {}
     for record in archive.runs(MANY, wanted):
-        if record.run.started >= since and record.run.key not in left_out:
+        if record.run.started >= since and record.run.key not in excluded:
             expected.setdefault(names[by](record.run), []).append(record)
-    found = {each.name: each for each in archive.sums(by, since, wanted, left_out)}
+    found = {each.name: each for each in archive.sums(by, since, wanted, excluded)}
     assert found.keys() == expected.keys()
     for name, records in expected.items():
         one = found[name]
@@ -182,23 +183,26 @@ def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
 
 def test_runs_of_a_namespace_are_all_of_those_and_no_other(full):
     archive, infos = full
-    found = {record.run.key for record in archive.runs(MANY, Wanted(namespace="b"))}
+    found = {record.run.key for record in archive.runs(MANY, RunFilter(namespace="b"))}
     assert found == {info.key for info in infos if info.namespace == "b"}
     assert len(found) == MANY // 4
 
 
 def test_sums_have_energy(full):
     archive, _ = full
-    assert sum(amounts(each.parts).energy_uj for each in archive.sums(Sums.USER, 0.0, ANY, ())) > 0
+    assert (
+        sum(amounts(each.parts).energy_uj for each in archive.sums(GroupBy.USER, 0.0, ANY_RUN, ()))
+        > 0
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])
 def test_pages_have_each_run_once(full, size):
     archive, infos = full
     found, after = [], None
-    while page := archive.runs(size, Wanted(user="user-1") if size == 1 else ANY, after):
+    while page := archive.runs(size, RunFilter(user="user-1") if size == 1 else ANY_RUN, after):
         found += [record.run.key for record in page]
-        after = Cursor.of(page[-1].run)
+        after = RunCursor.of(page[-1].run)
         if len(found) > 40 * size:
             break
     assert len(found) == len(set(found))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from exporter.account.journal import Journal
+from exporter.account.ledger_writer import merge_batches
 from exporter.account.recovery import recover
-from exporter.account.writer import merge
 from exporter.errors import LedgerError
-from exporter.model.runs import DEPARTED, RunKey
-from exporter.model.workload import Reason
+from exporter.model.runs import DEPARTED_RUNS, RunKey
+from exporter.model.workload import UnattributedReason
 from tests.unit.account.making import (
     CPU,
     FRANCE,
@@ -27,8 +27,8 @@ from tests.unit.account.making import (
     batch,
     begin_at_zero,
     books,
+    checkpoint,
     entry,
-    image,
     key,
     opened,
     posting,
@@ -45,7 +45,7 @@ energies = st.integers(0, 10**9)
 def sums_by_party(rows):
     sums = {}
     for row in rows:
-        sums[row.party] = sums.get(row.party, 0) + row.balance.total.energy_uj
+        sums[row.target] = sums.get(row.target, 0) + row.balance.total.energy_uj
     return sums
 
 
@@ -53,7 +53,7 @@ def counted(rows):
     """What the counters of devices and of runs on the page show."""
     shown = {}
     for row in rows:
-        for name in {"device", row.party} - {DEPARTED}:
+        for name in {"device", row.target} - {DEPARTED_RUNS}:
             shown[name] = shown.get(name, 0) + row.balance.counted.energy_uj
     return shown
 
@@ -95,9 +95,9 @@ class Crashes(RuleBasedStateMachine):
         self.directory.cleanup()
 
     def tick(self):
-        self.books.settle(self.committed_seq)
+        self.books.apply_committed(self.committed_seq)
         self.seq += 1
-        self.journal.write(image(self.books, self.seq))
+        self.journal.write(checkpoint(self.books, self.seq))
         before = self.shown.get("owner", 0)
         self.shown = {**counted(self.books.rows()), "owner": self.counted_of_owners()}
         assert self.shown["owner"] >= before or self.is_beginning
@@ -107,7 +107,7 @@ class Crashes(RuleBasedStateMachine):
         left = sum(energy_uj for _, energy_uj, _ in self.books.owners())
         here = {r.key for r in shown(self.books)}
         rows = self.books.rows()
-        return left + sum(r.balance.counted.energy_uj for r in rows if r.party in here)
+        return left + sum(r.balance.counted.energy_uj for r in rows if r.target in here)
 
     @rule(
         amounts=st.dictionaries(names, energies),
@@ -117,37 +117,39 @@ class Crashes(RuleBasedStateMachine):
     )
     def post(self, amounts, idle, factor, minute):
         where = {"factor": factor, "minute": minute}
-        entries = [entry(Reason.IDLE, idle, **where)]
+        entries = [entry(UnattributedReason.IDLE, idle, **where)]
         entries += [entry(key(name), energy, **where) for name, energy in amounts.items()]
-        here = {r.key for r in shown(self.books)} | {Reason.IDLE}
+        here = {r.key for r in shown(self.books)} | {UnattributedReason.IDLE}
         self.books.post([posting(*entries)], SECOND)
         for each in entries:
             # What comes late for a run that left, or never was, is booked where those are.
-            party = self.party_of(each.party)
-            party = party if party in here else DEPARTED
-            self.posted[party] = self.posted.get(party, 0) + each.energy_uj
+            target = self.party_of(each.target)
+            target = target if target in here else DEPARTED_RUNS
+            self.posted[target] = self.posted.get(target, 0) + each.energy_uj
         self.tick()
 
     @rule(energy=energies)
     def find_device_late(self, energy):
         """Counters began at zero before the first reading of a device; the totals take it alone."""
-        late = posting(entry(Reason.RESTART, energy))
+        late = posting(entry(UnattributedReason.RESTART, energy))
         late = late._replace(interval=late.interval._replace(uncounted=True))
         self.books.post([late], SECOND)
-        self.posted[Reason.RESTART] = self.posted.get(Reason.RESTART, 0) + energy
+        self.posted[UnattributedReason.RESTART] = (
+            self.posted.get(UnattributedReason.RESTART, 0) + energy
+        )
         before = self.shown
         self.tick()
         assert self.shown["device"] == before["device"]
 
     @invariant()
     def the_journal_has_what_is_shown(self):
-        written = image(self.books, self.seq)
+        written = checkpoint(self.books, self.seq)
         assert written.balances() == {row[:4]: row.balance for row in self.books.rows()}
         assert written.layout.owners == self.books.owners()
 
-    def party_of(self, party):
+    def party_of(self, target):
         """Who pays now for what is posted on a party."""
-        return party
+        return target
 
     def info(self, name, **changes):
         return run(name, **changes)
@@ -158,27 +160,27 @@ class Crashes(RuleBasedStateMachine):
             self.questions.append(key(name))
         self.on_page.add(key(name))
         self.open.add(key(name))
-        self.books.note_run(self.info(name))
+        self.books.update_run(self.info(name))
         self.tick()
 
     @rule(name=names)
     def end(self, name):
         if key(name) in self.open:
             self.open.remove(key(name))
-            self.books.note_run(self.info(name, ended=WALL + 60))
+            self.books.update_run(self.info(name, ended=WALL + 60))
             self.tick()
 
     @rule(name=names)
     def leave(self, name):
         if key(name) in self.on_page - self.open:
             self.on_page.remove(key(name))
-            self.books.depart(key(name))
+            self.books.remove_run(key(name))
             self.tick()
 
     @rule()
     def hand_over(self):
         handed = batch(self.books, self.seq)
-        self.pending = handed if self.pending is None else merge(self.pending, handed)
+        self.pending = handed if self.pending is None else merge_batches(self.pending, handed)
 
     @rule()
     def write(self):
@@ -189,19 +191,19 @@ class Crashes(RuleBasedStateMachine):
             self.ledger.commit(self.pending)
             self.committed_seq = self.pending.seq
             self.pending = None
-        self.answers += [self.ledger.past(asked) for asked in self.questions]
+        self.answers += [self.ledger.stored_run(asked) for asked in self.questions]
         self.questions = []
 
     @rule()
     def answer_only(self):
         """The thread was slow: it answers, and commits later."""
-        self.answers += [self.ledger.past(asked) for asked in self.questions]
+        self.answers += [self.ledger.stored_run(asked) for asked in self.questions]
         self.questions = []
 
     @rule()
     def hear(self):
-        for past in self.answers:
-            self.books.rejoin(past)
+        for stored_run in self.answers:
+            self.books.restore_run(stored_run)
         self.answers = []
         self.tick()
 
@@ -226,7 +228,7 @@ class Crashes(RuleBasedStateMachine):
     @rule()
     def kill_between_posting_and_journal(self):
         """Nobody saw it: the energy is still in the hardware's counter."""
-        self.books.post([posting(entry(Reason.IDLE, 12_345))], SECOND)
+        self.books.post([posting(entry(UnattributedReason.IDLE, 12_345))], SECOND)
         before = self.shown
         self.journal.close()
         self.ledger.close()
@@ -237,10 +239,10 @@ class Crashes(RuleBasedStateMachine):
     @rule(reboot=st.booleans())
     def stop_in_good_order(self, reboot):
         self.write()
-        for past in self.answers:
-            self.books.rejoin(past)
+        for stored_run in self.answers:
+            self.books.restore_run(stored_run)
         handed = batch(self.books, self.seq, clean=True)
-        self.ledger.commit(handed if self.pending is None else merge(self.pending, handed))
+        self.ledger.commit(handed if self.pending is None else merge_batches(self.pending, handed))
         before = self.shown
         self.journal.close()
         self.ledger.close()
@@ -257,7 +259,7 @@ class Crashes(RuleBasedStateMachine):
         self.start()
         assert set(self.shown.values()) <= {0}
         # From here on the truth is what had reached the ledger.
-        self.posted = {**self.written_by_party(), DEPARTED: self.written_late()}
+        self.posted = {**self.written_by_party(), DEPARTED_RUNS: self.written_late()}
 
     def written_by_party(self):
         sql = (
@@ -265,7 +267,7 @@ class Crashes(RuleBasedStateMachine):
             "ON party.id = party_id WHERE party_id != 99 GROUP BY 1, 2, 3"
         )
         return {
-            Reason(name) if uid == -2 else RunKey(uid, name, job): energy
+            UnattributedReason(name) if uid == -2 else RunKey(uid, name, job): energy
             for uid, name, job, energy in query(self.ledger, sql)
         }
 
@@ -284,10 +286,10 @@ class Crashes(RuleBasedStateMachine):
         self.hear()
         self.hand_over()
         self.write()
-        written = {party: e for party, e in self.written_by_party().items() if e}
+        written = {target: e for target, e in self.written_by_party().items() if e}
         posted = dict(self.posted)
-        assert self.written_late() == posted.pop(DEPARTED, 0)
-        assert written == {party: e for party, e in posted.items() if e}
+        assert self.written_late() == posted.pop(DEPARTED_RUNS, 0)
+        assert written == {target: e for target, e in posted.items() if e}
         by_usage = query(
             self.ledger,
             "SELECT party_id, sum(energy_uj), sum(held_uj), sum(carbon_ng) FROM usage "

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from exporter.account.database import FILES
 from exporter.account.ledger import Ledger
-from exporter.account.opening import FILES
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 

@@ -11,18 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.account import journal as module
-from exporter.account import keyblock
-from exporter.account.image import Image, Layout, Origin
-from exporter.account.journal import ROOM_BYTES, ROOMS, Journal
+from exporter.account import journal_format
+from exporter.account.journal import INITIAL_SLOT_BYTES, SLOTS_PER_FILE, Journal
+from exporter.account.journal_format import Checkpoint, CheckpointLayout, JournalOrigin
 from exporter.errors import LedgerError
-from exporter.model.books import Amount, Line, MachineCpu, RunCpu
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, DeviceInfo, Kind, Method, Position
-from exporter.model.runs import Mark, Progress, RunInfo, RunKey, Unit
-from exporter.model.workload import Reason, Split
-from tests.unit.account.making import GERMANY, books, fill, image, key, known_run, position, run
+from exporter.model.ledger import AccountKey, Amount, HostCpuTime, RunCpuTime
+from exporter.model.readings import CounterState, Device, DeviceInfo, DeviceKind, Method
+from exporter.model.runs import Progress, ProgressMark, RunInfo, RunKey, UnitCount
+from exporter.model.workload import SplitMethod, UnattributedReason
+from tests.unit.account.making import (
+    GERMANY,
+    backfill,
+    books,
+    checkpoint,
+    key,
+    known_run,
+    position,
+    run,
+)
 
-ORIGIN = Origin("ledger", "boot")
+ORIGIN = JournalOrigin("ledger", "boot")
 
 
 @pytest.fixture
@@ -50,8 +59,8 @@ def images(count):
     for seq in range(1, count + 1):
         if seq % 3 == 1:
             known_run(made, run(f"run-{seq}"))
-        fill(made, names=(f"run-{seq // 3 * 3 + 1}",), rounds=1, seed=seq)
-        grown.append(image(made, seq=seq)._replace(origin=ORIGIN))
+        backfill(made, names=(f"run-{seq // 3 * 3 + 1}",), rounds=1, seed=seq)
+        grown.append(checkpoint(made, seq=seq)._replace(origin=ORIGIN))
     return grown
 
 
@@ -59,18 +68,18 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 positive = st.integers(0, 2**63 - 1)
 texts = st.text(st.characters(), max_size=12)
 finite = st.floats(allow_nan=False)
-devices = st.builds(Device, st.sampled_from(Kind), texts)
+devices = st.builds(Device, st.sampled_from(DeviceKind), texts)
 keys = st.builds(RunKey, st.integers(-1, 2**32), texts, texts)
 factors = st.builds(Factor, texts, texts, *[finite] * 5)
 lines = st.builds(
-    Line,
+    AccountKey,
     devices,
-    st.one_of(keys, st.sampled_from(Reason)),
+    st.one_of(keys, st.sampled_from(UnattributedReason)),
     st.sampled_from(Method),
-    st.sampled_from(Split),
+    st.sampled_from(SplitMethod),
 )
 sums = st.builds(Amount, int64, int64, int64)
-marks = st.builds(Mark, finite, finite, positive, positive)
+marks = st.builds(ProgressMark, finite, finite, positive, positive)
 runs = st.builds(
     RunInfo,
     keys,
@@ -83,13 +92,13 @@ runs = st.builds(
     budget_grams=st.none() | finite,
     enclosing=st.none() | keys,
     nodes=positive,
-    units=st.lists(st.builds(Unit, texts, finite, finite), max_size=2).map(tuple),
+    units=st.lists(st.builds(UnitCount, texts, finite, finite), max_size=2).map(tuple),
     logged=st.lists(st.tuples(texts, finite | texts), max_size=2).map(tuple),
     progress=st.none()
     | st.builds(Progress, finite, marks, marks, st.lists(marks, max_size=2).map(tuple)),
 )
 positions = st.builds(
-    Position,
+    CounterState,
     devices,
     positive,
     positive,
@@ -108,36 +117,36 @@ positions = st.builds(
 @st.composite
 def any_image(draw):
     rows = draw(st.lists(st.tuples(lines, sums, sums), max_size=6, unique_by=lambda row: row[0]))
-    return Image(
+    return Checkpoint(
         seq=draw(positive),
         at_ns=draw(positive),
         wall=draw(finite),
-        layout=Layout(
+        layout=CheckpointLayout(
             lines=tuple(line for line, _, _ in rows),
             bases=tuple(base for _, base, _ in rows),
             runs=tuple(draw(st.lists(runs, max_size=3))),
-            joining=tuple(draw(st.lists(keys, max_size=2))),
-            filled=draw(positive),
+            awaiting_history=tuple(draw(st.lists(keys, max_size=2))),
+            backfill_id=draw(positive),
         ),
         totals=tuple(total for _, _, total in rows),
-        positions=tuple(draw(st.lists(positions, max_size=3))),
-        run_cpu=tuple(draw(st.lists(st.builds(RunCpu, keys, positive), max_size=3))),
-        machine_cpu=draw(st.none() | st.builds(MachineCpu, positive, positive)),
+        counter_states=tuple(draw(st.lists(positions, max_size=3))),
+        run_cpu=tuple(draw(st.lists(st.builds(RunCpuTime, keys, positive), max_size=3))),
+        machine_cpu=draw(st.none() | st.builds(HostCpuTime, positive, positive)),
         factor=draw(st.none() | factors),
         origin=ORIGIN,
     )
 
 
 def test_an_older_journal_has_no_fill():
-    made = keyblock.Keys.of(images(1)[0], ORIGIN)
-    layout, *rest = json.loads(keyblock.Encoder().encode(made))
+    made = journal_format.KeyBlock.of(images(1)[0], ORIGIN)
+    layout, *rest = json.loads(journal_format.KeyBlockEncoder().encode(made))
     assert (layout.pop(), layout.pop()) == ([], 0)
-    assert keyblock.decode(json.dumps([layout, *rest]).encode()) == made
+    assert journal_format.decode_key_block(json.dumps([layout, *rest]).encode()) == made
 
 
 def test_an_older_journal_has_no_marks_on_the_way():
-    assert keyblock._progress([4.0, [0, 1, 2, 3], [1, 2, 3, 4]]) == Progress(
-        4.0, Mark(0, 1, 2, 3), Mark(1, 2, 3, 4)
+    assert journal_format._decode_progress([4.0, [0, 1, 2, 3], [1, 2, 3, 4]]) == Progress(
+        4.0, ProgressMark(0, 1, 2, 3), ProgressMark(1, 2, 3, 4)
     )
 
 
@@ -196,7 +205,7 @@ def test_a_successor_destroys_the_older_image_first(journal, path):
     successor.write(new)
     successor.close()
     broken = bytearray(Path(path).read_bytes())
-    start = module._slot_offset(ROOM_BYTES, successor._slot)
+    start = module._slot_offset(INITIAL_SLOT_BYTES, successor._slot)
     broken[start : start + 4] = b"\xff" * 4
     Path(path).write_bytes(broken)
     assert reread(path) == last
@@ -225,7 +234,7 @@ def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, coun
         journal.write(each)
     journal.close()
     content = bytearray(Path(path).read_bytes())
-    region = data.draw(st.sampled_from([0, 2, 4, 5]).map(lambda room: room * ROOM_BYTES))
+    region = data.draw(st.sampled_from([0, 2, 4, 5]).map(lambda room: room * INITIAL_SLOT_BYTES))
     start = region + data.draw(st.integers(0, 3_000))
     noise = data.draw(st.binary(min_size=1, max_size=2_000))
     content[start : start + len(noise)] = noise
@@ -234,7 +243,7 @@ def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, coun
 
 
 @settings(max_examples=25, deadline=None)
-@given(size=st.integers(0, ROOMS * ROOM_BYTES))
+@given(size=st.integers(0, SLOTS_PER_FILE * INITIAL_SLOT_BYTES))
 def test_a_truncated_file_yields_an_earlier_image_or_none(tmp_path_factory, size):
     path = str(tmp_path_factory.mktemp("journal") / "journal")
     journal = Journal(path)
@@ -276,26 +285,26 @@ def test_a_write_torn_at_any_byte_leaves_the_image_before(journal, path, monkeyp
 
 def test_the_key_block_is_written_only_when_it_changes(journal, monkeypatch):
     made = books()
-    fill(made)
-    journal.write(image(made, seq=1))
+    backfill(made)
+    journal.write(checkpoint(made, seq=1))
     monkeypatch.setattr(journal._encoder, "encode", lambda *_: pytest.fail("written again"))
-    fill(made, seed=1)
-    journal.write(image(made, seq=2, positions=(position(raw_uj=9, at_ns=9),)))
+    backfill(made, seed=1)
+    journal.write(checkpoint(made, seq=2, counter_states=(position(raw_uj=9, at_ns=9),)))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"positions": (position(epoch="driver reloaded"),)},
-        {"run_cpu": (RunCpu(key(), 5),)},
+        {"counter_states": (position(epoch="driver reloaded"),)},
+        {"run_cpu": (RunCpuTime(key(), 5),)},
         {"factor": GERMANY._replace(grams_per_kwh=1.0)},
         {"factor": None},
     ],
 )
 def test_a_change_of_what_the_numbers_mean_is_written(journal, path, change):
     made = books()
-    journal.write(image(made, seq=1))
-    changed = image(made, seq=2, **change)
+    journal.write(checkpoint(made, seq=1))
+    changed = checkpoint(made, seq=2, **change)
     journal.write(changed)
     assert reread(path) == changed._replace(origin=ORIGIN)
 
@@ -307,8 +316,8 @@ LONG = "\N{GRINNING FACE}" * 8
 def largest(count):
     """Books with runs whose labels are as many and as long as may be, and four lines each."""
     made = books()
-    later = DeviceInfo(Device(Kind.CPU, "package-1"), "", "", "source", 500.0)
-    made.declare([later, later._replace(device=Device(Kind.DRAM, "package-1-dram"))])
+    later = DeviceInfo(Device(DeviceKind.CPU, "package-1"), "", "", "source", 500.0)
+    made.register_devices([later, later._replace(device=Device(DeviceKind.DRAM, "package-1-dram"))])
     labels = tuple((f"{number:02}{LONG}"[:10], LONG) for number in range(32))
     for number in range(count):
         run_id = f"{number:04}" + "x" * 124
@@ -318,20 +327,22 @@ def largest(count):
 
 
 def test_two_hundred_runs_of_the_largest_labels_fit_the_first_file(journal, path):
-    written = image(largest(200), run_cpu=tuple(RunCpu(key(f"{n:04}"), n) for n in range(200)))
+    written = checkpoint(
+        largest(200), run_cpu=tuple(RunCpuTime(key(f"{n:04}"), n) for n in range(200))
+    )
     journal.write(written)
     assert len(written.layout.lines) > 800
-    assert os.path.getsize(path) == ROOMS * ROOM_BYTES
+    assert os.path.getsize(path) == SLOTS_PER_FILE * INITIAL_SLOT_BYTES
     assert reread(path) == written._replace(origin=ORIGIN)
 
 
 def outgrown(journal):
     """An image that was written, and one for which the file is too small."""
     made = books()
-    first = image(made)._replace(origin=ORIGIN)
+    first = checkpoint(made)._replace(origin=ORIGIN)
     journal.write(first)
-    known_run(made, run(cgroup="x" * 5 * ROOM_BYTES))
-    return first, image(made, seq=2)._replace(origin=ORIGIN)
+    known_run(made, run(cgroup="x" * 5 * INITIAL_SLOT_BYTES))
+    return first, checkpoint(made, seq=2)._replace(origin=ORIGIN)
 
 
 def test_an_image_that_outgrows_the_file_gets_a_larger_one(journal, path):
@@ -340,7 +351,7 @@ def test_an_image_that_outgrows_the_file_gets_a_larger_one(journal, path):
     third = second._replace(seq=3)
     journal.write(third)
     assert reread(path) == third
-    assert os.path.getsize(path) == 4 * ROOMS * ROOM_BYTES
+    assert os.path.getsize(path) == 4 * SLOTS_PER_FILE * INITIAL_SLOT_BYTES
     assert os.listdir(os.path.dirname(path)) == ["journal"]
 
 
@@ -391,7 +402,7 @@ def test_a_disk_without_room_to_grow_leaves_no_old_image(journal, path, monkeypa
 
 def test_a_file_in_which_nothing_is_whole_is_not_gone_on_in(path):
     """What is old in it must not be found again later."""
-    Path(path).write_bytes(b"\xff" * ROOMS * ROOM_BYTES)
+    Path(path).write_bytes(b"\xff" * SLOTS_PER_FILE * INITIAL_SLOT_BYTES)
     with closing(Journal(path)) as successor:
         assert successor.read() is None
         inode = os.stat(path).st_ino
@@ -403,14 +414,16 @@ def test_pieces_that_stay_are_encoded_once(journal, monkeypatch):
     made = books()
     for number in range(5):
         known_run(made, run(f"run-{number}"))
-    journal.write(image(made))
+    journal.write(checkpoint(made))
     encoded = []
-    encode = keyblock._json
-    monkeypatch.setattr(keyblock, "_json", lambda value: encoded.append(value) or encode(value))
+    encode = journal_format._json
+    monkeypatch.setattr(
+        journal_format, "_json", lambda value: encoded.append(value) or encode(value)
+    )
     known_run(made, run("new"))
-    journal.write(image(made, seq=2))
-    pieces = [value for value in encoded if isinstance(value, Line | RunInfo)]
-    assert pieces == [*(line for line in pieces[:-1] if line.party == key("new")), run("new")]
+    journal.write(checkpoint(made, seq=2))
+    pieces = [value for value in encoded if isinstance(value, AccountKey | RunInfo)]
+    assert pieces == [*(line for line in pieces[:-1] if line.target == key("new")), run("new")]
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_old_image(journal, path, monkeypatch):

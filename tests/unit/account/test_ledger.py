@@ -9,13 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.account.opening import NAME, lock
-from exporter.account.rows import FIXED_IDS, METHOD_IDS, SPLIT_IDS
+from exporter.account.database import LEDGER_FILE, lock
+from exporter.account.decoding import FIXED_PARTY_IDS, METHOD_IDS, SPLIT_IDS
 from exporter.errors import LedgerError, LedgerLocked
-from exporter.model.books import NOTHING, Amount, Balance, FactorUse, Line, Past, UsageKey
+from exporter.model.ledger import (
+    ZERO_AMOUNT,
+    AccountKey,
+    Amount,
+    Balance,
+    FactorUse,
+    StoredRun,
+    UsageKey,
+)
 from exporter.model.readings import Method
-from exporter.model.runs import DEPARTED, Owner, Unit
-from exporter.model.workload import Reason, Split
+from exporter.model.runs import DEPARTED_RUNS, Owner, UnitCount
+from exporter.model.workload import SplitMethod, UnattributedReason
 from exporter.units import SECONDS_PER_DAY
 from tests.unit.account.making import (
     CPU,
@@ -26,11 +34,11 @@ from tests.unit.account.making import (
     MINUTE,
     SECOND,
     WALL,
+    backfill,
     balances,
     batch,
     books,
     entry,
-    fill,
     key,
     known_run,
     opened,
@@ -41,7 +49,7 @@ from tests.unit.account.making import (
     run,
 )
 
-CPU_LINE = Line(CPU, key(), Method.COUNTER, Split.CPU_TIME)
+CPU_LINE = AccountKey(CPU, key(), Method.COUNTER, SplitMethod.CPU_TIME)
 
 
 @pytest.fixture
@@ -59,7 +67,7 @@ def used(names=("bert",), *, seed=0):
     made = books()
     for name in names:
         known_run(made, run(name))
-    fill(made, names=names, seed=seed)
+    backfill(made, names=names, seed=seed)
     return made
 
 
@@ -118,8 +126,8 @@ def test_positions_come_back_as_read_before_this_process(ledger):
     full = position(provisional_uj=1, provisional_at_ns=2, debt_uj=3, suspect_uj=4, suspect_at_ns=5)
     full = full._replace(awake_ns=6)
     other = position(GPU)
-    ledger.commit(batch(used(), positions=(full, other)))
-    found = ledger.restore().restored.positions
+    ledger.commit(batch(used(), counter_states=(full, other)))
+    found = ledger.restore().restored.counter_states
     assert set(found) == {full._replace(restored=True), other._replace(restored=True)}
 
 
@@ -155,7 +163,7 @@ def test_two_users_with_one_id_are_two_runs(ledger):
         made.post([posting(entry(key(uid=uid), uid))], SECOND)
     ledger.commit(batch(made))
     lines = ledger.restore().restored.lines
-    assert [lines[CPU_LINE._replace(party=key(uid=uid))].total.energy_uj for uid in (1, 2)] == [
+    assert [lines[CPU_LINE._replace(target=key(uid=uid))].total.energy_uj for uid in (1, 2)] == [
         1,
         2,
     ]
@@ -168,7 +176,7 @@ def test_usage_sums_to_the_totals_after_any_commits(tmp_path_factory, seeds):
     made = used(("bert", "gpt"))
     for seq, seed in enumerate(seeds):
         ledger.commit(batch(made, seq=seq))
-        fill(made, seed=seed)
+        backfill(made, seed=seed)
     ledger.commit(batch(made, seq=99))
     sums = "party_id, device_id, method, split, {0}(energy_uj), {0}(held_uj), {0}(carbon_ng)"
     by_usage = query(ledger, f"SELECT {sums.format('sum')} FROM usage GROUP BY 1, 2, 3, 4")
@@ -179,33 +187,33 @@ def test_usage_sums_to_the_totals_after_any_commits(tmp_path_factory, seeds):
 
 def test_a_departed_run_is_not_restored_and_its_past_is_found(ledger):
     made = used()
-    made.note_run(run(ended=WALL))
-    made.depart(key())
+    made.update_run(run(ended=WALL))
+    made.remove_run(key())
     total = balances(made.rows())[CPU_LINE]
     ledger.commit(batch(made, seq=1))
-    made.settle(1)
+    made.apply_committed(1)
     ledger.commit(batch(made, seq=2))
     restored = ledger.restore().restored
-    past = ledger.past(key())
+    stored_run = ledger.stored_run(key())
     assert restored.runs == ()
-    assert restored.lines[CPU_LINE._replace(party=DEPARTED)] == total
-    assert past.lines[CPU_LINE] == total
-    assert past.info == run(ended=WALL)
-    assert sum(use.energy_uj for use in past.factor_uses) == sum(
-        b.total.energy_uj for b in past.lines.values()
+    assert restored.lines[CPU_LINE._replace(target=DEPARTED_RUNS)] == total
+    assert stored_run.lines[CPU_LINE] == total
+    assert stored_run.info == run(ended=WALL)
+    assert sum(use.energy_uj for use in stored_run.factor_uses) == sum(
+        b.total.energy_uj for b in stored_run.lines.values()
     )
 
 
 def test_what_comes_late_for_a_run_that_left_lowers_no_total_of_it(ledger):
     made = used()
-    made.note_run(run(ended=WALL))
-    made.depart(key())
+    made.update_run(run(ended=WALL))
+    made.remove_run(key())
     ledger.commit(batch(made, seq=1))
-    made.settle(1)
-    before = ledger.past(key()).lines
+    made.apply_committed(1)
+    before = ledger.stored_run(key()).lines
     made.post([posting(entry(key(), 7))], SECOND)
     ledger.commit(batch(made, seq=2))
-    assert ledger.past(key()).lines == before
+    assert ledger.stored_run(key()).lines == before
     assert ledger.restore().restored.lines == balances(made.rows())
     late = "SELECT energy_uj FROM usage WHERE party_id = 99"
     assert query(ledger, late) == [(7,)]
@@ -219,11 +227,11 @@ ODD = key("caf\ud800")
 def test_a_run_with_an_id_that_is_no_text_is_committed_and_found(ledger):
     info = run(labels=(("\udcff", "\N{REPLACEMENT CHARACTER}"),), budget_grams=1.0)
     info = info._replace(key=ODD, cgroup="/\udc80", enclosing=ODD)
-    line = CPU_LINE._replace(party=ODD)
+    line = CPU_LINE._replace(target=ODD)
     lines = {line: Balance(Amount(5, 0, 0))}
     ledger.commit(batch(books())._replace(runs=(info,), lines=lines))
     assert ledger.restore().restored.runs == (info,)
-    assert ledger.past(ODD).lines == lines
+    assert ledger.stored_run(ODD).lines == lines
 
 
 def test_numbers_that_are_none_stop_no_commit(ledger):
@@ -231,10 +239,10 @@ def test_numbers_that_are_none_stop_no_commit(ledger):
     odd = GERMANY._replace(grams_per_kwh=nan)
     made = used()
     made.post([posting(entry(key(), 5, factor=odd))], SECOND)
-    handed = batch(made, positions=(position(power_watts=nan),), floors={CPU: nan})
+    handed = batch(made, counter_states=(position(power_watts=nan),), floors={CPU: nan})
     for _ in range(2):
         ledger.commit(handed._replace(runs=(run(started=nan),), wall=nan))
-    assert ledger.restore().restored.positions == (position(power_watts=0.0, restored=True),)
+    assert ledger.restore().restored.counter_states == (position(power_watts=0.0, restored=True),)
 
 
 def test_the_time_of_the_last_commit_comes_back(ledger):
@@ -249,13 +257,13 @@ def test_a_departed_run_that_is_back_is_restored(ledger):
 
 
 def test_an_unknown_run_has_no_past(ledger):
-    assert ledger.past(key()) == Past(key())
+    assert ledger.stored_run(key()) == StoredRun(key())
 
 
 def test_the_pasts_of_any_runs_can_be_asked_for_at_start(ledger):
     ledger.commit(batch(used(("bert", "gpt")))._replace(departed=(key(),)))
     known = ledger.restore([key("bert"), key("gpt"), key("new")])
-    assert [(past.key, past.info) for past in known.pasts] == [
+    assert [(stored_run.key, stored_run.info) for stored_run in known.stored_runs] == [
         (key("bert"), run("bert")),
         (key("gpt"), run("gpt")),
         (key("new"), None),
@@ -272,7 +280,7 @@ def test_the_mark_of_an_orderly_stop_is_believed_once(directory, ledger):
 def test_a_run_that_was_never_noted_is_kept_all_the_same(ledger):
     balance = Balance(Amount(5, 0, 0))
     ledger.commit(batch(books())._replace(lines={CPU_LINE: balance}))
-    assert ledger.past(key()).lines == {CPU_LINE: balance}
+    assert ledger.stored_run(key()).lines == {CPU_LINE: balance}
 
 
 def test_a_device_that_was_never_described_is_kept_all_the_same(ledger):
@@ -286,8 +294,8 @@ def test_a_commit_that_fails_changes_nothing(ledger):
     made = used()
     ledger.commit(batch(made, seq=1))
     before = ledger.restore()
-    fill(made)
-    bad = UsageKey(MINUTE, CPU, Reason.IDLE, None, Method.COUNTER, Split.REST)
+    backfill(made)
+    bad = UsageKey(MINUTE, CPU, UnattributedReason.IDLE, None, Method.COUNTER, SplitMethod.REST)
     broken = batch(made, seq=2)._replace(usage={bad: Amount(2**63, 0, 0)})
     with pytest.raises(LedgerError, match="cannot be stored"):
         ledger.commit(broken)
@@ -431,7 +439,7 @@ def test_pruning_folds_minutes_into_hours_and_keeps_the_sums(ledger):
     made = used()
     for seq in range(3):
         ledger.commit(batch(made, seq=seq))
-        fill(made, seed=seq, rounds=50)
+        backfill(made, seed=seq, rounds=50)
         ledger.prune(WALL + 2 * SECONDS_PER_DAY, 1, 400)
     ledger.commit(batch(made, seq=9))
     before = usage_sums(ledger, "(SELECT * FROM usage UNION ALL SELECT * FROM usage_hour)")
@@ -442,21 +450,21 @@ def test_pruning_folds_minutes_into_hours_and_keeps_the_sums(ledger):
 
 def test_pruning_leaves_young_minutes_and_forgets_old_hours(ledger):
     made = books()
-    made.post([posting(entry(Reason.IDLE, 1, minute=MINUTE - 24 * 60 * 500))], SECOND)
-    made.post([posting(entry(Reason.IDLE, 2, minute=MINUTE - 24 * 60 * 40))], SECOND)
-    made.post([posting(entry(Reason.IDLE, 4))], SECOND)
+    made.post([posting(entry(UnattributedReason.IDLE, 1, minute=MINUTE - 24 * 60 * 500))], SECOND)
+    made.post([posting(entry(UnattributedReason.IDLE, 2, minute=MINUTE - 24 * 60 * 40))], SECOND)
+    made.post([posting(entry(UnattributedReason.IDLE, 4))], SECOND)
     ledger.commit(batch(made))
     ledger.prune(WALL, 35, 400)
     assert query(ledger, "SELECT energy_uj FROM usage") == [(4,)]
     assert query(ledger, "SELECT energy_uj FROM usage_hour") == [(2,)]
-    total = ledger.restore().restored.lines[CPU_LINE._replace(party=Reason.IDLE)].total
+    total = ledger.restore().restored.lines[CPU_LINE._replace(target=UnattributedReason.IDLE)].total
     assert total.energy_uj == 7
 
 
 def test_fifty_open_runs_come_back_beside_thousands_that_ended(ledger):
     made = used([f"run-{n}" for n in range(50)])
     ended = tuple(run(f"old-{n}", ended=WALL) for n in range(3_000))
-    old = {CPU_LINE._replace(party=info.key): Balance(Amount(1, 0, 0)) for info in ended}
+    old = {CPU_LINE._replace(target=info.key): Balance(Amount(1, 0, 0)) for info in ended}
     handed = batch(made)
     ledger.commit(
         handed._replace(
@@ -472,23 +480,23 @@ def test_fifty_open_runs_come_back_beside_thousands_that_ended(ledger):
 
 def test_amounts_of_all_parties_are_kept_apart(ledger):
     made = books()
-    for number, reason in enumerate(Reason, 1):
+    for number, reason in enumerate(UnattributedReason, 1):
         made.post([posting(entry(reason, number))], SECOND)
     ledger.commit(batch(made))
     lines = ledger.restore().restored.lines
     sums = {
         reason: sum(
-            (b.total.energy_uj for line, b in lines.items() if line.party == reason),
+            (b.total.energy_uj for line, b in lines.items() if line.target == reason),
         )
-        for reason in Reason
+        for reason in UnattributedReason
     }
-    assert sums == {reason: number for number, reason in enumerate(Reason, 1)}
-    assert NOTHING in {b.total for b in lines.values()}
+    assert sums == {reason: number for number, reason in enumerate(UnattributedReason, 1)}
+    assert ZERO_AMOUNT in {b.total for b in lines.values()}
 
 
 def test_a_ledger_that_was_removed_while_in_use_is_said_and_not_written_to(tmp_path):
     ledger = opened(tmp_path)
-    (tmp_path / NAME).unlink()
+    (tmp_path / LEDGER_FILE).unlink()
     with pytest.raises(LedgerError, match="removed or replaced"):
         ledger.commit(batch(books()))
     ledger.close()
@@ -496,19 +504,19 @@ def test_a_ledger_that_was_removed_while_in_use_is_said_and_not_written_to(tmp_p
 
 def test_every_method_split_and_reason_has_its_number():
     assert set(METHOD_IDS) == set(Method)
-    assert set(SPLIT_IDS) == set(Split)
-    assert set(Reason) <= set(FIXED_IDS)
+    assert set(SPLIT_IDS) == set(SplitMethod)
+    assert set(UnattributedReason) <= set(FIXED_PARTY_IDS)
 
 
 def test_what_a_run_says_of_itself_comes_back(directory):
     spoken = run()._replace(
         nodes=4,
-        units=(Unit("requests", 1.0, 1.0), Unit("tokens", 9.5)),
+        units=(UnitCount("requests", 1.0, 1.0), UnitCount("tokens", 9.5)),
         logged=(("accuracy", 0.93), ("note", "good")),
     )
     made = books()
     known_run(made, spoken)
-    fill(made, ["bert"])
+    backfill(made, ["bert"])
     with closing(opened(directory)) as ledger:
         ledger.commit(batch(made))
     with closing(opened(directory)) as ledger:
@@ -534,6 +542,6 @@ def test_nobody_but_its_owner_can_read_it_wherever_it_lies(directory):
     directory.mkdir(mode=0o755)
     for _ in range(2):
         with closing(opened(directory)):
-            files = list(directory.glob(f"{NAME}*"))
+            files = list(directory.glob(f"{LEDGER_FILE}*"))
             assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
         os.chmod(path_in(directory), 0o644)  # as one of an older exporter

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from exporter.model.runs import Merge, Owner, owner_of
+from exporter.model.runs import Owner, RunMerge, owner_of
 from tests.unit.account.making import key, run, shown
 from tests.unit.account.test_crashes import Crashes, counted, names
 
@@ -16,16 +16,19 @@ class MergeCrashes(Crashes):
         made = run(name, owner=None, namespace="b" if name == "clip" else "a", **changes)
         return made._replace(is_provisional=name == "bert" and made.ended is None)
 
-    def party_of(self, party):
-        return self.books._merges.resolve(party)
+    def party_of(self, target):
+        return self.books._merges.resolve(target)
 
     @rule(old=names, new=names, is_counted=st.booleans())
     def merge(self, old, new, is_counted):
         if old == new or not {key(old), key(new)} <= {r.key for r in shown(self.books)}:
             return
         before = counted(self.books.rows())
-        if not self.books.merge(Merge(key(old), key(new), is_counted)):
-            assert {key(old), key(new)} & {*self.questions, *(past.key for past in self.answers)}
+        if not self.books.merge(RunMerge(key(old), key(new), is_counted)):
+            assert {key(old), key(new)} & {
+                *self.questions,
+                *(stored_run.key for stored_run in self.answers),
+            }
             return
         after = counted(self.books.rows())
         assert after["device"] == before["device"]
@@ -49,8 +52,8 @@ class MergeCrashes(Crashes):
         owner_of = self.books.owner_of()
         sums = {owner: energy_uj for owner, energy_uj, _ in self.books.owners()}
         for row in self.books.rows():
-            if row.party in owner_of:
-                owner = owner_of[row.party]
+            if row.target in owner_of:
+                owner = owner_of[row.target]
                 sums[owner] = sums.get(owner, 0) + row.balance.counted.energy_uj
         if not self.is_beginning:
             assert all(sums[owner] >= value for owner, value in self.of_owners.items())

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.account import opening
-from exporter.account.opening import NEWER_SQLITE, explained
+from exporter.account import database
+from exporter.account.database import NEWER_SQLITE, sqlite_errors
 from exporter.errors import LedgerError
 from tests.unit.account.making import (
     GPU,
@@ -28,7 +28,7 @@ from tests.unit.account.making import (
     query,
     run,
 )
-from tests.unit.account.making import fill as use
+from tests.unit.account.making import backfill as use
 
 VERSIONS = [1, 2, 3]
 LEDGERS = Path(__file__).parent / "ledgers"
@@ -97,9 +97,9 @@ def test_every_amount_and_run_of_a_strict_ledger_is_kept(strict, version):
         restored = found.restore().restored
         assert [info.key for info in restored.runs] == [key("bert")]
         assert dict(restored.runs[0].labels) == {"group": "nlp", "team": "caf\ud800"}
-        assert found.past(key("gpt")).info.ended == WALL + 60
+        assert found.stored_run(key("gpt")).info.ended == WALL + 60
         assert restored.floors == {GPU: 21.5}
-        assert [position.uncounted for position in restored.positions] == [False, False]
+        assert [position.uncounted for position in restored.counter_states] == [False, False]
 
 
 def test_a_ledger_is_copied_before_it_is_migrated(strict, version):
@@ -122,7 +122,7 @@ def test_a_ledger_is_copied_before_it_is_migrated(strict, version):
 def test_a_ledger_that_cannot_be_copied_is_migrated_with_a_warning(
     strict, version, ledger, monkeypatch, caplog
 ):
-    monkeypatch.setattr("exporter.account.opening.os.replace", _full)
+    monkeypatch.setattr("exporter.account.database.os.replace", _full)
     with closing(opened(strict)) as found:
         assert schema_of(found) == schema_of(ledger)
     assert "without a copy" in caplog.text
@@ -143,8 +143,8 @@ def test_a_ledger_of_the_newest_schema_is_not_copied(tmp_path):
 def test_an_older_exporter_names_the_copy_that_it_can_be_returned_to(strict, version, monkeypatch):
     with closing(opened(strict)):
         pass
-    scripts = opening._scripts()
-    monkeypatch.setattr(opening, "_scripts", lambda: scripts[:version])
+    scripts = database._scripts()
+    monkeypatch.setattr(database, "_scripts", lambda: scripts[:version])
     with pytest.raises(LedgerError, match=rf"or restore .*ledger\.sqlite\.schema-{version}"):
         opened(strict)
 
@@ -178,7 +178,7 @@ def test_a_strict_ledger_that_was_killed_over_a_commit_has_its_commit(strict, tm
 
 
 def test_a_kill_between_two_steps_of_the_migration_is_made_good(strict, ledger, monkeypatch):
-    monkeypatch.setattr("exporter.account.opening.LAST_STRICT", 99)
+    monkeypatch.setattr("exporter.account.database.LAST_STRICT_VERSION", 99)
     for _ in range(2):  # the second finds tables that are declared anew, of a version that was not
         with closing(opened(strict)) as found:
             assert schema_of(found) == schema_of(ledger)
@@ -225,7 +225,7 @@ def test_a_result_that_is_a_text_of_digits_stays_a_text(strict):
         made = books(found.restore().restored)
         known_run(made, info)
         found.commit(batch(made, 9))
-        assert found.past(key("clip")).info.logged == (("note", "012"), ("score", 0.5))
+        assert found.stored_run(key("clip")).info.logged == (("note", "012"), ("score", 0.5))
 
 
 def test_a_declaration_that_is_damaged_is_no_matter_of_the_version(tmp_path):
@@ -240,7 +240,7 @@ def test_a_declaration_that_is_damaged_is_no_matter_of_the_version(tmp_path):
 
 def test_minutes_without_grams_are_found_in_a_strict_ledger(strict):
     with closing(opened(strict)) as found:
-        assert found.unpriced(WALL)[-1] == MINUTE + 2
+        assert found.unconverted(WALL)[-1] == MINUTE + 2
 
 
 def test_an_sqlite_that_is_too_old_is_named_and_nothing_is_moved(tmp_path, monkeypatch):
@@ -254,7 +254,7 @@ def test_an_sqlite_that_is_too_old_is_named_and_nothing_is_moved(tmp_path, monke
 def test_a_statement_that_sqlite_does_not_know_is_no_fault_of_the_file():
     with (
         pytest.raises(LedgerError, match=NEWER_SQLITE.partition(",")[0]) as caught,
-        explained("/state/ledger.sqlite"),
+        sqlite_errors("/state/ledger.sqlite"),
         closing(sqlite3.connect(":memory:")) as connection,
     ):
         connection.execute("SELECT 1 BORROWING id")
@@ -265,7 +265,7 @@ def test_a_ledger_without_room_to_be_migrated_asks_for_space_and_claims_nothing_
     """The exporter does not start then, so no totals are kept in memory."""
     with (
         pytest.raises(LedgerError, match="free space on its disk; an exporter that runs"),
-        explained("/state/ledger.sqlite"),
+        sqlite_errors("/state/ledger.sqlite"),
         closing(sqlite3.connect(":memory:")) as connection,
     ):
         connection.executescript("PRAGMA max_page_count = 1; CREATE TABLE one (two)")

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from exporter.account.archive import LedgerArchive
-from exporter.account.image import Origin
 from exporter.account.journal import Journal
+from exporter.account.journal_format import JournalOrigin
 from exporter.account.ledger import Ledger
 from exporter.account.reading import LedgerReader, Ledgers, shared
 from exporter.errors import LedgerError
-from exporter.model.books import Amount, FactorUse, sum_of
-from exporter.model.record import ANY, Part, RunRecord, Sums, Wanted
-from exporter.model.runs import Unit
-from exporter.model.workload import Split
+from exporter.model.ledger import Amount, FactorUse, sum_amounts
+from exporter.model.record import ANY_RUN, GroupBy, RecordPart, RunFilter, RunRecord
+from exporter.model.runs import UnitCount
+from exporter.model.workload import SplitMethod
 from tests.real.parts import let_others_in
 from tests.unit.account.making import (
     CPU,
@@ -25,11 +25,11 @@ from tests.unit.account.making import (
     GPU,
     SECOND,
     WALL,
+    backfill,
     batch,
     books,
+    checkpoint,
     entry,
-    fill,
-    image,
     key,
     known_run,
     opened,
@@ -52,10 +52,12 @@ def written(directory, *infos, seed=0, has_grams=False, **changes):
         known_run(made, info)
     names = [info.key.run_id for info in infos]
     if has_grams:
-        entries = [entry(key(name), 10**9, device=GPU, split=Split.EXCLUSIVE) for name in names]
+        entries = [
+            entry(key(name), 10**9, device=GPU, split=SplitMethod.EXCLUSIVE) for name in names
+        ]
         made.post([posting(*entries)], SECOND)
     else:
-        fill(made, names=names, seed=seed)
+        backfill(made, names=names, seed=seed)
     with closing(opened(directory)) as ledger:
         ledger.commit(batch(made, **{"clean": True, **changes}))
     return directory
@@ -111,7 +113,7 @@ def test_a_daemon_writes_and_stops_while_the_ledger_is_read(tmp_path):
         ledger.commit(batch(made))
         with reader(tmp_path) as found:
             before = found.runs(9)
-            fill(made, names=("bert",))
+            backfill(made, names=("bert",))
             ledger.commit(batch(made, 2))
             assert found.runs(9) == before
         with reader(tmp_path) as found:
@@ -122,7 +124,7 @@ def test_a_commit_that_a_kill_left_in_the_write_ahead_log_is_read(tmp_path):
     made, killed = books(), tmp_path / "killed"
     killed.mkdir()
     known_run(made, run())
-    fill(made, names=("bert",))
+    backfill(made, names=("bert",))
     with closing(opened(tmp_path)) as ledger:
         ledger.commit(batch(made))
         for suffix in ("", "-wal"):
@@ -183,7 +185,9 @@ def test_a_ledger_of_an_older_schema_is_read_as_after_its_migration(strict, tmp_
     with reader(strict) as old, reader(tmp_path / "migrated") as migrated:
         assert old.runs(9) == migrated.runs(9)
         assert len(old.runs(9)) == 2
-        assert old.sums(Sums.USER, 0.0, ANY, ()) == migrated.sums(Sums.USER, 0.0, ANY, ())
+        assert old.sums(GroupBy.USER, 0.0, ANY_RUN, ()) == migrated.sums(
+            GroupBy.USER, 0.0, ANY_RUN, ()
+        )
         assert old.ledger_id() == migrated.ledger_id()
     assert Path(path_in(strict)).read_bytes() == before
 
@@ -225,8 +229,8 @@ class TestWhatTheLedgerLacks:
         with reader(tmp_path) as found:
             ledger_id = found.ledger_id()
         journal = Journal(str(tmp_path / "journal"))
-        journal.origin = Origin(ledger_id, "boot-1")
-        journal.write(image(books(), seq))
+        journal.origin = JournalOrigin(ledger_id, "boot-1")
+        journal.write(checkpoint(books(), seq))
         journal.close()
         with reader(tmp_path) as found:
             assert found.committed_until == expected
@@ -234,8 +238,8 @@ class TestWhatTheLedgerLacks:
     def test_is_not_what_the_journal_of_another_ledger_has(self, tmp_path):
         written(tmp_path, run())
         journal = Journal(str(tmp_path / "journal"))
-        journal.origin = Origin("another", "boot-1")
-        journal.write(image(books(), 9))
+        journal.origin = JournalOrigin("another", "boot-1")
+        journal.write(checkpoint(books(), 9))
         journal.close()
         with reader(tmp_path) as found:
             assert found.committed_until is None
@@ -243,22 +247,24 @@ class TestWhatTheLedgerLacks:
     def test_is_all_before_the_first_commit(self, tmp_path):
         with closing(Ledger(str(tmp_path), WALL)), reader(tmp_path) as found:
             journal = Journal(str(tmp_path / "journal"))
-            journal.origin = Origin(found.ledger_id(), "boot-1")
-            journal.write(image(books(), 1))
+            journal.origin = JournalOrigin(found.ledger_id(), "boot-1")
+            journal.write(checkpoint(books(), 1))
             journal.close()
             assert found.committed_until == 0.0
 
 
 def test_runs_of_two_ledgers_are_one_list_the_newest_first(two):
     known = two([ended("one", 0, 9), ended("three", 20, 29)], [ended("two", 10, 19)])
-    assert [record.run.name for record in known.runs(ANY)] == ["three", "two", "one"]
+    assert [record.run.name for record in known.runs(ANY_RUN)] == ["three", "two", "one"]
 
 
 def test_a_run_that_another_daemon_continued_is_one_with_the_sum_of_both(two):
-    first = ended("bert", 0, 9, units=(Unit("tokens", 5.0),), logged=(("loss", 3.0), ("seed", 1.0)))
-    second = ended("bert", 10, 19, units=(Unit("tokens", 2.0),), logged=(("loss", 2.0),))
+    first = ended(
+        "bert", 0, 9, units=(UnitCount("tokens", 5.0),), logged=(("loss", 3.0), ("seed", 1.0))
+    )
+    second = ended("bert", 10, 19, units=(UnitCount("tokens", 2.0),), logged=(("loss", 2.0),))
     known = two([first], [second])
-    (record,) = known.runs(ANY)
+    (record,) = known.runs(ANY_RUN)
     parts = [each for ledger in known.ledgers for each in ledger.runs(9)]
     assert record.energy_uj == sum(each.energy_uj for each in parts)
     assert record.carbon_ng == sum(each.carbon_ng for each in parts)
@@ -270,14 +276,16 @@ def test_a_run_that_another_daemon_continued_is_one_with_the_sum_of_both(two):
 
 def test_of_records_of_the_same_time_the_one_with_the_most_energy_counts(two):
     known = two([ended("bert", 0, 20)], [ended("bert", 10, 30)])
-    (record,) = known.runs(ANY)
+    (record,) = known.runs(ANY_RUN)
     energies = sorted(each.runs(9)[0].energy_uj for each in known.ledgers)
     assert record.energy_uj == energies[1]
-    assert [each.energy_uj for each in known.shared(ANY)[0].left_out] == energies[:1]
+    assert [each.energy_uj for each in known.shared(ANY_RUN)[0].excluded] == energies[:1]
 
 
-@pytest.mark.parametrize("wanted", [ANY, Wanted(user="ada"), Wanted(user="eve"), Wanted("bert")])
-@pytest.mark.parametrize("by", list(Sums))
+@pytest.mark.parametrize(
+    "wanted", [ANY_RUN, RunFilter(user="ada"), RunFilter(user="eve"), RunFilter("bert")]
+)
+@pytest.mark.parametrize("by", list(GroupBy))
 def test_sums_have_what_the_list_has(two, by, wanted):
     """Also of a run whose user only one of the two knows."""
     known = two(
@@ -288,14 +296,14 @@ def test_sums_have_what_the_list_has(two, by, wanted):
     summed = known.sums(by, 0.0, wanted)
     apart = [each.record for each in known.shared(wanted)]
     assert sum(each.runs for each in summed) + len(apart) == len(listed)
-    energy_uj = sum(sum_of(part.amount for part in each.parts).energy_uj for each in summed)
+    energy_uj = sum(sum_amounts(part.amount for part in each.parts).energy_uj for each in summed)
     energy_uj += sum(record.energy_uj for record in apart)
     assert energy_uj == sum(record.energy_uj for record in listed) > 0
 
 
 def record(begin, end, energy_uj):
     info = run("bert", started=WALL + begin, ended=None if end is None else WALL + end)
-    part = Part(CPU, 1, 2, Amount(energy_uj, 0, 3))
+    part = RecordPart(CPU, 1, 2, Amount(energy_uj, 0, 3))
     return RunRecord(info, (part,), (FactorUse(GERMANY, energy_uj, 3),), WALL + 50, "n")
 
 
@@ -317,4 +325,4 @@ def test_nothing_that_two_daemons_may_both_have_measured_counts_twice(records, c
     assert found.record.energy_uj == counted_uj
     assert sum(each.energy_uj for each in found.counted) == counted_uj
     everything = sum(energy_uj for _, _, energy_uj in records)
-    assert sum(each.energy_uj for each in found.left_out) == everything - counted_uj
+    assert sum(each.energy_uj for each in found.excluded) == everything - counted_uj

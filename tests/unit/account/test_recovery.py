@@ -8,29 +8,36 @@ from pathlib import Path
 import pytest
 
 from exporter.account.books import Books
-from exporter.account.image import Origin
 from exporter.account.journal import Journal
+from exporter.account.journal_format import JournalOrigin
 from exporter.account.recovery import recover
 from exporter.errors import LedgerError
-from exporter.model.books import NOTHING, Amount, FactorUse, Line, MachineCpu, RunCpu
+from exporter.model.ledger import (
+    ZERO_AMOUNT,
+    AccountKey,
+    Amount,
+    FactorUse,
+    HostCpuTime,
+    RunCpuTime,
+)
 from exporter.model.readings import Method, Observation, Reading
-from exporter.model.runs import DEPARTED
-from exporter.model.workload import Reason, Split
-from exporter.sample.meters import Meters
+from exporter.model.runs import DEPARTED_RUNS
+from exporter.model.workload import SplitMethod, UnattributedReason
+from exporter.sample.energy_counters import EnergyCounters
 from tests.unit.account.making import (
     CPU,
     GERMANY,
     INFOS,
     SECOND,
     WALL,
+    backfill,
     balances,
     batch,
     begin_at_zero,
     books,
+    checkpoint,
     device_sums,
     entry,
-    fill,
-    image,
     key,
     known_run,
     opened,
@@ -41,7 +48,7 @@ from tests.unit.account.making import (
     run,
 )
 
-CPU_LINE = Line(CPU, key(), Method.COUNTER, Split.CPU_TIME)
+CPU_LINE = AccountKey(CPU, key(), Method.COUNTER, SplitMethod.CPU_TIME)
 
 
 class Daemon:
@@ -62,7 +69,7 @@ class Daemon:
 
     def show(self, **changes):
         self.seq += 1
-        self.journal.write(image(self.books, self.seq, **changes))
+        self.journal.write(checkpoint(self.books, self.seq, **changes))
 
     def commit(self, **changes):
         self.ledger.commit(batch(self.books, self.seq, **changes))
@@ -99,7 +106,7 @@ READINGS = [
 
 def used(daemon, seed=0):
     known_run(daemon.books, run())
-    fill(daemon.books, names=("bert",), seed=seed)
+    backfill(daemon.books, names=("bert",), seed=seed)
 
 
 def usage_and_totals(ledger):
@@ -140,7 +147,7 @@ def test_after_a_kill_the_ledger_is_told_what_it_missed(start):
     used(daemon)
     daemon.show()
     daemon.commit()
-    fill(daemon.books, names=("bert",), seed=2)
+    backfill(daemon.books, names=("bert",), seed=2)
     daemon.show()
     again = start()
     usage, totals = usage_and_totals(again.ledger)
@@ -175,10 +182,10 @@ def test_positions_and_clocks_are_those_of_the_journal(start):
     daemon = start()
     daemon.show()
     daemon.commit()
-    cpu, machine = (RunCpu(key(), 77),), MachineCpu(5, 9)
-    daemon.show(positions=(position(raw_uj=999),), run_cpu=cpu, machine_cpu=machine)
+    cpu, machine = (RunCpuTime(key(), 77),), HostCpuTime(5, 9)
+    daemon.show(counter_states=(position(raw_uj=999),), run_cpu=cpu, machine_cpu=machine)
     restored = start().restored
-    assert restored.positions == (position(raw_uj=999, restored=True),)
+    assert restored.counter_states == (position(raw_uj=999, restored=True),)
     assert (restored.run_cpu, restored.machine_cpu) == (cpu, machine)
 
 
@@ -190,7 +197,7 @@ def test_a_run_that_only_the_journal_knew_is_written_down(start):
     daemon.show()
     again = start()
     assert again.restored.runs == (run(),)
-    assert again.ledger.past(key()).info == run()
+    assert again.ledger.stored_run(key()).info == run()
 
 
 def test_floors_are_those_of_the_ledger(start):
@@ -218,14 +225,14 @@ def test_after_a_power_cut_counters_begin_at_zero_and_totals_go_on(start):
     daemon.show()
     daemon.commit()
     committed = balances(daemon.books.rows())
-    fill(daemon.books, names=("bert",), seed=3)
+    backfill(daemon.books, names=("bert",), seed=3)
     daemon.show()
     again = start("boot-2")
     lines = balances(again.books.rows())
     assert {line: b.total for line, b in lines.items()} == {
         line: b.total for line, b in committed.items()
     }
-    assert {b.counted for b in lines.values()} == {NOTHING}
+    assert {b.counted for b in lines.values()} == {ZERO_AMOUNT}
     assert begin_at_zero(again.restored)
     assert "counters begin at zero" in again.restored.notes[0]
 
@@ -251,7 +258,7 @@ def test_counters_that_began_at_zero_stay_so_after_an_orderly_stop(start):
     second.show()
     second.commit(clean=True)
     third = start("boot-3")
-    assert {row.balance.counted for row in third.books.rows()} == {NOTHING}
+    assert {row.balance.counted for row in third.books.rows()} == {ZERO_AMOUNT}
 
 
 def test_a_power_cut_before_the_first_commit_is_not_taken_for_an_orderly_stop(start):
@@ -260,10 +267,10 @@ def test_a_power_cut_before_the_first_commit_is_not_taken_for_an_orderly_stop(st
     daemon.show()
     daemon.commit(clean=True)
     second = start("boot-1")
-    fill(second.books, names=("bert",), seed=5)
+    backfill(second.books, names=("bert",), seed=5)
     second.show()
     third = start("boot-2")
-    assert {row.balance.counted for row in third.books.rows()} == {NOTHING}
+    assert {row.balance.counted for row in third.books.rows()} == {ZERO_AMOUNT}
 
 
 def test_a_lost_journal_means_counters_from_zero(start, tmp_path):
@@ -273,7 +280,7 @@ def test_a_lost_journal_means_counters_from_zero(start, tmp_path):
     daemon.commit()
     os.unlink(tmp_path / "state" / "journal")
     again = start()
-    assert {row.balance.counted for row in again.books.rows()} == {NOTHING}
+    assert {row.balance.counted for row in again.books.rows()} == {ZERO_AMOUNT}
 
 
 def test_a_boot_that_nobody_knows_has_no_journal(start):
@@ -296,7 +303,7 @@ def test_a_journal_older_than_the_ledger_is_not_gone_on_from(start):
     daemon = start()
     used(daemon)
     daemon.show()
-    fill(daemon.books, names=("bert",), seed=4)
+    backfill(daemon.books, names=("bert",), seed=4)
     daemon.seq += 1
     daemon.commit()
     assert begin_at_zero(start().restored)
@@ -306,7 +313,7 @@ def test_a_journal_that_stands_below_the_ledger_is_not_gone_on_from(start):
     daemon = start()
     used(daemon)
     daemon.show()
-    fill(daemon.books, names=("bert",), seed=4)
+    backfill(daemon.books, names=("bert",), seed=4)
     daemon.commit()
     assert begin_at_zero(start().restored)
 
@@ -357,7 +364,7 @@ def test_another_ledgers_journal_is_not_gone_on_from(start):
     used(daemon)
     daemon.show()
     daemon.commit()
-    daemon.journal.origin = Origin("another", "boot-1")
+    daemon.journal.origin = JournalOrigin("another", "boot-1")
     daemon.show()
     assert begin_at_zero(start().restored)
 
@@ -365,11 +372,11 @@ def test_another_ledgers_journal_is_not_gone_on_from(start):
 def test_a_run_that_left_before_the_kill_stays_gone(start):
     daemon = start()
     used(daemon)
-    daemon.books.note_run(run(ended=WALL))
-    daemon.books.depart(key())
+    daemon.books.update_run(run(ended=WALL))
+    daemon.books.remove_run(key())
     daemon.show()
     daemon.commit()
-    daemon.books.settle(daemon.seq)
+    daemon.books.apply_committed(daemon.seq)
     daemon.show()
     shown = device_sums(daemon.books.rows())
     again = start()
@@ -382,11 +389,11 @@ def left(daemon):
     """A run of 100 microjoules that has left the page."""
     known_run(daemon.books, run())
     daemon.books.post([posting(entry(key(), 100))], SECOND)
-    daemon.books.note_run(run(ended=WALL))
-    daemon.books.depart(key())
+    daemon.books.update_run(run(ended=WALL))
+    daemon.books.remove_run(key())
     daemon.show()
     daemon.commit()
-    daemon.books.settle(daemon.seq)
+    daemon.books.apply_committed(daemon.seq)
     daemon.show()
     daemon.commit()
 
@@ -394,7 +401,7 @@ def left(daemon):
 def test_a_run_that_waited_for_its_past_has_it_after_the_kill(start):
     daemon = start()
     left(daemon)
-    daemon.books.note_run(run(started=WALL + 9))
+    daemon.books.update_run(run(started=WALL + 9))
     daemon.books.post([posting(entry(key(), 8))], SECOND)
     daemon.show()
     sums = device_sums(daemon.books.rows())
@@ -411,9 +418,9 @@ def test_a_run_that_waited_for_its_past_has_it_after_the_kill(start):
 def test_a_run_that_had_its_past_keeps_it_after_the_kill(start):
     daemon = start()
     left(daemon)
-    daemon.books.note_run(run())
+    daemon.books.update_run(run())
     daemon.books.post([posting(entry(key(), 8))], SECOND)
-    daemon.books.rejoin(daemon.ledger.past(key()))
+    daemon.books.restore_run(daemon.ledger.stored_run(key()))
     daemon.show()
     shown = balances(daemon.books.rows())
     again = start()
@@ -426,10 +433,10 @@ def test_a_run_that_learned_its_past_just_before_an_orderly_stop_is_counted_once
     """The journal was not written in between: it lacks the past that the ledger has."""
     daemon = start()
     left(daemon)
-    daemon.books.note_run(run())
+    daemon.books.update_run(run())
     daemon.books.post([posting(entry(key(), 8))], SECOND)
     daemon.show()
-    daemon.books.rejoin(daemon.ledger.past(key()))
+    daemon.books.restore_run(daemon.ledger.stored_run(key()))
     daemon.commit(clean=True)
     shown = balances(daemon.books.rows())
     again = start()
@@ -440,7 +447,7 @@ def test_a_run_that_learned_its_past_just_before_an_orderly_stop_is_counted_once
 def test_a_run_that_waits_for_its_past_at_an_orderly_stop_is_found_in_the_journal(start):
     daemon = start()
     left(daemon)
-    daemon.books.note_run(run())
+    daemon.books.update_run(run())
     daemon.books.post([posting(entry(key(), 8))], SECOND)
     daemon.show()
     sums = device_sums(daemon.books.rows())
@@ -458,12 +465,12 @@ def test_what_came_late_for_a_run_that_left_goes_on(start):
     shown = balances(daemon.books.rows())
     again = start()
     assert balances(again.books.rows()) == shown
-    assert again.ledger.past(key()).lines[CPU_LINE].total.energy_uj == 100
+    assert again.ledger.stored_run(key()).lines[CPU_LINE].total.energy_uj == 100
 
 
 def test_clocks_of_an_orderly_stop_are_those_of_the_journal(start):
     daemon = start()
-    cpu, machine = (RunCpu(key(), 77),), MachineCpu(5, 9)
+    cpu, machine = (RunCpuTime(key(), 77),), HostCpuTime(5, 9)
     daemon.show(run_cpu=cpu, machine_cpu=machine)
     daemon.commit(clean=True)
     restored = start().restored
@@ -482,10 +489,10 @@ def test_a_mark_that_a_full_disk_kept_is_not_believed_after_a_power_cut(start, m
     with monkeypatch.context() as patch:
         patch.setattr(type(daemon.ledger), "start", full)
         second = start()
-    fill(second.books, names=("bert",), seed=5)
+    backfill(second.books, names=("bert",), seed=5)
     second.show()
     third = start("boot-2")
-    assert {row.balance.counted for row in third.books.rows()} == {NOTHING}
+    assert {row.balance.counted for row in third.books.rows()} == {ZERO_AMOUNT}
     assert not third.recovered.clean
 
 
@@ -517,10 +524,10 @@ def test_fifty_runs_are_restored(start):
     names = [f"run-{number}" for number in range(50)]
     for name in names:
         known_run(daemon.books, run(name))
-    fill(daemon.books, names=names)
+    backfill(daemon.books, names=names)
     daemon.show()
     daemon.commit()
-    fill(daemon.books, names=names, seed=1)
+    backfill(daemon.books, names=names, seed=1)
     daemon.show()
     shown = balances(daemon.books.rows())
     again = start()
@@ -535,7 +542,7 @@ def test_books_are_the_same_with_the_batch_of_the_recovery_still_to_come(tmp_pat
     used(daemon)
     daemon.show()
     daemon.commit()
-    fill(daemon.books, names=("bert",), seed=6)
+    backfill(daemon.books, names=("bert",), seed=6)
     daemon.show()
     daemon.kill()
     found = []
@@ -544,7 +551,7 @@ def test_books_are_the_same_with_the_batch_of_the_recovery_still_to_come(tmp_pat
             recovered = recover(ledger, journal, "boot-1", WALL)
             ledger.start()
             found.append(recovered)
-            journal.write(image(Books(recovered.restored, SECOND), recovered.restored.seq + 1))
+            journal.write(checkpoint(Books(recovered.restored, SECOND), recovered.restored.seq + 1))
     assert found[0].restored.lines == found[1].restored.lines
     assert found[0].batch.usage == found[1].batch.usage
 
@@ -554,8 +561,8 @@ def test_the_departed_have_no_usage_of_their_own(start):
     left(daemon)
     daemon.show()
     again = start()
-    assert {k.party for k in again.recovered.batch.usage} == set()
-    assert DEPARTED in {row.party for row in again.books.rows()}
+    assert {k.target for k in again.recovered.batch.usage} == set()
+    assert DEPARTED_RUNS in {row.target for row in again.books.rows()}
 
 
 def test_a_start_that_fails_leaves_the_mark_of_an_orderly_stop(tmp_path):
@@ -587,19 +594,21 @@ def absence(*entries):
     return made._replace(interval=made.interval._replace(restart=True, uncounted=True))
 
 
-def on(daemon, party):
+def on(daemon, target):
     """Total and counted energy of a party on the CPU."""
     (row,) = [
-        row for row in daemon.books.rows() if row[:2] == (CPU, party) and row[3] != Split.REST
+        row
+        for row in daemon.books.rows()
+        if row[:2] == (CPU, target) and row[3] != SplitMethod.REST
     ]
     return row.balance.total.energy_uj, row.balance.counted.energy_uj
 
 
 def test_counters_that_begin_at_zero_leave_the_absence_to_the_totals(lost):
-    lost.books.post([absence(entry(Reason.RESTART, 500))], SECOND)
-    assert on(lost, Reason.RESTART) == (500, 0)
-    lost.books.post([posting(entry(Reason.RESTART, 7))], 2 * SECOND)
-    assert on(lost, Reason.RESTART) == (507, 7)
+    lost.books.post([absence(entry(UnattributedReason.RESTART, 500))], SECOND)
+    assert on(lost, UnattributedReason.RESTART) == (500, 0)
+    lost.books.post([posting(entry(UnattributedReason.RESTART, 7))], 2 * SECOND)
+    assert on(lost, UnattributedReason.RESTART) == (507, 7)
 
 
 def test_after_a_lost_journal_and_a_late_device_a_kill_moves_no_counter(lost, start):
@@ -614,16 +623,16 @@ def test_after_a_lost_journal_and_a_late_device_a_kill_moves_no_counter(lost, st
 
 @pytest.mark.parametrize("boot", ["boot-1", "boot-2"], ids=["killed", "stopped before a reboot"])
 def test_a_device_that_is_not_there_before_the_second_start_is_counted_no_more(lost, start, boot):
-    positions = Meters(lost.restored.positions).positions()
-    lost.show(positions=positions)
+    counter_states = EnergyCounters(lost.restored.counter_states).counter_states()
+    lost.show(counter_states=counter_states)
     if boot == "boot-2":
-        lost.commit(positions=positions, clean=True)
+        lost.commit(counter_states=counter_states, clean=True)
     again = start(boot)
     assert not begin_at_zero(again.restored)
-    meters = Meters(again.restored.positions)
-    intervals = [interval for reading in READINGS for interval in meters.advance(reading)]
+    energy_counters = EnergyCounters(again.restored.counter_states)
+    intervals = [interval for reading in READINGS for interval in energy_counters.advance(reading)]
     assert [(each.energy_uj, each.uncounted) for each in intervals] == [(50, True), (70, False)]
-    assert not any(position.uncounted for position in meters.positions())
+    assert not any(position.uncounted for position in energy_counters.counter_states())
 
 
 @pytest.mark.parametrize(
@@ -672,10 +681,10 @@ def test_a_ledger_whose_schema_is_no_text_is_set_aside(tmp_path):
 
 def test_a_kill_right_after_what_was_recovered_is_committed_doubles_nothing(start):
     daemon = start()
-    daemon.books.note_run(run())  # it waits for its past until it is killed
+    daemon.books.update_run(run())  # it waits for its past until it is killed
     daemon.books.post([posting(entry(key(), 5))], SECOND)
     daemon.show()
     for _ in range(3):
         rows = start().books.rows()
-        used = [(row.party, row.balance.total.energy_uj) for row in rows if any(row.balance.total)]
+        used = [(row.target, row.balance.total.energy_uj) for row in rows if any(row.balance.total)]
         assert used == [(key(), 5)]

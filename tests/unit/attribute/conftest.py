@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.attribute.runbook import Runbook
-from exporter.attribute.sources.machine import MachineTotals
-from exporter.attribute.sources.processes import ProcessTable
-from exporter.attribute.witness import LiveWitness
-from exporter.model.commands import End, Start
+from exporter.attribute.run_registry import RunRegistry
+from exporter.attribute.sources.process_table import ProcessTable
+from exporter.attribute.workload_collector import HostTotals, LiveWorkloadCollector
+from exporter.model.commands import EndRun, StartRun
 from exporter.model.runs import RunInfo
 from tests.fakes import FakeClock
 
@@ -97,11 +96,11 @@ class Host:
         self, runs=(), run_cpu=(), machine_cpu=None, claim=None, left_wall=0.0, max_runs=100
     ) -> None:
         self.names_asked = []
-        self.runbook = Runbook(runs, max_runs)
-        self.witness = LiveWitness(
-            runbook=self.runbook,
+        self.run_registry = RunRegistry(runs, max_runs)
+        self.workload_collector = LiveWorkloadCollector(
+            run_registry=self.run_registry,
             processes=ProcessTable(str(self.proc.root), 100, read_environments=True),
-            machine=MachineTotals(str(self.proc.root), machine_cpu),
+            machine=HostTotals(str(self.proc.root), machine_cpu),
             procfs=str(self.proc.root),
             clock=self.clock,
             user_name=self._name,
@@ -109,7 +108,7 @@ class Host:
             run_cpu=tuple(run_cpu),
             left_wall=left_wall,
             jobs_directory=str(self.jobs),
-            pods=None if self.pods is None else partial(self.pods, self.runbook),
+            pods=None if self.pods is None else partial(self.pods, self.run_registry),
         )
 
     def _name(self, uid: int) -> str:
@@ -121,26 +120,26 @@ class Host:
         left_wall = self.clock.wall()
         self.clock.advance(absent_seconds)
         self.begin(
-            reversed(self.runbook._runs.values()),
-            self.witness.run_cpu(),
-            self.witness.machine_cpu(),
+            reversed(self.run_registry._runs.values()),
+            self.workload_collector.run_cpu(),
+            self.workload_collector.machine_cpu(),
             left_wall=left_wall,
         )
 
     def look(self, occupancies=None, infos=()) -> dict[str, int]:
         """Ticks by run id."""
         self.clock.advance(1)
-        self.sighting = self.witness.look(occupancies or {}, infos)
-        return {usage.run.run_id: usage.cpu_us // TICK_US for usage in self.sighting.usage}
+        self.workload = self.workload_collector.collect(occupancies or {}, infos)
+        return {usage.run.run_id: usage.cpu_us // TICK_US for usage in self.workload.usage}
 
     def start(self, pid: int, run_id: str, uid: int = 1, **more) -> RunInfo:
-        return self.witness.start(Start(uid, "ada", pid, run_id, **more))
+        return self.workload_collector.start(StartRun(uid, "ada", pid, run_id, **more))
 
     def end(self, run_id: str, pid: int = 0, uid: int = 1) -> RunInfo:
-        return self.witness.end(End(uid, run_id, pid=pid))
+        return self.workload_collector.end(EndRun(uid, run_id, pid=pid))
 
     def running(self) -> set[str]:
-        return {run.key.run_id for run in self.runbook.running()}
+        return {run.key.run_id for run in self.run_registry.running()}
 
 
 @pytest.fixture

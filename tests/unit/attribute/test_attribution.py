@@ -2,12 +2,19 @@
 
 import pytest
 
-from exporter.attribute.attribution import GONE_AT_MOST, Attribution
-from exporter.model.readings import Device, Interval, Kind, Method, Occupancy, Occupant
+from exporter.attribute.attribution import MAX_ENDED_RUNS, Attribution
+from exporter.model.readings import Device, DeviceKind, GpuActivity, GpuProcess, Interval, Method
 from exporter.model.runs import RunKey
-from exporter.model.workload import Holding, Machine, Reason, Sighting, Split, Usage
+from exporter.model.workload import (
+    GpuHolding,
+    HostUsage,
+    RunUsage,
+    SplitMethod,
+    UnattributedReason,
+    WorkloadSample,
+)
 
-GPU, CPU = Device(Kind.GPU, "GPU-1"), Device(Kind.CPU, "package-0")
+GPU, CPU = Device(DeviceKind.GPU, "GPU-1"), Device(DeviceKind.CPU, "package-0")
 A, B = RunKey(1, "a", ""), RunKey(1, "b", "")
 SECOND = 1_000_000_000
 JOULE = 1_000_000
@@ -19,21 +26,21 @@ def interval(t0, t1, watts=400, *, restart=False):
 
 
 def sighting(at, *holdings, owners=None):
-    return Sighting(at * SECOND, (), None, None, holdings, owners or {})
+    return WorkloadSample(at * SECOND, (), None, None, holdings, owners or {})
 
 
-def looked(at, *occupants, coverage=1.0):
-    return {GPU: Occupancy(GPU, at * SECOND, occupants, coverage=coverage)}
+def looked(at, *gpu_processes, coverage=1.0):
+    return {GPU: GpuActivity(GPU, at * SECOND, gpu_processes, coverage=coverage)}
 
 
 def hold(run, since=0, until=None):
-    return Holding(
+    return GpuHolding(
         GPU, run, since_ns=since * SECOND, until_ns=None if until is None else until * SECOND
     )
 
 
 def joules(done):
-    return {share.party: share.energy_uj / JOULE for _, shares in done for share in shares}
+    return {share.target: share.energy_uj / JOULE for _, shares in done for share in shares}
 
 
 def test_pending_energy_is_split_by_all_activity_that_was_gathered_meanwhile():
@@ -42,10 +49,10 @@ def test_pending_energy_is_split_by_all_activity_that_was_gathered_meanwhile():
     for second, a, b in ((5, 0.9, 0.1), (10, 0.1, 0.9), (15, 0.5, 0.5)):
         for tick in range(second, second + 5):
             seen = sighting(tick, hold(A), hold(B), owners=owners)
-            look = looked(second, Occupant(7, active=a), Occupant(8, active=b))
+            look = looked(second, GpuProcess(7, active=a), GpuProcess(8, active=b))
             assert attribution.shares([], [GPU], seen, look) == []
     seen = sighting(20, hold(A), hold(B), owners=owners)
-    look = looked(20, Occupant(7, active=0.5), Occupant(8, active=0.5))
+    look = looked(20, GpuProcess(7, active=0.5), GpuProcess(8, active=0.5))
     done = attribution.shares([interval(5, 20)], [GPU], seen, look)
     assert joules(done) == pytest.approx({A: 3000, B: 3000})
 
@@ -63,21 +70,21 @@ def test_what_was_gathered_is_used_once():
     attribution.shares([], [GPU], sighting(1, hold(A, 0, 1)), {})
     attribution.shares([interval(0, 1)], [GPU], sighting(1), {})
     done = attribution.shares([interval(0, 1)], [GPU], sighting(2), {})
-    assert joules(done) == {Reason.UNALLOCATED: 400}
+    assert joules(done) == {UnattributedReason.UNALLOCATED: 400}
 
 
 def test_activity_that_was_seen_more_than_30_s_ago_is_not_used():
-    for age, split in ((30, Split.ACTIVITY), (31, Split.EQUAL)):
+    for age, split in ((30, SplitMethod.ACTIVITY), (31, SplitMethod.EQUAL)):
         seen = sighting(age, hold(A), hold(B), owners={7: A, 8: B})
-        look = looked(0, Occupant(7, active=0.9), Occupant(8, active=0.3))
+        look = looked(0, GpuProcess(7, active=0.9), GpuProcess(8, active=0.3))
         ((_, shares),) = Attribution({}).shares([interval(age - 1, age)], [GPU], seen, look)
         assert {share.split for share in shares} == {split}
 
 
-def learned(*occupants, restart=False):
+def learned(*gpu_processes, restart=False):
     attribution = Attribution({})
     for second in range(70):
-        look = looked(second - second % 5, *occupants)
+        look = looked(second - second % 5, *gpu_processes)
         step = interval(second, second + 1, 70, restart=restart)
         attribution.shares([step], [GPU], sighting(second + 1), look)
     return attribution.floors()
@@ -85,15 +92,15 @@ def learned(*occupants, restart=False):
 
 def test_the_floor_of_a_gpu_is_learned_only_while_no_process_has_a_context():
     assert learned() == {GPU: 70.0}
-    assert learned(Occupant(9)) == {}
+    assert learned(GpuProcess(9)) == {}
     assert learned(restart=True) == {}
 
 
 def test_a_known_floor_is_told_apart_in_what_its_holders_pay():
     seen = sighting(1, hold(A), hold(B), owners={7: A, 8: B})
-    look = looked(0, Occupant(7, active=0.9), Occupant(8))
+    look = looked(0, GpuProcess(7, active=0.9), GpuProcess(8))
     ((_, shares),) = Attribution({GPU: 80.0}).shares([interval(0, 1)], [GPU], seen, look)
-    assert {share.party: share.held_uj for share in shares} == {A: 40 * JOULE, B: 40 * JOULE}
+    assert {share.target: share.held_uj for share in shares} == {A: 40 * JOULE, B: 40 * JOULE}
     assert joules([(None, shares)]) == {A: 360, B: 40}
 
 
@@ -101,12 +108,12 @@ def test_a_device_that_is_away_keeps_of_the_sightings_only_what_it_needs():
     attribution = Attribution({})
     for second in range(100):
         seen = sighting(second, hold(A), owners={7: A})
-        attribution.shares([], [GPU, CPU], seen, looked(second, Occupant(7)))
-    assert len(attribution._waiting[GPU].looks) <= 31
-    assert attribution._waiting[CPU].sighting.holdings == ()
+        attribution.shares([], [GPU, CPU], seen, looked(second, GpuProcess(7)))
+    assert len(attribution._waiting[GPU].activities) <= 31
+    assert attribution._waiting[CPU].workload.holdings == ()
 
 
-DRAM = Device(Kind.DRAM, "dram-0")
+DRAM = Device(DeviceKind.DRAM, "dram-0")
 TICKS = 2000
 EACH_TICK = 5
 
@@ -117,9 +124,9 @@ def run(number):
 
 def used(second, *rows, machine=True):
     busy_us = sum(cpu_us for _, cpu_us in rows) + 1000
-    usage = tuple(Usage(key, cpu_us, memory_bytes=1 << 20) for key, cpu_us in rows)
-    of_all = Machine(busy_us, 2_000_000, 1 << 30, 2 << 30) if machine else None
-    return Sighting(second * SECOND, usage, of_all, None)
+    usage = tuple(RunUsage(key, cpu_us, memory_bytes=1 << 20) for key, cpu_us in rows)
+    of_all = HostUsage(busy_us, 2_000_000, 1 << 30, 2 << 30) if machine else None
+    return WorkloadSample(second * SECOND, usage, of_all, None)
 
 
 def kept(attribution):
@@ -127,7 +134,7 @@ def kept(attribution):
     return sum(
         len(part)
         for seen in attribution._waiting.values()
-        for part in (*seen.sighting, seen.looks)
+        for part in (*seen.workload, seen.activities)
         if isinstance(part, tuple | frozenset | dict)
     )
 
@@ -149,7 +156,7 @@ def of(device):
 def test_a_device_that_stays_away_keeps_no_more_than_the_present_runs_and_a_hundred(machine):
     attribution = Attribution({})
     away(attribution, [CPU, DRAM], machine=machine)
-    assert kept(attribution) <= 2 * (GONE_AT_MOST + EACH_TICK + len(Machine._fields) + 1)
+    assert kept(attribution) <= 2 * (MAX_ENDED_RUNS + EACH_TICK + len(HostUsage._fields) + 1)
 
 
 @pytest.mark.parametrize("machine", [True, False], ids=["clocks", "no clocks"])
@@ -160,12 +167,12 @@ def test_what_a_device_owes_when_it_returns_adds_up_and_the_most_active_pay_thei
     paid = joules([(None, shares)])
     assert sum(share.energy_uj for share in shares) == 1_000_003 * JOULE
     all_us = TICKS * EACH_TICK * 100 + 900_000 + (TICKS * 1000 + 1000 if machine else 0)
-    active = 1_000_003 - paid.get(Reason.IDLE, 0)
+    active = 1_000_003 - paid.get(UnattributedReason.IDLE, 0)
     assert paid[A] == pytest.approx(active * 900_000 / all_us, rel=1e-3)
     last, first = run(TICKS * EACH_TICK - 1), run(0)
     assert paid[last] == pytest.approx(active * 100 / all_us, rel=1e-2)
     assert first not in paid
-    assert paid[Reason.OTHER] > 0
+    assert paid[UnattributedReason.OTHER] > 0
 
 
 def test_a_gpu_that_stays_away_keeps_its_holders_and_a_hundred_that_were():
@@ -174,16 +181,16 @@ def test_a_gpu_that_stays_away_keeps_its_holders_and_a_hundred_that_were():
         ended = [hold(run(second - 1), second - 1, second)] if second else []
         seen = sighting(second, hold(B), *ended, hold(run(second), second))
         seen = seen._replace(
-            owners={second * 10 + n: run(second) for n in range(9)},
-            servers=frozenset({second * 10}),
+            run_of_pid={second * 10 + n: run(second) for n in range(9)},
+            proxy_pids=frozenset({second * 10}),
         )
-        looks = looked(second, Occupant(second * 10), Occupant(second * 10 + 1))
+        looks = looked(second, GpuProcess(second * 10), GpuProcess(second * 10 + 1))
         attribution.shares([], [GPU], seen, looks)
-    looks_kept = attribution._waiting[GPU].looks
+    looks_kept = attribution._waiting[GPU].activities
     assert len(looks_kept) <= 31
-    assert len(attribution._waiting[GPU].sighting.holdings) <= GONE_AT_MOST + 3
-    assert len(attribution._waiting[GPU].sighting.owners) <= 2 * len(looks_kept)
-    assert len(attribution._waiting[GPU].sighting.servers) <= len(looks_kept)
+    assert len(attribution._waiting[GPU].workload.holdings) <= MAX_ENDED_RUNS + 3
+    assert len(attribution._waiting[GPU].workload.run_of_pid) <= 2 * len(looks_kept)
+    assert len(attribution._waiting[GPU].workload.proxy_pids) <= len(looks_kept)
     done = attribution.shares([interval(0, TICKS)], [GPU], sighting(TICKS, hold(B)), {})
     assert sum(share.energy_uj for _, shares in done for share in shares) == 400 * TICKS * JOULE
     assert B in joules(done)
@@ -198,11 +205,14 @@ def test_of_the_holders_of_a_gpu_that_are_gone_the_longest_are_kept():
         )
     done = attribution.shares([interval(0, 1000)], [GPU], sighting(1000), {})
     assert joules(done)[A] == 200_000
-    assert joules(done)[Reason.UNALLOCATED] == (500 - GONE_AT_MOST) * 400
+    assert joules(done)[UnattributedReason.UNALLOCATED] == (500 - MAX_ENDED_RUNS) * 400
 
 
 def test_what_runs_used_was_not_idle_though_the_clocks_of_the_machine_lag_behind():
-    usage = Usage(A, cpu_us=1_000_000, memory_bytes=0)
-    seen = Sighting(SECOND, (usage,), Machine(950_000, 2_000_000, 0, 0), None)
+    usage = RunUsage(A, cpu_us=1_000_000, memory_bytes=0)
+    seen = WorkloadSample(SECOND, (usage,), HostUsage(950_000, 2_000_000, 0, 0), None)
     one = Interval(CPU, 0, SECOND, 100 * JOULE, Method.COUNTER)
-    assert joules(Attribution({}).shares([one], [CPU], seen, {})) == {A: 50, Reason.IDLE: 50}
+    assert joules(Attribution({}).shares([one], [CPU], seen, {})) == {
+        A: 50,
+        UnattributedReason.IDLE: 50,
+    }

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.sources.cgroups import CgroupMeter, mounts, paths
-from exporter.errors import Refused
-from exporter.model.readings import Device, Kind, Occupancy, Occupant
+from exporter.attribute.sources.cgroups import CgroupMeter, cgroup_mounts, cgroup_paths
+from exporter.errors import RequestRefused
+from exporter.model.readings import Device, DeviceKind, GpuActivity, GpuProcess
 
 TICK_US = 10_000
 
@@ -28,11 +28,11 @@ class Groups:
             f"1 1 0:1 / {point} rw - cgroup2 none rw\n"
         )
 
-    def group(self, path: str, ticks: int = 0, *, populated: int = 1, memory: int = 0) -> None:
+    def group(self, path: str, ticks: int = 0, *, has_processes: int = 1, memory: int = 0) -> None:
         directory = self.root / path.lstrip("/")
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "cpu.stat").write_text(f"usage_usec {ticks * TICK_US}\nuser_usec 0\n")
-        (directory / "cgroup.events").write_text(f"populated {populated}\nfrozen 0\n")
+        (directory / "cgroup.events").write_text(f"populated {has_processes}\nfrozen 0\n")
         (directory / "cgroup.procs").write_text("")
         (directory / "memory.stat").write_text(f"anon {memory}\nfile 9\nshmem 1\n")
 
@@ -50,7 +50,7 @@ def test_scope_cgroup_in_the_root_cgroup_is_refused_with_the_remedy(host):
     (host.proc.root / "10" / "cgroup").write_text("0::/\n")
     (host.proc.root / "self" / "mountinfo").write_text("1 1 0:1 / /cg rw - cgroup2 none rw\n")
     host.look()
-    with pytest.raises(Refused, match="whole machine"):
+    with pytest.raises(RequestRefused, match="whole machine"):
         host.start(10, "a", scope="cgroup")
 
 
@@ -122,7 +122,7 @@ def test_memory_of_runs_inside_is_theirs(host, groups):
     host.start(10, "job", scope="cgroup")
     host.start(11, "inner")
     host.look()
-    assert [usage.memory_bytes for usage in host.sighting.usage] == [5001 - 2048, 2048]
+    assert [usage.memory_bytes for usage in host.workload.usage] == [5001 - 2048, 2048]
 
 
 def test_a_cgroup_run_lives_while_its_cgroup_has_processes_anywhere_below(host, groups):
@@ -134,7 +134,7 @@ def test_a_cgroup_run_lives_while_its_cgroup_has_processes_anywhere_below(host, 
     host.proc.gone(10)
     host.look()
     assert host.running() == {"job"}
-    groups.group("/job", populated=0)
+    groups.group("/job", has_processes=0)
     host.look()
     assert host.running() == set()
 
@@ -170,7 +170,7 @@ def test_a_cgroup_that_has_gone_used_nothing_more(host, groups):
     host.proc.process(10)
     groups.put(10, "/job")
     root = str(host.proc.root)
-    meter = CgroupMeter(mounts(root), paths(root, 10))
+    meter = CgroupMeter(cgroup_mounts(root), cgroup_paths(root, 10))
     (groups.root / "job" / "cpu.stat").unlink()
     assert meter.advance_us() == 0
 
@@ -179,7 +179,7 @@ def test_a_kernel_without_cgroups_refuses_the_scope(host, groups):
     host.proc.process(10)
     (host.proc.root / "10" / "cgroup").write_text("")
     host.look()
-    with pytest.raises(Refused, match="not possible"):
+    with pytest.raises(RequestRefused, match="not possible"):
         host.start(10, "a", scope="cgroup")
 
 
@@ -193,11 +193,11 @@ def test_a_process_in_the_cgroup_of_a_run_holds_gpus_for_it_and_one_beside_it_do
     host.look()
     run = host.start(10, "a", scope="cgroup").key
     inner = host.start(40, "b", scope="cgroup").key
-    gpu = Device(Kind.GPU, "GPU-1")
-    seen = Occupancy(gpu, host.clock.now_ns, tuple(Occupant(pid) for pid in (10, 20, 30, 40)))
+    gpu = Device(DeviceKind.GPU, "GPU-1")
+    seen = GpuActivity(gpu, host.clock.now_ns, tuple(GpuProcess(pid) for pid in (10, 20, 30, 40)))
     host.look({gpu: seen})
-    assert host.sighting.owners == {10: run, 20: run, 40: inner}
-    assert {held.run for held in host.sighting.holdings} == {run, inner}
+    assert host.workload.run_of_pid == {10: run, 20: run, 40: inner}
+    assert {held.run for held in host.workload.holdings} == {run, inner}
 
 
 def written(directory, used_us, memory=0):

@@ -5,9 +5,8 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.cpu_time import CpuTime, settle
-from exporter.attribute.sources import processes as module
-from exporter.attribute.sources.procfs import Process
+from exporter.attribute.sources import process_table as module
+from exporter.attribute.sources.procfs import CpuClocks, Process, settle_cpu_time
 from exporter.model.runs import RunKey
 
 RUN = RunKey(0, "r", "")
@@ -111,7 +110,7 @@ def test_what_is_counted_is_what_was_worked_in_any_order_of_births_deaths_and_wa
     with patch.object(module, "Procfs", lambda *_, **__: kernel):
         table = module.ProcessTable("", 0, read_environments=True)
     counted(table)
-    table.own([table.find(ROOT)], RUN)
+    table.assign([table.find(ROOT)], RUN)
     total = 0
     for before, meanwhile in looks:
         for step in before:
@@ -131,35 +130,35 @@ def test_what_is_counted_is_what_was_worked_in_any_order_of_births_deaths_and_wa
     assert total == root.own_ticks + root.ended_ticks
 
 
-def chained(*processes: CpuTime):
+def chained(*processes: CpuClocks):
     """Each the child of the one before."""
     parents = dict(zip(processes[1:], processes, strict=False))
-    return settle(processes, parents.get)
+    return settle_cpu_time(processes, parents.get)
 
 
 def test_an_orphans_time_is_paid_by_the_one_further_up_that_waited_for_it():
-    top = CpuTime(run=RUN, new_ended=40)
-    parent = CpuTime(run=RUN, new_ended=5)
-    gone = CpuTime(run=RUN, own_ticks=5, gone=True)
-    orphan = CpuTime(run=RUN, own_ticks=40, gone=True)
+    top = CpuClocks(run=RUN, new_ended=40)
+    parent = CpuClocks(run=RUN, new_ended=5)
+    gone = CpuClocks(run=RUN, own_ticks=5, gone=True)
+    orphan = CpuClocks(run=RUN, own_ticks=40, gone=True)
     assert chained(top, parent, gone, orphan) == {}
 
 
 def test_a_parent_that_is_gone_too_pays_from_what_it_had_waited_for():
-    top = CpuTime(run=RUN, new_ended=1)
-    parent = CpuTime(run=RUN, ended_ticks=1, new_ended=1, gone=True)
-    gone = CpuTime(run=RUN, own_ticks=1, gone=True)
+    top = CpuClocks(run=RUN, new_ended=1)
+    parent = CpuClocks(run=RUN, ended_ticks=1, new_ended=1, gone=True)
+    gone = CpuClocks(run=RUN, own_ticks=1, gone=True)
     assert chained(top, parent, gone) == {}
 
 
 def test_a_process_in_no_run_owes_nothing():
-    outside = CpuTime()
-    assert chained(outside, CpuTime(run=RUN, own_ticks=5, new_own=5, gone=True)) == {RUN: 5}
+    outside = CpuClocks()
+    assert chained(outside, CpuClocks(run=RUN, own_ticks=5, new_own=5, gone=True)) == {RUN: 5}
     assert outside.owed == 0
 
 
 def test_a_clock_that_steps_back_counts_nothing():
-    process = CpuTime(run=RUN)
+    process = CpuClocks(run=RUN)
     for own in (7, 5, 8):
         process.advance(own, 0)
     assert chained(process) == {RUN: 8}

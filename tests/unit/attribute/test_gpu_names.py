@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.sources.gpu_names import gpu_of, names_of
-from exporter.model.readings import Device, DeviceInfo, Kind, Occupancy, Partition
+from exporter.attribute.sources.gpu_holdings import gpu_aliases, resolve_gpu_id
+from exporter.model.readings import Device, DeviceInfo, DeviceKind, GpuActivity, Partition
 
 A, B = (f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "ab")
 MIG = "MIG-cccccccc-0000-5111-2222-cccccccccccc"
 UNKNOWN = "GPU-dddddddd-0000-1111-2222-dddddddddddd"
 
 
-def info(uuid, index, minor, kind=Kind.GPU):
+def info(uuid, index, minor, kind=DeviceKind.GPU):
     return DeviceInfo(
         Device(kind, uuid), "H200", "NVIDIA", "nvml", 700.0, ordinal=str(index), minor=minor
     )
@@ -22,7 +22,9 @@ def info(uuid, index, minor, kind=Kind.GPU):
 
 SWAPPED = (info(A, 0, 1), info(B, 1, 0))
 """A host whose first GPU on the PCI bus has the second device file."""
-SPLIT = {SWAPPED[0].device: Occupancy(SWAPPED[0].device, 1, (), (Partition(MIG, 3, None, (4, 0)),))}
+SPLIT = {
+    SWAPPED[0].device: GpuActivity(SWAPPED[0].device, 1, (), (Partition(MIG, 3, None, (4, 0)),))
+}
 
 
 @pytest.mark.parametrize(
@@ -67,44 +69,44 @@ SPLIT = {SWAPPED[0].device: Occupancy(SWAPPED[0].device, 1, (), (Partition(MIG, 
     ],
 )
 def test_an_id_means_the_gpu_that_it_names(device_id, uuid):
-    assert gpu_of(device_id, names_of(SWAPPED, SPLIT)) == uuid
+    assert resolve_gpu_id(device_id, gpu_aliases(SWAPPED, SPLIT)) == uuid
 
 
 def test_a_uuid_with_a_suffix_needs_no_driver_that_knows_it():
-    assert gpu_of(f"{A}-0", {}) == A
+    assert resolve_gpu_id(f"{A}-0", {}) == A
 
 
 def test_a_longer_name_is_not_the_shorter_one_that_begins_like_it():
     names = {"GPU-1": "GPU-1", "GPU-12": "GPU-12"}
-    assert gpu_of("GPU-12-0", names) == "GPU-12"
-    assert gpu_of("GPU-1-0", names) == "GPU-1"
+    assert resolve_gpu_id("GPU-12-0", names) == "GPU-12"
+    assert resolve_gpu_id("GPU-1-0", names) == "GPU-1"
 
 
 def test_a_device_file_of_a_driver_that_tells_no_minor_number_is_no_gpu():
-    names = names_of([info(A, 0, None)], {})
-    assert gpu_of("nvidia0", names) == ""
-    assert gpu_of("0", names) == A
+    names = gpu_aliases([info(A, 0, None)], {})
+    assert resolve_gpu_id("nvidia0", names) == ""
+    assert resolve_gpu_id("0", names) == A
 
 
 def test_only_gpus_have_names():
-    assert names_of([info("package-0", "", 0, Kind.CPU)], {}) == {}
+    assert gpu_aliases([info("package-0", "", 0, DeviceKind.CPU)], {}) == {}
 
 
 @given(st.permutations(range(4)), st.permutations(range(4)))
 def test_index_and_device_file_are_told_apart_in_every_order(indices, minors):
     uuids = [A, B, MIG, UNKNOWN]
-    names = names_of(map(info, uuids, indices, minors), {})
+    names = gpu_aliases(map(info, uuids, indices, minors), {})
     for uuid, index, minor in zip(uuids, indices, minors, strict=True):
-        assert gpu_of(str(index), names) == gpu_of(f"nvidia{minor}", names) == uuid
+        assert resolve_gpu_id(str(index), names) == resolve_gpu_id(f"nvidia{minor}", names) == uuid
 
 
 @given(st.sampled_from([A, B, MIG]), st.text("-_:/.#0123456789", max_size=6))
 def test_whatever_follows_a_separator_is_no_part_of_a_uuid(uuid, suffix):
-    names = names_of(SWAPPED, SPLIT)
+    names = gpu_aliases(SWAPPED, SPLIT)
     for joint in "-_:/.#":
-        assert gpu_of(f"{uuid}{joint}{suffix}", names) == uuid
+        assert resolve_gpu_id(f"{uuid}{joint}{suffix}", names) == uuid
 
 
 def test_two_gpus_in_one_id_are_none_in_any_order():
     for one, other in itertools.permutations((A, B, MIG), 2):
-        assert gpu_of(f"{one}:{other}", names_of(SWAPPED, SPLIT)) == ""
+        assert resolve_gpu_id(f"{one}:{other}", gpu_aliases(SWAPPED, SPLIT)) == ""

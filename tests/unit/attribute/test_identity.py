@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.identity import Claim, claim_of, clean, clean_labels
+from exporter.attribute.identity import RunClaim, claim_from_environment, sanitize, sanitize_labels
 
 
 def block(**variables: str) -> bytes:
@@ -21,63 +21,65 @@ def test_run_job_name_and_labels_are_read():
         EMISSIONS_RUN_NAME="bert",
         EMISSIONS_LABELS="team=nlp,stage=eval,broken",
     )
-    assert claim_of(text) == Claim("r1", "j1", "bert", (("stage", "eval"), ("team", "nlp")))
+    assert claim_from_environment(text) == RunClaim(
+        "r1", "j1", "bert", (("stage", "eval"), ("team", "nlp"))
+    )
 
 
 def test_a_job_id_alone_names_the_run_too():
-    assert claim_of(block(EMISSIONS_JOB_ID="4711")) == Claim("4711", "4711")
+    assert claim_from_environment(block(EMISSIONS_JOB_ID="4711")) == RunClaim("4711", "4711")
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_RUN_ID", "WANDB_RUN_ID", "TORCHELASTIC_RUN_ID"])
 def test_tracking_ids_are_taken_unless_none(name):
-    assert claim_of(block(**{name: "abc"})) == Claim("abc")
-    assert claim_of(block(**{name: "none"})) is None
+    assert claim_from_environment(block(**{name: "abc"})) == RunClaim("abc")
+    assert claim_from_environment(block(**{name: "none"})) is None
 
 
 def test_our_own_variable_goes_before_tracking_ids():
-    assert claim_of(block(MLFLOW_RUN_ID="m", EMISSIONS_RUN_ID="e")) == Claim("e")
+    assert claim_from_environment(block(MLFLOW_RUN_ID="m", EMISSIONS_RUN_ID="e")) == RunClaim("e")
 
 
 def test_other_environments_claim_nothing():
-    assert claim_of(block(PATH="/bin", HOME="/root")) is None
-    assert claim_of(b"") is None
+    assert claim_from_environment(block(PATH="/bin", HOME="/root")) is None
+    assert claim_from_environment(b"") is None
 
 
 @given(st.text() | st.binary())
 def test_any_id_becomes_valid_bounded_and_stable(text):
-    once = clean(text)
-    assert len(once.encode()) <= 128
-    assert not any(unicodedata.category(c).startswith("C") for c in once)
-    assert clean(once) == once
+    run_once = sanitize(text)
+    assert len(run_once.encode()) <= 128
+    assert not any(unicodedata.category(c).startswith("C") for c in run_once)
+    assert sanitize(run_once) == run_once
 
 
 def test_two_long_ids_with_one_beginning_stay_two():
-    assert clean("x" * 10_000) != clean("x" * 9_999)
+    assert sanitize("x" * 10_000) != sanitize("x" * 9_999)
 
 
 @pytest.mark.parametrize(
     "hostile", ["\x85", "\x9b", "\u202e", "\u2066", "\u200b", "\udcff", "\ue000"]
 )
 def test_what_could_be_read_as_another_id_is_replaced(hostile):
-    assert clean(f"a{hostile}b") == "a b"
+    assert sanitize(f"a{hostile}b") == "a b"
 
 
 def test_the_first_of_two_equal_variables_counts_as_for_getenv():
-    assert claim_of(b"EMISSIONS_RUN_ID=a\0EMISSIONS_RUN_ID=b\0") == Claim("a")
+    assert claim_from_environment(b"EMISSIONS_RUN_ID=a\0EMISSIONS_RUN_ID=b\0") == RunClaim("a")
 
 
 def test_a_variable_that_only_ends_like_ours_is_another():
-    assert claim_of(b"MY_EMISSIONS_RUN_ID=a\0") is None
+    assert claim_from_environment(b"MY_EMISSIONS_RUN_ID=a\0") is None
 
 
 def test_a_run_has_at_most_32_labels():
     text = block(EMISSIONS_RUN_ID="r", EMISSIONS_LABELS=",".join(f"k{n}=v" for n in range(99)))
-    assert len(claim_of(text).labels) == 32
+    assert len(claim_from_environment(text).labels) == 32
 
 
 @given(st.lists(st.tuples(st.text(), st.text() | st.text("x", min_size=90)), max_size=60))
 def test_labels_are_bounded_sorted_and_named_once(pairs):
-    labels = clean_labels(pairs)
+    labels = sanitize_labels(pairs)
     assert sum(len(part.encode()) for label in labels for part in label) <= 2048
     names = [name for name, _ in labels]
     assert names == sorted(set(names))

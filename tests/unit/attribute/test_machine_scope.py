@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from exporter.errors import Refused
+from exporter.errors import RequestRefused
 
 OWN = os.geteuid()
 
@@ -14,7 +14,7 @@ def test_it_pays_for_what_nobody_else_used(host):
     host.look()
     run = host.start(10, "all", uid=OWN, scope="machine")
     host.look()
-    assert host.sighting.holder == run.key
+    assert host.workload.machine_owner == run.key
 
 
 def test_nobody_has_the_machine_once_it_has_ended(host):
@@ -23,7 +23,7 @@ def test_nobody_has_the_machine_once_it_has_ended(host):
     host.start(10, "all", uid=OWN, scope="machine")
     host.end("all", uid=OWN)
     host.look()
-    assert host.sighting.holder is None
+    assert host.workload.machine_owner is None
 
 
 def test_it_is_over_when_its_process_is_gone(host):
@@ -41,7 +41,7 @@ def test_it_goes_on_after_a_restart(host):
     run = host.start(10, "all", uid=OWN, scope="machine")
     host.restart()
     host.look()
-    assert host.sighting.holder == run.key
+    assert host.workload.machine_owner == run.key
 
 
 def test_it_can_be_had_once(host):
@@ -49,7 +49,7 @@ def test_it_can_be_had_once(host):
     host.proc.process(11, start=101)
     host.look()
     host.start(10, "all", uid=OWN, scope="machine")
-    with pytest.raises(Refused, match="run 'all' has the whole machine already") as refused:
+    with pytest.raises(RequestRefused, match="run 'all' has the whole machine already") as refused:
         host.start(11, "too", uid=OWN, scope="machine")
     assert refused.value.status == 409
 
@@ -58,7 +58,7 @@ def test_it_is_not_for_everybody(host, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     host.proc.process(10, uid=1001)
     host.look()
-    with pytest.raises(Refused, match="for root and for the user that the daemon runs as"):
+    with pytest.raises(RequestRefused, match="for root and for the user that the daemon runs as"):
         host.start(10, "all", uid=1001, scope="machine")
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from exporter.attribute.runbook import OTHER_RUN
-from exporter.errors import Refused
-from exporter.model.commands import End
+from exporter.attribute.run_registry import OTHER_RUN
+from exporter.errors import RequestRefused
+from exporter.model.commands import EndRun
 
 
 def test_the_innermost_run_wins_and_gives_back_when_it_ends(host):
@@ -15,7 +15,7 @@ def test_the_innermost_run_wins_and_gives_back_when_it_ends(host):
     host.start(11, "inner")
     host.proc.process(11, ppid=10, start=101, own=5)
     assert host.look() == {"outer": 0, "inner": 5}
-    host.witness.end(End(1, "inner"))
+    host.workload_collector.end(EndRun(1, "inner"))
     host.proc.process(11, ppid=10, start=101, own=8)
     assert host.look() == {"outer": 3}
 
@@ -26,7 +26,7 @@ def test_a_process_that_names_its_run_in_its_environment_is_that_run(host):
     host.look()
     host.proc.process(11, ppid=10, start=101, own=4)
     assert host.look() == {"e": 4}
-    assert [run.origin for run in host.runbook.running()] == ["environment"]
+    assert [run.origin for run in host.run_registry.running()] == ["environment"]
 
 
 def test_a_child_of_a_registered_run_that_carries_its_id_stays_in_it(host):
@@ -35,7 +35,7 @@ def test_a_child_of_a_registered_run_that_carries_its_id_stays_in_it(host):
     host.start(10, "a", job_id="j")
     host.proc.process(11, ppid=10, start=101, own=2, environment="EMISSIONS_RUN_ID=a")
     assert host.look() == {"a": 2}
-    assert len(host.runbook.running()) == 1
+    assert len(host.run_registry.running()) == 1
 
 
 def test_a_run_ends_when_its_last_process_is_gone(host):
@@ -44,19 +44,19 @@ def test_a_run_ends_when_its_last_process_is_gone(host):
     host.start(10, "a")
     host.proc.gone(10)
     host.look()
-    assert [run.end_reason for run in host.runbook.shown()] == ["exited"]
+    assert [run.end_reason for run in host.run_registry.visible()] == ["exited"]
 
 
 def test_a_process_that_is_not_there_is_refused_with_the_remedy(host):
     host.look()
-    with pytest.raises(Refused, match="process namespace"):
+    with pytest.raises(RequestRefused, match="process namespace"):
         host.start(4711, "a")
 
 
 def test_the_reserved_id_is_refused(host):
     host.proc.process(10)
     host.look()
-    with pytest.raises(Refused, match="reserved"):
+    with pytest.raises(RequestRefused, match="reserved"):
         host.start(10, "other")
 
 
@@ -77,9 +77,9 @@ def test_only_the_own_user_or_root_can_end_a_run(host):
     host.proc.process(10)
     host.look()
     host.start(10, "a", uid=1)
-    with pytest.raises(Refused, match="no run 'a' that is running"):
-        host.witness.end(End(2, "a"))
-    assert host.witness.end(End(0, "a")).ended is not None
+    with pytest.raises(RequestRefused, match="no run 'a' that is running"):
+        host.workload_collector.end(EndRun(2, "a"))
+    assert host.workload_collector.end(EndRun(0, "a")).ended is not None
 
 
 def test_a_run_inside_a_run_of_the_same_process_gives_back_when_it_ends(host):
@@ -239,7 +239,7 @@ def test_the_end_of_a_folded_run_gives_back_to_the_run_around_it(full):
 @pytest.mark.parametrize(("uid", "status"), [(1, 404), (0, 409)])
 def test_nobody_closes_other(full, uid, status):
     full.start(10, "b")
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RequestRefused) as refusal:
         full.end("other", uid=uid)
     assert refusal.value.status == status
 
@@ -270,13 +270,13 @@ def test_what_only_exited_comes_back_with_its_next_process(host):
 def test_a_process_without_privilege_is_not_taken_for_root(host):
     host.proc.process(10, uid=1000, environment="EMISSIONS_RUN_ID=e")
     host.look()
-    assert [run.key.uid for run in host.runbook.running()] == [1000]
+    assert [run.key.uid for run in host.run_registry.running()] == [1000]
 
 
 def test_an_unreadable_proc_refuses_a_start_for_now(host):
     hidden = host.proc.root.with_name("hidden")
     host.proc.root.rename(hidden)
-    with pytest.raises(Refused, match="try again") as refusal:
+    with pytest.raises(RequestRefused, match="try again") as refusal:
         host.start(10, "a")
     assert refusal.value.status == 503
     hidden.rename(host.proc.root)

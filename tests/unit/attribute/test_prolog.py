@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.attribute.sources.allocations import parse
-from exporter.attribute.sources.gpu_names import gpu_of, names_of
-from exporter.model.readings import Device, DeviceInfo, Kind
+from exporter.attribute.sources.gpu_holdings import gpu_aliases, resolve_gpu_id
+from exporter.attribute.sources.job_files import parse_job_file
+from exporter.model.readings import Device, DeviceInfo, DeviceKind
 
 SCRIPTS = Path(__file__).parents[3] / "deploy" / "slurm"
 PROLOG = SCRIPTS / "prolog.sh"
@@ -81,7 +81,7 @@ class Site:
             check=True,
         )
         self.said = made.stderr
-        return list(parse((self.root / "jobs" / "17").read_bytes()).gpus)
+        return list(parse_job_file((self.root / "jobs" / "17").read_bytes()).gpus)
 
 
 @pytest.fixture
@@ -151,13 +151,15 @@ def test_what_has_no_uuid_here_is_left_to_the_daemon_to_find(site, gres, written
     site.forget_files()
     assert site.run("0,2", gres) == written
     infos = [
-        DeviceInfo(Device(Kind.GPU, uuid), "", "", "nvml", 1.0, ordinal=str(index), minor=minor)
+        DeviceInfo(
+            Device(DeviceKind.GPU, uuid), "", "", "nvml", 1.0, ordinal=str(index), minor=minor
+        )
         for index, (uuid, minor) in enumerate(zip(UUIDS, MINORS, strict=True))
     ]
     site.answer(*UUIDS)
     for number, (bus, minor) in enumerate(zip(BUSES, MINORS, strict=True)):
         site.information(bus, minor, UUIDS[number])
-    found = [gpu_of(name, names_of(infos, {})) for name in written]
+    found = [resolve_gpu_id(name, gpu_aliases(infos, {})) for name in written]
     assert found == site.run("0,2", gres)
 
 
@@ -206,7 +208,7 @@ def test_nvidia_smi_in_usr_local_bin_is_found_without_a_path_of_slurm(site, path
         env=environment if path is None else {**environment, "PATH": path},
         check=True,
     )
-    assert parse((site.root / "jobs" / "17").read_bytes()).gpus == (UUIDS[0], UUIDS[2])
+    assert parse_job_file((site.root / "jobs" / "17").read_bytes()).gpus == (UUIDS[0], UUIDS[2])
 
 
 def test_the_epilog_removes_the_file_of_the_job_alone_without_a_path(tmp_path):

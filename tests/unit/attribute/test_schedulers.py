@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.identity import Claim, claim_of
-from exporter.attribute.runbook import Runbook
+from exporter.attribute.identity import RunClaim, claim_from_environment
+from exporter.attribute.run_registry import RunRegistry
 from exporter.model.runs import RunInfo, RunKey
 
 
@@ -18,71 +18,73 @@ def block(**variables):
     [
         (
             {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "train", "SLURM_JOB_ACCOUNT": "physics"},
-            Claim("17", "17", "train", (), "physics", "slurm"),
+            RunClaim("17", "17", "train", (), "physics", "slurm"),
         ),
         (
             {"SLURM_JOB_ID": "19", "SLURM_ARRAY_JOB_ID": "18", "SLURM_ARRAY_TASK_ID": "0"},
-            Claim("19", "19", "", (("array_job", "18"), ("array_task", "0")), "", "slurm"),
+            RunClaim("19", "19", "", (("array_job", "18"), ("array_task", "0")), "", "slurm"),
         ),
         (
             {"PBS_JOBID": "8.head", "PBS_JOBNAME": "fit"},
-            Claim("8.head", "8.head", "fit", (), "", "pbs"),
+            RunClaim("8.head", "8.head", "fit", (), "", "pbs"),
         ),
         (
             {"PBS_JOBID": "8[3].head", "PBS_ARRAY_INDEX": "3"},
-            Claim("8[3].head", "8[3].head", "", (("array_task", "3"),), "", "pbs"),
+            RunClaim("8[3].head", "8[3].head", "", (("array_task", "3"),), "", "pbs"),
         ),
         (
             {"LSB_JOBID": "5", "LSB_JOBINDEX": "0", "LSB_JOBNAME": "fit"},
-            Claim("5", "5", "fit", (), "", "lsf"),
+            RunClaim("5", "5", "fit", (), "", "lsf"),
         ),
         (
             {"LSB_JOBID": "5", "LSB_JOBINDEX": "2"},
-            Claim("5[2]", "5[2]", "", (("array_task", "2"),), "", "lsf"),
+            RunClaim("5[2]", "5[2]", "", (("array_task", "2"),), "", "lsf"),
         ),
         (
             {"JOB_ID": "9", "SGE_TASK_ID": "undefined", "JOB_NAME": "fit"},
-            Claim("9", "9", "fit", (), "", "sge"),
+            RunClaim("9", "9", "fit", (), "", "sge"),
         ),
         (
             {"JOB_ID": "9", "SGE_TASK_ID": "4"},
-            Claim("9[4]", "9[4]", "", (("array_task", "4"),), "", "sge"),
+            RunClaim("9[4]", "9[4]", "", (("array_task", "4"),), "", "sge"),
         ),
-        ({"FLUX_JOB_ID": "f3ETxsR9H"}, Claim("f3ETxsR9H", "f3ETxsR9H", origin="flux")),
-        ({"FLUX_JOB_ID": "ƒ3ETxsR9H"}, Claim("ƒ3ETxsR9H", "ƒ3ETxsR9H", origin="flux")),
+        ({"FLUX_JOB_ID": "f3ETxsR9H"}, RunClaim("f3ETxsR9H", "f3ETxsR9H", origin="flux")),
+        ({"FLUX_JOB_ID": "ƒ3ETxsR9H"}, RunClaim("ƒ3ETxsR9H", "ƒ3ETxsR9H", origin="flux")),
         (
             {"PBS_JOBID": "1098[0].head", "PBS_ARRAYID": "0"},
-            Claim("1098[0].head", "1098[0].head", "", (("array_task", "0"),), "", "pbs"),
+            RunClaim("1098[0].head", "1098[0].head", "", (("array_task", "0"),), "", "pbs"),
         ),
         (
             {"PBS_JOBID": "1098-3.head", "PBS_ARRAYID": "3"},
-            Claim("1098-3.head[3]", "1098-3.head[3]", "", (("array_task", "3"),), "", "pbs"),
+            RunClaim("1098-3.head[3]", "1098-3.head[3]", "", (("array_task", "3"),), "", "pbs"),
         ),
         (
             {"LSB_JOBID": "12345", "LSB_JOBINDEX": "3"},
-            Claim("12345[3]", "12345[3]", "", (("array_task", "3"),), "", "lsf"),
+            RunClaim("12345[3]", "12345[3]", "", (("array_task", "3"),), "", "lsf"),
         ),
         (
             {"JOB_ID": "4711", "SGE_TASK_ID": "1"},
-            Claim("4711[1]", "4711[1]", "", (("array_task", "1"),), "", "sge"),
+            RunClaim("4711[1]", "4711[1]", "", (("array_task", "1"),), "", "sge"),
         ),
         (
             {"OAR_JOB_ID": "5362184", "OAR_JOB_NAME": "fit", "OAR_PROJECT_NAME": "physics"},
-            Claim("5362184", "5362184", "fit", (), "physics", "oar"),
+            RunClaim("5362184", "5362184", "fit", (), "physics", "oar"),
         ),
-        ({"RAY_JOB_ID": "01000000"}, Claim("01000000", "01000000", origin="ray")),
+        ({"RAY_JOB_ID": "01000000"}, RunClaim("01000000", "01000000", origin="ray")),
     ],
 )
 def test_a_job_is_known_by_its_environment(variables, expected):
-    assert claim_of(block(**variables)) == expected
+    assert claim_from_environment(block(**variables)) == expected
 
 
 def test_a_job_id_that_any_program_may_use_says_nothing_alone():
-    assert claim_of(block(JOB_ID="9")) is None
+    assert claim_from_environment(block(JOB_ID="9")) is None
 
 
 def test_a_run_in_a_job_keeps_its_own_id_and_the_job_of_the_scheduler():
-    claim = claim_of(block(EMISSIONS_RUN_ID="bert", SLURM_JOB_ID="17", SLURM_JOB_NAME="train"))
+    claim = claim_from_environment(
+        block(EMISSIONS_RUN_ID="bert", SLURM_JOB_ID="17", SLURM_JOB_NAME="train")
+    )
     assert claim is not None
     assert (claim.run_id, claim.job_id, claim.name, claim.origin) == (
         "bert",
@@ -93,13 +95,13 @@ def test_a_run_in_a_job_keeps_its_own_id_and_the_job_of_the_scheduler():
 
 
 def test_a_job_id_of_ours_goes_before_that_of_the_scheduler():
-    claim = claim_of(block(EMISSIONS_JOB_ID="mine", SLURM_JOB_ID="17"))
+    claim = claim_from_environment(block(EMISSIONS_JOB_ID="mine", SLURM_JOB_ID="17"))
     assert claim is not None
     assert (claim.run_id, claim.job_id) == ("mine", "mine")
 
 
 def test_the_daemon_takes_no_machine_for_a_job_that_it_was_started_in():
-    assert claim_of(block(SLURM_JOB_ID="17"), with_jobs=False) is None
+    assert claim_from_environment(block(SLURM_JOB_ID="17"), with_jobs=False) is None
 
 
 ARRAYS = {
@@ -128,14 +130,14 @@ def environment_of(scheduler, job, task):
 
 
 def run_of(book, identity):
-    claim = claim_of(block(**environment_of(*identity)))
+    claim = claim_from_environment(block(**environment_of(*identity)))
     key = RunKey(7, claim.run_id, claim.job_id)
     return book.open(RunInfo(key, "", "ada", claim.origin, 0.0, labels=claim.labels)).key
 
 
 @given(jobs=st.lists(JOBS, min_size=2, max_size=6, unique=True))
 def test_each_task_of_each_job_of_each_scheduler_is_a_run_of_its_own(jobs):
-    book = Runbook([], 100)
+    book = RunRegistry([], 100)
     keys = [run_of(book, job) for job in jobs]
     assert len(set(keys)) == len(jobs)
     assert [run_of(book, job) for job in jobs] == keys

@@ -3,17 +3,25 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.split import merge, split_cpu, split_dram
-from exporter.model.readings import Device, Kind
+from exporter.attribute.split import merge_samples, split_cpu, split_dram
+from exporter.model.readings import Device, DeviceKind
 from exporter.model.runs import RunKey
-from exporter.model.workload import Holding, Machine, Reason, Share, Sighting, Split, Usage
+from exporter.model.workload import (
+    EnergyShare,
+    GpuHolding,
+    HostUsage,
+    RunUsage,
+    SplitMethod,
+    UnattributedReason,
+    WorkloadSample,
+)
 
 A, B, HOLDER = RunKey(1, "a", ""), RunKey(2, "b", ""), RunKey(0, "all", "")
 
 energies = st.integers(0, 10**12)
 usages = st.lists(
     st.builds(
-        Usage,
+        RunUsage,
         st.builds(RunKey, st.integers(0, 9), st.sampled_from("abc"), st.just("")),
         st.integers(0, 10**9),
         st.integers(0, 10**12),
@@ -22,17 +30,17 @@ usages = st.lists(
     unique_by=lambda usage: usage.run,
 )
 machines = st.none() | st.builds(
-    Machine, st.integers(0, 10**9), st.integers(0, 10**9), *[st.integers(0, 10**12)] * 2
+    HostUsage, st.integers(0, 10**9), st.integers(0, 10**9), *[st.integers(0, 10**12)] * 2
 )
 sightings = st.builds(
-    lambda usage, machine, holder: Sighting(0, tuple(usage), machine, holder),
+    lambda usage, machine, holder: WorkloadSample(0, tuple(usage), machine, holder),
     usages,
     machines,
     st.sampled_from([None, HOLDER]),
 )
 
 
-def total(shares: list[Share]) -> int:
+def total(shares: list[EnergyShare]) -> int:
     return sum(share.energy_uj for share in shares)
 
 
@@ -48,84 +56,88 @@ def test_shares_of_a_memory_sum_to_its_energy(energy, sighting, restart):
     assert total(split_dram(energy, sighting, restart=restart)) == energy
 
 
-def sighting(*usage: Usage, machine: Machine | None, holder: RunKey | None = None) -> Sighting:
-    return Sighting(0, usage, machine, holder)
+def sighting(
+    *usage: RunUsage, machine: HostUsage | None, holder: RunKey | None = None
+) -> WorkloadSample:
+    return WorkloadSample(0, usage, machine, holder)
 
 
 def test_energy_above_the_floor_follows_cpu_time_and_the_floor_is_idle():
-    seen = sighting(Usage(A, 300, 0), Usage(B, 100, 0), machine=Machine(1000, 2000, 0, 0))
+    seen = sighting(RunUsage(A, 300, 0), RunUsage(B, 100, 0), machine=HostUsage(1000, 2000, 0, 0))
     assert split_cpu(1_500, 500, seen, restart=False) == [
-        Share(A, 300, Split.CPU_TIME),
-        Share(B, 100, Split.CPU_TIME),
-        Share(Reason.IDLE, 500, Split.REST),
-        Share(Reason.OTHER, 600, Split.REST),
+        EnergyShare(A, 300, SplitMethod.CPU_TIME),
+        EnergyShare(B, 100, SplitMethod.CPU_TIME),
+        EnergyShare(UnattributedReason.IDLE, 500, SplitMethod.REST),
+        EnergyShare(UnattributedReason.OTHER, 600, SplitMethod.REST),
     ]
 
 
 def test_runs_that_used_more_than_the_machine_was_busy_share_all_of_it():
-    seen = sighting(Usage(A, 300, 0), Usage(B, 100, 0), machine=Machine(50, 100, 0, 0))
+    seen = sighting(RunUsage(A, 300, 0), RunUsage(B, 100, 0), machine=HostUsage(50, 100, 0, 0))
     assert split_cpu(400, 0, seen, restart=False) == [
-        Share(A, 300, Split.CPU_TIME),
-        Share(B, 100, Split.CPU_TIME),
+        EnergyShare(A, 300, SplitMethod.CPU_TIME),
+        EnergyShare(B, 100, SplitMethod.CPU_TIME),
     ]
 
 
 def test_a_sleeping_run_on_a_sleeping_machine_pays_nothing():
-    seen = sighting(Usage(A, 0, 0), machine=Machine(0, 2000, 0, 0))
-    assert split_cpu(900, 100, seen, restart=False) == [Share(Reason.IDLE, 900, Split.REST)]
+    seen = sighting(RunUsage(A, 0, 0), machine=HostUsage(0, 2000, 0, 0))
+    assert split_cpu(900, 100, seen, restart=False) == [
+        EnergyShare(UnattributedReason.IDLE, 900, SplitMethod.REST)
+    ]
 
 
 def test_the_holder_of_the_machine_pays_for_the_rest_and_its_idle_part_is_told_apart():
-    seen = sighting(Usage(A, 300, 0), machine=Machine(1000, 2000, 0, 0), holder=HOLDER)
+    seen = sighting(RunUsage(A, 300, 0), machine=HostUsage(1000, 2000, 0, 0), holder=HOLDER)
     assert split_cpu(1_500, 500, seen, restart=False) == [
-        Share(A, 300, Split.CPU_TIME),
-        Share(HOLDER, 1_200, Split.EXCLUSIVE, held_uj=500),
+        EnergyShare(A, 300, SplitMethod.CPU_TIME),
+        EnergyShare(HOLDER, 1_200, SplitMethod.EXCLUSIVE, held_uj=500),
     ]
 
 
 def test_over_a_restart_what_no_run_provably_used_is_charged_to_the_restart():
-    seen = sighting(Usage(A, 300, 0), machine=Machine(1000, 2000, 0, 0))
+    seen = sighting(RunUsage(A, 300, 0), machine=HostUsage(1000, 2000, 0, 0))
     assert split_cpu(1_500, 500, seen, restart=True) == [
-        Share(A, 300, Split.CPU_TIME),
-        Share(Reason.RESTART, 1_200, Split.REST),
+        EnergyShare(A, 300, SplitMethod.CPU_TIME),
+        EnergyShare(UnattributedReason.RESTART, 1_200, SplitMethod.REST),
     ]
 
 
 def test_memory_follows_bytes_held_and_free_memory_is_idle():
-    seen = sighting(Usage(A, 0, 30), machine=Machine(0, 0, 50, 100))
+    seen = sighting(RunUsage(A, 0, 30), machine=HostUsage(0, 0, 50, 100))
     assert split_dram(1_000, seen, restart=False) == [
-        Share(A, 300, Split.MEMORY),
-        Share(Reason.IDLE, 500, Split.REST),
-        Share(Reason.OTHER, 200, Split.REST),
+        EnergyShare(A, 300, SplitMethod.MEMORY),
+        EnergyShare(UnattributedReason.IDLE, 500, SplitMethod.REST),
+        EnergyShare(UnattributedReason.OTHER, 200, SplitMethod.REST),
     ]
 
 
 def test_an_unreadable_machine_leaves_the_energy_to_other():
     assert split_cpu(7, 0, sighting(machine=None), restart=False) == [
-        Share(Reason.OTHER, 7, Split.REST)
+        EnergyShare(UnattributedReason.OTHER, 7, SplitMethod.REST)
     ]
 
 
 def test_merged_sightings_add_cpu_time_and_keep_the_later_memory():
-    first = sighting(Usage(A, 5, 10), machine=Machine(10, 20, 1, 9))
-    second = sighting(Usage(A, 7, 12), Usage(B, 1, 1), machine=Machine(1, 2, 3, 9))
-    assert merge(first, second) == sighting(
-        Usage(A, 12, 12), Usage(B, 1, 1), machine=Machine(11, 22, 3, 9)
+    first = sighting(RunUsage(A, 5, 10), machine=HostUsage(10, 20, 1, 9))
+    second = sighting(RunUsage(A, 7, 12), RunUsage(B, 1, 1), machine=HostUsage(1, 2, 3, 9))
+    assert merge_samples(first, second) == sighting(
+        RunUsage(A, 12, 12), RunUsage(B, 1, 1), machine=HostUsage(11, 22, 3, 9)
     )
 
 
 def test_merged_sightings_keep_what_was_held_at_any_time_and_the_later_owners():
-    gpu = Device(Kind.GPU, "GPU-1")
-    early, late = Holding(gpu, A, since_ns=1), Holding(gpu, B, since_ns=5)
-    first = sighting(machine=None)._replace(holdings=(early,), owners={7: A, 8: A})
+    gpu = Device(DeviceKind.GPU, "GPU-1")
+    early, late = GpuHolding(gpu, A, since_ns=1), GpuHolding(gpu, B, since_ns=5)
+    first = sighting(machine=None)._replace(holdings=(early,), run_of_pid={7: A, 8: A})
     ended = early._replace(until_ns=4)
-    second = sighting(machine=None)._replace(holdings=(ended, late), owners={8: B})
-    merged = merge(first, second)
+    second = sighting(machine=None)._replace(holdings=(ended, late), run_of_pid={8: B})
+    merged = merge_samples(first, second)
     assert merged.holdings == (ended, late)
-    assert merged.owners == {7: A, 8: B}
+    assert merged.run_of_pid == {7: A, 8: B}
 
 
 def test_merged_sightings_keep_the_servers_of_both():
-    first = sighting(machine=None)._replace(servers=frozenset({5}))
-    second = sighting(machine=None)._replace(servers=frozenset({6}))
-    assert merge(first, second).servers == {5, 6}
+    first = sighting(machine=None)._replace(proxy_pids=frozenset({5}))
+    second = sighting(machine=None)._replace(proxy_pids=frozenset({6}))
+    assert merge_samples(first, second).proxy_pids == {5, 6}

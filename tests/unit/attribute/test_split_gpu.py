@@ -5,11 +5,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.attribute.split_gpu import split_gpu
-from exporter.model.readings import Device, Interval, Kind, Method, Occupancy, Occupant, Partition
+from exporter.model.readings import (
+    Device,
+    DeviceKind,
+    GpuActivity,
+    GpuProcess,
+    Interval,
+    Method,
+    Partition,
+)
 from exporter.model.runs import RunKey
-from exporter.model.workload import Holding, Reason, Share, Sighting, Split
+from exporter.model.workload import (
+    EnergyShare,
+    GpuHolding,
+    SplitMethod,
+    UnattributedReason,
+    WorkloadSample,
+)
 
-GPU = Device(Kind.GPU, "GPU-1")
+GPU = Device(DeviceKind.GPU, "GPU-1")
 A, B, C = (RunKey(1, name, "") for name in "abc")
 SECOND = 1_000_000_000
 JOULE = 1_000_000
@@ -22,15 +36,15 @@ def interval(energy_uj=E, *, t0=0, t1=SECOND, restart=False):
 
 
 def sighting(*holdings, owners=None, holder=None):
-    return Sighting(SECOND, (), None, holder, holdings, owners or {})
+    return WorkloadSample(SECOND, (), None, holder, holdings, owners or {})
 
 
 def hold(run, partition="", **more):
-    return Holding(GPU, run, partition, **more)
+    return GpuHolding(GPU, run, partition, **more)
 
 
 def looked(*occupants, partitions=(), slices=0, coverage=1.0):
-    return Occupancy(GPU, SECOND, occupants, partitions, slices, coverage)
+    return GpuActivity(GPU, SECOND, occupants, partitions, slices, coverage)
 
 
 def unseen(**more):
@@ -42,53 +56,53 @@ def parts(shares):
     assert sum(share.energy_uj for share in shares) == E
     sums = {}
     for share in shares:
-        sums[share.party] = sums.get(share.party, 0) + share.energy_uj / JOULE
+        sums[share.target] = sums.get(share.target, 0) + share.energy_uj / JOULE
     return sums
 
 
 def test_an_exclusive_holder_pays_for_all_of_it_and_the_floor_is_named():
     seen = sighting(hold(A), owners={7: A})
-    (share,) = split_gpu(interval(), 80 * JOULE, seen, looked(Occupant(7, active=0.9)))
-    assert share == Share(A, E, Split.EXCLUSIVE, 80 * JOULE)
+    (share,) = split_gpu(interval(), 80 * JOULE, seen, looked(GpuProcess(7, active=0.9)))
+    assert share == EnergyShare(A, E, SplitMethod.EXCLUSIVE, 80 * JOULE)
 
 
 def test_an_exclusive_holder_without_a_process_pays_for_an_idle_gpu():
     (share,) = split_gpu(interval(), E, sighting(hold(A)), looked())
-    assert share == Share(A, E, Split.EXCLUSIVE, E)
+    assert share == EnergyShare(A, E, SplitMethod.EXCLUSIVE, E)
 
 
 def test_who_is_known_to_hold_all_replicas_pays_also_for_processes_that_cannot_be_named():
     seen = sighting(hold(A, units=1, units_of=1))
-    shares = split_gpu(interval(), None, seen, looked(Occupant(9, active=0.9)))
+    shares = split_gpu(interval(), None, seen, looked(GpuProcess(9, active=0.9)))
     assert parts(shares) == {A: 400}
 
 
 def test_two_time_sliced_holders_of_a_400_w_gpu_sum_to_400_w():
     seen = sighting(hold(A), hold(B), owners={7: A, 8: B})
-    busy = looked(Occupant(7, active=0.6), Occupant(8, active=0.2))
+    busy = looked(GpuProcess(7, active=0.6), GpuProcess(8, active=0.2))
     shares = split_gpu(interval(), 80 * JOULE, seen, busy)
     assert parts(shares) == {A: 40 + 240, B: 40 + 80}
-    assert {share.split for share in shares} == {Split.ACTIVITY}
+    assert {share.split for share in shares} == {SplitMethod.ACTIVITY}
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0])
 def test_activity_is_taken_in_proportion_whatever_it_sums_to(scale):
     seen = sighting(hold(A), hold(B), owners={7: A, 8: B})
-    busy = looked(Occupant(7, active=scale), Occupant(8, active=scale / 3))
+    busy = looked(GpuProcess(7, active=scale), GpuProcess(8, active=scale / 3))
     assert parts(split_gpu(interval(), None, seen, busy)) == {A: 300, B: 100}
 
 
 def test_without_activity_two_holders_pay_the_same():
     seen = sighting(hold(A), hold(B), owners={7: A, 8: B})
-    for look in (unseen(), looked(Occupant(7), Occupant(8))):
+    for look in (unseen(), looked(GpuProcess(7), GpuProcess(8))):
         shares = split_gpu(interval(), None, seen, look)
         assert parts(shares) == {A: 200, B: 200}
-        assert {share.split for share in shares} == {Split.EQUAL}
+        assert {share.split for share in shares} == {SplitMethod.EQUAL}
 
 
 def test_activity_counts_as_far_as_it_is_covered_and_not_below_half():
     seen = sighting(hold(A), hold(B), owners={7: A, 8: B})
-    only_a = Occupant(7, active=0.6), Occupant(8)
+    only_a = GpuProcess(7, active=0.6), GpuProcess(8)
     more = split_gpu(interval(), 0, seen, looked(*only_a, coverage=0.6))
     less = split_gpu(interval(), 0, seen, looked(*only_a, coverage=0.4))
     assert parts(more) == pytest.approx({A: 400 * (0.6 + 0.4 / 2), B: 400 * 0.4 / 2})
@@ -97,15 +111,15 @@ def test_activity_counts_as_far_as_it_is_covered_and_not_below_half():
 
 def test_noise_is_no_activity():
     seen = sighting(hold(A), hold(B), owners={7: A, 8: B})
-    look = looked(Occupant(7, active=0.04), Occupant(8, active=0.01))
+    look = looked(GpuProcess(7, active=0.04), GpuProcess(8, active=0.01))
     assert parts(split_gpu(interval(), 0, seen, look)) == {A: 200, B: 200}
 
 
 def test_free_replicas_leave_their_part_of_the_floor_unallocated_and_nothing_else():
     seen = sighting(hold(A, units_of=4), hold(B, units_of=4), owners={7: A, 8: B})
-    look = looked(Occupant(7, active=0.3), Occupant(8, active=0.1))
+    look = looked(GpuProcess(7, active=0.3), GpuProcess(8, active=0.1))
     shares = split_gpu(interval(), 80 * JOULE, seen, look)
-    assert parts(shares) == {A: 20 + 240, B: 20 + 80, Reason.UNALLOCATED: 40}
+    assert parts(shares) == {A: 20 + 240, B: 20 + 80, UnattributedReason.UNALLOCATED: 40}
 
 
 def test_who_holds_more_replicas_pays_more_of_the_floor():
@@ -116,65 +130,69 @@ def test_who_holds_more_replicas_pays_more_of_the_floor():
 def test_an_idle_holder_pays_its_part_of_the_floor_and_nothing_else():
     seen = sighting(hold(A), hold(B), owners={7: A})
     for active in (0.9, 0.0):
-        shares = split_gpu(interval(), 80 * JOULE, seen, looked(Occupant(7, active=active)))
+        shares = split_gpu(interval(), 80 * JOULE, seen, looked(GpuProcess(7, active=active)))
         assert parts(shares) == {A: 40 + 320, B: 40}
-        assert {share.party: share.held_uj for share in shares} == {A: 40 * JOULE, B: 40 * JOULE}
+        assert {share.target: share.held_uj for share in shares} == {A: 40 * JOULE, B: 40 * JOULE}
 
 
 def test_a_gpu_that_nobody_holds_or_uses_is_unallocated():
     for look in (looked(), unseen()):
         for floor_uj in (None, 0, 80 * JOULE, E):
             shares = split_gpu(interval(), floor_uj, sighting(), look)
-            assert shares == [Share(Reason.UNALLOCATED, E, Split.REST)]
+            assert shares == [EnergyShare(UnattributedReason.UNALLOCATED, E, SplitMethod.REST)]
 
 
 def test_a_process_of_nobody_alone_pays_for_all_but_the_floor():
-    look = looked(Occupant(9))
-    assert parts(split_gpu(interval(), None, sighting(), look)) == {Reason.UNKNOWN_PROCESS: 400}
+    look = looked(GpuProcess(9))
+    assert parts(split_gpu(interval(), None, sighting(), look)) == {
+        UnattributedReason.UNKNOWN_PROCESS: 400
+    }
     assert parts(split_gpu(interval(), 80 * JOULE, sighting(), look)) == {
-        Reason.UNALLOCATED: 80,
-        Reason.UNKNOWN_PROCESS: 320,
+        UnattributedReason.UNALLOCATED: 80,
+        UnattributedReason.UNKNOWN_PROCESS: 320,
     }
 
 
 def test_a_gpu_that_works_for_no_process_that_is_seen_works_for_an_unknown_one():
     look = looked()._replace(utilization=0.5)
-    assert parts(split_gpu(interval(), None, sighting(), look)) == {Reason.UNKNOWN_PROCESS: 400}
+    assert parts(split_gpu(interval(), None, sighting(), look)) == {
+        UnattributedReason.UNKNOWN_PROCESS: 400
+    }
     assert parts(split_gpu(interval(), None, sighting(hold(A)), look)) == {A: 400}
 
 
 def test_a_process_of_nobody_beside_a_holder_pays_for_what_it_does():
     seen = sighting(hold(A), owners={7: A})
-    look = looked(Occupant(7, active=0.3), Occupant(9, active=0.1))
+    look = looked(GpuProcess(7, active=0.3), GpuProcess(9, active=0.1))
     shares = split_gpu(interval(), 80 * JOULE, seen, look)
-    assert parts(shares) == {A: 80 + 240, Reason.UNKNOWN_PROCESS: 80}
+    assert parts(shares) == {A: 80 + 240, UnattributedReason.UNKNOWN_PROCESS: 80}
 
 
 def test_a_process_of_nobody_whose_activity_is_not_known_counts_as_one_replica():
     seen = sighting(hold(A), owners={7: A})
-    look = looked(Occupant(7), Occupant(9), coverage=0.0)
+    look = looked(GpuProcess(7), GpuProcess(9), coverage=0.0)
     shares = split_gpu(interval(), 80 * JOULE, seen, look)
-    assert parts(shares) == {A: 80 + 160, Reason.UNKNOWN_PROCESS: 160}
+    assert parts(shares) == {A: 80 + 160, UnattributedReason.UNKNOWN_PROCESS: 160}
 
 
 def test_a_process_whose_run_holds_nothing_any_more_is_nobody():
     seen = sighting(hold(A, until_ns=SECOND // 2), owners={7: A})
-    shares = split_gpu(interval(), None, seen, looked(Occupant(7, active=0.9)))
-    assert parts(shares) == {A: 200, Reason.UNALLOCATED: 200}
+    shares = split_gpu(interval(), None, seen, looked(GpuProcess(7, active=0.9)))
+    assert parts(shares) == {A: 200, UnattributedReason.UNALLOCATED: 200}
 
 
 def test_clients_behind_an_mps_server_share_what_the_server_does():
     seen = sighting(hold(A, units=3), hold(B), owners={7: A, 8: B})
-    server = Occupant(5, active=0.9, serves=True)
-    for look in (looked(server), looked(server, Occupant(7), Occupant(8))):
+    server = GpuProcess(5, active=0.9, is_proxy=True)
+    for look in (looked(server), looked(server, GpuProcess(7), GpuProcess(8))):
         shares = split_gpu(interval(), 0, seen, look)
         assert parts(shares) == {A: 300, B: 100}
-        assert {share.split for share in shares} == {Split.EQUAL}
+        assert {share.split for share in shares} == {SplitMethod.EQUAL}
 
 
 def test_a_server_that_the_driver_does_not_tell_from_others_is_known_by_the_machine():
-    seen = sighting(hold(A, units=3), hold(B), owners={5: C})._replace(servers=frozenset({5}))
-    shares = split_gpu(interval(), 0, seen, looked(Occupant(5, active=0.9)))
+    seen = sighting(hold(A, units=3), hold(B), owners={5: C})._replace(proxy_pids=frozenset({5}))
+    shares = split_gpu(interval(), 0, seen, looked(GpuProcess(5, active=0.9)))
     assert parts(shares) == {A: 300, B: 100}
 
 
@@ -187,7 +205,7 @@ def seven(*active):
     )
 
 
-MIG = (Occupant(7, "MIG-0"), Occupant(8, "MIG-1"), Occupant(9, "MIG-4"))
+MIG = (GpuProcess(7, "MIG-0"), GpuProcess(8, "MIG-1"), GpuProcess(9, "MIG-4"))
 HELD = (hold(A, "MIG-0"), hold(A, "MIG-1"), hold(B, "MIG-4"))
 OWNERS = {7: A, 8: A, 9: B}
 
@@ -195,28 +213,34 @@ OWNERS = {7: A, 8: A, 9: B}
 def test_seven_slices_some_free_pay_the_floor_by_slices_and_the_free_ones_nothing_else():
     look = looked(*MIG, partitions=seven(), slices=7)
     shares = split_gpu(interval(), 70 * JOULE, sighting(*HELD, owners=OWNERS), look)
-    assert parts(shares) == {A: 20 + 165, B: 20 + 165, Reason.UNALLOCATED: 30}
-    assert {s.split for s in shares if s.party != Reason.UNALLOCATED} == {Split.SLICES}
+    assert parts(shares) == {A: 20 + 165, B: 20 + 165, UnattributedReason.UNALLOCATED: 30}
+    assert {s.split for s in shares if s.target != UnattributedReason.UNALLOCATED} == {
+        SplitMethod.SLICES
+    }
 
 
 def test_until_the_floor_is_known_free_slices_pay_for_all_by_slices():
     look = looked(*MIG, partitions=seven(), slices=8)
     shares = split_gpu(interval(), None, sighting(*HELD, owners=OWNERS), look)
-    assert parts(shares) == {A: 100, B: 100, Reason.UNALLOCATED: 200}
+    assert parts(shares) == {A: 100, B: 100, UnattributedReason.UNALLOCATED: 200}
 
 
 def test_seven_slices_on_a_gpu_that_tells_their_activity_pay_by_it():
     look = looked(*MIG, partitions=seven(0.6, 0.2, 0.0, 0.0, 0.1), slices=7)
     shares = split_gpu(interval(), 70 * JOULE, sighting(*HELD, owners=OWNERS), look)
-    assert parts(shares) == pytest.approx({A: 20 + 264, B: 20 + 66, Reason.UNALLOCATED: 30})
-    assert {s.split for s in shares if s.party != Reason.UNALLOCATED} == {Split.ACTIVITY}
+    assert parts(shares) == pytest.approx(
+        {A: 20 + 264, B: 20 + 66, UnattributedReason.UNALLOCATED: 30}
+    )
+    assert {s.split for s in shares if s.target != UnattributedReason.UNALLOCATED} == {
+        SplitMethod.ACTIVITY
+    }
 
 
 def test_a_held_slice_without_a_process_pays_its_part_of_the_floor():
     look = looked(MIG[0], partitions=seven(), slices=7)
     seen = sighting(hold(A, "MIG-0"), hold(B, "MIG-4"), owners={7: A})
     shares = split_gpu(interval(), 70 * JOULE, seen, look)
-    assert parts(shares) == {A: 10 + 330, B: 20, Reason.UNALLOCATED: 40}
+    assert parts(shares) == {A: 10 + 330, B: 20, UnattributedReason.UNALLOCATED: 40}
 
 
 def test_a_process_of_nobody_in_a_free_slice_is_unknown_there():
@@ -225,8 +249,8 @@ def test_a_process_of_nobody_in_a_free_slice_is_unknown_there():
     shares = split_gpu(interval(), 70 * JOULE, seen, look)
     assert parts(shares) == {
         A: 10 + 165,
-        Reason.UNKNOWN_PROCESS: 165,
-        Reason.UNALLOCATED: 60,
+        UnattributedReason.UNKNOWN_PROCESS: 165,
+        UnattributedReason.UNALLOCATED: 60,
     }
 
 
@@ -240,58 +264,62 @@ def test_a_slice_that_is_held_by_two_runs_is_shared_by_its_replicas():
     look = unseen(partitions=seven(), slices=7)
     seen = sighting(hold(A, "MIG-4", units_of=2), hold(B, "MIG-4", units_of=2))
     shares = split_gpu(interval(), 70 * JOULE, seen, look)
-    assert parts(shares) == {A: 10 + 165, B: 10 + 165, Reason.UNALLOCATED: 50}
+    assert parts(shares) == {A: 10 + 165, B: 10 + 165, UnattributedReason.UNALLOCATED: 50}
 
 
 def test_an_allocation_that_changes_inside_an_interval_cuts_it():
     seen = sighting(hold(A, until_ns=SECOND // 4), hold(B, since_ns=SECOND // 2), owners={8: B})
-    shares = split_gpu(interval(), 40 * JOULE, seen, looked(Occupant(8, active=0.5)))
+    shares = split_gpu(interval(), 40 * JOULE, seen, looked(GpuProcess(8, active=0.5)))
     assert shares == [
-        Share(A, E // 4, Split.EXCLUSIVE, 10 * JOULE),
-        Share(Reason.UNALLOCATED, E // 4, Split.REST),
-        Share(B, E // 2, Split.EXCLUSIVE, 20 * JOULE),
+        EnergyShare(A, E // 4, SplitMethod.EXCLUSIVE, 10 * JOULE),
+        EnergyShare(UnattributedReason.UNALLOCATED, E // 4, SplitMethod.REST),
+        EnergyShare(B, E // 2, SplitMethod.EXCLUSIVE, 20 * JOULE),
     ]
 
 
 def test_a_holder_who_is_joined_by_another_pays_alone_until_then():
     seen = sighting(hold(A), hold(B, since_ns=SECOND // 2))
     assert split_gpu(interval(), None, seen, unseen()) == [
-        Share(A, E // 2, Split.EXCLUSIVE),
-        Share(A, E // 4, Split.EQUAL),
-        Share(B, E // 4, Split.EQUAL),
+        EnergyShare(A, E // 2, SplitMethod.EXCLUSIVE),
+        EnergyShare(A, E // 4, SplitMethod.EQUAL),
+        EnergyShare(B, E // 4, SplitMethod.EQUAL),
     ]
 
 
 def test_over_a_restart_only_what_was_held_is_proven():
-    look = looked(Occupant(9, active=0.9))
-    assert parts(split_gpu(interval(restart=True), None, sighting(), look)) == {Reason.RESTART: 400}
+    look = looked(GpuProcess(9, active=0.9))
+    assert parts(split_gpu(interval(restart=True), None, sighting(), look)) == {
+        UnattributedReason.RESTART: 400
+    }
     later = sighting(hold(A, since_ns=SECOND // 2))
     assert parts(split_gpu(interval(restart=True), None, later, look)) == {
         A: 200,
-        Reason.RESTART: 200,
+        UnattributedReason.RESTART: 200,
     }
 
 
 def test_over_a_restart_holders_pay_by_what_they_hold_and_not_by_later_activity():
     seen = sighting(hold(A, units_of=4), hold(B, units_of=4), owners={7: A, 8: B})
-    look = looked(Occupant(7, active=0.9), Occupant(8))
+    look = looked(GpuProcess(7, active=0.9), GpuProcess(8))
     shares = split_gpu(interval(restart=True), None, seen, look)
-    assert parts(shares) == {A: 100, B: 100, Reason.RESTART: 200}
-    assert {s.split for s in shares if s.party != Reason.RESTART} == {Split.EQUAL}
+    assert parts(shares) == {A: 100, B: 100, UnattributedReason.RESTART: 200}
+    assert {s.split for s in shares if s.target != UnattributedReason.RESTART} == {
+        SplitMethod.EQUAL
+    }
 
 
 def test_the_run_that_owns_the_machine_pays_for_what_no_other_run_does():
     seen = sighting(hold(A, units_of=4), owners={7: A}, holder=C)
-    shares = split_gpu(interval(), 80 * JOULE, seen, looked(Occupant(7, active=0.9)))
+    shares = split_gpu(interval(), 80 * JOULE, seen, looked(GpuProcess(7, active=0.9)))
     assert parts(shares) == {A: 340, C: 60}
-    for look in (looked(), looked(Occupant(9))):
+    for look in (looked(), looked(GpuProcess(9))):
         assert parts(split_gpu(interval(), None, sighting(holder=C), look)) == {C: 400}
 
 
 runs = st.sampled_from([A, B, C])
 times = st.integers(-SECOND, 2 * SECOND)
 holdings = st.builds(
-    Holding,
+    GpuHolding,
     st.just(GPU),
     runs,
     st.sampled_from(["", "MIG-0", "MIG-1", "gone"]),
@@ -302,7 +330,7 @@ holdings = st.builds(
 )
 activity = st.floats(0, 1)
 occupants = st.builds(
-    Occupant,
+    GpuProcess,
     st.integers(1, 6),
     st.sampled_from(["", "MIG-0", "MIG-1"]),
     activity,
@@ -315,7 +343,7 @@ partitions = st.builds(
     st.none() | activity,
 )
 occupancies = st.builds(
-    Occupancy,
+    GpuActivity,
     st.just(GPU),
     times,
     st.lists(occupants, max_size=5).map(tuple),
@@ -326,7 +354,7 @@ occupancies = st.builds(
     st.sampled_from(["", "not known"]),
 )
 sightings = st.builds(
-    Sighting,
+    WorkloadSample,
     times,
     st.just(()),
     st.none(),
@@ -353,7 +381,7 @@ def test_every_microjoule_is_somebodys_and_nobody_pays_less_than_nothing(
     assert sum(share.energy_uj for share in shares) == energy_uj
     assert all(0 <= share.held_uj <= share.energy_uj for share in shares)
     assert all(share.energy_uj > 0 for share in shares)
-    lines = [(share.party, share.split) for share in shares]
+    lines = [(share.target, share.split) for share in shares]
     assert len(set(lines)) == len(lines)
-    if seen.holder is not None:
-        assert not any(isinstance(share.party, Reason) for share in shares)
+    if seen.machine_owner is not None:
+        assert not any(isinstance(share.target, UnattributedReason) for share in shares)

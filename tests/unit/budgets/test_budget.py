@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.budgets.budget import Budget, Period, read
+from exporter.budgets import BudgetDefinition, Period, load_budgets
 from exporter.errors import ConfigError
 
 GOOD = "budgets:\n- name: all\n  grams: 5\n  period: day\n"
@@ -14,7 +14,7 @@ def budgets(tmp_path):
 
     def of(text):
         path.write_text(text)
-        return read(str(path))
+        return load_budgets(str(path))
 
     return of
 
@@ -30,7 +30,7 @@ def refusal(budgets):
 
 
 def test_a_budget_without_a_selector_is_of_everything(budgets):
-    assert budgets(GOOD) == (Budget("all", 5.0, False, Period.DAY, (), line=2),)
+    assert budgets(GOOD) == (BudgetDefinition("all", 5.0, False, Period.DAY, (), line=2),)
 
 
 def test_kilowatt_hours_become_joules(budgets):
@@ -107,4 +107,4 @@ def test_what_is_no_yaml_is_refused_with_its_place(refusal):
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"absent.yaml: cannot be read: No such file"):
-        read(str(tmp_path / "absent.yaml"))
+        load_budgets(str(tmp_path / "absent.yaml"))

@@ -2,12 +2,11 @@
 
 import pytest
 
-from exporter.budgets.budget import Budget, Period
-from exporter.budgets.rules import document
+from exporter.budgets import BudgetDefinition, Period, rule_file
 
 
 def budget(name="a", *, of=(), period=Period.DAY, is_energy=False):
-    return Budget(name, 5.0, is_energy, period, of)
+    return BudgetDefinition(name, 5.0, is_energy, period, of)
 
 
 def recorded(made, name):
@@ -31,24 +30,24 @@ def recorded(made, name):
     ],
 )
 def test_a_budget_reads_the_cheapest_series_that_know_its_selector(of, expr):
-    rule = recorded(document([budget(of=of)]), "budget:emissions_budget_grams:increase")
+    rule = recorded(rule_file([budget(of=of)]), "budget:emissions_budget_grams:increase")
     assert expr in rule["expr"]
 
 
 def test_a_value_cannot_leave_its_quotes():
     of = (("user", ('x"} or vector(1e9) #\\\n',)),)
-    rule = recorded(document([budget(of=of)]), "budget:emissions_budget_grams:increase")
+    rule = recorded(rule_file([budget(of=of)]), "budget:emissions_budget_grams:increase")
     assert 'user="x\\"} or vector(1e9) #\\\\\\n"' in rule["expr"]
 
 
 def test_the_limit_is_published_once():
-    made = document([budget("a"), budget("b", is_energy=True)])
+    made = rule_file([budget("a"), budget("b", is_energy=True)])
     assert recorded(made, "emissions_budget_limit_grams")["labels"]["budget"] == "a"
     assert recorded(made, "emissions_budget_limit_joules")["labels"]["budget"] == "b"
 
 
 def test_each_period_is_in_the_calendar_once():
-    made = document([budget("a"), budget("b"), budget("c", period=Period.WEEK)])
+    made = rule_file([budget("a"), budget("b"), budget("c", period=Period.WEEK)])
     starts = [
         rule["labels"]["period"]
         for rule in made["groups"][0]["rules"]
@@ -59,7 +58,7 @@ def test_each_period_is_in_the_calendar_once():
 
 def test_alerts_link_to_the_runbook_only_where_its_address_is_known():
     def links(url):
-        alerts = document([budget()], url)["groups"][1]["rules"]
+        alerts = rule_file([budget()], url)["groups"][1]["rules"]
         return {rule["alert"]: rule["annotations"].get("runbook_url") for rule in alerts}
 
     url = "https://git.example/runbook.md"

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
+from exporter.cli.command_tree import describe_parser
 from exporter.cli.main import COMMANDS, DEFAULT, main, parser_for
-from exporter.cli.reference import command_of
 
 ASK = """
 compopt() { :; }
@@ -144,7 +144,7 @@ def test_zsh_proposes_what_the_parsers_know(script):
 
 
 def test_every_word_that_is_proposed_is_one_word_of_the_shell():
-    for command in command_of(parser_for()).all():
+    for command in describe_parser(parser_for()).all():
         for option in (*command.options, *command.arguments):
             for word in (*option.flags, *option.choices):
                 assert set(word) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-"), word

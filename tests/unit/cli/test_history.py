@@ -9,7 +9,7 @@ import pytest
 from exporter.account.ledger import Ledger
 from exporter.cli import history
 from exporter.cli.main import main
-from exporter.client import private, sockets
+from exporter.client import private_daemon, sockets
 from tests.agents import Answers, serving
 from tests.unit.account.making import WALL, path_in, run
 from tests.unit.account.test_reading import ended, written
@@ -20,7 +20,12 @@ OTHER = run("other", started=WALL + 40, ended=WALL + 49)
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A home without ledgers, on a machine without daemons."""
-    for name in (private.STATE, sockets.VARIABLE, "XDG_STATE_HOME", history.NODE):
+    for name in (
+        private_daemon.STATE_DIRECTORY_VARIABLE,
+        sockets.SOCKET_VARIABLE,
+        "XDG_STATE_HOME",
+        history.NODE,
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
@@ -100,7 +105,7 @@ def test_where_there_is_no_ledger_the_daemon_is_missed_and_the_places_are_named(
 def test_a_daemon_that_was_named_is_the_only_one_asked(home, show, monkeypatch, by_variable):
     written(home, ended("bert", 0, 9))
     if by_variable:
-        monkeypatch.setenv(sockets.VARIABLE, "/nowhere/agent.sock")
+        monkeypatch.setenv(sockets.SOCKET_VARIABLE, "/nowhere/agent.sock")
     flags = () if by_variable else ("--socket.path=/nowhere/agent.sock",)
     said = show("runs", *flags, code=1).err
     assert said.startswith("emissions-exporter: no daemon answered (/nowhere/agent.sock: No such")
@@ -111,7 +116,7 @@ class TestSeveralLedgers:
     def places(self, home, tmp_path, monkeypatch):
         """All places where daemons of this user may keep a ledger."""
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-        monkeypatch.setenv(private.STATE, str(tmp_path / "named"))
+        monkeypatch.setenv(private_daemon.STATE_DIRECTORY_VARIABLE, str(tmp_path / "named"))
         return (
             home,
             tmp_path / "xdg" / "emissions-exporter",
@@ -128,7 +133,7 @@ class TestSeveralLedgers:
 
     def test_that_are_one_directory_are_read_once(self, home, show, monkeypatch):
         monkeypatch.setenv("XDG_STATE_HOME", str(home.parent))
-        monkeypatch.setenv(private.STATE, str(home) + "/")
+        monkeypatch.setenv(private_daemon.STATE_DIRECTORY_VARIABLE, str(home) + "/")
         written(home, ended("bert", 0, 9))
         assert runs_of(show("runs", "--format=json")) == ["bert"]
 
@@ -148,9 +153,9 @@ class TestSeveralLedgers:
     def test_say_which_runs_were_continued_and_which_records_do_not_count(self, places, show):
         written(places[0], ended("bert", 0, 9), ended("gpt", 0, 9))
         written(places[1], ended("bert", 10, 19), ended("gpt", 5, 14))
-        _, added, left_out = show("runs").err.splitlines()
+        _, added, excluded = show("runs").err.splitlines()
         assert added.endswith("of run bert, the records of several ledgers are added up")
-        assert "of run gpt, several ledgers have records of the same time" in left_out
+        assert "of run gpt, several ledgers have records of the same time" in excluded
         shown = show("report", "gpt")
         assert "run bert" not in shown.err
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from exporter.cli.main import main
-from exporter.expose.api.history import RUNS
+from exporter.expose.api.request_bodies import MAX_RUNS
 from exporter.expose.http.server import DEFAULT_LIMITS
-from exporter.integrations.codecarbon.history import ORIGIN
+from exporter.integrations.codecarbon.csv_import import ORIGIN
 from tests.agents import serving
 from tests.unit.client.kept import Runs
 
@@ -64,7 +64,7 @@ def test_many_runs_are_handed_over_in_several_requests(history, tmp_path):
     assert sum(len(runs) for runs in history.taken) == 140
     assert len(history.taken) < 5
     for runs in history.taken:
-        assert len(runs) <= RUNS
+        assert len(runs) <= MAX_RUNS
         assert len(json.dumps({"origin": ORIGIN, "runs": runs})) <= DEFAULT_LIMITS.body_bytes
 
 

@@ -42,7 +42,7 @@ def daemon(monkeypatch):
                 raise AgentUnreachable("nobody listens")
             return said["state"]
 
-    monkeypatch.setattr(intensity, "Agent", Agent)
+    monkeypatch.setattr(intensity, "AgentClient", Agent)
     return said
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from exporter import app
+from exporter import daemon
 from exporter.cli import main as command
 from exporter.client.sockets import default_socket
 
@@ -24,7 +24,7 @@ def played(monkeypatch):
             ready(["http://localhost:1/"], found[-1])
 
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(app, "App", Daemon)
+    monkeypatch.setattr(daemon, "Daemon", Daemon)
     return found
 
 

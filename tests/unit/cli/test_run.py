@@ -11,9 +11,9 @@ import pytest
 from exporter.cli import run
 from exporter.cli.main import main
 from exporter.cli.run import add
-from exporter.client import patience, private, sockets
+from exporter.client import agent_client, private_daemon, sockets
+from exporter.client.environment import detect_launch
 from exporter.client.errors import AgentUnreachable
-from exporter.client.launch import launch_of
 from tests.agents import Answers, serving
 
 RECORD = {
@@ -68,8 +68,8 @@ def started(monkeypatch):
         begun.environments.append(environment)
         return begun.code
 
-    monkeypatch.setattr(run.child, "run", start)
-    monkeypatch.setattr(patience, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(run, "run_child", start)
+    monkeypatch.setattr(agent_client, "RETRY_INTERVAL_SECONDS", 0)
     return begun
 
 
@@ -104,7 +104,7 @@ def test_a_tracker_in_the_command_knows_that_its_run_is_inside(
     call(daemon)
     (environment,) = started.environments
     assert environment["EMISSIONS_TRACKED"] == expected
-    assert launch_of(environment, "").run_id == ""
+    assert detect_launch(environment, "").run_id == ""
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_budget_that_is_exceeded_while_the_command_runs_is_said_once(
             meanwhile()
         return 0
 
-    monkeypatch.setattr(run.child, "run", command)
+    monkeypatch.setattr(run, "run_child", command)
     call(daemon, *([f"--budget-grams={grams}"] if grams is not None else []))
     err = capsys.readouterr().err
     assert err.count(f"g CO2eq, more than its budget of {grams} g; the command continues") == (
@@ -180,7 +180,7 @@ def test_a_command_that_cannot_be_started_ends_its_run(
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(run.child, "run", fail)
+    monkeypatch.setattr(run, "run_child", fail)
     assert call(daemon) == exit_code
     assert daemon.asked[-1][1] == "/v1/runs/bert/end"
 
@@ -219,7 +219,7 @@ class TestWithoutADaemon:
     @pytest.fixture
     def alone(self, daemon, monkeypatch, tmp_path):
         """A machine where `daemon` listens as soon as it is started; how often that was."""
-        monkeypatch.delenv(sockets.VARIABLE, raising=False)
+        monkeypatch.delenv(sockets.SOCKET_VARIABLE, raising=False)
         monkeypatch.setattr(sockets, "SYSTEM_SOCKET", str(tmp_path / "system.sock"))
         monkeypatch.setattr(sockets, "user_socket", lambda: str(tmp_path / "user.sock"))
         starts = []
@@ -228,7 +228,7 @@ class TestWithoutADaemon:
             starts.append(dict(environment))
             os.rename(daemon.path, tmp_path / "user.sock")
 
-        monkeypatch.setattr(private, "start", start)
+        monkeypatch.setattr(private_daemon, "start_private_daemon", start)
         yield starts
         if not os.path.exists(daemon.path):
             os.rename(tmp_path / "user.sock", daemon.path)
@@ -247,7 +247,7 @@ class TestWithoutADaemon:
         self, alone, started, capsys, monkeypatch, way
     ):
         if way == "variable":
-            monkeypatch.setenv(sockets.VARIABLE, "/nowhere")
+            monkeypatch.setenv(sockets.SOCKET_VARIABLE, "/nowhere")
         flags = {"flag": ["--no-private"], "socket": ["--socket.path=/nowhere"], "variable": []}
         started.code = 3
         assert self.begin(*flags[way]) == 3
@@ -260,7 +260,7 @@ class TestWithoutADaemon:
         def fail(environment):
             raise AgentUnreachable("a daemon of your own cannot be started: no sh")
 
-        monkeypatch.setattr(private, "start", fail)
+        monkeypatch.setattr(private_daemon, "start_private_daemon", fail)
         started.code = 3
         assert self.begin() == 3
         assert started.commands == [["sh", "-c", "exit 3"]]
@@ -329,8 +329,8 @@ class TestTheEnd:
             if len(tries) == 2:
                 os.rename(away, daemon.path)
 
-        monkeypatch.setattr(patience.time, "sleep", sleep)
-        monkeypatch.setattr(run.child, "run", lambda *_: os.rename(daemon.path, away) or 0)
+        monkeypatch.setattr(agent_client.time, "sleep", sleep)
+        monkeypatch.setattr(run, "run_child", lambda *_: os.rename(daemon.path, away) or 0)
         assert call(daemon) == 0
         assert len(tries) == 2
         assert "Run bert" in capsys.readouterr().err
@@ -338,8 +338,8 @@ class TestTheEnd:
     def test_is_given_up_after_a_while_and_how_to_see_it_later_is_said(
         self, daemon, started, monkeypatch, capsys
     ):
-        monkeypatch.setattr(patience, "PATIENCE_SECONDS", -1)
-        monkeypatch.setattr(run.child, "run", lambda *_: os.unlink(daemon.path) or 0)
+        monkeypatch.setattr(agent_client, "RETRY_TIMEOUT_SECONDS", -1)
+        monkeypatch.setattr(run, "run_child", lambda *_: os.unlink(daemon.path) or 0)
         assert call(daemon) == 0
         said = capsys.readouterr().err
         assert "no receipt: the daemon is gone" in said
@@ -367,8 +367,8 @@ class TestTheEnd:
 
 IMPATIENT = """
 import sys
-from exporter.cli import child, main, run
-child.LOOK_SECONDS, run.STATUS_SECONDS = 0.01, 60.0
+from exporter.cli import main, run
+run.POLL_INTERVAL_SECONDS, run.STATUS_SECONDS = 0.01, 60.0
 sys.exit(main.main(sys.argv[1:]))
 """
 

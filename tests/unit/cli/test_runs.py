@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from exporter import human
+from exporter import formatting
 from exporter.cli.main import main
 from exporter.report import records
 from tests.agents import Answers, serving
@@ -150,7 +150,7 @@ def test_a_report_of_several_runs_is_a_record_that_other_commands_read(
 ):
     path = tmp_path / "record.json"
     path.write_text(show("report", *asked, "--format=json"))
-    (record,) = records.read(str(path))
+    (record,) = records.read_records(str(path))
     assert record["at"] == RUNS[0]["at"]
     assert main(["card", "write", str(tmp_path / "README.md"), "--record", str(path)]) == 0
     assert "emissions: 6\n" in (tmp_path / "README.md").read_text()
@@ -317,7 +317,7 @@ def test_sums_are_those_of_the_ledger_and_of_the_runs_beside_it(asked):
     path, sums = asked("--by=user", "--format=json")
     assert path == "/v1/runs?limit=1000&by=user&since=0.0"
     assert [(each["run_id"], each["runs"], each["energy_uj"]) for each in sums] == [
-        (human.UNKNOWN, 2, 5),
+        (formatting.UNKNOWN, 2, 5),
         ("ada", 6_002, 10**15 + 14_400_000_000),
     ]
     assert [each["user"] for each in sums] == ["several", "ada"]

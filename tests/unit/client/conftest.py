@@ -4,15 +4,29 @@ import logging
 
 import pytest
 
-from exporter.client import launch, track
+from exporter.client import environment, track
 from tests.agents import serving
 from tests.unit.client.kept import Runs
 
 NAMES = {
-    *(*launch.RANKS, *launch.LOCAL_RANKS, *launch.WORLDS, *launch.NODES),
-    *(*launch.RUN_IDS, *launch.JOB_IDS, launch.TRACKED, "LOCAL_WORLD_SIZE"),
-    *(*launch.LAUNCHES, launch.RESTARTS, "EMISSIONS_EXPORTER_EXPOSE_SOCKET"),
-    *(name for _, tasks, _ in launch.JOBS for name in tasks),
+    *(
+        *environment.RANK_VARIABLES,
+        *environment.LOCAL_RANK_VARIABLES,
+        *environment.WORLD_SIZE_VARIABLES,
+        *environment.NODE_COUNT_VARIABLES,
+    ),
+    *(
+        *environment.RUN_ID_VARIABLES,
+        *environment.JOB_ID_VARIABLES,
+        environment.TRACKED_RUN_ID_VARIABLE,
+        "LOCAL_WORLD_SIZE",
+    ),
+    *(
+        *environment.STEP_ID_VARIABLES,
+        environment.TORCHELASTIC_RESTART_COUNT,
+        "EMISSIONS_EXPORTER_EXPOSE_SOCKET",
+    ),
+    *(name for _, tasks, _ in environment.SCHEDULERS for name in tasks),
 }
 
 

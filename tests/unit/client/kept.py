@@ -3,23 +3,23 @@
 from typing import Any
 from urllib.parse import unquote
 
-from exporter.model.books import Amount
-from exporter.model.readings import Device, Kind, Method
-from exporter.model.record import Part, RunRecord, to_json
+from exporter.model.ledger import Amount
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.record import RecordPart, RunRecord, record_to_json
 from exporter.model.runs import RunInfo, RunKey
-from exporter.model.workload import Split
+from exporter.model.workload import SplitMethod
 from tests.agents import Answer, Answers
 
-CPU = Device(Kind.CPU, "package-0")
+CPU = Device(DeviceKind.CPU, "package-0")
 
 
 def as_daemon(known: dict[str, Any], energy_uj: int, carbon_ng: int) -> dict[str, Any]:
     """The record that a daemon makes of a run, and what else is known of it."""
     key = RunKey(1000, known["run_id"], known["job_id"])
     run = RunInfo(key, "", "ada", "registered", 990.0, ended=known["ended"], scope="tree")
-    part = Part(CPU, Method.COUNTER, Split.CPU_TIME, Amount(energy_uj, 0, carbon_ng))
+    part = RecordPart(CPU, Method.COUNTER, SplitMethod.CPU_TIME, Amount(energy_uj, 0, carbon_ng))
     record = RunRecord(run._replace(shown_id=key.run_id), (part,), (), at=1000.0, node="n1")
-    return {**to_json(record), **known}
+    return {**record_to_json(record), **known}
 
 
 class Runs(Answers):

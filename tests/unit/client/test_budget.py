@@ -2,9 +2,8 @@
 
 import pytest
 
-from exporter.client.budget import Budget
 from exporter.client.errors import BudgetExceeded
-from exporter.client.run import Run
+from exporter.client.run import Run, RunBudget
 
 
 def run_of(grams, low=None, high=None):
@@ -18,7 +17,7 @@ def run_of(grams, low=None, high=None):
 
 
 def test_a_budget_that_will_be_passed_is_said_once_and_again_when_it_is(caplog):
-    budget = Budget(5.0, "warn", "warn")
+    budget = RunBudget(5.0, "warn", "warn")
     for _ in range(3):
         budget.check(run_of(1.0, 6.0, 10.0))
     said = (
@@ -35,23 +34,23 @@ def test_a_budget_that_will_be_passed_is_said_once_and_again_when_it_is(caplog):
 
 @pytest.mark.parametrize("ends", [(4.0, 40.0), (1.0, 2.0), (5.0, 6.0), (None, None)])
 def test_a_budget_that_may_be_kept_is_not_mentioned(caplog, ends):
-    Budget(5.0, "raise", "raise").check(run := run_of(1.0, *ends))
-    assert run.over_budget is None
+    RunBudget(5.0, "raise", "raise").check(run := run_of(1.0, *ends))
+    assert run.pending_budget_error is None
     assert not caplog.text
 
 
 def test_a_forecast_without_a_range_is_too_early_to_act_on():
     run = run_of(1.0)
     run.record["forecast"] = {"carbon_grams": 9.0, "low": None, "high": None}
-    Budget(5.0, "raise", "raise").check(run)
-    assert run.over_budget is None
+    RunBudget(5.0, "raise", "raise").check(run)
+    assert run.pending_budget_error is None
 
 
 def test_each_has_an_action_of_its_own():
     asked = []
-    budget = Budget(5.0, "raise", asked.append)
+    budget = RunBudget(5.0, "raise", asked.append)
     budget.check(soon := run_of(1.0, 6.0, 10.0))
-    assert (asked, soon.over_budget) == ([soon], None)
+    assert (asked, soon.pending_budget_error) == ([soon], None)
     budget.check(over := run_of(9.0, 9.0, 10.0))
     assert asked == [soon]
     with pytest.raises(BudgetExceeded, match="has emitted 9 g"):
@@ -60,28 +59,28 @@ def test_each_has_an_action_of_its_own():
 
 @pytest.mark.parametrize("ends", [(), (9.0, 10.0)])
 def test_a_budget_that_is_used_up_before_the_first_forecast_is_what_a_forecast_was_to_tell(ends):
-    Budget(5.0, "warn", "raise").check(run := run_of(6.0, *ends))
-    assert "has emitted 6 g" in str(run.over_budget)
+    RunBudget(5.0, "warn", "raise").check(run := run_of(6.0, *ends))
+    assert "has emitted 6 g" in str(run.pending_budget_error)
     asked = []
-    budget = Budget(5.0, "raise", asked.append)
+    budget = RunBudget(5.0, "raise", asked.append)
     for _ in range(2):
         budget.check(run := run_of(6.0))
     assert len(asked) == 1
 
 
 def test_a_budget_that_is_used_up_before_the_first_forecast_is_said_once(caplog):
-    Budget(5.0, "warn", "warn").check(run_of(6.0))
+    RunBudget(5.0, "warn", "warn").check(run_of(6.0))
     assert len(caplog.records) == 1
 
 
 def test_nothing_is_done_where_there_is_no_budget_or_no_number():
-    Budget(None, "raise", "raise").check(run := run_of(1e9, 1e9, 1e9))
-    Budget(5.0, "raise", "raise").check(Run("nothing is known"))
-    assert run.over_budget is None
+    RunBudget(None, "raise", "raise").check(run := run_of(1e9, 1e9, 1e9))
+    RunBudget(5.0, "raise", "raise").check(Run("nothing is known"))
+    assert run.pending_budget_error is None
 
 
 def test_another_run_begins_with_nothing_said(caplog):
-    budget = Budget(5.0, "warn", "warn")
+    budget = RunBudget(5.0, "warn", "warn")
     budget.check(run_of(6.0))
-    budget.anew().check(run_of(6.0))
+    budget.fresh_copy().check(run_of(6.0))
     assert len(caplog.records) == 2

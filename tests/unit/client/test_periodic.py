@@ -28,11 +28,11 @@ def test_no_call_begins_while_the_lock_is_held_and_none_after_stop():
 def test_the_function_may_stop_its_own_calls():
     stopped = threading.Event()
 
-    def once():
+    def run_once():
         periodic.stop()
         stopped.set()
 
-    periodic = PeriodicCall(0.0, once)
+    periodic = PeriodicCall(0.0, run_once)
     periodic.start()
     assert stopped.wait(WAIT_SECONDS)
 

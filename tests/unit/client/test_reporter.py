@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from exporter.client.errors import AgentRefusal, AgentUnreachable
-from exporter.client.reporter import Reporter, line
+from exporter.client.reporter import Reporter, status_line
 from exporter.client.run import Run
 
 RECORD = {
@@ -31,12 +31,12 @@ class Desk:
         self.reporter = Reporter(
             self.run,
             say=self.say,
-            begin_again=self.begin,
+            register_again=self.begin,
             on_record=self.look,
             receipts=receipts,
             interval_seconds=5,
             title="bert",
-            has_line=False,
+            shows_status=False,
         )
 
     def say(self, said):
@@ -60,7 +60,7 @@ def desk(tmp_path):
 def test_what_the_daemon_says_becomes_the_record(desk):
     desk.run.count(tokens=1)
     desk.reporter.stop()
-    desk.reporter.look()
+    desk.reporter.report_once()
     assert desk.sent == [{"count": {"tokens": 1.0}}]
     assert desk.run.record == RECORD
     assert desk.looked == 1
@@ -70,24 +70,24 @@ def test_a_daemon_that_is_away_loses_nothing_and_is_said_once(desk, caplog):
     desk.answer = AgentUnreachable("gone")
     desk.run.count(tokens=1)
     for _ in range(3):
-        desk.reporter.look()
+        desk.reporter.report_once()
     assert caplog.text.count("does not answer") == 1
     desk.answer = RECORD
-    desk.reporter.look()
+    desk.reporter.report_once()
     assert desk.sent[-1] == {"count": {"tokens": 1.0}}
 
 
 def test_a_run_that_the_daemon_does_not_know_is_begun_again(desk):
     desk.answer = AgentRefusal(404, "no such run")
     desk.run.count(tokens=1)
-    desk.reporter.look()
+    desk.reporter.report_once()
     assert desk.begun == 1
-    assert desk.run.take() == {"count": {"tokens": 1.0}}
+    assert desk.run.take_pending() == {"count": {"tokens": 1.0}}
 
 
 def test_a_refusal_is_said_in_the_daemons_words(desk, caplog):
     desk.answer = AgentRefusal(400, "values: there are 99; at most 64 are taken")
-    desk.reporter.look()
+    desk.reporter.report_once()
     assert "at most 64 are taken" in caplog.text
 
 
@@ -95,9 +95,9 @@ def test_values_that_are_refused_take_no_count_with_them(desk):
     desk.answer = AgentRefusal(400, "values: there are 99; at most 64 are taken")
     desk.run.log(accuracy=1)
     desk.run.count(tokens=1)
-    assert not desk.reporter.look()
+    assert not desk.reporter.report_once()
     desk.answer = RECORD
-    assert desk.reporter.look()
+    assert desk.reporter.report_once()
     assert desk.sent[-1] == {"count": {"tokens": 1.0}}
 
 
@@ -105,12 +105,12 @@ def test_a_count_that_is_refused_is_not_sent_for_ever(desk):
     desk.answer = AgentRefusal(400, "count: at most 64 are taken")
     desk.run.log(accuracy=1)
     desk.run.count(tokens=1)
-    assert [desk.reporter.look() for _ in range(2)] == [False, True]
-    assert desk.run.take() == {}
+    assert [desk.reporter.report_once() for _ in range(2)] == [False, True]
+    assert desk.run.take_pending() == {}
 
 
 def test_the_receipt_is_the_record_in_a_file_of_its_own(desk, tmp_path):
-    desk.reporter.look()
+    desk.reporter.report_once()
     desk.reporter.write_receipt()
     (path,) = (tmp_path / "receipts").iterdir()
     assert path.name == "bert-7-n1.json"
@@ -135,10 +135,10 @@ def test_a_receipt_that_cannot_be_written_is_said_once(desk, tmp_path, caplog):
 def test_a_receipt_is_written_by_one_thread_at_a_time(desk):
     may_another = []
 
-    def keep(_):
+    def keep_only(_):
         may_another.append(desk.reporter._writing.acquire(blocking=False))
 
-    desk.run.record, desk.reporter._keep = RECORD, keep
+    desk.run.record, desk.reporter._keep = RECORD, keep_only
     desk.reporter.write_receipt()
     desk.reporter.write_receipt()
     assert may_another == [False, False]
@@ -146,26 +146,26 @@ def test_a_receipt_is_written_by_one_thread_at_a_time(desk):
 
 def test_a_line_says_what_was_used_and_what_it_will_come_to():
     ahead = {"carbon_grams": 1.6, "end": 1065.0}
-    said = line("be\x1b[2Jrt", 61.0, {**RECORD, "power_watts": 120.04, "forecast": ahead})
+    said = status_line("be\x1b[2Jrt", 61.0, {**RECORD, "power_watts": 120.04, "forecast": ahead})
     assert said == "be?[2Jrt  1:01  120 W  2 Wh  0.8 g CO2eq  in 1:05: 1.6 g"
     ends = {"low": {"carbon_grams": 1.2}, "high": {"carbon_grams": 2.0}}
-    said = line("bert", 61.0, {**RECORD, "forecast": {**ahead, **ends}})
+    said = status_line("bert", 61.0, {**RECORD, "forecast": {**ahead, **ends}})
     assert said.endswith("in 1:05: 1.6 g (1.2 to 2)")
 
 
 def test_the_line_keeps_the_power_where_an_answer_has_none(desk, capsys):
     desk.reporter._has_line = True
     desk.answer = {**RECORD, "power_watts": 120.0}
-    desk.reporter.look()
+    desk.reporter.report_once()
     desk.answer = RECORD
-    desk.reporter.look()
+    desk.reporter.report_once()
     assert capsys.readouterr().err.count("120 W") == 2
 
 
 def test_progress_is_told_at_once_and_not_too_often(desk):
     seen = threading.Event()
     desk.reporter._on_record = seen.set
-    desk.run.wake, desk.run.nudge = desk.reporter.start, desk.reporter.nudge
+    desk.run.on_pending, desk.run.on_progress = desk.reporter.start, desk.reporter.request_report
     desk.reporter._interval = 3600.0
     desk.run.progress(0, 10)
     assert seen.wait(20)
@@ -173,4 +173,4 @@ def test_progress_is_told_at_once_and_not_too_often(desk):
         desk.run.progress(done, 10)
     desk.reporter.stop()
     assert desk.sent == [{"progress": {"done": 0.0, "total": 10.0}}]
-    assert desk.run.take() == {"progress": {"done": 3.0, "total": 10.0}}
+    assert desk.run.take_pending() == {"progress": {"done": 3.0, "total": 10.0}}

@@ -16,12 +16,12 @@ def test_amounts_add_up_and_results_replace_each_other():
     run.log(loss=0.25, note="good")
     run.progress(1, 10)
     run.progress(2, 10)
-    assert run.take() == {
+    assert run.take_pending() == {
         "values": {"loss": 0.25, "note": "good"},
         "count": {"tokens": 7, "requests": 1},
         "progress": {"done": 2, "total": 10},
     }
-    assert run.take() == {}
+    assert run.take_pending() == {}
 
 
 def test_what_could_not_be_sent_is_sent_with_what_came_since():
@@ -29,11 +29,11 @@ def test_what_could_not_be_sent_is_sent_with_what_came_since():
     run.count(tokens=3)
     run.log(loss=0.5)
     run.progress(1, 10)
-    said = run.take()
+    said = run.take_pending()
     run.count(tokens=4)
     run.log(loss=0.25)
-    run.give_back(said)
-    assert run.take() == {
+    run.restore_pending(said)
+    assert run.take_pending() == {
         "values": {"loss": 0.25},
         "count": {"tokens": 7},
         "progress": {"done": 1, "total": 10},
@@ -50,20 +50,20 @@ def test_what_is_no_number_is_left_out_and_said(value, caplog):
     run = Run()
     run.log(loss=value)
     run.count(tokens=value)
-    assert run.take() == {}
+    assert run.take_pending() == {}
     assert "loss=" in caplog.text
 
 
 def test_what_acts_as_a_number_is_one():
     run = Run()
     run.log(loss=Tensor(), best=True)
-    assert run.take() == {"values": {"loss": 1.5, "best": 1.0}}
+    assert run.take_pending() == {"values": {"loss": 1.5, "best": 1.0}}
 
 
 def test_an_amount_never_falls():
     run = Run()
     run.count(tokens=-1)
-    assert run.take() == {}
+    assert run.take_pending() == {}
 
 
 def test_what_nobody_measured_is_no_zero():
@@ -81,8 +81,8 @@ def test_numbers_come_from_the_record():
 
 def test_a_budget_that_is_exceeded_stops_the_program_in_its_own_call_once():
     run = Run()
-    run.over_budget = BudgetExceeded("too much")
+    run.pending_budget_error = BudgetExceeded("too much")
     with pytest.raises(BudgetExceeded, match="too much"):
         run.count(tokens=1)
     run.count(tokens=1)
-    assert run.take() == {"count": {"tokens": 2}}
+    assert run.take_pending() == {"count": {"tokens": 2}}

@@ -132,7 +132,12 @@ def test_what_a_user_can_call_of_one_is_there_in_the_other():
 
     of_tracker, of_run = public(track_as_shipped), public(Run)
     assert of_tracker & of_run >= METHODS
-    assert of_run - of_tracker == {"take", "give_back", "check_budget", "begin_anew"}
+    assert of_run - of_tracker == {
+        "take_pending",
+        "restore_pending",
+        "check_budget",
+        "reset_after_fork",
+    }
 
 
 def test_a_run_begins_again_by_either_and_the_one_before_stays_ended(runs):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.client import private
+from exporter.client import private_daemon
 from exporter.client import track as track_as_shipped
 from exporter.client.errors import AgentUnreachable
 from exporter.client.run import Run
@@ -77,7 +77,7 @@ class Tensor:
 def test_a_tensor_that_is_no_scalar_is_left_out(caplog):
     run = Run()
     run.log(loss=Tensor())
-    assert run.take() == {}
+    assert run.take_pending() == {}
     assert "loss=" in caplog.text
 
 
@@ -154,9 +154,9 @@ def test_where_no_daemon_can_be_started_that_is_tried_and_said_once(nobody, monk
         tried.append(1)
         raise AgentUnreachable("no daemon can be had")
 
-    monkeypatch.setattr("exporter.client.agent.usual_sockets", list)
+    monkeypatch.setattr("exporter.client.agent_client.default_sockets", list)
     monkeypatch.setattr("exporter.client.registration.Registration._no_private", "")
-    monkeypatch.setattr(private, "start", fail)
+    monkeypatch.setattr(private_daemon, "start_private_daemon", fail)
     monkeypatch.setattr(track_as_shipped, "_complained", set())
     for _ in range(3):
         with track("alone"):
@@ -167,11 +167,13 @@ def test_where_no_daemon_can_be_started_that_is_tried_and_said_once(nobody, monk
 
 def test_no_daemon_is_started_in_a_directory_of_somebody_else(nobody, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(private, "distrust", lambda path: f"{path} belongs to user 7")
+    monkeypatch.setattr(
+        private_daemon, "untrusted_reason", lambda path: f"{path} belongs to user 7"
+    )
     with contextlib.suppress(FileExistsError):
         (tmp_path / "emissions-exporter").mkdir()
     with pytest.raises(AgentUnreachable, match="belongs to user 7"):
-        private.start(os.environ)
+        private_daemon.start_private_daemon(os.environ)
     assert not list((tmp_path / "emissions-exporter").iterdir())
 
 
@@ -180,5 +182,5 @@ def test_the_log_of_a_daemon_leads_nowhere_else(nobody, monkeypatch, tmp_path):
     (tmp_path / "emissions-exporter").mkdir()
     (tmp_path / "emissions-exporter" / "daemon.log").symlink_to(tmp_path / "precious")
     with pytest.raises(AgentUnreachable, match="cannot be started"):
-        private.start(os.environ)
+        private_daemon.start_private_daemon(os.environ)
     assert not (tmp_path / "precious").exists()

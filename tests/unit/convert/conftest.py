@@ -44,14 +44,14 @@ def _own_network(monkeypatch):
 @pytest.fixture
 def grid():
     """Starts servers that answer as they are told, and ends them afterwards."""
-    servers = []
+    proxy_pids = []
 
     def start(serve):
-        servers.append(GridServer(serve))
-        return servers[-1]
+        proxy_pids.append(GridServer(serve))
+        return proxy_pids[-1]
 
     yield start
-    for server in servers:
+    for server in proxy_pids:
         server.stop()
 
 

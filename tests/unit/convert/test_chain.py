@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.convert.chain import Chain
+from exporter.convert.chain import IntensityChain
 from exporter.model.intensity import Accounting, Basis, Factor, Signal
 
 
@@ -24,7 +24,7 @@ class Script(NamedTuple):
         Accounting.LOCATION,
     )
 
-    def covering(self, t0, t1):
+    def factors_between(self, t0, t1):
         return [row for row in self.factors if row.valid_from < t1 and row.valid_until > t0]
 
 
@@ -36,19 +36,19 @@ def values(spells):
 
 
 def test_a_factor_that_always_holds_gives_one_spell(factor):
-    chain = Chain([Script((factor(100),))], pue=1.0)
-    assert values(chain.spells(10, 20)) == [(10, 20, (0, 100))]
+    chain = IntensityChain([Script((factor(100),))], pue=1.0)
+    assert values(chain.intervals(10, 20)) == [(10, 20, (0, 100))]
 
 
 def test_time_is_cut_where_the_factor_changes(factor):
-    chain = Chain([Script((factor(100, 0, 15), factor(200, 15, 30)))], pue=1.0)
-    assert values(chain.spells(10, 20)) == [(10, 15, (0, 100)), (15, 20, (0, 200))]
+    chain = IntensityChain([Script((factor(100, 0, 15), factor(200, 15, 30)))], pue=1.0)
+    assert values(chain.intervals(10, 20)) == [(10, 15, (0, 100)), (15, 20, (0, 200))]
 
 
 def test_a_gap_is_filled_by_the_next_step(factor):
     first = Script((factor(100, 0, 12), factor(200, 18, 30)))
-    chain = Chain([first, Script((factor(50),))], pue=1.0)
-    assert values(chain.spells(10, 20)) == [
+    chain = IntensityChain([first, Script((factor(50),))], pue=1.0)
+    assert values(chain.intervals(10, 20)) == [
         (10, 12, (0, 100)),
         (12, 18, (1, 50)),
         (18, 20, (0, 200)),
@@ -56,18 +56,18 @@ def test_a_gap_is_filled_by_the_next_step(factor):
 
 
 def test_where_the_chain_is_exhausted_there_is_no_factor(factor):
-    chain = Chain([Script((factor(100, 0, 15),))], pue=1.0)
-    assert values(chain.spells(10, 20)) == [(10, 15, (0, 100)), (15, 20, None)]
+    chain = IntensityChain([Script((factor(100, 0, 15),))], pue=1.0)
+    assert values(chain.intervals(10, 20)) == [(10, 15, (0, 100)), (15, 20, None)]
 
 
 def test_every_factor_carries_the_pue_of_the_site(factor):
-    (spell,) = Chain([Script((factor(100),))], pue=1.4).spells(0, 1)
+    (spell,) = IntensityChain([Script((factor(100),))], pue=1.4).intervals(0, 1)
     assert spell.factor.pue == 1.4
 
 
 def test_an_empty_stretch_has_one_spell_with_what_holds_then(factor):
-    chain = Chain([Script((factor(100, 10, 20),))], pue=1.0)
-    assert values(chain.spells(10, 10)) == [(10, 10, (0, 100))]
+    chain = IntensityChain([Script((factor(100, 10, 20),))], pue=1.0)
+    assert values(chain.intervals(10, 10)) == [(10, 10, (0, 100))]
 
 
 bounds = st.lists(st.integers(0, 100), min_size=2, max_size=12, unique=True).map(sorted)
@@ -84,7 +84,7 @@ def scripts(draw):
 @given(st.lists(scripts(), min_size=1, max_size=3), st.integers(0, 99), st.integers(1, 100))
 def test_spells_cover_the_time_in_order_with_the_first_step_that_holds(steps, t0, length):
     t1 = t0 + length
-    spells = Chain(steps, pue=1.0).spells(t0, t1)
+    spells = IntensityChain(steps, pue=1.0).intervals(t0, t1)
     assert (spells[0].t0, spells[-1].t1) == (t0, t1)
     assert all(spell.t0 < spell.t1 for spell in spells)
     assert all(spell.t1 == after.t0 for spell, after in pairwise(spells))
@@ -109,46 +109,48 @@ def test_spells_cover_the_time_in_order_with_the_first_step_that_holds(steps, t0
     ],
 )
 def test_a_step_stands_in_only_for_what_counts_the_same(factor, kind, used):
-    chain = Chain([Script(), Script((factor(100),), kind=kind)], pue=1.0)
-    assert (chain.in_force(0) is not None) is used
-    assert len(chain.left_out) == (0 if used else 1)
+    chain = IntensityChain([Script(), Script((factor(100),), kind=kind)], pue=1.0)
+    assert (chain.factor_at(0) is not None) is used
+    assert len(chain.excluded) == (0 if used else 1)
 
 
 def test_any_basis_stands_in_for_an_unstated_one(factor):
     unstated = (Signal.AVERAGE, Basis.UNSTATED, Accounting.LOCATION)
-    chain = Chain([Script(kind=unstated), Script((factor(100),))], pue=1.0)
-    assert chain.in_force(0).grams_per_kwh == 100
+    chain = IntensityChain([Script(kind=unstated), Script((factor(100),))], pue=1.0)
+    assert chain.factor_at(0).grams_per_kwh == 100
 
 
 def test_a_factor_is_in_force_from_its_first_moment_until_before_its_last(factor):
-    chain = Chain([Script((factor(100, 10, 20),))], pue=1.0)
+    chain = IntensityChain([Script((factor(100, 10, 20),))], pue=1.0)
     now = 1_700_000_000.25
-    assert chain.in_force(10).grams_per_kwh == 100
-    assert chain.in_force(math.nextafter(20, 0)).grams_per_kwh == 100
-    assert chain.in_force(20) is None
-    late = Chain([Script((factor(100, now, now + 1),))], pue=1.0)
-    assert late.in_force(now).grams_per_kwh == 100
+    assert chain.factor_at(10).grams_per_kwh == 100
+    assert chain.factor_at(math.nextafter(20, 0)).grams_per_kwh == 100
+    assert chain.factor_at(20) is None
+    late = IntensityChain([Script((factor(100, now, now + 1),))], pue=1.0)
+    assert late.factor_at(now).grams_per_kwh == 100
 
 
 def test_the_grid_says_the_value_what_it_counts_and_who_says_so(factor):
-    chain = Chain([Script((factor(344.14, as_of=40.0),), name="yearly value of DE")], pue=1.0)
-    state = chain.grid(100.0)
+    chain = IntensityChain(
+        [Script((factor(344.14, as_of=40.0),), name="yearly value of DE")], pue=1.0
+    )
+    state = chain.state_at(100.0)
     assert state.factor.grams_per_kwh == 344.14
     assert state.age_seconds == 60
     assert state.why == "yearly value of DE: 344.1 g/kWh (lifecycle), test"
 
 
 def test_the_age_of_a_value_without_a_date_is_unknown(factor):
-    assert Chain([Script((factor(1),))], pue=1.0).grid(100.0).age_seconds is None
+    assert IntensityChain([Script((factor(1),))], pue=1.0).state_at(100.0).age_seconds is None
 
 
 def test_the_grid_says_why_it_fell_back(factor):
     first = Script(name="file", why="cannot be read")
-    state = Chain([first, Script((factor(50),), name="table")], pue=1.0).grid(0)
+    state = IntensityChain([first, Script((factor(50),), name="table")], pue=1.0).state_at(0)
     assert state.factor.step == 1
     assert state.why == "table: 50 g/kWh (lifecycle), test; file has none for now: cannot be read"
 
 
 def test_the_grid_says_that_grams_stand_still():
-    state = Chain([Script(name="file")], pue=1.0).grid(0)
+    state = IntensityChain([Script(name="file")], pue=1.0).state_at(0)
     assert state[:3] == (None, None, "file has none for now; grams stand still")

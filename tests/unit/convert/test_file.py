@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from exporter.convert.sources.file import LARGEST_BYTES, File
+from exporter.convert.sources.file import MAX_FILE_BYTES, FileSource
 from exporter.errors import ConfigError
 from exporter.model.intensity import Accounting, Basis
 
@@ -27,13 +27,15 @@ def follow(path, clock):
             "source": "",
             "max_age_seconds": 50,
         }
-        return File(path=str(path), **given | settings).open(clock)
+        return FileSource(path=str(path), **given | settings).open(clock)
 
     return make
 
 
 def spans(step, t0, t1):
-    return [(row.valid_from, row.valid_until, row.grams_per_kwh) for row in step.covering(t0, t1)]
+    return [
+        (row.valid_from, row.valid_until, row.grams_per_kwh) for row in step.factors_between(t0, t1)
+    ]
 
 
 def test_each_row_holds_until_the_next_and_the_last_for_its_greatest_age(follow):
@@ -52,7 +54,7 @@ def test_each_row_holds_until_the_next_and_the_last_for_its_greatest_age(follow)
     ],
 )
 def test_only_rows_that_hold_in_the_stretch_are_given(follow, t0, t1, grams_per_kwh):
-    assert [row.grams_per_kwh for row in follow().covering(t0, t1)] == grams_per_kwh
+    assert [row.grams_per_kwh for row in follow().factors_between(t0, t1)] == grams_per_kwh
 
 
 def test_a_last_row_that_may_not_age_never_holds(follow):
@@ -60,13 +62,13 @@ def test_a_last_row_that_may_not_age_never_holds(follow):
 
 
 def test_a_row_carries_what_the_settings_say_of_it(follow):
-    row = follow(source="our contract").covering(100, 101)[0]
+    row = follow(source="our contract").factors_between(100, 101)[0]
     assert (row.zone, row.source, row.as_of) == ("DE", "our contract", 100)
     assert (row.basis, row.accounting) == (Basis.DIRECT, Accounting.MARKET)
 
 
 def test_without_a_source_the_file_is_named(follow):
-    assert follow().covering(100, 101)[0].source == "grid.csv"
+    assert follow().factors_between(100, 101)[0].source == "grid.csv"
 
 
 def test_a_changed_file_is_read_again(follow, path):
@@ -129,7 +131,7 @@ def test_a_file_that_is_mended_is_used_again(follow, path, spoil):
 def test_a_file_that_cannot_be_read_at_the_start_is_a_wrong_setting(tmp_path, clock):
     path = str(tmp_path / "absent.csv")
     with pytest.raises(ConfigError) as refusal:
-        File(path=path).open(clock)
+        FileSource(path=path).open(clock)
     assert str(refusal.value).startswith(f"{path}: cannot be read: No such file")
     assert "check that it exists" in str(refusal.value)
 
@@ -142,6 +144,6 @@ def test_a_file_that_is_bad_at_the_start_is_a_wrong_setting(follow):
 def test_a_huge_file_is_refused(follow, path):
     step = follow()
     with path.open("wb") as file:
-        file.truncate(LARGEST_BYTES + 1)
+        file.truncate(MAX_FILE_BYTES + 1)
     step.refresh()
     assert "over 16 MiB" in step.why

@@ -8,16 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import units
-from exporter.convert.chain import Chain
-from exporter.convert.entries import entries
-from exporter.convert.timeline import Timeline
+from exporter.convert.chain import FactorTimeline, IntensityChain
+from exporter.convert.conversion import convert_shares
 from exporter.model.intensity import Accounting, Basis, Factor, Signal
-from exporter.model.readings import Device, Interval, Kind, Method
-from exporter.model.workload import Reason, Share, Split
+from exporter.model.readings import Device, DeviceKind, Interval, Method
+from exporter.model.workload import EnergyShare, SplitMethod, UnattributedReason
 
 START = 1_700_000_000.0
 MINUTE = 60
-CPU = Device(Kind.CPU, "package-0")
+CPU = Device(DeviceKind.CPU, "package-0")
 JOULES_PER_KWH = Fraction(units.JOULES_PER_KWH)
 
 
@@ -33,21 +32,23 @@ class ByMinute:
             for number, value in enumerate(grams_per_kwh)
             for at in (number * MINUTE,)
         ]
-        self.covering = Timeline.of(factors).covering
+        self.factors_between = FactorTimeline.of(factors).factors_between
 
 
 def grams_of(watts, grams_per_kwh, tick_seconds, pue):
     """What ticks of this length post for a load of so many watts, second by second."""
-    chain = Chain([ByMinute(grams_per_kwh)], pue)
+    chain = IntensityChain([ByMinute(grams_per_kwh)], pue)
     total_ng = 0
     for t0 in range(0, len(watts), tick_seconds):
         t1 = min(t0 + tick_seconds, len(watts))
         energy_uj = sum(watts[t0:t1]) * units.MICROJOULES_PER_JOULE
         ns = units.NANOSECONDS_PER_SECOND
         interval = Interval(CPU, t0 * ns, t1 * ns, energy_uj, Method.COUNTER)
-        spells = chain.spells(START + t0, START + t1)
-        shares = [Share(Reason.IDLE, energy_uj, Split.REST, 0)]
-        total_ng += sum(entry.carbon_ng for entry in entries(interval, shares, spells, START))
+        spells = chain.intervals(START + t0, START + t1)
+        shares = [EnergyShare(UnattributedReason.IDLE, energy_uj, SplitMethod.REST, 0)]
+        total_ng += sum(
+            entry.carbon_ng for entry in convert_shares(interval, shares, spells, START)
+        )
     return units.grams(total_ng)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.convert.registry import open_chain
+from exporter.convert.registry import open_intensity_provider
 from exporter.errors import ConfigError
 from exporter.model.intensity import Accounting, Basis
 
@@ -27,7 +27,7 @@ def opened(clock):
             "file_max_age_seconds": 120,
             "pue": 1.0,
         }
-        return open_chain(**given | settings, clock=clock)
+        return open_intensity_provider(**given | settings, clock=clock)
 
     return make
 
@@ -41,7 +41,7 @@ def file(tmp_path):
 
 def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
     result = opened()
-    assert result.chain.in_force(NOW).zone == "WORLD"
+    assert result.chain.factor_at(NOW).zone == "WORLD"
     (note,) = result.notes
     assert note.startswith("world average: 473 g/kWh (lifecycle)")
     assert note.endswith(
@@ -49,12 +49,12 @@ def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
         "EMISSIONS_EXPORTER_CONVERT_ZONE=DE in the exporter's environment, or by "
         "`zone: DE` under `convert:` in the settings file (--config.file)"
     )
-    assert result.chain.grid(NOW).why == note
+    assert result.chain.state_at(NOW).why == note
 
 
 def test_a_zone_means_its_yearly_value(opened):
     result = opened(zone=" de ", pue=1.3)
-    factor = result.chain.in_force(NOW)
+    factor = result.chain.factor_at(NOW)
     assert (factor.zone, factor.pue, factor.step) == ("DE", 1.3, 0)
     assert result.notes == ()
     assert result.states() == ()
@@ -67,7 +67,7 @@ def test_an_unknown_zone_is_refused_and_never_replaced_by_the_world_average(open
 
 def test_a_number_of_ones_own_goes_before_everything(opened, file):
     result = opened(grams_per_kwh=12.5, zone="DE", file=file, basis="direct", accounting="market")
-    factor = result.chain.in_force(NOW)
+    factor = result.chain.factor_at(NOW)
     assert (factor.grams_per_kwh, factor.zone, factor.source) == (12.5, "DE", "configuration")
     assert (factor.basis, factor.accounting) == (Basis.DIRECT, Accounting.MARKET)
     assert result.notes == ("convert.file is not read: convert.grams_per_kwh goes before it",)
@@ -95,7 +95,7 @@ def test_a_number_in_kilograms_is_refused_in_the_options_of_a_source(opened):
 
 @pytest.mark.parametrize("number", [1.0, 1.04, 1500.0])
 def test_a_number_that_a_grid_may_have_is_taken(opened, number):
-    assert opened(grams_per_kwh=number).chain.in_force(NOW).grams_per_kwh == number
+    assert opened(grams_per_kwh=number).chain.factor_at(NOW).grams_per_kwh == number
 
 
 def kilograms(file):
@@ -112,7 +112,7 @@ def test_a_file_in_kilograms_is_refused(opened, file):
 @pytest.mark.parametrize("meaning", [{"basis": "direct"}, {"accounting": "market"}])
 def test_direct_emissions_and_contracts_may_be_that_small(opened, file, meaning):
     result = opened(file=kilograms(file), **meaning)
-    assert result.chain.in_force(NOW).grams_per_kwh == 0.473
+    assert result.chain.factor_at(NOW).grams_per_kwh == 0.473
 
 
 def test_a_zone_that_no_table_knows_is_a_warning_where_no_table_is_asked(opened, file):
@@ -149,11 +149,11 @@ def test_a_zone_without_a_yearly_value_is_named_with_what_can_be_done(opened):
 
 
 def test_zero_is_a_number_of_ones_own(opened):
-    assert opened(grams_per_kwh=0.0).chain.in_force(NOW).grams_per_kwh == 0
+    assert opened(grams_per_kwh=0.0).chain.factor_at(NOW).grams_per_kwh == 0
 
 
 def test_a_number_without_a_zone_has_no_stated_zone_and_no_age(opened):
-    state = opened(grams_per_kwh=12.5, source="our utility").chain.grid(NOW)
+    state = opened(grams_per_kwh=12.5, source="our utility").chain.state_at(NOW)
     assert state.factor.zone == "unstated"
     assert state.age_seconds is None
     assert state.why == "configured value: 12.5 g/kWh (basis unstated), our utility"
@@ -161,15 +161,15 @@ def test_a_number_without_a_zone_has_no_stated_zone_and_no_age(opened):
 
 def test_a_file_falls_back_on_the_yearly_value_of_the_zone(opened, file):
     chain = opened(file=file, zone="DE").chain
-    assert chain.in_force(NOW).grams_per_kwh == 222
-    fallback = chain.in_force(NOW + 3600)
+    assert chain.factor_at(NOW).grams_per_kwh == 222
+    fallback = chain.factor_at(NOW + 3600)
     assert (fallback.step, fallback.grams_per_kwh) == (1, 344.14)
 
 
 def test_a_file_without_a_zone_never_falls_back_on_the_world_average(opened, file):
     chain = opened(file=file).chain
-    assert chain.in_force(NOW + 3600) is None
-    assert chain.grid(NOW + 3600).why == "file has none for now; grams stand still"
+    assert chain.factor_at(NOW + 3600) is None
+    assert chain.state_at(NOW + 3600).why == "file has none for now; grams stand still"
 
 
 @pytest.mark.parametrize("meaning", [{"basis": "direct"}, {"accounting": "market"}])
@@ -177,7 +177,7 @@ def test_a_file_that_counts_something_else_never_falls_back_and_a_note_says_so(
     opened, file, meaning
 ):
     result = opened(file=file, zone="DE", **meaning)
-    assert result.chain.in_force(NOW + 3600) is None
+    assert result.chain.factor_at(NOW + 3600) is None
     (note,) = result.notes
     assert note.startswith("yearly value of DE never stands in for file")
 
@@ -190,11 +190,11 @@ def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):
     refresh()
     (state,) = result.states()
     assert not state.ok
-    assert state.why in result.chain.grid(NOW).why
-    assert result.chain.in_force(NOW).grams_per_kwh == 222
+    assert state.why in result.chain.state_at(NOW).why
+    assert result.chain.factor_at(NOW).grams_per_kwh == 222
 
 
 @pytest.mark.parametrize("settings_file", ["/etc/emissions-exporter/config.yaml", "c.yaml"])
 def test_the_state_of_the_grid_names_the_file_to_write_a_missing_zone_into(opened, settings_file):
     said = f"or by `zone: DE` under `convert:` in {settings_file}"
-    assert opened(settings_file=settings_file).chain.grid(NOW).why.endswith(said)
+    assert opened(settings_file=settings_file).chain.state_at(NOW).why.endswith(said)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from exporter.convert.live import location
-from exporter.convert.live.fetch import Child
-from exporter.convert.live.location import locate
-from exporter.convert.registry import open_chain
+from exporter.convert.live import http
+from exporter.convert.live.fetch_process import FetchProcess
+from exporter.convert.live.http import detect_cloud_region
+from exporter.convert.registry import open_intensity_provider
 from exporter.convert.sources import electricity_maps, watttime
-from exporter.errors import ConfigError, FetchFailed
+from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Signal
 from tests.grid import shapes
 
@@ -28,7 +28,7 @@ class Stub:
         self.jobs = []
         self.is_stopped = False
 
-    def ask(self, job):
+    def run_job(self, job):
         self.jobs.append(job)
         if self.failure:
             raise self.failure
@@ -64,9 +64,9 @@ def opened(clock):
             "file": "",
             "file_max_age_seconds": 120,
             "pue": 1.0,
-            "child": Stub(failure=FetchFailed("timeout", "no answer")),
+            "child": Stub(failure=FetchError("timeout", "no answer")),
         }
-        return open_chain(**given | settings, clock=clock)
+        return open_intensity_provider(**given | settings, clock=clock)
 
     return make
 
@@ -161,7 +161,7 @@ def test_a_table_behind_such_a_source_still_refuses_what_it_cannot_answer_for(op
 def test_the_mean_of_a_country_stands_in_for_a_zone_without_a_value(opened):
     result = opened("electricity_maps", {"table": {"zone": "PH"}}, zone="PH-LU")
     assert result.notes == ()
-    assert result.chain.in_force(NOW).zone == "PH"
+    assert result.chain.factor_at(NOW).zone == "PH"
 
 
 @pytest.mark.parametrize("entry", ["uk", "energy_charts"])
@@ -262,7 +262,7 @@ def test_kinds_are_not_mixed_unless_that_is_wanted(opened):
 
 def test_a_number_of_ones_own_may_stand_at_the_end_of_a_chain(opened):
     result = opened("uk", "static", grams_per_kwh=99.0)
-    assert result.chain.in_force(NOW).grams_per_kwh == 99
+    assert result.chain.factor_at(NOW).grams_per_kwh == 99
 
 
 def test_a_token_file_that_everybody_may_read_makes_a_note(opened, tmp_path):
@@ -289,7 +289,7 @@ def test_the_child_is_given_name_and_options_and_nothing_secret(opened):
     (job,) = child.jobs
     assert (job["name"], job["now"], job["options"]["zone"]) == ("electricity_maps", NOW, "DE")
     assert "t0k3n" not in json.dumps(job)
-    assert result.chain.in_force(NOW).grams_per_kwh == 5
+    assert result.chain.factor_at(NOW).grams_per_kwh == 5
 
 
 def test_the_chain_goes_on_where_it_was_after_a_restart(opened):
@@ -297,22 +297,22 @@ def test_the_chain_goes_on_where_it_was_after_a_restart(opened):
     before = opened("uk", child=child)
     before.refresh[0][0]()
     after = opened("uk", memory=before.memory(), child=child)
-    assert after.chain.in_force(NOW) == before.chain.in_force(NOW)
+    assert after.chain.factor_at(NOW) == before.chain.factor_at(NOW)
     after.refresh[0][0]()
     assert len(child.jobs) == 1
     other = opened({"uk": {"place": "13"}}, memory=before.memory(), child=child)
-    assert other.chain.in_force(NOW) is None
+    assert other.chain.factor_at(NOW) is None
 
 
 @pytest.mark.parametrize("memory", ["", "spoilt", "[]", '{"[\\"uk\\", {}]": 5}'])
 def test_a_memory_that_is_spoilt_is_no_memory(opened, memory):
-    assert opened("uk", memory=memory).chain.in_force(NOW) is None
+    assert opened("uk", memory=memory).chain.factor_at(NOW) is None
 
 
 def test_a_memory_whose_values_are_spoilt_is_no_memory(opened):
     identity = next(iter(json.loads(opened("uk").memory())))
     spoilt = json.dumps({identity: {"values": [["a", "b", "c", "d"]], "due": None}})
-    assert opened("uk", memory=spoilt).chain.in_force(NOW) is None
+    assert opened("uk", memory=spoilt).chain.factor_at(NOW) is None
 
 
 def test_the_end_of_the_chain_ends_the_child(opened):
@@ -331,7 +331,7 @@ def test_past_and_forecast_of_the_source_in_force_are_shown(opened):
 
 
 def located(opened, server):
-    child = Stub(answer=lambda job: locate(job["locate"]))
+    child = Stub(answer=lambda job: detect_cloud_region(job["locate"]))
     return opened(cloud_metadata=True, child=child, metadata_url=server.url)
 
 
@@ -342,13 +342,13 @@ def test_the_cloud_says_where_the_machine_is(opened, grid, region):
     result = located(opened, grid(shapes.metadata(*region)))
     place = ":".join(region)
     assert result.notes[0] == f"convert.cloud_metadata: this machine is in {place}"
-    assert result.chain.in_force(NOW).zone == place
+    assert result.chain.factor_at(NOW).zone == place
 
 
 def test_a_region_that_no_table_has_is_not_used_and_said(opened, grid):
     result = located(opened, grid(shapes.metadata("aws", "mars-north-1")))
     assert "aws:mars-north-1 is in no bundled table; set convert.zone" in result.notes[0]
-    assert result.chain.in_force(NOW).zone == "WORLD"
+    assert result.chain.factor_at(NOW).zone == "WORLD"
 
 
 def test_a_region_that_no_table_has_is_used_by_a_source_that_may_know_it(opened):
@@ -363,11 +363,11 @@ def test_a_region_that_no_table_has_is_used_by_a_source_that_may_know_it(opened)
 def test_where_there_is_no_cloud_that_is_said(opened, grid):
     result = located(opened, grid(lambda _: (404, {}, b"")))
     assert "no metadata service of a cloud answers" in result.notes[0]
-    assert result.chain.in_force(NOW).zone == "WORLD"
+    assert result.chain.factor_at(NOW).zone == "WORLD"
 
 
 def test_a_metadata_service_that_hangs_is_given_up(opened, grid, monkeypatch):
-    monkeypatch.setattr(location, "SECONDS", 0.05)
+    monkeypatch.setattr(http, "METADATA_TIMEOUT_SECONDS", 0.05)
     server = grid(shapes.metadata("aws", "eu-west-1"))
     server.hang_seconds = 60.0
     assert "no metadata service" in located(opened, server).notes[0]
@@ -375,8 +375,8 @@ def test_a_metadata_service_that_hangs_is_given_up(opened, grid, monkeypatch):
 
 def test_the_cloud_is_asked_in_a_process_of_its_own(opened, grid):
     server = grid(shapes.metadata("gcp", "europe-west1"))
-    result = opened(cloud_metadata=True, child=Child(), metadata_url=server.url)
-    assert result.chain.in_force(NOW).zone == "gcp:europe-west1"
+    result = opened(cloud_metadata=True, child=FetchProcess(), metadata_url=server.url)
+    assert result.chain.factor_at(NOW).zone == "gcp:europe-west1"
 
 
 def test_the_cloud_is_not_asked_where_a_zone_is_set(opened):

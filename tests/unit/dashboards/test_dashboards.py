@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.expose.catalogue import catalogue
+from exporter.expose.metrics import metric_families
 from tests.dashboards.boards import BOARDS, GENERATED, questions, variables
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +41,7 @@ RULES = [
     for group in yaml.safe_load(path.read_text())["groups"]
     for rule in group["rules"]
 ]
-KNOWN = {family.name for family in catalogue()} | {
+KNOWN = {family.name for family in metric_families()} | {
     rule["record"] for rule in RULES if "record" in rule
 }
 

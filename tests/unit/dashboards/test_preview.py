@@ -243,15 +243,15 @@ def test_an_annotation_that_fails_says_why():
 
 @pytest.fixture
 def prometheus():
-    servers = []
+    proxy_pids = []
 
     def start(status, document):
         server = GridServer(lambda _: (status, {}, json.dumps(document).encode()))
-        servers.append(server)
+        proxy_pids.append(server)
         return Prometheus(server.url)
 
     yield start
-    for server in servers:
+    for server in proxy_pids:
         server.stop()
 
 
@@ -298,10 +298,10 @@ def test_a_line_is_filled_down_to_the_one_that_is_named():
         Series({}, [(start, 1.0), (start + 1, 1.0)], "least"),
         Series({}, [(start, 3.0), (start + 1, 2.0)], "most"),
     ]
-    filled = {"custom.fillBelowTo": "least", "custom.fillOpacity": 20}
+    backfill_id = {"custom.fillBelowTo": "least", "custom.fillOpacity": 20}
     override = {
         "matcher": {"id": "byName", "options": "most"},
-        "properties": [{"id": name, "value": value} for name, value in filled.items()],
+        "properties": [{"id": name, "value": value} for name, value in backfill_id.items()],
     }
     defaults = {"custom": {"lineWidth": 0}, "min": 0, "max": 4}
     panel = {"fieldConfig": {"defaults": defaults, "overrides": [override]}}

@@ -6,17 +6,17 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.estimate import hardware, region
-from exporter.estimate.equivalents import EQUIVALENTS
-from exporter.estimate.estimate import Asked, Estimate, check
+from exporter.estimate.document import EQUIVALENTS
+from exporter.estimate.estimate import Estimate, EstimateRequest, validate
 
 LB_PER_KWH = "453.59237"
 
 
 def estimate(watts, hours, grams_per_kwh, devices=1, pue="1", utilization="1"):
-    asked = Asked(devices, Fraction(hours), Fraction(pue), Fraction(utilization))
-    check(asked)
-    place = region.given(Fraction(grams_per_kwh), "")
-    return Estimate(asked, hardware.find(f"{watts} W"), place)
+    asked = EstimateRequest(devices, Fraction(hours), Fraction(pue), Fraction(utilization))
+    validate(asked)
+    place = region.custom_region(Fraction(grams_per_kwh), "")
+    return Estimate(asked, hardware.find_hardware(f"{watts} W"), place)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_every_equivalent_cites_a_year():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (Asked(0, Fraction(1)), "--count"),
-        (Asked(10**10, Fraction(1)), "--count"),
-        (Asked(1, Fraction(0)), "--hours"),
-        (Asked(1, Fraction(10**10)), "--hours"),
-        (Asked(1, Fraction(1), pue=Fraction("0.9")), "--pue 0.9"),
-        (Asked(1, Fraction(1), utilization=Fraction(0)), "--utilization"),
-        (Asked(1, Fraction(1), utilization=Fraction("1.1")), "--utilization 1.1"),
+        (EstimateRequest(0, Fraction(1)), "--count"),
+        (EstimateRequest(10**10, Fraction(1)), "--count"),
+        (EstimateRequest(1, Fraction(0)), "--hours"),
+        (EstimateRequest(1, Fraction(10**10)), "--hours"),
+        (EstimateRequest(1, Fraction(1), pue=Fraction("0.9")), "--pue 0.9"),
+        (EstimateRequest(1, Fraction(1), utilization=Fraction(0)), "--utilization"),
+        (EstimateRequest(1, Fraction(1), utilization=Fraction("1.1")), "--utilization 1.1"),
     ],
 )
 def test_what_cannot_be_is_refused(asked, said):
     with pytest.raises(ConfigError, match=f"estimate: {said}"):
-        check(asked)
+        validate(asked)

@@ -6,8 +6,8 @@ import pytest
 
 from exporter.data.processors import TABLE, rows_of
 from exporter.errors import ConfigError
-from exporter.estimate.hardware import find
-from exporter.sample.coefficients import tdp_watts
+from exporter.estimate.hardware import find_hardware
+from exporter.sample.power_model import tdp_watts
 
 
 @pytest.mark.parametrize(
@@ -35,23 +35,23 @@ from exporter.sample.coefficients import tdp_watts
     ],
 )
 def test_a_name_is_found(text, name, watts):
-    found = find(text).hardware
+    found = find_hardware(text).hardware
     assert (found.name, found.watts) == (name, watts)
 
 
 def test_what_else_a_name_could_be_is_named():
-    assert [other.name for other in find("A100 SXM4").others] == ["NVIDIA A100 SXM4 40GB"]
+    assert [other.name for other in find_hardware("A100 SXM4").others] == ["NVIDIA A100 SXM4 40GB"]
 
 
 def test_an_equal_name_goes_before_longer_ones_which_are_named():
-    chosen = find("V100")
+    chosen = find_hardware("V100")
     assert chosen.hardware.name == "Tesla V100"
     assert "NVIDIA V100 PCIe" in [other.name for other in chosen.others]
 
 
 def test_two_powers_of_one_name_are_not_guessed_between():
     with pytest.raises(ConfigError) as error:
-        find("A100")
+        find_hardware("A100")
     text = str(error.value)
     assert "A100 SXM4 80 GB (400 W)" in text
     assert "NVIDIA A100 PCIe 80GB (300 W)" in text
@@ -60,9 +60,9 @@ def test_two_powers_of_one_name_are_not_guessed_between():
 
 def test_an_accelerator_goes_before_an_old_processor_of_that_number():
     with pytest.raises(ConfigError) as error:
-        find("A100")
+        find_hardware("A100")
     assert "Intel A100" not in str(error.value)
-    assert find("Intel A100").hardware.watts == 3
+    assert find_hardware("Intel A100").hardware.watts == 3
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_an_accelerator_goes_before_an_old_processor_of_that_number():
 )
 def test_a_number_or_a_name_that_is_not_there_is_refused(text):
     with pytest.raises(ConfigError, match="no bundled table knows the hardware") as error:
-        find(text)
+        find_hardware(text)
     assert len(str(error.value)) < 600
 
 
 def test_what_looks_like_it_is_named():
     with pytest.raises(ConfigError, match="did you mean RTX 2080 or RTX 2080 Ti"):
-        find("RTX 2080 Super")
+        find_hardware("RTX 2080 Super")
 
 
 def test_a_doubtful_row_says_so():
-    assert "55 W" in find("GTX 750").hardware.doubt
+    assert "55 W" in find_hardware("GTX 750").hardware.doubt
 
 
 CPUINFO = {
@@ -109,7 +109,7 @@ and the table's power."""
 
 @pytest.mark.parametrize(("shown", "watts"), CPUINFO.items(), ids=CPUINFO)
 def test_a_processor_is_what_the_daemon_takes_it_for(shown, watts):
-    assert find(shown).hardware.watts == watts
+    assert find_hardware(shown).hardware.watts == watts
     assert tdp_watts(shown) == watts
 
 
@@ -125,7 +125,7 @@ def test_a_processor_is_what_the_daemon_takes_it_for(shown, watts):
     ],
 )
 def test_a_processor_is_found_by_part_of_what_is_shown(text, name):
-    assert find(text).hardware.name == name
+    assert find_hardware(text).hardware.name == name
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_processor_is_found_by_part_of_what_is_shown(text, name):
     ],
 )
 def test_a_card_is_found_by_the_name_that_its_driver_gives(text, name):
-    assert find(text).hardware.name == name
+    assert find_hardware(text).hardware.name == name
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_card_is_found_by_the_name_that_its_driver_gives(text, name):
 )
 def test_a_card_of_another_power_is_not_taken_for_it(text):
     with pytest.raises(ConfigError, match="no bundled table knows"):
-        find(text)
+        find_hardware(text)
 
 
 def table():
@@ -169,7 +169,9 @@ def test_every_name_of_the_table_is_its_row():
     accelerators = [row for row in rows if row["type"] != "cpu"]
     in_brackets = [row for row in rows if row["name"].endswith("W)")]
     for row in (*accelerators, *in_brackets, *rows[::200]):
-        assert float(find(row["name"]).hardware.watts) == float(row["tdp_watts"]), row["name"]
+        assert float(find_hardware(row["name"]).hardware.watts) == float(row["tdp_watts"]), row[
+            "name"
+        ]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_daemon_and_estimate_agree_on_what_a_kernel_adds_to_a_name(shown):
     for name in names[::150]:
         watts = tdp_watts(shown(name))
         assert watts is not None, name
-        assert float(find(shown(name)).hardware.watts) == watts
+        assert float(find_hardware(shown(name)).hardware.watts) == watts
 
 
 def test_no_accelerator_has_the_name_of_a_processor():
@@ -196,4 +198,4 @@ def test_no_accelerator_has_the_name_of_a_processor():
 
 def test_powers_of_one_shown_name_are_not_guessed_between():
     with pytest.raises(ConfigError, match=r"Q6600 \(105W\).* or|could be .*Q6600 \(95W\)"):
-        find("Intel(R) Core(TM)2 Quad CPU    Q6600  @ 2.40GHz")
+        find_hardware("Intel(R) Core(TM)2 Quad CPU    Q6600  @ 2.40GHz")

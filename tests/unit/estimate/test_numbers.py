@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from exporter.estimate.numbers import carbon, energy, number, spelled
+from exporter.estimate.estimate import format_carbon, format_energy, format_exact, parse_decimal
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from exporter.estimate.numbers import carbon, energy, number, spelled
 )
 def test_what_is_no_plain_decimal_number_is_refused(text):
     with pytest.raises(ValueError, match="expected a number"):
-        number(text)
+        parse_decimal(text)
 
 
 @pytest.mark.parametrize(
@@ -27,17 +27,17 @@ def test_what_is_no_plain_decimal_number_is_refused(text):
     ],
 )
 def test_six_digits_are_shown_without_an_exponent(value, text):
-    assert spelled(Fraction(value)) == text
+    assert format_exact(Fraction(value)) == text
 
 
 def test_amounts_have_the_unit_that_fits():
-    assert energy(Fraction("0.099")) == "99 Wh"
-    assert energy(Fraction("0.1")) == "0.1 kWh"
-    assert carbon(Fraction("99.9")) == "99.9 g"
-    assert carbon(Fraction(16989)) == "16.989 kg"
+    assert format_energy(Fraction("0.099")) == "99 Wh"
+    assert format_energy(Fraction("0.1")) == "0.1 kWh"
+    assert format_carbon(Fraction("99.9")) == "99.9 g"
+    assert format_carbon(Fraction(16989)) == "16.989 kg"
 
 
 def test_amounts_beside_a_larger_one_have_its_unit():
-    assert energy(Fraction("0.099"), Fraction("0.11")) == "0.099 kWh"
-    assert carbon(Fraction(50), Fraction(16989)) == "0.05 kg"
-    assert carbon(Fraction("0.5"), Fraction("99.9")) == "0.5 g"
+    assert format_energy(Fraction("0.099"), Fraction("0.11")) == "0.099 kWh"
+    assert format_carbon(Fraction(50), Fraction(16989)) == "0.05 kg"
+    assert format_carbon(Fraction("0.5"), Fraction("99.9")) == "0.5 g"

@@ -9,24 +9,31 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.expose.board import Board
-from exporter.expose.catalogue import catalogue
-from exporter.expose.http.gate.store import Store
-from exporter.expose.http.server import Limits
-from exporter.expose.http.web import Web
-from exporter.model.books import Amount, Balance, FactorUse
-from exporter.model.intensity import Accounting, Basis, Factor, FeedState, Value
-from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method
-from exporter.model.record import ANY
-from exporter.model.runs import DEPARTED, RunInfo, RunKey
-from exporter.model.snapshot import DeviceState, GridState, Health, Row, Snapshot, record_of
-from exporter.model.workload import CollectorState, Reason, Split
+from exporter.expose.exposition import SnapshotPublisher
+from exporter.expose.http.server import ServerLimits
+from exporter.expose.http.web_service import WebService
+from exporter.expose.metrics import metric_families
+from exporter.expose.web_config.store import WebConfigStore
+from exporter.model.intensity import Accounting, Basis, Factor, FeedState, IntensityValue
+from exporter.model.ledger import Amount, Balance, FactorUse
+from exporter.model.readings import CounterEvent, Device, DeviceInfo, DeviceKind, Method
+from exporter.model.record import ANY_RUN
+from exporter.model.runs import DEPARTED_RUNS, RunInfo, RunKey
+from exporter.model.snapshot import (
+    AccountSnapshot,
+    DaemonHealth,
+    DeviceState,
+    IntensityState,
+    Snapshot,
+    record_of,
+)
+from exporter.model.workload import CollectorState, SplitMethod, UnattributedReason
 from exporter.report.forms.registry import FORMS
 
-CPU = Device(Kind.CPU, "package-0")
-DRAM = Device(Kind.DRAM, "package-0-dram")
-GPU0 = Device(Kind.GPU, "GPU-0")
-GPU1 = Device(Kind.GPU, "GPU-1")
+CPU = Device(DeviceKind.CPU, "package-0")
+DRAM = Device(DeviceKind.DRAM, "package-0-dram")
+GPU0 = Device(DeviceKind.GPU, "GPU-0")
+GPU1 = Device(DeviceKind.GPU, "GPU-1")
 WALL = 1_790_000_000.0
 SOON = 60.0
 """Far more than anything takes that is waited for here."""
@@ -43,11 +50,18 @@ def state(device, **changes):
     return DeviceState(info=info, **values)
 
 
-def row(device, party, energy_uj, *, base_uj=0, method=Method.COUNTER, power_watts=None, held_uj=0):
-    split = Split.REST if isinstance(party, Reason) else Split.CPU_TIME
+def row(
+    device, target, energy_uj, *, base_uj=0, method=Method.COUNTER, power_watts=None, held_uj=0
+):
+    split = SplitMethod.REST if isinstance(target, UnattributedReason) else SplitMethod.CPU_TIME
     total = Amount(energy_uj, held_uj, energy_uj * 100)
-    return Row(
-        device, party, method, split, Balance(total, Amount(base_uj, 0, base_uj * 100)), power_watts
+    return AccountSnapshot(
+        device,
+        target,
+        method,
+        split,
+        Balance(total, Amount(base_uj, 0, base_uj * 100)),
+        power_watts,
     )
 
 
@@ -68,9 +82,9 @@ def snapshot(**changes):
         "rows": (),
         "runs": (),
         "factor_uses": {},
-        "grid": GridState(None, None, "no intensity is known"),
+        "grid": IntensityState(None, None, "no intensity is known"),
         "collectors": (),
-        "health": Health(),
+        "health": DaemonHealth(),
     }
     values.update(changes)
     return Snapshot(**values)
@@ -81,7 +95,7 @@ def gpu_node():
     integrated = Method.INTEGRATED
     return snapshot(
         devices=(
-            state(CPU, events={Event.WRAP: 2, Event.GAP: 0}),
+            state(CPU, events={CounterEvent.WRAP: 2, CounterEvent.GAP: 0}),
             state(DRAM, info={"method": Method.ESTIMATED, "source": "dram_estimate"}),
             state(GPU0, info={"power_limit_watts": 700.0, "pci_bus_id": "0000:01:00.0"}),
             state(GPU1, up=False, why="the driver does not answer", power_watts=None),
@@ -89,26 +103,26 @@ def gpu_node():
         rows=(
             row(CPU, BERT, 7_000_003, base_uj=2_000_001, power_watts=10.5),
             row(CPU, OLD, 500_000, power_watts=0.0),
-            row(CPU, DEPARTED, 11_000_000),
-            row(CPU, Reason.IDLE, 90_000_000, base_uj=1, power_watts=30.0),
-            row(CPU, Reason.OTHER, 3_000_000, power_watts=9.5),
+            row(CPU, DEPARTED_RUNS, 11_000_000),
+            row(CPU, UnattributedReason.IDLE, 90_000_000, base_uj=1, power_watts=30.0),
+            row(CPU, UnattributedReason.OTHER, 3_000_000, power_watts=9.5),
             row(DRAM, BERT, 250_000, method=Method.ESTIMATED, power_watts=1.0),
-            row(DRAM, Reason.IDLE, 5_000_000, method=Method.ESTIMATED, power_watts=4.0),
+            row(DRAM, UnattributedReason.IDLE, 5_000_000, method=Method.ESTIMATED, power_watts=4.0),
             row(GPU0, BERT, 4_000_000_000_000, held_uj=600_000_000, power_watts=300.0),
             row(GPU0, BERT, 55, method=integrated, power_watts=None),
-            row(GPU1, Reason.UNALLOCATED, 77_000_000, method=integrated),
+            row(GPU1, UnattributedReason.UNALLOCATED, 77_000_000, method=integrated),
         ),
         runs=(
             run(BERT, budget_grams=500.0, labels=(("team", "nlp"),), account="a1"),
             run(OLD, ended=WALL - 60, end_reason="exited"),
         ),
         factor_uses={BERT: (FactorUse(FACTOR, 4_000_007_000_000, 400_000_700_000_000),)},
-        grid=GridState(FACTOR, 86_400.0, "yearly mean of DE, Ember 2025"),
+        grid=IntensityState(FACTOR, 86_400.0, "yearly mean of DE, Ember 2025"),
         collectors=(
             CollectorState("rapl", ok=True, seconds=0.0004),
             CollectorState("nvml", ok=False, seconds=0.0, why="no driver; install it"),
         ),
-        health=Health(loop_seconds=0.004, commit_age_seconds=12.0, exporter_energy_uj=123),
+        health=DaemonHealth(loop_seconds=0.004, commit_age_seconds=12.0, exporter_energy_uj=123),
         notes=("rapl: dram is estimated on this machine",),
     )
 
@@ -122,16 +136,19 @@ MARKET = FACTOR._replace(
 def live_grid():
     """Two sources, of which the first fails, and a market-based intensity beside them."""
     asked = (("ok", 7), ("unauthorized", 2))
-    return GridState(
+    return IntensityState(
         FACTOR,
         900.0,
         "uk: 344 g/kWh",
-        recent=(Value(WALL - 90_000, WALL - 88_200, 1.0), Value(WALL - 900, WALL + 900, 344.0)),
-        forecast=(
-            Value(WALL - 900, WALL, 300.0, estimated=True),
-            Value(WALL, WALL + 1800, 250.0, estimated=True),
+        recent=(
+            IntensityValue(WALL - 90_000, WALL - 88_200, 1.0),
+            IntensityValue(WALL - 900, WALL + 900, 344.0),
         ),
-        second=GridState(MARKET, None, "configured value: 12 g/kWh"),
+        forecast=(
+            IntensityValue(WALL - 900, WALL, 300.0, estimated=True),
+            IntensityValue(WALL, WALL + 1800, 250.0, estimated=True),
+        ),
+        second=IntensityState(MARKET, None, "configured value: 12 g/kWh"),
         feeds=(
             FeedState("electricity_maps", "DE", False, "answered 401", asked, WALL - 60, WALL + 9),
             FeedState("uk", "GB", False, "it has not answered yet", (("ok", 0),), None, WALL),
@@ -168,7 +185,7 @@ class FakeArchive:
         self.records = []
         self.kept_sums = []
         self.added_up = []
-        self.spells = []
+        self.intervals = []
         self.error = None
         self.asked = threading.Semaphore(0)
         self.go = threading.Event()
@@ -185,8 +202,8 @@ class FakeArchive:
         self.added_up.append((by, since, wanted, set(leaving_out)))
         return self.kept_sums
 
-    def runs(self, limit, wanted=ANY, after=None):
-        if wanted == ANY:
+    def runs(self, limit, wanted=ANY_RUN, after=None):
+        if wanted == ANY_RUN:
             self.asked.release()
             assert self.go.wait(SOON)
         if self.error:
@@ -201,7 +218,7 @@ class FakeArchive:
         if self.error:
             raise self.error
         return [
-            each for each in self.spells if since <= each.at < until and run in (None, each.run)
+            each for each in self.intervals if since <= each.at < until and run in (None, each.run)
         ]
 
 
@@ -214,12 +231,12 @@ class Site:
     def __init__(self, socket_path, limits, web_config="", telemetry_path="/metrics"):
         self.clock = FakeClock()
         self.archive = FakeArchive()
-        self.board = Board(catalogue())
+        self.board = SnapshotPublisher(metric_families())
         self.requests = []
         self.reply = None
         self.socket_path = socket_path
-        self.store = Store(web_config, self.clock)
-        self.web = Web(
+        self.store = WebConfigStore(web_config, self.clock)
+        self.web = WebService(
             board=self.board,
             archive=self.archive,
             submit=self.submit,
@@ -320,7 +337,7 @@ def open_site(tmp_path):
 
     def start(web_config="", telemetry_path="/metrics", **limits):
         path = str(tmp_path / "run" / f"agent{len(sites)}.sock")
-        site = Site(path, Limits(**{**PATIENT, **limits}), str(web_config), telemetry_path)
+        site = Site(path, ServerLimits(**{**PATIENT, **limits}), str(web_config), telemetry_path)
         sites.append(site)
         return site
 

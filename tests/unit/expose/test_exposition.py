@@ -12,14 +12,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.utils import floatToGoString
 
-from exporter.expose.catalogue import Family, catalogue
-from exporter.expose.exposition import Renderer, escape_label, spell
-from exporter.expose.process import ProcessState
-from exporter.expose.registry import ViewCollector
-from exporter.expose.view import View
+from exporter.expose.exposition import MetricsRenderer, escape_label, format_number
+from exporter.expose.metrics import MetricFamily, metric_families
+from exporter.expose.process_collector import ProcessState
+from exporter.expose.prometheus_collector import PrometheusCollector
+from exporter.expose.snapshot_view import SnapshotView
 from exporter.model.runs import RunKey
 
-FAMILIES = catalogue(("team",))
+FAMILIES = metric_families(("team",))
 PROCESS = ProcessState(1.25, 40_000_000, 17, 1_790_000_000.5)
 HOSTILE = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ['"', "\\", "\n", '\\"', "\\n", "}", '"} 1\nevil 2\n', "# HELP", "\r", "\u2028", "\0"]
@@ -28,32 +28,32 @@ HOSTILE = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sa
 
 def registry_of(view, families=FAMILIES):
     registry = CollectorRegistry()
-    registry.register(ViewCollector(families, lambda: view))
+    registry.register(PrometheusCollector(families, lambda: view))
     return registry
 
 
 @pytest.fixture
 def view(made):
-    return View(made.gpu_node(), PROCESS)
+    return SnapshotView(made.gpu_node(), PROCESS)
 
 
 def test_text_is_that_of_prometheus_client(view):
-    page = Renderer(FAMILIES).render(view)
+    page = MetricsRenderer(FAMILIES).render(view)
     assert page.text() == generate_latest(registry_of(view))
 
 
 def test_openmetrics_is_that_of_prometheus_client(view):
-    page = Renderer(FAMILIES).render(view)
+    page = MetricsRenderer(FAMILIES).render(view)
     assert page.openmetrics() == openmetrics.generate_latest(registry_of(view))
 
 
 def test_a_second_render_with_kept_prefixes_is_the_same(view):
-    renderer = Renderer(FAMILIES)
+    renderer = MetricsRenderer(FAMILIES)
     assert renderer.render(view).text() == renderer.render(view).text()
 
 
 def test_openmetrics_is_read_by_its_parser(view):
-    text = Renderer(FAMILIES).render(view).openmetrics().decode()
+    text = MetricsRenderer(FAMILIES).render(view).openmetrics().decode()
     names = {family.name for family in text_string_to_metric_families(text)}
     assert "emissions_run_energy_joules" in names
     assert "emissions_run_cumulative_energy_joules" in names
@@ -64,8 +64,8 @@ def test_openmetrics_is_read_by_its_parser(view):
 def test_hostile_texts_arrive_as_they_are(made, run_id, job_id, name, label):
     key = RunKey(1, run_id, job_id)
     run = made.run(key, name=name, labels=(("team", label),))
-    view = View(made.snapshot(runs=(run,), devices=(made.state(made.CPU),)))
-    page = Renderer(FAMILIES).render(view)
+    view = SnapshotView(made.snapshot(runs=(run,), devices=(made.state(made.CPU),)))
+    page = MetricsRenderer(FAMILIES).render(view)
     assert page.text() == generate_latest(registry_of(view))
     families = text_string_to_metric_families(page.openmetrics().decode())
     (info,) = next(family for family in families if family.name == "emissions_run_info").samples
@@ -76,34 +76,34 @@ def test_hostile_texts_arrive_as_they_are(made, run_id, job_id, name, label):
 
 @given(st.floats() | st.integers(-(2**70), 2**70))
 def test_numbers_are_spelled_as_prometheus_client_does(number):
-    assert spell(number) == floatToGoString(number)
+    assert format_number(number) == floatToGoString(number)
 
 
 @pytest.mark.parametrize(
     "number", [0, -0.0, 999_999.9, 1e6, 1_000_000.5, 1e15 + 0.5, 1e16, 1.5e300, math.inf, math.nan]
 )
 def test_numbers_at_the_edges_are_spelled_as_prometheus_client_does(number):
-    assert spell(number) == floatToGoString(number)
+    assert format_number(number) == floatToGoString(number)
 
 
 def test_bytes_that_are_no_utf8_do_not_break_the_page(made):
     name = b"run\xff".decode("utf-8", "surrogateescape")
-    view = View(made.snapshot(runs=(made.run(RunKey(1, name, "")),)))
-    text = Renderer(FAMILIES).render(view).text().decode()
+    view = SnapshotView(made.snapshot(runs=(made.run(RunKey(1, name, "")),)))
+    text = MetricsRenderer(FAMILIES).render(view).text().decode()
     assert r'run_id="run\\udcff"' in text
 
 
 def test_a_help_text_may_hold_anything(made):
     hostile = 'Says "no", \\ and\nmore.'
-    family = Family("x", "gauge", hostile, (), lambda _: [((), 1)])
-    view = View(made.snapshot())
-    page = Renderer([family]).render(view)
+    family = MetricFamily("x", "gauge", hostile, (), lambda _: [((), 1)])
+    view = SnapshotView(made.snapshot())
+    page = MetricsRenderer([family]).render(view)
     assert page.text() == generate_latest(registry_of(view, [family]))
     assert page.openmetrics() == openmetrics.generate_latest(registry_of(view, [family]))
 
 
 def test_families_without_samples_are_left_out(made):
-    text = Renderer(FAMILIES).render(View(made.snapshot())).text()
+    text = MetricsRenderer(FAMILIES).render(SnapshotView(made.snapshot())).text()
     assert b"run_info" not in text
     assert b"grid_intensity" not in text
     assert b"process_cpu" not in text
@@ -111,7 +111,7 @@ def test_families_without_samples_are_left_out(made):
 
 def test_the_identity_holds_on_the_page(view):
     sums = {}
-    for family in parse_text(Renderer(FAMILIES).render(view).text().decode()):
+    for family in parse_text(MetricsRenderer(FAMILIES).render(view).text().decode()):
         for sample in family.samples:
             device = (sample.labels.get("device"), sample.labels.get("id"))
             sums[sample.name, device] = sums.get((sample.name, device), 0) + sample.value
@@ -124,16 +124,16 @@ def test_the_identity_holds_on_the_page(view):
 
 
 def test_prefixes_of_series_that_vanished_are_forgotten(made):
-    renderer = Renderer(FAMILIES)
+    renderer = MetricsRenderer(FAMILIES)
     for number in range(5):
         run = made.run(RunKey(1, f"run-{number}", ""))
-        renderer.render(View(made.snapshot(runs=(run,))))
+        renderer.render(SnapshotView(made.snapshot(runs=(run,))))
     (info,) = [w for w in renderer._writers if w._family.name == "emissions_run_info"]
     assert [labels[0] for labels in info._labels] == ["run-4"]
 
 
 def test_names_choose_families(view):
-    page = Renderer(FAMILIES).render(view)
+    page = MetricsRenderer(FAMILIES).render(view)
     names = ["emissions_pue_ratio", "emissions_loop_overruns_total", "nothing"]
     chosen = page.select(names, openmetrics=False).decode()
     assert [family.name for family in parse_text(chosen)] == [
@@ -143,13 +143,13 @@ def test_names_choose_families(view):
 
 
 def test_a_choice_in_openmetrics_ends_as_it_must(view):
-    page = Renderer(FAMILIES).render(view)
+    page = MetricsRenderer(FAMILIES).render(view)
     assert page.select([], openmetrics=True) == b"# EOF\n"
 
 
 @pytest.mark.parametrize("as_openmetrics", [False, True])
 def test_compressed_is_the_same_page(view, as_openmetrics):
-    page = Renderer(FAMILIES).render(view)
+    page = MetricsRenderer(FAMILIES).render(view)
     packed = page.gzipped(openmetrics=as_openmetrics)
     assert gzip.decompress(packed) == page.body(openmetrics=as_openmetrics)
 

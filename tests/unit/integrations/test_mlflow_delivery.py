@@ -5,12 +5,12 @@ import logging
 import pytest
 
 from exporter.integrations.mlflow import delivery as deliveries
-from exporter.integrations.mlflow.delivery import Delivery, is_away
+from exporter.integrations.mlflow.delivery import MetricsQueue, is_unreachable
 
 
 @pytest.fixture
 def delivery(mlflow):
-    return Delivery(mlflow, "r1")
+    return MetricsQueue(mlflow, "r1")
 
 
 def test_what_a_server_does_not_take_arrives_later_in_its_order(mlflow, delivery, caplog):
@@ -28,7 +28,7 @@ def test_what_a_server_does_not_take_arrives_later_in_its_order(mlflow, delivery
 
 def test_a_password_in_the_address_is_not_said(mlflow, caplog):
     mlflow.broken = RuntimeError("POST http://me:secret@host/api failed")
-    delivery = Delivery(mlflow, "r1", "http://me:secret@127.0.0.1:9")
+    delivery = MetricsQueue(mlflow, "r1", "http://me:secret@127.0.0.1:9")
     delivery.put({"a": 1.0})
     with caplog.at_level(logging.WARNING, "emissions"):
         delivery.send()
@@ -55,7 +55,7 @@ def test_tags_count_among_the_thousand_of_a_batch(mlflow, delivery):
 
 
 def test_what_another_logged_meanwhile_is_in_the_next_sum(mlflow, delivery):
-    other = Delivery(mlflow, "r1")
+    other = MetricsQueue(mlflow, "r1")
     for value in (1.0, 2.0):
         for each, part in ((delivery, "a"), (other, "b")):
             each.put_part(part, {"energy_kwh": value, "duration_seconds": value})
@@ -64,8 +64,8 @@ def test_what_another_logged_meanwhile_is_in_the_next_sum(mlflow, delivery):
 
 
 def test_of_too_many_the_newest_are_kept(mlflow, delivery, monkeypatch):
-    monkeypatch.setattr(deliveries, "MOST_WAITING", 2)
-    small = Delivery(mlflow, "r1")
+    monkeypatch.setattr(deliveries, "MAX_QUEUED_POINTS", 2)
+    small = MetricsQueue(mlflow, "r1")
     for step in range(5):
         small.put({"a": float(step)}, step)
     small.send()
@@ -88,9 +88,9 @@ def test_a_record_goes_again_only_when_it_changes(mlflow, delivery):
 
 
 def test_nobody_is_asked_whether_a_file_is_there():
-    assert not is_away("sqlite:///mlflow.db")
-    assert not is_away("databricks")
+    assert not is_unreachable("sqlite:///mlflow.db")
+    assert not is_unreachable("databricks")
 
 
 def test_a_port_where_nobody_listens_is_away():
-    assert is_away("http://127.0.0.1:9")
+    assert is_unreachable("http://127.0.0.1:9")

@@ -10,8 +10,8 @@ import pytest
 
 from exporter.client import current_run
 from exporter.errors import MissingLibrary
-from exporter.integrations import dvc, optional
-from exporter.integrations.notebook import parsed, said
+from exporter.integrations import dvc, import_optional
+from exporter.integrations.notebook import parsed, usage_line
 from exporter.integrations.torch import batches, epochs
 
 OPTIONS = {"receipts": None, "progress": False, "interval_seconds": 3600}
@@ -150,11 +150,11 @@ def test_an_option_of_a_cell_that_is_none_is_refused(line):
 
 
 def test_a_cell_says_when_nobody_measured_it():
-    assert said(SimpleNamespace(record={})) == "emissions: nobody measured it"
+    assert usage_line(SimpleNamespace(record={})) == "emissions: nobody measured it"
 
 
 @pytest.mark.parametrize("extra", ["keras", "lightning", "sklearn"])
 def test_a_library_that_is_missing_is_named_with_what_installs_it(extra, monkeypatch):
     monkeypatch.setitem(sys.modules, extra, None)
     with pytest.raises(MissingLibrary, match=rf"pip install 'emissions-exporter\[{extra}\]'"):
-        optional(extra, extra)
+        import_optional(extra, extra)

@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 
 from exporter import units
-from exporter.model.forecast import MOST_STRETCHES, Forecast, advanced, forecast
-from exporter.model.runs import Mark, Progress
+from exporter.model.forecast import MAX_SEGMENTS, Forecast, add_mark, forecast
+from exporter.model.runs import Progress, ProgressMark
 
-START = Mark(done=0.0, at=100.0, energy_uj=500, carbon_ng=50)
-HALF = Mark(done=50.0, at=200.0, energy_uj=1_500, carbon_ng=150)
+START = ProgressMark(done=0.0, at=100.0, energy_uj=500, carbon_ng=50)
+HALF = ProgressMark(done=50.0, at=200.0, energy_uj=1_500, carbon_ng=150)
 
 
 def test_half_the_work_costs_as_much_again():
@@ -65,13 +65,15 @@ def test_one_mark_tells_nothing():
 JOULES_PER_EPOCH = round(0.000038 * units.JOULES_PER_KWH * units.MICROJOULES_PER_JOULE)
 
 
-def steps(total, costs, seconds=10.0):
+def steps(total, call_stats, seconds=10.0):
     """The progress of a run that told of each of its steps, and what they cost."""
     used = 0
-    progress = advanced(None, total, Mark(0.0, 0.0, 0, 0))
-    for done, cost in enumerate(costs, 1):
+    progress = add_mark(None, total, ProgressMark(0.0, 0.0, 0, 0))
+    for done, cost in enumerate(call_stats, 1):
         used += round(cost)
-        progress = advanced(progress, total, Mark(float(done), seconds * done, used, 100 * used))
+        progress = add_mark(
+            progress, total, ProgressMark(float(done), seconds * done, used, 100 * used)
+        )
     return progress
 
 
@@ -94,8 +96,8 @@ def test_a_range_is_told_from_three_stretches_on():
 
 
 def test_the_range_is_wider_for_less_even_work_and_narrower_the_less_is_left():
-    def width(total, *costs):
-        ahead = forecast(steps(total, costs * 20))
+    def width(total, *call_stats):
+        ahead = forecast(steps(total, call_stats * 20))
         return ahead.high.energy_uj - ahead.low.energy_uj
 
     assert width(400.0, 1000, 3000, 2000) > width(400.0, 1900, 2100, 2000)
@@ -112,9 +114,9 @@ def test_most_ranges_hold_what_comes():
     dice = random.Random(7)
     held = 0
     for _ in range(300):
-        costs = [dice.gammavariate(4, 250_000) for _ in range(120)]
-        ahead = forecast(steps(120.0, costs[:40]))
-        held += ahead.low.energy_uj <= sum(map(round, costs)) <= ahead.high.energy_uj
+        call_stats = [dice.gammavariate(4, 250_000) for _ in range(120)]
+        ahead = forecast(steps(120.0, call_stats[:40]))
+        held += ahead.low.energy_uj <= sum(map(round, call_stats)) <= ahead.high.energy_uj
     assert held / 300 == pytest.approx(0.95, abs=0.03)
 
 
@@ -122,9 +124,9 @@ def test_most_ranges_hold_what_comes():
 def test_marks_stay_few_in_order_and_about_as_far_apart(told):
     progress = None
     for done in range(0, 5000, told):
-        progress = advanced(progress, 1e4, Mark(float(done), done, done, done))
+        progress = add_mark(progress, 1e4, ProgressMark(float(done), done, done, done))
         marks = [mark.done for mark in (progress.first, *progress.between, progress.last)]
-        assert len(progress.between) < MOST_STRETCHES
+        assert len(progress.between) < MAX_SEGMENTS
         assert all(b > a for a, b in pairwise(marks)) or done == 0
     stretches = [b - a for a, b in pairwise(marks)][:-1]
     assert max(stretches) <= 2 * min(stretches)
@@ -133,7 +135,7 @@ def test_marks_stay_few_in_order_and_about_as_far_apart(told):
 def test_time_without_work_is_part_of_the_stretch_that_it_is_in():
     progress = None
     for at, done in enumerate([0, 0, 1, 1, 2, 3, 3, 3]):
-        progress = advanced(progress, 9.0, Mark(float(done), float(at), at, at))
+        progress = add_mark(progress, 9.0, ProgressMark(float(done), float(at), at, at))
     marks = (progress.first, *progress.between, progress.last)
     assert [mark.done for mark in marks] == [0.0, 1.0, 2.0, 3.0]
     assert forecast(progress).low is not None
@@ -143,5 +145,5 @@ def test_time_without_work_is_part_of_the_stretch_that_it_is_in():
 def test_a_stretch_of_next_to_nothing_breaks_no_range(least):
     progress = None
     for at, done in enumerate([0.0, least, 2 * least, 1.0, 2.0]):
-        progress = advanced(progress, 9.0, Mark(done, float(at), at * 10**12, at * 10**15))
+        progress = add_mark(progress, 9.0, ProgressMark(done, float(at), at * 10**12, at * 10**15))
     assert forecast(progress) is not None

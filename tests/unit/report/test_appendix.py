@@ -3,10 +3,10 @@
 import pytest
 
 from exporter.report.appendix import appendix
-from exporter.report.group import of_group
+from exporter.report.records import group_record
 from tests.unit.report.forms.making import KWH_UJ, USE, record
-from tests.unit.report.test_prometheus import record as of_prometheus
-from tests.unit.report.test_prometheus import there  # noqa: F401  a fixture
+from tests.unit.report.test_fleet import record as of_prometheus
+from tests.unit.report.test_fleet import there  # noqa: F401  a fixture
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_record_of_a_fleet_says_what_its_metrics_do_not(there):  # noqa: F811
 
 
 def test_a_group_has_its_mean_and_its_final_run():
-    made = appendix(of_group([record("a"), record("b")], "sweep-1"))
+    made = appendix(group_record([record("a"), record("b")], "sweep-1"))
     tuning = facts(made, "Tuning")
     assert made.title == "Energy and emissions of all 2 of group sweep-1"
     assert made.summary.startswith("These runs used 6.00 kWh")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exporter.model.books import Amount, FactorUse
-from exporter.model.record import RunRecord, to_json
+from exporter.model.ledger import Amount, FactorUse
+from exporter.model.record import RunRecord, record_to_json
 from exporter.report import budget
 from exporter.report.forms.registry import FORMS
 from tests.unit.report.test_text import FACTOR, PARTS, RUN
@@ -17,7 +17,7 @@ def record(carbon_grams, budget_grams, *, waits_uj=0, **changes):
     amount = Amount(3_000_000 + waits_uj, 0, round(carbon_grams * GRAM_NG))
     uses = [FactorUse(FACTOR, 3_000_000, amount.carbon_ng), FactorUse(None, waits_uj, 0)]
     parts = (PARTS[0]._replace(amount=amount),)
-    return to_json(RunRecord(run, parts, tuple(uses), at=200.0, node="n1"))
+    return record_to_json(RunRecord(run, parts, tuple(uses), at=200.0, node="n1"))
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,20 @@ import io
 
 import pytest
 
-from exporter.convert.places import place
-from exporter.model.books import Amount, FactorUse
+from exporter.convert.zones import locate_zone
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, Kind, Method
-from exporter.model.record import Part, RunRecord, to_json
-from exporter.model.workload import Split
-from exporter.report.combined import combined
-from exporter.report.forms.codecarbon import COLUMNS, Facts, Price, document, values
+from exporter.model.ledger import Amount, FactorUse
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.record import RecordPart, RunRecord, record_to_json
+from exporter.model.workload import SplitMethod
+from exporter.report.forms.codecarbon import (
+    COLUMNS,
+    ConversionOverrides,
+    MachineFacts,
+    csv_document,
+    csv_row,
+)
+from exporter.report.records import combine_records
 from exporter.units import JOULES_PER_KWH
 from tests.unit.report.test_text import PARTS, RUN
 
@@ -23,12 +29,15 @@ def made(kwh=30.0, grams_per_kwh=432.0, pue=1.0, zone="FR", seconds=360_000.0, *
     energy_uj = round(kwh * KWH_UJ)
     carbon_ng = round(kwh * grams_per_kwh * pue * 1e9)
     factor = Factor(zone, "a table", grams_per_kwh, pue, 0.0, float("inf"), 0.0)
-    part = Part(
-        Device(Kind.GPU, "GPU-1"), Method.COUNTER, Split.EXCLUSIVE, Amount(energy_uj, 0, carbon_ng)
+    part = RecordPart(
+        Device(DeviceKind.GPU, "GPU-1"),
+        Method.COUNTER,
+        SplitMethod.EXCLUSIVE,
+        Amount(energy_uj, 0, carbon_ng),
     )
     info = RUN._replace(started=1e9, ended=1e9 + seconds, **run)
     uses = (FactorUse(factor, energy_uj, carbon_ng),)
-    return to_json(RunRecord(info, (part,), uses, at=2e9, node="n1"))
+    return record_to_json(RunRecord(info, (part,), uses, at=2e9, node="n1"))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +53,7 @@ def made(kwh=30.0, grams_per_kwh=432.0, pue=1.0, zone="FR", seconds=360_000.0, *
 def test_known_runs_are_the_kilograms_and_kwh_that_were_published(
     watts, hours, pue, grams_per_kwh, kwh, kilograms
 ):
-    row = values(made(watts * hours / 1000, grams_per_kwh, pue, seconds=hours * 3600))
+    row = csv_row(made(watts * hours / 1000, grams_per_kwh, pue, seconds=hours * 3600))
     assert row["energy_consumed"] == row["gpu_energy"] == pytest.approx(kwh, rel=1e-6)
     assert row["emissions"] == pytest.approx(kilograms, rel=1e-5)
     assert row["gpu_power"] == pytest.approx(watts * pue)
@@ -56,29 +65,29 @@ def test_known_runs_are_the_kilograms_and_kwh_that_were_published(
     [(56.039, 0.56039), (369.473, 3.69473), (40.695, 0.40695), (475.0, 4.75), (3.937, 0.03937)],
 )
 def test_ten_kwh_of_a_place_are_its_kilograms(grams_per_kwh, kilograms):
-    assert values(made(10.0, grams_per_kwh))["emissions"] == pytest.approx(kilograms)
+    assert csv_row(made(10.0, grams_per_kwh))["emissions"] == pytest.approx(kilograms)
 
 
 def test_the_columns_are_todays_in_their_order():
-    header, row = csv.reader(io.StringIO(document(made())))
+    header, row = csv.reader(io.StringIO(csv_document(made())))
     assert tuple(header) == COLUMNS
     assert len(row) == len(COLUMNS) == 38
 
 
 def test_energies_of_devices_add_up_to_that_of_the_run():
-    row = values(to_json(RunRecord(RUN, PARTS, (), at=200.0, node="n1")))
+    row = csv_row(record_to_json(RunRecord(RUN, PARTS, (), at=200.0, node="n1")))
     parts = row["cpu_energy"] + row["gpu_energy"] + row["ram_energy"]
     assert parts == pytest.approx(row["energy_consumed"])
     assert (row["gpu_energy"], row["gpu_count"]) == (0.0, 0)
 
 
 def test_what_nobody_knows_is_empty_and_not_zero():
-    row = values(made())
+    row = csv_row(made())
     assert row["cpu_utilization_percent"] == row["longitude"] == row["cpu_model"] == ""
 
 
 def test_a_program_says_what_it_knows():
-    row = values(made(), Facts("Linux", "3.13.0", 8, "a processor", 15.5))
+    row = csv_row(made(), MachineFacts("Linux", "3.13.0", 8, "a processor", 15.5))
     assert (row["os"], row["cpu_count"], row["ram_total_size"]) == ("Linux", 8, 15.5)
 
 
@@ -86,18 +95,20 @@ def test_models_are_those_that_the_record_knows():
     record = made()
     gpus = [{**record["parts"][0], "id": f"GPU-{n}", "model": "H100"} for n in (1, 2)]
     cpu = {**gpus[0], "device": "cpu", "id": "package-0", "model": "EPYC (assumed 3 W per thread)"}
-    row = values({**record, "parts": [*gpus, cpu]})
+    row = csv_row({**record, "parts": [*gpus, cpu]})
     assert (row["gpu_model"], row["gpu_count"], row["cpu_model"]) == ("2 x H100", 2, "EPYC")
-    assert values(record, Facts(cpu_model="Xeon"))["cpu_model"] == "Xeon"
+    assert csv_row(record, MachineFacts(cpu_model="Xeon"))["cpu_model"] == "Xeon"
 
 
 def test_an_open_run_without_time_has_no_infinite_power():
-    row = values({**made(), "ended": None, "duration_seconds": 0.0})
+    row = csv_row({**made(), "ended": None, "duration_seconds": 0.0})
     assert (row["gpu_power"], row["emissions_rate"]) == (0.0, 0.0)
 
 
 def test_another_price_replaces_intensity_and_pue():
-    row = values(made(10.0, 56.0, 1.2), price=Price(100.0, 1.5, "gcp:europe-west1", 2.0))
+    row = csv_row(
+        made(10.0, 56.0, 1.2), price=ConversionOverrides(100.0, 1.5, "gcp:europe-west1", 2.0)
+    )
     assert row["energy_consumed"] == pytest.approx(15.0)
     assert row["emissions"] == pytest.approx(1.5)
     assert row["water_consumed"] == pytest.approx(30.0)
@@ -106,7 +117,7 @@ def test_another_price_replaces_intensity_and_pue():
 
 
 def test_another_pue_alone_keeps_the_intensity():
-    row = values(made(10.0, 56.0, 1.2), price=Price(pue=1.5))
+    row = csv_row(made(10.0, 56.0, 1.2), price=ConversionOverrides(pue=1.5))
     assert row["emissions"] == pytest.approx(10 * 1.5 * 0.056)
 
 
@@ -120,17 +131,17 @@ def test_another_pue_alone_keeps_the_intensity():
     ],
 )
 def test_a_zone_is_its_country_and_region(zone, expected):
-    row = values(made(zone=zone))
+    row = csv_row(made(zone=zone))
     assert (row["country_iso_code"], row["country_name"], row["region"]) == expected
 
 
 def test_a_cloud_region_is_in_its_country():
-    assert place("aws:eu-west-1")[:2] == ("IRL", "Ireland")
+    assert locate_zone("aws:eu-west-1")[:2] == ("IRL", "Ireland")
 
 
 @pytest.mark.parametrize(("scope", "mode"), [("machine", "machine"), ("tree", "process")])
 def test_the_scope_is_the_tracking_mode(scope, mode):
-    assert values(made(scope=scope))["tracking_mode"] == mode
+    assert csv_row(made(scope=scope))["tracking_mode"] == mode
 
 
 @pytest.mark.parametrize(
@@ -138,9 +149,9 @@ def test_the_scope_is_the_tracking_mode(scope, mode):
     [((), "4711"), ((("group", "sweep"),), "sweep"), ((("experiment_id", "e"),), "e")],
 )
 def test_an_experiment_is_what_the_run_says_or_its_sweep_or_its_job(labels, experiment):
-    assert values(made(labels=labels))["experiment_id"] == experiment
+    assert csv_row(made(labels=labels))["experiment_id"] == experiment
 
 
 def test_several_runs_are_one_row():
-    both = combined([made(kwh=1.0), made(kwh=2.0)], "both")
-    assert values(both)["energy_consumed"] == pytest.approx(3.0)
+    both = combine_records([made(kwh=1.0), made(kwh=2.0)], "both")
+    assert csv_row(both)["energy_consumed"] == pytest.approx(3.0)

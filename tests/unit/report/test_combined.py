@@ -1,6 +1,6 @@
 """Several records as one."""
 
-from exporter.report.combined import combined
+from exporter.report.records import combine_records
 
 PART = {"device": "cpu", "id": "p0", "method": "counter", "split": "cpu_time"}
 USE = {"zone": "DE", "source": "a table", "grams_per_kwh": 344.0, "pue": 1.0}
@@ -26,7 +26,7 @@ def record(name, energy_uj, started, ended, **more):
 
 
 def test_amounts_parts_intensities_and_units_add_up():
-    whole = combined(
+    whole = combine_records(
         [record("a", 1_000_000, 100.0, 200.0), record("b", 500_000, 150.0, 300.0)], "all"
     )
     assert whole["energy_uj"] == 1_500_000
@@ -40,22 +40,24 @@ def test_amounts_parts_intensities_and_units_add_up():
 
 
 def test_times_are_those_of_the_first_start_and_the_last_end():
-    whole = combined([record("a", 1, 100.0, 200.0), record("b", 1, 150.0, 300.0)], "all")
+    whole = combine_records([record("a", 1, 100.0, 200.0), record("b", 1, 150.0, 300.0)], "all")
     assert (whole["started"], whole["ended"], whole["duration_seconds"]) == (100.0, 300.0, 200.0)
 
 
 def test_one_that_is_open_leaves_the_whole_open():
-    whole = combined([record("a", 1, 100.0, 200.0), record("b", 1, 150.0, None)], "all")
+    whole = combine_records([record("a", 1, 100.0, 200.0), record("b", 1, 150.0, None)], "all")
     assert (whole["ended"], whole["duration_seconds"]) == (None, 400.0)
 
 
 def test_nodes_are_named_once_each():
     three = [record("a", 1, 1.0, 2.0, node=node) for node in ("n2", "n1", "n2")]
-    assert combined(three, "all")["node"] == "n1, n2"
+    assert combine_records(three, "all")["node"] == "n1, n2"
 
 
 def test_a_replay_among_them_makes_the_whole_one():
     measured, replayed = record("a", 1, 1.0, 2.0, origin="registered"), record("b", 1, 1.0, 2.0)
-    assert combined([measured, measured], "all")["origin"] == "registered"
-    assert combined([measured, replayed], "all")["origin"] == ""
-    assert combined([measured, {**replayed, "origin": "replay"}], "all")["origin"] == "replay"
+    assert combine_records([measured, measured], "all")["origin"] == "registered"
+    assert combine_records([measured, replayed], "all")["origin"] == ""
+    assert (
+        combine_records([measured, {**replayed, "origin": "replay"}], "all")["origin"] == "replay"
+    )

@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from exporter.report.forms.text import receipt
-from exporter.report.group import of_group, said
+from exporter.report.records import group_facts, group_record
 from tests.unit.report.forms.making import KWH_UJ, record
 from tests.unit.report.test_schema import SCHEMA
 
@@ -19,13 +19,13 @@ RUNS = [run("a", 1), run("b", 2, started=1_795_000_001.0), run("c", 6)]
 
 
 def test_the_cost_of_tuning_is_that_of_all_runs():
-    whole = of_group(RUNS, "sweep")
+    whole = group_record(RUNS, "sweep")
     assert (whole["energy_uj"], whole["carbon_ng"]) == (9 * KWH_UJ, 3_600 * 10**9)
     assert whole["runs"] == whole["group"]["runs"] == 3
 
 
 def test_the_mean_has_the_standard_error_of_the_sample():
-    group = of_group(RUNS, "sweep")["group"]
+    group = group_record(RUNS, "sweep")["group"]
     assert group["mean_energy_joules"] == 3 * 3.6e6
     assert group["energy_standard_error_joules"] == pytest.approx((7 / 3) ** 0.5 * 3.6e6)
     assert group["mean_carbon_grams"] == 1_200
@@ -38,31 +38,33 @@ def test_mean_error_and_final_run_have_one_unit():
         record(name, energy_uj=amount * watt_hours, carbon_ng=amount * 10**9)
         for name, amount in (("a", 990), ("b", 1_010), ("c", 1_300))
     ]
-    lines = dict(said(of_group(runs, "sweep", "a")))
+    lines = dict(group_facts(group_record(runs, "sweep", "a")))
     assert lines["mean run"].startswith("1.10 kWh \u00b1 0.100 kWh, 1.10 kg \u00b1 0.100 kg CO2eq")
     assert "0.990 kWh, 0.990 kg CO2eq" in lines["final run"]
 
 
 def test_the_unit_of_single_runs_is_not_that_of_their_sum():
-    lines = dict(said(of_group([run(str(number), 0.01) for number in range(200)], "sweep")))
+    lines = dict(
+        group_facts(group_record([run(str(number), 0.01) for number in range(200)], "sweep"))
+    )
     assert lines["mean run"].startswith("10.0 Wh \u00b1 0 Wh, 4.00 g \u00b1 0 g CO2eq")
 
 
 def test_one_run_has_no_standard_error():
-    whole = of_group(RUNS[:1], "sweep")
+    whole = group_record(RUNS[:1], "sweep")
     assert whole["group"]["energy_standard_error_joules"] is None
     assert "one run has no standard error" in receipt(whole)
 
 
 def test_runs_that_go_on_are_in_the_sum_and_not_in_the_mean():
-    whole = of_group([*RUNS, run("d", 100, ended=None)], "sweep")
+    whole = group_record([*RUNS, run("d", 100, ended=None)], "sweep")
     assert whole["energy_uj"] == 109 * KWH_UJ
     assert whole["group"]["mean_energy_joules"] == 3 * 3.6e6
     assert "1 of 4 runs; in the sum, not in the mean" in receipt(whole)
 
 
 def test_a_group_of_which_none_has_ended_has_no_mean():
-    whole = of_group([run("d", 1, ended=None)], "sweep")
+    whole = group_record([run("d", 1, ended=None)], "sweep")
     assert whole["group"]["mean_energy_joules"] is None
     assert "none has ended" in receipt(whole)
 
@@ -81,35 +83,35 @@ def test_a_group_of_which_none_has_ended_has_no_mean():
     ],
 )
 def test_the_final_run_is_named_or_labelled_or_the_last(runs, final_id, name, why):
-    final = of_group(runs, "sweep", final_id)["group"]["final"]
+    final = group_record(runs, "sweep", final_id)["group"]["final"]
     assert (final["run_id"], final["chosen_by"]) == (name, why)
 
 
 def test_the_final_run_is_called_by_its_name():
     named = run("b", 2) | {"name": "warm up"}
-    whole = of_group([run("a", 1), named], "sweep", "b")
+    whole = group_record([run("a", 1), named], "sweep", "b")
     assert whole["group"]["final"]["name"] == "warm up"
-    assert dict(said(whole))["final run"].startswith("warm up, b (as it was named)")
+    assert dict(group_facts(whole))["final run"].startswith("warm up, b (as it was named)")
 
 
 def test_a_final_run_that_is_not_there_is_an_error():
     with pytest.raises(KeyError):
-        of_group(RUNS, "sweep", "nobody")
+        group_record(RUNS, "sweep", "nobody")
 
 
 def test_labels_are_those_that_all_runs_share():
     runs = [run("a", 1, labels={"x": "1", "y": "1"}), run("b", 1, labels={"x": "1", "y": "2"})]
-    assert of_group(runs, "sweep")["labels"] == {"x": "1"}
+    assert group_record(runs, "sweep")["labels"] == {"x": "1"}
 
 
 def test_a_group_with_more_runs_than_were_read_says_so():
-    assert "more runs than" in receipt(of_group(RUNS, "sweep", complete=False))
+    assert "more runs than" in receipt(group_record(RUNS, "sweep", complete=False))
 
 
 def test_a_record_of_no_group_says_nothing_of_one():
-    assert said(RUNS[0]) == []
+    assert group_facts(RUNS[0]) == []
 
 
 def test_the_schema_of_a_record_holds_for_a_group():
-    document = json.loads(json.dumps(of_group(RUNS, "sweep"), allow_nan=False))
+    document = json.loads(json.dumps(group_record(RUNS, "sweep"), allow_nan=False))
     jsonschema.validate(document, SCHEMA, jsonschema.Draft202012Validator)

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from exporter.errors import ConfigError, SourceError
-from exporter.report.prometheus_api import Api
+from exporter.report.prometheus_queries import PrometheusApi
 from tests.grid.server import GridServer, document
 
 TOKEN = "s3cr3t+token/with=signs"
@@ -29,7 +29,7 @@ def failure(server, answer=None, token=TOKEN, **options):
     if answer is not None:
         server.serve = lambda _: answer
     with pytest.raises(SourceError) as caught:
-        Api(server.url, token, **options).query("up")
+        PrometheusApi(server.url, token, **options).query("up")
     text = str(caught.value)
     assert "\n" not in text
     assert TOKEN[:8] not in text
@@ -37,7 +37,7 @@ def failure(server, answer=None, token=TOKEN, **options):
 
 
 def test_a_good_answer_is_labels_and_values(server):
-    (sample,) = Api(server.url + "/").query("up", at=5.0)
+    (sample,) = PrometheusApi(server.url + "/").query("up", at=5.0)
     assert (sample.labels, sample.value) == ({"a": "b"}, 2.5)
     (asked,) = server.asked
     assert (asked.path, asked.query["query"], asked.query["time"]) == (
@@ -51,13 +51,13 @@ def test_the_token_is_sent_as_bearer_and_a_netrc_does_not_replace_it(server, tmp
     netrc = tmp_path / "netrc"
     netrc.write_text("default login someone password else")
     monkeypatch.setenv("NETRC", str(netrc))
-    Api(server.url, TOKEN).query("up")
+    PrometheusApi(server.url, TOKEN).query("up")
     assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
 @pytest.mark.parametrize("user", ["ada", "müller", "with space"])
 def test_a_user_and_a_password_are_sent_as_basic_auth_and_shown_nowhere(server, user):
-    Api(server.url, TOKEN, user=user).query("up")
+    PrometheusApi(server.url, TOKEN, user=user).query("up")
     login = base64.b64encode(f"{user}:{TOKEN}".encode()).decode()
     assert server.asked[0].headers["authorization"] == f"Basic {login}"
     said = failure(server, document({"status": "error", "error": f"no {login}"}, 401), user=user)
@@ -67,16 +67,16 @@ def test_a_user_and_a_password_are_sent_as_basic_auth_and_shown_nowhere(server, 
 
 def test_a_user_name_with_a_colon_is_refused():
     with pytest.raises(ConfigError, match=r"--prometheus\.user: basic auth has no user names"):
-        Api("http://host:9090", TOKEN, user="a:b")
+        PrometheusApi("http://host:9090", TOKEN, user="a:b")
 
 
 def test_a_path_before_the_interface_is_kept(server):
-    Api(server.url + "/select/0/prometheus/").query("up")
+    PrometheusApi(server.url + "/select/0/prometheus/").query("up")
     assert server.asked[0].path == "/select/0/prometheus/api/v1/query"
 
 
 def test_thanos_and_victoriametrics_are_told_to_leave_nothing_out(server):
-    Api(server.url).query("up")
+    PrometheusApi(server.url).query("up")
     asked = server.asked[0].query
     assert (asked["partial_response"], asked["deny_partial_response"]) == ("false", "1")
 
@@ -88,7 +88,7 @@ def test_a_server_that_is_down_cannot_be_reached(server):
 
 def test_a_name_that_nobody_knows_cannot_be_reached():
     with pytest.raises(SourceError, match=r"nowhere\.invalid:9090 cannot be reached"):
-        Api("http://nowhere.invalid:9090").query("up")
+        PrometheusApi("http://nowhere.invalid:9090").query("up")
 
 
 def test_a_server_that_hangs_did_not_answer_in_time(server):
@@ -109,7 +109,7 @@ def test_an_answer_that_is_cut_off_is_an_error(server):
 
 def test_something_that_listens_and_speaks_no_http_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        api = Api(f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout_seconds=0.1)
+        api = PrometheusApi(f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout_seconds=0.1)
         with pytest.raises(SourceError, match="did not answer within"):
             api.query("up")
 
@@ -218,7 +218,7 @@ def test_data_without_a_list_is_an_error(server, data):
 )
 def test_a_secret_in_the_address_is_refused_and_not_repeated(url):
     with pytest.raises(ConfigError, match="all who list processes can read") as caught:
-        Api(url)
+        PrometheusApi(url)
     assert TOKEN not in str(caught.value)
 
 
@@ -227,4 +227,4 @@ def test_a_secret_in_the_address_is_refused_and_not_repeated(url):
 )
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(ConfigError, match="expected an address as http://HOST:9090"):
-        Api(url)
+        PrometheusApi(url)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.report.records import read
+from exporter.report.records import read_records
 from tests.unit.report.leaderboard.making import record
 
 
@@ -23,7 +23,7 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("form", [lambda run: run, lambda run: [run], lambda run: {"runs": [run]}])
 def test_a_file_has_one_record_or_a_list_or_an_answer_of_the_daemon(file, form):
-    assert read(file(form(record()))) == [record()]
+    assert read_records(file(form(record()))) == [record()]
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_a_file_has_one_record_or_a_list_or_an_answer_of_the_daemon(file, form):
 )
 def test_what_is_no_record_is_refused_with_what_is_wrong(file, document, said):
     with pytest.raises(ConfigError, match=said):
-        read(file(document))
+        read_records(file(document))
 
 
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        read(str(tmp_path / "nope"))
+        read_records(str(tmp_path / "nope"))
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not text"):
-        read(str(tmp_path / "bytes"))
+        read_records(str(tmp_path / "bytes"))

@@ -6,15 +6,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from exporter.model.books import FactorUse
-from exporter.model.record import RunRecord, to_json
-from exporter.model.runs import Mark, Progress, Unit
-from exporter.report.combined import combined
+from exporter.model.ledger import FactorUse
+from exporter.model.record import RunRecord, record_to_json
+from exporter.model.runs import Progress, ProgressMark, UnitCount
+from exporter.report.records import combine_records
 from tests.unit.client.kept import Runs
 from tests.unit.integrations.codecarbon.conftest import Seconds
 from tests.unit.integrations.conftest import Measured
-from tests.unit.report.test_prometheus import record as of_prometheus
-from tests.unit.report.test_prometheus import there  # noqa: F401  a fixture
+from tests.unit.report.test_fleet import record as of_prometheus
+from tests.unit.report.test_fleet import there  # noqa: F401  a fixture
 from tests.unit.report.test_text import FACTOR, PARTS, RUN
 
 SCHEMA = json.loads(
@@ -23,13 +23,13 @@ SCHEMA = json.loads(
 USES = (FactorUse(FACTOR, 3_500_000, 9 * 10**8), FactorUse(None, 1, 0))
 FULL = RUN._replace(
     ended=None,
-    units=(Unit("tokens", 5.0),),
+    units=(UnitCount("tokens", 5.0),),
     logged=(("accuracy", 0.9), ("stage", "final")),
     progress=Progress(
         10.0,
-        Mark(0.0, 100.0, 0, 0),
-        Mark(5.0, 200.0, 10, 10),
-        (Mark(1.0, 120.0, 3, 3), Mark(3.0, 150.0, 5, 5)),
+        ProgressMark(0.0, 100.0, 0, 0),
+        ProgressMark(5.0, 200.0, 10, 10),
+        (ProgressMark(1.0, 120.0, 3, 3), ProgressMark(3.0, 150.0, 5, 5)),
     ),
     budget_grams=3.5,
     nodes=2,
@@ -37,7 +37,7 @@ FULL = RUN._replace(
 
 
 def made(run=RUN, parts=PARTS, uses=USES):
-    return to_json(RunRecord(run, parts, uses, at=200.0, node="n1"))
+    return record_to_json(RunRecord(run, parts, uses, at=200.0, node="n1"))
 
 
 def valid(record):
@@ -51,7 +51,7 @@ def test_of_one_node(record):
 
 
 def test_of_several_runs():
-    valid(combined([made(), made(FULL)], "both"))
+    valid(combine_records([made(), made(FULL)], "both"))
 
 
 def test_of_a_fleet(there):  # noqa: F811

@@ -2,12 +2,12 @@
 
 import pytest
 
-from exporter.model.books import Amount, FactorUse
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, Kind, Method
-from exporter.model.record import Part, RunRecord, to_json
+from exporter.model.ledger import Amount, FactorUse
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.record import RecordPart, RunRecord, record_to_json
 from exporter.model.runs import RunInfo, RunKey
-from exporter.model.workload import Split
+from exporter.model.workload import SplitMethod
 from exporter.report.forms.text import receipt, status_line
 
 COUNTER = "measured by the hardware's own counter"
@@ -16,15 +16,23 @@ RUN = RunInfo(
     RunKey(1000, "bert", "4711"), "", "ada", "registered", 100.0, ended=190.0, shown_id="bert"
 )
 PARTS = (
-    Part(
-        Device(Kind.CPU, "package-0"),
+    RecordPart(
+        Device(DeviceKind.CPU, "package-0"),
         Method.COUNTER,
-        Split.CPU_TIME,
+        SplitMethod.CPU_TIME,
         Amount(2_000_000, 0, 9 * 10**8),
     ),
-    Part(Device(Kind.CPU, "package-1"), Method.COUNTER, Split.CPU_TIME, Amount(1_000_000, 0, 0)),
-    Part(
-        Device(Kind.DRAM, "package-0-dram"), Method.ESTIMATED, Split.MEMORY, Amount(500_000, 7, 0)
+    RecordPart(
+        Device(DeviceKind.CPU, "package-1"),
+        Method.COUNTER,
+        SplitMethod.CPU_TIME,
+        Amount(1_000_000, 0, 0),
+    ),
+    RecordPart(
+        Device(DeviceKind.DRAM, "package-0-dram"),
+        Method.ESTIMATED,
+        SplitMethod.MEMORY,
+        Amount(500_000, 7, 0),
     ),
 )
 
@@ -32,7 +40,7 @@ PARTS = (
 @pytest.fixture
 def record() -> dict:
     uses = (FactorUse(FACTOR, 3_500_000, 9 * 10**8), FactorUse(None, 1, 0))
-    return to_json(RunRecord(RUN, PARTS, uses, at=200.0, node="n1"))
+    return record_to_json(RunRecord(RUN, PARTS, uses, at=200.0, node="n1"))
 
 
 def test_a_receipt_names_energy_grams_method_split_and_intensity(record):

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model.readings import Device, DeviceInfo, Event, Kind, Method, Position, Reading
-from exporter.sample.counter import advance
-from exporter.sample.meters import Meters
-from exporter.sample.sources.rapl import Rapl
+from exporter.model.readings import (
+    CounterEvent,
+    CounterState,
+    Device,
+    DeviceInfo,
+    DeviceKind,
+    Method,
+    Reading,
+)
+from exporter.sample.energy_counters import EnergyCounters, advance_counter
+from exporter.sample.sources.rapl import RaplCollector
 
-GPU = Device(Kind.GPU, "GPU-1")
+GPU = Device(DeviceKind.GPU, "GPU-1")
 SECOND = 1_000_000_000
 J = 1_000_000
 INFO = DeviceInfo(GPU, "", "", "test", power_cap_watts=1000.0)
@@ -34,7 +41,7 @@ def feed(readings, info=INFO, position=None):
     """The last position and every interval."""
     intervals = []
     for reading in readings:
-        position, interval = advance(position, reading, info)
+        position, interval = advance_counter(position, reading, info)
         if interval is not None:
             intervals.append(interval)
     return position, intervals
@@ -106,10 +113,10 @@ class TestTrustedCounter:
 class TestUnreadableCounter:
     def test_failed_reading_changes_nothing(self):
         position, _ = feed([at(1, 5000), at(2, 5100)])
-        assert advance(position, at(3), INFO) == (position, None)
+        assert advance_counter(position, at(3), INFO) == (position, None)
 
     def test_failed_first_reading_is_no_baseline(self):
-        assert advance(None, at(1), INFO) == (None, None)
+        assert advance_counter(None, at(1), INFO) == (None, None)
 
     def test_pending_energy_is_booked_exactly_when_the_counter_returns(self):
         _, intervals = feed([at(1, 5000), *(at(s) for s in range(2, 600)), at(600, 95_000)])
@@ -122,7 +129,7 @@ class TestSuspectReading:
     def test_dip_and_return_is_a_glitch_and_loses_nothing(self):
         _, intervals = feed([at(1, 22e6), at(2, 22e6 + 300), at(3, 200), at(4, 22e6 + 900)])
         assert joules(intervals) == 900
-        assert events(intervals) == [Event.GLITCH]
+        assert events(intervals) == [CounterEvent.GLITCH]
 
     def test_interval_after_a_glitch_spans_from_the_last_good_reading(self):
         _, intervals = feed([at(1, 1000), at(2, 9e9), at(3, 1200)])
@@ -136,20 +143,20 @@ class TestSuspectReading:
     def test_reset_books_all_that_the_new_counter_shows(self):
         position, intervals = feed([at(1, 22e6), at(2, 100), at(3, 400), at(4, 700)])
         assert joules(intervals) == 700
-        assert events(intervals) == [Event.RESET]
+        assert events(intervals) == [CounterEvent.RESET]
         assert intervals[0].t0_ns == SECOND
         assert position.suspect_uj is None
 
     def test_counter_that_begins_anew_beyond_reach_books_what_it_grew_by(self):
         _, intervals = feed([at(1, 22e6), at(2, 9e6), at(3, 9e6 + 400), at(4, 9e6 + 700)])
         assert joules(intervals) == 700
-        assert events(intervals) == [Event.RESET]
+        assert events(intervals) == [CounterEvent.RESET]
         assert intervals[0].t0_ns == 2 * SECOND
 
     def test_glitch_right_after_a_reset_loses_nothing(self):
         _, intervals = feed([at(1, 22e6), at(2, 100), at(3, 9e9), at(4, 700), at(5, 800)])
         assert joules(intervals) == 800
-        assert events(intervals) == [Event.RESET]
+        assert events(intervals) == [CounterEvent.RESET]
 
     def test_two_different_glitches_in_a_row_lose_nothing(self):
         _, intervals = feed([at(1, 1000), at(2, 9e9), at(3, 5), at(4, 1600)])
@@ -158,7 +165,7 @@ class TestSuspectReading:
     def test_dip_that_stands_still_is_not_taken_for_a_reset(self):
         _, intervals = feed([at(1, 22e6), at(2, 0), at(3, 0), at(4, 0), at(5, 22e6 + 800)])
         assert joules(intervals) == 800
-        assert events(intervals) == [Event.GLITCH]
+        assert events(intervals) == [CounterEvent.GLITCH]
 
     def test_failed_reading_between_suspect_and_judgement_does_no_harm(self):
         _, intervals = feed([at(1, 1000), at(2, 5), at(3), at(4, 1300)])
@@ -182,31 +189,31 @@ class TestWrap:
         assert not intervals
         position, (interval,) = feed([at(3, 157)], WRAPPING, position)
         assert interval.energy_uj == 200 * J
-        assert interval.event is Event.WRAP
+        assert interval.event is CounterEvent.WRAP
         assert (interval.t0_ns, interval.t1_ns) == (SECOND, 3 * SECOND)
         assert position.suspect_uj is None
 
     def test_dip_to_zero_just_before_a_wrap_is_no_wrap(self):
         _, intervals = feed([at(1, 261_000), at(2, 0), at(3, 261_800), at(4, 262_000)], WRAPPING)
         assert [interval.energy_uj for interval in intervals] == [800 * J, 200 * J]
-        assert events(intervals) == [Event.GLITCH]
+        assert events(intervals) == [CounterEvent.GLITCH]
 
     def test_dip_to_zero_before_a_wrap_that_comes_true_loses_nothing(self):
         _, intervals = feed([at(1, 262_000), at(2, 0), at(3, 257), at(4, 657)], WRAPPING)
         assert joules(intervals) == 800
-        assert events(intervals) == [Event.WRAP]
+        assert events(intervals) == [CounterEvent.WRAP]
 
     def test_glitch_right_after_a_wrap_loses_nothing(self):
         _, intervals = feed(
             [at(1, 262_100), at(2, 57), at(3, 9e9), at(4, 157), at(5, 257)], WRAPPING
         )
         assert joules(intervals) == 300
-        assert events(intervals) == [Event.WRAP]
+        assert events(intervals) == [CounterEvent.WRAP]
 
     def test_counter_that_stands_still_after_a_fall_proves_no_wrap(self):
         _, intervals = feed([at(1, 262_000), at(2, 0), at(3, 0), at(4, 262_100)], WRAPPING)
         assert joules(intervals) == 100
-        assert events(intervals) == [Event.GLITCH]
+        assert events(intervals) == [CounterEvent.GLITCH]
 
     def test_wrap_across_a_restart_is_booked_by_the_process_that_comes_after(self):
         position, _ = feed([at(1, 262_000), at(2, 262_100)], WRAPPING)
@@ -266,7 +273,7 @@ class TestWrap:
             [at(0, 1000), at(1, 1400), at(3601, (1400 + 400 * 3600) % 262_143)], WRAPPING
         )
         assert joules(intervals) == 400 * 3601
-        assert events(intervals) == [Event.GAP]
+        assert events(intervals) == [CounterEvent.GAP]
 
     def test_several_wraps_in_one_gap_are_off_by_whole_wraps_at_most(self):
         """The power before was half of that in the gap, and the part of a wrap is exact."""
@@ -311,7 +318,7 @@ class TestPowerOnly:
     def test_gap_over_five_minutes_is_counted_and_not_invented(self):
         _, intervals = feed([at(1, watts=100), at(302, watts=100), at(303, watts=100)], POWER_ONLY)
         assert joules(intervals) == 100
-        assert events(intervals) == [Event.GAP]
+        assert events(intervals) == [CounterEvent.GAP]
 
 
 NO_POWERS = [4_294_967.295, 1001.0, -1.0, float("nan"), float("inf"), float("-inf")]
@@ -397,7 +404,7 @@ class TestPowerStandsInForCounter:
         restarted = [at(61 + n, 100 * n, watts=100) for n in range(10)]
         _, intervals = feed([at(0, 9e6), at(1, 9e6 + 100), *lost, *restarted])
         assert joules(intervals) == 100 * 70
-        assert events(intervals) == [Event.RESET]
+        assert events(intervals) == [CounterEvent.RESET]
 
     def test_counter_stuck_at_a_false_value_is_integrated_over(self):
         stuck = [at(s, 22e6, watts=100) for s in range(2, 120)]
@@ -445,7 +452,7 @@ class TestSleep:
         last = first[-1]
         later = at(last.at_ns / SECOND + 1, 17, awake=last.awake_ns / SECOND + 1)
         _, (interval,) = feed([later], WRAPPING, position)
-        assert (interval.energy_uj, interval.event) == (17 * J, Event.RESET)
+        assert (interval.energy_uj, interval.event) == (17 * J, CounterEvent.RESET)
         assert len(intervals) == 1
 
     def test_sleep_between_suspect_and_judgement_makes_nothing_plausible(self):
@@ -520,7 +527,7 @@ def simulate(steps, fail, glitch, info, seed=7, resets=()):
                 unknowable += true - good_true
             good_true, reset = true, False
         reading = Reading(GPU, (step + 1) * SECOND, "boot", counter)
-        position, interval = advance(position, reading, info)
+        position, interval = advance_counter(position, reading, info)
         begin = true if begin is None else begin
         if interval is not None:
             counted += interval.energy_uj
@@ -548,17 +555,17 @@ def test_counter_file_lost_for_a_minute_is_pending_and_then_exact(
     zone.mkdir(parents=True)
     (zone / "name").write_text("package-0\n")
     (zone / "max_energy_range_uj").write_text(f"{262_143 * J - 1}\n")
-    rapl, meters = None, Meters(())
+    rapl, energy_counters = None, EnergyCounters(())
     booked = []
     for second in range(70):
         (zone / "energy_uj").write_text(f"{(200_000 + 100 * second) * J}\n")
-        rapl = rapl or Rapl(str(tmp_path), clock, "boot")
+        rapl = rapl or RaplCollector(str(tmp_path), clock, "boot")
         with monkeypatch.context() as patch:
             lost = 5 <= second < 65
             if lost:
                 patch.setattr(os, "pread", Mock(side_effect=error))
-            booked.append(joules(meters.advance(rapl.read())))
-        (state,) = meters.states(clock.boottime_ns(), {})
+            booked.append(joules(energy_counters.advance(rapl.read())))
+        (state,) = energy_counters.states(clock.boottime_ns(), {})
         assert state.up is not lost
         assert (error.strerror in state.why or "only root" in state.why) is lost
         clock.advance(1)
@@ -612,7 +619,7 @@ def test_whatever_is_read_energy_is_never_negative_nor_beyond_the_cap(series, in
     for gap, counter, watts, epoch in series:
         now += round(gap * SECOND)
         reading = Reading(GPU, now, epoch, counter, watts)
-        position, interval = advance(position, reading, info)
+        position, interval = advance_counter(position, reading, info)
         if interval is not None:
             elapsed = (interval.t1_ns - interval.t0_ns) / SECOND
             assert interval.t0_ns < interval.t1_ns == now
@@ -627,13 +634,15 @@ def test_whatever_is_read_energy_is_never_negative_nor_beyond_the_cap(series, in
 @given(READINGS)
 def test_a_restart_between_any_two_readings_changes_no_energy(series):
     def total(restart):
-        position: Position | None = None
+        position: CounterState | None = None
         now = energy = 0
         for gap, counter, watts, epoch in series:
             if restart and position is not None:
                 position = position._replace(restored=True)
             now += round(gap * SECOND)
-            position, interval = advance(position, Reading(GPU, now, epoch, counter, watts), INFO)
+            position, interval = advance_counter(
+                position, Reading(GPU, now, epoch, counter, watts), INFO
+            )
             energy += interval.energy_uj if interval else 0
         return energy
 
@@ -650,9 +659,9 @@ class TestRangeThatTheCounterDisproves:
     def test_fall_from_above_the_range_is_a_reset_and_no_wrap(self):
         _, intervals = feed([at(1, 300_000), at(2, 10), at(3, 110)], WRAPPING)
         assert joules(intervals) == 110
-        assert events(intervals) == [Event.RESET]
+        assert events(intervals) == [CounterEvent.RESET]
 
     def test_jump_above_the_range_is_held_back(self):
         _, intervals = feed([at(1, 1000), at(2, 400_000), at(3, 1200)], WRAPPING)
         assert joules(intervals) == 200
-        assert events(intervals) == [Event.GLITCH]
+        assert events(intervals) == [CounterEvent.GLITCH]

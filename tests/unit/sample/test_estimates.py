@@ -4,14 +4,21 @@ import pytest
 
 from exporter.data.processors import plain_name
 from exporter.errors import ConfigError, Unavailable
-from exporter.model.readings import Device, Event, Kind, Method
-from exporter.sample.coefficients import CpuWatts, cpu_watts, dram_watts, tdp_watts
-from exporter.sample.cpuinfo import CpuInfo, parse_cpuinfo, read_cpuinfo
-from exporter.sample.meters import Meters
-from exporter.sample.sources.cpu_estimate import CpuEstimate
-from exporter.sample.sources.dram_estimate import DramEstimate
+from exporter.model.readings import CounterEvent, Device, DeviceKind, Method
+from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.power_model import (
+    CpuInfo,
+    CpuPowerModel,
+    cpu_power_model,
+    dram_power_model,
+    parse_cpuinfo,
+    read_cpuinfo,
+    tdp_watts,
+)
+from exporter.sample.sources.cpu_estimate import CpuEstimateCollector
+from exporter.sample.sources.dram_estimate import DramEstimateCollector
 
-WATTS = CpuWatts(1.0, 3.0, "test")
+WATTS = CpuPowerModel(1.0, 3.0, "test")
 ONE = CpuInfo(model="Xeon", vendor="Intel", threads=2)
 
 
@@ -88,7 +95,7 @@ CPUINFOS = {
 @pytest.fixture
 def estimate(proc, clock):
     def build(cpu=ONE, watts=WATTS):
-        sampler = CpuEstimate(proc.root, clock, "boot", cpu, watts)
+        sampler = CpuEstimateCollector(proc.root, clock, "boot", cpu, watts)
         built.append(sampler)
         return sampler
 
@@ -156,35 +163,35 @@ class TestCoefficients:
 
     def test_known_part_draws_its_tdp_over_its_threads(self):
         cpu = CpuInfo(model="AMD EPYC 7763 64-Core Processor", threads=256, threads_per_package=128)
-        watts = cpu_watts(cpu)
+        watts = cpu_power_model(cpu)
         assert watts.full_per_thread == 280 / 128
         assert watts.idle_per_thread == pytest.approx(280 / 128 * 0.74 / 3.5)
         assert "280 W" in watts.basis
 
     def test_guest_takes_the_cited_pair_whatever_its_name(self):
         cpu = CpuInfo(model="AMD EPYC 7763 64-Core Processor", guest=True)
-        assert cpu_watts(cpu)[:2] == (0.74, 3.5)
-        assert "Cloud Carbon Footprint" in cpu_watts(cpu).basis
+        assert cpu_power_model(cpu)[:2] == (0.74, 3.5)
+        assert "Cloud Carbon Footprint" in cpu_power_model(cpu).basis
 
     def test_unknown_part_takes_the_cited_pair(self):
-        assert cpu_watts(CpuInfo(model="ACME 1234X"))[:2] == (0.74, 3.5)
+        assert cpu_power_model(CpuInfo(model="ACME 1234X"))[:2] == (0.74, 3.5)
 
     def test_given_watts_go_first(self):
-        watts = cpu_watts(CpuInfo(), 0.5, 2.0)
+        watts = cpu_power_model(CpuInfo(), 0.5, 2.0)
         assert watts[:2] == (0.5, 2.0)
         assert watts.basis.startswith("configured")
 
     def test_idle_follows_a_given_full(self):
-        assert cpu_watts(CpuInfo(), None, 7.0).idle_per_thread == pytest.approx(1.48)
+        assert cpu_power_model(CpuInfo(), None, 7.0).idle_per_thread == pytest.approx(1.48)
 
     def test_idle_above_full_is_refused_by_name(self):
         with pytest.raises(ConfigError, match=r"cpu_idle_watts_per_thread: 9 .* 3\.5"):
-            cpu_watts(CpuInfo(), 9.0)
+            cpu_power_model(CpuInfo(), 9.0)
 
     def test_dram_is_cited_or_configured(self):
-        assert dram_watts().per_gb == 0.3725
-        assert "doi.org" in dram_watts().basis
-        assert dram_watts(0.2) == (0.2, "configured")
+        assert dram_power_model().per_gb == 0.3725
+        assert "doi.org" in dram_power_model().basis
+        assert dram_power_model(0.2) == (0.2, "configured")
 
 
 class TestCpuEstimate:
@@ -208,7 +215,7 @@ class TestCpuEstimate:
 
     def test_device_says_what_was_assumed(self, estimate):
         (info,) = estimate().infos
-        assert info.device == Device(Kind.CPU, "package-0")
+        assert info.device == Device(DeviceKind.CPU, "package-0")
         assert info.model == "Xeon (assumed 1.00 to 3.00 W per thread)"
         assert (info.vendor, info.source) == ("Intel", "cpu_estimate")
         assert info.method is Method.ESTIMATED
@@ -223,12 +230,12 @@ class TestCpuEstimate:
         self, proc, clock, estimate
     ):
         """github.com/performancecopilot/pcp/issues/1507: 1,180,890 ms of idle become 1,400."""
-        sampler, meters = estimate(), Meters(())
+        sampler, energy_counters = estimate(), EnergyCounters(())
         booked = 0
         for second in range(20):
             forgotten = 118_000 if second > 5 else 0
             proc.cpu(user=200 * second, idle=1_000_000 - forgotten)
-            intervals = meters.advance(sampler.read())
+            intervals = energy_counters.advance(sampler.read())
             booked += sum(interval.energy_uj for interval in intervals)
             clock.advance(1)
         # One second is lost with the fall, and one is held until the next proves it.
@@ -241,27 +248,30 @@ class TestCpuEstimate:
     def test_cpus_that_are_added_while_it_runs_are_counted(
         self, proc, clock, estimate, rows, changes
     ):
-        sampler, meters = estimate(ONE._replace(threads=changes[0])), Meters(())
+        sampler, energy_counters = (
+            estimate(ONE._replace(threads=changes[0])),
+            EnergyCounters(()),
+        )
         ticks, booked, expected = 1000, 0, 0
         for cpus in changes:
             for _ in range(10):
-                booked += sum(i.energy_uj for i in meters.advance(sampler.read()))
+                booked += sum(i.energy_uj for i in energy_counters.advance(sampler.read()))
                 clock.advance(1)
                 ticks += 100 * cpus
                 expected += cpus * 3_000_000
                 lines = "".join(f"cpu{n} 1 2 3 4 5 6 7\n" for n in range(cpus)) if rows else ""
                 proc.write("stat", f"cpu  {ticks} 0 0 9000 0 0 0 0 0 0\n{lines}intr 1 2\n")
-        booked += sum(i.energy_uj for i in meters.advance(sampler.read()))
+        booked += sum(i.energy_uj for i in energy_counters.advance(sampler.read()))
         assert booked == expected
-        assert Event.WRAP not in meters.states(clock.boot, {})[0].events
+        assert CounterEvent.WRAP not in energy_counters.states(clock.boot, {})[0].events
 
     def test_clocks_that_jump_once_are_not_believed(self, proc, clock, estimate):
-        sampler, meters = estimate(), Meters(())
+        sampler, energy_counters = estimate(), EnergyCounters(())
         booked = 0
         for second in range(20):
             jump = 1_000_000_000 if second > 9 else 0
             proc.write("stat", f"cpu  {1000 + 200 * second + jump} 0 0 0 0 0 0 0 0 0\n")
-            booked += sum(i.energy_uj for i in meters.advance(sampler.read()))
+            booked += sum(i.energy_uj for i in energy_counters.advance(sampler.read()))
             clock.advance(1)
         assert 17 * 6_000_000 <= booked <= 19 * 6_000_000
 
@@ -292,22 +302,25 @@ class TestCpuEstimate:
     def test_restart_between_two_readings_loses_and_repeats_nothing(self, proc, clock, estimate):
         def intervals_of(restart):
             proc.cpu(user=1000, idle=9000)
-            sampler, meters = estimate(), Meters(())
-            meters.advance(sampler.read())
+            sampler, energy_counters = estimate(), EnergyCounters(())
+            energy_counters.advance(sampler.read())
             total = 0
             for step in range(1, 6):
                 clock.advance(1)
                 proc.cpu(user=1000 + 37 * step, idle=9000 + 163 * step)
                 if restart:
-                    sampler, meters = estimate(), Meters(meters.positions())
-                total += sum(item.energy_uj for item in meters.advance(sampler.read()))
+                    sampler, energy_counters = (
+                        estimate(),
+                        EnergyCounters(energy_counters.counter_states()),
+                    )
+                total += sum(item.energy_uj for item in energy_counters.advance(sampler.read()))
             return total
 
         assert intervals_of(restart=True) == intervals_of(restart=False) == 13_700_000
 
     def test_unreadable_file_at_start_is_unavailable(self, tmp_path, clock):
         with pytest.raises(Unavailable, match=r"stat: No such file.*--path\.procfs"):
-            CpuEstimate(str(tmp_path), clock, "boot", ONE, WATTS)
+            CpuEstimateCollector(str(tmp_path), clock, "boot", ONE, WATTS)
 
     def test_content_lost_later_is_a_reading_with_a_reason(self, proc, estimate):
         sampler = estimate()
@@ -331,38 +344,41 @@ class TestCpuEstimate:
 
 class TestDramEstimate:
     def test_energy_is_watts_per_gb_times_size_times_time_since_boot(self, proc, clock):
-        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        sampler = DramEstimateCollector(proc.root, clock, "boot", 0.5)
         gb = 16_000_000 * 1024 / 1e9
         assert counter(sampler) == round(0.5 * gb * 100 * 1e6)
 
     def test_suspended_time_is_left_out(self, proc, clock):
-        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        sampler = DramEstimateCollector(proc.root, clock, "boot", 0.5)
         before = counter(sampler)
         clock.suspend(3600)
         assert counter(sampler) == before
 
     def test_another_process_goes_on_exactly(self, proc, clock):
-        first = DramEstimate(proc.root, clock, "boot", 0.5).read()
-        second = DramEstimate(proc.root, clock, "boot", 0.5).read()
+        first = DramEstimateCollector(proc.root, clock, "boot", 0.5).read()
+        second = DramEstimateCollector(proc.root, clock, "boot", 0.5).read()
         assert first == second
 
     def test_reading_says_how_long_the_machine_was_awake(self, proc, clock):
         clock.suspend(3600)
-        reading = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0]
+        reading = DramEstimateCollector(proc.root, clock, "boot", 0.5).read().readings[0]
         assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
 
     def test_release_may_come_at_any_time(self, proc, clock):
-        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        sampler = DramEstimateCollector(proc.root, clock, "boot", 0.5)
         before = counter(sampler)
         sampler.release()
         assert counter(sampler) == before
 
     @pytest.mark.parametrize("kib", [32_000_000, 4_000_000])
     def test_memory_that_is_added_or_taken_away_is_followed(self, proc, clock, kib):
-        sampler, meters = DramEstimate(proc.root, clock, "boot", 0.5), Meters(())
+        sampler, energy_counters = (
+            DramEstimateCollector(proc.root, clock, "boot", 0.5),
+            EnergyCounters(()),
+        )
         booked = 0
         for second in range(121):
-            booked += sum(item.energy_uj for item in meters.advance(sampler.read()))
+            booked += sum(item.energy_uj for item in energy_counters.advance(sampler.read()))
             clock.advance(1)
             if second == 50:
                 proc.write("meminfo", f"MemTotal: {kib} kB\n")
@@ -372,32 +388,32 @@ class TestDramEstimate:
         assert f"{kib * 1024 / 1e9:.1f} GB" in sampler.infos[0].model
 
     def test_size_that_cannot_be_read_later_stays(self, proc, clock):
-        sampler = DramEstimate(proc.root, clock, "boot", 0.5)
+        sampler = DramEstimateCollector(proc.root, clock, "boot", 0.5)
         proc.write("meminfo", "")
         clock.advance(31)
         assert len(sampler.read().readings) == 1
         assert "16.4 GB" in sampler.infos[0].model
 
     def test_other_size_or_coefficient_is_another_epoch(self, proc, clock):
-        one = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0].epoch
-        two = DramEstimate(proc.root, clock, "boot", 0.4).read().readings[0].epoch
+        one = DramEstimateCollector(proc.root, clock, "boot", 0.5).read().readings[0].epoch
+        two = DramEstimateCollector(proc.root, clock, "boot", 0.4).read().readings[0].epoch
         proc.write("meminfo", "MemTotal: 32000000 kB\n")
-        three = DramEstimate(proc.root, clock, "boot", 0.5).read().readings[0].epoch
+        three = DramEstimateCollector(proc.root, clock, "boot", 0.5).read().readings[0].epoch
         assert len({one, two, three}) == 3
 
     def test_device_says_what_was_assumed(self, proc, clock):
-        (info,) = DramEstimate(proc.root, clock, "boot", 0.3725).infos
-        assert info.device == Device(Kind.DRAM, "package-0-dram")
+        (info,) = DramEstimateCollector(proc.root, clock, "boot", 0.3725).infos
+        assert info.device == Device(DeviceKind.DRAM, "package-0-dram")
         assert info.model == "16.4 GB (assumed 0.3725 W per GB)"
         assert info.method is Method.ESTIMATED
 
     def test_missing_size_is_unavailable(self, proc, clock):
         proc.write("meminfo", "MemFree: 1 kB\n")
         with pytest.raises(Unavailable, match="MemTotal"):
-            DramEstimate(proc.root, clock, "boot", 0.5)
+            DramEstimateCollector(proc.root, clock, "boot", 0.5)
 
     def test_missing_file_is_unavailable(self, tmp_path, clock):
         with pytest.raises(
             Unavailable, match=r"meminfo: No such file or directory; .*--path\.procfs"
         ):
-            DramEstimate(str(tmp_path), clock, "boot", 0.5)
+            DramEstimateCollector(str(tmp_path), clock, "boot", 0.5)

@@ -6,15 +6,14 @@ import shutil
 import pytest
 
 from exporter.errors import Unavailable
-from exporter.model.readings import Device, Event, Kind
-from exporter.sample.kept_file import KeptFile
-from exporter.sample.meters import HELD_READINGS, Meters
-from exporter.sample.mirror import DIFFERENCES
-from exporter.sample.sources.rapl import PAUSES, Rapl
+from exporter.model.readings import CounterEvent, Device, DeviceKind
+from exporter.sample.energy_counters import HELD_READINGS, EnergyCounters
+from exporter.sample.kernel_files import ReusedFile
+from exporter.sample.sources.rapl import MAX_RETRIES, MIN_DIFFERENT_READINGS, RaplCollector
 from tests.feeder import APART_UJ, POWERCAP, RANGE_UJ, Package, PowercapTree
 
-CPU0, DRAM0 = Device(Kind.CPU, "package-0"), Device(Kind.DRAM, "package-0-dram")
-CPU1, DRAM1 = Device(Kind.CPU, "package-1"), Device(Kind.DRAM, "package-1-dram")
+CPU0, DRAM0 = Device(DeviceKind.CPU, "package-0"), Device(DeviceKind.DRAM, "package-0-dram")
+CPU1, DRAM1 = Device(DeviceKind.CPU, "package-1"), Device(DeviceKind.DRAM, "package-1-dram")
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def tree(tmp_path):
 
 @pytest.fixture
 def rapl(tree, clock):
-    sampler = Rapl(tree.root, clock, "boot", "Xeon", "Intel")
+    sampler = RaplCollector(tree.root, clock, "boot", "Xeon", "Intel")
     yield sampler
     sampler.release()
 
@@ -37,7 +36,7 @@ def write(tree, zone, name, text):
 
 
 def opened(tree, clock):
-    sampler = Rapl(tree.root, clock, "boot")
+    sampler = RaplCollector(tree.root, clock, "boot")
     sampler.release()
     return sampler
 
@@ -80,7 +79,7 @@ class TestDiscovery:
             os.makedirs(tmp_path / "class/powercap" / name)
             for file_name, text in (("name", shown), ("energy_uj", "5")):
                 (tmp_path / "class/powercap" / name / file_name).write_text(text)
-        sampler = Rapl(str(tmp_path), clock, "boot")
+        sampler = RaplCollector(str(tmp_path), clock, "boot")
         sampler.release()
         assert devices(sampler) == [CPU0, DRAM0]
 
@@ -132,11 +131,11 @@ class TestUnavailable:
 
         monkeypatch.setattr(os, "listdir", denied)
         with pytest.raises(Unavailable, match="powercap may not be listed by this user"):
-            Rapl(str(tmp_path), clock, "boot")
+            RaplCollector(str(tmp_path), clock, "boot")
 
     def test_machine_without_zones_is_told_of_the_module(self, tmp_path, clock):
         with pytest.raises(Unavailable, match="modprobe intel_rapl_msr"):
-            Rapl(str(tmp_path), clock, "boot")
+            RaplCollector(str(tmp_path), clock, "boot")
 
     def test_unreadable_counters_name_the_file_the_reason_and_the_remedy(
         self, tree, clock, monkeypatch
@@ -144,7 +143,7 @@ class TestUnavailable:
         paths = [energy(tree, zone) for zone in tree.paths]
         deny(monkeypatch, *paths)
         with pytest.raises(Unavailable) as caught:
-            Rapl(tree.root, clock, "boot")
+            RaplCollector(tree.root, clock, "boot")
         text = str(caught.value)
         assert paths[0] in text
         assert "CVE-2020-8694" in text
@@ -154,7 +153,7 @@ class TestUnavailable:
     def test_privileged_process_is_not_told_to_run_with_what_it_has(self, tree, clock, monkeypatch):
         deny(monkeypatch, *(energy(tree, zone) for zone in tree.paths))
         with pytest.raises(Unavailable, match="rootless container") as caught:
-            Rapl(tree.root, clock, "boot", is_privileged=True)
+            RaplCollector(tree.root, clock, "boot", is_privileged=True)
         assert "CAP_" not in str(caught.value)
         assert "only root" not in str(caught.value)
 
@@ -162,7 +161,7 @@ class TestUnavailable:
         self, tree, clock, monkeypatch
     ):
         deny(monkeypatch, energy(tree, "package-1"))
-        sampler = Rapl(tree.root, clock, "boot")
+        sampler = RaplCollector(tree.root, clock, "boot")
         assert devices(sampler) == [CPU0, DRAM0, CPU1, DRAM1]
         assert len(sampler.notes) == 1
         observation = sampler.read()
@@ -211,7 +210,7 @@ class TestReading:
         write(tree, "package-0", "energy_uj", text)
         assert rapl.read().readings[0].why.endswith("does not hold a number")
 
-    @pytest.mark.parametrize("pauses", [1, PAUSES])
+    @pytest.mark.parametrize("pauses", [1, MAX_RETRIES])
     def test_file_that_is_empty_for_a_moment_is_read_again_until_it_is_written(
         self, tree, clock, pauses
     ):
@@ -222,7 +221,7 @@ class TestReading:
             if len(slept) == pauses:
                 write(tree, "package-0", "energy_uj", "1000000000\n")
 
-        sampler = Rapl(tree.root, clock, "boot", pause=pause)
+        sampler = RaplCollector(tree.root, clock, "boot", pause=pause)
         write(tree, "package-0", "energy_uj", "")
         observation = sampler.read()
         sampler.release()
@@ -232,14 +231,14 @@ class TestReading:
 
     def test_files_that_stay_empty_are_not_waited_for_again(self, tree, clock):
         slept = []
-        sampler = Rapl(tree.root, clock, "boot", pause=slept.append)
+        sampler = RaplCollector(tree.root, clock, "boot", pause=slept.append)
         for zone in ("package-0", "package-1"):
             write(tree, zone, "energy_uj", "")
         for _ in range(5):
             observation = sampler.read()
         sampler.release()
         assert counters(observation)[CPU0] is None
-        assert len(slept) == PAUSES
+        assert len(slept) == MAX_RETRIES
 
     def test_files_stay_open_between_readings(self, rapl, monkeypatch):
         rapl.read()
@@ -255,7 +254,7 @@ class TestReading:
         assert counters(rapl.read())[CPU0] == 7_000_000
 
     def test_release_closes_every_file(self, tree, clock, open_files):
-        sampler = Rapl(tree.root, clock, "boot")
+        sampler = RaplCollector(tree.root, clock, "boot")
         sampler.read()
         sampler.release()
         assert open_files() == 0
@@ -266,12 +265,12 @@ class TestReading:
         assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
 
     def test_night_asleep_books_what_the_counter_shows(self, tree, rapl, clock):
-        meters = Meters(())
-        meters.advance(rapl.read())
+        energy_counters = EnergyCounters(())
+        energy_counters.advance(rapl.read())
         for awake_seconds in (1, 0.5):
             clock.advance(awake_seconds)
             tree.advance(awake_seconds)
-            intervals = meters.advance(rapl.read())
+            intervals = energy_counters.advance(rapl.read())
             clock.suspend(8 * 3600)
         assert [interval.energy_uj for interval in intervals] == [50e6, 10e6, 30e6, 5e6]
         assert {interval.event for interval in intervals} == {None}
@@ -279,9 +278,9 @@ class TestReading:
     def test_half_an_hour_with_a_wrap_and_an_outage_is_exact(self, tmp_path, clock):
         wraps_soon = Package(300, initial_uj=262_143_328_851 - 50_000_000_000)
         with PowercapTree(tmp_path / "sys", [wraps_soon]) as tree:
-            sampler = Rapl(tree.root, clock, "boot")
-            meters = Meters(())
-            meters.advance(sampler.read())
+            sampler = RaplCollector(tree.root, clock, "boot")
+            energy_counters = EnergyCounters(())
+            energy_counters.advance(sampler.read())
             path = os.path.join(tree.paths["package-0"], "energy_uj")
             booked = 0
             events = []
@@ -291,12 +290,12 @@ class TestReading:
                 if second in (600, 660):
                     sampler.release()
                     os.rename(*((path, f"{path}.x") if second == 600 else (f"{path}.x", path)))
-                for interval in meters.advance(sampler.read()):
+                for interval in energy_counters.advance(sampler.read()):
                     booked += interval.energy_uj
                     events.append(interval.event)
             sampler.release()
         assert booked == 300 * 1800 * 1_000_000
-        assert events.count(Event.WRAP) == 2
+        assert events.count(CounterEvent.WRAP) == 2
         assert os.path.isdir(os.path.join(tree.root, POWERCAP))
 
 
@@ -309,15 +308,15 @@ class TestDiesOfOneSocket:
 
         def run(watts, seconds, name="package-0-die-1"):
             packages = [Package(100, 20, initial_uj=0), Package(watts, 20, initial_uj=0)]
-            meters = Meters(())
+            energy_counters = EnergyCounters(())
             energies = {}
             with PowercapTree(tmp_path / "sys", packages) as tree:
                 write(tree, "package-1", "name", name)
-                sampler = Rapl(tree.root, clock, "boot")
+                sampler = RaplCollector(tree.root, clock, "boot")
                 observations = []
                 for _ in range(seconds + 1):
                     observations.append(sampler.read())
-                    for interval in meters.advance(observations[-1]):
+                    for interval in energy_counters.advance(observations[-1]):
                         before = energies.get(interval.device.id, 0)
                         energies[interval.device.id] = before + interval.energy_uj
                     clock.advance(1)
@@ -332,7 +331,7 @@ class TestDiesOfOneSocket:
         [("package-0-die-1", "package-0-die-1"), ("package-0", "package-0-zone-1")],
     )
     def test_zones_are_told_apart_by_name_or_number(self, play, name, second):
-        sampler, _, _ = play(60, DIFFERENCES, name)
+        sampler, _, _ = play(60, MIN_DIFFERENT_READINGS, name)
         ids = [device.id for device in devices(sampler)]
         assert ids == ["package-0", "package-0-dram", second, f"{second}-dram"]
 
@@ -341,7 +340,7 @@ class TestDiesOfOneSocket:
         assert sorted(energies.values()) == [100e6, 100e6, 300e6, 500e6]
 
     def test_second_counter_counts_from_its_own_first_reading(self, play):
-        _, observations, _ = play(60, DIFFERENCES)
+        _, observations, _ = play(60, MIN_DIFFERENT_READINGS)
         assert len(observations[-2].readings) == 2
         times = [reading.at_ns for reading in observations[-1].readings[2:]]
         assert times == [observations[0].at_ns] * 2 + [observations[-1].at_ns] * 2
@@ -368,11 +367,11 @@ class TestDiesOfOneSocket:
         packages = [Package(100, initial_uj=0), Package(60, initial_uj=0)]
         with PowercapTree(tmp_path / "sys", packages) as tree:
             write(tree, "package-1", "name", "package-0-die-1")
-            sampler = Rapl(tree.root, clock, "boot")
+            sampler = RaplCollector(tree.root, clock, "boot")
             write(tree, "package-1", "energy_uj", "garbage\n")
             first = sampler.read().readings
             tree.advance(1)
-            for _ in range(DIFFERENCES):
+            for _ in range(MIN_DIFFERENT_READINGS):
                 later = sampler.read().readings
             sampler.release()
         assert [len(first), len({reading.device for reading in later})] == [1, 2]
@@ -403,14 +402,14 @@ class XenGuest:
 
     def creep(self, monkeypatch):
         """Let the counters run while they are read."""
-        read = KeptFile.read
+        read = ReusedFile.read
 
         def stepping(kept, length):
             for file in self.files.values():
                 self._put(file, int(file.read_text()) + self.step_uj)
             return read(kept, length)
 
-        monkeypatch.setattr(KeptFile, "read", stepping)
+        monkeypatch.setattr(ReusedFile, "read", stepping)
 
     def _put(self, file, counter_uj):
         with open(file, "r+" if file.exists() else "w", encoding="ascii") as opened_file:
@@ -419,9 +418,9 @@ class XenGuest:
 
 def energies(guest, clock, seconds, watts, initial_uj):
     """Plays seconds; joules by device id, and the sampler."""
-    totals, meters = {}, Meters(())
+    totals, energy_counters = {}, EnergyCounters(())
     guest.show(*initial_uj)
-    sampler = Rapl(guest.root, clock, "boot")
+    sampler = RaplCollector(guest.root, clock, "boot")
     for second in range(seconds + 1):
         guest.show(
             *(
@@ -429,7 +428,7 @@ def energies(guest, clock, seconds, watts, initial_uj):
                 for start, power in zip(initial_uj, watts, strict=True)
             )
         )
-        for interval in meters.advance(sampler.read()):
+        for interval in energy_counters.advance(sampler.read()):
             joules = interval.energy_uj / 1e6
             totals[interval.device.id] = totals.get(interval.device.id, 0) + joules
         clock.advance(1)
@@ -460,7 +459,7 @@ class TestPackagesThatShowOneCounter:
         guest = XenGuest(tmp_path, [0] * 16, step_uj=977)
         guest.show(5_000_000_000)
         guest.creep(monkeypatch)
-        sampler = Rapl(guest.root, clock, "boot")
+        sampler = RaplCollector(guest.root, clock, "boot")
         for _ in range(15):
             clock.advance(1)
             assert {reading.device for reading in sampler.read().readings} == {CPU0}
@@ -471,9 +470,9 @@ class TestPackagesThatShowOneCounter:
         self, tmp_path, clock, packages
     ):
         guest = XenGuest(tmp_path, range(packages))
-        meters, booked = Meters(()), {}
+        energy_counters, booked = EnergyCounters(()), {}
         guest.show(*[5_000_000_000] * packages)
-        sampler = Rapl(guest.root, clock, "boot")
+        sampler = RaplCollector(guest.root, clock, "boot")
         for second in range(40):
             # Now and then a reading falls between the copies.
             written = second % packages if second % 4 == 1 else packages
@@ -482,7 +481,7 @@ class TestPackagesThatShowOneCounter:
                 5_000_000_000 + (second - 1) * 65_000_000,
             )
             guest.show(*[new] * written, *[old] * (packages - written))
-            for interval in meters.advance(sampler.read()):
+            for interval in energy_counters.advance(sampler.read()):
                 before = booked.get(interval.device.id, 0)
                 booked[interval.device.id] = before + interval.energy_uj
             clock.advance(1)
@@ -514,7 +513,7 @@ class TestPackagesThatShowOneCounter:
         hidden = os.path.join(guest.root, "class/powercap/intel-rapl:0/energy_uj")
         with monkeypatch.context() as locked:
             deny(locked, hidden)
-            sampler = Rapl(guest.root, clock, "boot")
+            sampler = RaplCollector(guest.root, clock, "boot")
             assert devices(sampler) == [CPU1, CPU0]
         for second in range(15):
             guest.show(5_000_000_000 + second * 65_000_000)
@@ -537,13 +536,13 @@ def test_values_of_two_sockets_in_turn_book_no_energy_that_is_not_there(tmp_path
         "196513124183 47604736713 196643367563 196707819058"
     )
     guest = XenGuest(tmp_path, ["a"])
-    meters = Meters(())
+    energy_counters = EnergyCounters(())
     booked_uj, values = 0, [int(value) for value in recorded.split()]
     guest.show(values[0])
-    sampler = Rapl(guest.root, clock, "boot")
+    sampler = RaplCollector(guest.root, clock, "boot")
     for value in values:
         guest.show(value)
-        booked_uj += sum(interval.energy_uj for interval in meters.advance(sampler.read()))
+        booked_uj += sum(interval.energy_uj for interval in energy_counters.advance(sampler.read()))
         clock.advance(1)
     sampler.release()
     seconds = len(values) - 1
@@ -556,15 +555,17 @@ class TestLimitsThatChange:
     @pytest.fixture
     def play(self, tmp_path, clock):
         def run(watts, seconds, *, raised_to_watts=None, files=("constraint_0_power_limit_uw",)):
-            meters, booked, states = Meters(()), 0, []
+            energy_counters, booked, states = EnergyCounters(()), 0, []
             with PowercapTree(tmp_path / "sys", [Package(watts, limit_watts=30)]) as tree:
-                sampler = Rapl(tree.root, clock, "boot")
+                sampler = RaplCollector(tree.root, clock, "boot")
                 for second in range(seconds + 1):
                     if second == 2 and raised_to_watts is not None:
                         for name in files:
                             write(tree, "package-0", name, f"{raised_to_watts * 1_000_000}\n")
-                    booked += sum(item.energy_uj for item in meters.advance(sampler.read()))
-                    states += meters.states(clock.boot, {})
+                    booked += sum(
+                        item.energy_uj for item in energy_counters.advance(sampler.read())
+                    )
+                    states += energy_counters.states(clock.boot, {})
                     clock.advance(1)
                     tree.advance(1)
                 sampler.release()
@@ -609,17 +610,17 @@ class TestRangeThatIsWrong:
     @pytest.mark.parametrize("initial_uj", [300_000_000_000, RANGE_UJ - 100_000_000])
     def test_counter_above_its_range_is_counted(self, tmp_path, clock, initial_uj):
         package = Package(100, range_uj=1_000_000_000_000, initial_uj=initial_uj)
-        meters, booked = Meters(()), 0
+        energy_counters, booked = EnergyCounters(()), 0
         with PowercapTree(tmp_path / "sys", [package]) as tree:
             write(tree, "package-0", "max_energy_range_uj", f"{RANGE_UJ}\n")
-            sampler = Rapl(tree.root, clock, "boot")
+            sampler = RaplCollector(tree.root, clock, "boot")
             for _ in range(31):
-                booked += sum(item.energy_uj for item in meters.advance(sampler.read()))
+                booked += sum(item.energy_uj for item in energy_counters.advance(sampler.read()))
                 clock.advance(1)
                 tree.advance(1)
             sampler.release()
         assert booked == 30 * 100_000_000
-        (state,) = meters.states(clock.boot, {})
+        (state,) = energy_counters.states(clock.boot, {})
         assert state.up
         assert not any(state.events.values())
 
@@ -633,6 +634,6 @@ class TestZonesWithoutAPackage:
             (zone / "name").write_text(f"{name}\n")
             (zone / "energy_uj").write_text("5000\n")
         with pytest.raises(Unavailable) as caught:
-            Rapl(str(tmp_path), clock, "boot")
+            RaplCollector(str(tmp_path), clock, "boot")
         assert ", ".join(sorted(shown)) in str(caught.value)
         assert "modprobe" not in str(caught.value)

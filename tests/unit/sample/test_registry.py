@@ -7,7 +7,7 @@ import pytest
 from exporter.clock import read_boot_id
 from exporter.config import COLLECTORS
 from exporter.errors import ConfigError
-from exporter.sample.registry import NAMES, open_samplers
+from exporter.sample.registry import COLLECTOR_NAMES, open_collectors
 from tests.feeder import Package, PowercapTree
 from tests.unit.sample.conftest import BOOT_ID, CPUINFO
 
@@ -19,7 +19,7 @@ def opened(tmp_path, proc, clock):
 
     def build(*packages, enabled=None, **settings):
         with PowercapTree(tmp_path / "sys", packages) as tree:
-            result = open_samplers(
+            result = open_collectors(
                 sysfs=tree.root,
                 procfs=proc.root,
                 clock=clock,
@@ -32,12 +32,12 @@ def opened(tmp_path, proc, clock):
 
     yield build
     for result in results:
-        for sampler in result.samplers:
+        for sampler in result.device_collectors:
             sampler.release()
 
 
 def names(result):
-    return [sampler.name for sampler in result.samplers]
+    return [sampler.name for sampler in result.device_collectors]
 
 
 def said(result):
@@ -85,7 +85,7 @@ def test_machine_with_a_platform_counter_alone_is_estimated_and_told_of_no_modul
 
 
 def test_processor_of_a_counter_is_named_from_cpuinfo(opened):
-    info = opened(Package(100, 20)).samplers[0].read().infos[0]
+    info = opened(Package(100, 20)).device_collectors[0].read().infos[0]
     assert (info.model, info.vendor) == ("Intel(R) Xeon(R) Platinum 8480+", "Intel")
 
 
@@ -96,8 +96,8 @@ def test_switched_off_collector_is_not_opened_and_not_reported(opened):
 
 
 def test_machine_with_nothing_says_so_and_goes_on(opened):
-    result = opened(enabled=dict.fromkeys(NAMES, False))
-    assert result.samplers == ()
+    result = opened(enabled=dict.fromkeys(COLLECTOR_NAMES, False))
+    assert result.device_collectors == ()
     assert "no energy is measured" in said(result)
 
 
@@ -105,7 +105,7 @@ def test_given_coefficients_reach_the_estimates(opened):
     result = opened(
         cpu_idle_watts_per_thread=0.5, cpu_full_watts_per_thread=2.0, dram_watts_per_gb=0.1
     )
-    cpu, dram = (sampler.read().infos[0] for sampler in result.samplers)
+    cpu, dram = (sampler.read().infos[0] for sampler in result.device_collectors)
     assert "0.50 to 2.00 W" in cpu.model
     assert "0.1 W per GB" in dram.model
 
@@ -123,7 +123,7 @@ def test_replay_is_opened_alone(opened, replay_path):
 
 def test_epoch_is_the_boot_id(opened):
     result = opened(Package(100, 20))
-    assert result.samplers[0].read().readings[0].epoch == BOOT_ID
+    assert result.device_collectors[0].read().readings[0].epoch == BOOT_ID
 
 
 def test_missing_boot_id_is_said_with_the_remedy(opened, proc):
@@ -132,4 +132,4 @@ def test_missing_boot_id_is_said_with_the_remedy(opened, proc):
 
 
 def test_names_are_those_that_the_settings_know():
-    assert NAMES == COLLECTORS
+    assert COLLECTOR_NAMES == COLLECTORS

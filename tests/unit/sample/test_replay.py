@@ -5,10 +5,10 @@ import json
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.model.curves import Curve
-from exporter.model.readings import Kind
-from exporter.sample.meters import Meters
-from exporter.sample.sources.replay import Replay
+from exporter.model.readings import DeviceKind
+from exporter.model.recorded_host import Curve
+from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.sources.replay import ReplayCollector
 
 DEVICE = {
     "kind": "cpu",
@@ -36,47 +36,47 @@ def document(**changes):
 
 def test_counter_is_the_integral_of_the_curve_since_boot(host, clock):
     clock.boot = 25_000_000_000
-    (reading,) = Replay(host(document()), clock, "boot").read().readings
+    (reading,) = ReplayCollector(host(document()), clock, "boot").read().readings
     assert reading.counter_uj == 25 * 125 * 1_000_000
 
 
 def test_counter_goes_on_over_periods(host, clock):
     clock.boot = 1_000_000_000_000
-    (reading,) = Replay(host(document()), clock, "boot").read().readings
+    (reading,) = ReplayCollector(host(document()), clock, "boot").read().readings
     assert reading.counter_uj == 1000 * 150 * 1_000_000
 
 
 def test_counter_wraps_where_the_file_says_so(host, clock):
     clock.boot = 1_000_000_000_000
-    (reading,) = Replay(host(document(wrap_uj=7_000_000)), clock, "boot").read().readings
+    (reading,) = ReplayCollector(host(document(wrap_uj=7_000_000)), clock, "boot").read().readings
     assert reading.counter_uj == 150_000_000_000 % 7_000_000
 
 
 def test_two_players_of_one_file_agree_at_every_moment(host, clock):
     path = host(document())
-    one, two = Replay(path, clock, "boot"), Replay(path, clock, "boot")
+    one, two = ReplayCollector(path, clock, "boot"), ReplayCollector(path, clock, "boot")
     for _ in range(50):
         clock.advance(7.3)
         assert one.read() == two.read()
 
 
 def test_changed_file_is_another_epoch(host, clock):
-    before = Replay(host(document()), clock, "boot").read().readings[0].epoch
-    after = Replay(host(document(vendor="AMD")), clock, "boot").read().readings[0].epoch
+    before = ReplayCollector(host(document()), clock, "boot").read().readings[0].epoch
+    after = ReplayCollector(host(document(vendor="AMD")), clock, "boot").read().readings[0].epoch
     assert before != after
 
 
 def test_shipped_host_plays_two_sockets_exactly_over_a_day(replay_path, clock):
-    sampler = Replay(replay_path, clock, "boot")
+    sampler = ReplayCollector(replay_path, clock, "boot")
     kinds = [info.device.kind for info in sampler.infos]
-    assert kinds == [Kind.CPU, Kind.CPU, Kind.DRAM, Kind.DRAM]
-    meters = Meters(())
-    meters.advance(sampler.read())
+    assert kinds == [DeviceKind.CPU, DeviceKind.CPU, DeviceKind.DRAM, DeviceKind.DRAM]
+    energy_counters = EnergyCounters(())
+    energy_counters.advance(sampler.read())
     start = clock.boot / 1e9
     booked = 0
     for _ in range(8640):
         clock.advance(10)
-        booked += sum(interval.energy_uj for interval in meters.advance(sampler.read()))
+        booked += sum(interval.energy_uj for interval in energy_counters.advance(sampler.read()))
     with open(replay_path, encoding="utf-8") as file:
         content = json.load(file)
     true = sum(
@@ -123,10 +123,10 @@ def test_shipped_host_never_has_more_busy_threads_than_threads(replay_path):
 def test_mistake_is_named_by_file_and_place(host, clock, content, said):
     path = host(content)
     with pytest.raises(ConfigError, match=said) as caught:
-        Replay(path, clock, "boot")
+        ReplayCollector(path, clock, "boot")
     assert str(caught.value).startswith(path)
 
 
 def test_missing_file_is_named(tmp_path, clock):
     with pytest.raises(ConfigError, match=r"nowhere\.json: cannot be read: No such file"):
-        Replay(str(tmp_path / "nowhere.json"), clock, "boot")
+        ReplayCollector(str(tmp_path / "nowhere.json"), clock, "boot")

@@ -34,7 +34,7 @@ class ApiError(Exception):
         """Seconds that the server asks to wait."""
 
 
-class _Connection(http.client.HTTPSConnection):
+class _KeepaliveConnection(http.client.HTTPSConnection):
     """One that is found broken, though nothing was to be sent, half a minute after its peer went.
 
     A watch is silent while nothing happens.
@@ -46,7 +46,7 @@ class _Connection(http.client.HTTPSConnection):
             self.sock.setsockopt(*option, value)
 
 
-class ApiServer:
+class ApiServerClient:
     """Client of one API server, with the token and the CA of a service account.
 
     Both files are read anew for each connection: the token expires, and the kubelet replaces the
@@ -121,7 +121,9 @@ class ApiServer:
             context = self._context()
         except OSError as error:
             raise ApiError(0, f"{self._authorities}: {error.strerror or error}") from None
-        return _Connection(self._host, self._port, timeout=timeout_seconds, context=context)
+        return _KeepaliveConnection(
+            self._host, self._port, timeout=timeout_seconds, context=context
+        )
 
     def _context(self) -> ssl.SSLContext:
         """Trust in the CA of the service account, as kubectl and client-go verify it.
@@ -152,7 +154,7 @@ class ApiServer:
             wait = answer.headers.get("Retry-After", "")
             raise ApiError(
                 answer.status,
-                _refusal(answer.status, _read(answer)),
+                _error_message(answer.status, _read(answer)),
                 float(wait) if wait.isascii() and wait.isdecimal() else 0.0,
             )
         return answer
@@ -178,7 +180,7 @@ def _document(text: bytes) -> dict[str, Any]:
     return document
 
 
-def _refusal(status: int, body: bytes) -> str:
+def _error_message(status: int, body: bytes) -> str:
     """The server's own message, one line of it."""
     try:
         message = str(json.loads(body).get("message", ""))

@@ -5,11 +5,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.attribute.sources.gpu_names import PREFIXES, gpu_of, has_uuid
-from exporter.attribute.sources.grants import Grant
-from exporter.attribute.sources.kube.kubelet import Allotted, Kubelet
-from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
-from exporter.attribute.sources.kube.wire import Claimed, ContainerResources
+from exporter.attribute.sources.gpu_holdings import (
+    UUID_PREFIXES,
+    GpuGrant,
+    contains_gpu_uuid,
+    resolve_gpu_id,
+)
+from exporter.attribute.sources.kube.pod_metadata import ApiServerState, PodMetadata
+from exporter.attribute.sources.kube.pod_resources import (
+    ClaimedDevice,
+    ContainerResources,
+    KubeletClient,
+    PodResources,
+)
 from exporter.model.runs import RunKey
 
 if TYPE_CHECKING:
@@ -20,13 +28,13 @@ GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*", "nvidia.com/*.shared")
 only within a resource, so "0" of another one is something else."""
 GPU_DRIVER = "gpu.nvidia.com"
 """NVIDIA's driver of dynamic resource allocation."""
-CLAIMED = ""
+CLAIMED_RESOURCE = ""
 """In the place of a resource, for devices of dynamic resource allocation."""
-SILENT_KUBELET = Allotted()
-SILENT_SERVER = Known()
+NO_POD_RESOURCES = PodResources()
+NO_API_SERVER_STATE = ApiServerState()
 
 
-class _Place(NamedTuple):
+class _DeviceKey(NamedTuple):
     """A device that a pod has."""
 
     uid: str
@@ -34,7 +42,7 @@ class _Place(NamedTuple):
     device_id: str
 
 
-class _Held(NamedTuple):
+class _HeldGpu(NamedTuple):
     """The GPU behind a device, or behind a replica of one."""
 
     gpu: str
@@ -48,7 +56,7 @@ class PodRun(NamedTuple):
     """A pod that is here, and its run."""
 
     key: RunKey
-    facts: PodFacts | None
+    metadata: PodMetadata | None
 
 
 class PodDevices:
@@ -59,7 +67,7 @@ class PodDevices:
 
     def __init__(
         self,
-        kubelet: Kubelet | None,
+        kubelet: KubeletClient | None,
         watch: "PodWatch | None",
         resources: Sequence[str] = (),
     ) -> None:
@@ -68,18 +76,18 @@ class PodDevices:
         self._resources = (*GPU_RESOURCES, *resources)
         self._is_gpu: dict[str, bool] = {}
         """By name of a resource."""
-        self._held: dict[_Place, _Held] = {}
+        self._held: dict[_DeviceKey, _HeldGpu] = {}
         self.note = ""
         """What may be missing in the grants, and the remedy; "": nothing is."""
         self._asked: tuple[object, ...] = ()
-        self._grants: tuple[Grant, ...] = ()
+        self._grants: tuple[GpuGrant, ...] = ()
         self._counted: tuple[object, ...] = ()
         self._threads: Mapping[RunKey, int] = {}
 
     def threads(self, pods: Mapping[str, PodRun]) -> Mapping[RunKey, int]:
         """Hardware threads that runs have alone; `pods` is the same object while unchanged."""
         asked = (self._allotted().containers, pods)
-        if not _are_same(asked, self._counted):
+        if not _same_objects(asked, self._counted):
             self._counted = asked
             threads: Counter[RunKey] = Counter()
             for _, pod, container in self._containers(pods):
@@ -87,50 +95,50 @@ class PodDevices:
             self._threads = threads
         return self._threads
 
-    def grants(self, pods: Mapping[str, PodRun], names: Mapping[str, str]) -> Sequence[Grant]:
+    def grants(self, pods: Mapping[str, PodRun], names: Mapping[str, str]) -> Sequence[GpuGrant]:
         """GPUs that runs were given; `names` has UUIDs by what else GPUs are called."""
-        allotted = self._allotted()
-        asked = (allotted.containers, allotted.replicas, self._known(), pods)
-        if not _are_same(asked, self._asked[:-1]) or names != self._asked[-1]:
+        latest = self._allotted()
+        asked = (latest.containers, latest.replicas, self._known(), pods)
+        if not _same_objects(asked, self._asked[:-1]) or names != self._asked[-1]:
             self._asked = (*asked, names)
-            self._grants = tuple(self._find(allotted, pods, names))
+            self._grants = tuple(self._find(latest, pods, names))
         return self._grants
 
     def has_claims(self) -> bool:
         """Whether a pod has a device by dynamic resource allocation."""
         return any(container.claimed for container in self._allotted().containers)
 
-    def _allotted(self) -> Allotted:
-        return self._kubelet.allotted if self._kubelet is not None else SILENT_KUBELET
+    def _allotted(self) -> PodResources:
+        return self._kubelet.latest if self._kubelet is not None else NO_POD_RESOURCES
 
-    def _known(self) -> Known:
-        return self._watch.known if self._watch is not None else SILENT_SERVER
+    def _known(self) -> ApiServerState:
+        return self._watch.latest if self._watch is not None else NO_API_SERVER_STATE
 
     def _find(
-        self, allotted: Allotted, pods: Mapping[str, PodRun], names: Mapping[str, str]
-    ) -> Iterator[Grant]:
+        self, latest: PodResources, pods: Mapping[str, PodRun], names: Mapping[str, str]
+    ) -> Iterator[GpuGrant]:
         replicas = Counter(
-            (resource, gpu_of(device_id, names))
-            for resource, device_id in allotted.replicas
+            (resource, resolve_gpu_id(device_id, names))
+            for resource, device_id in latest.replicas
             if self._has_gpus(resource)
         )
-        held: dict[_Place, _Held] = {}
+        held: dict[_DeviceKey, _HeldGpu] = {}
         for uid, pod, container in self._containers(pods):
-            started_ns = pod.facts.started_ns if pod.facts is not None else 0
-            since_ns = min(allotted.at_ns, started_ns or allotted.at_ns)
+            started_ns = pod.metadata.started_ns if pod.metadata is not None else 0
+            since_ns = min(latest.at_ns, started_ns or latest.at_ns)
             for resource, device_id, found in self._gpus(container, names):
-                at = _Place(uid, resource, device_id)
+                at = _DeviceKey(uid, resource, device_id)
                 known = self._held.get(at, found._replace(since_ns=since_ns))
                 # One device, however many containers of the pod have it.
                 held[at] = found._replace(since_ns=known.since_ns)
         held.update(self._kept(held, pods))
         self._held = held
-        self.note = self._noted(allotted, names)
+        self.note = self._noted(latest, names)
         return _grants(held, pods, replicas)
 
     def _kept(
-        self, said: Mapping[_Place, _Held], pods: Mapping[str, PodRun]
-    ) -> dict[_Place, _Held]:
+        self, said: Mapping[_DeviceKey, _HeldGpu], pods: Mapping[str, PodRun]
+    ) -> dict[_DeviceKey, _HeldGpu]:
         """What the kubelet does not name, as one that has just restarted: a pod that runs has it.
 
         What pods are given is theirs to their end.
@@ -151,10 +159,10 @@ class PodDevices:
         """Every container that the kubelet knows, with the uid of its pod."""
         by_name: dict[tuple[str, str], tuple[str, str]] = {}
         for uid, pod in pods.items():
-            if pod.facts is not None:
-                name = pod.facts.namespace, pod.facts.name
+            if pod.metadata is not None:
+                name = pod.metadata.namespace, pod.metadata.name
                 # Of two pods of one name, as a StatefulSet makes them, the later one is running.
-                by_name[name] = max(by_name.get(name, ("", "")), (pod.facts.created, uid))
+                by_name[name] = max(by_name.get(name, ("", "")), (pod.metadata.created, uid))
         for container in self._allotted().containers:
             _, uid = by_name.get((container.namespace, container.pod), ("", ""))
             if uid:
@@ -162,20 +170,24 @@ class PodDevices:
 
     def _gpus(
         self, container: ContainerResources, names: Mapping[str, str]
-    ) -> Iterator[tuple[str, str, _Held]]:
+    ) -> Iterator[tuple[str, str, _HeldGpu]]:
         """Resource and id of each GPU of a container, and what it is."""
         for resource, device_id in container.devices:
-            gpu = gpu_of(device_id, names) if self._has_gpus(resource) else ""
+            gpu = resolve_gpu_id(device_id, names) if self._has_gpus(resource) else ""
             if gpu:
-                yield resource, device_id, _Held(gpu)
+                yield resource, device_id, _HeldGpu(gpu)
         known = self._known()
         for claimed in container.claimed:
             uuid = known.gpus.get(claimed, "")
             # Drivers of other devices may number them; such a number is not an index of NVML.
-            if uuid.startswith(PREFIXES) and (gpu := gpu_of(uuid, names)):
-                yield CLAIMED, "/".join(claimed), _Held(gpu)
+            if uuid.startswith(UUID_PREFIXES) and (gpu := resolve_gpu_id(uuid, names)):
+                yield CLAIMED_RESOURCE, "/".join(claimed), _HeldGpu(gpu)
             elif mig := known.mig.get(claimed):
-                yield CLAIMED, "/".join(claimed), _Held(mig.gpu, 0, mig.slices, mig.slices_of)
+                yield (
+                    CLAIMED_RESOURCE,
+                    "/".join(claimed),
+                    _HeldGpu(mig.gpu, 0, mig.slices, mig.slices_of),
+                )
 
     def _has_gpus(self, resource: str) -> bool:
         """Whether the devices of a resource are GPUs."""
@@ -184,22 +196,22 @@ class PodDevices:
             self._is_gpu[resource] = any(matches)
         return self._is_gpu[resource]
 
-    def _noted(self, allotted: Allotted, names: Mapping[str, str]) -> str:
+    def _noted(self, latest: PodResources, names: Mapping[str, str]) -> str:
         known = self._known()
-        devices = {device for container in allotted.containers for device in container.devices}
+        devices = {device for container in latest.containers for device in container.devices}
         others = {
             resource
             for resource, device_id in devices
-            if has_uuid(device_id) and not self._has_gpus(resource)
+            if contains_gpu_uuid(device_id) and not self._has_gpus(resource)
         }
         gpus = set(names.values())
         unresolved = {
             f"{device_id} of {resource}"
             for resource, device_id in devices
             # Until the driver has listed its GPUs no id names one.
-            if gpus and self._has_gpus(resource) and gpu_of(device_id, names) not in gpus
+            if gpus and self._has_gpus(resource) and resolve_gpu_id(device_id, names) not in gpus
         }
-        claimed = {each for container in allotted.containers for each in container.claimed}
+        claimed = {each for container in latest.containers for each in container.claimed}
         unnamed = sum(each in known.mig for each in claimed)
         return "; ".join(
             (
@@ -212,17 +224,17 @@ class PodDevices:
 
 
 def _grants(
-    held: Mapping[_Place, _Held],
+    held: Mapping[_DeviceKey, _HeldGpu],
     pods: Mapping[str, PodRun],
     replicas: Mapping[tuple[str, str], int],
-) -> Iterator[Grant]:
+) -> Iterator[GpuGrant]:
     """One grant for each run and GPU. `replicas` are those that there are, by resource and GPU."""
-    found: dict[tuple[RunKey, str, int], dict[str, Grant]] = {}
+    found: dict[tuple[RunKey, str, int], dict[str, GpuGrant]] = {}
     for (uid, resource, _), each in held.items():
         by_resource = found.setdefault((pods[uid].key, each.gpu, each.slices), {})
         before = by_resource.get(resource)
         units = 1 + (before.units if before is not None else 0)
-        by_resource[resource] = Grant(
+        by_resource[resource] = GpuGrant(
             pods[uid].key,
             each.gpu,
             units,
@@ -256,14 +268,14 @@ def _unresolved(ids: Collection[str]) -> Iterator[str]:
         )
 
 
-def _unknown(claimed: Iterable[Claimed], known: Known) -> Iterator[str]:
+def _unknown(claimed: Iterable[ClaimedDevice], known: ApiServerState) -> Iterator[str]:
     """Of claimed GPUs that no resource slice describes, unless why is known already."""
     unknown = [
         "/".join(each)
         for each in sorted(claimed)
         if each.driver == GPU_DRIVER and each not in known.gpus and each not in known.mig
     ]
-    if unknown and known.at_ns and not known.gpus_why:
+    if unknown and known.at_ns and not known.gpus_reason:
         yield (
             f"no resource slice has a UUID or a MIG profile for {', '.join(unknown)}, so the pod "
             "that claims it holds no GPU; look at `kubectl get resourceslices`"
@@ -278,6 +290,6 @@ def _unnamed(count: int) -> Iterator[str]:
         )
 
 
-def _are_same(ones: tuple[object, ...], others: tuple[object, ...]) -> bool:
+def _same_objects(ones: tuple[object, ...], others: tuple[object, ...]) -> bool:
     """Whether they are the same objects; those that ask replace what changes as a whole."""
     return len(ones) == len(others) and all(a is b for a, b in zip(ones, others, strict=True))

@@ -3,23 +3,24 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from exporter.attribute.sources.kube.api_server import ApiError, ApiServer
-from exporter.attribute.sources.kube.described import (
-    facts_of,
-    gpus_of,
-    mig_of,
-    part,
-    parts,
-    started,
+from exporter.attribute.sources.kube.api_server import ApiError, ApiServerClient
+from exporter.attribute.sources.kube.pod_metadata import (
+    ApiServerState,
+    PodMetadata,
+    claimable_gpus,
+    claimable_mig_devices,
+    object_at,
+    objects_at,
+    pod_from_manifest,
+    start_time,
 )
-from exporter.attribute.sources.kube.pod_facts import Known, PodFacts
 from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
 
 PODS = "/api/v1/pods"
-SLICES = tuple(
+RESOURCE_SLICES = tuple(
     f"/apis/resource.k8s.io/{version}/resourceslices" for version in ("v1", "v1beta2", "v1beta1")
 )
 WATCH_SECONDS = 300
@@ -27,7 +28,7 @@ FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0
 HEALTHY_NS = 10 * NANOSECONDS_PER_SECOND
 """A watch that lasted as long was well, though nothing happened; its end is no failed try."""
 PAGE = "500"
-MOST = 1_000
+MAX_PODS = 1_000
 """Pods that are kept; a node runs a few hundred at most."""
 GONE, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 410, 401, 403, 404
 REMEDIES = {
@@ -49,7 +50,7 @@ class PodWatch:
 
     def __init__(
         self,
-        server: ApiServer,
+        server: ApiServerClient,
         node: str,
         clock: Clock,
         exported_labels: Iterable[str],
@@ -65,7 +66,7 @@ class PodWatch:
         self._node = node
         self._clock = clock
         self._exported_labels = tuple(exported_labels)
-        self.known = Known()
+        self.latest = ApiServerState()
         """Replaced as a whole."""
         self._version = ""
         self._backoff = 0.0
@@ -96,17 +97,17 @@ class PodWatch:
             self._failed(error)
 
     def _list(self) -> None:
-        pods: dict[str, PodFacts] = {}
+        pods: dict[str, PodMetadata] = {}
         query = {"fieldSelector": f"spec.nodeName={self._node}", "limit": PAGE}
         while True:
             page = self._server.get(PODS, **query)
-            for item in parts(page, "items"):
+            for item in objects_at(page, "items"):
                 facts = self._facts(item)
-                if facts is not None and len(pods) < MOST:
+                if facts is not None and len(pods) < MAX_PODS:
                     pods[facts.uid] = facts
-            meta = part(page, "metadata")
+            meta = object_at(page, "metadata")
             token = meta.get("continue")
-            if not token or len(pods) >= MOST:
+            if not token or len(pods) >= MAX_PODS:
                 break
             query["continue"] = str(token)
         self._version = str(meta.get("resourceVersion", ""))
@@ -120,7 +121,7 @@ class PodWatch:
         }
         events = self._server.watch(PODS, WATCH_SECONDS, **query)
         began_ns = self._clock.boottime_ns()
-        self._learn(self.known.pods)
+        self._learn(self.latest.pods)
         try:
             for event in events:
                 self._take(event)
@@ -134,30 +135,30 @@ class PodWatch:
 
     def _take(self, event: Mapping[str, Any]) -> None:
         """Apply one event of the watch. Raises ApiError for one that ends it."""
-        item = part(event, "object")
+        item = object_at(event, "object")
         kind = event.get("type")
         if kind == "ERROR":
-            raise _ended(item)
-        self._version = str(part(item, "metadata").get("resourceVersion", self._version))
-        pods = dict(self.known.pods)
+            raise _watch_error(item)
+        self._version = str(object_at(item, "metadata").get("resourceVersion", self._version))
+        pods = dict(self.latest.pods)
         facts = self._facts(item) if kind != "BOOKMARK" else None
         is_new = facts is not None and facts.uid not in pods and kind != "DELETED"
         if facts is not None and kind == "DELETED":
             pods.pop(facts.uid, None)
-        elif facts is not None and (facts.uid in pods or len(pods) < MOST):
+        elif facts is not None and (facts.uid in pods or len(pods) < MAX_PODS):
             pods[facts.uid] = facts
         self._learn(pods)
         if is_new and _has_claims(item):
             self._learn_slices()
 
-    def _learn(self, pods: Mapping[str, PodFacts]) -> None:
-        self.known = self.known._replace(pods=pods, at_ns=self._clock.boottime_ns(), why="")
+    def _learn(self, pods: Mapping[str, PodMetadata]) -> None:
+        self.latest = self.latest._replace(pods=pods, at_ns=self._clock.boottime_ns(), why="")
 
     def _learn_slices(self) -> None:
         """Devices of dynamic resource allocation; none where the server has no such thing."""
         slices: list[Mapping[str, Any]] = []
         why = ""
-        for path in SLICES:
+        for path in RESOURCE_SLICES:
             try:
                 page = self._server.get(path, fieldSelector=f"spec.nodeName={self._node}")
             except ApiError as error:
@@ -166,10 +167,12 @@ class PodWatch:
                 if error.status == FORBIDDEN:
                     why = f"API server: {error}{SLICES_REMEDY}"
             else:
-                slices, why = parts(page, "items"), ""
+                slices, why = objects_at(page, "items"), ""
                 break
-        self.known = self.known._replace(
-            gpus=dict(gpus_of(slices)), mig=dict(mig_of(slices)), gpus_why=why
+        self.latest = self.latest._replace(
+            gpus=dict(claimable_gpus(slices)),
+            mig=dict(claimable_mig_devices(slices)),
+            gpus_reason=why,
         )
 
     def _failed(self, error: ApiError) -> None:
@@ -182,12 +185,12 @@ class PodWatch:
         wait = max(self._backoff, error.retry_after)
         self._retry_ns = self._clock.boottime_ns() + round(wait * NANOSECONDS_PER_SECOND)
         why = f"API server: {error}{REMEDIES.get(error.status, '')}"
-        self.known = self.known._replace(why=why)
+        self.latest = self.latest._replace(why=why)
 
-    def _facts(self, item: Mapping[str, Any]) -> PodFacts | None:
+    def _facts(self, item: Mapping[str, Any]) -> PodMetadata | None:
         """A pod as it was described; None where that is none of this node."""
-        facts = facts_of(item, self._node, self._exported_labels)
-        return facts and facts._replace(started_ns=self._boottime_ns(started(item)))
+        facts = pod_from_manifest(item, self._node, self._exported_labels)
+        return facts and facts._replace(started_ns=self._boottime_ns(start_time(item)))
 
     def _boottime_ns(self, wall: float | None) -> int:
         """CLOCK_BOOTTIME of a time by the wall clock; 0 for none, or one before the boot."""
@@ -202,11 +205,11 @@ def _has_claims(item: Mapping[str, Any]) -> bool:
 
     It asks for them by a claim or, as an extended resource, by a limit like `nvidia.com/gpu: 1`.
     """
-    by_limit = part(part(item, "status"), "extendedResourceClaimStatus")
-    return bool(parts(part(item, "spec"), "resourceClaims") or by_limit)
+    by_limit = object_at(object_at(item, "status"), "extendedResourceClaimStatus")
+    return bool(objects_at(object_at(item, "spec"), "resourceClaims") or by_limit)
 
 
-def _ended(status: Mapping[str, Any]) -> ApiError:
+def _watch_error(status: Mapping[str, Any]) -> ApiError:
     """The error that a watch ends with, as the server describes it."""
     code = status.get("code")
     return ApiError(code if isinstance(code, int) else 0, str(status.get("message", "watch ended")))

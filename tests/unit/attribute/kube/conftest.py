@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from exporter.attribute.sources.kube.api_server import ApiServer
-from exporter.attribute.sources.kube.kubelet import Kubelet
+from exporter.attribute.sources.kube.api_server import ApiServerClient
+from exporter.attribute.sources.kube.pod_resources import KubeletClient
 from exporter.attribute.sources.kube.pod_watch import PodWatch
-from exporter.worker import Worker, poll
+from exporter.worker import Worker, wait_until
 from tests.fakes import FakeClock
 from tests.kube.api_server import FakeApiServer
 from tests.kube.kubelet import FakeKubelet
@@ -39,8 +39,8 @@ def fake_kubelet(tmp_path: Path) -> Iterator[FakeKubelet]:
 
 
 @pytest.fixture
-def kubelet(fake_kubelet: FakeKubelet, clock: FakeClock) -> Iterator[Kubelet]:
-    made = Kubelet(str(fake_kubelet.path), clock, ByHand)  # type: ignore[arg-type]
+def kubelet(fake_kubelet: FakeKubelet, clock: FakeClock) -> Iterator[KubeletClient]:
+    made = KubeletClient(str(fake_kubelet.path), clock, ByHand)  # type: ignore[arg-type]
     yield made
     made.stop(1)
 
@@ -52,8 +52,8 @@ def api(tmp_path: Path) -> Iterator[FakeApiServer]:
     made.stop()
 
 
-def server_of(api: FakeApiServer) -> ApiServer:
-    return ApiServer("localhost", api.port, str(api.account))
+def server_of(api: FakeApiServer) -> ApiServerClient:
+    return ApiServerClient("localhost", api.port, str(api.account))
 
 
 class Watching:
@@ -74,13 +74,13 @@ class Watching:
 
     def until(self, condition: Any) -> Any:
         self._start()
-        assert poll(lambda: condition(self.watch.known), SOON), self.watch.known
-        return self.watch.known
+        assert wait_until(lambda: condition(self.watch.latest), SOON), self.watch.latest
+        return self.watch.latest
 
     def until_following(self, watches: int = 1) -> None:
         """Until so many watches were begun; then the last of them hears what happens."""
         self._start()
-        assert poll(lambda: self.api.watches >= watches, SOON)
+        assert wait_until(lambda: self.api.watches >= watches, SOON)
 
 
 @pytest.fixture

@@ -7,12 +7,16 @@ import ssl
 import kubernetes_validate
 import pytest
 
-from exporter.attribute.sources.kube.api_server import KEEPALIVE, ApiError, ApiServer
-from exporter.attribute.sources.kube.described import JOB_ID, RUN_ID
-from exporter.attribute.sources.kube.pod_facts import MigDevice, PodFacts
-from exporter.attribute.sources.kube.pod_watch import MOST, PodWatch
+from exporter.attribute.sources.kube.api_server import KEEPALIVE, ApiError, ApiServerClient
+from exporter.attribute.sources.kube.pod_metadata import (
+    JOB_ID_ANNOTATION,
+    RUN_ID_ANNOTATION,
+    ClaimedMigDevice,
+    PodMetadata,
+)
+from exporter.attribute.sources.kube.pod_watch import MAX_PODS, PodWatch
 from exporter.errors import Unavailable
-from exporter.worker import poll
+from exporter.worker import wait_until
 from tests.certificates import INCOMPLETE, Authority
 from tests.fakes import FakeClock
 from tests.kube.api_server import FakeApiServer, described
@@ -96,7 +100,7 @@ def test_pods_of_this_node_are_listed_with_all_that_is_wanted(api, watching):
             "train-0",
             "ml",
             labels={"team": "nlp", "secret": "x"},
-            annotations={RUN_ID: "bert", JOB_ID: "j1"},
+            annotations={RUN_ID_ANNOTATION: "bert", JOB_ID_ANNOTATION: "j1"},
             owner=("Job", "train"),
             containers=("main", "side"),
         ),
@@ -104,7 +108,7 @@ def test_pods_of_this_node_are_listed_with_all_that_is_wanted(api, watching):
     ]
     known = watching.until(lambda known: known.pods)
     assert known.pods == {
-        "u1": PodFacts(
+        "u1": PodMetadata(
             "u1",
             "ml",
             "train-0",
@@ -123,11 +127,11 @@ def test_pods_of_this_node_are_listed_with_all_that_is_wanted(api, watching):
 @pytest.mark.parametrize(
     ("given", "ids"),
     [
-        ({"annotations": {RUN_ID: "a", JOB_ID: "b"}}, ("a", "b")),
-        ({"labels": {RUN_ID: "a"}}, ("a", "")),
+        ({"annotations": {RUN_ID_ANNOTATION: "a", JOB_ID_ANNOTATION: "b"}}, ("a", "b")),
+        ({"labels": {RUN_ID_ANNOTATION: "a"}}, ("a", "")),
         ({"env": {"EMISSIONS_RUN_ID": "e", "EMISSIONS_JOB_ID": "j"}}, ("e", "j")),
-        ({"labels": {RUN_ID: "l"}, "annotations": {RUN_ID: "a"}}, ("a", "")),
-        ({"annotations": {RUN_ID: "a"}, "env": {"EMISSIONS_RUN_ID": "e"}}, ("a", "")),
+        ({"labels": {RUN_ID_ANNOTATION: "l"}, "annotations": {RUN_ID_ANNOTATION: "a"}}, ("a", "")),
+        ({"annotations": {RUN_ID_ANNOTATION: "a"}, "env": {"EMISSIONS_RUN_ID": "e"}}, ("a", "")),
         ({"labels": {"batch.kubernetes.io/job-name": "nightly"}}, ("", "nightly")),
         ({}, ("", "")),
     ],
@@ -159,7 +163,9 @@ def test_when_a_pod_began_is_known_if_it_was_since_the_boot(
 
 
 def test_hostile_text_becomes_one_bounded_line(api, watching):
-    api.pods = [described("u1", HOSTILE, annotations={RUN_ID: HOSTILE}, labels={"team": HOSTILE})]
+    api.pods = [
+        described("u1", HOSTILE, annotations={RUN_ID_ANNOTATION: HOSTILE}, labels={"team": HOSTILE})
+    ]
     facts = watching.until(lambda known: known.pods).pods["u1"]
     for text in (facts.name, facts.run_id, *dict(facts.labels).values()):
         assert text.isprintable()
@@ -170,7 +176,7 @@ def test_pods_come_change_and_go(api, watching):
     watching.until_following()
     api.tell("ADDED", described("u1", "first"))
     watching.until(lambda known: names(known) == {"first"})
-    api.tell("MODIFIED", described("u1", "first", annotations={RUN_ID: "bert"}))
+    api.tell("MODIFIED", described("u1", "first", annotations={RUN_ID_ANNOTATION: "bert"}))
     watching.until(lambda known: known.pods["u1"].run_id == "bert")
     api.tell("MODIFIED", described("u1", "first", phase="Succeeded"))
     watching.until(lambda known: known.pods["u1"].is_over)
@@ -255,7 +261,7 @@ def test_what_is_not_followed_any_more_is_not_said_to_be_new(api, clock, watchin
         return len(api.requests) > asked + 6
 
     watching.until(is_tried_again)
-    assert watching.watch.known.at_ns == known.at_ns
+    assert watching.watch.latest.at_ns == known.at_ns
 
 
 def test_the_server_says_how_long_to_wait(api, clock):
@@ -263,15 +269,15 @@ def test_the_server_says_how_long_to_wait(api, clock):
     watch = PodWatch(
         server_of(api), "node-1", clock, (), lambda *given: turns.append(given[1]) or ByHand(*given)
     )
-    (turn,) = turns
+    (run_tick,) = turns
     api.status, api.retry_after = 429, "600"
-    turn()
-    assert "429" in watch.known.why
+    run_tick()
+    assert "429" in watch.latest.why
     clock.advance(599)
-    turn()
+    run_tick()
     assert len(api.requests) == 1
     clock.advance(1)
-    turn()
+    run_tick()
     assert len(api.requests) == 2
 
 
@@ -283,10 +289,10 @@ class ByTurns:
         self.clock = clock
         self.watches = watches
         self.began_at = []
-        self.known = PodWatch(
+        self.latest = PodWatch(
             self, "node-1", clock, (), lambda *given: turns.append(given[1]) or ByHand(*given)
         )
-        (self.turn,) = turns
+        (self.run_tick,) = turns
 
     def get(self, _path, **_query):
         return {"metadata": {"resourceVersion": "7"}}
@@ -298,7 +304,7 @@ class ByTurns:
     def waits(self, times):
         """Seconds between the beginnings of watches, as far as nothing else lets time pass."""
         while len(self.began_at) <= times:
-            self.turn()
+            self.run_tick()
             self.clock.advance(1)
         pairs = zip(self.began_at, self.began_at[1:], strict=False)
         return [later - earlier for earlier, later in pairs][:times]
@@ -345,7 +351,7 @@ def test_a_quiet_watch_that_is_cut_every_half_minute_is_no_failure(clock):
 
     watch = ByTurns(clock, iter([*[refused] * 8, *[quiet] * 4]))
     assert watch.waits(11)[-3:] == [31, 31, 31]
-    assert watch.known.known.why == ""
+    assert watch.latest.latest.why == ""
 
 
 def test_a_peer_that_is_gone_is_noticed_though_a_watch_is_silent(api):
@@ -353,7 +359,7 @@ def test_a_peer_that_is_gone_is_noticed_though_a_watch_is_silent(api):
     events = server.watch("/api/v1/pods", 300)
     options = {option: server._open.sock.getsockopt(*option) for option in KEEPALIVE}
     assert options == KEEPALIVE
-    assert poll(lambda: api.watches, SOON)
+    assert wait_until(lambda: api.watches, SOON)
     api.cut()
     assert list(events) == []
 
@@ -387,7 +393,7 @@ def test_a_token_that_expired_is_read_anew(api, clock, watching):
 def test_ten_thousand_pods_come_by_pages_and_are_bounded(api, watching):
     api.pods = [described(f"u{n}", f"p{n}") for n in range(10_000)]
     known = watching.until(lambda known: known.pods)
-    assert len(known.pods) == MOST
+    assert len(known.pods) == MAX_PODS
     assert sum("continue=" in each for each in api.requests) >= 1
 
 
@@ -401,7 +407,7 @@ def test_devices_of_dynamic_allocation_are_known_by_their_uuid(api, watching, ve
         ("gpu.nvidia.com", "node-1", "gpu-0"): UUIDS[0],
         ("gpu.nvidia.com", "node-1", "gpu-1"): UUIDS[1],
     }
-    assert known.gpus_why == ""
+    assert known.gpus_reason == ""
     tried = [each.split("/")[3] for each in api.requests if "resourceslices" in each]
     assert tried[: tried.index(version) + 1] == ["v1", "v1beta2", "v1beta1"][: len(set(tried))]
 
@@ -419,10 +425,10 @@ def test_mig_devices_that_exist_only_while_claimed_are_known_by_gpu_and_size(
     known = watching.until(lambda known: known.mig)
     assert known.gpus == {("gpu.nvidia.com", "node-1", "gpu-0"): UUIDS[0]}
     assert {key[2]: device for key, device in known.mig.items()} == {
-        "gpu-0-mig-1g18gb-19-2": MigDevice(UUIDS[0], 1, 4),
-        "gpu-0-mig-4g71gb-5-0": MigDevice(UUIDS[0], 4, 4),
-        "gpu-1-mig-1g6gb-me-15-0": MigDevice(UUIDS[1], 1, 2),
-        "gpu-1-mig-2g12gb-14-2": MigDevice(UUIDS[1], 2, 2),
+        "gpu-0-mig-1g18gb-19-2": ClaimedMigDevice(UUIDS[0], 1, 4),
+        "gpu-0-mig-4g71gb-5-0": ClaimedMigDevice(UUIDS[0], 4, 4),
+        "gpu-1-mig-1g6gb-me-15-0": ClaimedMigDevice(UUIDS[1], 1, 2),
+        "gpu-1-mig-2g12gb-14-2": ClaimedMigDevice(UUIDS[1], 2, 2),
     }
 
 
@@ -499,8 +505,8 @@ def test_resource_slices_that_may_not_be_read_are_told_and_stop_nothing(api, wat
     api.pods = [described("u1", "first")]
     watching.until_following()
     known = watching.until(lambda known: known.pods)
-    assert "403 Forbidden" in known.gpus_why
-    assert "rbac.dynamicResourceAllocation" in known.gpus_why
+    assert "403 Forbidden" in known.gpus_reason
+    assert "rbac.dynamicResourceAllocation" in known.gpus_reason
     assert known.why == ""
 
 
@@ -537,9 +543,9 @@ def test_junk_among_pods_is_left_out(api, watching):
 
 def test_without_a_cluster_account_or_name_it_is_said_what_to_do(api, tmp_path):
     with pytest.raises(Unavailable, match="KUBERNETES_SERVICE_HOST"):
-        ApiServer("", "443", str(api.account))
+        ApiServerClient("", "443", str(api.account))
     with pytest.raises(Unavailable, match="automountServiceAccountToken"):
-        ApiServer("localhost", "443", str(tmp_path / "none"))
+        ApiServerClient("localhost", "443", str(tmp_path / "none"))
     with pytest.raises(Unavailable, match=r"spec\.nodeName"):
         PodWatch(server_of(api), "", FakeClock(), ())
 
@@ -548,7 +554,7 @@ def test_a_server_that_nobody_vouches_for_is_not_believed(api, tmp_path, clock, 
     watching.until_following()
     other = type(api)(tmp_path / "other")
     try:
-        server = ApiServer("localhost", other.port, str(api.account))
+        server = ApiServerClient("localhost", other.port, str(api.account))
         with pytest.raises(Exception, match=r"does not answer.*CERTIFICATE_VERIFY_FAILED"):
             server.get("/api/v1/pods")
     finally:
@@ -573,7 +579,7 @@ def test_of_the_checks_of_certificates_the_strict_one_alone_is_off(api):
 
 
 def test_another_name_than_that_in_the_certificate_is_not_believed(api):
-    server = ApiServer("127.0.0.1", api.port, str(api.account))
+    server = ApiServerClient("127.0.0.1", api.port, str(api.account))
     with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
         server.get("/api/v1/pods")
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.sources.kube.wire import (
-    Claimed,
+from exporter.attribute.sources.kube.pod_resources import (
+    ClaimedDevice,
     ContainerResources,
     parse_allocatable,
-    parse_list,
+    parse_pod_resources,
 )
 from tests.kube import kubelet as made
 from tests.kube.kubelet import claim, container, devices, field, inside, listed, pod, varint
@@ -33,10 +33,10 @@ def test_a_pod_is_read_with_its_containers_devices_cpus_and_claims():
             container("side", claims=[("gpu.nvidia.com", "node-1", "gpu-0")]),
         ),
     )
-    assert parse_list(message) == [
+    assert parse_pod_resources(message) == [
         ContainerResources("ml", "train-0", "main", ((GPU, "GPU-1"), (GPU, "GPU-2")), (2, 300), ()),
         ContainerResources(
-            "ml", "train-0", "side", (), (), (Claimed("gpu.nvidia.com", "node-1", "gpu-0"),)
+            "ml", "train-0", "side", (), (), (ClaimedDevice("gpu.nvidia.com", "node-1", "gpu-0"),)
         ),
     ]
 
@@ -46,10 +46,10 @@ def test_a_claim_with_a_name_and_a_namespace_has_its_devices_beside_them():
         ("gpu.nvidia.com", "n", "gpu-1"), ("dra.net", "n", "eth0"), name="c", namespace="ml"
     )
     content = made.ContainerResources(name="main", dynamic_resources=[both]).SerializeToString()
-    (found,) = parse_list(listed(pod("ml", "b", content)))
+    (found,) = parse_pod_resources(listed(pod("ml", "b", content)))
     assert found.claimed == (
-        Claimed("dra.net", "n", "eth0"),
-        Claimed("gpu.nvidia.com", "n", "gpu-1"),
+        ClaimedDevice("dra.net", "n", "eth0"),
+        ClaimedDevice("gpu.nvidia.com", "n", "gpu-1"),
     )
 
 
@@ -66,14 +66,14 @@ def test_what_the_definition_encodes_is_what_is_decoded(pods):
         *(pod(space, name, *(container(*each) for each in inner)) for space, name, inner in pods)
     )
     skipped = []
-    assert parse_list(message, skipped) == [
+    assert parse_pod_resources(message, skipped) == [
         ContainerResources(
             space,
             name,
             called,
             tuple(sorted((resource, each) for resource, ids in given.items() for each in ids)),
             tuple(sorted(cpus)),
-            tuple(sorted(Claimed(*each) for each in claims)),
+            tuple(sorted(ClaimedDevice(*each) for each in claims)),
         )
         for space, name, inner in pods
         for called, given, cpus, claims in inner
@@ -95,7 +95,7 @@ def test_what_can_be_handed_out_is_decoded_as_the_definition_encodes_it(given):
 def test_cpus_of_a_pod_as_a_whole_are_counted_once_beside_those_of_its_containers():
     whole = made.PodResources(name="a", namespace="ml", cpu_ids=[2, 3, 4]).SerializeToString()
     whole += inside(made.PodResources, "containers", container("main", cpus=[2]))
-    found = parse_list(listed(whole))
+    found = parse_pod_resources(listed(whole))
     assert [(each.container, each.cpus) for each in found] == [("main", (2,)), ("", (3, 4))]
 
 
@@ -104,17 +104,17 @@ def test_names_may_come_after_the_containers():
         pod("", "", container("main"))
         + made.PodResources(namespace="ml", name="train-0").SerializeToString()
     )
-    assert parse_list(listed(content)) == [ContainerResources("ml", "train-0", "main")]
+    assert parse_pod_resources(listed(content)) == [ContainerResources("ml", "train-0", "main")]
 
 
 def test_cpus_may_stand_one_by_one():
     number = made.ContainerResources.DESCRIPTOR.fields_by_name["cpu_ids"].number
-    (found,) = parse_list(listed(pod("ml", "p", field(number, 4) + field(number, 5))))
+    (found,) = parse_pod_resources(listed(pod("ml", "p", field(number, 4) + field(number, 5))))
     assert found.cpus == (4, 5)
 
 
 def test_a_node_without_pods_says_nothing():
-    assert parse_list(b"") == []
+    assert parse_pod_resources(b"") == []
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_node_without_pods_says_nothing():
 def test_an_entry_that_cannot_be_decoded_is_the_only_one_that_is_lost(spoilt, reason):
     good = pod("ml", "a", container("main", {GPU: ["GPU-1"]}))
     skipped = []
-    found = parse_list(listed(spoilt, good), skipped)
+    found = parse_pod_resources(listed(spoilt, good), skipped)
     assert A in found
     assert {each.devices for each in found} <= {A.devices, ()}
     assert len(skipped) == 1
@@ -166,9 +166,9 @@ def test_a_claim_that_cannot_be_decoded_leaves_the_container_its_devices_and_oth
         claim(("d", "p", "2")).SerializeToString(),
     )
     skipped = []
-    (found,) = parse_list(listed(pod("ml", "a", content)), skipped)
+    (found,) = parse_pod_resources(listed(pod("ml", "a", content)), skipped)
     assert found.devices == A.devices
-    assert found.claimed == (Claimed("d", "p", "1"), Claimed("d", "p", "2"))
+    assert found.claimed == (ClaimedDevice("d", "p", "1"), ClaimedDevice("d", "p", "2"))
     assert len(skipped) == 2
 
 
@@ -181,7 +181,7 @@ def test_cpus_that_cannot_be_decoded_leave_the_container_its_devices(level):
     else:
         whole = pod("ml", "a", content) + entry(made.PodResources, "cpu_ids", spoilt)
     skipped = []
-    assert parse_list(listed(whole), skipped) == [A]
+    assert parse_pod_resources(listed(whole), skipped) == [A]
     assert len(skipped) == 1
 
 
@@ -199,13 +199,13 @@ def test_a_list_of_devices_that_cannot_be_decoded_leaves_the_others():
 )
 def test_a_message_whose_frame_makes_no_sense_is_refused(message):
     with pytest.raises(ValueError, match=r"field|number"):
-        parse_list(message)
+        parse_pod_resources(message)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_do_more_than_be_refused(message):
     try:
-        parse_list(message)
+        parse_pod_resources(message)
         parse_allocatable(message)
     except ValueError:
         pass
@@ -214,4 +214,4 @@ def test_no_bytes_at_all_do_more_than_be_refused(message):
 @given(st.binary(max_size=100))
 def test_no_bytes_in_one_pod_take_another_one_its_devices(content):
     good = pod("ml", "a", container("main", {GPU: ["GPU-1"]}))
-    assert A in parse_list(listed(content, good, content))
+    assert A in parse_pod_resources(listed(content, good, content))

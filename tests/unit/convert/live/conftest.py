@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import pytest
 
-from exporter.convert.live.feed import Feed
-from exporter.convert.live.source import Answer
-from exporter.errors import FetchFailed
-from exporter.model.intensity import Accounting, Basis, Signal, Value
+from exporter.convert.live.feed import LiveFeed
+from exporter.convert.sources.base import FetchResult
+from exporter.errors import FetchError
+from exporter.model.intensity import Accounting, Basis, IntensityValue, Signal
 
 NOW = 1_735_733_400.0
 """2025-01-01 12:10 UTC."""
@@ -34,14 +34,14 @@ class Fed:
     def __init__(self, name="first", past=None, chance=0.5, now=NOW, **source):
         self.says = self.good(now)
         self.asked = []
-        self.feed = Feed(name, name, Source(**source), self._fetch, now, past, lambda: chance)
+        self.feed = LiveFeed(name, name, Source(**source), self._fetch, now, past, lambda: chance)
 
     @staticmethod
     def good(start, grams_per_kwh=100.0, **more):
-        return Answer((Value(start, start + 3600, grams_per_kwh),), **more)
+        return FetchResult((IntensityValue(start, start + 3600, grams_per_kwh),), **more)
 
     def fail(self, outcome="server_error", retry_after_seconds=0.0):
-        self.says = FetchFailed(outcome, f"it said {outcome}", retry_after_seconds)
+        self.says = FetchError(outcome, f"it said {outcome}", retry_after_seconds)
 
     def refresh(self, now=NOW):
         """How long it waits from then on."""
@@ -50,7 +50,7 @@ class Fed:
 
     def _fetch(self, now, since):
         self.asked.append((now, since))
-        if isinstance(self.says, Answer):
+        if isinstance(self.says, FetchResult):
             return self.says
         raise self.says
 

@@ -2,23 +2,23 @@
 
 import pytest
 
-from exporter.convert.live.past import Past
-from exporter.convert.live.source import Answer
-from exporter.model.intensity import Value
+from exporter.convert.live.feed import FeedMemory
+from exporter.convert.sources.base import FetchResult
+from exporter.model.intensity import IntensityValue
 from tests.unit.convert.live.conftest import NOW
 
 HOUR, DAY = 3600.0, 86_400.0
 
 
 def spans(feed, t0=0.0, t1=NOW + 10 * DAY):
-    return [(row.valid_from - NOW, row.valid_until - NOW) for row in feed.covering(t0, t1)]
+    return [(row.valid_from - NOW, row.valid_until - NOW) for row in feed.factors_between(t0, t1)]
 
 
 def test_a_feed_that_was_never_asked_is_due_and_says_so(fed):
     feed = fed().feed
     assert feed.is_due(NOW)
-    assert not feed.is_well
-    assert not feed.was_asked
+    assert not feed.is_healthy
+    assert not feed.was_polled
     assert feed.why == "it has not answered yet"
 
 
@@ -44,13 +44,13 @@ def test_failures_double_the_wait_up_to_an_hour(fed):
 
 
 def test_after_many_failures_the_wait_is_still_an_hour(fed):
-    one = fed(chance=0.0, past=Past(failures=10**6))
+    one = fed(chance=0.0, past=FeedMemory(failures=10**6))
     one.fail()
     assert one.refresh() == 3600
 
 
 def test_a_source_with_a_longer_period_is_left_alone_for_as_long(fed):
-    one = fed(chance=0.0, past=Past(failures=30), refresh_seconds=4 * HOUR)
+    one = fed(chance=0.0, past=FeedMemory(failures=30), refresh_seconds=4 * HOUR)
     one.fail()
     assert one.refresh() == 4 * HOUR
 
@@ -85,10 +85,10 @@ def test_one_good_answer_ends_the_failures(fed):
     one = fed(chance=0.0)
     one.fail()
     one.refresh()
-    assert (one.feed.is_well, one.feed.why) == (False, "it said server_error")
+    assert (one.feed.is_healthy, one.feed.why) == (False, "it said server_error")
     one.says = one.good(NOW)
     assert one.refresh() == pytest.approx(855)
-    assert (one.feed.is_well, one.feed.why) == (True, "")
+    assert (one.feed.is_healthy, one.feed.why) == (True, "")
     one.fail()
     assert one.refresh() == 60
 
@@ -96,7 +96,7 @@ def test_one_good_answer_ends_the_failures(fed):
 def test_how_often_it_was_asked_is_counted_by_how_that_went(fed):
     one = fed()
     one.refresh()
-    one.says = one.good(NOW, set_aside=2)
+    one.says = one.good(NOW, rejected_count=2)
     one.refresh()
     one.fail("timeout")
     one.refresh()
@@ -108,9 +108,9 @@ def test_how_often_it_was_asked_is_counted_by_how_that_went(fed):
 
 def test_values_that_were_set_aside_are_said_and_no_failure(fed):
     one = fed()
-    one.says = one.good(NOW, set_aside=2)
+    one.says = one.good(NOW, rejected_count=2)
     one.refresh()
-    assert one.feed.is_well
+    assert one.feed.is_healthy
     assert "2 of its values cannot be true" in one.feed.why
 
 
@@ -120,7 +120,7 @@ def test_the_last_values_stay_through_failures_until_they_are_too_old(fed):
     one.fail()
     one.refresh(NOW + 60)
     assert spans(one.feed) == [(0, 7200)]
-    assert one.feed.covering(NOW + 7200, NOW + 7201) == []
+    assert one.feed.factors_between(NOW + 7200, NOW + 7201) == []
 
 
 @pytest.mark.parametrize(("max_age", "until"), [(0, 3600), (60, 3600), (7200, 7200)])
@@ -133,7 +133,7 @@ def test_a_value_holds_for_its_own_interval_or_its_greatest_age(fed, max_age, un
 def test_a_value_ends_where_the_next_begins_and_never_later_than_it_may(fed):
     one = fed(max_age_seconds=0)
     starts = (NOW - 5 * HOUR, NOW - 1800, NOW)
-    one.says = Answer(tuple(Value(start, start + HOUR, 1.0) for start in starts))
+    one.says = FetchResult(tuple(IntensityValue(start, start + HOUR, 1.0) for start in starts))
     one.refresh()
     assert spans(one.feed) == [(-5 * HOUR, -4 * HOUR), (-1800, 0), (0, HOUR)]
 
@@ -141,7 +141,9 @@ def test_a_value_ends_where_the_next_begins_and_never_later_than_it_may(fed):
 def test_answers_add_up_and_the_newer_word_counts(fed):
     one = fed()
     one.refresh()
-    one.says = Answer((Value(NOW, NOW + 1, 7.0), Value(NOW + HOUR, NOW + 2 * HOUR, 8.0)))
+    one.says = FetchResult(
+        (IntensityValue(NOW, NOW + 1, 7.0), IntensityValue(NOW + HOUR, NOW + 2 * HOUR, 8.0))
+    )
     one.refresh(NOW + HOUR)
     assert [value.grams_per_kwh for value in one.feed.recent] == [7, 8]
 
@@ -158,13 +160,13 @@ def test_an_answer_without_a_value_that_still_holds_is_no_good_one_and_says_so(f
     one = fed(chance=0.5)
     one.says = one.good(NOW - DAY)
     assert one.refresh() == 900
-    assert not one.feed.is_well
+    assert not one.feed.is_healthy
     assert "its newest value is too old" in one.feed.why
 
 
 def test_a_forecast_stays_until_there_is_another(fed):
     one = fed()
-    ahead = (Value(NOW, NOW + HOUR, 5.0, estimated=True),)
+    ahead = (IntensityValue(NOW, NOW + HOUR, 5.0, estimated=True),)
     one.says = one.good(NOW, forecast=ahead)
     one.refresh()
     one.says = one.good(NOW)
@@ -199,27 +201,27 @@ def test_a_clock_that_goes_back_by_a_little_asks_no_sooner(fed):
 def test_publisher_and_place_are_those_of_the_answer_where_it_tells(fed):
     one = fed()
     one.refresh()
-    assert one.feed.covering(NOW, NOW + 1)[0][:2] == ("DE", "somebody")
+    assert one.feed.factors_between(NOW, NOW + 1)[0][:2] == ("DE", "somebody")
     one.says = one.good(NOW, publisher="another", place="FR")
     one.refresh()
-    assert one.feed.covering(NOW, NOW + 1)[0][:2] == ("FR", "another")
+    assert one.feed.factors_between(NOW, NOW + 1)[0][:2] == ("FR", "another")
 
 
 def test_a_value_is_as_old_as_its_start_or_as_the_answer_tells(fed):
     one = fed()
     one.refresh()
-    now = one.feed.covering(NOW, NOW + 1)[0]
+    now = one.feed.factors_between(NOW, NOW + 1)[0]
     assert now.as_of == now.valid_from
     one.says = one.good(NOW, as_of=1.0)
     one.refresh()
-    assert one.feed.covering(NOW, NOW + 1)[0].as_of == 1.0
+    assert one.feed.factors_between(NOW, NOW + 1)[0].as_of == 1.0
 
 
 def test_being_broken_off_by_the_end_of_the_exporter_is_no_failure(fed):
     one = fed()
     one.refresh()
-    before = one.feed.past()
+    before = one.feed.memory()
     one.fail("stopped")
     one.refresh(NOW + 900)
-    assert one.feed.past() == before
-    assert one.feed.is_well
+    assert one.feed.memory() == before
+    assert one.feed.is_healthy

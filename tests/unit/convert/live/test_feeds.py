@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from exporter.convert.live.feeds import Feeds, remembered
-from exporter.convert.sources.static import Static
+from exporter.convert.live.feed import FeedPoller, parse_memory
+from exporter.convert.sources.static import StaticSource
 from tests.unit.convert.live.conftest import NOW
 
 
@@ -15,7 +15,7 @@ def pair(fed, clock):
     """Two sources, the second for when the first fails, and what asks them."""
     clock.now = NOW
     first, second = fed("first"), fed("second")
-    return first, second, Feeds([[first.feed, second.feed]], clock)
+    return first, second, FeedPoller([[first.feed, second.feed]], clock)
 
 
 def test_a_source_that_stands_by_is_not_asked_as_long_as_the_one_before_is_well(pair, clock):
@@ -40,7 +40,7 @@ def test_the_next_is_asked_at_once_though_the_last_values_of_the_one_before_stil
     clock.now += 1000
     first.fail()
     feeds.refresh()
-    assert first.feed.covering(clock.now, clock.now + 1)
+    assert first.feed.factors_between(clock.now, clock.now + 1)
     assert len(second.asked) == 1
 
 
@@ -73,26 +73,26 @@ def test_nobody_is_asked_before_it_is_due(pair):
 
 def test_a_source_after_one_that_always_holds_is_never_asked(fed, clock):
     one = fed()
-    fixed = Static(grams_per_kwh=5.0).open(clock)
-    Feeds([[fixed, one.feed]], clock).refresh()
+    fixed = StaticSource(grams_per_kwh=5.0).open(clock)
+    FeedPoller([[fixed, one.feed]], clock).refresh()
     assert one.asked == []
 
 
 def test_each_chain_is_asked_for_itself(fed, clock):
     clock.now = NOW
     one, other = fed("one"), fed("other")
-    Feeds([[one.feed], [other.feed]], clock).refresh()
+    FeedPoller([[one.feed], [other.feed]], clock).refresh()
     assert (len(one.asked), len(other.asked)) == (1, 1)
 
 
 def test_only_those_that_were_asked_have_a_state_and_all_are_listed(pair):
     first, _, feeds = pair
     first.says = first.good(NOW)
-    assert feeds.states() == ()
+    assert feeds.collector_states() == ()
     feeds.refresh()
-    (state,) = feeds.states()
+    (state,) = feeds.collector_states()
     assert (state.name, state.ok) == ("intensity_first", True)
-    assert [feed.name for feed in feeds.feeds()] == ["first", "second"]
+    assert [feed.name for feed in feeds.feed_states()] == ["first", "second"]
 
 
 def test_a_failure_is_logged_once_and_so_is_the_recovery(pair, clock, caplog):
@@ -120,10 +120,10 @@ def test_the_memory_is_the_same_object_until_somebody_was_asked(pair, clock):
     assert after != before
     feeds.refresh()
     assert feeds.memory() is after
-    assert set(remembered(after)) == {"first", "second"}
+    assert set(parse_memory(after)) == {"first", "second"}
     assert json.loads(after)["first"]["answered"] == NOW
 
 
 @pytest.mark.parametrize("memory", ["", "{", "[]", "5", "null", "[" * 100_000, "\x00"])
 def test_a_memory_that_cannot_be_read_is_empty(memory):
-    assert remembered(memory) == {}
+    assert parse_memory(memory) == {}

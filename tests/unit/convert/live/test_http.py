@@ -9,8 +9,8 @@ import pytest
 
 from exporter import __version__
 from exporter.convert.live import http
-from exporter.convert.live.http import Session
-from exporter.errors import FetchFailed
+from exporter.convert.live.http import HttpSession
+from exporter.errors import FetchError
 from tests.grid.server import document
 from tests.unit.convert.live.conftest import NOW
 
@@ -19,13 +19,13 @@ TOKEN = "s3cret/with+signs and=more"
 
 @pytest.fixture
 def session():
-    made = Session(NOW)
-    made.hide(TOKEN)
+    made = HttpSession(NOW)
+    made.redact(TOKEN)
     return made
 
 
 def failure(session, url, *given, **more):
-    with pytest.raises(FetchFailed) as raised:
+    with pytest.raises(FetchError) as raised:
         session.get(url, *given, **more)
     return raised.value
 
@@ -103,7 +103,7 @@ def test_what_the_server_says_of_it_is_shown_in_one_short_line(session, grid, sa
 
 
 def test_a_refusal_with_a_huge_body_is_still_that_refusal(session, grid, monkeypatch):
-    monkeypatch.setattr(http, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(http, "MAX_RESPONSE_BYTES", 100)
     server = grid(lambda _: (429, {"Retry-After": "7"}, b" " * 10_000))
     wrong = failure(session, server.url)
     assert (wrong.outcome, wrong.retry_after_seconds) == ("rate_limited", 7)
@@ -181,13 +181,13 @@ def test_user_and_password_are_in_no_error_even_where_the_server_repeats_the_hea
 def test_a_secret_is_left_out_of_what_the_source_itself_finds_wrong(grid):
     class Source:
         def fetch(self, session, now, since):
-            session.hide("s3cret-and-more")
+            session.redact("s3cret-and-more")
             found = session.get(server.url)
-            raise FetchFailed("wrong_zone", f"{found!s:.40} is not it", 7.0)
+            raise FetchError("wrong_zone", f"{found!s:.40} is not it", 7.0)
 
     server = grid(lambda _: document("padding that is long: s3cret-and-more"))
-    with pytest.raises(FetchFailed) as raised:
-        http.answer(Source(), NOW, NOW)
+    with pytest.raises(FetchError) as raised:
+        http.fetch_values(Source(), NOW, NOW)
     assert "s3cret" not in str(raised.value)
     assert (raised.value.outcome, raised.value.retry_after_seconds) == ("wrong_zone", 7)
 

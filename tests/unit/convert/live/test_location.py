@@ -2,9 +2,9 @@
 
 import pytest
 
-from exporter.convert.live import location
-from exporter.convert.live.location import locate
-from exporter.errors import FetchFailed
+from exporter.convert.live import http
+from exporter.convert.live.http import detect_cloud_region
+from exporter.errors import FetchError
 from tests.grid import shapes
 
 
@@ -12,12 +12,12 @@ from tests.grid import shapes
     "region", [("aws", "eu-west-1"), ("gcp", "europe-west1"), ("azure", "westeurope")]
 )
 def test_each_cloud_is_told_by_the_header_that_it_answers_to(grid, region):
-    assert locate(grid(shapes.metadata(*region)).url) == ":".join(region)
+    assert detect_cloud_region(grid(shapes.metadata(*region)).url) == ":".join(region)
 
 
 def test_aws_is_asked_with_a_token_alone(grid):
     server = grid(shapes.metadata("aws", "eu-west-1"))
-    locate(server.url)
+    detect_cloud_region(server.url)
     *_, token, region = server.asked
     assert (token.method, token.path) == ("PUT", "/latest/api/token")
     assert "x-aws-ec2-metadata-token" in region.headers
@@ -27,7 +27,7 @@ def test_a_proxy_is_never_asked(grid, monkeypatch):
     proxy = grid(lambda _: (200, {}, b"westeurope"))
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     server = grid(shapes.metadata("azure", "westeurope"))
-    assert locate(server.url) == "azure:westeurope"
+    assert detect_cloud_region(server.url) == "azure:westeurope"
     assert proxy.asked == []
 
 
@@ -47,29 +47,29 @@ def test_a_proxy_is_never_asked(grid, monkeypatch):
     ],
 )
 def test_what_is_no_metadata_service_is_none(grid, answer):
-    with pytest.raises(FetchFailed) as raised:
-        locate(grid(lambda _: answer).url)
+    with pytest.raises(FetchError) as raised:
+        detect_cloud_region(grid(lambda _: answer).url)
     assert raised.value.outcome == "not_found"
 
 
 def test_a_redirect_is_not_followed(grid):
     there = grid(shapes.metadata("aws", "eu-west-1"))
     here = grid(lambda asked: (307, {"Location": there.url + asked.path}, b""))
-    with pytest.raises(FetchFailed):
-        locate(here.url)
+    with pytest.raises(FetchError):
+        detect_cloud_region(here.url)
     assert there.asked == []
 
 
 def test_where_nobody_listens_nothing_is_found(grid):
     server = grid(lambda _: (200, {}, b""))
     server.stop()
-    with pytest.raises(FetchFailed, match="no metadata service of a cloud answers at"):
-        locate(server.url)
+    with pytest.raises(FetchError, match="no metadata service of a cloud answers at"):
+        detect_cloud_region(server.url)
 
 
 def test_one_that_hangs_is_given_up(grid, monkeypatch):
-    monkeypatch.setattr(location, "SECONDS", 0.05)
+    monkeypatch.setattr(http, "METADATA_TIMEOUT_SECONDS", 0.05)
     server = grid(shapes.metadata("aws", "eu-west-1"))
     server.hang_seconds = 60.0
-    with pytest.raises(FetchFailed):
-        locate(server.url)
+    with pytest.raises(FetchError):
+        detect_cloud_region(server.url)

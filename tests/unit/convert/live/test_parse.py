@@ -7,21 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.convert.live.parse import LONGEST_SECONDS, Raw, known, moment, number, spelled, values
-from exporter.errors import FetchFailed
+from exporter.convert.live.parse import (
+    MAX_VALUE_SECONDS,
+    RawValue,
+    clean_values,
+    format_time,
+    parse_number,
+    parse_time,
+    require_values,
+)
+from exporter.errors import FetchError
 
 
 @pytest.mark.parametrize(("given", "read"), [(1, 1.0), (0.5, 0.5), ("7", 7.0), (" 1e2 ", 100.0)])
 def test_numbers_are_read_also_as_text(given, read):
-    assert number(given) == read
+    assert parse_number(given) == read
 
 
 @pytest.mark.parametrize(
     "given", [None, True, False, "", "many", "nan", "inf", math.nan, math.inf, [], {}, 10**400]
 )
 def test_what_is_no_finite_number_is_refused(given):
-    with pytest.raises(FetchFailed, match="is not a number"):
-        number(given)
+    with pytest.raises(FetchError, match="is not a number"):
+        parse_number(given)
 
 
 @pytest.mark.parametrize(
@@ -36,64 +44,64 @@ def test_what_is_no_finite_number_is_refused(given):
     ],
 )
 def test_a_time_is_the_same_in_every_zone_and_spelling(text):
-    assert moment(text) == 1_761_438_600
+    assert parse_time(text) == 1_761_438_600
 
 
 def test_the_hour_that_comes_twice_is_two_hours_where_the_offset_is_said():
-    first, second = moment("2025-10-26T02:30:00+02:00"), moment("2025-10-26T02:30:00+01:00")
+    first, second = parse_time("2025-10-26T02:30:00+02:00"), parse_time("2025-10-26T02:30:00+01:00")
     assert second - first == 3600
 
 
 @pytest.mark.parametrize("given", ["2025-10-26T00:30:00", "", "now", None, 5, [], "9999-99-99"])
 def test_a_time_without_a_zone_is_refused(given):
-    with pytest.raises(FetchFailed, match="is not a time with a zone"):
-        moment(given)
+    with pytest.raises(FetchError, match="is not a time with a zone"):
+        parse_time(given)
 
 
 def test_a_time_without_a_zone_is_in_utc_where_the_source_says_so():
-    assert moment("2025-10-26T00:30:00", utc=True) == 1_761_438_600
+    assert parse_time("2025-10-26T00:30:00", utc=True) == 1_761_438_600
 
 
 def test_a_moment_is_spelled_in_utc():
-    assert spelled(1_761_438_600.9) == "2025-10-26T00:30:00Z"
+    assert format_time(1_761_438_600.9) == "2025-10-26T00:30:00Z"
 
 
 def test_a_value_ends_at_the_next_and_not_later_than_its_step():
-    found, _ = values([Raw(0, 1), Raw(60, 2), Raw(1000, 3)], 300)
+    found, _ = clean_values([RawValue(0, 1), RawValue(60, 2), RawValue(1000, 3)], 300)
     assert [(value.start, value.end) for value in found] == [(0, 60), (60, 360), (1000, 1300)]
 
 
 def test_an_end_that_is_said_reaches_at_most_to_the_next():
-    found, _ = values([Raw(0, 1, end=500), Raw(100, 2, end=150)], 300)
+    found, _ = clean_values([RawValue(0, 1, end=500), RawValue(100, 2, end=150)], 300)
     assert [(value.start, value.end) for value in found] == [(0, 100), (100, 150)]
 
 
-@pytest.mark.parametrize("end", [10, 0, 10 + LONGEST_SECONDS + 1])
+@pytest.mark.parametrize("end", [10, 0, 10 + MAX_VALUE_SECONDS + 1])
 def test_a_value_that_holds_for_no_time_or_for_days_is_set_aside(end):
-    assert values([Raw(10, 1, end=end)], 300) == ((), 1)
+    assert clean_values([RawValue(10, 1, end=end)], 300) == ((), 1)
 
 
 @pytest.mark.parametrize(("start", "kept"), [(600, 1), (601, 0)])
 def test_a_clock_of_the_source_may_be_ahead_by_ten_minutes(start, kept):
-    found, set_aside = values([Raw(start, 1)], 300, now=0)
+    found, set_aside = clean_values([RawValue(start, 1)], 300, now=0)
     assert (len(found), set_aside) == (kept, 1 - kept)
 
 
 def test_of_two_values_for_one_time_the_later_in_the_list_counts():
-    found, _ = values([Raw(0, 1), Raw(0, 2)], 300)
+    found, _ = clean_values([RawValue(0, 1), RawValue(0, 2)], 300)
     assert [value.grams_per_kwh for value in found] == [2]
 
 
 def test_nothing_and_nothing_true_are_different_failures():
-    with pytest.raises(FetchFailed) as nothing:
-        known((), 0, "somebody")
-    with pytest.raises(FetchFailed) as untrue:
-        known((), 3, "somebody")
+    with pytest.raises(FetchError) as nothing:
+        require_values((), 0, "somebody")
+    with pytest.raises(FetchError) as untrue:
+        require_values((), 3, "somebody")
     assert (nothing.value.outcome, untrue.value.outcome) == ("no_value", "bad_answer")
 
 
 raws = st.builds(
-    Raw,
+    RawValue,
     st.integers(0, 10_000),
     st.one_of(st.none(), st.floats(-100, 3000)),
     st.booleans(),
@@ -103,7 +111,7 @@ raws = st.builds(
 
 @given(st.lists(raws, max_size=12), st.integers(1, 4000), st.integers(0, 10_000))
 def test_values_are_in_order_never_overlap_and_none_is_lost_uncounted(given, step, now):
-    found, set_aside = values(given, step, now)
+    found, set_aside = clean_values(given, step, now)
     assert all(value.start < value.end for value in found)
     assert all(0 <= value.grams_per_kwh <= 2000 for value in found)
     assert all(one.end <= after.start for one, after in itertools.pairwise(found))

@@ -4,10 +4,9 @@ import ssl
 
 import pytest
 
-from exporter.convert.live.http import Session
-from exporter.convert.live.trust import LenientAdapter
-from exporter.errors import FetchFailed
-from exporter.report.prometheus_api import Api
+from exporter.convert.live.http import HttpSession, LenientAdapter
+from exporter.errors import FetchError
+from exporter.report.prometheus_queries import PrometheusApi
 from tests.certificates import INCOMPLETE, Authority
 from tests.grid.server import GridServer, document
 
@@ -28,11 +27,11 @@ def server(request, tmp_path, monkeypatch):
 
 
 def test_a_source_of_intensity_is_trusted(server):
-    assert Session(0.0).get(server.url)["status"] == "success"
+    assert HttpSession(0.0).get(server.url)["status"] == "success"
 
 
 def test_a_prometheus_is_trusted(server):
-    assert [sample.value for sample in Api(server.url).query("up")] == [2.5]
+    assert [sample.value for sample in PrometheusApi(server.url).query("up")] == [2.5]
 
 
 def test_a_server_of_another_authority_is_not(tmp_path, monkeypatch):
@@ -40,8 +39,8 @@ def test_a_server_of_another_authority_is_not(tmp_path, monkeypatch):
     other = Authority(tmp_path / "other").sign("server", "DNS:localhost")
     server = GridServer(lambda _: document({}), other)
     try:
-        with pytest.raises(FetchFailed, match="certificate is not trusted"):
-            Session(0.0).get(server.url)
+        with pytest.raises(FetchError, match="certificate is not trusted"):
+            HttpSession(0.0).get(server.url)
     finally:
         server.stop()
 

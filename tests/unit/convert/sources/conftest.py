@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from exporter.convert.live import http
-from exporter.convert.steps import live_source
+from exporter.convert.registry import live_source
 from tests.grid import shapes
 
 NOW = 1_735_733_400.0
@@ -64,11 +64,11 @@ class Asker:
         """From now on the server is healthy and has these values."""
         self.server.serve = self.case.serve(*given, **more)
 
-    def ask(self, since=NOW - DAY, now=NOW):
-        return http.answer(self.source, now, since)
+    def request(self, since=NOW - DAY, now=NOW):
+        return http.fetch_values(self.source, now, since)
 
     def numbers(self, **asked):
-        return [value.grams_per_kwh for value in self.ask(**asked).values]
+        return [value.grams_per_kwh for value in self.request(**asked).values]
 
     def grams(self, *sent):
         return pytest.approx([number * self.case.factor for number in sent])

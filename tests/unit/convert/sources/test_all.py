@@ -8,7 +8,7 @@ from email.utils import formatdate
 import pytest
 
 from exporter.convert.live import http
-from exporter.errors import FetchFailed
+from exporter.errors import FetchError
 from tests.grid.server import document
 from tests.unit.convert.sources.conftest import CASES, NOW, TOKEN
 
@@ -21,8 +21,8 @@ every = all_but()
 
 
 def failure(each, **asked):
-    with pytest.raises(FetchFailed) as raised:
-        each.ask(**asked)
+    with pytest.raises(FetchError) as raised:
+        each.request(**asked)
     assert TOKEN not in str(raised.value)
     return raised.value
 
@@ -36,12 +36,12 @@ def refusal(each, *answer):
 def test_values_come_in_order_each_until_the_next(each):
     first = each.last - 2 * each.step
     each.serve([(first, 300), (first + each.step, 200), (each.last, 100)])
-    answer = each.ask()
+    answer = each.request()
     assert [value.start for value in answer.values] == [first, first + each.step, each.last]
     assert [value.end for value in answer.values][:2] == [first + each.step, each.last]
     assert answer.values[-1].end > NOW
     assert each.numbers() == each.grams(300, 200, 100)
-    assert answer.set_aside == 0
+    assert answer.rejected_count == 0
 
 
 @every
@@ -79,7 +79,7 @@ def test_an_empty_list_is_no_value(each):
 def test_numbers_that_cannot_be_true_are_set_aside_and_counted(each, number):
     each.serve([(each.last - each.step, number), (each.last, 100)])
     assert each.numbers() == each.grams(100)
-    assert each.ask().set_aside == 1
+    assert each.request().rejected_count == 1
 
 
 @every
@@ -105,13 +105,13 @@ def test_what_begins_in_the_future_is_set_aside_and_counted(each):
     if each.case is CASES["exporter"]:
         each.serve([(NOW + 7200, 5), (each.last, 100)])
     assert each.numbers() == each.grams(100)
-    assert each.ask().set_aside == 1
+    assert each.request().rejected_count == 1
 
 
 @every
 def test_values_of_long_ago_are_given_with_their_time(each):
     each.serve([(each.last - 864 * each.step, 100)])
-    (value,) = each.ask().values
+    (value,) = each.request().values
     assert value.start == each.last - 864 * each.step
 
 
@@ -124,7 +124,7 @@ def test_of_two_values_for_one_time_there_is_one(each):
 @every
 def test_a_value_before_a_gap_does_not_reach_over_it(each):
     each.serve([(each.last - 20 * each.step, 300), (each.last, 100)])
-    first, _ = each.ask().values
+    first, _ = each.request().values
     assert first.end <= each.last
 
 
@@ -199,7 +199,7 @@ def test_an_answer_that_ends_too_early_is_a_failure(each):
 
 @every
 def test_a_huge_answer_is_not_read_to_its_end(each, monkeypatch):
-    monkeypatch.setattr(http, "LARGEST_BYTES", 1_000)
+    monkeypatch.setattr(http, "MAX_RESPONSE_BYTES", 1_000)
     wrong = refusal(each, 200, {}, b" " * 100_000)
     assert wrong.outcome == "bad_answer"
     assert "more than" in str(wrong)

@@ -3,7 +3,7 @@
 import pytest
 
 from exporter.convert.sources.electricity_maps import TOKEN_VARIABLE, ElectricityMaps
-from exporter.errors import ConfigError, FetchFailed
+from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid import shapes
 from tests.grid.server import document
@@ -24,14 +24,14 @@ def maps(asker):
 
 
 def outcome(asker):
-    with pytest.raises(FetchFailed) as raised:
-        asker.ask()
+    with pytest.raises(FetchError) as raised:
+        asker.request()
     return raised.value.outcome
 
 
 def test_the_token_goes_into_a_header_and_into_no_address(maps):
     asker = maps()
-    asker.ask()
+    asker.request()
     assert {asked.headers["auth-token"] for asked in asker.server.asked} == {TOKEN}
     assert all(TOKEN not in asked.query.values() for asked in asker.server.asked)
 
@@ -39,14 +39,14 @@ def test_the_token_goes_into_a_header_and_into_no_address(maps):
 @pytest.mark.parametrize(("hours", "path"), [(1, "latest"), (2, "latest"), (3, "history")])
 def test_the_last_day_is_asked_for_only_where_something_of_it_is_missing(maps, hours, path):
     asker = maps()
-    asker.ask(since=NOW - hours * HOUR)
+    asker.request(since=NOW - hours * HOUR)
     assert asker.server.asked[0].path == f"/carbon-intensity/{path}"
 
 
 def test_it_may_not_answer_for_where_the_caller_seems_to_be(maps):
     asker = maps(zone="de", basis="direct", estimates=False)
     asker.serve([(LAST, 100)], basis="direct")
-    asker.ask()
+    asker.request()
     assert asker.server.asked[0].query == {
         "zone": "DE",
         "emissionFactorType": "direct",
@@ -59,7 +59,7 @@ def test_it_may_not_answer_for_where_the_caller_seems_to_be(maps):
 def test_version_3_is_told_so_in_its_own_words(maps, path):
     asker = maps()
     asker.source = ElectricityMaps(zone="DE", url=asker.server.url + path)
-    asker.ask()
+    asker.request()
     (first, *_) = asker.server.asked
     assert first.path == "/v3/carbon-intensity/history"
     assert first.query["shouldUseFallbackCallerLookup"] == "false"
@@ -72,7 +72,7 @@ def test_version_4_is_asked_unless_another_is_set():
 
 def test_a_cloud_region_is_looked_up_by_the_source(maps):
     asker = maps(zone="AWS:eu-central-1")
-    asker.ask()
+    asker.request()
     query = asker.server.asked[0].query
     assert (query["dataCenterProvider"], query["dataCenterRegion"]) == ("aws", "eu-central-1")
     assert "zone" not in query
@@ -125,7 +125,7 @@ def test_values_without_a_basis_count_what_was_asked_for(maps):
 def test_estimated_values_say_so(maps):
     asker = maps()
     asker.serve([(LAST, 50)], estimated=True)
-    assert asker.ask().values[0].estimated
+    assert asker.request().values[0].estimated
 
 
 def test_estimated_values_are_none_where_they_are_not_good_enough(maps):
@@ -141,14 +141,14 @@ def test_estimated_values_are_none_where_they_are_not_good_enough(maps):
 def test_a_value_holds_as_long_as_the_answer_says(maps, granularity, seconds):
     asker = maps()
     asker.serve([(LAST, 50)], granularity=granularity)
-    (value,) = asker.ask().values
+    (value,) = asker.request().values
     assert value.end - value.start == seconds
 
 
 def test_the_forecast_is_what_is_not_over_and_is_estimated(maps):
     asker = maps()
     asker.serve([(LAST, 50)], ahead=[(LAST - HOUR, 1), (LAST, 2), (LAST + HOUR, 3)])
-    ahead = asker.ask().forecast
+    ahead = asker.request().forecast
     assert [(value.grams_per_kwh, value.estimated) for value in ahead] == [(2, True), (3, True)]
 
 
@@ -157,7 +157,7 @@ def test_a_spoilt_forecast_does_not_spoil_the_value(maps, number):
     asker = maps()
     asker.serve([(LAST, 50)], ahead=[(LAST + HOUR, number)])
     assert asker.numbers() == [50]
-    assert asker.ask().forecast == ()
+    assert asker.request().forecast == ()
 
 
 def test_a_forecast_for_another_zone_is_not_used(maps):
@@ -165,7 +165,7 @@ def test_a_forecast_for_another_zone_is_not_used(maps):
     here = shapes.electricity_maps([(LAST, 50)])
     there = shapes.electricity_maps([], ahead=[(LAST + HOUR, 1)], zone="FR")
     asker.server.serve = lambda asked: (there if "forecast" in asked.path else here)(asked)
-    assert asker.ask().forecast == ()
+    assert asker.request().forecast == ()
 
 
 @pytest.mark.parametrize("when", ["2025-01-01T12:00:00", "yesterday", 1_735_732_800, None])

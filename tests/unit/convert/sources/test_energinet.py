@@ -5,7 +5,7 @@ import json
 import pytest
 
 from exporter.convert.sources.energinet import Energinet
-from exporter.errors import FetchFailed
+from exporter.errors import FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid.server import document
 from tests.unit.convert.sources.conftest import NOW
@@ -26,7 +26,7 @@ def energinet(asker):
 
 def test_the_area_is_asked_for_newest_first_in_utc(energinet):
     asker = energinet()
-    asker.ask(since=NOW - 3600)
+    asker.request(since=NOW - 3600)
     asked = asker.server.asked[0]
     assert asked.path == "/dataset/CO2Emis"
     assert json.loads(asked.query.pop("filter")) == {"PriceArea": ["DK1"]}
@@ -35,13 +35,13 @@ def test_the_area_is_asked_for_newest_first_in_utc(energinet):
 
 def test_it_is_asked_once_for_each_dataset(energinet):
     asker = energinet()
-    asker.ask()
+    asker.request()
     paths = [asked.path for asked in asker.server.asked]
     assert paths == ["/dataset/CO2Emis", "/dataset/CO2EmisProg"]
 
 
 def test_times_without_a_zone_are_in_utc(energinet):
-    (value,) = energinet().ask().values
+    (value,) = energinet().request().values
     assert value.start == LAST
 
 
@@ -50,33 +50,33 @@ def test_values_follow_each_other_through_a_change_of_clocks_in_denmark(energine
     asker = energinet()
     times = [change + place * STEP for place in range(-15, 16)]
     asker.serve([(at, 100) for at in times])
-    values = asker.ask(now=change + 7200, since=change - 7200).values
+    values = asker.request(now=change + 7200, since=change - 7200).values
     assert [value.start for value in values] == times
 
 
 def test_the_forecast_is_estimated_and_reaches_from_now_on(energinet):
-    ahead = energinet().ask().forecast
+    ahead = energinet().request().forecast
     assert [(value.grams_per_kwh, value.estimated) for value in ahead] == [(2, True), (3, True)]
 
 
 def test_the_value_is_given_where_the_forecast_is_refused(energinet):
     asker = energinet()
     asker.serve([(LAST, 121.0)], ahead=None)
-    assert asker.ask()[:2] == (((LAST, LAST + STEP, 121.0, False),), ())
+    assert asker.request()[:2] == (((LAST, LAST + STEP, 121.0, False),), ())
 
 
 def test_no_forecast_is_asked_for_where_the_value_is_refused(energinet):
     asker = energinet()
     asker.server.serve = lambda _: document({}, 429)
-    with pytest.raises(FetchFailed):
-        asker.ask()
+    with pytest.raises(FetchError):
+        asker.request()
     assert len(asker.server.asked) == 1
 
 
 def test_an_answer_for_the_other_area_is_refused(energinet):
     asker = energinet(area="DK2")
-    with pytest.raises(FetchFailed) as raised:
-        asker.ask()
+    with pytest.raises(FetchError) as raised:
+        asker.request()
     assert raised.value.outcome == "wrong_zone"
 
 

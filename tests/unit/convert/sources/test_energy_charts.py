@@ -3,7 +3,7 @@
 import pytest
 
 from exporter.convert.sources.energy_charts import EnergyCharts
-from exporter.errors import ConfigError, FetchFailed
+from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid.server import document
 from tests.unit.convert.sources.conftest import NOW
@@ -28,8 +28,8 @@ def test_the_newest_value_that_is_not_null_is_the_last(charts):
 
 
 def test_the_country_is_asked_for_in_small_letters_and_the_day_only_where_it_is_missing(charts):
-    charts.ask(since=NOW - 60)
-    charts.ask(since=NOW - 86_400)
+    charts.request(since=NOW - 60)
+    charts.request(since=NOW - 86_400)
     first, second = charts.server.asked
     assert first.query == {"country": "de"}
     assert second.query == {"country": "de", "start": "2024-12-31", "end": "2025-01-01"}
@@ -41,7 +41,7 @@ def test_what_is_measured_for_the_time_ahead_is_not_used(charts):
 
 
 def test_the_forecast_is_estimated_and_reaches_from_now_on(charts):
-    (value,) = charts.ask().forecast
+    (value,) = charts.request().forecast
     assert value == (LAST + QUARTER, LAST + 2 * QUARTER, 505.0, True)
 
 
@@ -54,22 +54,22 @@ def test_a_forecast_that_is_missing_or_short_is_no_failure(charts, forecast):
 @pytest.mark.parametrize("co2eq", [[], [1], [1, 2, 3]])
 def test_fewer_values_than_times_or_more_are_a_bad_answer(charts, co2eq):
     answers(charts, co2eq=co2eq)
-    with pytest.raises(FetchFailed, match="more values than times, or fewer"):
-        charts.ask()
+    with pytest.raises(FetchError, match="more values than times, or fewer"):
+        charts.request()
 
 
 @pytest.mark.parametrize("lists", [{"co2eq": None}, {"co2eq": {}}, {"unix_seconds": "now"}])
 def test_what_is_no_list_is_a_bad_answer(charts, lists):
     answers(charts, **{"co2eq": [1, 2], **lists})
-    with pytest.raises(FetchFailed, match="is no list"):
-        charts.ask()
+    with pytest.raises(FetchError, match="is no list"):
+        charts.request()
 
 
 @pytest.mark.parametrize("apart", [900, 3600])
 def test_a_value_holds_as_long_as_its_neighbours_are_apart(charts, apart):
     times = [LAST - apart, LAST - apart, LAST]
     answers(charts, unix_seconds=times[::-1], co2eq=[1, 2, 2])
-    assert [value.end - value.start for value in charts.ask().values] == [apart, apart]
+    assert [value.end - value.start for value in charts.request().values] == [apart, apart]
 
 
 @pytest.mark.parametrize("zone", ["DEU", "D1", "Germany", "de-lu"])

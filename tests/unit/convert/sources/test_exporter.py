@@ -2,8 +2,8 @@
 
 import pytest
 
-from exporter.convert.sources.exporter import Exporter
-from exporter.errors import ConfigError, FetchFailed
+from exporter.convert.sources.exporter import ExporterSource
+from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.unit.convert.sources.conftest import NOW
 
@@ -23,13 +23,13 @@ def other(asker):
 
 
 def failure(asker):
-    with pytest.raises(FetchFailed) as raised:
-        asker.ask()
+    with pytest.raises(FetchError) as raised:
+        asker.request()
     return raised.value
 
 
 def test_grams_name_the_source_and_the_zone_of_the_other(other):
-    answer = other().ask()
+    answer = other().request()
     assert (answer.publisher, answer.place) == ("Electricity Maps, by another exporter", "DE")
 
 
@@ -38,13 +38,13 @@ def test_the_pue_of_the_other_is_not_counted(other):
 
 
 def test_its_forecast_is_passed_on(other):
-    assert [value.grams_per_kwh for value in other().ask().forecast] == [1, 2]
+    assert [value.grams_per_kwh for value in other().request().forecast] == [1, 2]
 
 
 def test_a_value_that_the_other_estimates_says_so(other):
     asker = other()
     asker.serve([(LAST, 322)], estimated=True)
-    assert asker.ask().values[0].estimated
+    assert asker.request().values[0].estimated
 
 
 @pytest.mark.parametrize(
@@ -73,32 +73,32 @@ def test_one_that_has_no_value_says_why(other):
 def test_a_yearly_value_holds_for_this_hour_and_as_far_back_as_is_asked_for(other):
     asker = other()
     asker.serve([(NOW, 344)], **YEARLY)
-    long_ago, recent = asker.ask(since=NOW - 86_400).values
+    long_ago, recent = asker.request(since=NOW - 86_400).values
     assert (long_ago.start, long_ago.end) == (NOW - 86_400, recent.start)
-    lately = asker.ask(since=NOW - 60).values[0]
+    lately = asker.request(since=NOW - 60).values[0]
     assert lately.start == LAST
 
 
 def test_a_yearly_value_is_as_old_here_as_there(other):
     asker = other()
-    assert asker.ask().as_of is None
+    assert asker.request().as_of is None
     asker.serve([(NOW, 344)], **YEARLY)
-    assert asker.ask().as_of == YEARLY["as_of"]
+    assert asker.request().as_of == YEARLY["as_of"]
 
 
 @pytest.mark.parametrize("until", [LAST, LAST - 1, 1e15])
 def test_a_value_that_ends_at_no_possible_time_is_set_aside(other, until):
     asker = other()
     asker.serve([(LAST, 322)], valid_until=until)
-    assert asker.ask().set_aside == 1
+    assert asker.request().rejected_count == 1
 
 
 @pytest.mark.parametrize("url", ["", "intensity:10680", "unix:/run/agent.sock"])
 def test_without_an_address_it_is_refused(url):
     with pytest.raises(ConfigError, match="url: expected http://HOST:10680"):
-        Exporter(url=url).check()
+        ExporterSource(url=url).check()
 
 
 def test_its_kind_is_what_is_asked_for():
-    assert Exporter().kind == (Signal.AVERAGE, Basis.LIFECYCLE, Accounting.LOCATION)
-    assert (Exporter().place, Exporter(zone="DE").place) == ("unstated", "DE")
+    assert ExporterSource().kind == (Signal.AVERAGE, Basis.LIFECYCLE, Accounting.LOCATION)
+    assert (ExporterSource().place, ExporterSource(zone="DE").place) == ("unstated", "DE")

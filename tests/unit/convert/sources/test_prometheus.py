@@ -2,8 +2,8 @@
 
 import pytest
 
-from exporter.convert.sources.prometheus import TOKEN_VARIABLE, Prometheus
-from exporter.errors import ConfigError, FetchFailed
+from exporter.convert.sources.prometheus import TOKEN_VARIABLE, PrometheusSource
+from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid.server import document
 from tests.unit.convert.sources.conftest import NOW, TOKEN
@@ -20,8 +20,8 @@ def prometheus(asker):
 
 
 def failure(asker):
-    with pytest.raises(FetchFailed) as raised:
-        asker.ask()
+    with pytest.raises(FetchError) as raised:
+        asker.request()
     return raised.value
 
 
@@ -31,7 +31,7 @@ def failure(asker):
 )
 def test_the_range_is_asked_for_in_whole_steps(prometheus, missing, start, step):
     asker = prometheus()
-    asker.ask(since=NOW - missing)
+    asker.request(since=NOW - missing)
     query = asker.server.asked[0].query
     assert query["step"] == step
     assert float(query["end"]) == NOW
@@ -41,14 +41,14 @@ def test_the_range_is_asked_for_in_whole_steps(prometheus, missing, start, step)
 
 def test_a_token_is_a_bearer_token(prometheus):
     asker = prometheus()
-    asker.ask()
+    asker.request()
     assert asker.server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
 def test_without_a_token_none_is_sent(prometheus, monkeypatch):
     asker = prometheus()
     monkeypatch.delenv(TOKEN_VARIABLE)
-    asker.ask()
+    asker.request()
     assert "authorization" not in asker.server.asked[0].headers
     assert asker.source.check() == ()
 
@@ -56,7 +56,7 @@ def test_without_a_token_none_is_sent(prometheus, monkeypatch):
 def test_a_token_that_cannot_be_one_is_refused_and_not_left_out(prometheus, monkeypatch):
     asker = prometheus()
     monkeypatch.setenv(TOKEN_VARIABLE, "two\nlines")
-    for act in (asker.ask, asker.source.check):
+    for act in (asker.request, asker.source.check):
         with pytest.raises(ConfigError, match="one line of ASCII"):
             act()
     assert asker.server.asked == []
@@ -67,7 +67,7 @@ def test_a_netrc_of_the_user_does_not_replace_the_token(prometheus, monkeypatch,
     netrc.write_text("default login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
     asker = prometheus()
-    asker.ask()
+    asker.request()
     assert asker.server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
@@ -105,13 +105,13 @@ def test_samples_of_another_form_are_a_bad_answer(prometheus, values):
 )
 def test_address_and_query_are_needed(options, said):
     with pytest.raises(ConfigError, match=said):
-        Prometheus(**options).check()
+        PrometheusSource(**options).check()
 
 
 def test_it_counts_what_the_settings_say():
-    kind = Prometheus(signal="marginal", basis="direct", accounting="market").kind
+    kind = PrometheusSource(signal="marginal", basis="direct", accounting="market").kind
     assert kind == (Signal.MARGINAL, Basis.DIRECT, Accounting.MARKET)
-    assert Prometheus(source="our meters").publisher == "our meters"
+    assert PrometheusSource(source="our meters").publisher == "our meters"
 
 
 def test_a_series_in_kilograms_is_refused_with_what_to_write(prometheus):

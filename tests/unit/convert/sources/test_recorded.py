@@ -26,13 +26,13 @@ def by_path(documents):
 def asked(asker):
     """What a source makes of recorded documents at a moment."""
 
-    def ask(name, serve, now, hours, **options):
+    def request(name, serve, now, hours, **options):
         made = asker(name, **options)
         made.server.serve = serve
         moment = at(now)
-        return made.ask(since=moment - hours * 3600, now=moment)
+        return made.request(since=moment - hours * 3600, now=moment)
 
-    return ask
+    return request
 
 
 def rows(values):
@@ -52,7 +52,7 @@ def test_the_history_of_electricity_maps_4(asked):
         (at("2026-08-22T17:00Z"), at("2026-08-22T18:00Z"), 75, True),
     ]
     assert [value.grams_per_kwh for value in answer.forecast] == [77, 76, 73]
-    assert answer.set_aside == 0
+    assert answer.rejected_count == 0
 
 
 def test_the_latest_value_of_electricity_maps_4(asked):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exporter.convert.sources.rte import Rte
-from exporter.errors import FetchFailed
+from exporter.convert.sources.rte import RteEco2mix
+from exporter.errors import FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid.server import document
 from tests.unit.convert.sources.conftest import NOW
@@ -22,7 +22,7 @@ def rte(asker):
 
 
 def test_rows_that_have_no_value_yet_are_not_asked_for(rte):
-    rte.ask()
+    rte.request()
     (asked,) = rte.server.asked
     assert asked.path == "/records"
     assert asked.query["where"] == "taux_co2 is not null"
@@ -31,7 +31,7 @@ def test_rows_that_have_no_value_yet_are_not_asked_for(rte):
 
 @pytest.mark.parametrize(("missing", "limit"), [(0, "8"), (3600, "12"), (86_400, "100")])
 def test_as_many_rows_are_asked_for_as_are_missing_and_no_more_than_it_gives(rte, missing, limit):
-    rte.ask(since=NOW - missing)
+    rte.request(since=NOW - missing)
     assert rte.server.asked[0].query["limit"] == limit
 
 
@@ -41,7 +41,7 @@ def test_quarters_of_an_hour_follow_each_other_through_a_change_of_clocks(
 ):
     times = [change + place * QUARTER for place in range(-6, 7)]
     rte.serve([(at, 32) for at in times], hours=lambda at: before if at < change else after)
-    values = rte.ask(now=change + 7200, since=change - 7200).values
+    values = rte.request(now=change + 7200, since=change - 7200).values
     assert [value.start for value in values] == times
     assert {value.end - value.start for value in values} == {QUARTER}
 
@@ -49,10 +49,10 @@ def test_quarters_of_an_hour_follow_each_other_through_a_change_of_clocks(
 def test_a_time_without_a_zone_is_refused(rte):
     rows = [{"taux_co2": 32, "date_heure": "2025-01-01T12:00:00"}]
     rte.server.serve = lambda _: document({"results": rows})
-    with pytest.raises(FetchFailed, match="not a time with a zone"):
-        rte.ask()
+    with pytest.raises(FetchError, match="not a time with a zone"):
+        rte.request()
 
 
 def test_it_counts_the_stack_alone_on_average_by_location():
-    assert Rte().kind == (Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION)
-    assert (Rte().country, Rte().place, Rte().check()) == ("FRA", "FR", ())
+    assert RteEco2mix().kind == (Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION)
+    assert (RteEco2mix().country, RteEco2mix().place, RteEco2mix().check()) == ("FRA", "FR", ())

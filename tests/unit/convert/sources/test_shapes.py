@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.expose.api.documents import of_intensity
+from exporter.expose.api.documents import intensity_to_json
 from tests.grid import shapes
 from tests.unit.convert.sources.conftest import NOW
 from tests.unit.expose.conftest import live_grid, snapshot
@@ -91,7 +91,7 @@ def test_fields_are_those_of_the_authority(made, path, where, fields):
 
 
 def test_fields_of_another_exporter_are_those_that_this_one_sends():
-    known = of_intensity(snapshot(grid=live_grid()))
+    known = intensity_to_json(snapshot(grid=live_grid()))
     found = answered(shapes.exporter(PAIRS, ahead=PAIRS), "/api/v1/intensity")
     assert set(found) == set(known)
     assert set(found["factor"]) == set(known["factor"])

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.convert.sources.uk import Uk
-from exporter.errors import ConfigError, FetchFailed
+from exporter.convert.sources.uk import CarbonIntensityUk
+from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid.server import document
 from tests.unit.convert.sources.conftest import NOW
@@ -25,13 +25,13 @@ def uk(asker):
 
 
 def outcome(asker):
-    with pytest.raises(FetchFailed) as raised:
-        asker.ask()
+    with pytest.raises(FetchError) as raised:
+        asker.request()
     return raised.value.outcome
 
 
 def test_what_was_measured_goes_before_what_was_expected_and_the_rest_is_estimated(uk):
-    values = uk().ask().values
+    values = uk().request().values
     assert [(value.grams_per_kwh, value.estimated) for value in values] == [
         (263, False),
         (266, True),
@@ -47,12 +47,12 @@ def test_a_measured_zero_is_no_missing_value(uk):
 
 
 def test_the_forecast_begins_with_the_half_hour_that_is_under_way(uk):
-    assert [value.start for value in uk().ask().forecast] == [LAST, LAST + HALF]
+    assert [value.start for value in uk().request().forecast] == [LAST, LAST + HALF]
 
 
 def test_two_days_are_asked_for_from_half_an_hour_before_what_is_missing(uk):
     asker = uk()
-    asker.ask(since=NOW - 7200)
+    asker.request(since=NOW - 7200)
     assert asker.server.asked[0].path == "/intensity/2025-01-01T09:40Z/fw48h"
 
 
@@ -67,7 +67,7 @@ def test_two_days_are_asked_for_from_half_an_hour_before_what_is_missing(uk):
 def test_values_of_a_region_are_all_estimated(uk, place, path, said):
     asker = uk(place=place)
     asker.serve([(LAST, 312)], **said)
-    (value,) = asker.ask().values
+    (value,) = asker.request().values
     assert (value.grams_per_kwh, value.estimated) == (312, True)
     assert asker.server.asked[0].path.endswith(f"/fw48h/{path}")
 
@@ -112,15 +112,15 @@ def test_times_with_offsets_are_half_an_hour_apart_through_a_change_of_clocks(uk
     asker = uk()
     rows = [{"from": at, "to": to, "intensity": {"forecast": 1}} for at, to in pairwise(times)]
     asker.server.serve = lambda _: document({"data": rows})
-    values = asker.ask(now=1_800_000_000.0).values
+    values = asker.request(now=1_800_000_000.0).values
     assert [value.end - value.start for value in values] == [HALF, HALF]
 
 
 @pytest.mark.parametrize("place", ["", "0", "18", "London", "NG1 5DT", "DE", "-1", "1.5"])
 def test_what_is_no_place_is_refused(place):
     with pytest.raises(ConfigError, match="neither GB, nor a region"):
-        Uk(place=place).check()
+        CarbonIntensityUk(place=place).check()
 
 
 def test_it_counts_the_stack_alone_on_average_by_location():
-    assert Uk().kind == (Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION)
+    assert CarbonIntensityUk().kind == (Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION)

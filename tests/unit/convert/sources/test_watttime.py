@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from exporter.convert.sources.watttime import Watttime
-from exporter.errors import ConfigError, FetchFailed
+from exporter.convert.sources.watttime import WattTime
+from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Accounting, Basis, Signal
 from tests.grid import shapes
 from tests.grid.server import document
@@ -25,8 +25,8 @@ def watttime(asker):
 
 
 def failure(asker):
-    with pytest.raises(FetchFailed) as raised:
-        asker.ask()
+    with pytest.raises(FetchError) as raised:
+        asker.request()
     return raised.value
 
 
@@ -36,7 +36,7 @@ def test_pounds_per_megawatt_hour_become_grams_per_kilowatt_hour(watttime):
 
 def test_user_and_password_are_given_for_a_token_that_is_used_from_then_on(watttime):
     asker = watttime()
-    asker.ask()
+    asker.request()
     login, *others = asker.server.asked
     given = base64.b64decode(login.headers["authorization"].removeprefix("Basic ")).decode()
     assert given == f"ann:{TOKEN}"
@@ -65,7 +65,7 @@ def test_a_login_without_a_token_is_a_bad_answer(watttime, token):
 
 def test_the_range_is_asked_for_in_utc(watttime):
     asker = watttime()
-    asker.ask(since=NOW - 7200)
+    asker.request(since=NOW - 7200)
     query = asker.server.asked[-1].query
     assert (query["start"], query["end"]) == ("2025-01-01T10:10:00Z", "2025-01-01T12:10:00Z")
     assert (query["region"], query["signal_type"]) == ("CAISO_NORTH", "co2_moer")
@@ -73,7 +73,7 @@ def test_the_range_is_asked_for_in_utc(watttime):
 
 def test_an_hour_is_asked_for_at_least(watttime):
     asker = watttime()
-    asker.ask(since=NOW - 60)
+    asker.request(since=NOW - 60)
     assert asker.server.asked[-1].query["start"] == "2025-01-01T11:10:00Z"
 
 
@@ -100,7 +100,7 @@ def test_another_region_is_refused(watttime):
 def test_where_the_plan_has_no_history_the_first_point_of_the_forecast_is_now(watttime):
     asker = watttime()
     asker.serve(None, ahead=[(LAST, 1000), (LAST + 300, 2000)])
-    answer = asker.ask()
+    answer = asker.request()
     assert [value.start for value in answer.values] == [LAST]
     assert [value.start for value in answer.forecast] == [LAST, LAST + 300]
     assert all(value.estimated for value in (*answer.values, *answer.forecast))
@@ -115,7 +115,7 @@ def test_where_the_plan_has_neither_the_refusal_is_said(watttime):
 def test_the_average_has_no_forecast(watttime):
     asker = watttime(signal="average")
     asker.serve([(LAST, 1000)], ahead=[(LAST, 5)], signal_type="co2_aoer")
-    assert asker.ask().forecast == ()
+    assert asker.request().forecast == ()
 
 
 @pytest.mark.parametrize("period", ["often", -300, True])
@@ -128,7 +128,7 @@ def test_a_period_that_cannot_be_true_gives_no_value(watttime, period):
 def test_a_period_that_nobody_says_is_five_minutes(watttime):
     asker = watttime()
     asker.serve([(LAST, 1000)], data_point_period_seconds=None)
-    (value,) = asker.ask().values
+    (value,) = asker.request().values
     assert value.end - value.start == 300
 
 
@@ -140,16 +140,16 @@ def test_times_with_offsets_are_the_same_through_a_change_of_clocks(watttime):
     meta = {"region": "CAISO_NORTH", "units": "lbs_co2_per_mwh"}
     data = [{"point_time": at, "value": 1} for at in times]
     asker.server.serve = lambda _: document({"token": "t", "data": data, "meta": meta})
-    assert [value.start for value in asker.ask().values] == [change - 300, change]
+    assert [value.start for value in asker.request().values] == [change - 300, change]
 
 
 @pytest.mark.parametrize("missing", ["region", "username"])
 def test_region_and_user_are_needed(missing):
     options = {"region": "CAISO_NORTH", "username": "ann"} | {missing: ""}
     with pytest.raises(ConfigError, match="it needs region and username"):
-        Watttime(**options).check()
+        WattTime(**options).check()
 
 
 def test_it_is_marginal_of_the_stack_alone_unless_asked_otherwise():
-    assert Watttime().kind == (Signal.MARGINAL, Basis.DIRECT, Accounting.LOCATION)
-    assert Watttime(signal="average").kind[0] is Signal.AVERAGE
+    assert WattTime().kind == (Signal.MARGINAL, Basis.DIRECT, Accounting.LOCATION)
+    assert WattTime(signal="average").kind[0] is Signal.AVERAGE

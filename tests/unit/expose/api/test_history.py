@@ -6,18 +6,18 @@ import pwd
 
 import pytest
 
-from exporter.errors import Refused
-from exporter.expose.api.agent import HISTORIES_PER_SECOND
-from exporter.expose.api.history import parse_history
-from exporter.integrations.codecarbon.history import ORIGIN, read
-from exporter.model.books import FactorUse
-from exporter.model.commands import TakeIn, Taken
-from exporter.model.runs import HISTORY
-from tests.unit.integrations.codecarbon.test_history import SHIFTED
+from exporter.errors import RequestRefused
+from exporter.expose.api.agent_api import IMPORTS_PER_SECOND
+from exporter.expose.api.request_bodies import parse_import
+from exporter.integrations.codecarbon.csv_import import ORIGIN, read_history
+from exporter.model.commands import ImportResult, ImportRuns
+from exporter.model.ledger import FactorUse
+from exporter.model.runs import IMPORTED_UID
+from tests.unit.integrations.codecarbon.test_csv_import import SHIFTED
 
 
 def run(**changes):
-    (first, _) = read(SHIFTED).runs
+    (first, _) = read_history(SHIFTED).runs
     return {**first, **changes}
 
 
@@ -26,8 +26,8 @@ def body(*runs, origin=ORIGIN):
 
 
 def test_a_run_of_a_file_is_one_of_who_brings_it():
-    (record,) = parse_history(body(run()), "ada").records
-    assert (record.run.key.uid, record.run.user, record.run.origin) == (HISTORY, "ada", ORIGIN)
+    (record,) = parse_import(body(run()), "ada").records
+    assert (record.run.key.uid, record.run.user, record.run.origin) == (IMPORTED_UID, "ada", ORIGIN)
     assert {part.device.id for part in record.parts} == {ORIGIN}
     assert record.energy_uj == sum(use.energy_uj for use in record.factors)
 
@@ -58,34 +58,34 @@ def part(**changes):
     ],
 )
 def test_what_is_wrong_is_refused_with_its_place(wrong, why):
-    with pytest.raises(Refused, match=why):
-        parse_history(wrong, "ada")
+    with pytest.raises(RequestRefused, match=why):
+        parse_import(wrong, "ada")
 
 
 def test_it_is_answered_with_what_became_of_it(site):
-    site.reply = Taken(1, 0, 0)
+    site.reply = ImportResult(1, 0, 0)
     response = site.ask("POST", "/v1/history", body(run()), agent=True)
     assert (response.status, json.loads(response.content)["new"]) == (200, 1)
     (command,) = site.requests
-    assert isinstance(command, TakeIn)
+    assert isinstance(command, ImportRuns)
     assert command.records[0].run.user == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_too_much_at_once_is_refused_for_that_second(site):
-    site.reply = Taken(1, 0, 0)
-    asked = HISTORIES_PER_SECOND + 1
+    site.reply = ImportResult(1, 0, 0)
+    asked = IMPORTS_PER_SECOND + 1
     answers = [site.ask("POST", "/v1/history", body(run()), agent=True) for _ in range(asked)]
-    assert [each.status for each in answers] == [200] * HISTORIES_PER_SECOND + [429]
+    assert [each.status for each in answers] == [200] * IMPORTS_PER_SECOND + [429]
 
 
 def test_energy_without_a_zone_has_no_grams():
     energy_uj = sum(part["energy_uj"] for part in run()["parts"])
     parts = [{**part, "carbon_ng": 0} for part in run()["parts"]]
     use = {"zone": None, "energy_uj": energy_uj, "carbon_ng": 0}
-    (record,) = parse_history(body(run(parts=parts, intensity=[use])), "ada").records
+    (record,) = parse_import(body(run(parts=parts, intensity=[use])), "ada").records
     assert record.factors == (FactorUse(None, energy_uj, 0),)
-    with pytest.raises(Refused, match="expected a zone, or no grams"):
-        parse_history(body(run(intensity=[{**use, "carbon_ng": 1}])), "ada")
+    with pytest.raises(RequestRefused, match="expected a zone, or no grams"):
+        parse_import(body(run(intensity=[{**use, "carbon_ng": 1}])), "ada")
 
 
 def test_it_can_only_be_brought(site):

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import Refused
+from exporter.errors import RequestRefused
 from exporter.expose.http.http1 import (
     PLAIN_TYPE,
-    Response,
+    HttpResponse,
     accepts_gzip,
     body_length,
-    child,
     parse_head,
+    path_child,
     prefers_openmetrics,
     render_head,
 )
@@ -68,14 +68,14 @@ def test_the_connection_is_not_kept(lines):
     ],
 )
 def test_what_is_no_request_is_refused(lines):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         parse_head(head(*lines))
     assert refused.value.status == 400
 
 
 @given(st.binary())
 def test_any_bytes_are_a_request_or_refused(data):
-    with suppress(Refused):
+    with suppress(RequestRefused):
         parse_head(data)
 
 
@@ -99,13 +99,13 @@ def test_the_length_of_a_body_is_known_beforehand(lines, length):
     ],
 )
 def test_a_body_that_cannot_be_taken_is_refused(line, status):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         body_length(parse_head(head("POST / HTTP/1.1", "Host: h", line)), 10)
     assert refused.value.status == status
 
 
 def test_an_answer_is_spelled():
-    response = Response(200, b"abc", PLAIN_TYPE, (("Vary", "Accept"),))
+    response = HttpResponse(200, b"abc", PLAIN_TYPE, (("Vary", "Accept"),))
     lines = render_head(response, 1_790_000_000.0, keep_alive=True).decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 200 OK"
     assert "Date: Mon, 21 Sep 2026 14:13:20 GMT" in lines
@@ -118,7 +118,7 @@ def test_an_answer_is_spelled():
 
 @pytest.mark.parametrize(("status", "there"), [(503, True), (429, True), (404, False)])
 def test_who_may_come_again_is_told_when(status, there):
-    text = render_head(Response(status, b"", PLAIN_TYPE), 0.0, keep_alive=False)
+    text = render_head(HttpResponse(status, b"", PLAIN_TYPE), 0.0, keep_alive=False)
     assert (b"Retry-After: 1" in text) == there
 
 
@@ -134,12 +134,12 @@ def test_who_may_come_again_is_told_when(status, there):
     ],
 )
 def test_a_name_below_a_path_is_found(path, name):
-    assert child(path, "/runs") == name
+    assert path_child(path, "/runs") == name
 
 
 def test_a_name_that_is_no_utf8_is_refused():
-    with pytest.raises(Refused):
-        child("/runs/%ff", "/runs")
+    with pytest.raises(RequestRefused):
+        path_child("/runs/%ff", "/runs")
 
 
 PROMETHEUS_2 = (

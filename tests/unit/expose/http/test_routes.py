@@ -8,11 +8,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.errors import ConfigError
-from exporter.expose.api import answers
-from exporter.expose.exposition import Page
+from exporter.expose.api import read_api
+from exporter.expose.exposition import MetricsPage
 from exporter.expose.http.routes import check_telemetry_path
-from exporter.expose.page import pages
-from exporter.model.snapshot import Health
+from exporter.expose.page import handlers
+from exporter.model.snapshot import DaemonHealth
 
 PEOPLES = ["/", "/?q=bert", "/runs", "/runs/bert", "/runs/bert/receipt"]
 PATHS = [
@@ -130,7 +130,7 @@ def test_everything_else_is_not_found(site, path):
 def test_text_is_served_to_who_does_not_ask_for_more(site):
     response = site.get("/metrics")
     assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
-    assert response.content == site.board.current.page.text()
+    assert response.content == site.board.current.metrics_page.text()
     assert list(parse_text(response.content.decode()))
 
 
@@ -143,15 +143,15 @@ def test_openmetrics_is_served_to_who_asks_for_it(site):
 def test_the_page_is_compressed_for_who_takes_it(site):
     response = site.get("/metrics", accept_encoding="gzip")
     assert response.getheader("Content-Encoding") == "gzip"
-    assert gzip.decompress(response.content) == site.board.current.page.text()
+    assert gzip.decompress(response.content) == site.board.current.metrics_page.text()
 
 
 @pytest.mark.parametrize(
     ("path", "owner", "maker"),
     [
-        ("/metrics", Page, "gzipped"),
-        ("/api/v1/snapshot", answers, "of_snapshot"),
-        ("/", pages, "node_page"),
+        ("/metrics", MetricsPage, "gzipped"),
+        ("/api/v1/snapshot", read_api, "snapshot_to_json"),
+        ("/", handlers, "node_page"),
     ],
 )
 def test_what_takes_long_is_made_once_per_tick_beside_the_web_thread(
@@ -207,7 +207,7 @@ def test_a_daemon_of_long_intervals_may_miss_two_of_them(site):
 
 def test_a_daemon_that_cannot_heal_is_not_and_says_why(site):
     snapshot = site.board.current.snapshot
-    site.board.publish(snapshot._replace(health=Health(sick="start the container anew")))
+    site.board.publish(snapshot._replace(health=DaemonHealth(sick="start the container anew")))
     response = site.get("/-/healthy")
     assert response.status == 503
     assert b"start the container anew" in response.content

@@ -6,8 +6,8 @@ import socket
 from contextlib import suppress
 from functools import partial
 
-from exporter.expose.http.http1 import PLAIN_TYPE, Response
-from exporter.expose.http.server import DEFAULT_LIMITS, Server
+from exporter.expose.http.http1 import PLAIN_TYPE, HttpResponse
+from exporter.expose.http.server import DEFAULT_LIMITS, HttpServer
 from tests.fakes import FakeClock
 from tests.unit.expose.conftest import SOON
 
@@ -171,7 +171,7 @@ def connect_slow(site):
 
 def test_who_does_not_read_is_cut_off(open_site, made):
     site = big_site(open_site, made, read_seconds=0.05)
-    size = len(site.board.current.page.text())
+    size = len(site.board.current.metrics_page.text())
     with connect_slow(site) as connection:
         site.get("/-/ready")
         while site.web._server._tasks:  # until the server has given up
@@ -181,7 +181,7 @@ def test_who_does_not_read_is_cut_off(open_site, made):
 
 def test_of_too_many_slow_readers_the_oldest_is_given_up(open_site, made):
     site = big_site(open_site, made, slow_readers=1)
-    size = len(site.board.current.page.text())
+    size = len(site.board.current.metrics_page.text())
     with connect_slow(site) as first:
         assert first.recv(4) == b"HTTP"
         with connect_slow(site) as second:
@@ -299,7 +299,7 @@ def test_a_fault_of_the_daemon_is_a_500_and_is_logged(site, caplog):
 
 def test_stopping_lets_an_answer_be_finished(open_site, made):
     site = big_site(open_site, made)
-    size = len(site.board.current.page.text())
+    size = len(site.board.current.metrics_page.text())
     with connect_slow(site) as connection:
         assert connection.recv(4) == b"HTTP"
         site.web.stop()
@@ -320,12 +320,12 @@ def converse(path, play):
 
     async def handler(request):
         answered.append(request.path)
-        return Response(200, b"", PLAIN_TYPE)
+        return HttpResponse(200, b"", PLAIN_TYPE)
 
     async def main():
-        server = Server(FakeClock(), DEFAULT_LIMITS)
+        server = HttpServer(FakeClock(), DEFAULT_LIMITS)
         listener = await asyncio.start_unix_server(
-            partial(server.connected, handler, lambda: None), path
+            partial(server.handle_connection, handler, lambda: None), path
         )
         clients = [await asyncio.open_unix_connection(path) for _ in range(2)]
         await play(*clients)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import human
+from exporter import formatting
 from exporter.expose.page.node import node_page
-from exporter.expose.page.run import Shown, run_page
-from exporter.expose.view import View
+from exporter.expose.page.run import RunPageData, run_page
+from exporter.expose.snapshot_view import SnapshotView
 from exporter.model.runs import RunKey
 from exporter.model.snapshot import record_of
 from exporter.report.forms.registry import FORMS
@@ -18,7 +18,7 @@ from tests.unit.expose.page.reading import Reader
 
 
 def render(snapshot, query=""):
-    return node_page(View(snapshot), query=query).decode()
+    return node_page(SnapshotView(snapshot), query=query).decode()
 
 
 def read(snapshot, query=""):
@@ -61,7 +61,7 @@ def test_a_run_over_its_budget_stands_out(made, grams, stands_out):
     node = made.gpu_node()
     run, *others = node.runs
     html = render(node._replace(runs=(run._replace(budget_grams=grams), *others)))
-    kg = human.number(grams / 1000)
+    kg = formatting.number(grams / 1000)
     (budget,) = [part for part in html.split("<small>") if f" of {kg} kg<" in part]
     assert budget.startswith('<span class="doubt">') == stands_out
 
@@ -74,7 +74,7 @@ def test_what_is_broken_is_said_on_top(made):
 
 
 def test_ailments_of_the_daemon_are_said(made):
-    health = made.Health(ledger_why="disk full", imbalance_uj=3, series_dropped=4)
+    health = made.DaemonHealth(ledger_why="disk full", imbalance_uj=3, series_dropped=4)
     _, text = read(made.snapshot(health=health))
     assert "could not be written: disk full" in text
     assert "out of balance by 3" in text
@@ -82,7 +82,7 @@ def test_ailments_of_the_daemon_are_said(made):
 
 
 def test_an_ailment_of_the_daemon_stands_out_before_all_else(made):
-    text = render(made.gpu_node()._replace(health=made.Health(ledger_why="disk full")))
+    text = render(made.gpu_node()._replace(health=made.DaemonHealth(ledger_why="disk full")))
     warnings = text[text.index("<ul") :]
     said = "The ledger could not be written: disk full"
     assert warnings.startswith(f'<ul class="warnings"><li class="grave">{said}</li><li>')
@@ -122,7 +122,7 @@ def test_hostile_texts_stay_texts(made, hostile):
     )
     state = made.state(made.CPU, up=False, why=hostile, info={"model": hostile, "ordinal": hostile})
     collector = made.CollectorState(hostile, ok=False, seconds=0.0, why=hostile)
-    grid = made.GridState(made.FACTOR._replace(zone=hostile, source=hostile), 1.0, hostile)
+    grid = made.IntensityState(made.FACTOR._replace(zone=hostile, source=hostile), 1.0, hostile)
     calm = made.run(RunKey(1, "a", "a"), ended=1.0)
     shape = [
         name
@@ -131,7 +131,7 @@ def test_hostile_texts_stay_texts(made, hostile):
                 runs=(calm,),
                 devices=(made.state(made.CPU, up=False, why="a"),),
                 collectors=(made.CollectorState("a", ok=False, seconds=0.0, why="a"),),
-                grid=made.GridState(made.FACTOR, 1.0, "a"),
+                grid=made.IntensityState(made.FACTOR, 1.0, "a"),
                 notes=("a",),
             )
         )[0].elements
@@ -239,7 +239,7 @@ def test_numbers_of_a_column_are_of_one_unit(made, size):
         grown.append(row._replace(balance=row.balance._replace(total=total)))
     snapshot = node._replace(rows=tuple(grown))
     runs = [
-        run_page(Shown(record_of(snapshot, run), snapshot, None, FORMS)).decode()
+        run_page(RunPageData(record_of(snapshot, run), snapshot, None, FORMS)).decode()
         for run in node.runs
     ]
     for html in (render(snapshot), *runs):
@@ -265,7 +265,7 @@ def test_a_run_without_a_name_is_called_by_its_id(made):
 def test_a_yearly_mean_has_its_year_and_no_age(made):
     year = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
     factor = made.FACTOR._replace(as_of=year)
-    state = made.GridState(factor, made.WALL - year, "yearly mean of DE, Ember 2024")
+    state = made.IntensityState(factor, made.WALL - year, "yearly mean of DE, Ember 2024")
     _, text = read(made.snapshot(grid=state))
     assert "344 g/kWh mean of 2024" in text
     assert " old" not in text
@@ -273,11 +273,11 @@ def test_a_yearly_mean_has_its_year_and_no_age(made):
 
 def test_a_value_of_a_moment_has_its_age(made):
     factor = made.FACTOR._replace(valid_until=made.WALL + 60, as_of=made.WALL - 840)
-    _, text = read(made.snapshot(grid=made.GridState(factor, 840.0, "measured")))
+    _, text = read(made.snapshot(grid=made.IntensityState(factor, 840.0, "measured")))
     assert "344 g/kWh 14 min 0 s old" in text
 
 
 def test_a_value_of_no_stated_time_has_neither(made):
     factor = made.FACTOR._replace(as_of=0.0)
-    _, text = read(made.snapshot(grid=made.GridState(factor, None, "configured value")))
+    _, text = read(made.snapshot(grid=made.IntensityState(factor, None, "configured value")))
     assert "344 g/kWh Ember 2025" in text

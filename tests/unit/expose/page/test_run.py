@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import human
-from exporter.expose.page.history import Past
-from exporter.expose.page.run import Shown, run_page
-from exporter.model.books import FactorUse
+from exporter import formatting
+from exporter.expose.page.power_history import RunPowerHistory
+from exporter.expose.page.run import RunPageData, run_page
+from exporter.model.ledger import FactorUse
 from exporter.model.readings import Method
 from exporter.model.record import RunRecord
-from exporter.model.runs import HISTORY, REPLAY, Mark, Progress, RunKey, Unit
+from exporter.model.runs import IMPORTED_UID, REPLAY, Progress, ProgressMark, RunKey, UnitCount
 from exporter.model.snapshot import record_of
 from exporter.report.forms.registry import FORMS
 from tests.unit.expose.page.reading import Reader
 
 
 def read(snapshot, run, past=None):
-    shown = Shown(record_of(snapshot, run), snapshot, past, FORMS)
+    shown = RunPageData(record_of(snapshot, run), snapshot, past, FORMS)
     return Reader(run_page(shown).decode())
 
 
@@ -87,7 +87,10 @@ BUDGETS = {
 @pytest.mark.parametrize(("budget", "done", "said"), BUDGETS.values(), ids=BUDGETS)
 def test_the_outlook_on_the_budget(made, node, bert, budget, done, said):
     total = 4_000_007_000_000
-    marks = Mark(0.0, made.WALL - 10, 0, 0), Mark(done, made.WALL, total, 100 * total)
+    marks = (
+        ProgressMark(0.0, made.WALL - 10, 0, 0),
+        ProgressMark(done, made.WALL, total, 100 * total),
+    )
     run = bert._replace(budget_grams=budget, progress=Progress(100.0, *marks))
     text = text_of(node, run)
     assert f"End, UTC {said}" in text
@@ -97,7 +100,10 @@ def test_the_outlook_on_the_budget(made, node, bert, budget, done, said):
 @pytest.mark.parametrize("done", [0.0, 50.0])
 def test_one_of_many_nodes_does_not_say_that_the_budget_of_all_is_kept(made, node, bert, done):
     total = 4_000_007_000_000
-    marks = Mark(0.0, made.WALL - 10, 0, 0), Mark(done, made.WALL, total, 100 * total)
+    marks = (
+        ProgressMark(0.0, made.WALL - 10, 0, 0),
+        ProgressMark(done, made.WALL, total, 100 * total),
+    )
     run = bert._replace(budget_grams=1e6, progress=Progress(100.0, *marks), nodes=2)
     text = text_of(node, run)
     assert "unknown here the budget is for all 2 nodes, this is one of them" in text
@@ -106,14 +112,19 @@ def test_one_of_many_nodes_does_not_say_that_the_budget_of_all_is_kept(made, nod
 
 def test_the_forecast_says_its_range(made, node, bert):
     total = 4_000_007_000_000
-    marks = [Mark(10.0 * n, made.WALL, n * total // 4, 25 * n * total) for n in (0, 1, 2, 4)]
+    marks = [
+        ProgressMark(10.0 * n, made.WALL, n * total // 4, 25 * n * total) for n in (0, 1, 2, 4)
+    ]
     uneven = Progress(50.0, marks[0], marks[-1], tuple(marks[1:-1]))
     page = read(node, bert._replace(budget_grams=500_000.0, progress=uneven))
     assert "500\u202fkg to 500\u202fkg" in page.texts
     text = page.text
     assert "500 kg 500 kg to 500 kg 1.39 kWh 1.39 kWh to 1.39 kWh" in text
     used = made.WALL, total, 100 * total
-    uneven = uneven._replace(last=Mark(15.0, *used), between=(Mark(5.0, *used), Mark(10.0, *used)))
+    uneven = uneven._replace(
+        last=ProgressMark(15.0, *used),
+        between=(ProgressMark(5.0, *used), ProgressMark(10.0, *used)),
+    )
     text = text_of(node, bert._replace(budget_grams=500_000.0, progress=uneven))
     assert "may pass the budget" in text
     assert " kg to " in text
@@ -122,19 +133,23 @@ def test_the_forecast_says_its_range(made, node, bert):
 def test_results_and_counts_say_what_each_cost(node, bert):
     run = bert._replace(
         logged=(("accuracy", 0.93), ("verdict", "good")),
-        units=(Unit("samples", 4.0), Unit("tokens", 4_000_000.0), Unit("steps", 0.0)),
+        units=(
+            UnitCount("samples", 4.0),
+            UnitCount("tokens", 4_000_000.0),
+            UnitCount("steps", 0.0),
+        ),
     )
     text = text_of(node, run)
     assert "samples counted 4.00 278 Wh each 100 kg each" in text
     assert "tokens counted 4 000 000 0.278 Wh per 1 000 0.100 kg per 1 000" in text
-    assert f"steps counted 0 {human.UNKNOWN} {human.UNKNOWN}" in text
+    assert f"steps counted 0 {formatting.UNKNOWN} {formatting.UNKNOWN}" in text
     assert "accuracy logged 0.93 " in text
     assert "verdict logged good" in text
 
 
 def test_counts_in_crumbs_cost_nothing_that_could_be_told(node, bert):
-    text = text_of(node, bert._replace(units=(Unit("dust", 5e-324),)))
-    assert f"dust counted <0.001 {human.UNKNOWN} {human.UNKNOWN}" in text
+    text = text_of(node, bert._replace(units=(UnitCount("dust", 5e-324),)))
+    assert f"dust counted <0.001 {formatting.UNKNOWN} {formatting.UNKNOWN}" in text
 
 
 def test_runs_around_it_inside_it_and_beside_it_are_linked(made, node, bert):
@@ -174,7 +189,7 @@ def test_an_ended_run_has_a_mean_power_an_end_and_is_seldom_asked_for_again(node
 
 
 def test_the_past_is_drawn_with_its_words(node, bert):
-    past = Past(0.0, 120.0, {"cpu": (10.0, 20.0), "gpu": (90.0, 180.0)}, 150.0)
+    past = RunPowerHistory(0.0, 120.0, {"cpu": (10.0, 20.0), "gpu": (90.0, 180.0)}, 150.0)
     page = read(node, bert, past)
     (said,) = [a["aria-label"] for name, a in page.elements if a.get("class") == "broad"]
     assert said == (
@@ -185,12 +200,14 @@ def test_the_past_is_drawn_with_its_words(node, bert):
 
 def test_a_past_that_is_not_there_is_said(node, bert):
     assert "The ledger does not answer" in text_of(node, bert)
-    assert "has the first minute of it soon" in text_of(node, bert, Past(0.0, 0.0, {}, 0.0))
+    assert "has the first minute of it soon" in text_of(
+        node, bert, RunPowerHistory(0.0, 0.0, {}, 0.0)
+    )
 
 
 def test_what_another_tool_told_is_called_that(node, bert):
-    run = bert._replace(key=RunKey(HISTORY, "bert", ""), origin="codecarbon", ended=node.wall)
-    text = text_of(node, run, Past(0.0, 0.0, {}, 0.0))
+    run = bert._replace(key=RunKey(IMPORTED_UID, "bert", ""), origin="codecarbon", ended=node.wall)
+    text = text_of(node, run, RunPowerHistory(0.0, 0.0, {}, 0.0))
     assert "Not known: it was measured by another tool." in text
     assert "as codecarbon told" in text
 
@@ -226,7 +243,7 @@ def test_hostile_texts_stay_texts(made, hostile):
             ended=1.0,
             end_reason=text,
             logged=((text, text),),
-            units=(Unit(text, 1.0),),
+            units=(UnitCount(text, 1.0),),
             scope=text,
             origin=text,
         )
@@ -242,6 +259,6 @@ def test_hostile_texts_stay_texts(made, hostile):
 def test_a_record_without_parts_is_shown(made):
     run = made.run(RunKey(1, "new", ""))
     record = RunRecord(run, (), (), made.WALL, "node1")
-    text = Reader(run_page(Shown(record, made.snapshot(), None, FORMS)).decode()).text
+    text = Reader(run_page(RunPageData(record, made.snapshot(), None, FORMS)).decode()).text
     assert "It has used nothing that is known yet." in text
     assert "None was needed yet." in text

@@ -2,12 +2,12 @@
 
 import pytest
 
-from exporter.model.books import Amount, FactorUse
 from exporter.model.intensity import Factor
-from exporter.model.readings import Device, Kind, Method
-from exporter.model.record import Part, RunRecord, to_json
+from exporter.model.ledger import Amount, FactorUse
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.record import RecordPart, RunRecord, record_to_json
 from exporter.model.runs import RunInfo, RunKey
-from exporter.model.workload import Split
+from exporter.model.workload import SplitMethod
 from exporter.units import MICROJOULES_PER_KWH
 from tests.agents import serving
 from tests.unit.client.conftest import nobody  # noqa: F401  a fixture
@@ -23,7 +23,7 @@ class Seconds(Runs):
     def __init__(self):
         super().__init__()
         self.zone = "DE"
-        self.device = Device(Kind.CPU, "package-0")
+        self.device = Device(DeviceKind.CPU, "package-0")
 
     def pass_seconds(self, count):
         inner = [run for run in self.known.values() if run["ended"] is None]
@@ -45,9 +45,9 @@ class Seconds(Runs):
             labels=tuple(known.get("labels", {}).items()),
             shown_id=run_id,
         )
-        part = Part(self.device, Method.COUNTER, Split.EXCLUSIVE, amount)
+        part = RecordPart(self.device, Method.COUNTER, SplitMethod.EXCLUSIVE, amount)
         use = FactorUse(FACTOR._replace(zone=self.zone), amount.energy_uj, amount.carbon_ng)
-        return to_json(RunRecord(info, (part,), (use,), at=1000.0, node="n1"))
+        return record_to_json(RunRecord(info, (part,), (use,), at=1000.0, node="n1"))
 
     def _decide(self, method, path, document):
         status, record = super()._decide(method, path, document)

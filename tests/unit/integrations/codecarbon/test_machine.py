@@ -3,8 +3,8 @@
 import psutil
 import pytest
 
-from exporter.integrations.codecarbon import machine
-from exporter.integrations.codecarbon.machine import Utilization, busy_percent
+from exporter.integrations.codecarbon import csv_writer
+from exporter.integrations.codecarbon.csv_writer import Utilization, busy_percent
 
 IDLE = psutil.cpu_times()._replace(**dict.fromkeys(psutil.cpu_times()._fields, 100.0))
 
@@ -39,7 +39,7 @@ def test_memory_is_the_mean_of_what_was_seen(monkeypatch):
         percent, size = next(used)
         return IDLE, memory._replace(percent=percent, used=size)
 
-    monkeypatch.setattr(machine, "_sample", sample)
+    monkeypatch.setattr(csv_writer, "_sample", sample)
     utilization = Utilization()
     assert utilization.columns()["ram_utilization_percent"] == pytest.approx(15)
     assert utilization.columns()["ram_used_gb"] == pytest.approx(3)
@@ -49,5 +49,5 @@ def test_where_nothing_can_be_read_nothing_is_said(monkeypatch):
     def hidden():
         raise PermissionError
 
-    monkeypatch.setattr(machine, "_sample", hidden)
+    monkeypatch.setattr(csv_writer, "_sample", hidden)
     assert Utilization().columns() == {}

@@ -16,7 +16,7 @@ import pytest
 
 import exporter.integrations.codecarbon as ours
 from exporter.client import track
-from exporter.convert import tables
+from exporter.convert import zones
 from exporter.integrations.codecarbon import (
     EmissionsTracker,
     OfflineEmissionsTracker,
@@ -31,9 +31,9 @@ from exporter.integrations.codecarbon.output import (
     GoogleCloudLoggerOutput,
     LoggerOutput,
 )
-from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_DECORATOR, asked
-from exporter.model.readings import Device, Kind
-from exporter.report.forms.codecarbon import COLUMNS, Price
+from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_DECORATOR, read_tracker_settings
+from exporter.model.readings import Device, DeviceKind
+from exporter.report.forms.codecarbon import COLUMNS, ConversionOverrides
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def rows(path="emissions.csv"):
 
 
 def settings(*given, environment=None, **named):
-    return asked(ARGUMENTS, given, named, environment or {})
+    return read_tracker_settings(ARGUMENTS, given, named, environment or {})
 
 
 def test_stop_gives_kilograms_and_writes_a_row(seconds):
@@ -165,7 +165,7 @@ def test_a_place_counts_by_its_table_and_the_daemons_own_as_the_daemon_did(secon
         tracker.start()
         seconds.pass_seconds(10)
         kilograms.append(tracker.stop())
-    assert kilograms[0] == pytest.approx(tables.find("FRA").grams_per_kwh / 100)
+    assert kilograms[0] == pytest.approx(zones.find_factor("FRA").grams_per_kwh / 100)
     assert kilograms[1] == pytest.approx(1.0)
     assert [row["country_iso_code"] for row in rows()] == ["FRA", "DEU"]
 
@@ -269,7 +269,7 @@ def test_files_come_before_the_environment_and_that_before_arguments(tmp_path, m
     environment = {"CODECARBON_EXPERIMENT_NAME": "e%s", "codecarbon_wue": "2"}
     made = settings(environment=environment)
     assert (made.project_name, made.experiment_name) == ("here", "e%s")
-    assert made.price == Price(pue=1.5, litres_per_kwh=2.0)
+    assert made.price == ConversionOverrides(pue=1.5, litres_per_kwh=2.0)
     assert settings("given", environment=environment).project_name == "given"
 
 
@@ -692,7 +692,7 @@ def test_utilization_is_that_of_the_machine_and_gpus_that_are_not_there_have_non
 
 
 def test_a_run_with_gpus_has_no_utilization_of_theirs(seconds):
-    seconds.device = Device(Kind.GPU, "GPU-1")
+    seconds.device = Device(DeviceKind.GPU, "GPU-1")
     with EmissionsTracker() as tracker:
         seconds.pass_seconds(1)
     data = tracker.final_emissions_data

@@ -6,9 +6,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter import human, units
-from exporter.estimate import numbers
-from exporter.report.card.amounts import amounts, hub_reading, masses, number, plain
+from exporter import formatting, units
+from exporter.estimate import estimate
+from exporter.report.card.amounts import (
+    find_amounts,
+    find_masses,
+    hub_value,
+    parse_decimal,
+    plain_grams,
+)
 from exporter.report.forms import latex
 from exporter.report.forms.registry import FORMS
 from tests.unit.report.forms.making import record as made
@@ -27,7 +33,7 @@ from tests.unit.report.forms.making import record as made
     ],
 )
 def test_grams_are_plain_decimals(carbon_ng, text):
-    assert plain(carbon_ng) == text
+    assert plain_grams(carbon_ng) == text
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_grams_are_plain_decimals(carbon_ng, text):
     ],
 )
 def test_masses_are_found_in_texts_and_rates_are_not(text, grams):
-    assert [round(found, 9) for _, found in amounts(text)] == grams
+    assert [round(found, 9) for _, found in find_amounts(text)] == grams
 
 
 SPACES = (
@@ -69,8 +75,8 @@ SPACES = (
 
 @pytest.mark.parametrize("space", SPACES)
 def test_digits_are_grouped_as_people_and_markup_group_them(space):
-    assert [grams for _, grams in amounts(f"8 GPUs: 16{space}714 kg")] == [16_714_000]
-    assert [grams for _, grams in amounts(f"1{space}016{space}714 kg")] == [1_016_714_000]
+    assert [grams for _, grams in find_amounts(f"8 GPUs: 16{space}714 kg")] == [16_714_000]
+    assert [grams for _, grams in find_amounts(f"1{space}016{space}714 kg")] == [1_016_714_000]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_digits_are_grouped_as_people_and_markup_group_them(space):
     ],
 )
 def test_the_last_mark_is_the_decimal_one(text, value):
-    assert number(text) == value
+    assert parse_decimal(text) == value
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,7 @@ def test_the_last_mark_is_the_decimal_one(text, value):
     ],
 )
 def test_a_mass_is_as_vague_as_its_spelling(text, grams, is_near):
-    assert any(mass.is_near(grams) for mass in masses(text)) == is_near
+    assert any(mass.is_near(grams) for mass in find_masses(text)) == is_near
 
 
 @given(st.integers(1, 10**19))
@@ -117,9 +123,13 @@ def test_a_mass_is_as_vague_as_its_spelling(text, grams, is_near):
 def test_what_is_printed_for_people_is_read(carbon_ng):
     grams = units.grams(carbon_ng)
     exact = Fraction(carbon_ng, 10**9)
-    for text in (human.carbon(carbon_ng), numbers.carbon(exact), f"{plain(carbon_ng)} g"):
+    for text in (
+        formatting.carbon(carbon_ng),
+        estimate.format_carbon(exact),
+        f"{plain_grams(carbon_ng)} g",
+    ):
         for printed in (text, latex.escape(text), f"emitted {text} CO2eq, at 120 g/kWh"):
-            (mass,) = masses(printed)
+            (mass,) = find_masses(printed)
             assert mass.is_near(grams), printed
 
 
@@ -130,14 +140,14 @@ def test_every_form_of_a_record_is_read(carbon_ng):
     document = made(carbon_ng=carbon_ng, carbon_grams=grams)
     for form in ("text", "markdown", "latex", "html", "model-card"):
         written = FORMS[form].write(document)
-        assert any(mass.is_near(grams) for mass in masses(written)), form
+        assert any(mass.is_near(grams) for mass in find_masses(written)), form
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("1,234", 1234), ("1,5", 1.5), ("1_000", 1000), ("1,234,567.8", 1234567.8)]
 )
 def test_commas_are_thousands_before_three_digits(text, value):
-    assert number(text) == value
+    assert parse_decimal(text) == value
 
 
 @pytest.mark.parametrize(
@@ -145,4 +155,4 @@ def test_commas_are_thousands_before_three_digits(text, value):
     [(3.5, 3.5), ("~ 12 t", 12), ("1,234 g", 1), (2.1e-06, 2.1), (0, None), (None, None)],
 )
 def test_the_hub_reads_the_first_digits(value, reading):
-    assert hub_reading(value) == reading
+    assert hub_value(value) == reading

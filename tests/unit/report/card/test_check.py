@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.report.card.check import findings
-from exporter.report.card.facts import Told
-from exporter.report.card.merge import merged
+from exporter.report.card.check import check_card
+from exporter.report.card.facts import StatedFacts
+from exporter.report.card.merge import merge_card
 
 KG = "## Environmental Impact\nAbout 83.524 kgCO2eq at 0.12 kgCO2eq/kWh.\n"
 
@@ -18,18 +18,18 @@ def card(emissions, body=""):
 
 
 def only(text, record=None):
-    (found,) = findings(text, record)
+    (found,) = check_card(text, record)
     return found
 
 
 def test_what_we_write_is_free_of_findings(record):
-    assert findings(merged("", record).text, record) == []
-    assert findings(merged("", record).text) == []
+    assert check_card(merge_card("", record).text, record) == []
+    assert check_card(merge_card("", record).text) == []
 
 
 def test_the_short_form_is_understood():
-    assert findings(card(" 3.516233232503715")) == []
-    assert findings(card(" 83524", KG)) == []
+    assert check_card(card(" 3.516233232503715")) == []
+    assert check_card(card(" 83524", KG)) == []
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_wrong_unit_is_told_by_the_record(record):
     assert (
         "kilograms written as grams: the run emitted 83.5 kg" in only(card(" 83.524"), record).text
     )
-    assert findings(card(" 83524"), record) == []
+    assert check_card(card(" 83524"), record) == []
 
 
 def test_a_wrong_unit_is_suspected_where_nothing_emits_so_little():
@@ -69,7 +69,7 @@ def test_a_wrong_unit_is_suspected_where_nothing_emits_so_little():
     [("0.5 kg", "500"), ("'1,234 g'", "1234"), ("~ 12 t", "12000000"), ("2e-6", "2e-06")],
 )
 def test_a_text_is_an_error_and_says_what_it_is_in_grams(value, grams):
-    found = findings(card(f" {value}"))
+    found = check_card(card(f" {value}"))
     assert found[0].severity == "error"
     assert found[0].text.endswith(f"in grams it is {grams}")
 
@@ -116,7 +116,7 @@ def test_malformed_metadata_and_none_at_all_are_findings():
 )
 def test_what_is_possible_depends_on_hardware_and_hours(emissions, hardware, hours, says):
     head = f"\n  emissions: {emissions}\n  hardware_used: {hardware}"
-    found = findings(card(head, f"## Environmental Impact\n\n- **Hours used:** {hours}\n"))
+    found = check_card(card(head, f"## Environmental Impact\n\n- **Hours used:** {hours}\n"))
     assert [each.severity for each in found] == ["warning"] * bool(says)
     assert all(says in each.text for each in found)
 
@@ -124,7 +124,7 @@ def test_what_is_possible_depends_on_hardware_and_hours(emissions, hardware, hou
 @pytest.mark.parametrize("text", ["16 714 kg", "16\u00a0714\u202fkg", "16.714 kg", "16'714 kgs"])
 def test_grouped_digits_are_one_number(text):
     body = f"## Environmental Impact\n\n- **Carbon Emitted:** {text}\n"
-    assert findings(card(" 16714000", body)) == []
+    assert check_card(card(" 16714000", body)) == []
 
 
 TRACKED = """
@@ -141,7 +141,7 @@ TRACKED = """
 @pytest.mark.parametrize(("grams", "kg"), [(0.31, "0.000"), (1.6, "0.002"), (196.708, "0.197")])
 def test_the_card_of_sentence_transformers_is_right(grams, kg):
     body = f"### Environmental Impact\n- **Carbon Emitted**: {kg} kg of CO2\n\n### Training\n"
-    assert findings(card(TRACKED.format(grams, 0.024), body)) == []
+    assert check_card(card(TRACKED.format(grams, 0.024), body)) == []
 
 
 def test_hours_in_the_metadata_are_taken_where_the_text_has_none():
@@ -151,14 +151,14 @@ def test_hours_in_the_metadata_are_taken_where_the_text_has_none():
 
 def test_the_sum_of_phases_is_right():
     body = "## Environmental Impact\n- 16,714 kgs of CO2eq\n- 5,160 kg\n- 1,032 kg\n"
-    assert findings(card(" 22906000", body)) == []
+    assert check_card(card(" 22906000", body)) == []
 
 
 def test_emissions_are_found_outside_the_section_where_there_is_none():
     body = "## Details\n\n- **Training time**: ~ 36 hours\n- **Emissions:** 5.6 KgCO2 (Germany)\n"
     assert "kilograms written as grams: the text says 5.6 Kg" in only(card(" 5.6", body)).text
-    assert findings(card(" 5600", body)) == []
-    assert findings(card(" 5.6", body + "## Environmental Impact\n")) == []
+    assert check_card(card(" 5600", body)) == []
+    assert check_card(card(" 5.6", body + "## Environmental Impact\n")) == []
 
 
 def test_a_list_is_named():
@@ -168,7 +168,7 @@ def test_a_list_is_named():
 
 
 def test_a_misspelt_key_is_named_beside_an_amount_that_is_none():
-    found = findings(card("\n  emissions: TBD\n  geographic_location: Denmark"))
+    found = check_card(card("\n  emissions: TBD\n  geographic_location: Denmark"))
     assert [each.severity for each in found] == ["error", "warning"]
 
 
@@ -179,15 +179,15 @@ def test_a_text_with_its_unit_in_words_is_read():
 @given(st.text(), st.text(alphabet="0123456789.,e+-x kgtG\u202f'<>~/CO2per"))
 def test_any_text_is_checked_without_an_error(value, stated):
     body = f"## Environmental Impact\n- **Hours used:** {stated}\n{stated}\n"
-    findings(card(f" {value}", body))
-    findings(card(" 5", body))
-    findings(card(f" '{stated}'".replace("''", ""), body))
+    check_card(card(f" {value}", body))
+    check_card(card(" 5", body))
+    check_card(card(f" '{stated}'".replace("''", ""), body))
 
 
 def located(record, location, zone, **more):
     use = {**record["intensity"][0], "zone": zone}
-    text = merged("", {**record, "intensity": [use]}, Told(location=location)).text
-    return findings(text, {**record, "intensity": [use]} if more.get("with_record") else None)
+    text = merge_card("", {**record, "intensity": [use]}, StatedFacts(location=location)).text
+    return check_card(text, {**record, "intensity": [use]} if more.get("with_record") else None)
 
 
 @pytest.mark.parametrize("with_record", [False, True])
@@ -227,12 +227,12 @@ def test_a_place_that_may_be_that_of_the_grid_is_no_warning(record, location, zo
 
 
 def test_the_metadata_and_the_section_that_differ_in_hardware_are_a_warning(record):
-    text = merged("", record, Told(hardware="8 V100 GPUs")).text
-    assert findings(text) == []
-    (found,) = findings(text.replace('hardware_used: "8 V100 GPUs"', 'hardware_used: "1 A100"'))
+    text = merge_card("", record, StatedFacts(hardware="8 V100 GPUs")).text
+    assert check_card(text) == []
+    (found,) = check_card(text.replace('hardware_used: "8 V100 GPUs"', 'hardware_used: "1 A100"'))
     assert found.text == "hardware_used: '1 A100', and the section says '8 V100 GPUs'"
 
 
 def test_a_section_of_somebody_else_is_not_compared(record):
     body = "## Environmental Impact\n\n- **Hardware Type:** 3 A100\n- **Carbon Emitted:** 5 g\n"
-    assert findings(card("\n  emissions: 5\n  hardware_used: three A100\n", body)) == []
+    assert check_card(card("\n  emissions: 5\n  hardware_used: three A100\n", body)) == []

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.report.card.compute import gpus, hours
-from exporter.report.card.facts import facts_of_section
+from exporter.report.card.check import parse_gpu_count, parse_hours
+from exporter.report.card.facts import section_facts
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ from exporter.report.card.facts import facts_of_section
     ],
 )
 def test_gpus_are_counted(text, count):
-    assert gpus(text) == (count, count)
+    assert parse_gpu_count(text) == (count, count)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_gpus_are_counted(text, count):
     ],
 )
 def test_a_vague_count_has_bounds(text, bounds):
-    assert gpus(text) == bounds
+    assert parse_gpu_count(text) == bounds
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_vague_count_has_bounds(text, bounds):
     ],
 )
 def test_processors_are_no_gpus(text):
-    assert gpus(text) is None
+    assert parse_gpu_count(text) is None
 
 
 @pytest.mark.parametrize(
@@ -102,19 +102,19 @@ def test_processors_are_no_gpus(text):
     ],
 )
 def test_hours_are_read(text, value):
-    found = hours(text)
+    found = parse_hours(text)
     assert found is not None
     assert found.bounds == pytest.approx((value, value))
-    assert not found.is_of_gpus
+    assert not found.is_gpu_hours
 
 
 def test_a_range_of_hours_has_bounds():
-    assert hours("~2-4 hours").bounds == (2, 4)
+    assert parse_hours("~2-4 hours").bounds == (2, 4)
 
 
 @pytest.mark.parametrize("text", ["500 GPU-hours", "500 A100 hours"])
 def test_hours_of_gpus_are_told_from_those_of_the_clock(text):
-    assert hours(text) == ((500, 500), True)
+    assert parse_hours(text) == ((500, 500), True)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_hours_of_gpus_are_told_from_those_of_the_clock(text):
     ],
 )
 def test_hours_that_are_not_clear_are_unknown(text):
-    assert hours(text) is None
+    assert parse_hours(text) is None
 
 
 @given(st.integers(1, 64), st.sampled_from(["", "A100", "GeForce RTX 2080 Ti", "RTX 3090 24GB"]))
@@ -146,12 +146,12 @@ def test_what_a_card_of_ours_says_is_read(count, model):
         "duration_seconds": 3600.0 * count,
         "parts": [{**part, "id": f"GPU-{n}"} for n in range(count)],
     }
-    facts = facts_of_section(written)
-    assert gpus(facts["Hardware Type"].text) == (count, count)
-    assert hours(facts["Hours used"].text) == ((count, count), False)
+    facts = section_facts(written)
+    assert parse_gpu_count(facts["Hardware Type"].text) == (count, count)
+    assert parse_hours(facts["Hours used"].text) == ((count, count), False)
 
 
 @given(st.text(alphabet="0123456789 x\u00d7*.,-()GPUsA100nodehours\\"))
 def test_any_text_is_read_without_an_error(text):
-    gpus(text)
-    hours(text)
+    parse_gpu_count(text)
+    parse_hours(text)

@@ -5,12 +5,12 @@ import os
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.report.card.files import read, update
+from exporter.report.card.merge import read_card, update_card_file
 
 
 def test_a_card_that_is_not_there_is_begun(record, tmp_path):
     path = tmp_path / "README.md"
-    update(str(path), record)
+    update_card_file(str(path), record)
     assert "  emissions: 83524\n" in path.read_text()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -20,7 +20,7 @@ def test_a_link_stays_one_and_the_mode_stays(record, card, tmp_path):
     path.write_text(card)
     path.chmod(0o640)
     link.symlink_to(path)
-    update(str(link), record)
+    update_card_file(str(link), record)
     assert link.is_symlink()
     assert "emissions: 83524" in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o640
@@ -28,16 +28,16 @@ def test_a_link_stays_one_and_the_mode_stays(record, card, tmp_path):
 
 def test_a_card_that_would_not_change_is_not_written(record, tmp_path):
     path = tmp_path / "README.md"
-    update(str(path), record)
+    update_card_file(str(path), record)
     os.utime(path, (1, 1))
-    update(str(path), record)
+    update_card_file(str(path), record)
     assert path.stat().st_mtime == 1
 
 
 def test_line_ends_are_those_of_the_file(record, tmp_path):
     path = tmp_path / "README.md"
     path.write_bytes(b"---\r\na: 1\r\n---\r\n")
-    update(str(path), record)
+    update_card_file(str(path), record)
     assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n")
 
 
@@ -45,7 +45,7 @@ def test_what_is_malformed_is_left_as_it_was_and_named(record, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("---\na: [\n---\n")
     with pytest.raises(ConfigError, match=r"README.md: line 2: metadata are not YAML"):
-        update(str(path), record)
+        update_card_file(str(path), record)
     assert path.read_text() == "---\na: [\n---\n"
 
 
@@ -56,4 +56,4 @@ def test_what_is_no_text_is_an_error_that_names_it(make, tmp_path):
     path = tmp_path / "README.md"
     make(path)
     with pytest.raises(ConfigError, match=r"README.md: "):
-        read(str(path))
+        read_card(str(path))

@@ -4,15 +4,15 @@ import pytest
 import yaml
 
 from exporter.errors import ConfigError
-from exporter.report.card.facts import Told
-from exporter.report.card.front_matter import split
-from exporter.report.card.merge import merged
+from exporter.report.card.facts import StatedFacts
+from exporter.report.card.front_matter import split_card
+from exporter.report.card.merge import merge_card
 
-TOLD = Told("fine-tuning", "Quebec, Canada", "3 x A100", "none")
+TOLD = StatedFacts("fine-tuning", "Quebec, Canada", "3 x A100", "none")
 
 
 def emissions(text):
-    return yaml.safe_load(split(text).block)["co2_eq_emissions"]
+    return yaml.safe_load(split_card(text).block)["co2_eq_emissions"]
 
 
 def head(metadata):
@@ -20,7 +20,7 @@ def head(metadata):
 
 
 def test_a_new_card_has_every_key_in_the_units_of_the_hub(record):
-    text = merged("", record, TOLD).text
+    text = merge_card("", record, TOLD).text
     assert emissions(text) == {
         "emissions": 83524,
         "source": emissions(text)["source"],
@@ -32,29 +32,29 @@ def test_a_new_card_has_every_key_in_the_units_of_the_hub(record):
 
 
 def test_what_others_wrote_stays_in_its_place_to_the_character(record, card):
-    text = merged(card, record).text
+    text = merge_card(card, record).text
     block, body = card.removeprefix("---\n").split("---\n")
     assert text.startswith(f"---\n{block}co2_eq_emissions:\n  emissions: 83524\n")
     assert f"---\n{body}\n## Environmental Impact\n" in text
 
 
 def test_merging_again_changes_nothing(record, card):
-    once = merged(card, record, TOLD)
-    assert merged(once.text, record, TOLD) == (once.text, "")
+    run_once = merge_card(card, record, TOLD)
+    assert merge_card(run_once.text, record, TOLD) == (run_once.text, "")
 
 
 def test_line_ends_of_windows_stay(record, card):
-    text = merged(card.replace("\n", "\r\n"), record).text
+    text = merge_card(card.replace("\n", "\r\n"), record).text
     assert text.count("\n") == text.count("\r\n")
-    assert merged(text.replace("\r\n", "\n"), record).text == text.replace("\r\n", "\n")
+    assert merge_card(text.replace("\r\n", "\n"), record).text == text.replace("\r\n", "\n")
 
 
 def test_a_byte_order_mark_stays_the_first(record):
-    assert merged("\ufeff---\na: 1\n---\n", record).text.startswith("\ufeff---\na: 1\nco2_eq")
+    assert merge_card("\ufeff---\na: 1\n---\n", record).text.startswith("\ufeff---\na: 1\nco2_eq")
 
 
 def test_the_short_form_becomes_the_long_one(record):
-    made = merged(head("co2_eq_emissions: 3.5 # of the paper\nlicense: mit\n"), record)
+    made = merge_card(head("co2_eq_emissions: 3.5 # of the paper\nlicense: mit\n"), record)
     assert "co2_eq_emissions:  # of the paper\n  emissions: 83524\n" in made.text
     assert made.before == "3.5"
 
@@ -63,7 +63,7 @@ def test_other_keys_and_comments_under_it_stay(record):
     there = (
         "co2_eq_emissions:\n  # ours\n  note: [1,\n    2]\n  emissions: 83.524 # kg?\n# end\nz: 1\n"
     )
-    text = merged(head(there), record).text
+    text = merge_card(head(there), record).text
     assert "  # ours\n  note: [1,\n    2]\n  emissions: 83524 # kg?\n  source:" in text
     assert emissions(text)["note"] == [1, 2]
     assert '"3 GPUs"\n# end\nz: 1\n---\nbody' in text
@@ -71,42 +71,42 @@ def test_other_keys_and_comments_under_it_stay(record):
 
 def test_what_is_only_derived_gives_way_to_what_a_person_wrote(record):
     there = 'co2_eq_emissions:\n  geographical_location: "Brooklyn, NY"\n  source: a paper\n'
-    once = merged(head(there), record).text
-    assert emissions(once)["geographical_location"] == "Brooklyn, NY"
-    assert merged(once, record).text == once
-    told = merged(head(there), record, TOLD).text
+    run_once = merge_card(head(there), record).text
+    assert emissions(run_once)["geographical_location"] == "Brooklyn, NY"
+    assert merge_card(run_once, record).text == run_once
+    told = merge_card(head(there), record, TOLD).text
     assert emissions(told)["geographical_location"] == "Quebec, Canada"
 
 
 def test_the_average_of_the_world_is_no_location(record):
     record["intensity"][0]["zone"] = "WORLD"
-    there = emissions(merged("", record).text)
+    there = emissions(merge_card("", record).text)
     assert "geographical_location" not in there
     assert there["source"].endswith("intensity of a table, 2024 (WORLD)")
 
 
 def test_labels_of_the_run_are_told_as_well(record, card):
     labels = {"training_type": "pre-training", "geographical_location": "Lyon", "team": "nlp"}
-    there = emissions(merged(card, {**record, "labels": labels}).text)
+    there = emissions(merge_card(card, {**record, "labels": labels}).text)
     assert (there["training_type"], there["geographical_location"]) == ("pre-training", "Lyon")
-    told = emissions(merged(card, {**record, "labels": labels}, TOLD).text)
+    told = emissions(merge_card(card, {**record, "labels": labels}, TOLD).text)
     assert told["geographical_location"] == "Quebec, Canada"
 
 
 def test_models_of_devices_are_the_hardware_and_are_derived_anew(record, card):
     for part in record["parts"]:
         part["model"] = "A100"
-    once = merged(card, record).text
-    assert emissions(once)["hardware_used"] == "3 \u00d7 A100"
+    run_once = merge_card(card, record).text
+    assert emissions(run_once)["hardware_used"] == "3 \u00d7 A100"
     del record["parts"][0]
-    assert emissions(merged(once, record).text)["hardware_used"] == "2 \u00d7 A100"
+    assert emissions(merge_card(run_once, record).text)["hardware_used"] == "2 \u00d7 A100"
 
 
 def test_what_we_derived_before_is_derived_anew(record, card):
     record["intensity"][0]["zone"] = "FR"
-    before = merged(card, record).text
+    before = merge_card(card, record).text
     record["intensity"][0]["zone"] = "DE"
-    assert emissions(merged(before, record).text)["geographical_location"] == "DE"
+    assert emissions(merge_card(before, record).text)["geographical_location"] == "DE"
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_what_we_derived_before_is_derived_anew(record, card):
     ],
 )
 def test_every_spelling_of_yaml_is_changed_in_place(record, metadata):
-    there = yaml.safe_load(split(head(metadata)).block) or {}
-    after = yaml.safe_load(split(merged(head(metadata), record).text).block)
+    there = yaml.safe_load(split_card(head(metadata)).block) or {}
+    after = yaml.safe_load(split_card(merge_card(head(metadata), record).text).block)
     mine = after.pop("co2_eq_emissions")
     assert mine["emissions"] == 83524
     was = there.pop("co2_eq_emissions", None)
@@ -161,33 +161,33 @@ def test_every_spelling_of_yaml_is_changed_in_place(record, metadata):
 )
 def test_what_is_malformed_is_refused_with_its_line(record, text, says):
     with pytest.raises(ConfigError, match=says):
-        merged(text, record)
+        merge_card(text, record)
 
 
 def test_aliases_that_would_fill_the_memory_are_refused_at_once(record):
     lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
     with pytest.raises(ConfigError, match=r"line 2: aliases .* hold too much, or themselves"):
-        merged(head("\n".join(lines) + "\n"), record)
+        merge_card(head("\n".join(lines) + "\n"), record)
 
 
 def test_no_emissions_never_hide_those_that_stand_there(record, card):
     with pytest.raises(ConfigError, match="no emissions yet"):
-        merged(card, {**record, "carbon_ng": 0})
+        merge_card(card, {**record, "carbon_ng": 0})
 
 
 def test_half_of_the_emissions_are_none(record, card):
     waiting = {"zone": None, "energy_uj": record["energy_uj"] // 2}
     record["intensity"].append(waiting)
     with pytest.raises(ConfigError, match="waits for an intensity"):
-        merged(card, record)
+        merge_card(card, record)
     waiting["energy_uj"] = 1
-    assert emissions(merged(card, record).text)["emissions"] == 83524
+    assert emissions(merge_card(card, record).text)["emissions"] == 83524
 
 
 def test_emissions_of_another_source_are_kept_unless_it_is_asked_for(record):
     there = head("co2_eq_emissions: 3.5\n")
     with pytest.raises(ConfigError, match="line 2: emissions of another source are kept"):
-        merged(there, record, is_asked=False)
-    assert merged(there, record).before == "3.5"
-    ours = merged("", {**record, "carbon_ng": 10**9}).text
-    assert merged(ours, record, is_asked=False).before == "1"
+        merge_card(there, record, may_overwrite=False)
+    assert merge_card(there, record).before == "3.5"
+    ours = merge_card("", {**record, "carbon_ng": 10**9}).text
+    assert merge_card(ours, record, may_overwrite=False).before == "1"

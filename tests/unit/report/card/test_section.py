@@ -2,11 +2,16 @@
 
 import pytest
 
-from exporter.report.card.facts import Fact
-from exporter.report.card.section import BEGIN, END, extent, merged
+from exporter.report.card.facts import CardFact
+from exporter.report.card.merge import BEGIN_MARKER, END_MARKER, merge_section, section_extent
 
-FACTS = {"Hardware Type": Fact("3 GPUs", is_told=False), "Carbon Emitted": Fact("7 g CO2eq")}
-OURS = f"{BEGIN}\n- **Hardware Type:** 3 GPUs\n- **Carbon Emitted:** 7 g CO2eq\n{END}\n"
+FACTS = {
+    "Hardware Type": CardFact("3 GPUs", is_stated=False),
+    "Carbon Emitted": CardFact("7 g CO2eq"),
+}
+OURS = (
+    f"{BEGIN_MARKER}\n- **Hardware Type:** 3 GPUs\n- **Carbon Emitted:** 7 g CO2eq\n{END_MARKER}\n"
+)
 TEMPLATE = """\
 # Model
 
@@ -27,7 +32,7 @@ It has specifications.
 
 
 def test_the_template_of_the_hub_is_filled_in():
-    assert merged(TEMPLATE, FACTS, "\n") == (
+    assert merge_section(TEMPLATE, FACTS, "\n") == (
         f"# Model\n\n## Environmental Impact\n\n{OURS}\n"
         "- **Hours used:** [More Information Needed]\n"
         "\n## Technical Specifications\n\nIt has specifications.\n"
@@ -36,26 +41,26 @@ def test_the_template_of_the_hub_is_filled_in():
 
 def test_what_a_person_wrote_there_stays():
     body = "## Environmental impact 🌍\n\nWe thank the sun.\n\n- **Hardware Type:** my laptop\n"
-    text = merged(body, FACTS, "\n")
+    text = merge_section(body, FACTS, "\n")
     assert "We thank the sun.\n\n- **Hardware Type:** my laptop\n" in text
     assert "3 GPUs" not in text
 
 
 def test_ours_is_replaced_and_not_repeated():
-    once = merged(TEMPLATE, FACTS, "\n")
-    assert merged(once, FACTS, "\n") == once
-    other = {**FACTS, "Carbon Emitted": Fact("8 g CO2eq")}
-    assert merged(once, other, "\n") == once.replace("7 g", "8 g")
+    run_once = merge_section(TEMPLATE, FACTS, "\n")
+    assert merge_section(run_once, FACTS, "\n") == run_once
+    other = {**FACTS, "Carbon Emitted": CardFact("8 g CO2eq")}
+    assert merge_section(run_once, other, "\n") == run_once.replace("7 g", "8 g")
 
 
 def test_a_mark_without_its_other_half_takes_nothing_with_it():
-    body = f"## Environmental Impact\n{BEGIN}\nMine.\n## Next\n"
-    assert "Mine.\n" in merged(body, FACTS, "\n")
+    body = f"## Environmental Impact\n{BEGIN_MARKER}\nMine.\n## Next\n"
+    assert "Mine.\n" in merge_section(body, FACTS, "\n")
 
 
 def test_a_card_without_the_section_gets_it_at_its_end():
-    assert merged("# Model", FACTS, "\n") == f"# Model\n\n## Environmental Impact\n\n{OURS}"
-    assert merged("", FACTS, "\n") == f"## Environmental Impact\n\n{OURS}"
+    assert merge_section("# Model", FACTS, "\n") == f"# Model\n\n## Environmental Impact\n\n{OURS}"
+    assert merge_section("", FACTS, "\n") == f"## Environmental Impact\n\n{OURS}"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_a_card_without_the_section_gets_it_at_its_end():
     ],
 )
 def test_a_heading_in_code_or_in_a_comment_is_none(body):
-    assert extent(body.splitlines(keepends=True)) is None
+    assert section_extent(body.splitlines(keepends=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -81,9 +86,9 @@ def test_a_heading_in_code_or_in_a_comment_is_none(body):
     ],
 )
 def test_the_section_ends_at_the_next_heading_of_its_level(body, expected):
-    assert extent(body.splitlines(keepends=True)) == expected
+    assert section_extent(body.splitlines(keepends=True)) == expected
 
 
 def test_names_of_models_are_no_markup():
-    text = merged("", {"Run": Fact("a_b*c* --> <b>")}, "\n")
+    text = merge_section("", {"Run": CardFact("a_b*c* --> <b>")}, "\n")
     assert r"a\_b\*c\* --\> \<b\>" in text

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import human
+from exporter import formatting
 from exporter.report.appendix import appendix
 from exporter.report.forms import latex
 from tests.unit.report.forms.making import HOSTILE, hostile, record
 
-WORDS = {written: character for character, written in latex.WORDS.items()}
+WORDS = {written: character for character, written in latex.LATEX_ESCAPES.items()}
 MARKS = {command: mark for mark, command in latex.ACCENTS.items()}
 TOKEN = re.compile(
     r"(?P<named>\{\[\}U\+(?P<code>[0-9A-F]{4,6})\{\]\})"
@@ -49,7 +49,7 @@ def printed(text):
 def test_a_text_is_printed_as_it_is_whatever_is_in_it(text):
     escaped = latex.escape(text)
     assert escaped.isascii()
-    assert printed(escaped) == human.printable(text)
+    assert printed(escaped) == formatting.printable(text)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import human
+from exporter import formatting
 from exporter.report.forms import markdown
 from tests.unit.report.forms.making import hostile, record
 
@@ -20,7 +20,7 @@ def unescaped(text):
 @given(st.text() | st.text("\\`*_{}[]<>|~&$#:/w.-+=1 a"))
 def test_a_text_reads_as_it_is_whatever_is_in_it(text):
     escaped = markdown.escape(text)
-    assert unescaped(escaped) == human.printable(text).strip()
+    assert unescaped(escaped) == formatting.printable(text).strip()
     bare = re.sub(r"\\.", "", escaped)
     assert not set(bare) & set("`*_{}[]<>|~&$#\n")
 

@@ -1,6 +1,6 @@
 """Records of runs, as a daemon tells of them, and entries made of them."""
 
-from exporter.report.leaderboard.entry import entries
+from exporter.report.leaderboard.entry import make_entries
 
 USE = {
     "zone": "DE",
@@ -50,5 +50,5 @@ def logged(name, grams, **values):
 
 def entry(*arguments, **more):
     """The entry of one record."""
-    (found,) = entries([record(*arguments, **more)])
+    (found,) = make_entries([record(*arguments, **more)])
     return found

@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from exporter.report.leaderboard.entry import entries
+from exporter.report.leaderboard.entry import make_entries
 from tests.unit.report.leaderboard.making import USE, entry, record
 
 WAITING = {**USE, "zone": None}
 
 
 def one(*records):
-    (found,) = entries(records)
+    (found,) = make_entries(records)
     return found
 
 
@@ -31,7 +31,7 @@ def test_a_record_of_all_nodes_counts_instead_of_that_of_one():
 
 @pytest.mark.parametrize("key", ["run_id", "job_id", "user"])
 def test_runs_with_another_id_job_or_user_are_others(key):
-    assert len(entries([record(), record(**{key: "other"})])) == 2
+    assert len(make_entries([record(), record(**{key: "other"})])) == 2
 
 
 def test_it_is_open_while_one_node_is():

@@ -5,12 +5,10 @@ import io
 import json
 import math
 
-from exporter.report.leaderboard.board import board
-from exporter.report.leaderboard.data import to_csv, to_json
-from exporter.report.leaderboard.entry import entries
-from exporter.report.leaderboard.ranking import Sort, question
-from exporter.report.leaderboard.servings import with_servings
-from exporter.report.leaderboard.text import markdown, table
+from exporter.report.leaderboard.board import make_leaderboard
+from exporter.report.leaderboard.entry import attach_serving_runs, make_entries
+from exporter.report.leaderboard.formats import markdown_table, text_table, to_csv, to_json
+from exporter.report.leaderboard.ranking import SortKey, choose_criteria
 from tests.unit.report.leaderboard.making import USE, record
 
 HOSTILE = "a|b\x1b[2J\u202e<img src=x>[y](http://z)\n"
@@ -21,13 +19,13 @@ RUNS = [
 ]
 
 
-def made(records=RUNS, sort=Sort.GRAMS, top=None):
-    runs = entries(records)
-    return board(runs, question(runs, sort), top)
+def made(records=RUNS, sort=SortKey.GRAMS, top=None):
+    runs = make_entries(records)
+    return make_leaderboard(runs, choose_criteria(runs, sort), top)
 
 
 def test_a_table_has_a_line_for_each_run_and_the_notes_under_it():
-    title, _, head, first, second, last, _, *notes = table(made()).splitlines()
+    title, _, head, first, second, last, _, *notes = text_table(made()).splitlines()
     assert title == "3 runs, fewest grams first"
     assert " ".join(head.split()) == (
         "RANK RUN USER ENDED (UTC) ENERGY CO2EQ HELD IDLE ACCURACY ACCURACY PER G "
@@ -44,46 +42,48 @@ def test_a_table_has_a_line_for_each_run_and_the_notes_under_it():
 
 
 def test_a_table_cannot_fool_a_terminal():
-    assert "\x1b" not in table(made())
-    assert "\u202e" not in table(made())
+    assert "\x1b" not in text_table(made())
+    assert "\u202e" not in text_table(made())
 
 
 def test_markdown_has_a_cell_for_each_column_whatever_a_name_says():
-    rows = [line for line in markdown(made()).splitlines() if line.startswith("|")]
+    rows = [line for line in markdown_table(made()).splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in rows} == {12}
     assert "\\<img src=x\\>\\[y\\]" in rows[3]
 
 
 def test_few_results_per_gram_are_given_per_kilogram():
-    found = table(made([record(grams=50.0, logged={"accuracy": 0.5})]))
+    found = text_table(made([record(grams=50.0, logged={"accuracy": 0.5})]))
     assert "ACCURACY PER\u202fKG" in found
     assert " 10.0000 " not in found
     assert " 10.0  Pareto" in found
 
 
 def test_columns_that_no_run_has_are_left_out():
-    head = table(made([record()])).splitlines()[2]
+    head = text_table(made([record()])).splitlines()[2]
     assert head.split()[-4:] == ["CO2EQ", "HELD", "IDLE", "MARKS"]
 
 
 def test_grams_that_are_incomplete_are_more_than_what_is_shown():
     uses = [*record()["intensity"], {**USE, "zone": None, "energy_uj": 5, "carbon_ng": 0}]
-    line = table(made([record(intensity=uses)])).splitlines()[3]
+    line = text_table(made([record(intensity=uses)])).splitlines()[3]
     assert "> 1.00 g" in line
     assert line.endswith("grams incomplete")
 
 
 def test_the_first_are_shown_and_their_marks_are_those_among_all():
     dear_and_worse = record("x", 9.0, logged={"accuracy": 0.6})
-    found = made([*RUNS, dear_and_worse], Sort.RESULT, top=2)
+    found = made([*RUNS, dear_and_worse], SortKey.RESULT, top=2)
     assert [row.entry.run_id for row in found.rows] == [HOSTILE, "x"]
-    assert [row.is_best for row in found.rows] == [True, False]
-    assert table(found).startswith("4 runs, best result first, the first 2\n")
+    assert [row.is_pareto_optimal for row in found.rows] == [True, False]
+    assert text_table(found).startswith("4 runs, best result first, the first 2\n")
 
 
 def test_no_runs_is_a_sentence_that_says_what_makes_one():
-    assert table(made([])).startswith("No runs to compare. `emissions-exporter run -- COMMAND`")
-    assert markdown(made([])) == table(made([]))
+    assert text_table(made([])).startswith(
+        "No runs to compare. `emissions-exporter run -- COMMAND`"
+    )
+    assert markdown_table(made([])) == text_table(made([]))
 
 
 def test_json_says_what_was_compared_and_has_no_nan():
@@ -117,12 +117,12 @@ NAMED = [named("id-1", "warm up", 1.0), record("id-2", 2.0), named("id-3", "id-3
 
 
 def test_names_are_before_ids_where_a_run_has_one():
-    head, first, second, third = table(made(NAMED)).splitlines()[2:6]
+    head, first, second, third = text_table(made(NAMED)).splitlines()[2:6]
     assert head.split()[:4] == ["RANK", "NAME", "RUN", "USER"]
     assert " ".join(first.split()).startswith("1 warm up id-1 ada")
     assert second.split()[:3] == ["2", "id-2", "ada"]
     assert third.split()[:3] == ["3", "id-3", "ada"]
-    assert "| rank | name | run | user |" in markdown(made(NAMED))
+    assert "| rank | name | run | user |" in markdown_table(made(NAMED))
 
 
 def test_programs_are_given_names_in_a_last_column():
@@ -139,7 +139,7 @@ def test_a_name_is_no_formula_in_csv():
 
 def test_a_column_has_one_unit():
     runs = [record("large", 4_000.0), record("small", 0.02, units={"requests": 1.0})]
-    large, small = table(made(runs)).splitlines()[3:5][::-1]
+    large, small = text_table(made(runs)).splitlines()[3:5][::-1]
     assert "11.1 kWh" in large
     assert "4.00 kg" in large
     assert "<0.001 kWh" in small
@@ -152,14 +152,14 @@ def test_grams_per_units_have_one_unit_with_their_range():
         for number, grams in enumerate((0.5, 2_500.0))
     ]
     runs = [record("large", 4.0), record("small", 2.0, units={"requests": 20_000.0}), *serving]
-    rows = with_servings(entries(runs))
-    small, large = table(board(rows, question(rows))).splitlines()[3:5]
+    rows = attach_serving_runs(make_entries(runs))
+    small, large = text_table(make_leaderboard(rows, choose_criteria(rows))).splitlines()[3:5]
     assert "0.001 kg" in small
     assert "1.25 kg (<0.001 to 2.50)" in large
 
 
 def test_a_lost_run_is_called_lost():
-    line = table(made([record("gone", 1.0, ended=None, boundary={"nodes_lost": ["n1"]})]))
+    line = text_table(made([record("gone", 1.0, ended=None, boundary={"nodes_lost": ["n1"]})]))
     assert line.splitlines()[3].count("lost") == 2
     assert "running" not in line
 

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exporter.report.leaderboard.board import board
-from exporter.report.leaderboard.entry import entries
-from exporter.report.leaderboard.page import page
-from exporter.report.leaderboard.plots import plots
-from exporter.report.leaderboard.ranking import question
+from exporter.report.leaderboard.board import make_leaderboard
+from exporter.report.leaderboard.entry import make_entries
+from exporter.report.leaderboard.page import render_page
+from exporter.report.leaderboard.plots import make_plots
+from exporter.report.leaderboard.ranking import choose_criteria
 from tests.unit.report.leaderboard.making import record
 
 HOSTILE = "</title></style><script>alert(1)</script>\u202e\"'&"
@@ -16,9 +16,9 @@ VOID = {"meta", "img", "source"}
 
 
 def made(*records):
-    runs = entries(records)
-    whole = board(runs, question(runs))
-    return page(whole, plots(whole), 1_000.0, "1.2")
+    runs = make_entries(records)
+    whole = make_leaderboard(runs, choose_criteria(runs))
+    return render_page(whole, make_plots(whole), 1_000.0, "1.2")
 
 
 def run(name, grams, accuracy, **more):
@@ -93,7 +93,7 @@ def test_a_plot_has_a_picture_for_light_dark_wide_and_narrow_windows():
 
 
 def test_a_page_without_plots_has_the_ranking():
-    runs = entries(SEVERAL)
-    text = page(board(runs, question(runs)), [], 1_000.0, "1.2")
+    runs = make_entries(SEVERAL)
+    text = render_page(make_leaderboard(runs, choose_criteria(runs)), [], 1_000.0, "1.2")
     assert "<img" not in text
     assert "Ranking" in text

@@ -4,18 +4,18 @@ import math
 
 import pytest
 
-from exporter.report.leaderboard.entry import entries
-from exporter.report.leaderboard.notes import notes
-from exporter.report.leaderboard.ranking import question, rank
+from exporter.report.leaderboard.board import comparison_notes
+from exporter.report.leaderboard.entry import make_entries
+from exporter.report.leaderboard.ranking import choose_criteria, rank_runs
 from tests.unit.report.leaderboard.making import USE, record
 
 FRENCH = {**USE, "zone": "FR"}
 
 
 def said(*records, **wishes):
-    runs = entries({**run, "run_id": f"{n}"} for n, run in enumerate(records))
-    asked = question(runs, **wishes)
-    return "\n".join(notes(rank(runs, asked), asked))
+    runs = make_entries({**run, "run_id": f"{n}"} for n, run in enumerate(records))
+    asked = choose_criteria(runs, **wishes)
+    return "\n".join(comparison_notes(rank_runs(runs, asked), asked))
 
 
 def test_equal_runs_with_results_need_two_sentences():

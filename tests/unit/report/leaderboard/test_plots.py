@@ -7,9 +7,9 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.report.leaderboard import plots
-from exporter.report.leaderboard.board import board
-from exporter.report.leaderboard.entry import entries
-from exporter.report.leaderboard.ranking import question
+from exporter.report.leaderboard.board import make_leaderboard
+from exporter.report.leaderboard.entry import make_entries
+from exporter.report.leaderboard.ranking import choose_criteria
 from tests.unit.report.leaderboard.making import record
 
 HOSTILE = "</title><script>$\\frac{1}{0}$</script>\u202e\"'&\x00"
@@ -30,13 +30,13 @@ SEVERAL = (
 
 
 def made(*records):
-    runs = entries(records)
-    return board(runs, question(runs))
+    runs = make_entries(records)
+    return make_leaderboard(runs, choose_criteria(runs))
 
 
 def drawn(name, *records):
     """The axes of one plot."""
-    (plot,) = (plot for plot in plots.plots(made(*records)) if plot.name == name)
+    (plot,) = (plot for plot in plots.make_plots(made(*records)) if plot.name == name)
     return plots._figure(plot, plots.LIGHT, plots.WIDE_INCHES).axes[0]
 
 
@@ -103,7 +103,7 @@ def test_emissions_that_span_more_than_a_decade_have_a_logarithmic_axis(grams, s
 
 
 def test_one_result_alone_is_not_plotted():
-    assert [plot.name for plot in plots.plots(made(SEVERAL[0]))] == ["emissions", "per-unit"]
+    assert [plot.name for plot in plots.make_plots(made(SEVERAL[0]))] == ["emissions", "per-unit"]
 
 
 def test_a_bar_has_an_active_and_an_idle_part():
@@ -119,7 +119,7 @@ def test_grams_per_unit_are_drawn_where_something_was_counted():
 
 
 def test_of_many_runs_the_first_forty_have_a_bar_and_the_caption_says_it():
-    (plot,) = plots.plots(made(*(record(f"r{n}", 1.0 + n) for n in range(60))))
+    (plot,) = plots.make_plots(made(*(record(f"r{n}", 1.0 + n) for n in range(60))))
     assert "The first 40 of 60 runs." in plot.caption
 
 
@@ -134,27 +134,27 @@ def test_names_do_not_cover_each_other():
 @pytest.mark.parametrize("values", [(0.0, 0.0), (-3.0, -3.0), (1e-300, 1e300), (5.0, 5.0)])
 def test_results_that_are_equal_or_far_apart_are_drawn(values):
     whole = made(*(run(f"r{n}", 1.0, value) for n, value in enumerate(values)))
-    for plot in plots.plots(whole):
-        assert plots.svg(plot, plots.DARK).startswith(b"<?xml")
+    for plot in plots.make_plots(whole):
+        assert plots.render_svg(plot, plots.DARK).startswith(b"<?xml")
 
 
 def test_a_name_stays_the_text_that_it_is():
     whole = made(*SEVERAL[:2], run(HOSTILE, 60.0, 0.8))
-    for plot in plots.plots(whole):
-        document = plots.svg(plot, plots.LIGHT)
+    for plot in plots.make_plots(whole):
+        document = plots.render_svg(plot, plots.LIGHT)
         assert b"<script" not in document
         assert "\u202e" not in document.decode()
-    first = written(plots.svg(plots.plots(whole)[1], plots.LIGHT))
+    first = written(plots.render_svg(plots.make_plots(whole)[1], plots.LIGHT))
     assert any(text.startswith("</title><script>$\\frac") for text in first)
 
 
 def test_the_same_board_is_the_same_file():
-    (plot, *_) = plots.plots(made(*SEVERAL))
-    assert plots.svg(plot, plots.LIGHT) == plots.svg(plot, plots.LIGHT)
+    (plot, *_) = plots.make_plots(made(*SEVERAL))
+    assert plots.render_svg(plot, plots.LIGHT) == plots.render_svg(plot, plots.LIGHT)
 
 
 def test_each_plot_is_written_as_png_and_svg(tmp_path):
-    paths = plots.write(made(*SEVERAL), str(tmp_path / "plots"))
+    paths = plots.write_plots(made(*SEVERAL), str(tmp_path / "plots"))
     assert [path.rpartition("/")[2] for path in paths] == [
         f"{name}.{form}" for name in ("results", "emissions", "per-unit") for form in ("png", "svg")
     ]
@@ -164,7 +164,7 @@ def test_each_plot_is_written_as_png_and_svg(tmp_path):
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"--plots .*file/plots: Not a directory"):
-        plots.write(made(*SEVERAL), str(tmp_path / "file" / "plots"))
+        plots.write_plots(made(*SEVERAL), str(tmp_path / "file" / "plots"))
 
 
 def test_without_matplotlib_it_is_said_what_to_install(monkeypatch):
@@ -177,4 +177,4 @@ def test_without_matplotlib_it_is_said_what_to_install(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'emissions-exporter\[plots\]'"):
-        plots.plots(made(*SEVERAL))
+        plots.make_plots(made(*SEVERAL))

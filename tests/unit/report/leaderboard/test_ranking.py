@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import ConfigError
-from exporter.report.leaderboard.entry import entries
-from exporter.report.leaderboard.ranking import Question, Sort, pareto, question, rank
+from exporter.report.leaderboard.entry import make_entries
+from exporter.report.leaderboard.ranking import (
+    RankingCriteria,
+    SortKey,
+    choose_criteria,
+    pareto_optimal,
+    rank_runs,
+)
 from tests.unit.report.leaderboard.making import USE, logged, record
 
 FREE = {**USE, "grams_per_kwh": 0.0}
@@ -35,12 +41,16 @@ def beats(one, other):
 
 @given(POINTS)
 def test_best_are_those_that_no_other_beats(points):
-    assert pareto(points) == [not any(beats(b, a) for b in points) for a in points]
+    assert pareto_optimal(points) == [not any(beats(b, a) for b in points) for a in points]
 
 
 @given(POINTS)
 def test_a_point_that_is_not_best_is_beaten_by_one_that_is(points):
-    best = [point for point, is_best in zip(points, pareto(points), strict=True) if is_best]
+    best = [
+        point
+        for point, is_pareto_optimal in zip(points, pareto_optimal(points), strict=True)
+        if is_pareto_optimal
+    ]
     assert all(point in best or any(beats(b, point) for b in best) for point in points)
 
 
@@ -48,11 +58,11 @@ def named(runs):
     return [{**run, "run_id": f"run-{number}"} for number, run in enumerate(runs)]
 
 
-def ranked(records, sort=Sort.GRAMS, metric="accuracy", **more):
-    return rank(entries(records), Question(sort, metric, **more))
+def ranked(records, sort=SortKey.GRAMS, metric="accuracy", **more):
+    return rank_runs(make_entries(records), RankingCriteria(sort, metric, **more))
 
 
-@given(RUNS, st.sampled_from(Sort))
+@given(RUNS, st.sampled_from(SortKey))
 def test_every_run_is_there_once_and_the_unranked_are_last(runs, sort):
     rows = ranked(named(runs), sort)
     assert sorted(row.entry.run_id for row in rows) == sorted(r["run_id"] for r in named(runs))
@@ -60,7 +70,7 @@ def test_every_run_is_there_once_and_the_unranked_are_last(runs, sort):
     assert ranks == sorted(ranks)
 
 
-@given(RUNS, st.sampled_from(Sort), st.randoms())
+@given(RUNS, st.sampled_from(SortKey), st.randoms())
 def test_the_order_of_records_does_not_matter(runs, sort, order):
     records = named(runs)
     rows = ranked(records, sort)
@@ -68,10 +78,10 @@ def test_the_order_of_records_does_not_matter(runs, sort, order):
     assert ranked(records, sort) == rows
 
 
-@given(RUNS, st.sampled_from(Sort))
+@given(RUNS, st.sampled_from(SortKey))
 def test_nothing_is_infinite_or_no_number(runs, sort):
     for row in ranked(named(runs), sort, unit="tokens"):
-        for value in (row.result, row.per_gram, row.grams_per_units):
+        for value in (row.result, row.result_per_gram, row.grams_per_units):
             assert value is None or math.isfinite(value)
 
 
@@ -79,7 +89,7 @@ def test_nothing_is_infinite_or_no_number(runs, sort):
 def test_open_and_empty_runs_have_no_rank_and_are_not_best(runs):
     for row in ranked(named(runs)):
         if row.entry.ended is None or not row.entry.energy_uj:
-            assert (row.rank, row.is_best) == (None, False)
+            assert (row.rank, row.is_pareto_optimal) == (None, False)
 
 
 def order(rows):
@@ -94,11 +104,11 @@ def test_equal_runs_share_a_rank():
 @pytest.mark.parametrize(
     ("sort", "found"),
     [
-        (Sort.GRAMS, ["small", "middle", "large"]),
-        (Sort.ENERGY, ["small", "middle", "large"]),
-        (Sort.IDLE, ["large", "small", "middle"]),
-        (Sort.RESULT, ["middle", "large", "small"]),
-        (Sort.PER_RESULT, ["middle", "small", "large"]),
+        (SortKey.GRAMS, ["small", "middle", "large"]),
+        (SortKey.ENERGY, ["small", "middle", "large"]),
+        (SortKey.IDLE, ["large", "small", "middle"]),
+        (SortKey.RESULT, ["middle", "large", "small"]),
+        (SortKey.PER_RESULT, ["middle", "small", "large"]),
     ],
 )
 def test_runs_are_sorted_by_what_is_asked_for(sort, found):
@@ -116,29 +126,29 @@ def test_runs_are_sorted_by_what_is_asked_for(sort, found):
 def test_a_loss_is_best_where_it_is_least():
     rows = ranked(
         [logged("a", 2, loss=0.5), logged("b", 1, loss=0.9)],
-        Sort.RESULT,
+        SortKey.RESULT,
         "loss",
         higher_is_better=False,
     )
     assert order(rows) == [(1, "a"), (2, "b")]
-    assert all(row.is_best and row.per_gram is None for row in rows)
+    assert all(row.is_pareto_optimal and row.result_per_gram is None for row in rows)
 
 
 def test_a_run_of_no_grams_is_no_champion_of_results_per_gram():
     free = record("free", 0.5, use=FREE, carbon_ng=0, logged={"accuracy": 0.2})
-    rows = ranked([free, logged("paid", 2, accuracy=0.8)], Sort.PER_RESULT)
+    rows = ranked([free, logged("paid", 2, accuracy=0.8)], SortKey.PER_RESULT)
     assert order(rows) == [(1, "paid"), (None, "free")]
-    assert [row.per_gram for row in rows] == [0.4, None]
+    assert [row.result_per_gram for row in rows] == [0.4, None]
 
 
 def test_a_result_below_zero_has_no_ratio_and_zero_has():
     rows = ranked([logged("minus", 1, accuracy=-2.0), logged("zero", 1, accuracy=0.0)])
-    assert {row.entry.run_id: row.per_gram for row in rows} == {"minus": None, "zero": 0.0}
+    assert {row.entry.run_id: row.result_per_gram for row in rows} == {"minus": None, "zero": 0.0}
 
 
 def test_a_ratio_that_is_too_large_for_a_number_is_none():
     (row,) = ranked([logged("a", 1e-3, accuracy=1e308)])
-    assert (row.rank, row.per_gram) == (1, None)
+    assert (row.rank, row.result_per_gram) == (1, None)
     (row,) = ranked([record(grams=1.0, units={"tokens": 5e-324})], unit="tokens")
     assert row.grams_per_units is None
 
@@ -147,7 +157,7 @@ def test_grams_that_are_incomplete_have_no_rank_but_energy_has():
     waiting = record("waiting", 1, use={**USE, "zone": None})
     records = [waiting, logged("known", 2)]
     assert order(ranked(records)) == [(1, "known"), (None, "waiting")]
-    assert order(ranked(records, Sort.ENERGY)) == [(1, "waiting"), (2, "known")]
+    assert order(ranked(records, SortKey.ENERGY)) == [(1, "waiting"), (2, "known")]
 
 
 @pytest.mark.parametrize(("unit", "per"), [("requests", 10_000), ("tokens", 1_000)])
@@ -157,7 +167,7 @@ def test_grams_are_given_for_so_many_units(unit, per):
 
 
 def asked(records, **wishes):
-    return question(entries(records), **wishes)
+    return choose_criteria(make_entries(records), **wishes)
 
 
 def test_the_result_is_what_most_runs_logged():
@@ -185,7 +195,7 @@ def test_grams_are_given_per_what_most_counted():
     [
         ({"metric": "bleu"}, "--metric bleu: no run logged such a number; they logged accuracy"),
         ({"unit": "cats"}, "--per cats: no run counted any; they counted tokens"),
-        ({"sort": Sort.PER_RESULT, "higher_is_better": False}, "sort by result or by grams"),
+        ({"sort": SortKey.PER_RESULT, "higher_is_better": False}, "sort by result or by grams"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_what_can(wishes, said):
@@ -195,4 +205,4 @@ def test_what_cannot_be_compared_is_refused_with_what_can(wishes, said):
 
 def test_results_cannot_be_sorted_where_there_are_none():
     with pytest.raises(ConfigError, match=r"no run logged a number, as run.log\(accuracy=0.93\)"):
-        asked([record()], sort=Sort.RESULT)
+        asked([record()], sort=SortKey.RESULT)

@@ -4,14 +4,12 @@ import json
 
 import pytest
 
-from exporter.report.leaderboard.board import board
-from exporter.report.leaderboard.data import to_csv, to_json
-from exporter.report.leaderboard.entry import entries
-from exporter.report.leaderboard.page import page
-from exporter.report.leaderboard.plots import plots
-from exporter.report.leaderboard.ranking import question
-from exporter.report.leaderboard.servings import with_servings
-from exporter.report.leaderboard.text import table
+from exporter.report.leaderboard.board import make_leaderboard
+from exporter.report.leaderboard.entry import attach_serving_runs, make_entries
+from exporter.report.leaderboard.formats import text_table, to_csv, to_json
+from exporter.report.leaderboard.page import render_page
+from exporter.report.leaderboard.plots import make_plots
+from exporter.report.leaderboard.ranking import choose_criteria
 from tests.unit.report.leaderboard.making import USE, logged, record
 
 
@@ -29,8 +27,8 @@ SERVED = (
 
 
 def made(*records):
-    found = with_servings(entries(records))
-    return board(found, question(found))
+    found = attach_serving_runs(make_entries(records))
+    return make_leaderboard(found, choose_criteria(found))
 
 
 def rows(*records):
@@ -51,16 +49,22 @@ def test_grams_per_units_are_those_of_all_serving_runs_with_their_spread():
 
 def test_what_the_training_itself_counted_is_told_where_no_serving_run_counted_it():
     trained = record("mlp", 4.0, units={"samples": 2_000.0})
-    found = with_servings(entries([trained, serving("s", "mlp", 1.0)]))
-    assert board(found, question(found, unit="samples")).rows[0].grams_per_units == 2.0
-    assert board(found, question(found, unit="inferences")).rows[0].grams_per_units == 100.0
+    found = attach_serving_runs(make_entries([trained, serving("s", "mlp", 1.0)]))
+    assert (
+        make_leaderboard(found, choose_criteria(found, unit="samples")).rows[0].grams_per_units
+        == 2.0
+    )
+    assert (
+        make_leaderboard(found, choose_criteria(found, unit="inferences")).rows[0].grams_per_units
+        == 100.0
+    )
 
 
 def test_of_two_runs_with_that_id_it_is_the_one_of_the_same_job_else_the_last():
     trained = [record("mlp", 4.0, job_id=job, started=float(job)) for job in ("1", "2", "3")]
     served = serving("s", "mlp", 1.0, job_id="2"), serving("late", "mlp", 1.0, job_id="9")
-    found = with_servings(entries([*trained, *served]))
-    used = {run.job_id: [each.run_id for each in run.servings] for run in found}
+    found = attach_serving_runs(make_entries([*trained, *served]))
+    used = {run.job_id: [each.run_id for each in run.serving_runs] for run in found}
     assert used == {"1": [], "2": ["s"], "3": ["late"]}
 
 
@@ -77,9 +81,9 @@ def test_without_all_grams_of_the_serving_runs_nothing_is_told():
 
 def test_every_form_tells_the_spread():
     found = made(*TRAINED, *SERVED)
-    assert "75.0 g (66.7 to 100)" in table(found)
-    assert "75.0 g (66.7 to 100)" in page(found, plots(found), 0.0, "1")
-    assert "3 runs used the outcome of another" in table(found)
+    assert "75.0 g (66.7 to 100)" in text_table(found)
+    assert "75.0 g (66.7 to 100)" in render_page(found, make_plots(found), 0.0, "1")
+    assert "3 runs used the outcome of another" in text_table(found)
     first, second = json.loads(to_json(found))["runs"]
     assert first["grams_per_units_most"] == pytest.approx(100.0)
     assert second["grams_per_units_most"] is None
@@ -88,4 +92,4 @@ def test_every_form_tells_the_spread():
 
 def test_a_spread_is_in_the_unit_of_its_column():
     found = made(TRAINED[0], serving("a", "knn", 1.0, 10_000.0), serving("b", "knn", 0.0002, 100.0))
-    assert "0.990 g (0.020 to 1.00)" in table(found)
+    assert "0.990 g (0.020 to 1.00)" in text_table(found)

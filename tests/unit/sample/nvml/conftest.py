@@ -9,8 +9,8 @@ import pytest
 
 from exporter.clock import SystemClock
 from exporter.model.readings import Observation, Reading
-from exporter.sample.sources.nvml import Nvml, source
-from exporter.worker import poll
+from exporter.sample.sources.nvml import NvmlCollector, source
+from exporter.worker import wait_until
 from tests.nvml.fake import FakeNvml, attach
 
 LOOK_SECONDS = 0.02
@@ -50,7 +50,7 @@ class Bench:
     def __init__(self, directory: Path, described: dict[str, Any], clock: Any) -> None:
         self.fake = FakeNvml(directory / "fake", described)
         self.sysfs = directory / "sys"
-        self.nvml = Nvml(str(self.sysfs), clock, "boot", LOOK_SECONDS)
+        self.nvml = NvmlCollector(str(self.sysfs), clock, "boot", LOOK_SECONDS)
 
     def read(self) -> Observation:
         return self.nvml.read()
@@ -66,10 +66,10 @@ class Bench:
             seen[:] = [self.read()]
             return condition(seen[0])
 
-        assert poll(look, SOON), seen
+        assert wait_until(look, SOON), seen
         return seen[0]
 
-    def is_well(self, observation: Observation) -> bool:
+    def is_healthy(self, observation: Observation) -> bool:
         """Whether every card gives energy and power."""
         count = len(self.fake.gpus)
         return len(observation.readings) == count and all(
@@ -80,8 +80,8 @@ class Bench:
 @pytest.fixture
 def impatient(bench: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readings do not wait long for a driver that hangs."""
-    monkeypatch.setattr(source, "PATIENCE_SECONDS", SHORT)
-    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SHORT)
+    monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SHORT)
+    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SHORT)
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def bench(
     the test is `impatient`.
     """
     attach(library, tmp_path / "fake", monkeypatch)
-    monkeypatch.setattr(source, "PATIENCE_SECONDS", SOON)
-    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SOON)
+    monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SOON)
     made: list[Bench] = []
 
     def make(*gpus: dict[str, Any], clock: Any = None, **more: Any) -> Bench:

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.sample.sources.nvml.activity import means
-from exporter.sample.sources.nvml.codes import NOT_SUPPORTED
-from exporter.worker import poll
+from exporter.sample.sources.nvml.driver import NOT_SUPPORTED
+from exporter.sample.sources.nvml.processes import mean_activity_by_pid
+from exporter.worker import wait_until
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
 
@@ -18,7 +18,7 @@ def sample(pid, stamp_us, percent):
 
 
 def test_equally_active_processes_are_equal_whenever_each_was_last_seen():
-    assert means([sample(7044, 3_175_000, 50), sample(7180, 3_000_000, 50)]) == {
+    assert mean_activity_by_pid([sample(7044, 3_175_000, 50), sample(7180, 3_000_000, 50)]) == {
         7044: 0.5,
         7180: 0.5,
     }
@@ -26,11 +26,11 @@ def test_equally_active_processes_are_equal_whenever_each_was_last_seen():
 
 def test_a_process_that_is_left_out_of_some_samples_was_idle_in_those():
     samples = [sample(1, 1, 80), sample(1, 2, 80), sample(2, 2, 80)]
-    assert means(samples) == {1: 0.8, 2: 0.4}
+    assert mean_activity_by_pid(samples) == {1: 0.8, 2: 0.4}
 
 
 def test_no_samples_are_no_activity():
-    assert means([]) == {}
+    assert mean_activity_by_pid([]) == {}
 
 
 def workload(*actives):
@@ -59,15 +59,15 @@ def still(bench):
 
 def test_one_busy_process_is_known_for_nearly_all_of_the_time(still):
     one = still(workload(0.8))
-    look = one.until(lambda seen: bool(seen.occupancies)).occupancies[0]
+    look = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity[0]
     assert look.coverage > 0.9
-    assert [each.active for each in look.occupants] == [pytest.approx(0.8, abs=0.01)]
+    assert [each.active for each in look.gpu_processes] == [pytest.approx(0.8, abs=0.01)]
 
 
 def test_two_processes_have_the_activity_that_each_had(still):
     one = still(workload(0.2, 0.6))
-    look = one.until(lambda seen: bool(seen.occupancies)).occupancies[0]
-    assert [each.active for each in look.occupants] == [
+    look = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity[0]
+    assert [each.active for each in look.gpu_processes] == [
         pytest.approx(0.2, abs=0.01),
         pytest.approx(0.6, abs=0.01),
     ]
@@ -76,18 +76,18 @@ def test_two_processes_have_the_activity_that_each_had(still):
 def test_a_look_is_not_lost_where_ticks_are_further_apart_than_looks(bench):
     clock = FakeClock()
     one = bench(gpu(0), clock=clock, workload=workload(0.5))
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     one.fake.fault("nvmlDeviceGetComputeRunningProcesses_v3", delay_ms=20)
     came = 0
     for _ in range(6):
         clock.advance(10)
-        came += len(one.read().occupancies)
-        assert poll(lambda: not one.nvml._supervisor.cards[0].is_busy(), SOON)
+        came += len(one.read().gpu_activity)
+        assert wait_until(lambda: not one.nvml._supervisor.cards[0].is_busy(), SOON)
     assert came >= 5
 
 
 def test_processes_that_may_not_be_listed_are_unknown_and_not_none(bench):
     one = bench(gpu(0), workload=workload(0.5))
     one.fake.fault("nvmlDeviceGetComputeRunningProcesses_v3", NOT_SUPPORTED)
-    look = one.until(lambda seen: bool(seen.occupancies) and seen.occupancies[0].why != "")
-    assert "nvmlDeviceGetComputeRunningProcesses_v3" in look.occupancies[0].why
+    look = one.until(lambda seen: bool(seen.gpu_activity) and seen.gpu_activity[0].why != "")
+    assert "nvmlDeviceGetComputeRunningProcesses_v3" in look.gpu_activity[0].why

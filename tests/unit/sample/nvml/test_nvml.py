@@ -7,14 +7,19 @@ import pynvml
 import pytest
 
 from exporter.clock import SystemClock
-from exporter.errors import Outdated
-from exporter.model.readings import Device, Event, Kind, Method
-from exporter.sample.meters import Meters
-from exporter.sample.sources.nvml.capabilities import FORGET_NS, Capabilities
-from exporter.sample.sources.nvml.codes import NOT_SUPPORTED, Reaction, reaction
+from exporter.errors import RestartRequired
+from exporter.model.readings import CounterEvent, Device, DeviceKind, Method
+from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.sources.nvml.driver import (
+    NOT_SUPPORTED,
+    RETRY_NS,
+    Capabilities,
+    ErrorClass,
+    classify_error,
+)
 from exporter.sample.sources.nvml.source import STOP_SECONDS
 from exporter.units import NANOSECONDS_PER_SECOND
-from exporter.worker import poll
+from exporter.worker import wait_until
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
 
@@ -51,7 +56,7 @@ def counters(bench):
 def test_energy_and_power_are_the_drivers(bench):
     two = bench()
     two.fake.set_time(1000.0, 1000.0)
-    first = two.until(two.is_well)
+    first = two.until(two.is_healthy)
     two.fake.set_time(1007.0, 1007.0)
     second = two.read()
     for before, after in zip(first.readings, second.readings, strict=True):
@@ -62,8 +67,8 @@ def test_energy_and_power_are_the_drivers(bench):
 
 
 def test_a_card_is_described(bench):
-    (info, _) = (two := bench()).until(two.is_well).infos
-    assert info.device == Device(Kind.GPU, "GPU-0")
+    (info, _) = (two := bench()).until(two.is_healthy).infos
+    assert info.device == Device(DeviceKind.GPU, "GPU-0")
     assert (info.model, info.vendor, info.source) == ("NVIDIA H200", "NVIDIA", "nvml")
     assert (info.power_limit_watts, info.power_cap_watts) == (700.0, 1400.0)
     assert (info.ordinal, info.pci_bus_id) == ("0", "00000000:01:00.0")
@@ -76,7 +81,7 @@ def test_index_minor_number_and_place_on_the_bus_are_told_apart(bench):
         gpu(1, pci_bus_id="00000000:01:00.0", nvml={"minor": 0}),
         gpu(2, pci_bus_id="00000000:41:00.0", nvml={"minor": -1}),
     ]
-    infos = (three := bench(*cards)).until(three.is_well).infos
+    infos = (three := bench(*cards)).until(three.is_healthy).infos
     assert [(info.ordinal, info.minor, info.pci_bus_id[9:11]) for info in infos] == [
         ("0", 1, "C1"),
         ("1", 0, "01"),
@@ -90,7 +95,7 @@ def test_the_first_look_has_the_cards(bench):
 
 def test_what_calls_cost_is_told(bench):
     two = bench()
-    calls = two.until(two.is_well).calls
+    calls = two.until(two.is_healthy).calls
     assert calls[FIELDS].calls >= 2
     assert calls["nvmlInit"].calls == 1
 
@@ -98,19 +103,19 @@ def test_what_calls_cost_is_told(bench):
 @pytest.mark.parametrize("code", [*CODES, *UNKNOWN_CODES])
 def test_no_error_of_any_call_stops_another_card_or_lasts(bench, caplog, code):
     two = bench()
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     for call in CALLS:
         two.fake.fault(call, code, gpu=0)
     for _ in range(4):
         two.read()
-    if reaction(code) is not Reaction.LIBRARY:  # that is begun anew for all
+    if classify_error(code) is not ErrorClass.LIBRARY:  # that is begun anew for all
         two.until(lambda seen: any(r.device.id == "GPU-1" and r.counter_uj for r in seen.readings))
     two.fake.heal()
     if code in (3, 4, 13, 25, 26):  # believed for an hour, unless the driver is begun anew
         two.nvml._supervisor._begin_anew = True
         for card in two.nvml._supervisor.cards:
             card._meter._can = Capabilities()
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -121,7 +126,7 @@ def test_every_error_of_a_call_is_survived_and_passes(bench, caplog, call):
 
     def is_well(observation):
         clock.advance(1)
-        return two.is_well(observation)
+        return two.is_healthy(observation)
 
     def is_quiet():
         return not any(card.is_busy() for card in two.nvml._supervisor.cards)
@@ -132,7 +137,7 @@ def test_every_error_of_a_call_is_survived_and_passes(bench, caplog, call):
         for _ in range(3):
             clock.advance(6)  # so that processes are looked at too
             two.read()
-            assert poll(is_quiet, SOON)
+            assert wait_until(is_quiet, SOON)
         two.fake.heal()
         for card in two.nvml._supervisor.cards:
             card._meter._can = Capabilities()
@@ -153,7 +158,7 @@ def test_a_driver_that_cannot_begin_is_told_of_and_tried_again(bench, code):
 
     def is_well(observation):
         clock.advance(1)
-        return two.is_well(observation)
+        return two.is_healthy(observation)
 
     two.until(is_well)
 
@@ -162,7 +167,7 @@ def test_a_driver_that_cannot_begin_is_told_of_and_tried_again(bench, code):
 def test_a_driver_that_was_replaced_ends_the_process(bench, call):
     two = bench()
     if call != "nvmlInitWithFlags":
-        two.until(two.is_well)
+        two.until(two.is_healthy)
     two.fake.fault(call, MISMATCH)
     for card in two.nvml._supervisor.cards:
         card._looked_ns = 0
@@ -170,12 +175,12 @@ def test_a_driver_that_was_replaced_ends_the_process(bench, call):
     def is_outdated():
         try:
             two.read()
-        except Outdated as error:
+        except RestartRequired as error:
             return "a new process is needed" in str(error)
         return False
 
-    assert poll(is_outdated, SOON)
-    assert Outdated.exit_code == 75
+    assert wait_until(is_outdated, SOON)
+    assert RestartRequired.exit_code == 75
 
 
 @pytest.mark.parametrize("call", [FIELDS, PROCESSES])
@@ -183,8 +188,8 @@ def test_a_driver_that_was_replaced_ends_the_process(bench, call):
 @pytest.mark.usefixtures("impatient")
 def test_a_card_that_hangs_holds_up_no_other_and_says_so(bench, call, delay_ms):
     two = bench()
-    two.until(two.is_well)
-    before = {reading.device: reading.counter_uj for reading in two.until(two.is_well).readings}
+    two.until(two.is_healthy)
+    before = {reading.device: reading.counter_uj for reading in two.until(two.is_healthy).readings}
     two.fake.fault(call, gpu=0, delay_ms=delay_ms)
     for card in two.nvml._supervisor.cards:
         card._looked_ns = 0
@@ -199,13 +204,13 @@ def test_a_card_that_hangs_holds_up_no_other_and_says_so(bench, call, delay_ms):
     else:  # a list of processes is never in the way of energy
         two.until(lambda seen: all(map(goes_on, seen.readings)))
     two.fake.heal()
-    two.until(two.is_well)
+    two.until(two.is_healthy)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_card_that_hangs_for_ever_does_not_hold_up_the_end(bench, monkeypatch):
     one = bench(gpu(0))
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     one.fake.fault(FIELDS, delay_ms=-1)
     began, call = threading.Event(), getattr(pynvml, FIELDS)
     monkeypatch.setattr(pynvml, FIELDS, lambda *given: began.set() or call(*given))
@@ -221,42 +226,42 @@ def test_a_begin_that_hangs_holds_up_nothing(bench):
     two.fake.fault("nvmlInitWithFlags", delay_ms=-1)
     assert "has not answered" in two.read().error
     two.fake.heal()
-    two.until(two.is_well)
+    two.until(two.is_healthy)
 
 
 def test_a_lost_card_is_down_and_comes_back_by_its_uuid(bench):
     two = bench(gpu(0), gpu(1), gpu(2))
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     before = counters(two)
-    two.fake.lose(0)
+    two.fake.mark_lost(0)
     gone = two.until(lambda seen: seen.readings[0].why != "" and seen.infos[1].ordinal == "0")
     assert [reading.why == "" for reading in gone.readings] == [False, True, True]
     assert [info.device.id for info in gone.infos] == ["GPU-0", "GPU-1", "GPU-2"]
     two.until(lambda seen: [r.power_watts for r in seen.readings] == [None, 200, 300])
     two.fake.heal()
-    back = two.until(two.is_well)
+    back = two.until(two.is_healthy)
     assert back.infos[1].ordinal in ("0", "1")
     assert all(after >= before[name] for name, after in counters(two).items())
 
 
 def test_a_card_that_is_plugged_in_later_is_found(bench):
     two = bench()
-    two.fake.lose(1)
+    two.fake.mark_lost(1)
     assert len(two.read().infos) == 1
     two.fake.heal()
-    two.until(two.is_well)
+    two.until(two.is_healthy)
 
 
 def test_a_driver_that_is_reloaded_counts_from_zero_and_that_is_a_reset(bench):
     one = bench(gpu(0))
-    meters = Meters(())
-    meters.advance(one.until(one.is_well))
+    energy_counters = EnergyCounters(())
+    energy_counters.advance(one.until(one.is_healthy))
     one.fake.reload(0)
     intervals = []
 
     def is_booked(observation):
-        intervals.extend(meters.advance(observation))
-        return any(interval.event is Event.RESET for interval in intervals)
+        intervals.extend(energy_counters.advance(observation))
+        return any(interval.event is CounterEvent.RESET for interval in intervals)
 
     one.until(is_booked)
     assert sum(interval.energy_uj for interval in intervals) < 100e6 * SOON
@@ -265,7 +270,7 @@ def test_a_driver_that_is_reloaded_counts_from_zero_and_that_is_a_reset(bench):
 @pytest.mark.parametrize("power", [32, 33])
 def test_a_counter_beyond_32_bits_goes_on(bench, power):
     one = bench(gpu(0))
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     shown = counters(one)["GPU-0"] // 1000
     one.fake.add_mj(0, 2**power - shown - 1)
     before = counters(one)["GPU-0"]
@@ -275,7 +280,7 @@ def test_a_counter_beyond_32_bits_goes_on(bench, power):
 
 def test_a_field_that_says_zero_with_success_is_no_reading(bench):
     one = bench(gpu(0))
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     for field in (83, 185, 186):
         one.fake.fault("field", 0, field=field)
     (reading,) = one.read().readings
@@ -286,7 +291,7 @@ def test_a_field_that_says_zero_with_success_is_no_reading(bench):
 @pytest.mark.parametrize("field", [83, 185, 186])
 def test_each_field_stands_in_for_the_others(bench, field):
     one = bench(gpu(0))
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     one.fake.fault("field", 3, field=field)
     for _ in range(5):
         (reading,) = one.read().readings
@@ -318,7 +323,7 @@ def test_a_suspended_card_is_not_woken(bench):
     assert "GPU 0000:01:00.0 is asleep" in seen.note
     assert not seen.error
     (power / "runtime_status").write_text("active\n")
-    one.until(one.is_well)
+    one.until(one.is_healthy)
 
 
 def test_cards_that_are_all_asleep_are_not_even_listed(bench):
@@ -333,15 +338,17 @@ def test_cards_that_are_all_asleep_are_not_even_listed(bench):
     assert not seen.error
     assert not seen.calls
     (card / "power/runtime_status").write_text("active\n")
-    one.until(one.is_well)
+    one.until(one.is_healthy)
 
 
 def test_processes_and_their_activity_are_seen(bench):
     run = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 7, "active": [[0, 0.6]]}]}
     idle = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 8}]}
     two = bench(workload=[run, idle])
-    (look,) = two.until(lambda seen: any(o.occupants for o in seen.occupancies)).occupancies[:1]
-    assert {o.pid: round(o.active, 2) for o in look.occupants} == {7: 0.6, 8: 0.0}
+    (look,) = two.until(lambda seen: any(o.gpu_processes for o in seen.gpu_activity)).gpu_activity[
+        :1
+    ]
+    assert {o.pid: round(o.active, 2) for o in look.gpu_processes} == {7: 0.6, 8: 0.0}
     assert look.coverage > 0.5
     assert look.utilization == 0.6
 
@@ -350,8 +357,8 @@ def test_a_list_that_grows_while_it_is_read_is_read_again(bench):
     run = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 7, "active": [[0, 0.6]]}]}
     one = bench(gpu(0), workload=[run])
     one.fake.race(1)
-    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
-    assert [occupant.pid for occupant in look.occupants] == [7]
+    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert [occupant.pid for occupant in look.gpu_processes] == [7]
 
 
 def test_behind_an_mps_server_its_clients_are_seen(bench):
@@ -361,8 +368,8 @@ def test_behind_an_mps_server_its_clients_are_seen(bench):
         for seat in (server, {"id": "GPU-0", "pid": 7}, {"id": "GPU-0", "pid": 8})
     ]
     one = bench(gpu(0), workload=rows)
-    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
-    assert {o.pid: o.serves for o in look.occupants} == {5: True, 7: False, 8: False}
+    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert {o.pid: o.is_proxy for o in look.gpu_processes} == {5: True, 7: False, 8: False}
 
 
 def mig(gpm):
@@ -384,24 +391,24 @@ def mig(gpm):
 def test_partitions_are_seen_with_their_slices(bench):
     card, workload = mig(gpm=False)
     one = bench(card, workload=workload)
-    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
+    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
     assert look.slices == 7
     assert {p.id: (p.slices, p.active) for p in look.partitions} == {
         "MIG-a": (3, None),
         "MIG-b": (1, None),
         "MIG-c": (1, None),
     }
-    assert [(o.pid, o.partition) for o in look.occupants] == [(7, "MIG-a")]
+    assert [(o.pid, o.partition) for o in look.gpu_processes] == [(7, "MIG-a")]
 
 
 def test_partitions_of_hopper_have_activity_from_the_second_look_on(bench):
     card, workload = mig(gpm=True)
     one = bench(card, workload=workload)
     one.fake.set_time(100.0, 100.0)
-    one.until(lambda seen: bool(seen.occupancies))
+    one.until(lambda seen: bool(seen.gpu_activity))
     one.fake.set_time(105.0, 105.0)
     one.nvml._supervisor.cards[0]._looked_ns = 0
-    (look,) = one.until(lambda seen: bool(seen.occupancies)).occupancies
+    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
     assert look.coverage == 1.0
     assert {p.id: round(p.active, 2) for p in look.partitions}["MIG-a"] == 0.5
 
@@ -409,10 +416,10 @@ def test_partitions_of_hopper_have_activity_from_the_second_look_on(bench):
 def test_a_changed_layout_is_seen(bench):
     card, workload = mig(gpm=False)
     one = bench(card, workload=workload)
-    one.until(lambda seen: bool(seen.occupancies))
+    one.until(lambda seen: bool(seen.gpu_activity))
     one.fake.partition(0, 0, [])
     layouts = one.nvml._supervisor
-    assert poll(lambda: layouts.cards[0].layout.slices == 0, SOON)
+    assert wait_until(lambda: layouts.cards[0].layout.slices == 0, SOON)
 
 
 def test_a_superchip_covers_its_processor(bench):
@@ -424,30 +431,30 @@ def test_a_superchip_covers_its_processor(bench):
 def test_the_driver_is_let_go_of_and_taken_again(bench):
     clock = FakeClock()
     two = bench(clock=clock)
-    two.until(two.is_well)
-    two.nvml.pause(300)
+    two.until(two.is_healthy)
+    two.nvml.release_for(300)
     two.until(lambda seen: "let go of" in seen.error)
-    assert poll(lambda: not two.nvml._supervisor._is_open, SOON)
+    assert wait_until(lambda: not two.nvml._supervisor._is_open, SOON)
     clock.advance(301)
-    two.until(two.is_well)
+    two.until(two.is_healthy)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_card_that_does_not_let_go_is_named(bench, caplog, monkeypatch):
-    monkeypatch.setattr("exporter.sample.sources.nvml.supervisor.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.sample.sources.nvml.source.RELEASE_WAIT_SECONDS", 0.05)
     two = bench()
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     two.fake.fault(FIELDS, gpu=1, delay_ms=-1)
     two.until(lambda seen: "has not answered" in seen.readings[1].why)
-    two.nvml.pause(300)
-    assert poll(lambda: "GPU 1 (GPU-1) does not answer" in caplog.text, SOON)
+    two.nvml.release_for(300)
+    assert wait_until(lambda: "GPU 1 (GPU-1) does not answer" in caplog.text, SOON)
 
 
 @pytest.mark.parametrize("code", [17, 999])
 def test_what_only_a_new_container_can_heal_makes_the_daemon_sick_after_a_minute(bench, code):
     clock = FakeClock()
     two = bench(clock=clock)
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     for call in (FIELDS, ENERGY, POWER):
         two.fake.fault(call, code)
     two.until(lambda seen: all(f"NVML error {code}" in r.why for r in seen.readings))
@@ -461,7 +468,7 @@ def test_what_only_a_new_container_can_heal_makes_the_daemon_sick_after_a_minute
 def test_one_such_card_of_two_makes_nothing_sick(bench):
     clock = FakeClock()
     two = bench(clock=clock)
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     for call in (FIELDS, ENERGY, POWER):
         two.fake.fault(call, 999, gpu=0)
     two.until(lambda seen: "NVML error 999" in seen.readings[0].why)
@@ -474,13 +481,13 @@ def test_a_refusal_is_believed_after_three_and_forgotten_after_an_hour():
     for asked in range(3):
         assert can.has("x", asked)
         can.refused("x", asked)
-    assert not can.has("x", FORGET_NS)
-    assert can.has("x", FORGET_NS + 3)
+    assert not can.has("x", RETRY_NS)
+    assert can.has("x", RETRY_NS + 3)
 
 
 def test_times_of_readings_are_those_of_the_reads(bench):
     two = bench()
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     before = SystemClock().boottime_ns()
     readings = two.readings().values()
     after = SystemClock().boottime_ns()
@@ -491,7 +498,7 @@ def test_times_of_readings_are_those_of_the_reads(bench):
 def test_a_counter_that_is_refused_now_and_then_stays_the_method(bench):
     clock = FakeClock()
     two = bench(clock=clock)
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     two.fake.fault(ENERGY, NOT_SUPPORTED)
     listed = two.read().calls["nvmlDeviceGetUUID"].calls
     seen = two.until(lambda now: now.calls["nvmlDeviceGetUUID"].calls > listed + 2)
@@ -501,31 +508,31 @@ def test_a_counter_that_is_refused_now_and_then_stays_the_method(bench):
 def test_what_was_refused_is_asked_again_once_the_driver_was_let_go_of(bench):
     clock = FakeClock()
     one = bench(gpu(0), clock=clock)
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     one.fake.fault("field", NOT_SUPPORTED, field=83)
     one.fake.fault(ENERGY, NOT_SUPPORTED)
     one.until(lambda seen: seen.readings[0].counter_uj is None)
     for _ in range(5):
         one.read()
     one.fake.heal()
-    one.nvml.pause(5)
+    one.nvml.release_for(5)
     one.until(lambda seen: "let go of" in seen.error)
     clock.advance(6)
-    one.until(one.is_well)
+    one.until(one.is_healthy)
 
 
 def test_one_field_that_fails_leaves_the_others(bench):
     one = bench(gpu(0))
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     one.fake.fault("field", 999, field=186)
-    one.until(one.is_well)
+    one.until(one.is_healthy)
 
 
 @pytest.mark.parametrize(("ticks", "seconds"), [(120, 1), (12, 20)])
 def test_a_card_that_wants_the_driver_begun_anew_has_it_so_ever_more_rarely(bench, ticks, seconds):
     clock = FakeClock()
     two = bench(clock=clock)
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     begun = begins(two)
     two.fake.fault(FIELDS, 9, gpu=0)
     for _ in range(ticks):
@@ -538,13 +545,13 @@ def test_a_card_that_wants_the_driver_begun_anew_has_it_so_ever_more_rarely(benc
 def test_after_a_quiet_minute_the_driver_is_begun_anew_at_once_again(bench):
     clock = FakeClock()
     two = bench(clock=clock)
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     for _ in range(4):
         begun = begins(two)
         two.fake.fault(FIELDS, 9, gpu=0)
         two.until(lambda _seen, begun=begun: begins(two) > begun)
         two.fake.heal()
-        two.until(two.is_well)
+        two.until(two.is_healthy)
         for _ in range(2):  # the first may begin it once more, as was asked for before
             clock.advance(61)
             looks(two)
@@ -552,23 +559,23 @@ def test_after_a_quiet_minute_the_driver_is_begun_anew_at_once_again(bench):
 
 def begins(two):
     """How often the driver was begun."""
-    return two.nvml._supervisor.driver.costs()["nvmlInit"].calls
+    return two.nvml._supervisor.driver.call_stats()["nvmlInit"].calls
 
 
 def looks(two):
     """Wait, without a reading, for two looks of the supervisor: the second began after now."""
 
     def listed():
-        return two.nvml._supervisor.driver.costs()["nvmlDeviceGetCount"].calls
+        return two.nvml._supervisor.driver.call_stats()["nvmlDeviceGetCount"].calls
 
     seen = listed()
-    assert poll(lambda: listed() >= seen + 2, SOON)
+    assert wait_until(lambda: listed() >= seen + 2, SOON)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_four_hung_cards_delay_the_end_no_more_than_one(bench):
     four = bench(*map(gpu, range(4)))
-    four.until(four.is_well)
+    four.until(four.is_healthy)
     four.fake.fault(FIELDS, delay_ms=-1)
     four.until(lambda seen: all("answered" in each.why for each in seen.readings))
     began_ns = SystemClock().monotonic_ns()
@@ -580,7 +587,7 @@ def test_four_hung_cards_delay_the_end_no_more_than_one(bench):
 def test_cards_that_cannot_be_listed_for_a_minute_make_the_daemon_sick(bench):
     clock = FakeClock()
     two = bench(clock=clock)
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     two.fake.fault("nvmlDeviceGetHandleByIndex_v2", 999)
 
     def is_sick(seen):

@@ -13,9 +13,9 @@ import pytest
 
 from exporter.cli import main as command
 from exporter.model.readings import Method
-from exporter.sample.meters import Meters
-from exporter.sample.sources.nvml import Nvml, source
-from exporter.sample.sources.nvml.pci import cards
+from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.sources.nvml import NvmlCollector, source
+from exporter.sample.sources.nvml.inventory import pci_gpus
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
 
@@ -42,11 +42,11 @@ def place(sysfs, number, driver, status="active", **more):
 @pytest.fixture
 def alone(tmp_path, monkeypatch):
     """A collector on a host without the library."""
-    monkeypatch.setattr(source, "FIRST_PATIENCE_SECONDS", SOON)
+    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SOON)
     made = []
 
     def make():
-        made.append(Nvml(str(tmp_path), FakeClock(), "boot", 0.02))
+        made.append(NvmlCollector(str(tmp_path), FakeClock(), "boot", 0.02))
         return made[0]
 
     try:
@@ -121,7 +121,7 @@ def test_one_card_for_the_host_and_one_passed_through_work_side_by_side(bench):
     one = bench(gpu(0))
     place(one.sysfs, 1, "nvidia")
     place(one.sysfs, 2, "vfio-pci", "suspended")
-    seen = one.until(one.is_well)
+    seen = one.until(one.is_healthy)
     assert not seen.error
     assert seen.note.startswith("GPU 0000:02:00.0 is passed through")
     assert "0000:01" not in seen.note
@@ -141,50 +141,50 @@ def test_a_card_that_is_handed_to_a_machine_and_back_goes_on(bench):
     two = bench()
     place(two.sysfs, 1, "nvidia")
     place(two.sysfs, 2, "nvidia")
-    two.until(two.is_well)
+    two.until(two.is_healthy)
     place(two.sysfs, 2, "vfio-pci")
-    two.fake.lose(1)
+    two.fake.mark_lost(1)
     seen = two.until(lambda seen: PASSED in seen.readings[1].why)
     assert not seen.error
     assert seen.readings[0].counter_uj
     place(two.sysfs, 2, "nvidia")
     two.fake.heal()
-    seen = two.until(two.is_well)
+    seen = two.until(two.is_healthy)
     assert not seen.note
 
 
 def test_when_the_last_card_is_handed_over_the_driver_is_let_go_of(bench):
     one = bench(gpu(0))
     place(one.sysfs, 1, "nvidia")
-    one.until(one.is_well)
+    one.until(one.is_healthy)
     place(one.sysfs, 1, "vfio-pci")
     seen = one.until(lambda seen: PASSED in seen.readings[0].why)
     assert not seen.error
     one.until(lambda seen: "nvmlShutdown" in seen.calls)
     place(one.sysfs, 1, "nvidia")
-    one.until(one.is_well)
+    one.until(one.is_healthy)
 
 
 def test_virtual_functions_are_no_cards_of_their_own(tmp_path):
     place(tmp_path, 1, "nvidia")
     place(tmp_path, 2, "vfio-pci").joinpath("physfn").symlink_to("../0000:01:00.0")
     place(tmp_path, 3, "nvidia").joinpath("physfn").symlink_to("../0000:01:00.0")
-    assert [card.address for card in cards(str(tmp_path))] == ["0000:01:00.0"]
+    assert [card.address for card in pci_gpus(str(tmp_path))] == ["0000:01:00.0"]
 
 
 def test_a_virtual_function_that_a_guest_was_given_is_a_card(tmp_path):
     place(tmp_path, 1, "nvidia")
-    assert [card.driver for card in cards(str(tmp_path))] == ["nvidia"]
+    assert [card.driver for card in pci_gpus(str(tmp_path))] == ["nvidia"]
 
 
 def test_what_is_no_display_is_no_card(tmp_path):
     place(tmp_path, 1, "snd_hda_intel", **{"class": "0x040300"})
     place(tmp_path, 2, "amdgpu", vendor="0x1002")
-    assert not cards(str(tmp_path))
+    assert not pci_gpus(str(tmp_path))
 
 
 def test_over_a_sleep_no_power_is_integrated(bench):
-    clock, meters = FakeClock(), Meters(())
+    clock, energy_counters = FakeClock(), EnergyCounters(())
     one = bench(gpu(0, **NO_COUNTER), clock=clock)
     place(one.sysfs, 1, "nvidia")
 
@@ -192,7 +192,7 @@ def test_over_a_sleep_no_power_is_integrated(bench):
         energy_uj = 0
         for _ in range(seconds):
             clock.advance(1)
-            energy_uj += sum(each.energy_uj for each in meters.advance(one.read()))
+            energy_uj += sum(each.energy_uj for each in energy_counters.advance(one.read()))
         return energy_uj / 1e6
 
     assert joules(11) == pytest.approx(1000)
@@ -205,12 +205,12 @@ def test_over_a_sleep_no_power_is_integrated(bench):
 def test_a_card_that_falls_asleep_is_no_failure_and_wakes_with_what_it_used(bench):
     one = bench(gpu(0))
     place(one.sysfs, 1, "nvidia")
-    before = one.until(one.is_well).readings[0].counter_uj
+    before = one.until(one.is_healthy).readings[0].counter_uj
     place(one.sysfs, 1, "nvidia", "suspended")
     seen = one.until(lambda seen: "asleep" in seen.readings[0].why)
     assert not seen.error
     assert "GPU 0000:01:00.0 is asleep" in seen.note
     place(one.sysfs, 1, "nvidia")
-    after = one.until(one.is_well)
+    after = one.until(one.is_healthy)
     assert after.readings[0].counter_uj >= before
     assert after.infos[0].method is Method.COUNTER

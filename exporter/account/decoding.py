@@ -1,0 +1,184 @@
+"""Rows of the ledger as values of the model, for all who read it."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from exporter.model.intensity import Accounting, Basis, Factor, Signal
+from exporter.model.ledger import AccountKey, Amount, Balance, FactorUse
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.runs import DEPARTED_RUNS, Owner, RunInfo, RunKey, UnitCount
+from exporter.model.workload import AttributionTarget, SplitMethod, UnattributedReason
+
+METHODS = {1: Method.COUNTER, 2: Method.INTEGRATED, 3: Method.ESTIMATED}
+METHOD_IDS = {method: number for number, method in METHODS.items()}
+SPLITS = {
+    1: SplitMethod.EXCLUSIVE,
+    2: SplitMethod.CPU_TIME,
+    3: SplitMethod.MEMORY,
+    4: SplitMethod.REST,
+    5: SplitMethod.ACTIVITY,
+    6: SplitMethod.SLICES,
+    7: SplitMethod.EQUAL,
+}
+SPLIT_IDS = {split: number for number, split in SPLITS.items()}
+
+DEPARTED_ID = 99
+FIXED_PARTIES: dict[int, AttributionTarget] = {
+    1: UnattributedReason.IDLE,
+    2: UnattributedReason.OTHER,
+    3: UnattributedReason.UNALLOCATED,
+    4: UnattributedReason.UNKNOWN_PROCESS,
+    5: UnattributedReason.RESTART,
+    DEPARTED_ID: DEPARTED_RUNS,
+}
+"""Parties that the schema begins with; runs come after them."""
+FIXED_PARTY_IDS: dict[AttributionTarget, int] = {
+    party: number for number, party in FIXED_PARTIES.items()
+}
+NO_FACTOR_ID = 0
+
+PARTY_COLUMNS = """id, uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
+    lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
+    enclosing_uid, enclosing_run_id, enclosing_job_id, namespace, nodes, owner"""
+
+
+class PartyRow(NamedTuple):
+    """A row of `party`: its id, who it is, and the run if it is one."""
+
+    id: int
+    target: AttributionTarget
+    run: RunInfo | None
+
+
+def read_parties(
+    connection: sqlite3.Connection, where: str, values: tuple[object, ...] = ()
+) -> Iterator[PartyRow]:
+    """The parties that satisfy `where`, a piece of SQL, in its order."""
+    sql = f"SELECT {PARTY_COLUMNS} FROM party WHERE {where}"  # noqa: S608  our own text
+    for party_id, uid, run_id, job_id, *rest in connection.execute(sql, values).fetchall():
+        if party_id in FIXED_PARTIES:
+            yield PartyRow(party_id, FIXED_PARTIES[party_id], None)
+            continue
+        key = RunKey(uid, run_id, job_id)
+        (
+            *info,
+            budget_grams,
+            shown_id,
+            around_uid,
+            around_run,
+            around_job,
+            namespace,
+            nodes,
+            owner,
+        ) = rest
+        run = RunInfo(key, *info)
+        run = run._replace(
+            labels=_read_labels(connection, party_id),
+            budget_grams=budget_grams,
+            shown_id=shown_id,
+            enclosing=None if around_uid is None else RunKey(around_uid, around_run, around_job),
+            namespace=namespace,
+            nodes=nodes,
+            owner=decode_owner(json.loads(owner)) if owner else None,
+            units=_read_units(connection, party_id),
+            logged=_read_results(connection, party_id),
+            is_provisional=not owner and run.ended is None,
+        )
+        yield PartyRow(party_id, key, run)
+
+
+def read_balances(connection: sqlite3.Connection, row: PartyRow) -> dict[AccountKey, Balance]:
+    """The totals of one party."""
+    found = connection.execute(
+        "SELECT kind, name, method, split, energy_uj, held_uj, carbon_ng, base_energy_uj, "
+        "base_held_uj, base_carbon_ng FROM total JOIN device ON device.id = device_id "
+        "WHERE party_id = ?",
+        (row.id,),
+    )
+    return {
+        AccountKey(
+            decode_device((kind, name)), row.target, METHODS[method], SPLITS[split]
+        ): Balance(Amount(*_checked_integers(amounts[:3])), Amount(*_checked_integers(amounts[3:])))
+        for kind, name, method, split, *amounts in found
+    }
+
+
+def _checked_integers(values: list[int]) -> list[int]:
+    """The values, if they are what their columns are for. Raises TypeError for a damaged file."""
+    if not all(type(value) is int for value in values):
+        raise TypeError(f"{values!r} are no amounts")
+    return values
+
+
+def read_factor_uses(connection: sqlite3.Connection, row: PartyRow) -> tuple[FactorUse, ...]:
+    """What one run's totals were converted with, in the order in which the factors were met."""
+    found = connection.execute(
+        "SELECT factor_id, zone, source, grams_per_kwh, pue, valid_from, valid_until, as_of, "
+        "signal, basis, accounting, estimated, step, energy_uj, carbon_ng "
+        "FROM factor_use JOIN factor ON factor.id = factor_id "
+        "WHERE party_id = ? ORDER BY factor_id",
+        (row.id,),
+    )
+    return tuple(
+        FactorUse(
+            None if factor_id == NO_FACTOR_ID else decode_factor(values), energy_uj, carbon_ng
+        )
+        for factor_id, *values, energy_uj, carbon_ng in found
+    )
+
+
+def read_run_key(connection: sqlite3.Connection, party_id: int) -> RunKey:
+    """The run of a row of `party`."""
+    sql = "SELECT uid, run_id, job_id FROM party WHERE id = ?"
+    return RunKey(*connection.execute(sql, (party_id,)).fetchone())
+
+
+def read_owners(connection: sqlite3.Connection) -> dict[Owner, tuple[int, int]]:
+    """What counters showed of departed runs, by owner."""
+    found = connection.execute("SELECT user, namespace, labels, energy_uj, carbon_ng FROM owner")
+    return {
+        decode_owner((user, namespace, json.loads(labels))): (energy_uj, carbon_ng)
+        for user, namespace, labels, energy_uj, carbon_ng in found
+    }
+
+
+def _read_units(connection: sqlite3.Connection, party_id: int) -> tuple[UnitCount, ...]:
+    sql = "SELECT name, amount, base FROM unit WHERE party_id = ? ORDER BY name"
+    return tuple(UnitCount(*row) for row in connection.execute(sql, (party_id,)))
+
+
+def _read_results(
+    connection: sqlite3.Connection, party_id: int
+) -> tuple[tuple[str, float | str], ...]:
+    sql = "SELECT key, value FROM result WHERE party_id = ? ORDER BY key"
+    return tuple(connection.execute(sql, (party_id,)).fetchall())
+
+
+def _read_labels(connection: sqlite3.Connection, party_id: int) -> tuple[tuple[str, str], ...]:
+    sql = "SELECT key, value FROM label WHERE party_id = ? ORDER BY key"
+    return tuple(connection.execute(sql, (party_id,)).fetchall())
+
+
+def decode_device(values: Iterable[str]) -> Device:
+    """A device of its two fields."""
+    kind, name = values
+    return Device(DeviceKind(kind), name)
+
+
+def decode_owner(values: Iterable[Any]) -> Owner:
+    """An owner of its fields, in their order."""
+    user, namespace, labels = values
+    return Owner(user, namespace, tuple((name, value) for name, value in labels))
+
+
+def decode_factor(values: Iterable[Any]) -> Factor:
+    """A factor of its fields, in their order."""
+    plain = Factor(*values)
+    return plain._replace(
+        signal=Signal(plain.signal),
+        basis=Basis(plain.basis),
+        accounting=Accounting(plain.accounting),
+        estimated=bool(plain.estimated),
+    )

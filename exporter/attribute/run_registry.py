@@ -1,0 +1,431 @@
+"""The runs that are open or still shown: how they begin, end, come back and are capped."""
+
+from collections.abc import Callable, Iterable
+
+from exporter.attribute.identity import OTHER_RUN_ID, SCHEDULER_NAMES
+from exporter.model.commands import LogRun
+from exporter.model.forecast import add_mark
+from exporter.model.runs import (
+    NO_UID,
+    POD,
+    ProgressMark,
+    RunInfo,
+    RunKey,
+    RunMerge,
+    UnitCount,
+    with_stored_run,
+)
+
+OTHER_RUN = RunKey(NO_UID, OTHER_RUN_ID, "")
+ENDED = "ended"
+"""Why a run ended: because somebody asked for it."""
+MAX_NAMES = 64
+"""Units, and results, that are kept of one run."""
+MERGED = "merged"
+"""Why a provisional run ended: because it turned out to be another one, named by `enclosing`."""
+EXITED = "exited"
+"""Why a run ended: because no process of it was left."""
+
+
+def is_other_scheduler(job: RunInfo, origin: str) -> bool:
+    """Whether a run is a job of another scheduler than the one named."""
+    return origin in SCHEDULER_NAMES and job.origin in SCHEDULER_NAMES and job.origin != origin
+
+
+class RunRegistry:
+    """All runs on the page, by key.
+
+    A key that comes back reopens its run: totals go on, and the start stays the first. Where
+    `max_runs` are on the page, the one that ended first makes room for a new one; where all are
+    open, the new one is folded into `other` when it begins, never later.
+    """
+
+    def __init__(self, runs: Iterable[RunInfo], max_runs: int) -> None:
+        self._runs = {run.key: run for run in runs}
+        self._max_runs = max_runs
+        self._changed: dict[RunKey, RunInfo] = {}
+        self._opened: list[RunKey] = []
+        self._displaced: list[RunKey] = []
+        self._merges = {
+            run.key: RunMerge(run.key, run.enclosing, is_counted=False)
+            for run in self._runs.values()
+            if run.end_reason == MERGED and run.enclosing is not None
+        }
+        """Those that the books have yet to do; of before a restart among them."""
+        self._hidden: set[RunKey] = set()
+        self._successors: set[RunKey] = set()
+        """New runs that take the place of others on the page once the books have merged those."""
+        self.dropped = 0
+
+    def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
+        """Open, reopen or join a run; the answer has the key that was really given.
+
+        An inner run without a job id takes that of the run around it; inside a pod it has the
+        pod's namespace and labels. Jobs of two schedulers are two runs though they have one number.
+        """
+        key = wanted.key
+        if not key.job_id and enclosing is not None:
+            key = key._replace(job_id=enclosing.job_id)
+        while key in self._merges:
+            key = self._merges[key].new
+        wanted = self._placed(wanted, enclosing)
+        known = self._runs.get(key)
+        if known is not None and is_other_scheduler(known, wanted.origin):
+            key = key._replace(run_id=f"{wanted.origin}:{key.run_id}")
+            known = self._runs.get(key)
+        if known is not None and known.ended is None:
+            return self._join(known, wanted)
+        if known is None and len(self._runs) >= self._max_runs and not self._make_room():
+            self.dropped += 1
+            return self._fold(wanted)
+        run = wanted._replace(key=key, enclosing=enclosing)
+        if known is None:
+            run = run._replace(shown_id=self._shown_id(run))
+            self._opened.append(key)
+        else:
+            run = self._reopened(known, run)
+        self._put(run)
+        return run
+
+    def fill_user_names(self, name_of: Callable[[int], str]) -> None:
+        """Fill in whose runs are that came before their user's name was known."""
+        for run in [run for run in self._runs.values() if not run.is_user_known]:
+            user = name_of(run.key.uid)
+            if user:
+                self._put(run._replace(user=user))
+
+    def identify(self, key: RunKey, wanted: RunInfo) -> RunInfo:
+        """Have a provisional run be what it turned out to be; it may have ended meanwhile.
+
+        Where that is another run, all that was booked is merged into it by the books, and it needs
+        no place of its own on the page.
+        """
+        old = self._runs[key]
+        if key == wanted.key:
+            run = old._replace(
+                name=wanted.name,
+                namespace=wanted.namespace,
+                labels=wanted.labels,
+                is_provisional=wanted.is_provisional,
+            )
+            self._put(run)
+            self._hidden.discard(key)
+            self._identify_inner(key, run)
+            return run
+        known = self._runs.get(wanted.key)
+        if known is None:
+            run = wanted._replace(
+                started=old.started,
+                ended=old.ended,
+                end_reason=old.end_reason,
+                enclosing=old.enclosing,
+                shown_id=self._shown_id(wanted),
+            )
+            self._opened.append(run.key)
+            if key not in self._hidden:
+                self._successors.add(run.key)
+        elif known.ended is None or old.ended is not None:
+            run = self._joined(known, wanted)
+            if run.ended is not None and old.ended is not None and old.ended > run.ended:
+                run = run._replace(ended=old.ended, end_reason=old.end_reason)
+        else:
+            run = self._reopened(known, wanted._replace(enclosing=old.enclosing))
+        self._put(
+            run._replace(
+                started=min(run.started, old.started),
+                units=_sum_units(run.units, old.units),
+                logged=tuple({**dict(old.logged), **dict(run.logged)}.items()),
+                progress=run.progress or old.progress,
+            )
+        )
+        is_counted = known is None or key in self._hidden or run.key in self._successors
+        self._merges[key] = RunMerge(key, run.key, is_counted)
+        self._identify_inner(key, run)
+        self._put(old._replace(ended=wanted.started, end_reason=MERGED, enclosing=run.key))
+        return self._runs[run.key]
+
+    def hide(self, key: RunKey) -> None:
+        """Keep a run off the page that may be identified in a moment.
+
+        One that was on the page, as `other`, stays there.
+        """
+        if key in self._opened:
+            self._hidden.add(key)
+
+    def reveal(self, key: RunKey) -> None:
+        """Have it on the page from now on."""
+        self._hidden.discard(key)
+
+    def merges(self) -> list[RunMerge]:
+        """Runs that the books have to merge into others."""
+        return list(self._merges.values())
+
+    def drop(self, merge: RunMerge) -> None:
+        """Forget a run that the books have merged."""
+        del self._merges[merge.old]
+        self._hidden.discard(merge.old)
+        if merge.new not in [each.new for each in self._merges.values()]:
+            self._successors.discard(merge.new)
+        if self._runs[merge.old].end_reason == MERGED:
+            del self._runs[merge.old]
+
+    def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
+        """End a run. It stays on the page, frozen, until `expire`.
+
+        Runs inside it are from then on inside the run around it.
+        """
+        run = self._runs[key]._replace(ended=wall, end_reason=reason)
+        self._put(run)
+        self._hidden.discard(key)
+        for inner in self.running():
+            if inner.enclosing == key:
+                self._put(inner._replace(enclosing=run.enclosing))
+        return run
+
+    def pop_expired(self, wall: float, retain_seconds: float) -> list[RunKey]:
+        """Take runs off the page that ended long enough ago, and say which are off since last."""
+        gone = [
+            run.key
+            for run in self._runs.values()
+            # a wall clock that was set back must not keep a run for that long
+            if run.ended is not None
+            and abs(wall - run.ended) >= retain_seconds
+            and run.key not in self._merges
+        ]
+        for key in gone:
+            del self._runs[key]
+        gone += (key for key in self._displaced if key not in self._runs)
+        self._displaced = []
+        return gone
+
+    def get(self, key: RunKey) -> RunInfo:
+        """A run on the page. Raises KeyError."""
+        return self._runs[key]
+
+    def has(self, key: RunKey) -> bool:
+        """Whether there is such a run, open or ended, that was not merged into another one."""
+        return key in self._runs and key not in self._merges
+
+    def set_cgroup(self, key: RunKey, cgroup: str) -> None:
+        """Keep where an open run is."""
+        run = self._runs.get(key)
+        if run is not None and run.ended is None and run.cgroup != cgroup:
+            self._put(run._replace(cgroup=cgroup))
+
+    def find(self, uid: int | None, run_id: str, job_id: str | None) -> RunInfo | None:
+        """The open run that is shown with this id, or else that has it.
+
+        It may be of any user or job where those are None.
+        """
+        found = [
+            run
+            for run in self._runs.values()
+            if run_id in (run.shown_id, run.key.run_id)
+            and run.ended is None
+            and uid in (None, run.key.uid)
+            and job_id in (None, run.key.job_id)
+        ]
+        return min(found, key=lambda run: run.shown_id != run_id, default=None)
+
+    def ended_at(self, uid: int, run_id: str, job_id: str | None) -> float | None:
+        """Wall clock of when somebody ended the run with this id; None if nobody did."""
+        ends = [
+            run.ended
+            for run in self._runs.values()
+            if run.ended is not None
+            and run.end_reason == ENDED
+            and run.key.uid == uid
+            and run_id in (run.key.run_id, run.shown_id)
+            and job_id in (None, run.key.job_id)
+        ]
+        return max(ends, default=None)
+
+    def is_open(self, key: RunKey | None) -> bool:
+        """Whether the run is there and has not ended."""
+        run = self._runs.get(key) if key is not None else None
+        return run is not None and run.ended is None
+
+    def is_within(self, key: RunKey, outer: RunKey) -> bool:
+        """Whether a run is another one, or inside it."""
+        around: RunKey | None = key
+        while around is not None and around != outer:
+            run = self._runs.get(around)
+            around = run.enclosing if run is not None else None
+        return around is not None
+
+    def running(self) -> list[RunInfo]:
+        """The open runs."""
+        return [run for run in self._runs.values() if run.ended is None]
+
+    def innermost_first(self) -> list[RunInfo]:
+        """The open runs, each before the runs around it."""
+        return sorted(self.running(), key=self._depth, reverse=True)
+
+    def visible(self) -> tuple[RunInfo, ...]:
+        """All runs on the page, open ones first."""
+        left = {old for old, merge in self._merges.items() if merge.new not in self._successors}
+        off_page = self._hidden | self._successors | left
+        here = (run for run in self._runs.values() if run.key not in off_page)
+        return tuple(sorted(here, key=lambda run: run.ended is not None))
+
+    def pop_changes(self) -> list[RunInfo]:
+        """Runs that began, came back, ended or are inside another one since the last call."""
+        changed = list(self._changed.values())
+        self._changed.clear()
+        return changed
+
+    def pop_opened(self) -> list[RunKey]:
+        """Runs that are new to the page since the last call; the ledger may know their past."""
+        opened, self._opened = self._opened, []
+        return opened
+
+    def add_stored_run(self, past: RunInfo) -> None:
+        """A run was found to have been there before it left the page."""
+        run = self._runs.get(past.key)
+        if run is not None:
+            self._put(with_stored_run(run, past))
+
+    def log_results(self, command: LogRun, key: RunKey, mark: ProgressMark) -> RunInfo:
+        """Add to what an open run says of itself; `mark` is where it stands now.
+
+        Names beyond 64 of results, or of units, are left out.
+        """
+        run = self._runs[key]
+        amounts = {unit.name: unit for unit in run.units}
+        for name, amount in command.counts:
+            known = amounts.get(name) or (
+                UnitCount(name, 0.0) if len(amounts) < MAX_NAMES else None
+            )
+            if known is not None:
+                amounts[name] = known._replace(amount=known.amount + amount)
+        results = dict(run.logged)
+        for name, value in command.values:
+            if name in results or len(results) < MAX_NAMES:
+                results[name] = value
+        progress = run.progress
+        if command.done is not None:
+            progress = add_mark(progress, command.total, mark)
+        run = run._replace(
+            units=tuple(amounts.values()), logged=tuple(results.items()), progress=progress
+        )
+        self._put(run)
+        return run
+
+    def _make_room(self) -> bool:
+        """Take the run off the page that ended first; False if all are open."""
+        ended = [
+            run
+            for run in self._runs.values()
+            if run.ended is not None and run.key not in self._merges
+        ]
+        if not ended:
+            return False
+        first = min(ended, key=lambda run: run.ended or 0.0).key
+        del self._runs[first]
+        self._displaced.append(first)
+        return True
+
+    def _reopened(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
+        """A run that comes back: what it has begun goes on."""
+        return wanted._replace(
+            shown_id=known.shown_id,
+            user=wanted.user or known.user,
+            started=known.started,
+            units=known.units,
+            logged=known.logged,
+        )
+
+    def _join(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
+        """The open run, with what who joins it knows and it did not."""
+        run = self._joined(known, wanted)
+        if run != known and known.key != OTHER_RUN:
+            self._put(run)
+            return run
+        return known
+
+    def _joined(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
+        """A run with what another one's description knows and its own did not."""
+        return known._replace(
+            name=known.name or wanted.name,
+            user=known.user or wanted.user,
+            labels=tuple(sorted({**dict(wanted.labels), **dict(known.labels)}.items())),
+            budget_grams=wanted.budget_grams if known.budget_grams is None else known.budget_grams,
+            nodes=known.nodes or wanted.nodes,
+            namespace=known.namespace or wanted.namespace,
+            account=known.account or wanted.account,
+            is_provisional=known.is_provisional and wanted.is_provisional,
+        )
+
+    def _put(self, run: RunInfo) -> None:
+        self._runs[run.key] = run
+        self._changed[run.key] = run
+
+    def _depth(self, run: RunInfo) -> int:
+        """How many open runs are around it."""
+        around = run.enclosing
+        depth = 0
+        while around is not None and self.is_open(around):
+            depth += 1
+            around = self._runs[around].enclosing
+        return depth
+
+    def _fold(self, wanted: RunInfo) -> RunInfo:
+        if OTHER_RUN not in self._runs:
+            self._put(
+                RunInfo(
+                    OTHER_RUN, OTHER_RUN_ID, "", "folded", wanted.started, shown_id=OTHER_RUN_ID
+                )
+            )
+            self._opened.append(OTHER_RUN)
+        return self._runs[OTHER_RUN]
+
+    def _identify_inner(self, key: RunKey, outer: RunInfo) -> None:
+        """Have the runs inside a run that was identified know what is around them now."""
+        for run in self.running():
+            if run.enclosing == key and run.key != outer.key:
+                inner = self._placed(
+                    run._replace(enclosing=outer.key, is_provisional=False), outer.key
+                )
+                self._put(inner)
+                self._identify_inner(run.key, inner)
+
+    def _placed(self, run: RunInfo, enclosing: RunKey | None) -> RunInfo:
+        """A run with what it has of the pod around it: namespace, and owner among the labels."""
+        pod = self._runs.get(enclosing) if enclosing is not None else None
+        while pod is not None and pod.origin != POD:
+            pod = self._runs.get(pod.enclosing) if pod.enclosing is not None else None
+        if pod is None:
+            return run
+        return run._replace(
+            namespace=run.namespace or pod.namespace,
+            labels=tuple(sorted({**dict(pod.labels), **dict(run.labels)}.items())),
+            is_provisional=pod.is_provisional,
+        )
+
+    def _shown_id(self, wanted: RunInfo) -> str:
+        """The id itself, or `id@uid` where another user's run on the page, or we, have it.
+
+        Pods have a namespace instead of a user.
+
+        With its job id it is shown for no other run, not even of the same user.
+        """
+        key, place = wanted.key, wanted.namespace if wanted.origin == POD else ""
+        taken = {OTHER_RUN_ID}
+        for run in self._runs.values():
+            if run.key.uid != key.uid or run.key.job_id == key.job_id:
+                taken.add(run.shown_id)
+        shown = key.run_id
+        while shown in taken:
+            shown = f"{shown}@{place or key.uid}"
+        return shown
+
+
+def _sum_units(ones: Iterable[UnitCount], others: Iterable[UnitCount]) -> tuple[UnitCount, ...]:
+    """What two runs counted, together."""
+    amounts = {unit.name: unit for unit in ones}
+    for unit in others:
+        known = amounts.get(unit.name, UnitCount(unit.name, 0.0))
+        amounts[unit.name] = UnitCount(
+            unit.name, known.amount + unit.amount, known.base + unit.base
+        )
+    return tuple(amounts.values())

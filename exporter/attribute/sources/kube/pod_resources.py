@@ -1,0 +1,386 @@
+"""Which container has which device, as the kubelet's PodResources socket tells it."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.worker import Worker
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+WIDTHS = {FIXED64: 8, FIXED32: 4}
+MAX_VARINT_BYTES = 10
+
+T = TypeVar("T")
+Value: TypeAlias = int | bytes | None
+"""Of a field: a number, a text or message, or None for one of fixed width, which no known has."""
+
+
+class ClaimedDevice(NamedTuple):
+    """A device that a container has by dynamic resource allocation."""
+
+    driver: str
+    pool: str
+    device: str
+
+
+class ContainerResources(NamedTuple):
+    """The devices and CPUs that one container of an active pod was given."""
+
+    namespace: str
+    pod: str
+    container: str
+    """"": given to the pod as a whole."""
+    devices: tuple[tuple[str, str], ...] = ()
+    """Resource and id of each, as the device plugin calls them."""
+    cpus: tuple[int, ...] = ()
+    """Those that it has alone."""
+    claimed: tuple[ClaimedDevice, ...] = ()
+
+
+def parse_pod_resources(data: bytes, skipped: list[str] | None = None) -> list[ContainerResources]:
+    """The containers of a ListPodResourcesResponse.
+
+    Adds a reason to `skipped` for each entry that is left out because it cannot be decoded. Raises
+    ValueError if the message around them cannot.
+    """
+    reasons = [] if skipped is None else skipped
+    pods = (value for field, value in _fields(data) if field == 1)
+    found = _decode_each(pods, "a pod", lambda pod: _pod(pod, reasons), reasons)
+    return [container for containers in found for container in containers]
+
+
+def parse_allocatable(data: bytes, skipped: list[str] | None = None) -> list[tuple[str, str]]:
+    """Resource and id of each device of an AllocatableResourcesResponse; errors as above."""
+    reasons = [] if skipped is None else skipped
+    lists = (value for field, value in _fields(data) if field == 1)
+    found = _decode_each(lists, "a list of allocatable devices", _devices, reasons)
+    return [device for devices in found for device in devices]
+
+
+def _decode_each(
+    entries: Iterable[Value], what: str, decode: Callable[[Value], T], skipped: list[str]
+) -> Iterator[T]:
+    """Every entry decoded, without those that cannot be."""
+    for entry in entries:
+        try:
+            yield decode(entry)
+        except ValueError as error:
+            skipped.append(f"{what}: {error}")
+
+
+def _pod(data: Value, skipped: list[str]) -> list[ContainerResources]:
+    name = namespace = ""
+    contents: list[Value] = []
+    numbers: list[Value] = []
+    for field, value in _fields(data):
+        if field == 1:
+            name = _text(value)
+        elif field == 2:
+            namespace = _text(value)
+        elif field == 3:
+            contents.append(value)
+        elif field == 4:
+            numbers.append(value)
+    where = f"pod {namespace}/{name}"
+    found = [
+        container._replace(namespace=namespace, pod=name)
+        for container in _decode_each(
+            contents,
+            f"a container of {where}",
+            lambda content: _container(content, where, skipped),
+            skipped,
+        )
+    ]
+    # Those of the pod as a whole contain those of its containers.
+    cpus = _cpus(numbers, where, skipped)
+    if shared := set(cpus).difference(*(container.cpus for container in found)):
+        found.append(ContainerResources(namespace, name, "", cpus=tuple(sorted(shared))))
+    return found
+
+
+def _container(data: Value, pod: str, skipped: list[str]) -> ContainerResources:
+    name = ""
+    lists: list[Value] = []
+    numbers: list[Value] = []
+    claims: list[Value] = []
+    for field, value in _fields(data):
+        if field == 1:
+            name = _text(value)
+        elif field == 2:
+            lists.append(value)
+        elif field == 3:
+            numbers.append(value)
+        elif field == 5:
+            claims.append(value)
+    where = f"container {name} of {pod}"
+    devices = _decode_each(lists, f"devices of {where}", _devices, skipped)
+    what = f"a claim of {where}"
+    claimed = _decode_each(claims, what, lambda claim: _claim(claim, what, skipped), skipped)
+    return ContainerResources(
+        "",
+        "",
+        name,
+        tuple(sorted(device for found in devices for device in found)),
+        _cpus(numbers, where, skipped),
+        tuple(sorted(device for found in claimed for device in found)),
+    )
+
+
+def _cpus(numbers: Iterable[Value], where: str, skipped: list[str]) -> tuple[int, ...]:
+    """Ids of CPUs, ascending, without those of a list that cannot be decoded."""
+    found = _decode_each(numbers, f"CPUs of {where}", _numbers, skipped)
+    return tuple(sorted(cpu for cpus in found for cpu in cpus))
+
+
+def _devices(data: Value) -> list[tuple[str, str]]:
+    resource = ""
+    ids = []
+    for field, value in _fields(data):
+        if field == 1:
+            resource = _text(value)
+        elif field == 2:
+            ids.append(_text(value))
+    return [(resource, device_id) for device_id in ids]
+
+
+def _claim(data: Value, where: str, skipped: list[str]) -> list[ClaimedDevice]:
+    """The devices of a DynamicResource."""
+    resources = [value for field, value in _fields(data) if field == 4]
+    return list(_decode_each(resources, f"a device of {where}", _claimed, skipped))
+
+
+def _claimed(data: Value) -> ClaimedDevice:
+    """The device of a ClaimResource."""
+    values = {field: _text(value) for field, value in _fields(data) if field in (2, 3, 4)}
+    return ClaimedDevice(*(values.get(field, "") for field in (2, 3, 4)))
+
+
+def _fields(message: Value) -> Iterator[tuple[int, Value]]:
+    """Number and value of each field."""
+    data, at = _bytes(message), 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        if kind == BYTES:
+            width, at = _varint(data, at)
+        elif kind in WIDTHS:
+            width = WIDTHS[kind]
+        else:
+            raise ValueError(f"field {number} has the unknown wire type {kind}")
+        if at + width > len(data):
+            raise ValueError(f"field {number} ends beyond the message")
+        yield number, data[at : at + width] if kind == BYTES else None
+        at += width
+
+
+def _numbers(value: Value) -> list[int]:
+    """A repeated number, packed or one by one."""
+    if isinstance(value, int):
+        return [value]
+    data, values, at = _bytes(value), [], 0
+    while at < len(data):
+        number, at = _varint(data, at)
+        values.append(number)
+    return values
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for place in range(MAX_VARINT_BYTES):
+        if at >= len(data):
+            raise ValueError("a number ends beyond the message")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << (7 * place)
+        if not byte & 0x80:
+            return value, at
+    raise ValueError("a number is longer than 10 bytes")
+
+
+def _bytes(value: Value) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("a number where a text or a message is expected")  # noqa: TRY004  of the content
+    return value
+
+
+def _text(value: Value) -> str:
+    return _bytes(value).decode("utf-8", "replace")
+
+
+log = logging.getLogger(__name__)
+
+SERVICE = "/v1.PodResourcesLister/"
+POLL_SECONDS = 5.0
+CALL_SECONDS = 5.0
+ALLOCATABLE_POLLS = 12
+"""Polls between two questions for all devices that there are, unless it gave out others."""
+MAX_MESSAGE_BYTES = 64 << 20
+OPTIONS = (
+    # A kubelet that restarts is found again soon, and not after two minutes.
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+)
+NO_KUBELET = "no kubelet has answered since the start; where there is none, this is no failure"
+REMEDY = "mount its directory into the exporter, and let it read there as root"
+
+
+class PodResources(NamedTuple):
+    """What the kubelet said last."""
+
+    containers: tuple[ContainerResources, ...] = ()
+    replicas: tuple[tuple[str, str], ...] = ()
+    """Resource and id of every device that can be handed out."""
+    at_ns: int = 0
+    """CLOCK_BOOTTIME; 0: it has said nothing yet."""
+    why: str = "the kubelet has not answered yet"
+    """Why there is nothing newer; "": all is well."""
+    skipped: tuple[str, ...] = ()
+    """Why entries of the last answer were left out; the others count."""
+    requested_ns: int = 0
+    """CLOCK_BOOTTIME of when it was asked for this; a pod that began later may be missing."""
+
+
+class KubeletClient:
+    """Asks every few seconds, in a thread of its own, since it may hang.
+
+    Raises Unavailable where there is no directory of its socket, or no grpcio. Where no kubelet is
+    expected, there may be none: uninstalled, it leaves its directory or its socket behind.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        clock: Clock,
+        worker: Callable[[str, Callable[[], None], float], Worker] = Worker,
+        *,
+        is_expected: bool = True,
+    ) -> None:
+        if not os.path.isdir(os.path.dirname(path)):
+            raise Unavailable(f"there is no {os.path.dirname(path)}")
+        try:
+            import grpc  # 20 MB that only nodes of Kubernetes need
+        except ImportError:
+            raise Unavailable(
+                "grpcio is missing; pip install emissions-exporter[kubernetes]"
+            ) from None
+        self._grpc: Any = grpc
+        self._path = path
+        self._clock = clock
+        self._channel: Any = None
+        self._is_expected = is_expected
+        self._is_stopping = False
+        self._polls = 0
+        self._skipped_replicas: list[str] = []
+        self.latest = PodResources()
+        """The last answer; replaced as a whole."""
+        self._worker = worker("kubelet", self._poll, POLL_SECONDS)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._worker.start()
+
+    def wake(self) -> None:
+        """Ask now: a pod is new, and what it was given is its own from the first moment."""
+        self._worker.wake()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Stop; False if it hangs."""
+        self._is_stopping = True
+        self._close()
+        return self._worker.stop(timeout_seconds)
+
+    def _poll(self) -> None:
+        """Ask once; what was known stays where there is no answer."""
+        if self._is_stopping:
+            return
+        try:
+            skipped: list[str] = []
+            requested_ns = self._clock.boottime_ns()
+            # It lists them in any order.
+            containers = tuple(sorted(self._ask("List", parse_pod_resources, skipped)))
+            replicas = self.latest.replicas
+            is_new = containers != self.latest.containers
+            if self._polls % ALLOCATABLE_POLLS == 0 or not replicas or is_new:
+                replicas = self._replicas(replicas)
+        except (self._grpc.RpcError, ValueError) as error:
+            self.latest = self.latest._replace(why=self._explained(error))
+            self._close()
+            return
+        self._polls += 1
+        known = self.latest
+        skipped += self._skipped_replicas
+        if skipped and known.skipped != tuple(skipped):
+            log.warning(
+                "entries of the kubelet's answer cannot be decoded and are left out: count=%d "
+                "first=%r",
+                len(skipped),
+                skipped[0],
+            )
+        self.latest = PodResources(
+            # The same object as long as nothing changed, for who looks every second.
+            known.containers if known.containers == containers else containers,
+            known.replicas if known.replicas == replicas else replicas,
+            self._clock.boottime_ns(),
+            "",
+            tuple(skipped),
+            requested_ns,
+        )
+
+    def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """All devices; an older kubelet does not tell."""
+        skipped: list[str] = []
+        with suppress(self._grpc.RpcError, ValueError):
+            known = tuple(sorted(self._ask("GetAllocatableResources", parse_allocatable, skipped)))
+        self._skipped_replicas = skipped
+        return known
+
+    def _ask(
+        self,
+        method: str,
+        parse: Callable[[bytes, list[str]], Sequence[Any]],
+        skipped: list[str],
+    ) -> Sequence[Any]:
+        channel = self._channel  # which another thread may close
+        if channel is None:
+            path = f"unix:{self._path}"
+            channel = self._channel = self._grpc.insecure_channel(path, options=OPTIONS)
+        call = channel.unary_unary(SERVICE + method, response_deserializer=bytes)
+        return parse(call(b"", timeout=CALL_SECONDS), skipped)
+
+    def _explained(self, error: Exception) -> str:
+        if not isinstance(error, self._grpc.RpcError):
+            return f"{self._path}: the kubelet's answer makes no sense: {error}"
+        code = error.code().name.lower().replace("_", " ")
+        if not self._is_expected and not self.latest.at_ns and not has_listener(self._path):
+            return NO_KUBELET
+        if not os.path.exists(self._path):
+            return f"{self._path} is not there; is the kubelet running? If so, {REMEDY}"
+        return f"{self._path}: the kubelet does not answer: {code}; {REMEDY}"
+
+    def _close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+
+def has_listener(path: str) -> bool:
+    """Whether somebody listens on a socket, or nobody can tell."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(CALL_SECONDS)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            pass
+    return True

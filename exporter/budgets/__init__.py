@@ -1,1 +1,0 @@
-"""Emission budgets over many nodes: a file of them, made into rules and alerts for Prometheus."""

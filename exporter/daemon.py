@@ -1,0 +1,196 @@
+"""The life of a daemon: it begins, serves until a signal comes, and makes everything durable."""
+
+import logging
+import queue
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from exporter.clock import Clock, SystemClock
+from exporter.config import NO_LISTENER, Config
+from exporter.errors import EmissionsError, LedgerError, RestartRequired
+from exporter.expose.http.server import ServerLimits
+from exporter.expose.http.web_service import WebService
+from exporter.expose.web_config.store import WebConfigStore
+from exporter.model.commands import CommandRequest, ReleaseDriver, StopDaemon
+from exporter.model.workload import SETTINGS, CollectorState
+from exporter.paths import check_paths
+from exporter.report.forms.registry import FORMS
+from exporter.wiring import Wiring
+
+log = logging.getLogger(__name__)
+
+HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+STOP_SECONDS = 2.0
+
+
+class Daemon:
+    """One daemon, built of its settings and not yet running."""
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Mapping[str, str],
+        clock: Clock | None = None,
+        web_config: WebConfigStore | None = None,
+        settings_file: str = "",
+        reload_error: str = "",
+    ) -> None:
+        """`web_config` is that of the daemon before, which is kept where the new one is broken.
+
+        `reload_error` says why the settings could not be reloaded, if so. Raises ConfigError.
+        """
+        check_paths(config)
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.inbox: queue.SimpleQueue[CommandRequest] = queue.SimpleQueue()
+        self.reload = False
+        """Whether it was SIGHUP that ended `serve`: the settings are to be read again."""
+        self.web_config = self._renewed(web_config)
+        self._reload_states = (
+            (CollectorState(SETTINGS, ok=False, seconds=0.0, why=reload_error),)
+            if reload_error
+            else ()
+        )
+        self._held = ExitStack()
+        try:
+            parts = Wiring(
+                config,
+                environment,
+                self.clock,
+                self.inbox,
+                self._held,
+                lambda: (*self.web_config.states, *self._reload_states),
+                settings_file,
+            )
+        except BaseException:
+            self._held.close()
+            raise
+        self.board, self.pipeline, self.loop = parts.board, parts.pipeline, parts.loop
+        self.writer, self.archive = parts.writer, parts.archive
+        self._ledger, self._workers = parts.ledger, parts.workers
+        self._stop_asking, self._notifier = parts.cancel_fetches, parts.notifier
+
+    def serve(self, ready: Callable[[Sequence[str], Config], None]) -> bool:
+        """Run until SIGTERM, SIGINT or SIGHUP, then make everything durable.
+
+        False if a thread hangs. `ready` is called with the URLs as soon as they answer.
+        """
+        for number in HANDLED_SIGNALS:
+            signal.signal(number, self._obey)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+        try:
+            web = self._web()
+            addresses = web.bind()
+            self.begin()
+            thread = threading.Thread(target=self._serve_web, args=(web,), name="web", daemon=True)
+            thread.start()
+            for worker in self._workers:
+                worker.start()
+            scheme = "https" if self.web_config.active.tls_endpoint else "http"
+            urls = [_url(scheme, host, port) for host, port in addresses]
+            ready(urls, self.config)
+            self.loop.run(partial(self._begun, urls))
+            served = thread.is_alive()
+            if self.reload:  # what comes until the next one serves, waits for it
+                signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+            web.stop()
+            thread.join(STOP_SECONDS)
+        except RestartRequired:
+            self.pipeline.commit()
+            raise
+        finally:
+            self.close()
+        if not served:
+            raise EmissionsError("the HTTP server ended by itself; the log says why")
+        log.info("reloading settings" if self.reload else "stopped")
+        return threading.active_count() == 1
+
+    def begin(self) -> None:
+        """From here on a stop is a crash, unless a last commit says otherwise."""
+        try:
+            self._ledger.start()
+        except LedgerError as error:
+            log.error("%s", error)  # noqa: TRY400  the text says it all
+
+    def _begun(self, urls: Sequence[str]) -> None:
+        """The first tick is over: there is a page."""
+        # What was recovered is committed once the journal has it: a kill in between would leave
+        # an old journal beside a new ledger.
+        self.writer.start()
+        self._notifier.ready(f"serving {', '.join(urls) or 'the agent socket'}")
+
+    def _serve_web(self, web: WebService) -> None:
+        """Serve until asked to stop; a daemon that nobody can ask is of no use."""
+        try:
+            web.run()
+        except Exception:
+            log.exception("the HTTP server failed")
+        self.inbox.put(CommandRequest(StopDaemon(), lambda _: None))
+
+    def _obey(self, number: int, _frame: object) -> None:
+        command = ReleaseDriver() if number == signal.SIGUSR1 else StopDaemon()
+        self.reload = self.reload or number == signal.SIGHUP
+        if number == signal.SIGHUP:
+            self._notifier.reloading()
+        elif number != signal.SIGUSR1:
+            self._notifier.stopping()
+        self.inbox.put(CommandRequest(command, lambda _: None))
+
+    def run_once(self, pause: Callable[[], None]) -> bytes:
+        """Two ticks with `pause()` between them, and the page."""
+        try:
+            self.pipeline.tick()
+            pause()
+            self.pipeline.tick()
+            current = self.board.current
+            assert current is not None
+            return current.metrics_page.text()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of everything.
+
+        A thread that hangs on a disk still uses the ledger, so that is then left as it is.
+        """
+        self._stop_asking()
+        for worker in self._workers:
+            worker.stop(STOP_SECONDS)
+        has_ended = self.writer.stop(STOP_SECONDS)
+        if self.writer.is_behind and self.writer.why:
+            log.error("the ledger could not take everything: %s", self.writer.why)
+        if has_ended:
+            self._held.close()
+
+    def _renewed(self, web_config: WebConfigStore | None) -> WebConfigStore:
+        path = self.config.expose.web_config_file
+        if web_config is None or web_config.path != path:
+            web_config = WebConfigStore(path, self.clock)
+            for note in web_config.notes:
+                log.warning(note)
+            return web_config
+        web_config.reload_if_changed(allow_weaker=True)
+        return web_config
+
+    def _web(self) -> WebService:
+        expose = self.config.expose
+        return WebService(
+            board=self.board,
+            archive=self.archive,
+            submit=self.inbox.put,
+            forms=FORMS,
+            clock=self.clock,
+            listen_address="" if expose.listen_address == NO_LISTENER else expose.listen_address,
+            socket_path=expose.socket,
+            telemetry_path=expose.telemetry_path,
+            web_config=self.web_config,
+            limits=ServerLimits(connections=expose.max_connections),
+        )
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  shown only
+    return f"{scheme}://[{shown}]:{port}/" if ":" in shown else f"{scheme}://{shown}:{port}/"

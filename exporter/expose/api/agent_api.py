@@ -1,0 +1,220 @@
+"""The agent socket: programs of this machine register their runs and end them.
+
+Who asks is what the kernel says of the peer; a body names no process.
+"""
+
+import asyncio
+import pwd
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from exporter.clock import Clock
+from exporter.errors import RequestRefused
+from exporter.expose.api.read_api import ReadApi
+from exporter.expose.api.request_bodies import (
+    parse_end,
+    parse_import,
+    parse_log,
+    parse_start,
+    validate_text,
+)
+from exporter.expose.http.bounded_executor import BoundedExecutor
+from exporter.expose.http.http1 import (
+    READ_METHODS,
+    HttpRequest,
+    HttpResponse,
+    PeerCredentials,
+    json_response,
+    method_not_allowed,
+    path_child,
+)
+from exporter.model import commands
+from exporter.model.commands import Command, EndRun, ImportResult
+from exporter.model.record import RunRecord, record_to_json
+from exporter.units import NANOSECONDS_PER_SECOND
+
+RUNS_PATH = "/v1/runs"
+INTENSITY_PATH = "/v1/intensity"
+IMPORT_PATH = "/v1/history"
+LEDGER = "/v1/ledger"
+END_SUFFIX = "/end"
+LOG_SUFFIX = "/log"
+RUNS_METHODS = (*READ_METHODS, "POST")
+POST_ONLY = ("POST",)
+ANSWER_TIMEOUT_SECONDS = 5.0
+REQUESTS_PER_SECOND = 50
+"""Registrations and ends that one user may ask for in a second."""
+IMPORTS_PER_SECOND = 20
+"""Each has many runs and is one transaction of the ledger."""
+
+
+class AgentApi:
+    """Hands what peers ask for to the loop, and its answers back."""
+
+    def __init__(
+        self,
+        api: ReadApi,
+        submit: Callable[[commands.CommandRequest], None],
+        names: BoundedExecutor,
+        clock: Clock,
+    ) -> None:
+        """`names` is where questions to the directory of users wait."""
+        self._api = api
+        self._submit = submit
+        self._names = names
+        self._allowance = UserRateLimiter(clock, REQUESTS_PER_SECOND)
+        self._histories = UserRateLimiter(clock, IMPORTS_PER_SECOND)
+
+    async def answer(self, request: HttpRequest) -> HttpResponse:
+        """The answer to any request on the agent socket. Raises Refused."""
+        path, method = request.path, request.method
+        if path == RUNS_PATH and method == "POST":
+            return await self._start(request)
+        if path == IMPORT_PATH:
+            return (
+                await self._take_in(request) if method == "POST" else method_not_allowed(POST_ONLY)
+            )
+        if path in (INTENSITY_PATH, LEDGER):
+            return (
+                await self._fact(path)
+                if method in READ_METHODS
+                else method_not_allowed(READ_METHODS)
+            )
+        if path == RUNS_PATH:
+            return (
+                await self._api.runs(request.query)
+                if method in READ_METHODS
+                else method_not_allowed(RUNS_METHODS)
+            )
+        for verb, obey in ((END_SUFFIX, self._end), (LOG_SUFFIX, self._log)):
+            if (
+                path.endswith(verb)
+                and (run_id := path_child(path.removesuffix(verb), RUNS_PATH)) is not None
+            ):
+                return (
+                    await obey(run_id, request)
+                    if method == "POST"
+                    else method_not_allowed(POST_ONLY)
+                )
+        if (run_id := path_child(path, RUNS_PATH)) is None:
+            raise RequestRefused(
+                404,
+                f"there is nothing at {path}; there are {RUNS_PATH}, {INTENSITY_PATH}, {LEDGER}, "
+                f"{IMPORT_PATH}",
+            )
+        return (
+            await self._api.run(run_id, request.query)
+            if method in READ_METHODS
+            else method_not_allowed(READ_METHODS)
+        )
+
+    async def _fact(self, path: str) -> HttpResponse:
+        return self._api.intensity() if path == INTENSITY_PATH else await self._api.ledger()
+
+    async def _start(self, request: HttpRequest) -> HttpResponse:
+        peer = self._admit(request)
+        wanted = parse_start(request.body)
+        if peer.pid == 0:
+            raise RequestRefused(
+                409,
+                "the daemon cannot see your process: it runs in another pid namespace. Share the "
+                "host's (hostPID), or name the run by the environment variable EMISSIONS_RUN_ID "
+                "or an annotation",
+            )
+        command = wanted._replace(uid=peer.uid, pid=peer.pid, user=await self._user_name(peer.uid))
+        return json_response(record_to_json(await self._obtain(command)), 201)
+
+    async def _end(self, run_id: str, request: HttpRequest) -> HttpResponse:
+        peer = self._admit(request)
+        job_id = parse_end(request.body)
+        command = EndRun(peer.uid, validate_text("run_id", run_id), job_id, pid=peer.pid)
+        return json_response(record_to_json(await self._obtain(command)))
+
+    async def _log(self, run_id: str, request: HttpRequest) -> HttpResponse:
+        peer = self._admit(request)
+        said = parse_log(request.body)
+        command = said._replace(uid=peer.uid, run_id=validate_text("run_id", run_id), pid=peer.pid)
+        return json_response(record_to_json(await self._obtain(command)))
+
+    async def _take_in(self, request: HttpRequest) -> HttpResponse:
+        peer = self._admit(request)
+        self._histories.take(peer.uid)
+        user = await self._user_name(peer.uid) or str(peer.uid)
+        answer = await self._answered(parse_import(request.body, user))
+        assert isinstance(answer, ImportResult)
+        return json_response(answer._asdict())
+
+    def _admit(self, request: HttpRequest) -> PeerCredentials:
+        assert request.peer is not None, "the agent listens on UNIX sockets alone"
+        self._allowance.take(request.peer.uid)
+        return request.peer
+
+    async def _user_name(self, uid: int) -> str:
+        """The user's name; the number where the directory of users has none, "" for no answer."""
+        try:
+            return (
+                await self._names.run(partial(pwd.getpwuid, uid), ANSWER_TIMEOUT_SECONDS)
+            ).pw_name
+        except KeyError:
+            return str(uid)
+        except (TimeoutError, RequestRefused):
+            return ""
+
+    async def _obtain(self, command: Command) -> RunRecord:
+        """The record that a command gives. Raises Refused."""
+        answer = await self._answered(command)
+        assert isinstance(answer, RunRecord)
+        return answer
+
+    async def _answered(self, command: Command) -> object:
+        """The answer to a command. Raises Refused."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[object] = loop.create_future()
+
+        def settle(answer: object) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        def on_answer(answer: object) -> None:
+            with suppress(RuntimeError):  # too late: nobody listens any more
+                loop.call_soon_threadsafe(settle, answer)
+
+        self._submit(commands.CommandRequest(command, on_answer))
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                answer = await answered
+        except TimeoutError:
+            raise RequestRefused(
+                503,
+                f"the daemon was too busy to answer in {ANSWER_TIMEOUT_SECONDS:g} s; "
+                f"GET {RUNS_PATH} says whether it was done",
+            ) from None
+        if isinstance(answer, RequestRefused):
+            raise answer
+        return answer
+
+
+class UserRateLimiter:
+    """How often each user may ask, counted anew every second."""
+
+    def __init__(self, clock: Clock, per_second: int) -> None:
+        self._clock = clock
+        self._per_second = per_second
+        self._second = 0
+        self._taken: dict[int, int] = {}
+
+    def take(self, uid: int) -> None:
+        """Count one. Raises Refused(429)."""
+        second = self._clock.monotonic_ns() // NANOSECONDS_PER_SECOND
+        if second != self._second:
+            self._second = second
+            self._taken.clear()
+        taken = self._taken.get(uid, 0)
+        if taken >= self._per_second:
+            raise RequestRefused(
+                429,
+                f"at most {self._per_second} requests a second are taken per user; try again in a "
+                "second",
+            )
+        self._taken[uid] = taken + 1

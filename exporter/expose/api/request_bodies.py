@@ -1,0 +1,316 @@
+"""What the bodies of requests to the agent socket ask for, checked and bounded at the door."""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from exporter.errors import RequestRefused
+from exporter.model.commands import ImportRuns, LogRun, StartRun
+from exporter.model.intensity import Basis, Factor
+from exporter.model.ledger import Amount, FactorUse, sum_amounts
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.record import RecordPart, RunRecord
+from exporter.model.runs import IMPORTED_UID, RunInfo, RunKey
+from exporter.model.workload import SplitMethod
+
+MAX_TEXT_BYTES = 1024
+MAX_LABELS = 32
+MAX_LABELS_BYTES = 2048
+"""For the names and values of all labels together."""
+MAX_NAMES = 64
+"""Results, or units, that one body may bring."""
+MAX_NODES = 1_000_000
+MAX_EXACT_FLOAT = 2.0**53
+SCOPES = ("tree", "cgroup", "machine")
+START_KEYS = ("run_id", "job_id", "name", "labels", "scope", "budget_grams", "nodes")
+LOG_KEYS = ("job_id", "values", "count", "progress")
+
+
+def parse_start(body: bytes) -> StartRun:
+    """The run that a body asks for, without who asks. Raises Refused(400)."""
+    document = parse_object(body, START_KEYS)
+    scope = _text_field(document, "scope", "tree")
+    if scope not in SCOPES:
+        raise RequestRefused(400, f"scope: expected {', '.join(SCOPES)}, found {scope!r}")
+    return StartRun(
+        uid=-1,
+        user="",
+        pid=0,
+        run_id=_text_field(document, "run_id", ""),
+        job_id=_text_field(document, "job_id", ""),
+        name=_text_field(document, "name", ""),
+        scope=scope,
+        labels=validate_labels(document.get("labels", {})),
+        budget_grams=_parse_budget(document.get("budget_grams")),
+        nodes=_parse_nodes(document.get("nodes")),
+    )
+
+
+def parse_log(body: bytes) -> LogRun:
+    """What a body says of a run, without which run and who says so. Raises Refused(400)."""
+    document = parse_object(body, LOG_KEYS)
+    done, total = _parse_progress(document.get("progress"))
+    return LogRun(
+        uid=-1,
+        run_id="",
+        job_id=None if document.get("job_id") is None else _text_field(document, "job_id", ""),
+        values=tuple(_parse_value(*pair) for pair in _named_items(document, "values")),
+        counts=tuple(_parse_count(*pair) for pair in _named_items(document, "count")),
+        done=done,
+        total=total,
+    )
+
+
+def parse_end(body: bytes) -> str | None:
+    """The job id that a body names, if any. Raises Refused(400)."""
+    document = parse_object(body or b"{}", ("job_id",))
+    return None if document.get("job_id") is None else _text_field(document, "job_id", "")
+
+
+def parse_object(body: bytes, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The object that a body is, with no other keys. Raises Refused(400)."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused(400, f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise RequestRefused(400, f"the body is not a JSON object with keys of {', '.join(keys)}")
+    if unknown := [key for key in document if key not in keys]:
+        raise RequestRefused(
+            400, f"{unknown[0]!r:.100}: there is no such key; known are {', '.join(keys)}"
+        )
+    return document
+
+
+def _text_field(document: dict[str, Any], key: str, default: str) -> str:
+    return validate_text(key, document.get(key, default))
+
+
+def validate_text(what: str, value: Any) -> str:
+    """A text that may go on, `what` says which in the refusal. Raises Refused(400)."""
+    if not isinstance(value, str):
+        raise RequestRefused(400, f"{what}: expected a text, found {value!r:.100}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise RequestRefused(400, f"{what}: is not valid Unicode; write it in UTF-8") from None
+    if size > MAX_TEXT_BYTES:
+        raise RequestRefused(
+            400, f"{what}: has {size} bytes, at most {MAX_TEXT_BYTES} are taken; shorten it"
+        )
+    if "\0" in value:
+        raise RequestRefused(400, f"{what}: has a NUL character; leave it out")
+    return value
+
+
+def validate_labels(value: Any) -> tuple[tuple[str, str], ...]:
+    """Labels that are not too many. Raises Refused(400)."""
+    if not isinstance(value, dict):
+        raise RequestRefused(400, f"labels: expected an object of texts, found {value!r:.100}")
+    if len(value) > MAX_LABELS:
+        raise RequestRefused(400, f"labels: there are {len(value)}; at most {MAX_LABELS} are taken")
+    pairs = tuple(
+        (validate_text("labels", key), validate_text(f"labels.{key:.100}", text))
+        for key, text in value.items()
+    )
+    size = sum(len(text.encode()) for pair in pairs for text in pair)
+    if size > MAX_LABELS_BYTES:
+        raise RequestRefused(
+            400, f"labels: have {size} bytes in all; at most {MAX_LABELS_BYTES} are taken"
+        )
+    return pairs
+
+
+def _parse_budget(value: Any) -> float | None:
+    return None if value is None else validate_amount("budget_grams", value)
+
+
+def _parse_nodes(value: Any) -> int:
+    if value is None:
+        return 0
+    if type(value) is not int or not 1 <= value <= MAX_NODES:
+        raise RequestRefused(
+            400, f"nodes: expected a whole number from 1 to {MAX_NODES}, found {value!r:.50}"
+        )
+    return value
+
+
+def _named_items(document: dict[str, Any], key: str) -> list[tuple[str, Any]]:
+    value = document.get(key, {})
+    if not isinstance(value, dict):
+        raise RequestRefused(400, f"{key}: expected an object, found {value!r:.100}")
+    if len(value) > MAX_NAMES:
+        raise RequestRefused(400, f"{key}: there are {len(value)}; at most {MAX_NAMES} are taken")
+    return [(_validate_name(key, name), item) for name, item in value.items()]
+
+
+def _validate_name(what: str, name: str) -> str:
+    if not validate_text(what, name).strip():
+        raise RequestRefused(400, f"{what}: a name is empty; give it one")
+    return name
+
+
+def _parse_value(name: str, value: Any) -> tuple[str, float | str]:
+    if isinstance(value, str):
+        return name, validate_text(f"values.{name:.100}", value)
+    return name, _finite_number(f"values.{name:.100}", value)
+
+
+def _parse_count(unit: str, amount: Any) -> tuple[str, float]:
+    return unit, validate_amount(f"count.{unit:.100}", amount)
+
+
+def _parse_progress(value: Any) -> tuple[float | None, float]:
+    if value is None:
+        return None, 0.0
+    if not isinstance(value, dict) or set(value) != {"done", "total"}:
+        raise RequestRefused(
+            400, f"progress: expected an object of done and total, found {value!r:.100}"
+        )
+    done = validate_amount("progress.done", value["done"])
+    return done, validate_amount("progress.total", value["total"])
+
+
+def validate_amount(what: str, value: Any) -> float:
+    """A number from 0 up, small enough to be added to others exactly."""
+    number = _finite_number(what, value)
+    if number > MAX_EXACT_FLOAT:
+        raise RequestRefused(400, f"{what}: is too large a number")
+    if number < 0:
+        raise RequestRefused(400, f"{what}: expected a number from 0 up, found {value!r:.100}")
+    return number
+
+
+def _finite_number(what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RequestRefused(400, f"{what}: expected a number, found {value!r:.100}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise RequestRefused(400, f"{what}: is too large a number") from None
+    if not math.isfinite(number):
+        raise RequestRefused(400, f"{what}: expected a finite number, found {value!r:.100}")
+    return number
+
+
+ORIGINS = ("codecarbon",)
+MAX_RUNS = 100
+MAX_ROWS = 16
+"""Parts, or intensities, of one run."""
+MAX_AMOUNT = 10**18
+"""Microjoules, or nanograms: a thousand tonnes."""
+MAX_UNIX_SECONDS = 1e11
+END_REASON = "ended"
+IMPORTED_RUN_KEYS = ("run_id", "name", "labels", "scope", "started", "ended", "parts", "intensity")
+E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+
+
+def parse_import(body: bytes, user: str) -> ImportRuns:
+    """The runs that a body brings, as those of `user`. Raises Refused(400)."""
+    document = parse_object(body, ("origin", "runs"))
+    origin = document.get("origin")
+    if origin not in ORIGINS:
+        raise RequestRefused(400, f"origin: expected {', '.join(ORIGINS)}, found {origin!r:.50}")
+    runs = _parse_list(
+        "runs", document.get("runs"), MAX_RUNS, lambda what, run: _parse_record(what, run, origin)
+    )
+    return ImportRuns(
+        tuple(each._replace(run=each.run._replace(user=user, origin=origin)) for each in runs)
+    )
+
+
+def _parse_record(what: str, run: dict[str, Any], origin: str) -> RunRecord:
+    if unknown := [key for key in run if key not in IMPORTED_RUN_KEYS]:
+        raise RequestRefused(400, f"{what}.{unknown[0]:.50}: there is no such key")
+    run_id = validate_text(f"{what}.run_id", run.get("run_id"))
+    started = validate_amount(f"{what}.started", run.get("started"))
+    ended = validate_amount(f"{what}.ended", run.get("ended"))
+    if not run_id or run.get("scope") not in SCOPES or not started <= ended <= MAX_UNIX_SECONDS:
+        raise RequestRefused(400, f"{what}: expected a run_id, a scope, and an end after the start")
+    info = RunInfo(
+        RunKey(IMPORTED_UID, run_id, ""),
+        validate_text(f"{what}.name", run.get("name", "")),
+        user="",
+        origin="",
+        started=started,
+        ended=ended,
+        end_reason=END_REASON,
+        scope=run["scope"],
+        labels=validate_labels(run.get("labels", {})),
+        shown_id=run_id,
+    )
+    parts = _parse_list(
+        f"{what}.parts", run.get("parts"), MAX_ROWS, lambda at, row: _parse_part(at, row, origin)
+    )
+    uses = _parse_list(f"{what}.intensity", run.get("intensity"), MAX_ROWS, _parse_factor_use)
+    _check_sums(what, parts, uses)
+    return RunRecord(info, parts, uses, at=ended, node="")
+
+
+def _parse_part(what: str, row: dict[str, Any], origin: str) -> RecordPart:
+    """Part of a run; the device is none of this machine."""
+    return RecordPart(
+        Device(_parse_enum(DeviceKind, what, row, "device"), origin),
+        _parse_enum(Method, what, row, "method"),
+        _parse_enum(SplitMethod, what, row, "split"),
+        Amount(_parse_amount(what, row, "energy_uj"), 0, _parse_amount(what, row, "carbon_ng")),
+    )
+
+
+def _parse_factor_use(what: str, row: dict[str, Any]) -> FactorUse:
+    """Energy with what it was converted with; a zone that is null has energy without grams."""
+    energy_uj, carbon_ng = (_parse_amount(what, row, name) for name in ("energy_uj", "carbon_ng"))
+    if row.get("zone") is None:
+        if carbon_ng:
+            raise RequestRefused(400, f"{what}: expected a zone, or no grams; found {carbon_ng} ng")
+        return FactorUse(None, energy_uj, 0)
+    factor = Factor(
+        zone=validate_text(f"{what}.zone", row.get("zone")),
+        source=validate_text(f"{what}.source", row.get("source")),
+        grams_per_kwh=validate_amount(f"{what}.grams_per_kwh", row.get("grams_per_kwh")),
+        pue=validate_amount(f"{what}.pue", row.get("pue")),
+        valid_from=0.0,
+        valid_until=math.inf,
+        as_of=0.0,
+        basis=Basis.UNSTATED,
+        estimated=True,
+    )
+    return FactorUse(factor, energy_uj, carbon_ng)
+
+
+def _check_sums(what: str, parts: Iterable[RecordPart], uses: Iterable[FactorUse]) -> None:
+    total = sum_amounts(part.amount for part in parts)
+    of_uses = sum_amounts(Amount(use.energy_uj, 0, use.carbon_ng) for use in uses)
+    if total != of_uses:
+        raise RequestRefused(
+            400, f"{what}: the sums of parts and intensity differ: {total}, {of_uses}"
+        )
+
+
+def _parse_list(
+    what: str, value: Any, most: int, parse: Callable[[str, dict[str, Any]], T]
+) -> tuple[T, ...]:
+    if not isinstance(value, list) or len(value) > most:
+        raise RequestRefused(400, f"{what}: expected a list of at most {most}")
+    for number, row in enumerate(value):
+        if not isinstance(row, dict):
+            raise RequestRefused(400, f"{what}[{number}]: expected an object, found {row!r:.50}")
+    return tuple(parse(f"{what}[{number}]", row) for number, row in enumerate(value))
+
+
+def _parse_enum(kinds: type[E], what: str, row: dict[str, Any], key: str) -> E:
+    try:
+        return kinds(str(row.get(key)))
+    except ValueError:
+        known = ", ".join(kinds)
+        raise RequestRefused(400, f"{what}.{key}: expected one of {known}") from None
+
+
+def _parse_amount(what: str, row: dict[str, Any], key: str) -> int:
+    value = row.get(key)
+    if type(value) is not int or not 0 <= value <= MAX_AMOUNT:
+        raise RequestRefused(400, f"{what}.{key}: expected a whole number from 0 to {MAX_AMOUNT}")
+    return value

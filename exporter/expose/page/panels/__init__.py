@@ -1,1 +1,0 @@
-"""The parts of the pages, one file for each question that a person asks."""

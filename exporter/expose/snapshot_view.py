@@ -1,0 +1,199 @@
+"""One snapshot summed up for showing: per device, method, reason and run, in exact integers."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TypeAlias
+
+from exporter.expose.process_collector import ProcessState
+from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.runs import Owner, RunInfo
+from exporter.model.snapshot import DeviceState, Snapshot
+from exporter.model.workload import AttributionTarget, UnattributedReason
+
+REASONS_BY_KIND = {
+    DeviceKind.CPU: (UnattributedReason.IDLE, UnattributedReason.OTHER, UnattributedReason.RESTART),
+    DeviceKind.DRAM: (
+        UnattributedReason.IDLE,
+        UnattributedReason.OTHER,
+        UnattributedReason.RESTART,
+    ),
+    DeviceKind.GPU: (
+        UnattributedReason.IDLE,
+        UnattributedReason.UNALLOCATED,
+        UnattributedReason.UNKNOWN_PROCESS,
+        UnattributedReason.RESTART,
+    ),
+}
+"""Reasons that are shown at 0 from the first page, so that `increase()` misses no first step."""
+
+
+class Tally:
+    """A sum over lines of the books.
+
+    `counted_*` is what counters show, `total_*` what the ledger knows, `held_uj` the counted idle
+    energy of what was held. `power_watts` is None where no line has a power.
+    """
+
+    __slots__ = ("counted_ng", "counted_uj", "held_uj", "power_watts", "total_ng", "total_uj")
+
+    def __init__(self) -> None:
+        self.counted_uj = 0
+        self.held_uj = 0
+        self.counted_ng = 0
+        self.total_uj = 0
+        self.total_ng = 0
+        self.power_watts: float | None = None
+
+    def add(
+        self,
+        counted_uj: int,
+        held_uj: int,
+        counted_ng: int,
+        total_uj: int,
+        total_ng: int,
+        power_watts: float | None,
+    ) -> None:
+        """Add one line."""
+        self.counted_uj += counted_uj
+        self.held_uj += held_uj
+        self.counted_ng += counted_ng
+        self.total_uj += total_uj
+        self.total_ng += total_ng
+        if power_watts is not None:
+            self.power_watts = power_watts + (self.power_watts or 0.0)
+
+    def include(self, other: "Tally") -> None:
+        """Add another sum."""
+        self.add(
+            other.counted_uj,
+            other.held_uj,
+            other.counted_ng,
+            other.total_uj,
+            other.total_ng,
+            other.power_watts,
+        )
+
+
+Tallies: TypeAlias = dict[tuple[str, ...], Tally]
+"""Sums by the values of the labels under which they are shown."""
+
+
+def sum_tallies(tallies: Iterable[Tally]) -> Tally:
+    """The sum of sums."""
+    total = Tally()
+    for tally in tallies:
+        total.include(tally)
+    return total
+
+
+class SnapshotView:
+    """A snapshot and its sums: `devices` by kind and id, `by_method` and `unattributed` too.
+
+    For each device: `devices` = `attributed` + its `unattributed` = its `by_method`, exactly.
+    """
+
+    def __init__(self, snapshot: Snapshot, process: ProcessState | None = None) -> None:
+        self.snapshot = snapshot
+        self.process = process
+        self.devices: Tallies = defaultdict(Tally)
+        self.by_method: Tallies = defaultdict(Tally)
+        self.attributed: Tallies = defaultdict(Tally)
+        self.unattributed: Tallies = defaultdict(Tally)
+        self.runs: Tallies = defaultdict(Tally)
+        """By run id, job id, kind, and id for GPUs only; "" for the rest."""
+        self._open_sums()
+        self._add_rows()
+
+    def run_totals(self) -> Tallies:
+        """The sums of each shown run over its devices, by run id and job id."""
+        totals: Tallies = {(run.shown_id, run.key.job_id): Tally() for run in self.snapshot.runs}
+        for (run_id, job_id, _, _), tally in self.runs.items():
+            totals[run_id, job_id].include(tally)
+        return totals
+
+    @cached_property
+    def owners(self) -> dict[Owner, Tally]:
+        """The sums of all runs of each owner, those that have left the page included."""
+        sums: dict[Owner, Tally] = defaultdict(Tally)
+        for owner, energy_uj, carbon_ng in self.snapshot.owners:
+            sums[owner].add(energy_uj, 0, carbon_ng, 0, 0, None)
+        of_runs: dict[AttributionTarget, Tally] = {
+            key: sums[owner] for key, owner in self.snapshot.owner_of.items()
+        }
+        for _, target, _, _, (total, base), _ in self.snapshot.rows:
+            tally = of_runs.get(target)
+            if tally is not None:
+                tally.counted_uj += total[0] - base[0]
+                tally.counted_ng += total[2] - base[2]
+        return sums
+
+    @cached_property
+    def by_split(self) -> Tallies:
+        """What runs used of each device, by how their shares were found: kind, id and split.
+
+        Summed up only where it is asked for, as no family shows it.
+        """
+        sums: Tallies = defaultdict(Tally)
+        for device, target, _, split, balance, power_watts in self.snapshot.rows:
+            if not isinstance(target, UnattributedReason):
+                counted, total = balance.counted, balance.total
+                sums[*device, split].add(*counted, total.energy_uj, total.carbon_ng, power_watts)
+        return sums
+
+    def _open_sums(self) -> None:
+        """Put down at 0 what may come to be, so that every counter is seen to begin at 0."""
+        counted = [state for state in self.snapshot.devices if state.is_counted]
+        for state in counted:
+            device = state.info.device
+            self.devices[device] = Tally()
+            self.attributed[device] = Tally()
+            for method in methods_of(state):
+                self.by_method[*device, method] = Tally()
+            for reason in REASONS_BY_KIND[device.kind]:
+                self.unattributed[*device, reason] = Tally()
+        kinds = {state.info.device.kind for state in counted} - {DeviceKind.GPU}
+        for run in self.snapshot.runs:
+            for kind in sorted(kinds):
+                self.runs[run.shown_id, run.key.job_id, kind, ""] = Tally()
+
+    def _add_rows(self) -> None:
+        shown: dict[AttributionTarget, RunInfo] = {run.key: run for run in self.snapshot.runs}
+        parts: dict[tuple[Device, Method, UnattributedReason | None], Tally] = defaultdict(Tally)
+        for device, target, method, _, (total, base), power_watts in self.snapshot.rows:
+            total_uj, held_uj, total_ng = total
+            base_uj, base_held_uj, base_ng = base
+            counted_uj, counted_ng = total_uj - base_uj, total_ng - base_ng
+            held_uj -= base_held_uj
+            reason = target if isinstance(target, UnattributedReason) else None
+            parts[device, method, reason].add(
+                counted_uj, held_uj, counted_ng, total_uj, total_ng, power_watts
+            )
+            run = shown.get(target)
+            if run is not None:
+                kind, name = device
+                ids = (run.shown_id, run.key.job_id, kind, name if kind is DeviceKind.GPU else "")
+                self.runs[ids].add(
+                    counted_uj,
+                    held_uj,
+                    counted_ng,
+                    total_uj,
+                    total_ng,
+                    power_watts if run.ended is None else None,
+                )
+        for (device, method, reason), tally in parts.items():
+            self.devices[device].include(tally)
+            self.by_method[*device, method].include(tally)
+            attributed = self.attributed[device]
+            if reason is None:
+                attributed.include(tally)
+            else:
+                self.unattributed[*device, reason].include(tally)
+
+
+def methods_of(state: DeviceState) -> tuple[Method, ...]:
+    """How a device's energy may be got: a GPU's power is integrated where its counter fails."""
+    info = state.info
+    if info.device.kind is DeviceKind.GPU and info.method is Method.COUNTER:
+        return (Method.COUNTER, Method.INTEGRATED)
+    return (info.method,)

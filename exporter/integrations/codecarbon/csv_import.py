@@ -1,0 +1,320 @@
+"""emissions.csv of CodeCarbon, of any version, as runs that have ended."""
+
+import csv
+import datetime as dt
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from exporter import units
+from exporter.convert.zones import find_zone
+from exporter.errors import ConfigError
+from exporter.integrations.codecarbon.csv_validation import (
+    MODES,
+    REQUIRED_COLUMNS,
+    TOLERANCE,
+    TOTAL_ENERGY_COLUMN,
+    Cells,
+    emissions_error,
+    energy_error,
+    fill_blank_energy,
+    label,
+    parse_amount,
+    parse_timestamp,
+    repair_shifted_row,
+    row_pue,
+)
+from exporter.model.apportion import apportion
+from exporter.model.readings import DeviceKind, Method
+from exporter.model.workload import SplitMethod
+from exporter.report.forms.codecarbon import DEVICE_COLUMNS, VERSION_PREFIX
+
+ORIGIN = "codecarbon"
+VERSION, MODE, COUNTRY = "codecarbon_version", "tracking_mode", "country_iso_code"
+LABEL_COLUMNS = ("experiment_id", "cpu_model", "gpu_model", "os", VERSION, COUNTRY)
+"""Columns that become labels."""
+DELIMITERS = ",;\t"
+DIGITS = 4
+"""Of a mean intensity, so that runs of one place have one."""
+PROCESS_SPLITS = {
+    DeviceKind.CPU: SplitMethod.CPU_TIME,
+    DeviceKind.DRAM: SplitMethod.MEMORY,
+    DeviceKind.GPU: SplitMethod.EXCLUSIVE,
+}
+"""What CodeCarbon says that it does for a process; in machine mode all is the run's."""
+
+
+Zones: TypeAlias = Mapping[tuple[str, str, str, str], str]
+"""The zone of each place of `_place`; "" where no table knows it."""
+
+
+class ParsedRow(NamedTuple):
+    """A row of a file."""
+
+    number: int
+    cells: Cells
+    why: str = ""
+    """Why its energy cannot be trusted; "" if it can."""
+    is_repaired: bool = False
+
+
+class RejectedRow(NamedTuple):
+    """A row whose energy is not imported."""
+
+    line: int
+    why: str
+    run_id: str = ""
+    """The run that is not imported because of it; "" where the row names none."""
+    kwh: float = math.nan
+    """What the row says that the run used; nan where that is no number."""
+
+
+class ParsedHistory(NamedTuple):
+    """What a file has."""
+
+    runs: tuple[dict[str, Any], ...]
+    """As the daemon takes them, in the order of the file."""
+    repaired_lines: tuple[int, ...]
+    """Numbers of the lines whose cells were moved back."""
+    rejected_rows: tuple[RejectedRow, ...]
+    """Rows whose energy is in doubt. A run is refused whole where one of them may be its last."""
+    superseded: int
+    """Rows of runs that have a later row: CodeCarbon adds one at each flush."""
+    exporter_rows: int
+    """Rows that this exporter wrote, whose runs it knows."""
+    rows_without_emissions: tuple[tuple[int, str], ...] = ()
+    """Lines of runs whose energy is imported without grams, and why."""
+    notes: tuple[str, ...] = ()
+    """Descriptive cells that were ignored."""
+
+
+def read_history(path: str, zone: dt.tzinfo | None = None, node: str = "") -> ParsedHistory:
+    """The runs of a file, whose times are those of `zone`; None: of this machine.
+
+    `node` is where they ran. Raises ConfigError for what is no emissions.csv at all.
+    """
+    rows = list(_read_rows(path))
+    lines = [line for line in rows if not line.cells.get(VERSION, "").startswith(VERSION_PREFIX)]
+    sound: dict[str, list[ParsedRow]] = {}
+    for line in lines:
+        if not line.why:
+            sound.setdefault(line.cells["run_id"], []).append(line)
+    last = {run_id: max(of_run, key=_usage_order) for run_id, of_run in sound.items()}
+    doubtful = [(line, _guess_run_id(line, last)) for line in lines if line.why]
+    refused = [
+        RejectedRow(
+            line.number, line.why, run_id, parse_amount(line.cells.get(TOTAL_ENERGY_COLUMN, ""))
+        )
+        for line, run_id in doubtful
+        if run_id not in last or not _is_earlier(line, last[run_id])
+    ]
+    for each in refused:
+        last.pop(each.run_id, None)
+    places = {_location_columns(line.cells) for line in last.values()}
+    zones = {place: find_zone(*place) for place in places}  # each reads tables from the disk
+    return ParsedHistory(
+        tuple([_to_run(line.cells, zone, node, zones) for line in last.values()]),
+        tuple([line.number for line in lines if line.is_repaired]),
+        tuple(refused),
+        sum(len(sound[run_id]) - 1 for run_id in last) + len(doubtful) - len(refused),
+        len(rows) - len(lines),
+        tuple(
+            [(line.number, why) for line in last.values() if (why := emissions_error(line.cells))]
+        ),
+        _notes(last.values(), zones),
+    )
+
+
+def _read_rows(path: str) -> Iterator[ParsedRow]:
+    """All rows, each with what is wrong with its energy."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            delimiter = max(DELIMITERS, key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if set(REQUIRED_COLUMNS) <= set(cells):  # several files were put together
+                    header = cells
+                elif any(cells):
+                    yield _parse_row(header, cells, reader.line_num)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; name an emissions.csv of CodeCarbon"
+        ) from None
+    except csv.Error as error:
+        raise ConfigError(f"{path}: is not text in rows of commas: {error}") from None
+
+
+def _check_header(path: str, header: list[str]) -> None:
+    if "task_name" in header:
+        raise ConfigError(
+            f"{path}: has the tasks of a run, whose energy is in that of the run; import its "
+            "emissions.csv"
+        )
+    missing = [name for name in REQUIRED_COLUMNS if name not in header]
+    if missing and any(odd in name for name in header for odd in ("\0", "\ufffd")):
+        raise ConfigError(f"{path}: is not text in rows of commas, in UTF-8")
+    if missing:
+        raise ConfigError(f"{path}: is no emissions.csv: there is no column {missing[0]}")
+
+
+def _parse_row(header: list[str], cells: list[str], number_of: int) -> ParsedRow:
+    while len(cells) > len(header) and not cells[-1]:
+        cells.pop()
+    named = dict(zip(header, cells, strict=False))
+    if len(cells) < len(header):
+        found = repair_shifted_row(header, cells)
+        if found is not None:
+            return ParsedRow(number_of, found, is_repaired=True)
+        count = len(header) - len(cells)
+        return ParsedRow(
+            number_of, named, f"{count} cells are missing, and which ones cannot be told"
+        )
+    if len(cells) > len(header):
+        return ParsedRow(
+            number_of, named, f"there are {len(cells)} cells under {len(header)} names"
+        )
+    named = dict(fill_blank_energy(named))
+    return ParsedRow(number_of, named, energy_error(named))
+
+
+def _usage_order(line: ParsedRow) -> tuple[float, float, int]:
+    """What grows from row to row of a run: each has all that was used since its start."""
+    return (
+        parse_amount(line.cells[TOTAL_ENERGY_COLUMN]),
+        parse_amount(line.cells["duration"]),
+        line.number,
+    )
+
+
+def _is_earlier(doubtful: ParsedRow, last: ParsedRow) -> bool:
+    """Whether what a row in doubt stands for is surely inside of a run's last sound row."""
+    return (
+        doubtful.number < last.number
+        and not parse_amount(doubtful.cells.get("duration", ""))
+        > parse_amount(last.cells["duration"])
+        and not parse_amount(doubtful.cells.get(TOTAL_ENERGY_COLUMN, ""))
+        > parse_amount(last.cells[TOTAL_ENERGY_COLUMN]) * (1 + TOLERANCE)
+    )
+
+
+def _guess_run_id(line: ParsedRow, known: Collection[str]) -> str:
+    """The run of a row whose cells may stand under wrong names, or be cut off; "" for none."""
+    run_id = line.cells.get("run_id", "")
+    if run_id in known:
+        return run_id
+    found = [cell for cell in line.cells.values() if cell in known]
+    if run_id and [*line.cells][-1] == "run_id":
+        found += [each for each in known if each.startswith(run_id)]
+    return found[0] if len(found) == 1 else run_id
+
+
+def _notes(lines: Iterable[ParsedRow], zones: Zones) -> tuple[str, ...]:
+    """What was ignored in descriptive cells, each with the lines where it stands."""
+    ignored: dict[str, list[int]] = {}
+    for line in lines:
+        for what in _ignored(line.cells, zones):
+            ignored.setdefault(what, []).append(line.number)
+    return tuple(
+        [
+            f"line {numbers[0]}{f' and {len(numbers) - 1} more' if numbers[1:] else ''}: {what}"
+            for what, numbers in ignored.items()
+        ]
+    )
+
+
+def _ignored(cells: Cells, zones: Zones) -> Iterator[str]:
+    if row_pue(cells) is None:
+        yield f"pue {cells['pue']!r:.50} is ignored; the energy is imported as it stands"
+    if cells.get(MODE, "") not in ("", *MODES):
+        yield f"{MODE} {cells[MODE]!r:.50} is ignored; the run is imported as of the machine"
+    if (country := cells.get(COUNTRY, "")) and not zones[_location_columns(cells)]:
+        yield f"{COUNTRY} {country!r:.50} is ignored; the zone of the run is unknown"
+
+
+def _to_run(cells: Cells, zone: dt.tzinfo | None, node: str, zones: Zones) -> dict[str, Any]:
+    ended = _end_time(cells["timestamp"], zone)
+    overhead = row_pue(cells) or 1.0
+    is_machine = cells.get(MODE, "") != "process"
+    parts = _parts(cells, overhead, is_machine=is_machine)
+    sums = {name: sum(part[name] for part in parts) for name in ("energy_uj", "carbon_ng")}
+    project = label(cells.get("project_name", ""))
+    labels = {name: label(cells[name]) for name in LABEL_COLUMNS if cells.get(name)}
+    return {
+        "run_id": cells["run_id"],
+        "name": project,
+        "labels": {**labels, **({"group": project} if project else {}), **_node_label(node)},
+        "scope": "machine" if is_machine else "tree",
+        "started": ended - parse_amount(cells["duration"]),
+        "ended": ended,
+        "parts": parts,
+        "intensity": [{**_factor(cells, overhead, zones[_location_columns(cells)]), **sums}],
+    }
+
+
+def _node_label(node: str) -> dict[str, str]:
+    return {"node": label(node)} if node else {}
+
+
+def _end_time(text: str, zone: dt.tzinfo | None) -> float:
+    at = parse_timestamp(text)
+    assert at is not None, "checked before"
+    return (at if at.tzinfo or zone is None else at.replace(tzinfo=zone)).timestamp()
+
+
+def _parts(cells: Cells, overhead: float, *, is_machine: bool) -> list[dict[str, Any]]:
+    """Energy of the machine by device: the PUE is taken out of it, and stays in the grams."""
+    energies_uj = {
+        DeviceKind(device): round(
+            parse_amount(cells[f"{name}_energy"]) / overhead * units.MICROJOULES_PER_KWH
+        )
+        for name, device in DEVICE_COLUMNS.items()
+    }
+    carbon_ng = (
+        0
+        if emissions_error(cells)
+        else round(parse_amount(cells["emissions"]) * units.GRAMS_PER_KG * units.NANOGRAMS_PER_GRAM)
+    )
+    used = {kind: energy_uj for kind, energy_uj in energies_uj.items() if energy_uj}
+    if not used:
+        return []
+    shares_ng = apportion(carbon_ng, list(used.values()))
+    return [
+        {
+            "device": kind,
+            "method": Method.ESTIMATED,
+            "split": SplitMethod.EXCLUSIVE if is_machine else PROCESS_SPLITS[kind],
+            "energy_uj": energy_uj,
+            "carbon_ng": share_ng,
+        }
+        for (kind, energy_uj), share_ng in zip(used.items(), shares_ng, strict=True)
+    ]
+
+
+def _factor(cells: Cells, overhead: float, zone: str) -> dict[str, Any]:
+    """The mean of what it was converted with; no zone where the grams are not known."""
+    if emissions_error(cells):
+        return {"zone": None}
+    kwh = parse_amount(cells[TOTAL_ENERGY_COLUMN])
+    grams = parse_amount(cells["emissions"]) * units.GRAMS_PER_KG
+    return {
+        "zone": zone or "unknown",
+        "source": f"CodeCarbon {label(cells.get(VERSION, ''))}".strip(),
+        "grams_per_kwh": round(grams / kwh, DIGITS) if kwh else 0.0,
+        "pue": overhead,
+    }
+
+
+def _location_columns(cells: Cells) -> tuple[str, str, str, str]:
+    """What `zone_of` takes. CodeCarbon has countries of three letters; two may be a region's."""
+    country = cells.get(COUNTRY, "")
+    return (
+        country if re.fullmatch("[A-Z]{3}", country) else "",
+        cells.get("region", ""),
+        cells.get("cloud_provider", ""),
+        cells.get("cloud_region", ""),
+    )

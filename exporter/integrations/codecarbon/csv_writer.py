@@ -1,0 +1,286 @@
+"""emissions.csv: rows are added under a lock, in the order of the file's own columns.
+
+A file with other columns is moved aside first, under the name that CodeCarbon would give it. Where
+somebody holds the file for too long, the row goes into a file of its own beside it.
+"""
+
+import contextlib
+import csv
+import errno
+import fcntl
+import io
+import itertools
+import os
+import platform
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from exporter import formatting
+from exporter.client.log import warn
+from exporter.report.forms.codecarbon import COLUMNS, MachineFacts, Row, csv_row, csv_text
+
+BYTES_PER_GIB = 1 << 30
+PERCENT = 100.0
+
+
+def machine_facts(procfs: str = "/proc") -> MachineFacts:
+    """What can be known without asking anybody."""
+    return MachineFacts(
+        os=platform.platform(),
+        python_version=platform.python_version(),
+        cpu_count=os.cpu_count() or "",
+        cpu_model=_cpu_model(procfs),
+        ram_total_gib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / BYTES_PER_GIB,
+    )
+
+
+def _cpu_model(procfs: str) -> str:
+    """Empty where the kernel does not say, as on most ARM machines."""
+    try:
+        with open(os.path.join(procfs, "cpuinfo"), encoding="utf-8", errors="replace") as lines:
+            names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
+            return next(names, "").strip()
+    except OSError:
+        return ""
+
+
+class Utilization:
+    """Mean utilization of the machine's processors and memory since this was made."""
+
+    def __init__(self) -> None:
+        self._cpu_times: Any = None
+        self._samples, self._percents, self._bytes = 0, 0.0, 0
+        self.columns()
+
+    def columns(self) -> Row:
+        """CodeCarbon's columns; none where nothing can be read.
+
+        The processors' utilization is exact over the whole time, by the kernel's counters. Memory
+        is averaged over what was in use at the beginning and at each call.
+        """
+        try:
+            cpu_times, memory = _sample()
+        except OSError:  # /proc is hidden
+            return {}
+        self._cpu_times = self._cpu_times or cpu_times
+        self._samples += 1
+        self._percents += memory.percent
+        self._bytes += memory.used
+        return {
+            "cpu_utilization_percent": busy_percent(self._cpu_times, cpu_times),
+            "ram_utilization_percent": self._percents / self._samples,
+            "ram_used_gb": self._bytes / self._samples / BYTES_PER_GIB,
+        }
+
+
+def _sample() -> tuple[Any, Any]:
+    import psutil  # 20 ms that only a tracker need spend
+
+    return psutil.cpu_times(), psutil.virtual_memory()
+
+
+def busy_percent(before: Any, after: Any) -> float | str:
+    """Share of processor time between two `psutil.cpu_times` that was not idle; "" if none passed.
+
+    Time of guests is in that of `user` already; waiting for a disk is idle, as in
+    `psutil.cpu_percent`.
+    """
+    spent = {name: max(0.0, getattr(after, name) - getattr(before, name)) for name in after._fields}
+    total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)
+    idle = spent["idle"] + spent.get("iowait", 0.0)
+    return PERCENT * (total - idle) / total if total > 0 else ""
+
+
+LOCK_TIMEOUT_SECONDS = 5.0
+POLL_SECONDS = 0.01
+HEADER_BYTES = 1 << 16
+LOCKING_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Of file systems that know no locks: a row is still written in one piece."""
+BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
+
+
+def write_csv_row(
+    path: str, row: Row, *, replacing: bool, wait_seconds: float = LOCK_TIMEOUT_SECONDS
+) -> str:
+    """Add a row, with `replacing` in the place of that of its run; the path where it is now.
+
+    Directories are made. Raises OSError; the file is then as it was.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    try:
+        _write_locked(path, row, replacing, wait_seconds)
+    except BlockingIOError:
+        stem, suffix = os.path.splitext(path)
+        path = f"{stem}_{re.sub(r'[^A-Za-z0-9._-]', '_', str(row['run_id']))[:100]}{suffix}"
+        _write_locked(path, row, replacing, wait_seconds)
+    return path
+
+
+def _write_locked(path: str, row: Row, replacing: bool, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        with _locked_file(path, deadline) as fd:
+            header = _header(fd)
+            if header is not None and sorted(header) != sorted(COLUMNS):
+                _move_aside(path)
+                continue
+            line = csv_text([[row[name] for name in header or COLUMNS]])
+            if header is None:
+                _append(fd, csv_text([COLUMNS]) + line)
+            elif not (replacing and _replace(path, fd, header, str(row["run_id"]), line)):
+                _append(fd, _line_end(fd) + line)
+            return
+
+
+@contextlib.contextmanager
+def _locked_file(path: str, deadline: float) -> Iterator[int]:
+    """The file, locked; one that was replaced meanwhile is opened anew. Raises BlockingIOError."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            _lock(fd, deadline)
+            if _is_same_file(path, fd):
+                yield fd
+                return
+        finally:
+            os.close(fd)
+
+
+def _lock(fd: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        except OSError as error:
+            if error.errno not in LOCKING_UNSUPPORTED:
+                raise
+            return
+        else:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _is_same_file(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _header(fd: int) -> list[str] | None:
+    """The names in the first line; None where there is nothing."""
+    begin = os.pread(fd, HEADER_BYTES, 0)
+    if not begin.strip():
+        os.ftruncate(fd, 0)
+        return None
+    try:
+        names = next(csv.reader(io.StringIO(_decoded(begin), newline="")))
+    except csv.Error:
+        return []
+    return [names[0].removeprefix(BOM), *names[1:]]
+
+
+def _line_end(fd: int) -> str:
+    """What is missing after the last line, whose writer was stopped."""
+    return "" if os.pread(fd, 1, os.fstat(fd).st_size - 1) == b"\n" else "\n"
+
+
+def _append(fd: int, lines: str) -> None:
+    """All of it or nothing."""
+    size = os.fstat(fd).st_size
+    data = lines.encode("utf-8", "surrogateescape")
+    try:
+        written = os.write(fd, data)
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+    if written < len(data):
+        os.ftruncate(fd, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _replace(path: str, fd: int, header: Sequence[str], run_id: str, line: str) -> bool:
+    """Have the file without the run's rows and with this one; False where it has none of them."""
+    found = os.fstat(fd)
+    whole = _decoded(os.pread(fd, found.st_size, 0)) + _line_end(fd)
+    column = header.index("run_id")
+    try:
+        rows = list(_rows(whole))
+    except csv.Error:
+        return False
+    own = [formatting.csv_cell(run_id)]
+    of_others = [lines for lines, cells in rows if cells[column : column + 1] != own]
+    if len(of_others) == len(rows):
+        return False
+    kept = "".join(of_others)
+    replace_file(path, kept + line, found.st_mode)
+    return True
+
+
+def replace_file(path: str, content: str, mode: int | None = None) -> None:
+    """Have a file with this content, and with the rights of `mode`. Raises OSError."""
+    beside = f"{path}.{os.getpid()}.part"
+    try:
+        with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _rows(whole: str) -> Iterator[tuple[str, list[str]]]:
+    """Each row as it stands there, which may be several lines, and its cells."""
+    lines = list(io.StringIO(whole, newline=""))
+    reader = csv.reader(iter(lines))
+    begin = 0
+    for cells in reader:
+        yield "".join(lines[begin : reader.line_num]), cells
+        begin = reader.line_num
+
+
+def _move_aside(path: str) -> None:
+    """Rename the file, overwriting nothing: emissions.csv.bak, emissions.csv_0.bak, and so on."""
+    for aside in itertools.chain([f"{path}.bak"], (f"{path}_{n}.bak" for n in itertools.count())):
+        if os.path.lexists(aside):
+            continue
+        try:
+            os.link(path, aside)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without links
+            os.rename(path, aside)
+        else:
+            os.unlink(path)
+        return
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def write_record(path: str, record: Mapping[str, Any], *, is_alone: bool) -> None:
+    """Have the record in the file: kept up to date, or once it has ended.
+
+    Runs of several nodes are not alone: each node adds a row, and none may replace another's.
+    Raises OSError.
+    """
+    if is_alone or record["ended"] is not None:
+        write_row_with_warning(path, csv_row(record, machine_facts()), replacing=is_alone)
+
+
+def write_row_with_warning(path: str, row: Row, *, replacing: bool) -> None:
+    """As `put`, and say where the row is if the file could not be had. Raises OSError."""
+    written = write_csv_row(path, row, replacing=replacing)
+    if written != path:
+        warn("%s is in use; the row of run %s is in %s", path, row["run_id"], written)

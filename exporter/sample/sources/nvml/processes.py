@@ -1,0 +1,309 @@
+"""Who is on one card: its processes, how active each is, and its partitions."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from exporter.clock import Clock
+from exporter.model.readings import Device, GpuActivity, GpuProcess, Partition
+from exporter.sample.sources.nvml.driver import (
+    INSUFFICIENT_SIZE,
+    NOT_SUPPORTED,
+    Capabilities,
+    ErrorClass,
+    NvmlDriver,
+    NvmlError,
+    nvml_errors,
+)
+from exporter.units import MICROSECONDS_PER_SECOND
+
+PERCENT = 100
+ROUNDING = 1
+"""Percent above all that a mean may show."""
+FIRST_WINDOW_US = 5 * MICROSECONDS_PER_SECOND
+MAX_WINDOW_US = 60 * MICROSECONDS_PER_SECOND
+"""As long as looks can be apart; a longer time, as after a pause, is not asked about."""
+MAX_TRIES = 3
+PROCESS_UTILIZATION = "nvmlDeviceGetProcessUtilization"
+GPM = "GPM"
+SM_UTILIZATION = 2
+"""Metric of GPM: mean activity of the multiprocessors in percent."""
+
+
+def ratio_from_percent(percent: float) -> float | None:
+    """A percentage of the driver as a ratio; None: it is no percentage.
+
+    Drivers have shown 2,619 to 4,294,967,295 % now and then (dcgm-exporter #418, DCGM #199).
+    """
+    return min(1.0, percent / PERCENT) if 0 <= percent <= PERCENT + ROUNDING else None
+
+
+def retry_list(call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+    """A list, tried again where a process was born between its size and itself. Raises Failure."""
+    for _ in range(MAX_TRIES - 1):
+        try:
+            return call()
+        except NvmlError as failure:
+            if failure.code != INSUFFICIENT_SIZE:
+                raise
+    return call()
+
+
+def mean_activity_by_pid(samples: Iterable[Any]) -> dict[int, float]:
+    """Mean activity by pid, 0 to 1.
+
+    The driver averages over the time asked about and gives one sample per process, stamped when
+    that process was last active (nvml.h; recorded in nvtop #110 and go-nvml #51), so the stamps
+    say nothing about weights. Where it gives several per process, those in which a process was
+    not active are left out.
+    """
+    counts: dict[int, int] = {}
+    sums: dict[int, float] = {}
+    for sample in samples:
+        counts[sample.pid] = counts.get(sample.pid, 0) + 1
+        sums[sample.pid] = sums.get(sample.pid, 0.0) + (ratio_from_percent(sample.smUtil) or 0.0)
+    most = max(counts.values(), default=1)
+    return {pid: total / most for pid, total in sums.items()}
+
+
+class ProcessActivity:
+    """Of each process, from one look to the next."""
+
+    def __init__(self, driver: NvmlDriver, clock: Clock, can: Capabilities) -> None:
+        self._driver = driver
+        self._clock = clock
+        self._can = can
+        self._seen_us = 0
+
+    def collect(self, handle: Any, now_ns: int) -> tuple[dict[int, float], float]:
+        """Activity by pid, and the part of the time since the last look that is known.
+
+        Raises Failure.
+        """
+        since_us = self._seen_us
+        asked_us = self._wall_us()
+        if not asked_us - MAX_WINDOW_US <= since_us <= asked_us:
+            since_us = asked_us - FIRST_WINDOW_US
+        until_us, sound = asked_us, list[Any]()
+        with self._can.optional(PROCESS_UTILIZATION, now_ns) as is_worth:
+            if not is_worth:
+                return {}, 0.0
+            samples = retry_list(lambda: self._driver.call(PROCESS_UTILIZATION, handle, since_us))
+            until_us = self._wall_us()
+            # Drivers have shown processes that are long gone, with any number in each place.
+            sound = [
+                sample
+                for sample in samples
+                if since_us < sample.timeStamp <= until_us
+                and ratio_from_percent(sample.smUtil) is not None
+            ]
+        self._seen_us = max((sample.timeStamp for sample in sound), default=until_us)
+        if not sound:
+            return {}, 0.0
+        return mean_activity_by_pid(sound), (self._seen_us - since_us) / (until_us - since_us)
+
+    def _wall_us(self) -> int:
+        return round(self._clock.wall() * MICROSECONDS_PER_SECOND)
+
+
+class InstanceActivity:
+    """Of each MIG GPU instance, from one look to the next; only Hopper and later know it."""
+
+    def __init__(self, driver: NvmlDriver, can: Capabilities) -> None:
+        self._driver = driver
+        self._can = can
+        self._samples: dict[int, Any] = {}
+        """The driver's, taken at the last look, by number of the instance."""
+
+    def collect(self, handle: Any, numbers: set[int], now_ns: int) -> Mapping[int, float | None]:
+        """Activity by number of the instance, 0 to 1; None: not known. Raises Failure."""
+        for gone in self._samples.keys() - numbers:
+            self._free(self._samples.pop(gone))
+        return {number: self._one(handle, number, now_ns) for number in numbers}
+
+    def release_samples(self) -> None:
+        """Give the samples back to the driver, which is about to be shut down."""
+        while self._samples:
+            self._free(self._samples.popitem()[1])
+
+    def _one(self, handle: Any, number: int, now_ns: int) -> float | None:
+        with self._can.optional(GPM, now_ns) as is_worth:
+            if not is_worth:
+                return None
+            if not self._driver.call("nvmlGpmQueryDeviceSupport", handle).isSupportedDevice:
+                raise NvmlError("nvmlGpmQueryDeviceSupport", NOT_SUPPORTED)
+            sample = self._driver.call("nvmlGpmSampleAlloc")
+            before = self._samples.pop(number, None)
+            try:
+                self._driver.call("nvmlGpmMigSampleGet", handle, number, sample)
+                self._samples[number] = sample
+                return None if before is None else self._between(before, sample)
+            finally:
+                if before is not None:
+                    self._free(before)
+                if number not in self._samples:
+                    self._free(sample)
+        return None
+
+    def _between(self, before: Any, sample: Any) -> float | None:
+        wanted = self._driver.nvml.c_nvmlGpmMetricsGet_t()
+        wanted.version = self._driver.nvml.NVML_GPM_METRICS_GET_VERSION
+        wanted.numMetrics = 1
+        wanted.sample1, wanted.sample2 = before, sample
+        wanted.metrics[0].metricId = SM_UTILIZATION
+        metric = self._driver.call("nvmlGpmMetricsGet", wanted).metrics[0]
+        if metric.nvmlReturn:
+            raise NvmlError("nvmlGpmMetricsGet", metric.nvmlReturn)
+        return ratio_from_percent(metric.value)
+
+    def _free(self, sample: Any) -> None:
+        with self._can.optional("nvmlGpmSampleFree", 0):
+            self._driver.call("nvmlGpmSampleFree", sample)
+
+
+PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
+MPS_CLIENTS = "nvmlDeviceGetMPSComputeRunningProcesses_v3"
+DEVICE_UTILIZATION = "nvmlDeviceGetUtilizationRates"
+
+
+class MigInstance(NamedTuple):
+    """One MIG compute instance, as the layout has it."""
+
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+    slices: float
+    """Its part of the GPU instance's slices."""
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Of the GPU instance, and of the compute instance in it."""
+        return self.gpu_instance, self.compute_instance
+
+
+class MigLayout(NamedTuple):
+    """How a card is divided. `slices` is 0 where it is not."""
+
+    slices: int = 0
+    instances: tuple[MigInstance, ...] = ()
+
+
+class ListedProcess(NamedTuple):
+    """A process in one of the driver's lists."""
+
+    pid: int
+    place: tuple[int, int]
+    """GPU instance and compute instance; one and the same on an undivided card."""
+
+
+class GpuProcessReader:
+    """Looks at the processes of one card."""
+
+    def __init__(self, driver: NvmlDriver, clock: Clock, device: Device) -> None:
+        self.driver = driver
+        self._clock = clock
+        self._device = device
+        self._can = Capabilities()
+        self._processes = ProcessActivity(driver, clock, self._can)
+        self._instances = InstanceActivity(driver, self._can)
+
+    def look(self, handle: Any, layout: MigLayout) -> GpuActivity:
+        """Who is there now, and what each did since the last look.
+
+        Raises Failure, and that too where the driver does not list processes: that nobody is
+        there must be known.
+        """
+        now_ns = self._clock.boottime_ns()
+        running = self._running(handle, now_ns)
+        clients = self._clients(handle, now_ns)
+        active: dict[int, float] = {}
+        coverage = 0.0
+        if not layout.slices:
+            active, coverage = self._processes.collect(handle, now_ns)
+        partitions = tuple(self._partitions(handle, layout, now_ns))
+        if layout.slices:
+            known = [part.active is not None for part in partitions]
+            coverage = float(bool(known) and all(known))
+        return GpuActivity(
+            self._device,
+            now_ns,
+            _gpu_processes(running, clients, layout, active),
+            partitions,
+            layout.slices,
+            coverage,
+            self._utilization(handle, now_ns),
+        )
+
+    def forget(self) -> None:
+        """Ask again for what the card has refused."""
+        self._can.forget()
+
+    def let_go(self) -> None:
+        """Give back what the driver has lent."""
+        self._instances.release_samples()
+
+    def _running(self, handle: Any, now_ns: int) -> Sequence[ListedProcess]:
+        if not self._can.has(PROCESSES, now_ns):
+            raise NvmlError(PROCESSES, NOT_SUPPORTED)
+        try:
+            with nvml_errors(PROCESSES):
+                processes = _read(retry_list(lambda: self.driver.call(PROCESSES, handle)))
+        except NvmlError as failure:
+            if failure.error_class is ErrorClass.EMPTY:
+                return ()
+            if failure.error_class is ErrorClass.CAPABILITY:
+                self._can.refused(PROCESSES, now_ns)
+            raise
+        self._can.works(PROCESSES)
+        return processes
+
+    def _clients(self, handle: Any, now_ns: int) -> Sequence[ListedProcess]:
+        """Those of an MPS server, where the driver lists them."""
+        with self._can.optional(MPS_CLIENTS, now_ns) as is_worth:
+            if is_worth:
+                return _read(retry_list(lambda: self.driver.call(MPS_CLIENTS, handle)))
+        return ()
+
+    def _partitions(self, handle: Any, layout: MigLayout, now_ns: int) -> Iterator[Partition]:
+        numbers = {instance.gpu_instance for instance in layout.instances}
+        actives = self._instances.collect(handle, numbers, now_ns)
+        for instance in layout.instances:
+            active = actives[instance.gpu_instance]
+            yield Partition(instance.uuid, instance.slices, active, instance.numbers)
+
+    def _utilization(self, handle: Any, now_ns: int) -> float | None:
+        with self._can.optional(DEVICE_UTILIZATION, now_ns) as is_worth:
+            if is_worth:
+                return ratio_from_percent(self.driver.call(DEVICE_UTILIZATION, handle).gpu)
+        return None
+
+
+def _gpu_processes(
+    running: Sequence[ListedProcess],
+    clients: Sequence[ListedProcess],
+    layout: MigLayout,
+    active: dict[int, float],
+) -> tuple[GpuProcess, ...]:
+    """Every process once.
+
+    Where there are MPS clients, whoever else is on the same partition is their server; the driver
+    shows their work as its own.
+    """
+    uuids = {(each.gpu_instance, each.compute_instance): each.uuid for each in layout.instances}
+    served = {process.pid for process in clients}
+    serving = {process.place for process in clients}
+    return tuple(
+        GpuProcess(
+            process.pid,
+            uuids.get(process.place, ""),
+            active.get(process.pid, 0.0),
+            is_proxy=process.place in serving and process.pid not in served,
+        )
+        for process in {process.pid: process for process in (*running, *clients)}.values()
+    )
+
+
+def _read(processes: Sequence[Any]) -> Sequence[ListedProcess]:
+    """A list of the driver's."""
+    return [
+        ListedProcess(each.pid, (each.gpuInstanceId, each.computeInstanceId)) for each in processes
+    ]

@@ -1,0 +1,104 @@
+"""What is opened of Kubernetes on a node, and what is said of the rest."""
+
+import builtins
+import socket
+
+import pytest
+
+from exporter.attribute.sources.kube.pod_resources import NO_KUBELET
+from exporter.attribute.sources.kube.sources import KubernetesState, open_kubernetes
+
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+@pytest.fixture
+def opened(tmp_path, clock):
+    """Opens a node whose kubelet's directory is there, in a pod without a token."""
+
+    def build(environment=IN_A_POD, directory="pod-resources", account="no-token"):
+        (tmp_path / "pod-resources").mkdir(exist_ok=True)
+        return open_kubernetes(
+            kubelet_socket=str(tmp_path / directory / "kubelet.sock"),
+            node_name="node-1",
+            environment=environment,
+            exported_labels=(),
+            clock=clock,
+            service_account=account and str(tmp_path / account),
+        )
+
+    return build
+
+
+def test_a_node_that_is_none_of_kubernetes_has_nothing_of_it(opened):
+    assert opened({}, directory="elsewhere") is None
+
+
+def test_a_token_that_is_missing_is_said_with_its_remedy(opened):
+    sources = opened()
+    assert sources.kubelet is not None
+    assert sources.watch is None
+    (state,) = sources.missing
+    assert (state.name, state.ok) == ("pods", False)
+    assert "no-token" in state.why
+
+
+def test_an_api_server_that_is_not_to_be_asked_does_not_fail(opened):
+    sources = opened(account="")
+    assert sources.kubelet is not None
+    assert (sources.watch, sources.missing) == (None, ())
+
+
+def test_outside_of_a_pod_the_api_server_is_not_asked_and_nothing_fails(opened):
+    sources = opened({})
+    assert sources.kubelet is not None
+    assert sources.watch is None
+    (state,) = sources.missing
+    assert (state.name, state.ok) == ("pods", True)
+    assert "the API server is not asked" in state.why
+
+
+def test_outside_of_a_pod_without_a_service_account_there_is_nothing_to_say(opened):
+    assert opened({}, account="").missing == ()
+
+
+def test_a_kubelet_that_is_not_mounted_is_said(opened):
+    (state, _) = opened(directory="elsewhere").missing
+    assert (state.name, state.ok) == ("kubelet", False)
+
+
+@pytest.mark.parametrize("is_stale", [False, True], ids=["a directory", "a socket"])
+def test_what_an_uninstalled_kubelet_left_behind_is_no_failure_outside_of_a_pod(
+    opened, tmp_path, clock, is_stale
+):
+    sources = opened({})
+    if is_stale:
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(tmp_path / "pod-resources" / "kubelet.sock"))
+    sources.kubelet._poll()
+    (*_, state) = KubernetesState(sources, clock).states(has_pods=False, has_claims=False)
+    assert (state.name, state.ok, state.why) == ("kubelet", True, NO_KUBELET)
+
+
+def test_in_a_pod_a_kubelet_that_is_not_there_is_a_failure(opened, clock):
+    sources = opened()
+    sources.kubelet._poll()
+    states = KubernetesState(sources, clock).states(has_pods=False, has_claims=False)
+    (state,) = [each for each in states if each.name == "kubelet"]
+    assert not state.ok
+    assert "is not there; is the kubelet running?" in state.why
+
+
+@pytest.mark.parametrize(("environment", "is_ok"), [({}, True), (IN_A_POD, False)])
+def test_grpcio_is_only_missed_where_there_may_be_a_kubelet(
+    opened, monkeypatch, environment, is_ok
+):
+    real = builtins.__import__
+
+    def without(name, *more):
+        if name == "grpc":
+            raise ImportError(name)
+        return real(name, *more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    (state, *_) = opened(environment).missing
+    assert (state.name, state.ok) == ("kubelet", is_ok)

@@ -1,0 +1,139 @@
+"""Work for other threads, and what is made once per tick."""
+
+import asyncio
+import threading
+
+import pytest
+
+from exporter.errors import RequestRefused
+from exporter.expose.exposition import PublishedTick
+from exporter.expose.http.bounded_executor import BoundedExecutor, TickCache
+
+TICK, NEXT = (PublishedTick(None, None, number) for number in (1, 2))
+
+
+@pytest.fixture
+def gate():
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def on_desk(talk, **limits):
+    """Run `talk(desk)` in an event loop."""
+
+    async def conversation():
+        desk = BoundedExecutor("questions", **{"threads": 1, "most": 2, **limits})
+        try:
+            return await talk(desk)
+        finally:
+            desk.close()
+
+    return asyncio.run(conversation())
+
+
+def test_work_is_done_in_another_thread():
+    worker = on_desk(lambda desk: desk.run(threading.current_thread, 10))
+    assert worker is not threading.current_thread()
+
+
+def test_what_work_raises_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        on_desk(lambda desk: desk.run(lambda: 1 / 0, 10))
+
+
+def test_work_beyond_the_most_is_refused_to_be_tried_again(gate):
+    async def talk(desk):
+        desk.submit(gate.wait)
+        desk.submit(gate.wait)
+        with pytest.raises(RequestRefused, match="2 questions wait already") as refused:
+            desk.submit(gate.wait)
+        return refused.value.status
+
+    assert on_desk(talk) == 503
+
+
+def test_work_that_nobody_waits_for_any_more_still_counts(gate):
+    async def talk(desk):
+        with pytest.raises(TimeoutError):
+            await desk.run(gate.wait, 0.001)
+        with pytest.raises(RequestRefused):
+            desk.submit(gate.wait)
+
+    on_desk(talk, most=1)
+
+
+def test_there_is_room_again_when_work_is_done(gate):
+    async def talk(desk):
+        first = desk.submit(gate.wait)
+        gate.set()
+        await first
+        return await desk.run(lambda: "second", 10)
+
+    assert on_desk(talk, most=1) == "second"
+
+
+def test_who_asks_at_once_shares_one_making():
+    made = []
+
+    async def talk(desk):
+        rendered = TickCache(desk)
+
+        def make():
+            made.append(1)
+            return b"page"
+
+        answers = [rendered.get(TICK, "text", make) for _ in range(5)]
+        return await asyncio.gather(*answers)
+
+    assert on_desk(talk) == [b"page"] * 5
+    assert len(made) == 1
+
+
+def test_who_gives_up_does_not_take_it_from_the_others(gate):
+    async def talk(desk):
+        rendered = TickCache(desk)
+        hasty, patient = (
+            asyncio.create_task(rendered.get(TICK, "text", lambda: b"%d" % gate.wait()))
+            for _ in range(2)
+        )
+        await asyncio.sleep(0)
+        hasty.cancel()
+        gate.set()
+        return await patient
+
+    assert on_desk(talk) == b"1"
+
+
+def test_another_tick_and_another_name_are_made_anew():
+    async def talk(desk):
+        rendered = TickCache(desk)
+        return [
+            await rendered.get(tick, name, lambda text=text: text)
+            for tick, name, text in [
+                (TICK, "a", b"1"),
+                (TICK, "b", b"2"),
+                (TICK, "a", b"not made"),
+                (NEXT, "a", b"3"),
+            ]
+        ]
+
+    assert on_desk(talk) == [b"1", b"2", b"1", b"3"]
+
+
+def test_what_nobody_waits_for_is_logged_where_it_fails(caplog):
+    async def talk(desk):
+        ended = asyncio.Event()
+
+        def fail():
+            raise ZeroDivisionError("a defect")
+
+        desk.submit_detached(fail)
+        for done in desk._open:
+            done.add_done_callback(lambda _: ended.set())
+        async with asyncio.timeout(20):
+            await ended.wait()
+
+    on_desk(talk)
+    assert "questions failed" in caplog.text
+    assert "a defect" in caplog.text

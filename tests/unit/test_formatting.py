@@ -1,0 +1,144 @@
+"""Numbers as people read them."""
+
+import pytest
+
+from exporter import formatting
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0001, "<0.001"),
+        (0.0123, "0.012"),
+        (0.99951, "1.00"),
+        (1.234, "1.23"),
+        (9.996, "10.0"),
+        (12.34, "12.3"),
+        (99.96, "100"),
+        (1234567.8, "1\u202f234\u202f568"),
+    ],
+)
+def test_numbers_have_three_digits(value, text):
+    assert formatting.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("energy_uj", "text"),
+    [
+        (0, "0 Wh"),
+        (3_600_000_000, "1.00 Wh"),
+        (3_599_999_999_999, "1.00 kWh"),
+        (3_596_000_000_000, "999 Wh"),
+    ],
+)
+def test_energy_is_in_watt_hours(energy_uj, text):
+    assert formatting.energy(energy_uj) == text
+
+
+@pytest.mark.parametrize(
+    ("carbon_ng", "text"),
+    [(0, "0 g"), (42_100_000, "42.1 mg"), (12_300_000_000, "12.3 g"), (999_600_000_000, "1.00 kg")],
+)
+def test_emissions_are_in_grams_and_neighbouring_units(carbon_ng, text):
+    assert formatting.carbon(carbon_ng) == text
+
+
+@pytest.mark.parametrize(
+    ("energies_uj", "texts"),
+    [
+        ([], []),
+        ([0, 0], ["0 Wh", "0 Wh"]),
+        ([3_600_000_000, 3_600_000], ["1.00 Wh", "0.001 Wh"]),
+        ([2 * 10**12, 5_530_000_000_000, 0], ["0.556 kWh", "1.54 kWh", "0 kWh"]),
+        ([1, 10**18], ["<0.001 kWh", "277\u202f778 kWh"]),
+    ],
+)
+def test_energies_of_a_column_are_in_the_unit_of_the_largest(energies_uj, texts):
+    scale = formatting.energy_scale(energies_uj)
+    assert [scale.text(each) for each in energies_uj] == texts
+
+
+@pytest.mark.parametrize(
+    ("carbons_ng", "texts"),
+    [
+        ([0], ["0 g"]),
+        ([42_100_000, 0, 900], ["42.1 mg", "0 mg", "<0.001 mg"]),
+        ([2_170_000_000, 87_900_000], ["2.17 g", "0.088 g"]),
+        ([1_200_000_000_000, 400_000_000_000], ["1.20 kg", "0.400 kg"]),
+        ([999_400_000_000, 1], ["999 g", "<0.001 g"]),
+    ],
+)
+def test_emissions_of_a_column_are_in_the_unit_of_the_largest(carbons_ng, texts):
+    scale = formatting.carbon_scale(carbons_ng)
+    assert [scale.text(each) for each in carbons_ng] == texts
+
+
+def test_an_unknown_power_is_a_dash():
+    assert formatting.watts(None) == "\u2013"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.93, "0.93"), (3e-5, "3e-05"), (-0.0003, "-0.0003"), (-0.0, "0"), (1e300, "1e+300")],
+)
+def test_what_a_run_told_keeps_its_digits(value, text):
+    assert formatting.result_value(value) == text
+
+
+def test_large_numbers_that_a_run_told_are_grouped():
+    assert formatting.result_value(123_456_789.1) == formatting.number(123_456_789)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"), [(999, 1000, ">99 %"), (1001, 1000, ">100 %"), (1.5, 1, "150 %")]
+)
+def test_a_share_is_all_only_where_it_is(part, whole, text):
+    assert formatting.percentage(part, whole) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "\u2013"), (0, 5, "0 %"), (1, 1000, "<1 %"), (1, 3, "33 %"), (5, 5, "100 %")],
+)
+def test_a_share_is_a_percentage(part, whole, text):
+    assert formatting.percentage(part, whole) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.25, "0.250 s"),
+        (59.9, "59 s"),
+        (61, "1 min 1 s"),
+        (7199.9, "1 h 59 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations_have_two_units(seconds, text):
+    assert formatting.duration(seconds) == text
+
+
+def test_moments_are_utc():
+    assert formatting.timestamp(1_790_000_000) == "2026-09-21 14:13:20"
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\x1b", "\n", "\r", "\x9b", "\u202e", "\u2066", "\u2028", "\0"]
+)
+def test_what_could_fool_a_terminal_is_not_printed(hostile):
+    assert formatting.printable(f"a{hostile}b") == "a\ufffdb"
+
+
+def test_harmless_text_is_printed_as_it_is():
+    assert formatting.printable("b\xe9rt \u4e2d (1\u202f000 J)") == "b\xe9rt \u4e2d (1\u202f000 J)"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_text_is_a_formula_of_a_spreadsheet(text):
+    assert formatting.csv_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["bert-2", "", -1.5, None, formatting.UNKNOWN])
+def test_other_cells_stay_as_they_are(value):
+    assert formatting.csv_cell(value) == value

@@ -1,0 +1,98 @@
+"""What systemd is told, at a socket as systemd has it."""
+
+import os
+import socket
+
+import pytest
+
+from exporter.systemd import SystemdNotifier
+from tests.fakes import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def systemd(request, tmp_path):
+    """A socket that systemd would listen at, and its name in the environment."""
+    name = str(tmp_path / "notify")
+    if request.param == "abstract":
+        name = f"@emissions-exporter-{os.getpid()}-{tmp_path.name}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(name.replace("@", "\0"))
+        end.setblocking(False)
+        yield end, name
+
+
+def said(end):
+    """What has come since the last look."""
+    lines = []
+    while True:
+        try:
+            lines += end.recv(4096).decode().splitlines()
+        except BlockingIOError:
+            return lines
+
+
+def test_ready_comes_with_a_status(systemd, clock):
+    end, name = systemd
+    SystemdNotifier({"NOTIFY_SOCKET": name}, clock).ready("serving")
+    assert said(end) == ["READY=1", "STATUS=serving"]
+
+
+def test_reloading_comes_with_the_time_that_systemd_compares(systemd, clock):
+    end, name = systemd
+    SystemdNotifier({"NOTIFY_SOCKET": name}, clock).reloading()
+    assert said(end)[:2] == ["RELOADING=1", f"MONOTONIC_USEC={clock.now_ns // 1000}"]
+
+
+def test_stopping_is_said(systemd, clock):
+    end, name = systemd
+    SystemdNotifier({"NOTIFY_SOCKET": name}, clock).stopping()
+    assert "STOPPING=1" in said(end)
+
+
+def test_beats_come_four_times_per_timeout_however_often_the_loop_turns(systemd, clock):
+    end, name = systemd
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "4000000"}, clock)
+    for _ in range(80):  # eight seconds
+        notifier.heartbeat()
+        clock.advance(0.1)
+    assert said(end) == ["WATCHDOG=1"] * 8
+    assert notifier.heartbeat_interval_ns == 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    "watchdog", [{}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "9", "WATCHDOG_PID": "1"}]
+)
+def test_where_nobody_watches_no_beat_is_sent(systemd, clock, watchdog):
+    end, name = systemd
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name, **watchdog}, clock)
+    notifier.heartbeat()
+    assert said(end) == []
+    assert notifier.heartbeat_interval_ns == 0
+
+
+def test_the_watchdog_of_this_process_is_obeyed(systemd, clock):
+    end, name = systemd
+    ours = {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
+    SystemdNotifier({"NOTIFY_SOCKET": name, **ours}, clock).heartbeat()
+    assert said(end) == ["WATCHDOG=1"]
+
+
+@pytest.mark.parametrize("name", ["", "relative", "vsock:2:1", "/nothing/there"])
+def test_a_daemon_that_cannot_be_heard_goes_on(clock, name):
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"}, clock)
+    notifier.ready("serving")
+    notifier.heartbeat()
+    notifier.stopping()
+
+
+def test_a_full_socket_is_not_waited_for(systemd, clock):
+    end, name = systemd
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name}, clock)
+    for _ in range(10_000):
+        notifier.stopping()
+    assert said(end)
