@@ -18,7 +18,8 @@ COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", SECTION, re.MULTI
 
 def shell(command: str, state: Path, copy: Path) -> None:
     command = command.replace("/var/lib/emissions-exporter", str(state))
-    command = command.replace("/tmp/ledger.backup", str(copy)).replace("python3", sys.executable)
+    command = command.replace("/var/backups/emissions-exporter", str(copy))
+    command = command.replace("python3", sys.executable)
     subprocess.run(["bash", "-c", command], cwd=state, check=True)
 
 
@@ -33,7 +34,7 @@ def record(daemon: Daemon, name: str) -> None:
 
 
 def test_a_backup_of_a_running_daemon_is_restored(tmp_path: Path) -> None:
-    enter, backup, remove, replace = COMMANDS
+    make, enter, backup, remove, replace = COMMANDS
     assert enter.startswith("cd ")
     daemon = Daemon(tmp_path)
     state, copy = tmp_path / "state", tmp_path / "copy"
@@ -41,7 +42,9 @@ def test_a_backup_of_a_running_daemon_is_restored(tmp_path: Path) -> None:
     record(daemon, "before")
     daemon.stop()
     daemon.start()
+    shell(make, state, copy)
     shell(backup, state, copy)
+    assert (copy / "ledger.backup").stat().st_mode & 0o777 == 0o600
     record(daemon, "after")
     daemon.pass_ticks(2)
     assert runs(daemon) == {"before", "after"}

@@ -30,6 +30,8 @@ from tests.unit.account.making import (
 )
 from tests.unit.account.making import backfill as use
 
+USER_VERSION = slice(60, 64)
+"""In the header of a database file: https://www.sqlite.org/fileformat.html."""
 VERSIONS = [1, 2, 3]
 LEDGERS = Path(__file__).parent / "ledgers"
 
@@ -102,18 +104,18 @@ def test_every_amount_and_run_of_a_strict_ledger_is_kept(strict, version):
         assert [position.uncounted for position in restored.counter_states] == [False, False]
 
 
-def test_a_ledger_is_copied_before_it_is_migrated(strict, version):
+def test_a_ledger_is_copied_before_it_is_migrated(strict, version, tmp_path):
     with closing(opened(strict)):
         pass
     copy = Path(f"{path_in(strict)}.schema-{version}")
     assert copy.stat().st_mode & 0o777 == 0o600
-    with closing(sqlite3.connect(copy)) as found:
-        found.execute("PRAGMA writable_schema = ON")  # an old SQLite reads on past STRICT
-        assert found.execute("PRAGMA user_version").fetchone() == (version,)
+    assert int.from_bytes(copy.read_bytes()[USER_VERSION]) == version
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    shutil.copy(copy, path_in(restored))
+    with closing(opened(restored)) as found:
         for table in ("usage", "total"):
-            rows = [
-                f"({','.join(map(str, row))});" for row in found.execute(f"SELECT * FROM {table}")
-            ]
+            rows = [f"({','.join(map(str, r))});" for r in query(found, f"SELECT * FROM {table}")]
             assert sorted(rows) == sorted(dumped(f'INSERT INTO "{table}" VALUES', version))
     assert {path.name for path in strict.iterdir()} >= {copy.name}
     assert not [path for path in strict.iterdir() if ".new" in path.name]
