@@ -14,10 +14,10 @@ class RevisionHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the file where the revision is known and the source has none yet."""
         module = runpy.run_path(str(Path(self.root, "exporter", "revision.py")))
-        known = module["recorded"]() or module["of_clone"](self.root)
+        known = module["build_revision"]() or module["git_revision"](self.root)
         if version == "editable" or not known:
             return
         self._room = tempfile.TemporaryDirectory()
         file = Path(self._room.name, "revision")
         file.write_text(f"{known}\n", encoding="utf-8")
-        build_data["force_include"][str(file)] = f"exporter/{module['RECORDED']}"
+        build_data["force_include"][str(file)] = f"exporter/{module['REVISION_FILE']}"
