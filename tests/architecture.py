@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 PACKAGE = "exporter"
 STAGES = ("sample", "attribute", "convert", "account", "expose")
-SHARED = {"data", "model", "units", "errors", "clock", "privileges", "worker"}
+SHARED = {"backoff", "data", "model", "units", "errors", "clock", "privileges", "worker"}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
     "expose": SHARED | {"formatting", "html", "setting"},
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "data": set(),
     "units": set(),
     "errors": set(),
+    "backoff": set(),
     "clock": set(),
     "privileges": set(),
     "worker": set(),

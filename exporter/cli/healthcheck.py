@@ -3,12 +3,12 @@
 import argparse
 import http.client
 import os
-import socket
 import ssl
 import sys
 from typing import Any
 
 from exporter.cli.config_flags import add_config_flags, config_from_options
+from exporter.client.agent_client import UnixConnection
 from exporter.config import NO_LISTENER
 from exporter.expose.http.listeners import parse_address
 
@@ -16,20 +16,6 @@ HEALTH_PATH = "/-/healthy"
 TIMEOUT_SECONDS = 20.0
 """A daemon that gets little CPU time answers late."""
 WILDCARD_HOSTS = ("", "0.0.0.0", "::")  # noqa: S104  compared only
-
-
-class _ProbeUnixConnection(http.client.HTTPConnection):
-    """HTTP over a UNIX socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket's path."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def probe_daemon(socket_path: str, address: str, *, may_be_encrypted: bool) -> tuple[bool, str]:
@@ -40,7 +26,7 @@ def probe_daemon(socket_path: str, address: str, *, may_be_encrypted: bool) -> t
     """
     doors: list[tuple[str, http.client.HTTPConnection]] = []
     if os.path.exists(socket_path):
-        doors.append((socket_path, _ProbeUnixConnection(socket_path)))
+        doors.append((socket_path, UnixConnection(socket_path, TIMEOUT_SECONDS)))
     if address:
         host, port = parse_address(address)
         local = "localhost" if host in WILDCARD_HOSTS else host

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from exporter.backoff import Backoff
 from exporter.clock import Clock
 from exporter.convert.chain import ChainStep, FactorTimeline
 from exporter.convert.sources.base import (
@@ -215,8 +216,8 @@ class LiveFeed:
         self._looked = now
         self._count(failure.outcome)
         period = self._source.refresh_seconds
-        retry = min(period, MIN_BACKOFF_SECONDS) * 2.0 ** min(self._failures - 1, 10)
         longest = max(period, min(MAX_BACKOFF_PERIODS * period, MAX_BACKOFF_SECONDS))
+        retry = Backoff(min(period, MIN_BACKOFF_SECONDS), longest, self._failures).seconds
         wait = min(max(retry, MIN_BACKOFF_BY_OUTCOME.get(failure.outcome, 0.0)), longest)
         asked_for = min(failure.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
         # Later than asked for by chance, never earlier.

@@ -14,6 +14,7 @@ from exporter.attribute.sources.kube.pod_metadata import (
     pod_from_manifest,
     start_time,
 )
+from exporter.backoff import Backoff
 from exporter.clock import Clock
 from exporter.errors import Unavailable
 from exporter.units import NANOSECONDS_PER_SECOND
@@ -69,7 +70,7 @@ class PodWatch:
         self.latest = ApiServerState()
         """Replaced as a whole."""
         self._version = ""
-        self._backoff = 0.0
+        self._backoff = Backoff(FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS)
         self._retry_ns = 0
         self._is_stopping = False
         self._worker = worker("pods", self._turn, 1.0)
@@ -125,13 +126,13 @@ class PodWatch:
         try:
             for event in events:
                 self._take(event)
-                self._backoff = 0.0
+                self._backoff.reset()
                 if self._is_stopping:
                     return
         except ApiError as error:
             if error.status or self._clock.boottime_ns() - began_ns < HEALTHY_NS:
                 raise
-        self._backoff = 0.0
+        self._backoff.reset()
 
     def _take(self, event: Mapping[str, Any]) -> None:
         """Apply one event of the watch. Raises ApiError for one that ends it."""
@@ -181,8 +182,7 @@ class PodWatch:
             self._version = ""  # it has forgotten where we were, or lets us list and not watch
         if error.status == GONE:
             return
-        self._backoff = min(max(FIRST_BACKOFF_SECONDS, 2 * self._backoff), LONGEST_BACKOFF_SECONDS)
-        wait = max(self._backoff, error.retry_after)
+        wait = max(self._backoff.fail(), error.retry_after)
         self._retry_ns = self._clock.boottime_ns() + round(wait * NANOSECONDS_PER_SECOND)
         why = f"API server: {error}{REMEDIES.get(error.status, '')}"
         self.latest = self.latest._replace(why=why)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter import units
+from exporter.backoff import Backoff
 from exporter.clock import Clock
 from exporter.errors import RestartRequired, Unavailable
 from exporter.model.readings import DriverCallStats, Observation
@@ -72,7 +73,7 @@ class NvmlSupervisor:
         """Whether the driver has answered once, well or not."""
         self._is_open = False
         self._begin_anew = False
-        self._backoff = 0.0
+        self._backoff = Backoff(MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
         self._retry_ns = 0
         """Not before this is the driver tried again; 0: it works."""
         self._anew_ns = 0
@@ -176,7 +177,7 @@ class NvmlSupervisor:
             self._begin_anew = True
             self._alarmed_ns = now_ns
         if not self._begin_anew and now_ns - self._alarmed_ns >= BACKOFF_RESET_NS:
-            self._backoff = 0.0
+            self._backoff.reset()
         self._update(found, failures)
 
     def _fail(self, failure: NvmlError, foreign: list[PciGpu]) -> None:
@@ -190,7 +191,7 @@ class NvmlSupervisor:
             for card in foreign
             if failure.code in NO_DRIVER and not card.is_passed_through
         ]
-        again = f"it is tried again in {self._backoff:.0f} s"
+        again = f"it is tried again in {self._backoff.seconds:.0f} s"
         self.why = "; ".join((str(failure), *other, again))
         self.notes = tuple(self._passed.values())
         for card in self.cards:
@@ -198,8 +199,7 @@ class NvmlSupervisor:
 
     def _wait_ns(self) -> int:
         """How long to wait now, twice as long as the last time."""
-        self._backoff = min(max(MIN_BACKOFF_SECONDS, 2 * self._backoff), MAX_BACKOFF_SECONDS)
-        return round(self._backoff * NANOSECONDS_PER_SECOND)
+        return round(self._backoff.fail() * NANOSECONDS_PER_SECOND)
 
     def _update(self, found: list[ListedGpu], failures: list[NvmlError]) -> None:
         known = {card.info.device: card for card in self.cards}
