@@ -97,7 +97,7 @@ def test_a_run_without_a_daemon_is_measured_and_its_history_stays(home: Home) ->
         *("sh", "-c", f"{sys.executable} -S -c 'import time\n{SPIN}'; exit 3"),
     )
     assert done.returncode == 3, done.stderr
-    assert done.stderr.startswith("Run hello\n")
+    assert "\nRun hello\n" in done.stderr
     assert "  budget     exceeded by " in done.stderr
     measured = home.report("hello")
     assert measured["energy_uj"] > 0
