@@ -106,7 +106,8 @@ def source(tmp_path: Path) -> Path:
     if fetched.returncode:
         pytest.skip(f"no package index has the source of CodeCarbon: {fetched.stderr[-200:]}")
     with tarfile.open(tmp_path / f"codecarbon-{RELEASE}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
+        archive.extractall(tmp_path, **safely)
     directory = tmp_path / f"codecarbon-{RELEASE}"
     for path in (directory / "tests").glob("test_*.py"):
         if not any(name in path.read_text(encoding="utf-8") for name in NAMES):
