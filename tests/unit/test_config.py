@@ -266,7 +266,10 @@ def test_settings_of_the_file_that_something_else_overrides_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("convert: {pue: 1.3}\naccount: {}\nconvert: {zone: DE}\n", "line 3: .*duplicate key convert"),
+        (
+            "convert: {pue: 1.3}\naccount: {}\nconvert: {zone: DE}\n",
+            "line 3: .*duplicate key convert",
+        ),
         ("convert:\n  zone: DE\n  pue: 1.3\n  zone: FR\n", "line 4: .*duplicate key zone"),
         (
             "convert:\n  sources:\n    - file: {path: a, path: b}\n",
