@@ -1,3 +1,3 @@
-"""Measures what a machine's work costs the climate, and says so to Prometheus."""
+"""Energy and carbon emissions of the work on a machine, as Prometheus metrics."""
 
 __version__ = "0.1.0"

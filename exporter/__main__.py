@@ -1,4 +1,4 @@
-"""`python -m exporter` is the command `emissions-exporter`."""
+"""Run the command `emissions-exporter` as `python -m exporter`."""
 
 from exporter.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Time, as a parameter, and which boot it is counted from."""
+"""The clock as a parameter, and the id of the boot that it counts from."""
 
 import os
 import time
@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What every part is given instead of the `time` module."""
+    """Source of time for all components, in place of the `time` module."""
 
     def boottime_ns(self) -> int:
-        """Nanoseconds since boot, suspend included; never steps."""
+        """Nanoseconds since boot, including time suspended; monotonic."""
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds since boot, suspend left out; never steps."""
+        """Nanoseconds since boot, excluding time suspended; monotonic."""
 
     def wall(self) -> float:
         """Seconds since the epoch, UTC; may step."""
@@ -35,14 +35,14 @@ class SystemClock:
 
 
 UNKNOWN_BOOT = "unknown-"
-"""What an id begins with that stands for a boot which does not say its own."""
+"""Prefix of the substitute id of a boot whose id cannot be read."""
 
 
 def read_boot_id(procfs: str, clock: Clock) -> str:
-    """The id of the running kernel's boot, from `{procfs}/sys/kernel/random/boot_id`.
+    """Read the boot id of the running kernel from `{procfs}/sys/kernel/random/boot_id`.
 
-    Where that cannot be read: `unknown-` and the wall clock, which no later process will repeat,
-    so that counters of two boots are never taken for one.
+    If it cannot be read, return `unknown-` and the wall clock, which no later process repeats, so
+    that counters of two boots are never treated as one.
     """
     try:
         with open(os.path.join(procfs, "sys/kernel/random/boot_id"), encoding="ascii") as file:

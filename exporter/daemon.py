@@ -1,4 +1,4 @@
-"""The life of a daemon: it begins, serves until a signal comes, and makes everything durable."""
+"""The daemon process: start, serve until a signal arrives, commit and stop."""
 
 import logging
 import queue
@@ -27,7 +27,7 @@ STOP_SECONDS = 2.0
 
 
 class Daemon:
-    """One daemon, built of its settings and not yet running."""
+    """A daemon, built from its settings; `serve` or `run_once` runs it."""
 
     def __init__(
         self,
@@ -38,16 +38,17 @@ class Daemon:
         settings_file: str = "",
         reload_error: str = "",
     ) -> None:
-        """`web_config` is that of the daemon before, which is kept where the new one is broken.
+        """Open all components. Raises ConfigError.
 
-        `reload_error` says why the settings could not be reloaded, if so. Raises ConfigError.
+        `web_config` is the web configuration before a reload; it stays in force if the new one is
+        invalid. `reload_error` is the reason why the settings could not be reloaded, if any.
         """
         check_paths(config)
         self.config = config
         self.clock = clock or SystemClock()
         self.inbox: queue.SimpleQueue[CommandRequest] = queue.SimpleQueue()
         self.reload = False
-        """Whether it was SIGHUP that ended `serve`: the settings are to be read again."""
+        """Whether SIGHUP ended `serve`, so that the settings are to be reloaded."""
         self.web_config = self._renewed(web_config)
         self._reload_states = (
             (CollectorState(SETTINGS, ok=False, seconds=0.0, why=reload_error),)
@@ -71,15 +72,16 @@ class Daemon:
         self.board, self.pipeline, self.loop = parts.board, parts.pipeline, parts.loop
         self.writer, self.archive = parts.writer, parts.archive
         self._ledger, self._workers = parts.ledger, parts.workers
-        self._stop_asking, self._notifier = parts.cancel_fetches, parts.notifier
+        self._cancel_fetches, self._notifier = parts.cancel_fetches, parts.notifier
 
     def serve(self, ready: Callable[[Sequence[str], Config], None]) -> bool:
-        """Run until SIGTERM, SIGINT or SIGHUP, then make everything durable.
+        """Run until SIGTERM, SIGINT or SIGHUP, then commit to the ledger.
 
-        False if a thread hangs. `ready` is called with the URLs as soon as they answer.
+        `ready` is called with the URLs and the settings as soon as the URLs answer. Returns False
+        if a thread hangs.
         """
         for number in HANDLED_SIGNALS:
-            signal.signal(number, self._obey)
+            signal.signal(number, self._handle_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         try:
             web = self._web()
@@ -94,7 +96,7 @@ class Daemon:
             ready(urls, self.config)
             self.loop.run(partial(self._begun, urls))
             served = thread.is_alive()
-            if self.reload:  # what comes until the next one serves, waits for it
+            if self.reload:  # signals stay pending until the next daemon handles them
                 signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
             web.stop()
             thread.join(STOP_SECONDS)
@@ -104,33 +106,33 @@ class Daemon:
         finally:
             self.close()
         if not served:
-            raise EmissionsError("the HTTP server ended by itself; the log says why")
+            raise EmissionsError("the HTTP server stopped unexpectedly; see the log for the reason")
         log.info("reloading settings" if self.reload else "stopped")
         return threading.active_count() == 1
 
     def begin(self) -> None:
-        """From here on a stop is a crash, unless a last commit says otherwise."""
+        """Mark the ledger as in use: without a final commit, the next start is a recovery."""
         try:
             self._ledger.start()
         except LedgerError as error:
-            log.error("%s", error)  # noqa: TRY400  the text says it all
+            log.error("ledger not marked as in use", extra={"error": str(error)})  # noqa: TRY400
 
     def _begun(self, urls: Sequence[str]) -> None:
-        """The first tick is over: there is a page."""
+        """Start the ledger writer and report readiness, after the first tick."""
         # What was recovered is committed once the journal has it: a kill in between would leave
         # an old journal beside a new ledger.
         self.writer.start()
         self._notifier.ready(f"serving {', '.join(urls) or 'the agent socket'}")
 
     def _serve_web(self, web: WebService) -> None:
-        """Serve until asked to stop; a daemon that nobody can ask is of no use."""
+        """Run the HTTP server; when it ends for any reason, stop the daemon."""
         try:
             web.run()
         except Exception:
-            log.exception("the HTTP server failed")
+            log.exception("HTTP server failed")
         self.inbox.put(CommandRequest(StopDaemon(), lambda _: None))
 
-    def _obey(self, number: int, _frame: object) -> None:
+    def _handle_signal(self, number: int, _frame: object) -> None:
         command = ReleaseDriver() if number == signal.SIGUSR1 else StopDaemon()
         self.reload = self.reload or number == signal.SIGHUP
         if number == signal.SIGHUP:
@@ -140,7 +142,7 @@ class Daemon:
         self.inbox.put(CommandRequest(command, lambda _: None))
 
     def run_once(self, pause: Callable[[], None]) -> bytes:
-        """Two ticks with `pause()` between them, and the page."""
+        """Run two ticks with `pause()` between them; return the metrics page."""
         try:
             self.pipeline.tick()
             pause()
@@ -152,16 +154,17 @@ class Daemon:
             self.close()
 
     def close(self) -> None:
-        """Let go of everything.
+        """Stop all threads and release all resources.
 
-        A thread that hangs on a disk still uses the ledger, so that is then left as it is.
+        If the ledger writer hangs on a disk, its thread still uses the ledger, so the ledger stays
+        open.
         """
-        self._stop_asking()
+        self._cancel_fetches()
         for worker in self._workers:
             worker.stop(STOP_SECONDS)
         has_ended = self.writer.stop(STOP_SECONDS)
         if self.writer.is_behind and self.writer.why:
-            log.error("the ledger could not take everything: %s", self.writer.why)
+            log.error("totals not written to the ledger", extra={"error": self.writer.why})
         if has_ended:
             self._held.close()
 

@@ -1,42 +1,42 @@
-"""Every error that this package raises on purpose.
+"""All exceptions that this package raises deliberately.
 
 EmissionsError
-├── ConfigError          a setting is wrong; says which, why, and what would be right
-├── Unavailable          a source cannot work on this machine; says why and the remedy
-├── SourceError          a source that worked gave no usable answer this time
-│   └── FetchFailed      an intensity could not be fetched
-├── Outdated             this process can never work again, a new one can: exit 75
+├── ConfigError          a setting is invalid
+├── Unavailable          a source cannot work on this machine
+├── SourceError          a source that worked before failed this time
+│   └── FetchError       an intensity could not be fetched
+├── RestartRequired      this process cannot recover, a new one can; exit code 75
 ├── LedgerError          the ledger could not be read or written
-│   └── LedgerLocked     another daemon holds it
-├── MissingLibrary       a library of another tool is not installed; says how to
-└── Refused              the daemon declines a request; says what to do instead
+│   └── LedgerLocked     another daemon holds the lock of the ledger
+├── MissingLibrary       a library of another tool is not installed
+└── RequestRefused       the daemon rejected a request
 """
 
 
 class EmissionsError(Exception):
-    """Base of all; its text is one sentence for the person who reads the log."""
+    """Base class. The message is one sentence for the person who reads the log."""
 
     exit_code = 1
-    """Of a command that ends because of it."""
+    """Exit code of a command that fails with this error."""
 
 
 class ConfigError(EmissionsError):
-    """A setting is wrong; the text names its path, its value and what would be accepted."""
+    """A setting is invalid; the message has its path, its value and the accepted values."""
 
 
 class Unavailable(EmissionsError):
-    """A source cannot work on this machine; the text gives the reason and the remedy."""
+    """A source cannot work on this machine; the message has the reason and the remedy."""
 
 
 class SourceError(EmissionsError):
-    """A source that worked before gave no usable answer this time."""
+    """A source that worked before failed, or returned an unusable answer, this time."""
 
 
 class FetchError(SourceError):
-    """An intensity could not be fetched; the text is free of secrets.
+    """An intensity could not be fetched; the message contains no secrets.
 
-    `outcome` names the kind of failure, as in `grid_intensity_requests_total`;
-    `retry_after_seconds` is how long the server wants to be left alone, 0 where it does not say.
+    `outcome` is the kind of failure, as in `grid_intensity_requests_total`;
+    `retry_after_seconds` is the delay that the server requires before a retry, 0 if it gave none.
     """
 
     def __init__(self, outcome: str, text: str, retry_after_seconds: float = 0.0) -> None:
@@ -46,13 +46,13 @@ class FetchError(SourceError):
 
 
 class RestartRequired(EmissionsError):
-    """This process can never work again, and a new one can; the supervisor is to start one.
+    """This process cannot recover, but a new one can; the supervisor must restart the daemon.
 
-    The daemon commits first.
+    The daemon commits to the ledger before it exits.
     """
 
     exit_code = 75
-    """EX_TEMPFAIL of sysexits.h."""
+    """EX_TEMPFAIL in sysexits.h."""
 
 
 class LedgerError(EmissionsError):
@@ -60,13 +60,13 @@ class LedgerError(EmissionsError):
 
 
 class LedgerLocked(LedgerError):
-    """Another daemon holds the ledger."""
+    """Another daemon holds the lock of the ledger."""
 
 
 class RequestRefused(EmissionsError):
-    """The daemon declines a request.
+    """The daemon rejected a request.
 
-    `status` is the HTTP status of the answer; the text says what to do instead.
+    `status` is the HTTP status of the response; the message says what to do instead.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -75,4 +75,4 @@ class RequestRefused(EmissionsError):
 
 
 class MissingLibrary(EmissionsError, ImportError):
-    """A library that one integration alone needs is not installed; the text says how to."""
+    """A library that only one integration needs is not installed; the message says how to."""

@@ -1,4 +1,4 @@
-"""Numbers as people read them: Wh and kWh, g and kg, three digits, times in words."""
+"""Human-readable numbers: Wh and kWh, g and kg, three significant digits, durations."""
 
 import time
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ UNKNOWN = "\u2013"
 NARROW_SPACE = "\u202f"
 REPLACEMENT_CHARACTER = "\ufffd"
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that a spreadsheet would compute."""
+"""Prefixes of texts that a spreadsheet evaluates as a formula."""
 KILO = 1_000
 MILLIGRAM_BELOW_GRAMS = 0.1
 UNIT_THRESHOLD = 0.9995
-"""Of the larger unit: what three digits would round up to 1 of it."""
+"""Part of the larger unit from which three digits round up to 1 of it."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 SPLIT_DESCRIPTIONS = {
     "exclusive": "held alone",
@@ -23,13 +23,13 @@ SPLIT_DESCRIPTIONS = {
     "activity": "split by activity (+/-30 %, in MIG mode +/-15 %)",
     "slices": "split by slices held (assumed)",
     "equal": "split evenly (assumed)",
-    "rest": "what nobody else used",
+    "rest": "energy attributed to no other run",
 }
-"""How the shares of a device were found, and what that may be off by; see docs/accuracy.md."""
+"""Text for each split method, with its error where known; see docs/accuracy.md."""
 
 
 def number(value: float) -> str:
-    """Three digits, or all of them before the point; what is too small to say is `<0.001`."""
+    """Format with three significant digits, or all integer digits; `<0.001` for tiny values."""
     if value == 0:
         return "0"
     size = abs(value)
@@ -40,31 +40,31 @@ def number(value: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Someone else's text, safe to print: nothing moves the cursor or turns the direction."""
+    """Replace control and bidirectional characters, so that untrusted text is safe to print."""
     return "".join(
         c if c.isprintable() or c == NARROW_SPACE else REPLACEMENT_CHARACTER for c in text
     )
 
 
 def csv_cell(value: object) -> object:
-    """A value for CSV: a text that a spreadsheet would compute has a quote before it."""
+    """Return a value for CSV, with a quote before text that a spreadsheet would evaluate."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_PREFIXES) else value
 
 
 def watts(power: float | None) -> str:
-    """A power."""
+    """Format a power in watts."""
     return UNKNOWN if power is None else f"{number(power)} W"
 
 
 class DisplayUnit(NamedTuple):
-    """A unit, for one number or for all of a column."""
+    """A unit for one number, or for all numbers of a column."""
 
     unit: str
     size: float
-    """Microjoules or nanograms in one of it."""
+    """Microjoules or nanograms per unit."""
 
     def text(self, amount: float) -> str:
-        """Microjoules or nanograms in this unit."""
+        """Format microjoules or nanograms in this unit."""
         return f"{number(amount / self.size)} {self.unit}"
 
 
@@ -76,12 +76,15 @@ KG = DisplayUnit("kg", units.NANOGRAMS_PER_GRAM * KILO)
 
 
 def energy_scale(energies_uj: Iterable[float]) -> DisplayUnit:
-    """Unit for energies of one column: Wh, kWh where the largest has 1 kWh."""
+    """Return the unit for a column of energies: Wh, or kWh if the largest is 1 kWh or more."""
     return KWH if max(energies_uj, default=0) >= UNIT_THRESHOLD * KWH.size else WH
 
 
 def carbon_scale(carbons_ng: Iterable[float]) -> DisplayUnit:
-    """Unit for emissions of one column: g, kg where one has 1 kg, mg where none has 0.1 g."""
+    """Return the unit for a column of emissions.
+
+    kg if the largest is 1 kg or more, mg if all are below 0.1 g, else g.
+    """
     largest_ng = max(carbons_ng, default=0)
     if 0 < largest_ng < MILLIGRAM_BELOW_GRAMS * UNIT_THRESHOLD * G.size:
         return MG
@@ -89,19 +92,19 @@ def carbon_scale(carbons_ng: Iterable[float]) -> DisplayUnit:
 
 
 def energy(energy_uj: float) -> str:
-    """An energy in Wh, from 1 kWh on in kWh."""
+    """Format an energy in Wh, or in kWh from 1 kWh on."""
     return energy_scale((energy_uj,)).text(energy_uj)
 
 
 def carbon(carbon_ng: float) -> str:
-    """An emission in grams, from 1 kg on in kg, below 0.1 g in mg."""
+    """Format emissions in g, in kg from 1 kg on, or in mg below 0.1 g."""
     return carbon_scale((carbon_ng,)).text(carbon_ng)
 
 
 def percentage(part: float, whole: float) -> str:
-    """A part in percent; unknown where there is no whole.
+    """Format `part` as a percentage of `whole`; unknown if `whole` is 0.
 
-    Never 0 % of something, nor 100 % of less than all or of more.
+    Rounding never yields 0 % for a part above 0, nor 100 % for a part other than the whole.
     """
     if not whole:
         return UNKNOWN
@@ -114,12 +117,12 @@ def percentage(part: float, whole: float) -> str:
 
 
 def result_value(value: float) -> str:
-    """A number that a run told: six digits of it, for close results are told apart by the last."""
+    """Format a value that a run logged, with six digits, so that close results stay distinct."""
     return number(value) if 1e6 <= abs(value) < 1e15 else f"{value + 0.0:.6g}"
 
 
 def duration(seconds: float) -> str:
-    """A stretch of time in its two largest units."""
+    """Format a duration in its two largest units."""
     if seconds < 1:
         return f"{number(seconds)} s"
     whole = int(seconds)
@@ -133,5 +136,5 @@ def duration(seconds: float) -> str:
 
 
 def timestamp(wall: float) -> str:
-    """A time of day and its date, UTC."""
+    """Format a date and time in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(wall))

@@ -1,4 +1,4 @@
-"""The loop: when to tick, and what was asked for in between. Everything is written from here."""
+"""The main loop: schedules ticks and executes commands. The only thread that changes state."""
 
 import logging
 import queue
@@ -24,11 +24,11 @@ from exporter.units import NANOSECONDS_PER_SECOND
 log = logging.getLogger(__name__)
 
 MIN_TICK_SPACING_NS = 100_000_000
-"""Least time between two ticks: runs that begin and end in quick succession share one."""
+"""Minimum time between two ticks; runs that start and end in quick succession share a tick."""
 
 
 class Loop:
-    """One thread, one inbox, one tick at a time; everybody else reads what was published."""
+    """Runs ticks and commands in one thread; other threads read the published snapshots."""
 
     def __init__(
         self,
@@ -37,38 +37,37 @@ class Loop:
         clock: Clock,
         inbox: "queue.SimpleQueue[CommandRequest]",
         interval_seconds: float,
-        let_go: Callable[[], None] = lambda: None,
+        release_driver: Callable[[], None] = lambda: None,
         exit_when_idle_seconds: float | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         heartbeat_interval_ns: int = 0,
     ) -> None:
-        """With `exit_when_idle_seconds` it stops by itself after so long without a running run.
+        """Create a loop.
 
-        `beat` is called before each tick and while waiting, with `beat_ns` at least that often; not
-        while a tick hangs.
+        `interval_seconds` is the time between ticks. With `exit_when_idle_seconds` the loop stops
+        after this time without an open registered run. `heartbeat` is called before each tick and
+        while waiting, at least every `heartbeat_interval_ns` if that is given, but not while a tick
+        hangs. `release_driver` executes the command ReleaseDriver.
         """
         self._pipeline = pipeline
         self._workload_collector = workload_collector
         self._clock = clock
         self._inbox = inbox
         self._interval_ns = round(interval_seconds * NANOSECONDS_PER_SECOND)
-        self._let_go = let_go
+        self._release_driver = release_driver
         self._idle_ns = exit_when_idle_seconds and exit_when_idle_seconds * NANOSECONDS_PER_SECOND
-        self._beat = heartbeat
-        self._nap_ns = heartbeat_interval_ns or self._interval_ns
+        self._heartbeat = heartbeat
+        self._max_wait_ns = heartbeat_interval_ns or self._interval_ns
         self._busy_at_ns = clock.boottime_ns()
         self._due_ns = 0
         self._suspended_ns = 0
-        """How long the machine had slept since boot when the next tick was set."""
+        """Time suspended since boot, as of the scheduling of the next tick."""
         self._ticked_ns = 0
         self._snapshot: Snapshot | None = None
         self._stopping = False
 
     def run(self, begun: Callable[[], None]) -> None:
-        """Tick until told to stop; then make everything durable.
-
-        `begun` is called after the first tick.
-        """
+        """Run ticks until stopped, then commit. `begun` is called after the first tick."""
         self._due_ns = self._clock.boottime_ns()
         self._suspended_ns = self._due_ns - self._clock.monotonic_ns()
         self.run_tick(self._wait())
@@ -78,43 +77,46 @@ class Loop:
         self._pipeline.commit(clean=True)
 
     def run_tick(self, requests: Sequence[CommandRequest]) -> None:
-        """A tick, because it is due or something is asked for, and then what is asked for.
+        """Run a tick, then execute the requested commands.
 
-        So a run begins and ends on the boundary of a tick, and short runs are exact.
+        Runs thus start and end on the boundary of a tick, so that short runs are measured exactly.
         """
         self._ticked_ns = self._clock.boottime_ns()
         self._snapshot = self._pipeline.tick()
-        self._obey(requests)
+        self._execute_requests(requests)
         if self._idle_ns:
             self._stop_when_idle(self._idle_ns, self._snapshot.runs)
 
     def _stop_when_idle(self, idle_ns: float, runs: Sequence[RunInfo]) -> None:
-        # Jobs and the like are there without anybody who asked.
+        # Runs that the exporter found by itself, such as jobs, do not keep the daemon alive.
         if any(run.ended is None and run.origin == REGISTERED for run in runs):
             self._busy_at_ns = self._ticked_ns
         elif self._ticked_ns - self._busy_at_ns >= idle_ns:
-            log.info("no run is running any more; stopping, as --exit-when-idle says")
+            log.info("no registered run for the time of --exit-when-idle; exiting")
             self._stopping = True
 
     def _wait(self) -> list[CommandRequest]:
-        """Requests, as soon as there are some and a tick is allowed; none when the tick is due."""
+        """Wait for requests; return none when the next tick is due.
+
+        Requests are returned as soon as the minimum time between ticks has passed.
+        """
         requests: list[CommandRequest] = []
         while True:
-            self._beat()
+            self._heartbeat()
             now_ns = self._clock.boottime_ns()
             until_ns = self._ticked_ns + MIN_TICK_SPACING_NS if requests else self._due_ns
             if now_ns >= until_ns:
                 break
             left_ns = until_ns - now_ns
-            nap_ns = min(left_ns, self._nap_ns)
+            wait_ns = min(left_ns, self._max_wait_ns)
             try:
-                request = self._inbox.get(timeout=nap_ns / NANOSECONDS_PER_SECOND)
+                request = self._inbox.get(timeout=wait_ns / NANOSECONDS_PER_SECOND)
             except queue.Empty:
-                if nap_ns == left_ns:
+                if wait_ns == left_ns:
                     break
                 continue
             if isinstance(request.command, LogRun):
-                self._obey_at_once(request)
+                self._execute_now(request)
             elif isinstance(request.command, ImportRuns):
                 self._pipeline.import_runs(request.command, request.answer)
             else:
@@ -124,9 +126,9 @@ class Loop:
         return requests
 
     def _schedule(self) -> None:
-        """Set the next due time; ticks that were missed are counted, not made up for.
+        """Set the due time of the next tick; missed ticks are counted, not repeated.
 
-        Those that a sleeping machine could not make are not counted.
+        Ticks that were missed because the machine was suspended are not counted.
         """
         now_ns = self._clock.boottime_ns()
         late_ns = now_ns - self._due_ns
@@ -137,9 +139,9 @@ class Loop:
         self._due_ns += (max(0, late_ns // self._interval_ns) + 1) * self._interval_ns
         self._suspended_ns = suspended_ns
 
-    def _obey(self, requests: Sequence[CommandRequest]) -> None:
-        """Carry out what was asked for, and answer with what is then on the page."""
-        answers = [(request, self._carry_out(request.command)) for request in requests]
+    def _execute_requests(self, requests: Sequence[CommandRequest]) -> None:
+        """Execute commands, publish a snapshot and answer from it."""
+        answers = [(request, self._execute(request.command)) for request in requests]
         if not any(answer is not None for _, answer in answers):
             return
         snapshot = self._snapshot = self._pipeline.publish_snapshot()
@@ -149,15 +151,15 @@ class Loop:
             done = record_of(snapshot, answer) if isinstance(answer, RunInfo) else answer
             request.answer(done)
 
-    def _obey_at_once(self, request: CommandRequest) -> None:
-        """Carry out what changes nobody's energy: no tick is made for it."""
-        done: object = self._carry_out(request.command)
+    def _execute_now(self, request: CommandRequest) -> None:
+        """Execute a command that does not change energies and therefore requires no tick."""
+        done: object = self._execute(request.command)
         if isinstance(done, RunInfo) and self._snapshot is not None:
             done = record_of(self._snapshot, done)
         request.answer(done)
 
-    def _carry_out(self, command: Command) -> RunInfo | RequestRefused | None:
-        """Do it. What a caller asks for may fail, but never stop the loop."""
+    def _execute(self, command: Command) -> RunInfo | RequestRefused | None:
+        """Execute one command; return the run, or the error to answer with. Never raises."""
         try:
             match command:
                 case StartRun():
@@ -169,10 +171,10 @@ class Loop:
                 case StopDaemon():
                     self._stopping = True
                 case ReleaseDriver():
-                    self._let_go()
+                    self._release_driver()
         except RequestRefused as refusal:
             return refusal
         except Exception:
-            log.exception("a request failed")
-            return RequestRefused(500, "the daemon failed at this request; its log says why")
+            log.exception("command failed", extra={"command": type(command).__name__})
+            return RequestRefused(500, "internal error; see the log of the daemon for the reason")
         return None

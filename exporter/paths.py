@@ -1,4 +1,4 @@
-"""Whether what is at the configured paths is what each setting requires there."""
+"""Check of the configured paths: directory, file or socket, as each setting requires."""
 
 import dataclasses
 import os
@@ -12,9 +12,9 @@ IS_KIND = {"directory": stat.S_ISDIR, "socket": stat.S_ISSOCK}
 
 
 def check_paths(config: Config) -> None:
-    """Raise ConfigError for a path where something else is than its setting requires.
+    """Raise ConfigError if something of another kind than its setting requires is at a path.
 
-    A path where nothing is yet is left to the part that uses it.
+    A path that does not exist is left to the component that uses it.
     """
     for name, section in typing.get_type_hints(Config).items():
         for item in dataclasses.fields(section):
@@ -35,7 +35,7 @@ def _check(setting: str, path: str, kind: str) -> None:
         ) from None
     except (OSError, ValueError):
         return
-    # A file may also be a pipe, as of a shell's <(...).
+    # A "file" may also be a pipe, such as that of a shell's <(...).
     if IS_KIND[kind](mode) if kind in IS_KIND else not stat.S_ISDIR(mode):
         return
     found = "a directory" if stat.S_ISDIR(mode) else "a file"
@@ -46,7 +46,7 @@ def _check(setting: str, path: str, kind: str) -> None:
 
 
 def _file_above(path: str) -> str:
-    """The nearest thing above a path that exists."""
+    """Return the nearest parent of a path that exists."""
     above = os.path.dirname(path.rstrip("/"))
     while above and not os.path.lexists(above):
         above = os.path.dirname(above)

@@ -1,4 +1,4 @@
-"""One tick: sample, attribute, convert, account, expose."""
+"""The pipeline of one tick: sample, attribute, convert, account, expose."""
 
 import logging
 import queue
@@ -37,37 +37,40 @@ log = logging.getLogger(__name__)
 
 
 class WorkloadCollector(Protocol):
-    """Where sightings come from, and who is asked to begin and end runs."""
+    """Finds the runs and what they use, and executes commands on runs."""
 
     def collect(
         self, occupancies: Mapping[Device, GpuActivity], infos: Iterable[DeviceInfo]
     ) -> WorkloadSample:
-        """Who used what since the last call; `occupancies` say which process is on which GPU."""
+        """Return the usage of each run since the last call.
+
+        `occupancies` are the processes of each GPU, `infos` all known devices.
+        """
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
-        """Pods and containers of each run that has some."""
+        """Return the pods and containers of each run that has some."""
 
     def states(self) -> tuple[CollectorState, ...]:
-        """How the last look fared."""
+        """Return the states of the last collection."""
 
     def run_cpu(self) -> tuple[RunCpuTime, ...]:
-        """What the open runs' processes have used so far."""
+        """Return the CPU time that the processes of open runs have used so far."""
 
     def machine_cpu(self) -> HostCpuTime | None:
-        """The machine's clocks at the last look."""
+        """Return the CPU time of the host at the last collection."""
 
     def start(self, command: StartRun) -> RunInfo:
-        """Open a run. Raises Refused."""
+        """Open a run. Raises RequestRefused."""
 
     def log(self, command: LogRun, mark_of: Callable[[RunKey, float], ProgressMark]) -> RunInfo:
-        """Add to what a run says of itself. Raises Refused."""
+        """Add values, counts and progress that a run logs. Raises RequestRefused."""
 
     def end(self, command: EndRun) -> RunInfo:
-        """Close a run. Raises Refused."""
+        """Close a run. Raises RequestRefused."""
 
 
 class Pipeline:
-    """The five stages in a row, and the only writer of what they keep."""
+    """Runs the five stages in order; the only writer of their state."""
 
     def __init__(
         self,
@@ -96,10 +99,10 @@ class Pipeline:
     ) -> None:
         self._node = node
         self._clock = clock
-        self._samplers = device_collectors
+        self._device_collectors = device_collectors
         self._missing = missing
         self._notes = notes
-        self._meters = energy_counters
+        self._energy_counters = energy_counters
         self._workload_collector = workload_collector
         self._run_registry = run_registry
         self._attribution = attribution
@@ -107,7 +110,7 @@ class Pipeline:
         self._grid = grid
         self._other_states = other_states
         self._intensity_memory = intensity_memory
-        self._kept_memory = ""
+        self._submitted_memory = ""
         self._books = books
         self._journal = journal
         self._writer = writer
@@ -119,53 +122,64 @@ class Pipeline:
         self._committed_ns = clock.boottime_ns()
         self._collectors: tuple[CollectorState, ...] = ()
         self._failing = {state.name for state in missing}
-        self._noted: dict[str, str] = {}
+        self._last_notes: dict[str, str] = {}
         self._calls: Mapping[str, DriverCallStats] = {}
-        self._sick = ""
-        self._cost_seconds = 0.0
+        self._unrecoverable = ""
+        self._tick_seconds = 0.0
         self._journal_errors = 0
-        self._journal_why = ""
-        # One for both: a past has the fills that were told before it, and no other.
-        self._told: queue.SimpleQueue[StoredRun | Backfill] = queue.SimpleQueue()
+        self._journal_error = ""
+        # One queue for both, because their order matters: a stored run includes exactly those
+        # backfills that were queued before it.
+        self._ledger_results: queue.SimpleQueue[StoredRun | Backfill] = queue.SimpleQueue()
         self._overruns = 0
         self._running: set[RunKey] = set()
         self._is_resuming = bool(energy_counters.counter_states())
 
     def tick(self) -> Snapshot:
-        """One turn of all five stages."""
+        """Run all five stages once and publish the snapshot."""
         began = time.perf_counter()
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         offset = wall - now_ns / NANOSECONDS_PER_SECOND
-        self._recognize()
-        occupancies = self._meters.gpu_activity()
-        sighting = self._workload_collector.collect(occupancies, self._meters.infos())
-        intervals, sampled = self._sample()
-        infos = self._meters.infos()
+        self._register_devices()
+        gpu_activity = self._energy_counters.gpu_activity()
+        workload = self._workload_collector.collect(gpu_activity, self._energy_counters.infos())
+        intervals, collector_states = self._read_collectors()
+        infos = self._energy_counters.infos()
         devices = [info.device for info in infos]
         postings = []
-        for interval, shares in self._attribution.shares(intervals, devices, sighting, occupancies):
+        for interval, shares in self._attribution.shares(
+            intervals, devices, workload, gpu_activity
+        ):
             t0 = interval.t0_ns / NANOSECONDS_PER_SECOND + offset
             t1 = interval.t1_ns / NANOSECONDS_PER_SECOND + offset
-            spells = self._chain.intervals(t0, t1)
+            intensities = self._chain.intervals(t0, t1)
             postings.append(
-                IntervalPostings(interval, convert_shares(interval, shares, spells, offset))
+                IntervalPostings(interval, convert_shares(interval, shares, intensities, offset))
             )
-        self._books.register_devices(self._meters.counted())
-        self._keep_runs(wall)
+        self._books.register_devices(self._energy_counters.counted())
+        self._update_runs(wall)
         self._books.post(postings, now_ns)
-        self._note_collectors(
-            (*sampled, *self._workload_collector.states(), *self._other_states(), *self._missing)
+        self._set_collector_states(
+            (
+                *collector_states,
+                *self._workload_collector.states(),
+                *self._other_states(),
+                *self._missing,
+            )
         )
         snapshot = self.publish_snapshot()
         if now_ns - self._committed_ns >= self._commit_ns:
             self.commit()
-        self._cost_seconds = time.perf_counter() - began
+        self._tick_seconds = time.perf_counter() - began
         return snapshot
 
     def publish_snapshot(self) -> Snapshot:
-        """Write the journal, so that what is shown next survives us; then show it."""
+        """Write the journal, then publish a snapshot.
+
+        The journal comes first, so that published counters survive a crash.
+        """
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
-        self._keep_runs(wall)
+        self._update_runs(wall)
         self._seq += 1
         self._write_journal(now_ns, wall)
         snapshot = Snapshot(
@@ -174,7 +188,7 @@ class Pipeline:
             wall=wall,
             node=self._node,
             interval_seconds=self._interval_seconds,
-            devices=self._meters.states(now_ns, self._books.powers()),
+            devices=self._energy_counters.states(now_ns, self._books.powers()),
             rows=self._books.rows(),
             runs=self._run_registry.visible(),
             factor_uses=self._books.factor_uses(),
@@ -193,15 +207,15 @@ class Pipeline:
 
     def _health(self, now_ns: int) -> DaemonHealth:
         return DaemonHealth(
-            loop_seconds=self._cost_seconds,
+            loop_seconds=self._tick_seconds,
             loop_overruns=self._overruns,
             ledger_errors=self._writer.errors + self._journal_errors,
-            ledger_why=self._writer.why or self._journal_why,
+            ledger_why=self._writer.why or self._journal_error,
             commit_age_seconds=(now_ns - self._writer.committed_at_ns) / NANOSECONDS_PER_SECOND,
             series_dropped=self._run_registry.dropped,
             imbalance_uj=self._books.imbalance_uj,
             exporter_energy_uj=self._attribution.exporter_uj,
-            sick=self._sick,
+            sick=self._unrecoverable,
         )
 
     def _write_journal(self, now_ns: int, wall: float) -> None:
@@ -211,96 +225,100 @@ class Pipeline:
                     seq=self._seq,
                     at_ns=now_ns,
                     wall=wall,
-                    counter_states=self._meters.counter_states(),
+                    counter_states=self._energy_counters.counter_states(),
                     run_cpu=self._workload_collector.run_cpu(),
                     machine_cpu=self._workload_collector.machine_cpu(),
                     factor=self._chain.factor_at(wall),
                 )
             )
-            self._journal_why = ""
+            self._journal_error = ""
         except LedgerError as error:
             self._journal_errors += 1
-            if not self._journal_why:
-                log.error("journal not written: %s", error)  # noqa: TRY400  the text says it all
-            self._journal_why = str(error)
+            if not self._journal_error:
+                log.error("journal not written", extra={"error": str(error)})  # noqa: TRY400
+            self._journal_error = str(error)
 
     def progress_mark(self, key: RunKey, done: float) -> ProgressMark:
-        """How far a run has come, and what it has used by now."""
+        """Return a mark of a run's progress `done` with its energy and carbon so far."""
         used = self._books.used(key)
         return ProgressMark(done, self._clock.wall(), used.energy_uj, used.carbon_ng)
 
     def count_missed_ticks(self, ticks: int) -> None:
-        """Count ticks that were due and did not happen."""
+        """Count ticks that were due and did not run."""
         self._overruns += ticks
 
     def import_runs(self, command: ImportRuns, answer: Callable[[object], None]) -> None:
-        """Have runs of another tool put into the ledger; `answer` is called on its thread."""
+        """Import runs of another tool into the ledger; its thread calls `answer`."""
         self._writer.import_runs(command, answer)
 
     def commit(self, *, clean: bool = False) -> None:
-        """Hand the changes since the last commit to the ledger's thread."""
+        """Submit the changes since the last commit to the ledger writer.
+
+        `clean` marks the last batch of an orderly shutdown.
+        """
         self._committed_ns = self._clock.boottime_ns()
-        memory, kept = self._intensity_memory(), self._kept_memory
-        self._kept_memory = memory
+        memory, submitted = self._intensity_memory(), self._submitted_memory
+        self._submitted_memory = memory
         self._writer.submit(
             self._books.batch(
                 seq=self._seq,
                 at_ns=self._committed_ns,
                 wall=self._clock.wall(),
-                counter_states=self._meters.counter_states(),
+                counter_states=self._energy_counters.counter_states(),
                 floors=self._attribution.floors(),
-                infos=self._meters.infos(),
+                infos=self._energy_counters.infos(),
                 clean=clean,
-            )._replace(intensity="" if memory is kept else memory)
+            )._replace(intensity="" if memory is submitted else memory)
         )
         if not clean:
-            self._fill_in()
+            self._request_backfill()
 
-    def _fill_in(self) -> None:
-        """Have energy converted that had no factor in its time, and has one now."""
+    def _request_backfill(self) -> None:
+        """Request conversion of energy whose factor has become known after it was used."""
         factors = factors_for_minutes(
             self._writer.unconverted, self._chain.intervals, self._clock.wall()
         )
         if factors:
-            self._writer.backfill(factors, self._told.put)
+            self._writer.backfill(factors, self._ledger_results.put)
 
-    def _recognize(self) -> None:
-        """After a restart, find out which devices there are before who holds them is asked.
+    def _register_devices(self) -> None:
+        """After a restart, register all devices before the workload is collected.
 
-        Schedulers name some by number or by a part. What was used meanwhile is settled at the first
-        tick, so at that they must be known; later ones use what the tick before has seen.
+        Schedulers name GPUs by index or by UUID, which requires the list of devices. Energy used
+        while the daemon was down is attributed in the first tick, so the devices must be known by
+        then; later ticks use the devices of the previous one.
         """
         if self._is_resuming:
             self._is_resuming = False
-            for sampler in self._samplers:
-                self._meters.register(sampler.read())
+            for collector in self._device_collectors:
+                self._energy_counters.register(collector.read())
 
-    def _sample(self) -> tuple[list[Interval], list[CollectorState]]:
+    def _read_collectors(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []
         states = []
         calls: dict[str, DriverCallStats] = {}
-        sick = ""
-        for sampler in self._samplers:
-            observation = sampler.read()
+        unrecoverable = ""
+        for collector in self._device_collectors:
+            observation = collector.read()
             calls.update(observation.calls)
-            sick = sick or observation.sick
-            intervals.extend(self._meters.advance(observation))
-            self._note(observation)
-            is_ok, why = not observation.error, observation.error or observation.note
-            states.append(CollectorState(sampler.name, is_ok, observation.cost_seconds, why))
-        self._calls, self._sick = calls, sick
+            unrecoverable = unrecoverable or observation.sick
+            intervals.extend(self._energy_counters.advance(observation))
+            self._log_note(observation)
+            is_ok, reason = not observation.error, observation.error or observation.note
+            states.append(CollectorState(collector.name, is_ok, observation.cost_seconds, reason))
+        self._calls, self._unrecoverable = calls, unrecoverable
         return intervals, states
 
-    def _keep_runs(self, wall: float) -> None:
-        """Tell the books which runs began, ended, were merged or left the page."""
-        committed_seq = self._writer.committed_seq  # before what the ledger told meanwhile
+    def _update_runs(self, wall: float) -> None:
+        """Apply to the books which runs started, ended, were merged or expired."""
+        committed_seq = self._writer.committed_seq  # read before the results of the ledger
         for run in self._run_registry.pop_changes():
             self._books.update_run(run)
-            self._log(run)
+            self._log_run(run)
         for key in self._run_registry.pop_opened():
-            self._writer.look_up(key, self._told.put)
-        while not self._told.empty():
-            self._remember(self._told.get())
+            self._writer.look_up(key, self._ledger_results.put)
+        while not self._ledger_results.empty():
+            self._apply_ledger_result(self._ledger_results.get())
         for merge in self._run_registry.merges():
             if self._books.merge(merge):
                 self._run_registry.drop(merge)
@@ -308,35 +326,35 @@ class Pipeline:
             self._books.remove_run(key)
         self._books.apply_committed(committed_seq)
 
-    def _remember(self, told: StoredRun | Backfill) -> None:
-        """Add what the ledger knew of a run before it began here, or what it filled in."""
-        if isinstance(told, Backfill):
-            self._books.backfill(told)
+    def _apply_ledger_result(self, result: StoredRun | Backfill) -> None:
+        """Apply a backfill, or the stored totals of a run that was opened."""
+        if isinstance(result, Backfill):
+            self._books.backfill(result)
             return
-        self._books.restore_run(told)
-        if told.info is not None:
-            self._run_registry.add_stored_run(told.info)
+        self._books.restore_run(result)
+        if result.info is not None:
+            self._run_registry.add_stored_run(result.info)
 
-    def _note_collectors(self, states: tuple[CollectorState, ...]) -> None:
-        """Keep what the collectors say, and log once what has changed of it."""
+    def _set_collector_states(self, states: tuple[CollectorState, ...]) -> None:
+        """Store the states of all collectors, and log each change once."""
         failing = {state.name: state.why for state in states if not state.ok}
         for name in failing.keys() - self._failing:
-            log.warning("collector fails", extra={"collector": name, "why": failing[name]})
+            log.warning("collector failed", extra={"collector": name, "why": failing[name]})
         for name in self._failing - failing.keys():
-            log.info("collector works again", extra={"collector": name})
+            log.info("collector recovered", extra={"collector": name})
         self._collectors, self._failing = states, set(failing)
 
-    def _note(self, observation: Observation) -> None:
-        """Log what a source reports besides failures, once."""
-        if observation.note and observation.note != self._noted.get(observation.source):
+    def _log_note(self, observation: Observation) -> None:
+        """Log a new note of a collector once."""
+        if observation.note and observation.note != self._last_notes.get(observation.source):
             extra = {"collector": observation.source, "why": observation.note}
             log.info("collector note", extra=extra)
-        self._noted[observation.source] = observation.note
+        self._last_notes[observation.source] = observation.note
 
-    def _log(self, run: RunInfo) -> None:
+    def _log_run(self, run: RunInfo) -> None:
         is_open = run.ended is None
         if is_open == (run.key in self._running):
             return
         (self._running.add if is_open else self._running.discard)(run.key)
         named = {"run_id": run.shown_id, "job_id": run.key.job_id, "origin": run.origin}
-        log.info("run began" if is_open else "run ended", extra=named)
+        log.info("run started" if is_open else "run ended", extra=named)

@@ -1,15 +1,15 @@
-"""Effective capabilities of this process, capabilities(7): what it may already do."""
+"""Effective capabilities of this process, capabilities(7)."""
 
 import os
 
 CAPABILITY_BITS = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19}
-"""Bits of linux/capability.h."""
+"""Bit numbers from linux/capability.h."""
 READ_ANY_FILE = ("CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE")
-"""Either of them is enough to read a file of any mode."""
+"""Capabilities each of which suffices to read a file of any mode."""
 
 
 def read_capabilities(procfs: str) -> frozenset[str]:
-    """Those of `NUMBERS` that are in effect; none where they cannot be read."""
+    """Return the effective capabilities among `CAPABILITY_BITS`; none if they cannot be read."""
     try:
         with open(os.path.join(procfs, "self", "status"), encoding="ascii", errors="replace") as f:
             return capabilities(f.read())
@@ -18,7 +18,7 @@ def read_capabilities(procfs: str) -> frozenset[str]:
 
 
 def capabilities(status: str) -> frozenset[str]:
-    """Those of `NUMBERS` in the line `CapEff` of /proc/PID/status, proc_pid_status(5)."""
+    """Parse the line `CapEff` of /proc/PID/status, proc_pid_status(5)."""
     for line in status.splitlines():
         name, _, mask = line.partition(":")
         if name == "CapEff":
@@ -28,6 +28,6 @@ def capabilities(status: str) -> frozenset[str]:
 
 
 def missing_for_environments(held: frozenset[str]) -> tuple[str, ...]:
-    """Capabilities that are not held and that environments of other users' processes require."""
+    """Return the missing capabilities for reading environments of other users' processes."""
     lacking = () if "CAP_SYS_PTRACE" in held else ("CAP_SYS_PTRACE",)
     return lacking if held.intersection(READ_ANY_FILE) else (*lacking, "CAP_DAC_READ_SEARCH")

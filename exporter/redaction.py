@@ -1,28 +1,28 @@
-"""What may be said of an address, an answer or an error: no password, and no secret."""
+"""Removal of passwords and secrets from addresses, responses and error messages."""
 
 import re
 from urllib.parse import quote, quote_plus
 
 REDACTED = "***"
 URL_CREDENTIALS = re.compile(r"//[^/@\s]*@")
-"""User and password in an address."""
+"""User and password in a URL."""
 MIN_REDACTED_PREFIX = 8
-"""From so many on, the beginning of a secret is as good as hidden: quotations are cut."""
+"""Minimum length of a prefix of a secret that is redacted; quoted texts may be cut off."""
 
 
 def without_passwords(text: str) -> str:
-    """A text whose addresses say no user and no password."""
+    """Return the text without user and password in its URLs."""
     return URL_CREDENTIALS.sub("//", text)
 
 
 def request_error_text(error: Exception) -> str:
-    """Why a request of `requests` failed, without the names that urllib3 has for its own parts."""
+    """Return why a request of `requests` failed, without the names of urllib3's objects."""
     within = getattr(next(iter(error.args), None), "reason", None) or error
     return str(within).rpartition("): ")[2]
 
 
 class Redaction:
-    """Secrets that are left out of texts, in every spelling that an address may give them."""
+    """Secrets to redact in texts, in every encoding that a URL may use."""
 
     def __init__(self, *hidden_environments: str) -> None:
         self._secrets: list[str] = []
@@ -30,13 +30,13 @@ class Redaction:
             self.hide(secret)
 
     def hide(self, secret: str) -> str:
-        """The secret; it is left out of every text from now on. "" is none."""
+        """Redact `secret` in all texts from now on, unless it is ""; return it."""
         spelled = {secret, " ".join(secret.split()), quote(secret, safe=""), quote_plus(secret)}
         self._secrets = sorted({*self._secrets, *spelled} - {""}, key=len, reverse=True)
         return secret
 
     def clean(self, text: str) -> str:
-        """The text without what is hidden, and without the beginnings of it."""
+        """Return the text without the secrets and without prefixes of them."""
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
         for secret in self._secrets:
@@ -44,6 +44,6 @@ class Redaction:
                 text = text.replace(secret[:length], REDACTED)
         return text
 
-    def line(self, said: object) -> str:
-        """One line of it, without passwords as well."""
-        return without_passwords(self.clean(" ".join(str(said).split())))
+    def line(self, value: object) -> str:
+        """Return `str(value)` as one line, redacted and without passwords in URLs."""
+        return without_passwords(self.clean(" ".join(str(value).split())))

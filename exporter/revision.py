@@ -1,24 +1,24 @@
-"""The revision of the source code that this program was built from, or that it runs from."""
+"""Revision of the source code that this program was built or runs from."""
 
 import os
 
 REVISION_VARIABLE = "EMISSIONS_EXPORTER_REVISION"
-"""Set in the container image; honored when a package is built."""
+"""Environment variable set in the container image; honored when a package is built."""
 UNKNOWN = "unknown"
-"""What the build of an image passes on where it was given nothing."""
+"""Value that the image build passes if no revision is given."""
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 REVISION_FILE = os.path.join("data", "revision")
-"""File in the package, written when it is built: hatch_build.py."""
+"""File in the package, written by hatch_build.py."""
 GIT_SECONDS = 5
 
 
 def revision() -> str:
-    """Commit, with `-dirty` where files were changed since; empty where it is not known."""
+    """Return the commit, with `-dirty` if files were changed since; empty if not known."""
     return build_revision() or git_revision(os.path.dirname(PACKAGE))
 
 
 def build_revision() -> str:
-    """The revision that was known at build time; empty where none was."""
+    """Return the revision recorded at build time; empty if none was."""
     if given := os.environ.get(REVISION_VARIABLE, "").strip():
         return "" if given == UNKNOWN else given
     try:
@@ -29,10 +29,10 @@ def build_revision() -> str:
 
 
 def git_revision(directory: str) -> str:
-    """The revision of the clone whose top is `directory`; empty where it is no clone."""
+    """Return the revision of the Git clone at `directory`; empty if it is not a clone."""
     if not os.path.exists(os.path.join(directory, ".git")):
-        return ""  # git would answer for a repository around it
-    import subprocess  # of no use to whoever runs an installed package
+        return ""  # git would use a repository in a parent directory
+    import subprocess  # not needed by an installed package
 
     describe = ("describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
     try:

@@ -1,4 +1,4 @@
-"""One setting: how it is declared, and how a value that was given for it is checked."""
+"""Declaration of one setting, and validation of its value."""
 
 import dataclasses
 import difflib
@@ -17,12 +17,12 @@ ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 
 
 def variable(name: str) -> str:
-    """Name of the environment variable for the setting `section.key`."""
+    """Return the name of the environment variable for the setting `section.key`."""
     return f"{ENVIRONMENT_PREFIX}{name.replace('.', '_')}".upper()
 
 
 def ways_to_set(name: str, value: str, *, flag: str = "", file: str = "") -> str:
-    """How to set `section.key` to `value`: by flag, by variable, by a line of the settings file.
+    """Describe how to set `section.key` to `value`: by flag, variable or settings file.
 
     `file` is the settings file in use, if any.
     """
@@ -46,9 +46,11 @@ def setting(
     place: Literal["", "directory", "file", "socket"] = "",
     error: Callable[[float], str] | None = None,
 ) -> Any:
-    """A setting: default, unit ("" for none), what it does, its flag, and its bounds.
+    """Declare a setting as a dataclass field.
 
-    `place` is what has to be at a path. `error` returns why a number is refused; "" if it is not.
+    Arguments: the default, the unit ("" for none), the help text, the flag without dashes, the
+    minimum and maximum of a number, and what a path must refer to (`place`). `error` returns why a
+    number is invalid, or "".
     """
     metadata = {
         "unit": unit,
@@ -65,7 +67,7 @@ def setting(
 
 
 def from_mapping(kind: type[T], given: Mapping[str, Any], where: str) -> T:
-    """The dataclass `kind`, whose fields are keys, from the values `given` at the place `where`.
+    """Build the dataclass `kind` from the mapping `given`; `where` prefixes error messages.
 
     Raises ConfigError.
     """
@@ -83,25 +85,25 @@ def from_mapping(kind: type[T], given: Mapping[str, Any], where: str) -> T:
 def check_known_keys(
     given: Mapping[Any, Any], known: Mapping[str, Any], where: str, at: str
 ) -> None:
-    """Raise ConfigError for a name that is not known; `at` goes before it."""
+    """Raise ConfigError for an unknown key; `at` is the path of its section, with a dot."""
     for name in given:
         if name in known:
             continue
         near = difflib.get_close_matches(str(name), known, 1)
-        hint = f"did you mean {at}{near[0]}?" if near else f"known are: {', '.join(known)}"
+        hint = f"did you mean {at}{near[0]}?" if near else f"known keys: {', '.join(known)}"
         raise ConfigError(f"{where}: {at}{name}: there is no such key; {hint}")
 
 
 def validated(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> Any:
-    """`value` as the type that `hint` asks for. Raises ConfigError naming `source`."""
+    """Return `value` as the type `hint`. Raises ConfigError that names `source`."""
     if typing.get_origin(hint) is types.UnionType:
         if value is None:
             return None
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if hint in (int, float):
         return _number(value, hint, meta, source)
-    expected, good = _shape(value, hint)
-    if not good:
+    expected, is_valid = _shape(value, hint)
+    if not is_valid:
         raise ConfigError(f"{source}: expected {expected}, found {value!r}")
     if typing.get_origin(hint) is not tuple:
         return value
@@ -109,7 +111,7 @@ def validated(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> An
 
 
 def _shape(value: Any, hint: Any) -> tuple[str, bool]:
-    """What `hint` expects, in words, and whether `value` is that."""
+    """Return a description of the type `hint`, and whether `value` has this type."""
     if typing.get_origin(hint) is Literal:
         allowed = typing.get_args(hint)
         return f"one of {', '.join(allowed)}", value in allowed
@@ -125,26 +127,26 @@ def _shape(value: Any, hint: Any) -> tuple[str, bool]:
 
 def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> float | int:
     unit = meta["unit"]
-    whole = hint is int
-    good = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if isinstance(value, bool) or not good or not abs(value) <= sys.float_info.max:
-        kind = "a whole number" if whole else "a number"
+    is_integer = hint is int
+    is_valid = isinstance(value, int) or (isinstance(value, float) and not is_integer)
+    if isinstance(value, bool) or not is_valid or not abs(value) <= sys.float_info.max:
+        kind = "a whole number" if is_integer else "a number"
         raise ConfigError(f"{source}: expected {kind} of {unit} without a unit, found {value!r}")
     if meta["least"] is not None and value < meta["least"]:
-        raise ConfigError(f"{source}: {value} is below the least, {meta['least']} ({unit})")
+        raise ConfigError(f"{source}: {value} is below the minimum, {meta['least']} ({unit})")
     if meta["most"] is not None and value > meta["most"]:
-        raise ConfigError(f"{source}: {value} is above the most, {meta['most']} ({unit})")
+        raise ConfigError(f"{source}: {value} is above the maximum, {meta['most']} ({unit})")
     if meta["error"] is not None and (error := meta["error"](value)):
         raise ConfigError(f"{source}: {error}")
-    return int(value) if whole else float(value)
+    return int(value) if is_integer else float(value)
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The document in a text; a key that is there twice is an error. Raises ConfigError."""
-    import yaml  # 14 ms that a daemon without a file need not spend
+    """Parse a YAML document; a duplicate key is an error. Raises ConfigError."""
+    import yaml  # 14 ms that a daemon without a file does not need
 
     class Loader(yaml.SafeLoader):
-        """Lets no second value win over the first."""
+        """Loader that rejects duplicate keys."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[str] = set()
@@ -152,7 +154,7 @@ def read_yaml(text: str, where: str) -> Any:
                 name = str(key_node.value)
                 if name in seen:
                     raise yaml.MarkedYAMLError(
-                        problem=f"{name} is there twice", problem_mark=key_node.start_mark
+                        problem=f"duplicate key {name}", problem_mark=key_node.start_mark
                     )
                 seen.add(name)
             return super().construct_mapping(node, deep)
@@ -160,7 +162,7 @@ def read_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader)  # noqa: S506  a SafeLoader
     except yaml.MarkedYAMLError as error:
-        # Its own text quotes the line, which may have a key or a hash in it.
+        # The text of the YAML error quotes the line, which may contain a secret.
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{where}: {line}is not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):

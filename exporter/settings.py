@@ -1,4 +1,4 @@
-"""The one loader of the settings: flag, then variable, then file, then default."""
+"""Loader of the settings. Order of precedence: flag, variable, file, default."""
 
 import dataclasses
 import difflib
@@ -15,11 +15,11 @@ from exporter.setting import check_known_keys, read_yaml, validated, variable
 
 
 class Overridden(NamedTuple):
-    """A setting of the file that is not in force, since something else has another value for it."""
+    """A setting of the file that a flag or variable overrides with another value."""
 
     setting: str
     by: str
-    """The flag or variable."""
+    """The overriding flag or variable."""
 
 
 def load_config(
@@ -28,11 +28,11 @@ def load_config(
     flags: Mapping[tuple[str, str], Any],
     overridden: list[Overridden] | None = None,
 ) -> Config:
-    """The settings in force.
+    """Return the effective settings.
 
-    `flags` maps (section, key) to the value that was given. Relative paths in the file are relative
-    to it. Settings of the file that are not in force are appended to `overridden`. Raises
-    ConfigError.
+    `path` is the settings file, `flags` maps (section, key) to the value of a flag. Relative paths
+    in the file are relative to its directory. Overridden settings of the file are appended to
+    `overridden`. Raises ConfigError.
     """
     document = _read(path) if path else {}
     where = path or "configuration"
@@ -67,7 +67,7 @@ def load_config(
 
 
 def is_given(path: str, name: str) -> bool:
-    """Whether the settings file at `path` has the key `section.key`. Raises ConfigError."""
+    """Return whether the settings file at `path` has the key `section.key`. Raises ConfigError."""
     section, _, item = name.partition(".")
     given = _read(path).get(section)
     return isinstance(given, dict) and item in given
@@ -132,18 +132,18 @@ def _section(
 
 
 def _of_file(value: Any, hint: Any, meta: Mapping[str, Any], path: str, setting: str) -> Any:
-    """A value of the settings file at `path`, to which relative paths are relative."""
+    """Validate a value of the settings file at `path`; resolve relative paths against it."""
     directory = os.path.dirname(os.path.abspath(path))
     value = validated(value, hint, meta, f"{path}: {setting}")
     if meta["unit"] == "path":
         return os.path.join(directory, value) if value else value
-    if typing.get_args(hint) == (Any, ...):  # sources of intensity, with options of their own
+    if typing.get_args(hint) == (Any, ...):  # intensity sources with options
         return tuple(_source_of_file(source, directory) for source in value)
     return value
 
 
 def _source_of_file(source: Any, directory: str) -> Any:
-    """A source of intensity, the paths among its options relative to the directory."""
+    """Resolve the relative paths in the options of an intensity source against `directory`."""
     if not isinstance(source, dict):
         return source
     return {
@@ -160,25 +160,26 @@ def _source_of_file(source: Any, directory: str) -> Any:
 
 
 def _check_known_variables(environment: Mapping[str, str], sections: Mapping[str, Any]) -> None:
-    """Refuse a mistyped variable of a section; others with our prefix are not for us.
+    """Raise ConfigError for an unknown variable whose name begins with that of a section.
 
-    Kubernetes, for one, sets `EMISSIONS_EXPORTER_PORT` where a service has our name.
+    Other variables with the prefix are ignored: Kubernetes sets `EMISSIONS_EXPORTER_PORT` for a
+    Service of that name.
     """
     known = {
         variable(f"{name}.{item.name}")
         for name, section in sections.items()
         for item in dataclasses.fields(section)
     }
-    ours = tuple(variable(f"{name}.") for name in sections)
+    prefixes = tuple(variable(f"{name}.") for name in sections)
     for name in environment:
-        if name.startswith(ours) and name not in known:
+        if name.startswith(prefixes) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{name}: there is no such setting{hint}")
 
 
 def _from_text(text: str, hint: Any, source: str) -> Any:
-    """The text of a flag or variable in the shape that YAML would have given it."""
+    """Parse the text of a flag or variable into the type that YAML would yield."""
     if hint is str or typing.get_origin(hint) is Literal:
         return text
     is_yaml = text.lstrip().startswith("[") and str not in typing.get_args(hint)

@@ -1,9 +1,9 @@
-"""The unit constants of the project, and the conversions made of them.
+"""Unit constants and conversions.
 
-The client has its own, since it imports nothing else of the package.
+The client has its own, because it imports nothing else of the package.
 
-Inside, energy is integer microjoules and carbon is integer nanograms of CO2 equivalent, so that
-sums are exact and no move of an amount between two accounts can lose or gain anything.
+Internally, energy is in integer microjoules and carbon in integer nanograms of CO2 equivalent, so
+that sums are exact and transfers between accounts neither lose nor create any.
 """
 
 MICROJOULES_PER_JOULE = 1_000_000
@@ -21,43 +21,44 @@ GRAMS_PER_KG = 1_000
 GRAMS_PER_KWH_OF_LB_PER_MWH = 0.45359237
 BYTES_PER_GB = 1_000_000_000
 BYTES_PER_KIB = 1_024
-"""What the kernel calls kB."""
+"""The unit that the kernel labels kB, as in /proc/meminfo."""
 MICROJOULES_PER_KWH = MICROJOULES_PER_JOULE * JOULES_PER_KWH
 
 
 def joules(energy_uj: int) -> float:
-    """Joules of integer microjoules."""
+    """Convert microjoules to joules."""
     return energy_uj / MICROJOULES_PER_JOULE
 
 
 def kwh(energy_uj: int) -> float:
-    """Kilowatt hours of integer microjoules; for people only."""
+    """Convert microjoules to kilowatt hours, for display only."""
     return energy_uj / MICROJOULES_PER_KWH
 
 
 def grams(carbon_ng: int) -> float:
-    """Grams of integer nanograms."""
+    """Convert nanograms to grams."""
     return carbon_ng / NANOGRAMS_PER_GRAM
 
 
 def seconds(duration_ns: int) -> float:
-    """Seconds of integer nanoseconds."""
+    """Convert nanoseconds to seconds."""
     return duration_ns / NANOSECONDS_PER_SECOND
 
 
 def watts(energy_uj: int, duration_ns: int) -> float:
-    """Mean power in watts of `energy_uj` spent over `duration_ns` (> 0)."""
+    """Return the mean power in watts of `energy_uj` over `duration_ns` (> 0)."""
     return energy_uj * 1_000 / duration_ns
 
 
 def energy_uj(power_watts: float, duration_ns: int) -> int:
-    """Microjoules of a constant power held for `duration_ns`."""
+    """Return the energy in microjoules of a constant power over `duration_ns`."""
     return round(power_watts * duration_ns / 1_000)
 
 
 def carbon_ng(energy_uj: int, grams_per_kwh: float, pue: float) -> int:
-    """Nanograms of CO2 equivalent: joules / 3.6e6 * PUE * intensity.
+    """Return nanograms of CO2 equivalent: joules / 3.6e6 * PUE * intensity.
 
-    `pue` is the data centre's power usage effectiveness, facility energy over machine energy.
+    `pue` is the power usage effectiveness of the data center: facility energy divided by machine
+    energy.
     """
     return round(energy_uj / MICROJOULES_PER_KWH * NANOGRAMS_PER_GRAM * grams_per_kwh * pue)

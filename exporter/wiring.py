@@ -1,4 +1,4 @@
-"""The composition root: settings in, a wired daemon out. The only place that knows every part."""
+"""Composition root: builds and connects all components of a daemon from its settings."""
 
 import dataclasses
 import json
@@ -53,16 +53,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RESERVED_FILES = 256
-"""File handles kept free for the ledger and the hardware; sockets come on top."""
+"""File descriptors reserved for the ledger and the hardware, in addition to sockets."""
 USERNAME_REFRESH_SECONDS = 3600.0
 POWER_WINDOW_RATIO = 0.5
-"""Part of the interval that a shown power covers at least; ticks at a run's start are shorter."""
+"""Minimum window of a published power, as a part of the sampling interval.
+
+Ticks at the start of a run are shorter than the interval.
+"""
 
 Workers: TypeAlias = "list[Worker | KubeletClient | PodWatch]"
 
 
 class Wiring:
-    """The parts of a daemon, connected and not yet running; what they hold is put on `held`."""
+    """The connected components of a daemon, not yet running.
+
+    Callbacks that release their resources are added to `held`.
+    """
 
     def __init__(
         self,
@@ -91,9 +97,9 @@ class Wiring:
         boot_id = read_boot_id(config.sample.procfs, clock)
         recovered = recover(self.ledger, journal, boot_id, clock.wall())
         restored = recovered.restored
-        device_collectors = self._samplers(boot_id)
-        for sampler in device_collectors.device_collectors:
-            held.callback(sampler.release)
+        device_collectors = self._open_collectors(boot_id)
+        for collector in device_collectors.device_collectors:
+            held.callback(collector.release)
         chain = open_intensity_provider(
             **dataclasses.asdict(config.convert),
             clock=clock,
@@ -164,7 +170,7 @@ class Wiring:
             self.notifier.heartbeat_interval_ns,
         )
 
-    def _samplers(self, boot_id: str) -> OpenedCollectors:
+    def _open_collectors(self, boot_id: str) -> OpenedCollectors:
         sample = self._config.sample
         return open_collectors(
             sysfs=sample.sysfs,
@@ -212,7 +218,7 @@ class Wiring:
         return self.pipeline.progress_mark(key, done)
 
     def _pods(self, run_registry: RunRegistry) -> Callable[[RunCgroups], PodRuns] | None:
-        """What makes the runs of pods; None outside of Kubernetes."""
+        """Return the factory of the runs of pods; None outside of Kubernetes."""
         attribute = self._config.attribute
         sources = open_kubernetes(
             kubelet_socket=attribute.kubelet_socket,

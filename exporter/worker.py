@@ -1,4 +1,4 @@
-"""The only concurrency primitives: threads that call what may block."""
+"""Worker threads for functions that may block."""
 
 import logging
 import threading
@@ -13,17 +13,17 @@ POLL_SECONDS = 0.005
 
 
 def deadline(seconds: float) -> float:
-    """The time.monotonic() that is so many seconds ahead."""
+    """Return the value of time.monotonic() in `seconds` seconds."""
     return time.monotonic() + seconds
 
 
 def seconds_until(until: float) -> float:
-    """Seconds from now to time.monotonic() `until`; 0 if that is over."""
+    """Return the seconds until time.monotonic() is `until`; 0 if it has passed."""
     return max(0.0, until - time.monotonic())
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition for so long at most; whether it came."""
+    """Wait up to `seconds` seconds for a condition; return whether it was met."""
     until = deadline(seconds)
     while not (is_met := condition()) and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
@@ -31,13 +31,13 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 class _FailureLog:
-    """Logs failures of a thread's work: each with its traceback once, not at every repetition."""
+    """Logs failures of a thread with their traceback; a repeated failure is logged once."""
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
 
     def log(self, event: str, worker: str, error: Exception) -> None:
-        """Log the error, unless the last one was of the same kind from the same line."""
+        """Log the error, unless the previous one had the same type and line."""
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
@@ -47,15 +47,15 @@ class _FailureLog:
         self._last = (type(error), origin)
 
     def forget(self) -> None:
-        """The work succeeded: the next failure is new."""
+        """Reset after a success, so that the next failure is logged."""
         self._last = ()
 
 
 class Worker:
-    """A daemon thread that calls one function, which may block, again and again.
+    """A daemon thread that periodically calls a function, which may block.
 
-    A call that outlasts `deadline_seconds` is to be reported and left alone, never joined without a
-    limit, since a thread stuck in a driver or a disk cannot be ended.
+    A call that takes longer than `deadline_seconds` is reported by `stalled_seconds`. It is never
+    joined without a timeout, because a thread that hangs in a driver or on a disk cannot be ended.
     """
 
     def __init__(
@@ -75,17 +75,17 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; the first call happens at once."""
+        """Start the thread; the first call happens immediately."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Do not wait for the period to end."""
+        """Make the next call immediately."""
         self._wake.set()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Ask for one last call and wait for it; False if it did not end in time.
+        """Request one last call and wait for it; return False on timeout.
 
-        A worker that never began is stopped as it is.
+        Returns True at once if the worker was never started.
         """
         if not self._thread.ident:
             return True
@@ -96,7 +96,7 @@ class Worker:
 
     @property
     def stalled_seconds(self) -> float:
-        """How long the call under way has taken, if that is beyond its deadline; else 0."""
+        """Duration of the current call if it exceeds the deadline; else 0."""
         since = self._busy_since
         busy = time.monotonic() - since if since is not None else 0.0
         return busy if busy > self._deadline else 0.0
@@ -107,7 +107,7 @@ class Worker:
             self._busy_since = time.monotonic()
             try:
                 self._work()
-            except Exception as error:  # noqa: BLE001  logged, and tried again
+            except Exception as error:  # noqa: BLE001  logged and retried
                 self._failures.log("worker failed", self._thread.name, error)
             else:
                 self._failures.forget()
@@ -119,9 +119,9 @@ class Worker:
 
 
 class OnDemandWorker(Generic[T]):
-    """A daemon thread that calls a function, which may block, whenever it is asked to.
+    """A daemon thread that calls a function, which may block, on request.
 
-    Only one thread may ask.
+    Only one thread may make requests.
     """
 
     def __init__(self, name: str, work: Callable[[], T]) -> None:
@@ -131,40 +131,40 @@ class OnDemandWorker(Generic[T]):
         self._answered.set()
         self._answer: T | None = None
         self._stopping = False
-        self._asked_at = 0.0
+        self._requested_at = 0.0
         self._late = False
         self._failures = _FailureLog()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def request(self) -> None:
-        """Ask for one call, unless an earlier one is still under way."""
+        """Request one call, unless an earlier one is still running."""
         self._late = not self._answered.is_set()
         if self._late:
             return
         if not self._thread.ident:
             self._thread.start()
-        self._asked_at = time.monotonic()
+        self._requested_at = time.monotonic()
         self._answered.clear()
         self._wanted.set()
 
     def result(self, until: float) -> T | None:
-        """The answer, once; None if there is none by time.monotonic() `until`.
+        """Return the result, once; None if there is none by time.monotonic() `until`.
 
-        What was under way already when it was asked for is not waited for.
+        A call that was already running at the last request is not waited for.
         """
-        rest = 0.0 if self._late else seconds_until(until)
-        if not self._answered.wait(rest):
+        timeout = 0.0 if self._late else seconds_until(until)
+        if not self._answered.wait(timeout):
             return None
         answer, self._answer = self._answer, None
         return answer
 
     @property
     def busy_seconds(self) -> float:
-        """How long the call under way has taken; 0 if there is none."""
-        return 0.0 if self._answered.is_set() else time.monotonic() - self._asked_at
+        """Duration of the current call; 0 if there is none."""
+        return 0.0 if self._answered.is_set() else time.monotonic() - self._requested_at
 
     def stop(self, timeout_seconds: float) -> bool:
-        """End the thread; False if it did not end in time."""
+        """End the thread; return False on timeout."""
         self._stopping = True
         self._wanted.set()
         if self._thread.ident:
@@ -179,9 +179,9 @@ class OnDemandWorker(Generic[T]):
                 return
             try:
                 self._answer = self._work()
-            except Exception as error:  # noqa: BLE001  logged, and tried again
-                self._answer = None  # there may be one of before that nobody took
-                self._failures.log("call failed", self._thread.name, error)
+            except Exception as error:  # noqa: BLE001  logged and retried
+                self._answer = None  # discard an earlier result that was not fetched
+                self._failures.log("worker call failed", self._thread.name, error)
             else:
                 self._failures.forget()
             self._answered.set()

@@ -1,1 +1,1 @@
-"""The values that travel between the stages, one file per arrow; no behaviour beyond sums."""
+"""Data types passed between the stages, one module per pair of stages; only sums as behavior."""

@@ -1,4 +1,4 @@
-"""The agent socket -> loop: what a caller asks for."""
+"""Commands from the agent socket and the signal handlers to the loop."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -7,13 +7,13 @@ from exporter.model.record import RunRecord
 
 
 class StartRun(NamedTuple):
-    """Open a run. Who asks comes from the peer credentials of the socket, never from the body."""
+    """Open a run. uid and pid are the peer credentials of the socket, never from the body."""
 
     uid: int
     user: str
     pid: int
     run_id: str
-    """Empty: the daemon makes one."""
+    """Empty: the daemon generates one."""
     job_id: str = ""
     name: str = ""
     scope: str = "tree"
@@ -23,52 +23,52 @@ class StartRun(NamedTuple):
 
 
 class EndRun(NamedTuple):
-    """Close a run. Only its own user, or root, may."""
+    """Close a run. Permitted to its own user and to root."""
 
     uid: int
     run_id: str
     job_id: str | None = None
-    """None: whichever job it belongs to."""
+    """None: any job."""
     pid: int = 0
-    """The process that asks; 0: unknown. Where several lead the run, only its part ends."""
+    """The calling process; 0: unknown. Of several lead processes, only this one ends."""
 
 
 class LogRun(NamedTuple):
-    """Add to what a run says of itself. Whoever may end it may do so."""
+    """Log results, unit counts and progress of a run. Same permissions as EndRun."""
 
     uid: int
     run_id: str
     job_id: str | None = None
     pid: int = 0
     values: tuple[tuple[str, float | str], ...] = ()
-    """Results, each instead of the one before with its name."""
+    """Results by name; each replaces the previous one of that name."""
     counts: tuple[tuple[str, float], ...] = ()
-    """Amounts to be added, by unit."""
+    """Amounts to add, by unit."""
     done: float | None = None
-    """How much of `total` is done; None: nothing is said of it."""
+    """Amount of work done, out of `total`; None: no progress reported."""
     total: float = 0.0
 
 
 class StopDaemon(NamedTuple):
-    """Stop the daemon in good order."""
+    """Shut the daemon down cleanly."""
 
 
 class ReleaseDriver(NamedTuple):
-    """Let go of the drivers for a while, so that a device can be reset."""
+    """Release the drivers temporarily, so that a device can be reset."""
 
 
 class ImportRuns(NamedTuple):
-    """Put runs into the ledger that another tool measured, and that have ended."""
+    """Import ended runs that another tool measured into the ledger."""
 
     records: tuple[RunRecord, ...]
 
 
 class ImportResult(NamedTuple):
-    """What became of them."""
+    """Numbers of imported runs: new, changed and already known."""
 
     new: int
     changed: int
-    """Known already, and longer now."""
+    """Known already, and extended by this import."""
     known: int
 
 
@@ -76,7 +76,7 @@ Command: TypeAlias = StartRun | LogRun | EndRun | StopDaemon | ReleaseDriver | I
 
 
 class CommandRequest(NamedTuple):
-    """A command and where its answer goes: a RunRecord, a Taken, or a Refused."""
+    """A command and the callback for its result: a RunRecord, ImportResult or RequestRefused."""
 
     command: Command
     answer: Callable[[object], None]

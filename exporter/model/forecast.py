@@ -1,4 +1,4 @@
-"""What a run will have used when its work is done, from how far it has come."""
+"""Forecast of a run's energy, carbon and end time from its progress."""
 
 import math
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from typing import NamedTuple
 from exporter.model.runs import Progress, ProgressMark
 
 MAX_REMAINING_RATIO = 1e9
-"""From less than one part in so many of what is left, nothing can be told."""
+"""Maximum ratio of remaining to completed work for which a forecast is made."""
 MAX_END_TIME = 1e11
-"""Wall clock, seconds: the year 5138. What would end later than that has no end to speak of."""
+"""Wall clock in seconds, the year 5138; a run that would end later has no forecast."""
 MAX_SEGMENTS = 10
-"""Between marks; when there are more, each two become one."""
+"""Maximum number of segments between marks; when there are more, pairs are merged."""
 MIN_SEGMENTS = 3
-"""From fewer, no range can be told."""
+"""Minimum number of segments for a prediction interval."""
 STUDENT_T_QUANTILES = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Quantiles of Student's t for 95 of 100 on both sides, from two degrees of freedom on."""
+"""Two-sided 95 % quantiles of Student's t distribution, from two degrees of freedom on."""
 
 
 class ForecastOutcome(NamedTuple):
-    """What a run will have used on this node at its end."""
+    """Totals of a run on this node at its end."""
 
     energy_uj: int
     carbon_ng: int
@@ -29,31 +29,31 @@ class ForecastOutcome(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """The end of a run on this node, if it goes on as it did between its marks."""
+    """Expected totals of a run on this node at its end, extrapolated from its marks."""
 
     energy_uj: int
     carbon_ng: int
     ends: float
     """Wall clock, seconds."""
     low: ForecastOutcome | None = None
-    """With `high`: what each of the three is between, with 95 of 100 runs that go on as unevenly
-    as before; None: the marks are too few to say."""
+    """With `high`: 95 % prediction interval of each of the three values, assuming the same variance
+    as before; None: too few marks."""
     high: ForecastOutcome | None = None
 
 
 def add_mark(progress: Progress | None, total: float, mark: ProgressMark) -> Progress:
-    """Progress with one more mark. What falls back, or is another amount of work, begins anew.
+    """Add a mark to `progress`; start over if work decreases or `total` changes.
 
-    Marks on the way stay few: a stretch of work is closed when it is as long as the first one, and
-    when there are too many, each two become one. So the marks of a long run are far apart, and
-    what goes up and down within a stretch evens out.
+    The number of intermediate marks is bounded: a segment is closed when it is as long as the first
+    one, and when there are too many segments, pairs are merged. The marks of a long run are thus
+    far apart, and fluctuations within a segment average out.
     """
     if progress is None or progress.total != total or progress.last.done > mark.done:
         return Progress(total, mark, mark)
     _, first, last, between = progress
     shortest = (between[0] if between else last).done - first.done
-    stretch = last.done - (between[-1] if between else first).done
-    if stretch > 0 and stretch >= shortest and mark.done > last.done:
+    segment = last.done - (between[-1] if between else first).done
+    if segment > 0 and segment >= shortest and mark.done > last.done:
         between = (*between, last)
     if len(between) >= MAX_SEGMENTS:
         between = between[1::2]
@@ -61,12 +61,12 @@ def add_mark(progress: Progress | None, total: float, mark: ProgressMark) -> Pro
 
 
 def forecast(progress: Progress | None) -> Forecast | None:
-    """The forecast; None where nothing was done yet between two marks, or next to nothing.
+    """Return the forecast; None if no or too little work was done between two marks.
 
-    None also as long as no energy was measured between them: marks that are closer together than
-    two readings of the meters say nothing of what work costs, and not that it costs nothing. What
-    each unit of work costs is taken from the marks alone, so neither the start of the run nor
-    what it did before it was resumed counts twice.
+    Also None if no energy was measured between the marks: marks that are closer together than two
+    readings of the counters do not show the energy per unit of work. The energy per unit of work is
+    derived from the marks only, so that the startup of the run and work before it was resumed do
+    not count.
     """
     if progress is None:
         return None
@@ -92,7 +92,7 @@ def forecast(progress: Progress | None) -> Forecast | None:
 def _range(
     expected: ForecastOutcome, marks: Sequence[ProgressMark], left: float
 ) -> tuple[ForecastOutcome, ForecastOutcome] | tuple[None, None]:
-    """What the end is between; it is never less than what was used already."""
+    """Return the prediction interval; its lower end is at least what was used already."""
     if len(marks) <= MIN_SEGMENTS or any(b.done <= a.done for a, b in pairwise(marks)):
         return None, None
     last = marks[-1]
@@ -115,15 +115,15 @@ def _range(
 
 
 def _prediction_margin(marks: Sequence[tuple[float, float]], left: float) -> float:
-    """How far what comes may be from what is expected, from marks (done, used).
+    """Return half the width of the 95 % prediction interval, from marks (done, used).
 
-    Work costs the same in the mean, and its variance grows with its amount. What comes is as
-    uneven as what was, and the mean itself is known as badly as so much work tells it.
+    Model: constant mean usage per unit of work, with a variance proportional to the amount of work.
+    The result includes the variance of the remaining work and that of the estimated mean.
     """
-    stretches = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks)]
+    segments = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks)]
     done = marks[-1][0] - marks[0][0]
     mean = (marks[-1][1] - marks[0][1]) / done
-    uneven = sum((used - mean * work) / work * (used - mean * work) for work, used in stretches)
-    freedom = len(stretches) - 1
+    residuals = sum((used - mean * work) / work * (used - mean * work) for work, used in segments)
+    freedom = len(segments) - 1
     quantile = STUDENT_T_QUANTILES[min(freedom, len(STUDENT_T_QUANTILES) + 1) - 2]
-    return quantile * math.sqrt(uneven / freedom * left * (1 + left / done))
+    return quantile * math.sqrt(residuals / freedom * left * (1 + left / done))

@@ -1,18 +1,18 @@
-"""convert: how many grams a kilowatt hour cost, when, and who says so."""
+"""Types of stage convert: carbon intensity with its validity, kind and source."""
 
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 
 class Signal(StrEnum):
-    """Average: the mix of the grid. Marginal: the plant that follows the load."""
+    """Average: emissions of all generation. Marginal: of the plants that follow the load."""
 
     AVERAGE = "average"
     MARGINAL = "marginal"
 
 
 class Basis(StrEnum):
-    """Lifecycle counts building and fuel supply; direct counts the stack alone."""
+    """Lifecycle includes construction and fuel supply; direct is combustion only."""
 
     LIFECYCLE = "lifecycle"
     DIRECT = "direct"
@@ -20,32 +20,32 @@ class Basis(StrEnum):
 
 
 class Accounting(StrEnum):
-    """Location: the grid that feeds the site. Market: the contracts that the owner holds."""
+    """Location: grid mix at the site. Market: contracts and certificates of the owner."""
 
     LOCATION = "location"
     MARKET = "market"
 
 
 MIN_GRAMS_PER_KWH = 1.0
-"""No grid emits less and more than nothing: below it a number is in kg/kWh."""
+"""Lowest plausible intensity above 0; a value below it is probably in kg/kWh."""
 
 
 def kg_per_kwh_error(grams_per_kwh: float) -> str:
-    """Why an intensity is taken for one in kg/kWh, and what to write; "" if it is not."""
+    """Return an error if an intensity is probably in kg/kWh, with the value to write; else ""."""
     if not 0 < grams_per_kwh < MIN_GRAMS_PER_KWH:
         return ""
     return (
         f"{grams_per_kwh:g} g/kWh is less than any grid emits, it looks like kg/kWh; write "
-        f"{grams_per_kwh * 1000:g}, or 0 where nothing is emitted"
+        f"{grams_per_kwh * 1000:g}, or 0 for no emissions"
     )
 
 
 IntensityKind: TypeAlias = tuple[Signal, Basis, Accounting]
-"""What an intensity counts. Those of different kinds are never mixed."""
+"""Signal, basis and accounting. Intensities of different kinds are never mixed."""
 
 
 class IntensityValue(NamedTuple):
-    """An intensity and when it holds, wall clock seconds, as a live source gave it."""
+    """An intensity reported by a live source, valid from `start` to `end` (wall clock, seconds)."""
 
     start: float
     end: float
@@ -54,45 +54,45 @@ class IntensityValue(NamedTuple):
 
 
 class FeedState(NamedTuple):
-    """How a live source fares."""
+    """State of a live source."""
 
     name: str
     zone: str
     ok: bool
-    """Whether its last answer was good."""
+    """Whether the last request succeeded."""
     why: str
     requests: tuple[tuple[str, int], ...]
-    """How often it was asked, by how that went."""
+    """Number of requests by outcome."""
     answered: float | None
-    """Wall clock of its last good answer; None: there was none yet."""
+    """Wall clock of the last successful response; None: none yet."""
     due: float
-    """Wall clock from which it may be asked again, if it is needed then."""
+    """Wall clock of the next request, unless the source is idle then."""
 
 
 class Factor(NamedTuple):
-    """One intensity with everything needed to defend it."""
+    """One carbon intensity with its source, validity and kind."""
 
     zone: str
     source: str
-    """What a person reads: publisher and year, or the file's name."""
+    """Human-readable source: publisher and year, or the name of the file."""
     grams_per_kwh: float
     pue: float
     valid_from: float
-    """Wall clock, seconds. 0 for values that are not tied to a time."""
+    """Wall clock, seconds; 0 for values without a time."""
     valid_until: float
-    """Wall clock, seconds; inf for values that are not tied to a time."""
+    """Wall clock, seconds; inf for values without a time."""
     as_of: float
-    """Wall clock of the value itself: start of its year for a yearly table; 0 if nobody says."""
+    """Wall clock of the value itself, such as the start of the year of a table; 0: not known."""
     signal: Signal = Signal.AVERAGE
     basis: Basis = Basis.LIFECYCLE
     accounting: Accounting = Accounting.LOCATION
     estimated: bool = False
     step: int = 0
-    """Place in the fallback chain; 0 is what was asked for first."""
+    """Position in the fallback chain; 0 is the first choice."""
 
 
 class IntensityInterval(NamedTuple):
-    """A stretch of wall-clock time with one factor in force, or with none."""
+    """An interval of wall-clock time with one factor in force, or none."""
 
     t0: float
     t1: float

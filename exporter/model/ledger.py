@@ -1,4 +1,4 @@
-"""account: postings, lines, and what one commit makes durable."""
+"""Types of stage account: postings, account balances, batches and restored state."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from exporter.model.workload import AttributionTarget, SplitMethod
 
 
 class Posting(NamedTuple):
-    """One posting; the only currency that account takes."""
+    """Energy and carbon booked on one account in one minute; the only input of stage account."""
 
     minute: int
     """floor(wall clock / 60), UTC."""
@@ -26,14 +26,14 @@ class Posting(NamedTuple):
 
 
 class IntervalPostings(NamedTuple):
-    """One interval and the entries that it became; their energies are equal, or it is refused."""
+    """An interval and its postings, whose energies sum to that of the interval."""
 
     interval: Interval
     entries: tuple[Posting, ...]
 
 
 class AccountKey(NamedTuple):
-    """The key of a running total."""
+    """Key of an account: device, attribution target, method and split."""
 
     device: Device
     target: AttributionTarget
@@ -42,7 +42,7 @@ class AccountKey(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """What stands on a line. Integers, so that sums are exact; never falls."""
+    """Energy, held energy and carbon of an account. Integers, so that sums are exact."""
 
     energy_uj: int
     held_uj: int
@@ -69,7 +69,7 @@ ZERO_AMOUNT = Amount(0, 0, 0)
 
 
 def sum_amounts(amounts: Iterable[Amount]) -> Amount:
-    """All of them together."""
+    """Return the sum of amounts."""
     total = ZERO_AMOUNT
     for amount in amounts:
         total = total.plus(amount)
@@ -77,9 +77,9 @@ def sum_amounts(amounts: Iterable[Amount]) -> Amount:
 
 
 class Balance(NamedTuple):
-    """A line's total since the ledger began, and the part that its counter does not show.
+    """Total of an account since the ledger began, and the part that its counter does not show.
 
-    A counter shows `total - base`. The base is 0 until a restart had to begin at zero.
+    The published counter is `total - base`. The base is 0 unless a restart had to reset counters.
     """
 
     total: Amount
@@ -87,7 +87,7 @@ class Balance(NamedTuple):
 
     @property
     def counted(self) -> Amount:
-        """What the counter shows."""
+        """Value of the published counter."""
         return self.total.minus(self.base)
 
     def plus(self, other: "Balance") -> "Balance":
@@ -100,7 +100,7 @@ class Balance(NamedTuple):
 
 
 class UsageKey(NamedTuple):
-    """The key of a row of the ledger's time series."""
+    """Key of a row in the ledger's table of usage by minute."""
 
     minute: int
     device: Device
@@ -111,9 +111,9 @@ class UsageKey(NamedTuple):
 
 
 class RunCpuTime(NamedTuple):
-    """CPU time that a run's live processes have used since they started, as last seen.
+    """CPU time of the live processes of a run since they started, as last collected.
 
-    After a restart the difference to a new look proves what the run used meanwhile.
+    After a restart, the difference to a new value is what the run used while the daemon was down.
     """
 
     run: RunKey
@@ -121,7 +121,7 @@ class RunCpuTime(NamedTuple):
 
 
 class HostCpuTime(NamedTuple):
-    """The machine's own CPU clocks since boot, as last seen."""
+    """CPU times of the host since boot, as last collected."""
 
     busy_us: int
     total_us: int
@@ -131,40 +131,42 @@ NO_OWNER_TOTALS: Mapping[Owner, tuple[int, int]] = MappingProxyType({})
 
 
 class Batch(NamedTuple):
-    """What one commit makes durable, all or nothing."""
+    """Changes that one commit writes to the ledger in one transaction."""
 
     seq: int
-    """The journal write that it equals; a journal at or after it is newer."""
+    """Sequence number of the checkpoint with the same state; a journal with this or a later number
+    is newer."""
     at_ns: int
     wall: float
     counter_states: tuple[CounterState, ...]
     lines: Mapping[AccountKey, Balance]
-    """Absolute values of the lines that changed."""
+    """Absolute values of the accounts that changed."""
     usage: Mapping[UsageKey, Amount]
-    """Sums since the batch before."""
+    """Sums since the previous batch."""
     runs: tuple[RunInfo, ...]
-    """Those that began, changed or ended."""
+    """Runs that started, changed or ended."""
     floors: Mapping[Device, float]
     infos: tuple[DeviceInfo, ...] = ()
-    """Devices not yet written down, or changed."""
+    """Devices that are new or changed."""
     clean: bool = False
-    """The last batch of an orderly stop."""
+    """Whether this is the last batch of a clean shutdown."""
     departed: tuple[RunKey, ...] = ()
-    """Runs whose totals went over into those of `DEPARTED`."""
+    """Runs whose totals were added to those of `DEPARTED_RUNS`."""
     owners: Mapping[Owner, tuple[int, int]] = NO_OWNER_TOTALS
-    """Absolute values of those that changed: what counters showed of departed runs, uJ and ng."""
+    """Absolute values of the owners that changed: counted microjoules and nanograms of departed
+    runs."""
     backfill_id: int = 0
-    """The last fill that the values have."""
+    """The last backfill included in the values."""
     journaled_backfill_id: int = 0
-    """The last fill that the journal has as well; the ledger may forget it."""
+    """The last backfill that the journal includes too, so that the ledger may delete it."""
     intensity: str = ""
-    """What the sources of intensity are to know after a restart; empty: as before."""
+    """State of the intensity sources to restore after a restart; empty: unchanged."""
     merged: tuple[tuple[RunKey, RunKey], ...] = ()
-    """Runs that were merged into others, old and new key, in order; done before all else."""
+    """Merged runs, old and new key, in order; applied before everything else."""
 
 
 class FactorUse(NamedTuple):
-    """How much of a run's energy was converted with one factor (None: with none yet)."""
+    """Energy of a run converted with one factor (None: not converted yet), and its carbon."""
 
     factor: Factor | None
     energy_uj: int
@@ -172,57 +174,57 @@ class FactorUse(NamedTuple):
 
 
 class LateCarbon(NamedTuple):
-    """Grams of one line that came after its energy."""
+    """Carbon of one account whose intensity arrived after the energy was booked."""
 
     backfill_id: int
-    """Which fill brought them; a later one has a greater number."""
+    """Number of the backfill; later ones have greater numbers."""
     line: AccountKey
-    """Of who used the energy, whether or not it has left since."""
+    """The account that the energy was booked on, even if its run has departed since."""
     carbon_ng: int
     owner: Owner | None = None
-    """Whose counter has them once the run has left."""
+    """The owner whose counter includes it once the run has departed."""
 
 
 class Backfill(NamedTuple):
-    """What the ledger converted when a factor for energy without grams had come."""
+    """Energy that the ledger converted after its carbon intensity became known."""
 
     id: int
     late_carbon: tuple[LateCarbon, ...]
     uses: Mapping[RunKey, tuple[FactorUse, ...]] = {}
-    """What changes in the factors of each run."""
+    """Changes of the factor uses of each run."""
 
 
 class StoredRun(NamedTuple):
-    """What the ledger knows of a run that begins: that it is back, or nothing."""
+    """What the ledger has stored of a run that is opened."""
 
     key: RunKey
     info: RunInfo | None = None
-    """None: the ledger has never seen the run."""
+    """None: the run is not in the ledger."""
     lines: Mapping[AccountKey, Balance] = {}
     factor_uses: tuple[FactorUse, ...] = ()
 
 
 class RestoredState(NamedTuple):
-    """What the daemon knew before it stopped; handed once to every stage's constructor."""
+    """State of the previous daemon, passed to the constructors of the stages at startup."""
 
     seq: int = 0
     counter_states: tuple[CounterState, ...] = ()
     lines: Mapping[AccountKey, Balance] = {}
     runs: tuple[RunInfo, ...] = ()
-    """Open ones, and ended ones that the page still shows."""
+    """Open runs, and ended runs that are still published."""
     factor_uses: Mapping[RunKey, tuple[FactorUse, ...]] = {}
     floors: Mapping[Device, float] = {}
     run_cpu: tuple[RunCpuTime, ...] = ()
     machine_cpu: HostCpuTime | None = None
     notes: tuple[str, ...] = ()
-    """What a person should know about how it was found; logged once."""
+    """Notes about the recovery; each is logged once."""
     wall: float = 0.0
-    """When the journal or the ledger was last written; 0 where there was none."""
+    """Wall clock of the last write to the journal or the ledger; 0 if there was none."""
     owners: Mapping[Owner, tuple[int, int]] = NO_OWNER_TOTALS
-    """What counters showed of departed runs, microjoules and nanograms."""
+    """Counted microjoules and nanograms of departed runs, by owner."""
     backfill_id: int = 0
-    """The last fill that the lines have."""
+    """The last backfill included in the accounts."""
     intensity: str = ""
-    """What the sources of intensity knew."""
+    """State of the intensity sources."""
     merged: tuple[tuple[RunKey, RunKey], ...] = ()
-    """Merges of runs, old and new key, that are in the first batch after the start."""
+    """Merged runs, old and new key, to be included in the first batch after startup."""

@@ -1,4 +1,4 @@
-"""sample -> attribute: devices, readings of them, and the energy of one interval."""
+"""Types of stage sample: devices, readings, GPU activity and energy intervals."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class DeviceKind(StrEnum):
-    """What a device is; the value of the label `device`."""
+    """Kind of a device; the value of the label `device`."""
 
     GPU = "gpu"
     CPU = "cpu"
@@ -15,7 +15,7 @@ class DeviceKind(StrEnum):
 
 
 class Method(StrEnum):
-    """How an energy was got."""
+    """Measurement method of an energy."""
 
     COUNTER = "counter"
     INTEGRATED = "integrated"
@@ -23,7 +23,7 @@ class Method(StrEnum):
 
 
 class CounterEvent(StrEnum):
-    """What was out of the ordinary in a device's counter."""
+    """Irregularity of a device's counter."""
 
     WRAP = "wrap"
     RESET = "reset"
@@ -39,7 +39,7 @@ class Device(NamedTuple):
 
 
 class DeviceInfo(NamedTuple):
-    """What is known of a device besides its readings."""
+    """Description of a device."""
 
     device: Device
     model: str
@@ -47,82 +47,83 @@ class DeviceInfo(NamedTuple):
     source: str
     """Name of the collector that reads it."""
     power_cap_watts: float
-    """Bound of plausible power; a reading beyond it is held as suspect."""
+    """Upper bound of plausible power; a reading above it is suspect."""
     method: Method = Method.COUNTER
     wrap_uj: int | None = None
-    """The counter restarts at 0 after this many microjoules; None: a fall is a reset."""
+    """The counter wraps to 0 after this many microjoules; None: a decrease is a reset."""
     power_limit_watts: float | None = None
     ordinal: str = ""
-    """The driver's own number, which may change; the label `index`."""
+    """Index assigned by the driver, which may change; the label `index`."""
     pci_bus_id: str = ""
     minor: int | None = None
-    """Number of its device file, as in /dev/nvidia0, which is not the index; None: not known."""
+    """Minor number of the device file, as in /dev/nvidia0, which may differ from the index; None:
+    not known."""
 
 
 class Reading(NamedTuple):
-    """One look at one device: a counter, or a power, or the reason why there is neither."""
+    """Value of the energy counter or power sensor of one device, or why there is none."""
 
     device: Device
     at_ns: int
-    """CLOCK_BOOTTIME of this very read, not of the tick."""
+    """CLOCK_BOOTTIME of this read, not of the tick."""
     epoch: str
-    """Two counter readings are comparable only within one epoch."""
+    """Two counter readings may be subtracted only if their epochs are equal."""
     counter_uj: int | None = None
     power_watts: float | None = None
     why: str = ""
     awake_ns: int = 0
-    """CLOCK_MONOTONIC of this very read, which stands still while the machine sleeps.
+    """CLOCK_MONOTONIC of this read, which stops while the machine is suspended.
 
-    0: not known; the machine is then taken to have been awake all the time.
+    0: not known; the machine is then assumed never to have been suspended.
     """
 
 
 class GpuProcess(NamedTuple):
-    """A process that has a context on a GPU, as the driver tells it."""
+    """A process with a context on a GPU, as reported by the driver."""
 
     pid: int
     partition: str = ""
-    """Id of the partition that it runs in; "": the device is not partitioned."""
+    """Id of its partition; "": the device is not partitioned."""
     active: float = 0.0
-    """Mean activity of the multiprocessors because of it since the look before, 0 to 1."""
+    """Mean activity of the multiprocessors caused by it since the previous poll, 0 to 1."""
     is_proxy: bool = False
-    """It works for other processes, as an MPS server does; its activity is theirs."""
+    """Whether it works on behalf of other processes, such as an MPS server."""
 
 
 class Partition(NamedTuple):
-    """A part of a GPU that is handed out by itself: a MIG compute instance."""
+    """A separately allocatable part of a GPU: a MIG compute instance."""
 
     id: str
     slices: float
-    """Part of the device's slices; a fraction where several share the slices of one instance."""
+    """Slices of the device; a fraction if several partitions share the slices of a GPU instance."""
     active: float | None = None
-    """Mean activity of its own multiprocessors, 0 to 1; None: the chip does not say."""
+    """Mean activity of its multiprocessors, 0 to 1; None: not reported by the GPU."""
     instances: tuple[int, int] | None = None
-    """Numbers of its GPU instance and, in that, of its compute instance; None: not known."""
+    """Ids of its GPU instance and of the compute instance within; None: not known."""
 
 
 class GpuActivity(NamedTuple):
-    """Who is on one GPU, looked at more rarely than its energy."""
+    """Processes, partitions and utilization of one GPU, polled less often than its energy."""
 
     device: Device
     at_ns: int
     gpu_processes: tuple[GpuProcess, ...] = ()
     partitions: tuple[Partition, ...] = ()
     slices: int = 0
-    """All slices of a device that is in MIG mode; 0: it is not partitioned."""
+    """Number of slices of a device in MIG mode; 0: not partitioned."""
     coverage: float = 0.0
-    """Part of the time since the look before for which activity is known, 0 to 1."""
+    """Part of the time since the previous poll for which activity is known, 0 to 1."""
     utilization: float | None = None
     """Part of the time in which anything ran on the device, 0 to 1; None: not known."""
     why: str = ""
-    """Why nothing is known of its processes, if nothing is."""
+    """Why its processes are not known; "": they are."""
 
 
 NO_GPU_ACTIVITY: Mapping[Device, GpuActivity] = MappingProxyType({})
 
 
 class DriverCallStats(NamedTuple):
-    """What one sort of call into a driver has cost since the daemon began."""
+    """Number and total duration of the calls of one driver function since startup."""
 
     calls: int
     seconds: float
@@ -132,7 +133,7 @@ NO_DRIVER_CALLS: Mapping[str, DriverCallStats] = MappingProxyType({})
 
 
 class Observation(NamedTuple):
-    """All that one source says at one moment; the only thing that sample/sources emit."""
+    """Everything that one device collector returned at one moment."""
 
     source: str
     at_ns: int
@@ -141,29 +142,29 @@ class Observation(NamedTuple):
     cost_seconds: float = 0.0
     error: str = ""
     gpu_activity: tuple[GpuActivity, ...] = ()
-    """Those that are new since the last observation."""
+    """Activity of GPUs polled since the previous observation."""
     calls: Mapping[str, DriverCallStats] = NO_DRIVER_CALLS
-    """By name of the driver's function."""
+    """By name of the driver function."""
     sick: str = ""
-    """Why the source cannot heal while this process lives; the daemon is then not healthy."""
+    """Why the source cannot recover within this process; the daemon then reports unhealthy."""
     note: str = ""
-    """What a person should know of the source that is no failure of it."""
+    """Information for the operator that is not a failure."""
 
 
 class DeviceCollector(Protocol):
-    """A source of observations."""
+    """A source of observations of devices."""
 
     name: str
 
     def read(self) -> Observation:
-        """Look once. Never raises for hardware: what cannot be read is a reading with a reason."""
+        """Read all devices. Hardware failures do not raise; the reading then has a reason."""
 
     def release(self) -> None:
-        """Let go of every file and handle."""
+        """Release all files and handles."""
 
 
 class CounterState(NamedTuple):
-    """Where a device's counter stood; what the ledger keeps, so that a restart can go on."""
+    """State of a device's counter at its last accepted reading; kept across restarts."""
 
     device: Device
     raw_uj: int
@@ -171,30 +172,30 @@ class CounterState(NamedTuple):
     epoch: str
     power_watts: float = 0.0
     provisional_uj: int = 0
-    """Already booked by integrating power since `raw_uj` was read."""
+    """Energy booked by integrating power since `raw_uj` was read."""
     debt_uj: int = 0
-    """Booked beyond what the counter then showed; taken off later increments."""
+    """Energy booked in excess of the counter; subtracted from later increments."""
     suspect_uj: int | None = None
     suspect_at_ns: int = 0
     restored: bool = False
-    """Read before this process started: the next interval spans a restart."""
+    """Whether a previous process read it, so that the next interval spans a restart."""
     provisional_at_ns: int = 0
-    """Until when `provisional_uj` was integrated; 0 or before `at_ns`: nothing was."""
+    """End of the integration of `provisional_uj`; 0 or before `at_ns`: none."""
     awake_ns: int = 0
-    """CLOCK_MONOTONIC at `at_ns`; 0: not known, time asleep before the next reading is not either.
+    """CLOCK_MONOTONIC at `at_ns`; 0: not known, nor is time suspended before the next reading.
 
-    After a sleep the three times of a position are moved on by its length, so that the time since
-    each of them is time awake; `at_ns - awake_ns` is what the machine has slept since boot.
+    After a suspend, the three times of a state are shifted by its duration, so that the time since
+    each of them excludes it; `at_ns - awake_ns` is the time suspended since boot.
     """
     uncounted: bool = False
-    """The published counters began at zero after `raw_uj` was read, and may have shown before that
-    what was used since: it belongs to the totals alone."""
+    """Whether the published counters were reset to zero after `raw_uj` was read. They may have
+    included energy of the next interval before the reset, so it is added to the totals only."""
 
 
 class Interval(NamedTuple):
-    """The energy of ONE device between ITS two readings.
+    """Energy of one device between two of its own readings.
 
-    Time asleep between them is left out: `t0_ns` is that much later than the first of them.
+    Time suspended between them is excluded: `t0_ns` is later than the first reading by that time.
     """
 
     device: Device
@@ -204,6 +205,6 @@ class Interval(NamedTuple):
     method: Method
     event: CounterEvent | None = None
     restart: bool = False
-    """No daemon ran for a part of it."""
+    """Whether no daemon ran during a part of it."""
     uncounted: bool = False
-    """It belongs to the totals alone, as its position says."""
+    """Whether it is added to the totals only; see `CounterState.uncounted`."""

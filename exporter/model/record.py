@@ -1,4 +1,4 @@
-"""RunRecord, version 1: the one value that every receipt, report and API answer renders."""
+"""Run record, version 1: the document that receipts, reports and API responses render."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -14,11 +14,11 @@ from exporter.model.workload import SplitMethod
 
 VERSION = 1
 GROUP_LABEL = "group"
-"""The label that runs of one sweep share."""
+"""Label shared by the runs of one sweep."""
 
 
 class RecordPart(NamedTuple):
-    """What a run used of one device, got by one method and split in one way."""
+    """Usage of one device by a run, by measurement method and split."""
 
     device: Device
     method: Method
@@ -30,7 +30,7 @@ NO_MODELS: Mapping[Device, str] = MappingProxyType({})
 
 
 class RunRecord(NamedTuple):
-    """Everything known of one run on one node."""
+    """One run on one node with its usage and carbon intensities."""
 
     run: RunInfo
     parts: tuple[RecordPart, ...]
@@ -40,29 +40,29 @@ class RunRecord(NamedTuple):
     node: str
     version: int = VERSION
     models: Mapping[Device, str] = NO_MODELS
-    """What the devices are, as far as the node knows them now."""
+    """Models of the devices that the node knows now."""
 
     @property
     def energy_uj(self) -> int:
-        """Sum over the parts."""
+        """Energy, summed over the parts."""
         return sum(part.amount.energy_uj for part in self.parts)
 
     @property
     def held_uj(self) -> int:
-        """Idle energy of what the run held; inside `energy_uj`."""
+        """Idle energy of the devices that the run held; included in `energy_uj`."""
         return sum(part.amount.held_uj for part in self.parts)
 
     @property
     def carbon_ng(self) -> int:
-        """Sum over the parts."""
+        """Carbon, summed over the parts."""
         return sum(part.amount.carbon_ng for part in self.parts)
 
     @property
     def is_over_budget(self) -> bool | None:
-        """Whether it emitted more than its budget.
+        """Whether the run exceeded its budget.
 
-        None without a budget; also where what is known is within it and a part is missing: that of
-        other nodes, or grams of energy without an intensity.
+        None without a budget, or if the known emissions are within the budget but incomplete:
+        because of other nodes, or energy without a carbon intensity.
         """
         if self.run.budget_grams is None:
             return None
@@ -73,23 +73,23 @@ class RunRecord(NamedTuple):
 
     @property
     def duration_seconds(self) -> float:
-        """From the first start to the end, or to the moment of this record."""
+        """Time from the first start to the end, or to the time of this record."""
         return max(0.0, (self.run.ended or self.at) - self.run.started)
 
 
 class UsageInterval(NamedTuple):
-    """What one party used of one device in one minute, or in one hour."""
+    """Usage of one device by one attribution target in one minute or hour."""
 
     at: float
-    """When it began, wall clock."""
+    """Start of the interval, wall clock."""
     device: Device
     run: RunKey | None
-    """None: it was charged to no run."""
+    """None: not attributed to any run."""
     amount: Amount
 
 
 class RunFilter(NamedTuple):
-    """Which runs are asked for; "" and None: any."""
+    """Filter for runs; "" and None match any."""
 
     run_id: str = ""
     job_id: str | None = None
@@ -97,10 +97,10 @@ class RunFilter(NamedTuple):
     group: str = ""
     namespace: str = ""
     inside: str = ""
-    """Those that began directly inside the run with this id."""
+    """Matches runs started directly inside the run with this id."""
 
     def has(self, run: RunInfo) -> bool:
-        """Whether a run is among them."""
+        """Whether the filter matches a run."""
         return (
             self.run_id in ("", run.shown_id)
             and self.job_id in (None, run.key.job_id)
@@ -115,28 +115,28 @@ ANY_RUN = RunFilter()
 
 
 class RunCursor(NamedTuple):
-    """The place of a run in the list of all runs, which begins with the latest start."""
+    """Position of a run in the list of all runs, sorted by start time, latest first."""
 
     started: float
     key: RunKey
 
     @classmethod
     def of(cls, run: RunInfo) -> "RunCursor":
-        """The place of a run."""
+        """Return the position of a run."""
         return cls(run.started, run.key)
 
     @property
     def order(self) -> tuple[float, str, str, int]:
-        """What the list is sorted by; no two runs have the same."""
+        """Sort key of the list; unique per run."""
         return -self.started, self.key.run_id, self.key.job_id, self.key.uid
 
     def precedes(self, run: RunInfo) -> bool:
-        """Whether a run comes after this place."""
+        """Whether a run comes after this position."""
         return self.order < RunCursor.of(run).order
 
 
 class GroupBy(StrEnum):
-    """What runs may be added up by."""
+    """Field by which runs are aggregated."""
 
     JOB = "job"
     GROUP = "group"
@@ -146,17 +146,17 @@ class GroupBy(StrEnum):
 
 
 class RunTotals(NamedTuple):
-    """What the ledger has of all runs of one job, group, user, namespace or account."""
+    """Totals of all runs of one job, group, user, namespace or account."""
 
     name: str
-    """Of the job, group, user, namespace or account; "" for the runs that have none."""
+    """Name of the job, group, user, namespace or account; "" for runs without one."""
     runs: int
     users: tuple[str, ...]
     nodes: tuple[str, ...]
     started: float
     """The earliest start."""
     ended: float | None
-    """The latest end; None as long as one of them is open."""
+    """The latest end; None while one of the runs is open."""
     at: float
     parts: tuple[RecordPart, ...]
     factors: tuple[FactorUse, ...]
@@ -164,27 +164,27 @@ class RunTotals(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A way to write a record down."""
+    """An output format of a record."""
 
     media_type: str
     suffix: str
-    """Of a file's name, without a dot."""
+    """File name extension, without a dot."""
     title: str
-    """What a person reads who chooses."""
+    """Human-readable name of the format."""
     write: Callable[[Mapping[str, Any]], str]
-    """The document, without a line end after it, of a record as `to_json` gives it."""
+    """Renders a record, as returned by `record_to_json`, without a trailing line end."""
 
 
 class RunArchive(Protocol):
-    """Every run that the ledger knows, on the page or not; may be asked from any thread."""
+    """Read access to all runs in the ledger, published or not; thread-safe."""
 
     def ledger_id(self) -> str:
-        """The id that was made with the ledger. Raises LedgerError."""
+        """Return the id that was generated with the ledger. Raises LedgerError."""
 
     def runs(
         self, limit: int, wanted: RunFilter = ANY_RUN, after: RunCursor | None = None
     ) -> Sequence[RunRecord]:
-        """The `limit` runs that began last, newest first, or those that come after a place.
+        """Return up to `limit` runs, latest start first, beginning after the cursor `after`.
 
         Raises LedgerError.
         """
@@ -192,16 +192,22 @@ class RunArchive(Protocol):
     def sums(
         self, by: GroupBy, since: float, wanted: RunFilter, leaving_out: Collection[RunKey]
     ) -> Sequence[RunTotals]:
-        """The sums of all runs that began at `since` or later. Raises LedgerError."""
+        """Return totals of all runs started at `since` or later, except `leaving_out`.
+
+        Raises LedgerError.
+        """
 
     def usage(
         self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False
     ) -> Sequence[UsageInterval]:
-        """Usage of all parties, or of one run, by the minute or hour. Raises LedgerError."""
+        """Return usage by minute or hour of all attribution targets, or of one run.
+
+        Raises LedgerError.
+        """
 
 
 def record_to_json(record: RunRecord) -> dict[str, object]:
-    """The record as JSON-ready values; integers stay exact."""
+    """Convert a record to JSON-serializable values; integers stay exact."""
     run = record.run
     return {
         "version": record.version,
@@ -239,24 +245,24 @@ def record_to_json(record: RunRecord) -> dict[str, object]:
     }
 
 
-def totals_to_json(found: RunTotals, models: Mapping[Device, str]) -> dict[str, object]:
-    """The sum as JSON-ready values, as far as it has them under the names of a record."""
-    total = sum_amounts(part.amount for part in found.parts)
+def totals_to_json(totals: RunTotals, models: Mapping[Device, str]) -> dict[str, object]:
+    """Convert totals to JSON-serializable values, with the field names of a record."""
+    total = sum_amounts(part.amount for part in totals.parts)
     return {
         "version": VERSION,
-        "name": found.name,
-        "runs": found.runs,
-        "users": list(found.users),
-        "nodes": list(found.nodes),
-        "started": found.started,
-        "ended": found.ended,
-        "at": found.at,
-        "units": {unit.name: unit.amount for unit in found.units},
+        "name": totals.name,
+        "runs": totals.runs,
+        "users": list(totals.users),
+        "nodes": list(totals.nodes),
+        "started": totals.started,
+        "ended": totals.ended,
+        "at": totals.at,
+        "units": {unit.name: unit.amount for unit in totals.units},
         "energy_uj": total.energy_uj,
         "held_uj": total.held_uj,
         "carbon_ng": total.carbon_ng,
-        "parts": _parts_to_json(found.parts, models),
-        "intensity": [_factor_use_to_json(use) for use in found.factors],
+        "parts": _parts_to_json(totals.parts, models),
+        "intensity": [_factor_use_to_json(use) for use in totals.factors],
     }
 
 
@@ -279,7 +285,7 @@ def _parts_to_json(
 
 
 def _progress_to_json(run: RunInfo) -> dict[str, float] | None:
-    """How far the run said to have come, and when."""
+    """Return the last progress that the run reported."""
     if run.progress is None:
         return None
     last = run.progress.last
@@ -287,14 +293,14 @@ def _progress_to_json(run: RunInfo) -> dict[str, float] | None:
 
 
 def _forecast_to_json(run: RunInfo) -> dict[str, object] | None:
-    """What an open run will have used on this node when its work is done, and its range."""
-    ahead = forecast(run.progress) if run.ended is None else None
-    if ahead is None:
+    """Return the forecast of an open run on this node with its prediction interval."""
+    expected = forecast(run.progress) if run.ended is None else None
+    if expected is None:
         return None
     return {
-        **_outcome_to_json(ahead),
-        "low": _outcome_to_json(ahead.low) if ahead.low else None,
-        "high": _outcome_to_json(ahead.high) if ahead.high else None,
+        **_outcome_to_json(expected),
+        "low": _outcome_to_json(expected.low) if expected.low else None,
+        "high": _outcome_to_json(expected.high) if expected.high else None,
     }
 
 
@@ -307,7 +313,7 @@ def _outcome_to_json(outcome: ForecastOutcome | Forecast) -> dict[str, float]:
 
 
 def _factor_use_to_json(use: FactorUse) -> dict[str, object]:
-    """One intensity that the run was converted with, and for how much of it."""
+    """Return one carbon intensity of a run with the energy converted by it."""
     factor = use.factor
     amounts: dict[str, object] = {"energy_uj": use.energy_uj, "carbon_ng": use.carbon_ng}
     if factor is None:

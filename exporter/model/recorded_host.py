@@ -1,4 +1,4 @@
-"""Who is on the GPUs of a made-up host, by its description: processes, partitions, holdings."""
+"""Parser of recorded hosts, and their GPU processes, partitions and holdings over time."""
 
 import math
 from bisect import bisect_right
@@ -15,17 +15,17 @@ from exporter.model.workload import GpuHolding
 
 
 class HostFields:
-    """One object of the description.
+    """Typed access to the fields of one JSON object of a recorded host.
 
-    What is not as expected is a ValueError that names the field by its path from the top. A field
-    that has a `default` may be left out.
+    An invalid field raises ValueError with its path from the top of the document. A field with a
+    `default` is optional.
     """
 
     def __init__(self, content: object, where: str = "") -> None:
         if not isinstance(content, dict):
             place = f"{where}: " if where else ""
             text = f"{place}expected an object, found {brief(content)}"
-            raise ValueError(text)  # noqa: TRY004  as every mistake in a description
+            raise ValueError(text)  # noqa: TRY004  as for every error in a recorded host
         self._content: dict[str, Any] = content
         self._where = where
 
@@ -33,46 +33,46 @@ class HostFields:
         return key in self._content
 
     def names(self) -> tuple[str, ...]:
-        """The names of all fields, in order."""
+        """Return the names of all fields, in order."""
         return tuple(self._content)
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Any text."""
+        """Return a string."""
         value = self._content.get(key, default)
         if not isinstance(value, str):
             raise self.mistake(key, "text")
         return value
 
     def choice(self, key: str, choices: Collection[str], default: str | None = None) -> str:
-        """One of some texts."""
+        """Return one of the strings `choices`."""
         value = self._content.get(key, default)
         if value not in list(choices):
             raise self.mistake(key, f"one of {', '.join(choices)}")
         return str(value)
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """True or false."""
+        """Return a boolean."""
         value = self._content.get(key, default)
         if not isinstance(value, bool):
             raise self.mistake(key, "true or false")
         return value
 
     def positive(self, key: str) -> float:
-        """A number above 0."""
+        """Return a number above 0."""
         value = self._content.get(key)
         if not _is_quantity(value) or value == 0:
             raise self.mistake(key, "a number above 0")
         return float(value)
 
     def seconds(self, key: str, most: float) -> float:
-        """A time in a period that is `most` long."""
+        """Return a time from 0 to `most` seconds."""
         value = self._content.get(key)
         if not _is_quantity(value) or value > most:
             raise self.mistake(key, f"seconds from 0 to {most:g}")
         return float(value)
 
     def count(self, key: str, default: int | None = None, *, least: int = 0) -> int:
-        """A whole number."""
+        """Return an integer of at least `least`."""
         value = self._content.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise self.mistake(key, f"a whole number from {least} on")
@@ -86,7 +86,7 @@ class HostFields:
         *,
         most: float = math.inf,
     ) -> "Curve":
-        """A value over time, none of it above `most`."""
+        """Return a curve whose values are from 0 to `most`."""
         points = self._content.get(key, default)
         bound = "" if most == math.inf else f" or above {most:g}"
         if not isinstance(points, list | tuple) or not all(_is_point(it, most) for it in points):
@@ -97,29 +97,29 @@ class HostFields:
             raise ValueError(f"{self.place(key)}: {error}") from None
 
     def texts(self, key: str) -> dict[str, str]:
-        """An object of texts; none where it is left out."""
+        """Return an object of strings; empty if the field is absent."""
         value = self._content.get(key, {})
         if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
             raise self.mistake(key, "an object of texts")
         return value
 
     def part(self, key: str) -> "HostFields":
-        """An object in this one; an empty one where it is left out."""
+        """Return a nested object; empty if the field is absent."""
         return HostFields(self._content.get(key, {}), self.place(key))
 
     def rows(self, key: str) -> list["HostFields"]:
-        """A list of objects; an empty one where it is left out."""
+        """Return a list of objects; empty if the field is absent."""
         value = self._content.get(key, [])
         if not isinstance(value, list):
             raise self.mistake(key, "a list of objects")
         return [HostFields(item, f"{self.place(key)}[{index}]") for index, item in enumerate(value)]
 
     def place(self, key: str) -> str:
-        """Where a field is: `devices[0].id`."""
+        """Return the path of a field, such as `devices[0].id`."""
         return f"{self._where}.{key}" if self._where else key
 
     def mistake(self, key: str, expected: str) -> ValueError:
-        """What to raise where a field is not `expected`."""
+        """Return the error for a field that is not `expected`."""
         found = brief(self._content.get(key)) if key in self else "nothing"
         return ValueError(f"{self.place(key)}: expected {expected}, found {found}")
 
@@ -135,10 +135,10 @@ def _is_quantity(value: Any) -> TypeGuard[float]:
 
 
 class Curve:
-    """A value over time through `points` of (seconds, value), the same in every period.
+    """A periodic, piecewise linear function of time through `points` of (seconds, value).
 
-    From the last point the curve runs straight to the first of the next period. Two points at
-    one time make a step. Raises ValueError if there are no points, or they are not in order
+    The curve is linear from the last point to the first point of the next period. Two points at the
+    same time are a step. Raises ValueError if there are no points, or if they are not in order
     within the period.
     """
 
@@ -157,12 +157,12 @@ class Curve:
         self._areas = list(accumulate(areas, initial=0.0))
 
     def at(self, seconds: float) -> float:
-        """The value at a time; right of a step where there is one."""
+        """Return the value at a time; at a step, the value after it."""
         _, value = self._within(seconds % self._period)
         return value
 
     def integral(self, begin_seconds: float, end_seconds: float) -> float:
-        """Value times seconds between two times."""
+        """Return the integral, value times seconds, between two times."""
         return self._area(end_seconds) - self._area(begin_seconds)
 
     def _area(self, seconds: float) -> float:
@@ -171,20 +171,20 @@ class Curve:
         return periods * self._areas[-1] + area
 
     def _within(self, seconds: float) -> tuple[float, float]:
-        """Area from the period's start, and value, at a time inside the period."""
+        """Return the integral from the period's start, and the value, at a time within a period."""
         index = min(bisect_right(self._times, seconds), len(self._times) - 1) - 1
         begin, value = self._times[index], self._values[index]
         span = self._times[index + 1] - begin
-        passed = seconds - begin
+        elapsed = seconds - begin
         if span == 0:
             return self._areas[index], value
         slope = (self._values[index + 1] - value) / span
-        now = value + slope * passed
-        return self._areas[index] + passed * (value + now) / 2, now
+        now = value + slope * elapsed
+        return self._areas[index] + elapsed * (value + now) / 2, now
 
 
 def _edge(points: Sequence[tuple[float, float]], period_seconds: float) -> float:
-    """The value where one period meets the next."""
+    """Return the value at the boundary of two periods."""
     (first_time, first), (last_time, last) = points[0], points[-1]
     before = period_seconds - last_time
     span = before + first_time
@@ -192,28 +192,28 @@ def _edge(points: Sequence[tuple[float, float]], period_seconds: float) -> float
 
 
 POLL_SECONDS = 5.0
-"""How often the processes of a GPU are looked at."""
+"""Interval at which the processes of a GPU are polled."""
 
 
 class RecordedHolding(NamedTuple):
-    """What one run, or a process of nobody, has of one GPU from `starts` to `ends`."""
+    """Part of a GPU that a run, or a process without a run, holds from `starts` to `ends`."""
 
     device: Device
     partition: str
     units: int
     units_of: int
     pid: int | None
-    """None: it is held without a process."""
+    """None: held without a process."""
     active: Curve
     starts: float
     ends: float
 
     def is_active(self, phase: float) -> bool:
-        """Whether it is there so many seconds after the beginning of the period."""
+        """Whether it is held `phase` seconds after the start of the period."""
         return self.starts <= phase < self.ends
 
     def holding(self, run: RunKey, at_seconds: float, period: float) -> GpuHolding:
-        """What `run` holds by it in the period of `at_seconds`."""
+        """Return the holding of `run` in the period of `at_seconds`."""
         begin = at_seconds - at_seconds % period
         return GpuHolding(
             self.device,
@@ -227,27 +227,27 @@ class RecordedHolding(NamedTuple):
 
 
 class RecordedPartitioning(NamedTuple):
-    """How a GPU is divided."""
+    """Partitioning of a GPU."""
 
     slices: int
-    """0: it is not."""
+    """0: not partitioned."""
     sizes: Mapping[str, float]
-    """The slices of each partition, by its id."""
+    """Slices by partition id."""
     has_activity: bool
-    """Whether the chip tells the activity of each."""
+    """Whether the GPU reports the activity of each partition."""
 
 
 NOT_PARTITIONED = RecordedPartitioning(0, MappingProxyType({}), has_activity=False)
 
 
 def recorded_partitionings(host: HostFields) -> dict[str, RecordedPartitioning]:
-    """Each GPU of a host by its id. Raises ValueError naming the place."""
+    """Return the partitioning of each GPU by its id. Raises ValueError with the path."""
     gpus = (row for row in host.rows("devices") if row.text("kind") == DeviceKind.GPU)
     return {gpu.text("id"): _layout(gpu) for gpu in gpus}
 
 
 def active_period(row: HostFields, period: float) -> tuple[float, float]:
-    """When a row of `workload` or `strangers` begins and ends. Raises ValueError naming it."""
+    """Return start and end of a row of `workload` or `strangers`. Raises ValueError."""
     starts, ends = row.seconds("starts", period), row.seconds("ends", period)
     if ends <= starts:
         raise row.mistake("ends", f"more than starts, {starts:g}")
@@ -257,56 +257,56 @@ def active_period(row: HostFields, period: float) -> tuple[float, float]:
 def recorded_holdings(
     row: HostFields, period: float, gpus: Mapping[str, RecordedPartitioning]
 ) -> tuple[RecordedHolding, ...]:
-    """The GPUs of one row of `workload`; `gpus` are all there are. Raises ValueError naming it."""
-    return tuple(_seat(gpu, active_period(row, period), period, gpus) for gpu in row.rows("gpus"))
+    """Return the GPUs held by one row of `workload`. `gpus` are all GPUs. Raises ValueError."""
+    return tuple(
+        _holding(gpu, active_period(row, period), period, gpus) for gpu in row.rows("gpus")
+    )
 
 
 class RecordedGpuProcesses:
-    """The processes on the GPUs of a host at any time."""
+    """Processes on the GPUs of a recorded host."""
 
     def __init__(self, host: HostFields) -> None:
-        """Raises ValueError naming the place of a mistake."""
+        """Parse the host. Raises ValueError with the path of an invalid field."""
         period = self._period = host.positive("period_seconds")
         self._gpus = recorded_partitionings(host)
-        self._seats = [
+        self._holdings = [
             *(
-                seat
+                holding
                 for row in host.rows("workload")
-                for seat in recorded_holdings(row, period, self._gpus)
+                for holding in recorded_holdings(row, period, self._gpus)
             ),
             *(
-                _seat(row, active_period(row, period), period, self._gpus)
+                _holding(row, active_period(row, period), period, self._gpus)
                 for row in host.rows("strangers")
             ),
         ]
-        self._looked = -POLL_SECONDS
+        self._polled = -POLL_SECONDS
 
     def collect(self, at_ns: int) -> tuple[GpuActivity, ...]:
-        """A look at every GPU, where the last one is long enough ago."""
+        """Return the activity of every GPU; empty before the polling interval has passed."""
         now = at_ns / units.NANOSECONDS_PER_SECOND
-        if now - self._looked < POLL_SECONDS:
+        if now - self._polled < POLL_SECONDS:
             return ()
-        before, self._looked = max(self._looked, now - POLL_SECONDS), now
-        return tuple(self._look(name, before, now, at_ns) for name in self._gpus)
+        before, self._polled = max(self._polled, now - POLL_SECONDS), now
+        return tuple(self._activity(name, before, now, at_ns) for name in self._gpus)
 
-    def _look(self, name: str, before: float, now: float, at_ns: int) -> GpuActivity:
+    def _activity(self, name: str, before: float, now: float, at_ns: int) -> GpuActivity:
         device, layout = Device(DeviceKind.GPU, name), self._gpus[name]
         phase = now % self._period
         gpu_processes = tuple(
-            GpuProcess(seat.pid, seat.partition, _mean_value(seat.active, before, now))
-            for seat in self._seats
-            if seat.device == device and seat.pid is not None and seat.is_active(phase)
+            GpuProcess(holding.pid, holding.partition, _mean_value(holding.active, before, now))
+            for holding in self._holdings
+            if holding.device == device and holding.pid is not None and holding.is_active(phase)
         )
         if not layout.slices:
-            busy = min(1.0, sum(occupant.active for occupant in gpu_processes))
+            busy = min(1.0, sum(process.active for process in gpu_processes))
             return GpuActivity(device, at_ns, gpu_processes, coverage=1.0, utilization=busy)
         partitions = tuple(
             Partition(
                 partition,
                 size,
-                sum(
-                    occupant.active for occupant in gpu_processes if occupant.partition == partition
-                )
+                sum(process.active for process in gpu_processes if process.partition == partition)
                 if layout.has_activity
                 else None,
             )
@@ -327,11 +327,11 @@ def _layout(gpu: HostFields) -> RecordedPartitioning:
         sizes[row.text("id")] = row.count("slices", least=1) * own / of
     slices, used = mig.count("slices", least=1), round(sum(sizes.values()), 6)
     if used > slices:
-        raise mig.mistake("slices", f"no less than its instances have, {used:g}")
+        raise mig.mistake("slices", f"at least the slices of its instances, {used:g}")
     return RecordedPartitioning(slices, sizes, gpu.part("nvml").flag("gpm", default=False))
 
 
-def _seat(
+def _holding(
     row: HostFields,
     times: tuple[float, float],
     period: float,

@@ -1,11 +1,11 @@
-"""What a run is."""
+"""Types of runs: key, description, progress and owner."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 
 class RunKey(NamedTuple):
-    """What a run is known by. `uid` keeps two users' equal ids apart; -1 means none."""
+    """Identity of a run. `uid` distinguishes equal ids of two users; -1 means none."""
 
     uid: int
     run_id: str
@@ -14,13 +14,14 @@ class RunKey(NamedTuple):
 
 NO_UID = -1
 IMPORTED_UID = -3
-"""uid of runs that another tool measured: no other run has it, so none goes on with them."""
+"""uid of runs that another tool measured; unique to them, so that no other run continues one."""
 DEPARTED_RUNS = RunKey(NO_UID, "", "")
-"""All runs that left the page: in the sums of a device, never a series of its own."""
+"""Pseudo-run with the totals of all departed runs: included in the sums of a device, without
+series of its own."""
 
 
 class UnitCount(NamedTuple):
-    """Something that a run counts of its own, such as tokens; a counter shows `amount - base`."""
+    """A unit of work that a run counts, such as tokens; the counter shows `amount - base`."""
 
     name: str
     amount: float
@@ -28,17 +29,17 @@ class UnitCount(NamedTuple):
 
 
 class RunMerge(NamedTuple):
-    """A provisional run that turned out to be another one."""
+    """A provisional run that was identified as another run."""
 
     old: RunKey
     new: RunKey
     is_counted: bool = True
-    """Whether the counters of the new run show what the old one used; False: those of the old one
-    have shown it, beside those of the new one."""
+    """Whether the counters of the new run include the usage of the old one; False: the counters of
+    the old run, published beside those of the new one, already include it."""
 
 
 class ProgressMark(NamedTuple):
-    """How far a run had come, and what it had used on this node by then."""
+    """Progress of a run at one time, with its totals on this node."""
 
     done: float
     at: float
@@ -48,17 +49,17 @@ class ProgressMark(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How much of its work a run has done, of `total`, between two marks."""
+    """Work done by a run, out of `total`, between two marks."""
 
     total: float
     first: ProgressMark
     last: ProgressMark
     between: tuple[ProgressMark, ...] = ()
-    """Some marks on the way, in order: how evenly the work went."""
+    """Intermediate marks in order, from which the variance of the usage is estimated."""
 
 
 class Owner(NamedTuple):
-    """Whose runs are added up: a user, a namespace, and the labels that the operator lets out."""
+    """Unit by which runs are summed: a user, a namespace and the exported labels."""
 
     user: str
     namespace: str = ""
@@ -66,66 +67,66 @@ class Owner(NamedTuple):
 
 
 POD = "pod"
-"""The origin of a run that a pod of Kubernetes is."""
+"""Origin of a run that is a pod of Kubernetes."""
 REPLAY = "replay"
-"""The origin of a run of a recording, which says all that is known of it."""
+"""Origin of a run of a recorded host."""
 REGISTERED = "registered"
-"""The origin of a run that a program asked for."""
+"""Origin of a run that a program registered."""
 
 
 class RunInfo(NamedTuple):
-    """A run as it goes to and from the ledger."""
+    """Description of a run, as stored in the ledger."""
 
     key: RunKey
     name: str
     user: str
     origin: str
-    """How it is known: registered, environment, machine, the name of a scheduler, pod, replay, the
-    tool that measured it, or folded, of all beyond the cap."""
+    """How it was found: registered, environment, machine, the name of a scheduler, pod, replay, the
+    tool that measured it, or folded for the runs beyond `max_runs`."""
     started: float
-    """Wall clock, seconds; the first start if it was reopened."""
+    """Wall clock, seconds; the first start if the run was reopened."""
     ended: float | None = None
     end_reason: str = ""
     scope: str = "tree"
-    """tree: the lead process and its descendants. cgroup: all in its cgroup. machine: all."""
+    """tree: the lead process and its descendants. cgroup: all processes in the cgroup of the lead
+    process. machine: all processes."""
     lead_pid: int = 0
     lead_start: int = 0
-    """Start time of the lead process in clock ticks since boot; tells a reused pid apart."""
+    """Start time of the lead process in clock ticks since boot; detects a reused pid."""
     cgroup: str = ""
     account: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     budget_grams: float | None = None
     enclosing: RunKey | None = None
-    """The run that it began in, which its processes fall back to when it ends."""
+    """The run in which it was started, to which its processes return when it ends."""
     shown_id: str = ""
-    """The label `run_id`: the id, or `id@uid` where another user's run took it first."""
+    """The label `run_id`: the id, or `id@uid` if a run of another user already has that id."""
     namespace: str = ""
-    """Where its pods are; runs of two namespaces are never one."""
+    """Namespace of its pods; runs of two namespaces are never merged."""
     nodes: int = 0
-    """Nodes that it spans, as its launcher says; 0: unknown."""
+    """Number of nodes reported by its launcher; 0: unknown."""
     units: tuple[UnitCount, ...] = ()
-    """What it counts, by name."""
+    """Units of work that it counts, by name."""
     logged: tuple[tuple[str, float | str], ...] = ()
-    """The last value of each result that it logged, by name."""
+    """The last value of each logged result, by name."""
     progress: Progress | None = None
-    """None: it says nothing of that."""
+    """None: no progress reported."""
     owner: Owner | None = None
-    """Whose counter it is added to as long as it is on the page, whatever becomes known of it
-    meanwhile; None: that was not settled yet."""
+    """Owner whose counter includes it; fixed while the run is published. None: not settled yet."""
     is_provisional: bool = False
-    """Its identity is not known yet: a pod that the API server has not described. It may be merged
-    into another run, and its owner is settled when it is identified, or ends."""
+    """Whether its identity is not known yet: a pod that the API server has not described. It may be
+    merged into another run. Its owner is settled when it is identified, or ends."""
 
     @property
     def is_user_known(self) -> bool:
-        """Whether it has no user, or one whose name is known; a counter of theirs may wait."""
+        """Whether it has no user, or a user with a known name; else the owner is not settled."""
         return bool(self.user) or self.key.uid < 0 or self.origin == REPLAY
 
 
 def with_stored_run(run: RunInfo, past: RunInfo | None) -> RunInfo:
-    """A run that came back, with what is known of it from before it left the page.
+    """Combine a reopened run with its stored state `past`. Unit counters continue.
 
-    Counters of its units go on from where they are.
+    Stored amounts become the base of the unit counters.
     """
     if past is None:
         return run
@@ -142,11 +143,11 @@ def with_stored_run(run: RunInfo, past: RunInfo | None) -> RunInfo:
 
 
 OTHER_OWNER = Owner("other")
-"""All owners beyond the cap, and the runs that are folded together."""
+"""Owner of folded runs, and of all owners beyond the limit."""
 
 
 def owner_of(run: RunInfo, exported_labels: Collection[str]) -> Owner:
-    """Whose a run is."""
+    """Return the owner of a run."""
     if run.key.uid == NO_UID:
         return OTHER_OWNER
     labels = tuple([pair for pair in run.labels if pair[0] in exported_labels])

@@ -1,4 +1,4 @@
-"""account -> expose: the state of everything at one tick. Built by the loop, never mutated."""
+"""Snapshot of the whole state after one tick: immutable, built by the loop, read by expose."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,21 +21,21 @@ from exporter.model.workload import AttributionTarget, CollectorState, SplitMeth
 
 
 class DeviceState(NamedTuple):
-    """One device now."""
+    """State of one device."""
 
     info: DeviceInfo
     up: bool
     why: str
-    """Why there is no reading, if there is none."""
+    """Why there is no reading; "": there is one."""
     age_seconds: float
-    """Since the last good reading."""
+    """Time since the last accepted reading."""
     power_watts: float | None
-    """Mean over the last half interval or more; None: unknown, which is not zero."""
+    """Mean over at least half a sampling interval; None: unknown, which is not zero."""
     events: Mapping[CounterEvent, int]
     activity: GpuActivity | None = None
-    """The last look at who is on it; None: nobody looked, or not lately."""
+    """Its last activity; None: not polled, or outdated."""
     is_counted: bool = True
-    """Whether its energy is known, if only from where on; else it has none to show, not even 0."""
+    """Whether counting has begun; if not, no energy is exported, not even 0."""
 
     @property
     def utilization(self) -> float | None:
@@ -44,7 +44,7 @@ class DeviceState(NamedTuple):
 
 
 class AccountSnapshot(NamedTuple):
-    """One line of the books now."""
+    """Balance and power of one account."""
 
     device: Device
     target: AttributionTarget
@@ -55,24 +55,24 @@ class AccountSnapshot(NamedTuple):
 
 
 class IntensityState(NamedTuple):
-    """The intensity in force now."""
+    """The carbon intensity in force."""
 
     factor: Factor | None
-    """None: the chain is exhausted, grams stand still."""
+    """None: no source of the chain has an intensity, so the carbon counters do not increase."""
     age_seconds: float | None
     why: str
-    """In a sentence for a person: where the number comes from, or why there is none."""
+    """Human-readable: where the value comes from, or why there is none."""
     recent: tuple[IntensityValue, ...] = ()
-    """What was known of the last hours; empty for a source without times."""
+    """Values of the last hours; empty for a source without times."""
     forecast: tuple[IntensityValue, ...] = ()
-    """From the source in force; empty where it has none."""
+    """Forecast of the source in force; empty if it has none."""
     second: "IntensityState | None" = None
-    """Another kind of intensity, that no grams are counted with; None: not wanted."""
+    """Intensity of another kind, not used for conversion; None: not configured."""
     feeds: tuple[FeedState, ...] = ()
 
 
 class DaemonHealth(NamedTuple):
-    """How the daemon itself fares."""
+    """Health of the daemon."""
 
     loop_seconds: float = 0.0
     loop_overruns: int = 0
@@ -83,7 +83,7 @@ class DaemonHealth(NamedTuple):
     imbalance_uj: int = 0
     exporter_energy_uj: int = 0
     sick: str = ""
-    """Why a source can never work again in this process, with the remedy."""
+    """Why a source cannot recover within this process, with the remedy."""
 
 
 NO_RUN_OWNERS: Mapping[RunKey, Owner] = MappingProxyType({})
@@ -91,7 +91,7 @@ NO_MEMBERS: Mapping[RunKey, tuple[tuple[str, str], ...]] = MappingProxyType({})
 
 
 class Snapshot(NamedTuple):
-    """All that may be shown of one tick; data and health side by side."""
+    """Published state of one tick: data and health."""
 
     tick: int
     at_ns: int
@@ -101,26 +101,26 @@ class Snapshot(NamedTuple):
     devices: tuple[DeviceState, ...]
     rows: tuple[AccountSnapshot, ...]
     runs: tuple[RunInfo, ...]
-    """Open ones first, then ended ones that are still shown."""
+    """Open runs first, then ended runs that are still published."""
     factor_uses: Mapping[RunKey, tuple[FactorUse, ...]]
     grid: IntensityState
     collectors: tuple[CollectorState, ...]
     health: DaemonHealth
     notes: tuple[str, ...] = ()
-    """What a person should know: missing sources with their remedy, a restart, a repair."""
+    """Notes for the operator: missing sources with their remedy, a recovery."""
     driver_calls: Mapping[str, DriverCallStats] = NO_DRIVER_CALLS
     owners: tuple[tuple[Owner, int, int], ...] = ()
-    """What counters showed of runs that have left: microjoules and nanograms by owner."""
+    """Counted microjoules and nanograms of departed runs, by owner."""
     members: Mapping[RunKey, tuple[tuple[str, str], ...]] = NO_MEMBERS
     """Pods and containers of the runs that have some."""
     owner_of: Mapping[RunKey, Owner] = NO_RUN_OWNERS
-    """Whose the runs are that have lines among `rows`."""
+    """Owners of the runs with accounts in `rows`."""
     leaving: tuple[RunInfo, ...] = ()
-    """Runs that are off the page, and whose lines are still among `rows`."""
+    """Runs that are no longer published but still have accounts in `rows`."""
 
 
 def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:
-    """The record of a run that the snapshot shows."""
+    """Return the record of a run in the snapshot."""
     return RunRecord(
         run=run,
         parts=tuple(
@@ -136,12 +136,12 @@ def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:
 
 
 def device_models(snapshot: Snapshot) -> dict[Device, str]:
-    """What the node's devices are."""
+    """Return the models of the devices of the node."""
     return {state.info.device: state.info.model for state in snapshot.devices}
 
 
 def run_power_watts(snapshot: Snapshot, run: RunInfo) -> float | None:
-    """Power of a run over all devices; None where no device of it has one."""
+    """Return the power of a run over all devices; None if no device has a power."""
     powers = [
         row.power_watts
         for row in snapshot.rows

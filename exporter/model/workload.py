@@ -1,4 +1,4 @@
-"""attribute -> convert: what runs used, and their shares of an interval."""
+"""Types of stage attribute: usage of runs, GPU holdings and shares of an interval."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +10,7 @@ from exporter.model.runs import RunKey
 
 
 class UnattributedReason(StrEnum):
-    """Why an energy is charged to no run."""
+    """Why energy is not attributed to any run."""
 
     IDLE = "idle"
     OTHER = "other"
@@ -20,11 +20,11 @@ class UnattributedReason(StrEnum):
 
 
 AttributionTarget: TypeAlias = RunKey | UnattributedReason
-"""Every microjoule is booked on exactly one party."""
+"""A run, or a reason for unattributed energy; every microjoule is booked on exactly one."""
 
 
 class SplitMethod(StrEnum):
-    """How a share of a device's energy was found."""
+    """How a share of a device's energy was determined."""
 
     EXCLUSIVE = "exclusive"
     CPU_TIME = "cpu_time"
@@ -36,85 +36,86 @@ class SplitMethod(StrEnum):
 
 
 class RunUsage(NamedTuple):
-    """CPU time used by one run since the last look, and the memory it holds now."""
+    """CPU time of one run since the previous sample, and its current memory."""
 
     run: RunKey
     cpu_us: int
     memory_bytes: int
     held_threads: int = 0
-    """Hardware threads that the run has alone, whether or not it uses them."""
+    """Hardware threads that the run holds exclusively, whether or not it uses them."""
 
 
 class GpuHolding(NamedTuple):
-    """A GPU, or a part of one, that a run holds whether or not it does anything with it."""
+    """A GPU, or a part of one, that a run holds, used or not."""
 
     device: Device
     run: RunKey
     partition: str = ""
-    """Id of the partition that is held; "": the whole device, or some of its replicas."""
+    """Id of the held partition; "": the whole device, or some of its replicas."""
     units: int = 1
-    """Replicas that are held."""
+    """Number of replicas held."""
     units_of: int = 0
-    """Replicas that can be held; 0: as many as are held."""
+    """Total number of replicas; 0: the sum of those held."""
     since_ns: int = 0
     until_ns: int | None = None
-    """CLOCK_BOOTTIME; None: it is held still."""
+    """CLOCK_BOOTTIME; None: still held."""
     is_proxy: bool = False
-    """By a process that works for others, as an MPS server does: it gives way to who holds it."""
+    """Whether the holder is a process that works on behalf of others, such as an MPS server; other
+    holders take precedence."""
 
 
 NO_PROCESS_RUNS: Mapping[int, RunKey] = MappingProxyType({})
 
 
 class HostUsage(NamedTuple):
-    """The whole machine since the last look; what runs are measured against."""
+    """Usage of the whole host since the previous sample, of which runs have shares."""
 
     busy_us: int
-    """CPU time spent by anything, summed over hardware threads."""
+    """CPU time of all processes and the kernel, summed over hardware threads."""
     total_us: int
-    """CPU time that there was, idle included."""
+    """CPU time including idle time."""
     memory_used_bytes: int
-    """Anonymous and shared memory in use by anything."""
+    """Anonymous and shared memory in use."""
     memory_total_bytes: int
     exporter_us: int = 0
-    """CPU time of this daemon; inside `busy_us`."""
+    """CPU time of this daemon; included in `busy_us`."""
     threads: int = 0
-    """Hardware threads; 0: not known."""
+    """Number of hardware threads; 0: not known."""
 
 
 class WorkloadSample(NamedTuple):
-    """Who ran and what they used since the last look."""
+    """Runs and their usage since the previous sample."""
 
     at_ns: int
     usage: tuple[RunUsage, ...]
     machine: HostUsage | None
-    """None: the machine's own totals could not be read."""
+    """None: the totals of the host could not be read."""
     machine_owner: RunKey | None = None
-    """A run that owns the whole machine and pays for what nobody else used."""
+    """The run of scope `machine`, which is charged for everything that no other run used."""
     holdings: tuple[GpuHolding, ...] = ()
-    """Of GPUs; those that ended since the last look among them."""
+    """GPU holdings, including those that ended since the previous sample."""
     run_of_pid: Mapping[int, RunKey] = NO_PROCESS_RUNS
-    """The runs of processes that have a context on a GPU, by pid; who is in no run is left out."""
+    """Runs of the processes with a context on a GPU, by pid; processes without a run are absent."""
     proxy_pids: frozenset[int] = frozenset()
-    """Processes on a GPU that work for others, by pid: MPS servers that are known by name."""
+    """Pids of processes on a GPU that work on behalf of others: MPS servers, recognized by name."""
 
 
 class EnergyShare(NamedTuple):
-    """One party's part of one interval. The shares of an interval sum to its energy, exactly."""
+    """Share of one attribution target in an interval. The shares sum exactly to its energy."""
 
     target: AttributionTarget
     energy_uj: int
     split: SplitMethod
     held_uj: int = 0
-    """Part of `energy_uj` that is idle power of what the party holds."""
+    """Part of `energy_uj` that is idle power of held devices."""
 
 
 SETTINGS = "config"
-"""Name of the state that says why the settings could not be reloaded; absent if they could."""
+"""Name of the state of a failed reload of the settings; absent otherwise."""
 
 
 class CollectorState(NamedTuple):
-    """Whether a source of samples or of workload worked at its last try."""
+    """Result of the last run of a collector."""
 
     name: str
     ok: bool

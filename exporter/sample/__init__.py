@@ -1,1 +1,1 @@
-"""sample: what the hardware says, as energy per device and interval."""
+"""Stage sample: reads the hardware and computes the energy of each device and interval."""

@@ -1,4 +1,4 @@
-"""Estimates that replace counters which exist and do not move, as in some virtual machines."""
+"""Fallback to estimates for energy counters that do not increase, as in some virtual machines."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -11,35 +11,36 @@ from exporter.model.readings import Device, DeviceCollector, DeviceKind, Observa
 log = logging.getLogger(__name__)
 
 STUCK_NS = 20 * units.NANOSECONDS_PER_SECOND
-"""How long a counter must stand still, the machine being awake."""
+"""Time awake without an increase after which a counter is considered stuck."""
 MIN_BUSY_US = units.MICROSECONDS_PER_SECOND
-"""How much CPU time the machine must have used meanwhile: no processor does that for nothing."""
+"""CPU time used by the machine in that time, which requires energy."""
 RECOVERY_READINGS = 3
-"""In how many readings in a row a counter has to move before it is believed again."""
+"""Consecutive readings with an increase after which a counter is used again."""
 STUCK_ERROR = (
-    f"its counter has not moved for {units.seconds(STUCK_NS):.0f} s though the machine was busy, "
-    "as in a virtual machine that shows counters and does not count; until it moves its energy is "
-    "{instead}"
+    f"the energy counter has not increased for {units.seconds(STUCK_NS):.0f} s although the "
+    "machine was busy, as in virtual machines that expose counters without updating them; until it "
+    "increases, the energy is {instead}"
 )
 
 
 class _StuckSince(NamedTuple):
-    """Since when a counter has not moved."""
+    """Start of the time in which a counter has not increased."""
 
     awake_ns: int
     busy_us: int
-    """CPU time of the machine until then."""
+    """Busy CPU time of the machine since boot at that time."""
 
 
 class StuckCounterFallback:
-    """Watches the counters of one kind, and puts an estimate in their place while all are still.
+    """Watches the counters of one kind, and replaces them by an estimate while all are stuck.
 
-    Nothing is counted twice and nothing is lost: the estimate counts from the reading in which all
-    counters were first seen to be still, and they count again from the last of its readings. A
-    counter that stands still beside others that move belongs to a device that is not up.
+    No energy is counted twice or lost: the estimate counts from the reading in which all counters
+    were first seen unchanged, and the counters count again from the last reading of the estimate.
+    If only some counters are stuck, their devices are reported as not up.
 
-    `build` opens the estimate, and is called only where counters stand still; None where none is
-    wanted. `busy_us` is the machine's busy CPU time since boot; it may raise OSError or ValueError.
+    `build` opens the estimate, and is called only when counters are stuck; None: no estimate is
+    available. `busy_us` returns the busy CPU time of the machine since boot; it may raise OSError
+    or ValueError.
     """
 
     def __init__(
@@ -53,80 +54,85 @@ class StuckCounterFallback:
         self._estimate: DeviceCollector | None = None
         self._busy_us = busy_us
         self._last_uj: dict[Device, int] = {}
-        self._rests: dict[Device, _StuckSince] = {}
-        """The counters that did not move in their last reading."""
+        self._unchanged: dict[Device, _StuckSince] = {}
+        """The counters that did not increase in their last reading."""
         self._first: tuple[Reading, ...] | None = None
-        """What the estimate was when the last of them came to rest; None: one moves."""
+        """Readings of the estimate when the last counter stopped; None: a counter increases."""
         self._is_replaced = False
-        self._moves = 0
+        self._increases = 0
+        """Consecutive readings with an increase."""
         self._held: tuple[Reading, ...] = ()
-        """Of the counters, from which they count again."""
+        """Readings of the counters from which they count again."""
 
     def apply(self, counted: Observation) -> Observation:
-        """What was observed, counters that stand still replaced."""
+        """Return the observation with stuck counters replaced."""
         own = tuple(
             reading
             for reading in counted.readings
             if reading.device.kind is self._kind and reading.counter_uj is not None
         )
-        moved = self._note(own)
+        increased = self._update(own)
         if self._is_replaced:
-            return self._go_on(counted, own, moved=moved)
-        still = self._still(own)
-        if self._first is not None and len(still) == len(self._rests):
-            self._is_replaced, self._moves = True, 0
-            log.warning("energy counters do not move", extra={"kind": str(self._kind)})
+            return self._continue_estimate(counted, own, increased=increased)
+        stuck = self._stuck(own)
+        if self._first is not None and len(stuck) == len(self._unchanged):
+            self._is_replaced, self._increases = True, 0
+            log.warning("energy counters stuck; using estimate", extra={"kind": str(self._kind)})
             return self._replace(counted, self._first)
         held, self._held = self._held, ()
-        return _without(counted._replace(readings=(*held, *counted.readings)), still, "unknown")
+        return _without(counted._replace(readings=(*held, *counted.readings)), stuck, "unknown")
 
     def release(self) -> None:
-        """Close what the estimate reads."""
+        """Release the estimate."""
         if self._estimate is not None:
             self._estimate.release()
 
-    def _note(self, own: Sequence[Reading]) -> bool:
-        """Take down which counters rest; whether any has moved."""
-        moved = False
+    def _update(self, own: Sequence[Reading]) -> bool:
+        """Record which counters are unchanged; return whether any has increased."""
+        increased = False
         for reading in own:
             last_uj = self._last_uj.get(reading.device)
             assert reading.counter_uj is not None
             self._last_uj[reading.device] = reading.counter_uj
             if last_uj != reading.counter_uj:
-                moved = moved or last_uj is not None
-                self._rests.pop(reading.device, None)
-            elif reading.device not in self._rests:
+                increased = increased or last_uj is not None
+                self._unchanged.pop(reading.device, None)
+            elif reading.device not in self._unchanged:
                 busy_us = self._busy_now_us()
                 if busy_us is not None:
-                    self._rests[reading.device] = _StuckSince(reading.awake_ns, busy_us)
-        if not own or len(self._rests) < len(self._last_uj):
+                    self._unchanged[reading.device] = _StuckSince(reading.awake_ns, busy_us)
+        if not own or len(self._unchanged) < len(self._last_uj):
             self._first = None
         elif self._first is None:
-            self._first = self._begin()
-        return moved
+            self._first = self._read_estimate()
+        return increased
 
-    def _begin(self) -> tuple[Reading, ...]:
-        """What the estimate is now, if there is one."""
+    def _read_estimate(self) -> tuple[Reading, ...]:
+        """Open the estimate if necessary and return its readings; empty if there is none."""
         if self._estimate is None and self._build is not None:
             try:
                 self._estimate = self._build()
             except (ConfigError, Unavailable) as error:
-                log.warning("no estimate can replace the counters: %s", error)
+                log.warning("estimate not available", extra={"error": str(error)})
                 self._build = None
         return self._estimate.read().readings if self._estimate is not None else ()
 
-    def _still(self, own: Sequence[Reading]) -> set[Device]:
-        """The counters that rest for too long."""
-        long = {
+    def _stuck(self, own: Sequence[Reading]) -> set[Device]:
+        """Return the devices whose counters are stuck."""
+        candidates = {
             reading.device
             for reading in own
-            if reading.device in self._rests
-            and reading.awake_ns - self._rests[reading.device].awake_ns >= STUCK_NS
+            if reading.device in self._unchanged
+            and reading.awake_ns - self._unchanged[reading.device].awake_ns >= STUCK_NS
         }
-        busy_us = self._busy_now_us() if long else None
+        busy_us = self._busy_now_us() if candidates else None
         if busy_us is None:
             return set()
-        return {device for device in long if busy_us - self._rests[device].busy_us >= MIN_BUSY_US}
+        return {
+            device
+            for device in candidates
+            if busy_us - self._unchanged[device].busy_us >= MIN_BUSY_US
+        }
 
     def _busy_now_us(self) -> int | None:
         try:
@@ -134,16 +140,18 @@ class StuckCounterFallback:
         except (OSError, ValueError):
             return None
 
-    def _go_on(self, counted: Observation, own: tuple[Reading, ...], *, moved: bool) -> Observation:
-        """Estimate further, for the last time if the counters move again."""
-        self._moves = self._moves + 1 if moved else 0
-        if self._moves == RECOVERY_READINGS:
-            log.info("energy counters move again", extra={"kind": str(self._kind)})
+    def _continue_estimate(
+        self, counted: Observation, own: tuple[Reading, ...], *, increased: bool
+    ) -> Observation:
+        """Return the estimate, for the last time if the counters have recovered."""
+        self._increases = self._increases + 1 if increased else 0
+        if self._increases == RECOVERY_READINGS:
+            log.info("energy counters recovered", extra={"kind": str(self._kind)})
             self._is_replaced, self._held = False, own
         return self._replace(counted, ())
 
     def _replace(self, counted: Observation, first: Sequence[Reading]) -> Observation:
-        """The observation with the estimate's devices in place of those of the counters."""
+        """Return the observation with the estimate in place of the counters."""
         own = {info.device for info in counted.infos if info.device.kind is self._kind}
         if self._estimate is None:
             return _without(counted, own, "unknown")
@@ -160,14 +168,14 @@ class StuckCounterFallback:
         )
 
 
-def _without(counted: Observation, still: Collection[Device], instead: str) -> Observation:
-    """The observation without what the counters of some devices show."""
-    if not still:
+def _without(counted: Observation, stuck: Collection[Device], instead: str) -> Observation:
+    """Return the observation without the counters of some devices."""
+    if not stuck:
         return counted
     why = STUCK_ERROR.format(instead=instead)
     readings = (
         reading._replace(counter_uj=None, why=reading.why or why)
-        if reading.device in still
+        if reading.device in stuck
         else reading
         for reading in counted.readings
     )
@@ -175,22 +183,24 @@ def _without(counted: Observation, still: Collection[Device], instead: str) -> O
 
 
 class CollectorWithFallback:
-    """A source of counters, with an estimate for each kind of device that can replace them."""
+    """A collector of counters with a fallback for each kind of device."""
 
-    def __init__(self, counters: DeviceCollector, standbys: Sequence[StuckCounterFallback]) -> None:
+    def __init__(
+        self, counters: DeviceCollector, fallbacks: Sequence[StuckCounterFallback]
+    ) -> None:
         self.name = counters.name
         self._counters = counters
-        self._standbys = standbys
+        self._fallbacks = fallbacks
 
     def read(self) -> Observation:
-        """The counters now, or the estimates in place of those that stand still."""
+        """Read the counters, with estimates in place of stuck ones."""
         observation = self._counters.read()
-        for standby in self._standbys:
-            observation = standby.apply(observation)
+        for fallback in self._fallbacks:
+            observation = fallback.apply(observation)
         return observation
 
     def release(self) -> None:
-        """Close every file."""
+        """Close all files."""
         self._counters.release()
-        for standby in self._standbys:
-            standby.release()
+        for fallback in self._fallbacks:
+            fallback.release()

@@ -1,12 +1,12 @@
-"""A small kernel file that is read again and again without being opened each time."""
+"""Reading of small files in procfs and sysfs."""
 
 import os
 
 
 class ReusedFile:
-    """Keeps `path` open between reads.
+    """A file that stays open between reads.
 
-    Opened at the first read, and again after a failed one or where another file has replaced it.
+    It is opened at the first read, and reopened after a failed read or if the file was replaced.
     """
 
     def __init__(self, path: str) -> None:
@@ -14,7 +14,7 @@ class ReusedFile:
         self._fd = -1
 
     def read(self, length: int) -> bytes:
-        """The first `length` bytes as they are now. Raises OSError."""
+        """Return the first `length` bytes of the current content. Raises OSError."""
         try:
             if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
                 self.close()
@@ -26,14 +26,14 @@ class ReusedFile:
             raise
 
     def close(self) -> None:
-        """Let go of the file; a later read opens it again."""
+        """Close the file; a later read reopens it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def read_text(directory: str, name: str) -> str:
-    """What a file holds, without white space around it; "" where it cannot be read."""
+    """Return the content of a file without surrounding whitespace; "" if it cannot be read."""
     try:
         with open(os.path.join(directory, name), encoding="ascii") as file:
             return file.read().strip()

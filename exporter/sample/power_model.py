@@ -1,4 +1,4 @@
-"""How much power is assumed where no counter can be read, and who says so."""
+"""Power models of processors and memory without a readable counter, with their sources."""
 
 import os
 import re
@@ -9,31 +9,31 @@ from exporter.errors import ConfigError
 
 VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD", "HygonGenuine": "Hygon"}
 
-# How the kernel's architectures count their processors (show_cpuinfo in arch/*/kernel).
+# Formats of the number of processors by architecture (show_cpuinfo in arch/*/kernel).
 PROCESSOR_COUNT_ROWS = ("# processors", "ncpus active", "cpus active")
-"""Number of online processors in one row: s390; sparc; alpha."""
+"""Rows with the number of online processors: s390; sparc; alpha."""
 PROCESSOR_ROW = re.compile(r"processor\s*(\d+)?\s*:\s*(?(1)|\d+\s*$)")
 """One row per online processor: `processor : 0`, on s390 `processor 0: version = FF, ...`."""
 
 
 class CpuInfo(NamedTuple):
-    """The processors of one machine; all packages are taken to be of one model."""
+    """Processors of one machine; all packages are assumed to be of one model."""
 
     model: str = ""
-    """Empty where the kernel does not say, as on most ARM machines."""
+    """Empty if not reported, as on most ARM machines."""
     vendor: str = ""
     packages: tuple[int, ...] = (0,)
-    """Physical ids, in order; package 0 alone where the kernel does not say."""
+    """Physical ids, in order; only package 0 if not reported."""
     threads: int = 1
     """Hardware threads online, over all packages."""
     threads_per_package: int = 1
-    """Those of one package, offline ones left out as the kernel does."""
+    """Online hardware threads of one package."""
     guest: bool = False
     """Whether this is a virtual machine."""
 
 
 def read_cpuinfo(procfs: str) -> CpuInfo:
-    """What `{procfs}/cpuinfo` says; the defaults where it cannot be read."""
+    """Read `{procfs}/cpuinfo`; return the defaults if it cannot be read."""
     try:
         with open(os.path.join(procfs, "cpuinfo"), encoding="utf-8", errors="replace") as file:
             return parse_cpuinfo(file.read())
@@ -42,7 +42,7 @@ def read_cpuinfo(procfs: str) -> CpuInfo:
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:
-    """The fields of a cpuinfo text that matter here."""
+    """Parse the text of /proc/cpuinfo."""
     first: dict[str, str] = {}
     packages: set[int] = set()
     threads = 0
@@ -77,40 +77,40 @@ GUEST_FULL_WATTS_PER_THREAD = 3.5
 GUEST_SOURCE = (
     "Cloud Carbon Footprint, AWS average: https://www.cloudcarbonfootprint.org/docs/methodology/"
 )
-"""Averages over the server processors that one large provider runs, per virtual CPU, at 0 % and
-100 % load, which its authors took from SPECpower results; see Appendix I of that page."""
+"""Average power per virtual CPU of the server processors of one large provider at 0 % and 100 %
+load, derived by its authors from SPECpower results; see Appendix I of that page."""
 
 DRAM_WATTS_PER_GB = 0.3725
 DRAM_SOURCE = "Lannelongue et al. 2021, Green Algorithms: https://doi.org/10.1002/advs.202100707"
-"""Power of memory by its size, in use or not."""
+"""Power of memory per GB installed, whether in use or not."""
 
 
 class CpuPowerModel(NamedTuple):
-    """Power of one hardware thread, from idle to fully busy."""
+    """Power of one hardware thread in watts, idle and at full load."""
 
     idle_per_thread: float
     full_per_thread: float
     basis: str
-    """Where the numbers come from, for people."""
+    """Human-readable source of the values."""
 
 
 class DramPowerModel(NamedTuple):
-    """Power of memory."""
+    """Power of memory in watts per GB."""
 
     per_gb: float
     basis: str
-    """Where the number comes from, for people."""
+    """Human-readable source of the value."""
 
 
 def cpu_power_model(
     cpu: CpuInfo, idle_per_thread: float | None = None, full_per_thread: float | None = None
 ) -> CpuPowerModel:
-    """What is assumed of `cpu`; watts that are given go before any table.
+    """Return the power model of `cpu`; configured watts take precedence over the tables.
 
-    A known part on bare metal draws its TDP, spread over its hardware threads, when fully busy,
-    and the same fraction of that when idle as the cited pair. A guest sees the name of a part of
-    which it holds a slice, so guests and unknown parts take the cited pair as it stands.
-    Raises ConfigError if idle is above full.
+    On bare metal, a known processor model draws its TDP, divided by its hardware threads, at full
+    load, and when idle the same fraction of that as the published average. A guest has only a part
+    of the processor that it sees, so guests and unknown models use the published average.
+    Raises ConfigError if idle power is above full power.
     """
     tdp = None if cpu.guest else tdp_watts(cpu.model)
     if tdp is None:
@@ -126,19 +126,19 @@ def cpu_power_model(
     if idle > full:
         raise ConfigError(
             f"sample.cpu_idle_watts_per_thread: {idle:g} is above the power at full load, "
-            f"{full:g} (watts); set sample.cpu_full_watts_per_thread beside it as well"
+            f"{full:g} (watts); set sample.cpu_full_watts_per_thread as well"
         )
     return CpuPowerModel(idle, full, basis)
 
 
 def dram_power_model(per_gb: float | None = None) -> DramPowerModel:
-    """What is assumed of memory; a number that is given goes before the cited one."""
+    """Return the power model of memory; a configured value takes precedence."""
     if per_gb is None:
         return DramPowerModel(DRAM_WATTS_PER_GB, DRAM_SOURCE)
     return DramPowerModel(per_gb, "configured")
 
 
 def tdp_watts(model: str) -> float | None:
-    """Thermal design power of one package of `model`, or None if the table lacks it."""
+    """Return the thermal design power of one package in watts; None if it is not in the table."""
     row = next(rows_of(model), None)
     return None if row is None else float(row["tdp_watts"])

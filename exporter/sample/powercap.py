@@ -1,4 +1,4 @@
-"""The zones of Linux powercap that count energy of a processor package or its memory."""
+"""Zones of the Linux powercap interface that count energy of processor packages and memory."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from exporter import units
 from exporter.model.readings import Device, DeviceInfo, DeviceKind
 from exporter.sample.kernel_files import ReusedFile, read_text
 
-# `intel-rapl` is the driver's name on AMD too. `intel-rapl-mmio` shows the same counters again.
+# The driver is named `intel-rapl` on AMD too. `intel-rapl-mmio` repeats the same counters.
 ZONE = re.compile(r"intel-rapl(:\d+){1,2}")
 ROOTS = ("class/powercap", "devices/virtual/powercap/intel-rapl")
 FALLBACK_CAP_WATTS = 1000.0
@@ -17,16 +17,16 @@ FALLBACK_CAP_WATTS = 1000.0
 
 @dataclass(eq=False, slots=True)
 class PowercapZone:
-    """One counter."""
+    """A powercap zone with an energy counter."""
 
     info: DeviceInfo
     path: str
     energy: ReusedFile
 
     def refresh_limits(self) -> None:
-        """Read the power limits again; the bound of plausible power rises with them.
+        """Read the power limits again and raise the bound of plausible power accordingly.
 
-        It never falls, because energy that was used under the higher limit may still be due.
+        The bound never decreases, because energy used under the higher limit may not be read yet.
         """
         cap_watts, limit_watts = _limits(self.path)
         self.info = self.info._replace(
@@ -36,9 +36,9 @@ class PowercapZone:
 
 
 def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[PowercapZone]:
-    """Packages in order of their zone numbers, each followed by its dram.
+    """Yield the packages in order of their zone numbers, each followed by its dram zone.
 
-    `model` and `vendor` are those of the processor; `source` is the collector that will read.
+    `model` and `vendor` describe the processor; `source` is the name of the collector.
     """
     paths = _zone_paths(sysfs)
     taken: set[str] = set()
@@ -57,17 +57,17 @@ def find_zones(sysfs: str, model: str, vendor: str, source: str) -> Iterator[Pow
 
 
 def zone_names(sysfs: str) -> list[str]:
-    """The names of all zones, sorted, each once."""
+    """Return the distinct names of all zones, sorted."""
     return sorted({read_text(path, "name") for path in _zone_paths(sysfs).values()})
 
 
 def has_zones(sysfs: str) -> bool:
-    """Whether there is a counter, or something that this user may not look into."""
+    """Whether there are zones, or a directory that this user may not list."""
     return bool(_zone_paths(sysfs) or unlistable_directory(sysfs))
 
 
 def unlistable_directory(sysfs: str) -> str:
-    """A directory of powercap that is there and may not be listed by this user; "": none."""
+    """Return a powercap directory that this user may not list; "" if there is none."""
     for root in ROOTS:
         path = os.path.join(sysfs, root)
         try:
@@ -80,7 +80,10 @@ def unlistable_directory(sysfs: str) -> str:
 
 
 def _zone_paths(sysfs: str) -> dict[tuple[int, ...], str]:
-    """Zone directories by zone numbers. Containers may mount the devices without the class."""
+    """Return zone directories by zone numbers.
+
+    Both roots are searched, because containers may mount /sys/devices without /sys/class.
+    """
     paths: dict[tuple[int, ...], str] = {}
     for root in ROOTS:
         listed = _zone_directories(os.path.join(sysfs, root))
@@ -115,24 +118,24 @@ def _zone(path: str, device: Device, model: str, vendor: str, source: str) -> Po
 
 
 def _limits(path: str) -> tuple[float, float | None]:
-    """The bound of plausible power and the long-term limit, in watts."""
+    """Return the bound of plausible power and the long-term limit, in watts."""
     limits_watts = [_limit_watts(path, f"constraint_{n}_power_limit_uw") for n in range(4)]
     most_watts = [_limit_watts(path, f"constraint_{n}_max_power_uw") for n in range(4)]
-    # The limits bound means over seconds; a shorter interval may lie above them.
+    # The limits apply to means over seconds; the power of a shorter interval may be higher.
     cap_watts = 2 * max(*limits_watts, *most_watts) or FALLBACK_CAP_WATTS
     return cap_watts, limits_watts[0] or None
 
 
 def _limit_watts(path: str, name: str) -> float:
-    """A power limit; 0 where there is none, or one beyond any package, which limits nothing.
+    """Return a power limit in watts; 0 if there is none, or an implausible one.
 
-    The register has 15 bits of 1/8 W, so firmware that sets no limit shows up to 4095 W.
+    The register has 15 bits of 1/8 W, so firmware that sets no limit reports up to 4095 W.
     """
     watts = _number(path, name) / units.MICROWATTS_PER_WATT
     return watts if watts <= FALLBACK_CAP_WATTS else 0.0
 
 
 def _number(path: str, name: str) -> int:
-    """The number in a file of a zone; 0 where there is none."""
-    found = read_text(path, name)
-    return int(found) if found.isdecimal() else 0
+    """Return the number in a file of a zone; 0 if there is none."""
+    text = read_text(path, name)
+    return int(text) if text.isdecimal() else 0

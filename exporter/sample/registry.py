@@ -1,4 +1,4 @@
-"""Which sources of energy are opened on this machine, and what is said of the others."""
+"""Registry of device collectors: opens those that work on this machine."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -25,26 +25,26 @@ COLLECTOR_NAMES: tuple[str, ...] = (
     CpuEstimateCollector.name,
     DramEstimateCollector.name,
 )
-"""The collectors that can be switched off and on by name."""
+"""Collectors that can be enabled and disabled by name."""
 
 RELEASE_SECONDS = 300.0
-"""How long the drivers are let go of when that is asked for."""
+"""Time for which drivers are released on request."""
 NO_BOOT_ID = (
     "{procfs}/sys/kernel/random/boot_id cannot be read, so energy used while the daemon is stopped "
-    "is not recovered; mount procfs whole and name it with --path.procfs"
+    "is not recovered; mount all of procfs and set --path.procfs to the mount point"
 )
 
 
 class OpenedCollectors(NamedTuple):
-    """What samples this machine."""
+    """The collectors of this machine."""
 
     device_collectors: tuple[DeviceCollector, ...]
     states: tuple[CollectorState, ...]
-    """Of the collectors that were wanted and could not be opened."""
+    """States of enabled collectors that could not be opened."""
     notes: tuple[str, ...]
-    """What a person should know, with the remedy."""
+    """Notes for the operator, with the remedy."""
     release_driver: Callable[[], None] = lambda: None
-    """Lets go of drivers for a while, so that a device can be reset."""
+    """Releases the drivers temporarily, so that a device can be reset."""
 
 
 def open_collectors(
@@ -59,11 +59,12 @@ def open_collectors(
     cpu_full_watts_per_thread: float | None = None,
     dram_watts_per_gb: float | None = None,
 ) -> OpenedCollectors:
-    """Open every source that works here; an estimate only for a kind that no counter covers.
+    """Open all collectors that work on this machine.
 
-    `boot_id` is what `read_boot_id` says. `enabled` switches collectors by name, on where it does
-    not say. `replay` is the path of a host to play instead of all of them. Raises ConfigError for
-    a setting that cannot be.
+    Estimates are opened only for kinds of devices without a counter. `boot_id` is the result of
+    `read_boot_id`. `enabled` enables or disables collectors by name; the default is enabled.
+    `replay` is the path of a recorded host to replay instead. Raises ConfigError for invalid
+    settings.
     """
     notes = [NO_BOOT_ID.format(procfs=procfs)] if boot_id.startswith(UNKNOWN_BOOT) else []
     if replay:
@@ -86,7 +87,10 @@ def open_collectors(
     kinds = {info.device.kind for info in rapl.infos} if rapl is not None else set()
     if not kinds and nvml is not None and nvml.covers_cpu():
         kinds = {DeviceKind.CPU, DeviceKind.DRAM}
-        notes.append("cpu and dram energy are part of the GPUs': one counter has the whole module")
+        notes.append(
+            "cpu and dram energy are included in that of the GPUs: their counters cover the whole "
+            "module"
+        )
     watts = partial(cpu_power_model, cpu, cpu_idle_watts_per_thread, cpu_full_watts_per_thread)
     dram = dram_power_model(dram_watts_per_gb)
 
@@ -109,16 +113,16 @@ def open_collectors(
             DeviceKind.CPU: (CpuEstimateCollector.name, estimate_cpu),
             DeviceKind.DRAM: (DramEstimateCollector.name, estimate_dram),
         }
-        standbys = [
+        fallbacks = [
             StuckCounterFallback(
                 kind, build if enabled.get(name, True) else None, partial(read_busy_us, procfs)
             )
             for kind, (name, build) in estimates.items()
             if kind in kinds
         ]
-        opening.replace(rapl, CollectorWithFallback(rapl, standbys))
+        opening.replace(rapl, CollectorWithFallback(rapl, fallbacks))
     if not opening.device_collectors:
-        notes.append("no energy is measured: every collector is switched off or cannot work here")
+        notes.append("no energy is measured: every collector is disabled or not available")
     opened = OpenedCollectors(tuple(opening.device_collectors), tuple(opening.states), tuple(notes))
     return (
         opened
@@ -131,7 +135,7 @@ CollectorT = TypeVar("CollectorT", bound=DeviceCollector)
 
 
 class _CollectorOpener:
-    """Collects what could be opened, and what is to be said of the rest."""
+    """Opens collectors, and collects states and notes of those that fail."""
 
     def __init__(self, enabled: Mapping[str, bool], notes: list[str]) -> None:
         self.device_collectors: list[DeviceCollector] = []
@@ -140,26 +144,26 @@ class _CollectorOpener:
         self._notes = notes
 
     def attempt(self, name: str, build: Callable[[], CollectorT]) -> CollectorT | None:
-        """The sampler, or None where it is switched off or cannot work."""
+        """Open a collector; return None if it is disabled or not available."""
         if not self._enabled.get(name, True):
             return None
         try:
-            sampler = build()
+            collector = build()
         except Unavailable as error:
             self.states.append(CollectorState(name, ok=False, seconds=0.0, why=str(error)))
             self._notes.append(f"{name}: {error}")
             return None
-        self.device_collectors.append(sampler)
-        return sampler
+        self.device_collectors.append(collector)
+        return collector
 
-    def replace(self, sampler: DeviceCollector, by: DeviceCollector) -> None:
-        """Read another sampler in the place of one that was opened."""
-        self.device_collectors[self.device_collectors.index(sampler)] = by
+    def replace(self, collector: DeviceCollector, by: DeviceCollector) -> None:
+        """Replace an open collector."""
+        self.device_collectors[self.device_collectors.index(collector)] = by
 
     def counters(
         self, sysfs: str, cpu: CpuInfo, build: Callable[[], RaplCollector]
     ) -> RaplCollector | None:
-        """Those of processors; nothing is wrong with a virtual machine that has none."""
+        """Open the counters of processors; in a virtual machine, their absence is no failure."""
         if cpu.guest and RaplCollector.name not in self._enabled and not are_counters_here(sysfs):
             self._notes.append(f"{RaplCollector.name}: this virtual machine has no energy counters")
             return None
@@ -170,9 +174,9 @@ class _CollectorOpener:
 
 
 def recorded_host_name(path: str) -> str:
-    """The name of a recorded host: that of its file."""
+    """Return the name of a recorded host, which is that of its file."""
     return os.path.basename(path).removesuffix(".json")
 
 
 def _replay_note(path: str) -> str:
-    return f"nothing is measured: the recorded host {recorded_host_name(path)} is played"
+    return f"nothing is measured: replaying the recorded host {recorded_host_name(path)}"

@@ -74,7 +74,7 @@ def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
     # What is asked for in a tick is there in that tick, however busy this machine is.
     monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SOON)
     monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SOON)
-    monkeypatch.setattr(Gpu, "activity", lambda card: card._look.result(deadline(SOON)))
+    monkeypatch.setattr(Gpu, "activity", lambda card: card._activity_worker.result(deadline(SOON)))
     clock = FakeClock()
     fake = FakeNvml(tmp_path / "fake", json.loads(FILES[name].read_text()))
     fake.set_time(clock.now_ns / 1e9, clock.wall())
@@ -120,4 +120,4 @@ def test_a_card_without_a_driver_is_told_of_with_the_rest_at_work(tmp_path):
     said = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert "libnvidia-ml.so.1 is not there" in said.stdout
+    assert "libnvidia-ml.so.1 not found" in said.stdout

@@ -117,7 +117,7 @@ def sleeping(run_ids: list[str]) -> Iterator[None]:
         ("attribute: {read_environments: maybe}", "expected true or false"),
         ("convert: {zone: NO}", "put it in quotes"),
         ("sample: {interval_seconds: 1s}", "number of seconds without a unit"),
-        ("sample: {interval_seconds: 0}", "below the least, 0.1"),
+        ("sample: {interval_seconds: 0}", "below the minimum, 0.1"),
         ("sample: [1", "is not valid YAML"),
     ],
 )

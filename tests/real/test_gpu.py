@@ -228,7 +228,7 @@ def test_on_sigusr1_the_driver_is_let_go_of(make: Callable[[], Node]) -> None:
     node = make()
     assert node.daemon.process is not None
     node.daemon.process.send_signal(signal.SIGUSR1)
-    until(lambda: "GPUs can be reset now" in node.daemon.log(), what="the driver is let go of")
+    until(lambda: "GPUs can be reset" in node.daemon.log(), what="the driver is let go of")
     until(lambda: "SIGUSR1" in node.gpu(0)["why"], what="the page says so")
 
 
@@ -241,7 +241,7 @@ def test_a_replaced_driver_ends_the_daemon_with_75_and_nothing_is_lost(
     node.fake.fault("nvmlDeviceGetFieldValues", 18)
     assert node.daemon.process is not None
     assert node.daemon.process.wait(20) == 75
-    assert re.search("a new process is needed", node.daemon.log())
+    assert re.search("this process must be restarted", node.daemon.log())
     assert "Traceback" not in node.daemon.log()
     node.fake.heal()
     node.daemon.start()

@@ -119,7 +119,7 @@ def test_a_variable_that_is_not_yaml_is_named():
 
 
 def test_a_wrong_flag_is_named_as_it_is_written():
-    with pytest.raises(ConfigError, match=r"--sample\.interval: 0\.01 is below the least"):
+    with pytest.raises(ConfigError, match=r"--sample\.interval: 0\.01 is below the minimum"):
         load_config(None, {}, {("sample", "interval_seconds"): 0.01})
 
 
@@ -128,9 +128,9 @@ def test_a_wrong_flag_is_named_as_it_is_written():
     [
         ("smaple: {}", "smaple: there is no such key; did you mean sample?"),
         ("convert: {zon: DE}", "convert.zon: there is no such key; did you mean convert.zone?"),
-        ("convert: {qqq: 1}", "convert.qqq: there is no such key; known are: zone, "),
+        ("convert: {qqq: 1}", "convert.qqq: there is no such key; known keys: zone, "),
         ("sample: {collectors: {rpal: false}}", "did you mean sample.collectors.rapl?"),
-        ("1: {}", "1: there is no such key; known are: sample, attribute, convert"),
+        ("1: {}", "1: there is no such key; known keys: sample, attribute, convert"),
         ("sample: fast", "sample: expected keys with values, found 'fast'"),
         ("convert: [zone]", "convert: expected keys with values, found ['zone']"),
         ("just text", "expected sections (sample, attribute, convert, account, expose)"),
@@ -139,9 +139,9 @@ def test_a_wrong_flag_is_named_as_it_is_written():
         ("sample: {interval_seconds: .nan}", "expected a number of seconds"),
         ("sample: {interval_seconds: .inf}", "expected a number of seconds"),
         ("account: {keep_hours_days: 1" + "0" * 400 + "}", "expected a number of days"),
-        ("sample: {interval_seconds: 0}", "sample.interval_seconds: 0 is below the least, 0.1"),
-        ("convert: {pue: 0.5}", "convert.pue: 0.5 is below the least, 1 (ratio)"),
-        ("convert: {pue: 15}", "convert.pue: 15 is above the most, 5 (ratio)"),
+        ("sample: {interval_seconds: 0}", "sample.interval_seconds: 0 is below the minimum, 0.1"),
+        ("convert: {pue: 0.5}", "convert.pue: 0.5 is below the minimum, 1 (ratio)"),
+        ("convert: {pue: 15}", "convert.pue: 15 is above the maximum, 5 (ratio)"),
         ("attribute: {max_runs: 1.5}", "attribute.max_runs: expected a whole number of runs"),
         ("attribute: {read_environments: 1}", "expected true or false, found 1"),
         ("attribute: {exported_labels: team}", "expected a list, found 'team'"),
@@ -266,11 +266,14 @@ def test_settings_of_the_file_that_something_else_overrides_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("convert: {pue: 1.3}\naccount: {}\nconvert: {zone: DE}\n", "line 3: .*convert is there"),
-        ("convert:\n  zone: DE\n  pue: 1.3\n  zone: FR\n", "line 4: .*zone is there twice"),
+        (
+            "convert: {pue: 1.3}\naccount: {}\nconvert: {zone: DE}\n",
+            "line 3: .*duplicate key convert",
+        ),
+        ("convert:\n  zone: DE\n  pue: 1.3\n  zone: FR\n", "line 4: .*duplicate key zone"),
         (
             "convert:\n  sources:\n    - file: {path: a, path: b}\n",
-            "line 3: .*path is there twice",
+            "line 3: .*duplicate key path",
         ),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_kill_before_the_factor_comes_changes_nothing(rig, source, is_written)
 def test_a_kill_between_the_fill_and_its_news_changes_nothing(rig, source):
     rig.tick(150)
     source.factors = [EXACT]
-    while rig.app.pipeline._told.empty():
+    while rig.app.pipeline._ledger_results.empty():
         rig.tick()
     before = rig.sums()
     rig.close()

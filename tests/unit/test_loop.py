@@ -51,7 +51,7 @@ class Rig:
 
         A tick is made only to hear it: no time goes by because that thread is slow.
         """
-        if not self.app.pipeline._told.empty():
+        if not self.app.pipeline._ledger_results.empty():
             self.tick()
         return not self.app.pipeline._books._departures.awaiting_history
 

@@ -175,7 +175,7 @@ class TestAsker:
         asker = OnDemandWorker("t", work)
         asker.request()
         assert asker.result(deadline(10)) is None
-        assert "call failed" in caplog.text
+        assert "worker call failed" in caplog.text
         asker.request()
         assert asker.result(deadline(10)) == 5
         assert asker.stop(10)

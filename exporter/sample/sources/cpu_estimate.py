@@ -1,4 +1,4 @@
-"""Processors without a readable counter: energy from how busy the kernel says they were."""
+"""Collector `cpu_estimate`: processor energy estimated from CPU time, without a counter."""
 
 import os
 
@@ -13,21 +13,21 @@ from exporter.sample.power_model import CpuInfo, CpuPowerModel
 NAME = "cpu_estimate"
 US_PER_TICK = units.MICROSECONDS_PER_SECOND // os.sysconf("SC_CLK_TCK")
 FIRST_LINE_BYTES = 256
-"""Bytes that hold the first line of stat on any machine."""
+"""Enough for the first line of stat on any machine."""
 WHOLE_FILE_BYTES = 1 << 20
-"""Bytes that hold the rows of all CPUs on any machine."""
+"""Enough for the rows of all CPUs on any machine."""
 RATE_TOLERANCE = 1.25
-"""The clocks tick unevenly; the bound of power leaves more room than this."""
+"""Tolerance for irregular updates of CPU times; the bound of plausible power allows more."""
 STUCK_NS = 20 * units.NANOSECONDS_PER_SECOND
-"""Clocks that do not move for this long are not those of a running machine."""
+"""Time without a change after which the CPU times are considered not to be those of the host."""
 
 
 class CpuEstimateCollector:
-    """Linear from idle to full power in the busy time of `{procfs}/stat`.
+    """Estimates power linearly from idle to full load by the busy time in `{procfs}/stat`.
 
-    The estimate is a counter since boot and a function of the kernel's clocks alone, so a later
-    process goes on exactly where this one stopped. Packages get equal parts of it, because the
-    kernel's total does not say which one was busy. CPUs may be added while the machine runs: the
+    The estimate is a counter since boot that depends only on the CPU times of the kernel, so that a
+    later process continues exactly where this one stopped. Packages get equal parts of it, because
+    the total of the kernel does not show which one was busy. CPUs may be added at runtime: the
     bound of plausible power follows their number. Raises Unavailable if the file cannot be read.
     """
 
@@ -46,9 +46,9 @@ class CpuEstimateCollector:
         self._moved_ns = 0
         self._threads: float = cpu.threads
         self._rate = 0.0
-        """CPU time per time in the last interval: the number of CPUs, if it is true."""
+        """CPU time per elapsed time in the last interval, which approximates the number of CPUs."""
         packages = len(cpu.packages)
-        # A counter made with other coefficients is another counter.
+        # Counters computed with other coefficients are not comparable.
         self._epoch = f"{boot_id}/{self._idle_uw}-{self._full_uw}/{packages}"
         model = cpu.model or "unknown processor"
         self.infos = tuple(
@@ -65,10 +65,10 @@ class CpuEstimateCollector:
         )
         why = self._advance()
         if why:
-            raise Unavailable(f"{why}; mount procfs and name it with --path.procfs")
+            raise Unavailable(f"{why}; mount procfs and set --path.procfs to the mount point")
 
     def read(self) -> Observation:
-        """The estimated counter of every package now."""
+        """Return the estimated counter of every package."""
         began_ns = self._clock.monotonic_ns()
         why = self._advance()
         at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
@@ -86,11 +86,11 @@ class CpuEstimateCollector:
         )
 
     def release(self) -> None:
-        """Close the file; a later read opens it again."""
+        """Close the file; a later read reopens it."""
         self._stat.close()
 
     def _advance(self) -> str:
-        """Bring the counter up to date; why that failed, if it did."""
+        """Update the counter; return an error, or ""."""
         awake_ns = self._clock.monotonic_ns()
         try:
             clocks = parse_proc_stat(self._stat.read(FIRST_LINE_BYTES), US_PER_TICK)
@@ -103,24 +103,24 @@ class CpuEstimateCollector:
         if awake_ns - self._moved_ns >= STUCK_NS:
             return (
                 f"{self._stat.path}: the CPU times have not changed for "
-                f"{units.seconds(awake_ns - self._moved_ns):.0f} s, so nothing can be estimated; "
-                "mount the procfs of the host and name it with --path.procfs"
+                f"{units.seconds(awake_ns - self._moved_ns):.0f} s, so no energy can be estimated; "
+                "mount the procfs of the host and set --path.procfs to the mount point"
             )
         above_idle_uw = self._full_uw - self._idle_uw
         energy_uw_us = self._idle_uw * clocks.total_us + above_idle_uw * clocks.busy_us
         counter_uj = energy_uw_us // units.MICROSECONDS_PER_SECOND
-        # Idle and iowait may step back a little, which soon passes. Where a CPU goes offline many
-        # kernels forget its idle time: that is a counter that begins anew, not one that waits.
+        # Idle and iowait may decrease slightly and temporarily. If a CPU goes offline, many kernels
+        # drop its idle time; the counter must then restart instead of waiting to be passed.
         if self._counter_uj - counter_uj > self._idle_uw * self._threads:
             self._counter_uj = counter_uj
         self._counter_uj = max(self._counter_uj, counter_uj)
         return ""
 
     def _follow_threads(self, total_us: int, awake_ns: int) -> None:
-        """Raise the bound of power where more CPU time passes than the known CPUs have.
+        """Raise the bound of plausible power if more CPU time passes than the known CPUs have.
 
-        The rows of the online CPUs prove their number. Where there are none, two intervals in a
-        row have to agree, because the clocks may also jump once.
+        The rows of the online CPUs give their number. If there are none, two consecutive intervals
+        must agree, because the CPU times may also jump once.
         """
         before_us, before_ns = self._total_us, self._moved_ns
         if total_us == before_us:
@@ -146,6 +146,6 @@ class CpuEstimateCollector:
 
 
 def read_busy_us(procfs: str) -> int:
-    """Busy CPU time since boot over all CPUs. Raises OSError or ValueError."""
+    """Return the busy CPU time since boot over all CPUs. Raises OSError or ValueError."""
     with open(os.path.join(procfs, "stat"), "rb", buffering=0) as file:
         return parse_proc_stat(file.read(FIRST_LINE_BYTES), US_PER_TICK).busy_us

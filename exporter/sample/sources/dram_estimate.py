@@ -1,4 +1,4 @@
-"""Memory without a readable counter: energy from its size and the time the machine was awake."""
+"""Collector `dram_estimate`: memory energy estimated from its size, without a counter."""
 
 import os
 import re
@@ -10,14 +10,14 @@ from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method, Obse
 
 NAME = "dram_estimate"
 SIZE_REFRESH_NS = 30 * units.NANOSECONDS_PER_SECOND
-"""How often the size is read again: memory may be added to and taken from a virtual machine."""
+"""Interval at which the size is read again; the memory of a virtual machine may change."""
 
 
 class DramEstimateCollector:
-    """A constant power per GB of `{procfs}/meminfo`, suspended time left out.
+    """Estimates a constant power per GB of `{procfs}/meminfo`, excluding time suspended.
 
-    The estimate is a counter since boot, so a later process goes on exactly where this one
-    stopped. Raises Unavailable if the size cannot be read at first; later the last one is used.
+    The estimate is a counter since boot, so that a later process continues exactly where this one
+    stopped. Raises Unavailable if the size cannot be read at startup; later the last one is used.
     """
 
     name = NAME
@@ -32,13 +32,13 @@ class DramEstimateCollector:
         self._resize(memory_bytes(procfs))
 
     def read(self) -> Observation:
-        """The estimated counter now, up to which the size before holds, and then the new one's."""
+        """Return the estimated counter; after a change of size, that of the new size as well."""
         at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
         readings = [self._reading(at_ns, awake_ns)]
         if awake_ns - self._sized_ns >= SIZE_REFRESH_NS:
             self._sized_ns = awake_ns
             before = self._epoch
-            self._look_at_size()
+            self._refresh_size()
             if self._epoch != before:
                 readings.append(self._reading(at_ns, awake_ns))
         return Observation(
@@ -49,13 +49,13 @@ class DramEstimateCollector:
         )
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Do nothing; no resources are held."""
 
     def _reading(self, at_ns: int, awake_ns: int) -> Reading:
         counter_uj = self._power_uw * awake_ns // units.NANOSECONDS_PER_SECOND
         return Reading(self.infos[0].device, at_ns, self._epoch, counter_uj, awake_ns=awake_ns)
 
-    def _look_at_size(self) -> None:
+    def _refresh_size(self) -> None:
         try:
             size = memory_bytes(self._procfs)
         except Unavailable:
@@ -64,10 +64,10 @@ class DramEstimateCollector:
 
     def _resize(self, size: int) -> None:
         gb = size / units.BYTES_PER_GB
-        # The last energy of more memory is still to be judged when some is taken away.
+        # After memory was removed, the last energy of the larger size is still to be checked.
         self._most_gb = max(self._most_gb, gb)
         self._power_uw = round(self._watts_per_gb * gb * units.MICROWATTS_PER_WATT)
-        # A counter of another power is another counter.
+        # Counters computed with another power are not comparable.
         self._epoch = f"{self._boot_id}/{self._power_uw}"
         self.infos = (
             DeviceInfo(
@@ -82,14 +82,16 @@ class DramEstimateCollector:
 
 
 def memory_bytes(procfs: str) -> int:
-    """MemTotal of `{procfs}/meminfo`. Raises Unavailable."""
+    """Return MemTotal of `{procfs}/meminfo` in bytes. Raises Unavailable."""
     path = os.path.join(procfs, "meminfo")
     try:
         with open(path, encoding="ascii") as file:
-            found = re.search(r"^MemTotal:\s+(\d+) kB$", file.read(), re.MULTILINE)
+            match = re.search(r"^MemTotal:\s+(\d+) kB$", file.read(), re.MULTILINE)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise Unavailable(f"{path}: {why}; mount procfs and name it with --path.procfs") from None
-    if found is None:
-        raise Unavailable(f"{path}: does not say MemTotal; check --path.procfs")
-    return int(found[1]) * units.BYTES_PER_KIB
+        raise Unavailable(
+            f"{path}: {why}; mount procfs and set --path.procfs to the mount point"
+        ) from None
+    if match is None:
+        raise Unavailable(f"{path}: has no line MemTotal; check --path.procfs")
+    return int(match[1]) * units.BYTES_PER_KIB

@@ -1,4 +1,4 @@
-"""A host described in a JSON file, played as if it were this one: its devices and their energy."""
+"""Collector `replay`: replays the devices of a recorded host from a JSON file."""
 
 import json
 import zlib
@@ -15,17 +15,17 @@ NAME = "replay"
 
 
 class RecordedDevice(NamedTuple):
-    """One device and its power in watts over time."""
+    """A device and its power in watts over time."""
 
     info: DeviceInfo
     watts: Curve
 
 
 class ReplayCollector:
-    """Counters that are the exact integral of the file's curves since boot.
+    """Counters that are the exact integral of the power curves of the file since boot.
 
-    Whoever reads at one moment reads the same, before and after a restart. Raises ConfigError
-    naming the file and the place in it.
+    The values depend only on the time, so that they continue after a restart. Raises ConfigError
+    with the file and the path of an invalid field.
     """
 
     name = NAME
@@ -44,56 +44,56 @@ class ReplayCollector:
             raise ConfigError(f"{path}: is not valid JSON: {error}") from None
         try:
             host = HostFields(document)
-            self._players = _players(host)
-            self._tenants = RecordedGpuProcesses(host)
+            self._devices = _devices(host)
+            self._gpu_processes = RecordedGpuProcesses(host)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from None
-        self.infos = tuple(player.info for player in self._players)
-        # Counters of another version of the file are other counters.
+        self.infos = tuple(device.info for device in self._devices)
+        # Counters of different versions of the file are not comparable.
         self._epoch = f"{boot_id}/{zlib.crc32(content):08x}"
 
     def read(self) -> Observation:
-        """Every counter now."""
+        """Return every counter."""
         at_ns = self._clock.boottime_ns()
         return Observation(
             source=self.name,
             at_ns=at_ns,
             infos=self.infos,
-            readings=tuple(self._read(player, at_ns) for player in self._players),
-            gpu_activity=self._tenants.collect(at_ns),
+            readings=tuple(self._read(device, at_ns) for device in self._devices),
+            gpu_activity=self._gpu_processes.collect(at_ns),
         )
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Do nothing; no resources are held."""
 
-    def _read(self, player: RecordedDevice, at_ns: int) -> Reading:
-        device = player.info.device
-        if player.info.method is Method.INTEGRATED:
-            watts = player.watts.at(units.seconds(at_ns))
+    def _read(self, recorded: RecordedDevice, at_ns: int) -> Reading:
+        device = recorded.info.device
+        if recorded.info.method is Method.INTEGRATED:
+            watts = recorded.watts.at(units.seconds(at_ns))
             return Reading(device, at_ns, self._epoch, power_watts=watts)
-        joules = player.watts.integral(0.0, units.seconds(at_ns))
+        joules = recorded.watts.integral(0.0, units.seconds(at_ns))
         counter_uj = round(joules * units.MICROJOULES_PER_JOULE)
-        if player.info.wrap_uj is not None:
-            counter_uj %= player.info.wrap_uj
+        if recorded.info.wrap_uj is not None:
+            counter_uj %= recorded.info.wrap_uj
         return Reading(device, at_ns, self._epoch, counter_uj)
 
 
-def _players(host: HostFields) -> tuple[RecordedDevice, ...]:
+def _devices(host: HostFields) -> tuple[RecordedDevice, ...]:
     period_seconds = host.positive("period_seconds")
-    players: dict[Device, RecordedDevice] = {}
+    devices: dict[Device, RecordedDevice] = {}
     for fields in host.rows("devices"):
-        gpus = sum(device.kind is DeviceKind.GPU for device in players)
-        player = _player(fields, period_seconds, str(gpus))
-        device = player.info.device
-        if device in players:
-            raise ValueError(f"{fields.place('id')}: {device.id!r} is there twice")
-        players[device] = player
-    if not players:
+        gpus = sum(device.kind is DeviceKind.GPU for device in devices)
+        recorded = _device(fields, period_seconds, str(gpus))
+        device = recorded.info.device
+        if device in devices:
+            raise ValueError(f"{fields.place('id')}: duplicate id {device.id!r}")
+        devices[device] = recorded
+    if not devices:
         raise host.mistake("devices", "a list of at least one device")
-    return tuple(players.values())
+    return tuple(devices.values())
 
 
-def _player(fields: HostFields, period_seconds: float, ordinal: str) -> RecordedDevice:
+def _device(fields: HostFields, period_seconds: float, ordinal: str) -> RecordedDevice:
     kind = DeviceKind(fields.choice("kind", tuple(DeviceKind)))
     has_module = fields.choice("scope", ("gpu", "module"), "gpu") == "module"
     method = Method.COUNTER if fields.flag("counter", default=True) else Method.INTEGRATED

@@ -136,7 +136,7 @@ def test_log_lines_are_one_line_each_and_parse(form, capsys):
     before = root.handlers[:]
     try:
         configure_logging("info", form)
-        logging.getLogger("exporter.loop").info("run began", extra={"run_id": 'a "b"\nc'})
+        logging.getLogger("exporter.loop").info("run started", extra={"run_id": 'a "b"\nc'})
         (line,) = capsys.readouterr().err.splitlines()
     finally:
         root.handlers[:] = before

@@ -103,7 +103,7 @@ def test_an_entry_of_another_form_is_refused_with_its_place(opened, entry):
 def test_a_source_that_does_not_exist_is_refused_with_a_near_name(opened, entry, near):
     said = refusal(opened, entry)
     assert said.startswith(f"convert.sources: entry 1: {entry}: there is no such key; ")
-    assert (f"did you mean {near}?" if near else "known are: electricity_maps") in said
+    assert (f"did you mean {near}?" if near else "known keys: electricity_maps") in said
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_the_world_average_has_no_options(opened):
     [
         ({"place": 13}, "expected text (put it in quotes)"),
         ({"place": "London"}, "convert.sources: uk: place: 'London' is neither GB"),
-        ({"refresh_seconds": 1}, "below the least"),
+        ({"refresh_seconds": 1}, "below the minimum"),
         ({"refresh_seconds": "1h"}, "expected a number of seconds"),
-        ({"max_age_seconds": -1}, "below the least"),
+        ({"max_age_seconds": -1}, "below the minimum"),
     ],
 )
 def test_an_option_with_a_wrong_value_is_refused_with_what_is_expected(opened, options, said):

@@ -15,7 +15,7 @@ def test_waiting_is_not_busy_and_stolen_time_is_none():
     "stat", [b"", b"cpu 1 2 3\n", b"intr 1 2 3 4 5 6 7 8 9\n", b"cpu a b c d\n", b"cpu 1_0 2 3 4\n"]
 )
 def test_any_other_text_is_refused(stat):
-    with pytest.raises(ValueError, match="does not begin with the CPU times"):
+    with pytest.raises(ValueError, match="the first line does not contain the CPU times"):
         parse_proc_stat(stat, 10)
 
 
@@ -98,7 +98,7 @@ def test_recorded_times_are_summed_as_the_kernel_means_them(line, busy_ticks, id
     ],
 )
 def test_times_that_no_machine_has_are_refused(line):
-    with pytest.raises(ValueError, match="no machine has"):
+    with pytest.raises(ValueError, match="implausible"):
         parse_proc_stat(line, 10_000)
 
 

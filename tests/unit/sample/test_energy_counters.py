@@ -160,7 +160,7 @@ def test_device_that_counts_nothing_though_its_sensor_moves_says_so_and_recovers
     held = state(energy_counters, 9)
     assert not held.up
     assert "faster than 400 W" in held.why
-    assert [record.message for record in caplog.records] == ["nothing is counted"]
+    assert [record.message for record in caplog.records] == ["device not counted"]
     energy_counters.advance(observe(9, 200, 7000))
     assert state(energy_counters, 9).up
 
@@ -171,7 +171,7 @@ def test_value_that_no_counter_has_is_no_reading(counter):
     energy_counters.advance(observe(1, 100, 7000))
     energy_counters.advance(observe(2, counter, 7050))
     bad = state(energy_counters, 2)
-    assert (bad.up, bad.why) == (False, "its counter shows a value that no counter has")
+    assert (bad.up, bad.why) == (False, "the energy counter has an implausible value")
     energy_counters.advance(observe(3, 300, 7100))
     assert state(energy_counters, 3).up
     assert all(0 <= position.raw_uj < 1 << 63 for position in energy_counters.counter_states())
@@ -186,7 +186,7 @@ def test_device_that_shows_only_power_that_cannot_be_is_not_up_and_says_why(watt
         energy_counters.advance(Observation("rapl", second * SECOND, (info,), (reading,)))
     shown = state(energy_counters, 2)
     assert (shown.up, shown.age_seconds) == (False, 1.0)
-    assert "at most 400 W is plausible" in shown.why
+    assert "the plausible maximum is 400 W" in shown.why
 
 
 def test_power_that_cannot_be_beside_a_good_counter_is_left_out_alone():

@@ -205,7 +205,7 @@ class TestCpuEstimate:
 
     def test_other_content_is_unavailable(self, proc, estimate):
         proc.write("stat", "intr 1 2 3 4 5 6 7 8\n")
-        with pytest.raises(Unavailable, match="does not begin with the CPU times"):
+        with pytest.raises(Unavailable, match="the first line does not contain the CPU times"):
             estimate()
 
     def test_packages_share_the_energy_evenly(self, estimate):
@@ -289,7 +289,7 @@ class TestCpuEstimate:
         proc.cpu(user=13337485, idle=8317131874320235395)
         reading = sampler.read().readings[0]
         assert reading.counter_uj is None
-        assert "no machine has" in reading.why
+        assert "implausible" in reading.why
 
     def test_other_coefficients_are_another_epoch(self, estimate):
         epochs = {
@@ -327,7 +327,7 @@ class TestCpuEstimate:
         proc.write("stat", "")
         reading = sampler.read().readings[0]
         assert reading.counter_uj is None
-        assert "does not begin with the CPU times" in reading.why
+        assert "the first line does not contain the CPU times" in reading.why
 
     def test_released_file_is_opened_again(self, estimate, open_files):
         sampler = estimate()

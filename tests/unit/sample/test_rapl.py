@@ -208,7 +208,7 @@ class TestReading:
     @pytest.mark.parametrize("text", ["", "garbage\n"])
     def test_content_that_is_no_number_is_a_reading_with_a_reason(self, tree, rapl, text):
         write(tree, "package-0", "energy_uj", text)
-        assert rapl.read().readings[0].why.endswith("does not hold a number")
+        assert rapl.read().readings[0].why.endswith("does not contain a number")
 
     @pytest.mark.parametrize("pauses", [1, MAX_RETRIES])
     def test_file_that_is_empty_for_a_moment_is_read_again_until_it_is_written(
@@ -349,7 +349,7 @@ class TestDiesOfOneSocket:
         sampler, _, energies = play(100, 15)
         assert energies == {"package-0": 1500e6, "package-0-dram": 300e6}
         assert devices(sampler) == [CPU0, DRAM0]
-        assert "shows the counter of package-0 again; it is left out" in caplog.text
+        assert "repeats the counter of package-0; it is ignored" in caplog.text
 
     def test_until_then_the_first_is_read_as_ever(self, play):
         _, observations, _ = play(100, 5)
@@ -448,7 +448,7 @@ class TestPackagesThatShowOneCounter:
         assert devices(sampler) == [CPU0]
         observation = sampler.read()
         sampler.release()
-        assert observation.note.count("again; it is left out") == packages - 1
+        assert observation.note.count("; it is ignored") == packages - 1
         assert not observation.error
 
     def test_nothing_is_counted_twice_from_the_first_second(self, tmp_path, clock):
@@ -588,7 +588,7 @@ class TestLimitsThatChange:
         assert booked == 0
         assert not states[-1].up
         assert "faster than 60 W" in states[-1].why
-        assert [record.message for record in caplog.records] == ["nothing is counted"]
+        assert [record.message for record in caplog.records] == ["device not counted"]
         assert states[HELD_READINGS - 1].up
 
     def test_largest_power_of_the_package_counts_as_a_limit(self, tmp_path, clock):

@@ -80,7 +80,7 @@ def test_machine_with_a_platform_counter_alone_is_estimated_and_told_of_no_modul
     (zone / "energy_uj").write_text("60293987000000\n")
     result = opened()
     assert names(result) == ["cpu_estimate", "dram_estimate"]
-    assert "only: psys" in said(result)
+    assert "found: psys" in said(result)
     assert "modprobe" not in said(result)
 
 

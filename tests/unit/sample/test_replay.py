@@ -116,7 +116,7 @@ def test_shipped_host_never_has_more_busy_threads_than_threads(replay_path):
         (document(watts=[[50, 1], [3, 1]]), r"devices\[0\]\.watts: times must rise"),
         (
             {"period_seconds": 100, "devices": [DEVICE, DEVICE]},
-            r"devices\[1\]\.id: 'package-0' is there twice",
+            r"devices\[1\]\.id: duplicate id 'package-0'",
         ),
     ],
 )

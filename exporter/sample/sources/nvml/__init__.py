@@ -1,4 +1,4 @@
-"""NVIDIA GPUs by NVML: one thread per card and purpose, so that a card that hangs is alone."""
+"""Collector `nvml`: NVIDIA GPUs. Each GPU has its own threads, so that one may hang alone."""
 
 from exporter.sample.sources.nvml.source import NvmlCollector, has_gpu_or_library
 

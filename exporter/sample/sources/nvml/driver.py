@@ -1,4 +1,4 @@
-"""Calls into NVML, each timed, each failure an exception that says what it calls for."""
+"""Timed calls of NVML functions, and classification of their errors."""
 
 import functools
 import re
@@ -14,33 +14,33 @@ from exporter.units import NANOSECONDS_PER_SECOND
 
 
 class ErrorClass(Enum):
-    """What an error calls for."""
+    """Class of an NVML error, by its scope and remedy."""
 
     CAPABILITY = auto()
-    """The call does not work here: do without."""
+    """The function is not supported or not permitted: do without."""
     EMPTY = auto()
-    """There is nothing to tell, which is no failure."""
+    """There is no data, which is not a failure."""
     TRANSIENT = auto()
-    """Try again at the next turn."""
+    """Retry in the next cycle."""
     DEVICE = auto()
-    """This card is gone or needs a reset; the others are well."""
+    """This GPU is lost or needs a reset; others are not affected."""
     LIBRARY = auto()
-    """Shut NVML down and begin anew."""
+    """Shut NVML down and initialize it again."""
     PROCESS = auto()
-    """No call of this process will ever work again."""
+    """No call will succeed in this process again."""
     NODE = auto()
-    """There is no driver now."""
+    """The driver is not available now."""
     ENVIRONMENT = auto()
-    """The device files were taken away, as happens to containers; on all cards it lasts."""
+    """The device files are not accessible, as happens to containers; permanent if on all GPUs."""
 
 
 SUCCESS = 0
 NOT_SUPPORTED = 3
 FUNCTION_NOT_FOUND = 13
 NO_DRIVER = (9, 12)
-"""The kernel's half of the driver is not loaded; the library is not installed."""
+"""The kernel module of the driver is not loaded; the library is not installed."""
 UNUSABLE = -1
-"""No code of NVML: the call returned, and its answer could not be used."""
+"""Not a code of NVML: the call returned an unusable answer."""
 NO_PERMISSION = 4
 NO_DATA = 21
 INSUFFICIENT_SIZE = 7
@@ -57,24 +57,24 @@ ERROR_CLASSES = MappingProxyType(
         **dict.fromkeys((17, 999), ErrorClass.ENVIRONMENT),
     }
 )
-"""By the codes of nvmlReturn_t; all others pass by themselves, or stay to be read in the log."""
+"""Error classes by nvmlReturn_t code; all other codes are treated as transient."""
 
 ERROR_TEXTS = MappingProxyType(
     {
-        1: "NVML is not initialised",
+        1: "NVML is not initialized",
         NOT_SUPPORTED: "not supported",
         NO_PERMISSION: "not permitted",
         6: "not found",
         INSUFFICIENT_SIZE: "the list grew while it was read",
         9: "the NVIDIA driver is not loaded",
         10: "timeout",
-        11: "interrupt problem of the card",
-        12: "libnvidia-ml.so.1 is not there: install the driver, or hand it into the container",
-        FUNCTION_NOT_FOUND: "the driver does not know this function",
+        11: "interrupt problem of the GPU",
+        12: "libnvidia-ml.so.1 not found: install the driver, or mount it into the container",
+        FUNCTION_NOT_FOUND: "the driver does not have this function",
         15: "the GPU has fallen off the bus or is lost",
         16: "the GPU needs a reset",
-        17: "the operating system refuses access to the device",
-        18: "the driver was replaced while this process runs",
+        17: "the operating system denies access to the device",
+        18: "the driver was replaced while this process was running",
         28: "no such GPU",
         999: "unknown error",
     }
@@ -82,7 +82,7 @@ ERROR_TEXTS = MappingProxyType(
 
 
 def classify_error(code: int) -> ErrorClass:
-    """What an error calls for; a code that is not known passes by itself."""
+    """Return the class of an error; unknown codes are transient."""
     return ERROR_CLASSES.get(code, ErrorClass.TRANSIENT)
 
 
@@ -90,11 +90,11 @@ LIBRARY = "libnvidia-ml.so.1"
 PAIR_MARK = 0xF8
 PAIR = re.compile(rb"\xf8[\x80-\xbf]{4}|[\x20-\x7e]")
 PAIRS = re.compile(rb"(?:%b)+(?:\xf8[\x80-\xbf]{0,3})?" % PAIR.pattern)
-"""A full buffer cuts the last one off."""
+"""The last pair may be cut off by a full buffer."""
 
 
 class NvmlError(Exception):
-    """A call that failed. `code` is its nvmlReturn_t."""
+    """A failed NVML call; `code` is its nvmlReturn_t."""
 
     def __init__(self, call: str, code: int, meaning: str = "") -> None:
         meaning = meaning or f"{ERROR_TEXTS.get(code, 'error')} (NVML error {code})"
@@ -103,26 +103,26 @@ class NvmlError(Exception):
         self.error_class: ErrorClass = classify_error(code)
 
     def of(self, what: str) -> "NvmlError":
-        """The same, with what it is a failure of."""
+        """Return the same error with a prefix that names the object."""
         return NvmlError(what, self.code, str(self))
 
 
 @contextmanager
 def nvml_errors(call: str) -> Iterator[None]:
-    """Turn whatever a card's answers raise into that card's Failure, so that it is its alone."""
+    """Convert any exception into NvmlError, so that it affects only the GPU that caused it."""
     try:
         yield
     except NvmlError:
         raise
     except Exception as error:
-        code = getattr(error, "value", None)  # that of NVMLError
+        code = getattr(error, "value", None)  # attribute of pynvml.NVMLError
         if isinstance(code, int):
             raise NvmlError(call, code) from None
         raise NvmlError(call, UNUSABLE, f"unusable answer: {error!r}") from error
 
 
 def decode_text(raw: str | bytes) -> str:
-    """A string of the driver, in whatever encoding it comes."""
+    """Decode a string of the driver, whose encoding may vary."""
     if isinstance(raw, str):
         return raw
     try:
@@ -132,10 +132,11 @@ def decode_text(raw: str | bytes) -> str:
 
 
 def _from_pairs(raw: bytes) -> str:
-    """A string of the WSL library, which takes pairs of UTF-16 units for characters; "": it isn't.
+    """Decode a string of the WSL library; return "" for any other string.
 
-    It encodes each pair as UTF-8 once did values of 26 bits: 0xF8 and 4 bytes of 6 bits each
-    (pynvml #53, NVIDIA/cuda-python #2118, #2128).
+    The library treats pairs of UTF-16 units as one character, encoded in the original UTF-8 form
+    for values of 26 bits: 0xF8 and 4 bytes of 6 bits each (pynvml #53, NVIDIA/cuda-python #2118,
+    #2128).
     """
     if not PAIRS.fullmatch(raw):
         return ""
@@ -150,37 +151,37 @@ def _from_pairs(raw: bytes) -> str:
 
 
 class NvmlDriver:
-    """One thread's way to NVML. `nvml` is the binding, imported by whoever opens the source."""
+    """NVML functions for one thread, with call statistics. `nvml` is the binding, pynvml."""
 
     def __init__(self, nvml: Any) -> None:
         self.nvml = nvml
         self._costs: dict[str, DriverCallStats] = {}
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call one function of the binding. Strings are returned as bytes. Raises Failure only.
+        """Call a function of the binding. Strings are returned as bytes. Raises only NvmlError.
 
-        The binding decodes strings as UTF-8 in a wrapper around each function, and fails on those
-        that are something else, so the function under the wrapper is called.
+        The binding decodes strings as UTF-8 in a wrapper around each function, and fails on other
+        encodings, so the wrapped function is called.
         """
         began = time.perf_counter()
         try:
             function = getattr(self.nvml, name, None)
-            if function is None:  # a binding that is older than the function
+            if function is None:  # the binding is older than the function
                 raise NvmlError(name, FUNCTION_NOT_FOUND)
             with nvml_errors(name):
                 return getattr(function, "__wrapped__", function)(*arguments)
         finally:
             before = self._costs.get(name, DriverCallStats(0, 0.0))
-            took = time.perf_counter() - began
-            self._costs[name] = DriverCallStats(before.calls + 1, before.seconds + took)
+            elapsed = time.perf_counter() - began
+            self._costs[name] = DriverCallStats(before.calls + 1, before.seconds + elapsed)
 
     def call_stats(self) -> Mapping[str, DriverCallStats]:
-        """What each function has cost so far."""
+        """Return the number and duration of calls so far, by function."""
         return dict(self._costs)
 
 
 def total_call_stats(drivers: Iterable[NvmlDriver]) -> dict[str, DriverCallStats]:
-    """The costs of several threads together."""
+    """Return the sum of the call statistics of several threads."""
     total: dict[str, DriverCallStats] = {}
     for driver in drivers:
         for name, cost in driver.call_stats().items():
@@ -190,22 +191,25 @@ def total_call_stats(drivers: Iterable[NvmlDriver]) -> dict[str, DriverCallStats
 
 
 MAX_REFUSALS = 3
-"""In a row before it is believed: a card that is asked too fast or is reset refuses too."""
+"""Consecutive refusals after which a capability is considered absent.
+
+A GPU that is queried too fast, or is being reset, refuses too.
+"""
 IGNORED_ERRORS = (ErrorClass.EMPTY, ErrorClass.TRANSIENT, ErrorClass.ENVIRONMENT)
-"""Errors of one call that leave the others as they are."""
+"""Classes of errors of an optional call that do not affect other calls."""
 RETRY_NS = 3600 * NANOSECONDS_PER_SECOND
-"""A driver may learn; it is asked again after this long."""
+"""Time after which an absent capability is tried again."""
 
 
 class Capabilities:
-    """Counts refusals by what was asked for."""
+    """Tracks which functions and fields a GPU supports, by counting refusals."""
 
     def __init__(self) -> None:
         self._refusals: dict[object, int] = {}
         self._since_ns: dict[object, int] = {}
 
     def has(self, what: object, now_ns: int) -> bool:
-        """Whether it is worth asking."""
+        """Whether `what` is supported, or is to be tried again."""
         if self._refusals.get(what, 0) < MAX_REFUSALS:
             return True
         if now_ns - self._since_ns[what] < RETRY_NS:
@@ -214,33 +218,34 @@ class Capabilities:
         return True
 
     def refused(self, what: object, now_ns: int) -> None:
-        """It was refused once more."""
+        """Count a refusal of `what`."""
         self._since_ns[what] = now_ns
         self._refusals[what] = self._refusals.get(what, 0) + 1
 
     def works(self, what: object) -> None:
-        """It was answered."""
+        """Reset the refusals of `what` after a success."""
         self._refusals.pop(what, None)
 
     def forget(self) -> None:
-        """The driver or the card was begun anew, and may do more."""
+        """Reset all refusals, after the driver or the GPU was reinitialized."""
         self._refusals.clear()
 
     @contextmanager
     def optional(self, what: object, now_ns: int) -> Iterator[bool]:
-        """Whether to try; what the card cannot do, or answers with nothing usable, is no failure.
+        """Context of an optional call: yields whether to try it, and ignores harmless failures.
 
-        Raises Failure where the card, the driver or the process is at fault.
+        Missing capabilities and unusable answers are ignored. Raises NvmlError for failures of the
+        GPU, the driver or the process.
         """
-        is_worth = self.has(what, now_ns)
+        is_supported = self.has(what, now_ns)
         try:
             with nvml_errors(str(what)):
-                yield is_worth
+                yield is_supported
         except NvmlError as failure:
             if failure.error_class is ErrorClass.CAPABILITY:
                 self.refused(what, now_ns)
             elif failure.error_class not in IGNORED_ERRORS:
                 raise
         else:
-            if is_worth:
+            if is_supported:
                 self.works(what)

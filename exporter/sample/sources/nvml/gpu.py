@@ -1,4 +1,4 @@
-"""One card: its two threads, what they said last, and whether it is there."""
+"""One GPU: its two threads, their last results, and its availability."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -23,33 +23,33 @@ from exporter.worker import OnDemandWorker, seconds_until
 MILLI = 1000
 MICROJOULES_PER_MILLIJOULE = MICROJOULES_PER_JOULE // MILLI
 ENERGY, AVERAGE, INSTANT = 83, 185, 186
-"""Fields of NVML: energy since the driver was loaded in mJ, power over 1 s and of now in mW."""
+"""NVML fields: energy since the driver was loaded in mJ; power averaged over 1 s, and
+instantaneous, in mW."""
 CARD, MODULE = 0, 1
-"""Scopes of the power fields: the card, or the superchip module that it is a part of."""
+"""Scopes of the power fields: the GPU, or the superchip module that it is part of."""
 ENERGY_CALL, POWER_CALL = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
 
 
-NO_VALUES = "the driver gives neither energy nor power of this GPU"
+NO_VALUES = "the driver reports neither energy nor power of this GPU"
 IMPLAUSIBLE_GPU_POWER = (
-    "the driver gives no energy of this GPU, and {watts:,.0f} W, which it cannot draw"
+    "the driver reports no energy of this GPU, and an implausible power of {watts:,.0f} W"
 )
 
 
 class GpuValues(NamedTuple):
-    """What a card says; None: it does not."""
+    """Energy and power of a GPU; None: not reported."""
 
     energy_mj: int | None
     power_mw: int | None
     implausible_mw: int | None = None
-    """A power that is not believed."""
+    """A reported power that is implausible."""
 
 
 class GpuMeter:
-    """Reads one card: all fields in one call, and single calls for what fields do not give.
+    """Reads energy and power of one GPU, all fields in one call, else with a call for each value.
 
-    A field that a card does not know may come with success and the value 0, so 0 is no answer, and
-    neither is a value that no card can have. An error of one field, or of the call for all, counts
-    only if nothing else gives a value.
+    A field that a GPU does not support may be returned with success and the value 0, so 0 is not
+    accepted, nor is an implausible value. Errors are raised only if no value could be read.
     """
 
     def __init__(
@@ -61,7 +61,10 @@ class GpuMeter:
         *,
         is_module: bool = False,
     ) -> None:
-        """`is_module`: the energy counter is of a whole module, so the power is to be as well."""
+        """Create a meter.
+
+        `is_module`: the energy counter covers the whole module, so power is read for the module.
+        """
         scopes = (MODULE, CARD) if is_module else (CARD,)
         self._powers = tuple((field, scope) for scope in scopes for field in (AVERAGE, INSTANT))
         self.driver = driver
@@ -70,19 +73,23 @@ class GpuMeter:
         self._epoch = epoch
         self._can = Capabilities()
         self._failure: NvmlError | None = None
-        """The first error of the reading under way that is more than a refusal."""
+        """The first error of the current reading other than a missing capability."""
         self.lacks_counter = False
-        """Whether the card has shown power for long and never a counter, without any error."""
+        """Whether the GPU has reported power but no counter for COUNTER_TIMEOUT_NS, without error.
+        """
         self._has_counted = False
         self._uncounted_ns: int | None = None
-        """Since when that is so."""
+        """Start of that time."""
 
     def forget(self) -> None:
-        """Ask again for what the card has refused."""
+        """Retry functions and fields that the GPU has refused."""
         self._can.forget()
 
     def read(self, handle: Any, cap_watts: float) -> Reading:
-        """Counter and power now, power up to a bound. Raises Failure if there is no answer."""
+        """Read counter and power; power above `cap_watts` is ignored.
+
+        Raises NvmlError if neither could be read because of an error.
+        """
         energy_mj, power_mw, implausible_mw = self._values(handle, cap_watts)
         why = ""
         if energy_mj is None and power_mw is None:
@@ -122,7 +129,7 @@ class GpuMeter:
     def _powers_mw(
         self, fields: Mapping[tuple[int, int], int], handle: Any, now_ns: int
     ) -> Iterator[int]:
-        """Every power that the card gives, the best first; the last is asked for only then."""
+        """Yield the reported powers, the best first; the last one requires a call of its own."""
         yield from (fields[power] for power in self._powers if power in fields)
         single = self._single(POWER_CALL, handle, now_ns)
         if single is not None:
@@ -138,7 +145,7 @@ class GpuMeter:
         self.lacks_counter = since_ns is not None and now_ns - since_ns >= COUNTER_TIMEOUT_NS
 
     def _fields(self, handle: Any, now_ns: int) -> dict[tuple[int, int], int]:
-        """Values above 0 by field and scope."""
+        """Return values above 0 by field and scope."""
         fields = ((ENERGY, CARD), *self._powers)
         wanted = [field for field in fields if self._can.has(field, now_ns)]
         name = "nvmlDeviceGetFieldValues"
@@ -172,7 +179,7 @@ class GpuMeter:
         return value or None
 
     def _failed(self, failure: NvmlError, what: object, now_ns: int) -> None:
-        """Go on without `what`. Raises what the rest of the reading cannot go on without."""
+        """Record a failure of `what`. Raises it if it affects the whole GPU or the driver."""
         if failure.error_class is ErrorClass.CAPABILITY or failure.code == SUCCESS:
             self._can.refused(what, now_ns)
         elif failure.error_class in (ErrorClass.DEVICE, ErrorClass.LIBRARY, ErrorClass.PROCESS):
@@ -188,7 +195,7 @@ def _plausible_mj(energy_mj: int | None) -> int | None:
 
 
 def _value(answer: Any) -> int:
-    """The number in a field's union, by the type that the driver names."""
+    """Return the number in the union of a field, by the type that the driver reports."""
     kinds = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal")
     if not 0 <= answer.valueType < len(kinds):
         return 0
@@ -197,18 +204,26 @@ def _value(answer: Any) -> int:
 
 
 POWER_EPOCH = "{epoch}/power/{n}"
-"""Of readings whose power is integrated: to go on with a counter would count that energy twice,
-and over a sleep, of which there are `n`, there is no power to integrate."""
+"""Epoch of readings whose power is integrated, after `n` suspends of the GPU.
+
+It differs from that of the counter, because continuing with the counter would count integrated
+energy twice. It changes with each suspend, because there is no power to integrate over it.
+"""
 PROCESS_POLL_NS = 5 * NANOSECONDS_PER_SECOND
-"""How often processes are looked at: that may cost milliseconds of the driver's lock."""
-ASLEEP = "asleep to save power; it is not woken to be asked"
-PASSED_THROUGH = "passed through to a virtual machine, and cannot be read from here"
+"""Interval at which processes are polled, which may hold the lock of the driver for milliseconds.
+"""
+ASLEEP = "asleep to save power; it is not woken for reading"
+PASSED_THROUGH = "passed through to a virtual machine, and cannot be read on this host"
 BENIGN_ERRORS = (ASLEEP, PASSED_THROUGH)
-"""Reasons for having no reading that need no repair."""
+"""Reasons for a missing reading that are not failures."""
 
 
 class Gpu:
-    """A GPU by its UUID. Its handle is replaced when the driver was, and None while it is lost."""
+    """A GPU, identified by its UUID.
+
+    `handle` is that of the driver; it is replaced when the driver is reinitialized, and None while
+    the GPU is lost.
+    """
 
     def __init__(
         self,
@@ -225,54 +240,56 @@ class Gpu:
         self.why = ""
         """Why it cannot be read; "": it can."""
         self.failure: NvmlError | None = None
-        """Why its last reading failed, or why it was lost without one."""
+        """The error of the last reading, or the error because of which the GPU was lost."""
         self._clock = clock
         self._epoch = epoch
         self._sysfs = sysfs
-        self._alarm = report_failure
+        self._report_failure = report_failure
         device = info.device
         self._meter = GpuMeter(
             NvmlDriver(nvml), clock, device, epoch, is_module=is_superchip(info.model)
         )
-        self._tenants = GpuProcessReader(NvmlDriver(nvml), clock, device)
-        self._reading: OnDemandWorker[Reading] = OnDemandWorker(f"gpu {device.id}", self._read)
-        self._look: OnDemandWorker[GpuActivity] = OnDemandWorker(
-            f"gpu {device.id} processes", self._look_around
+        self._process_reader = GpuProcessReader(NvmlDriver(nvml), clock, device)
+        self._reading_worker: OnDemandWorker[Reading] = OnDemandWorker(
+            f"gpu {device.id}", self._read
+        )
+        self._activity_worker: OnDemandWorker[GpuActivity] = OnDemandWorker(
+            f"gpu {device.id} processes", self._read_activity
         )
         self._late: Reading | None = None
-        """What came after the tick that asked for it had gone on."""
+        """A reading that arrived after the tick that requested it."""
         self._has_slept = False
-        """Since its last reading."""
+        """Whether the GPU was suspended since its last reading."""
         self._sleeps = 0
-        self._looked_ns = 0
-        self._last_look: GpuActivity | None = None
+        self._polled_ns = 0
+        self._last_activity: GpuActivity | None = None
 
     @property
     def drivers(self) -> tuple[NvmlDriver, NvmlDriver]:
-        """What its threads call."""
-        return self._meter.driver, self._tenants.driver
+        """The drivers of its two threads."""
+        return self._meter.driver, self._process_reader.driver
 
     def start_reading(self) -> None:
-        """Begin to read; and now and then, beside it, to look at its processes."""
+        """Request a reading, and the processes at their own interval."""
         if self.handle is None:
             return
-        # Taken before the next is asked for, or a driver that is always slow would never be heard.
-        self._late = self._reading.result(0.0)
-        self._reading.request()
-        self._last_look = self._look.result(0.0) or self._last_look
+        # Fetched before the next request, else results of a slow driver would always be discarded.
+        self._late = self._reading_worker.result(0.0)
+        self._reading_worker.request()
+        self._last_activity = self._activity_worker.result(0.0) or self._last_activity
         now_ns = self._clock.boottime_ns()
-        if now_ns - self._looked_ns >= PROCESS_POLL_NS:
-            self._looked_ns = now_ns
-            self._look.request()
+        if now_ns - self._polled_ns >= PROCESS_POLL_NS:
+            self._polled_ns = now_ns
+            self._activity_worker.request()
 
     def reading(self, until: float) -> tuple[DeviceInfo, Reading]:
-        """Its reading by time.monotonic() `until`, else one that came too late before.
+        """Return the reading by time.monotonic() `until`, else the late one of the previous tick.
 
-        The description is the one that the reading is to be counted by: another thread may change
-        the method in between, and a counter must not go on from integrated power.
+        The description is returned with it, because another thread may change the method in
+        between, and a counter must not continue from integrated power.
         """
         late, self._late = self._late, None
-        reading = (self._reading.result(until) or late) if self.handle is not None else None
+        reading = (self._reading_worker.result(until) or late) if self.handle is not None else None
         info = self.info
         if reading is not None and info.method is Method.INTEGRATED:
             epoch = POWER_EPOCH.format(epoch=self._epoch, n=self._sleeps)
@@ -280,51 +297,53 @@ class Gpu:
         if reading is not None:
             return info, reading
         why = self.why
-        if busy := self._reading.busy_seconds:
+        if busy := self._reading_worker.busy_seconds:
             why = f"the driver has not answered for {busy:.1f} s"
-        return info, self._none(why or "not read yet")
+        return info, self._no_reading(why or "not read yet")
 
     def activity(self) -> GpuActivity | None:
-        """The last look at its processes, once."""
-        look, self._last_look = self._look.result(0.0) or self._last_look, None
-        return look
+        """Return the last activity, once."""
+        activity = self._activity_worker.result(0.0) or self._last_activity
+        self._last_activity = None
+        return activity
 
     def mark_lost(self, why: str, failure: NvmlError | None = None) -> None:
-        """It is not there any more; `failure` says so, unless that is nobody's failure."""
+        """Mark the GPU as lost because of `why`, and of the error `failure` if there is one."""
         self.handle, self.why, self.failure = None, why, failure
 
     def mark_found(self, handle: Any, info: DeviceInfo, layout: MigLayout) -> None:
-        """It is there, or there again."""
+        """Mark the GPU as available, and update its handle, description and MIG layout."""
         if self.handle is None:
             self._meter.forget()
-            self._tenants.forget()
+            self._process_reader.forget()
         if self._meter.lacks_counter:
             info = info._replace(method=Method.INTEGRATED)
-        elif self.info.method is Method.COUNTER:  # refused now and then
+        elif self.info.method is Method.COUNTER:  # the driver may refuse temporarily
             info = info._replace(method=Method.COUNTER)
         self.info, self.layout, self.why = with_previous_info(info, self.info), layout, ""
         self.handle = handle
 
     def release_samples(self) -> None:
-        """Give back what the driver has lent; for when no call into it is under way."""
-        self._tenants.let_go()
+        """Release the samples of the driver; requires that no call is running."""
+        self._process_reader.release_samples()
 
     def is_busy(self) -> bool:
-        """Whether a call into the driver is under way."""
-        return bool(self._reading.busy_seconds or self._look.busy_seconds)
+        """Whether a call into the driver is running."""
+        return bool(self._reading_worker.busy_seconds or self._activity_worker.busy_seconds)
 
     def stop(self, until: float) -> bool:
-        """End both threads by time.monotonic() `until`; False if one hangs in the driver."""
-        stopped = [thread.stop(seconds_until(until)) for thread in (self._reading, self._look)]
+        """End both threads by time.monotonic() `until`; return False if one hangs in the driver."""
+        workers = (self._reading_worker, self._activity_worker)
+        stopped = [worker.stop(seconds_until(until)) for worker in workers]
         return all(stopped)
 
     def _read(self) -> Reading:
         handle = self.handle
         if handle is None:
-            return self._none(self.why)
+            return self._no_reading(self.why)
         if self._is_asleep():
             self._has_slept = True
-            return self._none(ASLEEP)
+            return self._no_reading(ASLEEP)
         if self._has_slept:
             self._has_slept, self._sleeps = False, self._sleeps + 1
         try:
@@ -332,14 +351,14 @@ class Gpu:
                 reading = self._meter.read(handle, self.info.power_cap_watts)
         except NvmlError as failure:
             self.failure = failure
-            self._alarm(self, failure)
+            self._report_failure(self, failure)
             if failure.error_class is ErrorClass.DEVICE:
                 self.mark_lost(str(failure), failure)
-            return self._none(str(failure))
+            return self._no_reading(str(failure))
         self.failure = None
         return reading
 
-    def _look_around(self) -> GpuActivity:
+    def _read_activity(self) -> GpuActivity:
         device, now_ns = self.info.device, self._clock.boottime_ns()
         handle = self.handle
         layout = self.layout
@@ -347,11 +366,11 @@ class Gpu:
         if handle is not None and not self._is_asleep():
             try:
                 with nvml_errors("processes"):
-                    return self._tenants.look(handle, layout)
+                    return self._process_reader.read(handle, layout)
             except NvmlError as failure:
-                self._alarm(self, failure)
+                self._report_failure(self, failure)
                 why = str(failure)
-        # How it is divided is known all the same.
+        # The MIG layout is known even if the processes are not.
         partitions = tuple(
             Partition(each.uuid, each.slices, None, each.numbers) for each in layout.instances
         )
@@ -360,5 +379,5 @@ class Gpu:
     def _is_asleep(self) -> bool:
         return is_suspended(self._sysfs, self.info.pci_bus_id)
 
-    def _none(self, why: str) -> Reading:
+    def _no_reading(self, why: str) -> Reading:
         return Reading(self.info.device, self._clock.boottime_ns(), self._epoch, why=why)

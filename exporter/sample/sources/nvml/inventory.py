@@ -1,4 +1,4 @@
-"""What cards there are and how they are divided: asked of the driver by index, known by UUID."""
+"""List of GPUs and their MIG layout, from the driver and from the PCI bus in sysfs."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -21,21 +21,21 @@ NAME = "nvml"
 MILLI = 1000
 FALLBACK_CAP_WATTS = 1500.0
 PLAUSIBLE_LIMITS_WATTS = (10.0, 10_000.0)
-"""Between these is the power limit of any card or module; another one is none."""
+"""Range of plausible power limits of a GPU or module; others are ignored."""
 UNKNOWN_MODEL = "unknown GPU"
 MAX_GPUS = 256
 MAX_MIG_DEVICES = 64
-"""More than any machine has cards, and any card has MIG instances; for a driver that miscounts."""
+"""Upper bounds of GPUs per machine and MIG instances per GPU, in case the driver miscounts."""
 VOLTA = 5
-"""Architecture of the first cards with an energy counter."""
+"""Architecture number of the first GPUs with an energy counter."""
 SUPERCHIPS = ("GH200", "GB200", "GB300")
-"""Superchips, whose counter covers the processor on the same module too."""
+"""Superchips, whose energy counter covers the processor on the same module too."""
 SUPERCHIP_SUFFIX = " (whole module: GPU and CPU)"
 MIG_ENABLED = 1
 
 
 class ListedGpu(NamedTuple):
-    """A card and the driver's handle of it now."""
+    """A GPU listed by the driver, with its current handle."""
 
     handle: Any
     info: DeviceInfo
@@ -43,16 +43,16 @@ class ListedGpu(NamedTuple):
 
 
 def list_gpus(driver: NvmlDriver) -> tuple[list[ListedGpu], list[NvmlError]]:
-    """All cards that answer, and the failures of those that do not.
+    """Return all GPUs that respond, and the errors of those that do not.
 
-    Raises Failure where no card answers and one reports that the driver itself is at fault.
+    Raises NvmlError if no GPU responds and an error concerns the driver itself.
     """
-    found, failures = [], []
+    listed, failures = [], []
     for index in range(min(driver.call("nvmlDeviceGetCount"), MAX_GPUS)):
         try:
-            with nvml_errors("its description"):
+            with nvml_errors("description"):
                 handle = driver.call("nvmlDeviceGetHandleByIndex", index)
-                found.append(
+                listed.append(
                     ListedGpu(handle, _info(driver, handle, index), _layout(driver, handle))
                 )
         except NvmlError as failure:
@@ -60,38 +60,38 @@ def list_gpus(driver: NvmlDriver) -> tuple[list[ListedGpu], list[NvmlError]]:
     fatal = [
         each for each in failures if each.error_class in (ErrorClass.LIBRARY, ErrorClass.PROCESS)
     ]
-    if fatal and not found:
+    if fatal and not listed:
         raise fatal[0]
-    return found, failures
+    return listed, failures
 
 
-def with_unique_ids(found: Iterable[ListedGpu], known: Iterable[DeviceInfo]) -> list[ListedGpu]:
-    """The cards, each with an id of its own where several report one UUID.
+def with_unique_ids(listed: Iterable[ListedGpu], known: Iterable[DeviceInfo]) -> list[ListedGpu]:
+    """Return the GPUs with unique ids, in case several report the same UUID.
 
-    The first of those keeps the UUID, the others have their PCI addresses added to it, and each
-    keeps the id under which it is `known`. Cards without even an address of their own are one, as
-    is a card that is listed twice.
+    The first of them keeps the UUID, the others get their PCI address appended, and each keeps the
+    id under which it is `known`. GPUs with the same UUID and address, or without an address, are
+    merged into one.
     """
-    by_place = {(each.info.device, each.info.pci_bus_id): each for each in found}
-    places = {(info.device, info.pci_bus_id) for info in known}
+    by_address = {(each.info.device, each.info.pci_bus_id): each for each in listed}
+    known_addresses = {(info.device, info.pci_bus_id) for info in known}
 
     def is_new(each: ListedGpu) -> bool:
-        return (each.info.device, each.info.pci_bus_id) not in places
+        return (each.info.device, each.info.pci_bus_id) not in known_addresses
 
-    apart: dict[Device, ListedGpu] = {}
-    for each in sorted(by_place.values(), key=is_new):
+    unique: dict[Device, ListedGpu] = {}
+    for each in sorted(by_address.values(), key=is_new):
         other = _with_address(each)
-        chosen = other if each.info.device in apart or not is_new(other) else each
-        apart.setdefault(chosen.info.device, chosen)
-    return list(apart.values())
+        chosen = other if each.info.device in unique or not is_new(other) else each
+        unique.setdefault(chosen.info.device, chosen)
+    return list(unique.values())
 
 
-def _with_address(found: ListedGpu) -> ListedGpu:
-    device = found.info.device
-    if not found.info.pci_bus_id:
-        return found
-    apart = device._replace(id=f"{device.id}@{found.info.pci_bus_id}")
-    return found._replace(info=found.info._replace(device=apart))
+def _with_address(listed: ListedGpu) -> ListedGpu:
+    device = listed.info.device
+    if not listed.info.pci_bus_id:
+        return listed
+    unique = device._replace(id=f"{device.id}@{listed.info.pci_bus_id}")
+    return listed._replace(info=listed.info._replace(device=unique))
 
 
 def _info(driver: NvmlDriver, handle: Any, index: int) -> DeviceInfo:
@@ -123,7 +123,7 @@ def _limit_watts(limit_mw: int | None) -> float | None:
 
 
 def with_previous_info(info: DeviceInfo, known: DeviceInfo) -> DeviceInfo:
-    """What was read of a card now, and what is `known` for what could not be read this time."""
+    """Return the description with missing values replaced by those that are already `known`."""
     if info.model == UNKNOWN_MODEL:
         info = info._replace(model=known.model)
     if info.power_limit_watts is None:
@@ -137,12 +137,12 @@ def with_previous_info(info: DeviceInfo, known: DeviceInfo) -> DeviceInfo:
 
 
 def is_superchip(model: str) -> bool:
-    """Whether a card's counter covers the processor beside it."""
+    """Whether the energy counter of a GPU covers the processor on the same module."""
     return any(name in model for name in SUPERCHIPS)
 
 
 def _has_counter(driver: NvmlDriver, handle: Any) -> bool:
-    """Cards before Volta have none, nor do most virtual ones."""
+    """Whether a GPU has an energy counter; those before Volta and most virtual GPUs have none."""
     architecture = _optional(driver, "nvmlDeviceGetArchitecture", handle)
     if architecture is not None and architecture < VOLTA:
         return False
@@ -177,9 +177,9 @@ def _layout(driver: NvmlDriver, handle: Any) -> MigLayout:
 def _instance(
     driver: NvmlDriver, handle: Any, index: int, most: int
 ) -> Iterator[tuple[int, int, str, int, int]]:
-    """The MIG device in a slot: GPU instance, compute instance, UUID, slices, multiprocessors.
+    """Yield the MIG device in a slot: GPU and compute instance id, UUID, slices, multiprocessors.
 
-    It has one slice at least, and `most` at most, whatever the driver reports.
+    The number of slices is limited to the range from 1 to `most`.
     """
     try:
         mig = driver.call("nvmlDeviceGetMigDeviceHandleByIndex", handle, index)
@@ -191,13 +191,13 @@ def _instance(
             max(1, min(attributes.gpuInstanceSliceCount, most)),
             max(1, attributes.multiprocessorCount),
         )
-    except NvmlError as failure:  # most slots are free
+    except NvmlError as failure:  # most slots are empty
         if failure.error_class in (ErrorClass.LIBRARY, ErrorClass.DEVICE, ErrorClass.PROCESS):
             raise
 
 
 def _optional(driver: NvmlDriver, name: str, handle: Any) -> Any:
-    """The result of a function; None where the card has none."""
+    """Call a function; return None if the GPU does not support it or has no value."""
     try:
         return driver.call(name, handle)
     except NvmlError as failure:
@@ -208,17 +208,17 @@ def _optional(driver: NvmlDriver, name: str, handle: Any) -> Any:
 
 NVIDIA_VENDOR_ID = "0x10de"
 DISPLAY_CLASS = "0x03"
-"""What the class of every display and compute device begins with."""
+"""Prefix of the PCI class of display and compute devices."""
 SUSPENDED = "suspended"
 NVIDIA_DRIVER = "nvidia"
 PASSTHROUGH_DRIVERS = ("pci-stub", "xen-pciback", "pciback")
-"""Drivers besides those of VFIO that only keep a device for a virtual machine."""
+"""Drivers, in addition to those of VFIO, that reserve a device for a virtual machine."""
 VFIO_DRIVER = "vfio"
-"""In the name of each of VFIO's own: vfio-pci, nvgrace-gpu-vfio-pci and so on."""
+"""Substring of the names of VFIO drivers, such as vfio-pci and nvgrace-gpu-vfio-pci."""
 
 
 class PciGpu(NamedTuple):
-    """A card as the kernel sees it. `driver` is "" where it has none, or that is not shown."""
+    """A GPU on the PCI bus. `driver` is "" if it has none or it is not visible."""
 
     address: str
     driver: str
@@ -226,31 +226,31 @@ class PciGpu(NamedTuple):
 
     @property
     def is_passed_through(self) -> bool:
-        """Whether it is kept for a virtual machine, so that nothing here can read it."""
+        """Whether it is passed through to a virtual machine, so that the host cannot read it."""
         return VFIO_DRIVER in self.driver or self.driver in PASSTHROUGH_DRIVERS
 
     @property
     def is_foreign(self) -> bool:
-        """Whether a driver has it that NVML does not speak to."""
+        """Whether it is bound to a driver other than that of NVIDIA."""
         return self.driver not in ("", NVIDIA_DRIVER)
 
 
 def is_suspended(sysfs: str, pci_bus_id: str) -> bool:
-    """Whether a card is asleep to save power."""
+    """Whether a GPU is suspended by runtime power management."""
     return read_text(_path(sysfs, pci_address(pci_bus_id)), "power/runtime_status") == SUSPENDED
 
 
 def pci_address(pci_bus_id: str) -> str:
-    """The kernel's name of a place on the bus: NVML names domains with eight digits, it with four.
+    """Convert a PCI bus id of NVML to the kernel's form: a domain of four digits, lower case.
 
-    >>> address_of("00000000:3B:00.0")
+    >>> pci_address("00000000:3B:00.0")
     '0000:3b:00.0'
     """
     return pci_bus_id.lower()[-len("0000:00:00.0") :]
 
 
 def pci_gpus(sysfs: str) -> list[PciGpu]:
-    """All NVIDIA cards, by address. Virtual functions are parts of cards and left out."""
+    """Return all NVIDIA GPUs, sorted by address, without virtual functions."""
     return sorted(_pci_gpus(sysfs))
 
 

@@ -1,4 +1,4 @@
-"""Who is on one card: its processes, how active each is, and its partitions."""
+"""Processes of one GPU and their activity, and the activity of its MIG partitions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,27 +18,27 @@ from exporter.units import MICROSECONDS_PER_SECOND
 
 PERCENT = 100
 ROUNDING = 1
-"""Percent above all that a mean may show."""
+"""Percent by which a mean may exceed 100 because of rounding."""
 FIRST_WINDOW_US = 5 * MICROSECONDS_PER_SECOND
 MAX_WINDOW_US = 60 * MICROSECONDS_PER_SECOND
-"""As long as looks can be apart; a longer time, as after a pause, is not asked about."""
+"""Maximum time window of a query; after a longer pause, only the last seconds are queried."""
 MAX_TRIES = 3
 PROCESS_UTILIZATION = "nvmlDeviceGetProcessUtilization"
 GPM = "GPM"
 SM_UTILIZATION = 2
-"""Metric of GPM: mean activity of the multiprocessors in percent."""
+"""GPM metric: mean activity of the multiprocessors in percent."""
 
 
 def ratio_from_percent(percent: float) -> float | None:
-    """A percentage of the driver as a ratio; None: it is no percentage.
+    """Convert a percentage of the driver to a ratio; return None if it is implausible.
 
-    Drivers have shown 2,619 to 4,294,967,295 % now and then (dcgm-exporter #418, DCGM #199).
+    Drivers occasionally report 2,619 to 4,294,967,295 % (dcgm-exporter #418, DCGM #199).
     """
     return min(1.0, percent / PERCENT) if 0 <= percent <= PERCENT + ROUNDING else None
 
 
 def retry_list(call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
-    """A list, tried again where a process was born between its size and itself. Raises Failure."""
+    """Fetch a list; retry if it grew after its size was queried. Raises NvmlError."""
     for _ in range(MAX_TRIES - 1):
         try:
             return call()
@@ -49,12 +49,12 @@ def retry_list(call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
 
 
 def mean_activity_by_pid(samples: Iterable[Any]) -> dict[int, float]:
-    """Mean activity by pid, 0 to 1.
+    """Return the mean activity by pid, 0 to 1.
 
-    The driver averages over the time asked about and gives one sample per process, stamped when
-    that process was last active (nvml.h; recorded in nvtop #110 and go-nvml #51), so the stamps
-    say nothing about weights. Where it gives several per process, those in which a process was
-    not active are left out.
+    The driver averages over the queried time window and returns one sample per process, with the
+    timestamp of the last activity of that process (nvml.h; documented in nvtop #110 and go-nvml
+    #51), so timestamps cannot serve as weights. If it returns several samples per process, samples
+    in which a process was not active are missing and count as 0.
     """
     counts: dict[int, int] = {}
     sums: dict[int, float] = {}
@@ -66,7 +66,7 @@ def mean_activity_by_pid(samples: Iterable[Any]) -> dict[int, float]:
 
 
 class ProcessActivity:
-    """Of each process, from one look to the next."""
+    """Mean activity of each process between two polls."""
 
     def __init__(self, driver: NvmlDriver, clock: Clock, can: Capabilities) -> None:
         self._driver = driver
@@ -75,59 +75,59 @@ class ProcessActivity:
         self._seen_us = 0
 
     def collect(self, handle: Any, now_ns: int) -> tuple[dict[int, float], float]:
-        """Activity by pid, and the part of the time since the last look that is known.
+        """Return the activity by pid, and the part of the time since the last poll that is known.
 
-        Raises Failure.
+        Raises NvmlError.
         """
         since_us = self._seen_us
-        asked_us = self._wall_us()
-        if not asked_us - MAX_WINDOW_US <= since_us <= asked_us:
-            since_us = asked_us - FIRST_WINDOW_US
-        until_us, sound = asked_us, list[Any]()
-        with self._can.optional(PROCESS_UTILIZATION, now_ns) as is_worth:
-            if not is_worth:
+        requested_us = self._wall_us()
+        if not requested_us - MAX_WINDOW_US <= since_us <= requested_us:
+            since_us = requested_us - FIRST_WINDOW_US
+        until_us, valid = requested_us, list[Any]()
+        with self._can.optional(PROCESS_UTILIZATION, now_ns) as is_supported:
+            if not is_supported:
                 return {}, 0.0
             samples = retry_list(lambda: self._driver.call(PROCESS_UTILIZATION, handle, since_us))
             until_us = self._wall_us()
-            # Drivers have shown processes that are long gone, with any number in each place.
-            sound = [
+            # Drivers may return exited processes with arbitrary values.
+            valid = [
                 sample
                 for sample in samples
                 if since_us < sample.timeStamp <= until_us
                 and ratio_from_percent(sample.smUtil) is not None
             ]
-        self._seen_us = max((sample.timeStamp for sample in sound), default=until_us)
-        if not sound:
+        self._seen_us = max((sample.timeStamp for sample in valid), default=until_us)
+        if not valid:
             return {}, 0.0
-        return mean_activity_by_pid(sound), (self._seen_us - since_us) / (until_us - since_us)
+        return mean_activity_by_pid(valid), (self._seen_us - since_us) / (until_us - since_us)
 
     def _wall_us(self) -> int:
         return round(self._clock.wall() * MICROSECONDS_PER_SECOND)
 
 
 class InstanceActivity:
-    """Of each MIG GPU instance, from one look to the next; only Hopper and later know it."""
+    """Mean activity of each MIG GPU instance between two polls; requires Hopper or later."""
 
     def __init__(self, driver: NvmlDriver, can: Capabilities) -> None:
         self._driver = driver
         self._can = can
         self._samples: dict[int, Any] = {}
-        """The driver's, taken at the last look, by number of the instance."""
+        """Samples of the driver from the last poll, by GPU instance id."""
 
     def collect(self, handle: Any, numbers: set[int], now_ns: int) -> Mapping[int, float | None]:
-        """Activity by number of the instance, 0 to 1; None: not known. Raises Failure."""
+        """Return the activity by GPU instance id, 0 to 1; None: not known. Raises NvmlError."""
         for gone in self._samples.keys() - numbers:
             self._free(self._samples.pop(gone))
         return {number: self._one(handle, number, now_ns) for number in numbers}
 
     def release_samples(self) -> None:
-        """Give the samples back to the driver, which is about to be shut down."""
+        """Free all samples, before the driver is shut down."""
         while self._samples:
             self._free(self._samples.popitem()[1])
 
     def _one(self, handle: Any, number: int, now_ns: int) -> float | None:
-        with self._can.optional(GPM, now_ns) as is_worth:
-            if not is_worth:
+        with self._can.optional(GPM, now_ns) as is_supported:
+            if not is_supported:
                 return None
             if not self._driver.call("nvmlGpmQueryDeviceSupport", handle).isSupportedDevice:
                 raise NvmlError("nvmlGpmQueryDeviceSupport", NOT_SUPPORTED)
@@ -166,37 +166,37 @@ DEVICE_UTILIZATION = "nvmlDeviceGetUtilizationRates"
 
 
 class MigInstance(NamedTuple):
-    """One MIG compute instance, as the layout has it."""
+    """A MIG compute instance."""
 
     uuid: str
     gpu_instance: int
     compute_instance: int
     slices: float
-    """Its part of the GPU instance's slices."""
+    """Its share of the slices of the GPU instance."""
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """Of the GPU instance, and of the compute instance in it."""
+        """Ids of the GPU instance and of the compute instance within."""
         return self.gpu_instance, self.compute_instance
 
 
 class MigLayout(NamedTuple):
-    """How a card is divided. `slices` is 0 where it is not."""
+    """MIG layout of a GPU. `slices` is 0 if MIG is disabled."""
 
     slices: int = 0
     instances: tuple[MigInstance, ...] = ()
 
 
 class ListedProcess(NamedTuple):
-    """A process in one of the driver's lists."""
+    """A process in a list of the driver."""
 
     pid: int
     place: tuple[int, int]
-    """GPU instance and compute instance; one and the same on an undivided card."""
+    """Ids of GPU instance and compute instance; constant if MIG is disabled."""
 
 
 class GpuProcessReader:
-    """Looks at the processes of one card."""
+    """Reads the processes of one GPU and their activity."""
 
     def __init__(self, driver: NvmlDriver, clock: Clock, device: Device) -> None:
         self.driver = driver
@@ -206,11 +206,11 @@ class GpuProcessReader:
         self._processes = ProcessActivity(driver, clock, self._can)
         self._instances = InstanceActivity(driver, self._can)
 
-    def look(self, handle: Any, layout: MigLayout) -> GpuActivity:
-        """Who is there now, and what each did since the last look.
+    def read(self, handle: Any, layout: MigLayout) -> GpuActivity:
+        """Return the current processes, and their activity since the last poll.
 
-        Raises Failure, and that too where the driver does not list processes: that nobody is
-        there must be known.
+        Raises NvmlError, also if the driver does not list processes: an unknown list must not be
+        treated as an empty one.
         """
         now_ns = self._clock.boottime_ns()
         running = self._running(handle, now_ns)
@@ -234,11 +234,11 @@ class GpuProcessReader:
         )
 
     def forget(self) -> None:
-        """Ask again for what the card has refused."""
+        """Retry functions that the GPU has refused."""
         self._can.forget()
 
-    def let_go(self) -> None:
-        """Give back what the driver has lent."""
+    def release_samples(self) -> None:
+        """Free the samples of the driver."""
         self._instances.release_samples()
 
     def _running(self, handle: Any, now_ns: int) -> Sequence[ListedProcess]:
@@ -257,9 +257,9 @@ class GpuProcessReader:
         return processes
 
     def _clients(self, handle: Any, now_ns: int) -> Sequence[ListedProcess]:
-        """Those of an MPS server, where the driver lists them."""
-        with self._can.optional(MPS_CLIENTS, now_ns) as is_worth:
-            if is_worth:
+        """Return the clients of an MPS server, if the driver lists them."""
+        with self._can.optional(MPS_CLIENTS, now_ns) as is_supported:
+            if is_supported:
                 return _read(retry_list(lambda: self.driver.call(MPS_CLIENTS, handle)))
         return ()
 
@@ -271,8 +271,8 @@ class GpuProcessReader:
             yield Partition(instance.uuid, instance.slices, active, instance.numbers)
 
     def _utilization(self, handle: Any, now_ns: int) -> float | None:
-        with self._can.optional(DEVICE_UTILIZATION, now_ns) as is_worth:
-            if is_worth:
+        with self._can.optional(DEVICE_UTILIZATION, now_ns) as is_supported:
+            if is_supported:
                 return ratio_from_percent(self.driver.call(DEVICE_UTILIZATION, handle).gpu)
         return None
 
@@ -283,10 +283,10 @@ def _gpu_processes(
     layout: MigLayout,
     active: dict[int, float],
 ) -> tuple[GpuProcess, ...]:
-    """Every process once.
+    """Return every process once.
 
-    Where there are MPS clients, whoever else is on the same partition is their server; the driver
-    shows their work as its own.
+    If a partition has MPS clients, the other processes on it are their servers, to which the driver
+    attributes the activity of the clients.
     """
     uuids = {(each.gpu_instance, each.compute_instance): each.uuid for each in layout.instances}
     served = {process.pid for process in clients}
@@ -303,7 +303,7 @@ def _gpu_processes(
 
 
 def _read(processes: Sequence[Any]) -> Sequence[ListedProcess]:
-    """A list of the driver's."""
+    """Convert a list of processes of the driver."""
     return [
         ListedProcess(each.pid, (each.gpuInstanceId, each.computeInstanceId)) for each in processes
     ]

@@ -105,7 +105,7 @@ BAD = {
     "a list": ("[1, 2]", "web.yml: expected keys with values"),
     "twice": (
         "rate_limit: {}\nrate_limit: {}",
-        "line 2: is not valid YAML: rate_limit is there twice",
+        "line 2: is not valid YAML: duplicate key rate_limit",
     ),
     "no YAML": ("a: [", "line 1: is not valid YAML"),
 }

@@ -226,7 +226,7 @@ def test_a_power_that_no_card_draws_is_none_and_the_card_says_so(bench, mw):
     one.fake.force(POWER, mw)
     one.fake.force("field186", mw)
     seen = one.until(lambda seen: seen.readings[0].power_watts is None)
-    assert "W, which it cannot draw" in seen.readings[0].why
+    assert "an implausible power of" in seen.readings[0].why
 
 
 def test_a_field_that_lies_leaves_the_power_to_the_next(bench):

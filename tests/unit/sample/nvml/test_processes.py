@@ -42,7 +42,7 @@ class Answers:
 
 def look(**answers):
     tenants = GpuProcessReader(Answers(**answers), FakeClock(), Device(DeviceKind.GPU, "GPU-0"))
-    return tenants.look(None, MigLayout())
+    return tenants.read(None, MigLayout())
 
 
 @pytest.mark.parametrize("answer", [*BAD, *(SimpleNamespace(gpu=gpu) for gpu in (None, "50"))])
