@@ -54,7 +54,7 @@ def test_outside_of_a_pod_the_api_server_is_not_asked_and_nothing_fails(opened):
     assert sources.watch is None
     (state,) = sources.missing
     assert (state.name, state.ok) == ("pods", True)
-    assert "the API server is not asked" in state.why
+    assert "the API server is not used" in state.why
 
 
 def test_outside_of_a_pod_without_a_service_account_there_is_nothing_to_say(opened):
