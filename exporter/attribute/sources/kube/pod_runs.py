@@ -53,7 +53,7 @@ class PodRuns:
         procfs: str,
         sources: KubernetesSources,
         run_registry: RunRegistry,
-        meter: Clock,
+        clock: Clock,
         cgroup_runs: RunCgroups,
         *,
         included: Collection[str] = (),
@@ -62,10 +62,10 @@ class PodRuns:
     ) -> None:
         self._kubepods = PodCgroups(procfs)
         self._logs = PodLogDirectories(procfs)
-        self._kubernetes = KubernetesState(sources, meter)
+        self._kubernetes = KubernetesState(sources, clock)
         self._run_registry = run_registry
         self._cgroup_runs = cgroup_runs
-        self._clock = meter
+        self._clock = clock
         self._included = frozenset(included)
         self._excluded = frozenset(excluded)
         self._pods: dict[str, PodRun] = {}
