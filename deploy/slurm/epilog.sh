@@ -1,5 +1,6 @@
 #!/bin/sh
-# Epilog of slurmd: the job has left this node. Slurm runs epilogs without a PATH.
+# Epilog of slurmd: removes the file of a job that has ended on this node. Slurm runs epilogs
+# without a PATH.
 export PATH="${PATH:+$PATH:}/usr/bin:/bin"
 case $SLURM_JOB_ID in
 '' | *[!0-9]*) ;;

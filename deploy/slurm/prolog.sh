@@ -1,22 +1,22 @@
 #!/bin/sh
-# Prolog of slurmd, as root on each node of a job: writes down whose the job is and which GPUs it
-# was given. A job never fails for it.
+# Prolog of slurmd, run as root on each node of a job: writes the job's user, account and allocated
+# GPUs to a file. It always exits with 0, so that it never fails a job.
 directory=${EMISSIONS_JOBS_DIRECTORY:-/run/emissions-exporter/jobs}
 # Slurm runs prologs without a PATH. Exported, so that timeout finds nvidia-smi as well.
 export PATH="${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin"
 
-say() {
+log() {
     echo "emissions-exporter prolog: $*" >&2
     logger -t emissions-exporter "prolog of job ${SLURM_JOB_ID:-?}: $*" 2>/dev/null
 }
 
-# Bus address, UUID, index and MIG mode of each GPU, a line each. NVML numbers along the PCI bus.
+# Bus address, UUID, index and MIG mode, one GPU per line. NVML indices are in PCI bus order.
 by_nvml() {
     timeout 10 nvidia-smi --query-gpu=pci.bus_id,uuid,index,mig.mode.current \
         --format=csv,noheader 2>/dev/null
 }
 
-# Bus address, UUID and minor number of each GPU, a line each; the UUID of one that is asleep has
+# Bus address, UUID and minor number, one GPU per line. The UUID of a suspended GPU consists of
 # question marks.
 by_proc() {
     for file in "${EMISSIONS_DRIVER_DIRECTORY:-/proc/driver/nvidia}"/gpus/*/information; do
@@ -28,12 +28,12 @@ by_proc() {
     done
 }
 
-# Index, minor number and UUID of each GPU, a line each; "-" for what is not known. Without
-# nvidia-smi its index is its place on the bus.
+# Index, minor number and UUID, one GPU per line; "-" for an unknown value. Without nvidia-smi the
+# index is the position in PCI bus order.
 table_of() {
     printf '%s\n\n%s\n' "$1" "$2" | awk -F ', *' '
         $1 == "" { is_proc = 1; next }
-        !is_proc && $2 !~ /^GPU-/ || is_proc && $3 !~ /^[0-9]+$/ { next } # a message of an error
+        !is_proc && $2 !~ /^GPU-/ || is_proc && $3 !~ /^[0-9]+$/ { next } # an error message
         { bus = tolower($1); sub(/^0+/, "", bus) }
         !(bus in uuid) { order[++count] = bus }
         $2 != "" { uuid[bus] = $2 }
@@ -50,12 +50,12 @@ table_of() {
     '
 }
 
-# UUID of the GPU with a number: in which column (1 index, 2 minor number) of which table
+# uuid_of COLUMN NUMBER TABLE: UUID of the GPU with this index (column 1) or minor number (2)
 uuid_of() {
     echo "$3" | awk -v column="$1" -v number="$2" '$column == number && $3 != "-" { print $3 }'
 }
 
-# "0,2-3" as a line each
+# Expand "0,2-3" to one number per line.
 each() {
     echo "$1" | tr ',' '\n' | awk -F - '
         /^[0-9]+$/ { print $1 }
@@ -63,8 +63,9 @@ each() {
     '
 }
 
-# What SLURM_JOB_GPUS counts: places in the list of slurmd, which is sorted along the PCI bus with
-# AutoDetect=nvml, else by the names of the device files. "": gres.conf does not tell.
+# Meaning of the numbers in SLURM_JOB_GPUS, `index` or `minor`: they are positions in slurmd's list
+# of GPUs, which is in PCI bus order with AutoDetect=nvml, else sorted by device file. Empty if
+# gres.conf does not determine it.
 numbering() {
     case $EMISSIONS_GPU_NUMBERS in
     '') ;;
@@ -73,8 +74,8 @@ numbering() {
         return
         ;;
     *)
-        say "EMISSIONS_GPU_NUMBERS is '$EMISSIONS_GPU_NUMBERS', which is neither index nor minor;" \
-            "gres.conf is read instead"
+        log "EMISSIONS_GPU_NUMBERS is '$EMISSIONS_GPU_NUMBERS', which is neither index nor minor;" \
+            "gres.conf is used instead"
         ;;
     esac
     conf=${SLURM_CONF:-/etc/slurm/slurm.conf}
@@ -87,27 +88,28 @@ numbering() {
     esac
 }
 
-# The GPU with a number of slurmd. A wrong GPU is worse than none.
+# Resolve a number of slurmd to a GPU. An ambiguous number is omitted: no GPU is better than a wrong
+# one.
 resolved() {
     index=$(uuid_of 1 "$1" "$table") minor=$(uuid_of 2 "$1" "$table")
     case $numbers in
-    index) echo "${index:-$1}" ;; # without a UUID the daemon finds it by the number
+    index) echo "${index:-$1}" ;; # without a UUID the daemon resolves the number
     minor) echo "${minor:-nvidia$1}" ;;
     *)
         if [ -n "$index" ] && [ "$index" = "$minor" ]; then
             echo "$index"
         elif [ -z "$index$minor" ]; then
-            say "GPU $1 has no UUID that is known; does nvidia-smi work?"
+            log "the UUID of GPU $1 is unknown; check that nvidia-smi works"
         else
-            say "GPU $1 may be ${index:-unknown} by index or ${minor:-unknown} by minor number;" \
-                "set EMISSIONS_GPU_NUMBERS, see the README"
+            log "GPU $1 is ambiguous: ${index:-unknown} by index," \
+                "${minor:-unknown} by minor number; set EMISSIONS_GPU_NUMBERS, see the README"
         fi
         ;;
     esac
 }
 
-# The job's GPUs, a line each. In CUDA_VISIBLE_DEVICES Slurm gives the UUIDs that it knows, those of
-# MIG instances among them, at the same places as the numbers.
+# The job's GPUs, one per line. CUDA_VISIBLE_DEVICES has the UUIDs known to Slurm, also of MIG
+# instances, at the same positions as the numbers in SLURM_JOB_GPUS.
 job_gpus() {
     [ -n "$SLURM_JOB_GPUS" ] || return
     nvml=$(by_nvml) numbers=$(numbering) place=0
@@ -117,7 +119,7 @@ job_gpus() {
         given=$(echo "$CUDA_VISIBLE_DEVICES," | cut -d , -f "$place")
         case "$given $nvml" in
         GPU-* | MIG-*) echo "$given" ;;
-        *Enabled*) say "a GPU is split by MIG, so the number $number names no GPU" ;;
+        *Enabled*) log "MIG is enabled on a GPU, so the number $number cannot be resolved" ;;
         *) resolved "$number" ;;
         esac
     done
@@ -149,7 +151,7 @@ write() {
 }
 
 case $SLURM_JOB_ID in
-'' | *[!0-9]*) say "no job id; nothing is written" ;;
-*) write || say "$directory cannot be written" ;;
+'' | *[!0-9]*) log "SLURM_JOB_ID is not a number; no job file written" ;;
+*) write || log "cannot write the job file to $directory" ;;
 esac
 exit 0

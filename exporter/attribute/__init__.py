@@ -1,1 +1,1 @@
-"""attribute: whose energy it was."""
+"""The attribute stage: splits the energy of devices between runs."""

@@ -1,4 +1,4 @@
-"""Which run a process says it belongs to, by its environment; and what ids may look like."""
+"""Run and job ids from process environments, and the sanitizing of ids and labels."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 
 class Scheduler(NamedTuple):
-    """Names of variables; empty where the scheduler sets none."""
+    """Environment variables of one scheduler; empty if it sets none."""
 
     name: str
     job_id: bytes
     tasks: tuple[bytes, ...] = ()
-    """Index in a job array, by whichever name is set."""
+    """Index in a job array; the first variable that is set applies."""
     no_task: str = ""
-    """The index of a job that is in no array; its variable may be unset as well."""
+    """Index value of a job outside of arrays; the variable may also be unset."""
     array: bytes = b""
-    """Id of the whole array, where each task has a job id of its own."""
+    """Id of the array, if each task has its own job id."""
     job_name: bytes = b""
     account: bytes = b""
     required_variable: bytes = b""
-    """Must be set as well, where the name of the id alone says too little."""
+    """Must also be set, if the name of the id variable is ambiguous."""
 
 
 SCHEDULERS = (
@@ -59,13 +59,13 @@ SCHEDULERS = (
         required_variable=b"SGE_TASK_ID",
     ),
 )
-SCHEDULER_NAMES = frozenset(known.name for known in SCHEDULERS)
+SCHEDULER_NAMES = frozenset(scheduler.name for scheduler in SCHEDULERS)
 ARRAY_LABEL = "array_job"
 TASK_LABEL = "array_task"
 
 
 class SchedulerJob(NamedTuple):
-    """A job as its own environment describes it."""
+    """A scheduler job, as described by the environment of its processes."""
 
     scheduler: str
     job_id: str
@@ -75,26 +75,28 @@ class SchedulerJob(NamedTuple):
 
 
 def job_from_environment(variable: Callable[[bytes], str]) -> SchedulerJob | None:
-    """The job that an environment belongs to; `variable` reads it, "" for what is not set.
+    """Detect the scheduler job of an environment; `variable` returns a value, "" if unset.
 
-    Each task of an array has an id of its own: that of the scheduler if it tells tasks apart, as
-    `8[3].head` of PBS does, else the array's with the index, as `bjobs` of LSF writes it.
+    Each array task has its own id: the scheduler's if it includes the task, like `8[3].head` of
+    PBS, else the array's with the index appended, in the form that LSF's `bjobs` prints.
     """
-    for known in SCHEDULERS:
-        job_id = variable(known.job_id)
-        if not job_id or (known.required_variable and not variable(known.required_variable)):
+    for scheduler in SCHEDULERS:
+        job_id = variable(scheduler.job_id)
+        if not job_id or (
+            scheduler.required_variable and not variable(scheduler.required_variable)
+        ):
             continue
-        task = next(filter(None, map(variable, known.tasks)), "")
-        array = variable(known.array) if known.array else ""
-        is_task = bool(array) or (not known.array and task not in ("", known.no_task))
+        task = next(filter(None, map(variable, scheduler.tasks)), "")
+        array = variable(scheduler.array) if scheduler.array else ""
+        is_task = bool(array) or (not scheduler.array and task not in ("", scheduler.no_task))
         if is_task and not array and f"[{task}]" not in job_id:
             job_id = f"{job_id}[{task}]"
         labels = ((ARRAY_LABEL, array), (TASK_LABEL, task)) if is_task else ()
         return SchedulerJob(
-            known.name,
+            scheduler.name,
             job_id,
-            variable(known.job_name) if known.job_name else "",
-            variable(known.account) if known.account else "",
+            variable(scheduler.job_name) if scheduler.job_name else "",
+            variable(scheduler.account) if scheduler.account else "",
             tuple(label for label in labels if label[1]),
         )
     return None
@@ -105,21 +107,21 @@ JOB_ID_VARIABLE = b"EMISSIONS_JOB_ID"
 RUN_NAME_VARIABLE = b"EMISSIONS_RUN_NAME"
 LABELS_VARIABLE = b"EMISSIONS_LABELS"
 TRACKER_ID_VARIABLES = (b"MLFLOW_RUN_ID", b"WANDB_RUN_ID", b"TORCHELASTIC_RUN_ID")
-"""Ids that experiment trackers and launchers give to a run, best first."""
+"""Run ids set by experiment trackers and launchers, in order of precedence."""
 
 ID_MARKERS = (b"EMISSIONS_", b"_RUN_ID=", b"JOB_ID=", b"JOBID=")
-"""One of them is in every environment that has an id; most have none."""
+"""Every environment with an id contains one of these; a quick check, as most have none."""
 
 MAX_ID_BYTES = 128
 MAX_LABELS = 32
 MAX_LABELS_BYTES = 2048
-"""Of the names and values of all labels of a run together."""
+"""Limit for the names and values of all labels of a run together."""
 OTHER_RUN_ID = "other"
-"""Reserved for the runs beyond the cap."""
+"""Reserved for the runs beyond `max_runs`."""
 
 
 class RunClaim(NamedTuple):
-    """What an environment says of the run that its process belongs to."""
+    """The run that an environment declares for its process."""
 
     run_id: str
     job_id: str = ""
@@ -127,14 +129,14 @@ class RunClaim(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
     account: str = ""
     origin: str = "environment"
-    """How the run is known: by itself, or by the scheduler whose job it is."""
+    """`environment`, or the name of the scheduler if only its job id is known."""
 
 
 def claim_from_environment(block: bytes, *, with_jobs: bool = True) -> RunClaim | None:
-    """The claim in an environment block (`NAME=value`, NUL between), or None.
+    """Parse the claim of an environment block (NUL-separated `NAME=value`), or None.
 
-    A job id alone names the run as well; that of a scheduler counts `with_jobs` only. `none` is
-    what launchers write for "no id".
+    A job id alone identifies a run too; a scheduler's job id is used only `with_jobs`. Launchers
+    write `none` for "no id".
     """
     if not any(mark in block for mark in ID_MARKERS):
         return None
@@ -159,10 +161,10 @@ def claim_from_environment(block: bytes, *, with_jobs: bool = True) -> RunClaim 
 
 
 def sanitize(text: bytes | str) -> str:
-    """An id or label value fit for a label: one line of valid, printable text, bounded.
+    """Make a text valid as an id or label value: one bounded line of printable text.
 
-    Every control, format and unassigned character becomes a space. One that is longer than 128
-    bytes is cut, and ends in a hash of the whole so that two long ids stay two.
+    Control, format and unassigned characters become spaces. A text over 128 bytes is truncated and
+    ends in a hash of all of it, so that different long ids remain different.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
@@ -175,9 +177,9 @@ def sanitize(text: bytes | str) -> str:
 
 
 def sanitize_labels(pairs: Iterable[Sequence[bytes | str]]) -> tuple[tuple[str, str], ...]:
-    """Pairs as the labels of a run, sorted, each name once; what is beyond the bounds is left out.
+    """Sanitize pairs as the labels of a run: sorted, each name once, within the limits.
 
-    The bounds are 32 labels, and 2 KiB for their names and values together.
+    The limits are 32 labels, and 2 KiB for their names and values together.
     """
     kept: dict[str, str] = {}
     room = MAX_LABELS_BYTES
@@ -191,7 +193,7 @@ def sanitize_labels(pairs: Iterable[Sequence[bytes | str]]) -> tuple[tuple[str, 
 
 
 def _variable(block: bytes, name: bytes) -> bytes:
-    """A variable's value, as getenv(3) would find it; empty if it is not set."""
+    """A variable's value, by the rule of getenv(3); empty if unset."""
     _, _, rest = (b"\0" + block).partition(b"\0" + name + b"=")
     return rest.partition(b"\0")[0]
 

@@ -1,4 +1,4 @@
-"""The runs that are open or still shown: how they begin, end, come back and are capped."""
+"""The registry of open and retained runs: opening, reopening, merging, capping and expiry."""
 
 from collections.abc import Callable, Iterable
 
@@ -18,26 +18,26 @@ from exporter.model.runs import (
 
 OTHER_RUN = RunKey(NO_UID, OTHER_RUN_ID, "")
 ENDED = "ended"
-"""Why a run ended: because somebody asked for it."""
+"""End reason: ended explicitly by request."""
 MAX_NAMES = 64
-"""Units, and results, that are kept of one run."""
+"""Limit for the number of units, and of results, per run."""
 MERGED = "merged"
-"""Why a provisional run ended: because it turned out to be another one, named by `enclosing`."""
+"""End reason of a provisional run: identified as another run, which `enclosing` names."""
 EXITED = "exited"
-"""Why a run ended: because no process of it was left."""
+"""End reason: the last process exited."""
 
 
 def is_other_scheduler(job: RunInfo, origin: str) -> bool:
-    """Whether a run is a job of another scheduler than the one named."""
+    """Whether a run is a job of a scheduler other than `origin`."""
     return origin in SCHEDULER_NAMES and job.origin in SCHEDULER_NAMES and job.origin != origin
 
 
 class RunRegistry:
-    """All runs on the page, by key.
+    """All published runs, by key.
 
-    A key that comes back reopens its run: totals go on, and the start stays the first. Where
-    `max_runs` are on the page, the one that ended first makes room for a new one; where all are
-    open, the new one is folded into `other` when it begins, never later.
+    Opening the key of an ended run reopens it: totals continue and the first start time is kept.
+    At `max_runs` published runs, a new run evicts the run that ended first; if all are open, the
+    new run is folded into `other` at its start, never later.
     """
 
     def __init__(self, runs: Iterable[RunInfo], max_runs: int) -> None:
@@ -51,17 +51,17 @@ class RunRegistry:
             for run in self._runs.values()
             if run.end_reason == MERGED and run.enclosing is not None
         }
-        """Those that the books have yet to do; of before a restart among them."""
+        """Merges that the books have not applied yet, including those from before a restart."""
         self._hidden: set[RunKey] = set()
         self._successors: set[RunKey] = set()
-        """New runs that take the place of others on the page once the books have merged those."""
+        """New runs that replace others on the page once the books have merged these."""
         self.dropped = 0
 
     def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
-        """Open, reopen or join a run; the answer has the key that was really given.
+        """Open, reopen or join a run; the result has the key that was assigned.
 
-        An inner run without a job id takes that of the run around it; inside a pod it has the
-        pod's namespace and labels. Jobs of two schedulers are two runs though they have one number.
+        An inner run without a job id inherits that of its enclosing run; inside a pod it inherits
+        the pod's namespace and labels. Jobs of two schedulers with the same id are two runs.
         """
         key = wanted.key
         if not key.job_id and enclosing is not None:
@@ -88,17 +88,17 @@ class RunRegistry:
         return run
 
     def fill_user_names(self, name_of: Callable[[int], str]) -> None:
-        """Fill in whose runs are that came before their user's name was known."""
+        """Set the user of runs that were opened before the user's name was known."""
         for run in [run for run in self._runs.values() if not run.is_user_known]:
             user = name_of(run.key.uid)
             if user:
                 self._put(run._replace(user=user))
 
     def identify(self, key: RunKey, wanted: RunInfo) -> RunInfo:
-        """Have a provisional run be what it turned out to be; it may have ended meanwhile.
+        """Replace a provisional run by the run that it was identified as; it may have ended.
 
-        Where that is another run, all that was booked is merged into it by the books, and it needs
-        no place of its own on the page.
+        If that run has another key, the books merge everything booked on the provisional run into
+        it, and the provisional run leaves the page.
         """
         old = self._runs[key]
         if key == wanted.key:
@@ -145,23 +145,23 @@ class RunRegistry:
         return self._runs[run.key]
 
     def hide(self, key: RunKey) -> None:
-        """Keep a run off the page that may be identified in a moment.
+        """Do not publish a new run that may be identified soon.
 
-        One that was on the page, as `other`, stays there.
+        A run that was published before, such as `other`, stays on the page.
         """
         if key in self._opened:
             self._hidden.add(key)
 
     def reveal(self, key: RunKey) -> None:
-        """Have it on the page from now on."""
+        """Publish a hidden run."""
         self._hidden.discard(key)
 
     def merges(self) -> list[RunMerge]:
-        """Runs that the books have to merge into others."""
+        """Merges that the books have to apply."""
         return list(self._merges.values())
 
     def drop(self, merge: RunMerge) -> None:
-        """Forget a run that the books have merged."""
+        """Remove a run that the books have merged."""
         del self._merges[merge.old]
         self._hidden.discard(merge.old)
         if merge.new not in [each.new for each in self._merges.values()]:
@@ -170,9 +170,9 @@ class RunRegistry:
             del self._runs[merge.old]
 
     def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
-        """End a run. It stays on the page, frozen, until `expire`.
+        """End a run. It stays on the page, unchanged, until `pop_expired` removes it.
 
-        Runs inside it are from then on inside the run around it.
+        Its inner runs are moved into its enclosing run.
         """
         run = self._runs[key]._replace(ended=wall, end_reason=reason)
         self._put(run)
@@ -183,11 +183,11 @@ class RunRegistry:
         return run
 
     def pop_expired(self, wall: float, retain_seconds: float) -> list[RunKey]:
-        """Take runs off the page that ended long enough ago, and say which are off since last."""
+        """Remove runs that ended `retain_seconds` ago; return all removed since the last call."""
         gone = [
             run.key
             for run in self._runs.values()
-            # a wall clock that was set back must not keep a run for that long
+            # abs(): a wall clock that was set back must not keep the run longer
             if run.ended is not None
             and abs(wall - run.ended) >= retain_seconds
             and run.key not in self._merges
@@ -199,23 +199,23 @@ class RunRegistry:
         return gone
 
     def get(self, key: RunKey) -> RunInfo:
-        """A run on the page. Raises KeyError."""
+        """A published run. Raises KeyError."""
         return self._runs[key]
 
     def has(self, key: RunKey) -> bool:
-        """Whether there is such a run, open or ended, that was not merged into another one."""
+        """Whether the run exists, open or ended, and was not merged into another one."""
         return key in self._runs and key not in self._merges
 
     def set_cgroup(self, key: RunKey, cgroup: str) -> None:
-        """Keep where an open run is."""
+        """Store the cgroup of an open run."""
         run = self._runs.get(key)
         if run is not None and run.ended is None and run.cgroup != cgroup:
             self._put(run._replace(cgroup=cgroup))
 
     def find(self, uid: int | None, run_id: str, job_id: str | None) -> RunInfo | None:
-        """The open run that is shown with this id, or else that has it.
+        """Find the open run with this shown id, or else with this run id.
 
-        It may be of any user or job where those are None.
+        None for `uid` or `job_id` matches any user or job.
         """
         found = [
             run
@@ -228,7 +228,7 @@ class RunRegistry:
         return min(found, key=lambda run: run.shown_id != run_id, default=None)
 
     def ended_at(self, uid: int, run_id: str, job_id: str | None) -> float | None:
-        """Wall clock of when somebody ended the run with this id; None if nobody did."""
+        """Wall-clock time at which the run with this id was ended explicitly, or None."""
         ends = [
             run.ended
             for run in self._runs.values()
@@ -241,12 +241,12 @@ class RunRegistry:
         return max(ends, default=None)
 
     def is_open(self, key: RunKey | None) -> bool:
-        """Whether the run is there and has not ended."""
+        """Whether the run exists and has not ended."""
         run = self._runs.get(key) if key is not None else None
         return run is not None and run.ended is None
 
     def is_within(self, key: RunKey, outer: RunKey) -> bool:
-        """Whether a run is another one, or inside it."""
+        """Whether a run is `outer`, or inside it at any depth."""
         around: RunKey | None = key
         while around is not None and around != outer:
             run = self._runs.get(around)
@@ -258,37 +258,37 @@ class RunRegistry:
         return [run for run in self._runs.values() if run.ended is None]
 
     def innermost_first(self) -> list[RunInfo]:
-        """The open runs, each before the runs around it."""
+        """The open runs, each before its enclosing runs."""
         return sorted(self.running(), key=self._depth, reverse=True)
 
     def visible(self) -> tuple[RunInfo, ...]:
-        """All runs on the page, open ones first."""
+        """All published runs, open ones first."""
         left = {old for old, merge in self._merges.items() if merge.new not in self._successors}
         off_page = self._hidden | self._successors | left
         here = (run for run in self._runs.values() if run.key not in off_page)
         return tuple(sorted(here, key=lambda run: run.ended is not None))
 
     def pop_changes(self) -> list[RunInfo]:
-        """Runs that began, came back, ended or are inside another one since the last call."""
+        """Runs that were opened, reopened, changed, moved or ended since the last call."""
         changed = list(self._changed.values())
         self._changed.clear()
         return changed
 
     def pop_opened(self) -> list[RunKey]:
-        """Runs that are new to the page since the last call; the ledger may know their past."""
+        """Runs new to the registry since the last call; the ledger may have their history."""
         opened, self._opened = self._opened, []
         return opened
 
     def add_stored_run(self, past: RunInfo) -> None:
-        """A run was found to have been there before it left the page."""
+        """Add what the ledger has of an earlier part of a run."""
         run = self._runs.get(past.key)
         if run is not None:
             self._put(with_stored_run(run, past))
 
     def log_results(self, command: LogRun, key: RunKey, mark: ProgressMark) -> RunInfo:
-        """Add to what an open run says of itself; `mark` is where it stands now.
+        """Add counts, results and progress to an open run; `mark` is its progress now.
 
-        Names beyond 64 of results, or of units, are left out.
+        Result names and unit names beyond 64 each are dropped.
         """
         run = self._runs[key]
         amounts = {unit.name: unit for unit in run.units}
@@ -312,7 +312,7 @@ class RunRegistry:
         return run
 
     def _make_room(self) -> bool:
-        """Take the run off the page that ended first; False if all are open."""
+        """Evict the run that ended first; False if all are open."""
         ended = [
             run
             for run in self._runs.values()
@@ -326,7 +326,7 @@ class RunRegistry:
         return True
 
     def _reopened(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
-        """A run that comes back: what it has begun goes on."""
+        """A reopened run: counts, results and start time continue."""
         return wanted._replace(
             shown_id=known.shown_id,
             user=wanted.user or known.user,
@@ -336,7 +336,7 @@ class RunRegistry:
         )
 
     def _join(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
-        """The open run, with what who joins it knows and it did not."""
+        """Join an open run, adding missing fields from the new description."""
         run = self._joined(known, wanted)
         if run != known and known.key != OTHER_RUN:
             self._put(run)
@@ -344,7 +344,7 @@ class RunRegistry:
         return known
 
     def _joined(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
-        """A run with what another one's description knows and its own did not."""
+        """A run with its missing fields filled in from another description."""
         return known._replace(
             name=known.name or wanted.name,
             user=known.user or wanted.user,
@@ -361,7 +361,7 @@ class RunRegistry:
         self._changed[run.key] = run
 
     def _depth(self, run: RunInfo) -> int:
-        """How many open runs are around it."""
+        """Number of open runs that enclose the run."""
         around = run.enclosing
         depth = 0
         while around is not None and self.is_open(around):
@@ -380,7 +380,7 @@ class RunRegistry:
         return self._runs[OTHER_RUN]
 
     def _identify_inner(self, key: RunKey, outer: RunInfo) -> None:
-        """Have the runs inside a run that was identified know what is around them now."""
+        """Update the runs inside a run that was identified."""
         for run in self.running():
             if run.enclosing == key and run.key != outer.key:
                 inner = self._placed(
@@ -390,7 +390,7 @@ class RunRegistry:
                 self._identify_inner(run.key, inner)
 
     def _placed(self, run: RunInfo, enclosing: RunKey | None) -> RunInfo:
-        """A run with what it has of the pod around it: namespace, and owner among the labels."""
+        """A run with the namespace and the labels (such as the owner) of its enclosing pod."""
         pod = self._runs.get(enclosing) if enclosing is not None else None
         while pod is not None and pod.origin != POD:
             pod = self._runs.get(pod.enclosing) if pod.enclosing is not None else None
@@ -403,25 +403,24 @@ class RunRegistry:
         )
 
     def _shown_id(self, wanted: RunInfo) -> str:
-        """The id itself, or `id@uid` where another user's run on the page, or we, have it.
+        """The run id, or `id@uid` (`id@namespace` for pods) if that is taken.
 
-        Pods have a namespace instead of a user.
-
-        With its job id it is shown for no other run, not even of the same user.
+        An id is taken by a published run of another user, by a run of the same user with the same
+        job id, or reserved.
         """
-        key, place = wanted.key, wanted.namespace if wanted.origin == POD else ""
+        key, namespace = wanted.key, wanted.namespace if wanted.origin == POD else ""
         taken = {OTHER_RUN_ID}
         for run in self._runs.values():
             if run.key.uid != key.uid or run.key.job_id == key.job_id:
                 taken.add(run.shown_id)
         shown = key.run_id
         while shown in taken:
-            shown = f"{shown}@{place or key.uid}"
+            shown = f"{shown}@{namespace or key.uid}"
         return shown
 
 
 def _sum_units(ones: Iterable[UnitCount], others: Iterable[UnitCount]) -> tuple[UnitCount, ...]:
-    """What two runs counted, together."""
+    """Add the unit counts of two runs."""
     amounts = {unit.name: unit for unit in ones}
     for unit in others:
         known = amounts.get(unit.name, UnitCount(unit.name, 0.0))

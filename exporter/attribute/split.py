@@ -1,4 +1,4 @@
-"""Splitting one interval's energy over the parties: pure, exact in integers."""
+"""Splits one interval of CPU or DRAM energy between runs: pure, in exact integers."""
 
 from exporter.model.apportion import apportion
 from exporter.model.runs import RunKey
@@ -15,28 +15,28 @@ NO_HOST_USAGE = HostUsage(0, 0, 0, 0)
 
 
 def split_cpu(
-    energy_uj: int, idle_uj: int, sighting: WorkloadSample, *, restart: bool
+    energy_uj: int, idle_uj: int, sample: WorkloadSample, *, restart: bool
 ) -> list[EnergyShare]:
-    """Split a package's energy.
+    """Split the energy of one CPU package.
 
-    `idle_uj` of it goes to whoever holds the machine, else to the runs that have hardware threads
-    alone, by their number, and what nobody has to `idle`. The rest is split by CPU
-    time over what the machine was busy (or the runs' sum, where that is more): the runs' parts are
-    theirs, what else ran is `other`. Shares of 0 are left out; the sum is `energy_uj`, always.
+    `idle_uj` of it is charged to the machine owner, else to the runs with exclusive hardware
+    threads, by their number; the rest of it is `idle`. Active energy is split by CPU time, relative
+    to the host's busy time (or the runs' sum, if larger); processes outside of runs are `other`.
+    Shares of 0 are omitted; the sum is always `energy_uj`.
     """
-    machine = sighting.machine or NO_HOST_USAGE
-    weights = [usage.cpu_us for usage in sighting.usage]
+    machine = sample.machine or NO_HOST_USAGE
+    weights = [usage.cpu_us for usage in sample.usage]
     other_us = max(0, machine.busy_us - sum(weights))
-    if sighting.machine is None and not any(weights):
+    if sample.machine is None and not any(weights):
         other_us = 1
-    held_uj = _held_thread_energy(idle_uj, machine, sighting)
+    held_uj = _held_thread_energy(idle_uj, machine, sample)
     idle_uj -= sum(held_uj.values())
     shares = _shares(
         energy_uj - idle_uj - sum(held_uj.values()),
         idle_uj,
         weights,
         other_us,
-        sighting,
+        sample,
         SplitMethod.CPU_TIME,
         restart,
     )
@@ -47,27 +47,27 @@ def split_cpu(
 
 
 def _held_thread_energy(
-    idle_uj: int, machine: HostUsage, sighting: WorkloadSample
+    idle_uj: int, machine: HostUsage, sample: WorkloadSample
 ) -> dict[RunKey, int]:
-    """What runs pay of an idle processor for the threads that they have alone."""
-    held = {usage.run: usage.held_threads for usage in sighting.usage if usage.held_threads > 0}
-    if not held or sighting.machine_owner is not None:
+    """Idle energy of each run with exclusive hardware threads, uJ."""
+    held = {usage.run: usage.held_threads for usage in sample.usage if usage.held_threads > 0}
+    if not held or sample.machine_owner is not None:
         return {}
     free = max(0, machine.threads - sum(held.values()))
     return dict(zip(held, apportion(idle_uj, [*held.values(), free])[:-1], strict=True))
 
 
-def split_dram(energy_uj: int, sighting: WorkloadSample, *, restart: bool) -> list[EnergyShare]:
-    """Split a memory's energy by anonymous and shared bytes held; free memory is `idle`."""
-    machine = sighting.machine or NO_HOST_USAGE
-    weights = [usage.memory_bytes for usage in sighting.usage]
+def split_dram(energy_uj: int, sample: WorkloadSample, *, restart: bool) -> list[EnergyShare]:
+    """Split DRAM energy by anonymous and shared bytes in use; free memory is `idle`."""
+    machine = sample.machine or NO_HOST_USAGE
+    weights = [usage.memory_bytes for usage in sample.usage]
     held = sum(weights)
     used = max(machine.memory_used_bytes, held)
     total = max(machine.memory_total_bytes, used)
     if not total:
-        return _shares(energy_uj, 0, weights, 1, sighting, SplitMethod.MEMORY, restart)
+        return _shares(energy_uj, 0, weights, 1, sample, SplitMethod.MEMORY, restart)
     active_uj, idle_uj = apportion(energy_uj, [used, total - used])
-    return _shares(active_uj, idle_uj, weights, used - held, sighting, SplitMethod.MEMORY, restart)
+    return _shares(active_uj, idle_uj, weights, used - held, sample, SplitMethod.MEMORY, restart)
 
 
 def _shares(
@@ -75,7 +75,7 @@ def _shares(
     idle_uj: int,
     weights: list[int],
     other: int,
-    sighting: WorkloadSample,
+    sample: WorkloadSample,
     split: SplitMethod,
     restart: bool,
 ) -> list[EnergyShare]:
@@ -86,21 +86,21 @@ def _shares(
         idle_uj += active_uj
     shares = [
         EnergyShare(usage.run, part, split)
-        for usage, part in zip(sighting.usage, parts, strict=True)
+        for usage, part in zip(sample.usage, parts, strict=True)
         if part
     ]
-    shares.extend(_unattributed_shares(idle_uj, other_uj, sighting, restart))
+    shares.extend(_unattributed_shares(idle_uj, other_uj, sample, restart))
     return shares
 
 
 def _unattributed_shares(
-    idle_uj: int, other_uj: int, sighting: WorkloadSample, restart: bool
+    idle_uj: int, other_uj: int, sample: WorkloadSample, restart: bool
 ) -> list[EnergyShare]:
-    """What no run used: the holder's, or unattributed with the reason."""
-    if sighting.machine_owner is not None:
+    """Energy of no run: charged to the machine owner, else unattributed with a reason."""
+    if sample.machine_owner is not None:
         energy_uj = idle_uj + other_uj
         return [
-            EnergyShare(sighting.machine_owner, energy_uj, SplitMethod.EXCLUSIVE, held_uj=idle_uj)
+            EnergyShare(sample.machine_owner, energy_uj, SplitMethod.EXCLUSIVE, held_uj=idle_uj)
         ] * bool(energy_uj)
     if restart:
         idle_uj, other_uj = 0, idle_uj + other_uj
@@ -116,10 +116,10 @@ def _unattributed_shares(
 
 
 def merge_samples(first: WorkloadSample, second: WorkloadSample) -> WorkloadSample:
-    """Two looks as one.
+    """Merge two consecutive samples.
 
-    CPU time adds up, memory is the later one's, or the last that was seen. What was held at any
-    time is there, so are all servers, and who a process belongs to is what was seen last.
+    CPU time is added; memory is the last value seen. Holdings and proxies of both are kept, and
+    the last run seen for a process applies.
     """
     usage = {row.run: row for row in first.usage}
     for row in second.usage:
@@ -140,7 +140,7 @@ def merge_samples(first: WorkloadSample, second: WorkloadSample) -> WorkloadSamp
 def _merge_holdings(
     first: tuple[GpuHolding, ...], second: tuple[GpuHolding, ...]
 ) -> tuple[GpuHolding, ...]:
-    """All that were held in either, as they were last seen."""
+    """The holdings of both samples, each in its last state."""
     if not first:
         return second
     by_place = {(*held[:3], held.since_ns): held for held in (*first, *second)}

@@ -1,4 +1,4 @@
-"""Who runs on this machine: joins processes, cgroups, registrations and environments to runs."""
+"""Collects the workload: assigns processes, cgroups, registrations and environments to runs."""
 
 import os
 import time
@@ -33,7 +33,7 @@ MEMORY_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
 
 
 class HostTotals:
-    """What runs are measured against. `before` are the clocks at a restart, if known."""
+    """CPU time and memory of the whole host. `before`: the clocks at a restart, if known."""
 
     def __init__(self, procfs: str, before: HostCpuTime | None) -> None:
         self._stat = os.path.join(procfs, "stat")
@@ -47,19 +47,19 @@ class HostTotals:
 
     @property
     def clocks(self) -> HostCpuTime | None:
-        """CPU time since boot, as last seen."""
+        """CPU time since boot, at the last reading."""
         return self._before
 
     def collect(self, at_ns: int) -> HostUsage:
-        """Time since the last look, and memory now. Raises OSError or ValueError."""
+        """CPU time since the last call, and memory now. Raises OSError or ValueError."""
         now = self._read_clocks()
         before = self._before or now
         self._before = now
         if self._memory_at_ns is None or at_ns - self._memory_at_ns >= MEMORY_EVERY_NS:
             self._memory = self._read_memory()
-            self._threads = os.cpu_count() or 0  # they may be added and taken away
+            self._threads = os.cpu_count() or 0  # CPUs may be hotplugged
             self._memory_at_ns = at_ns
-        # Time of an idle processor may step back; what was busy meanwhile has passed all the same.
+        # Idle time may step back, see proc_stat(5); the total is at least the busy time.
         busy_us = max(0, now.busy_us - before.busy_us)
         exporter_us = _exporter_cpu_us()
         used_us, self._exporter_us = exporter_us - self._exporter_us, exporter_us
@@ -76,7 +76,7 @@ class HostTotals:
             return parse_proc_stat(file.read(4096), self._us_per_tick)
 
     def _read_memory(self) -> tuple[int, int]:
-        """Bytes of anonymous and shared memory in use, and bytes in all."""
+        """Bytes of anonymous and shared memory in use, and total bytes."""
         wanted = {b"MemTotal:": 0, b"AnonPages:": 0, b"Shmem:": 0}
         with open(self._meminfo, "rb", buffering=0) as file:
             for line in file.read(8192).split(b"\n"):
@@ -92,10 +92,10 @@ def _exporter_cpu_us() -> int:
 
 
 class LiveWorkloadCollector:
-    """Sees the machine's own processes.
+    """Collects the workload of this host from /proc, cgroups and schedulers.
 
-    `claim` is a run that the daemon itself was started for: it owns the whole machine. `run_cpu`
-    is what the runs' processes had used when the journal was last written, at `left_wall`.
+    `claim` is the run that the daemon itself was started for: it owns the whole machine. `run_cpu`
+    is the CPU time of the runs' processes when the journal was last written, at `left_wall`.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class LiveWorkloadCollector:
         self._processes = processes
         self._machine = machine
         self._procfs = procfs
-        self._lacking = missing_for_environments(read_capabilities(procfs))
+        self._missing_capabilities = missing_for_environments(read_capabilities(procfs))
         self._clock = clock
         self._before = {seen.run: seen.cpu_us for seen in run_cpu}
         self._left_wall = left_wall
@@ -153,16 +153,16 @@ class LiveWorkloadCollector:
 
     def collect(
         self,
-        occupancies: Mapping[Device, GpuActivity] = NO_GPU_ACTIVITY,
+        activities: Mapping[Device, GpuActivity] = NO_GPU_ACTIVITY,
         infos: Iterable[DeviceInfo] = (),
     ) -> WorkloadSample:
-        """Who used what since the last call; runs whose last process is gone are ended.
+        """Measure usage and holdings since the last call; end runs without processes.
 
-        `occupancies` say which process is on which GPU, `infos` which GPU has which index.
+        `activities` have the processes of each GPU, `infos` the indices of GPUs.
         """
         at_ns = self._clock.boottime_ns()
         started = time.perf_counter()
-        why = ""
+        error_message = ""
         used: dict[RunKey, int] = {}
         self._membership.fill_user_names()
         try:
@@ -171,15 +171,17 @@ class LiveWorkloadCollector:
             self._scheduled.assign_processes()
             used = self._processes.count()
         except OSError as error:
-            why = f"{error.filename or self._procfs}: {error.strerror}; check sample.procfs"
+            error_message = (
+                f"{error.filename or self._procfs}: {error.strerror}; check sample.procfs"
+            )
         else:
             self._add_absence(used)
             self._cgroups.add_cpu_time(used)
             memory_by_run = self._processes.memory_by_run()
             self._cgroups.add_memory(memory_by_run)
             self._memories = memory_by_run
-        took = time.perf_counter() - started
-        machine, machine_why = self._look_at_machine(at_ns)
+        seconds = time.perf_counter() - started
+        machine, machine_error = self._collect_host(at_ns)
         holder = self._membership.machine_owner
         held_threads = self._scheduled.held_threads()
         usage = tuple(
@@ -193,16 +195,21 @@ class LiveWorkloadCollector:
             if run.key != holder
         )
         self._states = (
-            CollectorState("processes", not why, took, why or self._secrets()),
-            CollectorState("machine", not machine_why, 0.0, machine_why),
+            CollectorState(
+                "processes",
+                not error_message,
+                seconds,
+                error_message or self._hidden_environments_note(),
+            ),
+            CollectorState("machine", not machine_error, 0.0, machine_error),
             *self._scheduled.states(),
         )
-        # Before runs without processes are ended: until now they held what they held.
-        used_gpus = self._gpus.collect(occupancies, at_ns)
-        grants = self._scheduled.grants(gpu_aliases(infos, occupancies))
-        holdings = self._grants.merge(used_gpus, grants, occupancies, at_ns)
-        if not why:
-            # What is gone at the first look was last seen when the journal was last written.
+        # Before runs without processes are ended: their holdings last until now.
+        used_gpus = self._gpus.collect(activities, at_ns)
+        grants = self._scheduled.grants(gpu_aliases(infos, activities))
+        holdings = self._grants.merge(used_gpus, grants, activities, at_ns)
+        if not error_message:
+            # Runs that are gone in the first sample ended when the journal was last written.
             self._membership.end_deserted(self._left_wall or self._clock.wall())
             self._before, self._left_wall = {}, 0.0
         gpus = self._gpus
@@ -211,40 +218,40 @@ class LiveWorkloadCollector:
         )
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
-        """Pods and containers of each run that has some."""
+        """Pods and containers by run."""
         return self._scheduled.members()
 
     def states(self) -> tuple[CollectorState, ...]:
-        """How the last look fared."""
+        """Collector states of the last sample."""
         return self._states
 
     def run_cpu(self) -> tuple[RunCpuTime, ...]:
-        """What the open runs' processes have used so far, for the journal; always in one order."""
+        """CPU time of the open runs' processes so far, for the journal; in a stable order."""
         lifetimes = {**self._processes.lifetimes(), **self._cgroups.clocks_us()}
         return tuple(
             RunCpuTime(run.key, lifetimes.get(run.key, 0)) for run in self._run_registry.running()
         )
 
     def machine_cpu(self) -> HostCpuTime | None:
-        """The machine's clocks at the last look, for the journal."""
+        """The host's CPU clocks in the last sample, for the journal."""
         return self._machine.clocks
 
     def start(self, command: StartRun) -> RunInfo:
-        """Open the run that a process asks for. Raises Refused."""
+        """Open a run for a process. Raises RequestRefused."""
         return self._membership.start(command)
 
     def log(self, command: LogRun, mark_of: Callable[[RunKey, float], ProgressMark]) -> RunInfo:
-        """Add to what a run says of itself. Raises Refused."""
+        """Add counts, results and progress to a run. Raises RequestRefused."""
         return self._membership.log(command, mark_of)
 
     def end(self, command: EndRun) -> RunInfo:
-        """Close a run. Raises Refused."""
+        """End a run. Raises RequestRefused."""
         return self._membership.end(command)
 
     def _add_absence(self, used: dict[RunKey, int]) -> None:
-        """Put in what runs provably used while no daemon looked: once, at the first look.
+        """Add CPU time that runs used while no daemon ran: once, in the first sample.
 
-        What an inner run's clocks have lost is inside those of the run around it.
+        Time lost from the clocks of an inner run is contained in those of its enclosing run.
         """
         if not self._before:
             return
@@ -256,7 +263,7 @@ class LiveWorkloadCollector:
                 used[run.key] = max(0, lived_us)
                 owed[run.enclosing] = owed.get(run.enclosing, 0) + max(0, -lived_us)
 
-    def _look_at_machine(self, at_ns: int) -> tuple[HostUsage | None, str]:
+    def _collect_host(self, at_ns: int) -> tuple[HostUsage | None, str]:
         try:
             return self._machine.collect(at_ns), ""
         except OSError as error:
@@ -264,19 +271,18 @@ class LiveWorkloadCollector:
         except ValueError as error:
             return None, f"{self._procfs}/stat: {error}"
 
-    def _secrets(self) -> str:
-        """What cannot be known for lack of privilege, with the remedy; no failure."""
+    def _hidden_environments_note(self) -> str:
+        """A note on environments that cannot be read, with the remedy; not a failure."""
         hidden_environments = self._processes.hidden_environments()
         if not hidden_environments:
             return ""
         remedy = (
-            f"To read them give the daemon {' and '.join(self._lacking)}"
-            if self._lacking
-            else "The daemon has the capabilities for it: the processes are in another user "
-            "namespace, or a security module (AppArmor, SELinux) denies it"
+            f"To read them, grant the daemon {' and '.join(self._missing_capabilities)}"
+            if self._missing_capabilities
+            else "The daemon has the required capabilities: the processes are in another user "
+            "namespace, or a security module (AppArmor, SELinux) denies access"
         )
         return (
-            f"the environments of {hidden_environments} processes may not be read, so a run id "
-            "in them is not "
-            f"seen; runs that register are. {remedy}"
+            f"no permission to read the environments of {hidden_environments} processes, so run "
+            f"ids in them are not detected; registered runs are not affected. {remedy}"
         )

@@ -347,7 +347,7 @@ def test_a_silent_kubelet_and_a_server_that_refuses_change_nothing_that_was_know
     runs, gpus = used(node, 4, "bert")
     assert runs["bert"]["GPU-0"] == pytest.approx(gpus["GPU-0"], rel=1e-6)
     assert gpus["GPU-0"] > 70
-    assert "let the service account list and watch pods" in node.collector("pods")["why"]
+    assert "allow the service account to list and watch pods" in node.collector("pods")["why"]
     node.api.status = 0
     node.kubelet.start()
     until(lambda: node.collector("kubelet")["ok"], 40, "the kubelet is there again")

@@ -1,1 +1,1 @@
-"""One file per source of workload."""
+"""Sources of workload: processes, cgroups, schedulers."""

@@ -1,4 +1,4 @@
-"""CPU time and memory of a cgroup, version 2 or 1; exited processes are included by the kernel."""
+"""CPU time and memory of cgroups, version 2 or 1; the kernel includes exited processes."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from exporter.model.runs import RunInfo, RunKey
 from exporter.units import NANOSECONDS_PER_MICROSECOND
 
 V2 = ""
-"""How /proc/PID/cgroup names the one hierarchy of version 2."""
+"""Name of the version 2 hierarchy in /proc/PID/cgroup."""
 FILE_BYTES = 16384
 CLOCK_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 CLOCK_BYTES = 64
-"""Enough for what comes first in cpu.stat."""
+"""Enough for the first row of cpu.stat."""
 
 
 def cgroup_mounts(procfs: str) -> dict[str, str]:
@@ -32,7 +32,7 @@ def cgroup_mounts(procfs: str) -> dict[str, str]:
 
 
 def cgroup_mount_points(procfs: str) -> Iterator[tuple[str, str]]:
-    """Every mount of a cgroup hierarchy, named like in `mounts`, in order. Raises OSError."""
+    """All mounts of cgroup hierarchies, keyed like `cgroup_mounts`, in order. Raises OSError."""
     for line in _lines(os.path.join(procfs, "self", "mountinfo")):
         left, _, right = line.partition(" - ")
         point, kind = _unescaped(left.split(" ")[4]), right.split(" ")[0]
@@ -44,7 +44,7 @@ def cgroup_mount_points(procfs: str) -> Iterator[tuple[str, str]]:
 
 
 def cgroup_paths(procfs: str, pid: int | str) -> dict[str, str]:
-    """The cgroup of a process in each hierarchy, keyed like `mounts`. Raises OSError."""
+    """The cgroup of a process in each hierarchy, keyed like `cgroup_mounts`. Raises OSError."""
     found = {}
     for line in _lines(os.path.join(procfs, str(pid), "cgroup")):
         _, controllers, path = line.split(":", 2)
@@ -54,18 +54,18 @@ def cgroup_paths(procfs: str, pid: int | str) -> dict[str, str]:
 
 
 def _lines(path: str) -> list[str]:
-    """Lines of a file of the kernel, whose names may be of any bytes."""
+    """Lines of a kernel file; names in it may contain any bytes."""
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return [line for line in file.read().split("\n") if line]
 
 
 def _unescaped(field: str) -> str:
-    """A field of proc_pid_mountinfo(5): blanks and backslashes in it are written in octal."""
+    """Unescape a field of proc_pid_mountinfo(5): blanks and backslashes are in octal."""
     return re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), field)
 
 
 class _CpuClock:
-    """CPU time of one cgroup. Its file is kept open: to open it costs as much as to read it."""
+    """CPU time of one cgroup. Its file stays open, since opening costs as much as reading."""
 
     def __init__(self, directory: str, hierarchy: str) -> None:
         self._is_v2 = hierarchy == V2
@@ -76,7 +76,7 @@ class _CpuClock:
         """The last reading."""
 
     def read_us(self) -> int:
-        """Microseconds since the cgroup was made. Raises OSError when it is gone."""
+        """Microseconds since the cgroup was created. Raises OSError if it was removed."""
         if self._close is None:
             self._descriptor = os.open(self._path, CLOCK_FLAGS)
             self._close = weakref.finalize(self, os.close, self._descriptor)
@@ -95,8 +95,7 @@ class _CpuClock:
 class CgroupMeter:
     """CPU time and memory of one cgroup, or of several that do not contain each other.
 
-    `at` has the path of the cgroup in each hierarchy, or the paths of several.
-    Raises Unavailable if there is none but the root.
+    `at` has the path or paths in each hierarchy. Raises Unavailable if there is only the root.
     """
 
     def __init__(
@@ -114,9 +113,9 @@ class CgroupMeter:
     def follow(
         self, mounted: Mapping[str, str], at: Mapping[str, str] | Mapping[str, Sequence[str]]
     ) -> None:
-        """Measure these cgroups from now on; what the others used stays in the sum.
+        """Replace the measured cgroups; the CPU time of the previous ones stays in the sum.
 
-        A cgroup that was not measured before counts from when it was made.
+        A cgroup that was not measured before counts from its creation.
         """
         own = {
             name: [path for path in ([paths] if isinstance(paths, str) else paths) if path != "/"]
@@ -126,8 +125,8 @@ class CgroupMeter:
         hierarchy = V2 if own.get(V2) else "cpuacct"
         if not own.get(hierarchy):
             raise Unavailable(
-                "the process is in no cgroup of its own, so its cgroup is the whole machine; "
-                "use scope tree, or start it in a cgroup, for example by systemd-run --scope"
+                "the process is in the root cgroup, which is the whole machine; use scope tree, or "
+                "start it in a cgroup of its own, for example with systemd-run --scope"
             )
         is_other = bool(self._clocks) and hierarchy != self._hierarchy
         before = {} if is_other else self._clocks
@@ -135,7 +134,7 @@ class CgroupMeter:
             path: before.get(path) or _CpuClock(mounted[hierarchy] + path, hierarchy)
             for path in own[hierarchy]
         }
-        if is_other:  # other clocks of the same CPU time
+        if is_other:  # different clocks of the same CPU time
             self.gone_us = self.last_us - sum(clock.read_us() for clock in clocks.values())
         self.gone_us += sum(before[path].last_us for path in before.keys() - clocks.keys())
         self._hierarchy, self._clocks = hierarchy, clocks
@@ -144,10 +143,10 @@ class CgroupMeter:
         }
         path = own[hierarchy][0]
         self.path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        """Which cgroup it is, the first of several, as valid text."""
+        """Path of the cgroup, or of the first of several, as valid text."""
 
     def advance_us(self) -> int:
-        """CPU time since the last call; 0 once the cgroup is gone."""
+        """CPU time since the last call; 0 once the cgroup was removed."""
         try:
             now_us = self.cpu_us()
         except OSError:
@@ -156,7 +155,7 @@ class CgroupMeter:
         return used
 
     def cpu_us(self) -> int:
-        """CPU time since the cgroups were made, microseconds. Raises OSError when all are gone."""
+        """Microseconds since the cgroups were created. Raises OSError if all were removed."""
         return sum(self._readings()) + self.gone_us
 
     def _readings(self) -> list[int]:
@@ -174,7 +173,7 @@ class CgroupMeter:
         return readings
 
     def memory_bytes(self) -> int:
-        """Anonymous and shared memory; 0 where no hierarchy accounts for it."""
+        """Anonymous and shared memory; 0 without memory accounting."""
         for hierarchy, names in (
             (V2, (b"anon", b"shmem")),
             ("memory", (b"total_rss", b"total_shmem")),
@@ -186,52 +185,52 @@ class CgroupMeter:
         return 0
 
     def containing_path(self, at: Mapping[str, str]) -> str:
-        """The path of the cgroup that a process with these is in, or below; "" if in none."""
+        """The measured cgroup that contains a process with the paths `at`; "" for none."""
         inside = f"{at.get(self._hierarchy, '')}/"
         return next((path for path in self._clocks if inside.startswith(f"{path}/")), "")
 
     def has_processes(self) -> bool:
-        """Whether a process is left in it or, in version 2, in a cgroup below it."""
+        """Whether it has a process; with version 2, descendants count too."""
         if self._hierarchy == V2:
             return any(b"populated 1" in text for text in self._read(V2, "cgroup.events"))
         return any(self._read("cpuacct", "cgroup.procs"))
 
     def _read(self, hierarchy: str, name: str) -> Iterator[bytes]:
-        """What this file of each cgroup contains, if it has one."""
+        """Content of a file of each cgroup; cgroups without it are skipped."""
         for directory in self._files.get(hierarchy, ()):
             with suppress(OSError), open(f"{directory}/{name}", "rb", buffering=0) as file:
                 yield file.read(FILE_BYTES)
 
 
 class RunCgroups:
-    """The meters of the open runs that own a cgroup."""
+    """Meters of the open runs that own cgroups."""
 
     def __init__(self, procfs: str, run_registry: RunRegistry) -> None:
         self._procfs = procfs
         self._run_registry = run_registry
         self._meters: dict[RunKey, dict[str, CgroupMeter]] = {}
-        """By run and by what tells the cgroups of one run apart."""
+        """By run, and by a name that identifies the cgroup within the run."""
         self._memories: dict[RunKey, int] = {}
-        self._look = 0
+        self._ticks = 0
         self._clocks_us: dict[RunKey, int] = {}
 
     def meter(self, pid: int) -> CgroupMeter:
-        """A meter for the cgroup that a process is in. Raises Refused."""
+        """A meter for the cgroup of a process. Raises RequestRefused."""
         try:
             return CgroupMeter(cgroup_mounts(self._procfs), cgroup_paths(self._procfs, pid))
         except (OSError, Unavailable) as error:
-            raise RequestRefused(409, f"scope cgroup is not possible: {error}") from None
+            raise RequestRefused(409, f"scope cgroup is not available: {error}") from None
 
     def add(self, run: RunKey, meter: CgroupMeter, name: str = "") -> None:
-        """Meter a run by this cgroup too, unless it has one of this name already.
+        """Meter a run by this cgroup as well, unless it already has one of this name.
 
-        One of before a restart goes on from the clocks that were last seen of it.
+        A run from before a restart continues from its last stored clocks.
         """
-        energy_counters = self._meters.setdefault(run, {})
-        if name not in energy_counters:
+        meters = self._meters.setdefault(run, {})
+        if name not in meters:
             if run in self._clocks_us:
-                meter.last_us = 0  # what was seen before is taken off at the next charge
-            energy_counters[name] = meter
+                meter.last_us = 0  # the stored clocks are subtracted in the next tick
+            meters[name] = meter
 
     def has(self, run: RunKey, name: str = "") -> bool:
         """Whether the run is metered by a cgroup of this name."""
@@ -239,9 +238,9 @@ class RunCgroups:
 
     def keep_only(self, run: RunKey, names: Collection[str]) -> None:
         """Stop metering a run by cgroups of other names."""
-        energy_counters = self._meters.get(run, {})
-        for name in energy_counters.keys() - names:
-            del energy_counters[name]
+        meters = self._meters.get(run, {})
+        for name in meters.keys() - names:
+            del meters[name]
 
     def remove(self, run: RunKey) -> None:
         """Stop metering a run that has ended."""
@@ -249,21 +248,21 @@ class RunCgroups:
         self._memories.pop(run, None)
 
     def transfer_meters(self, old: RunKey, new: RunKey) -> None:
-        """Meter another run by the cgroups of one that was merged into it."""
+        """Move the meters of a run that was merged into another one."""
         self._meters.setdefault(new, {}).update(self._meters.pop(old, {}))
         self._memories.pop(old, None)
         if old in self._clocks_us:
             self._clocks_us[new] = self._clocks_us.pop(old) + self._clocks_us.get(new, 0)
 
     def restore_meters(self, runs: Iterable[RunInfo], clocks_us: dict[RunKey, int]) -> None:
-        """Meter runs of before a restart, from the clocks that were last seen of them on.
+        """Meter runs from before a restart, continuing from their stored clocks.
 
-        The clocks that are made use of are taken out of `clocks_us`.
+        Clocks that are used are removed from `clocks_us`.
         """
         for run in runs:
             if run.scope != "cgroup":
                 continue
-            if not run.lead_pid and run.key in clocks_us:  # a job, which is found by its cgroup
+            if not run.lead_pid and run.key in clocks_us:  # a job, found again by its cgroup
                 self._clocks_us[run.key] = clocks_us.pop(run.key)
                 continue
             try:
@@ -275,45 +274,43 @@ class RunCgroups:
                 self.add(run.key, meter)
 
     def had_used_cpu(self, run: RunKey) -> bool:
-        """Whether the cgroup of a run of before a restart, not found again yet, had used time."""
+        """Whether a run from before a restart, not found again yet, had used CPU time."""
         return self._clocks_us.get(run, 0) > 0
 
     def add_cpu_time(self, used_us: dict[RunKey, int]) -> None:
-        """Put in what the cgroups used since the last call, less what runs inside them used."""
+        """Add CPU time of the cgroups since the last call, without that of inner runs."""
         totals = {
-            run: sum(meter.advance_us() for meter in energy_counters.values())
-            for run, energy_counters in self._meters.items()
+            run: sum(meter.advance_us() for meter in meters.values())
+            for run, meters in self._meters.items()
         }
         for run in totals.keys() & self._clocks_us.keys():
             totals[run] = max(0, totals[run] - self._clocks_us.pop(run))
-        self._put_in(totals, used_us)
+        self._set_amounts(totals, used_us)
 
     def add_memory(self, memory_by_run: dict[RunKey, int]) -> None:
-        """Put in the memory of the cgroups, less that of runs inside them. Bytes.
+        """Add memory of the cgroups in bytes, without that of inner runs.
 
-        Each call reads a part of the cgroups, those that are new among them.
+        Each call reads a fraction of the cgroups, and all new ones.
         """
-        self._look += 1
-        for place, (run, energy_counters) in enumerate(self._meters.items(), self._look):
+        self._ticks += 1
+        for place, (run, meters) in enumerate(self._meters.items(), self._ticks):
             if place % MEMORY_READ_TICKS == 0 or run not in self._memories:
-                self._memories[run] = sum(
-                    meter.memory_bytes() for meter in energy_counters.values()
-                )
-        self._put_in(self._memories, memory_by_run)
+                self._memories[run] = sum(meter.memory_bytes() for meter in meters.values())
+        self._set_amounts(self._memories, memory_by_run)
 
     def clocks_us(self) -> dict[RunKey, int]:
-        """The clocks of each run's cgroups, as last seen; of those that can be read again."""
+        """The last clocks of each run's cgroups, without removed cgroups."""
         return {
-            run: sum(meter.last_us - meter.gone_us for meter in energy_counters.values())
-            for run, energy_counters in self._meters.items()
+            run: sum(meter.last_us - meter.gone_us for meter in meters.values())
+            for run, meters in self._meters.items()
         }
 
     def has_processes(self, run: RunKey) -> bool:
-        """Whether the run owns a cgroup that has processes."""
+        """Whether a cgroup of the run has processes."""
         return any(meter.has_processes() for meter in self._meters.get(run, {}).values())
 
     def run_of(self, pid: int) -> RunKey | None:
-        """The run that owns the innermost cgroup around a process; None if none does."""
+        """The run with the innermost cgroup that contains a process, or None."""
         if not self._meters:
             return None
         try:
@@ -322,14 +319,14 @@ class RunCgroups:
             return None
         around = [
             (len(path), run)
-            for run, energy_counters in self._meters.items()
-            for meter in energy_counters.values()
+            for run, meters in self._meters.items()
+            for meter in meters.values()
             if (path := meter.containing_path(at))
         ]
         return max(around)[1] if around else None
 
-    def _put_in(self, totals: Mapping[RunKey, int], amounts: dict[RunKey, int]) -> None:
-        """Replace the amounts of runs that have a total, which is with all runs inside them."""
+    def _set_amounts(self, totals: Mapping[RunKey, int], amounts: dict[RunKey, int]) -> None:
+        """Set the amounts of runs with a total, which includes all inner runs."""
         if not totals:
             return
         inside: dict[RunKey, int] = {}

@@ -1,4 +1,4 @@
-"""What a scheduler gave to runs, beside what their processes are seen to hold."""
+"""GPU holdings of runs: allocated by a scheduler, or found by their processes on the GPU."""
 
 import re
 from collections import Counter
@@ -13,61 +13,61 @@ from exporter.model.workload import GpuHolding
 
 
 class GpuGrant(NamedTuple):
-    """A device, or a part of one, that a run was given whether or not it uses it."""
+    """A GPU, or a part of one, that a scheduler allocated to a run, used or not."""
 
     run: RunKey
     gpu: str
     """UUID of a device or of a MIG instance."""
     units: int = 1
-    """Replicas of it, where it is shared."""
+    """Replicas of it, if it is shared."""
     units_of: int = 1
-    """Replicas that there are; 1: the run has it alone."""
+    """All replicas of it; 1: the run has it exclusively."""
     since_ns: int = 0
     """CLOCK_BOOTTIME."""
     slices: int = 0
-    """Slices of each of `units` MIG instances of the GPU whose UUIDs are not known; 0: `gpu` is
-    what was given."""
+    """Slices of each of `units` MIG instances of `gpu` with unknown UUIDs; 0: the grant is `gpu`
+    itself."""
     slices_of: int = 0
-    """All slices of the GPU, as far as that is known."""
+    """All slices of the GPU; 0: unknown."""
 
 
 class GpuGrants:
-    """Puts grants in the place of what processes hold: what is idle is held as well.
+    """Merges grants with the holdings of processes, so that allocated idle GPUs are held too.
 
-    A run inside the one that has the grant holds it as long as it has a process there. `is_in` says
-    whether the first run is the second, or inside it.
+    A run inside the run with the grant holds it as long as it has a process there. `is_within`
+    returns whether the first run is the second, or inside it.
     """
 
     def __init__(self, is_within: Callable[[RunKey, RunKey], bool]) -> None:
-        self._is_in = is_within
+        self._is_within = is_within
         self._free_ns: dict[tuple[str, RunKey], int] = {}
-        """Since when nothing inside a run uses what it was given."""
+        """Since when no inner run uses a run's grant."""
         self._before: tuple[GpuHolding, ...] = ()
-        """What was held at the last look, and on."""
+        """Open holdings of the last tick."""
 
     def merge(
         self,
         used: Sequence[GpuHolding],
         grants: Iterable[GpuGrant],
-        occupancies: Mapping[Device, GpuActivity],
+        activities: Mapping[Device, GpuActivity],
         at_ns: int,
     ) -> tuple[GpuHolding, ...]:
-        """All that is held now, and what was let go of since the last look.
+        """All open holdings, and those that ended since the last tick.
 
-        `used` is what processes hold.
+        `used` are the holdings of processes.
         """
         left = list(used)
         held = []
         known = set()
-        for grant in resolve_mig_grants(grants, occupancies):
+        for grant in resolve_mig_grants(grants, activities):
             known.add((grant.gpu, grant.run))
-            device, partition = locate_gpu(grant.gpu, occupancies)
+            device, partition = locate_gpu(grant.gpu, activities)
             inside = [
                 holding
                 for holding in left
                 if holding.device == device
                 and holding.partition in ("", partition)
-                and self._is_in(holding.run, grant.run)
+                and self._is_within(holding.run, grant.run)
             ]
             for holding in inside:
                 left.remove(holding)
@@ -81,7 +81,7 @@ class GpuGrants:
         return (*rows, *ended)
 
     def _ended(self, rows: Sequence[GpuHolding], at_ns: int) -> Iterator[GpuHolding]:
-        """What was held before and is not any more: until somebody else got it, else until now."""
+        """Holdings that ended: at the start of the next holder's, else now."""
         here, before = set(map(_holding_identity, rows)), set(map(_holding_identity, self._before))
         for row in self._before:
             if _holding_identity(row) not in here:
@@ -97,13 +97,13 @@ class GpuGrants:
     def _of(
         self, grant: GpuGrant, given: GpuHolding, inside: Sequence[GpuHolding], at_ns: int
     ) -> list[GpuHolding]:
-        """The grant as it is held: by the runs inside, else by the run that has it."""
+        """The holdings of a grant: of the inner runs, else of the run that has it."""
         inner = [row for row in inside if row.run != grant.run and not row.is_proxy]
         held = [
             given._replace(run=holding.run, since_ns=holding.since_ns, until_ns=holding.until_ns)
             for holding in inner
         ]
-        # A process of the run that was there before the scheduler was heard holds it as well.
+        # A process of the run from before the grant was known extends the holding.
         own = (row.since_ns for row in inside if row.run == grant.run and not row.is_proxy)
         granted_ns = min([grant.since_ns, *own])
         since_ns = self._free_ns.setdefault((grant.gpu, grant.run), granted_ns)
@@ -117,12 +117,12 @@ class GpuGrants:
 
 
 def _holding_identity(row: GpuHolding) -> tuple[Device, RunKey, str, int]:
-    """What tells a holding from every other one."""
+    """The identity of a holding."""
     return row.device, row.run, row.partition, row.since_ns
 
 
 def _without_servers(rows: tuple[GpuHolding, ...]) -> tuple[GpuHolding, ...]:
-    """Without what a server holds where somebody else holds something: it works for them."""
+    """Filter out holdings of proxy processes on parts with another holder, for which they work."""
     return tuple(
         row
         for row in rows
@@ -137,13 +137,14 @@ def _without_servers(rows: tuple[GpuHolding, ...]) -> tuple[GpuHolding, ...]:
 
 
 def resolve_mig_grants(
-    grants: Iterable[GpuGrant], occupancies: Mapping[Device, GpuActivity]
+    grants: Iterable[GpuGrant], activities: Mapping[Device, GpuActivity]
 ) -> list[GpuGrant]:
-    """Grants of MIG instances without a UUID, made grants of what they can be.
+    """Resolve grants of MIG instances without a UUID.
 
-    They are instances of their size that were given to nobody else. Where there are several, each
-    of the runs holds a part of each, so that it pays for as many as it was given; processes tell
-    who used which. Until the driver shows any, the run holds as many slices of the GPU.
+    Candidates are the instances of their size that are not granted by UUID. With several
+    candidates, each run holds a fraction of each, in total as many as it was granted; their
+    processes show which one is used. Until the driver lists any, the run holds as many slices of
+    the GPU.
     """
     found: dict[tuple[RunKey, str], GpuGrant] = {}
     unnamed: list[GpuGrant] = []
@@ -157,13 +158,13 @@ def resolve_mig_grants(
     for grant in unnamed:
         wanted[grant.gpu, grant.slices] += grant.units
     for run, gpu, units, _, since_ns, slices, slices_of in unnamed:
-        look = occupancies.get(Device(DeviceKind.GPU, gpu))
-        parts = look.partitions if look is not None else ()
+        reading = activities.get(Device(DeviceKind.GPU, gpu))
+        parts = reading.partitions if reading is not None else ()
         free = [part.id for part in parts if part.slices == slices and part.id not in named]
         of = max(len(free), wanted[gpu, slices])
         if not free:
             before = found.get((run, gpu), GpuGrant(run, gpu, 0, since_ns=since_ns))
-            of = max(look.slices if look is not None else 0, slices_of, before.units_of)
+            of = max(reading.slices if reading is not None else 0, slices_of, before.units_of)
             units = before.units + units * slices  # noqa: PLW2901  of the GPU
             since_ns = min(before.since_ns, since_ns)  # noqa: PLW2901
         for each in free or [gpu]:
@@ -171,20 +172,20 @@ def resolve_mig_grants(
     return list(found.values())
 
 
-def locate_gpu(gpu: str, occupancies: Mapping[Device, GpuActivity]) -> tuple[Device, str]:
-    """The device of a UUID, and the partition where it is that of a MIG instance."""
-    for device, look in occupancies.items():
-        if any(part.id == gpu for part in look.partitions):
+def locate_gpu(gpu: str, activities: Mapping[Device, GpuActivity]) -> tuple[Device, str]:
+    """The device of a UUID, and the partition if it is the UUID of a MIG instance."""
+    for device, reading in activities.items():
+        if any(part.id == gpu for part in reading.partitions):
             return device, gpu
     return Device(DeviceKind.GPU, gpu), ""
 
 
 MPS_SERVER = b"nvidia-cuda-mps-server"[:15]
-"""As far as the kernel keeps a name."""
+"""Truncated as in /proc/PID/comm."""
 
 
 class _HoldingKey(NamedTuple):
-    """What a run can hold once."""
+    """Identifies a holding of processes; a run has at most one for each key."""
 
     device: Device
     run: RunKey
@@ -193,7 +194,7 @@ class _HoldingKey(NamedTuple):
 
 
 class GpuProcessHoldings:
-    """Follows the contexts of processes that are in runs. `run_of` names the run of a process."""
+    """Tracks GPU contexts of processes in runs. `run_of` returns the run of a process."""
 
     def __init__(self, processes: ProcessTable, run_of: Callable[[Process], RunKey | None]) -> None:
         self._processes = processes
@@ -203,47 +204,47 @@ class GpuProcessHoldings:
         self._runs: dict[int, RunKey] = {}
         self._looked_ns = 0
         self.run_of_pid: dict[int, RunKey] = {}
-        """The runs of the processes that had a context since the look before, by pid."""
+        """Runs by pid, of the processes with a context since the previous tick."""
         self.proxy_pids: frozenset[int] = frozenset()
-        """The processes that had a context and work for others, by pid."""
+        """Pids of the proxy processes with a context."""
 
     def collect(
-        self, occupancies: Mapping[Device, GpuActivity], at_ns: int
+        self, activities: Mapping[Device, GpuActivity], at_ns: int
     ) -> tuple[GpuHolding, ...]:
-        """What is held now, and what was let go of since the last look.
+        """All open holdings, and those that ended since the last tick.
 
-        A context is there from the look at the device that shows it until the one that does not,
-        or until its process is gone. Runs begin and end right after a look, so where a process
-        has changed its run, that was then. What the first look at a device shows was there before:
-        its energy may have been read a moment earlier.
+        A context exists from the first activity reading of the device that shows it until the
+        first one that does not, or until its process has exited. Runs begin and end right after a
+        tick, so a process that changed its run did so then. Contexts in the first reading of a
+        device existed before: its energy may have been read slightly earlier.
         """
         runs: dict[int, RunKey] = {}
         here: dict[_HoldingKey, int] = {}
         left: dict[_HoldingKey, int] = {}
         proxy_pids: set[int] = set()
         self.run_of_pid = {}
-        for device, newest in occupancies.items():
+        for device, newest in activities.items():
             before = self._known.get(device)
-            look = self._known[device] = before if before is not None and newest.why else newest
-            first_seen_ns = self._first_seen_ns(before, look)
-            for occupant in look.gpu_processes:
-                was = self._runs.get(occupant.pid)
-                process = self._alive(occupant, look.at_ns)
+            reading = self._known[device] = before if before is not None and newest.why else newest
+            first_seen_ns = self._first_seen_ns(before, reading)
+            for gpu_process in reading.gpu_processes:
+                was = self._runs.get(gpu_process.pid)
+                process = self._alive(gpu_process, reading.at_ns)
                 run = self._run_of(process) if process is not None else was
-                serves = occupant.is_proxy or self._is_server(process)
-                if serves:
-                    proxy_pids.add(occupant.pid)
+                is_proxy = gpu_process.is_proxy or self._is_server(process)
+                if is_proxy:
+                    proxy_pids.add(gpu_process.pid)
                 if run is not None:
-                    runs[occupant.pid] = run
+                    runs[gpu_process.pid] = run
                 owner = run or was
                 if owner is not None:
-                    self.run_of_pid[occupant.pid] = owner
+                    self.run_of_pid[gpu_process.pid] = owner
                 if was is not None and (process is None or was != run):
                     ended_ns = at_ns if process is None else self._looked_ns
-                    for place in _holding_keys(device, was, occupant.partition):
+                    for place in _holding_keys(device, was, gpu_process.partition):
                         left[place] = ended_ns
                 if run is not None and process is not None:
-                    place = _HoldingKey(device, run, occupant.partition, serves)
+                    place = _HoldingKey(device, run, gpu_process.partition, is_proxy)
                     here.setdefault(place, self._since_ns.get(place, first_seen_ns))
         ended = [
             _holding(place, since_ns, max(since_ns, left.get(place, self._unseen_ns(place, at_ns))))
@@ -254,21 +255,21 @@ class GpuProcessHoldings:
         self.proxy_pids = frozenset(proxy_pids)
         return (*ended, *(_holding(place, since_ns, None) for place, since_ns in here.items()))
 
-    def _first_seen_ns(self, before: GpuActivity | None, look: GpuActivity) -> int:
-        """Since when a context is there that was not known before this look."""
+    def _first_seen_ns(self, before: GpuActivity | None, reading: GpuActivity) -> int:
+        """Start time of a context that this reading is the first to show."""
         if before is None:
-            return min(look.at_ns, self._looked_ns or look.at_ns)
-        return look.at_ns if look.at_ns != before.at_ns else self._looked_ns
+            return min(reading.at_ns, self._looked_ns or reading.at_ns)
+        return reading.at_ns if reading.at_ns != before.at_ns else self._looked_ns
 
-    def _alive(self, occupant: GpuProcess, last_idle_ns: int) -> Process | None:
-        """The process that was seen; not a later one with its pid."""
-        process = self._processes.find(occupant.pid)
+    def _alive(self, gpu_process: GpuProcess, last_idle_ns: int) -> Process | None:
+        """The process that the driver listed; None for a later process with its pid."""
+        process = self._processes.find(gpu_process.pid)
         if process is None or self._processes.age_seconds(process, last_idle_ns) < 0:
             return None
         return process
 
     def _is_server(self, process: Process | None) -> bool:
-        """Whether it is an MPS server by its name: not every driver lists the clients."""
+        """Whether it is an MPS server, by its name: not every driver lists the clients."""
         if process is None:
             return False
         if process.is_proxy is None:
@@ -276,8 +277,8 @@ class GpuProcessHoldings:
         return process.is_proxy
 
     def _unseen_ns(self, place: _HoldingKey, at_ns: int) -> int:
-        look = self._known.get(place.device)
-        return look.at_ns if look is not None else at_ns
+        reading = self._known.get(place.device)
+        return reading.at_ns if reading is not None else at_ns
 
 
 def _holding(place: _HoldingKey, since_ns: int, until_ns: int | None) -> GpuHolding:
@@ -286,29 +287,29 @@ def _holding(place: _HoldingKey, since_ns: int, until_ns: int | None) -> GpuHold
 
 
 def _holding_keys(device: Device, run: RunKey, partition: str) -> tuple[_HoldingKey, _HoldingKey]:
-    """Where a process of a run may have been, whether it served there or not."""
+    """The possible keys of a process of a run, as proxy or not."""
     return _HoldingKey(device, run, partition, False), _HoldingKey(device, run, partition, True)
 
 
 REPLICA_SEPARATOR = "::"
-"""Between an id and the number of its replica, by NVIDIA's device plugin."""
+"""Between a device id and its replica number, in NVIDIA's device plugin."""
 GKE_REPLICA_SUFFIX = re.compile(r"/vgpu\d+$")
-"""Number of a replica, by GKE's device plugin."""
+"""Replica number, in GKE's device plugin."""
 LEGACY_MIG_ID = re.compile(r"MIG-(GPU-[^/]+/\d+/\d+)")
-"""A MIG device as drivers before R470 name it: the GPU's UUID, GPU instance, compute instance."""
+"""MIG device id of drivers before R470: the GPU's UUID, GPU instance, compute instance."""
 UUID_PREFIXES = ("GPU-", "MIG-")
-"""Of the UUIDs of NVIDIA's driver."""
+"""Of UUIDs in NVIDIA's driver."""
 HEX = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 UUID = re.compile(f"(?:GPU|MIG)-(?i:{HEX})(?![0-9a-fA-F])")
 
 
 def resolve_gpu_id(device_id: str, names: Mapping[str, str]) -> str:
-    """The UUID of the GPU or MIG instance that a device id names; "" if it names none.
+    """Resolve a device id to the UUID of a GPU or MIG instance; "" if it names none.
 
-    `names` has UUIDs by other names, see `names_of`. Supported are NVML indices (`0`), GKE's device
-    files and MIG instances (`nvidia0`, `nvidia0/gi1`), `MIG-GPU-.../gi/ci`, and every id that
-    contains exactly one UUID, whatever a plugin puts before or after it. Replica numbers
-    (`::0`, `/vgpu0`) are ignored.
+    `names` maps other names to UUIDs, see `gpu_aliases`. Supported are NVML indices (`0`), GKE's
+    device files and MIG instances (`nvidia0`, `nvidia0/gi1`), `MIG-GPU-.../gi/ci`, and every id
+    that contains exactly one UUID, with any prefix or suffix. Replica numbers (`::0`, `/vgpu0`) are
+    ignored.
     """
     base = GKE_REPLICA_SUFFIX.sub("", device_id.partition(REPLICA_SEPARATOR)[0])
     if base in names:
@@ -324,18 +325,18 @@ def resolve_gpu_id(device_id: str, names: Mapping[str, str]) -> str:
 
 
 def contains_gpu_uuid(device_id: str) -> bool:
-    """Whether an id contains the UUID of some GPU or MIG instance."""
+    """Whether an id contains a UUID of a GPU or MIG instance."""
     return UUID.search(device_id) is not None
 
 
 def gpu_aliases(
-    infos: Iterable[DeviceInfo], occupancies: Mapping[Device, GpuActivity]
+    infos: Iterable[DeviceInfo], activities: Mapping[Device, GpuActivity]
 ) -> dict[str, str]:
-    """UUIDs of GPUs and MIG instances by all of their names.
+    """Map all names of GPUs and MIG instances to their UUIDs.
 
     The names are the UUID, the NVML index (`0`), the device file by its minor number (`nvidia0`),
-    `nvidia0/gi1` and `GPU-.../1/0`. A GPU instance of several compute instances is the first of
-    them.
+    `nvidia0/gi1` and `GPU-.../1/0`. A GPU instance with several compute instances maps to the first
+    of them.
     """
     names = {}
     for info in infos:
@@ -347,8 +348,8 @@ def gpu_aliases(
             names[info.ordinal] = uuid
         if info.minor is not None:
             names[f"nvidia{info.minor}"] = uuid
-        look = occupancies.get(info.device)
-        for part in look.partitions if look is not None else ():
+        reading = activities.get(info.device)
+        for part in reading.partitions if reading is not None else ():
             names[part.id] = part.id
             if part.instances is not None:
                 gpu_instance, compute_instance = part.instances
@@ -359,7 +360,7 @@ def gpu_aliases(
 
 
 def _contains(text: str, uuid: str) -> bool:
-    """Whether a UUID is in a text in lower case as a whole, and not as a part of a longer one."""
+    """Whether a lower-case text contains a UUID that is not part of a longer one."""
     if uuid[4:].lower() not in text:  # without a regular expression, as there may be thousands
         return False
     is_uuid = UUID.fullmatch(uuid) is not None

@@ -1,4 +1,4 @@
-"""What the scheduler's prolog wrote down of each job: whose it is, and which GPUs it was given."""
+"""Job files written by the Slurm prolog: user, account and allocated GPUs of each job."""
 
 import logging
 import os
@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 
 FILE_BYTES = 65_536
 MAX_FILES = 10_000
-"""Files that are read; the names of those beyond come last in the alphabet."""
+"""Limit for the files that are read, in alphabetical order of names."""
 MAX_NUMBER = 1 << 32
 ROOT_UID = 0
 
 
 class JobAllocation(NamedTuple):
-    """One job of this node."""
+    """The content of one job file."""
 
     job_id: str
     uid: int
@@ -30,41 +30,41 @@ class JobAllocation(NamedTuple):
     """UUIDs of devices, or of MIG instances."""
     labels: tuple[tuple[str, str], ...] = ()
     since: float = 0.0
-    """When it was written down, wall clock."""
+    """When the file was written, wall clock."""
     sluid: str = ""
-    """What Slurm calls this run of the job; a job that is queued again gets another one."""
+    """Slurm's id of this run of the job; a requeued job gets another one."""
     boot_id: str = ""
-    """Of the boot in which it was written down; "": unknown."""
+    """Boot in which the file was written; "": unknown."""
     end_time: float = 0.0
-    """When the job has to end at the latest, wall clock; 0: unknown."""
+    """Time limit of the job, wall clock; 0: unknown."""
 
 
 class JobFiles:
-    """Reads the directory whenever something in it has changed.
+    """Reads the directory of job files whenever it has changed.
 
-    Only what root, or the daemon's own user, has written there is believed.
+    Only files written by root or by the daemon's own user are used.
     """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._known: dict[str, tuple[int, JobAllocation]] = {}
         self._read_ns = -1
-        """When the directory had changed that was read last."""
+        """Modification time of the directory at its last reading."""
         self._settled_ns = -1
-        """The same, once it was read twice: the file system's clock stands still for milliseconds,
-        so what was put there right after the first time may not show."""
+        """The same, once read twice: file system timestamps have a granularity of milliseconds, so
+        the first reading may miss a file written right after it with the same timestamp."""
         self._refused: set[str] = set()
         self._unread = ""
-        """Why a file could not be read at the last time."""
+        """Error of the last file that could not be read."""
         self._surplus = ""
-        """That there are more files than are read."""
+        """Message if there are more than `MAX_FILES` files."""
         self.why = ""
-        """Why not all of the directory could be read at the last look."""
+        """Why the directory was not read completely in the last tick."""
 
     def collect(self) -> Mapping[str, JobAllocation]:
-        """The jobs that are written down, by id.
+        """The jobs with a file, by id.
 
-        What cannot be read now is as it was read last.
+        Files that cannot be read now keep the content of their last reading.
         """
         try:
             status = os.stat(self._directory)
@@ -73,18 +73,18 @@ class JobFiles:
                 self.why = self._unread or self._surplus
             else:
                 self.why = (
-                    f"{self._directory}: others than root may write to it, so its files are "
-                    "not used; let root own it, with mode 755"
+                    f"{self._directory}: others than root may write to it, so its files are not "
+                    "used; make root its owner, with mode 755"
                 )
         except FileNotFoundError:
             self._known, self._read_ns, self._settled_ns, self.why = {}, -1, -1, ""
         except OSError as error:
             self._settled_ns = -1
             self.why = (
-                f"{self._directory}: {error.strerror}; jobs that the prolog wrote down are as they "
-                "were last read. Let the daemon's user list this directory, or set "
-                "attribute.jobs_directory in the settings file (--config.file) to the one that the "
-                "prolog writes to"
+                f"{self._directory}: {error.strerror}; the job files of the prolog count as last "
+                "read. Allow the daemon's user to list this directory, or set "
+                "attribute.jobs_directory in the settings file (--config.file) to the directory "
+                "that the prolog writes to"
             )
         return {job_id: allocation for job_id, (_, allocation) in self._known.items()}
 
@@ -104,14 +104,13 @@ class JobFiles:
         listed = found[:MAX_FILES]
         self._surplus = (
             f"{self._directory}: has {len(found)} files, of which {MAX_FILES} are read; remove "
-            "those of "
-            "jobs that have ended, and let slurmd call deploy/slurm/epilog.sh"
+            "those of ended jobs, and set deploy/slurm/epilog.sh as Epilog in slurm.conf"
             if len(found) > MAX_FILES
             else ""
         )
         self._refused &= {".", *(entry.name for entry in listed)}
         for entry in listed:
-            if not entry.name.startswith("."):  # one that is being written
+            if not entry.name.startswith("."):  # skip files that are being written
                 yield from self._one(entry)
 
     def _one(self, entry: "os.DirEntry[str]") -> Iterator[tuple[str, tuple[int, JobAllocation]]]:
@@ -129,8 +128,8 @@ class JobFiles:
             return
         except OSError as error:
             self._unread = (
-                f"{self._directory}/{sanitize(entry.name)}: {error.strerror}; let the "
-                "daemon's user read what the prolog wrote down of jobs"
+                f"{self._directory}/{sanitize(entry.name)}: {error.strerror}; allow the daemon's "
+                "user to read the job files of the prolog"
             )
             if known is not None:
                 yield entry.name, known
@@ -144,24 +143,27 @@ class JobFiles:
     def _is_trusted(self, status: os.stat_result, name: str) -> bool:
         if status.st_uid in (ROOT_UID, os.geteuid()) and not status.st_mode & stat.S_IWOTH:
             return True
-        self._refuse(name, "others than root could have written it")
+        self._refuse(
+            name, "others than root could have written it; make root its owner, with mode 644"
+        )
         return False
 
     def _refuse(self, name: str, why: str) -> None:
         if name not in self._refused:
             self._refused.add(name)
-            log.warning("%s/%s is not used: %s", self._directory, name, why)
+            path = f"{self._directory}/{name}"
+            log.warning("job file not used", extra={"path": path, "reason": why})
 
 
 def parse_job_file(content: bytes) -> JobAllocation:
-    """The lines `key=value` of one file. Raises ValueError."""
+    """Parse the `key=value` lines of one file. Raises ValueError."""
     fields = {}
     for line in content.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition("=")
         fields[key.strip()] = value.strip()
     job_id = sanitize(fields.get("job_id", ""))
     if not job_id or not _is_number(fields.get("uid", "")):
-        raise ValueError("job_id and uid are not both there")
+        raise ValueError("job_id or uid is missing or invalid")
     nodes, end_time = fields.get("nodes", ""), fields.get("end_time", "")
     array, task = fields.get("array_job_id", ""), fields.get("array_task_id", "")
     labels = ((ARRAY_LABEL, array), (TASK_LABEL, task)) if array else ()

@@ -1,4 +1,4 @@
-"""Which process belongs to which run: by registration, by its environment, or by birth."""
+"""Assigns processes to runs: by registration, environment, parent process or cgroup."""
 
 import os
 import time
@@ -28,7 +28,7 @@ from exporter.model.workload import CollectorState
 
 
 class ScheduledRuns:
-    """What the schedulers of this node have put on it."""
+    """Runs of the schedulers on this node: Slurm jobs and Kubernetes pods."""
 
     def __init__(self, jobs: SlurmJobs, pods: PodRuns | None) -> None:
         self._jobs = jobs
@@ -36,54 +36,54 @@ class ScheduledRuns:
         self._sources: Sequence[SlurmJobs | PodRuns] = (jobs,) if pods is None else (jobs, pods)
 
     def collect(self) -> None:
-        """Open the runs of what is new; before the processes are looked at."""
+        """Open the runs of new jobs and pods; call it before the process table refresh."""
         for source in self._sources:
             source.collect()
 
     def assign_processes(self) -> None:
-        """Find processes that are counted one by one; after they were looked at."""
+        """Assign processes that are counted individually; call it after the refresh."""
         for source in self._sources:
             source.assign_processes()
 
     def run_of_new_process(self, pid: int) -> RunKey | None:
-        """The run of a new process, if its processes are counted one by one."""
+        """The run of a new process, if its processes are counted individually."""
         return next(
             filter(None, (source.run_of_new_process(pid) for source in self._sources)), None
         )
 
     def run_of(self, pid: int) -> RunKey | None:
-        """The job or pod that a process is in, by its cgroup."""
+        """The job or pod that contains a process, by its cgroup."""
         return next(filter(None, (source.run_of(pid) for source in self._sources)), None)
 
     def is_active(self, key: RunKey) -> bool:
-        """Whether the run is a job or pods of which one has not ended."""
+        """Whether the run is a job that has not ended, or has a pod that has not."""
         return any(source.is_active(key) for source in self._sources)
 
     def grants(self, names: Mapping[str, str]) -> Iterator[GpuGrant]:
-        """The GPUs that were given to them; `names` has UUIDs by what else GPUs are called."""
+        """GPUs allocated by the schedulers; `names` maps other names of GPUs to UUIDs."""
         yield from self._jobs.grants(names)
         if self._pods is not None:
             yield from self._pods.grants(names)
 
     def held_threads(self) -> Mapping[RunKey, int]:
-        """Hardware threads that runs have alone."""
+        """Exclusive hardware threads by run."""
         return self._pods.held_threads() if self._pods is not None else {}
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
-        """Pods and containers of each run."""
+        """Pods and containers by run."""
         return self._pods.members() if self._pods is not None else {}
 
     def states(self) -> tuple[CollectorState, ...]:
-        """How their sources fare."""
+        """States of the collectors."""
         pods = self._pods.states() if self._pods is not None else ()
         return (*self._jobs.states(), *pods)
 
 
 class RunMembership:
-    """Opens and closes runs, and gives them their processes.
+    """Opens and ends runs, and assigns processes to them.
 
-    A process that registers a run leads it. Of the leads of a run that several processes have
-    registered, only the first is known again after a restart: its end is then that of the run.
+    A process that registers a run is its lead. If several processes registered the same run, only
+    the first lead is restored after a restart, and the run then ends with it.
     """
 
     def __init__(
@@ -102,26 +102,26 @@ class RunMembership:
         self._clock = clock
         self._user_name = user_name
         self._own: RunKey | None = None
-        self._rights = AccessControl(run_registry, processes, containers, clock)
+        self._access = AccessControl(run_registry, processes, containers, clock)
         self._scheduled = scheduled
         self._returning = _registered_leads(run_registry)
 
     def own_machine(self, claim: RunClaim) -> RunKey:
-        """Open the run that the daemon was started for; it owns the machine until the end."""
+        """Open the run that the daemon was started for, which owns the machine until it stops."""
         info = self._info(os.geteuid(), claim, "machine")._replace(scope="machine")
         self._own = self._run_registry.open(info).key
         return self._own
 
     @property
     def machine_owner(self) -> RunKey | None:
-        """The run that pays for what nobody else used; None: there is none."""
+        """The run that is charged for all energy of no other run, or None."""
         if self._own is not None:
             return self._own
         scopes = (run.key for run in self._run_registry.running() if run.scope == "machine")
         return next(scopes, None)
 
     def assign_run(self, process: Process, parent: Process | None) -> RunKey | None:
-        """The run of a new or changed process: as a lead, by its own claim, or its parent's."""
+        """The run of a new or changed process: as its lead, by its own claim, or its parent's."""
         process.registered_runs = process.registered_runs or self._returning.pop(
             (process.pid, process.start), ()
         )
@@ -134,7 +134,7 @@ class RunMembership:
             return around or self._scheduled.run_of_new_process(process.pid)
         around = around or self._scheduled.run_of(process.pid)
         if around is not None and (_claims_run(around, claim) or self._is_job(around, claim)):
-            # It may know the job's name and account, which its cgroup does not.
+            # The claim may have the job's name and account, which the cgroup does not.
             self._run_registry.open(
                 self._info(around.uid, claim, claim.origin)._replace(key=around)
             )
@@ -142,14 +142,14 @@ class RunMembership:
         return self._claimed(process, claim, around or self._cgroup_runs.run_of(process.pid))
 
     def start(self, command: StartRun) -> RunInfo:
-        """Open the run that a process asks for. Raises Refused."""
-        process = self._processes.find(command.pid) or self._find_anew(command.pid)
+        """Open a run for a process. Raises RequestRefused."""
+        process = self._processes.find(command.pid) or self._find_new_process(command.pid)
         run_id = sanitize(command.run_id) or self._new_id(command.pid)
         if run_id == OTHER_RUN_ID:
             raise RequestRefused(
-                400, "run_id `other` is reserved for runs beyond the cap; choose another"
+                400, "run_id `other` is reserved for runs beyond max_runs; choose another"
             )
-        self._rights.check_scope(command, self.machine_owner)
+        self._access.check_scope(command, self.machine_owner)
         meter = self._cgroup_runs.meter(process.pid) if command.scope == "cgroup" else None
         wanted = RunInfo(
             key=RunKey(command.uid, run_id, sanitize(command.job_id)),
@@ -165,43 +165,48 @@ class RunMembership:
             budget_grams=command.budget_grams,
             nodes=command.nodes,
         )
-        self._rights.check_container(wanted.key, process)
+        self._access.check_container(wanted.key, process)
         around = self.run_of(process)
         run = self._run_registry.open(wanted, around)
         if run.key not in process.registered_runs:
             process.registered_runs += (run.key,)
         if meter is not None and run.cgroup == meter.path:
             self._cgroup_runs.add(run.key, meter)
-        self._give(process, process.run, run.key)
+        self._assign_tree(process, process.run, run.key)
         return run
 
     def _new_id(self, pid: int) -> str:
-        """An id for a run that was given none; no run on the page has it."""
+        """Generate an id that no published run has."""
         made = _generated_id(self._clock.wall(), pid)
         taken = {run.key.run_id for run in self._run_registry.visible()}
         others = (f"{made}-{number}" for number in count(2))
         return next(each for each in chain([made], others) if each not in taken)
 
     def log(self, command: LogRun, mark_of: Callable[[RunKey, float], ProgressMark]) -> RunInfo:
-        """Add to what a run says of itself; `mark_of` says what it has used. Raises Refused."""
+        """Add counts, results and progress to a run. Raises RequestRefused.
+
+        `mark_of` returns a progress mark with the run's energy so far.
+        """
         process = self._processes.find(command.pid)
-        run = self._rights.authorized_run(
+        run = self._access.authorized_run(
             command, process.registered_runs if process is not None else ()
         )
-        said = command._replace(
+        sanitized = command._replace(
             values=tuple(
                 (sanitize(name), sanitize(value) if isinstance(value, str) else value)
                 for name, value in command.values
             ),
             counts=tuple((sanitize(name), amount) for name, amount in command.counts),
         )
-        return self._run_registry.log_results(said, run.key, mark_of(run.key, command.done or 0.0))
+        return self._run_registry.log_results(
+            sanitized, run.key, mark_of(run.key, command.done or 0.0)
+        )
 
     def end(self, command: EndRun) -> RunInfo:
-        """Close a run, or where others lead it too, take the caller out of it. Raises Refused."""
+        """End a run, or remove the caller from a run with other leads. Raises RequestRefused."""
         process = self._processes.find(command.pid)
         registered_runs = process.registered_runs if process is not None else ()
-        run = self._rights.authorized_run(command, registered_runs)
+        run = self._access.authorized_run(command, registered_runs)
         if run.key == self._own:
             raise RequestRefused(409, "this run owns the machine until the daemon stops")
         if process is not None and run.key in registered_runs:
@@ -209,12 +214,12 @@ class RunMembership:
             if run.key == OTHER_RUN or any(
                 run.key in p.registered_runs for p in self._processes.all()
             ):
-                self._give(process, run.key, self._outside(process, run))
+                self._assign_tree(process, run.key, self._outside(process, run))
                 return run
         return self._close(run, self._clock.wall(), ENDED)
 
     def run_of(self, process: Process) -> RunKey | None:
-        """The innermost run that a process is in, by birth or by its cgroup."""
+        """The innermost run that contains a process, by its parents or its cgroup."""
         around = self._cgroup_runs.run_of(process.pid) or self._scheduled.run_of(process.pid)
         if around is None or process.run is None:
             return process.run or around
@@ -225,11 +230,11 @@ class RunMembership:
         )
 
     def fill_user_names(self) -> None:
-        """Fill in the users of runs that came before their names were known."""
+        """Set the users of runs that were opened before the names were known."""
         self._run_registry.fill_user_names(self._user_name)
 
     def end_deserted(self, wall: float) -> None:
-        """End the runs that have no process left: no lead, and none in the runs inside them."""
+        """End the runs without a process: no lead, and none in an inner run."""
         owned = self._processes.owned()
         alive = {process.run for process in owned}
         alive.update(key for process in owned for key in process.registered_runs)
@@ -241,7 +246,7 @@ class RunMembership:
                 self._close(run, max(run.started, wall), EXITED)
 
     def _claimed(self, process: Process, claim: RunClaim, around: RunKey | None) -> RunKey | None:
-        """The run that a process claims to be in, opened where there is none, inside `around`."""
+        """The run that a process claims; if it does not exist, opened inside `around`."""
         known = self._run_registry.find(process.uid, claim.run_id, claim.job_id or None)
         if known is not None and not is_other_scheduler(known, claim.origin):
             return known.key
@@ -252,16 +257,16 @@ class RunMembership:
         return self._run_registry.open(wanted, around).key
 
     def _is_job(self, around: RunKey, claim: RunClaim) -> bool:
-        """Whether a claim names the job around it, as the scheduler tells it otherwise.
+        """Whether a claim of another id refers to the enclosing job; the cgroup is authoritative.
 
-        Slurm tells the steps of a heterogeneous job's components the id of the first one, and one
-        whose cgroup has a SLUID may be known by that alone. Where a process is, the kernel knows.
+        Slurm sets the id of the first component in the steps of all components of a heterogeneous
+        job, and a job with a SLUID as cgroup name may have only that as id.
         """
         run = self._run_registry.get(around)
         return run.scope == "cgroup" and not run.lead_pid and run.origin == claim.origin
 
     def _outlived(self, process: Process, claim: RunClaim) -> bool:
-        """Whether somebody ended the run that it claims to be, and it has gone on since."""
+        """Whether the claimed run was ended explicitly after the process had started."""
         ended = self._run_registry.ended_at(process.uid, claim.run_id, claim.job_id or None)
         if ended is None:
             return False
@@ -279,25 +284,25 @@ class RunMembership:
             account=claim.account,
         )
 
-    def _find_anew(self, pid: int) -> Process:
-        """A process that was not there at the last look. Raises Refused."""
+    def _find_new_process(self, pid: int) -> Process:
+        """A process that started after the last refresh. Raises RequestRefused."""
         try:
             self._processes.refresh(self.assign_run)
         except OSError as error:
             raise RequestRefused(
-                503, f"the processes cannot be listed now: {error}; try again"
+                503, f"the processes cannot be listed: {error}; try again"
             ) from None
         process = self._processes.find(pid)
         if process is None:
             raise RequestRefused(
                 409,
-                f"the daemon sees no process {pid}; let it share the host's process namespace, or "
-                "set EMISSIONS_RUN_ID for the job",
+                f"process {pid} is not visible to the daemon; run the daemon in the host's process "
+                "namespace, or set EMISSIONS_RUN_ID for the job",
             )
         return process
 
     def _outside(self, process: Process, run: RunInfo) -> RunKey | None:
-        """Where a lead goes that leaves its run: to what else it leads, or what is around it."""
+        """The run of a lead that leaves its run: another run that it leads, or an enclosing one."""
         parent = self._processes.parent(process)
         for key in (
             *reversed(process.registered_runs),
@@ -319,10 +324,10 @@ class RunMembership:
         self._cgroup_runs.remove(run.key)
         return self._run_registry.close(run.key, wall, reason)
 
-    def _give(self, lead: Process, before: RunKey | None, run: RunKey | None) -> None:
-        """Give the lead and its descendants to `run`, as far as they were in `before`.
+    def _assign_tree(self, lead: Process, before: RunKey | None, run: RunKey | None) -> None:
+        """Assign the lead and its descendants to `run`, if they were in `before`.
 
-        Other leads of `before` stay in it, and their descendants with them.
+        Other leads of `before` stay in it, with their descendants.
         """
         tree = [lead] if lead.run == before else []
         known = set(tree)
@@ -345,10 +350,10 @@ def _registered_leads(run_registry: RunRegistry) -> dict[tuple[int, int], tuple[
 
 
 def _claims_run(run: RunKey, claim: RunClaim) -> bool:
-    """Whether a claim names the run that its process is in already."""
+    """Whether a claim names the run that already contains its process."""
     return claim.run_id == run.run_id and claim.job_id in ("", run.job_id)
 
 
 def _generated_id(wall: float, pid: int) -> str:
-    """An id for a run that was given none: its time and its lead process."""
+    """An id made from the time and the pid of the lead process."""
     return time.strftime("%Y%m%d-%H%M%S", time.gmtime(wall)) + f"-{pid}"

@@ -1,7 +1,7 @@
-"""All processes of the machine: who was born of whom, and what those in runs use.
+"""The table of all processes: their parents and runs, and CPU time and memory of the runs.
 
-Only processes that belong to a run are read each tick; of the others it is enough to know that
-they are there, so that their children are known when they are born.
+Only processes of runs are read in each tick; for the others it is enough to know their pids, so
+that new children can be assigned by their parent.
 """
 
 import os
@@ -13,33 +13,33 @@ from exporter.model.runs import RunKey
 from exporter.units import MICROSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND
 
 MEMORY_READ_TICKS = 10
-"""In how many looks the memory of everything in a run is read once, at most."""
+"""Ticks in which the memory of all processes of runs is read at most once."""
 MAX_NEW_READS = 50
-"""How many processes are read in one look because they are new."""
+"""Limit for new processes whose memory is read in one tick."""
 
 
 class RunMemory:
-    """Anonymous memory of each run's processes, and the largest of their shared memories.
+    """Memory by run: the sum of anonymous memory, and the maximum of shared memory.
 
-    Processes of one run mostly share the same pages, so those are not added up.
+    Processes of one run mostly share the same pages, so shared memory is not summed.
     """
 
     def __init__(self, read: Callable[[Process], None]) -> None:
         self._read = read
-        self._look = 0
+        self._ticks = 0
         self._owned: Sequence[Process] = ()
         self._sums: dict[RunKey, int] = {}
 
     def collect(self, owned: Sequence[Process]) -> dict[RunKey, int]:
-        """Bytes of each run. `owned` is another sequence whenever it holds other processes.
+        """Bytes by run. `owned` must be a new object whenever its processes change.
 
-        Only processes whose clocks line told of another resident size since they were read are
-        read again, a part in each call, those first that were read longest ago.
+        Only processes whose resident size has changed since their last reading are read again, a
+        fraction in each call, least recently read ones first.
         """
-        self._look += 1
+        self._ticks += 1
         grown = [process for process in owned if process.resident != process.memory_resident]
         for process in self._due(grown, len(owned)):
-            process.memory_read_tick = self._look
+            process.memory_read_tick = self._ticks
             process.memory_resident = process.resident
             self._read(process)
         if grown or owned is not self._owned:
@@ -64,14 +64,14 @@ def _sums(owned: Sequence[Process]) -> dict[RunKey, int]:
 
 
 EXEC_GRACE_TICKS = 1
-"""Looks after the first: a process may call exec after its birth was seen."""
+"""Ticks in which a new process is checked again, since it may call exec after the fork."""
 
 AssignRun = Callable[[Process, Process | None], RunKey | None]
-"""Names the run of a process, given its parent."""
+"""Returns the run of a process, given its parent."""
 
 
 class ProcessTable:
-    """Every process of the machine, and the CPU time of those that a run owns."""
+    """All processes of the machine, and the CPU time of those in runs."""
 
     def __init__(self, procfs: str, max_files: int, *, read_environments: bool) -> None:
         self._procfs = Procfs(procfs, max_files, read_environments=read_environments)
@@ -80,52 +80,52 @@ class ProcessTable:
         self._table: dict[str, Process] = {}
         self._memories = RunMemory(self._procfs.read_memory)
         self._listed: list[str] = []
-        """What was listed last; empty where the table has to be compared with it again."""
+        """The last listing of /proc; empty if the table must be compared again."""
         self._owned: list[Process] | None = None
-        self._secrets = 0
-        self._first = True
+        self._hidden_environments = 0
+        self._is_first_refresh = True
 
     def find(self, pid: int) -> Process | None:
-        """The process with this pid, if it was there at the last look."""
+        """The process with this pid, as of the last refresh."""
         return self._table.get(str(pid))
 
     def name(self, process: Process) -> bytes:
-        """Its name now, as far as the kernel keeps it; empty if it is gone."""
+        """Its current name, truncated by the kernel; empty if it has exited."""
         return self._procfs.read_name(process)
 
     def parent(self, process: Process) -> Process | None:
-        """Its parent, if that was there at the last look; never a later process with that pid."""
+        """Its parent as of the last refresh; never a later process with that pid."""
         parent = self._table.get(str(process.ppid))
         return parent if parent is not None and parent.start <= process.start else None
 
     def all(self) -> Collection[Process]:
-        """Every process, older ones first."""
+        """All processes, oldest first."""
         return self._table.values()
 
     def owned(self) -> list[Process]:
-        """The processes that a run owns, older ones first; another list once it has changed."""
+        """The processes of runs, oldest first; a new list object after each change."""
         if self._owned is None:
             self._owned = [p for p in self._table.values() if p.run is not None]
         return self._owned
 
     def hidden_environments(self) -> int:
-        """How many processes have an environment that may not be read."""
-        return self._secrets
+        """Number of processes whose environment cannot be read for lack of permission."""
+        return self._hidden_environments
 
     def age_seconds(self, process: Process, at_ns: int) -> float:
-        """How long before `at_ns`, counted from boot, the process was born."""
+        """Age of the process at `at_ns`, nanoseconds since boot."""
         return at_ns / NANOSECONDS_PER_SECOND - process.start / self._ticks_per_second
 
     def refresh(self, assign_run: AssignRun) -> None:
-        """Look who is there, and ask `adopt` for the run of each process that is new.
+        """Update the table from /proc, calling `assign_run` for each new process.
 
-        It is asked in order of birth, parents first, and again for a young process whose
-        environment has changed by exec. Raises OSError if /proc itself cannot be listed.
+        It is called in order of start time, parents first, and again for a young process whose
+        environment changed by exec. Raises OSError if /proc itself cannot be listed.
         """
         listed = self._procfs.names()
         young = self._young()
         for process in young:
-            self._look_again(process, assign_run)
+            self._check_exec(process, assign_run)
         if listed == self._listed and not young:
             return
         self._listed, self._owned = listed, None
@@ -145,16 +145,18 @@ class ProcessTable:
             process.run = assign_run(process, parent)
         if len(found) < len(names):
             self._listed = []
-        self._secrets = sum(process.is_environment_hidden for process in self._table.values())
-        if self._first and found:
-            self._begin(found)
+        self._hidden_environments = sum(
+            process.is_environment_hidden for process in self._table.values()
+        )
+        if self._is_first_refresh and found:
+            self._initialize(found)
 
     def assign(self, processes: Collection[Process], run: RunKey | None) -> None:
-        """Give processes to `run` from now on; what they used in no run before is not counted."""
+        """Assign processes to `run`; CPU time that they used before in no run is not counted."""
         if run is not None:
-            pop_opened = [process for process in processes if process.run is None]
-            self._read(pop_opened)
-            for process in pop_opened:
+            unassigned = [process for process in processes if process.run is None]
+            self._read(unassigned)
+            for process in unassigned:
                 process.discard_pending()
                 if process.gone:
                     self._forget(process)
@@ -165,7 +167,7 @@ class ProcessTable:
                 self._procfs.close(process)
 
     def count(self) -> dict[RunKey, int]:
-        """CPU time in microseconds that each run's processes used since the last call."""
+        """CPU microseconds used by each run's processes since the last call."""
         owned = self.owned()
         self._read([process for process in owned if not process.gone])
         ticks = settle_cpu_time(owned, self.parent)
@@ -175,7 +177,7 @@ class ProcessTable:
         return {run: used * self._us_per_tick for run, used in ticks.items()}
 
     def lifetimes(self) -> dict[RunKey, int]:
-        """CPU microseconds of each run's live processes since birth, ended children included."""
+        """CPU microseconds of each run's processes since their start, with ended children."""
         lifetimes: dict[RunKey, int] = {}
         for process in self.owned():
             assert process.run is not None
@@ -184,15 +186,15 @@ class ProcessTable:
         return lifetimes
 
     def memory_by_run(self) -> dict[RunKey, int]:
-        """Bytes of memory that each run's processes hold."""
+        """Bytes of memory of each run's processes."""
         return self._memories.collect(self.owned())
 
-    def _begin(self, found: list[Process]) -> None:
-        """After the first look: what was used before is not counted, and few are young.
+    def _initialize(self, found: list[Process]) -> None:
+        """Initialize processes found in the first refresh: earlier CPU time is not counted.
 
-        The youngest of them, mostly this daemon itself, stands for now.
+        The start time of the youngest one, mostly this daemon itself, is used as the current time.
         """
-        self._first = False
+        self._is_first_refresh = False
         second_ago = found[-1].start - self._ticks_per_second
         for process in found:
             process.discard_pending()
@@ -208,7 +210,7 @@ class ProcessTable:
             young.append(process)
         return young
 
-    def _look_again(self, process: Process, assign_run: AssignRun) -> None:
+    def _check_exec(self, process: Process, assign_run: AssignRun) -> None:
         claim = self._procfs.read_claim(process)
         if claim is None or claim == process.claim:
             return
@@ -218,10 +220,10 @@ class ProcessTable:
             self.assign([process], run)
 
     def _read(self, oldest_first: list[Process]) -> None:
-        """Read clocks, parents before children, and all again as long as one vanishes meanwhile.
+        """Read clocks, parents before children; repeat until no process exits meanwhile.
 
-        Then all that is left was read after the last of the others had vanished, and no parent
-        after a child of it that was alive: so `settle` holds.
+        Then all remaining processes were read after the last exit, and no parent after a living
+        child, as `settle_cpu_time` requires.
         """
         read = self._procfs.read_clocks
         while (left := [process for process in oldest_first if read(process)]) != oldest_first:

@@ -1,4 +1,4 @@
-"""One process at a time from /proc: its parent, clocks, memory, and what run it claims to be."""
+"""Reads single processes from /proc: parent, CPU clocks, memory, and run id in the environment."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,23 +12,23 @@ from exporter.units import BYTES_PER_KIB
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class CpuClocks:
-    """The clocks of one process, in clock ticks, and what of them is not counted yet."""
+    """CPU clocks of one process in clock ticks, and the part of them that is not counted yet."""
 
     own_ticks: int = 0
-    """Its own threads, since its birth."""
+    """CPU time of its own threads since its start."""
     ended_ticks: int = 0
-    """Its children that ended and were waited for, and theirs."""
+    """CPU time of its waited-for descendants."""
     run: RunKey | None = None
-    """Who is charged; None: nobody."""
+    """The run that is charged; None: none."""
     gone: bool = False
-    """It has vanished, and is kept until its time is settled with its parent."""
+    """It has exited, and is kept until its CPU time is settled with its parent."""
     new_own: int = 0
     new_ended: int = 0
     owed: int = 0
-    """Time of gone descendants that was counted while they lived; not to be counted again."""
+    """CPU time of exited descendants that was counted while they ran; not to be counted twice."""
 
     def advance(self, own_ticks: int, ended_ticks: int) -> None:
-        """Take a new reading of both clocks; one that is lower than the last is left out."""
+        """Add a new reading of both clocks; a lower one than the last is ignored."""
         if own_ticks > self.own_ticks:
             self.new_own += own_ticks - self.own_ticks
             self.own_ticks = own_ticks
@@ -37,7 +37,7 @@ class CpuClocks:
             self.ended_ticks = ended_ticks
 
     def discard_pending(self) -> None:
-        """Leave out all that was not counted yet."""
+        """Discard CPU time that was not counted yet."""
         self.new_own = self.new_ended = self.owed = 0
 
 
@@ -47,11 +47,12 @@ ProcessT = TypeVar("ProcessT", bound=CpuClocks)
 def settle_cpu_time(
     oldest_first: Sequence[ProcessT], parent_of: Callable[[ProcessT], ProcessT | None]
 ) -> dict[RunKey, int]:
-    """Ticks that each run used since the last time, of all processes that are charged to a run.
+    """Count the clock ticks that each run used since the last call.
 
-    What is owed is paid from the parent's clock of ended children. What that does not cover was
-    waited for by one further up, as orphans are, and is paid there; what nobody covers was waited
-    for by no process of a run, and is void.
+    An exited process's time reappears in its parent's clock of ended children, where time already
+    counted (`owed`) is subtracted. The part not covered there was waited for by an ancestor, as
+    with orphans, and is subtracted there; a rest that no process of a run has waited for is
+    dropped.
     """
     used: dict[RunKey, int] = {}
     for process in reversed(oldest_first):
@@ -81,7 +82,7 @@ NAME_BYTES = 64
 
 @dataclass(slots=True, eq=False)
 class Process(CpuClocks):
-    """One process, told apart from a later one with its pid by its start time."""
+    """One process, identified by pid and start time, since pids are reused."""
 
     pid: int
     start: int
@@ -89,28 +90,28 @@ class Process(CpuClocks):
     ppid: int
     claim: RunClaim | None = None
     uid: int = -1
-    """Known where it makes a claim."""
+    """Known only if it has a claim."""
     registered_runs: tuple[RunKey, ...] = ()
     """The runs that it registered, innermost last."""
     ticks_seen: int = 0
     is_environment_hidden: bool = False
-    """Its environment may not be read."""
+    """There is no permission to read its environment."""
     anonymous_bytes: int = 0
     shared_bytes: int = 0
     memory_read_tick: int = 0
-    """The look that its memory was read in."""
+    """Number of the tick in which its memory was read."""
     resident: int = 0
-    """Pages in memory, by its clocks line: roughly, but a change of memory shows in it."""
+    """Resident pages by its stat line: approximate, but enough to detect a change."""
     memory_resident: int = -1
-    """The same when its memory was read."""
+    """`resident` when its memory was last read."""
     is_proxy: bool | None = None
-    """Whether it is an MPS server; None: nobody has asked yet."""
+    """Whether it is an MPS server; None: not determined yet."""
     fd: int = -1
     raw: bytes = b""
 
 
 class Procfs:
-    """Reads processes; keeps up to `max_files` of their files open."""
+    """Reads processes; keeps up to `max_files` stat files open."""
 
     def __init__(self, root: str, max_files: int, *, read_environments: bool) -> None:
         self._root = root
@@ -119,11 +120,11 @@ class Procfs:
         self._read_environments = read_environments
 
     def names(self) -> list[str]:
-        """The names of all processes, and of what else is there. Raises OSError."""
+        """All entries of /proc, processes and others. Raises OSError."""
         return os.listdir(self._root)
 
     def discover(self, name: str) -> Process | None:
-        """A process that was not known; None if it is gone, or may not be read."""
+        """Read a new process; None if it has exited or cannot be read."""
         try:
             with open(os.path.join(self._root, name, "stat"), "rb", buffering=0) as file:
                 stat = _parse_stat(file.read(STAT_BYTES))
@@ -135,7 +136,7 @@ class Procfs:
         return process
 
     def read_claim(self, process: Process) -> RunClaim | None:
-        """What its own environment says; None where it may not be read."""
+        """Read the claim in its environment; None if there is none, or no permission."""
         if not self._read_environments:
             return None
         directory = self._directory(process)
@@ -143,7 +144,7 @@ class Procfs:
             with open(os.path.join(directory, "environ"), "rb", buffering=0) as file:
                 claim = claim_from_environment(file.read(ENVIRONMENT_BYTES))
             if claim is not None:
-                # The owner of its files may be root though the process is not.
+                # Its files may be owned by root though the process is not, see proc(5).
                 process.uid = _number(_read_status(directory), b"Uid", -1)
         except PermissionError:
             process.is_environment_hidden = True
@@ -153,7 +154,7 @@ class Procfs:
         return claim
 
     def read_name(self, process: Process) -> bytes:
-        """Its name now, of which the kernel keeps 15 bytes; empty if it is gone."""
+        """Its current name, of which the kernel keeps 15 bytes; empty if it has exited."""
         try:
             with open(os.path.join(self._directory(process), "comm"), "rb", buffering=0) as file:
                 return file.read(NAME_BYTES).rstrip(b"\n")
@@ -161,7 +162,7 @@ class Procfs:
             return b""
 
     def read_clocks(self, process: Process) -> bool:
-        """Bring its clocks up to date; False, and it is `gone`, if it is not there any more.
+        """Update its clocks; False if it has exited, and then it is `gone`.
 
         A file that was kept open never shows a later process with the same pid.
         """
@@ -170,7 +171,7 @@ class Procfs:
             raw = os.pread(fd, STAT_BYTES, 0) if fd >= 0 else self._read_stat(process)
         except (FileNotFoundError, ProcessLookupError):
             raw = b""
-        except OSError:  # it cannot be read now, which does not say that it is gone
+        except OSError:  # a failed read does not mean that it has exited
             return True
         if raw == process.raw and raw:
             return True
@@ -185,23 +186,23 @@ class Procfs:
         return True
 
     def read_memory(self, process: Process) -> None:
-        """Bring its memory up to date: RssAnon and RssShmem of proc_pid_status(5)."""
+        """Update its memory: RssAnon and RssShmem of proc_pid_status(5)."""
         try:
             status = _read_status(self._directory(process))
-        except OSError:  # it is gone, which the next look finds out
+        except OSError:  # it has exited, which the next tick detects
             status = b""
         process.anonymous_bytes = _number(status, b"RssAnon", 0) * BYTES_PER_KIB
         process.shared_bytes = _number(status, b"RssShmem", 0) * BYTES_PER_KIB
 
     def close(self, process: Process) -> None:
-        """Close the file that was kept open for it."""
+        """Close its stat file, if it is open."""
         if process.fd >= 0:
             os.close(process.fd)
             process.fd = -1
             self._open_files -= 1
 
     def _read_stat(self, process: Process) -> bytes:
-        """Its clocks line, from a file that is kept open from now on if there is room."""
+        """Read its stat line from a file that stays open within `max_files`."""
         fd = os.open(os.path.join(self._directory(process), "stat"), os.O_RDONLY)
         try:
             return os.pread(fd, STAT_BYTES, 0)
@@ -217,7 +218,7 @@ class Procfs:
 
 
 class _Stat(NamedTuple):
-    """The fields of proc_pid_stat(5) that matter here; times in clock ticks, memory in pages."""
+    """Used fields of proc_pid_stat(5); times in clock ticks, memory in pages."""
 
     ppid: int
     own_ticks: int
@@ -227,7 +228,7 @@ class _Stat(NamedTuple):
 
 
 def _parse_stat(raw: bytes) -> _Stat:
-    """The fields of a stat line; the name before them may hold anything."""
+    """Parse a stat line; the name before the fields may contain any bytes."""
     fields = raw[raw.rindex(b")") + 2 :].split(b" ", 22)
     own_ticks = int(fields[11]) + int(fields[12])
     ended_ticks = int(fields[13]) + int(fields[14])
@@ -241,6 +242,6 @@ def _read_status(directory: str) -> bytes:
 
 
 def _number(status: bytes, name: bytes, absent: int) -> int:
-    """The first number of a row; `absent` where there is none, as of memory in kernel threads."""
+    """The first number of a row; `absent` without the row, like memory rows of kernel threads."""
     _, found, rest = status.partition(b"\n" + name + b":")
     return int(rest.split(None, 1)[0]) if found else absent

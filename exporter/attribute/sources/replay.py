@@ -1,4 +1,4 @@
-"""The workload of a recorded or made-up host: runs that begin and end as its curves say."""
+"""The workload of a recorded or simulated host: runs start and end by its description."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -31,20 +31,20 @@ class RecordedRun(NamedTuple):
     info: RunInfo
     starts: float
     ends: float
-    """Seconds within the period."""
+    """Start and end, seconds within the period."""
     cpu: Curve
-    """Hardware threads that are busy."""
+    """Busy hardware threads."""
     memory_bytes: int
     gpu_holdings: tuple[RecordedHolding, ...]
     members: tuple[tuple[str, str], ...]
-    """Its pods and their containers."""
+    """Its pods and containers."""
     counts: tuple[tuple[str, Curve], ...]
-    """Units that it counts, and how many a second."""
+    """Counted units and their rates per second."""
     steps: int
-    """Its work, done evenly from start to end; 0: it says nothing of that."""
+    """Steps of its progress, done evenly from start to end; 0: no progress is reported."""
 
     def counted(self, begin_seconds: float, end_seconds: float) -> tuple[tuple[str, float], ...]:
-        """What it counts between two times, in whole units."""
+        """Whole units counted between two times."""
         return tuple(
             (unit, math.floor(rate.integral(0, end_seconds)) - math.floor(before))
             for unit, rate in self.counts
@@ -52,14 +52,14 @@ class RecordedRun(NamedTuple):
         )
 
     def done(self, phase: float) -> float | None:
-        """Steps that are done so many seconds after the beginning of the period."""
+        """Steps done at `phase` seconds into the period; None: no progress is reported."""
         if not self.steps:
             return None
         return self.steps * max(0.0, phase - self.starts) / (self.ends - self.starts)
 
 
 def recorded_runs(host: HostFields) -> list[RecordedRun]:
-    """All of them, with a number for each user name. Raises ValueError naming the place."""
+    """Parse the runs, with a uid for each user name. Raises ValueError with the location."""
     rows, gpus, period = (
         host.rows("workload"),
         recorded_partitionings(host),
@@ -100,7 +100,7 @@ def _counts(row: HostFields, period: float) -> tuple[tuple[str, Curve], ...]:
 
 
 class ReplayWorkloadCollector:
-    """Sees what the recording says; the machine's own processes are left alone."""
+    """Plays the workload of a recorded host; processes of this machine are not read."""
 
     def __init__(
         self,
@@ -110,9 +110,10 @@ class ReplayWorkloadCollector:
         mark_of: Callable[[RunKey, float], ProgressMark],
         path: str = "the recorded host",
     ) -> None:
-        """`document` is what is in the file at `path`; `mark_of` says what a run used so far.
+        """Parse `document`, the content of the file at `path`.
 
-        Raises ConfigError naming file and place.
+        `mark_of` returns a run's progress mark, with its energy so far. Raises ConfigError with the
+        file and the location in it.
         """
         self._run_registry = run_registry
         self._clock = clock
@@ -139,7 +140,7 @@ class ReplayWorkloadCollector:
         _occupancies: Mapping[Device, GpuActivity] = NO_GPU_ACTIVITY,
         _infos: Iterable[DeviceInfo] = (),
     ) -> WorkloadSample:
-        """What was used since the last look, by the curves."""
+        """Usage since the last call, by the curves."""
         at_ns = self._clock.boottime_ns()
         t0, t1 = self._seen, at_ns / NANOSECONDS_PER_SECOND
         self._seen = t1
@@ -149,13 +150,13 @@ class ReplayWorkloadCollector:
         for part in self._parts:
             run = part.info.key
             was_open = self._run_registry.is_open(run)
-            is_open = self._follow(part, t1 % self._period)
+            is_open = self._open_or_close(part, t1 % self._period)
             if is_open or was_open:
                 t = t1 if is_open else t0
                 holdings += [seat.holding(run, t, self._period) for seat in part.gpu_holdings]
             if not is_open:
                 continue
-            self._tell(part, t0, t1)
+            self._record_results(part, t0, t1)
             used = part.cpu.integral(t0, t1)
             busy += used
             usage.append(
@@ -178,31 +179,31 @@ class ReplayWorkloadCollector:
         }
 
     def states(self) -> tuple[CollectorState, ...]:
-        """A recording cannot fail."""
+        """Always successful."""
         return (CollectorState("replay_workload", ok=True, seconds=0.0),)
 
     def run_cpu(self) -> tuple[RunCpuTime, ...]:
-        """Nothing can be proven of a time that was not played."""
+        """Empty: time that was not played has no usage."""
         return ()
 
     def machine_cpu(self) -> HostCpuTime | None:
-        """As above."""
+        """None, like `run_cpu`."""
         return None
 
     def start(self, command: StartRun) -> RunInfo:
-        """Refuse."""
+        """Not supported. Raises RequestRefused."""
         raise _refusal(command)
 
     def log(self, command: LogRun, _mark_of: Callable[[RunKey, float], ProgressMark]) -> RunInfo:
-        """Refuse."""
+        """Not supported. Raises RequestRefused."""
         raise _refusal(command)
 
     def end(self, command: EndRun) -> RunInfo:
-        """Refuse."""
+        """Not supported. Raises RequestRefused."""
         raise _refusal(command)
 
-    def _follow(self, part: RecordedRun, phase: float) -> bool:
-        """Open or close the run as the recording says; whether it is open."""
+    def _open_or_close(self, part: RecordedRun, phase: float) -> bool:
+        """Open or close the run as recorded; returns whether it is open."""
         wanted = part.starts <= phase < part.ends
         is_open = self._run_registry.is_open(part.info.key)
         if wanted and not is_open:
@@ -211,17 +212,17 @@ class ReplayWorkloadCollector:
             self._run_registry.close(part.info.key, self._clock.wall(), "ended")
         return wanted
 
-    def _tell(self, part: RecordedRun, t0: float, t1: float) -> None:
-        """Note what the run says of itself; how far it is, as of the last look, as what it used."""
+    def _record_results(self, part: RecordedRun, t0: float, t1: float) -> None:
+        """Record counts and progress of the run; progress as of the last sample, like its usage."""
         run = part.info.key
         counts, done = part.counted(t0, t1), part.done(t1 % self._period - (t1 - t0))
         if not self._run_registry.is_open(run) or (not counts and done is None):
             return
-        told = LogRun(run.uid, run.run_id, run.job_id, counts=counts, done=done, total=part.steps)
-        self._run_registry.log_results(told, run, self._mark_of(run, done or 0.0))
+        update = LogRun(run.uid, run.run_id, run.job_id, counts=counts, done=done, total=part.steps)
+        self._run_registry.log_results(update, run, self._mark_of(run, done or 0.0))
 
 
 def _refusal(command: StartRun | LogRun | EndRun) -> RequestRefused:
     return RequestRefused(
-        409, f"this daemon plays a recorded host; run {command.run_id!r} is not on it"
+        409, f"this daemon plays a recorded host and accepts no runs: {command.run_id!r}"
     )

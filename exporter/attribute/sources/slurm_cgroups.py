@@ -1,4 +1,4 @@
-"""Jobs of Slurm on this node, as its cgroups show them."""
+"""Discovers the Slurm jobs of this node by their cgroups."""
 
 import errno
 import os
@@ -12,13 +12,13 @@ from typing import NamedTuple
 from exporter.attribute.sources.cgroups import V2, cgroup_mounts, cgroup_paths
 
 V1_ROOT = re.compile(r"slurm(_.+)?")
-"""Directly under a controller; the suffix is the node's name where many share one kernel."""
+"""Directly below a controller; the suffix is the node name if slurmds share one kernel."""
 V2_ROOT = re.compile(r"(.+_)?slurmstepd\.scope")
-"""Under system.slice, or the slice that `CgroupSlice` of cgroup.conf(5) names."""
+"""Below system.slice, or the slice set by `CgroupSlice` of cgroup.conf(5)."""
 SLUID = r"s[0-9A-Za-z]{13}"
 """`print_sluid` of Slurm's src/common/sluid.c writes 64 bits in Crockford's base32, in upper case.
 
-Any letter is accepted, as `str2sluid` there does: only Slurm makes cgroups beside it.
+Any letter is accepted, as by `str2sluid` there: only Slurm creates cgroups in these directories.
 """
 USER_DIRECTORY, JOB_DIRECTORY = (
     re.compile(r"uid_(\d+)"),
@@ -31,53 +31,53 @@ JOB_IN_PATH = re.compile(
     rf"/(?:{JOB_DIRECTORY.pattern})(?:/|$)"
 )
 SLURMSTEPD_TITLE = re.compile(rb"slurmstepd: \[(\d+)[.\] ]")
-"""What slurmstepd calls itself: `_set_job_log_prefix` of Slurm's slurmstepd.c."""
+"""Process title of slurmstepd, set by `_set_job_log_prefix` of Slurm's slurmstepd.c."""
 TASK_CGROUP = re.compile(r"/task_\d+(/|$)")
-"""In a step; `task_special` holds the sleeper of an extern step, which is root's."""
+"""Of a task in a step; `task_special` contains root's sleep process of an extern step."""
 USER_CGROUP = re.compile(r"/step_[^/]+/user(/|$)")
-"""In a job, the cgroup that its user's processes cannot leave; beside it are Slurm's own."""
+"""The cgroup of the user's processes, which cannot leave it; Slurm's own are outside of it."""
 NO_JOB_IDS: Mapping[str, str] = MappingProxyType({})
 MAX_ENVIRONMENTS_READ = 8
-"""Processes of a job whose environment is read for its id."""
+"""Limit for the environments read per job to find its id."""
 ENVIRONMENT_BYTES = 1 << 20
 LISTED_HIERARCHIES = (V2, "freezer", "cpuacct", "memory", "cpuset", "devices")
-"""Hierarchies that may show the jobs, best first; one of them is enough."""
+"""Hierarchies in which jobs are searched, in order of preference; the first with jobs is used."""
 ROOT_SEARCH_TICKS = 10
-"""Looks between two searches for the roots, which slurmd makes before its first job."""
+"""Ticks between searches for the roots, which slurmd creates before its first job."""
 MAX_SLICE_DEPTH, MAX_SLICES = 5, 256
-"""How far the slices are searched for slurmstepd's scope."""
+"""Limits of the search of slices for slurmstepd's scope."""
 SYSTEMD_UNIT = re.compile(r".+\.(slice|scope)")
 SKIPPED_SLICES = re.compile(r"/(user|machine|kubepods[^/]*)\.slice")
-"""Slices of others, which have many in them."""
+"""Slices of other software, with many units."""
 
 
 class SlurmCgroup(NamedTuple):
     """The cgroup of one job."""
 
     job_id: str
-    """Its SLUID where its id is not known."""
+    """Its SLUID if its id is unknown."""
     uid: int | None
-    """Version 2 does not name the user."""
+    """None with cgroup version 2, whose paths do not contain the user."""
     at: Mapping[str, str]
-    """Its path, by each hierarchy where it has one; the same in all of them."""
+    """Its path by hierarchy; the same path in all of them."""
     sluid: str = ""
-    """Where the cgroup is named by it."""
+    """Set if the cgroup is named by it."""
 
     @property
     def lacks_job_id(self) -> bool:
-        """Whether its job id is not known."""
+        """Whether its job id is unknown."""
         return self.job_id == self.sluid
 
 
 class _JobPath(NamedTuple):
-    """Where a job was found."""
+    """Path of a job's cgroup, and its user if the path has it."""
 
     path: str
     uid: int | None = None
 
 
 class SlurmCgroups:
-    """Lists the cgroups of jobs. Cheap where there are none."""
+    """Lists the cgroups of Slurm jobs. Cheap on a node without Slurm."""
 
     def __init__(self, procfs: str, *, read_environments: bool = True) -> None:
         self._procfs = procfs
@@ -90,12 +90,12 @@ class SlurmCgroups:
         self._ids: dict[str, str] = {}
         """Job ids by SLUID."""
         self.why = ""
-        """Why the jobs could not be listed at the last look."""
+        """Why the jobs could not be listed in the last tick."""
 
     def collect(self, written: Mapping[str, str] = NO_JOB_IDS) -> Mapping[str, SlurmCgroup]:
-        """The jobs that are here now, by id; `written` has ids by SLUID, as far as known.
+        """The current jobs by id; `written` maps SLUIDs to ids known from job files.
 
-        What cannot be listed now is as it was at the last look.
+        If listing fails, the jobs of the last successful listing are returned.
         """
         if self._looks % ROOT_SEARCH_TICKS == 0:
             self._find_roots()
@@ -104,8 +104,8 @@ class SlurmCgroups:
             found = dict(self._jobs())
         except OSError as error:
             self.why = (
-                f"{error.filename}: {error.strerror}; Slurm's jobs are as they were last seen, let "
-                "the daemon's user list the cgroups"
+                f"{error.filename}: {error.strerror}; Slurm's jobs remain as last listed; allow "
+                "the daemon's user to list the cgroups"
             )
             return self._known
         self.why = ""
@@ -114,19 +114,19 @@ class SlurmCgroups:
         return self._known
 
     def has_jobs_root(self) -> bool:
-        """Whether slurmd runs jobs on this node, as its cgroups show."""
+        """Whether there is a cgroup root of slurmd on this node."""
         return bool(self._roots)
 
     def get_job(self, job_id: str) -> SlurmCgroup | None:
-        """A job as it was at the last look."""
+        """A job as of the last tick."""
         return self._known.get(job_id)
 
     def lacks_job_id(self, job_id: str) -> bool:
-        """Whether this is a SLUID, for want of the job's id."""
+        """Whether this id is a SLUID because the job id is unknown."""
         return job_id in self._known and self._known[job_id].lacks_job_id
 
     def job_of(self, pid: int) -> str:
-        """The id of the job that a process is in; "" for none."""
+        """The id of the job that contains a process; "" for none."""
         if not self._known:
             return ""
         try:
@@ -139,13 +139,13 @@ class SlurmCgroups:
         return match["job"] or self._ids.get(match["sluid"], match["sluid"])
 
     def pids(self, job_id: str) -> Iterator[int]:
-        """The processes of a job, those of slurmstepd included."""
+        """The processes of a job, including those of slurmstepd."""
         job = self._known.get(job_id)
         if job is not None:
             yield from chain.from_iterable(pids for _, pids in _cgroup_pids(self._top(job)))
 
     def is_empty(self, job_id: str) -> bool:
-        """Whether a job's cgroup has no process, as far as it can be read."""
+        """Whether a job's cgroup has no process; False if it cannot be read."""
         job = self._known.get(job_id)
         if job is None:
             return True
@@ -160,7 +160,7 @@ class SlurmCgroups:
         return True
 
     def task_pids(self, job_id: str) -> Iterator[int]:
-        """The processes of a job that its user began: none of Slurm's own."""
+        """The processes started by the job's user, without Slurm's own."""
         job = self._known.get(job_id)
         if job is None:
             return
@@ -170,7 +170,7 @@ class SlurmCgroups:
                 yield from pids
 
     def mounts(self) -> Mapping[str, str]:
-        """Where the hierarchies are mounted."""
+        """Mount points by hierarchy."""
         return self._mounts
 
     def _find_roots(self) -> None:
@@ -190,11 +190,11 @@ class SlurmCgroups:
         )
 
     def _top(self, job: SlurmCgroup) -> str:
-        """The directory of a job's cgroup, where the jobs are listed."""
+        """The directory of a job's cgroup in the hierarchy used for listing."""
         return self._mounts[self._hierarchy] + next(iter(job.at.values()))
 
     def _jobs(self) -> Iterator[tuple[str, _JobPath]]:
-        """Names of jobs' cgroups, each with its place. Raises OSError."""
+        """Names and paths of the cgroups of jobs. Raises OSError."""
         for root in self._roots:
             point = self._mounts[self._hierarchy]
             if self._hierarchy == V2:
@@ -209,7 +209,7 @@ class SlurmCgroups:
     def _described(
         self, found: Mapping[str, _JobPath], written: Mapping[str, str]
     ) -> Iterator[tuple[str, SlurmCgroup]]:
-        """The jobs by id; of two with one id, the later is named by its SLUID."""
+        """The jobs by id; of two jobs with the same id, the later is identified by its SLUID."""
         known = {job.sluid or f"job_{job.job_id}": job for job in self._known.values()}
         taken: set[str] = set()
         for name, place in sorted(found.items(), key=lambda each: each[0] not in known):
@@ -233,34 +233,37 @@ class SlurmCgroups:
         return SlurmCgroup(job_id, place.uid, at, "" if job_id != name else name)
 
     def _job_id(self, job: SlurmCgroup, written: Mapping[str, str]) -> str:
-        """The id of a job with a SLUID, as written down or by its processes; "": unknown."""
+        """The id of a job with a SLUID, from its file or its processes; "": unknown."""
         if job.sluid in written:
             return written[job.sluid]
-        slurms, users = self._by_owner(job)
-        asked = users[:MAX_ENVIRONMENTS_READ] if self._read_environments else []
+        slurm_pids, user_pids = self._by_owner(job)
+        with_environment = user_pids[:MAX_ENVIRONMENTS_READ] if self._read_environments else []
         ids = chain(
-            map(self._id_in_title, slurms), (self._id_in_environment(pid, job) for pid in asked)
+            map(self._id_in_title, slurm_pids),
+            (self._id_in_environment(pid, job) for pid in with_environment),
         )
         return next(filter(None, ids), "")
 
     def _by_owner(self, job: SlurmCgroup) -> tuple[list[int], list[int]]:
-        """The processes of a job: those of Slurm, and those that its user may have named."""
-        slurms: list[int] = []
-        users: list[int] = []
+        """The processes of a job: those of Slurm, and those whose title its user may have set."""
+        slurm_pids: list[int] = []
+        user_pids: list[int] = []
         top = self._top(job)
         for directory, pids in _cgroup_pids(top):
-            is_slurms = self._hierarchy == V2 and not USER_CGROUP.search(directory[len(top) :])
-            (slurms if is_slurms else users).extend(pids)
-        return slurms, users
+            is_slurm_process = self._hierarchy == V2 and not USER_CGROUP.search(
+                directory[len(top) :]
+            )
+            (slurm_pids if is_slurm_process else user_pids).extend(pids)
+        return slurm_pids, user_pids
 
     def _id_in_title(self, pid: int) -> str:
         match = SLURMSTEPD_TITLE.match(self._read(pid, "cmdline"))
         return match[1].decode() if match else ""
 
     def _id_in_environment(self, pid: int, job: SlurmCgroup) -> str:
-        """The job id in a process's environment.
+        """The job id in a process's environment; "" for a component of a heterogeneous job.
 
-        In those of all components of a heterogeneous job, that is the id of the first.
+        There the variable has the id of the first component.
         """
         block = self._read(pid, "environ")
         variables = dict(part.split(b"=", 1) for part in block.split(b"\0") if b"=" in part)
@@ -280,7 +283,7 @@ class SlurmCgroups:
 
 
 def _scopes(point: str) -> Iterator[str]:
-    """The scopes of slurmstepd in the slices of a hierarchy of version 2."""
+    """The scopes of slurmstepd in the slices of a version 2 hierarchy."""
     slices = [""]
     for _ in range(MAX_SLICE_DEPTH):
         inner: list[str] = []
@@ -298,7 +301,7 @@ def _v1_roots(point: str) -> Iterator[str]:
 
 
 def _matching_names(directory: str, wanted: re.Pattern[str]) -> list[str]:
-    """Names in a directory; none where it is not there. Raises OSError if it cannot be listed."""
+    """Matching names in a directory; none if it does not exist. Raises OSError."""
     try:
         return [name for name in os.listdir(directory) if wanted.fullmatch(name)]
     except (FileNotFoundError, NotADirectoryError):
@@ -313,7 +316,7 @@ def _names(directory: str, wanted: re.Pattern[str]) -> list[str]:
 
 
 def _cgroup_pids(top: str) -> Iterator[tuple[str, list[int]]]:
-    """The processes in a cgroup and in those below it, by directory."""
+    """The processes in a cgroup and its descendants, by directory."""
     for directory, _, files in os.walk(top):
         if "cgroup.procs" in files:
             yield directory, _pids_or_none(os.path.join(directory, "cgroup.procs"))
@@ -327,14 +330,14 @@ def _pids_or_none(path: str) -> list[int]:
 
 
 def _listed_pids(path: str) -> list[int]:
-    """The numbers in a file; none where it is gone. Raises OSError."""
+    """The pids in a cgroup.procs file; none if it is gone. Raises OSError."""
     try:
         with open(path, "rb", buffering=0) as file:
             return [int(line) for line in file.read().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
     except OSError as error:
-        if error.errno == errno.ENODEV:  # kernfs, of a cgroup that has just gone
+        if error.errno == errno.ENODEV:  # kernfs, for a cgroup that was just removed
             return []
         raise
 

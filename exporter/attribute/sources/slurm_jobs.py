@@ -1,4 +1,4 @@
-"""Jobs of the scheduler as runs: from cgroups, and from what its prolog wrote down."""
+"""Slurm jobs as runs: from cgroups, and from the files that the prolog writes."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,31 +22,31 @@ from exporter.units import NANOSECONDS_PER_SECOND
 ORIGIN = "slurm"
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 SCAN_INTERVAL_TICKS = 5
-"""Looks between two searches for processes that a job's own ones did not give birth to."""
+"""Ticks between searches for processes of a job that its known processes did not start."""
 STALE_NS = 600 * NANOSECONDS_PER_SECOND
-"""What an epilog that never ran left behind counts no more so long after the last process that was
-seen of the job went, or where none was, after its time limit."""
+"""A job file whose epilog did not run expires this long after the job's last process exited, or, if
+no process was ever seen, after the job's time limit."""
 UNSEEN_NS = 60 * NANOSECONDS_PER_SECOND
-"""After so long without a step, a job that is written down is reported as one that is not seen."""
+"""A job with a file but without a cgroup or process is reported after this time."""
 JOB_LABEL = "slurm_job"
-"""The job's id, of a run that is named by its SLUID because the id came late."""
+"""Label with the job id, for a run named by its SLUID because the id became known later."""
 MAX_LISTED_JOBS = 8
 ROOT_UID = 0
 
 
 class _OpenJob(NamedTuple):
-    """A job that is here."""
+    """A job that is present on this node."""
 
     key: RunKey
     gpus: tuple[str, ...] = ()
     since_ns: int = 0
-    """Since when it holds them, CLOCK_BOOTTIME."""
+    """Start of its holdings, CLOCK_BOOTTIME."""
     is_written: bool = False
-    """Whether its run knows what the prolog wrote down."""
+    """Whether its run has the content of the prolog's file."""
 
 
 class SlurmJobs:
-    """Opens the runs of jobs, and finds their processes and what they hold."""
+    """Opens the runs of Slurm jobs and finds their processes and GPUs."""
 
     def __init__(
         self,
@@ -75,15 +75,15 @@ class SlurmJobs:
             for run in run_registry.running()
             if run.origin == ORIGIN and cgroup_runs.had_used_cpu(run.key)
         }
-        """When a process was last seen of each job that is written down and had any."""
+        """When a process was last seen, for each job with a file that had one."""
         self._empty: set[str] = set()
-        """Jobs whose cgroup has no process."""
+        """Jobs whose cgroup is empty."""
         self._unseen: tuple[str, ...] = ()
-        """Jobs that are written down and of which no cgroup and no process was ever seen."""
+        """Jobs with a file of which no cgroup or process was ever seen."""
         self._looks = 0
 
     def collect(self) -> None:
-        """Open the runs of new jobs; before the processes are looked at."""
+        """Open the runs of new jobs; call it before the process table is refreshed."""
         written = self._of_this_boot(self._allocations.collect())
         sluids = {job.sluid: job_id for job_id, job in written.items() if job.sluid}
         cgroups = self._populated(self._slurm.collect(sluids))
@@ -100,10 +100,10 @@ class SlurmJobs:
             sluid = self._sluid(job_id, allocation)
             job = known.get(job_id) or known.get(sluid)
             run = self._info(job_id, sluid, uid, allocation)
-            is_news = allocation is not None and (
+            is_changed = allocation is not None and (
                 job is None or not job.is_written or allocation.gpus != job.gpus
             )
-            if job is None or is_news:
+            if job is None or is_changed:
                 key = self._run_registry.open(run).key
                 job = _OpenJob(key, *self._held(allocation, now_ns), allocation is not None)
             elif job_id not in known:
@@ -122,24 +122,26 @@ class SlurmJobs:
         self._looks += 1
 
     def assign_processes(self) -> None:
-        """Give jobs those of their processes that nobody has; after they were looked at."""
+        """Assign processes without a run to their jobs; call it after the process table refresh."""
         if self._looks % SCAN_INTERVAL_TICKS != 1:
             return
         for job_id, job in self._jobs.items():
             if self._cgroup_runs.has(job.key):
                 continue
             found = [self._processes.find(pid) for pid in self._slurm.pids(job_id)]
-            lost = [process for process in found if process is not None and process.run is None]
-            if lost and self._run_registry.is_open(job.key):
-                self._processes.assign(lost, job.key)
+            unassigned = [
+                process for process in found if process is not None and process.run is None
+            ]
+            if unassigned and self._run_registry.is_open(job.key):
+                self._processes.assign(unassigned, job.key)
 
     def run_of_new_process(self, pid: int) -> RunKey | None:
-        """The job of a new process, if that has no clock of its own."""
+        """The job of a new process, unless the job is metered by its cgroup."""
         key = self.run_of(pid)
         return None if key is None or self._cgroup_runs.has(key) else key
 
     def run_of(self, pid: int) -> RunKey | None:
-        """The job that a process is in, by its cgroup."""
+        """The job that contains a process, by its cgroup."""
         job = self._jobs.get(self._slurm.job_of(pid))
         return job.key if job is not None and self._run_registry.is_open(job.key) else None
 
@@ -148,37 +150,37 @@ class SlurmJobs:
         return any(job.key == key for job in self._jobs.values())
 
     def states(self) -> tuple[CollectorState, ...]:
-        """How the last look fared; nothing on a node without jobs of a scheduler."""
-        why = self._allocations.why or self._slurm.why
-        is_ok = not why
+        """Collector state of the last tick; none on a node without Slurm."""
+        reason = self._allocations.why or self._slurm.why
+        is_ok = not reason
         nameless = sorted(job_id for job_id in self._jobs if self._slurm.lacks_job_id(job_id))
         if is_ok and nameless:
             is_ok = False
-            why = (
+            reason = (
                 f"the job ids of Slurm's {', '.join(nameless[:MAX_LISTED_JOBS])} are not known, so "
-                "their runs are named by these SLUIDs; let slurmd call deploy/slurm/prolog.sh, or "
-                "let the daemon see all processes in /proc (hidepid, hostPID)"
+                "their runs have these SLUIDs as ids; set deploy/slurm/prolog.sh as Prolog in "
+                "slurm.conf, or make all processes visible to the daemon (hidepid, hostPID)"
             )
         if is_ok and self._unseen:
             shown = ", ".join(sorted(self._unseen)[:MAX_LISTED_JOBS])
             more = len(self._unseen) - MAX_LISTED_JOBS
-            why = (
+            reason = (
                 f"has no cgroup and no visible process: job {shown}"
-                f"{f' and {more} more' if more > 0 else ''}; its work is counted as other, and its "
+                f"{f' and {more} more' if more > 0 else ''}; its energy is part of other, and its "
                 "0 J is not a measurement; see Without cgroups in deploy/slurm/README.md"
             )
-        is_slurm = self._slurm.has_jobs_root() or bool(self._jobs) or bool(why)
-        return (CollectorState("jobs", is_ok, 0.0, why),) if is_slurm else ()
+        is_slurm = self._slurm.has_jobs_root() or bool(self._jobs) or bool(reason)
+        return (CollectorState("jobs", is_ok, 0.0, reason),) if is_slurm else ()
 
     def grants(self, names: Mapping[str, str] = NO_ALIASES) -> Iterator[GpuGrant]:
-        """The GPUs that jobs were given; `names` has UUIDs by what else GPUs are called."""
+        """GPUs allocated to jobs; `names` maps other names of GPUs to UUIDs."""
         for job in self._jobs.values():
             for gpu in dict.fromkeys(resolve_gpu_id(name, names) for name in job.gpus):
                 if gpu:
                     yield GpuGrant(job.key, gpu, since_ns=job.since_ns)
 
     def _populated(self, cgroups: Mapping[str, SlurmCgroup]) -> dict[str, SlurmCgroup]:
-        """Without those that nobody is in: slurmstepd may die and leave them behind."""
+        """Filter out empty cgroups: slurmstepd may die and leave them behind."""
         is_due = self._looks % SCAN_INTERVAL_TICKS == 0
         self._empty = {
             job_id
@@ -192,19 +194,19 @@ class SlurmJobs:
         return {job_id: job for job_id, job in cgroups.items() if job_id not in self._empty}
 
     def _meter(self, key: RunKey, at: Mapping[str, str], *, is_new: bool) -> None:
-        """Charge the job by its cgroup's clock, where it has one."""
+        """Meter the job by its cgroup, if that has CPU accounting."""
         if self._cgroup_runs.has(key):
             return
         try:
             meter = CgroupMeter(self._slurm.mounts(), at)
         except (OSError, Unavailable):
-            return  # its processes are counted one by one
+            return  # its processes are counted individually
         if is_new:
             meter.last_us = 0
         self._cgroup_runs.add(key, meter)
 
     def _of_this_boot(self, written: Mapping[str, JobAllocation]) -> Mapping[str, JobAllocation]:
-        """Without those of an earlier boot, which has ended them without an epilog."""
+        """Filter out jobs of an earlier boot, which ended without an epilog."""
         return {
             job_id: allocation
             for job_id, allocation in written.items()
@@ -212,7 +214,7 @@ class SlurmJobs:
         }
 
     def _with_processes(self, job_ids: AbstractSet[str]) -> list[str]:
-        """Those of the jobs of which a process is known, in whichever run inside the job."""
+        """Jobs with a known process, in the job's run or any run inside it."""
         jobs = [(job_id, job.key) for job_id, job in self._jobs.items() if job_id in job_ids]
         if not jobs:
             return []
@@ -225,9 +227,9 @@ class SlurmJobs:
     def _without_stale(
         self, written: Mapping[str, JobAllocation], seen: Mapping[str, object], now_ns: int
     ) -> dict[str, JobAllocation]:
-        """Without those whose processes, `seen` before, have all been gone for a while.
+        """Filter out jobs whose processes have all been gone for `STALE_NS`.
 
-        One of which no process was ever seen stays: Slurm may have no cgroups, or no step yet.
+        A job without any process so far is kept: Slurm may use no cgroups, or have no step yet.
         """
         self._left_ns = {
             job_id: now_ns if job_id in seen else self._left_ns[job_id]
@@ -243,7 +245,7 @@ class SlurmJobs:
     def _without_overdue(
         self, written: Mapping[str, JobAllocation], seen: Mapping[str, object]
     ) -> dict[str, JobAllocation]:
-        """Without those that are past their time limit, and of which no process is seen."""
+        """Filter out jobs past their time limit without a process."""
         latest = self._clock.wall() - STALE_NS / NANOSECONDS_PER_SECOND
         return {
             job_id: allocation
@@ -264,7 +266,7 @@ class SlurmJobs:
         return allocation.gpus, now_ns - max(0, ago_ns)
 
     def _info(self, job_id: str, sluid: str, uid: int, allocation: JobAllocation | None) -> RunInfo:
-        """The run of a job; one that began under its SLUID keeps that until it ends."""
+        """The run of a job; a run opened under its SLUID keeps that as id until it ends."""
         known = allocation or JobAllocation(job_id, uid)
         key, labels = RunKey(uid, job_id, job_id), known.labels
         by_sluid = RunKey(uid, sluid, sluid)
@@ -283,9 +285,9 @@ class SlurmJobs:
         )
 
     def _uid(self, job_id: str) -> int | None:
-        """Whose job it is, by its cgroup or else its processes, of which slurmstepd is root's.
+        """The job's user, by its cgroup, else by its processes; slurmstepd runs as root.
 
-        None until a step of the job has begun: until then root's are all that there are.
+        None until a step of the job has started: before that all processes are root's.
         """
         cgroup = self._slurm.get_job(job_id)
         if cgroup is None or cgroup.uid is not None:

@@ -1,4 +1,4 @@
-"""Names of users. A directory of users may hang, so asking for a name never waits for one."""
+"""Cache of user names by uid. Lookups run in a worker, since NSS (such as LDAP) may hang."""
 
 import pwd
 import queue
@@ -8,29 +8,29 @@ from collections.abc import Callable
 from exporter.attribute.identity import sanitize
 
 LOOKUP_TIMEOUT_SECONDS = 120.0
-"""How long a directory may take to answer; then the number is used in place of the name."""
+"""Timeout of a lookup; after that the uid is used in place of the name."""
 RETRY_SECONDS = 300.0
-"""Between two queries for a user who was not in the directory."""
+"""Interval between lookups of a uid without a name."""
 
 
 class UsernameCache:
-    """Names by number, as far as they are known; `look_up` finds out the rest.
+    """User names by uid; `look_up` resolves those that were requested.
 
-    `wake` is called when there is something to look up; `now` is a monotonic clock in seconds.
+    `wake` is called when a lookup is pending; `now` is a monotonic clock in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._names: dict[int, str] = {}
         self._asked: dict[int, float] = {}
-        """When the directory was last queried for a user of whom it has given no name."""
+        """Time of the last lookup of each uid that has not returned a name."""
         self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.wake: Callable[[], None] = lambda: None
 
     def name(self, uid: int) -> str:
-        """The user's name; "" until the directory has answered, the number where it has none.
+        """The user's name, without blocking; "" while its lookup is pending.
 
-        The number as well where it does not answer in time.
+        The uid as text if the user has no name, or the lookup timed out.
         """
         known, asked, now = self._names.get(uid), self._asked.get(uid), self._now()
         if known is None and asked is not None:
@@ -42,7 +42,7 @@ class UsernameCache:
         return known or ""
 
     def look_up(self) -> None:
-        """Find the names that were asked for; may wait for the directory. For a worker."""
+        """Resolve the requested names; blocks. Call it from a worker."""
         while not self._wanted.empty():
             uid = self._wanted.get()
             try:

@@ -179,7 +179,7 @@ def test_a_kernel_without_cgroups_refuses_the_scope(host, groups):
     host.proc.process(10)
     (host.proc.root / "10" / "cgroup").write_text("")
     host.look()
-    with pytest.raises(RequestRefused, match="not possible"):
+    with pytest.raises(RequestRefused, match="scope cgroup is not available"):
         host.start(10, "a", scope="cgroup")
 
 

@@ -43,7 +43,7 @@ def test_what_a_scheduler_does_not_know_may_be_left_out():
     "content", [b"", b"job_id=17\n", b"uid=5\n", b"job_id=17\nuid=me\n", b"\xff"]
 )
 def test_a_file_without_job_or_user_is_no_allocation(content):
-    with pytest.raises(ValueError, match="not both there"):
+    with pytest.raises(ValueError, match="job_id or uid is missing"):
         parse_job_file(content)
 
 
@@ -79,7 +79,10 @@ def test_junk_is_said_once_and_the_others_count(directory, caplog):
     assert list(allocations.collect()) == ["17"]
     (directory / "19").write_bytes(FULL.replace(b"17", b"19"))
     assert list(allocations.collect()) == ["17", "19"]
-    assert caplog.text.count("/18 is not used: job_id and uid are not both there") == 1
+    (record,) = caplog.records
+    assert record.getMessage() == "job file not used"
+    assert record.path == str(directory / "18")
+    assert record.reason == "job_id or uid is missing or invalid"
 
 
 def test_a_file_that_comes_in_the_same_moment_as_the_one_before_is_found(directory):
@@ -109,7 +112,7 @@ def test_of_a_file_that_went_and_came_back_as_junk_it_is_said_again(directory, c
         allocations.collect()
         (directory / "17").unlink()
         allocations.collect()
-    assert caplog.text.count("/17 is not used") == 2
+    assert [record.path for record in caplog.records] == [str(directory / "17")] * 2
 
 
 @pytest.mark.parametrize("place", ["file", "directory"])
@@ -117,7 +120,7 @@ def test_what_anybody_could_have_written_is_not_believed(directory, caplog, plac
     (directory / "17").write_bytes(FULL)
     (directory if place == "directory" else directory / "17").chmod(0o777)
     assert JobFiles(str(directory)).collect() == {}
-    assert "others than root could have written it" in caplog.text
+    assert "others than root could have written it" in caplog.records[-1].reason
 
 
 def test_a_link_is_no_allocation(directory, tmp_path):
@@ -162,7 +165,7 @@ def test_an_older_slurm_says_less_and_is_understood(tmp_path):
 
 @pytest.mark.parametrize("uid", [b"4294967296", b"-1", "\u0661".encode(), b"1" * 5000])
 def test_a_user_whom_no_kernel_has_is_none(uid):
-    with pytest.raises(ValueError, match="not both there"):
+    with pytest.raises(ValueError, match="job_id or uid is missing"):
         parse_job_file(FULL.replace(b"1000", uid))
 
 

@@ -49,7 +49,7 @@ def test_it_can_be_had_once(host):
     host.proc.process(11, start=101)
     host.look()
     host.start(10, "all", uid=OWN, scope="machine")
-    with pytest.raises(RequestRefused, match="run 'all' has the whole machine already") as refused:
+    with pytest.raises(RequestRefused, match="run 'all' already has scope machine") as refused:
         host.start(11, "too", uid=OWN, scope="machine")
     assert refused.value.status == 409
 

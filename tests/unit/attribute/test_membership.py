@@ -77,7 +77,7 @@ def test_only_the_own_user_or_root_can_end_a_run(host):
     host.proc.process(10)
     host.look()
     host.start(10, "a", uid=1)
-    with pytest.raises(RequestRefused, match="no run 'a' that is running"):
+    with pytest.raises(RequestRefused, match="no open run 'a'"):
         host.workload_collector.end(EndRun(2, "a"))
     assert host.workload_collector.end(EndRun(0, "a")).ended is not None
 

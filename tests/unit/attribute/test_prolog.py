@@ -80,7 +80,7 @@ class Site:
             text=True,
             check=True,
         )
-        self.said = made.stderr
+        self.stderr = made.stderr
         return list(parse_job_file((self.root / "jobs" / "17").read_bytes()).gpus)
 
 
@@ -113,8 +113,8 @@ def test_a_number_is_an_index_or_a_minor_number_as_gres_conf_says(site, gres, va
 )
 def test_a_number_that_may_be_either_is_no_gpu_and_is_said(site, gres):
     assert site.run("0", gres) == []
-    assert f"GPU 0 may be {UUIDS[0]} by index or {UUIDS[1]} by minor number" in site.said
-    assert "EMISSIONS_GPU_NUMBERS" in site.said
+    assert f"GPU 0 is ambiguous: {UUIDS[0]} by index, {UUIDS[1]} by minor number" in site.stderr
+    assert "EMISSIONS_GPU_NUMBERS" in site.stderr
 
 
 def test_a_number_that_is_the_same_gpu_either_way_is_that(site):
@@ -167,7 +167,7 @@ def test_without_any_source_and_numbering_there_is_no_gpu(site):
     site.answer()
     site.forget_files()
     assert site.run("0") == []
-    assert "GPU 0 has no UUID that is known" in site.said
+    assert "the UUID of GPU 0 is unknown" in site.stderr
 
 
 def test_uuids_of_slurm_go_before_its_numbers_each_at_its_place(site):
@@ -175,7 +175,7 @@ def test_uuids_of_slurm_go_before_its_numbers_each_at_its_place(site):
     site.answer(*UUIDS)
     assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=f"{UUIDS[2]},{MIG}") == [UUIDS[2], MIG]
     assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=f"0,{MIG}") == [MIG]
-    assert "the number 0 names no GPU" in site.said
+    assert "the number 0 cannot be resolved" in site.stderr
 
 
 def test_a_number_without_a_uuid_of_slurm_at_its_place_is_resolved(site):
@@ -223,5 +223,5 @@ def test_the_epilog_removes_the_file_of_the_job_alone_without_a_path(tmp_path):
 @pytest.mark.parametrize("value", ["foo", "Index", "0", "index,minor", "$(id)"])
 def test_a_numbering_that_is_not_known_is_named_and_gres_conf_is_read(site, value):
     assert site.run("0", AUTO, EMISSIONS_GPU_NUMBERS=value) == [UUIDS[0]]
-    assert f"EMISSIONS_GPU_NUMBERS is '{value}', which is neither index nor minor" in site.said
+    assert f"EMISSIONS_GPU_NUMBERS is '{value}', which is neither index nor minor" in site.stderr
     assert site.run("0", "", EMISSIONS_GPU_NUMBERS=value) == []

@@ -1,1 +1,1 @@
-"""Pods: what the kubelet and the API server say of them, and their cgroups."""
+"""Kubernetes: pods, from cgroups, the kubelet and the API server."""

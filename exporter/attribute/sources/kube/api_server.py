@@ -1,4 +1,4 @@
-"""Asking the Kubernetes API server, with the rights of the pod's service account."""
+"""A client of the Kubernetes API server that uses the pod's service account."""
 
 import http.client
 import json
@@ -21,24 +21,21 @@ KEEPALIVE = {
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 5,
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
 }
-"""Options of sockets; seconds."""
+"""Socket options, times in seconds: a dead peer is detected after half a minute."""
 
 
 class ApiError(Exception):
-    """The server refused, or did not answer. `status` is 0 where there was no answer."""
+    """The request failed. `status` is the HTTP status, 0 without a response."""
 
     def __init__(self, status: int, text: str, retry_after: float = 0.0) -> None:
         super().__init__(text)
         self.status = status
         self.retry_after = retry_after
-        """Seconds that the server asks to wait."""
+        """Delay in seconds requested by the server."""
 
 
 class _KeepaliveConnection(http.client.HTTPSConnection):
-    """One that is found broken, though nothing was to be sent, half a minute after its peer went.
-
-    A watch is silent while nothing happens.
-    """
+    """An HTTPS connection with TCP keepalive, since a watch may be silent for long."""
 
     def connect(self) -> None:
         super().connect()
@@ -47,20 +44,20 @@ class _KeepaliveConnection(http.client.HTTPSConnection):
 
 
 class ApiServerClient:
-    """Client of one API server, with the token and the CA of a service account.
+    """Client of one API server, authenticated by the token and the CA of a service account.
 
-    Both files are read anew for each connection: the token expires, and the kubelet replaces the
+    Both files are read again for each connection: the token expires, and the kubelet replaces the
     CA when the cluster rotates it. Raises Unavailable outside of a cluster, or without a service
     account.
     """
 
     def __init__(self, host: str, port: str, account: str) -> None:
         if not host:
-            raise Unavailable("not in a cluster: KUBERNETES_SERVICE_HOST is not set")
+            raise Unavailable("not running in a cluster: KUBERNETES_SERVICE_HOST is not set")
         self._token = os.path.join(account, "token")
         if not os.path.exists(self._token):
             raise Unavailable(
-                f"there is no {self._token}; give the pod a service account and set "
+                f"{self._token} does not exist; give the pod a service account and set "
                 "automountServiceAccountToken: true"
             )
         self._host = host
@@ -70,24 +67,24 @@ class ApiServerClient:
             self._context()
         except OSError as error:
             raise Unavailable(f"{self._authorities}: {error.strerror or error}") from None
-        self._open: http.client.HTTPSConnection | None = None
+        self._active_watch: http.client.HTTPSConnection | None = None
         self._is_interrupted = False
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
-        """One document. Raises ApiError."""
+        """Get one JSON document. Raises ApiError."""
         with closing(self._connection(CALL_SECONDS)) as connection:
             answer = self._answer(connection, path, query)
             return _document(_read(answer))
 
     def watch(self, path: str, seconds: int, **query: str) -> Iterator[dict[str, Any]]:
-        """Events, one document each, until the server ends them.
+        """Watch a resource: yields one JSON document per event until the server ends the watch.
 
-        Raises ApiError, at once where the server refuses.
+        Raises ApiError; if the request fails, before the first event.
         """
-        asked = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
-        connection = self._open = self._connection(seconds + CALL_SECONDS)
+        parameters = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
+        connection = self._active_watch = self._connection(seconds + CALL_SECONDS)
         try:
-            return self._events(connection, self._answer(connection, path, asked))
+            return self._events(connection, self._answer(connection, path, parameters))
         except ApiError:
             self._close(connection)
             raise
@@ -99,22 +96,22 @@ class ApiServerClient:
             while not self._is_interrupted and (line := answer.readline(LINE_BYTES)):
                 yield _document(line)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ApiError(0, f"the watch was cut: {error}") from None
+            raise ApiError(0, f"the watch was interrupted: {error}") from None
         finally:
             self._close(connection)
 
     def _close(self, connection: http.client.HTTPSConnection) -> None:
-        self._open = None
+        self._active_watch = None
         connection.close()
 
     def interrupt(self) -> None:
-        """End the watch that is under way, and any later one; from another thread."""
+        """End the current watch and all later ones; called from another thread."""
         self._is_interrupted = True
-        connection = self._open
-        plug = connection.sock if connection is not None else None
-        if plug is not None:  # asked for once: the watching thread may close it meanwhile
+        connection = self._active_watch
+        sock = connection.sock if connection is not None else None
+        if sock is not None:  # read once: the watching thread may close it meanwhile
             with suppress(OSError):
-                plug.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _connection(self, timeout_seconds: float) -> http.client.HTTPSConnection:
         try:
@@ -126,12 +123,12 @@ class ApiServerClient:
         )
 
     def _context(self) -> ssl.SSLContext:
-        """Trust in the CA of the service account, as kubectl and client-go verify it.
+        """A TLS context with the CA of the service account, verified as by kubectl and client-go.
 
         Python 3.13 sets VERIFY_X509_STRICT by default, which rejects a CA without the extensions
-        keyUsage or authorityKeyIdentifier, as many clusters have; RFC 5280 requires them and Go
-        does not. Every certificate in the file is an anchor, an intermediate one too: so in Go, and
-        by default from Python 3.13 on. All other checks stay. Raises OSError.
+        keyUsage or authorityKeyIdentifier, as in many clusters; RFC 5280 requires them and Go
+        does not. Every certificate in the file is a trust anchor, also an intermediate one: as in
+        Go, and by default since Python 3.13. All other checks are kept. Raises OSError.
         """
         context = ssl.create_default_context(cafile=self._authorities)
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -164,9 +161,9 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
     try:
         body = answer.read(ANSWER_BYTES + 1)
     except (OSError, http.client.HTTPException) as error:
-        raise ApiError(0, f"the answer broke off: {error}") from None
+        raise ApiError(0, f"the response was interrupted: {error}") from None
     if len(body) > ANSWER_BYTES:
-        raise ApiError(0, f"the answer is longer than {ANSWER_BYTES >> 20} MiB")
+        raise ApiError(0, f"the response is larger than {ANSWER_BYTES >> 20} MiB")
     return body
 
 
@@ -174,14 +171,14 @@ def _document(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ApiError(0, f"the answer is no JSON: {error}") from None
+        raise ApiError(0, f"the response is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise ApiError(0, "the answer is no JSON object")
+        raise ApiError(0, "the response is not a JSON object")
     return document
 
 
 def _error_message(status: int, body: bytes) -> str:
-    """The server's own message, one line of it."""
+    """Status and message of a failed request, in one line."""
     try:
         message = str(json.loads(body).get("message", ""))
     except (ValueError, AttributeError, RecursionError):

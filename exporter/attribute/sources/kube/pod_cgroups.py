@@ -1,8 +1,8 @@
-"""The cgroups of pods on this node, whichever runtime and driver made them.
+"""Discovers the cgroups of pods on this node, for any container runtime and cgroup driver.
 
-The kubelet makes a cgroup for each pod, below one called `kubepods`. The container runtime makes
-those of the containers inside it, unless the two use different cgroup drivers: containerd whose
-driver is cgroupfs takes the kubelet's `slice:prefix:name` for a path relative to its own cgroup,
+The kubelet creates a cgroup for each pod, below one named `kubepods`. The container runtime creates
+those of the containers inside it, unless the two use different cgroup drivers: containerd with the
+driver cgroupfs interprets the kubelet's `slice:prefix:name` as a path relative to its own cgroup,
 so that the pod's cgroup stays empty.
 """
 
@@ -19,21 +19,20 @@ POD_PATTERN = re.compile(
     r"(?:.+-)?pod(?P<uid>[0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}"
     r"|[0-9a-f]{32})(?:\.slice)?(?P<container>:[^:]*:.*)?"
 )
-"""A pod, or a container of one in a cgroup that is called `slice:prefix:name`. The 32 digits alone
-are those of static pods."""
+"""A pod, or its container in a cgroup named `slice:prefix:name`. Static pods have 32 digits without
+separators."""
 QOS_PATTERN = re.compile(r"(?:.+-)?(?:burstable|besteffort)(?:\.slice)?")
 CPU_V1 = "cpuacct"
 HIERARCHIES = (V2, CPU_V1, "memory")
-"""Those that have clocks or memory."""
+"""Hierarchies with CPU or memory accounting."""
 MAX_DEPTH = 8
-"""How deep below a mount pods are looked for: a node may itself be a container, and that one of a
-user without rights."""
+"""Depth of the search below a mount: a node may itself be a container, even a rootless one."""
 MAX_DIRECTORIES = 500
-"""How many of them are listed, those near the mount first."""
+"""Limit for the directories listed in a walk, breadth first."""
 LEAF_LINKS = 2
-"""Links to a directory without directories in it."""
+"""Link count of a directory without subdirectories."""
 WALK_INTERVAL_TICKS = 30
-"""A walk every so many calls; the directories that it finds are listed at each call."""
+"""Calls between walks; the directories found in a walk are listed in each call."""
 
 
 class PodCgroup(NamedTuple):
@@ -41,32 +40,32 @@ class PodCgroup(NamedTuple):
 
     uid: str
     mounted: Mapping[str, str]
-    """Where its hierarchies are mounted."""
+    """Mount points by hierarchy."""
     at: Mapping[str, Sequence[str]]
-    """Its paths in each; none is inside another."""
+    """Its paths by hierarchy; none contains another."""
 
 
 class _PodParents(NamedTuple):
-    """Directories of one hierarchy in which pods may be."""
+    """Directories of one hierarchy that contain pods."""
 
     point: str
-    """Where it is mounted."""
+    """Mount point."""
     paths: Sequence[str]
 
 
 class _Listing(NamedTuple):
-    """What is in one of these directories."""
+    """Content of one of these directories."""
 
     names: Sequence[str]
-    """All that is there, files among it."""
+    """All entries, including files."""
     pods: Sequence[tuple[str, str]]
-    """Uid and path of those that are pods, or containers of pods."""
+    """Uid and path of the pods, or containers of pods."""
     classes: Sequence[str]
-    """Paths of the classes of pods: those of guaranteed ones stand beside them."""
+    """Paths of QoS classes; guaranteed pods are directly in the directory."""
 
 
 def split_at_pod(path: str) -> tuple[str, str]:
-    """The uid of the outermost pod in the path of a cgroup, and what follows it; "" for none."""
+    """Split a cgroup path at its outermost pod into uid and rest; "" for none."""
     above, separator, rest = "", "", path
     while separator or rest:
         above, separator, rest = rest.partition("/")
@@ -77,34 +76,34 @@ def split_at_pod(path: str) -> tuple[str, str]:
 
 
 def pod_uid(path: str) -> str:
-    """The uid of the pod whose cgroup this is, or is around it; "" for none."""
+    """The uid of the outermost pod in the path of a cgroup; "" for none."""
     return split_at_pod(path)[0]
 
 
 class PodCgroups:
-    """Lists the cgroups of pods. Cheap where there are none."""
+    """Lists the cgroups of pods. Cheap on a node without pods."""
 
     def __init__(self, procfs: str) -> None:
         self._procfs = procfs
-        self._homes: dict[str, _PodParents] = {}
+        self._pod_parents: dict[str, _PodParents] = {}
         """By hierarchy."""
         self._listings: dict[str, _Listing] = {}
         """By directory."""
-        self._looks = 0
+        self._ticks = 0
         self._listed: list[tuple[str, str, tuple[str, str]]] = []
         self._known: dict[str, PodCgroup] = {}
 
     def collect(self) -> Mapping[str, PodCgroup]:
-        """The pods that have a cgroup now, by uid."""
-        if self._looks % WALK_INTERVAL_TICKS == 0:
-            self._homes = self._find_homes()
-        self._looks += 1
+        """The current pods with a cgroup, by uid."""
+        if self._ticks % WALK_INTERVAL_TICKS == 0:
+            self._pod_parents = self._find_pod_parents()
+        self._ticks += 1
         before, self._listings = self._listings, {}
         listed = [
-            (hierarchy, homes.point, pod)
-            for hierarchy, homes in self._homes.items()
-            for path in homes.paths
-            for pod in self._list(homes.point, path, before)
+            (hierarchy, parents.point, pod)
+            for hierarchy, parents in self._pod_parents.items()
+            for path in parents.paths
+            for pod in self._list(parents.point, path, before)
         ]
         if listed == self._listed:
             return self._known
@@ -117,44 +116,45 @@ class PodCgroups:
                 {**known.mounted, hierarchy: point},
                 {**known.at, hierarchy: (*known.at.get(hierarchy, ()), path)},
             )
-        self._known = {uid: _of_one_version(pod) for uid, pod in found.items()}
+        self._known = {uid: _single_version(pod) for uid, pod in found.items()}
         return self._known
 
     @property
     def has_root(self) -> bool:
-        """Whether there is a cgroup of the kubelet, so that no pod below it means that none is."""
-        return bool(self._homes)
+        """Whether the kubelet's root cgroup exists, so that an empty result means no pods."""
+        return bool(self._pod_parents)
 
     def uid(self, pid: int) -> str:
-        """The pod that a process is in; "" for none."""
+        """The pod that contains a process; "" for none."""
         try:
             found = map(pod_uid, cgroup_paths(self._procfs, pid).values())
         except OSError:
             return ""
         return next(filter(None, found), "")
 
-    def _find_homes(self) -> dict[str, _PodParents]:
-        """Of the first mount of each hierarchy that has some: others may show this container alone.
+    def _find_pod_parents(self) -> dict[str, _PodParents]:
+        """Find the parent directories of pods, in the first mount of each hierarchy that has some.
 
-        One that was found before stays, since its next pod may come at any time.
+        Other mounts may show only this container. Directories found before are kept, since a pod
+        may be created in them at any time.
         """
         found: dict[str, _PodParents] = {}
         for hierarchy, point in _mounts(self._procfs):
             if hierarchy in found or hierarchy not in HIERARCHIES:
                 continue
-            old = self._homes.get(hierarchy)
+            old = self._pod_parents.get(hierarchy)
             kept = old.paths if old is not None and old.point == point else ()
-            homes = dict.fromkeys(
+            parents = dict.fromkeys(
                 (*_walk(point), *(path for path in kept if os.path.isdir(point + path)))
             )
-            if homes:
-                found[hierarchy] = _PodParents(point, tuple(homes))
+            if parents:
+                found[hierarchy] = _PodParents(point, tuple(parents))
         return found
 
     def _list(
         self, point: str, path: str, before: Mapping[str, _Listing]
     ) -> Iterator[tuple[str, str]]:
-        """Uid and path of the pods in a directory, and in the classes of pods in it."""
+        """Uid and path of the pods in a directory and its QoS classes."""
         directory = point + path
         names = _names(directory)
         listing = before.get(directory)
@@ -166,8 +166,8 @@ class PodCgroups:
             yield from self._list(point, each, before)
 
 
-def _of_one_version(pod: PodCgroup) -> PodCgroup:
-    """Without version 2 where the runtime uses version 1: systemd makes empty cgroups there."""
+def _single_version(pod: PodCgroup) -> PodCgroup:
+    """Drop version 2 if the runtime uses version 1: systemd creates empty version 2 cgroups."""
     if CPU_V1 not in pod.at:
         return pod
     at = {hierarchy: paths for hierarchy, paths in pod.at.items() if hierarchy != V2}
@@ -188,7 +188,7 @@ def _mounts(procfs: str) -> list[tuple[str, str]]:
 
 
 def _walk(point: str) -> Iterator[str]:
-    """Paths of directories in which pods are, or will be."""
+    """Paths of directories that contain pods, or will."""
     waiting = deque([("", 0)])
     for _ in range(MAX_DIRECTORIES):
         if not waiting:
@@ -207,7 +207,7 @@ def _walk(point: str) -> Iterator[str]:
 
 
 def _directories(directory: str) -> list[tuple[str, bool]]:
-    """Names of what is there, and whether nothing is in it."""
+    """Names of subdirectories, and whether each is a leaf."""
     try:
         with os.scandir(directory) as entries:
             return [
@@ -220,7 +220,7 @@ def _directories(directory: str) -> list[tuple[str, bool]]:
 
 
 def _names(directory: str) -> list[str]:
-    """What is there, files among it: they match nothing that is looked for."""
+    """All entries, including files, whose names never match."""
     try:
         return os.listdir(directory)
     except OSError:

@@ -1,4 +1,4 @@
-"""Which pod has which GPU and which hardware threads, as the kubelet says."""
+"""GPUs and exclusive hardware threads of pods, by the kubelet's PodResources API."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from exporter.attribute.sources.kube.pod_watch import PodWatch
 
 GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*", "nvidia.com/*.shared")
-"""Resources whose devices are GPUs: those of NVIDIA's device plugin and of GKE's. Ids are unique
-only within a resource, so "0" of another one is something else."""
+"""Resources with GPUs as devices, of NVIDIA's and GKE's device plugins. Device ids are unique only
+within a resource, so "0" of another resource is not a GPU."""
 GPU_DRIVER = "gpu.nvidia.com"
-"""NVIDIA's driver of dynamic resource allocation."""
+"""NVIDIA's driver for dynamic resource allocation."""
 CLAIMED_RESOURCE = ""
-"""In the place of a resource, for devices of dynamic resource allocation."""
+"""Used as the resource of devices of dynamic resource allocation."""
 NO_POD_RESOURCES = PodResources()
 NO_API_SERVER_STATE = ApiServerState()
 
 
 class _DeviceKey(NamedTuple):
-    """A device that a pod has."""
+    """A device allocated to a pod."""
 
     uid: str
     resource: str
@@ -43,26 +43,26 @@ class _DeviceKey(NamedTuple):
 
 
 class _HeldGpu(NamedTuple):
-    """The GPU behind a device, or behind a replica of one."""
+    """The GPU of a device or of a replica."""
 
     gpu: str
     since_ns: int = 0
     slices: int = 0
-    """Of a MIG instance of the GPU whose UUID is not known; 0: `gpu` is the device."""
+    """Slices of a MIG instance of `gpu` with an unknown UUID; 0: `gpu` is the device."""
     slices_of: int = 0
 
 
 class PodRun(NamedTuple):
-    """A pod that is here, and its run."""
+    """A pod on this node, with its run."""
 
     key: RunKey
     metadata: PodMetadata | None
 
 
 class PodDevices:
-    """Finds out anew only when something has changed.
+    """Finds the GPUs and threads of pods; results are recomputed only after a change.
 
-    `resources` are further names of resources whose devices are GPUs; `*` is any text.
+    `resources` are further names of resources with GPUs as devices; `*` matches any text.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class PodDevices:
         self._watch = watch
         self._resources = (*GPU_RESOURCES, *resources)
         self._is_gpu: dict[str, bool] = {}
-        """By name of a resource."""
+        """By name of the resource."""
         self._held: dict[_DeviceKey, _HeldGpu] = {}
         self.note = ""
-        """What may be missing in the grants, and the remedy; "": nothing is."""
-        self._asked: tuple[object, ...] = ()
+        """A possible problem with the grants, and the remedy; "": none."""
+        self._grants_inputs: tuple[object, ...] = ()
         self._grants: tuple[GpuGrant, ...] = ()
-        self._counted: tuple[object, ...] = ()
+        self._threads_inputs: tuple[object, ...] = ()
         self._threads: Mapping[RunKey, int] = {}
 
     def threads(self, pods: Mapping[str, PodRun]) -> Mapping[RunKey, int]:
-        """Hardware threads that runs have alone; `pods` is the same object while unchanged."""
-        asked = (self._allotted().containers, pods)
-        if not _same_objects(asked, self._counted):
-            self._counted = asked
+        """Exclusive hardware threads by run; `pods` must be the same object while unchanged."""
+        inputs = (self._pod_resources().containers, pods)
+        if not _same_objects(inputs, self._threads_inputs):
+            self._threads_inputs = inputs
             threads: Counter[RunKey] = Counter()
             for _, pod, container in self._containers(pods):
                 threads[pod.key] += len(container.cpus)
@@ -96,22 +96,22 @@ class PodDevices:
         return self._threads
 
     def grants(self, pods: Mapping[str, PodRun], names: Mapping[str, str]) -> Sequence[GpuGrant]:
-        """GPUs that runs were given; `names` has UUIDs by what else GPUs are called."""
-        latest = self._allotted()
-        asked = (latest.containers, latest.replicas, self._known(), pods)
-        if not _same_objects(asked, self._asked[:-1]) or names != self._asked[-1]:
-            self._asked = (*asked, names)
+        """GPUs allocated to runs; `names` maps other names of GPUs to UUIDs."""
+        latest = self._pod_resources()
+        inputs = (latest.containers, latest.replicas, self._api_server_state(), pods)
+        if not _same_objects(inputs, self._grants_inputs[:-1]) or names != self._grants_inputs[-1]:
+            self._grants_inputs = (*inputs, names)
             self._grants = tuple(self._find(latest, pods, names))
         return self._grants
 
     def has_claims(self) -> bool:
-        """Whether a pod has a device by dynamic resource allocation."""
-        return any(container.claimed for container in self._allotted().containers)
+        """Whether a pod has a device of dynamic resource allocation."""
+        return any(container.claimed for container in self._pod_resources().containers)
 
-    def _allotted(self) -> PodResources:
+    def _pod_resources(self) -> PodResources:
         return self._kubelet.latest if self._kubelet is not None else NO_POD_RESOURCES
 
-    def _known(self) -> ApiServerState:
+    def _api_server_state(self) -> ApiServerState:
         return self._watch.latest if self._watch is not None else NO_API_SERVER_STATE
 
     def _find(
@@ -129,41 +129,41 @@ class PodDevices:
             for resource, device_id, found in self._gpus(container, names):
                 at = _DeviceKey(uid, resource, device_id)
                 known = self._held.get(at, found._replace(since_ns=since_ns))
-                # One device, however many containers of the pod have it.
+                # Containers of a pod may share a device, which counts once.
                 held[at] = found._replace(since_ns=known.since_ns)
         held.update(self._kept(held, pods))
         self._held = held
-        self.note = self._noted(latest, names)
+        self.note = self._describe_problems(latest, names)
         return _grants(held, pods, replicas)
 
     def _kept(
-        self, said: Mapping[_DeviceKey, _HeldGpu], pods: Mapping[str, PodRun]
+        self, listed: Mapping[_DeviceKey, _HeldGpu], pods: Mapping[str, PodRun]
     ) -> dict[_DeviceKey, _HeldGpu]:
-        """What the kubelet does not name, as one that has just restarted: a pod that runs has it.
+        """Devices that the kubelet does not list at present, for example after its restart.
 
-        What pods are given is theirs to their end.
+        A running pod keeps its devices until it ends.
         """
-        taken = {(at.resource, at.device_id) for at in said}
-        known = self._known().pods
+        listed_devices = {(at.resource, at.device_id) for at in listed}
+        known = self._api_server_state().pods
         return {
             at: held
             for at, held in self._held.items()
             if at.uid in pods
-            and (at.resource, at.device_id) not in taken
+            and (at.resource, at.device_id) not in listed_devices
             and not (at.uid in known and known[at.uid].is_over)
         }
 
     def _containers(
         self, pods: Mapping[str, PodRun]
     ) -> Iterator[tuple[str, PodRun, ContainerResources]]:
-        """Every container that the kubelet knows, with the uid of its pod."""
+        """Every container in the kubelet's list, with the uid of its pod."""
         by_name: dict[tuple[str, str], tuple[str, str]] = {}
         for uid, pod in pods.items():
             if pod.metadata is not None:
                 name = pod.metadata.namespace, pod.metadata.name
-                # Of two pods of one name, as a StatefulSet makes them, the later one is running.
+                # Of two pods with the same name, as of a StatefulSet, the later one is running.
                 by_name[name] = max(by_name.get(name, ("", "")), (pod.metadata.created, uid))
-        for container in self._allotted().containers:
+        for container in self._pod_resources().containers:
             _, uid = by_name.get((container.namespace, container.pod), ("", ""))
             if uid:
                 yield uid, pods[uid], container
@@ -171,15 +171,15 @@ class PodDevices:
     def _gpus(
         self, container: ContainerResources, names: Mapping[str, str]
     ) -> Iterator[tuple[str, str, _HeldGpu]]:
-        """Resource and id of each GPU of a container, and what it is."""
+        """Resource, device id and GPU of each GPU device of a container."""
         for resource, device_id in container.devices:
             gpu = resolve_gpu_id(device_id, names) if self._has_gpus(resource) else ""
             if gpu:
                 yield resource, device_id, _HeldGpu(gpu)
-        known = self._known()
+        known = self._api_server_state()
         for claimed in container.claimed:
             uuid = known.gpus.get(claimed, "")
-            # Drivers of other devices may number them; such a number is not an index of NVML.
+            # Drivers of other devices may use numbers, which are not NVML indices.
             if uuid.startswith(UUID_PREFIXES) and (gpu := resolve_gpu_id(uuid, names)):
                 yield CLAIMED_RESOURCE, "/".join(claimed), _HeldGpu(gpu)
             elif mig := known.mig.get(claimed):
@@ -196,8 +196,8 @@ class PodDevices:
             self._is_gpu[resource] = any(matches)
         return self._is_gpu[resource]
 
-    def _noted(self, latest: PodResources, names: Mapping[str, str]) -> str:
-        known = self._known()
+    def _describe_problems(self, latest: PodResources, names: Mapping[str, str]) -> str:
+        known = self._api_server_state()
         devices = {device for container in latest.containers for device in container.devices}
         others = {
             resource
@@ -208,7 +208,7 @@ class PodDevices:
         unresolved = {
             f"{device_id} of {resource}"
             for resource, device_id in devices
-            # Until the driver has listed its GPUs no id names one.
+            # Before the driver has listed its GPUs, no id can be resolved.
             if gpus and self._has_gpus(resource) and resolve_gpu_id(device_id, names) not in gpus
         }
         claimed = {each for container in latest.containers for each in container.claimed}
@@ -217,8 +217,8 @@ class PodDevices:
             (
                 *_other_resources(others),
                 *_unresolved(unresolved),
-                *_unknown(claimed, known),
-                *_unnamed(unnamed),
+                *_without_slice(claimed, known),
+                *_mig_without_uuid(unnamed),
             )
         )
 
@@ -228,7 +228,7 @@ def _grants(
     pods: Mapping[str, PodRun],
     replicas: Mapping[tuple[str, str], int],
 ) -> Iterator[GpuGrant]:
-    """One grant for each run and GPU. `replicas` are those that there are, by resource and GPU."""
+    """One grant for each run and GPU. `replicas` has all replicas by resource and GPU."""
     found: dict[tuple[RunKey, str, int], dict[str, GpuGrant]] = {}
     for (uid, resource, _), each in held.items():
         by_resource = found.setdefault((pods[uid].key, each.gpu, each.slices), {})
@@ -244,16 +244,16 @@ def _grants(
             each.slices_of,
         )
     for by_resource in found.values():
-        # Two resources of one container may name one GPU, as its cores and its memory: that is no
-        # second part of it.
+        # Two resources of a container may refer to the same GPU, such as its cores and its memory;
+        # they do not add up.
         yield max(by_resource.values(), key=lambda grant: grant.units / grant.units_of)
 
 
 def _other_resources(names: Iterable[str]) -> Iterator[str]:
     if found := ", ".join(sorted(names)):
         yield (
-            f"devices of {found} have ids of GPUs and are charged to no pod; if the plugin hands "
-            "in the GPU that an id names, add its resource to attribute.gpu_resources in the "
+            f"devices of {found} have ids of GPUs and are attributed to no pod; if the plugin "
+            "mounts the GPU that an id names, add its resource to attribute.gpu_resources in the "
             "settings file (in the chart: config.attribute.gpu_resources); otherwise "
             'see "NVIDIA GPUs" in docs/kubernetes.md'
         )
@@ -263,13 +263,13 @@ def _unresolved(ids: Collection[str]) -> Iterator[str]:
     if ids:
         yield (
             f"device ids that name no GPU of this node: {len(ids)}, the first {min(ids)}; the pods "
-            "that have these devices hold no GPU; compare with `nvidia-smi -L` in the exporter's "
+            "with these devices hold no GPU; compare with `nvidia-smi -L` in the exporter's "
             "container"
         )
 
 
-def _unknown(claimed: Iterable[ClaimedDevice], known: ApiServerState) -> Iterator[str]:
-    """Of claimed GPUs that no resource slice describes, unless why is known already."""
+def _without_slice(claimed: Iterable[ClaimedDevice], known: ApiServerState) -> Iterator[str]:
+    """A note on claimed GPUs without a resource slice, unless slices cannot be read."""
     unknown = [
         "/".join(each)
         for each in sorted(claimed)
@@ -278,11 +278,11 @@ def _unknown(claimed: Iterable[ClaimedDevice], known: ApiServerState) -> Iterato
     if unknown and known.at_ns and not known.gpus_reason:
         yield (
             f"no resource slice has a UUID or a MIG profile for {', '.join(unknown)}, so the pod "
-            "that claims it holds no GPU; look at `kubectl get resourceslices`"
+            "that claims it holds no GPU; check `kubectl get resourceslices`"
         )
 
 
-def _unnamed(count: int) -> Iterator[str]:
+def _mig_without_uuid(count: int) -> Iterator[str]:
     if count:
         yield (
             f"claimed MIG devices without a UUID: {count}; each pod is charged for as many "
@@ -291,5 +291,5 @@ def _unnamed(count: int) -> Iterator[str]:
 
 
 def _same_objects(ones: tuple[object, ...], others: tuple[object, ...]) -> bool:
-    """Whether they are the same objects; those that ask replace what changes as a whole."""
+    """Whether all objects are identical; sources replace changed objects as a whole."""
     return len(ones) == len(others) and all(a is b for a, b in zip(ones, others, strict=True))

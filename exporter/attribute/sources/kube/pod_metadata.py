@@ -1,4 +1,4 @@
-"""What is known of pods by their metadata."""
+"""Metadata of pods: manifests, names from log directories, inferred names, claimable devices."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from exporter.attribute.identity import sanitize, sanitize_labels
 
 
 class PodMetadata(NamedTuple):
-    """One pod."""
+    """Metadata of one pod."""
 
     uid: str
     namespace: str
@@ -21,83 +21,84 @@ class PodMetadata(NamedTuple):
     owner_kind: str = ""
     owner_name: str = ""
     labels: tuple[tuple[str, str], ...] = ()
-    """Those that the operator lets out."""
+    """Exported labels, as configured."""
     containers: tuple[str, ...] = ()
     created: str = ""
     is_over: bool = False
     started_ns: int = 0
-    """CLOCK_BOOTTIME of when the kubelet took it, which was when it was given its devices; 0: that
-    is not known."""
+    """CLOCK_BOOTTIME at which the kubelet accepted it and allocated its devices; 0: unknown."""
     is_partial: bool = False
-    """Namespace and name are known, from the node itself; the API server has not described it."""
+    """Only namespace and name are known, from the node; the API server has not described it."""
 
 
 class ClaimedMigDevice(NamedTuple):
-    """A MIG device of dynamic resource allocation that exists only while it is claimed.
+    """A MIG device of dynamic resource allocation that exists only while claimed.
 
-    Its driver publishes the GPU and the profile, and no UUID.
+    Its driver publishes the GPU and the profile, but no UUID.
     """
 
     gpu: str
-    """UUID of the GPU that it is a part of."""
+    """UUID of the parent GPU."""
     slices: int
     slices_of: int
-    """Slices of the largest MIG device of that GPU."""
+    """Slices of the largest MIG device of the GPU."""
 
 
 class ApiServerState(NamedTuple):
-    """What the server said last."""
+    """The last state from the API server."""
 
     pods: Mapping[str, PodMetadata] = {}
     """By uid."""
     gpus: Mapping[tuple[str, str, str], str] = {}
     """UUIDs of devices by driver, pool and name, for dynamic resource allocation."""
     at_ns: int = 0
-    """CLOCK_BOOTTIME of the last word; 0: it has said nothing yet."""
+    """Time of the last response or event, CLOCK_BOOTTIME; 0: none yet."""
     why: str = "the API server has not answered yet"
-    """Why there is nothing newer; "": all is well."""
+    """Why there is no newer state; "": no error."""
     gpus_reason: str = ""
-    """Why `gpus` may not be read; "": they may, or the server has no such thing."""
+    """Why `gpus` cannot be read; "": no error, or not supported by the server."""
     mig: Mapping[tuple[str, str, str], ClaimedMigDevice] = {}
     """MIG devices without a UUID, by driver, pool and name."""
 
 
 RUN_ID_ANNOTATION, JOB_ID_ANNOTATION = "emissions-exporter/run-id", "emissions-exporter/job-id"
 MIRROR_POD_ANNOTATION, STATIC_POD_UID = "kubernetes.io/config.mirror", re.compile("[0-9a-f]{32}")
-"""A pod of a file on the node has a uid there that the server knows as this annotation."""
+"""The API server has the uid of a static pod, as used on the node, in this annotation."""
 JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 TERMINAL_PHASES = ("Succeeded", "Failed")
 NVIDIA_DRIVER = "gpu.nvidia.com"
-"""NVIDIA's driver of dynamic resource allocation, whose attributes are read here."""
+"""NVIDIA's driver for dynamic resource allocation, whose attributes are read here."""
 VFIO_DEVICE_TYPE = "vfio"
 MIG_PROFILE = re.compile(r"(?:\d+c\.)?(\d+)g\.")
-"""Of a MIG device, as in `3g.20gb` or `1c.3g.20gb`; the number is that of its slices."""
+"""Profile of a MIG device, such as `3g.20gb` or `1c.3g.20gb`, with its number of slices."""
 
 
 def pod_from_manifest(
     item: Mapping[str, Any], node: str, exported_labels: Iterable[str]
 ) -> PodMetadata | None:
-    """A pod as it was described; None where that is none of this node.
+    """Parse the manifest of a pod; None if it is not of this node.
 
-    `started_ns` is left to who knows the clocks.
+    `started_ns` is not set; the caller converts `start_time`.
     """
     meta, spec = object_at(item, "metadata"), object_at(item, "spec")
     uid, at = meta.get("uid"), spec.get("nodeName")
     if not isinstance(uid, str) or not uid or at not in (None, node):
         return None
-    notes = {**object_at(meta, "labels"), **object_at(meta, "annotations")}
-    of_file = str(notes.get(MIRROR_POD_ANNOTATION, ""))
+    annotations = {**object_at(meta, "labels"), **object_at(meta, "annotations")}
+    static_uid = str(annotations.get(MIRROR_POD_ANNOTATION, ""))
     variables = dict(_variables(spec))
     owners = [each for each in objects_at(meta, "ownerReferences") if each.get("controller")]
     owner = owners[0] if owners else {}
     labels = object_at(meta, "labels")
     job = next((labels[name] for name in JOB_LABELS if labels.get(name)), "")
     return PodMetadata(
-        of_file if STATIC_POD_UID.fullmatch(of_file) else uid,
+        static_uid if STATIC_POD_UID.fullmatch(static_uid) else uid,
         sanitize(str(meta.get("namespace", ""))),
         sanitize(str(meta.get("name", ""))),
-        sanitize(str(notes.get(RUN_ID_ANNOTATION) or variables.get("EMISSIONS_RUN_ID", ""))),
-        sanitize(str(notes.get(JOB_ID_ANNOTATION) or variables.get("EMISSIONS_JOB_ID") or job)),
+        sanitize(str(annotations.get(RUN_ID_ANNOTATION) or variables.get("EMISSIONS_RUN_ID", ""))),
+        sanitize(
+            str(annotations.get(JOB_ID_ANNOTATION) or variables.get("EMISSIONS_JOB_ID") or job)
+        ),
         sanitize(str(owner.get("kind", ""))),
         sanitize(str(owner.get("name", ""))),
         sanitize_labels((name, str(labels[name])) for name in exported_labels if name in labels),
@@ -108,7 +109,7 @@ def pod_from_manifest(
 
 
 def start_time(item: Mapping[str, Any]) -> float | None:
-    """Wall clock of when the kubelet took a pod; None where that is not said."""
+    """Wall-clock time at which the kubelet accepted a pod; None if missing."""
     text = str(object_at(item, "status").get("startTime", ""))
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp()
@@ -119,10 +120,10 @@ def start_time(item: Mapping[str, Any]) -> float | None:
 def claimable_gpus(
     slices: Iterable[Mapping[str, Any]],
 ) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """The UUID of each GPU or MIG device of resource slices, by driver, pool and name.
+    """UUIDs of GPUs and MIG devices in resource slices, by driver, pool and name.
 
-    It is "" for a GPU that is passed through to a virtual machine: this node's driver does not see
-    it.
+    The UUID is "" for a GPU passed through to a virtual machine, which this node's driver does not
+    list.
     """
     for key, attributes in _devices(slices):
         is_passed = _attribute(attributes, key[0], "type") == VFIO_DEVICE_TYPE
@@ -133,7 +134,7 @@ def claimable_gpus(
 def claimable_mig_devices(
     slices: Iterable[Mapping[str, Any]],
 ) -> Iterator[tuple[tuple[str, str, str], ClaimedMigDevice]]:
-    """MIG devices of resource slices that have no UUID, since they exist only while claimed."""
+    """MIG devices in resource slices without a UUID, since they exist only while claimed."""
     found = {}
     most: dict[str, int] = {}
     for key, attributes in _devices(slices):
@@ -149,7 +150,7 @@ def claimable_mig_devices(
 def _devices(
     slices: Iterable[Mapping[str, Any]],
 ) -> Iterator[tuple[tuple[str, str, str], Mapping[str, Any]]]:
-    """Driver, pool and name of each device, and its attributes; of a pool, the newest last.
+    """Driver, pool and name of each device, with its attributes; the newest generation last.
 
     v1beta1 has the attributes one level deeper, under `basic`.
     """
@@ -167,7 +168,7 @@ def _generation(spec: Mapping[str, Any]) -> int:
 
 
 def _attribute(attributes: Mapping[str, Any], driver: str, name: str) -> str:
-    """A text attribute; a name without a domain is of the driver's domain. "": there is none."""
+    """A text attribute, "" if missing; a name without a domain has the driver's domain."""
     for domain in (f"{driver}/", f"{NVIDIA_DRIVER}/", ""):
         value = object_at(attributes, domain + name).get("string")
         if isinstance(value, str):
@@ -176,19 +177,19 @@ def _attribute(attributes: Mapping[str, Any], driver: str, name: str) -> str:
 
 
 def object_at(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The object under a key; an empty one where there is none."""
+    """The object under a key; empty if missing."""
     value = holder.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def objects_at(holder: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """The objects of the list under a key; what else is in it is left out."""
+    """The objects in the list under a key; other elements are ignored."""
     value = holder.get(key)
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _variables(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Literal variables of the containers; the first that sets one wins."""
+    """Literal environment variables of the containers; the first container takes precedence."""
     for container in reversed(objects_at(spec, "containers")):
         for variable in objects_at(container, "env"):
             value = variable.get("value")
@@ -197,70 +198,70 @@ def _variables(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 class PodNameInference:
-    """Pods by uid, with the name that they must have.
+    """Infers names of pods from the kubelet's list.
 
-    Cgroups are called by uids, and the kubelet lists names. Where one of either is left that
-    nothing else explains, the two are one pod. It stays linked until its cgroup has gone.
+    Cgroups have uids, and the kubelet lists names. If exactly one uid and one name remain
+    unmatched, they are the same pod. The link is kept until the cgroup is removed.
     """
 
     def __init__(self, known: Iterable[PodMetadata]) -> None:
-        """`known` are pods of before a restart."""
-        self._linked = {facts.uid: facts for facts in known}
+        """`known` are pods from before a restart."""
+        self._linked = {pod.uid: pod for pod in known}
         self._gone: AbstractSet[tuple[str, str]] = frozenset()
-        """Names of those that have left, which a kubelet before 1.34 may list on."""
+        """Names of removed pods, which kubelets before 1.34 may still list."""
         self._unlisted: AbstractSet[str] = frozenset()
-        """Pods that a list that is newer than they are does not have, as one that is over."""
+        """Uids that are missing in a newer list, such as those of ended pods."""
 
-    def find(self, nameless: AbstractSet[str]) -> Mapping[str, PodMetadata]:
-        """Those of these pods that were linked; what is not among them is forgotten."""
-        gone = [facts for uid, facts in self._linked.items() if uid not in nameless]
-        self._gone = self._gone | {(facts.namespace, facts.name) for facts in gone}
-        self._linked = {uid: facts for uid, facts in self._linked.items() if uid in nameless}
-        self._unlisted = self._unlisted & nameless
+    def find(self, unnamed: AbstractSet[str]) -> Mapping[str, PodMetadata]:
+        """The linked pods among these uids; links of all other uids are removed."""
+        gone = [pod for uid, pod in self._linked.items() if uid not in unnamed]
+        self._gone = self._gone | {(pod.namespace, pod.name) for pod in gone}
+        self._linked = {uid: pod for uid, pod in self._linked.items() if uid in unnamed}
+        self._unlisted = self._unlisted & unnamed
         return self._linked
 
     def gone(self, listed: AbstractSet[tuple[str, str]]) -> AbstractSet[tuple[str, str]]:
-        """Names in the kubelet's list that may be those of pods that have left."""
+        """Names in the kubelet's list that may belong to removed pods."""
         self._gone = self._gone & listed
         return self._gone
 
-    def possibly_listed(self, nameless: AbstractSet[str]) -> AbstractSet[str]:
-        """Those of these pods that may be in the kubelet's list."""
-        return nameless - self._unlisted
+    def possibly_listed(self, unnamed: AbstractSet[str]) -> AbstractSet[str]:
+        """The uids among these that may be in the kubelet's list."""
+        return unnamed - self._unlisted
 
     def link(
-        self, nameless: AbstractSet[str], names: AbstractSet[tuple[str, str]]
+        self, unnamed: AbstractSet[str], names: AbstractSet[tuple[str, str]]
     ) -> Mapping[str, PodMetadata]:
-        """The pod that is left and the name that is left, of a list that has all of them."""
+        """Link the only remaining uid and name, given a complete list."""
         if not names:
-            self._unlisted = self._unlisted | nameless
-        if not len(nameless) == len(names) == 1:
+            self._unlisted = self._unlisted | unnamed
+        if not len(unnamed) == len(names) == 1:
             return {}
-        (uid,), ((namespace, name),) = nameless, names
+        (uid,), ((namespace, name),) = unnamed, names
         linked = {uid: PodMetadata(uid, namespace, name, is_partial=True)}
         self._linked = {**self._linked, **linked}
         return linked
 
 
 LOG_DIRECTORY_SEPARATOR = "_"
-"""In no name of Kubernetes: they are RFC 1123 labels or subdomains."""
+"""Not in Kubernetes names, which are RFC 1123 labels or subdomains."""
 
 
 class PodLogDirectories:
-    """Reads `<namespace>_<name>_<uid>`, as kuberuntime.BuildPodLogsDirectory makes them.
+    """Names of pods from log directories `<namespace>_<name>_<uid>`.
 
-    They are listed only while pods are looked for that they may name. The directory may be that of
-    this file system, or of the host's, which is behind process 1 where we are allowed to see it.
+    kuberuntime.BuildPodLogsDirectory makes these names. They are listed only while a pod is without
+    a name, in this file system, or in the host's through /proc/1/root if permitted.
     """
 
     def __init__(self, procfs: str, directory: str = "/var/log/pods") -> None:
         self._directories = (directory, f"{procfs}/1/root{directory}")
         self._known: dict[str, PodMetadata] = {}
         self.is_readable = False
-        """Whether there was such a directory at the last look."""
+        """Whether the directory could be listed the last time."""
 
     def find(self, uids: Iterable[str]) -> Mapping[str, PodMetadata]:
-        """What is known of these pods, by uid; those without a directory are left out."""
+        """Partial metadata of these pods, by uid; pods without a log directory are omitted."""
         wanted = set(uids)
         if wanted - self._known.keys():
             self._known = self._listed()

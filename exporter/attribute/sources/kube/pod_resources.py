@@ -1,4 +1,4 @@
-"""Which container has which device, as the kubelet's PodResources socket tells it."""
+"""A client of the kubelet's PodResources API: devices and exclusive CPUs of containers."""
 
 import logging
 import os
@@ -17,11 +17,12 @@ MAX_VARINT_BYTES = 10
 
 T = TypeVar("T")
 Value: TypeAlias = int | bytes | None
-"""Of a field: a number, a text or message, or None for one of fixed width, which no known has."""
+"""Value of a protobuf field: a number, bytes (text or message), or None for a fixed-width field,
+which no known message has."""
 
 
 class ClaimedDevice(NamedTuple):
-    """A device that a container has by dynamic resource allocation."""
+    """A device allocated to a container by dynamic resource allocation."""
 
     driver: str
     pool: str
@@ -29,24 +30,24 @@ class ClaimedDevice(NamedTuple):
 
 
 class ContainerResources(NamedTuple):
-    """The devices and CPUs that one container of an active pod was given."""
+    """Devices and CPUs allocated to one container of an active pod."""
 
     namespace: str
     pod: str
     container: str
-    """"": given to the pod as a whole."""
+    """Name; "": allocated to the pod as a whole."""
     devices: tuple[tuple[str, str], ...] = ()
-    """Resource and id of each, as the device plugin calls them."""
+    """Resource and device id of each, as named by the device plugin."""
     cpus: tuple[int, ...] = ()
-    """Those that it has alone."""
+    """Exclusive CPUs."""
     claimed: tuple[ClaimedDevice, ...] = ()
 
 
 def parse_pod_resources(data: bytes, skipped: list[str] | None = None) -> list[ContainerResources]:
-    """The containers of a ListPodResourcesResponse.
+    """Decode the containers of a ListPodResourcesResponse.
 
-    Adds a reason to `skipped` for each entry that is left out because it cannot be decoded. Raises
-    ValueError if the message around them cannot.
+    Entries that cannot be decoded are skipped, and their errors appended to `skipped`. Raises
+    ValueError if the message itself cannot be decoded.
     """
     reasons = [] if skipped is None else skipped
     pods = (value for field, value in _fields(data) if field == 1)
@@ -55,7 +56,10 @@ def parse_pod_resources(data: bytes, skipped: list[str] | None = None) -> list[C
 
 
 def parse_allocatable(data: bytes, skipped: list[str] | None = None) -> list[tuple[str, str]]:
-    """Resource and id of each device of an AllocatableResourcesResponse; errors as above."""
+    """Decode resource and device id of each device of an AllocatableResourcesResponse.
+
+    Errors are handled as in `parse_pod_resources`.
+    """
     reasons = [] if skipped is None else skipped
     lists = (value for field, value in _fields(data) if field == 1)
     found = _decode_each(lists, "a list of allocatable devices", _devices, reasons)
@@ -65,7 +69,7 @@ def parse_allocatable(data: bytes, skipped: list[str] | None = None) -> list[tup
 def _decode_each(
     entries: Iterable[Value], what: str, decode: Callable[[Value], T], skipped: list[str]
 ) -> Iterator[T]:
-    """Every entry decoded, without those that cannot be."""
+    """Decode entries, skipping those that cannot be decoded."""
     for entry in entries:
         try:
             yield decode(entry)
@@ -96,7 +100,7 @@ def _pod(data: Value, skipped: list[str]) -> list[ContainerResources]:
             skipped,
         )
     ]
-    # Those of the pod as a whole contain those of its containers.
+    # The CPUs of the pod include those of its containers.
     cpus = _cpus(numbers, where, skipped)
     if shared := set(cpus).difference(*(container.cpus for container in found)):
         found.append(ContainerResources(namespace, name, "", cpus=tuple(sorted(shared))))
@@ -132,7 +136,7 @@ def _container(data: Value, pod: str, skipped: list[str]) -> ContainerResources:
 
 
 def _cpus(numbers: Iterable[Value], where: str, skipped: list[str]) -> tuple[int, ...]:
-    """Ids of CPUs, ascending, without those of a list that cannot be decoded."""
+    """Ids of CPUs, ascending; lists that cannot be decoded are skipped."""
     found = _decode_each(numbers, f"CPUs of {where}", _numbers, skipped)
     return tuple(sorted(cpu for cpus in found for cpu in cpus))
 
@@ -161,7 +165,7 @@ def _claimed(data: Value) -> ClaimedDevice:
 
 
 def _fields(message: Value) -> Iterator[tuple[int, Value]]:
-    """Number and value of each field."""
+    """Decode the fields of a message: field number and value."""
     data, at = _bytes(message), 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -175,7 +179,7 @@ def _fields(message: Value) -> Iterator[tuple[int, Value]]:
         elif kind in WIDTHS:
             width = WIDTHS[kind]
         else:
-            raise ValueError(f"field {number} has the unknown wire type {kind}")
+            raise ValueError(f"field {number} has unknown wire type {kind}")
         if at + width > len(data):
             raise ValueError(f"field {number} ends beyond the message")
         yield number, data[at : at + width] if kind == BYTES else None
@@ -183,7 +187,7 @@ def _fields(message: Value) -> Iterator[tuple[int, Value]]:
 
 
 def _numbers(value: Value) -> list[int]:
-    """A repeated number, packed or one by one."""
+    """Decode a repeated number, packed or not."""
     if isinstance(value, int):
         return [value]
     data, values, at = _bytes(value), [], 0
@@ -222,39 +226,40 @@ SERVICE = "/v1.PodResourcesLister/"
 POLL_SECONDS = 5.0
 CALL_SECONDS = 5.0
 ALLOCATABLE_POLLS = 12
-"""Polls between two questions for all devices that there are, unless it gave out others."""
+"""Polls between requests for all allocatable devices, unless the allocations have changed."""
 MAX_MESSAGE_BYTES = 64 << 20
 OPTIONS = (
-    # A kubelet that restarts is found again soon, and not after two minutes.
+    # Reconnect soon after a kubelet restart; the default is up to two minutes.
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
 )
-NO_KUBELET = "no kubelet has answered since the start; where there is none, this is no failure"
-REMEDY = "mount its directory into the exporter, and let it read there as root"
+NO_KUBELET = "no kubelet has answered since the start; not a failure on a node without a kubelet"
+REMEDY = "mount its directory into the exporter, and run the exporter as root"
 
 
 class PodResources(NamedTuple):
-    """What the kubelet said last."""
+    """The last answer of the kubelet."""
 
     containers: tuple[ContainerResources, ...] = ()
     replicas: tuple[tuple[str, str], ...] = ()
-    """Resource and id of every device that can be handed out."""
+    """Resource and device id of every allocatable device."""
     at_ns: int = 0
-    """CLOCK_BOOTTIME; 0: it has said nothing yet."""
+    """Time of the answer, CLOCK_BOOTTIME; 0: no answer yet."""
     why: str = "the kubelet has not answered yet"
-    """Why there is nothing newer; "": all is well."""
+    """Why there is no newer answer; "": no error."""
     skipped: tuple[str, ...] = ()
-    """Why entries of the last answer were left out; the others count."""
+    """Errors of the entries that were skipped in the last answer."""
     requested_ns: int = 0
-    """CLOCK_BOOTTIME of when it was asked for this; a pod that began later may be missing."""
+    """Time of the request, CLOCK_BOOTTIME; a pod that started later may be missing."""
 
 
 class KubeletClient:
-    """Asks every few seconds, in a thread of its own, since it may hang.
+    """Polls the kubelet every few seconds, in its own thread, since a call may hang.
 
-    Raises Unavailable where there is no directory of its socket, or no grpcio. Where no kubelet is
-    expected, there may be none: uninstalled, it leaves its directory or its socket behind.
+    Raises Unavailable if the directory of the socket does not exist, or grpcio is not installed.
+    If not `is_expected`, the lack of a kubelet is not an error: an uninstalled kubelet leaves its
+    directory or its socket behind.
     """
 
     def __init__(
@@ -266,12 +271,12 @@ class KubeletClient:
         is_expected: bool = True,
     ) -> None:
         if not os.path.isdir(os.path.dirname(path)):
-            raise Unavailable(f"there is no {os.path.dirname(path)}")
+            raise Unavailable(f"{os.path.dirname(path)} does not exist")
         try:
             import grpc  # 20 MB that only nodes of Kubernetes need
         except ImportError:
             raise Unavailable(
-                "grpcio is missing; pip install emissions-exporter[kubernetes]"
+                "grpcio is missing; install it with: pip install emissions-exporter[kubernetes]"
             ) from None
         self._grpc: Any = grpc
         self._path = path
@@ -286,34 +291,34 @@ class KubeletClient:
         self._worker = worker("kubelet", self._poll, POLL_SECONDS)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         self._worker.start()
 
     def wake(self) -> None:
-        """Ask now: a pod is new, and what it was given is its own from the first moment."""
+        """Poll now, for a new pod, which holds its devices from its start."""
         self._worker.wake()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Stop; False if it hangs."""
+        """Stop the thread; False if it hangs."""
         self._is_stopping = True
         self._close()
         return self._worker.stop(timeout_seconds)
 
     def _poll(self) -> None:
-        """Ask once; what was known stays where there is no answer."""
+        """Poll once; after an error the last answer is kept."""
         if self._is_stopping:
             return
         try:
             skipped: list[str] = []
             requested_ns = self._clock.boottime_ns()
-            # It lists them in any order.
-            containers = tuple(sorted(self._ask("List", parse_pod_resources, skipped)))
+            # The kubelet lists them in any order.
+            containers = tuple(sorted(self._call("List", parse_pod_resources, skipped)))
             replicas = self.latest.replicas
             is_new = containers != self.latest.containers
             if self._polls % ALLOCATABLE_POLLS == 0 or not replicas or is_new:
                 replicas = self._replicas(replicas)
         except (self._grpc.RpcError, ValueError) as error:
-            self.latest = self.latest._replace(why=self._explained(error))
+            self.latest = self.latest._replace(why=self._error_text(error))
             self._close()
             return
         self._polls += 1
@@ -321,13 +326,11 @@ class KubeletClient:
         skipped += self._skipped_replicas
         if skipped and known.skipped != tuple(skipped):
             log.warning(
-                "entries of the kubelet's answer cannot be decoded and are left out: count=%d "
-                "first=%r",
-                len(skipped),
-                skipped[0],
+                "entries of the kubelet's answer cannot be decoded and are ignored",
+                extra={"count": len(skipped), "first": skipped[0]},
             )
         self.latest = PodResources(
-            # The same object as long as nothing changed, for who looks every second.
+            # Keep the same object while unchanged: callers compare by identity every second.
             known.containers if known.containers == containers else containers,
             known.replicas if known.replicas == replicas else replicas,
             self._clock.boottime_ns(),
@@ -337,34 +340,34 @@ class KubeletClient:
         )
 
     def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        """All devices; an older kubelet does not tell."""
+        """All allocatable devices; older kubelets do not support the request."""
         skipped: list[str] = []
         with suppress(self._grpc.RpcError, ValueError):
-            known = tuple(sorted(self._ask("GetAllocatableResources", parse_allocatable, skipped)))
+            known = tuple(sorted(self._call("GetAllocatableResources", parse_allocatable, skipped)))
         self._skipped_replicas = skipped
         return known
 
-    def _ask(
+    def _call(
         self,
         method: str,
         parse: Callable[[bytes, list[str]], Sequence[Any]],
         skipped: list[str],
     ) -> Sequence[Any]:
-        channel = self._channel  # which another thread may close
+        channel = self._channel  # another thread may close it
         if channel is None:
             path = f"unix:{self._path}"
             channel = self._channel = self._grpc.insecure_channel(path, options=OPTIONS)
         call = channel.unary_unary(SERVICE + method, response_deserializer=bytes)
         return parse(call(b"", timeout=CALL_SECONDS), skipped)
 
-    def _explained(self, error: Exception) -> str:
+    def _error_text(self, error: Exception) -> str:
         if not isinstance(error, self._grpc.RpcError):
-            return f"{self._path}: the kubelet's answer makes no sense: {error}"
+            return f"{self._path}: the kubelet's answer cannot be decoded: {error}"
         code = error.code().name.lower().replace("_", " ")
         if not self._is_expected and not self.latest.at_ns and not has_listener(self._path):
             return NO_KUBELET
         if not os.path.exists(self._path):
-            return f"{self._path} is not there; is the kubelet running? If so, {REMEDY}"
+            return f"{self._path} does not exist; is the kubelet running? If so, {REMEDY}"
         return f"{self._path}: the kubelet does not answer: {code}; {REMEDY}"
 
     def _close(self) -> None:
@@ -374,7 +377,7 @@ class KubeletClient:
 
 
 def has_listener(path: str) -> bool:
-    """Whether somebody listens on a socket, or nobody can tell."""
+    """Whether a process listens on a UNIX socket; True if that cannot be determined."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(CALL_SECONDS)
         try:

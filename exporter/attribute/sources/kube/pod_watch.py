@@ -1,4 +1,4 @@
-"""What the API server knows of the pods of this node: names, owners, the ids they were given."""
+"""Watches the pods of this node at the API server: names, owners, run ids and claimed devices."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -27,26 +27,26 @@ RESOURCE_SLICES = tuple(
 WATCH_SECONDS = 300
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0
 HEALTHY_NS = 10 * NANOSECONDS_PER_SECOND
-"""A watch that lasted as long was well, though nothing happened; its end is no failed try."""
+"""A watch that lasted this long was healthy, even without events; its end is not an error."""
 PAGE = "500"
 MAX_PODS = 1_000
-"""Pods that are kept; a node runs a few hundred at most."""
+"""Limit for the pods that are kept; a node runs a few hundred at most."""
 GONE, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 410, 401, 403, 404
 REMEDIES = {
-    UNAUTHORIZED: "; its token is read anew at the next try",
-    FORBIDDEN: "; let the service account list and watch pods, see deploy/kubernetes",
+    UNAUTHORIZED: "; the token is read again at the next try",
+    FORBIDDEN: "; allow the service account to list and watch pods, see deploy/kubernetes",
 }
 
 SLICES_REMEDY = (
-    ", so GPUs of dynamic resource allocation are of nobody; let the service account list "
-    "resourceslices: rbac.dynamicResourceAllocation of the chart"
+    ", so GPUs of dynamic resource allocation are attributed to no pod; allow the service account "
+    "to list resourceslices: rbac.dynamicResourceAllocation of the chart"
 )
 
 
 class PodWatch:
-    """Lists the pods of one node, then follows them, in a thread of its own.
+    """Lists and then watches the pods of one node, in its own thread.
 
-    Raises Unavailable where nobody says which node this is.
+    Raises Unavailable without a node name.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PodWatch:
     ) -> None:
         if not node:
             raise Unavailable(
-                "the name of this node is not known; set attribute.node_name by fieldRef "
+                "the name of this node is not known; set attribute.node_name with fieldRef "
                 "spec.nodeName in EMISSIONS_EXPORTER_ATTRIBUTE_NODE_NAME of the DaemonSet's "
                 "container, see deploy/kubernetes"
             )
@@ -68,34 +68,34 @@ class PodWatch:
         self._clock = clock
         self._exported_labels = tuple(exported_labels)
         self.latest = ApiServerState()
-        """Replaced as a whole."""
+        """The last state; replaced as a whole."""
         self._version = ""
         self._backoff = Backoff(FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS)
         self._retry_ns = 0
         self._is_stopping = False
-        self._worker = worker("pods", self._turn, 1.0)
+        self._worker = worker("pods", self._list_and_watch, 1.0)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._worker.start()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Stop; False if it hangs."""
+        """Stop the thread; False if it hangs."""
         self._is_stopping = True
         self._server.interrupt()
         return self._worker.stop(timeout_seconds)
 
-    def _turn(self) -> None:
-        """One watch, after a list where that is needed."""
+    def _list_and_watch(self) -> None:
+        """Run one watch, after a list if needed."""
         if self._is_stopping or self._clock.boottime_ns() < self._retry_ns:
             return
         try:
             if not self._version:
                 self._list()
-            self._learn_slices()
+            self._update_devices()
             self._watch()
         except ApiError as error:
-            self._failed(error)
+            self._record_error(error)
 
     def _list(self) -> None:
         pods: dict[str, PodMetadata] = {}
@@ -103,7 +103,7 @@ class PodWatch:
         while True:
             page = self._server.get(PODS, **query)
             for item in objects_at(page, "items"):
-                facts = self._facts(item)
+                facts = self._parse_pod(item)
                 if facts is not None and len(pods) < MAX_PODS:
                     pods[facts.uid] = facts
             meta = object_at(page, "metadata")
@@ -112,7 +112,7 @@ class PodWatch:
                 break
             query["continue"] = str(token)
         self._version = str(meta.get("resourceVersion", ""))
-        self._learn(pods)
+        self._set_pods(pods)
 
     def _watch(self) -> None:
         query = {
@@ -122,10 +122,10 @@ class PodWatch:
         }
         events = self._server.watch(PODS, WATCH_SECONDS, **query)
         began_ns = self._clock.boottime_ns()
-        self._learn(self.latest.pods)
+        self._set_pods(self.latest.pods)
         try:
             for event in events:
-                self._take(event)
+                self._apply(event)
                 self._backoff.reset()
                 if self._is_stopping:
                     return
@@ -134,7 +134,7 @@ class PodWatch:
                 raise
         self._backoff.reset()
 
-    def _take(self, event: Mapping[str, Any]) -> None:
+    def _apply(self, event: Mapping[str, Any]) -> None:
         """Apply one event of the watch. Raises ApiError for one that ends it."""
         item = object_at(event, "object")
         kind = event.get("type")
@@ -142,21 +142,21 @@ class PodWatch:
             raise _watch_error(item)
         self._version = str(object_at(item, "metadata").get("resourceVersion", self._version))
         pods = dict(self.latest.pods)
-        facts = self._facts(item) if kind != "BOOKMARK" else None
+        facts = self._parse_pod(item) if kind != "BOOKMARK" else None
         is_new = facts is not None and facts.uid not in pods and kind != "DELETED"
         if facts is not None and kind == "DELETED":
             pods.pop(facts.uid, None)
         elif facts is not None and (facts.uid in pods or len(pods) < MAX_PODS):
             pods[facts.uid] = facts
-        self._learn(pods)
+        self._set_pods(pods)
         if is_new and _has_claims(item):
-            self._learn_slices()
+            self._update_devices()
 
-    def _learn(self, pods: Mapping[str, PodMetadata]) -> None:
+    def _set_pods(self, pods: Mapping[str, PodMetadata]) -> None:
         self.latest = self.latest._replace(pods=pods, at_ns=self._clock.boottime_ns(), why="")
 
-    def _learn_slices(self) -> None:
-        """Devices of dynamic resource allocation; none where the server has no such thing."""
+    def _update_devices(self) -> None:
+        """Update devices of dynamic resource allocation; none if the server does not support it."""
         slices: list[Mapping[str, Any]] = []
         why = ""
         for path in RESOURCE_SLICES:
@@ -176,10 +176,10 @@ class PodWatch:
             gpus_reason=why,
         )
 
-    def _failed(self, error: ApiError) -> None:
-        """What is known stays; the next try is later each time."""
+    def _record_error(self, error: ApiError) -> None:
+        """Record an error and back off exponentially; the last state is kept."""
         if error.status in (GONE, FORBIDDEN):
-            self._version = ""  # it has forgotten where we were, or lets us list and not watch
+            self._version = ""  # list again: the version expired, or only listing is allowed
         if error.status == GONE:
             return
         wait = max(self._backoff.fail(), error.retry_after)
@@ -187,13 +187,13 @@ class PodWatch:
         why = f"API server: {error}{REMEDIES.get(error.status, '')}"
         self.latest = self.latest._replace(why=why)
 
-    def _facts(self, item: Mapping[str, Any]) -> PodMetadata | None:
-        """A pod as it was described; None where that is none of this node."""
+    def _parse_pod(self, item: Mapping[str, Any]) -> PodMetadata | None:
+        """Parse a pod; None if it is not of this node."""
         facts = pod_from_manifest(item, self._node, self._exported_labels)
         return facts and facts._replace(started_ns=self._boottime_ns(start_time(item)))
 
     def _boottime_ns(self, wall: float | None) -> int:
-        """CLOCK_BOOTTIME of a time by the wall clock; 0 for none, or one before the boot."""
+        """Convert wall-clock time to CLOCK_BOOTTIME; 0 for None, or a time before the boot."""
         if wall is None:
             return 0
         ago_ns = round((self._clock.wall() - wall) * NANOSECONDS_PER_SECOND)
@@ -203,13 +203,13 @@ class PodWatch:
 def _has_claims(item: Mapping[str, Any]) -> bool:
     """Whether a pod has devices by dynamic resource allocation.
 
-    It asks for them by a claim or, as an extended resource, by a limit like `nvidia.com/gpu: 1`.
+    It requests them by a claim or, as an extended resource, by a limit like `nvidia.com/gpu: 1`.
     """
     by_limit = object_at(object_at(item, "status"), "extendedResourceClaimStatus")
     return bool(objects_at(object_at(item, "spec"), "resourceClaims") or by_limit)
 
 
 def _watch_error(status: Mapping[str, Any]) -> ApiError:
-    """The error that a watch ends with, as the server describes it."""
+    """The error of an ERROR event, which ends a watch."""
     code = status.get("code")
     return ApiError(code if isinstance(code, int) else 0, str(status.get("message", "watch ended")))

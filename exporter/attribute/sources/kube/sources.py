@@ -1,4 +1,4 @@
-"""Opening what there is of Kubernetes on this node; what is missing is said with its remedy."""
+"""The Kubernetes sources of this node, kubelet and API server, and their combined state."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 NOT_IN_POD = (
-    "this is no pod, so the API server is not asked: pods are known by their uid, and by namespace "
-    "and name as far as the kubelet and its logs have them"
+    "not running in a pod, so the API server is not used: pods are identified by their uid, and by "
+    "namespace and name if the kubelet or its log directories have them"
 )
 
 
 class KubernetesSources(NamedTuple):
-    """Those that could be opened; None where one is missing, which `missing` explains."""
+    """The opened sources; None for one that is missing, with its state in `missing`."""
 
     kubelet: KubeletClient | None
     watch: "PodWatch | None"
@@ -40,15 +40,15 @@ def open_kubernetes(
     clock: Clock,
     service_account: str,
 ) -> KubernetesSources | None:
-    """What tells of pods here; None on a node that is none of Kubernetes.
+    """Open the sources of pod metadata; None on a node without Kubernetes.
 
-    Without a `service_account`, or outside of a pod, the API server is not asked, which is no
+    Without a `service_account`, or outside of a pod, the API server is not used; this is not a
     failure.
     """
     host = environment.get("KUBERNETES_SERVICE_HOST", "")
     if not host and not os.path.isdir(os.path.dirname(kubelet_socket)):
         return None
-    # TLS and HTTP take 40 ms and 2 MB that other nodes need not spend.
+    # Imported late: TLS and HTTP cost 40 ms and 2 MB, which other nodes should not pay.
     from exporter.attribute.sources.kube.api_server import ApiServerClient
     from exporter.attribute.sources.kube.pod_watch import PodWatch
 
@@ -73,11 +73,11 @@ def open_kubernetes(
 
 
 PENDING_ERRORS = {NO_POD_RESOURCES.why, NO_API_SERVER_STATE.why}
-"""Of those who were asked a moment ago, which is no failure."""
+"""States before the first answer, which are not failures."""
 BENIGN_ERRORS = {"", NO_KUBELET, *PENDING_ERRORS}
 WRONG_NODE_NAME = (
-    "the API server has no pod on this node; set attribute.node_name by fieldRef spec.nodeName in "
-    "EMISSIONS_EXPORTER_ATTRIBUTE_NODE_NAME of the DaemonSet's container"
+    "the API server has no pod on this node; set attribute.node_name with fieldRef spec.nodeName "
+    "in EMISSIONS_EXPORTER_ATTRIBUTE_NODE_NAME of the DaemonSet's container"
 )
 
 
@@ -85,14 +85,14 @@ NO_PODS: Mapping[str, PodMetadata] = MappingProxyType({})
 
 
 class _ListedPods(NamedTuple):
-    """Pods in the kubelet's list, by namespace and name."""
+    """Namespace and name of the pods in the kubelet's list."""
 
     listed: frozenset[tuple[str, str]] = frozenset()
     with_devices: frozenset[tuple[str, str]] = frozenset()
 
 
 class KubernetesState:
-    """What those of the two have said that could be opened."""
+    """The last answers of the kubelet and the API server, as far as they could be opened."""
 
     def __init__(self, sources: KubernetesSources, clock: Clock) -> None:
         self._kubelet, self._watch, self._missing = sources
@@ -100,11 +100,11 @@ class KubernetesState:
         self._held: tuple[object, _ListedPods] = (None, _ListedPods())
 
     def pods(self) -> Mapping[str, PodMetadata]:
-        """Pods by uid, as the API server described them; the same object while unchanged."""
+        """Pods by uid, as described by the API server; the same object while unchanged."""
         return self._watch.latest.pods if self._watch is not None else NO_PODS
 
     def holders(self) -> "_ListedPods":
-        """Pods as the kubelet lists them; the same object as long as nothing changed."""
+        """Pods as listed by the kubelet; the same object while unchanged."""
         containers = self._kubelet.latest.containers if self._kubelet is not None else ()
         if containers is not self._held[0]:
             self._held = (
@@ -121,47 +121,47 @@ class KubernetesState:
         return self._held[1]
 
     def requested_ns(self) -> int:
-        """When the kubelet was asked for what it lists; 0: it has not answered yet."""
+        """Time of the request for the kubelet's last list; 0: no answer yet."""
         return self._kubelet.latest.requested_ns if self._kubelet is not None else 0
 
     def may_list_pod(self, since_ns: int) -> bool:
-        """Whether the kubelet may list a pod in a moment that was first seen then."""
+        """Whether the kubelet may soon list a pod that was first seen at `since_ns`."""
         if self._kubelet is None:
             return False
         latest = self._kubelet.latest
-        is_asked_again = not latest.why and 0 < latest.requested_ns < since_ns
-        return is_asked_again or latest.why == NO_POD_RESOURCES.why
+        is_outdated = not latest.why and 0 < latest.requested_ns < since_ns
+        return is_outdated or latest.why == NO_POD_RESOURCES.why
 
     def has_api_server(self) -> bool:
-        """Whether there is an API server that may describe pods, now or later."""
+        """Whether an API server may describe pods, now or later."""
         return self._watch is not None
 
     def is_complete(self) -> bool:
-        """Whether the API server can be read, so that a pod without a name is new or over."""
+        """Whether the API server's list is current, so a pod without a name is new or has ended."""
         return self._watch is not None and not self._watch.latest.why
 
     def has_answered(self) -> bool:
         """Whether kubelet and API server have answered, or failed to."""
-        said = [self._kubelet.latest.why] if self._kubelet is not None else []
-        said += [self._watch.latest.why] if self._watch is not None else []
-        return not PENDING_ERRORS.intersection(said)
+        errors = [self._kubelet.latest.why] if self._kubelet is not None else []
+        errors += [self._watch.latest.why] if self._watch is not None else []
+        return not PENDING_ERRORS.intersection(errors)
 
     def may_describe_pod(self) -> bool:
-        """Whether the API server may name a pod that is new in a moment."""
+        """Whether the API server may soon describe a new pod."""
         return self._watch is not None and self._watch.latest.why in ("", NO_API_SERVER_STATE.why)
 
     def poll_now(self) -> None:
-        """Have the kubelet asked at once."""
+        """Poll the kubelet immediately."""
         if self._kubelet is not None:
             self._kubelet.wake()
 
     def states(
         self, *, has_pods: bool, has_claims: bool, devices_note: str = ""
     ) -> tuple[CollectorState, ...]:
-        """How they fare; what they said last counts on, and its age is told.
+        """States of the sources; after an error the last answer stays in use, with its age shown.
 
-        `has_pods` says whether there are pods here, `has_claims` whether one has a device by
-        dynamic resource allocation, `devices_note` what may be wrong with the devices of pods.
+        `has_pods`: whether this node has pods. `has_claims`: whether one of them has a device by
+        dynamic resource allocation. `devices_note`: a possible problem with the devices of pods.
         """
         now_ns = self._clock.boottime_ns()
         states = list(self._missing)
@@ -186,12 +186,12 @@ class KubernetesState:
 
 def _skipped(reasons: Sequence[str]) -> str:
     return (
-        f"the kubelet's answer cannot be decoded in {len(reasons)} places, which are left out; the "
-        f"first: {reasons[0]}; report it with the version of the kubelet"
+        f"the kubelet's answer cannot be decoded in {len(reasons)} places, which are ignored; the "
+        f"first: {reasons[0]}; report this with the version of the kubelet"
     )
 
 
 def _state(name: str, at_ns: int, why: str, *, now_ns: int) -> CollectorState:
     age_seconds = (now_ns - at_ns) / NANOSECONDS_PER_SECOND if at_ns else 0.0
-    said = f"{why}; what it said {age_seconds:.0f} s ago counts" if why and at_ns else why
-    return CollectorState(name, why in BENIGN_ERRORS, 0.0, said)
+    text = f"{why}; its answer of {age_seconds:.0f} s ago is still used" if why and at_ns else why
+    return CollectorState(name, why in BENIGN_ERRORS, 0.0, text)

@@ -1452,8 +1452,8 @@ class TestDevices:
         ok, why = node.state("kubelet")
         assert node.held() == [("GPU-1", "", ONE, 1, 1)]
         assert not ok
-        assert "what it said 1" in why
-        assert "s ago counts" in why
+        assert "its answer of 1" in why
+        assert "s ago is still used" in why
 
     def test_cores_that_a_pod_has_alone_are_its_own(self, node):
         node.pod(ONE, "a")

@@ -215,7 +215,7 @@ def test_a_server_that_has_forgotten_where_we_were_is_asked_for_all_again(api, w
     ("status", "said"),
     [
         (401, "401 Unauthorized"),
-        (403, "let the service account list and watch pods"),
+        (403, "allow the service account to list and watch pods"),
         (429, "429 Too Many Requests"),
         (500, "500 Internal Server Error"),
     ],
@@ -357,7 +357,7 @@ def test_a_quiet_watch_that_is_cut_every_half_minute_is_no_failure(clock):
 def test_a_peer_that_is_gone_is_noticed_though_a_watch_is_silent(api):
     server = server_of(api)
     events = server.watch("/api/v1/pods", 300)
-    options = {option: server._open.sock.getsockopt(*option) for option in KEEPALIVE}
+    options = {option: server._active_watch.sock.getsockopt(*option) for option in KEEPALIVE}
     assert options == KEEPALIVE
     assert wait_until(lambda: api.watches, SOON)
     api.cut()
@@ -531,7 +531,7 @@ def test_a_watch_that_ends_by_itself_meanwhile_can_be_interrupted(api):
     server = server_of(api)
     ours, other = socket.socketpair()
     with ours, other:
-        server._open = _Closing(ours)
+        server._active_watch = _Closing(ours)
         server.interrupt()
         assert other.recv(1) == b""
 

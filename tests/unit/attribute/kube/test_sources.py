@@ -54,7 +54,7 @@ def test_outside_of_a_pod_the_api_server_is_not_asked_and_nothing_fails(opened):
     assert sources.watch is None
     (state,) = sources.missing
     assert (state.name, state.ok) == ("pods", True)
-    assert "the API server is not asked" in state.why
+    assert "the API server is not used" in state.why
 
 
 def test_outside_of_a_pod_without_a_service_account_there_is_nothing_to_say(opened):
@@ -85,7 +85,7 @@ def test_in_a_pod_a_kubelet_that_is_not_there_is_a_failure(opened, clock):
     states = KubernetesState(sources, clock).states(has_pods=False, has_claims=False)
     (state,) = [each for each in states if each.name == "kubelet"]
     assert not state.ok
-    assert "is not there; is the kubelet running?" in state.why
+    assert "does not exist; is the kubelet running?" in state.why
 
 
 @pytest.mark.parametrize(("environment", "is_ok"), [({}, True), (IN_A_POD, False)])
