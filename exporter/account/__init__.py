@@ -1,1 +1,1 @@
-"""account: totals that survive."""
+"""Accounting stage: running totals in memory, the journal and the ledger."""

@@ -1,4 +1,4 @@
-"""What the books keep of each line, run and device: mutable, and owned by the books alone."""
+"""Accounts, factor uses and power windows: the mutable state of `Books`, which alone uses it."""
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -13,7 +13,7 @@ from exporter.model.workload import AttributionTarget
 
 
 class FactorUses:
-    """How much of one run's energy was converted with which factor."""
+    """Energy and carbon of one run by the factor with which they were converted."""
 
     def __init__(self, uses: Iterable[FactorUse] = ()) -> None:
         self._uses: dict[Factor | None, FactorUse] = {}
@@ -24,9 +24,9 @@ class FactorUses:
             self.add(*use)
 
     def add(self, factor: Factor | None, energy_uj: int, carbon_ng: int) -> None:
-        """Count an amount (< 0: take it away).
+        """Add an amount; a negative one is subtracted.
 
-        Cheap as long as the factor is the same object as before.
+        Consecutive amounts of the same factor object are buffered, which is cheap.
         """
         if factor is not self._factor:
             self._close()
@@ -35,17 +35,17 @@ class FactorUses:
         self._carbon_ng += carbon_ng
 
     def totals(self) -> tuple[FactorUse, ...]:
-        """The sums, in the order of first use."""
+        """Return the sums by factor, in the order of first use."""
         self._close()
         return tuple(self._uses.values())
 
     def _close(self) -> None:
-        """Put what has gathered under the present factor with the rest."""
+        """Add the buffered amounts to the sum of the current factor."""
         if not self._energy_uj and not self._carbon_ng:
             return
-        known = self._uses.get(self._factor, FactorUse(self._factor, 0, 0))
+        old = self._uses.get(self._factor, FactorUse(self._factor, 0, 0))
         use = self._uses[self._factor] = FactorUse(
-            self._factor, known.energy_uj + self._energy_uj, known.carbon_ng + self._carbon_ng
+            self._factor, old.energy_uj + self._energy_uj, old.carbon_ng + self._carbon_ng
         )
         if not use.energy_uj and not use.carbon_ng:
             del self._uses[self._factor]
@@ -53,7 +53,7 @@ class FactorUses:
 
 
 class Account:
-    """One line: what stands on it, what of that is news to the ledger, and its power."""
+    """Balance of one account, the part of it that the ledger does not have, and its power."""
 
     __slots__ = (
         "balance",
@@ -72,9 +72,9 @@ class Account:
         self.line = line
         self.balance = balance
         self.sent: Balance | None = None
-        """The balance in the last batch; the same object as long as nothing changed."""
+        """Balance in the last batch; the same object as `balance` while nothing has changed."""
         self.flushed_total = balance.total
-        """The total when usage was last written up; the rest belongs to `minute` and `factor`."""
+        """Total at the last `flush_usage`; the remainder belongs to `minute` and `factor`."""
         self.minute = 0
         self.factor: Factor | None = None
         self.uses = uses
@@ -83,7 +83,7 @@ class Account:
         self.row: AccountSnapshot | None = None
 
     def add(self, energy_uj: int, held_uj: int, carbon_ng: int) -> None:
-        """Book an amount."""
+        """Add an amount to the balance."""
         total, base = self.balance
         self.balance = Balance(
             Amount(
@@ -99,26 +99,26 @@ class Account:
             self.uses.add(self.factor, energy_uj, carbon_ng)
 
     def to_snapshot(self) -> AccountSnapshot:
-        """The line as a row of the snapshot, made anew only if something changed."""
+        """Return the account as a row of the snapshot, cached until the account changes."""
         if self.row is None:
             self.row = AccountSnapshot(*self.line, self.balance, self.power_watts)
         return self.row
 
 
 class PowerWindow:
-    """The stretch of time over which a device's power is a mean."""
+    """The window over which the mean power of a device and its accounts is computed."""
 
     __slots__ = ("accounts", "duration_ns", "end_ns", "power_watts")
 
     def __init__(self) -> None:
         self.accounts: set[Account] = set()
         self.duration_ns = 0
-        """Of the intervals taken in; less than the time since the first if the machine slept."""
+        """Sum of the intervals' durations; shorter than the elapsed time if the machine slept."""
         self.end_ns = 0
         self.power_watts: float | None = None
 
     def advance(self, t0_ns: int, t1_ns: int, window_ns: int) -> None:
-        """Take in an interval whose energy is on the accounts; when full, begin the next."""
+        """Add an interval that is booked already; when the window is full, compute powers."""
         self.end_ns = t1_ns
         self.duration_ns += t1_ns - t0_ns
         duration_ns = self.duration_ns
@@ -134,7 +134,7 @@ class PowerWindow:
         self.duration_ns = 0
 
     def forget(self) -> None:
-        """No news for too long: the power is unknown, which is not zero."""
+        """Set the power to unknown (None, not zero) because no interval arrived for too long."""
         self.power_watts = None
         for account in self.accounts:
             account.power_watts = None
@@ -145,34 +145,34 @@ ZERO_BALANCE = Balance(ZERO_AMOUNT)
 
 
 class Accounts:
-    """The accounts, and what was used of them that no batch has yet; owned by the books alone."""
+    """All accounts, and the usage that is in no batch yet."""
 
     def __init__(self, uses: Mapping[RunKey, tuple[FactorUse, ...]]) -> None:
         self.accounts: dict[AccountKey, Account] = {}
-        """To be read alone, as are the two below."""
+        """Read-only for callers, like `windows` and `uses`."""
         self.windows: dict[Device, PowerWindow] = {}
         self.uses = {key: FactorUses(of_run) for key, of_run in uses.items()}
         self.minute = 0
-        """Where energy is written up that came without a minute."""
+        """Minute of usage whose account has no minute of its own."""
         self.changed = False
-        """Whether a line came or went, or its base moved; set back by who looks."""
+        """Whether an account was opened or closed or its base changed; reset by the reader."""
         self._of_runs: dict[AttributionTarget, list[Account]] = {}
         self._usage: dict[UsageKey, Amount] = {}
 
     def at(self, line: AccountKey) -> Account:
-        """The line's account; one at zero if there is none yet."""
+        """Return the account of a key; open it at zero if there is none."""
         return self.accounts.get(line) or self.open(line, ZERO_BALANCE)
 
     def of(self, key: RunKey) -> list[Account]:
-        """The accounts of a run."""
+        """Return the accounts of a run."""
         return self._of_runs.get(key, [])
 
     def factor_uses_of(self, key: RunKey) -> FactorUses:
-        """The factors of a run."""
+        """Return the factor uses of a run, which the caller may change."""
         return self.uses.setdefault(key, FactorUses())
 
     def open(self, line: AccountKey, balance: Balance) -> Account:
-        """Begin a line."""
+        """Open an account."""
         target, uses = line.target, None
         if isinstance(target, RunKey) and target != DEPARTED_RUNS:
             uses = self.factor_uses_of(target)
@@ -184,7 +184,7 @@ class Accounts:
         return account
 
     def close(self, key: RunKey) -> list[Account]:
-        """End the lines of a run; the accounts are the caller's."""
+        """Remove the accounts of a run and return them."""
         closed = self._of_runs.pop(key, [])
         for account in closed:
             del self.accounts[account.line]
@@ -194,14 +194,14 @@ class Accounts:
         return closed
 
     def window(self, device: Device) -> PowerWindow:
-        """The device's window of power."""
+        """Return the device's power window."""
         window = self.windows.get(device)
         if window is None:
             window = self.windows[device] = PowerWindow()
         return window
 
     def flush_usage(self, account: Account) -> None:
-        """Put what the account gathered under its minute and factor into the usage."""
+        """Move the account's unflushed amount into the usage of its minute and factor."""
         used = account.balance.total.minus(account.flushed_total)
         if any(used):
             line = account.line
@@ -213,14 +213,14 @@ class Accounts:
             account.flushed_total = account.balance.total
 
     def pop_usage(self, waiting: AbstractSet[RunKey]) -> dict[UsageKey, Amount]:
-        """What was written up since the last call, but for what is `waiting`."""
-        taken = {key: used for key, used in self._usage.items() if key.target not in waiting}
-        for key in taken:
+        """Remove and return the usage flushed since the last call, except of `waiting` runs."""
+        popped = {key: used for key, used in self._usage.items() if key.target not in waiting}
+        for key in popped:
             del self._usage[key]
-        return taken
+        return popped
 
     def exclude_from_counter(self, account: Account, before: Amount) -> None:
-        """Leave what was added to the total since `before` out of what the counter shows."""
+        """Exclude the amount added since the total was `before` from the published counter."""
         total, base = account.balance
         added = total.minus(before)
         if any(added):
@@ -229,7 +229,7 @@ class Accounts:
             self.changed = True
 
     def move_usage(self, old: RunKey, new: RunKey) -> None:
-        """Write up what a run used, as used by another."""
+        """Move the unsent usage of run `old` to run `new`."""
         for account in self.of(old):
             self.flush_usage(account)
         for key in [key for key in self._usage if key.target == old]:
@@ -237,7 +237,7 @@ class Accounts:
             self._usage[target] = self._usage.get(target, ZERO_AMOUNT).plus(self._usage.pop(key))
 
     def move(self, account: Account, balance: Balance) -> None:
-        """Add what was used and written up elsewhere."""
+        """Add a balance whose usage is recorded elsewhere."""
         self.flush_usage(account)
         account.balance = account.balance.plus(balance)
         account.flushed_total = account.balance.total

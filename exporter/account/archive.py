@@ -1,4 +1,4 @@
-"""Every run that the ledger knows, read beside the thread that writes it."""
+"""Read-only queries of the ledger: run records, sums by group, and usage over time."""
 
 import contextlib
 import sqlite3
@@ -74,7 +74,11 @@ def run_sums(
     wall: float,
     node: str,
 ) -> list[RunTotals]:
-    """The sums of the parties that satisfy `where`, a piece of SQL; `node` is this machine."""
+    """Return totals by group of the parties that satisfy the SQL condition `where`.
+
+    `values` are the parameters of `where`, `wall` is the time of the last commit in Unix seconds,
+    and `node` is the name of this machine.
+    """
     chosen = (
         f"WITH chosen AS (SELECT id, {GROUP_COLUMNS[by]} AS name, user, {NODE_COLUMN} AS node, "  # noqa: S608  our own names
         "started, ended "
@@ -86,9 +90,9 @@ def run_sums(
 
     users: dict[str, dict[str, None]] = {}
     nodes: dict[str, dict[str, None]] = {}
-    for name, user, of in rows(USERS_AND_NODES):
+    for name, user, run_node in rows(USERS_AND_NODES):
         users.setdefault(name, {})[str(user)] = None
-        nodes.setdefault(name, {})[str(of)] = None
+        nodes.setdefault(name, {})[str(run_node)] = None
     parts: dict[str, list[RecordPart]] = {}
     for name, kind, device, method, split, *amounts in rows(PARTS):
         part = RecordPart(
@@ -144,7 +148,10 @@ AND party_id = (SELECT id FROM party WHERE uid = :uid AND run_id = :run_id AND j
 def usage_intervals(
     connection: sqlite3.Connection, since: float, until: float, run: RunKey | None, *, by_hour: bool
 ) -> Sequence[UsageInterval]:
-    """What each party, or one run, used of each device in each minute or hour of a time."""
+    """Return usage by minute or hour, device and party, or that of one run.
+
+    `since` and `until` are Unix seconds.
+    """
     query = (HOURS if by_hour else MINUTES).format(and_party=OF_RUN if run is not None else "")
     values = {"since": int(since), "until": int(until), **(run._asdict() if run else {})}
     names: dict[int, RunKey | None] = dict.fromkeys(FIXED_PARTIES)
@@ -163,7 +170,7 @@ UNKNOWN_NODE = "unknown"
 
 
 def _where_clause(wanted: RunFilter) -> tuple[str, tuple[object, ...]]:
-    """The runs that are asked for: a piece of SQL, and its values."""
+    """Return the SQL condition of a filter and its parameters."""
     conditions = {
         "shown_id = ?": wanted.run_id or None,
         "job_id = ?": wanted.job_id,
@@ -172,15 +179,15 @@ def _where_clause(wanted: RunFilter) -> tuple[str, tuple[object, ...]]:
         "namespace = ?": wanted.namespace or None,
         "enclosing_run_id = ?": wanted.inside or None,
     }
-    asked = {sql: value for sql, value in conditions.items() if value is not None}
-    return " AND ".join([f"id > {DEPARTED_ID}", *asked]), tuple(asked.values())
+    used = {sql: value for sql, value in conditions.items() if value is not None}
+    return " AND ".join([f"id > {DEPARTED_ID}", *used]), tuple(used.values())
 
 
 class LedgerArchive:
-    """Reads the ledger at `path` for receipts; `node` is the machine's name in them.
+    """Read access to the ledger at `path`, for any thread; `node` is the machine's name in records.
 
-    Every call has a read-only connection of its own, so any thread may call. What was not
-    committed yet is not seen. Raises LedgerError.
+    Every call opens its own read-only connection and sees committed data only. Methods raise
+    LedgerError.
     """
 
     def __init__(self, path: str, node: str) -> None:
@@ -189,7 +196,7 @@ class LedgerArchive:
         self._node = node
 
     def ledger_id(self) -> str:
-        """The id that was made with the file."""
+        """Return the id that the ledger got when it was created."""
         with self._reading() as connection:
             (found,) = connection.execute("SELECT ledger_id FROM meta").fetchone()
         return str(found)
@@ -197,7 +204,7 @@ class LedgerArchive:
     def runs(
         self, limit: int, wanted: RunFilter = ANY_RUN, after: RunCursor | None = None
     ) -> Sequence[RunRecord]:
-        """The `limit` runs that began last, newest first, or those that come after a place."""
+        """Return the records of at most `limit` runs, newest first, starting after a cursor."""
         where, values = _where_clause(wanted)
         if after is not None:
             where += " AND started <= ? AND (-started, run_id, job_id, uid) > (?, ?, ?, ?)"
@@ -208,19 +215,22 @@ class LedgerArchive:
     def sums(
         self, by: GroupBy, since: float, wanted: RunFilter, leaving_out: Collection[RunKey]
     ) -> Sequence[RunTotals]:
-        """The sums of all runs that began at `since` or later, by job, group, user or namespace."""
+        """Return totals by group of the runs that began at `since` (Unix seconds) or later.
+
+        Runs in `leaving_out` are not included.
+        """
         where, values = _where_clause(wanted)
         with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()
             found = (connection.execute(FIND_RUN, key).fetchone() for key in leaving_out)
-            out = ", ".join(str(int(row[0])) for row in found if row is not None)
-            where += f" AND started >= ? AND id NOT IN ({out})"
+            excluded = ", ".join(str(int(row[0])) for row in found if row is not None)
+            where += f" AND started >= ? AND id NOT IN ({excluded})"
             return run_sums(connection, by, where, (*values, since), wall, self._node)
 
     def usage(
         self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False
     ) -> Sequence[UsageInterval]:
-        """Usage of all parties, or of one run, by the minute or hour."""
+        """Return usage of all parties, or of one run, by minute or hour."""
         with self._reading() as connection:
             return usage_intervals(connection, since, until, run, by_hour=by_hour)
 
@@ -232,11 +242,11 @@ class LedgerArchive:
                 LedgerConnection(self._uri, uri=True, isolation_level=None)
             ) as connection,
         ):
-            connection.execute("BEGIN")  # one state for all that is read
+            connection.execute("BEGIN")  # all queries see the same state
             yield connection
 
     def _node_of(self, run: RunInfo) -> str:
-        """Where it ran; another tool may not say."""
+        """Return the machine on which a run ran; unknown for some imported runs."""
         return (
             self._node
             if run.key.uid != IMPORTED_UID

@@ -1,7 +1,9 @@
-"""Grams that came after their energy, as rows of the ledger; all inside the caller's transaction.
+"""Backfill: carbon added to energy whose intensity arrived later, in the ledger and in the books.
 
-`total` and `owner` always have all fills. A batch overwrites them with what the books know, so the
-fills that the books lack are taken out before it is written, and put in again after it.
+Functions that take a connection run inside the caller's transaction. The tables `total` and
+`owner` always include all backfills. A batch overwrites them with the values of the books, so the
+backfills that the books do not have yet are subtracted before the batch is written and added again
+after it.
 """
 
 import json
@@ -31,7 +33,7 @@ WITH RECURSIVE found (minute) AS (
 )
 SELECT minute FROM found WHERE minute IS NOT NULL
 """
-"""Goes from minute to minute by the index, however many rows each of them has."""
+"""Steps from minute to minute by the index, independent of the number of rows per minute."""
 ADD_BACKFILL = """
 INSERT INTO fill VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (id, party_id, device_id, method, split) DO UPDATE SET
@@ -70,54 +72,65 @@ WHERE fill.id > ? ORDER BY 1, 2, 7, 8, 9, 10
 
 
 def unpriced_minutes(connection: sqlite3.Connection, since_minute: int) -> tuple[int, ...]:
-    """The minutes with energy that has no grams yet, earliest first."""
+    """Return the minutes, earliest first, that have energy without a factor."""
     return tuple(minute for (minute,) in connection.execute(FIND_UNPRICED_MINUTES, (since_minute,)))
 
 
 def read_backfills(connection: sqlite3.Connection, after: int = 0) -> tuple[LateCarbon, ...]:
-    """The rows of the fills after one of them, in the order of fills."""
+    """Return the carbon of all backfills with an id above `after`, in the order of ids."""
     return tuple(
         LateCarbon(
-            fill,
+            backfill_id,
             AccountKey(
                 decoding.decode_device((kind, name)),
                 FIXED_PARTIES.get(party_id) or RunKey(*key),
                 METHODS[method],
                 SPLITS[split],
             ),
-            grown_ng,
+            late_ng,
             decoding.decode_owner(json.loads(owner)) if owner else None,
         )
-        for fill, party_id, *key, owner, kind, name, method, split, grown_ng in connection.execute(
-            FIND_BACKFILLS, (after,)
-        ).fetchall()
+        for (
+            backfill_id,
+            party_id,
+            *key,
+            owner,
+            kind,
+            name,
+            method,
+            split,
+            late_ng,
+        ) in connection.execute(FIND_BACKFILLS, (after,)).fetchall()
     )
 
 
 def subtract_backfills(connection: sqlite3.Connection, after: int) -> None:
-    """Have totals and owners without the fills after one of them."""
+    """Subtract the backfills with an id above `after` from totals and owners."""
     _add_signed(connection, -1, after)
 
 
 def add_backfills(connection: sqlite3.Connection, after: int) -> None:
-    """Have the fills after one of them in totals and owners, where their runs are now."""
+    """Add the backfills with an id above `after` to totals and to the current owners."""
     _add_signed(connection, 1, after)
 
 
 def backfill_minutes(
     connection: sqlite3.Connection, factors: Mapping[int, Factor]
 ) -> Backfill | None:
-    """Convert what has no grams in these minutes; None if there is nothing."""
+    """Convert the energy without a factor in these minutes; None if there is none.
+
+    `factors` has the factor of each minute. The result is what the books have to add.
+    """
     (last,) = connection.execute("SELECT filled FROM meta").fetchone()
-    postings = BatchWriter(connection)
+    writer = BatchWriter(connection)
     uses: dict[int, FactorUses] = {}
     for minute, factor in factors.items():
-        _backfill_minute(connection, last + 1, minute, factor, postings.factor_id(factor), uses)
+        _backfill_minute(connection, last + 1, minute, factor, writer.factor_id(factor), uses)
     found = read_backfills(connection, last)
     if not found:
         return None
     for party_id, changes in uses.items():
-        rows = [(party_id, postings.factor_id(use.factor), *use[1:]) for use in changes.totals()]
+        rows = [(party_id, writer.factor_id(use.factor), *use[1:]) for use in changes.totals()]
         connection.executemany(ADD_FACTOR_USE, rows)
         connection.execute(FORGET_EMPTY_USE, (party_id,))
     add_backfills(connection, last)
@@ -134,25 +147,25 @@ def _backfill_minute(
     factor_id: int,
     uses: dict[int, FactorUses],
 ) -> None:
-    """Move the minute's usage to the factor, and note the grams; `uses` gather what changes.
+    """Move the minute's usage to the factor and record the carbon; changes are added to `uses`.
 
-    Grams that such a row has already are of a factor that a crash made forget; they count towards
-    those that it gets.
+    A row without a factor may already have carbon: its factor was lost in a crash. That carbon is
+    part of the new amount, which is never lower.
     """
-    grown, usage = [], []
+    added, usage = [], []
     for party_id, *where, energy_uj, held_uj, known_ng in connection.execute(
         FIND_UNPRICED_USAGE, (minute,)
     ):
         priced_ng = max(known_ng, carbon_ng(energy_uj, factor.grams_per_kwh, factor.pue))
         device_id, *how = where
-        grown.append((number, party_id, *where, priced_ng - known_ng))
+        added.append((number, party_id, *where, priced_ng - known_ng))
         usage.append((minute, party_id, device_id, factor_id, *how, energy_uj, held_uj, priced_ng))
         if party_id not in FIXED_PARTIES:
             changes = uses.setdefault(party_id, FactorUses())
             changes.add(None, -energy_uj, -known_ng)
             changes.add(factor, energy_uj, priced_ng)
     connection.execute("DELETE FROM usage WHERE minute = ? AND factor_id = 0", (minute,))
-    connection.executemany(ADD_BACKFILL, grown)
+    connection.executemany(ADD_BACKFILL, added)
     connection.executemany(ADD_USAGE, usage)
 
 
@@ -171,24 +184,25 @@ def _add_signed(connection: sqlite3.Connection, sign: int, after: int) -> None:
 
 
 class BackfillApplier:
-    """Takes in what the ledger filled in, in the ledger's order."""
+    """Applies backfills to the books, in the order in which the ledger made them."""
 
     def __init__(self, lines: Accounts, owners: OwnerTotals, last: int) -> None:
         self._lines = lines
         self._owners = owners
         self.last = last
-        """The last fill that the books have."""
+        """Id of the last backfill in the books."""
 
     def apply(self, fill: Backfill, here: AbstractSet[RunKey]) -> None:
-        """Let totals and counters rise; the ledger's usage has it already.
+        """Add the carbon to totals and counters; the ledger's usage already includes it.
 
-        `here` are the runs whose own lines have all that the ledger knows of them.
+        `here` are the runs whose accounts include their stored totals; the carbon of other runs
+        is added to DEPARTED_RUNS.
         """
         for late in fill.late_carbon:
             line = account_key_of(late, here)
             self._lines.move(self._lines.at(line), _carbon_balance(late))
             if late.owner is not None:
-                # Also where nothing is added: the ledger may not know yet that the run is back.
+                # Also with 0: the ledger may not know yet that the run has returned.
                 self._owners.backfill(
                     late.owner, late.carbon_ng if line.target == DEPARTED_RUNS else 0
                 )
@@ -199,14 +213,14 @@ class BackfillApplier:
 
 
 def account_key_of(late: LateCarbon, here: Collection[RunKey]) -> AccountKey:
-    """Where late grams belong: on their own line, or with those of all runs that left."""
+    """Return the account for late carbon: that of the run, or DEPARTED_RUNS if it has left."""
     line = late.line
     has_left = isinstance(line.target, RunKey) and line.target not in here
     return line._replace(target=DEPARTED_RUNS) if has_left else line
 
 
 def apply_missing_backfills(image: Checkpoint, late_carbon: Iterable[LateCarbon]) -> Checkpoint:
-    """The image with those that it lacks. Pure."""
+    """Return the checkpoint with the backfills that it lacks. Pure."""
     missing = [late for late in late_carbon if late.backfill_id > image.layout.backfill_id]
     if not missing:
         return image
@@ -238,34 +252,36 @@ def _carbon_balance(late: LateCarbon) -> Balance:
 
 MINUTE_MIDPOINT_SECONDS = 30
 MAX_MINUTES_PER_BACKFILL = 240
-"""Minutes that are filled in at one time at most, so that no commit waits long for it."""
+"""Most minutes converted in one transaction, so that no commit waits long."""
 
 
 def factors_for_minutes(
     minutes: Sequence[int],
-    spells: Callable[[float, float], Sequence[IntensityInterval]],
+    intervals: Callable[[float, float], Sequence[IntensityInterval]],
     wall: float,
 ) -> dict[int, Factor]:
-    """The factor that holds at the middle of each minute, for those that are over and have one.
+    """Return the factor at the middle of each minute that is over and has one.
 
-    `minutes` rise. `spells` tells what holds when.
+    `minutes` are ascending. `intervals` returns the intensity intervals between two times in Unix
+    seconds.
     """
     over = [minute for minute in minutes if minute + 1 < wall // SECONDS_PER_MINUTE]
-    found: dict[int, Factor] = {}
+    factors: dict[int, Factor] = {}
     for first, last in _contiguous_ranges(over):
-        for t0, t1, factor in spells(first * SECONDS_PER_MINUTE, (last + 1) * SECONDS_PER_MINUTE):
+        start, end = first * SECONDS_PER_MINUTE, (last + 1) * SECONDS_PER_MINUTE
+        for t0, t1, factor in intervals(start, end):
             if factor is not None:
-                found.update(dict.fromkeys(range(_first_after(t0), _first_after(t1)), factor))
-    return dict(islice(found.items(), MAX_MINUTES_PER_BACKFILL))
+                factors.update(dict.fromkeys(range(_first_after(t0), _first_after(t1)), factor))
+    return dict(islice(factors.items(), MAX_MINUTES_PER_BACKFILL))
 
 
 def _contiguous_ranges(minutes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """First and last of each row of minutes without a gap."""
+    """Yield the first and last minute of each contiguous range."""
     for _, group in groupby(enumerate(minutes), lambda pair: pair[1] - pair[0]):
         row = [minute for _, minute in group]
         yield row[0], row[-1]
 
 
 def _first_after(at: float) -> int:
-    """The first minute whose middle is not before `at`."""
+    """Return the first minute with its middle at or after `at`."""
     return math.ceil((at - MINUTE_MIDPOINT_SECONDS) / SECONDS_PER_MINUTE)

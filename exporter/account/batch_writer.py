@@ -1,4 +1,4 @@
-"""One batch as rows of the ledger, written inside the caller's transaction."""
+"""Writes batches and imported runs as rows of the ledger, inside the caller's transaction."""
 
 import json
 import sqlite3
@@ -59,8 +59,8 @@ INSERT INTO factor (zone, source, grams_per_kwh, pue, valid_from, valid_until, a
 class BatchWriter:
     """Writes one batch.
 
-    Ids are looked up once per batch and forgotten with it: what a rolled back transaction gave
-    out must not be used by the next.
+    Row ids are cached for one batch only: ids from a transaction that was rolled back must not be
+    used by the next one.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -70,7 +70,7 @@ class BatchWriter:
         self._factors: dict[Factor | None, int] = {None: NO_FACTOR_ID}
 
     def write(self, batch: Batch) -> None:
-        """All of the batch. Raises sqlite3.Error, OverflowError or UnicodeError."""
+        """Write the whole batch. Raises sqlite3.Error, OverflowError or UnicodeError."""
         for old, new in batch.merged:
             merge_rows(self._connection, old, new)
         self._put_devices(batch.infos, batch.floors)
@@ -91,12 +91,12 @@ class BatchWriter:
             self._connection.execute("UPDATE intensity SET memory = ?", (batch.intensity,))
 
     def factor_id(self, factor: Factor | None) -> int:
-        """The factor's row; one is made if there is none."""
-        known = self._factors.get(factor)
-        if known is None:
+        """Return the row id of a factor; insert the row if there is none."""
+        row_id = self._factors.get(factor)
+        if row_id is None:
             assert factor is not None
-            known = self._factors[factor] = self._id(FIND_FACTOR, ADD_FACTOR, factor)
-        return known
+            row_id = self._factors[factor] = self._id(FIND_FACTOR, ADD_FACTOR, factor)
+        return row_id
 
     def _put_devices(self, infos: Iterable[DeviceInfo], floors: Mapping[Device, float]) -> None:
         self._connection.executemany(
@@ -130,7 +130,7 @@ class BatchWriter:
         )
 
     def put_run(self, run: RunInfo) -> int:
-        """Have the run, open or ended, as it is here; the id of its row."""
+        """Insert or update a run with its labels, units and results; return its row id."""
         values = (
             *run.key,
             run.name,
@@ -159,7 +159,7 @@ class BatchWriter:
             ("INSERT INTO unit VALUES (?, ?, ?, ?)", run.units),
             ("INSERT INTO result VALUES (?, ?, ?)", run.logged),
         ):
-            # All of them, also when only one has changed: a run has few.
+            # Rewrite all rows even if only one changed: a run has few.
             table = sql.split()[2]
             self._connection.execute(f"DELETE FROM {table} WHERE party_id = ?", (party_id,))  # noqa: S608  our own text
             self._connection.executemany(sql, [(party_id, *row) for row in rows])
@@ -175,7 +175,7 @@ class BatchWriter:
         )
 
     def put_totals(self, lines: Mapping[AccountKey, Balance], wall: float) -> None:
-        """Have these totals; a run that is not known begins at `wall`."""
+        """Write totals; a run without a row gets one that began at `wall` (Unix seconds)."""
         self._connection.executemany(
             "INSERT OR REPLACE INTO total VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -224,16 +224,16 @@ class BatchWriter:
         return self._devices[device]
 
     def _party(self, target: AttributionTarget, wall: float) -> int:
-        """A run that was never noted is given a row of its own, begun at `wall`."""
-        known = self._parties.get(target)
-        if known is None:
-            known = self._parties[target] = self._id(
+        """Return the row id; a run without a row gets one that began at `wall`."""
+        row_id = self._parties.get(target)
+        if row_id is None:
+            row_id = self._parties[target] = self._id(
                 FIND_RUN,
                 "INSERT INTO party (uid, run_id, job_id, started) VALUES (?, ?, ?, ?)",
                 tuple(target),
                 (wall,),
             )
-        return known
+        return row_id
 
     def _id(
         self,
@@ -252,11 +252,11 @@ FIND_IMPORTED = "SELECT id, user, ended FROM party WHERE uid = ? AND run_id = ? 
 
 
 def import_runs(connection: sqlite3.Connection, records: Iterable[RunRecord]) -> ImportResult:
-    """Add runs that have ended; inside the caller's transaction.
+    """Import ended runs, inside the caller's transaction.
 
-    One that is known is left as it is, unless the same user brings a longer one.
+    A run that the ledger has is kept unless the same user imports one that ended later.
     """
-    postings = BatchWriter(connection)
+    writer = BatchWriter(connection)
     new = changed = known = 0
     for record in records:
         row = connection.execute(FIND_IMPORTED, record.run.key).fetchone()
@@ -269,16 +269,16 @@ def import_runs(connection: sqlite3.Connection, records: Iterable[RunRecord]) ->
         else:
             known += 1
             continue
-        _import_run(connection, postings, record)
+        _import_run(connection, writer, record)
     return ImportResult(new, changed, known)
 
 
-def _import_run(connection: sqlite3.Connection, postings: BatchWriter, record: RunRecord) -> None:
+def _import_run(connection: sqlite3.Connection, writer: BatchWriter, record: RunRecord) -> None:
     key: RunKey = record.run.key
-    party_id = postings.put_run(record.run)
-    postings.put_totals(
+    party_id = writer.put_run(record.run)
+    writer.put_totals(
         {
-            # Counters show nothing of it: it was not used while they counted.
+            # Base equals total, so that counters do not show energy used before they began.
             AccountKey(part.device, key, part.method, part.split): Balance(part.amount, part.amount)
             for part in record.parts
         },
@@ -287,7 +287,7 @@ def _import_run(connection: sqlite3.Connection, postings: BatchWriter, record: R
     connection.executemany(
         ADD_FACTOR_USE,
         [
-            (party_id, postings.factor_id(use.factor), use.energy_uj, use.carbon_ng)
+            (party_id, writer.factor_id(use.factor), use.energy_uj, use.carbon_ng)
             for use in record.factors
         ],
     )

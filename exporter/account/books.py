@@ -1,4 +1,4 @@
-"""The running totals in memory, and the one place that checks that nothing is lost or invented."""
+"""Books: running totals of all accounts in memory, with a check of every interval's postings."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,16 +34,17 @@ from exporter.units import SECONDS_PER_MINUTE
 log = logging.getLogger(__name__)
 
 STALE_WINDOWS = 3
-"""A device without an interval for this many windows has no power."""
+"""After this many windows without an interval, a device's power is unknown."""
 
 INITIAL_SPLITS = {DeviceKind.CPU: SplitMethod.CPU_TIME, DeviceKind.DRAM: SplitMethod.MEMORY}
-"""Lines that a run has from its first moment; which GPUs it will use nobody knows yet."""
+"""Accounts that are opened when a run begins. Those of GPUs are opened when it uses them."""
 
 
 class Books:
-    """All running totals; owned by the loop, in memory only.
+    """All running totals, in memory only; used by the main loop's thread.
 
-    A power is the mean over `power_window_ns` (> 0) or the shortest run of intervals beyond it.
+    Power is the mean over the shortest sequence of intervals that lasts at least
+    `power_window_ns` (> 0).
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class Books:
         self._sent_infos: dict[Device, DeviceInfo] = {}
         self._layout: CheckpointLayout | None = None
         self.imbalance_uj = 0
-        """Energy by which postings missed their intervals; always 0, or something is wrong."""
+        """Sum of differences between intervals and their postings; other than 0 it is a defect."""
         for line, balance in restored.lines.items():
             self._lines.open(line, balance).sent = balance
 
     def register_devices(self, infos: Iterable[DeviceInfo]) -> None:
-        """Begin the lines of devices at zero, so that their series are there from the first page.
+        """Open accounts of devices at zero, so that their series exist from the first scrape.
 
         Cheap to call every tick.
         """
@@ -86,10 +87,10 @@ class Books:
                 self._begin_lines(run, [info])
 
     def update_run(self, run: RunInfo) -> None:
-        """Take in that a run began, changed or ended.
+        """Record that a run began, changed or ended.
 
-        What is booked on a run that is new here stays out of the batches until `rejoin` told
-        what the ledger knows of it, lest an old total be overwritten by a new one.
+        The accounts of a run that is new here stay out of batches until `restore_run` has added
+        its stored totals; otherwise the batch would overwrite those totals.
         """
         known = self._runs.get(run.key)
         if known is None:
@@ -101,11 +102,12 @@ class Books:
             self._begin_lines(run, self._infos.values())
 
     def merge(self, merge: RunMerge) -> bool:
-        """Have a provisional run become another one, with all that was booked on it.
+        """Merge a provisional run into another one, with all its accounts.
 
-        False where that has to wait: the ledger was not heard yet of what it knows of the two. The
-        counter of an owner takes what the run used once, and none ever falls: where the owner of
-        the old run was settled and is another one, its counter keeps what it has shown.
+        Returns False if the stored totals of one of the two are still to be restored; call again
+        later. An owner's counter never decreases: if the old run's owner was settled and differs
+        from that of the new run, its counter keeps the amounts that it has shown, and the new
+        owner's counter does not include them.
         """
         old, new, is_counted = merge
         if old not in self._runs or new not in self._runs:
@@ -126,13 +128,14 @@ class Books:
         return True
 
     def post(self, postings: Sequence[IntervalPostings], at_ns: int) -> None:
-        """Book the intervals of one tick.
+        """Book the postings of one tick's intervals.
 
-        Entries that miss their interval's energy are counted in `imbalance_uj`; what they leave
-        of it is booked as `other`, so that a device's energy is never short. What comes late for a
-        run that has left is booked on DEPARTED, where the run's totals went: the sums are right,
-        and the run's own row in the ledger stays as it was when it left. What is `uncounted` is
-        for the totals alone: the counters may have shown it before they began at zero.
+        If postings do not sum to the energy of their interval, the difference is added to
+        `imbalance_uj` and a missing amount is booked as `other`, so that the device's energy is
+        complete. Late postings of a departed run are booked on DEPARTED_RUNS, which has the run's
+        totals: the sums are right, and the run's row in the ledger keeps the values with which it
+        left. An `uncounted` interval is added to totals only: the counters may have shown its
+        energy before they restarted at zero.
         """
         for interval, entries in postings:
             window = self._lines.window(interval.device)
@@ -154,14 +157,14 @@ class Books:
                 window.forget()
 
     def remove_run(self, key: RunKey) -> None:
-        """Let a run leave the page at the next `settle` that finds all of it in the ledger."""
+        """Remove a run as soon as `apply_committed` finds all of it in the ledger."""
         if key in self._runs:
             self._departures.leave(key)
 
     def apply_committed(self, committed_seq: int) -> None:
-        """Let leaving runs go whose every amount is in a batch up to `committed_seq`.
+        """Remove leaving runs that are completely in batches up to `committed_seq`.
 
-        Their totals go over into those of DEPARTED; no sum over a device changes.
+        Their totals are added to DEPARTED_RUNS; no sum over a device changes.
         """
         for key, counted in self._departures.apply_committed(committed_seq, self._changed):
             self._owners.add(self._runs.pop(key), counted.energy_uj, counted.carbon_ng)
@@ -173,35 +176,35 @@ class Books:
         if self._merges.apply_committed(committed_seq):
             self._layout = None
 
-    def restore_run(self, past: StoredRun) -> None:
-        """Add what the ledger knows of a run to what it used since it was noted here.
+    def restore_run(self, stored: StoredRun) -> None:
+        """Add a run's stored totals to what it has used since it returned.
 
-        Its counters go on from where they are; no sum over a device changes. A run that is not
-        waiting for its past is left as it is.
+        Its counters continue unchanged; no sum over a device changes. Does nothing if the run is
+        not waiting for its stored totals.
         """
-        if past.key not in self._departures.awaiting_history:
+        if stored.key not in self._departures.awaiting_history:
             return
-        if self._merges.is_unwritten(past.key):
-            past = StoredRun(past.key)  # the ledger speaks of a run that has become another one
-        self._departures.restore_run(past)
-        for use in past.factor_uses:
-            self._lines.factor_uses_of(past.key).add(*use)
-        self._put_run(with_stored_run(self._runs[past.key], past.info))
+        if self._merges.is_unwritten(stored.key):
+            stored = StoredRun(stored.key)  # the ledger still has the run that was merged away
+        self._departures.restore_run(stored)
+        for use in stored.factor_uses:
+            self._lines.factor_uses_of(stored.key).add(*use)
+        self._put_run(with_stored_run(self._runs[stored.key], stored.info))
 
     def backfill(self, fill: Backfill) -> None:
-        """Add grams that came after their energy; in the ledger they are already."""
+        """Add carbon whose intensity arrived late; the ledger already has it."""
         self._filling.apply(
             self._merges.backfill(fill), self._runs.keys() - self._departures.awaiting_history
         )
 
     def rows(self) -> tuple[AccountSnapshot, ...]:
-        """Every line, those of DEPARTED included."""
+        """Return all accounts, including those of DEPARTED_RUNS."""
         return tuple(
             [account.row or account.to_snapshot() for account in self._lines.accounts.values()]
         )
 
     def powers(self) -> Mapping[Device, float]:
-        """Watts of the devices whose power is known."""
+        """Return the power in watts of the devices with a known power."""
         return {
             device: window.power_watts
             for device, window in self._lines.windows.items()
@@ -209,23 +212,23 @@ class Books:
         }
 
     def owners(self) -> tuple[tuple[Owner, int, int], ...]:
-        """What counters showed of runs that have left, microjoules and nanograms by owner."""
+        """Return the counted energy (uJ) and carbon (ng) of departed runs by owner."""
         return self._owners.totals
 
     def owner_of(self) -> Mapping[RunKey, Owner]:
-        """Whose the runs are that are here, as far as that is settled."""
+        """Return the owner of each run that has a settled one."""
         return self._owner_of
 
     def leaving(self) -> tuple[RunInfo, ...]:
-        """Runs that are off the page, and whose lines are still there."""
+        """Return the runs that are no longer published but still have accounts."""
         return tuple([self._runs[key] for key in self._departures.leaving])
 
     def used(self, key: RunKey) -> Amount:
-        """What a run has used so far, as far as that is known here."""
+        """Return a run's total, without stored totals that are still to be restored."""
         return sum_amounts(account.balance.total for account in self._lines.of(key))
 
     def factor_uses(self) -> Mapping[RunKey, tuple[FactorUse, ...]]:
-        """What each run's energy was converted with."""
+        """Return the factors with which each run's energy was converted."""
         return {key: uses.totals() for key, uses in self._lines.uses.items()}
 
     def checkpoint(
@@ -239,7 +242,7 @@ class Books:
         machine_cpu: HostCpuTime | None,
         factor: Factor | None,
     ) -> Checkpoint:
-        """The books as they are now, for the journal."""
+        """Return the current state for the journal. `wall` is in Unix seconds."""
         self._lines.minute = int(wall // SECONDS_PER_MINUTE)
         accounts = self._lines.accounts
         if self._layout is None or self._lines.changed:
@@ -269,9 +272,9 @@ class Books:
         infos: Iterable[DeviceInfo],
         clean: bool = False,
     ) -> Batch:
-        """What changed since the last batch, for the ledger; it counts as handed over.
+        """Return the changes since the last batch and mark them as sent.
 
-        After a `fill` an image has to be written first.
+        After a `backfill` a checkpoint has to be written to the journal first.
         """
         self._lines.minute = int(wall // SECONDS_PER_MINUTE)
         waiting = self._departures.awaiting_history
@@ -288,8 +291,8 @@ class Books:
         merged = self._merges.pop_unsent(seq)
         if merged:
             self._layout = None
-        news = tuple(info for info in infos if self._sent_infos.get(info.device) != info)
-        self._sent_infos.update((info.device, info) for info in news)
+        new_infos = tuple(info for info in infos if self._sent_infos.get(info.device) != info)
+        self._sent_infos.update((info.device, info) for info in new_infos)
         return Batch(
             seq=seq,
             at_ns=at_ns,
@@ -299,7 +302,7 @@ class Books:
             usage=usage,
             runs=tuple(self._runs[key] for key in runs),
             floors=dict(floors),
-            infos=news,
+            infos=new_infos,
             clean=clean,
             departed=self._departures.pop_departed(),
             owners=self._owners.pop_changes(),
@@ -311,15 +314,14 @@ class Books:
     def _put_run(self, run: RunInfo) -> None:
         self._runs[run.key] = run
         owner = self._owners.owner_for(run, run)
-        if (
-            owner is not None and self._owner_of.get(run.key) != owner
-        ):  # never changed in place: a snapshot has it
+        if owner is not None and self._owner_of.get(run.key) != owner:
+            # Replaced, not changed in place: a snapshot refers to it.
             self._owner_of = {**self._owner_of, run.key: owner}
         self._changed.add(run.key)
         self._layout = None
 
     def _book(self, entry: Posting) -> None:
-        # A slice of an entry is a line by value, at a third of the cost of making one.
+        # The slice equals an AccountKey, at a third of the cost of creating one.
         account = self._lines.accounts.get(entry[1:5])  # type: ignore[call-overload]
         if account is None:
             line = AccountKey(*entry[1:5])
@@ -337,10 +339,9 @@ class Books:
         missing_uj = interval.energy_uj - booked_uj
         if not self.imbalance_uj:
             log.error(
-                "postings of %s %s differ from its energy by %d microjoules; "
+                "postings do not sum to the energy of their interval; "
                 "please report this with the exporter's version",
-                *interval.device,
-                missing_uj,
+                extra={"device": " ".join(interval.device), "missing_microjoules": missing_uj},
             )
         self.imbalance_uj += abs(missing_uj)
         if missing_uj > 0:

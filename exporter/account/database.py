@@ -1,4 +1,4 @@
-"""Opening the ledger's file: the lock, the schema's version, damage, and errors in plain words."""
+"""Opens the ledger's SQLite file: lock, schema migrations, damaged files, errors with a remedy."""
 
 import contextlib
 import fcntl
@@ -17,29 +17,29 @@ from typing import Any
 from exporter.errors import LedgerError, LedgerLocked
 
 ESCAPE_PREFIX = "\N{REPLACEMENT CHARACTER}"
-"""Begins a text that is stored with backslashes, since UTF-8 has no lone surrogates."""
+"""Prefix of a text that is stored with backslash escapes, since UTF-8 has no lone surrogates."""
 
 
 class LedgerConnection(sqlite3.Connection):
-    """Texts come back as they were; what is not a number comes back as 0."""
+    """SQLite connection that stores any Python text unchanged and stores NaN as 0."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.text_factory = from_sqlite
 
     def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
-        """As that of sqlite3; `values` are a sequence, or a mapping for names in the text."""
+        """Execute a statement; `values` is a sequence, or a mapping for named parameters."""
         if isinstance(values, Mapping):
             return super().execute(sql, {name: to_sqlite(value) for name, value in values.items()})
         return super().execute(sql, [to_sqlite(value) for value in values])
 
     def executemany(self, sql: str, rows: Iterable[Any], /) -> sqlite3.Cursor:
-        """As that of sqlite3; the rows are sequences."""
+        """Execute a statement for each row; rows are sequences."""
         return super().executemany(sql, [[to_sqlite(value) for value in row] for row in rows])
 
 
 def to_sqlite(value: object) -> object:
-    """What SQLite keeps for a value; it takes no lone surrogates, and makes NULL of NaN."""
+    """Encode a value for SQLite, which rejects lone surrogates and stores NaN as NULL."""
     if isinstance(value, float):
         return 0.0 if math.isnan(value) else value
     if not isinstance(value, str) or value.isascii():
@@ -54,7 +54,7 @@ def to_sqlite(value: object) -> object:
 
 
 def from_sqlite(data: bytes) -> str:
-    """The text again; where the file is damaged, as much of it as can be read."""
+    """Decode a stored text; bytes that a damaged file has instead are replaced."""
     text = data.decode("utf-8", "replace")
     if not text.startswith(ESCAPE_PREFIX):
         return text
@@ -68,37 +68,37 @@ MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
 OTHER_DIRECTORY_HINT = "or point account.state_directory (--path.state) elsewhere"
 
 MIN_SQLITE_VERSION = (3, 26)
-"""That of RHEL 8; the schema and every statement keep to what it knows."""
+"""The version of RHEL 8; the schema and all statements use only its features."""
 LAST_STRICT_VERSION = 3
 """Tables up to this version of the schema were STRICT, which SQLite before 3.37 cannot read."""
 NEWER_SQLITE = (
     f"SQLite {sqlite3.sqlite_version}, which this Python uses, is too old for it: run the exporter "
-    "with a Python whose sqlite3.sqlite_version is newer, at least "
-    f"{'.'.join(map(str, MIN_SQLITE_VERSION))}; the file is left as it is"
+    "with a Python that has a newer sqlite3.sqlite_version, at least "
+    f"{'.'.join(map(str, MIN_SQLITE_VERSION))}; the file is not changed"
 )
 
 TYPE_CHECKS = re.compile(
     r"CHECK \(typeof\(\w+\) (?:= 'integer'|IN \('integer', 'null'\))\)|\bSTRICT,?"
 )
-"""What in a declaration only checks values."""
+"""Parts of a table declaration that only check values."""
 TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
 
 FILES = ("lock", LEDGER_FILE, f"{LEDGER_FILE}-wal", f"{LEDGER_FILE}-shm", "journal")
-"""What an exporter has in its state directory."""
+"""Files of the exporter in its state directory."""
 FOREIGN = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
-"""Beginnings of the names of errors that a file of another user causes."""
+"""Prefixes of the names of SQLite errors that a file of another user causes."""
 
 DAMAGED = (
-    "restart the exporter, which sets a damaged file aside at its start; if this comes again, "
+    "restart the exporter, which renames a damaged file when it starts; if the error returns, "
     "stop it and move the file away"
 )
 REMEDIES = {
-    "SQLITE_FULL": "free space on its disk; an exporter that runs keeps totals in memory meanwhile",
+    "SQLITE_FULL": "free space on its disk; a running exporter keeps totals in memory meanwhile",
     "SQLITE_READONLY": f"make it writable for the exporter's user, {OTHER_DIRECTORY_HINT}",
     "SQLITE_CANTOPEN": "make it and its directory writable for the exporter's user, "
     f"{OTHER_DIRECTORY_HINT}",
-    "SQLITE_BUSY": "end the program that has it open; only the exporter may write to it",
-    "SQLITE_IOERR": "look for errors of its disk in the kernel log (dmesg)",
+    "SQLITE_BUSY": "stop the program that has it open; only the exporter may write to it",
+    "SQLITE_IOERR": "check the kernel log (dmesg) for errors of its disk",
     "SQLITE_CORRUPT": DAMAGED,
     "SQLITE_NOTADB": DAMAGED,
     "SQLITE_ERROR": "its tables are not those of this exporter: move the file away, "
@@ -108,7 +108,7 @@ REMEDIES = {
 
 @contextlib.contextmanager
 def sqlite_errors(path: str) -> Iterator[None]:
-    """Errors of SQLite, and values that it cannot take, as LedgerError with the remedy."""
+    """Convert errors of SQLite and values that it cannot store to LedgerError with a remedy."""
     try:
         yield
     except sqlite3.Error as error:
@@ -123,13 +123,16 @@ def _remedy(error: sqlite3.Error, path: str) -> str:
     if foreign:
         return f"; {foreign}"
     if name == "SQLITE_ERROR" and "syntax error" in str(error):
-        return f"; {NEWER_SQLITE}"  # a statement of ours; the file has no part in it
+        return f"; {NEWER_SQLITE}"  # our own statement failed, whatever the file contains
     remedies = [text for start, text in REMEDIES.items() if name.startswith(start)]
     return f"; {remedies[0]}" if remedies else ""
 
 
 def foreign_file(directory: str) -> str:
-    """What to do about a file of another user in a state directory; "" where all can be written."""
+    """Return what to do about another user's file in a state directory; "" if there is none.
+
+    A file of another user that this process can read and write does not count.
+    """
     me = os.geteuid()
     for path in (directory, *(os.path.join(directory, name) for name in FILES)):
         try:
@@ -153,24 +156,24 @@ def _user(uid: int) -> str:
 
 
 def is_corruption(error: Exception) -> bool:
-    """Whether the file itself is broken, or never was a database.
+    """Return whether an error shows that the file is damaged or not a database.
 
-    Besides what SQLite says: text that is no text, and values that no exporter writes.
+    Besides SQLite's own error codes: undecodable text, and values that no exporter writes.
     """
     name = getattr(error, "sqlite_errorname", "")
-    nonsense = isinstance(error, (UnicodeError, LookupError, TypeError, ValueError))
-    return nonsense or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    is_undecodable = isinstance(error, (UnicodeError, LookupError, TypeError, ValueError))
+    return is_undecodable or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def lock(directory: str) -> int:
-    """Make the directory and hold its lock until the returned descriptor is closed.
+    """Create the directory and hold its lock until the returned descriptor is closed.
 
-    Raises LedgerLocked where another daemon holds it, LedgerError where it cannot be made.
+    Raises LedgerLocked if another daemon holds the lock, LedgerError if it cannot be created.
     """
     if not directory:
         raise LedgerError(
-            "account.state_directory: this user has no home to keep totals in; "
-            "name a directory with --path.state, or set HOME"
+            "account.state_directory: this user has no home directory to store totals in; "
+            "set a directory with --path.state, or set HOME"
         )
     path = os.path.join(directory, "lock")
     try:
@@ -202,7 +205,7 @@ def lock(directory: str) -> int:
             f"state directory {directory} is in use by the exporter with pid {holder or 'unknown'}"
             "; stop that one, or give this one another account.state_directory (--path.state)"
         ) from None
-    # A disk without room must not keep the daemon from starting; the pid only helps people.
+    # The pid is only informative, so a full disk must not prevent the daemon from starting.
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
@@ -210,10 +213,10 @@ def lock(directory: str) -> int:
 
 
 def connect(path: str) -> LedgerConnection:
-    """The write connection, its schema up to date.
+    """Open the write connection and migrate the schema to the current version.
 
-    Raises LedgerError for a file of a newer exporter and where SQLite is too old, sqlite3.Error for
-    all else.
+    Raises LedgerError for a file of a newer exporter and if SQLite is too old, sqlite3.Error for
+    other failures.
     """
     if sqlite3.sqlite_version_info < MIN_SQLITE_VERSION:
         raise LedgerError(f"ledger {path} cannot be opened: {NEWER_SQLITE}")
@@ -226,7 +229,7 @@ def connect(path: str) -> LedgerConnection:
             _copy(connection, copy_of(path, version))
         if 0 < version <= LAST_STRICT_VERSION:
             _drop_strict(connection, path, scripts[:version])
-            connection.close()  # it may go on with the declarations that it has read
+            connection.close()  # it may have cached the old declarations
             connection = _open(path)
         _migrate(connection, scripts, version)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -239,26 +242,26 @@ def connect(path: str) -> LedgerConnection:
 
 
 def copy_of(path: str, version: int) -> str:
-    """Where the ledger is copied before its schema of this version is migrated."""
+    """Return the path of the copy that is made before this schema version is migrated."""
     return f"{path}.schema-{version}"
 
 
 def _copy(connection: sqlite3.Connection, target: str) -> None:
-    """Copy the ledger, for an older exporter to return to.
+    """Copy the ledger, so that it is possible to return to an older exporter.
 
-    A failure is logged and does not keep the daemon from starting.
+    A failure is logged and does not prevent the daemon from starting.
     """
-    made = f"{target}.new"
+    temporary = f"{target}.new"
     try:
-        _remove(made)
-        _restrict_permissions(made)
-        with contextlib.closing(sqlite3.connect(made)) as copy:
+        _remove(temporary)
+        _restrict_permissions(temporary)
+        with contextlib.closing(sqlite3.connect(temporary)) as copy:
             connection.backup(copy)
-        os.replace(made, target)
+        os.replace(temporary, target)
     except (sqlite3.Error, OSError) as error:
-        _remove(made)
+        _remove(temporary)
         log.warning(
-            "ledger is migrated without a copy, an older exporter cannot be returned to",
+            "ledger is migrated without a copy; returning to an older exporter is not possible",
             extra={"copy": target, "error": str(error)},
         )
     else:
@@ -272,11 +275,11 @@ def _remove(path: str) -> None:
 
 
 def connect_read_only(path: str) -> LedgerConnection:
-    """A connection that never writes into the ledger, which may be in use by a daemon.
+    """Open a connection that never writes to the ledger, which may be in use by a daemon.
 
     A ledger of an older schema is copied into memory and migrated there.
 
-    Raises LedgerError for a file of a newer exporter, sqlite3.Error for all else.
+    Raises LedgerError for a file of a newer exporter, sqlite3.Error for other failures.
     """
     scripts = _scripts()
     source = _open_read_only(path)
@@ -292,7 +295,7 @@ def connect_read_only(path: str) -> LedgerConnection:
 
 
 def quarantine(path: str, wall: float) -> str:
-    """Rename a damaged file and what belongs to it, overwriting nothing; the new path."""
+    """Rename a damaged ledger with its WAL files, overwriting nothing; return the new path."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
     aside = f"{path}.damaged-{stamp}"
     count = 1
@@ -306,9 +309,9 @@ def quarantine(path: str, wall: float) -> str:
 
 
 def _restrict_permissions(path: str) -> None:
-    """Let the owner alone read who ran what; the directory may be one that others may enter."""
-    # SQLite gives what it makes beside the file the rights of the file. It is not opened where it
-    # is there already: closing it again would end the locks that this process holds on it.
+    """Restrict the file to its owner, since others may have access to the directory."""
+    # SQLite creates its further files with the permissions of the database file. An existing file
+    # is not opened here: closing it would release the locks that this process holds on it.
     with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     for suffix in ("", "-wal", "-shm"):
@@ -321,15 +324,15 @@ def _open(path: str) -> LedgerConnection:
 
 
 def uri_of(path: str) -> str:
-    """The address under which SQLite opens a file read-only."""
+    """Return the URI with which SQLite opens a file read-only."""
     return f"file:{urllib.parse.quote(path)}?mode=ro"
 
 
 def _open_read_only(path: str) -> LedgerConnection:
-    """SQLite shares its locks by files beside the ledger, which need a writable directory.
+    """Open the file read-only, without locks if the directory is read-only.
 
-    Where the directory is read-only and nothing is left in the write-ahead log, nobody can write,
-    so that the ledger can be read without locks.
+    SQLite's locks need files beside the ledger and so a writable directory. If the directory is
+    read-only and the write-ahead log is empty, no process can write, and locks are not needed.
     """
     connection = LedgerConnection(uri_of(path), uri=True, isolation_level=None)
     try:
@@ -350,12 +353,12 @@ def _open_read_only(path: str) -> LedgerConnection:
 def _migrated_copy(
     source: sqlite3.Connection, path: str, scripts: Sequence[str], version: int
 ) -> LedgerConnection:
-    """A copy in memory, its schema up to date; in memory since the file is left as it is."""
+    """Return a copy in memory with the current schema; the file is not changed."""
     copy = _in_memory(source)
     try:
         if 0 < version <= LAST_STRICT_VERSION:
             _drop_strict(copy, path, scripts[:version])
-            declared = _in_memory(copy)  # `copy` may continue with the declarations it has read
+            declared = _in_memory(copy)  # `copy` may have cached the old declarations
             copy.close()
             copy = declared
         _migrate(copy, scripts, version)
@@ -366,7 +369,7 @@ def _migrated_copy(
 
 
 def _in_memory(source: sqlite3.Connection) -> LedgerConnection:
-    """A copy of a database in memory."""
+    """Return a copy of a database in memory."""
     copy = LedgerConnection(":memory:", isolation_level=None)
     try:
         source.backup(copy)
@@ -377,7 +380,7 @@ def _in_memory(source: sqlite3.Connection) -> LedgerConnection:
 
 
 def _scripts() -> list[str]:
-    """What makes each version of the schema of the one before it, the first of an empty file."""
+    """Return the SQL scripts that each migrate to the next schema version, from an empty file."""
     scripts = []
     for name in sorted(name for name in os.listdir(MIGRATIONS) if name.endswith(".sql")):
         with open(os.path.join(MIGRATIONS, name), encoding="utf-8") as file:
@@ -386,15 +389,15 @@ def _scripts() -> list[str]:
 
 
 def _version(connection: sqlite3.Connection, path: str, newest: int) -> int:
-    """The version of the file's schema; 0 of an empty file. Raises LedgerError."""
+    """Return the version of the file's schema; 0 for an empty file. Raises LedgerError."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > newest:
         copy = copy_of(path, newest)
         restore = f", or restore {copy}" if os.path.exists(copy) else ""
         raise LedgerError(
-            f"ledger {path} has schema version {version}, and this exporter knows up to "
-            f"{newest}; upgrade the exporter{restore}, {OTHER_DIRECTORY_HINT}; the file is left "
-            "as it is"
+            f"ledger {path} has schema version {version}, and this exporter supports up to "
+            f"{newest}; upgrade the exporter{restore}, {OTHER_DIRECTORY_HINT}; the file is not "
+            "changed"
         )
     return int(version)
 
@@ -408,13 +411,13 @@ def _migrate(connection: sqlite3.Connection, scripts: Sequence[str], version: in
 
 
 def _drop_strict(connection: sqlite3.Connection, path: str, scripts: Iterable[str]) -> None:
-    """Give STRICT tables the declarations that every SQLite can read; the rows stay as they are.
+    """Replace the declarations of STRICT tables by ones that every SQLite can read, in place.
 
-    The connection has to be closed then: it may still have the declarations of before.
+    Close the connection afterwards: it may have cached the old declarations.
 
-    STRICT changes nothing in the format of a table, so its declaration can be replaced in place, by
-    the procedure for such changes of https://sqlite.org/lang_altertable.html#otheralter. With
-    `writable_schema` an SQLite that does not know STRICT reads past it and can do the same:
+    STRICT does not change the format of a table, so only its declaration is replaced, by the
+    procedure for such changes of https://sqlite.org/lang_altertable.html#otheralter. With
+    `writable_schema` an SQLite without STRICT ignores the keyword and can do the same:
     https://sqlite.org/stricttables.html#backwards_compatibility.
     """
     with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
@@ -440,17 +443,17 @@ def _drop_strict(connection: sqlite3.Connection, path: str, scripts: Iterable[st
 
 
 def _normalized_declaration(declaration: str) -> str:
-    """What decides how the rows of a table lie in the file, and which columns they have."""
+    """Return the part of a declaration that decides on the columns and the format of rows."""
     return re.sub(r"\s|\"", "", TYPE_CHECKS.sub("", declaration)).replace("ANY", "BLOB")
 
 
 @contextlib.contextmanager
 def rollback_on_error(connection: sqlite3.Connection) -> Iterator[None]:
-    """Leave no transaction open where an error ends it."""
+    """Roll back the open transaction when an error occurs."""
     try:
         yield
     except BaseException:
-        # SQLite has rolled back by itself after some errors, a full disk among them.
+        # SQLite rolls back by itself after some errors, such as a full disk.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

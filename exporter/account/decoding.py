@@ -1,4 +1,4 @@
-"""Rows of the ledger as values of the model, for all who read it."""
+"""Decodes rows of the ledger into values of the model; maps enumerations to their stored ids."""
 
 import json
 import sqlite3
@@ -33,7 +33,7 @@ FIXED_PARTIES: dict[int, AttributionTarget] = {
     5: UnattributedReason.RESTART,
     DEPARTED_ID: DEPARTED_RUNS,
 }
-"""Parties that the schema begins with; runs come after them."""
+"""Parties that the first migration inserts; runs have higher ids."""
 FIXED_PARTY_IDS: dict[AttributionTarget, int] = {
     party: number for number, party in FIXED_PARTIES.items()
 }
@@ -45,7 +45,7 @@ PARTY_COLUMNS = """id, uid, run_id, job_id, name, user, origin, started, ended, 
 
 
 class PartyRow(NamedTuple):
-    """A row of `party`: its id, who it is, and the run if it is one."""
+    """A row of the table `party`: its id, its attribution target, and the run if it is one."""
 
     id: int
     target: AttributionTarget
@@ -55,7 +55,7 @@ class PartyRow(NamedTuple):
 def read_parties(
     connection: sqlite3.Connection, where: str, values: tuple[object, ...] = ()
 ) -> Iterator[PartyRow]:
-    """The parties that satisfy `where`, a piece of SQL, in its order."""
+    """Yield the parties that satisfy the SQL condition `where`, in its order."""
     sql = f"SELECT {PARTY_COLUMNS} FROM party WHERE {where}"  # noqa: S608  our own text
     for party_id, uid, run_id, job_id, *rest in connection.execute(sql, values).fetchall():
         if party_id in FIXED_PARTIES:
@@ -66,9 +66,9 @@ def read_parties(
             *info,
             budget_grams,
             shown_id,
-            around_uid,
-            around_run,
-            around_job,
+            enclosing_uid,
+            enclosing_run_id,
+            enclosing_job_id,
             namespace,
             nodes,
             owner,
@@ -78,7 +78,11 @@ def read_parties(
             labels=_read_labels(connection, party_id),
             budget_grams=budget_grams,
             shown_id=shown_id,
-            enclosing=None if around_uid is None else RunKey(around_uid, around_run, around_job),
+            enclosing=(
+                None
+                if enclosing_uid is None
+                else RunKey(enclosing_uid, enclosing_run_id, enclosing_job_id)
+            ),
             namespace=namespace,
             nodes=nodes,
             owner=decode_owner(json.loads(owner)) if owner else None,
@@ -90,7 +94,7 @@ def read_parties(
 
 
 def read_balances(connection: sqlite3.Connection, row: PartyRow) -> dict[AccountKey, Balance]:
-    """The totals of one party."""
+    """Return the totals of one party."""
     found = connection.execute(
         "SELECT kind, name, method, split, energy_uj, held_uj, carbon_ng, base_energy_uj, "
         "base_held_uj, base_carbon_ng FROM total JOIN device ON device.id = device_id "
@@ -106,14 +110,14 @@ def read_balances(connection: sqlite3.Connection, row: PartyRow) -> dict[Account
 
 
 def _checked_integers(values: list[int]) -> list[int]:
-    """The values, if they are what their columns are for. Raises TypeError for a damaged file."""
+    """Return the values if all are integers. Raises TypeError, since the file is damaged then."""
     if not all(type(value) is int for value in values):
-        raise TypeError(f"{values!r} are no amounts")
+        raise TypeError(f"expected integer amounts, found {values!r}")
     return values
 
 
 def read_factor_uses(connection: sqlite3.Connection, row: PartyRow) -> tuple[FactorUse, ...]:
-    """What one run's totals were converted with, in the order in which the factors were met."""
+    """Return the factor uses of one party, in the order in which the factors were stored."""
     found = connection.execute(
         "SELECT factor_id, zone, source, grams_per_kwh, pue, valid_from, valid_until, as_of, "
         "signal, basis, accounting, estimated, step, energy_uj, carbon_ng "
@@ -130,13 +134,13 @@ def read_factor_uses(connection: sqlite3.Connection, row: PartyRow) -> tuple[Fac
 
 
 def read_run_key(connection: sqlite3.Connection, party_id: int) -> RunKey:
-    """The run of a row of `party`."""
+    """Return the run key of a party."""
     sql = "SELECT uid, run_id, job_id FROM party WHERE id = ?"
     return RunKey(*connection.execute(sql, (party_id,)).fetchone())
 
 
 def read_owners(connection: sqlite3.Connection) -> dict[Owner, tuple[int, int]]:
-    """What counters showed of departed runs, by owner."""
+    """Return the counted energy (uJ) and carbon (ng) of departed runs by owner."""
     found = connection.execute("SELECT user, namespace, labels, energy_uj, carbon_ng FROM owner")
     return {
         decode_owner((user, namespace, json.loads(labels))): (energy_uj, carbon_ng)
@@ -162,23 +166,23 @@ def _read_labels(connection: sqlite3.Connection, party_id: int) -> tuple[tuple[s
 
 
 def decode_device(values: Iterable[str]) -> Device:
-    """A device of its two fields."""
+    """Return a device from its fields, kind and name."""
     kind, name = values
     return Device(DeviceKind(kind), name)
 
 
 def decode_owner(values: Iterable[Any]) -> Owner:
-    """An owner of its fields, in their order."""
+    """Return an owner from its fields, in their order."""
     user, namespace, labels = values
     return Owner(user, namespace, tuple((name, value) for name, value in labels))
 
 
 def decode_factor(values: Iterable[Any]) -> Factor:
-    """A factor of its fields, in their order."""
-    plain = Factor(*values)
-    return plain._replace(
-        signal=Signal(plain.signal),
-        basis=Basis(plain.basis),
-        accounting=Accounting(plain.accounting),
-        estimated=bool(plain.estimated),
+    """Return a factor from its fields, in their order."""
+    factor = Factor(*values)
+    return factor._replace(
+        signal=Signal(factor.signal),
+        basis=Basis(factor.basis),
+        accounting=Accounting(factor.accounting),
+        estimated=bool(factor.estimated),
     )

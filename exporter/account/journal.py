@@ -1,13 +1,13 @@
-"""The journal: the newest image in a file, so that `kill -9` loses nothing that was shown.
+"""Journal: a file with the newest checkpoint, so that `kill -9` loses no published value.
 
-It is written before each page is published and never flushed: the page cache survives the death of
-a process, and a power cut makes the journal worthless anyway, since counters then begin at zero.
+It is written before each publication and never flushed: the page cache survives the death of a
+process, and after a power cut the journal is of no use, since counters then begin at zero.
 
-The file holds two key blocks (JSON: what rarely changes) and two slots (packed: what changes each
-tick). Each write goes to the older of the two and leaves the newer alone, so there is a whole image
-at every moment. A slot is believed if its checksum holds and it names the key block found beside.
-An image that outgrows the file goes into a larger one, which takes the file's place once it is
-whole.
+The file holds two key blocks (JSON: data that rarely changes) and two slots (packed: data that
+changes every tick). Each write replaces the older of the two, so that there is a complete
+checkpoint at any time. A slot is valid if its checksum matches and it refers to the key block in
+the file. A checkpoint that outgrows the file is written to a larger one, which replaces the file
+once it is complete.
 """
 
 import contextlib
@@ -31,20 +31,20 @@ from exporter.errors import LedgerError
 log = logging.getLogger(__name__)
 
 MAGIC = b"EMISJNL2"
-"""Ends in the version of the layout; a file of another one is not read."""
+"""Ends in the version of the file format; other versions are not read."""
 INITIAL_SLOT_BYTES = 1 << 19
-"""Room for a slot at first; a key block has twice as much. Enough for 200 runs with long labels."""
+"""Initial size of a slot; a key block has twice as much. Enough for 200 runs with long labels."""
 SLOTS_PER_FILE = 6
-"""A file is two key blocks and two slots, so its size tells where they are."""
+"""File size in slots: two key blocks of two slots each, and two slots."""
 
 CHECKSUM = struct.Struct("<I")
 HEAD = struct.Struct("<8sQI")
-"""Magic, generation of the key block, length of what follows. Before it stands the checksum."""
+"""Magic, generation of the key block, length of the data. The checksum comes before it."""
 OVERHEAD_BYTES = CHECKSUM.size + HEAD.size
 
 
 class _Frame(NamedTuple):
-    """What stands whole in a region of the file."""
+    """Valid contents of a region of the file."""
 
     crc: int
     generation: int
@@ -52,16 +52,16 @@ class _Frame(NamedTuple):
 
 
 class Journal:
-    """One journal file; used by one thread, and read before it is first written."""
+    """One journal file; used by one thread, and read before the first write."""
 
     def __init__(self, path: str) -> None:
         self.origin = NO_ORIGIN
-        """Written with every image; tells who reads it whether its totals are still good."""
+        """Ledger and boot of the checkpoints; decides whether totals may be continued from it."""
         self._path = path
         self._path_of_next = f"{path}.next"
         self._fd: int | None = None
         self._place: tuple[int, int] | None = None
-        """Which file is open: a path may come to name another one, or none."""
+        """Device and inode of the open file, to notice that the path was removed or replaced."""
         self._room = 0
         self._encoder = KeyBlockEncoder()
         self._keys: KeyBlock | None = None
@@ -70,9 +70,9 @@ class Journal:
         self._slot = 0
 
     def read(self) -> Checkpoint | None:
-        """The newest whole image in the file, with the origin that wrote it; None if there is none.
+        """Return the newest complete checkpoint in the file with its origin; None without one.
 
-        Raises LedgerError if the file is there and cannot be read.
+        Raises LedgerError if the file exists and cannot be read.
         """
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
@@ -86,17 +86,17 @@ class Journal:
         except OSError as error:
             os.close(fd)
             raise self._failure("read", error) from error
-        if image is None:  # nothing in it is worth going on in it
+        if image is None:  # nothing to keep; the next write creates a new file
             os.close(fd)
         else:
             self._fd, self._place = fd, _file_id(os.fstat(fd))
         return image
 
     def write(self, image: Checkpoint) -> None:
-        """Make `image` the newest.
+        """Write `image` as the newest checkpoint.
 
-        Raises LedgerError where that fails. The file is then taken away, since an old image must
-        never be gone on from after a newer page was shown; the next write begins a new one.
+        Raises LedgerError on failure. The file is then removed, since a restart must not continue
+        from an old checkpoint after newer values were published; the next write creates a new one.
         """
         try:
             self._check_in_place()
@@ -106,13 +106,13 @@ class Journal:
             raise self._failure("written", error) from error
 
     def close(self) -> None:
-        """Let go of the file; it stays."""
+        """Close the file."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
     def _check_in_place(self) -> None:
-        """What is written into a file that nobody can find any more is lost; begin a new one."""
+        """Create a new file if the open one is no longer the one at the path."""
         if self._fd is None:
             return
         try:
@@ -121,29 +121,29 @@ class Journal:
             place = None
         if place != self._place:
             log.warning(
-                "journal %s was removed or replaced while in use; nothing is lost, a new one is "
+                "journal was removed or replaced while in use; no data is lost, a new one is "
                 "written in its place",
-                self._path,
+                extra={"path": self._path},
             )
             self.close()
             self._keys = None
 
     def _newest(self, data: bytes) -> Checkpoint | None:
         room = len(data) // SLOTS_PER_FILE
-        found = []
+        slots = []
         for number in (0, 1):
             frame = _frame(data, _slot_offset(room, number), room)
             if frame is not None:
-                found.append((frame.generation, journal_format.unpack_slot(frame.data), number))
-        # By generation first: `seq` alone falls when a new ledger counts from the beginning.
-        found.sort(key=lambda each: (each[0], each[1].seq), reverse=True)
-        for generation, candidate, number in found:
+                slots.append((frame.generation, journal_format.unpack_slot(frame.data), number))
+        # By generation first, since `seq` restarts with a new ledger.
+        slots.sort(key=lambda each: (each[0], each[1].seq), reverse=True)
+        for generation, candidate, number in slots:
             keys = _frame(data, _keys_offset(room, generation), 2 * room)
             if keys is None or (keys.crc, keys.generation) != (candidate.keys_crc, generation):
                 continue
             try:
                 image = journal_format.checkpoint_from(candidate, decode_key_block(keys.data))
-            except (TypeError, ValueError, struct.error):  # whole, but of another version
+            except (TypeError, ValueError, struct.error):  # complete, but of another version
                 continue
             self._room, self._generation, self._slot = room, generation, number
             return image
@@ -158,8 +158,8 @@ class Journal:
             if self._fd is None or room > self._room:
                 self._begin(room)
                 is_new = True
-            # A key block is named by a slot only after it stands whole, in the place of the one
-            # before the last, which no slot needs any more but the one that is written next.
+            # A slot refers to a key block only after the block is complete. The block replaces the
+            # one before the last, which only the slot that is written next still refers to.
             self._generation += 1
             self._keys_crc = self._put(_keys_offset(self._room, self._generation), block)
             self._keys = keys
@@ -171,23 +171,23 @@ class Journal:
             os.replace(self._path_of_next, self._path)
 
     def _begin(self, room: int) -> None:
-        """Go on in a new file; the old one stays in its place until the new one has an image."""
+        """Switch to a new file; it replaces the old one when it has a checkpoint."""
         self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(self._path_of_next, flags, 0o600)
         self._place = _file_id(os.fstat(self._fd))
         self._room = room
-        # All room is taken now, so that a disk that fills up later cannot stop a write.
+        # Allocate all space now, so that a disk that fills up later cannot make a write fail.
         os.posix_fallocate(self._fd, 0, SLOTS_PER_FILE * room)
 
     def _put(self, offset: int, data: bytes) -> int:
-        """Write `data` behind its checksum, which is the answer."""
+        """Write `data` with its header; return its checksum."""
         assert self._fd is not None
         head = HEAD.pack(MAGIC, self._generation, len(data))
         crc = zlib.crc32(data, zlib.crc32(head))
         written = os.pwritev(self._fd, [CHECKSUM.pack(crc), head, data], offset)
         if written != OVERHEAD_BYTES + len(data):
-            raise OSError(None, "only a part could be written")
+            raise OSError(None, "the write was incomplete")
         return crc
 
     def _discard(self) -> None:
@@ -204,15 +204,15 @@ class Journal:
             "check the disk's free space and the directory's owner"
         )
         return LedgerError(
-            f"journal {self._path} cannot be {done}: {reason}; until it can, a crash restarts the "
-            f"counters at zero; {remedy}"
+            f"journal {self._path} cannot be {done}: {reason}; until it can, counters restart at "
+            f"zero after a crash; {remedy}"
         )
 
 
 def newest_image(path: str) -> Checkpoint | None:
-    """The newest whole image in a journal that another daemon writes or wrote.
+    """Return the newest complete checkpoint in a journal that may be in use by a daemon.
 
-    None where there is none, or where it cannot be read.
+    None if there is none or the file cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -227,7 +227,7 @@ def _file_id(status: os.stat_result) -> tuple[int, int]:
 
 
 def _slot_bytes_for(keys_bytes: int, slot_bytes: int) -> int:
-    """The room with which both fit, doubled until they do."""
+    """Return the slot size, the initial one doubled until key block and slot fit."""
     room = INITIAL_SLOT_BYTES
     while OVERHEAD_BYTES + max(keys_bytes / 2, slot_bytes) > room:
         room *= 2
@@ -243,14 +243,14 @@ def _slot_offset(room: int, number: int) -> int:
 
 
 def _frame(data: bytes, start: int, room: int) -> _Frame | None:
-    """What was put at `start`, if it is whole."""
+    """Return the contents of the region at `start`; None if its header or checksum is invalid."""
     region = data[start : start + room]
     if len(region) < OVERHEAD_BYTES:
         return None
     (crc,) = CHECKSUM.unpack_from(region)
     magic, generation, length = HEAD.unpack_from(region, CHECKSUM.size)
     end = OVERHEAD_BYTES + length
-    is_whole = magic == MAGIC and end <= len(region)
-    if not is_whole or zlib.crc32(region[CHECKSUM.size : end]) != crc:
+    is_complete = magic == MAGIC and end <= len(region)
+    if not is_complete or zlib.crc32(region[CHECKSUM.size : end]) != crc:
         return None
     return _Frame(crc, generation, region[OVERHEAD_BYTES:end])

@@ -1,4 +1,4 @@
-"""The journal's key block: the parts of an image that rarely change, to and from JSON."""
+"""Format of the journal: checkpoints as a key block in JSON and a slot of packed numbers."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ from exporter.model.workload import AttributionTarget, SplitMethod, Unattributed
 
 
 class JournalOrigin(NamedTuple):
-    """Where a journal belongs: totals may be continued from it only on the same boot."""
+    """Ledger and boot that a journal belongs to; it is continued on the same boot only."""
 
     ledger_id: str
     boot_id: str
@@ -28,96 +28,96 @@ NO_BATCH = -1
 
 
 class MergedRun(NamedTuple):
-    """A run that became another one."""
+    """A run that was merged into another one."""
 
     old: RunKey
     new: RunKey
     seq: int = NO_BATCH
-    """The batch that has it."""
+    """The batch with the merge."""
 
 
 class CheckpointLayout(NamedTuple):
-    """What rarely changes from one image to the next; the same object as long as nothing did."""
+    """Parts of a checkpoint that rarely change; the same object while nothing has changed."""
 
     lines: tuple[AccountKey, ...]
     bases: tuple[Amount, ...]
     runs: tuple[RunInfo, ...]
     awaiting_history: tuple[RunKey, ...]
-    """Runs whose past has not been added to their lines yet."""
+    """Runs with stored totals that were not added to their accounts yet."""
     owners: tuple[tuple[Owner, int, int], ...] = ()
-    """What counters showed of the runs that left the page: microjoules and nanograms by owner."""
+    """Counted energy (uJ) and carbon (ng) of departed runs by owner."""
     backfill_id: int = 0
-    """The last fill that the totals have."""
+    """Id of the last backfill in the totals."""
     merged: "tuple[MergedRun, ...]" = ()
-    """Merges of runs that the ledger may not have yet, in order."""
+    """Merges that the ledger may not have yet, in order."""
 
 
 class Checkpoint(NamedTuple):
-    """All that a restart on the same boot goes on from."""
+    """The state from which a restart on the same boot continues."""
 
     seq: int
-    """Counts the images; a batch with the same number says the same."""
+    """Number of the checkpoint; a batch with the same number has the same state."""
     at_ns: int
     wall: float
     layout: CheckpointLayout
     totals: tuple[Amount, ...]
-    """One for each of the layout's lines."""
+    """One total for each of the layout's lines."""
     counter_states: tuple[CounterState, ...]
     run_cpu: tuple[RunCpuTime, ...]
     machine_cpu: HostCpuTime | None
     factor: Factor | None
-    """In force at that moment."""
+    """Factor in force at that time."""
     origin: JournalOrigin = NO_ORIGIN
-    """Filled in by the journal."""
+    """Set by the journal when it is read."""
 
     def balances(self) -> dict[AccountKey, Balance]:
-        """The lines with what stands on them."""
+        """Return the balance of each account."""
         layout = self.layout
         return dict(zip(layout.lines, map(Balance, self.totals, layout.bases), strict=True))
 
 
 class KeyBlock(NamedTuple):
-    """What the numbers of a slot belong to, in the slot's order."""
+    """Keys of the numbers in a slot, in the slot's order."""
 
     layout: CheckpointLayout
     origin: JournalOrigin
     counter_states: tuple[tuple[Device, str], ...]
-    """Device and epoch of each position."""
+    """Device and epoch of each counter state."""
     run_cpu: tuple[RunKey, ...]
     factor: Factor | None
 
     @classmethod
     def of(cls, image: Checkpoint, origin: JournalOrigin) -> "KeyBlock":
-        """The keys of an image that is written by `origin`."""
+        """Return the keys of a checkpoint that is written by `origin`."""
         return cls(
             image.layout,
             origin,
-            tuple([(position.device, position.epoch) for position in image.counter_states]),
+            tuple([(state.device, state.epoch) for state in image.counter_states]),
             tuple([cpu.run for cpu in image.run_cpu]),
             image.factor,
         )
 
     def same_as(self, other: "KeyBlock | None") -> bool:
-        """Whether they are equal; cheap, since equal layouts are one object."""
+        """Return whether both are equal; cheap, since equal layouts are one object."""
         return other is not None and self.layout is other.layout and self[1:] == other[1:]
 
 
 class KeyBlockEncoder:
-    """Makes JSON of keys: named tuples become lists, in the order of their fields.
+    """Encodes key blocks as JSON; named tuples become lists, in the order of their fields.
 
-    When one run begins, hundreds of lines stay as they are: what was in the keys before is not
-    made again.
+    The encoded values of the last key block are cached: when one run begins, hundreds of accounts
+    stay the same.
     """
 
     def __init__(self) -> None:
-        self._known: dict[object, bytes] = {}
+        self._encoded: dict[object, bytes] = {}
 
     def encode(self, keys: KeyBlock) -> bytes:
-        """The keys as UTF-8."""
+        """Return the key block as UTF-8."""
         lines, bases, runs, awaiting_history, owners, backfill_id, merged = keys.layout
         values: Iterable[object] = chain(lines, bases, runs, owners, keys.run_cpu)
-        known = self._known
-        self._known = pieces = {value: known.get(value) or _json(value) for value in values}
+        cached = self._encoded
+        self._encoded = pieces = {value: cached.get(value) or _json(value) for value in values}
 
         def listed(values: Iterable[object]) -> bytes:
             return _list(pieces[value] for value in values)
@@ -144,7 +144,7 @@ class KeyBlockEncoder:
 
 
 def decode_key_block(text: bytes) -> KeyBlock:
-    """The keys again, equal to those that were encoded. Raises TypeError or ValueError."""
+    """Decode a key block, equal to the encoded one. Raises TypeError or ValueError."""
     layout, origin, counter_states, run_cpu, factor = json.loads(text)
     lines, bases, runs, awaiting_history, owners, *rest = layout
     more: list[Any] = rest
@@ -170,7 +170,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _json(value: object) -> bytes:
-    """Lone surrogates, which UTF-8 does not allow, pass all the same."""
+    """Encode as JSON; lone surrogates, which UTF-8 does not allow, are kept."""
     return _encode(value).encode("utf-8", "surrogatepass")
 
 
@@ -212,16 +212,16 @@ SLOT_HEADER = struct.Struct("<IQqd")
 AMOUNT_FORMAT = "qqq"
 COUNTER_STATE_FORMAT = "qqqdqqqqqB"
 SUSPECT_FLAG, UNCOUNTED_FLAG = 1, 2
-"""Bits of the last number of a position."""
+"""Bits of the last number of a counter state."""
 CPU_FORMAT = "q"
 HOST_CPU_FORMAT = "qqB"
 
 
 class Slot(NamedTuple):
-    """A slot's contents before anybody knows what its numbers belong to."""
+    """Contents of a slot; `checkpoint_from` combines them with the key block."""
 
     keys_crc: int
-    """Of the key block that tells."""
+    """Checksum of the key block."""
     seq: int
     at_ns: int
     wall: float
@@ -229,7 +229,7 @@ class Slot(NamedTuple):
 
 
 def pack_slot(image: Checkpoint, keys_crc: int) -> bytes:
-    """The image without what its key block says."""
+    """Pack the numbers of a checkpoint that are not in its key block."""
     machine = image.machine_cpu
     numbers = struct.pack(
         _format_of(image),
@@ -242,18 +242,18 @@ def pack_slot(image: Checkpoint, keys_crc: int) -> bytes:
 
 
 def slot_bytes(image: Checkpoint) -> int:
-    """How many bytes `pack` makes of the image."""
+    """Return the length of the result of `pack_slot`."""
     return SLOT_HEADER.size + struct.calcsize(_format_of(image))
 
 
 def unpack_slot(data: bytes) -> Slot:
-    """What `pack` made; `image` goes on from there."""
+    """Unpack the result of `pack_slot`, for `checkpoint_from`."""
     keys_crc, seq, at_ns, wall = SLOT_HEADER.unpack_from(data)
     return Slot(keys_crc, seq, at_ns, wall, data[SLOT_HEADER.size :])
 
 
 def checkpoint_from(slot: Slot, keys: KeyBlock) -> Checkpoint:
-    """The image again. Raises struct.error if the numbers are not those of the keys."""
+    """Combine slot and keys. Raises struct.error if their numbers of values differ."""
     lines = keys.layout.lines
     layout = _format(len(lines), len(keys.counter_states), len(keys.run_cpu))
     numbers: Iterator[Any] = iter(struct.unpack(layout, slot.numbers))
@@ -304,24 +304,24 @@ def _format_of(image: Checkpoint) -> str:
 
 
 def _format(lines: int, counter_states: int, run_cpu: int) -> str:
-    """The numbers as `struct` names them, little endian and without gaps."""
+    """Return the `struct` format of the numbers, little-endian and without padding."""
     amounts = f"{len(AMOUNT_FORMAT) * lines}q"
     states = COUNTER_STATE_FORMAT * counter_states
     return f"<{amounts}{states}{run_cpu}{CPU_FORMAT}{HOST_CPU_FORMAT}"
 
 
-def _counter_state_numbers(position: CounterState) -> tuple[float, ...]:
-    suspect_uj = position.suspect_uj
+def _counter_state_numbers(state: CounterState) -> tuple[float, ...]:
+    suspect_uj = state.suspect_uj
     return (
-        position.raw_uj,
-        position.at_ns,
-        position.awake_ns,
-        position.power_watts,
-        position.provisional_uj,
-        position.provisional_at_ns,
-        position.debt_uj,
+        state.raw_uj,
+        state.at_ns,
+        state.awake_ns,
+        state.power_watts,
+        state.provisional_uj,
+        state.provisional_at_ns,
+        state.debt_uj,
         suspect_uj or 0,
-        position.suspect_at_ns,
+        state.suspect_at_ns,
         (SUSPECT_FLAG if suspect_uj is not None else 0)
-        | (UNCOUNTED_FLAG if position.uncounted else 0),
+        | (UNCOUNTED_FLAG if state.uncounted else 0),
     )

@@ -1,4 +1,4 @@
-"""The ledger: one SQLite file that keeps totals, usage over time and runs for good."""
+"""Ledger: the SQLite file with totals, usage over time and runs."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ from exporter.model.runs import RunKey
 from exporter.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 
 BACKFILL_DAYS = 7
-"""Energy that has had no grams for longer gets none any more."""
+"""Energy without carbon that is older than this is not converted any more."""
 
 FOLD_MINUTES = """
 INSERT INTO usage_hour
@@ -50,35 +50,35 @@ ON CONFLICT (hour, party_id, device_id, factor_id, method, split) DO UPDATE SET
 
 
 class LedgerState(NamedTuple):
-    """What the ledger holds at start."""
+    """Contents of the ledger at start."""
 
     ledger_id: str
-    """Made with the file; tells its journal from another's."""
+    """Created with the file; identifies the journal that belongs to it."""
     clean: bool
-    """The last stop was orderly."""
+    """The last shutdown was clean."""
     restored: RestoredState
-    """The runs that have not left the page, with the fixed parties."""
+    """The runs that have not departed, and the fixed parties."""
     stored_runs: tuple[StoredRun, ...]
-    """Of the runs that were asked for."""
+    """The requested runs."""
     late_carbon: tuple[LateCarbon, ...] = ()
-    """Grams that are in the totals, and that a journal may lack."""
+    """Backfilled carbon that is in the totals and that a journal may lack."""
 
 
 class Ledger:
-    """The write side. Everything here may wait for the disk.
+    """Write access to the ledger. Every method may block on the disk.
 
     Opened by the main thread, then used by one thread at a time. Every method may raise
-    LedgerError, and can be called again after it did.
+    LedgerError and can be called again afterwards.
     """
 
     def __init__(self, directory: str, wall: float) -> None:
-        """Open the ledger in `directory`, or begin one; `wall` dates a damaged file's new name.
+        """Open or create the ledger in `directory`; `wall` dates the new name of a damaged file.
 
-        Raises LedgerLocked where another daemon uses it, LedgerError where it cannot be used.
+        Raises LedgerLocked if another daemon uses it, LedgerError if it cannot be used.
         """
         self.path = os.path.join(directory, LEDGER_FILE)
         self.notes: tuple[str, ...] = ()
-        """What a person should know about how it was found."""
+        """Notes for the log about the state of the file when it was opened."""
         self._wall = wall
         self._lock = lock(directory)
         try:
@@ -89,26 +89,26 @@ class Ledger:
             os.close(self._lock)
             raise
 
-    def restore(self, asked: Iterable[RunKey] = ()) -> LedgerState:
-        """What is known of all that is on the page, and of the runs `asked` for."""
+    def restore(self, requested: Iterable[RunKey] = ()) -> LedgerState:
+        """Read the state of everything that has not departed, and of the `requested` runs."""
         with sqlite_errors(self.path):
             try:
-                return self._restore(asked)
+                return self._restore(requested)
             except Exception as error:
                 if not is_corruption(error):
                     raise
                 self._connection.close()
-                self._connection = self._begin_anew(error)
+                self._connection = self._replace_damaged(error)
                 self._place = _file_id(self.path)
-                return self._restore(asked)
+                return self._restore(requested)
 
     def start(self) -> None:
-        """Take the mark of an orderly stop away, so that it is not believed after a crash."""
+        """Clear the flag of a clean shutdown, so that it is not set after a crash."""
         with sqlite_errors(self.path), self._transaction():
             self._connection.execute("UPDATE meta SET clean = 0")
 
     def commit(self, batch: Batch) -> None:
-        """Make a batch durable, all of it or nothing."""
+        """Write a batch in one transaction."""
         self._check_in_place()
         with sqlite_errors(self.path), self._transaction():
             self._connection.execute(
@@ -119,41 +119,41 @@ class Ledger:
             backfill.add_backfills(self._connection, batch.backfill_id)
 
     def unconverted(self, wall: float) -> tuple[int, ...]:
-        """The minutes of late with energy that has no grams yet, earliest first."""
+        """Return the recent minutes, earliest first, that have energy without a factor."""
         since = int((wall - BACKFILL_DAYS * SECONDS_PER_DAY) // SECONDS_PER_MINUTE)
         with sqlite_errors(self.path):
             return backfill.unpriced_minutes(self._connection, since)
 
     def backfill(self, factors: Mapping[int, Factor]) -> Backfill | None:
-        """Give the energy of some minutes that has no grams those of a factor.
+        """Convert energy without a factor with the `factors` by minute, in one transaction.
 
-        All of it or nothing. The answer is what the books lack now; None if there was nothing.
+        Returns what the books have to add; None if there was nothing to convert.
         """
         self._check_in_place()
         with sqlite_errors(self.path), self._transaction():
             return backfill.backfill_minutes(self._connection, factors)
 
     def import_runs(self, records: Iterable[RunRecord]) -> ImportResult:
-        """Add runs that another tool measured, all of them or nothing."""
+        """Add runs that another tool measured, in one transaction."""
         self._check_in_place()
         with sqlite_errors(self.path), self._transaction():
             return batch_writer.import_runs(self._connection, records)
 
     def _check_in_place(self) -> None:
-        """SQLite goes on writing into a file that nobody can find any more. Raises LedgerError."""
+        """Raise LedgerError if the path is not the open file: SQLite would still write to that."""
         if _file_id(self.path) != self._place:
             raise LedgerError(
-                f"ledger {self.path} was removed or replaced while in use; nothing is lost yet: "
-                "restart the exporter, it goes on from its journal"
+                f"ledger {self.path} was removed or replaced while in use; no data is lost yet: "
+                "restart the exporter, which continues from its journal"
             )
 
     def stored_run(self, key: RunKey) -> StoredRun:
-        """What is known of a run."""
+        """Return the stored totals of a run."""
         with sqlite_errors(self.path):
-            return self._past(key)
+            return self._stored_run(key)
 
     def prune(self, wall: float, keep_minutes_days: float, keep_hours_days: float) -> None:
-        """Fold old minutes into hours and forget old hours; totals stay."""
+        """Aggregate old minutes to hours and delete old hours; totals are kept."""
         minutes_before = int((wall - keep_minutes_days * SECONDS_PER_DAY) // SECONDS_PER_HOUR) * 60
         hours_before = int((wall - keep_hours_days * SECONDS_PER_DAY) // SECONDS_PER_HOUR)
         with sqlite_errors(self.path), self._transaction():
@@ -162,13 +162,13 @@ class Ledger:
             self._connection.execute("DELETE FROM usage_hour WHERE hour < ?", (hours_before,))
 
     def quick_check(self) -> str:
-        """The first damage found in the file, or "". Reads all of it."""
+        """Return the first damage found in the file, or "". Reads the whole file."""
         with sqlite_errors(self.path):
             answer = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         return "" if answer == "ok" else str(answer)
 
     def close(self) -> None:
-        """Close the file and let another daemon have it."""
+        """Close the file and release the lock."""
         self._connection.close()
         os.close(self._lock)
 
@@ -178,12 +178,12 @@ class Ledger:
         except Exception as error:
             if not is_corruption(error):
                 raise
-            return self._begin_anew(error)
+            return self._replace_damaged(error)
 
-    def _begin_anew(self, error: Exception) -> sqlite3.Connection:
-        aside = quarantine(self.path, self._wall)
+    def _replace_damaged(self, error: Exception) -> sqlite3.Connection:
+        renamed = quarantine(self.path, self._wall)
         self.notes = (
-            f"The ledger was damaged ({error!r}); it was set aside as {aside} and a new one begun.",
+            f"The ledger was damaged ({error!r}); it was renamed to {renamed}, a new one created.",
         )
         return connect(self.path)
 
@@ -194,36 +194,36 @@ class Ledger:
             yield
             self._connection.execute("COMMIT")
 
-    def _restore(self, asked: Iterable[RunKey]) -> LedgerState:
+    def _restore(self, requested: Iterable[RunKey]) -> LedgerState:
         ledger_id, seq, wall, clean, backfill_id, memory = self._connection.execute(
             "SELECT ledger_id, seq, wall, clean, filled, memory FROM meta, intensity"
         ).fetchone()
         balances: dict[AccountKey, Balance] = {}
-        here: dict[RunKey, StoredRun] = {}
+        present: dict[RunKey, StoredRun] = {}
         for row in read_parties(self._connection, "departed = 0 ORDER BY id"):
-            found = read_balances(self._connection, row)
-            balances.update(found)
+            of_party = read_balances(self._connection, row)
+            balances.update(of_party)
             if row.run is not None:
                 uses = read_factor_uses(self._connection, row)
-                here[row.run.key] = StoredRun(row.run.key, row.run, found, uses)
+                present[row.run.key] = StoredRun(row.run.key, row.run, of_party, uses)
         restored = RestoredState(
             seq=seq,
-            counter_states=self._positions(),
+            counter_states=self._counter_states(),
             lines=balances,
-            runs=tuple(past.info for past in here.values() if past.info is not None),
-            factor_uses={key: past.factor_uses for key, past in here.items()},
+            runs=tuple(stored.info for stored in present.values() if stored.info is not None),
+            factor_uses={key: stored.factor_uses for key, stored in present.items()},
             floors=self._floors(),
             wall=wall,
             owners=read_owners(self._connection),
             backfill_id=backfill_id,
             intensity=memory,
         )
-        stored_runs = tuple(here.get(key) or self._past(key) for key in asked)
+        stored_runs = tuple(present.get(key) or self._stored_run(key) for key in requested)
         return LedgerState(
             ledger_id, bool(clean), restored, stored_runs, backfill.read_backfills(self._connection)
         )
 
-    def _past(self, key: RunKey) -> StoredRun:
+    def _stored_run(self, key: RunKey) -> StoredRun:
         for row in read_parties(
             self._connection, "uid = ? AND run_id = ? AND job_id = ?", tuple(key)
         ):
@@ -231,7 +231,7 @@ class Ledger:
             return StoredRun(key, row.run, read_balances(self._connection, row), uses)
         return StoredRun(key)
 
-    def _positions(self) -> tuple[CounterState, ...]:
+    def _counter_states(self) -> tuple[CounterState, ...]:
         found = self._connection.execute(
             "SELECT kind, name, provisional_at_ns, awake_ns, uncounted, raw_uj, at_ns, epoch, "
             "power_watts, provisional_uj, debt_uj, suspect_uj, suspect_at_ns "
@@ -255,9 +255,9 @@ class Ledger:
 
 
 def _file_id(path: str) -> tuple[int, int] | None:
-    """Device and inode of a file; None if there is none."""
+    """Return device and inode of a file; None if there is none."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

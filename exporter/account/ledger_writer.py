@@ -1,4 +1,4 @@
-"""The ledger's thread: commits batches, looks up runs, and cleans up, so that no tick waits."""
+"""Ledger thread: commits batches, looks up runs and prunes, so that no tick waits for the disk."""
 
 import logging
 from collections import deque
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
 MAX_PENDING_ROWS = 50_000
-"""Rows of usage kept in memory by the minute while the ledger cannot be written; about 30 MB."""
+"""Most rows of usage by minute in memory while the ledger cannot be written; about 30 MB."""
 PRUNE_EVERY_NS = SECONDS_PER_HOUR * NANOSECONDS_PER_SECOND
 
 
 class LedgerWriter:
-    """Owns the ledger once it is started.
+    """Owner of the ledger once it is started.
 
-    `check` has the whole file read once after the first commit, for a start after an unclean stop.
-    Attributes may be read from any thread.
+    `check` runs a check of the whole file after the first commit, for a start after an unclean
+    shutdown. Attributes may be read from any thread.
     """
 
     def __init__(
@@ -44,100 +44,103 @@ class LedgerWriter:
         self._keep_days = keep_minutes_days, keep_hours_days
         self._check = check
         self._damage = ""
-        self._why = ""
+        self._error = ""
         self._inbox: deque[Batch] = deque()
-        self._questions: deque[tuple[RunKey, Callable[[StoredRun], None]]] = deque()
-        self._fills: deque[tuple[Mapping[int, Factor], Callable[[Backfill], None]]] = deque(
+        self._lookups: deque[tuple[RunKey, Callable[[StoredRun], None]]] = deque()
+        self._backfills: deque[tuple[Mapping[int, Factor], Callable[[Backfill], None]]] = deque(
             maxlen=1
         )
-        self._histories: deque[tuple[ImportRuns, Callable[[object], None]]] = deque()
+        self._imports: deque[tuple[ImportRuns, Callable[[object], None]]] = deque()
         self._pending: Batch | None = None
         self._prune_ns = clock.boottime_ns() + PRUNE_EVERY_NS
         self.errors = 0
-        """Times that the ledger could not be read or written."""
+        """Number of failed reads and writes of the ledger."""
         self.committed_at_ns = clock.boottime_ns()
-        """When the last commit was made, or else when the writer was."""
+        """Time of the last commit; before the first one, that of the creation of the writer."""
         self.committed_seq = 0
         """All batches up to this one are durable."""
         self.unconverted: tuple[int, ...] = ()
-        """The minutes with energy that has no grams, as of the last commit; earliest first."""
+        """The minutes, earliest first, with energy without a factor at the last commit."""
         self._worker = worker("ledger", self._work, RETRY_SECONDS)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._worker.start()
 
     def submit(self, batch: Batch) -> None:
-        """Have a batch committed as soon as the ledger can be written."""
+        """Queue a batch; it is committed as soon as the ledger can be written."""
         self._inbox.append(batch)
         self._worker.wake()
 
     def look_up(self, key: RunKey, answer: Callable[[StoredRun], None]) -> None:
-        """Have the past of a run found; `answer` is called on the ledger's thread."""
-        self._questions.append((key, answer))
+        """Look up a run's stored totals; `answer` is called on the ledger's thread."""
+        self._lookups.append((key, answer))
         self._worker.wake()
 
     def backfill(self, factors: Mapping[int, Factor], answer: Callable[[Backfill], None]) -> None:
-        """Have the minutes converted once all that was submitted is committed.
+        """Convert energy without a factor once all submitted batches are committed.
 
-        `answer` is called on the ledger's thread, in the order in which the ledger changes and is
-        looked up. It is tried once: what fails stays among `unconverted`.
+        `answer` is called on the ledger's thread, in the order of changes and lookups. It is not
+        retried: minutes that fail stay in `unconverted`.
         """
-        self._fills.append((factors, answer))
+        self._backfills.append((factors, answer))
         self._worker.wake()
 
     def import_runs(self, command: ImportRuns, answer: Callable[[object], None]) -> None:
-        """Have runs of another tool put into the ledger.
+        """Import runs of another tool.
 
-        `answer` is called on the ledger's thread, with a Taken or a Refused.
+        `answer` is called on the ledger's thread, with an ImportResult or a RequestRefused.
         """
-        self._histories.append((command, answer))
+        self._imports.append((command, answer))
         self._worker.wake()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Try once more to commit what is left; False if the disk does not answer in time."""
+        """Try once more to commit pending batches; False if the disk does not respond in time."""
         return self._worker.stop(timeout_seconds)
 
     @property
     def is_behind(self) -> bool:
-        """Whether something that was submitted is not durable yet."""
+        """Whether a submitted batch is not durable yet."""
         return bool(self._inbox) or self._pending is not None
 
     @property
     def why(self) -> str:
-        """Why the last try failed, or has not ended yet; empty if it did not fail."""
+        """Why the last attempt failed or has not finished; empty if it did not fail."""
         stalled_seconds = self._worker.stalled_seconds
         if not stalled_seconds:
-            return self._why
+            return self._error
         return (
-            f"the disk of {self._ledger.path} has not answered for {stalled_seconds:.0f} s; "
-            "look for its errors in the kernel log (dmesg)"
+            f"the disk of {self._ledger.path} has not responded for {stalled_seconds:.0f} s; "
+            "check the kernel log (dmesg) for its errors"
         )
 
     def _work(self) -> None:
-        """Commit, and answer what was asked; what fails does not keep the rest from being done."""
+        """Do all queued work; a step that fails does not prevent the others."""
         errors = [self._attempt(self._write)]
-        if self._fills and self._pending is None:
-            errors.append(self._attempt(self._fill))
-        errors += [self._attempt(self._take_in) for _ in range(len(self._histories))]
-        errors += [self._attempt(self._answer) for _ in range(len(self._questions))]
+        if self._backfills and self._pending is None:
+            errors.append(self._attempt(self._backfill))
+        errors += [self._attempt(self._import_runs) for _ in range(len(self._imports))]
+        errors += [self._attempt(self._look_up) for _ in range(len(self._lookups))]
         error = next(filter(None, errors), None)
-        why, defect = "", None
+        text, defect = "", None
         if isinstance(error, LedgerError):
-            why = str(error)
+            text = str(error)
         elif error is not None:
-            why, defect = f"the ledger's thread failed: {error!r}; please report this", error
-        if why and why != self._why:
-            log.error("%s", why, exc_info=defect)
-        if not why and self._why not in ("", self._damage):
-            log.info("the ledger works again")
-        self._why = why or self._damage
+            text, defect = f"the ledger's thread failed: {error!r}; please report this", error
+        if text and text != self._error:
+            if defect is not None:
+                log.error("ledger thread failed; please report this", exc_info=defect)
+            else:
+                log.error("ledger failed", extra={"error": text})
+        if not text and self._error not in ("", self._damage):
+            log.info("ledger works again")
+        self._error = text or self._damage
 
     def _attempt(self, step: Callable[[], None]) -> Exception | None:
-        """Take the step; the answer is what went wrong."""
+        """Run a step; return its exception."""
         try:
             step()
-        except Exception as error:  # noqa: BLE001  whatever it is, it is said and tried again
+        except Exception as error:  # noqa: BLE001  whatever it is, it is logged and retried
             self.errors += 1
             return error
         return None
@@ -153,67 +156,65 @@ class LedgerWriter:
             self.committed_at_ns = self._clock.boottime_ns()
             self.committed_seq = batch.seq
             self.unconverted = self._ledger.unconverted(self._clock.wall())
-        self._look_after()
+        self._maintain()
 
-    def _fill(self) -> None:
-        factors, answer = self._fills.popleft()
-        fill = self._ledger.backfill(factors)
-        if fill is not None:
-            answer(fill)
+    def _backfill(self) -> None:
+        factors, answer = self._backfills.popleft()
+        backfill = self._ledger.backfill(factors)
+        if backfill is not None:
+            answer(backfill)
         self.unconverted = self._ledger.unconverted(self._clock.wall())
 
-    def _answer(self) -> None:
-        """Answer one question; it is asked again later if that fails."""
-        key, answer = self._questions.popleft()
+    def _look_up(self) -> None:
+        """Answer one lookup; it is queued again if that fails."""
+        key, answer = self._lookups.popleft()
         try:
-            past = self._ledger.stored_run(key)
+            stored = self._ledger.stored_run(key)
         except BaseException:
-            self._questions.append((key, answer))
+            self._lookups.append((key, answer))
             raise
-        answer(past)
+        answer(stored)
 
-    def _take_in(self) -> None:
-        """Once: who asks is told what went wrong."""
-        command, answer = self._histories.popleft()
+    def _import_runs(self) -> None:
+        """Carry out one import; it is not retried, since the client gets the error."""
+        command, answer = self._imports.popleft()
         try:
             answer(self._ledger.import_runs(command.records))
         except BaseException as error:
-            answer(RequestRefused(503, f"nothing was taken in: {error}"))
+            answer(RequestRefused(503, f"nothing was imported: {error}"))
             raise
 
-    def _look_after(self) -> None:
-        """Rare work, after the urgent."""
+    def _maintain(self) -> None:
+        """Check the file once and prune periodically, after each commit."""
         if self._check:
             self._check = False
-            self._note_damage(self._ledger.quick_check())
+            self._set_damage(self._ledger.quick_check())
         now_ns = self._clock.boottime_ns()
         if now_ns >= self._prune_ns:
             self._prune_ns = now_ns + PRUNE_EVERY_NS
             self._ledger.prune(self._clock.wall(), *self._keep_days)
 
-    def _note_damage(self, damage: str) -> None:
-        """Commits go on, as far as the damage lets them."""
+    def _set_damage(self, damage: str) -> None:
+        """Report damage; commits continue as far as possible."""
         if damage:
             self._damage = (
                 f"ledger {self._ledger.path} is damaged: {damage}; "
                 "stop the exporter, move the file away and start again"
             )
             self.errors += 1
-            log.error("%s", self._damage)
+            log.error("ledger damaged", extra={"error": self._damage})
 
 
 def merge_batches(old: Batch, new: Batch) -> Batch:
-    """One batch that does what the two would, one after the other."""
+    """Return one batch with the effect of both, one after the other."""
     old = _without_merged_runs(old, new.merged)
     usage = dict(old.usage)
     for key, used in new.usage.items():
         usage[key] = usage.get(key, ZERO_AMOUNT).plus(used)
-    counter_states = {
-        position.device: position for position in (*old.counter_states, *new.counter_states)
-    }
+    counter_states = {state.device: state for state in (*old.counter_states, *new.counter_states)}
     runs = {run.key: run for run in (*old.runs, *new.runs)}
-    back = {run.key for run in new.runs}
-    departed = dict.fromkeys(key for key in old.departed if key not in back)
+    returned = {run.key for run in new.runs}
+    departed = dict.fromkeys(key for key in old.departed if key not in returned)
     departed.update(dict.fromkeys(new.departed))
     infos = {info.device: info for info in (*old.infos, *new.infos)}
     return new._replace(
@@ -231,23 +232,23 @@ def merge_batches(old: Batch, new: Batch) -> Batch:
 
 
 def _without_merged_runs(batch: Batch, merged: Iterable[tuple[RunKey, RunKey]]) -> Batch:
-    """The batch without runs that became others after it: their lines, the next one has."""
-    for gone, key in merged:
+    """Return the batch without runs that were merged after it; the next one has their totals."""
+    for old, new in merged:
         usage: dict[UsageKey, Amount] = {}
-        for known, used in batch.usage.items():
-            row = known._replace(target=key) if known.target == gone else known
-            usage[row] = usage.get(row, ZERO_AMOUNT).plus(used)
+        for key, used in batch.usage.items():
+            new_key = key._replace(target=new) if key.target == old else key
+            usage[new_key] = usage.get(new_key, ZERO_AMOUNT).plus(used)
         batch = batch._replace(
-            lines={line: each for line, each in batch.lines.items() if line.target != gone},
+            lines={line: each for line, each in batch.lines.items() if line.target != old},
             usage=usage,
-            runs=tuple(run for run in batch.runs if run.key != gone),
-            departed=tuple(each for each in batch.departed if each != gone),
+            runs=tuple(run for run in batch.runs if run.key != old),
+            departed=tuple(each for each in batch.departed if each != old),
         )
     return batch
 
 
 def fold_to_hours(usage: dict[UsageKey, Amount]) -> dict[UsageKey, Amount]:
-    """The same amounts in the first minute of their hour, which takes less memory."""
+    """Return the amounts in the first minute of their hour, which takes less memory."""
     folded: dict[UsageKey, Amount] = {}
     for key, used in usage.items():
         hour = key._replace(minute=key.minute - key.minute % 60)

@@ -1,4 +1,4 @@
-"""Ledgers without their daemon: read-only, and several of them as one history of runs."""
+"""Reads ledgers without their daemon, and combines several ledgers of one machine."""
 
 import contextlib
 import os
@@ -30,22 +30,22 @@ from exporter.model.runs import RunKey, with_stored_run
 from exporter.model.workload import SplitMethod
 
 ALL = -1
-"""As a limit: SQLite then returns every row."""
+"""LIMIT with which SQLite returns all rows."""
 
 
 def ledger_in(directory: str) -> str:
-    """The path of the ledger of a state directory."""
+    """Return the path of the ledger in a state directory."""
     return os.path.join(directory, LEDGER_FILE)
 
 
 class LedgerReader(LedgerArchive):
-    """The ledger of a state directory, read-only and in one state from the first read to `close`.
+    """Read-only view of the ledger in a state directory, unchanged from opening to `close`.
 
-    A daemon may write to it meanwhile. Every method may raise LedgerError.
+    A daemon may write to the ledger meanwhile. Every method may raise LedgerError.
     """
 
     def __init__(self, directory: str, node: str) -> None:
-        """`node` is the name of the machine in the records."""
+        """Open the ledger; `node` is the name of the machine in records. Raises LedgerError."""
         self.path = ledger_in(directory)
         super().__init__(self.path, node)
         self._journal = os.path.join(directory, "journal")
@@ -67,10 +67,10 @@ class LedgerReader(LedgerArchive):
 
     @property
     def committed_until(self) -> float | None:
-        """Wall clock of the last commit, where energy was used after it that the ledger lacks.
+        """Unix time of the last commit if later energy is missing in the ledger, else None.
 
-        So it is while a daemon runs, and after one that was killed until the next one has read its
-        journal. None after an orderly stop.
+        It is missing while a daemon runs, and after a crash until the next daemon has read the
+        journal. None after a clean shutdown.
         """
         image = newest_image(self._journal)
         is_newer = (
@@ -78,18 +78,18 @@ class LedgerReader(LedgerArchive):
             and image.origin.ledger_id == self.ledger_id()
             and image.seq > self._seq
         )
-        is_killed = bool(self._seq) and not self._is_clean
-        return float(self._wall) if is_newer or is_killed else None
+        is_unclean = bool(self._seq) and not self._is_clean
+        return float(self._wall) if is_newer or is_unclean else None
 
     @cached_property
     def models(self) -> Mapping[Device, str]:
-        """What the devices are."""
+        """Model names of the devices."""
         with self._reading() as connection:
             found = connection.execute("SELECT kind, name, model FROM device WHERE model <> ''")
             return {Device(DeviceKind(kind), name): model for kind, name, model in found}
 
     def run_keys(self) -> set[RunKey]:
-        """Every run that it has."""
+        """Return the keys of all runs in the ledger."""
         with self._reading() as connection:
             found = connection.execute(
                 "SELECT uid, run_id, job_id FROM party WHERE id > ?", (DEPARTED_ID,)
@@ -97,9 +97,9 @@ class LedgerReader(LedgerArchive):
             return {RunKey(*row) for row in found}
 
     def record(self, key: RunKey) -> RunRecord:
-        """The record of a run that it has."""
-        (found,) = self._records("uid = ? AND run_id = ? AND job_id = ?", tuple(key))
-        return found
+        """Return the record of a run that is in the ledger."""
+        (record,) = self._records("uid = ? AND run_id = ? AND job_id = ?", tuple(key))
+        return record
 
     def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
         return [each._replace(models=self.models) for each in super()._records(where, values)]
@@ -111,21 +111,21 @@ class LedgerReader(LedgerArchive):
 
 
 class Shared(NamedTuple):
-    """One run that several ledgers have."""
+    """A run that is in several ledgers."""
 
     record: RunRecord
-    """All of it that counts."""
+    """The combined record."""
     counted: tuple[RunRecord, ...]
-    """The records that `record` is the sum of."""
+    """The records of which `record` is the sum."""
     excluded: tuple[RunRecord, ...]
-    """Records of the same time: two daemons may have measured the same energy."""
+    """Records that overlap in time: two daemons may have measured the same energy."""
 
 
 class Ledgers:
-    """Several ledgers of one machine as one history. Methods may raise LedgerError.
+    """Several ledgers of one machine, combined. Methods may raise LedgerError.
 
-    A run that was continued under another daemon is in two ledgers, and is one run with the sum of
-    both. Where the records of a run overlap in time, the one with the most energy counts.
+    A run that was continued under another daemon is in two ledgers and becomes one run with the
+    sum of both. If the records of a run overlap in time, the one with the most energy is used.
     """
 
     def __init__(self, ledgers: Sequence[LedgerReader]) -> None:
@@ -133,19 +133,19 @@ class Ledgers:
 
     @cached_property
     def _shared(self) -> Mapping[RunKey, Shared]:
-        places: dict[RunKey, list[LedgerReader]] = {}
+        ledgers_of: dict[RunKey, list[LedgerReader]] = {}
         if len(self.ledgers) > 1:
             for ledger in self.ledgers:
                 for key in ledger.run_keys():
-                    places.setdefault(key, []).append(ledger)
+                    ledgers_of.setdefault(key, []).append(ledger)
         return {
-            key: shared([ledger.record(key) for ledger in having])
-            for key, having in places.items()
-            if len(having) > 1
+            key: shared([ledger.record(key) for ledger in ledgers])
+            for key, ledgers in ledgers_of.items()
+            if len(ledgers) > 1
         }
 
     def shared(self, wanted: RunFilter, since: float = 0.0) -> list[Shared]:
-        """The runs that several ledgers have, of those that are wanted and began at `since`."""
+        """Return the runs in several ledgers that match a filter and began at `since` or later."""
         return [
             each
             for each in self._shared.values()
@@ -153,30 +153,30 @@ class Ledgers:
         ]
 
     def runs(self, wanted: RunFilter) -> list[RunRecord]:
-        """The runs that are wanted, newest first."""
-        found = [
+        """Return the runs that match a filter, newest first."""
+        records = [
             record
             for ledger in self.ledgers
             for record in ledger.runs(ALL, wanted)
             if record.run.key not in self._shared
         ]
-        found += [each.record for each in self.shared(wanted)]
-        return sorted(found, key=lambda record: RunCursor.of(record.run).order)
+        records += [each.record for each in self.shared(wanted)]
+        return sorted(records, key=lambda record: RunCursor.of(record.run).order)
 
     def sums(self, by: GroupBy, since: float, wanted: RunFilter) -> list[RunTotals]:
-        """The sums of each ledger, without the runs that several have."""
+        """Return the sums of each ledger, without the runs that are in several."""
         return [
             each for ledger in self.ledgers for each in ledger.sums(by, since, wanted, self._shared)
         ]
 
     @property
     def models(self) -> Mapping[Device, str]:
-        """What the devices are."""
+        """Model names of the devices."""
         return {device: m for ledger in self.ledgers for device, m in ledger.models.items()}
 
 
 def shared(records: Sequence[RunRecord]) -> Shared:
-    """The records of one run in several ledgers as one. Pure."""
+    """Combine the records of one run in several ledgers. Pure."""
     counted: list[RunRecord] = []
     excluded: list[RunRecord] = []
     for record in sorted(records, key=lambda each: each.energy_uj, reverse=True):
@@ -196,7 +196,7 @@ def _overlap(one: RunRecord, other: RunRecord) -> bool:
 
 
 def _joined(records: Sequence[RunRecord]) -> RunRecord:
-    """One record of several that follow each other, as of a run that came back."""
+    """Combine records that follow each other, as those of a run that was reopened."""
     *before, last = records
     run = last.run
     for each in reversed(before):

@@ -1,7 +1,7 @@
-"""What to go on from after a stop, orderly or not: ledger and journal made into one state.
+"""Recovery: reconciles ledger and journal at start into the state from which to continue.
 
-A published counter goes on at or above every value that it ever showed, or begins at zero; never in
-between, since Prometheus would take a small step back for a reset and count the whole total again.
+A published counter continues at or above every value that it ever showed, or begins at zero. Never
+in between: Prometheus takes any decrease for a reset and would count the whole total again.
 """
 
 from itertools import chain
@@ -31,21 +31,21 @@ ZERO_BALANCE = Balance(ZERO_AMOUNT)
 
 
 class RecoveredState(NamedTuple):
-    """The state to begin with, and what the ledger has yet to be told of it."""
+    """The state to start with, and the part of it that the ledger does not have."""
 
     restored: RestoredState
     batch: Batch | None
-    """The first batch to be committed; until it is, the journal covers for it."""
+    """The first batch to commit; until then the journal has its contents."""
     clean: bool
-    """The last stop was orderly."""
+    """The last shutdown was clean."""
 
 
 def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> RecoveredState:
-    """Find out where to go on, and tie the journal to this ledger and boot.
+    """Recover the state, and set the origin of the journal to this ledger and boot.
 
-    The ledger's mark of an orderly stop stays: take it away by `Ledger.start` when nothing can
-    keep the daemon from running any more. Raises LedgerError where the ledger cannot be read. That
-    the journal cannot be read becomes a note.
+    The ledger's flag of a clean shutdown is kept: clear it by `Ledger.start` when nothing can
+    prevent the daemon from running any more. Raises LedgerError if the ledger cannot be read. A
+    journal that cannot be read is a note.
     """
     notes: list[str] = []
     image = None
@@ -53,15 +53,15 @@ def recover(ledger: Ledger, journal: Journal, boot_id: str, wall: float) -> Reco
         image = journal.read()
     except LedgerError as error:
         notes.append(str(error))
-    known = ledger.restore(_runs_to_look_up(image) if image is not None else ())
-    journal.origin = JournalOrigin(known.ledger_id, boot_id)
-    found = reconcile(known, image, boot_id, wall)
-    notes = [*ledger.notes, *notes, *found.restored.notes]
-    return found._replace(restored=found.restored._replace(notes=tuple(notes)))
+    stored = ledger.restore(_runs_to_look_up(image) if image is not None else ())
+    journal.origin = JournalOrigin(stored.ledger_id, boot_id)
+    recovered = reconcile(stored, image, boot_id, wall)
+    notes = [*ledger.notes, *notes, *recovered.restored.notes]
+    return recovered._replace(restored=recovered.restored._replace(notes=tuple(notes)))
 
 
 def _runs_to_look_up(image: Checkpoint) -> list[RunKey]:
-    """The runs whose past is wanted: those on the page, and those that were merged."""
+    """Return the runs with stored totals to read: those in the checkpoint and merged ones."""
     runs = [run.key for run in image.layout.runs]
     return list(dict.fromkeys(chain(runs, *(each[:2] for each in image.layout.merged))))
 
@@ -69,11 +69,11 @@ def _runs_to_look_up(image: Checkpoint) -> list[RunKey]:
 def reconcile(
     known: LedgerState, image: Checkpoint | None, boot_id: str, wall: float
 ) -> RecoveredState:
-    """The state that follows from what was found. Pure.
+    """Return the state that follows from ledger and journal. Pure.
 
-    The ledger of an orderly stop is good on any boot. Else the journal, if it is of this boot and
-    not older than the ledger. Else counters begin at zero. `boot_id` is empty where nobody knows
-    it; then no journal is believed.
+    After a clean shutdown the ledger is used, on any boot. Otherwise the journal is used if it is
+    of this boot and not older than the ledger. Otherwise counters begin at zero. An empty
+    `boot_id` means unknown; then no journal is used.
     """
     if image is not None:
         known = _with_verified_clean_flag(known, image)
@@ -89,11 +89,11 @@ def reconcile(
 
 
 def _with_verified_clean_flag(known: LedgerState, image: Checkpoint) -> LedgerState:
-    """Without the mark of an orderly stop, if a daemon ran after it.
+    """Clear the flag of a clean shutdown if the journal shows that a daemon ran after it.
 
-    With a full disk the mark stays in the ledger when that daemon starts, but its journal, which
-    has its room already, says so: after a reboot as well, unless the power was cut before the
-    kernel wrote the journal down, half a minute at most.
+    If the disk is full, that daemon cannot clear the flag in the ledger. Its journal has its space
+    allocated and is newer than the ledger, also after a reboot, unless power was lost before the
+    kernel wrote the journal to disk (half a minute at most).
     """
     ran_on = image.origin.ledger_id == known.ledger_id and image.seq > known.restored.seq
     return known._replace(clean=False) if ran_on else known
@@ -102,78 +102,79 @@ def _with_verified_clean_flag(known: LedgerState, image: Checkpoint) -> LedgerSt
 def _with_merges(
     known: LedgerState, image: Checkpoint
 ) -> tuple[LedgerState, tuple[MergedRun, ...]]:
-    """The ledger as it will be with the merges that the image knows of, and those that it lacks."""
+    """Apply the checkpoint's merges to the ledger's state; also return those that it lacked."""
     missing = tuple(each for each in image.layout.merged if not _has_merge(known, image, each))
-    stored_runs = {past.key: past for past in known.stored_runs}
+    stored_runs = {stored.key: stored for stored in known.stored_runs}
     restored = known.restored
     for old, new, _ in missing:
-        was, stays = (stored_runs.get(key) or _stored_run_of(restored, key) for key in (old, new))
-        stored_runs[old], stored_runs[new] = StoredRun(old), merge_stored_runs(was, stays)
+        source, target = (
+            stored_runs.get(key) or _stored_run_of(restored, key) for key in (old, new)
+        )
+        stored_runs[old], stored_runs[new] = StoredRun(old), merge_stored_runs(source, target)
         lines = dict(restored.lines)
         merge_balances(lines, old, new)
         restored = restored._replace(
             lines=lines, runs=tuple(run for run in restored.runs if run.key != old)
         )
         known = known._replace(late_carbon=merge_backfills(known.late_carbon, old, new))
-    on_page = {run.key for run in image.layout.runs}
+    present = {run.key for run in image.layout.runs}
     known = known._replace(
         restored=restored,
-        stored_runs=tuple(past for past in stored_runs.values() if past.key in on_page),
+        stored_runs=tuple(stored for stored in stored_runs.values() if stored.key in present),
     )
     return known, missing
 
 
 def _has_merge(known: LedgerState, image: Checkpoint, merged: MergedRun) -> bool:
-    """Whether the ledger has a merge: each batch has those that were made before it."""
+    """Return whether the ledger has a merge: a batch includes all merges made before it."""
     seq = known.restored.seq
     is_ours = image.origin.ledger_id == known.ledger_id
     return not is_ours or seq >= image.seq or NO_BATCH < merged.seq <= seq
 
 
 def _stored_run_of(restored: RestoredState, key: RunKey) -> StoredRun:
-    """What the ledger knows of a run that has not left."""
+    """Return the stored totals of a run that has not departed."""
     lines = {line: balance for line, balance in restored.lines.items() if line.target == key}
     info = next((run for run in restored.runs if run.key == key), None)
     return StoredRun(key, info, lines, restored.factor_uses.get(key, ()))
 
 
 def _from_clean_shutdown(known: LedgerState, image: Checkpoint) -> RecoveredState | None:
-    """Go on from the ledger, if it says all that the image says; the journal adds CPU clocks.
+    """Continue from the ledger if it has everything in the checkpoint, which adds CPU times.
 
-    Both have one number, but the ledger may know of a run's past what the image did not yet. Where
-    they differ in anything else, the ledger was changed since, and the journal is to be believed.
+    Both have the same number, but the ledger may have stored totals that the checkpoint was still
+    waiting for. If they differ in anything else, the ledger was changed since, and the result is
+    None: the journal is used.
     """
     if not known.clean or image.seq != known.restored.seq:
         return None
     known_runs = {run.key for run in known.restored.runs}
     if not known_runs.issuperset(run.key for run in image.layout.runs):
         return None
-    in_both = {*image.layout.awaiting_history, DEPARTED_RUNS}
+    may_differ = {*image.layout.awaiting_history, DEPARTED_RUNS}
     lines = known.restored.lines
     for line, balance in image.balances().items():
-        if line.target not in in_both and lines.get(line, ZERO_BALANCE) != balance:
+        if line.target not in may_differ and lines.get(line, ZERO_BALANCE) != balance:
             return None
     restored = known.restored._replace(run_cpu=image.run_cpu, machine_cpu=image.machine_cpu)
     return RecoveredState(restored, None, clean=True)
 
 
 def _from_zero(known: LedgerState, wall: float) -> RecoveredState:
-    """Totals as the ledger has them, counters at zero."""
+    """Continue with the totals of the ledger and start counters at zero."""
     restored = known.restored
     lines = {
         line: Balance(balance.total, balance.total) for line, balance in restored.lines.items()
     }
     owners = dict.fromkeys(restored.owners, (0, 0))
-    counter_states = tuple(
-        position._replace(uncounted=True) for position in restored.counter_states
-    )
+    counter_states = tuple(state._replace(uncounted=True) for state in restored.counter_states)
     runs = tuple(
         run._replace(units=tuple(unit._replace(base=unit.amount) for unit in run.units))
         for run in restored.runs
     )
     note = (
-        "The last stop was not orderly and left no journal of this boot: counters begin at zero, "
-        "the cumulative gauges go on from the last commit."
+        "The last shutdown was not clean and left no journal of this boot: counters begin at zero, "
+        "the cumulative gauges continue from the last commit."
     )
     return RecoveredState(
         restored._replace(
@@ -198,30 +199,30 @@ def _from_zero(known: LedgerState, wall: float) -> RecoveredState:
 def _from_journal(
     known: LedgerState, image: Checkpoint, missing: tuple[MergedRun, ...]
 ) -> RecoveredState | None:
-    """Go on from the image; None if it is older than the ledger, or another one's.
+    """Continue from the checkpoint; None if it is older than the ledger or of another ledger.
 
-    `missing` are merges that the ledger has yet to be told.
+    `missing` are merges that the ledger does not have.
     """
     is_ours = image.origin.ledger_id == known.ledger_id
     if image.seq < known.restored.seq or not (is_ours or known.restored.seq == 0):
         return None
     awaiting_history = set(image.layout.awaiting_history)
-    stored_runs = {past.key: past for past in known.stored_runs}
+    stored_runs = {stored.key: stored for stored in known.stored_runs}
     written = dict(known.restored.lines)
-    for past in known.stored_runs:
-        written.update(past.lines)
-    # A run that waits for its past stands in the journal with what it used since.
+    for stored in known.stored_runs:
+        written.update(stored.lines)
+    # For a run that awaits its stored totals, the journal has only what it used since.
     written = {
         line: total for line, total in written.items() if line.target not in awaiting_history
     }
     lines = image.balances()
     usage = _uncommitted_usage(image, lines, written) if is_ours else {}
     if usage is None and known.clean and image.seq == known.restored.seq:
-        usage = {}  # both were written at one stop: what the ledger has more was never used
+        usage = {}  # both were written at one shutdown: no energy was used in between
     if usage is None:
         return None
     for key in awaiting_history:
-        _rejoin(lines, stored_runs[key])
+        _add_stored_totals(lines, stored_runs[key])
     runs = tuple(
         with_stored_run(run, stored_runs[run.key].info) if run.key in awaiting_history else run
         for run in image.layout.runs
@@ -232,7 +233,7 @@ def _from_journal(
     pairs = tuple((old, new) for old, new, _ in missing)
     restored = known.restored._replace(
         seq=image.seq,
-        counter_states=tuple(position._replace(restored=True) for position in image.counter_states),
+        counter_states=tuple(state._replace(restored=True) for state in image.counter_states),
         lines=lines,
         runs=runs,
         factor_uses=_factor_uses(known, usage),
@@ -258,7 +259,7 @@ def _from_journal(
             for owner, sums in owners.items()
             if known.restored.owners.get(owner) != sums
         },
-        # What the ledger need not keep is said by a later batch: the journal lacks the fills still.
+        # A later batch deletes applied backfills: the journal does not include them yet.
         backfill_id=known.restored.backfill_id,
         merged=pairs,
     )
@@ -268,10 +269,10 @@ def _from_journal(
 def _uncommitted_usage(
     image: Checkpoint, lines: dict[AccountKey, Balance], written: dict[AccountKey, Balance]
 ) -> dict[UsageKey, Amount] | None:
-    """Usage that the journal holds beyond the ledger, in the minute of the image.
+    """Return the usage in the journal that the ledger lacks, in the minute of the checkpoint.
 
-    What came late for runs that had left is in the totals of DEPARTED, and in no minute.
-    None if a line stands lower than in the ledger: then the image is not what it claims to be.
+    Late energy of departed runs is in the totals of DEPARTED_RUNS and in no minute.
+    None if a total is lower than in the ledger: then the checkpoint does not belong to it.
     """
     minute = int(image.wall // 60)
     usage = {}
@@ -287,9 +288,9 @@ def _uncommitted_usage(
     return usage
 
 
-def _rejoin(lines: dict[AccountKey, Balance], past: StoredRun) -> None:
-    """What `Books.rejoin` would have done, had there been time."""
-    for line, balance in past.lines.items():
+def _add_stored_totals(lines: dict[AccountKey, Balance], stored: StoredRun) -> None:
+    """Add a run's stored totals to its accounts, as `Books.restore_run` does."""
+    for line, balance in stored.lines.items():
         uncounted = Balance(balance.total, balance.total)
         departed = line._replace(target=DEPARTED_RUNS)
         lines[line] = lines.get(line, ZERO_BALANCE).plus(uncounted)
@@ -299,17 +300,19 @@ def _rejoin(lines: dict[AccountKey, Balance], past: StoredRun) -> None:
 def _factor_uses(
     known: LedgerState, usage: dict[UsageKey, Amount]
 ) -> dict[RunKey, tuple[FactorUse, ...]]:
-    """What the ledger knows of the runs on the page, and what it has yet to be told."""
-    uses = {past.key: FactorUses(past.factor_uses) for past in known.stored_runs}
+    """Return the factor uses of the stored runs with the usage that the ledger lacks."""
+    uses = {stored.key: FactorUses(stored.factor_uses) for stored in known.stored_runs}
     for key, used in usage.items():
         if isinstance(key.target, RunKey):
             uses[key.target].add(key.factor, used.energy_uj, used.carbon_ng)
-    return {key: gathered.totals() for key, gathered in uses.items()}
+    return {key: of_run.totals() for key, of_run in uses.items()}
 
 
 def _notes(known: LedgerState, *, is_ours: bool) -> tuple[str, ...]:
     if not is_ours:
-        return ("The ledger is new: totals were taken over from the journal.",)
+        return ("The ledger is new: totals were restored from the journal.",)
     if not known.clean:
-        return ("The last stop was not orderly: totals go on from the journal, nothing is lost.",)
+        return (
+            "The last shutdown was not clean: totals continue from the journal, no data is lost.",
+        )
     return ()

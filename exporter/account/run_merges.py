@@ -1,10 +1,9 @@
-"""Runs that turned out to be another one: in the books, in what the ledger holds, and in its rows.
+"""Merges provisional runs into the runs that they belong to: in books, recovered state and ledger.
 
-A pod becomes a run before anybody knows what it is called. When the API server describes it, what
-was booked on it goes over to the run that it belongs to, and its own key is forgotten. Books and
-journal merge first, the ledger with the next batch; until that is committed the journal lists the
-merge, so that a crash in between merges what the ledger still has apart. No sum over a device
-changes, in the totals or in the counters.
+A pod is a provisional run until the API server describes it. Then its accounts are moved to the
+run that it belongs to, and its own key is removed. Books and journal merge first, the ledger with
+the next batch. Until that is committed the journal lists the merge, so that recovery after a crash
+repeats it on the ledger's data. No sum over a device changes, in totals or in counters.
 """
 
 import sqlite3
@@ -31,9 +30,9 @@ SUMMED_TABLES = (
     ("factor_use", "{target}, factor_id", ("energy_uj", "carbon_ng")),
     ("fill", "id, {target}, device_id, method, split", ("carbon_ng",)),
 )
-"""Tables whose rows are added up: their primary key, and the columns of sums."""
+"""Tables with rows that are added up: table, primary key, columns with sums."""
 REPLACED_TABLES = ("total", "label", "unit", "result")
-"""Tables that have the values of the run that stays: the same batch writes them anew."""
+"""Tables from which the rows of the old run are deleted; the same batch rewrites the new one's."""
 UPDATE_ENCLOSING = """
 UPDATE party SET enclosing_uid = ?, enclosing_run_id = ?, enclosing_job_id = ?
 WHERE enclosing_uid = ? AND enclosing_run_id = ? AND enclosing_job_id = ?
@@ -42,30 +41,31 @@ FIND_PARTY = "SELECT id FROM party WHERE uid = ? AND run_id = ? AND job_id = ?"
 
 
 class RunMerges:
-    """The merges of this process: which key leads where, and which the ledger lacks."""
+    """Merges made by this process, and those that the ledger does not have yet."""
 
     def __init__(
         self, lines: Accounts, restored: Iterable[tuple[RunKey, RunKey]], restored_seq: int
     ) -> None:
-        """`restored` are those of before a restart, which the batch `restored_seq` has."""
+        """`restored` are merges from before a restart, which are in the batch `restored_seq`."""
         self._lines = lines
-        self._leads_to: dict[RunKey, RunKey] = {}
+        self._merged_into: dict[RunKey, RunKey] = {}
         self._unwritten = [MergedRun(old, new, restored_seq) for old, new in restored]
 
     def resolve(self, key: RunKey) -> RunKey:
-        """The run that a key belongs to now."""
-        while key in self._leads_to:
-            key = self._leads_to[key]
+        """Return the run that a key belongs to now."""
+        while key in self._merged_into:
+            key = self._merged_into[key]
         return key
 
     def is_unwritten(self, key: RunKey) -> bool:
-        """Whether the ledger may still have a run apart that was merged into another one."""
+        """Return whether the ledger may still have a merged run as a run of its own."""
         return any(key == merged.old for merged in self._unwritten)
 
     def merge(self, old: RunKey, new: RunKey, *, is_counted: bool) -> Amount:
-        """Move all that stands on the lines of a run to those of another; what was counted of it.
+        """Move the balances of run `old` to run `new`; return the amount that was counted.
 
-        Where the counters of the new run are not to show it, DEPARTED goes on counting it.
+        Unless `is_counted`, the counters of the new run do not include it and DEPARTED_RUNS
+        continues to count it.
         """
         counted = ZERO_AMOUNT
         for use in self._lines.factor_uses_of(old).totals():
@@ -83,33 +83,33 @@ class RunMerges:
             target.window_uj += account.window_uj
             if account.power_watts is not None:
                 target.power_watts = account.power_watts + (target.power_watts or 0.0)
-        self._leads_to[old] = new
+        self._merged_into[old] = new
         self._unwritten.append(MergedRun(old, new))
         return counted
 
     def unmerge(self, key: RunKey) -> None:
-        """A run has a key again that led elsewhere."""
-        self._leads_to.pop(key, None)
+        """Forget the merge of a key that is in use again."""
+        self._merged_into.pop(key, None)
 
     def forget(self, key: RunKey) -> None:
-        """A run has left: nothing comes late for those that were merged into it."""
-        self._leads_to = {old: new for old, new in self._leads_to.items() if new != key}
+        """Forget the merges into a run that has departed."""
+        self._merged_into = {old: new for old, new in self._merged_into.items() if new != key}
 
     def unwritten(self) -> tuple[MergedRun, ...]:
-        """Those that the ledger may lack, in order."""
+        """Return the merges that the ledger may not have yet, in order."""
         return tuple(self._unwritten)
 
     def pop_unsent(self, seq: int) -> tuple[tuple[RunKey, RunKey], ...]:
-        """Those that no batch has yet; from now on the batch `seq` has them."""
-        taken = tuple((old, new) for old, new, sent in self._unwritten if sent == NO_BATCH)
+        """Return the merges that are in no batch, and record that the batch `seq` has them."""
+        unsent = tuple((old, new) for old, new, sent in self._unwritten if sent == NO_BATCH)
         self._unwritten = [
             merged._replace(seq=seq) if merged.seq == NO_BATCH else merged
             for merged in self._unwritten
         ]
-        return taken
+        return unsent
 
     def apply_committed(self, committed_seq: int) -> bool:
-        """Forget those that the ledger has; whether there were any."""
+        """Forget the merges that the ledger has; return whether there were any."""
         before = len(self._unwritten)
         self._unwritten = [
             merged
@@ -119,8 +119,8 @@ class RunMerges:
         return len(self._unwritten) < before
 
     def backfill(self, fill: Backfill) -> Backfill:
-        """The fill, on the runs that its lines belong to now."""
-        if not self._leads_to:
+        """Return a backfill with the keys of the runs that its accounts belong to now."""
+        if not self._merged_into:
             return fill
         uses: dict[RunKey, tuple[FactorUse, ...]] = {}
         for key, added in fill.uses.items():
@@ -144,7 +144,7 @@ def merge_balances(lines: dict[AccountKey, Balance], old: RunKey, new: RunKey) -
 def merge_backfills(
     late_carbon: Iterable[LateCarbon], old: RunKey, new: RunKey
 ) -> tuple[LateCarbon, ...]:
-    """Late grams on the lines of the run that stays."""
+    """Return late carbon with the key of the run that it was merged into."""
     return tuple(
         late._replace(line=late.line._replace(target=new)) if late.line.target == old else late
         for late in late_carbon
@@ -152,7 +152,7 @@ def merge_backfills(
 
 
 def merge_stored_runs(old: StoredRun, new: StoredRun) -> StoredRun:
-    """What the ledger would say of a run once another one was merged into it."""
+    """Return the stored totals of run `new` after a merge of run `old` into it."""
     lines = {**old.lines, **new.lines}
     merge_balances(lines, old.key, new.key)
     uses = FactorUses((*new.factor_uses, *old.factor_uses))
@@ -160,19 +160,19 @@ def merge_stored_runs(old: StoredRun, new: StoredRun) -> StoredRun:
 
 
 def merge_rows(connection: sqlite3.Connection, old: RunKey, new: RunKey) -> None:
-    """Merge the ledger's rows of two runs; nothing where it has none of the old one."""
-    found = connection.execute(FIND_PARTY, old).fetchone()
-    if found is None:
+    """Merge the ledger's rows of two runs; does nothing if it has no row of the old one."""
+    old_row = connection.execute(FIND_PARTY, old).fetchone()
+    if old_row is None:
         return
-    (old_id,) = found
+    (old_id,) = old_row
     connection.execute(UPDATE_ENCLOSING, (*new, *old))
-    known = connection.execute(FIND_PARTY, new).fetchone()
-    if known is None:
+    new_row = connection.execute(FIND_PARTY, new).fetchone()
+    if new_row is None:
         connection.execute(
             "UPDATE party SET uid = ?, run_id = ?, job_id = ? WHERE id = ?", (*new, old_id)
         )
         return
-    (new_id,) = known
+    (new_id,) = new_row
     for table, key, sums in SUMMED_TABLES:
         names = key.format(target="party_id")
         added = ", ".join(f"{name} = {name} + excluded.{name}" for name in sums)

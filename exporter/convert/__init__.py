@@ -1,1 +1,1 @@
-"""convert: from energy to grams of CO2 equivalent."""
+"""Conversion stage: energy to grams of CO2 equivalent by grid carbon intensity."""

@@ -1,4 +1,4 @@
-"""Which intensity holds when: the first step of a chain that has one for that time. Pure."""
+"""Intensity chain: the factor of the first source that has one, for any time. Pure."""
 
 import bisect
 import math
@@ -10,29 +10,29 @@ from exporter.model.snapshot import IntensityState
 
 
 class ChainStep(Protocol):
-    """A place of the chain: one source of factors."""
+    """Protocol of a source of factors in the chain."""
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Name in messages."""
 
     @property
     def why(self) -> str:
-        """What is wrong with it and how to mend it; empty if nothing is."""
+        """The source's error and its remedy; empty if there is none."""
 
     @property
     def kind(self) -> IntensityKind:
-        """What all its factors count."""
+        """Signal, basis and accounting of all its factors."""
 
     def factors_between(self, t0: float, t1: float) -> Sequence[Factor]:
-        """Its factors that hold somewhere in [t0, t1), wall clock seconds; earliest first.
+        """Return the factors in force at any time in [t0, t1), Unix seconds; earliest first.
 
-        No two of them hold at the same time.
+        No two of them are in force at the same time.
         """
 
 
 def is_comparable(first: ChainStep, later: ChainStep) -> bool:
-    """Whether `later` may stand in for `first`: they count the same, or a basis is not stated."""
+    """Return whether `later` may replace `first`: same kind, except for an unstated basis."""
     signal, basis, accounting = first.kind
     later_signal, later_basis, later_accounting = later.kind
     return (
@@ -43,10 +43,10 @@ def is_comparable(first: ChainStep, later: ChainStep) -> bool:
 
 
 class IntensityChain:
-    """Steps in order of preference.
+    """Sources in order of preference.
 
-    Every factor that it hands out carries its step and `pue`. A step that does not count what the
-    first one counts is never used, unless `any_kind` may; such steps are in `left_out`.
+    Every factor that it returns has the number of its step and `pue`. Steps of a kind that is not
+    comparable with the first one are in `excluded` and not used, unless `allow_mixed_kinds`.
     """
 
     def __init__(
@@ -60,61 +60,61 @@ class IntensityChain:
         self._last: dict[int, tuple[Factor | None, Factor]] = {}
 
     def intervals(self, t0: float, t1: float) -> tuple[IntensityInterval, ...]:
-        """[t0, t1), wall clock seconds, cut wherever the factor in force changes.
+        """Return the intensity intervals of [t0, t1), Unix seconds.
 
-        In order, without gap or overlap, at least one; where no step has a factor it is None.
+        They are in order, without gap or overlap, and at least one. Where no step has a factor, the
+        factor is None.
         """
         if t1 <= t0:
             return (IntensityInterval(t0, t1, self.factor_at(t0)),)
         return tuple(self._fill(t0, t1, 0))
 
     def factor_at(self, now: float) -> Factor | None:
-        """The factor that holds at `now`, wall clock seconds."""
+        """Return the factor in force at `now`, Unix seconds; None if no step has one."""
         return self._fill(now, math.nextafter(now, math.inf), 0)[0].factor
 
     def state_at(self, now: float) -> IntensityState:
-        """The factor that holds at `now`, its age, and where it comes from."""
+        """Return the factor in force at `now`, its age, and a text with its source and errors."""
         factor = self.factor_at(now)
         if factor is None:
-            return IntensityState(
-                None, None, f"{self._missing_text(len(self.steps))}; grams stand still"
-            )
-        says = (
+            missing = self._missing_text(len(self.steps))
+            return IntensityState(None, None, f"{missing}; the carbon counter does not increase")
+        summary = (
             f"{self.steps[factor.step].name}: {factor.grams_per_kwh:.4g} g/kWh "
             f"({_basis_text(factor.basis)}), {factor.source}"
         )
         reasons = [self._missing_text(factor.step), self.steps[factor.step].why]
         age_seconds = now - factor.as_of if factor.as_of else None
-        return IntensityState(factor, age_seconds, "; ".join([says, *filter(None, reasons)]))
+        return IntensityState(factor, age_seconds, "; ".join([summary, *filter(None, reasons)]))
 
-    def _fill(self, t0: float, t1: float, place: int) -> list[IntensityInterval]:
-        """[t0, t1) by the step at `place`, and what it leaves open by those after it."""
-        if place == len(self.steps):
+    def _fill(self, t0: float, t1: float, step: int) -> list[IntensityInterval]:
+        """Return the intervals of [t0, t1) by step `step`, with gaps filled by later steps."""
+        if step == len(self.steps):
             return [IntensityInterval(t0, t1, None)]
-        spells: list[IntensityInterval] = []
+        intervals: list[IntensityInterval] = []
         at = t0
-        for factor in self.steps[place].factors_between(t0, t1):
+        for factor in self.steps[step].factors_between(t0, t1):
             start, end = max(factor.valid_from, t0), min(factor.valid_until, t1)
             if start > at:
-                spells += self._fill(at, start, place + 1)
-            spells.append(IntensityInterval(start, end, self._with_step(factor, place)))
+                intervals += self._fill(at, start, step + 1)
+            intervals.append(IntensityInterval(start, end, self._with_step(factor, step)))
             at = end
         if at < t1:
-            spells += self._fill(at, t1, place + 1)
-        return spells
+            intervals += self._fill(at, t1, step + 1)
+        return intervals
 
-    def _with_step(self, factor: Factor, place: int) -> Factor:
-        """The factor with its place and PUE; the same object for the same factor, tick by tick."""
-        given, placed = self._last.get(place, (None, factor))
-        if given is not factor:
-            placed = factor._replace(step=place, pue=self._pue)
-            self._last[place] = (factor, placed)
-        return placed
+    def _with_step(self, factor: Factor, step: int) -> Factor:
+        """Return the factor with its step and PUE; the same object for the same factor."""
+        source, result = self._last.get(step, (None, factor))
+        if source is not factor:
+            result = factor._replace(step=step, pue=self._pue)
+            self._last[step] = (factor, result)
+        return result
 
     def _missing_text(self, before: int) -> str:
-        """Why the steps up to `before` have no factor."""
+        """Return why the steps before number `before` have no factor."""
         return "; ".join(
-            f"{step.name} has none for now" + (f": {step.why}" if step.why else "")
+            f"{step.name} has no value" + (f": {step.why}" if step.why else "")
             for step in self.steps[:before]
         )
 
@@ -124,18 +124,18 @@ def _basis_text(basis: Basis) -> str:
 
 
 class FactorTimeline(NamedTuple):
-    """Factors that follow each other; no two hold at one time."""
+    """Factors in order of time that do not overlap."""
 
     starts: tuple[float, ...] = ()
     factors: tuple[Factor, ...] = ()
 
     @classmethod
     def of(cls, factors: Sequence[Factor]) -> "FactorTimeline":
-        """The factors, which are in order."""
+        """Create a timeline of factors that are in order."""
         return cls(tuple([factor.valid_from for factor in factors]), tuple(factors))
 
     def factors_between(self, t0: float, t1: float) -> Sequence[Factor]:
-        """Those that hold somewhere in [t0, t1), wall clock seconds; earliest first."""
+        """Return the factors in force at any time in [t0, t1), Unix seconds; earliest first."""
         first = max(0, bisect.bisect_right(self.starts, t0) - 1)
         found = self.factors[first : bisect.bisect_left(self.starts, t1)]
         return [factor for factor in found if factor.valid_until > max(t0, factor.valid_from)]

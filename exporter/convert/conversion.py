@@ -1,4 +1,4 @@
-"""Shares of an interval as postings with grams, cut where the intensity changes. Pure."""
+"""Conversion of an interval's energy shares to postings with carbon. Pure."""
 
 from collections.abc import Sequence
 
@@ -15,32 +15,34 @@ NANOSECONDS_PER_MINUTE = SECONDS_PER_MINUTE * NANOSECONDS_PER_SECOND
 def convert_shares(
     interval: Interval,
     shares: Sequence[EnergyShare],
-    spells: Sequence[IntensityInterval],
+    intensities: Sequence[IntensityInterval],
     wall_offset_seconds: float,
 ) -> tuple[Posting, ...]:
-    """One posting per share and spell; their energy sums to that of the shares, exactly.
+    """Return one posting per share and intensity interval; their energies sum to the shares'.
 
-    `spells` cover the interval in wall clock time, which is its own clock plus
-    `wall_offset_seconds`. A share is cut over them in proportion to time. A posting belongs to the
-    minute of its last nanosecond.
+    `intensities` cover the interval in Unix time, which is the interval's clock plus
+    `wall_offset_seconds`. A share is split over them in proportion to time. A posting belongs to
+    the minute of its last nanosecond.
     """
     end_ns = interval.t1_ns + round(wall_offset_seconds * NANOSECONDS_PER_SECOND)
-    if len(spells) == 1:
-        return tuple(_postings_for_factor(interval, shares, spells[0].factor, end_ns))
-    durations = [spell.t1 - spell.t0 for spell in spells]
-    ends_ns = [round(spell.t1 * NANOSECONDS_PER_SECOND) for spell in spells[:-1]]
-    cut = [_split_share(share, durations) for share in shares]
-    posted: list[Posting] = []
-    for place, (spell, until_ns) in enumerate(zip(spells, [*ends_ns, end_ns], strict=True)):
-        pieces = [share_pieces[place] for share_pieces in cut]
-        posted += _postings_for_factor(interval, pieces, spell.factor, until_ns)
-    return tuple(posted)
+    if len(intensities) == 1:
+        return tuple(_postings_for_factor(interval, shares, intensities[0].factor, end_ns))
+    durations = [each.t1 - each.t0 for each in intensities]
+    ends_ns = [round(each.t1 * NANOSECONDS_PER_SECOND) for each in intensities[:-1]]
+    split = [_split_share(share, durations) for share in shares]
+    postings: list[Posting] = []
+    for index, (intensity, until_ns) in enumerate(
+        zip(intensities, [*ends_ns, end_ns], strict=True)
+    ):
+        pieces = [share_pieces[index] for share_pieces in split]
+        postings += _postings_for_factor(interval, pieces, intensity.factor, until_ns)
+    return tuple(postings)
 
 
 def _postings_for_factor(
     interval: Interval, shares: Sequence[EnergyShare], factor: Factor | None, end_ns: int
 ) -> list[Posting]:
-    """Postings of what was used under one factor until `end_ns`, wall clock."""
+    """Return the postings of shares under one factor, which end at `end_ns` in Unix time."""
     minute = (end_ns - 1) // NANOSECONDS_PER_MINUTE
     device, method = interval.device, interval.method
     grams_per_kwh, pue = (factor.grams_per_kwh, factor.pue) if factor else (0.0, 1.0)
@@ -61,7 +63,7 @@ def _postings_for_factor(
 
 
 def _split_share(share: EnergyShare, durations: Sequence[float]) -> list[EnergyShare]:
-    """The share over stretches of time. No piece holds more idle energy than it has energy."""
+    """Split a share in proportion to durations; no piece has more held energy than energy."""
     energies_uj = apportion(share.energy_uj, durations)
     held_uj = apportion(share.held_uj, energies_uj) if share.held_uj else [0] * len(durations)
     return [

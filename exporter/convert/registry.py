@@ -1,4 +1,4 @@
-"""Opens the chains of intensities that the settings ask for."""
+"""Registry of intensity sources; builds the intensity chains from the settings."""
 
 import dataclasses
 import json
@@ -33,24 +33,24 @@ SOURCE_CLASSES = {
     "static": "StaticSource",
     "table": "TableSource",
 }
-"""Names that `convert.sources` knows: the modules in `sources`, each with its class."""
+"""Names in `convert.sources`, which are modules of `sources`, with the class in each."""
 DANISH_AREA_PREFIX = "DK-"
-"""What the zones of the price areas of Denmark begin with."""
+"""Prefix of the zones of Denmark's price areas."""
 
 
 def live_source(name: str, options: Mapping[str, Any], where: str) -> LiveSource:
-    """A live source made of its options. Raises ConfigError."""
-    made: LiveSource = from_mapping(source_class(name), options, where)
-    return made
+    """Create a live source from its options. Raises ConfigError."""
+    source: LiveSource = from_mapping(source_class(name), options, where)
+    return source
 
 
 def source_class(name: str) -> Any:
-    """What a source is made with; only what is used is imported."""
+    """Return the class of a source; only modules in use are imported."""
     return getattr(import_module(f"exporter.convert.sources.{name}"), SOURCE_CLASSES[name])
 
 
 class ChainBuilder:
-    """Makes the steps of chains."""
+    """Builds the steps of chains from names and options."""
 
     def __init__(
         self,
@@ -65,19 +65,19 @@ class ChainBuilder:
         self._defaults = defaults
         self._clock = clock
         self._child = child
-        self._pasts = parse_memory(memory)
+        self._memories = parse_memory(memory)
         self._settings_file = settings_file
         self._names: dict[str, int] = {}
         self.notes: list[str] = []
         self.is_live = False
 
     def steps(self, wanted: Sequence[Any], where: str) -> list[ChainStep]:
-        """The steps for names, alone or with their options."""
-        found = []
+        """Return the steps for source names, each alone or with its options."""
+        steps = []
         for number, entry in enumerate(wanted, 1):
             name, options = _parse_entry(entry, f"{where}: entry {number}")
-            found.append(self._step(name, options, where))
-        return found
+            steps.append(self._step(name, options, where))
+        return steps
 
     def _step(self, name: str, options: Mapping[str, Any], where: str) -> ChainStep:
         if name == "world":
@@ -101,7 +101,7 @@ class ChainBuilder:
             self._check_country(source)
             self.notes += [f"{at}: {note}" for note in source.check()]
         except ConfigError as error:
-            # What the sections already name needs no second place.
+            # An error that begins with a settings key needs no other location.
             raise ConfigError(_with_location(str(error), at)) from None
         return self._feed(name, source, dataclasses.asdict(source))
 
@@ -109,7 +109,7 @@ class ChainBuilder:
         country = zones.country_of(self._zone) if source.country and self._zone else ""
         if country and country != source.country:
             raise ConfigError(
-                f"it knows {source.country} alone, but convert.zone is {self._zone}, "
+                f"this source covers only {source.country}, but convert.zone is {self._zone}, "
                 f"which is in {country}"
             )
 
@@ -128,12 +128,12 @@ class ChainBuilder:
             source,
             fetch,
             self._clock.wall(),
-            parse_feed_memory(self._pasts.get(identity, {})),
+            parse_feed_memory(self._memories.get(identity, {})),
         )
 
 
 def _parse_entry(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
-    """Name and options of one entry of a list of sources."""
+    """Return name and options of one entry of a list of sources."""
     options: Any = {}
     name = entry
     if isinstance(entry, Mapping) and len(entry) == 1:
@@ -155,21 +155,21 @@ FEEDS_REFRESH_SECONDS = 1.0
 
 
 class IntensityProvider(NamedTuple):
-    """The chain and what keeps it fresh."""
+    """The intensity chain and the functions that keep it up to date."""
 
     chain: IntensityChain
     grid: Callable[[float], IntensityState]
-    """The intensity in force at a wall clock, the second one with it."""
+    """Returns the state at a time in Unix seconds, including the second intensity."""
     refresh: tuple[tuple[Callable[[], None], float], ...] = ()
-    """For workers, with their periods in seconds: each may block, none raises."""
+    """Functions for workers with their periods in seconds; they may block and do not raise."""
     states: Callable[[], tuple[CollectorState, ...]] = tuple
-    """How the sources that are read again and again fared at their last look."""
+    """Returns the state of files and live sources at their last refresh."""
     memory: Callable[[], str] = str
-    """What is to be handed over as `memory` after a restart."""
+    """Returns the argument `memory` for the next start."""
     stop: Callable[[], None] = lambda: None
-    """Ends what blocks in `refresh`."""
+    """Aborts blocking refreshes."""
     notes: tuple[str, ...] = ()
-    """What a person should know from the start."""
+    """Notes for the log at start."""
 
 
 def open_intensity_provider(
@@ -192,11 +192,11 @@ def open_intensity_provider(
     metadata_url: str = METADATA_URL,
     settings_file: str = "",
 ) -> IntensityProvider:
-    """The sources as they are set; else a number of one's own, the file, the table, the world.
+    """Open the configured sources; by default the static value, the file, the table or the world.
 
-    The first arguments are the settings of the section `convert`; `memory` is what an earlier
-    chain gave, `settings_file` the file in use, which a note may name. The world average is used
-    only where neither a zone nor anything else is set.
+    The first arguments are the settings of the section `convert`; `memory` is the feed memory of
+    an earlier provider, `settings_file` the settings file in use, for messages. The world average
+    is used only if neither a zone nor any source is configured.
     Raises ConfigError.
     """
     child = child or FetchProcess()
@@ -211,7 +211,7 @@ def open_intensity_provider(
     }
     wanted = [*sources] or _default_sources(zone, grams_per_kwh, file)
     if not sources and grams_per_kwh is not None and file:
-        notes += ["convert.file is not read: convert.grams_per_kwh goes before it"]
+        notes += ["convert.file is not read: convert.grams_per_kwh takes precedence"]
     opener = ChainBuilder(zone, defaults, clock, child, memory, settings_file)
     steps = opener.steps(wanted, "convert.sources" if sources else "convert")
     _refuse_marginal(steps)
@@ -223,24 +223,25 @@ def open_intensity_provider(
         notes += [chain.state_at(clock.wall()).why]
     else:
         notes += [_exclusion_text(chain, step) for step in chain.excluded]
-    beside = IntensityChain(others, pue) if others else None
-    if beside is not None:
-        _refuse_mixed(beside, "convert.second", settings_file)
-        if beside.steps[0].kind == chain.steps[0].kind:
+    second_chain = IntensityChain(others, pue) if others else None
+    if second_chain is not None:
+        _refuse_mixed(second_chain, "convert.second", settings_file)
+        first = second_chain.steps[0]
+        if first.kind == chain.steps[0].kind:
             raise ConfigError(
-                f"convert.second: {beside.steps[0].name} counts the same as the first intensity "
-                f"({' '.join(beside.steps[0].kind)}); it is for another kind"
+                f"convert.second: {first.name} is of the same kind as the first intensity "
+                f"({' '.join(first.kind)}); configure a source of another kind"
             )
     if zone and not any(repr(zone) in note for note in opener.notes):
         notes += filter(None, [zones.unknown_zone_warning(zone)])
-    feeds = FeedPoller([each.steps for each in (chain, beside) if each is not None], clock)
+    feeds = FeedPoller([each.steps for each in (chain, second_chain) if each is not None], clock)
     files = [step for step in (*steps, *others) if isinstance(step, IntensityFileStep)]
     refresh = [(each.refresh, FILE_REFRESH_SECONDS) for each in files]
     if opener.is_live:
         refresh += [(feeds.refresh, FEEDS_REFRESH_SECONDS)]
     return IntensityProvider(
         chain,
-        grid=partial(_current_grid, chain, beside, feeds),
+        grid=partial(_current_grid, chain, second_chain, feeds),
         refresh=tuple(refresh),
         states=lambda: (*(each.state() for each in files), *feeds.collector_states()),
         memory=feeds.memory,
@@ -250,7 +251,7 @@ def open_intensity_provider(
 
 
 def _default_sources(zone: str, grams_per_kwh: float | None, file: str) -> list[str]:
-    """What is used where no sources are named."""
+    """Return the sources that are used if none are configured."""
     if grams_per_kwh is not None:
         return ["static"]
     if file:
@@ -261,9 +262,9 @@ def _default_sources(zone: str, grams_per_kwh: float | None, file: str) -> list[
 def _detect_region(
     child: FetchProcess, metadata_url: str, settings_file: str, has_sources: bool
 ) -> tuple[str, str]:
-    """The region by the cloud's own service, and what to say of it.
+    """Return the region from the cloud's metadata service, and a note for the log.
 
-    One that no table knows is of use to sources that know it themselves.
+    A region that is in no table is used only with configured sources, which may know it.
     """
     try:
         zone = str(child.run_job({"locate": metadata_url}))
@@ -278,19 +279,19 @@ def _detect_region(
 def _exclusion_text(chain: IntensityChain, step: ChainStep) -> str:
     first = chain.steps[0]
     return (
-        f"{step.name} never stands in for {first.name}: {first.name} counts "
-        f"{' '.join(first.kind)}, {step.name} {' '.join(step.kind)}"
+        f"{step.name} cannot replace {first.name}: {first.name} is {' '.join(first.kind)}, "
+        f"{step.name} is {' '.join(step.kind)}"
     )
 
 
 def _refuse_mixed(chain: IntensityChain, where: str, settings_file: str) -> None:
-    """Refuse a chain of which a part can never be used."""
+    """Raise ConfigError if the chain has steps that can never be used."""
     for step in chain.excluded:
         remedy = ways_to_set("convert.fallback", "any", file=settings_file)
         fallback = "" if where == "convert.second" else f", or {remedy}"
         raise ConfigError(
-            f"{where}: {_exclusion_text(chain, step)}; take it out, give it the basis of the first "
-            f"where it has one{fallback}"
+            f"{where}: {_exclusion_text(chain, step)}; remove it, set its option `basis` to that "
+            f"of the first if it has one{fallback}"
         )
 
 
@@ -298,20 +299,23 @@ def _refuse_marginal(steps: Sequence[ChainStep]) -> None:
     for step in steps:
         if Signal.MARGINAL in step.kind:
             raise ConfigError(
-                f"convert.sources: {step.name} is marginal, which says what a decision changes and "
-                "not what was emitted; list it under convert.second"
+                f"convert.sources: {step.name} is marginal, which describes the effect of a "
+                "decision and not what was emitted; move it to convert.second"
             )
 
 
 def _current_grid(
-    chain: IntensityChain, beside: IntensityChain | None, feeds: FeedPoller, now: float
+    chain: IntensityChain, second_chain: IntensityChain | None, feeds: FeedPoller, now: float
 ) -> IntensityState:
-    second = None if beside is None else _chain_state(beside, now)
+    second = None if second_chain is None else _chain_state(second_chain, now)
     return _chain_state(chain, now)._replace(second=second, feeds=feeds.feed_states())
 
 
 def _chain_state(chain: IntensityChain, now: float) -> IntensityState:
-    """With the past of the source in force, and the first forecast from there on."""
+    """Return the chain's state with recent values of the source in force and a forecast.
+
+    The forecast is that of the source in force, else of the first live source that has one.
+    """
     state = chain.state_at(now)
     live = [step for step in chain.steps if isinstance(step, LiveFeed)]
     first = None if state.factor is None else chain.steps[state.factor.step]

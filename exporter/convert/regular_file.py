@@ -1,4 +1,4 @@
-"""Reads files that settings name; errors say what is at the path instead, and what to do."""
+"""Reads configured files that must be regular files; errors name the file type and the remedy."""
 
 import errno
 import os
@@ -13,13 +13,13 @@ KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-"""What may be at a path that is not a regular file."""
+"""Names of the other file types."""
 
 
 def read(path: str, most_bytes: int) -> bytes:
-    """The beginning of a regular file, at most so many bytes; a pipe is refused, never waited for.
+    """Read at most `most_bytes` from the start of a regular file; never block on a pipe.
 
-    Raises SourceError: why, and what to do. Its text follows the name of the file.
+    Raises SourceError with the reason and the remedy, to be appended to the name of the file.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
@@ -32,7 +32,7 @@ def read(path: str, most_bytes: int) -> bytes:
 
 
 def reason(path: str, error: OSError | ValueError) -> str:
-    """Why a file could not be read, and what to do."""
+    """Return why a file could not be read, and what to do."""
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
     match number:
         case errno.EISDIR:

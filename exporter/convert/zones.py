@@ -1,4 +1,4 @@
-"""Yearly intensities from the bundled tables, found by country, region, zone or cloud region."""
+"""Yearly intensities from the bundled tables, by country, region, zone or cloud region."""
 
 import csv
 import difflib
@@ -21,11 +21,11 @@ COUNTRIES = "country_intensity.csv"
 BASIS_PREFERENCE = (Basis.LIFECYCLE, Basis.DIRECT, Basis.UNSTATED)
 ZONE_DERIVED_FLAG = "zone-derived"
 ZONES_AS_OF = "2026-08-21"
-"""Date of the list of the zones of Electricity Maps; `data/zones.md` names its source."""
+"""Date of the list of Electricity Maps zones; `data/zones.md` names its source."""
 RETIRED_FLAG = "retired"
 """Flag of a zone that Electricity Maps had before that date."""
 ALIASES = {"GBR": ("UK",), "GRC": ("EL",)}
-"""Further codes of countries, which the European Union uses; no other country has them."""
+"""Additional country codes that the European Union uses; no other country has them."""
 NATIVE_NAMES = {
     "BELGIË": "BE", "BELGIQUE": "BE", "BRASIL": "BR", "ČESKO": "CZ", "DANMARK": "DK",
     "DEUTSCHLAND": "DE", "EESTI": "EE", "ÉIRE": "IE", "ESPAÑA": "ES", "ESPANA": "ES",
@@ -34,33 +34,33 @@ NATIVE_NAMES = {
     "POLSKA": "PL", "SCHWEIZ": "CH", "SLOVENIJA": "SI", "SLOVENSKO": "SK", "SUISSE": "CH",
     "SUOMI": "FI", "SVERIGE": "SE", "SVIZZERA": "CH", "TÜRKIYE": "TR",
 }  # fmt: skip
-"""Countries by what they call themselves, where English differs; for suggestions alone."""
+"""Countries by their own names if different from English; for suggestions only."""
 WORD_LETTERS = 5
-"""From so many letters on a text is a word, which has to be more alike than a code."""
-LIKENESS, LIKENESS_OF_WORDS = 0.6, 0.75
-"""Least ratios of `difflib`, between texts that are each other's misspelling."""
+"""A text of at least this many letters is a word, which has to be more similar than a code."""
+SIMILARITY, SIMILARITY_OF_WORDS = 0.6, 0.75
+"""Smallest `difflib` ratios at which a text is taken for a misspelling of another."""
 AGGREGATE_FLAG = "aggregate"
 """Flag of the world and the EU; no warning about the value."""
 
 
 class ZoneRow(NamedTuple):
-    """One value of one table, or a zone for which the table has none."""
+    """A zone of a table with its value, if it has one."""
 
     table: str
     zone: str
-    """As it is shown."""
+    """The displayed code."""
     codes: tuple[str, ...]
-    """What it is found by, in upper case."""
+    """Codes by which it is found, in upper case."""
     name: str
     country: str
-    """ISO 3166-1 alpha-3 of the country that it lies in."""
+    """ISO 3166-1 alpha-3 of its country."""
     grams_per_kwh: float | None
     basis: Basis
     year: int | None
     publisher: str
     flags: tuple[str, ...]
     origin: str = ""
-    """Code of the country or zone whose value this is, where the table borrows it."""
+    """Code of the country or zone from which the value was taken, if from another one."""
 
 
 Cells: TypeAlias = dict[str, str]
@@ -68,61 +68,61 @@ ZoneTable: TypeAlias = Callable[[], Iterator[ZoneRow]]
 
 
 def find_factor(zone: str, basis: Basis | None = None) -> Factor:
-    """The value for `zone`, in upper or lower case; see `FORMS`.
+    """Return the factor of `zone`, in upper or lower case; see ZONE_FORMATS.
 
-    With `basis`, one that counts that. Else a country's comes from the country table; elsewhere the
-    newest lifecycle value wins, then the newest direct one, then the newest whose basis its
-    publisher does not state.
-    Raises ConfigError where the zone is unknown, or no table has a value for it.
+    With `basis`, only values of that basis are used. Otherwise the value of a country is that of
+    the country table; for other zones the newest lifecycle value takes precedence, then the newest
+    direct one, then the newest with an unstated basis.
+    Raises ConfigError if the zone is unknown or no table has a value for it.
     """
     code = zone.strip().upper()
     if not code:
         raise ConfigError(f"convert.zone is not set, and the bundled tables need it; {set_zone()}")
     without_value: list[ZoneRow] = []
     for tables in _SEARCH:
-        found = [row for table in tables for row in table() if code in row.codes]
+        rows = [row for table in tables for row in table() if code in row.codes]
         valued = [
-            row for row in found if row.grams_per_kwh is not None and basis in (None, row.basis)
+            row for row in rows if row.grams_per_kwh is not None and basis in (None, row.basis)
         ]
         if valued:
             return _to_factor(max(valued, key=_preference_key))
-        without_value += found
+        without_value += rows
     if without_value:
         raise ConfigError(_no_value_text(zone, without_value[0], basis))
     raise ConfigError(_unknown_zone_text(zone, code, all_rows()))
 
 
 def all_rows() -> list[ZoneRow]:
-    """All rows of all tables, in the order of search; for looking a zone up by its name."""
+    """Return the rows of all tables in the order of search, for lookups by name."""
     return [row for tables in _SEARCH for table in tables for row in table()]
 
 
 def find_row(zone: str) -> ZoneRow | None:
-    """The first row that `zone` finds, with a value or without; None where no table knows it."""
+    """Return the first row of `zone`, with or without a value; None if it is in no table."""
     code = zone.strip().upper()
-    found = (row for tables in _SEARCH for table in tables for row in table())
-    return next((row for row in found if code in row.codes), None)
+    rows = (row for tables in _SEARCH for table in tables for row in table())
+    return next((row for row in rows if code in row.codes), None)
 
 
 def regions_of_country(country: str) -> Iterator[ZoneRow]:
-    """The regions of a country, ISO 3166-1 alpha-3."""
+    """Yield the regions of a country, ISO 3166-1 alpha-3."""
     return (row for row in _regions() if row.country == country)
 
 
 def country_of(zone: str) -> str:
-    """ISO 3166-1 alpha-3 of the country that `zone` lies in; "" where no table knows it."""
+    """Return the ISO 3166-1 alpha-3 code of the country of `zone`; "" if it is in no table."""
     row = find_row(zone)
     return row.country if row is not None else ""
 
 
 def country_alpha2(zone: str) -> str:
-    """The two letters of that country; "" where no table knows it."""
+    """Return the two-letter code of the country of `zone`; "" if it is in no table."""
     code = country_of(zone)
     return next((row.codes[1] for row in _countries() if code and code == row.country), "")
 
 
 def zone_key(zone: str) -> str:
-    """The code that Electricity Maps has for a country's other codes (DEU, UK); others as they are.
+    """Return the Electricity Maps zone for a country's other codes (DEU, UK); else `zone` itself.
 
     In upper case; cloud regions in lower case.
     """
@@ -133,44 +133,44 @@ def zone_key(zone: str) -> str:
 
 
 def electricity_maps_warning(zone: str) -> str:
-    """Why Electricity Maps may not know a zone or cloud region, and what is near it; "" if it does.
+    """Return a warning if a zone or cloud region is not in the list of Electricity Maps, else "".
 
-    Its zones change, so this is never more than a warning.
+    It suggests similar zones. It is only a warning, since the zones change.
     """
     code = zone_key(zone).upper()
-    found = [*_zones(), *_cloud_regions()]
-    current = {row.zone for row in found if RETIRED_FLAG not in row.flags}
-    if any(code in row.codes for row in found if row.zone in current):
+    rows = [*_zones(), *_cloud_regions()]
+    current = {row.zone for row in rows if RETIRED_FLAG not in row.flags}
+    if any(code in row.codes for row in rows if row.zone in current):
         return ""
-    was = "no longer" if any(code in row.codes for row in found) else "not"
-    named = [row for row in (*found, *_countries()) if row.zone in current]
+    status = "no longer" if any(code in row.codes for row in rows) else "not"
+    candidates = [row for row in (*rows, *_countries()) if row.zone in current]
     return (
-        f"{zone!r:.100} is {was} among the zones of Electricity Maps as of {ZONES_AS_OF}; "
-        f"{_suggest(code, named)}it is requested as configured"
+        f"{zone!r:.100} is {status} among the zones of Electricity Maps as of {ZONES_AS_OF}; "
+        f"{_suggest(code, candidates)}it is requested as configured"
     )
 
 
 def unknown_zone_warning(zone: str) -> str:
-    """That no table knows a zone, and what is near it; "" where one does."""
+    """Return a warning with suggestions if a zone is in no table, else ""."""
     if find_row(zone) is not None:
         return ""
     return (
-        f"convert.zone: no bundled table knows {zone!r:.100}; {suggestion(zone)}"
+        f"convert.zone: no bundled table has {zone!r:.100}; {suggestion(zone)}"
         "it is used as configured, and records name no country"
     )
 
 
 def set_zone(settings_file: str = "") -> str:
-    """What to do where the place of the machine is not known, with DE as the example."""
+    """Return how to set the zone of the machine, with DE as the example."""
     return ways_to_set("convert.zone", "DE", flag="convert.zone", file=settings_file)
 
 
 SET_NUMBER = ways_to_set("convert.grams_per_kwh", "400")
-"""What to do where no table has a value, with 400 as the example."""
+"""How to set the intensity if no table has a value, with 400 as the example."""
 
 
 def world_average() -> Factor:
-    """The world average: 473 g/kWh, lifecycle, 2024, by Our World in Data."""
+    """Return the world average: 473 g/kWh, lifecycle, 2024, by Our World in Data."""
     return find_factor(WORLD)
 
 
@@ -208,10 +208,10 @@ def _no_value_text(zone: str, row: ZoneRow, basis: Basis | None) -> str:
     name = f"{zone} ({row.name})" if row.name else zone
     remedy = (
         f"set convert.zone to {country.zone} for the mean of its country "
-        f"({country.grams_per_kwh:g} g/kWh, {country.year}), behind another source write "
-        f"`table: {{zone: {country.zone}}}`, or {SET_NUMBER}"
+        f"({country.grams_per_kwh:g} g/kWh, {country.year}), add "
+        f"`table: {{zone: {country.zone}}}` after another source, or {SET_NUMBER}"
         if country
-        else f"{SET_NUMBER}, or name sources in convert.sources without `table`, which reads the "
+        else f"{SET_NUMBER}, or list sources in convert.sources without `table`, which reads the "
         "bundled tables"
     )
     where = "it" if country else "it or for its country"
@@ -223,13 +223,13 @@ def _no_value_text(zone: str, row: ZoneRow, basis: Basis | None) -> str:
 
 def _unknown_zone_text(zone: str, code: str, known: Sequence[ZoneRow]) -> str:
     return (
-        f"convert.zone: no bundled table knows {zone!r}; {_suggest(code, known)}"
+        f"convert.zone: no bundled table has {zone!r}; {_suggest(code, known)}"
         f"it can be {ZONE_FORMATS}"
     )
 
 
 def suggestion(zone: str) -> str:
-    """A question that names the zones that are meant, or are near; "" if none is."""
+    """Return a question with the zones that are meant or similar; "" if there is none."""
     return _suggest(zone.strip().upper(), all_rows())
 
 
@@ -238,28 +238,30 @@ def _suggest(code: str, known: Sequence[ZoneRow]) -> str:
         return ""
     known = [row for row in known if RETIRED_FLAG not in row.flags]
     native = [NATIVE_NAMES[code]] if code in NATIVE_NAMES else []
-    near = (
+    similar = (
         native
         or [row.zone for row in known if row.name.upper() == code]
         or _similar_zones(code, known)
     )
-    return f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+    return f"did you mean {' or '.join(dict.fromkeys(similar))}? " if similar else ""
 
 
 def _similar_zones(code: str, known: Sequence[ZoneRow]) -> list[str]:
-    """The zones whose code or name is like this one, and those that contain it."""
-    shown = {key: row.zone for row in reversed(known) for key in (row.name.upper(), *row.codes)}
+    """Return the zones with a similar code or name, and those that contain this one."""
+    zone_by_key = {
+        key: row.zone for row in reversed(known) for key in (row.name.upper(), *row.codes)
+    }
     parts = code.split("-")
-    above = ["-".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    parents = ["-".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
     is_word = len(code) >= WORD_LETTERS and code.isalpha()
-    likeness = LIKENESS_OF_WORDS if is_word else LIKENESS
+    cutoff = SIMILARITY_OF_WORDS if is_word else SIMILARITY
     keys = [
-        *difflib.get_close_matches(code, shown, 5, likeness),
-        *(key for key in above if key in shown),
+        *difflib.get_close_matches(code, zone_by_key, 5, cutoff),
+        *(key for key in parents if key in zone_by_key),
     ]
-    near = [shown[key] for key in keys]
-    of_the_country = [zone for zone in near if above and zone.partition("-")[0] == above[-1]]
-    return of_the_country or near
+    similar = [zone_by_key[key] for key in keys]
+    of_country = [zone for zone in similar if parents and zone.partition("-")[0] == parents[-1]]
+    return of_country or similar
 
 
 def _countries() -> Iterator[ZoneRow]:
@@ -315,7 +317,7 @@ def _make_row(table: str, cells: Cells, codes: tuple[str, ...], name: str, count
 
 
 _SEARCH: tuple[tuple[ZoneTable, ...], ...] = ((_countries,), (_regions, _zones), (_cloud_regions,))
-"""The order of search; the values of tables in one place compete."""
+"""The order of search; among the tables of one entry the preferred value is used."""
 
 
 def _read_table(table: str) -> Iterator[Cells]:
@@ -324,13 +326,13 @@ def _read_table(table: str) -> Iterator[Cells]:
 
 
 class ZoneLocation(NamedTuple):
-    """What is known of where a zone is; "" for what is not, or does not apply."""
+    """Location of a zone; fields that are unknown or do not apply are ""."""
 
     country: str = ""
     """ISO 3166-1 alpha-3."""
     country_name: str = ""
     region: str = ""
-    """Its name."""
+    """Name of the region."""
     cloud_provider: str = ""
     cloud_region: str = ""
 
@@ -339,7 +341,7 @@ UNKNOWN_LOCATION = ZoneLocation()
 
 
 def locate_zone(zone: str) -> ZoneLocation:
-    """The place of a zone that `tables.find` takes; NOWHERE where no table knows it."""
+    """Return the location of a zone; UNKNOWN_LOCATION if it is in no table."""
     row = find_row(zone)
     if row is None or row.zone == WORLD:
         return UNKNOWN_LOCATION
@@ -355,11 +357,11 @@ def locate_zone(zone: str) -> ZoneLocation:
 def find_zone(
     country: str, region: str = "", cloud_provider: str = "", cloud_region: str = ""
 ) -> str:
-    """The zone of a place that is told by names; "" where no table knows it.
+    """Return the zone of a place given by names; "" if it is in no table.
 
     `country` is a code of two or three letters, `region` a name (California) or a code with or
-    without that of its country (US-CA, CA, SE3). A cloud region comes first, a region that no table
-    knows is its country.
+    without that of its country (US-CA, CA, SE3). A cloud region takes precedence. For a region that
+    is in no table the country is returned.
     """
     if cloud_provider:
         row = find_row(f"{cloud_provider}:{cloud_region}")
@@ -369,7 +371,7 @@ def find_zone(
     if of_country is None:
         return ""
     wanted = region.strip()
-    if not wanted:  # zones that no table names have an empty name
+    if not wanted:  # an empty name would match zones without a name
         return of_country.zone
     codes = (wanted.upper(), f"{country_alpha2(of_country.zone)}-{wanted}".upper())
     rows = list(regions_of_country(of_country.country))

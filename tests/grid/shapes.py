@@ -218,7 +218,7 @@ def exporter(values: Pairs, ahead: Pairs = (), step_seconds: float = 3600, **fac
                 "at": at,
                 "factor": in_force if values else None,
                 "age_seconds": 0.0 if values else None,
-                "why": "" if values else "electricity_maps has none for now",
+                "why": "" if values else "electricity_maps has no value",
                 "recent": rows(values),
                 "forecast": rows(ahead),
                 "second": None,

@@ -97,7 +97,7 @@ def test_when_the_first_dies_the_next_stands_in_within_a_refresh_and_says_so(sce
     scene.first.status = 500
     until(lambda: scene.metric(INTENSITY) == 300, what="the second is in force")
     assert scene.metric(STEP) == 1
-    assert "prometheus has none for now" in scene.why()
+    assert "prometheus has no value" in scene.why()
     assert "answered 500" in scene.why()
     page = get(scene.daemon.url + "/").decode()
     assert "answered 500" in page
@@ -115,8 +115,8 @@ def test_with_all_of_them_dead_grams_stand_still_and_energy_goes_on(scene: Scene
     assert joules is not None
     assert scene.metric(GRAMS) == grams
     assert (scene.metric(JOULES) or 0) > joules
-    assert "grams stand still" in scene.why()
-    assert "grams stand still" in get(scene.daemon.url + "/").decode()
+    assert "carbon counter does not increase" in scene.why()
+    assert "carbon counter does not increase" in get(scene.daemon.url + "/").decode()
 
 
 def test_no_token_reaches_log_metrics_page_interface_or_arguments(scene: Scene) -> None:

@@ -62,7 +62,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, seeded: random.Random) -> St
 
 
 def test_every_death_is_recovered_from_the_journal(story: Story) -> None:
-    assert story.log.count("totals go on from the journal, nothing is lost") == KILLS
+    assert story.log.count("totals continue from the journal, no data is lost") == KILLS
 
 
 def test_no_counter_steps_back_or_goes(story: Story) -> None:

@@ -26,7 +26,7 @@ def test_it_stops_in_good_order_and_goes_on_where_it_was(daemon):
     assert daemon.stop() == 0
     daemon.start()
     assert daemon.devices()["package-0-dram"]["counted"]["energy_uj"] >= before
-    assert "not orderly" not in daemon.log()
+    assert "not clean" not in daemon.log()
 
 
 def test_sighup_reads_the_settings_again_and_loses_nothing(daemon, tmp_path):

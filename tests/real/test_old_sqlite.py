@@ -88,5 +88,5 @@ def test_a_daemon_goes_on_with_a_ledger_whose_tables_are_strict(
     with fed_daemon(tmp_path, state, prefix) as (_, daemon):
         daemon.pass_ticks(8)
         records = daemon.json("/api/v1/runs")
-    assert not re.search("damaged|set aside", daemon.log())
+    assert not re.search("damaged|renamed to", daemon.log())
     assert {"bert", "gpt", "long"} <= {record["run_id"] for record in records["runs"]}

@@ -193,7 +193,7 @@ def test_a_run_that_ended_after_the_kill_stays_as_it_was(scene: Scene, kind: str
 
 def test_the_restart_was_orderly(scene: Scene) -> None:
     assert scene.stop_code == 0
-    assert scene.rapl.log().count("not orderly") == 1  # of the kill
+    assert scene.rapl.log().count("not clean") == 1  # of the kill
 
 
 @pytest.mark.parametrize(("before", "after"), list(pairwise(MOMENTS)))

@@ -50,13 +50,13 @@ def damage_journal(state: Path, seeded: random.Random) -> None:
 
 TICKS = 8
 """Enough of them for a commit."""
-TAKEN_OVER = "totals were taken over from the journal"
+RESTORED = "totals were restored from the journal"
 FAULTS = {
-    (remove_ledger, Daemon.stop): ("restart the exporter", TAKEN_OVER),
-    (remove_ledger, Daemon.kill): ("restart the exporter", TAKEN_OVER),
-    (damage_ledger, Daemon.stop): ("", "set aside as"),
-    (damage_ledger, Daemon.kill): ("", "set aside as"),
-    (damage_header, Daemon.kill): ("", "set aside as"),
+    (remove_ledger, Daemon.stop): ("restart the exporter", RESTORED),
+    (remove_ledger, Daemon.kill): ("restart the exporter", RESTORED),
+    (damage_ledger, Daemon.stop): ("", "it was renamed to"),
+    (damage_ledger, Daemon.kill): ("", "it was renamed to"),
+    (damage_header, Daemon.kill): ("", "it was renamed to"),
     (damage_journal, Daemon.stop): ("", ""),
     (damage_journal, Daemon.kill): ("", "counters begin at zero"),
 }

@@ -105,7 +105,7 @@ def test_each_stands_in_for_the_one_before_and_what_was_missed_is_filled_in(rig,
     rig.minutes(3)
     assert rig.sums()[0] > counted[0]
     assert rig.sums()[1] == counted[1]
-    assert "grams stand still" in rig.snapshot.grid.why
+    assert "carbon counter does not increase" in rig.snapshot.grid.why
     first.status = 200
     rig.minutes(15)
     assert (rig.intensity(), rig.snapshot.grid.factor.step) == (FIRST, 0)

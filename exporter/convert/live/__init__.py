@@ -1,1 +1,1 @@
-"""Intensities from the network: asked for in a short-lived process, kept in memory."""
+"""Live intensity sources: polled over HTTP in a short-lived process, values kept in memory."""

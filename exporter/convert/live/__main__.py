@@ -1,4 +1,4 @@
-"""The short-lived process: one job on standard input, one answer on standard output, as JSON."""
+"""Fetch process: reads one job from standard input, writes its result to standard output (JSON)."""
 
 import json
 import signal
@@ -10,22 +10,23 @@ from exporter.convert.registry import live_source
 from exporter.errors import ConfigError, FetchError
 
 PROCESS_TIMEOUT_SECONDS = 35
-"""The end of a process whose daemon died before it."""
+"""Ends the process by itself if its daemon has died."""
 
 
 def main() -> int:
-    """Do the job."""
+    """Run the job and write its result; return the exit code."""
     signal.alarm(PROCESS_TIMEOUT_SECONDS)
     job = json.load(sys.stdin)
     try:
-        said: dict[str, Any] = {"answer": _run_job(job)}
+        result: dict[str, Any] = {"answer": _run_job(job)}
     except FetchError as failure:
-        said = {"failure": [failure.outcome, str(failure), failure.retry_after_seconds]}
+        result = {"failure": [failure.outcome, str(failure), failure.retry_after_seconds]}
     except ConfigError as error:
-        said = {"failure": ["settings", str(error), 0.0]}
-    except Exception as error:  # noqa: BLE001  its text may hold a secret
-        said = {"failure": ["defect", f"a defect ({type(error).__name__}); please report it", 0.0]}
-    json.dump(said, sys.stdout)
+        result = {"failure": ["settings", str(error), 0.0]}
+    except Exception as error:  # noqa: BLE001  its text may contain a secret
+        text = f"a defect ({type(error).__name__}); please report it"
+        result = {"failure": ["defect", text, 0.0]}
+    json.dump(result, sys.stdout)
     return 0
 
 

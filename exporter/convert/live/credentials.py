@@ -1,4 +1,4 @@
-"""Tokens and passwords: from a file, else from the environment; never from the settings."""
+"""Reads tokens and passwords from a file or the environment; never from the settings."""
 
 import os
 import stat
@@ -7,19 +7,19 @@ from exporter.convert import regular_file
 from exporter.errors import ConfigError, SourceError
 
 MOST_BYTES = 16_384
-WRITE = "write the token, and nothing else, into it"
+WRITE = "it must contain the token and nothing else"
 
 
 def read_credential(path: str, variable: str) -> str:
-    """The secret in the file at `path`; without a path, that in the environment.
+    """Return the secret in the file at `path`; without a path, that in the environment variable.
 
-    Raises ConfigError, which names the place and never what was found there.
+    Raises ConfigError, which names the place and never its contents.
     """
     if not path:
         secret = os.environ.get(variable, "").strip()
         if not secret:
             raise ConfigError(
-                f"no token: name its file with the option token_file, or set {variable} in the "
+                f"no token: set its file with the option token_file, or set {variable} in the "
                 "exporter's environment"
             )
         return _one_line(secret, variable)
@@ -35,19 +35,19 @@ def read_credential(path: str, variable: str) -> str:
 
 
 def has_credential(path: str, variable: str) -> bool:
-    """Whether there is one, good or not; for sources that can do without."""
+    """Return whether a secret is configured, valid or not; for sources where it is optional."""
     return bool(path or os.environ.get(variable, "").strip())
 
 
 def check_credential(path: str, variable: str) -> tuple[str, ...]:
-    """What a person should know about where the secret is. Raises ConfigError."""
+    """Check the secret; return warnings about its file. Raises ConfigError."""
     read_credential(path, variable)
     if path and os.stat(path).st_mode & stat.S_IROTH:
-        return (f"token file {path} can be read by everybody: chmod o-r {path}",)
+        return (f"token file {path} is world-readable: run `chmod o-r {path}`",)
     return ()
 
 
 def _one_line(secret: str, place: str) -> str:
     if not secret.isprintable() or not secret.isascii():
-        raise ConfigError(f"{place} has something else than one line of ASCII in it; {WRITE}")
+        raise ConfigError(f"{place} must be one line of printable ASCII; {WRITE}")
     return secret

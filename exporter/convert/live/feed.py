@@ -1,4 +1,4 @@
-"""A live source as a step of the chain: what it said, and when it is to be asked again."""
+"""Live feed: a live source as a step of the chain, with its values, polling times and backoff."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from exporter.model.workload import CollectorState
 
 
 class FeedMemory(NamedTuple):
-    """What outlives a restart; made of what JSON knows."""
+    """State of a feed that is kept over restarts, as JSON values; times are in Unix seconds."""
 
     values: Sequence[Sequence[Any]] = ()
     forecast: Sequence[Sequence[Any]] = ()
@@ -38,74 +38,75 @@ class FeedMemory(NamedTuple):
 
     @property
     def why(self) -> str:
-        """What is to be said of it until it is asked again."""
+        """Error text until the next request."""
         if self.failures:
-            return "it failed before the restart"
-        return "it has not answered yet" if self.answered is None else ""
+            return "the last request before the restart failed"
+        return "no response yet" if self.answered is None else ""
 
 
 def parse_feed_memory(document: Mapping[str, Any]) -> FeedMemory:
-    """What `Past._asdict` was made into; nothing where it is not that."""
+    """Parse the JSON form of `FeedMemory._asdict`; an invalid one gives an empty memory."""
     try:
-        past = FeedMemory(**document)
+        memory = FeedMemory(**document)
         return FeedMemory(
-            _parse_values(past.values),
-            _parse_values(past.forecast),
-            _finite(past.due),
-            max(0, int(_finite(past.failures))),
-            None if past.answered is None else _finite(past.answered),
-            str(past.publisher),
-            str(past.place),
-            None if past.as_of is None else _finite(past.as_of),
+            _parse_values(memory.values),
+            _parse_values(memory.forecast),
+            _finite(memory.due),
+            max(0, int(_finite(memory.failures))),
+            None if memory.answered is None else _finite(memory.answered),
+            str(memory.publisher),
+            str(memory.place),
+            None if memory.as_of is None else _finite(memory.as_of),
         )
     except (TypeError, ValueError, OverflowError):
         return FeedMemory()
 
 
 def _parse_values(values: Sequence[Sequence[Any]]) -> tuple[IntensityValue, ...]:
-    told = {}
+    by_start = {}
     for start, end, grams_per_kwh, estimated in values:
         value = IntensityValue(
             _finite(start), _finite(end), _finite(grams_per_kwh), bool(estimated)
         )
-        told[value.start] = value
-    return tuple([told[at] for at in sorted(told)])
+        by_start[value.start] = value
+    return tuple([by_start[start] for start in sorted(by_start)])
 
 
 def _finite(value: Any) -> float:
     if not math.isfinite(value):
-        raise ValueError("no time and no intensity")
+        raise ValueError("expected a finite number")
     return float(value)
 
 
 HISTORY_SECONDS = 48 * 3600.0
-"""How much of the past is kept; enough to fill in what an outage left open."""
+"""How long values are kept; enough for the backfill after an outage."""
 MAX_BACKFILL_SECONDS = 24 * 3600.0
-"""How far back is asked for after an outage."""
+"""How far back values are requested after an outage."""
 MIN_BACKOFF_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 3600.0
 MAX_BACKOFF_PERIODS = 8
-"""After failures a source is asked at least once in so many of its periods, or in an hour."""
+"""Longest backoff in refresh periods, at most MAX_BACKOFF_SECONDS."""
 UNAUTHORIZED_BACKOFF_SECONDS = 900.0
-"""A wrong key is mended by a person; some servers refuse good ones when they are busy, too."""
+"""Shortest backoff after a rejected key, which a person has to replace; some servers also reject
+valid keys when they are busy."""
 MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
-"""The most of a `Retry-After` that is kept to."""
+"""Longest `Retry-After` that is respected."""
 JITTER_RATIO = 0.1
-"""Part of a period that is left to chance, so that nodes do not ask in step."""
+"""Random part of a period, so that nodes do not send requests at the same time."""
 MIN_BACKOFF_BY_OUTCOME = {
     "unauthorized": UNAUTHORIZED_BACKOFF_SECONDS,
     "rate_limited": UNAUTHORIZED_BACKOFF_SECONDS,
 }
 
 FetchFunction = Callable[[float, float], FetchResult]
-"""Asks the source: now and since when, wall clock seconds. May block. Raises FetchFailed."""
+"""Fetches values; arguments `now` and `since` in Unix seconds. May block. Raises FetchError."""
 
 
 class LiveFeed:
-    """A step of the chain. One thread refreshes it; any may look.
+    """A live source as a step of the chain. One thread refreshes it; any thread may read it.
 
-    Each value holds until the next one; the last for its own interval, or `max_age_seconds` of the
-    source from its start if that is longer.
+    Each value is in force until the next one; the last one for its own interval, or for
+    `max_age_seconds` of the source from its start if that is longer.
     """
 
     def __init__(
@@ -118,9 +119,9 @@ class LiveFeed:
         memory: FeedMemory | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`now` is the wall clock; `chance` gives numbers from 0 to 1.
+        """Create a feed; `now` is in Unix seconds, `chance` returns numbers from 0 to 1.
 
-        `identity` tells it from a feed with other options, whose past is not its own.
+        `identity` distinguishes it from a feed with other options, which has another memory.
         """
         memory = memory or FeedMemory()
         self.name = name
@@ -139,38 +140,38 @@ class LiveFeed:
         self._timeline = self._factors(self._values)
         self._failures = memory.failures
         self._answered = memory.answered
-        self._is_well = memory.answered is not None and not memory.failures
+        self._is_healthy = memory.answered is not None and not memory.failures
         longest = MAX_RETRY_AFTER_SECONDS if memory.failures else source.refresh_seconds
         self._due = min(memory.due, now + longest * (1 + JITTER_RATIO))
-        self._looked = now
+        self._polled_at = now
         self._outcomes = {OUTCOME_OK: 0}
 
     @property
     def was_polled(self) -> bool:
-        """Whether it was needed yet."""
+        """Whether a request was ever made."""
         return self._answered is not None or self._failures > 0
 
     @property
     def is_healthy(self) -> bool:
-        """Whether its last answer was good."""
-        return self._is_well
+        """Whether the last response was valid."""
+        return self._is_healthy
 
     def factors_between(self, t0: float, t1: float) -> Sequence[Factor]:
-        """Its factors that hold somewhere in [t0, t1), wall clock seconds."""
+        """Return the factors in force at any time in [t0, t1), Unix seconds."""
         return self._timeline.factors_between(t0, t1)
 
     @property
     def recent(self) -> tuple[IntensityValue, ...]:
-        """What it said of the last two days; the same object as long as nothing changed."""
+        """Values of the last two days; the same object while nothing has changed."""
         return self._values
 
     @property
     def forecast(self) -> tuple[IntensityValue, ...]:
-        """What it last said of the time ahead, some of which may be over; the same."""
+        """The last forecast, part of which may be over; the same object while unchanged."""
         return self._forecast
 
     def state(self) -> FeedState:
-        """How it fares."""
+        """Return the state for metrics and pages."""
         return FeedState(
             self.name,
             self._place,
@@ -182,7 +183,7 @@ class LiveFeed:
         )
 
     def memory(self) -> FeedMemory:
-        """What it should be made with after a restart."""
+        """Return the argument `memory` for a feed after a restart."""
         return FeedMemory(
             self._values,
             self._forecast,
@@ -195,11 +196,11 @@ class LiveFeed:
         )
 
     def is_due(self, now: float) -> bool:
-        """Whether it may be asked; also when the clock was set back, and the wait is no more."""
-        return now >= self._due or now < self._looked - MIN_BACKOFF_SECONDS
+        """Return whether a request is due; also if the clock was set back since the last one."""
+        return now >= self._due or now < self._polled_at - MIN_BACKOFF_SECONDS
 
     def refresh(self, now: float) -> None:
-        """Ask it; what went wrong is in `why`, and its last values stay."""
+        """Poll the source. An error is in `why`, and the last values are kept."""
         known_until = self._values[-1].start if self._values else self._began
         since = min(now, max(now - MAX_BACKFILL_SECONDS, known_until))
         try:
@@ -212,47 +213,47 @@ class LiveFeed:
 
     def _record_failure(self, failure: FetchError, now: float) -> None:
         self._failures += 1
-        self._is_well = False
-        self._looked = now
+        self._is_healthy = False
+        self._polled_at = now
         self._count(failure.outcome)
         period = self._source.refresh_seconds
         longest = max(period, min(MAX_BACKOFF_PERIODS * period, MAX_BACKOFF_SECONDS))
         retry = Backoff(min(period, MIN_BACKOFF_SECONDS), longest, self._failures).seconds
         wait = min(max(retry, MIN_BACKOFF_BY_OUTCOME.get(failure.outcome, 0.0)), longest)
-        asked_for = min(failure.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
-        # Later than asked for by chance, never earlier.
-        self._due = now + max(wait, asked_for) * (1 + JITTER_RATIO * self._chance())
+        retry_after = min(failure.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
+        # Jitter makes the retry later than `Retry-After`, never earlier.
+        self._due = now + max(wait, retry_after) * (1 + JITTER_RATIO * self._chance())
         self.why = str(failure)
 
     def _record_answer(self, answer: FetchResult, now: float) -> None:
         self._failures = 0
-        self._answered = self._looked = now
+        self._answered = self._polled_at = now
         self._due = now + self._source.refresh_seconds * (1 + JITTER_RATIO * (self._chance() - 0.5))
         self._publisher = answer.publisher or self._source.publisher
         self._place = answer.place or self._source.place
         self._as_of = answer.as_of
-        told = {value.start: value for value in (*self._values, *answer.values)}
+        by_start = {value.start: value for value in (*self._values, *answer.values)}
         oldest = now - HISTORY_SECONDS
-        self._values = tuple([told[at] for at in sorted(told) if told[at].end > oldest])
+        self._values = tuple([by_start[at] for at in sorted(by_start) if by_start[at].end > oldest])
         self._timeline = self._factors(self._values)
         self._forecast = answer.forecast or self._forecast
-        self._is_well = bool(self.factors_between(now, math.nextafter(now, math.inf)))
-        if not self._is_well:
-            self.why = "its newest value is too old; is the source late, or the clock here wrong?"
+        self._is_healthy = bool(self.factors_between(now, math.nextafter(now, math.inf)))
+        if not self._is_healthy:
+            self.why = "the newest value is too old; check the source and the clock of this machine"
         elif answer.rejected_count:
-            self.why = f"{answer.rejected_count} of its values cannot be true and were set aside"
+            self.why = f"{answer.rejected_count} implausible values were rejected"
         else:
             self.why = ""
         self._count(
             OUTCOME_STALE
-            if not self._is_well
+            if not self._is_healthy
             else OUTCOME_SET_ASIDE
             if answer.rejected_count
             else OUTCOME_OK
         )
 
     def _count(self, outcome: str) -> None:
-        # Replaced, since another thread may be looking.
+        # Replaced, not changed in place: another thread may be reading it.
         self._outcomes = {**self._outcomes, outcome: self._outcomes.get(outcome, 0) + 1}
 
     def _factors(self, values: Sequence[IntensityValue]) -> FactorTimeline:
@@ -277,7 +278,7 @@ class LiveFeed:
         )
 
     def _ends(self, values: Sequence[IntensityValue]) -> Iterable[float]:
-        """How long each holds: to the next, but not longer than it may."""
+        """Yield the end of each value: the start of the next one, or its longest validity."""
         longest = [max(value.end, value.start + self._source.max_age_seconds) for value in values]
         for end, (_, after) in zip(longest, pairwise(values), strict=False):
             yield min(end, after.start)
@@ -288,10 +289,10 @@ log = logging.getLogger(__name__)
 
 
 class FeedPoller:
-    """Asks the sources of several chains; `refresh` blocks and belongs to a worker.
+    """Polls the live sources of several chains; `refresh` blocks and is called by a worker.
 
-    A source is asked as long as no step before it is well: the others stand by, and cost their
-    servers nothing.
+    A source is polled only while no step before it is healthy. The others are idle and send no
+    requests.
     """
 
     def __init__(self, chains: Sequence[Sequence[ChainStep]], clock: Clock) -> None:
@@ -301,7 +302,7 @@ class FeedPoller:
         self._update_states()
 
     def refresh(self) -> None:
-        """Ask who is due."""
+        """Poll the feeds that are needed and due."""
         for chain in self._chains:
             for step in chain:
                 if isinstance(step, LiveFeed):
@@ -313,31 +314,31 @@ class FeedPoller:
                     break
 
     def collector_states(self) -> tuple[CollectorState, ...]:
-        """How those fared that were asked."""
+        """Return the state of each feed that was polled."""
         return self._states
 
     def feed_states(self) -> tuple[FeedState, ...]:
-        """All of them, those that stand by included."""
+        """Return the state of all feeds, including idle ones."""
         return self._feed_states
 
     def memory(self) -> str:
-        """What `remembered` reads after a restart; the same object as long as nothing changed."""
+        """Return JSON for `parse_memory` after a restart; the same object while unchanged."""
         return self._memory
 
     def _refresh(self, feed: LiveFeed) -> None:
         now = self._clock.wall()
         if not feed.is_due(now):
             return
-        was_well, why = feed.is_healthy, feed.why
+        was_healthy, why = feed.is_healthy, feed.why
         feed.refresh(now)
         self._update_states()
-        if feed.is_healthy and not was_well:
-            log.info("intensity source works", extra={"source": feed.name})
+        if feed.is_healthy and not was_healthy:
+            log.info("intensity source recovered", extra={"source": feed.name})
         elif feed.why and feed.why != why:
-            log.warning("intensity source fails", extra={"source": feed.name, "why": feed.why})
+            log.warning("intensity source failed", extra={"source": feed.name, "why": feed.why})
 
     def _update_states(self) -> None:
-        """Make what every tick shows, once for each change of it."""
+        """Update the states that every tick publishes, once per change."""
         self._states = tuple(
             CollectorState(f"intensity_{feed.name}", feed.is_healthy, 0.0, feed.why)
             for feed in self._feeds
@@ -348,7 +349,7 @@ class FeedPoller:
 
 
 def parse_memory(memory: str) -> Mapping[str, Any]:
-    """What was known of each feed, by its identity; nothing where that cannot be read."""
+    """Return the memory of each feed by its identity; empty if it cannot be parsed."""
     try:
         document = json.loads(memory or "{}")
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Asks a source in a process of its own, which can be killed when a look-up hangs."""
+"""Runs requests to sources in a child process, which can be killed when a DNS lookup hangs."""
 
 import json
 import subprocess
@@ -11,19 +11,19 @@ from exporter.errors import FetchError
 from exporter.model.intensity import IntensityValue
 
 FETCH_TIMEOUT_SECONDS = 30.0
-"""After it the process is killed."""
+"""The process is killed after this time."""
 FETCH_MODULE = "exporter.convert.live"
 
 
 class FetchProcess:
-    """One request at a time, each in a new process; `stop` may be called from any thread."""
+    """Runs one request at a time, each in a new process; `stop` may be called from any thread."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
     def run_job(self, job: Mapping[str, Any]) -> Any:
-        """The child's answer to a job, which is JSON as well. Raises FetchFailed."""
+        """Run a job and return its result; both are JSON. Raises FetchError."""
         if self._stopping:
             raise _stopped_error()
         try:
@@ -32,37 +32,37 @@ class FetchProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a key that is pressed for the daemon is not for it
+                start_new_session=True,  # Ctrl-C for the daemon must not reach it
             )
         except OSError as error:
             raise FetchError(
-                "no_process", f"no process can be started to ask with: {error.strerror}"
+                "no_process", f"the fetch process could not be started: {error.strerror}"
             ) from None
         with self._process as process:
-            if self._stopping:  # `stop` came before there was anything to end
+            if self._stopping:  # `stop` was called before the process was assigned
                 process.kill()
             try:
-                said, _ = process.communicate(json.dumps(job).encode(), FETCH_TIMEOUT_SECONDS)
+                output, _ = process.communicate(json.dumps(job).encode(), FETCH_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise FetchError(
                     "timeout",
-                    f"no answer in {FETCH_TIMEOUT_SECONDS:.0f} s; is the network up, and DNS?",
+                    f"no response in {FETCH_TIMEOUT_SECONDS:.0f} s; check the network and DNS",
                 ) from None
         try:
-            answer = json.loads(said)
+            answer = json.loads(output)
         except ValueError:
             if self._stopping:
                 raise _stopped_error() from None
             raise FetchError(
-                "no_process", f"the process that asks ended with status {process.returncode}"
+                "no_process", f"the fetch process exited with status {process.returncode}"
             ) from None
         if "failure" in answer:
             raise FetchError(*answer["failure"])
         return answer["answer"]
 
     def stop(self) -> None:
-        """End the request under way, and refuse others."""
+        """Abort the request in progress and reject further ones."""
         self._stopping = True
         process = self._process
         if process is not None and process.poll() is None:
@@ -74,10 +74,10 @@ def _stopped_error() -> FetchError:
 
 
 def parse_answer(document: Any) -> FetchResult:
-    """The answer that a child spelled as JSON."""
-    found, forecast, *rest = document
+    """Decode the result of a fetch job from JSON."""
+    values, forecast, *rest = document
     return FetchResult(
-        tuple(IntensityValue(*value) for value in found),
+        tuple(IntensityValue(*value) for value in values),
         tuple(IntensityValue(*value) for value in forecast),
         *rest,
     )

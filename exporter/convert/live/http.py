@@ -1,7 +1,7 @@
-"""HTTP for the sources: limits in time and size, and errors that give no secret away.
+"""HTTP client for intensity sources, with timeouts, a size limit and errors without secrets.
 
-Proxies and certificates come from the environment, as everywhere: `HTTPS_PROXY`, `NO_PROXY`,
-`REQUESTS_CA_BUNDLE`.
+Proxies and CA certificates are configured by the usual environment variables: `HTTPS_PROXY`,
+`NO_PROXY`, `REQUESTS_CA_BUNDLE`.
 """
 
 import json
@@ -25,24 +25,24 @@ from exporter.redaction import Redaction, request_error_text
 
 
 class LenientAdapter(HTTPAdapter):
-    """HTTPS without VERIFY_X509_STRICT, which urllib3 2.4 sets from Python 3.13 on.
+    """HTTPS adapter without VERIFY_X509_STRICT, which urllib3 2.4 sets from Python 3.13 on.
 
-    It rejects a CA without keyUsage or authorityKeyIdentifier. Companies' own CAs, which are named
-    by REQUESTS_CA_BUNDLE, often lack them; curl, Go and older Pythons accept those. All other
-    checks stay.
+    That flag rejects a CA without keyUsage or authorityKeyIdentifier. Companies' own CAs in
+    REQUESTS_CA_BUNDLE often lack them; curl, Go and older Pythons accept those. All other checks
+    are unchanged.
     """
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        """Connections without a proxy."""
+        """Create the pool of connections without a proxy."""
         super().init_poolmanager(*args, ssl_context=_context(), **more)
 
     def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
-        """Connections through a proxy."""
+        """Create the pool of connections through a proxy."""
         return super().proxy_manager_for(proxy, ssl_context=_context(), **more)
 
 
 def new_https_session() -> Session:
-    """A session of requests that verifies like that."""
+    """Return a `requests` session that uses LenientAdapter for HTTPS."""
     session = Session()
     session.mount("https://", LenientAdapter())
     return session
@@ -65,16 +65,16 @@ OUTCOMES = {
     429: "rate_limited",
 }
 ERROR_KEYS = ("error", "message", "detail")
-"""Where the sources say why they refuse."""
+"""Members of error responses with the reason."""
 REMEDIES = {
     "unauthorized": "check the token, and that it may read this zone",
-    "rate_limited": "it is asked more slowly now; does something else use the same key?",
-    "not_found": "check the zone and the address",
+    "rate_limited": "it is polled less often now; check whether another program uses the same key",
+    "not_found": "check the zone and the URL",
 }
 
 
 def fetch_values(source: LiveSource, now: float, since: float) -> FetchResult:
-    """What the source answers. Raises FetchFailed without secrets, wherever it was raised."""
+    """Fetch a source's values. Raises FetchError, without secrets in its text."""
     session = HttpSession(now)
     try:
         return source.fetch(session, now, since)
@@ -84,7 +84,7 @@ def fetch_values(source: LiveSource, now: float, since: float) -> FetchResult:
 
 
 class HttpSession:
-    """Asks one source; `now` is the wall clock, for a `Retry-After` that is a date."""
+    """HTTP session for one source; `now` (Unix seconds) is needed for a `Retry-After` date."""
 
     def __init__(self, now: float) -> None:
         self._now = now
@@ -93,11 +93,11 @@ class HttpSession:
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
 
     def redact(self, secret: str) -> str:
-        """The secret; it is left out of every text of an error from now on."""
+        """Return the secret, and remove it from all error texts from now on."""
         return self._redaction.hide(secret)
 
     def redacted(self, text: str) -> str:
-        """The text without what is hidden."""
+        """Return the text without secrets."""
         return self._redaction.clean(text)
 
     def get(
@@ -108,9 +108,9 @@ class HttpSession:
         headers: Mapping[str, str] | None = None,
         login: tuple[str, str] | None = None,
     ) -> Any:
-        """The JSON document at `url`. Raises FetchFailed.
+        """Return the JSON document at `url`. Raises FetchError.
 
-        A redirect is an error: a token is for the host that it was given for.
+        A redirect is an error, since a token must not be sent to another host.
         """
         who = _printable_url(url)
         if login:
@@ -120,7 +120,7 @@ class HttpSession:
                 url,
                 params=query,
                 headers=headers,
-                # Else a ~/.netrc replaces the token.
+                # Otherwise a ~/.netrc would replace the token.
                 auth=login or (_no_netrc_auth if headers else None),
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 allow_redirects=False,
@@ -130,69 +130,67 @@ class HttpSession:
                     raise self._refusal(response, who)
                 body = self._body(response, who)
         except requests.Timeout:
-            raise FetchError("timeout", f"{who} did not answer in time") from None
+            raise FetchError("timeout", f"{who} did not respond in time") from None
         except requests.exceptions.SSLError as error:
             raise FetchError(
                 "tls",
-                f"{who}: its certificate is not trusted; behind a proxy that has one of its own, "
-                f"set REQUESTS_CA_BUNDLE ({self._clean(error)})",
+                f"{who}: its certificate is not trusted; if a proxy replaces certificates, set "
+                f"REQUESTS_CA_BUNDLE ({self._clean(error)})",
             ) from None
         except requests.exceptions.ProxyError as error:
-            raise FetchError("unreachable", f"{who}: the proxy: {self._clean(error)}") from None
-        # A bundle of certificates that is missing is a plain OSError, as RequestException is.
+            raise FetchError("unreachable", f"{who}: proxy error: {self._clean(error)}") from None
+        # RequestException is an OSError, and so is the error for a missing CA bundle.
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(next(iter(error.args), None), ReadTimeoutError):
-                raise FetchError("timeout", f"{who} stopped in its answer") from None
-            said = self._clean(request_error_text(error))
-            raise FetchError("unreachable", f"{who} cannot be reached: {said}") from None
+                raise FetchError("timeout", f"{who} stopped responding") from None
+            reason = self._clean(request_error_text(error))
+            raise FetchError("unreachable", f"{who} cannot be reached: {reason}") from None
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise FetchError(
-                "bad_answer", f"{who} answered with something else than JSON"
-            ) from None
+            raise FetchError("bad_answer", f"the response of {who} is not JSON") from None
 
     def _body(self, response: requests.Response, who: str) -> bytes:
         body = bytearray()
         for piece in response.iter_content(1 << 16):
             body += piece
             if len(body) > MAX_RESPONSE_BYTES:
-                raise FetchError("bad_answer", f"{who} answered with more than 4 MiB")
+                raise FetchError("bad_answer", f"the response of {who} is larger than 4 MiB")
         return bytes(body)
 
     def _refusal(self, response: requests.Response, who: str) -> FetchError:
         status = response.status_code
         outcome = OUTCOMES.get(status, "server_error" if status >= 500 else "refused")
         detail = self._detail(response, who)
-        said = f": {detail}" if detail else ""
+        reason = f": {detail}" if detail else ""
         remedy = f"; {REMEDIES[outcome]}" if outcome in REMEDIES else ""
         wait = _retry_after_seconds(response.headers.get("Retry-After", ""), self._now)
-        return FetchError(outcome, f"{who} answered {status}{said}{remedy}", wait)
+        return FetchError(outcome, f"{who} answered {status}{reason}{remedy}", wait)
 
     def _detail(self, response: requests.Response, who: str) -> str:
         if response.is_redirect:
-            there = self._clean(_printable_url(response.headers.get("Location", "")))
-            return f"it has moved to {there}"
+            location = self._clean(_printable_url(response.headers.get("Location", "")))
+            return f"it redirects to {location}"
         try:
             document = json.loads(self._body(response, who))
-            found = next(filter(None, map(document.get, ERROR_KEYS)), "")
-            found = found.get("message", "") if isinstance(found, dict) else found
+            reason = next(filter(None, map(document.get, ERROR_KEYS)), "")
+            reason = reason.get("message", "") if isinstance(reason, dict) else reason
         except (ValueError, RecursionError, AttributeError, FetchError, requests.RequestException):
             return ""
-        return self._clean(found) if isinstance(found, str) else ""
+        return self._clean(reason) if isinstance(reason, str) else ""
 
-    def _clean(self, said: object) -> str:
-        """One short line without secrets; what a query holds is left out."""
-        words = [word.partition("?")[0] for word in self._redaction.line(said).split()]
+    def _clean(self, text: object) -> str:
+        """Return the text as one short line without secrets and without query strings."""
+        words = [word.partition("?")[0] for word in self._redaction.line(text).split()]
         return " ".join(words)[:MAX_ERROR_CHARACTERS]
 
 
 def _printable_url(url: str) -> str:
-    """Host and path; the query may hold a secret, and the host a password."""
+    """Return host and path of a URL; its query and user information may contain secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "an address that is none"
+        return "an invalid URL"
     return f"{parts.hostname or ''}{parts.path}"
 
 
@@ -201,7 +199,7 @@ def _no_netrc_auth(request: requests.PreparedRequest) -> requests.PreparedReques
 
 
 def _retry_after_seconds(retry_after: str, now: float) -> float:
-    """A `Retry-After`, which is a number of seconds or a date; 0 where it is neither."""
+    """Return the seconds of a `Retry-After`, a number or a date; 0 if it is neither."""
     if retry_after.isdecimal():
         return float(retry_after[:9])
     try:
@@ -215,23 +213,24 @@ MAX_REGION_CHARACTERS = 64
 
 
 def detect_cloud_region(base_url: str) -> str:
-    """The region in the form `aws:eu-west-1`, from the service at `base_url`.
+    """Return the cloud region, such as `aws:eu-west-1`, from the metadata service at `base_url`.
 
-    Asks Google Cloud, Azure and AWS (IMDSv2) in that order; they share an address, and answer only
-    to their own header. Proxies are not used: it is a link-local address. Raises FetchFailed.
+    Tries Google Cloud, Azure and AWS (IMDSv2) in that order; they share an address, and each
+    responds only to its own header. Proxies are not used, since the address is link-local. Raises
+    FetchError.
     """
     session = requests.Session()
     session.trust_env = False
-    for provider, ask in (("gcp", _gcp), ("azure", _azure), ("aws", _aws)):
+    for provider, query in (("gcp", _gcp), ("azure", _azure), ("aws", _aws)):
         try:
-            region = ask(session, base_url)
+            region = query(session, base_url)
         except requests.ConnectionError:
             break
         except requests.RequestException:
             continue
         if region:
             return f"{provider}:{region}"
-    raise FetchError("not_found", f"no metadata service of a cloud answers at {base_url}")
+    raise FetchError("not_found", f"no cloud metadata service responds at {base_url}")
 
 
 def _gcp(session: requests.Session, base_url: str) -> str:
@@ -261,7 +260,7 @@ def _aws(session: requests.Session, base_url: str) -> str:
 
 
 def _get_text(session: requests.Session, url: str, headers: dict[str, str]) -> str:
-    """A short plain answer; "" where it is anything else."""
+    """Return a short alphanumeric response; "" if it is anything else."""
     answer = session.get(
         url, headers=headers, timeout=METADATA_TIMEOUT_SECONDS, allow_redirects=False
     )

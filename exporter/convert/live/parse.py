@@ -1,4 +1,4 @@
-"""Strict reading of what others send. Pure; raises FetchFailed with outcome `bad_answer`."""
+"""Strict parsing of sources' responses. Pure; raises FetchError with outcome `bad_answer`."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,90 +9,91 @@ from exporter.errors import FetchError
 from exporter.model.intensity import IntensityValue
 
 MAX_GRAMS_PER_KWH = 2000.0
-"""No grid is dirtier: lignite alone emits about 1,200 g/kWh. Above it a unit is wrong."""
+"""Above the intensity of any grid (lignite alone: about 1,200 g/kWh); higher values are in a
+wrong unit."""
 MAX_CLOCK_SKEW_SECONDS = 600.0
-"""How far a clock may be ahead of ours."""
+"""How far the clock of a source may be ahead of the local one."""
 MAX_VALUE_SECONDS = 48 * 3600.0
-"""No value holds longer."""
+"""Longest interval of a value."""
 
 
 class RawValue(NamedTuple):
-    """A value as it was sent."""
+    """A value as the source sent it. Times are in Unix seconds."""
 
     start: float
     number: Any
-    """Null is no value."""
+    """g/kWh; null means no value."""
     estimated: bool = False
     end: float | None = None
-    """None: at the next start, or as long as the one before."""
+    """None: the start of the next value, at most one step after `start`."""
 
 
 def bad_answer(text: str) -> FetchError:
-    """The error for an answer that is not what the source promises."""
+    """Return the error for a response that does not match the source's format."""
     return FetchError("bad_answer", text)
 
 
 def get_member(document: Any, *path: str) -> Any:
-    """What stands at the path."""
+    """Return the member of a JSON object at a path."""
     at = document
     for name in path:
         if not isinstance(at, dict) or name not in at:
-            raise bad_answer(f"the answer has no {'.'.join(path)}")
+            raise bad_answer(f"the response has no {'.'.join(path)}")
         at = at[name]
     return at
 
 
 def get_rows(document: Any, *path: str) -> Iterator[dict[str, Any]]:
-    """The objects of the list at the path."""
-    found = get_member(document, *path)
-    if not isinstance(found, list):
-        raise bad_answer(f"{'.'.join(path)} of the answer is no list")
-    for row in found:
+    """Yield the objects of the list at a path."""
+    rows = get_member(document, *path)
+    if not isinstance(rows, list):
+        raise bad_answer(f"{'.'.join(path)} of the response is not a list")
+    for row in rows:
         if not isinstance(row, dict):
-            raise bad_answer(f"{'.'.join(path)} of the answer has an entry that is no object")
+            raise bad_answer(f"{'.'.join(path)} of the response has an entry that is not an object")
         yield row
 
 
 def parse_number(value: Any) -> float:
-    """A finite number, also one that is spelled as text."""
+    """Return a finite number, given as a number or as text."""
     try:
-        found = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         raise bad_answer(f"{value!s:.40} is not a number")
-    return found
+    return number
 
 
 def parse_time(value: Any, *, utc: bool = False) -> float:
-    """Unix seconds of a time in ISO 8601; one without a zone is in UTC, or refused."""
+    """Return an ISO 8601 time as Unix seconds; one without a time zone is UTC or an error."""
     try:
-        found = datetime.fromisoformat(value)
-        if found.tzinfo is None and utc:
-            found = found.replace(tzinfo=UTC)
-        seconds = found.timestamp()
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is None and utc:
+            time = time.replace(tzinfo=UTC)
+        seconds = time.timestamp()
     except (TypeError, ValueError, OverflowError):
-        found = None
-    if found is None or found.tzinfo is None:
-        raise bad_answer(f"{value!s:.40} is not a time with a zone")
+        time = None
+    if time is None or time.tzinfo is None:
+        raise bad_answer(f"{value!s:.40} is not a time with a time zone")
     return seconds
 
 
 def format_time(seconds: float, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:
-    """A time in UTC, in ISO 8601."""
+    """Format Unix seconds as a time in UTC, by default in ISO 8601."""
     return datetime.fromtimestamp(seconds, UTC).strftime(form)
 
 
 def clean_values(
     raws: Iterable[RawValue], step_seconds: float, now: float = math.inf
 ) -> tuple[tuple[IntensityValue, ...], int]:
-    """The values, earliest first, and how many were set aside because they cannot be true.
+    """Return the plausible values, earliest first, and the number of rejected ones.
 
-    `step_seconds` is how long a value holds that has neither an end nor a successor near. Those
-    that begin after `now` are set aside. Of two for one time the later in the list counts.
+    `step_seconds` is the longest duration of a value without an end. Values that begin after `now`
+    are rejected. Of two values with the same start, the later in the list is used.
     """
     kept: dict[float, RawValue] = {}
-    set_aside = 0
+    rejected = 0
     for raw in raws:
         if raw.number is None:
             continue
@@ -105,26 +106,26 @@ def clean_values(
         ):
             kept[raw.start] = raw._replace(number=grams_per_kwh)
         else:
-            set_aside += 1
+            rejected += 1
     ordered = [kept[start] for start in sorted(kept)]
     ends = [raw.start + step_seconds if raw.end is None else raw.end for raw in ordered]
     nexts = [raw.start for raw in (*ordered[1:], RawValue(math.inf, None))]
-    found = tuple(
+    values = tuple(
         IntensityValue(raw.start, min(end, after), raw.number, raw.estimated)
         for raw, end, after in zip(ordered, ends, nexts, strict=False)
     )
-    return found, set_aside
+    return values, rejected
 
 
 def require_values(
-    found: tuple[IntensityValue, ...], set_aside: int, who: str
+    values: tuple[IntensityValue, ...], rejected: int, who: str
 ) -> tuple[IntensityValue, ...]:
-    """The values, if there is one."""
-    if not found and set_aside:
+    """Return the values. Raises FetchError if there are none."""
+    if not values and rejected:
         raise bad_answer(
-            f"{who} sent nothing but values that cannot be true: negative, above "
-            f"{MAX_GRAMS_PER_KWH:g} g/kWh, from the future or for no stretch of time"
+            f"{who} sent only implausible values: negative, above {MAX_GRAMS_PER_KWH:g} g/kWh, "
+            "in the future or with an invalid duration"
         )
-    if not found:
+    if not values:
         raise FetchError("no_value", f"{who} has no value for this time")
-    return found
+    return values

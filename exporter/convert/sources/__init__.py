@@ -1,1 +1,1 @@
-"""One file per source of grid intensity."""
+"""Sources of grid carbon intensity, one module each."""

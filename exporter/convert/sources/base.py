@@ -1,4 +1,4 @@
-"""What a live source of intensity is, what it asks with, and what it answers."""
+"""Interfaces of live intensity sources: the source, its HTTP client and its result."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from exporter.model.intensity import (
 from exporter.setting import setting
 
 OUTCOME_OK = "ok"
-"""Outcome of a request that brought what was wanted."""
+"""Outcome of a request with a valid current value."""
 OUTCOME_SET_ASIDE = "set_aside"
-"""Outcome of one that brought values of which some cannot be true."""
+"""Outcome of a request with implausible values, which were rejected."""
 OUTCOME_STALE = "stale"
-"""Outcome of one that brought none that still holds."""
+"""Outcome of a request without a value that is in force now."""
 OUTCOME_STOPPED = "stopped"
-"""Outcome of one that the exporter broke off because it ends; no failure of the source."""
+"""Outcome of a request that was aborted because the exporter stops; not a failure."""
 
 
 class FetchResult(NamedTuple):
-    """What a source knows, earliest first; no two values begin at one time."""
+    """Values and forecast of a source, earliest first; no two values have the same start."""
 
     values: tuple[IntensityValue, ...]
     forecast: tuple[IntensityValue, ...] = ()
     rejected_count: int = 0
-    """Values that cannot be true: negative, beyond all grids, or from the future."""
+    """Number of implausible values: negative, above any grid, or in the future."""
     publisher: str = ""
-    """Who says so, where only the answer tells."""
+    """Publisher of the values, if it depends on the response."""
     place: str = ""
-    """What place they are of, where only the answer tells."""
+    """Zone of the values, if it depends on the response."""
     as_of: float | None = None
-    """Wall clock of what they say, 0 where nobody knows it; None: each is of its own start."""
+    """Unix time of the data, 0 if unknown; None: the start of each value."""
 
 
 class HttpClient(Protocol):
-    """What a source asks with."""
+    """Protocol of the HTTP client of a source."""
 
     def get(
         self,
@@ -50,65 +50,73 @@ class HttpClient(Protocol):
         headers: Mapping[str, str] | None = None,
         login: tuple[str, str] | None = None,
     ) -> Any:
-        """The JSON document at `url`. Raises FetchFailed."""
+        """Return the JSON document at `url`. Raises FetchError."""
 
     def redact(self, secret: str) -> str:
-        """The secret; it is left out of every text of an error from now on."""
+        """Return the secret, and remove it from all error texts from now on."""
 
 
 class LiveSource(Protocol):
-    """One source. Made of its options in the daemon, where it says what it is, and in the child."""
+    """Protocol of a live source.
+
+    It is created from its options in the daemon, which reads its properties, and in the fetch
+    process, which calls `fetch`.
+    """
 
     @property
     def publisher(self) -> str:
-        """Who says so; shown beside every gram."""
+        """Publisher of the values, which is shown with the emissions."""
 
     @property
     def place(self) -> str:
-        """Zone or region as the source names it."""
+        """Zone or region in the source's own naming."""
 
     country: ClassVar[str]
-    """ISO 3166-1 alpha-3 of the only one that it knows; "": it knows several."""
+    """ISO 3166-1 alpha-3 of the only country that the source covers; "" if several."""
 
     @property
     def kind(self) -> IntensityKind:
-        """What its values count."""
+        """Signal, basis and accounting of the values."""
 
     @property
     def refresh_seconds(self) -> float:
-        """Time between two good answers; keeps within the limits of the source."""
+        """Time between two successful requests; respects the rate limits of the source."""
 
     @property
     def max_age_seconds(self) -> float:
-        """How long its last value holds, beyond its own interval."""
+        """How long the last value is in force after its start, if its interval is shorter."""
 
     def check(self) -> tuple[str, ...]:
-        """What a person should know of the options. Raises ConfigError."""
+        """Check the options; return warnings. Raises ConfigError."""
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """Values since `since`, the one that holds at `now` among them, and a forecast.
+        """Fetch values since `since`, including the one in force at `now`, and a forecast.
 
-        Both are wall clock seconds. May block. Raises FetchFailed.
+        Both times are Unix seconds. May block. Raises FetchError.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class KindOptions:
-    """Options that say it."""
+    """Options for the kind of the values: signal, basis and accounting."""
 
-    signal: Literal["average", "marginal"] = setting("average", "", "What its values count.")
-    basis: Literal["lifecycle", "direct", "unstated"] = setting("unstated", "", "The same.")
-    accounting: Literal["location", "market"] = setting("location", "", "The same.")
+    signal: Literal["average", "marginal"] = setting("average", "", "Signal of the values.")
+    basis: Literal["lifecycle", "direct", "unstated"] = setting(
+        "unstated", "", "Basis of the values."
+    )
+    accounting: Literal["location", "market"] = setting(
+        "location", "", "Accounting method of the values."
+    )
 
     @property
     def kind(self) -> IntensityKind:
-        """As the options say."""
+        """The configured kind."""
         return Signal(self.signal), Basis(self.basis), Accounting(self.accounting)
 
     def unit_error(self, grams_per_kwh: Iterable[float]) -> str:
-        """Why all of these values are taken for kg/kWh, and what to do; "" if they are not.
+        """Return an error and its remedy if all values seem to be in kg/kWh, else "".
 
-        Direct emissions, marginal ones and contracts can be that small: those of sun and wind.
+        Direct, marginal and market-based intensities of solar and wind power can be that small.
         """
         if "marginal" in self.kind or "direct" in self.kind or "market" in self.kind:
             return ""

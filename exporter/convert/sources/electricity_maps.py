@@ -29,42 +29,40 @@ GRANULARITY_SECONDS = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": SECOND
 
 @dataclass(frozen=True, kw_only=True)
 class ElectricityMaps:
-    """Version 4, or by `url` version 3 (`https://api.electricitymaps.com/v3`). Needs a token.
+    """API version 4, or version 3 by `url` (`https://api.electricitymaps.com/v3`); needs a token.
 
-    Zones are those of app.electricitymaps.com, or a cloud region (`aws:eu-west-1`), which it
-    looks up itself; one that the bundled list does not have is a warning. A free token may be
-    limited to a single zone. Without forecast where the token may not read it.
+    Zones are those of app.electricitymaps.com, or a cloud region (`aws:eu-west-1`), which the API
+    resolves itself; a zone that is not in the bundled list causes a warning. A free token may be
+    limited to a single zone. There is no forecast if the token does not include it.
     """
 
-    zone: str = setting("", "", "Its zone, or a cloud region. Empty: `convert.zone`.")
+    zone: str = setting("", "", "Zone or cloud region. Defaults to `convert.zone`.")
     token_file: str = setting(
-        "", "path", f"Where the token is. Empty: the variable `{TOKEN_VARIABLE}`."
+        "", "path", f"File with the token. Defaults to the variable `{TOKEN_VARIABLE}`."
     )
-    basis: Literal["lifecycle", "direct"] = setting(
-        "lifecycle", "", "What its values are to count."
-    )
-    estimates: bool = setting(True, "", "Whether values that it estimates are good enough.")
-    url: str = setting("https://api.electricitymaps.com/v4", "URL", "Where it is.")
+    basis: Literal["lifecycle", "direct"] = setting("lifecycle", "", "Basis of the values.")
+    estimates: bool = setting(True, "", "Whether to use values that the API marks as estimated.")
+    url: str = setting("https://api.electricitymaps.com/v4", "URL", "Base URL of the API.")
     refresh_seconds: float = setting(900, "seconds", "Time between two requests.", least=60)
-    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value is used.", least=0)
 
     publisher = "Electricity Maps"
     country = ""
 
     @cached_property
     def place(self) -> str:
-        """Its zone, or the cloud region."""
+        """The zone or the cloud region."""
         return zones.zone_key(self.zone)
 
     @property
     def kind(self) -> IntensityKind:
-        """Average, by location."""
+        """Average, location-based."""
         return Signal.AVERAGE, Basis(self.basis), Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
-        """Warn of a zone that it may not have. Raises ConfigError where there is none."""
+        """Warn about an unknown zone. Raises ConfigError if no zone is configured."""
         if not self.place:
-            raise ConfigError(f"it needs a zone: give the option zone, or {zones.set_zone()}")
+            raise ConfigError(f"a zone is required: set the option zone, or {zones.set_zone()}")
         warning = zones.electricity_maps_warning(self.zone)
         return (
             *((warning,) if warning else ()),
@@ -72,7 +70,7 @@ class ElectricityMaps:
         )
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """The last day, where something of it is missing, else what is new; and a day ahead."""
+        """Fetch the last day if values are missing, else the latest value; and a day's forecast."""
         headers = {
             "auth-token": http.redact(credentials.read_credential(self.token_file, TOKEN_VARIABLE))
         }
@@ -83,26 +81,26 @@ class ElectricityMaps:
 
         if now - since > 2 * SECONDS_PER_HOUR:
             document = ask("history")
-            found = list(get_rows(document, "history"))
+            rows = list(get_rows(document, "history"))
         else:
             document = ask("latest")
-            found = [document]
+            rows = [document]
         self._check_zone(document)
-        read, set_aside = clean_values(map(self._raw, found), _granularity_seconds(document), now)
+        values, rejected = clean_values(map(self._raw, rows), _granularity_seconds(document), now)
         return FetchResult(
-            require_values(read, set_aside, self.publisher), self._ahead(ask, now), set_aside
+            require_values(values, rejected, self.publisher), self._forecast(ask, now), rejected
         )
 
-    def _ahead(self, ask: Any, now: float) -> tuple[IntensityValue, ...]:
-        """What it expects; nothing where the token may not read it, or it is of no use."""
+    def _forecast(self, ask: Any, now: float) -> tuple[IntensityValue, ...]:
+        """Fetch the forecast; empty if the token does not include it or it is invalid."""
         try:
             document = ask("forecast", horizonHours="24")
             self._check_zone(document)
             raws = [self._raw(row) for row in get_rows(document, "forecast")]
-            found, _ = clean_values(raws, _granularity_seconds(document))
+            values, _ = clean_values(raws, _granularity_seconds(document))
         except FetchError:
             return ()
-        return tuple(value._replace(estimated=True) for value in found if value.end > now)
+        return tuple(value._replace(estimated=True) for value in values if value.end > now)
 
     def _query(self) -> dict[str, str]:
         provider, _, region = self.place.partition(":")
@@ -115,20 +113,20 @@ class ElectricityMaps:
             **where,
             "emissionFactorType": self.basis,
             "disableEstimations": "false" if self.estimates else "true",
-            # Else it answers for where the caller seems to be, when it does not know the zone.
+            # Otherwise the API responds for the caller's location if it does not know the zone.
             **(NO_LOOKUP_V3 if self.url.rstrip("/").endswith("/v3") else NO_LOOKUP),
         }
 
     def _check_zone(self, document: Any) -> None:
         zone = str(get_member(document, "zone"))
         if ":" in self.place:
-            # Of a cloud region that no table knows, nobody can say where it is.
+            # The country of a cloud region that is in no table is unknown.
             is_right = zones.country_of(self.place) in ("", zones.country_of(zone[:2]))
         else:
             is_right = zone == self.place
         if not is_right:
             raise FetchError(
-                "wrong_zone", f"{self.publisher} answered for {zone:.40}, not for {self.place}"
+                "wrong_zone", f"{self.publisher} sent values for {zone:.40}, not for {self.place}"
             )
 
     def _raw(self, row: dict[str, Any]) -> RawValue:
@@ -141,5 +139,5 @@ class ElectricityMaps:
 
 
 def _granularity_seconds(document: Any) -> float:
-    """How long a value holds."""
+    """Return the duration of a value."""
     return GRANULARITY_SECONDS.get(str(document.get("temporalGranularity")), SECONDS_PER_HOUR)

@@ -1,4 +1,4 @@
-"""Energi Data Service of Energinet: Denmark, by five minutes."""
+"""Energi Data Service of Energinet: Denmark, five-minute values."""
 
 import json
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ MAX_ROWS = 500
 class Energinet:
     """Denmark; free, without a token, CC BY 4.0.
 
-    Direct emissions of the electricity that is consumed, exchange included; heat of co-generation
-    by the 125 % method. It answers one request per minute and address for each dataset.
+    Direct emissions of consumed electricity, including exchange; co-generated heat is allocated by
+    the 125 % method. Limited to one request per minute, address and dataset.
     """
 
     area: Literal["DK1", "DK2"] = setting(
-        "DK1", "", "Price area: west (DK1) or east (DK2). Unset: that of `convert.zone`."
+        "DK1", "", "Price area: west (DK1) or east (DK2). Defaults to that of `convert.zone`."
     )
-    url: str = setting("https://api.energidataservice.dk", "URL", "Where it is.")
+    url: str = setting("https://api.energidataservice.dk", "URL", "Base URL of the API.")
     refresh_seconds: float = setting(600, "seconds", "Time between two requests.", least=120)
-    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value is used.", least=0)
 
     publisher = "Energinet"
     country = "DNK"
@@ -46,29 +46,29 @@ class Energinet:
 
     @property
     def kind(self) -> IntensityKind:
-        """Of the stack alone, by location."""
+        """Average direct emissions, location-based."""
         return Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
-        """There is nothing to be wrong."""
+        """Nothing to check."""
         return ()
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """What is new, and at least nine hours ahead."""
+        """Fetch new values and a forecast of at least nine hours."""
         wanted = int((now - since) // STEP_SECONDS) + 12
-        found, set_aside = self._ask(http, "CO2Emis", min(wanted, MAX_ROWS), now)
-        require_values(found, set_aside, self.publisher)
+        values, rejected = self._query(http, "CO2Emis", min(wanted, MAX_ROWS), now)
+        require_values(values, rejected, self.publisher)
         try:
-            ahead, _ = self._ask(http, "CO2EmisProg", MAX_ROWS, None)
+            forecast, _ = self._query(http, "CO2EmisProg", MAX_ROWS, None)
         except FetchError:
-            ahead = ()
+            forecast = ()
         return FetchResult(
-            found,
-            tuple(value._replace(estimated=True) for value in ahead if value.end > now),
-            set_aside,
+            values,
+            tuple(value._replace(estimated=True) for value in forecast if value.end > now),
+            rejected,
         )
 
-    def _ask(
+    def _query(
         self, http: HttpClient, dataset: str, limit: int, now: float | None
     ) -> tuple[tuple[IntensityValue, ...], int]:
         document = http.get(
@@ -84,7 +84,9 @@ class Energinet:
         for row in get_rows(document, "records"):
             if get_member(row, "PriceArea") != self.area:
                 raise FetchError(
-                    "wrong_zone", f"it answered for {row['PriceArea']!s:.40}, not {self.area}"
+                    "wrong_zone",
+                    f"{self.publisher} sent values for {row['PriceArea']!s:.40}, not for "
+                    f"{self.area}",
                 )
             raws.append(
                 RawValue(

@@ -1,4 +1,4 @@
-"""Energy-Charts of Fraunhofer ISE: countries of Europe."""
+"""Energy-Charts of Fraunhofer ISE: European countries."""
 
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
@@ -25,19 +25,19 @@ CODE_CHARACTERS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyCharts:
-    """About 35 countries of Europe; free, without a token.
+    """About 35 European countries; free, without a token.
 
-    It does not say in its answer whether its values are lifecycle or direct ones; say so by
-    `basis` if you know.
+    The response does not state whether the values are lifecycle or direct emissions; set `basis`
+    if you know it.
     """
 
-    zone: str = setting("", "", "A country, as two letters. Empty: `convert.zone`.")
+    zone: str = setting("", "", "Country, as two letters. Defaults to `convert.zone`.")
     basis: Literal["lifecycle", "direct", "unstated"] = setting(
-        "unstated", "", "What its values count."
+        "unstated", "", "Basis of the values."
     )
-    url: str = setting("https://api.energy-charts.info", "URL", "Where it is.")
+    url: str = setting("https://api.energy-charts.info", "URL", "Base URL of the API.")
     refresh_seconds: float = setting(1800, "seconds", "Time between two requests.", least=60)
-    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value is used.", least=0)
 
     publisher = "Energy-Charts (Fraunhofer ISE)"
     country = ""
@@ -49,22 +49,22 @@ class EnergyCharts:
 
     @property
     def kind(self) -> IntensityKind:
-        """Average, by location."""
+        """Average, location-based."""
         return Signal.AVERAGE, Basis(self.basis), Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
-        """Refuse what is no country. Raises ConfigError."""
+        """Raise ConfigError if the zone is not a country."""
         if not self.zone:
-            raise ConfigError(f"it needs a country: {zones.set_zone()}")
+            raise ConfigError(f"a country is required: {zones.set_zone()}")
         if len(self.zone) != CODE_CHARACTERS or not self.zone.isalpha():
             raise ConfigError(
-                f"zone: {self.zone!r} is no country of two letters; {zones.suggestion(self.zone)}"
-                "it has countries, like de or fr"
+                f"zone: {self.zone!r} is not a two-letter country code; "
+                f"{zones.suggestion(self.zone)}expected a country, such as de or fr"
             )
         return ()
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """From the day that is missing to the end of its forecast."""
+        """Fetch from the first day with missing values to the end of the forecast."""
         query = {"country": self.zone.lower()}
         if since < now - SECONDS_PER_HOUR:
             query |= {"start": format_time(since, "%Y-%m-%d"), "end": format_time(now, "%Y-%m-%d")}
@@ -72,22 +72,22 @@ class EnergyCharts:
         times = [parse_number(at) for at in _numbers(document, "unix_seconds")]
         measured = _numbers(document, "co2eq")
         if len(measured) != len(times):
-            raise bad_answer("the answer has more values than times, or fewer")
-        apart = (after - at for at, after in pairwise(sorted(set(times))))
-        step = min(apart, default=SECONDS_PER_HOUR)
+            raise bad_answer("the response has different numbers of values and times")
+        gaps = (after - at for at, after in pairwise(sorted(set(times))))
+        step = min(gaps, default=SECONDS_PER_HOUR)
         past = [RawValue(at, value) for at, value in zip(times, measured, strict=True) if at <= now]
         expected = zip_longest(times, _numbers(document, "co2eq_forecast")[: len(times)])
         ahead = [RawValue(at, value, estimated=True) for at, value in expected if at + step > now]
-        found, set_aside = clean_values(past, step, now)
+        values, rejected = clean_values(past, step, now)
         return FetchResult(
-            require_values(found, set_aside, self.publisher),
+            require_values(values, rejected, self.publisher),
             clean_values(ahead, step)[0],
-            set_aside,
+            rejected,
         )
 
 
 def _numbers(document: Any, name: str) -> list[Any]:
-    found = document.get(name, []) if name.endswith("forecast") else get_member(document, name)
-    if not isinstance(found, list):
-        raise bad_answer(f"{name} of the answer is no list")
-    return found
+    values = document.get(name, []) if name.endswith("forecast") else get_member(document, name)
+    if not isinstance(values, list):
+        raise bad_answer(f"{name} of the response is not a list")
+    return values

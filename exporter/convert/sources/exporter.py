@@ -1,4 +1,4 @@
-"""Another daemon of this program: one asks the network, the others ask it."""
+"""Intensity from another emissions-exporter, so that only one node polls the network."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,61 +20,64 @@ from exporter.units import SECONDS_PER_HOUR
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterSource(KindOptions):
-    """What another exporter has in force, with its past and its forecast.
+    """The intensity in force on another exporter, with its recent values and its forecast.
 
-    Grams name its source. It must count what is asked for here: one that has fallen back to
-    another kind is not used.
+    Emissions name the other exporter's source. Its values must be of the configured kind: they are
+    not used while it has fallen back to another kind.
     """
 
-    url: str = setting("", "URL", "The other one, for example `http://intensity:10680`.")
-    zone: str = setting("", "", "The zone that it should have. Empty: any.")
+    url: str = setting("", "URL", "The other exporter, for example `http://intensity:10680`.")
+    zone: str = setting("", "", "Zone that the other exporter must have. Defaults to any.")
     basis: Literal["lifecycle", "direct", "unstated"] = setting(
-        "lifecycle", "", "What it is to count."
+        "lifecycle", "", "Basis that its values must have."
     )
     refresh_seconds: float = setting(300, "seconds", "Time between two requests.", least=1)
-    max_age_seconds: float = setting(3600, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(3600, "seconds", "How long the last value is used.", least=0)
 
     publisher = "another exporter"
     country = ""
 
     @property
     def place(self) -> str:
-        """Its zone, as far as that is settled here."""
+        """The configured zone."""
         return self.zone or "unstated"
 
     def check(self) -> tuple[str, ...]:
-        """Refuse to have nobody to ask. Raises ConfigError."""
+        """Raise ConfigError without a valid URL."""
         if not self.url.startswith(("http://", "https://")):
-            raise ConfigError("url: expected http://HOST:10680 of the other exporter")
+            raise ConfigError("url: expected the other exporter as http://HOST:10680")
         return ()
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """What it has in force, what it knows of the last day, and its forecast."""
+        """Fetch the intensity in force, recent values and the forecast."""
         document = http.get(f"{self.url.rstrip('/')}/api/v1/intensity")
         factor = get_member(document, "factor")
         if not isinstance(factor, dict):
-            raise FetchError("no_value", f"it has none either: {document.get('why', '')!s:.200}")
+            reason = f"{document.get('why', '')!s:.200}"
+            raise FetchError("no_value", f"the other exporter has no value: {reason}")
         kind = tuple(str(get_member(factor, name)) for name in ("signal", "basis", "accounting"))
         if kind != self.kind:
             raise FetchError(
-                "wrong_kind", f"it counts {' '.join(kind)}, here {' '.join(self.kind)} is asked for"
+                "wrong_kind",
+                f"the other exporter has {' '.join(kind)} values, and {' '.join(self.kind)} is "
+                "configured",
             )
         zone = f"{get_member(factor, 'zone')!s:.40}"
         if self.zone and zone != self.zone:
-            raise FetchError("wrong_zone", f"it is in {zone}, not in {self.zone}")
-        past, set_aside = clean_values(
+            raise FetchError("wrong_zone", f"the other exporter is in {zone}, not in {self.zone}")
+        past, rejected = clean_values(
             [*_values(document, "recent"), _raw_in_force(factor, now, since)], SECONDS_PER_HOUR, now
         )
-        require_values(past, set_aside, "the other exporter")
+        require_values(past, rejected, "the other exporter")
         publisher = f"{get_member(factor, 'source')!s:.100}, by another exporter"
-        # A yearly value is as old there as here.
+        # A yearly value keeps its age.
         is_timeless = not parse_number(factor.get("valid_from") or 0.0)
         as_of = parse_number(factor.get("as_of") or 0.0) if is_timeless else None
-        return FetchResult(past, _forecast_values(document, now), set_aside, publisher, zone, as_of)
+        return FetchResult(past, _forecast_values(document, now), rejected, publisher, zone, as_of)
 
 
 def _raw_in_force(factor: dict[str, Any], now: float, since: float) -> RawValue:
-    """One that is not tied to a time holds for this hour, and as far back as is asked for."""
+    """Return the factor in force; one without a start is used for this hour and back to `since`."""
     start, end = parse_number(factor.get("valid_from") or 0.0), factor.get("valid_until")
     if not start:
         hour = now - now % SECONDS_PER_HOUR
@@ -89,8 +92,8 @@ def _raw_in_force(factor: dict[str, Any], now: float, since: float) -> RawValue:
 
 
 def _forecast_values(document: Any, now: float) -> tuple[IntensityValue, ...]:
-    found, _ = clean_values(_values(document, "forecast"), SECONDS_PER_HOUR)
-    return tuple(value for value in found if value.end > now)
+    values, _ = clean_values(_values(document, "forecast"), SECONDS_PER_HOUR)
+    return tuple(value for value in values if value.end > now)
 
 
 def _values(document: Any, name: str) -> list[RawValue]:

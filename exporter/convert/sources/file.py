@@ -1,4 +1,4 @@
-"""Intensities over time from a file that something else keeps up to date."""
+"""Intensities over time from a CSV or JSON file that another program updates."""
 
 import csv
 import io
@@ -24,19 +24,19 @@ from exporter.setting import setting
 from exporter.units import seconds
 
 MAX_UNIX_SECONDS = 1e11
-"""Beyond it (the year 5138) a number is not unix seconds but milliseconds."""
-EXPECTED_COLUMNS = "expected time (ISO 8601 with a zone, or unix seconds) and grams_per_kwh"
+"""Above it (the year 5138) a number is in milliseconds, not in Unix seconds."""
+EXPECTED_COLUMNS = "expected time (ISO 8601 with a time zone, or Unix seconds) and grams_per_kwh"
 
 
 class FileRow(NamedTuple):
-    """An intensity and the wall clock, in seconds, from which it holds."""
+    """An intensity and the Unix time in seconds from which it is in force."""
 
     time: float
     grams_per_kwh: float
 
 
 def parse_rows(data: bytes, path: str) -> list[FileRow]:
-    """The rows in `data`, earliest first; at least one.
+    """Parse the rows in `data`; return at least one, earliest first.
 
     CSV with the header `time,grams_per_kwh`, or JSON: a list of objects with these keys, or such
     a list under the key `values`. Raises SourceError naming `path`, the row and what is expected.
@@ -47,9 +47,9 @@ def parse_rows(data: bytes, path: str) -> list[FileRow]:
         raise SourceError(f"{path}: is not UTF-8 text; write CSV or JSON") from None
     if not text.strip():
         raise SourceError(f"{path}: is empty; {EXPECTED_COLUMNS} in each row")
-    named = _json_rows(text, path) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text, path)
+    located = _json_rows(text, path) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text, path)
     rows = []
-    for where, cells in named:
+    for where, cells in located:
         try:
             rows.append(
                 FileRow(_parse_row_time(cells["time"]), _parse_intensity(cells["grams_per_kwh"]))
@@ -93,13 +93,13 @@ def _json_rows(text: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _parse_row_time(value: object) -> float:
-    """Unix seconds."""
+    """Return the time in Unix seconds."""
     try:
         time = _to_float(value)
     except ValueError:
         moment = datetime.fromisoformat(str(value).strip())
         if moment.tzinfo is None:
-            raise ValueError(f"the time {value!r} has no zone, add Z or +00:00") from None
+            raise ValueError(f"the time {value!r} has no time zone, add Z or +00:00") from None
         time = moment.timestamp()
     if not 0 <= time < MAX_UNIX_SECONDS:
         raise ValueError(f"the time {value!r} is not in seconds since 1970")
@@ -129,30 +129,32 @@ MAX_FILE_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class FileSource(KindOptions):
-    """A file that something else keeps up to date: own meters, contracts, solar on the roof."""
+    """A file that another program updates: own meters, contracts, solar panels on site."""
 
-    path: str = setting("", "path", "CSV or JSON; see above. Empty: `convert.file`.")
-    zone: str = setting("", "", "What place that is. Empty: `convert.zone`.")
-    source: str = setting("", "", "Who says so; shown beside every gram. Empty: the file's name.")
-    max_age_seconds: float = setting(7200, "seconds", "How long the last row holds.", least=0)
+    path: str = setting("", "path", "CSV or JSON file; see above. Defaults to `convert.file`.")
+    zone: str = setting("", "", "Zone of the values. Defaults to `convert.zone`.")
+    source: str = setting(
+        "", "", "Publisher of the values, shown with the emissions. Defaults to the file name."
+    )
+    max_age_seconds: float = setting(7200, "seconds", "How long the last row is used.", least=0)
 
     def open(self, clock: Clock) -> "IntensityFileStep":
-        """The step. Raises ConfigError where the file cannot be used."""
+        """Open the step. Raises ConfigError if the file cannot be used."""
         if not self.path:
             raise ConfigError(
-                "path: expected the path of the file, here or as the setting convert.file"
+                "path: expected the path of the file, in this option or in convert.file"
             )
         return IntensityFileStep(self, clock)
 
 
 class IntensityFileStep:
-    """A step of the chain that follows a file; the text of this module says what may stand in it.
+    """A step of the chain with the values of a file; `parse_rows` describes the format.
 
-    Each row holds until the next one, the last for `max_age_seconds`. `refresh` may block and
-    belongs to a worker; all else looks at values in memory. Whoever writes the file should rename
-    a new one onto it, so that it is never read half written.
+    Each row is in force until the next one, the last one for `max_age_seconds`. `refresh` may
+    block and is called by a worker; all else uses values in memory. Replace the file by renaming
+    a new one, so that an incomplete file is never read.
 
-    Raises ConfigError if the file cannot be used at the start.
+    Raises ConfigError if the file cannot be used at start.
     """
 
     name = "file"
@@ -175,21 +177,21 @@ class IntensityFileStep:
             raise ConfigError(str(error)) from None
 
     def factors_between(self, t0: float, t1: float) -> Sequence[Factor]:
-        """The rows that hold somewhere in [t0, t1), wall clock seconds."""
+        """Return the factors in force at any time in [t0, t1), Unix seconds."""
         return self._timeline.factors_between(t0, t1)
 
     def refresh(self) -> None:
-        """Read the file again if it changed; a bad one leaves the last good values in force."""
+        """Read the file again if it changed; with an invalid file the last values are kept."""
         try:
             self._update()
         except SourceError as error:
-            why = f"{error}; its last good values stay in force"
+            why = f"{error}; the last valid values stay in force"
             if why != self.why:
                 log.warning("intensity file not used", extra={"why": why})
             self.why = why
 
     def state(self) -> CollectorState:
-        """Whether the file was good at the last look."""
+        """Return whether the file was valid at the last refresh."""
         return CollectorState("intensity_file", not self.why, self._read_seconds, self.why)
 
     def _update(self) -> None:

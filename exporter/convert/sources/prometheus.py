@@ -1,4 +1,4 @@
-"""A series that somebody already has in Prometheus, VictoriaMetrics, Mimir or Thanos."""
+"""Intensity from a series in Prometheus, VictoriaMetrics, Mimir or Thanos."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,45 +24,45 @@ MAX_POINTS = 1440
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusSource(KindOptions):
-    """Any query whose result is one number in g/kWh: meters of a site, an own model, a contract."""
+    """A query with a single series in g/kWh: meters of a site, an own model, a contract."""
 
     url: str = setting("", "URL", "For example `http://prometheus:9090`.")
     query: str = setting("", "PromQL", "A query with one series as its result, in g/kWh.")
-    zone: str = setting("", "", "What place that is. Empty: `convert.zone`.")
-    source: str = setting("", "", "Who says so; shown beside every gram.")
+    zone: str = setting("", "", "Zone of the values. Defaults to `convert.zone`.")
+    source: str = setting("", "", "Publisher of the values, shown with the emissions.")
     token_file: str = setting(
         "",
         "path",
-        f"Where a bearer token is. Empty: the variable `{TOKEN_VARIABLE}`, or no token.",
+        f"File with a bearer token. Defaults to the variable `{TOKEN_VARIABLE}`, or no token.",
     )
-    step_seconds: float = setting(60, "seconds", "Resolution of what is asked for.", least=1)
+    step_seconds: float = setting(60, "seconds", "Resolution of the query.", least=1)
     refresh_seconds: float = setting(60, "seconds", "Time between two requests.", least=1)
-    max_age_seconds: float = setting(600, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(600, "seconds", "How long the last value is used.", least=0)
 
     country = ""
 
     @property
     def publisher(self) -> str:
-        """Who says so."""
+        """The configured publisher."""
         return self.source or "Prometheus"
 
     @property
     def place(self) -> str:
-        """The zone."""
+        """The configured zone."""
         return self.zone or "unstated"
 
     def check(self) -> tuple[str, ...]:
-        """Refuse to have nothing to ask, or nobody. Raises ConfigError."""
+        """Raise ConfigError without a valid URL, a query or a valid token."""
         if not self.url.startswith(("http://", "https://")):
-            raise ConfigError("url: expected http://HOST:9090 of a Prometheus")
+            raise ConfigError("url: expected a Prometheus server as http://HOST:9090")
         if not self.query:
-            raise ConfigError('query: expected one, for example `grid_intensity{zone="DE"}`')
+            raise ConfigError('query: expected PromQL, for example `grid_intensity{zone="DE"}`')
         if not credentials.has_credential(self.token_file, TOKEN_VARIABLE):
             return ()
         return credentials.check_credential(self.token_file, TOKEN_VARIABLE)
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """The range that is missing, up to now."""
+        """Fetch the missing range, up to now."""
         step = max(self.step_seconds, (now - since) / MAX_POINTS)
         last = now - now % step
         first = last - max(0.0, (last - since) // step) * step
@@ -77,16 +77,16 @@ class PrometheusSource(KindOptions):
             headers=self._headers(http),
         )
         if get_member(document, "status") != "success":
-            raise bad_answer("Prometheus did not answer with success")
-        found = list(get_rows(document, "data", "result"))
-        if len(found) > 1:
-            raise bad_answer(f"the query has {len(found)} series as its result; it must have one")
-        raws = [_raw(sample) for row in found for sample in _samples(row)]
-        read, set_aside = clean_values(raws, step, now)
-        error = self.unit_error(value.grams_per_kwh for value in read)
+            raise bad_answer("Prometheus did not report success")
+        series = list(get_rows(document, "data", "result"))
+        if len(series) > 1:
+            raise bad_answer(f"the query returned {len(series)} series; it must return one")
+        raws = [_raw(sample) for row in series for sample in _samples(row)]
+        values, rejected = clean_values(raws, step, now)
+        error = self.unit_error(value.grams_per_kwh for value in values)
         if error:
             raise bad_answer(f"the query: {error}")
-        return FetchResult(require_values(read, set_aside, self.publisher), (), set_aside)
+        return FetchResult(require_values(values, rejected, self.publisher), (), rejected)
 
     def _headers(self, http: HttpClient) -> dict[str, str]:
         if not credentials.has_credential(self.token_file, TOKEN_VARIABLE):
@@ -96,15 +96,15 @@ class PrometheusSource(KindOptions):
 
 
 def _samples(row: Any) -> list[Any]:
-    found = get_member(row, "values")
-    if not isinstance(found, list):
-        raise bad_answer("the values of the series are no list")
-    return found
+    samples = get_member(row, "values")
+    if not isinstance(samples, list):
+        raise bad_answer("the values of the series are not a list")
+    return samples
 
 
 def _raw(sample: Any) -> RawValue:
     if not isinstance(sample, list) or len(sample) != SAMPLE_LENGTH:
-        raise bad_answer("a sample is no pair of time and value")
+        raise bad_answer("a sample is not a pair of time and value")
     at, value = sample
     return RawValue(
         parse_number(at), None if value in ("NaN", "+Inf", "-Inf") else parse_number(value)

@@ -1,4 +1,4 @@
-"""RTE eCO2mix: France, by the quarter of an hour."""
+"""RTE eCO2mix: France, quarter-hourly values."""
 
 from dataclasses import dataclass
 
@@ -24,10 +24,10 @@ class RteEco2mix:
     url: str = setting(
         "https://odre.opendatasoft.com/api/explore/v2.1/catalog/datasets/eco2mix-national-tr",
         "URL",
-        "Where the dataset is.",
+        "URL of the dataset.",
     )
     refresh_seconds: float = setting(900, "seconds", "Time between two requests.", least=60)
-    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value is used.", least=0)
 
     publisher = "RTE eCO2mix"
     country = "FRA"
@@ -35,15 +35,15 @@ class RteEco2mix:
 
     @property
     def kind(self) -> IntensityKind:
-        """Of the stack alone, by location."""
+        """Average direct emissions, location-based."""
         return Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
-        """There is nothing to be wrong."""
+        """Nothing to check."""
         return ()
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """What is new, or the last day: rows that lie ahead have no value yet."""
+        """Fetch new values, at most the last day; rows in the future have no value yet."""
         wanted = int((now - since) // QUARTER_SECONDS) + 8
         document = http.get(
             f"{self.url.rstrip('/')}/records",
@@ -59,5 +59,5 @@ class RteEco2mix:
             RawValue(parse_time(get_member(row, "date_heure")), get_member(row, "taux_co2"))
             for row in get_rows(document, "results")
         ]
-        found, set_aside = clean_values(raws, QUARTER_SECONDS, now)
-        return FetchResult(require_values(found, set_aside, self.publisher), (), set_aside)
+        values, rejected = clean_values(raws, QUARTER_SECONDS, now)
+        return FetchResult(require_values(values, rejected, self.publisher), (), rejected)

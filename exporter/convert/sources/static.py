@@ -1,4 +1,4 @@
-"""Factors that hold at all times: a number of your own, or one that another source found."""
+"""Constant factors: a configured value, and the step for a value that never changes."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ UNSTATED_ZONE = "unstated"
 
 
 class FixedStep(NamedTuple):
-    """A step of the chain with one factor for ever."""
+    """A step of the chain with one constant factor."""
 
     name: str
     factor: Factor
@@ -22,30 +22,30 @@ class FixedStep(NamedTuple):
 
     @property
     def kind(self) -> IntensityKind:
-        """What the factor counts."""
+        """Signal, basis and accounting of the factor."""
         return self.factor.signal, self.factor.basis, self.factor.accounting
 
     def factors_between(self, _t0: float, _t1: float) -> tuple[Factor]:
-        """The factor, whenever that is."""
+        """Return the factor, for any time."""
         return (self.factor,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticSource(KindOptions):
-    """A number of your own, for example that of a contract."""
+    """A configured value, for example that of a contract."""
 
     grams_per_kwh: float | None = setting(
         None,
         "g/kWh",
-        "The number, 0 or at least 1. Empty: `convert.grams_per_kwh`.",
+        "The value, 0 or at least 1. Defaults to `convert.grams_per_kwh`.",
         least=0,
         error=kg_per_kwh_error,
     )
-    zone: str = setting("", "", "What place that is. Empty: `convert.zone`.")
-    source: str = setting("", "", "Who says so; shown beside every gram.")
+    zone: str = setting("", "", "Zone of the values. Defaults to `convert.zone`.")
+    source: str = setting("", "", "Publisher of the values, shown with the emissions.")
 
     def open(self, _clock: Clock) -> FixedStep:
-        """The step. Raises ConfigError."""
+        """Open the step. Raises ConfigError."""
         if self.grams_per_kwh is None:
             raise ConfigError("grams_per_kwh: expected a number")
         signal, basis, accounting = self.kind

@@ -1,4 +1,4 @@
-"""Carbon Intensity API of Great Britain (NESO): by half hour, national or by region."""
+"""Carbon Intensity API of Great Britain (NESO): half-hourly, national or regional."""
 
 import re
 from dataclasses import dataclass
@@ -31,41 +31,41 @@ POSTCODE = re.compile(r"[A-Z]{1,2}[0-9][A-Z0-9]?")
 class CarbonIntensityUk:
     """Great Britain without Northern Ireland; free, without a token, CC BY 4.0.
 
-    Direct emissions of what is generated and imported. Values of regions are forecasts, which is
-    said (`estimated`), as are national ones until the half hour was measured.
+    Direct emissions of generation and imports. Regional values are forecasts and marked as
+    `estimated`, as are national ones until the half hour has been measured.
     """
 
     place: str = setting(
         NATIONAL,
         "",
-        "`GB`; or the number of a region (13 is London), or the outward part of a postcode "
+        "`GB`, the number of a region (13 is London), or the outward part of a postcode "
         "(`NG1`), in quotes.",
     )
-    url: str = setting("https://api.carbonintensity.org.uk", "URL", "Where it is.")
+    url: str = setting("https://api.carbonintensity.org.uk", "URL", "Base URL of the API.")
     refresh_seconds: float = setting(900, "seconds", "Time between two requests.", least=60)
-    max_age_seconds: float = setting(10800, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(10800, "seconds", "How long the last value is used.", least=0)
 
     publisher = "Carbon Intensity API (NESO)"
     country = "GBR"
 
     @property
     def kind(self) -> IntensityKind:
-        """Of the stack alone, by location."""
+        """Average direct emissions, location-based."""
         return Signal.AVERAGE, Basis.DIRECT, Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
-        """Refuse a place that is neither of the three. Raises ConfigError."""
+        """Raise ConfigError for an invalid place."""
         self._path(0.0)
         return ()
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """Two days from where something is missing, what is ahead included."""
+        """Fetch two days from the first missing half hour, including the forecast."""
         start = min(since, now) - HALF_HOUR_SECONDS
         document = http.get(f"{self.url.rstrip('/')}{self._path(start)}")
-        found, set_aside = clean_values(map(_raw, self._rows(document)), HALF_HOUR_SECONDS)
-        past = tuple(value for value in found if value.start <= now)
-        ahead = tuple(value for value in found if value.end > now)
-        return FetchResult(require_values(past, set_aside, self.publisher), ahead, set_aside)
+        values, rejected = clean_values(map(_raw, self._rows(document)), HALF_HOUR_SECONDS)
+        past = tuple(value for value in values if value.start <= now)
+        forecast = tuple(value for value in values if value.end > now)
+        return FetchResult(require_values(past, rejected, self.publisher), forecast, rejected)
 
     def _path(self, start: float) -> str:
         place = self.place.strip().upper()
@@ -82,23 +82,23 @@ class CarbonIntensityUk:
         )
 
     def _rows(self, document: Any) -> list[dict[str, Any]]:
-        """The half hours; those of a region are inside of it, which is alone or in a list."""
+        """Return the half hours. Those of a region are nested in it; it may be in a list."""
         data = get_member(document, "data")
         if isinstance(data, list) and data and isinstance(data[0], dict) and "data" in data[0]:
             data = data[0]
         if not isinstance(data, dict):
             return list(get_rows(document, "data"))
         name, place = ("regionid" if self.place.strip().isdecimal() else "postcode"), self.place
-        found = str(data.get(name, place))
-        if found.upper() != place.strip().upper():
-            raise FetchError("wrong_zone", f"it answered for {found:.40}, not for {place}")
+        sent = str(data.get(name, place))
+        if sent.upper() != place.strip().upper():
+            raise FetchError("wrong_zone", f"NESO sent values for {sent:.40}, not for {place}")
         return list(get_rows(data, "data"))
 
 
 def _raw(row: dict[str, Any]) -> RawValue:
     start, end = parse_time(get_member(row, "from")), parse_time(get_member(row, "to"))
     if end <= start:
-        raise bad_answer("a half hour ends before it begins")
+        raise bad_answer("a half hour ends before it starts")
     intensity = get_member(row, "intensity")
     if intensity is None:
         return RawValue(start, None, end=end)

@@ -1,4 +1,4 @@
-"""WattTime v3: what one kilowatt hour more emits, in most grids of the world."""
+"""WattTime v3: marginal emissions in most grids of the world."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,83 +26,83 @@ SIGNALS = {"marginal": "co2_moer", "average": "co2_aoer"}
 UNITS = {"lbs_co2_per_mwh": GRAMS_PER_KWH_OF_LB_PER_MWH}
 STEP_SECONDS = 300.0
 MIN_HISTORY_SECONDS = 3600.0
-"""How far back is asked at least: the newest point is a few minutes old."""
+"""Shortest requested history: the newest point is a few minutes old."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WattTime:
-    """Needs a user and a password, and a plan for the region; CAISO_NORTH is free.
+    """Requires a user, a password and a plan for the region; CAISO_NORTH is free.
 
-    `signal: marginal` (the default) is for `convert.second`: marginal intensity is about what a
-    decision changes, and is no account of what was emitted. Its percentile index is not used.
+    `signal: marginal` (the default) is for `convert.second`: marginal intensity describes the
+    effect of a decision and not what was emitted. WattTime's percentile index is not used.
     """
 
-    region: str = setting("", "", "Its region, for example `CAISO_NORTH` or `PJM_NJ`.")
-    username: str = setting("", "", "The user.")
+    region: str = setting("", "", "WattTime region, for example `CAISO_NORTH` or `PJM_NJ`.")
+    username: str = setting("", "", "User name.")
     token_file: str = setting(
-        "", "path", f"Where the password is. Empty: the variable `{PASSWORD_VARIABLE}`."
+        "", "path", f"File with the password. Defaults to the variable `{PASSWORD_VARIABLE}`."
     )
     signal: Literal["marginal", "average"] = setting(
-        "marginal", "", "`co2_moer`, or `co2_aoer`, which is historical only."
+        "marginal", "", "`co2_moer` (marginal), or `co2_aoer` (average; historical only)."
     )
-    url: str = setting("https://api.watttime.org", "URL", "Where it is.")
+    url: str = setting("https://api.watttime.org", "URL", "Base URL of the API.")
     refresh_seconds: float = setting(300, "seconds", "Time between two requests.", least=60)
-    max_age_seconds: float = setting(3600, "seconds", "How long the last value holds.", least=0)
+    max_age_seconds: float = setting(3600, "seconds", "How long the last value is used.", least=0)
 
     publisher = "WattTime"
     country = ""
 
     @property
     def place(self) -> str:
-        """Its region."""
+        """The region."""
         return self.region
 
     @property
     def kind(self) -> IntensityKind:
-        """Of the stack alone, by location."""
+        """Average or marginal direct emissions, location-based."""
         return Signal(self.signal), Basis.DIRECT, Accounting.LOCATION
 
     def check(self) -> tuple[str, ...]:
-        """Refuse what it cannot be asked with. Raises ConfigError."""
+        """Check the secret; return warnings. Raises ConfigError for missing options."""
         if not self.region or not self.username:
-            raise ConfigError("it needs region and username; see docs.watttime.org for the regions")
+            raise ConfigError(
+                "region and username are required; see docs.watttime.org for the regions"
+            )
         return credentials.check_credential(self.token_file, PASSWORD_VARIABLE)
 
     def fetch(self, http: HttpClient, now: float, since: float) -> FetchResult:
-        """History up to now, and a forecast; its first point where there is no history."""
+        """Fetch history up to now and a forecast, whose first point replaces missing history."""
         password = http.redact(credentials.read_credential(self.token_file, PASSWORD_VARIABLE))
         url = self.url.rstrip("/")
         token = get_member(http.get(f"{url}/login", login=(self.username, password)), "token")
         if not token or not isinstance(token, str):
-            raise bad_answer("WattTime has let us in, but sent no token")
+            raise bad_answer("WattTime accepted the login but sent no token")
         headers = {"Authorization": f"Bearer {http.redact(token)}"}
 
         def ask(path: str, **more: str) -> Any:
             query = {"region": self.region, "signal_type": SIGNALS[self.signal], **more}
             return http.get(f"{url}/v3/{path}", query, headers=headers)
 
-        ahead = self._ahead(ask)
+        forecast = self._forecast(ask)
         start = format_time(min(since, now - MIN_HISTORY_SECONDS))
         try:
-            past, set_aside = self._values(
-                ask("historical", start=start, end=format_time(now)), now
-            )
+            past, rejected = self._values(ask("historical", start=start, end=format_time(now)), now)
         except FetchError:
-            if not ahead:
+            if not forecast:
                 raise
-            past, set_aside = (), 0
-        past = past or tuple(value for value in ahead if value.start <= now < value.end)
-        return FetchResult(require_values(past, set_aside, self.publisher), ahead, set_aside)
+            past, rejected = (), 0
+        past = past or tuple(value for value in forecast if value.start <= now < value.end)
+        return FetchResult(require_values(past, rejected, self.publisher), forecast, rejected)
 
-    def _ahead(self, ask: Any) -> tuple[IntensityValue, ...]:
-        """The forecast; nothing where the plan has none."""
+    def _forecast(self, ask: Any) -> tuple[IntensityValue, ...]:
+        """Fetch the forecast; empty if the plan does not include it."""
         if self.signal == "average":
             return ()
         try:
-            found, _ = self._values(ask("forecast", horizon_hours="24"))
+            values, _ = self._values(ask("forecast", horizon_hours="24"))
         except FetchError:
             return ()
-        return tuple(value._replace(estimated=True) for value in found)
+        return tuple(value._replace(estimated=True) for value in values)
 
     def _values(
         self, document: Any, now: float | None = None
@@ -110,7 +110,8 @@ class WattTime:
         meta = get_member(document, "meta")
         if get_member(meta, "region") != self.region:
             raise FetchError(
-                "wrong_zone", f"WattTime answered for {meta['region']!s:.40}, not {self.region}"
+                "wrong_zone",
+                f"WattTime sent values for {meta['region']!s:.40}, not for {self.region}",
             )
         unit = get_member(meta, "units")
         if unit not in UNITS:

@@ -55,4 +55,4 @@ def test_totals_go_on_after_a_stop(make, powercap, tmp_path, user):
     container.remove()
     after = make(f"--user={user}").start()
     assert after.energy_uj("package-0") >= before > 0
-    assert "not orderly" not in engine("logs", after.id)
+    assert "not clean" not in engine("logs", after.id)

@@ -336,7 +336,9 @@ def test_a_directory_that_cannot_be_made_is_said_with_the_remedy(tmp_path):
 
 
 def test_a_user_without_a_home_is_told_to_name_a_directory():
-    with pytest.raises(LedgerError, match=r"no home.* name a directory with --path\.state"):
+    with pytest.raises(
+        LedgerError, match=r"no home directory.* set a directory with --path\.state"
+    ):
         lock("")
 
 

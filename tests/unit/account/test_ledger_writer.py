@@ -235,7 +235,9 @@ def test_a_failure_is_counted_said_and_logged_once(writer, ledger, caplog):
         work(writer)
         work(writer)
     assert (writer.errors, writer.why) == (2, "disk full; free space")
-    assert [record.getMessage() for record in caplog.records] == ["disk full; free space"]
+    assert [(record.getMessage(), record.error) for record in caplog.records] == [
+        ("ledger failed", "disk full; free space")
+    ]
 
 
 def test_what_could_not_be_written_is_written_later(writer, ledger):
@@ -312,7 +314,7 @@ def test_a_defect_is_counted_said_and_logged_once(writer, ledger, monkeypatch, c
 
 def test_a_disk_that_does_not_answer_is_said(writer, ledger):
     writer._worker.stalled_seconds = 41.2
-    assert "/state/ledger.sqlite has not answered for 41 s" in writer.why
+    assert "/state/ledger.sqlite has not responded for 41 s" in writer.why
     writer._worker.stalled_seconds = 0.0
     assert writer.why == ""
 
@@ -501,5 +503,5 @@ def test_history_that_cannot_be_written_is_refused(writer, ledger):
     writer.import_runs(ImportRuns(()), told.append)
     work(writer)
     (refused,) = told
-    assert (refused.status, str(refused)) == (503, "nothing was taken in: the disk is full")
+    assert (refused.status, str(refused)) == (503, "nothing was imported: the disk is full")
     assert writer.why == "the disk is full"

@@ -237,7 +237,7 @@ def test_a_declaration_that_is_damaged_is_no_matter_of_the_version(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE label (", b"CREATE TABLE label ,"))
     with closing(opened(directory)) as found:
         found.restore()
-        assert "set aside" in found.notes[0]
+        assert "renamed to" in found.notes[0]
 
 
 def test_minutes_without_grams_are_found_in_a_strict_ledger(strict):
@@ -266,7 +266,7 @@ def test_a_statement_that_sqlite_does_not_know_is_no_fault_of_the_file():
 def test_a_ledger_without_room_to_be_migrated_asks_for_space_and_claims_nothing_else():
     """The exporter does not start then, so no totals are kept in memory."""
     with (
-        pytest.raises(LedgerError, match="free space on its disk; an exporter that runs"),
+        pytest.raises(LedgerError, match="free space on its disk; a running exporter"),
         sqlite_errors("/state/ledger.sqlite"),
         closing(sqlite3.connect(":memory:")) as connection,
     ):

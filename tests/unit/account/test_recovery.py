@@ -139,7 +139,7 @@ def test_after_a_kill_a_note_says_so(start):
     daemon.show()
     daemon.commit()
     daemon.show()
-    assert "nothing is lost" in start().restored.notes[0]
+    assert "no data is lost" in start().restored.notes[0]
 
 
 def test_after_a_kill_the_ledger_is_told_what_it_missed(start):
@@ -347,8 +347,8 @@ def test_a_damaged_ledger_takes_the_totals_of_the_journal_without_usage(start, t
     assert balances(again.books.rows()) == shown
     assert again.recovered.batch.usage == {}
     assert again.ledger.restore().restored.lines == shown
-    assert "set aside" in again.restored.notes[0]
-    assert "taken over from the journal" in again.restored.notes[1]
+    assert "renamed to" in again.restored.notes[0]
+    assert "restored from the journal" in again.restored.notes[1]
 
 
 def closing_nothing():
@@ -675,7 +675,7 @@ def test_a_ledger_whose_schema_is_no_text_is_set_aside(tmp_path):
     content[content.index(b"CREATE TABLE factor_use") + 14] = 0xB2
     path.write_bytes(content)
     again = Daemon(state)
-    assert any("set aside" in note for note in again.restored.notes)
+    assert any("renamed to" in note for note in again.restored.notes)
     again.kill()
 
 

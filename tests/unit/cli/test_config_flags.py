@@ -297,7 +297,7 @@ def test_the_default_of_since_is_shown_as_it_is_written(capsys):
 
 
 KG = "0.473 g/kWh is less than any grid emits, it looks like kg/kWh; write 473"
-NO_ZONE = "no bundled table knows 'Germany'; did you mean DE?"
+NO_ZONE = "no bundled table has 'Germany'; did you mean DE?"
 
 
 @pytest.fixture

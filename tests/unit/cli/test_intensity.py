@@ -71,8 +71,10 @@ def test_the_second_intensity_is_said_beside_it(daemon, says):
 
 
 def test_without_a_value_it_says_why_and_fails(daemon, says):
-    daemon["state"] = state(factor=None, why="uk has none for now; grams stand still")
-    assert says() == (1, ["no value", "uk has none for now; grams stand still"])
+    daemon["state"] = state(
+        factor=None, why="uk has no value; the carbon counter does not increase"
+    )
+    assert says() == (1, ["no value", "uk has no value; the carbon counter does not increase"])
 
 
 def test_the_greenest_window_is_named_with_what_it_saves(daemon, says):
@@ -212,4 +214,4 @@ def test_what_moves_the_cursor_is_not_printed(daemon, says):
 def test_a_zone_that_no_table_knows_is_refused_by_its_flag(capsys):
     assert main(["intensity", "--zone=Germany"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("emissions-exporter: --zone: no bundled table knows 'Germany'; did you")
+    assert said.startswith("emissions-exporter: --zone: no bundled table has 'Germany'; did you")

@@ -148,9 +148,9 @@ def test_the_grid_says_why_it_fell_back(factor):
     first = Script(name="file", why="cannot be read")
     state = IntensityChain([first, Script((factor(50),), name="table")], pue=1.0).state_at(0)
     assert state.factor.step == 1
-    assert state.why == "table: 50 g/kWh (lifecycle), test; file has none for now: cannot be read"
+    assert state.why == "table: 50 g/kWh (lifecycle), test; file has no value: cannot be read"
 
 
 def test_the_grid_says_that_grams_stand_still():
     state = IntensityChain([Script(name="file")], pue=1.0).state_at(0)
-    assert state[:3] == (None, None, "file has none for now; grams stand still")
+    assert state[:3] == (None, None, "file has no value; the carbon counter does not increase")

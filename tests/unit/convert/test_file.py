@@ -93,7 +93,7 @@ def test_a_file_that_turned_bad_leaves_the_last_good_values_and_says_so(follow, 
     step.refresh()
     assert spans(step, 100, 101) == [(100, 200, 1)]
     assert f"{path}: line 2: 'many'" in step.why
-    assert "last good values stay in force" in step.why
+    assert "last valid values stay in force" in step.why
     assert step.state()[:2] == ("intensity_file", False)
 
 

@@ -49,7 +49,7 @@ def test_zero_is_an_intensity():
         ("time,grams_per_kwh\n100,inf\n", "line 2: 'inf' is not an intensity"),
         ("time,grams_per_kwh\n100,many\n", "line 2: 'many' is not a number of g/kWh"),
         ("time,grams_per_kwh\n100\n", "line 2: None is not a number of g/kWh"),
-        ("time,grams_per_kwh\n2024-01-01T00:00,1\n", "has no zone, add Z or +00:00"),
+        ("time,grams_per_kwh\n2024-01-01T00:00,1\n", "has no time zone, add Z or +00:00"),
         ("time,grams_per_kwh\nyesterday,1\n", "line 2: Invalid isoformat string: 'yesterday'"),
         ("time,grams_per_kwh\n1704067200000,1\n", "is not in seconds since 1970"),
         ("time,grams_per_kwh\nnan,1\n", "is not in seconds since 1970"),

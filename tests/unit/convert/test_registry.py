@@ -70,7 +70,7 @@ def test_a_number_of_ones_own_goes_before_everything(opened, file):
     factor = result.chain.factor_at(NOW)
     assert (factor.grams_per_kwh, factor.zone, factor.source) == (12.5, "DE", "configuration")
     assert (factor.basis, factor.accounting) == (Basis.DIRECT, Accounting.MARKET)
-    assert result.notes == ("convert.file is not read: convert.grams_per_kwh goes before it",)
+    assert result.notes == ("convert.file is not read: convert.grams_per_kwh takes precedence",)
     assert result.refresh == ()
 
 
@@ -117,13 +117,13 @@ def test_direct_emissions_and_contracts_may_be_that_small(opened, file, meaning)
 
 def test_a_zone_that_no_table_knows_is_a_warning_where_no_table_is_asked(opened, file):
     (note,) = opened(zone="Germany", file=file, sources=["file"]).notes
-    assert note.startswith("convert.zone: no bundled table knows 'Germany'; did you mean DE?")
+    assert note.startswith("convert.zone: no bundled table has 'Germany'; did you mean DE?")
     assert opened(zone="uk", file=file, sources=["file"]).notes == ()
 
 
 def test_a_name_in_place_of_a_code_is_named_by_energy_charts(opened):
     with pytest.raises(
-        ConfigError, match=r"'Germany' is no country of two letters; did you mean DE"
+        ConfigError, match=r"'Germany' is not a two-letter country code; did you mean DE"
     ):
         opened(zone="Germany", sources=["energy_charts"])
 
@@ -143,7 +143,7 @@ def test_a_zone_without_a_yearly_value_is_named_with_what_can_be_done(opened):
         "convert.zone: XX (Northern Cyprus) is known, but the bundled tables have no yearly value "
         "for it or for its country; set convert.grams_per_kwh by "
         "EMISSIONS_EXPORTER_CONVERT_GRAMS_PER_KWH=400 in the exporter's environment, or by "
-        "`grams_per_kwh: 400` under `convert:` in the settings file (--config.file), or name "
+        "`grams_per_kwh: 400` under `convert:` in the settings file (--config.file), or list "
         "sources in convert.sources without `table`, which reads the bundled tables"
     )
 
@@ -169,7 +169,9 @@ def test_a_file_falls_back_on_the_yearly_value_of_the_zone(opened, file):
 def test_a_file_without_a_zone_never_falls_back_on_the_world_average(opened, file):
     chain = opened(file=file).chain
     assert chain.factor_at(NOW + 3600) is None
-    assert chain.state_at(NOW + 3600).why == "file has none for now; grams stand still"
+    assert (
+        chain.state_at(NOW + 3600).why == "file has no value; the carbon counter does not increase"
+    )
 
 
 @pytest.mark.parametrize("meaning", [{"basis": "direct"}, {"accounting": "market"}])
@@ -179,7 +181,7 @@ def test_a_file_that_counts_something_else_never_falls_back_and_a_note_says_so(
     result = opened(file=file, zone="DE", **meaning)
     assert result.chain.factor_at(NOW + 3600) is None
     (note,) = result.notes
-    assert note.startswith("yearly value of DE never stands in for file")
+    assert note.startswith("yearly value of DE cannot replace file")
 
 
 def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):

@@ -155,7 +155,7 @@ def test_a_zone_that_the_source_has_needs_no_note(opened, zone):
 
 def test_a_table_behind_such_a_source_still_refuses_what_it_cannot_answer_for(opened):
     said = refusal(opened, "electricity_maps", "table", zone="ZZ-NEW")
-    assert "convert.zone: no bundled table knows 'ZZ-NEW'" in said
+    assert "convert.zone: no bundled table has 'ZZ-NEW'" in said
 
 
 def test_the_mean_of_a_country_stands_in_for_a_zone_without_a_value(opened):
@@ -226,7 +226,7 @@ def test_a_marginal_intensity_is_refused_as_the_first_and_taken_as_the_second(op
     for fallback in ("same", "any"):
         said = refusal(opened, entry, fallback=fallback)
         assert "is marginal" in said
-        assert "list it under convert.second" in said
+        assert "move it to convert.second" in said
     result = opened("uk", second=[entry])
     assert result.chain.steps[0].kind[0] is Signal.AVERAGE
 
@@ -235,14 +235,14 @@ def test_a_second_intensity_that_counts_the_same_as_the_first_is_refused(opened)
     said = refusal(
         opened, "uk", second=[{"watttime": {**WATTTIME["watttime"], "signal": "average"}}]
     )
-    assert "watttime counts the same as the first intensity (average direct location)" in said
+    assert "watttime is of the same kind as the first intensity (average direct location)" in said
 
 
 def test_second_intensities_of_different_kinds_are_refused(opened):
     market = {"static": {"grams_per_kwh": 0, "accounting": "market"}}
     said = refusal(opened, "uk", second=[WATTTIME, market], fallback="any")
-    assert "configured value never stands in for watttime" in said
-    assert said.endswith("give it the basis of the first where it has one")
+    assert "configured value cannot replace watttime" in said
+    assert said.endswith("set its option `basis` to that of the first if it has one")
 
 
 def test_several_of_one_source_are_told_apart_by_a_number(opened):
@@ -254,7 +254,7 @@ def test_several_of_one_source_are_told_apart_by_a_number(opened):
 
 def test_kinds_are_not_mixed_unless_that_is_wanted(opened):
     said = refusal(opened, "uk", "electricity_maps", zone="GB")
-    assert "electricity_maps never stands in for uk" in said
+    assert "electricity_maps cannot replace uk" in said
     assert "set convert.fallback by EMISSIONS_EXPORTER_CONVERT_FALLBACK=any" in said
     mixed = opened("uk", "electricity_maps", zone="GB", fallback="any")
     assert names(mixed) == ["uk", "electricity_maps"]
@@ -278,7 +278,7 @@ def test_a_token_file_that_everybody_may_read_makes_a_note(opened, tmp_path):
 def test_a_missing_token_is_refused_with_both_ways_to_give_one(opened, monkeypatch):
     monkeypatch.delenv(electricity_maps.TOKEN_VARIABLE)
     said = refusal(opened, "electricity_maps", zone="DE")
-    assert said.startswith("convert.sources: electricity_maps: no token: name its file")
+    assert said.startswith("convert.sources: electricity_maps: no token: set its file")
 
 
 def test_the_child_is_given_name_and_options_and_nothing_secret(opened):
@@ -362,7 +362,7 @@ def test_a_region_that_no_table_has_is_used_by_a_source_that_may_know_it(opened)
 
 def test_where_there_is_no_cloud_that_is_said(opened, grid):
     result = located(opened, grid(lambda _: (404, {}, b"")))
-    assert "no metadata service of a cloud answers" in result.notes[0]
+    assert "no cloud metadata service responds" in result.notes[0]
     assert result.chain.factor_at(NOW).zone == "WORLD"
 
 
@@ -370,7 +370,7 @@ def test_a_metadata_service_that_hangs_is_given_up(opened, grid, monkeypatch):
     monkeypatch.setattr(http, "METADATA_TIMEOUT_SECONDS", 0.05)
     server = grid(shapes.metadata("aws", "eu-west-1"))
     server.hang_seconds = 60.0
-    assert "no metadata service" in located(opened, server).notes[0]
+    assert "no cloud metadata service" in located(opened, server).notes[0]
 
 
 def test_the_cloud_is_asked_in_a_process_of_its_own(opened, grid):

@@ -136,7 +136,7 @@ def test_a_zone_without_a_value_names_the_country_that_has_one():
 
 
 def test_a_zone_without_a_value_names_what_to_write_behind_a_source_that_knows_it():
-    with pytest.raises(ConfigError, match=r"behind another source write `table: {zone: PH}`"):
+    with pytest.raises(ConfigError, match=r"add `table: {zone: PH}` after another source"):
         zones.find_factor("PH-LU")
 
 

@@ -54,9 +54,9 @@ def test_without_either_both_ways_are_named(monkeypatch, value):
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"t0k3n\nt0k3n2", "one line of ASCII"),
-        (b"t0k3n\x00", "one line of ASCII"),
-        ("t0k3n\u00e4".encode(), "one line of ASCII"),
+        (b"t0k3n\nt0k3n2", "one line of printable ASCII"),
+        (b"t0k3n\x00", "one line of printable ASCII"),
+        ("t0k3n\u00e4".encode(), "one line of printable ASCII"),
         (b"t0k3n\xff", "is not text"),
     ],
 )
@@ -70,7 +70,7 @@ def test_what_is_no_token_is_refused_by_its_file_and_never_shown(file, content, 
 
 def test_two_lines_in_the_environment_are_refused_and_never_shown(monkeypatch):
     monkeypatch.setenv(VARIABLE, "t0k3n\nt0k3n2")
-    with pytest.raises(ConfigError, match=f"{VARIABLE} has something else than one line") as raised:
+    with pytest.raises(ConfigError, match=f"{VARIABLE} must be one line") as raised:
         credentials.read_credential("", VARIABLE)
     assert "t0k3n" not in str(raised.value)
 

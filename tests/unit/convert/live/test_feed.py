@@ -19,7 +19,7 @@ def test_a_feed_that_was_never_asked_is_due_and_says_so(fed):
     assert feed.is_due(NOW)
     assert not feed.is_healthy
     assert not feed.was_polled
-    assert feed.why == "it has not answered yet"
+    assert feed.why == "no response yet"
 
 
 @pytest.mark.parametrize(("chance", "seconds"), [(0.0, 855.0), (0.5, 900.0), (1.0, 945.0)])
@@ -111,7 +111,7 @@ def test_values_that_were_set_aside_are_said_and_no_failure(fed):
     one.says = one.good(NOW, rejected_count=2)
     one.refresh()
     assert one.feed.is_healthy
-    assert "2 of its values cannot be true" in one.feed.why
+    assert "2 implausible values were rejected" in one.feed.why
 
 
 def test_the_last_values_stay_through_failures_until_they_are_too_old(fed):
@@ -161,7 +161,7 @@ def test_an_answer_without_a_value_that_still_holds_is_no_good_one_and_says_so(f
     one.says = one.good(NOW - DAY)
     assert one.refresh() == 900
     assert not one.feed.is_healthy
-    assert "its newest value is too old" in one.feed.why
+    assert "the newest value is too old" in one.feed.why
 
 
 def test_a_forecast_stays_until_there_is_another(fed):

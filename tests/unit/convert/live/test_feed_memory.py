@@ -37,7 +37,10 @@ def test_a_restart_does_not_forget_failures_and_says_them(fed):
     for _ in range(4):
         before.refresh()
     after = fed(past=over_restart(before), chance=0.0)
-    assert (after.feed.is_healthy, after.feed.why) == (False, "it failed before the restart")
+    assert (after.feed.is_healthy, after.feed.why) == (
+        False,
+        "the last request before the restart failed",
+    )
     after.fail()
     assert after.refresh() == 960
 

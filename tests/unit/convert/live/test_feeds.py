@@ -106,8 +106,8 @@ def test_a_failure_is_logged_once_and_so_is_the_recovery(pair, clock, caplog):
     feeds.refresh()
     said = [(record.message, record.source) for record in caplog.records]
     assert [message for message, source in said if source == "first"] == [
-        "intensity source fails",
-        "intensity source works",
+        "intensity source failed",
+        "intensity source recovered",
     ]
 
 

@@ -114,11 +114,11 @@ def test_a_token_is_in_no_argument_and_in_no_job(grid, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("import os; os._exit(3)", "ended with status 3"),
-        ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
-        ("raise SystemExit('no')", "ended with status 1"),
-        ("print('hello')", "ended with status 0"),
-        ("print('{\"answer\": [')", "ended with status 0"),
+        ("import os; os._exit(3)", "exited with status 3"),
+        ("import os; os.kill(os.getpid(), 9)", "exited with status -9"),
+        ("raise SystemExit('no')", "exited with status 1"),
+        ("print('hello')", "exited with status 0"),
+        ("print('{\"answer\": [')", "exited with status 0"),
     ],
 )
 def test_a_child_that_dies_is_a_failure(program, source, said):

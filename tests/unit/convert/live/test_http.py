@@ -52,7 +52,7 @@ def test_no_token_follows_a_redirect(session, grid, status):
     assert there.asked == []
     assert (wrong.outcome, str(wrong)) == (
         "refused",
-        f"127.0.0.1 answered {status}: it has moved to 127.0.0.1/new",
+        f"127.0.0.1 answered {status}: it redirects to 127.0.0.1/new",
     )
 
 

@@ -63,7 +63,7 @@ def test_a_redirect_is_not_followed(grid):
 def test_where_nobody_listens_nothing_is_found(grid):
     server = grid(lambda _: (200, {}, b""))
     server.stop()
-    with pytest.raises(FetchError, match="no metadata service of a cloud answers at"):
+    with pytest.raises(FetchError, match="no cloud metadata service responds at"):
         detect_cloud_region(server.url)
 
 

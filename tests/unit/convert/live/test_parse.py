@@ -54,7 +54,7 @@ def test_the_hour_that_comes_twice_is_two_hours_where_the_offset_is_said():
 
 @pytest.mark.parametrize("given", ["2025-10-26T00:30:00", "", "now", None, 5, [], "9999-99-99"])
 def test_a_time_without_a_zone_is_refused(given):
-    with pytest.raises(FetchError, match="is not a time with a zone"):
+    with pytest.raises(FetchError, match="is not a time with a time zone"):
         parse_time(given)
 
 

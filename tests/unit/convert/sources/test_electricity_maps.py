@@ -182,7 +182,7 @@ def test_its_kind_is_average_by_location_on_the_wanted_basis():
 
 
 def test_it_needs_a_zone():
-    with pytest.raises(ConfigError, match="it needs a zone"):
+    with pytest.raises(ConfigError, match="a zone is required"):
         ElectricityMaps(zone=" ").check()
 
 

@@ -67,7 +67,7 @@ def test_another_zone_than_the_one_that_is_set_is_refused(other):
 def test_one_that_has_no_value_says_why(other):
     asker = other()
     asker.serve([])
-    assert "electricity_maps has none for now" in str(failure(asker))
+    assert "electricity_maps has no value" in str(failure(asker))
 
 
 def test_a_yearly_value_holds_for_this_hour_and_as_far_back_as_is_asked_for(other):
@@ -95,7 +95,7 @@ def test_a_value_that_ends_at_no_possible_time_is_set_aside(other, until):
 
 @pytest.mark.parametrize("url", ["", "intensity:10680", "unix:/run/agent.sock"])
 def test_without_an_address_it_is_refused(url):
-    with pytest.raises(ConfigError, match="url: expected http://HOST:10680"):
+    with pytest.raises(ConfigError, match="url: expected the other exporter as http://HOST:10680"):
         ExporterSource(url=url).check()
 
 

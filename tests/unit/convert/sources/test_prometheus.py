@@ -57,7 +57,7 @@ def test_a_token_that_cannot_be_one_is_refused_and_not_left_out(prometheus, monk
     asker = prometheus()
     monkeypatch.setenv(TOKEN_VARIABLE, "two\nlines")
     for act in (asker.request, asker.source.check):
-        with pytest.raises(ConfigError, match="one line of ASCII"):
+        with pytest.raises(ConfigError, match="one line of printable ASCII"):
             act()
     assert asker.server.asked == []
 

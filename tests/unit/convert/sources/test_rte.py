@@ -49,7 +49,7 @@ def test_quarters_of_an_hour_follow_each_other_through_a_change_of_clocks(
 def test_a_time_without_a_zone_is_refused(rte):
     rows = [{"taux_co2": 32, "date_heure": "2025-01-01T12:00:00"}]
     rte.server.serve = lambda _: document({"results": rows})
-    with pytest.raises(FetchError, match="not a time with a zone"):
+    with pytest.raises(FetchError, match="not a time with a time zone"):
         rte.request()
 
 

@@ -146,7 +146,7 @@ def test_times_with_offsets_are_the_same_through_a_change_of_clocks(watttime):
 @pytest.mark.parametrize("missing", ["region", "username"])
 def test_region_and_user_are_needed(missing):
     options = {"region": "CAISO_NORTH", "username": "ann"} | {missing: ""}
-    with pytest.raises(ConfigError, match="it needs region and username"):
+    with pytest.raises(ConfigError, match="region and username are required"):
         WattTime(**options).check()
 
 
