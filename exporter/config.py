@@ -1,8 +1,8 @@
-"""Settings: their types, units, defaults and texts; exporter.settings loads them.
+"""Configuration schema: types, units, defaults and help texts; exporter.settings loads it.
 
-Order of precedence: flag, then `EMISSIONS_EXPORTER_<SECTION>_<KEY>`, then file, then default.
-The top-level keys of the file are the five verbs of the pipeline; a key that is not known is an
-error. `docs/configuration.md` is made from this file.
+Order of precedence: flag, then `EMISSIONS_EXPORTER_<SECTION>_<KEY>`, then file, then default. The
+top-level keys of the file are the five stages of the pipeline; an unknown key is an error.
+`docs/configuration.md` is generated from this file.
 """
 
 import os
@@ -15,16 +15,16 @@ from exporter.setting import setting
 
 DEFAULT_PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
-"""Names that `sample.collectors` knows."""
+"""Names accepted by `sample.collectors`."""
 SYSTEM_STATE_DIRECTORY = "/var/lib/emissions-exporter"
 NO_LISTENER = "none"
-"""As a listen address."""
+"""The listen address that disables HTTP."""
 
 
 def default_state_directory() -> str:
-    """Where totals are kept: the system's place for root, the user's own for anyone else.
+    """Return the default state directory: of the system for root, of the user otherwise.
 
-    Empty for a user without a home.
+    Empty for a user without a home directory.
     """
     if os.geteuid() == 0:
         return SYSTEM_STATE_DIRECTORY
@@ -34,165 +34,189 @@ def default_state_directory() -> str:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Reading the hardware."""
+    """Reading energy counters and power sensors."""
 
     interval_seconds: float = setting(
-        1.0, "seconds", "Time between two looks.", flag="sample.interval", least=0.1, most=60
+        1.0, "seconds", "Sampling interval.", flag="sample.interval", least=0.1, most=60
     )
     collectors: Mapping[str, bool] = setting(
         {},
         "",
-        "Collectors to switch off or on by name, for example `{rapl: false}`.",
+        "Collectors to enable or disable by name, for example `{rapl: false}`.",
         flag="collector",
     )
     sysfs: str = setting(
-        "/sys", "path", "Where sysfs is mounted.", flag="path.sysfs", place="directory"
+        "/sys", "path", "Mount point of sysfs.", flag="path.sysfs", place="directory"
     )
     procfs: str = setting(
-        "/proc", "path", "Where procfs is mounted.", flag="path.procfs", place="directory"
+        "/proc", "path", "Mount point of procfs.", flag="path.procfs", place="directory"
     )
     cpu_idle_watts_per_thread: float | None = setting(
         None,
         "watts",
-        "Idle power of one hardware thread, where no counter can be read. "
-        "Empty: from the processor's model, or the cited pair for guests.",
+        "Idle power of one hardware thread, used if no energy counter can be read. Defaults to a "
+        "value derived from the processor model, or to the cited value for virtual machines.",
         least=0,
     )
     cpu_full_watts_per_thread: float | None = setting(
-        None, "watts", "Power of one hardware thread at full load; see above.", least=0
+        None,
+        "watts",
+        "Power of one hardware thread at full load, used if no energy counter can be read. "
+        "Same default as `cpu_idle_watts_per_thread`.",
+        least=0,
     )
     dram_watts_per_gb: float | None = setting(
         None,
         "watts per GB",
-        "Power of memory where no counter can be read. Empty: the cited value.",
+        "Power of memory per GB, used if no energy counter can be read. Defaults to the cited "
+        "value.",
         least=0,
     )
     replay: str = setting(
         "",
         "path",
-        "Play this recorded or made-up host instead of reading the machine.",
+        "Recorded or synthetic host to replay instead of reading this machine.",
         place="file",
     )
 
 
 @dataclass(frozen=True)
 class AttributeConfig:
-    """Finding out whose energy it was."""
+    """Attributing energy to runs."""
 
     max_runs: int = setting(
-        200, "runs", "Runs with series of their own; more are counted as `other`.", least=1
+        200,
+        "runs",
+        "Maximum number of runs with series of their own; further runs are counted as `other`.",
+        least=1,
     )
     retain_ended_seconds: float = setting(
-        900, "seconds", "How long the series of an ended run stay on the page.", least=0
+        900, "seconds", "Time for which the series of an ended run stay exported.", least=0
     )
     read_environments: bool = setting(
-        True, "", "Look for run and job ids in the environments of processes, where readable."
+        True,
+        "",
+        "Search the environments of processes for run and job ids, where they are readable.",
     )
     jobs_directory: str = setting(
         "/run/emissions-exporter/jobs",
         "path",
-        "Where the scheduler's prolog writes down whose a job is and which GPUs it was given.",
+        "Directory in which the scheduler's prolog records the owner and the GPUs of each job.",
         place="directory",
     )
     node_name: str = setting(
         "",
         "",
-        "Name of this node in Kubernetes; with it, pods are looked up at the API server. In a "
+        "Name of this node in Kubernetes; required to look up pods at the API server. In a "
         "manifest: `fieldRef: spec.nodeName`.",
     )
     kubelet_socket: str = setting(
         "/var/lib/kubelet/pod-resources/kubelet.sock",
         "path",
-        "Where the kubelet tells which container has which device. Without its directory it is "
-        "not asked.",
+        "PodResources socket of the kubelet, which reports the devices of each container. Not used "
+        "if its directory does not exist.",
     )
     service_account: str = setting(
         "/var/run/secrets/kubernetes.io/serviceaccount",
         "path",
-        "Where the token for the API server is, and whom to trust as that. Empty: it is not asked, "
-        "and pods go by their uid.",
+        "Directory with the token and the CA certificate for the API server. If empty, the API "
+        "server is not used and pods are identified by their uid.",
     )
     namespaces: tuple[str, ...] = setting(
-        (), "", "Namespaces whose pods are runs. Empty: all but those below."
+        (), "", "Namespaces in which pods are runs. Empty: all except `excluded_namespaces`."
     )
     excluded_namespaces: tuple[str, ...] = setting(
-        (), "", "Namespaces whose pods are no runs; what they use is `other`."
+        (), "", "Namespaces in which pods are not runs; their usage is attributed to `other`."
     )
     gpu_resources: tuple[str, ...] = setting(
         (),
         "",
-        "Further resources of Kubernetes whose devices are GPUs, beside `nvidia.com/gpu`, "
-        "`nvidia.com/mig-*` and `nvidia.com/*.shared`; `*` is any text. For renamed resources and "
-        "other device plugins, for example `k8s.amazonaws.com/vgpu`.",
+        "Additional Kubernetes resources that are GPUs, besides `nvidia.com/gpu`, "
+        "`nvidia.com/mig-*` and `nvidia.com/*.shared`; `*` matches any text. For renamed resources "
+        "and other device plugins, for example `k8s.amazonaws.com/vgpu`.",
     )
     exported_labels: tuple[str, ...] = setting(
-        (), "", "Labels of runs that become `label_*` of `emissions_run_info`."
+        (),
+        "",
+        "Run labels to export as `label_*` of `emissions_run_info` and of the owner counters.",
     )
 
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """From energy to grams."""
+    """Converting energy to emissions."""
 
     zone: str = setting(
         "",
         "",
-        "Where the machine is: a country (`DE`), a region (`US-CA`), a zone of Electricity Maps "
-        "(`US-CAL-CISO`) or a cloud region (`aws:eu-west-1`). Empty: the world average is used, "
-        "and said so.",
+        "Location of the machine: a country (`DE`), a region (`US-CA`), an Electricity Maps zone "
+        "(`US-CAL-CISO`) or a cloud region (`aws:eu-west-1`). If empty, the world average is used "
+        "with a warning.",
         flag="convert.zone",
     )
     cloud_metadata: bool = setting(
         False,
         "",
-        "Where no zone is set, ask the metadata service of AWS, Google Cloud or Azure for the "
-        "region, once at the start.",
+        "If no zone is set, query the metadata service of AWS, Google Cloud or Azure for the "
+        "region, once at startup.",
     )
     sources: tuple[Any, ...] = setting(
         (),
         "",
-        "Sources of intensity in order of preference, each alone or with its options; see below. "
-        "Empty: `static` if `grams_per_kwh` is set, else `file` if that is set, then `table`.",
+        "Sources of carbon intensity in order of preference, each by name alone or with its "
+        "options; see below. Defaults to `static` if `grams_per_kwh` is set, else `file` if that "
+        "is set, then `table`.",
     )
     fallback: Literal["same", "any"] = setting(
         "same",
         "",
-        "Which of them may stand in for the first: those that count the same (signal, basis, "
-        "accounting), or any.",
+        "Which sources may replace the first one when it fails: those of the same kind (signal, "
+        "basis, accounting), or any.",
     )
     second: tuple[Any, ...] = setting(
         (),
         "",
-        "Sources of a second intensity, marginal or market-based, shown beside the first as series "
-        "of its own. No grams are counted with it.",
+        "Sources of a second intensity, marginal or market-based, exported as separate series. It "
+        "is not used to calculate emissions.",
     )
     grams_per_kwh: float | None = setting(
         None,
         "g/kWh",
-        "A fixed intensity of your own, 0 or at least 1; goes before every table.",
+        "Fixed carbon intensity, 0 or at least 1; takes precedence over every table.",
         least=0,
         error=kg_per_kwh_error,
     )
     basis: Literal["lifecycle", "direct", "unstated"] = setting(
-        "unstated", "", "What the numbers of `grams_per_kwh` and `file` count."
+        "unstated",
+        "",
+        "Basis of `grams_per_kwh` and `file`: life cycle, direct emissions only, or not stated.",
     )
     accounting: Literal["location", "market"] = setting(
-        "location", "", "Whether they follow the grid or your contracts."
+        "location",
+        "",
+        "Accounting method of `grams_per_kwh` and `file`: location-based (the grid) or "
+        "market-based (your contracts).",
     )
-    source: str = setting("", "", "Who says so; shown beside every gram that they made.")
+    source: str = setting(
+        "",
+        "",
+        "Origin of `grams_per_kwh` and `file`, shown as the source of the emissions calculated "
+        "with them.",
+    )
     file: str = setting(
         "",
         "path",
-        "Intensities over time, CSV or JSON: each row holds from its time until the next.",
+        "Carbon intensities over time, CSV or JSON: each row is valid from its time until the "
+        "next.",
         place="file",
     )
     file_max_age_seconds: float = setting(
-        7200, "seconds", "How long the last row of the file holds.", least=0
+        7200, "seconds", "Validity of the last row of the file.", least=0
     )
     pue: float = setting(
         1.0,
         "ratio",
-        "Power usage effectiveness: energy of the building over energy of the machines.",
+        "Power usage effectiveness: facility energy divided by machine energy.",
         least=1,
         most=5,
     )
@@ -200,87 +224,92 @@ class ConvertConfig:
 
 @dataclass(frozen=True)
 class AccountConfig:
-    """Keeping the totals."""
+    """Accounting: storing totals and history."""
 
     state_directory: str = setting(
         "",
         "path",
-        "Where ledger and journal are kept. Empty: `/var/lib/emissions-exporter` for root, "
-        "`$XDG_STATE_HOME/emissions-exporter` for anyone else.",
+        "Directory for the ledger and the journal. Defaults to `/var/lib/emissions-exporter` for "
+        "root and `$XDG_STATE_HOME/emissions-exporter` for other users.",
         flag="path.state",
         place="directory",
     )
     commit_seconds: float = setting(
-        30, "seconds", "Time between two commits of the ledger.", least=1, most=3600
+        30, "seconds", "Interval between two commits of the ledger.", least=1, most=3600
     )
     keep_minutes_days: float = setting(
-        35, "days", "How long usage is kept by the minute; then by the hour.", least=1
+        35, "days", "Retention of usage by minute; older usage is kept by hour.", least=1
     )
     keep_hours_days: float = setting(
-        400, "days", "How long usage is kept by the hour; totals are kept for ever.", least=1
+        400, "days", "Retention of usage by hour; totals are kept forever.", least=1
     )
 
 
 @dataclass(frozen=True)
 class ExposeConfig:
-    """Showing the numbers."""
+    """Exposing metrics, the live page and the APIs."""
 
     listen_address: str = setting(
         f":{DEFAULT_PORT}",
         "host:port",
-        "Where HTTP is served; `none`: nowhere, there is only the agent socket.",
+        "Address on which HTTP is served; `none` disables HTTP and leaves only the agent socket.",
         flag="web.listen-address",
     )
     telemetry_path: str = setting(
         "/metrics",
         "",
-        "HTTP path of the metrics; `metrics_path` of the scrape has to be the same.",
+        "HTTP path of the metrics; must equal `metrics_path` of the scrape configuration.",
         flag="web.telemetry-path",
     )
     web_config_file: str = setting(
         "",
         "path",
-        "TLS, client certificates, passwords, headers and rates of HTTP, as in exporters of "
-        "Prometheus; see web-config.md. Empty: none of them.",
+        "Web configuration file: TLS, client certificates, passwords, headers and rate limits, in "
+        "the format of Prometheus exporters; see web-config.md. Empty: none of these.",
         flag="web.config.file",
         place="file",
     )
     exit_when_idle_seconds: float | None = setting(
         None,
         "seconds",
-        "Stop when no registered run has been running for so long, as a daemon does that a "
-        "program started for itself. Empty: never.",
+        "Exit after no registered run has been active for this time; used by daemons that a "
+        "program starts for itself. Empty: never.",
         flag="exit-when-idle",
         least=1,
     )
     socket: str = setting(
         "",
         "path",
-        "The agent socket, where runs are registered. Empty: "
-        "`/run/emissions-exporter/agent.sock` for root, under `$XDG_RUNTIME_DIR` for anyone else.",
+        "Agent socket, on which runs are registered. Defaults to "
+        "`/run/emissions-exporter/agent.sock` for root and to a path under `$XDG_RUNTIME_DIR` for "
+        "other users.",
         flag="socket.path",
         place="socket",
     )
     node: str = setting(
         "",
         "",
-        "Name of this machine in records and on the page. Empty: its host name, or in a replay "
-        "that of the recorded host.",
+        "Name of this machine in records and on the live page. Defaults to the host name; in a "
+        "replay, to that of the recorded host.",
     )
     max_connections: int = setting(
-        512, "connections", "Open at once; then the one that was silent longest is closed.", least=8
+        512,
+        "connections",
+        "Maximum number of open connections; at the limit the connection that was idle longest "
+        "is closed.",
+        least=8,
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", "", "Least severity that is logged.", flag="log.level"
+        "info", "", "Minimum severity of log messages.", flag="log.level"
     )
     log_format: Literal["logfmt", "json"] = setting(
-        "logfmt", "", "How log lines are written.", flag="log.format"
+        "logfmt", "", "Format of log lines.", flag="log.format"
     )
 
 
 @dataclass(frozen=True)
 class Config:
-    """All settings, one section per verb."""
+    """All settings, one section per stage."""
 
     sample: SampleConfig = field(default_factory=SampleConfig)
     attribute: AttributeConfig = field(default_factory=AttributeConfig)

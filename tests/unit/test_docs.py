@@ -58,7 +58,7 @@ def test_every_reason_for_which_energy_is_in_no_run_is_described():
 def test_a_setting_is_shown_with_its_type_unit_default_flag_and_variable():
     row = (
         "| `interval_seconds` | number | seconds | `1` | `--sample.interval` "
-        "| `EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS` | Time between two looks. |"
+        "| `EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS` | Sampling interval. |"
     )
     assert row in generate.configuration()
 

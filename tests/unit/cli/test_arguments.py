@@ -59,7 +59,7 @@ def test_flags_of_the_command_that_is_run_are_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("serve", "Time between two looks. (default: 1.0)"),
+        ("serve", "Sampling interval. (default: 1.0)"),
         ("serve", "(default: :10680)"),
         ("serve", "(default: info)"),
         ("serve", "(default: logfmt)"),
