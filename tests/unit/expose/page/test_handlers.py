@@ -114,7 +114,7 @@ def test_earlier_runs_are_found_in_the_ledger_by_words(site, made):
     page = Reader(site.get("/runs?q=NLP").content.decode())
     names = [a["data-words"].split("\n")[0] for _, a in page.elements if "data-words" in a]
     assert names == ["bert", "past"]
-    assert "2 of the newest 4 that this node knows" in page.text
+    assert "2 of the newest 4 in the ledger" in page.text
     assert "Power" not in page.text
 
 
