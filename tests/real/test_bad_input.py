@@ -209,7 +209,7 @@ def test_a_run_id_of_10_kb_is_refused_with_the_bound_and_the_command_runs(daemon
     run = daemon.run(f"--run-id={LONG_ID}", "--", "true")
     _, said = run.communicate(timeout=30)
     assert run.returncode == 0
-    assert b"not measured: run_id: has 10000 bytes, at most 1024 are taken; shorten it" in said
+    assert b"not measured: run_id: has 10000 bytes, the limit is 1024; shorten it" in said
 
 
 @reading

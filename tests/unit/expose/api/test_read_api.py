@@ -83,7 +83,10 @@ class TestRuns:
     )
     def test_refuse_a_place_that_is_none(self, site, after):
         status, error = refused(site.get(f"/api/v1/runs?after={quote(after)}"))
-        assert (status, error.endswith("expected the `next` of an earlier answer")) == (400, True)
+        assert (status, error.endswith("expected the value of `next` in a previous response")) == (
+            400,
+            True,
+        )
 
     def test_are_added_up_but_for_those_of_the_page(self, site, made):
         amount = Amount(5, 1, 7)
@@ -284,7 +287,7 @@ class TestSeries:
     @pytest.mark.parametrize("since", ["x", "-1", "nan", "1e99"])
     def test_refuses_a_time_that_is_none(self, site, since):
         status, error = refused(site.get(f"/api/v1/runs/bert/series?since={since}"))
-        assert (status, error) == (400, f"since={since}: expected seconds since the epoch")
+        assert (status, error) == (400, f"since={since}: expected seconds since the Unix epoch")
 
     def test_of_a_run_that_nobody_knows_is_not_found(self, site):
         assert site.get("/api/v1/runs/nobody/series").status == 404

@@ -57,7 +57,7 @@ def test_an_unknown_run_is_a_page_that_says_so_and_leads_back(site):
     response = site.get("/runs/nobody")
     page = Reader(response.content.decode())
     assert response.status == 404
-    assert "no run 'nobody' is known on this machine" in page.text
+    assert "run 'nobody' not found on this machine" in page.text
     assert next(a["href"] for name, a in page.elements if name == "a") == "../"
 
 

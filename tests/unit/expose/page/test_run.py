@@ -193,8 +193,7 @@ def test_the_past_is_drawn_with_its_words(node, bert):
     page = read(node, bert, past)
     (said,) = [a["aria-label"] for name, a in page.elements if a.get("class") == "broad"]
     assert said == (
-        "power from 1970-01-01 00:00:00 to 1970-01-01 00:02:00 UTC: maximum 200 W, "
-        "mean 150 W"
+        "power from 1970-01-01 00:00:00 to 1970-01-01 00:02:00 UTC: maximum 200 W, mean 150 W"
     )
 
 
