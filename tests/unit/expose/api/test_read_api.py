@@ -36,7 +36,7 @@ def choked(site):
     waiting = [site.connect() for _ in range(MAX_PENDING_QUERIES)]
     for connection in waiting:
         connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
-    while len(site.web._desks[0]._open) < MAX_PENDING_QUERIES:
+    while len(site.web._executors[0]._open) < MAX_PENDING_QUERIES:
         site.get("/-/ready")
     yield site
     for connection in waiting:
@@ -138,7 +138,7 @@ class TestRuns:
     def test_are_refused_beyond_a_few_questions_that_wait(self, choked):
         refused = choked.get("/api/v1/runs")
         assert (refused.status, refused.getheader("Retry-After")) == (503, "1")
-        assert b"16 questions to the ledger wait already" in refused.content
+        assert b"too many ledger queries are waiting (limit 16)" in refused.content
 
     def test_that_hang_do_not_delay_a_scrape(self, choked):
         assert choked.get("/metrics", accept_encoding="gzip").status == 200

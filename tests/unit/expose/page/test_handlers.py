@@ -135,7 +135,7 @@ def test_a_ledger_that_does_not_answer_is_a_page_that_says_so(site):
 def test_searches_are_not_kept(site):
     for words in range(20):
         assert site.get(f"/?q={words}").status == 200
-    assert not [name for name in site.web._routes._rendered._made if "q=" in name]
+    assert not [name for name in site.web._routes._rendered._results if "q=" in name]
 
 
 @pytest.mark.parametrize("path", ["/", "/?q=bert", "/runs", "/runs/bert"])

@@ -46,7 +46,8 @@ def test_who_speaks_plain_http_is_cut_off_and_it_is_said(secure, caplog):
     with suppress(ConnectionError):
         assert site.talk(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") == b""
     site.close()
-    assert "its URL is to begin with https" in caplog.text
+    (record,) = [record for record in caplog.records if record.msg == "TLS handshake failed"]
+    assert record.reason == "plain HTTP request on a TLS port; use a URL with https"
 
 
 KINDS = [
