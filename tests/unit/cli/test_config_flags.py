@@ -516,8 +516,8 @@ def test_an_error_about_a_certificate_names_the_file_that_names_it(
     assert command.main(["check-config", *flags]) == 1
     said = capsys.readouterr().err
     words = {
-        "directory": "is a directory; give the path of a regular file",
-        "pipe": "is not a regular file; give the path of a regular file",
+        "directory": "is a directory; specify a regular file",
+        "pipe": "is not a regular file; specify a regular file",
         "missing": "cannot be read: No such file",
         "empty": "has no ",
     }
