@@ -1,4 +1,4 @@
-"""The dashboard of all nodes: who emits what, where, and how that changes."""
+"""The dashboard of all nodes: energy and emissions by owner, by location and over time."""
 
 from grafanalib import core
 from panels import (
@@ -23,7 +23,7 @@ from panels.queries import EVALUATION, NO_USER
 from panels.units import COUNT, GRAMS, GRAMS_PER_KWH, KILOWATT_HOURS, RATIO, WATTS
 
 SHOWN = 10
-"""Users, namespaces and so on in a graph; tables have more."""
+"""Owners shown in a graph; tables show more."""
 LISTED = 50
 ENERGY = "cluster:emissions_device_energy_joules:increase"
 GRAMS_OF_ALL = "cluster:emissions_device_carbon_grams:increase"
@@ -39,30 +39,30 @@ ZONE_OF_NODE = (
 
 
 def share(of: str) -> str:
-    """A part of the energy in the time shown, from rates that were recorded together."""
+    """A share of the energy in the time range, from rates that were recorded together."""
     return f"{of} / {gained(RATE)}"
 
 
-def emissions_of(label: str, nobody: str) -> str:
-    """Grams in each piece of the time shown, of those who emitted most in all of it."""
+def emissions_of(label: str, missing: str) -> str:
+    """Grams per step, of the label values with the most emissions in the whole time range."""
     recorded = f"{label}:emissions_run_carbon_grams:increase"
     rank = f"sum by ({label}) (sum_over_time({recorded}[$__range] @ end()))"
     pieces = gained(recorded, label, window="$__interval")
-    return named(top(SHOWN, pieces, label, rank), label, nobody)
+    return named(top(SHOWN, pieces, label, rank), label, missing)
 
 
-def owners(title: str, label: str, nobody: str, what: str) -> core.Table:
-    """What those with a label used, emitted and held idle."""
+def owners(title: str, label: str, missing: str, what: str) -> core.Table:
+    """Build the table of energy, emissions and held idle energy by a label."""
     links = {title: LEADERBOARD.of_field(title)} if label == "user" else {}
 
     def listed(quantity: str) -> str:
         recorded = f"{label}:emissions_run_{quantity}:increase"
-        return named(f"topk({LISTED}, {gained(recorded, label)})", label, nobody)
+        return named(f"topk({LISTED}, {gained(recorded, label)})", label, missing)
 
     return table(
         f"By {title.lower()}",
-        f"What the runs of each {what} used in the time shown. Held idle is the part that devices "
-        "used which runs held and did nothing with. What no run used is not in it.",
+        f"Usage of the runs of each {what} in the selected time range. Held idle is energy of idle "
+        "devices held by the runs. Unattributed energy is not included.",
         {
             label: (title, ""),
             "Value #A": ("Energy", KILOWATT_HOURS),
@@ -85,55 +85,55 @@ NOW = Row(
             number(
                 "Power",
                 WATTS,
-                "What all devices of all nodes draw now.",
+                "Current power of all devices of all nodes.",
                 latest("sum(cluster:emissions_device_power_watts:sum)"),
             ),
             number(
                 "Energy",
                 KILOWATT_HOURS,
-                "What all devices used in the time shown: GPUs, processors and memory. Disks, fans "
-                "and power supplies are not counted.",
+                "Energy of all devices in the selected time range: GPUs, CPUs and memory. Disks, "
+                "fans and power supplies are not included.",
                 latest(f"{gained(ENERGY)} / {JOULES_PER_KWH}"),
             ),
             number(
                 "Emissions",
                 GRAMS,
-                "CO2 equivalent of that energy, PUE included.",
+                "CO2 equivalent of that energy, including PUE.",
                 latest(gained(GRAMS_OF_ALL)),
             ),
             number(
                 "Grams per kWh",
                 GRAMS_PER_KWH,
-                "Emissions of the time shown over its energy: the mean intensity of what was used, "
-                "PUE included.",
+                "Emissions divided by energy in the selected time range: the mean carbon "
+                "intensity, weighted by energy, including PUE.",
                 latest(f"{gained(GRAMS_OF_ALL)} / ({gained(ENERGY)} / {JOULES_PER_KWH} > 0)"),
             ),
             number(
                 "Idle",
                 RATIO,
-                "The part of the energy in the time shown that did no work: devices that were "
-                "idle, and devices that runs held and did nothing with.",
+                "Share of energy in the selected time range that did no work: idle devices, and "
+                "devices held idle by runs.",
                 latest(
                     share(f"({gained(UNATTRIBUTED, where=IDLE)} + ({gained(HELD)} or vector(0)))")
                 ),
             ),
             number(
-                "Work of no run",
+                "Outside runs",
                 RATIO,
-                "The part of the energy in the time shown that work used which belongs to no run, "
-                "job or pod.",
+                "Share of energy in the selected time range used by activity that belongs to no "
+                "run, job or pod.",
                 latest(share(gained(UNATTRIBUTED, where='reason!~"idle|unallocated"'))),
             ),
             number(
                 "Nodes",
                 COUNT,
-                "Nodes that were seen at the end of the time shown.",
+                "Number of nodes scraped at the end of the selected time range.",
                 latest(f"count({NODE_POWER})"),
             ),
             number(
                 "Alerts",
                 COUNT,
-                "Alerts of these rules that fire now.",
+                "Number of firing alerts of these rules.",
                 latest(f"count({ALERTS}) or vector(0)"),
                 orange_from=1,
             ),
@@ -147,23 +147,23 @@ POWER = Row(
         9,
         [
             graph(
-                "Power by kind of device",
+                "Power by device kind",
                 WATTS,
-                "What all devices draw.",
+                "Power of all devices.",
                 query("sum by (device) (device:emissions_device_power_watts:sum)", "{{device}}"),
                 stacked=True,
             ),
             graph(
-                "Where power goes",
+                "Power by use",
                 WATTS,
-                "The same power, as a mean of five minutes: used by runs, held by runs and idle, "
-                "or charged to no run, by reason.",
+                "The same power, averaged over five minutes: used by runs, held idle by runs, or "
+                "not attributed to any run, by reason.",
                 query(
                     f"sum({RATE}) - sum({UNATTRIBUTED}) - (sum({HELD}) or vector(0))",
-                    "runs at work",
+                    "active runs",
                 ),
-                query(f"sum({HELD})", "held by runs, idle"),
-                query(f"sum by (reason) ({UNATTRIBUTED}) > 0", "no run: {{reason}}"),
+                query(f"sum({HELD})", "held idle by runs"),
+                query(f"sum by (reason) ({UNATTRIBUTED}) > 0", "unattributed: {{reason}}"),
                 stacked=True,
             ),
         ],
@@ -171,20 +171,20 @@ POWER = Row(
 )
 
 WHO = Row(
-    "Who",
+    "By owner",
     (
         9,
         [
             bars(
                 "Emissions by user",
                 GRAMS,
-                f"Of the {SHOWN} users whose runs emitted most in the time shown.",
+                f"The {SHOWN} users with the highest emissions in the selected time range.",
                 query(emissions_of("user", NO_USER), "{{user}}", interval=EVALUATION),
             ),
             bars(
                 "Emissions by namespace",
                 GRAMS,
-                f"Of the {SHOWN} Kubernetes namespaces that emitted most in the time shown.",
+                f"The {SHOWN} Kubernetes namespaces with the highest emissions in the time range.",
                 query(
                     emissions_of("workload_namespace", "no namespace"),
                     "{{workload_namespace}}",
@@ -198,27 +198,27 @@ WHO = Row(
         [
             owners("User", "user", NO_USER, "user"),
             owners("Namespace", "workload_namespace", "no namespace", "Kubernetes namespace"),
-            owners("Account", "account", "no account", "account of the scheduler"),
+            owners("Account", "account", "no account", "scheduler account"),
         ],
     ),
 )
 
 
 def of_nodes(recorded: str) -> str:
-    """What nodes gained, of those with most energy."""
+    """Increase per node, of the nodes with the most energy."""
     energy = gained("instance:emissions_device_energy_joules:increase", "instance")
     return f"{gained(recorded, 'instance')} and on (instance) topk({LISTED}, {energy})"
 
 
 WHERE = Row(
-    "Where",
+    "By location",
     (
         9,
         [
             table(
                 "By node",
-                f"The {LISTED} nodes with most energy in the time shown. Unattributed is the part "
-                "of it that no run used, idle or not.",
+                f"The {LISTED} nodes with the most energy in the selected time range. Unattributed "
+                "is the share of energy not attributed to any run, idle or active.",
                 {
                     "instance": ("Node", ""),
                     "Value #A": ("Energy", KILOWATT_HOURS),
@@ -239,8 +239,9 @@ WHERE = Row(
             ),
             table(
                 "By grid zone",
-                "Nodes by the zone of their grid: how many, what they draw now, and what they "
-                "emitted in the time shown. A zone that was set anew has its nodes' past too.",
+                "Nodes by grid zone: number, current power, and emissions in the selected time "
+                "range. If the zone of a node was changed, its emissions before the change count "
+                "for the new zone.",
                 {
                     "grid_zone": ("Zone", ""),
                     "Value #A": ("Nodes", COUNT),
@@ -265,7 +266,7 @@ WHERE = Row(
 dashboard = board(
     "Emissions: fleet",
     "emissions-fleet",
-    "Energy and emissions of everything that this data source sees: who, where, and the trend.",
+    "Energy and emissions of all nodes in this data source: by owner, by location, and over time.",
     [NOW, POWER, WHO, WHERE],
     annotations=[alerts()],
 )

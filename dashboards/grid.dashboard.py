@@ -1,17 +1,17 @@
-"""The dashboard of the grid: what a kilowatt hour emits, who says so, and how sure that is."""
+"""The dashboard of the grid: carbon intensity, its sources, and their age and failures."""
 
 from panels import NODE, NODES, Row, alerts, board, graph, latest, nodes, number, query, table
 from panels.units import COUNT, GRAMS, GRAMS_PER_KWH, PER_SECOND, SECONDS
 
 KIND = "grid_zone, signal, basis, accounting"
 COUNTED = 'signal="average",accounting="location"'
-"""What grams are counted with; another intensity is only shown."""
+"""The intensity by which emissions are calculated; others are only exported."""
 LEGEND = "{{grid_zone}}, {{signal}}, {{basis}}, {{accounting}}"
 INTENSITY = "emissions_grid_intensity_grams_per_kwh"
 
 
-def in_force(gauge: str) -> str:
-    """The highest of a gauge on the nodes where a source is in force."""
+def in_effect(gauge: str) -> str:
+    """Maximum of a gauge over the nodes on which a source is in effect."""
     return (
         f"max by ({KIND}, source, estimated) (emissions_grid_intensity_info{{{NODES}}} "
         f"* on (instance, {KIND}) group_left () max by (instance, {KIND}) ({gauge}))"
@@ -26,31 +26,33 @@ NOW = Row(
             number(
                 "Intensity, mean",
                 GRAMS_PER_KWH,
-                "In force now, without PUE: what grams are counted with. The mean of the nodes.",
+                "Carbon intensity in effect, excluding PUE, by which emissions are calculated; "
+                "mean over the nodes.",
                 latest(f"avg({INTENSITY}{{{NODES},{COUNTED}}})"),
             ),
             number(
                 "With PUE, by energy",
                 GRAMS_PER_KWH,
-                "Grams for each kilowatt hour that devices use, as a mean of five minutes: "
-                "weighted by energy, PUE included.",
+                "Grams per kilowatt hour used by devices, averaged over five minutes: weighted by "
+                "energy, including PUE.",
                 latest(
                     f"sum(instance:emissions_device_carbon_grams:rate5m{{{NODES}}}) / "
                     f"(sum(instance:emissions_device_energy_joules:rate5m{{{NODES}}}) > 0) * 3.6e6"
                 ),
             ),
             number(
-                "Oldest",
+                "Maximum age",
                 SECONDS,
-                "Age of the oldest value in force that says its time. Yearly values are old by "
-                "nature.",
+                "Age of the oldest carbon intensity in effect whose source reports a time. Annual "
+                "means are always old.",
                 latest(f"max(emissions_grid_intensity_age_seconds{{{NODES},{COUNTED}}})"),
-                nothing="says no time",
+                nothing="no time reported",
             ),
             number(
-                "On a stand-in",
+                "On a fallback",
                 COUNT,
-                "Nodes whose first source does not answer, so that another of the chain stands in.",
+                "Number of nodes whose preferred source does not respond, so that a fallback "
+                "source is in use.",
                 latest(
                     "count(max by (instance) "
                     f"(emissions_grid_intensity_fallback_step{{{NODES}}}) > 0) or vector(0)"
@@ -60,8 +62,8 @@ NOW = Row(
             number(
                 "Without intensity",
                 COUNT,
-                "Nodes for which no source has a value: their grams stand still, and are filled in "
-                "later.",
+                "Number of nodes for which no source has a value: their emission counters do not "
+                "increase, and the emissions are backfilled later.",
                 latest(
                     f"count(max by (instance) (emissions_exporter_build_info{{{NODES}}}) "
                     "unless on (instance) "
@@ -72,14 +74,14 @@ NOW = Row(
             number(
                 "PUE",
                 "none",
-                "Power usage effectiveness that emissions are multiplied by; the mean of the "
-                "nodes.",
+                "Power usage effectiveness by which emissions are multiplied; mean over the nodes.",
                 latest(f"avg(emissions_pue_ratio{{{NODES}}})"),
             ),
             number(
                 "On estimates",
                 COUNT,
-                "Nodes whose value its source calls an estimate, or a forecast.",
+                "Number of nodes whose carbon intensity is an estimate or a forecast, as reported "
+                "by its source.",
                 latest(
                     "count(max by (instance) (emissions_grid_intensity_info"
                     f'{{{NODES},{COUNTED},estimated="true"}})) '
@@ -98,15 +100,16 @@ COURSE = Row(
             graph(
                 "Intensity, highest by zone",
                 GRAMS_PER_KWH,
-                "In force, without PUE, the highest of each zone and kind. Grams are counted with "
-                "the average one by location; others are shown beside it.",
+                "Carbon intensity in effect, excluding PUE; maximum per zone and kind. Emissions "
+                "are calculated with the average, location-based intensity; others are exported in "
+                "addition.",
                 query(f"max by ({KIND}) ({INTENSITY}{{{NODES}}})", LEGEND),
             ),
             graph(
-                "Grams an hour by kind of intensity",
+                "Grams per hour by kind of intensity",
                 GRAMS,
-                "What all devices emit in an hour by each kind of intensity that is shown, as a "
-                "mean of five minutes. They are never added.",
+                "Hourly emissions of all devices by each exported kind of intensity, averaged over "
+                "five minutes. The kinds must not be summed.",
                 query(
                     "3600 * sum by (signal, basis, accounting) "
                     "(instance_signal_basis_accounting:emissions_device_carbon_grams:rate5m"
@@ -120,9 +123,9 @@ COURSE = Row(
         7,
         [
             table(
-                "Sources in force",
-                "Where the values come from, on how many nodes. Step is the place in the chain of "
-                "sources: 0 is what was asked for.",
+                "Sources in effect",
+                "Sources of the carbon intensities in effect, and the number of nodes that use "
+                "them. Step is the position in the source chain: 0 is the preferred source.",
                 {
                     "grid_zone": ("Zone", ""),
                     "source": ("Source", ""),
@@ -139,8 +142,8 @@ COURSE = Row(
                     f"(max by (instance, {KIND}, source, estimated) "
                     f"(emissions_grid_intensity_info{{{NODES}}}))"
                 ),
-                latest(in_force("emissions_grid_intensity_age_seconds")),
-                latest(in_force("emissions_grid_intensity_fallback_step")),
+                latest(in_effect("emissions_grid_intensity_age_seconds")),
+                latest(in_effect("emissions_grid_intensity_fallback_step")),
                 sort_by="Nodes",
             ),
         ],
@@ -149,16 +152,16 @@ COURSE = Row(
         8,
         [
             graph(
-                "Age, oldest by zone",
+                "Maximum age by zone",
                 SECONDS,
-                "Of the oldest value in force of each zone and kind. It grows while a source does "
-                "not answer.",
+                "Age of the oldest carbon intensity in effect by zone and kind. It grows while a "
+                "source does not respond.",
                 query(f"max by ({KIND}) (emissions_grid_intensity_age_seconds{{{NODES}}})", LEGEND),
             ),
             graph(
-                "Nodes by step of their chain",
+                "Nodes by fallback step",
                 COUNT,
-                "0 is the source that was asked for, 1 the first that stands in for it.",
+                "0 is the preferred source, 1 the first fallback source.",
                 query(
                     'count_values("step", max by (instance) '
                     f"(emissions_grid_intensity_fallback_step{{{NODES},{COUNTED}}}))",
@@ -174,7 +177,7 @@ COURSE = Row(
             graph(
                 "Requests to live sources",
                 PER_SECOND,
-                "By source and how they went. `ok` is a good answer.",
+                "By source and outcome. `ok` is a valid response.",
                 query(
                     "sum by (source, outcome) (rate(emissions_grid_intensity_requests_total"
                     f"{{{NODES}}}[$__rate_interval]))",
@@ -182,8 +185,8 @@ COURSE = Row(
                 ),
             ),
             table(
-                "Sources that fail",
-                "Live sources that did not answer at their last try, and nodes that ask them.",
+                "Failing sources",
+                "Live sources whose last request failed, and the nodes that use them.",
                 {"collector": ("Source", ""), "instance": ("Node", "")},
                 latest(
                     "min by (collector, instance) "
@@ -198,7 +201,7 @@ COURSE = Row(
 dashboard = board(
     "Emissions: grid intensity",
     "emissions-grid",
-    "What a kilowatt hour emits, where that number comes from, and how old it is.",
+    "Carbon intensity of electricity: value, source and age.",
     [NOW, COURSE],
     [nodes()],
     [alerts('alertname=~"EmissionsIntensity.+"')],

@@ -1,4 +1,4 @@
-"""The dashboard of the exporters themselves: whether the numbers can be believed."""
+"""The dashboard of the exporters themselves: accuracy and completeness of the data."""
 
 from panels import (
     ALERTS,
@@ -17,30 +17,30 @@ from panels import (
 from panels.units import BYTES, COUNT, JOULES, PER_SECOND, RATIO, SECONDS, WATTS
 
 OURS = "and on (instance, job) emissions_exporter_build_info"
-"""Keeps the `process_*` of this exporter; others on the node have the same names."""
+"""Selects the `process_*` series of this exporter; other exporters have the same names."""
 SHOWN = 15
-"""Nodes in a graph."""
+"""Nodes shown in a graph."""
 TO_NODE = {"Node": NODE.of_field("Node")}
 
 
 def gained(counter: str) -> str:
-    """What a counter gained in the time shown."""
+    """Increase of a counter in the time range."""
     return f"sum(increase({counter}{{{NODES}}}[$__range]))"
 
 
 def worst(expr: str, of: str) -> str:
-    """The nodes with the highest values; `of` is the same over the time shown."""
+    """Select the nodes with the highest values; `of` is `expr` over the whole time range."""
     return f"{expr} and on (instance) topk({SHOWN}, {of})"
 
 
 def highest(gauge: str) -> str:
-    """A gauge of the nodes where it was highest."""
+    """A gauge on the nodes with its highest values."""
     over_time = f"max by (instance) (max_over_time({gauge}{{{NODES}}}[$__range] @ end()))"
     return worst(f"max by (instance) ({gauge}{{{NODES}}})", over_time)
 
 
 def fastest(counter: str) -> str:
-    """The rate of a counter on the nodes where it grew most."""
+    """Rate of a counter on the nodes with the largest increase."""
     over_time = f"max by (instance) (rate({counter}{{{NODES}}}[$__range] @ end()) {OURS})"
     return worst(
         f"max by (instance) (rate({counter}{{{NODES}}}[$__rate_interval]) {OURS})", over_time
@@ -55,13 +55,14 @@ NOW = Row(
             number(
                 "Exporters",
                 COUNT,
-                "Exporters that answer.",
+                "Number of exporters that can be scraped.",
                 latest(f"count(emissions_exporter_build_info{{{NODES}}})"),
             ),
             number(
                 "Missing",
                 COUNT,
-                "Exporters that cannot be scraped. What they still count is caught up with.",
+                "Number of exporters that cannot be scraped. Energy that they count in the "
+                "meantime is added after the next successful scrape.",
                 latest(
                     f'count(up{{{NODES},job="emissions-exporter"}} == 0) or vector(0)',
                 ),
@@ -70,42 +71,45 @@ NOW = Row(
             number(
                 "Alerts",
                 COUNT,
-                "Alerts of these rules that fire now, budgets included.",
+                "Number of firing alerts of these rules, including budgets.",
                 latest(f"count({ALERTS}) or vector(0)"),
                 orange_from=1,
             ),
             number(
                 "Imbalance",
                 JOULES,
-                "Energy of the devices minus all that was charged. Always 0; else it is a bug.",
+                "Energy of the devices minus all attributed and unattributed energy. Always 0; any "
+                "other value is a bug.",
                 latest(f"max(abs(emissions_attribution_imbalance_joules{{{NODES}}}))"),
                 red_from=1e-6,
             ),
             number(
                 "Late ticks",
                 COUNT,
-                "Ticks in the time shown that came late since the one before took too long.",
+                "Ticks in the selected time range that started late because the previous one took "
+                "too long.",
                 latest(gained("emissions_loop_overruns_total")),
                 orange_from=1,
             ),
             number(
                 "Ledger errors",
                 COUNT,
-                "Commits in the time shown that failed; their totals are kept in memory.",
+                "Failed commits in the selected time range; their totals are kept in memory.",
                 latest(gained("emissions_ledger_errors_total")),
                 red_from=1,
             ),
             number(
-                "Folded runs",
+                "Runs as other",
                 COUNT,
-                "Runs in the time shown that were folded into `other`, being too many.",
+                "Runs in the selected time range that were counted as `other` because "
+                "attribute.max_runs was reached.",
                 latest(gained("emissions_series_dropped_total")),
                 orange_from=1,
             ),
             number(
-                "Own power",
+                "Exporter power",
                 WATTS,
-                "What all exporters draw themselves; it is inside the power of the devices.",
+                "Power of all exporters themselves; included in the power of the devices.",
                 latest(
                     f"sum(rate(emissions_exporter_energy_joules_total{{{NODES}}}"
                     "[$__rate_interval]))"
@@ -123,8 +127,8 @@ SAMPLE = Row(
             graph(
                 "Devices not read",
                 COUNT,
-                "Devices that could not be read at the last tick, by kind. Their energy is held "
-                "until they can be.",
+                "Devices whose last reading failed, by kind. Their energy is added when they can "
+                "be read again.",
                 query(
                     f"sum by (device) (1 - min by (instance, device, id) "
                     f"(emissions_device_up{{{NODES}}}))",
@@ -134,15 +138,15 @@ SAMPLE = Row(
             graph(
                 "Age of samples",
                 SECONDS,
-                f"Since the oldest device was read well; the {SHOWN} nodes where that was longest.",
+                f"Time since the last successful reading; the {SHOWN} nodes with the oldest.",
                 query(highest("emissions_device_sample_age_seconds"), "{{instance}}"),
                 link=NODE.of_label("instance"),
             ),
             graph(
-                "Events of counters",
+                "Energy counter events",
                 PER_SECOND,
-                "Wraps, resets, glitches that were held back, and gaps that were bridged. None of "
-                "them loses energy.",
+                "Wraps, resets, suspect readings held back, and gaps bridged. None of them loses "
+                "energy.",
                 query(
                     "sum by (event) (rate(emissions_device_energy_events_total"
                     f"{{{NODES}}}[$__rate_interval]))",
@@ -159,10 +163,10 @@ ATTRIBUTE = Row(
         8,
         [
             graph(
-                "Collectors that fail",
+                "Failing collectors",
                 COUNT,
-                "Nodes on which a collector failed at its last try, by collector: sources of "
-                "energy, of runs and of grid intensity.",
+                "Number of nodes on which the last attempt of a collector failed, by collector: "
+                "sources of energy, of runs and of carbon intensity.",
                 query(
                     "sum by (collector) (1 - min by (instance, collector) "
                     f"(emissions_collector_success{{{NODES}}}))",
@@ -170,8 +174,8 @@ ATTRIBUTE = Row(
                 ),
             ),
             table(
-                "Collectors that fail now",
-                "The log and the live page of the node say why, and what to do.",
+                "Collectors failing now",
+                "The log and the live page of the node show the reason and the remedy.",
                 {"instance": ("Node", ""), "collector": ("Collector", "")},
                 latest(
                     "topk(100, 1 - min by (instance, collector) "
@@ -185,8 +189,8 @@ ATTRIBUTE = Row(
         8,
         [
             table(
-                "Alerts that fire",
-                "Each has its heading in docs/runbook.md.",
+                "Firing alerts",
+                "Each alert has a section in docs/runbook.md.",
                 {
                     "alertname": ("Alert", ""),
                     "severity": ("Severity", ""),
@@ -211,14 +215,15 @@ ACCOUNT = Row(
             graph(
                 "Age of the last commit",
                 SECONDS,
-                "Since the ledger was last written. The journal covers for the time since then.",
+                "Time since the last ledger commit. The journal keeps the data of the time since "
+                "then.",
                 query(highest("emissions_ledger_commit_age_seconds"), "{{instance}}"),
                 link=NODE.of_label("instance"),
             ),
             graph(
-                "Time of a tick",
+                "Tick duration",
                 SECONDS,
-                f"From sampling to the finished page; the {SHOWN} nodes where it took longest.",
+                f"From sampling to the rendered metrics; the {SHOWN} nodes with the longest ticks.",
                 query(highest("emissions_loop_duration_seconds"), "{{instance}}"),
                 link=NODE.of_label("instance"),
             ),
@@ -232,16 +237,16 @@ EXPOSE = Row(
         8,
         [
             graph(
-                "Own processor time",
+                "Exporter CPU time",
                 RATIO,
-                f"Part of one core that an exporter uses; the {SHOWN} nodes with most.",
+                f"Fraction of one core used by the exporter; the {SHOWN} nodes with the most.",
                 query(fastest("process_cpu_seconds_total"), "{{instance}}"),
                 link=NODE.of_label("instance"),
             ),
             graph(
-                "Own memory",
+                "Exporter memory",
                 BYTES,
-                f"Resident memory of an exporter; the {SHOWN} nodes with most.",
+                f"Resident memory of the exporter; the {SHOWN} nodes with the most.",
                 query(
                     worst(
                         f"max by (instance) (process_resident_memory_bytes{{{NODES}}} {OURS})",
@@ -254,7 +259,7 @@ EXPOSE = Row(
             ),
             table(
                 "Versions",
-                "Exporters by their version and that of their Python.",
+                "Number of exporters by their version and that of Python.",
                 {
                     "version": ("Version", ""),
                     "python": ("Python", ""),
@@ -269,7 +274,8 @@ EXPOSE = Row(
 dashboard = board(
     "Emissions: exporter health",
     "emissions-health",
-    "Whether the numbers can be believed: exporters, devices, collectors, ledgers, and their cost.",
+    "Accuracy and completeness of the data: exporters, devices, collectors, ledgers, and their "
+    "cost.",
     [NOW, SAMPLE, ATTRIBUTE, ACCOUNT, EXPOSE],
     [nodes()],
     [alerts('alertname!~"EmissionsBudget.+|EmissionsRunBudget.+"')],

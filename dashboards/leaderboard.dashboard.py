@@ -1,4 +1,4 @@
-"""The dashboard that compares runs: who emits most, wastes most, and gets most of a gram."""
+"""The dashboard that compares runs: emissions, held idle energy and grams per unit of work."""
 
 from panels import (
     JOULES_PER_KWH,
@@ -32,11 +32,11 @@ CHOSEN = (
     f"query_result(topk($top, {gained(EMITTED, 'run_id')} "
     f"and on (run_id) {matching(named(THERE, 'user', NO_USER), 'user', '$user')}))"
 )
-"""All runs are looked at once, for this; the panels then ask for these alone."""
+"""Selects the listed runs once, from all runs; the panels query only these."""
 
 
 def of_runs(recorded: str, by: str = "run_id") -> str:
-    """What the listed runs gained in the time shown."""
+    """Increase of the listed runs in the time range."""
     return gained(recorded, by, RUNS)
 
 
@@ -48,25 +48,25 @@ NOW = Row(
             number(
                 "Runs",
                 COUNT,
-                "Runs that are listed below.",
+                "Number of runs listed below.",
                 latest(f"count({of_runs(EMITTED)})"),
             ),
             number(
                 "Energy",
                 KILOWATT_HOURS,
-                "What the listed runs used in the time shown.",
+                "Energy of the listed runs in the selected time range.",
                 latest(f"{gained(USED, where=RUNS)} / {JOULES_PER_KWH}"),
             ),
             number(
                 "Emissions",
                 GRAMS,
-                "What the listed runs emitted in the time shown.",
+                "Emissions of the listed runs in the selected time range.",
                 latest(gained(EMITTED, where=RUNS)),
             ),
             number(
-                "Of all runs",
+                "Share of all runs",
                 RATIO,
-                "The part of the emissions of all runs in the time shown that these have.",
+                "Share of the listed runs in the emissions of all runs in the selected time range.",
                 latest(
                     f"{gained(EMITTED, where=RUNS)} / "
                     f"{gained('user:emissions_run_carbon_grams:increase')}"
@@ -75,7 +75,7 @@ NOW = Row(
             number(
                 "Held idle",
                 RATIO,
-                "The part of their energy that devices used which they held and did nothing with.",
+                "Share of their energy used by idle devices that the runs held.",
                 latest(f"{gained(HELD, where=RUNS)} / {gained(USED, where=RUNS)}"),
             ),
         ],
@@ -89,9 +89,9 @@ RANKS = Row(
         [
             table(
                 "Runs by emissions",
-                "What each run used in the time shown, over all its nodes. Held idle is the part "
-                "of its energy that went into devices which did nothing. Grams per kWh tell a "
-                "dirty grid from a large run.",
+                "Usage of each run in the selected time range, over all its nodes. Held idle is "
+                "the share of its energy used by idle devices that it held. Grams per kWh "
+                "distinguish a carbon-intensive grid from a large run.",
                 {
                     "run_id": ("Run", ""),
                     "user": ("User", ""),
@@ -118,10 +118,10 @@ RANKS = Row(
         10,
         [
             ranking(
-                "Idle waste",
+                "Held idle energy",
                 KILOWATT_HOURS,
-                "Energy in the time shown of devices that runs held and did nothing with; the ten "
-                "with most of it.",
+                "Energy of idle devices held by runs in the selected time range; the ten runs with "
+                "the most.",
                 latest(
                     f"sort_desc(topk(10, {of_runs(HELD)} / {JOULES_PER_KWH} > 0))", "{{run_id}}"
                 ),
@@ -130,8 +130,8 @@ RANKS = Row(
             ranking(
                 "Grams per 1,000 $unit",
                 GRAMS,
-                "Emissions over what runs count of their own: tokens, samples, requests. Choose at "
-                "the top which.",
+                "Emissions per 1,000 units of work counted by the runs: tokens, samples, requests. "
+                "Choose the unit at the top.",
                 latest(
                     f"sort_desc(1000 * {of_runs(EMITTED)} / on (run_id) group_right () "
                     f"({gained(COUNTED, 'run_id, unit', COUNTING)} > 0))",
@@ -142,7 +142,7 @@ RANKS = Row(
             ranking(
                 "Energy per 1,000 $unit",
                 JOULES,
-                "The same with energy, whatever the grid was.",
+                "Energy per 1,000 units of work, independent of the grid.",
                 latest(
                     f"sort_desc(1000 * {of_runs(USED)} / on (run_id) group_right () "
                     f"({gained(COUNTED, 'run_id, unit', COUNTING)} > 0))",
@@ -158,7 +158,7 @@ RANKS = Row(
             bars(
                 "Emissions over time",
                 GRAMS,
-                "What the listed runs emitted, piece by piece.",
+                "Emissions of the listed runs, per step.",
                 query(
                     gained(EMITTED, "run_id", RUNS, "$__interval"),
                     "{{run_id}}",
@@ -173,7 +173,7 @@ RANKS = Row(
 dashboard = board(
     "Emissions: leaderboard",
     "emissions-leaderboard",
-    "Runs against each other: emissions, energy, what was held idle, and grams per result.",
+    "Comparison of runs: emissions, energy, held idle energy, and grams per unit of work.",
     [NOW, RANKS],
     [
         variable("user", "User", "label_values(emissions_run_info, user)"),

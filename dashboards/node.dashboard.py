@@ -1,4 +1,4 @@
-"""The dashboard of a node, or of a few: what it draws, whose that is, and what it emits."""
+"""The dashboard of one or a few nodes: power, attribution to runs, and emissions."""
 
 from panels import (
     JOULES_PER_KWH,
@@ -22,21 +22,21 @@ from panels import (
 from panels.units import COUNT, DATE, GRAMS, GRAMS_PER_KWH, KILOWATT_HOURS, RATIO, SECONDS, WATTS
 
 SHOWN = 20
-"""Runs in a graph."""
+"""Runs shown in a graph."""
 DEVICE_ENERGY = "emissions_device_energy_joules_total"
 DEVICE = "instance, device, id"
 LINE = f"{DEVICE}, method, reason"
-"""What counters of devices are told apart by: a node that is scraped twice is one node."""
+"""Labels that identify a device counter, so that a node that is scraped twice counts once."""
 HELD = "instance_run_id_job_id_device:emissions_run_held_idle_energy_joules:increase"
 
 
 def over_range(counter: str, by: str = "") -> str:
-    """What a counter of devices gained in the time shown."""
+    """Increase of a device counter in the time range."""
     return f"sum{by}(max by ({LINE}) (increase({counter}{{{NODES}}}[$__range])))"
 
 
 def of_runs(quantity: str) -> str:
-    """What each run used in the time shown; see deploy/prometheus/rules/runs.yaml."""
+    """Usage of each run in the time range; see deploy/prometheus/rules/runs.yaml."""
     rule = f"instance_run_id_job_id_device_id:emissions_run_{quantity}:increase"
     return f"sum by (run_id, job_id) (sum_over_time({rule}{{{NODES}}}[$__range]))"
 
@@ -49,37 +49,37 @@ NOW = Row(
             number(
                 "Power",
                 WATTS,
-                "What all devices of the chosen nodes draw now.",
+                "Current power of all devices of the selected nodes.",
                 latest(f"sum(max by ({DEVICE}) (emissions_device_power_watts{{{NODES}}}))"),
             ),
             number(
                 "Energy",
                 KILOWATT_HOURS,
-                "What their GPUs, processors and memory used in the time shown. Disks, fans and "
-                "power supplies are not counted.",
+                "Energy of their GPUs, CPUs and memory in the selected time range. Disks, fans and "
+                "power supplies are not included.",
                 latest(f"{over_range(DEVICE_ENERGY)} / {JOULES_PER_KWH}"),
             ),
             number(
                 "Emissions",
                 GRAMS,
-                "CO2 equivalent of that energy, PUE included.",
+                "CO2 equivalent of that energy, including PUE.",
                 latest(over_range("emissions_device_carbon_grams_total")),
             ),
             number(
                 "Grid intensity",
                 GRAMS_PER_KWH,
-                "The intensity in force now that grams are counted with, without PUE; the mean "
-                "where nodes have different ones.",
+                "Carbon intensity in effect by which emissions are calculated, excluding PUE; mean "
+                "over the nodes.",
                 latest(
                     f"avg(emissions_grid_intensity_grams_per_kwh{{{NODES},"
                     'signal="average",accounting="location"})'
                 ),
             ),
             number(
-                "Charged to runs",
+                "Attributed",
                 RATIO,
-                "The part of the energy in the time shown that runs used; the rest has a reason, "
-                "shown below.",
+                "Share of energy in the selected time range attributed to runs; the rest is shown "
+                "below by reason.",
                 latest(
                     f"{over_range('emissions_attributed_energy_joules_total')} / "
                     f"{over_range(DEVICE_ENERGY)}"
@@ -88,15 +88,15 @@ NOW = Row(
             number(
                 "Held idle",
                 RATIO,
-                "The part of the energy in the time shown that devices used which runs held and "
-                "did nothing with. Runs pay for it.",
+                "Share of energy in the selected time range used by idle devices that runs held. "
+                "It is attributed to these runs.",
                 latest(f"{gained(HELD, where=NODES)} / {over_range(DEVICE_ENERGY)}"),
             ),
             number(
                 "Estimated",
                 RATIO,
-                "The part of the energy in the time shown that was not measured: it is that of a "
-                "model of the hardware.",
+                "Share of energy in the selected time range that was not measured but estimated by "
+                "a power model.",
                 latest(
                     f"(sum(max by ({LINE}) (increase({DEVICE_ENERGY}"
                     f'{{{NODES},method="estimated"}}[$__range]))) or vector(0)) / '
@@ -106,7 +106,7 @@ NOW = Row(
             number(
                 "Devices not read",
                 COUNT,
-                "Devices that could not be read at the last tick.",
+                "Number of devices whose last reading failed.",
                 latest(
                     f"count(max by ({DEVICE}) (emissions_device_up{{{NODES}}}) == 0) or vector(0)"
                 ),
@@ -117,14 +117,15 @@ NOW = Row(
 )
 
 SAMPLE = Row(
-    "Sample: what the devices draw",
+    "Sample: power of the devices",
     (
         9,
         [
             graph(
                 "Power by device",
                 WATTS,
-                "Each device of the chosen nodes. A gap means that the device could not be read.",
+                "Power of each device of the selected nodes. A gap means that the device could not "
+                "be read.",
                 query(
                     short_id(f"max by ({DEVICE}) (emissions_device_power_watts{{{NODES}}})"),
                     "{{instance}} {{short}}",
@@ -134,8 +135,8 @@ SAMPLE = Row(
             graph(
                 "Utilization of GPUs",
                 RATIO,
-                "Part of the time in which anything ran on the GPU, as the driver tells it; not "
-                "how much of it was used. There is none in MIG mode.",
+                "Fraction of time in which at least one kernel ran on the GPU, as reported by the "
+                "driver; not the fraction of the GPU in use. Not available in MIG mode.",
                 query(
                     short_id(
                         "max by (instance, id) "
@@ -151,7 +152,7 @@ SAMPLE = Row(
         [
             table(
                 "Energy and emissions by device",
-                "What each device used in the time shown.",
+                "Energy and emissions of each device in the selected time range.",
                 {
                     "instance": ("Node", ""),
                     "device": ("Device", ""),
@@ -174,16 +175,16 @@ SAMPLE = Row(
 RUN_POWER = f"emissions_run_power_watts{{{NODES}}}"
 POWER_OF_RUNS = f"max by ({DEVICE}, run_id, job_id) ({RUN_POWER})"
 ATTRIBUTE = Row(
-    "Attribute: who draws it",
+    "Attribute: power of runs",
     (
         9,
         [
             graph(
                 "Power by run",
                 WATTS,
-                f"The {SHOWN} runs that drew most in the time shown, and under their reasons what "
-                "no run used. Where there are no other runs, together they are the power of the "
-                "devices.",
+                f"The {SHOWN} runs with the highest power in the selected time range, and "
+                "unattributed power by reason. If there are no other runs, their sum is the power "
+                "of the devices.",
                 query(
                     top(
                         SHOWN,
@@ -196,16 +197,16 @@ ATTRIBUTE = Row(
                 query(
                     "sum by (reason) (max by "
                     f"({DEVICE}, reason) (emissions_unattributed_power_watts{{{NODES}}}))",
-                    "no run: {{reason}}",
+                    "unattributed: {{reason}}",
                 ),
                 stacked=True,
             ),
             table(
                 "Unattributed, by reason",
-                "Energy in the time shown that was charged to no run, and why: idle is what the "
-                "machine draws doing nothing, unallocated what GPUs draw that nobody holds, other "
-                "is work outside runs, unknown_process work on GPUs of nobody who is known, "
-                "restart is what was used while the exporter was down and cannot be told apart.",
+                "Energy in the selected time range not attributed to any run, by reason. idle: "
+                "idle power of CPUs and memory. unallocated: GPUs that no run holds. other: "
+                "activity outside runs. unknown_process: GPU processes that belong to no run or "
+                "are not visible. restart: energy counted while the exporter was not running.",
                 {
                     "reason": ("Reason", ""),
                     "Value #A": ("Energy", KILOWATT_HOURS),
@@ -230,8 +231,8 @@ CONVERT = Row(
             graph(
                 "Grid intensity",
                 GRAMS_PER_KWH,
-                "Grams of CO2 equivalent per kilowatt hour, without PUE. While there is none, "
-                "energy is counted and grams stand still.",
+                "Grams of CO2 equivalent per kilowatt hour, excluding PUE. While no intensity is "
+                "available, energy is counted and emissions do not increase.",
                 query(
                     "max by (grid_zone, signal, basis, accounting) "
                     f"(emissions_grid_intensity_grams_per_kwh{{{NODES}}})",
@@ -244,9 +245,9 @@ CONVERT = Row(
         5,
         [
             table(
-                "Where the intensity comes from",
-                "The source in force on the chosen nodes, its age, and its place in the chain of "
-                "sources: 0 is what was asked for.",
+                "Sources of carbon intensity",
+                "Source in effect on the selected nodes, its age, and its position in the source "
+                "chain: 0 is the preferred source.",
                 {
                     "grid_zone": ("Zone", ""),
                     "source": ("Source", ""),
@@ -275,14 +276,14 @@ CONVERT = Row(
 )
 
 ACCOUNT = Row(
-    "Account: what each run used",
+    "Account: usage of runs",
     (
         10,
         [
             table(
                 "Runs",
-                "Every run that used energy in the time shown. Needs the recording rules. The "
-                "ledger of each node, under /api/v1/runs, is exact.",
+                "All runs that used energy in the selected time range. Requires the recording "
+                "rules. The ledger of each node, at /api/v1/runs, is exact.",
                 {
                     "run_id": ("Run", ""),
                     "job_id": ("Job", ""),
@@ -292,7 +293,7 @@ ACCOUNT = Row(
                     "Value #B": ("Emissions", GRAMS),
                     "Value #C": ("Power now", WATTS),
                     "Value #D": ("Budget", GRAMS),
-                    "Value #E": ("Began", DATE),
+                    "Value #E": ("Started", DATE),
                 },
                 latest(f"{of_runs('energy_joules')} / {JOULES_PER_KWH}"),
                 latest(of_runs("carbon_grams")),
@@ -319,7 +320,7 @@ ACCOUNT = Row(
 dashboard = board(
     "Emissions: nodes",
     "emissions-nodes",
-    "Energy and emissions of the chosen nodes, and of every run on them.",
+    "Energy and emissions of the selected nodes, and of every run on them.",
     [NOW, SAMPLE, ATTRIBUTE, CONVERT, ACCOUNT],
     [nodes(has_all=False)],
     [runs_begin(NODES), runs_end(NODES), alerts(NODES)],

@@ -1,4 +1,4 @@
-"""The dashboard of one run, or of those that were chosen by user, job or pod."""
+"""The dashboard of one run, or of runs selected by user, job or pod."""
 
 from grafanalib import core
 from panels import (
@@ -36,11 +36,11 @@ POD = 'workload_pod=~"$pod"'
 
 
 def seen(series: str, where: str) -> str:
-    """A series that was there in the time shown."""
+    """Select a series that existed in the time range."""
     return f"last_over_time({series}{{{where}}}[$__range])"
 
 
-# What is recorded of owners has no label workload_pod: it matches only where all pods are chosen.
+# Recorded owner series have no label workload_pod: they match only if all pods are selected.
 CHOSEN = (
     f"query_result(count by (run_id) ({seen(OWNED, WHOSE)} and on ({OF_A_RUN}) "
     f"({seen('emissions_run_member_info', POD)} or {seen(OWNED, f'{WHOSE},{POD}')})))"
@@ -48,7 +48,7 @@ CHOSEN = (
 
 
 def total(gauge: str, by: str = "", labels: str = f"{OF_A_RUN}, device, id") -> str:
-    """The ledger's totals at the end of the time shown, over all nodes."""
+    """The ledger's totals at the end of the time range, over all nodes."""
     grouping = f" by ({by}) " if by else ""
     return f"sum{grouping}(max by ({labels}) (max_over_time({gauge}{{{RUNS}}}[$__range])))"
 
@@ -60,14 +60,14 @@ COUNTED = total("emissions_run_energy_joules_total")
 
 
 def rate(counter: str, labels: str) -> str:
-    """Watts of a counter of joules."""
+    """Power in watts from a counter of joules."""
     return f"sum(max by ({labels}) (rate({counter}{{{RUNS}}}[$__rate_interval])))"
 
 
-def foretold(quantity: str, over_nodes: str = "sum", factor: str = "") -> list[core.Target]:
-    """What each run expects, at least and at most."""
-    how = (quantity, RUNS, "run_id, job_id", over_nodes)
-    exprs = (expected(*how), bound("low", *how), bound("high", *how))
+def forecasts(quantity: str, over_nodes: str = "sum", factor: str = "") -> list[core.Target]:
+    """Forecast of each run, with its lower and upper bound."""
+    arguments = (quantity, RUNS, "run_id, job_id", over_nodes)
+    exprs = (expected(*arguments), bound("low", *arguments), bound("high", *arguments))
     return [latest(f"({expr}){factor}") for expr in exprs]
 
 
@@ -82,7 +82,8 @@ NOW = Row(
             number(
                 "Power",
                 WATTS,
-                "What the run draws now on all its nodes, idle power of what it holds included.",
+                "Current power of the run on all its nodes, including idle power of devices that "
+                "it holds.",
                 latest(
                     f"sum(max by ({OF_A_RUN}, device, id) (emissions_run_power_watts{{{RUNS}}}))"
                 ),
@@ -91,40 +92,42 @@ NOW = Row(
             number(
                 "Energy",
                 KILOWATT_HOURS,
-                "All that the run used since it first began, by the ledgers of its nodes. Nodes "
-                "that left it before the time shown are not in it.",
+                "Energy of the run since its first start, from the ledgers of its nodes. Nodes "
+                "that left the run before the selected time range are not included.",
                 latest(f"{ENERGY} / {JOULES_PER_KWH}"),
             ),
             number(
                 "Emissions",
                 GRAMS,
-                "CO2 equivalent of that energy, PUE included.",
+                "CO2 equivalent of that energy, including PUE.",
                 latest(EMITTED),
             ),
             number(
                 "Grams per kWh",
                 GRAMS_PER_KWH,
-                "Its emissions over its energy: the mean intensity of what it used, PUE included.",
+                "Emissions divided by energy: the mean carbon intensity, weighted by energy, "
+                "including PUE.",
                 latest(f"{EMITTED} / ({ENERGY} / {JOULES_PER_KWH} > 0)"),
             ),
             number(
                 "Held idle",
                 RATIO,
-                "The part of its energy that devices used which it held and did nothing with.",
+                "Share of its energy used by idle devices that it held.",
                 latest(f"{HELD} / ({COUNTED} > 0)"),
             ),
             number(
                 "Forecast",
                 GRAMS,
-                "What it will have emitted when its work is done, if it goes on as it did so far. "
-                "Only of runs that say how far they are.",
+                "Forecast emissions at completion if the run continues as before. Only for runs "
+                "that report progress.",
                 latest(expected("grams", RUNS)),
                 nothing="none",
             ),
             number(
-                "Of its budget",
+                "Budget used",
                 RATIO,
-                "Emissions over the budget of the run; of several runs, over all their budgets.",
+                "Emissions divided by the budget of the run; for several runs, by the sum of their "
+                "budgets.",
                 latest(
                     f"sum(max by ({OF_A_RUN}) (max_over_time("
                     f"emissions_run_cumulative_carbon_grams{{{RUNS}}}[$__range])) "
@@ -137,7 +140,7 @@ NOW = Row(
             number(
                 "Nodes",
                 COUNT,
-                "Nodes on which it was seen in the time shown.",
+                "Number of nodes on which the run was active in the selected time range.",
                 latest(
                     "count(count by (instance) "
                     f"(last_over_time(emissions_run_start_time_seconds{{{RUNS}}}[$__range])))"
@@ -155,7 +158,7 @@ COURSE = Row(
             graph(
                 "Power by device",
                 WATTS,
-                "What the run draws by GPU, and of processors and memory. The kernel does not say "
+                "Power of the run by GPU, and for CPUs and memory. The kernel does not report "
                 "which socket a process used.",
                 query(
                     short_id(
@@ -170,10 +173,10 @@ COURSE = Row(
             graph(
                 "Emissions, forecast and budget",
                 GRAMS,
-                "What it emitted since it first began, nodes that have left it included; what it "
-                "will have emitted at its end, where it says how far it is; and its budget. Of "
-                "several runs their sums. In the area around the forecast end 95 of 100 runs that "
-                "go on as unevenly; it is not there until that can be told.",
+                "Emissions since the first start, including nodes that left the run; forecast "
+                "emissions at completion, if the run reports progress; and the budget. For several "
+                "runs, their sums. The area around the forecast is its 95% prediction interval; it "
+                "is absent until it can be calculated.",
                 query(EMITTED, "emitted"),
                 query(expected("grams", RUNS), EXPECTED),
                 query(
@@ -190,23 +193,22 @@ COURSE = Row(
         8,
         [
             graph(
-                "At work and idle",
+                "Active and held idle",
                 WATTS,
-                "Its power: what did work, and what devices drew that it held and did nothing "
-                "with.",
+                "Power of the run: active, and of idle devices that it held.",
                 query(HELD_RATE, "held idle"),
                 query(
                     f"{rate('emissions_run_energy_joules_total', f'{OF_A_RUN}, device, id')} - "
                     f"{HELD_RATE}",
-                    "at work",
+                    "active",
                 ),
                 stacked=True,
             ),
             graph(
-                "Grid intensity where it runs",
+                "Grid intensity on its nodes",
                 GRAMS_PER_KWH,
-                "In force on its nodes, without PUE. Grams are counted with the one of signal "
-                "average by location.",
+                "Carbon intensity in effect on its nodes, excluding PUE. Emissions are calculated "
+                "with the average, location-based intensity.",
                 query(
                     "max by (grid_zone, signal, basis, accounting) "
                     "(emissions_grid_intensity_grams_per_kwh and on (instance) "
@@ -215,9 +217,9 @@ COURSE = Row(
                 ),
             ),
             graph(
-                "What it counts",
+                "Units of work",
                 PER_SECOND,
-                "Units of its own that the run counts: tokens, samples, requests.",
+                "Units of work counted by the run: tokens, samples, requests.",
                 query(
                     f"sum by (run_id, unit) (max by ({OF_A_RUN}, unit) "
                     f"(rate(emissions_run_units_total{{{RUNS}}}[$__rate_interval])))",
@@ -229,13 +231,14 @@ COURSE = Row(
 )
 
 WHAT = Row(
-    "What it is",
+    "Details",
     (
         8,
         [
             table(
                 "Energy and emissions by device",
-                "What the run used on each node since its counters there began; GPUs one by one.",
+                "Usage of the run on each node since its counters there started; each GPU "
+                "separately.",
                 {
                     "instance": ("Node", ""),
                     "device": ("Device", ""),
@@ -253,7 +256,7 @@ WHAT = Row(
             ),
             table(
                 "Pods",
-                "Pods and containers that the runs had in the time shown, on Kubernetes.",
+                "Kubernetes pods and containers of the runs in the selected time range.",
                 {
                     "run_id": ("Run", ""),
                     "instance": ("Node", ""),
@@ -273,7 +276,7 @@ WHAT = Row(
         [
             table(
                 "Runs",
-                "The chosen runs: whose they are, when they began, and when they ended.",
+                "The selected runs: owner, start and end.",
                 {
                     "run_id": ("Run", ""),
                     "job_id": ("Job", ""),
@@ -281,8 +284,8 @@ WHAT = Row(
                     "user": ("User", ""),
                     "workload_namespace": ("Namespace", ""),
                     "account": ("Account", ""),
-                    "origin": ("Known by", ""),
-                    "Value #B": ("Began", DATE),
+                    "origin": ("Origin", ""),
+                    "Value #B": ("Started", DATE),
                     "Value #C": ("Ended", DATE),
                 },
                 latest(
@@ -299,7 +302,7 @@ WHAT = Row(
                     f"unless on (run_id, job_id) (emissions_run_start_time_seconds{{{RUNS}}} "
                     f"unless on ({OF_A_RUN}) emissions_run_end_time_seconds)"
                 ),
-                sort_by="Began",
+                sort_by="Started",
             ),
         ],
     ),
@@ -308,25 +311,25 @@ WHAT = Row(
         [
             table(
                 "Forecast of each run",
-                "What it will have emitted and used when its work is done, and when that will be. "
-                "Between least and most end 95 of 100 runs that go on as unevenly. Only of "
-                "runs that say how far they are, over the nodes on which they do.",
+                "Forecast emissions, energy and end of the run. The minimum and maximum bound the "
+                "95% prediction interval. Only for runs that report progress, over the nodes on "
+                "which they do.",
                 {
                     "run_id": ("Run", ""),
                     "job_id": ("Job", ""),
                     "Value #A": ("Emissions", GRAMS),
-                    "Value #B": ("Least emissions", GRAMS),
-                    "Value #C": ("Most emissions", GRAMS),
+                    "Value #B": ("Min. emissions", GRAMS),
+                    "Value #C": ("Max. emissions", GRAMS),
                     "Value #D": ("Energy", KILOWATT_HOURS),
-                    "Value #E": ("Least energy", KILOWATT_HOURS),
-                    "Value #F": ("Most energy", KILOWATT_HOURS),
+                    "Value #E": ("Min. energy", KILOWATT_HOURS),
+                    "Value #F": ("Max. energy", KILOWATT_HOURS),
                     "Value #G": ("Done", DATE),
                     "Value #H": ("Earliest", DATE),
                     "Value #I": ("Latest", DATE),
                 },
-                *foretold("grams"),
-                *foretold("energy_joules", factor=f" / {JOULES_PER_KWH}"),
-                *foretold("end_time_seconds", "max", " * 1000"),
+                *forecasts("grams"),
+                *forecasts("energy_joules", factor=f" / {JOULES_PER_KWH}"),
+                *forecasts("end_time_seconds", "max", " * 1000"),
                 sort_by="Emissions",
             ),
         ],
@@ -336,7 +339,7 @@ WHAT = Row(
 dashboard = board(
     "Emissions: run",
     "emissions-run",
-    "One run over all its nodes: energy, emissions, what was idle, forecast and budget.",
+    "One run over all its nodes: energy, emissions, held idle energy, forecast and budget.",
     [NOW, COURSE, WHAT],
     [
         variable("user", "User", "label_values(emissions_run_info, user)"),

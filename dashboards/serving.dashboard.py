@@ -1,4 +1,4 @@
-"""The dashboard of what is served: grams and joules by request and by 1,000 tokens."""
+"""The dashboard of inference services: emissions and energy per request and 1,000 tokens."""
 
 from panels import RUN, Row, alerts, board, graph, latest, number, query, table, variable
 from panels.units import GRAMS, JOULES, REQUESTS_PER_SECOND, TOKENS_PER_SECOND, WATTS
@@ -10,16 +10,16 @@ POWER = (
     f"sum by (run_id) (run_id:emissions_run_power_watts:sum{{{RUNS}}}) "
     f"and on (run_id) ({TOKENS} or {REQUESTS})"
 )
-OF_SERVERS = "of the last hour, by the counters of vLLM, TGI and Triton"
+OF_SERVERS = "over the last hour, from the counters of vLLM, TGI and Triton"
 
 
 def ratio(quantity: str, unit: str) -> str:
-    """What rules recorded for each run that serves."""
+    """Select a recorded ratio of each serving run."""
     return f"sum by (run_id) (run_id:emissions_run_{quantity}_per_{unit}:ratio_1h{{{RUNS}}})"
 
 
 def mean(quantity: str, unit: str, weight: str) -> str:
-    """The mean of that over the runs, weighted by what they serve now."""
+    """Mean of a recorded ratio over the runs, weighted by their current rate."""
     weighted = f"sum({ratio(quantity, unit)} * on (run_id) sum by (run_id) ({weight}))"
     return f"{weighted} / (sum({weight} and on (run_id) {ratio(quantity, unit)}) > 0)"
 
@@ -32,43 +32,43 @@ NOW = Row(
             number(
                 "All, per 1,000 tokens",
                 GRAMS,
-                f"Emissions of the runs that serve, over the tokens that they made {OF_SERVERS}; "
-                "the mean, weighted by tokens.",
+                f"Emissions of the serving runs per 1,000 generated tokens {OF_SERVERS}; "
+                "mean weighted by tokens.",
                 latest(mean("carbon_grams", "thousand_tokens", TOKENS)),
                 nothing="none",
             ),
             number(
                 "All, per request",
                 GRAMS,
-                f"The same over requests {OF_SERVERS}; the mean, weighted by requests.",
+                f"Emissions per request {OF_SERVERS}; mean weighted by requests.",
                 latest(mean("carbon_grams", "request", REQUESTS)),
                 nothing="none",
             ),
             number(
                 "All, J per 1,000 tokens",
                 JOULES,
-                f"Energy {OF_SERVERS}; the mean, weighted by tokens.",
+                f"Energy per 1,000 tokens {OF_SERVERS}; mean weighted by tokens.",
                 latest(mean("energy_joules", "thousand_tokens", TOKENS)),
                 nothing="none",
             ),
             number(
                 "Tokens",
                 TOKENS_PER_SECOND,
-                "Tokens a second that the chosen runs make, as a mean of five minutes.",
+                "Tokens generated per second by the selected runs, averaged over five minutes.",
                 latest(f"sum({TOKENS})"),
                 nothing="none",
             ),
             number(
                 "Requests",
                 REQUESTS_PER_SECOND,
-                "Requests a second that they answer, as a mean of five minutes.",
+                "Requests answered per second, averaged over five minutes.",
                 latest(f"sum({REQUESTS})"),
                 nothing="none",
             ),
             number(
                 "Power",
                 WATTS,
-                "What they draw now, idle power of what they hold included.",
+                "Current power of the runs, including idle power of devices that they hold.",
                 latest(f"sum({POWER})"),
                 nothing="none",
             ),
@@ -103,21 +103,21 @@ COURSE = Row(
             graph(
                 "Tokens",
                 TOKENS_PER_SECOND,
-                "Tokens a second by run, as a mean of five minutes.",
+                "Tokens per second by run, averaged over five minutes.",
                 query(f"sum by (run_id) ({TOKENS})", "{{run_id}}"),
                 stacked=True,
             ),
             graph(
                 "Requests",
                 REQUESTS_PER_SECOND,
-                "Requests a second by run, as a mean of five minutes.",
+                "Requests per second by run, averaged over five minutes.",
                 query(f"sum by (run_id) ({REQUESTS})", "{{run_id}}"),
                 stacked=True,
             ),
             graph(
                 "Power",
                 WATTS,
-                "What the runs that serve draw, idle power of what they hold included.",
+                "Power of the serving runs, including idle power of devices that they hold.",
                 query(POWER, "{{run_id}}"),
                 stacked=True,
             ),
@@ -128,7 +128,7 @@ COURSE = Row(
         [
             table(
                 "Servers",
-                f"Each run that serves, {OF_SERVERS}.",
+                f"Emissions and energy of each serving run {OF_SERVERS}.",
                 {
                     "run_id": ("Run", ""),
                     "Value #A": ("Per 1,000 tokens", GRAMS),
@@ -144,9 +144,10 @@ COURSE = Row(
                 links={"Run": RUN.of_field("Run")},
             ),
             table(
-                "By what runs count themselves",
-                "Of the last hour, for 1,000 of what a run itself counts, where a server counts on "
-                "the left: all its emissions and energy over each of its units.",
+                "By units of work counted by runs",
+                "Over the last hour, per 1,000 units of work counted by the run itself, instead of "
+                "by a server as on the left: all its emissions and energy, divided by each of its "
+                "units.",
                 {
                     "run_id": ("Run", ""),
                     "unit": ("Unit", ""),
@@ -171,7 +172,7 @@ COURSE = Row(
 dashboard = board(
     "Emissions: serving",
     "emissions-serving",
-    "What an answer costs: grams and joules for each request and for 1,000 tokens.",
+    "Cost of inference: emissions and energy per request and per 1,000 tokens.",
     [NOW, COURSE],
     [
         variable(

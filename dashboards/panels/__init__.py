@@ -1,4 +1,4 @@
-"""What the dashboards are made of: panels of grafanalib with our defaults, rows and boards."""
+"""Building blocks of the dashboards: panels of grafanalib with defaults, rows and boards."""
 
 from panels.annotations import alerts, runs_begin, runs_end
 from panels.board import board

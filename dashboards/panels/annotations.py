@@ -1,4 +1,4 @@
-"""What happened, drawn across all graphs of a board."""
+"""Annotations: events drawn across all graphs of a dashboard."""
 
 from typing import Any
 
@@ -6,28 +6,28 @@ from panels.queries import ALERTS, DATA_SOURCE
 
 
 def runs_begin(where: str) -> dict[str, Any]:
-    """When runs began."""
-    return _at("Runs begin", "emissions_run_start_time_seconds", where, "blue")
+    """Annotate the starts of runs."""
+    return _at("Run starts", "emissions_run_start_time_seconds", where, "blue")
 
 
 def runs_end(where: str) -> dict[str, Any]:
-    """When runs ended."""
-    return _at("Runs end", "emissions_run_end_time_seconds", where, "purple")
+    """Annotate the ends of runs."""
+    return _at("Run ends", "emissions_run_end_time_seconds", where, "purple")
 
 
 def alerts(where: str = "") -> dict[str, Any]:
-    """When alerts of these rules fired; off until somebody asks, as they may cover all."""
+    """Annotate firing alerts; disabled by default, as they may cover the whole graph."""
     matchers = f",{where}}}" if where else "}"
-    made = _annotation("Alerts", ALERTS.replace("}", matchers), "red")
+    annotation = _annotation("Alerts", ALERTS.replace("}", matchers), "red")
     text = "{{severity}} {{instance}} {{run_id}} {{budget}}"
-    return {**made, "enable": False, "titleFormat": "{{alertname}}", "textFormat": text}
+    return {**annotation, "enable": False, "titleFormat": "{{alertname}}", "textFormat": text}
 
 
 def _at(name: str, metric: str, where: str, color: str) -> dict[str, Any]:
-    """Events at the times that a metric has as its value, in seconds."""
+    """Annotate the times that are the values of a metric, in seconds."""
     expr = f"1000 * max by (run_id, job_id) ({metric}{{{where}}})"
-    made = _annotation(name, expr, color)
-    return {**made, "titleFormat": f"{name}: {{{{run_id}}}}", "useValueForTime": True}
+    annotation = _annotation(name, expr, color)
+    return {**annotation, "titleFormat": f"{name}: {{{{run_id}}}}", "useValueForTime": True}
 
 
 def _annotation(name: str, expr: str, color: str) -> dict[str, Any]:

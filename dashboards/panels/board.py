@@ -1,4 +1,4 @@
-"""A whole dashboard."""
+"""The frame of a dashboard."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from panels.links import TAG, others
 from panels.variables import data_sources
 
 SCHEMA_VERSION = 39
-"""Of Grafana 11; grafanalib would say 12, which Grafana takes for a board of 2016."""
+"""Schema of Grafana 11; the 12 of grafanalib is treated by Grafana as a dashboard of 2016."""
 
 
 def board(
@@ -22,9 +22,9 @@ def board(
     annotations: Sequence[dict[str, Any]] = (),
     begins: str = "now-24h",
 ) -> core.Dashboard:
-    """A dashboard that asks for a data source and then for `variables`.
+    """Build a dashboard with a selector of the data source, followed by `variables`.
 
-    It opens on the time from `begins` until now.
+    Its default time range is from `begins` until now.
     """
     return core.Dashboard(
         title=title,

@@ -1,22 +1,22 @@
-"""What runs will have used at their end, and the range of that."""
+"""Forecasts of runs and their prediction intervals."""
 
 from collections.abc import Sequence
 from typing import Any
 
 OF_A_RUN = "instance, run_id, job_id"
-EXPECTED, LEAST, MOST = "forecast", "forecast, at least", "forecast, at most"
-"""Names of the lines; the last two are the edges of a band."""
+EXPECTED, LEAST, MOST = "forecast", "forecast, lower bound", "forecast, upper bound"
+"""Names of the lines; the last two bound a band."""
 COLOR = {"id": "color", "value": {"mode": "fixed", "fixedColor": "yellow"}}
 BARE = {"id": "custom.lineWidth", "value": 0}
 
 
 def expected(quantity: str, where: str, by: str = "", over_nodes: str = "sum") -> str:
-    """What is expected, over the nodes on which runs say how far they are."""
+    """Forecast over the nodes on which the runs report progress."""
     return _over(over_nodes, by, f"emissions_run_forecast_{quantity}", where)
 
 
 def bound(end: str, quantity: str, where: str, by: str = "", over_nodes: str = "sum") -> str:
-    """The `low` or `high` end of its range; there only where all that is expected has one."""
+    """The `low` or `high` bound of the forecast; absent unless all summed forecasts have one."""
     series, of_end = f"emissions_run_forecast_bound_{quantity}", f'{where},bound="{end}"'
     ranged = _over("count", by, series, of_end)
     every = f"{ranged} == {expected(quantity, where, by, 'count')}"
@@ -24,7 +24,7 @@ def bound(end: str, quantity: str, where: str, by: str = "", over_nodes: str = "
 
 
 def band() -> Sequence[dict[str, Any]]:
-    """How the three lines look: the range is an area behind what is expected."""
+    """Style of the three lines: the prediction interval is an area behind the forecast."""
     return [
         _line(EXPECTED, COLOR),
         _line(LEAST, COLOR, BARE),

@@ -1,4 +1,4 @@
-"""The kinds of panels."""
+"""Builders of panels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from grafanalib import core
 from panels.queries import DATA_SOURCE, lettered, refs
 
 ORANGE, RED = "orange", "red"
-"""Something wants to be looked at; something is wrong. Nothing else has a colour of its own."""
+"""Colors for warnings and errors; not used for anything else."""
 
 
 def graph(
@@ -20,7 +20,7 @@ def graph(
     link: str = "",
     **options: Any,
 ) -> core.TimeSeries:
-    """Lines over time; `stacked` for parts of a whole. A point leads to the address `link`."""
+    """Build a line chart; `stacked` for parts of a sum. `link` is the URL of a point."""
     defaults = {"links": [{"title": "Open", "url": link}]} if link else {}
     return core.TimeSeries(
         title=title,
@@ -49,7 +49,7 @@ def graph(
 def bars(
     title: str, unit: str, description: str, *targets: core.Target, link: str = ""
 ) -> core.TimeSeries:
-    """What came to be in each piece of the time shown, one upon the other."""
+    """Build a stacked bar chart of increases per step."""
     return graph(
         title,
         unit,
@@ -75,7 +75,7 @@ def number(
     nothing: str = "unknown",
     **options: Any,
 ) -> core.Stat:
-    """One number; it turns orange and red from there on. `nothing` stands for no number."""
+    """Build a single number with thresholds; `nothing` is the text if there is no value."""
     return core.Stat(
         title=title,
         description=description,
@@ -96,7 +96,7 @@ def number(
 def ranking(
     title: str, unit: str, description: str, target: core.Target, *, link: str = ""
 ) -> core.Panel:
-    """A bar for each row of an instant query, in its order."""
+    """Build a bar per row of an instant query, in its order."""
     return _Ranking(
         title=title,
         description=description,
@@ -110,14 +110,14 @@ def ranking(
 
 
 class _Ranking(core.Panel):
-    """A bar gauge; that of grafanalib is of a time before `fieldConfig`."""
+    """A bar gauge with `fieldConfig`, which the one of grafanalib does not support."""
 
     def __init__(self, *, unit: str, link: str, **options: Any) -> None:
         super().__init__(**options)
         self._unit, self._link = unit, link
 
     def to_json_data(self) -> dict[str, Any]:
-        """The panel as Grafana reads it."""
+        """Return the JSON model of the panel."""
         made: dict[str, Any] = self.panel_json(
             {
                 "type": "bargauge",
@@ -150,7 +150,7 @@ def table(
     links: Mapping[str, str] | None = None,
     red_from: Mapping[str, tuple[float, float]] | None = None,
 ) -> core.Table:
-    """Instant queries side by side, joined on the labels that they share.
+    """Build a table of instant queries, joined on their common labels.
 
     `columns` maps a field (a label, or `Value #A` of the first query, `#B` of the second, ...)
     to its heading and unit, in order. Values that are not named are hidden; labels are not, so
@@ -192,7 +192,7 @@ def table(
 def _override(
     heading: str, unit: str, link: str | None, colors: tuple[float, float] | None
 ) -> dict[str, Any]:
-    """How a column looks."""
+    """Build the style of a column."""
     properties: list[dict[str, Any]] = []
     if unit:
         properties.append({"id": "unit", "value": unit})

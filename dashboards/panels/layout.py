@@ -1,4 +1,4 @@
-"""Rows of panels on a grid of 24 columns."""
+"""Layout of rows of panels on a grid of 24 columns."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -7,20 +7,20 @@ from grafanalib import core
 
 WIDTH = 24
 HALF = 12
-"""Narrower than that, a graph has its legend below it."""
+"""Narrower graphs have their legend below them."""
 
 
 class Row:
-    """A heading and what stands under it: lines of panels, each as wide as its share."""
+    """A heading and lines of panels; the panels of a line have equal widths."""
 
     def __init__(self, title: str, *lines: tuple[int, Sequence[core.Panel]]) -> None:
-        """Each line is its height in units of the grid, and its panels from left to right."""
+        """Each line is its height in grid units, and its panels from left to right."""
         self.title = title
         self.lines = lines
 
 
 def lay_out(rows: Sequence[Row]) -> list[core.Panel]:
-    """All panels with their places and ids; a row without a title has no heading."""
+    """Return all panels with positions and ids; a row without a title has no heading."""
     panels: list[core.Panel] = []
     ids = count(1)
     y = 0

@@ -1,4 +1,4 @@
-"""Ways from one board to the next, with the time shown and the data source."""
+"""Links between dashboards that keep the time range and the data source."""
 
 from grafanalib import core
 
@@ -7,17 +7,17 @@ KEPT = "${datasource:queryparam}&${__url_time_range}"
 
 
 class Way:
-    """The address of another board for one value of its variable."""
+    """The URL of another dashboard for one value of its variable."""
 
     def __init__(self, uid: str, variable: str) -> None:
         self._start = f"/d/{uid}?{KEPT}&var-{variable}="
 
     def of_field(self, heading: str) -> str:
-        """From the row of a table, by one of its columns."""
+        """Return the URL for the row of a table, by one of its columns."""
         return f'{self._start}${{__data.fields["{heading}"]}}'
 
     def of_label(self, label: str) -> str:
-        """From a line or a bar, by one of its labels."""
+        """Return the URL for a line or a bar, by one of its labels."""
         return f"{self._start}${{__field.labels.{label}}}"
 
 
@@ -27,7 +27,7 @@ LEADERBOARD = Way("emissions-leaderboard", "user")
 
 
 def others() -> core.DashboardLink:
-    """A list of all the boards."""
+    """Build the menu of all dashboards."""
     return core.DashboardLink(
-        title="More of emissions", tags=[TAG], asDropdown=True, includeVars=False, keepTime=True
+        title="Emissions dashboards", tags=[TAG], asDropdown=True, includeVars=False, keepTime=True
     )

@@ -1,4 +1,4 @@
-"""Queries, and the expressions that many of them share."""
+"""Queries and shared PromQL expressions."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ from grafanalib import core
 
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 NODES = 'instance=~"$instance"'
-"""The matcher of the nodes that were chosen."""
+"""Matcher of the selected nodes."""
 NO_USER = "no user"
-"""What stands for the user of runs that have none; the leaderboard can be asked for it."""
+"""Placeholder for runs without a user; the leaderboard accepts it as a selection."""
 ALERTS = 'ALERTS{alertname=~"Emissions.+",alertstate="firing"}'
 OWNED = "instance_run_id_job_id_user_workload_namespace_account:emissions_run_info:max"
-"""Whose each run is; of all runs a quarter of what is scraped, or less."""
+"""Owner of each run; at most a quarter as many series as `emissions_run_info`."""
 JOULES_PER_KWH = "3.6e6"
 EVALUATION = "1m"
-"""How often rules record: bars of what was gained are no narrower."""
+"""Evaluation interval of the rules; bars of increases are not narrower."""
 
 
 def query(expr: str, legend: str = "__auto", *, interval: str = "") -> core.Target:
-    """A query over the time shown; `interval` is the least step."""
+    """Build a range query; `interval` is the minimum step."""
     return core.Target(
         expr=expr,
         legendFormat=legend,
@@ -29,50 +29,50 @@ def query(expr: str, legend: str = "__auto", *, interval: str = "") -> core.Targ
 
 
 def latest(expr: str, legend: str = "__auto") -> core.Target:
-    """A query at the end of the time shown."""
+    """Build an instant query at the end of the time range."""
     return core.Target(
         expr=expr, legendFormat=legend, intervalFactor=1, datasource=DATA_SOURCE, instant=True
     )
 
 
 def gained(recorded: str, by: str = "", where: str = "", window: str = "$__range") -> str:
-    """What rules recorded as added, an `:increase`, in the time shown or in another `window`."""
+    """Sum a recorded `:increase` over the time range or another `window`."""
     grouping = f" by ({by}) " if by else ""
     selector = f"{recorded}{{{where}}}" if where else recorded
     return f"sum{grouping}(sum_over_time({selector}[{window}]))"
 
 
 def top(count: int, expr: str, by: str, rank: str) -> str:
-    """Those of `expr` for which `rank` is largest at the end of the time shown.
+    """Select the series of `expr` with the largest `rank` at the end of the time range.
 
-    So the same ones are shown at all times, and few, however many there are.
+    The same few series are shown at all times, however many there are.
     """
     return f"{expr} and on ({by}) topk({count}, {rank})"
 
 
-def named(expr: str, label: str, nobody: str) -> str:
-    """`expr` with a text where a label is empty."""
-    return f'label_replace({expr}, "{label}", "{nobody}", "{label}", "")'
+def named(expr: str, label: str, placeholder: str) -> str:
+    """Replace an empty label of `expr` by a placeholder."""
+    return f'label_replace({expr}, "{label}", "{placeholder}", "{label}", "")'
 
 
 def matching(expr: str, label: str, pattern: str) -> str:
-    """Those of `expr` whose label matches a pattern, also where it was given to them by `named`."""
+    """Select the series of `expr` whose label matches a pattern, also if `named` set the label."""
     marked = f'label_replace({expr}, "chosen", "yes", "{label}", "{pattern}")'
     return f'({marked} and on (chosen) label_replace(vector(1), "chosen", "yes", "", ""))'
 
 
 def short_id(expr: str) -> str:
-    """`expr` with a label `short`: the id of a device, of a GPU its first digits."""
+    """Add a label `short`: the id of a device, shortened for GPUs."""
     return f'label_replace({expr}, "short", "$1", "id", "(GPU-[0-9a-f]{{8}}|.*).*")'
 
 
 def lettered(targets: Sequence[core.Target]) -> list[core.Target]:
-    """The queries of one panel with their names, A, B and so on."""
+    """Set the names of the queries of one panel: A, B and so on."""
     for target, ref in zip(targets, refs(len(targets)), strict=True):
         target.refId = ref
     return list(targets)
 
 
 def refs(length: int) -> str:
-    """The names of so many queries."""
+    """Return the names of this many queries."""
     return "ABCDEFGHIJKL"[:length]

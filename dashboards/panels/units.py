@@ -1,4 +1,4 @@
-"""Units as Grafana knows them. Joules become kilowatt hours in the query of a panel."""
+"""Grafana's names of units. Queries of panels convert joules to kilowatt hours."""
 
 WATTS = "watt"
 JOULES = "joule"

@@ -1,4 +1,4 @@
-"""What is asked for at the top of a board."""
+"""Variables, selected at the top of a dashboard."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ ALL = ".*"
 
 
 def data_sources() -> core.Template:
-    """Which Prometheus, or what answers like one."""
+    """Selector of the Prometheus-compatible data source."""
     return core.Template(
         name="datasource", label="Data source", type="datasource", query="prometheus"
     )
 
 
 def nodes(*, has_all: bool = True) -> core.Template:
-    """The nodes by name; all of them, or else the first."""
+    """Selector of nodes by name; defaults to all of them, or else to the first one."""
     query = "label_values(emissions_exporter_build_info, instance)"
     return variable("instance", "Node", query, all_value=ALL if has_all else "")
 
@@ -31,9 +31,9 @@ def variable(
     has_all: bool = False,
     regex: str = "",
 ) -> core.Template:
-    """Any number of the values of a query.
+    """Selector of any number of the values of a query.
 
-    All of them at first, where `all_value` matches them or `has_all` lists them; else the first.
+    Defaults to all values if `all_value` matches them or `has_all` lists them, else to the first.
     """
     begins_with_all = bool(all_value) or has_all
     return core.Template(
@@ -51,7 +51,7 @@ def variable(
 
 
 def kind(name: str, label: str, query: str) -> core.Template:
-    """One of the values of a query; the last in the alphabet at first."""
+    """Selector of one of the values of a query; defaults to the alphabetically last one."""
     return core.Template(
         name=name,
         label=label,
@@ -63,7 +63,7 @@ def kind(name: str, label: str, query: str) -> core.Template:
 
 
 def choice(name: str, label: str, values: Sequence[str]) -> core.Template:
-    """One of some values; the first of them at first."""
+    """Selector of one of some values; defaults to the first one."""
     return core.Template(
         name=name, label=label, type="custom", query=",".join(values), default=values[0]
     )

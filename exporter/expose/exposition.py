@@ -1,7 +1,8 @@
-"""The page of a tick: each family's samples rendered once, joined into both text formats.
+"""Renders a snapshot in the Prometheus text format 0.0.4 and in OpenMetrics 1.0.0.
 
-Text is the Prometheus format 0.0.4, OpenMetrics is 1.0.0. Samples are spelled the same in both;
-only the lines above them differ. Numbers and escapes are those of prometheus_client.
+Each family's samples are rendered once per tick and joined into both formats: sample lines are
+identical in both, only the header lines differ. Numbers and escapes are formatted as by
+prometheus_client.
 """
 
 import gzip
@@ -21,11 +22,11 @@ OPENMETRICS_END = b"# EOF\n"
 INFINITY = float("inf")
 NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 EXPONENT_THRESHOLD = 1e6
-"""Go writes numbers from here on with an exponent."""
+"""Go formats numbers from this value on with an exponent."""
 
 
 class RenderedFamily(NamedTuple):
-    """One family on the page."""
+    """One rendered metric family."""
 
     name: str
     text_head: bytes
@@ -34,54 +35,55 @@ class RenderedFamily(NamedTuple):
 
 
 class MetricsPage:
-    """What is served of one tick. Joined on first demand, then kept."""
+    """The rendered metrics of one tick. Joined on first use, then cached."""
 
     def __init__(self, parts: Sequence[RenderedFamily]) -> None:
         self._parts = parts
         self._joined: dict[bool, bytes] = {}
 
     def text(self) -> bytes:
-        """All families in the text format."""
+        """Return all families in the text format."""
         return self.body(openmetrics=False)
 
     def openmetrics(self) -> bytes:
-        """All families in OpenMetrics."""
+        """Return all families in the OpenMetrics format."""
         return self.body(openmetrics=True)
 
     def body(self, *, openmetrics: bool) -> bytes:
-        """All families, in either format."""
+        """Return all families in the requested format."""
         if openmetrics not in self._joined:
             self._joined[openmetrics] = _join(self._parts, openmetrics=openmetrics)
         return self._joined[openmetrics]
 
     def gzipped(self, *, openmetrics: bool) -> bytes:
-        """All families, in either format, compressed; not kept.
+        """Return all families in the requested format, compressed with gzip; not cached.
 
-        Level 1 costs a quarter of the usual level's time for a page half as large again.
+        Level 1 takes a quarter of the time of the default level, and the output is half as large
+        again.
         """
         return gzip.compress(self.body(openmetrics=openmetrics), compresslevel=1, mtime=0)
 
     def select(self, names: Container[str], *, openmetrics: bool) -> bytes:
-        """Only the families with these names, spelled as before their samples."""
+        """Return only the families with these full names."""
         chosen = [part for part in self._parts if part.name in names]
         return _join(chosen, openmetrics=openmetrics)
 
 
 class MetricsRenderer:
-    """Renders one view after the other, and keeps what stays the same of each sample's line."""
+    """Renders snapshot views, and caches the constant part of each sample line."""
 
     def __init__(self, families: Sequence[MetricFamily]) -> None:
         self._writers = [_FamilyRenderer(family) for family in families]
 
     def render(self, view: SnapshotView) -> MetricsPage:
-        """The page of a view; families without samples are left out."""
-        spelled: dict[float, str] = {}
-        parts = [writer.write(view, spelled) for writer in self._writers]
+        """Render a view; families without samples are omitted."""
+        formatted: dict[float, str] = {}
+        parts = [writer.write(view, formatted) for writer in self._writers]
         return MetricsPage([part for part in parts if part.body])
 
 
 class _FamilyRenderer:
-    """Writes one family; remembers what it wrote last, and `name{labels} ` of every series."""
+    """Renders one family; caches its last output and the `name{labels} ` prefix of every series."""
 
     def __init__(self, family: MetricFamily) -> None:
         self._family = family
@@ -95,20 +97,23 @@ class _FamilyRenderer:
         self._labels: list[tuple[str, ...]] = []
         self._prefixes: list[str] = []
 
-    def write(self, view: SnapshotView, spelled: dict[float, str]) -> RenderedFamily:
-        """The family's samples. `spelled` keeps numbers: half of those on a page are twins."""
+    def write(self, view: SnapshotView, formatted: dict[float, str]) -> RenderedFamily:
+        """Render the family's samples.
+
+        `formatted` caches formatted numbers: half of the numbers on a page occur twice.
+        """
         samples = list(self._family.samples(view))
         if samples != self._samples:
             labels = [labels for labels, _ in samples]
             if labels != self._labels:
-                known = dict(zip(self._labels, self._prefixes, strict=True))
-                self._prefixes = [known.get(each) or self._prefix(each) for each in labels]
+                cached = dict(zip(self._labels, self._prefixes, strict=True))
+                self._prefixes = [cached.get(each) or self._prefix(each) for each in labels]
                 self._labels = labels
             texts = []
             for _, value in samples:
-                text = spelled.get(value)
+                text = formatted.get(value)
                 if text is None:
-                    text = spelled[value] = format_number(value) + "\n"
+                    text = formatted[value] = format_number(value) + "\n"
                 texts.append(text)
             lines = "".join(map(add, self._prefixes, texts))
             self._samples, self._part = samples, self._part._replace(body=lines.encode())
@@ -117,14 +122,14 @@ class _FamilyRenderer:
     def _prefix(self, labels: tuple[str, ...]) -> str:
         if not labels:
             return f"{self._family.name} "
-        # in the order of their names, as prometheus_client has them
+        # sorted by name, as in prometheus_client
         pairs = sorted(zip(self._family.labels, labels, strict=True))
         text = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
         return f"{self._family.name}{{{text}}} "
 
 
 def format_number(value: float) -> str:
-    """A number as Go and prometheus_client spell it, for example `1.5e+06` or `+Inf`."""
+    """Format a number as Go and prometheus_client do, for example `1.5e+06` or `+Inf`."""
     text = repr(float(value))
     if -INFINITY < value < EXPONENT_THRESHOLD:
         return text
@@ -138,7 +143,7 @@ def format_number(value: float) -> str:
 
 
 def escape_label(value: str) -> str:
-    """A label value as it stands between quotes; bytes that are no UTF-8 are spelled out."""
+    """Escape a label value for use between quotes; bytes that are not UTF-8 become escapes."""
     if not value.isascii():
         value = value.encode("utf-8", "backslashreplace").decode()
     return _escape_controls(value).replace('"', r"\"")
@@ -162,7 +167,7 @@ def _join(parts: Sequence[RenderedFamily], *, openmetrics: bool) -> bytes:
 
 
 class PublishedTick(NamedTuple):
-    """One tick in the shapes that readers ask for."""
+    """One tick as a snapshot, as sums and as rendered metrics."""
 
     snapshot: Snapshot
     view: SnapshotView
@@ -170,7 +175,7 @@ class PublishedTick(NamedTuple):
 
 
 class SnapshotPublisher:
-    """Holds what is shown now. Written by the loop alone, read from any thread."""
+    """Holds the latest published tick. Written by the loop only, read from any thread."""
 
     def __init__(
         self,
@@ -183,6 +188,6 @@ class SnapshotPublisher:
         """None until the first tick."""
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Render a snapshot and show it in the place of the one before."""
+        """Render a snapshot and replace the published tick."""
         view = SnapshotView(snapshot, self._process())
         self.current = PublishedTick(snapshot, view, self._renderer.render(view))

@@ -1,21 +1,21 @@
-"""What the daemon itself costs, from /proc/self."""
+"""Resource usage of the daemon itself, from /proc/self."""
 
 import os
 from typing import NamedTuple
 
 
 class ProcessState(NamedTuple):
-    """The daemon's own use of the machine."""
+    """Resource usage of the daemon."""
 
     cpu_seconds: float
     resident_bytes: int
     open_fds: int
     started: float
-    """Wall clock, seconds."""
+    """Start time in seconds since the Unix epoch."""
 
 
 class ProcessCollector:
-    """Reads `ProcessState` of this process."""
+    """Reads the `ProcessState` of this process."""
 
     def __init__(self, procfs: str = "/proc") -> None:
         self._stat = os.path.join(procfs, "self", "stat")
@@ -25,14 +25,14 @@ class ProcessCollector:
         self._boot = _boot_time(os.path.join(procfs, "stat"))
 
     def read(self) -> ProcessState | None:
-        """The state now; None where procfs cannot be read.
+        """Return the current state; None if procfs cannot be read.
 
         Fields as numbered in proc(5): utime 14, stime 15, starttime 22, rss 24.
         """
         try:
             with open(self._stat, "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
-            fds = len(os.listdir(self._fds)) - 1  # without the one that lists them
+            fds = len(os.listdir(self._fds)) - 1  # without the descriptor of this listing
         except OSError:
             return None
         return ProcessState(
@@ -44,7 +44,7 @@ class ProcessCollector:
 
 
 def _boot_time(path: str) -> float:
-    """Wall clock at boot, seconds; 0 where it cannot be read."""
+    """Return the boot time in seconds since the Unix epoch; 0 if it cannot be read."""
     try:
         with open(path, "rb") as file:
             for line in file:

@@ -1,6 +1,6 @@
-"""The metrics as a prometheus_client Collector, for programs that embed the exporter.
+"""A prometheus_client Collector of the metrics, for programs that embed the exporter.
 
-The daemon renders its pages itself; the tests compare them with what this collector gives.
+The daemon renders its metrics itself; tests compare them with the output of this collector.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +13,9 @@ from exporter.expose.snapshot_view import SnapshotView
 
 
 class PrometheusCollector(Collector):
-    """Collects `families` of the latest view.
+    """Collects `families` of the latest snapshot view.
 
-    A program whose registry has `process_*` already leaves those out of `families`.
+    If the registry already has `process_*` metrics, omit them from `families`.
     """
 
     def __init__(
@@ -25,11 +25,11 @@ class PrometheusCollector(Collector):
         self._latest = latest
 
     def describe(self) -> Iterable[Metric]:
-        """The families without samples, so that registering does not read."""
+        """Return the families without samples, so that registering reads nothing."""
         return [_metric(family) for family in self._families]
 
     def collect(self) -> Iterable[Metric]:
-        """The families that have samples now."""
+        """Return the families that have samples."""
         view = self._latest()
         if view is None:
             return

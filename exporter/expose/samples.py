@@ -1,4 +1,4 @@
-"""The samples of each metric family: from a `SnapshotView` to label values and numbers."""
+"""Sample functions of the metric families: from a `SnapshotView` to label values and numbers."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -18,39 +18,39 @@ Samples: TypeAlias = Iterable[Sample]
 SampleFunction: TypeAlias = Callable[[SnapshotView], Samples]
 
 DECIMALS = 3
-"""Digits kept of watts, ratios of time and ages: finer than any meter, and a shorter page."""
+"""Decimal places of watts, ratios and ages: finer than any meter, and keeps the page short."""
 
 
 def counted_energy(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Joules as counted."""
+    """Return energy in joules since the counter began (`counted_uj`)."""
     return lambda view: [
         (labels, units.joules(tally.counted_uj)) for labels, tally in tallies(view).items()
     ]
 
 
 def counted_carbon(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Grams as counted."""
+    """Return emissions in grams since the counter began (`counted_ng`)."""
     return lambda view: [
         (labels, units.grams(tally.counted_ng)) for labels, tally in tallies(view).items()
     ]
 
 
 def cumulative_energy(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Joules as the ledger knows them."""
+    """Return energy in joules since the ledger was created (`total_uj`)."""
     return lambda view: [
         (labels, units.joules(tally.total_uj)) for labels, tally in tallies(view).items()
     ]
 
 
 def cumulative_carbon(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Grams as the ledger knows them."""
+    """Return emissions in grams since the ledger was created (`total_ng`)."""
     return lambda view: [
         (labels, units.grams(tally.total_ng)) for labels, tally in tallies(view).items()
     ]
 
 
 def power_watts(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Watts, where they are known."""
+    """Return power in watts; no sample where it is unknown."""
     return lambda view: [
         (labels, round(tally.power_watts, DECIMALS))
         for labels, tally in tallies(view).items()
@@ -59,7 +59,7 @@ def power_watts(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
 
 
 def per_device(value: Callable[[DeviceState], float | None]) -> SampleFunction:
-    """One sample per device, where there is a value."""
+    """Return one sample per device that has a value."""
     return lambda view: [
         (state.info.device, number)
         for state in view.snapshot.devices
@@ -68,7 +68,7 @@ def per_device(value: Callable[[DeviceState], float | None]) -> SampleFunction:
 
 
 def per_run(value: Callable[[RunInfo], float | None]) -> SampleFunction:
-    """One sample per run, where there is a value."""
+    """Return one sample per run that has a value."""
     return lambda view: [
         ((run.shown_id, run.key.job_id), number)
         for run in view.snapshot.runs
@@ -77,7 +77,7 @@ def per_run(value: Callable[[RunInfo], float | None]) -> SampleFunction:
 
 
 def per_factor(value: Callable[[IntensityState, Factor], float | None]) -> SampleFunction:
-    """One sample of each intensity in force, where there is one and it has the value."""
+    """Return one sample per carbon intensity in effect that has a value."""
     return lambda view: [
         (_factor_labels(state.factor), number)
         for state in _grid_states(view)
@@ -86,7 +86,7 @@ def per_factor(value: Callable[[IntensityState, Factor], float | None]) -> Sampl
 
 
 def _grid_states(view: SnapshotView) -> list[IntensityState]:
-    """The first intensity, and the second where one is wanted."""
+    """Return the main intensity and, if configured, the second one."""
     first = view.snapshot.grid
     return [first] if first.second is None else [first, first.second]
 
@@ -96,39 +96,39 @@ def _factor_labels(factor: Factor) -> tuple[str, str, str, str]:
 
 
 def grid_requests(view: SnapshotView) -> Samples:
-    """How often each live source was asked, by how that went."""
+    """Requests to each live intensity source, by outcome."""
     for feed in view.snapshot.grid.feeds:
         for outcome, times in feed.requests:
             yield (feed.name, outcome), times
 
 
 def health_value(value: Callable[[DaemonHealth], float]) -> SampleFunction:
-    """One sample of how the daemon fares."""
+    """Return one sample of the daemon's health."""
     return lambda view: (((), value(view.snapshot.health)),)
 
 
 def process_value(value: Callable[[ProcessState], float]) -> SampleFunction:
-    """One sample of what the daemon uses, where that can be read."""
+    """Return one sample of the daemon's own resource usage; none if procfs cannot be read."""
     return lambda view: () if view.process is None else (((), value(view.process)),)
 
 
 def device_info(view: SnapshotView) -> Samples:
-    """What each device is."""
+    """Metadata of each device."""
     for state in view.snapshot.devices:
         info = state.info
-        described = (info.model, info.vendor, info.source, info.ordinal, info.pci_bus_id)
-        yield (*info.device, *described), 1
+        metadata = (info.model, info.vendor, info.source, info.ordinal, info.pci_bus_id)
+        yield (*info.device, *metadata), 1
 
 
 def device_events(view: SnapshotView) -> Samples:
-    """Events of each counter, those that may yet happen included."""
+    """Events of each device's energy counter, including those that have not happened yet, at 0."""
     for state in view.snapshot.devices:
         for event, count in state.events.items():
             yield (*state.info.device, event), count
 
 
 def run_held_idle(view: SnapshotView) -> Samples:
-    """Idle energy of what each run holds, by kind of device."""
+    """Idle energy of the devices held by each run, by device kind."""
     held: dict[tuple[str, ...], int] = {}
     for labels, tally in view.runs.items():
         of_kind = labels[:3]
@@ -137,21 +137,21 @@ def run_held_idle(view: SnapshotView) -> Samples:
 
 
 def run_members(view: SnapshotView) -> Samples:
-    """Pods and containers of each run."""
+    """Pods and containers of each run on this node."""
     for run in view.snapshot.runs:
         for pod, container in view.snapshot.members.get(run.key, ()):
             yield (run.shown_id, run.key.job_id, pod, container), 1
 
 
 def run_units(view: SnapshotView) -> Samples:
-    """What runs count, as counted."""
+    """Units of work of each run since the counter began."""
     for run in view.snapshot.runs:
         for unit in run.units:
             yield (run.shown_id, run.key.job_id, unit.name), unit.amount - unit.base
 
 
 def run_forecast(value: Callable[[Forecast], float]) -> SampleFunction:
-    """One sample per open run that says how far it has come."""
+    """Return one sample per open run that reports its progress."""
     return lambda view: [
         ((run.shown_id, run.key.job_id), value(ahead))
         for run in view.snapshot.runs
@@ -160,7 +160,7 @@ def run_forecast(value: Callable[[Forecast], float]) -> SampleFunction:
 
 
 def run_forecast_bounds(value: Callable[[ForecastOutcome], float]) -> SampleFunction:
-    """Two samples, low and high, per open run whose forecast has a range."""
+    """Return two samples, low and high, per open run whose forecast has a prediction interval."""
 
     def rows(view: SnapshotView) -> Samples:
         for run in view.snapshot.runs:
@@ -173,7 +173,7 @@ def run_forecast_bounds(value: Callable[[ForecastOutcome], float]) -> SampleFunc
 
 
 def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]) -> SampleFunction:
-    """One sample per owner."""
+    """Return one sample per owner."""
 
     def rows(view: SnapshotView) -> Samples:
         for owner, tally in view.owners.items():
@@ -185,7 +185,7 @@ def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]
 
 
 def run_cumulative_carbon(view: SnapshotView) -> Samples:
-    """Grams of each shown run over its devices, as the ledger knows them."""
+    """Emissions in grams of each exported run since its first start, summed over its devices."""
     sums = {(run.shown_id, run.key.job_id): 0 for run in view.snapshot.runs}
     for (run_id, job_id, _, _), tally in view.runs.items():
         sums[run_id, job_id] += tally.total_ng
@@ -193,22 +193,22 @@ def run_cumulative_carbon(view: SnapshotView) -> Samples:
 
 
 def run_info(exported_labels: tuple[str, ...]) -> SampleFunction:
-    """What each run is, with the labels that the operator lets through."""
+    """Return the metadata of each run, with the labels in `attribute.exported_labels`."""
 
     def rows(view: SnapshotView) -> Samples:
         for run in view.snapshot.runs:
             if not run.is_user_known:
-                continue  # it would be another series as soon as the name is known
-            what = (run.shown_id, run.key.job_id, run.name, run.user, run.namespace)
+                continue  # the series would be replaced by another one once the name is known
+            identity = (run.shown_id, run.key.job_id, run.name, run.user, run.namespace)
             given = dict(run.labels) if exported_labels else {}
             labels = [given.get(name, "") for name in exported_labels]
-            yield (*what, run.origin, run.account, *labels), 1
+            yield (*identity, run.origin, run.account, *labels), 1
 
     return rows
 
 
 def grid_info(view: SnapshotView) -> Samples:
-    """Where each intensity in force comes from."""
+    """Source of each carbon intensity in effect."""
     for state in _grid_states(view):
         if state.factor is not None:
             estimated = "true" if state.factor.estimated else "false"
@@ -216,38 +216,38 @@ def grid_info(view: SnapshotView) -> Samples:
 
 
 def pue(view: SnapshotView) -> Samples:
-    """Facility energy over machine energy."""
+    """Power usage effectiveness: facility energy divided by machine energy."""
     factor = view.snapshot.grid.factor
     if factor is not None:
         yield (), factor.pue
 
 
 def collector_success(view: SnapshotView) -> Samples:
-    """Whether each collector worked."""
+    """Whether the last attempt of each collector succeeded."""
     return [((state.name,), int(state.ok)) for state in view.snapshot.collectors]
 
 
 def config_reload(view: SnapshotView) -> Samples:
-    """Whether the settings could be read at the last reload; a state is there if not."""
+    """Whether the last reload succeeded. Only a failed reload adds a state named `SETTINGS`."""
     return [((), int(all(s.ok for s in view.snapshot.collectors if s.name == SETTINGS)))]
 
 
 def collector_duration(view: SnapshotView) -> Samples:
-    """Seconds that each collector took."""
+    """Duration of the last attempt of each collector, in seconds."""
     return [((state.name,), state.seconds) for state in view.snapshot.collectors]
 
 
 def driver_calls(view: SnapshotView) -> Samples:
-    """How often each function of a driver was called."""
+    """Number of calls of each driver function."""
     return [((call,), cost.calls) for call, cost in view.snapshot.driver_calls.items()]
 
 
 def driver_seconds(view: SnapshotView) -> Samples:
-    """How long those calls took."""
+    """Time spent in each driver function, in seconds."""
     return [((call,), cost.seconds) for call, cost in view.snapshot.driver_calls.items()]
 
 
 def build_info(_: SnapshotView) -> Samples:
-    """Which program this is."""
+    """Versions of the exporter and of Python."""
     python = ".".join(map(str, sys.version_info[:3]))
     return (((__version__, python), 1),)

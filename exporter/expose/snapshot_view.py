@@ -1,4 +1,4 @@
-"""One snapshot summed up for showing: per device, method, reason and run, in exact integers."""
+"""Sums over one snapshot for exposition, by device, method, reason and run, in exact integers."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -25,14 +25,15 @@ REASONS_BY_KIND = {
         UnattributedReason.RESTART,
     ),
 }
-"""Reasons that are shown at 0 from the first page, so that `increase()` misses no first step."""
+"""Reasons exported at 0 from the first tick, so that `increase()` does not miss the first step."""
 
 
 class Tally:
-    """A sum over lines of the books.
+    """A sum over account balances.
 
-    `counted_*` is what counters show, `total_*` what the ledger knows, `held_uj` the counted idle
-    energy of what was held. `power_watts` is None where no line has a power.
+    `counted_*` are since the counter began (exported by counters), `total_*` since the ledger was
+    created, and `held_uj` is the counted idle energy of held devices. `power_watts` is None if none
+    of the balances has a power.
     """
 
     __slots__ = ("counted_ng", "counted_uj", "held_uj", "power_watts", "total_ng", "total_uj")
@@ -54,7 +55,7 @@ class Tally:
         total_ng: int,
         power_watts: float | None,
     ) -> None:
-        """Add one line."""
+        """Add one balance."""
         self.counted_uj += counted_uj
         self.held_uj += held_uj
         self.counted_ng += counted_ng
@@ -64,7 +65,7 @@ class Tally:
             self.power_watts = power_watts + (self.power_watts or 0.0)
 
     def include(self, other: "Tally") -> None:
-        """Add another sum."""
+        """Add another tally."""
         self.add(
             other.counted_uj,
             other.held_uj,
@@ -76,11 +77,11 @@ class Tally:
 
 
 Tallies: TypeAlias = dict[tuple[str, ...], Tally]
-"""Sums by the values of the labels under which they are shown."""
+"""Tallies by the label values under which they are exported."""
 
 
 def sum_tallies(tallies: Iterable[Tally]) -> Tally:
-    """The sum of sums."""
+    """Return the sum of all tallies."""
     total = Tally()
     for tally in tallies:
         total.include(tally)
@@ -88,9 +89,10 @@ def sum_tallies(tallies: Iterable[Tally]) -> Tally:
 
 
 class SnapshotView:
-    """A snapshot and its sums: `devices` by kind and id, `by_method` and `unattributed` too.
+    """A snapshot and its sums.
 
-    For each device: `devices` = `attributed` + its `unattributed` = its `by_method`, exactly.
+    `devices`, `by_method` and `unattributed` are keyed by device kind and id first. For each
+    device, exactly: `devices` = `attributed` + its `unattributed` = its `by_method`.
     """
 
     def __init__(self, snapshot: Snapshot, process: ProcessState | None = None) -> None:
@@ -101,12 +103,12 @@ class SnapshotView:
         self.attributed: Tallies = defaultdict(Tally)
         self.unattributed: Tallies = defaultdict(Tally)
         self.runs: Tallies = defaultdict(Tally)
-        """By run id, job id, kind, and id for GPUs only; "" for the rest."""
+        """By run id, job id, device kind and device id; the device id is empty except for GPUs."""
         self._open_sums()
         self._add_rows()
 
     def run_totals(self) -> Tallies:
-        """The sums of each shown run over its devices, by run id and job id."""
+        """Return the sum of each exported run over its devices, by run id and job id."""
         totals: Tallies = {(run.shown_id, run.key.job_id): Tally() for run in self.snapshot.runs}
         for (run_id, job_id, _, _), tally in self.runs.items():
             totals[run_id, job_id].include(tally)
@@ -114,7 +116,7 @@ class SnapshotView:
 
     @cached_property
     def owners(self) -> dict[Owner, Tally]:
-        """The sums of all runs of each owner, those that have left the page included."""
+        """Sums of all runs of each owner, including runs that are no longer exported."""
         sums: dict[Owner, Tally] = defaultdict(Tally)
         for owner, energy_uj, carbon_ng in self.snapshot.owners:
             sums[owner].add(energy_uj, 0, carbon_ng, 0, 0, None)
@@ -130,9 +132,9 @@ class SnapshotView:
 
     @cached_property
     def by_split(self) -> Tallies:
-        """What runs used of each device, by how their shares were found: kind, id and split.
+        """Energy attributed to runs, by device kind, device id and split.
 
-        Summed up only where it is asked for, as no family shows it.
+        Computed only on demand, since no metric family needs it.
         """
         sums: Tallies = defaultdict(Tally)
         for device, target, _, split, balance, power_watts in self.snapshot.rows:
@@ -142,7 +144,7 @@ class SnapshotView:
         return sums
 
     def _open_sums(self) -> None:
-        """Put down at 0 what may come to be, so that every counter is seen to begin at 0."""
+        """Create every expected sum at 0, so that each counter is first exported at 0."""
         counted = [state for state in self.snapshot.devices if state.is_counted]
         for state in counted:
             device = state.info.device
@@ -192,7 +194,10 @@ class SnapshotView:
 
 
 def methods_of(state: DeviceState) -> tuple[Method, ...]:
-    """How a device's energy may be got: a GPU's power is integrated where its counter fails."""
+    """Return the measurement methods that a device may use.
+
+    The energy of a GPU is integrated from power while its counter cannot be read.
+    """
     info = state.info
     if info.device.kind is DeviceKind.GPU and info.method is Method.COUNTER:
         return (Method.COUNTER, Method.INTEGRATED)

@@ -160,7 +160,7 @@ def test_a_state_directory_without_rights_is_refused_with_the_remedy(home: Path)
 
 def test_a_socket_path_that_is_too_long_is_refused_with_its_bound(tmp_path: Path) -> None:
     said = refusal(f"--path.state={tmp_path}/state", f"--socket.path={tmp_path}/{'x' * 120}")
-    assert "the kernel takes 107; choose a shorter path" in said
+    assert "the limit of the kernel is 107; choose a shorter path" in said
 
 
 def test_a_fixture_that_is_not_there_is_refused_with_the_argument() -> None:
@@ -209,7 +209,7 @@ def test_a_run_id_of_10_kb_is_refused_with_the_bound_and_the_command_runs(daemon
     run = daemon.run(f"--run-id={LONG_ID}", "--", "true")
     _, said = run.communicate(timeout=30)
     assert run.returncode == 0
-    assert b"not measured: run_id: has 10000 bytes, at most 1024 are taken; shorten it" in said
+    assert b"not measured: run_id: has 10000 bytes, the limit is 1024; shorten it" in said
 
 
 @reading
@@ -288,7 +288,7 @@ def test_short_of_file_handles_it_counts_every_process_and_says_so(
             client.close()
         assert said.startswith(b"Run many")
         assert daemon.json("/api/v1/runs/many")["energy_uj"] > 0
-        assert f"only {FILES} files may be open" in daemon.log()
+        assert f"open_files={FILES}" in daemon.log()
         assert "LimitNOFILE" in daemon.log()
         assert len(daemon.log()) < 10_000
         assert daemon.json("/api/v1/snapshot")["health"]["loop_overruns"] == 0

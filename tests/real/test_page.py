@@ -198,7 +198,7 @@ def test_text_that_is_marked_stays_marked_and_the_page_says_that_it_waits(daemon
     waiting = page.locator("#waiting")
     page.locator("h1").dblclick()
     said = other_than(page, waiting.inner_text, "")
-    assert re.match(r"Text is marked since \d\d:\d\d:\d\d UTC", said)
+    assert re.match(r"Text is selected since \d\d:\d\d:\d\d UTC", said)
     assert page.evaluate("String(getSelection())")
     before = page.title()
     page.evaluate("getSelection().removeAllRanges()")
@@ -361,7 +361,7 @@ def test_a_page_says_that_it_waits_while_its_daemon_is_away_and_goes_on_with_it(
     assert waiting.inner_text() == ""
     daemon.kill()
     said = other_than(page, waiting.inner_text, "")
-    assert re.match(r"No answer since \d\d:\d\d:\d\d UTC", said)
+    assert re.match(r"No response since \d\d:\d\d:\d\d UTC", said)
     assert page.get_by_text("waves", exact=True).is_visible()
     daemon.start()
     other_than(page, waiting.inner_text, said)

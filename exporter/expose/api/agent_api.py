@@ -1,6 +1,6 @@
-"""The agent socket: programs of this machine register their runs and end them.
+"""The agent API on the UNIX socket: local programs register, update and end their runs.
 
-Who asks is what the kernel says of the peer; a body names no process.
+The kernel's peer credentials identify the caller; request bodies name no process.
 """
 
 import asyncio
@@ -37,20 +37,20 @@ from exporter.units import NANOSECONDS_PER_SECOND
 RUNS_PATH = "/v1/runs"
 INTENSITY_PATH = "/v1/intensity"
 IMPORT_PATH = "/v1/history"
-LEDGER = "/v1/ledger"
+LEDGER_PATH = "/v1/ledger"
 END_SUFFIX = "/end"
 LOG_SUFFIX = "/log"
 RUNS_METHODS = (*READ_METHODS, "POST")
 POST_ONLY = ("POST",)
 ANSWER_TIMEOUT_SECONDS = 5.0
 REQUESTS_PER_SECOND = 50
-"""Registrations and ends that one user may ask for in a second."""
+"""Requests that one user may send per second."""
 IMPORTS_PER_SECOND = 20
-"""Each has many runs and is one transaction of the ledger."""
+"""Lower, since each import has many runs and is one transaction of the ledger."""
 
 
 class AgentApi:
-    """Hands what peers ask for to the loop, and its answers back."""
+    """Passes commands of peers to the loop and returns the results."""
 
     def __init__(
         self,
@@ -59,25 +59,25 @@ class AgentApi:
         names: BoundedExecutor,
         clock: Clock,
     ) -> None:
-        """`names` is where questions to the directory of users wait."""
+        """`names` executes lookups of user names."""
         self._api = api
         self._submit = submit
         self._names = names
-        self._allowance = UserRateLimiter(clock, REQUESTS_PER_SECOND)
-        self._histories = UserRateLimiter(clock, IMPORTS_PER_SECOND)
+        self._limiter = UserRateLimiter(clock, REQUESTS_PER_SECOND)
+        self._import_limiter = UserRateLimiter(clock, IMPORTS_PER_SECOND)
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
-        """The answer to any request on the agent socket. Raises Refused."""
+        """Handle any request on the agent socket. Raises RequestRefused."""
         path, method = request.path, request.method
         if path == RUNS_PATH and method == "POST":
             return await self._start(request)
         if path == IMPORT_PATH:
             return (
-                await self._take_in(request) if method == "POST" else method_not_allowed(POST_ONLY)
+                await self._import(request) if method == "POST" else method_not_allowed(POST_ONLY)
             )
-        if path in (INTENSITY_PATH, LEDGER):
+        if path in (INTENSITY_PATH, LEDGER_PATH):
             return (
-                await self._fact(path)
+                await self._read(path)
                 if method in READ_METHODS
                 else method_not_allowed(READ_METHODS)
             )
@@ -87,21 +87,21 @@ class AgentApi:
                 if method in READ_METHODS
                 else method_not_allowed(RUNS_METHODS)
             )
-        for verb, obey in ((END_SUFFIX, self._end), (LOG_SUFFIX, self._log)):
+        for suffix, handler in ((END_SUFFIX, self._end), (LOG_SUFFIX, self._log)):
             if (
-                path.endswith(verb)
-                and (run_id := path_child(path.removesuffix(verb), RUNS_PATH)) is not None
+                path.endswith(suffix)
+                and (run_id := path_child(path.removesuffix(suffix), RUNS_PATH)) is not None
             ):
                 return (
-                    await obey(run_id, request)
+                    await handler(run_id, request)
                     if method == "POST"
                     else method_not_allowed(POST_ONLY)
                 )
         if (run_id := path_child(path, RUNS_PATH)) is None:
             raise RequestRefused(
                 404,
-                f"there is nothing at {path}; there are {RUNS_PATH}, {INTENSITY_PATH}, {LEDGER}, "
-                f"{IMPORT_PATH}",
+                f"unknown path {path}; known paths are {RUNS_PATH}, {INTENSITY_PATH}, "
+                f"{LEDGER_PATH}, {IMPORT_PATH}",
             )
         return (
             await self._api.run(run_id, request.query)
@@ -109,49 +109,51 @@ class AgentApi:
             else method_not_allowed(READ_METHODS)
         )
 
-    async def _fact(self, path: str) -> HttpResponse:
+    async def _read(self, path: str) -> HttpResponse:
         return self._api.intensity() if path == INTENSITY_PATH else await self._api.ledger()
 
     async def _start(self, request: HttpRequest) -> HttpResponse:
         peer = self._admit(request)
-        wanted = parse_start(request.body)
+        start = parse_start(request.body)
         if peer.pid == 0:
             raise RequestRefused(
                 409,
-                "the daemon cannot see your process: it runs in another pid namespace. Share the "
-                "host's (hostPID), or name the run by the environment variable EMISSIONS_RUN_ID "
-                "or an annotation",
+                "the daemon cannot see your process: it runs in another pid namespace. Share "
+                "that of the host (hostPID), or set the run id by the environment variable "
+                "EMISSIONS_RUN_ID or an annotation",
             )
-        command = wanted._replace(uid=peer.uid, pid=peer.pid, user=await self._user_name(peer.uid))
-        return json_response(record_to_json(await self._obtain(command)), 201)
+        command = start._replace(uid=peer.uid, pid=peer.pid, user=await self._user_name(peer.uid))
+        return json_response(record_to_json(await self._run_command(command)), 201)
 
     async def _end(self, run_id: str, request: HttpRequest) -> HttpResponse:
         peer = self._admit(request)
         job_id = parse_end(request.body)
         command = EndRun(peer.uid, validate_text("run_id", run_id), job_id, pid=peer.pid)
-        return json_response(record_to_json(await self._obtain(command)))
+        return json_response(record_to_json(await self._run_command(command)))
 
     async def _log(self, run_id: str, request: HttpRequest) -> HttpResponse:
         peer = self._admit(request)
-        said = parse_log(request.body)
-        command = said._replace(uid=peer.uid, run_id=validate_text("run_id", run_id), pid=peer.pid)
-        return json_response(record_to_json(await self._obtain(command)))
+        log_run = parse_log(request.body)
+        command = log_run._replace(
+            uid=peer.uid, run_id=validate_text("run_id", run_id), pid=peer.pid
+        )
+        return json_response(record_to_json(await self._run_command(command)))
 
-    async def _take_in(self, request: HttpRequest) -> HttpResponse:
+    async def _import(self, request: HttpRequest) -> HttpResponse:
         peer = self._admit(request)
-        self._histories.take(peer.uid)
+        self._import_limiter.take(peer.uid)
         user = await self._user_name(peer.uid) or str(peer.uid)
-        answer = await self._answered(parse_import(request.body, user))
+        answer = await self._submit_command(parse_import(request.body, user))
         assert isinstance(answer, ImportResult)
         return json_response(answer._asdict())
 
     def _admit(self, request: HttpRequest) -> PeerCredentials:
-        assert request.peer is not None, "the agent listens on UNIX sockets alone"
-        self._allowance.take(request.peer.uid)
+        assert request.peer is not None, "the agent API listens on UNIX sockets only"
+        self._limiter.take(request.peer.uid)
         return request.peer
 
     async def _user_name(self, uid: int) -> str:
-        """The user's name; the number where the directory of users has none, "" for no answer."""
+        """Return the user's name; the uid if it has no name, "" if the lookup failed."""
         try:
             return (
                 await self._names.run(partial(pwd.getpwuid, uid), ANSWER_TIMEOUT_SECONDS)
@@ -161,14 +163,14 @@ class AgentApi:
         except (TimeoutError, RequestRefused):
             return ""
 
-    async def _obtain(self, command: Command) -> RunRecord:
-        """The record that a command gives. Raises Refused."""
-        answer = await self._answered(command)
+    async def _run_command(self, command: Command) -> RunRecord:
+        """Execute a command and return the record of its run. Raises RequestRefused."""
+        answer = await self._submit_command(command)
         assert isinstance(answer, RunRecord)
         return answer
 
-    async def _answered(self, command: Command) -> object:
-        """The answer to a command. Raises Refused."""
+    async def _submit_command(self, command: Command) -> object:
+        """Execute a command in the loop and return its result. Raises RequestRefused."""
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[object] = loop.create_future()
 
@@ -177,7 +179,7 @@ class AgentApi:
                 answered.set_result(answer)
 
         def on_answer(answer: object) -> None:
-            with suppress(RuntimeError):  # too late: nobody listens any more
+            with suppress(RuntimeError):  # the event loop is closed
                 loop.call_soon_threadsafe(settle, answer)
 
         self._submit(commands.CommandRequest(command, on_answer))
@@ -187,8 +189,8 @@ class AgentApi:
         except TimeoutError:
             raise RequestRefused(
                 503,
-                f"the daemon was too busy to answer in {ANSWER_TIMEOUT_SECONDS:g} s; "
-                f"GET {RUNS_PATH} says whether it was done",
+                f"the daemon did not respond within {ANSWER_TIMEOUT_SECONDS:g} s; "
+                f"the command may still be executed; check with GET {RUNS_PATH}",
             ) from None
         if isinstance(answer, RequestRefused):
             raise answer
@@ -196,7 +198,7 @@ class AgentApi:
 
 
 class UserRateLimiter:
-    """How often each user may ask, counted anew every second."""
+    """Limits the requests per user and second."""
 
     def __init__(self, clock: Clock, per_second: int) -> None:
         self._clock = clock
@@ -205,7 +207,7 @@ class UserRateLimiter:
         self._taken: dict[int, int] = {}
 
     def take(self, uid: int) -> None:
-        """Count one. Raises Refused(429)."""
+        """Count one request. Raises RequestRefused(429)."""
         second = self._clock.monotonic_ns() // NANOSECONDS_PER_SECOND
         if second != self._second:
             self._second = second
@@ -214,7 +216,7 @@ class UserRateLimiter:
         if taken >= self._per_second:
             raise RequestRefused(
                 429,
-                f"at most {self._per_second} requests a second are taken per user; try again in a "
+                f"more than {self._per_second} requests per second from this user; try again in a "
                 "second",
             )
         self._taken[uid] = taken + 1

@@ -1,4 +1,4 @@
-"""The state spelled as JSON-ready values: devices, lines of the books, grid, the whole snapshot."""
+"""Conversion of the state to JSON documents: devices, account balances, grid, whole snapshot."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ Document = dict[str, object]
 
 
 def devices_to_json(view: SnapshotView) -> Document:
-    """Every device with its sums, as the counters show them and since the ledger began."""
+    """All devices with their sums since the counters began and since the ledger was created."""
     snapshot = view.snapshot
     return {
         "node": snapshot.node,
@@ -33,7 +33,7 @@ def devices_to_json(view: SnapshotView) -> Document:
 
 
 def intensity_to_json(snapshot: Snapshot) -> Document:
-    """The grid intensity in force, its last day, its forecast, and how its sources fare."""
+    """The carbon intensity in effect, its last day, its forecast, and the state of its sources."""
     grid, now = snapshot.grid, snapshot.wall
     return {
         "at": now,
@@ -46,18 +46,20 @@ def intensity_to_json(snapshot: Snapshot) -> Document:
 
 
 def runs_to_json(records: Iterable[RunRecord]) -> Document:
-    """Runs in the order given."""
+    """Records of runs, in the order given."""
     return {"runs": [record_to_json(record) for record in records]}
 
 
 def series_to_json(
-    run: RunInfo, spells: Iterable[UsageInterval], since: float, until: float, step_seconds: int
+    run: RunInfo, intervals: Iterable[UsageInterval], since: float, until: float, step_seconds: int
 ) -> Document:
-    """What a run used over time; steps in which it used nothing are left out."""
+    """Usage of a run over time; steps without usage are omitted."""
     points: dict[float, dict[str, Amount]] = {}
-    for spell in spells:
-        kinds = points.setdefault(spell.at, {})
-        kinds[spell.device.kind] = kinds.get(spell.device.kind, ZERO_AMOUNT).plus(spell.amount)
+    for interval in intervals:
+        kinds = points.setdefault(interval.at, {})
+        kinds[interval.device.kind] = kinds.get(interval.device.kind, ZERO_AMOUNT).plus(
+            interval.amount
+        )
     return {
         "run_id": run.shown_id,
         "job_id": run.key.job_id,
@@ -81,7 +83,7 @@ def _point_to_json(at: float, kinds: dict[str, Amount], step_seconds: int) -> Do
 
 
 def snapshot_to_json(view: SnapshotView) -> Document:
-    """All that is known of this tick, down to the lines of the books."""
+    """The complete state of one tick, including the account balances."""
     snapshot = view.snapshot
     return {
         "tick": snapshot.tick,
@@ -99,7 +101,7 @@ def snapshot_to_json(view: SnapshotView) -> Document:
 
 
 def run_records(snapshot: Snapshot) -> list[RunRecord]:
-    """The record of every run that the snapshot shows, or whose lines it still has."""
+    """Return the records of all runs that are exported or that still have account balances."""
     rows: dict[AttributionTarget, list[AccountSnapshot]] = {}
     for row in snapshot.rows:
         rows.setdefault(row.target, []).append(row)
@@ -134,14 +136,14 @@ def _device_to_json(state: DeviceState, view: SnapshotView) -> Document:
     }
 
 
-def _gpu_sharing_to_json(look: GpuActivity) -> Document:
-    """Who is on a GPU, and how well that is known."""
+def _gpu_sharing_to_json(activity: GpuActivity) -> Document:
+    """GPU processes and MIG partitions, and how completely the processes are known."""
     return {
-        "processes": len(look.gpu_processes),
-        "coverage": look.coverage,
-        "slices": look.slices,
-        "partitions": [part._asdict() for part in look.partitions],
-        "why": look.why,
+        "processes": len(activity.gpu_processes),
+        "coverage": activity.coverage,
+        "slices": activity.slices,
+        "partitions": [part._asdict() for part in activity.partitions],
+        "why": activity.why,
     }
 
 
@@ -157,7 +159,7 @@ def _cumulative(tally: Tally) -> tuple[int, int]:
 
 
 def _sums(view: SnapshotView, device: tuple[str, str], amounts: TallyAmounts) -> Document:
-    """What a device used: all, by run or reason, by method, and what runs used by split."""
+    """Sums of one device: total, by reason, by method, and attributed energy by split."""
     energy_uj, carbon_ng = amounts(view.devices.get(device, Tally()))
     attributed_uj, attributed_ng = amounts(view.attributed.get(device, Tally()))
 
@@ -220,5 +222,5 @@ def _factor_to_json(factor: Factor) -> Document:
 
 
 def _finite_or_none(number: float | None) -> float | None:
-    """JSON has no infinity; what has no end or no time is null."""
+    """Return the number, or None for infinity, which JSON cannot represent."""
     return number if number is not None and math.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""What the bodies of requests to the agent socket ask for, checked and bounded at the door."""
+"""Parsing and validation of the bodies of requests to the agent socket."""
 
 import json
 import math
@@ -18,9 +18,9 @@ from exporter.model.workload import SplitMethod
 MAX_TEXT_BYTES = 1024
 MAX_LABELS = 32
 MAX_LABELS_BYTES = 2048
-"""For the names and values of all labels together."""
+"""Limit for the names and values of all labels together."""
 MAX_NAMES = 64
-"""Results, or units, that one body may bring."""
+"""Limit for the results, or units, in one body."""
 MAX_NODES = 1_000_000
 MAX_EXACT_FLOAT = 2.0**53
 SCOPES = ("tree", "cgroup", "machine")
@@ -29,7 +29,10 @@ LOG_KEYS = ("job_id", "values", "count", "progress")
 
 
 def parse_start(body: bytes) -> StartRun:
-    """The run that a body asks for, without who asks. Raises Refused(400)."""
+    """Parse a request to start a run; the caller adds the peer's identity.
+
+    Raises RequestRefused(400).
+    """
     document = parse_object(body, START_KEYS)
     scope = _text_field(document, "scope", "tree")
     if scope not in SCOPES:
@@ -49,7 +52,10 @@ def parse_start(body: bytes) -> StartRun:
 
 
 def parse_log(body: bytes) -> LogRun:
-    """What a body says of a run, without which run and who says so. Raises Refused(400)."""
+    """Parse a request to update a run; the caller adds the run's key.
+
+    Raises RequestRefused(400).
+    """
     document = parse_object(body, LOG_KEYS)
     done, total = _parse_progress(document.get("progress"))
     return LogRun(
@@ -64,13 +70,13 @@ def parse_log(body: bytes) -> LogRun:
 
 
 def parse_end(body: bytes) -> str | None:
-    """The job id that a body names, if any. Raises Refused(400)."""
+    """Parse a request to end a run and return its job id, if any. Raises RequestRefused(400)."""
     document = parse_object(body or b"{}", ("job_id",))
     return None if document.get("job_id") is None else _text_field(document, "job_id", "")
 
 
 def parse_object(body: bytes, keys: tuple[str, ...]) -> dict[str, Any]:
-    """The object that a body is, with no other keys. Raises Refused(400)."""
+    """Parse a JSON object with no keys other than `keys`. Raises RequestRefused(400)."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -78,9 +84,7 @@ def parse_object(body: bytes, keys: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RequestRefused(400, f"the body is not a JSON object with keys of {', '.join(keys)}")
     if unknown := [key for key in document if key not in keys]:
-        raise RequestRefused(
-            400, f"{unknown[0]!r:.100}: there is no such key; known are {', '.join(keys)}"
-        )
+        raise RequestRefused(400, f"{unknown[0]!r:.100}: unknown key; expected {', '.join(keys)}")
     return document
 
 
@@ -89,28 +93,28 @@ def _text_field(document: dict[str, Any], key: str, default: str) -> str:
 
 
 def validate_text(what: str, value: Any) -> str:
-    """A text that may go on, `what` says which in the refusal. Raises Refused(400)."""
+    """Check and return a text; `what` names it in errors. Raises RequestRefused(400)."""
     if not isinstance(value, str):
-        raise RequestRefused(400, f"{what}: expected a text, found {value!r:.100}")
+        raise RequestRefused(400, f"{what}: expected a string, found {value!r:.100}")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise RequestRefused(400, f"{what}: is not valid Unicode; write it in UTF-8") from None
     if size > MAX_TEXT_BYTES:
         raise RequestRefused(
-            400, f"{what}: has {size} bytes, at most {MAX_TEXT_BYTES} are taken; shorten it"
+            400, f"{what}: has {size} bytes, the limit is {MAX_TEXT_BYTES}; shorten it"
         )
     if "\0" in value:
-        raise RequestRefused(400, f"{what}: has a NUL character; leave it out")
+        raise RequestRefused(400, f"{what}: contains a NUL character; remove it")
     return value
 
 
 def validate_labels(value: Any) -> tuple[tuple[str, str], ...]:
-    """Labels that are not too many. Raises Refused(400)."""
+    """Check and return labels, in the order given. Raises RequestRefused(400)."""
     if not isinstance(value, dict):
-        raise RequestRefused(400, f"labels: expected an object of texts, found {value!r:.100}")
+        raise RequestRefused(400, f"labels: expected an object of strings, found {value!r:.100}")
     if len(value) > MAX_LABELS:
-        raise RequestRefused(400, f"labels: there are {len(value)}; at most {MAX_LABELS} are taken")
+        raise RequestRefused(400, f"labels: has {len(value)} labels, the limit is {MAX_LABELS}")
     pairs = tuple(
         (validate_text("labels", key), validate_text(f"labels.{key:.100}", text))
         for key, text in value.items()
@@ -118,7 +122,7 @@ def validate_labels(value: Any) -> tuple[tuple[str, str], ...]:
     size = sum(len(text.encode()) for pair in pairs for text in pair)
     if size > MAX_LABELS_BYTES:
         raise RequestRefused(
-            400, f"labels: have {size} bytes in all; at most {MAX_LABELS_BYTES} are taken"
+            400, f"labels: has {size} bytes in total, the limit is {MAX_LABELS_BYTES}"
         )
     return pairs
 
@@ -142,13 +146,13 @@ def _named_items(document: dict[str, Any], key: str) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
         raise RequestRefused(400, f"{key}: expected an object, found {value!r:.100}")
     if len(value) > MAX_NAMES:
-        raise RequestRefused(400, f"{key}: there are {len(value)}; at most {MAX_NAMES} are taken")
+        raise RequestRefused(400, f"{key}: has {len(value)} entries, the limit is {MAX_NAMES}")
     return [(_validate_name(key, name), item) for name, item in value.items()]
 
 
 def _validate_name(what: str, name: str) -> str:
     if not validate_text(what, name).strip():
-        raise RequestRefused(400, f"{what}: a name is empty; give it one")
+        raise RequestRefused(400, f"{what}: has an empty name; set one")
     return name
 
 
@@ -167,19 +171,19 @@ def _parse_progress(value: Any) -> tuple[float | None, float]:
         return None, 0.0
     if not isinstance(value, dict) or set(value) != {"done", "total"}:
         raise RequestRefused(
-            400, f"progress: expected an object of done and total, found {value!r:.100}"
+            400, f"progress: expected an object with done and total, found {value!r:.100}"
         )
     done = validate_amount("progress.done", value["done"])
     return done, validate_amount("progress.total", value["total"])
 
 
 def validate_amount(what: str, value: Any) -> float:
-    """A number from 0 up, small enough to be added to others exactly."""
+    """Check and return a number of at least 0, small enough for exact sums."""
     number = _finite_number(what, value)
     if number > MAX_EXACT_FLOAT:
-        raise RequestRefused(400, f"{what}: is too large a number")
+        raise RequestRefused(400, f"{what}: number too large")
     if number < 0:
-        raise RequestRefused(400, f"{what}: expected a number from 0 up, found {value!r:.100}")
+        raise RequestRefused(400, f"{what}: expected a number of at least 0, found {value!r:.100}")
     return number
 
 
@@ -189,7 +193,7 @@ def _finite_number(what: str, value: Any) -> float:
     try:
         number = float(value)
     except OverflowError:
-        raise RequestRefused(400, f"{what}: is too large a number") from None
+        raise RequestRefused(400, f"{what}: number too large") from None
     if not math.isfinite(number):
         raise RequestRefused(400, f"{what}: expected a finite number, found {value!r:.100}")
     return number
@@ -198,9 +202,9 @@ def _finite_number(what: str, value: Any) -> float:
 ORIGINS = ("codecarbon",)
 MAX_RUNS = 100
 MAX_ROWS = 16
-"""Parts, or intensities, of one run."""
+"""Limit for the parts, or intensities, of one run."""
 MAX_AMOUNT = 10**18
-"""Microjoules, or nanograms: a thousand tonnes."""
+"""Limit in microjoules, or nanograms (a thousand tonnes)."""
 MAX_UNIX_SECONDS = 1e11
 END_REASON = "ended"
 IMPORTED_RUN_KEYS = ("run_id", "name", "labels", "scope", "started", "ended", "parts", "intensity")
@@ -209,7 +213,7 @@ T = TypeVar("T")
 
 
 def parse_import(body: bytes, user: str) -> ImportRuns:
-    """The runs that a body brings, as those of `user`. Raises Refused(400)."""
+    """Parse a request to import runs, as runs of `user`. Raises RequestRefused(400)."""
     document = parse_object(body, ("origin", "runs"))
     origin = document.get("origin")
     if origin not in ORIGINS:
@@ -224,7 +228,7 @@ def parse_import(body: bytes, user: str) -> ImportRuns:
 
 def _parse_record(what: str, run: dict[str, Any], origin: str) -> RunRecord:
     if unknown := [key for key in run if key not in IMPORTED_RUN_KEYS]:
-        raise RequestRefused(400, f"{what}.{unknown[0]:.50}: there is no such key")
+        raise RequestRefused(400, f"{what}.{unknown[0]:.50}: unknown key")
     run_id = validate_text(f"{what}.run_id", run.get("run_id"))
     started = validate_amount(f"{what}.started", run.get("started"))
     ended = validate_amount(f"{what}.ended", run.get("ended"))
@@ -251,7 +255,7 @@ def _parse_record(what: str, run: dict[str, Any], origin: str) -> RunRecord:
 
 
 def _parse_part(what: str, row: dict[str, Any], origin: str) -> RecordPart:
-    """Part of a run; the device is none of this machine."""
+    """Parse a part of a run; its device is not a device of this machine."""
     return RecordPart(
         Device(_parse_enum(DeviceKind, what, row, "device"), origin),
         _parse_enum(Method, what, row, "method"),
@@ -261,11 +265,13 @@ def _parse_part(what: str, row: dict[str, Any], origin: str) -> RecordPart:
 
 
 def _parse_factor_use(what: str, row: dict[str, Any]) -> FactorUse:
-    """Energy with what it was converted with; a zone that is null has energy without grams."""
+    """Parse energy and its conversion factor; a null zone means energy without emissions."""
     energy_uj, carbon_ng = (_parse_amount(what, row, name) for name in ("energy_uj", "carbon_ng"))
     if row.get("zone") is None:
         if carbon_ng:
-            raise RequestRefused(400, f"{what}: expected a zone, or no grams; found {carbon_ng} ng")
+            raise RequestRefused(
+                400, f"{what}: expected a zone, or carbon_ng 0; found {carbon_ng} ng"
+            )
         return FactorUse(None, energy_uj, 0)
     factor = Factor(
         zone=validate_text(f"{what}.zone", row.get("zone")),

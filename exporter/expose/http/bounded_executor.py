@@ -1,4 +1,4 @@
-"""Work that other threads do for the web thread: what may wait for a disk, and what takes long."""
+"""Thread pools for work that the web thread must not do itself: disk access and rendering."""
 
 import asyncio
 import logging
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class BoundedExecutor:
-    """Takes work for `threads` threads, and no more than `most` pieces that are not done.
+    """Executes work in `threads` threads, with at most `most` unfinished pieces of work.
 
-    Work that nobody waits for any more still counts until it is done, so what hangs on a disk
-    cannot pile up. `name` says in refusals what the work is.
+    Work whose caller has given up counts until it is finished, so that work that hangs on a disk
+    cannot pile up. `name` names the work in errors.
     """
 
     def __init__(self, name: str, *, threads: int, most: int) -> None:
@@ -29,56 +29,58 @@ class BoundedExecutor:
 
     @property
     def is_full(self) -> bool:
-        """Whether it would take no more now."""
+        """Whether the limit of unfinished work is reached."""
         return len(self._open) >= self._most
 
     def submit(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        """What `work` will answer or raise. Raises Refused(503) if there is too much to do."""
+        """Submit work and return its future. Raises RequestRefused(503) if the executor is full."""
         if self.is_full:
-            raise RequestRefused(503, f"{self._most} {self._name} wait already; try again later")
-        done = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        self._open.add(done)
-        done.add_done_callback(self._finished)
-        return done
+            raise RequestRefused(
+                503, f"too many {self._name} are waiting (limit {self._most}); try again later"
+            )
+        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        self._open.add(future)
+        future.add_done_callback(self._finished)
+        return future
 
     def submit_detached(self, work: Callable[[], object]) -> None:
-        """Have work done that nobody waits for; what it raises is logged. Raises Refused(503)."""
+        """Submit work without waiting; exceptions are logged. Raises RequestRefused(503)."""
         self.submit(work).add_done_callback(self._log_failure)
 
-    async def run(self, work: Callable[[], T], patience_seconds: float) -> T:
-        """What `work` answers or raises. Raises Refused(503), and TimeoutError after a while."""
-        async with asyncio.timeout(patience_seconds):
+    async def run(self, work: Callable[[], T], timeout_seconds: float) -> T:
+        """Execute work and return its result. Raises RequestRefused(503) and TimeoutError."""
+        async with asyncio.timeout(timeout_seconds):
             return await asyncio.shield(self.submit(work))
 
     def close(self) -> None:
-        """Take no more; a thread that hangs on a disk is left alone, not waited for."""
+        """Shut down; a thread that hangs on a disk is not waited for."""
         idle = not self._open
         for work in self._open:
             work.cancel()
         self._executor.shutdown(wait=idle, cancel_futures=True)
 
-    def _log_failure(self, done: "asyncio.Future[object]") -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("%s failed", self._name, exc_info=error)
+    def _log_failure(self, future: "asyncio.Future[object]") -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.error("background work failed", exc_info=error, extra={"queue": self._name})
 
-    def _finished(self, done: "asyncio.Future[Any]") -> None:
-        self._open.discard(done)
-        if not done.cancelled():
-            done.exception()  # looked at here, in case that nobody waits for it any more
+    def _finished(self, future: "asyncio.Future[Any]") -> None:
+        self._open.discard(future)
+        if not future.cancelled():
+            future.exception()  # mark as retrieved, in case no caller waits for the result any more
 
 
 class TickCache:
-    """What is made of a tick when it is first asked for, and then shared by all who ask."""
+    """Results computed at most once per published tick and shared by all requests."""
 
-    def __init__(self, desk: BoundedExecutor) -> None:
-        self._desk = desk
+    def __init__(self, executor: BoundedExecutor) -> None:
+        self._pages = executor
         self._tick: PublishedTick | None = None
-        self._made: dict[str, asyncio.Future[bytes]] = {}
+        self._results: dict[str, asyncio.Future[bytes]] = {}
 
     async def get(self, tick: PublishedTick, name: str, make: Callable[[], bytes]) -> bytes:
-        """What `make` makes of `tick`, kept under `name`. Raises Refused(503)."""
+        """Return the result of `make` for this tick, cached by name. Raises RequestRefused(503)."""
         if tick is not self._tick:
-            self._tick, self._made = tick, {}
-        if name not in self._made:
-            self._made[name] = self._desk.submit(make)
-        return await asyncio.shield(self._made[name])
+            self._tick, self._results = tick, {}
+        if name not in self._results:
+            self._results[name] = self._pages.submit(make)
+        return await asyncio.shield(self._results[name])

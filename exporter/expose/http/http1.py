@@ -1,7 +1,6 @@
-"""HTTP/1.1 messages: parsing heads of requests, spelling answers, what is negotiated by headers.
+"""HTTP/1.1 messages: parsing of request heads, rendering of responses, content negotiation.
 
-What is parsed and refused follows RFC 9112; anything that two servers might read in two ways is
-refused.
+Follows RFC 9112 strictly: anything that two servers might parse differently is rejected.
 """
 
 import json
@@ -22,38 +21,38 @@ PLAIN_TYPE = "text/plain; charset=utf-8"
 REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.([01])")
 HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: "1", HTTPStatus.TOO_MANY_REQUESTS: "1"}
-"""Seconds: by then there is another tick, and another second's allowance."""
+"""In seconds: the next tick, and the next second of a rate limit."""
 FIXED_HEADERS = (
     "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n"
 )
 DEFAULT_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""The content security policy of everything but the live page."""
+"""The content security policy of all responses except the live page."""
 
 
 class PeerCredentials(NamedTuple):
-    """Who is at the other end of a UNIX socket, as the kernel says."""
+    """The peer of a UNIX socket, as reported by the kernel."""
 
     uid: int
     pid: int
-    """As seen from here; 0 where it cannot be seen from here."""
+    """In the daemon's pid namespace; 0 if the process is not visible in it."""
 
 
 class HttpRequest(NamedTuple):
-    """A request as its handler sees it."""
+    """A parsed request."""
 
     method: str
     path: str
-    """Without the query, percent signs as sent."""
+    """Without the query, percent-encoded as sent."""
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
-    """Names in lower case."""
+    """By lower-case name."""
     keep_alive: bool
     body: bytes = b""
     peer: PeerCredentials | None = None
 
 
 class HttpResponse(NamedTuple):
-    """An answer."""
+    """A response."""
 
     status: int
     body: bytes
@@ -63,7 +62,7 @@ class HttpResponse(NamedTuple):
 
 
 def parse_head(head: bytes) -> HttpRequest:
-    """The request that a head announces. Raises Refused(400)."""
+    """Parse the head of a request. Raises RequestRefused(400)."""
     line, *rest = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -77,27 +76,27 @@ def parse_head(head: bytes) -> HttpRequest:
         name, value = header[1].lower(), header[2].rstrip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if minor == "1" and "host" not in headers:
-        raise RequestRefused(400, "HTTP/1.1 asks for a Host header")
+        raise RequestRefused(400, "HTTP/1.1 requires a Host header")
     path, _, query = target.partition("?")
     close = minor == "0" or "close" in _tokens(headers.get("connection", ""))
     return HttpRequest(method, path, parse_qs(query, keep_blank_values=True), headers, not close)
 
 
 def body_length(request: HttpRequest, most: int) -> int:
-    """How many bytes of body follow the head. Raises Refused."""
+    """Return the length of the body in bytes. Raises RequestRefused."""
     if "transfer-encoding" in request.headers:
         raise RequestRefused(501, "Transfer-Encoding is not supported; send Content-Length")
     text = request.headers.get("content-length", "0")
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise RequestRefused(400, "Content-Length is not one number")
+        raise RequestRefused(400, "Content-Length is not a number")
     length = int(text)
     if length > most:
-        raise RequestRefused(413, f"the body has {length} bytes; at most {most} are read")
+        raise RequestRefused(413, f"the body has {length} bytes; the limit is {most}")
     return length
 
 
 def render_head(response: HttpResponse, wall: float, *, keep_alive: bool) -> bytes:
-    """Everything before the body. `wall` is the time now, seconds since the epoch."""
+    """Render everything before the body; `wall` is the time in seconds since the Unix epoch."""
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(wall))
     status = HTTPStatus(response.status)
     lines = [
@@ -116,32 +115,32 @@ def render_head(response: HttpResponse, wall: float, *, keep_alive: bool) -> byt
 
 
 def json_bytes(value: object) -> bytes:
-    """A JSON document. Integers stay exact."""
+    """Encode a JSON document. Integers stay exact."""
     return json.dumps(value, allow_nan=False).encode() + b"\n"
 
 
 def json_response(value: object, status: int = 200) -> HttpResponse:
-    """An answer with a JSON document."""
+    """Build a response with a JSON document."""
     return HttpResponse(status, json_bytes(value), JSON_TYPE)
 
 
 def error_response(error: RequestRefused, *headers: tuple[str, str]) -> HttpResponse:
-    """A refusal as JSON, for the person or program that gets it."""
+    """Build an error response with a JSON document."""
     return json_response({"error": str(error)}, error.status)._replace(headers=headers)
 
 
 def method_not_allowed(allowed: tuple[str, ...]) -> HttpResponse:
-    """The answer to a method that the path does not know."""
+    """Build the response to an unsupported method."""
     methods = ", ".join(allowed)
     return error_response(
-        RequestRefused(405, f"only {methods} is answered here"), ("Allow", methods)
+        RequestRefused(405, f"method not allowed; allowed are {methods}"), ("Allow", methods)
     )
 
 
 def path_child(path: str, parent: str) -> str | None:
-    """What follows `parent/` in a path, decoded; None where that is not one name.
+    """Return the decoded path segment after `parent/`; None unless it is exactly one.
 
-    Raises Refused(400).
+    Raises RequestRefused(400).
     """
     above, _, name = path.rpartition("/")
     if above != parent or not name:
@@ -153,7 +152,7 @@ def path_child(path: str, parent: str) -> str | None:
 
 
 def prefers_openmetrics(accept: str) -> bool:
-    """Whether OpenMetrics is wanted more than text; of equals, the one that is named first."""
+    """Whether OpenMetrics is preferred to text; of equal weights the first one takes precedence."""
     best, chosen = 0.0, False
     for item in accept.split(","):
         media, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -167,7 +166,7 @@ def prefers_openmetrics(accept: str) -> bool:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether the answer may be compressed."""
+    """Whether the response may be compressed with gzip."""
     for item in accept_encoding.split(","):
         coding, *parameters = (part.strip().lower() for part in item.split(";"))
         if coding == "gzip":
@@ -176,7 +175,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def _weight(parameters: list[str]) -> float:
-    """The quality value among a header's parameters, RFC 9110 section 12.4.2."""
+    """Return the quality value among the parameters of a header, RFC 9110 section 12.4.2."""
     for parameter in parameters:
         if match := re.fullmatch(r"q=([01](?:\.[0-9]{0,3})?)", parameter):
             return float(match[1])

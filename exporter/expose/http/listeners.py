@@ -1,4 +1,4 @@
-"""Opening the sockets that the daemon listens on."""
+"""The listening sockets of the daemon."""
 
 import errno
 import os
@@ -8,20 +8,20 @@ import stat
 from exporter.errors import ConfigError
 
 BACKLOG = 1024
-"""Clients that the kernel holds for us; one more would try again only after a second."""
+"""Length of the kernel's accept queue; beyond it a client retries only after a second."""
 LISTEN_ADDRESS_FLAG = "--web.listen-address"
 SOCKET_PATH_FLAG = "--socket.path"
 MAX_SOCKET_PATH_BYTES = 107
-"""What the kernel takes for the path of a socket, unix(7)."""
+"""Maximum length of a socket path in bytes, unix(7)."""
 PROBE_SECONDS = 1.0
 REMEDIES = {
-    errno.EACCES: "ports below 1024 are root's; choose a higher one",
-    errno.EADDRNOTAVAIL: "choose an address of this machine, or :PORT for all of them",
+    errno.EACCES: "ports below 1024 require root; choose a higher one",
+    errno.EADDRNOTAVAIL: "choose an address of this machine, or :PORT for all addresses",
 }
 
 
 def listen_tcp(address: str) -> list[socket.socket]:
-    """Listening sockets for `host:port`, `[host]:port`, or `:port` for every address there is.
+    """Open sockets for `host:port`, `[host]:port`, or `:port` for all addresses.
 
     Raises ConfigError.
     """
@@ -32,7 +32,7 @@ def listen_tcp(address: str) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigError(
-            f"{LISTEN_ADDRESS_FLAG}={address}: {host} is not known here: {error.strerror}"
+            f"{LISTEN_ADDRESS_FLAG}={address}: cannot resolve {host}: {error.strerror}"
         ) from None
     opened: list[socket.socket] = []
     try:
@@ -46,7 +46,7 @@ def listen_tcp(address: str) -> list[socket.socket]:
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host, which may be empty, and port. Raises ConfigError."""
+    """Return host (possibly empty) and port. Raises ConfigError."""
     host, colon, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or (":" in host and not bracketed) or not port.isascii() or not port.isdecimal():
@@ -55,12 +55,12 @@ def parse_address(address: str) -> tuple[str, int]:
             "127.0.0.1:10680 or [::1]:10680"
         )
     if int(port) > 65535:
-        raise ConfigError(f"{LISTEN_ADDRESS_FLAG}={address}: ports end at 65535")
+        raise ConfigError(f"{LISTEN_ADDRESS_FLAG}={address}: the highest port is 65535")
     return (host[1:-1] if bracketed else host), int(port)
 
 
 def _listen_all_addresses(address: str, port: int) -> socket.socket:
-    """One socket for IPv4 and IPv6, or for IPv4 alone where the machine has no IPv6."""
+    """Open one socket for IPv4 and IPv6, or for IPv4 only if the machine has no IPv6."""
     try:
         if socket.has_dualstack_ipv6():
             return socket.create_server(
@@ -74,27 +74,26 @@ def _listen_all_addresses(address: str, port: int) -> socket.socket:
 def _cannot_listen(address: str, error: OSError) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
-            f"{LISTEN_ADDRESS_FLAG}={address}: another program listens there; stop it, or "
+            f"{LISTEN_ADDRESS_FLAG}={address}: address in use by another program; stop it, or "
             "choose another address, "
             f"for example {LISTEN_ADDRESS_FLAG}=127.0.0.1:0 for a free port (`make run` passes "
             "flags in ARGS)"
         )
-    number = error.errno or 0  # the text of the error itself names the address once more
+    number = error.errno or 0  # the error's own text repeats the address
     remedy = REMEDIES.get(number, "choose another address")
     return ConfigError(
-        f"{LISTEN_ADDRESS_FLAG}={address}: cannot listen there: {os.strerror(number)}; {remedy}"
+        f"{LISTEN_ADDRESS_FLAG}={address}: cannot listen: {os.strerror(number)}; {remedy}"
     )
 
 
 def listen_unix(path: str) -> socket.socket:
-    """The agent socket: anyone may connect, the kernel says who it is.
+    """Open the agent socket. Any user may connect; the kernel identifies the peer.
 
-    A socket file that nobody answers on is left from a daemon that was killed, and replaced.
-    Raises ConfigError.
+    A stale socket file of a killed daemon is replaced. Raises ConfigError.
     """
     if (size := len(os.fsencode(path))) > MAX_SOCKET_PATH_BYTES:
         raise ConfigError(
-            f"{SOCKET_PATH_FLAG}={path}: has {size} bytes, the kernel takes "
+            f"{SOCKET_PATH_FLAG}={path}: has {size} bytes, the limit of the kernel is "
             f"{MAX_SOCKET_PATH_BYTES}; choose a shorter path"
         )
     directory = os.path.dirname(os.path.abspath(path))
@@ -104,12 +103,12 @@ def listen_unix(path: str) -> socket.socket:
         _check_owner(path, directory)
         _remove_stale(path)
         listener.bind(path)
-        os.chmod(path, 0o666)  # noqa: S103  anyone may ask; the kernel says who it is
+        os.chmod(path, 0o666)  # noqa: S103  any user may connect; the kernel identifies the peer
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"{SOCKET_PATH_FLAG}={path}: cannot listen there: {error.strerror or error}; choose "
+            f"{SOCKET_PATH_FLAG}={path}: cannot listen: {error.strerror or error}; choose "
             "a path in a directory that the exporter's user may write to"
         ) from None
     except ConfigError:
@@ -119,7 +118,7 @@ def listen_unix(path: str) -> socket.socket:
 
 
 def _check_owner(path: str, directory: str) -> None:
-    """In another user's directory the socket could be swapped for one that lies."""
+    """Raise ConfigError if another user owns the directory and could replace the socket."""
     owner = os.stat(directory).st_uid
     if owner not in (0, os.geteuid()):
         raise ConfigError(
@@ -134,7 +133,10 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{SOCKET_PATH_FLAG}={path}: a file that is no socket is in the way")
+        raise ConfigError(
+            f"{SOCKET_PATH_FLAG}={path}: a file that is not a socket exists there; remove it, or "
+            "choose another path"
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_SECONDS)
         try:
@@ -143,5 +145,5 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
     raise ConfigError(
-        f"{SOCKET_PATH_FLAG}={path}: another daemon answers there; stop it, or choose another path"
+        f"{SOCKET_PATH_FLAG}={path}: in use by another daemon; stop it, or choose another path"
     )

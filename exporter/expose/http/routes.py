@@ -1,4 +1,4 @@
-"""What is served to the world, read only: metrics, the live page, the API, health."""
+"""Routes over TCP, read-only: metrics, live page, read API, health."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -37,45 +37,50 @@ RECEIPT_SUFFIX = "/receipt"
 STATIC_PATH = "/static"
 TELEMETRY_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 RESERVED_PATHS = re.compile(r"/(runs|api|static|-)(/|$)")
-"""Where everything else is, below `/`."""
+"""Paths below `/` that are used for something else."""
 MAX_MISSED_TICKS = 3
 MIN_STALE_SECONDS = 60.0
-"""The daemon is unhealthy after both: so many intervals, and so long, without a tick. A loop that
-gets little CPU time beside busy processes is late, and a restart would only cost it more."""
+"""The daemon is unhealthy if both this time and this many intervals passed without a tick.
+
+A loop that gets little CPU time next to busy processes is late, and a restart would only cost it
+more.
+"""
 FIRST_TICK_TIMEOUT_SECONDS = 60
-"""How long the first tick may take: a driver may have to be woken."""
+"""Timeout of the first tick: a driver may have to be initialized."""
 
 
 Route = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 def check_telemetry_path(path: str) -> None:
-    """Raise ConfigError where the metrics cannot be served at that path."""
+    """Raise ConfigError if the metrics cannot be served at this path."""
     if RESERVED_PATHS.match(path) or path == "/":
-        why = "something else is served there"
+        reason = "this path is reserved"
     elif not TELEMETRY_PATH.fullmatch(path):
-        why = "expected / and names of letters, digits, `.`, `_`, `~` and `-`"
+        reason = "expected / and names of letters, digits, `.`, `_`, `~` and `-`"
     else:
         return
-    raise ConfigError(f"--web.telemetry-path={path}: {why}; choose another, such as {METRICS_PATH}")
+    raise ConfigError(
+        f"--web.telemetry-path={path}: {reason}; choose another, such as {METRICS_PATH}"
+    )
 
 
 class Router:
-    """Answers GET and HEAD."""
+    """Dispatches GET and HEAD requests."""
 
     def __init__(
         self,
-        board: SnapshotPublisher,
+        publisher: SnapshotPublisher,
         api: ReadApi,
         rendered: TickCache,
         pages: PageHandlers,
         clock: Clock,
         telemetry_path: str = METRICS_PATH,
     ) -> None:
-        """`rendered` has what a tick looks like. Raises ConfigError."""
+        """`rendered` caches responses of each tick. Raises ConfigError."""
         check_telemetry_path(telemetry_path)
         self._telemetry_path = telemetry_path
-        self._board = board
+        self._publisher = publisher
         self._api = api
         self._rendered = rendered
         self._pages = pages
@@ -94,22 +99,22 @@ class Router:
         }
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
-        """The answer to any request. Raises Refused."""
+        """Handle any request. Raises RequestRefused."""
         try:
-            route = self._routes.get(request.path) or self._below(request.path)
+            route = self._routes.get(request.path) or self._subpath_route(request.path)
         except RequestRefused as error:
             if request.path.startswith(f"{RUN_PAGES_PATH}/"):
-                return self._refusal(error, RUN_PAGE_ROOT)
+                return self._error_page(error, RUN_PAGE_ROOT)
             raise
         if route is None:
             known = ", ".join(self._routes)
-            raise RequestRefused(404, f"there is nothing at {request.path}; there is {known}")
+            raise RequestRefused(404, f"unknown path {request.path}; known paths are {known}")
         if request.method not in READ_METHODS:
             return method_not_allowed(READ_METHODS)
         return await route(request)
 
-    def _below(self, path: str) -> Route | None:
-        """What answers at a path with a name in it. Raises Refused(400)."""
+    def _subpath_route(self, path: str) -> Route | None:
+        """Return the route of a path with a variable segment. Raises RequestRefused(400)."""
         if (run_id := path_child(path, RUNS_PATH)) is not None:
             return partial(self._run, run_id)
         if (run_id := path_child(path.removesuffix(SERIES_SUFFIX), RUNS_PATH)) is not None:
@@ -161,8 +166,8 @@ class Router:
         return await self._api.snapshot()
 
     async def _healthy(self, _: HttpRequest) -> HttpResponse:
-        """Whether the loop's heart beats."""
-        current = self._board.current
+        """Report whether the loop runs."""
+        current = self._publisher.current
         if current is None:
             heartbeat_interval_ns, allowed = self._started_ns, float(FIRST_TICK_TIMEOUT_SECONDS)
         else:
@@ -172,7 +177,7 @@ class Router:
         if silence > allowed:
             raise RequestRefused(
                 503,
-                f"no tick for {silence:.1f} s, {allowed:g} s are allowed; a source or the disk may "
+                f"no tick for {silence:.1f} s (limit {allowed:g} s); a source or the disk may "
                 "hang, or the process gets no CPU time; see the log",
             )
         if current is not None and current.snapshot.health.sick:
@@ -180,17 +185,17 @@ class Router:
         return HttpResponse(200, b"healthy\n", PLAIN_TYPE)
 
     async def _ready(self, _: HttpRequest) -> HttpResponse:
-        """Whether there is something to show."""
+        """Report whether the first tick has completed."""
         self._api.current()
         return HttpResponse(200, b"ready\n", PLAIN_TYPE)
 
     async def _html_route(self, answer: Route, root: str, request: HttpRequest) -> HttpResponse:
-        """A page; a refusal too is one."""
+        """Serve a page; errors are pages, too."""
         try:
             return await answer(request)
         except RequestRefused as error:
-            return self._refusal(error, root)
+            return self._error_page(error, root)
 
-    def _refusal(self, error: RequestRefused, root: str) -> HttpResponse:
+    def _error_page(self, error: RequestRefused, root: str) -> HttpResponse:
         body = error_page(error.status, str(error), root, self._telemetry_path)
         return HttpResponse(error.status, body, HTML_TYPE, policy=PAGE_CONTENT_SECURITY_POLICY)

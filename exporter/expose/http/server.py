@@ -1,4 +1,4 @@
-"""Conversations with HTTP clients, one coroutine each, within limits that no client can pass."""
+"""HTTP server: one coroutine per connection, with limits that no client can exceed."""
 
 import asyncio
 import logging
@@ -25,48 +25,48 @@ from exporter.expose.web_config.tls import TlsEndpoint
 from exporter.units import NANOSECONDS_PER_SECOND
 
 LOG_INTERVAL_NS = 60 * NANOSECONDS_PER_SECOND
-"""Between two complaints."""
+"""Minimum time between two log messages of the same kind."""
 SSLProtocol.max_size = 16 * 1024
-# Each connection holds so much to read into. asyncio's own 256 KiB would make 128 MiB of the
-# connections that may be open, for requests that are seldom longer than one.
+# Read buffer of each connection. asyncio's default of 256 KiB would use 128 MiB for the maximum
+# number of connections, for requests that are rarely longer than 1 KiB.
 
 
 class TlsHandshakes:
-    """Those that are under way; for one more than `most`, the oldest is given up."""
+    """TLS handshakes in progress; beyond `most`, the oldest one is aborted."""
 
     def __init__(self, clock: Clock, most: int, seconds: float) -> None:
         self._clock = clock
         self._most = most
         self._seconds = seconds
         self._open: dict[asyncio.Timeout, None] = {}
-        self._complained_ns = -LOG_INTERVAL_NS
+        self._logged_ns = -LOG_INTERVAL_NS
 
-    async def handshake(self, writer: asyncio.StreamWriter, entrance: TlsEndpoint) -> None:
-        """Encrypt a connection on which nothing was said yet; nothing may be awaited before.
+    async def handshake(self, writer: asyncio.StreamWriter, endpoint: TlsEndpoint) -> None:
+        """Perform the TLS handshake on a new connection; nothing may be awaited before.
 
-        Raises OSError or TimeoutError for a client that is not let in.
+        Raises OSError or TimeoutError if the handshake fails.
         """
         try:
-            async with asyncio.timeout(self._seconds) as patience:
-                self._open[patience] = None
+            async with asyncio.timeout(self._seconds) as timeout:
+                self._open[timeout] = None
                 try:
                     if len(self._open) > self._most:
                         self.drop_oldest()
                     await writer.start_tls(
-                        entrance.context,
-                        ssl_handshake_timeout=self._seconds + 1,  # ours comes first
+                        endpoint.context,
+                        ssl_handshake_timeout=self._seconds + 1,  # the outer timeout applies first
                     )
                 finally:
-                    self._open.pop(patience, None)
+                    self._open.pop(timeout, None)
         except ssl.SSLError as error:
-            self._complain(writer, _tls_error_text(error))
+            self._log_failure(writer, _tls_error_text(error))
             raise
-        if why := entrance.rejection_reason(writer.get_extra_info("peercert")):
-            self._complain(writer, why)
+        if reason := endpoint.rejection_reason(writer.get_extra_info("peercert")):
+            self._log_failure(writer, reason)
             raise ConnectionAbortedError
 
     def drop_oldest(self) -> bool:
-        """Make room; False if none is under way."""
+        """Abort the oldest handshake; returns False if there is none."""
         if not self._open:
             return False
         oldest = next(iter(self._open))
@@ -75,29 +75,29 @@ class TlsHandshakes:
         return True
 
     def close(self) -> None:
-        """Give up all."""
+        """Abort all handshakes."""
         while self.drop_oldest():
             pass
 
-    def _complain(self, writer: asyncio.StreamWriter, why: str) -> None:
-        """Say why a client was not let in; not of each, since anybody can make them up."""
+    def _log_failure(self, writer: asyncio.StreamWriter, reason: str) -> None:
+        """Log a failed handshake; rate-limited, since anyone can cause them."""
         now_ns = self._clock.monotonic_ns()
-        if now_ns - self._complained_ns >= LOG_INTERVAL_NS:
-            self._complained_ns = now_ns
+        if now_ns - self._logged_ns >= LOG_INTERVAL_NS:
+            self._logged_ns = now_ns
             host = (writer.get_extra_info("peername") or ("unknown",))[0]
-            log.warning("a client at %s was not let in by TLS: %s", host, why)
+            log.warning("TLS handshake failed", extra={"client": host, "reason": reason})
 
 
 def _tls_error_text(error: ssl.SSLError) -> str:
     if error.reason == "HTTP_REQUEST":
-        return "it speaks plain http; its URL is to begin with https"
+        return "plain HTTP request on a TLS port; use a URL with https"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not taken: {error.verify_message}"
-    return (error.reason or "it broke off").replace("_", " ").lower()
+        return f"client certificate rejected: {error.verify_message}"
+    return (error.reason or "connection closed by client").replace("_", " ").lower()
 
 
 TlsEndpointProvider = Callable[[], TlsEndpoint | None]
-"""Where a new connection comes in; None where it is not encrypted."""
+"""Returns the TLS endpoint for a new connection, or None without TLS."""
 
 
 log = logging.getLogger(__name__)
@@ -106,40 +106,43 @@ Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class ServerLimits(NamedTuple):
-    """What one client, and all together, may take."""
+    """Limits per client and in total."""
 
     connections: int = 512
-    """Open at once; for one more, the client that has been silent longest is given up."""
+    """Open connections; beyond it, the connection that was idle longest is closed."""
     refusals: int = 64
-    """Where every connection is busy: how many more are told so; beyond it they are cut off."""
+    """Rejected clients that get an error response at once while all connections are busy.
+
+    Beyond it they are disconnected.
+    """
     slow_readers: int = 16
-    """Answers that may wait for their readers at once; beyond it the oldest is given up."""
+    """Responses waiting for slow readers at once; beyond it, the oldest is aborted."""
     handshakes: int = 64
-    """Of TLS, under way at once; beyond it the oldest is given up."""
+    """TLS handshakes at once; beyond it, the oldest is aborted."""
     handshake_seconds: float = 2.0
     head_bytes: int = 16 * 1024
     body_bytes: int = 64 * 1024
     request_seconds: float = 5.0
-    """For a head, and again for a body."""
+    """For the head of a request, and again for its body."""
     idle_seconds: float = 120.0
-    """Between two requests of one connection."""
+    """Between two requests on a connection."""
     read_seconds: float = 10.0
-    """For reading an answer; the default timeout of a scrape."""
+    """For the client to read a response; the default timeout of a scrape."""
     linger_seconds: float = 1.0
-    """For a refused client to read why, before what it still sends resets the connection."""
+    """For a rejected client to read the error, before unread data resets the connection."""
 
 
 DEFAULT_LIMITS = ServerLimits()
 TLS_WRITE_BYTES = 16 * 1024
-"""What is encrypted at once; so much of an answer can be under way without being seen to wait."""
+"""Piece size for encrypted responses: as much is in flight without being seen as waiting."""
 
 
 ConnectionQueue: TypeAlias = dict[asyncio.StreamWriter, None]
-"""Connections, the one that has been in it longest first."""
+"""Connections, longest member first."""
 
 
 class HttpServer:
-    """Answers the connections of any number of listeners, within limits that they share."""
+    """Serves the connections of any number of listeners, within shared limits."""
 
     def __init__(self, clock: Clock, limits: ServerLimits) -> None:
         self._clock = clock
@@ -148,32 +151,32 @@ class HttpServer:
         self._tasks: set[asyncio.Task[object]] = set()
         self._encrypted: set[asyncio.StreamWriter] = set()
         self._silent: ConnectionQueue = {}
-        """Those that have not sent a whole request yet, or not the next one."""
+        """Connections that have not sent a complete request, or the next one."""
         self._slow: ConnectionQueue = {}
-        """Those that have not read their answer yet."""
+        """Connections that have not read their response yet."""
         self._leaving: set[asyncio.StreamWriter] = set()
-        """Those that were given up or refused, and are not gone yet."""
+        """Connections that were aborted or rejected, but are not closed yet."""
         self._closing = False
 
     async def handle_connection(
         self,
         handler: Handler,
-        opening: TlsEndpointProvider,
+        endpoint_of: TlsEndpointProvider,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Talk with one client until either side has had enough.
+        """Serve one client until either side closes the connection.
 
-        `opening` says whether that is encrypted.
+        `endpoint_of` returns the TLS endpoint, or None without TLS.
         """
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for all of it
         try:
-            if entrance := opening():
-                self._make_room(writer, can_be_told=False)
-                await self._handshakes.handshake(writer, entrance)
+            if endpoint := endpoint_of():
+                self._make_room(writer, can_respond=False)
+                await self._handshakes.handshake(writer, endpoint)
                 self._encrypted.add(writer)
                 writer.transport.set_write_buffer_limits(high=0)
             else:
@@ -190,7 +193,7 @@ class HttpServer:
             self._tasks.discard(task)
 
     async def close(self, grace_seconds: float) -> None:
-        """End all conversations; answers under way get `grace_seconds` to be finished."""
+        """Close all connections; responses in progress get `grace_seconds` to complete."""
         self._closing = True
         self._handshakes.close()
         for writer in self._silent:
@@ -202,7 +205,7 @@ class HttpServer:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _close(self, writer: asyncio.StreamWriter) -> None:
-        """Close; an encrypted connection gets a moment for its last words."""
+        """Close the connection; TLS gets a moment for its closing messages."""
         writer.close()
         if writer not in self._encrypted:
             return
@@ -215,11 +218,11 @@ class HttpServer:
         finally:
             self._silent.pop(writer, None)
 
-    def _make_room(self, newcomer: asyncio.StreamWriter, *, can_be_told: bool = True) -> None:
-        """Give up a silent client for the newcomer, if need be.
+    def _make_room(self, newcomer: asyncio.StreamWriter, *, can_respond: bool = True) -> None:
+        """Close an idle connection for the new one, if the limit is reached.
 
-        Raises Refused(503) where all are busy; too many of those are just cut off, and so is who
-        cannot be told before a handshake.
+        Raises RequestRefused(503) if all connections are busy. Beyond the limit of rejected
+        clients, or before a handshake, when no response is possible, the connection is aborted.
         """
         if len(self._tasks) - len(self._leaving) <= self._limits.connections:
             return
@@ -228,11 +231,11 @@ class HttpServer:
             return
         if self._handshakes.drop_oldest():
             return
-        crowded = not can_be_told or len(self._leaving) >= self._limits.refusals
+        must_abort = not can_respond or len(self._leaving) >= self._limits.refusals
         self._leaving.add(newcomer)
-        if crowded:
+        if must_abort:
             raise ConnectionAbortedError
-        raise RequestRefused(503, "too many connections are open; try again later")
+        raise RequestRefused(503, "too many open connections; try again later")
 
     def _give_up_oldest(self, queue: ConnectionQueue) -> None:
         oldest = next(iter(queue))
@@ -244,9 +247,9 @@ class HttpServer:
         self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         peer = _peer_credentials(writer)
-        patience = self._limits.request_seconds  # who connects has something to say
+        timeout = self._limits.request_seconds  # a new connection is expected to send a request
         while not writer.transport.is_closing() and (
-            request := await self._next(reader, writer, patience)
+            request := await self._next(reader, writer, timeout)
         ):
             response = await _handle(handler, request._replace(peer=peer))
             keep_alive = request.keep_alive and not self._closing
@@ -254,15 +257,15 @@ class HttpServer:
             await self._send(writer, head if request.method == "HEAD" else head + response.body)
             if not keep_alive or self._closing:
                 return
-            patience = self._limits.idle_seconds
+            timeout = self._limits.idle_seconds
 
     async def _next(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_seconds: float
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout_seconds: float
     ) -> HttpRequest | None:
-        """The next request, if the client begins one in time. Raises Refused."""
+        """Return the next request, if the client begins one in time. Raises RequestRefused."""
         self._silent[writer] = None
         try:
-            async with asyncio.timeout(patience_seconds):
+            async with asyncio.timeout(timeout_seconds):
                 first = await reader.read(1)
             return await self._read(first, reader, writer) if first else None
         finally:
@@ -271,7 +274,7 @@ class HttpServer:
     async def _read(
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> HttpRequest:
-        """The request that begins with `first`. Raises Refused."""
+        """Read the request that begins with `first`. Raises RequestRefused."""
         limits = self._limits
         try:
             async with asyncio.timeout(limits.request_seconds):
@@ -283,15 +286,15 @@ class HttpServer:
                 return request._replace(body=await reader.readexactly(length))
         except asyncio.LimitOverrunError:
             raise RequestRefused(
-                431, f"the head of the request has more than {limits.head_bytes} bytes"
+                431, f"the request head has more than {limits.head_bytes} bytes"
             ) from None
         except TimeoutError:
             raise RequestRefused(
-                408, f"the request was not complete after {limits.request_seconds:g} s"
+                408, f"the request was not complete within {limits.request_seconds:g} s"
             ) from None
 
     async def _send(self, writer: asyncio.StreamWriter, message: bytes) -> None:
-        """Write a message and wait until the client has taken all of it."""
+        """Write a message and wait until the client has read all of it."""
         if writer not in self._encrypted:
             await self._send_piece(writer, message)
             return
@@ -302,7 +305,7 @@ class HttpServer:
     async def _send_piece(self, writer: asyncio.StreamWriter, piece: bytes) -> None:
         writer.write(piece)
         if not writer.transport.get_write_buffer_size():
-            await asyncio.sleep(0)  # who asks for much at once takes turns with the others
+            await asyncio.sleep(0)  # let other connections run between the pieces
             return
         self._slow[writer] = None
         if len(self._slow) > self._limits.slow_readers:
@@ -316,7 +319,7 @@ class HttpServer:
     async def _refuse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: RequestRefused
     ) -> None:
-        """Say why, then read on for a moment: closing over unread bytes would lose the answer."""
+        """Send the error, then read on: closing with unread data would lose the response."""
         response = error_response(error)
         head = render_head(response, self._clock.wall(), keep_alive=False)
         try:
@@ -337,18 +340,16 @@ async def _handle(handler: Handler, request: HttpRequest) -> HttpResponse:
         return error_response(error)
     except Exception:
         log.exception("request failed", extra={"path": request.path})
-        return error_response(
-            RequestRefused(500, "the daemon failed on this request; its log says why")
-        )
+        return error_response(RequestRefused(500, "internal error; see the daemon's log"))
 
 
 def _peer_credentials(writer: asyncio.StreamWriter) -> PeerCredentials | None:
-    """The process that connected to a UNIX socket, unix(7); None for TCP."""
+    """Return the credentials of the peer of a UNIX socket, unix(7); None for TCP."""
     connection = writer.get_extra_info("socket")
     if connection.family != socket.AF_UNIX:
         return None
-    form = struct.Struct("iII")
-    pid, uid, _ = form.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
+    credentials = struct.Struct("iII")
+    pid, uid, _ = credentials.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     )
     return PeerCredentials(uid, pid)

@@ -1,4 +1,4 @@
-"""The web thread: listeners for the world and for agents, one event loop, an orderly end."""
+"""The web thread: TCP listeners and agent socket, one event loop, orderly shutdown."""
 
 import asyncio
 import errno
@@ -33,18 +33,17 @@ from exporter.units import NANOSECONDS_PER_SECOND
 log = logging.getLogger(__name__)
 
 MAX_PENDING_QUERIES = 16
-"""Questions to the ledger, or to the directory of users, that may wait at once."""
+"""Limit of waiting ledger queries, and of waiting user name lookups."""
 ACCEPT_BATCH = 2
-"""Newcomers that are let in before those who are there get their turn."""
+"""New connections accepted before existing connections are served."""
 LOG_INTERVAL_NS = 60 * NANOSECONDS_PER_SECOND
-"""Between two complaints of one kind."""
-FILES_REMEDY = "raise the limit (ulimit -n, LimitNOFILE= of systemd)"
+"""Minimum time between two log messages of the same kind."""
 
 
 class WebService:
-    """Serves what is on the board over TCP, and takes runs over the agent socket.
+    """Serves published ticks over TCP, and accepts runs on the agent socket.
 
-    `bind`, then `run` in a thread of its own, `stop` from any thread.
+    Call `bind`, then `run` in a thread of its own; `stop` from any thread.
     """
 
     def __init__(
@@ -62,21 +61,21 @@ class WebService:
         limits: ServerLimits = DEFAULT_LIMITS,
         grace_seconds: float = 2.0,
     ) -> None:
-        """`forms` are what a receipt can be written in, `web_config` who may ask over TCP.
+        """`forms` are the formats of receipts, `web_config` controls access over TCP.
 
-        An empty `listen_address` means no TCP, an empty `socket_path` no agent socket.
+        An empty `listen_address` disables TCP, an empty `socket_path` disables the agent socket.
         """
         limits = _limit_to_open_files(limits)
-        questions = BoundedExecutor("questions to the ledger", threads=2, most=MAX_PENDING_QUERIES)
-        names = BoundedExecutor("questions for user names", threads=1, most=MAX_PENDING_QUERIES)
+        queries = BoundedExecutor("ledger queries", threads=2, most=MAX_PENDING_QUERIES)
+        names = BoundedExecutor("user name lookups", threads=1, most=MAX_PENDING_QUERIES)
         pages = BoundedExecutor("pages", threads=1, most=MAX_PENDING_QUERIES)
-        self._desks = (questions, names, pages)
+        self._executors = (queries, names, pages)
         rendered = TickCache(pages)
-        api = ReadApi(board, archive, questions, rendered)
-        people = PageHandlers(
-            api, PowerHistory(archive, questions), rendered, pages, forms, telemetry_path
+        api = ReadApi(board, archive, queries, rendered)
+        page_handlers = PageHandlers(
+            api, PowerHistory(archive, queries), rendered, pages, forms, telemetry_path
         )
-        self._routes = Router(board, api, rendered, people, clock, telemetry_path)
+        self._routes = Router(board, api, rendered, page_handlers, clock, telemetry_path)
         self._agent = AgentApi(api, submit, names, clock)
         self._gate = WebConfigMiddleware(
             web_config or WebConfigStore("", clock), self._routes.answer
@@ -89,12 +88,12 @@ class WebService:
         self._tcp: list[socket.socket] = []
         self._unix: list[socket.socket] = []
         self._clock = clock
-        self._complained_ns = -LOG_INTERVAL_NS
+        self._logged_ns = -LOG_INTERVAL_NS
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
 
     def bind(self) -> list[tuple[str, int]]:
-        """Open the listeners, and say at which hosts and ports; clients may connect from here on.
+        """Open the listeners and return their hosts and ports; clients may connect from then on.
 
         Raises ConfigError.
         """
@@ -111,39 +110,42 @@ class WebService:
         return [listener.getsockname()[:2] for listener in self._tcp]
 
     def run(self) -> None:
-        """Serve until `stop`. Needs `bind` first."""
+        """Serve until `stop`. Requires `bind` first."""
         loop = self._loop
-        assert loop is not None, "bind comes before run"
+        assert loop is not None, "bind must be called before run"
         try:
             loop.run_until_complete(self._serve())
         finally:
             loop.close()
 
     def stop(self) -> None:
-        """Close the listeners, let answers under way be finished, and make `run` return."""
+        """Close the listeners, complete responses in progress, and make `run` return."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # it has ended already
+            with suppress(RuntimeError):  # the event loop is closed
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
-    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Say what went wrong in the event loop; that no file is left, not at every try."""
+    def _log_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error of the event loop; for a lack of file descriptors, rate-limited."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
             loop.default_exception_handler(context)
             return
         now_ns = self._clock.monotonic_ns()
-        if now_ns - self._complained_ns >= LOG_INTERVAL_NS:
-            self._complained_ns = now_ns
-            log.error("clients wait: %s; %s", error.strerror, FILES_REMEDY)
+        if now_ns - self._logged_ns >= LOG_INTERVAL_NS:
+            self._logged_ns = now_ns
+            log.error(
+                "cannot accept connections; raise the limit (ulimit -n, LimitNOFILE= of systemd)",
+                extra={"error": error.strerror},
+            )
 
     async def _serve(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(self._complain)
+        asyncio.get_running_loop().set_exception_handler(self._log_loop_error)
         head = self._limits.head_bytes
-        world = partial(self._server.handle_connection, self._gate.answer, self._gate.tls_endpoint)
+        public = partial(self._server.handle_connection, self._gate.answer, self._gate.tls_endpoint)
         agents = partial(self._server.handle_connection, self._answer_agent, lambda: None)
         listeners = [
             *[
-                await asyncio.start_server(world, sock=sock, limit=head, backlog=ACCEPT_BATCH)
+                await asyncio.start_server(public, sock=sock, limit=head, backlog=ACCEPT_BATCH)
                 for sock in self._tcp
             ],
             *[
@@ -152,7 +154,7 @@ class WebService:
             ],
         ]
         for sock in (*self._tcp, *self._unix):
-            sock.listen(BACKLOG)  # asyncio takes its number for both
+            sock.listen(BACKLOG)  # asyncio uses its backlog argument for both
         await self._stopping.wait()
         for listener in listeners:
             listener.close()
@@ -160,23 +162,28 @@ class WebService:
             os.unlink(self._socket_path)
         await self._server.close(self._grace_seconds)
         self._gate.close()
-        for desk in self._desks:
-            desk.close()
+        for executor in self._executors:
+            executor.close()
 
     async def _answer_agent(self, request: HttpRequest) -> HttpResponse:
-        """The agent socket answers probes too: there neither TLS nor a password is in the way."""
-        probed = request.path in PROBE_PATHS
-        return await (self._routes.answer(request) if probed else self._agent.answer(request))
+        """Handle a request on the agent socket; probes need neither TLS nor a password there."""
+        is_probe = request.path in PROBE_PATHS
+        return await (self._routes.answer(request) if is_probe else self._agent.answer(request))
 
 
 def _limit_to_open_files(limits: ServerLimits) -> ServerLimits:
-    """The limits where few files may be open: at least half of them are not for clients."""
+    """Reduce the limits if few files may be open: at least half of them are not for clients."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files // 2 >= limits.connections:
         return limits
     connections = files // 2
     log.warning(
-        "only %d files may be open, so %d connections are taken instead of %d; %s",
-        *(files, connections, limits.connections, FILES_REMEDY),
+        "connection limit reduced, since too few files may be open; "
+        "raise the limit (ulimit -n, LimitNOFILE= of systemd)",
+        extra={
+            "open_files": files,
+            "connections": connections,
+            "configured": limits.connections,
+        },
     )
     return limits._replace(connections=connections, refusals=min(limits.refusals, files // 16))

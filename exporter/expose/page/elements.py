@@ -1,4 +1,4 @@
-"""Tables of the pages, which become lists on narrow screens."""
+"""HTML elements of the pages; tables become lists on narrow screens."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ NO_ATTRIBUTES: Mapping[str, str] = {}
 
 
 class TableCell(NamedTuple):
-    """What stands in one place of a table."""
+    """One cell of a table."""
 
     text: str
     remark: str = ""
@@ -26,20 +26,20 @@ def table(
     title: str,
     heads: Sequence[str],
     rows: Sequence[Sequence[TableCell]],
-    nothing: str,
+    empty_text: str,
     *,
     above: str = "",
     marks: Sequence[Mapping[str, str]] = (),
 ) -> Markup:
-    """A section with a table, or with a sentence where it has no rows.
+    """Build a section with a table, or with `empty_text` if there are no rows.
 
-    Heads of numbers begin with `>`. Each cell carries its head, for screens that are too narrow
-    for a row; the first one is the head of its row. `above` stands between title and table,
-    `marks` are attributes of the rows.
+    Headings of numeric columns begin with `>`. Each cell carries its heading, for screens too
+    narrow for a row; the first cell is the heading of its row. `above` is shown between title and
+    table, `marks` are HTML attributes of the rows.
     """
     place = title.lower().replace(" ", "-")
     if not rows:
-        return tag("section", tag("h2", title), above, tag("p", nothing), id=place)
+        return tag("section", tag("h2", title), above, tag("p", empty_text), id=place)
     names = [text.removeprefix(">") for text in heads]
     head = [
         tag("th", name, scope="col", class_="n" if text[0] == ">" else "")
@@ -49,13 +49,15 @@ def table(
         tag("tr", *_cells(names, row), **attributes)
         for row, attributes in zip(rows, marks or [NO_ATTRIBUTES] * len(rows), strict=True)
     ]
-    whole = tag(
+    table_element = tag(
         "table",
         tag("caption", title),
         tag("thead", tag("tr", *head)),
         tag("tbody", *body),
     )
-    return tag("section", tag("h2", title), above, tag("div", whole, class_="scroll"), id=place)
+    return tag(
+        "section", tag("h2", title), above, tag("div", table_element, class_="scroll"), id=place
+    )
 
 
 def _cells(names: Sequence[str], row: Sequence[TableCell]) -> list[Markup]:
@@ -67,7 +69,7 @@ def _cells(names: Sequence[str], row: Sequence[TableCell]) -> list[Markup]:
 
 
 def _cell(element: str, head: str, cell: TableCell, **attributes: str) -> Markup:
-    """An empty cell is left out where there is no row to keep in line."""
+    """Build a cell. An empty cell is hidden on narrow screens, where rows are lists."""
     text, remark, class_ = cell
     return tag(
         element,
@@ -80,23 +82,23 @@ def _cell(element: str, head: str, cell: TableCell, **attributes: str) -> Markup
 
 
 def row_header(text: str, remark: str = "") -> TableCell:
-    """What a row is about."""
+    """Build the heading cell of a row."""
     return TableCell(tag("b", text), remark)
 
 
 def number_cell(text: str, remark: str = "") -> TableCell:
-    """A number, or what stands in line with numbers."""
+    """Build a right-aligned cell for a number or its placeholder."""
     return TableCell(text, remark, "n")
 
 
 def status_cell(text: str, remark: str = "", *, ok: bool) -> TableCell:
-    """Whether something is well."""
+    """Build a cell colored by status."""
     return TableCell(text, remark, "good" if ok else "bad")
 
 
-def share_bar(part: float, whole: float) -> TableCell:
-    """A share as a bar and in percent."""
-    width = f"{min(100.0, 100 * part / whole):.1f}" if whole else "0"
+def share_bar(part: float, total: float) -> TableCell:
+    """Build a cell with a share in percent and as a bar."""
+    width = f"{min(100.0, 100 * part / total):.1f}" if total else "0"
     drawing = tag(
         "svg",
         tag("rect", width=width, height="4"),
@@ -105,48 +107,48 @@ def share_bar(part: float, whole: float) -> TableCell:
         preserveAspectRatio="none",
         aria_hidden="true",
     )
-    return TableCell(concatenate(formatting.percentage(part, whole), drawing), class_="n")
+    return TableCell(concatenate(formatting.percentage(part, total), drawing), class_="n")
 
 
 def summary_item(label: str, value: str, *remarks: str, drawing: str = "") -> Markup:
-    """A number with its name, and with what is to be known before it is believed."""
+    """Build a number with its name and with remarks that qualify it."""
     lines = [tag("small", remark) for remark in remarks if remark]
     return tag("div", tag("h2", label), tag("b", value), *lines, drawing)
 
 
 def summary_panel(*each: Markup) -> Markup:
-    """Numbers side by side."""
+    """Build a row of summary items."""
     return tag("section", *each, class_="figures")
 
 
 METHOD_DESCRIPTIONS = {
-    Method.COUNTER: "read from the hardware's own energy counter",
-    Method.INTEGRATED: "power readings summed up over time",
-    Method.ESTIMATED: "no reading could be had: a model of the hardware, not a measurement",
+    Method.COUNTER: "read from a hardware energy counter",
+    Method.INTEGRATED: "power readings integrated over time",
+    Method.ESTIMATED: "modeled, not measured: no energy counter or power sensor could be read",
 }
 
 
-def estimated_note(part: float, whole: float) -> str:
-    """How much of a number is estimated; nothing where nothing is."""
+def estimated_note(part: float, total: float) -> str:
+    """Return a note on the estimated share of a number; empty if nothing is estimated."""
     if not part:
         return ""
     return warning_note(
-        "estimated" if part >= whole else f"{formatting.percentage(part, whole)} estimated"
+        "estimated" if part >= total else f"{formatting.percentage(part, total)} estimated"
     )
 
 
 def unconverted_note(uses: Iterable[FactorUse]) -> str:
-    """How much energy is not in the grams yet; nothing where all is."""
-    waiting_uj = sum(use.energy_uj for use in uses if use.factor is None)
+    """Return a note on energy not yet included in the emissions; empty if there is none."""
+    unconverted_uj = sum(use.energy_uj for use in uses if use.factor is None)
     return (
-        warning_note(f"without {formatting.energy(waiting_uj)} of no known intensity")
-        if waiting_uj
+        warning_note(f"excludes {formatting.energy(unconverted_uj)} without an intensity")
+        if unconverted_uj
         else ""
     )
 
 
 def estimated_energy(rows: Iterable[AccountSnapshot]) -> Mapping[AttributionTarget, int]:
-    """Microjoules that were estimated, by whose they are."""
+    """Return estimated energy in microjoules by attribution target."""
     sums: dict[AttributionTarget, int] = defaultdict(int)
     for row in rows:
         if row.method is Method.ESTIMATED:
@@ -155,10 +157,10 @@ def estimated_energy(rows: Iterable[AccountSnapshot]) -> Mapping[AttributionTarg
 
 
 def warning_note(text: str) -> Markup:
-    """A remark that a reader should not miss."""
+    """Build a highlighted remark."""
     return tag("span", text, class_="doubt")
 
 
-def method_label(how: Method) -> Markup:
-    """How an energy was got, in a word."""
-    return warning_note(how) if how is Method.ESTIMATED else tag("span", how)
+def method_label(method: Method) -> Markup:
+    """Build the label of a measurement method; estimates are highlighted."""
+    return warning_note(method) if method is Method.ESTIMATED else tag("span", method)

@@ -1,4 +1,4 @@
-"""Answers with a page for a person: the node, its runs, one run, and a receipt to take along."""
+"""Handlers of the live page: the node, its runs, one run, and receipts for download."""
 
 import gzip
 import re
@@ -28,41 +28,41 @@ RENDER_TIMEOUT_SECONDS = 5.0
 
 
 class PageHandlers:
-    """Renders pages beside the web thread, and only when they are asked for."""
+    """Renders pages outside the web thread, and only on request."""
 
     def __init__(
         self,
         api: ReadApi,
-        historian: PowerHistory,
+        history: PowerHistory,
         rendered: TickCache,
-        desk: BoundedExecutor,
+        executor: BoundedExecutor,
         forms: Mapping[str, Form],
         telemetry_path: str = METRICS_PATH,
     ) -> None:
-        """`rendered` has what everybody asks for of a tick, `desk` renders the rest."""
+        """`rendered` caches the shared page of each tick; `executor` renders the other pages."""
         self._api = api
-        self._historian = historian
+        self._history = history
         self._rendered = rendered
-        self._desk = desk
+        self._executor = executor
         self._forms = forms
         self._telemetry_path = telemetry_path
         self._files = static_files()
 
     async def node(self, request: HttpRequest) -> HttpResponse:
-        """The node now; with `q`, the runs that have all its words."""
+        """Serve the page of the node; with `q`, only runs that match all its words."""
         current = self._api.current()
         query = query_value(request.query, "q") or ""
-        charts = self._historian.charts(current.snapshot.wall)
+        charts = self._history.charts(current.snapshot.wall)
         make = partial(node_page, current.view, charts, query, self._telemetry_path)
         if query:
             return await self._page(request, make)
-        packed = _takes_gzip(request)
-        made = partial(_gzipped, make) if packed else make
-        name = f"node {charts.minute} {packed}"
-        return _response(await self._rendered.get(current, name, made), packed=packed)
+        compress = _takes_gzip(request)
+        render = partial(_gzipped, make) if compress else make
+        name = f"node {charts.minute} {compress}"
+        return _response(await self._rendered.get(current, name, render), compressed=compress)
 
     async def runs(self, request: HttpRequest) -> HttpResponse:
-        """Runs that the ledger knows, those that left the page of the node among them."""
+        """Serve the runs in the ledger, including those that are no longer exported."""
         node = self._api.current().snapshot.node
         records = await self._api.newest(MAX_SEARCHED)
         query = query_value(request.query, "q") or ""
@@ -70,14 +70,14 @@ class PageHandlers:
         return await self._page(request, make)
 
     async def run(self, run_id: str, request: HttpRequest) -> HttpResponse:
-        """One run. Raises Refused(404)."""
+        """Serve the page of one run. Raises RequestRefused(404)."""
         snapshot, record = await self._api.find(run_id, request.query)
-        past = await self._historian.run_history(record, snapshot.wall)
-        shown = RunPageData(record, snapshot, past, self._forms)
-        return await self._page(request, partial(run_page, shown, self._telemetry_path))
+        history = await self._history.run_history(record, snapshot.wall)
+        data = RunPageData(record, snapshot, history, self._forms)
+        return await self._page(request, partial(run_page, data, self._telemetry_path))
 
     async def receipt(self, run_id: str, request: HttpRequest) -> HttpResponse:
-        """A run's record in the form that `form` names, as a file. Raises Refused."""
+        """Serve a run's record as a file in the form named by `form`. Raises RequestRefused."""
         name = query_value(request.query, "form") or next(iter(self._forms))
         form = self._forms.get(name)
         if form is None:
@@ -90,31 +90,29 @@ class PageHandlers:
         return HttpResponse(200, body + b"\n", form.media_type, (("Content-Disposition", file),))
 
     def file(self, name: str) -> HttpResponse:
-        """A file that pages bring along. Raises Refused(404)."""
+        """Serve a static file. Raises RequestRefused(404)."""
         body = self._files.get(name)
         if body is None:
-            raise RequestRefused(
-                404, f"there is no file of this name; there is {', '.join(STATIC_TYPES)}"
-            )
+            raise RequestRefused(404, f"no such file; available files: {', '.join(STATIC_TYPES)}")
         return HttpResponse(200, body, STATIC_TYPES[name])
 
     async def _page(self, request: HttpRequest, make: Callable[[], bytes]) -> HttpResponse:
-        packed = _takes_gzip(request)
-        body = await self._render(partial(_gzipped, make) if packed else make)
-        return _response(body, packed=packed)
+        compress = _takes_gzip(request)
+        body = await self._render(partial(_gzipped, make) if compress else make)
+        return _response(body, compressed=compress)
 
     async def _render(self, make: Callable[[], bytes]) -> bytes:
         try:
-            return await self._desk.run(make, RENDER_TIMEOUT_SECONDS)
+            return await self._executor.run(make, RENDER_TIMEOUT_SECONDS)
         except TimeoutError:
-            raise RequestRefused(503, "too many pages are asked for; try again later") from None
+            raise RequestRefused(503, "too many page requests; try again later") from None
 
 
 def file_name(record: RunRecord, form: Form) -> str:
-    """A name that is safe for every file system and header: letters, digits, `-` and `_`."""
+    """Return a file name of letters, digits, `-` and `_`, safe for file systems and headers."""
     run = record.run
-    known = "-".join(text for text in (run.shown_id, run.key.job_id) if text)
-    safe = UNSAFE.sub("_", known).strip("_-")[:MAX_NAME_CHARACTERS]
+    identity = "-".join(text for text in (run.shown_id, run.key.job_id) if text)
+    safe = UNSAFE.sub("_", identity).strip("_-")[:MAX_NAME_CHARACTERS]
     return f"emissions-{safe or 'run'}.{form.suffix}"
 
 
@@ -123,10 +121,10 @@ def _takes_gzip(request: HttpRequest) -> bool:
 
 
 def _gzipped(make: Callable[[], bytes]) -> bytes:
-    """What `make` makes, a fifth as long, for two milliseconds where it is longest."""
+    """Return the output of `make` compressed to a fifth, in at most about two milliseconds."""
     return gzip.compress(make(), compresslevel=1, mtime=0)
 
 
-def _response(body: bytes, *, packed: bool) -> HttpResponse:
-    headers = [("Vary", "Accept-Encoding"), *([("Content-Encoding", "gzip")] if packed else [])]
+def _response(body: bytes, *, compressed: bool) -> HttpResponse:
+    headers = [("Vary", "Accept-Encoding"), *([("Content-Encoding", "gzip")] if compressed else [])]
     return HttpResponse(200, body, HTML_TYPE, tuple(headers), PAGE_CONTENT_SECURITY_POLICY)

@@ -1,4 +1,4 @@
-"""The frame of every page, what a browser may do with it, and the files that it brings."""
+"""The frame of every page, its content security policy, and static files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ PAGE_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing inline runs, and nothing comes from elsewhere."""
+"""Forbids inline scripts and styles, and everything from other origins."""
 PRODUCT = "emissions-exporter"
 STATIC_DIRECTORY = Path(__file__).parent / "static"
 STATIC_TYPES = {
@@ -20,16 +20,19 @@ STATIC_TYPES = {
     "icon.svg": "image/svg+xml",
 }
 HOME_ROOT, RUN_PAGE_ROOT = "./", "../"
-"""The way to the first page, from itself and from a page of a run: it holds behind any proxy."""
+"""Relative paths from the page of the node, and from a page below it, to the page of the node.
+
+Relative, so that they are valid behind any reverse proxy.
+"""
 METRICS_PATH = "/metrics"
 LINKS = ("/api/v1/runs", "/api/v1/devices", "/api/v1/intensity", "/api/v1/snapshot")
 REFRESH_SECONDS = 5.0
 NOSCRIPT_REFRESH_SECONDS = 30.0
-"""Where no script runs a page comes again as a whole, and what is typed into it is lost."""
+"""Without scripts the whole page reloads and loses typed text, so it reloads more slowly."""
 
 
 def static_files() -> Mapping[str, bytes]:
-    """What the pages bring along, by name."""
+    """Return the static files by name."""
     return {name: (STATIC_DIRECTORY / name).read_bytes() for name in STATIC_TYPES}
 
 
@@ -40,13 +43,14 @@ def page_document(
     period_seconds: float = 0.0,
     telemetry_path: str = METRICS_PATH,
 ) -> bytes:
-    """A page. It comes again after `period_seconds`, more slowly where no script runs; 0: never.
+    """Render a page.
 
-    `root` is the way to the first page, `telemetry_path` where the metrics are.
+    The page refreshes every `period_seconds`, more slowly without scripts; 0 disables this. `root`
+    is the relative path to the page of the node, `telemetry_path` the path of the metrics.
     """
     period = f"{period_seconds:.0f}" if period_seconds else ""
-    slowly = f"{max(period_seconds, NOSCRIPT_REFRESH_SECONDS):.0f}"
-    again = Markup(f'<meta http-equiv="refresh" content="{slowly}">')
+    noscript_period = f"{max(period_seconds, NOSCRIPT_REFRESH_SECONDS):.0f}"
+    refresh = Markup(f'<meta http-equiv="refresh" content="{noscript_period}">')
     head = tag(
         "head",
         Markup('<meta charset="utf-8">'),
@@ -54,7 +58,7 @@ def page_document(
         Markup(f'<link rel="icon" href="{root}static/icon.svg">'),
         Markup(f'<link rel="stylesheet" href="{root}static/live.css">'),
         Markup(f'<script src="{root}static/live.js" defer></script>'),
-        *([tag("noscript", again)] if period else []),
+        *([tag("noscript", refresh)] if period else []),
         tag("title", f"{title} \u00b7 {PRODUCT}"),
     )
     links = [
@@ -72,12 +76,12 @@ def page_document(
     return html.encode("utf-8", "replace")
 
 
-def error_page(status: int, why: str, root: str, telemetry_path: str = METRICS_PATH) -> bytes:
-    """A page in the place of one that cannot be shown; it comes again where that may change."""
+def error_page(status: int, reason: str, root: str, telemetry_path: str = METRICS_PATH) -> bytes:
+    """Render an error page; with status 503 it refreshes."""
     main = concatenate(
-        tag("header", tag("h1", "Nothing to see here yet" if status == 503 else "Not found")),
-        tag("p", why),
-        tag("p", tag("a", "to the node", href=root)),
+        tag("header", tag("h1", "Not available yet" if status == 503 else "Not found")),
+        tag("p", reason),
+        tag("p", tag("a", "Back to the node", href=root)),
     )
-    again = REFRESH_SECONDS if status == 503 else 0.0
-    return page_document(why, main, root, again, telemetry_path)
+    period_seconds = REFRESH_SECONDS if status == 503 else 0.0
+    return page_document(reason, main, root, period_seconds, telemetry_path)

@@ -1,4 +1,4 @@
-"""The first page: what the machine spends now, on what, and how every number was got."""
+"""The page of the node: current power, unattributed energy, measurement methods and sources."""
 
 from collections.abc import Sequence
 
@@ -29,17 +29,17 @@ from exporter.model.snapshot import DaemonHealth, DeviceState, Snapshot
 from exporter.model.workload import CollectorState, SplitMethod, UnattributedReason
 
 REASON_DESCRIPTIONS = {
-    UnattributedReason.IDLE: "what the hardware draws when nobody uses it",
-    UnattributedReason.OTHER: "work that belongs to no run",
-    UnattributedReason.UNALLOCATED: "devices that nobody holds",
-    UnattributedReason.UNKNOWN_PROCESS: "processes whose owner could not be found",
-    UnattributedReason.RESTART: "used while this exporter was not running",
+    UnattributedReason.IDLE: "idle power of the hardware",
+    UnattributedReason.OTHER: "activity of processes that belong to no run",
+    UnattributedReason.UNALLOCATED: "devices that no run holds",
+    UnattributedReason.UNKNOWN_PROCESS: "GPU processes that belong to no run or are not visible",
+    UnattributedReason.RESTART: "consumed while this exporter was not running",
 }
 
 
 def unattributed_panel(view: SnapshotView) -> Markup:
-    """What was charged to no run, by reason, over all devices."""
-    whole = sum_tallies(view.devices.values())
+    """Build the table of unattributed energy by reason, over all devices."""
+    total = sum_tallies(view.devices.values())
     tallies = {
         reason: sum_tallies(t for (_, _, of), t in view.unattributed.items() if of == reason)
         for reason in UnattributedReason
@@ -52,84 +52,89 @@ def unattributed_panel(view: SnapshotView) -> Markup:
             number_cell(formatting.watts(tally.power_watts)),
             number_cell(energy.text(tally.total_uj)),
             number_cell(carbon.text(tally.total_ng)),
-            share_bar(tally.total_uj, whole.total_uj),
+            share_bar(tally.total_uj, total.total_uj),
         )
         for reason, tally in tallies.items()
         if tally.total_uj
     ]
     heads = ("Reason", ">Power", ">Energy", ">Emissions", ">Of the machine")
-    return table("Charged to no run", heads, rows, "Nothing yet.")
+    return table("Unattributed energy", heads, rows, "No data yet.")
 
 
 def splits_panel(view: SnapshotView) -> Markup:
-    """How it was found which run used a device."""
-    whole = sum_tallies(view.attributed.values())
+    """Build the table of attributed energy by split method."""
+    total = sum_tallies(view.attributed.values())
     tallies = []
     for split in SplitMethod:
-        found = {labels: t for labels, t in view.by_split.items() if labels[2] == split}
-        kinds = sorted({kind for kind, _, _ in found})
-        tallies.append((split, kinds, sum_tallies(found.values()).total_uj))
+        matching = {labels: t for labels, t in view.by_split.items() if labels[2] == split}
+        kinds = sorted({kind for kind, _, _ in matching})
+        tallies.append((split, kinds, sum_tallies(matching.values()).total_uj))
     energy = formatting.energy_scale(energy_uj for _, _, energy_uj in tallies)
     rows = [
         (
             TableCell(formatting.SPLIT_DESCRIPTIONS[split]),
             TableCell(", ".join(kinds)),
             number_cell(energy.text(energy_uj)),
-            share_bar(energy_uj, whole.total_uj),
+            share_bar(energy_uj, total.total_uj),
         )
         for split, kinds, energy_uj in tallies
         if energy_uj
     ]
     heads = ("Split", "Devices", ">Energy", ">Of all runs")
-    return table("How it was shared between runs", heads, rows, "Nothing yet.")
+    return table("Split methods", heads, rows, "No data yet.")
 
 
 def methods_panel(view: SnapshotView) -> Markup:
-    """How much was measured and how much estimated."""
-    whole = sum_tallies(view.devices.values())
+    """Build the table of energy by measurement method."""
+    total = sum_tallies(view.devices.values())
     tallies = []
     for how in Method:
-        found = {labels: t for labels, t in view.by_method.items() if labels[2] == how}
-        kinds = sorted({kind for (kind, _, _), t in found.items() if t.total_uj})
-        tallies.append((how, kinds, sum_tallies(found.values()).total_uj))
+        matching = {labels: t for labels, t in view.by_method.items() if labels[2] == how}
+        kinds = sorted({kind for (kind, _, _), t in matching.items() if t.total_uj})
+        tallies.append((how, kinds, sum_tallies(matching.values()).total_uj))
     energy = formatting.energy_scale(energy_uj for _, _, energy_uj in tallies)
     rows = [
         (
             TableCell(method_label(how), METHOD_DESCRIPTIONS[how]),
             TableCell(", ".join(kinds)),
             number_cell(energy.text(energy_uj)),
-            share_bar(energy_uj, whole.total_uj),
+            share_bar(energy_uj, total.total_uj),
         )
         for how, kinds, energy_uj in tallies
         if energy_uj
     ]
     heads = ("Method", "Devices", ">Energy", ">Of the machine")
-    return table("How the energy was got", heads, rows, "Nothing yet.")
+    return table("Measurement methods", heads, rows, "No data yet.")
 
 
 def collectors_panel(states: Sequence[CollectorState]) -> Markup:
-    """Which sources work, and what to do about those that do not."""
+    """Build the table of collectors with their state and messages."""
     rows = [
         (
             row_header(state.name),
-            status_cell("works" if state.ok else "does not work", ok=state.ok),
+            status_cell("working" if state.ok else "failing", ok=state.ok),
             number_cell(formatting.duration(state.seconds)),
             TableCell(state.why, class_="prose"),
         )
         for state in states
     ]
-    return table("Collectors", ("Collector", "State", ">Took", "Remark"), rows, "None is on.")
+    return table(
+        "Collectors",
+        ("Collector", "State", ">Duration", "Message"),
+        rows,
+        "No collector is enabled.",
+    )
 
 
 SECTION_ANCHORS = {
     "runs": "Runs",
     "devices": "Devices",
-    "charged-to-no-run": "No run",
-    "how-the-energy-was-got": "Methods",
+    "unattributed-energy": "Unattributed",
+    "measurement-methods": "Methods",
     "grid-intensity": "Grid",
     "collectors": "Collectors",
 }
-"""Where the sections are."""
+"""Anchors of the page's sections."""
 
 
 def node_page(
@@ -138,7 +143,7 @@ def node_page(
     query: str = "",
     telemetry_path: str = METRICS_PATH,
 ) -> bytes:
-    """The page of a tick, with the runs that have all words of `query`."""
+    """Render the page of a tick, with the runs that match all words of `query`."""
     snapshot = view.snapshot
     power = formatting.watts(machine_watts(snapshot.devices))
     main = concatenate(
@@ -171,29 +176,29 @@ def node_page(
 
 
 def machine_watts(devices: tuple[DeviceState, ...]) -> float | None:
-    """Power of all devices whose power is known; None where none is."""
-    known = [state.power_watts for state in devices if state.power_watts is not None]
-    return sum(known) if known else None
+    """Return the sum of all known device powers in watts; None if none is known."""
+    powers = [state.power_watts for state in devices if state.power_watts is not None]
+    return sum(powers) if powers else None
 
 
 def _summary(snapshot: Snapshot, view: SnapshotView, charts: PowerCharts) -> Markup:
-    known = sum(state.power_watts is not None for state in snapshot.devices)
+    with_power = sum(state.power_watts is not None for state in snapshot.devices)
     total = sum_tallies(view.devices.values())
-    guessed = [tally for labels, tally in view.by_method.items() if labels[2] == Method.ESTIMATED]
+    estimated = [tally for labels, tally in view.by_method.items() if labels[2] == Method.ESTIMATED]
     factor = snapshot.grid.factor
     return summary_panel(
         summary_item(
             "Power now",
             formatting.watts(machine_watts(snapshot.devices)),
-            f"{known} of {len(snapshot.devices)} devices",
+            f"{with_power} of {len(snapshot.devices)} devices",
             _estimated_power(snapshot.devices),
             drawing=charts.node,
         ),
         summary_item(
             "Energy",
             formatting.energy(total.total_uj),
-            "since the ledger began",
-            estimated_note(sum_tallies(guessed).total_uj, total.total_uj),
+            "since the ledger was created",
+            estimated_note(sum_tallies(estimated).total_uj, total.total_uj),
         ),
         summary_item(
             "Emissions",
@@ -205,20 +210,20 @@ def _summary(snapshot: Snapshot, view: SnapshotView, charts: PowerCharts) -> Mar
 
 
 def _estimated_power(states: tuple[DeviceState, ...]) -> str:
-    """How much of the power is estimated."""
+    """Return a note on the estimated part of the power."""
     watts = machine_watts(tuple(s for s in states if s.info.method is Method.ESTIMATED))
-    return warning_note(f"{formatting.watts(watts)} of it estimated") if watts else ""
+    return warning_note(f"{formatting.watts(watts)} estimated") if watts else ""
 
 
 def _intensity_origin(factor: Factor | None) -> tuple[str, str]:
     if factor is None:
-        return warning_note("no intensity is known"), ""
-    said = f"{factor.zone}, {factor.basis}"
-    return said, warning_note("estimated") if factor.estimated else ""
+        return warning_note("no intensity available"), ""
+    origin = f"{factor.zone}, {factor.basis}"
+    return origin, warning_note("estimated") if factor.estimated else ""
 
 
 def _warnings(snapshot: Snapshot) -> Markup:
-    """What is wrong, the daemon's own ailments first."""
+    """Build the list of warnings, with problems of the daemon itself first."""
     lines = [
         f"{device_name(state)}: no reading for {formatting.duration(state.age_seconds)}: "
         f"{state.why}"
@@ -226,7 +231,7 @@ def _warnings(snapshot: Snapshot) -> Markup:
         if not state.up
     ]
     if snapshot.grid.factor is None:
-        lines.append(f"Emissions stand still: {snapshot.grid.why}")
+        lines.append(f"Emissions do not increase: {snapshot.grid.why}")
     items = [
         *[tag("li", line, class_="grave") for line in _daemon_problems(snapshot.health)],
         *[tag("li", line) for line in (*lines, *snapshot.notes)],
@@ -235,13 +240,15 @@ def _warnings(snapshot: Snapshot) -> Markup:
 
 
 def _daemon_problems(health: DaemonHealth) -> list[str]:
-    found = []
+    problems = []
     if health.sick:
-        found.append(f"This daemon cannot heal by itself: {health.sick}")
+        problems.append(f"Unrecoverable error of the daemon: {health.sick}")
     if health.ledger_why:
-        found.append(f"The ledger could not be written: {health.ledger_why}")
+        problems.append(f"The ledger could not be written: {health.ledger_why}")
     if health.imbalance_uj:
-        found.append(f"The books are out of balance by {health.imbalance_uj} \u00b5J")
+        problems.append(f"The accounts are out of balance by {health.imbalance_uj} \u00b5J")
     if health.series_dropped:
-        found.append(f"{health.series_dropped} runs are shown together as `other`: too many")
-    return found
+        problems.append(
+            f"{health.series_dropped} runs are counted as `other`: attribute.max_runs was reached"
+        )
+    return problems

@@ -1,4 +1,4 @@
-"""Each device: what it draws, used, and how much of that went to runs."""
+"""Panels of devices and carbon intensities, for the node and for one run."""
 
 import math
 import time
@@ -28,12 +28,12 @@ from exporter.model.snapshot import DeviceState, IntensityState
 
 
 def grid_panel(state: IntensityState, now: float) -> Markup:
-    """The intensity in force and where it comes from, the second one, and the live sources."""
+    """Build the tables of carbon intensities in effect and of live sources."""
     states = [state] if state.second is None else [state, state.second]
     rows = [_factor_cells(each, each.factor) for each in states if each.factor is not None]
-    heads = ("Zone", ">Intensity", "Source", "Counts", ">PUE", ">Fallback step")
-    nothing = f"None is known, grams stand still: {state.why}"
-    return Markup(table("Grid intensity", heads, rows, nothing) + _feeds_table(state.feeds, now))
+    heads = ("Zone", ">Intensity", "Source", "Kind", ">PUE", ">Fallback step")
+    empty_text = f"No carbon intensity is available; emissions do not increase: {state.why}"
+    return Markup(table("Grid intensity", heads, rows, empty_text) + _feeds_table(state.feeds, now))
 
 
 def _factor_cells(state: IntensityState, factor: Factor) -> tuple[TableCell, ...]:
@@ -48,14 +48,14 @@ def _factor_cells(state: IntensityState, factor: Factor) -> tuple[TableCell, ...
 
 
 def _reason(state: IntensityState, factor: Factor) -> str:
-    """Why this source is in force, and whether its value is estimated."""
+    """Return why this source is in effect, and whether its value is estimated."""
     return (
         concatenate(warning_note("estimated"), "; ", state.why) if factor.estimated else state.why
     )
 
 
 def _age_text(state: IntensityState, factor: Factor) -> str:
-    """How old a value of a moment is; of which year one is that is tied to no moment."""
+    """Return the age of an intensity of one time, or the year of an annual mean."""
     if state.age_seconds is None:
         return ""
     if factor.valid_until == math.inf:
@@ -78,14 +78,14 @@ def _feeds_table(feeds: Sequence[FeedState], now: float) -> Markup:
         )
         for feed in feeds
     ]
-    heads = ("Source", "State", ">Requests", ">Last answer", "What to do")
+    heads = ("Source", "State", ">Requests", ">Last response", "Message")
     return table("Live sources of intensity", heads, rows, "")
 
 
 def _feed_status(feed: FeedState) -> TableCell:
     if not any(times for _, times in feed.requests) and feed.answered is None:
-        return TableCell("stands by")
-    return status_cell("works" if feed.ok else "does not work", ok=feed.ok)
+        return TableCell("idle")
+    return status_cell("working" if feed.ok else "failing", ok=feed.ok)
 
 
 def _failure_counts(feed: FeedState) -> str:
@@ -97,26 +97,26 @@ def _time_since(moment: float, now: float) -> str:
 
 
 def intensity_text(factor: Factor | None) -> str:
-    """Grams of CO2 equivalent per kilowatt hour."""
+    """Format a carbon intensity in grams of CO2 equivalent per kilowatt hour."""
     return (
         formatting.UNKNOWN if factor is None else f"{formatting.number(factor.grams_per_kwh)} g/kWh"
     )
 
 
 def devices_panel(view: SnapshotView, charts: PowerCharts) -> Markup:
-    """The devices of the node."""
+    """Build the table of the node's devices."""
     states = view.snapshot.devices
     has_gpus = any(state.utilization is not None for state in states)
-    known = [view.devices.get(state.info.device, Tally()) for state in states]
-    energy = formatting.energy_scale(tally.total_uj for tally in known)
-    carbon = formatting.carbon_scale(tally.total_ng for tally in known)
+    tallies = [view.devices.get(state.info.device, Tally()) for state in states]
+    energy = formatting.energy_scale(tally.total_uj for tally in tallies)
+    carbon = formatting.carbon_scale(tally.total_ng for tally in tallies)
     rows = []
     for state in states:
         device = state.info.device
         tally = view.devices.get(device, Tally())
-        is_known = device in view.devices
-        guessed = view.by_method.get((*device, Method.ESTIMATED))
-        of_energy = estimated_note(guessed.total_uj if guessed else 0, tally.total_uj)
+        is_counted = device in view.devices
+        estimated = view.by_method.get((*device, Method.ESTIMATED))
+        energy_note = estimated_note(estimated.total_uj if estimated else 0, tally.total_uj)
         rows.append(
             (
                 row_header(device_name(state), device_description(state)),
@@ -124,34 +124,36 @@ def devices_panel(view: SnapshotView, charts: PowerCharts) -> Markup:
                 TableCell(charts.devices.get(device, ""), class_="drawn"),
                 *([number_cell(_utilization_text(state))] if has_gpus else []),
                 number_cell(
-                    energy.text(tally.total_uj) if is_known else formatting.UNKNOWN, of_energy
+                    energy.text(tally.total_uj) if is_counted else formatting.UNKNOWN, energy_note
                 ),
-                number_cell(carbon.text(tally.total_ng) if is_known else formatting.UNKNOWN),
+                number_cell(carbon.text(tally.total_ng) if is_counted else formatting.UNKNOWN),
                 share_bar(view.attributed.get(device, Tally()).total_uj, tally.total_uj),
                 TableCell(method_label(state.info.method), state.info.source),
-                status_cell("up" if state.up else "silent", _failure_remark(state), ok=state.up),
+                status_cell("up" if state.up else "down", _failure_remark(state), ok=state.up),
             )
         )
     heads = (
-        *("Device", ">Power", "Last hour", *([">Busy"] if has_gpus else [])),
-        *(">Energy", ">Emissions", ">To runs", "How it is got", "State"),
+        *("Device", ">Power", "Last hour", *([">Utilization"] if has_gpus else [])),
+        *(">Energy", ">Emissions", ">Attributed", "Method", "State"),
     )
     return table("Devices", heads, rows, "No energy source can be read; see the collectors below.")
 
 
 def device_name(state: DeviceState) -> str:
-    """A device as a person calls it: its kind, and its number or id."""
+    """Return the display name of a device: its kind, and its index or id."""
     kind, name = state.info.device
     return f"{kind} {state.info.ordinal or name}"
 
 
 def device_description(state: DeviceState) -> str:
-    """What a device is, and how it is divided."""
-    look = state.activity
-    if look is None or not look.slices:
+    """Return the model of a device and its MIG partitions."""
+    activity = state.activity
+    if activity is None or not activity.slices:
         return state.info.model
-    used = sum(part.slices for part in look.partitions)
-    parts = f"MIG, {len(look.partitions)} parts with {used:.3g} of {look.slices} slices"
+    used = sum(part.slices for part in activity.partitions)
+    parts = (
+        f"MIG, {len(activity.partitions)} partitions with {used:.3g} of {activity.slices} slices"
+    )
     return f"{state.info.model}, {parts}" if state.info.model else parts
 
 
@@ -160,7 +162,7 @@ def _utilization_text(state: DeviceState) -> str:
 
 
 def _power_remark(state: DeviceState) -> str:
-    """What a power is to be read with: its limit, or that it is a guess."""
+    """Return the power limit, or a note that the power is estimated."""
     limit = state.info.power_limit_watts
     if state.info.method is Method.ESTIMATED and state.power_watts is not None:
         return warning_note("estimated")
@@ -172,7 +174,7 @@ def _failure_remark(state: DeviceState) -> str:
 
 
 def energy_by_device_panel(record: RunRecord, states: Mapping[Device, DeviceState]) -> Markup:
-    """The energy of a run by device; the rows add up to its energy, exactly."""
+    """Build the table of a run's energy by device; the rows add up exactly to its energy."""
     amounts = [part.amount for part in record.parts]
     energy = formatting.energy_scale(amount.energy_uj for amount in amounts)
     active = formatting.energy_scale(amount.energy_uj - amount.held_uj for amount in amounts)
@@ -195,42 +197,42 @@ def energy_by_device_panel(record: RunRecord, states: Mapping[Device, DeviceStat
         )
     heads = (
         *("Device", ">Energy", ">Active", ">Held idle", ">Emissions", ">Of the run"),
-        *("How it is got", "How it was shared"),
+        *("Method", "Split"),
     )
-    return table("Energy by device", heads, rows, "It has used nothing that is known yet.")
+    return table("Energy by device", heads, rows, "No energy has been attributed to this run yet.")
 
 
 def _device_cell(part: RecordPart, state: DeviceState | None) -> TableCell:
-    """A device that is no longer there is called by its id."""
+    """Build the heading cell of a device; a device that is no longer present is shown by its id."""
     if state is None:
         return row_header(f"{part.device.kind} {part.device.id}")
     return row_header(device_name(state), device_description(state))
 
 
 def _method_cell(part: RecordPart) -> TableCell:
-    """What is not the hardware's own number says so at length."""
+    """Build the cell of a measurement method, with a description unless it is a counter."""
     if part.method is Method.COUNTER:
         return TableCell(method_label(part.method))
     return TableCell(method_label(part.method), METHOD_DESCRIPTIONS[part.method], "prose")
 
 
-UNCONVERTED_REMARK = "grams are filled in when an intensity for its time arrives"
+UNCONVERTED_REMARK = "emissions are added when an intensity for this time is available"
 
 
 def intensities_panel(record: RunRecord) -> Markup:
-    """Every intensity that was met, and how much energy in its time."""
-    whole = sum(use.energy_uj for use in record.factors)
+    """Build the table of all carbon intensities of a run, with the energy converted by each."""
+    total_uj = sum(use.energy_uj for use in record.factors)
     energy = formatting.energy_scale(use.energy_uj for use in record.factors)
     carbon = formatting.carbon_scale(use.carbon_ng for use in record.factors)
     rows = [
-        (*_factor_use_cells(use, energy, carbon), share_bar(use.energy_uj, whole))
+        (*_factor_use_cells(use, energy, carbon), share_bar(use.energy_uj, total_uj))
         for use in record.factors
     ]
     heads = (
-        *("Zone", ">Intensity", "Source", "Counts", ">PUE", ">Energy", ">Emissions"),
+        *("Zone", ">Intensity", "Source", "Kind", ">PUE", ">Energy", ">Emissions"),
         ">Of the run",
     )
-    return table("Carbon intensity", heads, rows, "None was needed yet.")
+    return table("Carbon intensity", heads, rows, "No energy has been converted yet.")
 
 
 def _factor_use_cells(
@@ -239,8 +241,12 @@ def _factor_use_cells(
     factor = use.factor
     amounts = number_cell(energy.text(use.energy_uj)), number_cell(carbon.text(use.carbon_ng))
     if factor is None:
-        nothing = TableCell(formatting.UNKNOWN)
-        return (row_header(warning_note("not known"), UNCONVERTED_REMARK), *[nothing] * 4, *amounts)
+        unknown = TableCell(formatting.UNKNOWN)
+        return (
+            row_header(warning_note("not available"), UNCONVERTED_REMARK),
+            *[unknown] * 4,
+            *amounts,
+        )
     fallback = warning_note(f"fallback step {factor.step}") if factor.step else ""
     return (
         row_header(factor.zone, fallback),

@@ -1,4 +1,4 @@
-"""Power of the past from the ledger, asked for once a minute however many people look."""
+"""Power over time from the ledger, queried once a minute regardless of the number of readers."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,28 +19,31 @@ from exporter.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 WIDTH, HEIGHT = 120, 24
 WIDE_WIDTH, WIDE_HEIGHT = 720, 120
 MAX_POINTS = 240
-"""More than this many are drawn as means of several."""
+"""Longer series are downsampled to means."""
 
 Watts: TypeAlias = tuple[float | None, ...]
-"""One mean power for each step of time, the oldest first; None: not known."""
+"""Mean power of each time step, oldest first; None if unknown."""
 
 
 def sparkline(watts: Watts) -> Markup:
-    """The last hour as a line; nothing where nothing is known."""
+    """Draw the last hour as a line; empty if nothing is known."""
     known = [value for value in watts if value is not None]
     if not known:
         return Markup("")
     step = WIDTH / max(1, len(watts) - 1)
-    drawn = "".join(
+    path = "".join(
         _line_path([(first + place, value) for place, value in enumerate(run)], step, max(known))
         for first, run in _known_segments(watts)
     )
-    said = f"power over the last hour: at most {formatting.watts(max(known))}"
-    return _svg("chart", said, WIDTH, HEIGHT, [Markup(f'<path d="{drawn}"/>')])
+    description = f"power over the last hour: maximum {formatting.watts(max(known))}"
+    return _svg("chart", description, WIDTH, HEIGHT, [Markup(f'<path d="{path}"/>')])
 
 
-def stacked_area(kinds: Mapping[str, Sequence[float]], said: str) -> Markup:
-    """Areas on top of each other, each of a class named for its kind; `said` is what is seen."""
+def stacked_area(kinds: Mapping[str, Sequence[float]], description: str) -> Markup:
+    """Draw a stacked area chart; the CSS class of each area is its kind.
+
+    `description` is the accessible text of the chart.
+    """
     thinned = {kind: _downsample(watts) for kind, watts in kinds.items()}
     rows = list(thinned.values())
     tops = list(accumulate(rows, lambda low, row: [a + b for a, b in zip(low, row, strict=True)]))
@@ -50,51 +53,53 @@ def stacked_area(kinds: Mapping[str, Sequence[float]], said: str) -> Markup:
     for kind, top in zip(thinned, tops, strict=True):
         edge = [*enumerate(top), *reversed(list(enumerate(floor)))]
         step = WIDE_WIDTH / max(1, len(top) - 1)
-        spelled = " ".join(
+        points = " ".join(
             f"{place * step:.1f},{_height(value, most, WIDE_HEIGHT):.1f}" for place, value in edge
         )
-        areas.append(tag("polygon", class_=kind, points=spelled))
+        areas.append(tag("polygon", class_=kind, points=points))
         floor = top
-    return _svg("broad", said, WIDE_WIDTH, WIDE_HEIGHT, areas)
+    return _svg("broad", description, WIDE_WIDTH, WIDE_HEIGHT, areas)
 
 
-def _svg(kind: str, said: str, width: int, height: int, shapes: Sequence[Markup]) -> Markup:
+def _svg(kind: str, description: str, width: int, height: int, shapes: Sequence[Markup]) -> Markup:
     return tag(
         "svg",
-        tag("title", said),
+        tag("title", description),
         *shapes,
         class_=kind,
         role="img",
-        aria_label=said,
+        aria_label=description,
         viewBox=f"0 0 {width} {height}",
         preserveAspectRatio="none",
     )
 
 
 def _known_segments(watts: Watts) -> Iterator[tuple[int, list[float]]]:
-    """What is known without a gap, and where it begins."""
-    first, found = 0, list[float]()
+    """Yield the index and the values of each segment without gaps."""
+    first, segment = 0, list[float]()
     for place, value in enumerate((*watts, None)):
         if value is not None:
-            first = first if found else place
-            found.append(value)
-        elif found:
-            yield first, found
-            found = []
+            first = first if segment else place
+            segment.append(value)
+        elif segment:
+            yield first, segment
+            segment = []
 
 
 def _line_path(points: Sequence[tuple[int, float]], step: float, most: float) -> str:
-    spelled = [f"{place * step:.0f},{_height(value, most, HEIGHT):.1f}" for place, value in points]
-    return f"M{spelled[0]}h.1" if len(spelled) == 1 else "M" + "L".join(spelled)
+    coordinates = [
+        f"{place * step:.0f},{_height(value, most, HEIGHT):.1f}" for place, value in points
+    ]
+    return f"M{coordinates[0]}h.1" if len(coordinates) == 1 else "M" + "L".join(coordinates)
 
 
 def _height(value: float, most: float, height: int) -> float:
-    """How far down a value is drawn, a pixel away from both edges."""
+    """Return the vertical position of a value, one pixel away from both edges."""
     return height - 1 - (value * (height - 2) / most if most else 0.0)
 
 
 def _downsample(watts: Sequence[float]) -> list[float]:
-    """Means of equally many neighbours, at most `MOST_POINTS` of them; one becomes two."""
+    """Downsample to at most `MAX_POINTS` means of equally many neighbors; one value is doubled."""
     size = -(-len(watts) // MAX_POINTS)
     parts = [watts[place : place + size] for place in range(0, len(watts), size)] if watts else []
     means = [sum(part) / len(part) for part in parts]
@@ -103,7 +108,7 @@ def _downsample(watts: Sequence[float]) -> list[float]:
 
 MINUTES = 60
 COMMIT_DELAY_SECONDS = 45
-"""Until then a minute that is over may not be in the ledger yet."""
+"""Time after the end of a minute until the ledger is sure to contain it."""
 MAX_HISTORY_SECONDS = 30 * SECONDS_PER_DAY
 MAX_CACHED_RUNS = 32
 QUERY_TIMEOUT_SECONDS = 5.0
@@ -112,78 +117,78 @@ K = TypeVar("K")
 
 
 class PowerCharts(NamedTuple):
-    """What the last hour looks like. Who used nothing in all of it is left out."""
+    """Charts of the last hour. Runs and devices without energy in this time are omitted."""
 
     runs: Mapping[RunKey, Markup] = {}
     devices: Mapping[Device, Markup] = {}
     node: Markup = Markup("")
     minute: int = 0
-    """The one that they end with, since the epoch."""
+    """The minute at which the charts end, since the Unix epoch."""
 
 
 NO_CHARTS = PowerCharts()
 
 
 class RunPowerHistory(NamedTuple):
-    """What a run drew over time, from `since` to `until`."""
+    """Power of a run from `since` to `until`."""
 
     since: float
     until: float
     kinds: Mapping[str, tuple[float, ...]]
-    """Mean power of each step by kind of device, the oldest first; only of the run's own time."""
+    """Mean power of each step by device kind, oldest first; only of the run's own time."""
     mean_watts: float
-    """Over all of that time."""
+    """Mean over the whole period."""
 
 
 class PowerHistory:
-    """Asks the archive once a minute. The page of the node waits for no answer."""
+    """Queries the archive once a minute. The page of the node does not wait for the result."""
 
-    def __init__(self, archive: RunArchive, questions: BoundedExecutor) -> None:
+    def __init__(self, archive: RunArchive, executor: BoundedExecutor) -> None:
         self._archive = archive
-        self._questions = questions
+        self._executor = executor
         self._minute = 0
         self._charts = NO_CHARTS
-        self._pasts: dict[tuple[RunKey, int], asyncio.Future[RunPowerHistory]] = {}
+        self._histories: dict[tuple[RunKey, int], asyncio.Future[RunPowerHistory]] = {}
 
     def charts(self, wall: float) -> PowerCharts:
-        """The last that is known; asks for more if that is old."""
+        """Return the latest charts; starts an update if they are older than a minute."""
         minute = _last_minute(wall)
         if minute != self._minute:
             self._minute = minute
-            with suppress(RequestRefused):  # too many others ask; a chart can wait a minute
-                self._questions.submit_detached(lambda: self._update_charts(minute))
+            with suppress(RequestRefused):  # the executor is full; retried in the next minute
+                self._executor.submit_detached(lambda: self._update_charts(minute))
         return self._charts
 
     async def run_history(self, record: RunRecord, wall: float) -> RunPowerHistory | None:
-        """What a run drew from its start on, thirty days at most; None: the ledger cannot say."""
+        """Return the power of a run since its start, at most 30 days; None if the ledger fails."""
         minute = _last_minute(wall)
-        known = record.run.key, minute
+        cache_key = record.run.key, minute
         try:
-            if known not in self._pasts:
-                while len(self._pasts) >= MAX_CACHED_RUNS:
-                    del self._pasts[next(iter(self._pasts))]
-                look = partial(
+            if cache_key not in self._histories:
+                while len(self._histories) >= MAX_CACHED_RUNS:
+                    del self._histories[next(iter(self._histories))]
+                query = partial(
                     run_power_history, self._archive, record, minute * SECONDS_PER_MINUTE
                 )
-                self._pasts[known] = self._questions.submit(look)
+                self._histories[cache_key] = self._executor.submit(query)
             async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
-                return await asyncio.shield(self._pasts[known])
+                return await asyncio.shield(self._histories[cache_key])
         except (LedgerError, RequestRefused, TimeoutError):
             return None
 
     def _update_charts(self, minute: int) -> None:
         first = minute - MINUTES
         try:
-            spells = self._archive.usage(first * SECONDS_PER_MINUTE, minute * SECONDS_PER_MINUTE)
+            intervals = self._archive.usage(first * SECONDS_PER_MINUTE, minute * SECONDS_PER_MINUTE)
         except LedgerError:
-            return  # the page says elsewhere what ails the ledger
-        devices = _power_by_minute(first, [(spell.device, spell) for spell in spells])
+            return  # the page reports ledger errors elsewhere
+        devices = _power_by_minute(first, [(interval.device, interval) for interval in intervals])
         runs = _power_by_minute(
-            first, [(spell.run, spell) for spell in spells if spell.run is not None]
+            first, [(interval.run, interval) for interval in intervals if interval.run is not None]
         )
-        node = _power_by_minute(first, [(None, spell) for spell in spells]).get(None, ())
-        # A run without energy used none, unless nobody was there to see it.
-        seen = {
+        node = _power_by_minute(first, [(None, interval) for interval in intervals]).get(None, ())
+        # A minute without energy of the run is 0 W, unless the node has no data for it.
+        run_watts = {
             run: tuple(
                 0.0 if mine is None and all_ is not None else mine
                 for mine, all_ in zip(watts, node, strict=True)
@@ -191,7 +196,7 @@ class PowerHistory:
             for run, watts in runs.items()
         }
         self._charts = PowerCharts(
-            {run: sparkline(watts) for run, watts in seen.items()},
+            {run: sparkline(watts) for run, watts in run_watts.items()},
             {device: sparkline(watts) for device, watts in devices.items()},
             sparkline(node),
             minute,
@@ -199,37 +204,37 @@ class PowerHistory:
 
 
 def run_power_history(archive: RunArchive, record: RunRecord, written: float) -> RunPowerHistory:
-    """Power of a run by the minute for a day, else by the hour, as far as the ledger has it.
+    """Return power by minute for up to a day, else by hour, as far as the ledger has it.
 
-    `written` is until when, wall clock seconds. What is too old to be known by the minute is told
-    by the hour. Raises LedgerError.
+    `written` is the time up to which the ledger is complete, in wall clock seconds. Periods for
+    which usage by minute is no longer kept are returned by hour. Raises LedgerError.
     """
     run = record.run
     until = written if run.ended is None else min(written, run.ended)
     since = max(run.started, until - MAX_HISTORY_SECONDS)
     by_hour = until - since > SECONDS_PER_DAY
-    spells, first, end, step = _query_usage(archive, run.key, since, until, by_hour=by_hour)
-    if not spells and not by_hour and written - until > SECONDS_PER_DAY:
-        spells, first, end, step = _query_usage(archive, run.key, since, until, by_hour=True)
+    intervals, first, end, step = _query_usage(archive, run.key, since, until, by_hour=by_hour)
+    if not intervals and not by_hour and written - until > SECONDS_PER_DAY:
+        intervals, first, end, step = _query_usage(archive, run.key, since, until, by_hour=True)
     lengths = _step_durations(max(run.started, first * step), until, range(first, end), step)
     kinds: dict[str, list[float]] = {}
     total_joules = 0.0
-    for spell in spells:
-        watts = kinds.setdefault(spell.device.kind, [0.0] * len(lengths))
-        place = int(spell.at) // step - first
+    for interval in intervals:
+        watts = kinds.setdefault(interval.device.kind, [0.0] * len(lengths))
+        place = int(interval.at) // step - first
         if 0 <= place < len(lengths):
-            joules = units.joules(spell.amount.energy_uj)
+            joules = units.joules(interval.amount.energy_uj)
             watts[place] += joules / lengths[place]
             total_joules += joules
-    drawn = {kind: tuple(kinds[kind]) for kind in sorted(kinds)}
+    power = {kind: tuple(kinds[kind]) for kind in sorted(kinds)}
     mean = total_joules / max(1.0, until - max(run.started, first * step))
-    return RunPowerHistory(first * step, end * step, drawn, mean)
+    return RunPowerHistory(first * step, end * step, power, mean)
 
 
 class _UsageQuery(NamedTuple):
-    """What a run used in steps of time, from the step `first` to that before `end`."""
+    """Usage of a run by time step, from step `first` to before step `end`."""
 
-    spells: Sequence[UsageInterval]
+    intervals: Sequence[UsageInterval]
     first: int
     end: int
     step: int
@@ -246,9 +251,10 @@ def _query_usage(
 
 
 def _step_durations(since: float, until: float, steps: range, step: int) -> list[float]:
-    """For how much of each step a run was there.
+    """Return for how many seconds of each step the run was active.
 
-    No less than a quarter, or all of the run: an interval that crosses an edge counts on one side.
+    At least a quarter of the step, or the whole run: an interval that crosses an edge is counted on
+    one side.
     """
     least = max(1.0, min(step / 4, until - since))
     return [
@@ -257,17 +263,17 @@ def _step_durations(since: float, until: float, steps: range, step: int) -> list
 
 
 def _last_minute(wall: float) -> int:
-    """The minute before which the ledger has everything."""
+    """Return the minute before which the ledger is complete."""
     return int(wall - COMMIT_DELAY_SECONDS) // SECONDS_PER_MINUTE
 
 
-def _power_by_minute(first: int, spells: Iterable[tuple[K, UsageInterval]]) -> dict[K, Watts]:
-    found: dict[K, list[float | None]] = {}
-    for key, spell in spells:
-        watts = found.setdefault(key, [None] * MINUTES)
-        index = int(spell.at) // SECONDS_PER_MINUTE - first
+def _power_by_minute(first: int, intervals: Iterable[tuple[K, UsageInterval]]) -> dict[K, Watts]:
+    power: dict[K, list[float | None]] = {}
+    for key, interval in intervals:
+        watts = power.setdefault(key, [None] * MINUTES)
+        index = int(interval.at) // SECONDS_PER_MINUTE - first
         if 0 <= index < MINUTES:
             watts[index] = (watts[index] or 0.0) + units.joules(
-                spell.amount.energy_uj
+                interval.amount.energy_uj
             ) / SECONDS_PER_MINUTE
-    return {key: tuple(watts) for key, watts in found.items()}
+    return {key: tuple(watts) for key, watts in power.items()}

@@ -1,4 +1,4 @@
-"""The page of one run: its receipt, as it stands now."""
+"""The page of one run: its record, live."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -28,13 +28,13 @@ from exporter.model.record import Form, RunRecord
 from exporter.model.runs import IMPORTED_UID, REPLAY, RunInfo
 from exporter.model.snapshot import Snapshot, run_power_watts
 
-NO_FORECAST = "it does not say how far it has come"
-TOO_EARLY = "too early: no energy was measured between its reports of progress"
-NO_RANGE = "too early for a range"
+NO_FORECAST = "the run does not report progress"
+TOO_EARLY = "too early: no energy was measured between two progress reports"
+NO_RANGE = "too early for a prediction interval"
 
 
 def budget_panel(record: RunRecord) -> Markup:
-    """Budget, progress and forecast; nothing where a run has none of them."""
+    """Build the table of budget, progress and forecast; empty if the run has none of them."""
     run = record.run
     ahead = forecast(run.progress) if run.ended is None else None
     if run.budget_grams is None and run.progress is None:
@@ -50,7 +50,7 @@ def budget_panel(record: RunRecord) -> Markup:
 
 
 def _forecast_cells(ahead: Forecast) -> tuple[TableCell, ...]:
-    """Grams, energy and end, each with its range, which is of 95 of 100 such runs."""
+    """Build the cells of emissions, energy and end, each with its 95% prediction interval."""
     low, high = ahead.low, ahead.high
     known = [each for each in (ahead, low, high) if each is not None]
     carbon = formatting.carbon_scale(each.carbon_ng for each in known)
@@ -70,22 +70,22 @@ def _forecast_cells(ahead: Forecast) -> tuple[TableCell, ...]:
 
 
 def _range_text(low: str, high: str) -> str:
-    """Two numbers, which on a narrow screen stay on one line with their units."""
+    """Join two numbers; narrow spaces keep each on one line with its unit."""
     return " to ".join(text.replace(" ", formatting.NARROW_SPACE) for text in (low, high))
 
 
 def _time_range_text(begin: float, end: float) -> str:
-    """Two moments; of one day without their date, which stands above."""
+    """Format a time range; the dates are omitted if both are on the same day."""
     dates, times = zip(*(formatting.timestamp(wall).split() for wall in (begin, end)), strict=True)
-    said = times if len(set(dates)) == 1 else map(formatting.timestamp, (begin, end))
-    return " to ".join(said)
+    texts = times if len(set(dates)) == 1 else map(formatting.timestamp, (begin, end))
+    return " to ".join(texts)
 
 
 def _no_forecast_cells(run: RunInfo) -> tuple[TableCell, ...]:
-    why = NO_FORECAST if run.progress is None else TOO_EARLY
-    why = why if run.ended is None else ""
+    reason = NO_FORECAST if run.progress is None else TOO_EARLY
+    reason = reason if run.ended is None else ""
     return (
-        number_cell(formatting.UNKNOWN, why),
+        number_cell(formatting.UNKNOWN, reason),
         number_cell(formatting.UNKNOWN),
         number_cell(formatting.UNKNOWN),
     )
@@ -110,38 +110,41 @@ def _progress_cell(run: RunInfo) -> TableCell:
 
 
 def _budget_outlook(record: RunRecord, ahead: Forecast | None) -> TableCell:
-    """What one node can say: the others of the run may have used up what is left here."""
+    """Compare emissions and forecast of this node with the budget.
+
+    For a run on several nodes the other nodes may already have used the rest of the budget.
+    """
     grams, nodes = record.run.budget_grams, record.run.nodes
     if grams is None:
-        return TableCell("no budget is set")
+        return TableCell("no budget set")
     if units.grams(record.carbon_ng) > grams:
-        return status_cell("over the budget", ok=False)
+        return status_cell("over budget", ok=False)
     if ahead is not None:
         low, high = ahead.low or ahead, ahead.high or ahead
         if units.grams(low.carbon_ng) > grams:
-            return status_cell("will pass the budget", ok=False)
+            return status_cell("will exceed the budget", ok=False)
         if units.grams(high.carbon_ng) > grams:
-            return status_cell("may pass the budget", ok=False)
+            return status_cell("may exceed the budget", ok=False)
     if nodes > 1:
         return TableCell(
             "unknown here", f"the budget is for all {nodes} nodes, this is one of them"
         )
-    return status_cell("within the budget" if ahead is None else "will stay within", ok=True)
+    return status_cell("within budget" if ahead is None else "will stay within budget", ok=True)
 
 
 PER_THOUSAND = 1_000
-"""What is counted by so many costs too little each to be read."""
+"""Per-unit costs are given for this many units if at least this many were counted."""
 
 MAX_UJ_PER_UNIT = 1e18
-"""Microjoules: 278 MWh. What is counted in such crumbs says nothing of what each of it cost."""
+"""278 MWh in microjoules. Per-unit costs above this are not shown, as the amount is too small."""
 
 
 def results_panel(record: RunRecord) -> Markup:
-    """Results and counts; nothing where a run told none."""
+    """Build the table of logged results and counted units; empty if the run reported none."""
     run = record.run
-    told = [unit.amount for unit in run.units if _is_meaningful(record, unit.amount)]
-    energy = formatting.energy_scale(_per_unit(amount, record.energy_uj) for amount in told)
-    carbon = formatting.carbon_scale(_per_unit(amount, record.carbon_ng) for amount in told)
+    amounts = [unit.amount for unit in run.units if _is_meaningful(record, unit.amount)]
+    energy = formatting.energy_scale(_per_unit(amount, record.energy_uj) for amount in amounts)
+    carbon = formatting.carbon_scale(_per_unit(amount, record.carbon_ng) for amount in amounts)
     counts = [
         (
             row_header(unit.name, "counted"),
@@ -174,7 +177,7 @@ def _is_meaningful(record: RunRecord, amount: float) -> bool:
 
 
 def _per_unit(amount: float, whole: int) -> int:
-    """Microjoules or nanograms of each of what was counted, or of each 1,000."""
+    """Return microjoules or nanograms per unit, or per 1,000 units."""
     return round((PER_THOUSAND if amount >= PER_THOUSAND else 1) * whole / amount)
 
 
@@ -183,64 +186,64 @@ def _per_unit_cells(
 ) -> tuple[TableCell, TableCell]:
     if not _is_meaningful(record, amount):
         return number_cell(formatting.UNKNOWN), number_cell(formatting.UNKNOWN)
-    said = f"per {formatting.number(PER_THOUSAND)}" if amount >= PER_THOUSAND else "each"
+    basis = f"per {formatting.number(PER_THOUSAND)}" if amount >= PER_THOUSAND else "each"
     return (
-        number_cell(energy.text(_per_unit(amount, record.energy_uj)), said),
-        number_cell(carbon.text(_per_unit(amount, record.carbon_ng)), said),
+        number_cell(energy.text(_per_unit(amount, record.energy_uj)), basis),
+        number_cell(carbon.text(_per_unit(amount, record.carbon_ng)), basis),
     )
 
 
-NOT_COUNTED = "not network, disks, fans, or losses of the power supply"
+NOT_COUNTED = "excludes network, disks, fans and power supply losses"
 SCOPES = {
-    "tree": "its process and all that descend from it",
-    "cgroup": "all processes of its cgroup",
-    "machine": "all of the machine",
+    "tree": "the lead process and its descendants",
+    "cgroup": "all processes in its cgroup",
+    "machine": "the whole machine",
 }
 
 
 def details_panel(record: RunRecord, snapshot: Snapshot, root: str) -> Markup:
-    """What is known of a run that is no number."""
+    """Build the list of the run's metadata."""
     run = record.run
     members = snapshot.members.get(run.key, ())
     rows = [
-        ("Counted", _boundary_text(record)),
-        ("Seen on", _nodes_text(record)),
-        ("Belongs to it", f"{SCOPES.get(run.scope, run.scope)}; known by: {run.origin}"),
+        ("Coverage", _boundary_text(record)),
+        ("Node", _nodes_text(record)),
+        ("Scope", f"{SCOPES.get(run.scope, run.scope)}; origin: {run.origin}"),
         ("Job", _search_link(run.key.job_id, root)),
         ("User", run.user),
         ("Account", run.account),
         ("Namespace", run.namespace),
         ("Pods", ", ".join("/".join(filter(None, member)) for member in members)),
         ("Labels", concatenate(*_label_links(run.labels, root))),
-        ("Inside of", run.enclosing.run_id if run.enclosing else ""),
-        ("Began", f"{formatting.timestamp(run.started)} UTC"),
+        ("Enclosing run", run.enclosing.run_id if run.enclosing else ""),
+        ("Started", f"{formatting.timestamp(run.started)} UTC"),
         ("Ended", _end_text(record)),
     ]
     pairs = [tag("div", tag("dt", name), tag("dd", text)) for name, text in rows if text]
-    return tag("section", tag("h2", "About it"), tag("dl", *pairs))
+    return tag("section", tag("h2", "Details"), tag("dl", *pairs))
 
 
 def _boundary_text(record: RunRecord) -> str:
     kinds = sorted({part.device.kind for part in record.parts})
-    told = f"; as {record.run.origin} told" if record.run.key.uid == IMPORTED_UID else ""
-    return f"{', '.join(kinds) or 'nothing yet'}; {NOT_COUNTED}{told}"
+    imported = f"; as reported by {record.run.origin}" if record.run.key.uid == IMPORTED_UID else ""
+    return f"{', '.join(kinds) or 'nothing yet'}; {NOT_COUNTED}{imported}"
 
 
 def _nodes_text(record: RunRecord) -> str:
     if record.run.nodes <= 1:
-        return f"node {record.node}"
-    return f"node {record.node}, 1 of its {record.run.nodes} nodes; the others have their own page"
+        return record.node
+    return f"{record.node}, 1 of {record.run.nodes} nodes; each of the others has its own page"
 
 
 def _label_links(labels: Iterable[tuple[str, str]], root: str) -> list[str]:
-    found: list[str] = []
+    links: list[str] = []
     for name, value in labels:
-        found += (", " if found else "", _search_link(f"{name}={value}", root))
-    return found
+        links += (", " if links else "", _search_link(f"{name}={value}", root))
+    return links
 
 
 def _search_link(text: str, root: str) -> str:
-    """A text that leads to all runs that have it."""
+    """Build a link that searches for all runs with this text."""
     query = urlencode({"q": text}, errors="replace")
     return tag("a", tag("bdi", text), href=f"{root}runs?{query}") if text else ""
 
@@ -249,12 +252,12 @@ def _end_text(record: RunRecord) -> str:
     run = record.run
     if run.ended is None:
         return ""
-    why = f", {run.end_reason}" if run.end_reason else ""
-    return f"{formatting.timestamp(run.ended)} UTC{why}"
+    reason = f", {run.end_reason}" if run.end_reason else ""
+    return f"{formatting.timestamp(run.ended)} UTC{reason}"
 
 
 def downloads_panel(run: RunInfo, forms: Mapping[str, Form], root: str) -> Markup:
-    """A link for every form that a receipt can be written in."""
+    """Build the download links, one per form of the receipt."""
     links = [
         tag(
             "li",
@@ -265,57 +268,57 @@ def downloads_panel(run: RunInfo, forms: Mapping[str, Form], root: str) -> Marku
     return tag("section", tag("h2", "Download the receipt"), tag("ul", *links, class_="links"))
 
 
-TIMELINE_PENDING = "The ledger has the first minute of it soon."
-TIMELINE_IMPORTED = "Not known: it was measured by another tool."
-TIMELINE_UNAVAILABLE = "The ledger does not answer; see the warnings on the page of the node."
+TIMELINE_PENDING = "No data yet; the first minute appears after the next ledger commit."
+TIMELINE_IMPORTED = "Not available: this run was measured by another tool."
+TIMELINE_UNAVAILABLE = "The ledger did not respond; see the warnings on the page of the node."
 
 
-def timeline_panel(past: RunPowerHistory | None, *, is_told: bool) -> Markup:
-    """Power over time, by kind of device; there is none of a run that another tool told of."""
+def timeline_panel(past: RunPowerHistory | None, *, is_imported: bool) -> Markup:
+    """Build the chart of power over time, by device kind; imported runs have none."""
     title = tag("h2", "Power over time")
     if past is None or not past.kinds:
-        empty = TIMELINE_IMPORTED if is_told else TIMELINE_PENDING
+        empty = TIMELINE_IMPORTED if is_imported else TIMELINE_PENDING
         return tag("section", title, tag("p", TIMELINE_UNAVAILABLE if past is None else empty))
     sums = [sum(step) for step in zip(*past.kinds.values(), strict=True)]
     most, mean = formatting.watts(max(sums)), formatting.watts(past.mean_watts)
     since, until = formatting.timestamp(past.since), formatting.timestamp(past.until)
-    said = f"from {since} to {until} UTC: at most {most}, {mean} in the mean"
+    description = f"from {since} to {until} UTC: maximum {most}, mean {mean}"
     legend = [tag("li", kind, class_=kind) for kind in past.kinds]
     return tag(
         "section",
         title,
         tag(
             "figure",
-            tag("figcaption", tag("span", f"at most {most}, mean {mean}"), tag("ul", *legend)),
-            stacked_area(past.kinds, f"power {said}"),
+            tag("figcaption", tag("span", f"maximum {most}, mean {mean}"), tag("ul", *legend)),
+            stacked_area(past.kinds, f"power {description}"),
             tag("div", tag("time", since), tag("time", f"{until} UTC"), class_="axis"),
         ),
     )
 
 
 ENDED_REFRESH_SECONDS = 60.0
-"""Between two looks at a run that has ended: grams may still be filled in."""
+"""Refresh period of the page of an ended run, whose emissions may still be backfilled."""
 
 
 REPLAYED = tag(
     "ul",
-    tag("li", "nothing was measured: this run was played back from a recording"),
+    tag("li", "nothing was measured: this run was replayed from a recording"),
     class_="warnings",
 )
 
 
 class RunPageData(NamedTuple):
-    """A run, and what is known around it."""
+    """The data of a run's page."""
 
     record: RunRecord
     snapshot: Snapshot
     history: RunPowerHistory | None
-    """None: the ledger cannot say."""
+    """None if the ledger cannot be read."""
     forms: Mapping[str, Form]
 
 
 def run_page(shown: RunPageData, telemetry_path: str = METRICS_PATH) -> bytes:
-    """The page of a run."""
+    """Render the page of a run."""
     record, snapshot, past, forms = shown
     run = record.run
     states = {state.info.device: state for state in snapshot.devices}
@@ -324,7 +327,7 @@ def run_page(shown: RunPageData, telemetry_path: str = METRICS_PATH) -> bytes:
         _summary(record, snapshot),
         *([REPLAYED] if run.origin == REPLAY else []),
         tag("div", budget_panel(record)),
-        timeline_panel(past, is_told=run.key.uid == IMPORTED_UID),
+        timeline_panel(past, is_imported=run.key.uid == IMPORTED_UID),
         energy_by_device_panel(record, states),
         intensities_panel(record),
         tag("div", results_panel(record)),
@@ -352,7 +355,7 @@ def _header(record: RunRecord) -> Markup:
 def _summary(record: RunRecord, snapshot: Snapshot) -> Markup:
     run = record.run
     energy_uj, held_uj = record.energy_uj, record.held_uj
-    guessed = sum(p.amount.energy_uj for p in record.parts if p.method is Method.ESTIMATED)
+    estimated_uj = sum(p.amount.energy_uj for p in record.parts if p.method is Method.ESTIMATED)
     held = (
         f"{formatting.energy(energy_uj - held_uj)} active, {formatting.energy(held_uj)} held idle"
     )
@@ -360,8 +363,8 @@ def _summary(record: RunRecord, snapshot: Snapshot) -> Markup:
         summary_item(
             "Energy",
             formatting.energy(energy_uj),
-            held if held_uj else "all of it active",
-            estimated_note(guessed, energy_uj),
+            held if held_uj else "all active",
+            estimated_note(estimated_uj, energy_uj),
         ),
         summary_item(
             "Emissions",
@@ -371,18 +374,18 @@ def _summary(record: RunRecord, snapshot: Snapshot) -> Markup:
         ),
         summary_item(*_power(record, snapshot)),
         summary_item(
-            "Took" if run.ended else "Running for", formatting.duration(record.duration_seconds)
+            "Duration" if run.ended else "Running for", formatting.duration(record.duration_seconds)
         ),
     )
 
 
 def _mean_intensity(record: RunRecord) -> str:
-    """What the energy that has an intensity was converted with, in the mean."""
-    priced_uj = sum(use.energy_uj for use in record.factors if use.factor is not None)
-    if not priced_uj:
+    """Return the mean intensity of the energy that has been converted."""
+    converted_uj = sum(use.energy_uj for use in record.factors if use.factor is not None)
+    if not converted_uj:
         return "CO\u2082 equivalent"
-    mean = units.grams(record.carbon_ng) / units.kwh(priced_uj)
-    return f"CO\u2082 equivalent; {formatting.number(mean)} g/kWh in the mean, PUE included"
+    mean = units.grams(record.carbon_ng) / units.kwh(converted_uj)
+    return f"CO\u2082 equivalent; mean {formatting.number(mean)} g/kWh, including PUE"
 
 
 def _power(record: RunRecord, snapshot: Snapshot) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Runs in a table, each with the way to its own page, and the field to search them."""
+"""Tables of runs with links to their pages, and the search form."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,40 +25,40 @@ from exporter.model.snapshot import Snapshot, record_of
 
 MAX_QUERY_CHARACTERS = 200
 DOT_SEGMENTS = (".", "..")
-"""Names that a browser takes for a way, however they are spelled in a path."""
+"""Path segments that browsers resolve even if percent-encoded."""
 
 
 def split_query(text: str) -> tuple[str, ...]:
-    """What is searched for: every word must be found. In lower case, as scripts spell it."""
+    """Split a search query into lower-case words, all of which must match, as live.js does."""
     return tuple(text[:MAX_QUERY_CHARACTERS].lower().split())
 
 
 def search_text(run: RunInfo) -> str:
-    """Where words are looked for: id, job, name, user, namespace, account and labels."""
+    """Return the searched text of a run: id, job, name, user, namespace, account and labels."""
     labels = [f"{name}={value}" for name, value in run.labels]
     texts = (run.shown_id, run.key.job_id, run.name, run.user, run.namespace, run.account, *labels)
     return "\n".join(text for text in texts if text).lower()
 
 
 def matches_all(text: str, words: Sequence[str]) -> bool:
-    """Whether all words are in a text."""
+    """Return whether the text contains all words."""
     return all(word in text for word in words)
 
 
 def run_page_path(run_id: str, job_id: str) -> str:
-    """The path of a run's page, from the first page on."""
+    """Return the path of a run's page, relative to the page of the node."""
     if run_id in DOT_SEGMENTS:
         return "runs?" + _encode_query(q=run_id)
     return f"runs/{quote_segment(run_id)}?{_encode_query(job_id=job_id)}"
 
 
 def receipt_path(run_id: str, job_id: str, form: str) -> str:
-    """The path of a run's receipt in a form, from the first page on."""
+    """Return the path of a run's receipt in a form, relative to the page of the node."""
     return f"runs/{quote_segment(run_id)}/receipt?{_encode_query(form=form, job_id=job_id)}"
 
 
 def quote_segment(name: str) -> str:
-    """A name as one step of a path, slashes and percent signs included."""
+    """Quote a name as one path segment, including slashes and percent signs."""
     return quote(name, safe="", errors="replace")
 
 
@@ -67,32 +67,32 @@ def _encode_query(**values: str) -> str:
 
 
 SECONDS_SUFFIX = -3
-"""Cuts the seconds off a moment."""
-NONE_RUNNING = "No run is running. Start one: emissions-exporter run -- COMMAND"
-NONE_FOUND = "No run has all these words in its name, id, job, user, account or labels."
+"""Slice end that cuts the seconds off a timestamp."""
+NONE_RUNNING = "No active runs. To start one: emissions-exporter run -- COMMAND"
+NONE_FOUND = "No run matches all of these words in its name, id, job, user, account or labels."
 HEADS = (
     *("Run", "Job", "User", "State", ">Power", "Last hour"),
-    *(">Energy", ">Emissions", ">For"),
+    *(">Energy", ">Emissions", ">Duration"),
 )
 
 
 class RunRow(NamedTuple):
-    """A run as one row."""
+    """One row of a table of runs."""
 
     run: RunInfo
     until: float
     energy_uj: int
     estimated_uj: int
     carbon_ng: int
-    unpriced: str
+    unconverted: str
     power_watts: float | None = None
     drawing: str = ""
 
 
 def runs_panel(view: SnapshotView, charts: PowerCharts, query: str, root: str) -> Markup:
-    """The runs that the node shows, running ones first; those that have all words of a query."""
+    """Build the table of the node's exported runs, active ones first, filtered by a query."""
     snapshot = view.snapshot
-    totals, guessed = view.run_totals(), estimated_energy(snapshot.rows)
+    totals, estimated = view.run_totals(), estimated_energy(snapshot.rows)
     words = split_query(query)
     lines = []
     for run in snapshot.runs:
@@ -104,7 +104,7 @@ def runs_panel(view: SnapshotView, charts: PowerCharts, query: str, root: str) -
                 run,
                 snapshot.wall if run.ended is None else run.ended,
                 tally.total_uj,
-                guessed.get(run.key, 0),
+                estimated.get(run.key, 0),
                 tally.total_ng,
                 unconverted_note(snapshot.factor_uses.get(run.key, ())),
                 tally.power_watts,
@@ -118,7 +118,10 @@ def runs_panel(view: SnapshotView, charts: PowerCharts, query: str, root: str) -
 
 
 def earlier_runs_panel(records: Sequence[RunRecord], query: str, found: str, root: str) -> Markup:
-    """Runs out of the ledger, in the order given; `found` says how many of how many."""
+    """Build the table of runs read from the ledger, in the order given.
+
+    `found` is the text that states how many runs are shown.
+    """
     lines = [
         RunRow(
             record.run,
@@ -150,7 +153,7 @@ def _runs_table(lines: Sequence[RunRow], above: Markup, nothing: str, root: str)
 
 
 def search_form(query: str, found: str, action: str, earlier: str = "") -> Markup:
-    """The field to search runs at the page `action`, or at `earlier` if that is a page as well."""
+    """Build the search form for the page `action`, and for the page `earlier` if there is one."""
     more = [tag("button", "Search earlier runs", formaction=earlier)] if earlier else []
     return tag(
         "form",
@@ -186,21 +189,23 @@ def _run_cells(
     live: bool,
 ) -> tuple[TableCell, ...]:
     run = line.run
-    way = root + run_page_path(run.shown_id, run.key.job_id)
+    path = root + run_page_path(run.shown_id, run.key.job_id)
     state = "running" if run.ended is None else "ended"
-    drawn = [
+    power_cells = [
         number_cell(formatting.watts(line.power_watts)),
         TableCell(line.drawing, class_="drawn"),
     ]
-    grams = [text for text in (_budget_remark(run, line.carbon_ng, carbon), line.unpriced) if text]
+    remarks = [
+        text for text in (_budget_remark(run, line.carbon_ng, carbon), line.unconverted) if text
+    ]
     return (
-        TableCell(tag("a", tag("bdi", tag("b", run_title(run))), href=way), _run_subtitle(run)),
+        TableCell(tag("a", tag("bdi", tag("b", run_title(run))), href=path), _run_subtitle(run)),
         TableCell(run.key.job_id or formatting.UNKNOWN),
         TableCell(run.user or formatting.UNKNOWN, run.account),
         TableCell(state, run.end_reason if run.end_reason != state else "", state),
-        *(drawn if live else []),
+        *(power_cells if live else []),
         number_cell(energy.text(line.energy_uj), estimated_note(line.estimated_uj, line.energy_uj)),
-        number_cell(carbon.text(line.carbon_ng), concatenate(*_join_with_breaks(grams))),
+        number_cell(carbon.text(line.carbon_ng), concatenate(*_join_with_breaks(remarks))),
         number_cell(formatting.duration(max(0.0, line.until - run.started)), _started_remark(run)),
     )
 
@@ -210,12 +215,12 @@ def _started_remark(run: RunInfo) -> Markup:
 
 
 def run_title(run: RunInfo) -> str:
-    """What a person calls a run: its name, its id where it has none."""
+    """Return the title of a run: its name, or its id if it has no name."""
     return run.name if run.name.strip() else run.shown_id
 
 
 def secondary_id(run: RunInfo) -> str:
-    """The id of a run that is called otherwise."""
+    """Return the id of a run whose title is its name, else an empty text."""
     return run.shown_id if run_title(run) != run.shown_id else ""
 
 
@@ -233,51 +238,51 @@ def _budget_remark(run: RunInfo, carbon_ng: int, scale: formatting.DisplayUnit) 
     if run.budget_grams is None:
         return ""
     grams = units.grams(carbon_ng)
-    whole = scale.text(run.budget_grams * units.NANOGRAMS_PER_GRAM)
-    said = f"{formatting.percentage(grams, run.budget_grams)} of {whole}"
-    return warning_note(said) if grams > run.budget_grams else said
+    budget = scale.text(run.budget_grams * units.NANOGRAMS_PER_GRAM)
+    text = f"{formatting.percentage(grams, run.budget_grams)} of {budget}"
+    return warning_note(text) if grams > run.budget_grams else text
 
 
-NESTED_RUNS_NOTE = "What an inner run used is not in the run around it."
+NESTED_RUNS_NOTE = "The energy of an enclosed run is not included in its enclosing run."
 
-ENCLOSING, ENCLOSED = "around it", "inside it"
-SAME_JOB, SAME_GROUP = "of the same job", "of the same group"
+ENCLOSING, ENCLOSED = "enclosing run", "enclosed run"
+SAME_JOB, SAME_GROUP = "same job", "same group"
 RELATIONS = (ENCLOSING, ENCLOSED, SAME_JOB, SAME_GROUP)
 MAX_RELATED = 50
-"""More than that nobody reads, and each costs a look at all lines of the books."""
+"""Limits the work per request: each related run costs a pass over all account balances."""
 
 
 def related_runs_panel(run: RunInfo, snapshot: Snapshot, root: str) -> Markup:
-    """Those on the page of the node, the closest first; nothing where there are none."""
-    found = [
-        (RELATIONS.index(how), other)
+    """Build the table of related runs on this node, closest first; empty if there are none."""
+    related = [
+        (RELATIONS.index(relation), other)
         for other in (*snapshot.runs, *snapshot.leaving)
-        if (how := _relation(run, other))
+        if (relation := _relation(run, other))
     ]
-    if not found:
+    if not related:
         return Markup("")
-    found.sort(key=lambda each: each[0])
-    kinds = [RELATIONS[kind] for kind, _ in found[:MAX_RELATED]]
-    records = [record_of(snapshot, other) for _, other in found[:MAX_RELATED]]
+    related.sort(key=lambda each: each[0])
+    kinds = [RELATIONS[place] for place, _ in related[:MAX_RELATED]]
+    records = [record_of(snapshot, other) for _, other in related[:MAX_RELATED]]
     energy = formatting.energy_scale(record.energy_uj for record in records)
     carbon = formatting.carbon_scale(record.carbon_ng for record in records)
     rows = [
         (
             TableCell(_run_link(record.run, root), secondary_id(record.run)),
-            TableCell(how),
+            TableCell(kind),
             TableCell(_state_text(record.run), class_=_state_text(record.run)),
             number_cell(energy.text(record.energy_uj)),
             number_cell(carbon.text(record.carbon_ng)),
         )
-        for how, record in zip(kinds, records, strict=True)
+        for kind, record in zip(kinds, records, strict=True)
     ]
-    more = f" Shown are {MAX_RELATED} of {len(found)}." if len(found) > MAX_RELATED else ""
+    more = f" Showing {MAX_RELATED} of {len(related)}." if len(related) > MAX_RELATED else ""
     heads = ("Run", "Relation", "State", ">Energy", ">Emissions")
     return table("Related runs", heads, rows, "", above=tag("p", NESTED_RUNS_NOTE + more))
 
 
 def _relation(run: RunInfo, other: RunInfo) -> str:
-    """What another run is to a run; "": nothing."""
+    """Return the relation of another run to a run; empty if they are unrelated."""
     if other.key == run.key:
         return ""
     if other.key == run.enclosing:
@@ -309,19 +314,19 @@ MAX_SHOWN = 200
 def earlier_runs_page(
     node: str, records: Sequence[RunRecord], query: str, telemetry_path: str = METRICS_PATH
 ) -> bytes:
-    """The newest runs that have all words of `query`, out of the newest that the ledger has."""
+    """Render the newest runs in the ledger that match all words of `query`."""
     words = split_query(query)
     found = [
         record for record in records if not words or matches_all(search_text(record.run), words)
     ]
     shown = found[:MAX_SHOWN]
-    said = f"{len(shown)} of the newest {len(records)} that this node knows"
+    found_text = f"{len(shown)} of the newest {len(records)} in the ledger"
     main = concatenate(
         tag(
             "header",
             tag("nav", tag("a", f"\u2190 {node}", href=HOME_ROOT)),
             tag("h1", "Earlier runs"),
         ),
-        earlier_runs_panel(shown, query, said, HOME_ROOT),
+        earlier_runs_panel(shown, query, found_text, HOME_ROOT),
     )
     return page_document(f"Runs \u00b7 {node}", main, HOME_ROOT, telemetry_path=telemetry_path)

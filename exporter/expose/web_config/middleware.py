@@ -1,4 +1,4 @@
-"""Before every answer over TCP: the rate, the password; behind it, the headers that are wanted."""
+"""Middleware for requests over TCP: rate limit, authentication and configured headers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,35 +13,38 @@ from exporter.expose.web_config.store import ActiveWebConfig, WebConfigStore
 from exporter.expose.web_config.tls import TlsEndpoint
 
 PROBE_PATHS = ("/-/healthy", "/-/ready")
-"""Answered without a password and at any rate: they tell nothing, and a refusal kills a pod."""
+"""Exempt from authentication and rate limit: a rejected probe would restart the pod.
+
+The responses reveal nothing.
+"""
 MAX_PENDING_CHECKS = 4
-"""Passwords that may wait for their check, which takes a processor 50 to 300 ms each."""
+"""Limit of waiting password checks, each of which takes 50 to 300 ms of CPU time."""
 PASSWORD_TIMEOUT_SECONDS = 5.0
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="emissions-exporter", charset="UTF-8"')
-CREDENTIALS_REQUIRED = "a user name and a password are asked for, by basic auth"
-CREDENTIALS_WRONG = "the user name or the password is wrong"
+CREDENTIALS_REQUIRED = "user name and password required (basic auth)"
+CREDENTIALS_WRONG = "wrong user name or password"
 
 Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class WebConfigMiddleware:
-    """Lets requests through to `handler` by the rules in force. It lives in the event loop."""
+    """Applies the active web config before `handler`. Used in the event loop only."""
 
     def __init__(self, store: WebConfigStore, handler: Handler) -> None:
         self._store = store
         self._handler = handler
-        self._looks = BoundedExecutor("looks at the web config file", threads=1, most=1)
+        self._reloads = BoundedExecutor("web config reloads", threads=1, most=1)
         self._checks = BoundedExecutor("password checks", threads=1, most=MAX_PENDING_CHECKS)
-        self._checked: dict[bytes, asyncio.Future[bool]] = {}
+        self._pending: dict[bytes, asyncio.Future[bool]] = {}
 
     def tls_endpoint(self) -> TlsEndpoint | None:
-        """Where a new connection comes in; None where it is not encrypted."""
-        self._look()
+        """Return the TLS endpoint for a new connection; None without TLS."""
+        self._reload_if_due()
         return self._store.active.tls_endpoint
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
-        """The answer to any request."""
-        self._look()
+        """Handle any request."""
+        self._reload_if_due()
         rules = self._store.active
         try:
             if request.path not in PROBE_PATHS:
@@ -56,54 +59,52 @@ class WebConfigMiddleware:
         )
 
     def close(self) -> None:
-        """Look and check no more."""
-        self._looks.close()
+        """Stop reloads and password checks."""
+        self._reloads.close()
         self._checks.close()
 
-    def _look(self) -> None:
-        """Have a look begun, if it is time; nobody waits for it."""
-        if self._store.is_due() and not self._looks.is_full:
-            self._looks.submit_detached(self._store.reload_if_changed)
+    def _reload_if_due(self) -> None:
+        """Start a reload in the background, if it is due."""
+        if self._store.is_due() and not self._reloads.is_full:
+            self._reloads.submit_detached(self._store.reload_if_changed)
 
     async def _admit(self, rules: ActiveWebConfig, request: HttpRequest) -> None:
-        """Raises Refused."""
+        """Raises RequestRefused."""
         if rules.bucket is not None and not rules.bucket.take():
-            raise RequestRefused(429, "more requests than rate_limit of the web config allows")
+            raise RequestRefused(429, "rate_limit of the web config exceeded")
         if rules.passwords is None:
             return
-        given = parse_credentials(request.headers.get("authorization", ""))
-        if given is None:
+        credentials = parse_credentials(request.headers.get("authorization", ""))
+        if credentials is None:
             raise Unauthorized(CREDENTIALS_REQUIRED)
-        if not await self._is_right(rules.passwords, given):
+        if not await self._is_right(rules.passwords, credentials):
             raise Unauthorized(CREDENTIALS_WRONG)
 
-    async def _is_right(self, passwords: PasswordChecker, given: Credentials) -> bool:
-        """Whether the password is right. Raises Refused(503) where too many wait for that."""
-        mark = passwords.cache_key(given)
-        known = passwords.cached_result(mark)
-        if known is not None:
-            return known
-        check = self._checked.get(mark)
+    async def _is_right(self, passwords: PasswordChecker, credentials: Credentials) -> bool:
+        """Check a password. Raises RequestRefused(503) if too many checks are waiting."""
+        key = passwords.cache_key(credentials)
+        cached = passwords.cached_result(key)
+        if cached is not None:
+            return cached
+        check = self._pending.get(key)
         if check is None:
-            check = self._checks.submit(partial(passwords.check, given))
-            self._checked[mark] = check
-            check.add_done_callback(partial(self._note, passwords, mark))
+            check = self._checks.submit(partial(passwords.check, credentials))
+            self._pending[key] = check
+            check.add_done_callback(partial(self._note, passwords, key))
         try:
             async with asyncio.timeout(PASSWORD_TIMEOUT_SECONDS):
                 return await asyncio.shield(check)
         except TimeoutError:
-            raise RequestRefused(
-                503, "the check of the password takes too long; try again"
-            ) from None
+            raise RequestRefused(503, "the password check timed out; try again") from None
 
-    def _note(self, passwords: PasswordChecker, mark: bytes, check: "asyncio.Future[bool]") -> None:
-        del self._checked[mark]
+    def _note(self, passwords: PasswordChecker, key: bytes, check: "asyncio.Future[bool]") -> None:
+        del self._pending[key]
         if not check.cancelled() and check.exception() is None:
-            passwords.cache_result(mark, right=check.result())
+            passwords.cache_result(key, right=check.result())
 
 
 class Unauthorized(RequestRefused):
-    """Who asks has not said who it is, or not proven it."""
+    """The client sent no credentials, or wrong ones."""
 
     def __init__(self, text: str) -> None:
         super().__init__(401, text)

@@ -1,4 +1,4 @@
-"""What a web config file may say: the schema of Prometheus' exporter toolkit, checked. Pure."""
+"""Schema and validation of the web config file of Prometheus' exporter toolkit. Pure."""
 
 import os
 import re
@@ -23,13 +23,13 @@ CIPHERS = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-"""Those up to TLS 1.2 that Go calls secure."""
+"""Ciphers up to TLS 1.2 that Go considers secure."""
 TLS13_CIPHERS = (
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
     "TLS_CHACHA20_POLY1305_SHA256",
 )
-"""Ciphers of TLS 1.3, which are not to be chosen from."""
+"""Ciphers of TLS 1.3, which cannot be configured."""
 CURVES = {
     "CurveP256": "prime256v1",
     "CurveP384": "secp384r1",
@@ -51,14 +51,14 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
     "X-XSS-Protection": (),
     "Strict-Transport-Security": (),
 }
-"""Headers that may be set, and the values that they may have; none: any."""
+"""Headers that may be set, with their permitted values; empty: any value."""
 BCRYPT_HASH = re.compile(
     r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
 )
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 SECONDS_OF = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 PEM_SETTINGS = ("cert", "key", "client_ca")
-"""Each is given inline, or as the name of a file with `_file` behind its own."""
+"""Each is given inline, or as a file by the key with the suffix `_file`."""
 VERIFYING_CLIENT_AUTH = ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 REQUIRING_CLIENT_AUTH = ("RequireAnyClientCert", "RequireClientCert", "RequireAndVerifyClientCert")
 
@@ -68,13 +68,13 @@ class TlsServerConfig:
     """`tls_server_config`."""
 
     cert: str = setting.setting(
-        "", "PEM", "The server's certificate, and those between it and its root."
+        "", "PEM", "Certificate of the server, with its intermediate certificates."
     )
-    key: str = setting.setting("", "PEM", "Its private key.")
-    client_ca: str = setting.setting("", "PEM", "Who signs certificates of clients.")
-    cert_file: str = setting.setting("", "path", "In place of `cert`.")
-    key_file: str = setting.setting("", "path", "In place of `key`.")
-    client_ca_file: str = setting.setting("", "path", "In place of `client_ca`.")
+    key: str = setting.setting("", "PEM", "Private key of the server.")
+    client_ca: str = setting.setting("", "PEM", "CA certificates that sign client certificates.")
+    cert_file: str = setting.setting("", "path", "File, instead of `cert`.")
+    key_file: str = setting.setting("", "path", "File, instead of `key`.")
+    client_ca_file: str = setting.setting("", "path", "File, instead of `client_ca`.")
     client_auth_type: Literal[
         "NoClientCert",
         "RequestClientCert",
@@ -82,32 +82,36 @@ class TlsServerConfig:
         "RequireClientCert",
         "VerifyClientCertIfGiven",
         "RequireAndVerifyClientCert",
-    ] = setting.setting("NoClientCert", "", "Whether clients need a certificate.")
+    ] = setting.setting("NoClientCert", "", "Whether clients must present a certificate.")
     client_allowed_sans: tuple[str, ...] = setting.setting(
-        (), "", "Names of which a client has one."
+        (), "", "Names, one of which the client's certificate must contain."
     )
     min_version: Literal["TLS10", "TLS11", "TLS12", "TLS13"] = setting.setting(
-        "TLS12", "", "The least version of TLS."
+        "TLS12", "", "Minimum TLS version."
     )
     max_version: Literal["TLS10", "TLS11", "TLS12", "TLS13"] = setting.setting(
-        "TLS13", "", "The highest one."
+        "TLS13", "", "Maximum TLS version."
     )
     cipher_suites: tuple[str, ...] = setting.setting(
-        (), "", "Ciphers up to TLS 1.2. Empty: the library's."
+        (), "", "Ciphers up to TLS 1.2. Empty: the library's default."
     )
-    prefer_server_cipher_suites: bool = setting.setting(True, "", "Whose order of ciphers counts.")
-    curve_preferences: tuple[str, ...] = setting.setting((), "", "Curves. Empty: the library's.")
+    prefer_server_cipher_suites: bool = setting.setting(
+        True, "", "Whether the server's order of ciphers takes precedence."
+    )
+    curve_preferences: tuple[str, ...] = setting.setting(
+        (), "", "Curves. Empty: the library's default."
+    )
 
 
 @dataclass(frozen=True)
 class HttpServerConfig:
     """`http_server_config`, without its headers."""
 
-    http2: bool = setting.setting(True, "", "Taken and not needed: HTTP/1.1 is spoken.")
+    http2: bool = setting.setting(True, "", "Accepted and ignored: only HTTP/1.1 is supported.")
 
 
 class RateLimit(NamedTuple):
-    """`rate_limit`: one request every so often, and so many at once."""
+    """`rate_limit`: one request per interval, with bursts."""
 
     interval_seconds: float
     burst: int
@@ -115,12 +119,12 @@ class RateLimit(NamedTuple):
 
 @dataclass(frozen=True)
 class WebConfig:
-    """A whole file."""
+    """A complete web config file."""
 
     tls: TlsServerConfig | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, str] = field(default_factory=dict)
-    """Names, and the bcrypt hashes of their passwords."""
+    """Bcrypt hashes of passwords by user name."""
     rate: RateLimit | None = None
     requests_http2: bool = False
 
@@ -129,9 +133,9 @@ SECTIONS = ("tls_server_config", "http_server_config", "basic_auth_users", "rate
 
 
 def parse_web_config(document: Any, where: str) -> WebConfig:
-    """The settings in a document read from the file `where`, to which its paths are relative.
+    """Parse a document read from the file `where`, to which its paths are relative.
 
-    Raises ConfigError, which never quotes a secret.
+    Raises ConfigError, which never contains a secret.
     """
     document = _mapping(document, where)
     check_known_keys(document, dict.fromkeys(SECTIONS), where, "")
@@ -144,7 +148,7 @@ def parse_web_config(document: Any, where: str) -> WebConfig:
     return WebConfig(
         tls=_tls(given["tls_server_config"], where),
         headers=headers,
-        # A user whose hash is missing is an error, and not one user less.
+        # A user without a hash is an error and must not be dropped.
         users=_users(document.get("basic_auth_users") or {}, f"{where}: basic_auth_users"),
         rate=_rate(given["rate_limit"], f"{where}: rate_limit"),
         requests_http2=http.get("http2") is True,
@@ -152,7 +156,7 @@ def parse_web_config(document: Any, where: str) -> WebConfig:
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
-    """Keys with values; what has no value counts as not given."""
+    """Return a mapping without keys that have no value."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -167,13 +171,13 @@ def _tls(given: dict[str, Any], file: str) -> TlsServerConfig | None:
     check_known_keys(given, {item.name: None for item in fields(TlsServerConfig)}, where, "")
     for name in PEM_SETTINGS:
         if name in given and not isinstance(given[name], str):
-            raise ConfigError(f"{where}.{name}: expected PEM as text, with `|` before its lines")
+            raise ConfigError(f"{where}.{name}: expected PEM as text, as a block after `|`")
         if given.get(name) and given.get(f"{name}_file"):
-            raise ConfigError(f"{where}: give {name} or {name}_file, not both")
+            raise ConfigError(f"{where}: set {name} or {name}_file, not both")
     tls = from_mapping(TlsServerConfig, given, where)
     for name in ("cert", "key"):
         if not (given.get(name) or given.get(f"{name}_file")):
-            raise ConfigError(f"{where}: TLS needs {name}_file (or {name}), which is missing")
+            raise ConfigError(f"{where}: TLS requires {name}_file (or {name}), which is missing")
     _check_clients(tls, where)
     _check_choices(tls, where)
     directory = os.path.dirname(file)
@@ -190,18 +194,18 @@ def _check_clients(tls: TlsServerConfig, where: str) -> None:
     has_ca = bool(tls.client_ca or tls.client_ca_file)
     if has_ca and kind == "NoClientCert":
         raise ConfigError(
-            f"{where}: client_ca_file is given, but clients are not asked for a certificate; add "
+            f"{where}: client_ca_file is set, but no client certificate is requested; add "
             "client_auth_type: RequireAndVerifyClientCert"
         )
     if not has_ca and kind in (*REQUIRING_CLIENT_AUTH, *VERIFYING_CLIENT_AUTH):
         raise ConfigError(
-            f"{where}: client_auth_type {kind} needs client_ca_file: who signs the certificates "
-            "of clients"
+            f"{where}: client_auth_type {kind} requires client_ca_file, the CA that signs "
+            "certificates of clients"
         )
     if tls.client_allowed_sans and kind not in REQUIRING_CLIENT_AUTH:
         raise ConfigError(
-            f"{where}: client_allowed_sans needs client_auth_type RequireAndVerifyClientCert; with "
-            f"{kind} a client without a certificate is let in"
+            f"{where}: client_allowed_sans requires client_auth_type RequireAndVerifyClientCert; "
+            f"with {kind} a client without a certificate is accepted"
         )
 
 
@@ -212,7 +216,8 @@ def _check_choices(tls: TlsServerConfig, where: str) -> None:
     check_known_keys(curves, CURVES, f"{where}.curve_preferences", "")
     if TLS_VERSIONS[tls.max_version] < TLS_VERSIONS["TLS12"]:
         raise ConfigError(
-            f"{where}.max_version: {tls.max_version} is broken and not spoken; give TLS12 or TLS13"
+            f"{where}.max_version: {tls.max_version} is insecure and not supported; use TLS12 or "
+            "TLS13"
         )
     if TLS_VERSIONS[tls.min_version] > TLS_VERSIONS[tls.max_version]:
         raise ConfigError(
@@ -220,7 +225,7 @@ def _check_choices(tls: TlsServerConfig, where: str) -> None:
         )
     only_new = tls.cipher_suites and not set(tls.cipher_suites) & set(CIPHERS)
     if only_new and tls.max_version == "TLS12":
-        raise ConfigError(f"{where}.cipher_suites: none of them is one of TLS 1.2")
+        raise ConfigError(f"{where}.cipher_suites: none of them is a cipher of TLS 1.2")
 
 
 def _headers(given: Any, where: str) -> dict[str, str]:
@@ -238,7 +243,9 @@ def _users(document: dict[Any, Any], where: str) -> dict[str, str]:
     given = {str(name): hashed for name, hashed in document.items()}
     for name, hashed in given.items():
         if ":" in name:
-            raise ConfigError(f"{where}: {name!r}: basic auth knows no user names with a colon")
+            raise ConfigError(
+                f"{where}: {name!r}: basic auth does not support user names with a colon"
+            )
         if (
             isinstance(hashed, str)
             and BCRYPT_HASH.fullmatch(hashed.lstrip(":").strip())
@@ -265,12 +272,12 @@ def _rate(given: dict[str, Any], where: str) -> RateLimit | None:
     if not interval_seconds:
         return None
     if not burst:
-        raise ConfigError(f"{where}.burst: is missing or 0, so that nothing would be answered")
+        raise ConfigError(f"{where}.burst: is missing or 0, so that no request would be accepted")
     return RateLimit(interval_seconds, burst)
 
 
 def _seconds(value: Any, where: str) -> float:
-    """A duration as Go writes it, `1m30s` or `500ms`; 0 needs no unit."""
+    """Parse a duration in Go's notation, `1m30s` or `500ms`; 0 needs no unit."""
     text = str(value)
     if text == "0":
         return 0.0

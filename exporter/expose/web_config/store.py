@@ -1,4 +1,4 @@
-"""The web config that is in force, and the look for a newer one."""
+"""The active web config and its reload."""
 
 import logging
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from exporter.units import NANOSECONDS_PER_SECOND
 
 
 class TokenBucket:
-    """Gives one token per interval, and keeps a burst of them at most; full at first."""
+    """A token bucket: one token per interval, at most a burst of them; initially full."""
 
     def __init__(self, rate: RateLimit, clock: Clock) -> None:
         self.rate = rate
@@ -24,12 +24,12 @@ class TokenBucket:
         self._at_ns = clock.monotonic_ns()
 
     def take(self) -> bool:
-        """Whether there was one."""
+        """Take a token; returns whether there was one."""
         now_ns = self._clock.monotonic_ns()
         passed_seconds = (now_ns - self._at_ns) / NANOSECONDS_PER_SECOND
         self._at_ns = now_ns
-        gained = passed_seconds / self.rate.interval_seconds
-        self._tokens = min(float(self.rate.burst), self._tokens + gained)
+        new_tokens = passed_seconds / self.rate.interval_seconds
+        self._tokens = min(float(self.rate.burst), self._tokens + new_tokens)
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -39,27 +39,27 @@ class TokenBucket:
 log = logging.getLogger(__name__)
 
 COLLECTOR_NAME = "web_config"
-"""As a collector."""
+"""Name of its state among the collectors."""
 CHECK_INTERVAL_NS = NANOSECONDS_PER_SECOND
 EXPENSIVE_BCRYPT_COST = 14
-"""From a bcrypt cost above this on, one check takes more than a second."""
-OPEN_ACCESS_NOTE = "whoever reaches the port may read"
-REMEDY = "; send SIGHUP or restart, if that is meant"
+"""Above this bcrypt cost one check takes more than a second."""
+OPEN_ACCESS_NOTE = "anyone who can reach the port can read"
+REMEDY = "; if this is intended, send SIGHUP or restart"
 
 
 class ActiveWebConfig(NamedTuple):
-    """What a web config asks for, ready to be used. None of it: everybody may ask, unencrypted."""
+    """A web config in effect. By default access is unrestricted and unencrypted."""
 
     tls_endpoint: TlsEndpoint | None = None
     headers: tuple[tuple[str, str], ...] = ()
     policy: str = ""
-    """A content security policy in place of our own; "" for ours."""
+    """Content security policy that replaces the default ones; empty: the default ones."""
     passwords: PasswordChecker | None = None
     bucket: TokenBucket | None = None
 
 
 class WebConfigStore:
-    """Holds the rules; `look` renews them, in a thread that may wait for a disk.
+    """Holds the active web config. `reload_if_changed` may block on a disk.
 
     Without a path there are no rules.
     """
@@ -69,48 +69,51 @@ class WebConfigStore:
         self.path = path
         self.active = ActiveWebConfig()
         self.why = ""
-        """What is wrong with the newest file; the rules are those of the one before."""
+        """Error of the newest file; the last valid one stays in effect."""
         self._clock = clock
         self._files = TrackedFiles()
-        self._looked_ns = clock.monotonic_ns()
+        self._checked_ns = clock.monotonic_ns()
         self.notes: list[str] = []
-        """What a person should know about the file in force."""
+        """Warnings about the file in effect."""
         if path:
             self._load(allow_weaker=True)
 
     @property
     def states(self) -> tuple[CollectorState, ...]:
-        """Whether the newest file is in force; nothing where there is no file."""
+        """Whether the newest file is in effect; empty if no file is configured."""
         return (CollectorState(COLLECTOR_NAME, not self.why, 0.0, self.why),) if self.path else ()
 
     def is_due(self) -> bool:
-        """Whether it is time to look; it is not again for a second."""
+        """Whether a check for changes is due; at most once per second."""
         now_ns = self._clock.monotonic_ns()
-        if not self.path or now_ns - self._looked_ns < CHECK_INTERVAL_NS:
+        if not self.path or now_ns - self._checked_ns < CHECK_INTERVAL_NS:
             return False
-        self._looked_ns = now_ns
+        self._checked_ns = now_ns
         return True
 
     def reload_if_changed(self, *, allow_weaker: bool = False) -> None:
-        """Take the newest file, if it is another one and good; else say once what is wrong.
+        """Load the file if it has changed and is valid; otherwise log the error once.
 
-        What is changed while the daemon serves may not take TLS or the passwords away, unless it
-        `allow_weaker`: a file that is written at this moment looks as if it did.
+        Unless `allow_weaker`, a reload must not disable TLS or passwords: a file that is being
+        written may look as if it did.
         """
         if not self.path or not (self.why or self._files.have_changed()):
             return
-        before, noted = self.why, self.notes
+        last_error, last_notes = self.why, self.notes
         try:
             self._load(allow_weaker=allow_weaker)
         except ConfigError as error:
             self.why = str(error)
-            if self.why != before:
-                log.error("web config not reloaded, the old one stays: %s", error)  # noqa: TRY400
+            if self.why != last_error:
+                log.error(  # noqa: TRY400
+                    "web config not reloaded, previous one kept",
+                    extra={"error": str(error)},
+                )
             return
         self.why = ""
-        log.info("web config reloaded: %s", self.path)
+        log.info("web config reloaded", extra={"file": self.path})
         for note in self.notes:
-            if note not in noted:
+            if note not in last_notes:
                 log.warning(note)
 
     def _load(self, *, allow_weaker: bool) -> None:
@@ -121,9 +124,9 @@ class WebConfigStore:
         if not allow_weaker:
             _refuse_weaker_security(old, config, where)
         notes = _notes(config, where)
-        entrance = None
+        endpoint = None
         if config.tls is not None:
-            entrance, more = open_tls_endpoint(config.tls, where, files, self._clock.wall())
+            endpoint, more = open_tls_endpoint(config.tls, where, files, self._clock.wall())
             notes += more
         passwords = _passwords(config, old, where)
         if passwords is not None and passwords.cost > EXPENSIVE_BCRYPT_COST:
@@ -132,7 +135,7 @@ class WebConfigStore:
                 "each first request; 10 is usual"
             )
         self.active = ActiveWebConfig(
-            entrance,
+            endpoint,
             tuple(
                 (name, value)
                 for name, value in config.headers.items()
@@ -146,18 +149,24 @@ class WebConfigStore:
 
 
 FIXED_HEADER_NAMES = ("Content-Security-Policy", "X-Content-Type-Options")
-"""Headers that every answer has anyway."""
+"""Headers that every response has anyway."""
 
 
 def _refuse_weaker_security(old: ActiveWebConfig, new: WebConfig, where: str) -> None:
     if old.tls_endpoint is not None and new.tls is None:
-        raise ConfigError(f"{where}: tls_server_config is gone, TLS would end{REMEDY}")
+        raise ConfigError(
+            f"{where}: tls_server_config was removed, which would disable TLS{REMEDY}"
+        )
     if old.passwords is not None and not new.users:
-        raise ConfigError(f"{where}: basic_auth_users is gone, no password would be needed{REMEDY}")
+        raise ConfigError(
+            f"{where}: basic_auth_users was removed, which would disable passwords{REMEDY}"
+        )
 
 
 def _notes(config: WebConfig, where: str) -> list[str]:
-    notes = [f"{where}: http2: HTTP/1.1 is spoken"] if config.requests_http2 else []
+    notes = (
+        [f"{where}: http2 is ignored: only HTTP/1.1 is supported"] if config.requests_http2 else []
+    )
     if config.tls is None and not config.users:
         notes.append(
             f"{where}: has neither tls_server_config nor basic_auth_users: {OPEN_ACCESS_NOTE}"
@@ -166,7 +175,7 @@ def _notes(config: WebConfig, where: str) -> list[str]:
 
 
 def _passwords(config: WebConfig, old: ActiveWebConfig, where: str) -> PasswordChecker | None:
-    """Those of before where the users are the same, since they know who was right."""
+    """Return the current checker if the users are unchanged, to keep its cache."""
     if not config.users:
         return None
     if old.passwords is not None and old.passwords.users == config.users:

@@ -1,4 +1,4 @@
-"""From the settings of TLS to what connections are opened with."""
+"""The TLS context built from `tls_server_config`, and verification of client names."""
 
 import calendar
 import ipaddress
@@ -23,16 +23,16 @@ from exporter.expose.web_config.schema import (
 
 SEQUENCE, INTEGER, VERSION_TAG, UTC_TIME = 0x30, 0x02, 0xA0, 0x17
 BEFORE_VALIDITY = 2
-"""Parts between the serial number and the validity: signature algorithm and issuer, RFC 5280."""
+"""Fields between the serial number and the validity: signature algorithm and issuer, RFC 5280."""
 DER_TIME = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})Z")
 
 
 def certificate_validity(der: bytes) -> tuple[float, float]:
-    """First and last moment, seconds since the epoch. Raises ValueError."""
+    """Return start and end of the validity, seconds since the Unix epoch. Raises ValueError."""
     try:
         return _validity(der)
     except (IndexError, OverflowError):
-        raise ValueError("the certificate is cut off") from None
+        raise ValueError("the certificate is truncated") from None
 
 
 def _validity(der: bytes) -> tuple[float, float]:
@@ -50,7 +50,7 @@ def _validity(der: bytes) -> tuple[float, float]:
 
 
 def _read_element(data: bytes, tag: int) -> tuple[bytes, bytes]:
-    """The inside of the element that data begins with, and what follows it."""
+    """Return the content of the first DER element, and the data after it."""
     if data[0] != tag:
         raise ValueError("this is not a certificate")
     start, length = 2, data[1]
@@ -61,12 +61,12 @@ def _read_element(data: bytes, tag: int) -> tuple[bytes, bytes]:
 
 
 def _parse_der_time(text: bytes, tag: int) -> float:
-    spelled = text.decode("latin-1")
+    digits = text.decode("latin-1")
     if tag == UTC_TIME:  # two digits for the year: from 1950 until 2049
-        spelled = ("19" if spelled >= "5" else "20") + spelled
-    match = DER_TIME.fullmatch(spelled)
+        digits = ("19" if digits >= "5" else "20") + digits
+    match = DER_TIME.fullmatch(digits)
     if match is None:
-        raise ValueError("the certificate has a time that is none")
+        raise ValueError("the certificate has an invalid time")
     return float(calendar.timegm(time.struct_time((*map(int, match.groups()), 0, 0, 0))))
 
 
@@ -75,14 +75,17 @@ PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----")
 
 
 class TlsEndpoint:
-    """Where TLS clients come in: a context, and the names of which a client has to have one."""
+    """A TLS context, and the names of which a client certificate must contain one."""
 
     def __init__(self, context: ssl.SSLContext, allowed_sans: tuple[str, ...]) -> None:
         self.context = context
         self._allowed = {_canonical(name) for name in allowed_sans}
 
     def rejection_reason(self, certificate: Any) -> str:
-        """Why a client with this certificate, as `getpeercert` gives it, is refused; "" if not."""
+        """Return why a client is rejected; empty if it is accepted.
+
+        `certificate` is the client's certificate as returned by `getpeercert`.
+        """
         if not self._allowed:
             return ""
         names = [name for _, name in (certificate or {}).get("subjectAltName", ())]
@@ -95,7 +98,7 @@ class TlsEndpoint:
 def open_tls_endpoint(
     tls: TlsServerConfig, where: str, files: TrackedFiles, now: float
 ) -> tuple[TlsEndpoint, list[str]]:
-    """What connections are opened with, and what a person should know about it.
+    """Build the TLS endpoint; returns it with warnings.
 
     `where` is the web config file, `now` the wall clock in seconds. Raises ConfigError.
     """
@@ -109,16 +112,16 @@ def open_tls_endpoint(
 
 def _set_protocol_options(context: ssl.SSLContext, tls: TlsServerConfig, where: str) -> list[str]:
     notes = []
-    least = max(TLS_VERSIONS[tls.min_version], ssl.TLSVersion.TLSv1_2)
-    if least != TLS_VERSIONS[tls.min_version]:
-        notes.append(f"{where}: min_version {tls.min_version} is not spoken; TLS12 is the least")
+    minimum = max(TLS_VERSIONS[tls.min_version], ssl.TLSVersion.TLSv1_2)
+    if minimum != TLS_VERSIONS[tls.min_version]:
+        notes.append(f"{where}: min_version {tls.min_version} is not supported; TLS12 is used")
     if tls.cipher_suites:
         older = [CIPHERS[name] for name in tls.cipher_suites if name in CIPHERS]
         if older:
             context.set_ciphers(":".join(older))
         else:
-            least = ssl.TLSVersion.TLSv1_3
-    context.minimum_version, context.maximum_version = least, TLS_VERSIONS[tls.max_version]
+            minimum = ssl.TLSVersion.TLSv1_3
+    context.minimum_version, context.maximum_version = minimum, TLS_VERSIONS[tls.max_version]
     if tls.prefer_server_cipher_suites:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
@@ -128,7 +131,7 @@ def _set_protocol_options(context: ssl.SSLContext, tls: TlsServerConfig, where: 
         context.set_ecdh_curve(curves[0])
     elif curves:
         notes.append(
-            f"{where}: of several curve_preferences none is set, since Python can set only one; "
+            f"{where}: several curve_preferences are ignored, since Python can set only one; "
             "the TLS library chooses"
         )
     return notes
@@ -139,19 +142,19 @@ def _load_pair(
 ) -> list[str]:
     certificate, certificate_place = _pem(tls, "cert", where, files)
     key, key_place = _pem(tls, "key", where, files)
-    found = CERTIFICATE.search(certificate)
-    if found is None:
+    match = CERTIFICATE.search(certificate)
+    if match is None:
         raise ConfigError(f"{certificate_place}: has no certificate in PEM (BEGIN CERTIFICATE)")
     kind = PRIVATE_KEY.search(key)
     if kind is None:
         raise ConfigError(f"{key_place}: has no private key in PEM (BEGIN PRIVATE KEY)")
     if "ENCRYPTED" in kind[1] or "Proc-Type: 4,ENCRYPTED" in key:
         raise ConfigError(
-            f"{key_place}: is encrypted, and nobody is there to be asked for its passphrase; "
-            "write it without one: openssl pkey -in OLD -out NEW"
+            f"{key_place}: is encrypted, and a passphrase cannot be entered; "
+            "decrypt it: openssl pkey -in OLD -out NEW"
         )
     try:
-        first, last = certificate_validity(ssl.PEM_cert_to_DER_cert(found[0]))
+        first, last = certificate_validity(ssl.PEM_cert_to_DER_cert(match[0]))
     except ValueError as error:
         raise ConfigError(f"{certificate_place}: cannot be read: {error}") from None
     try:
@@ -163,13 +166,13 @@ def _load_pair(
                 f"{key_place}: does not belong to the certificate, {certificate_place}"
             ) from None
         raise ConfigError(
-            f"{certificate_place}, or {key_place}: is not taken by the TLS library: "
+            f"{certificate_place}, or {key_place}: was rejected by the TLS library: "
             f"{_ssl_reason(error)}"
         ) from None
     if now > last:
-        return [f"{certificate_place}: the certificate has expired; clients will refuse it"]
+        return [f"{certificate_place}: the certificate has expired; clients will reject it"]
     if now < first:
-        return [f"{certificate_place}: the certificate is not valid yet; clients will refuse it"]
+        return [f"{certificate_place}: the certificate is not valid yet; clients will reject it"]
     return []
 
 
@@ -178,28 +181,28 @@ def _set_client_verification(
 ) -> list[str]:
     kind = tls.client_auth_type
     if kind == "RequestClientCert":
-        said = "keeps nobody out; no certificate is asked for"
-        return [f"{where}: client_auth_type {kind} {said}"]
+        effect = "has no effect; no certificate is requested"
+        return [f"{where}: client_auth_type {kind} {effect}"]
     if kind not in (*VERIFYING_CLIENT_AUTH, *REQUIRING_CLIENT_AUTH):
         return []
     authorities, place = _pem(tls, "client_ca", where, files)
-    found = CERTIFICATE.findall(authorities)
-    if not found:
+    blocks = CERTIFICATE.findall(authorities)
+    if not blocks:
         raise ConfigError(f"{place}: has no certificate in PEM (BEGIN CERTIFICATE)")
     try:
-        context.load_verify_locations(cadata="\n".join(found))
+        context.load_verify_locations(cadata="\n".join(blocks))
     except ssl.SSLError as error:
         raise ConfigError(
-            f"{place}: is not taken by the TLS library: {_ssl_reason(error)}"
+            f"{place}: was rejected by the TLS library: {_ssl_reason(error)}"
         ) from None
     context.verify_mode = ssl.CERT_REQUIRED if kind in REQUIRING_CLIENT_AUTH else ssl.CERT_OPTIONAL
     if kind in VERIFYING_CLIENT_AUTH:
         return []
-    return [f"{where}: client_auth_type {kind}: certificates of clients are verified all the same"]
+    return [f"{where}: client_auth_type {kind}: client certificates are verified as well"]
 
 
 def _pem(tls: TlsServerConfig, name: str, where: str, files: TrackedFiles) -> tuple[str, str]:
-    """The text that is given inline or as a file, and the place where it stands."""
+    """Return the text given inline or as a file, and its location."""
     if path := getattr(tls, f"{name}_file"):
         what = f"{where}: {name}_file"
         return files.read(path, what, secret=name == "key"), f"{what} {path}"
@@ -208,7 +211,7 @@ def _pem(tls: TlsServerConfig, name: str, where: str, files: TrackedFiles) -> tu
 
 @contextmanager
 def _memory_file(text: str, descriptors: str = "/proc/self/fd") -> Iterator[str]:
-    """A path of the text, for a library that reads files only; no key is written to a disk."""
+    """Provide text as a path, for a library that reads only files; no key is written to disk."""
     handle = os.memfd_create("pem")
     try:
         os.write(handle, text.encode())
@@ -218,7 +221,7 @@ def _memory_file(text: str, descriptors: str = "/proc/self/fd") -> Iterator[str]
 
 
 def _canonical(name: str) -> str:
-    """A name as it is compared; addresses can be spelled in several ways."""
+    """Normalize a name for comparison; IP addresses have several notations."""
     try:
         return str(ipaddress.ip_address(name))
     except ValueError:

@@ -249,14 +249,14 @@ def test_every_profile_has_a_variant():
 @pytest.mark.parametrize(
     ("values", "said", "unsaid"),
     [
-        ({}, ["enforce=privileged", "shared GPUs are split by replicas", "world's average"], []),
+        ({}, ["enforce=privileged", "shared GPUs are split by replicas", "world average"], []),
         ({"profile": "sharing"}, ["hostPID", "agentSocket.enabled is false"], ["by replicas"]),
         (
             {"profile": "gpu-only", "config": {"convert": {"zone": "DE"}}},
-            ["nothing is attributed", "totals end with the pod"],
-            ["enforce=privileged", "world's average"],
+            ["no energy is attributed", "totals are lost with the pod"],
+            ["enforce=privileged", "world average"],
         ),
-        ({"rbac": {"create": False}}, ["pods go by their uid"], []),
+        ({"rbac": {"create": False}}, ["pods are identified by their uid"], []),
         ({"webConfig": {"existingSecret": "web", "tls": True}}, ["https://localhost:10680"], []),
         ({}, ["Prometheus does not scrape the pods yet"], ["tlsConfig"]),
         ({"podMonitor": {"enabled": True}}, [], ["does not scrape the pods yet", "tlsConfig"]),

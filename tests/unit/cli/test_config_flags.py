@@ -148,7 +148,7 @@ def test_log_lines_are_one_line_each_and_parse(form, capsys):
 def test_check_config_refuses_a_path_of_the_metrics_that_is_taken(capsys):
     assert command.main(["check-config", "--web.telemetry-path=/runs"]) == 1
     said = capsys.readouterr().err
-    assert "--web.telemetry-path=/runs: something else is served there" in said
+    assert "--web.telemetry-path=/runs: this path is reserved" in said
 
 
 def test_check_config_takes_the_file_as_its_argument(capsys, tmp_path):
@@ -258,7 +258,7 @@ def test_a_port_that_is_in_use_is_no_error_in_the_settings(tmp_path):
             check=False,
         )
     assert ended.returncode == 1
-    assert "another program listens there" in ended.stderr
+    assert "address in use by another program" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -516,8 +516,8 @@ def test_an_error_about_a_certificate_names_the_file_that_names_it(
     assert command.main(["check-config", *flags]) == 1
     said = capsys.readouterr().err
     words = {
-        "directory": "is a directory; give the path of a regular file",
-        "pipe": "is not a regular file; give the path of a regular file",
+        "directory": "is a directory; specify a regular file",
+        "pipe": "is not a regular file; specify a regular file",
         "missing": "cannot be read: No such file",
         "empty": "has no ",
     }

@@ -86,13 +86,13 @@ def test_a_run_that_the_daemon_does_not_know_is_begun_again(desk):
 
 
 def test_a_refusal_is_said_in_the_daemons_words(desk, caplog):
-    desk.answer = AgentRefusal(400, "values: there are 99; at most 64 are taken")
+    desk.answer = AgentRefusal(400, "values: has 99 entries, the limit is 64")
     desk.reporter.report_once()
-    assert "at most 64 are taken" in caplog.text
+    assert "the limit is 64" in caplog.text
 
 
 def test_values_that_are_refused_take_no_count_with_them(desk):
-    desk.answer = AgentRefusal(400, "values: there are 99; at most 64 are taken")
+    desk.answer = AgentRefusal(400, "values: has 99 entries, the limit is 64")
     desk.run.log(accuracy=1)
     desk.run.count(tokens=1)
     assert not desk.reporter.report_once()
@@ -102,7 +102,7 @@ def test_values_that_are_refused_take_no_count_with_them(desk):
 
 
 def test_a_count_that_is_refused_is_not_sent_for_ever(desk):
-    desk.answer = AgentRefusal(400, "count: at most 64 are taken")
+    desk.answer = AgentRefusal(400, "count: the limit is 64")
     desk.run.log(accuracy=1)
     desk.run.count(tokens=1)
     assert [desk.reporter.report_once() for _ in range(2)] == [False, True]

@@ -315,7 +315,7 @@ def test_the_lines_of_a_range_are_those_that_its_area_is_between():
         named |= {
             each["value"] for each in override["properties"] if each["id"] == "custom.fillBelowTo"
         }
-    assert named == {"forecast", "forecast, at least", "forecast, at most"} <= names
+    assert named == {"forecast", "forecast, lower bound", "forecast, upper bound"} <= names
 
 
 @each_of(EXPRESSIONS)

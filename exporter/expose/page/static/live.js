@@ -1,13 +1,13 @@
 "use strict";
-// Fetches the page anew every tick and changes what is other on it, so that focus, scrolling and
-// what is typed stay. Waits while the page is hidden or text on it is marked; where the exporter
-// does not answer it says so, and goes on when it does.
+// Fetches the page every tick and updates only what changed, so that focus, scroll position and
+// typed text are kept. Pauses while the page is hidden or text is selected. If the exporter does
+// not respond, shows a notice and retries.
 
 const RETRY_SECONDS = 2;
-const COPY_SECONDS = 5; // enough to copy what is marked
+const COPY_SECONDS = 5; // enough to copy the selected text
 const waiting = document.getElementById("waiting");
-let silentSince = null;
-let markedSince = null;
+let failingSince = null;
+let selectedSince = null;
 
 function morph(old, fresh) {
   if (old.nodeName !== fresh.nodeName || old.id !== fresh.id || key(old) !== key(fresh)) {
@@ -31,7 +31,7 @@ function key(node) {
   return node.dataset?.key;
 }
 
-// Hides the runs that lack one of the words. The exporter does the same where no script runs.
+// Hides the runs that lack one of the words. Without scripts the exporter filters them.
 function filter() {
   const field = document.getElementById("words");
   const rows = [...document.querySelectorAll("tr[data-words]")];
@@ -48,7 +48,7 @@ function isLive() {
   return Boolean(document.querySelector("main").dataset.seconds);
 }
 
-function searched() {
+function search() {
   const url = new URL(location.href);
   const text = document.getElementById("words").value;
   if (text) url.searchParams.set("q", text);
@@ -59,51 +59,51 @@ function searched() {
 
 async function refresh() {
   const url = new URL(location.href);
-  url.searchParams.delete("q"); // all runs: the words are looked for here
+  url.searchParams.delete("q"); // fetch all runs: they are filtered here
   try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(10000) });
-    if (answer.status >= 500) throw new Error(answer.statusText);
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const response = await fetch(url, { signal: AbortSignal.timeout(10000) });
+    if (response.status >= 500) throw new Error(response.statusText);
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
     morph(document.querySelector("main"), page.querySelector("main"));
     document.title = page.title;
     filter();
-    silentSince = null;
+    failingSince = null;
   } catch {
-    silentSince ??= new Date();
+    failingSince ??= new Date();
   }
 }
 
-function old() {
-  if (markedSince && Date.now() - markedSince >= 1000 * COPY_SECONDS) {
-    return [markedSince, "Text is marked", "this page goes on when it is not"];
+function outdated() {
+  if (selectedSince && Date.now() - selectedSince >= 1000 * COPY_SECONDS) {
+    return [selectedSince, "Text is selected", "updates resume when the selection is cleared"];
   }
-  return silentSince && [silentSince, "No answer", "this page goes on by itself"];
+  return failingSince && [failingSince, "No response", "updates resume automatically"];
 }
 
-function tell() {
-  const [since, why, what] = old() ?? [];
-  const said = since
-    ? `${why} since ${since.toISOString().slice(11, 19)} UTC. The numbers are old; ${what}.`
+function showStatus() {
+  const [since, reason, remedy] = outdated() ?? [];
+  const text = since
+    ? `${reason} since ${since.toISOString().slice(11, 19)} UTC. The values are outdated; ${remedy}.`
     : "";
-  document.body.classList.toggle("stale", said !== "");
-  if (waiting.textContent !== said) waiting.textContent = said;
+  document.body.classList.toggle("stale", text !== "");
+  if (waiting.textContent !== text) waiting.textContent = text;
 }
 
-async function turn() {
-  const marked = String(getSelection()) !== "";
-  markedSince = marked ? (markedSince ?? new Date()) : null;
-  if (!document.hidden && !marked) await refresh();
-  tell();
-  wait();
+async function update() {
+  const selected = String(getSelection()) !== "";
+  selectedSince = selected ? (selectedSince ?? new Date()) : null;
+  if (!document.hidden && !selected) await refresh();
+  showStatus();
+  schedule();
 }
 
-function wait() {
+function schedule() {
   const seconds = Number(document.querySelector("main").dataset.seconds);
-  if (seconds) setTimeout(turn, 1000 * (silentSince ? Math.min(seconds, RETRY_SECONDS) : seconds));
+  if (seconds) setTimeout(update, 1000 * (failingSince ? Math.min(seconds, RETRY_SECONDS) : seconds));
 }
 
 document.addEventListener("input", (event) => {
-  if (event.target.id === "words" && isLive()) searched();
+  if (event.target.id === "words" && isLive()) search();
 });
 filter();
-wait();
+schedule();

@@ -61,7 +61,7 @@ class TestStart:
         monkeypatch.setattr(agent_api, "ANSWER_TIMEOUT_SECONDS", 0.05)
         status, answer = post(site, "/v1/runs", {})
         assert status == 503
-        assert "too busy to answer in 0.05 s" in answer["error"]
+        assert "did not respond within 0.05 s" in answer["error"]
 
     def test_of_a_user_without_a_name_has_the_number(self, answering, monkeypatch):
         monkeypatch.setattr(agent_api.pwd, "getpwuid", {}.__getitem__)
@@ -124,17 +124,20 @@ class TestLog:
     @pytest.mark.parametrize(
         ("body", "message"),
         [
-            ({"pid": 1}, "there is no such key; known are job_id, values, count, progress"),
+            ({"pid": 1}, "unknown key; expected job_id, values, count, progress"),
             ({"values": []}, "values: expected an object, found []"),
             ({"values": {"loss": None}}, "values.loss: expected a number, found None"),
-            ({"values": {" ": 1}}, "values: a name is empty; give it one"),
-            ({"values": {str(n): 1 for n in range(65)}}, "values: there are 65; at most 64"),
-            ({"count": {"tokens": -1}}, "count.tokens: expected a number from 0 up, found -1"),
-            ({"count": {"tokens": 1e300}}, "count.tokens: is too large a number"),
+            ({"values": {" ": 1}}, "values: has an empty name; set one"),
+            ({"values": {str(n): 1 for n in range(65)}}, "values: has 65 entries, the limit is 64"),
+            ({"count": {"tokens": -1}}, "count.tokens: expected a number of at least 0, found -1"),
+            ({"count": {"tokens": 1e300}}, "count.tokens: number too large"),
             ({"count": {"tokens": "9"}}, "count.tokens: expected a number, found '9'"),
-            ({"progress": 0.5}, "progress: expected an object of done and total, found 0.5"),
-            ({"progress": {"done": 1}}, "progress: expected an object of done and total"),
-            ({"progress": {"done": -1, "total": 2}}, "progress.done: expected a number from 0"),
+            ({"progress": 0.5}, "progress: expected an object with done and total, found 0.5"),
+            ({"progress": {"done": 1}}, "progress: expected an object with done and total"),
+            (
+                {"progress": {"done": -1, "total": 2}},
+                "progress.done: expected a number of at least 0",
+            ),
         ],
     )
     def test_that_makes_no_sense_is_refused_with_what_is_wrong(self, answering, body, message):
@@ -210,34 +213,34 @@ def test_each_user_has_an_allowance_of_their_own(made):
         (b"\xff", "is not JSON"),
         ('{"budget_grams": 1' + "0" * 5000 + "}", "is not JSON"),
         ("[]", "is not a JSON object"),
-        ('{"pid": 1}', "'pid': there is no such key; known are run_id"),
-        ('{"run_id": 1}', "run_id: expected a text, found 1"),
-        ('{"name": null}', "name: expected a text, found None"),
+        ('{"pid": 1}', "'pid': unknown key; expected run_id"),
+        ('{"run_id": 1}', "run_id: expected a string, found 1"),
+        ('{"name": null}', "name: expected a string, found None"),
         (
             '{"run_id": "%s"}' % ("é" * 513),
-            "run_id: has 1026 bytes, at most 1024 are taken; shorten it",
+            "run_id: has 1026 bytes, the limit is 1024; shorten it",
         ),
         ('{"run_id": "\\ud800"}', "run_id: is not valid Unicode"),
-        ('{"run_id": "a\\u0000b"}', "run_id: has a NUL character"),
+        ('{"run_id": "a\\u0000b"}', "run_id: contains a NUL character"),
         ('{"scope": "all"}', "scope: expected tree, cgroup, machine, found 'all'"),
-        ('{"labels": []}', "labels: expected an object of texts"),
-        ('{"labels": {"a": 1}}', "labels.a: expected a text, found 1"),
+        ('{"labels": []}', "labels: expected an object of strings"),
+        ('{"labels": {"a": 1}}', "labels.a: expected a string, found 1"),
         (
             json.dumps({"labels": {str(n): "" for n in range(33)}}),
-            "labels: there are 33; at most 32",
+            "labels: has 33 labels, the limit is 32",
         ),
         ('{"budget_grams": "5"}', "budget_grams: expected a number, found '5'"),
         ('{"budget_grams": true}', "budget_grams: expected a number, found True"),
         ('{"labels": {"a": "\\ud800"}}', "labels.a: is not valid Unicode"),
-        ('{"labels": {"\\u0000": ""}}', "labels: has a NUL character"),
+        ('{"labels": {"\\u0000": ""}}', "labels: contains a NUL character"),
         (
             json.dumps({"labels": {"a" * 1000: "b" * 1000, "c": "é" * 24}}),
-            "labels: have 2049 bytes in all; at most 2048",
+            "labels: has 2049 bytes in total, the limit is 2048",
         ),
-        ('{"budget_grams": -1}', "budget_grams: expected a number from 0 up, found -1"),
+        ('{"budget_grams": -1}', "budget_grams: expected a number of at least 0, found -1"),
         ('{"budget_grams": NaN}', "budget_grams: expected a finite number, found nan"),
         ('{"budget_grams": Infinity}', "budget_grams: expected a finite number, found inf"),
-        ('{"budget_grams": 1' + "0" * 400 + "}", "budget_grams: is too large a number"),
+        ('{"budget_grams": 1' + "0" * 400 + "}", "budget_grams: number too large"),
     ],
 )
 def test_bodies_that_make_no_sense_are_refused_with_what_is_wrong(body, message):
@@ -252,5 +255,5 @@ def test_an_empty_object_is_a_run_without_wishes():
 
 
 def test_the_job_of_an_end_is_a_text():
-    with pytest.raises(RequestRefused, match="job_id: expected a text"):
+    with pytest.raises(RequestRefused, match="job_id: expected a string"):
         parse_end(b'{"job_id": 7}')

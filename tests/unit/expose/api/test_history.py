@@ -42,12 +42,12 @@ def part(**changes):
         (body(origin="registered"), "origin: expected codecarbon"),
         (b'{"origin": "codecarbon", "runs": 5}', "runs: expected a list"),
         (b'{"origin": "codecarbon", "runs": [5]}', r"runs\[0\]: expected an object"),
-        (b'{"origin": "codecarbon", "runs": [], "uid": 0}', "there is no such key"),
+        (b'{"origin": "codecarbon", "runs": [], "uid": 0}', "unknown key"),
         (body(*[run()] * 101), "at most 100"),
-        (body(run(uid=0)), r"runs\[0\].uid: there is no such key"),
+        (body(run(uid=0)), r"runs\[0\].uid: unknown key"),
         (body(run(run_id="")), "expected a run_id"),
         (body(run(scope="all")), "expected a run_id, a scope"),
-        (body(run(started=-1)), "from 0 up"),
+        (body(run(started=-1)), "of at least 0"),
         (body(run(started=run()["ended"] + 1)), "an end after the start"),
         (body(run(ended=1e300)), "too large"),
         (body(run(parts=part(device="disk"))), "expected one of gpu, cpu, dram"),
@@ -84,7 +84,7 @@ def test_energy_without_a_zone_has_no_grams():
     use = {"zone": None, "energy_uj": energy_uj, "carbon_ng": 0}
     (record,) = parse_import(body(run(parts=parts, intensity=[use])), "ada").records
     assert record.factors == (FactorUse(None, energy_uj, 0),)
-    with pytest.raises(RequestRefused, match="expected a zone, or no grams"):
+    with pytest.raises(RequestRefused, match="expected a zone, or carbon_ng 0"):
         parse_import(body(run(intensity=[{**use, "carbon_ng": 1}])), "ada")
 
 

@@ -36,7 +36,7 @@ def choked(site):
     waiting = [site.connect() for _ in range(MAX_PENDING_QUERIES)]
     for connection in waiting:
         connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
-    while len(site.web._desks[0]._open) < MAX_PENDING_QUERIES:
+    while len(site.web._executors[0]._open) < MAX_PENDING_QUERIES:
         site.get("/-/ready")
     yield site
     for connection in waiting:
@@ -83,7 +83,10 @@ class TestRuns:
     )
     def test_refuse_a_place_that_is_none(self, site, after):
         status, error = refused(site.get(f"/api/v1/runs?after={quote(after)}"))
-        assert (status, error.endswith("expected the `next` of an earlier answer")) == (400, True)
+        assert (status, error.endswith("expected the value of `next` in a previous response")) == (
+            400,
+            True,
+        )
 
     def test_are_added_up_but_for_those_of_the_page(self, site, made):
         amount = Amount(5, 1, 7)
@@ -135,7 +138,7 @@ class TestRuns:
     def test_are_refused_beyond_a_few_questions_that_wait(self, choked):
         refused = choked.get("/api/v1/runs")
         assert (refused.status, refused.getheader("Retry-After")) == (503, "1")
-        assert b"16 questions to the ledger wait already" in refused.content
+        assert b"too many ledger queries are waiting (limit 16)" in refused.content
 
     def test_that_hang_do_not_delay_a_scrape(self, choked):
         assert choked.get("/metrics", accept_encoding="gzip").status == 200
@@ -284,7 +287,7 @@ class TestSeries:
     @pytest.mark.parametrize("since", ["x", "-1", "nan", "1e99"])
     def test_refuses_a_time_that_is_none(self, site, since):
         status, error = refused(site.get(f"/api/v1/runs/bert/series?since={since}"))
-        assert (status, error) == (400, f"since={since}: expected seconds since the epoch")
+        assert (status, error) == (400, f"since={since}: expected seconds since the Unix epoch")
 
     def test_of_a_run_that_nobody_knows_is_not_found(self, site):
         assert site.get("/api/v1/runs/nobody/series").status == 404

@@ -46,7 +46,7 @@ def test_work_beyond_the_most_is_refused_to_be_tried_again(gate):
     async def talk(desk):
         desk.submit(gate.wait)
         desk.submit(gate.wait)
-        with pytest.raises(RequestRefused, match="2 questions wait already") as refused:
+        with pytest.raises(RequestRefused, match="too many questions are waiting") as refused:
             desk.submit(gate.wait)
         return refused.value.status
 
@@ -135,5 +135,6 @@ def test_what_nobody_waits_for_is_logged_where_it_fails(caplog):
             await ended.wait()
 
     on_desk(talk)
-    assert "questions failed" in caplog.text
+    (record,) = [r for r in caplog.records if r.msg == "background work failed"]
+    assert record.queue == "questions"
     assert "a defect" in caplog.text

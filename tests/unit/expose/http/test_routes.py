@@ -63,7 +63,7 @@ def test_metrics_are_served_at_the_path_that_is_set_and_nowhere_else(open_site, 
     assert site.get(f"{path}?name[]=emissions_pue_ratio").status == 200
     refused = site.get("/metrics")
     assert refused.status == 404
-    assert f"there is /, /runs, {path}, /api".encode() in refused.content
+    assert f"known paths are /, /runs, {path}, /api".encode() in refused.content
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_whatever_is_served_is_known_to_be_taken(site):
     others = [path for path in site.web._routes._routes if path not in ("/", "/metrics")]
     assert len(others) == 7
     for path in others:
-        with pytest.raises(ConfigError, match="something else is served there"):
+        with pytest.raises(ConfigError, match="this path is reserved"):
             check_telemetry_path(path)
 
 
@@ -189,7 +189,7 @@ def test_a_daemon_that_stopped_ticking_is_not_and_says_for_how_long(site):
     site.clock.now_ns = site.board.current.snapshot.at_ns + 60_100_000_000
     response = site.get("/-/healthy")
     assert response.status == 503
-    assert b"no tick for 60.1 s, 60 s are allowed" in response.content
+    assert b"no tick for 60.1 s (limit 60 s)" in response.content
 
 
 def test_a_daemon_whose_ticks_are_late_for_want_of_cpu_time_is_healthy(site):

@@ -257,7 +257,7 @@ def test_a_connection_too_many_is_refused_where_all_are_busy(open_site, made):
     with busy:
         refused = site.get("/-/ready")
     assert (refused.status, refused.getheader("Retry-After")) == (503, "1")
-    assert "too many connections" in json.loads(refused.content)["error"]
+    assert "too many open connections" in json.loads(refused.content)["error"]
 
 
 def test_the_world_and_the_agents_share_one_limit(open_site, made):
@@ -293,7 +293,7 @@ def test_a_fault_of_the_daemon_is_a_500_and_is_logged(site, caplog):
     site.archive.error = ValueError("broken")
     response = site.get("/api/v1/runs")
     assert response.status == 500
-    assert b"its log says why" in response.content
+    assert b"see the daemon's log" in response.content
     assert "broken" in caplog.text
 
 

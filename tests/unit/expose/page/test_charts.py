@@ -11,7 +11,7 @@ def test_nothing_is_drawn_of_what_is_not_known():
 def test_a_line_stands_on_zero_and_reaches_the_top_at_its_most():
     drawn = sparkline((0.0, 50.0, 100.0))
     assert 'd="M0,23.0L60,12.0L120,1.0"' in drawn
-    assert "at most 100 W" in drawn
+    assert "maximum 100 W" in drawn
 
 
 def test_an_hour_without_power_is_a_line_on_zero():

@@ -57,7 +57,7 @@ def test_an_unknown_run_is_a_page_that_says_so_and_leads_back(site):
     response = site.get("/runs/nobody")
     page = Reader(response.content.decode())
     assert response.status == 404
-    assert "no run 'nobody' is known on this machine" in page.text
+    assert "run 'nobody' not found on this machine" in page.text
     assert next(a["href"] for name, a in page.elements if name == "a") == "../"
 
 
@@ -114,7 +114,7 @@ def test_earlier_runs_are_found_in_the_ledger_by_words(site, made):
     page = Reader(site.get("/runs?q=NLP").content.decode())
     names = [a["data-words"].split("\n")[0] for _, a in page.elements if "data-words" in a]
     assert names == ["bert", "past"]
-    assert "2 of the newest 4 that this node knows" in page.text
+    assert "2 of the newest 4 in the ledger" in page.text
     assert "Power" not in page.text
 
 
@@ -135,7 +135,7 @@ def test_a_ledger_that_does_not_answer_is_a_page_that_says_so(site):
 def test_searches_are_not_kept(site):
     for words in range(20):
         assert site.get(f"/?q={words}").status == 200
-    assert not [name for name in site.web._routes._rendered._made if "q=" in name]
+    assert not [name for name in site.web._routes._rendered._results if "q=" in name]
 
 
 @pytest.mark.parametrize("path", ["/", "/?q=bert", "/runs", "/runs/bert"])

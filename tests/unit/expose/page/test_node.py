@@ -29,14 +29,14 @@ def read(snapshot, query=""):
 def test_an_empty_machine_is_shown(made):
     _, text = read(made.snapshot())
     assert "No energy source can be read" in text
-    assert "No run is running" in text
-    assert "Emissions stand still: no intensity is known" in text
+    assert "No active runs" in text
+    assert "Emissions do not increase: no intensity is known" in text
 
 
 def test_the_machine_is_summed_up(made):
     _, text = read(made.gpu_node())
-    assert "Power now 150 W 3 of 4 devices 50.0 W of it estimated" in text
-    assert "1.11 kWh since the ledger began <1 % estimated" in text
+    assert "Power now 150 W 3 of 4 devices 50.0 W estimated" in text
+    assert "1.11 kWh since the ledger was created <1 % estimated" in text
     assert "344 g/kWh DE, lifecycle" in text
 
 
@@ -78,7 +78,7 @@ def test_ailments_of_the_daemon_are_said(made):
     _, text = read(made.snapshot(health=health))
     assert "could not be written: disk full" in text
     assert "out of balance by 3" in text
-    assert "4 runs are shown together" in text
+    assert "4 runs are counted as `other`" in text
 
 
 def test_an_ailment_of_the_daemon_stands_out_before_all_else(made):
@@ -99,19 +99,21 @@ def test_each_cell_carries_its_head_for_narrow_screens(made):
 
 def test_what_is_estimated_is_said(made):
     _, text = read(made.gpu_node())
-    assert "estimated no reading could be had: a model of the hardware, not a measurement" in text
+    assert (
+        "estimated modeled, not measured: no energy counter or power sensor could be read" in text
+    )
 
 
 def test_collectors_have_their_remedy(made):
     _, text = read(made.gpu_node())
-    assert "nvml does not work 0 s no driver; install it" in text
+    assert "nvml failing 0 s no driver; install it" in text
 
 
 def test_live_sources_say_how_they_fare_and_the_second_intensity_stands_beside_the_first(made):
     _, text = read(made.snapshot(grid=made.live_grid()))
     assert "PPA 2026 configured value: 12 g/kWh average, unstated, market" in text
-    assert "electricity_maps DE does not work 9 unauthorized 2 1 min 0 s ago answered 401" in text
-    assert "uk GB stands by 0 never" in text
+    assert "electricity_maps DE failing 9 unauthorized 2 1 min 0 s ago answered 401" in text
+    assert "uk GB idle 0 never" in text
 
 
 @settings(max_examples=40, deadline=None)
@@ -175,7 +177,7 @@ def test_a_search_shows_the_runs_that_have_all_words_and_says_of_how_many(made):
 
 def test_a_search_that_finds_nothing_says_so_and_keeps_the_words(made):
     reader, text = read(made.gpu_node(), '"><b>')
-    assert "No run has all these words" in text
+    assert "No run matches all of these words" in text
     (field,) = [a for name, a in reader.elements if name == "input"]
     assert field["value"] == '"><b>'
 
@@ -189,7 +191,7 @@ def test_each_run_leads_to_its_page(made):
 def test_energy_without_an_intensity_is_said_at_the_grams(made):
     waiting = {made.BERT: (made.FactorUse(None, 3_600_000_000, 0),)}
     _, text = read(made.gpu_node()._replace(factor_uses=waiting))
-    assert "without 1.00 Wh of no known intensity" in text
+    assert "excludes 1.00 Wh without an intensity" in text
 
 
 def test_what_turns_the_direction_of_text_is_not_sent(made):
@@ -259,7 +261,7 @@ def test_a_run_without_a_name_is_called_by_its_id(made):
     for name in ("", " ", "bert"):
         run = made.run(made.BERT, name=name)
         _, text = read(made.snapshot(runs=(run,)))
-        assert "For bert 42 ada" in text
+        assert "Duration bert 42 ada" in text
 
 
 def test_a_yearly_mean_has_its_year_and_no_age(made):

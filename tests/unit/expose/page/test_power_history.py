@@ -172,7 +172,7 @@ def test_no_more_pasts_are_kept_than_a_few(made):
         for name in range(MAX_CACHED_RUNS + 5):
             run = made.run(RunKey(1, str(name), ""))
             await historian.run_history(made.record_of(made.snapshot(), run), made.WALL)
-        return len(historian._pasts)
+        return len(historian._histories)
 
     assert on_desk(look) == MAX_CACHED_RUNS
 

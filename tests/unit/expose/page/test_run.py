@@ -43,19 +43,19 @@ def test_the_sums_say_what_was_active_and_what_was_held_idle(node, bert):
 
 
 def test_a_run_of_a_recording_claims_no_measurement(node, bert):
-    warning = "nothing was measured: this run was played back from a recording"
+    warning = "nothing was measured: this run was replayed from a recording"
     assert warning not in text_of(node, bert)
     assert warning in text_of(node, bert._replace(origin=REPLAY))
 
 
 def test_the_emissions_say_the_mean_intensity_that_they_came_from(node, bert):
-    assert "Emissions 400 kg CO₂ equivalent; 360 000 g/kWh in the mean" in text_of(node, bert)
+    assert "Emissions 400 kg CO₂ equivalent; mean 360 000 g/kWh" in text_of(node, bert)
 
 
 def test_the_parts_by_device_say_how_each_was_got_and_shared(node, bert):
     text = text_of(node, bert)
     assert "gpu 0 model of GPU-0 1.11 kWh 1.11 kWh 0.167 Wh 400 kg >99 % counter" in text
-    why = "estimated no reading could be had: a model of the hardware, not a measurement"
+    why = "estimated modeled, not measured: no energy counter or power sensor could be read"
     assert f"<1 % {why} split by CPU time" in text
 
 
@@ -72,15 +72,15 @@ def test_the_intensity_says_its_source_pue_and_that_it_stood_in_for_another(node
 def test_energy_that_waits_for_an_intensity_is_said_with_what_becomes_of_it(node, bert):
     uses = {bert.key: (FactorUse(None, 3_600_000_000, 0),)}
     text = text_of(node._replace(factor_uses=uses), bert)
-    assert "without 1.00 Wh of no known intensity" in text
-    assert "not known grams are filled in when an intensity for its time arrives" in text
+    assert "excludes 1.00 Wh without an intensity" in text
+    assert "not available emissions are added when an intensity for this time is available" in text
 
 
 BUDGETS = {
-    "no forecast": (1e6, 0.0, "within the budget"),
-    "over": (1.0, 0.0, "over the budget"),
-    "will pass": (500_000.0, 50.0, "will pass the budget"),
-    "will stay": (1e6, 50.0, "will stay within"),
+    "no forecast": (1e6, 0.0, "within budget"),
+    "over": (1.0, 0.0, "over budget"),
+    "will pass": (500_000.0, 50.0, "will exceed the budget"),
+    "will stay": (1e6, 50.0, "will stay within budget"),
 }
 
 
@@ -107,7 +107,7 @@ def test_one_of_many_nodes_does_not_say_that_the_budget_of_all_is_kept(made, nod
     run = bert._replace(budget_grams=1e6, progress=Progress(100.0, *marks), nodes=2)
     text = text_of(node, run)
     assert "unknown here the budget is for all 2 nodes, this is one of them" in text
-    assert "over the budget" in text_of(node, run._replace(budget_grams=1.0))
+    assert "over budget" in text_of(node, run._replace(budget_grams=1.0))
 
 
 def test_the_forecast_says_its_range(made, node, bert):
@@ -126,7 +126,7 @@ def test_the_forecast_says_its_range(made, node, bert):
         between=(ProgressMark(5.0, *used), ProgressMark(10.0, *used)),
     )
     text = text_of(node, bert._replace(budget_grams=500_000.0, progress=uneven))
-    assert "may pass the budget" in text
+    assert "may exceed the budget" in text
     assert " kg to " in text
 
 
@@ -160,10 +160,10 @@ def test_runs_around_it_inside_it_and_beside_it_are_linked(made, node, bert):
     snapshot = node._replace(runs=(run, node.runs[1], inner, job, group))
     page = read(snapshot, run)
     for said in (
-        "name of old old around it",
-        "name of inner inner inside it",
-        "name of mate mate of the same job",
-        "name of sister sister of the same group",
+        "name of old old enclosing run",
+        "name of inner inner enclosed run",
+        "name of mate mate same job",
+        "name of sister sister same group",
     ):
         assert said in page.text
     links = [a.get("href") for name, a in page.elements if name == "a"]
@@ -176,8 +176,8 @@ def test_a_run_alone_has_no_relations(node, bert):
 
 def test_the_boundary_is_said(node, bert):
     text = text_of(node, bert._replace(nodes=4))
-    assert "Counted cpu, dram, gpu; not network, disks, fans" in text
-    assert "node node1, 1 of its 4 nodes" in text
+    assert "Coverage cpu, dram, gpu; excludes network, disks, fans" in text
+    assert "node1, 1 of 4 nodes" in text
 
 
 def test_an_ended_run_has_a_mean_power_an_end_and_is_seldom_asked_for_again(node):
@@ -193,14 +193,13 @@ def test_the_past_is_drawn_with_its_words(node, bert):
     page = read(node, bert, past)
     (said,) = [a["aria-label"] for name, a in page.elements if a.get("class") == "broad"]
     assert said == (
-        "power from 1970-01-01 00:00:00 to 1970-01-01 00:02:00 UTC: at most 200 W, "
-        "150 W in the mean"
+        "power from 1970-01-01 00:00:00 to 1970-01-01 00:02:00 UTC: maximum 200 W, mean 150 W"
     )
 
 
 def test_a_past_that_is_not_there_is_said(node, bert):
-    assert "The ledger does not answer" in text_of(node, bert)
-    assert "has the first minute of it soon" in text_of(
+    assert "The ledger did not respond" in text_of(node, bert)
+    assert "No data yet; the first minute appears" in text_of(
         node, bert, RunPowerHistory(0.0, 0.0, {}, 0.0)
     )
 
@@ -208,8 +207,8 @@ def test_a_past_that_is_not_there_is_said(node, bert):
 def test_what_another_tool_told_is_called_that(node, bert):
     run = bert._replace(key=RunKey(IMPORTED_UID, "bert", ""), origin="codecarbon", ended=node.wall)
     text = text_of(node, run, RunPowerHistory(0.0, 0.0, {}, 0.0))
-    assert "Not known: it was measured by another tool." in text
-    assert "as codecarbon told" in text
+    assert "Not available: this run was measured by another tool." in text
+    assert "as reported by codecarbon" in text
 
 
 def test_every_form_of_the_receipt_is_offered(node, bert):
@@ -224,9 +223,9 @@ def test_of_many_related_runs_the_closest_are_shown(made, node, bert):
     many = [made.run(RunKey(1, f"s{i}", ""), labels=run.labels) for i in range(200)]
     inner = made.run(RunKey(1, "inner", ""), enclosing=bert.key)
     page = read(node._replace(runs=(run, *many, inner)), run)
-    assert "Shown are 50 of 201." in page.text
-    assert "inside it" in page.text
-    assert page.text.count("of the same group") == 49
+    assert "Showing 50 of 201." in page.text
+    assert "enclosed run" in page.text
+    assert page.text.count("same group") == 49
 
 
 @settings(max_examples=40, deadline=None)
@@ -260,5 +259,5 @@ def test_a_record_without_parts_is_shown(made):
     run = made.run(RunKey(1, "new", ""))
     record = RunRecord(run, (), (), made.WALL, "node1")
     text = Reader(run_page(RunPageData(record, made.snapshot(), None, FORMS)).decode()).text
-    assert "It has used nothing that is known yet." in text
-    assert "None was needed yet." in text
+    assert "No energy has been attributed to this run yet." in text
+    assert "No energy has been converted yet." in text

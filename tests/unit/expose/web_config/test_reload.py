@@ -57,7 +57,7 @@ def test_a_broken_file_keeps_the_old_one_is_said_once_and_shown_until_it_is_mend
     assert (state.name, state.ok) == ("web_config", False)
     assert "expected deny or sameorigin" in state.why
     assert len(caplog.records) == 1
-    assert "the old one stays" in caplog.text
+    assert caplog.messages == ["web config not reloaded, previous one kept"]
     replaced(store.path, "rate_limit: {}")
     store.reload_if_changed()
     assert (store.states[0].ok, framed(store)) == (True, None)
@@ -87,7 +87,7 @@ def test_a_file_that_keeps_nobody_out_is_a_warning(tmp_path, text):
     path = tmp_path / "web.yml"
     path.write_text(text)
     (note,) = WebConfigStore(str(path), FakeClock()).notes
-    assert "neither tls_server_config nor basic_auth_users: whoever reaches the port" in note
+    assert "neither tls_server_config nor basic_auth_users: anyone who can reach the port" in note
 
 
 def test_a_bad_file_refuses_to_begin(tmp_path):
@@ -102,14 +102,14 @@ def test_tls_does_not_end_by_a_file_that_is_being_written(tmp_path, pair):
     replaced(path, "")
     store.reload_if_changed()
     assert store.active.tls_endpoint is not None
-    assert "TLS would end; send SIGHUP" in store.why
+    assert "which would disable TLS; if this is intended, send SIGHUP" in store.why
     store.reload_if_changed(allow_weaker=True)
     assert store.active.tls_endpoint is None
 
 
 def look_now(site):
     """Move the clock until a look is due; the one before has ended, or there would be none."""
-    eventually(lambda: not site.web._gate._looks.is_full)
+    eventually(lambda: not site.web._gate._reloads.is_full)
     site.clock.now_ns += 2 * SECOND_NS
 
 
@@ -136,7 +136,7 @@ def test_a_certificate_is_renewed_without_a_restart(secure, client, authority, p
     look_now(site)
     first = serial(site, context)
     eventually(lambda: str(key) in site.store._files._stamps)
-    eventually(lambda: not site.web._gate._looks.is_full)
+    eventually(lambda: not site.web._gate._reloads.is_full)
     newer = authority.sign("server", "DNS:localhost", "IP:127.0.0.1", file="renewed")
     os.replace(newer[0], certificate)
     look_now(site)
