@@ -65,7 +65,7 @@ def test_something_must_be_named(said, server):
 def test_a_look_back_that_is_none_is_refused(text, server, capsys):
     with pytest.raises(SystemExit):
         main(["report", "bert", "--prometheus", server.url, f"--since={text}"])
-    assert "expected a duration as 12h or 30d" in capsys.readouterr().err
+    assert "expected a duration such as 12h or 30d" in capsys.readouterr().err
 
 
 def test_a_final_run_without_a_group_is_refused(said):
@@ -86,11 +86,11 @@ def test_a_password_is_read_from_a_file_or_the_environment(said, server, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--prometheus.user=ada"], "--prometheus.user: no password: name its file"),
-        (["--prometheus.password-file=/p"], "--prometheus.password-file: give --prometheus.user"),
+        (["--prometheus.user=ada"], "--prometheus.user requires a password: give its file"),
+        (["--prometheus.password-file=/p"], "--prometheus.password-file requires --prometheus.user"),
         (
             ["--prometheus.user=ada", "--prometheus.token-file=/t"],
-            "--prometheus.user and --prometheus.token-file are given; give one",
+            "--prometheus.user and --prometheus.token-file exclude each other",
         ),
     ],
 )

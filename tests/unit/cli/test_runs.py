@@ -180,7 +180,7 @@ def test_the_newest_runs_are_listed_up_to_a_limit(show, capsys):
     for limit in ("0", "-1", "x"):
         with pytest.raises(SystemExit):
             main(["runs", f"--limit={limit}"])
-    assert "expected a number from 1 on" in capsys.readouterr().err
+    assert "expected a number of at least 1" in capsys.readouterr().err
 
 
 def test_a_final_run_of_another_group_is_refused(capsys, tmp_path):
