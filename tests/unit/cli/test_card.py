@@ -139,7 +139,7 @@ def test_a_place_that_is_not_that_of_the_grid_is_said_when_the_card_is_written(
     ("names", "code", "said"),
     [
         (["warm up", "bert"], 0, "emissions of r0"),
-        (["warm up", "warm up"], 1, "2 runs are named 'warm up'; give the id of one: r0, r1"),
+        (["warm up", "warm up"], 1, "2 runs are named 'warm up'; give a run id instead: r0, r1"),
         (["bert", ""], 1, "no run of that id is known"),
     ],
 )

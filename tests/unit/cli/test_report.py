@@ -87,7 +87,10 @@ def test_a_password_is_read_from_a_file_or_the_environment(said, server, tmp_pat
     ("flags", "complaint"),
     [
         (["--prometheus.user=ada"], "--prometheus.user requires a password: give its file"),
-        (["--prometheus.password-file=/p"], "--prometheus.password-file requires --prometheus.user"),
+        (
+            ["--prometheus.password-file=/p"],
+            "--prometheus.password-file requires --prometheus.user",
+        ),
         (
             ["--prometheus.user=ada", "--prometheus.token-file=/t"],
             "--prometheus.user and --prometheus.token-file exclude each other",

@@ -377,8 +377,8 @@ def test_an_id_takes_precedence_over_a_name(report):
 def test_of_several_runs_with_one_name_the_newest_is_reported_and_the_others_are_named(report):
     code, out, err = report("bert", {"other": "gpt", **{f"r{n}": "bert" for n in range(8)}})
     assert (code, json.loads(out)["run_id"]) == (0, "r0")
-    assert "8 runs are named 'bert'; this is the newest, r0. " in err
-    assert "The ids of the others: r1, r2, r3, r4, r5, ...\n" in err
+    assert "8 runs are named 'bert'; showing the newest, r0. " in err
+    assert "Ids of the others: r1, r2, r3, r4, r5, ...\n" in err
 
 
 def test_a_name_of_one_run_is_no_reason_for_a_note(report):
