@@ -78,7 +78,7 @@ def test_a_file_that_was_edited_is_replaced_only_by_force(tmp_path, capsys):
     capsys.readouterr()
     assert main(["dashboards", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert f"1 of the files there would be replaced, first {mine}; " in said
+    assert f"1 existing files differ, first {mine}; " in said
     assert "--force" in said
     assert (mine.read_text(), other.exists()) == ("mine", False)
     assert main(["dashboards", str(tmp_path), "--force"]) == 0

@@ -54,7 +54,9 @@ def test_a_password_in_the_address_is_refused(said):
 
 
 def test_groups_are_not_known_to_prometheus(said, server):
-    assert "--group is not known" in said("--group=g", "--prometheus", server.url)
+    assert "--group cannot be used with --prometheus" in said(
+        "--group=g", "--prometheus", server.url
+    )
 
 
 def test_something_must_be_named(said, server):
@@ -69,7 +71,9 @@ def test_a_look_back_that_is_none_is_refused(text, server, capsys):
 
 
 def test_a_final_run_without_a_group_is_refused(said):
-    assert said("bert", "--final", "bert-2").endswith("give --group as well")
+    assert said("bert", "--final", "bert-2").endswith(
+        "--final requires --group: it selects the final run of a group"
+    )
 
 
 def test_a_password_is_read_from_a_file_or_the_environment(said, server, tmp_path, monkeypatch):

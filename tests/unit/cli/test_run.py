@@ -134,15 +134,13 @@ def test_a_budget_that_is_exceeded_while_the_command_runs_is_said_once(
     monkeypatch.setattr(run, "run_child", command)
     call(daemon, *([f"--budget-grams={grams}"] if grams is not None else []))
     err = capsys.readouterr().err
-    assert err.count(f"g CO2eq, more than its budget of {grams} g; the command continues") == (
-        warnings
-    )
+    assert err.count(f"exceeded its budget of {grams} g: it has emitted ") == warnings
 
 
 def test_a_run_that_continues_says_what_this_command_used_of_it(daemon, started, capsys):
     daemon.ends = [(200, {**ENDED, "energy_uj": 6_600_000, "carbon_ng": 2 * 10**9})]
     call(daemon)
-    said = "This command used 3.60 J, 1.10 g CO2eq of them"
+    said = "This command used 3.60 J and emitted 1.10 g CO2eq"
     assert capsys.readouterr().err.count(said) == 1
 
 
@@ -301,7 +299,7 @@ class TestFolded:
     def test_is_said_instead_of_a_receipt_of_many_runs(self, daemon, started, capsys):
         assert call(daemon, "--run-id=bert") == 0
         said = capsys.readouterr().err
-        assert "counted in `other` and gets no receipt" in said
+        assert "counted in run `other`, and no receipt" in said
         assert "Run other" not in said
 
     def test_does_not_end_what_others_share(self, daemon, started):
@@ -342,7 +340,7 @@ class TestTheEnd:
         monkeypatch.setattr(run, "run_child", lambda *_: os.unlink(daemon.path) or 0)
         assert call(daemon) == 0
         said = capsys.readouterr().err
-        assert "no receipt: the daemon is gone" in said
+        assert "no receipt: the daemon does not answer" in said
         assert "emissions-exporter report bert" in said
         open(daemon.path, "x").close()
 

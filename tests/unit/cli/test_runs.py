@@ -164,7 +164,9 @@ def test_labels_that_no_report_shows_are_named(capsys, tmp_path):
         labels = ["--label=location=Bonn", "--label=hardware_used=1 laptop"]
         assert main([*arguments, *labels]) == 0
         err = capsys.readouterr().err
-        assert "--label location: no report but JSON shows that; known are training_type," in err
+        assert (
+            "--label location: shown only in JSON; labels of other formats: training_type," in err
+        )
         assert main([*arguments, *labels, "--format=json"]) == 0
         assert main([*arguments, labels[1]]) == 0
         assert capsys.readouterr().err == ""
@@ -189,7 +191,7 @@ def test_a_final_run_of_another_group_is_refused(capsys, tmp_path):
     with serving(str(tmp_path / "agent.sock"), answers):
         arguments = ["--group=sweep", "--final=x", f"--socket.path={answers.path}"]
         assert main(["report", *arguments]) == 1
-    assert "no run of group sweep has that id or name" in capsys.readouterr().err
+    assert "no run of group sweep has this id or name" in capsys.readouterr().err
 
 
 def test_what_a_run_did_not_say_is_said_afterwards(show):
