@@ -256,14 +256,14 @@ class TestWithoutADaemon:
         self, alone, started, capsys, monkeypatch
     ):
         def fail(environment):
-            raise AgentUnreachable("a daemon of your own cannot be started: no sh")
+            raise AgentUnreachable("private daemon cannot be started: no sh")
 
         monkeypatch.setattr(private_daemon, "start_private_daemon", fail)
         started.code = 3
         assert self.begin() == 3
         assert started.commands == [["sh", "-c", "exit 3"]]
         assert capsys.readouterr().err == (
-            "emissions-exporter: not measured: a daemon of your own cannot be started: no sh\n"
+            "emissions-exporter: not measured: private daemon cannot be started: no sh\n"
         )
 
     def test_none_is_started_for_a_run_that_a_daemon_refuses(

@@ -267,7 +267,7 @@ def test_a_daemon_that_does_not_know_namespaces_is_named(show, capsys, tmp_path)
     with serving(str(tmp_path / "old.sock"), answers):
         assert main(["runs", "--namespace=nlp", f"--socket.path={answers.path}"]) == 1
     assert (
-        "older than this program and does not select runs by namespace" in capsys.readouterr().err
+        "older than this program and does not filter runs by namespace" in capsys.readouterr().err
     )
 
 
