@@ -46,7 +46,7 @@ def manual() -> str:
         ".nh\n.ad l",
         f".SH NAME\n{_text(PROGRAM)} \\- {_text(_phrase(whole.description))}",
         f'.SH SYNOPSIS\n.B {_text(PROGRAM)}\n.RI [ COMMAND " " OPTION ...]',
-        f".SH DESCRIPTION\n{_text(whole.description)}\nWithout a command: \\fB{DEFAULT}\\fR.",
+        f".SH DESCRIPTION\n{_text(whole.description)}\nThe default command is \\fB{DEFAULT}\\fR.",
         ".SH OPTIONS",
         *(_tagged(option) for option in whole.options),
         ".SH COMMANDS",

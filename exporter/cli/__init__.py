@@ -1,1 +1,1 @@
-"""The command line, one file per command."""
+"""Command-line interface: one module per command."""

@@ -1,4 +1,4 @@
-"""The parser of every command: usage errors name the right command, help shows defaults."""
+"""Argument parser and shared options of all commands."""
 
 import argparse
 import datetime as dt
@@ -15,11 +15,11 @@ from exporter.convert.live import credentials
 from exporter.errors import ConfigError
 from exporter.revision import revision
 
-WITHOUT_RUNBOOK = "Without it, alerts have no such link."
+WITHOUT_RUNBOOK = "Without it, alerts have no link."
 
 
 class _DefaultsHelpFormatter(argparse.HelpFormatter):
-    """Help in which an option with a default shows it."""
+    """Help formatter that appends the default of an option."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help
@@ -31,22 +31,22 @@ class _DefaultsHelpFormatter(argparse.HelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose subparsers reject unknown arguments themselves, with their own usage."""
+    """Argument parser whose subparsers report unknown arguments with their own usage."""
 
     def __init__(self, **options: Any) -> None:
-        """`options` are those of `argparse.ArgumentParser`."""
+        """Accept the options of `argparse.ArgumentParser`."""
         super().__init__(formatter_class=_DefaultsHelpFormatter, **options)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Parse; exits with this parser's usage where an argument is not known."""
+        """Parse; exit with this parser's usage if an argument is unknown."""
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self._refuse(unknown)
+            self._reject(unknown)
         return options, unknown
 
-    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+    def _reject(self, unknown: Sequence[str]) -> NoReturn:
         flag = next((text for text in unknown if text.startswith("-")), "").partition("=")[0]
         near = difflib.get_close_matches(flag, self._option_string_actions, 1) if flag else []
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -54,21 +54,21 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class VersionAction(argparse.Action):
-    """Print the version, and the revision of the source where it is known."""
+    """Print the version, and the source revision if it is known."""
 
     def __init__(self, **options: Any) -> None:
-        """`options` are those of `argparse.Action`."""
+        """Accept the options of `argparse.Action`."""
         super().__init__(nargs=0, help="Show the version and exit.", **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        """Print them, and exit."""
-        known = revision()
-        print(f"{parser.prog} {__version__}{f' (revision {known})' if known else ''}")
+        """Print the version and exit."""
+        source = revision()
+        print(f"{parser.prog} {__version__}{f' (revision {source})' if source else ''}")
         parser.exit()
 
 
 def add_socket_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--socket.path` of the commands that talk to a daemon."""
+    """Add `--socket.path` to a command that connects to a daemon."""
     parser.add_argument(
         "--socket.path",
         dest="socket",
@@ -81,20 +81,20 @@ def add_socket_flag(parser: argparse.ArgumentParser) -> None:
 def add_runbook_flag(
     parser: argparse.ArgumentParser, default: str | None = "", without: str = WITHOUT_RUNBOOK
 ) -> None:
-    """Add `--runbook.url` of the commands that write alerts."""
+    """Add `--runbook.url` to a command that writes alerts."""
     parser.add_argument(
         "--runbook.url",
         dest="runbook_url",
         type=_web_address,
         default=default,
         metavar="URL",
-        help="Address under which docs/runbook.md can be read; each alert links to its heading "
-        f"there, in its annotation runbook_url. {without}",
+        help="Address of docs/runbook.md; the annotation runbook_url of each alert links to its "
+        f"heading there. {without}",
     )
 
 
 def _web_address(text: str) -> str:
-    """An absolute address without a fragment, or nothing. Raises ArgumentTypeError."""
+    """Check for an absolute URL without a fragment, or "". Raises ArgumentTypeError."""
     parts = urllib.parse.urlsplit(text)
     is_web = parts.scheme in ("http", "https") and parts.hostname
     if text and (not is_web or set(text) & set(' #"\n')):
@@ -105,7 +105,7 @@ def _web_address(text: str) -> str:
 
 
 def parse_labels(texts: Iterable[str]) -> dict[str, str]:
-    """Names and values of texts as team=nlp; the last of a name counts. Raises ConfigError."""
+    """Parse labels such as team=nlp; the last value of a name wins. Raises ConfigError."""
     return dict(_parse_label(text) for text in texts)
 
 
@@ -117,40 +117,43 @@ def _parse_label(text: str) -> tuple[str, str]:
 
 
 def add_run_filters(parser: argparse.ArgumentParser) -> None:
-    """Add the flags."""
+    """Add the options that select runs by start, job, group, user, namespace and emissions."""
     parser.add_argument(
         "--since",
         type=_parse_since,
         metavar="DATE",
-        help="Runs that began then or later: 2026-01-31, or 30d.",
+        help="Only runs started at or after this date (2026-01-31), or within this duration (30d).",
     )
-    parser.add_argument("--job-id", metavar="ID", help="Runs of that job.")
+    parser.add_argument("--job-id", metavar="ID", help="Only runs of this job.")
     parser.add_argument(
-        "--group", metavar="NAME", help="Runs of that group, for example of a sweep."
+        "--group", metavar="NAME", help="Only runs of this group, for example a sweep."
     )
-    parser.add_argument("--user", metavar="NAME", help="Runs of that user.")
-    parser.add_argument("--namespace", metavar="NAME", help="Runs of pods in that namespace.")
+    parser.add_argument("--user", metavar="NAME", help="Only runs of this user.")
+    parser.add_argument("--namespace", metavar="NAME", help="Only runs of pods in this namespace.")
     parser.add_argument(
         "--min-grams",
         type=parse_grams,
         metavar="G",
-        help="Runs that emitted at least that much.",
+        help="Only runs that emitted at least this many grams of CO2 equivalent.",
     )
     parser.add_argument(
         "--max-grams",
         type=parse_grams,
         metavar="G",
-        help="Runs that emitted at most that much.",
+        help="Only runs that emitted at most this many grams of CO2 equivalent.",
     )
 
 
 def names(options: argparse.Namespace) -> dict[str, str | None]:
-    """Which runs the flags select by name, as the daemon is asked for them."""
+    """Return the filters by job, group, user and namespace, as parameters of the daemon's API."""
     return {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
 
 
 def is_selected(options: argparse.Namespace, now: float, *, started: float, grams: float) -> bool:
-    """Whether a run that began at `started`, wall clock as `now`, is late and large enough."""
+    """Whether a run matches --since, --min-grams and --max-grams.
+
+    `now` and `started` are wall-clock times in seconds.
+    """
     since = started_after(options, now)
     return (
         (since is None or started >= since)
@@ -160,7 +163,7 @@ def is_selected(options: argparse.Namespace, now: float, *, started: float, gram
 
 
 def started_after(options: argparse.Namespace, now: float) -> float | None:
-    """The wall clock from which on a run must have begun; None for any."""
+    """Return the earliest start of selected runs, in wall-clock seconds; None for no limit."""
     since: dt.datetime | float | None = options.since
     if since is None:
         return None
@@ -168,32 +171,32 @@ def started_after(options: argparse.Namespace, now: float) -> float | None:
 
 
 def _parse_since(text: str) -> dt.datetime | float:
-    """A date, or for how many seconds back."""
+    """Parse a date, or a duration in seconds."""
     if DURATION_PATTERN.fullmatch(text):
         return parse_duration(text)
     try:
         return dt.datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
-            f"expected a date as 2026-01-31 or a duration as 30d, found {text!r}"
+            f"expected a date such as 2026-01-31 or a duration such as 30d, found {text!r}"
         ) from None
 
 
 def parse_grams(text: str) -> float:
-    """An amount on a command line. Raises argparse.ArgumentTypeError."""
+    """Parse an amount in grams. Raises argparse.ArgumentTypeError."""
     try:
         amount = float(text)
     except ValueError:
         amount = math.nan
     if not 0 <= amount < math.inf:
-        raise argparse.ArgumentTypeError(f"expected grams, as 12.5, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected grams, such as 12.5, found {text!r}")
     return amount
 
 
 def count(text: str) -> int:
-    """A number of runs on a command line. Raises argparse.ArgumentTypeError."""
+    """Parse a positive number of runs. Raises argparse.ArgumentTypeError."""
     if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
     return int(text)
 
 
@@ -203,13 +206,12 @@ if TYPE_CHECKING:
 DURATION_PATTERN = re.compile(r"([0-9]{1,4})([mhdwy])")
 SECONDS_PER_UNIT = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
 SINCE = "30d"
+"""Default of `--since` of queries to Prometheus."""
 DEFAULT_LOOKBACK_SECONDS = 30 * SECONDS_PER_UNIT["d"]
-SINCE = "30d"
-"""How far back is looked if nothing is said."""
 
 
 def add_prometheus_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--prometheus`, its token and `--since`."""
+    """Add `--prometheus`, its credentials and `--since`."""
     add_prometheus_server(parser)
     parser.add_argument(
         "--since",
@@ -217,42 +219,44 @@ def add_prometheus_options(parser: argparse.ArgumentParser) -> None:
         type=parse_duration,
         default=SINCE,
         metavar="DURATION",
-        help="How far back to look there: 12h, 30d, 1y.",
+        help="How far back to query Prometheus: 12h, 30d, 1y.",
     )
 
 
 def add_prometheus_server(parser: argparse.ArgumentParser) -> None:
-    """Add `--prometheus`, and its token or its user and password."""
+    """Add `--prometheus` and its credentials: a bearer token, or a user and a password."""
     parser.add_argument(
         "--prometheus",
         metavar="URL",
-        help="Address of a Prometheus, VictoriaMetrics, Mimir or Thanos.",
+        help="URL of a Prometheus, VictoriaMetrics, Mimir or Thanos server.",
     )
     parser.add_argument(
         "--prometheus.token-file",
         dest="prometheus_token_file",
         default="",
         metavar="PATH",
-        help="File with a bearer token for it; else EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
+        help="File with the bearer token; defaults to the token in "
+        "EMISSIONS_EXPORTER_PROMETHEUS_TOKEN.",
     )
     parser.add_argument(
         "--prometheus.user",
         dest="prometheus_user",
         default="",
         metavar="NAME",
-        help="User name of basic auth, in place of a token.",
+        help="User name for basic authentication, instead of a token.",
     )
     parser.add_argument(
         "--prometheus.password-file",
         dest="prometheus_password_file",
         default="",
         metavar="PATH",
-        help="Where that user's password is; else EMISSIONS_EXPORTER_PROMETHEUS_PASSWORD.",
+        help="File with that user's password; defaults to the password in "
+        "EMISSIONS_EXPORTER_PROMETHEUS_PASSWORD.",
     )
 
 
 def open_prometheus(options: argparse.Namespace) -> "PrometheusApi":
-    """The server that the options name. Raises ConfigError."""
+    """Return the client of the server that the options name. Raises ConfigError."""
     from exporter.report.prometheus_queries import (  # 0.1 s
         PASSWORD_VARIABLE,
         TOKEN_VARIABLE,
@@ -263,11 +267,13 @@ def open_prometheus(options: argparse.Namespace) -> "PrometheusApi":
     password_path = options.prometheus_password_file
     if user:
         if path:
-            raise ConfigError("--prometheus.user and --prometheus.token-file are given; give one")
+            raise ConfigError(
+                "--prometheus.user and --prometheus.token-file exclude each other; give one of them"
+            )
         if not credentials.has_credential(password_path, PASSWORD_VARIABLE):
             raise ConfigError(
-                "--prometheus.user: no password: name its file with --prometheus.password-file, "
-                f"or set {PASSWORD_VARIABLE}"
+                "--prometheus.user requires a password: give its file with "
+                f"--prometheus.password-file, or set {PASSWORD_VARIABLE}"
             )
         return PrometheusApi(
             options.prometheus,
@@ -275,16 +281,16 @@ def open_prometheus(options: argparse.Namespace) -> "PrometheusApi":
             user=user,
         )
     if password_path:
-        raise ConfigError("--prometheus.password-file: give --prometheus.user as well")
-    given = credentials.has_credential(path, TOKEN_VARIABLE)
+        raise ConfigError("--prometheus.password-file requires --prometheus.user")
+    has_token = credentials.has_credential(path, TOKEN_VARIABLE)
     return PrometheusApi(
-        options.prometheus, credentials.read_credential(path, TOKEN_VARIABLE) if given else ""
+        options.prometheus, credentials.read_credential(path, TOKEN_VARIABLE) if has_token else ""
     )
 
 
 def parse_duration(text: str) -> float:
-    """A duration as 12h or 30d. Raises ArgumentTypeError."""
-    found = DURATION_PATTERN.fullmatch(text)
-    if not found or not int(found[1]):
-        raise argparse.ArgumentTypeError(f"expected a duration as 12h or 30d, found {text!r}")
-    return int(found[1]) * SECONDS_PER_UNIT[found[2]]
+    """Parse a duration such as 12h or 30d, in seconds. Raises ArgumentTypeError."""
+    match = DURATION_PATTERN.fullmatch(text)
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"expected a duration such as 12h or 30d, found {text!r}")
+    return int(match[1]) * SECONDS_PER_UNIT[match[2]]

@@ -1,7 +1,8 @@
-"""`card`: emissions in the model cards of the Hugging Face Hub.
+"""`card`: write and check emissions in Hugging Face model cards.
 
-`write` merges those of a run into a card and leaves all else as it is, `check` finds mistakes such
-as kilograms where grams are expected, `models` lists models of the Hub by what they say.
+`write` merges the emissions of a run into a card and leaves everything else unchanged. `check`
+finds mistakes, such as kilograms where grams are expected. `models` lists models of the Hub by the
+emissions in their cards.
 """
 
 import argparse
@@ -22,47 +23,51 @@ MAX_MODELS = 1_000
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
-        "card", help="Write and check emissions in model cards.", description=__doc__
+        "card", help="Write and check emissions in Hugging Face model cards.", description=__doc__
     )
     commands = parser.add_subparsers(metavar="WHAT", required=True)
     _add_write(commands)
-    check = commands.add_parser("check", help="Find mistakes; 1 if there is an error.")
-    check.add_argument("files", metavar="FILE", nargs="+", help="Cards: README.md of models.")
-    check.add_argument("--record", metavar="FILE", help="The record that the cards should show.")
+    check = commands.add_parser("check", help="Find mistakes; exits with 1 if there is an error.")
+    check.add_argument("files", metavar="FILE", nargs="+", help="Model cards (README.md).")
+    check.add_argument("--record", metavar="FILE", help="The record that the cards must match.")
     check.set_defaults(main=_check)
-    models = commands.add_parser("models", help="Models of the Hub by their emissions.")
+    models = commands.add_parser("models", help="List models of the Hub by their emissions.")
     models.add_argument(
-        "--min-grams", type=parse_grams, metavar="G", help="Models with at least that much."
+        "--min-grams", type=parse_grams, metavar="G", help="Only models with at least this many."
     )
     models.add_argument(
-        "--max-grams", type=parse_grams, metavar="G", help="Models with at most that much."
+        "--max-grams", type=parse_grams, metavar="G", help="Only models with at most this many."
     )
     models.add_argument(
         "--filter",
         action="append",
         default=[],
         metavar="TAG",
-        help="Models with this tag; repeatable.",
+        help="Only models with this tag; repeatable.",
     )
-    models.add_argument("--search", metavar="TEXT", help="Models with this text in their names.")
     models.add_argument(
-        "--limit", type=int, default=MAX_MODELS, metavar="N", help="How many models are read."
+        "--search", metavar="TEXT", help="Only models with this text in their names."
+    )
+    models.add_argument(
+        "--limit", type=int, default=MAX_MODELS, metavar="N", help="Maximum number of models read."
     )
     models.set_defaults(main=_models)
 
 
 def _add_write(commands: Any) -> None:
-    write = commands.add_parser("write", help="Merge a run into a card, or begin one.")
-    write.add_argument("file", metavar="FILE", help="The card: README.md of the model.")
+    write = commands.add_parser("write", help="Merge a run into a card, or create the card.")
+    write.add_argument("file", metavar="FILE", help="The model card (README.md).")
     write.add_argument(
-        "run_id", metavar="RUN", nargs="?", help="Its id, or its name if only one run has it."
+        "run_id", metavar="RUN", nargs="?", help="Id of the run, or its name if it is unique."
     )
-    write.add_argument("--job-id", metavar="ID", help="Which RUN is meant.")
+    write.add_argument(
+        "--job-id", metavar="ID", help="Job of RUN, if several jobs have a run with this id."
+    )
     write.add_argument(
         "--record",
         metavar="FILE",
-        help="A record, JSON, in place of RUN: a receipt, or /dev/stdin for what `report "
-        "--format json` gives of a job, a group or many nodes.",
+        help="A JSON record instead of RUN: a receipt, or /dev/stdin for the output of `report "
+        "--format json` for a job, a group or many nodes.",
     )
     write.add_argument(
         "--training-type", choices=TRAINING_TYPES, default="", help="Kind of training."
@@ -71,11 +76,9 @@ def _add_write(commands: Any) -> None:
         "--location",
         default="",
         metavar="TEXT",
-        help="Place of the hardware, as exactly as possible: Quebec, Canada.",
+        help="Location of the hardware, as exact as possible: Quebec, Canada.",
     )
-    write.add_argument(
-        "--hardware", default="", metavar="TEXT", help="Hardware that was used: 8 V100 GPUs."
-    )
+    write.add_argument("--hardware", default="", metavar="TEXT", help="Hardware used: 8 V100 GPUs.")
     write.add_argument("--provider", default="", metavar="TEXT", help="Cloud provider, if any.")
     history.add_flags(write)
     write.set_defaults(main=_write)
@@ -83,31 +86,35 @@ def _add_write(commands: Any) -> None:
 
 def _write(options: argparse.Namespace) -> int:
     if (options.record is None) == (options.run_id is None):
-        raise ConfigError("card write: give either a RUN or --record")
-    record = _known(options) if options.record is None else _read_single_record(options.record)
-    told = StatedFacts(options.training_type, options.location, options.hardware, options.provider)
-    before = merge.update_card_file(options.file, record, told).before
-    was = f"; it was {before}" if before else ""
-    print(f"{options.file}: emissions of {record['run_id']}{was}", file=sys.stderr)
+        raise ConfigError("card write: give either RUN or --record")
+    record = _load_record(options) if options.record is None else _read_record(options.record)
+    stated = StatedFacts(
+        options.training_type, options.location, options.hardware, options.provider
+    )
+    previous = merge.update_card_file(options.file, record, stated).before
+    replaced = f" (previously {previous})" if previous else ""
+    print(f"{options.file}: wrote emissions of {record['run_id']}{replaced}", file=sys.stderr)
     for finding in check_card(merge.read_card(options.file), record):
         print(_line(options.file, finding), file=sys.stderr)
     return 0
 
 
-def _known(options: argparse.Namespace) -> dict[str, Any]:
-    with history.opened(options) as known:
-        return history.find(known, options.run_id, options.job_id)
+def _load_record(options: argparse.Namespace) -> dict[str, Any]:
+    with history.opened(options) as runs:
+        return history.find(runs, options.run_id, options.job_id)
 
 
-def _read_single_record(path: str) -> dict[str, Any]:
+def _read_record(path: str) -> dict[str, Any]:
     found = records.read_records(path)
     if len(found) != 1:
-        raise ConfigError(f"{path}: holds {len(found)} records; a card shows one")
+        raise ConfigError(
+            f"{path}: contains {len(found)} records, but a card shows one; give a file with one"
+        )
     return found[0]
 
 
 def _check(options: argparse.Namespace) -> int:
-    record = None if options.record is None else _read_single_record(options.record)
+    record = None if options.record is None else _read_record(options.record)
     worst = 0
     for path in options.files:
         for finding in check_card(merge.read_card(path), record):
@@ -124,7 +131,7 @@ def _models(options: argparse.Namespace) -> int:
     from exporter.integrations.huggingface import HubModel, models_within
 
     if options.limit < 1:
-        raise ConfigError(f"card models: --limit {options.limit}: expected 1 or more")
+        raise ConfigError(f"card models: --limit {options.limit}: expected at least 1")
     found = models_within(
         options.min_grams,
         options.max_grams,

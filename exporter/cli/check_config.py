@@ -1,6 +1,6 @@
-"""`check-config`: read the settings, say what is in force or what is wrong.
+"""`check-config`: validate the settings and print the effective configuration.
 
-The first line is a comment with the carbon intensity that follows from the settings.
+The first line is a comment with the carbon intensity that results from the settings.
 """
 
 import argparse
@@ -25,31 +25,33 @@ from exporter.settings import Overridden
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("check-config", help="Check the settings.", description=__doc__)
-    parser.add_argument("file", metavar="FILE", nargs="?", help="Short for --config.file=FILE.")
+    parser = subparsers.add_parser(
+        "check-config", help="Validate the settings.", description=__doc__
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="Same as --config.file=FILE.")
     add_config_flags(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print every setting in force, as YAML that could be its file; warnings go to stderr.
+    """Print the effective settings as a YAML settings file; warnings go to stderr.
 
-    Passwords in addresses are left out.
+    Passwords in URLs are redacted.
     """
     import yaml
 
     if options.file is not None:
         if options.config_file not in (None, options.file):
             raise ConfigError(
-                f"check-config: two files are given, {options.file} and "
-                f"--config.file={options.config_file}; give one"
+                f"check-config: FILE {options.file} and --config.file={options.config_file} "
+                "differ; give one of them"
             )
         options.config_file = options.file
     overridden: list[Overridden] = []
     config = config_from_options(options, overridden)
     with located(options):
-        why, notes = _found(config, options.config_file or "")
-    replaced = [f"{setting} of the file is overridden by {by}" for setting, by in overridden]
+        intensity, notes = _check(config, options.config_file or "")
+    replaced = [f"{setting} in the file is overridden by {by}" for setting, by in overridden]
     for note in (*replaced, *notes):
         print(f"warning: {note}", file=sys.stderr)
     document = {
@@ -57,23 +59,23 @@ def main(options: argparse.Namespace) -> int:
         for name, section in dataclasses.asdict(config).items()
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    print(formatting.printable(f"# intensity: {why}"))
+    print(formatting.printable(f"# intensity: {intensity}"))
     print(without_passwords(text), end="")
     return 0
 
 
 def _check_recording(path: str, clock: Clock) -> None:
-    """Raise ConfigError for a file that is no recorded host."""
+    """Raise ConfigError if the file is not a valid recorded host."""
     try:
         ReplayCollector(path, clock, boot_id="")
     except ConfigError as error:
         raise ConfigError(f"sample.replay: {error}") from None
 
 
-def _found(config: Config, settings_file: str) -> tuple[str, tuple[str, ...]]:
-    """The intensity in force, and what a person should know about these settings.
+def _check(config: Config, settings_file: str) -> tuple[str, tuple[str, ...]]:
+    """Return a description of the intensity in force, and warnings about the settings.
 
-    Raises ConfigError where one is wrong.
+    Raises ConfigError if a setting is invalid.
     """
     check_paths(config)
     if config.expose.listen_address != NO_LISTENER:

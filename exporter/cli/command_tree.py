@@ -1,4 +1,4 @@
-"""Commands, options and arguments of the command line as data, read from its parsers."""
+"""Description of commands, options and arguments as data, derived from the parsers."""
 
 import argparse
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from typing import NamedTuple
 from exporter.client.sockets import SYSTEM_SOCKET, default_socket
 
 PATHS = ("FILE", "PATH", "DIRECTORY")
-"""What stands in the help of an option whose value is a path."""
+"""Metavars of options that take a path."""
 DEFAULT_SOCKET_TEXT = f"{SYSTEM_SOCKET} for root, under $XDG_RUNTIME_DIR for others"
 
 
 class OptionSpec(NamedTuple):
-    """An option, or an argument without a flag."""
+    """An option, or a positional argument."""
 
     flags: tuple[str, ...]
-    """Empty for an argument."""
+    """Empty for a positional argument."""
     metavar: str
     """Empty for an option without a value."""
     choices: tuple[str, ...]
-    """Values that it accepts; empty where there is no list."""
+    """Accepted values; empty if any value is accepted."""
     text: str
     is_repeated: bool
-    """Whether it may be given more than once, or with more than one value."""
+    """Whether it may be given more than once or take more than one value."""
     is_required: bool
 
     @property
@@ -32,10 +32,10 @@ class OptionSpec(NamedTuple):
 
 
 class CommandSpec(NamedTuple):
-    """A command with its own commands, for example `card` with `card write`."""
+    """A command with its subcommands, for example `card` with `card write`."""
 
     words: tuple[str, ...]
-    """As they are typed after the name of the program."""
+    """Words typed after the name of the program."""
     summary: str
     description: str
     options: tuple[OptionSpec, ...]
@@ -43,7 +43,7 @@ class CommandSpec(NamedTuple):
     commands: tuple["CommandSpec", ...]
 
     def all(self) -> Iterator["CommandSpec"]:
-        """This command and all below it."""
+        """Yield this command and all its subcommands, recursively."""
         yield self
         for command in self.commands:
             yield from command.all()
@@ -52,7 +52,7 @@ class CommandSpec(NamedTuple):
 def describe_parser(
     parser: argparse.ArgumentParser, words: tuple[str, ...] = (), summary: str = ""
 ) -> CommandSpec:
-    """Describe a parser and those of its commands. The same for every user and machine."""
+    """Describe a parser and its subparsers. The result does not depend on user or machine."""
     options: list[OptionSpec] = []
     arguments: list[OptionSpec] = []
     commands: list[CommandSpec] = []

@@ -1,4 +1,4 @@
-"""Flags of the commands that read settings, made from the types of exporter.config."""
+"""Command-line flags for settings, generated from the dataclasses in exporter.config."""
 
 import argparse
 import dataclasses
@@ -15,15 +15,17 @@ from exporter.setting import variable
 from exporter.settings import Overridden, is_given, load_config
 
 SETTING = re.compile(r"(?:--)?[a-z]+[.-][a-z_.-]*[a-z]")
-"""The name or the flag of a setting at the beginning of an error."""
+"""Name or flag of a setting at the beginning of an error message."""
 
 
 def add_config_flags(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
-    """Add `--config.file`, a flag for each setting that has one, and collector switches.
+    """Add `--config.file`, the flags of settings, and the collector switches.
 
-    With `shown`, the help lists only these settings, named as "section.key".
+    If `shown` is given, the help lists only these settings, named "section.key".
     """
-    parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="Settings, YAML.")
+    parser.add_argument(
+        "--config.file", dest="config_file", metavar="FILE", help="Settings file (YAML)."
+    )
     for name, section in typing.get_type_hints(Config).items():
         hints = typing.get_type_hints(section)
         for item in dataclasses.fields(section):
@@ -43,7 +45,7 @@ def add_config_flags(parser: argparse.ArgumentParser, shown: Collection[str] | N
             f"--collector.{collector}",
             dest=f"collector.{collector}",
             action=argparse.BooleanOptionalAction,
-            help=f"Use the collector {collector} (default: on)."
+            help=f"Enable the collector {collector} (default: on)."
             if shown is None
             else argparse.SUPPRESS,
         )
@@ -56,7 +58,7 @@ def _metavar(unit: str, hint: Any) -> str:
 
 
 def _help(text: str, default: Any) -> str:
-    """The text of a setting with its default; the text itself describes an empty one."""
+    """Return the help of a setting with its default; an empty default is part of the text."""
     shown = "" if default in ("", None) else f" (default: {default})"
     return f"{text}{shown}".replace("%", "%%")
 
@@ -64,9 +66,9 @@ def _help(text: str, default: Any) -> str:
 def config_from_options(
     options: argparse.Namespace, overridden: list[Overridden] | None = None
 ) -> Config:
-    """The settings in force for a command. Raises ConfigError.
+    """Return the effective settings of a command. Raises ConfigError.
 
-    Settings of the file that a flag or a variable overrides are appended to `overridden`.
+    Settings in the file that a flag or a variable overrides are appended to `overridden`.
     """
     flags: dict[tuple[str, str], Any] = {}
     switches: dict[str, bool] = {}
@@ -85,7 +87,7 @@ def config_from_options(
 
 @contextmanager
 def located(options: argparse.Namespace) -> Iterator[None]:
-    """Errors about a setting begin with the flag, variable or file that it was given by."""
+    """Prefix errors about a setting with the flag, variable or file that set it."""
     try:
         yield
     except ConfigError as error:
@@ -94,12 +96,12 @@ def located(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _with_origin(text: str, options: argparse.Namespace) -> str:
-    """The text with the place of the setting that it begins with, by its name or its flag."""
-    begin = SETTING.match(text)
-    name = _names().get(begin[0], "") if begin else ""
-    if begin is None or not name:
+    """Replace the setting at the beginning of an error by where it was set."""
+    match = SETTING.match(text)
+    name = _names().get(match[0], "") if match else ""
+    if match is None or not name:
         return text
-    rest = text[begin.end() :]
+    rest = text[match.end() :]
     if getattr(options, name, None) is not None:
         return text if rest.startswith(" (--") else f"{_flag(name)}{rest}"
     if variable(name) in os.environ:
@@ -110,11 +112,11 @@ def _with_origin(text: str, options: argparse.Namespace) -> str:
 
 
 def _flag(name: str) -> str:
-    return next((known for known, of in _names().items() if of == name != known), name)
+    return next((flag for flag, setting in _names().items() if setting == name != flag), name)
 
 
 def _names() -> Mapping[str, str]:
-    """Names of the settings, by those names and by their flags."""
+    """Return the names of settings, keyed by name and by flag."""
     found: dict[str, str] = {}
     for section, kind in typing.get_type_hints(Config).items():
         for item in dataclasses.fields(kind):

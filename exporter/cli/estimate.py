@@ -1,4 +1,4 @@
-"""`estimate`: grams of work that is planned, or that nobody measured."""
+"""`estimate`: estimate the carbon emissions of planned or unmeasured work."""
 
 import argparse
 import json
@@ -26,40 +26,44 @@ def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "estimate",
-        help="Estimate the emissions of work, without measuring.",
-        description=f"{__doc__} Asks no daemon and no network.",
+        help="Estimate the carbon emissions of work that was not measured.",
+        description=f"{__doc__} Requires neither a daemon nor the network.",
     )
     parser.add_argument(
         "--hardware",
         required=True,
         metavar="NAME",
-        help="Name of the hardware, 'A100 SXM4', or its power, '350 W'.",
+        help="Name of the hardware ('A100 SXM4') or its power ('350 W').",
     )
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="How many devices.")
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="Number of devices.")
     parser.add_argument(
-        "--hours", type=_parse_fraction, required=True, metavar="H", help="How long they run."
+        "--hours", type=_parse_fraction, required=True, metavar="H", help="Running time in hours."
     )
     parser.add_argument(
         "--region",
         metavar="PLACE",
-        help="Where it runs: gcp:us-central1, DE, US-CA or Frankfurt; else the world average.",
+        help="Region, zone or city: gcp:us-central1, DE, US-CA, Frankfurt (default: the world "
+        "average).",
     )
     parser.add_argument(
-        "--intensity", type=_parse_fraction, metavar="G", help="Grams per kWh, if you know them."
+        "--intensity",
+        type=_parse_fraction,
+        metavar="G",
+        help="Carbon intensity in g/kWh; takes precedence over the one of --region.",
     )
     parser.add_argument(
         "--pue",
         type=_parse_fraction,
         default=Fraction(1),
         metavar="P",
-        help="Power usage effectiveness of the building; 1 counts the hardware alone.",
+        help="Power usage effectiveness of the facility; 1 counts the hardware alone.",
     )
     parser.add_argument(
         "--utilization",
         type=_parse_fraction,
         default=Fraction(1),
         metavar="U",
-        help="Mean power over the power limit, 0 to 1.",
+        help="Mean power as a fraction of the power limit, 0 to 1.",
     )
     parser.add_argument(
         "--format", choices=(*RENDER, "json"), default="text", help="Format of the output."
@@ -68,19 +72,19 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print it."""
-    asked = EstimateRequest(options.count, options.hours, options.pue, options.utilization)
-    validate(asked)
-    made = Estimate(asked, hardware.find_hardware(options.hardware), _find_region(options))
+    """Print the estimate."""
+    request = EstimateRequest(options.count, options.hours, options.pue, options.utilization)
+    validate(request)
+    estimate = Estimate(request, hardware.find_hardware(options.hardware), _find_region(options))
     if options.format == "json":
-        print(json.dumps(document.estimate_to_json(made), indent=2))
+        print(json.dumps(document.estimate_to_json(estimate), indent=2))
     else:
-        print(RENDER[options.format](document.estimate_document(made)))
+        print(RENDER[options.format](document.estimate_document(estimate)))
     return 0
 
 
 def _find_region(options: argparse.Namespace) -> region.RegionMatch:
-    """The intensity that was given goes before that of the place."""
+    """Return the region; --intensity takes precedence over the intensity of --region."""
     if options.intensity is None:
         return (
             region.world_average() if options.region is None else region.find_region(options.region)

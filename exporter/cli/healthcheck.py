@@ -1,4 +1,4 @@
-"""`healthcheck`: whether the daemon's loop is alive, as an exit code."""
+"""`healthcheck`: exit with 0 if the daemon is healthy, else with 1."""
 
 import argparse
 import http.client
@@ -14,39 +14,41 @@ from exporter.expose.http.listeners import parse_address
 
 HEALTH_PATH = "/-/healthy"
 TIMEOUT_SECONDS = 20.0
-"""A daemon that gets little CPU time answers late."""
+"""Generous, because a daemon with little CPU time answers late."""
 WILDCARD_HOSTS = ("", "0.0.0.0", "::")  # noqa: S104  compared only
 
 
 def probe_daemon(socket_path: str, address: str, *, may_be_encrypted: bool) -> tuple[bool, str]:
-    """Whether it is alive, and its words; else why it did not answer.
+    """Return whether the daemon is healthy, and its answer or the error.
 
-    Its agent socket is asked, which needs no certificate; where that does not answer, `address`,
-    unless that is empty. Raises ConfigError.
+    Tries the agent socket first, which requires no certificate, then `address` unless it is empty.
+    Raises ConfigError.
     """
-    doors: list[tuple[str, http.client.HTTPConnection]] = []
+    endpoints: list[tuple[str, http.client.HTTPConnection]] = []
     if os.path.exists(socket_path):
-        doors.append((socket_path, UnixConnection(socket_path, TIMEOUT_SECONDS)))
+        endpoints.append((socket_path, UnixConnection(socket_path, TIMEOUT_SECONDS)))
     if address:
         host, port = parse_address(address)
         local = "localhost" if host in WILDCARD_HOSTS else host
         if may_be_encrypted:
-            # It asks itself: whose certificate that is, is no question.
+            # The probe connects to its own host, so the certificate is not verified.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             secure = http.client.HTTPSConnection(
                 local, port, timeout=TIMEOUT_SECONDS, context=context
             )
-            doors.append((f"https://{local}:{port}", secure))
+            endpoints.append((f"https://{local}:{port}", secure))
         plain = http.client.HTTPConnection(local, port, timeout=TIMEOUT_SECONDS)
-        doors.append((f"{local}:{port}", plain))
-    tried = []
-    for name, connection in doors:
+        endpoints.append((f"{local}:{port}", plain))
+    failures = []
+    for name, connection in endpoints:
         try:
             return _exchange(connection)
         except (OSError, http.client.HTTPException) as error:
-            tried.append(f"{name} does not answer: {error}")
-    return False, "; ".join(tried) or f"{socket_path} is not there, and there is no TCP"
+            failures.append(f"{name} does not answer: {error}")
+    return False, "; ".join(failures) or (
+        f"socket {socket_path} does not exist, and the TCP listener is disabled"
+    )
 
 
 def _exchange(connection: http.client.HTTPConnection) -> tuple[bool, str]:
@@ -59,28 +61,28 @@ def _exchange(connection: http.client.HTTPConnection) -> tuple[bool, str]:
 
 
 SETTINGS = ("expose.socket", "expose.listen_address", "expose.web_config_file")
-"""Where the daemon answers. Its other flags are accepted too, for scripts that give all of them."""
+"""Settings of the daemon's endpoints. All other flags of `serve` are accepted and ignored."""
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
-        "healthcheck", help="Ask the daemon whether it is alive.", description=__doc__
+        "healthcheck", help="Check whether the daemon is healthy.", description=__doc__
     )
     add_config_flags(parser, SETTINGS)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Exit code 0 if the daemon that these settings describe is healthy, else 1."""
+    """Return 0 if the daemon with these settings is healthy, else 1."""
     expose = config_from_options(options).expose
-    is_well, said = probe_daemon(
+    is_healthy, answer = probe_daemon(
         expose.socket,
         "" if expose.listen_address == NO_LISTENER else expose.listen_address,
         may_be_encrypted=bool(expose.web_config_file),
     )
-    if is_well:
-        print(said)
+    if is_healthy:
+        print(answer)
         return 0
-    print(f"emissions-exporter: {said}", file=sys.stderr)
+    print(f"emissions-exporter: {answer}", file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""The runs of this machine: from the daemon, or where none answers, from the ledgers it left."""
+"""Access to the runs of this machine, through the daemon or directly from its ledgers."""
 
 import argparse
 import contextlib
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_NAMED = 5
-"""Ids in a note about runs that several ledgers have."""
+"""Maximum number of run ids in a message."""
 NODE = variable("expose.node")
 
 
 class Runs(Protocol):
-    """What can be asked about runs; the answers are documents in the form of the agent's."""
+    """Interface for queries about runs; answers have the form of the agent API's documents."""
 
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
-        """The record of one run. Raises AgentRefusal where there is none."""
+        """Return the record of one run. Raises AgentRefusal if it does not exist."""
 
     def runs(
         self,
@@ -44,10 +44,10 @@ class Runs(Protocol):
         group: str | None = None,
         namespace: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Records of runs, newest first."""
+        """Return records of runs, newest first."""
 
     def inside(self, run_id: str) -> list[dict[str, Any]]:
-        """Records of the runs that began directly inside another one."""
+        """Return records of the runs that started directly inside another run."""
 
     def aggregate_runs(
         self,
@@ -59,58 +59,59 @@ class Runs(Protocol):
         group: str | None = None,
         namespace: str | None = None,
     ) -> dict[str, Any]:
-        """Records of some runs, and sums of all others, by job, group, user or namespace."""
+        """Return sums of runs by job, group, user or namespace, and records of single runs."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say where runs are read."""
+    """Add the flags that select the source of runs: a daemon or a state directory."""
     add_socket_flag(parser)
     parser.add_argument(
         "--path.state",
         dest="state",
         default="",
         metavar="PATH",
-        help="Read the ledger in this state directory, and ask no daemon.",
+        help="Read the ledger in this state directory instead of querying a daemon.",
     )
 
 
 def find(
-    known: Runs, run: str, job_id: str | None, *, may_be_several: bool = False
+    source: Runs, run: str, job_id: str | None, *, may_be_several: bool = False
 ) -> dict[str, Any]:
-    """The record of the run with that id, else of the only run with that name.
+    """Return the record of the run with this id, or of the only run with this name.
 
-    Where it `may_be_several`, the newest of them is it, and the others are named on stderr.
+    With `may_be_several`, a name may have several runs: the newest is returned, and the ids of the
+    others are printed to stderr.
     """
     try:
-        return known.run(run, job_id)
+        return source.run(run, job_id)
     except AgentRefusal as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        named = [each for each in known.runs(job_id=job_id) if each.get("name") == run]
+        named = [each for each in source.runs(job_id=job_id) if each.get("name") == run]
         if not named:
             raise
     newest, *others = named
     if others and not may_be_several:
         raise ConfigError(
-            f"{len(named)} runs are named {run!r:.200}; give the id of one: {_ids(named)}"
+            f"{len(named)} runs are named {run!r:.200}; give a run id instead: {_ids(named)}"
         )
     if others:
-        _say(
-            f"{len(named)} runs are named {run!r:.200}; this is the newest, {newest['run_id']}. "
-            f"The ids of the others: {_ids(others)}"
+        _print_note(
+            f"{len(named)} runs are named {run!r:.200}; showing the newest, {newest['run_id']}. "
+            f"Ids of the others: {_ids(others)}"
         )
     return newest
 
 
 def _ids(runs: Sequence[dict[str, Any]]) -> str:
-    """Ids of runs, the first of them."""
+    """Return the ids of runs, at most `MOST_NAMED`."""
     more = ", ..." if len(runs) > MOST_NAMED else ""
     return ", ".join(str(each["run_id"]) for each in runs[:MOST_NAMED]) + more
 
 
 @contextlib.contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Runs]:
-    """Where the flags say that runs are read."""
+    """Yield the source of runs that the flags select."""
     with contextlib.ExitStack() as held:
         agent = AgentClient(options.socket)
         if options.state:
@@ -122,7 +123,7 @@ def opened(options: argparse.Namespace) -> Iterator[Runs]:
 
 
 def state_directories() -> list[str]:
-    """Directories where daemons of this user, and the system's, keep totals."""
+    """Return the default state directories of this user's daemons and of the system's daemon."""
     base = os.environ.get("XDG_STATE_HOME")
     found = [
         os.environ.get(private_daemon.STATE_DIRECTORY_VARIABLE, ""),
@@ -130,12 +131,13 @@ def state_directories() -> list[str]:
         private_daemon.home_state_directory(),
         SYSTEM_STATE_DIRECTORY,
     ]
-    known = (path for path in found if path and not path.startswith("~"))  # a user without a home
-    return list({os.path.realpath(path): path for path in known}.values())
+    # "~" that was not expanded: the user has no home directory
+    existing = (path for path in found if path and not path.startswith("~"))
+    return list({os.path.realpath(path): path for path in existing}.values())
 
 
 class _AgentOrLedgers:
-    """Asks the daemon that is found; where none answers, the ledgers of this user."""
+    """Queries the daemon or, if none answers, the ledgers of this user."""
 
     def __init__(self, agent: AgentClient, held: contextlib.ExitStack) -> None:
         self._agent = agent
@@ -144,78 +146,78 @@ class _AgentOrLedgers:
 
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
         try:
-            return self._ask(lambda known: known.run(run_id, job_id))
+            return self._query(lambda source: source.run(run_id, job_id))
         except AgentRefusal as refusal:
             if self._ledgers is not None or refusal.status != HTTPStatus.NOT_FOUND:
                 raise
             with contextlib.suppress(AgentRefusal, LedgerError):
-                if ledgers := self._others():
+                if ledgers := self._other_ledgers():
                     return _LedgerRuns(ledgers).run(run_id, job_id)
             raise
 
     def runs(self, **wanted: str | None) -> list[dict[str, Any]]:
-        found = self._ask(lambda known: known.runs(**wanted))
-        self._name_others()
+        found = self._query(lambda source: source.runs(**wanted))
+        self._note_other_ledgers()
         return found
 
     def inside(self, run_id: str) -> list[dict[str, Any]]:
-        return self._ask(lambda known: known.inside(run_id))
+        return self._query(lambda source: source.inside(run_id))
 
     def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
-        found = self._ask(lambda known: known.aggregate_runs(by, since, **wanted))
-        self._name_others()
+        found = self._query(lambda source: source.aggregate_runs(by, since, **wanted))
+        self._note_other_ledgers()
         return found
 
-    def _ask(self, question: Callable[[Runs], T]) -> T:
+    def _query(self, query: Callable[[Runs], T]) -> T:
         if self._ledgers is None:
             try:
-                return question(self._agent)
+                return query(self._agent)
             except AgentUnreachable as error:
                 directories = state_directories()
-                if not (ledgers := _found(directories, self._held, _say)):
+                if not (ledgers := _open_ledgers(directories, self._held, _print_note)):
                     places = ", ".join(directories)
-                    raise AgentUnreachable(f"{error}; and no ledger is in {places}") from None
+                    raise AgentUnreachable(f"{error}; no ledger found in {places}") from None
                 self._ledgers = _LedgerRuns(ledgers, "no daemon answered; ")
-        return question(self._ledgers)
+        return query(self._ledgers)
 
-    def _others(self) -> "list[LedgerReader]":
-        """The ledgers of this user that are not the one of the daemon that answers.
+    def _other_ledgers(self) -> "list[LedgerReader]":
+        """Return the ledgers of this user that do not belong to the daemon that answers.
 
-        None where that is older and does not say which one it has. Its own may be one that this
-        user cannot read.
+        Empty if the daemon is an older one, which does not report the id of its ledger. This user
+        may not be allowed to read the daemon's own ledger.
         """
         if not (ledger_id := self._agent.ledger_id()):
             return []
-        ledgers = _found(state_directories(), self._held, lambda _: None)
+        ledgers = _open_ledgers(state_directories(), self._held, lambda _: None)
         return [each for each in ledgers if each.ledger_id() != ledger_id]
 
-    def _name_others(self) -> None:
-        """Say which runs are not in what the daemon answered."""
+    def _note_other_ledgers(self) -> None:
+        """Print a note about runs in other ledgers, which the daemon's answer does not include."""
         if self._ledgers is not None:
             return
         try:
-            others = self._others()
+            others = self._other_ledgers()
         except LedgerError as error:
-            _say(f"not included: {error}")
+            _print_note(f"not included: {error}")
             return
         for ledger in others:
             if count := len(ledger.run_keys()):
-                _say(
-                    f"not included, since the daemon that answered has another ledger: "
-                    f"{ledger.path} has {count} run{'s' if count > 1 else ''} more; "
+                _print_note(
+                    f"not included: {count} run{'s' if count > 1 else ''} in {ledger.path}, which "
+                    "is not the ledger of the daemon that answered; "
                     f"--path.state={os.path.dirname(ledger.path)} shows them"
                 )
 
 
 class _LedgerRuns:
-    """Answers from ledgers, in the form of the agent's answers; prints their source on stderr."""
+    """Answers queries from ledgers, and prints to stderr which ledgers were read."""
 
     def __init__(self, ledgers: "Sequence[LedgerReader]", occasion: str = "") -> None:
         from exporter.account.reading import Ledgers  # SQLite, which other commands need not load
 
         self._ledgers = Ledgers(ledgers)
         self._occasion = occasion
-        self._is_said = False
+        self._is_source_printed = False
 
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
         wanted = RunFilter(run_id, job_id)
@@ -226,16 +228,16 @@ class _LedgerRuns:
                 HTTPStatus.NOT_FOUND,
                 f"{self._occasion}no run {run_id!r}{of_job} is in {self._places()}",
             )
-        self._say_source()
-        self._say_shared(wanted)
+        self._note_source()
+        self._note_shared(wanted)
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
         return {**record_to_json(best), "power_watts": None}
 
     def runs(self, **named: str | None) -> list[dict[str, Any]]:
         wanted = _wanted(**named)
         found = self._ledgers.runs(wanted)
-        self._say_source()
-        self._say_shared(wanted)
+        self._note_source()
+        self._note_shared(wanted)
         return [record_to_json(record) for record in found]
 
     def inside(self, run_id: str) -> list[dict[str, Any]]:
@@ -245,8 +247,8 @@ class _LedgerRuns:
         wanted, models = _wanted(**named), self._ledgers.models
         sums = self._ledgers.sums(GroupBy(by), since, wanted)
         runs = [each.record for each in self._ledgers.shared(wanted, since)]
-        self._say_source()
-        self._say_shared(wanted, since)
+        self._note_source()
+        self._note_shared(wanted, since)
         return {
             "sums": [totals_to_json(each, models) for each in sums],
             "runs": [record_to_json(record) for record in runs],
@@ -255,29 +257,31 @@ class _LedgerRuns:
     def _places(self) -> str:
         return ", ".join(ledger.path for ledger in self._ledgers.ledgers)
 
-    def _say_source(self) -> None:
-        if self._is_said:
+    def _note_source(self) -> None:
+        if self._is_source_printed:
             return
-        self._is_said = True
-        _say(f"{self._occasion}runs are read from {self._places()}")
+        self._is_source_printed = True
+        _print_note(f"{self._occasion}reading runs from {self._places()}")
         for ledger in self._ledgers.ledgers:
             until = ledger.committed_until
             if until is not None:
-                when = f"after {formatting.timestamp(until)} UTC" if until else "since its begin"
-                _say(
-                    f"{ledger.path} lacks the energy used {when}: its daemon is running, or was "
-                    "killed; then the next one adds it from the journal, if on the same boot"
+                when = f"after {formatting.timestamp(until)} UTC" if until else "since its creation"
+                _print_note(
+                    f"{ledger.path} does not contain the energy used {when}: its daemon is running "
+                    "or was killed. After a kill, the next daemon adds the energy from the journal "
+                    "if the machine was not rebooted"
                 )
 
-    def _say_shared(self, wanted: RunFilter, since: float = 0.0) -> None:
+    def _note_shared(self, wanted: RunFilter, since: float = 0.0) -> None:
         found = self._ledgers.shared(wanted, since)
         if added := [each for each in found if len(each.counted) > 1]:
-            _say(f"of {_named(added)}, the records of several ledgers are added up")
+            _print_note(f"the records of {_named(added)} in several ledgers are added up")
         if doubled := [each for each in found if each.excluded]:
             energy_uj = sum(record.energy_uj for each in doubled for record in each.excluded)
-            _say(
-                f"of {_named(doubled)}, several ledgers have records of the same time: the one "
-                f"with the most energy counts, {formatting.energy(energy_uj)} of the others do not"
+            _print_note(
+                f"several ledgers have records of {_named(doubled)} for the same time: the record "
+                "with the most energy is used, the others are ignored "
+                f"({formatting.energy(energy_uj)})"
             )
 
 
@@ -291,10 +295,10 @@ def _wanted(
     return RunFilter(run_id or "", job_id, user or "", group or "", namespace or "")
 
 
-def _found(
-    directories: Sequence[str], held: contextlib.ExitStack, say: Callable[[str], None]
+def _open_ledgers(
+    directories: Sequence[str], held: contextlib.ExitStack, note: Callable[[str], None]
 ) -> "list[LedgerReader]":
-    """The ledgers in state directories; `say` reports each one that may not be read."""
+    """Open the ledgers in state directories; `note` reports each one that cannot be read."""
     from exporter.account.reading import ledger_in
 
     readable = []
@@ -306,14 +310,14 @@ def _found(
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            say(f"{path} is not read: {error.strerror}")
+            note(f"{path} is skipped: cannot be read: {error.strerror}")
     try:
         return [_ledger(directory, held) for directory in readable]
     except LedgerError as error:
         if len(readable) == 1:
             raise
         raise LedgerError(
-            f"{error}; --path.state reads one of them alone: {', '.join(readable)}"
+            f"{error}; to read a single ledger, give --path.state: {', '.join(readable)}"
         ) from None
 
 
@@ -331,11 +335,11 @@ def _ledger(directory: str, held: contextlib.ExitStack) -> "LedgerReader":
 
 
 def _named(found: "Sequence[Shared]") -> str:
-    """Runs by their ids, the first of them."""
+    """Return "run" or "runs" with the ids, at most `MOST_NAMED`."""
     ids = [each.record.run.shown_id for each in found]
     more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
     return f"run{'s' if len(ids) > 1 else ''} {', '.join(ids[:MOST_NAMED])}{more}"
 
 
-def _say(text: str) -> None:
+def _print_note(text: str) -> None:
     print(formatting.printable(f"emissions-exporter: {text}"), file=sys.stderr)

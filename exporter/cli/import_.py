@@ -1,4 +1,4 @@
-"""`import`: history of other tools, as runs that have ended, for reports and the leaderboard."""
+"""`import`: import run history from another tool, for reports and the leaderboard."""
 
 import argparse
 import datetime as dt
@@ -33,11 +33,11 @@ Run = Mapping[str, Any]
 TOTAL = "_total"
 UNKNOWN_NODE = "unknown"
 SHORTEST_SECONDS = 0.001
-"""The resolution of a Prometheus."""
+"""Time resolution of Prometheus."""
 
 
 class OpenMetricsSample(NamedTuple):
-    """One value of one series."""
+    """Value of a series at a time."""
 
     labels: Mapping[str, str]
     value: float
@@ -45,24 +45,24 @@ class OpenMetricsSample(NamedTuple):
 
 
 def openmetrics(runs: Iterable[Run], origin: str) -> str:
-    """The metrics that the runs would have had on the pages of their nodes."""
-    found = {run["run_id"]: run for run in runs}.values()
+    """Render the runs in OpenMetrics format, as their nodes would have exposed them."""
+    unique = {run["run_id"]: run for run in runs}.values()
     families = {
         ENERGY_METRIC.raw: [
-            each for run in found for each in _usage_samples(run, "energy_uj", units.joules)
+            each for run in unique for each in _usage_samples(run, "energy_uj", units.joules)
         ],
         CARBON_METRIC.raw: [
             each
-            for run in found
+            for run in unique
             if _has_grams(run)
             for each in _usage_samples(run, "carbon_ng", units.grams)
         ],
-        INFO_METRIC.raw: [each for run in found for each in _info_samples(run, origin)],
+        INFO_METRIC.raw: [each for run in unique for each in _info_samples(run, origin)],
         START_METRIC.raw: [
-            each for run in found for each in _start_and_end(_run_labels(run), run["started"], run)
+            each for run in unique for each in _start_and_end(_run_labels(run), run["started"], run)
         ],
         END_METRIC: [
-            OpenMetricsSample(_run_labels(run), run["ended"], run["ended"]) for run in found
+            OpenMetricsSample(_run_labels(run), run["ended"], run["ended"]) for run in unique
         ],
     }
     lines = [line for name, samples in families.items() for line in _family_lines(name, samples)]
@@ -100,7 +100,7 @@ def _start_and_end(
 
 
 def _first_time(run: Run) -> float:
-    """Its start; before its end also where it took no time."""
+    """Return the start of the run, at least one millisecond before its end."""
     return min(float(run["started"]), float(run["ended"]) - SHORTEST_SECONDS)
 
 
@@ -118,14 +118,14 @@ def _quoted(text: str) -> str:
 
 
 BAR_WIDTH = 30
-"""Of the bar alone, in characters."""
+"""Width of the bar itself, in characters."""
 
 
 @contextmanager
 def progress_bar(stream: TextIO, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A function that shows how many of `total` are done; it prints nothing without a terminal.
+    """Yield a function that updates a progress bar; without a terminal it does nothing.
 
-    The bar is removed at the end, so that what is printed next stands on a line of its own.
+    The bar is removed at the end, so that later output begins on a new line.
     """
     if not stream.isatty() or total <= 0:
         yield lambda _: None
@@ -135,8 +135,8 @@ def progress_bar(stream: TextIO, total: int, unit: str) -> Iterator[Callable[[in
 
     def show(done: int) -> None:
         nonlocal shown
-        backfill_id = BAR_WIDTH * done // total
-        shown = f"[{'#' * backfill_id}{' ' * (BAR_WIDTH - backfill_id)}] {done} of {total} {unit}"
+        filled = BAR_WIDTH * done // total
+        shown = f"[{'#' * filled}{' ' * (BAR_WIDTH - filled)}] {done} of {total} {unit}"
         stream.write(f"\r{shown}")
         stream.flush()
 
@@ -149,7 +149,7 @@ def progress_bar(stream: TextIO, total: int, unit: str) -> Iterator[Callable[[in
 
 
 RUNS_PER_REQUEST, BYTES_PER_REQUEST = 100, 60_000
-"""What the daemon accepts in one request, less its head and the keys around the runs."""
+"""Limits of one request to the daemon; the bytes exclude its head and the enclosing JSON."""
 
 
 def add(subparsers: Any) -> None:
@@ -157,152 +157,155 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "import", help="Import run history from another tool.", description=__doc__
     )
-    parser.add_argument("tool", choices=(ORIGIN,), help="The tool that wrote the files.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="An emissions.csv.")
+    parser.add_argument("tool", choices=(ORIGIN,), help="Tool that wrote the files.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="File to import: emissions.csv.")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--dry-run", action="store_true", help="Print what would be imported, and import nothing."
+        "--dry-run", action="store_true", help="Print what would be imported, without importing."
     )
     how.add_argument(
         "--openmetrics",
         action="store_true",
-        help="Print the history for `promtool tsdb`, and import nothing.",
+        help="Print the history in OpenMetrics format for `promtool tsdb`, without importing.",
     )
     parser.add_argument(
         "--timezone",
         type=_parse_timezone,
         metavar="NAME",
-        help="Time zone of the times in the files; else that of this machine.",
+        help="Time zone of the times in the files (default: the time zone of this machine).",
     )
     parser.add_argument(
-        "--node", default="", metavar="NAME", help="Name of the machine that the runs were on."
+        "--node", default="", metavar="NAME", help="Name of the machine on which the runs ran."
     )
     add_socket_flag(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Read all files, then hand the runs over; 1 where energy or grams of a run are in doubt."""
-    found = {path: read_history(path, options.timezone, options.node) for path in options.files}
-    doubtful = _max_rejected_kwh(found.values())
+    """Read all files, then import their runs.
+
+    Returns 1 if a row was rejected or has no emissions, else 0.
+    """
+    files = {path: read_history(path, options.timezone, options.node) for path in options.files}
+    rejected_kwh = _max_rejected_kwh(files.values())
     agent = AgentClient(options.socket)
-    for path, whole in found.items():
-        of_file = _drop_doubtful(doubtful, whole)
-        taken = {run["run_id"] for run in of_file.runs}
-        for run_id in [run["run_id"] for run in whole.runs if run["run_id"] not in taken]:
-            remark = f"run {run_id} is not imported: the row of it that is refused may be later"
-            print(formatting.printable(f"{path}: {remark}"), file=sys.stderr)
-        for remark in _remarks(of_file):
-            print(formatting.printable(f"{path}: {remark}"), file=sys.stderr)
+    for path, parsed in files.items():
+        accepted = _drop_doubtful(rejected_kwh, parsed)
+        run_ids = {run["run_id"] for run in accepted.runs}
+        for run_id in [run["run_id"] for run in parsed.runs if run["run_id"] not in run_ids]:
+            message = f"run {run_id} is not imported: a rejected row of the run may be a later one"
+            print(formatting.printable(f"{path}: {message}"), file=sys.stderr)
+        for message in _messages(accepted):
+            print(formatting.printable(f"{path}: {message}"), file=sys.stderr)
         if not options.openmetrics:
-            told = (
-                _dry_run_summary(of_file)
+            summary = (
+                _dry_run_summary(accepted)
                 if options.dry_run
-                else _import_summary(_send_runs(agent, of_file.runs))
+                else _import_summary(_send_runs(agent, accepted.runs))
             )
-            print(formatting.printable(f"{path}: {told}{_skipped_summary(of_file)}"))
+            print(formatting.printable(f"{path}: {summary}{_skipped_summary(accepted)}"))
     if options.openmetrics:
-        runs = [run for whole in found.values() for run in _drop_doubtful(doubtful, whole).runs]
+        runs = [
+            run for parsed in files.values() for run in _drop_doubtful(rejected_kwh, parsed).runs
+        ]
         print(openmetrics(runs, ORIGIN))
     return (
         1
-        if any(
-            of_file.rejected_rows or of_file.rows_without_emissions for of_file in found.values()
-        )
+        if any(parsed.rejected_rows or parsed.rows_without_emissions for parsed in files.values())
         else 0
     )
 
 
-def _max_rejected_kwh(found: Iterable[ParsedHistory]) -> dict[str, float]:
-    """Runs of which a file has a row that is refused, and the most that such a row says, in kWh.
+def _max_rejected_kwh(files: Iterable[ParsedHistory]) -> dict[str, float]:
+    """Return the largest energy in a rejected row of each run that has one, in kWh.
 
-    A row that says no amount may have any.
+    A row without an amount counts as infinite.
     """
     most: dict[str, float] = {}
-    for each in (
-        refusal for of_file in found for refusal in of_file.rejected_rows if refusal.run_id
-    ):
+    for each in (refusal for parsed in files for refusal in parsed.rejected_rows if refusal.run_id):
         kwh = math.inf if math.isnan(each.kwh) else each.kwh
         most[each.run_id] = max(kwh, most.get(each.run_id, 0.0))
     return most
 
 
-def _drop_doubtful(doubtful: Mapping[str, float], found: ParsedHistory) -> ParsedHistory:
-    """A file without the runs of which another file may have a later row that is refused."""
-    runs = [run for run in found.runs if not _facility_kwh(run) < doubtful.get(run["run_id"], 0.0)]
-    return found._replace(runs=tuple(runs))
+def _drop_doubtful(rejected_kwh: Mapping[str, float], parsed: ParsedHistory) -> ParsedHistory:
+    """Drop the runs of which some file may have a later row that was rejected."""
+    runs = [
+        run for run in parsed.runs if not _facility_kwh(run) < rejected_kwh.get(run["run_id"], 0.0)
+    ]
+    return parsed._replace(runs=tuple(runs))
 
 
 def _facility_kwh(run: Mapping[str, Any]) -> float:
-    """The energy of a run as its file has it, with the PUE inside."""
+    """Return the energy of a run in kWh as in its file, which includes the PUE."""
     energy_uj: int = sum(part["energy_uj"] for part in run["parts"])
     return energy_uj * float(run["intensity"][0].get("pue", 1.0)) / units.MICROJOULES_PER_KWH
 
 
-def _remarks(found: ParsedHistory) -> Iterator[str]:
-    """What is not imported, what is in doubt, what was mended and what was ignored."""
-    for each in found.rejected_rows:
-        known = (
+def _messages(parsed: ParsedHistory) -> Iterator[str]:
+    """Yield messages about rejected, incomplete, repaired and ignored rows."""
+    for each in parsed.rejected_rows:
+        energy = (
             "" if math.isnan(each.kwh) else f" The row has {formatting.energy(_microjoules(each))}."
         )
-        run = f" Run {each.run_id} is not imported.{known}" if each.run_id else ""
-        yield f"line {each.line}: refused: {each.why}{run and '.'}{run}"
-    for line, why in found.rows_without_emissions:
-        yield f"line {line}: {why}; the energy of the run is imported, its grams are unknown"
-    for line in found.repaired_lines:
+        run = f" Run {each.run_id} is not imported.{energy}" if each.run_id else ""
+        yield f"line {each.line}: rejected: {each.why}{run and '.'}{run}"
+    for line, reason in parsed.rows_without_emissions:
+        yield f"line {line}: {reason}; the energy of the run is imported, its emissions are unknown"
+    for line in parsed.repaired_lines:
         yield f"line {line}: shifted cells were moved back"
-    yield from found.notes
+    yield from parsed.notes
 
 
 def _microjoules(refusal: RejectedRow) -> int:
     return round(refusal.kwh * units.MICROJOULES_PER_KWH)
 
 
-def _dry_run_summary(found: ParsedHistory) -> str:
-    energy_uj = sum(part["energy_uj"] for run in found.runs for part in run["parts"])
-    carbon_ng = sum(part["carbon_ng"] for run in found.runs for part in run["parts"])
+def _dry_run_summary(parsed: ParsedHistory) -> str:
+    energy_uj = sum(part["energy_uj"] for run in parsed.runs for part in run["parts"])
+    carbon_ng = sum(part["carbon_ng"] for run in parsed.runs for part in run["parts"])
     used = f"{formatting.energy(energy_uj)}, {formatting.carbon(carbon_ng)} CO2eq"
-    return f"{len(found.runs)} runs would be taken in, {used}"
+    return f"{len(parsed.runs)} runs would be imported, {used}"
 
 
-def _import_summary(taken: Mapping[str, int]) -> str:
-    new, changed, known = taken["new"], taken["changed"], taken["known"]
-    return f"{new} runs taken in, {changed} brought up to date, {known} known already"
+def _import_summary(counts: Mapping[str, int]) -> str:
+    new, changed, known = counts["new"], counts["changed"], counts["known"]
+    return f"{new} runs imported, {changed} updated, {known} unchanged"
 
 
-def _skipped_summary(found: ParsedHistory) -> str:
+def _skipped_summary(parsed: ParsedHistory) -> str:
     counts = {
-        "refused": len(found.rejected_rows),
-        "without grams": len(found.rows_without_emissions),
-        "earlier rows of the same runs": found.superseded,
-        "rows that this exporter wrote": found.exporter_rows,
+        "rejected": len(parsed.rejected_rows),
+        "without emissions": len(parsed.rows_without_emissions),
+        "earlier rows of the same runs": parsed.superseded,
+        "rows written by this exporter": parsed.exporter_rows,
     }
     return "".join(f"; {count} {what}" for what, count in counts.items() if count)
 
 
 def _send_runs(agent: AgentClient, runs: Sequence[dict[str, Any]]) -> dict[str, int]:
-    taken = {"new": 0, "changed": 0, "known": 0}
+    counts = {"new": 0, "changed": 0, "known": 0}
     with progress_bar(sys.stderr, len(runs), "runs") as show:
-        for some in _batches(runs):
-            answer = agent_client.register_with_retry(partial(agent.import_runs, ORIGIN, some))
-            taken = {name: count + answer[name] for name, count in taken.items()}
-            show(sum(taken.values()))
-    return taken
+        for batch in _batches(runs):
+            answer = agent_client.register_with_retry(partial(agent.import_runs, ORIGIN, batch))
+            counts = {name: count + answer[name] for name, count in counts.items()}
+            show(sum(counts.values()))
+    return counts
 
 
 def _batches(runs: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """As many runs at once as fit into one request."""
-    some: list[dict[str, Any]] = []
+    """Split runs into batches that fit into one request."""
+    batch: list[dict[str, Any]] = []
     size = 0
     for run in runs:
         length = len(json.dumps(run)) + len(", ")
-        if some and (len(some) >= RUNS_PER_REQUEST or size + length > BYTES_PER_REQUEST):
-            yield some
-            some, size = [], 0
-        some.append(run)
+        if batch and (len(batch) >= RUNS_PER_REQUEST or size + length > BYTES_PER_REQUEST):
+            yield batch
+            batch, size = [], 0
+        batch.append(run)
         size += length
-    if some:
-        yield some
+    if batch:
+        yield batch
 
 
 def _parse_timezone(name: str) -> dt.tzinfo:
@@ -310,5 +313,5 @@ def _parse_timezone(name: str) -> dt.tzinfo:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise argparse.ArgumentTypeError(
-            f"expected a zone as Europe/Berlin, found {name!r}"
+            f"expected a time zone such as Europe/Berlin, found {name!r}"
         ) from None

@@ -1,4 +1,4 @@
-"""`intensity`: what the grid is now, where the number comes from, the greenest window ahead."""
+"""`intensity`: print the grid's carbon intensity, its source, and the best time for work."""
 
 import argparse
 import dataclasses
@@ -20,7 +20,7 @@ from exporter.model.intensity import Factor, IntensityValue
 
 
 class ForecastWindow(NamedTuple):
-    """A stretch of time, wall clock seconds, and its mean intensity."""
+    """A time window in wall-clock seconds, and its mean intensity."""
 
     start: float
     end: float
@@ -30,19 +30,20 @@ class ForecastWindow(NamedTuple):
 def greenest_window(
     values: Sequence[IntensityValue], duration_seconds: float, until: float
 ) -> ForecastWindow | None:
-    """The stretch of that duration with the lowest mean that ends by `until`; of equals the first.
+    """Return the first window with the lowest mean intensity that ends by `until`.
 
-    `values` are in order and begin now. None where no stretch is covered without a gap.
+    `values` are in order and begin now. None if the forecast covers no window without a gap.
     """
     if not values:
         return None
     now = values[0].start
     last = until - duration_seconds
-    # The mean bends only where one of its ends meets that of a value.
-    bends = {at for value in values for at in (value.start, value.end - duration_seconds)}
+    # The mean is piecewise linear: its slope changes only where an end of the window meets an end
+    # of a value, so the minimum is at one of these.
+    candidates = {at for value in values for at in (value.start, value.end - duration_seconds)}
     windows = [
         window
-        for start in sorted({*bends, last})
+        for start in sorted({*candidates, last})
         if now <= start <= last
         if (window := mean_intensity(values, start, start + duration_seconds)) is not None
     ]
@@ -52,14 +53,14 @@ def greenest_window(
 def mean_intensity(
     values: Sequence[IntensityValue], start: float, end: float
 ) -> ForecastWindow | None:
-    """The mean by time over [start, end); None where something of it is not covered."""
+    """Return the time-weighted mean over [start, end); None if it is not fully covered."""
     covered = total = 0.0
     for value in values:
         seconds = min(value.end, end) - max(value.start, start)
         if seconds > 0:
             covered += seconds
             total += seconds * value.grams_per_kwh
-    # Ends and starts of neighbours are equal, but sums of them are rounded.
+    # Adjacent values have no gap, but the sum of their lengths is rounded.
     if end <= start or covered < (end - start) * (1 - 1e-9):
         return None
     return ForecastWindow(start, end, total / covered)
@@ -68,7 +69,7 @@ def mean_intensity(
 def remaining_forecast(
     forecast: Sequence[IntensityValue], now: float, grams_per_kwh: float | None
 ) -> tuple[IntensityValue, ...]:
-    """The forecast from `now` on, with what is in force now up to its first value."""
+    """Return the forecast from `now` on, preceded by the current intensity if it starts later."""
     rest = [value._replace(start=max(value.start, now)) for value in forecast if value.end > now]
     if rest and grams_per_kwh is not None and rest[0].start > now:
         rest.insert(0, IntensityValue(now, rest[0].start, grams_per_kwh))
@@ -77,8 +78,8 @@ def remaining_forecast(
 
 SECONDS_OF = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 NO_WINDOW = (
-    "no forecast that is long enough: a source that has one is needed (electricity_maps, "
-    "watttime, uk, energy_charts, energinet), and --duration within it"
+    "no forecast covers --duration: configure a source with a forecast (electricity_maps, "
+    "watttime, uk, energy_charts, energinet), or give a shorter --duration"
 )
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([mhd])")
 
@@ -88,21 +89,23 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "intensity",
         help="Print the carbon intensity of the grid, and when it is lowest.",
-        description=f"{__doc__} Asks the daemon; where none answers, the sources that are set.",
+        description=f"{__doc__} Queries the daemon or, if none answers, the configured sources.",
     )
     add_config_flags(parser)
-    parser.add_argument("--zone", help="The yearly value of another zone, from the tables alone.")
+    parser.add_argument(
+        "--zone", help="Print the yearly value of this zone from the bundled tables instead."
+    )
     parser.add_argument(
         "--forecast",
         metavar="DURATION",
         type=_parse_duration,
-        help="How far to look ahead: 90m, 24h, 2d.",
+        help="Forecast period in which to search for the best time: 90m, 24h, 2d.",
     )
     parser.add_argument(
         "--duration",
         metavar="DURATION",
         type=_parse_duration,
-        help="How long the work takes, as 4h: prints the best time to start it.",
+        help="Duration of the work, such as 4h; prints the best time to start it.",
     )
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="Format of the output."
@@ -111,7 +114,7 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print it. 1 where there is no intensity, or no window."""
+    """Print the intensity. Returns 1 if no intensity, or no window, is available."""
     if options.zone is not None:
         factor = _of_zone(options.zone)
         state: dict[str, Any] = {
@@ -132,7 +135,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _of_zone(zone: str) -> Factor:
-    """The yearly value of a zone. Raises ConfigError, which names the flag."""
+    """Return the yearly value of a zone. Raises ConfigError, which names the flag."""
     try:
         return zones.find_factor(zone)
     except ConfigError as error:
@@ -140,7 +143,7 @@ def _of_zone(zone: str) -> Factor:
 
 
 def _fetch_state(options: argparse.Namespace) -> dict[str, Any]:
-    """The daemon's answer, or one's own."""
+    """Return the intensity from the daemon or, if none answers, from the configured sources."""
     socket = getattr(options, "expose.socket", None) or ""
     try:
         return AgentClient(socket).intensity()
@@ -157,7 +160,7 @@ def _fetch_state(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "at": clock.wall(),
         "factor": state.factor and _factor_to_json(state.factor),
-        "why": f"{state.why} (no daemon answered; asked by this command)",
+        "why": f"{state.why} (no daemon answered; queried by this command)",
         "forecast": [value._asdict() for value in state.forecast],
         "second": state.second and {"why": state.second.why},
         "sources": [{**feed._asdict(), "requests": dict(feed.requests)} for feed in state.feeds],
@@ -165,12 +168,12 @@ def _fetch_state(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _factor_to_json(factor: Factor) -> dict[str, Any]:
-    """JSON has no infinity; what has no end is null."""
+    """Convert a factor to JSON; infinite values become null, which JSON requires."""
     return {name: None if value == math.inf else value for name, value in factor._asdict().items()}
 
 
 def _find_windows(state: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """The greenest window, and the one that begins now."""
+    """Return the window with the lowest intensity, the window that begins now, and the saving."""
     now, factor = state.get("at", 0.0), state["factor"] or {}
     forecast = [IntensityValue(**value) for value in state.get("forecast", ())]
     values = remaining_forecast(forecast, now, factor.get("grams_per_kwh"))
@@ -195,10 +198,14 @@ def _saving_ratio(best: ForecastWindow | None, first: ForecastWindow | None) -> 
 
 def _state_lines(state: dict[str, Any]) -> list[str]:
     factor = state["factor"]
-    lines = [f"{factor['grams_per_kwh']:.4g} g/kWh in {factor['zone']}" if factor else "no value"]
+    lines = [
+        f"{factor['grams_per_kwh']:.4g} g/kWh in {factor['zone']}"
+        if factor
+        else "no carbon intensity"
+    ]
     lines.append(state["why"])
     if state.get("second"):
-        lines.append(f"besides: {state['second']['why']}")
+        lines.append(f"second intensity: {state['second']['why']}")
     return lines
 
 
@@ -212,16 +219,18 @@ def _window_lines(window: dict[str, Any], options: argparse.Namespace) -> list[s
     stretch = (
         f"from {formatting.timestamp(best['start'])} to {formatting.timestamp(best['end'])} UTC"
     )
-    lines = [f"greenest {length}: {stretch}, {best['grams_per_kwh']:.4g} g/kWh on average"]
+    lines = [f"lowest for {length}: {stretch}, {best['grams_per_kwh']:.4g} g/kWh on average"]
     if first is not None:
-        lines.append(f"beginning now: {first['grams_per_kwh']:.4g} g/kWh")
+        lines.append(f"starting now: {first['grams_per_kwh']:.4g} g/kWh on average")
     if window["saving_ratio"] is not None:
-        lines.append(f"saving against now: {100 * window['saving_ratio']:.0f} %")
+        lines.append(f"saving compared with starting now: {100 * window['saving_ratio']:.0f} %")
     return lines
 
 
 def _parse_duration(text: str) -> float:
     found = DURATION.fullmatch(text)
     if found is None or float(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a duration like 90m, 4h or 2d")
+        raise argparse.ArgumentTypeError(
+            f"expected a duration such as 90m, 4h or 2d, found {text!r}"
+        )
     return float(found[1]) * SECONDS_OF[found[2]]

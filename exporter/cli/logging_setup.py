@@ -1,4 +1,4 @@
-"""Log lines as logfmt or JSON, on standard error."""
+"""Logging to standard error, as logfmt or JSON."""
 
 import json
 import logging
@@ -14,14 +14,14 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class _LogFormatter(logging.Formatter):
-    """One event per line: time, level, component, message, then its own fields."""
+    """Formats a record as one line: time, level, component, message, then its extra fields."""
 
     def __init__(self, form: Literal["logfmt", "json"]) -> None:
         super().__init__()
         self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of one record."""
+        """Format a record."""
         fields = {
             "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
@@ -52,19 +52,21 @@ def configure_logging(level: str, form: Literal["logfmt", "json"]) -> None:
 
 
 def run_logged(work: Callable[[], int], form: Literal["logfmt", "json"]) -> int:
-    """The exit code of a daemon's command; what ends it is logged where lines have to be JSON.
+    """Run a daemon's command and return its exit code.
 
-    The traceback of a defect is logged once, in any format.
+    With JSON logs, the error that ends the command is logged instead of raised. Unexpected
+    exceptions are logged with their traceback in every format.
     """
     try:
         return work()
     except EmissionsError as error:
         if form != "json":
             raise
-        log.critical("%s", error)  # the message has the remedy; no traceback
+        log.critical("%s", error)  # no traceback: the message contains the remedy
         return error.exit_code
     except Exception:
         log.critical(
-            "a defect stops the daemon; the journal has all that was counted", exc_info=True
+            "daemon failed with an unexpected error; the journal holds all counted energy",
+            exc_info=True,
         )
         return 1

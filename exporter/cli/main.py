@@ -1,4 +1,4 @@
-"""The command `emissions-exporter`: finds the subcommand and turns errors into one line each."""
+"""Entry point of `emissions-exporter`: dispatches to a subcommand, prints errors as one line."""
 
 import argparse
 import errno
@@ -32,11 +32,11 @@ COMMANDS = (
 )
 DEFAULT = "serve"
 MODULES = {"import": "import_"}
-"""Of commands whose names are words of Python."""
+"""Modules of commands whose names are Python keywords."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the answer is the exit code."""
+    """Run one command and return its exit code."""
     repair_standard_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
@@ -57,19 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        why = stop_writing(error)
-        return _print_error(why) if why else 0
+        reason = discard_output(error)
+        return _print_error(reason) if reason else 0
     return exit_code
 
 
 def parser_for(command: str = "") -> argparse.ArgumentParser:
-    """The parser of a command, which alone is imported, to start fast; else of all commands."""
+    """Return the parser of one command or, for an unknown or empty name, of all commands.
+
+    Imports only the module of that command, so that it starts fast.
+    """
     from importlib import import_module
 
     parser = CommandParser(
         prog="emissions-exporter",
-        description="Energy and emissions of this machine and of every run on it.",
-        epilog=f"Without a command: {DEFAULT}.",
+        description="Measure energy and carbon emissions of this machine and of every run on it.",
+        epilog=f"The default command is {DEFAULT}.",
     )
     parser.add_argument("--version", action=VersionAction, dest=argparse.SUPPRESS)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -87,31 +90,32 @@ STANDARD_STREAMS = ("stdin", "stdout", "stderr")
 
 
 def repair_standard_streams() -> None:
-    """Give streams that are closed a place; write what the locale cannot show as its number.
+    """Open /dev/null for closed standard streams; escape characters that stdout cannot encode.
 
-    A socket or file that is opened while a stream is closed would get the stream's place, and
-    the text that is meant for it.
+    Otherwise the next socket or file that is opened would get the file descriptor of the closed
+    stream, and the text that is written to that stream.
     """
     for name in STANDARD_STREAMS:
         if getattr(sys, name) is None:
-            place = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the stream's own
-            os.set_inheritable(place, True)  # commands that are run need one too
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free one is the stream's own
+            os.set_inheritable(descriptor, True)  # child processes need the stream too
             mode = "r" if name == "stdin" else "w"
-            stream = open(place, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  stays open
+            stream = open(descriptor, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  stays open
             setattr(sys, name, stream)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def stop_writing(error: OSError) -> str:
-    """Let the rest of what was printed go; why, empty where the reader has had enough.
+def discard_output(error: OSError) -> str:
+    """Redirect standard output to /dev/null after a write error, and return the error message.
 
-    Raises the error again where it is not that of standard output.
+    The message is empty if the reader closed the pipe. Re-raises errors that do not come from
+    standard output.
     """
     is_full = error.errno == errno.ENOSPC and error.filename is None
     if not is_full and not isinstance(error, BrokenPipeError):
         raise error
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())  # else Python tries once more at its end
-    os.close(nothing)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())  # else Python flushes again at exit and fails
+    os.close(null)
     return f"standard output: {error.strerror}" if is_full else ""

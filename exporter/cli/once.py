@@ -1,4 +1,4 @@
-"""`once`: look twice, print the page, exit. Totals begin at zero and are not kept."""
+"""`once`: sample twice, print the metrics and exit. Totals begin at zero and are not stored."""
 
 import argparse
 import dataclasses
@@ -14,13 +14,13 @@ from exporter.cli.logging_setup import configure_logging
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("once", help="Print the metrics and exit.", description=__doc__)
+    parser = subparsers.add_parser("once", help="Print metrics and exit.", description=__doc__)
     add_config_flags(parser)
     parser.set_defaults(main=main)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the page. The log goes to standard error."""
+    """Print the metrics page; logs go to standard error."""
     config = config_from_options(options)
     configure_logging(config.expose.log_level, config.expose.log_format)
     from exporter.daemon import Daemon

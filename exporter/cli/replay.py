@@ -1,4 +1,4 @@
-"""`replay [FIXTURE]`: the daemon plays a recorded or made-up host, to be seen without hardware."""
+"""`replay [FIXTURE]`: run the daemon on a recorded or synthetic host, without hardware."""
 
 import argparse
 import dataclasses
@@ -19,35 +19,35 @@ from exporter.setting import ENVIRONMENT_PREFIX
 DEFAULT_HOST = "two-socket"
 HOST_DIRECTORY = data.DIRECTORY / "replay"
 REPLAY_HINT = (
-    "recorded:   the runs shown are part of the recording; to measure one of your own, "
-    "start the daemon with `{program} serve`; `{program} runs{option}` lists those of the recording"
+    "recorded:   the runs shown are part of the recording; `{program} runs{option}` lists them. "
+    "To measure your own runs, start the daemon with `{program} serve`"
 )
 SOCKET_VARIABLE = f"{ENVIRONMENT_PREFIX}EXPOSE_SOCKET"
 
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("replay", help="Play a recorded host.", description=__doc__)
+    parser = subparsers.add_parser("replay", help="Replay a recorded host.", description=__doc__)
     parser.add_argument(
         "fixture",
         nargs="?",
         default=DEFAULT_HOST,
-        help=f"A file, or a host that is shipped: {', '.join(_bundled_hosts())} "
-        f"(default: {DEFAULT_HOST}).",
+        help=f"A file, or a bundled host: {', '.join(_bundled_hosts())} (default: {DEFAULT_HOST}).",
     )
     add_config_flags(parser)
     parser.set_defaults(main=main)
 
 
 def _bundled_hosts() -> list[str]:
-    """Names of the hosts that can be played without a file."""
+    """Return the names of the bundled hosts."""
     return sorted(file.stem for file in HOST_DIRECTORY.glob("*.json"))
 
 
 def main(options: argparse.Namespace) -> int:
-    """Serve the fixture, with its totals and its agent socket in a temporary directory.
+    """Serve the fixture, with state and agent socket in a temporary directory.
 
-    So it runs beside a daemon of the same user. A directory or a socket that is set is used.
+    It can therefore run at the same time as another daemon of the user. A state directory or a
+    socket that is configured is used instead.
     """
     config = config_from_options(options)
     configure_logging(config.expose.log_level, config.expose.log_format)
@@ -62,7 +62,7 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
         fixture = str(shipped) if shipped.is_file() else options.fixture
         if not os.path.isfile(fixture):
             raise ConfigError(
-                f"replay {fixture}: there is no such file, and no host of that name is shipped; "
+                f"replay {fixture}: no such file or bundled host; "
                 f"give the path of a fixture, or one of {', '.join(_bundled_hosts())}"
             )
         sample = dataclasses.replace(config.sample, replay=fixture)

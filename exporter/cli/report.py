@@ -1,7 +1,7 @@
-"""`report`: the record of a run, or of all runs of a job, group, user or namespace.
+"""`report`: print the report of a run, or of all runs of a job, group, user or namespace.
 
-From the daemon of this machine, where none answers from its ledger, or with --prometheus over all
-nodes.
+Reads the runs of this machine from the daemon or, if none answers, from its ledger. With
+--prometheus, reads the runs of all nodes from a Prometheus server.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from exporter.report.inner import with_inner
 from exporter.report.records import combine_records
 
 KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
-"""Labels that forms other than JSON show."""
+"""Labels shown by formats other than JSON."""
 
 
 def add(subparsers: Any) -> None:
@@ -29,17 +29,23 @@ def add(subparsers: Any) -> None:
         "run_id",
         metavar="RUN",
         nargs="?",
-        help="Its id or its name; of several with that name the newest.",
+        help="Id or name of the run; if several runs have this name, the newest.",
     )
-    parser.add_argument("--job-id", metavar="ID", help="All runs of a job; or which RUN is meant.")
     parser.add_argument(
-        "--group", metavar="NAME", help="All runs of a group, as of a sweep, and their mean."
+        "--job-id",
+        metavar="ID",
+        help="All runs of a job; with RUN, the job of the run.",
+    )
+    parser.add_argument(
+        "--group",
+        metavar="NAME",
+        help="All runs of a group, for example a sweep, and their mean.",
     )
     parser.add_argument(
         "--final",
         default="",
         metavar="RUN",
-        help="The final run of the group, by id or name; else its last.",
+        help="Id or name of the final run of the group (default: its last run).",
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
     parser.add_argument("--namespace", metavar="NAME", help="All runs of pods in a namespace.")
@@ -51,8 +57,8 @@ def add(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="K=V",
-        help="What the run did not say: hardware_used, geographical_location, training_type, "
-        "software; experiment_id for the form of CodeCarbon.",
+        help="Add a label to the report: hardware_used, geographical_location, training_type, "
+        "software, experiment_id (CodeCarbon format); repeatable.",
     )
     history.add_flags(parser)
     add_prometheus_options(parser)
@@ -60,37 +66,37 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the record."""
+    """Print the report."""
     if options.final and options.group is None:
-        raise ConfigError("report: --final names the final run of a group; give --group as well")
+        raise ConfigError("report: --final requires --group: it selects the final run of a group")
     added = parse_labels(options.label)
-    _name_unknown(added, options.format)
-    record = _load_fleet_record(options) if options.prometheus else _local(options)
+    _warn_unknown(added, options.format)
+    record = _load_fleet_record(options) if options.prometheus else _load_local_record(options)
     if added:
         record["labels"] = {**(record.get("labels") or {}), **added}
     print(FORMS[options.format].write(record))
     return 0
 
 
-def _name_unknown(labels: Mapping[str, str], form: str) -> None:
-    """Say which labels no form but JSON shows, so that a typing error is seen."""
+def _warn_unknown(labels: Mapping[str, str], form: str) -> None:
+    """Warn about labels that only JSON shows, so that a typing error is noticed."""
     unknown = [] if form == "json" else [name for name in labels if name not in KNOWN_LABELS]
     if unknown:
         print(
-            f"emissions-exporter: --label {', '.join(unknown)}: no report but JSON shows that; "
-            f"known are {', '.join(KNOWN_LABELS)}",
+            f"emissions-exporter: --label {', '.join(unknown)}: shown only in JSON; "
+            f"labels of other formats: {', '.join(KNOWN_LABELS)}",
             file=sys.stderr,
         )
 
 
 def _load_fleet_record(options: argparse.Namespace) -> dict[str, Any]:
-    """The record over many nodes."""
-    from exporter.report.fleet import fleet_record  # 0.1 s that others need not wait
+    """Load a record over many nodes from Prometheus."""
+    from exporter.report.fleet import fleet_record  # imported here because it takes 0.1 s
     from exporter.report.prometheus_queries import RunSelector
 
     if options.group is not None:
         raise ConfigError(
-            "report: --group is not known to Prometheus; give a RUN, --job-id, --user or "
+            "report: --group cannot be used with --prometheus; give a RUN, --job-id, --user or "
             "--namespace"
         )
     wanted = RunSelector(options.run_id, options.job_id, options.user, options.namespace)
@@ -99,44 +105,42 @@ def _load_fleet_record(options: argparse.Namespace) -> dict[str, Any]:
     return fleet_record(open_prometheus(options), wanted, options.since_seconds)
 
 
-def _local(options: argparse.Namespace) -> dict[str, Any]:
-    """The record of this machine."""
-    with history.opened(options) as known:
-        return _load_record(known, options)
+def _load_local_record(options: argparse.Namespace) -> dict[str, Any]:
+    """Load a record of this machine."""
+    with history.opened(options) as source:
+        return _load_record(source, options)
 
 
-def _load_record(known: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
+def _load_record(source: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
     names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        run = history.find(known, options.run_id, options.job_id, may_be_several=True)
-        return with_inner(run, known.inside)
+        run = history.find(source, options.run_id, options.job_id, may_be_several=True)
+        return with_inner(run, source.inside)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
-    found = known.runs(run_id=options.run_id, **wanted)
-    of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
+    found = source.runs(run_id=options.run_id, **wanted)
+    filters = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
-        raise ConfigError(f"report: no run of {of} is known on this machine")
+        raise ConfigError(f"report: no run of {filters} is known on this machine")
     if options.group is None and len(found) == 1:
         return found[0]
     if options.group is not None:
         record = _load_group(found, options)
     else:
-        record = combine_records(found, f"all {len(found)} of {of}")
-    pending_budget_error = budget.exceeding(found)
-    return (
-        record if pending_budget_error is None else {**record, "over_budget": pending_budget_error}
-    )
+        record = combine_records(found, f"all {len(found)} of {filters}")
+    over_budget = budget.exceeding(found)
+    return record if over_budget is None else {**record, "over_budget": over_budget}
 
 
 def _load_group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
-    """The record of a group, with its means and its final run."""
+    """Return the record of a group, with its means and its final run."""
     from exporter.report.records import group_record
 
     try:
         return group_record(found, options.group, options.final)
     except KeyError:
         raise ConfigError(
-            f"report: --final {options.final!r:.200}: no run of group {options.group} has that "
+            f"report: --final {options.final!r:.200}: no run of group {options.group} has this "
             "id or name"
         ) from None

@@ -1,6 +1,6 @@
-"""`runs`: the runs of this machine, as a table, JSON or CSV.
+"""`runs`: list the runs of this machine as a table, JSON or CSV.
 
-From the daemon, or where none answers from its ledger.
+Reads runs from the daemon or, if none answers, from its ledger.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from exporter.report.records import combine_records
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
 COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs")
-"""Of sums, whose `run_id` is what they are added up by."""
+"""Columns of sums; their `run_id` is the job, group, user, namespace or account."""
 GROUP_KEYS = {
     "job": "job_id", "group": "labels", "user": "user", "namespace": "namespace",
     "account": "account",
@@ -32,13 +32,13 @@ def add(subparsers: Any) -> None:
         "--by",
         choices=("run", *GROUP_KEYS),
         default="run",
-        help="Add up the runs of each of these.",
+        help="Print the sum of the runs of each job, group, user, namespace or account.",
     )
     parser.add_argument(
         "--limit",
         type=arguments.count,
         metavar="N",
-        help="Print the newest N that match, and no more.",
+        help="Print only the newest N matching runs.",
     )
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="Format of the output."
@@ -49,16 +49,16 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
-    named = arguments.names(options)
+    filters = arguments.names(options)
     now = SystemClock().wall()
-    with history.opened(options) as known:
+    with history.opened(options) as source:
         if options.by == "run":
-            found = known.runs(**named)
+            found = source.runs(**filters)
         else:
-            # Before runs are added up: wanted is the sum of late runs, not of late users.
+            # --since selects the runs that are summed, not the sums.
             since = arguments.started_after(options, now) or 0.0
             found = _aggregate(
-                options.by, known.aggregate_runs(options.by, max(since, 0.0), **named)
+                options.by, source.aggregate_runs(options.by, max(since, 0.0), **filters)
             )
             options.since = None
     runs = [
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
         case "json":
             print(json.dumps(runs, indent=2))
         case "csv":
-            import csv  # 2 ms that a table need not spend
+            import csv  # imported here because it takes 2 ms
 
             columns = COLUMNS if options.by == "run" else COLUMNS_OF_SUMS
             writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
@@ -85,7 +85,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _aggregate(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """One sum for each job, group, user or namespace: of the ledger, and of runs beside it."""
+    """Return a sum per job, group, user or namespace, of the ledger's sums and of single runs."""
     gathered: dict[str, list[dict[str, Any]]] = {}
     for part in answer["sums"]:
         gathered.setdefault(part["name"], []).append({**part, "node": ", ".join(part["nodes"])})
@@ -113,14 +113,14 @@ def _aggregate_record(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _state(run: dict[str, Any]) -> str:
-    """The run's state; one that was ended and one whose processes have all exited are both over."""
+    """Return the state of a run; the end reason `exited` is also shown as "ended"."""
     if run["ended"] is None:
         return "running"
     return "ended" if run["end_reason"] == "exited" else str(run["end_reason"])
 
 
 def _identity_columns(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
-    """What stands beside the id of a run, or of a sum of them, and whence it comes."""
+    """Return the columns that identify a run or a sum in addition to its id: head to JSON key."""
     if by == "run" and any(run.get("namespace") for run in runs):
         return {"NAME": "name", "NAMESPACE": "namespace", "JOB": "job_id", "USER": "user"}
     if by == "run":

@@ -1,4 +1,4 @@
-"""`serve`: the daemon, in the foreground, until SIGTERM."""
+"""`serve`: run the daemon in the foreground until SIGTERM."""
 
 import argparse
 import logging
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 NEXT_STEP_HINT = "try a run:  {program} run{option} --name demo -- python3 -c 'sum(range(10**8))'"
 STARTED, RELOADED = "started", "settings reloaded"
-"""Events of the log."""
-RELOAD_FAILED = "settings not reloaded, the old ones stay: %s"
-OVERRIDDEN = "a setting of the file is overridden"
+"""Log events."""
+RELOAD_FAILED = "settings not reloaded, the previous ones stay in force"
+OVERRIDDEN = "setting in the file is overridden"
 
 
 def add(subparsers: Any) -> None:
@@ -37,7 +37,7 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the daemon; SIGHUP begins anew with the settings as they are then."""
+    """Run the daemon; SIGHUP restarts it with the current settings."""
     overridden: list[Overridden] = []
     with _configured():
         config = config_from_options(options, overridden)
@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _configured() -> Iterator[None]:
-    """Give an error in the settings the exit code with which systemd does not start us again."""
+    """Set the exit code of errors in settings to EX_CONFIG, with which systemd does not restart."""
     try:
         yield
     except ConfigError as error:
@@ -77,19 +77,19 @@ def _serve(
                         reload_error=reload_error,
                     )
                 web_config = app.web_config
-                whole = app.serve(
+                is_clean = app.serve(
                     partial(print_started, event, options.config_file, NEXT_STEP_HINT)
                 )
         except ConfigError as error:
             if before is None:
                 raise
-            log.error(RELOAD_FAILED, error)  # noqa: TRY400  not a defect
+            log.error(RELOAD_FAILED, extra={"error": str(error)})  # noqa: TRY400  not a defect
             config, before, event = before, None, ""
             reload_error = str(error)
             continue
-        if not whole:
+        if not is_clean:
             logging.shutdown()
-            # A thread that hangs in a driver or on a disk would hold us for ever.
+            # A thread that hangs in a driver or on a disk would block a normal exit forever.
             os._exit(RestartRequired.exit_code if app.reload or app.writer.is_behind else 0)
         if not app.reload:
             return 0
@@ -99,24 +99,24 @@ def _serve(
             config = config_from_options(options, replaced)
             log_overridden(replaced)
         except ConfigError as error:
-            log.error(RELOAD_FAILED, error)  # noqa: TRY400  not a defect
+            log.error(RELOAD_FAILED, extra={"error": str(error)})  # noqa: TRY400  not a defect
             event, reload_error = "", str(error)
 
 
 def log_overridden(overridden: Iterable[Overridden]) -> None:
-    """Log the settings of the file that a flag or variable with another value overrides."""
+    """Log the settings in the file that a flag or variable overrides with another value."""
     for setting, by in overridden:
         log.warning(OVERRIDDEN, extra={"setting": setting, "by": by})
 
 
 def log_start(config: Config, config_file: str | None) -> None:
-    """Log which program starts, with which files, before anything can fail."""
-    known = build_revision()
+    """Log version, process and files before anything can fail."""
+    build = build_revision()
     log.info(
         "starting",
         extra={
             "version": __version__,
-            **({"revision": known} if known else {}),
+            **({"revision": build} if build else {}),
             "python": platform.python_version(),
             "pid": os.getpid(),
             "config_file": config_file or "",
@@ -128,9 +128,9 @@ def log_start(config: Config, config_file: str | None) -> None:
 def print_started(
     event: str, config_file: str | None, suggestion: str, urls: Sequence[str], config: Config
 ) -> None:
-    """Log the event, if any; tell a person where the live page is and what to try next.
+    """Log the event, if any; print the address of the live page and a suggestion to stdout.
 
-    The lines for people are left out where every line has to be JSON.
+    With JSON logs, nothing is printed to stdout.
     """
     if event:
         places = {"urls": " ".join(urls), "socket": config.expose.socket}
@@ -140,7 +140,7 @@ def print_started(
     program = sys.argv[0] if not sys.argv[0].endswith("__main__.py") else "python3 -m exporter"
     socket = config.expose.socket
     option = "" if socket == default_socket() else f" --socket.path={shlex.quote(socket)}"
-    with suppress(OSError):  # nobody reads them: no reason to stop
+    with suppress(OSError):  # standard output may be closed
         for url in urls:
             print(f"live page:  {url}")
         print(suggestion.format(program=program, option=option), flush=True)

@@ -1,4 +1,4 @@
-"""Files that come with this version, and writing them for commands that install them."""
+"""Bundled files, and writing them to a directory for the commands that install them."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from exporter.errors import ConfigError
 
 
 def shipped(name: str, source: str) -> Iterator[tuple[str, str]]:
-    """Relative path and text of each file of a folder of the package, or of its clone.
+    """Yield relative path and text of each file in a folder of the package or of its checkout.
 
-    `name` is the folder under exporter/data, `source` where the repository keeps it; pyproject.toml
+    `name` is the folder under exporter/data, `source` its path in the repository; pyproject.toml
     lists both.
     """
     package = os.path.dirname(exporter.data.__file__)
@@ -28,7 +28,7 @@ def shipped(name: str, source: str) -> Iterator[tuple[str, str]]:
 
 def write(
     directory: str,
-    made: Mapping[str, str],
+    files: Mapping[str, str],
     *,
     force: bool,
     replaceable: Collection[str] = (),
@@ -36,21 +36,20 @@ def write(
 ) -> None:
     """Write the files and print their paths.
 
-    Raises ConfigError where a file cannot be written, and, unless `force` or it is `replaceable`,
-    where one would be replaced by another text; then nothing is written.
+    Raises ConfigError if a file cannot be written. Without `force`, also raises it, and writes
+    nothing, if a file that is not `replaceable` has another content.
     """
     differing = [
         path
-        for path, text in made.items()
+        for path, text in files.items()
         if path not in replaceable and current(path) not in (None, text)
     ]
     if differing and not force:
         raise ConfigError(
-            f"{directory}: nothing was written; {len(differing)} of the files there would "
-            f"be replaced, first {differing[0]}; name another directory, or replace them with "
-            "--force"
+            f"{directory}: no file written: {len(differing)} existing files differ, first "
+            f"{differing[0]}; give another directory, or replace them with --force"
         )
-    for path, text in made.items():
+    for path, text in files.items():
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             _replace(path, text, executable=executable)
@@ -60,7 +59,7 @@ def write(
 
 
 def current(path: str) -> str | None:
-    """The text of the file that is there; None where there is none."""
+    """Return the text of the existing file; None if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -71,18 +70,18 @@ def current(path: str) -> str | None:
 
 
 def _replace(path: str, text: str, *, executable: bool) -> None:
-    """Put the file there in one step: Slurm may run a script in that moment."""
-    path = os.path.realpath(path)  # a link stays one
-    beside = f"{path}.{os.getpid()}.part"
+    """Replace the file atomically: Slurm may start a script at any moment."""
+    path = os.path.realpath(path)  # keep a symbolic link
+    temporary = f"{path}.{os.getpid()}.part"
     try:
-        with open(beside, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
         if os.path.exists(path):
-            shutil.copymode(path, beside)
+            shutil.copymode(path, temporary)
         if executable:
-            os.chmod(beside, 0o755)  # noqa: S103  scripts are public
-        os.replace(beside, path)
+            os.chmod(temporary, 0o755)  # noqa: S103  scripts are public
+        os.replace(temporary, path)
     except OSError:
-        if os.path.exists(beside):
-            os.unlink(beside)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise

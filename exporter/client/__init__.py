@@ -1,4 +1,4 @@
-"""What programs import to measure and name their runs; imports nothing else of this package."""
+"""Python client: measures programs as runs. Imports nothing else from this package."""
 
 from exporter.client.environment import software
 from exporter.client.errors import BudgetExceeded, NotMeasured

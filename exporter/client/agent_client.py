@@ -1,4 +1,4 @@
-"""Talking to a daemon over its socket: small, blocking, standard library only."""
+"""Blocking client of the daemon's agent API over a UNIX socket; standard library only."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.sockets import configured_socket, default_sockets, untrusted_reason
 
 RUNS_PER_PAGE = 1000
-"""Records in one answer, at most."""
+"""Maximum number of records in one response."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -29,9 +29,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class AgentClient:
-    """One daemon: the one at `path` or at the socket of the environment, else the first found.
+    """Client of the daemon at `path`, at the socket in the environment, or at a default socket.
 
-    Every call raises AgentUnreachable, and AgentRefusal with the daemon's own words.
+    Of the default sockets, the first that answers is used. Every method raises AgentUnreachable,
+    and AgentRefusal with the daemon's error message.
     """
 
     def __init__(self, path: str = "", timeout_seconds: float = 10.0) -> None:
@@ -39,104 +40,110 @@ class AgentClient:
         self._timeout = timeout_seconds
 
     def start(self, **run: Any) -> dict[str, Any]:
-        """Register this process as a run; the answer is its record."""
+        """Register this process as a run; return its record."""
         wanted = {key: value for key, value in run.items() if value not in (None, "", {})}
-        return self._ask("POST", "/v1/runs", wanted)
+        return self._request("POST", "/v1/runs", wanted)
 
-    def log(self, run_id: str, job_id: str | None, **said: Any) -> dict[str, Any]:
-        """Add `values`, `count` and `progress` to a run; the answer is its record."""
-        return self._ask("POST", f"/v1/runs/{_quoted(run_id)}/log", {"job_id": job_id, **said})
+    def log(self, run_id: str, job_id: str | None, **update: Any) -> dict[str, Any]:
+        """Add `values`, `count` and `progress` to a run; return its record."""
+        return self._request(
+            "POST", f"/v1/runs/{_quoted(run_id)}/log", {"job_id": job_id, **update}
+        )
 
     def end(self, run_id: str, job_id: str) -> dict[str, Any]:
-        """End a run of this user; the answer is its final record."""
-        return self._ask("POST", f"/v1/runs/{_quoted(run_id)}/end", {"job_id": job_id})
+        """End a run of this user; return its final record."""
+        return self._request("POST", f"/v1/runs/{_quoted(run_id)}/end", {"job_id": job_id})
 
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
-        """A run's record as it stands now."""
+        """Return the current record of a run."""
         query = f"?job_id={_quoted(job_id)}" if job_id is not None else ""
-        return self._ask("GET", f"/v1/runs/{_quoted(run_id)}{query}")
+        return self._request("GET", f"/v1/runs/{_quoted(run_id)}{query}")
 
     def runs(self, limit: int | None = None, **wanted: str | None) -> list[dict[str, Any]]:
-        """Records of all runs, newest first.
+        """Return records of runs, newest first.
 
-        Only of a `run_id`, `job_id`, `user`, `group` or `namespace`, where one is given.
+        `wanted` filters by `run_id`, `job_id`, `user`, `group` or `namespace`.
 
-        With `limit` no more than that, and no more than a daemon lists at once.
+        Without `limit`, fetches all pages. With `limit`, returns at most that many runs, and at
+        most one page.
         """
         found: list[dict[str, Any]] = []
-        place: str | None = None
+        after: str | None = None
         while True:
-            answer = self._list({**wanted, "after": place}, limit)
+            answer = self._list({**wanted, "after": after}, limit)
             found += answer["runs"]
-            place = answer.get("next")
-            if limit is not None or place is None:
+            after = answer.get("next")
+            if limit is not None or after is None:
                 return found
 
     def inside(self, run_id: str) -> list[dict[str, Any]]:
-        """Records of the runs that began directly inside another one."""
+        """Return records of the runs that started directly inside another run."""
         return self.runs(inside=run_id)
 
     def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
-        """Runs that began at `since` or later: records of those on the page, and sums of the rest.
+        """Return records of published runs started at `since` or later, and sums of the others.
 
-        Sums are by `job`, `group`, `user` or `namespace`.
+        Sums are by `job`, `group`, `user` or `namespace`. `since` is a
+        wall-clock time in seconds.
         """
         answer = self._list({**wanted, "by": by, "since": repr(since)})
         return {"sums": [], **answer}
 
     def _list(self, wanted: Mapping[str, str | None], limit: int | None = None) -> dict[str, Any]:
-        asked = "".join(f"&{k}={_quoted(text)}" for k, text in wanted.items() if text is not None)
-        answer = self._ask("GET", f"/v1/runs?limit={limit or RUNS_PER_PAGE}{asked}")
+        query = "".join(f"&{k}={_quoted(text)}" for k, text in wanted.items() if text is not None)
+        answer = self._request("GET", f"/v1/runs?limit={limit or RUNS_PER_PAGE}{query}")
         if limit is None and "next" not in answer and len(answer["runs"]) >= RUNS_PER_PAGE:
             raise AgentRefusal(
                 http.client.NOT_IMPLEMENTED,
                 f"the daemon is older than this program and lists only {RUNS_PER_PAGE} runs, so "
-                "that sums would lack the others; restart it",
+                "sums would be incomplete; restart the daemon",
             )
         if (answer.get("namespace") or None) != (wanted.get("namespace") or None):
             raise AgentRefusal(
                 http.client.NOT_IMPLEMENTED,
-                "the daemon is older than this program and does not select runs by namespace; "
-                "restart it",
+                "the daemon is older than this program and does not filter runs by namespace; "
+                "restart the daemon",
             )
         return answer
 
     def import_runs(self, origin: str, runs: list[dict[str, Any]]) -> dict[str, int]:
-        """Put runs into the ledger that another tool measured; how many are new, changed, known."""
-        return self._ask("POST", "/v1/history", {"origin": origin, "runs": runs})
+        """Import runs measured by another tool; return how many are `new`, `changed`, `known`."""
+        return self._request("POST", "/v1/history", {"origin": origin, "runs": runs})
 
     def ledger_id(self) -> str:
-        """The id of the ledger in which the daemon keeps its runs; "" where it does not say."""
+        """Return the id of the daemon's ledger; "" if the daemon does not report it."""
         try:
-            return str(self._ask("GET", "/v1/ledger").get("ledger_id", ""))
+            return str(self._request("GET", "/v1/ledger").get("ledger_id", ""))
         except (AgentRefusal, AgentUnreachable):
             return ""
 
     def intensity(self) -> dict[str, Any]:
-        """The grid intensity in force, its past, its forecast and its sources."""
-        return self._ask("GET", "/v1/intensity")
+        """Return the grid intensity in force, its history, its forecast and its sources."""
+        return self._request("GET", "/v1/intensity")
 
-    def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        tried = []
+    def _request(
+        self, method: str, target: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        failures = []
         for path in [self._named] if self._named else default_sockets():
-            why = "" if self._named else untrusted_reason(path)
-            if why:
-                tried.append(f"{path}: not used: {why}")
+            reason = "" if self._named else untrusted_reason(path)
+            if reason:
+                failures.append(f"{path}: not used: {reason}")
                 continue
             try:
                 status, answer = self._exchange(path, method, target, body)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                tried.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+                failures.append(f"{path}: {getattr(error, 'strerror', None) or error}")
                 continue
             if status >= http.client.BAD_REQUEST:
                 raise AgentRefusal(status, str(answer.get("error", f"HTTP status {status}")))
             return answer
-        raise AgentUnreachable("; ".join(tried))
+        raise AgentUnreachable("; ".join(failures))
 
     def _exchange(
         self, path: str, method: str, target: str, body: dict[str, Any] | None
     ) -> tuple[int, dict[str, Any]]:
-        """Status and document of the answer; ValueError if it is none of a daemon."""
+        """Return status and document of the response; ValueError if it is not JSON of a daemon."""
         connection = UnixConnection(path, self._timeout)
         try:
             connection.request(method, target, json.dumps(body) if body is not None else None)
@@ -145,7 +152,7 @@ class AgentClient:
         finally:
             connection.close()
         if not isinstance(answer, dict):
-            raise ValueError("the answer is not one of this daemon")  # noqa: TRY004  of the content
+            raise ValueError("unexpected response: not a JSON object")  # noqa: TRY004  of the content
         return response.status, answer
 
 
@@ -160,11 +167,11 @@ RETRY_TIMEOUT_SECONDS = 10.0
 RETRY_INTERVAL_SECONDS = 0.2
 TOO_MANY_REQUESTS, UNAVAILABLE, NOT_FOUND = 429, 503, 404
 OTHER_RUN_ID = "other"
-"""Id of what the daemon counts together when it shows as many runs as it may; nobody else's."""
+"""Reserved id of the run in which the daemon sums all runs beyond attribute.max_runs."""
 
 
 def register_with_retry(begin: Callable[[], T]) -> T:
-    """Begin a run; where this user begins many at once, it is given some time.
+    """Call `begin`, and retry while the daemon's rate limit rejects it.
 
     Raises AgentRefusal and AgentUnreachable.
     """
@@ -181,9 +188,9 @@ def register_with_retry(begin: Callable[[], T]) -> T:
 def end_with_retry(
     agent: AgentClient, run_id: str, job_id: str, deadline: float | None = None
 ) -> dict[str, Any]:
-    """End a run; the answer is its last record, also where it has ended already.
+    """End a run and return its final record, also if it has already ended.
 
-    `deadline` is when to give up, of the monotonic clock, after one try at least.
+    Retries until `deadline`, a time of the monotonic clock, with at least one attempt.
 
     Raises AgentRefusal and AgentUnreachable.
     """
@@ -209,7 +216,7 @@ def end_with_retry(
 def _final_record(
     agent: AgentClient, run_id: str, job_id: str, refusal: AgentRefusal
 ) -> dict[str, Any]:
-    """The record of a run that has ended: by another hand, or the answer was lost."""
+    """Return the record of a run that another process, or a lost request, has already ended."""
     final = agent.run(run_id, job_id)
     if final["ended"] is None:
         raise refusal

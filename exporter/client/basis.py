@@ -1,4 +1,4 @@
-"""What the numbers of a run rest on: how its energy is known, and its carbon intensity."""
+"""Basis of a run's numbers: measurement methods of its devices, and its carbon intensity."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,23 +14,24 @@ TOLERANCE = 1e-6
 
 
 def basis(record: Record) -> str:
-    """One line: `cpu estimated, gpu counter; 473 g/kWh (WORLD)`."""
+    """Return one line such as `cpu estimated, gpu counter; 473 g/kWh (WORLD)`."""
     parts = {f"{part['device']} {part['method']}" for part in record.get("parts", ())}
-    uses = {f"{use['grams_per_kwh']:g} g/kWh ({use['zone']})" for use in _known(record)}
+    uses = {f"{use['grams_per_kwh']:g} g/kWh ({use['zone']})" for use in _converted_uses(record)}
     return "; ".join(", ".join(sorted(each)) for each in (parts, uses) if each)
 
 
 def is_world(record: Record) -> bool:
-    """Whether its grams are those of the world average alone."""
-    return {use["zone"] for use in _known(record)} == {WORLD}
+    """Whether the emissions are based on the world average alone."""
+    return {use["zone"] for use in _converted_uses(record)} == {WORLD}
 
 
 def ignored_settings(environment: Mapping[str, str], record: Record) -> Iterator[str]:
-    """Settings of this program's environment that the daemon of the run does not have.
+    """Yield settings in this program's environment that the daemon does not use.
 
-    A daemon reads them when it starts; the one that measured may be older, or another user's.
+    A daemon reads its environment when it starts. The daemon of the run may have started earlier,
+    or as another user.
     """
-    uses = _known(record)
+    uses = _converted_uses(record)
     if not uses:
         return
     for name, key in ((GRAMS, "grams_per_kwh"), (PUE, "pue")):
@@ -39,11 +40,11 @@ def ignored_settings(environment: Mapping[str, str], record: Record) -> Iterator
             yield f"{name}={environment[name]}"
     zone = environment.get(ZONE, "")
     is_fixed = GRAMS in environment
-    if zone and not is_fixed and not any(_may_be(zone, use["zone"]) for use in uses):
+    if zone and not is_fixed and not any(_may_match(zone, use["zone"]) for use in uses):
         yield f"{ZONE}={zone}"
 
 
-def _known(record: Record) -> list[Record]:
+def _converted_uses(record: Record) -> list[Record]:
     return [use for use in record.get("intensity", ()) if use["zone"] is not None]
 
 
@@ -58,8 +59,8 @@ def _is_close(one: float, other: float) -> bool:
     return abs(one - other) <= TOLERANCE * max(abs(one), abs(other))
 
 
-def _may_be(wanted: str, zone: str) -> bool:
-    """Whether a zone may be the one that was asked for, by one of its names or as a part of it."""
+def _may_match(wanted: str, zone: str) -> bool:
+    """Whether `zone` may be the wanted zone, under another name or as a part of it."""
     wanted = ALSO.get(wanted.upper(), wanted.upper())
     if wanted == zone.upper():
         return True

@@ -1,4 +1,4 @@
-"""Decorators that measure a function's whole body, whatever kind of function it is."""
+"""Decorator that measures the body of functions, coroutines and generators."""
 
 import functools
 from collections.abc import AsyncGenerator, Callable
@@ -11,11 +11,11 @@ Function = Callable[..., Any]
 def measure_calls(
     function: Function, measured: Callable[[], AbstractContextManager[Any]]
 ) -> Function:
-    """The function of the same kind that runs inside `measured()` at each call.
+    """Wrap a function so that each call runs inside the context manager `measured()`.
 
-    A coroutine is measured until it returns. A generator, synchronous or not, is measured from its
-    first value requested until it is exhausted or closed, and with that also what its consumer does
-    in between.
+    A coroutine is measured until it returns. A generator, synchronous or asynchronous, is measured
+    from its first requested value until it is exhausted or closed, including the work of its
+    consumer in between.
     """
     import inspect
 
@@ -58,5 +58,5 @@ def measure_calls(
         (inspect.isasyncgenfunction, async_generator),
     )
     bodies = (function, getattr(function, "__call__", function))  # noqa: B004  of an object
-    found = (made for is_kind, made in kinds if any(map(is_kind, bodies)))
-    return next(found, call)
+    matching = (wrapper for is_kind, wrapper in kinds if any(map(is_kind, bodies)))
+    return next(matching, call)

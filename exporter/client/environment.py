@@ -1,4 +1,7 @@
-"""What a launcher says of the process: which rank of how many it is, and the run's own ids."""
+"""Environment of a process: launcher, rank, job and run ids, and library versions.
+
+Also propagates the ids of open runs to child processes.
+"""
 
 import os
 import sys
@@ -34,46 +37,48 @@ SCHEDULERS = (
     ("OAR_JOB_ID", (), ""),
     ("JOB_ID", ("SGE_TASK_ID",), "undefined"),
 )
-"""Job ids of schedulers; where array tasks share one, their index, and its value for no array."""
+"""Variables of a scheduler's job id and array index, and the index's value outside an array."""
 JOB_ID_VARIABLES = (JOB_ID_VARIABLE, *(name for name, *_ in SCHEDULERS))
 SGE_JOB_ID_VARIABLE, SGE_TASK_VARIABLE = "JOB_ID", "SGE_TASK_ID"
-"""Many programs use the first; only the second is proof of SGE."""
+"""Many programs use JOB_ID; only SGE_TASK_ID shows that the scheduler is SGE."""
 STEP_ID_VARIABLES = ("SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
-"""Ids of one launch in a job, that all of its ranks share: of srun, and of mpirun of Open MPI."""
+"""Ids that all ranks of one launch in a job share: of srun, and of Open MPI's mpirun."""
 SLURM_MAX_STEP_ID = 0xFFFF_0000
-"""The numbers beyond are those of Slurm for the batch script and for what is no step."""
+"""Slurm uses higher numbers for the batch script and for other processes outside a step."""
 TORCHELASTIC_RUN_ID, TORCHELASTIC_RESTART_COUNT = (
     "TORCHELASTIC_RUN_ID",
     "TORCHELASTIC_RESTART_COUNT",
 )
-"""Set by torchrun; the first to `none` where it was given no id."""
+"""Set by torchrun; the run id is `none` if torchrun was started without an id."""
 RANK_MARKERS = (
     (TORCHELASTIC_RUN_ID, "RANK", "LOCAL_RANK", "MASTER_PORT"),
     ("OMPI_COMM_WORLD_RANK",),
     ("PMI_RANK",),
 )
-"""What a launcher gives to its ranks and has not itself, in this combination."""
+"""Combinations of variables that a launcher sets for its ranks but does not have itself."""
 TRACKED_RUN_ID_VARIABLE = "EMISSIONS_TRACKED"
-"""Set by a tracker, and by `emissions-exporter run`, to the ids of the open runs around a process,
-the innermost first, with commas between: a run inside those is another."""
+"""Comma-separated ids of the enclosing open runs, innermost first.
+
+Set by trackers and by `emissions-exporter run`. A run started inside these gets an id of its own.
+"""
 EMPTY_IDS = ("", "none")
 MAX_WRAPPER_PROCESSES = 8
 
 
 class LaunchContext(NamedTuple):
-    """One process of a launch."""
+    """Position of this process in a distributed launch, and its ids."""
 
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
     nodes: int = 1
     run_id: str = ""
-    """Common to all ranks; "": the daemon is to make one."""
+    """The same in all ranks; "" if the daemon is to generate it."""
     job_id: str = ""
 
 
 def detect_launch(environment: Mapping[str, str], name: str) -> LaunchContext:
-    """What the environment says. `name` is that of the run, the same in all ranks."""
+    """Read the launch from environment variables. `name` is the run's name, equal in all ranks."""
     world = _first_number(environment, WORLD_SIZE_VARIABLES, 1)
     local_world = _first_number(environment, LOCAL_WORLD_SIZE_VARIABLES, 0)
     nodes = _first_number(environment, NODE_COUNT_VARIABLES, 0) or (
@@ -93,9 +98,9 @@ def detect_launch(environment: Mapping[str, str], name: str) -> LaunchContext:
 
 
 def is_restart(environment: Mapping[str, str], launch: LaunchContext) -> bool | None:
-    """Whether this is a restart of a launch whose id the job's next launch may find as well.
+    """Whether this process restarts a launch whose derived id the job's next launch may share.
 
-    None where that finds another one.
+    None if the next launch derives another id.
     """
     is_given = launch.world_size == 1 or explicit_run_id(environment)
     if is_given or launch.nodes == 1 or not _needs_rendezvous(environment):
@@ -104,7 +109,7 @@ def is_restart(environment: Mapping[str, str], launch: LaunchContext) -> bool | 
 
 
 def detect_job_id(environment: Mapping[str, str]) -> str:
-    """The id of the job as the daemon writes it, with the index of a task; "" for none."""
+    """Return the job id in the daemon's notation, with the array index; "" for none."""
     if environment.get(JOB_ID_VARIABLE, "") not in EMPTY_IDS:
         return environment[JOB_ID_VARIABLE]
     for name, tasks, no_task in SCHEDULERS:
@@ -114,13 +119,13 @@ def detect_job_id(environment: Mapping[str, str]) -> str:
         ):
             continue
         task = next((environment[each] for each in tasks if environment.get(each)), "")
-        is_told_apart = task in ("", no_task) or f"[{task}]" in job_id
-        return job_id if is_told_apart else f"{job_id}[{task}]"
+        is_unique = task in ("", no_task) or f"[{task}]" in job_id
+        return job_id if is_unique else f"{job_id}[{task}]"
     return ""
 
 
 def explicit_run_id(environment: Mapping[str, str]) -> str:
-    """The run id that somebody outside of this program gave; "" for none."""
+    """Return the run id set from outside of this program; "" for none."""
     for key in RUN_ID_VARIABLES:
         value = environment.get(key, "")
         if value not in EMPTY_IDS and not is_tracked(environment, value):
@@ -129,12 +134,12 @@ def explicit_run_id(environment: Mapping[str, str]) -> str:
 
 
 def is_tracked(environment: Mapping[str, str], run_id: str) -> bool:
-    """Whether a tracker, or `emissions-exporter run`, began the run with this id around us."""
+    """Whether an enclosing tracker or `emissions-exporter run` started the run with this id."""
     return f",{run_id}," in f",{environment.get(TRACKED_RUN_ID_VARIABLE, '')},"
 
 
 def tracked(environment: Mapping[str, str], run_id: str) -> str:
-    """The value of `TRACKED` inside a run that is begun in this environment."""
+    """Return the value of EMISSIONS_TRACKED inside a run that is started in this environment."""
     return ",".join(filter(None, (run_id, environment.get(TRACKED_RUN_ID_VARIABLE, ""))))
 
 
@@ -147,12 +152,12 @@ def _first_number(environment: Mapping[str, str], names: tuple[str, ...], defaul
 
 
 def _derive_run_id(environment: Mapping[str, str], name: str, nodes: int) -> str:
-    """An id that every rank finds by itself, and other launches do not.
+    """Derive a run id that is equal in all ranks of a launch and different in other launches.
 
-    Ranks of a step, or of one mpirun, have its id in common. Where there is none, or where torchrun
-    began them, of which one step may run several: their meeting point, and on a single node their
-    launcher. Without a job of a scheduler those and the day have to do. Two schedulers may give the
-    same number to a job.
+    Ranks of a Slurm step or of one mpirun share its id. Without such an id, or under torchrun, of
+    which one step may run several, the rendezvous (MASTER_ADDR and MASTER_PORT) is used, on a
+    single node with the launcher process. Without a scheduler's job, the date is added. The
+    scheduler's name is part of the id, because two schedulers may use the same job id.
     """
     scheduler = next((name for name, *_ in SCHEDULERS if environment.get(name)), "")
     job_id = detect_job_id(environment)
@@ -176,7 +181,7 @@ def _needs_rendezvous(environment: Mapping[str, str]) -> bool:
 
 
 def _step_id(environment: Mapping[str, str], name: str) -> str:
-    """The id of a launch; "" for the numbers that Slurm has for what is no step of srun."""
+    """Return the id of a launch; "" for Slurm's special numbers outside srun steps."""
     value = environment.get(name, "")
     if name != "SLURM_STEP_ID":
         return value
@@ -184,17 +189,18 @@ def _step_id(environment: Mapping[str, str], name: str) -> str:
 
 
 def _launcher_process(environment: Mapping[str, str]) -> list[str]:
-    """The process that began all ranks of this node: the nearest one that is no rank itself.
+    """Return PID and start time of the process that launched this node's ranks.
 
-    A rank may be wrapped in a shell of its own, which has the same environment.
+    It is the nearest ancestor that is no rank itself. A rank may be wrapped in a shell, which has
+    the same environment.
     """
     names = next((names for names in RANK_MARKERS if environment.get(names[0])), ())
-    marks = {f"{name}={environment.get(name, '')}".encode("utf-8", "replace") for name in names}
+    markers = {f"{name}={environment.get(name, '')}".encode("utf-8", "replace") for name in names}
     pid = os.getppid()
-    for _ in range(MAX_WRAPPER_PROCESSES if marks else 0):
+    for _ in range(MAX_WRAPPER_PROCESSES if markers else 0):
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
-                is_wrapper = marks <= set(file.read().split(b"\0"))
+                is_wrapper = markers <= set(file.read().split(b"\0"))
             parent = int(_stat_fields(pid)[1])
         except (OSError, IndexError, ValueError):
             break
@@ -205,7 +211,7 @@ def _launcher_process(environment: Mapping[str, str]) -> list[str]:
 
 
 def _start_ticks(pid: int) -> str:
-    """When a process began, in clock ticks since boot: field 22 of its stat, proc_pid_stat(5)."""
+    """Return the start time in clock ticks since boot: field 22 of stat, proc_pid_stat(5)."""
     try:
         return _stat_fields(pid)[19].decode()
     except (OSError, IndexError):
@@ -213,7 +219,7 @@ def _start_ticks(pid: int) -> str:
 
 
 def _stat_fields(pid: int) -> list[bytes]:
-    """Fields of proc_pid_stat(5) from the third on, its state."""
+    """Return the fields of proc_pid_stat(5) from the third (state) on."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()
 
@@ -223,21 +229,21 @@ LIBRARIES = (
     *("lightgbm", "datasets", "accelerate", "deepspeed", "numpy", "scipy", "pandas"),
 )
 MAX_LABEL_BYTES = 512
-"""Labels of a run have 2,048 bytes in all."""
+"""Limit of this label; all labels of a run together have at most 2,048 bytes."""
 
 
 def software() -> str:
-    """Python, and those of the known libraries that are imported: `Python 3.11.7, torch 2.9.1`.
+    """Return the versions of Python and of imported ML libraries: `Python 3.11.7, torch 2.9.1`.
 
-    `track("bert", labels={"software": software()})` puts it into every appendix.
+    `track("bert", labels={"software": software()})` adds it to the run's reports.
     """
     versions = [
         f"{name} {version}"
         for name in LIBRARIES
         if isinstance(version := getattr(sys.modules.get(name), "__version__", None), str)
     ]
-    said = ", ".join((f"Python {sys.version.split()[0]}", *versions))
-    return said.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
+    text = ", ".join((f"Python {sys.version.split()[0]}", *versions))
+    return text.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
 
 
 RUN_ID_VARIABLE, OUR_JOB_ID_VARIABLE = RUN_ID_VARIABLES[0], JOB_ID_VARIABLES[0]
@@ -250,9 +256,10 @@ PROPAGATED_VARIABLES = (
 
 
 class EnvironmentPropagation(ForkAware):
-    """The ids of the innermost run stand there; when the last has ended, what stood there first.
+    """Sets the environment variables of the innermost run, for child processes.
 
-    Runs may end in any order: those of threads do.
+    When the last run has ended, the previous values are restored. Runs may end in any order, for
+    example those of threads.
     """
 
     def __init__(self) -> None:
@@ -262,12 +269,12 @@ class EnvironmentPropagation(ForkAware):
         self._outside: dict[str, str] = {}
 
     def add(self, owner: object, run_id: str, job_id: str, socket: str) -> None:
-        """Announce the run of `owner`; "" says nothing of that kind."""
+        """Set the variables for the run of `owner`; variables with the value "" are not set."""
         with self._lock:
-            around = tracked(os.environ, run_id)
+            enclosing = tracked(os.environ, run_id)
             ids = {
                 RUN_ID_VARIABLE: run_id,
-                TRACKED_RUN_ID_VARIABLE: around,
+                TRACKED_RUN_ID_VARIABLE: enclosing,
                 OUR_JOB_ID_VARIABLE: job_id,
                 SOCKET_VARIABLE: socket,
             }
@@ -279,13 +286,13 @@ class EnvironmentPropagation(ForkAware):
             self._write()
 
     def drop(self, owner: object) -> None:
-        """The run of `owner` is over."""
+        """Remove the variables of the run of `owner`."""
         with self._lock:
             if self._open.pop(owner, None) is not None:
                 self._write()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: another thread may have had the lock."""
+        """Replace the lock in a forked child: another thread may have held it."""
         self._lock = threading.Lock()
 
     def _write(self) -> None:

@@ -1,22 +1,22 @@
-"""What can go wrong between a program and the daemon."""
+"""Exceptions of the client."""
 
 
 class AgentUnreachable(Exception):
-    """No daemon answered on any of the sockets that were tried."""
+    """No daemon answered on any of the sockets."""
 
 
 class BudgetExceeded(Exception):
-    """A run has emitted more than it was to, or will have; the text says how much."""
+    """A run has exceeded its emission budget, or is forecast to exceed it."""
 
 
 class NotMeasured(Exception):
-    """A tracker that is strict found nobody to measure its run; the text says why."""
+    """A tracker with `strict=True` could not register its run with a daemon."""
 
 
 class AgentRefusal(Exception):
-    """The daemon answered with a refusal.
+    """The daemon answered with an error.
 
-    `status` is the HTTP status of the answer; the text says what to do.
+    `status` is the HTTP status; the message contains the remedy.
     """
 
     def __init__(self, status: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a forked child begins anew: it has its parent's memory, but none of its threads."""
+"""Reset of objects with locks or threads in a forked child, which inherits memory only."""
 
 import os
 from typing import ClassVar
@@ -6,7 +6,7 @@ from weakref import WeakSet
 
 
 class ForkAware:
-    """Something that a forked child begins anew, if it is still in use."""
+    """Base class of objects that must be reset in a forked child. Holds weak references only."""
 
     _all: ClassVar[WeakSet["ForkAware"]] = WeakSet()
 
@@ -14,15 +14,15 @@ class ForkAware:
         self._all.add(self)
 
     def reset_after_fork(self) -> None:
-        """Called in the child, before anything else runs there."""
+        """Reset the object; called in the child before other code runs."""
         raise NotImplementedError
 
     @classmethod
     def after_fork(cls) -> None:
-        """Begin all anew."""
+        """Reset all objects."""
         for each in list(cls._all):
             each.reset_after_fork()
 
 
-# Once: a hook of each run would keep every run of a long program in memory.
+# Registered once: a hook per run would keep every run of a long program in memory.
 os.register_at_fork(after_in_child=ForkAware.after_fork)

@@ -1,16 +1,16 @@
-"""What is said to who runs the program, in the log `emissions`."""
+"""Messages to the user of the program, through the logger `emissions`."""
 
 import sys
 
 
 def warn(text: str, *values: object) -> None:
     """Log a warning."""
-    import logging  # 10 ms that a program without trouble need not spend
+    import logging  # takes 10 ms, so it is imported only if there is a warning
 
     logging.getLogger("emissions").warning(text, *values)
 
 
 def inform(text: str, *values: object) -> None:
-    """Log for a program that uses logging; others would not show it."""
+    """Log an informational message, if the program uses `logging`; it would not be shown else."""
     if (logging := sys.modules.get("logging")) is not None:
         logging.getLogger("emissions").info(text, *values)

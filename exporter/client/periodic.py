@@ -1,4 +1,4 @@
-"""A function that a thread calls at an interval."""
+"""Thread that calls a function periodically."""
 
 import threading
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from contextlib import suppress
 from exporter.client.fork_safety import ForkAware
 
 SHORTEST_SECONDS = 0.05
-"""Between two calls, whatever interval is requested."""
+"""Minimum interval between two calls."""
 
 
 class PeriodicCall(ForkAware):
-    """Calls a function every `interval_seconds` until it is stopped; not in a forked child.
+    """Calls a function every `interval_seconds` until stopped; stops in a forked child.
 
     `lock` is held during each call. Once `stop` has returned and the lock was acquired, no call is
     in progress and none follows.
@@ -25,21 +25,21 @@ class PeriodicCall(ForkAware):
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin the calls, the first one after an interval; again after `stop`."""
+        """Start the calls, the first one after an interval. May be called again after `stop`."""
         self.stop()
         self._stopped = threading.Event()
         thread = threading.Thread(
             target=self._call, args=(self._stopped,), name="emissions-periodic", daemon=True
         )
-        with suppress(RuntimeError):  # no thread can be started, as at the very end of a program
+        with suppress(RuntimeError):  # no thread can be started during interpreter shutdown
             thread.start()
 
     def stop(self) -> None:
-        """End the calls. A call in progress is not waited for, since it may be the caller."""
+        """Stop the calls. Does not wait for a call in progress, which may be the caller."""
         self._stopped.set()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: the thread is its parent's, and so may be the lock's holder."""
+        """Reset in a forked child, where the thread does not exist and the lock may be held."""
         self.lock, self._stopped = threading.RLock(), threading.Event()
 
     def _call(self, stopped: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""A daemon of the user's own, started where there is none; all trackers of the user share it."""
+"""Private daemon: started by a tracker if none answers, and shared by all trackers of the user."""
 
 import os
 import select
@@ -17,9 +17,9 @@ START_TIMEOUT_SECONDS = 15.0
 POLL_INTERVAL_SECONDS = 0.05
 MOST_LOG_BYTES = 1000
 OTHERS_SECONDS = 3.0
-"""For another program's daemon to listen, after ours ended: one of two started at once ends."""
+"""Timeout for another program's daemon, after ours exited: of two started at once, one exits."""
 BACKGROUND_SCRIPT = '"$@" </dev/null >/dev/null &'
-"""For sh: then init is its parent, so it is no part of the run that is about to begin."""
+"""Script for sh that reparents the daemon to init, so that it is not part of the run."""
 STATE_DIRECTORY_VARIABLE = "EMISSIONS_EXPORTER_ACCOUNT_STATE_DIRECTORY"
 REMOVED_VARIABLES = (
     *RUN_ID_VARIABLES,
@@ -28,13 +28,13 @@ REMOVED_VARIABLES = (
     "EMISSIONS_RUN_NAME",
     "EMISSIONS_LABELS",
 )
-"""A daemon that had them would take the whole machine for that run."""
+"""Variables not passed to the daemon, which would charge the whole machine to that run."""
 
 
 def start_private_daemon(environment: Mapping[str, str]) -> str:
-    """Start one, and wait until it listens; where another one is first, that one. Its socket.
+    """Start a private daemon, or wait for one that starts at the same time; return its socket.
 
-    Raises AgentUnreachable with the place of its log.
+    Raises AgentUnreachable with the path of its log.
     """
     path = user_socket()
     log = f"{os.path.dirname(path)}/daemon.log"
@@ -45,11 +45,11 @@ def start_private_daemon(environment: Mapping[str, str]) -> str:
     ]
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        if why := untrusted_reason(path):
-            raise AgentUnreachable(f"no daemon of your own is started: {why}")
+        if reason := untrusted_reason(path):
+            raise AgentUnreachable(f"private daemon not started: {reason}")
         alive = _begin(command, _daemon_environment(environment), log)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise AgentUnreachable(f"a daemon of your own cannot be started: {error}") from None
+        raise AgentUnreachable(f"private daemon cannot be started: {error}") from None
     try:
         _await(path, alive, log)
     finally:
@@ -58,7 +58,7 @@ def start_private_daemon(environment: Mapping[str, str]) -> str:
 
 
 def _begin(command: list[str], environment: dict[str, str], log: str) -> int:
-    """Start the daemon; the read end of a pipe that reaches its end when the daemon has ended."""
+    """Start the daemon; return the read end of a pipe that reaches EOF when the daemon exits."""
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     alive, inherited = os.pipe()
     try:
@@ -91,14 +91,14 @@ def _await(path: str, alive: int, log: str) -> None:
         if time.monotonic() > deadline:
             last = _last_line(log) if has_ended else ""
             raise AgentUnreachable(
-                f"the daemon started for you does not answer; see {log}"
-                + (f", which ends: {last}" if last else "")
+                f"the private daemon does not answer; see its log, {log}"
+                + (f"; last line: {last}" if last else "")
             )
         time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _last_line(log: str) -> str:
-    """Why a daemon ended, as far as one line of its log says it."""
+    """Return the last line of a daemon's log, which usually has the reason of its exit."""
     with suppress(OSError), open(log, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_LOG_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
@@ -114,13 +114,13 @@ def _daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     ours["PYTHONPATH"] = os.pathsep.join(filter(None, (package, ours.get("PYTHONPATH", ""))))
-    if os.geteuid() == 0:  # the system's own daemon may come back, and needs its ledger
+    if os.geteuid() == 0:  # the system's daemon may be started again, and locks its ledger
         ours.setdefault(STATE_DIRECTORY_VARIABLE, home_state_directory())
     return ours
 
 
 def home_state_directory() -> str:
-    """Where such a daemon of root keeps its totals, and that of anyone without XDG_STATE_HOME."""
+    """Return the state directory of root's private daemon, and of users without XDG_STATE_HOME."""
     return os.path.expanduser("~/.local/state/emissions-exporter")
 
 

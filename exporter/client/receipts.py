@@ -1,4 +1,4 @@
-"""Records of a run as files, written while it goes on, so that a lost node still leaves one."""
+"""Receipts: records of a run as files, written during the run so that they survive a node loss."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def write_receipt(directory: str, record: Mapping[str, Any]) -> str:
-    """Replace the run's file in a directory, which is made; its path. Raises OSError."""
+    """Write the run's file to a directory, which is created; return its path. Raises OSError."""
     parts = [str(record[key]) for key in ("run_id", "job_id", "node") if record.get(key)]
     ids = "-".join(parts)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", ids).lstrip(".")[:200]
-    if name != ids:  # a/b and a_b are two runs
+    if name != ids:  # a/b and a_b are different runs
         name += f"-{zlib.crc32(ids.encode(errors='surrogatepass')):08x}"
     path = os.path.join(directory, f"{name}.json")
     os.makedirs(directory, exist_ok=True)
@@ -22,9 +22,9 @@ def write_receipt(directory: str, record: Mapping[str, Any]) -> str:
 
 
 def replace_json(path: str, document: Mapping[str, Any]) -> None:
-    """Write a document to a file that readers always see whole. Raises OSError."""
-    beside = f"{path}.{os.getpid()}.part"
-    with open(beside, "w", encoding="utf-8") as file:
+    """Replace a JSON file atomically. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.part"
+    with open(temporary, "w", encoding="utf-8") as file:
         json.dump(document, file, indent=2)
         file.write("\n")
-    os.replace(beside, path)
+    os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""One run with a daemon: the node's, the user's, or one that is started for it."""
+"""Registration of a run with the node's daemon, the user's daemon, or a private one."""
 
 import os
 from itertools import count
@@ -12,10 +12,10 @@ SCOPE_REFUSED_STATUSES = (403, 409)
 
 
 class Registration:
-    """How a run was asked for; everything here raises AgentRefusal and AgentUnreachable."""
+    """Registers, updates and ends one run. Methods raise AgentRefusal and AgentUnreachable."""
 
     _no_private: ClassVar[str] = ""
-    """Why none can be started. It is tried once, for it takes seconds to find out."""
+    """Why no private daemon can be started; tried only once, because a failure takes seconds."""
 
     def __init__(
         self,
@@ -25,14 +25,17 @@ class Registration:
         may_start: bool,
         repeats: bool | None = None,
     ) -> None:
-        """`repeats` is that of the launch, where the id is of its making."""
+        """Store the request.
+
+        `repeats` says whether this is a restart of a launch with a derived id; see `is_restart`.
+        """
         self.request = request
         self._repeats = repeats
         self._socket = socket
         self._may_start = may_start and not configured_socket(socket)
 
     def register(self) -> dict[str, Any]:
-        """Begin the run, or begin it again; the answer is its record."""
+        """Register the run, or register it again; return its record."""
         from exporter.client.agent_client import OTHER_RUN_ID
 
         try:
@@ -44,31 +47,31 @@ class Registration:
             record = self._start_run()
         if record["run_id"] == OTHER_RUN_ID:
             raise AgentUnreachable(
-                "the daemon shows as many runs as it may (attribute.max_runs in its settings "
-                f"file); this one is counted in `{OTHER_RUN_ID}` and has no numbers of its own"
+                "the daemon has reached attribute.max_runs of its settings file: the energy of "
+                f"this run is counted in run `{OTHER_RUN_ID}` and not reported separately"
             )
-        for name in ("run_id", "job_id"):  # should the daemon forget it, it gets the same again
+        for name in ("run_id", "job_id"):  # the same ids if it has to be registered again
             self.request[name] = self.request.get(name) or record[name]
         return record
 
-    def send_update(self, run_id: str, job_id: str, said: dict[str, Any]) -> dict[str, Any]:
-        """Send what the run was told, if anything; the answer is its record."""
+    def send_update(self, run_id: str, job_id: str, update: dict[str, Any]) -> dict[str, Any]:
+        """Send an update of the run unless it is empty; return the run's record."""
         from exporter.client.agent_client import AgentClient
 
         agent = AgentClient(self._socket)
-        return agent.log(run_id, job_id, **said) if said else agent.run(run_id, job_id)
+        return agent.log(run_id, job_id, **update) if update else agent.run(run_id, job_id)
 
     def end(self, run_id: str, job_id: str, deadline: float) -> dict[str, Any]:
-        """End the run; the answer is its last record. `deadline` is of the monotonic clock."""
+        """End the run; return its final record. `deadline` is a time of the monotonic clock."""
         from exporter.client import agent_client
         from exporter.client.agent_client import AgentClient
 
         return agent_client.end_with_retry(AgentClient(self._socket), run_id, job_id, deadline)
 
     def _choose_id(self) -> None:
-        """Leave a launch that has ended as it is: the next one with its id gets a number.
+        """Append a number to the derived id if a launch with this id has already ended.
 
-        Every rank finds the same one, and so does one that is begun again.
+        All ranks choose the same number, and so does a restarted rank.
         """
         from exporter.client.agent_client import AgentClient
 
@@ -96,25 +99,25 @@ class Registration:
         return True
 
     def _start_run(self) -> dict[str, Any]:
-        """Ask for the run; where it may not have the whole machine, for this process's tree."""
+        """Request the run; if scope `machine` is refused, with scope `tree`."""
         from exporter.client.agent_client import AgentClient, register_with_retry
 
         self._choose_id()
 
-        def ask() -> dict[str, Any]:
+        def request() -> dict[str, Any]:
             return register_with_retry(lambda: AgentClient(self._socket).start(**self.request))
 
         try:
-            return ask()
+            return request()
         except AgentRefusal as refusal:
             if (
                 self.request.get("scope") != "machine"
                 or refusal.status not in SCOPE_REFUSED_STATUSES
             ):
                 raise
-            warn("scope machine was refused, scope tree is taken: %s", refusal)
+            warn("scope machine was refused, using scope tree: %s", refusal)
             self.request["scope"] = "tree"
-            return ask()
+            return request()
 
     def _start_private(self) -> None:
         from exporter.client import private_daemon

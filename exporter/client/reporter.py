@@ -1,4 +1,4 @@
-"""The thread of a tracker: sends what the run says, and keeps its record, receipt and line."""
+"""Reporter thread of a tracker: sends updates, refreshes record, receipt and status line."""
 
 import os
 import sys
@@ -17,20 +17,20 @@ RECEIPT_INTERVAL_SECONDS = 60.0
 STATUS_LINE_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
 MIN_INTERVAL_SECONDS = 0.05
-"""Between two looks, whatever is asked for."""
+"""Minimum interval between two reports."""
 RETRY_INTERVAL_SECONDS = 0.2
 NOT_FOUND, TOO_MANY = 404, 429
 EXPECTED_ERRORS = (AgentRefusal, AgentUnreachable, OSError, ValueError, KeyError)
 
 
 class Reporter(ForkAware):
-    """Looks every `interval_seconds`; never raises, and says each trouble once."""
+    """Reports every `interval_seconds`; never raises, and logs each error once."""
 
     def __init__(
         self,
         run: Run,
         *,
-        say: Callable[[dict[str, Any]], dict[str, Any]],
+        send: Callable[[dict[str, Any]], dict[str, Any]],
         register_again: Callable[[], None],
         on_record: Callable[[], None],
         receipts: str | None,
@@ -39,27 +39,29 @@ class Reporter(ForkAware):
         shows_status: bool,
         keep_only: Callable[[dict[str, Any]], object] = lambda _: None,
     ) -> None:
-        """`say` sends something and gives the record; `begin_again` registers the run anew.
+        """Create the reporter without starting its thread.
 
-        `keep` is given the record whenever a receipt is due.
+        `send` sends an update and returns the record. `register_again` registers the run again if
+        the daemon no longer knows it. `on_record` is called after each record, `keep_only` with the
+        record whenever a receipt is due.
         """
         super().__init__()
         self._run = run
-        self._say = say
-        self._begin_again = register_again
+        self._send = send
+        self._register_again = register_again
         self._on_record = on_record
         self._receipts = receipts
-        most = STATUS_LINE_SECONDS if shows_status else interval_seconds
-        self._interval = max(MIN_INTERVAL_SECONDS, min(interval_seconds, most))
+        longest = STATUS_LINE_SECONDS if shows_status else interval_seconds
+        self._interval = max(MIN_INTERVAL_SECONDS, min(interval_seconds, longest))
         self._title = title
         self._has_line = shows_status
         self._power: float | None = None
         self._keep = keep_only
         self._began = time.monotonic()
         self._receipt_due = self._began + RECEIPT_INTERVAL_SECONDS
-        self._complained: set[str] = set()
-        self._writing = threading.Lock()
-        """A look that the program asks for may fall together with one of the thread."""
+        self._warned: set[str] = set()
+        self._receipt_lock = threading.Lock()
+        """The program may request a report while the thread is reporting."""
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._due = threading.Event()
@@ -67,20 +69,20 @@ class Reporter(ForkAware):
         self._at_end: Any = None
 
     def start(self) -> None:
-        """Begin, once; in a forked child as well."""
+        """Start the thread if it is not running; also called in a forked child."""
         if self._thread is not None or self._stopping.is_set():
             return
         if (util := sys.modules.get("multiprocessing.util")) is not None:
-            # Its children end without what `atexit` knows.
+            # Children of multiprocessing exit without running atexit handlers.
             self._at_end = util.Finalize(None, self.try_report, exitpriority=0)
         self._thread = threading.Thread(target=self._run_loop, name="emissions", daemon=True)
-        with suppress(RuntimeError):  # no thread is to be had, as at the very end of a program
+        with suppress(RuntimeError):  # no thread can be started during interpreter shutdown
             self._thread.start()
 
     def request_report(self) -> None:
-        """Look at once, unless that was asked for less than an interval ago.
+        """Report at once, unless this was requested less than an interval ago.
 
-        So work is marked when it is done, and not up to an interval later.
+        Progress is then timed when the work is done, not up to an interval later.
         """
         now = time.monotonic()
         if now >= self._next_nudge:
@@ -88,7 +90,7 @@ class Reporter(ForkAware):
             self._due.set()
 
     def stop(self) -> None:
-        """End the thread. Something that is under way is waited for."""
+        """Stop the thread, and wait for a report in progress."""
         self._stopping.set()
         self._due.set()
         if self._at_end is not None:
@@ -100,70 +102,70 @@ class Reporter(ForkAware):
             _write_status_line("")
 
     def finish(self, deadline: float) -> None:
-        """Send what is left; until `deadline`, a daemon that is just restarting is waited for."""
+        """Send pending updates; retry until `deadline`, because the daemon may be restarting."""
         while not self.try_report() and time.monotonic() < deadline:
             time.sleep(RETRY_INTERVAL_SECONDS)
 
     def try_report(self) -> bool:
-        """Look, whatever happens there; whether nothing is left to be sent."""
+        """Report and log any exception; return whether no update is pending."""
         try:
             return self.report_once()
-        except Exception as error:  # noqa: BLE001  said; the user's program goes on
+        except Exception as error:  # noqa: BLE001  logged; the user's program continues
             self.warn_once(str(error))
             return True
 
     def report_once(self) -> bool:
-        """Send what there is to be sent, and take in what the daemon says.
+        """Send pending updates and apply the daemon's record.
 
-        The answer is whether that was done; else the same is sent at the next look.
+        Returns False if the updates were not sent; they are sent with the next report.
         """
-        said = self._run.take_pending()
+        update = self._run.take_pending()
         try:
-            record = self._say(said)
+            record = self._send(update)
         except AgentRefusal as refusal:
             if refusal.status not in (NOT_FOUND, TOO_MANY):
                 self.warn_once(str(refusal))
-                if said.pop("values", None) is None or not said:
+                if update.pop("values", None) is None or not update:
                     return True
-                self._run.restore_pending(said)  # what is refused takes nothing else with it
+                self._run.restore_pending(update)  # refused values must not block counts
                 return False
-            self._run.restore_pending(said)
-            return refusal.status == NOT_FOUND and self._is_hopeless()
+            self._run.restore_pending(update)
+            return refusal.status == NOT_FOUND and self._is_reregistration_refused()
         except EXPECTED_ERRORS as error:
-            self._run.restore_pending(said)
-            self.warn_once(f"the daemon does not answer; it is tried again: {error}")
+            self._run.restore_pending(update)
+            self.warn_once(f"the daemon does not answer, retrying: {error}")
             return False
         self.apply_record(record)
         if self._has_line:
-            # What answers a report of progress says nothing of the power.
+            # The response to an update does not contain the power.
             self._power = record.get("power_watts", self._power)
-            known = {**record, "power_watts": self._power}
-            _write_status_line(status_line(self._title, time.monotonic() - self._began, known))
+            shown = {**record, "power_watts": self._power}
+            _write_status_line(status_line(self._title, time.monotonic() - self._began, shown))
         if time.monotonic() >= self._receipt_due:
             self._receipt_due += RECEIPT_INTERVAL_SECONDS
             self.write_receipt()
         return True
 
     def apply_record(self, record: dict[str, Any]) -> None:
-        """Let the tracker see a record; what the program's own function raises there is said."""
+        """Store a record and call `on_record`; exceptions of the program's functions are logged."""
         self._run.record = record
         try:
             self._on_record()
-        except Exception as error:  # noqa: BLE001  the run goes on, and is ended
+        except Exception as error:  # noqa: BLE001  the run continues, and is ended normally
             self.warn_once(f"on_budget or on_forecast raised: {error!r}")
 
-    def _is_hopeless(self) -> bool:
-        """Begin the run again, which the daemon does not know; whether that is refused."""
+    def _is_reregistration_refused(self) -> bool:
+        """Register a run that the daemon does not know again; return whether that is refused."""
         try:
-            self._begin_again()
+            self._register_again()
         except EXPECTED_ERRORS as error:
             self.warn_once(str(error))
             return isinstance(error, AgentRefusal)
         return False
 
     def write_receipt(self) -> None:
-        """Write the record to its file, if there is to be one, and have it kept elsewhere."""
-        with self._writing:
+        """Write the receipt, if receipts are enabled, and pass the record to `keep_only`."""
+        with self._receipt_lock:
             if self._run.record:
                 self._write_receipt()
 
@@ -174,16 +176,16 @@ class Reporter(ForkAware):
             try:
                 write_receipt(self._receipts, self._run.record)
             except OSError as error:
-                self.warn_once(f"no receipt in {self._receipts}: {error.strerror}")
+                self.warn_once(f"receipt in {self._receipts} not written: {error.strerror}")
         try:
             self._keep(self._run.record)
-        except Exception as error:  # noqa: BLE001  said; the user's program goes on
-            self.warn_once(f"the record is not kept: {error}")
+        except Exception as error:  # noqa: BLE001  logged; the user's program continues
+            self.warn_once(f"record not written: {error}")
 
     def warn_once(self, text: str) -> None:
-        """Say it, unless it was said before."""
-        if text not in self._complained:
-            self._complained.add(text)
+        """Log a warning, unless it was logged before."""
+        if text not in self._warned:
+            self._warned.add(text)
             warn("%s", text)
 
     def _run_loop(self) -> None:
@@ -195,16 +197,16 @@ class Reporter(ForkAware):
             self.try_report()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: it sends what it is told, and all else is its parent's."""
+        """Reset in a forked child, which sends updates but writes no receipt and no status line."""
         self._thread, self._at_end = None, None
-        self._writing = threading.Lock()
+        self._receipt_lock = threading.Lock()
         self._stopping, self._due, self._next_nudge = threading.Event(), threading.Event(), 0.0
         self._has_line, self._receipts, self._on_record = False, None, lambda: None
         self._keep = lambda _: None
 
 
 def status_line(title: str, seconds: float, record: dict[str, Any]) -> str:
-    """What a terminal shows while the run goes on."""
+    """Return the line that a terminal shows during the run."""
     parts = [title, f"{seconds // 60:.0f}:{seconds % 60:02.0f}"]
     if (watts := record.get("power_watts")) is not None:
         parts.append(f"{watts:.4g} W")
@@ -220,15 +222,15 @@ def status_line(title: str, seconds: float, record: dict[str, Any]) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether somebody sees what is written there."""
+    """Whether standard error is a terminal."""
     try:
         return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # None or closed: a program may end it
+    except (AttributeError, ValueError):  # None, or closed by the program
         return False
 
 
 def _write_status_line(text: str) -> None:
-    """One line, cut to the terminal's width. A terminal that is gone is no reason to stop."""
+    """Write one line, cut to the terminal's width. Errors are ignored: it may have been closed."""
     with suppress(OSError, ValueError, AttributeError):
         width = os.get_terminal_size(sys.stderr.fileno()).columns if is_terminal() else 0
         sys.stderr.write(CLEAR_LINE + (text[: width - 1] if width > 1 else text))

@@ -1,4 +1,4 @@
-"""One run as the program that does it sees it."""
+"""A run and its budget, as seen by the measured program."""
 
 import math
 import threading
@@ -11,15 +11,15 @@ from exporter.client.log import warn
 
 JOULES_PER_KWH = 3.6e6
 MAX_PENDING_VALUES = 1_000
-"""Results that are kept while no daemon can be reached."""
+"""Maximum number of results kept while no daemon can be reached."""
 
 
 class Run(ForkAware):
-    """The run of `with track(...) as run` and of `track(...).start()`.
+    """Run returned by `with track(...) as run` and by `track(...).start()`.
 
-    Its tracker has the same methods. Only `start`, `stop` and `refresh` wait for a daemon, and none
-    fails. Energies are nan as long as nothing is measured. What `log`, `count` and `progress` are
-    told is sent every few seconds, from another thread.
+    The tracker has the same methods. Only `start`, `stop` and `refresh` wait for the daemon, and
+    none of them fails without it. Energies are nan while the run is not measured. Values passed to
+    `log`, `count` and `progress` are sent every few seconds from another thread.
     """
 
     def __init__(self, run_id: str = "", job_id: str = "") -> None:
@@ -27,61 +27,61 @@ class Run(ForkAware):
         self.run_id = run_id
         self.job_id = job_id
         self.record: dict[str, Any] = {}
-        """The last that the daemon said; see docs/record.md."""
+        """Last record received from the daemon; see docs/record.md."""
         self.is_measured = False
-        """Whether a daemon counts for this run."""
+        """Whether a daemon measures this run."""
         self.pending_budget_error: BudgetExceeded | None = None
-        """To be raised where the program asks next."""
+        """Raised from the next call of the program."""
         self.on_pending: Callable[[], None] = lambda: None
-        """Called when there is something to be sent."""
+        """Called when an update is pending."""
         self.on_progress: Callable[[], None] = lambda: None
-        """Called when it should be sent soon."""
+        """Called when an update should be sent soon."""
         self.report_now: Callable[[], object] = lambda: None
-        """Called to send it, and to get the record, at once."""
+        """Called to send the update and receive the record at once."""
         self.begin: Callable[[], Run] | None = None
         self.finish: Callable[[], Run] | None = None
-        """Called to begin and to end it; None where it has no tracker."""
+        """Called to start and to stop the run; None if it has no tracker."""
         self._lock = threading.Lock()
         self._values: dict[str, float | str] = {}
         self._counts: dict[str, float] = {}
         self._progress: tuple[float, float] | None = None
 
     def start(self) -> "Run":
-        """Begin the run, unless it is open; after `stop`, begin the next one, which is returned.
+        """Start the run unless it is open; after `stop`, start and return a new run.
 
         Raises NotMeasured if the tracker is strict.
         """
         return self.begin() if self.begin else self
 
     def stop(self) -> "Run":
-        """End the run, unless it has ended, and wait for its last record."""
+        """End the run unless it has ended, and wait for its final record."""
         return self.finish() if self.finish else self
 
     @property
     def energy_joules(self) -> float:
-        """What the run has used so far, on this node."""
+        """Energy of the run so far on this node, in joules; nan if it is not measured."""
         return float(self.record.get("energy_joules", math.nan))
 
     @property
     def energy_kwh(self) -> float:
-        """The same in kilowatt hours."""
+        """Energy of the run so far on this node, in kilowatt hours; nan if it is not measured."""
         return self.energy_joules / JOULES_PER_KWH
 
     @property
     def emissions_grams(self) -> float:
-        """What that emitted, CO2 equivalent."""
+        """Emissions of the run so far on this node, in grams of CO2 equivalent; nan if unknown."""
         return float(self.record.get("carbon_grams", math.nan))
 
     def log(self, **values: Any) -> None:
-        """Note results, numbers or texts; each replaces the one before with its name."""
-        noted = {name: _loggable(name, value) for name, value in values.items()}
+        """Log results, numbers or texts; a value replaces an earlier one of the same name."""
+        accepted = {name: _loggable(name, value) for name, value in values.items()}
         with self._lock:
             if len(self._values) < MAX_PENDING_VALUES:
-                self._values.update({k: v for k, v in noted.items() if v is not None})
+                self._values.update({k: v for k, v in accepted.items() if v is not None})
         self._after_update()
 
     def count(self, **amounts: float) -> None:
-        """Add to what the run counts: tokens, requests, samples, or any other unit."""
+        """Add to the units counted by the run: tokens, requests, samples, or any other unit."""
         with self._lock:
             for unit, amount in amounts.items():
                 number = _loggable(unit, amount)
@@ -90,7 +90,7 @@ class Run(ForkAware):
         self._after_update()
 
     def progress(self, done: float, total: float) -> None:
-        """Say how much of the work is done; the daemon then says what it will come to."""
+        """Report how much of the work is done; the daemon forecasts the totals from it."""
         numbers = _loggable("done", done), _loggable("total", total)
         if isinstance(numbers[0], float) and isinstance(numbers[1], float):
             with self._lock:
@@ -99,35 +99,35 @@ class Run(ForkAware):
         self.on_progress()
 
     def refresh(self) -> dict[str, Any]:
-        """The record as it stands now; the last known one where the daemon does not answer."""
+        """Return the current record, or the last one if the daemon does not answer."""
         self.report_now()
         self.check_budget()
         return self.record
 
     def take_pending(self) -> dict[str, Any]:
-        """What is to be sent; it is forgotten here."""
+        """Remove and return the pending update."""
         with self._lock:
-            said: dict[str, Any] = {}
+            update: dict[str, Any] = {}
             if self._values:
-                said["values"], self._values = self._values, {}
+                update["values"], self._values = self._values, {}
             if self._counts:
-                said["count"], self._counts = self._counts, {}
+                update["count"], self._counts = self._counts, {}
             if self._progress is not None:
                 done, total = self._progress
-                said["progress"], self._progress = {"done": done, "total": total}, None
-            return said
+                update["progress"], self._progress = {"done": done, "total": total}, None
+            return update
 
-    def restore_pending(self, said: dict[str, Any]) -> None:
-        """Keep what could not be sent, under what was said since."""
+    def restore_pending(self, update: dict[str, Any]) -> None:
+        """Merge an update that could not be sent into the pending one; newer values win."""
         with self._lock:
-            self._values = {**said.get("values", {}), **self._values}
-            for unit, amount in said.get("count", {}).items():
+            self._values = {**update.get("values", {}), **self._values}
+            for unit, amount in update.get("count", {}).items():
                 self._counts[unit] = self._counts.get(unit, 0.0) + amount
-            if self._progress is None and "progress" in said:
-                self._progress = said["progress"]["done"], said["progress"]["total"]
+            if self._progress is None and "progress" in update:
+                self._progress = update["progress"]["done"], update["progress"]["total"]
 
     def check_budget(self) -> None:
-        """Raise BudgetExceeded, once, if the run was to be stopped by that and is over it."""
+        """Raise BudgetExceeded, once, if the budget is exceeded and the action is "raise"."""
         error, self.pending_budget_error = self.pending_budget_error, None
         if error is not None:
             raise error
@@ -137,22 +137,22 @@ class Run(ForkAware):
         self.check_budget()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: what was not sent yet is sent by the parent."""
+        """Reset in a forked child: the parent sends the pending update."""
         self._lock = threading.Lock()
         self._values, self._counts, self._progress = {}, {}, None
 
 
 def _loggable(name: str, value: Any) -> float | str | None:
-    """A text, or the number that something is; None, and a word of it, for all else."""
+    """Convert a value to a text or a finite number; return None, with a warning, for others."""
     if isinstance(value, str):
         return value
     try:
         number = float(value)
-    except Exception:  # noqa: BLE001  whatever a tensor raises that is no scalar
+    except Exception:  # noqa: BLE001  tensors that are not scalars raise various exceptions
         number = math.nan
     if math.isfinite(number):
         return number
-    warn("%s=%.50r is not noted: it is no finite number", name, value)
+    warn("%s=%.50r is ignored: it is not a finite number", name, value)
     return None
 
 
@@ -160,14 +160,14 @@ OnBudget: TypeAlias = Literal["warn", "raise"] | Callable[[Run], None]
 
 
 def checked(name: str, action: Any) -> OnBudget:
-    """What is to be done. Raises ValueError for what is none of it."""
+    """Validate the action of a budget. Raises ValueError."""
     if action in ("warn", "raise") or callable(action):
         return action  # type: ignore[no-any-return]
     raise ValueError(f"{name}: expected 'warn', 'raise' or a function, found {action!r:.100}")
 
 
 def amount(grams: Any) -> float | None:
-    """Grams; None, and a warning, for what is no amount."""
+    """Validate an amount of grams; return None, with a warning, if it is invalid."""
     if grams is None:
         return None
     try:
@@ -181,9 +181,9 @@ def amount(grams: Any) -> float | None:
 
 
 class RunBudget:
-    """The budget of one run, with what is done, once each, when it is and when it will be used up.
+    """Budget of one run, with the actions when it is exceeded and when that is forecast.
 
-    A forecast counts when even the low end of its range is over the budget.
+    Each action is taken once. A forecast counts if the low end of its range exceeds the budget.
     """
 
     def __init__(
@@ -196,35 +196,35 @@ class RunBudget:
         self._is_foreseen = False
 
     def fresh_copy(self) -> "RunBudget":
-        """The same for another run."""
+        """Return the same budget for another run."""
         return RunBudget(self._grams, self._when_exceeded, self._when_foreseen)
 
     def check(self, run: Run) -> None:
-        """Act on what the run's record says; what a function of the program raises goes on."""
+        """Act on the run's record. Exceptions of the program's functions propagate."""
         if self._grams is None or self._is_exceeded:
             return
         if run.emissions_grams > self._grams:
             self._is_exceeded = True
-            said = f"has emitted {run.emissions_grams:.4g} g CO2eq of"
-            self._act(self._when_exceeded, run, said)
+            message = f"has emitted {run.emissions_grams:.4g} g CO2eq of"
+            self._act(self._when_exceeded, run, message)
             if not self._is_foreseen and self._when_foreseen not in ("warn", self._when_exceeded):
-                self._act(self._when_foreseen, run, said)  # there was no forecast before
-        elif not self._is_foreseen and (said := self._foreseen(run.record.get("forecast"))):
+                self._act(self._when_foreseen, run, message)  # there was no forecast before
+        elif not self._is_foreseen and (message := self._foreseen(run.record.get("forecast"))):
             self._is_foreseen = True
-            self._act(self._when_foreseen, run, said)
+            self._act(self._when_foreseen, run, message)
 
-    def _foreseen(self, ahead: Mapping[str, Any] | None) -> str:
-        low, high = (ahead or {}).get("low"), (ahead or {}).get("high")
-        if not ahead or not low or not high or not low["carbon_grams"] > self._grams:
+    def _foreseen(self, forecast: Mapping[str, Any] | None) -> str:
+        low, high = (forecast or {}).get("low"), (forecast or {}).get("high")
+        if not forecast or not low or not high or not low["carbon_grams"] > self._grams:
             return ""
         least, most = low["carbon_grams"], high["carbon_grams"]
         return (
-            f"will have emitted {ahead['carbon_grams']:.4g} g CO2eq ({least:.3g} to {most:.3g}) "
-            "when its work is done, of"
+            f"is forecast to emit {forecast['carbon_grams']:.4g} g CO2eq ({least:.3g} to "
+            f"{most:.3g}) in total, of"
         )
 
-    def _act(self, action: OnBudget, run: Run, said: str) -> None:
-        text = f"run {run.run_id} {said} a budget of {self._grams:g} g"
+    def _act(self, action: OnBudget, run: Run, message: str) -> None:
+        text = f"run {run.run_id} {message} a budget of {self._grams:g} g"
         if action == "raise":
             run.pending_budget_error = BudgetExceeded(text)
         elif callable(action):

@@ -126,6 +126,6 @@ def refuses_what_matches_no_run(scene: Scene, capsys: Any) -> None:
     asked = ["rules", "--budgets", str(path), "--prometheus", scene.prometheus.url]
     assert main(asked) == 1
     said = capsys.readouterr().err
-    assert 'line 3: x: no run matches emissions_run_info{user="nobody"} there' in said
+    assert 'line 3: x: no run in Prometheus matches emissions_run_info{user="nobody"}; ' in said
     assert main([*asked[:-1], "http://127.0.0.1:9"]) == 1
     assert "127.0.0.1:9" in capsys.readouterr().err

@@ -168,7 +168,9 @@ def test_a_fixture_that_is_not_there_is_refused_with_the_argument() -> None:
         [*COMMAND, "replay", "/nope"], cwd=REPOSITORY, capture_output=True, timeout=20, check=False
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith(b"emissions-exporter: replay /nope: there is no such file")
+    assert ended.stderr.startswith(
+        b"emissions-exporter: replay /nope: no such file or bundled host"
+    )
 
 
 def test_without_a_readable_sys_it_counts_what_it_can_and_says_so(

@@ -109,7 +109,7 @@ def test_a_run_without_a_daemon_is_measured_and_its_history_stays(home: Home) ->
     for command in (["runs"], ["runs", "--by=user"], ["leaderboard"], ["report", "hello"]):
         said = home.command(*command)
         assert said.returncode == 0, said.stderr
-        assert f"runs are read from {home.state}/ledger.sqlite\n" in said.stderr
+        assert f"reading runs from {home.state}/ledger.sqlite\n" in said.stderr
         assert len(said.stderr.splitlines()) == 1
     card = home.command("card", "write", "README.md", "hello")
     assert card.returncode == 0, card.stderr
@@ -149,7 +149,7 @@ def test_what_a_killed_daemon_did_not_commit_is_said_to_be_missing_until_the_nex
     measured = home.report("lost")
     home.end_daemon(signal.SIGKILL)
     said = home.command("runs", "--format=json")
-    assert "ledger.sqlite lacks the energy used " in said.stderr
+    assert "ledger.sqlite does not contain the energy used " in said.stderr
     kept = [each["energy_uj"] for each in json.loads(said.stdout) if each["run_id"] == "lost"]
     assert sum(kept) <= measured["energy_uj"]
     assert home.command("run", "--run-id=next", "--", "true").returncode == 0

@@ -338,7 +338,7 @@ def test_a_daemon_of_ones_own_that_cannot_start_stops_no_program(
     )
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "false\n")
-    assert "not measured, the program goes on: a daemon of your own cannot be started" in errors
+    assert "not measured, the program continues: private daemon cannot be started" in errors
 
 
 def test_after_half_of_the_work_the_forecast_is_about_what_it_comes_to(node: Node) -> None:
@@ -376,6 +376,6 @@ def test_a_budget_that_is_sure_to_be_passed_stops_the_program_early(node: Node) 
             tell(run, why=str(error), epoch=epoch)
         """
     )
-    assert "will have emitted" in said["why"]
+    assert "is forecast to emit" in said["why"]
     assert said["record"]["carbon_grams"] < 0.05
     assert said["epoch"] < 50

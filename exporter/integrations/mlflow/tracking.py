@@ -57,7 +57,7 @@ class track(measured):  # noqa: N801  reads as the verb it is
         """Begin the run, unless it has begun. Raises NotMeasured if that was asked for."""
         if self._pid or self._log is not None:
             return super().start()
-        launch = detect_launch(os.environ, str(self._asked["name"]))
+        launch = detect_launch(os.environ, str(self._arguments["name"]))
         self._log = self._begun() if launch.rank == 0 else None
         found = self._log.mlflow_run_id if self._log is not None and not launch.run_id else ""
         self._outside_id = found
@@ -83,7 +83,7 @@ class track(measured):  # noqa: N801  reads as the verb it is
 
     def _begun(self) -> "_MlflowLogger | None":
         try:
-            return _MlflowLogger(*self._wanted, name=str(self._asked["name"]))
+            return _MlflowLogger(*self._wanted, name=str(self._arguments["name"]))
         except Exception as error:  # noqa: BLE001  whatever MLflow comes up with, it is measured
             warn("measured, but not logged to MLflow: %s", without_passwords(str(error)))
             return None

@@ -121,9 +121,9 @@ def test_history_is_in_lists_reports_and_the_leaderboard_once(daemon: Daemon) ->
     files = [str(path) for path in sorted(EMISSIONS.glob("*.csv"))]
     before = daemon.devices().keys()
     said = command(daemon, "import", "codecarbon", *files, "--node=laptop")
-    assert said.count("2 runs taken in") == 3
+    assert said.count("2 runs imported") == 3
     again = command(daemon, "import", "codecarbon", *files)
-    assert again.count("0 runs taken in, 0 brought up to date, 2 known already") == 3
+    assert again.count("0 runs imported, 0 updated, 2 unchanged") == 3
     runs = json.loads(command(daemon, "runs", "--group=bert", "--format=json"))
     assert {(run["origin"], run["node"]) for run in runs} == {("codecarbon", "laptop")}
     assert len(runs) == 6

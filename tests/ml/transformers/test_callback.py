@@ -205,7 +205,7 @@ def test_without_a_daemon_the_training_goes_on_and_nothing_is_made_up(
     assert training.state.global_step == 4
     assert not NUMBERS & {name for line in training.state.log_history for name in line}
     assert not (tmp_path / "README.md").exists()
-    assert caplog.text.count("not measured, the program goes on") == 1
+    assert caplog.text.count("not measured, the program continues") == 1
 
 
 def test_what_goes_wrong_in_an_event_never_reaches_the_training(

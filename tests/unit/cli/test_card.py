@@ -40,7 +40,7 @@ def test_a_record_is_merged_and_what_stood_there_is_said(receipt, tmp_path, caps
     path.write_text("---\nco2_eq_emissions: 3.5\n---\n# Mine\n")
     arguments = ["--training-type=fine-tuning", "--location=Brooklyn", "--hardware=1 laptop"]
     assert main(["card", "write", str(path), "--record", receipt, *arguments]) == 0
-    assert capsys.readouterr().err == f"{path}: emissions of bert; it was 3.5\n"
+    assert capsys.readouterr().err == f"{path}: wrote emissions of bert (previously 3.5)\n"
     text = path.read_text()
     assert 'training_type: "fine-tuning"\n  geographical_location: "Brooklyn"\n' in text
     assert "# Mine\n" in text
@@ -100,7 +100,7 @@ def test_the_command_of_the_documentation_for_a_group_works_as_it_is_written(rec
 
 def test_either_a_run_or_a_record_is_needed(tmp_path, capsys):
     assert main(["card", "write", str(tmp_path / "README.md")]) == 1
-    assert "give either a RUN or --record" in capsys.readouterr().err
+    assert "give either RUN or --record" in capsys.readouterr().err
     assert not (tmp_path / "README.md").exists()
 
 
@@ -113,12 +113,12 @@ def test_models_need_a_bound(capsys):
 def test_a_bound_that_is_no_amount_is_refused(bound, capsys):
     with pytest.raises(SystemExit):
         main(["card", "models", f"--max-grams={bound}"])
-    assert f"expected grams, as 12.5, found {bound!r}" in capsys.readouterr().err
+    assert f"expected grams, such as 12.5, found {bound!r}" in capsys.readouterr().err
 
 
 def test_no_models_at_all_are_not_asked_for(capsys):
     assert main(["card", "models", "--max-grams=1", "--limit=0"]) == 1
-    assert "--limit 0: expected 1 or more" in capsys.readouterr().err
+    assert "--limit 0: expected at least 1" in capsys.readouterr().err
 
 
 def test_a_place_that_is_not_that_of_the_grid_is_said_when_the_card_is_written(
@@ -139,7 +139,7 @@ def test_a_place_that_is_not_that_of_the_grid_is_said_when_the_card_is_written(
     ("names", "code", "said"),
     [
         (["warm up", "bert"], 0, "emissions of r0"),
-        (["warm up", "warm up"], 1, "2 runs are named 'warm up'; give the id of one: r0, r1"),
+        (["warm up", "warm up"], 1, "2 runs are named 'warm up'; give a run id instead: r0, r1"),
         (["bert", ""], 1, "no run of that id is known"),
     ],
 )

@@ -134,7 +134,7 @@ def test_zsh_proposes_what_the_parsers_know(script):
         assert done.stderr == ""
         return done.stdout
 
-    assert "healthcheck:Ask the daemon whether it is alive." in asked("")
+    assert "healthcheck:Check whether the daemon is healthy." in asked("")
     assert "--log.format=[How log lines are written]:value:(logfmt json)" in asked("serve", "--")
     assert "--version[Show the version and exit]" in asked("--")
     assert "--log.level=" in asked("--")

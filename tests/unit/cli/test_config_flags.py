@@ -167,7 +167,7 @@ def test_check_config_names_the_wrong_place_in_the_file_of_its_argument(capsys, 
 
 def test_check_config_refuses_two_different_files(capsys, tmp_path):
     assert command.main(["check-config", "a.yaml", "--config.file=b.yaml"]) == 1
-    assert "two files are given, a.yaml and --config.file=b.yaml" in capsys.readouterr().err
+    assert "FILE a.yaml and --config.file=b.yaml differ" in capsys.readouterr().err
 
 
 def test_once_logs_nothing_below_the_level_that_is_set(capfdbinary, tmp_path):
@@ -199,7 +199,7 @@ def test_check_config_names_settings_of_the_file_that_are_overridden(capsys, tmp
     monkeypatch.setenv("EMISSIONS_EXPORTER_CONVERT_ZONE", "FR")
     assert command.main(["check-config", str(file)]) == 0
     assert (
-        "warning: convert.zone of the file is overridden by EMISSIONS_EXPORTER_CONVERT_ZONE"
+        "warning: convert.zone in the file is overridden by EMISSIONS_EXPORTER_CONVERT_ZONE"
         in capsys.readouterr().err
     )
 

@@ -78,7 +78,7 @@ def test_a_file_that_was_edited_is_replaced_only_by_force(tmp_path, capsys):
     capsys.readouterr()
     assert main(["dashboards", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert f"1 of the files there would be replaced, first {mine}; " in said
+    assert f"1 existing files differ, first {mine}; " in said
     assert "--force" in said
     assert (mine.read_text(), other.exists()) == ("mine", False)
     assert main(["dashboards", str(tmp_path), "--force"]) == 0
@@ -118,7 +118,7 @@ def test_a_configuration_that_was_changed_is_kept_and_the_new_one_is_beside_it(
     assert (mine.read_text(), mine.stat().st_mode & 0o777) == (MINE, 0o600)
     assert (tmp_path / f"{name}.new").read_text() == shipped
     printed = capsys.readouterr()
-    assert f"{mine} was changed and is kept; {mine}.new is that of this version" in printed.err
+    assert f"{mine} was edited and is kept; the file of this version is {mine}.new" in printed.err
     assert f"{mine}.new" in printed.out.splitlines()
     assert str(mine) not in printed.out.splitlines()
 

@@ -54,7 +54,7 @@ def test_runs_of_a_daemon_that_has_ended_are_listed(home, show):
     shown = show("runs", "--format=json")
     assert runs_of(shown) == ["gpt", "bert"]
     assert shown.err == (
-        f"emissions-exporter: no daemon answered; runs are read from {path_in(home)}\n"
+        f"emissions-exporter: no daemon answered; reading runs from {path_in(home)}\n"
     )
 
 
@@ -74,7 +74,7 @@ def test_each_command_that_reads_runs_reads_the_ledger(home, show, arguments):
     written(home, ended("bert", 0, 9))
     shown = show(*arguments)
     assert "bert" in shown.out or "ada" in shown.out or "job" in shown.out
-    assert shown.err.count(f"runs are read from {path_in(home)}\n") == 1
+    assert shown.err.count(f"reading runs from {path_in(home)}\n") == 1
 
 
 def test_a_card_is_written_from_the_ledger_with_the_models_of_the_devices(home, show, tmp_path):
@@ -98,7 +98,7 @@ def test_an_unknown_run_is_an_error_that_names_the_ledger(home, show):
 def test_where_there_is_no_ledger_the_daemon_is_missed_and_the_places_are_named(home, show):
     said = show("runs", code=1).err
     assert "no daemon answered" in said
-    assert f"no ledger is in {home}, " in said
+    assert f"no ledger found in {home}, " in said
 
 
 @pytest.mark.parametrize("by_variable", [False, True])
@@ -154,8 +154,8 @@ class TestSeveralLedgers:
         written(places[0], ended("bert", 0, 9), ended("gpt", 0, 9))
         written(places[1], ended("bert", 10, 19), ended("gpt", 5, 14))
         _, added, excluded = show("runs").err.splitlines()
-        assert added.endswith("of run bert, the records of several ledgers are added up")
-        assert "of run gpt, several ledgers have records of the same time" in excluded
+        assert added.endswith("the records of run bert in several ledgers are added up")
+        assert "several ledgers have records of run gpt for the same time" in excluded
         shown = show("report", "gpt")
         assert "run bert" not in shown.err
 
@@ -167,7 +167,9 @@ class TestSeveralLedgers:
         shown = show("runs", "--by=user", code=1)
         assert shown.out == ""
         assert "upgrade the exporter" in shown.err
-        assert str(places[0]) in shown.err.partition("reads one of them alone: ")[2]
+        assert (
+            str(places[0]) in shown.err.partition("to read a single ledger, give --path.state: ")[2]
+        )
         assert runs_of(show("runs", "--format=json", f"--path.state={places[0]}")) == ["bert"]
 
     def test_of_which_one_may_not_be_read_are_read_without_it_which_is_said(self, places, show):
@@ -175,13 +177,13 @@ class TestSeveralLedgers:
         (places[3] / "ledger.sqlite").mkdir(parents=True)  # root may read every file
         shown = show("runs", "--format=json")
         assert runs_of(shown) == ["bert"]
-        assert f"{path_in(places[3])} is not read: Is a directory" in shown.err
+        assert f"{path_in(places[3])} is skipped: cannot be read: Is a directory" in shown.err
 
 
 def test_energy_that_only_the_journal_of_a_killed_daemon_has_is_said_to_be_missing(home, show):
     written(home, ended("bert", 0, 9), clean=False)
     said = show("report", "bert").err
-    assert f"{path_in(home)} lacks the energy used after 2023-11-14 22:13:21 UTC" in said
+    assert f"{path_in(home)} does not contain the energy used after 2023-11-14 22:13:21 UTC" in said
 
 
 def test_a_ledger_is_read_by_its_directory_and_no_daemon_is_asked(home, show, tmp_path):
@@ -189,7 +191,7 @@ def test_a_ledger_is_read_by_its_directory_and_no_daemon_is_asked(home, show, tm
     written(tmp_path / "copy", ended("gpt", 0, 9))
     shown = show("runs", "--format=json", f"--path.state={tmp_path / 'copy'}")
     assert runs_of(shown) == ["gpt"]
-    assert shown.err == f"emissions-exporter: runs are read from {path_in(tmp_path / 'copy')}\n"
+    assert shown.err == f"emissions-exporter: reading runs from {path_in(tmp_path / 'copy')}\n"
     assert (
         "ledger.sqlite cannot be read: No such file"
         in show("runs", f"--path.state={tmp_path}", code=1).err
@@ -221,7 +223,7 @@ class TestADaemonWithAnotherLedger:
         written(home, ended("bert", 0, 9))
         shown = show("report", "bert")
         assert shown.out.startswith("Run bert")
-        assert shown.err == f"emissions-exporter: runs are read from {path_in(home)}\n"
+        assert shown.err == f"emissions-exporter: reading runs from {path_in(home)}\n"
 
     def test_answers_for_a_run_that_no_ledger_has(self, daemon, home, show):
         written(home, ended("bert", 0, 9))
@@ -231,7 +233,7 @@ class TestADaemonWithAnotherLedger:
     def test_is_not_taken_for_all_that_there_is(self, daemon, home, show, arguments):
         written(home, ended("bert", 0, 9), ended("gpt", 0, 9))
         (line,) = show(*arguments).err.splitlines()
-        assert f"{path_in(home)} has 2 runs more" in line
+        assert f"not included: 2 runs in {path_in(home)}" in line
         assert line.endswith(f"--path.state={home} shows them")
 
     def test_is_not_said_to_lack_the_runs_of_its_own_ledger(self, daemon, home, show):

@@ -45,8 +45,7 @@ def test_all_runs_of_all_files_are_handed_over(history, capsys):
     said = capsys.readouterr()
     assert [len(runs) for runs in history.taken] == [2, 2]
     assert said.out.splitlines() == [
-        f"{path}: 2 runs taken in, 0 brought up to date, 0 known already; "
-        "1 earlier rows of the same runs"
+        f"{path}: 2 runs imported, 0 updated, 0 unchanged; 1 earlier rows of the same runs"
         for path in (TODAY, SHIFTED)
     ]
     assert said.err.splitlines() == [
@@ -94,10 +93,10 @@ def test_a_run_whose_last_row_is_refused_is_named_with_its_energy(capsys, tmp_pa
     assert main(["import", "codecarbon", "--dry-run", str(path)]) == 1
     said = capsys.readouterr()
     assert said.err == (
-        f"{path}: line 3: refused: gpu_energy cannot be '-0.0001'. Run r1 is not imported. "
+        f"{path}: line 3: rejected: gpu_energy cannot be '-0.0001'. Run r1 is not imported. "
         "The row has 150 Wh.\n"
     )
-    assert "0 runs would be taken in, 0 Wh" in said.out
+    assert "0 runs would be imported, 0 Wh" in said.out
 
 
 HEADER = "timestamp,run_id,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed\n"
@@ -110,9 +109,9 @@ EARLY, LATE = (
 @pytest.mark.parametrize(
     ("sound", "refused", "told"),
     [
-        (EARLY, LATE.replace(",0,", ",-1,"), "0 runs would be taken in, 0 Wh"),
-        (EARLY, LATE.replace(",0.15", ""), "0 runs would be taken in, 0 Wh"),
-        (LATE, EARLY.replace(",0.02,", ",-1,"), "1 runs would be taken in, 150 Wh"),
+        (EARLY, LATE.replace(",0,", ",-1,"), "0 runs would be imported, 0 Wh"),
+        (EARLY, LATE.replace(",0.15", ""), "0 runs would be imported, 0 Wh"),
+        (LATE, EARLY.replace(",0.02,", ",-1,"), "1 runs would be imported, 150 Wh"),
     ],
 )
 def test_a_refused_row_in_another_file_counts_as_well(capsys, tmp_path, sound, refused, told):
@@ -134,16 +133,16 @@ def test_grams_in_doubt_are_named_and_in_the_exit_code(capsys, tmp_path):
     assert main(["import", "codecarbon", "--dry-run", str(path)]) == 1
     said = capsys.readouterr()
     assert said.err == (
-        f"{path}: line 2: emissions cannot be ''; the energy of the run is imported, its grams "
+        f"{path}: line 2: emissions cannot be ''; the energy of the run is imported, its emissions "
         "are unknown\n"
     )
-    assert "1 runs would be taken in, 35.0 Wh, 0 g CO2eq; 1 without grams" in said.out
+    assert "1 runs would be imported, 35.0 Wh, 0 g CO2eq; 1 without emissions" in said.out
 
 
 def test_a_dry_run_asks_nobody(capsys, tmp_path):
     none = f"--socket.path={tmp_path / 'none'}"
     assert main(["import", "codecarbon", TODAY, "--dry-run", none]) == 0
-    assert "2 runs would be taken in, 0.025 Wh, 1.37 mg CO2eq" in capsys.readouterr().out
+    assert "2 runs would be imported, 0.025 Wh, 1.37 mg CO2eq" in capsys.readouterr().out
 
 
 def test_a_line_that_is_refused_is_named_and_the_rest_taken_in(history, capsys, tmp_path):
@@ -152,9 +151,9 @@ def test_a_line_that_is_refused_is_named_and_the_rest_taken_in(history, capsys, 
         path.write_text(file.read() + "\x1b[2J,a,row\n")
     assert main(["import", "codecarbon", str(path), f"--socket.path={history.path}"]) == 1
     said = capsys.readouterr()
-    assert f"{path}: line 5: refused: 35 cells are missing" in said.err
+    assert f"{path}: line 5: rejected: 35 cells are missing" in said.err
     assert "\x1b" not in said.err
-    assert "1 refused" in said.out
+    assert "1 rejected" in said.out
     assert len(history.taken[0]) == 2
 
 
@@ -177,7 +176,7 @@ def test_times_are_of_the_zone_that_is_named(history, monkeypatch):
     [
         (["othertool", TODAY], "invalid choice"),
         (["codecarbon"], "required: FILE"),
-        (["codecarbon", TODAY, "--timezone=../etc"], "expected a zone as Europe/Berlin"),
+        (["codecarbon", TODAY, "--timezone=../etc"], "expected a time zone such as Europe/Berlin"),
     ],
 )
 def test_a_wrong_call_says_what_is_right(capsys, arguments, why):

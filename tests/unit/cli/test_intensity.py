@@ -67,14 +67,17 @@ def test_it_says_the_value_and_where_it_comes_from(daemon, says):
 
 def test_the_second_intensity_is_said_beside_it(daemon, says):
     daemon["state"] = state(second={"why": "watttime: 500 g/kWh (direct), WattTime"})
-    assert says()[1][-1] == "besides: watttime: 500 g/kWh (direct), WattTime"
+    assert says()[1][-1] == "second intensity: watttime: 500 g/kWh (direct), WattTime"
 
 
 def test_without_a_value_it_says_why_and_fails(daemon, says):
     daemon["state"] = state(
         factor=None, why="uk has no value; the carbon counter does not increase"
     )
-    assert says() == (1, ["no value", "uk has no value; the carbon counter does not increase"])
+    assert says() == (
+        1,
+        ["no carbon intensity", "uk has no value; the carbon counter does not increase"],
+    )
 
 
 def test_the_greenest_window_is_named_with_what_it_saves(daemon, says):
@@ -84,11 +87,11 @@ def test_the_greenest_window_is_named_with_what_it_saves(daemon, says):
         0,
         [
             (
-                "greenest 1 h 0 min: from 2025-01-01 14:10:00 to 2025-01-01 15:10:00 UTC, "
+                "lowest for 1 h 0 min: from 2025-01-01 14:10:00 to 2025-01-01 15:10:00 UTC, "
                 "100 g/kWh on average"
             ),
-            "beginning now: 300 g/kWh",
-            "saving against now: 67 %",
+            "starting now: 300 g/kWh on average",
+            "saving compared with starting now: 67 %",
         ],
     )
 
@@ -117,7 +120,7 @@ def test_without_a_forecast_that_is_long_enough_it_says_so_and_fails(
     daemon["state"] = state(ahead)
     code, lines = says(*arguments)
     assert code == 1
-    assert lines[-1].startswith("no forecast that is long enough")
+    assert lines[-1].startswith("no forecast covers --duration")
 
 
 def test_as_json_it_is_the_answer_of_the_daemon_with_the_window(daemon, says):
@@ -144,7 +147,7 @@ def test_as_json_without_a_window_that_is_null(daemon, says):
 
 def test_an_intensity_of_nothing_saves_nothing(daemon, says):
     daemon["state"] = state([(0, 0.0), (HOUR, 0.0)], factor={**FACTOR, "grams_per_kwh": 0.0})
-    assert says("--forecast", "2h")[1][-1] == "beginning now: 0 g/kWh"
+    assert says("--forecast", "2h")[1][-1] == "starting now: 0 g/kWh on average"
 
 
 def test_a_zone_is_looked_up_in_the_tables_and_nobody_is_asked(daemon, says):
@@ -174,7 +177,7 @@ def test_without_a_daemon_the_sources_that_are_set_are_used(daemon, says, tmp_pa
     config.write_text("convert: {zone: FR, grams_per_kwh: 12.5}")
     code, lines = says("--config.file", str(config))
     assert (code, lines[0]) == (0, "12.5 g/kWh in FR")
-    assert lines[1].endswith("(no daemon answered; asked by this command)")
+    assert lines[1].endswith("(no daemon answered; queried by this command)")
 
 
 def test_without_a_daemon_live_sources_are_asked_and_listed(daemon, says, tmp_path):
@@ -203,7 +206,7 @@ def test_a_daemon_that_was_named_and_does_not_answer_is_a_failure(daemon, capsys
 def test_what_is_no_duration_is_refused(capsys, duration):
     with pytest.raises(SystemExit):
         main(["intensity", f"--forecast={duration}"])
-    assert "expected a duration like 90m, 4h or 2d" in capsys.readouterr().err
+    assert "expected a duration such as 90m, 4h or 2d" in capsys.readouterr().err
 
 
 def test_what_moves_the_cursor_is_not_printed(daemon, says):

@@ -62,19 +62,19 @@ def test_a_run_is_chosen_by_its_id_or_its_name(show, said, tmp_path):
         "small",
         "large",
     ]
-    assert "no run has the id or the name ''" in said("", "--from", str(path))
+    assert "no run has the id or name ''" in said("", "--from", str(path))
 
 
 def test_a_run_that_is_not_there_is_an_error(said, daemon):
     found = said(f"--socket.path={daemon.path}", "small", "nobody")
-    assert "no run has the id or the name 'nobody'; without RUN all are shown" in found
+    assert "no run has the id or name 'nobody'; omit RUN to show all runs" in found
 
 
 def test_a_run_that_serves_another_is_said_to_be_in_its_row(said, tmp_path):
     path = tmp_path / "runs.json"
     serving = record("s", 1.0, labels={"serves": "small"}, units={"requests": 1.0})
     path.write_text(json.dumps([RUNS[0], serving]))
-    assert "'s' uses the outcome of another run" in said("s", "--from", str(path))
+    assert "'s' uses the result of another run" in said("s", "--from", str(path))
 
 
 def names(text):
@@ -149,7 +149,7 @@ def test_a_machine_without_runs_has_an_empty_leaderboard(show, tmp_path):
 
 
 def test_a_choice_that_leaves_nothing_says_how_many_there_were(show, file):
-    assert show("--from", file, "--user=nobody") == ("None of 3 records of runs is as asked for.\n")
+    assert show("--from", file, "--user=nobody") == ("None of 3 runs matches the filters.\n")
 
 
 def test_a_daemon_without_runs_says_what_makes_one(show, daemon):

@@ -36,7 +36,7 @@ def test_a_replay_has_an_agent_socket_of_its_own_and_says_how_to_ask_it(played, 
     assert len(set(sockets)) == 2
     for config in played:
         assert os.path.dirname(config.expose.socket) == config.account.state_directory
-    assert f"runs --socket.path={sockets[0]}` lists those" in capsys.readouterr().out
+    assert f"runs --socket.path={sockets[0]}` lists them" in capsys.readouterr().out
 
 
 def test_a_socket_that_is_set_is_used(played, monkeypatch, tmp_path):

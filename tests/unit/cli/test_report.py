@@ -34,7 +34,7 @@ def test_a_refusal_of_the_server_is_one_line_without_the_token(said, server, tmp
     path = tmp_path / "token"
     path.write_text(TOKEN + "\n")
     line = said("bert", f"--prometheus={server.url}", f"--prometheus.token-file={path}")
-    assert "answered 401" in line
+    assert "answered with status 401" in line
     assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
@@ -50,11 +50,15 @@ def test_a_token_file_that_is_not_there_is_an_error(said, server):
 
 
 def test_a_password_in_the_address_is_refused(said):
-    assert "may have no user, password" in said("bert", "--prometheus", f"http://u:{TOKEN}@host")
+    assert "must not contain a user, a password" in said(
+        "bert", "--prometheus", f"http://u:{TOKEN}@host"
+    )
 
 
 def test_groups_are_not_known_to_prometheus(said, server):
-    assert "--group is not known" in said("--group=g", "--prometheus", server.url)
+    assert "--group cannot be used with --prometheus" in said(
+        "--group=g", "--prometheus", server.url
+    )
 
 
 def test_something_must_be_named(said, server):
@@ -65,11 +69,13 @@ def test_something_must_be_named(said, server):
 def test_a_look_back_that_is_none_is_refused(text, server, capsys):
     with pytest.raises(SystemExit):
         main(["report", "bert", "--prometheus", server.url, f"--since={text}"])
-    assert "expected a duration as 12h or 30d" in capsys.readouterr().err
+    assert "expected a duration such as 12h or 30d" in capsys.readouterr().err
 
 
 def test_a_final_run_without_a_group_is_refused(said):
-    assert said("bert", "--final", "bert-2").endswith("give --group as well")
+    assert said("bert", "--final", "bert-2").endswith(
+        "--final requires --group: it selects the final run of a group"
+    )
 
 
 def test_a_password_is_read_from_a_file_or_the_environment(said, server, tmp_path, monkeypatch):
@@ -86,11 +92,14 @@ def test_a_password_is_read_from_a_file_or_the_environment(said, server, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--prometheus.user=ada"], "--prometheus.user: no password: name its file"),
-        (["--prometheus.password-file=/p"], "--prometheus.password-file: give --prometheus.user"),
+        (["--prometheus.user=ada"], "--prometheus.user requires a password: give its file"),
+        (
+            ["--prometheus.password-file=/p"],
+            "--prometheus.password-file requires --prometheus.user",
+        ),
         (
             ["--prometheus.user=ada", "--prometheus.token-file=/t"],
-            "--prometheus.user and --prometheus.token-file are given; give one",
+            "--prometheus.user and --prometheus.token-file exclude each other",
         ),
     ],
 )

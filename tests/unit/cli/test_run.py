@@ -134,15 +134,13 @@ def test_a_budget_that_is_exceeded_while_the_command_runs_is_said_once(
     monkeypatch.setattr(run, "run_child", command)
     call(daemon, *([f"--budget-grams={grams}"] if grams is not None else []))
     err = capsys.readouterr().err
-    assert err.count(f"g CO2eq, more than its budget of {grams} g; the command continues") == (
-        warnings
-    )
+    assert err.count(f"exceeded its budget of {grams} g: it has emitted ") == warnings
 
 
 def test_a_run_that_continues_says_what_this_command_used_of_it(daemon, started, capsys):
     daemon.ends = [(200, {**ENDED, "energy_uj": 6_600_000, "carbon_ng": 2 * 10**9})]
     call(daemon)
-    said = "This command used 3.60 J, 1.10 g CO2eq of them"
+    said = "This command used 3.60 J and emitted 1.10 g CO2eq"
     assert capsys.readouterr().err.count(said) == 1
 
 
@@ -152,7 +150,7 @@ def test_runs_inside_the_command_are_named_beside_its_own_energy(daemon, started
         for run_id, inside in (("lr-1", "bert"), ("lr-2", "bert"), ("another", "other"))
     ]
     call(daemon, f"--output={tmp_path / 'record.json'}")
-    assert "with inner  5.00 J, 1.10 g CO2eq; 2 runs inside it, counted apart" in (
+    assert "with inner  5.00 J, 1.10 g CO2eq; 2 runs inside it, counted separately" in (
         capsys.readouterr().err
     )
     inner = json.loads((tmp_path / "record.json").read_text())["inner"]
@@ -258,14 +256,14 @@ class TestWithoutADaemon:
         self, alone, started, capsys, monkeypatch
     ):
         def fail(environment):
-            raise AgentUnreachable("a daemon of your own cannot be started: no sh")
+            raise AgentUnreachable("private daemon cannot be started: no sh")
 
         monkeypatch.setattr(private_daemon, "start_private_daemon", fail)
         started.code = 3
         assert self.begin() == 3
         assert started.commands == [["sh", "-c", "exit 3"]]
         assert capsys.readouterr().err == (
-            "emissions-exporter: not measured: a daemon of your own cannot be started: no sh\n"
+            "emissions-exporter: not measured: private daemon cannot be started: no sh\n"
         )
 
     def test_none_is_started_for_a_run_that_a_daemon_refuses(
@@ -301,7 +299,7 @@ class TestFolded:
     def test_is_said_instead_of_a_receipt_of_many_runs(self, daemon, started, capsys):
         assert call(daemon, "--run-id=bert") == 0
         said = capsys.readouterr().err
-        assert "counted in `other` and gets no receipt" in said
+        assert "counted in run `other`, and no receipt" in said
         assert "Run other" not in said
 
     def test_does_not_end_what_others_share(self, daemon, started):
@@ -342,7 +340,7 @@ class TestTheEnd:
         monkeypatch.setattr(run, "run_child", lambda *_: os.unlink(daemon.path) or 0)
         assert call(daemon) == 0
         said = capsys.readouterr().err
-        assert "no receipt: the daemon is gone" in said
+        assert "no receipt: the daemon does not answer" in said
         assert "emissions-exporter report bert" in said
         open(daemon.path, "x").close()
 
@@ -416,5 +414,5 @@ def test_a_status_line_is_no_longer_than_the_terminal_is_wide(until_looked, on_t
 def test_a_budget_that_is_no_amount_is_refused_before_the_command_runs(capsys, tmp_path, grams):
     with pytest.raises(SystemExit):
         main(["run", f"--budget-grams={grams}", "--", "touch", str(tmp_path / "begun")])
-    assert f"expected grams, as 12.5, found '{grams}'" in capsys.readouterr().err
+    assert f"expected grams, such as 12.5, found '{grams}'" in capsys.readouterr().err
     assert not (tmp_path / "begun").exists()

@@ -164,7 +164,9 @@ def test_labels_that_no_report_shows_are_named(capsys, tmp_path):
         labels = ["--label=location=Bonn", "--label=hardware_used=1 laptop"]
         assert main([*arguments, *labels]) == 0
         err = capsys.readouterr().err
-        assert "--label location: no report but JSON shows that; known are training_type," in err
+        assert (
+            "--label location: shown only in JSON; labels of other formats: training_type," in err
+        )
         assert main([*arguments, *labels, "--format=json"]) == 0
         assert main([*arguments, labels[1]]) == 0
         assert capsys.readouterr().err == ""
@@ -180,7 +182,7 @@ def test_the_newest_runs_are_listed_up_to_a_limit(show, capsys):
     for limit in ("0", "-1", "x"):
         with pytest.raises(SystemExit):
             main(["runs", f"--limit={limit}"])
-    assert "expected a number from 1 on" in capsys.readouterr().err
+    assert "expected a number of at least 1" in capsys.readouterr().err
 
 
 def test_a_final_run_of_another_group_is_refused(capsys, tmp_path):
@@ -189,7 +191,7 @@ def test_a_final_run_of_another_group_is_refused(capsys, tmp_path):
     with serving(str(tmp_path / "agent.sock"), answers):
         arguments = ["--group=sweep", "--final=x", f"--socket.path={answers.path}"]
         assert main(["report", *arguments]) == 1
-    assert "no run of group sweep has that id or name" in capsys.readouterr().err
+    assert "no run of group sweep has this id or name" in capsys.readouterr().err
 
 
 def test_what_a_run_did_not_say_is_said_afterwards(show):
@@ -265,7 +267,7 @@ def test_a_daemon_that_does_not_know_namespaces_is_named(show, capsys, tmp_path)
     with serving(str(tmp_path / "old.sock"), answers):
         assert main(["runs", "--namespace=nlp", f"--socket.path={answers.path}"]) == 1
     assert (
-        "older than this program and does not select runs by namespace" in capsys.readouterr().err
+        "older than this program and does not filter runs by namespace" in capsys.readouterr().err
     )
 
 
@@ -377,8 +379,8 @@ def test_an_id_takes_precedence_over_a_name(report):
 def test_of_several_runs_with_one_name_the_newest_is_reported_and_the_others_are_named(report):
     code, out, err = report("bert", {"other": "gpt", **{f"r{n}": "bert" for n in range(8)}})
     assert (code, json.loads(out)["run_id"]) == (0, "r0")
-    assert "8 runs are named 'bert'; this is the newest, r0. " in err
-    assert "The ids of the others: r1, r2, r3, r4, r5, ...\n" in err
+    assert "8 runs are named 'bert'; showing the newest, r0. " in err
+    assert "Ids of the others: r1, r2, r3, r4, r5, ...\n" in err
 
 
 def test_a_name_of_one_run_is_no_reason_for_a_note(report):

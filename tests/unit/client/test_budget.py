@@ -20,9 +20,7 @@ def test_a_budget_that_will_be_passed_is_said_once_and_again_when_it_is(caplog):
     budget = RunBudget(5.0, "warn", "warn")
     for _ in range(3):
         budget.check(run_of(1.0, 6.0, 10.0))
-    said = (
-        "run bert will have emitted 8 g CO2eq (6 to 10) when its work is done, of a budget of 5 g"
-    )
+    said = "run bert is forecast to emit 8 g CO2eq (6 to 10) in total, of a budget of 5 g"
     assert [record.message for record in caplog.records] == [said]
     for _ in range(3):
         budget.check(run_of(6.0, 6.0, 10.0))

@@ -87,5 +87,5 @@ def test_one_that_ends_at_once_is_not_waited_for_and_its_last_words_are_said(pla
     (place / "broken").touch()
     monkeypatch.setattr(private_daemon, "START_TIMEOUT_SECONDS", 3600.0)
     monkeypatch.setattr(private_daemon, "OTHERS_SECONDS", 0.0)
-    with pytest.raises(AgentUnreachable, match=r"daemon\.log, which ends: a word for the log$"):
+    with pytest.raises(AgentUnreachable, match=r"daemon\.log; last line: a word for the log$"):
         private_daemon.start_private_daemon(os.environ)

@@ -120,7 +120,7 @@ def test_what_cannot_be_sent_is_said_and_the_program_goes_on(runs, caplog):
 def test_an_interval_that_is_none_is_said_and_the_program_goes_on(runs, caplog):
     with track_as_shipped("bert", receipts=None, interval_seconds="often"):
         pass
-    assert "not measured, the program goes on" in caplog.text
+    assert "not measured, the program continues" in caplog.text
 
 
 def test_receipts_stay_where_they_were_asked_for(runs, tmp_path, monkeypatch):
@@ -157,7 +157,7 @@ def test_where_no_daemon_can_be_started_that_is_tried_and_said_once(nobody, monk
     monkeypatch.setattr("exporter.client.agent_client.default_sockets", list)
     monkeypatch.setattr("exporter.client.registration.Registration._no_private", "")
     monkeypatch.setattr(private_daemon, "start_private_daemon", fail)
-    monkeypatch.setattr(track_as_shipped, "_complained", set())
+    monkeypatch.setattr(track_as_shipped, "_warned", set())
     for _ in range(3):
         with track("alone"):
             pass
