@@ -11,7 +11,7 @@ from exporter.client.log import warn
 
 
 class InferenceCost(NamedTuple):
-    """Per inference; nan where nobody measured, or, for the errors, where there was one round."""
+    """Per inference; nan without a measurement, and for the errors with a single round."""
 
     grams: float
     grams_error: float
@@ -59,7 +59,7 @@ def inference_cost(
         options["run_id"], options["job_id"] = run.run_id, run.job_id
         seen.append(_round(calls * inferences_per_call, seconds, before, run))
         if not run.is_measured:
-            warn("what an inference costs is not known: nobody measures")
+            warn("the cost of an inference is unknown: the run is not measured")
             break
     return _cost(seen)
 

@@ -48,7 +48,7 @@ def parsed(line: str) -> tuple[str, str]:
 def usage_line(run: Run) -> str:
     """One line of what a run used."""
     if not run.record:
-        return "emissions: nobody measured it"
+        return "emissions: not measured"
     record = run.record
     return (
         f"emissions: {formatting.energy(record['energy_uj'])}, "

@@ -41,7 +41,7 @@ def test_small_modules_with_one_importer_are_listed(record_property):
     "source",
     [
         'log.info(f"run {run} began")',
-        "log.warning(note)",
+        "log.warning(text)",
         'log.error("%s", error)',
         "log.info(a or b)",
     ],
