@@ -1,4 +1,4 @@
-"""A program that measures itself: `python examples/python_script.py`, with or without a daemon."""
+"""Measure a program: `python examples/python_script.py`, with or without a running daemon."""
 
 from exporter.client import track
 
@@ -6,7 +6,7 @@ STEPS = 20
 
 
 def step() -> float:
-    """Something that uses the processor, in place of a training step."""
+    """Use the CPU, as a training step would."""
     return sum(number**0.5 for number in range(300_000))
 
 

@@ -1,7 +1,7 @@
-"""Four ranks as a launcher starts them; together they are one run.
+"""Start four ranks like a launcher does; together they are one run.
 
-Under `torchrun`, `srun` or `mpirun` the rank needs no more than the `with` line: its ids come from
-the launcher's environment.
+With `torchrun`, `srun` or `mpirun`, only the `with` line is required, because the ids come from the
+launcher's environment.
 """
 
 import os
@@ -14,7 +14,7 @@ RANKS = 4
 
 
 def rank() -> None:
-    """One rank's work."""
+    """Do the work of one rank."""
     with track("ranks", progress=False) as run:
         sum(number**0.5 for number in range(3_000_000))
         run.count(samples=8)

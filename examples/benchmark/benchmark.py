@@ -1,7 +1,7 @@
-"""Seven models: how good each is, what it cost to train, and what it costs to use.
+"""Compare seven models by accuracy and by the emissions of training and inference.
 
-`python examples/benchmark/benchmark.py` needs scikit-learn. Each training is a run, and so is each
-round of inferences, with the label `serves`; their records land in `emissions/benchmark`.
+`python examples/benchmark/benchmark.py` requires scikit-learn. Each training is a run, and so is
+each round of inferences, with the label `serves`. Records are written to `emissions/benchmark`.
 """
 
 import argparse
@@ -19,16 +19,16 @@ from threadpoolctl import threadpool_limits
 from exporter.client import Run, track
 
 BATCH = 50
-"""Images that are asked for at once."""
+"""Images per call of `predict`."""
 
 
 def main() -> int:
-    """Train and use all models, then compare what is known of them."""
+    """Train and use all models, then compare their records."""
     options = _options()
     job_id = options.job_id or time.strftime("benchmark-%Y%m%d-%H%M%S")
     receipts = Path(options.receipts) / job_id
     pictures = digits(options.images)
-    # Threads that wait for each other would be paid for as work.
+    # The CPU time of threads that wait for each other would be charged to the run.
     with threadpool_limits(1):
         for name, model in MODELS.items():
             run, fitted = train(name, model, pictures, job_id, receipts)
@@ -39,21 +39,23 @@ def main() -> int:
         print("Nothing was measured.", file=sys.stderr)
         return 1
     board = [sys.executable, "-m", "exporter", "leaderboard", "--from", *records]
-    asked = ["--metric=accuracy", "--per=inferences", "--sort=per-result"]
+    arguments = ["--metric=accuracy", "--per=inferences", "--sort=per-result"]
     if options.html:
-        subprocess.run([*board, *asked, "--format=html", f"--output={options.html}"], check=True)
+        subprocess.run(
+            [*board, *arguments, "--format=html", f"--output={options.html}"], check=True
+        )
     if options.plots:
-        asked.append(f"--plots={options.plots}")
-    return subprocess.run([*board, *asked], check=False).returncode
+        arguments.append(f"--plots={options.plots}")
+    return subprocess.run([*board, *arguments], check=False).returncode
 
 
-def train(name: str, model: Model, known: Digits, job_id: str, receipts: Path) -> tuple[Run, Any]:
-    """The run of a training, cross-validation and test, and the model that came of it."""
+def train(name: str, model: Model, data: Digits, job_id: str, receipts: Path) -> tuple[Run, Any]:
+    """Train, cross-validate and test a model; return the run and the fitted model."""
     with track(name, run_id=name, job_id=job_id, receipts=str(receipts)) as run:
-        folds = cross_val_score(model.make(), known.images, known.digits, cv=5)
-        fitted = model.make().fit(known.images, known.digits)
+        folds = cross_val_score(model.make(), data.images, data.digits, cv=5)
+        fitted = model.make().fit(data.images, data.digits)
         run.log(
-            accuracy=fitted.score(known.test_images, known.test_digits),
+            accuracy=fitted.score(data.test_images, data.test_digits),
             accuracy_of_folds=folds.mean(),
             parameters=model.parameters(fitted),
         )
@@ -61,9 +63,9 @@ def train(name: str, model: Model, known: Digits, job_id: str, receipts: Path) -
 
 
 def use(
-    trained: Run, fitted: Any, known: Digits, number: int, seconds: float, receipts: Path
+    trained: Run, fitted: Any, data: Digits, number: int, seconds: float, receipts: Path
 ) -> None:
-    """One round of inferences, for so many seconds of processor time."""
+    """Run one round of inferences for `seconds` of CPU time."""
     with track(
         f"{trained.run_id}-use-{number}",
         run_id=f"{trained.run_id}-use-{number}",
@@ -74,20 +76,20 @@ def use(
         until = time.process_time() + seconds
         first = 0
         while time.process_time() < until:
-            fitted.predict(known.test_images[first : first + BATCH])
-            run.count(inferences=len(known.test_images[first : first + BATCH]))
-            first = (first + BATCH) % len(known.test_images)
+            fitted.predict(data.test_images[first : first + BATCH])
+            run.count(inferences=len(data.test_images[first : first + BATCH]))
+            first = (first + BATCH) % len(data.test_images)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--job-id", default="", help="What the runs belong to; else the time.")
+    parser.add_argument("--job-id", default="", help="Job id of all runs; default: from the time.")
     parser.add_argument("--receipts", default="emissions/benchmark", metavar="DIRECTORY")
-    parser.add_argument("--rounds", type=int, default=3, help="Of inferences, for their spread.")
-    parser.add_argument("--seconds", type=float, default=2.0, help="Of each round.")
-    parser.add_argument("--images", type=int, help="Use only so many.")
-    parser.add_argument("--html", metavar="FILE", help="Write the leaderboard there too.")
-    parser.add_argument("--plots", metavar="DIRECTORY", help="Write the plots there, PNG and SVG.")
+    parser.add_argument("--rounds", type=int, default=3, help="Rounds of inferences.")
+    parser.add_argument("--seconds", type=float, default=2.0, help="CPU time of each round.")
+    parser.add_argument("--images", type=int, help="Number of images to use; default: all.")
+    parser.add_argument("--html", metavar="FILE", help="Also write the leaderboard to this file.")
+    parser.add_argument("--plots", metavar="DIRECTORY", help="Write the plots as PNG and SVG.")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that come with scikit-learn, and each of them moved a little."""
+"""The 1,797 handwritten digits of scikit-learn, augmented by shifted copies."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ MOVES = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
 
 
 class Digits(NamedTuple):
-    """Images of 64 pixels, 0 to 1, and which digit each is."""
+    """Images of 64 pixels, 0 to 1, and their digits."""
 
     images: Any
     digits: Any
@@ -19,7 +19,7 @@ class Digits(NamedTuple):
 
 
 def digits(most: int | None = None) -> Digits:
-    """A quarter is kept for the test; no image is in both, moved or not."""
+    """Split off a quarter for the test; no image, shifted or not, is in both parts."""
     images, names = load_digits(return_X_y=True)
     images, test_images, names, test_names = train_test_split(
         images[:most] / 16.0, names[:most], test_size=0.25, random_state=0
@@ -28,7 +28,7 @@ def digits(most: int | None = None) -> Digits:
 
 
 def _moved(images: Any) -> Any:
-    """All images as they are, then all of them one pixel to each side."""
+    """All images, followed by copies shifted by one pixel in each direction."""
     square = images.reshape(-1, 8, 8)
     moved = [np.roll(square, move, axis=(1, 2)) for move in MOVES]
     return np.concatenate(moved).reshape(-1, 64)

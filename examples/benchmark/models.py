@@ -1,4 +1,4 @@
-"""Seven small models of scikit-learn, and how many numbers each keeps to predict with."""
+"""Seven small scikit-learn models, and functions that count their parameters."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,7 +15,7 @@ SEED = 0
 
 
 class Model(NamedTuple):
-    """How to make one, and how to count the parameters of a fitted one."""
+    """A factory of a model, and a function that counts the parameters of a fitted model."""
 
     make: Callable[[], Any]
     parameters: Callable[[Any], int]

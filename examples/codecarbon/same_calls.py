@@ -1,19 +1,20 @@
-"""A program that was written for CodeCarbon; only the import is another one.
+"""A program that was written for CodeCarbon; only the import is different.
 
-`python examples/codecarbon/same_calls.py` writes emissions.csv, and its tasks in a file beside it.
+`python examples/codecarbon/same_calls.py` writes emissions.csv, and its tasks to another file in
+the same directory.
 """
 
 from exporter.integrations.codecarbon import EmissionsTracker, track_emissions
 
 
 def work(size: int) -> float:
-    """Something that uses the processor, in place of a training."""
+    """Use the CPU, as a training would."""
     return sum(number**0.5 for number in range(size))
 
 
 @track_emissions(project_name="decorated", tracking_mode="process")
 def evaluate() -> float:
-    """A function with a row of its own."""
+    """A function that is measured separately and has its own row."""
     return work(2_000_000)
 
 

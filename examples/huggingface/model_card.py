@@ -1,8 +1,8 @@
-"""The emissions of a piece of work in a model's card, and the card checked.
+"""Write the emissions of a run to a model card, and check the card.
 
 python3 model_card.py
 
-The card is the README.md of a new folder, tiny-model, as `save_pretrained` would make it.
+The card is the README.md of a new directory, tiny-model, as `save_pretrained` would create it.
 """
 
 import os
@@ -16,7 +16,7 @@ CARD = os.path.join(MODEL, "README.md")
 
 
 def train() -> None:
-    """Stands for the training."""
+    """Use the CPU, as a training would."""
     for _ in range(40):
         sum(n * n for n in range(500_000))
 

@@ -1,4 +1,4 @@
-"""A small model of Keras, with energy and grams in the logs of its epochs.
+"""Train a small Keras model, with energy and grams in the logs of its epochs.
 
 pip install '/path/to/clone[keras]' jax
 KERAS_BACKEND=jax python train.py

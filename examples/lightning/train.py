@@ -1,4 +1,4 @@
-"""A model of Lightning whose loggers get energy and grams.
+"""Train a Lightning model and log its energy and grams with its loggers.
 
 pip install '/path/to/clone[lightning]'
 """
@@ -10,22 +10,22 @@ from exporter.integrations.lightning import Emissions
 
 
 class Sums(lightning.LightningModule):
-    """Learns to add."""
+    """Model that learns to add numbers."""
 
     def __init__(self) -> None:
-        """One layer."""
+        """Create a model with one layer."""
         super().__init__()
         self.layer = torch.nn.Linear(16, 1)
 
     def training_step(self, batch: list[torch.Tensor]) -> torch.Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         inputs, wanted = batch
         loss = torch.nn.functional.mse_loss(self.layer(inputs), wanted)
         self.log("loss", loss)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimizer."""
+        """Return the optimizer."""
         return torch.optim.Adam(self.parameters())
 
 

@@ -1,6 +1,6 @@
-"""The example of mlflow-emissions-sdk; only the import is another.
+"""The example of mlflow-emissions-sdk; only the import is different.
 
-It needs a tracking server: `mlflow server --port 5000`, or another one in MLFLOW_TRACKING_URI.
+It requires a tracking server: `mlflow server --port 5000`, or the server in MLFLOW_TRACKING_URI.
 
 pip install '/path/to/clone[mlflow]' mlflow scikit-learn
 """

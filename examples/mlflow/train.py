@@ -1,4 +1,4 @@
-"""A model of scikit-learn on MLflow, with what its training and its inference emit.
+"""Log the emissions of training and inference of a scikit-learn model to MLflow.
 
 pip install '/path/to/clone[mlflow]' mlflow scikit-learn
 MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python train.py

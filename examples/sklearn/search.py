@@ -1,4 +1,4 @@
-"""A search whose fits say what each of them used.
+"""Measure each fit of a parameter search.
 
 pip install '/path/to/clone[sklearn]'
 """

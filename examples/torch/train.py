@@ -1,4 +1,4 @@
-"""A plain loop of PyTorch: one line for its epochs, one for its batches."""
+"""Measure a plain PyTorch loop: one line for its epochs, one for its batches."""
 
 import torch
 

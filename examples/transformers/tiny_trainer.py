@@ -1,4 +1,4 @@
-"""A model of 20,000 parameters learns to tell two kinds of noise apart; its emissions are logged.
+"""Train a model of 20,000 parameters to classify two kinds of noise, and log its emissions.
 
 pip install '/path/to/clone[transformers]' 'transformers[torch]'
 python3 tiny_trainer.py
@@ -7,7 +7,7 @@ python3 tiny_trainer.py
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
-import exporter.integrations.transformers  # noqa: F401  makes the name below known
+import exporter.integrations.transformers  # noqa: F401  registers report_to="emissions"
 
 config = BertConfig(
     vocab_size=64,

@@ -17,16 +17,16 @@ SECONDS_PER_DAY = 86_400
 
 INTRO = """# Performance
 
-What the exporter costs, measured by `make bench`. It writes this page.
+This page reports the resource usage of the exporter. `make bench` measures it and writes the page.
 
-Times are CPU time unless they are called wall time: of a daemon's main thread from
-`/proc/PID/schedstat`, of a whole process from its CPU clock, both to the nanosecond. Ticks come at
-a true 1 Hz, since a tight loop would find everything in the cache.
+Times are CPU time unless they are marked as wall time. The CPU time of a daemon's main thread is
+read from `/proc/PID/schedstat`, that of a process from its CPU clock, both in nanoseconds. Ticks
+run at 1 Hz, as in production, because a tight loop would find all data in the CPU cache.
 
-The state has no pods, and GPUs only where that is said: two made-up sockets with memory, and
-{runs} runs that own {reference:,} processes. Each of those wakes 1 to 20 times a second for 10 us.
-In one second, {changed:.0%} of their lines in `/proc` changed; a line that did not change is read
-but not parsed again, so busier processes cost more.
+The simulated host has two sockets with memory, no pods, and no GPUs unless stated otherwise, with
+{runs} runs that own {reference:,} processes. Each process wakes 1 to 20 times a second for 10 us.
+In one second, {changed:.0%} of their lines in `/proc` changed. The exporter reads unchanged lines
+but does not parse them again, so busier processes cost more.
 
 Measured on {cores} hardware threads, Linux {kernel}, Python {python}{noise}.
 """
@@ -38,21 +38,21 @@ BUDGET = """
 |---|---|---|---|---|
 {rows}
 
-A *tick* is the CPU time of the daemon's main thread in one second that holds one tick: sampling,
+*Tick* is the CPU time of the daemon's main thread in one second with one tick: sampling,
 attribution, conversion, journal, and rendering of the page. The *floor* is a C program that reads
-the same files, kept open, and lists `/proc`, in the same run with the daemon stopped; it parses
-and keeps nothing. It took {floor} ms, and the tick {ratio:.1f} times that (aim 2.2).
+the same files, kept open, and lists `/proc`, in the same measurement with the daemon stopped. It
+does not parse or store the data. It took {floor} ms, and the tick {ratio:.1f} times that (aim 2.2).
 
-The *scrape* is that of a second daemon with a page of {scrape_samples:,} samples, which it renders
-again each second: {scrapes} scrapes over one connection, less what the daemon used without them.
-*Render* is that of a made-up page whose numbers all change; Python's own `repr` of a float, in the
-same moments, tells how fast the machine was.
+*Scrape* is measured on a second daemon with a page of {scrape_samples:,} samples, which it renders
+every second: {scrapes} scrapes over one connection, less the CPU time of the daemon without
+scrapes. *Render* is measured on a synthetic page on which all values change. The time of Python's
+own `repr` of a float, measured at the same time, shows the speed of the machine.
 
-The *start* is wall time, with a ledger to read and {reference:,} processes to find; the fastest of
-{starts} took {start_min:.0f} ms. *Writes* are those of {seconds} s with two commits; the file
-system's own journal comes on top.
+*Exec to first page* is wall time, with a ledger to read and {reference:,} processes to find; the
+fastest of {starts} took {start_min:.0f} ms. *Disk writes* are measured over {seconds} s with two
+commits. The journal of the file system is not included.
 
-The *loop with track* is 200 steps of 1 ms that count and report progress at each step, by turns
+*Loop with track* is 200 steps of 1 ms that count and report progress, alternately
 with and without a tracker in one program.
 """
 
@@ -63,7 +63,7 @@ GROWTH = """
 |---|---|---|---|---|
 {rows}
 
-Over the whole range a process adds {slope:.1f} us to a tick.
+Over the whole range, each process adds {slope:.1f} us to a tick.
 """
 
 GPUS = """
@@ -73,9 +73,9 @@ GPUS = """
 |---|---|---|---|---|
 {rows}
 
-The driver is a made-up one, so its own time says nothing of a real one's; on a real one see
-`emissions_driver_call_seconds_total`. Nothing of it is in the tick: every card has threads of its
-own. Each card has one process.
+The driver is simulated, so its time does not represent a real driver; on real hardware, see
+`emissions_driver_call_seconds_total`. Driver time is not part of the tick, because each GPU has
+threads of its own. Each GPU has one process.
 """
 
 PODS = """
@@ -85,23 +85,23 @@ PODS = """
 |---|---|---|---|---|---|
 {rows}
 
-Beside eight GPUs, of which the first 32 pods have a quarter each; no other processes. Each pod has
-a real cgroup, and is a run with series of its own. The kubelet and the API server are in another
-process and speak gRPC and HTTPS; the last columns are requests a minute. Of the memory, grpcio has
-about 20 MB.
+The host has eight GPUs, of which the first 32 pods have a quarter each, and no other processes.
+Each pod has a real cgroup, and is a run with series of its own. The kubelet and the API server run
+in another process and use gRPC and HTTPS; the last columns are requests per minute. grpcio uses
+about 20 MB of the memory.
 """
 
 PEERS = """
 ## Beside others
 
-They do other work; the table says only what it costs to have them.
+These programs do different work; the table compares only their resource usage.
 
 | | samples | scrape CPU, ms | scrape wall, ms | CPU per second without scrapes, ms | RSS, MB |
 |---|---|---|---|---|---|
 {rows}
 
-node_exporter reads when it is scraped, with Debian's defaults. codecarbon runs its offline tracker
-at 1 s, without a GPU and without the made-up sockets.
+node_exporter collects when it is scraped, with Debian's defaults. codecarbon runs its offline
+tracker at 1 s, without a GPU and without the simulated sockets.
 """
 
 REPRODUCE = """
@@ -109,10 +109,10 @@ REPRODUCE = """
 
     make bench
 
-measures for about nine minutes and fails if a gate is missed. It needs a C
-compiler. node_exporter (Debian's package) and codecarbon (from PyPI) are fetched into `build`,
-and skipped where that is not possible. Leave the machine alone meanwhile.
-`.venv/bin/python -m tests.bench.run --help` shows how to run less of it.
+This command measures for about nine minutes and fails if a gate is missed. It requires a C compiler
+and an otherwise idle machine. node_exporter (Debian's package) and codecarbon (from PyPI) are
+downloaded to `build`, and skipped if that is not possible. `.venv/bin/python -m tests.bench.run
+--help` shows how to run a part of it.
 """
 
 
