@@ -39,7 +39,7 @@ def library(tmp_path_factory):
 
 
 def play(app, clock, second=lambda: None):
-    """The page after some seconds."""
+    """Return the page after some seconds."""
     app.pipeline.tick()
     for _ in range(SECONDS):
         clock.advance(1)
@@ -51,7 +51,7 @@ def play(app, clock, second=lambda: None):
 
 
 def kept(page, path):
-    """Compare with what is kept; calls and their cost are the machine's."""
+    """Compare with the golden page, except numbers and durations of calls."""
     shown = "".join(
         line for line in stable(page.text().decode()).splitlines(True) if not CALLS.match(line)
     )
@@ -95,7 +95,7 @@ def test_page_as_replayed(name, tmp_path):
 
 
 @pytest.mark.real
-def test_kept_pages_satisfy_promtool():
+def test_golden_pages_satisfy_promtool():
     tool = shutil.which("promtool")
     if tool is None:
         pytest.skip("promtool is not installed; it comes with Prometheus")
@@ -106,7 +106,7 @@ def test_kept_pages_satisfy_promtool():
         assert (done.returncode, done.stdout + done.stderr) == (0, b""), path.name
 
 
-def test_a_card_without_a_driver_is_told_of_with_the_rest_at_work(tmp_path):
+def test_a_gpu_without_a_driver_is_reported_and_the_rest_works(tmp_path):
     card = tmp_path / "bus/pci/devices/0000:01:00.0"
     card.mkdir(parents=True)
     (card / "vendor").write_text("0x10de\n")

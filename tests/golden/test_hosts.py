@@ -57,13 +57,13 @@ WATTS = {
     "cgroup-v1": {"intel-rapl:0": 100},
     "cgroup-v2": {"intel-rapl:0": 100},
 }
-"""Each host's zones and their power; every zone of its tree is here."""
+"""All zones of each host with their power."""
 SECONDS = 15
-"""Longer than it takes to find out which packages mirror each other."""
+"""Longer than the detection of duplicate counters takes."""
 BUSY_TICKS, IDLE_TICKS = 40, 160
 """CPU time of all threads in a second, in clock ticks."""
 PROCESS_TICKS = {500: 10, 600: 5}
-"""CPU time of single processes in a second, where a host has them, in clock ticks."""
+"""CPU time of single processes in a second, if a host has some, in clock ticks."""
 CGROUP_TICKS = 20
 """That of the cgroup that 600 is in, and from which 15 of them came and went unseen."""
 CLOCKS = {
@@ -76,7 +76,7 @@ REGISTERED = StartRun(1001, "ada", 600, "train", scope="cgroup")
 
 
 class Host:
-    """A copy of a host's tree, in which time can pass."""
+    """A copy of a host's tree whose counters can be advanced."""
 
     def __init__(self, name: str, root: Path) -> None:
         shutil.copytree(HOSTS / name, root)
@@ -137,7 +137,7 @@ def name(request):
 
 @pytest.fixture
 def current(name, tmp_path, monkeypatch):
-    """What is shown after some seconds; the exporter itself uses no CPU time."""
+    """Return the page after some seconds; the exporter itself uses no CPU time."""
     monkeypatch.setattr(time, "process_time_ns", lambda: 0)
     monkeypatch.setattr(
         UsernameCache, "name", lambda _, uid: str(uid)
@@ -167,14 +167,14 @@ def page(current):
     return current.metrics_page
 
 
-def test_page_is_the_one_that_is_kept(name, page):
+def test_page_equals_the_golden_page(name, page):
     shown, kept = stable(page.text().decode()), HOSTS / f"{name}.metrics"
     if os.environ.get("UPDATE_GOLDEN"):
         kept.write_text(shown)
     assert shown == kept.read_text()
 
 
-def test_both_formats_are_parsed_and_say_the_same(page):
+def test_both_formats_have_the_same_values(page):
     assert_parsed(page)
 
 
@@ -190,14 +190,14 @@ def test_page_satisfies_promtool(page):
 
 
 @pytest.mark.parametrize("name", ["unreadable-counters"], indirect=True)
-def test_counters_that_may_not_be_read_are_said_once_with_the_remedy(current):
+def test_unreadable_counters_are_reported_once_with_the_remedy(current):
     (note,) = [note for note in current.snapshot.notes if note.startswith("rapl: ")]
     assert "only root may read it" in note
     assert "udev rule" in note
 
 
 @pytest.mark.parametrize("name", sorted(CLOCKS), indirect=True)
-def test_run_in_a_cgroup_is_charged_by_its_clock_and_others_by_their_processes(current):
+def test_cpu_time_of_a_run_is_that_of_its_cgroup_or_of_its_processes(current):
     """Of 40 busy ticks a second the cgroup has 20 and the other run 10."""
     used = {run.key: 0 for run in current.snapshot.runs}
     for row in current.snapshot.rows:

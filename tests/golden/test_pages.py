@@ -20,7 +20,7 @@ SHIPPED = HERE.parents[1] / "exporter" / "data" / "replay"
 VOLATILE = re.compile(
     r"^(process_|emissions_(loop|collector)_duration_seconds|emissions_exporter_build_info)"
 )
-"""What the machine decides that the test runs on."""
+"""Metrics that depend on the machine that runs the test."""
 
 
 def stable(page: str) -> str:
@@ -29,7 +29,7 @@ def stable(page: str) -> str:
 
 
 def assert_parsed(page: MetricsPage) -> None:
-    """Both formats can be read, and say the same."""
+    """Parse both formats, and check that they have the same values."""
 
     def values(families: Iterable[Metric]) -> dict[tuple[object, ...], float]:
         return {

@@ -1,4 +1,4 @@
-"""The rules of the house hold in every module, and the check of them works."""
+"""Every module follows the architecture rules, and the check of the rules works."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_keeps_the_rules(module):
+def test_modules_follow_the_architecture_rules(module):
     assert violations(MODULES[module].read_text(encoding="utf-8"), module) == []
 
 
@@ -97,6 +97,6 @@ def test_a_broken_rule_is_found_once(rule):
 
 
 @pytest.mark.parametrize("case", SOUND)
-def test_what_keeps_the_rules_passes(case):
+def test_valid_modules_pass(case):
     module, source = SOUND[case]
     assert violations(source, module) == []

@@ -1,4 +1,4 @@
-"""The chart as it stands in the repository, without helm."""
+"""The chart in the repository, without helm."""
 
 import json
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_plain_manifests_do_not_speak_of_helm():
         assert "managed-by" not in path.read_text()
 
 
-def test_a_text_over_several_lines_is_one():
+def test_a_text_over_several_lines_is_joined():
     text = "# no text\na:\n  # -- One\n  # line.\n  b: 1\n\n# -- All of it.\nc: {d: 2}\n"
     assert values(text) == [Value("a.b", 1, "One line."), Value("c", {"d": 2}, "All of it.")]
 

@@ -1,4 +1,4 @@
-"""Which boot it is."""
+"""Boot ids."""
 
 import pytest
 
@@ -8,19 +8,19 @@ from tests.fakes import FakeClock
 
 @pytest.fixture
 def kernel(tmp_path):
-    """Where a procfs shows what the kernel says of its boot."""
+    """Path of the boot id in a procfs."""
     directory = tmp_path / "sys/kernel/random"
     directory.mkdir(parents=True)
     return directory
 
 
-def test_boot_id_is_what_the_kernel_says(tmp_path, kernel):
+def test_boot_id_is_read_from_procfs(tmp_path, kernel):
     (kernel / "boot_id").write_text("11111111-2222\n")
     assert read_boot_id(str(tmp_path), FakeClock()) == "11111111-2222"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\n"])
-def test_unknown_boot_is_one_of_its_own_each_time(tmp_path, kernel, content):
+def test_unknown_boot_gets_a_new_id_each_time(tmp_path, kernel, content):
     if content is not None:
         (kernel / "boot_id").write_bytes(content)
     clock = FakeClock()

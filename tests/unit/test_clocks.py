@@ -1,4 +1,4 @@
-"""Clocks that step and machines that sleep: what is counted does not notice."""
+"""Steps of the wall clock and suspends do not change what is counted."""
 
 import os
 import queue
@@ -19,7 +19,7 @@ DAY_SECONDS, SLEEP_SECONDS = 86_400, 8 * 3_600
 
 
 class SleepyClock(FakeClock):
-    """One whose machine may be suspended: only the clock that counts since boot goes on."""
+    """Clocks of a machine that may be suspended: only CLOCK_BOOTTIME advances meanwhile."""
 
     slept_ns = 0
 
@@ -68,7 +68,7 @@ class TestAStepOfTheWallClock:
         rig.tick(30)
         assert carbon_ng(rig) - before == pytest.approx(before, rel=0.5)
 
-    def test_is_committed_under_the_minutes_of_the_new_time(self, rig, step):
+    def test_is_committed_in_the_minutes_of_the_new_time(self, rig, step):
         rig.app.writer.start()
         rig.tick(3)
         assert wait_until(rig.is_joined, 60)
@@ -92,7 +92,7 @@ def live(tmp_path):
     made.close()
 
 
-def test_a_run_over_a_step_back_took_no_negative_time(live):
+def test_a_step_back_gives_no_negative_duration(live):
     live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
     live.clock.epoch -= DAY_SECONDS
     live.clock.advance(1)
@@ -101,7 +101,7 @@ def test_a_run_over_a_step_back_took_no_negative_time(live):
 
 
 class TestASleepOfTheMachine:
-    """Eight hours between two ticks, of which the processor saw one second."""
+    """Eight hours between two ticks, suspended except for one second."""
 
     @pytest.fixture
     def tree(self, tmp_path):
@@ -116,7 +116,7 @@ class TestASleepOfTheMachine:
         made.close()
 
     def play(self, rig, tree, sleep_seconds):
-        """What a minute awake, and a sleep in it, add to the energy of the memory."""
+        """Energy of the memory in a minute awake with a suspend in it."""
         before_uj = rig.totals()["package-0-dram"]
         for second in range(60):
             if second == 30:
@@ -141,11 +141,11 @@ class TestASleepOfTheMachine:
 
 
 class Ticks:
-    """Stands for the pipeline and the inbox: the script says what ticks do; then it is stopped."""
+    """Replaces pipeline and inbox: a script defines what ticks do, then stops the loop."""
 
     is_over = False
     sleep_seconds = 0
-    """How long the machine sleeps while the inbox is next waited for."""
+    """Duration of a suspend during the next wait for the inbox."""
 
     def __init__(self, clock, script):
         self.clock = clock
@@ -165,7 +165,7 @@ class Ticks:
         assert clean
 
     def get(self, timeout):
-        """The inbox: time goes by in waiting for it."""
+        """Get from the inbox; advances the clock."""
         if self.script or self.is_over:
             self.clock.sleep(self.sleep_seconds)
             self.sleep_seconds = 0
@@ -176,7 +176,7 @@ class Ticks:
 
 
 def ticked(*script, sleep_seconds=0):
-    """What a loop of a tick each second did while its ticks took what the script says."""
+    """Run a loop with one tick per second whose ticks take the times in the script."""
     clock = SleepyClock()
     ticks = Ticks(clock, [step(clock) for step in script])
     ticks.sleep_seconds = sleep_seconds
@@ -192,18 +192,18 @@ def sleeps(seconds):
     return lambda clock: lambda: clock.sleep(seconds)
 
 
-def test_ticks_that_came_too_late_are_counted_and_not_made_up_for():
+def test_missed_ticks_are_counted_and_not_repeated():
     ticks = ticked(takes(0.1), takes(3.5), takes(0.1), takes(0))
     assert ticks.at[:4] == [0, 1, 4.5, 5]
     assert ticks.missed == 2
 
 
-def test_ticks_that_a_sleeping_machine_could_not_make_are_not_counted_as_late():
+def test_ticks_missed_during_a_suspend_are_not_counted():
     ticks = ticked(takes(0.1), sleeps(SLEEP_SECONDS), takes(2.5), takes(0))
     assert ticks.missed == 1
 
 
-def test_a_machine_that_sleeps_while_a_tick_is_waited_for_ticks_once_for_that():
+def test_a_suspend_between_two_ticks_causes_one_tick():
     ticks = ticked(takes(0.1), takes(0.1), takes(0), sleep_seconds=SLEEP_SECONDS)
     assert ticks.at[:3] == [0, SLEEP_SECONDS + 1, SLEEP_SECONDS + 2]
     assert ticks.missed == 0

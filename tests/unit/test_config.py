@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is refused."""
+"""Settings: sources, precedence and validation."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ KEYS = [
 
 @pytest.fixture
 def read(tmp_path):
-    """Settings of a file's text."""
+    """Load settings from the text of a file."""
 
     def settings(text, environment=None, flags=None):
         path = tmp_path / "config.yaml"
@@ -30,7 +30,7 @@ def read(tmp_path):
 
 @pytest.fixture
 def refusal(read):
-    """The text of the error that a file's text gives."""
+    """Return the error for the text of a file."""
 
     def text_of(text):
         with pytest.raises(ConfigError) as error:
@@ -48,13 +48,13 @@ def test_without_file_variables_and_flags_every_setting_has_its_default():
     assert settings.expose.listen_address == ":10680"
 
 
-def test_the_places_that_depend_on_the_user_are_filled_in():
+def test_default_paths_depend_on_the_user():
     settings = load_config(None, {}, {})
     assert settings.account.state_directory.endswith("emissions-exporter")
     assert settings.expose.socket.endswith("agent.sock")
 
 
-def test_a_user_without_a_home_has_no_place_for_totals(monkeypatch):
+def test_a_user_without_a_home_has_no_default_state_directory(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
@@ -72,12 +72,12 @@ def test_a_file_sets_values(read):
     assert settings.sample.collectors == {"rapl": False}
 
 
-def test_the_environment_goes_before_the_file(read):
+def test_the_environment_takes_precedence_over_the_file(read):
     settings = read("convert: {zone: DE, pue: 1.1}", {"EMISSIONS_EXPORTER_CONVERT_ZONE": "FR"})
     assert (settings.convert.zone, settings.convert.pue) == ("FR", 1.1)
 
 
-def test_a_flag_goes_before_the_environment(read):
+def test_a_flag_takes_precedence_over_the_environment(read):
     settings = read(
         "sample: {interval_seconds: 2}",
         {"EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS": "3"},
@@ -108,7 +108,7 @@ def test_a_variable_has_the_type_of_its_key(variable, text, section, name, value
     assert getattr(getattr(settings, section), name) == value
 
 
-def test_a_wrong_variable_is_named():
+def test_an_invalid_variable_is_named():
     with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS: expected"):
         load_config(None, {"EMISSIONS_EXPORTER_SAMPLE_INTERVAL_SECONDS": "often"}, {})
 
@@ -118,7 +118,7 @@ def test_a_variable_that_is_not_yaml_is_named():
         load_config(None, {"EMISSIONS_EXPORTER_CONVERT_PUE": "[1"}, {})
 
 
-def test_a_wrong_flag_is_named_as_it_is_written():
+def test_an_invalid_flag_is_named():
     with pytest.raises(ConfigError, match=r"--sample\.interval: 0\.01 is below the minimum"):
         load_config(None, {}, {("sample", "interval_seconds"): 0.01})
 
@@ -153,7 +153,7 @@ def test_a_wrong_flag_is_named_as_it_is_written():
         ("a: 2024-13-45", "is not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_place(refusal, text, says):
+def test_an_invalid_setting_is_refused_with_its_key(refusal, text, says):
     message = refusal(text)
     assert says in message
     assert "config.yaml: " in message
@@ -173,7 +173,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("section", "item"), KEYS, ids=lambda part: getattr(part, "name", part))
-def test_every_key_says_what_it_does(section, item):
+def test_every_key_has_a_help_text(section, item):
     assert item.metadata["text"].endswith(".")
 
 
@@ -183,7 +183,7 @@ def test_every_number_has_a_unit(section, item):
     assert bool(item.metadata["unit"]) >= is_number
 
 
-def test_every_default_passes_its_own_check(read):
+def test_every_default_is_valid(read):
     for section, item in KEYS:
         default = item.default_factory() if callable(item.default_factory) else item.default
         value = list(default) if isinstance(default, tuple) else default
@@ -240,7 +240,7 @@ def test_a_relative_path_of_a_flag_or_variable_is_relative_to_the_current_direct
     assert (settings.convert.file, settings.account.state_directory) == ("grid.csv", "state")
 
 
-def test_settings_of_the_file_that_something_else_overrides_are_named(tmp_path):
+def test_overridden_settings_of_the_file_are_named(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(
         "account: {state_directory: /data}\n"
@@ -277,7 +277,7 @@ def test_settings_of_the_file_that_something_else_overrides_are_named(tmp_path):
         ),
     ],
 )
-def test_a_key_that_is_there_twice_is_an_error_and_not_the_loss_of_the_first(text, said, tmp_path):
+def test_a_duplicate_key_is_an_error(text, said, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Human-readable numbers."""
 
 import pytest
 
@@ -82,18 +82,18 @@ def test_an_unknown_power_is_a_dash():
     ("value", "text"),
     [(0.93, "0.93"), (3e-5, "3e-05"), (-0.0003, "-0.0003"), (-0.0, "0"), (1e300, "1e+300")],
 )
-def test_what_a_run_told_keeps_its_digits(value, text):
+def test_logged_values_keep_six_digits(value, text):
     assert formatting.result_value(value) == text
 
 
-def test_large_numbers_that_a_run_told_are_grouped():
+def test_large_logged_values_are_grouped():
     assert formatting.result_value(123_456_789.1) == formatting.number(123_456_789)
 
 
 @pytest.mark.parametrize(
     ("part", "whole", "text"), [(999, 1000, ">99 %"), (1001, 1000, ">100 %"), (1.5, 1, "150 %")]
 )
-def test_a_share_is_all_only_where_it_is(part, whole, text):
+def test_only_the_whole_is_100_percent(part, whole, text):
     assert formatting.percentage(part, whole) == text
 
 
@@ -119,26 +119,26 @@ def test_durations_have_two_units(seconds, text):
     assert formatting.duration(seconds) == text
 
 
-def test_moments_are_utc():
+def test_timestamps_are_utc():
     assert formatting.timestamp(1_790_000_000) == "2026-09-21 14:13:20"
 
 
 @pytest.mark.parametrize(
     "hostile", ["\x1b", "\n", "\r", "\x9b", "\u202e", "\u2066", "\u2028", "\0"]
 )
-def test_what_could_fool_a_terminal_is_not_printed(hostile):
+def test_control_characters_are_replaced(hostile):
     assert formatting.printable(f"a{hostile}b") == "a\ufffdb"
 
 
-def test_harmless_text_is_printed_as_it_is():
+def test_plain_text_is_unchanged():
     assert formatting.printable("b\xe9rt \u4e2d (1\u202f000 J)") == "b\xe9rt \u4e2d (1\u202f000 J)"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_no_text_is_a_formula_of_a_spreadsheet(text):
+def test_csv_cells_are_not_formulas(text):
     assert formatting.csv_cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("value", ["bert-2", "", -1.5, None, formatting.UNKNOWN])
-def test_other_cells_stay_as_they_are(value):
+def test_other_csv_cells_are_unchanged(value):
     assert formatting.csv_cell(value) == value

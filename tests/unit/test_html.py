@@ -1,4 +1,4 @@
-"""HTML that cannot be broken out of."""
+"""Escaping of HTML."""
 
 import html
 
@@ -28,11 +28,11 @@ def test_an_empty_attribute_is_left_out():
     assert tag("p", class_="") == "<p></p>"
 
 
-def test_a_row_of_texts_and_elements():
+def test_texts_and_elements_are_concatenated():
     assert concatenate("<", Markup("<br>")) == "&lt;<br>"
 
 
-def test_a_number_has_no_digits_that_no_screen_shows():
+def test_numbers_in_attributes_are_rounded():
     assert tag("i", x=1.0, y=0.256, z=2) == '<i x="1" y="0.26" z="2"></i>'
 
 
@@ -44,6 +44,6 @@ def test_texts_are_escaped_as_the_standard_library_does(text):
         assert shown == html.escape(text)
 
 
-def test_a_text_keeps_its_lines_and_turns_no_direction():
+def test_escaping_keeps_lines_and_removes_bidirectional_controls():
     assert "\u202e" not in escape("a\n\u202eb")
     assert escape("a\nb") == "a\nb"

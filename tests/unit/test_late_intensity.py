@@ -1,4 +1,4 @@
-"""The chain of intensities is exhausted for a while, and the factor comes later."""
+"""Backfill: no carbon intensity is available for a while, and arrives later."""
 
 import math
 
@@ -15,7 +15,7 @@ EXACT = Factor("DE", "late", 10_800.0, 1.0, 0.0, math.inf, 0.0)
 
 
 class Late:
-    """A source whose factors the test brings."""
+    """An intensity source whose factors are set by the test."""
 
     name, why = "late", ""
     kind = (Signal.AVERAGE, Basis.LIFECYCLE, Accounting.LOCATION)
@@ -28,7 +28,7 @@ class Late:
 
 
 class LateRig(Rig):
-    """The ledger's thread does what it has to do right after each tick."""
+    """A daemon whose ledger writer runs synchronously after each tick."""
 
     is_writing = True
 
@@ -39,7 +39,7 @@ class LateRig(Rig):
                 self.app.writer._work()
 
     def sums(self):
-        """Microjoules and nanograms on the counters."""
+        """Microjoules and nanograms of the counters."""
         counted = [row.balance.counted for row in self.snapshot.rows]
         return sum(each.energy_uj for each in counted), sum(each.carbon_ng for each in counted)
 
@@ -62,7 +62,7 @@ def rig(tmp_path, source, monkeypatch):
     made.close()
 
 
-def test_grams_stand_still_and_are_filled_in_once(rig, source):
+def test_carbon_without_intensity_is_backfilled_once(rig, source):
     rig.tick(150)
     energy_uj, carbon_ng = rig.sums()
     assert energy_uj > 0
@@ -75,7 +75,7 @@ def test_grams_stand_still_and_are_filled_in_once(rig, source):
         rig.tick(20)
 
 
-def test_counters_never_fall_meanwhile(rig, source):
+def test_counters_never_decrease_during_a_backfill(rig, source):
     before = rig.sums()
     for second in range(400):
         if second == 200:
@@ -85,7 +85,7 @@ def test_counters_never_fall_meanwhile(rig, source):
         before = rig.sums()
 
 
-def test_only_what_a_factor_covers_is_filled_in(rig, source):
+def test_only_energy_covered_by_a_factor_is_backfilled(rig, source):
     rig.tick(600)
     minute = int(rig.clock.wall()) // 60
     from_, until = (minute - 6) * 60.0, (minute - 3) * 60.0
@@ -102,7 +102,7 @@ def test_only_what_a_factor_covers_is_filled_in(rig, source):
     assert rig.sums()[1] == 3 * sum(each.energy_uj for each in backfill_id)
 
 
-def test_a_run_and_its_receipt_get_their_grams(rig, source):
+def test_runs_and_records_get_backfilled_carbon(rig, source):
     rig.tick(120)
     source.factors = [EXACT]
     rig.tick(150)
@@ -116,7 +116,7 @@ def test_a_run_and_its_receipt_get_their_grams(rig, source):
 
 
 @pytest.mark.parametrize("is_written", [True, False])
-def test_a_kill_before_the_factor_comes_changes_nothing(rig, source, is_written):
+def test_a_kill_before_the_factor_arrives_changes_nothing(rig, source, is_written):
     rig.is_writing = is_written
     rig.tick(150)
     rig.close()
@@ -130,7 +130,7 @@ def test_a_kill_before_the_factor_comes_changes_nothing(rig, source, is_written)
     assert carbon_ng == 3 * energy_uj
 
 
-def test_a_kill_between_the_fill_and_its_news_changes_nothing(rig, source):
+def test_a_kill_between_backfill_and_result_changes_nothing(rig, source):
     rig.tick(150)
     source.factors = [EXACT]
     while rig.app.pipeline._ledger_results.empty():
@@ -144,7 +144,7 @@ def test_a_kill_between_the_fill_and_its_news_changes_nothing(rig, source):
     assert carbon_ng == 3 * energy_uj
 
 
-def test_a_disk_that_is_full_for_long_delays_the_grams_and_no_more(rig, source):
+def test_a_full_disk_only_delays_the_backfill(rig, source):
     rig.tick(60)
     rig.is_writing = False
     rig.tick(100)
@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_for_long_delays_the_grams_and_no_more(rig, source):
     assert carbon_ng == 3 * energy_uj
 
 
-def test_the_chain_is_asked_for_nothing_more_while_nothing_is_missing(rig, source, monkeypatch):
+def test_the_chain_is_not_queried_while_nothing_is_unconverted(rig, source, monkeypatch):
     source.factors = [EXACT]
     rig.tick(120)
     monkeypatch.setattr(rig.app.writer, "backfill", lambda *_: pytest.fail("nothing is missing"))

@@ -1,4 +1,4 @@
-"""A daemon whose live sources die one after the other and come back; the clock is the test's."""
+"""A daemon whose live sources fail one after the other and recover, with a fake clock."""
 
 import pytest
 
@@ -17,7 +17,7 @@ FIRST, SECOND = 10_800.0 / 100, 10_800.0 / 50
 
 
 class LiveRig(LateRig):
-    """Two sources that count the same; their worker does its work right before each minute."""
+    """Two sources of the same kind; their worker runs synchronously before each minute."""
 
     def __init__(self, directory, clock, urls):
         options = {
@@ -81,7 +81,7 @@ def rig(tmp_path, sources):
 
 
 def by_minute(rig):
-    """Grams per kWh of what was used in each minute, from the ledger."""
+    """Grams per kWh of the energy of each minute, from the ledger."""
     found = {}
     for spell in rig.app.archive.usage(0, rig.clock.wall()):
         energy_uj, carbon_ng = found.get(spell.at, (0, 0))
@@ -90,7 +90,7 @@ def by_minute(rig):
     return [ng / uj * 3600 for _, (uj, ng) in sorted(found.items()) if uj]
 
 
-def test_each_stands_in_for_the_one_before_and_what_was_missed_is_filled_in(rig, sources):
+def test_sources_fall_back_in_order_and_gaps_are_backfilled(rig, sources):
     first, second = sources
     rig.minutes(3)
     assert rig.intensity() == FIRST
@@ -112,7 +112,7 @@ def test_each_stands_in_for_the_one_before_and_what_was_missed_is_filled_in(rig,
     assert set(map(round, by_minute(rig)[1:-2])) == {round(FIRST), round(SECOND)}
 
 
-def test_after_a_restart_the_last_values_hold_and_nobody_is_asked_before_it_is_due(rig, sources):
+def test_after_a_restart_values_stay_valid_and_no_source_is_polled_early(rig, sources):
     first, _ = sources
     rig.minutes(3)
     rig.tick(4)  # until what the sources said is committed
@@ -124,7 +124,7 @@ def test_after_a_restart_the_last_values_hold_and_nobody_is_asked_before_it_is_d
     assert len(first.asked) == asked
 
 
-def test_after_a_restart_a_failing_source_is_left_alone_as_long_as_before(rig, sources):
+def test_after_a_restart_the_backoff_of_a_failing_source_continues(rig, sources):
     first, second = sources
     first.status, second.status = 429, 429
     first.headers = second.headers = {"Retry-After": "7200"}

@@ -1,4 +1,4 @@
-"""The whole pipeline, turn by turn, on a recorded host and a clock that the test moves."""
+"""The whole pipeline, tick by tick, on a recorded host with a fake clock."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ REPLAY = str(Path(__file__).parents[2] / "exporter" / "data" / "replay" / "two-s
 
 
 class Rig:
-    """An app that is ticked by hand; what a killed one leaves behind, the next finds."""
+    """A daemon whose ticks are run by the test; after a kill, the next one recovers its state."""
 
     def __init__(self, directory: Path, clock: FakeClock, **sample: Any) -> None:
         self.clock = clock
@@ -47,7 +47,7 @@ class Rig:
             self.snapshot = self.app.pipeline.tick()
 
     def is_joined(self) -> bool:
-        """Whether the ledger's thread has said what it knows of every run.
+        """Whether the ledger writer has returned the stored state of every run.
 
         A tick is made only to hear it: no time goes by because that thread is slow.
         """
@@ -65,7 +65,7 @@ class Rig:
         return answer
 
     def close(self) -> None:
-        """Leave as a kill would: nothing is committed, only the journal is there."""
+        """Stop as if killed: nothing is committed, only the journal exists."""
         self.app.close()
 
     def totals(self) -> dict[str, int]:
@@ -84,7 +84,7 @@ def rig(tmp_path):
 
 @pytest.fixture
 def live(tmp_path):
-    """Watches this machine's own processes."""
+    """A daemon that measures the processes of this machine."""
     empty = tmp_path / "sys"
     empty.mkdir()
     made = Rig(tmp_path / "state", FakeClock(), replay="", sysfs=str(empty))
@@ -92,7 +92,7 @@ def live(tmp_path):
     made.close()
 
 
-def test_a_device_is_charged_what_its_curve_says(rig):
+def test_the_energy_of_a_device_is_the_integral_of_its_curve(rig):
     rig.tick(600)
     document = json.loads(Path(REPLAY).read_text())
     for device in document["devices"]:
@@ -105,7 +105,7 @@ def test_no_tick_has_an_imbalance(rig):
     assert rig.snapshot.health.imbalance_uj == 0
 
 
-def test_after_a_kill_the_devices_are_known_at_the_first_question_who_holds_them(rig, monkeypatch):
+def test_after_a_kill_devices_are_registered_before_the_workload_is_collected(rig, monkeypatch):
     rig.tick(3)
     rig.close()
     look, heard = ReplayWorkloadCollector.collect, []
@@ -119,7 +119,7 @@ def test_after_a_kill_the_devices_are_known_at_the_first_question_who_holds_them
     assert heard[0] == {device["id"] for device in json.loads(Path(REPLAY).read_text())["devices"]}
 
 
-def test_after_a_kill_the_counters_go_on_and_the_absence_is_recovered(rig):
+def test_after_a_kill_counters_continue_and_the_downtime_is_recovered(rig):
     rig.tick(30)
     before = rig.totals()
     rig.close()
@@ -130,7 +130,7 @@ def test_after_a_kill_the_counters_go_on_and_the_absence_is_recovered(rig):
     assert "restart" in reasons
 
 
-def test_a_killed_daemon_without_journal_begins_its_counters_at_zero(rig):
+def test_a_killed_daemon_without_journal_resets_its_counters(rig):
     rig.tick(3)
     rig.app.pipeline.commit()
     rig.app.writer.start()
@@ -158,7 +158,7 @@ def test_the_ledger_is_written_only_after_the_first_tick_has_written_the_journal
     assert found[0] != before
 
 
-def test_starting_and_ending_a_run_are_answered_with_its_record(live):
+def test_start_and_end_of_a_run_return_its_record(live):
     live.tick()
     record = live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
     assert isinstance(record, RunRecord)
@@ -169,7 +169,7 @@ def test_starting_and_ending_a_run_are_answered_with_its_record(live):
     assert [run.shown_id for run in live.snapshot.runs] == ["mine"]
 
 
-def test_a_run_is_on_the_page_at_zero_as_soon_as_it_began(live):
+def test_a_run_is_published_with_zero_when_it_starts(live):
     live.tick()
     live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
     page = live.app.board.current.metrics_page.text().decode()
@@ -178,11 +178,11 @@ def test_a_run_is_on_the_page_at_zero_as_soon_as_it_began(live):
     )
 
 
-def test_a_refusal_is_the_answer(live):
+def test_a_rejected_command_returns_the_error(live):
     assert isinstance(live.ask(EndRun(1, "nobody")), RequestRefused)
 
 
-def test_an_ended_run_leaves_the_page_when_its_time_is_over_and_no_sum_changes(live):
+def test_an_ended_run_expires_without_changing_sums(live):
     live.tick()
     live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
     live.ask(EndRun(os.getuid(), "mine"))
@@ -225,7 +225,7 @@ def test_settings_reach_the_loop(tmp_path):
 
 class TestIdle:
     def loop(self, rig, seconds):
-        """The rig's loop, but that it stops when idle."""
+        """The loop of the rig, with exit when idle."""
         return Loop(
             rig.app.pipeline,
             rig.app.pipeline._workload_collector,
@@ -235,7 +235,7 @@ class TestIdle:
             exit_when_idle_seconds=seconds,
         )
 
-    def test_a_daemon_goes_on_as_long_as_a_registered_run_is_open(self, rig, monkeypatch):
+    def test_a_daemon_runs_while_a_registered_run_is_open(self, rig, monkeypatch):
         open_one = rig.snapshot.runs[0]._replace(origin="registered")
         shown = rig.snapshot._replace(runs=(open_one,))
         monkeypatch.setattr(rig.app.pipeline, "tick", lambda: shown)
@@ -245,7 +245,7 @@ class TestIdle:
             loop.run_tick([])
         assert not loop._stopping
 
-    def test_a_daemon_stops_once_no_run_was_open_for_so_long(self, rig, monkeypatch):
+    def test_a_daemon_exits_when_idle(self, rig, monkeypatch):
         loop = self.loop(rig, 10)
         monkeypatch.setattr(rig.app.pipeline, "tick", lambda: rig.snapshot._replace(runs=()))
         for second in range(1, 11):

@@ -1,4 +1,4 @@
-"""Thousands of runs: the cap holds, nothing is lost, and neither page nor books grow."""
+"""Thousands of runs: the cap applies, nothing is lost, and page and books stay bounded."""
 
 import os
 
@@ -14,7 +14,7 @@ MANY, SHOWN, BATCHES = 10_000, 200, 10
 
 @pytest.fixture
 def rig(tmp_path):
-    """Watches this machine's own processes."""
+    """A daemon that measures the processes of this machine."""
     empty = tmp_path / "sys"
     empty.mkdir()
     made = Rig(tmp_path / "state", FakeClock(), replay="", sysfs=str(empty))
@@ -23,7 +23,7 @@ def rig(tmp_path):
 
 
 def ask_all(rig, commands):
-    """Answers to commands that came between two ticks."""
+    """Results of commands that are executed between two ticks."""
     answers = []
     rig.app.loop.run_tick([CommandRequest(command, answers.append) for command in commands])
     rig.snapshot = rig.app.board.current.snapshot
@@ -46,7 +46,7 @@ def run_rows(rig):
     return sum(row.target == run.key for row in rig.snapshot.rows for run in rig.snapshot.runs)
 
 
-def test_what_comes_beyond_the_cap_is_counted_in_other(rig):
+def test_runs_beyond_the_cap_are_counted_as_other(rig):
     rig.tick()
     answers = ask_all(rig, [start(f"run-{number}") for number in range(MANY)])
     assert not any(isinstance(answer, RequestRefused) for answer in answers)
@@ -57,7 +57,7 @@ def test_what_comes_beyond_the_cap_is_counted_in_other(rig):
     assert rig.snapshot.health.imbalance_uj == 0
 
 
-def test_runs_that_come_and_go_leave_nothing_but_their_sums(rig):
+def test_departed_runs_leave_only_their_sums(rig):
     rig.app.writer.start()
     rig.tick()
     sizes, before = [], rig.totals()

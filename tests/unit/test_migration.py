@@ -1,4 +1,4 @@
-"""The page for those who come from another tool leaves none of its arguments out."""
+"""The migration page covers every argument of the other tool."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Settings that are paths, and what is found there."""
+"""Check of the configured paths."""
 
 import dataclasses
 import os
@@ -51,7 +51,7 @@ def test_a_file_above_the_path_is_an_error_that_names_it(setting, tmp_path):
 
 
 @pytest.mark.parametrize("setting", [*DIRECTORIES, *FILES, *SOCKETS])
-def test_a_path_where_nothing_is_yet_is_left_to_who_uses_it(setting, tmp_path):
+def test_a_path_that_does_not_exist_is_accepted(setting, tmp_path):
     check_paths(config(setting, tmp_path / "later" / "on"))
 
 

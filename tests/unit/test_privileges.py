@@ -1,4 +1,4 @@
-"""Which capabilities a process has, by /proc/PID/status."""
+"""Capabilities of a process from /proc/PID/status."""
 
 import pytest
 
@@ -26,16 +26,16 @@ def status(mask):
         (NONE, ("CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")),
     ],
 )
-def test_only_capabilities_that_are_not_in_effect_are_lacking(mask, lacking):
+def test_only_missing_capabilities_are_reported(mask, lacking):
     assert missing_for_environments(capabilities(status(mask))) == lacking
 
 
-def test_capabilities_of_a_process_whose_status_cannot_be_read_are_none(tmp_path):
+def test_an_unreadable_status_has_no_capabilities(tmp_path):
     assert read_capabilities(str(tmp_path)) == frozenset()
     assert capabilities("Name:\tx\n") == frozenset()
 
 
-def test_they_are_read_of_the_process_itself(tmp_path):
+def test_capabilities_of_this_process_are_read(tmp_path):
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "status").write_text(status(DOCKER))
     assert read_capabilities(str(tmp_path)) == {"CAP_DAC_OVERRIDE"}

@@ -1,4 +1,4 @@
-"""What systemd is told, at a socket as systemd has it."""
+"""Notifications to systemd, received on a socket."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ def clock():
 
 @pytest.fixture(params=["path", "abstract"])
 def systemd(request, tmp_path):
-    """A socket that systemd would listen at, and its name in the environment."""
+    """A notification socket, and its name in the environment."""
     name = str(tmp_path / "notify")
     if request.param == "abstract":
         name = f"@emissions-exporter-{os.getpid()}-{tmp_path.name}"
@@ -27,7 +27,7 @@ def systemd(request, tmp_path):
 
 
 def said(end):
-    """What has come since the last look."""
+    """Messages received since the last call."""
     lines = []
     while True:
         try:
@@ -48,13 +48,13 @@ def test_reloading_comes_with_the_time_that_systemd_compares(systemd, clock):
     assert said(end)[:2] == ["RELOADING=1", f"MONOTONIC_USEC={clock.now_ns // 1000}"]
 
 
-def test_stopping_is_said(systemd, clock):
+def test_stopping_is_reported(systemd, clock):
     end, name = systemd
     SystemdNotifier({"NOTIFY_SOCKET": name}, clock).stopping()
     assert "STOPPING=1" in said(end)
 
 
-def test_beats_come_four_times_per_timeout_however_often_the_loop_turns(systemd, clock):
+def test_heartbeats_are_sent_four_times_per_timeout(systemd, clock):
     end, name = systemd
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "4000000"}, clock)
     for _ in range(80):  # eight seconds
@@ -67,7 +67,7 @@ def test_beats_come_four_times_per_timeout_however_often_the_loop_turns(systemd,
 @pytest.mark.parametrize(
     "watchdog", [{}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "9", "WATCHDOG_PID": "1"}]
 )
-def test_where_nobody_watches_no_beat_is_sent(systemd, clock, watchdog):
+def test_without_watchdog_no_heartbeat_is_sent(systemd, clock, watchdog):
     end, name = systemd
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name, **watchdog}, clock)
     notifier.heartbeat()
@@ -75,7 +75,7 @@ def test_where_nobody_watches_no_beat_is_sent(systemd, clock, watchdog):
     assert notifier.heartbeat_interval_ns == 0
 
 
-def test_the_watchdog_of_this_process_is_obeyed(systemd, clock):
+def test_the_watchdog_pid_must_be_this_process(systemd, clock):
     end, name = systemd
     ours = {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
     SystemdNotifier({"NOTIFY_SOCKET": name, **ours}, clock).heartbeat()
@@ -83,14 +83,14 @@ def test_the_watchdog_of_this_process_is_obeyed(systemd, clock):
 
 
 @pytest.mark.parametrize("name", ["", "relative", "vsock:2:1", "/nothing/there"])
-def test_a_daemon_that_cannot_be_heard_goes_on(clock, name):
+def test_a_missing_socket_is_ignored(clock, name):
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"}, clock)
     notifier.ready("serving")
     notifier.heartbeat()
     notifier.stopping()
 
 
-def test_a_full_socket_is_not_waited_for(systemd, clock):
+def test_a_full_socket_does_not_block(systemd, clock):
     end, name = systemd
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name}, clock)
     for _ in range(10_000):

@@ -1,4 +1,4 @@
-"""A thread that calls what may block: at once, when poked, once more at the end, whatever fails."""
+"""Worker threads: calls at start, on wake and at stop, timeouts and failures."""
 
 import logging
 import threading
@@ -11,11 +11,11 @@ from exporter.worker import OnDemandWorker, Worker, deadline, wait_until
 
 FOREVER = 3_600.0
 LIMIT_SECONDS = 20.0
-"""For waits that end at once unless something is broken."""
+"""Timeout of waits that normally end at once."""
 
 
 class Work:
-    """Notes its calls; each waits until `may_end` is set."""
+    """Records its calls; each waits until `may_end` is set."""
 
     def __init__(self):
         self.begun = threading.Semaphore(0)
@@ -54,7 +54,7 @@ def test_the_first_call_happens_at_once(worker, work):
     assert begun(work)
 
 
-def test_a_poke_does_not_wait_for_the_period_to_end(worker, work):
+def test_wake_does_not_wait_for_the_period(worker, work):
     worker.start()
     assert begun(work)
     worker.wake()
@@ -68,12 +68,12 @@ def test_stopping_makes_one_last_call(worker, work):
     assert work.calls == 2
 
 
-def test_a_worker_that_never_began_is_stopped_as_it_is(worker, work):
+def test_a_worker_that_was_never_started_is_stopped_at_once(worker, work):
     assert worker.stop(LIMIT_SECONDS)
     assert work.calls == 0
 
 
-def test_stopping_gives_up_on_a_call_that_hangs(worker, work):
+def test_stop_times_out_on_a_call_that_hangs(worker, work):
     work.may_end.clear()
     worker.start()
     assert begun(work)
@@ -129,21 +129,21 @@ def test_a_call_beyond_its_deadline_is_stalled_until_it_ends(worker, work, monke
     assert worker.stalled_seconds == 0.0
 
 
-class TestAsker:
+class TestOnDemandWorker:
     @pytest.fixture
     def gate(self):
         gate = threading.Event()
         yield gate
         gate.set()
 
-    def test_an_answer_is_given_once(self):
+    def test_a_result_is_returned_once(self):
         asker = OnDemandWorker("t", lambda: 7)
         asker.request()
         assert asker.result(deadline(10)) == 7
         assert asker.result(deadline(0)) is None
         assert asker.stop(10)
 
-    def test_a_call_that_hangs_is_waited_for_once_and_its_answer_comes_later(self, gate):
+    def test_a_call_that_hangs_is_waited_for_once(self, gate):
         calls = []
 
         def work():
@@ -163,7 +163,7 @@ class TestAsker:
         assert asker.result(deadline(0)) == 1
         assert calls == [1]
 
-    def test_a_call_that_raises_has_no_answer_and_the_next_one_has(self, caplog):
+    def test_a_call_that_raises_has_no_result(self, caplog):
         answers = iter([ValueError("no"), 5])
 
         def work():
@@ -180,7 +180,7 @@ class TestAsker:
         assert asker.result(deadline(10)) == 5
         assert asker.stop(10)
 
-    def test_an_answer_that_nobody_took_does_not_stand_in_for_a_call_that_raises(self):
+    def test_an_old_result_does_not_replace_a_call_that_raises(self):
         answers = iter([5])
         asker = OnDemandWorker("t", lambda: next(answers))
         for _ in range(2):
@@ -189,10 +189,10 @@ class TestAsker:
         assert asker.result(deadline(0)) is None
         assert asker.stop(10)
 
-    def test_one_that_was_never_asked_ends_at_once(self):
+    def test_a_worker_without_requests_stops_at_once(self):
         assert OnDemandWorker("t", lambda: 1).stop(0)
 
 
-def test_a_condition_is_waited_for_no_longer_than_said():
+def test_wait_until_has_a_timeout():
     assert wait_until(lambda: True, 0)
     assert not wait_until(lambda: False, 0)

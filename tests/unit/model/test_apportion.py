@@ -1,4 +1,4 @@
-"""Exact parts of a whole."""
+"""Apportionment into exact integer parts."""
 
 from fractions import Fraction
 
@@ -66,6 +66,6 @@ def test_floats_weigh_as_much_as_the_same_integers():
         (1, [float("inf"), 1]),
     ],
 )
-def test_what_has_no_answer_is_refused(total, by):
+def test_invalid_weights_are_refused(total, by):
     with pytest.raises(ValueError, match="cannot apportion"):
         apportion(total, by)

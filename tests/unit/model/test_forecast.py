@@ -1,4 +1,4 @@
-"""What a run will have used when its work is done."""
+"""Forecast of a run's totals from its progress."""
 
 import random
 from itertools import pairwise
@@ -13,31 +13,31 @@ START = ProgressMark(done=0.0, at=100.0, energy_uj=500, carbon_ng=50)
 HALF = ProgressMark(done=50.0, at=200.0, energy_uj=1_500, carbon_ng=150)
 
 
-def test_half_the_work_costs_as_much_again():
+def test_at_half_the_work_the_forecast_is_double():
     assert forecast(Progress(100.0, START, HALF)) == Forecast(2_500, 250, 300.0)
 
 
-def test_what_was_used_before_the_first_mark_is_not_multiplied():
+def test_usage_before_the_first_mark_is_not_extrapolated():
     late = START._replace(energy_uj=1_000_500)
     ahead = forecast(Progress(100.0, late, HALF._replace(energy_uj=1_001_500)))
     assert ahead is not None
     assert ahead.energy_uj == 1_002_500
 
 
-def test_work_that_is_done_costs_no_more():
+def test_completed_work_has_no_remaining_cost():
     done = HALF._replace(done=100.0)
     assert forecast(Progress(100.0, START, done)) == Forecast(1_500, 150, 200.0)
 
 
 @pytest.mark.parametrize("done", [5e-324, 1e-300, 1e-9])
-def test_next_to_nothing_done_tells_nothing_and_breaks_nothing(done):
+def test_very_little_work_gives_no_forecast(done):
     least = START._replace(done=done, at=101.0)
     assert forecast(Progress(2.0**53, START, least)) is None
     assert forecast(Progress(2.0**53, START, least._replace(energy_uj=501))) is None
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 50])
-def test_epochs_shorter_than_a_reading_tell_nothing_until_energy_was_measured(epochs):
+def test_no_forecast_before_energy_was_measured(epochs):
     assert forecast(steps(100.0, [0] * epochs, seconds=0.1)) is None
     ahead = forecast(steps(100.0, [*[0] * epochs, 1_000_000], seconds=0.1))
     assert ahead is not None
@@ -52,12 +52,12 @@ def test_a_stall_after_measured_work_keeps_the_forecast():
     assert ahead.energy_uj == 2_000
 
 
-def test_an_end_beyond_all_calendars_is_none():
+def test_an_end_beyond_the_maximum_time_gives_no_forecast():
     slow = START._replace(done=1.0, at=1e8)
     assert forecast(Progress(1e6, START, slow)) is None
 
 
-def test_one_mark_tells_nothing():
+def test_one_mark_gives_no_forecast():
     assert forecast(Progress(100.0, HALF, HALF)) is None
     assert forecast(None) is None
 
@@ -66,7 +66,7 @@ JOULES_PER_EPOCH = round(0.000038 * units.JOULES_PER_KWH * units.MICROJOULES_PER
 
 
 def steps(total, call_stats, seconds=10.0):
-    """The progress of a run that told of each of its steps, and what they cost."""
+    """Progress of a run that logged each of its steps, by the usage of each step."""
     used = 0
     progress = add_mark(None, total, ProgressMark(0.0, 0.0, 0, 0))
     for done, cost in enumerate(call_stats, 1):
@@ -84,18 +84,18 @@ def test_a_thousand_epochs_cost_a_thousand_times_the_first():
     assert ahead.low is None
 
 
-def test_even_work_has_a_range_of_nothing():
+def test_constant_usage_has_a_range_of_zero_width():
     ahead = forecast(steps(100.0, [500] * 40))
     assert ahead is not None
     assert ahead.low == ahead.high == (50_000, 5_000_000, 1000.0)
 
 
-def test_a_range_is_told_from_three_stretches_on():
+def test_a_range_requires_three_segments():
     assert forecast(steps(9.0, [1, 2])).low is None
     assert forecast(steps(9.0, [1, 2, 3])).low is not None
 
 
-def test_the_range_is_wider_for_less_even_work_and_narrower_the_less_is_left():
+def test_the_range_grows_with_variance_and_remaining_work():
     def width(total, *call_stats):
         ahead = forecast(steps(total, call_stats * 20))
         return ahead.high.energy_uj - ahead.low.energy_uj
@@ -110,7 +110,7 @@ def test_the_low_end_is_never_less_than_what_was_used():
     assert ahead.low.energy_uj == progress.last.energy_uj
 
 
-def test_most_ranges_hold_what_comes():
+def test_ranges_cover_95_percent_of_outcomes():
     dice = random.Random(7)
     held = 0
     for _ in range(300):
@@ -121,7 +121,7 @@ def test_most_ranges_hold_what_comes():
 
 
 @pytest.mark.parametrize("told", [1, 7, 1000])
-def test_marks_stay_few_in_order_and_about_as_far_apart(told):
+def test_marks_are_bounded_ordered_and_evenly_spaced(told):
     progress = None
     for done in range(0, 5000, told):
         progress = add_mark(progress, 1e4, ProgressMark(float(done), done, done, done))
@@ -132,7 +132,7 @@ def test_marks_stay_few_in_order_and_about_as_far_apart(told):
     assert max(stretches) <= 2 * min(stretches)
 
 
-def test_time_without_work_is_part_of_the_stretch_that_it_is_in():
+def test_idle_time_belongs_to_its_segment():
     progress = None
     for at, done in enumerate([0, 0, 1, 1, 2, 3, 3, 3]):
         progress = add_mark(progress, 9.0, ProgressMark(float(done), float(at), at, at))
@@ -142,7 +142,7 @@ def test_time_without_work_is_part_of_the_stretch_that_it_is_in():
 
 
 @pytest.mark.parametrize("least", [5e-324, 1e-300, 1e-9])
-def test_a_stretch_of_next_to_nothing_breaks_no_range(least):
+def test_a_very_short_segment_does_not_break_the_range(least):
     progress = None
     for at, done in enumerate([0.0, least, 2 * least, 1.0, 2.0]):
         progress = add_mark(progress, 9.0, ProgressMark(done, float(at), at * 10**12, at * 10**15))

@@ -1,4 +1,4 @@
-"""The machine's clocks out of the text of /proc/stat."""
+"""CPU times of the machine from /proc/stat."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from exporter.model.cpu_clocks import count_cpus, parse_proc_stat
 from exporter.model.ledger import HostCpuTime
 
 
-def test_waiting_is_not_busy_and_stolen_time_is_none():
+def test_iowait_is_not_busy_and_steal_is_ignored():
     stat = b"cpu  1 2 4 8 16 32 64 128 1 1\ncpu0 9 9 9 9 9 9 9 9 9 9\n"
     assert parse_proc_stat(stat, 10) == HostCpuTime(busy_us=1030, total_us=1270)
 
@@ -84,7 +84,7 @@ softirq 5057579 250191 1481983 1647 211099 186066 0 1783454 622196 12499 508444
         ),
     ],
 )
-def test_recorded_times_are_summed_as_the_kernel_means_them(line, busy_ticks, idle_ticks):
+def test_recorded_times_are_summed(line, busy_ticks, idle_ticks):
     expected = HostCpuTime(busy_ticks * 10_000, (busy_ticks + idle_ticks) * 10_000)
     assert parse_proc_stat(line, 10_000) == expected
 
@@ -97,7 +97,7 @@ def test_recorded_times_are_summed_as_the_kernel_means_them(line, busy_ticks, id
         b"cpu  1091037 0 0 11732815868058135187 0 0 0 0 0 0\n",
     ],
 )
-def test_times_that_no_machine_has_are_refused(line):
+def test_implausible_times_are_refused(line):
     with pytest.raises(ValueError, match="implausible"):
         parse_proc_stat(line, 10_000)
 

@@ -11,12 +11,12 @@ POINTS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 500)), min_size=1
 )
 
 
-def test_value_runs_straight_between_points():
+def test_value_is_linear_between_points():
     curve = Curve([(0, 10), (10, 30), (20, 10)], 40)
     assert [curve.at(second) for second in (0, 5, 10, 15, 20)] == [10, 20, 30, 20, 10]
 
 
-def test_value_runs_straight_from_the_last_point_to_the_first_of_the_next_period():
+def test_value_is_linear_from_the_last_point_to_the_next_period():
     curve = Curve([(10, 0), (30, 40)], 40)
     assert [curve.at(second) for second in (30, 35, 0, 5, 10)] == [40, 30, 20, 10, 0]
 

@@ -6,7 +6,7 @@ import pytest
 
 
 class ManualClock:
-    """All three clocks, moved by hand; suspend moves the boot clock alone."""
+    """All three clocks, advanced by the test; a suspend advances only CLOCK_BOOTTIME."""
 
     def __init__(self) -> None:
         self.boot = 100_000_000_000
@@ -49,7 +49,7 @@ BOOT_ID = "11111111-2222-3333-4444-555555555555"
 
 
 class ProcTree:
-    """A procfs with what the estimates read."""
+    """A procfs with the files that the estimates read."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -74,7 +74,7 @@ class ProcTree:
 
 @pytest.fixture
 def open_files(tmp_path):
-    """How many more of this test's files are open now than when it began."""
+    """Number of files of this test that are open now in addition to those at its start."""
 
     def count():
         links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
@@ -102,5 +102,5 @@ def proc(tmp_path) -> ProcTree:
 
 @pytest.fixture
 def replay_path() -> str:
-    """The host that is shipped with the package."""
+    """The recorded host in the package."""
     return str(importlib.resources.files("exporter.data") / "replay/two-socket.json")

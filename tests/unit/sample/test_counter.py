@@ -1,4 +1,4 @@
-"""The unwrapping of counters."""
+"""Computation of energy from counters: wraps, resets, suspect readings and suspends."""
 
 import os
 import random
@@ -38,7 +38,7 @@ def at(second, counter=None, watts=None, epoch="boot", awake=None):
 
 
 def feed(readings, info=INFO, position=None):
-    """The last position and every interval."""
+    """Return the last state and all intervals."""
     intervals = []
     for reading in readings:
         position, interval = advance_counter(position, reading, info)
@@ -67,19 +67,19 @@ class TestTrustedCounter:
         assert (interval.t0_ns, interval.t1_ns) == (SECOND, 2 * SECOND)
         assert (interval.method, interval.event) == (Method.COUNTER, None)
 
-    def test_position_keeps_the_mean_power_of_the_interval(self):
+    def test_state_keeps_the_mean_power_of_the_interval(self):
         position, _ = feed([at(1, 5000), at(3, 5300)])
         assert position.power_watts == 150.0
 
-    def test_position_keeps_no_power_beyond_the_cap(self):
+    def test_state_keeps_no_power_beyond_the_cap(self):
         position, _ = feed([at(1, 5000), at(1.01, 5200)])
         assert position.power_watts == 1000.0
 
-    def test_counter_that_stands_still_settles_nothing(self):
+    def test_unchanged_counter_yields_no_interval(self):
         position, _ = feed([at(1, 5000), at(2, 5100)])
         assert feed([at(3, 5100), at(4, 5100)], position=position) == (position, [])
 
-    def test_counter_that_was_stuck_books_all_of_it_when_it_moves_again(self):
+    def test_stuck_counter_books_the_difference_when_it_increases_again(self):
         stuck = [at(second, 5000) for second in range(1, 12)]
         _, intervals = feed([at(0, 4700), *stuck, at(12, 8300), at(13, 8600)])
         assert [interval.energy_uj // J for interval in intervals] == [300, 3300, 300]
@@ -101,7 +101,7 @@ class TestTrustedCounter:
         assert joules(intervals) == 100
         assert position.raw_uj == 5100 * J
 
-    def test_restored_position_marks_one_interval_as_spanning_a_restart(self):
+    def test_restored_state_marks_one_interval_as_spanning_a_restart(self):
         position, _ = feed([at(1, 5000), at(2, 5100)])
         after, intervals = feed(
             [at(20, 6000), at(21, 6100)], position=position._replace(restored=True)
@@ -147,7 +147,7 @@ class TestSuspectReading:
         assert intervals[0].t0_ns == SECOND
         assert position.suspect_uj is None
 
-    def test_counter_that_begins_anew_beyond_reach_books_what_it_grew_by(self):
+    def test_reset_counter_with_implausible_value_books_its_growth(self):
         _, intervals = feed([at(1, 22e6), at(2, 9e6), at(3, 9e6 + 400), at(4, 9e6 + 700)])
         assert joules(intervals) == 700
         assert events(intervals) == [CounterEvent.RESET]
@@ -162,12 +162,12 @@ class TestSuspectReading:
         _, intervals = feed([at(1, 1000), at(2, 9e9), at(3, 5), at(4, 1600)])
         assert joules(intervals) == 600
 
-    def test_dip_that_stands_still_is_not_taken_for_a_reset(self):
+    def test_unchanged_dip_is_not_a_reset(self):
         _, intervals = feed([at(1, 22e6), at(2, 0), at(3, 0), at(4, 0), at(5, 22e6 + 800)])
         assert joules(intervals) == 800
         assert events(intervals) == [CounterEvent.GLITCH]
 
-    def test_failed_reading_between_suspect_and_judgement_does_no_harm(self):
+    def test_failed_reading_after_a_suspect_does_no_harm(self):
         _, intervals = feed([at(1, 1000), at(2, 5), at(3), at(4, 1300)])
         assert joules(intervals) == 300
 
@@ -210,7 +210,7 @@ class TestWrap:
         assert joules(intervals) == 300
         assert events(intervals) == [CounterEvent.WRAP]
 
-    def test_counter_that_stands_still_after_a_fall_proves_no_wrap(self):
+    def test_unchanged_counter_after_a_decrease_is_no_wrap(self):
         _, intervals = feed([at(1, 262_000), at(2, 0), at(3, 0), at(4, 262_100)], WRAPPING)
         assert joules(intervals) == 100
         assert events(intervals) == [CounterEvent.GLITCH]
@@ -236,7 +236,7 @@ class TestWrap:
         ]
         assert not position.uncounted
 
-    def test_power_that_stands_in_is_counted_and_the_counter_that_comes_after_is_not(self):
+    def test_integrated_power_is_counted_and_the_following_counter_is_not(self):
         position, _ = feed([at(1, 5000), at(2, 5100)])
         waiting = [at(second, watts=100.0) for second in (400, 401, 402)]
         position, intervals = feed(
@@ -276,7 +276,7 @@ class TestWrap:
         assert events(intervals) == [CounterEvent.GAP]
 
     def test_several_wraps_in_one_gap_are_off_by_whole_wraps_at_most(self):
-        """The power before was half of that in the gap, and the part of a wrap is exact."""
+        """The last power is half of that in the gap; the energy within a wrap is exact."""
         true = 800 * 3600
         _, intervals = feed([at(0, 1000), at(1, 1400), at(3601, (1400 + true) % 262_143)], WRAPPING)
         assert (true + 400 - joules(intervals)) % 262_143 == 0
@@ -324,28 +324,28 @@ class TestPowerOnly:
 NO_POWERS = [4_294_967.295, 1001.0, -1.0, float("nan"), float("inf"), float("-inf")]
 
 
-class TestPowerThatNoDeviceDraws:
+class TestImplausiblePower:
     @pytest.mark.parametrize("watts", NO_POWERS)
-    def test_it_is_bridged_between_two_that_are_believed(self, watts):
+    def test_it_is_bridged_between_plausible_readings(self, watts):
         readings = [at(n, watts=w) for n, w in enumerate([70, 70, watts, 70, 70])]
         _, intervals = feed(readings, POWER_ONLY)
         assert joules(intervals) == 280
         assert events(intervals) == []
 
     @pytest.mark.parametrize("watts", NO_POWERS)
-    def test_first_and_last_of_it_begin_and_book_nothing(self, watts):
+    def test_first_and_last_reading_book_nothing(self, watts):
         readings = [at(n, watts=w) for n, w in enumerate([watts, 70, 70, watts])]
         _, intervals = feed(readings, POWER_ONLY)
         assert joules(intervals) == 70
 
     @pytest.mark.parametrize("watts", NO_POWERS)
-    def test_it_never_stands_in_for_a_counter(self, watts):
+    def test_it_never_replaces_a_counter(self, watts):
         lost = [at(s, watts=watts if s % 2 else 100) for s in range(2, 61)]
         _, intervals = feed([at(0, 0), at(1, 100), *lost, at(61, 6100)])
         assert joules(intervals) == 6100
         assert all(interval.energy_uj <= 6000 * J for interval in intervals)
 
-    def test_one_that_an_earlier_version_kept_is_not_integrated(self):
+    def test_a_stored_implausible_power_is_not_integrated(self):
         position, _ = feed([at(0, watts=70)], POWER_ONLY)
         kept = position._replace(power_watts=4_294_967.295, restored=True)
         _, intervals = feed([at(2, watts=70)], POWER_ONLY, kept)
@@ -357,7 +357,7 @@ class TestPowerThatNoDeviceDraws:
 
 
 @pytest.mark.parametrize("raw_uj", [2**63, 2**64 - 1, -1])
-def test_counter_that_no_journal_can_hold_is_no_reading(raw_uj):
+def test_counter_beyond_63_bits_is_no_reading(raw_uj):
     odd = [Reading(GPU, s * SECOND, "boot", raw_uj) for s in (2, 3)]
     position, intervals = feed([at(0, 0), at(1, 100), *odd, at(4, 400)])
     assert joules(intervals) == 400
@@ -365,7 +365,7 @@ def test_counter_that_no_journal_can_hold_is_no_reading(raw_uj):
     assert feed([Reading(GPU, SECOND, "boot", raw_uj)]) == (None, [])
 
 
-class TestPowerStandsInForCounter:
+class TestPowerReplacesCounter:
     def readings(self, until, watts=100):
         return [at(0, 0), at(1, 100), *(at(s, watts=watts) for s in range(2, until))]
 
@@ -399,7 +399,7 @@ class TestPowerStandsInForCounter:
         assert joules(intervals) == 5950 + 700
         assert position.debt_uj == 0
 
-    def test_counter_that_restarted_meanwhile_goes_on_without_a_hole_or_an_overlap(self):
+    def test_counter_reset_meanwhile_continues_without_gap_or_overlap(self):
         lost = [at(s, watts=100) for s in range(2, 61)]
         restarted = [at(61 + n, 100 * n, watts=100) for n in range(10)]
         _, intervals = feed([at(0, 9e6), at(1, 9e6 + 100), *lost, *restarted])
@@ -428,7 +428,7 @@ class TestSleep:
     NIGHT = 8 * 3600
 
     def readings(self, *joules, **power):
-        """One a second; the machine sleeps for eight hours before the last one."""
+        """Readings once per second, with a suspend of eight hours before the last one."""
         *before, last = joules
         awake = [at(1 + n, value, **power, awake=1 + n) for n, value in enumerate(before)]
         end = 1 + len(before)
@@ -455,7 +455,7 @@ class TestSleep:
         assert (interval.energy_uj, interval.event) == (17 * J, CounterEvent.RESET)
         assert len(intervals) == 1
 
-    def test_sleep_between_suspect_and_judgement_makes_nothing_plausible(self):
+    def test_sleep_after_a_suspect_does_not_make_it_plausible(self):
         _, intervals = feed(self.readings(22e6, 5, 1e6))
         assert not intervals
 
@@ -463,7 +463,7 @@ class TestSleep:
         _, intervals = feed(self.readings(None, None, None, watts=100), POWER_ONLY)
         assert [interval.energy_uj for interval in intervals] == [100 * J] * 2
 
-    def test_power_standing_in_for_a_counter_is_integrated_over_the_time_awake(self):
+    def test_power_replacing_a_counter_is_integrated_over_the_time_awake(self):
         missing = [None] * 60
         _, intervals = feed(self.readings(0, *missing, watts=100))
         assert joules(intervals) == 60 * 100
@@ -476,14 +476,14 @@ class TestSleep:
         assert [interval.energy_uj for interval in intervals] == [10 * J, 20 * J, 10 * J]
         assert (position.at_ns, position.awake_ns) == ((5 + 3 * nap) * SECOND, 5 * SECOND)
 
-    def test_asleep_while_no_daemon_ran_is_left_out_too(self):
+    def test_sleep_while_no_daemon_ran_is_excluded_too(self):
         position, _ = feed([at(1, 1000, awake=1), at(2, 1010, awake=2)], WRAPPING)
         later = at(12 + self.NIGHT, 1110, awake=12)
         _, (interval,) = feed([later], WRAPPING, position._replace(restored=True))
         assert interval.energy_uj == 100 * J
         assert interval.restart
 
-    def test_position_that_does_not_know_counts_all_time_as_awake(self):
+    def test_state_without_awake_time_counts_all_time_as_awake(self):
         position, _ = feed([at(1, 1000), at(2, 1400)], WRAPPING)
         later = at(3602, (1400 + 400 * 3600) % 262_143, awake=1)
         after, (interval,) = feed([later], WRAPPING, position)
@@ -537,7 +537,7 @@ def simulate(steps, fail, glitch, info, seed=7, resets=()):
 
 
 def false_value(rng, position):
-    """A dip to zero, or a value beyond all that the device can have drawn in 20 s."""
+    """A dip to zero, or a value above the plausible energy of 20 s."""
     while True:
         value = rng.choice([0, rng.randrange(10**12), rng.randrange(10**15)])
         if not 0 <= value - position.raw_uj <= 20 * 1500 * J:
@@ -550,7 +550,7 @@ def false_value(rng, position):
 def test_counter_file_lost_for_a_minute_is_pending_and_then_exact(
     error, tmp_path, clock, monkeypatch
 ):
-    """Permission lost, or file gone, at run time: nothing stands in for it, and nothing is lost."""
+    """Permission or file lost at runtime: no estimate replaces it, and no energy is lost."""
     zone = tmp_path / "class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
     (zone / "name").write_text("package-0\n")

@@ -1,4 +1,4 @@
-"""Counters that exist and do not move."""
+"""Fallback to estimates for stuck counters."""
 
 import os
 
@@ -17,7 +17,7 @@ IDLE, FULL = 0.5, 3.0
 
 
 class Machine:
-    """A host with counters and clocks, played second by second."""
+    """A host with counters and CPU times, advanced second by second."""
 
     def __init__(self, root, proc, clock, packages):
         self.proc = proc
@@ -45,7 +45,7 @@ class Machine:
         return self
 
     def play(self, seconds, *, busy=True, counts=False):
-        """Reads once a second; whether both threads are busy, and whether the counters count."""
+        """Read once per second, with both threads busy or idle, and counters live or stuck."""
         for _ in range(seconds):
             self.errors = []
             for sampler in self.device_collectors:
@@ -86,7 +86,7 @@ def machine(tmp_path, proc, clock):
         machine.close()
 
 
-def test_counter_that_never_moves_is_replaced_by_the_estimate_from_the_start(machine):
+def test_stuck_counter_is_replaced_by_the_estimate_from_the_start(machine):
     host = machine(Package(100)).open().play(60)
     # Reading 0 shows the counter, reading 1 that it stands still, from which the estimate counts.
     assert host.joules[CPU0, Method.ESTIMATED] == pytest.approx(58 * 2 * FULL)
@@ -96,7 +96,7 @@ def test_counter_that_never_moves_is_replaced_by_the_estimate_from_the_start(mac
     assert state.info.source == "cpu_estimate"
 
 
-def test_that_is_said_in_the_log_and_by_the_collector(machine, caplog):
+def test_the_fallback_is_logged_and_reported_by_the_collector(machine, caplog):
     host = machine(Package(100)).open().play(60)
     (error,) = host.errors
     assert "the energy counter has not increased for 20 s although the machine was busy" in error
@@ -104,25 +104,25 @@ def test_that_is_said_in_the_log_and_by_the_collector(machine, caplog):
     assert messages == ["energy counters stuck; using estimate"]
 
 
-def test_idle_machine_proves_nothing(machine):
+def test_counters_of_an_idle_machine_are_not_considered_stuck(machine):
     host = machine(Package(100)).open().play(60, busy=False)
     assert not host.joules.keys() - {(DRAM0, Method.ESTIMATED)}
     assert not host.errors
 
 
-def test_still_memory_counter_is_replaced_too(machine):
+def test_stuck_memory_counter_is_replaced_too(machine):
     host = machine(Package(0, 0)).open().play(60)
     assert host.joules[DRAM0, Method.ESTIMATED] == pytest.approx(58 * 0.5 * 16.384)
 
 
-def test_memory_counter_may_be_still_alone(machine):
+def test_only_the_memory_counter_may_be_stuck(machine):
     host = machine(Package(100, 0)).open().play(60, counts=True)
     assert host.joules[CPU0, Method.COUNTER] == 59 * 100
     assert host.joules[DRAM0, Method.ESTIMATED] > 0
     assert host.states()[CPU0].info.source == "rapl"
 
 
-def test_counter_that_begins_to_move_counts_from_there_and_nothing_twice(machine):
+def test_recovered_counter_counts_from_its_recovery(machine):
     host = machine(Package(100)).open().play(40).play(60, counts=True)
     # The estimate ends with the third reading that moved, and the counter begins there.
     assert host.joules[CPU0, Method.ESTIMATED] == pytest.approx((43 - 1) * 2 * FULL)
@@ -137,7 +137,7 @@ def test_counter_that_stops_and_starts_again_loses_at_most_the_second_of_the_sto
     assert host.joules[CPU0, Method.ESTIMATED] == pytest.approx((50 - 1 + 3) * 2 * FULL)
 
 
-def test_counter_that_jumps_once_is_not_believed(machine):
+def test_counter_that_jumps_once_has_not_recovered(machine):
     host = machine(Package(100)).open().play(40)
     host.tree.advance(1000)
     host.play(40)
@@ -145,7 +145,7 @@ def test_counter_that_jumps_once_is_not_believed(machine):
     assert host.joules[CPU0, Method.ESTIMATED] == pytest.approx(78 * 2 * FULL)
 
 
-def test_one_of_two_packages_that_stands_still_is_not_up(machine):
+def test_one_stuck_package_of_two_is_not_up(machine):
     host = machine(Package(100), Package(0)).open().play(60, counts=True)
     assert host.joules[CPU0, Method.COUNTER] == 59 * 100
     still = host.states()[CPU1]
@@ -160,7 +160,7 @@ def test_packages_without_an_estimate_of_their_own_are_not_up(machine):
     assert "until it increases, the energy is estimated" in states[CPU1].why
 
 
-def test_where_no_estimate_is_wanted_the_device_is_not_up(machine):
+def test_without_an_estimate_the_device_is_not_up(machine):
     host = machine(Package(100)).open(cpu_estimate=False).play(60)
     assert (CPU0, Method.ESTIMATED) not in host.joules
     state = host.states()[CPU0]
@@ -170,7 +170,7 @@ def test_where_no_estimate_is_wanted_the_device_is_not_up(machine):
     assert host.states()[CPU0].up
 
 
-def test_moving_counters_cost_no_look_at_the_clocks(machine, monkeypatch):
+def test_cpu_times_are_not_read_while_counters_increase(machine, monkeypatch):
     host = machine(Package(100, 20)).open().play(2, counts=True)
     os.remove(os.path.join(host.proc.root, "stat"))
     monkeypatch.setattr(host.proc, "cpu", lambda **_: None)
@@ -178,7 +178,7 @@ def test_moving_counters_cost_no_look_at_the_clocks(machine, monkeypatch):
     assert host.joules == {(CPU0, Method.COUNTER): 61 * 100, (DRAM0, Method.COUNTER): 61 * 20}
 
 
-def test_unreadable_clocks_prove_nothing(machine, monkeypatch):
+def test_without_cpu_times_counters_are_not_considered_stuck(machine, monkeypatch):
     host = machine(Package(100)).open()
     os.remove(os.path.join(host.proc.root, "stat"))
     monkeypatch.setattr(host.proc, "cpu", lambda **_: None)

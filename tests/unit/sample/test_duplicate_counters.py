@@ -1,4 +1,4 @@
-"""Telling two counters from one that is shown twice."""
+"""Distinguishing two counters from one that is shown twice."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ def test_counter_that_agrees_ten_times_while_moving_is_the_same():
     assert verdicts(looks) == [None] * MIN_EQUAL_READINGS + [True]
 
 
-def test_counter_that_stands_still_proves_nothing():
+def test_unchanged_counter_proves_nothing():
     assert verdicts([(5, 5, 5)] * 100) == [None] * 100
 
 
@@ -37,7 +37,7 @@ def test_value_across_a_wrap_agrees():
 
 
 @pytest.mark.parametrize("other", [21, 19])
-def test_differences_in_a_row_tell_them_apart(other):
+def test_consecutive_differences_distinguish_counters(other):
     looks = [(10, 10, 10), *[(20, other, 20)] * MIN_DIFFERENT_READINGS]
     assert verdicts(looks) == [None] * MIN_DIFFERENT_READINGS + [False]
 
@@ -52,7 +52,7 @@ def test_copies_that_are_written_one_after_the_other_are_the_same():
 
 @pytest.mark.parametrize("other_uj", [10 + MAX_COPY_SKEW_UJ, 10 + 2 * MAX_COPY_SKEW_UJ])
 @pytest.mark.parametrize("wrap_uj", [None, 4 * MAX_COPY_SKEW_UJ])
-def test_great_difference_tells_them_apart_at_once(other_uj, wrap_uj):
+def test_a_large_difference_distinguishes_counters_at_once(other_uj, wrap_uj):
     assert verdicts([(8, other_uj, 9)], wrap_uj) == [False]
     assert verdicts([(other_uj, 8, other_uj)], wrap_uj) == [False]
 
@@ -62,7 +62,7 @@ def test_small_difference_across_a_wrap_is_small():
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9), st.integers(0, 9)), min_size=11))
-def test_one_counter_read_thrice_in_a_row_is_never_taken_for_two(steps):
+def test_one_counter_read_thrice_is_never_two(steps):
     looks, now = [], 0
     for gap, until_other, until_after in steps:
         before = now + gap

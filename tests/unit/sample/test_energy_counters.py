@@ -1,4 +1,4 @@
-"""Meters over observations."""
+"""States and intervals of all devices from observations."""
 
 import pytest
 
@@ -46,13 +46,13 @@ def test_one_unreadable_device_does_not_hold_the_other():
     assert interval.device == B
 
 
-def test_given_positions_are_gone_on_from_as_a_restart():
+def test_given_states_are_continued_as_a_restart():
     energy_counters = EnergyCounters([CounterState(A, 100, SECOND, "boot")])
     intervals = energy_counters.advance(observe(9, 180, 7000))
     assert [(interval.energy_uj, interval.restart) for interval in intervals] == [(80, True)]
 
 
-def test_positions_of_devices_not_seen_are_kept():
+def test_states_of_devices_not_seen_are_kept():
     left = CounterState(Device(DeviceKind.GPU, "GPU-1"), 100, SECOND, "boot")
     energy_counters = EnergyCounters([left])
     energy_counters.advance(observe(9, 180, 7000))
@@ -79,7 +79,7 @@ def test_unknown_power_is_none_and_not_zero():
     assert state(energy_counters, 1).power_watts is None
 
 
-def test_state_of_an_unreadable_device_says_why_and_ages():
+def test_state_of_an_unreadable_device_has_a_reason_and_ages():
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 100, 7000))
     energy_counters.advance(observe(4, None, 7000))
@@ -101,7 +101,7 @@ def test_held_reading_does_not_count_as_good():
     assert state(energy_counters, 2).age_seconds == 1.0
 
 
-def test_source_that_fails_as_a_whole_takes_its_devices_down():
+def test_failed_collector_takes_its_devices_down():
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 100, 7000))
     energy_counters.advance(Observation("rapl", 2 * SECOND, (), (), error="driver gone"))
@@ -125,7 +125,7 @@ def test_events_begin_at_zero_and_are_counted():
     assert state(energy_counters, 3, B).events[CounterEvent.WRAP] == 0
 
 
-def test_states_given_out_do_not_change_later():
+def test_published_states_do_not_change_later():
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 10**12 - 50, 7000))
     before = state(energy_counters, 1)
@@ -150,7 +150,7 @@ def test_events_that_cannot_happen_have_no_count():
     assert set(state(energy_counters, 1, power).events) == {CounterEvent.GAP}
 
 
-def test_device_that_counts_nothing_though_its_sensor_moves_says_so_and_recovers(caplog):
+def test_device_with_suspect_readings_is_reported_and_recovers(caplog):
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 100, 7000))
     absurd = 10**11
@@ -166,7 +166,7 @@ def test_device_that_counts_nothing_though_its_sensor_moves_says_so_and_recovers
 
 
 @pytest.mark.parametrize("counter", [-1, 1 << 63, (1 << 64) - 1])
-def test_value_that_no_counter_has_is_no_reading(counter):
+def test_implausible_counter_is_no_reading(counter):
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 100, 7000))
     energy_counters.advance(observe(2, counter, 7050))
@@ -178,7 +178,7 @@ def test_value_that_no_counter_has_is_no_reading(counter):
 
 
 @pytest.mark.parametrize("watts", [70_000.0, -1.0, float("inf"), float("nan")])
-def test_device_that_shows_only_power_that_cannot_be_is_not_up_and_says_why(watts):
+def test_device_with_only_implausible_power_is_not_up(watts):
     info = INFOS[0]._replace(method=Method.INTEGRATED, wrap_uj=None)
     energy_counters = EnergyCounters(())
     for second, power in enumerate((70.0, watts), start=1):
@@ -189,7 +189,7 @@ def test_device_that_shows_only_power_that_cannot_be_is_not_up_and_says_why(watt
     assert "the plausible maximum is 400 W" in shown.why
 
 
-def test_power_that_cannot_be_beside_a_good_counter_is_left_out_alone():
+def test_implausible_power_with_a_valid_counter_is_ignored():
     energy_counters = EnergyCounters(())
     reading = Reading(A, SECOND, "boot", 100, power_watts=70_000.0)
     energy_counters.advance(Observation("rapl", SECOND, INFOS[:1], (reading,)))

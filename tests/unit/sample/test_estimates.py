@@ -1,4 +1,4 @@
-"""Estimates for machines without counters."""
+"""Estimates of processor and memory energy for machines without counters."""
 
 import pytest
 
@@ -122,7 +122,7 @@ class TestCpuInfo:
         cpu = parse_cpuinfo(text)
         assert (cpu.packages, cpu.threads, cpu.threads_per_package) == ((0, 1), 8, 4)
 
-    def test_machine_that_names_no_package_has_package_zero(self):
+    def test_machine_without_package_ids_has_package_zero(self):
         cpu = parse_cpuinfo("processor : 0\nBogoMIPS : 50\n\nprocessor : 1\n")
         assert (cpu.packages, cpu.threads, cpu.model) == ((0,), 2, "")
 
@@ -155,7 +155,7 @@ class TestCoefficients:
     def test_unknown_part_has_no_tdp(self, shown):
         assert tdp_watts(shown) is None
 
-    def test_accelerator_of_that_name_is_no_processor(self):
+    def test_accelerator_of_the_same_name_is_no_processor(self):
         assert tdp_watts("NVIDIA A100 SXM4 40GB") is None
 
     def test_name_loses_marks_counts_and_rates(self):
@@ -168,20 +168,20 @@ class TestCoefficients:
         assert watts.idle_per_thread == pytest.approx(280 / 128 * 0.74 / 3.5)
         assert "280 W" in watts.basis
 
-    def test_guest_takes_the_cited_pair_whatever_its_name(self):
+    def test_guest_uses_the_published_average(self):
         cpu = CpuInfo(model="AMD EPYC 7763 64-Core Processor", guest=True)
         assert cpu_power_model(cpu)[:2] == (0.74, 3.5)
         assert "Cloud Carbon Footprint" in cpu_power_model(cpu).basis
 
-    def test_unknown_part_takes_the_cited_pair(self):
+    def test_unknown_part_uses_the_published_average(self):
         assert cpu_power_model(CpuInfo(model="ACME 1234X"))[:2] == (0.74, 3.5)
 
-    def test_given_watts_go_first(self):
+    def test_configured_watts_take_precedence(self):
         watts = cpu_power_model(CpuInfo(), 0.5, 2.0)
         assert watts[:2] == (0.5, 2.0)
         assert watts.basis.startswith("configured")
 
-    def test_idle_follows_a_given_full(self):
+    def test_idle_power_follows_a_configured_full_power(self):
         assert cpu_power_model(CpuInfo(), None, 7.0).idle_per_thread == pytest.approx(1.48)
 
     def test_idle_above_full_is_refused_by_name(self):
@@ -199,7 +199,7 @@ class TestCpuEstimate:
         proc.cpu(user=1000, idle=9000)
         assert counter(estimate()) == (100 * 1 + 10 * 2) * 1_000_000
 
-    def test_waiting_costs_what_idling_does_and_stolen_time_nothing(self, proc, estimate):
+    def test_iowait_counts_as_idle_and_steal_is_ignored(self, proc, estimate):
         proc.cpu(idle=1000, iowait=2000, steal=3000)
         assert counter(estimate()) == 30 * 1_000_000
 
@@ -213,7 +213,7 @@ class TestCpuEstimate:
         assert [reading.device.id for reading in readings] == ["package-0", "package-1"]
         assert {reading.counter_uj for reading in readings} == {60_000_000}
 
-    def test_device_says_what_was_assumed(self, estimate):
+    def test_model_of_the_device_has_the_assumptions(self, estimate):
         (info,) = estimate().infos
         assert info.device == Device(DeviceKind.CPU, "package-0")
         assert info.model == "Xeon (assumed 1.00 to 3.00 W per thread)"
@@ -226,9 +226,7 @@ class TestCpuEstimate:
         proc.cpu(user=1000, idle=8990)
         assert counter(sampler) == before
 
-    def test_counter_goes_on_at_once_when_an_offline_cpu_takes_its_idle_time_along(
-        self, proc, clock, estimate
-    ):
+    def test_counter_continues_when_an_offline_cpu_drops_its_idle_time(self, proc, clock, estimate):
         """github.com/performancecopilot/pcp/issues/1507: 1,180,890 ms of idle become 1,400."""
         sampler, energy_counters = estimate(), EnergyCounters(())
         booked = 0
@@ -265,7 +263,7 @@ class TestCpuEstimate:
         assert booked == expected
         assert CounterEvent.WRAP not in energy_counters.states(clock.boot, {})[0].events
 
-    def test_clocks_that_jump_once_are_not_believed(self, proc, clock, estimate):
+    def test_cpu_times_that_jump_once_do_not_raise_the_bound(self, proc, clock, estimate):
         sampler, energy_counters = estimate(), EnergyCounters(())
         booked = 0
         for second in range(20):
@@ -275,7 +273,7 @@ class TestCpuEstimate:
             clock.advance(1)
         assert 17 * 6_000_000 <= booked <= 19 * 6_000_000
 
-    def test_clocks_that_stand_still_are_said(self, proc, clock, estimate):
+    def test_unchanged_cpu_times_are_reported(self, proc, clock, estimate):
         sampler = estimate()
         clock.advance(21)
         reading = sampler.read().readings[0]
@@ -284,7 +282,7 @@ class TestCpuEstimate:
         proc.cpu(user=1200, idle=9000)
         assert counter(sampler) is not None
 
-    def test_times_that_no_machine_has_are_a_reading_with_a_reason(self, proc, estimate):
+    def test_implausible_times_are_a_reading_with_a_reason(self, proc, estimate):
         sampler = estimate()
         proc.cpu(user=13337485, idle=8317131874320235395)
         reading = sampler.read().readings[0]
@@ -336,7 +334,7 @@ class TestCpuEstimate:
         assert open_files() == 0
         assert counter(sampler) == before
 
-    def test_reading_says_how_long_the_machine_was_awake(self, clock, estimate):
+    def test_reading_has_the_time_awake(self, clock, estimate):
         clock.suspend(3600)
         reading = estimate().read().readings[0]
         assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
@@ -354,12 +352,12 @@ class TestDramEstimate:
         clock.suspend(3600)
         assert counter(sampler) == before
 
-    def test_another_process_goes_on_exactly(self, proc, clock):
+    def test_another_process_continues_exactly(self, proc, clock):
         first = DramEstimateCollector(proc.root, clock, "boot", 0.5).read()
         second = DramEstimateCollector(proc.root, clock, "boot", 0.5).read()
         assert first == second
 
-    def test_reading_says_how_long_the_machine_was_awake(self, proc, clock):
+    def test_reading_has_the_time_awake(self, proc, clock):
         clock.suspend(3600)
         reading = DramEstimateCollector(proc.root, clock, "boot", 0.5).read().readings[0]
         assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
@@ -387,7 +385,7 @@ class TestDramEstimate:
         assert booked == pytest.approx((60 * before + 60 * after) * 1e6, abs=100)
         assert f"{kib * 1024 / 1e9:.1f} GB" in sampler.infos[0].model
 
-    def test_size_that_cannot_be_read_later_stays(self, proc, clock):
+    def test_last_size_is_used_if_it_cannot_be_read(self, proc, clock):
         sampler = DramEstimateCollector(proc.root, clock, "boot", 0.5)
         proc.write("meminfo", "")
         clock.advance(31)
@@ -401,7 +399,7 @@ class TestDramEstimate:
         three = DramEstimateCollector(proc.root, clock, "boot", 0.5).read().readings[0].epoch
         assert len({one, two, three}) == 3
 
-    def test_device_says_what_was_assumed(self, proc, clock):
+    def test_model_of_the_device_has_the_assumptions(self, proc, clock):
         (info,) = DramEstimateCollector(proc.root, clock, "boot", 0.3725).infos
         assert info.device == Device(DeviceKind.DRAM, "package-0-dram")
         assert info.model == "16.4 GB (assumed 0.3725 W per GB)"

@@ -1,4 +1,4 @@
-"""The made-up RAPL host that other tests measure against."""
+"""The simulated RAPL host that other tests use as a reference."""
 
 import os
 
@@ -47,7 +47,7 @@ def test_class_and_device_paths_show_one_counter(tree):
         assert int(file.read()) == 100_000_000
 
 
-def test_truth_survives_its_file(tmp_path):
+def test_recorded_truth_outlives_its_file(tmp_path):
     truth = Truth(5_000_000_000, {"package-0": Zone(100.0, 7, RANGE_UJ + 1)})
     path = str(tmp_path / "truth.json")
     truth.write(path)
@@ -55,7 +55,7 @@ def test_truth_survives_its_file(tmp_path):
     assert truth.used_uj("package-0", 7_500_000_000) == 250_000_000
 
 
-def test_a_counter_stands_still_until_it_is_written_again(tmp_path):
+def test_a_counter_is_unchanged_until_it_is_written_again(tmp_path):
     path = tmp_path / "steps"
     half = STEP.pack(2_000_000_000, 1_500_000_000)[:8]
     path.write_bytes(STEP.pack(1_000_000_000, 500_000_000) + half)

@@ -1,4 +1,4 @@
-"""Reading powercap trees."""
+"""The collector `rapl` on powercap trees."""
 
 import os
 import shutil
@@ -107,7 +107,7 @@ class TestDiscovery:
         assert (info.power_cap_watts, info.power_limit_watts) == (840.0, 350.0)
 
     @pytest.mark.parametrize("limit_uw", [0, 4_095_875_000, 2**32 * 1_000_000, 2**63])
-    def test_limit_beyond_any_package_is_none(self, tree, clock, limit_uw):
+    def test_implausible_limit_is_ignored(self, tree, clock, limit_uw):
         write(tree, "package-0", "constraint_0_power_limit_uw", f"{limit_uw}\n")
         info = opened(tree, clock).infos[0]
         assert (info.power_cap_watts, info.power_limit_watts) == (1000.0, None)
@@ -125,7 +125,7 @@ class TestDiscovery:
 
 
 class TestUnavailable:
-    def test_a_directory_that_may_not_be_listed_is_said(self, tmp_path, clock, monkeypatch):
+    def test_a_directory_that_may_not_be_listed_is_reported(self, tmp_path, clock, monkeypatch):
         def denied(path):
             raise PermissionError(13, "Permission denied", path)
 
@@ -133,7 +133,7 @@ class TestUnavailable:
         with pytest.raises(Unavailable, match="powercap may not be listed by this user"):
             RaplCollector(str(tmp_path), clock, "boot")
 
-    def test_machine_without_zones_is_told_of_the_module(self, tmp_path, clock):
+    def test_machine_without_zones_gets_the_module_as_remedy(self, tmp_path, clock):
         with pytest.raises(Unavailable, match="modprobe intel_rapl_msr"):
             RaplCollector(str(tmp_path), clock, "boot")
 
@@ -150,16 +150,14 @@ class TestUnavailable:
         assert "run as root" in text
         assert "udev" in text
 
-    def test_privileged_process_is_not_told_to_run_with_what_it_has(self, tree, clock, monkeypatch):
+    def test_remedy_for_a_privileged_process_names_no_capability(self, tree, clock, monkeypatch):
         deny(monkeypatch, *(energy(tree, zone) for zone in tree.paths))
         with pytest.raises(Unavailable, match="rootless container") as caught:
             RaplCollector(tree.root, clock, "boot", is_privileged=True)
         assert "CAP_" not in str(caught.value)
         assert "only root" not in str(caught.value)
 
-    def test_readable_package_works_beside_one_that_is_not_and_that_is_said(
-        self, tree, clock, monkeypatch
-    ):
+    def test_unreadable_package_is_reported_and_others_work(self, tree, clock, monkeypatch):
         deny(monkeypatch, energy(tree, "package-1"))
         sampler = RaplCollector(tree.root, clock, "boot")
         assert devices(sampler) == [CPU0, DRAM0, CPU1, DRAM1]
@@ -259,7 +257,7 @@ class TestReading:
         sampler.release()
         assert open_files() == 0
 
-    def test_reading_says_how_long_the_machine_was_awake(self, rapl, clock):
+    def test_reading_has_the_time_awake(self, rapl, clock):
         clock.suspend(3600)
         reading = rapl.read().readings[0]
         assert (reading.at_ns, reading.awake_ns) == (clock.boot, clock.mono)
@@ -304,7 +302,7 @@ class TestDiesOfOneSocket:
 
     @pytest.fixture
     def play(self, tmp_path, clock):
-        """Plays seconds, and returns the sampler, its observations, and energy by device."""
+        """Simulate some seconds; return the collector, its observations and energy by device."""
 
         def run(watts, seconds, name="package-0-die-1"):
             packages = [Package(100, 20, initial_uj=0), Package(watts, 20, initial_uj=0)]
@@ -330,12 +328,12 @@ class TestDiesOfOneSocket:
         ("name", "second"),
         [("package-0-die-1", "package-0-die-1"), ("package-0", "package-0-zone-1")],
     )
-    def test_zones_are_told_apart_by_name_or_number(self, play, name, second):
+    def test_zones_are_distinguished_by_name_or_number(self, play, name, second):
         sampler, _, _ = play(60, MIN_DIFFERENT_READINGS, name)
         ids = [device.id for device in devices(sampler)]
         assert ids == ["package-0", "package-0-dram", second, f"{second}-dram"]
 
-    def test_two_counters_lose_nothing_while_they_are_told_apart(self, play):
+    def test_two_counters_lose_nothing_during_the_test_for_duplicates(self, play):
         _, _, energies = play(60, 5)
         assert sorted(energies.values()) == [100e6, 100e6, 300e6, 500e6]
 
@@ -351,19 +349,19 @@ class TestDiesOfOneSocket:
         assert devices(sampler) == [CPU0, DRAM0]
         assert "repeats the counter of package-0; it is ignored" in caplog.text
 
-    def test_until_then_the_first_is_read_as_ever(self, play):
+    def test_the_first_package_is_read_during_the_test(self, play):
         _, observations, _ = play(100, 5)
         assert [len(observation.readings) for observation in observations] == [2] * 6
 
-    def test_files_on_trial_are_released_too(self, play, open_files):
+    def test_files_of_candidates_are_released_too(self, play, open_files):
         play(100, 1)
         assert open_files() == 0
 
-    def test_counters_with_other_values_are_never_on_trial(self, tmp_path, clock):
+    def test_counters_with_different_values_are_no_candidates(self, tmp_path, clock):
         with PowercapTree(tmp_path / "sys", [Package(100)] * 2) as tree:
             assert devices(opened(tree, clock)) == [CPU0, CPU1]
 
-    def test_second_counter_that_cannot_be_read_now_is_judged_later(self, tmp_path, clock):
+    def test_unreadable_second_counter_is_tested_later(self, tmp_path, clock):
         packages = [Package(100, initial_uj=0), Package(60, initial_uj=0)]
         with PowercapTree(tmp_path / "sys", packages) as tree:
             write(tree, "package-1", "name", "package-0-die-1")
@@ -401,7 +399,7 @@ class XenGuest:
             self._put(file, counter_uj)
 
     def creep(self, monkeypatch):
-        """Let the counters run while they are read."""
+        """Advance the counters while they are read."""
         read = ReusedFile.read
 
         def stepping(kept, length):
@@ -417,7 +415,7 @@ class XenGuest:
 
 
 def energies(guest, clock, seconds, watts, initial_uj):
-    """Plays seconds; joules by device id, and the sampler."""
+    """Simulate some seconds; return joules by device id and the collector."""
     totals, energy_counters = {}, EnergyCounters(())
     guest.show(*initial_uj)
     sampler = RaplCollector(guest.root, clock, "boot")
@@ -550,7 +548,7 @@ def test_values_of_two_sockets_in_turn_book_no_energy_that_is_not_there(tmp_path
 
 
 class TestLimitsThatChange:
-    """Package-0 has a limit of 30 W, and then uses more than twice that."""
+    """Package-0 has a limit of 30 W and later draws more than twice that."""
 
     @pytest.fixture
     def play(self, tmp_path, clock):
@@ -578,12 +576,12 @@ class TestLimitsThatChange:
         assert booked == 20 * 200
         assert info.power_limit_watts == 150
 
-    def test_power_that_the_limits_rule_out_is_booked_in_full_when_it_stays(self, play):
+    def test_persistent_power_above_the_limits_is_booked_in_full(self, play):
         booked, _, states = play(200, 20)
         assert booked == 20 * 200
         assert states[-1].up
 
-    def test_power_that_no_package_has_is_not_booked_and_the_device_says_so(self, play, caplog):
+    def test_implausible_power_is_not_booked_and_is_reported(self, play, caplog):
         booked, _, states = play(5000, 20)
         assert booked == 0
         assert not states[-1].up

@@ -1,4 +1,4 @@
-"""Which sources are opened."""
+"""Which collectors are opened."""
 
 import os
 
@@ -14,7 +14,7 @@ from tests.unit.sample.conftest import BOOT_ID, CPUINFO
 
 @pytest.fixture
 def opened(tmp_path, proc, clock):
-    """Opens the machine of `packages`; what was opened is released afterwards."""
+    """Open the collectors of a machine with `packages`, and release them afterwards."""
     results = []
 
     def build(*packages, enabled=None, **settings):
@@ -56,7 +56,7 @@ def test_rapl_without_dram_gets_the_dram_estimate(opened):
     assert "0.3725 W per GB" in said(result)
 
 
-def test_without_rapl_both_are_estimated_and_the_remedy_is_said(opened):
+def test_without_rapl_both_are_estimated_with_a_remedy(opened):
     result = opened()
     assert names(result) == ["cpu_estimate", "dram_estimate"]
     assert [(state.name, state.ok) for state in result.states] == [("rapl", False)]
@@ -73,7 +73,7 @@ def test_a_virtual_machine_without_counters_has_no_collector_that_fails(opened, 
     assert (state.name, state.ok) == ("rapl", False)
 
 
-def test_machine_with_a_platform_counter_alone_is_estimated_and_told_of_no_module(opened, tmp_path):
+def test_machine_with_only_a_platform_counter_is_estimated(opened, tmp_path):
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
     (zone / "name").write_text("psys\n")
@@ -89,19 +89,19 @@ def test_processor_of_a_counter_is_named_from_cpuinfo(opened):
     assert (info.model, info.vendor) == ("Intel(R) Xeon(R) Platinum 8480+", "Intel")
 
 
-def test_switched_off_collector_is_not_opened_and_not_reported(opened):
+def test_disabled_collector_is_not_opened_and_not_reported(opened):
     result = opened(Package(100, 20), enabled={"rapl": False, "dram_estimate": False})
     assert names(result) == ["cpu_estimate"]
     assert result.states == ()
 
 
-def test_machine_with_nothing_says_so_and_goes_on(opened):
+def test_machine_without_sources_is_reported(opened):
     result = opened(enabled=dict.fromkeys(COLLECTOR_NAMES, False))
     assert result.device_collectors == ()
     assert "no energy is measured" in said(result)
 
 
-def test_given_coefficients_reach_the_estimates(opened):
+def test_configured_coefficients_reach_the_estimates(opened):
     result = opened(
         cpu_idle_watts_per_thread=0.5, cpu_full_watts_per_thread=2.0, dram_watts_per_gb=0.1
     )
@@ -110,7 +110,7 @@ def test_given_coefficients_reach_the_estimates(opened):
     assert "0.1 W per GB" in dram.model
 
 
-def test_coefficients_that_cannot_be_are_refused(opened):
+def test_invalid_coefficients_are_refused(opened):
     with pytest.raises(ConfigError, match="cpu_idle_watts_per_thread"):
         opened(cpu_idle_watts_per_thread=500.0)
 
@@ -126,10 +126,10 @@ def test_epoch_is_the_boot_id(opened):
     assert result.device_collectors[0].read().readings[0].epoch == BOOT_ID
 
 
-def test_missing_boot_id_is_said_with_the_remedy(opened, proc):
+def test_missing_boot_id_is_reported_with_the_remedy(opened, proc):
     os.remove(os.path.join(proc.root, "sys/kernel/random/boot_id"))
     assert "boot_id cannot be read" in said(opened(Package(100, 20)))
 
 
-def test_names_are_those_that_the_settings_know():
+def test_names_are_those_of_the_settings():
     assert COLLECTOR_NAMES == COLLECTORS

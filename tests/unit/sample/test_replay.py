@@ -1,4 +1,4 @@
-"""Playing a host from a file."""
+"""The collector `replay`."""
 
 import json
 
@@ -40,19 +40,19 @@ def test_counter_is_the_integral_of_the_curve_since_boot(host, clock):
     assert reading.counter_uj == 25 * 125 * 1_000_000
 
 
-def test_counter_goes_on_over_periods(host, clock):
+def test_counter_continues_over_periods(host, clock):
     clock.boot = 1_000_000_000_000
     (reading,) = ReplayCollector(host(document()), clock, "boot").read().readings
     assert reading.counter_uj == 1000 * 150 * 1_000_000
 
 
-def test_counter_wraps_where_the_file_says_so(host, clock):
+def test_counter_wraps_as_described(host, clock):
     clock.boot = 1_000_000_000_000
     (reading,) = ReplayCollector(host(document(wrap_uj=7_000_000)), clock, "boot").read().readings
     assert reading.counter_uj == 150_000_000_000 % 7_000_000
 
 
-def test_two_players_of_one_file_agree_at_every_moment(host, clock):
+def test_two_replays_of_one_file_agree_at_every_moment(host, clock):
     path = host(document())
     one, two = ReplayCollector(path, clock, "boot"), ReplayCollector(path, clock, "boot")
     for _ in range(50):
@@ -120,7 +120,7 @@ def test_shipped_host_never_has_more_busy_threads_than_threads(replay_path):
         ),
     ],
 )
-def test_mistake_is_named_by_file_and_place(host, clock, content, said):
+def test_mistake_is_named_by_file_and_path(host, clock, content, said):
     path = host(content)
     with pytest.raises(ConfigError, match=said) as caught:
         ReplayCollector(path, clock, "boot")

@@ -1,4 +1,4 @@
-"""The collector over the made-up driver, in this process."""
+"""The collector `nvml` with the fake driver, in this process."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ from tests.nvml.fake import FakeNvml, attach
 
 LOOK_SECONDS = 0.02
 SOON = 30.0
-"""Far more than anything takes that is waited for here."""
+"""Timeout that is far longer than any wait here takes."""
 SHORT = 0.1
-"""For waits for what hangs."""
+"""Timeout for calls that hang."""
 
 
 def gpu(number: int, **more: Any) -> dict[str, Any]:
-    """A card of 100 W, 200 W and so on."""
+    """A GPU that draws 100 W, 200 W and so on."""
     return {
         "kind": "gpu",
         "id": f"GPU-{number}",
@@ -45,7 +45,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Bench:
-    """A collector and the driver under it."""
+    """A collector and its fake driver."""
 
     def __init__(self, directory: Path, described: dict[str, Any], clock: Any) -> None:
         self.fake = FakeNvml(directory / "fake", described)
@@ -59,7 +59,7 @@ class Bench:
         return {reading.device.id: reading for reading in self.read().readings}
 
     def until(self, condition: Callable[[Observation], bool]) -> Observation:
-        """The first observation for which the condition holds."""
+        """Return the first observation that meets the condition."""
         seen: list[Observation] = []
 
         def look() -> bool:
@@ -70,7 +70,7 @@ class Bench:
         return seen[0]
 
     def is_healthy(self, observation: Observation) -> bool:
-        """Whether every card gives energy and power."""
+        """Whether every GPU has energy and power."""
         count = len(self.fake.gpus)
         return len(observation.readings) == count and all(
             reading.counter_uj and reading.power_watts for reading in observation.readings
@@ -79,7 +79,7 @@ class Bench:
 
 @pytest.fixture
 def impatient(bench: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readings do not wait long for a driver that hangs."""
+    """Use short timeouts for a driver that hangs."""
     monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SHORT)
     monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SHORT)
 

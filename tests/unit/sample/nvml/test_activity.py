@@ -1,4 +1,4 @@
-"""How active processes are, from samples as drivers give them."""
+"""Activity of processes from the samples of the driver."""
 
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ def test_equally_active_processes_are_equal_whenever_each_was_last_seen():
     }
 
 
-def test_a_process_that_is_left_out_of_some_samples_was_idle_in_those():
+def test_a_process_missing_in_some_samples_was_idle_in_those():
     samples = [sample(1, 1, 80), sample(1, 2, 80), sample(2, 2, 80)]
     assert mean_activity_by_pid(samples) == {1: 0.8, 2: 0.4}
 
@@ -46,7 +46,7 @@ def workload(*actives):
 
 @pytest.fixture
 def still(bench):
-    """A card whose driver stands at the time of the collector's clock."""
+    """A GPU whose driver has the time of the collector's clock."""
 
     def make(rows):
         clock = FakeClock()
@@ -73,7 +73,7 @@ def test_two_processes_have_the_activity_that_each_had(still):
     ]
 
 
-def test_a_look_is_not_lost_where_ticks_are_further_apart_than_looks(bench):
+def test_no_activity_is_lost_if_ticks_are_further_apart_than_polls(bench):
     clock = FakeClock()
     one = bench(gpu(0), clock=clock, workload=workload(0.5))
     one.until(one.is_healthy)

@@ -1,4 +1,4 @@
-"""A card that answers nonsense, or raises whatever it likes, is alone with that."""
+"""Unusable answers and exceptions of one GPU affect no other."""
 
 import ctypes
 import threading
@@ -37,7 +37,7 @@ WSL_PATH = bytes.fromhex("f89a8080af")
 
 
 def raw(name):
-    """A name that a fake's description can carry."""
+    """Convert a name to text for the description of a fake GPU."""
     return name.decode(errors="surrogateescape")
 
 
@@ -52,7 +52,7 @@ def raw(name):
         ("NVIDIA 卡".encode("gbk"), r"NVIDIA \xbf\xa8"),
     ],
 )
-def test_a_name_in_any_encoding_hides_no_card(bench, name, shown):
+def test_a_name_in_any_encoding_hides_no_gpu(bench, name, shown):
     two = bench(gpu(0, model=raw(name)), gpu(1))
     seen = two.until(two.is_healthy)
     assert [info.model for info in seen.infos] == [shown, "NVIDIA H200"]
@@ -64,7 +64,7 @@ def test_a_string_that_is_text_stays_as_it_is():
     assert decode_text(b"") == ""
 
 
-def test_a_uuid_that_is_not_utf8_is_an_identity_all_the_same(bench):
+def test_a_uuid_that_is_not_utf8_is_an_identity(bench):
     two = bench(gpu(0, id=raw(b"GPU-\xf8\x01")), gpu(1, id=raw(b"GPU-\xf9\x01")))
     seen = two.until(two.is_healthy)
     assert [info.device.id for info in seen.infos] == ["GPU-\\xf8\x01", "GPU-\\xf9\x01"]
@@ -72,7 +72,7 @@ def test_a_uuid_that_is_not_utf8_is_an_identity_all_the_same(bench):
 
 @pytest.fixture
 def breaks(monkeypatch):
-    """Lets a call raise for the first card, whatever it is called with."""
+    """Make a call raise for the first GPU, with any arguments."""
 
     def make(call, error):
         known = pynvml.nvmlDeviceGetUUID.__wrapped__
@@ -100,7 +100,7 @@ def breaks(monkeypatch):
         ENERGY,
     ],
 )
-def test_a_card_of_which_a_call_raises_anything_is_there_and_hides_no_other(
+def test_a_gpu_whose_description_raises_is_listed_and_hides_no_other(
     bench, breaks, caplog, call, error
 ):
     two = bench()
@@ -112,7 +112,7 @@ def test_a_card_of_which_a_call_raises_anything_is_there_and_hides_no_other(
 
 
 @pytest.mark.parametrize("error", EXCEPTIONS, ids=lambda error: type(error).__name__)
-def test_a_card_that_cannot_be_named_is_said_to_be_broken_beside_the_others(bench, breaks, error):
+def test_a_gpu_without_uuid_is_reported_as_an_error(bench, breaks, error):
     two = bench()
     breaks(UUID, error)
     seen = two.until(lambda seen: any(r.counter_uj for r in seen.readings))
@@ -121,9 +121,7 @@ def test_a_card_that_cannot_be_named_is_said_to_be_broken_beside_the_others(benc
 
 
 @pytest.mark.parametrize("error", EXCEPTIONS, ids=lambda error: type(error).__name__)
-def test_a_card_whose_readings_raise_anything_is_down_and_the_others_up(
-    bench, breaks, caplog, error
-):
+def test_a_gpu_whose_readings_raise_is_down_and_others_are_up(bench, breaks, caplog, error):
     two = bench()
     two.until(two.is_healthy)
     for call in ("nvmlDeviceGetFieldValues", ENERGY, POWER):
@@ -135,7 +133,7 @@ def test_a_card_whose_readings_raise_anything_is_down_and_the_others_up(
 
 @pytest.mark.parametrize("code", [1, 4, 9, 18, 29, 999, 1234])
 @pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex_v2", UUID])
-def test_a_card_that_cannot_be_listed_for_any_reason_hides_no_other(bench, code, call):
+def test_a_gpu_that_cannot_be_listed_hides_no_other(bench, code, call):
     two = bench()
     if call == UUID:
         two.fake.fault(UUID, code, gpu=0)
@@ -147,7 +145,7 @@ def test_a_card_that_cannot_be_listed_for_any_reason_hides_no_other(bench, code,
     assert f"NVML error {code}" in (seen.note if code == 4 else seen.error)
 
 
-def test_one_card_that_says_that_the_driver_was_replaced_ends_nothing(bench):
+def test_a_library_mismatch_of_one_gpu_does_not_end_the_process(bench):
     two = bench()
     two.until(two.is_healthy)
     two.fake.fault("nvmlDeviceGetFieldValues", 18, gpu=0)
@@ -165,7 +163,7 @@ def test_one_card_that_says_that_the_driver_was_replaced_ends_nothing(bench):
     assert wait_until(is_outdated, SOON)
 
 
-def test_what_could_not_be_read_this_time_stays_as_it_was_known(bench):
+def test_descriptions_that_cannot_be_read_keep_their_last_value(bench):
     two = bench()
     before = two.until(two.is_healthy).infos
     for call in (NAME, LIMIT, "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetMinorNumber"):
@@ -175,14 +173,14 @@ def test_what_could_not_be_read_this_time_stays_as_it_was_known(bench):
     assert after == before
 
 
-def test_a_driver_that_miscounts_its_cards_is_not_asked_for_all_of_them(bench):
+def test_an_implausible_number_of_gpus_is_limited(bench):
     two = bench()
     two.fake.force("nvmlDeviceGetCount_v2", 4e9)
     two.until(two.is_healthy)
 
 
 @pytest.mark.parametrize("percent", [808_334_905, 2_619, 102, UNKNOWN_MW])
-def test_a_utilization_that_is_no_percentage_is_none(bench, percent):
+def test_an_implausible_utilization_is_none(bench, percent):
     one = bench(gpu(0))
     one.fake.force(UTILIZATION, percent)
     (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
@@ -198,7 +196,7 @@ def test_a_utilization_of_101_percent_is_rounded(bench):
 
 
 @pytest.mark.parametrize("percent", [float("nan"), 8e6, -5, float("inf")])
-def test_an_activity_of_a_partition_that_is_no_percentage_is_none(bench, percent):
+def test_an_implausible_activity_of_a_partition_is_none(bench, percent):
     instances = [{"id": "MIG-a", "gi": 1, "ci": 0, "slices": 3}]
     one = bench(gpu(0, mig={"slices": 7, "instances": instances}, nvml={"gpm": True}))
     one.fake.force("nvmlGpmMetricsGet", percent)
@@ -212,7 +210,7 @@ def test_an_activity_of_a_partition_that_is_no_percentage_is_none(bench, percent
 
 
 @pytest.mark.parametrize(("slices", "part"), [(0, 1), (4_294_967_295, 7)])
-def test_an_instance_has_no_more_slices_than_its_card_and_one_at_least(bench, slices, part):
+def test_the_slices_of_an_instance_are_limited(bench, slices, part):
     instances = [{"id": "MIG-a", "gi": 1, "ci": 0, "slices": slices, "multiprocessors": 0}]
     one = bench(gpu(0, mig={"slices": 7, "instances": instances}))
     (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
@@ -220,7 +218,7 @@ def test_an_instance_has_no_more_slices_than_its_card_and_one_at_least(bench, sl
 
 
 @pytest.mark.parametrize("mw", [UNKNOWN_MW, 4_000_000, 1_400_001])
-def test_a_power_that_no_card_draws_is_none_and_the_card_says_so(bench, mw):
+def test_an_implausible_power_is_none_and_is_reported(bench, mw):
     one = bench(gpu(0, **NO_COUNTER))
     one.until(lambda seen: bool(seen.readings[0].power_watts))
     one.fake.force(POWER, mw)
@@ -229,7 +227,7 @@ def test_a_power_that_no_card_draws_is_none_and_the_card_says_so(bench, mw):
     assert "an implausible power of" in seen.readings[0].why
 
 
-def test_a_field_that_lies_leaves_the_power_to_the_next(bench):
+def test_an_implausible_field_falls_back_to_the_next(bench):
     one = bench(gpu(0, **NO_COUNTER))
     one.fake.force("field186", UNKNOWN_MW)
     seen = one.until(lambda seen: bool(seen.readings[0].power_watts))
@@ -237,7 +235,7 @@ def test_a_field_that_lies_leaves_the_power_to_the_next(bench):
 
 
 @pytest.mark.parametrize("mj", [1e19, 9.3e15])
-def test_a_counter_that_no_journal_holds_is_none(bench, mj):
+def test_a_counter_beyond_63_bits_is_none(bench, mj):
     one = bench(gpu(0))
     for call in ("field83", ENERGY):
         one.fake.force(call, mj)
@@ -246,7 +244,7 @@ def test_a_counter_that_no_journal_holds_is_none(bench, mj):
 
 
 @pytest.mark.parametrize("limit_mw", [UNKNOWN_MW, 1, 0])
-def test_a_limit_that_no_card_has_is_none(bench, limit_mw):
+def test_an_implausible_limit_is_none(bench, limit_mw):
     one = bench(gpu(0))
     one.fake.force(LIMIT, limit_mw)
     (info,) = one.until(one.is_healthy).infos
@@ -254,7 +252,7 @@ def test_a_limit_that_no_card_has_is_none(bench, limit_mw):
 
 
 def ticks(one, clock, count, second=lambda number: None):
-    """The energy of so many seconds, in joules."""
+    """Return the energy in joules of some seconds."""
     energy_counters, energy_uj = EnergyCounters(()), 0
     for number in range(count):
         clock.advance(1)
@@ -266,7 +264,7 @@ def ticks(one, clock, count, second=lambda number: None):
 
 @pytest.mark.parametrize("limit_watts", [250, 0], ids=["limit", "no limit"])
 @pytest.mark.parametrize("mw", [UNKNOWN_MW, 3_000_000, 0])
-def test_one_impossible_power_adds_nothing(bench, limit_watts, mw):
+def test_one_implausible_power_adds_nothing(bench, limit_watts, mw):
     clock = FakeClock()
     one = bench(gpu(0, **NO_COUNTER, power_limit_watts=limit_watts), clock=clock)
 
@@ -279,7 +277,7 @@ def test_one_impossible_power_adds_nothing(bench, limit_watts, mw):
     assert ticks(one, clock, 11, second) == pytest.approx(1000)
 
 
-def test_a_counter_that_shows_zero_for_ever_gives_way_to_power(bench):
+def test_a_counter_that_stays_zero_is_replaced_by_power(bench):
     clock = FakeClock()
     one = bench(gpu(0), clock=clock)
     for call in ("field83", ENERGY):
@@ -334,28 +332,28 @@ def names(cards):
 A, B = found("GPU-0", "1", "a"), found("GPU-0", "2", "b")
 
 
-def test_cards_of_one_uuid_have_ids_by_their_places():
+def test_gpus_with_one_uuid_are_distinguished_by_address():
     assert names(with_unique_ids([A, B], [])) == {"a": "GPU-0", "b": "GPU-0@2"}
 
 
-def test_a_card_keeps_the_name_that_it_was_given_when_another_goes_or_the_order_changes():
+def test_a_gpu_keeps_its_id_when_others_change():
     known = [card.info for card in with_unique_ids([A, B], [])]
     assert names(with_unique_ids([B], known)) == {"b": "GPU-0@2"}
     assert names(with_unique_ids([A], known)) == {"a": "GPU-0"}
     assert names(with_unique_ids([B, A], known)) == {"a": "GPU-0", "b": "GPU-0@2"}
 
 
-def test_a_card_that_was_moved_keeps_its_uuid():
+def test_a_moved_gpu_keeps_its_uuid():
     assert names(with_unique_ids([B], [A.info])) == {"b": "GPU-0"}
 
 
 @pytest.mark.parametrize("bus", ["", "1"])
-def test_cards_of_one_uuid_and_no_place_of_their_own_are_one(bus):
+def test_gpus_with_one_uuid_and_no_address_are_merged(bus):
     pair = [found("GPU-0", bus, "a"), found("GPU-0", bus, "b"), found("GPU-0", bus, "c")]
     assert sorted(names(with_unique_ids(pair, [])).values()) == ["GPU-0"]
 
 
-def test_two_cards_of_one_uuid_are_both_read_and_leak_no_threads(bench):
+def test_two_gpus_with_one_uuid_are_both_read_and_leak_no_threads(bench):
     two = bench(gpu(0), gpu(1, id="GPU-0"))
     seen = two.until(two.is_healthy)
     assert [info.device.id for info in seen.infos] == ["GPU-0", "GPU-0@00000000:02:00.0"]

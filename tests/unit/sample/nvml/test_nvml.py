@@ -1,4 +1,4 @@
-"""GPUs read through the unmodified binding, from a driver that does what it is told."""
+"""The collector `nvml` with the unmodified binding and the fake driver."""
 
 import itertools
 import threading
@@ -66,7 +66,7 @@ def test_energy_and_power_are_the_drivers(bench):
         assert (after.counter_uj - before.counter_uj) / 1e6 == pytest.approx(used, abs=step)
 
 
-def test_a_card_is_described(bench):
+def test_a_gpu_is_described(bench):
     (info, _) = (two := bench()).until(two.is_healthy).infos
     assert info.device == Device(DeviceKind.GPU, "GPU-0")
     assert (info.model, info.vendor, info.source) == ("NVIDIA H200", "NVIDIA", "nvml")
@@ -75,7 +75,7 @@ def test_a_card_is_described(bench):
     assert info.method is Method.COUNTER
 
 
-def test_index_minor_number_and_place_on_the_bus_are_told_apart(bench):
+def test_index_minor_number_and_address_are_distinct(bench):
     cards = [
         gpu(0, pci_bus_id="00000000:C1:00.0", nvml={"minor": 1}),
         gpu(1, pci_bus_id="00000000:01:00.0", nvml={"minor": 0}),
@@ -89,11 +89,11 @@ def test_index_minor_number_and_place_on_the_bus_are_told_apart(bench):
     ]
 
 
-def test_the_first_look_has_the_cards(bench):
+def test_the_first_reading_has_the_gpus(bench):
     assert [info.device.id for info in bench().read().infos] == ["GPU-0", "GPU-1"]
 
 
-def test_what_calls_cost_is_told(bench):
+def test_calls_are_counted_and_timed(bench):
     two = bench()
     calls = two.until(two.is_healthy).calls
     assert calls[FIELDS].calls >= 2
@@ -101,7 +101,7 @@ def test_what_calls_cost_is_told(bench):
 
 
 @pytest.mark.parametrize("code", [*CODES, *UNKNOWN_CODES])
-def test_no_error_of_any_call_stops_another_card_or_lasts(bench, caplog, code):
+def test_errors_of_calls_affect_no_other_gpu_and_do_not_last(bench, caplog, code):
     two = bench()
     two.until(two.is_healthy)
     for call in CALLS:
@@ -120,7 +120,7 @@ def test_no_error_of_any_call_stops_another_card_or_lasts(bench, caplog, code):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_every_error_of_a_call_is_survived_and_passes(bench, caplog, call):
+def test_every_error_of_a_call_is_recovered_from(bench, caplog, call):
     clock = FakeClock()
     two = bench(clock=clock)
 
@@ -147,7 +147,7 @@ def test_every_error_of_a_call_is_survived_and_passes(bench, caplog, call):
 
 
 @pytest.mark.parametrize("code", [4, 9, 12, 17, 999])
-def test_a_driver_that_cannot_begin_is_told_of_and_tried_again(bench, code):
+def test_a_failed_initialization_is_reported_and_retried(bench, code):
     clock = FakeClock()
     two = bench(clock=clock)
     two.fake.fault("nvmlInitWithFlags", code)
@@ -186,7 +186,7 @@ def test_a_driver_that_was_replaced_ends_the_process(bench, call):
 @pytest.mark.parametrize("call", [FIELDS, PROCESSES])
 @pytest.mark.parametrize("delay_ms", [500, -1])
 @pytest.mark.usefixtures("impatient")
-def test_a_card_that_hangs_holds_up_no_other_and_says_so(bench, call, delay_ms):
+def test_a_hung_gpu_is_reported_and_delays_no_other(bench, call, delay_ms):
     two = bench()
     two.until(two.is_healthy)
     before = {reading.device: reading.counter_uj for reading in two.until(two.is_healthy).readings}
@@ -208,7 +208,7 @@ def test_a_card_that_hangs_holds_up_no_other_and_says_so(bench, call, delay_ms):
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_card_that_hangs_for_ever_does_not_hold_up_the_end(bench, monkeypatch):
+def test_a_hung_gpu_does_not_delay_shutdown(bench, monkeypatch):
     one = bench(gpu(0))
     one.until(one.is_healthy)
     one.fake.fault(FIELDS, delay_ms=-1)
@@ -221,7 +221,7 @@ def test_a_card_that_hangs_for_ever_does_not_hold_up_the_end(bench, monkeypatch)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_begin_that_hangs_holds_up_nothing(bench):
+def test_a_hung_initialization_delays_nothing(bench):
     two = bench()
     two.fake.fault("nvmlInitWithFlags", delay_ms=-1)
     assert "has not answered" in two.read().error
@@ -229,7 +229,7 @@ def test_a_begin_that_hangs_holds_up_nothing(bench):
     two.until(two.is_healthy)
 
 
-def test_a_lost_card_is_down_and_comes_back_by_its_uuid(bench):
+def test_a_lost_gpu_is_down_and_is_found_again_by_its_uuid(bench):
     two = bench(gpu(0), gpu(1), gpu(2))
     two.until(two.is_healthy)
     before = counters(two)
@@ -244,7 +244,7 @@ def test_a_lost_card_is_down_and_comes_back_by_its_uuid(bench):
     assert all(after >= before[name] for name, after in counters(two).items())
 
 
-def test_a_card_that_is_plugged_in_later_is_found(bench):
+def test_a_gpu_that_is_added_later_is_found(bench):
     two = bench()
     two.fake.mark_lost(1)
     assert len(two.read().infos) == 1
@@ -252,7 +252,7 @@ def test_a_card_that_is_plugged_in_later_is_found(bench):
     two.until(two.is_healthy)
 
 
-def test_a_driver_that_is_reloaded_counts_from_zero_and_that_is_a_reset(bench):
+def test_a_reloaded_driver_is_a_counter_reset(bench):
     one = bench(gpu(0))
     energy_counters = EnergyCounters(())
     energy_counters.advance(one.until(one.is_healthy))
@@ -268,7 +268,7 @@ def test_a_driver_that_is_reloaded_counts_from_zero_and_that_is_a_reset(bench):
 
 
 @pytest.mark.parametrize("power", [32, 33])
-def test_a_counter_beyond_32_bits_goes_on(bench, power):
+def test_a_counter_beyond_32_bits_continues(bench, power):
     one = bench(gpu(0))
     one.until(one.is_healthy)
     shown = counters(one)["GPU-0"] // 1000
@@ -278,7 +278,7 @@ def test_a_counter_beyond_32_bits_goes_on(bench, power):
     assert counters(one)["GPU-0"] - before < 100e6 * SOON
 
 
-def test_a_field_that_says_zero_with_success_is_no_reading(bench):
+def test_a_field_of_zero_is_no_reading(bench):
     one = bench(gpu(0))
     one.until(one.is_healthy)
     for field in (83, 185, 186):
@@ -289,7 +289,7 @@ def test_a_field_that_says_zero_with_success_is_no_reading(bench):
 
 
 @pytest.mark.parametrize("field", [83, 185, 186])
-def test_each_field_stands_in_for_the_others(bench, field):
+def test_each_field_replaces_the_others(bench, field):
     one = bench(gpu(0))
     one.until(one.is_healthy)
     one.fake.fault("field", 3, field=field)
@@ -299,21 +299,21 @@ def test_each_field_stands_in_for_the_others(bench, field):
         assert reading.power_watts == 100
 
 
-def test_a_card_without_a_counter_gives_power_to_integrate(bench):
+def test_the_power_of_a_gpu_without_a_counter_is_integrated(bench):
     one = bench(gpu(0, counter=False, nvml={"architecture": 4, "power_average": False}))
     seen = one.until(lambda seen: bool(seen.readings[0].power_watts))
     assert seen.infos[0].method is Method.INTEGRATED
     assert seen.readings[0].counter_uj is None
 
 
-def test_a_virtual_card_that_tells_nothing_is_there_and_says_so(bench):
+def test_a_virtual_gpu_without_values_is_reported(bench):
     silent = {"architecture": 7, "power_average": False, "power_instant": False}
     one = bench(gpu(0, counter=False, watts=[], nvml=silent))
     seen = one.until(lambda seen: "neither energy nor power" in seen.readings[0].why)
     assert seen.infos[0].device.id == "GPU-0"
 
 
-def test_a_suspended_card_is_not_woken(bench):
+def test_a_suspended_gpu_is_not_woken(bench):
     one = bench(gpu(0))
     power = one.sysfs / "bus/pci/devices/0000:01:00.0/power"
     power.mkdir(parents=True)
@@ -326,7 +326,7 @@ def test_a_suspended_card_is_not_woken(bench):
     one.until(one.is_healthy)
 
 
-def test_cards_that_are_all_asleep_are_not_even_listed(bench):
+def test_gpus_are_not_listed_while_all_are_suspended(bench):
     one = bench(gpu(0))
     card = one.sysfs / "bus/pci/devices/0000:01:00.0"
     (card / "power").mkdir(parents=True)
@@ -422,13 +422,13 @@ def test_a_changed_layout_is_seen(bench):
     assert wait_until(lambda: layouts.cards[0].layout.slices == 0, SOON)
 
 
-def test_a_superchip_covers_its_processor(bench):
+def test_the_counter_of_a_superchip_covers_its_processor(bench):
     one = bench(gpu(0, model="NVIDIA GH200 480GB"))
     assert one.nvml.covers_cpu()
     assert "whole module" in one.read().infos[0].model
 
 
-def test_the_driver_is_let_go_of_and_taken_again(bench):
+def test_the_driver_is_released_and_initialized_again(bench):
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_healthy)
@@ -440,7 +440,7 @@ def test_the_driver_is_let_go_of_and_taken_again(bench):
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_card_that_does_not_let_go_is_named(bench, caplog, monkeypatch):
+def test_a_gpu_that_blocks_the_release_is_named(bench, caplog, monkeypatch):
     monkeypatch.setattr("exporter.sample.sources.nvml.source.RELEASE_WAIT_SECONDS", 0.05)
     two = bench()
     two.until(two.is_healthy)
@@ -453,7 +453,7 @@ def test_a_card_that_does_not_let_go_is_named(bench, caplog, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [17, 999])
-def test_what_only_a_new_container_can_heal_makes_the_daemon_sick_after_a_minute(bench, code):
+def test_lost_device_files_are_unrecoverable_after_a_minute(bench, code):
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_healthy)
@@ -467,7 +467,7 @@ def test_what_only_a_new_container_can_heal_makes_the_daemon_sick_after_a_minute
     two.until(lambda seen: not seen.sick)
 
 
-def test_one_such_card_of_two_makes_nothing_sick(bench):
+def test_lost_device_files_of_one_gpu_of_two_are_recoverable(bench):
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_healthy)
@@ -478,7 +478,7 @@ def test_one_such_card_of_two_makes_nothing_sick(bench):
     assert not two.read().sick
 
 
-def test_a_refusal_is_believed_after_three_and_forgotten_after_an_hour():
+def test_three_refusals_disable_a_call_for_an_hour():
     can = Capabilities()
     for asked in range(3):
         assert can.has("x", asked)
@@ -507,7 +507,7 @@ def test_a_counter_that_is_refused_now_and_then_stays_the_method(bench):
     assert [info.method for info in seen.infos] == [Method.COUNTER, Method.COUNTER]
 
 
-def test_what_was_refused_is_asked_again_once_the_driver_was_let_go_of(bench):
+def test_refused_calls_are_retried_after_the_driver_was_released(bench):
     clock = FakeClock()
     one = bench(gpu(0), clock=clock)
     one.until(one.is_healthy)
@@ -531,7 +531,7 @@ def test_one_field_that_fails_leaves_the_others(bench):
 
 
 @pytest.mark.parametrize(("ticks", "seconds"), [(120, 1), (12, 20)])
-def test_a_card_that_wants_the_driver_begun_anew_has_it_so_ever_more_rarely(bench, ticks, seconds):
+def test_reinitializations_back_off(bench, ticks, seconds):
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_healthy)
@@ -544,7 +544,7 @@ def test_a_card_that_wants_the_driver_begun_anew_has_it_so_ever_more_rarely(benc
     assert 1 <= begins(two) - begun <= 8
 
 
-def test_after_a_quiet_minute_the_driver_is_begun_anew_at_once_again(bench):
+def test_the_backoff_is_reset_after_a_minute(bench):
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_healthy)
@@ -560,12 +560,12 @@ def test_after_a_quiet_minute_the_driver_is_begun_anew_at_once_again(bench):
 
 
 def begins(two):
-    """How often the driver was begun."""
+    """Number of initializations of the driver."""
     return two.nvml._supervisor.driver.call_stats()["nvmlInit"].calls
 
 
 def looks(two):
-    """Wait, without a reading, for two looks of the supervisor: the second began after now."""
+    """Wait, without a reading, for two cycles of the supervisor, the second started after now."""
 
     def listed():
         return two.nvml._supervisor.driver.call_stats()["nvmlDeviceGetCount"].calls
@@ -575,7 +575,7 @@ def looks(two):
 
 
 @pytest.mark.usefixtures("impatient")
-def test_four_hung_cards_delay_the_end_no_more_than_one(bench):
+def test_four_hung_gpus_delay_shutdown_no_more_than_one(bench):
     four = bench(*map(gpu, range(4)))
     four.until(four.is_healthy)
     four.fake.fault(FIELDS, delay_ms=-1)
@@ -586,7 +586,7 @@ def test_four_hung_cards_delay_the_end_no_more_than_one(bench):
     assert SystemClock().monotonic_ns() - began_ns < one_by_one_ns
 
 
-def test_cards_that_cannot_be_listed_for_a_minute_make_the_daemon_sick(bench):
+def test_gpus_that_cannot_be_listed_for_a_minute_are_unrecoverable(bench):
     clock = FakeClock()
     two = bench(clock=clock)
     two.until(two.is_healthy)

@@ -1,4 +1,4 @@
-"""Cards that the host cannot read: passed through, asleep, or with another driver.
+"""GPUs that the host cannot read: passed through, suspended, or with another driver.
 
 Names of drivers are those that Linux shows under /sys/bus/pci/drivers: `vfio-pci`
 (drivers/vfio/pci/vfio_pci.c), `nvgrace-gpu-vfio-pci` (drivers/vfio/pci/nvgrace-gpu/main.c),
@@ -25,7 +25,7 @@ VFIO = ("vfio-pci", "nvgrace-gpu-vfio-pci", "pci-stub", "xen-pciback", "pciback"
 
 
 def place(sysfs, number, driver, status="active", **more):
-    """Put a card on the bus."""
+    """Add a GPU to the bus."""
     path = sysfs / f"bus/pci/devices/0000:{number:02x}:00.0"
     (path / "power").mkdir(parents=True, exist_ok=True)
     for name, text in {"vendor": "0x10de", "class": "0x030200", **more}.items():
@@ -61,7 +61,7 @@ def alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("status", ["active", "suspended", "unsupported"])
 @pytest.mark.parametrize("driver", VFIO)
-def test_a_host_whose_cards_are_all_passed_through_has_no_failure(alone, tmp_path, driver, status):
+def test_a_host_with_all_gpus_passed_through_has_no_failure(alone, tmp_path, driver, status):
     place(tmp_path, 1, driver, status)
     place(tmp_path, 2, driver, status, **{"class": "0x030000"})
     seen = alone().read()
@@ -76,9 +76,7 @@ def test_a_host_whose_cards_are_all_passed_through_has_no_failure(alone, tmp_pat
     ("driver", "status", "text"),
     [("vfio-pci", "active", PASSED), ("nvidia", "suspended", "asleep")],
 )
-def test_the_page_has_no_failed_collector_and_the_log_says_why(
-    tmp_path, capfd, driver, status, text
-):
+def test_the_note_is_logged_and_no_collector_fails(tmp_path, capfd, driver, status, text):
     place(tmp_path / "sys", 1, driver, status)
     paths = [f"--path.sysfs={tmp_path / 'sys'}", f"--path.state={tmp_path / 'state'}"]
     assert command.main(["once", "--sample.interval=0.1", *paths]) == 0
@@ -90,7 +88,7 @@ def test_the_page_has_no_failed_collector_and_the_log_says_why(
     assert "level=info" in line
 
 
-def test_a_sleeping_card_beside_one_that_is_passed_through_is_no_failure(alone, tmp_path):
+def test_a_suspended_gpu_with_another_passed_through_is_no_failure(alone, tmp_path):
     place(tmp_path, 1, "vfio-pci")
     place(tmp_path, 2, "nvidia", "suspended")
     seen = alone().read()
@@ -112,12 +110,12 @@ def test_another_driver_is_named_where_there_is_no_library(alone, tmp_path, driv
 
 
 @pytest.mark.parametrize("driver", ["", "nvidia"])
-def test_a_card_for_this_host_without_a_library_is_a_failure(alone, tmp_path, driver):
+def test_a_gpu_of_this_host_without_a_library_is_a_failure(alone, tmp_path, driver):
     place(tmp_path, 1, driver)
     assert "install the driver" in alone().read().error
 
 
-def test_one_card_for_the_host_and_one_passed_through_work_side_by_side(bench):
+def test_a_gpu_of_the_host_is_read_while_another_is_passed_through(bench):
     one = bench(gpu(0))
     place(one.sysfs, 1, "nvidia")
     place(one.sysfs, 2, "vfio-pci", "suspended")
@@ -127,7 +125,7 @@ def test_one_card_for_the_host_and_one_passed_through_work_side_by_side(bench):
     assert "0000:01" not in seen.note
 
 
-def test_a_sleeping_card_is_not_woken_because_another_is_passed_through(bench):
+def test_a_suspended_gpu_is_not_woken_while_another_is_passed_through(bench):
     two = bench(gpu(0))
     place(two.sysfs, 1, "nvidia", "suspended")
     place(two.sysfs, 2, "vfio-pci")
@@ -137,7 +135,7 @@ def test_a_sleeping_card_is_not_woken_because_another_is_passed_through(bench):
     assert not seen.error
 
 
-def test_a_card_that_is_handed_to_a_machine_and_back_goes_on(bench):
+def test_a_gpu_that_was_passed_through_temporarily_continues(bench):
     two = bench()
     place(two.sysfs, 1, "nvidia")
     place(two.sysfs, 2, "nvidia")
@@ -153,7 +151,7 @@ def test_a_card_that_is_handed_to_a_machine_and_back_goes_on(bench):
     assert not seen.note
 
 
-def test_when_the_last_card_is_handed_over_the_driver_is_let_go_of(bench):
+def test_the_driver_is_released_when_the_last_gpu_is_passed_through(bench):
     one = bench(gpu(0))
     place(one.sysfs, 1, "nvidia")
     one.until(one.is_healthy)
@@ -165,25 +163,25 @@ def test_when_the_last_card_is_handed_over_the_driver_is_let_go_of(bench):
     one.until(one.is_healthy)
 
 
-def test_virtual_functions_are_no_cards_of_their_own(tmp_path):
+def test_virtual_functions_are_not_gpus(tmp_path):
     place(tmp_path, 1, "nvidia")
     place(tmp_path, 2, "vfio-pci").joinpath("physfn").symlink_to("../0000:01:00.0")
     place(tmp_path, 3, "nvidia").joinpath("physfn").symlink_to("../0000:01:00.0")
     assert [card.address for card in pci_gpus(str(tmp_path))] == ["0000:01:00.0"]
 
 
-def test_a_virtual_function_that_a_guest_was_given_is_a_card(tmp_path):
+def test_a_virtual_function_in_a_guest_is_a_gpu(tmp_path):
     place(tmp_path, 1, "nvidia")
     assert [card.driver for card in pci_gpus(str(tmp_path))] == ["nvidia"]
 
 
-def test_what_is_no_display_is_no_card(tmp_path):
+def test_other_device_classes_are_not_gpus(tmp_path):
     place(tmp_path, 1, "snd_hda_intel", **{"class": "0x040300"})
     place(tmp_path, 2, "amdgpu", vendor="0x1002")
     assert not pci_gpus(str(tmp_path))
 
 
-def test_over_a_sleep_no_power_is_integrated(bench):
+def test_no_power_is_integrated_over_a_suspend(bench):
     clock, energy_counters = FakeClock(), EnergyCounters(())
     one = bench(gpu(0, **NO_COUNTER), clock=clock)
     place(one.sysfs, 1, "nvidia")
@@ -202,7 +200,7 @@ def test_over_a_sleep_no_power_is_integrated(bench):
     assert joules(11) == pytest.approx(1000)
 
 
-def test_a_card_that_falls_asleep_is_no_failure_and_wakes_with_what_it_used(bench):
+def test_a_suspended_gpu_is_no_failure_and_its_energy_is_counted_later(bench):
     one = bench(gpu(0))
     place(one.sysfs, 1, "nvidia")
     before = one.until(one.is_healthy).readings[0].counter_uj

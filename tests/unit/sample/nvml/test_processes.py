@@ -1,4 +1,4 @@
-"""A look at one card whose driver gives unusable answers to some questions."""
+"""Processes of one GPU whose driver returns unusable answers to some calls."""
 
 from types import SimpleNamespace
 
@@ -46,26 +46,26 @@ def look(**answers):
 
 
 @pytest.mark.parametrize("answer", [*BAD, *(SimpleNamespace(gpu=gpu) for gpu in (None, "50"))])
-def test_an_unusable_utilization_is_unknown_and_costs_nothing_else(answer):
+def test_an_unusable_utilization_affects_nothing_else(answer):
     seen = look(**{UTILIZATION: answer})
     assert seen.utilization is None
     assert [occupant.pid for occupant in seen.gpu_processes] == [500]
 
 
 @pytest.mark.parametrize("percent", [-1, 102, 255, 2**32 - 1, 8_076_000, float("nan")])
-def test_a_utilization_that_is_no_percentage_is_unknown(percent):
+def test_an_implausible_utilization_is_unknown(percent):
     assert look(**{UTILIZATION: SimpleNamespace(gpu=percent)}).utilization is None
 
 
 @pytest.mark.parametrize("name", [CLIENTS, ACTIVITY])
 @pytest.mark.parametrize("answer", BAD)
-def test_an_unusable_answer_to_one_question_leaves_the_others(name, answer):
+def test_an_unusable_answer_affects_no_other_call(name, answer):
     seen = look(**{name: answer})
     assert seen.utilization == 0.5
     assert [(each.pid, each.active) for each in seen.gpu_processes] == [(500, 0.0)]
 
 
 @pytest.mark.parametrize("answer", [each for each in BAD if not isinstance(each, NvmlError)])
-def test_an_unusable_list_of_processes_is_a_failure_and_not_an_empty_card(answer):
+def test_an_unusable_list_of_processes_is_a_failure(answer):
     with pytest.raises(NvmlError, match="unusable answer"):
         look(**{RUNNING: answer})
