@@ -43,7 +43,7 @@ ID = "f" * 64
         (f"/docker/{ID}", ""),
     ],
 )
-def test_a_pod_is_known_by_the_path_of_its_cgroup(path, uid):
+def test_a_pod_is_identified_by_its_cgroup_path(path, uid):
     assert pod_uid(path) == uid
 
 
@@ -76,9 +76,7 @@ def mount(proc, tmp_path):
         ),
     ],
 )
-def test_pods_of_all_classes_are_found_whichever_driver_made_them(
-    proc, mount, guaranteed, burstable
-):
+def test_pods_of_all_qos_classes_and_cgroup_drivers_are_found(proc, mount, guaranteed, burstable):
     (mount / guaranteed).mkdir(parents=True)
     # The digits of a uid stand in groups of 8, 4, 4, 4 and 12, so a reversed one is none.
     (mount / burstable).mkdir(parents=True)
@@ -88,7 +86,7 @@ def test_pods_of_all_classes_are_found_whichever_driver_made_them(
     assert found[UID].mounted == {"": str(mount)}
 
 
-def test_pods_come_and_go(proc, mount):
+def test_created_and_removed_pods_are_detected(proc, mount):
     pods = mount / "kubepods" / "burstable"
     (pods / f"pod{UID}").mkdir(parents=True)
     kubepods = PodCgroups(str(proc.root))
