@@ -1,4 +1,4 @@
-"""What a caller in a container may do to runs, and what root outside of it may."""
+"""Access of callers in containers, and of root outside of them, to runs."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_processes_in_the_daemons_own_container_are_in_no_container(proc):
 
 @pytest.fixture
 def shared(host):
-    """Two containers of one image, whose users are both root, and the host's own root."""
+    """Two containers of one image, both with user root, and root of the host."""
     (host.proc.root / "self" / "cgroup").write_text("0::/\n")
     host.begin()
     host.proc.process(10, uid=0, cgroup=f"/docker/{ONE}")

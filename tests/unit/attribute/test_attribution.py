@@ -1,4 +1,4 @@
-"""What is seen between two intervals of a GPU decides the second, however long it takes."""
+"""Intervals are split by all samples since the previous interval, after gaps of any length."""
 
 import pytest
 
@@ -130,7 +130,7 @@ def used(second, *rows, machine=True):
 
 
 def kept(attribution):
-    """How many things are kept of all that was seen."""
+    """Number of pending items of the device."""
     return sum(
         len(part)
         for seen in attribution._waiting.values()
@@ -140,7 +140,7 @@ def kept(attribution):
 
 
 def away(attribution, devices, machine=True):
-    """Devices cannot be read while runs come and go; one of them, the last of all, works most."""
+    """Devices cannot be read while runs start and end; the last run uses most."""
     for second in range(TICKS):
         rows = [(run(second * EACH_TICK + n), 100) for n in range(EACH_TICK)]
         if second == TICKS // 2:

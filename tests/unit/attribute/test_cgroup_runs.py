@@ -1,4 +1,4 @@
-"""Runs that own a cgroup are charged by the kernel's clocks of it."""
+"""Runs with a cgroup are charged by its CPU accounting."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ TICK_US = 10_000
 
 
 class Groups:
-    """Made-up cgroups of version 2, and who is in them."""
+    """Simulated cgroups of version 2 and their processes."""
 
     def __init__(self, host, root: Path) -> None:
         self.host = host
@@ -83,7 +83,7 @@ def test_a_cgroup_run_is_charged_cgroup_cpu_time_without_inner_runs(host, tmp_pa
 
 @pytest.fixture
 def nested(host, groups):
-    """A run of a cgroup, a run inside it, and in that another run of a cgroup."""
+    """A cgroup run, a run inside it, and another cgroup run inside that."""
     for pid, path in ((10, "/job"), (11, "/job"), (12, "/job/step")):
         groups.group(path)
         host.proc.process(pid, ppid=pid - 1, start=90 + pid)
@@ -224,7 +224,7 @@ def test_a_meter_keeps_the_cpu_time_of_removed_cgroups(tmp_path):
 
 
 def test_a_cgroup_recreated_at_the_same_path_continues_the_sum(tmp_path, monkeypatch):
-    """A removed cgroup's open file answers ENODEV; one of a usual file system would not."""
+    """Open files of a removed cgroup fail with ENODEV, unlike those of a usual file system."""
     written(tmp_path / "a", 100)
     meter = CgroupMeter({"": str(tmp_path)}, {"": "/a"})
     with monkeypatch.context() as patched:
@@ -253,7 +253,7 @@ def test_a_change_of_cgroup_version_counts_no_cpu_time_twice(tmp_path):
     )
 )
 def test_a_meter_counts_the_cpu_time_of_its_cgroups_in_any_order_of_changes(steps):
-    """Each step has the cgroups that are there, and what each used since the last one."""
+    """Each step has the existing cgroups, with their CPU time since the last step."""
     with TemporaryDirectory() as directory:
         root = Path(directory)
         written(root / "pod", 0)

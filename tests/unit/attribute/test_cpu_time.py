@@ -1,4 +1,4 @@
-"""Whatever processes do and whenever they are read, their time is counted once."""
+"""CPU time of processes is counted once, whatever they do and whenever they are read."""
 
 from unittest.mock import patch
 
@@ -15,7 +15,7 @@ TICK_US = 10_000
 
 
 class Kernel:
-    """Processes that fork, work, end and wait; the first of them waits for orphans.
+    """Processes that fork, work, exit and wait; the first one waits for orphans.
 
     It stands in for the files of /proc, and takes the steps of `meanwhile` between any two reads.
     """

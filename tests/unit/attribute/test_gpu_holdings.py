@@ -1,4 +1,4 @@
-"""The run of a process holds a GPU from its first context on it to its last."""
+"""A run holds a GPU from the first context of its processes to the last."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def gpus(host):
 
 
 class Gpus:
-    """A host with processes 10 and 11, and with GPUs that are looked at when a test says so."""
+    """A host with processes 10 and 11, and GPUs whose activity is read on request of a test."""
 
     def __init__(self, host):
         self.host = host
@@ -32,7 +32,7 @@ class Gpus:
         return now_ns
 
     def look(self):
-        """Holdings and owners of the next look at the machine, a second later."""
+        """Holdings and owners of the next tick, a second later."""
         self.host.look(self.seen)
         return self.host.workload.holdings, dict(self.host.workload.run_of_pid)
 

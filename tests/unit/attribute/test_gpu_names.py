@@ -1,4 +1,4 @@
-"""Which GPU an id means: every form that a plugin, a device file or a scheduler uses."""
+"""Resolving device ids to GPUs, in all forms of plugins, device files and schedulers."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What a scheduler gave takes the place of what processes are seen to hold."""
+"""Grants of schedulers are merged with the holdings of processes."""
 
 from exporter.attribute.attribution import Attribution
 from exporter.attribute.sources.gpu_holdings import GpuGrant, GpuGrants, resolve_mig_grants
@@ -89,7 +89,7 @@ def test_after_a_gap_each_holder_is_charged_for_its_time():
 
 
 class TestMigInstancesWithoutUuid:
-    """Three slices of seven each, of which nobody says which instance they are."""
+    """Grants of three of seven slices without the UUIDs of the instances."""
 
     GRANTS = tuple(GpuGrant(run, GPU.id, 1, 1, 5, slices=3, slices_of=7) for run in (POD, OTHER))
     PARTS = tuple(Partition(f"MIG-{n}", size, None, (n, 0)) for n, size in ((1, 3), (2, 3), (3, 1)))

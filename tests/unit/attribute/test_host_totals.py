@@ -1,4 +1,4 @@
-"""The machine's own totals, and the clocks of one process, out of the kernel's text."""
+"""Parsing host totals and the clocks of one process from kernel files."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What environments say, and what ids may look like."""
+"""Claims in environments, and valid ids and labels."""
 
 import unicodedata
 

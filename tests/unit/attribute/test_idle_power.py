@@ -1,4 +1,4 @@
-"""The idle floor is learned from quiet minutes only."""
+"""Idle power is learned only from idle minutes."""
 
 from exporter.attribute.attribution import (
     IdlePower,
@@ -33,7 +33,7 @@ def test_idle_energy_is_at_most_the_energy_of_the_interval():
 
 
 def unoccupied(floor, *looks):
-    """The floor of a GPU after looks 5 s apart, each with the power in watts that follows it."""
+    """Idle power of a GPU after readings 5 s apart, each with the power in watts after it."""
     for number, watts in enumerate(looks, 1):
         for _ in range(5):
             quiet_at = None if watts is None else number

@@ -1,4 +1,4 @@
-"""What the prolog wrote down of jobs, and who may have written it."""
+"""Job files of the prolog, and the check of their owner and mode."""
 
 import os
 import subprocess
@@ -138,7 +138,7 @@ PROLOG = {
     "SLURM_JOB_SLUID": "s5K1KKYAYG5D00",
     "SLURM_JOB_END_TIME": "1790000000",
 }
-"""As prep_script_slurmd.c of Slurm 26.11 sets them, which gives no PATH."""
+"""Set as by prep_script_slurmd.c of Slurm 26.11, without PATH."""
 
 
 def script(name, directory, **environment):

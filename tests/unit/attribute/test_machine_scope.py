@@ -1,4 +1,4 @@
-"""Runs that own the whole machine because somebody asked for it."""
+"""Runs that were registered with scope machine."""
 
 import os
 

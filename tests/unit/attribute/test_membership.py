@@ -1,4 +1,4 @@
-"""Which process belongs to which run: how runs begin, end and come back."""
+"""Assigning processes to runs, and the start, end and reopening of runs."""
 
 import pytest
 
@@ -197,7 +197,7 @@ def test_an_exited_lead_keeps_no_run_open(host):
 
 @pytest.fixture
 def full(host):
-    """A host whose page has room for one run, which is there."""
+    """A host with max_runs of 1 and one run."""
     host.begin(max_runs=1)
     host.proc.process(1)
     host.proc.process(10, ppid=1, start=101)

@@ -18,7 +18,7 @@ def inherit(process, parent):
 
 
 def owned(proc, **lead) -> ProcessTable:
-    """A table whose process 10 belongs to RUN from now on."""
+    """A table with process 10 in RUN."""
     proc.process(10, **lead)
     processes = table(proc)
     processes.refresh(inherit)

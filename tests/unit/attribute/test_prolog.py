@@ -1,4 +1,4 @@
-"""The prolog of Slurm: which GPUs it writes down for the numbers that Slurm gives it.
+"""The prolog of Slurm: resolving the numbers in SLURM_JOB_GPUS to GPUs.
 
 What the numbers count is read in Slurm's source (26.11.0-0rc1, commit 284c3b95f0): the prolog gets
 `gres_device->index` (src/plugins/gres/common/gres_common.c, gres_common_prep_set_env), a place in a
@@ -20,7 +20,7 @@ from exporter.model.readings import Device, DeviceInfo, DeviceKind
 SCRIPTS = Path(__file__).parents[3] / "deploy" / "slurm"
 PROLOG = SCRIPTS / "prolog.sh"
 UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "abc"]
-"""In the order of the PCI bus, which is that of NVML's indices."""
+"""In PCI bus order, like NVML indices."""
 MINORS = (2, 0, 1)
 BUSES = ("01", "41", "c1")
 MIG = "MIG-dddddddd-0000-5111-2222-dddddddddddd"
@@ -49,7 +49,7 @@ class Site:
         )
 
     def answer(self, *uuids):
-        """What nvidia-smi says; without UUIDs it fails."""
+        """Output of nvidia-smi; without UUIDs it fails."""
         lines = [
             f"echo '00000000:{bus.upper()}:00.0, {uuid}, {index}, {self.mig}'\n"
             for index, (bus, uuid) in enumerate(zip(BUSES, uuids, strict=False))
@@ -189,7 +189,7 @@ def test_a_job_without_gpus_has_none(site):
 @pytest.mark.parametrize("path", [None, "", "/nowhere", "/usr/bin:/bin"])
 @pytest.mark.parametrize("shell", [["sh"], ["bash"], ["bash", "--posix"]])
 def test_nvidia_smi_in_usr_local_bin_is_found_without_a_path_of_slurm(site, path, shell):
-    """A prolog has no search path: https://slurm.schedmd.com/prolog_epilog.html."""
+    """A prolog runs without PATH: https://slurm.schedmd.com/prolog_epilog.html."""
     site.forget_files()
     script = site.root / "prolog.sh"
     script.write_text(PROLOG.read_text().replace("/usr/local/bin", str(site.root / "bin")))

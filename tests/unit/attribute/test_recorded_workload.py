@@ -1,4 +1,4 @@
-"""Runs of a made-up host: what they say of themselves, and when."""
+"""Runs of a simulated host, with counts and progress."""
 
 import json
 from itertools import pairwise

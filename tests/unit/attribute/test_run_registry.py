@@ -1,4 +1,4 @@
-"""How runs begin, end, come back and are capped."""
+"""Opening, ending, reopening, merging and capping of runs."""
 
 from hypothesis import given
 from hypothesis import strategies as st

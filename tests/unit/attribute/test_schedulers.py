@@ -1,4 +1,4 @@
-"""Jobs by their environment, for every scheduler of the table."""
+"""Detecting jobs by their environment, for all supported schedulers."""
 
 import pytest
 from hypothesis import given
@@ -112,7 +112,7 @@ ARRAYS = {
     "torque": ("PBS_JOBID", "PBS_ARRAYID", "", "{job}[{task}].torque"),
     "torque 2": ("PBS_JOBID", "PBS_ARRAYID", "", "{job}-{task}.torque"),
 }
-"""As the manuals of the schedulers give them. Tasks of other schedulers have ids of their own."""
+"""From the manuals of the schedulers. Tasks of other schedulers have their own ids."""
 ALONE = {"slurm": "SLURM_JOB_ID", "flux": "FLUX_JOB_ID", "oar": "OAR_JOB_ID", "ray": "RAY_JOB_ID"}
 NUMBERS = st.integers(1, 30) | st.integers(1, 1 << 32)
 JOBS = st.tuples(st.sampled_from(list(ARRAYS)), NUMBERS, st.none() | NUMBERS) | st.tuples(

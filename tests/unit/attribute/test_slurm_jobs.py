@@ -1,4 +1,4 @@
-"""Jobs of Slurm as runs, with cgroups of version 2; a real Slurm here has those of version 1."""
+"""Slurm jobs as runs, with cgroup version 2; tests/real has a Slurm with version 1."""
 
 import os
 
@@ -22,7 +22,7 @@ SLUID = "s5K1KKYAYG5D00"
 
 @pytest.fixture
 def slurm(host, tmp_path):
-    """A host whose cgroup2 is a made-up tree; jobs are begun and ended in it."""
+    """A host with a simulated cgroup2 tree in which jobs start and end."""
     mount = tmp_path / "cgroup"
     (mount / SCOPE).mkdir(parents=True)
     (host.proc.root / "self" / "mountinfo").write_text(
@@ -41,11 +41,11 @@ class Slurm:
         self.mount = mount
 
     def job(self, job_id, *pids, used_us=0):
-        """Begin a job, or let it have used so much."""
+        """Start a job, or set its CPU time."""
         return self.begin(f"job_{job_id}", *pids, used_us=used_us)
 
     def begin(self, name, *pids, used_us=0, scope=SCOPE, step="step_0/user/task_0"):
-        """The same for a job whose cgroup has this name."""
+        """The same for a job by the name of its cgroup."""
         path = self.mount / scope / name
         step = path / step
         step.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Slurm:
         return f"/{scope}/{step.relative_to(self.mount / scope)}"
 
     def stepd(self, name, pid, title, step="step_0", uid=0):
-        """The slurmstepd of a step: its title is padded with NUL, as setproctitle.c does it."""
+        """The slurmstepd of a step; its title is padded with NUL, as by setproctitle.c."""
         daemons = self.mount / SCOPE / name / step / "slurm"
         daemons.mkdir(parents=True)
         (daemons / "cgroup.procs").write_text(f"{pid}\n")
@@ -86,7 +86,7 @@ class Slurm:
         (self.host.jobs / str(job_id)).write_text(text)
 
     def states(self, *names):
-        """Collectors by name, those of jobs if none is named."""
+        """States of collectors by name; by default of `jobs`."""
         states = self.host.workload_collector.states()
         return {s.name: (s.ok, s.why) for s in states if s.name in (names or ("jobs",))}
 
@@ -311,7 +311,7 @@ def test_every_sluid_that_slurm_accepts_is_accepted(slurm, sluid):
 
 
 def test_jobs_are_listed_in_the_hierarchy_that_has_them(tmp_path):
-    """A directory that slurmd left behind in another one hides none."""
+    """A leftover directory of slurmd in another hierarchy hides no jobs."""
     lines = []
     for controller in ("freezer", "memory"):
         (tmp_path / controller / "slurm").mkdir(parents=True)
@@ -651,7 +651,7 @@ def test_the_first_job_of_a_user_has_the_users_name_once_it_is_known(slurm):
 
 @pytest.fixture
 def written(slurm):
-    """Writes a job down at the time of the host's clock."""
+    """Writes a job file at the time of the host's clock."""
 
     def write(job_id, **more):
         slurm.write(job_id, **more)

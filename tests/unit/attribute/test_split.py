@@ -1,4 +1,4 @@
-"""Splitting is exact, whatever the weights are."""
+"""Splits are exact for all weights."""
 
 from hypothesis import given
 from hypothesis import strategies as st

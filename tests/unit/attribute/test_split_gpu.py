@@ -1,4 +1,4 @@
-"""The energy of a GPU goes to those who hold it and use it, and sums to the device's, always."""
+"""GPU energy is split by holdings and activity, and shares sum to the device's energy."""
 
 import pytest
 from hypothesis import given
@@ -52,7 +52,7 @@ def unseen(**more):
 
 
 def parts(shares):
-    """Joules by party, once it is sure that they sum to the whole."""
+    """Joules by target, after a check that they sum to the energy of the interval."""
     assert sum(share.energy_uj for share in shares) == E
     sums = {}
     for share in shares:

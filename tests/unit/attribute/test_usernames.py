@@ -1,4 +1,4 @@
-"""Names of users are found in the background."""
+"""User names are looked up in the background."""
 
 import os
 import pwd
@@ -16,7 +16,7 @@ NOBODY_HAS = 4_000_000_000
 
 
 class Directory:
-    """Users by number as getpwuid(3) gives them; a KeyError for those that are not there."""
+    """Users by uid like getpwuid(3); KeyError for unknown ones."""
 
     def __init__(self):
         self.names = {}

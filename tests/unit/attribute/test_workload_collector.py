@@ -1,4 +1,4 @@
-"""What the runs used, also while no daemon looked."""
+"""Usage of runs, also from the time without a daemon."""
 
 import pytest
 

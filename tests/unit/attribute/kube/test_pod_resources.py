@@ -1,4 +1,4 @@
-"""A real gRPC conversation with a kubelet, and everything that may become of it."""
+"""The kubelet client over gRPC, with its failures."""
 
 import grpc
 import pytest

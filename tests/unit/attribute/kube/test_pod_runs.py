@@ -1,4 +1,4 @@
-"""Pods as runs: what they are called, what they use, and what they hold."""
+"""Pods as runs: ids, usage and holdings."""
 
 from types import SimpleNamespace
 
@@ -39,7 +39,7 @@ NVIDIA, RDMA = "nvidia.com/gpu", "rdma/hca_shared_devices_a"
 
 
 class Node:
-    """A host with a made-up tree of pods, and what kubelet and API server say."""
+    """A host with a simulated cgroup tree of pods, a kubelet and an API server."""
 
     def __init__(self, host, mount):
         self.host = host
@@ -66,7 +66,7 @@ class Node:
         self.pokes += 1
 
     def pod(self, uid, name="", namespace="ml", used_us=0, **facts):
-        """Begin a pod, or let it have used so much; without a name only its cgroup is there."""
+        """Start a pod, or set its CPU time; without a name it has only a cgroup."""
         path = self.mount / "kubepods" / "burstable" / f"pod{uid}"
         path.mkdir(parents=True, exist_ok=True)
         (path / "cpu.stat").write_text(f"usage_usec {used_us}\n")
@@ -87,7 +87,7 @@ class Node:
         self.watch.latest = self.watch.latest._replace(pods=pods)
 
     def give(self, *containers, replicas=()):
-        """What the kubelet says: (pod, device ids), or (pod, device ids, cpus).
+        """Set the kubelet's list: (pod, device ids), or (pod, device ids, cpus).
 
         An id is of a GPU, or a resource and an id.
         """
@@ -97,7 +97,7 @@ class Node:
         self.kubelet.latest = PodResources(tuple(listed), _named(replicas), 1, "")
 
     def list(self, *containers, replicas=()):
-        """What the kubelet says, asked after all that was seen so far."""
+        """Set the kubelet's list, requested after everything seen so far."""
         self.give(*containers, replicas=replicas)
         requested_ns = self.host.clock.boottime_ns()
         self.kubelet.latest = self.kubelet.latest._replace(
@@ -105,7 +105,7 @@ class Node:
         )
 
     def claim(self, *claims, gpus=None, mig=None):
-        """What the kubelet says of (pod, device) of dynamic allocation, and the server of these."""
+        """Set devices of dynamic allocation, at the kubelet by (pod, device), and at the server."""
         listed = [
             ContainerResources(
                 "ml", name, "main", (), (), (ClaimedDevice("gpu.nvidia.com", "n", device),)
@@ -138,14 +138,14 @@ class Node:
         return state.ok, state.why
 
     def fails(self, why="API server: 500 Internal Server Error"):
-        """The API server cannot be read; what it said before stays."""
+        """The API server cannot be read; its last state remains."""
         self.watch.latest = self.watch.latest._replace(why=why)
 
     def answers(self):
         self.watch.latest = self.watch.latest._replace(why="", at_ns=1)
 
     def shown(self):
-        """What is on the page once the books have done all merges."""
+        """The published runs after the books have applied all merges."""
         merges = self.host.run_registry.merges()
         shown = {run.key.run_id for run in self.host.run_registry.visible()}
         old, new = ({merge[place].run_id for merge in merges} for place in (0, 1))
@@ -462,11 +462,11 @@ OWNER = {"owner_kind": "Job", "owner_name": "nightly"}
 
 
 class TestInner:
-    """Runs that begin inside a pod."""
+    """Runs started inside a pod."""
 
     @pytest.fixture(params=["registered", "environment"])
     def begun(self, request, node):
-        """Begins the run `bert` inside the pod ONE, and says what is known of it."""
+        """Starts the run `bert` inside pod ONE and returns its RunInfo."""
 
         def begin():
             environment = "EMISSIONS_RUN_ID=bert" if request.param == "environment" else None
@@ -815,7 +815,7 @@ class TestLinks:
 
     @pytest.fixture(params=["API server: 500", "", None])
     def silent(self, request, node):
-        """The API server does not name pods, whatever is known of that."""
+        """The API server describes no pods, with different error states."""
         if request.param is None:
             node.watch = None
             node.host.begin()
@@ -1004,7 +1004,7 @@ def test_the_run_of_all_that_is_too_much_stays_on_the_page(node):
 
 
 class TestLogDirectories:
-    """The kubelet's directories of logs name pods without the API server."""
+    """Names of pods from the kubelet's log directories, without the API server."""
 
     @pytest.fixture
     def logs(self, node):
@@ -1503,7 +1503,7 @@ def test_missing_sources_are_reported(node):
 
 
 class Outside:
-    """A container of a pod whose cgroup is that of the runtime, as where the drivers differ."""
+    """A container in a cgroup of the runtime outside of its pod's, as with different drivers."""
 
     def __init__(self, node, uid):
         sliced = uid.replace("-", "_")

@@ -1,4 +1,4 @@
-"""Lists and watches against a server that speaks HTTP and TLS for real."""
+"""Lists and watches against a server with real HTTP and TLS."""
 
 import shutil
 import socket
@@ -31,7 +31,7 @@ UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "ab"]
 
 
 def gpu(minor):
-    """A GPU as NVIDIA's driver of dynamic resource allocation describes it.
+    """A GPU as described by NVIDIA's driver for dynamic resource allocation.
 
     From cmd/gpu-kubelet-plugin/{deviceinfo,mig,partitions}.go of NVIDIA/k8s-dra-driver-gpu, commit
     22407113 of 2026-05.
@@ -54,7 +54,7 @@ def gpu(minor):
 
 
 def mig(minor, profile, profile_id, start, uuid=""):
-    """A MIG device of the same driver; one that is made when it is claimed has no UUID."""
+    """A MIG device of the same driver; without a UUID if it is created when claimed."""
     parent = gpu(minor)["attributes"]
     own = {"type": {"string": "mig"}, "profile": {"string": profile}, "parentUUID": parent["uuid"]}
     attributes = {**parent, **own}
@@ -282,7 +282,7 @@ def test_retry_after_is_obeyed(api, clock):
 
 
 class ByTurns:
-    """A watch whose turns a test takes, against a server that is no network."""
+    """A watch that is run by a test, against a server without a network."""
 
     def __init__(self, clock, watches):
         turns = []
@@ -302,7 +302,7 @@ class ByTurns:
         return next(self.watches)()
 
     def waits(self, times):
-        """Seconds between the beginnings of watches, as far as nothing else lets time pass."""
+        """Seconds between the starts of watches, if time passes only by waiting."""
         while len(self.began_at) <= times:
             self.run_tick()
             self.clock.advance(1)
@@ -517,7 +517,7 @@ def test_an_error_event_without_a_code_is_an_error(api, watching):
 
 
 class _Closing:
-    """A connection that is closed by its own thread as soon as somebody has looked at it."""
+    """A connection that its own thread closes right after the first access."""
 
     def __init__(self, plug):
         self._plugs = [plug]

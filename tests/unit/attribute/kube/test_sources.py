@@ -1,4 +1,4 @@
-"""What is opened of Kubernetes on a node, and what is said of the rest."""
+"""Opening the Kubernetes sources of a node, and states of missing ones."""
 
 import builtins
 import socket
@@ -13,7 +13,7 @@ IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "4
 
 @pytest.fixture
 def opened(tmp_path, clock):
-    """Opens a node whose kubelet's directory is there, in a pod without a token."""
+    """Opens the sources in a pod without a token, with a kubelet directory."""
 
     def build(environment=IN_A_POD, directory="pod-resources", account="no-token"):
         (tmp_path / "pod-resources").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The kubelet's messages, made by the published definition, and spoilt."""
+"""Decoding the kubelet's messages, encoded by the published definition, and invalid ones."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ BROKEN = b"\x0a\x05ab"
 
 
 def entry(holder, name, *contents):
-    """A message with these contents, spoilt or not, in its repeated field of that name."""
+    """A message with these contents, valid or not, in a repeated field."""
     return b"".join(inside(holder, name, each) for each in contents)
 
 
