@@ -176,7 +176,7 @@ class Attribution:
     """
 
     def __init__(self, floors: Mapping[Device, float]) -> None:
-        self._floors = {device: IdlePower(watts) for device, watts in floors.items()}
+        self._idle_power = {device: IdlePower(watts) for device, watts in floors.items()}
         self._waiting: dict[Device, _PendingSamples] = {}
         self.exporter_uj = 0
         """CPU energy of this daemon since it started, uJ; part of the run or `other` that it
@@ -213,7 +213,7 @@ class Attribution:
         """Idle power learned so far, in watts."""
         return {
             device: idle_power.watts
-            for device, idle_power in self._floors.items()
+            for device, idle_power in self._idle_power.items()
             if idle_power.watts is not None
         }
 
@@ -246,10 +246,10 @@ class Attribution:
     def _split_cpu(self, interval: Interval, sample: WorkloadSample) -> list[EnergyShare]:
         duration_ns = interval.t1_ns - interval.t0_ns
         busy = _busy_ratio(sample)
-        idle_power = self._floors.get(interval.device, IdlePower())
+        idle_power = self._idle_power.get(interval.device, IdlePower())
         idle = idle_energy_uj(idle_power, interval.energy_uj, duration_ns, busy)
         if not interval.restart:
-            self._floors[interval.device] = learn_idle_power(
+            self._idle_power[interval.device] = learn_idle_power(
                 idle_power, interval.energy_uj, duration_ns, busy
             )
         self.exporter_uj += _exporter_energy_uj(interval.energy_uj - idle, sample.machine)
@@ -259,9 +259,9 @@ class Attribution:
         duration_ns = interval.t1_ns - interval.t0_ns
         activity = combine_activity(interval.device, seen.activities, interval.t1_ns)
         quiet = is_gpu_idle(activity) and not interval.restart
-        idle_power = self._floors.get(interval.device, IdlePower())
+        idle_power = self._idle_power.get(interval.device, IdlePower())
         idle = gpu_idle_energy_uj(idle_power, interval.energy_uj, duration_ns, is_quiet=quiet)
-        self._floors[interval.device] = learn_gpu_idle_power(
+        self._idle_power[interval.device] = learn_gpu_idle_power(
             idle_power, interval.energy_uj, duration_ns, activity.at_ns if quiet else None
         )
         return split_gpu(interval, idle, seen.workload, activity)

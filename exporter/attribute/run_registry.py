@@ -280,7 +280,7 @@ class RunRegistry:
         return opened
 
     def add_stored_run(self, past: RunInfo) -> None:
-        """Add what the ledger has of an earlier part of a run."""
+        """Add the stored history of a run that returned to the page."""
         run = self._runs.get(past.key)
         if run is not None:
             self._put(with_stored_run(run, past))

@@ -42,7 +42,7 @@ class GpuPart(NamedTuple):
         """Whether one run certainly holds all of it, whichever processes are seen there."""
         return len(self.holders) == 1 and 0 < self.replicas <= sum(self.holders.values())
 
-    def floor(self) -> dict[AttributionTarget, float]:
+    def idle_weights(self) -> dict[AttributionTarget, float]:
         """Weights of its idle energy by target, from the replicas held. Sums to 1."""
         held = sum(self.holders.values())
         replicas = max(self.replicas, held)
@@ -127,8 +127,8 @@ def split_gpu(
     the rest is `restart`. The machine owner is charged for all energy of no other run. Shares of 0
     are omitted; the sum is always `interval.energy_uj`.
     """
-    floors: dict[tuple[AttributionTarget, SplitMethod], float] = defaultdict(float)
-    actives: dict[tuple[AttributionTarget, SplitMethod], float] = defaultdict(float)
+    idle_sums: dict[tuple[AttributionTarget, SplitMethod], float] = defaultdict(float)
+    active_sums: dict[tuple[AttributionTarget, SplitMethod], float] = defaultdict(float)
     activity = _with_proxies(activity, sample.proxy_pids)
     own = [row for row in sample.holdings if row.device == interval.device and row.units > 0]
     for duration_ns, holdings in _constant_periods(own, interval.t0_ns, interval.t1_ns):
@@ -136,12 +136,12 @@ def split_gpu(
         if interval.restart:
             piece = _restart_weights(parts, activity)
         else:
-            piece = _weights(parts, sample, activity, floor_known=idle_uj is not None)
+            piece = _weights(parts, sample, activity, idle_known=idle_uj is not None)
         split = piece.split()
-        for sums, weights in ((floors, piece.floor), (actives, piece.active)):
+        for sums, weights in ((idle_sums, piece.idle), (active_sums, piece.active)):
             for target, weight in weights.items():
                 sums[_charged_to(target, split, sample.machine_owner)] += duration_ns * weight
-    return _shares(interval.energy_uj, idle_uj or 0, floors, actives)
+    return _shares(interval.energy_uj, idle_uj or 0, idle_sums, active_sums)
 
 
 def _with_proxies(activity: GpuActivity, proxy_pids: frozenset[int]) -> GpuActivity:
@@ -159,14 +159,14 @@ def _with_proxies(activity: GpuActivity, proxy_pids: frozenset[int]) -> GpuActiv
 class _WeightedPeriod(NamedTuple):
     """Weights by target in a period with constant holdings; both sum to 1."""
 
-    floor: Weights
+    idle: Weights
     active: Weights
     static: SplitMethod
     """The split method, unless one target has all of it."""
 
     def split(self) -> SplitMethod:
         targets = {
-            target for target, part in (*self.floor.items(), *self.active.items()) if part > 0
+            target for target, part in (*self.idle.items(), *self.active.items()) if part > 0
         }
         return SplitMethod.EXCLUSIVE if len(targets) == 1 else self.static
 
@@ -188,23 +188,23 @@ def _constant_periods(
 
 def _restart_weights(parts: Sequence[GpuPart], activity: GpuActivity) -> _WeightedPeriod:
     """Weights over a restart: without activity readings only holdings are certain."""
-    floor = _idle_weights(parts)
-    if UnattributedReason.UNALLOCATED in floor:
-        floor[UnattributedReason.RESTART] = floor.pop(UnattributedReason.UNALLOCATED)
-    return _WeightedPeriod(floor, floor, _fallback_split(activity))
+    idle = _idle_weights(parts)
+    if UnattributedReason.UNALLOCATED in idle:
+        idle[UnattributedReason.RESTART] = idle.pop(UnattributedReason.UNALLOCATED)
+    return _WeightedPeriod(idle, idle, _fallback_split(activity))
 
 
 def _weights(
-    parts: Sequence[GpuPart], sample: WorkloadSample, activity: GpuActivity, *, floor_known: bool
+    parts: Sequence[GpuPart], sample: WorkloadSample, activity: GpuActivity, *, idle_known: bool
 ) -> _WeightedPeriod:
-    floor = _idle_weights(parts)
+    idle = _idle_weights(parts)
     present = [part.present(sample.run_of_pid) for part in parts]
     busy = [part for part in present if part.is_busy]
     if not busy:
-        return _WeightedPeriod(floor, floor, _fallback_split(activity))
+        return _WeightedPeriod(idle, idle, _fallback_split(activity))
     active: Weights = {}
     used = 1.0
-    if not floor_known:
+    if not idle_known:
         # Most of it may be idle energy, so assume that an unused part draws power by its size.
         used = sum(part.size for part in busy)
         active = _idle_weights([part for part in present if not part.is_busy])
@@ -214,16 +214,16 @@ def _weights(
         by_activity = by_activity or is_measured
         _add(active, within, weight * used)
     return _WeightedPeriod(
-        floor, active, SplitMethod.ACTIVITY if by_activity else _fallback_split(activity)
+        idle, active, SplitMethod.ACTIVITY if by_activity else _fallback_split(activity)
     )
 
 
 def _idle_weights(parts: Sequence[GpuPart]) -> Weights:
     """Weights of idle energy over all parts, by size."""
-    floor: Weights = {}
+    idle: Weights = {}
     for part in parts:
-        _add(floor, part.floor(), part.size)
-    return floor
+        _add(idle, part.idle_weights(), part.size)
+    return idle
 
 
 def _fallback_split(activity: GpuActivity) -> SplitMethod:
@@ -305,11 +305,13 @@ def _charged_to(
 def _shares(
     energy_uj: int,
     idle_uj: int,
-    floors: dict[tuple[AttributionTarget, SplitMethod], float],
-    actives: dict[tuple[AttributionTarget, SplitMethod], float],
+    idle_sums: dict[tuple[AttributionTarget, SplitMethod], float],
+    active_sums: dict[tuple[AttributionTarget, SplitMethod], float],
 ) -> list[EnergyShare]:
-    held = dict(zip(floors, apportion(idle_uj, list(floors.values())), strict=True))
-    used = dict(zip(actives, apportion(energy_uj - idle_uj, list(actives.values())), strict=True))
+    held = dict(zip(idle_sums, apportion(idle_uj, list(idle_sums.values())), strict=True))
+    used = dict(
+        zip(active_sums, apportion(energy_uj - idle_uj, list(active_sums.values())), strict=True)
+    )
     return [
         EnergyShare(
             target,
@@ -317,7 +319,7 @@ def _shares(
             split,
             0 if isinstance(target, UnattributedReason) else held.get(line, 0),
         )
-        for line in dict.fromkeys((*floors, *actives))
+        for line in dict.fromkeys((*idle_sums, *active_sums))
         for target, split in [line]
         if held.get(line, 0) + used.get(line, 0)
     ]

@@ -1,4 +1,4 @@
-"""A made-up /proc."""
+"""A simulated /proc."""
 
 import shutil
 from functools import partial
@@ -18,7 +18,7 @@ PAGE_BYTES = 4096
 
 
 class FakeProc:
-    """Process directories with just the files and fields that are read."""
+    """Process directories with only the files and fields that are read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -30,7 +30,7 @@ class FakeProc:
         )
 
     def machine(self, busy: int, idle: int) -> None:
-        """Add clock ticks to the machine's own clocks."""
+        """Add clock ticks to the host's clocks."""
         self.busy += busy
         self.idle += idle
         (self.root / "stat").write_text(f"cpu  {self.busy} 0 0 {self.idle} 0 0 0 0 0 0\n")
@@ -75,13 +75,13 @@ class FakeProc:
         )
 
     def gone(self, pid: int) -> None:
-        """End a process. A kept file of a real /proc then answers ESRCH; here it is emptied."""
+        """End a process. An open file of a real /proc then fails with ESRCH; here it is emptied."""
         (self.root / str(pid) / "stat").write_text("")
         shutil.rmtree(self.root / str(pid))
 
 
 class Host:
-    """A witness over a made-up machine; `restart` puts a second one in its place."""
+    """A workload collector over a simulated host; `restart` replaces it by a second one."""
 
     def __init__(self, proc: FakeProc, clock: FakeClock) -> None:
         self.proc = proc
@@ -89,7 +89,7 @@ class Host:
         self.jobs = proc.root.parent / "jobs"
         self.name_of = "user{}".format
         self.pods = None
-        """What makes the runs of pods of a runbook; None: there are none here."""
+        """Factory of the runs of pods; None: no Kubernetes."""
         self.begin()
 
     def begin(
@@ -116,7 +116,7 @@ class Host:
         return self.name_of(uid)
 
     def restart(self, absent_seconds: float = 0.0) -> None:
-        """Go on from what the journal would have: in another order, to rely on none."""
+        """Restart from the state in the journal, in another order, since none is guaranteed."""
         left_wall = self.clock.wall()
         self.clock.advance(absent_seconds)
         self.begin(
@@ -127,7 +127,7 @@ class Host:
         )
 
     def look(self, occupancies=None, infos=()) -> dict[str, int]:
-        """Ticks by run id."""
+        """CPU time in clock ticks, by run id."""
         self.clock.advance(1)
         self.workload = self.workload_collector.collect(occupancies or {}, infos)
         return {usage.run.run_id: usage.cpu_us // TICK_US for usage in self.workload.usage}

@@ -1,4 +1,4 @@
-"""What a caller in a container may do to runs, and what root outside of it may."""
+"""Access of callers in containers, and of root outside of them, to runs."""
 
 import pytest
 
@@ -21,12 +21,12 @@ PATHS = {
 
 
 @pytest.mark.parametrize(("path", "container"), PATHS.items())
-def test_a_container_is_known_by_the_path_of_its_cgroup(proc, path, container):
+def test_a_container_is_identified_by_its_cgroup_path(proc, path, container):
     proc.process(10, cgroup=path)
     assert ContainerLookup(str(proc.root)).of(10) == container
 
 
-def test_what_is_in_the_daemons_own_container_counts_as_outside(proc):
+def test_processes_in_the_daemons_own_container_are_in_no_container(proc):
     (proc.root / "self" / "cgroup").write_text(f"0::/docker/{ONE}\n")
     proc.process(10, cgroup=f"/docker/{ONE}")
     proc.process(11, cgroup=f"/docker/{TWO}")
@@ -36,7 +36,7 @@ def test_what_is_in_the_daemons_own_container_counts_as_outside(proc):
 
 @pytest.fixture
 def shared(host):
-    """Two containers of one image, whose users are both root, and the host's own root."""
+    """Two containers of one image, both with user root, and root of the host."""
     (host.proc.root / "self" / "cgroup").write_text("0::/\n")
     host.begin()
     host.proc.process(10, uid=0, cgroup=f"/docker/{ONE}")
@@ -53,7 +53,7 @@ def test_root_of_another_container_may_not_join_a_run(shared):
 
 
 @pytest.mark.parametrize("command", [EndRun(0, "train", pid=20), LogRun(0, "train", pid=20)])
-def test_root_of_another_container_may_neither_end_a_run_nor_add_to_it(shared, command):
+def test_root_of_another_container_may_neither_end_nor_update_a_run(shared, command):
     def ask():
         if isinstance(command, EndRun):
             shared.workload_collector.end(command)

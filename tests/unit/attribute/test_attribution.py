@@ -1,4 +1,4 @@
-"""What is seen between two intervals of a GPU decides the second, however long it takes."""
+"""Intervals are split by all samples since the previous interval, after gaps of any length."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def joules(done):
     return {share.target: share.energy_uj / JOULE for _, shares in done for share in shares}
 
 
-def test_pending_energy_is_split_by_all_activity_that_was_gathered_meanwhile():
+def test_energy_after_a_gap_is_split_by_all_activity_of_the_gap():
     attribution = Attribution({})
     owners = {7: A, 8: B}
     for second, a, b in ((5, 0.9, 0.1), (10, 0.1, 0.9), (15, 0.5, 0.5)):
@@ -57,7 +57,7 @@ def test_pending_energy_is_split_by_all_activity_that_was_gathered_meanwhile():
     assert joules(done) == pytest.approx({A: 3000, B: 3000})
 
 
-def test_pending_energy_is_paid_also_by_a_holder_that_is_gone():
+def test_energy_after_a_gap_is_charged_also_to_ended_holders():
     attribution = Attribution({})
     attribution.shares([], [GPU], sighting(1, hold(A)), {})
     attribution.shares([], [GPU], sighting(2, hold(A, 0, 2)), {})
@@ -65,7 +65,7 @@ def test_pending_energy_is_paid_also_by_a_holder_that_is_gone():
     assert joules(done) == {A: 800, B: 800}
 
 
-def test_what_was_gathered_is_used_once():
+def test_pending_samples_are_used_once():
     attribution = Attribution({})
     attribution.shares([], [GPU], sighting(1, hold(A, 0, 1)), {})
     attribution.shares([interval(0, 1)], [GPU], sighting(1), {})
@@ -73,7 +73,7 @@ def test_what_was_gathered_is_used_once():
     assert joules(done) == {UnattributedReason.UNALLOCATED: 400}
 
 
-def test_activity_that_was_seen_more_than_30_s_ago_is_not_used():
+def test_activity_older_than_30_s_is_not_used():
     for age, split in ((30, SplitMethod.ACTIVITY), (31, SplitMethod.EQUAL)):
         seen = sighting(age, hold(A), hold(B), owners={7: A, 8: B})
         look = looked(0, GpuProcess(7, active=0.9), GpuProcess(8, active=0.3))
@@ -90,13 +90,13 @@ def learned(*gpu_processes, restart=False):
     return attribution.floors()
 
 
-def test_the_floor_of_a_gpu_is_learned_only_while_no_process_has_a_context():
+def test_gpu_idle_power_is_learned_only_without_processes():
     assert learned() == {GPU: 70.0}
     assert learned(GpuProcess(9)) == {}
     assert learned(restart=True) == {}
 
 
-def test_a_known_floor_is_told_apart_in_what_its_holders_pay():
+def test_held_idle_energy_is_reported_separately_in_shares():
     seen = sighting(1, hold(A), hold(B), owners={7: A, 8: B})
     look = looked(0, GpuProcess(7, active=0.9), GpuProcess(8))
     ((_, shares),) = Attribution({GPU: 80.0}).shares([interval(0, 1)], [GPU], seen, look)
@@ -104,7 +104,7 @@ def test_a_known_floor_is_told_apart_in_what_its_holders_pay():
     assert joules([(None, shares)]) == {A: 360, B: 40}
 
 
-def test_a_device_that_is_away_keeps_of_the_sightings_only_what_it_needs():
+def test_pending_samples_keep_only_the_fields_that_the_device_needs():
     attribution = Attribution({})
     for second in range(100):
         seen = sighting(second, hold(A), owners={7: A})
@@ -130,7 +130,7 @@ def used(second, *rows, machine=True):
 
 
 def kept(attribution):
-    """How many things are kept of all that was seen."""
+    """Number of pending items of the device."""
     return sum(
         len(part)
         for seen in attribution._waiting.values()
@@ -140,7 +140,7 @@ def kept(attribution):
 
 
 def away(attribution, devices, machine=True):
-    """Devices cannot be read while runs come and go; one of them, the last of all, works most."""
+    """Devices cannot be read while runs start and end; the last run uses most."""
     for second in range(TICKS):
         rows = [(run(second * EACH_TICK + n), 100) for n in range(EACH_TICK)]
         if second == TICKS // 2:
@@ -153,14 +153,14 @@ def of(device):
 
 
 @pytest.mark.parametrize("machine", [True, False], ids=["clocks", "no clocks"])
-def test_a_device_that_stays_away_keeps_no_more_than_the_present_runs_and_a_hundred(machine):
+def test_pending_samples_are_limited_to_present_runs_and_100_ended_runs(machine):
     attribution = Attribution({})
     away(attribution, [CPU, DRAM], machine=machine)
     assert kept(attribution) <= 2 * (MAX_ENDED_RUNS + EACH_TICK + len(HostUsage._fields) + 1)
 
 
 @pytest.mark.parametrize("machine", [True, False], ids=["clocks", "no clocks"])
-def test_what_a_device_owes_when_it_returns_adds_up_and_the_most_active_pay_their_own(machine):
+def test_energy_after_a_long_gap_sums_up_and_the_most_active_runs_keep_their_shares(machine):
     attribution = Attribution({})
     away(attribution, [CPU], machine=machine)
     ((_, shares),) = attribution.shares([of(CPU)], [CPU], used(TICKS, machine=machine), {})
@@ -175,7 +175,7 @@ def test_what_a_device_owes_when_it_returns_adds_up_and_the_most_active_pay_thei
     assert paid[UnattributedReason.OTHER] > 0
 
 
-def test_a_gpu_that_stays_away_keeps_its_holders_and_a_hundred_that_were():
+def test_pending_holdings_are_limited_to_present_and_100_ended_ones():
     attribution = Attribution({})
     for second in range(TICKS):
         ended = [hold(run(second - 1), second - 1, second)] if second else []
@@ -196,7 +196,7 @@ def test_a_gpu_that_stays_away_keeps_its_holders_and_a_hundred_that_were():
     assert B in joules(done)
 
 
-def test_of_the_holders_of_a_gpu_that_are_gone_the_longest_are_kept():
+def test_the_longest_ended_holdings_are_kept():
     attribution = Attribution({})
     attribution.shares([], [GPU], sighting(500, hold(A, 0, 500)), {})
     for second in range(500, 1000):
@@ -208,7 +208,7 @@ def test_of_the_holders_of_a_gpu_that_are_gone_the_longest_are_kept():
     assert joules(done)[UnattributedReason.UNALLOCATED] == (500 - MAX_ENDED_RUNS) * 400
 
 
-def test_what_runs_used_was_not_idle_though_the_clocks_of_the_machine_lag_behind():
+def test_cpu_time_of_runs_is_busy_time_even_if_the_host_clocks_lag():
     usage = RunUsage(A, cpu_us=1_000_000, memory_bytes=0)
     seen = WorkloadSample(SECOND, (usage,), HostUsage(950_000, 2_000_000, 0, 0), None)
     one = Interval(CPU, 0, SECOND, 100 * JOULE, Method.COUNTER)

@@ -1,4 +1,4 @@
-"""Runs that own a cgroup are charged by the kernel's clocks of it."""
+"""Runs with a cgroup are charged by its CPU accounting."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ TICK_US = 10_000
 
 
 class Groups:
-    """Made-up cgroups of version 2, and who is in them."""
+    """Simulated cgroups of version 2 and their processes."""
 
     def __init__(self, host, root: Path) -> None:
         self.host = host
@@ -55,9 +55,7 @@ def test_scope_cgroup_in_the_root_cgroup_is_refused_with_the_remedy(host):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_cgroup_run_is_charged_its_cgroups_clock_less_that_of_runs_inside(
-    host, tmp_path, version
-):
+def test_a_cgroup_run_is_charged_cgroup_cpu_time_without_inner_runs(host, tmp_path, version):
     group = tmp_path / "cg" / "job"
     group.mkdir(parents=True)
     mount = f"1 1 0:1 / {group.parent} rw - " + (
@@ -85,7 +83,7 @@ def test_a_cgroup_run_is_charged_its_cgroups_clock_less_that_of_runs_inside(
 
 @pytest.fixture
 def nested(host, groups):
-    """A run of a cgroup, a run inside it, and in that another run of a cgroup."""
+    """A cgroup run, a run inside it, and another cgroup run inside that."""
     for pid, path in ((10, "/job"), (11, "/job"), (12, "/job/step")):
         groups.group(path)
         host.proc.process(pid, ppid=pid - 1, start=90 + pid)
@@ -105,7 +103,7 @@ def test_a_cgroup_run_is_not_charged_for_runs_at_any_depth_inside_it(nested, gro
     assert nested.look() == {"job": 10, "middle": 30, "step": 60}
 
 
-def test_after_a_restart_it_is_not_either(nested, groups):
+def test_inner_runs_are_not_charged_twice_after_a_restart(nested, groups):
     nested.restart()
     groups.group("/job", 100)
     groups.group("/job/step", 60)
@@ -113,7 +111,7 @@ def test_after_a_restart_it_is_not_either(nested, groups):
     assert nested.look() == {"job": 10, "middle": 30, "step": 60}
 
 
-def test_memory_of_runs_inside_is_theirs(host, groups):
+def test_memory_of_inner_runs_is_not_counted_for_the_outer_run(host, groups):
     groups.group("/job", memory=5000)
     host.proc.process(10)
     host.proc.process(11, ppid=10, start=101, anonymous_kb=2)
@@ -125,7 +123,7 @@ def test_memory_of_runs_inside_is_theirs(host, groups):
     assert [usage.memory_bytes for usage in host.workload.usage] == [5001 - 2048, 2048]
 
 
-def test_a_cgroup_run_lives_while_its_cgroup_has_processes_anywhere_below(host, groups):
+def test_a_cgroup_run_stays_open_while_a_descendant_cgroup_has_processes(host, groups):
     groups.group("/job")
     host.proc.process(10)
     groups.put(10, "/job")
@@ -139,7 +137,7 @@ def test_a_cgroup_run_lives_while_its_cgroup_has_processes_anywhere_below(host, 
     assert host.running() == set()
 
 
-def test_a_cgroup_whose_name_is_not_text_is_metered_all_the_same(host, groups):
+def test_a_cgroup_with_a_non_utf8_name_is_metered(host, groups):
     path = os.fsdecode(b"/j\xff b")
     groups.group(path, 7)
     host.proc.process(10)
@@ -154,7 +152,7 @@ def test_a_cgroup_whose_name_is_not_text_is_metered_all_the_same(host, groups):
     assert host.look() == {"job": 8}
 
 
-def test_a_run_that_was_there_before_is_not_metered_by_a_cgroup(host, groups):
+def test_joining_an_existing_run_adds_no_cgroup_meter(host, groups):
     groups.group("/job")
     host.proc.process(10)
     groups.put(10, "/job")
@@ -165,7 +163,7 @@ def test_a_run_that_was_there_before_is_not_metered_by_a_cgroup(host, groups):
     assert host.look() == {"a": 0}
 
 
-def test_a_cgroup_that_has_gone_used_nothing_more(host, groups):
+def test_a_removed_cgroup_uses_no_more_cpu_time(host, groups):
     groups.group("/job", 5)
     host.proc.process(10)
     groups.put(10, "/job")
@@ -175,7 +173,7 @@ def test_a_cgroup_that_has_gone_used_nothing_more(host, groups):
     assert meter.advance_us() == 0
 
 
-def test_a_kernel_without_cgroups_refuses_the_scope(host, groups):
+def test_scope_cgroup_without_cgroups_is_refused(host, groups):
     host.proc.process(10)
     (host.proc.root / "10" / "cgroup").write_text("")
     host.look()
@@ -208,7 +206,7 @@ def written(directory, used_us, memory=0):
     (directory / "cgroup.events").write_text("populated 0\n")
 
 
-def test_a_meter_of_several_cgroups_keeps_what_those_that_went_have_used(tmp_path):
+def test_a_meter_keeps_the_cpu_time_of_removed_cgroups(tmp_path):
     mounted = {"": str(tmp_path)}
     written(tmp_path / "a", 100, memory=10)
     meter = CgroupMeter(mounted, {"": ["/a"]})
@@ -225,10 +223,8 @@ def test_a_meter_of_several_cgroups_keeps_what_those_that_went_have_used(tmp_pat
     assert meter.last_us - meter.gone_us == 101
 
 
-def test_a_cgroup_that_is_made_again_at_its_path_goes_on_from_what_the_first_used(
-    tmp_path, monkeypatch
-):
-    """A removed cgroup's open file answers ENODEV; one of a usual file system would not."""
+def test_a_cgroup_recreated_at_the_same_path_continues_the_sum(tmp_path, monkeypatch):
+    """Open files of a removed cgroup fail with ENODEV, unlike those of a usual file system."""
     written(tmp_path / "a", 100)
     meter = CgroupMeter({"": str(tmp_path)}, {"": "/a"})
     with monkeypatch.context() as patched:
@@ -238,7 +234,7 @@ def test_a_cgroup_that_is_made_again_at_its_path_goes_on_from_what_the_first_use
     assert (meter.advance_us(), meter.cpu_us()) == (3, 103)
 
 
-def test_a_meter_that_changes_to_the_other_version_counts_nothing_twice(tmp_path):
+def test_a_change_of_cgroup_version_counts_no_cpu_time_twice(tmp_path):
     written(tmp_path / "new" / "a", 100)
     written(tmp_path / "old" / "a", 90)
     mounted = {"": str(tmp_path / "new"), "cpuacct": str(tmp_path / "old")}
@@ -256,8 +252,8 @@ def test_a_meter_that_changes_to_the_other_version_counts_nothing_twice(tmp_path
         max_size=12,
     )
 )
-def test_what_a_meter_counts_is_what_its_cgroups_used_however_they_come_and_go(steps):
-    """Each step has the cgroups that are there, and what each used since the last one."""
+def test_a_meter_counts_the_cpu_time_of_its_cgroups_in_any_order_of_changes(steps):
+    """Each step has the existing cgroups, with their CPU time since the last step."""
     with TemporaryDirectory() as directory:
         root = Path(directory)
         written(root / "pod", 0)

@@ -1,4 +1,4 @@
-"""Whatever processes do and whenever they are read, their time is counted once."""
+"""CPU time of processes is counted once, whatever they do and whenever they are read."""
 
 from unittest.mock import patch
 
@@ -15,7 +15,7 @@ TICK_US = 10_000
 
 
 class Kernel:
-    """Processes that fork, work, end and wait; the first of them waits for orphans.
+    """Processes that fork, work, exit and wait; the first one waits for orphans.
 
     It stands in for the files of /proc, and takes the steps of `meanwhile` between any two reads.
     """
@@ -105,7 +105,7 @@ def counted(table: module.ProcessTable) -> int:
 
 
 @given(st.lists(st.tuples(STEPS, st.lists(STEPS.map(lambda steps: steps[:2]), max_size=8))))
-def test_what_is_counted_is_what_was_worked_in_any_order_of_births_deaths_and_waits(looks):
+def test_cpu_time_is_counted_once_in_any_order_of_forks_exits_and_waits(looks):
     kernel = Kernel()
     with patch.object(module, "Procfs", lambda *_, **__: kernel):
         table = module.ProcessTable("", 0, read_environments=True)
@@ -136,7 +136,7 @@ def chained(*processes: CpuClocks):
     return settle_cpu_time(processes, parents.get)
 
 
-def test_an_orphans_time_is_paid_by_the_one_further_up_that_waited_for_it():
+def test_cpu_time_of_an_orphan_is_settled_with_the_ancestor_that_waits_for_it():
     top = CpuClocks(run=RUN, new_ended=40)
     parent = CpuClocks(run=RUN, new_ended=5)
     gone = CpuClocks(run=RUN, own_ticks=5, gone=True)
@@ -144,20 +144,20 @@ def test_an_orphans_time_is_paid_by_the_one_further_up_that_waited_for_it():
     assert chained(top, parent, gone, orphan) == {}
 
 
-def test_a_parent_that_is_gone_too_pays_from_what_it_had_waited_for():
+def test_an_exited_parent_settles_the_children_that_it_waited_for():
     top = CpuClocks(run=RUN, new_ended=1)
     parent = CpuClocks(run=RUN, ended_ticks=1, new_ended=1, gone=True)
     gone = CpuClocks(run=RUN, own_ticks=1, gone=True)
     assert chained(top, parent, gone) == {}
 
 
-def test_a_process_in_no_run_owes_nothing():
+def test_a_process_without_a_run_has_no_debt():
     outside = CpuClocks()
     assert chained(outside, CpuClocks(run=RUN, own_ticks=5, new_own=5, gone=True)) == {RUN: 5}
     assert outside.owed == 0
 
 
-def test_a_clock_that_steps_back_counts_nothing():
+def test_a_clock_that_steps_back_is_ignored():
     process = CpuClocks(run=RUN)
     for own in (7, 5, 8):
         process.advance(own, 0)

@@ -1,4 +1,4 @@
-"""The run of a process holds a GPU from its first context on it to its last."""
+"""A run holds a GPU from the first context of its processes to the last."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def gpus(host):
 
 
 class Gpus:
-    """A host with processes 10 and 11, and with GPUs that are looked at when a test says so."""
+    """A host with processes 10 and 11, and GPUs whose activity is read on request of a test."""
 
     def __init__(self, host):
         self.host = host
@@ -32,12 +32,12 @@ class Gpus:
         return now_ns
 
     def look(self):
-        """Holdings and owners of the next look at the machine, a second later."""
+        """Holdings and owners of the next tick, a second later."""
         self.host.look(self.seen)
         return self.host.workload.holdings, dict(self.host.workload.run_of_pid)
 
 
-def test_a_run_holds_from_the_look_that_shows_a_context_to_the_look_that_does_not(gpus):
+def test_a_holding_lasts_from_the_first_reading_with_a_context_to_the_first_without(gpus):
     gpus.host.start(10, "a")
     began = gpus.looked(10)
     assert gpus.look() == ((GpuHolding(GPU, A, since_ns=began),), {10: A})
@@ -48,7 +48,7 @@ def test_a_run_holds_from_the_look_that_shows_a_context_to_the_look_that_does_no
     assert gpus.look() == ((), {})
 
 
-def test_several_processes_of_a_run_are_one_holding_until_the_last_of_them(gpus):
+def test_several_processes_of_a_run_are_one_holding(gpus):
     gpus.host.start(10, "a")
     gpus.host.proc.process(12, ppid=10, start=200)
     gpus.host.look()
@@ -74,7 +74,7 @@ def test_a_process_of_no_run_holds_nothing_and_has_no_owner(gpus):
     assert gpus.look() == ((), {})
 
 
-def test_the_end_of_a_process_ends_its_holding_at_once_and_it_stays_its_runs(gpus):
+def test_a_process_exit_ends_its_holding_and_keeps_its_run(gpus):
     gpus.host.start(10, "a")
     began = gpus.looked(10)
     gpus.look()
@@ -88,7 +88,7 @@ def test_the_end_of_a_process_ends_its_holding_at_once_and_it_stays_its_runs(gpu
     assert gpus.look() == ((), {})
 
 
-def test_a_later_process_with_the_same_pid_is_another(gpus):
+def test_a_reused_pid_is_a_different_process(gpus):
     gpus.host.start(10, "a")
     gpus.looked(10)
     gpus.look()
@@ -100,7 +100,7 @@ def test_a_later_process_with_the_same_pid_is_another(gpus):
     assert gpus.look() == ((), {10: A})
 
 
-def test_a_run_that_begins_in_a_process_with_a_context_holds_from_then_on(gpus):
+def test_a_run_started_in_a_process_with_a_context_holds_from_its_start(gpus):
     gpus.looked(10)
     gpus.look()
     began = gpus.host.clock.now_ns
@@ -108,7 +108,7 @@ def test_a_run_that_begins_in_a_process_with_a_context_holds_from_then_on(gpus):
     assert gpus.look() == ((GpuHolding(GPU, A, since_ns=began),), {10: A})
 
 
-def test_a_run_that_ends_before_its_process_holds_until_then(gpus):
+def test_a_run_that_ends_before_its_process_holds_until_its_end(gpus):
     gpus.host.start(10, "a")
     began = gpus.looked(10)
     gpus.look()
@@ -136,7 +136,7 @@ def test_the_innermost_run_holds(gpus):
 MPS_SERVER = "nvidia-cuda-mps"  # what the kernel keeps of its name
 
 
-def test_an_mps_server_gives_way_to_the_runs_that_it_works_for(gpus):
+def test_an_mps_server_holds_nothing_beside_the_runs_of_its_clients(gpus):
     gpus.host.proc.process(12, name=MPS_SERVER)
     gpus.host.look()
     gpus.host.start(10, "a")
@@ -147,7 +147,7 @@ def test_an_mps_server_gives_way_to_the_runs_that_it_works_for(gpus):
 
 
 @pytest.mark.parametrize("partition", ["", "MIG-1"])
-def test_an_mps_server_whose_clients_nobody_sees_holds_for_its_own_run(gpus, partition):
+def test_an_mps_server_without_visible_clients_holds_for_its_own_run(gpus, partition):
     gpus.host.proc.process(12, name=MPS_SERVER)
     gpus.host.look()
     gpus.host.start(12, "b")
@@ -158,7 +158,7 @@ def test_an_mps_server_whose_clients_nobody_sees_holds_for_its_own_run(gpus, par
     assert GpuHolding(GPU, B, partition, since_ns=began, is_proxy=True) in holdings
 
 
-def test_an_mps_server_does_not_give_way_to_who_holds_another_partition(gpus):
+def test_an_mps_server_keeps_its_partition_beside_holders_of_other_partitions(gpus):
     gpus.host.proc.process(12, name=MPS_SERVER)
     gpus.host.look()
     gpus.host.start(10, "a")
@@ -169,7 +169,7 @@ def test_an_mps_server_does_not_give_way_to_who_holds_another_partition(gpus):
     assert {row.run for row in holdings} == {A, B}
 
 
-def test_a_process_that_ends_lets_go_at_once_though_it_served(gpus):
+def test_the_exit_of_a_proxy_ends_its_holding(gpus):
     gpus.host.proc.process(12, name=MPS_SERVER)
     gpus.host.look()
     gpus.host.start(12, "b")
@@ -181,7 +181,7 @@ def test_a_process_that_ends_lets_go_at_once_though_it_served(gpus):
     assert held == GpuHolding(GPU, B, since_ns=began, until_ns=ended, is_proxy=True)
 
 
-def test_a_driver_that_says_nothing_for_a_while_ends_no_holding(gpus):
+def test_a_driver_that_does_not_answer_ends_no_holding(gpus):
     gpus.host.start(10, "a")
     began = gpus.looked(10)
     gpus.look()
@@ -189,7 +189,7 @@ def test_a_driver_that_says_nothing_for_a_while_ends_no_holding(gpus):
     assert gpus.look() == ((GpuHolding(GPU, A, since_ns=began),), {10: A})
 
 
-def test_what_the_first_look_at_a_device_shows_was_there_before_it(gpus):
+def test_contexts_in_the_first_reading_existed_before_it(gpus):
     gpus.host.start(10, "a")
     gpus.look()
     began = gpus.host.clock.now_ns

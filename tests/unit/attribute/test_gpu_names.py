@@ -1,4 +1,4 @@
-"""Which GPU an id means: every form that a plugin, a device file or a scheduler uses."""
+"""Resolving device ids to GPUs, in all forms of plugins, device files and schedulers."""
 
 import itertools
 
@@ -68,21 +68,21 @@ SPLIT = {
         ("dddddddd-0000-1111-2222-dddddddddddd", ""),
     ],
 )
-def test_an_id_means_the_gpu_that_it_names(device_id, uuid):
+def test_a_device_id_resolves_to_its_gpu(device_id, uuid):
     assert resolve_gpu_id(device_id, gpu_aliases(SWAPPED, SPLIT)) == uuid
 
 
-def test_a_uuid_with_a_suffix_needs_no_driver_that_knows_it():
+def test_a_uuid_with_a_suffix_resolves_without_the_driver():
     assert resolve_gpu_id(f"{A}-0", {}) == A
 
 
-def test_a_longer_name_is_not_the_shorter_one_that_begins_like_it():
+def test_a_name_does_not_match_a_longer_one_with_the_same_prefix():
     names = {"GPU-1": "GPU-1", "GPU-12": "GPU-12"}
     assert resolve_gpu_id("GPU-12-0", names) == "GPU-12"
     assert resolve_gpu_id("GPU-1-0", names) == "GPU-1"
 
 
-def test_a_device_file_of_a_driver_that_tells_no_minor_number_is_no_gpu():
+def test_a_device_file_without_known_minor_numbers_resolves_to_no_gpu():
     names = gpu_aliases([info(A, 0, None)], {})
     assert resolve_gpu_id("nvidia0", names) == ""
     assert resolve_gpu_id("0", names) == A
@@ -93,7 +93,7 @@ def test_only_gpus_have_names():
 
 
 @given(st.permutations(range(4)), st.permutations(range(4)))
-def test_index_and_device_file_are_told_apart_in_every_order(indices, minors):
+def test_index_and_device_file_are_distinguished_in_every_order(indices, minors):
     uuids = [A, B, MIG, UNKNOWN]
     names = gpu_aliases(map(info, uuids, indices, minors), {})
     for uuid, index, minor in zip(uuids, indices, minors, strict=True):
@@ -101,12 +101,12 @@ def test_index_and_device_file_are_told_apart_in_every_order(indices, minors):
 
 
 @given(st.sampled_from([A, B, MIG]), st.text("-_:/.#0123456789", max_size=6))
-def test_whatever_follows_a_separator_is_no_part_of_a_uuid(uuid, suffix):
+def test_text_after_a_separator_is_not_part_of_a_uuid(uuid, suffix):
     names = gpu_aliases(SWAPPED, SPLIT)
     for joint in "-_:/.#":
         assert resolve_gpu_id(f"{uuid}{joint}{suffix}", names) == uuid
 
 
-def test_two_gpus_in_one_id_are_none_in_any_order():
+def test_an_id_with_two_gpus_resolves_to_none():
     for one, other in itertools.permutations((A, B, MIG), 2):
         assert resolve_gpu_id(f"{one}:{other}", gpu_aliases(SWAPPED, SPLIT)) == ""

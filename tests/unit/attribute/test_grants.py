@@ -1,4 +1,4 @@
-"""What a scheduler gave takes the place of what processes are seen to hold."""
+"""Grants of schedulers are merged with the holdings of processes."""
 
 from exporter.attribute.attribution import Attribution
 from exporter.attribute.sources.gpu_holdings import GpuGrant, GpuGrants, resolve_mig_grants
@@ -28,30 +28,30 @@ def held(*used):
     return set(GpuGrants(is_in).merge(used, [GRANT], {}, at_ns=9))
 
 
-def test_a_grant_is_held_with_nobody_there():
+def test_a_grant_is_held_without_a_process():
     assert held() == {GpuHolding(GPU, POD, "", 1, 2, since_ns=5)}
 
 
-def test_a_process_that_was_there_before_the_scheduler_was_heard_held_it_already():
+def test_a_process_from_before_the_grant_was_known_extends_the_holding():
     assert held(GpuHolding(GPU, POD, since_ns=3)) == {GpuHolding(GPU, POD, "", 1, 2, since_ns=3)}
     assert held(GpuHolding(GPU, POD, since_ns=7)) == {GpuHolding(GPU, POD, "", 1, 2, since_ns=5)}
 
 
-def test_a_server_that_was_there_before_holds_nothing_for_its_run():
+def test_a_proxy_from_before_the_grant_does_not_extend_the_holding():
     server = GpuHolding(GPU, POD, since_ns=3, is_proxy=True)
     assert held(server) == {GpuHolding(GPU, POD, "", 1, 2, since_ns=5)}
 
 
-def test_a_run_inside_holds_it_while_its_process_is_there():
+def test_an_inner_run_holds_the_grant_while_it_has_a_process():
     assert held(GpuHolding(GPU, STEP, since_ns=3)) == {GpuHolding(GPU, STEP, "", 1, 2, since_ns=3)}
 
 
-def test_what_a_stranger_uses_is_held_beside_it():
+def test_a_run_without_a_grant_holds_beside_the_grant():
     stranger = GpuHolding(GPU, OTHER, since_ns=1)
     assert held(stranger) == {stranger, GpuHolding(GPU, POD, "", 1, 2, since_ns=5)}
 
 
-def test_what_is_taken_back_was_held_until_then():
+def test_a_withdrawn_grant_ends_the_holding():
     grants = GpuGrants(is_in)
     grants.merge((), [GRANT], {}, at_ns=9)
     ended = GpuHolding(GPU, POD, "", 1, 2, since_ns=5, until_ns=12)
@@ -59,7 +59,7 @@ def test_what_is_taken_back_was_held_until_then():
     assert grants.merge((), (), {}, at_ns=15) == ()
 
 
-def test_what_is_handed_on_was_held_until_the_next_one_got_it():
+def test_a_transferred_grant_is_held_until_the_next_holding_starts():
     grants = GpuGrants(is_in)
     grants.merge((), [GRANT], {}, at_ns=9)
     ended, new = grants.merge((), [GpuGrant(OTHER, GPU.id, since_ns=10)], {}, at_ns=12)[::-1]
@@ -67,14 +67,14 @@ def test_what_is_handed_on_was_held_until_the_next_one_got_it():
     assert (ended.run, ended.since_ns, ended.until_ns) == (POD, 5, 10)
 
 
-def test_who_comes_to_share_a_device_ends_no_other_holding():
+def test_an_additional_holder_ends_no_other_holding():
     grants = GpuGrants(is_in)
     grants.merge((), [GRANT], {}, at_ns=9)
     both = grants.merge((), [GRANT, GpuGrant(OTHER, GPU.id, 1, 2, since_ns=10)], {}, at_ns=12)
     assert [row.until_ns for row in both] == [None, None]
 
 
-def test_a_device_that_could_not_be_read_meanwhile_is_paid_by_each_for_its_time():
+def test_after_a_gap_each_holder_is_charged_for_its_time():
     grants, attribution = GpuGrants(is_in), Attribution({})
     second = 1_000_000_000
     first, next_one = GpuGrant(POD, GPU.id), GpuGrant(OTHER, GPU.id, since_ns=4 * second)
@@ -89,18 +89,18 @@ def test_a_device_that_could_not_be_read_meanwhile_is_paid_by_each_for_its_time(
 
 
 class TestMigInstancesWithoutUuid:
-    """Three slices of seven each, of which nobody says which instance they are."""
+    """Grants of three of seven slices without the UUIDs of the instances."""
 
     GRANTS = tuple(GpuGrant(run, GPU.id, 1, 1, 5, slices=3, slices_of=7) for run in (POD, OTHER))
     PARTS = tuple(Partition(f"MIG-{n}", size, None, (n, 0)) for n, size in ((1, 3), (2, 3), (3, 1)))
 
-    def test_each_run_pays_for_one_of_two_whose_floor_it_shares(self):
+    def test_each_run_is_charged_for_one_of_two_instances(self):
         rows = resolve_mig_grants(self.GRANTS, {GPU: GpuActivity(GPU, 1, (), self.PARTS, 7)})
         assert {(row.run, row.gpu, row.units, row.units_of) for row in rows} == {
             (run, part, 1, 2) for run in (POD, OTHER) for part in ("MIG-1", "MIG-2")
         }
 
-    def test_what_was_given_by_its_uuid_is_not_one_of_them(self):
+    def test_instances_granted_by_uuid_are_not_candidates(self):
         named = GpuGrant(STEP, "MIG-1")
         look = {GPU: GpuActivity(GPU, 1, (), self.PARTS, 7)}
         assert resolve_mig_grants([self.GRANTS[0], named], look) == [
@@ -108,15 +108,15 @@ class TestMigInstancesWithoutUuid:
             GpuGrant(POD, "MIG-2", 1, 1, 5),
         ]
 
-    def test_until_the_driver_shows_them_each_run_holds_its_slices_of_the_gpu(self):
+    def test_before_the_driver_lists_instances_each_run_holds_slices_of_the_gpu(self):
         rows = resolve_mig_grants(self.GRANTS, {})
         assert [(row.gpu, row.units, row.units_of) for row in rows] == [(GPU.id, 3, 7)] * 2
 
-    def test_two_sizes_of_one_run_are_as_many_slices(self):
+    def test_instances_of_two_sizes_of_a_run_add_up_their_slices(self):
         grants = [self.GRANTS[0], self.GRANTS[0]._replace(slices=2, units=2, since_ns=3)]
         assert resolve_mig_grants(grants, {}) == [GpuGrant(POD, GPU.id, 7, 7, 3)]
 
-    def test_each_pays_for_its_part_and_what_its_processes_do(self):
+    def test_each_run_is_charged_for_its_part_and_the_activity_of_its_processes(self):
         look = GpuActivity(
             GPU,
             0,

@@ -1,4 +1,4 @@
-"""The machine's own totals, and the clocks of one process, out of the kernel's text."""
+"""Parsing host totals and the clocks of one process from kernel files."""
 
 import os
 
@@ -23,7 +23,7 @@ def look(proc, totals, at_ns=0, **ticks):
     return totals.collect(at_ns)
 
 
-def test_every_field_counts_as_the_kernel_means_it(proc):
+def test_every_field_of_proc_stat_is_counted_as_defined(proc):
     totals = HostTotals(str(proc), None)
     look(proc, totals)
     fields = {"user": 1, "nice": 2, "system": 4, "idle": 8, "iowait": 16, "irq": 32, "softirq": 64}
@@ -33,7 +33,7 @@ def test_every_field_counts_as_the_kernel_means_it(proc):
 
 
 @pytest.mark.parametrize("field", ["idle", "iowait"])
-def test_idle_time_that_steps_back_leaves_the_busy_time_whole(proc, field):
+def test_idle_time_that_steps_back_does_not_reduce_busy_time(proc, field):
     totals = HostTotals(str(proc), None)
     look(proc, totals, user=100, **{field: 118_089})
     machine = look(proc, totals, user=150, **{field: 140})

@@ -1,4 +1,4 @@
-"""What environments say, and what ids may look like."""
+"""Claims in environments, and valid ids and labels."""
 
 import unicodedata
 
@@ -31,16 +31,16 @@ def test_a_job_id_alone_names_the_run_too():
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_RUN_ID", "WANDB_RUN_ID", "TORCHELASTIC_RUN_ID"])
-def test_tracking_ids_are_taken_unless_none(name):
+def test_tracker_ids_are_used_unless_none(name):
     assert claim_from_environment(block(**{name: "abc"})) == RunClaim("abc")
     assert claim_from_environment(block(**{name: "none"})) is None
 
 
-def test_our_own_variable_goes_before_tracking_ids():
+def test_emissions_run_id_takes_precedence_over_tracker_ids():
     assert claim_from_environment(block(MLFLOW_RUN_ID="m", EMISSIONS_RUN_ID="e")) == RunClaim("e")
 
 
-def test_other_environments_claim_nothing():
+def test_environments_without_ids_have_no_claim():
     assert claim_from_environment(block(PATH="/bin", HOME="/root")) is None
     assert claim_from_environment(b"") is None
 
@@ -53,22 +53,22 @@ def test_any_id_becomes_valid_bounded_and_stable(text):
     assert sanitize(run_once) == run_once
 
 
-def test_two_long_ids_with_one_beginning_stay_two():
+def test_long_ids_with_a_common_prefix_remain_different():
     assert sanitize("x" * 10_000) != sanitize("x" * 9_999)
 
 
 @pytest.mark.parametrize(
     "hostile", ["\x85", "\x9b", "\u202e", "\u2066", "\u200b", "\udcff", "\ue000"]
 )
-def test_what_could_be_read_as_another_id_is_replaced(hostile):
+def test_unprintable_characters_in_ids_are_replaced(hostile):
     assert sanitize(f"a{hostile}b") == "a b"
 
 
-def test_the_first_of_two_equal_variables_counts_as_for_getenv():
+def test_the_first_of_two_equal_variables_is_used_like_getenv():
     assert claim_from_environment(b"EMISSIONS_RUN_ID=a\0EMISSIONS_RUN_ID=b\0") == RunClaim("a")
 
 
-def test_a_variable_that_only_ends_like_ours_is_another():
+def test_a_variable_with_the_same_suffix_is_different():
     assert claim_from_environment(b"MY_EMISSIONS_RUN_ID=a\0") is None
 
 

@@ -1,4 +1,4 @@
-"""What the prolog wrote down of jobs, and who may have written it."""
+"""Job files of the prolog, and the check of their owner and mode."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ gpus=GPU-1,GPU-2
 """
 
 
-def test_a_file_says_whose_a_job_is_and_what_it_was_given():
+def test_a_job_file_has_user_and_allocation():
     assert parse_job_file(FULL) == JobAllocation(
         "17",
         1000,
@@ -35,7 +35,7 @@ def test_a_file_says_whose_a_job_is_and_what_it_was_given():
     )
 
 
-def test_what_a_scheduler_does_not_know_may_be_left_out():
+def test_optional_fields_may_be_missing():
     assert parse_job_file(b"job_id=17\nuid=5\ngpus=\n") == JobAllocation("17", 5)
 
 
@@ -63,7 +63,7 @@ def test_jobs_come_and_go_with_their_files(directory):
     assert allocations.collect() == {}
 
 
-def test_a_directory_that_is_not_there_has_no_jobs(tmp_path):
+def test_a_missing_directory_has_no_jobs(tmp_path):
     assert JobFiles(str(tmp_path / "none")).collect() == {}
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_being_written_is_not_read(directory):
     assert JobFiles(str(directory)).collect() == {}
 
 
-def test_junk_is_said_once_and_the_others_count(directory, caplog):
+def test_an_invalid_file_is_logged_once_and_the_others_are_used(directory, caplog):
     (directory / "17").write_bytes(FULL)
     (directory / "18").write_bytes(b"\x00junk")
     allocations = JobFiles(str(directory))
@@ -85,7 +85,7 @@ def test_junk_is_said_once_and_the_others_count(directory, caplog):
     assert record.reason == "job_id or uid is missing or invalid"
 
 
-def test_a_file_that_comes_in_the_same_moment_as_the_one_before_is_found(directory):
+def test_a_file_with_the_same_timestamp_as_the_previous_one_is_found(directory):
     (directory / "17").write_bytes(FULL)
     moment = os.stat(directory).st_mtime_ns
     allocations = JobFiles(str(directory))
@@ -95,7 +95,7 @@ def test_a_file_that_comes_in_the_same_moment_as_the_one_before_is_found(directo
     assert list(allocations.collect()) == ["17", "18"]
 
 
-def test_a_directory_that_stays_as_it_is_is_read_no_more(directory):
+def test_an_unchanged_directory_is_not_read_again(directory):
     allocations = JobFiles(str(directory))
     allocations.collect()
     allocations.collect()
@@ -105,7 +105,7 @@ def test_a_directory_that_stays_as_it_is_is_read_no_more(directory):
     assert allocations.collect() == {}
 
 
-def test_of_a_file_that_went_and_came_back_as_junk_it_is_said_again(directory, caplog):
+def test_an_invalid_file_that_returns_is_logged_again(directory, caplog):
     allocations = JobFiles(str(directory))
     for _ in range(2):
         (directory / "17").write_bytes(b"junk")
@@ -116,14 +116,14 @@ def test_of_a_file_that_went_and_came_back_as_junk_it_is_said_again(directory, c
 
 
 @pytest.mark.parametrize("place", ["file", "directory"])
-def test_what_anybody_could_have_written_is_not_believed(directory, caplog, place):
+def test_a_world_writable_file_is_not_used(directory, caplog, place):
     (directory / "17").write_bytes(FULL)
     (directory if place == "directory" else directory / "17").chmod(0o777)
     assert JobFiles(str(directory)).collect() == {}
     assert "others than root could have written it" in caplog.records[-1].reason
 
 
-def test_a_link_is_no_allocation(directory, tmp_path):
+def test_a_symbolic_link_is_ignored(directory, tmp_path):
     (tmp_path / "elsewhere").write_bytes(FULL)
     os.symlink(tmp_path / "elsewhere", directory / "17")
     assert JobFiles(str(directory)).collect() == {}
@@ -138,7 +138,7 @@ PROLOG = {
     "SLURM_JOB_SLUID": "s5K1KKYAYG5D00",
     "SLURM_JOB_END_TIME": "1790000000",
 }
-"""As prep_script_slurmd.c of Slurm 26.11 sets them, which gives no PATH."""
+"""Set as by prep_script_slurmd.c of Slurm 26.11, without PATH."""
 
 
 def script(name, directory, **environment):
@@ -146,7 +146,7 @@ def script(name, directory, **environment):
     subprocess.run([SCRIPTS / name], env=environment, check=True)
 
 
-def test_the_prolog_writes_down_what_slurm_says_of_a_job_and_the_epilog_takes_it_away(tmp_path):
+def test_the_prolog_writes_the_job_file_and_the_epilog_removes_it(tmp_path):
     directory = tmp_path / "jobs"
     script("prolog.sh", directory)
     job = JobFiles(str(directory)).collect()["42"]
@@ -157,19 +157,19 @@ def test_the_prolog_writes_down_what_slurm_says_of_a_job_and_the_epilog_takes_it
     assert JobFiles(str(directory)).collect() == {}
 
 
-def test_an_older_slurm_says_less_and_is_understood(tmp_path):
+def test_job_files_of_an_older_slurm_are_read(tmp_path):
     script("prolog.sh", tmp_path / "jobs", SLURM_JOB_SLUID="", SLURM_JOB_END_TIME="")
     job = JobFiles(str(tmp_path / "jobs")).collect()["42"]
     assert (job.sluid, job.end_time) == ("", 0)
 
 
 @pytest.mark.parametrize("uid", [b"4294967296", b"-1", "\u0661".encode(), b"1" * 5000])
-def test_a_user_whom_no_kernel_has_is_none(uid):
+def test_an_out_of_range_uid_is_rejected(uid):
     with pytest.raises(ValueError, match="job_id or uid is missing"):
         parse_job_file(FULL.replace(b"1000", uid))
 
 
-def test_a_file_that_cannot_be_read_now_counts_as_it_was(directory, monkeypatch):
+def test_an_unreadable_file_keeps_its_last_content(directory, monkeypatch):
     (directory / "17").write_bytes(FULL)
     allocations = JobFiles(str(directory))
     allocations.collect()
@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_read_now_counts_as_it_was(directory, monkeypatch)
     assert allocations.why == ""
 
 
-def test_files_beyond_those_that_are_read_are_reported(directory, monkeypatch):
+def test_files_beyond_the_limit_are_reported(directory, monkeypatch):
     monkeypatch.setattr(source, "MAX_FILES", 1)
     for job_id in (b"17", b"18"):
         (directory / job_id.decode()).write_bytes(FULL.replace(b"17", job_id))
@@ -203,7 +203,7 @@ def test_files_beyond_those_that_are_read_are_reported(directory, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["loop", "file", "file/below"])
-def test_a_directory_that_is_none_has_no_jobs_and_the_reason_is_reported(tmp_path, name):
+def test_an_invalid_directory_has_no_jobs_and_the_reason_is_reported(tmp_path, name):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_bytes(FULL)
     allocations = JobFiles(str(tmp_path / name))
@@ -211,7 +211,7 @@ def test_a_directory_that_is_none_has_no_jobs_and_the_reason_is_reported(tmp_pat
     assert allocations.why.startswith(f"{tmp_path / name}: ")
 
 
-def test_a_directory_that_others_may_write_to_is_said_until_it_is_mended(directory):
+def test_a_world_writable_directory_is_reported_until_it_is_fixed(directory):
     (directory / "17").write_bytes(FULL)
     allocations = JobFiles(str(directory))
     directory.chmod(0o777)

@@ -1,4 +1,4 @@
-"""Runs that own the whole machine because somebody asked for it."""
+"""Runs that were registered with scope machine."""
 
 import os
 
@@ -9,7 +9,7 @@ from exporter.errors import RequestRefused
 OWN = os.geteuid()
 
 
-def test_it_pays_for_what_nobody_else_used(host):
+def test_it_is_charged_for_energy_of_no_other_run(host):
     host.proc.process(10)
     host.look()
     run = host.start(10, "all", uid=OWN, scope="machine")
@@ -17,7 +17,7 @@ def test_it_pays_for_what_nobody_else_used(host):
     assert host.workload.machine_owner == run.key
 
 
-def test_nobody_has_the_machine_once_it_has_ended(host):
+def test_after_its_end_the_machine_has_no_owner(host):
     host.proc.process(10)
     host.look()
     host.start(10, "all", uid=OWN, scope="machine")
@@ -26,7 +26,7 @@ def test_nobody_has_the_machine_once_it_has_ended(host):
     assert host.workload.machine_owner is None
 
 
-def test_it_is_over_when_its_process_is_gone(host):
+def test_it_ends_with_its_process(host):
     host.proc.process(10)
     host.look()
     host.start(10, "all", uid=OWN, scope="machine")
@@ -35,7 +35,7 @@ def test_it_is_over_when_its_process_is_gone(host):
     assert host.running() == set()
 
 
-def test_it_goes_on_after_a_restart(host):
+def test_it_continues_after_a_restart(host):
     host.proc.process(10)
     host.look()
     run = host.start(10, "all", uid=OWN, scope="machine")
@@ -44,7 +44,7 @@ def test_it_goes_on_after_a_restart(host):
     assert host.workload.machine_owner == run.key
 
 
-def test_it_can_be_had_once(host):
+def test_only_one_run_can_have_it(host):
     host.proc.process(10)
     host.proc.process(11, start=101)
     host.look()
@@ -54,7 +54,7 @@ def test_it_can_be_had_once(host):
     assert refused.value.status == 409
 
 
-def test_it_is_not_for_everybody(host, monkeypatch):
+def test_it_is_refused_for_other_users(host, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     host.proc.process(10, uid=1001)
     host.look()

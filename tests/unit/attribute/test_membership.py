@@ -1,4 +1,4 @@
-"""Which process belongs to which run: how runs begin, end and come back."""
+"""Assigning processes to runs, and the start, end and reopening of runs."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from exporter.errors import RequestRefused
 from exporter.model.commands import EndRun
 
 
-def test_the_innermost_run_wins_and_gives_back_when_it_ends(host):
+def test_the_innermost_run_is_charged_until_it_ends(host):
     host.proc.process(10)
     host.proc.process(11, ppid=10, start=101)
     host.look()
@@ -47,7 +47,7 @@ def test_a_run_ends_when_its_last_process_is_gone(host):
     assert [run.end_reason for run in host.run_registry.visible()] == ["exited"]
 
 
-def test_a_process_that_is_not_there_is_refused_with_the_remedy(host):
+def test_a_process_that_is_not_visible_is_refused_with_the_remedy(host):
     host.look()
     with pytest.raises(RequestRefused, match="process namespace"):
         host.start(4711, "a")
@@ -66,7 +66,7 @@ def test_a_run_without_an_id_is_given_one(host):
     assert host.start(10, "").key.run_id.endswith("-10")
 
 
-def test_runs_of_one_process_and_one_second_are_never_one_for_lack_of_an_id(host):
+def test_generated_ids_of_one_process_and_second_are_different(host):
     host.proc.process(10)
     host.look()
     ids = [host.start(10, "").key.run_id for _ in range(3)]
@@ -82,7 +82,7 @@ def test_only_the_own_user_or_root_can_end_a_run(host):
     assert host.workload_collector.end(EndRun(0, "a")).ended is not None
 
 
-def test_a_run_inside_a_run_of_the_same_process_gives_back_when_it_ends(host):
+def test_a_process_returns_to_its_outer_run_when_the_inner_one_ends(host):
     host.proc.process(10)
     host.look()
     host.start(10, "outer")
@@ -94,7 +94,7 @@ def test_a_run_inside_a_run_of_the_same_process_gives_back_when_it_ends(host):
     assert host.look() == {"outer": 3}
 
 
-def test_the_run_around_a_run_of_the_same_process_is_known_again_after_a_restart(host):
+def test_both_nested_runs_of_a_process_are_restored_after_a_restart(host):
     host.proc.process(10)
     host.proc.process(11, ppid=10, start=101)
     host.look()
@@ -112,7 +112,7 @@ def test_the_run_around_a_run_of_the_same_process_is_known_again_after_a_restart
     assert host.running() == set()
 
 
-def test_a_run_inside_gives_back_to_the_run_around_it_after_a_restart(host):
+def test_after_a_restart_processes_return_to_the_outer_run(host):
     host.proc.process(10)
     host.proc.process(11, ppid=10, start=101)
     host.look()
@@ -126,7 +126,7 @@ def test_a_run_inside_gives_back_to_the_run_around_it_after_a_restart(host):
     assert host.look() == {"outer": 8}
 
 
-def test_a_run_lives_as_long_as_one_inside_it(host):
+def test_a_run_stays_open_while_an_inner_run_is_open(host):
     host.proc.process(10)
     host.proc.process(11, ppid=10, start=101)
     host.look()
@@ -141,7 +141,7 @@ def test_a_run_lives_as_long_as_one_inside_it(host):
     assert host.running() == set()
 
 
-def test_the_user_of_a_run_is_asked_for_once(host):
+def test_the_user_of_a_run_is_looked_up_once(host):
     host.proc.process(10, environment="EMISSIONS_RUN_ID=e")
     host.proc.process(11, environment="EMISSIONS_RUN_ID=e", start=101)
     host.look()
@@ -175,7 +175,7 @@ def test_the_part_of_a_lead_inside_the_run_stays_in_it(host):
 
 
 @pytest.mark.parametrize("pid", [0, 30, 4711])
-def test_who_leads_nothing_ends_the_whole_run(host, pid):
+def test_a_process_that_is_no_lead_ends_the_whole_run(host, pid):
     for lead in (10, 20, 30):
         host.proc.process(lead)
     host.look()
@@ -184,7 +184,7 @@ def test_who_leads_nothing_ends_the_whole_run(host, pid):
     assert host.end("a", pid=pid).ended is not None
 
 
-def test_a_lead_that_died_keeps_no_run_open(host):
+def test_an_exited_lead_keeps_no_run_open(host):
     host.proc.process(10)
     host.proc.process(20)
     host.look()
@@ -197,7 +197,7 @@ def test_a_lead_that_died_keeps_no_run_open(host):
 
 @pytest.fixture
 def full(host):
-    """A host whose page has room for one run, which is there."""
+    """A host with max_runs of 1 and one run."""
     host.begin(max_runs=1)
     host.proc.process(1)
     host.proc.process(10, ppid=1, start=101)
@@ -213,7 +213,7 @@ def used_by_11(host, ticks: int) -> dict[str, int]:
     return host.look()
 
 
-def test_the_end_of_a_folded_run_takes_its_processes_out_of_other(full):
+def test_the_end_of_a_folded_run_removes_its_processes_from_other(full):
     assert full.start(10, "b").key == OTHER_RUN
     assert used_by_11(full, 5) == {"first": 0, "other": 5}
     ended = full.end("other", pid=10)
@@ -228,7 +228,7 @@ def test_the_end_of_a_folded_run_leaves_those_of_others_in_it(full):
     assert used_by_11(full, 5) == {"first": 0, "other": 5}
 
 
-def test_the_end_of_a_folded_run_gives_back_to_the_run_around_it(full):
+def test_the_end_of_a_folded_run_returns_processes_to_the_outer_run(full):
     full.start(20, "b")
     assert full.look() == {"first": 0, "other": 0}
     full.end("other", pid=20)
@@ -237,14 +237,14 @@ def test_the_end_of_a_folded_run_gives_back_to_the_run_around_it(full):
 
 
 @pytest.mark.parametrize(("uid", "status"), [(1, 404), (0, 409)])
-def test_nobody_closes_other(full, uid, status):
+def test_other_cannot_be_ended(full, uid, status):
     full.start(10, "b")
     with pytest.raises(RequestRefused) as refusal:
         full.end("other", uid=uid)
     assert refusal.value.status == status
 
 
-def test_what_a_user_ended_is_not_reopened_by_the_process_that_goes_on(host):
+def test_an_explicitly_ended_run_is_not_reopened_by_its_process(host):
     environment = "EMISSIONS_RUN_ID=e"
     host.proc.process(10, environment=environment)
     host.look()
@@ -258,7 +258,7 @@ def test_what_a_user_ended_is_not_reopened_by_the_process_that_goes_on(host):
     assert host.look() == {"e": 0}
 
 
-def test_what_only_exited_comes_back_with_its_next_process(host):
+def test_an_exited_run_is_reopened_by_its_next_process(host):
     host.proc.process(10, environment="EMISSIONS_RUN_ID=e")
     host.look()
     host.proc.gone(10)

@@ -18,7 +18,7 @@ def inherit(process, parent):
 
 
 def owned(proc, **lead) -> ProcessTable:
-    """A table whose process 10 belongs to RUN from now on."""
+    """A table with process 10 in RUN."""
     proc.process(10, **lead)
     processes = table(proc)
     processes.refresh(inherit)
@@ -38,7 +38,7 @@ def test_what_was_used_before_the_run_began_is_not_counted(proc):
     assert count(processes) == 7
 
 
-def test_a_child_born_in_the_run_belongs_to_it_with_all_that_it_used(proc):
+def test_a_child_of_a_run_is_counted_from_its_start(proc):
     processes = owned(proc)
     proc.process(11, ppid=10, start=200, own=4)
     assert count(processes) == 4
@@ -59,7 +59,7 @@ def test_a_child_that_was_seen_is_not_counted_again_when_it_was_waited_for(proc)
     assert count(processes) == 5
 
 
-def test_a_subtree_that_ends_between_two_looks_is_not_counted_again(proc):
+def test_a_subtree_that_ends_between_two_ticks_is_not_counted_again(proc):
     processes = owned(proc)
     proc.process(11, ppid=10, start=200, own=3)
     proc.process(12, ppid=11, start=300, own=40)
@@ -70,7 +70,7 @@ def test_a_subtree_that_ends_between_two_looks_is_not_counted_again(proc):
     assert count(processes) == 1
 
 
-def test_what_a_child_used_before_its_parent_had_a_run_makes_no_debt(proc):
+def test_cpu_time_of_children_before_the_run_makes_no_debt(proc):
     proc.process(10)
     proc.process(11, ppid=10, start=200, own=50)
     processes = table(proc)
@@ -85,7 +85,7 @@ def test_what_a_child_used_before_its_parent_had_a_run_makes_no_debt(proc):
     assert count(processes) == 10
 
 
-def test_time_that_nobody_in_a_run_waited_for_is_no_debt_for_later(proc):
+def test_time_that_no_process_of_a_run_waited_for_is_dropped(proc):
     processes = owned(proc)
     proc.process(11, ppid=10, start=200, own=40)
     assert count(processes) == 40
@@ -95,7 +95,7 @@ def test_time_that_nobody_in_a_run_waited_for_is_no_debt_for_later(proc):
     assert count(processes) == 45
 
 
-def test_a_file_that_cannot_be_read_now_does_not_make_a_process_new(proc, monkeypatch):
+def test_a_failed_read_does_not_make_a_process_new(proc, monkeypatch):
     processes = owned(proc, own=9)
 
     def refuse(*_):
@@ -171,7 +171,7 @@ def test_memory_is_not_read_again_while_the_resident_size_stays(proc):
     assert processes.memory_by_run() == {RUN: 300 * 1024}
 
 
-def test_a_pid_that_is_used_again_between_two_like_listings_is_found(proc):
+def test_a_pid_reused_between_identical_listings_is_detected(proc):
     processes = owned(proc)
     proc.process(11, ppid=10, start=200, own=40)
     assert count(processes) == 40
@@ -189,7 +189,7 @@ def test_a_process_that_could_not_be_read_when_first_listed_is_found_later(proc)
     assert count(processes) == 4
 
 
-def test_only_the_young_of_the_first_look_have_their_environment_read_again(proc):
+def test_only_young_processes_of_the_first_refresh_are_checked_for_exec(proc):
     seen = []
     for pid, start in ((10, 100), (11, 900), (12, 950)):
         proc.process(pid, start=start)

@@ -1,4 +1,4 @@
-"""The prolog of Slurm: which GPUs it writes down for the numbers that Slurm gives it.
+"""The prolog of Slurm: resolving the numbers in SLURM_JOB_GPUS to GPUs.
 
 What the numbers count is read in Slurm's source (26.11.0-0rc1, commit 284c3b95f0): the prolog gets
 `gres_device->index` (src/plugins/gres/common/gres_common.c, gres_common_prep_set_env), a place in a
@@ -20,7 +20,7 @@ from exporter.model.readings import Device, DeviceInfo, DeviceKind
 SCRIPTS = Path(__file__).parents[3] / "deploy" / "slurm"
 PROLOG = SCRIPTS / "prolog.sh"
 UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "abc"]
-"""In the order of the PCI bus, which is that of NVML's indices."""
+"""In PCI bus order, like NVML indices."""
 MINORS = (2, 0, 1)
 BUSES = ("01", "41", "c1")
 MIG = "MIG-dddddddd-0000-5111-2222-dddddddddddd"
@@ -49,7 +49,7 @@ class Site:
         )
 
     def answer(self, *uuids):
-        """What nvidia-smi says; without UUIDs it fails."""
+        """Output of nvidia-smi; without UUIDs it fails."""
         lines = [
             f"echo '00000000:{bus.upper()}:00.0, {uuid}, {index}, {self.mig}'\n"
             for index, (bus, uuid) in enumerate(zip(BUSES, uuids, strict=False))
@@ -103,7 +103,7 @@ def site(tmp_path):
         (FILES, {"EMISSIONS_GPU_NUMBERS": "index"}, [0, 1, 2]),
     ],
 )
-def test_a_number_is_an_index_or_a_minor_number_as_gres_conf_says(site, gres, variables, order):
+def test_gres_conf_determines_index_or_minor_number(site, gres, variables, order):
     assert site.run("0,1,2", gres, **variables) == [UUIDS[place] for place in order]
     assert site.run("1-2", gres, **variables) == [UUIDS[place] for place in order[1:]]
 
@@ -111,26 +111,26 @@ def test_a_number_is_an_index_or_a_minor_number_as_gres_conf_says(site, gres, va
 @pytest.mark.parametrize(
     "gres", ["", "#AutoDetect=nvml\n", AUTO + FILES, "AutoDetect = nvml\n" + FILES]
 )
-def test_a_number_that_may_be_either_is_no_gpu_and_is_said(site, gres):
+def test_an_ambiguous_number_is_omitted_and_logged(site, gres):
     assert site.run("0", gres) == []
     assert f"GPU 0 is ambiguous: {UUIDS[0]} by index, {UUIDS[1]} by minor number" in site.stderr
     assert "EMISSIONS_GPU_NUMBERS" in site.stderr
 
 
-def test_a_number_that_is_the_same_gpu_either_way_is_that(site):
+def test_a_number_with_equal_index_and_minor_number_is_resolved(site):
     for minor, (bus, uuid) in enumerate(zip(BUSES, UUIDS, strict=True)):
         site.information(bus, minor, uuid)
     assert site.run("0") == [UUIDS[0]]
 
 
-def test_without_nvidia_smi_an_index_is_a_place_on_the_bus(site):
+def test_without_nvidia_smi_an_index_is_a_position_on_the_bus(site):
     site.answer()
     assert site.run("0,2", AUTO) == [UUIDS[0], UUIDS[2]]
     assert site.run("0,2", FILES) == [UUIDS[1], UUIDS[0]]
     assert site.run("0") == []
 
 
-def test_what_nvidia_smi_says_when_it_fails_is_no_gpu(site):
+def test_error_messages_of_nvidia_smi_are_ignored(site):
     (site.root / "bin" / "nvidia-smi").write_text(
         "#!/bin/sh\n"
         "echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'\n"
@@ -140,13 +140,13 @@ def test_what_nvidia_smi_says_when_it_fails_is_no_gpu(site):
     assert site.run("0,2", AUTO) == [UUIDS[0], UUIDS[2]]
 
 
-def test_a_card_that_is_asleep_is_known_by_its_place_on_the_bus(site):
+def test_a_suspended_gpu_is_identified_by_its_bus_position(site):
     site.information(BUSES[0], MINORS[0], ASLEEP)
     assert site.run("2", FILES) == [UUIDS[0]]
 
 
 @pytest.mark.parametrize(("gres", "written"), [(AUTO, ["0", "2"]), (FILES, ["nvidia0", "nvidia2"])])
-def test_what_has_no_uuid_here_is_left_to_the_daemon_to_find(site, gres, written):
+def test_a_number_without_a_uuid_is_left_to_the_daemon(site, gres, written):
     site.answer()
     site.forget_files()
     assert site.run("0,2", gres) == written
@@ -170,7 +170,7 @@ def test_without_any_source_and_numbering_there_is_no_gpu(site):
     assert "the UUID of GPU 0 is unknown" in site.stderr
 
 
-def test_uuids_of_slurm_go_before_its_numbers_each_at_its_place(site):
+def test_uuids_of_slurm_take_precedence_over_numbers(site):
     site.mig = "Enabled"
     site.answer(*UUIDS)
     assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=f"{UUIDS[2]},{MIG}") == [UUIDS[2], MIG]
@@ -178,7 +178,7 @@ def test_uuids_of_slurm_go_before_its_numbers_each_at_its_place(site):
     assert "the number 0 cannot be resolved" in site.stderr
 
 
-def test_a_number_without_a_uuid_of_slurm_at_its_place_is_resolved(site):
+def test_a_number_without_a_uuid_of_slurm_is_resolved(site):
     assert site.run("0,1", AUTO, CUDA_VISIBLE_DEVICES=UUIDS[2]) == [UUIDS[2], UUIDS[1]]
 
 
@@ -189,7 +189,7 @@ def test_a_job_without_gpus_has_none(site):
 @pytest.mark.parametrize("path", [None, "", "/nowhere", "/usr/bin:/bin"])
 @pytest.mark.parametrize("shell", [["sh"], ["bash"], ["bash", "--posix"]])
 def test_nvidia_smi_in_usr_local_bin_is_found_without_a_path_of_slurm(site, path, shell):
-    """A prolog has no search path: https://slurm.schedmd.com/prolog_epilog.html."""
+    """A prolog runs without PATH: https://slurm.schedmd.com/prolog_epilog.html."""
     site.forget_files()
     script = site.root / "prolog.sh"
     script.write_text(PROLOG.read_text().replace("/usr/local/bin", str(site.root / "bin")))
@@ -221,7 +221,7 @@ def test_the_epilog_removes_the_file_of_the_job_alone_without_a_path(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["foo", "Index", "0", "index,minor", "$(id)"])
-def test_a_numbering_that_is_not_known_is_named_and_gres_conf_is_read(site, value):
+def test_an_invalid_numbering_is_logged_and_gres_conf_is_used(site, value):
     assert site.run("0", AUTO, EMISSIONS_GPU_NUMBERS=value) == [UUIDS[0]]
     assert f"EMISSIONS_GPU_NUMBERS is '{value}', which is neither index nor minor" in site.stderr
     assert site.run("0", "", EMISSIONS_GPU_NUMBERS=value) == []

@@ -1,4 +1,4 @@
-"""Runs of a made-up host: what they say of themselves, and when."""
+"""Runs of a simulated host, with counts and progress."""
 
 import json
 from itertools import pairwise
@@ -62,7 +62,7 @@ def test_its_work_is_done_evenly_from_start_to_end():
     assert [run.done(phase) for phase in (10, 20, 30, 60)] == [0, 0, 10, 40]
 
 
-def test_one_without_steps_says_nothing_of_how_far_it_is():
+def test_a_run_without_steps_has_no_progress():
     assert recorded(steps=0).done(30) is None
 
 
@@ -75,12 +75,12 @@ def test_one_without_steps_says_nothing_of_how_far_it_is():
         ({"steps": 1.5}, r"workload\[0\]\.steps: expected a whole number"),
     ],
 )
-def test_a_mistake_is_named_by_its_place(changes, said):
+def test_an_error_has_its_location(changes, said):
     with pytest.raises(ValueError, match=said):
         recorded(**changes)
 
 
-def test_all_that_it_says_is_on_the_page(tmp_path):
+def test_all_recorded_values_are_on_the_page(tmp_path):
     path, clock = tmp_path / "host.json", FakeClock()
     clock.now_ns = 1000 * 10**9
     path.write_text(json.dumps({**HOST, "workload": [RUN]}))

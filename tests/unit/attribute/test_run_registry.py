@@ -1,4 +1,4 @@
-"""How runs begin, end, come back and are capped."""
+"""Opening, ending, reopening, merging and capping of runs."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,14 +26,14 @@ def test_the_second_user_of_an_id_is_shown_with_the_uid():
     assert book.open(info("a", uid=2)).shown_id == "a@2"
 
 
-def test_nobody_can_take_the_shown_id_of_another():
+def test_a_shown_id_cannot_be_taken_by_another_run():
     book = RunRegistry([], 9)
     book.open(info("a@2", uid=1))
     book.open(info("a", uid=1))
     assert book.open(info("a", uid=2)).shown_id == "a@2@2"
 
 
-def test_an_inner_run_takes_the_job_of_the_run_around_it():
+def test_an_inner_run_inherits_the_job_id_of_the_outer_run():
     book = RunRegistry([], 9)
     outer = book.open(info("outer", job_id="j"))
     inner = book.open(info("inner"), outer.key)
@@ -41,7 +41,7 @@ def test_an_inner_run_takes_the_job_of_the_run_around_it():
     assert inner.enclosing == outer.key
 
 
-def test_what_is_inside_a_run_that_ends_is_then_inside_the_run_around_it():
+def test_inner_runs_of_an_ended_run_move_to_its_outer_run():
     book = RunRegistry([], 9)
     outer = book.open(info("outer"))
     middle = book.open(info("middle"), outer.key)
@@ -63,7 +63,7 @@ def test_two_runs_of_one_user_are_not_shown_under_one_id():
         st.tuples(st.integers(1, 3), st.sampled_from(["a", "a@2", "a@2@2"]), st.sampled_from("xy"))
     )
 )
-def test_what_a_run_is_shown_under_is_its_own(wanted):
+def test_a_shown_id_is_unique(wanted):
     book = RunRegistry([], 99)
     for uid, run_id, job_id in wanted:
         book.open(info(run_id, uid, job_id))
@@ -71,7 +71,7 @@ def test_what_a_run_is_shown_under_is_its_own(wanted):
     assert len(set(shown)) == len(shown)
 
 
-def test_an_id_means_the_run_that_is_shown_under_it():
+def test_an_id_refers_to_the_run_with_this_shown_id():
     book = RunRegistry([], 9)
     book.open(info("a", uid=1))
     other = book.open(info("a", uid=2))
@@ -97,7 +97,7 @@ def test_an_ended_run_leaves_the_page_only_after_its_time():
     assert book.visible() == ()
 
 
-def test_changes_are_told_once():
+def test_changes_are_reported_once():
     book = RunRegistry([], 9)
     run = book.open(info("a"))
     assert book.pop_changes() == [run]
@@ -106,7 +106,7 @@ def test_changes_are_told_once():
     assert book.pop_opened() == []
 
 
-def test_a_user_can_reserve_no_name_of_ours():
+def test_reserved_names_cannot_be_used():
     assert RunRegistry([], 9).open(info("other", uid=7)).shown_id == "other@7"
 
 
@@ -144,14 +144,14 @@ class TestWhatARunSaysOfItself:
         assert run.units == (UnitCount("tokens", 5.0),)
         assert run.logged == (("loss", 0.25),)
 
-    def test_is_handed_on(self):
+    def test_changes_are_returned(self):
         book = RunRegistry([], 9)
         key = book.open(info("a")).key
         book.pop_changes()
         run = book.log_results(said(counts=(("tokens", 2.0),)), key, HERE)
         assert book.pop_changes() == [run]
 
-    def test_is_bounded_and_what_is_known_goes_on(self):
+    def test_names_are_limited_and_existing_ones_are_updated(self):
         book = RunRegistry([], 9)
         key = book.open(info("a")).key
         many = tuple((f"unit{n}", 1.0) for n in range(MAX_NAMES + 5))
@@ -160,7 +160,7 @@ class TestWhatARunSaysOfItself:
         assert len(run.units) == len(run.logged) == MAX_NAMES
         assert run.units[0].amount == 2.0
 
-    def test_progress_keeps_its_first_mark_as_long_as_it_goes_on(self):
+    def test_progress_keeps_its_first_mark_while_it_advances(self):
         book = RunRegistry([], 9)
         key = book.open(info("a")).key
         book.log_results(said(done=1.0, total=4.0), key, HERE)
@@ -171,7 +171,7 @@ class TestWhatARunSaysOfItself:
         run = book.log_results(said(done=3.0, total=4.0), key, last)
         assert run.progress == Progress(4.0, HERE, last, (later,))
 
-    def test_progress_that_falls_back_or_has_another_goal_begins_anew(self):
+    def test_progress_restarts_when_it_decreases_or_the_total_changes(self):
         book = RunRegistry([], 9)
         key = book.open(info("a")).key
         book.log_results(said(done=3.0, total=4.0), key, HERE._replace(done=3.0))
@@ -187,7 +187,7 @@ class TestWhatARunSaysOfItself:
         book.close(key, 20, "ended")
         assert book.open(info("a")).units == (UnitCount("tokens", 2.0),)
 
-    def test_of_before_it_left_the_page_is_added_and_not_counted_again(self):
+    def test_stored_counts_are_added_once(self):
         past = info("a", started=5)._replace(
             units=(UnitCount("tokens", 100.0),), logged=(("loss", 1.0),)
         )
@@ -198,7 +198,7 @@ class TestWhatARunSaysOfItself:
         assert run.logged == (("loss", 1.0),)
 
 
-def test_who_joins_a_run_brings_what_it_did_not_know():
+def test_joining_a_run_fills_in_missing_fields():
     book = RunRegistry([], 9)
     book.open(info("a"))
     joined = info("a")._replace(
@@ -209,7 +209,7 @@ def test_who_joins_a_run_brings_what_it_did_not_know():
     assert (run.nodes, run.account) == (2, "physics")
 
 
-def test_who_joins_a_run_changes_nothing_that_it_knew():
+def test_joining_a_run_changes_no_known_fields():
     book = RunRegistry([], 9)
     first = info("a")._replace(name="bert", labels=(("team", "nlp"),), budget_grams=5.0)
     book.open(first)
@@ -217,7 +217,7 @@ def test_who_joins_a_run_changes_nothing_that_it_knew():
     assert (run.name, run.labels, run.budget_grams) == ("bert", (("team", "nlp"),), 5.0)
 
 
-def test_a_run_is_named_after_its_user_as_soon_as_that_is_known_and_for_good():
+def test_the_user_name_of_a_run_is_set_once_known():
     book = RunRegistry([], 9)
     names = {1: "", 2: "2"}
     first = book.open(info("a", uid=1)._replace(user=""))
@@ -249,7 +249,7 @@ def shown(book: RunRegistry) -> set[str]:
     return {run.key.run_id for run in book.visible()}
 
 
-def test_a_new_run_takes_the_place_of_those_that_it_was_at_once_when_all_are_merged():
+def test_a_new_run_replaces_its_provisional_runs_when_all_are_merged():
     book = RunRegistry([], 9)
     for run_id in ("uid", "name"):
         book.open(provisional(run_id))

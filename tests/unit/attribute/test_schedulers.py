@@ -1,4 +1,4 @@
-"""Jobs by their environment, for every scheduler of the table."""
+"""Detecting jobs by their environment, for all supported schedulers."""
 
 import pytest
 from hypothesis import given
@@ -73,11 +73,11 @@ def block(**variables):
         ({"RAY_JOB_ID": "01000000"}, RunClaim("01000000", "01000000", origin="ray")),
     ],
 )
-def test_a_job_is_known_by_its_environment(variables, expected):
+def test_a_job_is_identified_by_its_environment(variables, expected):
     assert claim_from_environment(block(**variables)) == expected
 
 
-def test_a_job_id_that_any_program_may_use_says_nothing_alone():
+def test_an_ambiguous_job_id_variable_requires_another_variable():
     assert claim_from_environment(block(JOB_ID="9")) is None
 
 
@@ -94,13 +94,13 @@ def test_a_run_in_a_job_keeps_its_own_id_and_the_job_of_the_scheduler():
     )
 
 
-def test_a_job_id_of_ours_goes_before_that_of_the_scheduler():
+def test_emissions_job_id_takes_precedence_over_the_scheduler():
     claim = claim_from_environment(block(EMISSIONS_JOB_ID="mine", SLURM_JOB_ID="17"))
     assert claim is not None
     assert (claim.run_id, claim.job_id) == ("mine", "mine")
 
 
-def test_the_daemon_takes_no_machine_for_a_job_that_it_was_started_in():
+def test_the_daemon_does_not_own_the_machine_for_its_scheduler_job():
     assert claim_from_environment(block(SLURM_JOB_ID="17"), with_jobs=False) is None
 
 
@@ -112,7 +112,7 @@ ARRAYS = {
     "torque": ("PBS_JOBID", "PBS_ARRAYID", "", "{job}[{task}].torque"),
     "torque 2": ("PBS_JOBID", "PBS_ARRAYID", "", "{job}-{task}.torque"),
 }
-"""As the manuals of the schedulers give them. Tasks of other schedulers have ids of their own."""
+"""From the manuals of the schedulers. Tasks of other schedulers have their own ids."""
 ALONE = {"slurm": "SLURM_JOB_ID", "flux": "FLUX_JOB_ID", "oar": "OAR_JOB_ID", "ray": "RAY_JOB_ID"}
 NUMBERS = st.integers(1, 30) | st.integers(1, 1 << 32)
 JOBS = st.tuples(st.sampled_from(list(ARRAYS)), NUMBERS, st.none() | NUMBERS) | st.tuples(
@@ -143,7 +143,7 @@ def test_each_task_of_each_job_of_each_scheduler_is_a_run_of_its_own(jobs):
     assert [run_of(book, job) for job in jobs] == keys
 
 
-def test_a_number_that_two_schedulers_gave_is_two_runs_also_after_a_restart(host):
+def test_equal_job_ids_of_two_schedulers_are_two_runs_also_after_a_restart(host):
     for pid, name in ((10, "SLURM_JOB_ID"), (11, "LSB_JOBID")):
         host.proc.process(pid, environment=f"{name}=17")
     host.look()

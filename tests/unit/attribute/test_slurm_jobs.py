@@ -1,4 +1,4 @@
-"""Jobs of Slurm as runs, with cgroups of version 2; a real Slurm here has those of version 1."""
+"""Slurm jobs as runs, with cgroup version 2; tests/real has a Slurm with version 1."""
 
 import os
 
@@ -22,7 +22,7 @@ SLUID = "s5K1KKYAYG5D00"
 
 @pytest.fixture
 def slurm(host, tmp_path):
-    """A host whose cgroup2 is a made-up tree; jobs are begun and ended in it."""
+    """A host with a simulated cgroup2 tree in which jobs start and end."""
     mount = tmp_path / "cgroup"
     (mount / SCOPE).mkdir(parents=True)
     (host.proc.root / "self" / "mountinfo").write_text(
@@ -41,11 +41,11 @@ class Slurm:
         self.mount = mount
 
     def job(self, job_id, *pids, used_us=0):
-        """Begin a job, or let it have used so much."""
+        """Start a job, or set its CPU time."""
         return self.begin(f"job_{job_id}", *pids, used_us=used_us)
 
     def begin(self, name, *pids, used_us=0, scope=SCOPE, step="step_0/user/task_0"):
-        """The same for a job whose cgroup has this name."""
+        """The same for a job by the name of its cgroup."""
         path = self.mount / scope / name
         step = path / step
         step.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Slurm:
         return f"/{scope}/{step.relative_to(self.mount / scope)}"
 
     def stepd(self, name, pid, title, step="step_0", uid=0):
-        """The slurmstepd of a step: its title is padded with NUL, as setproctitle.c does it."""
+        """The slurmstepd of a step; its title is padded with NUL, as by setproctitle.c."""
         daemons = self.mount / SCOPE / name / step / "slurm"
         daemons.mkdir(parents=True)
         (daemons / "cgroup.procs").write_text(f"{pid}\n")
@@ -86,7 +86,7 @@ class Slurm:
         (self.host.jobs / str(job_id)).write_text(text)
 
     def states(self, *names):
-        """Collectors by name, those of jobs if none is named."""
+        """States of collectors by name; by default of `jobs`."""
         states = self.host.workload_collector.states()
         return {s.name: (s.ok, s.why) for s in states if s.name in (names or ("jobs",))}
 
@@ -106,7 +106,7 @@ class Slurm:
         ("/a.slice/a-b.slice/slurmstepd.scope/job_17/step_batch/user/task_0", "17"),
     ],
 )
-def test_a_job_is_known_by_the_path_of_its_cgroup(path, job):
+def test_a_job_is_identified_by_its_cgroup_path(path, job):
     match = JOB_IN_PATH.search(path)
     assert match is not None
     assert match["job"] == job
@@ -123,11 +123,11 @@ def test_a_job_is_known_by_the_path_of_its_cgroup(path, job):
         "/user.slice/user-7.slice/user@7.service/slurm/uid_7/job_17",
     ],
 )
-def test_what_only_looks_like_a_job_is_none(path):
+def test_a_similar_cgroup_path_is_no_job(path):
     assert JOB_IN_PATH.search(path) is None
 
 
-def test_a_job_is_a_run_that_pays_by_the_clock_of_its_cgroup(slurm):
+def test_a_job_is_charged_by_the_cpu_time_of_its_cgroup(slurm):
     path = slurm.job(17, 10, used_us=20_000)
     slurm.host.proc.process(10, uid=7, cgroup=path)
     assert slurm.host.look() == {"17": 2}
@@ -135,7 +135,7 @@ def test_a_job_is_a_run_that_pays_by_the_clock_of_its_cgroup(slurm):
     assert slurm.host.look() == {"17": 6}
 
 
-def test_a_jobs_user_is_whom_the_prolog_wrote_down(slurm):
+def test_the_user_of_a_job_is_read_from_its_job_file(slurm):
     slurm.write(17, uid=1000, user="ada", account="physics", name="train", nodes=2)
     slurm.job(17)
     slurm.host.look()
@@ -144,7 +144,7 @@ def test_a_jobs_user_is_whom_the_prolog_wrote_down(slurm):
     assert (run.name, run.nodes, run.origin) == ("train", 2, "slurm")
 
 
-def test_a_job_ends_with_its_cgroup_and_stays_as_it_was(slurm):
+def test_a_job_ends_with_its_cgroup_and_keeps_its_totals(slurm):
     path = slurm.job(17, 10, used_us=20_000)
     slurm.host.proc.process(10, uid=7, cgroup=path)
     slurm.host.look()
@@ -154,7 +154,7 @@ def test_a_job_ends_with_its_cgroup_and_stays_as_it_was(slurm):
     assert slurm.run(17).end_reason == "exited"
 
 
-def test_a_run_inside_a_job_is_counted_apart_and_keeps_its_job_id(slurm):
+def test_a_run_inside_a_job_is_counted_separately_and_has_its_job_id(slurm):
     path = slurm.job(17, 10, used_us=0)
     slurm.host.proc.process(10, uid=7, cgroup=path)
     slurm.host.look()
@@ -165,7 +165,7 @@ def test_a_run_inside_a_job_is_counted_apart_and_keeps_its_job_id(slurm):
     assert slurm.host.look() == {"bert": 4, "17": 6}
 
 
-def test_a_job_goes_on_after_a_restart_with_what_it_used_meanwhile(slurm):
+def test_a_job_continues_after_a_restart_with_its_usage_meanwhile(slurm):
     path = slurm.job(17, 10, used_us=20_000)
     slurm.host.proc.process(10, uid=7, cgroup=path)
     slurm.host.look()
@@ -179,7 +179,7 @@ def held(host):
     return {(h.device.id, h.run.run_id, h.partition): h.until_ns for h in host.workload.holdings}
 
 
-def test_a_job_holds_the_gpus_that_it_was_given_though_it_leaves_them_idle(slurm):
+def test_a_job_holds_its_allocated_gpus_while_they_are_idle(slurm):
     slurm.write(17, gpus="GPU-1,GPU-2")
     slurm.job(17)
     slurm.host.look()
@@ -190,7 +190,7 @@ def test_a_job_holds_the_gpus_that_it_was_given_though_it_leaves_them_idle(slurm
     ("written", "gpus"),
     [("0", {"GPU-1"}), ("nvidia0", {"GPU-2"}), ("nvidia1,0", {"GPU-1"}), ("nvidia7", set())],
 )
-def test_a_number_that_the_prolog_wrote_down_is_found_by_what_it_counts(slurm, written, gpus):
+def test_a_number_in_a_job_file_is_resolved_by_index_or_minor_number(slurm, written, gpus):
     infos = [
         DeviceInfo(Device(DeviceKind.GPU, uuid), "", "", "nvml", 1.0, ordinal=index, minor=minor)
         for uuid, index, minor in (("GPU-1", "0", 1), ("GPU-2", "1", 0))
@@ -226,7 +226,7 @@ def test_a_run_inside_a_job_holds_what_it_uses_and_the_job_the_rest(slurm):
     }
 
 
-def test_what_an_epilog_left_behind_counts_for_ten_minutes_after_the_last_process(slurm):
+def test_a_stale_job_file_expires_ten_minutes_after_the_last_process(slurm):
     slurm.write(17, gpus="GPU-1")
     slurm.job(17, 10)
     slurm.host.look()
@@ -248,13 +248,13 @@ def test_a_partition_that_a_job_was_given_is_held_on_its_device(slurm):
     assert held(slurm.host) == {("GPU-1", "17", "MIG-1"): None}
 
 
-def test_a_cgroup_that_was_left_behind_empty_is_no_job(slurm):
+def test_an_empty_leftover_cgroup_is_no_job(slurm):
     slurm.job(17)
     slurm.host.look()
     assert slurm.host.running() == set()
 
 
-def test_a_job_whose_processes_are_gone_ends_though_its_cgroup_stays(slurm):
+def test_a_job_ends_with_its_last_process_though_its_cgroup_remains(slurm):
     path = slurm.job(17, 10)
     slurm.host.proc.process(10, uid=7, cgroup=path)
     slurm.host.look()
@@ -289,7 +289,7 @@ def test_a_job_in_a_cgroup_with_a_sluid_is_named_by_its_slurmstepd(slurm, title)
 
 
 @pytest.mark.parametrize("place", ["step_0/slurm", "step_extern/slurm", "step_0", ""])
-def test_a_title_counts_wherever_a_users_processes_cannot_be(slurm, place):
+def test_process_titles_are_used_only_outside_of_user_cgroups(slurm, place):
     path = slurm.mount / SCOPE / SLUID / place
     path.mkdir(parents=True)
     slurm.begin(SLUID, 10)
@@ -302,7 +302,7 @@ def test_a_title_counts_wherever_a_users_processes_cannot_be(slurm, place):
 
 
 @pytest.mark.parametrize("sluid", [SLUID.lower(), "sEKNKTV3WPV5IL"])
-def test_a_sluid_that_slurm_would_read_is_one(slurm, sluid):
+def test_every_sluid_that_slurm_accepts_is_accepted(slurm, sluid):
     """`str2sluid` of Slurm's sluid.c: any case, and I and L are read as 1."""
     path = slurm.begin(sluid, 10, used_us=20_000)
     slurm.host.proc.process(10, uid=7, cgroup=path)
@@ -311,7 +311,7 @@ def test_a_sluid_that_slurm_would_read_is_one(slurm, sluid):
 
 
 def test_jobs_are_listed_in_the_hierarchy_that_has_them(tmp_path):
-    """A directory that slurmd left behind in another one hides none."""
+    """A leftover directory of slurmd in another hierarchy hides no jobs."""
     lines = []
     for controller in ("freezer", "memory"):
         (tmp_path / controller / "slurm").mkdir(parents=True)
@@ -322,7 +322,7 @@ def test_jobs_are_listed_in_the_hierarchy_that_has_them(tmp_path):
     assert list(SlurmCgroups(str(tmp_path)).collect()) == ["42"]
 
 
-def test_a_job_that_goes_while_it_is_listed_is_no_failure(slurm, monkeypatch):
+def test_a_job_removed_during_listing_is_no_failure(slurm, monkeypatch):
     slurm.job(17, 10)
     monkeypatch.setattr(os.path, "isdir", lambda _: False)
     slurm.host.look()
@@ -337,7 +337,7 @@ def test_a_user_cannot_name_the_job_of_another_one(slurm):
     assert slurm.host.running() == {SLUID}
 
 
-def test_a_job_with_a_sluid_is_named_by_what_the_prolog_wrote_down(slurm):
+def test_a_job_with_a_sluid_has_the_id_in_its_job_file(slurm):
     slurm.write(42, gpus="GPU-1", sluid=SLUID)
     slurm.begin(SLUID, 10, used_us=20_000)
     slurm.member(10, SLUID)
@@ -368,7 +368,7 @@ def test_a_job_is_not_named_by_the_id_of_another_one(slurm, environment):
     assert slurm.host.running() == {SLUID}
 
 
-def test_a_job_whose_id_cannot_be_found_is_a_run_named_by_its_sluid_and_it_is_said(slurm):
+def test_a_job_without_a_known_id_is_a_run_named_by_its_sluid_and_is_reported(slurm):
     slurm.begin(SLUID, 10, used_us=20_000)
     slurm.member(10, SLUID)
     assert slurm.host.look() == {SLUID: 2}
@@ -379,7 +379,7 @@ def test_a_job_whose_id_cannot_be_found_is_a_run_named_by_its_sluid_and_it_is_sa
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_job_whose_id_comes_late_stays_one_run(slurm, restarted):
+def test_a_job_with_a_late_id_remains_one_run(slurm, restarted):
     slurm.begin(SLUID, 10, used_us=20_000)
     slurm.member(10, SLUID)
     slurm.host.look()
@@ -395,7 +395,7 @@ def test_a_job_whose_id_comes_late_stays_one_run(slurm, restarted):
     assert slurm.states() == {"jobs": (True, "")}
 
 
-def test_two_jobs_are_never_one_though_both_say_the_same_id(slurm):
+def test_two_jobs_with_the_same_claimed_id_are_two_runs(slurm):
     later = "s5K1KKYAYG5D01"
     for number, name in enumerate((SLUID, later), 10):
         slurm.begin(name, number)
@@ -426,7 +426,7 @@ def test_components_of_a_heterogeneous_job_are_runs_of_their_own(slurm):
     ],
 )
 @pytest.mark.parametrize("name", ["job_42", SLUID])
-def test_a_job_is_found_in_whichever_slice_the_scope_is(host, tmp_path, scope, name):
+def test_a_job_is_found_in_any_slice(host, tmp_path, scope, name):
     host.jobs.mkdir()
     mount = tmp_path / "cgroup"
     mount.mkdir()
@@ -442,7 +442,7 @@ def test_a_job_is_found_in_whichever_slice_the_scope_is(host, tmp_path, scope, n
     assert host.look() == {"42": 2}
 
 
-def test_a_job_is_its_users_though_slurmstepd_is_seen_first(slurm):
+def test_the_user_of_a_job_is_not_the_user_of_slurmstepd(slurm):
     slurm.stepd("job_17", 9, b"slurmstepd: [17.extern]", "step_extern")
     slurm.begin("job_17", 9, step="step_extern/slurm")
     slurm.host.look()
@@ -453,7 +453,7 @@ def test_a_job_is_its_users_though_slurmstepd_is_seen_first(slurm):
     assert slurm.run(17).key.uid == 7
 
 
-def test_a_job_of_root_is_one_as_well(slurm):
+def test_a_job_of_root_is_a_run(slurm):
     slurm.job(17, 10)
     slurm.member(10, "job_17", uid=0)
     slurm.host.look()
@@ -473,7 +473,7 @@ def test_a_job_of_which_no_process_was_ever_seen_stays_until_its_epilog(slurm, s
     assert slurm.run(17).end_reason == "exited"
 
 
-def test_a_job_whose_processes_are_seen_by_their_environment_stays_as_long_as_they(slurm):
+def test_a_job_with_processes_found_by_environment_lasts_as_long_as_they_do(slurm):
     slurm.write(17, gpus="GPU-1")
     slurm.host.proc.process(10, uid=7, environment="SLURM_JOB_ID=17")
     slurm.host.look()
@@ -490,7 +490,7 @@ def test_a_job_whose_processes_are_seen_by_their_environment_stays_as_long_as_th
     assert slurm.run(17).ended is not None
 
 
-def test_a_job_whose_processes_went_while_no_daemon_looked_ends_as_well(slurm):
+def test_a_job_whose_processes_exited_while_no_daemon_ran_ends(slurm):
     slurm.write(17, gpus="GPU-1")
     slurm.write(18, gpus="GPU-2")
     slurm.job(17, 10, used_us=20_000)
@@ -506,7 +506,7 @@ def test_a_job_whose_processes_went_while_no_daemon_looked_ends_as_well(slurm):
     assert held(slurm.host) == {("GPU-2", "18", ""): None}
 
 
-def test_what_the_prolog_writes_down_late_is_known_of_the_job_all_the_same(slurm):
+def test_a_late_job_file_is_added_to_the_job(slurm):
     slurm.job(17, 10)
     slurm.member(10, "job_17")
     slurm.host.look()
@@ -516,7 +516,7 @@ def test_what_the_prolog_writes_down_late_is_known_of_the_job_all_the_same(slurm
     assert (run.name, run.account, run.nodes) == ("train", "physics", 2)
 
 
-def test_a_step_after_a_long_pause_goes_on_with_the_job(slurm):
+def test_a_step_after_a_long_pause_continues_the_job(slurm):
     slurm.write(17, gpus="GPU-1")
     slurm.job(17, 10)
     slurm.host.look()
@@ -530,7 +530,7 @@ def test_a_step_after_a_long_pause_goes_on_with_the_job(slurm):
         assert held(slurm.host) == {("GPU-1", "17", ""): None}
 
 
-def test_a_job_past_its_time_limit_ends_where_nothing_is_seen_of_it(slurm):
+def test_a_job_without_processes_ends_after_its_time_limit(slurm):
     limit = int(slurm.host.clock.wall()) + 3600
     slurm.write(17, gpus="GPU-1", end_time=limit)
     slurm.write(18, gpus="GPU-2", end_time=limit)
@@ -544,7 +544,7 @@ def test_a_job_past_its_time_limit_ends_where_nothing_is_seen_of_it(slurm):
     assert slurm.run(18).ended is None
 
 
-def test_what_was_written_down_before_a_reboot_is_over(host):
+def test_job_files_from_before_a_reboot_are_ignored(host):
     kernel = host.proc.root / "sys" / "kernel" / "random"
     kernel.mkdir(parents=True)
     (kernel / "boot_id").write_text("now\n")
@@ -651,7 +651,7 @@ def test_the_first_job_of_a_user_has_the_users_name_once_it_is_known(slurm):
 
 @pytest.fixture
 def written(slurm):
-    """Writes a job down at the time of the host's clock."""
+    """Writes a job file at the time of the host's clock."""
 
     def write(job_id, **more):
         slurm.write(job_id, **more)
@@ -661,7 +661,7 @@ def written(slurm):
     return write
 
 
-def test_a_job_of_which_nothing_is_seen_is_named_after_a_minute(slurm, written):
+def test_a_job_without_cgroup_and_process_is_reported_after_a_minute(slurm, written):
     written(2, gpus="GPU-1")
     slurm.host.look()
     slurm.host.clock.advance(57)
@@ -678,7 +678,7 @@ def test_a_job_of_which_nothing_is_seen_is_named_after_a_minute(slurm, written):
     assert slurm.states().get("jobs", (True, ""))[1] == ""
 
 
-def test_a_job_that_was_seen_once_is_not_named(slurm, written):
+def test_a_job_that_was_seen_once_is_not_reported(slurm, written):
     written(2)
     written(3)
     written(4)
@@ -697,7 +697,7 @@ def test_a_job_that_was_seen_once_is_not_named(slurm, written):
     assert slurm.states()["jobs"] == (True, "")
 
 
-def test_of_many_jobs_that_are_not_seen_some_are_named_and_the_others_counted(slurm, written):
+def test_unseen_jobs_beyond_the_limit_are_counted(slurm, written):
     for job_id in range(10, 20):
         written(job_id)
     slurm.host.look()

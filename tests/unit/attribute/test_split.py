@@ -1,4 +1,4 @@
-"""Splitting is exact, whatever the weights are."""
+"""Splits are exact for all weights."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +62,7 @@ def sighting(
     return WorkloadSample(0, usage, machine, holder)
 
 
-def test_energy_above_the_floor_follows_cpu_time_and_the_floor_is_idle():
+def test_active_energy_is_split_by_cpu_time_and_the_rest_is_idle():
     seen = sighting(RunUsage(A, 300, 0), RunUsage(B, 100, 0), machine=HostUsage(1000, 2000, 0, 0))
     assert split_cpu(1_500, 500, seen, restart=False) == [
         EnergyShare(A, 300, SplitMethod.CPU_TIME),
@@ -80,14 +80,14 @@ def test_runs_that_used_more_than_the_machine_was_busy_share_all_of_it():
     ]
 
 
-def test_a_sleeping_run_on_a_sleeping_machine_pays_nothing():
+def test_an_idle_run_on_an_idle_machine_is_charged_nothing():
     seen = sighting(RunUsage(A, 0, 0), machine=HostUsage(0, 2000, 0, 0))
     assert split_cpu(900, 100, seen, restart=False) == [
         EnergyShare(UnattributedReason.IDLE, 900, SplitMethod.REST)
     ]
 
 
-def test_the_holder_of_the_machine_pays_for_the_rest_and_its_idle_part_is_told_apart():
+def test_the_machine_owner_is_charged_for_the_rest_with_its_idle_part_reported():
     seen = sighting(RunUsage(A, 300, 0), machine=HostUsage(1000, 2000, 0, 0), holder=HOLDER)
     assert split_cpu(1_500, 500, seen, restart=False) == [
         EnergyShare(A, 300, SplitMethod.CPU_TIME),
@@ -95,7 +95,7 @@ def test_the_holder_of_the_machine_pays_for_the_rest_and_its_idle_part_is_told_a
     ]
 
 
-def test_over_a_restart_what_no_run_provably_used_is_charged_to_the_restart():
+def test_over_a_restart_energy_of_no_run_is_attributed_to_restart():
     seen = sighting(RunUsage(A, 300, 0), machine=HostUsage(1000, 2000, 0, 0))
     assert split_cpu(1_500, 500, seen, restart=True) == [
         EnergyShare(A, 300, SplitMethod.CPU_TIME),
@@ -118,7 +118,7 @@ def test_an_unreadable_machine_leaves_the_energy_to_other():
     ]
 
 
-def test_merged_sightings_add_cpu_time_and_keep_the_later_memory():
+def test_merged_samples_add_cpu_time_and_keep_the_later_memory():
     first = sighting(RunUsage(A, 5, 10), machine=HostUsage(10, 20, 1, 9))
     second = sighting(RunUsage(A, 7, 12), RunUsage(B, 1, 1), machine=HostUsage(1, 2, 3, 9))
     assert merge_samples(first, second) == sighting(
@@ -126,7 +126,7 @@ def test_merged_sightings_add_cpu_time_and_keep_the_later_memory():
     )
 
 
-def test_merged_sightings_keep_what_was_held_at_any_time_and_the_later_owners():
+def test_merged_samples_keep_all_holdings_and_the_later_owners():
     gpu = Device(DeviceKind.GPU, "GPU-1")
     early, late = GpuHolding(gpu, A, since_ns=1), GpuHolding(gpu, B, since_ns=5)
     first = sighting(machine=None)._replace(holdings=(early,), run_of_pid={7: A, 8: A})
@@ -137,7 +137,7 @@ def test_merged_sightings_keep_what_was_held_at_any_time_and_the_later_owners():
     assert merged.run_of_pid == {7: A, 8: B}
 
 
-def test_merged_sightings_keep_the_servers_of_both():
+def test_merged_samples_keep_the_proxies_of_both():
     first = sighting(machine=None)._replace(proxy_pids=frozenset({5}))
     second = sighting(machine=None)._replace(proxy_pids=frozenset({6}))
     assert merge_samples(first, second).proxy_pids == {5, 6}

@@ -1,4 +1,4 @@
-"""The energy of a GPU goes to those who hold it and use it, and sums to the device's, always."""
+"""GPU energy is split by holdings and activity, and shares sum to the device's energy."""
 
 import pytest
 from hypothesis import given
@@ -52,7 +52,7 @@ def unseen(**more):
 
 
 def parts(shares):
-    """Joules by party, once it is sure that they sum to the whole."""
+    """Joules by target, after a check that they sum to the energy of the interval."""
     assert sum(share.energy_uj for share in shares) == E
     sums = {}
     for share in shares:
@@ -71,7 +71,7 @@ def test_an_exclusive_holder_without_a_process_pays_for_an_idle_gpu():
     assert share == EnergyShare(A, E, SplitMethod.EXCLUSIVE, E)
 
 
-def test_who_is_known_to_hold_all_replicas_pays_also_for_processes_that_cannot_be_named():
+def test_a_holder_of_all_replicas_is_charged_for_unknown_processes():
     seen = sighting(hold(A, units=1, units_of=1))
     shares = split_gpu(interval(), None, seen, looked(GpuProcess(9, active=0.9)))
     assert parts(shares) == {A: 400}
@@ -135,14 +135,14 @@ def test_an_idle_holder_pays_its_part_of_the_floor_and_nothing_else():
         assert {share.target: share.held_uj for share in shares} == {A: 40 * JOULE, B: 40 * JOULE}
 
 
-def test_a_gpu_that_nobody_holds_or_uses_is_unallocated():
+def test_a_gpu_without_holder_and_process_is_unallocated():
     for look in (looked(), unseen()):
         for floor_uj in (None, 0, 80 * JOULE, E):
             shares = split_gpu(interval(), floor_uj, sighting(), look)
             assert shares == [EnergyShare(UnattributedReason.UNALLOCATED, E, SplitMethod.REST)]
 
 
-def test_a_process_of_nobody_alone_pays_for_all_but_the_floor():
+def test_a_process_of_no_run_is_charged_for_all_active_energy():
     look = looked(GpuProcess(9))
     assert parts(split_gpu(interval(), None, sighting(), look)) == {
         UnattributedReason.UNKNOWN_PROCESS: 400
@@ -153,7 +153,7 @@ def test_a_process_of_nobody_alone_pays_for_all_but_the_floor():
     }
 
 
-def test_a_gpu_that_works_for_no_process_that_is_seen_works_for_an_unknown_one():
+def test_activity_without_a_visible_process_is_an_unknown_process():
     look = looked()._replace(utilization=0.5)
     assert parts(split_gpu(interval(), None, sighting(), look)) == {
         UnattributedReason.UNKNOWN_PROCESS: 400
@@ -161,27 +161,27 @@ def test_a_gpu_that_works_for_no_process_that_is_seen_works_for_an_unknown_one()
     assert parts(split_gpu(interval(), None, sighting(hold(A)), look)) == {A: 400}
 
 
-def test_a_process_of_nobody_beside_a_holder_pays_for_what_it_does():
+def test_a_process_of_no_run_beside_a_holder_is_charged_by_its_activity():
     seen = sighting(hold(A), owners={7: A})
     look = looked(GpuProcess(7, active=0.3), GpuProcess(9, active=0.1))
     shares = split_gpu(interval(), 80 * JOULE, seen, look)
     assert parts(shares) == {A: 80 + 240, UnattributedReason.UNKNOWN_PROCESS: 80}
 
 
-def test_a_process_of_nobody_whose_activity_is_not_known_counts_as_one_replica():
+def test_a_process_of_no_run_without_known_activity_counts_as_one_replica():
     seen = sighting(hold(A), owners={7: A})
     look = looked(GpuProcess(7), GpuProcess(9), coverage=0.0)
     shares = split_gpu(interval(), 80 * JOULE, seen, look)
     assert parts(shares) == {A: 80 + 160, UnattributedReason.UNKNOWN_PROCESS: 160}
 
 
-def test_a_process_whose_run_holds_nothing_any_more_is_nobody():
+def test_a_process_of_a_run_without_a_holding_is_ignored():
     seen = sighting(hold(A, until_ns=SECOND // 2), owners={7: A})
     shares = split_gpu(interval(), None, seen, looked(GpuProcess(7, active=0.9)))
     assert parts(shares) == {A: 200, UnattributedReason.UNALLOCATED: 200}
 
 
-def test_clients_behind_an_mps_server_share_what_the_server_does():
+def test_clients_of_an_mps_server_share_its_activity():
     seen = sighting(hold(A, units=3), hold(B), owners={7: A, 8: B})
     server = GpuProcess(5, active=0.9, is_proxy=True)
     for look in (looked(server), looked(server, GpuProcess(7), GpuProcess(8))):
@@ -190,7 +190,7 @@ def test_clients_behind_an_mps_server_share_what_the_server_does():
         assert {share.split for share in shares} == {SplitMethod.EQUAL}
 
 
-def test_a_server_that_the_driver_does_not_tell_from_others_is_known_by_the_machine():
+def test_an_mps_server_listed_as_an_ordinary_process_is_recognized():
     seen = sighting(hold(A, units=3), hold(B), owners={5: C})._replace(proxy_pids=frozenset({5}))
     shares = split_gpu(interval(), 0, seen, looked(GpuProcess(5, active=0.9)))
     assert parts(shares) == {A: 300, B: 100}
@@ -219,13 +219,13 @@ def test_seven_slices_some_free_pay_the_floor_by_slices_and_the_free_ones_nothin
     }
 
 
-def test_until_the_floor_is_known_free_slices_pay_for_all_by_slices():
+def test_before_idle_power_is_learned_free_slices_share_by_size():
     look = looked(*MIG, partitions=seven(), slices=8)
     shares = split_gpu(interval(), None, sighting(*HELD, owners=OWNERS), look)
     assert parts(shares) == {A: 100, B: 100, UnattributedReason.UNALLOCATED: 200}
 
 
-def test_seven_slices_on_a_gpu_that_tells_their_activity_pay_by_it():
+def test_seven_slices_with_known_activity_are_split_by_it():
     look = looked(*MIG, partitions=seven(0.6, 0.2, 0.0, 0.0, 0.1), slices=7)
     shares = split_gpu(interval(), 70 * JOULE, sighting(*HELD, owners=OWNERS), look)
     assert parts(shares) == pytest.approx(
@@ -243,7 +243,7 @@ def test_a_held_slice_without_a_process_pays_its_part_of_the_floor():
     assert parts(shares) == {A: 10 + 330, B: 20, UnattributedReason.UNALLOCATED: 40}
 
 
-def test_a_process_of_nobody_in_a_free_slice_is_unknown_there():
+def test_a_process_of_no_run_in_a_free_slice_is_unknown():
     look = looked(*MIG[:2], partitions=seven(), slices=7)
     seen = sighting(hold(A, "MIG-0"), owners={7: A})
     shares = split_gpu(interval(), 70 * JOULE, seen, look)
@@ -254,7 +254,7 @@ def test_a_process_of_nobody_in_a_free_slice_is_unknown_there():
     }
 
 
-def test_who_holds_a_whole_partitioned_gpu_pays_for_what_no_other_run_holds():
+def test_the_holder_of_a_partitioned_gpu_holds_all_parts_without_a_holder():
     look = looked(MIG[0], partitions=seven(), slices=7)
     seen = sighting(hold(A, "MIG-0"), hold(C), owners={7: A})
     assert parts(split_gpu(interval(), 70 * JOULE, seen, look)) == {A: 10 + 330, C: 60}
@@ -277,7 +277,7 @@ def test_an_allocation_that_changes_inside_an_interval_cuts_it():
     ]
 
 
-def test_a_holder_who_is_joined_by_another_pays_alone_until_then():
+def test_a_holder_is_charged_alone_until_another_one_joins():
     seen = sighting(hold(A), hold(B, since_ns=SECOND // 2))
     assert split_gpu(interval(), None, seen, unseen()) == [
         EnergyShare(A, E // 2, SplitMethod.EXCLUSIVE),
@@ -286,7 +286,7 @@ def test_a_holder_who_is_joined_by_another_pays_alone_until_then():
     ]
 
 
-def test_over_a_restart_only_what_was_held_is_proven():
+def test_over_a_restart_only_holdings_are_charged():
     look = looked(GpuProcess(9, active=0.9))
     assert parts(split_gpu(interval(restart=True), None, sighting(), look)) == {
         UnattributedReason.RESTART: 400
@@ -298,7 +298,7 @@ def test_over_a_restart_only_what_was_held_is_proven():
     }
 
 
-def test_over_a_restart_holders_pay_by_what_they_hold_and_not_by_later_activity():
+def test_over_a_restart_energy_is_split_by_holdings_not_by_activity():
     seen = sighting(hold(A, units_of=4), hold(B, units_of=4), owners={7: A, 8: B})
     look = looked(GpuProcess(7, active=0.9), GpuProcess(8))
     shares = split_gpu(interval(restart=True), None, seen, look)
@@ -308,7 +308,7 @@ def test_over_a_restart_holders_pay_by_what_they_hold_and_not_by_later_activity(
     }
 
 
-def test_the_run_that_owns_the_machine_pays_for_what_no_other_run_does():
+def test_the_machine_owner_is_charged_for_energy_of_no_other_run():
     seen = sighting(hold(A, units_of=4), owners={7: A}, holder=C)
     shares = split_gpu(interval(), 80 * JOULE, seen, looked(GpuProcess(7, active=0.9)))
     assert parts(shares) == {A: 340, C: 60}
@@ -372,7 +372,7 @@ sightings = st.builds(
     st.booleans(),
     st.integers(0, SECOND),
 )
-def test_every_microjoule_is_somebodys_and_nobody_pays_less_than_nothing(
+def test_shares_sum_to_the_energy_and_none_is_negative(
     energy_uj, idle_part, seen, occupancy, restart, t1
 ):
     floor_uj = None if idle_part is None else round(energy_uj * idle_part)

@@ -1,4 +1,4 @@
-"""Names of users are found in the background."""
+"""User names are looked up in the background."""
 
 import os
 import pwd
@@ -16,7 +16,7 @@ NOBODY_HAS = 4_000_000_000
 
 
 class Directory:
-    """Users by number as getpwuid(3) gives them; a KeyError for those that are not there."""
+    """Users by uid like getpwuid(3); KeyError for unknown ones."""
 
     def __init__(self):
         self.names = {}
@@ -39,7 +39,7 @@ class Clock:
         return self.seconds
 
 
-def test_there_is_no_name_until_it_was_looked_up():
+def test_a_name_is_empty_until_it_is_looked_up():
     users = UsernameCache()
     uid = os.getuid()
     assert users.name(uid) == ""
@@ -47,7 +47,7 @@ def test_there_is_no_name_until_it_was_looked_up():
     assert users.name(uid) == pwd.getpwuid(uid).pw_name
 
 
-def test_a_user_whom_the_directory_does_not_know_is_a_number_and_is_asked_for_once():
+def test_an_unknown_user_is_a_number_and_is_looked_up_once():
     users = UsernameCache()
     woken = []
     users.wake = lambda: woken.append(1)
@@ -58,7 +58,7 @@ def test_a_user_whom_the_directory_does_not_know_is_a_number_and_is_asked_for_on
     assert woken == [1]
 
 
-def test_a_user_who_comes_to_the_directory_later_is_found(directory):
+def test_a_user_added_later_is_found(directory):
     clock = Clock()
     users = UsernameCache(clock)
     users.name(1003)
@@ -71,7 +71,7 @@ def test_a_user_who_comes_to_the_directory_later_is_found(directory):
     assert users.name(1003) == "ada"
 
 
-def test_a_directory_that_does_not_answer_is_waited_for_and_then_the_number_counts(directory):
+def test_a_lookup_that_times_out_returns_the_number(directory):
     clock = Clock()
     users = UsernameCache(clock)
     for seconds, name in (
@@ -87,7 +87,7 @@ def test_a_directory_that_does_not_answer_is_waited_for_and_then_the_number_coun
     assert users.name(1003) == "ada"
 
 
-def test_a_name_of_other_bytes_than_text_is_fit_for_a_label(directory):
+def test_a_non_utf8_name_is_sanitized(directory):
     directory.names[1003] = "ada\udcff\n"
     users = UsernameCache()
     users.name(1003)

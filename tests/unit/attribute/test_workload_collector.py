@@ -1,4 +1,4 @@
-"""What the runs used, also while no daemon looked."""
+"""Usage of runs, also from the time without a daemon."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_a_registered_tree_is_charged_from_its_start_on(host):
     assert host.look() == {"a": 7}
 
 
-def test_the_memory_of_a_new_run_is_looked_at_at_once(host):
+def test_the_memory_of_a_new_run_is_read_immediately(host):
     host.proc.process(10, anonymous_kb=7)
     host.look()
     host.start(10, "a")
@@ -40,7 +40,7 @@ def test_the_daemons_own_environment_makes_the_whole_machine_one_run(host):
         host.workload_collector.end(EndRun(host.workload.machine_owner.uid, "job-7"))
 
 
-def test_after_a_restart_a_run_is_charged_what_it_provably_used_meanwhile(host):
+def test_after_a_restart_a_run_is_charged_its_cpu_time_meanwhile(host):
     host.proc.process(10)
     host.look()
     run = host.start(10, "a")
@@ -75,7 +75,7 @@ def test_a_lead_whose_pid_was_reused_is_not_taken_for_the_run(host):
     assert host.run_registry.running() == []
 
 
-def test_an_unreadable_proc_is_said_and_ends_no_run(host):
+def test_an_unreadable_proc_is_reported_and_ends_no_run(host):
     host.proc.process(10)
     host.look()
     host.start(10, "a")
@@ -87,7 +87,7 @@ def test_an_unreadable_proc_is_said_and_ends_no_run(host):
     hidden.rename(host.proc.root)
 
 
-def test_an_absence_is_counted_once_also_if_time_passes_while_we_look(host):
+def test_usage_before_a_restart_is_counted_once(host):
     host.proc.process(10)
     host.look()
     host.start(10, "a")
@@ -120,7 +120,7 @@ def test_an_inner_run_that_ended_in_the_absence_is_not_charged_to_the_outer_agai
     assert host.look() == {"outer": 5, "inner": 0}
 
 
-def test_a_run_that_ended_in_the_absence_ended_when_it_was_last_seen(host):
+def test_a_run_that_exited_while_no_daemon_ran_ends_at_the_last_journal_write(host):
     host.proc.process(10)
     host.look()
     run = host.start(10, "a")
@@ -157,13 +157,13 @@ def test_the_runs_of_the_journal_stay_in_place_when_a_process_exits(host):
     assert [seen.run for seen in host.workload_collector.run_cpu()] == before
 
 
-def test_machine_clocks_that_make_no_sense_are_said(host):
+def test_invalid_host_clocks_are_reported(host):
     (host.proc.root / "stat").write_text("nonsense\n")
     host.look()
     assert [state.ok for state in host.workload_collector.states()] == [True, False]
 
 
-def test_root_is_not_told_to_grant_capabilities_that_it_has(proc, clock, monkeypatch):
+def test_the_note_names_no_capabilities_that_root_has(proc, clock, monkeypatch):
     monkeypatch.setattr(ProcessTable, "hidden_environments", lambda _: 3)
     (proc.root / "self").mkdir(exist_ok=True)
     (proc.root / "self" / "status").write_text("CapEff:\t000001ffffffffff\n")
@@ -175,7 +175,7 @@ def test_root_is_not_told_to_grant_capabilities_that_it_has(proc, clock, monkeyp
     assert "another user namespace" in why
 
 
-def test_a_daemon_without_privilege_is_told_which_capabilities_it_lacks(host, monkeypatch):
+def test_the_note_names_the_missing_capabilities(host, monkeypatch):
     monkeypatch.setattr(ProcessTable, "hidden_environments", lambda _: 3)
     host.look()
     (why,) = [state.why for state in host.workload_collector.states() if state.name == "processes"]

@@ -1,4 +1,4 @@
-"""A node of Kubernetes: made-up cgroups, and a kubelet and an API server that speak for real."""
+"""A Kubernetes node: simulated cgroups, a kubelet with gRPC and an API server with HTTP."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ SOON = 60.0
 
 
 class ByHand:
-    """In the place of a worker: works when a test says so, in the test's thread."""
+    """Replaces a worker: works on request of a test, in its thread."""
 
     def __init__(self, _name: str, work: Any, _period: float) -> None:
         self.work = work
@@ -57,7 +57,7 @@ def server_of(api: FakeApiServer) -> ApiServerClient:
 
 
 class Watching:
-    """A watch in a thread of its own, and how to wait for what it learns."""
+    """A watch in its own thread, with functions to wait for its state."""
 
     def __init__(self, api: FakeApiServer, clock: FakeClock, labels: tuple[str, ...]) -> None:
         self.api = api
@@ -67,7 +67,7 @@ class Watching:
         self._is_started = False
 
     def _start(self) -> None:
-        """Only when something is waited for: until then the server can be told what there is."""
+        """Start on the first wait; before that a test can set the state of the server."""
         if not self._is_started:
             self._is_started = True
             self.watch.start()
@@ -78,7 +78,7 @@ class Watching:
         return self.watch.latest
 
     def until_following(self, watches: int = 1) -> None:
-        """Until so many watches were begun; then the last of them hears what happens."""
+        """Wait until so many watches were started; the last one then receives events."""
         self._start()
         assert wait_until(lambda: self.api.watches >= watches, SOON)
 

@@ -1,4 +1,4 @@
-"""Which pod a cgroup belongs to, with every runtime and driver."""
+"""Finding the pods of cgroups, with all runtimes and cgroup drivers."""
 
 import os
 
@@ -43,13 +43,13 @@ ID = "f" * 64
         (f"/docker/{ID}", ""),
     ],
 )
-def test_a_pod_is_known_by_the_path_of_its_cgroup(path, uid):
+def test_a_pod_is_identified_by_its_cgroup_path(path, uid):
     assert pod_uid(path) == uid
 
 
 @pytest.fixture
 def mount(proc, tmp_path):
-    """Two mounts: that of the container itself, which shows no pods, and the host's."""
+    """Two mounts: of the container itself, without pods, and of the host."""
     own, host = tmp_path / "own", tmp_path / "host"
     (own / "init.scope").mkdir(parents=True)
     host.mkdir()
@@ -76,9 +76,7 @@ def mount(proc, tmp_path):
         ),
     ],
 )
-def test_pods_of_all_classes_are_found_whichever_driver_made_them(
-    proc, mount, guaranteed, burstable
-):
+def test_pods_of_all_qos_classes_and_cgroup_drivers_are_found(proc, mount, guaranteed, burstable):
     (mount / guaranteed).mkdir(parents=True)
     # The digits of a uid stand in groups of 8, 4, 4, 4 and 12, so a reversed one is none.
     (mount / burstable).mkdir(parents=True)
@@ -88,7 +86,7 @@ def test_pods_of_all_classes_are_found_whichever_driver_made_them(
     assert found[UID].mounted == {"": str(mount)}
 
 
-def test_pods_come_and_go(proc, mount):
+def test_created_and_removed_pods_are_detected(proc, mount):
     pods = mount / "kubepods" / "burstable"
     (pods / f"pod{UID}").mkdir(parents=True)
     kubepods = PodCgroups(str(proc.root))
@@ -173,7 +171,7 @@ def test_a_process_of_a_pod_is_in_its_own_container_and_not_in_that_of_the_node(
 
 
 def test_what_containers_inside_and_outside_of_the_pods_cgroup_used_is_summed(proc, mount):
-    """As after a change of the driver, when old containers still run."""
+    """The state after a change of the cgroup driver while old containers run."""
     name = f"kubepods-burstable-pod{SLICED}.slice"
     own = f"/kubepods.slice/kubepods-burstable.slice/{name}"
     one, two = (f"/system.slice/containerd.service/{name}:cri-containerd:{n * 64}" for n in "12")
@@ -205,7 +203,7 @@ def test_of_a_host_with_both_versions_the_one_that_the_runtime_uses_counts(proc,
 def test_pods_of_version_2_are_found_beside_a_hierarchy_of_version_1_that_has_others(
     proc, tmp_path
 ):
-    """As with a second node in a container, or a directory that an earlier kubelet has left."""
+    """Such as a second node in a container, or a leftover directory of an earlier kubelet."""
     (proc.root / "self" / "mountinfo").write_text(
         f"30 24 0:26 / {tmp_path / 'unified'} ro - cgroup2 cgroup2 rw\n"
         f"31 24 0:27 / {tmp_path / 'cpuacct'} ro - cgroup cgroup rw,cpuacct\n"

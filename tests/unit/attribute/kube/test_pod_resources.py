@@ -1,4 +1,4 @@
-"""A real gRPC conversation with a kubelet, and everything that may become of it."""
+"""The kubelet client over gRPC, with its failures."""
 
 import grpc
 import pytest
@@ -28,7 +28,7 @@ def running(fake_kubelet, kubelet):
     return kubelet
 
 
-def test_it_says_who_has_what_and_what_there_is(running, clock):
+def test_it_returns_allocations_and_allocatable_devices(running, clock):
     latest = running.latest
     assert [each.pod for each in latest.containers] == ["train-0"]
     assert latest.replicas == ((GPU, "GPU-1"), (GPU, "GPU-2"))
@@ -36,7 +36,7 @@ def test_it_says_who_has_what_and_what_there_is(running, clock):
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
-def test_what_it_said_last_stays_when_it_refuses(running, fake_kubelet, code):
+def test_the_last_answer_is_kept_after_an_error(running, fake_kubelet, code):
     before = running.latest
     fake_kubelet.code = code
     running._worker.work()
@@ -48,16 +48,14 @@ def test_what_it_said_last_stays_when_it_refuses(running, fake_kubelet, code):
     assert running.latest.why == ""
 
 
-def test_an_answer_that_makes_no_sense_changes_nothing(running, fake_kubelet):
+def test_an_undecodable_answer_changes_nothing(running, fake_kubelet):
     fake_kubelet.junk = b"\x0a\xff"
     running._worker.work()
     assert [each.pod for each in running.latest.containers] == ["train-0"]
     assert "answer cannot be decoded" in running.latest.why
 
 
-def test_one_entry_that_makes_no_sense_loses_only_itself_and_is_logged_once(
-    running, fake_kubelet, caplog
-):
+def test_an_undecodable_entry_is_skipped_and_logged_once(running, fake_kubelet, caplog):
     fake_kubelet.pods = [
         pod("ml", "train-0", container("main", {GPU: ["GPU-1"]})),
         pod("ml", "odd", b"\x0a\x05ab"),
@@ -95,7 +93,7 @@ def test_the_double_speaks_all_of_the_published_service(running, fake_kubelet):
     assert found.devices[0].resource_name == GPU
 
 
-def test_one_that_hangs_is_given_up(running, fake_kubelet, monkeypatch):
+def test_a_call_that_hangs_times_out(running, fake_kubelet, monkeypatch):
     monkeypatch.setattr("exporter.attribute.sources.kube.pod_resources.CALL_SECONDS", 0.1)
     fake_kubelet.go.clear()
     running._worker.work()
@@ -103,7 +101,7 @@ def test_one_that_hangs_is_given_up(running, fake_kubelet, monkeypatch):
     assert running.latest.containers
 
 
-def test_who_stops_waits_for_none_that_hangs_and_asks_no_more(fake_kubelet, monkeypatch):
+def test_stop_does_not_wait_for_a_hanging_call(fake_kubelet, monkeypatch):
     monkeypatch.setattr("exporter.attribute.sources.kube.pod_resources.CALL_SECONDS", 2 * SOON)
     fake_kubelet.go.clear()
     kubelet = KubeletClient(str(fake_kubelet.path), FakeClock())
@@ -113,7 +111,7 @@ def test_who_stops_waits_for_none_that_hangs_and_asks_no_more(fake_kubelet, monk
     assert fake_kubelet.asked == 1
 
 
-def test_one_that_restarts_with_a_new_socket_is_found_again(running, fake_kubelet):
+def test_a_restarted_kubelet_is_reconnected(running, fake_kubelet):
     fake_kubelet.stop()
     running._worker.work()
     assert "does not exist; is the kubelet running?" in running.latest.why
@@ -123,7 +121,7 @@ def test_one_that_restarts_with_a_new_socket_is_found_again(running, fake_kubele
     assert [each.pod for each in running.latest.containers] == ["train-1"]
 
 
-def test_what_there_is_is_asked_for_rarely(running, fake_kubelet):
+def test_allocatable_devices_are_requested_rarely(running, fake_kubelet):
     fake_kubelet.allocatable = {GPU: ["GPU-1"]}
     for _ in range(ALLOCATABLE_POLLS - 1):
         running._worker.work()
@@ -132,7 +130,7 @@ def test_what_there_is_is_asked_for_rarely(running, fake_kubelet):
     assert len(running.latest.replicas) == 1
 
 
-def test_what_there_is_is_asked_for_again_when_something_else_was_given(running, fake_kubelet):
+def test_allocatable_devices_are_requested_again_after_a_change(running, fake_kubelet):
     replicas = ["GPU-1::0", "GPU-1::1"]
     fake_kubelet.allocatable = {GPU: replicas}
     fake_kubelet.pods = [pod("ml", "train-0", container("main", {GPU: replicas[:1]}))]
@@ -140,7 +138,7 @@ def test_what_there_is_is_asked_for_again_when_something_else_was_given(running,
     assert running.latest.replicas == ((GPU, "GPU-1::0"), (GPU, "GPU-1::1"))
 
 
-def test_another_order_is_no_news(running, fake_kubelet):
+def test_a_different_order_is_no_change(running, fake_kubelet):
     fake_kubelet.pods = [
         pod("ml", "train-0", container("main", {GPU: ["GPU-1", "GPU-2"]}, (2, 3))),
         pod("ml", "train-1", container("main")),
@@ -158,12 +156,12 @@ def test_another_order_is_no_news(running, fake_kubelet):
     assert running.latest.replicas is before.replicas
 
 
-def test_a_node_without_its_directory_has_none(tmp_path):
+def test_without_its_directory_the_kubelet_is_unavailable(tmp_path):
     with pytest.raises(Unavailable, match="does not exist"):
         KubeletClient(str(tmp_path / "none" / "kubelet.sock"), FakeClock())
 
 
-def test_where_none_is_expected_one_that_has_answered_is_missed(fake_kubelet, clock):
+def test_an_unexpected_kubelet_that_has_answered_is_reported_when_missing(fake_kubelet, clock):
     kubelet = KubeletClient(str(fake_kubelet.path), clock, ByHand, is_expected=False)
     kubelet._poll()
     assert kubelet.latest.requested_ns == clock.boottime_ns()

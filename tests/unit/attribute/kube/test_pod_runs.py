@@ -1,4 +1,4 @@
-"""Pods as runs: what they are called, what they use, and what they hold."""
+"""Pods as runs: ids, usage and holdings."""
 
 from types import SimpleNamespace
 
@@ -39,7 +39,7 @@ NVIDIA, RDMA = "nvidia.com/gpu", "rdma/hca_shared_devices_a"
 
 
 class Node:
-    """A host with a made-up tree of pods, and what kubelet and API server say."""
+    """A host with a simulated cgroup tree of pods, a kubelet and an API server."""
 
     def __init__(self, host, mount):
         self.host = host
@@ -66,7 +66,7 @@ class Node:
         self.pokes += 1
 
     def pod(self, uid, name="", namespace="ml", used_us=0, **facts):
-        """Begin a pod, or let it have used so much; without a name only its cgroup is there."""
+        """Start a pod, or set its CPU time; without a name it has only a cgroup."""
         path = self.mount / "kubepods" / "burstable" / f"pod{uid}"
         path.mkdir(parents=True, exist_ok=True)
         (path / "cpu.stat").write_text(f"usage_usec {used_us}\n")
@@ -87,7 +87,7 @@ class Node:
         self.watch.latest = self.watch.latest._replace(pods=pods)
 
     def give(self, *containers, replicas=()):
-        """What the kubelet says: (pod, device ids), or (pod, device ids, cpus).
+        """Set the kubelet's list: (pod, device ids), or (pod, device ids, cpus).
 
         An id is of a GPU, or a resource and an id.
         """
@@ -97,7 +97,7 @@ class Node:
         self.kubelet.latest = PodResources(tuple(listed), _named(replicas), 1, "")
 
     def list(self, *containers, replicas=()):
-        """What the kubelet says, asked after all that was seen so far."""
+        """Set the kubelet's list, requested after everything seen so far."""
         self.give(*containers, replicas=replicas)
         requested_ns = self.host.clock.boottime_ns()
         self.kubelet.latest = self.kubelet.latest._replace(
@@ -105,7 +105,7 @@ class Node:
         )
 
     def claim(self, *claims, gpus=None, mig=None):
-        """What the kubelet says of (pod, device) of dynamic allocation, and the server of these."""
+        """Set devices of dynamic allocation, at the kubelet by (pod, device), and at the server."""
         listed = [
             ContainerResources(
                 "ml", name, "main", (), (), (ClaimedDevice("gpu.nvidia.com", "n", device),)
@@ -138,14 +138,14 @@ class Node:
         return state.ok, state.why
 
     def fails(self, why="API server: 500 Internal Server Error"):
-        """The API server cannot be read; what it said before stays."""
+        """The API server cannot be read; its last state remains."""
         self.watch.latest = self.watch.latest._replace(why=why)
 
     def answers(self):
         self.watch.latest = self.watch.latest._replace(why="", at_ns=1)
 
     def shown(self):
-        """What is on the page once the books have done all merges."""
+        """The published runs after the books have applied all merges."""
         merges = self.host.run_registry.merges()
         shown = {run.key.run_id for run in self.host.run_registry.visible()}
         old, new = ({merge[place].run_id for merge in merges} for place in (0, 1))
@@ -173,14 +173,14 @@ def node(host, tmp_path):
     return made
 
 
-def test_a_pod_pays_by_the_clock_of_its_cgroup(node):
+def test_a_pod_is_charged_by_the_cpu_time_of_its_cgroup(node):
     node.pod(ONE, "train-0", used_us=20_000)
     assert node.look() == {ONE: 2}
     node.pod(ONE, used_us=70_000)
     assert node.look() == {ONE: 5}
 
 
-def test_a_pod_without_ids_is_known_by_its_uid_and_called_by_its_name(node):
+def test_a_pod_without_ids_has_its_uid_as_id_and_its_name(node):
     node.pod(ONE, "train-0", owner_kind="StatefulSet", owner_name="train")
     node.look()
     run = node.run(ONE)
@@ -231,7 +231,7 @@ def test_pods_that_were_given_one_id_are_one_run(node):
     }
 
 
-def test_the_run_of_two_pods_goes_on_with_the_one_that_is_left(node):
+def test_the_run_of_two_pods_continues_with_the_remaining_one(node):
     node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
     node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
     node.look()
@@ -287,7 +287,7 @@ def test_a_new_pod_is_off_the_page_for_a_moment_until_it_is_named_and_loses_noth
     ]
 
 
-def test_a_pod_that_is_not_named_in_a_moment_is_on_the_page_by_its_uid(node):
+def test_a_pod_without_metadata_is_published_by_its_uid_after_the_timeout(node):
     node.pod(ONE)
     for _ in range(6):
         node.look()
@@ -318,7 +318,7 @@ def test_where_namespaces_are_left_out_a_new_pod_is_no_run_before_it_is_named(no
     assert node.look() == {TWO: 3}
 
 
-def test_what_pods_used_before_the_daemon_began_is_not_theirs_though_their_names_come_late(node):
+def test_usage_from_before_the_daemon_started_is_not_counted(node):
     node.pod(ONE, used_us=9_000_000)
     node.host.begin()
     assert node.look() == {ONE: 0}
@@ -338,7 +338,7 @@ def test_after_a_restart_no_run_ends_before_the_api_server_has_answered(node):
     assert node.host.running() == {"bert"}
 
 
-def test_after_a_restart_that_nobody_names_pods_in_a_run_of_several_go_on_with_it(node):
+def test_after_a_restart_without_metadata_pods_stay_in_their_common_run(node):
     node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
     node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
     node.look()
@@ -349,7 +349,7 @@ def test_after_a_restart_that_nobody_names_pods_in_a_run_of_several_go_on_with_i
     assert node.look() == {"bert": 5}
 
 
-def test_after_a_restart_a_pod_that_nobody_names_any_more_goes_on_with_its_run(node):
+def test_after_a_restart_a_pod_without_metadata_stays_in_its_run(node):
     node.pod(ONE, "train-0", run_id="bert", job_id="j1", used_us=10_000)
     node.look()
     node.watch.latest = ApiServerState(why="API server: 403 Forbidden")
@@ -462,11 +462,11 @@ OWNER = {"owner_kind": "Job", "owner_name": "nightly"}
 
 
 class TestInner:
-    """Runs that begin inside a pod."""
+    """Runs started inside a pod."""
 
     @pytest.fixture(params=["registered", "environment"])
     def begun(self, request, node):
-        """Begins the run `bert` inside the pod ONE, and says what is known of it."""
+        """Starts the run `bert` inside pod ONE and returns its RunInfo."""
 
         def begin():
             environment = "EMISSIONS_RUN_ID=bert" if request.param == "environment" else None
@@ -521,7 +521,7 @@ class TestInner:
         assert (inner.enclosing, inner.namespace) == (outer.key, "ml")
         assert inner.labels == tuple(OWNER.items())
 
-    def test_which_container_of_several_it_is_in_is_not_said(self, node, begun):
+    def test_the_container_is_empty_in_a_pod_with_several(self, node, begun):
         node.pod(ONE, "train-0")
         facts = node.watch.latest.pods[ONE]._replace(containers=("main", "side"))
         node.watch.latest = node.watch.latest._replace(pods={ONE: facts})
@@ -815,7 +815,7 @@ class TestLinks:
 
     @pytest.fixture(params=["API server: 500", "", None])
     def silent(self, request, node):
-        """The API server does not name pods, whatever is known of that."""
+        """The API server describes no pods, with different error states."""
         if request.param is None:
             node.watch = None
             node.host.begin()
@@ -1004,7 +1004,7 @@ def test_the_run_of_all_that_is_too_much_stays_on_the_page(node):
 
 
 class TestLogDirectories:
-    """The kubelet's directories of logs name pods without the API server."""
+    """Names of pods from the kubelet's log directories, without the API server."""
 
     @pytest.fixture
     def logs(self, node):
@@ -1093,7 +1093,7 @@ def test_where_no_pod_is_one_that_is_over_and_still_listed_holds_nothing(node):
     assert (node.held(), node.shown()) == ([], set())
 
 
-def test_a_pod_goes_on_after_a_restart_with_what_it_used_meanwhile(node):
+def test_a_pod_continues_after_a_restart_with_its_usage_meanwhile(node):
     node.pod(ONE, "w-0", run_id="bert", used_us=10_000)
     node.pod(TWO, "w-1", run_id="bert", used_us=10_000)
     node.look()
@@ -1190,7 +1190,7 @@ class TestDevices:
         "device_id",
         ["nic-7", "MIG-GPU-1/0/9", "nvidia1/gi1", "nvidia9", "9", "GPU-1,GPU-2", ""],
     )
-    def test_what_is_no_known_gpu_is_held_by_nobody(self, node, device_id):
+    def test_an_unknown_gpu_is_not_held(self, node, device_id):
         node.pod(ONE, "a")
         node.give(("a", [device_id]))
         node.look()
@@ -1392,7 +1392,7 @@ class TestDevices:
         node.look()
         assert node.pokes == before + 1
 
-    def test_a_pod_that_runs_has_what_it_was_given_though_the_kubelet_answers_in_part(self, node):
+    def test_a_running_pod_keeps_its_devices_if_the_kubelets_list_is_incomplete(self, node):
         for uid, name in ((ONE, "a"), (TWO, "b")):
             node.pod(uid, name)
         node.give(("a", ["GPU-1::0"]), ("b", ["GPU-1::1"]), replicas=["GPU-1::0", "GPU-1::1"])
@@ -1401,7 +1401,7 @@ class TestDevices:
         node.look()
         assert node.held() == [("GPU-1", "", ONE, 1, 2), ("GPU-1", "", TWO, 1, 2)]
 
-    def test_what_another_pod_is_given_is_its_own(self, node):
+    def test_a_reallocated_device_is_held_by_the_new_pod(self, node):
         for uid, name in ((ONE, "a"), (TWO, "b")):
             node.pod(uid, name)
         node.give(("a", ["GPU-1"]))
@@ -1443,7 +1443,7 @@ class TestDevices:
         node.look()
         assert node.host.running() == {ONE}
 
-    def test_what_the_kubelet_said_last_counts_while_it_is_silent(self, node):
+    def test_the_last_answer_of_the_kubelet_is_used_while_it_does_not_answer(self, node):
         node.pod(ONE, "a")
         node.give(("a", ["GPU-1"]))
         node.look()
@@ -1477,7 +1477,7 @@ class TestDevices:
         assert node.run("ml/a").ended is not None
 
 
-def test_the_name_of_another_node_is_said_to_be_wrong(node):
+def test_a_wrong_node_name_is_reported(node):
     assert node.state("pods") == (True, "")
     node.pod(ONE)
     for _ in range(6):
@@ -1489,13 +1489,13 @@ def test_the_name_of_another_node_is_said_to_be_wrong(node):
     assert node.state("pods") == (True, "")
 
 
-def test_a_first_answer_that_is_still_awaited_is_said_and_is_no_failure(node):
+def test_a_pending_first_answer_is_reported_and_is_no_failure(node):
     node.kubelet.latest, node.watch.latest = PodResources(), ApiServerState()
     assert node.state("kubelet") == (True, "the kubelet has not answered yet")
     assert node.state("pods") == (True, "the API server has not answered yet")
 
 
-def test_what_is_missing_is_said(node):
+def test_missing_sources_are_reported(node):
     node.missing = (CollectorState("pods", ok=False, seconds=0.0, why="no token"),)
     node.host.begin()
     node.look()
@@ -1503,7 +1503,7 @@ def test_what_is_missing_is_said(node):
 
 
 class Outside:
-    """A container of a pod whose cgroup is that of the runtime, as where the drivers differ."""
+    """A container in a cgroup of the runtime outside of its pod's, as with different drivers."""
 
     def __init__(self, node, uid):
         sliced = uid.replace("-", "_")

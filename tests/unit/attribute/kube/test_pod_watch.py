@@ -1,4 +1,4 @@
-"""Lists and watches against a server that speaks HTTP and TLS for real."""
+"""Lists and watches against a server with real HTTP and TLS."""
 
 import shutil
 import socket
@@ -31,7 +31,7 @@ UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "ab"]
 
 
 def gpu(minor):
-    """A GPU as NVIDIA's driver of dynamic resource allocation describes it.
+    """A GPU as described by NVIDIA's driver for dynamic resource allocation.
 
     From cmd/gpu-kubelet-plugin/{deviceinfo,mig,partitions}.go of NVIDIA/k8s-dra-driver-gpu, commit
     22407113 of 2026-05.
@@ -54,7 +54,7 @@ def gpu(minor):
 
 
 def mig(minor, profile, profile_id, start, uuid=""):
-    """A MIG device of the same driver; one that is made when it is claimed has no UUID."""
+    """A MIG device of the same driver; without a UUID if it is created when claimed."""
     parent = gpu(minor)["attributes"]
     own = {"type": {"string": "mig"}, "profile": {"string": profile}, "parentUUID": parent["uuid"]}
     attributes = {**parent, **own}
@@ -93,7 +93,7 @@ def names(known):
     return {facts.name for facts in known.pods.values()}
 
 
-def test_pods_of_this_node_are_listed_with_all_that_is_wanted(api, watching):
+def test_pods_of_this_node_are_listed_with_their_metadata(api, watching):
     api.pods = [
         described(
             "u1",
@@ -172,7 +172,7 @@ def test_hostile_text_becomes_one_bounded_line(api, watching):
         assert len(text.encode()) <= 128
 
 
-def test_pods_come_change_and_go(api, watching):
+def test_pods_are_added_updated_and_removed(api, watching):
     watching.until_following()
     api.tell("ADDED", described("u1", "first"))
     watching.until(lambda known: names(known) == {"first"})
@@ -192,7 +192,7 @@ def test_a_pod_that_comes_back_under_its_name_is_another_one(api, watching):
     watching.until(lambda known: list(known.pods) == ["u2"])
 
 
-def test_a_watch_that_is_cut_goes_on_where_it_was(api, watching):
+def test_an_interrupted_watch_continues_at_its_resource_version(api, watching):
     watching.until_following()
     api.tell("ADDED", described("u1", "first") | {"x": 1})
     watching.until(lambda known: known.pods)
@@ -204,7 +204,7 @@ def test_a_watch_that_is_cut_goes_on_where_it_was(api, watching):
     assert len([each for each in api.requests if "limit=" in each]) == lists
 
 
-def test_a_server_that_has_forgotten_where_we_were_is_asked_for_all_again(api, watching):
+def test_an_expired_resource_version_lists_again(api, watching):
     watching.until_following()
     api.pods = [described("u9", "now")]
     api.tell("ERROR", {"code": 410, "message": "too old resource version"})
@@ -220,7 +220,7 @@ def test_a_server_that_has_forgotten_where_we_were_is_asked_for_all_again(api, w
         (500, "500 Internal Server Error"),
     ],
 )
-def test_a_refusal_is_said_and_what_was_known_stays(api, clock, watching, status, said):
+def test_an_error_is_reported_and_the_last_state_is_kept(api, clock, watching, status, said):
     api.pods = [described("u1", "first")]
     watching.until(lambda known: known.pods)
     watching.until_following()
@@ -239,7 +239,7 @@ def test_a_refusal_is_said_and_what_was_known_stays(api, clock, watching, status
     watching.until(is_well)
 
 
-def test_who_may_list_and_not_watch_is_told_so_and_lists_at_each_try(api, clock, watching):
+def test_without_permission_to_watch_each_try_lists(api, clock, watching):
     api.watch_status = 403
     api.pods = [described("u1", "first")]
     watching.until(lambda known: known.pods and "403" in known.why)
@@ -248,7 +248,7 @@ def test_who_may_list_and_not_watch_is_told_so_and_lists_at_each_try(api, clock,
     watching.until(lambda known: names(known) == {"second"} and "403" in known.why)
 
 
-def test_what_is_not_followed_any_more_is_not_said_to_be_new(api, clock, watching):
+def test_a_stale_state_is_not_reported_as_current(api, clock, watching):
     watching.until_following()
     known = watching.until(lambda known: known.at_ns)
     api.watch_status = 500
@@ -264,7 +264,7 @@ def test_what_is_not_followed_any_more_is_not_said_to_be_new(api, clock, watchin
     assert watching.watch.latest.at_ns == known.at_ns
 
 
-def test_the_server_says_how_long_to_wait(api, clock):
+def test_retry_after_is_obeyed(api, clock):
     turns = []
     watch = PodWatch(
         server_of(api), "node-1", clock, (), lambda *given: turns.append(given[1]) or ByHand(*given)
@@ -282,7 +282,7 @@ def test_the_server_says_how_long_to_wait(api, clock):
 
 
 class ByTurns:
-    """A watch whose turns a test takes, against a server that is no network."""
+    """A watch that is run by a test, against a server without a network."""
 
     def __init__(self, clock, watches):
         turns = []
@@ -302,7 +302,7 @@ class ByTurns:
         return next(self.watches)()
 
     def waits(self, times):
-        """Seconds between the beginnings of watches, as far as nothing else lets time pass."""
+        """Seconds between the starts of watches, if time passes only by waiting."""
         while len(self.began_at) <= times:
             self.run_tick()
             self.clock.advance(1)
@@ -322,7 +322,7 @@ def cut(*events):
 BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
 
 
-def test_a_server_that_goes_on_refusing_is_asked_ever_less_often(clock):
+def test_repeated_errors_back_off_exponentially(clock):
     watch = ByTurns(clock, iter([refused] * 9))
     assert watch.waits(8) == [1, 2, 4, 8, 16, 32, 60, 60]
 
@@ -330,7 +330,7 @@ def test_a_server_that_goes_on_refusing_is_asked_ever_less_often(clock):
 @pytest.mark.parametrize(
     "event", [BOOKMARK, {"type": "ADDED", "object": described("u1", "p")}], ids=lambda e: e["type"]
 )
-def test_a_watch_that_was_heard_and_then_cut_is_begun_again_soon(clock, event):
+def test_a_watch_interrupted_after_an_event_is_restarted_soon(clock, event):
     watch = ByTurns(clock, iter([*[refused] * 8, *[lambda: cut(event)] * 4]))
     assert watch.waits(11)[-4:] == [60, 1, 1, 1]
 
@@ -354,7 +354,7 @@ def test_a_quiet_watch_that_is_cut_every_half_minute_is_no_failure(clock):
     assert watch.latest.latest.why == ""
 
 
-def test_a_peer_that_is_gone_is_noticed_though_a_watch_is_silent(api):
+def test_tcp_keepalive_is_enabled_for_watches(api):
     server = server_of(api)
     events = server.watch("/api/v1/pods", 300)
     options = {option: server._active_watch.sock.getsockopt(*option) for option in KEEPALIVE}
@@ -374,7 +374,7 @@ def test_a_watch_that_ended_by_itself_is_followed_by_the_next(clock):
     assert watch.waits(3) == [1, 1, 1]
 
 
-def test_a_token_that_expired_is_read_anew(api, clock, watching):
+def test_an_expired_token_is_read_again(api, clock, watching):
     watching.until_following()
     token = api.account / "token"
     good = token.read_text()
@@ -471,7 +471,7 @@ def test_of_two_generations_of_a_pool_the_newer_one_counts(api, watching):
         {"pool": {"generation": "x"}, "devices": [{"attributes": {"parentUUID": {"string": "G"}}}]},
     ],
 )
-def test_slices_that_make_no_sense_are_left_out(api, watching, spec):
+def test_invalid_slices_are_ignored(api, watching, spec):
     api.slices = {"v1": [{"spec": spec}, {"spec": None}, slice_of("v1", gpu(0))]}
     assert list(watching.until(lambda known: known.gpus).gpus.values()) == [UUIDS[0]]
 
@@ -500,7 +500,7 @@ def test_devices_are_looked_up_again_when_a_new_pod_has_a_claim(api, watching, p
     assert list(watching.until(lambda known: known.gpus).gpus.values()) == [UUIDS[0]]
 
 
-def test_resource_slices_that_may_not_be_read_are_told_and_stop_nothing(api, watching):
+def test_forbidden_resource_slices_are_reported_and_stop_nothing(api, watching):
     api.forbidden = "/resourceslices"
     api.pods = [described("u1", "first")]
     watching.until_following()
@@ -510,14 +510,14 @@ def test_resource_slices_that_may_not_be_read_are_told_and_stop_nothing(api, wat
     assert known.why == ""
 
 
-def test_an_end_of_a_watch_that_makes_no_sense_is_a_failure_like_others(api, watching):
+def test_an_error_event_without_a_code_is_an_error(api, watching):
     watching.until_following()
     api.tell("ERROR", {"code": "E42", "message": "out of order"})
     assert watching.until(lambda known: known.why).why == "API server: out of order"
 
 
 class _Closing:
-    """A connection that is closed by its own thread as soon as somebody has looked at it."""
+    """A connection that its own thread closes right after the first access."""
 
     def __init__(self, plug):
         self._plugs = [plug]
@@ -536,12 +536,12 @@ def test_a_watch_that_ends_by_itself_meanwhile_can_be_interrupted(api):
         assert other.recv(1) == b""
 
 
-def test_junk_among_pods_is_left_out(api, watching):
+def test_invalid_pods_are_ignored(api, watching):
     api.pods = [{"metadata": None}, {"metadata": {"uid": 7}}, {}, described("u1", "first")]
     assert names(watching.until(lambda known: known.pods)) == {"first"}
 
 
-def test_without_a_cluster_account_or_name_it_is_said_what_to_do(api, tmp_path):
+def test_without_cluster_account_or_node_name_the_error_has_the_remedy(api, tmp_path):
     with pytest.raises(Unavailable, match="KUBERNETES_SERVICE_HOST"):
         ApiServerClient("", "443", str(api.account))
     with pytest.raises(Unavailable, match="automountServiceAccountToken"):
@@ -550,7 +550,7 @@ def test_without_a_cluster_account_or_name_it_is_said_what_to_do(api, tmp_path):
         PodWatch(server_of(api), "", FakeClock(), ())
 
 
-def test_a_server_that_nobody_vouches_for_is_not_believed(api, tmp_path, clock, watching):
+def test_a_server_with_an_untrusted_certificate_is_rejected(api, tmp_path, clock, watching):
     watching.until_following()
     other = type(api)(tmp_path / "other")
     try:
@@ -578,7 +578,7 @@ def test_of_the_checks_of_certificates_the_strict_one_alone_is_off(api):
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_another_name_than_that_in_the_certificate_is_not_believed(api):
+def test_a_certificate_with_another_name_is_rejected(api):
     server = ApiServerClient("127.0.0.1", api.port, str(api.account))
     with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
         server.get("/api/v1/pods")
@@ -609,7 +609,7 @@ def test_an_authority_that_was_replaced_is_no_longer_trusted(api, tmp_path):
 
 
 @pytest.mark.parametrize("spoilt", [None, b"", b"no certificate"])
-def test_an_authority_that_cannot_be_read_for_a_while_is_a_failure_and_then_none(api, spoilt):
+def test_an_unreadable_ca_is_a_failure_until_it_can_be_read(api, spoilt):
     server = server_of(api)
     path = api.account / "ca.crt"
     good = path.read_bytes()

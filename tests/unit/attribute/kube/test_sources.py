@@ -1,4 +1,4 @@
-"""What is opened of Kubernetes on a node, and what is said of the rest."""
+"""Opening the Kubernetes sources of a node, and states of missing ones."""
 
 import builtins
 import socket
@@ -13,7 +13,7 @@ IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "4
 
 @pytest.fixture
 def opened(tmp_path, clock):
-    """Opens a node whose kubelet's directory is there, in a pod without a token."""
+    """Opens the sources in a pod without a token, with a kubelet directory."""
 
     def build(environment=IN_A_POD, directory="pod-resources", account="no-token"):
         (tmp_path / "pod-resources").mkdir(exist_ok=True)
@@ -29,11 +29,11 @@ def opened(tmp_path, clock):
     return build
 
 
-def test_a_node_that_is_none_of_kubernetes_has_nothing_of_it(opened):
+def test_a_node_without_kubernetes_has_no_sources(opened):
     assert opened({}, directory="elsewhere") is None
 
 
-def test_a_token_that_is_missing_is_said_with_its_remedy(opened):
+def test_a_missing_token_is_reported_with_the_remedy(opened):
     sources = opened()
     assert sources.kubelet is not None
     assert sources.watch is None
@@ -42,13 +42,13 @@ def test_a_token_that_is_missing_is_said_with_its_remedy(opened):
     assert "no-token" in state.why
 
 
-def test_an_api_server_that_is_not_to_be_asked_does_not_fail(opened):
+def test_a_disabled_api_server_is_no_failure(opened):
     sources = opened(account="")
     assert sources.kubelet is not None
     assert (sources.watch, sources.missing) == (None, ())
 
 
-def test_outside_of_a_pod_the_api_server_is_not_asked_and_nothing_fails(opened):
+def test_outside_of_a_pod_the_api_server_is_not_used_and_nothing_fails(opened):
     sources = opened({})
     assert sources.kubelet is not None
     assert sources.watch is None
@@ -57,17 +57,17 @@ def test_outside_of_a_pod_the_api_server_is_not_asked_and_nothing_fails(opened):
     assert "the API server is not used" in state.why
 
 
-def test_outside_of_a_pod_without_a_service_account_there_is_nothing_to_say(opened):
+def test_outside_of_a_pod_without_a_service_account_there_is_no_note(opened):
     assert opened({}, account="").missing == ()
 
 
-def test_a_kubelet_that_is_not_mounted_is_said(opened):
+def test_a_kubelet_that_is_not_mounted_is_reported(opened):
     (state, _) = opened(directory="elsewhere").missing
     assert (state.name, state.ok) == ("kubelet", False)
 
 
 @pytest.mark.parametrize("is_stale", [False, True], ids=["a directory", "a socket"])
-def test_what_an_uninstalled_kubelet_left_behind_is_no_failure_outside_of_a_pod(
+def test_leftovers_of_an_uninstalled_kubelet_are_no_failure_outside_of_a_pod(
     opened, tmp_path, clock, is_stale
 ):
     sources = opened({})
@@ -79,7 +79,7 @@ def test_what_an_uninstalled_kubelet_left_behind_is_no_failure_outside_of_a_pod(
     assert (state.name, state.ok, state.why) == ("kubelet", True, NO_KUBELET)
 
 
-def test_in_a_pod_a_kubelet_that_is_not_there_is_a_failure(opened, clock):
+def test_a_missing_kubelet_is_a_failure_in_a_pod(opened, clock):
     sources = opened()
     sources.kubelet._poll()
     states = KubernetesState(sources, clock).states(has_pods=False, has_claims=False)
@@ -89,7 +89,7 @@ def test_in_a_pod_a_kubelet_that_is_not_there_is_a_failure(opened, clock):
 
 
 @pytest.mark.parametrize(("environment", "is_ok"), [({}, True), (IN_A_POD, False)])
-def test_grpcio_is_only_missed_where_there_may_be_a_kubelet(
+def test_missing_grpcio_is_reported_only_if_there_may_be_a_kubelet(
     opened, monkeypatch, environment, is_ok
 ):
     real = builtins.__import__

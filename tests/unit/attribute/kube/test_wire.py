@@ -1,4 +1,4 @@
-"""The kubelet's messages, made by the published definition, and spoilt."""
+"""Decoding the kubelet's messages, encoded by the published definition, and invalid ones."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ BROKEN = b"\x0a\x05ab"
 
 
 def entry(holder, name, *contents):
-    """A message with these contents, spoilt or not, in its repeated field of that name."""
+    """A message with these contents, valid or not, in a repeated field."""
     return b"".join(inside(holder, name, each) for each in contents)
 
 
@@ -61,7 +61,7 @@ PODS = st.tuples(TEXTS, TEXTS, st.lists(CONTAINERS, max_size=3))
 
 
 @given(st.lists(PODS, max_size=4))
-def test_what_the_definition_encodes_is_what_is_decoded(pods):
+def test_decoding_inverts_encoding_of_the_published_definition(pods):
     message = listed(
         *(pod(space, name, *(container(*each) for each in inner)) for space, name, inner in pods)
     )
@@ -83,7 +83,7 @@ def test_what_the_definition_encodes_is_what_is_decoded(pods):
 
 
 @given(st.dictionaries(TEXTS, st.lists(TEXTS), max_size=4))
-def test_what_can_be_handed_out_is_decoded_as_the_definition_encodes_it(given):
+def test_allocatable_devices_are_decoded_by_the_published_definition(given):
     message = made.AllocatableResourcesResponse(
         devices=[devices(resource, ids) for resource, ids in given.items()],
         cpu_ids=[1, 2],
@@ -107,13 +107,13 @@ def test_names_may_come_after_the_containers():
     assert parse_pod_resources(listed(content)) == [ContainerResources("ml", "train-0", "main")]
 
 
-def test_cpus_may_stand_one_by_one():
+def test_cpus_may_be_encoded_unpacked():
     number = made.ContainerResources.DESCRIPTOR.fields_by_name["cpu_ids"].number
     (found,) = parse_pod_resources(listed(pod("ml", "p", field(number, 4) + field(number, 5))))
     assert found.cpus == (4, 5)
 
 
-def test_a_node_without_pods_says_nothing():
+def test_an_empty_message_has_no_pods():
     assert parse_pod_resources(b"") == []
 
 
@@ -197,13 +197,13 @@ def test_a_list_of_devices_that_cannot_be_decoded_leaves_the_others():
     "message",
     [b"\x0a", BROKEN, b"\xff" * 11, varint(1 << 3 | 3), varint(7 << 3 | 1) + b"1234"],
 )
-def test_a_message_whose_frame_makes_no_sense_is_refused(message):
+def test_an_invalid_message_is_rejected(message):
     with pytest.raises(ValueError, match=r"field|number"):
         parse_pod_resources(message)
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_at_all_do_more_than_be_refused(message):
+def test_arbitrary_bytes_raise_only_value_error(message):
     try:
         parse_pod_resources(message)
         parse_allocatable(message)
@@ -212,6 +212,6 @@ def test_no_bytes_at_all_do_more_than_be_refused(message):
 
 
 @given(st.binary(max_size=100))
-def test_no_bytes_in_one_pod_take_another_one_its_devices(content):
+def test_arbitrary_bytes_in_one_pod_do_not_affect_another(content):
     good = pod("ml", "a", container("main", {GPU: ["GPU-1"]}))
     assert A in parse_pod_resources(listed(content, good, content))
