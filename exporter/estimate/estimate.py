@@ -28,24 +28,24 @@ class EstimateRequest(NamedTuple):
 class Estimate(NamedTuple):
     """An estimate: the request with the matched hardware and region."""
 
-    asked: EstimateRequest
+    request: EstimateRequest
     part: hardware.HardwareMatch
     place: region.RegionMatch
 
     @property
     def watts(self) -> Fraction:
         """Mean power of all devices."""
-        return self.part.hardware.watts * self.asked.devices * self.asked.utilization
+        return self.part.hardware.watts * self.request.devices * self.request.utilization
 
     @property
     def energy_kwh(self) -> Fraction:
         """Energy of all devices."""
-        return self.watts * self.asked.hours / WATTS_PER_KW
+        return self.watts * self.request.hours / WATTS_PER_KW
 
     @property
     def facility_kwh(self) -> Fraction:
         """Energy including cooling and power supply (times PUE)."""
-        return self.energy_kwh * self.asked.pue
+        return self.energy_kwh * self.request.pue
 
     @property
     def carbon_grams(self) -> Fraction:
@@ -57,21 +57,21 @@ class Estimate(NamedTuple):
         return self.facility_kwh * place.grams_per_kwh
 
 
-def validate(asked: EstimateRequest) -> None:
+def validate(request: EstimateRequest) -> None:
     """Raise ConfigError for a value out of range."""
-    if not 1 <= asked.devices <= MAX_COUNT:
-        raise ConfigError(f"estimate: --count {asked.devices}: expected 1 to {MAX_COUNT}")
-    if not 0 < asked.hours <= MAX_HOURS:
+    if not 1 <= request.devices <= MAX_COUNT:
+        raise ConfigError(f"estimate: --count {request.devices}: expected 1 to {MAX_COUNT}")
+    if not 0 < request.hours <= MAX_HOURS:
         raise ConfigError(f"estimate: --hours: expected more than 0, at most {MAX_HOURS}")
-    if asked.pue < 1:
+    if request.pue < 1:
         raise ConfigError(
-            f"estimate: --pue {float(asked.pue):g}: expected 1 or more: energy of the facility "
+            f"estimate: --pue {float(request.pue):g}: expected 1 or more: energy of the facility "
             "divided by that of its machines"
         )
-    if not 0 < asked.utilization <= 1:
+    if not 0 < request.utilization <= 1:
         raise ConfigError(
-            f"estimate: --utilization {float(asked.utilization):g}: expected more than 0, at most "
-            "1: mean power divided by the power limit"
+            f"estimate: --utilization {float(request.utilization):g}: expected more than 0, at "
+            "most 1: mean power divided by the power limit"
         )
 
 
