@@ -1,4 +1,4 @@
-"""A file of budgets, read and checked."""
+"""Budgets of users, namespaces, accounts or labels: budgets file, and Prometheus rules from it."""
 
 import math
 import re
@@ -14,14 +14,14 @@ from exporter.errors import ConfigError
 from exporter.units import JOULES_PER_KWH
 
 SELECTOR_LABELS = ("user", "workload_namespace", "account", "job_id")
-"""What a budget may be of, besides labels of runs and everything."""
+"""Labels that a budget can select by, besides exported labels of runs."""
 LABEL = re.compile(r"label_[a-zA-Z0-9_]+")
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 KEYS = ("name", "grams", "kwh", "period", "of")
 
 
 class Period(StrEnum):
-    """A stretch of the calendar, in UTC; weeks begin on Monday."""
+    """Calendar period of a budget, in UTC; weeks begin on Monday."""
 
     DAY = "day"
     WEEK = "week"
@@ -30,21 +30,21 @@ class Period(StrEnum):
 
 
 class BudgetDefinition(NamedTuple):
-    """How much may be emitted, or used, in each period, and by whom."""
+    """A limit on emissions or energy per period, for selected runs or all energy."""
 
     name: str
     limit: float
-    """Grams, or joules."""
+    """Grams of CO2 equivalent, or joules if `is_energy`."""
     is_energy: bool
     period: Period
     of: tuple[tuple[str, tuple[str, ...]], ...]
-    """Labels with the values that are meant; empty: everything, what no run used included."""
+    """Labels with the selected values; empty means all energy, including unattributed."""
     line: int = 0
-    """Where it stands in its file."""
+    """Line in the budgets file."""
 
 
 def load_budgets(path: str) -> tuple[BudgetDefinition, ...]:
-    """The budgets in the YAML file at `path`. Raises ConfigError naming the line and the reason."""
+    """Load the budgets in the YAML file at `path`. Raises ConfigError with line and reason."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -56,42 +56,42 @@ def load_budgets(path: str) -> tuple[BudgetDefinition, ...]:
     entries = document.get("budgets") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries or set(document) != {"budgets"}:
         raise ConfigError(f"{path}: expected the key `budgets` with a list of at least one budget")
-    found: dict[str, BudgetDefinition] = {}
-    for place, entry in zip(_places(path, node), entries, strict=True):
-        budget = _parse_budget(entry, place)._replace(line=place.line)
-        if budget.name in found:
-            raise ConfigError(f"{place.of('name')}: {budget.name} is taken by another budget")
-        found[budget.name] = budget
-    return tuple(found.values())
+    budgets: dict[str, BudgetDefinition] = {}
+    for location, entry in zip(_locations(path, node), entries, strict=True):
+        budget = _parse_budget(entry, location)._replace(line=location.line)
+        if budget.name in budgets:
+            raise ConfigError(f"{location.of('name')}: another budget is named {budget.name}")
+        budgets[budget.name] = budget
+    return tuple(budgets.values())
 
 
-class _Place(NamedTuple):
-    """Where a budget is in its file."""
+class _Location(NamedTuple):
+    """Location of a budget in its file."""
 
     path: str
     line: int
     lines: Mapping[str, int]
-    """Of each of its keys."""
+    """Line of each key."""
 
     def of(self, key: str) -> str:
-        """Where a key is, or the budget that lacks it."""
+        """Return the location of a key, or of the budget if it lacks the key."""
         return f"{self.path}: line {self.lines.get(key, self.line)}: {key}"
 
     def __str__(self) -> str:
         return f"{self.path}: line {self.line}"
 
 
-def _places(path: str, node: Any) -> Iterator[_Place]:
-    """The place of each budget."""
+def _locations(path: str, node: Any) -> Iterator[_Location]:
+    """Yield the location of each budget."""
     for key, value in node.value:
         if key.value == "budgets":
             for entry in value.value:
                 pairs = entry.value if isinstance(entry, yaml.MappingNode) else ()
                 lines = {str(name.value): name.start_mark.line + 1 for name, _ in pairs}
-                yield _Place(path, entry.start_mark.line + 1, lines)
+                yield _Location(path, entry.start_mark.line + 1, lines)
 
 
-def _parse_budget(entry: Any, where: _Place) -> BudgetDefinition:
+def _parse_budget(entry: Any, where: _Location) -> BudgetDefinition:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: expected {', '.join(KEYS)}, found {entry!r}")
     for key in entry:
@@ -130,7 +130,7 @@ def _limit(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where}: expected a number without a unit, found {value!r}")
     if not 0 < value < math.inf:
-        raise ConfigError(f"{where}: {value} is no limit; it must be above 0")
+        raise ConfigError(f"{where}: {value} is not a valid limit; it must be above 0")
     return float(value)
 
 
@@ -139,8 +139,8 @@ def _parse_selector(of: Mapping[Any, Any], where: str) -> Iterator[tuple[str, tu
         if label not in SELECTOR_LABELS and not (isinstance(label, str) and LABEL.fullmatch(label)):
             known = ", ".join(SELECTOR_LABELS)
             raise ConfigError(
-                f"{where}: {label}: a budget can be of {known} or a label of runs, like "
-                "label_team, that attribute.exported_labels in the exporters' settings file names"
+                f"{where}: {label}: a budget can be of {known} or a label of runs, such as "
+                "label_team, that is listed in attribute.exported_labels of the exporters"
             )
         values = given if isinstance(given, list) else [given]
         if not values or any(not isinstance(each, str | int) or each == "" for each in values):
@@ -154,11 +154,11 @@ LAST_READ_TIME = "budget:emissions_budget_read_time_seconds:max"
 START = "period:emissions_budget_period_start_time_seconds:max"
 END = "period:emissions_budget_period_end_time_seconds:max"
 LOOKBACK = "93d"
-"""How long Prometheus may have been away without what was spent being forgotten: a quarter."""
+"""Longest outage of Prometheus after which the spent amount is still found: a quarter."""
 
 
 class BurnWindows(NamedTuple):
-    """Windows for burning fast or slowly, and how much faster than evenly that is."""
+    """Windows of a burn-rate alert, and its threshold as a multiple of the even rate."""
 
     long: str
     short: str
@@ -181,9 +181,9 @@ UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 
 
 def rule_file(budgets: Sequence[BudgetDefinition], runbook_url: str = "") -> dict[str, Any]:
-    """A rule file for Prometheus; needs the rules of deploy/prometheus/rules.
+    """Return a Prometheus rule file; it requires the rules of deploy/prometheus/rules.
 
-    Alerts link to their heading in the runbook where its address is given.
+    Alerts link to their heading in the runbook if `runbook_url` is given.
     """
     periods = sorted({budget.period for budget in budgets}, key=list(Period).index)
     recorded = [*_calendar(periods), *(rule for budget in budgets for rule in _recorded(budget))]
@@ -200,35 +200,37 @@ def rule_file(budgets: Sequence[BudgetDefinition], runbook_url: str = "") -> dic
 
 
 def selector(budget: BudgetDefinition) -> str:
-    """The runs that a budget is of, as PromQL; empty: everything."""
+    """Return PromQL that selects the runs of a budget; empty means all energy."""
     matchers = ", ".join(_matcher(label, values) for label, values in budget.of)
     return f"emissions_run_info{{{matchers}}}" if matchers else ""
 
 
 def _calendar(periods: Sequence[Period]) -> Iterator[Rule]:
-    """When each period began and will end; UTC."""
+    """Yield rules for the start and end of each period, in UTC."""
     month = "(vector(time() - time() % 86400) - (day_of_month() - 1) * 86400)"
     before = f"({month} - 86400 * day_of_month({month} - 86400))"
     two_before = f"({before} - 86400 * day_of_month({before} - 86400))"
     after = f"({month} + 86400 * days_in_month())"
     two_after = f"({after} + 86400 * days_in_month({after}))"
     three_after = f"({two_after} + 86400 * days_in_month({two_after}))"
-    place = "(month() - 1) % 3"
+    month_of_quarter = "(month() - 1) % 3"
 
-    def by_place(*choices: str) -> str:
-        return " or ".join(f"({choice} and {place} == {n})" for n, choice in enumerate(choices))
+    def by_month_of_quarter(*choices: str) -> str:
+        return " or ".join(
+            f"({choice} and {month_of_quarter} == {n})" for n, choice in enumerate(choices)
+        )
 
     starts = {
         Period.DAY: "vector(time() - time() % 86400)",
         Period.WEEK: "vector(time() - (time() - 4 * 86400) % 604800)",
         Period.MONTH: month,
-        Period.QUARTER: by_place(month, before, two_before),
+        Period.QUARTER: by_month_of_quarter(month, before, two_before),
     }
     ends = {
         Period.DAY: "vector(time() - time() % 86400 + 86400)",
         Period.WEEK: "vector(time() - (time() - 4 * 86400) % 604800 + 604800)",
         Period.MONTH: after,
-        Period.QUARTER: by_place(three_after, two_after, after),
+        Period.QUARTER: by_month_of_quarter(three_after, two_after, after),
     }
     for period in periods:
         labels = {"period": str(period)}
@@ -254,7 +256,7 @@ def _recorded(budget: BudgetDefinition) -> Iterator[Rule]:
     yield record(limit, f"vector({budget.limit!r})")
     increase, series = _increase(budget)
     read = f"sum(last_over_time({LAST_READ_TIME}{mine}[1h] offset 30s)) or vector(0)"
-    # Each evaluation of those rules counts once, whenever ours happen.
+    # Count each evaluation of the rules in runs.yaml once, whenever these rules are evaluated.
     yield record(
         used, f"(sum({increase}) and on () max(timestamp({series})) > on () ({read})) or vector(0)"
     )
@@ -271,8 +273,7 @@ def _recorded(budget: BudgetDefinition) -> Iterator[Rule]:
     for window in _windows(budget.period):
         rate = _rate(used + mine, window)
         yield record(f"budget:emissions_budget_burn:ratio_{window}", f"{rate} / {evenly}")
-    lately = FAST_BURN[budget.period].long
-    rate = _rate(used + mine, lately)
+    rate = _rate(used + mine, FAST_BURN[budget.period].long)
     yield record(
         "budget:emissions_budget_forecast_per_limit:ratio",
         f"({spent_of} + {rate} * ({ends} - time())) / {limit_of}",
@@ -284,17 +285,17 @@ def _recorded(budget: BudgetDefinition) -> Iterator[Rule]:
 
 
 def _rate(increase: str, window: str) -> str:
-    """Per second, over the evaluations of a window.
+    """Return PromQL for the rate per second over the evaluations in a window.
 
-    A little less than the window is asked for: whether both of its ends count depends on the
-    version of Prometheus. Evaluations that did not happen count as nothing used.
+    The range is slightly shorter than the window, since it depends on the version of Prometheus
+    whether both ends are included. Missing evaluations count as zero.
     """
     seconds = _seconds(window)
     return f"sum(sum_over_time({increase}[{seconds - 30}s])) / {seconds}"
 
 
 def _increase(budget: BudgetDefinition) -> tuple[str, str]:
-    """What was used between two evaluations of runs.yaml, and of which series that is."""
+    """Return PromQL for the increase between two evaluations of runs.yaml, and its series."""
     what = "energy_joules" if budget.is_energy else "carbon_grams"
     if not budget.of:
         everything = f"cluster:emissions_device_{what}:increase"
@@ -338,7 +339,7 @@ def _alerts(periods: Sequence[Period], runbook_url: str) -> Iterator[Rule]:
         "EmissionsBudgetForecast",
         f"budget:emissions_budget_forecast_per_limit:ratio > 1 and on (budget) {spent} < 1",
         "info",
-        f"{of_period} will not last.",
+        f"{of_period} is forecast to be exceeded.",
         "At the rate of the last hours {{ $value | humanizePercentage }} of it will be spent.",
         wait="30m",
     )
@@ -352,13 +353,13 @@ def _alerts(periods: Sequence[Period], runbook_url: str) -> Iterator[Rule]:
             f"({burning}) and on (budget) {spent} < 1",
             severity,
             f"{of_period} is spent {pace}, at {{{{ $value | humanize }}}} times the even rate.",
-            "The rate is above the limit of this alert over its long and its short window.",
+            "The rate is above the threshold over the long and the short window of the alert.",
             wait="2m",
         )
 
 
 def _burning(period: Period, burn: BurnWindows) -> str:
-    """Fast over the long window, and still over the short one."""
+    """Return PromQL that is true if the rate is above the threshold over both windows."""
     ratios = (
         f'budget:emissions_budget_burn:ratio_{window}{{period="{period}"}} > {burn.factor:g}'
         for window in (burn.long, burn.short)
@@ -386,13 +387,13 @@ def _alert(
 
 
 def _windows(period: Period) -> list[str]:
-    """Without repeats, in the order of their length."""
-    named = {
+    """Return the distinct windows of a period, ordered by length."""
+    windows = {
         window
         for burn in (FAST_BURN[period], SLOW_BURN[period])
         for window in (burn.long, burn.short)
     }
-    return sorted(named, key=_seconds)
+    return sorted(windows, key=_seconds)
 
 
 def _seconds(window: str) -> int:

@@ -179,10 +179,10 @@ def _list(pieces: Iterable[bytes]) -> bytes:
 
 
 def _decode_account_key(device: list[str], target: Any, method: str, split: str) -> AccountKey:
-    who: AttributionTarget = (
+    decoded: AttributionTarget = (
         UnattributedReason(target) if isinstance(target, str) else RunKey(*target)
     )
-    return AccountKey(decoding.decode_device(device), who, Method(method), SplitMethod(split))
+    return AccountKey(decoding.decode_device(device), decoded, Method(method), SplitMethod(split))
 
 
 def _decode_run(key: list[Any], *rest: Any) -> RunInfo:

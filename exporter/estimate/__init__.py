@@ -1,1 +1,1 @@
-"""Emissions of work that nobody measured, from the limits of its hardware."""
+"""Estimates energy and emissions of unmeasured or planned work from hardware power limits."""

@@ -1,4 +1,4 @@
-"""An estimate in words: what it comes to, what it was made of, and where it would be less."""
+"""Renders an estimate: result, inputs, equivalents and greener regions."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -17,15 +17,15 @@ SOURCE = "US EPA, greenhouse gas equivalencies, 2020"
 
 
 class Equivalent(NamedTuple):
-    """One thing that has the same emissions, or binds them."""
+    """An activity that emits or binds a known amount of CO2 equivalent."""
 
     key: str
     text: str
-    """What comes after the amount."""
+    """Text after the amount."""
     grams: Fraction
-    """For one of it."""
+    """Grams of CO2 equivalent of one unit."""
     source: str
-    """With its year."""
+    """Source with its year."""
 
 
 EQUIVALENTS = (
@@ -43,7 +43,7 @@ EQUIVALENTS = (
     ),
     Equivalent(
         "tree_seedlings",
-        "tree seedlings grown for ten years bind as much",
+        "tree seedlings grown for ten years, which bind as much",
         Fraction(60_000),
         f"{SOURCE}: 60 kg each",
     ),
@@ -51,37 +51,37 @@ EQUIVALENTS = (
 
 
 FEW_DIGITS = 3
-"""Of what is only an illustration."""
+"""Significant digits of equivalents, which are only illustrations."""
 EXCLUDED_FROM_ESTIMATE = (
-    "everything but the hardware named: other processors, memory, network, storage, making it"
+    "everything except the named hardware: other processors, memory, network, storage, manufacture"
 )
 
 
 def estimate_document(estimate: Estimate) -> Document:
-    """All of it, for every form but JSON."""
+    """Return the estimate as a document, for all formats except JSON."""
     return Document(
         "Estimate of energy and emissions",
         _summary(estimate),
         (
             Section("Result", tuple(_result(estimate))),
-            Section("Made of", tuple(_inputs(estimate))),
-            Section("As much as", table=_equivalents_table(estimate)),
+            Section("Inputs", tuple(_inputs(estimate))),
+            Section("Equivalents", table=_equivalents_table(estimate)),
             *_greener(estimate),
         ),
     )
 
 
 def estimate_to_json(estimate: Estimate) -> dict[str, Any]:
-    """The same for programs; numbers are the nearest to the exact ones."""
-    asked, part, place = estimate.asked, estimate.part, estimate.place
+    """Return the estimate as JSON; numbers are the floats nearest to the exact values."""
+    request, part, place = estimate.request, estimate.part, estimate.place
     return {
         "version": 1,
         "hardware": _hardware_to_json(part.hardware),
         "hardware_could_be": [_hardware_to_json(other) for other in part.others],
-        "count": asked.devices,
-        "hours": float(asked.hours),
-        "utilization": float(asked.utilization),
-        "pue": float(asked.pue),
+        "count": request.devices,
+        "hours": float(request.hours),
+        "utilization": float(request.utilization),
+        "pue": float(request.pue),
         "region": _region_to_json(place.region),
         "region_could_be": [_region_to_json(other) for other in place.others],
         "power_watts": float(estimate.watts),
@@ -100,12 +100,13 @@ def estimate_to_json(estimate: Estimate) -> dict[str, Any]:
 
 
 def _summary(estimate: Estimate) -> str:
-    """One sentence that can be quoted."""
-    asked, place = estimate.asked, estimate.place.region
+    """Return the result in one sentence."""
+    request, place = estimate.request, estimate.place.region
     where = f" in {place.label}" if place.code else ""
+    hours = format_exact(request.hours)
     return (
-        f"{asked.devices} \u00d7 {estimate.part.hardware.name} for {format_exact(asked.hours)} h"
-        f"{where} are estimated to use {format_energy(estimate.facility_kwh)} of electricity and "
+        f"{request.devices} \u00d7 {estimate.part.hardware.name} for {hours} h{where} are estimated "
+        f"to use {format_energy(estimate.facility_kwh)} of electricity and "
         f"to emit {format_carbon(estimate.carbon_grams)} of CO2 equivalent, at "
         f"{format_exact(place.grams_per_kwh)} g/kWh."
     )
@@ -113,45 +114,45 @@ def _summary(estimate: Estimate) -> str:
 
 def _result(estimate: Estimate) -> Iterator[tuple[str, str]]:
     yield "energy", format_energy(estimate.energy_kwh, estimate.facility_kwh)
-    if estimate.asked.pue != 1:
-        yield "with PUE", f"{format_energy(estimate.facility_kwh)}: cooling and supply included"
+    if estimate.request.pue != 1:
+        yield "with PUE", f"{format_energy(estimate.facility_kwh)}, including cooling and supply"
     yield "emitted", f"{format_carbon(estimate.carbon_grams)} CO2eq"
 
 
 def _inputs(estimate: Estimate) -> Iterator[tuple[str, str]]:
-    asked, others = estimate.asked, estimate.part.others
+    request, others = estimate.request, estimate.part.others
     part, place = estimate.part.hardware, estimate.place.region
     yield "hardware", f"{part.name}, {format_exact(part.watts)} W each; {part.source}"
     if part.doubt:
-        yield "doubtful", part.doubt
+        yield "warning", part.doubt
     if others:
         names = [f"{other.name} ({format_exact(other.watts)} W)" for other in others]
-        yield "it could be", joined_names(names)
-    yield "power", f"{format_exact(estimate.watts)} W in all{_at(asked.utilization)}"
+        yield "also matches", joined_names(names)
+    yield "power", f"{format_exact(estimate.watts)} W in total{_at(request.utilization)}"
     yield "intensity", _intensity(place)
     if alike := estimate.place.others:
-        yield "as in", joined_names([other.label for other in alike])
-    unset = "; --pue counts cooling and supply" if asked.pue == 1 else ""
-    yield "PUE", f"{format_exact(asked.pue)}{unset}"
-    yield "not in it", EXCLUDED_FROM_ESTIMATE
-    yield "made by", f"emissions-exporter {__version__}; nothing was measured"
+        yield "also matches", joined_names([other.label for other in alike])
+    hint = "; set --pue to include cooling and supply" if request.pue == 1 else ""
+    yield "PUE", f"{format_exact(request.pue)}{hint}"
+    yield "not included", EXCLUDED_FROM_ESTIMATE
+    yield "generated by", f"emissions-exporter {__version__}; nothing was measured"
 
 
 def _at(utilization: Fraction) -> str:
     if utilization == 1:
-        return ", the limit all the time; work draws less, which --utilization says"
+        return ", the power limit; set --utilization to the mean load"
     return f", {format_exact(utilization * 100)} % of the limit"
 
 
 def _intensity(place: Region) -> str:
-    told = ", ".join(text for text in (place.label, place.basis) if text)
+    zone = ", ".join(text for text in (place.label, place.basis) if text)
     return "; ".join(
-        filter(None, (f"{format_exact(place.grams_per_kwh)} g/kWh", told, place.source))
+        filter(None, (f"{format_exact(place.grams_per_kwh)} g/kWh", zone, place.source))
     )
 
 
 def _equivalents_table(estimate: Estimate) -> Table:
-    """Things that people know, and who says so."""
+    """Return everyday equivalents with their sources."""
     rows = tuple(
         (format_exact(estimate.carbon_grams / each.grams, FEW_DIGITS), each.text, each.source)
         for each in EQUIVALENTS

@@ -1,4 +1,4 @@
-"""The arithmetic: watts, hours and intensity to kilowatt hours and grams. Exact, and pure."""
+"""Estimates: watts, hours and intensity to kilowatt hours and grams, in exact fractions. Pure."""
 
 import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -15,37 +15,37 @@ MAX_HOURS = 10**9
 
 
 class EstimateRequest(NamedTuple):
-    """What is to be estimated."""
+    """Inputs of an estimate besides hardware and region."""
 
     devices: int
-    """How many of the hardware."""
+    """Number of devices."""
     hours: Fraction
     pue: Fraction = Fraction(1)
     utilization: Fraction = Fraction(1)
-    """Mean power over the power limit."""
+    """Mean power divided by the power limit."""
 
 
 class Estimate(NamedTuple):
-    """What was asked, and what it was taken for."""
+    """An estimate: the request with the matched hardware and region."""
 
-    asked: EstimateRequest
+    request: EstimateRequest
     part: hardware.HardwareMatch
     place: region.RegionMatch
 
     @property
     def watts(self) -> Fraction:
-        """Mean power of all the hardware."""
-        return self.part.hardware.watts * self.asked.devices * self.asked.utilization
+        """Mean power of all devices."""
+        return self.part.hardware.watts * self.request.devices * self.request.utilization
 
     @property
     def energy_kwh(self) -> Fraction:
-        """Energy of the hardware."""
-        return self.watts * self.asked.hours / WATTS_PER_KW
+        """Energy of all devices."""
+        return self.watts * self.request.hours / WATTS_PER_KW
 
     @property
     def facility_kwh(self) -> Fraction:
-        """Energy with that of cooling and supply."""
-        return self.energy_kwh * self.asked.pue
+        """Energy including cooling and power supply (times PUE)."""
+        return self.energy_kwh * self.request.pue
 
     @property
     def carbon_grams(self) -> Fraction:
@@ -53,25 +53,25 @@ class Estimate(NamedTuple):
         return self.carbon_grams_in(self.place.region)
 
     def carbon_grams_in(self, place: region.Region) -> Fraction:
-        """What the same work would emit in another place, of the same PUE."""
+        """Return the grams that the same work would emit in another region, with the same PUE."""
         return self.facility_kwh * place.grams_per_kwh
 
 
-def validate(asked: EstimateRequest) -> None:
-    """Raise ConfigError for what cannot be."""
-    if not 1 <= asked.devices <= MAX_COUNT:
-        raise ConfigError(f"estimate: --count {asked.devices}: expected 1 to {MAX_COUNT}")
-    if not 0 < asked.hours <= MAX_HOURS:
+def validate(request: EstimateRequest) -> None:
+    """Raise ConfigError for a value out of range."""
+    if not 1 <= request.devices <= MAX_COUNT:
+        raise ConfigError(f"estimate: --count {request.devices}: expected 1 to {MAX_COUNT}")
+    if not 0 < request.hours <= MAX_HOURS:
         raise ConfigError(f"estimate: --hours: expected more than 0, at most {MAX_HOURS}")
-    if asked.pue < 1:
+    if request.pue < 1:
         raise ConfigError(
-            f"estimate: --pue {float(asked.pue):g}: expected 1 or more, since a facility uses "
-            "what its machines use"
+            f"estimate: --pue {float(request.pue):g}: expected 1 or more: energy of the facility "
+            "divided by that of its machines"
         )
-    if not 0 < asked.utilization <= 1:
+    if not 0 < request.utilization <= 1:
         raise ConfigError(
-            f"estimate: --utilization {float(asked.utilization):g}: expected more than 0, at most "
-            "1: mean power over the power limit"
+            f"estimate: --utilization {float(request.utilization):g}: expected more than 0, at "
+            "most 1: mean power divided by the power limit"
         )
 
 
@@ -82,14 +82,14 @@ SMALL = Fraction(1, 10)
 
 
 def parse_decimal(text: str) -> Fraction:
-    """The decimal number in a text, digit by digit. Raises ValueError."""
+    """Parse a decimal number exactly. Raises ValueError."""
     if NUMBER.fullmatch(text.strip()) is None:
-        raise ValueError(f"expected a number as 100 or 0.75, found {text!r:.100}")
+        raise ValueError(f"expected a number, such as 100 or 0.75, found {text!r:.100}")
     return Fraction(text.strip())
 
 
 def format_exact(value: Fraction, digits: int = DIGITS) -> str:
-    """So many digits of it, fewer if that is all of it; never with an exponent."""
+    """Format with at most `digits` significant digits; never with an exponent."""
     rounding = Context(prec=digits, rounding=ROUND_HALF_EVEN)
     rounded = rounding.divide(Decimal(value.numerator), Decimal(value.denominator))
     shown = f"{rounded:,f}".replace(",", formatting.NARROW_SPACE)
@@ -97,12 +97,12 @@ def format_exact(value: Fraction, digits: int = DIGITS) -> str:
 
 
 def format_energy(kwh: Fraction, largest_kwh: Fraction | None = None) -> str:
-    """An energy in kWh; in Wh where it, or the largest one beside it, is below 0.1 kWh."""
+    """Format an energy in kWh; in Wh if it, or `largest_kwh` if given, is below 0.1 kWh."""
     is_small = (kwh if largest_kwh is None else largest_kwh) < SMALL
     return f"{format_exact(kwh * KILO)} Wh" if is_small else f"{format_exact(kwh)} kWh"
 
 
 def format_carbon(grams: Fraction, largest_grams: Fraction | None = None) -> str:
-    """An emission in kg; in grams where it, or the largest one beside it, is below 0.1 kg."""
+    """Format emissions in kg; in g if they, or `largest_grams` if given, are below 0.1 kg."""
     is_small = (grams if largest_grams is None else largest_grams) < SMALL * KILO
     return f"{format_exact(grams)} g" if is_small else f"{format_exact(grams / KILO)} kg"

@@ -1,4 +1,4 @@
-"""The power limit of hardware, from the bundled table, by a name as people write it."""
+"""Looks up power limits of hardware in the bundled table, by names as people write them."""
 
 import csv
 import re
@@ -13,11 +13,11 @@ from exporter.estimate.name_matching import closest, corrected, joined_names, wi
 WATTS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?w(?:atts?)?", re.IGNORECASE)
 VENDORS = frozenset(("amd", "google", "intel", "nvidia"))
 PRODUCT_LINES = frozenset(("geforce", "tesla"))
-"""What NVIDIA's cards are called besides, with or without which they are the same."""
+"""NVIDIA product lines, which may be omitted in a name."""
 NOISE_WORDS = frozenset(("accelerator", "card", "cpu", "gpu", "graphics", "processor"))
 MEMORY = re.compile(r"\d+gb|hbm\w*")
 FORM_FACTOR = re.compile(r"(sxm)[2456]\w?")
-"""Which generation of the socket it is follows from the card; a V100 for SXM3 draws more."""
+"""The generation of the socket follows from the card; a V100 for SXM3 draws more."""
 JOINED = re.compile(r"(gtx|rtx)(\d+)")
 DRIVER_NAMES = {
     words("NVIDIA H100 80GB HBM3"): "H100 SXM",
@@ -25,40 +25,39 @@ DRIVER_NAMES = {
     words("NVIDIA H200"): "NVIDIA H200 SXM",
     words("Quadro RTX 8000"): "RTX 8000",
 }
-"""The rows of cards that drivers call by other words."""
+"""Names from drivers that use other words than the table."""
 
 
 class Hardware(NamedTuple):
-    """One part, and the power that it is built for."""
+    """A device with its power limit."""
 
     name: str
     watts: Fraction
     kind: str
-    """gpu, tpu or cpu; "" where only a power was given."""
+    """gpu, tpu or cpu; "" if only a power was given."""
     vendor: str = ""
     source: str = ""
     doubt: str = ""
-    """What is odd about the row, if anything."""
+    """Warning about the value; "" if there is none."""
 
 
 class HardwareMatch(NamedTuple):
-    """The part that a name was taken for, and the others that have all its words."""
+    """The device that a name matched, and the others that have all its words."""
 
     hardware: Hardware
     others: tuple[Hardware, ...] = ()
 
 
 def find_hardware(text: str) -> HardwareMatch:
-    """The part of a name, or of a power as `350 W`.
+    """Return the device for a name, or for a power such as `350 W`.
 
-    Where a name could be several parts, accelerators go before processors, and those left must
-    have one power. Raises ConfigError naming what it could be, or what looks like it.
+    If a name matches several devices, accelerators take precedence over processors, and the
+    remaining ones must have the same power. Raises ConfigError with the matches, or with similar
+    names.
     """
     power = WATTS.fullmatch(text.strip())
     if power is not None:
-        return HardwareMatch(
-            Hardware(f"{power[1]} W", Fraction(power[1]), "", "", "as it was given")
-        )
+        return HardwareMatch(Hardware(f"{power[1]} W", Fraction(power[1]), "", "", "as specified"))
     rows = list(_rows())
     found, alike = _rows_named(text, rows)
     if not found:
@@ -68,8 +67,8 @@ def find_hardware(text: str) -> HardwareMatch:
         )
         hint = f"; did you mean {' or '.join(near)}?" if near else ";"
         raise ConfigError(
-            f"estimate: no bundled table knows the hardware {text!r:.200}{hint} a power, "
-            "as --hardware '350 W', is taken too"
+            f"estimate: no bundled table has the hardware {text!r:.200}{hint} "
+            "it can also be a power, such as --hardware '350 W'"
         )
     if len({row.watts for row in found}) > 1:
         could_be = [f"{row.name} ({float(row.watts):g} W)" for row in found]
@@ -86,7 +85,10 @@ def find_hardware(text: str) -> HardwareMatch:
 def _rows_named(
     text: str, rows: Sequence[Hardware]
 ) -> tuple[Sequence[Hardware], Sequence[Hardware]]:
-    """The rows that a name means: in full, as a kernel shows it, or by its words."""
+    """Return the rows matched by full name, by a kernel's or driver's name, or by words.
+
+    The second result also has those that contain all words of the name.
+    """
     name = text.strip().casefold()
     exact = [row for row in rows if row.name.casefold() == name]
     if exact:
@@ -102,9 +104,12 @@ def _rows_named(
 
 
 def _matching(text: str, rows: Sequence[Hardware]) -> tuple[Sequence[Hardware], Sequence[Hardware]]:
-    """The rows that a name means, equal ones first of all; and those that have all its words."""
-    vendors, asked = _vendors_and_words(text)
-    numbers = [word for word in asked if not word.isalpha() and not MEMORY.fullmatch(word)]
+    """Return the rows with the same words as a name, else those with all its words; and the latter.
+
+    Misspelled words are corrected; numbers never are.
+    """
+    vendors, wanted = _vendors_and_words(text)
+    numbers = [word for word in wanted if not word.isalpha() and not MEMORY.fullmatch(word)]
     table = [
         (_vendors_and_words(row.name)[1], row)
         for row in rows
@@ -112,23 +117,26 @@ def _matching(text: str, rows: Sequence[Hardware]) -> tuple[Sequence[Hardware], 
         and (not vendors or row.vendor.lower() in ("", *vendors))
     ]
     known = {*VENDORS, *PRODUCT_LINES, *NOISE_WORDS, *(word for own, _ in table for word in own)}
-    sizeless = frozenset(word for word in asked if not MEMORY.fullmatch(word))
-    ways = (asked, sizeless)
-    for way in (*ways, *(_vendors_and_words(" ".join(corrected(way, known)))[1] for way in ways)):
-        found = _accelerators_first(with_all_words(way, table))
-        equal = [row for row in found if _vendors_and_words(row.name)[1] == way]
+    sizeless = frozenset(word for word in wanted if not MEMORY.fullmatch(word))
+    variants = (wanted, sizeless)
+    for variant in (
+        *variants,
+        *(_vendors_and_words(" ".join(corrected(each, known)))[1] for each in variants),
+    ):
+        found = _accelerators_first(with_all_words(variant, table))
+        equal = [row for row in found if _vendors_and_words(row.name)[1] == variant]
         if found:
             return equal or found, found
     return (), ()
 
 
 def _accelerators_first(found: Sequence[Hardware]) -> list[Hardware]:
-    """Accelerators, if there are any."""
+    """Return the accelerators if there are any, else all."""
     return [row for row in found if row.kind != "cpu"] or list(found)
 
 
 def _vendors_and_words(name: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The vendors in a name, and its other words."""
+    """Return the vendors in a name, and its other words."""
     found = words(JOINED.sub(r"\1 \2", name.casefold()))
     if found & PRODUCT_LINES:
         found |= {"nvidia"}

@@ -1,4 +1,4 @@
-"""The carbon intensity of a place, from the bundled tables, by a name as people write it."""
+"""Looks up the carbon intensity of a region in the bundled tables, by code or name."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -24,11 +24,11 @@ PROVIDERS = {
 }
 MAX_GREENER = 5
 GOVERNMENT = "-gov-"
-"""In the names of regions that are not for everybody."""
+"""Part of the names of government regions, which are not available to everybody."""
 
 
 class Region(NamedTuple):
-    """A place, and what its grid emits."""
+    """A region with the carbon intensity of its grid."""
 
     code: str
     name: str
@@ -40,17 +40,17 @@ class Region(NamedTuple):
 
     @property
     def provider(self) -> str:
-        """Of a cloud's region; "" else."""
+        """Cloud provider of a cloud region, else ""."""
         return self.code.partition(":")[0] if ":" in self.code else ""
 
     @property
     def label(self) -> str:
-        """Its code and its name."""
+        """Code and name."""
         return f"{self.code} ({self.name})" if self.name else self.code
 
 
 class RegionMatch(NamedTuple):
-    """The place that a name was taken for, the others that it could be, and greener ones."""
+    """The region that a name matched, other matches, and greener regions of the provider."""
 
     region: Region
     others: tuple[Region, ...] = ()
@@ -58,26 +58,25 @@ class RegionMatch(NamedTuple):
 
 
 def world_average() -> RegionMatch:
-    """The mean of the world."""
-    return RegionMatch(_region(zones.WORLD, "the mean of all countries, as no region is given"))
+    """Return the world average."""
+    return RegionMatch(_region(zones.WORLD, "world average, since no region is given"))
 
 
 def custom_region(grams_per_kwh: Fraction, place: str) -> RegionMatch:
-    """A number that somebody knows, of a place that is only named; "" if it is not.
+    """Return a region with a given intensity; `place` is only a label and may be "".
 
-    Raises ConfigError for a number in kg/kWh.
+    Raises ConfigError for a value in kg/kWh.
     """
     error = kg_per_kwh_error(float(grams_per_kwh))
     if error:
         raise ConfigError(f"estimate: --intensity: {error}")
-    return RegionMatch(Region(place, "", "", grams_per_kwh, "", "as it was given"))
+    return RegionMatch(Region(place, "", "", grams_per_kwh, "", "as specified"))
 
 
 def find_region(text: str) -> RegionMatch:
-    """The place of a code, as `gcp:us-central1` or `DE`, or of a name, as `Frankfurt`.
+    """Return the region for a code, such as `gcp:us-central1` or `DE`, or a name (`Frankfurt`).
 
-    Raises ConfigError naming what it could be where that has several intensities, or what looks
-    like it.
+    Raises ConfigError with the matches if they have different intensities, or with similar names.
     """
     rows = zones.all_rows()
     codes = _codes(text, rows)
@@ -85,7 +84,7 @@ def find_region(text: str) -> RegionMatch:
         near = closest(text, _named(rows))
         hint = f"; did you mean {' or '.join(near)}?" if near else ";"
         raise ConfigError(
-            f"estimate: no bundled table knows the region {text!r:.200}{hint} it can be "
+            f"estimate: no bundled table has the region {text!r:.200}{hint} it can be "
             f"{zones.ZONE_FORMATS}, or a name"
         )
     names = {row.zone: row.name for row in reversed(rows)}
@@ -106,33 +105,32 @@ def _ambiguous(text: str, could_be: Sequence[str]) -> str:
     code = could_be[0].partition(" ")[0]
     return (
         f"estimate: --region {text!r:.200} could be {joined_names(could_be)}; name one of them "
-        "by its "
-        f"code, such as --region {code}"
+        f"by its code, such as --region {code}"
     )
 
 
 def _codes(text: str, rows: Sequence[zones.ZoneRow]) -> list[str]:
-    """Codes of what a text means: by its code, else by its name, else by words of both."""
+    """Return the codes matched by code, else by name, else by words of both."""
     code = _normalized(text)
     if not code:
         return []
     valued = [row for row in rows if row.grams_per_kwh is not None]
     table = [(words(f"{row.zone} {row.name}"), row.zone) for row in valued]
-    asked = words(code)
+    wanted = words(code)
     known = {word for own, _ in table for word in own}
-    ways: tuple[Callable[[], list[str]], ...] = (
+    lookups: tuple[Callable[[], list[str]], ...] = (
         lambda: [row.zone for row in rows if code.upper() in row.codes],
         lambda: [row.zone for row in valued if code.upper() == row.name.upper()],
         lambda: [row.zone for row in valued if row.zone.endswith(f":{code.lower()}")],
-        lambda: with_all_words(asked, table),
-        lambda: with_all_words(corrected(asked, known), table),
+        lambda: with_all_words(wanted, table),
+        lambda: with_all_words(corrected(wanted, known), table),
     )
-    found: list[str] = next(filter(None, (way() for way in ways)), [])
+    found: list[str] = next(filter(None, (lookup() for lookup in lookups)), [])
     return list(dict.fromkeys(found))
 
 
 def _normalized(text: str) -> str:
-    """A provider as the tables call it, a colon, and its region; anything else as it is."""
+    """Return `provider:region` with the provider as in the tables; other texts unchanged."""
     plain = text.strip()
     first, _, rest = plain.replace("/", " ").replace(":", " ", 1).partition(" ")
     provider = PROVIDERS.get(first.casefold())
@@ -153,12 +151,12 @@ def _region(code: str, name: str) -> Region:
 
 
 def _exact_fraction(value: float) -> Fraction:
-    """The decimal number that the table has."""
+    """Return the exact decimal number of the table."""
     return Fraction(str(value))
 
 
 def _greener(here: Region, rows: Sequence[zones.ZoneRow]) -> tuple[Region, ...]:
-    """Regions of the same provider that emit least, and the best of the same country."""
+    """Return the greenest regions of the same provider, and the best one in the same country."""
     if not here.provider:
         return ()
     alike = [

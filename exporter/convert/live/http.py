@@ -112,7 +112,7 @@ class HttpSession:
 
         A redirect is an error, since a token must not be sent to another host.
         """
-        who = _printable_url(url)
+        endpoint = _printable_url(url)
         if login:
             self.redact(b64encode(":".join(login).encode()).decode())
         try:
@@ -127,52 +127,53 @@ class HttpSession:
                 stream=True,
             ) as response:
                 if response.status_code != requests.codes.ok:
-                    raise self._refusal(response, who)
-                body = self._body(response, who)
+                    raise self._refusal(response, endpoint)
+                body = self._body(response, endpoint)
         except requests.Timeout:
-            raise FetchError("timeout", f"{who} did not respond in time") from None
+            raise FetchError("timeout", f"{endpoint} did not respond in time") from None
         except requests.exceptions.SSLError as error:
             raise FetchError(
                 "tls",
-                f"{who}: its certificate is not trusted; if a proxy replaces certificates, set "
-                f"REQUESTS_CA_BUNDLE ({self._clean(error)})",
+                f"{endpoint}: its certificate is not trusted; if a proxy replaces certificates, "
+                f"set REQUESTS_CA_BUNDLE ({self._clean(error)})",
             ) from None
         except requests.exceptions.ProxyError as error:
-            raise FetchError("unreachable", f"{who}: proxy error: {self._clean(error)}") from None
+            reason = self._clean(error)
+            raise FetchError("unreachable", f"{endpoint}: proxy error: {reason}") from None
         # RequestException is an OSError, and so is the error for a missing CA bundle.
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(next(iter(error.args), None), ReadTimeoutError):
-                raise FetchError("timeout", f"{who} stopped responding") from None
+                raise FetchError("timeout", f"{endpoint} stopped responding") from None
             reason = self._clean(request_error_text(error))
-            raise FetchError("unreachable", f"{who} cannot be reached: {reason}") from None
+            raise FetchError("unreachable", f"{endpoint} cannot be reached: {reason}") from None
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise FetchError("bad_answer", f"the response of {who} is not JSON") from None
+            raise FetchError("bad_answer", f"the response of {endpoint} is not JSON") from None
 
-    def _body(self, response: requests.Response, who: str) -> bytes:
+    def _body(self, response: requests.Response, endpoint: str) -> bytes:
         body = bytearray()
         for piece in response.iter_content(1 << 16):
             body += piece
             if len(body) > MAX_RESPONSE_BYTES:
-                raise FetchError("bad_answer", f"the response of {who} is larger than 4 MiB")
+                raise FetchError("bad_answer", f"the response of {endpoint} is larger than 4 MiB")
         return bytes(body)
 
-    def _refusal(self, response: requests.Response, who: str) -> FetchError:
+    def _refusal(self, response: requests.Response, endpoint: str) -> FetchError:
         status = response.status_code
         outcome = OUTCOMES.get(status, "server_error" if status >= 500 else "refused")
-        detail = self._detail(response, who)
+        detail = self._detail(response, endpoint)
         reason = f": {detail}" if detail else ""
         remedy = f"; {REMEDIES[outcome]}" if outcome in REMEDIES else ""
         wait = _retry_after_seconds(response.headers.get("Retry-After", ""), self._now)
-        return FetchError(outcome, f"{who} answered {status}{reason}{remedy}", wait)
+        return FetchError(outcome, f"{endpoint} answered {status}{reason}{remedy}", wait)
 
-    def _detail(self, response: requests.Response, who: str) -> str:
+    def _detail(self, response: requests.Response, endpoint: str) -> str:
         if response.is_redirect:
             location = self._clean(_printable_url(response.headers.get("Location", "")))
             return f"it redirects to {location}"
         try:
-            document = json.loads(self._body(response, who))
+            document = json.loads(self._body(response, endpoint))
             reason = next(filter(None, map(document.get, ERROR_KEYS)), "")
             reason = reason.get("message", "") if isinstance(reason, dict) else reason
         except (ValueError, RecursionError, AttributeError, FetchError, requests.RequestException):

@@ -118,14 +118,14 @@ def clean_values(
 
 
 def require_values(
-    values: tuple[IntensityValue, ...], rejected: int, who: str
+    values: tuple[IntensityValue, ...], rejected: int, publisher: str
 ) -> tuple[IntensityValue, ...]:
     """Return the values. Raises FetchError if there are none."""
     if not values and rejected:
         raise bad_answer(
-            f"{who} sent only implausible values: negative, above {MAX_GRAMS_PER_KWH:g} g/kWh, "
-            "in the future or with an invalid duration"
+            f"{publisher} sent only implausible values: negative, above {MAX_GRAMS_PER_KWH:g} "
+            "g/kWh, in the future or with an invalid duration"
         )
     if not values:
-        raise FetchError("no_value", f"{who} has no value for this time")
+        raise FetchError("no_value", f"{publisher} has no value for this time")
     return values

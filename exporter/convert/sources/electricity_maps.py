@@ -75,26 +75,26 @@ class ElectricityMaps:
             "auth-token": http.redact(credentials.read_credential(self.token_file, TOKEN_VARIABLE))
         }
 
-        def ask(path: str, **more: str) -> Any:
+        def get(path: str, **more: str) -> Any:
             url = f"{self.url.rstrip('/')}/carbon-intensity/{path}"
             return http.get(url, {**self._query(), **more}, headers=headers)
 
         if now - since > 2 * SECONDS_PER_HOUR:
-            document = ask("history")
+            document = get("history")
             rows = list(get_rows(document, "history"))
         else:
-            document = ask("latest")
+            document = get("latest")
             rows = [document]
         self._check_zone(document)
         values, rejected = clean_values(map(self._raw, rows), _granularity_seconds(document), now)
         return FetchResult(
-            require_values(values, rejected, self.publisher), self._forecast(ask, now), rejected
+            require_values(values, rejected, self.publisher), self._forecast(get, now), rejected
         )
 
-    def _forecast(self, ask: Any, now: float) -> tuple[IntensityValue, ...]:
+    def _forecast(self, get: Any, now: float) -> tuple[IntensityValue, ...]:
         """Fetch the forecast; empty if the token does not include it or it is invalid."""
         try:
-            document = ask("forecast", horizonHours="24")
+            document = get("forecast", horizonHours="24")
             self._check_zone(document)
             raws = [self._raw(row) for row in get_rows(document, "forecast")]
             values, _ = clean_values(raws, _granularity_seconds(document))

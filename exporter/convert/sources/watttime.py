@@ -79,14 +79,14 @@ class WattTime:
             raise bad_answer("WattTime accepted the login but sent no token")
         headers = {"Authorization": f"Bearer {http.redact(token)}"}
 
-        def ask(path: str, **more: str) -> Any:
+        def get(path: str, **more: str) -> Any:
             query = {"region": self.region, "signal_type": SIGNALS[self.signal], **more}
             return http.get(f"{url}/v3/{path}", query, headers=headers)
 
-        forecast = self._forecast(ask)
+        forecast = self._forecast(get)
         start = format_time(min(since, now - MIN_HISTORY_SECONDS))
         try:
-            past, rejected = self._values(ask("historical", start=start, end=format_time(now)), now)
+            past, rejected = self._values(get("historical", start=start, end=format_time(now)), now)
         except FetchError:
             if not forecast:
                 raise
@@ -94,12 +94,12 @@ class WattTime:
         past = past or tuple(value for value in forecast if value.start <= now < value.end)
         return FetchResult(require_values(past, rejected, self.publisher), forecast, rejected)
 
-    def _forecast(self, ask: Any) -> tuple[IntensityValue, ...]:
+    def _forecast(self, get: Any) -> tuple[IntensityValue, ...]:
         """Fetch the forecast; empty if the plan does not include it."""
         if self.signal == "average":
             return ()
         try:
-            values, _ = self._values(ask("forecast", horizon_hours="24"))
+            values, _ = self._values(get("forecast", horizon_hours="24"))
         except FetchError:
             return ()
         return tuple(value._replace(estimated=True) for value in values)

@@ -39,11 +39,11 @@ def test_runs_are_listed_newest_first(archive):
     assert [record.run.name for record in archive.runs(10)] == ["clip", "gpt", "bert"]
 
 
-def test_no_more_runs_are_listed_than_asked_for(archive):
+def test_no_more_runs_are_listed_than_requested(archive):
     assert [record.run.name for record in archive.runs(1)] == ["clip"]
 
 
-def test_a_run_is_found_by_the_id_that_is_shown(archive):
+def test_a_run_is_found_by_its_shown_id(archive):
     assert [record.run.name for record in archive.runs(9, RunFilter("bert"))] == ["bert"]
 
 
@@ -81,7 +81,7 @@ def test_a_record_is_as_of_the_last_commit(archive):
     assert (record.at, record.node) == (WALL + 1, "node-1")
 
 
-def test_another_thread_may_ask(archive):
+def test_another_thread_may_read(archive):
     names = []
     thread = threading.Thread(target=lambda: names.extend(r.run.name for r in archive.runs(9)))
     thread.start()
@@ -103,7 +103,7 @@ def test_usage_of_one_run_is_what_its_record_has(archive, by_hour):
     assert sum(spell.amount.energy_uj for spell in spells) == record.energy_uj > 0
 
 
-def test_usage_outside_of_the_time_that_is_asked_for_is_left_out(archive):
+def test_usage_outside_of_the_requested_time_is_excluded(archive):
     found = archive.usage(0, WALL + 7_200)
     first, last = found[0].at, found[-1].at
     assert len(archive.usage(first, last + 60)) == len(found)

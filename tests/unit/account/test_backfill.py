@@ -134,7 +134,7 @@ def daemon(tmp_path):
     made.close()
 
 
-def test_a_line_of_no_run_gets_exactly_its_grams(daemon):
+def test_an_account_of_no_run_gets_exactly_its_carbon(daemon):
     for _ in range(3):
         daemon.post(UnattributedReason.IDLE, 1_000_001)
     daemon.save()
@@ -144,7 +144,7 @@ def test_a_line_of_no_run_gets_exactly_its_grams(daemon):
     assert daemon.ledger.unconverted(WALL) == ()
 
 
-def test_a_run_gets_its_grams_and_its_factors_say_so(daemon):
+def test_a_run_gets_its_carbon_and_its_factors_are_updated(daemon):
     daemon.begin()
     daemon.post(key(), 1_000)
     daemon.post(key(), 500, factor=FRANCE)
@@ -164,7 +164,7 @@ def test_counters_rise_by_what_came_late(daemon):
     assert (counted.energy_uj, counted.carbon_ng) == (1_000, grams(1_000))
 
 
-def test_what_came_late_is_not_written_up_again(daemon):
+def test_late_carbon_is_not_added_to_usage_again(daemon):
     daemon.post(UnattributedReason.IDLE, 1_000)
     daemon.save()
     daemon.books.backfill(daemon.backfill())
@@ -200,7 +200,7 @@ def test_minutes_without_gaps_are_left_alone(daemon):
     assert daemon.carbon(IDLE_LINE) == (3_000, 3_000)
 
 
-def test_a_second_fill_finds_nothing(daemon):
+def test_a_second_backfill_finds_nothing(daemon):
     daemon.post(UnattributedReason.IDLE, 1_000)
     daemon.save()
     factors = {MINUTE: GERMANY}
@@ -208,7 +208,7 @@ def test_a_second_fill_finds_nothing(daemon):
     assert daemon.ledger.backfill(factors) is None
 
 
-def test_what_comes_to_a_filled_minute_later_is_filled_later(daemon):
+def test_what_comes_to_a_backfilled_minute_later_is_backfilled_later(daemon):
     for energy_uj in (1_000, 500):
         daemon.post(UnattributedReason.IDLE, energy_uj)
         daemon.save()
@@ -232,7 +232,7 @@ def test_many_minutes_are_found_by_the_index(daemon):
     assert daemon.ledger.unconverted(WALL) == tuple(range(MINUTE, MINUTE + 500, 5))
 
 
-def test_a_run_that_has_left_gets_its_grams_among_the_departed(daemon):
+def test_a_run_that_has_left_gets_its_carbon_among_the_departed(daemon):
     daemon.begin()
     daemon.post(key(), 1_000)
     daemon.leave()
@@ -245,7 +245,7 @@ def test_a_run_that_has_left_gets_its_grams_among_the_departed(daemon):
     assert daemon.ledger.restore().restored.owners == {Owner("ada"): (1_000, grams(1_000))}
 
 
-def test_what_came_late_for_a_run_that_has_left_gets_its_grams(daemon):
+def test_what_came_late_for_a_run_that_has_left_gets_its_carbon(daemon):
     daemon.begin()
     daemon.leave()
     daemon.post(key(), 1_000)
@@ -255,7 +255,7 @@ def test_what_came_late_for_a_run_that_has_left_gets_its_grams(daemon):
 
 
 @pytest.mark.parametrize("is_shown", [False, True])
-def test_a_run_that_leaves_between_the_fill_and_its_news(daemon, is_shown):
+def test_a_run_that_leaves_between_the_backfill_and_its_result(daemon, is_shown):
     daemon.begin()
     daemon.post(key(), 1_000)
     daemon.save()
@@ -275,7 +275,9 @@ def test_a_run_that_leaves_between_the_fill_and_its_news(daemon, is_shown):
 
 @pytest.mark.parametrize("is_committed", [False, True])
 @pytest.mark.parametrize("is_in_past", [False, True])
-def test_a_run_that_comes_back_between_the_fill_and_its_news(daemon, is_in_past, is_committed):
+def test_a_run_that_comes_back_between_the_backfill_and_its_result(
+    daemon, is_in_past, is_committed
+):
     daemon.begin()
     daemon.post(key(), 1_000)
     daemon.leave()
@@ -303,7 +305,7 @@ def test_a_run_that_comes_back_between_the_fill_and_its_news(daemon, is_in_past,
     assert daemon.ledger.restore().restored.owners[Owner("ada")][1] == of_owner
 
 
-def test_a_run_that_waits_for_its_past_after_a_kill_has_its_grams(daemon):
+def test_a_run_that_awaits_its_stored_totals_after_a_kill_has_its_carbon(daemon):
     daemon.begin()
     daemon.post(key(), 1_000)
     daemon.leave()
@@ -318,7 +320,7 @@ def test_a_run_that_waits_for_its_past_after_a_kill_has_its_grams(daemon):
     assert daemon.books.owners() == ((Owner("ada"), 1_000, grams(1_000)),)
 
 
-def test_commits_between_the_fill_and_its_news_leave_the_owner_its_grams(daemon):
+def test_commits_between_the_backfill_and_its_result_leave_the_owner_its_carbon(daemon):
     daemon.begin()
     daemon.post(key(), 1_000)
     daemon.leave()
@@ -369,7 +371,7 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(daemon, reached, kills, ha
     assert daemon.ledger.restore().late_carbon == ()
 
 
-def test_a_fill_after_the_last_commit_of_an_orderly_stop_is_found(daemon):
+def test_a_backfill_after_the_last_commit_of_a_clean_shutdown_is_found(daemon):
     daemon.post(UnattributedReason.IDLE, 1_000)
     daemon.show()
     daemon.commit(clean=True)
@@ -400,7 +402,7 @@ def test_totals_that_were_written_without_it_have_it_again(daemon):
     assert daemon.carbon(IDLE_LINE) == (150, 150 + grams(1_000))
 
 
-def test_batches_that_piled_up_before_and_after_the_news_are_right_together(daemon):
+def test_batches_that_piled_up_before_and_after_the_result_are_right_together(daemon):
     daemon.post(UnattributedReason.IDLE, 1_000)
     daemon.save()
     backfill_id = daemon.backfill()
@@ -413,7 +415,7 @@ def test_batches_that_piled_up_before_and_after_the_news_are_right_together(daem
     assert daemon.carbon(IDLE_LINE) == (150 + grams(1_000),) * 2
 
 
-def test_a_fill_that_fails_changes_nothing(daemon):
+def test_a_backfill_that_fails_changes_nothing(daemon):
     daemon.post(UnattributedReason.IDLE, 1_000)
     daemon.save()
     before = daemon.ledger.restore()
@@ -443,7 +445,7 @@ def test_ids_are_not_given_twice(daemon):
     assert found == [1, 2, 3]
 
 
-def test_grams_of_a_factor_that_a_crash_made_forget_are_not_counted_twice(daemon):
+def test_carbon_of_a_factor_lost_in_a_crash_is_not_counted_twice(daemon):
     """What the journal had beyond the ledger is written up under the last factor: none."""
     daemon.post(UnattributedReason.IDLE, 1_000_000, factor=GERMANY)
     daemon.post(UnattributedReason.IDLE, 1_000)

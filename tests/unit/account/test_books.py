@@ -211,7 +211,7 @@ def test_usage_is_kept_by_minute_and_factor():
     }
 
 
-def test_energy_without_entries_is_written_up_in_the_present_minute():
+def test_energy_without_entries_is_booked_in_the_present_minute():
     made = books()
     made.post([posting(energy_uj=40)], SECOND)
     checkpoint(made)
@@ -251,7 +251,7 @@ def test_usage_of_all_batches_sums_to_the_totals():
     assert used == totals
 
 
-def test_a_run_stays_out_of_batches_until_its_past_is_known():
+def test_a_run_stays_out_of_batches_until_its_stored_totals_are_restored():
     made = books()
     made.update_run(run())
     made.post([posting(entry(key(), 100))], SECOND)
@@ -329,7 +329,7 @@ def test_of_many_runs_some_leave_at_each_tick():
     assert here == [MAX_DEPARTURES_PER_TICK + 1, 1, 0]
 
 
-def test_a_run_that_waits_to_be_committed_holds_no_other_up():
+def test_a_run_that_waits_to_be_committed_delays_no_other():
     made = used_by(*[f"run-{number:03}" for number in range(MAX_DEPARTURES_PER_TICK + 1)])
     batch(made, seq=5)
     for each in shown(made):
@@ -351,13 +351,13 @@ def test_a_run_that_comes_back_before_it_left_stays():
     assert [r.key for r in shown(made)] == [key()]
 
 
-def test_a_past_that_nobody_waits_for_changes_nothing():
+def test_unexpected_stored_totals_change_nothing():
     made = used_by("bert")
     made.restore_run(StoredRun(key(), run(), {CPU_LINE: Balance(Amount(5, 0, 0))}))
     assert balances(made.rows())[CPU_LINE] == Balance(ZERO_AMOUNT)
 
 
-def test_a_run_that_comes_back_goes_on_from_its_total_and_its_counter():
+def test_a_run_that_comes_back_continues_from_its_total_and_its_counter():
     made = used_by("bert")
     made.post([posting(entry(key(), 100))], SECOND)
     stored_run = StoredRun(key(), run(), departed(made).lines, (FactorUse(GERMANY, 100, 300),))
@@ -407,7 +407,7 @@ def test_coming_and_going_changes_no_sum_over_a_device(steps):
         assert all(min(r.balance.counted) >= 0 for r in made.rows())
 
 
-def test_an_image_shares_its_layout_while_nothing_rare_changes():
+def test_a_checkpoint_shares_its_layout_while_nothing_rare_changes():
     made = books()
     first = checkpoint(made)
     made.post([posting(entry(UnattributedReason.IDLE, 5, split=SplitMethod.REST))], SECOND)
@@ -417,7 +417,7 @@ def test_an_image_shares_its_layout_while_nothing_rare_changes():
     assert checkpoint(made, seq=3).layout is not first.layout
 
 
-def test_an_image_says_what_the_rows_say():
+def test_a_checkpoint_equals_the_rows():
     made = used_by("bert")
     backfill(made)
     assert checkpoint(made).balances() == balances(made.rows())

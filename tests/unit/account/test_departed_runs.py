@@ -15,20 +15,20 @@ def test_runs_of_one_user_and_label_are_one_sum():
     assert owners.totals == ((Owner("ada", "", (("team", "nlp"),)), 7, 70),)
 
 
-def test_a_label_that_is_not_let_out_makes_no_owner():
+def test_a_label_that_is_not_exported_makes_no_owner():
     owners = OwnerTotals({}, ())
     owners.add(ADA, 5, 50)
     owners.add(ADA._replace(labels=()), 2, 20)
     assert owners.totals == ((Owner("ada"), 7, 70),)
 
 
-def test_sums_go_on_from_what_was_restored():
+def test_sums_continue_from_what_was_restored():
     owners = OwnerTotals({Owner("ada"): (10, 100)}, ())
     owners.add(ADA, 5, 50)
     assert owners.totals == ((Owner("ada"), 15, 150),)
 
 
-def test_only_what_changed_is_handed_over_and_once():
+def test_only_what_changed_is_returned_once():
     owners = OwnerTotals({Owner("ada"): (10, 100), Owner("bob"): (1, 1)}, ())
     assert owners.pop_changes() == {}
     owners.add(ADA, 5, 50)
@@ -36,7 +36,7 @@ def test_only_what_changed_is_handed_over_and_once():
     assert owners.pop_changes() == {}
 
 
-def test_owners_beyond_the_cap_are_one_and_those_before_it_go_on():
+def test_owners_beyond_the_cap_are_one_and_those_before_it_continue():
     owners = OwnerTotals({Owner(f"user{n}"): (1, 1) for n in range(MAX_OWNERS)}, ())
     owners.add(ADA, 5, 50)
     owners.add(ADA._replace(user="user0"), 2, 20)

@@ -50,7 +50,7 @@ def said_by_other(directory, uid=OTHER.pw_uid):
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "journal"])
-def test_the_file_that_belongs_to_root_is_named_with_the_command_that_helps(tmp_path, name):
+def test_the_file_that_belongs_to_root_is_named_with_the_command_to_run(tmp_path, name):
     directory = _made(tmp_path)
     if not (directory / name).exists():
         (directory / name).touch()
@@ -76,7 +76,7 @@ def test_a_directory_that_belongs_to_root_is_named(tmp_path):
     assert f"{directory} belongs to root, " in said_by_other(directory)
 
 
-def test_a_directory_that_cannot_be_created_is_told_apart(tmp_path):
+def test_a_directory_that_cannot_be_created_has_an_error_of_its_own(tmp_path):
     _made(tmp_path)
     missing = tmp_path / "a" / "b"
     said = said_by_other(missing)

@@ -137,7 +137,7 @@ def any_image(draw):
     )
 
 
-def test_an_older_journal_has_no_fill():
+def test_an_older_journal_has_no_backfill_id():
     made = journal_format.KeyBlock.of(images(1)[0], ORIGIN)
     layout, *rest = json.loads(journal_format.KeyBlockEncoder().encode(made))
     assert (layout.pop(), layout.pop()) == ([], 0)
@@ -152,7 +152,7 @@ def test_an_older_journal_has_no_marks_on_the_way():
 
 @settings(max_examples=40, deadline=None)
 @given(any_image())
-def test_any_image_comes_back_equal(tmp_path_factory, written):
+def test_any_checkpoint_comes_back_equal(tmp_path_factory, written):
     path = str(tmp_path_factory.mktemp("journal") / "journal")
     journal = Journal(path)
     journal.origin = ORIGIN
@@ -161,17 +161,17 @@ def test_any_image_comes_back_equal(tmp_path_factory, written):
     assert reread(path) == written
 
 
-def test_the_newest_image_is_read(journal, path):
+def test_the_newest_checkpoint_is_read(journal, path):
     for each in images(8):
         journal.write(each)
         assert reread(path) == each
 
 
-def test_no_file_is_no_image(path):
+def test_no_file_is_no_checkpoint(path):
     assert reread(path) is None
 
 
-def test_an_empty_file_is_no_image(path):
+def test_an_empty_file_is_no_checkpoint(path):
     Path(path).touch()
     assert reread(path) is None
 
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
         reread(str(tmp_path))
 
 
-def test_another_process_goes_on_in_the_same_file(journal, path):
+def test_another_process_continues_in_the_same_file(journal, path):
     first, second, third, fourth = images(4)
     journal.write(first)
     journal.write(second)
@@ -195,7 +195,7 @@ def test_another_process_goes_on_in_the_same_file(journal, path):
         assert reread(path) == following
 
 
-def test_a_successor_destroys_the_older_image_first(journal, path):
+def test_a_successor_destroys_the_older_checkpoint_first(journal, path):
     *_, last, new = images(6)
     for each in images(6)[:5]:
         journal.write(each)
@@ -211,7 +211,7 @@ def test_a_successor_destroys_the_older_image_first(journal, path):
     assert reread(path) == last
 
 
-def test_an_image_of_a_new_ledger_is_newer_though_its_seq_is_lower(journal, path):
+def test_a_checkpoint_of_a_new_ledger_is_newer_though_its_seq_is_lower(journal, path):
     journal.write(images(1)[0]._replace(seq=1_000))
     journal.close()
     successor = Journal(path)
@@ -225,7 +225,7 @@ def test_an_image_of_a_new_ledger_is_newer_though_its_seq_is_lower(journal, path
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data(), count=st.integers(1, 7))
-def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, count):
+def test_any_damage_yields_an_earlier_checkpoint_or_none(tmp_path_factory, data, count):
     path = str(tmp_path_factory.mktemp("journal") / "journal")
     journal = Journal(path)
     journal.origin = ORIGIN
@@ -244,7 +244,7 @@ def test_any_damage_yields_an_earlier_image_or_none(tmp_path_factory, data, coun
 
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(0, SLOTS_PER_FILE * INITIAL_SLOT_BYTES))
-def test_a_truncated_file_yields_an_earlier_image_or_none(tmp_path_factory, size):
+def test_a_truncated_file_yields_an_earlier_checkpoint_or_none(tmp_path_factory, size):
     path = str(tmp_path_factory.mktemp("journal") / "journal")
     journal = Journal(path)
     journal.origin = ORIGIN
@@ -257,7 +257,9 @@ def test_a_truncated_file_yields_an_earlier_image_or_none(tmp_path_factory, size
 
 
 @pytest.mark.parametrize("stop_after", range(60))
-def test_a_write_torn_at_any_byte_leaves_the_image_before(journal, path, monkeypatch, stop_after):
+def test_a_write_torn_at_any_byte_leaves_the_previous_checkpoint(
+    journal, path, monkeypatch, stop_after
+):
     """Key block and slot of the third image are torn in turn."""
     *before, last = images(4)
     for each in before:
@@ -301,7 +303,7 @@ def test_the_key_block_is_written_only_when_it_changes(journal, monkeypatch):
         {"factor": None},
     ],
 )
-def test_a_change_of_what_the_numbers_mean_is_written(journal, path, change):
+def test_a_change_of_the_keys_is_written(journal, path, change):
     made = books()
     journal.write(checkpoint(made, seq=1))
     changed = checkpoint(made, seq=2, **change)
@@ -345,7 +347,7 @@ def outgrown(journal):
     return first, checkpoint(made, seq=2)._replace(origin=ORIGIN)
 
 
-def test_an_image_that_outgrows_the_file_gets_a_larger_one(journal, path):
+def test_a_checkpoint_that_outgrows_the_file_gets_a_larger_one(journal, path):
     _, second = outgrown(journal)
     journal.write(second)
     third = second._replace(seq=3)
@@ -355,7 +357,7 @@ def test_an_image_that_outgrows_the_file_gets_a_larger_one(journal, path):
     assert os.listdir(os.path.dirname(path)) == ["journal"]
 
 
-def test_a_successor_goes_on_in_a_larger_file(journal, path):
+def test_a_successor_continues_in_a_larger_file(journal, path):
     _, second = outgrown(journal)
     journal.write(second)
     journal.close()
@@ -368,7 +370,7 @@ def test_a_successor_goes_on_in_a_larger_file(journal, path):
     assert os.stat(path).st_ino == inode
 
 
-def test_a_crash_while_the_file_grows_leaves_the_image_before(journal, path, monkeypatch):
+def test_a_crash_while_the_file_grows_leaves_the_previous_checkpoint(journal, path, monkeypatch):
     first, second = outgrown(journal)
 
     def crash(*_):
@@ -385,7 +387,7 @@ def test_a_crash_while_the_file_grows_leaves_the_image_before(journal, path, mon
         assert reread(path) == first
 
 
-def test_a_disk_without_room_to_grow_leaves_no_old_image(journal, path, monkeypatch):
+def test_a_disk_without_room_to_grow_leaves_no_old_checkpoint(journal, path, monkeypatch):
     first, second = outgrown(journal)
 
     def full(*_):
@@ -400,7 +402,7 @@ def test_a_disk_without_room_to_grow_leaves_no_old_image(journal, path, monkeypa
     assert reread(path) == first
 
 
-def test_a_file_in_which_nothing_is_whole_is_not_gone_on_in(path):
+def test_a_file_without_a_complete_checkpoint_is_not_continued(path):
     """What is old in it must not be found again later."""
     Path(path).write_bytes(b"\xff" * SLOTS_PER_FILE * INITIAL_SLOT_BYTES)
     with closing(Journal(path)) as successor:
@@ -426,7 +428,7 @@ def test_pieces_that_stay_are_encoded_once(journal, monkeypatch):
     assert pieces == [*(line for line in pieces[:-1] if line.target == key("new")), run("new")]
 
 
-def test_a_full_disk_is_an_error_and_leaves_no_old_image(journal, path, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_no_old_checkpoint(journal, path, monkeypatch):
     first, second, third = images(3)
     journal.write(first)
 
@@ -448,14 +450,14 @@ def test_a_directory_that_cannot_be_written_is_an_error(tmp_path):
         journal.write(images(1)[0])
 
 
-def test_a_key_block_of_another_version_is_no_image(journal, path, monkeypatch):
+def test_a_key_block_of_another_version_is_no_checkpoint(journal, path, monkeypatch):
     monkeypatch.setattr(journal._encoder, "encode", lambda _: b'["of another version"]')
     journal.write(images(1)[0])
     assert reread(path) is None
 
 
 @pytest.mark.parametrize("junk", [None, b"junk"])
-def test_a_journal_removed_or_replaced_while_in_use_is_begun_anew(journal, path, caplog, junk):
+def test_a_journal_removed_or_replaced_while_in_use_is_replaced(journal, path, caplog, junk):
     first, second = images(2)
     journal.write(first)
     Path(path).unlink()

@@ -71,7 +71,7 @@ def used(names=("bert",), *, seed=0):
     return made
 
 
-def test_a_new_ledger_knows_nothing(ledger):
+def test_a_new_ledger_is_empty(ledger):
     known = ledger.restore()
     assert (known.restored.lines, known.restored.runs, known.clean) == ({}, (), False)
 
@@ -93,7 +93,7 @@ def test_bases_come_back(ledger):
     assert ledger.restore().restored.lines == lines
 
 
-def test_runs_come_back_with_all_that_is_known_of_them(ledger):
+def test_runs_come_back_with_all_their_fields(ledger):
     info = run(
         ended=WALL + 5,
         end_reason="exited",
@@ -122,7 +122,7 @@ def test_a_reopened_run_is_the_same_row_and_keeps_its_first_start(ledger):
     assert ledger.restore().restored.runs == (run(started=WALL, ended=None),)
 
 
-def test_positions_come_back_as_read_before_this_process(ledger):
+def test_counter_states_come_back_as_read_before_this_process(ledger):
     full = position(provisional_uj=1, provisional_at_ns=2, debt_uj=3, suspect_uj=4, suspect_at_ns=5)
     full = full._replace(awake_ns=6)
     other = position(GPU)
@@ -185,7 +185,7 @@ def test_usage_sums_to_the_totals_after_any_commits(tmp_path_factory, seeds):
     assert sorted(by_usage) == sorted(by_total)
 
 
-def test_a_departed_run_is_not_restored_and_its_past_is_found(ledger):
+def test_a_departed_run_is_not_restored_and_can_be_looked_up(ledger):
     made = used()
     made.update_run(run(ended=WALL))
     made.remove_run(key())
@@ -234,7 +234,7 @@ def test_a_run_with_an_id_that_is_no_text_is_committed_and_found(ledger):
     assert ledger.stored_run(ODD).lines == lines
 
 
-def test_numbers_that_are_none_stop_no_commit(ledger):
+def test_nan_does_not_prevent_a_commit(ledger):
     nan = float("nan")
     odd = GERMANY._replace(grams_per_kwh=nan)
     made = used()
@@ -256,11 +256,11 @@ def test_a_departed_run_that_is_back_is_restored(ledger):
     assert [found.key for found in ledger.restore().restored.runs] == [key()]
 
 
-def test_an_unknown_run_has_no_past(ledger):
+def test_an_unknown_run_has_no_stored_totals(ledger):
     assert ledger.stored_run(key()) == StoredRun(key())
 
 
-def test_the_pasts_of_any_runs_can_be_asked_for_at_start(ledger):
+def test_stored_totals_of_any_runs_can_be_requested_at_start(ledger):
     ledger.commit(batch(used(("bert", "gpt")))._replace(departed=(key(),)))
     known = ledger.restore([key("bert"), key("gpt"), key("new")])
     assert [(stored_run.key, stored_run.info) for stored_run in known.stored_runs] == [
@@ -270,20 +270,20 @@ def test_the_pasts_of_any_runs_can_be_asked_for_at_start(ledger):
     ]
 
 
-def test_the_mark_of_an_orderly_stop_is_believed_once(directory, ledger):
+def test_the_flag_of_a_clean_shutdown_is_valid_once(directory, ledger):
     ledger.commit(batch(used(), clean=True))
     assert ledger.restore().clean
     ledger.start()
     assert not ledger.restore().clean
 
 
-def test_a_run_that_was_never_noted_is_kept_all_the_same(ledger):
+def test_a_run_without_a_row_is_stored(ledger):
     balance = Balance(Amount(5, 0, 0))
     ledger.commit(batch(books())._replace(lines={CPU_LINE: balance}))
     assert ledger.stored_run(key()).lines == {CPU_LINE: balance}
 
 
-def test_a_device_that_was_never_described_is_kept_all_the_same(ledger):
+def test_a_device_without_a_description_is_stored(ledger):
     ledger.commit(batch(used(), infos=()))
     ledger.commit(batch(used()))
     rows = query(ledger, "SELECT name, model FROM device ORDER BY name")
@@ -302,7 +302,7 @@ def test_a_commit_that_fails_changes_nothing(ledger):
     assert ledger.restore() == before
 
 
-def test_a_full_disk_is_said_and_survived(ledger):
+def test_a_full_disk_is_reported_and_survived(ledger):
     made = used()
     ledger.commit(batch(made, seq=1))
     (pages,) = query(ledger, "PRAGMA page_count")[0]
@@ -329,20 +329,20 @@ def test_the_lock_ends_with_the_ledger(directory):
     opened(directory).close()
 
 
-def test_a_directory_that_cannot_be_made_is_said_with_the_remedy(tmp_path):
+def test_a_directory_that_cannot_be_made_is_reported_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match=r"account\.state_directory \(--path\.state\) elsewhere"):
         opened(tmp_path / "file" / "state")
 
 
-def test_a_user_without_a_home_is_told_to_name_a_directory():
+def test_a_user_without_a_home_gets_an_error_with_the_flag():
     with pytest.raises(
         LedgerError, match=r"no home directory.* set a directory with --path\.state"
     ):
         lock("")
 
 
-def test_a_disk_that_cannot_lock_is_said(directory, monkeypatch):
+def test_a_disk_that_cannot_lock_is_reported(directory, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
@@ -355,7 +355,7 @@ def test_the_state_directory_is_the_users_own(directory, ledger):
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_file_of_a_newer_exporter_is_left_as_it_is(directory):
+def test_a_file_of_a_newer_exporter_is_not_changed(directory):
     with closing(opened(directory)) as ledger:
         query(ledger, "PRAGMA user_version = 99")
     before = Path(path_in(directory)).read_bytes()
@@ -364,7 +364,7 @@ def test_a_file_of_a_newer_exporter_is_left_as_it_is(directory):
     assert Path(path_in(directory)).read_bytes() == before
 
 
-def test_a_file_with_other_tables_is_left_as_it_is_and_said_with_the_remedy(directory):
+def test_a_file_with_other_tables_is_not_changed_and_reported_with_the_remedy(directory):
     with closing(opened(directory)) as ledger:
         query(ledger, "ALTER TABLE party RENAME COLUMN nodes TO machines")
     with (
@@ -383,7 +383,7 @@ def test_a_refused_file_is_not_kept_locked(directory):
             opened(directory)
 
 
-def test_a_file_that_is_no_database_is_set_aside(directory):
+def test_a_file_that_is_no_database_is_renamed(directory):
     directory.mkdir()
     Path(path_in(directory)).write_bytes(b"not a database " * 100)
     made = opened(directory)
@@ -402,7 +402,7 @@ def test_a_second_damaged_file_does_not_replace_the_first(directory):
     assert [aside.read_bytes()[:5] for aside in asides] == [b"first", b"secon"]
 
 
-def test_damage_met_while_restoring_is_set_aside_too(directory):
+def test_damage_met_while_restoring_renames_the_file_too(directory):
     with closing(opened(directory)) as made:
         made.commit(batch(used([f"run-{n}" for n in range(100)])))
     path = Path(path_in(directory))
@@ -437,7 +437,7 @@ def usage_sums(ledger, table):
     return query(ledger, f"SELECT {columns} FROM {table} GROUP BY 1, 2 ORDER BY 1, 2")
 
 
-def test_pruning_folds_minutes_into_hours_and_keeps_the_sums(ledger):
+def test_pruning_aggregates_minutes_to_hours_and_keeps_the_sums(ledger):
     made = used()
     for seq in range(3):
         ledger.commit(batch(made, seq=seq))
@@ -450,7 +450,7 @@ def test_pruning_folds_minutes_into_hours_and_keeps_the_sums(ledger):
     assert usage_sums(ledger, "usage_hour") == before
 
 
-def test_pruning_leaves_young_minutes_and_forgets_old_hours(ledger):
+def test_pruning_leaves_young_minutes_and_deletes_old_hours(ledger):
     made = books()
     made.post([posting(entry(UnattributedReason.IDLE, 1, minute=MINUTE - 24 * 60 * 500))], SECOND)
     made.post([posting(entry(UnattributedReason.IDLE, 2, minute=MINUTE - 24 * 60 * 40))], SECOND)
@@ -496,7 +496,7 @@ def test_amounts_of_all_parties_are_kept_apart(ledger):
     assert ZERO_AMOUNT in {b.total for b in lines.values()}
 
 
-def test_a_ledger_that_was_removed_while_in_use_is_said_and_not_written_to(tmp_path):
+def test_a_ledger_that_was_removed_while_in_use_is_reported_and_not_written(tmp_path):
     ledger = opened(tmp_path)
     (tmp_path / LEDGER_FILE).unlink()
     with pytest.raises(LedgerError, match="removed or replaced"):
@@ -510,7 +510,7 @@ def test_every_method_split_and_reason_has_its_number():
     assert set(UnattributedReason) <= set(FIXED_PARTY_IDS)
 
 
-def test_what_a_run_says_of_itself_comes_back(directory):
+def test_units_and_results_of_a_run_come_back(directory):
     spoken = run()._replace(
         nodes=4,
         units=(UnitCount("requests", 1.0, 1.0), UnitCount("tokens", 9.5)),

@@ -169,7 +169,7 @@ def test_nothing_to_do_commits_nothing(writer, ledger):
     assert ledger.commits == []
 
 
-def test_the_minutes_without_grams_are_those_after_the_last_commit(writer, ledger):
+def test_the_minutes_without_carbon_are_those_after_the_last_commit(writer, ledger):
     ledger.minutes = (MINUTE,)
     work(writer)
     assert writer.unconverted == ()
@@ -178,7 +178,7 @@ def test_the_minutes_without_grams_are_those_after_the_last_commit(writer, ledge
     assert writer.unconverted == (MINUTE,)
 
 
-def test_a_fill_comes_after_the_batches_and_before_the_pasts(writer, ledger):
+def test_a_backfill_comes_after_the_batches_and_before_the_lookups(writer, ledger):
     told = []
     ledger.minutes = (MINUTE, MINUTE + 1)
     writer.look_up(key(), told.append)
@@ -190,14 +190,14 @@ def test_a_fill_comes_after_the_batches_and_before_the_pasts(writer, ledger):
     assert writer.unconverted == (MINUTE + 1,)
 
 
-def test_a_fill_of_nothing_is_not_told(writer):
+def test_an_empty_backfill_is_not_answered(writer):
     told = []
     writer.backfill({}, told.append)
     work(writer)
     assert told == []
 
 
-def test_nothing_is_filled_while_a_batch_cannot_be_committed(writer, ledger, monkeypatch):
+def test_nothing_is_backfilled_while_a_batch_cannot_be_committed(writer, ledger, monkeypatch):
     def full(_):
         raise LedgerError("disk full")
 
@@ -212,7 +212,7 @@ def test_nothing_is_filled_while_a_batch_cannot_be_committed(writer, ledger, mon
     assert (len(ledger.backfill_id), len(told)) == (1, 1)
 
 
-def test_a_fill_that_fails_is_said_and_told_to_nobody(writer, ledger):
+def test_a_failed_backfill_is_reported_and_not_answered(writer, ledger):
     told = []
     ledger.error = "disk full"
     writer.backfill({MINUTE: GERMANY}, told.append)
@@ -220,7 +220,7 @@ def test_a_fill_that_fails_is_said_and_told_to_nobody(writer, ledger):
     assert (writer.why, told) == ("disk full", [])
 
 
-def test_the_last_fill_that_was_asked_for_is_done(writer, ledger):
+def test_only_the_last_requested_backfill_is_done(writer, ledger):
     told = []
     for minute in (MINUTE, MINUTE + 1):
         writer.backfill({minute: GERMANY}, told.append)
@@ -228,7 +228,7 @@ def test_the_last_fill_that_was_asked_for_is_done(writer, ledger):
     assert ledger.backfill_id == [(0, {MINUTE + 1: GERMANY})]
 
 
-def test_a_failure_is_counted_said_and_logged_once(writer, ledger, caplog):
+def test_a_failure_is_counted_reported_and_logged_once(writer, ledger, caplog):
     ledger.error = "disk full; free space"
     writer.submit(empty(1))
     with caplog.at_level(logging.INFO):
@@ -252,14 +252,14 @@ def test_what_could_not_be_written_is_written_later(writer, ledger):
     assert (writer.why, writer.committed_seq) == ("", 2)
 
 
-def test_a_look_up_is_answered(writer):
+def test_a_lookup_is_answered(writer):
     answers = []
     writer.look_up(key(), answers.append)
     work(writer)
     assert answers == [StoredRun(key())]
 
 
-def test_a_look_up_that_failed_is_answered_later(writer, ledger):
+def test_a_lookup_that_failed_is_answered_later(writer, ledger):
     answers = []
     ledger.error = "gone"
     writer.look_up(key(), answers.append)
@@ -269,7 +269,7 @@ def test_a_look_up_that_failed_is_answered_later(writer, ledger):
     assert answers == [StoredRun(key())]
 
 
-def test_a_question_that_fails_keeps_nothing_else_from_being_done(writer, ledger, monkeypatch):
+def test_a_failed_lookup_does_not_prevent_other_work(writer, ledger, monkeypatch):
     def stored_run(asked):
         if asked == key("unreadable"):
             raise LedgerError("row 7 cannot be read")
@@ -285,7 +285,7 @@ def test_a_question_that_fails_keeps_nothing_else_from_being_done(writer, ledger
     assert (writer.errors, writer.why) == (1, "row 7 cannot be read")
 
 
-def test_what_is_asked_is_answered_though_nothing_can_be_committed(writer, ledger, monkeypatch):
+def test_lookups_are_answered_though_commits_fail(writer, ledger, monkeypatch):
     def commit(_):
         raise LedgerError("disk full")
 
@@ -298,7 +298,7 @@ def test_what_is_asked_is_answered_though_nothing_can_be_committed(writer, ledge
     assert writer.why == "disk full"
 
 
-def test_a_defect_is_counted_said_and_logged_once(writer, ledger, monkeypatch, caplog):
+def test_a_defect_is_counted_reported_and_logged_once(writer, ledger, monkeypatch, caplog):
     def commit(_):
         raise TypeError("no such thing")
 
@@ -312,7 +312,7 @@ def test_a_defect_is_counted_said_and_logged_once(writer, ledger, monkeypatch, c
     assert record.exc_info[0] is TypeError
 
 
-def test_a_disk_that_does_not_answer_is_said(writer, ledger):
+def test_an_unresponsive_disk_is_reported(writer, ledger):
     writer._worker.stalled_seconds = 41.2
     assert "/state/ledger.sqlite has not responded for 41 s" in writer.why
     writer._worker.stalled_seconds = 0.0
@@ -327,19 +327,19 @@ def test_old_usage_is_pruned_each_hour(writer, ledger, clock):
     assert ledger.pruned == [(clock.wall(), 35, 400)]
 
 
-def test_the_file_is_checked_once_after_an_unclean_stop(ledger, clock):
+def test_the_file_is_checked_once_after_an_unclean_shutdown(ledger, clock):
     writer = writer_of(ledger, clock, check=True)
     work(writer)
     work(writer)
     assert ledger.checks == 1
 
 
-def test_the_file_is_not_checked_after_an_orderly_stop(writer, ledger):
+def test_the_file_is_not_checked_after_a_clean_shutdown(writer, ledger):
     work(writer)
     assert ledger.checks == 0
 
 
-def test_damage_stays_said(ledger, clock):
+def test_damage_stays_reported(ledger, clock):
     ledger.damage = "page 3 is lost"
     writer = writer_of(ledger, clock, check=True)
     for seq in (1, 2):
@@ -356,7 +356,7 @@ def test_stopping_commits_what_is_left(writer, ledger):
     assert [handed.clean for handed in ledger.commits] == [True]
 
 
-def test_stopping_says_that_something_was_not_written(writer, ledger):
+def test_stopping_reports_that_a_batch_was_not_written(writer, ledger):
     ledger.error = "disk full"
     writer.submit(empty(9))
     assert writer.stop(1.0)
@@ -409,13 +409,13 @@ def test_merging_adds_usage_by_key(old, new):
 
 @settings(max_examples=30, deadline=None)
 @given(usages)
-def test_folding_into_hours_keeps_the_sums(usage):
+def test_aggregating_to_hours_keeps_the_sums(usage):
     folded = fold_to_hours(usage)
     assert total(folded) == total(usage)
     assert {k.minute % 60 for k in folded} <= {0}
 
 
-def test_usage_that_piles_up_is_folded():
+def test_usage_that_accumulates_is_aggregated():
     many = {
         UsageKey(
             minute, CPU, UnattributedReason.IDLE, None, Method.COUNTER, SplitMethod.REST
@@ -485,7 +485,7 @@ def test_merged_batches_leave_the_ledger_as_if_written_one_by_one(tmp_path_facto
     assert known_one._replace(ledger_id="") == known_many._replace(ledger_id="")
 
 
-def test_history_is_taken_in_once_and_answered(writer, ledger):
+def test_an_import_is_done_once_and_answered(writer, ledger):
     ledger.import_runs = lambda records: ImportResult(len(records), 0, 0)
     told = []
     writer.import_runs(ImportRuns(()), told.append)
@@ -494,7 +494,7 @@ def test_history_is_taken_in_once_and_answered(writer, ledger):
     assert told == [ImportResult(0, 0, 0)]
 
 
-def test_history_that_cannot_be_written_is_refused(writer, ledger):
+def test_an_import_that_cannot_be_written_is_refused(writer, ledger):
     def fail(_):
         raise LedgerError("the disk is full")
 

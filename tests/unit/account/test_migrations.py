@@ -142,7 +142,7 @@ def test_a_ledger_of_the_newest_schema_is_not_copied(tmp_path):
     assert [path for path in tmp_path.iterdir() if "schema-" in path.name] == []
 
 
-def test_an_older_exporter_names_the_copy_that_it_can_be_returned_to(strict, version, monkeypatch):
+def test_an_older_exporter_names_the_copy_to_restore(strict, version, monkeypatch):
     with closing(opened(strict)):
         pass
     scripts = database._scripts()
@@ -151,7 +151,7 @@ def test_an_older_exporter_names_the_copy_that_it_can_be_returned_to(strict, ver
         opened(strict)
 
 
-def test_a_strict_ledger_goes_on_being_written(strict):
+def test_a_strict_ledger_continues_to_be_written(strict):
     with closing(opened(strict)) as found:
         restored = found.restore().restored
         made = books(restored)
@@ -179,14 +179,14 @@ def test_a_strict_ledger_that_was_killed_over_a_commit_has_its_commit(strict, tm
         assert found.restore().restored.seq == 77
 
 
-def test_a_kill_between_two_steps_of_the_migration_is_made_good(strict, ledger, monkeypatch):
+def test_a_kill_between_two_steps_of_the_migration_is_repaired(strict, ledger, monkeypatch):
     monkeypatch.setattr("exporter.account.database.LAST_STRICT_VERSION", 99)
     for _ in range(2):  # the second finds tables that are declared anew, of a version that was not
         with closing(opened(strict)) as found:
             assert schema_of(found) == schema_of(ledger)
 
 
-def test_a_strict_ledger_with_a_table_of_somebody_else_is_left_as_it_is(strict):
+def test_a_strict_ledger_with_a_table_of_somebody_else_is_not_changed(strict):
     with closing(sqlite3.connect(path_in(strict), isolation_level=None)) as other:
         other.execute("PRAGMA writable_schema = ON")
         other.execute(
@@ -230,7 +230,7 @@ def test_a_result_that_is_a_text_of_digits_stays_a_text(strict):
         assert found.stored_run(key("clip")).info.logged == (("note", "012"), ("score", 0.5))
 
 
-def test_a_declaration_that_is_damaged_is_no_matter_of_the_version(tmp_path):
+def test_a_declaration_that_is_damaged_is_damage_and_no_version(tmp_path):
     directory = tmp_path / "state"
     opened(directory).close()
     path = Path(path_in(directory))
@@ -240,7 +240,7 @@ def test_a_declaration_that_is_damaged_is_no_matter_of_the_version(tmp_path):
         assert "renamed to" in found.notes[0]
 
 
-def test_minutes_without_grams_are_found_in_a_strict_ledger(strict):
+def test_minutes_without_carbon_are_found_in_a_strict_ledger(strict):
     with closing(opened(strict)) as found:
         assert found.unconverted(WALL)[-1] == MINUTE + 2
 
@@ -263,7 +263,7 @@ def test_a_statement_that_sqlite_does_not_know_is_no_fault_of_the_file():
     assert "move" not in str(caught.value)
 
 
-def test_a_ledger_without_room_to_be_migrated_asks_for_space_and_claims_nothing_else():
+def test_a_ledger_without_room_to_be_migrated_needs_space():
     """The exporter does not start then, so no totals are kept in memory."""
     with (
         pytest.raises(LedgerError, match="free space on its disk; a running exporter"),

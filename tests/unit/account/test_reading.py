@@ -96,7 +96,7 @@ def test_records_are_those_of_the_daemon_with_the_models_of_the_devices(tmp_path
         assert records[0].models[GPU] == "model"
 
 
-def test_reading_leaves_the_ledger_as_it_is(tmp_path):
+def test_reading_does_not_change_the_ledger(tmp_path):
     written(tmp_path, run())
     before = Path(path_in(tmp_path)).read_bytes()
     with reader(tmp_path) as found:
@@ -192,7 +192,7 @@ def test_a_ledger_of_an_older_schema_is_read_as_after_its_migration(strict, tmp_
     assert Path(path_in(strict)).read_bytes() == before
 
 
-def test_a_ledger_of_a_newer_exporter_is_an_error_that_says_so(tmp_path):
+def test_a_ledger_of_a_newer_exporter_is_an_error(tmp_path):
     written(tmp_path, run())
     with closing(sqlite3.connect(path_in(tmp_path))) as newer:
         newer.execute("PRAGMA user_version = 99")
@@ -214,7 +214,7 @@ def test_an_empty_file_has_no_runs(tmp_path):
 
 
 class TestWhatTheLedgerLacks:
-    def test_is_nothing_after_an_orderly_stop(self, tmp_path):
+    def test_is_nothing_after_a_clean_shutdown(self, tmp_path):
         with reader(written(tmp_path, run())) as found:
             assert found.committed_until is None
 

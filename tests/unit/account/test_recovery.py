@@ -117,13 +117,13 @@ def usage_and_totals(ledger):
     )
 
 
-def test_the_first_start_has_nothing_to_say(start):
+def test_the_first_start_has_no_notes(start):
     daemon = start()
     assert daemon.restored.lines == {}
     assert daemon.restored.notes == ()
 
 
-def test_after_a_kill_everything_shown_goes_on(start):
+def test_after_a_kill_everything_shown_continues(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -133,7 +133,7 @@ def test_after_a_kill_everything_shown_goes_on(start):
     assert not begin_at_zero(again.restored)
 
 
-def test_after_a_kill_a_note_says_so(start):
+def test_after_a_kill_there_is_a_note(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -142,7 +142,7 @@ def test_after_a_kill_a_note_says_so(start):
     assert "no data is lost" in start().restored.notes[0]
 
 
-def test_after_a_kill_the_ledger_is_told_what_it_missed(start):
+def test_after_a_kill_the_ledger_gets_what_it_missed(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -178,7 +178,7 @@ def test_factor_uses_include_what_the_ledger_missed(start):
     assert start().restored.factor_uses[key()] == (FactorUse(GERMANY, 111, 333),)
 
 
-def test_positions_and_clocks_are_those_of_the_journal(start):
+def test_counter_states_and_cpu_times_are_those_of_the_journal(start):
     daemon = start()
     daemon.show()
     daemon.commit()
@@ -189,7 +189,7 @@ def test_positions_and_clocks_are_those_of_the_journal(start):
     assert (restored.run_cpu, restored.machine_cpu) == (cpu, machine)
 
 
-def test_a_run_that_only_the_journal_knew_is_written_down(start):
+def test_a_run_that_only_the_journal_knew_is_written_to_the_ledger(start):
     daemon = start()
     daemon.show()
     daemon.commit()
@@ -208,7 +208,7 @@ def test_floors_are_those_of_the_ledger(start):
     assert start().restored.floors == {CPU: 9.5}
 
 
-def test_after_an_orderly_stop_counters_go_on_even_after_a_reboot(start):
+def test_after_a_clean_shutdown_counters_continue_even_after_a_reboot(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -219,7 +219,7 @@ def test_after_an_orderly_stop_counters_go_on_even_after_a_reboot(start):
     assert again.restored.notes == ()
 
 
-def test_after_a_power_cut_counters_begin_at_zero_and_totals_go_on(start):
+def test_after_a_power_cut_counters_begin_at_zero_and_totals_continue(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -237,7 +237,7 @@ def test_after_a_power_cut_counters_begin_at_zero_and_totals_go_on(start):
     assert "counters begin at zero" in again.restored.notes[0]
 
 
-def test_a_start_after_a_power_cut_that_is_killed_goes_on(start):
+def test_a_start_after_a_power_cut_that_is_killed_continues(start):
     """The second stop must not bring back the counters from before the first."""
     daemon = start()
     used(daemon)
@@ -249,7 +249,7 @@ def test_a_start_after_a_power_cut_that_is_killed_goes_on(start):
     assert balances(start("boot-2").books.rows()) == shown
 
 
-def test_counters_that_began_at_zero_stay_so_after_an_orderly_stop(start):
+def test_counters_that_began_at_zero_stay_so_after_a_clean_shutdown(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -261,7 +261,7 @@ def test_counters_that_began_at_zero_stay_so_after_an_orderly_stop(start):
     assert {row.balance.counted for row in third.books.rows()} == {ZERO_AMOUNT}
 
 
-def test_a_power_cut_before_the_first_commit_is_not_taken_for_an_orderly_stop(start):
+def test_a_power_cut_before_the_first_commit_is_not_taken_for_a_clean_shutdown(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -283,7 +283,7 @@ def test_a_lost_journal_means_counters_from_zero(start, tmp_path):
     assert {row.balance.counted for row in again.books.rows()} == {ZERO_AMOUNT}
 
 
-def test_a_boot_that_nobody_knows_has_no_journal(start):
+def test_an_unknown_boot_has_no_journal(start):
     daemon = start("")
     used(daemon)
     daemon.show()
@@ -292,14 +292,14 @@ def test_a_boot_that_nobody_knows_has_no_journal(start):
 
 
 @pytest.mark.parametrize("clean", [True, False])
-def test_it_is_said_whether_the_stop_was_orderly(start, clean):
+def test_it_is_reported_whether_the_shutdown_was_clean(start, clean):
     daemon = start()
     daemon.show()
     daemon.commit(clean=clean)
     assert start().recovered.clean == clean
 
 
-def test_a_journal_older_than_the_ledger_is_not_gone_on_from(start):
+def test_a_journal_older_than_the_ledger_is_not_used(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -309,7 +309,7 @@ def test_a_journal_older_than_the_ledger_is_not_gone_on_from(start):
     assert begin_at_zero(start().restored)
 
 
-def test_a_journal_that_stands_below_the_ledger_is_not_gone_on_from(start):
+def test_a_journal_below_the_ledger_is_not_used(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -359,7 +359,7 @@ def closing_nothing():
     return Closed()
 
 
-def test_another_ledgers_journal_is_not_gone_on_from(start):
+def test_another_ledgers_journal_is_not_used(start):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -398,7 +398,7 @@ def left(daemon):
     daemon.commit()
 
 
-def test_a_run_that_waited_for_its_past_has_it_after_the_kill(start):
+def test_a_run_that_awaited_its_stored_totals_has_them_after_the_kill(start):
     daemon = start()
     left(daemon)
     daemon.books.update_run(run(started=WALL + 9))
@@ -415,7 +415,7 @@ def test_a_run_that_waited_for_its_past_has_it_after_the_kill(start):
     assert usage == totals
 
 
-def test_a_run_that_had_its_past_keeps_it_after_the_kill(start):
+def test_a_run_that_had_its_stored_totals_keeps_them_after_the_kill(start):
     daemon = start()
     left(daemon)
     daemon.books.update_run(run())
@@ -429,7 +429,7 @@ def test_a_run_that_had_its_past_keeps_it_after_the_kill(start):
     assert usage == totals
 
 
-def test_a_run_that_learned_its_past_just_before_an_orderly_stop_is_counted_once(start):
+def test_a_run_with_stored_totals_restored_just_before_a_clean_shutdown_is_counted_once(start):
     """The journal was not written in between: it lacks the past that the ledger has."""
     daemon = start()
     left(daemon)
@@ -444,7 +444,7 @@ def test_a_run_that_learned_its_past_just_before_an_orderly_stop_is_counted_once
     assert shown[CPU_LINE].total.energy_uj == 108
 
 
-def test_a_run_that_waits_for_its_past_at_an_orderly_stop_is_found_in_the_journal(start):
+def test_a_run_that_awaits_its_stored_totals_at_a_clean_shutdown_is_found_in_the_journal(start):
     daemon = start()
     left(daemon)
     daemon.books.update_run(run())
@@ -457,7 +457,7 @@ def test_a_run_that_waits_for_its_past_at_an_orderly_stop_is_found_in_the_journa
     assert balances(again.books.rows())[CPU_LINE].total.energy_uj == 108
 
 
-def test_what_came_late_for_a_run_that_left_goes_on(start):
+def test_what_came_late_for_a_run_that_left_continues(start):
     daemon = start()
     left(daemon)
     daemon.books.post([posting(entry(key(), 8))], SECOND)
@@ -468,7 +468,7 @@ def test_what_came_late_for_a_run_that_left_goes_on(start):
     assert again.ledger.stored_run(key()).lines[CPU_LINE].total.energy_uj == 100
 
 
-def test_clocks_of_an_orderly_stop_are_those_of_the_journal(start):
+def test_clocks_of_a_clean_shutdown_are_those_of_the_journal(start):
     daemon = start()
     cpu, machine = (RunCpuTime(key(), 77),), HostCpuTime(5, 9)
     daemon.show(run_cpu=cpu, machine_cpu=machine)
@@ -477,7 +477,7 @@ def test_clocks_of_an_orderly_stop_are_those_of_the_journal(start):
     assert (restored.run_cpu, restored.machine_cpu) == (cpu, machine)
 
 
-def test_a_mark_that_a_full_disk_kept_is_not_believed_after_a_power_cut(start, monkeypatch):
+def test_a_flag_that_a_full_disk_kept_is_not_used_after_a_power_cut(start, monkeypatch):
     daemon = start()
     used(daemon)
     daemon.show()
@@ -565,7 +565,7 @@ def test_the_departed_have_no_usage_of_their_own(start):
     assert DEPARTED_RUNS in {row.target for row in again.books.rows()}
 
 
-def test_a_start_that_fails_leaves_the_mark_of_an_orderly_stop(tmp_path):
+def test_a_failed_start_keeps_the_flag_of_a_clean_shutdown(tmp_path):
     state = tmp_path / "state"
     daemon = Daemon(state)
     used(daemon)
@@ -663,7 +663,7 @@ def test_a_ledger_with_values_that_were_never_written_gives_way_to_the_journal(t
     sqlite3.sqlite_version_info < (3, 34),
     reason="SQLite 3.26 finds a table of another name, and the ledger is left as it is",
 )
-def test_a_ledger_whose_schema_is_no_text_is_set_aside(tmp_path):
+def test_a_ledger_whose_schema_is_no_text_is_renamed(tmp_path):
     state = tmp_path / "state"
     daemon = Daemon(state)
     used(daemon)

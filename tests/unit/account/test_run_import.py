@@ -35,14 +35,14 @@ def known(tmp_path, name="old"):
     return LedgerArchive(path_in(tmp_path), "node-1").runs(9, RunFilter(name))
 
 
-def test_a_run_is_found_with_all_that_was_told(ledger, tmp_path):
+def test_a_run_is_found_with_all_its_fields(ledger, tmp_path):
     assert ledger.import_runs([told()]) == ImportResult(1, 0, 0)
     (record,) = known(tmp_path)
     assert (record.parts, record.factors) == (told().parts, told().factors)
     assert (record.run.origin, record.run.user, record.run.ended) == ("codecarbon", "ada", WALL)
 
 
-def test_it_ran_where_it_says_which_is_not_here(ledger, tmp_path):
+def test_it_ran_on_its_own_node(ledger, tmp_path):
     ledger.import_runs([told(), told("there", labels=(("node", "gpu-7"),))])
     assert known(tmp_path)[0].node == "unknown"
     assert known(tmp_path, "there")[0].node == "gpu-7"

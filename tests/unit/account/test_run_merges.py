@@ -79,7 +79,7 @@ def test_a_counter_that_was_shown_beside_another_one_is_not_added_to_it(made):
     assert owners(made) == {Owner("ada"): 100}
 
 
-def test_it_waits_until_the_ledger_was_heard(made):
+def test_it_waits_until_stored_totals_are_restored(made):
     made.update_run(run())
     assert not made.merge(RunMerge(POD, BERT))
     made.restore_run(StoredRun(BERT))
@@ -127,7 +127,7 @@ def test_what_comes_late_for_a_run_that_became_another_one_is_of_that(made):
     assert (of(made, BERT), of(made, DEPARTED_RUNS)) == (105, 0)
 
 
-def test_grams_that_come_late_are_those_of_the_run_that_it_became(made):
+def test_carbon_that_come_late_are_those_of_the_run_that_it_became(made):
     known_run(made, run())
     line = next(row for row in checkpoint(made).layout.lines if row.target == POD)
     made.merge(RunMerge(POD, BERT))
@@ -270,7 +270,7 @@ def test_a_kill_before_the_ledger_has_a_merge_loses_and_doubles_nothing(life, ki
 
 
 @pytest.mark.parametrize("has_ticked", [False, True])
-def test_a_kill_after_the_ledger_has_a_merge_does_it_no_second_time(life, has_ticked):
+def test_a_kill_after_the_ledger_has_a_merge_does_not_repeat_it(life, has_ticked):
     life.commit()
     known_run(life.books, provisional())  # one that has the key of the old one
     use(life.books, POD, 7)
@@ -287,7 +287,7 @@ def test_a_kill_after_the_ledger_has_a_merge_does_it_no_second_time(life, has_ti
     assert life.written() == [expected] * 3
 
 
-def test_a_key_that_comes_back_before_the_ledger_has_the_merge_begins_anew(life):
+def test_a_key_that_comes_back_before_the_ledger_has_the_merge_starts_again(life):
     life.books.update_run(provisional())
     use(life.books, POD, 7)
     life.books.restore_run(life.ledger.stored_run(POD))
@@ -298,7 +298,7 @@ def test_a_key_that_comes_back_before_the_ledger_has_the_merge_begins_anew(life)
     assert life.written() == [{"bert": 110, "pod": 7}] * 3
 
 
-def test_a_key_that_comes_back_and_waits_for_the_ledger_at_a_kill_begins_anew(life):
+def test_a_key_that_comes_back_and_waits_for_the_ledger_at_a_kill_starts_again(life):
     life.books.update_run(provisional())
     use(life.books, POD, 7)
     life.tick()

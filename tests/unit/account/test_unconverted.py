@@ -38,7 +38,7 @@ def test_a_minute_without_a_factor_is_left_out():
     assert factors_for_minutes((5, 7), always(None), NOW) == {}
 
 
-def test_only_minutes_that_were_asked_for_are_answered():
+def test_only_minutes_that_were_requested_are_returned():
     spells = switching((0.0, GERMANY))
     assert list(factors_for_minutes((1, 2, 4, 9), spells, NOW)) == [1, 2, 4, 9]
 
@@ -66,7 +66,7 @@ def test_minutes_that_stay_without_a_factor_hold_up_no_others():
     assert len(factors_for_minutes(range(10_100), spells, NOW)) == 100
 
 
-def test_minutes_in_a_row_are_asked_for_at_once():
+def test_minutes_in_a_row_are_one_request():
     asked = []
 
     def spells(t0, t1):
@@ -78,7 +78,7 @@ def test_minutes_in_a_row_are_asked_for_at_once():
 
 
 @given(st.sets(st.integers(0, 40)), st.lists(st.floats(0, 2_500), max_size=6))
-def test_it_is_what_asking_for_each_middle_would_give(minutes, times):
+def test_it_equals_a_request_for_each_middle(minutes, times):
     factors = [GERMANY, None, FRANCE] * 2
     spells = switching(*zip(sorted(times), factors, strict=False))
     expected = {}

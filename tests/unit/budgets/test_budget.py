@@ -51,7 +51,7 @@ def test_a_selector_has_one_value_or_several(budgets):
         ("[]", "expected name, grams, kwh, period, of"),
         ("{name: a, grams: 1, period: year}", "period: expected one of day, week, month, quarter"),
         ("{name: a, grams: 1}", "period: expected one of"),
-        ("{name: a, grams: 0, period: day}", "grams: 0 is no limit; it must be above 0"),
+        ("{name: a, grams: 0, period: day}", "grams: 0 is not a valid limit; it must be above 0"),
         ("{name: a, grams: -3, period: day}", "must be above 0"),
         ("{name: a, grams: .inf, period: day}", "must be above 0"),
         ("{name: a, grams: .nan, period: day}", "must be above 0"),
@@ -79,9 +79,9 @@ def test_what_is_wrong_is_refused_with_its_line_and_the_reason(refusal, entry, w
     ("name", "grams", "period", "of", "where"),
     [
         ("a", "1", "dya", "{user: x}", "line 8: period: expected one of"),
-        ("a", "-1", "day", "{user: x}", "line 6: grams: -1 is no limit"),
+        ("a", "-1", "day", "{user: x}", "line 6: grams: -1 is not a valid limit"),
         ("a", "1", "day", "{pod: x}", "line 7: of: pod: a budget can be"),
-        ("all", "1", "day", "{user: x}", "line 5: name: all is taken"),
+        ("all", "1", "day", "{user: x}", "line 5: name: another budget"),
         ("a", "1\n  kilos: 2", "day", "{user: x}", "line 7: kilos: there is no such key"),
     ],
 )
@@ -92,7 +92,7 @@ def test_an_error_of_a_key_has_the_line_of_that_key(refusal, name, grams, period
 
 def test_two_budgets_of_one_name_are_refused_with_the_line_of_the_second(refusal):
     assert refusal(GOOD + GOOD.partition("\n")[2]).endswith(
-        "line 5: name: all is taken by another budget"
+        "line 5: name: another budget is named all"
     )
 
 

@@ -40,7 +40,7 @@ def test_the_answer_says_what_was_taken_and_what_it_comes_to(estimate):
         "estimated to use 320 kWh of electricity and to emit 194.752 kg of CO2 equivalent, at "
         "608.6 g/kWh.\n"
     )
-    assert "it could be  NVIDIA A100 SXM4 40GB (400 W)" in text
+    assert "also matches  NVIDIA A100 SXM4 40GB (400 W)" in text
     assert "gcp:us-west1 (The Dalles, Oregon)        67.7  21.664 kg  88.9 %" in text
     assert "398 g per mile" in text
 
@@ -76,13 +76,13 @@ def test_every_form_has_the_result(estimate, form, begins):
 
 
 def test_without_a_place_it_is_the_world_and_says_so(estimate):
-    assert "the mean of all countries, as no region is given" in estimate(*T4[:2])
+    assert "world average, since no region is given" in estimate(*T4[:2])
 
 
 def test_an_intensity_goes_before_that_of_the_place(estimate):
     text = estimate(*T4, "--intensity=100")
     assert "in gcp:europe-west6 are estimated" in text
-    assert "100 g/kWh; gcp:europe-west6; as it was given" in text
+    assert "100 g/kWh; gcp:europe-west6; as specified" in text
     assert "Greener" not in text
 
 

@@ -56,7 +56,7 @@ def test_a_name_of_several_places_says_how_to_name_one_of_them():
 
 @pytest.mark.parametrize("text", ["gcp:nowhere", "", "  ", "Nothing at all", "x" * 10_000])
 def test_a_place_that_is_not_there_is_refused(text):
-    with pytest.raises(ConfigError, match="no bundled table knows the region") as error:
+    with pytest.raises(ConfigError, match="no bundled table has the region") as error:
         find_region(text)
     assert len(str(error.value)) < 700
 
@@ -88,7 +88,7 @@ def test_no_region_is_greener_than_the_greenest_or_than_a_country():
 def test_a_number_that_is_given_is_of_no_table():
     chosen = custom_region(Fraction(42), "my cellar")
     assert (chosen.region.grams_per_kwh, chosen.region.label) == (42, "my cellar")
-    assert chosen.region.source == "as it was given"
+    assert chosen.region.source == "as specified"
 
 
 def test_without_a_place_it_is_the_world():
