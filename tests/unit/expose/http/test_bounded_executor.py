@@ -42,7 +42,7 @@ def test_what_work_raises_is_raised():
         on_desk(lambda desk: desk.run(lambda: 1 / 0, 10))
 
 
-def test_work_beyond_the_most_is_refused_to_be_tried_again(gate):
+def test_work_beyond_the_limit_is_rejected(gate):
     async def talk(desk):
         desk.submit(gate.wait)
         desk.submit(gate.wait)
@@ -53,7 +53,7 @@ def test_work_beyond_the_most_is_refused_to_be_tried_again(gate):
     assert on_desk(talk) == 503
 
 
-def test_work_that_nobody_waits_for_any_more_still_counts(gate):
+def test_abandoned_work_counts_until_it_is_finished(gate):
     async def talk(desk):
         with pytest.raises(TimeoutError):
             await desk.run(gate.wait, 0.001)
@@ -73,7 +73,7 @@ def test_there_is_room_again_when_work_is_done(gate):
     assert on_desk(talk, most=1) == "second"
 
 
-def test_who_asks_at_once_shares_one_making():
+def test_concurrent_requests_share_one_result():
     made = []
 
     async def talk(desk):
@@ -90,7 +90,7 @@ def test_who_asks_at_once_shares_one_making():
     assert len(made) == 1
 
 
-def test_who_gives_up_does_not_take_it_from_the_others(gate):
+def test_a_cancelled_request_does_not_cancel_the_shared_result(gate):
     async def talk(desk):
         rendered = TickCache(desk)
         hasty, patient = (
@@ -105,7 +105,7 @@ def test_who_gives_up_does_not_take_it_from_the_others(gate):
     assert on_desk(talk) == b"1"
 
 
-def test_another_tick_and_another_name_are_made_anew():
+def test_another_tick_or_name_is_computed_again():
     async def talk(desk):
         rendered = TickCache(desk)
         return [
@@ -121,7 +121,7 @@ def test_another_tick_and_another_name_are_made_anew():
     assert on_desk(talk) == [b"1", b"2", b"1", b"3"]
 
 
-def test_what_nobody_waits_for_is_logged_where_it_fails(caplog):
+def test_a_failure_of_detached_work_is_logged(caplog):
     async def talk(desk):
         ended = asyncio.Event()
 
