@@ -1,7 +1,7 @@
-"""Configuration schema: types, units, defaults and help texts; exporter.settings loads it.
+"""Settings: types, units, defaults and help texts. `exporter.settings` loads them.
 
-Order of precedence: flag, then `EMISSIONS_EXPORTER_<SECTION>_<KEY>`, then file, then default. The
-top-level keys of the file are the five stages of the pipeline; an unknown key is an error.
+Order of precedence: flag, `EMISSIONS_EXPORTER_<SECTION>_<KEY>`, file, default. The top-level keys
+of the file are the five stages of the pipeline; an unknown key is an error.
 `docs/configuration.md` is generated from this file.
 """
 
@@ -15,16 +15,17 @@ from exporter.setting import setting
 
 DEFAULT_PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
-"""Names accepted by `sample.collectors`."""
+"""Valid names in `sample.collectors`."""
 SYSTEM_STATE_DIRECTORY = "/var/lib/emissions-exporter"
 NO_LISTENER = "none"
-"""The listen address that disables HTTP."""
+"""Listen address that disables HTTP over TCP."""
 
 
 def default_state_directory() -> str:
-    """Return the default state directory: of the system for root, of the user otherwise.
+    """Return the default of `account.state_directory` for the current user.
 
-    Empty for a user without a home directory.
+    `/var/lib/emissions-exporter` for root, a directory under `$XDG_STATE_HOME` for other users;
+    empty for a user without a home directory.
     """
     if os.geteuid() == 0:
         return SYSTEM_STATE_DIRECTORY
@@ -34,7 +35,7 @@ def default_state_directory() -> str:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Reading energy counters and power sensors."""
+    """Stage sample: reading energy counters and power sensors."""
 
     interval_seconds: float = setting(
         1.0, "seconds", "Sampling interval.", flag="sample.interval", least=0.1, most=60
@@ -54,61 +55,62 @@ class SampleConfig:
     cpu_idle_watts_per_thread: float | None = setting(
         None,
         "watts",
-        "Idle power of one hardware thread, used if no energy counter can be read. Defaults to a "
-        "value derived from the processor model, or to the cited value for virtual machines.",
+        "Idle power of one hardware thread, used where no energy counter can be read. Defaults to "
+        "a value derived from the processor model, or to the published average for guests.",
         least=0,
     )
     cpu_full_watts_per_thread: float | None = setting(
         None,
         "watts",
-        "Power of one hardware thread at full load, used if no energy counter can be read. "
-        "Same default as `cpu_idle_watts_per_thread`.",
+        "Power of one hardware thread at full load. Same default as for idle power.",
         least=0,
     )
     dram_watts_per_gb: float | None = setting(
         None,
         "watts per GB",
-        "Power of memory per GB, used if no energy counter can be read. Defaults to the cited "
-        "value.",
+        "Power of memory, used where no energy counter can be read. Defaults to the published "
+        "average.",
         least=0,
     )
     replay: str = setting(
         "",
         "path",
-        "Recorded or synthetic host to replay instead of reading this machine.",
+        "Recorded host to replay instead of reading this machine.",
         place="file",
     )
 
 
 @dataclass(frozen=True)
 class AttributeConfig:
-    """Attributing energy to runs."""
+    """Stage attribute: dividing energy among runs."""
 
     max_runs: int = setting(
         200,
         "runs",
-        "Maximum number of runs with series of their own; further runs are counted as `other`.",
+        "Maximum number of runs with their own series; energy of further runs is counted as "
+        "`other`.",
         least=1,
     )
     retain_ended_seconds: float = setting(
-        900, "seconds", "Time for which the series of an ended run stay exported.", least=0
+        900,
+        "seconds",
+        "Time for which the series of an ended run continue to be exported.",
+        least=0,
     )
     read_environments: bool = setting(
-        True,
-        "",
-        "Search the environments of processes for run and job ids, where they are readable.",
+        True, "", "Read run and job ids from the environments of processes, where permitted."
     )
     jobs_directory: str = setting(
         "/run/emissions-exporter/jobs",
         "path",
-        "Directory in which the scheduler's prolog records the owner and the GPUs of each job.",
+        "Directory in which the scheduler's prolog writes the owner and the GPUs of each job.",
         place="directory",
     )
     node_name: str = setting(
         "",
         "",
-        "Name of this node in Kubernetes; required to look up pods at the API server. In a "
-        "manifest: `fieldRef: spec.nodeName`.",
+        "Name of this node in Kubernetes. If set, pod metadata is read from the API server. Set it "
+        "in a manifest with `fieldRef: spec.nodeName`.",
     )
     kubelet_socket: str = setting(
         "/var/lib/kubelet/pod-resources/kubelet.sock",
@@ -119,39 +121,39 @@ class AttributeConfig:
     service_account: str = setting(
         "/var/run/secrets/kubernetes.io/serviceaccount",
         "path",
-        "Directory with the token and the CA certificate for the API server. If empty, the API "
-        "server is not used and pods are identified by their uid.",
+        "Directory of the token and the CA certificate for the API server. If empty, the API "
+        "server is not queried, and pods are identified by their uid only.",
     )
     namespaces: tuple[str, ...] = setting(
-        (), "", "Namespaces in which pods are runs. Empty: all except `excluded_namespaces`."
+        (),
+        "",
+        "Namespaces whose pods are measured as runs. Defaults to all except `excluded_namespaces`.",
     )
     excluded_namespaces: tuple[str, ...] = setting(
-        (), "", "Namespaces in which pods are not runs; their usage is attributed to `other`."
+        (), "", "Namespaces whose pods are not runs; their energy is counted as `other`."
     )
     gpu_resources: tuple[str, ...] = setting(
         (),
         "",
-        "Additional Kubernetes resources that are GPUs, besides `nvidia.com/gpu`, "
+        "Kubernetes resources whose devices are GPUs, in addition to `nvidia.com/gpu`, "
         "`nvidia.com/mig-*` and `nvidia.com/*.shared`; `*` matches any text. For renamed resources "
         "and other device plugins, for example `k8s.amazonaws.com/vgpu`.",
     )
     exported_labels: tuple[str, ...] = setting(
-        (),
-        "",
-        "Run labels to export as `label_*` of `emissions_run_info` and of the owner counters.",
+        (), "", "Labels of runs to export as `label_*` of `emissions_run_info`."
     )
 
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """Converting energy to emissions."""
+    """Stage convert: from energy to grams of CO2 equivalent."""
 
     zone: str = setting(
         "",
         "",
-        "Location of the machine: a country (`DE`), a region (`US-CA`), an Electricity Maps zone "
+        "Location of the machine: a country (`DE`), a region (`US-CA`), a zone of Electricity Maps "
         "(`US-CAL-CISO`) or a cloud region (`aws:eu-west-1`). If empty, the world average is used "
-        "with a warning.",
+        "and a warning is logged.",
         flag="convert.zone",
     )
     cloud_metadata: bool = setting(
@@ -163,9 +165,9 @@ class ConvertConfig:
     sources: tuple[Any, ...] = setting(
         (),
         "",
-        "Sources of carbon intensity in order of preference, each by name alone or with its "
-        "options; see below. Defaults to `static` if `grams_per_kwh` is set, else `file` if that "
-        "is set, then `table`.",
+        "Sources of carbon intensity in order of preference, each by name or with its options; see "
+        "below. Defaults to `static` if `grams_per_kwh` is set, else `file` if `file` is set, then "
+        "`table`.",
     )
     fallback: Literal["same", "any"] = setting(
         "same",
@@ -176,47 +178,37 @@ class ConvertConfig:
     second: tuple[Any, ...] = setting(
         (),
         "",
-        "Sources of a second intensity, marginal or market-based, exported as separate series. It "
-        "is not used to calculate emissions.",
+        "Sources of a second carbon intensity, marginal or market-based, exported as separate "
+        "series. It is not used to convert energy.",
     )
     grams_per_kwh: float | None = setting(
         None,
         "g/kWh",
-        "Fixed carbon intensity, 0 or at least 1; takes precedence over every table.",
+        "A fixed carbon intensity, 0 or at least 1; takes precedence over every table.",
         least=0,
         error=kg_per_kwh_error,
     )
     basis: Literal["lifecycle", "direct", "unstated"] = setting(
-        "unstated",
-        "",
-        "Basis of `grams_per_kwh` and `file`: life cycle, direct emissions only, or not stated.",
+        "unstated", "", "Basis of the values of `grams_per_kwh` and `file`."
     )
     accounting: Literal["location", "market"] = setting(
-        "location",
-        "",
-        "Accounting method of `grams_per_kwh` and `file`: location-based (the grid) or "
-        "market-based (your contracts).",
+        "location", "", "Whether those values follow the grid or your contracts."
     )
-    source: str = setting(
-        "",
-        "",
-        "Origin of `grams_per_kwh` and `file`, shown as the source of the emissions calculated "
-        "with them.",
-    )
+    source: str = setting("", "", "Source of those values; shown in records and reports.")
     file: str = setting(
         "",
         "path",
-        "Carbon intensities over time, CSV or JSON: each row is valid from its time until the "
+        "Carbon intensities over time, CSV or JSON; each row is valid from its time until the "
         "next.",
         place="file",
     )
     file_max_age_seconds: float = setting(
-        7200, "seconds", "Validity of the last row of the file.", least=0
+        7200, "seconds", "Time for which the last row of the file is valid.", least=0
     )
     pue: float = setting(
         1.0,
         "ratio",
-        "Power usage effectiveness: facility energy divided by machine energy.",
+        "Power usage effectiveness: energy of the facility divided by energy of the machines.",
         least=1,
         most=5,
     )
@@ -224,35 +216,35 @@ class ConvertConfig:
 
 @dataclass(frozen=True)
 class AccountConfig:
-    """Accounting: storing totals and history."""
+    """Stage account: storing totals."""
 
     state_directory: str = setting(
         "",
         "path",
         "Directory for the ledger and the journal. Defaults to `/var/lib/emissions-exporter` for "
-        "root and `$XDG_STATE_HOME/emissions-exporter` for other users.",
+        "root, `$XDG_STATE_HOME/emissions-exporter` for other users.",
         flag="path.state",
         place="directory",
     )
     commit_seconds: float = setting(
-        30, "seconds", "Interval between two commits of the ledger.", least=1, most=3600
+        30, "seconds", "Interval between commits to the ledger.", least=1, most=3600
     )
     keep_minutes_days: float = setting(
         35, "days", "Retention of usage by minute; older usage is kept by hour.", least=1
     )
     keep_hours_days: float = setting(
-        400, "days", "Retention of usage by hour; totals are kept forever.", least=1
+        400, "days", "Retention of usage by hour; totals are never deleted.", least=1
     )
 
 
 @dataclass(frozen=True)
 class ExposeConfig:
-    """Exposing metrics, the live page and the APIs."""
+    """Stage expose: metrics, page, API and logs."""
 
     listen_address: str = setting(
         f":{DEFAULT_PORT}",
         "host:port",
-        "Address on which HTTP is served; `none` disables HTTP and leaves only the agent socket.",
+        "Address to serve HTTP on; `none` disables HTTP and leaves only the agent socket.",
         flag="web.listen-address",
     )
     telemetry_path: str = setting(
@@ -264,43 +256,43 @@ class ExposeConfig:
     web_config_file: str = setting(
         "",
         "path",
-        "Web configuration file: TLS, client certificates, passwords, headers and rate limits, in "
-        "the format of Prometheus exporters; see web-config.md. Empty: none of these.",
+        "Web configuration file of the Prometheus exporter toolkit: TLS, client certificates, "
+        "passwords, headers and rate limits; see web-config.md. If empty, none of these apply.",
         flag="web.config.file",
         place="file",
     )
     exit_when_idle_seconds: float | None = setting(
         None,
         "seconds",
-        "Exit after no registered run has been active for this time; used by daemons that a "
-        "program starts for itself. Empty: never.",
+        "Exit after no registered run has been running for this time. Private daemons use it. If "
+        "empty, the daemon never exits on its own.",
         flag="exit-when-idle",
         least=1,
     )
     socket: str = setting(
         "",
         "path",
-        "Agent socket, on which runs are registered. Defaults to "
-        "`/run/emissions-exporter/agent.sock` for root and to a path under `$XDG_RUNTIME_DIR` for "
-        "other users.",
+        "Path of the agent socket, on which programs register runs. Defaults to "
+        "`/run/emissions-exporter/agent.sock` for root, a path under `$XDG_RUNTIME_DIR` for other "
+        "users.",
         flag="socket.path",
         place="socket",
     )
     node: str = setting(
         "",
         "",
-        "Name of this machine in records and on the live page. Defaults to the host name; in a "
-        "replay, to that of the recorded host.",
+        "Name of this machine in records and on the page. Defaults to its host name, or to the "
+        "name of the recorded host in a replay.",
     )
     max_connections: int = setting(
         512,
         "connections",
-        "Maximum number of open connections; at the limit the connection that was idle longest "
-        "is closed.",
+        "Maximum number of open connections; beyond it, the connection that was idle longest is "
+        "closed.",
         least=8,
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", "", "Minimum severity of log messages.", flag="log.level"
+        "info", "", "Lowest severity to log.", flag="log.level"
     )
     log_format: Literal["logfmt", "json"] = setting(
         "logfmt", "", "Format of log lines.", flag="log.format"
@@ -309,7 +301,7 @@ class ExposeConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings, one section per stage."""
+    """All settings, one section per stage of the pipeline."""
 
     sample: SampleConfig = field(default_factory=SampleConfig)
     attribute: AttributeConfig = field(default_factory=AttributeConfig)
