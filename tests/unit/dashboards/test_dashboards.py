@@ -1,4 +1,4 @@
-"""The dashboards as Grafana will read them."""
+"""The generated dashboards."""
 
 import itertools
 import json
@@ -26,12 +26,12 @@ PANELS = {
 }
 EXPRESSIONS = {name: {each.name: each.expr for each in questions(name)} for name in BOARDS}
 REACT = {"timeseries", "stat", "table", "bargauge"}
-"""Panel types that Grafana draws itself; those of Angular are gone since Grafana 12."""
+"""Built-in panel types of Grafana; those of Angular were removed in Grafana 12."""
 NAME = re.compile(r"\b(?:[a-z_]+:)?(?:emissions|process)_[a-z0-9_]+(?::[a-z0-9_]+)?\b")
 LABELS = re.compile(r'"[^"]*"|\{[^}]*\}|\b(?:by|on|group_left|group_right)\s*\([^)]*\)|, \w+\)$')
-"""What is no metric: texts, matchers, labels, and the label that `label_values` is asked for."""
+"""Parts of queries that are not metrics: texts, matchers, labels, and labels of `label_values`."""
 LARGEST_BYTES = 1 << 20
-"""Of a ConfigMap."""
+"""Size limit of a ConfigMap in bytes."""
 BUDGETS = ROOT / "tests" / "rules" / "generated" / "budgets.yaml"
 
 
@@ -55,7 +55,7 @@ def boards():
 
 
 def each_of(cases):
-    """A test of one case as a test of all the cases of a board."""
+    """Turn a test of one case into a test of all cases of a dashboard."""
 
     def decorate(check):
         @pytest.mark.parametrize("name", BOARDS)

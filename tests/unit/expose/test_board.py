@@ -1,4 +1,4 @@
-"""The board between the loop and its readers."""
+"""The publisher of snapshots."""
 
 from exporter.expose.exposition import SnapshotPublisher
 from exporter.expose.metrics import metric_families

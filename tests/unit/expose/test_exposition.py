@@ -1,4 +1,4 @@
-"""The page, byte for byte against prometheus_client."""
+"""Rendered metrics, byte for byte against prometheus_client."""
 
 import gzip
 import math

@@ -1,4 +1,4 @@
-"""The contract of the metric catalogue."""
+"""The metric catalog is a stable interface."""
 
 import re
 

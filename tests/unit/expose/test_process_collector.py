@@ -1,4 +1,4 @@
-"""What the daemon itself costs."""
+"""Resource usage of the daemon itself."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What families show, and when they are silent."""
+"""Samples of metric families, and when there are none."""
 
 import pytest
 

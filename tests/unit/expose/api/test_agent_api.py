@@ -1,4 +1,4 @@
-"""The agent socket, with a loop that answers what the test says."""
+"""The agent API, with a loop that gives the test's responses."""
 
 import json
 import os

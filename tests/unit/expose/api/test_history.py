@@ -1,4 +1,4 @@
-"""Runs of another tool at the door of the agent socket."""
+"""Import of runs over the agent socket."""
 
 import json
 import os

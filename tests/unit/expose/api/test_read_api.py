@@ -1,4 +1,4 @@
-"""The state as JSON."""
+"""The read API."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def ids(answer):
 
 @pytest.fixture
 def choked(site):
-    """A site where as many questions as may wait for an archive that does not answer."""
+    """A site whose queue of archive queries is full, since the archive does not respond."""
     site.archive.go.clear()
     waiting = [site.connect() for _ in range(MAX_PENDING_QUERIES)]
     for connection in waiting:

@@ -1,4 +1,4 @@
-"""Parsing and spelling of HTTP messages."""
+"""Parsing and rendering of HTTP messages."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""Opening listeners."""
+"""Opening of listening sockets."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What is served to the world."""
+"""Routes over TCP."""
 
 import gzip
 import threading

@@ -1,4 +1,4 @@
-"""Conversations over real sockets: what clients may do, and what they may not."""
+"""The HTTP server over real sockets: protocol and limits."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ LAST = b"GET /-/ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 
 def read_answer(connection):
-    """Head and body of one answer on a connection that stays open."""
+    """Return head and body of one response on a kept connection."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += some(connection, 1)
@@ -32,7 +32,7 @@ def read_answer(connection):
 
 
 def some(connection, most):
-    """What comes next. Raises ConnectionError where nothing more will."""
+    """Receive data. Raises ConnectionError at the end of the stream."""
     received = connection.recv(most)
     if not received:
         raise ConnectionError("it was closed in the middle of an answer")
@@ -40,7 +40,7 @@ def some(connection, most):
 
 
 def drain(connection):
-    """How many bytes still come until the server ends the connection."""
+    """Return how many bytes arrive until the server closes the connection."""
     received = 0
     with suppress(ConnectionResetError):
         while chunk := connection.recv(65536):
@@ -153,7 +153,7 @@ def test_an_idle_connection_is_closed(open_site):
 
 
 def big_site(open_site, made, **limits):
-    """A site whose page does not fit into the buffers of a socket."""
+    """A site whose metrics exceed the buffers of a socket."""
     site = open_site(**limits)
     runs = tuple(made.run(made.RunKey(1, f"{n}", "x" * 4000), name="y" * 4000) for n in range(500))
     site.board.publish(made.snapshot(runs=runs))
@@ -200,7 +200,7 @@ def test_slow_readers_do_not_delay_others(open_site, made):
 
 
 def connect_busy(site):
-    """A connection whose answer the archive keeps waiting."""
+    """A connection whose response waits for the archive."""
     site.archive.go.clear()
     connection = site.connect()
     connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -209,7 +209,7 @@ def connect_busy(site):
 
 
 def full_site(open_site, made, **limits):
-    """A site whose one connection is busy; the connection, and the site."""
+    """Yields the busy connection of a site with a limit of one, and the site."""
     site = open_site(connections=1, **limits)
     site.board.publish(made.snapshot())
     return connect_busy(site), site
@@ -315,7 +315,7 @@ def test_stopping_ends_idle_connections_at_once(site):
 
 
 def converse(path, play):
-    """The paths that were asked for, in the order of their answers, while clients `play`."""
+    """Return the requested paths in the order of their responses, while clients `play`."""
     answered = []
 
     async def handler(request):

@@ -1,4 +1,4 @@
-"""Start and end of the web thread."""
+"""Start and shutdown of the web thread."""
 
 import errno
 import logging
@@ -100,7 +100,7 @@ def test_a_sufficient_file_limit_is_not_logged(monkeypatch, caplog):
 
 
 class Loop:
-    """Takes what is left to the event loop's own handler."""
+    """Records calls of the event loop's default exception handler."""
 
     def __init__(self):
         self.left = []

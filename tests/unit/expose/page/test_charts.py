@@ -1,4 +1,4 @@
-"""Power over time as drawings."""
+"""Charts of power over time."""
 
 from exporter.expose.page.power_history import MAX_POINTS, sparkline, stacked_area
 

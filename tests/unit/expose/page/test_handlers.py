@@ -1,4 +1,4 @@
-"""Pages and receipts as they are served."""
+"""HTTP handlers of pages and receipts."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ ODD_PATH = "a%2Fb%20%252F%3F%23%C3%A9%22%27%3Cb%3E"
 
 @pytest.fixture
 def odd(site, made):
-    """A site with a run of an odd name."""
+    """A site with a run whose name has special characters."""
     site.board.publish(made.snapshot(runs=(made.run(RunKey(1, ODD, "j/1")),)))
     return site
 

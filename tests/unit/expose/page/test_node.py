@@ -1,4 +1,4 @@
-"""The live page."""
+"""The page of the node."""
 
 import re
 from datetime import UTC, datetime
@@ -221,7 +221,7 @@ AMOUNT = re.compile(r"^(?:&lt;)?[\d.\u202f]+ (k?Wh|m?g|kg)$")
 
 
 def units_by_column(html):
-    """Units in the cells of each column of each table, remarks left out."""
+    """Return the units in each column of each table, without remarks."""
     found = {}
     for number, part in enumerate(html.split("<table>")[1:]):
         for head, text in re.findall(r'data-head="([^"]*)">([^<]*)<', part.split("</table>")[0]):

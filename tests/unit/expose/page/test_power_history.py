@@ -1,4 +1,4 @@
-"""Power of the past, as the ledger has it."""
+"""Power history from the ledger."""
 
 import asyncio
 
@@ -44,30 +44,30 @@ def spell(minute, joules, run=RUN, device=CPU):
     return UsageInterval(minute * 60.0, device, run, Amount(joules * 1_000_000, 0, 0))
 
 
-def on_desk(talk):
+def in_event_loop(talk):
     async def conversation():
-        desk = BoundedExecutor("questions", threads=1, most=4)
+        executor = BoundedExecutor("questions", threads=1, most=4)
         try:
-            return await talk(desk)
+            return await talk(executor)
         finally:
-            desk.close()
+            executor.close()
 
     return asyncio.run(conversation())
 
 
 def looked(archive, *walls):
-    """What is drawn at each of these times, once all answers are there."""
+    """Return the charts at each of these times, after all queries completed."""
 
-    async def look(desk):
-        historian = PowerHistory(archive, desk)
+    async def look(executor):
+        history = PowerHistory(archive, executor)
         drawn = []
         for wall in walls:
-            historian.charts(wall)
-            await asyncio.gather(*desk._open)
-            drawn.append(historian.charts(wall))
+            history.charts(wall)
+            await asyncio.gather(*executor._open)
+            drawn.append(history.charts(wall))
         return drawn
 
-    return on_desk(look)
+    return in_event_loop(look)
 
 
 def test_power_is_the_mean_of_each_minute_by_run_by_device_and_of_all():
@@ -156,25 +156,25 @@ def test_a_run_that_just_started_has_no_history(made):
 def test_the_history_of_a_run_is_queried_once_a_minute_for_all_readers(made):
     archive = Archive([spell(999, 60)])
 
-    async def look(desk):
-        historian = PowerHistory(archive, desk)
+    async def look(executor):
+        history = PowerHistory(archive, executor)
         one = record(made, 990 * 60)
-        return [await historian.run_history(one, NOW + wait) for wait in (0, 1, 2, 60)]
+        return [await history.run_history(one, NOW + wait) for wait in (0, 1, 2, 60)]
 
-    stored_runs = on_desk(look)
+    stored_runs = in_event_loop(look)
     assert stored_runs[0] is stored_runs[1] is stored_runs[2]
     assert len(archive.asked) == 2
 
 
 def test_the_number_of_cached_histories_is_limited(made):
-    async def look(desk):
-        historian = PowerHistory(Archive(), desk)
+    async def look(executor):
+        history = PowerHistory(Archive(), executor)
         for name in range(MAX_CACHED_RUNS + 5):
             run = made.run(RunKey(1, str(name), ""))
-            await historian.run_history(made.record_of(made.snapshot(), run), made.WALL)
-        return len(historian._histories)
+            await history.run_history(made.record_of(made.snapshot(), run), made.WALL)
+        return len(history._histories)
 
-    assert on_desk(look) == MAX_CACHED_RUNS
+    assert in_event_loop(look) == MAX_CACHED_RUNS
 
 
 @pytest.mark.parametrize("error", [LedgerError("the disk is gone"), TimeoutError()])
@@ -182,7 +182,7 @@ def test_there_is_no_history_if_the_ledger_does_not_respond(made, error):
     archive = Archive()
     archive.error = error
 
-    async def look(desk):
-        return await PowerHistory(archive, desk).run_history(record(made, 990 * 60), NOW)
+    async def look(executor):
+        return await PowerHistory(archive, executor).run_history(record(made, 990 * 60), NOW)
 
-    assert on_desk(look) is None
+    assert in_event_loop(look) is None

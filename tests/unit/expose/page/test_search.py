@@ -1,4 +1,4 @@
-"""Runs by words, and the way to their pages."""
+"""Search of runs, and the paths of their pages."""
 
 from urllib.parse import parse_qs, urlsplit
 

@@ -1,4 +1,4 @@
-"""Basic auth: who is believed, what is remembered, and what the event loop does meanwhile."""
+"""Basic auth: checks, their cache, and the event loop during checks."""
 
 import base64
 import logging
@@ -105,7 +105,7 @@ def test_a_bucket_gives_a_burst_and_then_one_per_interval(made):
 
 @pytest.fixture
 def guarded(open_site, made, tmp_path):
-    """A site with a password, and more in its web config."""
+    """A site with a password and further web config."""
 
     def start(more=""):
         path = tmp_path / "web.yml"
@@ -164,7 +164,7 @@ def test_headers_are_added_to_every_response(guarded):
 
 
 class Slow:
-    """In place of bcrypt: wrong passwords wait for a word, and are counted."""
+    """Replaces bcrypt: checks of wrong passwords block until released, and are counted."""
 
     def __init__(self):
         self.go = threading.Event()

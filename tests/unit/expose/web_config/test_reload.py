@@ -1,4 +1,4 @@
-"""Changed files are taken while the daemon serves, and broken ones are not."""
+"""Reload of the web config: valid changes are applied, invalid ones are not."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ SECOND_NS = 1_000_000_000
 
 
 def replaced(path, text):
-    """As editors and Kubernetes do: another file in its place."""
+    """Replace the file by another one, as editors and Kubernetes do."""
     new = f"{path}.new"
     with open(new, "w") as file:
         file.write(text)
@@ -108,13 +108,13 @@ def test_a_partially_written_file_does_not_disable_tls(tmp_path, pair):
 
 
 def look_now(site):
-    """Move the clock until a look is due; the one before has ended, or there would be none."""
+    """Move the clock until a reload is due, after the previous one has ended."""
     eventually(lambda: not site.web._gate._reloads.is_full)
     site.clock.now_ns += 2 * SECOND_NS
 
 
 def serial(site, context):
-    """The serial number of the certificate that the site shows."""
+    """Return the serial number of the site's certificate."""
     with (
         socket.create_connection(site.address, timeout=SOON) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
@@ -123,7 +123,7 @@ def serial(site, context):
 
 
 def eventually(condition):
-    """Waits for what another thread of the site does."""
+    """Wait for another thread of the site."""
     assert wait_until(condition, SOON)
 
 

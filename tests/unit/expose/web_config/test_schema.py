@@ -1,4 +1,4 @@
-"""What a web config file may say, and what is said where it is wrong."""
+"""Parsing of web config files, and errors of invalid ones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Real certificates and real handshakes."""
+"""TLS with real certificates and real handshakes."""
 
 import ssl
 from contextlib import suppress
