@@ -1,6 +1,6 @@
-"""Writes what is made of the code, beside this file: two references and the manual page.
+"""Generates docs/configuration.md, docs/metrics.md and the manual page from the code.
 
-`--check` writes nothing and fails if one of them is not what would be written.
+`--check` writes nothing and fails if a file is not current.
 """
 
 import argparse
@@ -23,30 +23,30 @@ HERE = Path(__file__).resolve().parent
 CONFIGURATION = """\
 # Configuration
 
-Everything works without a file and without a flag. Settings live in a YAML file, named with
-`--config.file`, whose top-level keys are the five stages of the pipeline. A flag goes before an
-environment variable, that before the file, and the file before the default. A key that is not
-known, or that is there twice, is an error, and so is a number with a unit: units are in the names.
+All settings are optional. They are read from a YAML file, set by `--config.file`, whose top-level
+keys are the five stages of the pipeline. Flags take precedence over environment variables, these
+over the file, and the file over the defaults. Unknown and duplicate keys are errors, and so are
+numbers with a unit: units are part of the names.
 
     convert:
       zone: DE
       pue: 1.3
 
-Relative paths in the file are relative to the file; those of flags and variables, to the current
-directory. The daemon logs a warning for each setting of the file that a flag or variable with
-another value overrides.
+Relative paths in the file are relative to the file; those in flags and environment variables, to
+the current directory. The daemon logs a warning for each setting in the file that a flag or an
+environment variable overrides with another value.
 
-`emissions-exporter check-config FILE` says whether a file is good, and which carbon intensity
-follows from it. An error begins with the flag, the variable, or the file and key by which the
-setting was given. Run it as the daemon's user, who has to read keys and tokens too:
+`emissions-exporter check-config FILE` validates a file and prints the resulting carbon intensity.
+An error begins with the flag, the environment variable, or the file and key of the setting. Run it
+as the daemon's user, since it also reads keys and tokens:
 `runuser -u emissions -- emissions-exporter check-config FILE`.
 """
 
 SOURCES = """\
 ### Sources of intensity
 
-Entries of `convert.sources` and `convert.second`: a name, or a name with options. What an option
-leaves empty is taken from the keys above. [intensity.md](intensity.md) says how they work together.
+Entries of `convert.sources` and `convert.second`: a name, or a name with options. Empty options
+default to the keys above. [intensity.md](intensity.md) explains how sources are combined.
 
     convert:
       zone: DE
@@ -58,19 +58,19 @@ leaves empty is taken from the keys above. [intensity.md](intensity.md) says how
 METRICS = """\
 # Metrics
 
-Every family on `/metrics`. For each device, on every page:
+All metric families on `/metrics`. In every scrape, for each device:
 
     emissions_device_energy_joules_total
       = emissions_attributed_energy_joules_total + emissions_unattributed_energy_joules_total
 
-summed over their other labels. A *durable* counter goes on over a restart of the daemon, at or
-above every value that it showed, or it begins again at zero. The other counters begin again with
-the daemon. What is not known is absent, never zero.
+summed over their other labels. A *durable* counter continues across restarts of the daemon: after a
+restart it is at or above its last exported value, or it restarts at zero. Other counters restart at
+zero with the daemon. Unknown values are absent, never zero.
 """
 
 
 def configuration() -> str:
-    """The reference of settings."""
+    """Return docs/configuration.md."""
     parts = [CONFIGURATION]
     for name, section in typing.get_type_hints(config.Config).items():
         hints = typing.get_type_hints(section)
@@ -86,7 +86,7 @@ def configuration() -> str:
             )
             for item in dataclasses.fields(section)
         ]
-        head = ("key", "type", "unit", "default", "flag", "environment variable", "what")
+        head = ("key", "type", "unit", "default", "flag", "environment variable", "description")
         parts += [f"## {name}\n\n{section.__doc__}\n", _table(head, rows)]
         if section is config.ConvertConfig:
             parts += _sources()
@@ -94,7 +94,7 @@ def configuration() -> str:
 
 
 def _sources() -> Iterator[str]:
-    """What each entry of `convert.sources` may say."""
+    """Yield the reference of each source in `convert.sources`."""
     yield SOURCES
     for name in registry.SOURCE_CLASSES:
         kind = registry.source_class(name)
@@ -113,11 +113,11 @@ def _sources() -> Iterator[str]:
             " ".join(paragraph.split()) for paragraph in str(kind.__doc__).split("\n\n")
         )
         yield f"#### {name}\n\n{about}\n"
-        yield _table(("option", "type", "unit", "default", "what"), rows)
+        yield _table(("option", "type", "unit", "default", "description"), rows)
 
 
 def metrics_reference() -> str:
-    """The reference of metric families."""
+    """Return docs/metrics.md."""
     apart = (*metrics.DEVICE_FAMILIES, *metrics.GRID_FAMILIES, *metrics.DAEMON_FAMILIES)
     sections = {
         "Devices": metrics.DEVICE_FAMILIES,
@@ -136,20 +136,20 @@ def metrics_reference() -> str:
             )
             for family in families
         ]
-        parts += [f"## {title}\n", _table(("metric", "type", "labels", "what"), rows)]
+        parts += [f"## {title}\n", _table(("metric", "type", "labels", "description"), rows)]
         if families is metrics.DEVICE_FAMILIES:
             reasons = [(f"`{reason}`", text) for reason, text in metrics.REASONS.items()]
-            parts += ["### Values of `reason`\n", _table(("reason", "what it is"), reasons)]
+            parts += ["### Values of `reason`\n", _table(("reason", "description"), reasons)]
     parts.append(
         "`emissions_run_info` and the `emissions_owner_*` counters also have a label `label_*`\n"
-        "for each label of a run that `attribute.exported_labels` names. No counter has the label\n"
-        "`account`; the rules record energy and emissions by account ([rules](rules.md#levels)).\n"
+        "for each run label in `attribute.exported_labels`. No counter has the label `account`;\n"
+        "the recording rules provide energy and emissions by account ([rules](rules.md#levels)).\n"
     )
     return "\n".join(parts)
 
 
 def stale(pages: Mapping[Path, str]) -> list[Path]:
-    """The files that are not what they should be."""
+    """Return the files that are not current."""
     return [
         path
         for path, text in pages.items()
@@ -158,7 +158,7 @@ def stale(pages: Mapping[Path, str]) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the pages, or check them; the answer is the exit code."""
+    """Write or check the pages; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if stale")
     options = parser.parse_args(arguments)
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     old = stale(pages)
     if options.check and old:
         names = ", ".join(f"docs/{path.name}" for path in old)
-        print(f"{names}: not made from this code, run `make docs`", file=sys.stderr)
+        print(f"{names}: not generated from this code, run `make docs`", file=sys.stderr)
         return 1
     for path in old:
         path.write_text(pages[path], encoding="utf-8")

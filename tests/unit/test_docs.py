@@ -79,7 +79,7 @@ def test_a_stale_page_fails_the_check_and_is_left_alone(here, capsys):
     (here / "metrics.md").write_text("old")
     assert generate.main(["--check"]) == 1
     said = capsys.readouterr().err
-    assert said == "docs/metrics.md: not made from this code, run `make docs`\n"
+    assert said == "docs/metrics.md: not generated from this code, run `make docs`\n"
     assert (here / "metrics.md").read_text() == "old"
 
 

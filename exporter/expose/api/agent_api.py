@@ -204,19 +204,19 @@ class UserRateLimiter:
         self._clock = clock
         self._per_second = per_second
         self._second = 0
-        self._taken: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
 
     def take(self, uid: int) -> None:
         """Count one request. Raises RequestRefused(429)."""
         second = self._clock.monotonic_ns() // NANOSECONDS_PER_SECOND
         if second != self._second:
             self._second = second
-            self._taken.clear()
-        taken = self._taken.get(uid, 0)
-        if taken >= self._per_second:
+            self._counts.clear()
+        count = self._counts.get(uid, 0)
+        if count >= self._per_second:
             raise RequestRefused(
                 429,
                 f"more than {self._per_second} requests per second from this user; try again in a "
                 "second",
             )
-        self._taken[uid] = taken + 1
+        self._counts[uid] = count + 1

@@ -79,7 +79,7 @@ class ReadApi:
         state = query_value(query, "state")
         if state not in (None, "open"):
             raise RequestRefused(400, f"state={state}: expected open, or no state for all runs")
-        wanted = RunFilter(
+        run_filter = RunFilter(
             query_value(query, "run_id") or "",
             query_value(query, "job_id"),
             query_value(query, "user") or "",
@@ -91,9 +91,9 @@ class ReadApi:
         by = query_value(query, "by")
         if by is not None:
             since = _parse_time(query, "since", 0.0)
-            work = partial(self._sum_runs, snapshot, _parse_sums(by), since, wanted)
+            work = partial(self._sum_runs, snapshot, _parse_sums(by), since, run_filter)
             return HttpResponse(200, await self._query(work), JSON_TYPE)
-        work = partial(self._list, snapshot, limit, wanted, after, only_open=state == "open")
+        work = partial(self._list, snapshot, limit, run_filter, after, only_open=state == "open")
         return HttpResponse(200, await self._query(work), JSON_TYPE)
 
     async def run(self, run_id: str, query: Query) -> HttpResponse:
@@ -128,21 +128,21 @@ class ReadApi:
     async def find(self, run_id: str, query: Query) -> tuple[Snapshot, RunRecord]:
         """Return the latest snapshot and the run with this id. Raises RequestRefused(404)."""
         job_id = query_value(query, "job_id")
-        wanted = RunFilter(run_id, job_id)
+        run_filter = RunFilter(run_id, job_id)
         snapshot = self.current().snapshot
         exported = (*snapshot.runs, *snapshot.leaving)
-        found = [record_of(snapshot, run) for run in exported if wanted.has(run)]
-        if not found:
-            stored = await self._query(partial(self._archive.runs, MAX_LIMIT, wanted))
-            found = _with_models(stored, snapshot)
-        if not found:
+        matches = [record_of(snapshot, run) for run in exported if run_filter.has(run)]
+        if not matches:
+            stored = await self._query(partial(self._archive.runs, MAX_LIMIT, run_filter))
+            matches = _with_models(stored, snapshot)
+        if not matches:
             of_job = "" if job_id is None else f" of job {job_id!r}"
             raise RequestRefused(
                 404,
                 f"run {run_id!r}{of_job} not found on this machine; "
                 "`emissions-exporter runs` lists all runs",
             )
-        best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
+        best = max(matches, key=lambda record: (record.run.ended is None, record.run.started))
         return snapshot, best
 
     def devices(self) -> HttpResponse:
@@ -169,39 +169,41 @@ class ReadApi:
         self,
         snapshot: Snapshot,
         limit: int,
-        wanted: RunFilter,
+        run_filter: RunFilter,
         after: RunCursor | None,
         *,
         only_open: bool,
     ) -> bytes:
-        found = self._find_runs(snapshot, limit + 1, wanted, after, only_open=only_open)
+        found = self._find_runs(snapshot, limit + 1, run_filter, after, only_open=only_open)
         shown = found[:limit]
         last = shown[-1].run if len(found) > limit else None
         cursor = None if last is None else json.dumps([last.started, *last.key])
-        return json_bytes({**runs_to_json(shown), "next": cursor, **_echoed(wanted)})
+        return json_bytes({**runs_to_json(shown), "next": cursor, **_echoed(run_filter)})
 
     def _find_runs(
         self,
         snapshot: Snapshot,
         limit: int,
-        wanted: RunFilter,
+        run_filter: RunFilter,
         after: RunCursor | None = None,
         *,
         only_open: bool = False,
     ) -> list[RunRecord]:
-        in_snapshot = [record for record in run_records(snapshot) if wanted.has(record.run)]
-        found = [each for each in in_snapshot if after is None or after.precedes(each.run)]
+        in_snapshot = [record for record in run_records(snapshot) if run_filter.has(record.run)]
+        records = [each for each in in_snapshot if after is None or after.precedes(each.run)]
         if only_open:
-            found = [record for record in found if record.run.ended is None]
+            records = [record for record in records if record.run.ended is None]
         else:
             shown = {record.run.key for record in in_snapshot}
             # The ledger may return all runs of the snapshot again, so ask for as many more.
-            stored = self._archive.runs(limit + len(shown), wanted, after)
-            found += [r for r in _with_models(stored, snapshot) if r.run.key not in shown]
-        found.sort(key=lambda record: RunCursor.of(record.run).order)
-        return found[:limit]
+            stored = self._archive.runs(limit + len(shown), run_filter, after)
+            records += [r for r in _with_models(stored, snapshot) if r.run.key not in shown]
+        records.sort(key=lambda record: RunCursor.of(record.run).order)
+        return records[:limit]
 
-    def _sum_runs(self, snapshot: Snapshot, by: GroupBy, since: float, wanted: RunFilter) -> bytes:
+    def _sum_runs(
+        self, snapshot: Snapshot, by: GroupBy, since: float, run_filter: RunFilter
+    ) -> bytes:
         """Return the runs of the snapshot one by one, and sums of all other runs.
 
         The ledger may not have the runs of the snapshot yet. Runs of the snapshot that started
@@ -210,10 +212,10 @@ class ReadApi:
         in_snapshot = run_records(snapshot)
         models = device_models(snapshot)
         keys = [record.run.key for record in in_snapshot]
-        sums = self._archive.sums(by, since, wanted, keys)
-        runs = [r for r in in_snapshot if wanted.has(r.run) and r.run.started >= since]
+        sums = self._archive.sums(by, since, run_filter, keys)
+        runs = [r for r in in_snapshot if run_filter.has(r.run) and r.run.started >= since]
         found = {"sums": [totals_to_json(each, models) for each in sums], **runs_to_json(runs)}
-        return json_bytes({**found, "next": None, **_echoed(wanted)})
+        return json_bytes({**found, "next": None, **_echoed(run_filter)})
 
     async def _query(self, query: Callable[[], T]) -> T:
         """Execute a query of the archive in the executor. Raises RequestRefused(503)."""
@@ -234,9 +236,9 @@ def _with_models(records: Iterable[RunRecord], snapshot: Snapshot) -> list[RunRe
     return [record._replace(models=models) for record in records]
 
 
-def _echoed(wanted: RunFilter) -> dict[str, str]:
+def _echoed(run_filter: RunFilter) -> dict[str, str]:
     """Echo the namespace filter, since older daemons ignore it."""
-    return {"namespace": wanted.namespace} if wanted.namespace else {}
+    return {"namespace": run_filter.namespace} if run_filter.namespace else {}
 
 
 def _parse_limit(query: Query) -> int:

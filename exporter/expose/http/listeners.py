@@ -29,15 +29,15 @@ def listen_tcp(address: str) -> list[socket.socket]:
     if not host:
         return [_listen_all_addresses(address, port)]
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigError(
             f"{LISTEN_ADDRESS_FLAG}={address}: cannot resolve {host}: {error.strerror}"
         ) from None
     opened: list[socket.socket] = []
     try:
-        for family, _, _, _, where in dict.fromkeys(found):
-            opened.append(socket.create_server(where[:2], family=family, backlog=BACKLOG))
+        for family, _, _, _, sockaddr in dict.fromkeys(addresses):
+            opened.append(socket.create_server(sockaddr[:2], family=family, backlog=BACKLOG))
     except OSError as error:
         for listener in opened:
             listener.close()

@@ -88,19 +88,19 @@ def methods_panel(view: SnapshotView) -> Markup:
     """Build the table of energy by measurement method."""
     total = sum_tallies(view.devices.values())
     tallies = []
-    for how in Method:
-        matching = {labels: t for labels, t in view.by_method.items() if labels[2] == how}
+    for method in Method:
+        matching = {labels: t for labels, t in view.by_method.items() if labels[2] == method}
         kinds = sorted({kind for (kind, _, _), t in matching.items() if t.total_uj})
-        tallies.append((how, kinds, sum_tallies(matching.values()).total_uj))
+        tallies.append((method, kinds, sum_tallies(matching.values()).total_uj))
     energy = formatting.energy_scale(energy_uj for _, _, energy_uj in tallies)
     rows = [
         (
-            TableCell(method_label(how), METHOD_DESCRIPTIONS[how]),
+            TableCell(method_label(method), METHOD_DESCRIPTIONS[method]),
             TableCell(", ".join(kinds)),
             number_cell(energy.text(energy_uj)),
             share_bar(energy_uj, total.total_uj),
         )
-        for how, kinds, energy_uj in tallies
+        for method, kinds, energy_uj in tallies
         if energy_uj
     ]
     heads = ("Method", "Devices", ">Energy", ">Of the machine")

@@ -47,14 +47,15 @@ def stacked_area(kinds: Mapping[str, Sequence[float]], description: str) -> Mark
     thinned = {kind: _downsample(watts) for kind, watts in kinds.items()}
     rows = list(thinned.values())
     tops = list(accumulate(rows, lambda low, row: [a + b for a, b in zip(low, row, strict=True)]))
-    most = max((max(top) for top in tops), default=0.0)
+    maximum = max((max(top) for top in tops), default=0.0)
     areas = []
     floor = [0.0] * (len(tops[0]) if tops else 0)
     for kind, top in zip(thinned, tops, strict=True):
         edge = [*enumerate(top), *reversed(list(enumerate(floor)))]
         step = WIDE_WIDTH / max(1, len(top) - 1)
         points = " ".join(
-            f"{place * step:.1f},{_height(value, most, WIDE_HEIGHT):.1f}" for place, value in edge
+            f"{place * step:.1f},{_height(value, maximum, WIDE_HEIGHT):.1f}"
+            for place, value in edge
         )
         areas.append(tag("polygon", class_=kind, points=points))
         floor = top
@@ -86,16 +87,16 @@ def _known_segments(watts: Watts) -> Iterator[tuple[int, list[float]]]:
             segment = []
 
 
-def _line_path(points: Sequence[tuple[int, float]], step: float, most: float) -> str:
+def _line_path(points: Sequence[tuple[int, float]], step: float, maximum: float) -> str:
     coordinates = [
-        f"{place * step:.0f},{_height(value, most, HEIGHT):.1f}" for place, value in points
+        f"{place * step:.0f},{_height(value, maximum, HEIGHT):.1f}" for place, value in points
     ]
     return f"M{coordinates[0]}h.1" if len(coordinates) == 1 else "M" + "L".join(coordinates)
 
 
-def _height(value: float, most: float, height: int) -> float:
+def _height(value: float, maximum: float, height: int) -> float:
     """Return the vertical position of a value, one pixel away from both edges."""
-    return height - 1 - (value * (height - 2) / most if most else 0.0)
+    return height - 1 - (value * (height - 2) / maximum if maximum else 0.0)
 
 
 def _downsample(watts: Sequence[float]) -> list[float]:
@@ -190,8 +191,8 @@ class PowerHistory:
         # A minute without energy of the run is 0 W, unless the node has no data for it.
         run_watts = {
             run: tuple(
-                0.0 if mine is None and all_ is not None else mine
-                for mine, all_ in zip(watts, node, strict=True)
+                0.0 if run_value is None and node_value is not None else run_value
+                for run_value, node_value in zip(watts, node, strict=True)
             )
             for run, watts in runs.items()
         }

@@ -52,9 +52,9 @@ def budget_panel(record: RunRecord) -> Markup:
 def _forecast_cells(ahead: Forecast) -> tuple[TableCell, ...]:
     """Build the cells of emissions, energy and end, each with its 95% prediction interval."""
     low, high = ahead.low, ahead.high
-    known = [each for each in (ahead, low, high) if each is not None]
-    carbon = formatting.carbon_scale(each.carbon_ng for each in known)
-    energy = formatting.energy_scale(each.energy_uj for each in known)
+    values = [each for each in (ahead, low, high) if each is not None]
+    carbon = formatting.carbon_scale(each.carbon_ng for each in values)
+    energy = formatting.energy_scale(each.energy_uj for each in values)
     grams, used = carbon.text(ahead.carbon_ng), energy.text(ahead.energy_uj)
     if low is None or high is None:
         return (
@@ -176,9 +176,9 @@ def _is_meaningful(record: RunRecord, amount: float) -> bool:
     return amount * MAX_UJ_PER_UNIT > record.energy_uj
 
 
-def _per_unit(amount: float, whole: int) -> int:
+def _per_unit(amount: float, total: int) -> int:
     """Return microjoules or nanograms per unit, or per 1,000 units."""
-    return round((PER_THOUSAND if amount >= PER_THOUSAND else 1) * whole / amount)
+    return round((PER_THOUSAND if amount >= PER_THOUSAND else 1) * total / amount)
 
 
 def _per_unit_cells(
@@ -273,24 +273,24 @@ TIMELINE_IMPORTED = "Not available: this run was measured by another tool."
 TIMELINE_UNAVAILABLE = "The ledger did not respond; see the warnings on the page of the node."
 
 
-def timeline_panel(past: RunPowerHistory | None, *, is_imported: bool) -> Markup:
+def timeline_panel(history: RunPowerHistory | None, *, is_imported: bool) -> Markup:
     """Build the chart of power over time, by device kind; imported runs have none."""
     title = tag("h2", "Power over time")
-    if past is None or not past.kinds:
+    if history is None or not history.kinds:
         empty = TIMELINE_IMPORTED if is_imported else TIMELINE_PENDING
-        return tag("section", title, tag("p", TIMELINE_UNAVAILABLE if past is None else empty))
-    sums = [sum(step) for step in zip(*past.kinds.values(), strict=True)]
-    most, mean = formatting.watts(max(sums)), formatting.watts(past.mean_watts)
-    since, until = formatting.timestamp(past.since), formatting.timestamp(past.until)
-    description = f"from {since} to {until} UTC: maximum {most}, mean {mean}"
-    legend = [tag("li", kind, class_=kind) for kind in past.kinds]
+        return tag("section", title, tag("p", TIMELINE_UNAVAILABLE if history is None else empty))
+    sums = [sum(step) for step in zip(*history.kinds.values(), strict=True)]
+    peak, mean = formatting.watts(max(sums)), formatting.watts(history.mean_watts)
+    since, until = formatting.timestamp(history.since), formatting.timestamp(history.until)
+    description = f"from {since} to {until} UTC: maximum {peak}, mean {mean}"
+    legend = [tag("li", kind, class_=kind) for kind in history.kinds]
     return tag(
         "section",
         title,
         tag(
             "figure",
-            tag("figcaption", tag("span", f"maximum {most}, mean {mean}"), tag("ul", *legend)),
-            stacked_area(past.kinds, f"power {description}"),
+            tag("figcaption", tag("span", f"maximum {peak}, mean {mean}"), tag("ul", *legend)),
+            stacked_area(history.kinds, f"power {description}"),
             tag("div", tag("time", since), tag("time", f"{until} UTC"), class_="axis"),
         ),
     )
@@ -317,9 +317,9 @@ class RunPageData(NamedTuple):
     forms: Mapping[str, Form]
 
 
-def run_page(shown: RunPageData, telemetry_path: str = METRICS_PATH) -> bytes:
+def run_page(data: RunPageData, telemetry_path: str = METRICS_PATH) -> bytes:
     """Render the page of a run."""
-    record, snapshot, past, forms = shown
+    record, snapshot, history, forms = data
     run = record.run
     states = {state.info.device: state for state in snapshot.devices}
     main = concatenate(
@@ -327,7 +327,7 @@ def run_page(shown: RunPageData, telemetry_path: str = METRICS_PATH) -> bytes:
         _summary(record, snapshot),
         *([REPLAYED] if run.origin == REPLAY else []),
         tag("div", budget_panel(record)),
-        timeline_panel(past, is_imported=run.key.uid == IMPORTED_UID),
+        timeline_panel(history, is_imported=run.key.uid == IMPORTED_UID),
         energy_by_device_panel(record, states),
         intensities_panel(record),
         tag("div", results_panel(record)),

@@ -316,10 +316,10 @@ def earlier_runs_page(
 ) -> bytes:
     """Render the newest runs in the ledger that match all words of `query`."""
     words = split_query(query)
-    found = [
+    matches = [
         record for record in records if not words or matches_all(search_text(record.run), words)
     ]
-    shown = found[:MAX_SHOWN]
+    shown = matches[:MAX_SHOWN]
     found_text = f"{len(shown)} of the newest {len(records)} in the ledger"
     main = concatenate(
         tag(

@@ -1,4 +1,4 @@
-"""The dashboards as Grafana will read them."""
+"""The generated dashboards."""
 
 import itertools
 import json
@@ -26,12 +26,12 @@ PANELS = {
 }
 EXPRESSIONS = {name: {each.name: each.expr for each in questions(name)} for name in BOARDS}
 REACT = {"timeseries", "stat", "table", "bargauge"}
-"""Panel types that Grafana draws itself; those of Angular are gone since Grafana 12."""
+"""Built-in panel types of Grafana; those of Angular were removed in Grafana 12."""
 NAME = re.compile(r"\b(?:[a-z_]+:)?(?:emissions|process)_[a-z0-9_]+(?::[a-z0-9_]+)?\b")
 LABELS = re.compile(r'"[^"]*"|\{[^}]*\}|\b(?:by|on|group_left|group_right)\s*\([^)]*\)|, \w+\)$')
-"""What is no metric: texts, matchers, labels, and the label that `label_values` is asked for."""
+"""Parts of queries that are not metrics: texts, matchers, labels, and labels of `label_values`."""
 LARGEST_BYTES = 1 << 20
-"""Of a ConfigMap."""
+"""Size limit of a ConfigMap in bytes."""
 BUDGETS = ROOT / "tests" / "rules" / "generated" / "budgets.yaml"
 
 
@@ -55,7 +55,7 @@ def boards():
 
 
 def each_of(cases):
-    """A test of one case as a test of all the cases of a board."""
+    """Turn a test of one case into a test of all cases of a dashboard."""
 
     def decorate(check):
         @pytest.mark.parametrize("name", BOARDS)
@@ -124,7 +124,7 @@ def test_prometheus_accepts_every_query(tmp_path):
 
 
 @boards()
-def test_a_dashboard_has_a_stable_address(board):
+def test_a_dashboard_has_a_stable_uid(board):
     assert re.fullmatch(r"[a-z-]{1,40}", board["uid"])
     assert board["id"] is None
 
@@ -135,7 +135,7 @@ def test_a_dashboard_is_changed_in_its_source_alone(board):
 
 
 @boards()
-def test_a_dashboard_asks_for_its_data_source_first(board):
+def test_the_first_variable_of_a_dashboard_is_the_data_source(board):
     first = board["templating"]["list"][0]
     assert (first["name"], first["type"]) == ("datasource", "datasource")
 
@@ -159,7 +159,7 @@ def test_a_dashboard_fits_into_a_config_map(board):
     assert path.stat().st_size < LARGEST_BYTES
 
 
-def test_no_two_dashboards_have_one_address():
+def test_dashboards_have_unique_ids():
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
 
 
@@ -184,7 +184,7 @@ def test_dashboards_link_to_each_other_by_their_tag(board):
     assert link["keepTime"]
 
 
-def test_one_leads_from_the_fleet_to_a_node_and_from_there_to_a_run():
+def test_the_fleet_links_to_nodes_and_nodes_link_to_runs():
     assert "/d/emissions-nodes?" in json.dumps(BOARDS["fleet"])
     assert "/d/emissions-run?" in json.dumps(BOARDS["node"])
 
@@ -227,13 +227,13 @@ def test_the_rows_are_stages_of_the_pipeline_in_order(name):
 
 
 @each_of(PANELS)
-def test_a_panel_says_what_it_shows(panel):
+def test_a_panel_has_a_description(panel):
     assert panel["title"]
     assert panel["description"].endswith(".")
 
 
 @each_of(PANELS)
-def test_a_title_is_not_cut_off_in_a_window_of_1200_pixels(panel):
+def test_titles_fit_in_a_window_of_1200_pixels(panel):
     assert len(panel["title"]) <= 5.9 * panel["gridPos"]["w"]
 
 
@@ -253,7 +253,7 @@ def test_a_number_of_a_panel_has_a_unit(panel):
 
 
 @each_of(PANELS)
-def test_a_panel_is_of_a_type_that_grafana_draws_itself(panel):
+def test_panels_have_built_in_types(panel):
     assert panel["type"] in REACT
 
 
@@ -277,7 +277,7 @@ def test_a_node_that_is_scraped_twice_is_not_added_up_twice(expression):
     )
 
 
-def test_idle_is_known_where_no_run_holds_anything():
+def test_idle_power_is_shown_if_no_run_holds_a_device():
     (idle,) = [q.expr for q in questions("fleet") if q.name == "fleet: Idle A"]
     held = "cluster:emissions_run_held_idle_energy_joules:rate5m"
     assert f"(sum(sum_over_time({held}[$__range])) or vector(0))" in idle

@@ -1,4 +1,4 @@
-"""The preview of a dashboard: what it asks, what it draws, and what it says where it cannot."""
+"""The preview of a dashboard: queries, drawings and errors."""
 
 import json
 import re
@@ -30,7 +30,7 @@ SPAN = Span(1_700_000_000, 1_700_000_060, 1)
 
 
 class Answers:
-    """Stands for a Prometheus that knows one series, `{run_id="<bert>"}`, or says why not."""
+    """A double of Prometheus with one series, `{run_id="<bert>"}`, or an error."""
 
     url = "http://prometheus.example"
 

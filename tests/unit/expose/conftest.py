@@ -1,4 +1,4 @@
-"""Snapshots of made-up machines, and the web thread on loopback."""
+"""Fixtures: snapshots of synthetic machines, and the web thread on loopback."""
 
 import json
 import socket
@@ -36,7 +36,7 @@ GPU0 = Device(DeviceKind.GPU, "GPU-0")
 GPU1 = Device(DeviceKind.GPU, "GPU-1")
 WALL = 1_790_000_000.0
 SOON = 60.0
-"""Far more than anything takes that is waited for here."""
+"""A timeout far above the duration of anything awaited here."""
 FACTOR = Factor("DE", "Ember 2025", 344.0, 1.2, 0.0, float("inf"), WALL - 86_400, step=1)
 BERT = RunKey(1000, "bert", "42")
 OLD = RunKey(1001, "old", "")
@@ -91,7 +91,7 @@ def snapshot(**changes):
 
 
 def gpu_node():
-    """Two GPUs, a CPU and memory; an open run, an ended one, and some that left the page."""
+    """Two GPUs, a CPU and memory; an active run, an ended run, and departed runs."""
     integrated = Method.INTEGRATED
     return snapshot(
         devices=(
@@ -134,7 +134,7 @@ MARKET = FACTOR._replace(
 
 
 def live_grid():
-    """Two sources, of which the first fails, and a market-based intensity beside them."""
+    """Two sources, the first of which fails, and a second, market-based intensity."""
     asked = (("ok", 7), ("unauthorized", 2))
     return IntensityState(
         FACTOR,
@@ -158,12 +158,12 @@ def live_grid():
 
 @pytest.fixture(scope="session")
 def made():
-    """The makers of this file: `made.snapshot(rows=...)`, `made.row(...)`, `made.gpu_node()`."""
+    """The factories of this file: `made.snapshot(rows=...)`, `made.row(...)`, `made.gpu_node()`."""
     return SimpleNamespace(**{k: v for k, v in globals().items() if not k.startswith("_")})
 
 
 class FakeClock:
-    """Stands still until a test moves it."""
+    """A clock that is moved only by tests."""
 
     def __init__(self):
         self.now_ns = 100_500_000_000
@@ -179,7 +179,7 @@ class FakeClock:
 
 
 class FakeArchive:
-    """Records that a test puts in, or an error; it waits while `go` is not set."""
+    """An archive with a test's records, or an error; it blocks until `go` is set."""
 
     def __init__(self):
         self.records = []
@@ -226,7 +226,7 @@ PATIENT = dict.fromkeys(("handshake_seconds", "request_seconds", "read_seconds")
 
 
 class Site:
-    """A web thread, what it shows, and clients of it."""
+    """A web thread, its publisher, and clients."""
 
     def __init__(self, socket_path, limits, web_config="", telemetry_path="/metrics"):
         self.clock = FakeClock()
@@ -255,7 +255,7 @@ class Site:
 
     @contextmanager
     def held(self):
-        """Who connects and sends meanwhile has done both before the server looks."""
+        """Pause the server, so that clients connect and send before it accepts."""
         held, go = threading.Event(), threading.Event()
         self.web._loop.call_soon_threadsafe(lambda: held.set() or go.wait(SOON))
         assert held.wait(SOON)
@@ -265,7 +265,7 @@ class Site:
             go.set()
 
     def submit(self, request):
-        """The loop's inbox: remembers commands and gives the answer that the test set."""
+        """The loop's inbox: records commands and gives the test's response."""
         self.requests.append(request.command)
         if self.reply is not None:
             request.answer(self.reply)
@@ -286,7 +286,7 @@ class Site:
         return connection
 
     def talk(self, data, connect=None):
-        """Send bytes on a fresh connection; all that comes back until the server closes it."""
+        """Send bytes on a new connection; return everything until the server closes it."""
         with (connect or self.connect)() as connection:
             connection.sendall(data)
             received = b""
@@ -317,19 +317,19 @@ class Site:
 
 
 def record(key, **changes):
-    """A record as the archive would give it."""
+    """A record as returned by the archive."""
     rows = (row(CPU, key, 1_000_000),)
     return record_of(snapshot(rows=rows), run(key, **changes))
 
 
 def answer(response: HTTPResponse):
-    """Status and JSON of an answer."""
+    """Return status and JSON of a response."""
     return response.status, json.loads(response.content)
 
 
 @pytest.fixture
 def open_site(tmp_path):
-    """Starts a site with the limits that a test wants, and ends it afterwards.
+    """Starts a site with a test's limits, and stops it afterwards.
 
     It has more patience than a daemon, so that this machine may be as slow as it likes.
     """
@@ -348,7 +348,7 @@ def open_site(tmp_path):
 
 @pytest.fixture
 def site(open_site):
-    """A site that shows the node of `gpu_node`."""
+    """A site with the snapshot `gpu_node`."""
     site = open_site()
     site.board.publish(gpu_node())
     return site

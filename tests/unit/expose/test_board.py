@@ -1,4 +1,4 @@
-"""The board between the loop and its readers."""
+"""The publisher of snapshots."""
 
 from exporter.expose.exposition import SnapshotPublisher
 from exporter.expose.metrics import metric_families
@@ -19,7 +19,7 @@ def test_snapshot_and_page_change_together(made):
     assert board.current.snapshot.runs
 
 
-def test_the_page_says_what_the_daemon_costs(made):
+def test_the_metrics_include_the_daemons_own_usage(made):
     board = SnapshotPublisher(metric_families(), lambda: ProcessState(1.5, 2, 3, 4.0))
     board.publish(made.snapshot())
     assert b"\nprocess_cpu_seconds_total 1.5\n" in board.current.metrics_page.text()

@@ -1,4 +1,4 @@
-"""The page, byte for byte against prometheus_client."""
+"""Rendered metrics, byte for byte against prometheus_client."""
 
 import gzip
 import math
@@ -75,18 +75,18 @@ def test_hostile_texts_arrive_as_they_are(made, run_id, job_id, name, label):
 
 
 @given(st.floats() | st.integers(-(2**70), 2**70))
-def test_numbers_are_spelled_as_prometheus_client_does(number):
+def test_numbers_are_formatted_as_by_prometheus_client(number):
     assert format_number(number) == floatToGoString(number)
 
 
 @pytest.mark.parametrize(
     "number", [0, -0.0, 999_999.9, 1e6, 1_000_000.5, 1e15 + 0.5, 1e16, 1.5e300, math.inf, math.nan]
 )
-def test_numbers_at_the_edges_are_spelled_as_prometheus_client_does(number):
+def test_edge_case_numbers_are_formatted_as_by_prometheus_client(number):
     assert format_number(number) == floatToGoString(number)
 
 
-def test_bytes_that_are_no_utf8_do_not_break_the_page(made):
+def test_invalid_utf8_does_not_break_the_page(made):
     name = b"run\xff".decode("utf-8", "surrogateescape")
     view = SnapshotView(made.snapshot(runs=(made.run(RunKey(1, name, "")),)))
     text = MetricsRenderer(FAMILIES).render(view).text().decode()
@@ -123,7 +123,7 @@ def test_the_identity_holds_on_the_page(view):
         assert whole == pytest.approx(runs + rest, rel=1e-12)
 
 
-def test_prefixes_of_series_that_vanished_are_forgotten(made):
+def test_cached_prefixes_of_removed_series_are_dropped(made):
     renderer = MetricsRenderer(FAMILIES)
     for number in range(5):
         run = made.run(RunKey(1, f"run-{number}", ""))
@@ -132,7 +132,7 @@ def test_prefixes_of_series_that_vanished_are_forgotten(made):
     assert [labels[0] for labels in info._labels] == ["run-4"]
 
 
-def test_names_choose_families(view):
+def test_families_are_selected_by_name(view):
     page = MetricsRenderer(FAMILIES).render(view)
     names = ["emissions_pue_ratio", "emissions_loop_overruns_total", "nothing"]
     chosen = page.select(names, openmetrics=False).decode()

@@ -1,4 +1,4 @@
-"""The contract of the metric catalogue."""
+"""The metric catalog is a stable interface."""
 
 import re
 
@@ -97,7 +97,7 @@ class TestEveryFamily:
         name = family.name.removeprefix(PREFIX)
         assert name in COUNTS or name.endswith(UNITS)
 
-    def test_has_names_that_prometheus_takes(self, family):
+    def test_has_names_valid_in_prometheus(self, family):
         for name in (family.name, *family.labels):
             assert re.fullmatch("[a-z][a-z0-9_]*", name)
 
@@ -105,7 +105,7 @@ class TestEveryFamily:
         taken = {"job", "instance", "namespace", "pod", "region", "zone", "cluster"}
         assert not taken & set(family.labels)
 
-    def test_is_explained_in_one_sentence(self, family):
+    def test_has_a_help_text_of_one_sentence(self, family):
         assert re.fullmatch(r"[A-Z][^\n\"\\]+\.", family.help)
 
     def test_names_its_unit(self, family):
@@ -126,7 +126,7 @@ class TestEveryFamily:
         list(family.samples(SnapshotView(made.snapshot())))
 
 
-def test_no_text_explains_two_families():
+def test_help_texts_are_unique():
     texts = [family.help for family in FAMILIES]
     assert len(texts) == len(set(texts))
 
@@ -136,7 +136,7 @@ def test_no_gauge_has_the_stem_of_a_counter():
     assert len(stems) == len(set(stems))
 
 
-def test_energies_and_emissions_outlive_a_restart_and_the_daemons_own_counters_do_not():
+def test_energy_and_emission_counters_are_durable_and_daemon_counters_are_not():
     durable = {f.name for f in FAMILIES if f.durable}
     totals = {f.name for f in FAMILIES if f.name.endswith(DURABLE)}
     assert durable == totals - {"emissions_exporter_energy_joules_total"}
@@ -160,6 +160,6 @@ def test_a_run_whose_users_name_is_not_known_yet_has_no_info(made):
     assert names == [run.shown_id for run in snapshot.runs if run.key.uid < 0]
 
 
-def test_exported_labels_that_become_one_name_are_refused():
+def test_exported_labels_with_the_same_name_are_rejected():
     with pytest.raises(ConfigError, match=r"'a-b' and 'a.b' would both become label_a_b"):
         metric_families(("a-b", "a.b"))

@@ -1,4 +1,4 @@
-"""What the daemon itself costs."""
+"""Resource usage of the daemon itself."""
 
 import os
 
@@ -15,7 +15,7 @@ def fake(tmp_path, stat, boot="cpu 1 2\nbtime 1000\n"):
     return ProcessCollector(str(tmp_path)).read()
 
 
-def test_fields_are_found_even_behind_an_odd_name(tmp_path):
+def test_fields_are_parsed_after_an_odd_process_name(tmp_path):
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     fields = ["0"] * 50
     fields[11], fields[12], fields[19], fields[21] = str(2 * ticks), str(ticks), str(5 * ticks), "7"
@@ -26,7 +26,7 @@ def test_fields_are_found_even_behind_an_odd_name(tmp_path):
     assert state.open_fds == 3
 
 
-def test_without_procfs_nothing_is_said(tmp_path):
+def test_without_procfs_there_is_no_process_state(tmp_path):
     assert ProcessCollector(str(tmp_path)).read() is None
 
 

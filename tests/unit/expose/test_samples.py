@@ -1,4 +1,4 @@
-"""What families show, and when they are silent."""
+"""Samples of metric families, and when there are none."""
 
 import pytest
 
@@ -25,12 +25,12 @@ def test_a_broken_device_is_down_and_stays_on_the_page(made):
     assert show("device_up", made.gpu_node())["gpu", "GPU-1"] == 0
 
 
-def test_events_that_may_yet_happen_are_zero_and_those_that_cannot_are_absent(made):
+def test_possible_events_are_zero_and_impossible_events_are_absent(made):
     events = show("device_energy_events_total", made.gpu_node())
     assert events == {("cpu", "package-0", "wrap"): 2, ("cpu", "package-0", "gap"): 0}
 
 
-def test_counters_leave_out_what_came_before_and_gauges_do_not(made):
+def test_counters_exclude_their_base_and_gauges_do_not(made):
     snapshot = made.gpu_node()
     labels = ("bert", "42", "cpu", "")
     assert show("run_energy_joules_total", snapshot)[labels] == pytest.approx(5.000002)
@@ -76,12 +76,12 @@ def test_an_ended_run_has_no_power(made):
     assert {labels[0] for labels in show("run_power_watts", made.gpu_node())} == {"bert"}
 
 
-def test_without_an_intensity_the_grid_is_silent(made):
+def test_without_an_intensity_there_are_no_grid_samples(made):
     for name in ("grid_intensity_grams_per_kwh", "grid_intensity_info", "pue_ratio"):
         assert show(name, made.snapshot()) == {}
 
 
-def test_the_intensity_says_what_it_is(made):
+def test_the_intensity_has_its_kind_as_labels(made):
     assert show("grid_intensity_info", made.gpu_node()) == {
         ("DE", "average", "lifecycle", "location", "Ember 2025", "false"): 1
     }
@@ -95,7 +95,7 @@ def test_a_second_intensity_has_series_of_its_own(made):
     }
 
 
-def test_requests_to_sources_are_counted_by_how_they_went(made):
+def test_requests_to_sources_are_counted_by_outcome(made):
     assert show("grid_intensity_requests_total", made.snapshot(grid=made.live_grid())) == {
         ("electricity_maps", "ok"): 7,
         ("electricity_maps", "unauthorized"): 2,
@@ -108,11 +108,11 @@ def test_an_intensity_without_a_time_has_no_age(made):
     assert show("grid_intensity_age_seconds", made.snapshot(grid=grid)) == {}
 
 
-def test_collectors_say_whether_they_work(made):
+def test_collectors_export_success(made):
     assert show("collector_success", made.gpu_node()) == {("rapl",): 1, ("nvml",): 0}
 
 
-def test_the_daemons_health_is_shown(made):
+def test_the_daemons_health_is_exported(made):
     health = made.DaemonHealth(imbalance_uj=1_500_000, loop_overruns=3)
     snapshot = made.snapshot(health=health)
     assert show("attribution_imbalance_joules", snapshot) == {(): 1.5}

@@ -31,7 +31,7 @@ def lines(draw):
 
 @settings(deadline=None)
 @given(st.lists(lines(), max_size=40))
-def test_each_device_is_what_runs_used_plus_what_none_did(made, lines):
+def test_device_energy_is_attributed_plus_unattributed_energy(made, lines):
     rows = tuple(
         made.row(device, target, total, base_uj=base, method=method)
         for device, target, method, total, base in lines
@@ -58,13 +58,13 @@ def test_counters_show_the_total_less_its_base(made):
     assert (tally.counted_uj, tally.total_uj) == (70, 100)
 
 
-def test_runs_off_the_page_are_charged_but_have_no_series(made):
+def test_departed_runs_count_as_attributed_but_have_no_series(made):
     view = SnapshotView(made.snapshot(rows=(made.row(made.CPU, DEPARTED_RUNS, 100),)))
     assert view.attributed[made.CPU].counted_uj == 100
     assert not view.runs
 
 
-def test_the_folded_run_other_is_a_run_like_any(made):
+def test_the_run_other_is_exported_like_any_run(made):
     key = RunKey(-1, "other", "")
     view = SnapshotView(made.snapshot(rows=(made.row(made.CPU, key, 5),), runs=(made.run(key),)))
     assert view.runs["other", "", "cpu", ""].counted_uj == 5
@@ -100,7 +100,7 @@ def test_power_adds_up_over_what_is_known(made):
     assert SnapshotView(made.snapshot(rows=rows)).devices[made.CPU].power_watts == 2.5
 
 
-def test_methods_and_reasons_that_may_come_are_there_at_zero(made):
+def test_possible_methods_and_reasons_are_exported_at_zero(made):
     view = SnapshotView(made.snapshot(devices=(made.state(made.GPU0),)))
     assert {labels[2] for labels in view.by_method} == {"counter", "integrated"}
     assert {labels[2] for labels in view.unattributed} == {
@@ -121,6 +121,6 @@ def test_a_run_without_energy_yet_begins_at_zero(made):
     }
 
 
-def test_a_device_that_is_gone_keeps_its_sums(made):
+def test_a_removed_device_keeps_its_sums(made):
     view = SnapshotView(made.snapshot(rows=(made.row(made.GPU1, UnattributedReason.IDLE, 7),)))
     assert view.devices[made.GPU1].counted_uj == 7

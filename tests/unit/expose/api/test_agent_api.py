@@ -1,4 +1,4 @@
-"""The agent socket, with a loop that answers what the test says."""
+"""The agent API, with a loop that gives the test's responses."""
 
 import json
 import os
@@ -184,7 +184,7 @@ def test_other_requests_are_refused(site, method, path, status, allow):
     assert (response.status, response.getheader("Allow")) == (status, allow)
 
 
-def test_a_caller_that_cannot_be_seen_is_told_the_remedy(made):
+def test_an_invisible_caller_gets_the_remedy(made):
     import asyncio
 
     door = AgentApi(None, lambda request: None, None, SystemClock())
@@ -243,7 +243,7 @@ def test_each_user_has_an_allowance_of_their_own(made):
         ('{"budget_grams": 1' + "0" * 400 + "}", "budget_grams: number too large"),
     ],
 )
-def test_bodies_that_make_no_sense_are_refused_with_what_is_wrong(body, message):
+def test_invalid_bodies_are_rejected_with_the_reason(body, message):
     with pytest.raises(RequestRefused) as refused:
         parse_start(body.encode() if isinstance(body, str) else body)
     assert refused.value.status == 400

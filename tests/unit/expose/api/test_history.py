@@ -1,4 +1,4 @@
-"""Runs of another tool at the door of the agent socket."""
+"""Import of runs over the agent socket."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def body(*runs, origin=ORIGIN):
     return json.dumps({"origin": origin, "runs": runs}).encode()
 
 
-def test_a_run_of_a_file_is_one_of_who_brings_it():
+def test_an_imported_run_belongs_to_the_caller():
     (record,) = parse_import(body(run()), "ada").records
     assert (record.run.key.uid, record.run.user, record.run.origin) == (IMPORTED_UID, "ada", ORIGIN)
     assert {part.device.id for part in record.parts} == {ORIGIN}
@@ -57,12 +57,12 @@ def part(**changes):
         (body(run(parts=part(energy_uj=1))), "the sums of parts and intensity differ"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_place(wrong, why):
+def test_invalid_imports_are_rejected_with_the_location(wrong, why):
     with pytest.raises(RequestRefused, match=why):
         parse_import(wrong, "ada")
 
 
-def test_it_is_answered_with_what_became_of_it(site):
+def test_the_response_has_the_import_result(site):
     site.reply = ImportResult(1, 0, 0)
     response = site.ask("POST", "/v1/history", body(run()), agent=True)
     assert (response.status, json.loads(response.content)["new"]) == (200, 1)
@@ -71,7 +71,7 @@ def test_it_is_answered_with_what_became_of_it(site):
     assert command.records[0].run.user == pwd.getpwuid(os.getuid()).pw_name
 
 
-def test_too_much_at_once_is_refused_for_that_second(site):
+def test_imports_above_the_rate_limit_are_rejected(site):
     site.reply = ImportResult(1, 0, 0)
     asked = IMPORTS_PER_SECOND + 1
     answers = [site.ask("POST", "/v1/history", body(run()), agent=True) for _ in range(asked)]
@@ -88,9 +88,9 @@ def test_energy_without_a_zone_has_no_grams():
         parse_import(body(run(intensity=[{**use, "carbon_ng": 1}])), "ada")
 
 
-def test_it_can_only_be_brought(site):
+def test_the_import_path_accepts_only_post(site):
     assert site.ask("GET", "/v1/history", agent=True).status == 405
 
 
-def test_nobody_brings_it_over_tcp(site):
+def test_runs_cannot_be_imported_over_tcp(site):
     assert site.ask("POST", "/v1/history", body(run())).status in (404, 405)

@@ -1,4 +1,4 @@
-"""The state as JSON."""
+"""The read API."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def ids(answer):
 
 @pytest.fixture
 def choked(site):
-    """A site where as many questions as may wait for an archive that does not answer."""
+    """A site whose queue of archive queries is full, since the archive does not respond."""
     site.archive.go.clear()
     waiting = [site.connect() for _ in range(MAX_PENDING_QUERIES)]
     for connection in waiting:
@@ -199,7 +199,7 @@ def test_the_parts_of_every_device_add_up_exactly(site):
             assert sums["carbon_ng"] == sums["attributed_ng"] + rest
 
 
-def test_a_device_says_what_it_is_and_how_it_fares(site, made):
+def test_a_device_has_metadata_and_state(site, made):
     cpu, _, _, gpu1 = site.json("/api/v1/devices")["devices"]
     assert (cpu["device"], cpu["id"], cpu["up"], cpu["power_watts"]) == (
         "cpu",
@@ -238,7 +238,7 @@ def test_without_an_intensity_there_is_a_reason(site, made):
     assert (answer["factor"], answer["why"]) == (None, "no intensity is known")
 
 
-def test_the_snapshot_has_every_line_of_the_books(site, made):
+def test_the_snapshot_has_every_account_balance(site, made):
     answer = site.json("/api/v1/snapshot")
     snapshot = made.gpu_node()
     assert len(answer["lines"]) == len(snapshot.rows)

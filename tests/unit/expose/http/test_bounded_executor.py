@@ -1,4 +1,4 @@
-"""Work for other threads, and what is made once per tick."""
+"""Bounded executors and the cache per tick."""
 
 import asyncio
 import threading
@@ -19,65 +19,65 @@ def gate():
     gate.set()
 
 
-def on_desk(talk, **limits):
-    """Run `talk(desk)` in an event loop."""
+def in_event_loop(talk, **limits):
+    """Run `talk(executor)` in an event loop."""
 
     async def conversation():
-        desk = BoundedExecutor("questions", **{"threads": 1, "most": 2, **limits})
+        executor = BoundedExecutor("questions", **{"threads": 1, "most": 2, **limits})
         try:
-            return await talk(desk)
+            return await talk(executor)
         finally:
-            desk.close()
+            executor.close()
 
     return asyncio.run(conversation())
 
 
 def test_work_is_done_in_another_thread():
-    worker = on_desk(lambda desk: desk.run(threading.current_thread, 10))
+    worker = in_event_loop(lambda executor: executor.run(threading.current_thread, 10))
     assert worker is not threading.current_thread()
 
 
 def test_what_work_raises_is_raised():
     with pytest.raises(ZeroDivisionError):
-        on_desk(lambda desk: desk.run(lambda: 1 / 0, 10))
+        in_event_loop(lambda executor: executor.run(lambda: 1 / 0, 10))
 
 
-def test_work_beyond_the_most_is_refused_to_be_tried_again(gate):
-    async def talk(desk):
-        desk.submit(gate.wait)
-        desk.submit(gate.wait)
+def test_work_beyond_the_limit_is_rejected(gate):
+    async def talk(executor):
+        executor.submit(gate.wait)
+        executor.submit(gate.wait)
         with pytest.raises(RequestRefused, match="too many questions are waiting") as refused:
-            desk.submit(gate.wait)
+            executor.submit(gate.wait)
         return refused.value.status
 
-    assert on_desk(talk) == 503
+    assert in_event_loop(talk) == 503
 
 
-def test_work_that_nobody_waits_for_any_more_still_counts(gate):
-    async def talk(desk):
+def test_abandoned_work_counts_until_it_is_finished(gate):
+    async def talk(executor):
         with pytest.raises(TimeoutError):
-            await desk.run(gate.wait, 0.001)
+            await executor.run(gate.wait, 0.001)
         with pytest.raises(RequestRefused):
-            desk.submit(gate.wait)
+            executor.submit(gate.wait)
 
-    on_desk(talk, most=1)
+    in_event_loop(talk, most=1)
 
 
 def test_there_is_room_again_when_work_is_done(gate):
-    async def talk(desk):
-        first = desk.submit(gate.wait)
+    async def talk(executor):
+        first = executor.submit(gate.wait)
         gate.set()
         await first
-        return await desk.run(lambda: "second", 10)
+        return await executor.run(lambda: "second", 10)
 
-    assert on_desk(talk, most=1) == "second"
+    assert in_event_loop(talk, most=1) == "second"
 
 
-def test_who_asks_at_once_shares_one_making():
+def test_concurrent_requests_share_one_result():
     made = []
 
-    async def talk(desk):
-        rendered = TickCache(desk)
+    async def talk(executor):
+        rendered = TickCache(executor)
 
         def make():
             made.append(1)
@@ -86,13 +86,13 @@ def test_who_asks_at_once_shares_one_making():
         answers = [rendered.get(TICK, "text", make) for _ in range(5)]
         return await asyncio.gather(*answers)
 
-    assert on_desk(talk) == [b"page"] * 5
+    assert in_event_loop(talk) == [b"page"] * 5
     assert len(made) == 1
 
 
-def test_who_gives_up_does_not_take_it_from_the_others(gate):
-    async def talk(desk):
-        rendered = TickCache(desk)
+def test_a_cancelled_request_does_not_cancel_the_shared_result(gate):
+    async def talk(executor):
+        rendered = TickCache(executor)
         hasty, patient = (
             asyncio.create_task(rendered.get(TICK, "text", lambda: b"%d" % gate.wait()))
             for _ in range(2)
@@ -102,12 +102,12 @@ def test_who_gives_up_does_not_take_it_from_the_others(gate):
         gate.set()
         return await patient
 
-    assert on_desk(talk) == b"1"
+    assert in_event_loop(talk) == b"1"
 
 
-def test_another_tick_and_another_name_are_made_anew():
-    async def talk(desk):
-        rendered = TickCache(desk)
+def test_another_tick_or_name_is_computed_again():
+    async def talk(executor):
+        rendered = TickCache(executor)
         return [
             await rendered.get(tick, name, lambda text=text: text)
             for tick, name, text in [
@@ -118,23 +118,23 @@ def test_another_tick_and_another_name_are_made_anew():
             ]
         ]
 
-    assert on_desk(talk) == [b"1", b"2", b"1", b"3"]
+    assert in_event_loop(talk) == [b"1", b"2", b"1", b"3"]
 
 
-def test_what_nobody_waits_for_is_logged_where_it_fails(caplog):
-    async def talk(desk):
+def test_a_failure_of_detached_work_is_logged(caplog):
+    async def talk(executor):
         ended = asyncio.Event()
 
         def fail():
             raise ZeroDivisionError("a defect")
 
-        desk.submit_detached(fail)
-        for done in desk._open:
+        executor.submit_detached(fail)
+        for done in executor._open:
             done.add_done_callback(lambda _: ended.set())
         async with asyncio.timeout(20):
             await ended.wait()
 
-    on_desk(talk)
+    in_event_loop(talk)
     (record,) = [r for r in caplog.records if r.msg == "background work failed"]
     assert record.queue == "questions"
     assert "a defect" in caplog.text

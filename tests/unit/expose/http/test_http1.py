@@ -1,4 +1,4 @@
-"""Parsing and spelling of HTTP messages."""
+"""Parsing and rendering of HTTP messages."""
 
 from contextlib import suppress
 
@@ -23,7 +23,7 @@ def head(*lines):
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def test_a_request_is_taken_apart():
+def test_a_request_is_parsed():
     request = parse_head(head("GET /a/b?x=1&x=2&y HTTP/1.1", "Host: h", "Accept:  text/plain "))
     assert (request.method, request.path) == ("GET", "/a/b")
     assert request.query == {"x": ["1", "2"], "y": [""]}
@@ -31,7 +31,7 @@ def test_a_request_is_taken_apart():
     assert request.keep_alive
 
 
-def test_a_header_that_comes_twice_is_joined():
+def test_repeated_headers_are_joined():
     request = parse_head(head("GET / HTTP/1.1", "Host: h", "Accept: a", "accept: b"))
     assert request.headers["accept"] == "a, b"
 
@@ -67,14 +67,14 @@ def test_the_connection_is_not_kept(lines):
         ("",),
     ],
 )
-def test_what_is_no_request_is_refused(lines):
+def test_an_invalid_request_is_rejected(lines):
     with pytest.raises(RequestRefused) as refused:
         parse_head(head(*lines))
     assert refused.value.status == 400
 
 
 @given(st.binary())
-def test_any_bytes_are_a_request_or_refused(data):
+def test_any_bytes_are_parsed_or_rejected(data):
     with suppress(RequestRefused):
         parse_head(data)
 
@@ -83,7 +83,7 @@ def test_any_bytes_are_a_request_or_refused(data):
     ("lines", "length"),
     [((), 0), (("Content-Length: 7",), 7), (("Content-Length: 10",), 10)],
 )
-def test_the_length_of_a_body_is_known_beforehand(lines, length):
+def test_the_body_length_is_parsed(lines, length):
     assert body_length(parse_head(head("POST / HTTP/1.1", "Host: h", *lines)), 10) == length
 
 
@@ -98,13 +98,13 @@ def test_the_length_of_a_body_is_known_beforehand(lines, length):
         ("Transfer-Encoding: chunked", 501),
     ],
 )
-def test_a_body_that_cannot_be_taken_is_refused(line, status):
+def test_an_unsupported_body_is_rejected(line, status):
     with pytest.raises(RequestRefused) as refused:
         body_length(parse_head(head("POST / HTTP/1.1", "Host: h", line)), 10)
     assert refused.value.status == status
 
 
-def test_an_answer_is_spelled():
+def test_a_response_is_rendered():
     response = HttpResponse(200, b"abc", PLAIN_TYPE, (("Vary", "Accept"),))
     lines = render_head(response, 1_790_000_000.0, keep_alive=True).decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 200 OK"
@@ -117,7 +117,7 @@ def test_an_answer_is_spelled():
 
 
 @pytest.mark.parametrize(("status", "there"), [(503, True), (429, True), (404, False)])
-def test_who_may_come_again_is_told_when(status, there):
+def test_retryable_errors_have_retry_after(status, there):
     text = render_head(HttpResponse(status, b"", PLAIN_TYPE), 0.0, keep_alive=False)
     assert (b"Retry-After: 1" in text) == there
 
@@ -137,7 +137,7 @@ def test_a_name_below_a_path_is_found(path, name):
     assert path_child(path, "/runs") == name
 
 
-def test_a_name_that_is_no_utf8_is_refused():
+def test_a_name_that_is_not_utf8_is_rejected():
     with pytest.raises(RequestRefused):
         path_child("/runs/%ff", "/runs")
 

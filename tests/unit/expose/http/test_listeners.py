@@ -1,4 +1,4 @@
-"""Opening listeners."""
+"""Opening of listening sockets."""
 
 import errno
 import os
@@ -21,12 +21,12 @@ from exporter.expose.http.listeners import listen_tcp, listen_unix, parse_addres
         ("node.example:80", ("node.example", 80)),
     ],
 )
-def test_addresses_are_taken_apart(address, parts):
+def test_addresses_are_parsed(address, parts):
     assert parse_address(address) == parts
 
 
 @pytest.mark.parametrize("address", ["10680", "::1:9", "host:", "host:http", "host:65536", "h:-1"])
-def test_what_is_no_address_is_refused_with_the_flag(address):
+def test_an_invalid_address_is_rejected_with_the_flag(address):
     with pytest.raises(ConfigError, match=r"--web\.listen-address="):
         parse_address(address)
 
@@ -47,12 +47,12 @@ def test_without_ipv6_every_address_is_ipv4(monkeypatch):
         assert listener.family == socket.AF_INET
 
 
-def test_an_address_of_another_machine_is_refused():
+def test_an_address_of_another_machine_is_rejected():
     with pytest.raises(ConfigError, match="listen: Cannot assign requested address; choose an add"):
         listen_tcp("192.0.2.1:0")
 
 
-def test_a_port_that_is_roots_is_refused_with_the_remedy(monkeypatch):
+def test_a_privileged_port_is_rejected_with_the_remedy(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied (while attempting to bind on ...)")
 
@@ -63,13 +63,13 @@ def test_a_port_that_is_roots_is_refused_with_the_remedy(monkeypatch):
         listen_tcp("127.0.0.1:80")
 
 
-def test_a_busy_port_is_refused_for_every_address():
+def test_a_port_in_use_is_rejected_for_every_address():
     taken = socket.create_server(("", 0))
     with taken, pytest.raises(ConfigError, match="address in use by another program"):
         listen_tcp(f":{taken.getsockname()[1]}")
 
 
-def test_an_unknown_host_is_refused(monkeypatch):
+def test_an_unknown_host_is_rejected(monkeypatch):
     def unknown(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -94,14 +94,14 @@ def test_the_directory_is_open_for_all_only_if_it_is_roots(tmp_path, monkeypatch
         assert stat.S_IMODE(path.parent.stat().st_mode) == mode
 
 
-def test_a_socket_file_that_a_killed_daemon_left_is_replaced(tmp_path):
+def test_a_stale_socket_file_is_replaced(tmp_path):
     path = str(tmp_path / "agent.sock")
     listen_unix(path).close()
     with listen_unix(path), socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
 
 
-def test_a_socket_that_somebody_answers_on_is_left_alone(tmp_path):
+def test_a_socket_in_use_is_not_replaced(tmp_path):
     path = str(tmp_path / "agent.sock")
     with listen_unix(path), socket.socket(socket.AF_UNIX) as client:
         with pytest.raises(ConfigError, match="in use by another daemon"):
@@ -109,7 +109,7 @@ def test_a_socket_that_somebody_answers_on_is_left_alone(tmp_path):
         client.connect(path)
 
 
-def test_a_file_in_the_way_is_not_deleted(tmp_path):
+def test_a_file_at_the_socket_path_is_not_deleted(tmp_path):
     path = tmp_path / "agent.sock"
     path.write_text("precious")
     with pytest.raises(ConfigError, match="a file that is not a socket exists there"):
@@ -117,13 +117,13 @@ def test_a_file_in_the_way_is_not_deleted(tmp_path):
     assert path.read_text() == "precious"
 
 
-def test_another_users_directory_is_refused(tmp_path, monkeypatch):
+def test_a_directory_of_another_user_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(listeners.os, "geteuid", lambda: 4_000_000)
     os.chown(tmp_path, 4_000_001, -1) if os.getuid() == 0 else None
     with pytest.raises(ConfigError, match="belongs to user"):
         listen_unix(str(tmp_path / "agent.sock"))
 
 
-def test_a_path_that_is_too_long_is_refused(tmp_path):
+def test_a_path_that_is_too_long_is_rejected(tmp_path):
     with pytest.raises(ConfigError, match=r"the limit of the kernel is 107; choose a shorter"):
         listen_unix(str(tmp_path / ("x" * 200)))

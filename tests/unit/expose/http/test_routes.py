@@ -1,4 +1,4 @@
-"""What is served to the world."""
+"""Routes over TCP."""
 
 import gzip
 import threading
@@ -30,7 +30,7 @@ NEED_A_TICK = [path for path in PATHS if path != "/-/healthy"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_path_answers(site, path):
+def test_every_path_responds(site, path):
     assert site.get(path).status == 200
 
 
@@ -44,7 +44,7 @@ def test_nothing_is_cached_sniffed_or_framed(site, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_nothing_can_be_written(site, path):
+def test_write_methods_are_rejected(site, path):
     response = site.ask("POST", path, "{}")
     assert (response.status, response.getheader("Allow")) == (405, "GET, HEAD")
 
@@ -97,14 +97,14 @@ def test_every_page_links_to_the_metrics(open_site, made, page, root):
         *("/runs", "/runs/x", "/api", "/api/v1/runs", "/static/x", "/-/healthy", "/a/../b", "/.."),
     ],
 )
-def test_a_path_that_is_taken_or_cannot_be_one_is_refused(path):
+def test_reserved_and_invalid_telemetry_paths_are_rejected(path):
     with pytest.raises(
         ConfigError, match=r"^--web\.telemetry-path=.*choose another, such as /metrics"
     ):
         check_telemetry_path(path)
 
 
-def test_whatever_is_served_is_known_to_be_taken(site):
+def test_every_served_path_is_reserved(site):
     others = [path for path in site.web._routes._routes if path not in ("/", "/metrics")]
     assert len(others) == 7
     for path in others:
@@ -112,7 +112,7 @@ def test_whatever_is_served_is_known_to_be_taken(site):
             check_telemetry_path(path)
 
 
-def test_a_name_that_is_no_text_is_refused_in_the_form_of_its_page(site):
+def test_an_invalid_name_is_an_error_page(site):
     forms = {"/runs/%ff": "text/html", "/api/v1/runs/%ff": "application/json"}
     for path, form in forms.items():
         response = site.get(path)
@@ -127,20 +127,20 @@ def test_everything_else_is_not_found(site, path):
     assert site.get(path).status == 404
 
 
-def test_text_is_served_to_who_does_not_ask_for_more(site):
+def test_the_text_format_is_the_default(site):
     response = site.get("/metrics")
     assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
     assert response.content == site.board.current.metrics_page.text()
     assert list(parse_text(response.content.decode()))
 
 
-def test_openmetrics_is_served_to_who_asks_for_it(site):
+def test_openmetrics_is_served_on_request(site):
     response = site.get("/metrics", accept="application/openmetrics-text;version=1.0.0")
     assert response.getheader("Content-Type").startswith("application/openmetrics-text; version=1")
     assert list(text_string_to_metric_families(response.content.decode()))
 
 
-def test_the_page_is_compressed_for_who_takes_it(site):
+def test_metrics_are_compressed_if_the_client_accepts_it(site):
     response = site.get("/metrics", accept_encoding="gzip")
     assert response.getheader("Content-Encoding") == "gzip"
     assert gzip.decompress(response.content) == site.board.current.metrics_page.text()
@@ -154,7 +154,7 @@ def test_the_page_is_compressed_for_who_takes_it(site):
         ("/", handlers, "node_page"),
     ],
 )
-def test_what_takes_long_is_made_once_per_tick_beside_the_web_thread(
+def test_expensive_responses_are_rendered_once_per_tick_in_another_thread(
     site, made, monkeypatch, path, owner, maker
 ):
     original, makers = getattr(owner, maker), []
@@ -171,11 +171,11 @@ def test_what_takes_long_is_made_once_per_tick_beside_the_web_thread(
     assert site.get(path, accept_encoding="gzip").content not in bodies
 
 
-def test_caches_are_told_that_the_page_is_negotiated(site):
+def test_metrics_have_a_vary_header(site):
     assert site.get("/metrics").getheader("Vary") == "Accept, Accept-Encoding"
 
 
-def test_families_can_be_chosen_by_name(site):
+def test_families_can_be_selected_by_name(site):
     response = site.get("/metrics?name[]=emissions_pue_ratio&name%5B%5D=emissions_device_up")
     names = [family.name for family in parse_text(response.content.decode())]
     assert names == ["emissions_device_up", "emissions_pue_ratio"]
@@ -185,14 +185,14 @@ def test_a_daemon_that_ticks_is_healthy(site):
     assert site.get("/-/healthy").status == 200
 
 
-def test_a_daemon_that_stopped_ticking_is_not_and_says_for_how_long(site):
+def test_a_daemon_without_ticks_is_unhealthy_and_reports_for_how_long(site):
     site.clock.now_ns = site.board.current.snapshot.at_ns + 60_100_000_000
     response = site.get("/-/healthy")
     assert response.status == 503
     assert b"no tick for 60.1 s (limit 60 s)" in response.content
 
 
-def test_a_daemon_whose_ticks_are_late_for_want_of_cpu_time_is_healthy(site):
+def test_a_daemon_short_of_cpu_time_is_healthy(site):
     site.clock.now_ns = site.board.current.snapshot.at_ns + 59_000_000_000
     assert site.get("/-/healthy").status == 200
 
@@ -205,7 +205,7 @@ def test_a_daemon_of_long_intervals_may_miss_two_of_them(site):
         assert site.get("/-/healthy").status == status
 
 
-def test_a_daemon_that_cannot_heal_is_not_and_says_why(site):
+def test_a_daemon_with_an_unrecoverable_error_is_unhealthy(site):
     snapshot = site.board.current.snapshot
     site.board.publish(snapshot._replace(health=DaemonHealth(sick="start the container anew")))
     response = site.get("/-/healthy")
@@ -219,7 +219,7 @@ def test_a_daemon_that_has_just_started_is_healthy(open_site):
     assert open_site().get("/-/healthy").status == 200
 
 
-def test_a_daemon_that_never_came_to_its_first_tick_is_not(open_site):
+def test_a_daemon_without_a_first_tick_becomes_unhealthy(open_site):
     site = open_site()
     site.clock.now_ns += 61_000_000_000
     assert site.get("/-/healthy").status == 503

@@ -1,4 +1,4 @@
-"""Conversations over real sockets: what clients may do, and what they may not."""
+"""The HTTP server over real sockets: protocol and limits."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ LAST = b"GET /-/ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 
 def read_answer(connection):
-    """Head and body of one answer on a connection that stays open."""
+    """Return head and body of one response on a kept connection."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += some(connection, 1)
@@ -32,7 +32,7 @@ def read_answer(connection):
 
 
 def some(connection, most):
-    """What comes next. Raises ConnectionError where nothing more will."""
+    """Receive data. Raises ConnectionError at the end of the stream."""
     received = connection.recv(most)
     if not received:
         raise ConnectionError("it was closed in the middle of an answer")
@@ -40,7 +40,7 @@ def some(connection, most):
 
 
 def drain(connection):
-    """How many bytes still come until the server ends the connection."""
+    """Return how many bytes arrive until the server closes the connection."""
     received = 0
     with suppress(ConnectionResetError):
         while chunk := connection.recv(65536):
@@ -48,7 +48,7 @@ def drain(connection):
     return received
 
 
-def test_a_connection_is_kept_for_more(site):
+def test_a_connection_is_kept_alive(site):
     with site.connect() as connection:
         for _ in range(3):
             connection.sendall(GET)
@@ -62,7 +62,7 @@ def test_requests_sent_at_once_are_answered_in_order(site):
     assert statuses == [b"200", b"404", b"200"]
 
 
-def test_a_request_may_come_byte_by_byte(site):
+def test_a_request_may_arrive_byte_by_byte(site):
     with site.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in LAST:
@@ -74,7 +74,7 @@ def test_the_server_closes_when_asked_to(site):
     assert site.talk(LAST).endswith(b"ready\n")
 
 
-def test_an_old_client_gets_an_answer_and_a_closed_connection(site):
+def test_an_http_1_0_client_gets_a_response_and_a_closed_connection(site):
     assert b"Connection: close" in site.talk(b"GET /-/ready HTTP/1.0\r\n\r\n")
 
 
@@ -91,26 +91,26 @@ def test_a_body_of_a_get_is_not_taken_for_a_request(site):
     assert received.count(b"HTTP/1.1 200") == 2
 
 
-def test_a_bad_request_is_told_what_is_wrong_and_closed(site):
+def test_a_bad_request_gets_an_error_and_is_closed(site):
     received = site.talk(b"nonsense\r\n\r\n" + GET)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request")
     assert "the request line" in json.loads(body)["error"]
 
 
-def test_a_head_that_is_too_long_is_refused(open_site):
+def test_a_head_that_is_too_long_is_rejected(open_site):
     site = open_site(head_bytes=500)
     received = site.talk(b"GET / HTTP/1.1\r\nX: " + b"a" * 5000)
     assert received.startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_body_that_is_too_long_is_refused_before_it_is_read(open_site):
+def test_a_body_that_is_too_long_is_rejected_before_it_is_read(open_site):
     site = open_site(body_bytes=10)
     received = site.talk(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n" + b"a" * 11)
     assert received.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(site):
+def test_expect_100_continue_is_supported(site):
     with site.connect_agent() as connection:
         head = b"POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"
         connection.sendall(head + b"Expect: 100-continue\r\n\r\n")
@@ -118,7 +118,7 @@ def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(site):
         assert connection.recv(len(leave), socket.MSG_WAITALL) == leave
 
 
-def test_half_a_head_is_given_up(open_site):
+def test_an_incomplete_head_times_out(open_site):
     site = open_site(request_seconds=0.25, linger_seconds=0.05)
     with site.held():
         connection = site.connect()
@@ -129,7 +129,7 @@ def test_half_a_head_is_given_up(open_site):
     assert "0.25 s" in json.loads(body)["error"]
 
 
-def test_half_a_body_is_given_up(open_site):
+def test_an_incomplete_body_times_out(open_site):
     site = open_site(request_seconds=0.25, linger_seconds=0.05)
     with site.held():
         connection = site.connect()
@@ -138,13 +138,13 @@ def test_half_a_body_is_given_up(open_site):
         assert read_answer(connection)[0].startswith(b"HTTP/1.1 408 ")
 
 
-def test_who_connects_and_says_nothing_is_closed(open_site):
+def test_a_connection_without_a_request_is_closed(open_site):
     site = open_site(request_seconds=0.05)
     with site.connect() as connection:
         assert not drain(connection)
 
 
-def test_who_says_nothing_more_is_closed(open_site):
+def test_an_idle_connection_is_closed(open_site):
     site = open_site(idle_seconds=0.05)
     with site.connect() as connection:
         connection.sendall(GET)
@@ -153,7 +153,7 @@ def test_who_says_nothing_more_is_closed(open_site):
 
 
 def big_site(open_site, made, **limits):
-    """A site whose page does not fit into the buffers of a socket."""
+    """A site whose metrics exceed the buffers of a socket."""
     site = open_site(**limits)
     runs = tuple(made.run(made.RunKey(1, f"{n}", "x" * 4000), name="y" * 4000) for n in range(500))
     site.board.publish(made.snapshot(runs=runs))
@@ -169,7 +169,7 @@ def connect_slow(site):
     return connection
 
 
-def test_who_does_not_read_is_cut_off(open_site, made):
+def test_a_client_that_does_not_read_is_disconnected(open_site, made):
     site = big_site(open_site, made, read_seconds=0.05)
     size = len(site.board.current.metrics_page.text())
     with connect_slow(site) as connection:
@@ -179,7 +179,7 @@ def test_who_does_not_read_is_cut_off(open_site, made):
         assert drain(connection) < size
 
 
-def test_of_too_many_slow_readers_the_oldest_is_given_up(open_site, made):
+def test_the_oldest_of_too_many_slow_readers_is_disconnected(open_site, made):
     site = big_site(open_site, made, slow_readers=1)
     size = len(site.board.current.metrics_page.text())
     with connect_slow(site) as first:
@@ -200,7 +200,7 @@ def test_slow_readers_do_not_delay_others(open_site, made):
 
 
 def connect_busy(site):
-    """A connection whose answer the archive keeps waiting."""
+    """A connection whose response waits for the archive."""
     site.archive.go.clear()
     connection = site.connect()
     connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -209,13 +209,13 @@ def connect_busy(site):
 
 
 def full_site(open_site, made, **limits):
-    """A site whose one connection is busy; the connection, and the site."""
+    """Yields the busy connection of a site with a limit of one, and the site."""
     site = open_site(connections=1, **limits)
     site.board.publish(made.snapshot())
     return connect_busy(site), site
 
 
-def test_for_a_newcomer_the_oldest_idle_connection_is_given_up(open_site, made):
+def test_the_oldest_idle_connection_is_closed_for_a_new_one(open_site, made):
     site = open_site(connections=2)
     site.board.publish(made.snapshot())
     with site.connect() as oldest, site.connect() as older:
@@ -228,7 +228,7 @@ def test_for_a_newcomer_the_oldest_idle_connection_is_given_up(open_site, made):
         assert read_answer(oldest)[1] == b"ready\n"
 
 
-def test_who_dribbles_a_request_is_given_up_as_well(open_site, made):
+def test_a_slowly_sent_request_times_out(open_site, made):
     site = open_site(connections=1)
     site.board.publish(made.snapshot())
     with site.connect() as connection:
@@ -252,7 +252,7 @@ def test_any_number_of_idle_connections_leaves_room_for_a_scrape(open_site, made
             connection.close()
 
 
-def test_a_connection_too_many_is_refused_where_all_are_busy(open_site, made):
+def test_a_connection_above_the_limit_is_rejected_if_all_are_busy(open_site, made):
     busy, site = full_site(open_site, made)
     with busy:
         refused = site.get("/-/ready")
@@ -260,13 +260,13 @@ def test_a_connection_too_many_is_refused_where_all_are_busy(open_site, made):
     assert "too many open connections" in json.loads(refused.content)["error"]
 
 
-def test_the_world_and_the_agents_share_one_limit(open_site, made):
+def test_tcp_and_agent_connections_share_one_limit(open_site, made):
     busy, site = full_site(open_site, made)
     with busy:
         assert site.ask("GET", "/v1/runs", agent=True).status == 503
 
 
-def test_more_than_a_few_refusals_at_once_are_cut_off(open_site, made):
+def test_too_many_rejected_clients_are_disconnected(open_site, made):
     busy, site = full_site(open_site, made, refusals=1, linger_seconds=SOON)
     with busy, site.connect() as refused:
         assert refused.recv(12) == b"HTTP/1.1 503"
@@ -289,7 +289,7 @@ def test_many_silent_clients_do_not_delay_a_scrape(site):
             connection.close()
 
 
-def test_a_fault_of_the_daemon_is_a_500_and_is_logged(site, caplog):
+def test_an_internal_error_is_a_500_and_is_logged(site, caplog):
     site.archive.error = ValueError("broken")
     response = site.get("/api/v1/runs")
     assert response.status == 500
@@ -297,7 +297,7 @@ def test_a_fault_of_the_daemon_is_a_500_and_is_logged(site, caplog):
     assert "broken" in caplog.text
 
 
-def test_stopping_lets_an_answer_be_finished(open_site, made):
+def test_stopping_completes_a_response(open_site, made):
     site = big_site(open_site, made)
     size = len(site.board.current.metrics_page.text())
     with connect_slow(site) as connection:
@@ -315,7 +315,7 @@ def test_stopping_ends_idle_connections_at_once(site):
 
 
 def converse(path, play):
-    """The paths that were asked for, in the order of their answers, while clients `play`."""
+    """Return the requested paths in the order of their responses, while clients `play`."""
     answered = []
 
     async def handler(request):
@@ -345,7 +345,7 @@ def ask(path):
     return b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path
 
 
-def test_a_client_that_asks_for_much_at_once_takes_turns_with_the_others(tmp_path):
+def test_a_client_with_many_requests_does_not_block_others(tmp_path):
     async def play(greedy, modest):
         greedy[1].write(ask(b"/greedy") * MANY)
         modest[1].write(ask(b"/modest"))
@@ -355,7 +355,7 @@ def test_a_client_that_asks_for_much_at_once_takes_turns_with_the_others(tmp_pat
     assert answered.index("/modest") < MANY / 2
 
 
-def test_a_client_that_is_gone_is_answered_no_more(tmp_path):
+def test_a_disconnected_client_gets_no_more_responses(tmp_path):
     async def play(gone, other):
         gone[1].write(ask(b"/gone") * MANY)
         await gone[0].readuntil(b"\r\n\r\n")

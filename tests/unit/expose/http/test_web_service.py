@@ -1,4 +1,4 @@
-"""Start and end of the web thread."""
+"""Start and shutdown of the web thread."""
 
 import errno
 import logging
@@ -29,7 +29,7 @@ def make(address="", path=""):
     )
 
 
-def test_the_socket_file_is_gone_after_the_end(open_site):
+def test_the_socket_file_is_removed_at_shutdown(open_site):
     site = open_site()
     assert os.path.exists(site.socket_path)
     site.close()
@@ -56,7 +56,7 @@ def test_without_an_address_there_is_no_tcp(tmp_path):
     web.run()
 
 
-def test_a_busy_port_is_said_with_the_flag_that_changes_it():
+def test_a_port_in_use_is_reported_with_its_flag():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"--web.listen-address={address}: address in use"):
@@ -85,9 +85,7 @@ def limit_files(monkeypatch, files):
     monkeypatch.setattr(web_module.resource, "getrlimit", lambda _: (files, files))
 
 
-def test_where_few_files_may_be_open_half_of_them_are_for_clients_and_it_is_said(
-    monkeypatch, caplog
-):
+def test_a_low_file_limit_reduces_connections_and_is_logged(monkeypatch, caplog):
     limit_files(monkeypatch, 64)
     assert make()._limits.connections == 32
     (record,) = caplog.records
@@ -95,14 +93,14 @@ def test_where_few_files_may_be_open_half_of_them_are_for_clients_and_it_is_said
     assert "LimitNOFILE" in record.msg
 
 
-def test_where_enough_files_may_be_open_nothing_is_said(monkeypatch, caplog):
+def test_a_sufficient_file_limit_is_not_logged(monkeypatch, caplog):
     limit_files(monkeypatch, 1024)
     assert make()._limits.connections == 512
     assert caplog.messages == []
 
 
 class Loop:
-    """Takes what is left to the event loop's own handler."""
+    """Records calls of the event loop's default exception handler."""
 
     def __init__(self):
         self.left = []
@@ -111,7 +109,7 @@ class Loop:
         self.left.append(context)
 
 
-def test_that_no_file_is_left_for_a_client_is_said_with_the_remedy_and_not_each_time(caplog):
+def test_a_lack_of_file_descriptors_is_logged_once_with_the_remedy(caplog):
     web, loop = make(), Loop()
     for _ in range(1000):
         web._log_loop_error(loop, {"exception": OSError(errno.EMFILE, "Too many open files")})
@@ -122,7 +120,7 @@ def test_that_no_file_is_left_for_a_client_is_said_with_the_remedy_and_not_each_
     assert loop.left == []
 
 
-def test_any_other_trouble_of_the_event_loop_is_left_to_it():
+def test_other_errors_of_the_event_loop_use_its_default_handler():
     loop, trouble = Loop(), {"exception": ValueError("a defect")}
     make()._log_loop_error(loop, trouble)
     assert loop.left == [trouble]

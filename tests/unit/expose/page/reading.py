@@ -1,4 +1,4 @@
-"""Pages as a browser takes them apart."""
+"""An HTML parser for pages."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"meta", "link", "input", "br"}
 
 
 class Reader(HTMLParser):
-    """Collects texts and elements, and insists that what is opened is closed in order."""
+    """Collects texts and elements; asserts that elements are closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -17,7 +17,7 @@ class Reader(HTMLParser):
 
     @property
     def text(self):
-        """All texts, with one space between them."""
+        """Return all texts, joined by single spaces."""
         return " ".join(" ".join(self.texts).split())
 
     def handle_starttag(self, name, attributes):

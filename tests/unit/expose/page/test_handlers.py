@@ -1,4 +1,4 @@
-"""Pages and receipts as they are served."""
+"""HTTP handlers of pages and receipts."""
 
 import gzip
 import json
@@ -18,13 +18,13 @@ ODD_PATH = "a%2Fb%20%252F%3F%23%C3%A9%22%27%3Cb%3E"
 
 @pytest.fixture
 def odd(site, made):
-    """A site with a run of an odd name."""
+    """A site with a run whose name has special characters."""
     site.board.publish(made.snapshot(runs=(made.run(RunKey(1, ODD, "j/1")),)))
     return site
 
 
 @pytest.mark.parametrize("path", ["/", "/?q=x", "/runs", "/runs?q=x", "/runs/bert", "/runs/none"])
-def test_a_browser_runs_nothing_but_the_files_of_the_page(site, path):
+def test_the_content_security_policy_allows_only_own_files(site, path):
     response = site.get(path)
     assert response.getheader("Content-Security-Policy") == PAGE_CONTENT_SECURITY_POLICY
     assert response.getheader("Content-Type") == "text/html; charset=utf-8"
@@ -37,7 +37,7 @@ def test_a_browser_runs_nothing_but_the_files_of_the_page(site, path):
 
 
 @pytest.mark.parametrize(("name", "media_type"), STATIC_TYPES.items())
-def test_the_files_that_pages_bring_are_served(site, name, media_type):
+def test_static_files_are_served(site, name, media_type):
     response = site.get(f"/static/{name}")
     assert response.status == 200
     assert response.getheader("Content-Type") == media_type
@@ -53,7 +53,7 @@ def test_a_run_with_an_odd_name_is_found_by_the_link_of_the_node(odd):
     assert ODD in Reader(response.content.decode()).text
 
 
-def test_an_unknown_run_is_a_page_that_says_so_and_leads_back(site):
+def test_an_unknown_run_is_an_error_page_with_a_link_back(site):
     response = site.get("/runs/nobody")
     page = Reader(response.content.decode())
     assert response.status == 404
@@ -61,7 +61,7 @@ def test_an_unknown_run_is_a_page_that_says_so_and_leads_back(site):
     assert next(a["href"] for name, a in page.elements if name == "a") == "../"
 
 
-def test_before_the_first_tick_the_page_comes_again(open_site):
+def test_before_the_first_tick_the_page_refreshes(open_site):
     response = open_site().get("/")
     (main,) = [a for n, a in Reader(response.content.decode()).elements if n == "main"]
     assert (response.status, main["data-seconds"]) == (503, "5")
@@ -85,13 +85,13 @@ def test_the_json_receipt_is_the_record_of_the_interface(site):
     assert receipt == record
 
 
-def test_an_unknown_form_is_refused_with_those_that_are_known(site):
+def test_an_unknown_form_is_rejected_with_the_list_of_forms(site):
     response = site.get("/runs/bert/receipt?form=pdf")
     assert response.status == 400
     assert "expected one of text, json" in json.loads(response.content)["error"]
 
 
-def test_a_receipt_of_an_odd_name_has_a_safe_one(odd):
+def test_a_receipt_of_a_run_with_an_odd_name_has_a_safe_file_name(odd):
     header = odd.get(f"/runs/{ODD_PATH}/receipt").getheader("Content-Disposition")
     assert header == 'attachment; filename="emissions-a_b_2F_b_-j_1.txt"'
 
@@ -124,7 +124,7 @@ def test_a_run_of_the_ledger_has_a_page(site, made):
     assert "name of past" in page.text
 
 
-def test_a_ledger_that_does_not_answer_is_a_page_that_says_so(site):
+def test_a_failing_ledger_is_an_error_page(site):
     site.archive.error = LedgerError("the disk is gone")
     response = site.get("/runs")
     assert response.status == 503
@@ -132,14 +132,14 @@ def test_a_ledger_that_does_not_answer_is_a_page_that_says_so(site):
     assert site.get("/runs/bert").status == 200
 
 
-def test_searches_are_not_kept(site):
+def test_search_results_are_not_cached(site):
     for words in range(20):
         assert site.get(f"/?q={words}").status == 200
     assert not [name for name in site.web._routes._rendered._results if "q=" in name]
 
 
 @pytest.mark.parametrize("path", ["/", "/?q=bert", "/runs", "/runs/bert"])
-def test_a_page_is_compressed_for_who_takes_it(site, path):
+def test_a_page_is_compressed_if_the_client_accepts_it(site, path):
     response = site.get(path, accept_encoding="gzip")
     assert response.getheader("Content-Encoding") == "gzip"
     assert response.getheader("Vary") == "Accept-Encoding"

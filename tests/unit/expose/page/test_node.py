@@ -1,4 +1,4 @@
-"""The live page."""
+"""The page of the node."""
 
 import re
 from datetime import UTC, datetime
@@ -33,14 +33,14 @@ def test_an_empty_machine_is_shown(made):
     assert "Emissions do not increase: no intensity is known" in text
 
 
-def test_the_machine_is_summed_up(made):
+def test_the_summary_has_power_energy_emissions_and_grid(made):
     _, text = read(made.gpu_node())
     assert "Power now 150 W 3 of 4 devices 50.0 W estimated" in text
     assert "1.11 kWh since the ledger was created <1 % estimated" in text
     assert "344 g/kWh DE, lifecycle" in text
 
 
-def test_runs_have_what_a_person_asks_for(made):
+def test_the_table_of_runs_has_all_columns(made):
     _, text = read(made.gpu_node())
     assert (
         "name of bert bert, team=nlp 42 ada a1 running 312 W 1.11 kWh <1 % estimated"
@@ -66,14 +66,14 @@ def test_a_run_over_its_budget_stands_out(made, grams, stands_out):
     assert budget.startswith('<span class="doubt">') == stands_out
 
 
-def test_what_is_broken_is_said_on_top(made):
+def test_failures_are_shown_at_the_top(made):
     _, text = read(made.gpu_node())
     assert "gpu 0: no reading for 0.250 s: the driver does not answer" in text
     assert "rapl: dram is estimated on this machine" in text
     assert text.index("the driver does not answer") < text.index("2 on this page")
 
 
-def test_ailments_of_the_daemon_are_said(made):
+def test_problems_of_the_daemon_are_shown(made):
     health = made.DaemonHealth(ledger_why="disk full", imbalance_uj=3, series_dropped=4)
     _, text = read(made.snapshot(health=health))
     assert "could not be written: disk full" in text
@@ -81,14 +81,14 @@ def test_ailments_of_the_daemon_are_said(made):
     assert "4 runs are counted as `other`" in text
 
 
-def test_an_ailment_of_the_daemon_stands_out_before_all_else(made):
+def test_problems_of_the_daemon_are_shown_first_and_highlighted(made):
     text = render(made.gpu_node()._replace(health=made.DaemonHealth(ledger_why="disk full")))
     warnings = text[text.index("<ul") :]
     said = "The ledger could not be written: disk full"
     assert warnings.startswith(f'<ul class="warnings"><li class="grave">{said}</li><li>')
 
 
-def test_each_cell_carries_its_head_for_narrow_screens(made):
+def test_each_cell_has_its_heading_for_narrow_screens(made):
     reader, _ = read(made.gpu_node())
     heads = [
         a.get("data-head") for name, a in reader.elements if a.get("data-head") or name == "td"
@@ -97,19 +97,19 @@ def test_each_cell_carries_its_head_for_narrow_screens(made):
     assert heads[:4] == ["Run", "Job", "User", "State"]
 
 
-def test_what_is_estimated_is_said(made):
+def test_estimates_are_marked(made):
     _, text = read(made.gpu_node())
     assert (
         "estimated modeled, not measured: no energy counter or power sensor could be read" in text
     )
 
 
-def test_collectors_have_their_remedy(made):
+def test_collectors_show_state_and_message(made):
     _, text = read(made.gpu_node())
     assert "nvml failing 0 s no driver; install it" in text
 
 
-def test_live_sources_say_how_they_fare_and_the_second_intensity_stands_beside_the_first(made):
+def test_live_sources_show_their_state_and_the_second_intensity_is_listed(made):
     _, text = read(made.snapshot(grid=made.live_grid()))
     assert "PPA 2026 configured value: 12 g/kWh average, unstated, market" in text
     assert "electricity_maps DE failing 9 unauthorized 2 1 min 0 s ago answered 401" in text
@@ -118,7 +118,7 @@ def test_live_sources_say_how_they_fare_and_the_second_intensity_stands_beside_t
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=30) | st.sampled_from(["<script>alert(1)</script>", '"><b>', "&lt;", "'"]))
-def test_hostile_texts_stay_texts(made, hostile):
+def test_hostile_texts_are_escaped(made, hostile):
     run = made.run(
         RunKey(1, hostile, hostile), name=hostile + "n", user=hostile, account=hostile, ended=1.0
     )
@@ -151,14 +151,14 @@ def test_hostile_texts_stay_texts(made, hostile):
     assert [name for name, _ in reader.elements] == shape
 
 
-def test_nothing_is_fetched_from_elsewhere(made):
+def test_pages_load_nothing_from_other_origins(made):
     reader, _ = read(made.gpu_node())
     links = [a[k] for _, a in reader.elements for k in ("href", "src") if k in a]
     assert all(link.startswith(("./", "#")) for link in links)
     assert not [a for _, a in reader.elements if "style" in a]
 
 
-def test_a_search_shows_the_runs_that_have_all_words_and_says_of_how_many(made):
+def test_a_search_shows_matching_runs_and_their_number(made):
     node = made.gpu_node()
     for query, found in {
         "bert": ["bert"],
@@ -175,26 +175,26 @@ def test_a_search_shows_the_runs_that_have_all_words_and_says_of_how_many(made):
         assert f"{len(found)} of 2 on this page" in text
 
 
-def test_a_search_that_finds_nothing_says_so_and_keeps_the_words(made):
+def test_a_search_without_results_shows_a_message_and_keeps_the_query(made):
     reader, text = read(made.gpu_node(), '"><b>')
     assert "No run matches all of these words" in text
     (field,) = [a for name, a in reader.elements if name == "input"]
     assert field["value"] == '"><b>'
 
 
-def test_each_run_leads_to_its_page(made):
+def test_each_run_links_to_its_page(made):
     reader, _ = read(made.gpu_node())
     links = [a["href"] for name, a in reader.elements if name == "a" and "/runs/" in a["href"]]
     assert links[:2] == ["./runs/bert?job_id=42", "./runs/old?job_id="]
 
 
-def test_energy_without_an_intensity_is_said_at_the_grams(made):
+def test_unconverted_energy_is_noted_at_the_emissions(made):
     waiting = {made.BERT: (made.FactorUse(None, 3_600_000_000, 0),)}
     _, text = read(made.gpu_node()._replace(factor_uses=waiting))
     assert "excludes 1.00 Wh without an intensity" in text
 
 
-def test_what_turns_the_direction_of_text_is_not_sent(made):
+def test_bidirectional_controls_are_removed(made):
     run = made.run(RunKey(1, "a\u202eb\x07", "x"), name="\u2066n\x07")
     text = render(made.snapshot(runs=(run,)))
     assert "\ufffdn\ufffd</b>" in text
@@ -204,16 +204,14 @@ def test_what_turns_the_direction_of_text_is_not_sent(made):
 
 
 @pytest.mark.parametrize(("interval", "period"), [(0.1, "1"), (1.0, "1"), (5.0, "5")])
-def test_browsers_come_again_every_tick_but_not_oftener_than_each_second(made, interval, period):
+def test_pages_refresh_every_tick_but_at_most_once_per_second(made, interval, period):
     reader, _ = read(made.snapshot(interval_seconds=interval))
     (main,) = [a for name, a in reader.elements if name == "main"]
     assert main["data-seconds"] == period
 
 
 @pytest.mark.parametrize(("interval", "period"), [(1.0, "30"), (60.0, "60")])
-def test_without_scripts_a_page_comes_again_less_often_than_one_needs_to_type(
-    made, interval, period
-):
+def test_without_scripts_a_page_refreshes_slowly_enough_to_type(made, interval, period):
     reader, _ = read(made.snapshot(interval_seconds=interval))
     (again,) = [a for name, a in reader.elements if a.get("http-equiv") == "refresh"]
     assert again["content"] == period
@@ -223,7 +221,7 @@ AMOUNT = re.compile(r"^(?:&lt;)?[\d.\u202f]+ (k?Wh|m?g|kg)$")
 
 
 def units_by_column(html):
-    """Units in the cells of each column of each table, remarks left out."""
+    """Return the units in each column of each table, without remarks."""
     found = {}
     for number, part in enumerate(html.split("<table>")[1:]):
         for head, text in re.findall(r'data-head="([^"]*)">([^<]*)<', part.split("</table>")[0]):
@@ -233,7 +231,7 @@ def units_by_column(html):
 
 
 @pytest.mark.parametrize("size", [1, 10**3, 10**6])
-def test_numbers_of_a_column_are_of_one_unit(made, size):
+def test_a_column_has_one_unit(made, size):
     node = made.gpu_node()
     grown = []
     for row in node.rows:
@@ -257,14 +255,14 @@ def test_the_page_has_the_name_of_the_product_and_of_the_node(made):
     assert "\u00b7 node1 \u00b7 emissions-exporter</title>" in html
 
 
-def test_a_run_without_a_name_is_called_by_its_id(made):
+def test_a_run_without_a_name_is_shown_by_its_id(made):
     for name in ("", " ", "bert"):
         run = made.run(made.BERT, name=name)
         _, text = read(made.snapshot(runs=(run,)))
         assert "Duration bert 42 ada" in text
 
 
-def test_a_yearly_mean_has_its_year_and_no_age(made):
+def test_an_annual_mean_shows_its_year_and_no_age(made):
     year = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
     factor = made.FACTOR._replace(as_of=year)
     state = made.IntensityState(factor, made.WALL - year, "yearly mean of DE, Ember 2024")
@@ -273,13 +271,13 @@ def test_a_yearly_mean_has_its_year_and_no_age(made):
     assert " old" not in text
 
 
-def test_a_value_of_a_moment_has_its_age(made):
+def test_a_current_value_shows_its_age(made):
     factor = made.FACTOR._replace(valid_until=made.WALL + 60, as_of=made.WALL - 840)
     _, text = read(made.snapshot(grid=made.IntensityState(factor, 840.0, "measured")))
     assert "344 g/kWh 14 min 0 s old" in text
 
 
-def test_a_value_of_no_stated_time_has_neither(made):
+def test_a_value_without_a_time_shows_neither_year_nor_age(made):
     factor = made.FACTOR._replace(as_of=0.0)
     _, text = read(made.snapshot(grid=made.IntensityState(factor, None, "configured value")))
     assert "344 g/kWh Ember 2025" in text

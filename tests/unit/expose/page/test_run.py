@@ -35,41 +35,41 @@ def bert(node):
     return node.runs[0]
 
 
-def test_the_sums_say_what_was_active_and_what_was_held_idle(node, bert):
+def test_the_summary_splits_energy_into_active_and_held_idle(node, bert):
     text = text_of(node, bert)
     assert "Energy 1.11 kWh 1.11 kWh active, 0.167 Wh held idle <1 % estimated" in text
     assert "Power now 312 W" in text
     assert "Running for 2 h 0 min" in text
 
 
-def test_a_run_of_a_recording_claims_no_measurement(node, bert):
+def test_a_replayed_run_is_marked_as_not_measured(node, bert):
     warning = "nothing was measured: this run was replayed from a recording"
     assert warning not in text_of(node, bert)
     assert warning in text_of(node, bert._replace(origin=REPLAY))
 
 
-def test_the_emissions_say_the_mean_intensity_that_they_came_from(node, bert):
+def test_the_summary_has_the_mean_intensity(node, bert):
     assert "Emissions 400 kg CO₂ equivalent; mean 360 000 g/kWh" in text_of(node, bert)
 
 
-def test_the_parts_by_device_say_how_each_was_got_and_shared(node, bert):
+def test_energy_by_device_shows_method_and_split(node, bert):
     text = text_of(node, bert)
     assert "gpu 0 model of GPU-0 1.11 kWh 1.11 kWh 0.167 Wh 400 kg >99 % counter" in text
     why = "estimated modeled, not measured: no energy counter or power sensor could be read"
     assert f"<1 % {why} split by CPU time" in text
 
 
-def test_a_device_that_is_gone_is_called_by_its_id(made, bert):
+def test_a_removed_device_is_shown_by_its_id(made, bert):
     snapshot = made.snapshot(rows=(made.row(made.GPU1, bert.key, 1),), runs=(bert,))
     assert "gpu GPU-1" in text_of(snapshot, bert)
 
 
-def test_the_intensity_says_its_source_pue_and_that_it_stood_in_for_another(node, bert):
+def test_the_intensity_shows_source_pue_and_fallback_step(node, bert):
     text = text_of(node, bert)
     assert "DE fallback step 1 344 g/kWh Ember 2025 average, lifecycle, location 1.2" in text
 
 
-def test_energy_that_waits_for_an_intensity_is_said_with_what_becomes_of_it(node, bert):
+def test_unconverted_energy_is_listed_with_an_explanation(node, bert):
     uses = {bert.key: (FactorUse(None, 3_600_000_000, 0),)}
     text = text_of(node._replace(factor_uses=uses), bert)
     assert "excludes 1.00 Wh without an intensity" in text
@@ -98,7 +98,7 @@ def test_the_outlook_on_the_budget(made, node, bert, budget, done, said):
 
 
 @pytest.mark.parametrize("done", [0.0, 50.0])
-def test_one_of_many_nodes_does_not_say_that_the_budget_of_all_is_kept(made, node, bert, done):
+def test_one_of_several_nodes_does_not_report_that_the_budget_is_kept(made, node, bert, done):
     total = 4_000_007_000_000
     marks = (
         ProgressMark(0.0, made.WALL - 10, 0, 0),
@@ -110,7 +110,7 @@ def test_one_of_many_nodes_does_not_say_that_the_budget_of_all_is_kept(made, nod
     assert "over budget" in text_of(node, run._replace(budget_grams=1.0))
 
 
-def test_the_forecast_says_its_range(made, node, bert):
+def test_the_forecast_shows_its_prediction_interval(made, node, bert):
     total = 4_000_007_000_000
     marks = [
         ProgressMark(10.0 * n, made.WALL, n * total // 4, 25 * n * total) for n in (0, 1, 2, 4)
@@ -130,7 +130,7 @@ def test_the_forecast_says_its_range(made, node, bert):
     assert " kg to " in text
 
 
-def test_results_and_counts_say_what_each_cost(node, bert):
+def test_results_and_counts_show_cost_per_unit(node, bert):
     run = bert._replace(
         logged=(("accuracy", 0.93), ("verdict", "good")),
         units=(
@@ -147,12 +147,12 @@ def test_results_and_counts_say_what_each_cost(node, bert):
     assert "verdict logged good" in text
 
 
-def test_counts_in_crumbs_cost_nothing_that_could_be_told(node, bert):
+def test_tiny_counts_have_no_cost_per_unit(node, bert):
     text = text_of(node, bert._replace(units=(UnitCount("dust", 5e-324),)))
     assert f"dust counted <0.001 {formatting.UNKNOWN} {formatting.UNKNOWN}" in text
 
 
-def test_runs_around_it_inside_it_and_beside_it_are_linked(made, node, bert):
+def test_enclosing_enclosed_and_related_runs_are_linked(made, node, bert):
     inner = made.run(RunKey(1, "inner", ""), enclosing=bert.key)
     job = made.run(RunKey(1, "mate", "42"))
     group = made.run(RunKey(1, "sister", ""), labels=(("group", "sweep"),))
@@ -170,17 +170,17 @@ def test_runs_around_it_inside_it_and_beside_it_are_linked(made, node, bert):
     assert "../runs/inner?job_id=" in links
 
 
-def test_a_run_alone_has_no_relations(node, bert):
+def test_a_run_without_related_runs_has_no_table_of_them(node, bert):
     assert "Related runs" not in text_of(node, bert)
 
 
-def test_the_boundary_is_said(node, bert):
+def test_the_coverage_is_shown(node, bert):
     text = text_of(node, bert._replace(nodes=4))
     assert "Coverage cpu, dram, gpu; excludes network, disks, fans" in text
     assert "node1, 1 of 4 nodes" in text
 
 
-def test_an_ended_run_has_a_mean_power_an_end_and_is_seldom_asked_for_again(node):
+def test_an_ended_run_has_mean_power_and_an_end_and_refreshes_rarely(node):
     page = read(node, node.runs[1])
     assert "Mean power <0.001 W exited" in page.text
     assert "Ended 2026-09-21 14:12:20 UTC, exited" in page.text
@@ -188,7 +188,7 @@ def test_an_ended_run_has_a_mean_power_an_end_and_is_seldom_asked_for_again(node
     assert main["data-seconds"] == "60"
 
 
-def test_the_past_is_drawn_with_its_words(node, bert):
+def test_the_power_chart_has_a_description(node, bert):
     past = RunPowerHistory(0.0, 120.0, {"cpu": (10.0, 20.0), "gpu": (90.0, 180.0)}, 150.0)
     page = read(node, bert, past)
     (said,) = [a["aria-label"] for name, a in page.elements if a.get("class") == "broad"]
@@ -197,14 +197,14 @@ def test_the_past_is_drawn_with_its_words(node, bert):
     )
 
 
-def test_a_past_that_is_not_there_is_said(node, bert):
+def test_a_missing_power_history_is_explained(node, bert):
     assert "The ledger did not respond" in text_of(node, bert)
     assert "No data yet; the first minute appears" in text_of(
         node, bert, RunPowerHistory(0.0, 0.0, {}, 0.0)
     )
 
 
-def test_what_another_tool_told_is_called_that(node, bert):
+def test_an_imported_run_is_marked_as_imported(node, bert):
     run = bert._replace(key=RunKey(IMPORTED_UID, "bert", ""), origin="codecarbon", ended=node.wall)
     text = text_of(node, run, RunPowerHistory(0.0, 0.0, {}, 0.0))
     assert "Not available: this run was measured by another tool." in text
@@ -230,7 +230,7 @@ def test_of_many_related_runs_the_closest_are_shown(made, node, bert):
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(min_size=1, max_size=30) | st.sampled_from(["</title><script>", '"><b>', "&lt;"]))
-def test_hostile_texts_stay_texts(made, hostile):
+def test_hostile_texts_are_escaped(made, hostile):
     def shape(text):
         run = made.run(
             RunKey(1, text, text),

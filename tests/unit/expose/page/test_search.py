@@ -1,4 +1,4 @@
-"""Runs by words, and the way to their pages."""
+"""Search of runs, and the paths of their pages."""
 
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,12 +17,12 @@ from exporter.expose.page.runs import (
 from exporter.model.runs import RunKey
 
 
-def test_words_are_without_case_and_no_more_than_a_few():
+def test_search_words_are_case_insensitive_and_limited():
     assert split_query("  BERT  Stra\u00dfe ") == ("bert", "stra\u00dfe")
     assert sum(map(len, split_query("x" * 1_000))) == MAX_QUERY_CHARACTERS
 
 
-def test_words_are_looked_for_in_everything_that_a_run_is_called(made):
+def test_search_covers_id_job_name_user_account_and_labels(made):
     run = made.run(
         RunKey(1, "ID", "Job"), name="Name", account="Acc", namespace="Ns", labels=(("A", "B"),)
     )
@@ -33,7 +33,7 @@ def test_words_are_looked_for_in_everything_that_a_run_is_called(made):
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     st.text(st.sampled_from("a/%&=?# ")),
 )
-def test_the_way_to_a_run_leads_to_it(run_id, job_id):
+def test_the_path_of_a_run_leads_to_its_page(run_id, job_id):
     parts = urlsplit("/" + run_page_path(run_id, job_id))
     if run_id in (".", ".."):
         assert (parts.path, parse_qs(parts.query)) == ("/runs", {"q": [run_id]})
@@ -45,5 +45,5 @@ def test_the_way_to_a_run_leads_to_it(run_id, job_id):
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])
-def test_no_word_means_every_run(text):
+def test_an_empty_search_matches_every_run(text):
     assert split_query(text) == ()

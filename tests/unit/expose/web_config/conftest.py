@@ -1,4 +1,4 @@
-"""Certificates, and sites that speak TLS."""
+"""Fixtures: certificates, and sites with TLS."""
 
 import socket
 import ssl
@@ -22,7 +22,7 @@ def pair(authority):
 
 @pytest.fixture
 def secure(open_site, made, pair, tmp_path):
-    """Starts a site that shows something, with TLS and more of a web config."""
+    """Starts a site with a snapshot, TLS and further web config."""
 
     def start(*more, rest="", **limits):
         path = tmp_path / "web.yml"
@@ -38,7 +38,7 @@ def secure(open_site, made, pair, tmp_path):
 
 @pytest.fixture
 def client(authority):
-    """Makes the context of a client that trusts the authority."""
+    """Builds the context of a client that trusts the CA."""
 
     def make(*certificate, version=None):
         context = ssl.create_default_context(cafile=authority.path)
@@ -52,7 +52,7 @@ def client(authority):
 
 
 def fetch(site, context, target="/-/ready", header=""):
-    """Status line of an answer, and the version of TLS that it came by."""
+    """Return the status line of a response and the TLS version."""
     with (
         socket.create_connection(site.address, timeout=SOON) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,

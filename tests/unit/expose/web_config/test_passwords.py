@@ -1,4 +1,4 @@
-"""Basic auth: who is believed, what is remembered, and what the event loop does meanwhile."""
+"""Basic auth: checks, their cache, and the event loop during checks."""
 
 import base64
 import logging
@@ -34,7 +34,7 @@ def header(user, password):
     "text",
     ["", "Bearer x", "Basic", "Basic !!!", "Basic YWRh", "Basic /zph", "Basic YQ==, Basic Yg=="],
 )
-def test_what_is_no_basic_auth_names_nobody(text):
+def test_other_authorization_headers_have_no_credentials(text):
     assert parse_credentials(text) is None
 
 
@@ -45,7 +45,7 @@ def test_a_password_may_have_colons_and_any_letters():
     )
 
 
-def test_only_the_right_password_of_the_right_user_is_believed():
+def test_only_the_password_of_the_same_user_is_accepted():
     passwords = PasswordChecker({"ada": HASH})
     assert passwords.check(ADA)
     assert not passwords.check(ADA._replace(password=b"opensesam"))
@@ -53,18 +53,18 @@ def test_only_the_right_password_of_the_right_user_is_believed():
 
 
 @pytest.mark.parametrize("password", [b"x" * 73, b"open\0sesame", b""])
-def test_a_password_that_bcrypt_would_not_take_whole_is_denied(password):
+def test_a_password_that_bcrypt_would_truncate_is_rejected(password):
     assert not PasswordChecker({"ada": HASH}).check(ADA._replace(password=password))
 
 
-def test_a_password_is_not_cut_after_72_bytes():
+def test_a_password_is_not_truncated_at_72_bytes():
     long = b"x" * 72
     passwords = PasswordChecker({"ada": bcrypt.hashpw(long, bcrypt.gensalt(4)).decode()})
     assert passwords.check(Credentials("ada", long))
     assert not passwords.check(Credentials("ada", long + b"y"))
 
 
-def test_a_user_that_there_is_not_costs_as_much_as_the_dearest(monkeypatch):
+def test_an_unknown_user_takes_as_long_as_the_slowest_check(monkeypatch):
     asked = []
     monkeypatch.setattr(bcrypt, "checkpw", lambda _, hashed: asked.append(hashed[:7]) or True)
     dear = bcrypt.hashpw(b"x", bcrypt.gensalt(6)).decode()
@@ -73,7 +73,7 @@ def test_a_user_that_there_is_not_costs_as_much_as_the_dearest(monkeypatch):
     assert asked == [b"$2b$06$"]
 
 
-def test_of_wrong_passwords_the_latest_are_remembered_and_nothing_can_be_read_from_it():
+def test_the_latest_wrong_passwords_are_cached_as_digests():
     passwords = PasswordChecker({"ada": HASH})
     marks = [
         passwords.cache_key(Credentials("ada", str(i).encode()))
@@ -86,7 +86,7 @@ def test_of_wrong_passwords_the_latest_are_remembered_and_nothing_can_be_read_fr
     assert PasswordChecker({"ada": HASH}).cache_key(ADA) != passwords.cache_key(ADA)
 
 
-def test_without_bcrypt_it_is_said_what_to_install_and_with_which_pip(monkeypatch):
+def test_without_bcrypt_the_error_has_the_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "bcrypt", None)
     monkeypatch.setattr(sys, "executable", "/opt/venv/bin/python")
     with pytest.raises(ConfigError, match=r": /opt/venv/bin/python -m pip install 'bcrypt>=4'$"):
@@ -105,7 +105,7 @@ def test_a_bucket_gives_a_burst_and_then_one_per_interval(made):
 
 @pytest.fixture
 def guarded(open_site, made, tmp_path):
-    """A site with a password, and more in its web config."""
+    """A site with a password and further web config."""
 
     def start(more=""):
         path = tmp_path / "web.yml"
@@ -118,7 +118,7 @@ def guarded(open_site, made, tmp_path):
     return start
 
 
-def test_without_the_password_there_is_a_challenge_and_nothing_else(guarded):
+def test_without_a_password_the_response_is_a_challenge(guarded):
     site = guarded()
     for given in ({}, {"Authorization": header("ada", "wrong")}):
         refused = site.get("/metrics", **given)
@@ -128,11 +128,11 @@ def test_without_the_password_there_is_a_challenge_and_nothing_else(guarded):
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/runs", "/api/v1/snapshot", "/runs"])
-def test_with_the_password_everything_is_there(guarded, path):
+def test_with_the_password_all_paths_are_accessible(guarded, path):
     assert guarded().get(path, Authorization=header("ada", "opensesame")).status == 200
 
 
-def test_probes_need_no_password_and_no_token_of_the_rate(guarded):
+def test_probes_need_no_password_and_no_rate_token(guarded):
     site = guarded("rate_limit: {interval: 1h, burst: 1}\n")
     for path in ("/-/healthy", "/-/ready") * 3:
         assert site.get(path).status == 200
@@ -144,7 +144,7 @@ def test_the_agent_socket_needs_no_password_and_answers_probes(guarded):
     assert site.ask("GET", "/-/healthy", agent=True).content == b"healthy\n"
 
 
-def test_above_the_rate_it_is_said_when_to_come_back(guarded):
+def test_above_the_rate_the_response_has_retry_after(guarded):
     site = guarded("rate_limit: {interval: 1h, burst: 2}\n")
     good = {"Authorization": header("ada", "opensesame")}
     answers = [site.get("/metrics", **good) for _ in range(3)]
@@ -152,7 +152,7 @@ def test_above_the_rate_it_is_said_when_to_come_back(guarded):
     assert answers[2].getheader("Retry-After")
 
 
-def test_headers_are_added_to_every_answer(guarded):
+def test_headers_are_added_to_every_response(guarded):
     site = guarded(
         "http_server_config:\n  headers:\n    X-Frame-Options: deny\n"
         "    Content-Security-Policy: default-src 'self'\n    X-Content-Type-Options: nosniff\n"
@@ -164,7 +164,7 @@ def test_headers_are_added_to_every_answer(guarded):
 
 
 class Slow:
-    """In place of bcrypt: wrong passwords wait for a word, and are counted."""
+    """Replaces bcrypt: checks of wrong passwords block until released, and are counted."""
 
     def __init__(self):
         self.go = threading.Event()
@@ -175,7 +175,7 @@ class Slow:
         return given.password == b"opensesame" or not self.go.wait(SOON)
 
 
-def test_a_flood_of_wrong_passwords_delays_nobody_who_is_known(guarded, monkeypatch):
+def test_a_flood_of_wrong_passwords_does_not_delay_cached_users(guarded, monkeypatch):
     slow = Slow()
     monkeypatch.setattr(PasswordChecker, "check", slow.check)
     monkeypatch.setattr(gate_module, "PASSWORD_TIMEOUT_SECONDS", SOON)

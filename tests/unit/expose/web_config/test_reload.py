@@ -1,4 +1,4 @@
-"""Changed files are taken while the daemon serves, and broken ones are not."""
+"""Reload of the web config: valid changes are applied, invalid ones are not."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ SECOND_NS = 1_000_000_000
 
 
 def replaced(path, text):
-    """As editors and Kubernetes do: another file in its place."""
+    """Replace the file by another one, as editors and Kubernetes do."""
     new = f"{path}.new"
     with open(new, "w") as file:
         file.write(text)
@@ -36,19 +36,19 @@ def framed(store):
     return dict(store.active.headers).get("X-Frame-Options")
 
 
-def test_a_changed_file_is_taken(store):
+def test_a_changed_file_is_loaded(store):
     replaced(store.path, "http_server_config: {headers: {X-Frame-Options: sameorigin}}")
     store.reload_if_changed()
     assert framed(store) == "sameorigin"
 
 
-def test_a_file_that_is_as_it_was_is_not_read_again(store):
+def test_an_unchanged_file_is_not_read_again(store):
     rules = store.active
     store.reload_if_changed()
     assert store.active is rules
 
 
-def test_a_broken_file_keeps_the_old_one_is_said_once_and_shown_until_it_is_mended(store, caplog):
+def test_an_invalid_file_keeps_the_previous_one_and_is_logged_once(store, caplog):
     replaced(store.path, "http_server_config: {headers: {X-Frame-Options: never}}")
     for _ in range(3):
         store.reload_if_changed()
@@ -63,39 +63,39 @@ def test_a_broken_file_keeps_the_old_one_is_said_once_and_shown_until_it_is_mend
     assert (store.states[0].ok, framed(store)) == (True, None)
 
 
-def test_a_file_that_is_gone_keeps_the_old_one(store):
+def test_a_deleted_file_keeps_the_previous_one(store):
     os.unlink(store.path)
     store.reload_if_changed()
     assert framed(store) == "deny"
     assert "cannot be read" in store.why
 
 
-def test_it_is_looked_at_once_a_second_at_most(store):
+def test_changes_are_checked_at_most_once_a_second(store):
     clock = store._clock
     assert not store.is_due()
     clock.advance(1.0)
     assert [store.is_due(), store.is_due()] == [True, False]
 
 
-def test_without_a_file_there_is_nothing_to_look_at():
+def test_without_a_file_nothing_is_checked():
     store = WebConfigStore("", FakeClock())
     assert (store.is_due(), store.states, store.active.tls_endpoint) == (False, (), None)
 
 
 @pytest.mark.parametrize("text", ["", "tls_server_config: {}\nbasic_auth_users:\n"])
-def test_a_file_that_keeps_nobody_out_is_a_warning(tmp_path, text):
+def test_a_file_without_access_control_is_a_warning(tmp_path, text):
     path = tmp_path / "web.yml"
     path.write_text(text)
     (note,) = WebConfigStore(str(path), FakeClock()).notes
     assert "neither tls_server_config nor basic_auth_users: anyone who can reach the port" in note
 
 
-def test_a_bad_file_refuses_to_begin(tmp_path):
+def test_an_invalid_file_prevents_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"web config file .* cannot be read"):
         WebConfigStore(str(tmp_path / "no.yml"), FakeClock())
 
 
-def test_tls_does_not_end_by_a_file_that_is_being_written(tmp_path, pair):
+def test_a_partially_written_file_does_not_disable_tls(tmp_path, pair):
     path = tmp_path / "web.yml"
     path.write_text(f"tls_server_config: {{cert_file: {pair[0]}, key_file: {pair[1]}}}")
     store = WebConfigStore(str(path), FakeClock())
@@ -108,13 +108,13 @@ def test_tls_does_not_end_by_a_file_that_is_being_written(tmp_path, pair):
 
 
 def look_now(site):
-    """Move the clock until a look is due; the one before has ended, or there would be none."""
+    """Move the clock until a reload is due, after the previous one has ended."""
     eventually(lambda: not site.web._gate._reloads.is_full)
     site.clock.now_ns += 2 * SECOND_NS
 
 
 def serial(site, context):
-    """The serial number of the certificate that the site shows."""
+    """Return the serial number of the site's certificate."""
     with (
         socket.create_connection(site.address, timeout=SOON) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
@@ -123,7 +123,7 @@ def serial(site, context):
 
 
 def eventually(condition):
-    """Waits for what another thread of the site does."""
+    """Wait for another thread of the site."""
     assert wait_until(condition, SOON)
 
 
@@ -176,7 +176,7 @@ def test_a_kept_connection_notices_that_a_user_was_removed(open_site, made, tmp_
     connection.close()
 
 
-def test_silent_tls_clients_delay_nobody(secure, client, get):
+def test_silent_tls_clients_do_not_delay_others(secure, client, get):
     site = secure(handshake_seconds=60.0, handshakes=40)
     context = client()
     with ExitStack() as silent:
@@ -187,7 +187,7 @@ def test_silent_tls_clients_delay_nobody(secure, client, get):
         assert len(site.web._server._handshakes._open) <= 40
 
 
-def test_a_silent_handshake_is_given_up(secure):
+def test_a_silent_handshake_times_out(secure):
     site = secure(handshake_seconds=0.05)
     with (
         socket.create_connection(site.address, timeout=SOON) as silent,
@@ -196,14 +196,14 @@ def test_a_silent_handshake_is_given_up(secure):
         assert silent.recv(1) == b""
 
 
-def test_a_site_ends_while_handshakes_are_silent(secure):
+def test_the_server_stops_during_silent_handshakes(secure):
     site = secure(handshake_seconds=60.0)
     with socket.create_connection(site.address, timeout=SOON):
         eventually(lambda: site.web._server._handshakes._open)
         site.close()
 
 
-def test_a_tls_client_that_reads_nothing_is_given_up(secure, client):
+def test_a_tls_client_that_does_not_read_is_disconnected(secure, client):
     site = secure(read_seconds=0.2, linger_seconds=0.1)
     with socket.socket() as plain:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -215,7 +215,7 @@ def test_a_tls_client_that_reads_nothing_is_given_up(secure, client):
             assert site.web._server._slow == {}
 
 
-def test_a_refused_tls_client_reads_why(secure, client, get):
+def test_a_rejected_tls_client_receives_the_error(secure, client, get):
     site = secure()
     with (
         socket.create_connection(site.address, timeout=SOON) as plain,

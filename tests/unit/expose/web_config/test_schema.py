@@ -1,4 +1,4 @@
-"""What a web config file may say, and what is said where it is wrong."""
+"""Parsing of web config files, and errors of invalid ones."""
 
 import pytest
 
@@ -112,12 +112,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_file_is_taken(name):
+def test_a_valid_file_is_parsed(name):
     read(GOOD[name])
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_is_refused_in_one_line_that_says_where_and_what(name):
+def test_an_invalid_file_is_rejected_with_location_and_reason(name):
     text, said = BAD[name]
     with pytest.raises(ConfigError) as refused:
         read(text)
@@ -136,7 +136,7 @@ def test_a_bad_file_is_refused_in_one_line_that_says_where_and_what(name):
         "basic_auth_users:\n  ada: hunter2: x\n",
     ],
 )
-def test_a_refusal_quotes_no_secret(text):
+def test_errors_contain_no_secret(text):
     with pytest.raises(ConfigError) as refused:
         read(text)
     assert "hunter2" not in str(refused.value)
@@ -148,5 +148,5 @@ def test_paths_are_relative_to_the_file():
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1s", 1), ("500ms", 0.5), ("1m30s", 90)])
-def test_durations_are_those_of_go(text, seconds):
+def test_durations_have_go_notation(text, seconds):
     assert read(f"rate_limit: {{interval: {text}, burst: 2}}").rate == RateLimit(seconds, 2)

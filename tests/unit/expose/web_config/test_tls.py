@@ -1,4 +1,4 @@
-"""Real certificates and real handshakes."""
+"""TLS with real certificates and real handshakes."""
 
 import ssl
 from contextlib import suppress
@@ -24,24 +24,24 @@ def entrance(now=None, **given):
 
 
 @pytest.mark.parametrize(("version", "name"), [(V12, "TLSv1.2"), (V13, "TLSv1.3")])
-def test_both_versions_are_spoken(secure, client, get, version, name):
+def test_tls_1_2_and_1_3_are_supported(secure, client, get, version, name):
     received, spoken = get(secure(), client(version=version))
     assert received.startswith(b"HTTP/1.1 200 ")
     assert spoken == name
 
 
-def test_a_version_below_the_least_is_not_let_in(secure, client, get):
+def test_a_version_below_the_minimum_is_rejected(secure, client, get):
     with pytest.raises(OSError, match=r"(?i)version|eof|reset"):
         get(secure("min_version: TLS13"), client(version=V12))
 
 
-def test_a_whole_page_comes_through(secure, client, get):
+def test_a_complete_page_is_received_over_tls(secure, client, get):
     received, _ = get(secure(), client(), "/metrics")
     head, _, body = received.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
 
 
-def test_who_speaks_plain_http_is_cut_off_and_it_is_said(secure, caplog):
+def test_plain_http_on_a_tls_port_is_disconnected_and_logged(secure, caplog):
     site = secure()
     with suppress(ConnectionError):
         assert site.talk(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") == b""
@@ -74,7 +74,7 @@ def clients(authority, tmp_path_factory):
 
 @pytest.mark.parametrize("version", [V12, V13])
 @pytest.mark.parametrize(("kind", "named", "let_in"), KINDS)
-def test_clients_are_let_in_by_their_certificates(
+def test_clients_are_accepted_by_their_certificates(
     secure, client, get, authority, clients, kind, named, let_in, version
 ):
     more = [f"client_auth_type: {kind}"]
@@ -92,7 +92,7 @@ def test_clients_are_let_in_by_their_certificates(
     assert tuple(seen) == let_in
 
 
-def test_addresses_among_names_match_however_they_are_spelled(secure, client, get, clients):
+def test_ip_addresses_match_in_any_notation(secure, client, get, clients):
     authority = str(Path(clients[0][0]).parent / "ca.crt")
     site = secure(
         "client_auth_type: RequireAndVerifyClientCert",
@@ -102,7 +102,7 @@ def test_addresses_among_names_match_however_they_are_spelled(secure, client, ge
     assert get(site, client(*clients[0]))[0].startswith(b"HTTP/1.1 200 ")
 
 
-def test_inline_certificates_are_as_good_as_files(pair):
+def test_inline_certificates_work_like_files(pair):
     certificate, key = (Path(path).read_text() for path in pair)
     opened, notes = entrance(cert=certificate, key=key)
     assert notes == []
@@ -120,7 +120,7 @@ def test_ciphers_and_a_curve_are_set(pair):
     assert (older, notes) == (["ECDHE-ECDSA-AES256-GCM-SHA384"], [])
 
 
-def test_what_cannot_be_done_as_asked_is_said(pair):
+def test_unsupported_options_are_warnings(pair):
     _, notes = entrance(
         cert_file=pair[0],
         key_file=pair[1],
@@ -134,7 +134,7 @@ def test_what_cannot_be_done_as_asked_is_said(pair):
 
 
 @pytest.mark.parametrize(("later", "said"), [(YEARS, "has expired"), (-YEARS, "not valid yet")])
-def test_a_certificate_out_of_its_time_is_a_warning(pair, later, said):
+def test_an_expired_or_future_certificate_is_a_warning(pair, later, said):
     import time
 
     _, (note,) = entrance(time.time() + later, cert_file=pair[0], key_file=pair[1])
@@ -142,7 +142,7 @@ def test_a_certificate_out_of_its_time_is_a_warning(pair, later, said):
     assert pair[0] in note
 
 
-def test_a_key_that_everybody_may_read_is_a_warning(pair, tmp_path):
+def test_a_world_readable_key_is_a_warning(pair, tmp_path):
     import time
 
     loose = tmp_path / "key.pem"
@@ -163,7 +163,7 @@ def written(tmp_path, text):
     return str(path)
 
 
-def test_bad_pairs_are_refused_with_place_and_remedy(authority, pair, tmp_path):
+def test_bad_key_pairs_are_rejected_with_location_and_remedy(authority, pair, tmp_path):
     other = authority.sign("another")
     good = Path(pair[0]).read_text()
     cut = good[:200] + "\n-----END CERTIFICATE-----\n"
@@ -186,7 +186,7 @@ def test_bad_pairs_are_refused_with_place_and_remedy(authority, pair, tmp_path):
         entrance(cert_file=written(tmp_path, cut), key_file=pair[1])
 
 
-def test_an_authority_that_is_none_is_refused(pair):
+def test_an_invalid_client_ca_is_rejected(pair):
     with pytest.raises(ConfigError, match=r"client_ca_file .* has no certificate in PEM"):
         entrance(
             cert_file=pair[0],
