@@ -78,8 +78,8 @@ def test_a_stale_page_fails_the_check_and_is_left_alone(here, capsys):
     generate.main([])
     (here / "metrics.md").write_text("old")
     assert generate.main(["--check"]) == 1
-    said = capsys.readouterr().err
-    assert said == "docs/metrics.md: not made from this code, run `make docs`\n"
+    printed = capsys.readouterr().err
+    assert printed == "docs/metrics.md: not made from this code, run `make docs`\n"
     assert (here / "metrics.md").read_text() == "old"
 
 
