@@ -264,7 +264,7 @@ def test_overridden_settings_of_the_file_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "convert: {pue: 1.3}\naccount: {}\nconvert: {zone: DE}\n",
@@ -277,10 +277,10 @@ def test_overridden_settings_of_the_file_are_named(tmp_path):
         ),
     ],
 )
-def test_a_duplicate_key_is_an_error(text, said, tmp_path):
+def test_a_duplicate_key_is_an_error(text, message, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load_config(str(file), {}, {})
 
 

@@ -108,11 +108,11 @@ def test_no_tick_has_an_imbalance(rig):
 def test_after_a_kill_devices_are_registered_before_the_workload_is_collected(rig, monkeypatch):
     rig.tick(3)
     rig.close()
-    look, heard = ReplayWorkloadCollector.collect, []
+    collect, heard = ReplayWorkloadCollector.collect, []
 
     def listening(self, occupancies=NO_GPU_ACTIVITY, infos=()):
         heard.append({info.device.id for info in infos})
-        return look(self, occupancies, infos)
+        return collect(self, occupancies, infos)
 
     monkeypatch.setattr(ReplayWorkloadCollector, "collect", listening)
     rig.start()

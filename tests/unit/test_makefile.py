@@ -135,24 +135,24 @@ def file_run(line):
 
 def missing(lines):
     """What commands need that none before them sets up."""
-    said, done = [], set()
+    problems, done = [], set()
     for line in lines:
         if setup := re.match(r"\.ci/setup (\w+)", line):
             done |= {setup[1], *(["run"] if setup[1] == "dev" else [])}
             continue
         if IN_ENVIRONMENT.search(line) and "run" not in done:
-            said.append(f"run: {line}")
+            problems.append(f"run: {line}")
         if re.search(r"\.venv/bin/python -m (?:pytest|ruff|mypy)", line) and "dev" not in done:
-            said.append(f"dev: {line}")
+            problems.append(f"dev: {line}")
         if re.search(r"-m pytest.* -m \"?(?:real|chaos)\b", line) and "tools" not in done:
-            said.append(f"tools: {line}")
+            problems.append(f"tools: {line}")
         file = file_run(line)
         files = reached(file) if file else set()
         installed = DEVELOPMENT if "dev" in done else RUNTIME
-        said += [f"{each}: {line}" for each in distributions(files) - installed]
+        problems += [f"{each}: {line}" for each in distributions(files) - installed]
         provided = {*(TOOLS | {"helm"} if "tools" in done else ())} | done
-        said += [f"{each}: {line}" for each in programs(files) - provided]
-    return said
+        problems += [f"{each}: {line}" for each in programs(files) - provided]
+    return problems
 
 
 @pytest.mark.parametrize("target", [*TARGETS, "test-ml-torch"])
@@ -172,7 +172,7 @@ KUBELET = {"grpcio", "grpcio-tools", "protobuf"}
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         ([".venv/bin/python -m tests.bench.run"], {"run", *KUBELET, "pytest", "cc"}),
         ([".ci/setup run", ".venv/bin/python -m tests.bench.run"], {*KUBELET, "pytest", "cc"}),
@@ -191,5 +191,5 @@ KUBELET = {"grpcio", "grpcio-tools", "protobuf"}
         ),
     ],
 )
-def test_the_check_sees_what_is_missing(lines, said):
-    assert {each.partition(":")[0] for each in missing(lines)} == said
+def test_the_check_sees_what_is_missing(lines, expected):
+    assert {each.partition(":")[0] for each in missing(lines)} == expected

@@ -26,7 +26,7 @@ def systemd(request, tmp_path):
         yield end, name
 
 
-def said(end):
+def received(end):
     """Messages received since the last call."""
     lines = []
     while True:
@@ -39,19 +39,19 @@ def said(end):
 def test_ready_comes_with_a_status(systemd, clock):
     end, name = systemd
     SystemdNotifier({"NOTIFY_SOCKET": name}, clock).ready("serving")
-    assert said(end) == ["READY=1", "STATUS=serving"]
+    assert received(end) == ["READY=1", "STATUS=serving"]
 
 
 def test_reloading_comes_with_the_time_that_systemd_compares(systemd, clock):
     end, name = systemd
     SystemdNotifier({"NOTIFY_SOCKET": name}, clock).reloading()
-    assert said(end)[:2] == ["RELOADING=1", f"MONOTONIC_USEC={clock.now_ns // 1000}"]
+    assert received(end)[:2] == ["RELOADING=1", f"MONOTONIC_USEC={clock.now_ns // 1000}"]
 
 
 def test_stopping_is_reported(systemd, clock):
     end, name = systemd
     SystemdNotifier({"NOTIFY_SOCKET": name}, clock).stopping()
-    assert "STOPPING=1" in said(end)
+    assert "STOPPING=1" in received(end)
 
 
 def test_heartbeats_are_sent_four_times_per_timeout(systemd, clock):
@@ -60,7 +60,7 @@ def test_heartbeats_are_sent_four_times_per_timeout(systemd, clock):
     for _ in range(80):  # eight seconds
         notifier.heartbeat()
         clock.advance(0.1)
-    assert said(end) == ["WATCHDOG=1"] * 8
+    assert received(end) == ["WATCHDOG=1"] * 8
     assert notifier.heartbeat_interval_ns == 1_000_000_000
 
 
@@ -71,7 +71,7 @@ def test_without_watchdog_no_heartbeat_is_sent(systemd, clock, watchdog):
     end, name = systemd
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name, **watchdog}, clock)
     notifier.heartbeat()
-    assert said(end) == []
+    assert received(end) == []
     assert notifier.heartbeat_interval_ns == 0
 
 
@@ -79,7 +79,7 @@ def test_the_watchdog_pid_must_be_this_process(systemd, clock):
     end, name = systemd
     ours = {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
     SystemdNotifier({"NOTIFY_SOCKET": name, **ours}, clock).heartbeat()
-    assert said(end) == ["WATCHDOG=1"]
+    assert received(end) == ["WATCHDOG=1"]
 
 
 @pytest.mark.parametrize("name", ["", "relative", "vsock:2:1", "/nothing/there"])
@@ -95,4 +95,4 @@ def test_a_full_socket_does_not_block(systemd, clock):
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name}, clock)
     for _ in range(10_000):
         notifier.stopping()
-    assert said(end)
+    assert received(end)

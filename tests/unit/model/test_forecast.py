@@ -120,10 +120,10 @@ def test_ranges_cover_95_percent_of_outcomes():
     assert held / 300 == pytest.approx(0.95, abs=0.03)
 
 
-@pytest.mark.parametrize("told", [1, 7, 1000])
-def test_marks_are_bounded_ordered_and_evenly_spaced(told):
+@pytest.mark.parametrize("stride", [1, 7, 1000])
+def test_marks_are_bounded_ordered_and_evenly_spaced(stride):
     progress = None
-    for done in range(0, 5000, told):
+    for done in range(0, 5000, stride):
         progress = add_mark(progress, 1e4, ProgressMark(float(done), done, done, done))
         marks = [mark.done for mark in (progress.first, *progress.between, progress.last)]
         assert len(progress.between) < MAX_SEGMENTS

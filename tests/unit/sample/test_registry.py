@@ -37,10 +37,10 @@ def opened(tmp_path, proc, clock):
 
 
 def names(result):
-    return [sampler.name for sampler in result.device_collectors]
+    return [collector.name for collector in result.device_collectors]
 
 
-def said(result):
+def notes(result):
     return "\n".join(result.notes)
 
 
@@ -53,22 +53,22 @@ def test_rapl_with_dram_needs_no_estimate(opened):
 def test_rapl_without_dram_gets_the_dram_estimate(opened):
     result = opened(Package(100))
     assert names(result) == ["rapl", "dram_estimate"]
-    assert "0.3725 W per GB" in said(result)
+    assert "0.3725 W per GB" in notes(result)
 
 
 def test_without_rapl_both_are_estimated_with_a_remedy(opened):
     result = opened()
     assert names(result) == ["cpu_estimate", "dram_estimate"]
     assert [(state.name, state.ok) for state in result.states] == [("rapl", False)]
-    assert "modprobe" in said(result)
-    assert "cpu energy is estimated" in said(result)
+    assert "modprobe" in notes(result)
+    assert "cpu energy is estimated" in notes(result)
 
 
 def test_a_virtual_machine_without_counters_has_no_collector_that_fails(opened, proc):
     proc.write("cpuinfo", CPUINFO.replace("flags\t\t: ", "flags\t\t: hypervisor "))
     result = opened()
     assert result.states == ()
-    assert "no energy counters" in said(result)
+    assert "no energy counters" in notes(result)
     (state,) = opened(enabled={"rapl": True}).states
     assert (state.name, state.ok) == ("rapl", False)
 
@@ -80,8 +80,8 @@ def test_machine_with_only_a_platform_counter_is_estimated(opened, tmp_path):
     (zone / "energy_uj").write_text("60293987000000\n")
     result = opened()
     assert names(result) == ["cpu_estimate", "dram_estimate"]
-    assert "found: psys" in said(result)
-    assert "modprobe" not in said(result)
+    assert "found: psys" in notes(result)
+    assert "modprobe" not in notes(result)
 
 
 def test_processor_of_a_counter_is_named_from_cpuinfo(opened):
@@ -98,7 +98,7 @@ def test_disabled_collector_is_not_opened_and_not_reported(opened):
 def test_machine_without_sources_is_reported(opened):
     result = opened(enabled=dict.fromkeys(COLLECTOR_NAMES, False))
     assert result.device_collectors == ()
-    assert "no energy is measured" in said(result)
+    assert "no energy is measured" in notes(result)
 
 
 def test_configured_coefficients_reach_the_estimates(opened):
@@ -118,7 +118,7 @@ def test_invalid_coefficients_are_refused(opened):
 def test_replay_is_opened_alone(opened, replay_path):
     result = opened(Package(100, 20), replay=replay_path)
     assert names(result) == ["replay"]
-    assert "nothing is measured" in said(result)
+    assert "nothing is measured" in notes(result)
 
 
 def test_epoch_is_the_boot_id(opened):
@@ -128,7 +128,7 @@ def test_epoch_is_the_boot_id(opened):
 
 def test_missing_boot_id_is_reported_with_the_remedy(opened, proc):
     os.remove(os.path.join(proc.root, "sys/kernel/random/boot_id"))
-    assert "boot_id cannot be read" in said(opened(Package(100, 20)))
+    assert "boot_id cannot be read" in notes(opened(Package(100, 20)))
 
 
 def test_names_are_those_of_the_settings():

@@ -100,7 +100,7 @@ def test_shipped_host_never_has_more_busy_threads_than_threads(replay_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "is not valid JSON"),
         ("[]", r"expected an object, found \[\]"),
@@ -120,9 +120,9 @@ def test_shipped_host_never_has_more_busy_threads_than_threads(replay_path):
         ),
     ],
 )
-def test_mistake_is_named_by_file_and_path(host, clock, content, said):
+def test_mistake_is_named_by_file_and_path(host, clock, content, message):
     path = host(content)
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         ReplayCollector(path, clock, "boot")
     assert str(caught.value).startswith(path)
 

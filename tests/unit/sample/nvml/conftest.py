@@ -62,11 +62,11 @@ class Bench:
         """Return the first observation that meets the condition."""
         seen: list[Observation] = []
 
-        def look() -> bool:
+        def is_met() -> bool:
             seen[:] = [self.read()]
             return condition(seen[0])
 
-        assert wait_until(look, SOON), seen
+        assert wait_until(is_met, SOON), seen
         return seen[0]
 
     def is_healthy(self, observation: Observation) -> bool:

@@ -59,15 +59,15 @@ def still(bench):
 
 def test_one_busy_process_is_known_for_nearly_all_of_the_time(still):
     one = still(workload(0.8))
-    look = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity[0]
-    assert look.coverage > 0.9
-    assert [each.active for each in look.gpu_processes] == [pytest.approx(0.8, abs=0.01)]
+    activity = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity[0]
+    assert activity.coverage > 0.9
+    assert [each.active for each in activity.gpu_processes] == [pytest.approx(0.8, abs=0.01)]
 
 
 def test_two_processes_have_the_activity_that_each_had(still):
     one = still(workload(0.2, 0.6))
-    look = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity[0]
-    assert [each.active for each in look.gpu_processes] == [
+    activity = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity[0]
+    assert [each.active for each in activity.gpu_processes] == [
         pytest.approx(0.2, abs=0.01),
         pytest.approx(0.6, abs=0.01),
     ]
@@ -89,5 +89,5 @@ def test_no_activity_is_lost_if_ticks_are_further_apart_than_polls(bench):
 def test_processes_that_may_not_be_listed_are_unknown_and_not_none(bench):
     one = bench(gpu(0), workload=workload(0.5))
     one.fake.fault("nvmlDeviceGetComputeRunningProcesses_v3", NOT_SUPPORTED)
-    look = one.until(lambda seen: bool(seen.gpu_activity) and seen.gpu_activity[0].why != "")
-    assert "nvmlDeviceGetComputeRunningProcesses_v3" in look.gpu_activity[0].why
+    observation = one.until(lambda seen: bool(seen.gpu_activity) and seen.gpu_activity[0].why != "")
+    assert "nvmlDeviceGetComputeRunningProcesses_v3" in observation.gpu_activity[0].why

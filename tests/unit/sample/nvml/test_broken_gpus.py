@@ -183,16 +183,16 @@ def test_an_implausible_number_of_gpus_is_limited(bench):
 def test_an_implausible_utilization_is_none(bench, percent):
     one = bench(gpu(0))
     one.fake.force(UTILIZATION, percent)
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert look.utilization is None
-    assert not look.why
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert activity.utilization is None
+    assert not activity.why
 
 
 def test_a_utilization_of_101_percent_is_rounded(bench):
     one = bench(gpu(0))
     one.fake.force(UTILIZATION, 101)
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert look.utilization == 1.0
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert activity.utilization == 1.0
 
 
 @pytest.mark.parametrize("percent", [float("nan"), 8e6, -5, float("inf")])
@@ -204,17 +204,17 @@ def test_an_implausible_activity_of_a_partition_is_none(bench, percent):
     one.until(lambda seen: bool(seen.gpu_activity))
     one.fake.set_time(105.0, 105.0)
     one.nvml._supervisor.cards[0]._looked_ns = 0
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert [part.active for part in look.partitions] == [None]
-    assert look.coverage == 0.0
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert [part.active for part in activity.partitions] == [None]
+    assert activity.coverage == 0.0
 
 
 @pytest.mark.parametrize(("slices", "part"), [(0, 1), (4_294_967_295, 7)])
 def test_the_slices_of_an_instance_are_limited(bench, slices, part):
     instances = [{"id": "MIG-a", "gi": 1, "ci": 0, "slices": slices, "multiprocessors": 0}]
     one = bench(gpu(0, mig={"slices": 7, "instances": instances}))
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert [each.slices for each in look.partitions] == [part]
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert [each.slices for each in activity.partitions] == [part]
 
 
 @pytest.mark.parametrize("mw", [UNKNOWN_MW, 4_000_000, 1_400_001])

@@ -194,15 +194,17 @@ def test_a_hung_gpu_is_reported_and_delays_no_other(bench, call, delay_ms):
     for card in two.nvml._supervisor.cards:
         card._looked_ns = 0
 
-    def goes_on(reading):
+    def counter_continues(reading):
         return bool(reading.counter_uj) and reading.counter_uj > before[reading.device]
 
     if call == FIELDS:
         two.until(
-            lambda seen: "has not answered" in seen.readings[0].why and goes_on(seen.readings[1])
+            lambda seen: (
+                "has not answered" in seen.readings[0].why and counter_continues(seen.readings[1])
+            )
         )
     else:  # a list of processes is never in the way of energy
-        two.until(lambda seen: all(map(goes_on, seen.readings)))
+        two.until(lambda seen: all(map(counter_continues, seen.readings)))
     two.fake.heal()
     two.until(two.is_healthy)
 
@@ -345,20 +347,20 @@ def test_processes_and_their_activity_are_seen(bench):
     run = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 7, "active": [[0, 0.6]]}]}
     idle = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 8}]}
     two = bench(workload=[run, idle])
-    (look,) = two.until(lambda seen: any(o.gpu_processes for o in seen.gpu_activity)).gpu_activity[
-        :1
-    ]
-    assert {o.pid: round(o.active, 2) for o in look.gpu_processes} == {7: 0.6, 8: 0.0}
-    assert look.coverage > 0.5
-    assert look.utilization == 0.6
+    (activity,) = two.until(
+        lambda seen: any(o.gpu_processes for o in seen.gpu_activity)
+    ).gpu_activity[:1]
+    assert {o.pid: round(o.active, 2) for o in activity.gpu_processes} == {7: 0.6, 8: 0.0}
+    assert activity.coverage > 0.5
+    assert activity.utilization == 0.6
 
 
 def test_a_list_that_grows_while_it_is_read_is_read_again(bench):
     run = {"starts": 0, "ends": 600, "gpus": [{"id": "GPU-0", "pid": 7, "active": [[0, 0.6]]}]}
     one = bench(gpu(0), workload=[run])
     one.fake.race(1)
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert [occupant.pid for occupant in look.gpu_processes] == [7]
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert [process.pid for process in activity.gpu_processes] == [7]
 
 
 def test_behind_an_mps_server_its_clients_are_seen(bench):
@@ -368,8 +370,8 @@ def test_behind_an_mps_server_its_clients_are_seen(bench):
         for seat in (server, {"id": "GPU-0", "pid": 7}, {"id": "GPU-0", "pid": 8})
     ]
     one = bench(gpu(0), workload=rows)
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert {o.pid: o.is_proxy for o in look.gpu_processes} == {5: True, 7: False, 8: False}
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert {o.pid: o.is_proxy for o in activity.gpu_processes} == {5: True, 7: False, 8: False}
 
 
 def mig(gpm):
@@ -391,14 +393,14 @@ def mig(gpm):
 def test_partitions_are_seen_with_their_slices(bench):
     card, workload = mig(gpm=False)
     one = bench(card, workload=workload)
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert look.slices == 7
-    assert {p.id: (p.slices, p.active) for p in look.partitions} == {
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert activity.slices == 7
+    assert {p.id: (p.slices, p.active) for p in activity.partitions} == {
         "MIG-a": (3, None),
         "MIG-b": (1, None),
         "MIG-c": (1, None),
     }
-    assert [(o.pid, o.partition) for o in look.gpu_processes] == [(7, "MIG-a")]
+    assert [(o.pid, o.partition) for o in activity.gpu_processes] == [(7, "MIG-a")]
 
 
 def test_partitions_of_hopper_have_activity_from_the_second_look_on(bench):
@@ -408,9 +410,9 @@ def test_partitions_of_hopper_have_activity_from_the_second_look_on(bench):
     one.until(lambda seen: bool(seen.gpu_activity))
     one.fake.set_time(105.0, 105.0)
     one.nvml._supervisor.cards[0]._looked_ns = 0
-    (look,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
-    assert look.coverage == 1.0
-    assert {p.id: round(p.active, 2) for p in look.partitions}["MIG-a"] == 0.5
+    (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
+    assert activity.coverage == 1.0
+    assert {p.id: round(p.active, 2) for p in activity.partitions}["MIG-a"] == 0.5
 
 
 def test_a_changed_layout_is_seen(bench):
@@ -540,7 +542,7 @@ def test_reinitializations_back_off(bench, ticks, seconds):
     for _ in range(ticks):
         two.until(lambda seen: "NVML error 9" in seen.readings[0].why)
         clock.advance(seconds)
-        looks(two)
+        wait_for_two_cycles(two)
     assert 1 <= begins(two) - begun <= 8
 
 
@@ -556,7 +558,7 @@ def test_the_backoff_is_reset_after_a_minute(bench):
         two.until(two.is_healthy)
         for _ in range(2):  # the first may begin it once more, as was asked for before
             clock.advance(61)
-            looks(two)
+            wait_for_two_cycles(two)
 
 
 def begins(two):
@@ -564,7 +566,7 @@ def begins(two):
     return two.nvml._supervisor.driver.call_stats()["nvmlInit"].calls
 
 
-def looks(two):
+def wait_for_two_cycles(two):
     """Wait, without a reading, for two cycles of the supervisor, the second started after now."""
 
     def listed():

@@ -40,27 +40,27 @@ class Answers:
         return answer
 
 
-def look(**answers):
+def read_processes(**answers):
     tenants = GpuProcessReader(Answers(**answers), FakeClock(), Device(DeviceKind.GPU, "GPU-0"))
     return tenants.read(None, MigLayout())
 
 
 @pytest.mark.parametrize("answer", [*BAD, *(SimpleNamespace(gpu=gpu) for gpu in (None, "50"))])
 def test_an_unusable_utilization_affects_nothing_else(answer):
-    seen = look(**{UTILIZATION: answer})
+    seen = read_processes(**{UTILIZATION: answer})
     assert seen.utilization is None
-    assert [occupant.pid for occupant in seen.gpu_processes] == [500]
+    assert [process.pid for process in seen.gpu_processes] == [500]
 
 
 @pytest.mark.parametrize("percent", [-1, 102, 255, 2**32 - 1, 8_076_000, float("nan")])
 def test_an_implausible_utilization_is_unknown(percent):
-    assert look(**{UTILIZATION: SimpleNamespace(gpu=percent)}).utilization is None
+    assert read_processes(**{UTILIZATION: SimpleNamespace(gpu=percent)}).utilization is None
 
 
 @pytest.mark.parametrize("name", [CLIENTS, ACTIVITY])
 @pytest.mark.parametrize("answer", BAD)
 def test_an_unusable_answer_affects_no_other_call(name, answer):
-    seen = look(**{name: answer})
+    seen = read_processes(**{name: answer})
     assert seen.utilization == 0.5
     assert [(each.pid, each.active) for each in seen.gpu_processes] == [(500, 0.0)]
 
@@ -68,4 +68,4 @@ def test_an_unusable_answer_affects_no_other_call(name, answer):
 @pytest.mark.parametrize("answer", [each for each in BAD if not isinstance(each, NvmlError)])
 def test_an_unusable_list_of_processes_is_a_failure(answer):
     with pytest.raises(NvmlError, match="unusable answer"):
-        look(**{RUNNING: answer})
+        read_processes(**{RUNNING: answer})
