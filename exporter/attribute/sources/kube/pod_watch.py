@@ -103,9 +103,9 @@ class PodWatch:
         while True:
             page = self._server.get(PODS, **query)
             for item in objects_at(page, "items"):
-                facts = self._parse_pod(item)
-                if facts is not None and len(pods) < MAX_PODS:
-                    pods[facts.uid] = facts
+                pod = self._parse_pod(item)
+                if pod is not None and len(pods) < MAX_PODS:
+                    pods[pod.uid] = pod
             meta = object_at(page, "metadata")
             token = meta.get("continue")
             if not token or len(pods) >= MAX_PODS:
@@ -142,12 +142,12 @@ class PodWatch:
             raise _watch_error(item)
         self._version = str(object_at(item, "metadata").get("resourceVersion", self._version))
         pods = dict(self.latest.pods)
-        facts = self._parse_pod(item) if kind != "BOOKMARK" else None
-        is_new = facts is not None and facts.uid not in pods and kind != "DELETED"
-        if facts is not None and kind == "DELETED":
-            pods.pop(facts.uid, None)
-        elif facts is not None and (facts.uid in pods or len(pods) < MAX_PODS):
-            pods[facts.uid] = facts
+        pod = self._parse_pod(item) if kind != "BOOKMARK" else None
+        is_new = pod is not None and pod.uid not in pods and kind != "DELETED"
+        if pod is not None and kind == "DELETED":
+            pods.pop(pod.uid, None)
+        elif pod is not None and (pod.uid in pods or len(pods) < MAX_PODS):
+            pods[pod.uid] = pod
         self._set_pods(pods)
         if is_new and _has_claims(item):
             self._update_devices()
@@ -189,8 +189,8 @@ class PodWatch:
 
     def _parse_pod(self, item: Mapping[str, Any]) -> PodMetadata | None:
         """Parse a pod; None if it is not of this node."""
-        facts = pod_from_manifest(item, self._node, self._exported_labels)
-        return facts and facts._replace(started_ns=self._boottime_ns(start_time(item)))
+        pod = pod_from_manifest(item, self._node, self._exported_labels)
+        return pod and pod._replace(started_ns=self._boottime_ns(start_time(item)))
 
     def _boottime_ns(self, wall: float | None) -> int:
         """Convert wall-clock time to CLOCK_BOOTTIME; 0 for None, or a time before the boot."""
