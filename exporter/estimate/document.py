@@ -103,10 +103,10 @@ def _summary(estimate: Estimate) -> str:
     """Return the result in one sentence."""
     request, place = estimate.request, estimate.place.region
     where = f" in {place.label}" if place.code else ""
-    hours = format_exact(request.hours)
+    hardware, hours = estimate.part.hardware.name, format_exact(request.hours)
     return (
-        f"{request.devices} \u00d7 {estimate.part.hardware.name} for {hours} h{where} are estimated "
-        f"to use {format_energy(estimate.facility_kwh)} of electricity and "
+        f"{request.devices} \u00d7 {hardware} for {hours} h{where} are estimated to use "
+        f"{format_energy(estimate.facility_kwh)} of electricity and "
         f"to emit {format_carbon(estimate.carbon_grams)} of CO2 equivalent, at "
         f"{format_exact(place.grams_per_kwh)} g/kWh."
     )

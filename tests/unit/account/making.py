@@ -1,4 +1,4 @@
-"""Makers of values for the tests of account."""
+"""Factories of values for the tests of the accounting stage."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Receipts of every run that the ledger knows."""
+"""Queries of the ledger: records, sums and usage."""
 
 import threading
 from contextlib import closing

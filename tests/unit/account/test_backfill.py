@@ -1,4 +1,4 @@
-"""Energy that had no factor gets its grams in the ledger, and then in the books, once."""
+"""Energy without a factor gets its carbon in the ledger, then in the books, exactly once."""
 
 import os
 

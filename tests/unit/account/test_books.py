@@ -1,4 +1,4 @@
-"""The running totals: conservation, coming and going of runs, power, and what is handed over."""
+"""Books: conservation of energy, runs that begin and depart, power, batches."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Values at the edge of SQLite: whatever comes goes in, and comes back as it was."""
+"""Values at the limits of SQLite are stored and read unchanged."""
 
 import math
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Sums by owner of the runs that left the page."""
+"""Sums of departed runs by owner."""
 
 from exporter.account.departed_runs import MAX_OWNERS, OwnerTotals
 from exporter.model.runs import OTHER_OWNER, Owner, RunInfo, RunKey

@@ -1,4 +1,4 @@
-"""A state directory whose files belong to another user: which one, and what to do about it."""
+"""A state directory with files of another user: the error names file and remedy."""
 
 import os
 import pwd

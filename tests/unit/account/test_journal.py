@@ -1,4 +1,4 @@
-"""The journal: what was written comes back whole, or the image before it, or nothing."""
+"""Journal: a read returns the last checkpoint, the previous one, or none."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The ledger's file: what is committed comes back, and what goes wrong is said and survived."""
+"""Ledger file: committed data is restored; failures are reported and survived."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The ledger's thread: nothing handed over is lost, and no failure goes unsaid."""
+"""Ledger thread: no submitted batch is lost, and every failure is reported."""
 
 import logging
 from contextlib import closing

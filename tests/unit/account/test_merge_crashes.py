@@ -1,4 +1,4 @@
-"""Runs that turn out to be another one, while daemon, disk and power fail as in test_crashes."""
+"""Merges of provisional runs while daemon, disk and power fail as in test_crashes."""
 
 from hypothesis import settings
 from hypothesis import strategies as st

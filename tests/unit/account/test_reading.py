@@ -1,4 +1,4 @@
-"""Ledgers that are read without their daemon: one of them, and several as one history."""
+"""Ledgers that are read without their daemon, one or several combined."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a restart goes on from, for every way in which a daemon can stop."""
+"""Recovery after every kind of stop."""
 
 import os
 import sqlite3

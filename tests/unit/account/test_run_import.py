@@ -1,4 +1,4 @@
-"""Runs of another tool in the ledger: there once, and in no sum of this machine."""
+"""Imported runs are stored once and in no sum of this machine."""
 
 from contextlib import closing
 

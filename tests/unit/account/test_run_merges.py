@@ -1,4 +1,4 @@
-"""A provisional run becomes another one: what each counter shows, and what the ledger has."""
+"""Merge of a provisional run: what counters show, and what the ledger has."""
 
 import pytest
 

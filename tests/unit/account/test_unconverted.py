@@ -1,4 +1,4 @@
-"""Which minutes can be converted now."""
+"""Factors of the minutes that can be converted."""
 
 from itertools import pairwise
 

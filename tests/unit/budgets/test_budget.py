@@ -1,4 +1,4 @@
-"""A file of budgets: what is read, and what is refused."""
+"""Budgets file: parsing and errors."""
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_a_selector_has_one_value_or_several(budgets):
         ("{name: a, grams: 1, period: day, of: {user: [[x]]}}", "of.user: expected a value"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_line_and_the_reason(refusal, entry, why):
+def test_errors_name_the_line_and_the_reason(refusal, entry, why):
     said = refusal(f"{GOOD}- {entry}\n")
     assert "budgets.yaml: line 5: " in said
     assert why in said
@@ -90,18 +90,18 @@ def test_an_error_of_a_key_has_the_line_of_that_key(refusal, name, grams, period
     assert where in refusal(GOOD + entry)
 
 
-def test_two_budgets_of_one_name_are_refused_with_the_line_of_the_second(refusal):
+def test_two_budgets_of_one_name_are_rejected_with_the_line_of_the_second(refusal):
     assert refusal(GOOD + GOOD.partition("\n")[2]).endswith(
         "line 5: name: another budget is named all"
     )
 
 
 @pytest.mark.parametrize("text", ["", "budgets:\n", "budgets: []\n", "x: 1\n", "- name: a\n"])
-def test_a_file_without_budgets_is_refused(refusal, text):
+def test_a_file_without_budgets_is_rejected(refusal, text):
     assert "expected the key `budgets`" in refusal(text)
 
 
-def test_what_is_no_yaml_is_refused_with_its_place(refusal):
+def test_what_is_no_yaml_is_rejected_with_its_place(refusal):
     assert "line 3" in refusal("budgets:\n- {name: \n")
 
 

@@ -1,4 +1,4 @@
-"""Budgets as rules; what the rules make of numbers is in tests/rules."""
+"""Rules from budgets; their results are tested in tests/rules."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the tests of this stage share."""
+"""Fixtures of the conversion stage."""
 
 import math
 

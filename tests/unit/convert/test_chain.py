@@ -1,4 +1,4 @@
-"""Which factor holds when."""
+"""Intensity chain: the factor in force at any time."""
 
 import math
 from itertools import pairwise
@@ -108,13 +108,13 @@ def test_spells_cover_the_time_in_order_with_the_first_step_that_holds(steps, t0
         ((Signal.AVERAGE, Basis.LIFECYCLE, Accounting.MARKET), False),
     ],
 )
-def test_a_step_stands_in_only_for_what_counts_the_same(factor, kind, used):
+def test_a_step_replaces_only_one_of_the_same_kind(factor, kind, used):
     chain = IntensityChain([Script(), Script((factor(100),), kind=kind)], pue=1.0)
     assert (chain.factor_at(0) is not None) is used
     assert len(chain.excluded) == (0 if used else 1)
 
 
-def test_any_basis_stands_in_for_an_unstated_one(factor):
+def test_any_basis_replaces_an_unstated_one(factor):
     unstated = (Signal.AVERAGE, Basis.UNSTATED, Accounting.LOCATION)
     chain = IntensityChain([Script(kind=unstated), Script((factor(100),))], pue=1.0)
     assert chain.factor_at(0).grams_per_kwh == 100
@@ -130,7 +130,7 @@ def test_a_factor_is_in_force_from_its_first_moment_until_before_its_last(factor
     assert late.factor_at(now).grams_per_kwh == 100
 
 
-def test_the_grid_says_the_value_what_it_counts_and_who_says_so(factor):
+def test_the_state_has_value_basis_and_publisher(factor):
     chain = IntensityChain(
         [Script((factor(344.14, as_of=40.0),), name="yearly value of DE")], pue=1.0
     )
@@ -144,13 +144,13 @@ def test_the_age_of_a_value_without_a_date_is_unknown(factor):
     assert IntensityChain([Script((factor(1),))], pue=1.0).state_at(100.0).age_seconds is None
 
 
-def test_the_grid_says_why_it_fell_back(factor):
+def test_the_state_has_the_reason_of_a_fallback(factor):
     first = Script(name="file", why="cannot be read")
     state = IntensityChain([first, Script((factor(50),), name="table")], pue=1.0).state_at(0)
     assert state.factor.step == 1
     assert state.why == "table: 50 g/kWh (lifecycle), test; file has no value: cannot be read"
 
 
-def test_the_grid_says_that_grams_stand_still():
+def test_the_state_shows_that_carbon_does_not_increase():
     state = IntensityChain([Script(name="file")], pue=1.0).state_at(0)
     assert state[:3] == (None, None, "file has no value; the carbon counter does not increase")

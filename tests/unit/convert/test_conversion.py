@@ -1,4 +1,4 @@
-"""From shares to postings."""
+"""Conversion of shares to postings."""
 
 from itertools import pairwise
 
@@ -48,7 +48,7 @@ def test_carbon_is_energy_times_intensity_times_pue():
     assert entry.carbon_ng == 150 * units.NANOGRAMS_PER_GRAM
 
 
-def test_without_a_factor_energy_is_posted_and_grams_stand_still():
+def test_without_a_factor_energy_is_posted_and_carbon_does_not_increase():
     (entry,) = convert_shares(interval(0, 1, 9), [idle(9)], [spell(0, 1, None)], OFFSET)
     assert (entry.energy_uj, entry.carbon_ng, entry.factor) == (9, 0, None)
 

@@ -1,4 +1,4 @@
-"""A step of the chain that follows a file."""
+"""The intensity file as a step of the chain."""
 
 import os
 
@@ -87,7 +87,7 @@ def test_a_file_that_did_not_change_is_not_read_again(follow, path):
     assert spans(step, 100, 101) == [(100, 150, 1)]
 
 
-def test_a_file_that_turned_bad_leaves_the_last_good_values_and_says_so(follow, path):
+def test_a_file_that_turned_bad_keeps_the_last_values_and_is_reported(follow, path):
     step = follow()
     path.write_text(HEADER + "100,many\n")
     step.refresh()
@@ -141,7 +141,7 @@ def test_a_file_that_is_bad_at_the_start_is_a_wrong_setting(follow):
         follow("100,-1\n")
 
 
-def test_a_huge_file_is_refused(follow, path):
+def test_a_huge_file_is_rejected(follow, path):
     step = follow()
     with path.open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)

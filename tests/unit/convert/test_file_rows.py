@@ -1,4 +1,4 @@
-"""What may stand in an intensity file."""
+"""Format of intensity files."""
 
 import json
 
@@ -64,13 +64,13 @@ def test_zero_is_an_intensity():
         ("[" * 100_000, "is not valid JSON"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_file_and_place(data, found):
+def test_errors_name_file_and_place(data, found):
     with pytest.raises(SourceError) as refusal:
         parse_rows(data.encode(), PATH)
     assert str(refusal.value).startswith(PATH)
     assert found in str(refusal.value)
 
 
-def test_what_is_not_text_is_refused():
+def test_what_is_not_text_is_rejected():
     with pytest.raises(SourceError, match="is not UTF-8 text"):
         parse_rows(b"\xff\xfe\x00", PATH)

@@ -1,4 +1,4 @@
-"""Grams over time, against the integral of power and intensity."""
+"""Carbon over time, against the integral of power and intensity."""
 
 import math
 from fractions import Fraction

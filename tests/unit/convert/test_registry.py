@@ -1,4 +1,4 @@
-"""The chain that the settings ask for."""
+"""Chains from settings without live sources."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def file(tmp_path):
     return str(path)
 
 
-def test_nothing_configured_means_the_world_average_and_a_note_says_so(opened):
+def test_nothing_configured_means_the_world_average_with_a_note(opened):
     result = opened()
     assert result.chain.factor_at(NOW).zone == "WORLD"
     (note,) = result.notes
@@ -60,7 +60,7 @@ def test_a_zone_means_its_yearly_value(opened):
     assert result.states() == ()
 
 
-def test_an_unknown_zone_is_refused_and_never_replaced_by_the_world_average(opened):
+def test_an_unknown_zone_is_rejected_and_never_replaced_by_the_world_average(opened):
     with pytest.raises(ConfigError):
         opened(zone="atlantis")
 
@@ -78,14 +78,14 @@ def test_a_number_of_ones_own_goes_before_everything(opened, file):
     ("number", "said"), [(0.473, "write 473"), (0.02, "write 20"), (0.9999, "write 999.9")]
 )
 @pytest.mark.parametrize("basis", ["unstated", "lifecycle", "direct"])
-def test_a_number_in_kilograms_is_refused_with_the_one_in_grams(opened, number, basis, said):
+def test_a_number_in_kilograms_is_rejected_with_the_one_in_grams(opened, number, basis, said):
     with pytest.raises(ConfigError) as refusal:
         opened(grams_per_kwh=number, basis=basis, zone="DE")
     assert f"grams_per_kwh: {number:g} g/kWh is less than any grid emits" in str(refusal.value)
     assert said in str(refusal.value)
 
 
-def test_a_number_in_kilograms_is_refused_in_the_options_of_a_source(opened):
+def test_a_number_in_kilograms_is_rejected_in_the_options_of_a_source(opened):
     with pytest.raises(ConfigError, match="write 473"):
         opened(sources=[{"static": {"grams_per_kwh": 0.473}}])
     second = [{"static": {"grams_per_kwh": 0.012, "accounting": "market"}}]
@@ -104,7 +104,7 @@ def kilograms(file):
     return file
 
 
-def test_a_file_in_kilograms_is_refused(opened, file):
+def test_a_file_in_kilograms_is_rejected(opened, file):
     with pytest.raises(ConfigError, match=r"each value is below 1 g/kWh: 0.473 g/kWh is less"):
         opened(file=kilograms(file))
 
@@ -115,7 +115,7 @@ def test_direct_emissions_and_contracts_may_be_that_small(opened, file, meaning)
     assert result.chain.factor_at(NOW).grams_per_kwh == 0.473
 
 
-def test_a_zone_that_no_table_knows_is_a_warning_where_no_table_is_asked(opened, file):
+def test_a_zone_that_is_in_no_table_is_a_warning_if_no_table_is_used(opened, file):
     (note,) = opened(zone="Germany", file=file, sources=["file"]).notes
     assert note.startswith("convert.zone: no bundled table has 'Germany'; did you mean DE?")
     assert opened(zone="uk", file=file, sources=["file"]).notes == ()
@@ -129,7 +129,7 @@ def test_a_name_in_place_of_a_code_is_named_by_energy_charts(opened):
 
 
 @pytest.mark.parametrize("name", ["table", "energy_charts", "electricity_maps"])
-def test_a_source_that_requires_a_zone_says_that_none_is_set(opened, name):
+def test_a_source_that_requires_a_zone_is_an_error_without_one(opened, name):
     with pytest.raises(ConfigError, match=r"set convert\.zone") as caught:
         opened(zone="", sources=[name])
     assert "did you mean" not in str(caught.value)
@@ -175,16 +175,14 @@ def test_a_file_without_a_zone_never_falls_back_on_the_world_average(opened, fil
 
 
 @pytest.mark.parametrize("meaning", [{"basis": "direct"}, {"accounting": "market"}])
-def test_a_file_that_counts_something_else_never_falls_back_and_a_note_says_so(
-    opened, file, meaning
-):
+def test_a_file_that_counts_something_else_never_falls_back_with_a_note(opened, file, meaning):
     result = opened(file=file, zone="DE", **meaning)
     assert result.chain.factor_at(NOW + 3600) is None
     (note,) = result.notes
     assert note.startswith("yearly value of DE cannot replace file")
 
 
-def test_the_file_is_refreshed_by_whoever_calls_and_has_a_state(opened, file):
+def test_the_file_is_refreshed_by_its_caller_and_has_a_state(opened, file):
     result = opened(file=file)
     with open(file, "w", encoding="utf-8") as rewritten:
         rewritten.write("spoilt")

@@ -1,4 +1,4 @@
-"""Chains with live sources: what the settings may say, and what is made of it."""
+"""Chains from settings with live sources."""
 
 import json
 
@@ -91,7 +91,7 @@ def test_a_source_is_a_name_alone_or_with_options(opened, entry):
 @pytest.mark.parametrize(
     "entry", [5, None, [], ["uk"], {}, {"uk": {}, "rte": {}}, {"uk": "GB"}, {"uk": [1]}, {5: {}}]
 )
-def test_an_entry_of_another_form_is_refused_with_its_place(opened, entry):
+def test_an_entry_of_another_form_is_rejected_with_its_place(opened, entry):
     said = refusal(opened, "rte", entry)
     assert said == "convert.sources: entry 2: expected a name, or a name with its options"
 
@@ -100,7 +100,7 @@ def test_an_entry_of_another_form_is_refused_with_its_place(opened, entry):
     ("entry", "near"),
     [("electricity_map", "electricity_maps"), ("wattime", "watttime"), ("UK", ""), ("ember", "")],
 )
-def test_a_source_that_does_not_exist_is_refused_with_a_near_name(opened, entry, near):
+def test_a_source_that_does_not_exist_is_rejected_with_a_near_name(opened, entry, near):
     said = refusal(opened, entry)
     assert said.startswith(f"convert.sources: entry 1: {entry}: there is no such key; ")
     assert (f"did you mean {near}?" if near else "known keys: electricity_maps") in said
@@ -114,7 +114,7 @@ def test_a_source_that_does_not_exist_is_refused_with_a_near_name(opened, entry,
         ({"prometheus": {"refresh_second": 5}}, "refresh_seconds"),
     ],
 )
-def test_an_option_that_does_not_exist_is_refused_with_a_near_name(opened, entry, near):
+def test_an_option_that_does_not_exist_is_rejected_with_a_near_name(opened, entry, near):
     said = refusal(opened, entry, zone="DE")
     assert "there is no such key" in said
     assert near in said
@@ -135,7 +135,7 @@ def test_the_world_average_has_no_options(opened):
         ({"max_age_seconds": -1}, "below the minimum"),
     ],
 )
-def test_an_option_with_a_wrong_value_is_refused_with_what_is_expected(opened, options, said):
+def test_an_option_with_a_wrong_value_is_rejected_with_what_is_expected(opened, options, said):
     assert said in refusal(opened, {"uk": options})
 
 
@@ -153,12 +153,12 @@ def test_a_zone_that_the_source_has_needs_no_note(opened, zone):
     assert result.chain.steps[0].state().zone == {"UK": "GB"}.get(zone, zone)
 
 
-def test_a_table_behind_such_a_source_still_refuses_what_it_cannot_answer_for(opened):
+def test_a_table_behind_such_a_source_still_rejects_what_it_cannot_answer_for(opened):
     said = refusal(opened, "electricity_maps", "table", zone="ZZ-NEW")
     assert "convert.zone: no bundled table has 'ZZ-NEW'" in said
 
 
-def test_the_mean_of_a_country_stands_in_for_a_zone_without_a_value(opened):
+def test_the_mean_of_a_country_replaces_a_zone_without_a_value(opened):
     result = opened("electricity_maps", {"table": {"zone": "PH"}}, zone="PH-LU")
     assert result.notes == ()
     assert result.chain.factor_at(NOW).zone == "PH"
@@ -171,14 +171,14 @@ def test_uk_means_great_britain(opened, entry):
 
 
 @pytest.mark.parametrize("entry", ["electricity_maps", "energy_charts", "table"])
-def test_a_source_that_needs_a_zone_is_refused_without_one(opened, entry):
+def test_a_source_that_needs_a_zone_is_rejected_without_one(opened, entry):
     assert "zone" in refusal(opened, entry)
 
 
 @pytest.mark.parametrize(
     ("entry", "zone"), [("uk", "DE"), ("rte", "DE"), ("energinet", "SE"), ("uk", "aws:eu-west-1")]
 )
-def test_a_source_of_one_country_is_refused_for_a_zone_of_another(opened, entry, zone):
+def test_a_source_of_one_country_is_rejected_for_a_zone_of_another(opened, entry, zone):
     assert f"convert.zone is {zone}, which is in" in refusal(opened, entry, zone=zone)
 
 
@@ -191,7 +191,7 @@ def test_a_source_of_one_country_is_used_for_every_zone_in_it(opened, entry, zon
 
 
 @pytest.mark.parametrize(("zone", "country"), [("DE", "DE"), ("deu", "DE"), ("DK-DK1", "DK")])
-def test_a_source_of_countries_is_asked_for_the_country_of_the_zone(opened, zone, country):
+def test_a_source_of_countries_is_requested_for_the_country_of_the_zone(opened, zone, country):
     (step,) = opened("energy_charts", zone=zone).chain.steps
     assert step.state().zone == country
 
@@ -205,12 +205,12 @@ def test_a_source_of_countries_is_asked_for_the_country_of_the_zone(opened, zone
         ({"energinet": {"area": "DK2"}}, "DK-DK1", "DK2"),
     ],
 )
-def test_denmark_is_asked_for_the_area_of_the_zone(opened, entry, zone, area):
+def test_denmark_is_requested_by_the_area_of_the_zone(opened, entry, zone, area):
     (step,) = opened(entry, zone=zone).chain.steps
     assert step.state().zone == area
 
 
-def test_an_island_that_is_no_price_area_is_refused_and_never_taken_for_another(opened):
+def test_an_island_that_is_no_price_area_is_rejected_and_never_taken_for_another(opened):
     assert "expected one of DK1, DK2" in refusal(opened, "energinet", zone="DK-BHM")
 
 
@@ -222,7 +222,7 @@ def test_a_zone_of_its_own_goes_before_that_of_the_site(opened):
 @pytest.mark.parametrize(
     "entry", [WATTTIME, {"static": {"grams_per_kwh": 1, "signal": "marginal", "basis": "direct"}}]
 )
-def test_a_marginal_intensity_is_refused_as_the_first_and_taken_as_the_second(opened, entry):
+def test_a_marginal_intensity_is_rejected_as_the_first_and_accepted_as_the_second(opened, entry):
     for fallback in ("same", "any"):
         said = refusal(opened, entry, fallback=fallback)
         assert "is marginal" in said
@@ -231,21 +231,21 @@ def test_a_marginal_intensity_is_refused_as_the_first_and_taken_as_the_second(op
     assert result.chain.steps[0].kind[0] is Signal.AVERAGE
 
 
-def test_a_second_intensity_that_counts_the_same_as_the_first_is_refused(opened):
+def test_a_second_intensity_of_the_same_kind_as_the_first_is_rejected(opened):
     said = refusal(
         opened, "uk", second=[{"watttime": {**WATTTIME["watttime"], "signal": "average"}}]
     )
     assert "watttime is of the same kind as the first intensity (average direct location)" in said
 
 
-def test_second_intensities_of_different_kinds_are_refused(opened):
+def test_second_intensities_of_different_kinds_are_rejected(opened):
     market = {"static": {"grams_per_kwh": 0, "accounting": "market"}}
     said = refusal(opened, "uk", second=[WATTTIME, market], fallback="any")
     assert "configured value cannot replace watttime" in said
     assert said.endswith("set its option `basis` to that of the first if it has one")
 
 
-def test_several_of_one_source_are_told_apart_by_a_number(opened):
+def test_several_of_one_source_are_distinguished_by_a_number(opened):
     other = {"prometheus": {**SITE["prometheus"], "query": "h"}}
     result = opened(SITE, other, SITE)
     assert names(result) == ["prometheus", "prometheus_2", "prometheus_3"]
@@ -275,7 +275,7 @@ def test_a_token_file_that_everybody_may_read_makes_a_note(opened, tmp_path):
     assert "t0k3n" not in note
 
 
-def test_a_missing_token_is_refused_with_both_ways_to_give_one(opened, monkeypatch):
+def test_a_missing_token_is_rejected_with_both_ways_to_give_one(opened, monkeypatch):
     monkeypatch.delenv(electricity_maps.TOKEN_VARIABLE)
     said = refusal(opened, "electricity_maps", zone="DE")
     assert said.startswith("convert.sources: electricity_maps: no token: set its file")
@@ -292,7 +292,7 @@ def test_the_child_is_given_name_and_options_and_nothing_secret(opened):
     assert result.chain.factor_at(NOW).grams_per_kwh == 5
 
 
-def test_the_chain_goes_on_where_it_was_after_a_restart(opened):
+def test_the_chain_continues_after_a_restart(opened):
     child = Stub(answer=[[[HALF, HALF + 1800, 5.0, False]], [[HALF, HALF + 1800, 6.0, True]]])
     before = opened("uk", child=child)
     before.refresh[0][0]()
@@ -309,7 +309,7 @@ def test_a_memory_that_is_spoilt_is_no_memory(opened, memory):
     assert opened("uk", memory=memory).chain.factor_at(NOW) is None
 
 
-def test_a_memory_whose_values_are_spoilt_is_no_memory(opened):
+def test_a_memory_with_invalid_values_is_ignored(opened):
     identity = next(iter(json.loads(opened("uk").memory())))
     spoilt = json.dumps({identity: {"values": [["a", "b", "c", "d"]], "due": None}})
     assert opened("uk", memory=spoilt).chain.factor_at(NOW) is None
@@ -338,14 +338,14 @@ def located(opened, server):
 @pytest.mark.parametrize(
     "region", [("aws", "eu-west-1"), ("gcp", "europe-west1"), ("azure", "westeurope")]
 )
-def test_the_cloud_says_where_the_machine_is(opened, grid, region):
+def test_the_cloud_metadata_has_the_region(opened, grid, region):
     result = located(opened, grid(shapes.metadata(*region)))
     place = ":".join(region)
     assert result.notes[0] == f"convert.cloud_metadata: this machine is in {place}"
     assert result.chain.factor_at(NOW).zone == place
 
 
-def test_a_region_that_no_table_has_is_not_used_and_said(opened, grid):
+def test_a_region_that_no_table_has_is_not_used_and_reported(opened, grid):
     result = located(opened, grid(shapes.metadata("aws", "mars-north-1")))
     assert "aws:mars-north-1 is in no bundled table; set convert.zone" in result.notes[0]
     assert result.chain.factor_at(NOW).zone == "WORLD"
@@ -360,7 +360,7 @@ def test_a_region_that_no_table_has_is_used_by_a_source_that_may_know_it(opened)
     assert "'aws:mars-north-1' is not among the zones" in warning
 
 
-def test_where_there_is_no_cloud_that_is_said(opened, grid):
+def test_a_missing_metadata_service_is_reported(opened, grid):
     result = located(opened, grid(lambda _: (404, {}, b"")))
     assert "no cloud metadata service responds" in result.notes[0]
     assert result.chain.factor_at(NOW).zone == "WORLD"
@@ -373,19 +373,19 @@ def test_a_metadata_service_that_hangs_is_given_up(opened, grid, monkeypatch):
     assert "no cloud metadata service" in located(opened, server).notes[0]
 
 
-def test_the_cloud_is_asked_in_a_process_of_its_own(opened, grid):
+def test_cloud_metadata_is_requested_in_the_fetch_process(opened, grid):
     server = grid(shapes.metadata("gcp", "europe-west1"))
     result = opened(cloud_metadata=True, child=FetchProcess(), metadata_url=server.url)
     assert result.chain.factor_at(NOW).zone == "gcp:europe-west1"
 
 
-def test_the_cloud_is_not_asked_where_a_zone_is_set(opened):
+def test_cloud_metadata_is_not_requested_if_a_zone_is_set(opened):
     child = Stub()
     opened(cloud_metadata=True, zone="DE", child=child)
     assert child.jobs == []
 
 
-def test_live_sources_are_asked_for_the_region_that_the_cloud_names(opened):
+def test_live_sources_use_the_region_of_the_cloud_metadata(opened):
     child = Stub(answer="aws:eu-west-2")
     result = opened("electricity_maps", cloud_metadata=True, child=child)
     assert result.chain.steps[0].state().zone == "aws:eu-west-2"

@@ -1,4 +1,4 @@
-"""Look-ups in the bundled tables."""
+"""Lookups in the bundled tables."""
 
 import csv
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ def test_the_source_names_publisher_and_year():
     assert zones.world_average().source == source
 
 
-def test_a_state_with_direct_values_alone_is_direct_and_its_flag_is_said():
+def test_a_state_with_direct_values_alone_is_direct_and_its_flag_is_shown():
     factor = zones.find_factor("us-ca")
     assert (factor.grams_per_kwh, factor.basis) == (205.3, Basis.DIRECT)
     assert factor.source.endswith("2016 [stale]")
@@ -61,13 +61,13 @@ def test_a_zone_of_electricity_maps_is_found():
     assert (factor.zone, factor.grams_per_kwh) == ("US-CAL-CISO", 265.4)
 
 
-def test_a_basis_that_nobody_states_is_unstated():
+def test_a_basis_that_is_not_stated_is_unstated():
     factor = zones.find_factor("SE1")
     assert factor.basis is Basis.UNSTATED
     assert "low-quality" in factor.source
 
 
-def test_a_value_without_a_year_says_so_and_has_no_age():
+def test_a_value_without_a_year_is_marked_and_has_no_age():
     factor = zones.find_factor("MX-BC")
     assert "year not stated" in factor.source
     assert factor.as_of == 0
@@ -109,7 +109,7 @@ def test_every_row_that_has_a_value_can_be_found():
         assert zones.find_factor(code).grams_per_kwh > 0
 
 
-def test_an_unknown_zone_is_refused_with_the_nearest_and_the_forms():
+def test_an_unknown_zone_is_rejected_with_the_nearest_and_the_forms():
     with pytest.raises(ConfigError) as refusal:
         zones.find_factor("aws:eu-wst-1")
     text = str(refusal.value)
@@ -124,7 +124,7 @@ def test_the_name_of_a_country_leads_to_its_code():
         zones.find_factor("Germany")
 
 
-def test_a_zone_like_no_other_is_refused_without_a_guess():
+def test_a_zone_like_no_other_is_rejected_without_a_guess():
     with pytest.raises(ConfigError) as refusal:
         zones.find_factor("qqqqqqqqqq")
     assert "did you mean" not in str(refusal.value)
@@ -135,7 +135,7 @@ def test_a_zone_without_a_value_names_the_country_that_has_one():
         zones.find_factor("AU-NT")
 
 
-def test_a_zone_without_a_value_names_what_to_write_behind_a_source_that_knows_it():
+def test_a_zone_without_a_value_names_what_to_write_after_a_source_that_has_it():
     with pytest.raises(ConfigError, match=r"add `table: {zone: PH}` after another source"):
         zones.find_factor("PH-LU")
 
@@ -145,7 +145,7 @@ def test_a_zone_without_a_value_in_a_country_without_one_asks_for_a_number():
         zones.find_factor("AD")
 
 
-def test_a_basis_that_is_asked_for_is_given_or_refused():
+def test_a_requested_basis_is_returned_or_rejected():
     assert zones.find_factor("GB").basis is Basis.LIFECYCLE
     assert zones.find_factor("GB", Basis.DIRECT).basis is Basis.DIRECT
     with pytest.raises(ConfigError, match="no table has a direct value"):
@@ -193,7 +193,7 @@ def test_no_retired_zone_is_suggested():
         assert not retired & set(hint.split(" or "))
 
 
-def test_the_zones_have_the_number_and_the_date_that_their_note_says():
+def test_the_zones_have_the_number_and_the_date_of_their_note():
     current = [row for row in cells("zones.csv") if "retired" not in row["flag"]]
     note = resources.files("exporter.data").joinpath("zones.md").read_text(encoding="utf-8")
     assert f"Zone keys as of **{zones.ZONES_AS_OF}**: {len(current)} are current" in note

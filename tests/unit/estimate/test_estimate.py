@@ -1,4 +1,4 @@
-"""The arithmetic of estimates, against published numbers with their own factors."""
+"""Calculation of estimates, against published numbers with their own factors."""
 
 from fractions import Fraction
 
@@ -101,6 +101,6 @@ def test_every_equivalent_cites_a_year():
         (EstimateRequest(1, Fraction(1), utilization=Fraction("1.1")), "--utilization 1.1"),
     ],
 )
-def test_what_cannot_be_is_refused(asked, said):
+def test_what_cannot_be_is_rejected(asked, said):
     with pytest.raises(ConfigError, match=f"estimate: {said}"):
         validate(asked)

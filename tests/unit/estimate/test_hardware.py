@@ -68,7 +68,7 @@ def test_an_accelerator_goes_before_an_old_processor_of_that_number():
 @pytest.mark.parametrize(
     "text", ["RTX 2080 Super", "A100X", "nonsense", "", "\u202e", "x" * 10_000]
 )
-def test_a_number_or_a_name_that_is_not_there_is_refused(text):
+def test_a_number_or_a_name_that_is_not_there_is_rejected(text):
     with pytest.raises(ConfigError, match="no bundled table has the hardware") as error:
         find_hardware(text)
     assert len(str(error.value)) < 600
@@ -79,7 +79,7 @@ def test_what_looks_like_it_is_named():
         find_hardware("RTX 2080 Super")
 
 
-def test_a_doubtful_row_says_so():
+def test_a_doubtful_row_has_a_warning():
     assert "55 W" in find_hardware("GTX 750").hardware.doubt
 
 

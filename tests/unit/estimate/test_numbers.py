@@ -1,4 +1,4 @@
-"""Exact numbers in and out."""
+"""Exact parsing and formatting of numbers."""
 
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ from exporter.estimate.estimate import format_carbon, format_energy, format_exac
 @pytest.mark.parametrize(
     "text", ["", "-1", "nan", "inf", "1e9", "1/3", "1_0", "0x1", "1" * 13, "1,5"]
 )
-def test_what_is_no_plain_decimal_number_is_refused(text):
+def test_what_is_no_plain_decimal_number_is_rejected(text):
     with pytest.raises(ValueError, match="expected a number"):
         parse_decimal(text)
 

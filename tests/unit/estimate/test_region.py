@@ -1,4 +1,4 @@
-"""Places by codes and by names, and greener ones."""
+"""Regions by code and by name, and greener ones."""
 
 from fractions import Fraction
 
@@ -49,13 +49,13 @@ def test_two_intensities_of_one_name_are_not_guessed_between(text):
         find_region(text)
 
 
-def test_a_name_of_several_places_says_how_to_name_one_of_them():
+def test_a_name_of_several_places_has_an_error_with_their_codes():
     with pytest.raises(ConfigError, match=r"by its code, such as --region US-CA$"):
         find_region("california")
 
 
 @pytest.mark.parametrize("text", ["gcp:nowhere", "", "  ", "Nothing at all", "x" * 10_000])
-def test_a_place_that_is_not_there_is_refused(text):
+def test_a_place_that_is_not_there_is_rejected(text):
     with pytest.raises(ConfigError, match="no bundled table has the region") as error:
         find_region(text)
     assert len(str(error.value)) < 700
@@ -100,7 +100,7 @@ def test_uk_is_great_britain(text):
     assert find_region(text).region.code == "GB"
 
 
-def test_an_intensity_in_kilograms_is_refused_with_the_one_in_grams():
+def test_an_intensity_in_kilograms_is_rejected_with_the_one_in_grams():
     with pytest.raises(ConfigError, match=r"--intensity: 0.473 g/kWh is less .* write 473,"):
         custom_region(Fraction("0.473"), "DE")
     assert custom_region(Fraction(0), "").region.grams_per_kwh == 0

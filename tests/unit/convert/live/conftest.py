@@ -1,4 +1,4 @@
-"""What the tests of the live sources share."""
+"""Fixtures of the live sources."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Where tokens come from."""
+"""Tokens from files and from the environment."""
 
 import os
 
@@ -22,7 +22,7 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"t0k3n", b"t0k3n\n", b"  t0k3n\r\n\n"])
-def test_a_token_is_what_stands_in_its_file(file, content):
+def test_a_token_is_the_content_of_its_file(file, content):
     assert credentials.read_credential(file(content), VARIABLE) == "t0k3n"
 
 
@@ -60,7 +60,7 @@ def test_without_either_both_ways_are_named(monkeypatch, value):
         (b"t0k3n\xff", "is not text"),
     ],
 )
-def test_what_is_no_token_is_refused_by_its_file_and_never_shown(file, content, said):
+def test_what_is_no_token_is_rejected_by_its_file_and_never_shown(file, content, said):
     path = file(content)
     with pytest.raises(ConfigError, match=said) as raised:
         credentials.read_credential(path, VARIABLE)
@@ -68,7 +68,7 @@ def test_what_is_no_token_is_refused_by_its_file_and_never_shown(file, content, 
     assert "t0k3n" not in str(raised.value)
 
 
-def test_two_lines_in_the_environment_are_refused_and_never_shown(monkeypatch):
+def test_two_lines_in_the_environment_are_rejected_and_never_shown(monkeypatch):
     monkeypatch.setenv(VARIABLE, "t0k3n\nt0k3n2")
     with pytest.raises(ConfigError, match=f"{VARIABLE} must be one line") as raised:
         credentials.read_credential("", VARIABLE)
@@ -92,7 +92,7 @@ def test_a_file_that_may_not_be_read_is_named_with_the_reason(file):
         credentials.read_credential(file(b"t0k3n", 0o000), VARIABLE)
 
 
-def test_a_file_that_the_system_refuses_is_named_with_the_reason(file, monkeypatch):
+def test_a_file_that_the_system_rejects_is_named_with_the_reason(file, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 

@@ -1,4 +1,4 @@
-"""A live source as a step of the chain: when it is asked, and what holds meanwhile."""
+"""Live feed: polling times, backoff, and the values in force."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def spans(feed, t0=0.0, t1=NOW + 10 * DAY):
     return [(row.valid_from - NOW, row.valid_until - NOW) for row in feed.factors_between(t0, t1)]
 
 
-def test_a_feed_that_was_never_asked_is_due_and_says_so(fed):
+def test_a_feed_that_was_never_polled_is_due_and_has_a_reason(fed):
     feed = fed().feed
     assert feed.is_due(NOW)
     assert not feed.is_healthy
@@ -56,26 +56,26 @@ def test_a_source_with_a_longer_period_is_left_alone_for_as_long(fed):
 
 
 @pytest.mark.parametrize("outcome", ["unauthorized", "rate_limited"])
-def test_a_refused_key_and_a_limit_are_left_alone_for_longer_at_once(fed, outcome):
+def test_a_rejected_key_and_a_limit_are_left_alone_for_longer_at_once(fed, outcome):
     one = fed(chance=0.0)
     one.fail(outcome)
     assert [one.refresh() for _ in range(6)] == [900, 900, 900, 900, 960, 1920]
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
-def test_what_the_server_asks_for_is_kept_to_and_never_undercut_by_chance(fed, chance):
+def test_retry_after_is_respected_and_never_shortened_by_jitter(fed, chance):
     one = fed(chance=chance)
     one.fail("rate_limited", 5000.0)
     assert 5000 <= one.refresh() <= 5500
 
 
-def test_a_server_that_asks_for_a_week_is_asked_after_a_day(fed):
+def test_retry_after_is_limited_to_a_day(fed):
     one = fed(chance=0.0)
     one.fail("rate_limited", 7 * DAY)
     assert one.refresh() == DAY
 
 
-def test_a_short_wait_that_the_server_asks_for_does_not_shorten_the_own_one(fed):
+def test_a_short_retry_after_does_not_shorten_the_backoff(fed):
     one = fed(chance=0.0)
     one.fail("server_error", 1.0)
     assert one.refresh() == 60
@@ -93,7 +93,7 @@ def test_one_good_answer_ends_the_failures(fed):
     assert one.refresh() == 60
 
 
-def test_how_often_it_was_asked_is_counted_by_how_that_went(fed):
+def test_how_often_it_was_requested_is_counted_by_how_that_went(fed):
     one = fed()
     one.refresh()
     one.says = one.good(NOW, rejected_count=2)
@@ -106,7 +106,7 @@ def test_how_often_it_was_asked_is_counted_by_how_that_went(fed):
     assert counted == {"ok": 1, "set_aside": 1, "timeout": 1, "stale": 1}
 
 
-def test_values_that_were_set_aside_are_said_and_no_failure(fed):
+def test_values_that_were_rejected_are_reported_and_no_failure(fed):
     one = fed()
     one.says = one.good(NOW, rejected_count=2)
     one.refresh()
@@ -156,7 +156,7 @@ def test_what_is_older_than_two_days_is_forgotten(fed):
     assert [value.start for value in one.feed.recent] == [NOW + 3 * DAY]
 
 
-def test_an_answer_without_a_value_that_still_holds_is_no_good_one_and_says_so(fed):
+def test_an_answer_without_a_value_in_force_is_stale_and_has_a_reason(fed):
     one = fed(chance=0.5)
     one.says = one.good(NOW - DAY)
     assert one.refresh() == 900
@@ -174,7 +174,7 @@ def test_a_forecast_stays_until_there_is_another(fed):
     assert one.feed.forecast == ahead
 
 
-def test_it_is_asked_from_its_start_then_from_its_last_value_but_never_for_more_than_a_day(fed):
+def test_it_is_requested_from_its_start_then_from_its_last_value_but_never_for_more_than_a_day(fed):
     one = fed()
     one.refresh(NOW + 60)
     one.refresh(NOW + 2 * HOUR)
@@ -182,7 +182,7 @@ def test_it_is_asked_from_its_start_then_from_its_last_value_but_never_for_more_
     assert [since - NOW for _, since in one.asked] == [0, 0, 2 * DAY]
 
 
-def test_a_clock_that_is_set_back_neither_stops_the_asking_nor_asks_of_the_future(fed):
+def test_a_clock_that_is_set_back_neither_stops_polling_nor_requests_the_future(fed):
     one = fed()
     one.refresh()
     then = NOW - 30 * DAY
@@ -192,7 +192,7 @@ def test_a_clock_that_is_set_back_neither_stops_the_asking_nor_asks_of_the_futur
     assert not one.feed.is_due(then + 1)
 
 
-def test_a_clock_that_goes_back_by_a_little_asks_no_sooner(fed):
+def test_a_clock_that_goes_back_by_a_little_polls_no_sooner(fed):
     one = fed()
     one.refresh()
     assert not one.feed.is_due(NOW - 1)

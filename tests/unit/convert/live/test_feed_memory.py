@@ -1,4 +1,4 @@
-"""What a feed knows over a restart, also where it cannot be read."""
+"""Memory of a feed over a restart, also if it is invalid."""
 
 import json
 
@@ -15,7 +15,7 @@ def over_restart(one):
     return parse_feed_memory(json.loads(json.dumps(one.feed.memory()._asdict())))
 
 
-def test_a_restart_keeps_values_forecast_and_the_time_to_ask_again(fed):
+def test_a_restart_keeps_values_forecast_and_the_next_polling_time(fed):
     before = fed()
     before.says = before.good(
         NOW,
@@ -30,7 +30,7 @@ def test_a_restart_keeps_values_forecast_and_the_time_to_ask_again(fed):
     assert after.feed.forecast == before.feed.forecast
 
 
-def test_a_restart_does_not_forget_failures_and_says_them(fed):
+def test_a_restart_does_not_forget_failures_and_reports_them(fed):
     before = fed(chance=0.0)
     before.refresh()
     before.fail()
@@ -46,9 +46,7 @@ def test_a_restart_does_not_forget_failures_and_says_them(fed):
 
 
 @pytest.mark.parametrize(("failures", "at_most"), [(0, 990), (1, 26.4 * HOUR)])
-def test_a_time_to_ask_again_that_is_out_of_reach_is_brought_near_by_a_restart(
-    fed, failures, at_most
-):
+def test_a_polling_time_out_of_reach_is_limited_by_a_restart(fed, failures, at_most):
     past = FeedMemory(due=NOW + 365 * DAY, failures=failures, answered=NOW)
     assert fed(past=past).feed.state().due == pytest.approx(NOW + at_most)
 

@@ -1,4 +1,4 @@
-"""All live sources together: who is asked, who stands by."""
+"""Polling of several feeds: needed ones and idle ones."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ def pair(fed, clock):
     return first, second, FeedPoller([[first.feed, second.feed]], clock)
 
 
-def test_a_source_that_stands_by_is_not_asked_as_long_as_the_one_before_is_well(pair, clock):
+def test_an_idle_source_is_not_polled_while_the_one_before_is_healthy(pair, clock):
     first, second, feeds = pair
     for _ in range(5):
         feeds.refresh()
@@ -27,14 +27,16 @@ def test_a_source_that_stands_by_is_not_asked_as_long_as_the_one_before_is_well(
     assert (len(first.asked), len(second.asked)) == (5, 0)
 
 
-def test_the_next_is_asked_at_once_when_the_one_before_fails(pair):
+def test_the_next_is_polled_at_once_when_the_one_before_fails(pair):
     first, second, feeds = pair
     first.fail()
     feeds.refresh()
     assert (len(first.asked), len(second.asked)) == (1, 1)
 
 
-def test_the_next_is_asked_at_once_though_the_last_values_of_the_one_before_still_hold(pair, clock):
+def test_the_next_is_polled_at_once_though_the_last_values_of_the_one_before_still_hold(
+    pair, clock
+):
     first, second, feeds = pair
     feeds.refresh()
     clock.now += 1000
@@ -44,7 +46,7 @@ def test_the_next_is_asked_at_once_though_the_last_values_of_the_one_before_stil
     assert len(second.asked) == 1
 
 
-def test_the_next_is_asked_when_the_one_before_answers_with_old_values_alone(pair):
+def test_the_next_is_polled_when_the_one_before_answers_with_old_values_alone(pair):
     first, second, feeds = pair
     first.says = first.good(NOW - 86_400)
     feeds.refresh()
@@ -64,28 +66,28 @@ def test_the_next_is_left_alone_again_when_the_one_before_has_recovered(pair, cl
     assert (len(first.asked), len(second.asked)) == (3, 1)
 
 
-def test_nobody_is_asked_before_it_is_due(pair):
+def test_no_source_is_polled_before_it_is_due(pair):
     first, _, feeds = pair
     feeds.refresh()
     feeds.refresh()
     assert len(first.asked) == 1
 
 
-def test_a_source_after_one_that_always_holds_is_never_asked(fed, clock):
+def test_a_source_after_one_that_is_always_valid_is_never_polled(fed, clock):
     one = fed()
     fixed = StaticSource(grams_per_kwh=5.0).open(clock)
     FeedPoller([[fixed, one.feed]], clock).refresh()
     assert one.asked == []
 
 
-def test_each_chain_is_asked_for_itself(fed, clock):
+def test_each_chain_is_polled_by_itself(fed, clock):
     clock.now = NOW
     one, other = fed("one"), fed("other")
     FeedPoller([[one.feed], [other.feed]], clock).refresh()
     assert (len(one.asked), len(other.asked)) == (1, 1)
 
 
-def test_only_those_that_were_asked_have_a_state_and_all_are_listed(pair):
+def test_only_polled_sources_have_a_state_and_all_are_listed(pair):
     first, _, feeds = pair
     first.says = first.good(NOW)
     assert feeds.collector_states() == ()
@@ -111,7 +113,7 @@ def test_a_failure_is_logged_once_and_so_is_the_recovery(pair, clock, caplog):
     ]
 
 
-def test_the_memory_is_the_same_object_until_somebody_was_asked(pair, clock):
+def test_the_memory_is_the_same_object_until_somebody_was_requested(pair, clock):
     _, _, feeds = pair
     before = feeds.memory()
     assert feeds.memory() is before

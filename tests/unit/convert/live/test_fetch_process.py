@@ -1,4 +1,4 @@
-"""The process that asks: what it brings, and how it ends."""
+"""Fetch process: its results and how it ends."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_a_child_brings_the_failure_of_a_source_with_the_time_to_wait(grid):
     assert (wrong.outcome, wrong.retry_after_seconds) == ("rate_limited", 77)
 
 
-def test_a_child_says_that_the_token_is_missing(grid, tmp_path):
+def test_a_missing_token_is_reported_by_the_fetch_process(grid, tmp_path):
     options = {"url": "http://127.0.0.1:1", "zone": "DE", "token_file": str(tmp_path / "gone")}
     wrong = failure(FetchProcess(), job("electricity_maps", **options))
     assert wrong.outcome == "settings"
@@ -126,7 +126,7 @@ def test_a_child_that_dies_is_a_failure(program, source, said):
     assert (wrong.outcome, said in str(wrong)) == ("no_process", True)
 
 
-def test_a_defect_of_a_source_is_said_without_its_text(program):
+def test_a_defect_of_a_source_is_reported_without_its_text(program):
     source = (
         "from exporter.convert.live import __main__ as it\n"
         "def broken(job): raise RuntimeError('s3cret')\n"
@@ -197,7 +197,7 @@ def test_a_child_that_is_being_started_while_all_stops_is_ended_at_once(program,
     assert failure(child, {}).outcome == "stopped"
 
 
-def test_where_no_process_can_be_started_that_is_said(monkeypatch):
+def test_a_process_that_cannot_be_started_is_reported(monkeypatch):
     def refuse(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -259,7 +259,7 @@ def test_a_certificate_that_is_trusted_by_setting_works_through_the_tunnel_of_a_
     assert proxy.passed == [secure.removeprefix("https://")]
 
 
-def test_a_certificate_that_nobody_trusts_is_refused_with_the_remedy(secure, proxy, monkeypatch):
+def test_a_certificate_that_is_not_trusted_is_rejected_with_the_remedy(secure, proxy, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     wrong = failure(FetchProcess(), job("uk", url=secure))
     assert wrong.outcome == "tls"
@@ -273,7 +273,7 @@ def test_a_bundle_that_does_not_exist_is_a_failure_and_no_defect(secure, monkeyp
     assert "gone.pem" in str(wrong)
 
 
-def test_what_a_child_says_is_json_through_and_through(grid):
+def test_the_output_of_a_fetch_process_is_json(grid):
     server = grid(shapes.uk([(LAST, 263)]))
     said = FetchProcess().run_job(job("uk", url=server.url))
     assert json.loads(json.dumps(said)) == said

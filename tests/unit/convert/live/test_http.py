@@ -1,4 +1,4 @@
-"""Limits, and errors that give nothing away."""
+"""HTTP client: limits, and errors without secrets."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ def failure(session, url, *given, **more):
     return raised.value
 
 
-def test_the_document_is_given_with_query_and_headers_as_asked(session, grid):
+def test_the_document_is_given_with_query_and_headers_as_requested(session, grid):
     server = grid(lambda _: document({"a": [1, None]}))
     found = session.get(f"{server.url}/path", {"zone": "DE"}, headers={"auth-token": "t"})
     assert found == {"a": [1, None]}
@@ -38,7 +38,7 @@ def test_the_document_is_given_with_query_and_headers_as_asked(session, grid):
     assert (asked.path, asked.query, asked.headers["auth-token"]) == ("/path", {"zone": "DE"}, "t")
 
 
-def test_it_says_who_asks(session, grid):
+def test_requests_have_a_user_agent(session, grid):
     server = grid(lambda _: document({}))
     session.get(server.url)
     assert server.asked[0].headers["user-agent"] == f"emissions-exporter/{__version__}"
@@ -97,7 +97,7 @@ def test_how_long_to_wait_is_a_number_of_seconds_or_a_date(session, grid, spelle
         ({"error": "b" * 500}, ": " + "b" * 200),
     ],
 )
-def test_what_the_server_says_of_it_is_shown_in_one_short_line(session, grid, said, shown):
+def test_the_servers_error_is_shown_in_one_short_line(session, grid, said, shown):
     server = grid(lambda _: document(said, 400))
     assert str(failure(session, server.url)) == f"127.0.0.1 answered 400{shown}"
 
@@ -192,6 +192,6 @@ def test_a_secret_is_left_out_of_what_the_source_itself_finds_wrong(grid):
     assert (raised.value.outcome, raised.value.retry_after_seconds) == ("wrong_zone", 7)
 
 
-def test_numbers_that_json_does_not_know_are_passed_on_to_be_refused(session, grid):
+def test_numbers_that_json_does_not_know_are_passed_on_to_be_rejected(session, grid):
     server = grid(lambda _: (200, {}, json.dumps([float("nan")]).encode()))
     assert session.get(server.url)[0] != 0

@@ -1,4 +1,4 @@
-"""Which cloud region this machine is in."""
+"""Detection of the cloud region."""
 
 import pytest
 
@@ -11,11 +11,11 @@ from tests.grid import shapes
 @pytest.mark.parametrize(
     "region", [("aws", "eu-west-1"), ("gcp", "europe-west1"), ("azure", "westeurope")]
 )
-def test_each_cloud_is_told_by_the_header_that_it_answers_to(grid, region):
+def test_each_cloud_is_detected_by_its_header(grid, region):
     assert detect_cloud_region(grid(shapes.metadata(*region)).url) == ":".join(region)
 
 
-def test_aws_is_asked_with_a_token_alone(grid):
+def test_aws_is_requested_with_a_token_only(grid):
     server = grid(shapes.metadata("aws", "eu-west-1"))
     detect_cloud_region(server.url)
     *_, token, region = server.asked
@@ -23,7 +23,7 @@ def test_aws_is_asked_with_a_token_alone(grid):
     assert "x-aws-ec2-metadata-token" in region.headers
 
 
-def test_a_proxy_is_never_asked(grid, monkeypatch):
+def test_no_proxy_is_used(grid, monkeypatch):
     proxy = grid(lambda _: (200, {}, b"westeurope"))
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     server = grid(shapes.metadata("azure", "westeurope"))
@@ -60,7 +60,7 @@ def test_a_redirect_is_not_followed(grid):
     assert there.asked == []
 
 
-def test_where_nobody_listens_nothing_is_found(grid):
+def test_without_a_listener_no_region_is_found(grid):
     server = grid(lambda _: (200, {}, b""))
     server.stop()
     with pytest.raises(FetchError, match="no cloud metadata service responds at"):

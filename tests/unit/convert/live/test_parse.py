@@ -1,4 +1,4 @@
-"""Strict reading of what others send."""
+"""Strict parsing of sources' responses."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ def test_numbers_are_read_also_as_text(given, read):
 @pytest.mark.parametrize(
     "given", [None, True, False, "", "many", "nan", "inf", math.nan, math.inf, [], {}, 10**400]
 )
-def test_what_is_no_finite_number_is_refused(given):
+def test_what_is_no_finite_number_is_rejected(given):
     with pytest.raises(FetchError, match="is not a number"):
         parse_number(given)
 
@@ -47,18 +47,18 @@ def test_a_time_is_the_same_in_every_zone_and_spelling(text):
     assert parse_time(text) == 1_761_438_600
 
 
-def test_the_hour_that_comes_twice_is_two_hours_where_the_offset_is_said():
+def test_the_hour_that_comes_twice_is_two_hours_with_an_offset():
     first, second = parse_time("2025-10-26T02:30:00+02:00"), parse_time("2025-10-26T02:30:00+01:00")
     assert second - first == 3600
 
 
 @pytest.mark.parametrize("given", ["2025-10-26T00:30:00", "", "now", None, 5, [], "9999-99-99"])
-def test_a_time_without_a_zone_is_refused(given):
+def test_a_time_without_a_zone_is_rejected(given):
     with pytest.raises(FetchError, match="is not a time with a time zone"):
         parse_time(given)
 
 
-def test_a_time_without_a_zone_is_in_utc_where_the_source_says_so():
+def test_a_time_without_a_zone_is_in_utc_if_the_source_uses_utc():
     assert parse_time("2025-10-26T00:30:00", utc=True) == 1_761_438_600
 
 
@@ -71,13 +71,13 @@ def test_a_value_ends_at_the_next_and_not_later_than_its_step():
     assert [(value.start, value.end) for value in found] == [(0, 60), (60, 360), (1000, 1300)]
 
 
-def test_an_end_that_is_said_reaches_at_most_to_the_next():
+def test_an_end_that_is_stated_reaches_at_most_to_the_next():
     found, _ = clean_values([RawValue(0, 1, end=500), RawValue(100, 2, end=150)], 300)
     assert [(value.start, value.end) for value in found] == [(0, 100), (100, 150)]
 
 
 @pytest.mark.parametrize("end", [10, 0, 10 + MAX_VALUE_SECONDS + 1])
-def test_a_value_that_holds_for_no_time_or_for_days_is_set_aside(end):
+def test_a_value_that_holds_for_no_time_or_for_days_is_rejected(end):
     assert clean_values([RawValue(10, 1, end=end)], 300) == ((), 1)
 
 

@@ -1,4 +1,4 @@
-"""HTTPS servers of a CA that somebody made, on every Python."""
+"""HTTPS servers with a private CA, on every Python."""
 
 import ssl
 

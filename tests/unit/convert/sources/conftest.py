@@ -1,4 +1,4 @@
-"""What the tests of the sources share."""
+"""Fixtures of the intensity sources."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What holds of every live source, however its server answers."""
+"""Behavior that all live sources share, for any response."""
 
 import json
 import math
@@ -76,7 +76,7 @@ def test_an_empty_list_is_no_value(each):
 
 @every
 @pytest.mark.parametrize("number", [-1, 4_500, 1e300])
-def test_numbers_that_cannot_be_true_are_set_aside_and_counted(each, number):
+def test_implausible_values_are_rejected_and_counted(each, number):
     each.serve([(each.last - each.step, number), (each.last, 100)])
     assert each.numbers() == each.grams(100)
     assert each.request().rejected_count == 1
@@ -100,7 +100,7 @@ def test_what_is_no_number_makes_a_bad_answer(each, number):
 
 
 @all_but("uk", "energy_charts")
-def test_what_begins_in_the_future_is_set_aside_and_counted(each):
+def test_what_begins_in_the_future_is_rejected_and_counted(each):
     each.serve([(each.last, 100), (NOW + 7200, 5)])
     if each.case is CASES["exporter"]:
         each.serve([(NOW + 7200, 5), (each.last, 100)])
@@ -222,7 +222,7 @@ def test_a_server_that_is_gone_is_unreachable(each):
 
 
 @every
-def test_a_name_that_nobody_knows_is_unreachable(each, monkeypatch):
+def test_an_unknown_host_is_unreachable(each, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -249,7 +249,7 @@ ECHOES = [
 @pytest.mark.parametrize("each", SECRETIVE, indirect=True)
 @pytest.mark.parametrize("said", ECHOES)
 @pytest.mark.parametrize("status", [200, 302, 401, 500])
-def test_no_error_tells_the_token_that_the_server_repeats(each, said, status):
+def test_no_error_shows_the_token_that_the_server_repeats(each, said, status):
     everywhere = dict.fromkeys(("error", "message", "zone", "status", "units", "token"), said)
     body = json.dumps({**everywhere, "data": [], "meta": {"region": said, "units": said}}).encode()
     text = str(refusal(each, status, {"Location": f"http://h/{said.replace(' ', '')}"}, body))

@@ -37,7 +37,7 @@ def test_the_token_goes_into_a_header_and_into_no_address(maps):
 
 
 @pytest.mark.parametrize(("hours", "path"), [(1, "latest"), (2, "latest"), (3, "history")])
-def test_the_last_day_is_asked_for_only_where_something_of_it_is_missing(maps, hours, path):
+def test_the_last_day_is_requested_only_if_something_of_it_is_missing(maps, hours, path):
     asker = maps()
     asker.request(since=NOW - hours * HOUR)
     assert asker.server.asked[0].path == f"/carbon-intensity/{path}"
@@ -56,7 +56,7 @@ def test_it_may_not_answer_for_where_the_caller_seems_to_be(maps):
 
 
 @pytest.mark.parametrize("path", ["/v3", "/v3/"])
-def test_version_3_is_told_so_in_its_own_words(maps, path):
+def test_version_3_gets_its_own_parameter(maps, path):
     asker = maps()
     asker.source = ElectricityMaps(zone="DE", url=asker.server.url + path)
     asker.request()
@@ -66,7 +66,7 @@ def test_version_3_is_told_so_in_its_own_words(maps, path):
     assert "disableCallerLookup" not in first.query
 
 
-def test_version_4_is_asked_unless_another_is_set():
+def test_version_4_is_the_default():
     assert ElectricityMaps(zone="DE").url == "https://api.electricitymaps.com/v4"
 
 
@@ -80,13 +80,13 @@ def test_a_cloud_region_is_looked_up_by_the_source(maps):
 
 
 @pytest.mark.parametrize("zone", ["FR", "de", "DE-LU", "", None])
-def test_an_answer_for_another_zone_is_refused(maps, zone):
+def test_an_answer_for_another_zone_is_rejected(maps, zone):
     asker = maps()
     asker.serve([(LAST, 50)], zone=zone)
     assert outcome(asker) == "wrong_zone"
 
 
-def test_an_answer_from_another_country_than_the_cloud_region_is_refused(maps):
+def test_an_answer_from_another_country_than_the_cloud_region_is_rejected(maps):
     asker = maps(zone="aws:eu-west-1")
     assert outcome(asker) == "wrong_zone"
     asker.serve([(LAST, 50)], zone="IE")
@@ -94,7 +94,7 @@ def test_an_answer_from_another_country_than_the_cloud_region_is_refused(maps):
 
 
 @pytest.mark.parametrize("zone", ["xx:new-region-1", "aws:mars-north-1"])
-def test_a_cloud_region_that_no_table_knows_is_taken_from_wherever_the_source_finds_it(maps, zone):
+def test_a_cloud_region_that_is_in_no_table_is_taken_from_wherever_the_source_finds_it(maps, zone):
     asker = maps(zone=zone)
     assert asker.numbers() == [300, 322]
 
@@ -109,13 +109,13 @@ def test_other_codes_of_a_country_are_sent_as_its_zone(maps, zone, sent):
 
 
 @pytest.mark.parametrize("basis", ["direct", "", None, 1])
-def test_values_of_another_basis_are_refused(maps, basis):
+def test_values_of_another_basis_are_rejected(maps, basis):
     asker = maps()
     asker.serve([(LAST, 50)], basis=basis)
     assert outcome(asker) == "bad_answer"
 
 
-def test_values_without_a_basis_count_what_was_asked_for(maps):
+def test_values_without_a_basis_count_the_requested_basis(maps):
     asker = maps()
     row = {"zone": "DE", "carbonIntensity": 5, "datetime": shapes.moment(LAST)}
     asker.server.serve = lambda _: document({**row, "history": [row]})
@@ -138,7 +138,7 @@ def test_estimated_values_are_none_where_they_are_not_good_enough(maps):
     ("granularity", "seconds"),
     [("5_minutes", 300), ("15_minutes", 900), ("hourly", 3600), (7, 3600)],
 )
-def test_a_value_holds_as_long_as_the_answer_says(maps, granularity, seconds):
+def test_a_value_is_valid_for_the_granularity_of_the_response(maps, granularity, seconds):
     asker = maps()
     asker.serve([(LAST, 50)], granularity=granularity)
     (value,) = asker.request().values
@@ -169,7 +169,7 @@ def test_a_forecast_for_another_zone_is_not_used(maps):
 
 
 @pytest.mark.parametrize("when", ["2025-01-01T12:00:00", "yesterday", 1_735_732_800, None])
-def test_a_time_without_a_zone_is_refused(maps, when):
+def test_a_time_without_a_zone_is_rejected(maps, when):
     asker = maps()
     row = {"zone": "DE", "carbonIntensity": 5, "datetime": when}
     asker.server.serve = lambda _: document({**row, "history": [row]})

@@ -24,7 +24,7 @@ def energinet(asker):
     return make
 
 
-def test_the_area_is_asked_for_newest_first_in_utc(energinet):
+def test_the_area_is_requested_newest_first_in_utc(energinet):
     asker = energinet()
     asker.request(since=NOW - 3600)
     asked = asker.server.asked[0]
@@ -33,7 +33,7 @@ def test_the_area_is_asked_for_newest_first_in_utc(energinet):
     assert asked.query == {"sort": "Minutes5UTC desc", "limit": "24", "timezone": "UTC"}
 
 
-def test_it_is_asked_once_for_each_dataset(energinet):
+def test_each_dataset_is_requested_once(energinet):
     asker = energinet()
     asker.request()
     paths = [asked.path for asked in asker.server.asked]
@@ -59,13 +59,13 @@ def test_the_forecast_is_estimated_and_reaches_from_now_on(energinet):
     assert [(value.grams_per_kwh, value.estimated) for value in ahead] == [(2, True), (3, True)]
 
 
-def test_the_value_is_given_where_the_forecast_is_refused(energinet):
+def test_the_value_is_given_where_the_forecast_is_rejected(energinet):
     asker = energinet()
     asker.serve([(LAST, 121.0)], ahead=None)
     assert asker.request()[:2] == (((LAST, LAST + STEP, 121.0, False),), ())
 
 
-def test_no_forecast_is_asked_for_where_the_value_is_refused(energinet):
+def test_no_forecast_is_requested_if_the_value_is_rejected(energinet):
     asker = energinet()
     asker.server.serve = lambda _: document({}, 429)
     with pytest.raises(FetchError):
@@ -73,7 +73,7 @@ def test_no_forecast_is_asked_for_where_the_value_is_refused(energinet):
     assert len(asker.server.asked) == 1
 
 
-def test_an_answer_for_the_other_area_is_refused(energinet):
+def test_an_answer_for_the_other_area_is_rejected(energinet):
     asker = energinet(area="DK2")
     with pytest.raises(FetchError) as raised:
         asker.request()

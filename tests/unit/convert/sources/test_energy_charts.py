@@ -27,7 +27,7 @@ def test_the_newest_value_that_is_not_null_is_the_last(charts):
     assert charts.numbers() == [491.5]
 
 
-def test_the_country_is_asked_for_in_small_letters_and_the_day_only_where_it_is_missing(charts):
+def test_the_country_is_requested_in_small_letters_and_the_day_only_where_it_is_missing(charts):
     charts.request(since=NOW - 60)
     charts.request(since=NOW - 86_400)
     first, second = charts.server.asked
@@ -73,11 +73,11 @@ def test_a_value_holds_as_long_as_its_neighbours_are_apart(charts, apart):
 
 
 @pytest.mark.parametrize("zone", ["DEU", "D1", "Germany", "de-lu"])
-def test_what_is_no_country_of_two_letters_is_refused(zone):
+def test_what_is_no_country_of_two_letters_is_rejected(zone):
     with pytest.raises(ConfigError, match="not a two-letter country code"):
         EnergyCharts(zone=zone).check()
 
 
-def test_its_basis_is_what_a_person_says_of_it():
+def test_its_basis_is_the_configured_one():
     assert EnergyCharts().kind == (Signal.AVERAGE, Basis.UNSTATED, Accounting.LOCATION)
     assert EnergyCharts(basis="direct").kind[1] is Basis.DIRECT

@@ -1,4 +1,4 @@
-"""Another daemon of this program."""
+"""Intensity from another exporter."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def failure(asker):
     return raised.value
 
 
-def test_grams_name_the_source_and_the_zone_of_the_other(other):
+def test_factors_name_the_source_and_the_zone_of_the_other(other):
     answer = other().request()
     assert (answer.publisher, answer.place) == ("Electricity Maps, by another exporter", "DE")
 
@@ -41,7 +41,7 @@ def test_its_forecast_is_passed_on(other):
     assert [value.grams_per_kwh for value in other().request().forecast] == [1, 2]
 
 
-def test_a_value_that_the_other_estimates_says_so(other):
+def test_an_estimated_value_of_the_other_is_marked(other):
     asker = other()
     asker.serve([(LAST, 322)], estimated=True)
     assert asker.request().values[0].estimated
@@ -50,7 +50,7 @@ def test_a_value_that_the_other_estimates_says_so(other):
 @pytest.mark.parametrize(
     "counts", [{"signal": "marginal"}, {"basis": "direct"}, {"accounting": "market"}]
 )
-def test_what_counts_something_else_is_refused_unless_it_is_asked_for(other, counts):
+def test_another_kind_is_rejected_unless_configured(other, counts):
     asker = other()
     asker.serve([(LAST, 322)], **counts)
     assert failure(asker).outcome == "wrong_kind"
@@ -59,18 +59,18 @@ def test_what_counts_something_else_is_refused_unless_it_is_asked_for(other, cou
     assert asker.numbers() == [322]
 
 
-def test_another_zone_than_the_one_that_is_set_is_refused(other):
+def test_another_zone_than_the_one_that_is_set_is_rejected(other):
     assert failure(other(zone="FR")).outcome == "wrong_zone"
     assert other(zone="DE").numbers() == [322]
 
 
-def test_one_that_has_no_value_says_why(other):
+def test_the_reason_of_a_missing_value_is_shown(other):
     asker = other()
     asker.serve([])
     assert "electricity_maps has no value" in str(failure(asker))
 
 
-def test_a_yearly_value_holds_for_this_hour_and_as_far_back_as_is_asked_for(other):
+def test_a_yearly_value_holds_for_this_hour_and_as_far_back_as_requested(other):
     asker = other()
     asker.serve([(NOW, 344)], **YEARLY)
     long_ago, recent = asker.request(since=NOW - 86_400).values
@@ -87,18 +87,18 @@ def test_a_yearly_value_is_as_old_here_as_there(other):
 
 
 @pytest.mark.parametrize("until", [LAST, LAST - 1, 1e15])
-def test_a_value_that_ends_at_no_possible_time_is_set_aside(other, until):
+def test_a_value_that_ends_at_no_possible_time_is_rejected(other, until):
     asker = other()
     asker.serve([(LAST, 322)], valid_until=until)
     assert asker.request().rejected_count == 1
 
 
 @pytest.mark.parametrize("url", ["", "intensity:10680", "unix:/run/agent.sock"])
-def test_without_an_address_it_is_refused(url):
+def test_without_an_address_it_is_rejected(url):
     with pytest.raises(ConfigError, match="url: expected the other exporter as http://HOST:10680"):
         ExporterSource(url=url).check()
 
 
-def test_its_kind_is_what_is_asked_for():
+def test_its_kind_is_the_configured_one():
     assert ExporterSource().kind == (Signal.AVERAGE, Basis.LIFECYCLE, Accounting.LOCATION)
     assert (ExporterSource().place, ExporterSource(zone="DE").place) == ("unstated", "DE")

@@ -1,4 +1,4 @@
-"""A series in Prometheus."""
+"""Intensity from a series in Prometheus."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def failure(asker):
     ("missing", "start", "step"),
     [(0, NOW, "60"), (90, NOW - 60, "60"), (86_400, NOW - 86_400, "60"), (172_800, None, "120")],
 )
-def test_the_range_is_asked_for_in_whole_steps(prometheus, missing, start, step):
+def test_the_range_is_requested_in_whole_steps(prometheus, missing, start, step):
     asker = prometheus()
     asker.request(since=NOW - missing)
     query = asker.server.asked[0].query
@@ -53,7 +53,7 @@ def test_without_a_token_none_is_sent(prometheus, monkeypatch):
     assert asker.source.check() == ()
 
 
-def test_a_token_that_cannot_be_one_is_refused_and_not_left_out(prometheus, monkeypatch):
+def test_a_token_that_cannot_be_one_is_rejected_and_not_left_out(prometheus, monkeypatch):
     asker = prometheus()
     monkeypatch.setenv(TOKEN_VARIABLE, "two\nlines")
     for act in (asker.request, asker.source.check):
@@ -71,20 +71,20 @@ def test_a_netrc_of_the_user_does_not_replace_the_token(prometheus, monkeypatch,
     assert asker.server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
-def test_a_query_with_several_series_is_refused(prometheus):
+def test_a_query_with_several_series_is_rejected(prometheus):
     asker = prometheus()
     asker.serve([(NOW, 1)], [(NOW, 2)])
     assert "2 series" in str(failure(asker))
 
 
 @pytest.mark.parametrize("number", ["NaN", "+Inf", "-Inf"])
-def test_what_stands_for_no_number_is_no_value(prometheus, number):
+def test_a_text_for_no_number_is_no_value(prometheus, number):
     asker = prometheus()
     asker.serve([(NOW, number)])
     assert failure(asker).outcome == "no_value"
 
 
-def test_an_error_in_the_query_is_said(prometheus):
+def test_an_error_in_the_query_is_reported(prometheus):
     asker = prometheus()
     said = {"status": "error", "errorType": "bad_data", "error": "parse error: unclosed"}
     asker.server.serve = lambda _: document(said, 400)
@@ -114,7 +114,7 @@ def test_it_counts_what_the_settings_say():
     assert PrometheusSource(source="our meters").publisher == "our meters"
 
 
-def test_a_series_in_kilograms_is_refused_with_what_to_write(prometheus):
+def test_a_series_in_kilograms_is_rejected_with_what_to_write(prometheus):
     asker = prometheus()
     asker.serve([(NOW - 60, 0), (NOW, 0.473)])
     failed = failure(asker)

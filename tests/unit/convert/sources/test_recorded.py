@@ -1,4 +1,4 @@
-"""Answers that a real server gave to somebody, or that its documentation shows."""
+"""Recorded responses of real servers, and documented ones."""
 
 from datetime import datetime
 

@@ -21,7 +21,7 @@ def rte(asker):
     return made
 
 
-def test_rows_that_have_no_value_yet_are_not_asked_for(rte):
+def test_rows_that_have_no_value_yet_are_not_requested(rte):
     rte.request()
     (asked,) = rte.server.asked
     assert asked.path == "/records"
@@ -30,7 +30,7 @@ def test_rows_that_have_no_value_yet_are_not_asked_for(rte):
 
 
 @pytest.mark.parametrize(("missing", "limit"), [(0, "8"), (3600, "12"), (86_400, "100")])
-def test_as_many_rows_are_asked_for_as_are_missing_and_no_more_than_it_gives(rte, missing, limit):
+def test_as_many_rows_are_requested_as_are_missing_and_no_more_than_it_gives(rte, missing, limit):
     rte.request(since=NOW - missing)
     assert rte.server.asked[0].query["limit"] == limit
 
@@ -46,7 +46,7 @@ def test_quarters_of_an_hour_follow_each_other_through_a_change_of_clocks(
     assert {value.end - value.start for value in values} == {QUARTER}
 
 
-def test_a_time_without_a_zone_is_refused(rte):
+def test_a_time_without_a_zone_is_rejected(rte):
     rows = [{"taux_co2": 32, "date_heure": "2025-01-01T12:00:00"}]
     rte.server.serve = lambda _: document({"results": rows})
     with pytest.raises(FetchError, match="not a time with a time zone"):

@@ -50,7 +50,7 @@ def test_the_forecast_begins_with_the_half_hour_that_is_under_way(uk):
     assert [value.start for value in uk().request().forecast] == [LAST, LAST + HALF]
 
 
-def test_two_days_are_asked_for_from_half_an_hour_before_what_is_missing(uk):
+def test_two_days_are_requested_from_half_an_hour_before_what_is_missing(uk):
     asker = uk()
     asker.request(since=NOW - 7200)
     assert asker.server.asked[0].path == "/intensity/2025-01-01T09:40Z/fw48h"
@@ -81,7 +81,7 @@ def test_the_region_may_stand_in_a_list(uk):
 
 
 @pytest.mark.parametrize(("place", "said"), [("13", {"regionid": 9}), ("NG1", {"postcode": "SW1"})])
-def test_an_answer_for_another_region_is_refused(uk, place, said):
+def test_an_answer_for_another_region_is_rejected(uk, place, said):
     asker = uk(place=place)
     asker.serve([(LAST, 312)], **said)
     assert outcome(asker) == "wrong_zone"
@@ -117,7 +117,7 @@ def test_times_with_offsets_are_half_an_hour_apart_through_a_change_of_clocks(uk
 
 
 @pytest.mark.parametrize("place", ["", "0", "18", "London", "NG1 5DT", "DE", "-1", "1.5"])
-def test_what_is_no_place_is_refused(place):
+def test_what_is_no_place_is_rejected(place):
     with pytest.raises(ConfigError, match="neither GB, nor a region"):
         CarbonIntensityUk(place=place).check()
 

@@ -63,7 +63,7 @@ def test_a_login_without_a_token_is_a_bad_answer(watttime, token):
     assert failure(asker).outcome == "bad_answer"
 
 
-def test_the_range_is_asked_for_in_utc(watttime):
+def test_the_range_is_requested_in_utc(watttime):
     asker = watttime()
     asker.request(since=NOW - 7200)
     query = asker.server.asked[-1].query
@@ -71,27 +71,27 @@ def test_the_range_is_asked_for_in_utc(watttime):
     assert (query["region"], query["signal_type"]) == ("CAISO_NORTH", "co2_moer")
 
 
-def test_an_hour_is_asked_for_at_least(watttime):
+def test_an_hour_is_requested_at_least(watttime):
     asker = watttime()
     asker.request(since=NOW - 60)
     assert asker.server.asked[-1].query["start"] == "2025-01-01T11:10:00Z"
 
 
 @pytest.mark.parametrize("units", ["percentile", "kg_co2_per_mwh", "", None])
-def test_other_units_are_refused(watttime, units):
+def test_other_units_are_rejected(watttime, units):
     asker = watttime()
     asker.serve([(LAST, 63)], units=units)
     assert failure(asker).outcome == "bad_answer"
 
 
-def test_another_signal_is_refused(watttime):
+def test_another_signal_is_rejected(watttime):
     asker = watttime(signal="average")
     assert failure(asker).outcome == "bad_answer"
     asker.serve([(LAST, 1000)], signal_type="co2_aoer")
     assert asker.numbers() == [pytest.approx(453.59237)]
 
 
-def test_another_region_is_refused(watttime):
+def test_another_region_is_rejected(watttime):
     asker = watttime()
     asker.serve([(LAST, 1000)], region="PJM_NJ")
     assert failure(asker).outcome == "wrong_zone"
@@ -106,7 +106,7 @@ def test_where_the_plan_has_no_history_the_first_point_of_the_forecast_is_now(wa
     assert all(value.estimated for value in (*answer.values, *answer.forecast))
 
 
-def test_where_the_plan_has_neither_the_refusal_is_said(watttime):
+def test_where_the_plan_has_neither_the_error_is_reported(watttime):
     asker = watttime()
     asker.serve(None)
     assert failure(asker).outcome == "unauthorized"
@@ -125,7 +125,7 @@ def test_a_period_that_cannot_be_true_gives_no_value(watttime, period):
     assert failure(asker).outcome == "bad_answer"
 
 
-def test_a_period_that_nobody_says_is_five_minutes(watttime):
+def test_an_unstated_period_is_five_minutes(watttime):
     asker = watttime()
     asker.serve([(LAST, 1000)], data_point_period_seconds=None)
     (value,) = asker.request().values
@@ -150,6 +150,6 @@ def test_region_and_user_are_needed(missing):
         WattTime(**options).check()
 
 
-def test_it_is_marginal_of_the_stack_alone_unless_asked_otherwise():
+def test_it_is_marginal_of_the_stack_alone_by_default():
     assert WattTime().kind == (Signal.MARGINAL, Basis.DIRECT, Accounting.LOCATION)
     assert WattTime(signal="average").kind[0] is Signal.AVERAGE
