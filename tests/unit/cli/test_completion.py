@@ -135,7 +135,7 @@ def test_zsh_proposes_what_the_parsers_know(script):
         return done.stdout
 
     assert "healthcheck:Ask the daemon whether it is alive." in asked("")
-    assert "--log.format=[How log lines are written]:value:(logfmt json)" in asked("serve", "--")
+    assert "--log.format=[Format of log lines]:value:(logfmt json)" in asked("serve", "--")
     assert "--version[Show the version and exit]" in asked("--")
     assert "--log.level=" in asked("--")
     assert "*:FILE:_files" in asked("card", "check", "")
