@@ -1,4 +1,4 @@
-"""A record as the appendix of a paper: what was used, how that is known, and what is not in it."""
+"""Record as the appendix of a paper: usage, methods with error bounds, and system boundary."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -20,34 +20,34 @@ from exporter.report.forms.text import (
 Record = Mapping[str, Any]
 DEVICE_KIND_NAMES = {"cpu": "processors", "dram": "memory", "gpu": "GPUs"}
 METHOD_ERROR_BOUNDS = {
-    "counter": "what its maker states: for NVIDIA GPUs \u00b15 % of steady loads, for processors "
-    "and memory no bound; the exporter adds none of its own",
-    "integrated": "the sensor's: for NVIDIA GPUs \u00b15 W, more for loads in short bursts",
-    "estimated": "no bound is stated by the source of the coefficients; it can be far off",
+    "counter": "error stated by the vendor: for NVIDIA GPUs \u00b15 % at steady load, for "
+    "processors and memory none stated; the exporter adds no error",
+    "integrated": "error of the sensor: for NVIDIA GPUs \u00b15 W, more for loads in short bursts",
+    "estimated": "the source of the coefficients states no error bound; the error can be large",
 }
 """See docs/accuracy.md."""
-UNKNOWN_METHOD = "not said by the metrics that this was read from"
+UNKNOWN_METHOD = "not available in the metrics from which this was read"
 NOT_STATED = "not stated"
 STATED_LABELS = {
     "geographical_location": "location",
     "training_type": "training type",
     "software": "software",
 }
-"""Labels of a run that say what nobody can measure; all but the last are a model card's names."""
+"""Labels of a run with facts that cannot be measured, and their names in the appendix."""
 NOT_COUNTED = "network, storage, fans, mainboard, losses of power supplies, making the hardware"
 
 
 def appendix(record: Record) -> Document:
-    """All that a reader needs to check the numbers, or to compare them with others."""
+    """Return a document with everything needed to check the numbers or compare them with others."""
     return Document(
         f"Energy and emissions of {_title(record)}",
         _summary(record),
         (
-            Section("What was used", tuple(_usage_facts(record))),
+            Section("Usage", tuple(_usage_facts(record))),
             *_group_sections(record),
             Section("By component", table=_components(record)),
             Section("Carbon intensity", tuple(_intensity_facts(record)), _intensities(record)),
-            Section("Method and bounds", tuple(_method_facts(record))),
+            Section("Methods and error bounds", tuple(_method_facts(record))),
             Section("Boundary", tuple(_boundary_facts(record))),
             Section("Circumstances", tuple(_condition_facts(record))),
         ),
@@ -55,7 +55,7 @@ def appendix(record: Record) -> Document:
 
 
 def _title(record: Record) -> str:
-    """The name of the run, its id where it has none; several runs are already described."""
+    """Return the name and id of the run; records of several runs have a descriptive id."""
     if record.get("runs", 1) > 1 or "group" in record:
         return str(record["run_id"])
     if is_named(record):
@@ -64,9 +64,9 @@ def _title(record: Record) -> str:
 
 
 def _summary(record: Record) -> str:
-    """One sentence that can be quoted."""
+    """Return one sentence that can be quoted."""
     what = "These runs" if record.get("runs", 1) > 1 else "This run"
-    replayed = ", played back from a recording," if is_replay(record) else ""
+    replayed = ", replayed from a recording," if is_replay(record) else ""
     so_far = " so far" if record["ended"] is None else ""
     stated = record.get("labels") or {}
     hardware = quantities.hardware_text(record)
@@ -83,7 +83,7 @@ def _summary(record: Record) -> str:
 def _unconverted_text(record: Record) -> str:
     waiting_uj = sum(use["energy_uj"] for use in record["intensity"] if use["zone"] is None)
     return (
-        f", without {formatting.energy(waiting_uj)} that wait for an intensity"
+        f", excluding {formatting.energy(waiting_uj)} without a carbon intensity"
         if waiting_uj
         else ""
     )
@@ -93,18 +93,18 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
     until = (
         "until now" if record["ended"] is None else f"to {formatting.timestamp(record['ended'])}"
     )
-    stretch = f"from {formatting.timestamp(record['started'])} {until}, UTC"
-    yield "duration", f"{formatting.duration(record['duration_seconds'])}, {stretch}"
+    period = f"from {formatting.timestamp(record['started'])} {until}, UTC"
+    yield "duration", f"{formatting.duration(record['duration_seconds'])}, {period}"
     scale = energy_scale(record)
     yield "energy", energy_text(record["energy_uj"], scale)
     yield "active", energy_text(record["energy_uj"] - record["held_uj"], scale)
     yield (
         "held idle",
-        f"{energy_text(record['held_uj'], scale)}: what devices held by it drew doing nothing",
+        f"{energy_text(record['held_uj'], scale)}: idle energy of devices held by the run",
     )
     if quantities.mean_pue(record) != 1:
         facility_uj = record["energy_uj"] * quantities.mean_pue(record)
-        yield "with PUE", f"{scale.text(facility_uj)}: cooling and supply included"
+        yield "with PUE", f"{scale.text(facility_uj)}, including cooling and power supply"
     if record.get("runs", 1) == 1:
         yield "mean power", formatting.watts(quantities.mean_watts(record))
     yield "emitted", f"{formatting.carbon(record['carbon_ng'])} CO2eq{_unconverted_text(record)}"
@@ -118,7 +118,7 @@ def _group_sections(record: Record) -> Iterator[Section]:
 
 
 def _components(record: Record) -> Table:
-    """A row for each kind of device, method and split; devices are counted."""
+    """Return a table with one row per kind of device, method and split."""
     sums: dict[tuple[Any, ...], list[Record]] = {}
     for part in quantities.parts_used(record):
         sums.setdefault((part["device"], part["method"], part["split"]), []).append(part)
@@ -134,7 +134,7 @@ def _components(record: Record) -> Table:
         )
         for (kind, method, split), parts in sorted(sums.items(), key=lambda item: str(item[0]))
     ]
-    head = ("component", "energy", "share", "held idle", "CO2eq", "how it is known")
+    head = ("component", "energy", "share", "held idle", "CO2eq", "method")
     return Table(head, tuple(rows), frozenset((1, 2, 3, 4)))
 
 
@@ -149,7 +149,7 @@ def _sum_field(parts: Iterable[Record], name: str) -> int:
 
 
 def _held_idle_text(parts: Iterable[Record], scale: formatting.DisplayUnit) -> str:
-    """Prometheus has only the sum of several GPUs of a node."""
+    """Return the held idle energy; unknown for several GPUs of a node in Prometheus."""
     amounts = [part.get("held_uj") for part in parts]
     return formatting.UNKNOWN if None in amounts else scale.text(sum(filter(None, amounts)))
 
@@ -182,20 +182,20 @@ def _intensity_facts(record: Record) -> Iterator[tuple[str, str]]:
         mean = units.grams(record["carbon_ng"]) / units.kwh(record["energy_uj"])
         yield "mean", f"{formatting.number(mean)} g/kWh, PUE included, weighted by energy"
     if not record["intensity"] and "boundary" not in record:
-        yield "intensity", "none was known"
+        yield "intensity", "none available"
 
 
 def _method_facts(record: Record) -> Iterator[tuple[str, str]]:
     parts = quantities.parts_used(record)
     methods = {part["method"] for part in parts}
     if is_replay(record):
-        yield "replay", "a recorded or made-up host was played back; nothing was measured"
+        yield "replay", "a recorded or synthetic host was replayed; nothing was measured"
         methods &= {None}
     for method, bound in METHOD_ERROR_BOUNDS.items():
         if method in methods:
             yield METHOD_DESCRIPTIONS[method], bound
     if None in methods:
-        yield "how it was got", UNKNOWN_METHOD
+        yield "method", UNKNOWN_METHOD
     splits = sorted({part["split"] for part in parts if part["split"]})
     if splits:
         yield "shares", "; ".join(map(_split_text, splits))
@@ -219,5 +219,5 @@ def _condition_facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "grid", ", ".join(quantities.zones_by_energy(record)) or NOT_STATED
     name = f"{record['name']}, " if is_named(record) else ""
     yield "run", name + record["run_id"] + (f", job {record['job_id']}" if record["job_id"] else "")
-    by = "played back by" if is_replay(record) else "measured by"
+    by = "replayed by" if is_replay(record) else "measured by"
     yield by, f"emissions-exporter {__version__}, record version {record['version']}"

@@ -1,4 +1,4 @@
-"""The budget of a record as text: how much of it is used, and whether it was exceeded."""
+"""Emission budget of a record as text: how much was emitted, and whether it was exceeded."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,14 +16,14 @@ def is_exceeded(record: Record) -> bool:
 
 
 def exceeding(records: Sequence[Record]) -> list[str] | None:
-    """The ids of runs that exceeded their budgets; None where none of them has one."""
+    """Return the ids of runs that exceeded their budgets; None if no run has a budget."""
     if all(record.get("budget_grams") is None for record in records):
         return None
     return [str(record["run_id"]) for record in records if is_exceeded(record)]
 
 
 def rows(record: Record) -> list[tuple[str, str]]:
-    """The row of a receipt; none where no budget was set."""
+    """Return the budget row of a receipt; empty if no budget was set."""
     if (ids := record.get("over_budget")) is not None:
         return [("budget", _of_several(ids, record.get("runs", 1)))]
     grams = record.get("budget_grams")
@@ -35,10 +35,10 @@ def rows(record: Record) -> list[tuple[str, str]]:
         return [
             ("budget", f"exceeded by {formatting.carbon(carbon_ng - budget_ng)}: {used} emitted")
         ]
-    unknown = _unknown(record)
+    incomplete = _incomplete_reason(record)
     if "boundary" in record:
         return [("budget", f"at least {used} used")]
-    return [("budget", f"{used} used{unknown}" if unknown else f"not exceeded: {used} used")]
+    return [("budget", f"{used} used{incomplete}" if incomplete else f"not exceeded: {used} used")]
 
 
 def _of_several(ids: Sequence[str], runs: int) -> str:
@@ -48,11 +48,11 @@ def _of_several(ids: Sequence[str], runs: int) -> str:
     return f"exceeded by {len(ids)} of {runs} runs: {', '.join(ids[:MOST_NAMED])}{more}"
 
 
-def _unknown(record: Record) -> str:
-    """Why the amount used may still grow, or is not all of it; "" where it is final."""
+def _incomplete_reason(record: Record) -> str:
+    """Return why the amount is incomplete or may still grow; "" if it is final."""
     nodes, here = record.get("nodes") or 1, len(record["node"].split(", "))
     if nodes > here:
-        return f" on {here} of the {nodes} nodes that it is for"
+        return f" on {here} of the {nodes} nodes that the budget covers"
     if any(use["zone"] is None and use["energy_uj"] for use in record["intensity"]):
         return " so far; some energy has no intensity yet"
     return " so far" if record.get("ended") is None else ""

@@ -1,29 +1,29 @@
-"""What every written form is made of: a title, a sentence, and sections of facts and tables."""
+"""Document model that the formats render: title, summary, and sections of facts and tables."""
 
 from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """Rows under heads; amounts stand at the right."""
+    """Table with a head; numeric columns are right-aligned."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric_columns: frozenset[int] = frozenset()
-    """Which columns hold amounts, counted from 0."""
+    """Indices of columns with amounts, from 0."""
 
 
 class Section(NamedTuple):
-    """A part with a heading; what it has none of is left out."""
+    """Section with a heading; empty parts are omitted."""
 
     title: str
     facts: tuple[tuple[str, str], ...] = ()
-    """Names, and what is said of them."""
+    """Pairs of name and text."""
     table: Table | None = None
     notes: tuple[str, ...] = ()
 
 
 class Document(NamedTuple):
-    """Plain texts, none of them escaped: that is each form's own business."""
+    """Document of plain texts; each renderer escapes them for its format."""
 
     title: str
     summary: str

@@ -1,4 +1,4 @@
-"""The record of a run over all its nodes, from Prometheus or what speaks as it does."""
+"""Record of a run over all its nodes, from Prometheus or a compatible server."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -25,37 +25,37 @@ from exporter.report.prometheus_queries import (
 
 
 class RunData(Protocol):
-    """What is known of some runs; see Runs."""
+    """Data of some runs; see RunQueries."""
 
     @property
     def infos(self) -> Sequence[Labels]:
-        """What is said of them."""
+        """Labels of the info metric of each run on each node."""
 
     @property
     def is_fully_recorded(self) -> bool:
-        """Whether the rules saw every node of every run."""
+        """Whether the recording rules cover every node of every run."""
 
     def total(self, family: RunMetric) -> Values:
-        """The largest value of each series, by RUN and the family's labels."""
+        """Return the largest value of each series, by RUN_LABELS and the metric's labels."""
 
     def ends(self) -> Values:
-        """When runs ended, by RUN."""
+        """Return the end times of runs, by RUN_LABELS."""
 
     def budgets(self) -> Values:
-        """Budgets of runs that have one, by RUN."""
+        """Return the budgets of runs that have one, by RUN_LABELS."""
 
     def open(self) -> set[LabelValues]:
-        """Runs that a node shows as open."""
+        """Return the runs that a node reports as open."""
 
     def last_seen(self) -> Values:
-        """When each was last scraped, by RUN."""
+        """Return when each run was last scraped, by RUN_LABELS."""
 
     def grids(self, since: float, until: float) -> Sequence[Labels]:
-        """Intensities that were in force on the runs' nodes."""
+        """Return the intensities in force on the runs' nodes."""
 
 
 class SingleRunData(NamedTuple):
-    """One of the runs that were read; keeps the promises of Known."""
+    """Data of one run; implements RunData."""
 
     infos: Sequence[Labels]
     is_fully_recorded: bool
@@ -87,14 +87,14 @@ class SingleRunData(NamedTuple):
         return self.seen
 
     def grids(self, _since: float, _until: float) -> Sequence[Labels]:
-        """Those of its nodes in all the look-back."""
+        """Return the intensities of the run's nodes in the whole lookback window."""
         return self.grids_in_force
 
 
 def split_by_run(runs: RunQueries, energy: Values) -> dict[LabelValues, SingleRunData]:
-    """Each run, by (run_id, job_id), of those that `energy` is of.
+    """Split the data of several runs by (run_id, job_id).
 
-    Asks no more than is asked for one run. Raises SourceError.
+    Needs no more queries than a single run. Raises SourceError.
     """
     families = {
         family: runs.total(family)
@@ -130,7 +130,7 @@ def split_by_run(runs: RunQueries, energy: Values) -> dict[LabelValues, SingleRu
 
 
 def _by_run(values: Values) -> dict[LabelValues, Values]:
-    """The values of each (run_id, job_id)."""
+    """Group values by (run_id, job_id)."""
     runs: dict[LabelValues, Values] = {}
     for key, value in values.items():
         runs.setdefault(key[1 : len(RUN_LABELS)], {})[key] = value
@@ -138,7 +138,7 @@ def _by_run(values: Values) -> dict[LabelValues, Values]:
 
 
 def _distinct(grids: Iterable[Labels]) -> list[Labels]:
-    """Each of them once, in order."""
+    """Return the distinct grids, sorted."""
     return [dict(pairs) for pairs in sorted({tuple(sorted(grid.items())) for grid in grids})]
 
 
@@ -147,9 +147,9 @@ LABEL_PREFIX = "label_"
 
 
 def has_series(api: PrometheusApi, selector: str, since_seconds: float) -> bool:
-    """Whether any series was there in the look-back, as `emissions_run_info{user="ada"}`.
+    """Whether a series such as `emissions_run_info{user="ada"}` exists in the lookback window.
 
-    Raises SourceError; also where there is nothing of any exporter, since nothing can match then.
+    Raises SourceError, also if there is no series of any exporter.
     """
     at = _now(api)
     if api.has(selector, at - since_seconds, at):
@@ -159,7 +159,7 @@ def has_series(api: PrometheusApi, selector: str, since_seconds: float) -> bool:
 
 
 def fleet_record(api: PrometheusApi, wanted: RunSelector, since_seconds: float) -> dict[str, Any]:
-    """One record of all wanted runs on all nodes; `boundary` says what it can and cannot know.
+    """Return one record of all wanted runs on all nodes; `boundary` describes its limits.
 
     Raises SourceError.
     """
@@ -169,7 +169,7 @@ def fleet_record(api: PrometheusApi, wanted: RunSelector, since_seconds: float) 
     if not energy:
         _require_exporter_series(api, at, since_seconds)
         raise SourceError(
-            f"{api.who} knows no run of {_selector_text(wanted)}{_lookback_text(since_seconds)}"
+            f"{api.who} has no run of {_selector_text(wanted)}{_lookback_text(since_seconds)}"
         )
     return _record(runs, energy, _selector_text(wanted), at, since_seconds)
 
@@ -177,10 +177,10 @@ def fleet_record(api: PrometheusApi, wanted: RunSelector, since_seconds: float) 
 def fleet_records(
     api: PrometheusApi, wanted: RunSelector, since_seconds: float
 ) -> list[dict[str, Any]]:
-    """A record of each of the wanted runs on all nodes, as `fleet_record` makes one.
+    """Return a record per wanted run over all nodes, as `fleet_record` does for one.
 
-    As many questions are asked as for one run; so `boundary.grids` are those of all the look-back.
-    Raises SourceError.
+    Needs as many queries as one run, so `boundary.grids` covers the whole lookback window. Raises
+    SourceError.
     """
     at = _now(api)
     runs = RunQueries(api, wanted, at, since_seconds)
@@ -196,7 +196,7 @@ def fleet_records(
 def _record(
     runs: RunData, energy: Values, what: str, at: float, since_seconds: float
 ) -> dict[str, Any]:
-    """The record of all of `runs`; `what` names them if they are several."""
+    """Build the record of all `runs`; `what` is their title if they are several."""
     keys = run_keys(energy)
     held, parts = runs.total(HELD_IDLE_METRIC), _parts(energy, runs.total(CARBON_METRIC))
     held_uj = _assign_held_idle(parts, held)
@@ -249,23 +249,23 @@ def _record(
 
 
 def _now(api: PrometheusApi) -> float:
-    """The clock of the server, by which all is asked."""
+    """Return the server's clock, which is used for all queries."""
     found = api.query("vector(time())")
     if len(found) != 1:
-        raise SourceError(f"{api.who} does not say what time it is; is it Prometheus?")
+        raise SourceError(f"{api.who} did not answer `vector(time())`; is it a Prometheus server?")
     return found[0].value
 
 
 def _require_exporter_series(api: PrometheusApi, at: float, since_seconds: float) -> None:
     if not api.has(EXPORTER_SERIES, at - since_seconds, at):
         raise SourceError(
-            f"{api.who} has no emissions_ metrics at all{_lookback_text(since_seconds)}; does it "
-            "scrape the exporters, and is this its address?"
+            f"{api.who} has no emissions_ metrics{_lookback_text(since_seconds)}; check its "
+            "address, and whether it scrapes the exporters"
         )
 
 
 def _lookback_text(since_seconds: float) -> str:
-    return f" in the last {formatting.duration(since_seconds)}; --since looks further back"
+    return f" in the last {formatting.duration(since_seconds)} (see --since)"
 
 
 def _selector_text(wanted: RunSelector) -> str:
@@ -279,7 +279,7 @@ def _selector_text(wanted: RunSelector) -> str:
 
 
 def _parts(energy: Values, carbon: Values) -> list[dict[str, Any]]:
-    """The energy of each device of each node; runs with several jobs or ids are added up."""
+    """Return the energy of each device of each node, summed over job and run ids."""
     parts: dict[LabelValues, dict[str, Any]] = {}
     for key in sorted(energy):
         node, _, _, device, name = key
@@ -292,26 +292,27 @@ def _parts(energy: Values, carbon: Values) -> list[dict[str, Any]]:
 
 
 def _assign_held_idle(parts: Sequence[dict[str, Any]], held: Values) -> int:
-    """Say what the only device of its kind on a node was held idle; the answer is that of all.
+    """Set the held idle energy of parts, and return the sum.
 
-    Of several the metrics tell the sum alone.
+    For several devices of a kind on a node, the metrics contain only the sum, so their parts get
+    None.
     """
     sums: dict[LabelValues, int] = {}
     for (node, _, _, device), joules in held.items():
         held_uj = round(joules * units.MICROJOULES_PER_JOULE)
         sums[node, device] = sums.get((node, device), 0) + held_uj
-    alike: dict[LabelValues, list[dict[str, Any]]] = {}
+    by_kind: dict[LabelValues, list[dict[str, Any]]] = {}
     for part in parts:
-        alike.setdefault((part["node"], part["device"]), []).append(part)
-    for kind, found in alike.items():
+        by_kind.setdefault((part["node"], part["device"]), []).append(part)
+    for kind, same_kind in by_kind.items():
         held_uj = sums.get(kind, 0)
-        for part in found:
-            part["held_uj"] = held_uj if len(found) == 1 or not held_uj else None
+        for part in same_kind:
+            part["held_uj"] = held_uj if len(same_kind) == 1 or not held_uj else None
     return sum(sums.values())
 
 
 def _run_times(runs: RunData, keys: set[LabelValues], at: float) -> dict[str, Any]:
-    """First start, last end or last sight, and nodes where it goes on or was lost sight of."""
+    """Return first start, last end or scrape, and the nodes where runs are running or lost."""
     starts, running = runs.total(START_METRIC), keys & runs.open()
     ends = {key: end for key, end in runs.ends().items() if key in keys - running}
     lost = keys - running - ends.keys()
@@ -328,15 +329,15 @@ def _run_times(runs: RunData, keys: set[LabelValues], at: float) -> dict[str, An
 
 
 def _budget(budgets: Values, keys: set[LabelValues], carbon_ng: int) -> dict[str, Any]:
-    """The budget of the run, if this is the record of one.
+    """Return the budget, if this is the record of one run.
 
-    Its grams are a lower bound, so that only an excess is sure.
+    The emissions are a lower bound, so only an exceeded budget is certain.
     """
-    known = [grams for key, grams in budgets.items() if key in keys]
-    if not known or len({key[1:] for key in keys}) > 1:
+    grams_found = [grams for key, grams in budgets.items() if key in keys]
+    if not grams_found or len({key[1:] for key in keys}) > 1:
         return {"budget_grams": None, "budget_exceeded": None}
-    is_over = units.grams(carbon_ng) > max(known)
-    return {"budget_grams": max(known), "budget_exceeded": True if is_over else None}
+    is_over = units.grams(carbon_ng) > max(grams_found)
+    return {"budget_grams": max(grams_found), "budget_exceeded": True if is_over else None}
 
 
 def _sum_units(values: Values) -> dict[str, float]:
@@ -359,6 +360,6 @@ def _joined_label(infos: Iterable[Labels], name: str) -> str:
 
 
 def _labels(infos: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Labels of runs that the exporters show, without `label_`."""
+    """Return the exported labels of the runs, without the prefix `label_`."""
     names = sorted({name for info in infos for name in info if name.startswith(LABEL_PREFIX)})
-    return {n.removeprefix(LABEL_PREFIX): said for n in names if (said := _joined_label(infos, n))}
+    return {n.removeprefix(LABEL_PREFIX): text for n in names if (text := _joined_label(infos, n))}

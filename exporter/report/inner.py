@@ -1,4 +1,4 @@
-"""The runs that began inside another one: their energy is not in its record."""
+"""Inner runs: runs started inside another run, whose record does not contain their energy."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -10,9 +10,10 @@ AMOUNTS = ("energy_uj", "carbon_ng")
 
 
 def with_inner(record: Record, runs_inside: Callable[[str], Iterable[Record]]) -> dict[str, Any]:
-    """The record, and `inner` where runs were inside of it, or inside of those: the sums.
+    """Return the record with `inner`, the sums of all runs inside it, at any depth.
 
-    `runs_inside` lists the runs that began directly inside the run with an id.
+    `inner` is omitted if there is none. `runs_inside` lists the runs that started directly inside
+    the run with an id.
     """
     found: dict[tuple[str, str], Record] = {}
     waiting = [record]
@@ -31,11 +32,11 @@ def with_inner(record: Record, runs_inside: Callable[[str], Iterable[Record]]) -
 
 
 def rows(record: Record) -> list[tuple[str, str]]:
-    """The row of a receipt: what the run and those inside it used together."""
+    """Return the row of a receipt with the sum of the run and its inner runs."""
     inner = record.get("inner")
     if not inner:
         return []
     energy_uj, carbon_ng = (record[name] + inner[name] for name in AMOUNTS)
     count = "1 run" if inner["runs"] == 1 else f"{inner['runs']} runs"
     total = f"{formatting.number(units.joules(energy_uj))} J, {formatting.carbon(carbon_ng)} CO2eq"
-    return [("with inner", f"{total}; {count} inside it, counted apart")]
+    return [("with inner", f"{total}; {count} inside it, counted separately")]

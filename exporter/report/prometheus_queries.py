@@ -1,8 +1,8 @@
-"""What a Prometheus knows of some runs, over all their nodes: totals, times, names.
+"""Queries to Prometheus for runs over all their nodes: totals, times, labels.
 
-Totals are those of deploy/prometheus/rules/runs.yaml: the largest value of each counter, never an
-increase. Where the rules were not there for all of the look-back, the counters themselves are read,
-which costs more.
+Totals are those of deploy/prometheus/rules/runs.yaml: the largest value of each counter, not an
+increase. If the rules did not exist for the whole lookback window, the counters themselves are
+queried, which costs more.
 """
 
 import base64
@@ -34,30 +34,30 @@ COMPLETE_ANSWER_PARAMETERS = {
     "deny_partial_response": "1",
     "nocache": "1",
 }
-"""Thanos, and VictoriaMetrics, must not leave parts out, nor the last half minute; the rest of
-them do not know these words."""
+"""Thanos and VictoriaMetrics must not return partial results or omit the last half minute. Other
+servers ignore these parameters."""
 REMEDIES = {
     **dict.fromkeys(
         (401, 403),
-        f"; give a token that may read, with {TOKEN_FLAG} or {TOKEN_VARIABLE}, or a user that may, "
+        f"; give a token with read permission with {TOKEN_FLAG} or {TOKEN_VARIABLE}, or a user "
         f"with {LOGIN_FLAGS}",
     ),
-    **dict.fromkeys((422, 503, 504), "; a shorter --since asks for less"),
-    404: "; is a path missing, as /prometheus of Mimir or /select/0/prometheus?",
-    429: "; ask again later",
+    **dict.fromkeys((422, 503, 504), "; try a shorter --since"),
+    404: "; check the path of the URL, for example /prometheus of Mimir or /select/0/prometheus",
+    429: "; try again later",
 }
 Labels = Mapping[str, str]
 
 
 class VectorSample(NamedTuple):
-    """One series of an answer, and its value."""
+    """A series and its value in an instant vector."""
 
     labels: Labels
     value: float
 
 
 class PrometheusApi:
-    """One server, named by its address without `/api/v1`. Every call raises SourceError."""
+    """Client of one server; the URL excludes `/api/v1`. Every method raises SourceError."""
 
     def __init__(
         self,
@@ -67,14 +67,14 @@ class PrometheusApi:
         *,
         user: str = "",
     ) -> None:
-        """`secret` is a bearer token, or with a `user` that user's password.
+        """Connect with a bearer token, or with a `user` and its password, in `secret`.
 
-        Raises ConfigError for an address that is none, or that has a secret in it.
+        Raises ConfigError for an invalid URL, or one that contains credentials.
         """
         self._url = _validate_url(url)
         self.who = _printable_url(self._url)
         if ":" in user:
-            raise ConfigError("--prometheus.user: basic auth has no user names with a colon")
+            raise ConfigError("--prometheus.user: basic auth does not allow a colon in user names")
         login = base64.b64encode(f"{user}:{secret}".encode()).decode()
         self._authorization = f"Basic {login}" if user else f"Bearer {secret}"
         self._redaction = Redaction(secret, login if user else "")
@@ -82,48 +82,48 @@ class PrometheusApi:
         self._session = new_https_session()
         self._session.headers["User-Agent"] = f"emissions-exporter/{__version__}"
         if user or secret:
-            self._session.auth = self._signed  # else a ~/.netrc would replace the token
+            self._session.auth = self._authorize  # else ~/.netrc would replace the token
 
     def query(self, text: str, at: float | None = None) -> list[VectorSample]:
-        """The instant vector that a query is at a moment, or now."""
+        """Return the instant vector of a query at a time, or now."""
         moment = {} if at is None else {"time": f"{at:.3f}"}
         found = self._ask("query", {"query": text, **moment})
         kind = found.get("resultType") if isinstance(found, dict) else None
         if kind != "vector":
-            raise SourceError(f"{self.who} answered with {kind!r:.30} in place of a vector")
+            raise SourceError(f"{self.who} returned {kind!r:.30} instead of a vector")
         return [self._sample(row) for row in self._rows(found.get("result"))]
 
     def series(self, selector: str, since: float, until: float) -> list[Labels]:
-        """The labels of each series that was there between two times, or somewhat around them."""
+        """Return the labels of each series between two times, or shortly before or after."""
         rows = self._rows(self._ask("series", _range(selector, since, until)))
         return [self._labels(row) for row in rows]
 
     def has(self, selector: str, since: float, until: float) -> bool:
-        """Whether there was any such series; costs little, however many there are."""
+        """Whether a matching series exists; cheap even if there are many."""
         names = self._ask("label/__name__/values", _range(selector, since, until))
         return bool(self._rows(names))
 
     def _rows(self, found: Any) -> list[Any]:
         if not isinstance(found, list):
-            raise SourceError(f"{self.who} answered without the list that was asked for")
+            raise SourceError(f"{self.who} returned no list of results")
         return found
 
     def _sample(self, row: Any) -> VectorSample:
         try:
             labels, value = self._labels(row["metric"]), float(row["value"][1])
         except (LookupError, TypeError, ValueError):
-            raise SourceError(f"{self.who} answered with a sample that is none") from None
+            raise SourceError(f"{self.who} returned an invalid sample") from None
         if not math.isfinite(value):
-            raise SourceError(f"{self.who} answered with {value} where a number was asked for")
+            raise SourceError(f"{self.who} returned {value} instead of a finite number")
         return VectorSample(labels, value)
 
     def _labels(self, row: Any) -> Labels:
         if not isinstance(row, dict) or not all(isinstance(value, str) for value in row.values()):
-            raise SourceError(f"{self.who} answered with a series that has no labels")
+            raise SourceError(f"{self.who} returned a series without labels")
         return row
 
     def _ask(self, what: str, query: Mapping[str, str]) -> Any:
-        """The data of a whole answer."""
+        """Return the data of a complete response."""
         status, kind, body = self._get(
             f"{self._url}/api/v1/{what}", {**query, **COMPLETE_ANSWER_PARAMETERS}
         )
@@ -131,27 +131,29 @@ class PrometheusApi:
             document = json.loads(body)
         except (ValueError, RecursionError):
             document = None
-        known = document if isinstance(document, dict) else {}
-        said = self._clean(known.get("error") or "")
+        fields = document if isinstance(document, dict) else {}
+        message = self._clean(fields.get("error") or "")
+        detail = f": {message}" if message else ""
         if status != requests.codes.ok:
-            why = f": {said}" if said else ""
-            raise SourceError(f"{self.who} answered {status}{why}{REMEDIES.get(status, '')}")
-        if document is None:
-            page = "a web page" if "html" in kind or body[:1] == b"<" else "something else"
             raise SourceError(
-                f"{self.who} answered with {page} where JSON was asked for; is this the address "
-                "of Prometheus itself, and not of Grafana or a login?"
+                f"{self.who} answered with status {status}{detail}{REMEDIES.get(status, '')}"
             )
-        if known.get("status") != "success":
-            raise SourceError(f"{self.who} did not answer with success{said and f': {said}'}")
-        warnings = known.get("warnings")
-        if warnings or known.get("isPartial"):
-            said = self._clean("; ".join(map(str, warnings)) if isinstance(warnings, list) else "")
-            raise SourceError(f"{self.who} gave a part of the answer only{said and f': {said}'}")
-        return known.get("data")
+        if document is None:
+            page = "a web page" if "html" in kind or body[:1] == b"<" else "other data"
+            raise SourceError(
+                f"{self.who} returned {page} instead of JSON; give the URL of Prometheus itself, "
+                "not of Grafana or a login page"
+            )
+        if fields.get("status") != "success":
+            raise SourceError(f"{self.who} returned an error{detail}")
+        warnings = fields.get("warnings")
+        if warnings or fields.get("isPartial"):
+            text = self._clean("; ".join(map(str, warnings)) if isinstance(warnings, list) else "")
+            raise SourceError(f"{self.who} returned a partial result{text and f': {text}'}")
+        return fields.get("data")
 
     def _get(self, url: str, query: Mapping[str, str]) -> tuple[int, str, bytes]:
-        late = f"{self.who} did not answer within {self._timeout:g} s; a shorter --since asks less"
+        late = f"{self.who} did not answer within {self._timeout:g} s; try a shorter --since"
         deadline = time.monotonic() + self._timeout
         body = bytearray()
         try:
@@ -159,35 +161,37 @@ class PrometheusApi:
                 url,
                 params=query,
                 timeout=(min(CONNECT_SECONDS, self._timeout), self._timeout),
-                allow_redirects=False,  # a token is for the host that it was given for
+                allow_redirects=False,  # the token must not be sent to another host
                 stream=True,
             ) as response:
                 if response.is_redirect:
                     there = _printable_url(response.headers.get("Location", ""))
-                    raise SourceError(f"{self.who} sends on to {self._clean(there)}; name that")
+                    raise SourceError(
+                        f"{self.who} redirects to {self._clean(there)}; give that address"
+                    )
                 for piece in response.iter_content(1 << 16):
                     body += piece
                     if len(body) > MAX_RESPONSE_BYTES:
-                        raise SourceError(f"{self.who} answered with more than 64 MiB")
+                        raise SourceError(f"{self.who} returned more than 64 MiB")
                     if time.monotonic() > deadline:
                         raise SourceError(late)
                 return response.status_code, response.headers.get("Content-Type", ""), bytes(body)
         except requests.Timeout:
             raise SourceError(late) from None
-        # A bundle of certificates that is missing is a plain OSError, as RequestException is.
+        # OSError: a missing certificate bundle raises it; RequestException is a subclass.
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(next(iter(error.args), None), ReadTimeoutError):
                 raise SourceError(late) from None
-            said = self._clean(request_error_text(error))
-            raise SourceError(f"{self.who} cannot be reached: {said}") from None
+            message = self._clean(request_error_text(error))
+            raise SourceError(f"{self.who} cannot be reached: {message}") from None
 
-    def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = self._authorization
         return request
 
-    def _clean(self, said: object) -> str:
-        """One short line without the token, and without the beginning of it."""
-        return self._redaction.line(said)[:MAX_ERROR_CHARACTERS]
+    def _clean(self, text: object) -> str:
+        """Return one short line with the credentials redacted, also where they are cut off."""
+        return self._redaction.line(text)[:MAX_ERROR_CHARACTERS]
 
 
 def _range(selector: str, since: float, until: float) -> dict[str, str]:
@@ -195,11 +199,11 @@ def _range(selector: str, since: float, until: float) -> dict[str, str]:
 
 
 def _validate_url(url: str) -> str:
-    if any(letter in url for letter in "@?#"):  # wherever: a password may have a / in it
+    if any(letter in url for letter in "@?#"):  # anywhere: a password may contain a slash
         raise ConfigError(
-            "--prometheus: the address may have no user, password or ?, which all who list "
-            f"processes can read; put a bearer token into {TOKEN_FLAG} or {TOKEN_VARIABLE}, or "
-            f"give {LOGIN_FLAGS}"
+            "--prometheus: the URL must not contain a user, a password or a query, because other "
+            f"users can list the command line; give a bearer token with {TOKEN_FLAG} or "
+            f"{TOKEN_VARIABLE}, or use {LOGIN_FLAGS}"
         )
     try:
         parts = urlsplit(url)
@@ -207,28 +211,28 @@ def _validate_url(url: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ConfigError("--prometheus: expected an address as http://HOST:9090")
+        raise ConfigError("--prometheus: expected a URL such as http://HOST:9090")
     return url.rstrip("/")
 
 
 def _printable_url(url: str) -> str:
-    """Host, port and path, where no secret can be in them."""
+    """Return host, port and path of a URL without credentials."""
     if "@" in url:
-        return "an address with a login in it"
+        return "a URL with credentials"
     parts = urlsplit(url)
     return f"{parts.netloc}{parts.path}"
 
 
 RUN_LABELS = ("instance", "run_id", "job_id")
 RECENT_SECONDS = 300
-"""How far back a run is looked for that is there now; some scrapes may fail."""
+"""Lookback window for current runs, so that single failed scrapes do not matter."""
 
 LabelValues = tuple[str, ...]
 Values = dict[LabelValues, float]
 
 
 class RunMetric(NamedTuple):
-    """A metric of runs, the series that the rules make of it, and its labels besides RUN."""
+    """A metric of runs, its recorded series, and its labels in addition to RUN_LABELS."""
 
     raw: str
     recorded: str
@@ -270,7 +274,7 @@ GRID_LABELS = ("grid_zone", "source", "signal", "basis", "accounting")
 
 
 class RunSelector(NamedTuple):
-    """Which runs; None: any."""
+    """Filter of runs; None matches any value."""
 
     run_id: str | None = None
     job_id: str | None = None
@@ -279,13 +283,13 @@ class RunSelector(NamedTuple):
 
     @property
     def matchers(self) -> str:
-        """Those of any metric of runs."""
+        """Label matchers for any metric of runs."""
         given = {"run_id": self.run_id, "job_id": self.job_id}
         return _matchers(given)
 
     @property
     def info(self) -> str:
-        """The selector of what is said of the runs, by the daemons or by the rules."""
+        """Selector of the runs' info metric, raw or recorded."""
         either = _matchers(
             {
                 "run_id": self.run_id,
@@ -298,9 +302,9 @@ class RunSelector(NamedTuple):
 
 
 class RunQueries:
-    """The wanted runs as they were in the `window` seconds up to `at`.
+    """Queries for the wanted runs in the `window` seconds up to `at`.
 
-    Every call raises SourceError.
+    Every method raises SourceError.
     """
 
     def __init__(self, api: PrometheusApi, wanted: RunSelector, at: float, window: float) -> None:
@@ -310,12 +314,12 @@ class RunQueries:
         self._window = f"{window:.0f}s"
         self.infos: list[Labels] = api.series(wanted.info, at - window, at)
         self._energy = self._recorded(ENERGY_METRIC)
-        known = {tuple(info.get(name, "") for name in RUN_LABELS) for info in self.infos}
-        self.is_fully_recorded = known <= {key[: len(RUN_LABELS)] for key in self._energy}
-        """Whether the rules saw every node of every run."""
+        runs = {tuple(info.get(name, "") for name in RUN_LABELS) for info in self.infos}
+        self.is_fully_recorded = runs <= {key[: len(RUN_LABELS)] for key in self._energy}
+        """Whether the recording rules cover every node of every run."""
 
     def total(self, family: RunMetric) -> Values:
-        """The largest value of each series, by RUN and the family's labels."""
+        """Return the largest value of each series, by RUN_LABELS and the metric's labels."""
         recorded = self._energy if family is ENERGY_METRIC else self._recorded(family)
         found = [recorded, self._lately(family)]
         if not (recorded and self.is_fully_recorded):
@@ -327,15 +331,15 @@ class RunQueries:
         return largest
 
     def ends(self) -> Values:
-        """When runs ended, by RUN; those that are open again included."""
+        """Return the end times of runs, by RUN_LABELS; includes runs that are open again."""
         return self._values((), END_METRIC, f"last_over_time({{}}[{self._window}])")
 
     def budgets(self) -> Values:
-        """Budgets of runs that have one, by RUN."""
+        """Return the budgets of runs that have one, by RUN_LABELS."""
         return self._values((), BUDGET, f"last_over_time({{}}[{self._window}])")
 
     def open(self) -> set[LabelValues]:
-        """Runs that a node shows as open; also where its last scrape failed."""
+        """Return the runs that a node reports as open, also if its last scrape failed."""
         lately = f"last_over_time({{}}[{RECENT_SECONDS}s])"
         return {
             key
@@ -345,12 +349,12 @@ class RunQueries:
         }
 
     def last_seen(self) -> Values:
-        """When each was last scraped, to five minutes, by RUN."""
+        """Return when each run was last scraped, to five minutes, by RUN_LABELS."""
         step = f"[{self._window}:{RECENT_SECONDS}s]"
         return self._values((), START_METRIC.raw, f"max_over_time(timestamp({{}}){step})")
 
     def grids(self, since: float, until: float) -> list[Labels]:
-        """Intensities that were in force on the runs' nodes between two times."""
+        """Return the intensities in force on the runs' nodes between two times."""
         window = f"{max(until - since, RECENT_SECONDS):.0f}s"
         of = f"last_over_time({START_METRIC.raw}{{{self._wanted.matchers}}}[{window}])"
         text = f"last_over_time({GRID_METRIC}[{window}]) and on (instance) {of}"
@@ -358,7 +362,7 @@ class RunQueries:
         return [sample.labels for sample in found]
 
     def grids_of_nodes(self) -> list[Labels]:
-        """Intensities that were in force in the window, each with its node."""
+        """Return the intensities in force in the window, each with its node."""
         names = ", ".join(("instance", *GRID_LABELS))
         text = f"count by ({names}) (last_over_time({GRID_METRIC}[{self._window}]))"
         return [sample.labels for sample in self._api.query(text, self._at)]
@@ -367,14 +371,14 @@ class RunQueries:
         return self._largest(family, family.recorded, self._window)
 
     def _lately(self, family: RunMetric) -> Values:
-        """What the rules have not yet seen."""
+        """Return recent values, which the rules may not have recorded yet."""
         return self._largest(family, family.raw, f"{RECENT_SECONDS}s")
 
     def _largest(self, family: RunMetric, name: str, window: str) -> Values:
         return self._values(family.labels, name, f"max_over_time({{}}[{window}])")
 
     def _values(self, labels: LabelValues, name: str, how: str) -> Values:
-        """By RUN and `labels`; `how` is what is asked of the series, `{}`."""
+        """Query values by RUN_LABELS and `labels`; `{}` in `how` is replaced by the selector."""
         names = (*RUN_LABELS, *labels)
         query = how.replace("{}", f"{name}{{{self._wanted.matchers}}}")
         if self._wanted.user is not None or self._wanted.namespace is not None:
@@ -385,7 +389,7 @@ class RunQueries:
 
 
 def run_keys(values: Collection[LabelValues]) -> set[LabelValues]:
-    """The keys of the runs, RUN, that keys with more labels are of."""
+    """Return the values of RUN_LABELS in keys with more labels."""
     return {key[: len(RUN_LABELS)] for key in values}
 
 

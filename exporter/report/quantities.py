@@ -1,7 +1,7 @@
-"""What reports say of a record, in the units of other tools: pure functions of a record.
+"""Derived quantities of a record, in the units of reports and other tools; pure functions.
 
-Energies of records are those of the machine; where a tool counts the whole facility its figure has
-`facility` in its name, and the PUE of every part inside.
+Energies of records are those of the machine. Quantities with `facility` in their names include the
+PUE.
 """
 
 import hashlib
@@ -14,44 +14,44 @@ from exporter import units
 
 Record = Mapping[str, Any]
 WORLD = "WORLD"
-"""Zone of energy that was converted with the average of the world."""
+"""Zone of energy that was converted with the world average."""
 ASSUMED_MODEL_SUFFIX = " (assumed"
-"""What the name of a device that is estimated goes on with."""
+"""Suffix of the model name of an estimated device."""
 POWER_METRIC, INTENSITY_METRIC = "power_watts", "intensity_grams_per_kwh"
 ALWAYS = ("energy_kwh", "emissions_grams", "mean_power_watts", "duration_seconds")
-"""The figures of `tracked` that every run has."""
+"""Quantities of `tracker_metrics` that every run has."""
 NON_ADDITIVE = (POWER_METRIC, "mean_power_watts", INTENSITY_METRIC)
-"""Of the figures of `tracked`, those that cannot be added up."""
+"""Quantities of `tracker_metrics` that cannot be summed."""
 
 
 def energy_kwh(record: Record) -> float:
-    """Energy of the machine."""
+    """Return the energy of the machine in kWh."""
     return units.kwh(record["energy_uj"])
 
 
 def facility_kwh(record: Record) -> float:
-    """Energy with that of cooling and supply."""
+    """Return the energy of the facility in kWh: that of the machine multiplied by the PUE."""
     return energy_kwh(record) * mean_pue(record)
 
 
 def carbon_grams(record: Record) -> float:
-    """Grams of CO2 equivalent."""
+    """Return the emissions in grams of CO2 equivalent."""
     return units.grams(record["carbon_ng"])
 
 
 def carbon_kg(record: Record) -> float:
-    """Kilograms of CO2 equivalent."""
+    """Return the emissions in kilograms of CO2 equivalent."""
     return carbon_grams(record) / units.GRAMS_PER_KG
 
 
 def mean_watts(record: Record) -> float:
-    """Mean power of the machine over the run; 0 before any time went by."""
+    """Return the mean power of the machine in watts; 0 for a duration of 0."""
     duration_seconds = record["duration_seconds"]
     return units.joules(record["energy_uj"]) / duration_seconds if duration_seconds > 0 else 0.0
 
 
 def kwh_by_device(record: Record) -> dict[str, float]:
-    """Energy of the machine by kind of device: cpu, dram, gpu."""
+    """Return the energy of the machine in kWh by kind of device: cpu, dram, gpu."""
     sums: dict[str, int] = {}
     for part in record["parts"]:
         sums[part["device"]] = sums.get(part["device"], 0) + part["energy_uj"]
@@ -59,12 +59,12 @@ def kwh_by_device(record: Record) -> dict[str, float]:
 
 
 def parts_used(record: Record) -> list[Record]:
-    """Its parts without those of no energy; all of them where none has any."""
+    """Return the parts with energy, or all parts if none has any."""
     return [part for part in record["parts"] if part["energy_uj"]] or list(record["parts"])
 
 
 def mean_pue(record: Record) -> float:
-    """Mean power usage effectiveness, by energy; 1 where none is known."""
+    """Return the energy-weighted mean PUE; 1 if none is known."""
     weighed = [
         (use["energy_uj"], use["pue"]) for use in record["intensity"] if use["zone"] is not None
     ]
@@ -73,7 +73,7 @@ def mean_pue(record: Record) -> float:
 
 
 def mean_grams_per_kwh(record: Record) -> float:
-    """Mean intensity of the grid by energy, without PUE; nan where none is known."""
+    """Return the energy-weighted mean grid intensity without PUE; nan if none is known."""
     weighed = [
         (use["energy_uj"], use["grams_per_kwh"])
         for use in record["intensity"]
@@ -84,10 +84,10 @@ def mean_grams_per_kwh(record: Record) -> float:
 
 
 def tracker_metrics(record: Record) -> dict[str, float]:
-    """What trackers of experiments show of a run as it stands.
+    """Return the metrics of a run for experiment trackers.
 
-    Empty if nobody measured it, and for a run that has just begun: before the first reading its
-    energy is not 0 but unknown.
+    Empty if the run is not measured, and before its first reading, when its energy is unknown
+    rather than 0.
     """
     if not record or is_unread(record):
         return {}
@@ -105,26 +105,27 @@ def tracker_metrics(record: Record) -> dict[str, float]:
 
 
 def is_unread(record: Record) -> bool:
-    """Whether an open run was not read yet since it began."""
+    """Whether an open run has no reading yet."""
     return record.get("ended", 0) is None and not record["energy_uj"]
 
 
 def tracked_or_nan(record: Record) -> dict[str, float]:
-    """The same for programs that rely on the names: nan before the first reading."""
+    """Return `tracker_metrics`, with the names in `ALWAYS` as nan before the first reading."""
     is_early = bool(record) and is_unread(record)
     return dict.fromkeys(ALWAYS, math.nan) if is_early else tracker_metrics(record)
 
 
 def run_fingerprint(record: Record) -> str:
-    """What tells the runs apart whose figures one experiment sums up; stable while one goes on."""
+    """Return a stable hash that identifies a run among the runs that an experiment sums up."""
     ids = json.dumps([record["run_id"], record["job_id"], record["node"]])
     return hashlib.sha256(ids.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def sum_metrics(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Figures as `tracked` gives them, of several runs together, without the power of now.
+    """Sum the metrics of several runs as `tracker_metrics` returns them, without current power.
 
-    Energies, grams and durations are added up. No run contains another, so nothing is double.
+    Energies, grams and durations are added up. No run contains another's energy, so nothing is
+    counted twice.
     """
     known = list(parts)
     sums: dict[str, float] = {}
@@ -144,7 +145,7 @@ def sum_metrics(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def zones_by_energy(record: Record) -> list[str]:
-    """Zones of the grid whose intensity it was converted with, that of most energy first."""
+    """Return the grid zones used for conversion, the one with the most energy first."""
     sums: dict[str, int] = {}
     for use in record["intensity"]:
         if use["zone"] is not None:
@@ -153,7 +154,7 @@ def zones_by_energy(record: Record) -> list[str]:
 
 
 def hardware_text(record: Record) -> str:
-    """What it ran on: as the run said, else the models of its GPUs and processors; "" unknown."""
+    """Return the hardware: the run's label, else models of GPUs and processors; "" if unknown."""
     stated = (record.get("labels") or {}).get("hardware_used")
     if stated:
         return str(stated)

@@ -1,4 +1,4 @@
-"""Records of runs from files, as `report --format json`, `run --output` and `track` write them."""
+"""Reading, validating and summing records of runs."""
 
 import json
 import math
@@ -15,9 +15,9 @@ AMOUNTS = ("energy_uj", "held_uj", "carbon_ng")
 
 
 def combine_records(records: Sequence[Record], title: str) -> dict[str, Any]:
-    """The sums of at least one record. What an inner run used is in no other, so nothing is double.
+    """Sum one or more records. Records do not contain energy of inner runs: nothing counts twice.
 
-    Times are those of the first start and the last end; it is open as long as one of them is.
+    The sum begins with the first start and ends with the last end; it is open while one run is.
     """
     started = min(record["started"] for record in records)
     ends = [record["ended"] for record in records]
@@ -56,15 +56,15 @@ def _sums(records: Iterable[Record]) -> dict[str, int]:
 def _merge_rows(
     records: Iterable[Record], name: str, keys: tuple[str, ...] | None
 ) -> list[dict[str, Any]]:
-    """The rows of all, those with equal keys (None: with all else equal) added up."""
+    """Merge the rows of all records; rows with equal keys (None: all other fields) are summed."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in (row for record in records for row in record[name]):
         facts = {k: v for k, v in row.items() if k not in AMOUNTS}
         key = tuple(facts.values()) if keys is None else tuple(row[k] for k in keys)
-        known = rows.setdefault(key, {**facts, **{a: 0 for a in AMOUNTS if a in row}})
+        merged = rows.setdefault(key, {**facts, **{a: 0 for a in AMOUNTS if a in row}})
         for amount in AMOUNTS:
             if amount in row:
-                known[amount] += row[amount]
+                merged[amount] += row[amount]
     return list(rows.values())
 
 
@@ -80,9 +80,9 @@ MAX_FILE_CHARACTERS = 64 << 20
 
 
 def read_records(path: str) -> list[dict[str, Any]]:
-    """The records in a file: one, a list of them, or what the HTTP interface answers.
+    """Read a JSON file: one record, a list of records, or a response of the HTTP API.
 
-    Raises ConfigError naming the file, the record and what is wrong with it.
+    Raises ConfigError with the file, the record and the error.
     """
     document = _document(path)
     if isinstance(document, dict) and isinstance(document.get("runs"), list):
@@ -92,9 +92,9 @@ def read_records(path: str) -> list[dict[str, Any]]:
 
 
 def validate_record(record: Any, where: str) -> dict[str, Any]:
-    """A document that is a record, with what readers rely on. Raises ConfigError."""
+    """Check that a document is a record with the fields that readers need. Raises ConfigError."""
     if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise ConfigError(f"{where}: is no record of a run, version {VERSION}")
+        raise ConfigError(f"{where}: is not a run record of version {VERSION}")
     _require_types(record, FIELD_TYPES, where)
     for part in record["parts"]:
         _require_types(part, {"device": "a text", "energy_uj": "a number"}, f"{where}: parts")
@@ -113,7 +113,7 @@ def _document(path: str) -> Any:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text") from None
     if len(text) > MAX_FILE_CHARACTERS:
-        raise ConfigError(f"{path}: is larger than any record")
+        raise ConfigError(f"{path}: is too large for a file of records")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -159,18 +159,18 @@ TRUE_VALUES = ("1", "true", "yes")
 def group_record(
     records: Sequence[Record], name: str, final_id: str = "", *, complete: bool = True
 ) -> dict[str, Any]:
-    """The sums of at least one record, and `group`: means, their standard errors, the final run.
+    """Return the sum of one or more records, with `group`: means, standard errors, final run.
 
-    The final run is that with the id `final_id`, or the last with that name; else the last that has
-    the label `final=true`; else the last that was begun. Means are those of runs that have ended.
-    Where not all runs are among the records, `complete` is false. Raises KeyError for a `final_id`
-    that is none of theirs.
+    The final run is the run with the id `final_id`, or the last with this name; else the last with
+    the label `final=true`; else the last that was started. Means are over runs that have ended.
+    `complete` is false if the records do not cover all runs of the group. Raises KeyError if no run
+    has the id or name `final_id`.
     """
     count = f"all {len(records)}" if complete else f"{len(records)}"
     ended = [record for record in records if record["ended"] is not None]
     energy, energy_error = _mean_and_error([units.joules(record["energy_uj"]) for record in ended])
     carbon, carbon_error = _mean_and_error([units.grams(record["carbon_ng"]) for record in ended])
-    final, why = _choose_final(records, final_id)
+    final, chosen_by = _choose_final(records, final_id)
     labels = [record.get("labels") or {} for record in records]
     return {
         **combine_records(
@@ -190,37 +190,39 @@ def group_record(
                 **{key: final[key] for key in ("run_id", "job_id", "started", "ended")},
                 "name": final.get("name", ""),
                 **{key: final[key] for key in ("energy_uj", "carbon_ng")},
-                "chosen_by": why,
+                "chosen_by": chosen_by,
             },
         },
     }
 
 
 def group_facts(record: Record) -> list[tuple[str, str]]:
-    """The facts of a group for a person; none of a record that is of no group."""
+    """Return the facts of a group as text; empty if the record has no group."""
     group = record.get("group")
     if group is None:
         return []
     final = group["final"]
-    of = f"{formatting.percentage(final['energy_uj'], record['energy_uj'])} of the energy"
+    share = f"{formatting.percentage(final['energy_uj'], record['energy_uj'])} of the energy"
     named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
     run = f"{named}{final['run_id']} ({final['chosen_by']})"
     in_energy, in_carbon = _scales(group)
     amounts = f"{in_energy.text(final['energy_uj'])}, {in_carbon.text(final['carbon_ng'])} CO2eq"
     facts = [
         ("mean run", _mean_text(group)),
-        ("final run", f"{run}: {amounts}; {of}"),
+        ("final run", f"{run}: {amounts}; {share}"),
     ]
     if group["ended"] < group["runs"]:
         left = group["runs"] - group["ended"]
-        facts.append(("running", f"{left} of {group['runs']} runs; in the sum, not in the mean"))
+        facts.append(
+            ("running", f"{left} of {group['runs']} runs; included in the sum, not in the mean")
+        )
     if not group["complete"]:
-        facts.append(("too little", "the group has more runs than the newest that were read"))
+        facts.append(("incomplete", "the group has more runs; only the newest were read"))
     return facts
 
 
 def _scales(group: Record) -> tuple[formatting.DisplayUnit, formatting.DisplayUnit]:
-    """Units for the energy and the emissions of single runs of the group."""
+    """Return the display units for energy and emissions of single runs of the group."""
     mean_uj = (group["mean_energy_joules"] or 0.0) * units.MICROJOULES_PER_JOULE
     mean_ng = (group["mean_carbon_grams"] or 0.0) * units.NANOGRAMS_PER_GRAM
     final = group["final"]
@@ -231,9 +233,9 @@ def _scales(group: Record) -> tuple[formatting.DisplayUnit, formatting.DisplayUn
 
 
 def _mean_text(group: Record) -> str:
-    """The mean and its standard error."""
+    """Return the mean and its standard error as text."""
     if group["mean_energy_joules"] is None:
-        return "none has ended"
+        return "no run has ended"
     in_energy, in_carbon = _scales(group)
 
     def energy(name: str) -> str:
@@ -253,7 +255,7 @@ def _mean_text(group: Record) -> str:
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The mean, and its standard error by the deviation of the sample; None: there is none."""
+    """Return the mean and its standard error from the sample deviation; None if undefined."""
     if not values:
         return None, None
     mean = math.fsum(values) / len(values)
@@ -264,7 +266,7 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None
 
 
 def _choose_final(records: Sequence[Record], final_id: str) -> tuple[Record, str]:
-    """The final run, and by what it is known to be that."""
+    """Return the final run, and how it was chosen."""
     latest = sorted(records, key=lambda record: record["started"])
     if final_id:
         named = [record for record in latest if record["run_id"] == final_id]

@@ -244,7 +244,7 @@ def test_a_selector_matches_what_is_there_and_nothing_else(fleet: Fleet, url: st
 
 
 def test_a_run_that_is_not_known_there_is_an_error(fleet: Fleet, url: str) -> None:
-    with pytest.raises(AssertionError, match="knows no run of id wade in the last 30 d"):
+    with pytest.raises(AssertionError, match="has no run of id wade in the last 30 d"):
         fleet.report(url, "wade")
 
 

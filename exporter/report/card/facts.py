@@ -158,7 +158,7 @@ def _intensity_texts(record: Record) -> list[str]:
     ]
     if not record["intensity"] and record["energy_uj"]:
         mean = quantities.carbon_grams(record) / quantities.energy_kwh(record)
-        lines.append(f"{mean:.4g} g/kWh in the mean, PUE included")
+        lines.append(f"{mean:.4g} g/kWh on average, PUE included")
     return lines
 
 

@@ -1,1 +1,1 @@
-"""One file per form."""
+"""Output formats of records, one module per format."""

@@ -1,7 +1,7 @@
-"""A record as a row of CodeCarbon's emissions.csv, in its columns and its units.
+"""Record as a row of CodeCarbon's emissions.csv, in its columns and units.
 
-Kilograms, kilowatt hours with the PUE inside, watts of the same, GiB, local time without a zone.
-What nobody knows is left empty.
+Kilograms, kilowatt hours and watts including the PUE, GiB, local time without a zone. Unknown
+values are empty.
 """
 
 import csv
@@ -26,14 +26,14 @@ COLUMNS = (
     *("ram_utilization_percent", "ram_used_gb", "on_cloud", "pue", "wue"),
 )
 VERSION_PREFIX = "emissions-exporter"
-"""What the version begins with in rows that are ours."""
+"""Prefix of the version in rows written by this exporter."""
 DEVICE_COLUMNS = {"cpu": "cpu", "gpu": "gpu", "ram": "dram"}
-"""Names of their columns, and of our devices."""
+"""Prefixes of CodeCarbon's columns, and the corresponding devices."""
 EXPERIMENT_COLUMN = "experiment_id"
 
 
 class MachineFacts(NamedTuple):
-    """What the program knows that is measured, and no record."""
+    """Facts about the measured program's machine that a record does not contain."""
 
     os: str = ""
     python_version: str = ""
@@ -47,25 +47,25 @@ UNKNOWN_MACHINE = MachineFacts()
 
 
 class ConversionOverrides(NamedTuple):
-    """What is to be counted with instead of what the daemon counted with; None: that."""
+    """Conversion factors that replace the daemon's; None keeps the daemon's."""
 
     grams_per_kwh: float | None = None
     pue: float | None = None
     zone: str | None = None
     litres_per_kwh: float = 0.0
-    """Water, per kilowatt hour of the facility, as CodeCarbon counts it."""
+    """Water in litres per kilowatt hour of the facility (CodeCarbon's WUE)."""
 
 
 NO_OVERRIDES = ConversionOverrides()
 
 
 def csv_document(record: Record) -> str:
-    """A file of one row."""
+    """Return a CSV file with one row."""
     return csv_text([COLUMNS, csv_row(record).values()]).removesuffix("\n")
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as they stand in a file."""
+    """Render rows as CSV."""
     lines = io.StringIO()
     csv.writer(lines, lineterminator="\n").writerows(map(formatting.csv_cell, row) for row in rows)
     return lines.getvalue()
@@ -74,7 +74,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 def csv_row(
     record: Record, facts: MachineFacts = UNKNOWN_MACHINE, price: ConversionOverrides = NO_OVERRIDES
 ) -> Row:
-    """The columns in their order."""
+    """Return the columns of a record, in order."""
     duration_seconds = record["duration_seconds"]
     pue = quantities.mean_pue(record) if price.pue is None else price.pue
     kwh = {device: each * pue for device, each in quantities.kwh_by_device(record).items()}
@@ -141,13 +141,13 @@ def _experiment(record: Record) -> str:
 
 
 def _models(record: Record, device: str) -> dict[str, int]:
-    """How many devices of a kind there are of each model that is known."""
+    """Return the number of devices of each known model of a kind."""
     ids: dict[str, set[str]] = {}
     for part in record["parts"]:
         model = str(part.get("model", "")).partition(quantities.ASSUMED_MODEL_SUFFIX)[0]
         if part["device"] == device and model:
             ids.setdefault(model, set()).add(part["id"])
-    return {model: len(known) for model, known in ids.items()}
+    return {model: len(devices) for model, devices in ids.items()}
 
 
 def _where(record: Record, price: ConversionOverrides) -> ZoneLocation:

@@ -1,4 +1,4 @@
-"""A record as an appendix in HTML: one file without scripts that needs no other."""
+"""Record as an appendix in HTML: one self-contained file without scripts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -31,12 +31,12 @@ STYLE = Markup(
 
 
 def write(record: Mapping[str, Any]) -> str:
-    """The appendix of a record."""
+    """Render the appendix of a record."""
     return render(appendix(record))
 
 
 def render(document: Document) -> str:
-    """A whole page."""
+    """Render a document as a complete page."""
     head = tag("head", Markup(PAGE_HEAD), tag("title", document.title), tag("style", STYLE))
     sections = [
         tag("section", tag("h2", each.title), *_section(each)) for each in document.sections

@@ -1,4 +1,4 @@
-r"""A record as an appendix in LaTeX, to be taken in by `\input`; ASCII that needs no package."""
+r"""Record as an appendix in LaTeX for `\input`: plain ASCII that requires no package."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from exporter import formatting
 from exporter.report.appendix import appendix
 from exporter.report.document import Document, Section, Table
 
-HEAD = "% Taken in by \\input{...}. Plain ASCII; no package is needed."
+HEAD = "% Include with \\input{...}. Plain ASCII; requires no package."
 LATEX_ESCAPES: Mapping[str, str] = MappingProxyType(
     {
         **{character: f"\\{character}" for character in "{}$&#_%"},
@@ -44,7 +44,7 @@ LATEX_ESCAPES: Mapping[str, str] = MappingProxyType(
         "\u0141": "\\L{}",
     }
 )
-"""What has a meaning to LaTeX, and letters that have a name there."""
+"""Characters with a meaning in LaTeX, and characters with a command of their own."""
 ACCENTS: Mapping[str, str] = MappingProxyType(
     dict(
         zip(
@@ -54,25 +54,25 @@ ACCENTS: Mapping[str, str] = MappingProxyType(
         )
     )
 )
-"""Marks that stand over or under a letter, and the commands that put them there."""
+"""Combining marks, and the commands for these accents."""
 DOTLESS = {"i": "\\i", "j": "\\j"}
 HYPHENS = re.compile(r"([-',])(?=\1)")
-"""Two of them would become a dash, or a quotation mark."""
+"""Characters that form a dash or a quotation mark when doubled."""
 WHOLE_WIDTH = 0.88
-"""Of a line; the rest is space between columns."""
+"""Fraction of the line width; the rest is space between columns."""
 AMOUNT_WIDTH = 0.11
 NAME_WIDTH = 0.2
 NARROWEST, WIDEST = 14, 40
-"""In letters: texts share what amounts leave of a line by their length, within these."""
+"""Bounds of the length, in letters, by which text columns share the width left by amounts."""
 
 
 def write(record: Mapping[str, Any]) -> str:
-    """The appendix of a record."""
+    """Render the appendix of a record."""
     return render(appendix(record))
 
 
 def render(document: Document) -> str:
-    """A subsection with its own subsections, none of them numbered."""
+    """Render a document as an unnumbered subsection with unnumbered subsubsections."""
     lines = [HEAD, f"\\subsection*{{{escape(document.title)}}}", escape(document.summary)]
     for section in document.sections:
         lines += ["", f"\\subsubsection*{{{escape(section.title)}}}", *_section(section)]
@@ -80,12 +80,12 @@ def render(document: Document) -> str:
 
 
 def escape(text: str) -> str:
-    """One line of ASCII that LaTeX prints as the text, and takes for nothing else.
+    """Escape a text to one line of ASCII.
 
-    A character that plain LaTeX cannot print is named: `[U+4E2D]`.
+    A character that plain LaTeX cannot print is written as its code point: `[U+4E2D]`.
     """
-    said = HYPHENS.sub("\\1\0", formatting.printable(text))
-    return "".join(map(_character, said))
+    separated = HYPHENS.sub("\\1\0", formatting.printable(text))
+    return "".join(map(_character, separated))
 
 
 def _character(character: str) -> str:
@@ -128,7 +128,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _widths(table: Table) -> list[float]:
-    """Of each column, in lines; 0 for amounts, which take what they need."""
+    """Return the width of each column as a fraction of the line; 0 for amounts (natural width)."""
     columns = zip(table.head, *table.rows, strict=True)
     letters = [min(WIDEST, max(NARROWEST, *map(len, cells))) for cells in columns]
     texts = sum(size for column, size in enumerate(letters) if column not in table.numeric_columns)
@@ -144,9 +144,9 @@ def _column(width: float) -> str:
 
 
 def _row(cells: Iterable[str], amounts: Collection[int]) -> str:
-    """Texts are ragged, as narrow columns of them are not to be stretched."""
-    said = (
+    """Return a row; texts are ragged right, so that narrow columns are not stretched."""
+    escaped = (
         escape(cell) if column in amounts else f"\\raggedright {escape(cell)}"
         for column, cell in enumerate(cells)
     )
-    return f"{' & '.join(said)} \\tabularnewline"
+    return f"{' & '.join(escaped)} \\tabularnewline"

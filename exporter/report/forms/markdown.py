@@ -1,4 +1,4 @@
-"""A record as an appendix in GitHub's Markdown."""
+"""Record as an appendix in GitHub-flavored Markdown."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,18 +9,18 @@ from exporter.report.appendix import appendix
 from exporter.report.document import Document, Section, Table
 
 SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&$#]|(?<=[A-Za-z]):(?=//)|(?<=[Ww]{3})\.")
-"""What begins markup anywhere, and what makes an address a link."""
+"""Characters that begin markup anywhere in a line, or turn an address into a link."""
 LEADING = re.compile(r"^(\d*)([-+=.)])(?=[-=\s]|$)")
-"""What begins a list, a heading or a rule at the start of a line."""
+"""Markup for lists, headings and rules at the start of a line."""
 
 
 def write(record: Mapping[str, Any]) -> str:
-    """The appendix of a record."""
+    """Render the appendix of a record."""
     return render(appendix(record))
 
 
 def render(document: Document) -> str:
-    """Headings of the second and third level, lists and tables."""
+    """Render a document with headings of levels 2 and 3, lists and tables."""
     lines = [f"## {escape(document.title)}", "", escape(document.summary)]
     for section in document.sections:
         lines += ["", f"### {escape(section.title)}", "", *_section(section)]
@@ -28,7 +28,7 @@ def render(document: Document) -> str:
 
 
 def escape(text: str) -> str:
-    r"""One line that is nothing but text: no link, no tag, no new column, no formula."""
+    r"""Escape a text to one line without markup: no link, tag, table column or formula."""
     special = SPECIAL.sub(r"\\\g<0>", formatting.printable(text).strip())
     return LEADING.sub(r"\1\\\2", special)
 
@@ -39,8 +39,8 @@ def _section(section: Section) -> Iterator[str]:
         _table(section.table) if section.table else [],
         [f"- {escape(note)}" for note in section.notes],
     ]
-    said = [part for part in parts if part]
-    for index, part in enumerate(said):
+    nonempty = [part for part in parts if part]
+    for index, part in enumerate(nonempty):
         yield from ["", *part] if index else part
 
 

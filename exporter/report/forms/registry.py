@@ -1,4 +1,4 @@
-"""Every form that a record can be written in, by the name that people ask for it."""
+"""Registry of the output formats of a record, by the name given to `--format`."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from exporter.model.record import Form
 
 
 def _text(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.text import receipt  # a daemon needs a form when one is asked for
+    from exporter.report.forms.text import receipt  # imported on use: a daemon rarely needs it
 
     return receipt(record)
 
@@ -51,14 +51,14 @@ def _codecarbon(record: Mapping[str, Any]) -> str:
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
         "text": Form("text/plain; charset=utf-8", "txt", "text", _text),
-        "json": Form("application/json", "json", "JSON, the whole record", _json),
+        "json": Form("application/json", "json", "JSON, the complete record", _json),
         "markdown": Form("text/markdown; charset=utf-8", "md", "Markdown appendix", _markdown),
         "latex": Form("application/x-tex", "tex", "LaTeX appendix", _latex),
         "html": Form("text/html; charset=utf-8", "html", "HTML appendix", _html),
         "model-card": Form("text/markdown; charset=utf-8", "md", "Model card", _model_card),
         "codecarbon": Form(
-            "text/csv; charset=utf-8", "csv", "CSV, as CodeCarbon writes it", _codecarbon
+            "text/csv; charset=utf-8", "csv", "CSV in CodeCarbon's format", _codecarbon
         ),
     }
 )
-"""`report --format` and the page of a run offer all of these, in this order."""
+"""Offered by `report --format` and the page of a run, in this order."""

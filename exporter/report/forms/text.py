@@ -1,4 +1,4 @@
-"""A record for people: the receipt of a run, and the one line shown while it runs."""
+"""Record as plain text: the receipt of a run, the status line, and documents."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,29 +13,29 @@ SHOWN_NODES = 8
 SLURM = "slurm"
 UNSEEN_SECONDS = 60.0
 UNSEEN = (
-    "processors and memory: the job has no cgroup and no visible process, see Without cgroups in "
+    "processors and memory: the job has no cgroup and no visible process; see Without cgroups in "
     "deploy/slurm/README.md"
 )
 METHOD_DESCRIPTIONS = {
-    "counter": "measured by the hardware's own counter",
-    "integrated": "measured power, integrated",
+    "counter": "read from a hardware counter",
+    "integrated": "integrated from measured power",
     "estimated": "estimated",
 }
-REPLAYED = "played back from a recording, not measured"
+REPLAYED = "replayed from a recording, not measured"
 
 
 def method_text(record: Record, method: str) -> str:
-    """How an energy of the record is known; a method that a newer daemon knows is its name."""
+    """Return the description of a measurement method; unknown methods are shown by name."""
     return REPLAYED if is_replay(record) else METHOD_DESCRIPTIONS.get(method, method)
 
 
 def is_replay(record: Record) -> bool:
-    """Whether it is of a recorded host that was played back."""
+    """Whether the record comes from the replay of a recorded host."""
     return record.get("origin") == REPLAY
 
 
 def receipt(record: Record) -> str:
-    """Several lines: what was used, how that is known, and by which intensity it became grams."""
+    """Return the receipt: usage, methods and carbon intensities, one per line."""
     named = f", {record['name']}" if is_named(record) else ""
     in_job = f" (job {record['job_id']})" if record["job_id"] else ""
     kind = "Runs:" if record.get("runs", 1) > 1 else "Run"
@@ -64,7 +64,7 @@ def receipt(record: Record) -> str:
 
 
 def _owner(record: Record) -> list[tuple[str, str]]:
-    """Whose a job is; the runs of other origins are those of whom asks."""
+    """Return user and account of a job; runs of other origins belong to the user who asks."""
     account = record.get("account")
     if record.get("origin") != SLURM and not account:
         return []
@@ -72,9 +72,9 @@ def _owner(record: Record) -> list[tuple[str, str]]:
 
 
 def is_unseen(record: Record) -> bool:
-    """Whether no cgroup and no process of a Slurm job was visible: its 0 J are no measurement.
+    """Whether no cgroup and no process of a Slurm job was visible, so 0 J is not a measurement.
 
-    A job that is seen has memory at least, and used CPU time when it began.
+    A visible job uses at least memory, and CPU time at its start.
     """
     return (
         record.get("origin") == SLURM
@@ -85,7 +85,7 @@ def is_unseen(record: Record) -> bool:
 
 
 def _of_machine(record: Record) -> list[Record]:
-    """The parts that need a cgroup or a process to be attributed."""
+    """Return the parts that require a cgroup or a process for attribution."""
     return [part for part in record["parts"] if part["device"] != "gpu"]
 
 
@@ -100,37 +100,37 @@ def _used(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]
 
 
 def _unseen(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]]:
-    """What is known of a job that is not seen: the GPUs that it held."""
+    """Return the known usage of a job that is not visible: the GPUs that it held."""
     gpus = [part for part in record["parts"] if part["device"] == "gpu"]
-    known = _used({**record, "parts": gpus}, scale) if gpus else [("energy", "unknown")]
-    return [*known, ("unknown", UNSEEN)]
+    rows = _used({**record, "parts": gpus}, scale) if gpus else [("energy", "unknown")]
+    return [*rows, ("unknown", UNSEEN)]
 
 
 def is_running(record: Record) -> bool:
-    """Whether no end is known, and no node has lost sight of it."""
+    """Whether the run has no known end and is not lost on any node."""
     return record["ended"] is None and not (record.get("boundary") or {}).get("nodes_lost")
 
 
 def is_named(record: Record) -> bool:
-    """Whether it was given a name for people, besides its id."""
+    """Whether it has a display name that differs from its id."""
     return record.get("name") not in (None, "", record["run_id"])
 
 
 def _boundary_text(record: Record) -> str:
-    """What the energy is that of, and what it is not."""
+    """Return which devices are counted and which are not."""
     kinds = sorted({part["device"] for part in record["parts"]})
     node = "nodes" if len(record["node"].split(", ")) > 1 else "node"
-    told = "; as CodeCarbon told, memory by its model" if _is_imported(record) else ""
-    return f"{', '.join(kinds) or 'nothing'} of the {node}; not network, disks, fans{told}"
+    imported = "; as CodeCarbon reported, memory by its model" if _is_imported(record) else ""
+    return f"{', '.join(kinds) or 'nothing'} of the {node}; not network, disks, fans{imported}"
 
 
 def _is_imported(record: Record) -> bool:
-    """Whether some of it is history of another tool."""
+    """Whether a part was imported from another tool."""
     return any(part["id"] == "codecarbon" for part in record["parts"])
 
 
 def where_seen(record: Record) -> list[tuple[str, str]]:
-    """Where the run was seen; and in Prometheus, what may be missing."""
+    """Return the nodes of the run; for records from Prometheus, also what may be missing."""
     boundary = record.get("boundary")
     if boundary is None:
         return [("seen on", _nodes_text(record))]
@@ -141,7 +141,7 @@ def where_seen(record: Record) -> list[tuple[str, str]]:
         rows.append(("running", "on " + _list_nodes(boundary["nodes_running"])))
     if boundary["nodes_lost"]:
         rows.append(
-            ("lost", _list_nodes(boundary["nodes_lost"]) + ": no longer seen, and no end known")
+            ("lost", _list_nodes(boundary["nodes_lost"]) + ": no longer scraped, end unknown")
         )
     since = formatting.timestamp(boundary["since"])
     rows.append(("read from", f"Prometheus, since {since}; a lower bound if a node lost power"))
@@ -149,13 +149,13 @@ def where_seen(record: Record) -> list[tuple[str, str]]:
 
 
 def _list_nodes(nodes: Sequence[str]) -> str:
-    """Nodes, the first of them by name."""
+    """Return the number of nodes and the names of the first ones."""
     shown = ", ".join(nodes[:SHOWN_NODES]) + (", ..." if len(nodes) > SHOWN_NODES else "")
     return f"node {shown}" if len(nodes) == 1 else f"{len(nodes)} nodes: {shown}"
 
 
 def _nodes_text(record: Record) -> str:
-    """Which of the run's nodes this is the record of."""
+    """Return the nodes of the record, and how many nodes the run has."""
     nodes = record.get("nodes") or 1
     here = len(record["node"].split(", "))
     seen = f"node {record['node']}"
@@ -163,7 +163,7 @@ def _nodes_text(record: Record) -> str:
 
 
 def _unit_facts(record: Record) -> list[tuple[str, str]]:
-    """What the run counted, and what each costs."""
+    """Return the units counted by the run, and the emissions per unit."""
     return [
         (
             name,
@@ -185,26 +185,28 @@ def _logged_facts(record: Record) -> list[tuple[str, str]]:
 
 
 def _forecast_facts(record: Record) -> list[tuple[str, str]]:
-    """What an open run will come to."""
-    ahead = record.get("forecast")
-    return [("at its end", f"in {_forecast_text(ahead, record['at'])} CO2eq")] if ahead else []
+    """Return the forecast of an open run."""
+    forecast = record.get("forecast")
+    if not forecast:
+        return []
+    return [("at its end", f"in {_forecast_text(forecast, record['at'])} CO2eq")]
 
 
 def status_line(record: Record) -> str:
-    """One line for a terminal."""
+    """Return the line that a terminal shows during the run."""
     power = record.get("power_watts")
-    ahead = record.get("forecast")
+    forecast = record.get("forecast")
     used = energy_text(record["energy_uj"], energy_scale(record))
-    called = record["name"] if is_named(record) else record["run_id"]
+    title = record["name"] if is_named(record) else record["run_id"]
     return formatting.printable(
-        f"{called}  {formatting.duration(record['duration_seconds'])}  {formatting.watts(power)}  "
+        f"{title}  {formatting.duration(record['duration_seconds'])}  {formatting.watts(power)}  "
         f"{used}  {formatting.carbon(record['carbon_ng'])} CO2eq"
-        + (f"  in {_forecast_text(ahead, record['at'])}" if ahead else "")
+        + (f"  in {_forecast_text(forecast, record['at'])}" if forecast else "")
     )
 
 
 def _forecast_text(forecast: Record, now: float) -> str:
-    """How long the work still takes, what it will come to, and the range of that."""
+    """Return remaining time, forecast emissions at the end, and their range."""
     rest = formatting.duration(max(0.0, forecast["end"] - now))
     ends = [end for end in (forecast.get("low"), forecast.get("high")) if end]
     amounts_ng = [each["carbon_grams"] * units.NANOGRAMS_PER_GRAM for each in (forecast, *ends)]
@@ -214,17 +216,17 @@ def _forecast_text(forecast: Record, now: float) -> str:
 
 
 def energy_scale(record: Record) -> formatting.DisplayUnit:
-    """Unit for the energy of a record and for those of its parts."""
+    """Return the display unit for the energies of a record and its parts."""
     return formatting.energy_scale((record["energy_uj"],))
 
 
 def energy_text(energy_uj: int, scale: formatting.DisplayUnit) -> str:
-    """Joules, and the watt hours that they are."""
+    """Return an energy in joules and in watt hours."""
     return f"{formatting.number(units.joules(energy_uj))} J ({scale.text(energy_uj)})"
 
 
 def _device_facts(record: Record) -> list[tuple[str, str]]:
-    """Energy per kind of device, method and split; GPUs are named, or counted."""
+    """Return the energy per kind of device, method and split; GPUs are named or counted."""
     scale = energy_scale(record)
     sums: dict[tuple[str, str | None, str | None], int] = {}
     ids: dict[tuple[str, str | None, str | None], set[str]] = {}
@@ -248,28 +250,28 @@ def _device_facts(record: Record) -> list[tuple[str, str]]:
 
 
 def _provenance(how: str | None, split: str | None) -> list[str]:
-    """How it was got and split; Prometheus does not say it of runs."""
+    """Return method and split; both are missing in records from Prometheus."""
     return [*([how] if how else []), *([_split_text(split)] if split else [])]
 
 
 def _gpu_text(device: str, ids: Collection[str]) -> str:
-    """Which GPUs; of processors, memory and history nobody says which were used."""
+    """Return which GPUs were used; "" for other devices and for imported history."""
     if device != "gpu" or "codecarbon" in ids:
         return ""
     return f" of {next(iter(ids))}" if len(ids) == 1 else f" of {len(ids)} GPUs"
 
 
 def _split_text(split: str) -> str:
-    """A split that a newer daemon knows is called by its name."""
+    """Return the description of a split; unknown splits are shown by name."""
     return formatting.SPLIT_DESCRIPTIONS.get(split) or f"split by {split.replace('_', ' ')}"
 
 
 def mean_intensity_facts(record: Record) -> list[tuple[str, str]]:
-    """In Prometheus: what all of it comes to, and what the nodes then said was in force."""
+    """Return the mean intensity of a record from Prometheus, and the intensities of its nodes."""
     if "boundary" not in record or not record["energy_uj"]:
         return []
     mean = record["carbon_grams"] / units.kwh(record["energy_uj"])
-    said = {
+    grids = {
         f"{g.get('grid_zone', '')}, {g.get('basis', '')}; {g.get('source', '')}"
         for g in record["boundary"]["grids"]
     }
@@ -277,7 +279,7 @@ def mean_intensity_facts(record: Record) -> list[tuple[str, str]]:
         (
             "intensity",
             "; ".join(
-                [f"{formatting.number(mean)} g/kWh in the mean, PUE included", *sorted(said)]
+                [f"{formatting.number(mean)} g/kWh on average, PUE included", *sorted(grids)]
             ),
         )
     ]
@@ -290,18 +292,18 @@ def _intensity_facts(
     for use in uses:
         if use["zone"] is None:
             lines.append(
-                ("no factor", f"{energy_text(use['energy_uj'], scale)} wait for an intensity")
+                ("no factor", f"{energy_text(use['energy_uj'], scale)} without a carbon intensity")
             )
             continue
         pue = f", PUE {use['pue']:g}" if use["pue"] != 1 else ""
-        average = " (average of the world)" if use["zone"] == quantities.WORLD else ""
+        average = " (world average)" if use["zone"] == quantities.WORLD else ""
         value = f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}{average}, {use['basis']}{pue}"
         lines.append(("intensity", f"{value}; {use['source']}"))
     return lines
 
 
 def render_document(document: Document) -> str:
-    """Aligned facts and columns; the title is left out."""
+    """Render a document with aligned facts and columns; the title is omitted."""
     lines = [document.summary]
     for section in document.sections:
         lines += ["", section.title, *_section(section)]

@@ -65,7 +65,7 @@ def test_json_has_what_was_asked_and_what_it_was_taken_for(estimate):
     ("form", "begins"),
     [
         ("markdown", "## Estimate of energy and emissions\n"),
-        ("latex", "% Taken in by"),
+        ("latex", "% Include with"),
         ("html", "<!doctype html>"),
     ],
 )

@@ -150,7 +150,7 @@ def test_runs_inside_the_command_are_named_beside_its_own_energy(daemon, started
         for run_id, inside in (("lr-1", "bert"), ("lr-2", "bert"), ("another", "other"))
     ]
     call(daemon, f"--output={tmp_path / 'record.json'}")
-    assert "with inner  5.00 J, 1.10 g CO2eq; 2 runs inside it, counted apart" in (
+    assert "with inner  5.00 J, 1.10 g CO2eq; 2 runs inside it, counted separately" in (
         capsys.readouterr().err
     )
     inner = json.loads((tmp_path / "record.json").read_text())["inner"]

@@ -32,7 +32,7 @@ def test_the_summary_can_be_quoted(document):
 
 
 def test_active_and_held_idle_are_the_energy(document):
-    used = facts(document, "What was used")
+    used = facts(document, "Usage")
     assert used["energy"].endswith("(3.00 kWh)")
     assert used["active"].endswith("(2.50 kWh)")
     assert "(0.500 kWh)" in used["held idle"]
@@ -71,7 +71,7 @@ def test_each_column_has_one_unit(kwh):
     energy_units = units_of([*components[1], *components[3]])
     assert len(energy_units) == len(units_of(components[4])) == 1
     assert units_of(row[3] for row in table(made, "Carbon intensity").rows) == energy_units
-    used = facts(made, "What was used")
+    used = facts(made, "Usage")
     assert (
         units_of(
             used[name].partition(": ")[0].rstrip(")") for name in ("energy", "active", "held idle")
@@ -86,7 +86,7 @@ def test_a_part_without_energy_is_no_component():
     assert appendix(record(parts=parts)) == appendix(record())
 
 
-COUNTER = "measured by the hardware's own counter"
+COUNTER = "read from a hardware counter"
 
 
 def test_the_intensity_has_its_source_kind_and_pue(document):
@@ -97,9 +97,9 @@ def test_the_intensity_has_its_source_kind_and_pue(document):
 
 
 def test_each_method_has_its_bound(document):
-    methods = facts(document, "Method and bounds")
+    methods = facts(document, "Methods and error bounds")
     assert "\u00b15 %" in methods[COUNTER]
-    assert methods["estimated"].startswith("no bound is stated")
+    assert methods["estimated"].startswith("the source of the coefficients states no error bound")
     assert "integrated" not in str(methods)
 
 
@@ -115,7 +115,7 @@ def test_what_is_outside_is_said(document):
 def test_without_a_pue_cooling_is_outside():
     made = appendix(record(intensity=[{**USE, "pue": 1.0}]))
     assert facts(made, "Boundary")["cooling"] == "not counted: the PUE is 1"
-    assert "with PUE" not in facts(made, "What was used")
+    assert "with PUE" not in facts(made, "Usage")
 
 
 @pytest.mark.parametrize(
@@ -152,27 +152,27 @@ def test_an_estimated_processor_is_named_without_what_was_assumed():
 def test_energy_that_waits_for_an_intensity_is_said():
     waiting = {"zone": None, "energy_uj": KWH_UJ, "carbon_ng": 0}
     made = appendix(record(intensity=[USE, waiting]))
-    assert made.summary.endswith("without 1.00 kWh that wait for an intensity.")
+    assert made.summary.endswith("excluding 1.00 kWh without a carbon intensity.")
 
 
 def test_a_run_that_goes_on_says_so():
     made = appendix(record(ended=None))
     assert "so far" in made.summary
-    assert "until now" in facts(made, "What was used")["duration"]
+    assert "until now" in facts(made, "Usage")["duration"]
 
 
 def test_a_run_without_energy_has_an_appendix():
     made = appendix(
         record(parts=[], intensity=[], energy_uj=0, held_uj=0, carbon_ng=0, duration_seconds=0.0)
     )
-    assert facts(made, "Carbon intensity") == {"intensity": "none was known"}
+    assert facts(made, "Carbon intensity") == {"intensity": "none available"}
     assert facts(made, "Boundary")["counted"] == "nothing"
 
 
 def test_a_record_of_a_fleet_says_what_its_metrics_do_not(there):  # noqa: F811
     made = appendix(of_prometheus(there))
-    assert "not said by the metrics" in str(facts(made, "Method and bounds"))
-    assert "g/kWh in the mean" in str(facts(made, "Carbon intensity"))
+    assert "not available in the metrics" in str(facts(made, "Methods and error bounds"))
+    assert "g/kWh on average" in str(facts(made, "Carbon intensity"))
 
 
 def test_a_group_has_its_mean_and_its_final_run():
@@ -182,12 +182,12 @@ def test_a_group_has_its_mean_and_its_final_run():
     assert made.summary.startswith("These runs used 6.00 kWh")
     assert "3.00 kWh \u00b1 0 kWh" in tuning["mean run"]
     assert tuning["final run"].endswith("50 % of the energy")
-    assert "mean power" not in facts(made, "What was used")
+    assert "mean power" not in facts(made, "Usage")
 
 
 def test_a_replay_claims_no_measurement():
     replayed = appendix(record(origin="replay"))
-    assert replayed.summary.startswith("This run, played back from a recording, used 3.00 kWh")
-    methods = facts(replayed, "Method and bounds")
+    assert replayed.summary.startswith("This run, replayed from a recording, used 3.00 kWh")
+    methods = facts(replayed, "Methods and error bounds")
     assert "nothing was measured" in methods["replay"]
     assert not any("measured by" in each for each in (*methods, *map(str, replayed.sections)))

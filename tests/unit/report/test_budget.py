@@ -35,7 +35,7 @@ def record(carbon_grams, budget_grams, *, waits_uj=0, **changes):
         (record(3.0, 10.0, nodes=1), "not exceeded: 3.00 g of 10.0 g used", False),
         (
             record(3.0, 10.0, nodes=4),
-            "3.00 g of 10.0 g used on 1 of the 4 nodes that it is for",
+            "3.00 g of 10.0 g used on 1 of the 4 nodes that the budget covers",
             None,
         ),
         (record(11.0, 10.0, nodes=4), "exceeded by 1.00 g: 11.0 g of 10.0 g emitted", True),

@@ -60,13 +60,13 @@ def test_runs_that_go_on_are_in_the_sum_and_not_in_the_mean():
     whole = group_record([*RUNS, run("d", 100, ended=None)], "sweep")
     assert whole["energy_uj"] == 109 * KWH_UJ
     assert whole["group"]["mean_energy_joules"] == 3 * 3.6e6
-    assert "1 of 4 runs; in the sum, not in the mean" in receipt(whole)
+    assert "1 of 4 runs; included in the sum, not in the mean" in receipt(whole)
 
 
 def test_a_group_of_which_none_has_ended_has_no_mean():
     whole = group_record([run("d", 1, ended=None)], "sweep")
     assert whole["group"]["mean_energy_joules"] is None
-    assert "none has ended" in receipt(whole)
+    assert "no run has ended" in receipt(whole)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_labels_are_those_that_all_runs_share():
 
 
 def test_a_group_with_more_runs_than_were_read_says_so():
-    assert "more runs than" in receipt(group_record(RUNS, "sweep", complete=False))
+    assert "the group has more runs" in receipt(group_record(RUNS, "sweep", complete=False))
 
 
 def test_a_record_of_no_group_says_nothing_of_one():

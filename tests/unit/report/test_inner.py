@@ -26,7 +26,10 @@ def test_runs_inside_at_any_depth_are_added_up():
     assert record["inner"] == {"runs": 2, "energy_uj": 3_000_000, "carbon_ng": 300_000_000}
     assert record["energy_uj"] == OUTER["energy_uj"]
     ((name, text),) = inner.rows(record)
-    assert (name, text) == ("with inner", "8.00 J, 0.800 g CO2eq; 2 runs inside it, counted apart")
+    assert (name, text) == (
+        "with inner",
+        "8.00 J, 0.800 g CO2eq; 2 runs inside it, counted separately",
+    )
 
 
 def test_a_run_with_nothing_inside_is_as_it_was():

@@ -66,7 +66,7 @@ def test_a_user_and_a_password_are_sent_as_basic_auth_and_shown_nowhere(server, 
 
 
 def test_a_user_name_with_a_colon_is_refused():
-    with pytest.raises(ConfigError, match=r"--prometheus\.user: basic auth has no user names"):
+    with pytest.raises(ConfigError, match=r"--prometheus\.user: basic auth does not allow a colon"):
         PrometheusApi("http://host:9090", TOKEN, user="a:b")
 
 
@@ -93,7 +93,9 @@ def test_a_name_that_nobody_knows_cannot_be_reached():
 
 def test_a_server_that_hangs_did_not_answer_in_time(server):
     server.hang_seconds = 60.0
-    assert "did not answer within 0.1 s; a shorter --since" in failure(server, timeout_seconds=0.1)
+    assert "did not answer within 0.1 s; try a shorter --since" in failure(
+        server, timeout_seconds=0.1
+    )
 
 
 def test_a_server_that_stops_in_its_answer_did_not_answer_in_time(server):
@@ -117,7 +119,9 @@ def test_something_that_listens_and_speaks_no_http_is_an_error():
 @pytest.mark.parametrize("status", [401, 403])
 def test_who_may_not_read_is_told_where_a_token_goes(server, status):
     text = failure(server, document({"error": f"no, Bearer {TOKEN}"}, status))
-    assert f"answered {status}: no, Bearer ***; give a token that may read" in text
+    assert (
+        f"answered with status {status}: no, Bearer ***; give a token with read permission" in text
+    )
 
 
 def test_the_beginning_of_a_token_that_was_quoted_is_hidden_too(server):
@@ -126,62 +130,69 @@ def test_the_beginning_of_a_token_that_was_quoted_is_hidden_too(server):
 
 @pytest.mark.parametrize(
     ("status", "remedy"),
-    [(404, "is a path missing"), (422, "a shorter --since"), (429, "later"), (503, "shorter")],
+    [
+        (404, "check the path of the URL"),
+        (422, "a shorter --since"),
+        (429, "later"),
+        (503, "shorter"),
+    ],
 )
 def test_other_refusals_say_what_to_do(server, status, remedy):
     text = failure(server, (status, {}, b"<html>"))
-    assert f"answered {status}; " in text
+    assert f"answered with status {status}; " in text
     assert remedy in text
 
 
 def test_prometheus_own_words_are_passed_on(server):
     said = {"status": "error", "errorType": "bad_data", "error": "parse error: unexpected end"}
-    assert "answered 400: parse error: unexpected end" in failure(server, document(said, 400))
+    assert "answered with status 400: parse error: unexpected end" in failure(
+        server, document(said, 400)
+    )
 
 
 @pytest.mark.parametrize(
     ("there", "shown"),
     [
         (f"http://sso/login?t={TOKEN}", "sso/login"),
-        (f"http://user:{TOKEN}@sso/login", "an address with a login in it"),
+        (f"http://user:{TOKEN}@sso/login", "a URL with credentials"),
         (f"/login?{TOKEN}", "/login"),
     ],
 )
 def test_a_redirect_is_not_followed_with_the_token(server, there, shown):
     text = failure(server, (302, {"Location": there}, b""))
-    assert text.endswith(f"sends on to {shown}; name that")
+    assert text.endswith(f"redirects to {shown}; give that address")
     assert len(server.asked) == 1
 
 
 def test_a_web_page_is_not_an_answer(server):
     text = failure(server, (200, {"Content-Type": "text/html"}, b"<!doctype html>"))
-    assert "answered with a web page where JSON was asked for" in text
+    assert "returned a web page instead of JSON" in text
 
 
 @pytest.mark.parametrize("body", [b"", b"OK", b"\xff\xfe", b"[" * 100_000])
 def test_what_is_no_json_is_not_an_answer(server, body):
-    assert "something else where JSON was asked for" in failure(server, (200, {}, body))
+    assert "other data instead of JSON" in failure(server, (200, {}, body))
 
 
 @pytest.mark.parametrize("value", [[], "text", None, {"status": "error", "error": "no"}])
 def test_json_without_success_is_not_an_answer(server, value):
     text = failure(server, document(value))
-    assert "did not answer with success" in text or "something else" in text
+    assert "returned an error" in text or "other data" in text
 
 
 def test_warnings_mean_that_parts_are_missing(server):
     said = ["No StoreAPIs matched", f"store {TOKEN} gave up"]
     text = failure(server, success(VECTOR, warnings=said))
-    assert "gave a part of the answer only: No StoreAPIs matched; store *** gave up" in text
+    assert "returned a partial result: No StoreAPIs matched; store *** gave up" in text
 
 
 def test_victoriametrics_says_in_its_own_way_that_parts_are_missing(server):
-    assert "a part of the answer only" in failure(server, success(VECTOR, isPartial=True))
+    assert "returned a partial result" in failure(server, success(VECTOR, isPartial=True))
 
 
 @pytest.mark.parametrize("kind", ["matrix", "scalar", "string", None])
 def test_another_type_of_result_is_an_error(server, kind):
-    assert "in place of a vector" in failure(server, success({"resultType": kind, "result": []}))
+    assert "instead of a vector" in failure(server, success({"resultType": kind, "result": []}))
 
 
 @pytest.mark.parametrize(
@@ -199,12 +210,12 @@ def test_another_type_of_result_is_an_error(server, kind):
     ],
 )
 def test_samples_that_are_none_are_an_error(server, row):
-    assert "answered with" in failure(server, success({"resultType": "vector", "result": [row]}))
+    assert " returned " in failure(server, success({"resultType": "vector", "result": [row]}))
 
 
 @pytest.mark.parametrize("data", [None, {}, "x", {"resultType": "vector", "result": {}}])
 def test_data_without_a_list_is_an_error(server, data):
-    assert "answered with" in failure(server, success(data))
+    assert " returned " in failure(server, success(data))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +228,7 @@ def test_data_without_a_list_is_an_error(server, data):
     ],
 )
 def test_a_secret_in_the_address_is_refused_and_not_repeated(url):
-    with pytest.raises(ConfigError, match="all who list processes can read") as caught:
+    with pytest.raises(ConfigError, match="other users can list the command line") as caught:
         PrometheusApi(url)
     assert TOKEN not in str(caught.value)
 
@@ -226,5 +237,5 @@ def test_a_secret_in_the_address_is_refused_and_not_repeated(url):
     "url", ["", "host:9090", "ftp://host", "http://", "http://h:x", "http://["]
 )
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(ConfigError, match="expected an address as http://HOST:9090"):
+    with pytest.raises(ConfigError, match="expected a URL such as http://HOST:9090"):
         PrometheusApi(url)

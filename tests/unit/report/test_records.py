@@ -31,8 +31,8 @@ def test_a_file_has_one_record_or_a_list_or_an_answer_of_the_daemon(file, form):
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("7", "record 1: is no record of a run, version 1"),
-        ([record(), {"version": 2}], "record 2: is no record of a run, version 1"),
+        ("7", "record 1: is not a run record of version 1"),
+        ([record(), {"version": 2}], "record 2: is not a run record of version 1"),
         (record(energy_uj="much"), "record 1: energy_uj: expected a number"),
         (record(carbon_ng=float("nan")), "carbon_ng: expected a number"),
         (record(ended="now"), "ended: expected a number, if any"),

@@ -10,7 +10,7 @@ from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import SplitMethod
 from exporter.report.forms.text import receipt, status_line
 
-COUNTER = "measured by the hardware's own counter"
+COUNTER = "read from a hardware counter"
 FACTOR = Factor("DE", "a table, 2024", 344.0, 1.2, 0.0, float("inf"), 0.0)
 RUN = RunInfo(
     RunKey(1000, "bert", "4711"), "", "ada", "registered", 100.0, ended=190.0, shown_id="bert"
@@ -53,7 +53,7 @@ def test_a_receipt_names_energy_grams_method_split_and_intensity(record):
         "  cpu        3.00 J (<0.001 Wh), " + COUNTER + ", split by CPU time",
         "  dram       0.500 J (<0.001 Wh), estimated, split by memory held",
         "  intensity  344 g/kWh, DE, lifecycle, PUE 1.2; a table, 2024",
-        "  no factor  <0.001 J (<0.001 Wh) wait for an intensity",
+        "  no factor  <0.001 J (<0.001 Wh) without a carbon intensity",
         "  counted    cpu, dram of the node; not network, disks, fans",
         "  seen on    node n1",
     ]
@@ -99,7 +99,7 @@ def test_a_receipt_says_what_the_run_counted_and_logged(record):
 def test_the_average_of_the_world_is_called_that(record):
     (use, *_) = record["intensity"]
     world = receipt({**record, "intensity": [{**use, "zone": "WORLD"}]})
-    assert "344 g/kWh, WORLD (average of the world), lifecycle" in world
+    assert "344 g/kWh, WORLD (world average), lifecycle" in world
     assert "average of the world" not in receipt(record)
 
 
@@ -148,7 +148,7 @@ def test_a_status_line_cannot_fool_a_terminal(record):
 
 def test_a_replay_claims_no_measurement(record):
     text = receipt({**record, "origin": "replay"})
-    assert "played back from a recording, not measured, " in text
+    assert "replayed from a recording, not measured, " in text
     assert COUNTER not in text
 
 

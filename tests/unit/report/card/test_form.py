@@ -27,13 +27,13 @@ def test_over_many_nodes_the_mean_intensity_is_said(record):
     parts = [{**part, "method": None, "node": "n2"} for part in record["parts"]]
     many = {**record, "parts": [*record["parts"], *parts], "intensity": [], "node": "n1, n2"}
     text = FORMS["model-card"].write(many)
-    assert "120 g/kWh in the mean, PUE included" in text
+    assert "120 g/kWh on average, PUE included" in text
     assert "Hardware Type:** 6 GPUs" in text
     assert "Boundary:** gpu of 2 nodes" in text
 
 
 def test_a_replay_claims_no_measurement(record):
     text = FORMS["model-card"].write({**record, "origin": "replay"})
-    assert "energy played back from a recording, not measured" in text
-    assert "gpu played back from a recording, not measured" in text
+    assert "energy replayed from a recording, not measured" in text
+    assert "gpu replayed from a recording, not measured" in text
     assert "measured by" not in text

@@ -28,7 +28,7 @@ def test_a_new_card_has_every_key_in_the_units_of_the_hub(record):
         "geographical_location": "Quebec, Canada",
         "hardware_used": "3 x A100",
     }
-    assert "measured by the hardware's own counter" in emissions(text)["source"]
+    assert "read from a hardware counter" in emissions(text)["source"]
 
 
 def test_what_others_wrote_stays_in_its_place_to_the_character(record, card):
