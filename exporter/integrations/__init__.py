@@ -1,4 +1,4 @@
-"""Other tools of machine learning, one file for each; their libraries are imported when used."""
+"""Integrations with ML libraries and tools, one module each; libraries are imported on use."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from exporter.errors import MissingLibrary
 
 
 def import_optional(module: str, extra: str) -> ModuleType:
-    """The library of a tool. Raises MissingLibrary, which says how to install it."""
+    """Import an optional library. Raises MissingLibrary with the command to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

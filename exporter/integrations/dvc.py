@@ -1,4 +1,4 @@
-"""DVC: what a stage used, as a file that `dvc metrics` reads; needs no library.
+"""DVC: energy and emissions of a stage as a metrics file for `dvc metrics`; requires no library.
 
 cmd: emissions-exporter run --dvc emissions.json -- python train.py
 metrics:
@@ -17,25 +17,26 @@ from exporter.report import quantities
 
 
 def write(path: str, record: Mapping[str, Any]) -> None:
-    """Replace a metrics file; of an empty record, one without numbers. Raises OSError.
+    """Replace a metrics file atomically; an empty record gives a file without numbers.
 
-    DVC fails a stage without its file, so there is to be one also where nobody measured.
+    DVC fails a stage whose file is missing, so it is also written if the stage was not measured.
+    Raises OSError.
     """
-    beside = f"{path}.{os.getpid()}.part"
+    temporary = f"{path}.{os.getpid()}.part"
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(beside, "w", encoding="utf-8") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         json.dump(quantities.tracker_metrics(record), file, indent=2)
         file.write("\n")
-    os.replace(beside, path)
+    os.replace(temporary, path)
 
 
 @contextmanager
 def stage(path: str, name: str = "", **options: Any) -> Iterator[Run]:
-    """Measure a stage that is Python; in a `with`.
+    """Context manager that measures a Python stage and writes its metrics file.
 
     `options` are those of `track`.
     """
-    path = os.path.abspath(path)  # the program may change its directory
+    path = os.path.abspath(path)  # the program may change its working directory
     tracker = track(name, **{"receipts": None, **options})
     try:
         with tracker as run:
@@ -44,4 +45,4 @@ def stage(path: str, name: str = "", **options: Any) -> Iterator[Run]:
         try:
             write(path, tracker.run.record)
         except OSError as error:
-            warn("no metrics in %s: %s", path, error.strerror)
+            warn("metrics file %s not written: %s", path, error.strerror)

@@ -1,4 +1,4 @@
-"""DVCLive: energy and grams at each step, beside the program's own metrics.
+"""DVCLive: energy and emissions at each step, together with the program's own metrics.
 
 with Live() as live, track(live, "train") as run:
     for epoch in range(10):
@@ -21,15 +21,15 @@ from exporter.report import quantities
 
 GROUP = "emissions"
 METRICS_FILE = "emissions.json"
-"""In DVCLive's directory: the figures of each run that logged there, by `figures.part_of`."""
+"""File in DVCLive's directory with the metrics of each run, by `quantities.run_fingerprint`."""
 
 
 @contextmanager
 def track(live: Any, name: str = "", **options: Any) -> Iterator[Run]:
-    """A run whose last figures are in DVCLive's summary. `options` are those of `track`.
+    """Measure a run and log its final metrics to DVCLive. `options` are those of `track`.
 
-    All runs that log to one `Live` are summed up there. With `Live(resume=True)` the run that had
-    the same name continues, unless `run_id` or the launcher names another.
+    The metrics are the sum of all runs that log to the same `Live`. With `Live(resume=True)`, the
+    earlier run with this name continues, unless `run_id` or the launcher sets another id.
     """
     if _is_resumed(live) and not detect_launch(os.environ, name).run_id:
         earlier = [part["run_id"] for part in _parts(live).values() if part["name"] == name]
@@ -43,9 +43,9 @@ def track(live: Any, name: str = "", **options: Any) -> Iterator[Run]:
 
 
 def log(live: Any) -> None:
-    """Log what the runs of this `Live` have come to by now; before `next_step`.
+    """Log the current metrics of the runs of this `Live`; call it before `next_step`.
 
-    Of the open runs, the innermost one is looked at.
+    Of the open runs, only the innermost is refreshed.
     """
     record = current_run().refresh()
     _log(live, str(record.get("name", "")), record, plot=True)
@@ -56,16 +56,16 @@ def _log(live: Any, name: str, record: dict[str, Any], *, plot: bool) -> None:
     if not own:
         return
     try:
-        key, known = quantities.run_fingerprint(record), _parts(live)
-        known.pop(key, None)
-        known[key] = {"run_id": record["run_id"], "name": name, "figures": own}
-        replace_json(_path(live), known)
-        sums = quantities.sum_metrics(part["figures"] for part in known.values())
+        key, parts = quantities.run_fingerprint(record), _parts(live)
+        parts.pop(key, None)
+        parts[key] = {"run_id": record["run_id"], "name": name, "figures": own}
+        replace_json(_path(live), parts)
+        sums = quantities.sum_metrics(part["figures"] for part in parts.values())
         if quantities.POWER_METRIC in own:
             sums[quantities.POWER_METRIC] = own[quantities.POWER_METRIC]
         for metric, value in sums.items():
             live.log_metric(f"{GROUP}/{metric}", value, plot=plot)
-    except Exception as error:  # noqa: BLE001  a disk that is full is no reason to stop
+    except Exception as error:  # noqa: BLE001  a full disk must not stop the program
         warn("not logged with DVCLive: %s", error)
 
 
@@ -74,13 +74,13 @@ def _is_resumed(live: Any) -> bool:
 
 
 def _parts(live: Any) -> dict[str, dict[str, Any]]:
-    """What was logged to this `Live`; a file that was left by one before it is not its own."""
+    """Return what runs logged to this `Live`; ignore the file of an earlier `Live`."""
     summary = live.summary.get(GROUP)
     if summary is None and not _is_resumed(live):
         return {}
     with suppress(FileNotFoundError), open(_path(live), encoding="utf-8") as file:
         return dict(json.load(file))
-    if isinstance(summary, dict) and "energy_kwh" in summary:  # a version without that file
+    if isinstance(summary, dict) and "energy_kwh" in summary:  # written by an older version
         return {"earlier": {"run_id": "", "name": "", "figures": summary}}
     return {}
 

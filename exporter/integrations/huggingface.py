@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: emissions in a model's card, and models by what their cards state."""
+"""Hugging Face Hub: emissions in model cards, and search for models by their emissions."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,15 +13,15 @@ from exporter.report.card.merge import update_card_file
 
 
 class HubModel(NamedTuple):
-    """A model and what the Hub takes its emissions for."""
+    """A model with the emissions that the Hub reads from its card."""
 
     id: str
     emissions_grams: float
     metadata: Any
-    """`co2_eq_emissions` as it stands in the card."""
+    """Value of `co2_eq_emissions` in the card."""
 
     def order(self) -> tuple[float, str]:
-        """By emissions, the least first."""
+        """Return the sort key: lowest emissions first."""
         return self.emissions_grams, self.id
 
 
@@ -34,10 +34,10 @@ def update_card(
     hardware: str = "",
     provider: str = "",
 ) -> None:
-    """Merge a record, such as `run.record`, into a card; what others wrote there stays.
+    """Merge a record, such as `run.record`, into a card; all other content stays unchanged.
 
-    Raises ConfigError where the record has no emissions or the card is malformed; then the card is
-    left as it was.
+    Raises ConfigError, and leaves the card unchanged, if the record has no emissions or the card is
+    malformed.
     """
     update_card_file(path, record, StatedFacts(training_type, location, hardware, provider))
 
@@ -49,15 +49,15 @@ def models_within(
     api: Any = None,
     **search: Any,
 ) -> Iterator[HubModel]:
-    """Models whose emissions lie between two bounds, which count as within; None: no bound.
+    """Yield models whose emissions lie between two bounds, inclusive; None is no bound.
 
-    `search` goes to `HfApi.list_models`, which looks at `limit` models and only then at emissions.
-    Of cards with several amounts or units it takes the first digits: `emissions-exporter card
-    check` says of which. Raises ConfigError, MissingLibrary and, where the Hub does not answer,
+    `search` is passed to `HfApi.list_models`, which applies `limit` before it filters by emissions.
+    If a card has several amounts or units, the first digits are used; `emissions-exporter card
+    check` reports such cards. Raises ConfigError, MissingLibrary and, if the Hub does not answer,
     SourceError.
     """
     if min_grams is None and max_grams is None:
-        raise ConfigError("models: give --min-grams, --max-grams or both")
+        raise ConfigError("card models: give --min-grams, --max-grams or both")
     tags = search.get("filter") or []
     wanted = {
         **search,
@@ -67,7 +67,7 @@ def models_within(
     hub = import_optional("huggingface_hub", "huggingface").HfApi() if api is None else api
     try:
         yield from (_emitter(model) for model in _models(hub, (min_grams, max_grams), wanted))
-    except Exception as error:  # whatever the HTTP client of the library raises
+    except Exception as error:  # the library's HTTP client raises various exceptions
         raise SourceError(f"the Hub does not answer: {error}") from error
 
 
@@ -79,7 +79,10 @@ def _emitter(model: Any) -> HubModel:
 def _models(
     hub: Any, bounds: tuple[float | None, float | None], wanted: dict[str, Any]
 ) -> Iterator[Any]:
-    """Models between the bounds; the library's filter fails on the first card without a value."""
+    """Yield models between the bounds; if the library's filter fails, filter the rest here.
+
+    It fails on the first card without a value.
+    """
     seen = set()
     with suppress(KeyError):
         for model in hub.list_models(emissions_thresholds=bounds, **wanted):
@@ -92,7 +95,7 @@ def _models(
 
 
 def is_within(emissions: Any, min_grams: float | None, max_grams: float | None) -> bool:
-    """Whether the Hub's library would list a model with that `co2_eq_emissions`; bad ones not."""
+    """Whether the Hub's library would list a model with this `co2_eq_emissions`."""
     grams = hub_value(_value(emissions))
     return (
         grams is not None

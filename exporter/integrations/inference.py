@@ -1,4 +1,4 @@
-"""What one inference costs, measured over enough of them to be known, with its spread."""
+"""Energy and emissions of one inference, measured over repeated calls, with standard errors."""
 
 import math
 import statistics
@@ -11,11 +11,11 @@ from exporter.client.log import warn
 
 
 class InferenceCost(NamedTuple):
-    """Per inference; nan where nobody measured, or, for the errors, where there was one round."""
+    """Mean cost per inference; nan if not measured. Errors are nan if there was only one round."""
 
     grams: float
     grams_error: float
-    """Standard error of the mean, from the spread of the rounds."""
+    """Standard error of the mean over the rounds."""
     joules: float
     joules_error: float
     seconds: float
@@ -24,7 +24,7 @@ class InferenceCost(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """What all inferences of one round came to."""
+    """Totals of one round."""
 
     inferences: int
     seconds: float
@@ -41,15 +41,15 @@ def inference_cost(
     name: str = "inference",
     **options: Any,
 ) -> InferenceCost:
-    """Call again and again, and say what each inference cost.
+    """Call a function repeatedly and return the cost per inference.
 
-    One call goes before, so that what is compiled or loaded once is not counted. Then there are
-    `rounds`, each as many calls as begin within `round_seconds`; all rounds are one run, counted
-    apart from the run around it. `options` are those of `track`.
+    A first call is not counted: it may compile or load something. Each of the `rounds` consists of
+    the calls that start within `round_seconds`. All rounds are one run, counted separately from the
+    enclosing run. `options` are those of `track`.
     """
     call()
     options = {"receipts": None, "progress": False, **options}
-    seen: list[_Round] = []
+    results: list[_Round] = []
     for _ in range(rounds):
         tracker = track(name, **options)
         before = dict(tracker.start().record)
@@ -57,15 +57,15 @@ def inference_cost(
         tracker.run.count(inferences=calls * inferences_per_call)
         run = tracker.stop()
         options["run_id"], options["job_id"] = run.run_id, run.job_id
-        seen.append(_round(calls * inferences_per_call, seconds, before, run))
+        results.append(_round(calls * inferences_per_call, seconds, before, run))
         if not run.is_measured:
-            warn("what an inference costs is not known: nobody measures")
+            warn("the cost of an inference is unknown: the run is not measured")
             break
-    return _cost(seen)
+    return _cost(results)
 
 
 def _repeat(call: Callable[[], object], seconds: float) -> tuple[int, float]:
-    """Calls that were made, at least one, and the time that they took."""
+    """Call for at least `seconds`; return the number of calls, at least one, and their time."""
     began = time.monotonic()
     calls = 0
     while not calls or time.monotonic() - began < seconds:
@@ -75,7 +75,7 @@ def _repeat(call: Callable[[], object], seconds: float) -> tuple[int, float]:
 
 
 def _round(inferences: int, seconds: float, before: dict[str, Any], run: Run) -> _Round:
-    """A run that comes back goes on with what it had."""
+    """Return the round's totals; a continued run includes `before`, which is subtracted."""
     if not run.is_measured:
         return _Round(inferences, seconds, math.nan, math.nan)
     joules = run.energy_joules - before["energy_joules"]

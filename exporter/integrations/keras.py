@@ -1,4 +1,4 @@
-"""A callback of Keras: each `fit` is a run, and its epochs have energy and grams in their logs.
+"""Keras callback: each `fit` is a run, and the logs of its epochs have energy and emissions.
 
 model.fit(x, y, epochs=10, callbacks=[Emissions("mnist")])
 """
@@ -13,10 +13,10 @@ Callback: Any = import_optional("keras", "keras").callbacks.Callback
 
 
 class Emissions(Callback):  # type: ignore[misc]  # Keras has no types
-    """What the run has come to stands in the logs of each epoch: in History and the progress bar.
+    """Add the run's totals to the logs of each epoch, for History and the progress bar.
 
-    Later callbacks see it too. `run` is the run of the last fit; `options` are those of `track`.
-    A fit that raises ends its run with the program, or at the next fit.
+    Later callbacks receive them too. `run` is the run of the last fit; `options` are those of
+    `track`. The run of a fit that raised ends with the program, or at the next fit.
     """
 
     def __init__(self, name: str = "", **options: Any) -> None:
@@ -25,16 +25,16 @@ class Emissions(Callback):  # type: ignore[misc]  # Keras has no types
 
     @property
     def run(self) -> Any:
-        """The run of the fit under way, or of the last."""
+        """Run of the current or last fit."""
         return self._tracker.run
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Begin the run, and end one that was left open."""
+        """Start the run, after ending one that was left open."""
         self._tracker.stop()
         self._tracker.start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Put the run's figures into the logs, and the results into the run."""
+        """Add the run's metrics to the logs, and log the results to the run."""
         self.run.log(**(logs or {}))
         self.run.progress(epoch + 1, self.params.get("epochs") or epoch + 1)
         if logs is not None:

@@ -1,4 +1,4 @@
-"""A callback of Lightning: each fit is a run, and its loggers get energy and grams.
+"""Lightning callback: each fit is a run, and its loggers receive energy and emissions.
 
 Trainer(callbacks=[Emissions("resnet")])
 """
@@ -12,15 +12,15 @@ from exporter.integrations import import_optional
 from exporter.report import quantities
 
 OLD, NEW = "pytorch_lightning", "lightning.pytorch"
-"""Two packages with classes of their own; it is that of the program."""
+"""Two packages with separate classes; the one that the program has imported is used."""
 library = OLD if OLD in sys.modules and NEW not in sys.modules else NEW
 Callback: Any = import_optional(library, "lightning").Callback
 
 
-class Emissions(Callback):  # type: ignore[misc]  # Lightning may not be there
-    """Logs after each epoch of training, and at the end, what the run has come to.
+class Emissions(Callback):  # type: ignore[misc]  # Lightning may not be installed
+    """Log the run's totals after each training epoch and at the end.
 
-    All ranks are one run, whose id the first rank finds; that one logs. `options` are those of
+    All ranks are one run; the first rank determines its id and logs. `options` are those of
     `track`.
     """
 
@@ -32,11 +32,11 @@ class Emissions(Callback):  # type: ignore[misc]  # Lightning may not be there
 
     @property
     def run(self) -> Any:
-        """The run of the fit under way, or of the last."""
+        """Run of the current or last fit."""
         return self._tracker.run
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-        """Begin the run, on the first rank first."""
+        """Start the run on the first rank, then on the others."""
         if trainer.is_global_zero:
             self._tracker.start()
         run_id = trainer.strategy.broadcast(self.run.run_id)
@@ -46,7 +46,7 @@ class Emissions(Callback):  # type: ignore[misc]  # Lightning may not be there
             self._tracker.start()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-        """Log what the run has come to, and how far it is."""
+        """Log the run's totals and its progress."""
         if not trainer.is_global_zero:
             return
         if trainer.max_epochs and trainer.max_epochs > 0:
@@ -73,5 +73,5 @@ def _log(trainer: Any, record: dict[str, Any]) -> None:
     for logger in trainer.loggers if values else ():
         try:
             logger.log_metrics(values, step=trainer.global_step)
-        except Exception as error:  # noqa: BLE001  a server that is away is no reason to stop
+        except Exception as error:  # noqa: BLE001  an unreachable server must not stop the program
             warn("not logged with %s: %s", type(logger).__name__, error)

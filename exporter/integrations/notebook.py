@@ -1,4 +1,4 @@
-"""Notebooks: what a cell used.
+"""Notebooks: energy and emissions of a cell.
 
 %load_ext exporter.integrations.notebook
 
@@ -13,13 +13,13 @@ from exporter.client import Run, track
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Called by `%load_ext`."""
+    """Register the cell magic; called by `%load_ext`."""
 
     def emissions(line: str, cell: str) -> None:
-        """Run the cell as a run, which the rest of the line names, and say what it used.
+        """Measure the cell as a run named by the rest of the line, and print its usage.
 
-        `--group NAME` beside the name puts it into a group. Raises what the cell raised: the cells
-        after it are not to run.
+        `--group NAME` sets the run's group. Re-raises the cell's exception, so that later cells do
+        not run.
         """
         name, group = parsed(line)
         with track(name, group=group, progress=False, receipts=None) as run:
@@ -31,7 +31,7 @@ def load_ipython_extension(ipython: Any) -> None:
 
 
 def parsed(line: str) -> tuple[str, str]:
-    """Name and group of a cell. Raises ValueError for an option that is none."""
+    """Parse name and group of a cell. Raises ValueError for an unknown option."""
     words, name, group = line.split(), [], ""
     while words:
         word = words.pop(0)
@@ -39,16 +39,16 @@ def parsed(line: str) -> tuple[str, str]:
         if not option.startswith("-"):
             name.append(word)
         elif option != "--group":
-            raise ValueError(f"%%emissions: {option} is no option; known is --group NAME")
+            raise ValueError(f"%%emissions: unknown option {option}; use --group NAME")
         elif not (group := value or (words.pop(0) if words else "")):
-            raise ValueError("%%emissions: --group has no name; write --group NAME")
+            raise ValueError("%%emissions: --group requires a name; use --group NAME")
     return " ".join(name) or "cell", group
 
 
 def usage_line(run: Run) -> str:
-    """One line of what a run used."""
+    """Return one line with the usage of a run."""
     if not run.record:
-        return "emissions: nobody measured it"
+        return "emissions: not measured"
     record = run.record
     return (
         f"emissions: {formatting.energy(record['energy_uj'])}, "

@@ -1,4 +1,4 @@
-"""Plain loops of PyTorch: one line for the epochs, and one for the batches.
+"""PyTorch training loops: iterators that measure epochs and count batches.
 
 for epoch in epochs(10, "resnet", on_epoch=print):
     for images, labels in batches(loader):
@@ -19,10 +19,10 @@ OnEpoch = Callable[[int, Mapping[str, float]], object]
 def epochs(
     total: int, name: str = "", *, on_epoch: OnEpoch | None = None, **options: Any
 ) -> Iterator[int]:
-    """Count epochs from 0; the loop is a run, also where it is left early.
+    """Yield epoch numbers from 0; the loop is a run, which also ends if the loop is left early.
 
-    After each, `on_epoch` is called with its number and what the run has come to, as for
-    `SummaryWriter`; nan before the daemon's first reading. `options` are those of `track`.
+    After each epoch, `on_epoch` is called with its number and the run's metrics, for example for
+    `SummaryWriter`; they are nan before the daemon's first reading. `options` are those of `track`.
     """
     with track(name, **options) as run:
         for epoch in range(total):
@@ -34,7 +34,7 @@ def epochs(
 
 
 def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches of a loader; their samples are counted by the run."""
+    """Yield the batches of a loader and count their samples in the current run."""
     run = current_run()
     for batch in loader:
         yield batch
@@ -42,9 +42,9 @@ def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _samples(batch: Any) -> int:
-    """How many a batch has: the length of its first tensor, or of its first list of plain values.
+    """Return the number of samples: the length of the first tensor or list of plain values.
 
-    1 where neither is to be found.
+    1 if there is neither.
     """
     first = batch
     while isinstance(first, list | tuple | Mapping) and len(first):
@@ -61,7 +61,7 @@ def _samples(batch: Any) -> int:
 
 
 def _synchronize() -> None:
-    """Wait for the GPU: what it still computes belongs to this epoch."""
+    """Wait for the GPU, so that its pending work is measured in this epoch."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()

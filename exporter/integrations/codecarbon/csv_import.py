@@ -143,23 +143,23 @@ def _read_rows(path: str) -> Iterator[ParsedRow]:
                     yield _parse_row(header, cells, reader.line_num)
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}; name an emissions.csv of CodeCarbon"
+            f"{path}: cannot be read: {error.strerror}; give an emissions.csv of CodeCarbon"
         ) from None
     except csv.Error as error:
-        raise ConfigError(f"{path}: is not text in rows of commas: {error}") from None
+        raise ConfigError(f"{path}: is not a CSV file: {error}") from None
 
 
 def _check_header(path: str, header: list[str]) -> None:
     if "task_name" in header:
         raise ConfigError(
-            f"{path}: has the tasks of a run, whose energy is in that of the run; import its "
+            f"{path}: contains the tasks of a run, whose energy is part of the run; import its "
             "emissions.csv"
         )
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
     if missing and any(odd in name for name in header for odd in ("\0", "\ufffd")):
-        raise ConfigError(f"{path}: is not text in rows of commas, in UTF-8")
+        raise ConfigError(f"{path}: is not a CSV file in UTF-8")
     if missing:
-        raise ConfigError(f"{path}: is no emissions.csv: there is no column {missing[0]}")
+        raise ConfigError(f"{path}: is not an emissions.csv: column {missing[0]} is missing")
 
 
 def _parse_row(header: list[str], cells: list[str], number_of: int) -> ParsedRow:
@@ -171,12 +171,10 @@ def _parse_row(header: list[str], cells: list[str], number_of: int) -> ParsedRow
         if found is not None:
             return ParsedRow(number_of, found, is_repaired=True)
         count = len(header) - len(cells)
-        return ParsedRow(
-            number_of, named, f"{count} cells are missing, and which ones cannot be told"
-        )
+        return ParsedRow(number_of, named, f"{count} cells are missing, and it is unknown which")
     if len(cells) > len(header):
         return ParsedRow(
-            number_of, named, f"there are {len(cells)} cells under {len(header)} names"
+            number_of, named, f"the row has {len(cells)} cells, but the header {len(header)}"
         )
     named = dict(fill_blank_energy(named))
     return ParsedRow(number_of, named, energy_error(named))
@@ -229,9 +227,9 @@ def _notes(lines: Iterable[ParsedRow], zones: Zones) -> tuple[str, ...]:
 
 def _ignored(cells: Cells, zones: Zones) -> Iterator[str]:
     if row_pue(cells) is None:
-        yield f"pue {cells['pue']!r:.50} is ignored; the energy is imported as it stands"
+        yield f"pue {cells['pue']!r:.50} is ignored; the energy is imported unchanged"
     if cells.get(MODE, "") not in ("", *MODES):
-        yield f"{MODE} {cells[MODE]!r:.50} is ignored; the run is imported as of the machine"
+        yield f"{MODE} {cells[MODE]!r:.50} is ignored; the run is imported with scope machine"
     if (country := cells.get(COUNTRY, "")) and not zones[_location_columns(cells)]:
         yield f"{COUNTRY} {country!r:.50} is ignored; the zone of the run is unknown"
 

@@ -86,7 +86,7 @@ def energy_error(cells: Cells) -> str:
     """Why the energy of a row, its run or its time cannot be trusted; "" if they can."""
     for name in REQUIRED_COLUMNS:
         if name not in cells:
-            return f"there is no column {name}"
+            return f"column {name} is missing"
         if name != "emissions" and not CHECKS[name](cells[name]):
             return f"{name} cannot be {cells[name]!r:.50}"
     return _too_much(cells, ("duration", TOTAL_ENERGY_COLUMN)) or _wrong_sums(cells)
@@ -115,7 +115,7 @@ def _mismatched_cell(cells: Cells) -> str:
     for names in PAIRED_COLUMNS:
         given = {bool(cells[name]) for name in names if name in cells}
         if len(given) > 1:
-            return f"of {' and '.join(names)} one alone is given"
+            return f"only one of {' and '.join(names)} is given"
     if cells.get("on_cloud") == "Y" and not cells.get("cloud_provider"):
         return "on_cloud is Y, and there is no cloud_provider"
     return ""
@@ -136,7 +136,7 @@ def _wrong_sums(cells: Cells) -> str:
     consumed = parse_amount(cells[TOTAL_ENERGY_COLUMN])
     parts = sum(parse_amount(cells[name]) for name in ENERGY_COLUMNS)
     if abs(parts - consumed) > TOLERANCE * max(parts, consumed):
-        return f"the energies are {parts:.6g} kWh together, energy_consumed is {consumed:.6g}"
+        return f"the energies add up to {parts:.6g} kWh, but energy_consumed is {consumed:.6g}"
     if not consumed and parse_amount(cells["emissions"]) > 0:
         return "there are emissions without energy"
     return ""

@@ -283,4 +283,4 @@ def write_row_with_warning(path: str, row: Row, *, replacing: bool) -> None:
     """As `put`, and say where the row is if the file could not be had. Raises OSError."""
     written = write_csv_row(path, row, replacing=replacing)
     if written != path:
-        warn("%s is in use; the row of run %s is in %s", path, row["run_id"], written)
+        warn("%s is locked; the row of run %s was written to %s", path, row["run_id"], written)

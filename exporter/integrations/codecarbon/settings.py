@@ -1,4 +1,4 @@
-"""What a tracker was asked for, by its arguments, the environment and CodeCarbon's own files."""
+"""Settings of a CodeCarbon tracker, from arguments, environment and CodeCarbon's files."""
 
 import configparser
 import os
@@ -26,12 +26,12 @@ ARGUMENTS = (
     *("pue", "wue", "force_carbon_intensity_g_co2e_kwh", "force_mode_cpu_load"),
     *("allow_multiple_runs", "rapl_include_dram", "rapl_prefer_psys", "metadata"),
 )
-"""Of a tracker, in the order in which they may be given without their names."""
+"""Arguments of a tracker, in positional order."""
 LOCATION_ARGUMENTS = (
     *("country_iso_code", "region", "cloud_provider", "cloud_region"),
     "country_2letter_iso_code",
 )
-"""Of an offline tracker, by name alone."""
+"""Keyword arguments of an offline tracker."""
 _BEFORE_OFFLINE = ARGUMENTS.index("force_cpu_power")
 OF_DECORATOR = (
     *(*ARGUMENTS[:_BEFORE_OFFLINE], "offline", *LOCATION_ARGUMENTS),
@@ -41,7 +41,7 @@ OF_DECORATOR = (
         if name not in ("force_mode_cpu_load", "metadata")
     ),
 )
-"""Of `track_emissions`, in their order."""
+"""Arguments of `track_emissions`, in positional order."""
 SUPPORTED = {
     *("project_name", "output_dir", "output_file", "output_methods", "save_to_file"),
     *("output_handlers", "experiment_id", "experiment_name", "tracking_mode", "on_csv_write"),
@@ -49,13 +49,11 @@ SUPPORTED = {
     *("save_to_logger", "logging_logger", "log_level", "measure_power_secs", "api_call_interval"),
 }
 IGNORED_SILENTLY = {"allow_multiple_runs", "rapl_include_dram", "logger_preamble"}
-"""Without effect, and nobody misses it: the daemon counts memory, and shares itself between
-trackers.
-"""
+"""Arguments that are unnecessary: the daemon counts memory and serves several trackers."""
 WRITTEN_BY_CONFIG = {"api_endpoint", "api_key"}
-"""What the command `codecarbon config` writes into each file."""
+"""Settings that the command `codecarbon config` writes to every file."""
 METHODS = ("csv", "logger")
-"""Output methods that write something here."""
+"""Supported output methods."""
 UNSUPPORTED_REASONS: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -63,48 +61,48 @@ UNSUPPORTED_REASONS: Mapping[str, str] = MappingProxyType(
         ),
         **dict.fromkeys(
             ("electricitymaps_api_token", "co2_signal_api_token"),
-            "the daemon has its own: `zone` and `sources` under `convert:` in its settings file",
+            "set `zone` and `sources` under `convert:` in the daemon's settings file instead",
         ),
         **dict.fromkeys(
             ("force_cpu_power", "force_ram_power", "force_mode_cpu_load", "rapl_prefer_psys"),
-            "the daemon measures, or estimates as its own settings say",
+            "the daemon measures or estimates according to its own settings",
         ),
-        "gpu_ids": "a run has the GPUs that its processes use",
-        "metadata": "labels of track() are for that",
+        "gpu_ids": "a run uses the GPUs of its processes",
+        "metadata": "use labels of track() instead",
     }
 )
 FORCED_INTENSITY = "force_carbon_intensity_g_co2e_kwh"
 MEASURE_SECONDS, MEASUREMENTS = 15.0, 8
-"""Defaults of `measure_power_secs`, and of `api_call_interval` which counts them."""
+"""Defaults of `measure_power_secs`, and of `api_call_interval`, which is a number of these."""
 LEVELS: Mapping[str, int] = MappingProxyType(
     {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 )
-NOTHING_SENT = "nothing is sent anywhere"
+NOTHING_SENT = "no data is sent to a server"
 FALSE = ("", "0", "false", "no", "off", "none")
 MODES = ("machine", "process")
 
 
 class TrackerSettings(NamedTuple):
-    """What a tracker is to do."""
+    """Resolved settings of a tracker."""
 
     project_name: str
     experiment_id: str
     experiment_name: str
     is_machine: bool
     path: str
-    """Of emissions.csv; "": none is written."""
+    """Path of emissions.csv; "" disables it."""
     replace_rows: bool
     handlers: tuple[Any, ...]
     price: ConversionOverrides
     remarks: tuple[str, ...]
-    """What a person should know: what has no effect, and what was not understood."""
+    """Warnings about settings without effect and invalid settings."""
     has_place: bool
     interval_seconds: float
-    """Between two measurements, as far as handlers notice."""
+    """Interval of measurements, as seen by handlers."""
     live_every: int
-    """Measurements from one `live_out` to the next; 0: it is not called."""
+    """Number of measurements between calls of `live_out`; 0 disables it."""
     log_level: int
-    """Of what is said, as in `logging`."""
+    """Minimum level of logged messages, as in `logging`."""
 
 
 def read_tracker_settings(
@@ -113,13 +111,13 @@ def read_tracker_settings(
     named: Mapping[str, Any],
     environment: Mapping[str, str],
 ) -> TrackerSettings:
-    """What the arguments say, `given` without and `named` with their names.
+    """Resolve settings from positional (`given`) and keyword (`named`) arguments.
 
-    CodeCarbon's files in the home directory and in this one come before the environment, and that
-    before the arguments. Raises TypeError for more arguments than there are.
+    Arguments take precedence over the environment, and that over CodeCarbon's files in the working
+    directory and the home directory. Raises TypeError for too many positional arguments.
     """
     if len(given) > len(names):
-        raise TypeError(f"at most {len(names)} arguments are taken, {len(given)} were given")
+        raise TypeError(f"expected at most {len(names)} positional arguments, found {len(given)}")
     arguments = {**dict(zip(names, given, strict=False)), **named}
     settings = {**_read_configuration(environment), **arguments}
     remarks = [
@@ -131,7 +129,7 @@ def read_tracker_settings(
     ]
     mode = settings.get("tracking_mode") or MODES[0]
     if mode not in MODES:
-        remarks.append(f"tracking_mode {mode!r} is not known, machine is taken")
+        remarks.append(f"tracking_mode {mode!r} is unknown; machine is used")
     price = _conversion_overrides(settings, remarks)
     methods = _methods(settings)
     remarks += [
@@ -172,7 +170,7 @@ def _is_unsupported(name: str) -> bool:
 def _unsupported_reason(name: str) -> str:
     if name in UNSUPPORTED_REASONS:
         return UNSUPPORTED_REASONS[name]
-    return NOTHING_SENT if name in ARGUMENTS else "it is not known"
+    return NOTHING_SENT if name in ARGUMENTS else "unknown argument"
 
 
 def _read_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -192,7 +190,7 @@ def _read_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _methods(settings: Mapping[str, Any]) -> set[str]:
-    """Names of the output methods; `output_methods` takes precedence over `save_to_...`."""
+    """Return the output methods; `output_methods` takes precedence over `save_to_...`."""
     methods = settings.get("output_methods")
     if methods is not None:
         each = methods.split(",") if isinstance(methods, str) else methods
@@ -211,7 +209,7 @@ def _is_off(value: Any) -> bool:
 
 
 def _live_every(value: Any) -> int:
-    """-1 stands for never, as in CodeCarbon."""
+    """Parse `api_call_interval`; -1 disables `live_out`, as in CodeCarbon."""
     try:
         return max(int(value), 0 if int(value) < 0 else 1)
     except (TypeError, ValueError, OverflowError):
@@ -232,11 +230,16 @@ def _conversion_overrides(settings: Mapping[str, Any], remarks: list[str]) -> Co
     zone = find_zone(country, region, provider, cloud_region)
     is_cloud = zone != "" and zone == find_zone("", "", provider, cloud_region)
     if not zone and any(place):
-        remarks.append(f"no table knows {' '.join(filter(None, place))!r}; grams are the daemon's")
+        remarks.append(
+            f"location {' '.join(filter(None, place))!r} is in no table; the daemon's carbon "
+            "intensity is used"
+        )
     elif provider and not is_cloud:
-        remarks.append(f"no table knows the cloud region {provider}:{cloud_region}; {zone} is used")
+        remarks.append(
+            f"cloud region {provider}:{cloud_region} is in no table; {zone} is used instead"
+        )
     if zone and region and not is_cloud and zone == find_zone(country):
-        remarks.append(f"no table knows the region {region!r} of {country}; {zone} is used")
+        remarks.append(f"region {region!r} of {country} is in no table; {zone} is used instead")
     grams_per_kwh = _amount(settings, FORCED_INTENSITY, remarks)
     error = kg_per_kwh_error(grams_per_kwh or 0.0)
     if error:
@@ -258,7 +261,7 @@ def _amount(settings: Mapping[str, Any], name: str, remarks: list[str]) -> float
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number < float("inf"):
-        remarks.append(f"{name} {value!r:.50} is no amount, and has no effect")
+        remarks.append(f"{name} {value!r:.50} is not a valid amount and is ignored")
         return None
     return number
 
@@ -266,10 +269,10 @@ def _amount(settings: Mapping[str, Any], name: str, remarks: list[str]) -> float
 def resolve_overrides(
     record: Mapping[str, Any], wanted: ConversionOverrides
 ) -> ConversionOverrides:
-    """The price of this record.
+    """Return the conversion overrides for a record.
 
-    Where the daemon counts with the very place that is wanted, or with one inside that country,
-    what it counted is better than a yearly mean.
+    If the daemon's zone is the wanted place, or inside the wanted country, the daemon's intensity
+    is more accurate than a yearly mean and is kept.
     """
     zone = wanted.zone
     if zone is None or wanted.grams_per_kwh is not None:

@@ -1,4 +1,4 @@
-"""CodeCarbon's trackers, over runs of the daemon."""
+"""CodeCarbon-compatible trackers that measure with the daemon."""
 
 import os
 import uuid
@@ -42,7 +42,7 @@ from exporter.report.forms.codecarbon import EXPERIMENT_COLUMN, Row, csv_row, cs
 
 
 class _OpenTask(NamedTuple):
-    """The run of a task, what that had used before, and the run around it by then."""
+    """Run of an open task, with the rows of it and of the enclosing run at its start."""
 
     name: str
     tracker: track
@@ -52,41 +52,41 @@ class _OpenTask(NamedTuple):
 
 
 class EmissionsTracker:
-    """Measures between `start` and `stop`, which gives kilograms of CO2 equivalent.
+    """Measures between `start` and `stop`, which returns kilograms of CO2 equivalent.
 
-    The arguments are those of CodeCarbon; what has no meaning here is said once in the log
-    `emissions`. The whole machine is measured unless `tracking_mode` is `process`. Nothing raises,
-    and nothing is measured where there is no daemon and none can be started: then all methods
-    give None, and the numbers of `final_emissions_data` are nan.
+    The arguments are those of CodeCarbon; arguments without effect are logged once to the logger
+    `emissions`. The whole machine is measured unless `tracking_mode` is `process`. No method
+    raises. Without a daemon, and if none can be started, nothing is measured: all methods return
+    None, and the numbers in `final_emissions_data` are nan.
     """
 
-    _said: ClassVar[set[str]] = set()
+    _warned: ClassVar[set[str]] = set()
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        self._asked = read_tracker_settings(ARGUMENTS, given, named, os.environ)
+        self._settings = read_tracker_settings(ARGUMENTS, given, named, os.environ)
         self.final_emissions: float | None = None
-        """Kilograms, once it has stopped."""
+        """Emissions in kilograms after `stop`."""
         self.final_emissions_data: EmissionsData | None = None
         self._facts = machine_facts()
         self._track: track | None = None
         self._before: Row | None = None
-        """What the run had used when this tracker began: one that is named from outside goes on."""
+        """Usage of the run at the start of this tracker, which may continue an existing run."""
         self._task: _OpenTask | None = None
         self._task_rows: dict[str, Row] = {}
         self._task_counts: dict[str, int] = {}
-        """How often a task of each name was begun."""
+        """Number of tasks started with each name."""
         self._tasks: dict[str, Task] = {}
-        """Those that have ended; not used here, but programs read it."""
+        """Ended tasks; read by programs."""
         self._flushed: Row | None = None
         self._utilization: Utilization | None = None
         self._run_id = ""
-        self._live = PeriodicCall(self._asked.interval_seconds, self._measure)
+        self._live = PeriodicCall(self._settings.interval_seconds, self._measure)
         self._measurements = 0
-        """Since the last `live_out`."""
+        """Measurements since the last `live_out`."""
         self._pid = 0
-        """Of the process that began to measure; a forked child writes nothing of its parent's."""
-        for remark in self._asked.remarks:
-            self._say(remark)
+        """Process that started measuring; a forked child writes no output of its parent."""
+        for text in self._settings.remarks:
+            self._warn_once(text)
 
     def __enter__(self) -> Self:
         self.start()
@@ -97,26 +97,26 @@ class EmissionsTracker:
 
     @property
     def run_id(self) -> str:
-        """The id of the run with the daemon; "" before it has begun."""
+        """Id of the daemon's run; "" before the start."""
         return self._track.run.run_id if self._track is not None else self._run_id
 
     @property
     def force_carbon_intensity_g_co2e_kwh(self) -> float | None:
-        """The intensity that was given; None where it was none, or no amount."""
-        return self._asked.price.grams_per_kwh
+        """Given carbon intensity; None if it is missing or invalid."""
+        return self._settings.price.grams_per_kwh
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Start measuring, unless started."""
         if self._track is None:
             self._begin()
-            self._track = self._tracked(self._asked.project_name)
+            self._track = self._tracked(self._settings.project_name)
             self._before = self._row_of(self._track.start().record)
             if self._has_live:
                 self._measure()
                 self._live.start()
 
     def flush(self) -> float | None:
-        """Write what was used so far; kilograms."""
+        """Write the usage so far; return the emissions in kilograms."""
         with self._live.lock:
             self._measure()
             row = self._row()
@@ -126,7 +126,7 @@ class EmissionsTracker:
             return float(row["emissions"])
 
     def stop(self) -> float | None:
-        """End, and write what was used; kilograms."""
+        """Stop measuring and write the usage; return the emissions in kilograms."""
         self._live.stop()
         with self._live.lock:
             self._end_task()
@@ -148,10 +148,10 @@ class EmissionsTracker:
             return self.final_emissions
 
     def start_task(self, task_name: str | None = None) -> None:
-        """Begin a task, which is a run of its own; of several at once the first goes on."""
+        """Start a task, which is a separate run; ignored, with a warning, if a task is open."""
         with self._live.lock:
             if self._task is not None:
-                self._say("a task is measured already; the one that was to begin is not")
+                self._warn_once("another task is open; the new task is not measured")
                 return
             name = shown = task_name or str(uuid.uuid4())
             self._begin()
@@ -163,27 +163,27 @@ class EmissionsTracker:
             self._task = _OpenTask(name, inner, begun, self._outer_row(), Utilization())
 
     def stop_task(self, task_name: str | None = None) -> EmissionsData | None:
-        """End the open task and return what was used during it.
+        """End the open task and return its usage.
 
-        A name that was used before also ends the task that is open, so that a loop may use one name
-        for each of its tasks.
+        The name of an earlier task also ends the open task, so that a loop can use one name for all
+        its tasks.
         """
         with self._live.lock:
             if self._task is None or (
                 task_name and task_name != self._task.name and task_name not in self._task_rows
             ):
-                self._say("there is no such task to stop")
+                self._warn_once("no such task is open")
                 return None
             data = self._end_task()
             self._measure()
             return data
 
     def service_shutdown(self, signum: int, frame: object) -> None:  # noqa: ARG002
-        """Stop; to be given to `signal.signal`."""
+        """Stop measuring; a handler for `signal.signal`."""
         self.stop()
 
     def get_detected_hardware(self) -> dict[str, Any]:
-        """What is known of the machine; of GPUs those of this tracker's run, once it has begun."""
+        """Return facts about the machine; GPUs are those of this tracker's run after its start."""
         import psutil  # as in `Utilization`
 
         data = self._prepare_emissions_data()
@@ -197,16 +197,16 @@ class EmissionsTracker:
             "gpu_ids": None,
         }
 
-    # Public programs use these private names of CodeCarbon's trackers; see the documentation.
+    # Programs use these private names of CodeCarbon's trackers; see the documentation.
 
     def _prepare_emissions_data(self) -> EmissionsData | None:
-        """What was used so far; once it has stopped, the final data."""
+        """Return the usage so far, or the final data after `stop`."""
         with self._live.lock:
             row = self._row()
             return self.final_emissions_data if row is None else emissions_data(row)
 
     def _measure_power_and_energy(self) -> None:
-        """Nothing is to be done: the daemon measures."""
+        """Do nothing: the daemon measures."""
 
     @property
     def _total_energy(self) -> Energy:
@@ -230,14 +230,14 @@ class EmissionsTracker:
 
     @property
     def _has_live(self) -> bool:
-        return self._asked.live_every > 0 and any(
-            hasattr(handler, "live_out") for handler in self._asked.handlers
+        return self._settings.live_every > 0 and any(
+            hasattr(handler, "live_out") for handler in self._settings.handlers
         )
 
     def _measure(self) -> None:
-        """Count a measurement, as CodeCarbon does, and call `live_out` where it is due."""
+        """Count a measurement, as CodeCarbon does, and call `live_out` if it is due."""
         self._measurements += 1
-        if not self._has_live or self._measurements < self._asked.live_every:
+        if not self._has_live or self._measurements < self._settings.live_every:
             return
         row = self._row()
         if row is not None:
@@ -245,7 +245,7 @@ class EmissionsTracker:
             self._call_handlers("live_out", *self._total_and_new(row))
 
     def _total_and_new(self, row: Row) -> tuple[EmissionsData, EmissionsData]:
-        """The data of a row, and of what was used since the last that handlers were given."""
+        """Return the data of a row, and the difference to the last row passed to handlers."""
         new = row if self._flushed is None else subtract_rows(row, self._flushed)
         self._flushed = row
         return emissions_data(row), emissions_data(new)
@@ -257,16 +257,16 @@ class EmissionsTracker:
             self._tasks, self._task_counts, self._measurements = {}, {}, 0
 
     def _tracked(self, name: str, *, is_task: bool = False) -> track:
-        """A run like this tracker's; inside another one it has what its processes use."""
-        has_machine = self._asked.is_machine and not (is_task and self._track is not None)
+        """Create a tracker; inside another run it measures only its processes."""
+        has_machine = self._settings.is_machine and not (is_task and self._track is not None)
         labels = {
-            GROUP_LABEL: self._asked.project_name,
-            EXPERIMENT_COLUMN: self._asked.experiment_id,
+            GROUP_LABEL: self._settings.project_name,
+            EXPERIMENT_COLUMN: self._settings.experiment_id,
         }
         if is_task:
             labels["task"] = name
         return track(
-            label(f"{self._asked.project_name}: {name}" if is_task else name),
+            label(f"{self._settings.project_name}: {name}" if is_task else name),
             labels={key: label(text) for key, text in labels.items() if text},
             scope="machine" if has_machine else "tree",
             receipts=None,
@@ -274,7 +274,7 @@ class EmissionsTracker:
         )
 
     def _end_task(self) -> EmissionsData | None:
-        """A task used what its run did, and what the run around it did meanwhile."""
+        """End the open task; its usage is its run's plus the enclosing run's during the task."""
         if self._task is None:
             return None
         task, self._task = self._task, None
@@ -290,13 +290,13 @@ class EmissionsTracker:
         return data
 
     def _outer_row(self) -> Row | None:
-        """What was used so far by the run around a task."""
+        """Return the usage so far of the run that encloses a task."""
         if self._track is None:
             return None
         return _since(self._row_of(self._track.run.refresh()), self._before)
 
     def _row(self) -> Row | None:
-        """All that was used so far."""
+        """Return the total usage so far."""
         around = None
         if self._track is not None:
             run = self._track.run
@@ -305,7 +305,7 @@ class EmissionsTracker:
         rows = [*([around] if around is not None else []), *self._task_rows.values()]
         if not rows:
             return None
-        made = {**sum_rows(rows, rows[0]), "project_name": self._asked.project_name}
+        made = {**sum_rows(rows, rows[0]), "project_name": self._settings.project_name}
         if self._utilization is not None:
             made.update(self._utilization.columns())
         return made if around is None else {**made, "duration": around["duration"]}
@@ -313,9 +313,9 @@ class EmissionsTracker:
     def _row_of(self, record: dict[str, Any]) -> Row | None:
         if not record:
             return None
-        row = csv_row(record, self._facts, resolve_overrides(record, self._asked.price))
-        # Not by the labels: that of the experiment may be shorter, and the group is the project.
-        row["experiment_id"] = self._asked.experiment_id or record["job_id"]
+        row = csv_row(record, self._facts, resolve_overrides(record, self._settings.price))
+        # Not from the labels: the experiment's is truncated, and the group is the project.
+        row["experiment_id"] = self._settings.experiment_id or record["job_id"]
         if row["gpu_count"] == 0:  # no GPU has no utilization, as it has no power
             row["gpu_utilization_percent"] = 0.0
         return row
@@ -323,62 +323,62 @@ class EmissionsTracker:
     def _write_outputs(self, row: Row) -> None:
         if os.getpid() != self._pid:
             return
-        if self._asked.path:
-            replacing = self._asked.replace_rows
+        if self._settings.path:
+            replacing = self._settings.replace_rows
             self._attempt(
-                partial(write_row_with_warning, self._asked.path, row, replacing=replacing)
+                partial(write_row_with_warning, self._settings.path, row, replacing=replacing)
             )
             if self._task_rows:
                 self._attempt(partial(self._write_tasks, str(row["run_id"])))
         self._call_handlers("out", *self._total_and_new(row))
         if self._task_rows:
             tasks = [task_data(*each) for each in self._task_rows.items()]
-            self._call_handlers("task_out", tasks, self._asked.experiment_name)
+            self._call_handlers("task_out", tasks, self._settings.experiment_name)
 
     def _write_tasks(self, run_id: str) -> None:
         rows = [task_row(*each).values() for each in self._task_rows.items()]
-        name = f"emissions_{self._asked.experiment_name}_{run_id}.csv".replace("/", "_")
-        path = os.path.join(os.path.dirname(self._asked.path), name)
+        name = f"emissions_{self._settings.experiment_name}_{run_id}.csv".replace("/", "_")
+        path = os.path.join(os.path.dirname(self._settings.path), name)
         replace_file(path, csv_text([TASK_COLUMNS, *rows]))
 
     def _call_handlers(self, method: str, *values_of: Any) -> None:
-        for handler in self._asked.handlers if os.getpid() == self._pid else ():
+        for handler in self._settings.handlers if os.getpid() == self._pid else ():
             self._attempt(partial(_call, handler, method, values_of))
 
     def _attempt(self, do: Callable[[], object]) -> None:
         try:
             do()
-        except Exception as error:  # noqa: BLE001  said; the user's program goes on
-            self._say(f"not written: {error}", LEVELS["ERROR"])
+        except Exception as error:  # noqa: BLE001  logged; the user's program continues
+            self._warn_once(f"output not written: {error}", LEVELS["ERROR"])
 
-    def _say(self, remark: str, level: int = LEVELS["WARNING"]) -> None:
-        if level >= self._asked.log_level and remark not in self._said:
-            self._said.add(remark)
-            warn("%s", remark)
+    def _warn_once(self, text: str, level: int = LEVELS["WARNING"]) -> None:
+        if level >= self._settings.log_level and text not in self._warned:
+            self._warned.add(text)
+            warn("%s", text)
 
 
 def _since(row: Row | None, before: Row | None) -> Row | None:
-    """What a run used since an earlier row of it."""
+    """Return the usage of a run since an earlier row."""
     return row if row is None or before is None else subtract_rows(row, before)
 
 
 def _call(handler: Any, method: str, arguments: tuple[Any, ...]) -> None:
-    """A handler need have no other method than `out`."""
+    """Call a handler; all methods except `out` are optional."""
     if method == "out" or hasattr(handler, method):
         getattr(handler, method)(*arguments)
 
 
 class OfflineEmissionsTracker(EmissionsTracker):
-    """The same, of a place that is told: `country_iso_code`, `region`, `cloud_provider`."""
+    """Tracker for a given location: `country_iso_code`, `region`, `cloud_provider`."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        if not self._asked.has_place:
-            self._say("no country_iso_code is given: grams are counted as the daemon does")
+        if not self._settings.has_place:
+            self._warn_once("country_iso_code is missing: the daemon's carbon intensity is used")
 
 
 class TaskEmissionsTracker:
-    """A task as a block, of a tracker that is given or of one of its own."""
+    """Context manager for a task, of the given tracker or of a new one."""
 
     def __init__(self, task_name: str, tracker: EmissionsTracker | None = None) -> None:
         self.task_name = task_name
@@ -405,7 +405,7 @@ def track_emissions(fn: Function | None = None, *given: Any, **named: Any) -> An
 def track_task_emissions(
     fn: Function | None = None, tracker: EmissionsTracker | None = None, task_name: str = ""
 ) -> Any:
-    """Measure each call of a function as a task of a tracker, or of one of its own."""
+    """Measure each call of a function as a task of the given tracker, or of a new one."""
     return _decorator(fn, lambda: TaskEmissionsTracker(task_name, tracker))
 
 

@@ -1,4 +1,4 @@
-"""MLflow: energy and emissions on its runs, beside what autolog puts there."""
+"""MLflow: energy and emissions of runs, in addition to MLflow's autologging."""
 
 from exporter.integrations.mlflow.sdk import EmissionsTrackerMlflow
 from exporter.integrations.mlflow.tracking import inference_cost, log_record, track

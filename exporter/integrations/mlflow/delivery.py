@@ -1,4 +1,4 @@
-"""What is on its way to a tracking server, and waits here while that does not answer."""
+"""Queue of metrics, tags and artifacts for an MLflow tracking server that may be unreachable."""
 
 import json
 import time
@@ -14,11 +14,11 @@ from exporter.report import quantities
 
 EXTRA = "mlflow"
 MAX_BATCH = 1_000
-"""Metrics and tags in one request, as MLflow has it."""
+"""MLflow's limit of metrics and tags in one request."""
 MAX_QUEUED_POINTS = 2_000
-"""Points in time; then the oldest go: totals only grow, so the newest says the most."""
+"""Limit of queued points; the oldest are dropped, because the metrics are growing totals."""
 RUN_METRICS_TAG_PREFIX = "emissions.part."
-"""Tags whose values are the figures of one run of ours each; all are summed up in the metrics."""
+"""Prefix of tags with the metrics of one run each; MLflow's metrics are their sum."""
 PROBE_TIMEOUT_SECONDS = 5.0
 SERVER_ERROR = 500
 MILLISECONDS = 1_000
@@ -26,7 +26,7 @@ ARTIFACT = "emissions.json"
 
 
 class _Point(NamedTuple):
-    """Metrics of one moment; with `part`, those of one of the runs whose sum is logged."""
+    """Metrics at one time; with `part`, those of one of the runs whose sum is logged."""
 
     values: Mapping[str, float]
     at_ms: int
@@ -35,10 +35,10 @@ class _Point(NamedTuple):
 
 
 class MetricsQueue:
-    """For one run of MLflow, at the tracking URI that is in force now. Nothing here raises.
+    """Queue for one MLflow run at the current tracking URI. Its methods never raise.
 
-    `send` may block for minutes: MLflow tries again by itself. So another thread than the
-    program's is to call it, and one at a time.
+    `send` may block for minutes, because MLflow retries. Call it from one thread at a time that is
+    not the program's main thread.
     """
 
     def __init__(self, mlflow: ModuleType, run_id: str, tracking_uri: str = "") -> None:
@@ -51,21 +51,22 @@ class MetricsQueue:
         self._sent_tags: dict[str, str] = {}
         self._artifact = ""
         self._sent_artifact = ""
-        self._complained: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def is_empty(self) -> bool:
-        """Whether all has arrived."""
+        """Whether everything has been delivered."""
         return not self._points and self._tags == self._sent_tags and not self._artifact
 
     def put(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Metrics as they are now."""
+        """Queue metrics with the current time."""
         self._put(values, step, "")
 
     def put_part(self, part: str, values: Mapping[str, float]) -> None:
-        """Figures of one of our runs as they are now; logged with those of all others added.
+        """Queue the metrics of one run; they are logged as the sum over all runs.
 
-        `part` tells the runs apart that log to this run of MLflow: see `figures.part_of`.
+        `part` identifies the run among those that log to this MLflow run; see
+        `quantities.run_fingerprint`.
         """
         self._put(values, 0, part)
 
@@ -73,21 +74,21 @@ class MetricsQueue:
         self._points.append(_Point(values, int(time.time() * MILLISECONDS), step, part))
 
     def tag(self, tags: Mapping[str, str]) -> None:
-        """Tags; each replaces the one before with its name."""
+        """Queue tags; a tag replaces an earlier one of the same name."""
         self._tags.update(tags)
 
     def attach(self, record: Mapping[str, Any]) -> None:
-        """The whole record, as an artifact; one that has arrived does not go again."""
+        """Queue the record as an artifact, unless the same record was already delivered."""
         text = json.dumps(record)
         self._artifact = text if text != self._sent_artifact else ""
 
     def send(self) -> bool:
-        """Hand over what waits; whether all has arrived. What has not waits for the next time."""
+        """Send the queue; return whether everything was delivered. The rest stays queued."""
         if self.is_empty:
             return True
         if is_unreachable(self.tracking_uri):
-            self._complain(
-                f"MLflow at {self.tracking_uri} does not answer; what is measured is kept for it"
+            self._warn_once(
+                f"MLflow at {self.tracking_uri} does not answer; measurements are queued"
             )
             return False
         try:
@@ -95,8 +96,8 @@ class MetricsQueue:
             if self._artifact:
                 self._client.log_dict(self.run_id, json.loads(self._artifact), ARTIFACT)
                 self._sent_artifact, self._artifact = self._artifact, ""
-        except Exception as error:  # noqa: BLE001  whatever a server, or its client, comes up with
-            self._complain(f"MLflow at {self.tracking_uri} did not take it: {error}")
+        except Exception as error:  # noqa: BLE001  server and client raise various exceptions
+            self._warn_once(f"logging to MLflow at {self.tracking_uri} failed: {error}")
         return self.is_empty
 
     def _send_batches(self) -> None:
@@ -117,7 +118,7 @@ class MetricsQueue:
         return {k: v for k, v in self._tags.items() if self._sent_tags.get(k) != v}
 
     def _next_metrics(self, others: Mapping[str, Mapping[str, float]]) -> tuple[list[Any], int]:
-        """Metrics of one request, of how many points; parts in them become tags of it."""
+        """Return the metrics of the next request and their number of points; set tags of parts."""
         parts = {point.part for point in self._points if point.part}
         room = MAX_BATCH - len(self._changed_tags()) - len(parts)
         metrics: list[Any] = []
@@ -138,7 +139,7 @@ class MetricsQueue:
         return metrics, sent
 
     def _other_parts(self) -> dict[str, Mapping[str, float]]:
-        """Figures of runs of ours that log to the same run of MLflow, as last logged, by part."""
+        """Return the last logged metrics of other runs that log to this MLflow run, by part."""
         own = {point.part for point in self._points if point.part}
         if not own:
             return {}
@@ -158,14 +159,14 @@ class MetricsQueue:
             )
         return parts
 
-    def _complain(self, text: str) -> None:
-        if text not in self._complained:
-            self._complained.add(text)
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
             warn("%s", without_passwords(text))
 
 
 def _with_other_runs(point: _Point, others: Mapping[str, Mapping[str, float]]) -> tuple[Any, int]:
-    """Metrics and step to be logged for a point: those of a part with all others added."""
+    """Return metrics and step of a point; a part is logged as the sum with all other parts."""
     if not point.part:
         return point.values, point.step
     added = [values for part, values in others.items() if part != point.part]
@@ -176,12 +177,12 @@ def _with_other_runs(point: _Point, others: Mapping[str, Mapping[str, float]]) -
 
 
 def _without_power(values: Mapping[str, float]) -> dict[str, float]:
-    """What is kept for the sum; the power is that of a moment that has passed."""
+    """Return the metrics without the current power, which must not be summed later."""
     return {name: value for name, value in values.items() if name != quantities.POWER_METRIC}
 
 
 def _of_older_version(data: Any) -> dict[str, Mapping[str, float]]:
-    """The figures of the only run that a version without parts logged there."""
+    """Return the metrics of the run that an older version, without parts, logged."""
     ids = {name: data.tags.get(f"emissions.{name}") for name in ("run_id", "job_id", "node")}
     is_known = ids["run_id"] and {"energy_kwh", "duration_seconds"} <= data.metrics.keys()
     if not is_known:
@@ -197,9 +198,9 @@ def _of_older_version(data: Any) -> dict[str, Mapping[str, float]]:
 
 
 def is_unreachable(tracking_uri: str) -> bool:
-    """Whether nobody answers there, or a proxy whose server is gone; found out within seconds.
+    """Check within seconds whether no server answers, or only a proxy without its server.
 
-    MLflow itself would try for minutes. Any answer of a server will do, a refusal too.
+    MLflow itself would retry for minutes. Any answer of a server counts, also an error below 500.
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return False
@@ -207,7 +208,7 @@ def is_unreachable(tracking_uri: str) -> bool:
 
     try:
         return head(tracking_uri, timeout=PROBE_TIMEOUT_SECONDS).status_code >= SERVER_ERROR
-    except exceptions.SSLError:  # MLflow may have been told of certificates that are not known here
+    except exceptions.SSLError:  # MLflow may be configured with other certificates
         return False
     except (exceptions.ConnectionError, exceptions.Timeout):
         return True

@@ -1,7 +1,8 @@
-"""`EmissionsTrackerMlflow` of mlflow-emissions-sdk: its methods and metrics, measured here.
+"""`EmissionsTrackerMlflow`, compatible with mlflow-emissions-sdk in methods and metrics.
 
-Metrics keep their names and units, and stand beside ones that say their unit: `emissions` and
-`emissions_per_10_predictions` are grams, `accuracy_per_emission` is a fraction per gram.
+Metrics keep their names and units, and are also logged with names that contain the unit:
+`emissions` and `emissions_per_10_predictions` are grams, `accuracy_per_emission` is a fraction per
+gram.
 """
 
 import math
@@ -25,7 +26,7 @@ PERCENT = 100
 
 
 class EmissionsTrackerMlflow:
-    """Train between `start_training_job` and `end_training_job`; then ask for what it came to."""
+    """Measures the training between `start_training_job` and `end_training_job`."""
 
     def __init__(self, **options: Any) -> None:
         """`options` are those of `track`."""
@@ -34,21 +35,23 @@ class EmissionsTrackerMlflow:
         self.tracking_uri = self.experiment_name = self.run_name = self.flavor = ""
         self.run_id = self.exp_id = ""
         self.emissions = math.nan
-        """Kilograms, of the training; nan as long as they are not known."""
+        """Emissions of the training in kilograms; nan if unknown."""
         self.model_acc: float | None = None
-        """A fraction."""
+        """Accuracy as a fraction."""
 
     def read_params(self, experiment_tracking_params: Mapping[str, str]) -> None:
-        """Begin a run of MLflow: `tracking_uri`, `experiment_name`, `run_name`, `flavor`.
+        """Start an MLflow run: `tracking_uri`, `experiment_name`, `run_name`, `flavor`.
 
-        Raises ValueError for what is missing or unknown, and MissingLibrary. A server that does
-        not answer, or refuses, is said; the training is measured all the same.
+        Raises ValueError for missing or unknown parameters, and MissingLibrary. Errors of the
+        server are logged; the training is measured in any case.
         """
         given = dict(experiment_tracking_params)
         if missing := [name for name in REQUIRED_PARAMETERS if not given.get(name)]:
-            raise ValueError(f"missing: {', '.join(missing)}")
+            raise ValueError(f"missing parameters: {', '.join(missing)}")
         if given["flavor"] not in FLAVORS:
-            raise ValueError(f"flavor {given['flavor']!r} is none of {', '.join(FLAVORS)}")
+            raise ValueError(
+                f"flavor: expected one of {', '.join(FLAVORS)}, found {given['flavor']!r}"
+            )
         self.tracking_uri, self.experiment_name, self.run_name, self.flavor = (
             given[name] for name in REQUIRED_PARAMETERS
         )
@@ -63,18 +66,18 @@ class EmissionsTrackerMlflow:
             self.exp_id = str(mlflow.set_experiment(self.experiment_name).experiment_id)
             self.run_id = str(mlflow.start_run(run_name=self.run_name).info.run_id)
             flavor.autolog()
-        except Exception as error:  # noqa: BLE001  whatever MLflow comes up with
-            warn("MLflow did not begin a run: %s", without_passwords(str(error)))
+        except Exception as error:  # noqa: BLE001  MLflow raises various exceptions
+            warn("the MLflow run could not be started: %s", without_passwords(str(error)))
 
     def start_training_job(self) -> None:
-        """Begin to measure."""
+        """Start measuring."""
         self._tracker = track(self.run_name, mlflow_run_id=self.run_id, **self._options)
         self._tracker.start()
 
     def end_training_job(self) -> None:
-        """Log what the training emitted, and end the run of MLflow."""
+        """Log the emissions of the training, and end the MLflow run."""
         if self._tracker is None:
-            warn("end_training_job: no training was begun with start_training_job")
+            warn("end_training_job: call start_training_job first")
             return
         grams = self._tracker.stop().emissions_grams
         self.emissions = grams / GRAMS_PER_KG
@@ -83,12 +86,12 @@ class EmissionsTrackerMlflow:
             return
         try:
             import_optional("mlflow", EXTRA).end_run()
-        except Exception as error:  # noqa: BLE001  whatever MLflow comes up with
+        except Exception as error:  # noqa: BLE001  MLflow raises various exceptions
             text = without_passwords(str(error))
-            warn("the run of MLflow could not be ended: %s", text)
+            warn("the MLflow run could not be ended: %s", text)
 
     def evaluate_model_accuracy(self, model: Any, *args: Any) -> float:
-        """The fraction of test data that the model tells right.
+        """Return the fraction of the test data that the model predicts correctly.
 
         `args` are `x_test, y_test`, or one data set for Keras and PyTorch.
         """
@@ -100,19 +103,19 @@ class EmissionsTrackerMlflow:
         else:
             x_test, y_test = args
             pairs = zip(model.predict(x_test), y_test, strict=True)
-            accuracy = sum(bool(told == true) for told, true in pairs) / len(y_test)
+            accuracy = sum(bool(predicted == true) for predicted, true in pairs) / len(y_test)
         self.model_acc = float(accuracy)
         self._log(accuracy_on_test_data=self.model_acc)
         return self.model_acc
 
     def accuracy_per_emission(self, model: Any, *args: Any) -> float:
-        """The accuracy, a fraction, per gram of the training; nan if it emitted nothing."""
+        """Return the accuracy (fraction) per gram of the training; nan if it emitted nothing."""
         accuracy = self.model_acc
         if accuracy is None:
             accuracy = self.evaluate_model_accuracy(model, *args)
         grams = self.emissions * GRAMS_PER_KG
         if not grams > 0:
-            warn("accuracy per gram is not known: the training emitted %g g", grams)
+            warn("accuracy per gram is undefined: the training emitted %g g", grams)
             return math.nan
         result_per_gram = accuracy / grams
         self._log(
@@ -123,9 +126,9 @@ class EmissionsTrackerMlflow:
         return result_per_gram
 
     def emissions_per_10_inferences(self, model: Any, test_data: Any) -> float:
-        """Grams of ten inferences: one call with ten rows (sklearn), else ten calls.
+        """Return the grams of ten inferences: one call with ten rows (sklearn), else ten calls.
 
-        They are repeated for some seconds, and their spread is logged too.
+        The calls are repeated for some seconds; standard errors are logged too.
         """
         cost = self.inference_cost(model, test_data)
         self._log(
@@ -143,7 +146,7 @@ class EmissionsTrackerMlflow:
     emission_per_10_inferences = emissions_per_10_inferences
 
     def inference_cost(self, model: Any, test_data: Any) -> InferenceCost:
-        """What `emissions_per_10_inferences` logs, with its spread, of the first ten rows."""
+        """Return the cost that `emissions_per_10_inferences` logs, for the first ten rows."""
         call, inferences = self._inference(model, test_data)
         options = {key: self._options[key] for key in ("socket", "private") if key in self._options}
         return inference_cost(
@@ -151,12 +154,12 @@ class EmissionsTrackerMlflow:
         )
 
     def predict_image(self, img: Any, model: Any) -> Any:
-        """The class that a PyTorch model sees in one image."""
+        """Return the class that a PyTorch model predicts for an image."""
         device = next((each.device for each in model.parameters()), "cpu")
         return model(img.unsqueeze(0).to(device)).argmax(dim=1)[0].item()
 
     def _inference(self, model: Any, test_data: Any) -> tuple[Callable[[], object], int]:
-        """A call to be measured, and how many inferences it is."""
+        """Return the call to measure, and its number of inferences."""
         if self.flavor == "sklearn":
             rows = test_data[:TEN]
             return partial(model.predict, rows), len(rows)
@@ -166,10 +169,10 @@ class EmissionsTrackerMlflow:
         return lambda: [model.predict(row, verbose=0) for row in rows], len(rows)
 
     def _log(self, **values: float) -> None:
-        """Metrics that are known, onto the run of MLflow, ended or not."""
-        known = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        if not self.run_id or not known:
+        """Log finite metrics to the MLflow run, ended or not."""
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        if not self.run_id or not finite:
             return
         delivery = MetricsQueue(import_optional("mlflow", EXTRA), self.run_id, self.tracking_uri)
-        delivery.put(known)
+        delivery.put(finite)
         delivery.send()

@@ -1,4 +1,4 @@
-"""`track` whose numbers also stand on a run of MLflow, while it goes on and at its end."""
+"""`track` that also logs to an MLflow run, periodically and at the end."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,17 +16,17 @@ from exporter.report import quantities
 from exporter.worker import Worker
 
 FLUSH_TIMEOUT_SECONDS = 10.0
-"""How long the end of a run waits for the tracking server."""
+"""Timeout for the tracking server at the end of a run."""
 
 
 class track(measured):  # noqa: N801  reads as the verb it is
-    """As `track` of the client: `with mlflow.start_run(), track("bert") as run:`.
+    """The client's `track` with MLflow: `with mlflow.start_run(), track("bert") as run:`.
 
-    The run of MLflow that is active, or `mlflow_run_id`, gets metrics each `log_every_seconds`,
-    and at the end tags, and the record as an artifact. Where none is active, one is begun. Its id
-    is that of the run, unless that has one; a later tracker of the program is a run ID.2. Of the
-    ranks of a launch the first logs. A server that goes away is waited for without stopping the
-    program; `log_record` is for what came too late.
+    The active MLflow run, or `mlflow_run_id`, receives metrics every `log_every_seconds`, and at
+    the end tags and the record as an artifact. If no MLflow run is active, one is started. Its id
+    becomes the run id, unless the run has one; a later tracker of the program is a run ID.2. Only
+    the first rank of a launch logs. While the server is unreachable, measurements are queued
+    without stopping the program; `log_record` logs a record later.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class track(measured):  # noqa: N801  reads as the verb it is
         log_every_seconds: float = 10.0,
         **options: Any,
     ) -> None:
-        """`options` are those of the client's `track`; `tracking_uri` is MLflow's own if "".
+        """Configure the run. `options` are those of the client's `track`.
 
-        Where a run is begun here, it becomes MLflow's own.
+        `tracking_uri` defaults to MLflow's; if an MLflow run is started here, it is set in MLflow.
         """
         super().__init__(name, **options)
         self._wanted = mlflow_run_id, tracking_uri
@@ -49,12 +49,12 @@ class track(measured):  # noqa: N801  reads as the verb it is
         self._log: _MlflowLogger | None = None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """A run of MLflow that was begun here ends as the block did."""
+        """End the run; an MLflow run that was started here gets the status of the block."""
         self._status = "FAILED" if kind else "FINISHED"
         super().__exit__(kind)
 
     def start(self) -> Run:
-        """Begin the run, unless it has begun. Raises NotMeasured if that was asked for."""
+        """Start the run unless it is open. Raises NotMeasured if the tracker is strict."""
         if self._pid or self._log is not None:
             return super().start()
         launch = detect_launch(os.environ, str(self._arguments["name"]))
@@ -71,7 +71,7 @@ class track(measured):  # noqa: N801  reads as the verb it is
         return run
 
     def stop(self) -> Run:
-        """End the run, if it is open, and log how it ended."""
+        """End the run if it is open, and log its final record."""
         run = super().stop()
         self._finish(self._status)
         return run
@@ -84,16 +84,16 @@ class track(measured):  # noqa: N801  reads as the verb it is
     def _begun(self) -> "_MlflowLogger | None":
         try:
             return _MlflowLogger(*self._wanted, name=str(self._arguments["name"]))
-        except Exception as error:  # noqa: BLE001  whatever MLflow comes up with, it is measured
-            warn("measured, but not logged to MLflow: %s", without_passwords(str(error)))
+        except Exception as error:  # noqa: BLE001  the run is measured whatever MLflow raises
+            warn("the run is measured, but not logged to MLflow: %s", without_passwords(str(error)))
             return None
 
 
 class _MlflowLogger:
-    """The thread that tells one run of MLflow about one run of ours."""
+    """Thread that logs one run to one MLflow run."""
 
     def __init__(self, mlflow_run_id: str, tracking_uri: str, *, name: str) -> None:
-        """Raises MissingLibrary, ConnectionError, and what MLflow raises."""
+        """Find or start the MLflow run. Raises MissingLibrary, ConnectionError, MLflow's errors."""
         self._mlflow = import_optional("mlflow", EXTRA)
         self._owns_mlflow_run = False
         active = self._mlflow.active_run()
@@ -114,15 +114,15 @@ class _MlflowLogger:
         self._worker: Worker | None = None
 
     def follow(self, run: Run, period_seconds: float) -> None:
-        """Log what `run` has come to, from now on."""
+        """Start logging the record of `run` periodically."""
         self._run = run
         self._worker = Worker("emissions-mlflow", self._look, period_seconds)
         self._worker.start()
 
     def finish(self, status: str) -> None:
-        """Log what it came to in the end; a run of MLflow that was begun here ends with `status`.
+        """Log the final record; end an MLflow run that was started here with `status`.
 
-        In a forked child nothing happens: the run is its parent's.
+        Does nothing in a forked child, because the run belongs to its parent.
         """
         if os.getpid() != self._pid:
             return
@@ -131,16 +131,17 @@ class _MlflowLogger:
             self._worker.stop(FLUSH_TIMEOUT_SECONDS)
         if not self._delivery.is_empty:
             warn(
-                "MLflow has not all of run %s; later: exporter.integrations.mlflow.log_record(R, "
-                "%r), where R is what `emissions-exporter report %s --format json` says",
+                "run %s was not completely logged to MLflow; to log it later, call "
+                "exporter.integrations.mlflow.log_record(R, %r) with R, the output of "
+                "`emissions-exporter report %s --format json`",
                 *(self._run.run_id, self.mlflow_run_id, self._run.run_id),
             )
         if self._owns_mlflow_run and not is_unreachable(self._delivery.tracking_uri):
             try:
                 self._mlflow.end_run(status)
-            except Exception as error:  # noqa: BLE001  whatever MLflow comes up with
+            except Exception as error:  # noqa: BLE001  MLflow raises various exceptions
                 text = without_passwords(str(error))
-                warn("the run of MLflow could not be ended: %s", text)
+                warn("the MLflow run could not be ended: %s", text)
 
     def _look(self) -> None:
         record = self._run.record
@@ -153,7 +154,7 @@ class _MlflowLogger:
 
 
 def log_record(record: Mapping[str, Any], mlflow_run_id: str, tracking_uri: str = "") -> bool:
-    """Log a record of a run to a run of MLflow, ended or not; whether all of it has arrived.
+    """Log a record to an MLflow run, ended or not; return whether it was completely delivered.
 
     Raises MissingLibrary.
     """
@@ -171,7 +172,7 @@ def _queue_record(delivery: MetricsQueue, record: Mapping[str, Any]) -> None:
 
 
 def _tags(record: Mapping[str, Any]) -> dict[str, str]:
-    """How the numbers were got."""
+    """Return tags with the basis of the numbers."""
     known = [use for use in record["intensity"] if use["zone"] is not None]
     methods = {f"{part['device']} {part['method']}" for part in record["parts"]}
     return {
@@ -188,7 +189,7 @@ def _tags(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def inference_cost(call: Callable[[], object], **options: Any) -> InferenceCost:
-    """As that of `exporter.integrations.inference`, meanwhile without autolog.
+    """Call `exporter.integrations.inference.inference_cost` with MLflow's autologging disabled.
 
     Raises MissingLibrary.
     """

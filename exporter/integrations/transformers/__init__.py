@@ -1,6 +1,6 @@
-"""Hugging Face transformers: what a training uses, in the Trainer's logs and its model card.
+"""Hugging Face Transformers: energy and emissions in the Trainer's logs and model card.
 
-Importing this registers the callback, for `report_to="emissions"`.
+Importing this package registers the callback for `report_to="emissions"`.
 """
 
 from exporter.integrations import import_optional

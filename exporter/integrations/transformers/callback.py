@@ -1,4 +1,4 @@
-"""The events of a training."""
+"""Callback for the Trainer of Hugging Face Transformers."""
 
 import functools
 import math
@@ -31,7 +31,7 @@ TrainerCallback: Any = import_optional("transformers", "transformers").TrainerCa
 
 
 def _never_raises(event: Event) -> Event:
-    """An event in which nothing stops the training, but a budget that was to do so."""
+    """Wrap an event so that no exception stops the training; an exceeded budget ends it."""
 
     @functools.wraps(event)
     def guarded(
@@ -40,22 +40,22 @@ def _never_raises(event: Event) -> Event:
         try:
             event(self, args, state, control, **more)
         except BudgetExceeded as error:
-            warn("the training ends here: %s", error)
+            warn("stopping the training: %s", error)
             control.should_training_stop = True
-        except Exception as error:  # noqa: BLE001  said, once
-            self.complain(f"{event.__name__}: {error!r}")
+        except Exception as error:  # noqa: BLE001  logged once
+            self.warn_once(f"{event.__name__}: {error!r}")
 
     return guarded
 
 
 class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no types
-    """A run for each training: `callbacks=[EmissionsCallback()]`, or `report_to="emissions"`.
+    """Measure each training as a run: `callbacks=[EmissionsCallback()]` or `report_to="emissions"`.
 
-    Each line of the log gets `energy_joules`, `energy_kwh` and `emissions_grams` of the run so far
-    on this node, as they were known a second or two ago, and `power_watts`, the mean since the line
-    before; the last line has those of the whole training. Reporters that come after this one see
-    them. Receipts are in `emissions/` of the output directory. With `on_budget="raise"` the
-    training ends in good order when its budget is used up.
+    Each log line gets `energy_joules`, `energy_kwh` and `emissions_grams` of the run so far on this
+    node, at most a second or two old, and `power_watts`, the mean since the previous line; the last
+    line has the values of the whole training. Later callbacks receive them too. Receipts are in
+    `emissions/` of the output directory. With `on_budget="raise"`, the training ends regularly when
+    its budget is exceeded.
     """
 
     def __init__(
@@ -69,18 +69,19 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         card: bool = True,
         **tracking: Any,
     ) -> None:
-        """`name` is the run's, else that of the arguments; `tracking` goes to `track`.
+        """Configure the runs; `name` defaults to the name in the arguments.
 
-        `card`: whether README.md of the output directory gets the emissions, with what is told
-        here: see `emissions-exporter card write --help`.
+        `tracking` is passed to `track`. `card` says whether the emissions, with the facts given
+        here, are written to README.md of the output directory; see `emissions-exporter card write
+        --help`.
         """
         super().__init__()
         self._name = name
-        self._told = StatedFacts(training_type, location, hardware, provider)
+        self._stated = StatedFacts(training_type, location, hardware, provider)
         self._cards: list[tuple[Any, TrainerCard]] = []
         """One per Trainer, each with the Trainer's control object, which identifies it."""
-        self._card = TrainerCard(self._told)
-        """Of the Trainer whose training is the latest."""
+        self._card = TrainerCard(self._stated)
+        """Card of the Trainer with the latest training."""
         self._has_card = card
         self._tracking = tracking
         self._tracker: track | None = None
@@ -90,24 +91,24 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         self._before: Record = {}
         self._power_watts: float | None = None
         self._is_first = True
-        self._complained: set[str] = set()
+        self._warned: set[str] = set()
 
     @_never_raises
     def on_init_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-        """Have cards that the Trainer writes anew keep their emissions."""
+        """Patch the Trainer so that cards which it writes again keep their emissions."""
         trainer = getattr(sys.modules.get("transformers.trainer"), "Trainer", None)
         if trainer is not None and self._has_card:
             patch_create_model_card(trainer)
 
     @_never_raises
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Begin the run, or continue that of the checkpoint."""
-        self._end_run()  # of a training that raised: the Trainer reports no end of it
+        """Start the run, or continue the run of the checkpoint."""
+        self._end_run()  # left open if a training raised: the Trainer does not report its end
         self._run, self._summary = Run(), {}
         self._card = self._card_of(control)
         self._card.unmeasured += 1
         resumed = last_receipt(args.output_dir) if state.global_step else {}
-        asked = {
+        options = {
             "run_id": resumed.get("run_id", ""),
             "receipts": receipts_directory(args.output_dir),
             "codecarbon_csv": os.path.join(args.output_dir, "emissions.csv"),
@@ -115,14 +116,14 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
             "interval_seconds": INTERVAL_SECONDS,
             **self._tracking,
             "labels": {
-                **self._told.labels(),
+                **self._stated.labels(),
                 **self._card.link(resumed),
                 **self._tracking.get("labels", {}),
             },
         }
         self._is_first = state.is_world_process_zero
         self._tokens = _tokens(state)
-        self._tracker = track(self._name or _title(args), **asked)
+        self._tracker = track(self._name or _title(args), **options)
         self._run = self._tracker.start()
         self._before, self._power_watts = self._run.record, None
         if self._run.record:
@@ -130,14 +131,14 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
 
     @_never_raises
     def on_step_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-        """Stop the training if its budget is used up and was to do so."""
+        """Stop the training if its budget is exceeded and the action is "raise"."""
         self._run.check_budget()
 
     @_never_raises
     def on_log(
         self, _args: Any, state: Any, _control: Any, logs: Logs | None = None, **_: Any
     ) -> None:
-        """Add the numbers to what is logged, and tell the run how far it is."""
+        """Add the metrics to the log line, and report progress to the run."""
         if self._tracker is None or logs is None:
             return
         if "train_runtime" in logs:  # the last line of the training
@@ -149,13 +150,13 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
 
     @_never_raises
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Leave a receipt beside a checkpoint."""
+        """Write a receipt next to the checkpoint."""
         if self._run.record and state.is_local_process_zero:
             write_checkpoint_receipt(args.output_dir, self._run.record)
 
     @_never_raises
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the run; its last numbers go into the last line, and into the card."""
+        """End the run; add its final values to the last log line and to the card."""
         if self._tracker is None:
             return
         self._end_run()
@@ -166,11 +167,11 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
 
     @_never_raises
     def on_push_begin(self, args: Any, _state: Any, control: Any, **_: Any) -> None:
-        """Bring the card up to date before it goes to the Hub."""
+        """Update the card before it is pushed to the Hub."""
         self.keep_card(args.output_dir, control)
 
     def keep_card(self, directory: str, control: Any) -> None:
-        """Write the emissions of a Trainer's trainings so far into README.md; log why it fails."""
+        """Write the emissions of a Trainer's trainings so far to README.md; log errors."""
         card = self._card_of(control)
         if card is self._card and self._run.record:
             card.add(self._run.record)
@@ -179,28 +180,28 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
         try:
             card.write(directory)
         except ConfigError as error:
-            self.complain(f"the model card is left as it was: {error}")
-        except Exception as error:  # noqa: BLE001  said; the Trainer goes on writing and pushing
-            self.complain(f"the model card is left as it was: {error!r}")
+            self.warn_once(f"model card not updated: {error}")
+        except Exception as error:  # noqa: BLE001  logged; the Trainer continues
+            self.warn_once(f"model card not updated: {error!r}")
 
-    def complain(self, text: str) -> None:
-        """Say it, unless it was said before."""
-        if text not in self._complained:
-            self._complained.add(text)
+    def warn_once(self, text: str) -> None:
+        """Log a warning, unless it was logged before."""
+        if text not in self._warned:
+            self._warned.add(text)
             warn("%s", text)
 
     def _end_run(self) -> None:
-        """End the open run, if there is one; its record is kept for the card of its Trainer."""
+        """End the open run, if any, and keep its record for the card of its Trainer."""
         tracker, self._tracker = self._tracker, None
         if tracker is not None and (record := tracker.stop().record):
             self._card.add(record)
 
     def _card_of(self, control: Any) -> TrainerCard:
-        """The card of the Trainer that has this control object."""
+        """Return the card of the Trainer with this control object."""
         for known, card in self._cards:
             if known is control:
                 return card
-        card = TrainerCard(self._told)
+        card = TrainerCard(self._stated)
         self._cards.append((control, card))
         return card
 
@@ -215,9 +216,9 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
             self._run.progress(state.global_step, state.max_steps)
 
     def _add_to(self, logs: Logs, state: Any) -> None:
-        """Add the numbers to a line, and to its copy in the history."""
+        """Add the metrics to a log line and to its copy in the history."""
         if not self._run.record or quantities.is_unread(self._run.record):
-            return  # nobody measures it, or not yet
+            return  # not measured, or no reading yet
         if logs is self._summary:
             self._power_watts = quantities.mean_watts(self._run.record)
         else:
@@ -233,7 +234,7 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
             state.log_history[-1].update(numbers)
 
     def _update_power(self) -> None:
-        """The mean since the line before; two lines of one look of the daemon have one power."""
+        """Compute the mean power since the previous line; unchanged without a new record."""
         record, before = self._run.record, self._before
         duration_seconds = record["at"] - before.get("at", record["at"])
         if duration_seconds > 0:
@@ -243,14 +244,14 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
 
 
 def _is_result(name: str, value: Any) -> bool:
-    """Whether it says how good the model is; not how fast, and not what is no number."""
+    """Whether a logged value is a finite number that measures quality, not speed."""
     is_one = name in ("loss", "train_loss") or name.startswith("eval_")
     is_number = isinstance(value, int | float) and math.isfinite(value)
     return is_one and is_number and not name.endswith(SPEED_SUFFIXES)
 
 
 def _tokens(state: Any) -> float:
-    """Those that the Trainer has counted, which it does when it is asked to."""
+    """Return the tokens counted by the Trainer, which counts them only if configured."""
     return float(getattr(state, "num_input_tokens_seen", 0))
 
 

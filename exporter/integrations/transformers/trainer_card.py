@@ -1,4 +1,4 @@
-"""The model card of a training: kept up to date, and through the Trainer writing it anew."""
+"""Emissions in the Trainer's model card, kept up to date when the Trainer writes it again."""
 
 import functools
 import glob
@@ -16,35 +16,35 @@ from exporter.report.records import combine_records
 
 CARD = "README.md"
 PREVIOUS_RUN = "previous_run_id"
-"""Label of a run: the run of the same Trainer's training before it, for who resumes the later."""
+"""Label with the id of the same Trainer's previous run, used when the later run is resumed."""
 Record: TypeAlias = Mapping[str, Any]
 
 
 @runtime_checkable
 class KeepsCard(Protocol):
-    """A callback whose card is to be kept."""
+    """Callback that updates the model card."""
 
     def keep_card(self, directory: str, control: Any) -> None:
-        """Write the emissions of the Trainer with that control object into its card."""
+        """Write the emissions of the Trainer with this control object to its card."""
 
 
 class TrainerCard:
-    """What all trainings of one Trainer emitted, in the README.md of its output directory."""
+    """Emissions of all trainings of one Trainer, in README.md of its output directory."""
 
     def __init__(self, stated: StatedFacts) -> None:
         self.stated = stated
         self.records: dict[tuple[str, str, str], Record] = {}
-        """Of the trainings of this process, the latest last."""
+        """Records of the trainings of this process, latest last."""
         self.unmeasured = 0
-        """Trainings of this process that nobody measured: their emissions are unknown."""
+        """Number of trainings of this process that were not measured."""
 
     def add(self, record: Record) -> None:
-        """Take the record of a training; it replaces an earlier one of the same run."""
+        """Add the record of a training; it replaces an earlier record of the same run."""
         self.records.pop(_key(record), None)
         self.records[_key(record)] = record
 
     def link(self, resumed: Record) -> Mapping[str, str]:
-        """Labels of the next run that name the run before it; those of a run that is resumed."""
+        """Return the label of the next run with the id of its previous run, if any."""
         if resumed:
             before = (resumed.get("labels") or {}).get(PREVIOUS_RUN)
         else:
@@ -52,20 +52,18 @@ class TrainerCard:
         return {PREVIOUS_RUN: str(before)} if before else {}
 
     def write(self, directory: str) -> None:
-        """Merge the sum of all trainings into the card; there is at least one record.
+        """Merge the sum of all trainings into the card; requires at least one record.
 
-        Raises ConfigError: the card is malformed or of another source, nodes are missing, or a
-        training was not measured.
+        Raises ConfigError if the card is malformed or has emissions of another source, if nodes are
+        missing, or if a training was not measured.
         """
         if self.unmeasured:
-            raise ConfigError(
-                f"trainings of this Trainer that were not measured: {self.unmeasured}"
-            )
+            raise ConfigError(f"{self.unmeasured} trainings of this Trainer were not measured")
         whole = self._whole(receipts_directory(directory))
         update_card_file(os.path.join(directory, CARD), whole, self.stated, may_overwrite=False)
 
     def _whole(self, directory: str) -> Record:
-        """One record of all: of other nodes and of earlier jobs by the receipts that they left."""
+        """Return the sum of all records, with receipts of other nodes and of earlier jobs."""
         record = next(reversed(self.records.values()))
         receipts = list(_receipts(directory))
         ids = _with_previous_runs({run_id for run_id, _, _ in self.records}, receipts)
@@ -79,23 +77,26 @@ class TrainerCard:
 
 
 def receipts_directory(directory: str) -> str:
-    """Where the receipts of an output directory are."""
+    """Return the receipts directory of an output directory."""
     return os.path.join(directory, "emissions")
 
 
 def write_checkpoint_receipt(directory: str, record: Record) -> None:
-    """Write one beside a checkpoint: who goes on from there finds the run by it. Raises OSError."""
+    """Write a receipt for a checkpoint, from which a resumed training finds the run's id.
+
+    Raises OSError.
+    """
     receipts.write_receipt(receipts_directory(directory), record)
 
 
 def last_receipt(directory: str) -> Record:
-    """The newest receipt of an output directory; empty where there is none."""
+    """Return the newest receipt of an output directory; empty if there is none."""
     found = list(_receipts(receipts_directory(directory)))
     return found[-1] if found else {}
 
 
 def patch_create_model_card(trainer: type) -> None:
-    """Have the card written again after a Trainer, or a subclass of it, has made it anew."""
+    """Patch a Trainer class and its subclasses to add emissions to the cards that they write."""
     for each in (trainer, *_subclasses(trainer)):
         written = vars(each).get("create_model_card")
         if written is not None and not hasattr(written, "keeps_emissions"):
@@ -127,18 +128,18 @@ def _key(record: Record) -> tuple[str, str, str]:
 
 
 def _check_nodes(records: Sequence[Record]) -> None:
-    """Raise ConfigError where a node of a training left no record."""
+    """Raise ConfigError if a node of a training has no record."""
     seen: dict[tuple[str, str], set[str]] = {}
     for record in records:
         seen.setdefault((record["run_id"], record["job_id"]), set()).add(record["node"])
     for record in records:
         nodes = record.get("nodes") or 1
-        known = len(seen[record["run_id"], record["job_id"]])
-        if known < nodes:
+        count = len(seen[record["run_id"], record["job_id"]])
+        if count < nodes:
             raise ConfigError(
-                f"{known} of {nodes} nodes are known here; from Prometheus: emissions-exporter "
-                f"report {record['run_id']} --prometheus URL --format json | emissions-exporter "
-                "card write README.md --record /dev/stdin"
+                f"records of {count} of {nodes} nodes found; to use Prometheus instead: "
+                f"emissions-exporter report {record['run_id']} --prometheus URL --format json | "
+                "emissions-exporter card write README.md --record /dev/stdin"
             )
 
 

@@ -1,4 +1,4 @@
-"""Runs against each other: the rows, their order, and what to know before comparing them."""
+"""Leaderboard: ranked runs, and notes on comparing them."""
 
 import math
 from collections import Counter
@@ -11,12 +11,12 @@ from exporter.report.leaderboard.entry import GridConditions, LeaderboardEntry
 from exporter.report.leaderboard.ranking import RankedRun, RankingCriteria, SortKey, rank_runs
 
 SIMILAR_INTENSITY_RATIO = 1.02
-"""Mean intensities within that ratio are called the same."""
+"""Mean intensities within this ratio count as equal."""
 MAX_NAMES = 6
 
 
 def comparison_notes(rows: Sequence[RankedRun], asked: RankingCriteria) -> tuple[str, ...]:
-    """About all rows, whether or not they are shown."""
+    """Return notes about all rows, shown or not."""
     entries = [row.entry for row in rows]
     return (
         *_results(rows, asked),
@@ -28,36 +28,36 @@ def comparison_notes(rows: Sequence[RankedRun], asked: RankingCriteria) -> tuple
 
 
 def _results(rows: Sequence[RankedRun], asked: RankingCriteria) -> Iterator[str]:
-    """How the result is read, and where there is none."""
+    """Yield notes on the result and on runs without one."""
     if not asked.metric:
         yield (
-            "No run logged a number as its result, as run.log(accuracy=0.93) does: they are "
-            "compared by what they used alone."
+            "No run logged a number as its result, for example with run.log(accuracy=0.93): runs "
+            "are compared by energy and emissions only."
         )
         return
-    better = "more" if asked.higher_is_better else "less"
+    better = "larger" if asked.higher_is_better else "smaller"
     other = "--lower-is-better" if asked.higher_is_better else "--higher-is-better"
-    how = "" if asked.is_direction_given else f"; {other} turns it round"
+    how = "" if asked.is_direction_given else f"; {other} reverses this"
     yield f"Result: {asked.metric}, {better} is better{how}."
     if any(row.is_pareto_optimal for row in rows):
         yield (
-            "Pareto: no other run that has ended is at least as good with at most the grams, and "
-            "better in one of both."
+            "Pareto: no other ended run has at least as good a result with at most the grams, and "
+            "is better in one of them."
         )
     if not asked.higher_is_better:
-        yield "There is no result per gram where less is better."
+        yield "No result per gram is shown, because a smaller result is better."
     values = [entry.logged.get(asked.metric) for entry in (row.entry for row in rows)]
     if wrong := sum(_is_no_number(value) for value in values):
-        yield f"{_count_text(wrong)} logged a result that is no number: shown, and not compared."
+        yield f"{_count_text(wrong)} logged a result that is not a number: shown, not compared."
     if asked.higher_is_better and (below := sum((row.result or 0) < 0 for row in rows)):
         yield (
-            f"{_count_text(below)} with a result below 0: no result per gram, which more grams "
-            "improve."
+            f"{_count_text(below)} with a result below 0: no result per gram, which would improve "
+            "with more grams."
         )
     if free := sum(not row.entry.carbon_ng and row.entry.is_complete for row in rows):
         yield (
-            f"{_count_text(free)} emitted no grams at all, since the intensity was 0: no result "
-            "per gram, and not on a scale of decades."
+            f"{_count_text(free)} with no emissions because the carbon intensity was 0: no result "
+            "per gram, and not shown on a logarithmic scale."
         )
 
 
@@ -65,35 +65,34 @@ def _unranked(rows: Sequence[RankedRun], asked: RankingCriteria) -> Iterator[str
     not_ended = [row.entry for row in rows if row.entry.ended is None]
     lost = sum(entry.lost for entry in not_ended)
     if running := len(not_ended) - lost:
-        yield f"{_count_text(running)} still running: shown with the use so far, not ranked."
+        yield f"{_count_text(running)} still running: shown with usage so far, not ranked."
     if lost:
         yield (
-            f"{_count_text(lost)} lost, no longer seen and without a known end: shown with the "
-            "use until "
-            "then, not ranked."
+            f"{_count_text(lost)} lost, no longer scraped and without a known end: shown with "
+            "usage until then, not ranked."
         )
     if empty := sum(not row.entry.energy_uj for row in rows):
-        yield f"{_count_text(empty)} without any energy measured: not ranked; absent is not zero."
+        yield f"{_count_text(empty)} without measured energy: not ranked; unknown is not zero."
     if waiting := sum(row.entry.unpriced_uj > 0 for row in rows):
         yield (
-            f"{_count_text(waiting)} with energy that has no intensity: the grams are too few, so "
-            "there is no rank by them; compare the energy, or wait until they are filled in."
+            f"{_count_text(waiting)} with energy without a carbon intensity: grams are incomplete "
+            "and not ranked; compare the energy, or wait until the intensity is available."
         )
     if asked.sort == SortKey.PER_RESULT and all(row.rank is None for row in rows) and rows:
         yield "No run has both a result and grams."
 
 
 def _servings(entries: Sequence[LeaderboardEntry]) -> Iterator[str]:
-    """What is no row of its own."""
+    """Yield a note on serving runs, which are no rows of their own."""
     if serving := sum(len(entry.serving_runs) for entry in entries):
         yield (
-            f"{_count_text(serving)} used the outcome of another: they tell what a unit of it "
-            "costs, and their grams are not in its own."
+            f"{_count_text(serving)} used the result of another: they determine its emissions per "
+            "unit, and are not included in its grams."
         )
 
 
 def _intensities(entries: Sequence[LeaderboardEntry]) -> Iterator[str]:
-    """Whether grams compare the runs, or their grids and hours."""
+    """Yield notes on differing carbon intensities."""
     means = [mean for entry in entries if (mean := entry.grams_per_kwh)]
     uses = sorted({grid for entry in entries for grid in entry.grids})
     zones = sorted({grid.zone for grid in uses})
@@ -101,58 +100,58 @@ def _intensities(entries: Sequence[LeaderboardEntry]) -> Iterator[str]:
         least, most = formatting.number(min(means)), formatting.number(max(means))
         at = f" ({_join_names(zones)})" if zones else ""
         yield (
-            f"Different intensities: {least} to {most} g/kWh in the mean{at}. Grams compare the "
-            "grids and the hours too; the energy compares the runs."
+            f"Different carbon intensities: {least} to {most} g/kWh on average{at}. Grams also "
+            "depend on grid and time; compare the energy to compare only the runs."
         )
     elif len(zones) > 1:
-        yield f"Different zones: {_join_names(zones)}, of about the same intensity."
+        yield f"Different zones: {_join_names(zones)}, with about the same carbon intensity."
     yield from _kinds(uses)
     if quantities.WORLD in zones:
-        yield "Where no zone was set, grams are by the average of the world."
+        yield "Without a configured zone, grams are based on the world average."
 
 
 def _kinds(uses: Sequence[GridConditions]) -> Iterator[str]:
-    """What grams are made of where that differs."""
+    """Yield notes on differing kinds of intensity and PUE."""
     for what, values in (
         ("Bases", {grid.basis for grid in uses}),
         ("Signals", {grid.signal for grid in uses}),
-        ("Ways of accounting", {grid.accounting for grid in uses}),
+        ("Accounting methods", {grid.accounting for grid in uses}),
     ):
         if len(values) > 1:
-            yield f"{what} differ, which count different things: {_join_names(sorted(values))}."
+            yield f"{what} differ, so grams are not comparable: {_join_names(sorted(values))}."
     factors = sorted({grid.pue for grid in uses if grid.pue is not None})
     if len(factors) > 1:
-        yield f"The PUE differs: {factors[0]:g} to {factors[-1]:g}; the energy is without it."
+        yield f"The PUE differs: {factors[0]:g} to {factors[-1]:g}; energy excludes it."
 
 
 def _boundaries(entries: Sequence[LeaderboardEntry]) -> Iterator[str]:
-    """What the energy is that of, where it is not the same of all, or not known well."""
+    """Yield notes on differing devices, missing nodes and estimated energy."""
     kinds = Counter(", ".join(sorted(e.devices)) for e in entries if e.devices)
     if len(kinds) > 1:
-        said = "; ".join(
+        devices = "; ".join(
             f"{names} ({_count_text(count)})" for names, count in kinds.most_common(MAX_NAMES)
         )
-        yield f"Not the same devices: {said}. The rest of a machine is not counted."
+        yield f"Different devices: {devices}. The rest of a machine is not counted."
     if partial := sum(0 < len(e.nodes) < e.expected_nodes for e in entries):
         yield (
-            f"{_count_text(partial)} seen on some of their nodes only: what the others used is "
-            "missing."
+            f"{_count_text(partial)} with records of only some of their nodes: the energy of the "
+            "others is missing."
         )
     estimated = sum(bool(entry.estimated_uj) for entry in entries)
     if estimated:
         yield (
-            f"{_count_text(estimated)} with estimated energy, which can be far off: a difference "
-            "between such runs may be none."
+            f"{_count_text(estimated)} with estimated energy, whose error can be large: "
+            "differences between such runs may not be real."
         )
     if unknown := sum(entry.estimated_uj is None for entry in entries):
         yield (
-            f"{_count_text(unknown)} from Prometheus: what is measured and what is estimated is in "
-            "no metric of runs, and all amounts are lower bounds."
+            f"{_count_text(unknown)} from Prometheus: its metrics do not distinguish measured from "
+            "estimated energy, and all amounts are lower bounds."
         )
 
 
 def _is_no_number(value: object) -> bool:
-    """Something was logged, and it cannot be compared."""
+    """Whether a logged value cannot be compared."""
     if value is None:
         return False
     return isinstance(value, bool | str) or not (
@@ -169,15 +168,15 @@ def _join_names(names: Sequence[str]) -> str:
 
 
 class Leaderboard(NamedTuple):
-    """All runs, the best first."""
+    """Ranked runs with notes."""
 
     question: RankingCriteria
     rows: tuple[RankedRun, ...]
-    """The first of them, if no more are wanted."""
+    """Shown rows, at most `top`."""
     of: int
-    """How many there are."""
+    """Number of all rows."""
     notes: tuple[str, ...] = ()
-    """About all of them."""
+    """Notes about all rows."""
 
 
 def make_leaderboard(
@@ -187,9 +186,9 @@ def make_leaderboard(
     *,
     reverse: bool = False,
 ) -> Leaderboard:
-    """The runs in order; ranks, marks and notes are those among all, shown or not.
+    """Rank the runs; ranks, marks and notes refer to all runs, shown or not.
 
-    `reverse` begins with the last of those that can be compared; ranks stay.
+    `reverse` reverses the order of the runs that can be compared; ranks stay.
     """
     rows = rank_runs(entries, asked)
     if reverse:

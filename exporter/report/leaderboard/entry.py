@@ -1,4 +1,4 @@
-"""One run as a leaderboard sees it, made of the records of the nodes that it was seen on."""
+"""Leaderboard entries: runs, each combined from the records of its nodes."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,83 +9,83 @@ from exporter.model.record import GROUP_LABEL
 
 Record = Mapping[str, Any]
 SERVES_LABEL = "serves"
-"""A run with that label uses what the run of that id made, and was begun to see what that costs."""
+"""Label of a serving run: the id of the run whose result it uses, for example for inference."""
 
 
 class GridConditions(NamedTuple):
-    """What energy was converted with, apart from how much that was at each moment."""
+    """Kind of carbon intensity used for conversion, without its value."""
 
     zone: str
     basis: str
     signal: str
     accounting: str
     pue: float | None
-    """None where it is not told."""
+    """None if unknown."""
 
 
 class LeaderboardEntry(NamedTuple):
-    """A run with what is known of it on all nodes."""
+    """A run over all its nodes."""
 
     run_id: str
     job_id: str
     user: str
     group: str
-    """The sweep that it is of; "": none."""
+    """Group of the run, for example a sweep; "" for none."""
     nodes: frozenset[str]
     expected_nodes: int
-    """As many as the launcher said there are; 0: not known."""
+    """Number of nodes reported by the launcher; 0 if unknown."""
     lost: bool
-    """Whether a node went out of sight without an end."""
+    """Whether a node is no longer scraped and has no known end."""
     started: float
     ended: float | None
-    """None: still running, as far as is known."""
+    """None if still running."""
     energy_uj: int
     held_uj: int
     carbon_ng: int
     unpriced_uj: int
-    """Energy that waits for an intensity: its grams are not in `carbon_ng`."""
+    """Energy without a carbon intensity; its grams are not in `carbon_ng`."""
     estimated_uj: int | None
-    """None: not known."""
+    """None if unknown."""
     devices: frozenset[str]
     grids: frozenset[GridConditions]
     units: Mapping[str, float]
     logged: Mapping[str, Any]
     serves: str
-    """The id of the run whose outcome it uses; "": none."""
+    """Id of the run whose result it uses; "" for none."""
     serving_runs: "tuple[LeaderboardEntry, ...]" = ()
-    """The runs that use its outcome."""
+    """Runs that use its result."""
     name: str = ""
-    """Name for people; "": none other than the id."""
+    """Display name; "" if it is the id."""
 
     @property
     def grams(self) -> float:
-        """What it emitted; too little where energy is unpriced."""
+        """Emissions in grams; a lower bound if energy has no carbon intensity yet."""
         return units.grams(self.carbon_ng)
 
     @property
     def is_complete(self) -> bool:
-        """Whether its grams are those of all of its energy, and nothing comes on top."""
+        """Whether the run has ended and its grams cover all its energy."""
         return self.ended is not None and self.energy_uj > 0 and self.unpriced_uj == 0
 
     @property
     def held_idle_ratio(self) -> float | None:
-        """How much of its energy was that of devices held idle."""
+        """Share of its energy used by idle devices that it held."""
         return self.held_uj / self.energy_uj if self.energy_uj else None
 
     @property
     def grams_per_kwh(self) -> float | None:
-        """The mean intensity of what is priced, PUE included."""
+        """Mean carbon intensity of the converted energy, PUE included."""
         priced_uj = self.energy_uj - self.unpriced_uj
         return self.grams / units.kwh(priced_uj) if priced_uj > 0 else None
 
     def number(self, name: str) -> float | None:
-        """A value that it logged, where that is a finite number."""
+        """Return a logged value if it is a finite number."""
         value = self.logged.get(name)
         return float(value) if _is_finite(value) else None
 
 
 def make_entries(records: Iterable[Record]) -> list[LeaderboardEntry]:
-    """One for each run; the records of its nodes are added up.
+    """Return one entry per run; the records of its nodes are added up.
 
     Of several records of a run on a node the last one counts, and one of many nodes instead of
     those of some of them.
@@ -98,7 +98,7 @@ def make_entries(records: Iterable[Record]) -> list[LeaderboardEntry]:
 
 
 def _distinct_nodes(records: Sequence[Record]) -> list[Record]:
-    """Those of different nodes, oldest first."""
+    """Return the records of different nodes, oldest first."""
     taken: list[Record] = []
     seen: set[str] = set()
     for record in sorted(records, key=lambda each: (-len(_nodes(each)), -each["at"])):
@@ -146,12 +146,12 @@ def _nodes(record: Record) -> set[str]:
 
 
 def _mapping(record: Record, name: str) -> Mapping[str, Any]:
-    """Names with values; older records do not have all of these tables."""
+    """Return a mapping of a record; older records do not have all of them."""
     return record.get(name) or {}
 
 
 def _name(record: Record) -> str:
-    """The name, where it says more than the id."""
+    """Return the name if it differs from the id."""
     name = str(record.get("name") or "").strip()
     return "" if name == record["run_id"] else name
 
@@ -161,13 +161,13 @@ def _user(record: Record) -> str:
 
 
 def _expected(record: Record) -> int:
-    """How many nodes its launcher said there are."""
+    """Return the number of nodes reported by the launcher."""
     nodes = record.get("nodes")
     return nodes if isinstance(nodes, int) else 0
 
 
 def _unpriced_uj(record: Record) -> int:
-    """Energy without an intensity; where uses are not told, all of it or none."""
+    """Return the energy without a carbon intensity; without details, all of it or none."""
     if record["intensity"]:
         return sum(u["energy_uj"] for u in record["intensity"] if u.get("zone") is None)
     return 0 if record["carbon_ng"] else int(record["energy_uj"])
@@ -181,7 +181,7 @@ def _grids(uses: Iterable[Record]) -> Iterable[GridConditions]:
 
 
 def _prometheus_grids(record: Record) -> Iterable[GridConditions]:
-    """Those that a Prometheus knows were in force on its nodes."""
+    """Return the intensities in force on the run's nodes according to Prometheus."""
     for grid in _mapping(record, "boundary").get("grids") or ():
         yield _grid(grid, "grid_zone", None)
 
@@ -206,7 +206,7 @@ def _is_finite(value: Any) -> TypeGuard[float]:
 
 
 def attach_serving_runs(runs: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
-    """The runs, each with those that use its outcome, which are no rows of their own then.
+    """Attach serving runs to the runs whose results they use, and remove them from the list.
 
     Of several runs with the id that is named it is the one of the same job, else the last one. What
     uses the outcome of a run that is not among them stays by itself.
@@ -229,14 +229,14 @@ def attach_serving_runs(runs: Iterable[LeaderboardEntry]) -> list[LeaderboardEnt
 
 
 def runs_counting(run: LeaderboardEntry, unit: str) -> tuple[LeaderboardEntry, ...]:
-    """The runs that tell what one of a unit costs: those that use its outcome, else itself."""
+    """Return the runs that determine the emissions per unit: serving runs, else the run itself."""
     return tuple(each for each in run.serving_runs if _counted(each, unit)) or (
         (run,) if _counted(run, unit) else ()
     )
 
 
 def counted_units(run: LeaderboardEntry) -> set[str]:
-    """What it counted, or the runs that use its outcome."""
+    """Return the units counted by the run or its serving runs."""
     return {
         name for each in (run, *run.serving_runs) for name in each.units if _counted(each, name)
     }
@@ -245,7 +245,7 @@ def counted_units(run: LeaderboardEntry) -> set[str]:
 def unit_emissions(
     run: LeaderboardEntry, unit: str, per: int
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Grams for `per` of a unit, over all runs that tell it; and the least and the most of them.
+    """Return the mean grams for `per` of a unit, and the range over the runs that counted it.
 
     None where a run has no grams, or only some of them, and where there is but one to compare.
     """

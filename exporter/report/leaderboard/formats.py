@@ -1,4 +1,4 @@
-"""The cells of the table, the same on a terminal, in Markdown and in HTML."""
+"""Leaderboard as text, Markdown, JSON and CSV, and the table cells shared with HTML."""
 
 import csv
 import io
@@ -14,39 +14,39 @@ from exporter.report.leaderboard.entry import LeaderboardEntry
 from exporter.report.leaderboard.ranking import RankedRun, RankingCriteria, SortKey
 
 PER_KG_BELOW = 0.1
-"""Results per gram that are all smaller are given per kilogram."""
+"""Results per gram are shown per kilogram if all are smaller."""
 KILO = 1_000
 MOST_DIGITS = 9
 SCALES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
 SORT_DESCRIPTIONS = {
-    SortKey.GRAMS: "fewest grams first",
-    SortKey.ENERGY: "least energy first",
-    SortKey.IDLE: "least held idle first",
+    SortKey.GRAMS: "lowest emissions first",
+    SortKey.ENERGY: "lowest energy first",
+    SortKey.IDLE: "lowest share held idle first",
     SortKey.RESULT: "best result first",
-    SortKey.PER_RESULT: "most result per gram first",
+    SortKey.PER_RESULT: "highest result per gram first",
 }
 NO_RUNS = (
-    "No runs to compare. `emissions-exporter run -- COMMAND` makes one, and so does `track` of "
-    "exporter.client; `emissions-exporter runs` lists those that are known here."
+    "No runs to compare. Create one with `emissions-exporter run -- COMMAND` or with `track` of "
+    "exporter.client; `emissions-exporter runs` lists the known runs."
 )
 
 
 class Column(NamedTuple):
-    """One column: its head, and the text of each row."""
+    """Column with its head and the text of each row."""
 
     head: str
     cells: tuple[str, ...]
     kind: str = "n"
-    """What is in it: numbers ("n"), or one of the facts of a run."""
+    """Kind of content: numbers ("n"), or a fact about the run."""
 
     @property
     def is_number(self) -> bool:
-        """Whether it stands in line at the right."""
+        """Whether it is right-aligned."""
         return self.kind in ("n", "rank")
 
 
 def columns(board: Leaderboard) -> list[Column]:
-    """What is shown of each row; what no run has is left out."""
+    """Return the columns; columns without any value are omitted."""
     rows, asked = board.rows, board.question
     has_names = any(row.entry.name for row in rows)
     has_jobs = any(row.entry.job_id for row in rows)
@@ -76,7 +76,7 @@ def columns(board: Leaderboard) -> list[Column]:
 
 
 def title(board: Leaderboard) -> str:
-    """How many runs, and their order."""
+    """Return the number of runs and their order as text."""
     shown = len(board.rows)
     runs = f"{board.of} run{'' if board.of == 1 else 's'}"
     first = f", the first {shown}" if shown < board.of else ""
@@ -84,46 +84,46 @@ def title(board: Leaderboard) -> str:
 
 
 def per_units_head(asked: RankingCriteria) -> str:
-    """What grams per unit are called."""
+    """Return the head of the column of grams per units."""
     return f"per {formatting.number(asked.per)} {asked.unit}"
 
 
 def ended_cell(entry: LeaderboardEntry) -> str:
-    """When, to the minute."""
+    """Return the end time to the minute, or the state of a run that has not ended."""
     if entry.ended is None:
         return "lost" if entry.lost else "running"
     return formatting.timestamp(entry.ended)[:-3]
 
 
 def energy_cell(entry: LeaderboardEntry, scale: formatting.DisplayUnit) -> str:
-    """What it used; nothing measured is not zero."""
+    """Return the energy; unknown, not zero, if nothing was measured."""
     return scale.text(entry.energy_uj) if entry.energy_uj else formatting.UNKNOWN
 
 
 def carbon_cell(entry: LeaderboardEntry, scale: formatting.DisplayUnit) -> str:
-    """What it emitted; what waits for an intensity comes on top."""
+    """Return the emissions; a lower bound (>) if energy has no carbon intensity yet."""
     if not entry.energy_uj or (entry.unpriced_uj and not entry.carbon_ng):
         return formatting.UNKNOWN
     return ("> " if entry.unpriced_uj else "") + scale.text(entry.carbon_ng)
 
 
 def held_idle_cell(entry: LeaderboardEntry) -> str:
-    """The share of its energy that devices which it held spent idle."""
+    """Return the share of energy that devices held by the run used while idle."""
     return formatting.percentage(entry.held_uj, entry.energy_uj)
 
 
 def result_cell(row: RankedRun, asked: RankingCriteria) -> str:
-    """The value that it logged, also where that is no number."""
-    said = row.entry.logged.get(asked.metric)
+    """Return the logged value, also if it is not a number."""
+    logged = row.entry.logged.get(asked.metric)
     if row.result is not None:
         return result_text(row.result)
-    if said is None:
+    if logged is None:
         return formatting.UNKNOWN
-    return said if isinstance(said, str) else "not a number"
+    return logged if isinstance(logged, str) else "not a number"
 
 
 def result_text(number: float) -> str:
-    """A result: with four digits after the point where it is small, since results are close."""
+    """Format a result; small ones with four decimals, because results are often close."""
     size = abs(number)
     if 0 < size < 0.00005 or size >= 1e15 or math.isinf(size):
         return f"{number:.2e}"
@@ -133,7 +133,7 @@ def result_text(number: float) -> str:
 
 
 def ratio_text(number: float) -> str:
-    """A result per gram, which may be very small: its first three digits."""
+    """Format a result per gram with three significant digits, because it may be very small."""
     if not number:
         return "0"
     digits = 2 - math.floor(math.log10(abs(number)))
@@ -141,7 +141,7 @@ def ratio_text(number: float) -> str:
 
 
 def size_text(number: float) -> str:
-    """How many parameters, or whatever else the size is."""
+    """Format the size of a model."""
     for scale, name in SCALES:
         if number >= 0.9995 * scale:
             return f"{number / scale:.3g} {name}"
@@ -149,7 +149,7 @@ def size_text(number: float) -> str:
 
 
 def run_marks(row: RankedRun) -> list[str]:
-    """What sets a run apart, or makes it hard to compare."""
+    """Return marks of a run: Pareto-optimal, or reasons why it is hard to compare."""
     entry = row.entry
     found = ["Pareto"] if row.is_pareto_optimal else []
     if entry.ended is None:
@@ -180,7 +180,7 @@ def _per_gram(rows: Sequence[RankedRun], asked: RankingCriteria) -> Column:
 
 
 def units_scale(rows: Iterable[RankedRun]) -> formatting.DisplayUnit:
-    """Unit of the grams per units of all rows."""
+    """Return the display unit for grams per units of all rows."""
     known = (row.grams_per_units for row in rows)
     return formatting.carbon_scale(
         grams * units.NANOGRAMS_PER_GRAM for grams in known if grams is not None
@@ -188,7 +188,7 @@ def units_scale(rows: Iterable[RankedRun]) -> formatting.DisplayUnit:
 
 
 def grams_per_units_cell(row: RankedRun, scale: formatting.DisplayUnit) -> str:
-    """What so many units emit, and the least and the most of the runs that it is the mean of."""
+    """Return the mean emissions per units, with the range over the runs."""
     if row.grams_per_units is None:
         return formatting.UNKNOWN
     mean = scale.text(row.grams_per_units * units.NANOGRAMS_PER_GRAM)
@@ -208,7 +208,7 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~&])")
 
 
 def text_table(board: Leaderboard) -> str:
-    """Aligned columns, and the notes under them."""
+    """Render aligned columns, followed by the notes."""
     if not board.rows:
         return "\n".join(board.notes or (NO_RUNS,))
     found = columns(board)
@@ -225,7 +225,7 @@ def text_table(board: Leaderboard) -> str:
 
 
 def markdown_table(board: Leaderboard) -> str:
-    """A table of GitHub's Markdown, and the notes as a list."""
+    """Render a GitHub-flavored Markdown table, followed by the notes as a list."""
     if not board.rows:
         return "\n".join(board.notes or (NO_RUNS,))
     found = columns(board)
@@ -238,7 +238,7 @@ def markdown_table(board: Leaderboard) -> str:
 
 
 def _lines(found: list[Column], *, upper: bool = False) -> list[tuple[str, ...]]:
-    """The heads, then the rows."""
+    """Yield the heads, then the rows."""
     heads = [formatting.printable(column.head) for column in found]
     return [
         tuple(head.upper() if upper else head for head in heads),
@@ -247,7 +247,7 @@ def _lines(found: list[Column], *, upper: bool = False) -> list[tuple[str, ...]]
 
 
 def _escaped(text: str) -> str:
-    r"""No text of a run makes a link, a tag or a new column."""
+    r"""Escape a text so that it contains no link, tag or table column."""
     return SPECIAL.sub(r"\\\1", text)
 
 
@@ -260,7 +260,7 @@ COLUMNS = ("rank", "run_id", "job_id", "user", "started", "ended", "energy_joule
 
 
 def to_json(board: Leaderboard) -> str:
-    """A document with what was asked, the rows and the notes."""
+    """Render a JSON document with criteria, rows and notes."""
     asked = board.question
     document = {
         "version": JSON_VERSION,
@@ -280,7 +280,7 @@ def to_json(board: Leaderboard) -> str:
 
 
 def to_csv(board: Leaderboard) -> str:
-    """A line for each run; several nodes, devices or zones are separated by spaces."""
+    """Render CSV with a line per run; nodes, devices and zones are separated by spaces."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
@@ -326,6 +326,6 @@ def _values(row: RankedRun) -> dict[str, Any]:
 
 
 def _finite(row: RankedRun) -> dict[str, Any]:
-    """What it logged; JSON has no NaN."""
+    """Return the logged values for JSON, which has no NaN."""
     logged = row.entry.logged
     return {k: v if isinstance(v, str) else row.entry.number(k) for k, v in logged.items()}

@@ -1,4 +1,4 @@
-"""The board as one HTML page without scripts: plots, ranking, and notes on comparing."""
+"""Leaderboard as one HTML page without scripts: plots, ranking, and notes on comparing runs."""
 
 import base64
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from exporter.report.leaderboard.plots import (
 
 STYLE = Path(__file__).with_name("style.css")
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""No script, and nothing from anywhere else, whatever a name of a run may say."""
+"""Forbids scripts and external resources, in case a run's name contains markup."""
 PAGE_HEAD = (
     '<meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -34,11 +34,11 @@ PICTURE_VARIANTS = (
     (NARROW_SCREEN, LIGHT, NARROW_INCHES),
     (DARK_SCHEME, DARK, WIDE_INCHES),
 )
-"""Media query, colors and width of the pictures of a plot, beside the light and wide one."""
+"""Media query, theme and width of alternative pictures of a plot; default is light and wide."""
 
 
 def render_page(board: Leaderboard, plots: Sequence[Plot], made: float, version: str) -> str:
-    """One file that needs no other. `made` is now, seconds since the epoch."""
+    """Render a self-contained page. `made` is the current time in seconds since the epoch."""
     style = Markup(STYLE.read_text(encoding="utf-8"))
     head = tag("head", Markup(PAGE_HEAD), tag("title", "Leaderboard of runs"), tag("style", style))
     body = tag(
@@ -59,7 +59,7 @@ def _sections(board: Leaderboard, plots: Sequence[Plot]) -> list[Markup]:
 
 
 def _picture(plot: Plot) -> Markup:
-    """A plot, as the SVG that suits the window."""
+    """Render a plot with SVG variants for narrow screens and dark mode."""
     sources = [
         Markup(f'<source media="{media}" srcset="{_data(render_svg(plot, theme, inches))}">')
         for media, theme, inches in PICTURE_VARIANTS
@@ -91,7 +91,7 @@ def _table(board: Leaderboard) -> Markup:
 
 
 def _class(column: formats.Column, text: str) -> str:
-    """What is unknown is left out where there is no row to keep in line."""
+    """Return the CSS classes of a cell; unknown values get "none", which hides them if narrow."""
     kinds = ("n" if column.is_number else "", column.kind if column.kind != "n" else "")
     nothing = text in ("", formatting.UNKNOWN) and column.kind != "rank"
     return " ".join(kind for kind in (*kinds, "none" if nothing else "") if kind)

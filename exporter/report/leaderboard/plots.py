@@ -148,7 +148,7 @@ def _figure(plot: Plot, theme: Theme, width_inches: float) -> "Figure":
 
 
 def _results_plot(board: Leaderboard) -> Iterator[Plot]:
-    """Results against emissions, where at least two runs have both."""
+    """Yield the plot of results against emissions, if at least two runs have both."""
     asked = board.question
     rows = [
         row
@@ -198,7 +198,7 @@ def _draw_results(
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.margins(0.12)
-    better = "more" if asked.higher_is_better else "less"
+    better = "larger" if asked.higher_is_better else "smaller"
     axes.set_xlabel(f"CO2eq in {scale.unit}")
     axes.set_ylabel(f"{_short(asked.metric)}, {better} is better")
     named = sorted(
@@ -211,9 +211,9 @@ def _draw_results(
 def _place_names(
     axes: "Axes", theme: Theme, named: Sequence[tuple[RankedRun, float, float]], largest: float
 ) -> None:
-    """Names beside their bubbles, those of the best runs first.
+    """Place names next to their bubbles, the best runs first.
 
-    A name that would cover another one or a bubble is left out; the table has them all.
+    A name that would overlap another name or a bubble is omitted; the table has all names.
     """
     from matplotlib.transforms import Bbox
 
@@ -249,14 +249,14 @@ def _place_names(
 
 
 def _area(size: float | None, largest: float) -> float:
-    """Area of a bubble, proportional to the size of its model."""
+    """Return the area of a bubble, proportional to the size of its model."""
     if not size or size < 0:
         return UNSIZED_AREA if largest <= 0 else MIN_AREA
     return max(MIN_AREA, MAX_AREA * size / largest)
 
 
 def _emissions_plot(board: Leaderboard) -> Iterator[Plot]:
-    """Bars of what runs emitted, with the share that devices held idle had."""
+    """Yield the bar chart of emissions, with the share of devices held idle."""
     rows = [row for row in board.rows if row.entry.carbon_ng > 0]
     if not rows:
         return
@@ -273,14 +273,14 @@ def _emissions_plot(board: Leaderboard) -> Iterator[Plot]:
     yield _bars_plot(
         "emissions",
         "CO2eq of each run",
-        "Pale: the share of devices held idle. Energy that waits for an intensity is not included.",
+        "Pale: share of devices held idle. Energy without a carbon intensity is not included.",
         f"CO2eq in {scale.unit}",
         bars,
     )
 
 
 def _unit_plot(board: Leaderboard) -> Iterator[Plot]:
-    """Bars of emissions for so many of the units that runs counted, the least first."""
+    """Yield the bar chart of emissions per counted units, lowest first."""
     asked = board.question
     rows = [row for row in board.rows if row.grams_per_units is not None]
     if not rows:
@@ -304,7 +304,7 @@ def _unit_plot(board: Leaderboard) -> Iterator[Plot]:
     yield _bars_plot(
         "per-unit",
         f"CO2eq {formats.per_units_head(asked)}",
-        f"{formatting.number(counted)} {asked.unit} were counted. Lines: least and most of runs.",
+        f"{formatting.number(counted)} {asked.unit} were counted. Lines: range over runs.",
         f"CO2eq in {scale.unit}",
         bars,
     )
@@ -318,7 +318,7 @@ class Bar(NamedTuple):
     text: str
     idle_share: float = 0.0
     spread: tuple[float, ...] = ()
-    """Least and most; empty where one run alone counted."""
+    """Smallest and largest value; empty if only one run counted."""
 
 
 def _bars_plot(name: str, title: str, caption: str, axis: str, bars: Sequence[Bar]) -> Plot:

@@ -1,4 +1,4 @@
-"""Which run is before which, and which no other run beats. Pure; grams, joules, seconds."""
+"""Ranking of runs and Pareto-optimal runs; pure functions in grams, joules and seconds."""
 
 import math
 from collections import Counter
@@ -10,16 +10,16 @@ from exporter.errors import ConfigError
 from exporter.report.leaderboard.entry import LeaderboardEntry, counted_units, unit_emissions
 
 SIZE_NAMES = ("parameters", "params", "num_parameters", "n_parameters")
-"""What the size of a model is called."""
+"""Logged names of the size of a model."""
 UNITS_PER: Mapping[str, int] = {"requests": 10_000, "inferences": 10_000, "predictions": 10_000}
 DEFAULT_UNITS_PER = 1_000
-"""For how many units grams are given."""
+"""Number of units for which emissions are shown."""
 LESS_IS_BETTER = ("loss", "perplexity", "ppl", "error", "err", "rmse", "mse", "mae", "mape", "wer")
 MORE_IS_BETTER = ("accuracy", "acc", "f1", "auc", "precision", "recall", "bleu", "rouge", "score")
 
 
 class SortKey(StrEnum):
-    """What is best first."""
+    """Sort key; the best run is first."""
 
     GRAMS = "grams"
     ENERGY = "energy"
@@ -29,43 +29,43 @@ class SortKey(StrEnum):
 
 
 class RankingCriteria(NamedTuple):
-    """What runs are compared by."""
+    """Criteria by which runs are compared."""
 
     sort: SortKey = SortKey.GRAMS
     metric: str = ""
-    """The logged value that is the result; "": none."""
+    """Logged value that is the result; "" for none."""
     higher_is_better: bool = True
     is_direction_given: bool = False
-    """Whether a person said so, or the name of the metric."""
+    """Whether the direction was given, rather than derived from the metric's name."""
     size: str = ""
-    """The logged value that is the size of a bubble; "": none."""
+    """Logged value that is the size of a bubble; "" for none."""
     unit: str = ""
-    """What runs counted, and `per` of which grams are given for; "": nothing."""
+    """Counted unit, for `per` of which emissions are shown; "" for none."""
 
     @property
     def per(self) -> int:
-        """For how many units."""
+        """Number of units for which emissions are shown."""
         return UNITS_PER.get(self.unit, DEFAULT_UNITS_PER)
 
 
 class RankedRun(NamedTuple):
-    """A run in its place."""
+    """A run with its rank and derived values."""
 
     rank: int | None
-    """None: it cannot be compared with the others by what is asked for."""
+    """None if the run cannot be compared by the criteria."""
     entry: LeaderboardEntry
     result: float | None = None
     result_per_gram: float | None = None
-    """Result per gram; where less is better there is no such thing."""
+    """Result per gram; None if a smaller result is better."""
     grams_per_units: float | None = None
-    """Grams for `per` of the units that it counted."""
+    """Grams for `per` of its counted units."""
     spread: tuple[float, float] | None = None
-    """The least and the most of that, where several runs tell it."""
+    """Smallest and largest of these, if several runs determine it."""
     size: float | None = None
     is_pareto_optimal: bool = False
-    """No other run that has ended has as good a result with as few grams, and one better."""
+    """No other ended run is at least as good in result and grams, and better in one of them."""
     label: str = ""
-    """Name for drawings: the run's name, with its id where several runs have that name."""
+    """Label in plots: the run's name, with its id if several runs have this name."""
 
 
 def choose_criteria(
@@ -77,13 +77,13 @@ def choose_criteria(
     *,
     higher_is_better: bool | None = None,
 ) -> RankingCriteria:
-    """What was asked, with what these runs say themselves where nothing was. Raises ConfigError."""
+    """Return the criteria, with defaults derived from the runs. Raises ConfigError."""
     size = size or next((name for name in SIZE_NAMES if _count_with_number(entries, name)), "")
     logged = Counter(name for entry in entries for name in entry.logged if _has_number(entry, name))
     others = [name for name in logged if name != size]
     if metric and entries and metric not in logged:
         known = f"; they logged {', '.join(sorted(others))}" if others else "; none logged anything"
-        raise ConfigError(f"--metric {metric}: no run logged such a number{known}")
+        raise ConfigError(f"--metric {metric}: no run logged this as a number{known}")
     metric = metric or min(
         others, key=lambda name: (-logged[name], _metric_direction(name), name), default=""
     )
@@ -93,21 +93,21 @@ def choose_criteria(
         raise ConfigError(f"--sort {sort}: no run logged a number, as run.log(accuracy=0.93) does")
     if sort == SortKey.PER_RESULT and not higher:
         raise ConfigError(
-            f"--sort {sort}: {metric} is better where it is less, and less of it per gram is no "
-            "merit; sort by result or by grams"
+            f"--sort {sort}: a smaller {metric} is better, so a result per gram is not meaningful; "
+            "sort by result or by grams"
         )
     counted = Counter(name for entry in entries for name in counted_units(entry))
     if unit and entries and unit not in counted:
         known = f"; they counted {', '.join(sorted(counted))}" if counted else ""
-        raise ConfigError(f"--per {unit}: no run counted any{known}")
+        raise ConfigError(f"--per {unit}: no run counted this unit{known}")
     unit = unit or min(counted, key=lambda name: (-counted[name], name), default="")
     return RankingCriteria(sort, metric, higher, given, size, unit)
 
 
 def rank_runs(entries: Iterable[LeaderboardEntry], asked: RankingCriteria) -> list[RankedRun]:
-    """All runs, the best first; those that cannot be compared come last, the newest first.
+    """Rank runs, best first; runs that cannot be compared come last, newest first.
 
-    Equal ones share a rank, and the next has as many above it.
+    Equal runs share a rank, and the next rank is skipped accordingly (1, 1, 3).
     """
     rows = _mark_pareto(_with_labels([_row(entry, asked) for entry in entries]), asked)
     compared = [(worth, row) for row in rows if (worth := _sort_value(row, asked)) is not None]
@@ -121,9 +121,9 @@ def rank_runs(entries: Iterable[LeaderboardEntry], asked: RankingCriteria) -> li
 
 
 def pareto_optimal(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Of points (cost, worth): which no other has at most the cost and at least the worth of.
+    """Return which points (cost, worth) are Pareto-optimal: low cost and high worth.
 
-    Equal points do not beat each other.
+    Equal points do not dominate each other.
     """
     best = [False] * len(points)
     most, cheapest = -float("inf"), -float("inf")
@@ -165,7 +165,7 @@ def _label(entry: LeaderboardEntry, same_name: int) -> str:
 
 
 def _finite(ratio: float) -> float | None:
-    """A ratio; None where it is too large for a number."""
+    """Return the ratio; None if it is not finite."""
     return ratio if math.isfinite(ratio) else None
 
 
@@ -182,7 +182,7 @@ def _mark_pareto(rows: Sequence[RankedRun], asked: RankingCriteria) -> list[Rank
 
 
 def _sort_value(row: RankedRun, asked: RankingCriteria) -> float | None:
-    """What rows are sorted by, least first; None: the run cannot be compared by it."""
+    """Return the sort value, smallest first; None if the run cannot be compared."""
     entry = row.entry
     if entry.ended is None or not entry.energy_uj:
         return None
@@ -216,7 +216,7 @@ HIGHER, LOWER, NEITHER = range(3)
 
 
 def _metric_direction(metric: str) -> int:
-    """What the name of a metric says of it: more is better, less is, or nothing."""
+    """Derive from the name of a metric whether a larger or a smaller value is better."""
     words = metric.lower().replace("-", "_").replace("/", "_").split("_")
     if any(word in LESS_IS_BETTER for word in words):
         return LOWER

@@ -185,7 +185,7 @@ def test_a_server_that_stays_away_stops_no_training_and_the_record_can_follow(
         spin(0.5)
         tracker.stop()
     assert time.monotonic() - began < 30
-    assert f"MLflow has not all of run {run.run_id}" in caplog.text
+    assert f"run {run.run_id} was not completely logged to MLflow" in caplog.text
     assert not log_record(run.record, active.info.run_id)
     server.start()
     assert log_record(run.record, active.info.run_id)

@@ -190,5 +190,5 @@ def test_a_file_that_is_not_there_is_one_line(capsys):
     assert main(["import", "codecarbon", missing]) == 1
     assert capsys.readouterr().err == (
         f"emissions-exporter: {missing}: cannot be read: No such file or directory; "
-        "name an emissions.csv of CodeCarbon\n"
+        "give an emissions.csv of CodeCarbon\n"
     )

@@ -194,8 +194,8 @@ def test_an_id_that_is_no_text_is_spelled_out(show, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--metric=bleu"], "--metric bleu: no run logged such a number"),
-        (["--per=cats"], "--per cats: no run counted any"),
+        (["--metric=bleu"], "--metric bleu: no run logged this as a number"),
+        (["--per=cats"], "--per cats: no run counted this unit"),
         (["--output=/nope/board"], "--output /nope/board: No such file"),
     ],
 )

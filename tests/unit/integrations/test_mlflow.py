@@ -220,8 +220,8 @@ def test_a_server_that_refuses_all_stops_no_training(mlflow, runs, monkeypatch, 
         tracker.start_training_job()
         monkeypatch.setattr(mlflow, "end_run", refuse)
         tracker.end_training_job()
-    assert "MLflow did not begin a run: 401 from http://server" in caplog.text
-    assert "the run of MLflow could not be ended: 401" in caplog.text
+    assert "the MLflow run could not be started: 401 from http://server" in caplog.text
+    assert "the MLflow run could not be ended: 401" in caplog.text
 
 
 def test_ten_rows_of_scikit_learn_are_one_call(mlflow, tracker, runs, monkeypatch):
@@ -241,8 +241,8 @@ def test_ten_rows_of_scikit_learn_are_one_call(mlflow, tracker, runs, monkeypatc
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"run_name": ""}, "missing: run_name"),
-        ({"flavor": "jax"}, "flavor 'jax' is none of keras, pytorch, sklearn"),
+        ({"run_name": ""}, "missing parameters: run_name"),
+        ({"flavor": "jax"}, "flavor: expected one of keras, pytorch, sklearn, found 'jax'"),
     ],
 )
 def test_parameters_that_are_wrong_are_named(mlflow, given, text):

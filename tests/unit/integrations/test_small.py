@@ -150,7 +150,7 @@ def test_an_option_of_a_cell_that_is_none_is_refused(line):
 
 
 def test_a_cell_says_when_nobody_measured_it():
-    assert usage_line(SimpleNamespace(record={})) == "emissions: nobody measured it"
+    assert usage_line(SimpleNamespace(record={})) == "emissions: not measured"
 
 
 @pytest.mark.parametrize("extra", ["keras", "lightning", "sklearn"])

@@ -98,7 +98,7 @@ def test_a_row_whose_missing_cells_cannot_be_told_is_refused_with_its_line(file_
     row = list(cells().values())
     found = read_history(file_of(row, row[:20]))
     ((line, why, _, _),) = found.rejected_rows
-    assert (line, why) == (3, "18 cells are missing, and which ones cannot be told")
+    assert (line, why) == (3, "18 cells are missing, and it is unknown which")
 
 
 def test_a_row_that_could_be_mended_in_two_ways_of_one_energy_has_that_energy(file_of):
@@ -115,7 +115,7 @@ def test_a_row_that_could_be_mended_in_two_ways_of_one_energy_has_that_energy(fi
     ("changes", "why"),
     [
         ({"cpu_energy": "inf"}, "cpu_energy cannot be 'inf'"),
-        ({"cpu_energy": "9"}, "the energies are 9.00001 kWh together"),
+        ({"cpu_energy": "9"}, "the energies add up to 9.00001 kWh"),
         ({"timestamp": "yesterday"}, "timestamp cannot be"),
         ({"timestamp": "0001-01-01"}, "timestamp cannot be"),
         ({"run_id": ""}, "run_id cannot be ''"),
@@ -344,10 +344,10 @@ def test_hostile_names_are_cut_to_what_a_daemon_takes(file_of):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "there is no column timestamp"),
-        (b"task_name,timestamp\n", "has the tasks of a run"),
-        (b"a,b\n1,2\n", "there is no column timestamp"),
-        (b"\xff\xfe\x00", "is not text in rows of commas"),
+        (b"", "column timestamp is missing"),
+        (b"task_name,timestamp\n", "contains the tasks of a run"),
+        (b"a,b\n1,2\n", "column timestamp is missing"),
+        (b"\xff\xfe\x00", "is not a CSV file"),
     ],
 )
 def test_what_is_no_emissions_csv_is_refused_whole(tmp_path, content, why):

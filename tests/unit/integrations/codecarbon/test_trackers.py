@@ -38,7 +38,7 @@ from exporter.report.forms.codecarbon import COLUMNS, ConversionOverrides
 
 @pytest.fixture(autouse=True)
 def _nothing_was_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(EmissionsTracker, "_said", set())
+    monkeypatch.setattr(EmissionsTracker, "_warned", set())
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
@@ -316,16 +316,16 @@ def test_a_file_is_written_unless_that_was_not_asked_for(named, has_csv):
 def test_what_is_no_amount_is_said_and_has_no_effect(pue):
     made = settings(pue=pue)
     assert made.price.pue is None
-    assert "is no amount" in made.remarks[0]
+    assert "is not a valid amount" in made.remarks[0]
 
 
 @pytest.mark.parametrize(
     ("methods", "said"),
     [
         (["csv", "logger"], []),
-        ([ours.OutputMethod.API], ["api has no effect here: nothing is sent anywhere"]),
+        ([ours.OutputMethod.API], ["api has no effect here: no data is sent to a server"]),
         ("csv, prometheus", ["prometheus has no effect here: Prometheus scrapes"]),
-        (["boamps", "cvs"], ["boamps has no effect", "cvs has no effect here: it is not known"]),
+        (["boamps", "cvs"], ["boamps has no effect", "cvs has no effect here: unknown argument"]),
         ([], []),
     ],
 )
@@ -732,7 +732,7 @@ def test_a_country_from_anywhere_is_a_country(monkeypatch, caplog, place):
     assert not caplog.records
     monkeypatch.delenv("CODECARBON_COUNTRY_ISO_CODE", raising=False)
     OfflineEmissionsTracker()
-    assert "no country_iso_code is given" in caplog.text
+    assert "country_iso_code is missing" in caplog.text
 
 
 def test_arguments_of_the_decorator_without_their_names(seconds):

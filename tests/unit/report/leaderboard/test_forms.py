@@ -26,7 +26,7 @@ def made(records=RUNS, sort=SortKey.GRAMS, top=None):
 
 def test_a_table_has_a_line_for_each_run_and_the_notes_under_it():
     title, _, head, first, second, last, _, *notes = text_table(made()).splitlines()
-    assert title == "3 runs, fewest grams first"
+    assert title == "3 runs, lowest emissions first"
     assert " ".join(head.split()) == (
         "RANK RUN USER ENDED (UTC) ENERGY CO2EQ HELD IDLE ACCURACY ACCURACY PER G "
         "PER 10 000 REQUESTS MARKS"
@@ -81,7 +81,7 @@ def test_the_first_are_shown_and_their_marks_are_those_among_all():
 
 def test_no_runs_is_a_sentence_that_says_what_makes_one():
     assert text_table(made([])).startswith(
-        "No runs to compare. `emissions-exporter run -- COMMAND`"
+        "No runs to compare. Create one with `emissions-exporter run -- COMMAND`"
     )
     assert markdown_table(made([])) == text_table(made([]))
 

@@ -193,8 +193,8 @@ def test_grams_are_given_per_what_most_counted():
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
-        ({"metric": "bleu"}, "--metric bleu: no run logged such a number; they logged accuracy"),
-        ({"unit": "cats"}, "--per cats: no run counted any; they counted tokens"),
+        ({"metric": "bleu"}, "--metric bleu: no run logged this as a number; they logged accuracy"),
+        ({"unit": "cats"}, "--per cats: no run counted this unit; they counted tokens"),
         ({"sort": SortKey.PER_RESULT, "higher_is_better": False}, "sort by result or by grams"),
     ],
 )

@@ -83,7 +83,7 @@ def test_every_form_tells_the_spread():
     found = made(*TRAINED, *SERVED)
     assert "75.0 g (66.7 to 100)" in text_table(found)
     assert "75.0 g (66.7 to 100)" in render_page(found, make_plots(found), 0.0, "1")
-    assert "3 runs used the outcome of another" in text_table(found)
+    assert "3 runs used the result of another" in text_table(found)
     first, second = json.loads(to_json(found))["runs"]
     assert first["grams_per_units_most"] == pytest.approx(100.0)
     assert second["grams_per_units_most"] is None
