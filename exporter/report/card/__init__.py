@@ -1,1 +1,1 @@
-"""Model cards: what a record says in one, merging it into one, and mistakes found in one."""
+"""Hugging Face model cards: emissions from a record, merging them into a card, and checks."""

@@ -1,4 +1,4 @@
-"""Amounts of emissions as cards spell them: plain decimals, and what people wrote by hand."""
+"""Parsing and formatting of amounts of emissions in cards, including handwritten ones."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ DIGITS = 6
 TOLERANCE = 0.02
 GRAMS_PER_POUND = units.GRAMS_PER_KWH_OF_LB_PER_MWH * 1e3
 SYMBOLS: Mapping[str, float] = {"mg": 1e-3, "g": 1.0, "G": 1.0, "t": 1e6, "T": 1e6, "Mg": 1e6}
-"""Units of mass whose case has a meaning, and the grams in one."""
+"""Case-sensitive units of mass, in grams."""
 WORDS: Mapping[str, float] = {
     **dict.fromkeys(("gm", "gms", "gr", "gram", "grams", "gramm", "gramme", "grammes"), 1.0),
     **dict.fromkeys(("kg", "kgs", "kilo", "kilos", "kilogram", "kilograms"), 1e3),
@@ -22,17 +22,17 @@ WORDS: Mapping[str, float] = {
 }
 
 SPACES = " \u00a0\u2007\u2008\u2009\u202f"
-"""Between groups of three digits, besides apostrophes."""
+"""Separators of groups of three digits, in addition to apostrophes."""
 MARKUP_SPACE = re.compile(
     r"(?<=\d)(?:\\,|\\ |\{~\}|~|&nbsp;|&thinsp;|&#160;|&#8201;|&#8239;|&#x(?:a0|2009|202f);)(?=\w)",
     re.IGNORECASE,
 )
-"""Spaces as LaTeX and HTML spell them."""
+"""Spaces in LaTeX and HTML notation."""
 GROUPED = rf"\d{{1,3}}(?:[{SPACES}'\u2019]\d{{3}})+(?!\d)(?:[.,]\d+)?"
 PLAIN = r"(?:\d(?:[\d,._]*\d)?|\.\d+)"
 NUMBER = rf"(?:{GROUPED}|{PLAIN})(?:[eE][-+]?\d{{1,2}}(?!\d))?"
 NUMBER_START = r"(?<![\w.,^])"
-"""Before a number that does not belong to a name or to a larger number."""
+"""Start of a number that is not part of a name or of a larger number."""
 CO2 = r"(?:<sub>2</sub>|[\s_{]*[2\u2082]\}?)?[\s_-]*(?:e(?:q(?:uiv(?:alents?)?)?)?\b)?\.?"
 CARBON = rf"[\s_-]*(?:of\s+)?(?:C[O0]{CO2}|carbon(?:\s+dioxide)?(?:\s+equivalents?)?)"
 MASS = re.compile(
@@ -45,9 +45,9 @@ MASS = re.compile(
 )
 RATE = re.compile(rf"(?:{CARBON})?[\s)]*(?:/|\\/|per\b|kWh)", re.IGNORECASE)
 LONE_MARK = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
-"""Decimal or grouped."""
+"""Numbers whose separator may be a decimal mark or group digits."""
 DECIMAL = re.compile(r"(?<![\w.,])(?:0([.,])\d+|\d+([.,])(?:\d\d?|\d{4,}))(?![.,]?\d)")
-"""Only decimal."""
+"""Numbers whose separator must be a decimal mark."""
 HUB_NUMBER = re.compile(r"\d+\.\d+|\d+")
 
 
@@ -57,10 +57,10 @@ class Mass(NamedTuple):
     text: str
     grams: float
     ranges: tuple[tuple[float, float], ...]
-    """What it can mean, in grams: as its digits are rounded, and as its separators are read."""
+    """Possible ranges in grams, by rounding and by the interpretation of separators."""
 
     def is_near(self, grams: float) -> bool:
-        """Whether it can mean that many grams."""
+        """Whether it can mean this amount of grams."""
         return any(
             least * (1 - TOLERANCE) <= grams <= most * (1 + TOLERANCE)
             for least, most in self.ranges
@@ -68,7 +68,7 @@ class Mass(NamedTuple):
 
 
 def plain_grams(carbon_ng: int) -> str:
-    """Grams without an exponent, a unit or separators: six digits, or all before the point."""
+    """Format grams without exponent, unit or separators, with six significant digits."""
     grams = Decimal(carbon_ng).scaleb(-9)
     places = max(0, DIGITS - 1 - grams.adjusted())
     text = f"{grams:.{places}f}"
@@ -76,7 +76,7 @@ def plain_grams(carbon_ng: int) -> str:
 
 
 def parse_decimal(text: str) -> float:
-    """A number as people write it. Raises ValueError.
+    """Parse a handwritten number. Raises ValueError.
 
     The last of points and commas is the decimal mark. Commas alone group digits where three
     follow each; a point alone is the decimal mark.
@@ -85,7 +85,7 @@ def parse_decimal(text: str) -> float:
 
 
 def _normalize_number(text: str) -> str:
-    """The number as Python spells it."""
+    """Return the number in Python's notation."""
     spelled = re.sub(rf"[{SPACES}'\u2019_]", "", text)
     digits, e, exponent = spelled.lower().partition("e")
     points, commas = digits.count("."), digits.count(",")
@@ -105,7 +105,7 @@ def _is_grouped(digits: str, mark: str) -> bool:
 
 
 def _interpretations(text: str, marks: frozenset[str]) -> list[str]:
-    """The number, and what else it can be: 16.714 and 16,714 group digits in some languages.
+    """Return the possible readings: 16.714 and 16,714 group digits in some languages.
 
     `marks` are the decimal marks of the numbers around it.
     """
@@ -118,9 +118,9 @@ def _interpretations(text: str, marks: frozenset[str]) -> list[str]:
 
 
 def find_masses(text: str, context: str = "") -> Iterator[Mass]:
-    """Masses in a text. Rates, such as g/kWh, are none.
+    """Yield the masses in a text, excluding rates such as g/kWh.
 
-    The text around it shows what its points and commas mean.
+    `context` is the surrounding text, which shows the meaning of points and commas.
     """
     marks = frozenset(found[1] or found[2] for found in DECIMAL.finditer(context or text))
     spelled = MARKUP_SPACE.sub("\u202f", text)
@@ -150,18 +150,18 @@ def _parse_mass(match: re.Match[str], marks: frozenset[str]) -> Mass:
 
 
 def _rounding_range(spelled: str, scale: float) -> tuple[float, float]:
-    """What a number can have been before it was rounded to its last digit."""
+    """Return the range of numbers that round to this one."""
     digits, _, exponent = spelled.partition("e")
     half = 0.5 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
     return (float(spelled) - half) * scale, (float(spelled) + half) * scale
 
 
 def find_amounts(text: str) -> list[tuple[str, float]]:
-    """Masses in a text, as they stand there and in grams."""
+    """Return the masses in a text, as written and in grams."""
     return [(mass.text, mass.grams) for mass in find_masses(text)]
 
 
 def hub_value(value: Any) -> float | None:
-    """What the Hub's threshold filter takes an emission for: the first digits of its text."""
+    """Return the value read by the Hub's threshold filter: the first digits of the text."""
     found = HUB_NUMBER.search(str(value)) if value else None
     return float(found.group()) if found else None

@@ -1,4 +1,4 @@
-"""Mistakes in the emissions of a card: above all kilograms where grams are expected."""
+"""Checks of the emissions in a model card, for example for kilograms instead of grams."""
 
 import math
 import re
@@ -36,22 +36,22 @@ HUB_KEYS = (EMISSIONS_FIELD, "source", TRAINING_TYPE, "geographical_location", "
 TRACKER_KEYS = (
     *("cpu_model", "energy_consumed", "gpu_model", "hours_used", "on_cloud", "ram_total_size"),
 )
-"""Written with CodeCarbon's figures by Sentence Transformers and SpanMarker."""
+"""Keys that Sentence Transformers and SpanMarker write from CodeCarbon's data."""
 UNIT_MISTAKES = (
     (1e-3, "kilograms written as grams"),
     (1e-6, "tonnes written as grams"),
     (1 / 453.59237, "pounds written as grams"),
-    (1e3, "a thousand times too much"),
-    (1e6, "a million times too much"),
+    (1e3, "too large by a factor of 1000"),
+    (1e6, "too large by a factor of 1000000"),
 )
-"""What stands there over what is right, and how that comes about."""
+"""Ratios of stated to correct value, and the mistakes that cause them."""
 OF_EMISSIONS = re.compile(r"emission|carbon|\bCO2", re.IGNORECASE)
 MIN_GRAMS_PER_GPU_HOUR, MAX_GRAMS_PER_GPU_HOUR = 0.3, 3_000
 """Of one GPU: 30 W at 10 g/kWh, and 1.5 kW at 1000 g/kWh and a PUE of 2."""
 
 
 class Finding(NamedTuple):
-    """Something wrong (`error`), or likely so (`warning`), at a line of the card."""
+    """A mistake (`error`) or a likely mistake (`warning`) at a line of the card."""
 
     line: int
     severity: Literal["error", "warning"]
@@ -59,14 +59,14 @@ class Finding(NamedTuple):
 
 
 def check_card(text: str, record: Mapping[str, Any] | None = None) -> list[Finding]:
-    """What is wrong with the emissions of a card; of a record, if given, they should be."""
+    """Check the emissions of a card, against a record if given; return the findings."""
     try:
         card = split_card(text)
         metadata = parse_metadata(card)
     except ConfigError as error:
-        found = re.match(r"line (\d+): (.*)", str(error), re.DOTALL)
-        line, said = (int(found[1]), found[2]) if found else (1, str(error))
-        return [Finding(line, "error", said)]
+        match = re.match(r"line (\d+): (.*)", str(error), re.DOTALL)
+        line, message = (int(match[1]), match[2]) if match else (1, str(error))
+        return [Finding(line, "error", message)]
     if EMISSIONS_KEY not in metadata.values:
         return [Finding(1, "warning", f"no {EMISSIONS_KEY}: the Hub shows no emissions")]
     return list(_findings(card, metadata, record))
@@ -77,9 +77,7 @@ def _findings(
 ) -> Iterator[Finding]:
     line = line_of(card, metadata)
     if isinstance(metadata.values[EMISSIONS_KEY], list):
-        yield Finding(
-            line, "error", f"{EMISSIONS_KEY} is a list; write its names with values, without -"
-        )
+        yield Finding(line, "error", f"{EMISSIONS_KEY} is a list; write it as a mapping, without -")
         return
     there = metadata.emissions()
     yield from _check_amount(card, line, there, record)
@@ -99,17 +97,15 @@ def _check_amount(
     value = there[EMISSIONS_FIELD]
     said = _stated_grams(value)
     if said is None or not math.isfinite(said) or said < 0:
-        yield Finding(line, "error", f"{EMISSIONS_FIELD}: {value!r} is no amount in grams")
+        yield Finding(line, "error", f"{EMISSIONS_FIELD}: {value!r} is not an amount in grams")
         return
     if isinstance(value, str):
         yield Finding(
-            line, "error", f"{EMISSIONS_FIELD}: {value!r} is a text; in grams it is {said:.9g}"
+            line, "error", f"{EMISSIONS_FIELD}: {value!r} is a text; write {said:.9g} (grams)"
         )
     read_as = hub_value(value)
     if said == 0:
-        yield Finding(
-            line, "warning", f"{EMISSIONS_FIELD}: 0 is taken for missing by the Hub's filter"
-        )
+        yield Finding(line, "warning", f"{EMISSIONS_FIELD}: the Hub's filter treats 0 as missing")
     elif read_as is None or not math.isclose(read_as, said, rel_tol=1e-6):
         yield Finding(
             line, "warning", f"{EMISSIONS_FIELD}: the Hub's filter reads {read_as} for {said:.9g}"
@@ -119,7 +115,7 @@ def _check_amount(
 
 
 def _stated_grams(value: Any) -> float | None:
-    """What is meant, in grams; a text may name its unit."""
+    """Return the stated amount in grams; a text may contain a unit."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if abs(value) <= sys.float_info.max else math.inf
     if not isinstance(value, str):
@@ -139,7 +135,9 @@ def _check_keys(
     for name in there:
         if name not in HUB_KEYS and name not in TRACKER_KEYS:
             line = line_of(card, metadata, name)
-            yield Finding(line, "warning", f"{name} is none of {', '.join(HUB_KEYS)}")
+            yield Finding(
+                line, "warning", f"{name} is unknown; expected one of {', '.join(HUB_KEYS)}"
+            )
     kind = there.get(TRAINING_TYPE)
     if kind is not None and kind not in TRAINING_TYPES:
         line = line_of(card, metadata, TRAINING_TYPE)
@@ -155,7 +153,7 @@ def _compare(
     there: Mapping[Any, Any],
     record: Mapping[str, Any] | None,
 ) -> Iterator[Finding]:
-    """Against what was measured, else what the section says, else what is possible at all."""
+    """Compare with the record, else with the section, else with what is plausible."""
     lines = card.body.splitlines()
     found = section_extent(lines)
     lines = list(filter(_is_of_emissions, lines)) if found is None else lines[slice(*found)]
@@ -173,13 +171,13 @@ def _compare(
 
 
 def _is_of_emissions(line: str) -> bool:
-    """Whether it is an item on emissions, as cards without the section have them."""
+    """Whether the line is a list item on emissions, for cards without the section."""
     bullet = BULLET.match(line)
     return bullet is not None and OF_EMISSIONS.search(bullet[1]) is not None
 
 
 def _compare_with_text(line: int, said: float, stated: list[list[Mass]]) -> Iterator[Finding]:
-    """Against the masses of each line: one of them, or the sum of the lines, of phases."""
+    """Compare with the masses in the text: with each one, and with the sum over lines."""
     every = [mass for of_line in stated for mass in of_line]
     total = sum(of_line[0].grams for of_line in stated)
     if any(mass.is_near(said) for mass in every) or _is_near(said, total):
@@ -200,7 +198,7 @@ def _mistake_rank(ratio: float) -> int:
 
 def _mistake(line: int, said: float, right: float, why: str) -> Finding:
     ratio = said / right
-    other = f"{ratio:.3g} times too much" if ratio > 1 else f"only {ratio:.3g} of it"
+    other = f"too large by a factor of {ratio:.3g}" if ratio > 1 else f"only {ratio:.3g} of it"
     how = next((text for known, text in UNIT_MISTAKES if _is_near(ratio, known)), other)
     return Finding(
         line, "error", f"{EMISSIONS_FIELD}: {said:.9g} is {how}: {why}, {right:.9g} in grams"
@@ -210,10 +208,10 @@ def _mistake(line: int, said: float, right: float, why: str) -> Finding:
 def _check_plausible(
     line: int, said: float, there: Mapping[Any, Any], lines: list[str]
 ) -> Iterator[Finding]:
-    """Against the least and the most that so many GPUs emit in so many hours."""
-    told = {b[1].strip().lower(): b[2] for each in lines if (b := BULLET.match(each))}
-    hours = parse_hours(str(told.get("hours used") or there.get("hours_used") or ""))
-    gpus = parse_gpu_count(str(there.get("hardware_used") or told.get("hardware type", "")))
+    """Compare with the range that the stated GPUs can emit in the stated hours."""
+    items = {b[1].strip().lower(): b[2] for each in lines if (b := BULLET.match(each))}
+    hours = parse_hours(str(items.get("hours used") or there.get("hours_used") or ""))
+    gpus = parse_gpu_count(str(there.get("hardware_used") or items.get("hardware type", "")))
     if hours is None or gpus is None:
         return
     if hours.is_gpu_hours:
@@ -223,16 +221,16 @@ def _check_plausible(
     if most < MIN_GRAMS_PER_GPU_HOUR:
         rate, guess = most, "kilograms written as grams"
     elif least > MAX_GRAMS_PER_GPU_HOUR:
-        rate, guess = least, "a thousand times too much"
+        rate, guess = least, "too large by a factor of 1000"
     else:
         return
     yield Finding(
-        line, "warning", f"{EMISSIONS_FIELD}: {rate:.3g} g an hour and GPU; perhaps {guess}"
+        line, "warning", f"{EMISSIONS_FIELD}: {rate:.3g} g per GPU hour; possibly {guess}"
     )
 
 
 MAX_CHARACTERS = 300
-"""Characters of a text that are read."""
+"""Maximum number of characters parsed."""
 MARKS = re.compile(r"\((?:r|tm|c)\)|[\u00ae\u2122\\]|(?<=\d),(?=\d{3}\b)", re.IGNORECASE)
 """Trademarks, escapes of Markdown, and commas that group digits."""
 PARTS = re.compile(
@@ -262,7 +260,7 @@ INSIDE = re.compile(
 )
 """`NVIDIA A100, 8 GPUs`, but not `RTX 3090 GPU`."""
 MODEL_NUMBER = re.compile(r"[1-9]\d{1,2}0")
-"""Numbers that are names of cards: 980, 2080, 8000; not 8, 64 or 1024."""
+"""Numbers that are GPU model names: 980, 2080, 8000; not 8, 64 or 1024."""
 MODEL_TAIL = re.compile(r"\W*$|(?:ti|super|d|xtx?|ada|laptop|mobile|gpus?|cards?)\b", re.IGNORECASE)
 MODEL_TAIL_TIMES = re.compile(r"\d{1,6}\W*$")
 """`3090 x 2`."""
@@ -271,7 +269,7 @@ NO_COUNT = re.compile(
     r"|ram|memory|(?:st|nd|rd|th)\b.*)\b",
     re.IGNORECASE,
 )
-"""What follows a number that counts no GPUs."""
+"""Units after a number that does not count GPUs."""
 PLURAL = re.compile(
     r"\b(?:gpus|tpus|accelerators|cards|[a-z]{1,3}\d{1,4}[a-z]?(?-i:s))\b", re.IGNORECASE
 )
@@ -296,21 +294,21 @@ JOINT = re.compile(r"[\s,]*(?:and\s+)?")
 
 
 class Bounds(NamedTuple):
-    """The least and the most that a text can mean."""
+    """Smallest and largest possible meaning of a text."""
 
     least: float
     most: float
 
 
 class Hours(NamedTuple):
-    """A time; `is_of_gpus` where it is the sum over all GPUs."""
+    """A duration; `is_gpu_hours` if it is summed over all GPUs."""
 
     bounds: Bounds
     is_gpu_hours: bool = False
 
 
 def parse_gpu_count(text: str) -> Bounds | None:
-    """How many GPUs a text names; None where it names only processors."""
+    """Return the number of GPUs in a text; None if it names only processors."""
     plain = MARKS.sub("", text[:MAX_CHARACTERS])
     nodes = [int(found[1]) for found in NODES.finditer(plain)]
     parts = [part for part in PARTS.split(NODES.sub(" ", plain)) if part.strip(" .")]
@@ -328,7 +326,7 @@ def _names_gpu(part: str) -> bool:
 
 
 def _parse_gpus_in_part(part: str) -> Iterator[int]:
-    """The number of GPUs in a part of a text, if it is said."""
+    """Yield the number of GPUs in a part of a text, if given."""
     leading = LEADING.match(part)
     if leading is not None:
         what = leading["what"]
@@ -344,10 +342,10 @@ def _parse_gpus_in_part(part: str) -> Iterator[int]:
 
 
 def parse_hours(text: str) -> Hours | None:
-    """How long it took; None where that is not clear."""
+    """Parse a duration; None if it is ambiguous."""
     try:
         return _read_hours(text[:MAX_CHARACTERS])
-    except ValueError:  # digits that are no number, such as 1..2
+    except ValueError:  # digits that are not a number, such as 1..2
         return None
 
 

@@ -1,4 +1,4 @@
-"""What a record says in a model card: the metadata of the Hub, and the section for people."""
+"""Facts of a record for a model card: the Hub's metadata, and the text section."""
 
 import re
 from collections.abc import Mapping
@@ -21,28 +21,28 @@ LABELS = {
 MAX_UNCONVERTED_SHARE = 0.01
 ZONE = r"[A-Z]{2}(?:-[A-Z0-9]+)*"
 DERIVED_VALUE = re.compile(rf"CPU|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
-"""What is derived where nothing is told; what a person wrote is not like it."""
+"""Pattern of derived values; stated values do not match it."""
 
 
 class StatedFacts(NamedTuple):
-    """What no record knows; "" is not told."""
+    """Facts stated by the user, which a record does not contain; "" if not stated."""
 
     training_type: str = ""
     location: str = ""
-    """As granular as possible: Quebec, Canada."""
+    """Location, as exact as possible: Quebec, Canada."""
     hardware: str = ""
-    """How much compute and of what kind: 8 V100 GPUs."""
+    """Number and kind of devices: 8 V100 GPUs."""
     provider: str = ""
-    """Of the cloud, if there is one."""
+    """Cloud provider, if any."""
 
     def with_labels(self, record: Record) -> "StatedFacts":
-        """What is not told here, by the labels of the run, which are called as in the metadata."""
+        """Fill missing facts from the labels of the run, which are named as in the metadata."""
         labels = record.get("labels") or {}
         stated = {name: str(labels.get(label, "")) for name, label in LABELS.items()}
         return self._replace(**{n: text for n, text in stated.items() if not getattr(self, n)})
 
     def labels(self) -> dict[str, str]:
-        """The same as labels of a run."""
+        """Return the facts as labels of a run."""
         return {label: getattr(self, n) for n, label in LABELS.items() if getattr(self, n)}
 
 
@@ -50,48 +50,48 @@ NOTHING_STATED = StatedFacts()
 
 
 class CardFact(NamedTuple):
-    """A value; `is_told` where a person said it, or it was measured."""
+    """A value; `is_stated` if it was stated by a person or measured, rather than derived."""
 
     text: str
     is_stated: bool = True
 
     def may_replace(self, there: Any) -> bool:
-        """Whether it takes the place of what stands there: what is derived, only of its like."""
+        """Whether it may replace the card's value; derived values replace only derived ones."""
         return self.is_stated or not there or DERIVED_VALUE.fullmatch(str(there)) is not None
 
 
 def has_emissions(record: Record) -> bool:
-    """Whether there are grams, for all of the energy but what waits for the next intensity."""
+    """Whether emissions are known for at least 99 % of the energy."""
     waiting_uj = sum(use["energy_uj"] for use in record["intensity"] if use["zone"] is None)
     return bool(record["carbon_ng"]) and waiting_uj <= MAX_UNCONVERTED_SHARE * float(
         record["energy_uj"]
     )
 
 
-def metadata_facts(record: Record, told: StatedFacts = NOTHING_STATED) -> dict[str, CardFact]:
-    """The keys of `co2_eq_emissions` that are known; `emissions` is a number in grams."""
-    told = told.with_labels(record)
+def metadata_facts(record: Record, stated: StatedFacts = NOTHING_STATED) -> dict[str, CardFact]:
+    """Return the known keys of `co2_eq_emissions`; `emissions` is a number in grams."""
+    stated = stated.with_labels(record)
     facts = {
         "emissions": CardFact(plain_grams(record["carbon_ng"])),
         "source": CardFact(_source_text(record)),
-        TRAINING_TYPE: CardFact(told.training_type),
-        "geographical_location": _location_fact(record, told),
-        "hardware_used": _hardware_fact(record, told),
+        TRAINING_TYPE: CardFact(stated.training_type),
+        "geographical_location": _location_fact(record, stated),
+        "hardware_used": _hardware_fact(record, stated),
     }
     return {name: fact for name, fact in facts.items() if fact.text}
 
 
-def section_facts(record: Record, told: StatedFacts = NOTHING_STATED) -> dict[str, CardFact]:
-    """The lines of "Environmental Impact": those of the Hub's template first, in its words."""
-    told = told.with_labels(record)
+def section_facts(record: Record, stated: StatedFacts = NOTHING_STATED) -> dict[str, CardFact]:
+    """Return the lines of "Environmental Impact", those of the Hub's template first."""
+    stated = stated.with_labels(record)
     duration_hours = record["duration_seconds"] / units.SECONDS_PER_HOUR
     facts = {
-        "Hardware Type": _hardware_fact(record, told),
+        "Hardware Type": _hardware_fact(record, stated),
         "Hours used": CardFact(
             f"{duration_hours:.4g}" if duration_hours < 1e4 else f"{duration_hours:.0f}"
         ),
-        "Cloud Provider": CardFact(told.provider),
-        "Compute Region": _location_fact(record, told),
+        "Cloud Provider": CardFact(stated.provider),
+        "Compute Region": _location_fact(record, stated),
         "Carbon Emitted": CardFact(_emissions_text(record)),
         "Energy Used": CardFact(_energy_text(record)),
         "Carbon Intensity": CardFact("; ".join(_intensity_texts(record))),
@@ -101,20 +101,20 @@ def section_facts(record: Record, told: StatedFacts = NOTHING_STATED) -> dict[st
     return {name: fact for name, fact in facts.items() if fact.text}
 
 
-def _hardware_fact(record: Record, told: StatedFacts) -> CardFact:
-    """What it ran on; how many GPUs, where the record does not say of what kind they are."""
-    if told.hardware:
-        return CardFact(told.hardware)
+def _hardware_fact(record: Record, stated: StatedFacts) -> CardFact:
+    """Return the hardware, or the number of GPUs if their models are unknown."""
+    if stated.hardware:
+        return CardFact(stated.hardware)
     gpus = {(part.get("node"), part["id"]) for part in record["parts"] if part["device"] == "gpu"}
     kinds = {part["device"] for part in record["parts"]}
     count = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "CPU" if kinds else ""
     return CardFact(quantities.hardware_text(record) or count, is_stated=False)
 
 
-def _location_fact(record: Record, told: StatedFacts) -> CardFact:
-    """The zones of the grid, unless they are only the world."""
-    if told.location:
-        return CardFact(told.location)
+def _location_fact(record: Record, stated: StatedFacts) -> CardFact:
+    """Return the grid zones without the world average."""
+    if stated.location:
+        return CardFact(stated.location)
     known = [zone for zone in quantities.zones_by_energy(record) if zone != quantities.WORLD]
     return CardFact(", ".join(known), is_stated=False)
 
@@ -139,7 +139,7 @@ def _emissions_text(record: Record) -> str:
 
 
 def _energy_text(record: Record) -> str:
-    """In all, by kind of device, and what of it went into devices that were held idle."""
+    """Return the energy in total, by kind of device, and held idle."""
     kinds: dict[str, int] = {}
     for part in record["parts"]:
         kinds[part["device"]] = kinds.get(part["device"], 0) + part["energy_uj"]
@@ -150,7 +150,7 @@ def _energy_text(record: Record) -> str:
 
 
 def _intensity_texts(record: Record) -> list[str]:
-    """Each that was used; in Prometheus only their mean is known."""
+    """Return the carbon intensities used; for records from Prometheus, their mean."""
     lines = [
         f"{use['grams_per_kwh']:g} g/kWh, {use['zone']}, {use['basis']}, PUE {use['pue']:g}, "
         f"{use['source']}"
@@ -163,7 +163,7 @@ def _intensity_texts(record: Record) -> list[str]:
 
 
 def _methods_by_kind(record: Record) -> list[tuple[str, str]]:
-    """Kinds of devices, and how their energy is known; Prometheus does not say it of runs."""
+    """Return kinds of devices with their methods, which records from Prometheus do not have."""
     methods = {(part["device"], part["method"]) for part in record["parts"] if part["method"]}
     return sorted((kind, method_text(record, method)) for kind, method in methods)
 
@@ -173,7 +173,7 @@ def _boundary_text(record: Record) -> str:
     seen = len(set(record["node"].split(", ")))
     nodes = record.get("nodes") or seen
     of = f"{seen} of {nodes} nodes" if nodes > seen else f"{seen} node{'s' if seen > 1 else ''}"
-    return f"{kinds} of {of}; without network, storage and what the machines were made with"
+    return f"{kinds} of {of}; without network, storage and the manufacture of the hardware"
 
 
 def _converted_uses(record: Record) -> list[Record]:

@@ -1,4 +1,4 @@
-"""The metadata at the head of a card: where they are, and what they say."""
+"""YAML front matter of a model card: parsing, and editing without changing other content."""
 
 import json
 import re
@@ -15,14 +15,14 @@ EMISSIONS_FIELD = "emissions"
 BLOCK = re.compile(
     r"\A(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n|(?<=[\r\n]))---[ \t]*(?:\r\n|\n|\Z))"
 )
-"""As the Hub and its library see it; and an empty one, which they do not see."""
+"""Front matter as recognized by the Hub and its library, and empty front matter."""
 BYTE_ORDER_MARK = "\ufeff"
 MAX_EXPANDED_CHARACTERS = 32 << 20
-"""With every alias spelled out; more is no card, but made to fill the memory."""
+"""Limit of the size with expanded aliases, against files made to exhaust memory."""
 
 
 class ModelCard(NamedTuple):
-    """A card in its parts; joined they are the text."""
+    """Parts of a card; concatenated they are the text."""
 
     opening: str
     block: str
@@ -32,19 +32,19 @@ class ModelCard(NamedTuple):
 
     @property
     def first_line(self) -> int:
-        """The number of the block's first line."""
+        """Line number of the block's first line."""
         return len(self.opening.splitlines()) + 1
 
 
 class CardMetadata(NamedTuple):
-    """What a block says, and where."""
+    """Values of the block, and their YAML nodes with positions."""
 
     values: dict[Any, Any]
     node: yaml.MappingNode | None
-    """None where there is nothing."""
+    """None if the block is empty."""
 
     def emissions(self) -> dict[Any, Any]:
-        """The keys under `co2_eq_emissions`; the short form is its `emissions`."""
+        """Return the keys under `co2_eq_emissions`; a plain value is its `emissions`."""
         value = self.values.get(EMISSIONS_KEY)
         return (
             value if isinstance(value, dict) else {} if value is None else {EMISSIONS_FIELD: value}
@@ -52,24 +52,24 @@ class CardMetadata(NamedTuple):
 
 
 def split_card(text: str) -> ModelCard:
-    """The parts of a card. Raises ConfigError where the metadata have no end."""
+    """Split a card into its parts. Raises ConfigError if the metadata have no end."""
     mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
     rest = text.removeprefix(BYTE_ORDER_MARK)
     found = BLOCK.search(rest)
     if found:
         return ModelCard(mark + found[1], found[2], found[3], rest[found.end() :])
     if re.match(r"\s*---[ \t]*[\r\n]", rest):
-        raise ConfigError("line 1: metadata begin with ---, and no line --- ends them")
+        raise ConfigError("line 1: metadata begin with ---, but no line --- ends them")
     return ModelCard(mark, "", "", rest)
 
 
 def parse_metadata(card: ModelCard) -> CardMetadata:
-    """The metadata. Raises ConfigError naming the line of the card that is wrong."""
+    """Parse the metadata. Raises ConfigError with the line of the error."""
     try:
         node = yaml.compose(card.block, Loader=yaml.SafeLoader)
         if _expanded_size(node, {}) > MAX_EXPANDED_CHARACTERS:
             raise ConfigError(
-                f"line {card.first_line}: aliases of the metadata hold too much, or themselves"
+                f"line {card.first_line}: aliases in the metadata are recursive or too large"
             )
         values = yaml.safe_load(card.block)
         repr(values)  # a number of too many digits for Python is found here
@@ -79,7 +79,7 @@ def parse_metadata(card: ModelCard) -> CardMetadata:
         raise ConfigError(f"line {line}: metadata are not YAML: {error.problem}") from None
     except (LookupError, AttributeError):  # such as `!!bool maybe`
         raise ConfigError(
-            f"line {card.first_line}: metadata are not YAML: a value is not what its tag says"
+            f"line {card.first_line}: metadata are not YAML: a value does not match its tag"
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())
@@ -87,11 +87,11 @@ def parse_metadata(card: ModelCard) -> CardMetadata:
     if node is None or values is None:
         return CardMetadata({}, None)
     if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
-        raise ConfigError(f"line {card.first_line}: metadata are no names with values")
+        raise ConfigError(f"line {card.first_line}: metadata are not a mapping")
     same = [key for key, _ in node.value if key.value == EMISSIONS_KEY]
     if len(same) > 1:
         line = card.first_line + same[1].start_mark.line
-        raise ConfigError(f"line {line}: {EMISSIONS_KEY} is there twice")
+        raise ConfigError(f"line {line}: {EMISSIONS_KEY} is defined twice")
     return CardMetadata(values, node)
 
 
@@ -112,13 +112,13 @@ def _expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
 
 
 def find_entry(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
-    """A key of a mapping and its value."""
+    """Return the nodes of a key and its value in a mapping."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return next(((name, value) for name, value in pairs if name.value == key), None)
 
 
 def line_of(card: ModelCard, metadata: CardMetadata, key: str = EMISSIONS_FIELD) -> int:
-    """The line of a key under `co2_eq_emissions`, else of that; the first where there is none."""
+    """Return the line of a key under `co2_eq_emissions`, else of that key, else 1."""
     found = find_entry(metadata.node, EMISSIONS_KEY)
     if found is None:
         return 1
@@ -127,7 +127,7 @@ def line_of(card: ModelCard, metadata: CardMetadata, key: str = EMISSIONS_FIELD)
 
 
 class TextEdit(NamedTuple):
-    """Text that takes the place of what is from `start` to `end` of the block."""
+    """Replacement of the block's text from `start` to `end`."""
 
     start: int
     end: int
@@ -135,10 +135,10 @@ class TextEdit(NamedTuple):
 
 
 def updated_block(card: ModelCard, facts: Mapping[str, CardFact], line_end: str) -> str:
-    """The block with the facts under `co2_eq_emissions`.
+    """Return the block with the facts under `co2_eq_emissions`.
 
-    What was only derived gives way to what a person wrote. Raises ConfigError
-    where the block is no YAML, or where anything else would change.
+    Derived facts do not replace stated ones. Raises ConfigError if the block is not YAML, or if
+    other content would change.
     """
     metadata = parse_metadata(card)
     there = metadata.emissions()
@@ -181,7 +181,7 @@ def _edits(
 def _edit_mapping(
     block: str, node: yaml.MappingNode, wanted: Mapping[str, str], line_end: str
 ) -> Iterator[TextEdit]:
-    """Values that are there are replaced, the others go behind the last."""
+    """Replace existing values, and append the others after the last."""
     missing = {}
     for name, text in wanted.items():
         found = find_entry(node, name)
@@ -199,7 +199,7 @@ def _edit_mapping(
 def _insert_rows(
     block: str, node: yaml.MappingNode | None, rows: list[str], line_end: str
 ) -> TextEdit:
-    """More entries behind the last of a mapping; None: of a block that says nothing."""
+    """Append entries to a mapping; None is an empty block."""
     if node is None:
         start = block if not block or block.endswith(("\n", "\r")) else block + line_end
         return TextEdit(0, len(block), start + line_end.join(rows))
@@ -228,7 +228,7 @@ def _flow_mapping(wanted: Mapping[str, str]) -> str:
 
 
 def _last_node(node: yaml.Node) -> Any:
-    """The last thing that a node says; the end of the node itself is behind comments after it."""
+    """Return the last value in a node; the node's own end is after trailing comments."""
     last: Any = node
     while isinstance(last, yaml.CollectionNode) and not last.flow_style and last.value:
         last = last.value[-1]
@@ -237,7 +237,7 @@ def _last_node(node: yaml.Node) -> Any:
 
 
 def _line_end_index(block: str, at: int) -> int:
-    """The end of the line, without what ends it."""
+    """Return the index of the end of the line, before the line break."""
     stops = [stop for end in "\r\n" if (stop := block.find(end, at)) >= 0]
     return min(stops, default=len(block))
 
@@ -245,7 +245,7 @@ def _line_end_index(block: str, at: int) -> int:
 def _verify_unchanged(
     card: ModelCard, before: CardMetadata, block: str, emissions: Mapping[Any, Any]
 ) -> None:
-    """Whether the rest is what it was. Raises ConfigError."""
+    """Raise ConfigError if other content changed."""
     try:
         after = parse_metadata(card._replace(block=block))
     except ConfigError:
@@ -257,5 +257,5 @@ def _verify_unchanged(
     if repr(rest[0]) != repr(rest[1]) or after.emissions() != dict(emissions):
         raise ConfigError(
             f"line {line_of(card, before, EMISSIONS_KEY)}: {EMISSIONS_KEY} cannot be changed "
-            "without changing more; write it as names with values, one a line"
+            "without changing other content; write it as a mapping with one key per line"
         )

@@ -1,4 +1,4 @@
-"""A record merged into a model card, losing nothing that others wrote."""
+"""Merging a record into a model card without changing other content."""
 
 import os
 import re
@@ -29,7 +29,7 @@ from exporter.report.card.front_matter import (
 
 
 class CardMergeResult(NamedTuple):
-    """A card, and the emissions that stood there before, if they were others."""
+    """The merged card, and the previous emissions if they differ."""
 
     text: str
     before: str
@@ -38,19 +38,19 @@ class CardMergeResult(NamedTuple):
 def merge_card(
     text: str,
     record: Mapping[str, Any],
-    told: StatedFacts = NOTHING_STATED,
+    stated: StatedFacts = NOTHING_STATED,
     *,
     may_overwrite: bool = True,
 ) -> CardMergeResult:
-    """The card with the record's emissions; "" gives a new one.
+    """Merge the record's emissions into a card; an empty text gives a new card.
 
-    Raises ConfigError where the card is malformed, naming its line; where the record has no
-    emissions, which would only hide those that stand there; and where those are of another source
-    and nobody asked to replace them.
+    Raises ConfigError if the card is malformed, with the line; if the record has no emissions,
+    which would only remove existing ones; and, unless `may_overwrite`, if the existing emissions
+    have another source.
     """
     if not has_emissions(record):
         raise ConfigError(
-            "the run has no emissions yet: nothing was measured, or energy waits for an intensity"
+            "the run has no emissions: nothing was measured, or energy has no carbon intensity yet"
         )
     card = split_card(text)
     line_end = "\r\n" if "\r\n" in text else "\n"
@@ -60,12 +60,12 @@ def merge_card(
     if not may_overwrite and before and not str(there.get("source", "")).startswith(SOURCE_NAME):
         raise ConfigError(
             f"line {line_of(card, metadata)}: emissions of another source are kept; to replace "
-            "them: emissions-exporter card write"
+            "them, use: emissions-exporter card write"
         )
-    block = front_matter.updated_block(card, metadata_facts(record, told), line_end)
-    body = merge_section(card.body, section_facts(record, told), line_end)
-    said = "" if before is None or str(before) == plain_grams(record["carbon_ng"]) else str(before)
-    return CardMergeResult(_assemble(card, block, body, line_end), said)
+    block = front_matter.updated_block(card, metadata_facts(record, stated), line_end)
+    body = merge_section(card.body, section_facts(record, stated), line_end)
+    is_same = before is None or str(before) == plain_grams(record["carbon_ng"])
+    return CardMergeResult(_assemble(card, block, body, line_end), "" if is_same else str(before))
 
 
 def _assemble(card: ModelCard, block: str, body: str, line_end: str) -> str:
@@ -80,7 +80,7 @@ MAX_CARD_CHARACTERS = 16 << 20
 
 
 def read_card(path: str) -> str:
-    """A card with its line ends as they are. Raises ConfigError where it cannot be read."""
+    """Read a card without converting line ends. Raises ConfigError."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read(MAX_CARD_CHARACTERS + 1)
@@ -89,24 +89,24 @@ def read_card(path: str) -> str:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if len(text) > MAX_CARD_CHARACTERS:
-        raise ConfigError(f"{path}: is larger than any card")
+        raise ConfigError(f"{path}: is too large for a model card")
     return text
 
 
 def update_card_file(
     path: str,
     record: Mapping[str, Any],
-    told: StatedFacts = NOTHING_STATED,
+    stated: StatedFacts = NOTHING_STATED,
     *,
     may_overwrite: bool = True,
 ) -> CardMergeResult:
-    """Merge a record into the card at `path`, which is made where there is none; see `merge_card`.
+    """Merge a record into the card at `path`, which is created if missing; see `merge_card`.
 
-    The file is replaced at once or left as it was. Raises ConfigError, naming it and its line.
+    The file is replaced atomically. Raises ConfigError with the path and the line.
     """
     text = read_card(path) if os.path.lexists(path) else ""
     try:
-        made = merge_card(text, record, told, may_overwrite=may_overwrite)
+        made = merge_card(text, record, stated, may_overwrite=may_overwrite)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     if made.text != text:
@@ -115,16 +115,16 @@ def update_card_file(
 
 
 def _replace(path: str, text: str) -> None:
-    beside = f"{path}.{os.getpid()}.part"
+    temporary = f"{path}.{os.getpid()}.part"
     try:
-        with open(beside, "w", encoding="utf-8", newline="") as file:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         with suppress(FileNotFoundError):
-            shutil.copymode(path, beside)
-        os.replace(beside, path)
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
-            os.unlink(beside)
+            os.unlink(temporary)
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 
 
@@ -136,7 +136,7 @@ BOILERPLATE = (
     "<!-- Total emissions (in grams of CO2eq)",
     "Carbon emissions can be estimated using the [Machine Learning Impact calculator]",
 )
-"""How the lines of the Hub's template begin that ask for what we say."""
+"""Beginnings of lines in the Hub's template that the section replaces."""
 HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 ITEM = re.compile(r" {0,3}(?:[-*+>]|\d+[.)])[ \t]")
@@ -145,7 +145,7 @@ BULLET = re.compile(r"\s*[-*+][ \t]+\*\*(.+?):?\*\*:?[ \t]*(.*?)[ \t]*$")
 
 
 class Heading(NamedTuple):
-    """A heading, and where the lines under it begin."""
+    """A heading, and the first line after it."""
 
     line: int
     level: int
@@ -154,7 +154,7 @@ class Heading(NamedTuple):
 
 
 def headings(lines: Sequence[str]) -> Iterator[Heading]:
-    """Those of a text in Markdown; not those in code or in comments."""
+    """Yield the headings of a Markdown text, except in code and comments."""
     fence, is_comment = "", False
     for n, line in enumerate(lines):
         found = FENCE.match(line)
@@ -174,7 +174,7 @@ def headings(lines: Sequence[str]) -> Iterator[Heading]:
 
 
 def section_extent(lines: Sequence[str]) -> tuple[int, int] | None:
-    """The first and the last line, not included, of what stands under the heading."""
+    """Return the range of lines of the section, without its heading; the end is exclusive."""
     found = list(headings(lines))
     for n, heading in enumerate(found):
         if re.sub(r"[^a-z ]", "", heading.title.lower()).strip().startswith(TITLE.lower()):
@@ -184,10 +184,10 @@ def section_extent(lines: Sequence[str]) -> tuple[int, int] | None:
 
 
 def merge_section(body: str, facts: Mapping[str, CardFact], line_end: str) -> str:
-    """The body with the facts in its section, which is made at its end where there is none.
+    """Return the body with the facts in the section, which is appended if missing.
 
-    Lines between our marks go, those of the template, and those with a name that we state; all
-    else stays. What was only derived gives way to what a person wrote.
+    Replaces the lines between the markers, lines of the template, and lines with a name that is
+    stated; all others stay. Derived facts do not replace stated ones.
     """
     lines = body.splitlines(keepends=True)
     found = section_extent(lines)
@@ -222,12 +222,12 @@ def _section_block(facts: Mapping[str, CardFact], line_end: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text that neither begins markup nor ends our comment."""
+    """Escape markup, and the end of the HTML comment."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
 
 
 def _without_generated(lines: Sequence[str]) -> list[str]:
-    """What is not between our marks; a mark whose other half is gone is only a line of ours."""
+    """Return the lines outside the markers; a marker without its counterpart is removed."""
     texts = [line.strip() for line in lines]
     if BEGIN_MARKER in texts and END_MARKER in texts[texts.index(BEGIN_MARKER) :]:
         start = texts.index(BEGIN_MARKER)
@@ -249,7 +249,7 @@ def _kept_lines(lines: Sequence[str], stated: Mapping[str, CardFact]) -> Iterato
 
 
 def write_model_card(record: Mapping[str, Any]) -> str:
-    """A card that says nothing else; without metadata as long as no emissions are known."""
+    """Return a new card with the record only; without metadata if no emissions are known."""
     if not has_emissions(record):
         return merge_section("", section_facts(record), "\n").rstrip("\n")
     return merge_card("", record).text.rstrip("\n")
