@@ -1,4 +1,4 @@
-"""emissions.csv of CodeCarbon, of any version, as runs that have ended."""
+"""Import of emissions.csv of any CodeCarbon version as runs that have ended."""
 
 import csv
 import datetime as dt
@@ -36,26 +36,26 @@ LABEL_COLUMNS = ("experiment_id", "cpu_model", "gpu_model", "os", VERSION, COUNT
 """Columns that become labels."""
 DELIMITERS = ",;\t"
 DIGITS = 4
-"""Of a mean intensity, so that runs of one place have one."""
+"""Digits to which a mean intensity is rounded, so that runs in the same place have the same one."""
 PROCESS_SPLITS = {
     DeviceKind.CPU: SplitMethod.CPU_TIME,
     DeviceKind.DRAM: SplitMethod.MEMORY,
     DeviceKind.GPU: SplitMethod.EXCLUSIVE,
 }
-"""What CodeCarbon says that it does for a process; in machine mode all is the run's."""
+"""Splits that CodeCarbon documents for process mode; in machine mode the run has all energy."""
 
 
 Zones: TypeAlias = Mapping[tuple[str, str, str, str], str]
-"""The zone of each place of `_place`; "" where no table knows it."""
+"""Zone of each location (`_location_columns`); "" if it is in no table."""
 
 
 class ParsedRow(NamedTuple):
-    """A row of a file."""
+    """Parsed row of a file."""
 
     number: int
     cells: Cells
     why: str = ""
-    """Why its energy cannot be trusted; "" if it can."""
+    """Why its energy is invalid; "" if it is valid."""
     is_repaired: bool = False
 
 
@@ -65,34 +65,34 @@ class RejectedRow(NamedTuple):
     line: int
     why: str
     run_id: str = ""
-    """The run that is not imported because of it; "" where the row names none."""
+    """Run that is not imported because of it; "" if the row has no run id."""
     kwh: float = math.nan
-    """What the row says that the run used; nan where that is no number."""
+    """Energy in the row; nan if it is not a number."""
 
 
 class ParsedHistory(NamedTuple):
-    """What a file has."""
+    """Content of a file."""
 
     runs: tuple[dict[str, Any], ...]
-    """As the daemon takes them, in the order of the file."""
+    """Runs in the daemon's import format, in the order of the file."""
     repaired_lines: tuple[int, ...]
-    """Numbers of the lines whose cells were moved back."""
+    """Line numbers of rows with shifted cells that were moved back."""
     rejected_rows: tuple[RejectedRow, ...]
-    """Rows whose energy is in doubt. A run is refused whole where one of them may be its last."""
+    """Rows with invalid energy that may be the last row of a run, which is then not imported."""
     superseded: int
     """Rows of runs that have a later row: CodeCarbon adds one at each flush."""
     exporter_rows: int
-    """Rows that this exporter wrote, whose runs it knows."""
+    """Number of rows written by this exporter, whose runs are already in the ledger."""
     rows_without_emissions: tuple[tuple[int, str], ...] = ()
-    """Lines of runs whose energy is imported without grams, and why."""
+    """Lines of runs that are imported without emissions, with the reason."""
     notes: tuple[str, ...] = ()
-    """Descriptive cells that were ignored."""
+    """Messages about ignored descriptive cells."""
 
 
 def read_history(path: str, zone: dt.tzinfo | None = None, node: str = "") -> ParsedHistory:
-    """The runs of a file, whose times are those of `zone`; None: of this machine.
+    """Read the runs of a file; its times are in `zone`, by default this machine's time zone.
 
-    `node` is where they ran. Raises ConfigError for what is no emissions.csv at all.
+    `node` is the machine on which they ran. Raises ConfigError if it is not an emissions.csv.
     """
     rows = list(_read_rows(path))
     lines = [line for line in rows if not line.cells.get(VERSION, "").startswith(VERSION_PREFIX)]
@@ -127,7 +127,7 @@ def read_history(path: str, zone: dt.tzinfo | None = None, node: str = "") -> Pa
 
 
 def _read_rows(path: str) -> Iterator[ParsedRow]:
-    """All rows, each with what is wrong with its energy."""
+    """Yield all rows, each with the error of its energy, if any."""
     try:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
             delimiter = max(DELIMITERS, key=file.readline().count)
@@ -181,7 +181,7 @@ def _parse_row(header: list[str], cells: list[str], number_of: int) -> ParsedRow
 
 
 def _usage_order(line: ParsedRow) -> tuple[float, float, int]:
-    """What grows from row to row of a run: each has all that was used since its start."""
+    """Return the sort key that grows from row to row of a run, whose rows are cumulative."""
     return (
         parse_amount(line.cells[TOTAL_ENERGY_COLUMN]),
         parse_amount(line.cells["duration"]),
@@ -190,7 +190,7 @@ def _usage_order(line: ParsedRow) -> tuple[float, float, int]:
 
 
 def _is_earlier(doubtful: ParsedRow, last: ParsedRow) -> bool:
-    """Whether what a row in doubt stands for is surely inside of a run's last sound row."""
+    """Whether an invalid row is certainly covered by the run's last valid row."""
     return (
         doubtful.number < last.number
         and not parse_amount(doubtful.cells.get("duration", ""))
@@ -201,7 +201,7 @@ def _is_earlier(doubtful: ParsedRow, last: ParsedRow) -> bool:
 
 
 def _guess_run_id(line: ParsedRow, known: Collection[str]) -> str:
-    """The run of a row whose cells may stand under wrong names, or be cut off; "" for none."""
+    """Return the run of a row with shifted or missing cells; "" if it is unknown."""
     run_id = line.cells.get("run_id", "")
     if run_id in known:
         return run_id
@@ -212,7 +212,7 @@ def _guess_run_id(line: ParsedRow, known: Collection[str]) -> str:
 
 
 def _notes(lines: Iterable[ParsedRow], zones: Zones) -> tuple[str, ...]:
-    """What was ignored in descriptive cells, each with the lines where it stands."""
+    """Return messages about ignored descriptive cells, with their lines."""
     ignored: dict[str, list[int]] = {}
     for line in lines:
         for what in _ignored(line.cells, zones):
@@ -265,7 +265,7 @@ def _end_time(text: str, zone: dt.tzinfo | None) -> float:
 
 
 def _parts(cells: Cells, overhead: float, *, is_machine: bool) -> list[dict[str, Any]]:
-    """Energy of the machine by device: the PUE is taken out of it, and stays in the grams."""
+    """Return the energy of the machine by device, without the PUE; emissions include it."""
     energies_uj = {
         DeviceKind(device): round(
             parse_amount(cells[f"{name}_energy"]) / overhead * units.MICROJOULES_PER_KWH
@@ -294,7 +294,7 @@ def _parts(cells: Cells, overhead: float, *, is_machine: bool) -> list[dict[str,
 
 
 def _factor(cells: Cells, overhead: float, zone: str) -> dict[str, Any]:
-    """The mean of what it was converted with; no zone where the grams are not known."""
+    """Return the mean intensity of the run; without a zone if its emissions are unknown."""
     if emissions_error(cells):
         return {"zone": None}
     kwh = parse_amount(cells[TOTAL_ENERGY_COLUMN])
@@ -308,7 +308,7 @@ def _factor(cells: Cells, overhead: float, zone: str) -> dict[str, Any]:
 
 
 def _location_columns(cells: Cells) -> tuple[str, str, str, str]:
-    """What `zone_of` takes. CodeCarbon has countries of three letters; two may be a region's."""
+    """Return the arguments of `find_zone`; a two-letter country code may be that of a region."""
     country = cells.get(COUNTRY, "")
     return (
         country if re.fullmatch("[A-Z]{3}", country) else "",

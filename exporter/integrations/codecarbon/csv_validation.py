@@ -1,4 +1,4 @@
-"""What each column of emissions.csv may contain.
+"""Validation and repair of rows of emissions.csv.
 
 `energy_doubt` decides whether the energy of a row can be trusted, `grams_doubt` its emissions, and
 `wrong` whether all cells fit their columns, which tells a shifted row from one that is not.
@@ -14,17 +14,17 @@ from types import MappingProxyType
 AMOUNT_COLUMNS = (
     *("duration", "emissions", "cpu_energy", "gpu_energy", "ram_energy", "energy_consumed"),
 )
-"""Columns that every version has, and that are never empty."""
+"""Columns that exist in every version and are never empty."""
 REQUIRED_COLUMNS = ("timestamp", "run_id", *AMOUNT_COLUMNS)
 ENERGY_COLUMNS = ("cpu_energy", "gpu_energy", "ram_energy")
 TOTAL_ENERGY_COLUMN = "energy_consumed"
 BLANK = ("", "nan", "none", "null")
-"""What programs write into a cell that has no value, in lower case."""
+"""Texts that programs write for a missing value, in lower case."""
 TOLERANCE = 0.01
 MAX_VALUES: Mapping[str, float] = MappingProxyType(
     {"duration": 3e8, "energy_consumed": 2e5, "emissions": 9e5}
 )
-"""Seconds, kilowatt hours and kilograms of one run; ten years, and what large trainings use."""
+"""Upper limits of one run in seconds, kilowatt hours and kilograms: ten years; large trainings."""
 MAX_PUE = 10.0
 FIRST_YEAR, LAST_YEAR = 1980, 2200
 ID_BYTES = 200
@@ -37,7 +37,7 @@ Cells = Mapping[str, str]
 
 
 def parse_amount(text: str) -> float:
-    """A number from 0 up; nan for all else."""
+    """Parse a number of at least 0; nan for anything else."""
     try:
         value = float(text)
     except ValueError:
@@ -46,12 +46,12 @@ def parse_amount(text: str) -> float:
 
 
 def label(text: str) -> str:
-    """A text as the daemon takes it for a name or a label: not too long, and valid Unicode."""
+    """Convert a text to a valid name or label: limited length, and valid Unicode."""
     return text.replace("\0", "").encode(errors="replace")[:LABEL_BYTES].decode(errors="ignore")
 
 
 def parse_timestamp(text: str) -> dt.datetime | None:
-    """A time as the file spells it; None for what is none."""
+    """Parse a time of the file; None if it is invalid."""
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -60,7 +60,7 @@ def parse_timestamp(text: str) -> dt.datetime | None:
 
 
 def fill_blank_energy(cells: Cells) -> Cells:
-    """The cells, with an energy that is blank derived from the others where only one value fits.
+    """Return the cells; a blank energy is derived from the others if only one value is possible.
 
     `energy_consumed` is the sum of the parts, so that one of the four follows from the other three.
     """
@@ -78,12 +78,12 @@ def fill_blank_energy(cells: Cells) -> Cells:
 
 
 def row_error(cells: Cells) -> str:
-    """What does not fit in a row whose cells stand under these names; "" if all does."""
+    """Return the first error of a row with these columns; "" if it is valid."""
     return energy_error(cells) or emissions_error(cells) or _mismatched_cell(cells)
 
 
 def energy_error(cells: Cells) -> str:
-    """Why the energy of a row, its run or its time cannot be trusted; "" if they can."""
+    """Return why the energy, the run id or the time of a row is invalid; "" if they are valid."""
     for name in REQUIRED_COLUMNS:
         if name not in cells:
             return f"column {name} is missing"
@@ -93,14 +93,14 @@ def energy_error(cells: Cells) -> str:
 
 
 def emissions_error(cells: Cells) -> str:
-    """Why the emissions of a row cannot be trusted; "" if they can."""
+    """Return why the emissions of a row are invalid; "" if they are valid."""
     if not _is_amount(cells["emissions"]):
         return f"emissions cannot be {cells['emissions']!r:.50}"
     return _too_much(cells, ("emissions",))
 
 
 def row_pue(cells: Cells) -> float | None:
-    """The power usage effectiveness of a row, 1 where it has none; None for an impossible one."""
+    """Return the PUE of a row; 1 if it has none, None if it is invalid."""
     text = cells.get("pue", "")
     if text.lower() in BLANK:
         return 1.0
@@ -151,7 +151,7 @@ def _is_count(text: str) -> bool:
 
 
 def _is_word(text: str) -> bool:
-    """Text that is not a number."""
+    """Whether a text is not a number."""
     try:
         float(text)
     except ValueError:
@@ -211,11 +211,11 @@ OMITTED_COLUMNS = (
     ("gpu_model",),
     ("longitude", "latitude"),
 )
-"""Columns that may have had no value, each with those that have none if it has none."""
+"""Columns that may be missing in a row, each with the columns that are missing with it."""
 
 
 def repair_shifted_row(header: Sequence[str], cells: Sequence[str]) -> Cells | None:
-    """The cells under their names; None where the energy cannot be proven."""
+    """Return the cells under their columns; None if the energy cannot be verified."""
     sound = [
         made
         for made in map(fill_blank_energy, _possible(header, cells))

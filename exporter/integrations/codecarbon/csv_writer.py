@@ -1,7 +1,7 @@
-"""emissions.csv: rows are added under a lock, in the order of the file's own columns.
+"""Writer of emissions.csv: rows are added under a lock, in the order of the file's columns.
 
-A file with other columns is moved aside first, under the name that CodeCarbon would give it. Where
-somebody holds the file for too long, the row goes into a file of its own beside it.
+A file with other columns is renamed first, as CodeCarbon does. If the lock is held for too long,
+the row is written to a separate file next to it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ PERCENT = 100.0
 
 
 def machine_facts(procfs: str = "/proc") -> MachineFacts:
-    """What can be known without asking anybody."""
+    """Return facts about this machine."""
     return MachineFacts(
         os=platform.platform(),
         python_version=platform.python_version(),
@@ -38,7 +38,7 @@ def machine_facts(procfs: str = "/proc") -> MachineFacts:
 
 
 def _cpu_model(procfs: str) -> str:
-    """Empty where the kernel does not say, as on most ARM machines."""
+    """Return the processor model; "" if the kernel does not report it, as on most ARM machines."""
     try:
         with open(os.path.join(procfs, "cpuinfo"), encoding="utf-8", errors="replace") as lines:
             names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
@@ -48,7 +48,7 @@ def _cpu_model(procfs: str) -> str:
 
 
 class Utilization:
-    """Mean utilization of the machine's processors and memory since this was made."""
+    """Mean utilization of the machine's processors and memory since the object was created."""
 
     def __init__(self) -> None:
         self._cpu_times: Any = None
@@ -56,7 +56,7 @@ class Utilization:
         self.columns()
 
     def columns(self) -> Row:
-        """CodeCarbon's columns; none where nothing can be read.
+        """Return CodeCarbon's columns; empty if /proc cannot be read.
 
         The processors' utilization is exact over the whole time, by the kernel's counters. Memory
         is averaged over what was in use at the beginning and at each call.
@@ -83,10 +83,9 @@ def _sample() -> tuple[Any, Any]:
 
 
 def busy_percent(before: Any, after: Any) -> float | str:
-    """Share of processor time between two `psutil.cpu_times` that was not idle; "" if none passed.
+    """Return the busy share between two `psutil.cpu_times`; "" if no time passed.
 
-    Time of guests is in that of `user` already; waiting for a disk is idle, as in
-    `psutil.cpu_percent`.
+    Guest time is already part of `user`; iowait counts as idle, as in `psutil.cpu_percent`.
     """
     spent = {name: max(0.0, getattr(after, name) - getattr(before, name)) for name in after._fields}
     total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)
@@ -98,16 +97,16 @@ LOCK_TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.01
 HEADER_BYTES = 1 << 16
 LOCKING_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Of file systems that know no locks: a row is still written in one piece."""
+"""Errors of file systems without locks, on which a row is still written atomically."""
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 
 def write_csv_row(
     path: str, row: Row, *, replacing: bool, wait_seconds: float = LOCK_TIMEOUT_SECONDS
 ) -> str:
-    """Add a row, with `replacing` in the place of that of its run; the path where it is now.
+    """Add a row, or with `replacing` replace the run's row; return the path of its file.
 
-    Directories are made. Raises OSError; the file is then as it was.
+    Directories are created. Raises OSError and leaves the file unchanged.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     try:
@@ -137,7 +136,7 @@ def _write_locked(path: str, row: Row, replacing: bool, wait_seconds: float) -> 
 
 @contextlib.contextmanager
 def _locked_file(path: str, deadline: float) -> Iterator[int]:
-    """The file, locked; one that was replaced meanwhile is opened anew. Raises BlockingIOError."""
+    """Open and lock the file; reopen it if it was replaced meanwhile. Raises BlockingIOError."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
@@ -173,7 +172,7 @@ def _is_same_file(path: str, fd: int) -> bool:
 
 
 def _header(fd: int) -> list[str] | None:
-    """The names in the first line; None where there is nothing."""
+    """Return the column names in the first line; None if the file is empty."""
     begin = os.pread(fd, HEADER_BYTES, 0)
     if not begin.strip():
         os.ftruncate(fd, 0)
@@ -186,12 +185,12 @@ def _header(fd: int) -> list[str] | None:
 
 
 def _line_end(fd: int) -> str:
-    """What is missing after the last line, whose writer was stopped."""
+    """Return the line break if it is missing after the last line, whose writer was interrupted."""
     return "" if os.pread(fd, 1, os.fstat(fd).st_size - 1) == b"\n" else "\n"
 
 
 def _append(fd: int, lines: str) -> None:
-    """All of it or nothing."""
+    """Append lines completely or not at all."""
     size = os.fstat(fd).st_size
     data = lines.encode("utf-8", "surrogateescape")
     try:
@@ -205,7 +204,7 @@ def _append(fd: int, lines: str) -> None:
 
 
 def _replace(path: str, fd: int, header: Sequence[str], run_id: str, line: str) -> bool:
-    """Have the file without the run's rows and with this one; False where it has none of them."""
+    """Replace the run's rows with this row; return False if there are none."""
     found = os.fstat(fd)
     whole = _decoded(os.pread(fd, found.st_size, 0)) + _line_end(fd)
     column = header.index("run_id")
@@ -223,7 +222,7 @@ def _replace(path: str, fd: int, header: Sequence[str], run_id: str, line: str) 
 
 
 def replace_file(path: str, content: str, mode: int | None = None) -> None:
-    """Have a file with this content, and with the rights of `mode`. Raises OSError."""
+    """Replace a file atomically, with the permissions in `mode`. Raises OSError."""
     beside = f"{path}.{os.getpid()}.part"
     try:
         with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -240,7 +239,7 @@ def replace_file(path: str, content: str, mode: int | None = None) -> None:
 
 
 def _rows(whole: str) -> Iterator[tuple[str, list[str]]]:
-    """Each row as it stands there, which may be several lines, and its cells."""
+    """Yield the text of each row, which may span several lines, and its cells."""
     lines = list(io.StringIO(whole, newline=""))
     reader = csv.reader(iter(lines))
     begin = 0
@@ -250,7 +249,7 @@ def _rows(whole: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _move_aside(path: str) -> None:
-    """Rename the file, overwriting nothing: emissions.csv.bak, emissions.csv_0.bak, and so on."""
+    """Rename the file to an unused name: emissions.csv.bak, emissions.csv_0.bak, and so on."""
     for aside in itertools.chain([f"{path}.bak"], (f"{path}_{n}.bak" for n in itertools.count())):
         if os.path.lexists(aside):
             continue
@@ -270,17 +269,17 @@ def _decoded(data: bytes) -> str:
 
 
 def write_record(path: str, record: Mapping[str, Any], *, is_alone: bool) -> None:
-    """Have the record in the file: kept up to date, or once it has ended.
+    """Write the record to the file; a row that is kept up to date, or one row at the end.
 
-    Runs of several nodes are not alone: each node adds a row, and none may replace another's.
-    Raises OSError.
+    With several nodes (`is_alone` is false), each node adds a row at the end, because a node must
+    not replace another node's row. Raises OSError.
     """
     if is_alone or record["ended"] is not None:
         write_row_with_warning(path, csv_row(record, machine_facts()), replacing=is_alone)
 
 
 def write_row_with_warning(path: str, row: Row, *, replacing: bool) -> None:
-    """As `put`, and say where the row is if the file could not be had. Raises OSError."""
+    """Call `write_csv_row`, and warn if the row was written to another file. Raises OSError."""
     written = write_csv_row(path, row, replacing=replacing)
     if written != path:
         warn("%s is locked; the row of run %s was written to %s", path, row["run_id"], written)

@@ -1,4 +1,4 @@
-"""What trackers hand out: a row of emissions.csv with its columns as attributes."""
+"""Data returned by trackers: rows of emissions.csv with their columns as attributes."""
 
 import json
 import math
@@ -81,7 +81,7 @@ class Task(NamedTuple):
 
 
 def known(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns with None in place of nan, which JSON does not have."""
+    """Return the columns with None instead of nan, which JSON does not have."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in columns.items()
@@ -89,7 +89,7 @@ def known(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def emissions_data(row: Mapping[str, Any]) -> EmissionsData:
-    """The data of a row: nan for unknown numbers that CodeCarbon always has, None for `ABSENT`."""
+    """Return a row as data; nan for unknown numbers that CodeCarbon requires, None for `ABSENT`."""
     unknown = {**dict.fromkeys(UNMEASURED_COLUMNS, math.nan), **dict.fromkeys(ABSENT)}
     return EmissionsData(
         **{name: unknown.get(name, "") if cell == "" else cell for name, cell in row.items()}
@@ -97,31 +97,31 @@ def emissions_data(row: Mapping[str, Any]) -> EmissionsData:
 
 
 def unmeasured() -> EmissionsData:
-    """What a tracker hands out where nobody measured: numbers are nan."""
+    """Return the data of a tracker that did not measure: numbers are nan."""
     numbers = (*ADDITIVE_COLUMNS, *POWER_COLUMNS, "emissions_rate")
     return emissions_data({**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(numbers, math.nan)})
 
 
 def sum_rows(rows: Sequence[Row], like: Row) -> Row:
-    """The sums of rows, with all else of `like`."""
+    """Sum rows; other columns are taken from `like`."""
     sums = {name: sum(float(row[name]) for row in rows) for name in ADDITIVE_COLUMNS}
     return _with_rates({**like, **sums})
 
 
 def subtract_rows(later: Row, earlier: Row) -> Row:
-    """What was used between two rows of one run."""
+    """Return the difference between two rows of a run."""
     return _with_rates(
         {**later, **{name: float(later[name]) - float(earlier[name]) for name in ADDITIVE_COLUMNS}}
     )
 
 
 def task_data(name: str, row: Row) -> TaskEmissionsData:
-    """The data of a task's row."""
+    """Return a task's row as data."""
     return TaskEmissionsData(**task_row(name, emissions_data(row).values))
 
 
 def task_row(name: str, row: Row) -> Row:
-    """A row of the file of tasks."""
+    """Return a row for the file of tasks."""
     return {"task_name": name, **{column: row[column] for column in TASK_COLUMNS[1:]}}
 
 

@@ -1,4 +1,4 @@
-"""Output handlers, under the names that programs import from `codecarbon.output`."""
+"""Output handlers with the names of `codecarbon.output`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ __all__ = (
 
 
 class OutputMethod(StrEnum):
-    """Where CodeCarbon sends its numbers; of these, files and loggers alone are written here."""
+    """CodeCarbon's output methods; only CSV and loggers are supported."""
 
     CSV = "csv"
     API = "api"
@@ -32,7 +32,7 @@ class OutputMethod(StrEnum):
 
 
 class BaseOutput:
-    """A handler that a program derives its own from; `delta` is what is new since the last call."""
+    """Base class of handlers; `delta` is the difference to the previous call."""
 
     def out(self, total: EmissionsData, delta: EmissionsData) -> None:
         """Called by `flush` and `stop`."""
@@ -41,19 +41,19 @@ class BaseOutput:
         """Called at every `api_call_interval`th measurement."""
 
     def task_out(self, data: Sequence[TaskEmissionsData], experiment_name: str) -> None:
-        """Called by `flush` and `stop` where there are tasks."""
+        """Called by `flush` and `stop` if there are tasks."""
 
     def exit(self) -> None:
         """Called last by `stop`."""
 
 
 class FileOutput(BaseOutput):
-    """Writes emissions.csv, as trackers do by themselves."""
+    """Writes emissions.csv, as trackers do by default."""
 
     def __init__(
         self, output_file_name: str, output_dir: str, on_csv_write: str = "append"
     ) -> None:
-        """With `on_csv_write="update"` a run has one row."""
+        """Configure the file; with `on_csv_write="update"`, a run has one row."""
         self.output_file_name = output_file_name
         self.output_dir = output_dir
         self.on_csv_write = on_csv_write
@@ -67,10 +67,10 @@ class FileOutput(BaseOutput):
 
 
 class LoggerOutput(BaseOutput):
-    """Logs the data as a line of JSON, with null for a number that is not known."""
+    """Logs the data as a line of JSON, with null for unknown numbers."""
 
     def __init__(self, logger: Any, severity: Any = 20) -> None:
-        """`severity` is a level of `logging`, which is INFO unless given."""
+        """Configure the logger; `severity` is a level of `logging`, INFO by default."""
         self.logger = logger
         self.logging_severity = severity
 
@@ -84,7 +84,7 @@ class LoggerOutput(BaseOutput):
 
 
 class GoogleCloudLoggerOutput(LoggerOutput):
-    """Logs the data as a structure, to a logger of Google Cloud."""
+    """Logs structured data to a Google Cloud logger."""
 
     def out(self, total: EmissionsData, delta: EmissionsData) -> None:  # noqa: ARG002
         """Log the total."""

@@ -132,7 +132,7 @@ def test_a_place_that_is_not_that_of_the_grid_is_said_when_the_card_is_written(
     arguments = [str(path), "--record", receipt, "--location=Quebec, Canada"]
     assert main(["card", "write", *arguments]) == 0
     said = capsys.readouterr().err.splitlines()[1]
-    assert said.startswith(f"{path}:5: warning: geographical_location: 'Quebec, Canada', and the")
+    assert said.startswith(f"{path}:5: warning: geographical_location: 'Quebec, Canada', but the")
 
 
 @pytest.mark.parametrize(
