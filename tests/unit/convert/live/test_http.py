@@ -1,4 +1,4 @@
-"""HTTP client: limits, and errors without secrets"""
+"""HTTP client: limits, and no secret in an error."""
 
 import json
 import socket
