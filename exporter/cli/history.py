@@ -157,7 +157,7 @@ class _AgentOrLedgers:
 
     def runs(self, **wanted: str | None) -> list[dict[str, Any]]:
         found = self._query(lambda source: source.runs(**wanted))
-        self._note_other_ledgers()
+        self._note_other_ledgers(_wanted(**wanted))
         return found
 
     def inside(self, run_id: str) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ class _AgentOrLedgers:
 
     def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         found = self._query(lambda source: source.aggregate_runs(by, since, **wanted))
-        self._note_other_ledgers()
+        self._note_other_ledgers(_wanted(**wanted))
         return found
 
     def _query(self, query: Callable[[Runs], T]) -> T:
@@ -191,8 +191,8 @@ class _AgentOrLedgers:
         ledgers = _open_ledgers(state_directories(), self._held, lambda _: None)
         return [each for each in ledgers if each.ledger_id() != ledger_id]
 
-    def _note_other_ledgers(self) -> None:
-        """Print a note about runs in other ledgers, which the daemon's answer does not include."""
+    def _note_other_ledgers(self, wanted: RunFilter) -> None:
+        """Print how many matching runs of other ledgers the daemon's answer does not include."""
         if self._ledgers is not None:
             return
         try:
@@ -200,8 +200,11 @@ class _AgentOrLedgers:
         except LedgerError as error:
             _print_note(f"not included: {error}")
             return
+        from exporter.account.reading import Ledgers  # SQLite, which other commands need not load
+
         for ledger in others:
-            if count := len(ledger.run_keys()):
+            is_all = wanted == RunFilter()
+            if count := len(ledger.run_keys() if is_all else Ledgers([ledger]).runs(wanted)):
                 _print_note(
                     f"not included: {count} run{'s' if count > 1 else ''} in {ledger.path}, which "
                     "is not the ledger of the daemon that answered; "

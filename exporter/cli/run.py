@@ -147,6 +147,11 @@ def _begin(start: Callable[[], dict[str, Any]], *, may_start: bool) -> dict[str,
                 "measure the next run"
             ) from None
     private_daemon.start_private_daemon(os.environ)
+    print(
+        "emissions-exporter: no daemon answered; a private daemon measures this run and exits "
+        f"{private_daemon.EXIT_WHEN_IDLE_SECONDS} s after its last run",
+        file=sys.stderr,
+    )
     return agent_client.register_with_retry(start)
 
 

@@ -42,6 +42,9 @@ class track:  # noqa: N801  reads as the verb it is
     the program's own calls of `run`.
     """
 
+    has_own_intensity = False
+    """Whether the caller converts energy itself, so that a missing zone causes no warning."""
+
     _open: ClassVar[list["track"]] = []
     _ids_found: ClassVar[dict[tuple[int, str], int]] = {}
     """Number of trackers of this process that used an id from the environment, by rank and id."""
@@ -356,10 +359,11 @@ class track:  # noqa: N801  reads as the verb it is
         )
         warnings = [
             f"{setting} has no effect: a daemon reads it when it starts, and the daemon that "
-            f"measured this run uses other values ({basis_text}); configure that daemon, or stop it"
+            f"measured this run uses other values ({basis_text}); configure that daemon, or "
+            "wait until it has exited: a private daemon does so 30 s after its last run"
             for setting in ignored_settings(os.environ, record)
         ]
-        if not warnings and is_world(record):
+        if not warnings and is_world(record) and not self.has_own_intensity:
             text = (
                 f"{basis_text}: emissions are based on the world average because no zone is set; "
                 "set convert.zone of the daemon, or EMISSIONS_EXPORTER_CONVERT_ZONE for a private "

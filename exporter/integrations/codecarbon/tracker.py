@@ -265,13 +265,16 @@ class EmissionsTracker:
         }
         if is_task:
             labels["task"] = name
-        return track(
+        tracker = track(
             label(f"{self._settings.project_name}: {name}" if is_task else name),
             labels={key: label(text) for key, text in labels.items() if text},
             scope="machine" if has_machine else "tree",
             receipts=None,
             progress=False,
         )
+        price = self._settings.price
+        tracker.has_own_intensity = price.zone is not None or price.grams_per_kwh is not None
+        return tracker
 
     def _end_task(self) -> EmissionsData | None:
         """End the open task; its usage is its run's plus the enclosing run's during the task."""

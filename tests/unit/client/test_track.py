@@ -452,6 +452,10 @@ class TestWhatTheNumbersRestOn:
     def test_a_zone_that_was_chosen_is_not_worth_a_warning(self, runs, caplog):
         assert self.said(runs, caplog, zone="DE") == ""
 
+    def test_a_caller_with_its_own_intensity_gets_no_warning(self, runs, caplog, monkeypatch):
+        monkeypatch.setattr(track_as_shipped, "has_own_intensity", True)
+        assert self.said(runs, caplog) == ""
+
     def test_each_run_is_said_to_who_reads_such_a_log(self, runs, caplog):
         caplog.set_level("INFO", "emissions")
         said = self.said(runs, caplog, zone="DE")

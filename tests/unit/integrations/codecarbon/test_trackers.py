@@ -180,6 +180,24 @@ def test_a_forced_intensity_pue_and_wue_are_in_the_numbers(seconds):
     assert (data.energy_consumed, data.water_consumed) == (pytest.approx(20), pytest.approx(30))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "is_own"),
+    [
+        ({}, False),
+        ({"country_iso_code": "SWE"}, True),
+        ({"pue": 1.2}, False),
+        ({"force_carbon_intensity_g_co2e_kwh": 50.0}, True),
+    ],
+)
+def test_the_client_warns_of_the_world_average_unless_a_place_or_an_intensity_is_given(
+    seconds, arguments, is_own
+):
+    tracker = EmissionsTracker(**arguments)
+    tracker.start()
+    assert tracker._track.has_own_intensity is is_own
+    tracker.stop()
+
+
 def test_a_forced_intensity_in_kilograms_is_said_and_used_as_given(seconds, caplog):
     tracker = EmissionsTracker(force_carbon_intensity_g_co2e_kwh=0.473)
     tracker.start()
