@@ -203,7 +203,7 @@ def test_an_implausible_activity_of_a_partition_is_none(bench, percent):
     one.fake.set_time(100.0, 100.0)
     one.until(lambda seen: bool(seen.gpu_activity))
     one.fake.set_time(105.0, 105.0)
-    one.nvml._supervisor.cards[0]._looked_ns = 0
+    one.nvml._supervisor.cards[0]._polled_ns = 0
     (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
     assert [part.active for part in activity.partitions] == [None]
     assert activity.coverage == 0.0

@@ -112,7 +112,7 @@ def test_errors_of_calls_affect_no_other_gpu_and_do_not_last(bench, caplog, code
         two.until(lambda seen: any(r.device.id == "GPU-1" and r.counter_uj for r in seen.readings))
     two.fake.heal()
     if code in (3, 4, 13, 25, 26):  # believed for an hour, unless the driver is begun anew
-        two.nvml._supervisor._begin_anew = True
+        two.nvml._supervisor._must_reinitialize = True
         for card in two.nvml._supervisor.cards:
             card._meter._can = Capabilities()
     two.until(two.is_healthy)
@@ -170,7 +170,7 @@ def test_a_driver_that_was_replaced_ends_the_process(bench, call):
         two.until(two.is_healthy)
     two.fake.fault(call, MISMATCH)
     for card in two.nvml._supervisor.cards:
-        card._looked_ns = 0
+        card._polled_ns = 0
 
     def is_outdated():
         try:
@@ -192,7 +192,7 @@ def test_a_hung_gpu_is_reported_and_delays_no_other(bench, call, delay_ms):
     before = {reading.device: reading.counter_uj for reading in two.until(two.is_healthy).readings}
     two.fake.fault(call, gpu=0, delay_ms=delay_ms)
     for card in two.nvml._supervisor.cards:
-        card._looked_ns = 0
+        card._polled_ns = 0
 
     def counter_continues(reading):
         return bool(reading.counter_uj) and reading.counter_uj > before[reading.device]
@@ -409,7 +409,7 @@ def test_partitions_of_hopper_have_activity_from_the_second_look_on(bench):
     one.fake.set_time(100.0, 100.0)
     one.until(lambda seen: bool(seen.gpu_activity))
     one.fake.set_time(105.0, 105.0)
-    one.nvml._supervisor.cards[0]._looked_ns = 0
+    one.nvml._supervisor.cards[0]._polled_ns = 0
     (activity,) = one.until(lambda seen: bool(seen.gpu_activity)).gpu_activity
     assert activity.coverage == 1.0
     assert {p.id: round(p.active, 2) for p in activity.partitions}["MIG-a"] == 0.5
