@@ -128,7 +128,7 @@ def test_history_is_in_lists_reports_and_the_leaderboard_once(daemon: Daemon) ->
     assert {(run["origin"], run["node"]) for run in runs} == {("codecarbon", "laptop")}
     assert len(runs) == 6
     report = command(daemon, "report", "--group=bert")
-    assert "as CodeCarbon told" in report
+    assert "as CodeCarbon reported" in report
     assert "56.039 g/kWh, FR, unstated; CodeCarbon 3.3.2" in report
     board = json.loads(command(daemon, "leaderboard", "--group=bert", "--format=json"))
     assert len(board["runs"]) == 6
