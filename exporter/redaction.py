@@ -24,9 +24,9 @@ def request_error_text(error: Exception) -> str:
 class Redaction:
     """Secrets to redact in texts, in every encoding that a URL may use."""
 
-    def __init__(self, *hidden_environments: str) -> None:
+    def __init__(self, *secrets: str) -> None:
         self._secrets: list[str] = []
-        for secret in hidden_environments:
+        for secret in secrets:
             self.hide(secret)
 
     def hide(self, secret: str) -> str:

@@ -67,23 +67,23 @@ class SingleRunData(NamedTuple):
     grids_in_force: Sequence[Labels]
 
     def total(self, family: RunMetric) -> Values:
-        """See Known."""
+        """See RunData."""
         return self.totals[family]
 
     def ends(self) -> Values:
-        """See Known."""
+        """See RunData."""
         return self.ended
 
     def budgets(self) -> Values:
-        """See Known."""
+        """See RunData."""
         return self.budgeted
 
     def open(self) -> set[LabelValues]:
-        """See Known."""
+        """See RunData."""
         return set(self.opened)
 
     def last_seen(self) -> Values:
-        """See Known."""
+        """See RunData."""
         return self.seen
 
     def grids(self, _since: float, _until: float) -> Sequence[Labels]:

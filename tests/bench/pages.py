@@ -61,13 +61,13 @@ class Rendered(NamedTuple):
 def render(ticks: int) -> Rendered:
     """Render pages whose numbers all change, with time between them for caches to grow cold."""
     renderer = MetricsRenderer(metric_families())
-    samples, call_stats, floors = 0, [], []
+    samples, costs, floors = 0, [], []
     for tick in range(ticks + 1):
         view = SnapshotView(_snapshot(tick))
         time.sleep(PAUSE_SECONDS)
         began = time.process_time_ns()
         page = renderer.render(view)
-        call_stats.append((time.process_time_ns() - began) / 1000)
+        costs.append((time.process_time_ns() - began) / 1000)
         samples = samples_of(page.text())
         numbers = [(tick + 1) * 1.2345 * number for number in range(samples)]
         time.sleep(PAUSE_SECONDS)
@@ -76,7 +76,7 @@ def render(ticks: int) -> Rendered:
             repr(number)
         floors.append((time.process_time_ns() - began) / 1000)
     median = statistics.median
-    return Rendered(samples, median(call_stats[1:]) / samples, median(floors[1:]) / samples)
+    return Rendered(samples, median(costs[1:]) / samples, median(floors[1:]) / samples)
 
 
 def scrape_exporter(directory: Path, scrapes: int, idle_seconds: float) -> Scraped:

@@ -102,7 +102,7 @@ def call_costs(gpu: Any) -> dict[str, float]:
         ),
         "nvmlDeviceGetProcessUtilization": lambda: utilization(gpu, 0),
     }
-    call_stats = {}
+    costs = {}
     for name, call in calls.items():
         times = []
         for _ in range(20):
@@ -115,8 +115,8 @@ def call_costs(gpu: Any) -> dict[str, float]:
                 break
             times.append((time.perf_counter() - began) * 1e6)
         if times:
-            call_stats[name] = round(statistics.median(times), 1)
-    return call_stats
+            costs[name] = round(statistics.median(times), 1)
+    return costs
 
 
 def update_ms(gpu: Any) -> dict[str, float]:

@@ -65,11 +65,11 @@ class LiveRig(LateRig):
 @pytest.fixture
 def sources():
     made = Series(FIRST), Series(SECOND)
-    proxy_pids = [GridServer(each) for each in made]
-    for each, server in zip(made, proxy_pids, strict=True):
+    servers = [GridServer(each) for each in made]
+    for each, server in zip(made, servers, strict=True):
         each.url, each.asked = server.url, server.asked
     yield made
-    for server in proxy_pids:
+    for server in servers:
         server.stop()
 
 

@@ -261,10 +261,10 @@ class GpuProcessHoldings:
             return min(reading.at_ns, self._looked_ns or reading.at_ns)
         return reading.at_ns if reading.at_ns != before.at_ns else self._looked_ns
 
-    def _alive(self, gpu_process: GpuProcess, last_idle_ns: int) -> Process | None:
+    def _alive(self, gpu_process: GpuProcess, listed_ns: int) -> Process | None:
         """The process that the driver listed; None for a later process with its pid."""
         process = self._processes.find(gpu_process.pid)
-        if process is None or self._processes.age_seconds(process, last_idle_ns) < 0:
+        if process is None or self._processes.age_seconds(process, listed_ns) < 0:
             return None
         return process
 

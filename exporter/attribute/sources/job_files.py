@@ -94,8 +94,8 @@ class JobFiles:
             return
         self._unread = ""
         self._known = dict(self._read())
-        has_answered_once = changed_ns == self._read_ns and not self._unread
-        self._settled_ns = changed_ns if has_answered_once else -1
+        is_settled = changed_ns == self._read_ns and not self._unread
+        self._settled_ns = changed_ns if is_settled else -1
         self._read_ns = changed_ns
 
     def _read(self) -> Iterator[tuple[str, tuple[int, JobAllocation]]]:

@@ -169,11 +169,11 @@ class Router:
         """Report whether the loop runs."""
         current = self._publisher.current
         if current is None:
-            heartbeat_interval_ns, allowed = self._started_ns, float(FIRST_TICK_TIMEOUT_SECONDS)
+            last_tick_ns, allowed = self._started_ns, float(FIRST_TICK_TIMEOUT_SECONDS)
         else:
-            heartbeat_interval_ns = current.snapshot.at_ns
+            last_tick_ns = current.snapshot.at_ns
             allowed = max(MIN_STALE_SECONDS, MAX_MISSED_TICKS * current.snapshot.interval_seconds)
-        silence = seconds(self._clock.boottime_ns() - heartbeat_interval_ns)
+        silence = seconds(self._clock.boottime_ns() - last_tick_ns)
         if silence > allowed:
             raise RequestRefused(
                 503,

@@ -239,5 +239,5 @@ def _possible(header: Sequence[str], cells: Sequence[str]) -> Iterator[Cells]:
         for groups in combinations(OMITTED_COLUMNS, count):
             names = {name for group in groups for name in group if name in header}
             if len(names) == missing:
-                backfill_id = iter(cells)
-                yield {name: "" if name in names else next(backfill_id) for name in header}
+                filled = iter(cells)
+                yield {name: "" if name in names else next(filled) for name in header}

@@ -46,12 +46,10 @@ def columns(table: Sequence[Row]) -> list[str]:
 
 def _merged(tables: Sequence[Sequence[Row]]) -> list[Row]:
     """Rows that agree in the columns of all tables become one, unless they contradict."""
-    backfill_id = [table for table in tables if table]
-    shared = (
-        set.intersection(*(set(columns(table)) for table in backfill_id)) if backfill_id else set()
-    )
+    filled = [table for table in tables if table]
+    shared = set.intersection(*(set(columns(table)) for table in filled)) if filled else set()
     made: list[Row] = []
-    for row in (row for table in backfill_id for row in table):
+    for row in (row for table in filled for row in table):
         for other in made:
             agrees = all(other.get(name) == row.get(name) for name in shared)
             if agrees and all(other[name] == row[name] for name in other.keys() & row.keys()):

@@ -83,10 +83,10 @@ def test_a_card_of_the_hubs_template_keeps_its_metadata_and_its_text() -> None:
 
 
 def test_a_card_saved_by_the_library_is_merged_again_without_a_change() -> None:
-    run_once = huggingface_hub.ModelCard(merge_card("", RECORD).text)
-    again = huggingface_hub.ModelCard(merge_card(str(run_once), RECORD).text)
-    assert again.data.to_dict() == run_once.data.to_dict()
-    assert again.text == run_once.text
+    once = huggingface_hub.ModelCard(merge_card("", RECORD).text)
+    again = huggingface_hub.ModelCard(merge_card(str(once), RECORD).text)
+    assert again.data.to_dict() == once.data.to_dict()
+    assert again.text == once.text
 
 
 @pytest.mark.parametrize("grams", [83524, 3.51623, 0.000135, 0.25])

@@ -47,10 +47,10 @@ def test_environments_without_ids_have_no_claim():
 
 @given(st.text() | st.binary())
 def test_any_id_becomes_valid_bounded_and_stable(text):
-    run_once = sanitize(text)
-    assert len(run_once.encode()) <= 128
-    assert not any(unicodedata.category(c).startswith("C") for c in run_once)
-    assert sanitize(run_once) == run_once
+    once = sanitize(text)
+    assert len(once.encode()) <= 128
+    assert not any(unicodedata.category(c).startswith("C") for c in once)
+    assert sanitize(once) == once
 
 
 def test_long_ids_with_a_common_prefix_remain_different():

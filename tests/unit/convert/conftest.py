@@ -44,14 +44,14 @@ def _own_network(monkeypatch):
 @pytest.fixture
 def grid():
     """Starts servers that answer as they are told, and ends them afterwards."""
-    proxy_pids = []
+    servers = []
 
     def start(serve):
-        proxy_pids.append(GridServer(serve))
-        return proxy_pids[-1]
+        servers.append(GridServer(serve))
+        return servers[-1]
 
     yield start
-    for server in proxy_pids:
+    for server in servers:
         server.stop()
 
 

@@ -243,15 +243,15 @@ def test_an_annotation_that_fails_says_why():
 
 @pytest.fixture
 def prometheus():
-    proxy_pids = []
+    servers = []
 
     def start(status, document):
         server = GridServer(lambda _: (status, {}, json.dumps(document).encode()))
-        proxy_pids.append(server)
+        servers.append(server)
         return Prometheus(server.url)
 
     yield start
-    for server in proxy_pids:
+    for server in servers:
         server.stop()
 
 

@@ -65,11 +65,11 @@ def test_one_mark_gives_no_forecast():
 JOULES_PER_EPOCH = round(0.000038 * units.JOULES_PER_KWH * units.MICROJOULES_PER_JOULE)
 
 
-def steps(total, call_stats, seconds=10.0):
+def steps(total, costs, seconds=10.0):
     """Progress of a run that logged each of its steps, by the usage of each step."""
     used = 0
     progress = add_mark(None, total, ProgressMark(0.0, 0.0, 0, 0))
-    for done, cost in enumerate(call_stats, 1):
+    for done, cost in enumerate(costs, 1):
         used += round(cost)
         progress = add_mark(
             progress, total, ProgressMark(float(done), seconds * done, used, 100 * used)
@@ -96,8 +96,8 @@ def test_a_range_requires_three_segments():
 
 
 def test_the_range_grows_with_variance_and_remaining_work():
-    def width(total, *call_stats):
-        ahead = forecast(steps(total, call_stats * 20))
+    def width(total, *costs):
+        ahead = forecast(steps(total, costs * 20))
         return ahead.high.energy_uj - ahead.low.energy_uj
 
     assert width(400.0, 1000, 3000, 2000) > width(400.0, 1900, 2100, 2000)
@@ -114,9 +114,9 @@ def test_ranges_cover_95_percent_of_outcomes():
     dice = random.Random(7)
     held = 0
     for _ in range(300):
-        call_stats = [dice.gammavariate(4, 250_000) for _ in range(120)]
-        ahead = forecast(steps(120.0, call_stats[:40]))
-        held += ahead.low.energy_uj <= sum(map(round, call_stats)) <= ahead.high.energy_uj
+        costs = [dice.gammavariate(4, 250_000) for _ in range(120)]
+        ahead = forecast(steps(120.0, costs[:40]))
+        held += ahead.low.energy_uj <= sum(map(round, costs)) <= ahead.high.energy_uj
     assert held / 300 == pytest.approx(0.95, abs=0.03)
 
 

@@ -295,12 +295,12 @@ def test_a_run_that_was_lost_is_lost_among_others_too(there):
 
 def test_many_runs_cost_no_more_questions_than_one(there):
     apart(there)
-    run_once = len(there.queries)
+    once = len(there.queries)
     there.queries.clear()
     more = [(there.of(B, "cpu", run_id=f"run-{number}"), 1.0) for number in range(50)]
     there.rows["max_over_time", ENERGY_METRIC.recorded, False] += more
     assert len(apart(there)) == 51
-    assert len(there.queries) <= run_once + 1
+    assert len(there.queries) <= once + 1
 
 
 @pytest.mark.parametrize(("grams", "is_over"), [(0.5, True), (100.0, None)])

@@ -39,8 +39,8 @@ def test_what_others_wrote_stays_in_its_place_to_the_character(record, card):
 
 
 def test_merging_again_changes_nothing(record, card):
-    run_once = merge_card(card, record, TOLD)
-    assert merge_card(run_once.text, record, TOLD) == (run_once.text, "")
+    once = merge_card(card, record, TOLD)
+    assert merge_card(once.text, record, TOLD) == (once.text, "")
 
 
 def test_line_ends_of_windows_stay(record, card):
@@ -71,9 +71,9 @@ def test_other_keys_and_comments_under_it_stay(record):
 
 def test_what_is_only_derived_gives_way_to_what_a_person_wrote(record):
     there = 'co2_eq_emissions:\n  geographical_location: "Brooklyn, NY"\n  source: a paper\n'
-    run_once = merge_card(head(there), record).text
-    assert emissions(run_once)["geographical_location"] == "Brooklyn, NY"
-    assert merge_card(run_once, record).text == run_once
+    once = merge_card(head(there), record).text
+    assert emissions(once)["geographical_location"] == "Brooklyn, NY"
+    assert merge_card(once, record).text == once
     told = merge_card(head(there), record, TOLD).text
     assert emissions(told)["geographical_location"] == "Quebec, Canada"
 
@@ -96,10 +96,10 @@ def test_labels_of_the_run_are_told_as_well(record, card):
 def test_models_of_devices_are_the_hardware_and_are_derived_anew(record, card):
     for part in record["parts"]:
         part["model"] = "A100"
-    run_once = merge_card(card, record).text
-    assert emissions(run_once)["hardware_used"] == "3 \u00d7 A100"
+    once = merge_card(card, record).text
+    assert emissions(once)["hardware_used"] == "3 \u00d7 A100"
     del record["parts"][0]
-    assert emissions(merge_card(run_once, record).text)["hardware_used"] == "2 \u00d7 A100"
+    assert emissions(merge_card(once, record).text)["hardware_used"] == "2 \u00d7 A100"
 
 
 def test_what_we_derived_before_is_derived_anew(record, card):

@@ -47,10 +47,10 @@ def test_what_a_person_wrote_there_stays():
 
 
 def test_ours_is_replaced_and_not_repeated():
-    run_once = merge_section(TEMPLATE, FACTS, "\n")
-    assert merge_section(run_once, FACTS, "\n") == run_once
+    once = merge_section(TEMPLATE, FACTS, "\n")
+    assert merge_section(once, FACTS, "\n") == once
     other = {**FACTS, "Carbon Emitted": CardFact("8 g CO2eq")}
-    assert merge_section(run_once, other, "\n") == run_once.replace("7 g", "8 g")
+    assert merge_section(once, other, "\n") == once.replace("7 g", "8 g")
 
 
 def test_a_mark_without_its_other_half_takes_nothing_with_it():
