@@ -16,7 +16,7 @@ SEARCH = (
     ("region_intensity.csv", "zones.csv"),
     ("cloud_regions.csv",),
 )
-"""The order in which `tables.find` searches the tables."""
+"""The order in which `zones.find_row` searches the tables."""
 
 TOKENS = {"electricity_maps": "TOKEN_VARIABLE", "watttime": "PASSWORD_VARIABLE"}
 """Of the sources that require a token: the constant of their module with its variable."""
