@@ -421,7 +421,7 @@ def test_nodes_that_are_missing_keep_the_card_from_saying_too_little(
         "EMISSIONS_RUN_ID": f"of-two-{os.getpid()}",
     }
     errors = ended(begin(tmp_path, "4", "0", **world))
-    assert "1 of 2 nodes are known here" in errors
+    assert "records of 1 of 2 nodes found" in errors
     assert not (tmp_path / "README.md").exists()
     (mine,) = (tmp_path / "emissions").glob("*.json")
     other = {**json.loads(mine.read_text()), "node": "the-other"}
