@@ -73,6 +73,9 @@ class EmissionsTracker:
         """Usage of the run at the start of this tracker, which may continue an existing run."""
         self._task: _OpenTask | None = None
         self._task_rows: dict[str, Row] = {}
+        """Usage of the tasks' own runs."""
+        self._reported_tasks: dict[str, Row] = {}
+        """The same with the enclosing run's usage during the task, as files and handlers get it."""
         self._task_counts: dict[str, int] = {}
         """Number of tasks started with each name."""
         self._tasks: dict[str, Task] = {}
@@ -144,7 +147,7 @@ class EmissionsTracker:
             self._call_handlers("exit")
             self.final_emissions = float(row["emissions"])
             self.final_emissions_data = emissions_data(row)
-            self._task_rows, self._flushed = {}, None
+            self._task_rows, self._reported_tasks, self._flushed = {}, {}, None
             return self.final_emissions
 
     def start_task(self, task_name: str | None = None) -> None:
@@ -286,9 +289,13 @@ class EmissionsTracker:
             return None
         own.update(task.utilization.columns())
         around = None if task.around is None else _since(self._outer_row(), task.around)
-        both = [own] if around is None else [own, around]
         self._task_rows[task.name] = own
-        data = emissions_data({**sum_rows(both, own), "duration": own["duration"]})
+        reported = own
+        if around is not None:
+            kept = {"duration": own["duration"], "tracking_mode": around["tracking_mode"]}
+            reported = {**sum_rows([own, around], own), **kept}
+        self._reported_tasks[task.name] = reported
+        data = emissions_data(reported)
         self._tasks[task.name] = Task(task.name, data)
         return data
 
@@ -335,11 +342,11 @@ class EmissionsTracker:
                 self._attempt(partial(self._write_tasks, str(row["run_id"])))
         self._call_handlers("out", *self._total_and_new(row))
         if self._task_rows:
-            tasks = [task_data(*each) for each in self._task_rows.items()]
+            tasks = [task_data(*each) for each in self._reported_tasks.items()]
             self._call_handlers("task_out", tasks, self._settings.experiment_name)
 
     def _write_tasks(self, run_id: str) -> None:
-        rows = [task_row(*each).values() for each in self._task_rows.items()]
+        rows = [task_row(*each).values() for each in self._reported_tasks.items()]
         name = f"emissions_{self._settings.experiment_name}_{run_id}.csv".replace("/", "_")
         path = os.path.join(os.path.dirname(self._settings.path), name)
         replace_file(path, csv_text([TASK_COLUMNS, *rows]))

@@ -101,6 +101,9 @@ def test_a_task_is_what_its_run_and_the_one_around_it_used_meanwhile(seconds):
     (path,) = [name for name in os.listdir() if name.startswith("emissions_base_")]
     (task,) = rows(path)
     assert (tuple(task), task["task_name"]) == (TASK_COLUMNS, "train")
+    assert float(task["energy_consumed"]) == pytest.approx(data.energy_consumed)
+    assert float(task["ram_energy"]) == pytest.approx(data.ram_energy)
+    assert data.tracking_mode == tracker.final_emissions_data.tracking_mode == "machine"
 
 
 def test_tasks_without_a_start_are_added_up(seconds):
@@ -401,6 +404,7 @@ def test_tasks_of_one_name_in_a_loop_return_what_each_used(seconds, has_start):
     (path,) = [name for name in os.listdir() if name.startswith("emissions_base_")]
     names = [row["task_name"] for row in rows(path)]
     assert [name.split("_")[0] for name in names] == ["epoch"] * 3
+    assert [float(row["energy_consumed"]) for row in rows(path)] == [pytest.approx(u) for u in used]
     assert len(set(names)) == 3
 
 
