@@ -150,6 +150,8 @@ class _AgentOrLedgers:
         except AgentRefusal as refusal:
             if self._ledgers is not None or refusal.status != HTTPStatus.NOT_FOUND:
                 raise
+            if any(each.get("name") == run_id for each in self._agent.runs(job_id=job_id)):
+                raise  # a name of the daemon's runs comes before an id in another ledger
             with contextlib.suppress(AgentRefusal, LedgerError):
                 if ledgers := self._other_ledgers():
                     return _LedgerRuns(ledgers).run(run_id, job_id)

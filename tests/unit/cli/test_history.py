@@ -225,6 +225,20 @@ class TestADaemonWithAnotherLedger:
         assert shown.out.startswith("Run bert")
         assert shown.err == f"emissions-exporter: reading runs from {path_in(home)}\n"
 
+    def test_shows_its_run_of_a_name_that_is_an_id_in_another_ledger(self, daemon, home, show):
+        written(home, ended("bert", 0, 9), ended("bert-2", 10, 19))
+        record = json.loads(show("report", "bert-2", "--format=json").out)
+        decide = daemon.decide
+
+        def decide_with_a_name(method, path, document):
+            if path.startswith("/v1/runs?"):
+                return 200, {"runs": [{**record, "name": "bert"}], "sums": [], "next": None}
+            return decide(method, path, document)
+
+        daemon.decide = decide_with_a_name
+        shown = json.loads(show("report", "bert", "--format=json").out)
+        assert shown["run_id"] == "bert-2"
+
     def test_answers_for_a_run_that_no_ledger_has(self, daemon, home, show):
         written(home, ended("bert", 0, 9))
         assert show("report", "gpt", code=1).err.endswith("exporter: no run is known\n")
