@@ -166,6 +166,7 @@ def usage_intervals(
 
 IN_GROUP = "id IN (SELECT party_id FROM label WHERE key = 'group' AND value = ?)"
 
+INSIDE = ("enclosing_uid = ?", "enclosing_run_id = ?", "enclosing_job_id = ?")
 UNKNOWN_NODE = "unknown"
 
 
@@ -177,10 +178,21 @@ def _where_clause(wanted: RunFilter) -> tuple[str, tuple[object, ...]]:
         "user = ?": wanted.user or None,
         IN_GROUP: wanted.group or None,
         "namespace = ?": wanted.namespace or None,
-        "enclosing_run_id = ?": wanted.inside or None,
     }
     used = {sql: value for sql, value in conditions.items() if value is not None}
-    return " AND ".join([f"id > {DEPARTED_ID}", *used]), tuple(used.values())
+    inside = INSIDE if wanted.inside is not None else ()
+    values = (*used.values(), *(wanted.inside or ()))
+    return " AND ".join([f"id > {DEPARTED_ID}", *used, *inside]), values
+
+
+def _enclosing_id(connection: sqlite3.Connection, run: RunInfo) -> str:
+    """Return the shown id of the enclosing run, or its run id if it is not in the ledger."""
+    if run.enclosing is None:
+        return ""
+    found = connection.execute(
+        "SELECT shown_id FROM party WHERE uid = ? AND run_id = ? AND job_id = ?", run.enclosing
+    ).fetchone()
+    return str(found[0]) if found else run.enclosing.run_id
 
 
 class LedgerArchive:
@@ -266,6 +278,7 @@ class LedgerArchive:
                     factors=read_factor_uses(connection, row),
                     at=max(wall, row.run.ended or 0.0),
                     node=self._node_of(row.run),
+                    inside=_enclosing_id(connection, row.run),
                 )
                 for row in read_parties(connection, where, values)
                 if row.run is not None

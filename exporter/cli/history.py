@@ -5,7 +5,7 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -46,8 +46,8 @@ class Runs(Protocol):
     ) -> list[dict[str, Any]]:
         """Return records of runs, newest first."""
 
-    def inside(self, run_id: str) -> list[dict[str, Any]]:
-        """Return records of the runs that started directly inside another run."""
+    def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return records of the runs that started directly inside the run with this record."""
 
     def aggregate_runs(
         self,
@@ -162,8 +162,8 @@ class _AgentOrLedgers:
         self._note_other_ledgers(_wanted(**wanted))
         return found
 
-    def inside(self, run_id: str) -> list[dict[str, Any]]:
-        return self._query(lambda source: source.inside(run_id))
+    def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self._query(lambda source: source.inside(run))
 
     def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         found = self._query(lambda source: source.aggregate_runs(by, since, **wanted))
@@ -245,8 +245,11 @@ class _LedgerRuns:
         self._note_shared(wanted)
         return [record_to_json(record) for record in found]
 
-    def inside(self, run_id: str) -> list[dict[str, Any]]:
-        return [record_to_json(record) for record in self._ledgers.runs(RunFilter(inside=run_id))]
+    def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+        outer = self._ledgers.runs(RunFilter(run["run_id"], run["job_id"]))
+        keys = [each.run.key for each in outer if each.run.key.uid == run["uid"]]
+        found = (self._ledgers.runs(RunFilter(inside=key)) for key in keys)
+        return [record_to_json(record) for records in found for record in records]
 
     def aggregate_runs(self, by: str, since: float, **named: str | None) -> dict[str, Any]:
         wanted, models = _wanted(**named), self._ledgers.models

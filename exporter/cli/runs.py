@@ -12,7 +12,7 @@ from typing import Any
 from exporter import formatting, units
 from exporter.cli import arguments, history
 from exporter.clock import SystemClock
-from exporter.report.records import combine_records
+from exporter.report.records import sum_records
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
@@ -103,7 +103,7 @@ def _aggregate_record(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     count = sum(part["runs"] for part in parts)
     users = {user for part in parts for user in part["users"]}
     return {
-        **combine_records(parts, name or formatting.UNKNOWN),
+        **sum_records(parts, name or formatting.UNKNOWN),
         "job_id": formatting.UNKNOWN,
         "user": users.pop() if len(users) == 1 else "several",
         "origin": f"{count} runs",

@@ -76,9 +76,9 @@ class AgentClient:
             if limit is not None or after is None:
                 return found
 
-    def inside(self, run_id: str) -> list[dict[str, Any]]:
-        """Return records of the runs that started directly inside another run."""
-        return self.runs(inside=run_id)
+    def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return records of the runs that started directly inside the run with this record."""
+        return self.runs(inside=run["run_id"], inside_job_id=run["job_id"])
 
     def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         """Return records of published runs started at `since` or later, and sums of the others.

@@ -41,6 +41,8 @@ class RunRecord(NamedTuple):
     version: int = VERSION
     models: Mapping[Device, str] = NO_MODELS
     """Models of the devices that the node knows now."""
+    inside: str = ""
+    """Shown id of the enclosing run, if there is one."""
 
     @property
     def energy_uj(self) -> int:
@@ -96,8 +98,8 @@ class RunFilter(NamedTuple):
     user: str = ""
     group: str = ""
     namespace: str = ""
-    inside: str = ""
-    """Matches runs started directly inside the run with this id."""
+    inside: RunKey | None = None
+    """Matches runs started directly inside this run."""
 
     def has(self, run: RunInfo) -> bool:
         """Whether the filter matches a run."""
@@ -107,7 +109,7 @@ class RunFilter(NamedTuple):
             and self.user in ("", run.user)
             and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
             and self.namespace in ("", run.namespace)
-            and self.inside in ("", run.enclosing.run_id if run.enclosing else "")
+            and self.inside in (None, run.enclosing)
         )
 
 
@@ -220,7 +222,7 @@ def record_to_json(record: RunRecord) -> dict[str, object]:
         "account": run.account,
         "origin": run.origin,
         "scope": run.scope,
-        "inside": run.enclosing.run_id if run.enclosing else None,
+        "inside": record.inside or None,
         "labels": dict(run.labels),
         "node": record.node,
         "started": run.started,

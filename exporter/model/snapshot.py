@@ -132,7 +132,17 @@ def record_of(snapshot: Snapshot, run: RunInfo) -> RunRecord:
         at=snapshot.wall,
         node=snapshot.node,
         models=device_models(snapshot),
+        inside=_enclosing_id(snapshot, run),
     )
+
+
+def _enclosing_id(snapshot: Snapshot, run: RunInfo) -> str:
+    """Return the shown id of the enclosing run, or its run id if it has left the snapshot."""
+    if run.enclosing is None:
+        return ""
+    shown = (*snapshot.runs, *snapshot.leaving)
+    ids = (other.shown_id for other in shown if other.key == run.enclosing)
+    return next(ids, run.enclosing.run_id)
 
 
 def device_models(snapshot: Snapshot) -> dict[Device, str]:

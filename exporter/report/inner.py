@@ -9,26 +9,30 @@ Record = Mapping[str, Any]
 AMOUNTS = ("energy_uj", "carbon_ng")
 
 
-def with_inner(record: Record, runs_inside: Callable[[str], Iterable[Record]]) -> dict[str, Any]:
+def with_inner(record: Record, runs_inside: Callable[[Record], Iterable[Record]]) -> dict[str, Any]:
     """Return the record with `inner`, the sums of all runs inside it, at any depth.
 
     `inner` is omitted if there is none. `runs_inside` lists the runs that started directly inside
-    the run with an id.
+    a run.
     """
-    found: dict[tuple[str, str], Record] = {}
+    found: dict[tuple[Any, ...], Record] = {}
     waiting = [record]
     while waiting:
         outer = waiting.pop()
-        for run in runs_inside(outer["run_id"]):
-            key = run["run_id"], run["job_id"]
-            if run.get("inside") == outer["run_id"] and key not in found:
-                found[key] = run
+        for run in runs_inside(outer):
+            # an older daemon, whose records have no `inside`, lists all runs
+            if run.get("inside") and _key(run) not in found:
+                found[_key(run)] = run
                 waiting.append(run)
-    found.pop((record["run_id"], record["job_id"]), None)
+    found.pop(_key(record), None)
     if not found:
         return dict(record)
     sums = {name: sum(run[name] for run in found.values()) for name in AMOUNTS}
     return {**record, "inner": {"runs": len(found), **sums}}
+
+
+def _key(record: Record) -> tuple[Any, ...]:
+    return record.get("uid"), record["run_id"], record["job_id"]
 
 
 def rows(record: Record) -> list[tuple[str, str]]:

@@ -15,9 +15,18 @@ AMOUNTS = ("energy_uj", "held_uj", "carbon_ng")
 
 
 def combine_records(records: Sequence[Record], title: str) -> dict[str, Any]:
-    """Sum one or more records. Records do not contain energy of inner runs: nothing counts twice.
+    """Sum one or more records of runs, as `sum_records`.
 
-    The sum begins with the first start and ends with the last end; it is open while one run is.
+    `run_seconds` are the durations of the runs, without those that ran inside another one.
+    """
+    return {**sum_records(records, title), "run_seconds": _run_seconds(records)}
+
+
+def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
+    """Sum one or more records of runs, or sums of runs.
+
+    Records do not contain energy of inner runs: nothing counts twice. The sum begins with the first
+    start and ends with the last end; it is open while one run is.
     """
     started = min(record["started"] for record in records)
     ends = [record["ended"] for record in records]
@@ -43,6 +52,17 @@ def combine_records(records: Sequence[Record], title: str) -> dict[str, Any]:
         "intensity": _merge_rows(records, "intensity", None),
         "units": _units(records),
     }
+
+
+def _run_seconds(records: Sequence[Record]) -> float:
+    ids = {record["run_id"] for record in records}
+    outer = (record for record in records if record.get("inside") not in ids)
+    return float(
+        sum(
+            record.get("run_seconds", (record["ended"] or record["at"]) - record["started"])
+            for record in outer
+        )
+    )
 
 
 def _sums(records: Iterable[Record]) -> dict[str, int]:

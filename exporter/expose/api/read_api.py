@@ -69,7 +69,7 @@ class ReadApi:
 
         `state=open` selects active runs; `run_id`, `job_id`, `user`, `group`, `namespace` and
         `inside` filter; `limit` sets how many. `after` is the `next` of a previous response and
-        continues its list.
+        continues its list. `inside_job_id` tells apart enclosing runs with the same id.
 
         With `by`, runs that are not in the snapshot are summed by job, group, user or namespace;
         with `since`, only runs that started then or later are included.
@@ -85,7 +85,7 @@ class ReadApi:
             query_value(query, "user") or "",
             query_value(query, "group") or "",
             query_value(query, "namespace") or "",
-            query_value(query, "inside") or "",
+            await self._enclosing_key(query),
         )
         snapshot = self.current().snapshot
         by = query_value(query, "by")
@@ -125,9 +125,19 @@ class ReadApi:
             partial(self._find_runs, self.current().snapshot, limit, RunFilter())
         )
 
+    async def _enclosing_key(self, query: Query) -> RunKey | None:
+        """Return the key of the run that `inside` names. Raises RequestRefused(404)."""
+        run_id = query_value(query, "inside")
+        if not run_id:
+            return None
+        _, record = await self._find(run_id, query_value(query, "inside_job_id"))
+        return record.run.key
+
     async def find(self, run_id: str, query: Query) -> tuple[Snapshot, RunRecord]:
         """Return the latest snapshot and the run with this id. Raises RequestRefused(404)."""
-        job_id = query_value(query, "job_id")
+        return await self._find(run_id, query_value(query, "job_id"))
+
+    async def _find(self, run_id: str, job_id: str | None) -> tuple[Snapshot, RunRecord]:
         run_filter = RunFilter(run_id, job_id)
         snapshot = self.current().snapshot
         exported = (*snapshot.runs, *snapshot.leaving)

@@ -215,7 +215,7 @@ def details_panel(record: RunRecord, snapshot: Snapshot, root: str) -> Markup:
         ("Namespace", run.namespace),
         ("Pods", ", ".join("/".join(filter(None, member)) for member in members)),
         ("Labels", concatenate(*_label_links(run.labels, root))),
-        ("Enclosing run", run.enclosing.run_id if run.enclosing else ""),
+        ("Enclosing run", record.inside),
         ("Started", f"{formatting.timestamp(run.started)} UTC"),
         ("Ended", _end_text(record)),
     ]

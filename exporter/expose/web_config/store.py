@@ -76,7 +76,10 @@ class WebConfigStore:
         self.notes: list[str] = []
         """Warnings about the file in effect."""
         if path:
-            self._load(allow_weaker=True)
+            try:
+                self._load(allow_weaker=True)
+            except ConfigError as error:
+                raise ConfigError(f"expose.web_config_file: {error}") from None
 
     @property
     def states(self) -> tuple[CollectorState, ...]:

@@ -84,7 +84,8 @@ def metadata_facts(record: Record, stated: StatedFacts = NOTHING_STATED) -> dict
 def section_facts(record: Record, stated: StatedFacts = NOTHING_STATED) -> dict[str, CardFact]:
     """Return the lines of "Environmental Impact", those of the Hub's template first."""
     stated = stated.with_labels(record)
-    duration_hours = record["duration_seconds"] / units.SECONDS_PER_HOUR
+    seconds = record.get("run_seconds", record["duration_seconds"])  # of several runs, of one
+    duration_hours = seconds / units.SECONDS_PER_HOUR
     facts = {
         "Hardware Type": _hardware_fact(record, stated),
         "Hours used": CardFact(

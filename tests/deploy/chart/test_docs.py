@@ -79,20 +79,76 @@ def test_the_pod_monitor_for_other_ways_is_that_of_the_chart():
     assert written["spec"] == made["spec"]
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl")
-def test_the_kustomization_sets_image_and_zone_and_suits_older_clusters(tmp_path):
+needs_kustomize = pytest.mark.skipif(
+    shutil.which("kustomize") is None, reason="no kustomize, nor Go to build it"
+)
+
+
+def kustomized(directory, *further_patches):
+    """The objects that the kustomization of the documentation makes."""
     text = example("kubernetes", "# kustomization.yaml").partition("\nkubectl")[0]
-    (tmp_path / "kustomization.yaml").write_text(text)
-    shutil.copytree(ROOT / "deploy/kubernetes", tmp_path / "deploy/kubernetes")
+    kustomization = yaml.safe_load(text)
+    kustomization["patches"] += further_patches
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    shutil.copytree(ROOT / "deploy/kubernetes", directory / "deploy/kubernetes")
     done = subprocess.run(
-        ["kubectl", "kustomize", str(tmp_path)],
+        ["kustomize", "build", str(directory)],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    objects = list(yaml.safe_load_all(done.stdout))
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@needs_kustomize
+def test_the_patch_for_a_web_config_makes_the_pod_of_the_chart(tmp_path):
+    patches = yaml.safe_load(example("kubernetes", "# patches of kustomization.yaml"))
+    node = node_pod(kustomized(tmp_path, *patches))
+    secret = {"existingSecret": "emissions-exporter-web", "tls": True}
+    of_chart = node_pod(render({"webConfig": secret}))
+    [made], [wanted] = node["containers"], of_chart["containers"]
+    assert sorted(made["args"]) == sorted(wanted["args"])
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert made[probe] == wanted[probe]
+    web = [
+        [each for each in of if each["name"] == "web"]
+        for of in (
+            made["volumeMounts"],
+            wanted["volumeMounts"],
+            node["volumes"],
+            of_chart["volumes"],
+        )
+    ]
+    assert web[0] == web[1] != []
+    assert web[2] == web[3] != []
+
+
+def test_the_loop_without_helm_writes_the_rules_of_the_chart(tmp_path):
+    shutil.copytree(ROOT / "deploy/prometheus", tmp_path / "deploy/prometheus")
+    subprocess.run(
+        ["bash", "-ec", example("kubernetes", "for file in").partition("\nkubectl")[0]],
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+    )
+    written = list(yaml.safe_load_all((tmp_path / "prometheusrules.yaml").read_text()))
+    made = of_kind(render({"prometheusRule": {"enabled": True}}), "PrometheusRule")
+
+    def groups(objects):
+        found = {each["name"]: each for one in objects for each in one["spec"]["groups"]}
+        for rule in (rule for group in found.values() for rule in group["rules"]):
+            rule.get("annotations", {}).pop("runbook_url", None)
+        return found
+
+    assert groups(written) == groups(made) != {}
+    assert {each["kind"] for each in written} == {"PrometheusRule"}
+
+
+@needs_kustomize
+def test_the_kustomization_sets_image_and_zone_and_suits_older_clusters(tmp_path):
+    objects = kustomized(tmp_path)
     [container] = node_pod(objects)["containers"]
     assert container["image"] == "registry.example/emissions-exporter:0.1.0"
     [settings] = of_kind(objects, "ConfigMap")

@@ -57,9 +57,28 @@ def test_runs_that_began_inside_another_are_found_by_its_id(tmp_path):
     with closing(opened(tmp_path)) as ledger:
         ledger.commit(batch(made))
         archive = LedgerArchive(path_in(tmp_path), "node-1")
-        found = archive.runs(9, RunFilter(inside="sweep"))
+        found = archive.runs(9, RunFilter(inside=outer.key))
     assert sorted(record.run.name for record in found) == ["lr-1", "lr-2"]
     assert {record_to_json(record)["inside"] for record in found} == {"sweep"}
+
+
+def test_runs_inside_runs_of_two_users_with_one_id_stay_apart(tmp_path):
+    made = books()
+    ada, eve = RunKey(1000, "sweep", "job"), RunKey(1001, "sweep", "job")
+    for name, key, shown_id in (("ada", ada, "sweep"), ("eve", eve, "sweep@1001")):
+        known_run(made, run("sweep")._replace(key=key, shown_id=shown_id, user=name))
+        inner = RunKey(key.uid, f"lr-{name}", "job")
+        known_run(made, run()._replace(key=inner, shown_id=inner.run_id, enclosing=key))
+    with closing(opened(tmp_path)) as ledger:
+        ledger.commit(batch(made))
+        archive = LedgerArchive(path_in(tmp_path), "node-1")
+        found = {
+            key: [
+                (each.run.shown_id, each.inside) for each in archive.runs(9, RunFilter(inside=key))
+            ]
+            for key in (ada, eve)
+        }
+    assert found == {ada: [("lr-ada", "sweep")], eve: [("lr-eve", "sweep@1001")]}
 
 
 def test_an_unknown_id_finds_nothing(archive):

@@ -10,8 +10,9 @@ from exporter.account.ledger import Ledger
 from exporter.cli import history
 from exporter.cli.main import main
 from exporter.client import private_daemon, sockets
+from exporter.model.runs import RunKey
 from tests.agents import Answers, serving
-from tests.unit.account.making import WALL, path_in, run
+from tests.unit.account.making import WALL, batch, books, known_run, opened, path_in, run
 from tests.unit.account.test_reading import ended, written
 
 OTHER = run("other", started=WALL + 40, ended=WALL + 49)
@@ -86,6 +87,24 @@ def test_a_card_is_written_from_the_ledger_with_the_models_of_the_devices(home, 
 def test_a_run_is_found_by_its_name(home, show):
     written(home, ended("bert", 0, 9, name="tuning"))
     assert show("report", "tuning").out.startswith("Run bert, tuning")
+
+
+def test_runs_inside_runs_of_two_users_with_one_id_stay_apart(home, show):
+    """The second user's run is shown as `sweep@1001`."""
+    made = books()
+    for uid, shown_id in ((1000, "sweep"), (1001, "sweep@1001")):
+        outer = RunKey(uid, "sweep", "job")
+        known_run(made, run("sweep")._replace(key=outer, shown_id=shown_id))
+        for number in range(uid - 999):
+            inner = RunKey(uid, f"lr-{uid}-{number}", "job")
+            known_run(made, run()._replace(key=inner, shown_id=inner.run_id, enclosing=outer))
+    with closing(opened(home)) as ledger:
+        ledger.commit(batch(made))
+    found = [
+        json.loads(show("report", shown_id, "--format=json").out)["inner"]["runs"]
+        for shown_id in ("sweep", "sweep@1001")
+    ]
+    assert found == [1, 2]
 
 
 def test_an_unknown_run_is_an_error_that_names_the_ledger(home, show):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -17,6 +18,7 @@ from exporter.client.errors import AgentUnreachable
 from tests.agents import Answers, serving
 
 RECORD = {
+    "uid": 1000,
     "run_id": "bert",
     "job_id": "7",
     "node": "n1",
@@ -47,7 +49,8 @@ def daemon(tmp_path):
             return 201, answers.opened
         if path.startswith("/v1/runs?"):
             answers.asked.pop()  # not what most tests are about
-            return 200, {"runs": answers.inside}
+            wanted = dict(parse_qsl(path.partition("?")[2]))["inside"]
+            return 200, {"runs": [run for run in answers.inside if run["inside"] == wanted]}
         if path.endswith("/end"):
             return answers.ends.pop(0) if len(answers.ends) > 1 else answers.ends[0]
         return answers.now

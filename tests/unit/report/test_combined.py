@@ -44,6 +44,15 @@ def test_times_are_those_of_the_first_start_and_the_last_end():
     assert (whole["started"], whole["ended"], whole["duration_seconds"]) == (100.0, 300.0, 200.0)
 
 
+def test_the_seconds_of_runs_add_up_without_those_inside_another():
+    """A sweep of two runs a day apart, the first with a run inside it."""
+    first, second = record("a", 1, 100.0, 200.0), record("b", 1, 86_400.0, 86_450.0)
+    inner = record("lr-1", 1, 120.0, 180.0, inside="a")
+    whole = combine_records([first, second, inner], "all")
+    assert (whole["run_seconds"], whole["duration_seconds"]) == (150.0, 86_350.0)
+    assert combine_records([whole, record("c", 1, 0.0, 7.0)], "both")["run_seconds"] == 157.0
+
+
 def test_one_that_is_open_leaves_the_whole_open():
     whole = combine_records([record("a", 1, 100.0, 200.0), record("b", 1, 150.0, None)], "all")
     assert (whole["ended"], whole["duration_seconds"]) == (None, 400.0)

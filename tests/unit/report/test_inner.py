@@ -5,6 +5,7 @@ from exporter.report import inner
 
 def run(run_id, inside=None, energy_uj=1_000_000):
     return {
+        "uid": 1000,
         "run_id": run_id,
         "job_id": "",
         "inside": inside,
@@ -14,7 +15,7 @@ def run(run_id, inside=None, energy_uj=1_000_000):
 
 
 def inside_of(*runs):
-    return lambda run_id: [each for each in runs if each["inside"] == run_id]
+    return lambda outer: [each for each in runs if each["inside"] == outer["run_id"]]
 
 
 OUTER = run("outer", energy_uj=5_000_000)
@@ -38,8 +39,9 @@ def test_a_run_with_nothing_inside_is_as_it_was():
 
 
 def test_an_older_daemon_that_lists_all_runs_changes_nothing():
-    runs = [run("a"), {**run("b"), "inside": "x"}]
-    del runs[0]["inside"]
+    runs = [run("a"), run("b")]
+    for each in runs:
+        del each["inside"]
     assert inner.with_inner(OUTER, lambda _: runs) == OUTER
 
 

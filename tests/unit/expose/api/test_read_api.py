@@ -311,10 +311,40 @@ class TestWanted:
     ):
         labels = (("group", "sweep"),)
         of_group = record(RunKey(1, "sweep-1", ""), labels=labels, user="eve", namespace="nlp")
-        outer = RunKey(1, "outer", "")
-        inner = record(RunKey(1, "inner", ""), enclosing=outer, user="eve")
-        site.archive.records = [of_group, inner]
+        outer = record(RunKey(1, "outer", ""), user="eve")
+        inner = record(RunKey(1, "inner", ""), enclosing=outer.run.key, user="eve")
+        site.archive.records = [of_group, outer, inner]
         assert ids(site.json(f"/api/v1/runs?{query}")) == found
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("inside=sweep&inside_job_id=1", "ada-1"),
+            ("inside=sweep&inside_job_id=2", "ada-2"),
+            ("inside=sweep@1001", "eve-1"),
+        ],
+    )
+    def test_runs_inside_runs_of_one_id_stay_apart(self, site, made, query, found):
+        """Of two jobs of one user, and of another user, whose run is shown with its uid."""
+        runs = []
+        for uid, job_id, shown_id, inner in (
+            (1000, "1", "sweep", "ada-1"),
+            (1000, "2", "sweep", "ada-2"),
+            (1001, "1", "sweep@1001", "eve-1"),
+        ):
+            outer = RunKey(uid, "sweep", job_id)
+            runs += [
+                made.run(outer, shown_id=shown_id),
+                made.run(RunKey(uid, inner, job_id), enclosing=outer),
+            ]
+        site.board.publish(made.snapshot(runs=tuple(runs)))
+        (run,) = site.json(f"/api/v1/runs?{query}")["runs"]
+        assert run["run_id"] == found
+        assert run["inside"] == query.partition("&")[0].removeprefix("inside=")
+
+    def test_an_enclosing_run_that_nobody_knows_is_not_found(self, site):
+        status, error = refused(site.get("/api/v1/runs?inside=nobody"))
+        assert (status, error.partition(" on ")[0]) == (404, "run 'nobody' not found")
 
     def test_the_namespace_that_was_asked_for_is_in_the_answer(self, site):
         assert site.json("/api/v1/runs?namespace=nlp")["namespace"] == "nlp"
