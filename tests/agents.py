@@ -1,4 +1,4 @@
-"""An agent socket whose answers a test sets, served by a thread."""
+"""An agent socket whose answers a test sets, served by a thread; commands that come from one."""
 
 import json
 import socketserver
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from exporter.model.commands import StartRun
+from exporter.model.runs import REGISTERED, RunInfo, RunKey
 
 Answer = tuple[int, Any]
 
@@ -59,3 +62,11 @@ def serving(path: str, answers: Answers) -> Iterator[Answers]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def start_run(
+    uid: int, user: str, pid: int, run_id: str, job_id: str = "", **fields: Any
+) -> StartRun:
+    """The command of a process that starts a run, as the agent socket makes it."""
+    run = RunInfo(RunKey(uid, run_id, job_id), "", user, REGISTERED, started=0.0)
+    return StartRun(pid, run._replace(**fields))

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from exporter.account import decoding
-from exporter.account.batch_writer import FIND_RUN
 from exporter.account.database import LedgerConnection, sqlite_errors, uri_of
 from exporter.account.decoding import (
     DEPARTED_ID,
@@ -16,9 +15,9 @@ from exporter.account.decoding import (
     SPLITS,
     read_balances,
     read_factor_uses,
-    read_parties,
     read_run_key,
 )
+from exporter.account.run_rows import FIND_RUN, read_parties
 from exporter.model.ledger import Amount, FactorUse
 from exporter.model.record import (
     ANY_RUN,
@@ -273,9 +272,9 @@ class LedgerArchive:
                     run=row.run,
                     parts=tuple(
                         RecordPart(line.device, line.method, line.split, balance.total)
-                        for line, balance in read_balances(connection, row).items()
+                        for line, balance in read_balances(connection, row.id, row.target).items()
                     ),
-                    factors=read_factor_uses(connection, row),
+                    factors=read_factor_uses(connection, row.id),
                     at=max(wall, row.run.ended or 0.0),
                     node=self._node_of(row.run),
                     inside=_enclosing_id(connection, row.run),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from exporter.account.decoding import FIXED_PARTY_IDS, METHOD_IDS, NO_FACTOR_ID, SPLIT_IDS
 from exporter.account.run_merges import merge_rows
+from exporter.account.run_rows import FIND_RUN, write_run
 from exporter.model.commands import ImportResult
 from exporter.model.intensity import Factor
 from exporter.model.ledger import AccountKey, Amount, Balance, Batch, UsageKey
@@ -14,22 +15,6 @@ from exporter.model.record import RunRecord
 from exporter.model.runs import DEPARTED_RUNS, Owner, RunInfo, RunKey
 from exporter.model.workload import AttributionTarget
 
-UPSERT_RUN = """
-INSERT INTO party (uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
-                   lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
-                   enclosing_uid, enclosing_run_id, enclosing_job_id, namespace, nodes, owner)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (uid, run_id, job_id) DO UPDATE SET
-    name = excluded.name, user = excluded.user, origin = excluded.origin,
-    started = min(started, excluded.started), ended = excluded.ended,
-    end_reason = excluded.end_reason, scope = excluded.scope, lead_pid = excluded.lead_pid,
-    lead_start = excluded.lead_start, cgroup = excluded.cgroup, account = excluded.account,
-    budget_grams = excluded.budget_grams, shown_id = excluded.shown_id,
-    enclosing_uid = excluded.enclosing_uid, enclosing_run_id = excluded.enclosing_run_id,
-    enclosing_job_id = excluded.enclosing_job_id, nodes = excluded.nodes,
-    owner = excluded.owner, namespace = excluded.namespace, departed = 0
-"""
-FIND_RUN = "SELECT id FROM party WHERE uid = ? AND run_id = ? AND job_id = ?"
 UPSERT_DEVICE = """
 INSERT INTO device (kind, name, model, vendor, source) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (kind, name) DO UPDATE SET
@@ -130,40 +115,9 @@ class BatchWriter:
         )
 
     def put_run(self, run: RunInfo) -> int:
-        """Insert or update a run with its labels, units and results; return its row id."""
-        values = (
-            *run.key,
-            run.name,
-            run.user,
-            run.origin,
-            run.started,
-            run.ended,
-            run.end_reason,
-            run.scope,
-            run.lead_pid,
-            run.lead_start,
-            run.cgroup,
-            run.account,
-            run.budget_grams,
-            run.shown_id,
-            *(run.enclosing or (None, None, None)),
-            run.namespace,
-            run.nodes,
-            json.dumps(run.owner) if run.owner is not None else "",
-        )
-        self._connection.execute(UPSERT_RUN, values)
-        (party_id,) = self._connection.execute(FIND_RUN, run.key).fetchone()
-        self._parties[run.key] = party_id
-        for sql, rows in (
-            ("INSERT INTO label VALUES (?, ?, ?)", run.labels),
-            ("INSERT INTO unit VALUES (?, ?, ?, ?)", run.units),
-            ("INSERT INTO result VALUES (?, ?, ?)", run.logged),
-        ):
-            # Rewrite all rows even if only one changed: a run has few.
-            table = sql.split()[2]
-            self._connection.execute(f"DELETE FROM {table} WHERE party_id = ?", (party_id,))  # noqa: S608  our own text
-            self._connection.executemany(sql, [(party_id, *row) for row in rows])
-        return int(party_id)
+        """Insert or update a run; return its row id."""
+        self._parties[run.key] = party_id = write_run(self._connection, run)
+        return party_id
 
     def _put_owners(self, owners: Mapping[Owner, tuple[int, int]]) -> None:
         self._connection.executemany(

@@ -2,13 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 from exporter.model.intensity import Accounting, Basis, Factor, Signal
 from exporter.model.ledger import AccountKey, Amount, Balance, FactorUse
 from exporter.model.readings import Device, DeviceKind, Method
-from exporter.model.runs import DEPARTED_RUNS, Owner, RunInfo, RunKey, UnitCount
+from exporter.model.runs import DEPARTED_RUNS, Owner, RunKey
 from exporter.model.workload import AttributionTarget, SplitMethod, UnattributedReason
 
 METHODS = {1: Method.COUNTER, 2: Method.INTEGRATED, 3: Method.ESTIMATED}
@@ -39,72 +39,21 @@ FIXED_PARTY_IDS: dict[AttributionTarget, int] = {
 }
 NO_FACTOR_ID = 0
 
-PARTY_COLUMNS = """id, uid, run_id, job_id, name, user, origin, started, ended, end_reason, scope,
-    lead_pid, lead_start, cgroup, account, budget_grams, shown_id,
-    enclosing_uid, enclosing_run_id, enclosing_job_id, namespace, nodes, owner"""
 
-
-class PartyRow(NamedTuple):
-    """A row of the table `party`: its id, its attribution target, and the run if it is one."""
-
-    id: int
-    target: AttributionTarget
-    run: RunInfo | None
-
-
-def read_parties(
-    connection: sqlite3.Connection, where: str, values: tuple[object, ...] = ()
-) -> Iterator[PartyRow]:
-    """Yield the parties that satisfy the SQL condition `where`, in its order."""
-    sql = f"SELECT {PARTY_COLUMNS} FROM party WHERE {where}"  # noqa: S608  our own text
-    for party_id, uid, run_id, job_id, *rest in connection.execute(sql, values).fetchall():
-        if party_id in FIXED_PARTIES:
-            yield PartyRow(party_id, FIXED_PARTIES[party_id], None)
-            continue
-        key = RunKey(uid, run_id, job_id)
-        (
-            *info,
-            budget_grams,
-            shown_id,
-            enclosing_uid,
-            enclosing_run_id,
-            enclosing_job_id,
-            namespace,
-            nodes,
-            owner,
-        ) = rest
-        run = RunInfo(key, *info)
-        run = run._replace(
-            labels=_read_labels(connection, party_id),
-            budget_grams=budget_grams,
-            shown_id=shown_id,
-            enclosing=(
-                None
-                if enclosing_uid is None
-                else RunKey(enclosing_uid, enclosing_run_id, enclosing_job_id)
-            ),
-            namespace=namespace,
-            nodes=nodes,
-            owner=decode_owner(json.loads(owner)) if owner else None,
-            units=_read_units(connection, party_id),
-            logged=_read_results(connection, party_id),
-            is_provisional=not owner and run.ended is None,
-        )
-        yield PartyRow(party_id, key, run)
-
-
-def read_balances(connection: sqlite3.Connection, row: PartyRow) -> dict[AccountKey, Balance]:
+def read_balances(
+    connection: sqlite3.Connection, party_id: int, target: AttributionTarget
+) -> dict[AccountKey, Balance]:
     """Return the totals of one party."""
     found = connection.execute(
         "SELECT kind, name, method, split, energy_uj, held_uj, carbon_ng, base_energy_uj, "
         "base_held_uj, base_carbon_ng FROM total JOIN device ON device.id = device_id "
         "WHERE party_id = ?",
-        (row.id,),
+        (party_id,),
     )
     return {
-        AccountKey(
-            decode_device((kind, name)), row.target, METHODS[method], SPLITS[split]
-        ): Balance(Amount(*_checked_integers(amounts[:3])), Amount(*_checked_integers(amounts[3:])))
+        AccountKey(decode_device((kind, name)), target, METHODS[method], SPLITS[split]): Balance(
+            Amount(*_checked_integers(amounts[:3])), Amount(*_checked_integers(amounts[3:]))
+        )
         for kind, name, method, split, *amounts in found
     }
 
@@ -116,14 +65,14 @@ def _checked_integers(values: list[int]) -> list[int]:
     return values
 
 
-def read_factor_uses(connection: sqlite3.Connection, row: PartyRow) -> tuple[FactorUse, ...]:
+def read_factor_uses(connection: sqlite3.Connection, party_id: int) -> tuple[FactorUse, ...]:
     """Return the factor uses of one party, in the order in which the factors were stored."""
     found = connection.execute(
         "SELECT factor_id, zone, source, grams_per_kwh, pue, valid_from, valid_until, as_of, "
         "signal, basis, accounting, estimated, step, energy_uj, carbon_ng "
         "FROM factor_use JOIN factor ON factor.id = factor_id "
         "WHERE party_id = ? ORDER BY factor_id",
-        (row.id,),
+        (party_id,),
     )
     return tuple(
         FactorUse(
@@ -146,23 +95,6 @@ def read_owners(connection: sqlite3.Connection) -> dict[Owner, tuple[int, int]]:
         decode_owner((user, namespace, json.loads(labels))): (energy_uj, carbon_ng)
         for user, namespace, labels, energy_uj, carbon_ng in found
     }
-
-
-def _read_units(connection: sqlite3.Connection, party_id: int) -> tuple[UnitCount, ...]:
-    sql = "SELECT name, amount, base FROM unit WHERE party_id = ? ORDER BY name"
-    return tuple(UnitCount(*row) for row in connection.execute(sql, (party_id,)))
-
-
-def _read_results(
-    connection: sqlite3.Connection, party_id: int
-) -> tuple[tuple[str, float | str], ...]:
-    sql = "SELECT key, value FROM result WHERE party_id = ? ORDER BY key"
-    return tuple(connection.execute(sql, (party_id,)).fetchall())
-
-
-def _read_labels(connection: sqlite3.Connection, party_id: int) -> tuple[tuple[str, str], ...]:
-    sql = "SELECT key, value FROM label WHERE party_id = ? ORDER BY key"
-    return tuple(connection.execute(sql, (party_id,)).fetchall())
 
 
 def decode_device(values: Iterable[str]) -> Device:

@@ -17,7 +17,8 @@ from exporter.account.database import (
     rollback_on_error,
     sqlite_errors,
 )
-from exporter.account.decoding import read_balances, read_factor_uses, read_owners, read_parties
+from exporter.account.decoding import read_balances, read_factor_uses, read_owners
+from exporter.account.run_rows import read_parties
 from exporter.errors import LedgerError
 from exporter.model.commands import ImportResult
 from exporter.model.intensity import Factor
@@ -201,10 +202,10 @@ class Ledger:
         balances: dict[AccountKey, Balance] = {}
         present: dict[RunKey, StoredRun] = {}
         for row in read_parties(self._connection, "departed = 0 ORDER BY id"):
-            of_party = read_balances(self._connection, row)
+            of_party = read_balances(self._connection, row.id, row.target)
             balances.update(of_party)
             if row.run is not None:
-                uses = read_factor_uses(self._connection, row)
+                uses = read_factor_uses(self._connection, row.id)
                 present[row.run.key] = StoredRun(row.run.key, row.run, of_party, uses)
         restored = RestoredState(
             seq=seq,
@@ -227,8 +228,10 @@ class Ledger:
         for row in read_parties(
             self._connection, "uid = ? AND run_id = ? AND job_id = ?", tuple(key)
         ):
-            uses = read_factor_uses(self._connection, row)
-            return StoredRun(key, row.run, read_balances(self._connection, row), uses)
+            uses = read_factor_uses(self._connection, row.id)
+            return StoredRun(
+                key, row.run, read_balances(self._connection, row.id, row.target), uses
+            )
         return StoredRun(key)
 
     def _counter_states(self) -> tuple[CounterState, ...]:

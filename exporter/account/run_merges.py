@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from exporter.account.accounts import ZERO_BALANCE, Accounts, FactorUses
 from exporter.account.journal_format import NO_BATCH, MergedRun
+from exporter.account.run_rows import FIND_RUN
 from exporter.model.ledger import (
     ZERO_AMOUNT,
     AccountKey,
@@ -37,7 +38,6 @@ UPDATE_ENCLOSING = """
 UPDATE party SET enclosing_uid = ?, enclosing_run_id = ?, enclosing_job_id = ?
 WHERE enclosing_uid = ? AND enclosing_run_id = ? AND enclosing_job_id = ?
 """
-FIND_PARTY = "SELECT id FROM party WHERE uid = ? AND run_id = ? AND job_id = ?"
 
 
 class RunMerges:
@@ -161,12 +161,12 @@ def merge_stored_runs(old: StoredRun, new: StoredRun) -> StoredRun:
 
 def merge_rows(connection: sqlite3.Connection, old: RunKey, new: RunKey) -> None:
     """Merge the ledger's rows of two runs; does nothing if it has no row of the old one."""
-    old_row = connection.execute(FIND_PARTY, old).fetchone()
+    old_row = connection.execute(FIND_RUN, old).fetchone()
     if old_row is None:
         return
     (old_id,) = old_row
     connection.execute(UPDATE_ENCLOSING, (*new, *old))
-    new_row = connection.execute(FIND_PARTY, new).fetchone()
+    new_row = connection.execute(FIND_RUN, new).fetchone()
     if new_row is None:
         connection.execute(
             "UPDATE party SET uid = ?, run_id = ?, job_id = ? WHERE id = ?", (*new, old_id)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from exporter.model.runs import RunInfo
+
 
 class Scheduler(NamedTuple):
     """Environment variables of one scheduler; empty if it sets none."""
@@ -190,6 +192,13 @@ def sanitize_labels(pairs: Iterable[Sequence[bytes | str]]) -> tuple[tuple[str, 
             kept[name] = value
             room -= size
     return tuple(sorted(kept.items()))
+
+
+def sanitize_run(run: RunInfo) -> RunInfo:
+    """Sanitize the texts and labels with which a caller described a run, except its key."""
+    fields = run._asdict()
+    texts = {field: sanitize(text) for field, text in fields.items() if isinstance(text, str)}
+    return RunInfo(**{**fields, **texts, "labels": sanitize_labels(run.labels)})
 
 
 def _variable(block: bytes, name: bytes) -> bytes:

@@ -345,14 +345,8 @@ class RunRegistry:
 
     def _joined(self, known: RunInfo, wanted: RunInfo) -> RunInfo:
         """A run with its missing fields filled in from another description."""
-        return known._replace(
-            name=known.name or wanted.name,
-            user=known.user or wanted.user,
+        return known.filled_from(wanted)._replace(
             labels=tuple(sorted({**dict(wanted.labels), **dict(known.labels)}.items())),
-            budget_grams=wanted.budget_grams if known.budget_grams is None else known.budget_grams,
-            nodes=known.nodes or wanted.nodes,
-            namespace=known.namespace or wanted.namespace,
-            account=known.account or wanted.account,
             is_provisional=known.is_provisional and wanted.is_provisional,
         )
 

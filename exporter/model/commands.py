@@ -4,22 +4,18 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from exporter.model.record import RunRecord
+from exporter.model.runs import RunInfo
 
 
 class StartRun(NamedTuple):
-    """Open a run. uid and pid are the peer credentials of the socket, never from the body."""
+    """Open a run for the process `pid`, as its caller describes it.
 
-    uid: int
-    user: str
+    `pid` and the uid of the key are the peer credentials of the socket, never from the body.
+    """
+
     pid: int
-    run_id: str
-    """Empty: the daemon generates one."""
-    job_id: str = ""
-    name: str = ""
-    scope: str = "tree"
-    labels: tuple[tuple[str, str], ...] = ()
-    budget_grams: float | None = None
-    nodes: int = 0
+    run: RunInfo
+    """With an empty run id, the daemon generates one. The daemon sets the times and the lead."""
 
 
 class EndRun(NamedTuple):

@@ -74,8 +74,16 @@ REGISTERED = "registered"
 """Origin of a run that a program registered."""
 
 
+FILLED_FIELDS = ("name", "user", "account", "namespace", "budget_grams", "nodes")
+"""Fields of RunInfo that any source of a run may set; the first value that is set is kept."""
+
+
 class RunInfo(NamedTuple):
-    """Description of a run, as stored in the ledger."""
+    """Description of a run, as stored in journal and ledger.
+
+    New fields come last, with a default: the journal stores them in this order. The ledger needs a
+    column of the same name (`account/run_rows.py`).
+    """
 
     key: RunKey
     name: str
@@ -116,6 +124,12 @@ class RunInfo(NamedTuple):
     is_provisional: bool = False
     """Whether its identity is not known yet: a pod that the API server has not described. It may be
     merged into another run. Its owner is settled when it is identified, or ends."""
+
+    def filled_from(self, other: "RunInfo") -> "RunInfo":
+        """Return this description with the fields that only another one of the run has set."""
+        fields, defaults = self._asdict(), self._field_defaults
+        unset = [field for field in FILLED_FIELDS if fields[field] == defaults.get(field, "")]
+        return RunInfo(**{**fields, **{field: getattr(other, field) for field in unset}})
 
     @property
     def is_user_known(self) -> bool:

@@ -17,8 +17,9 @@ from exporter.attribute.sources.usernames import UsernameCache
 from exporter.config import AccountConfig, Config, ConvertConfig, SampleConfig
 from exporter.daemon import Daemon
 from exporter.errors import RequestRefused
-from exporter.model.commands import CommandRequest, StartRun
+from exporter.model.commands import CommandRequest
 from exporter.model.readings import DeviceKind
+from tests.agents import start_run
 from tests.fakes import FakeClock
 from tests.golden.test_pages import assert_parsed, stable
 
@@ -71,7 +72,7 @@ CLOCKS = {
     "cgroup-v2": ("batch.slice/train.scope/cpu.stat", 10_000),
 }
 """The file under /sys/fs/cgroup with a cgroup's clock, and how far a clock tick moves it."""
-REGISTERED = StartRun(1001, "ada", 600, "train", scope="cgroup")
+REGISTERED = start_run(1001, "ada", 600, "train", scope="cgroup")
 """A run that is charged by the clock of its cgroup; 500 says in its environment which run it is."""
 
 

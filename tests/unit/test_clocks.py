@@ -8,9 +8,10 @@ from contextlib import closing
 import pytest
 
 from exporter.loop import Loop
-from exporter.model.commands import CommandRequest, EndRun, StartRun, StopDaemon
+from exporter.model.commands import CommandRequest, EndRun, StopDaemon
 from exporter.model.record import record_to_json
 from exporter.worker import wait_until
+from tests.agents import start_run
 from tests.fakes import FakeClock
 from tests.feeder import Package, PowercapTree
 from tests.unit.test_loop import Rig
@@ -93,7 +94,7 @@ def live(tmp_path):
 
 
 def test_a_step_back_gives_no_negative_duration(live):
-    live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    live.ask(start_run(os.getuid(), "me", os.getpid(), "mine"))
     live.clock.epoch -= DAY_SECONDS
     live.clock.advance(1)
     record = live.ask(EndRun(os.getuid(), "mine"))

@@ -17,6 +17,7 @@ from exporter.model.commands import CommandRequest, EndRun, StartRun, StopDaemon
 from exporter.model.readings import NO_GPU_ACTIVITY
 from exporter.model.record import RunRecord
 from exporter.model.recorded_host import Curve
+from tests.agents import start_run
 from tests.fakes import FakeClock
 
 REPLAY = str(Path(__file__).parents[2] / "exporter" / "data" / "replay" / "two-socket.json")
@@ -34,7 +35,7 @@ class Rig:
     def start(self) -> None:
         config = Config(
             self.sample,
-            AttributeConfig(read_environments=False),
+            AttributeConfig(read_environments=False, jobs_directory=str(self.directory / "jobs")),
             account=AccountConfig(state_directory=str(self.directory)),
         )
         self.app = Daemon(config, {}, self.clock)
@@ -160,7 +161,7 @@ def test_the_ledger_is_written_only_after_the_first_tick_has_written_the_journal
 
 def test_start_and_end_of_a_run_return_its_record(live):
     live.tick()
-    record = live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    record = live.ask(start_run(os.getuid(), "me", os.getpid(), "mine"))
     assert isinstance(record, RunRecord)
     assert record.run.shown_id == "mine"
     live.clock.advance(1)
@@ -171,7 +172,7 @@ def test_start_and_end_of_a_run_return_its_record(live):
 
 def test_a_run_is_published_with_zero_when_it_starts(live):
     live.tick()
-    live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    live.ask(start_run(os.getuid(), "me", os.getpid(), "mine"))
     page = live.app.board.current.metrics_page.text().decode()
     assert (
         'emissions_run_energy_joules_total{device="cpu",id="",job_id="",run_id="mine"} 0.0' in page
@@ -184,7 +185,7 @@ def test_a_rejected_command_returns_the_error(live):
 
 def test_an_ended_run_expires_without_changing_sums(live):
     live.tick()
-    live.ask(StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id="mine"))
+    live.ask(start_run(os.getuid(), "me", os.getpid(), "mine"))
     live.ask(EndRun(os.getuid(), "mine"))
     live.app.writer.start()
     before = live.totals()
@@ -199,7 +200,7 @@ def test_the_daemon_owns_the_machine_for_the_run_of_its_own_environment(tmp_path
     empty.mkdir()
     config = Config(
         SampleConfig(sysfs=str(empty)),
-        AttributeConfig(read_environments=False),
+        AttributeConfig(read_environments=False, jobs_directory=str(tmp_path / "jobs")),
         account=AccountConfig(state_directory=str(tmp_path / "state")),
     )
     clock = FakeClock()

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from exporter.errors import RequestRefused
-from exporter.model.commands import CommandRequest, EndRun, StartRun
+from exporter.model.commands import CommandRequest, EndRun
+from tests.agents import start_run
 from tests.fakes import FakeClock
 from tests.unit.test_loop import Rig
 
@@ -31,7 +32,7 @@ def ask_all(rig, commands):
 
 
 def start(run_id):
-    return StartRun(uid=os.getuid(), user="me", pid=os.getpid(), run_id=run_id)
+    return start_run(os.getuid(), "me", os.getpid(), run_id)
 
 
 def end(run_id):

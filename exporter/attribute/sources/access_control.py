@@ -67,9 +67,10 @@ class AccessControl:
 
     def check_scope(self, command: StartRun, machine_owner: RunKey | None) -> None:
         """Check that the caller may open a run of this scope. Raises RequestRefused."""
-        if command.scope != "machine":
+        if command.run.scope != "machine":
             return
-        if command.uid not in (ROOT_UID, os.geteuid()) or self._containers.of(command.pid):
+        uid, run_id, _ = command.run.key
+        if uid not in (ROOT_UID, os.geteuid()) or self._containers.of(command.pid):
             raise RequestRefused(
                 403,
                 "scope machine is allowed only for root and for the user that the daemon runs as, "
@@ -77,7 +78,7 @@ class AccessControl:
             )
         if machine_owner is not None:
             other = self._run_registry.get(machine_owner)
-            if (other.key.uid, other.key.run_id) != (command.uid, sanitize(command.run_id)):
+            if (other.key.uid, other.key.run_id) != (uid, sanitize(run_id)):
                 raise RequestRefused(
                     409,
                     f"run {other.shown_id!r} already has scope machine, which only one run can "

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count
 
-from exporter.attribute.identity import OTHER_RUN_ID, RunClaim, sanitize, sanitize_labels
+from exporter.attribute.identity import OTHER_RUN_ID, RunClaim, sanitize, sanitize_run
 from exporter.attribute.run_registry import (
     ENDED,
     EXITED,
@@ -144,26 +144,22 @@ class RunMembership:
     def start(self, command: StartRun) -> RunInfo:
         """Open a run for a process. Raises RequestRefused."""
         process = self._processes.find(command.pid) or self._find_new_process(command.pid)
-        run_id = sanitize(command.run_id) or self._new_id(command.pid)
+        described = command.run
+        uid, run_id, job_id = described.key
+        run_id = sanitize(run_id) or self._new_id(command.pid)
         if run_id == OTHER_RUN_ID:
             raise RequestRefused(
                 400, "run_id `other` is reserved for runs beyond max_runs; choose another"
             )
         self._access.check_scope(command, self.machine_owner)
-        meter = self._cgroup_runs.meter(process.pid) if command.scope == "cgroup" else None
-        wanted = RunInfo(
-            key=RunKey(command.uid, run_id, sanitize(command.job_id)),
-            name=sanitize(command.name),
-            user=command.user or self._user_name(command.uid),
-            origin=REGISTERED,
+        meter = self._cgroup_runs.meter(process.pid) if described.scope == "cgroup" else None
+        wanted = sanitize_run(described)._replace(
+            key=RunKey(uid, run_id, sanitize(job_id)),
+            user=described.user or self._user_name(uid),
             started=self._clock.wall(),
-            scope=command.scope,
             lead_pid=process.pid,
             lead_start=process.start,
             cgroup=meter.path if meter else "",
-            labels=sanitize_labels(command.labels),
-            budget_grams=command.budget_grams,
-            nodes=command.nodes,
         )
         self._access.check_container(wanted.key, process)
         around = self.run_of(process)

@@ -192,15 +192,15 @@ class ReplayWorkloadCollector:
 
     def start(self, command: StartRun) -> RunInfo:
         """Not supported. Raises RequestRefused."""
-        raise _refusal(command)
+        raise _refusal(command.run.key.run_id)
 
     def log(self, command: LogRun, _mark_of: Callable[[RunKey, float], ProgressMark]) -> RunInfo:
         """Not supported. Raises RequestRefused."""
-        raise _refusal(command)
+        raise _refusal(command.run_id)
 
     def end(self, command: EndRun) -> RunInfo:
         """Not supported. Raises RequestRefused."""
-        raise _refusal(command)
+        raise _refusal(command.run_id)
 
     def _open_or_close(self, part: RecordedRun, phase: float) -> bool:
         """Open or close the run as recorded; returns whether it is open."""
@@ -222,7 +222,5 @@ class ReplayWorkloadCollector:
         self._run_registry.log_results(update, run, self._mark_of(run, done or 0.0))
 
 
-def _refusal(command: StartRun | LogRun | EndRun) -> RequestRefused:
-    return RequestRefused(
-        409, f"this daemon plays a recorded host and accepts no runs: {command.run_id!r}"
-    )
+def _refusal(run_id: str) -> RequestRefused:
+    return RequestRefused(409, f"this daemon plays a recorded host and accepts no runs: {run_id!r}")

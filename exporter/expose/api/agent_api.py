@@ -30,7 +30,7 @@ from exporter.expose.http.http1 import (
     path_child,
 )
 from exporter.model import commands
-from exporter.model.commands import Command, EndRun, ImportResult
+from exporter.model.commands import Command, EndRun, ImportResult, StartRun
 from exporter.model.record import RunRecord, record_to_json
 from exporter.units import NANOSECONDS_PER_SECOND
 
@@ -114,7 +114,7 @@ class AgentApi:
 
     async def _start(self, request: HttpRequest) -> HttpResponse:
         peer = self._admit(request)
-        start = parse_start(request.body)
+        run = parse_start(request.body)
         if peer.pid == 0:
             raise RequestRefused(
                 409,
@@ -122,7 +122,9 @@ class AgentApi:
                 "that of the host (hostPID), or set the run id by the environment variable "
                 "EMISSIONS_RUN_ID or an annotation",
             )
-        command = start._replace(uid=peer.uid, pid=peer.pid, user=await self._user_name(peer.uid))
+        user = await self._user_name(peer.uid)
+        run = run._replace(key=run.key._replace(uid=peer.uid), user=user)
+        command = StartRun(peer.pid, run)
         return json_response(record_to_json(await self._run_command(command)), 201)
 
     async def _end(self, run_id: str, request: HttpRequest) -> HttpResponse:

@@ -7,12 +7,12 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from exporter.errors import RequestRefused
-from exporter.model.commands import ImportRuns, LogRun, StartRun
+from exporter.model.commands import ImportRuns, LogRun
 from exporter.model.intensity import Basis, Factor
 from exporter.model.ledger import Amount, FactorUse, sum_amounts
 from exporter.model.readings import Device, DeviceKind, Method
 from exporter.model.record import RecordPart, RunRecord
-from exporter.model.runs import IMPORTED_UID, RunInfo, RunKey
+from exporter.model.runs import IMPORTED_UID, NO_UID, REGISTERED, RunInfo, RunKey
 from exporter.model.workload import SplitMethod
 
 MAX_TEXT_BYTES = 1024
@@ -28,7 +28,7 @@ START_KEYS = ("run_id", "job_id", "name", "labels", "scope", "budget_grams", "no
 LOG_KEYS = ("job_id", "values", "count", "progress")
 
 
-def parse_start(body: bytes) -> StartRun:
+def parse_start(body: bytes) -> RunInfo:
     """Parse a request to start a run; the caller adds the peer's identity.
 
     Raises RequestRefused(400).
@@ -37,13 +37,13 @@ def parse_start(body: bytes) -> StartRun:
     scope = _text_field(document, "scope", "tree")
     if scope not in SCOPES:
         raise RequestRefused(400, f"scope: expected {', '.join(SCOPES)}, found {scope!r}")
-    return StartRun(
-        uid=-1,
-        user="",
-        pid=0,
-        run_id=_text_field(document, "run_id", ""),
-        job_id=_text_field(document, "job_id", ""),
+    run_id, job_id = (_text_field(document, name, "") for name in ("run_id", "job_id"))
+    return RunInfo(
+        RunKey(NO_UID, run_id, job_id),
         name=_text_field(document, "name", ""),
+        user="",
+        origin=REGISTERED,
+        started=0.0,
         scope=scope,
         labels=validate_labels(document.get("labels", {})),
         budget_grams=_parse_budget(document.get("budget_grams")),

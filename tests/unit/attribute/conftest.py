@@ -9,8 +9,9 @@ import pytest
 from exporter.attribute.run_registry import RunRegistry
 from exporter.attribute.sources.process_table import ProcessTable
 from exporter.attribute.workload_collector import HostTotals, LiveWorkloadCollector
-from exporter.model.commands import EndRun, StartRun
+from exporter.model.commands import EndRun
 from exporter.model.runs import RunInfo
+from tests.agents import start_run
 from tests.fakes import FakeClock
 
 TICK_US = 10_000
@@ -133,7 +134,7 @@ class Host:
         return {usage.run.run_id: usage.cpu_us // TICK_US for usage in self.workload.usage}
 
     def start(self, pid: int, run_id: str, uid: int = 1, **more) -> RunInfo:
-        return self.workload_collector.start(StartRun(uid, "ada", pid, run_id, **more))
+        return self.workload_collector.start(start_run(uid, "ada", pid, run_id, **more))
 
     def end(self, run_id: str, pid: int = 0, uid: int = 1) -> RunInfo:
         return self.workload_collector.end(EndRun(uid, run_id, pid=pid))

@@ -12,8 +12,9 @@ from exporter.expose.api import agent_api
 from exporter.expose.api.agent_api import AgentApi, UserRateLimiter
 from exporter.expose.api.request_bodies import parse_end, parse_start
 from exporter.expose.http.http1 import HttpRequest, PeerCredentials
-from exporter.model.commands import EndRun, LogRun, StartRun
+from exporter.model.commands import EndRun, LogRun
 from exporter.model.runs import RunKey
+from tests.agents import start_run
 
 
 def post(site, target, body=None):
@@ -32,7 +33,8 @@ class TestStart:
         post(answering, "/v1/runs", {"run_id": "mine"})
         (command,) = answering.requests
         me = pwd.getpwuid(os.getuid()).pw_name
-        assert (command.uid, command.pid, command.user) == (os.getuid(), os.getpid(), me)
+        run = command.run
+        assert (run.key.uid, command.pid, run.user) == (os.getuid(), os.getpid(), me)
 
     def test_carries_what_was_asked_for(self, answering):
         body = {
@@ -45,8 +47,17 @@ class TestStart:
         }
         post(answering, "/v1/runs", body)
         (command,) = answering.requests
-        assert command._replace(uid=0, pid=0, user="") == StartRun(
-            0, "", 0, "mine", "7", "BERT", "cgroup", (("team", "nlp"),), 500.0
+        me = pwd.getpwuid(os.getuid()).pw_name
+        assert command == start_run(
+            os.getuid(),
+            me,
+            os.getpid(),
+            "mine",
+            "7",
+            name="BERT",
+            scope="cgroup",
+            labels=(("team", "nlp"),),
+            budget_grams=500.0,
         )
 
     def test_is_answered_with_the_record(self, answering):
@@ -66,7 +77,7 @@ class TestStart:
     def test_of_a_user_without_a_name_has_the_number(self, answering, monkeypatch):
         monkeypatch.setattr(agent_api.pwd, "getpwuid", {}.__getitem__)
         post(answering, "/v1/runs", {})
-        assert answering.requests[0].user == str(os.getuid())
+        assert answering.requests[0].run.user == str(os.getuid())
 
     def test_that_is_not_understood_never_reaches_the_loop(self, answering):
         assert post(answering, "/v1/runs", {"pid": 1})[0] == 400
@@ -251,7 +262,7 @@ def test_invalid_bodies_are_rejected_with_the_reason(body, message):
 
 
 def test_an_empty_object_is_a_run_without_wishes():
-    assert parse_start(b"{}") == StartRun(-1, "", 0, "")
+    assert parse_start(b"{}") == start_run(-1, "", 0, "").run
 
 
 def test_the_job_of_an_end_is_a_text():

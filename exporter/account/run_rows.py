@@ -1,0 +1,121 @@
+"""Runs as rows of the ledger's table `party`, whose columns are derived from the fields of RunInfo.
+
+A new field of RunInfo with a plain value (text, number or None) needs a column of the same name,
+which a migration adds.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from exporter.account.decoding import FIXED_PARTIES, decode_owner
+from exporter.model.runs import RunInfo, RunKey, UnitCount
+from exporter.model.workload import AttributionTarget
+
+
+class Columns(NamedTuple):
+    """Columns of one field, with the functions that convert its value to theirs and back."""
+
+    names: tuple[str, ...]
+    encode: Callable[[Any], tuple[Any, ...]]
+    decode: Callable[..., Any]
+
+
+class Rows(NamedTuple):
+    """Table with one row for each item of a field, with the party's id as its first column."""
+
+    table: str
+    columns: tuple[str, ...]
+    decode: Callable[..., Any]
+
+
+NOT_STORED = ("progress", "is_provisional")
+"""`progress` is in the journal only; `is_provisional` follows from the owner and the end."""
+IN_ROWS = {
+    "labels": Rows("label", ("key", "value"), lambda *row: row),
+    "units": Rows("unit", ("name", "amount", "base"), UnitCount),
+    "logged": Rows("result", ("key", "value"), lambda *row: row),
+}
+SPECIAL = {
+    "key": Columns(RunKey._fields, tuple, RunKey),
+    "enclosing": Columns(
+        tuple(f"enclosing_{name}" for name in RunKey._fields),
+        lambda key: key or (None, None, None),
+        lambda uid, *ids: None if uid is None else RunKey(uid, *ids),
+    ),
+    "owner": Columns(
+        ("owner",),
+        lambda owner: ("" if owner is None else json.dumps(owner),),
+        lambda text: decode_owner(json.loads(text)) if text else None,
+    ),
+}
+COLUMNS = {
+    field: SPECIAL.get(field) or Columns((field,), lambda value: (value,), lambda value: value)
+    for field in RunInfo._fields
+    if field not in NOT_STORED and field not in IN_ROWS
+}
+NAMES = tuple(name for columns in COLUMNS.values() for name in columns.names)
+KEPT_AT_UPDATE = {"started": "min(started, excluded.started)"}
+UPSERT_RUN = (
+    f"INSERT INTO party ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))}) "  # noqa: S608  our own text
+    f"ON CONFLICT ({', '.join(RunKey._fields)}) DO UPDATE SET departed = 0, "
+    + ", ".join(
+        f"{name} = {KEPT_AT_UPDATE.get(name, f'excluded.{name}')}"
+        for name in NAMES
+        if name not in RunKey._fields
+    )
+)
+FIND_RUN = "SELECT id FROM party WHERE uid = ? AND run_id = ? AND job_id = ?"
+
+
+class PartyRow(NamedTuple):
+    """A row of the table `party`: its id, its attribution target, and the run if it is one."""
+
+    id: int
+    target: AttributionTarget
+    run: RunInfo | None
+
+
+def read_parties(
+    connection: sqlite3.Connection, where: str, values: tuple[object, ...] = ()
+) -> Iterator[PartyRow]:
+    """Yield the parties that satisfy the SQL condition `where`, in its order."""
+    sql = f"SELECT id, {', '.join(NAMES)} FROM party WHERE {where}"  # noqa: S608  our own text
+    for party_id, *row in connection.execute(sql, values).fetchall():
+        if party_id in FIXED_PARTIES:
+            yield PartyRow(party_id, FIXED_PARTIES[party_id], None)
+            continue
+        cells = iter(row)
+        fields = {
+            field: columns.decode(*(next(cells) for _ in columns.names))
+            for field, columns in COLUMNS.items()
+        }
+        for field, rows in IN_ROWS.items():
+            fields[field] = _read_rows(connection, rows, party_id)
+        is_provisional = fields["owner"] is None and fields["ended"] is None
+        run = RunInfo(**fields, is_provisional=is_provisional)
+        yield PartyRow(party_id, run.key, run)
+
+
+def write_run(connection: sqlite3.Connection, run: RunInfo) -> int:
+    """Insert or update a run with the rows of its labels, units and results; return its id."""
+    values: list[object] = []
+    for field, columns in COLUMNS.items():
+        values += columns.encode(getattr(run, field))
+    connection.execute(UPSERT_RUN, values)
+    (party_id,) = connection.execute(FIND_RUN, run.key).fetchone()
+    for field, (table, names, _) in IN_ROWS.items():
+        # Rewrite all rows even if only one changed: a run has few.
+        connection.execute(f"DELETE FROM {table} WHERE party_id = ?", (party_id,))  # noqa: S608  our own text
+        connection.executemany(
+            f"INSERT INTO {table} VALUES (?{', ?' * len(names)})",  # noqa: S608  our own text
+            [(party_id, *row) for row in getattr(run, field)],
+        )
+    return int(party_id)
+
+
+def _read_rows(connection: sqlite3.Connection, rows: Rows, party_id: int) -> tuple[Any, ...]:
+    names = ", ".join(rows.columns)
+    sql = f"SELECT {names} FROM {rows.table} WHERE party_id = ? ORDER BY {rows.columns[0]}"  # noqa: S608  our own text
+    return tuple(rows.decode(*row) for row in connection.execute(sql, (party_id,)))
