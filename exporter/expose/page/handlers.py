@@ -20,7 +20,8 @@ from exporter.expose.page.node import node_page
 from exporter.expose.page.power_history import PowerHistory
 from exporter.expose.page.run import RunPageData, run_page
 from exporter.expose.page.runs import MAX_SEARCHED, earlier_runs_page
-from exporter.model.record import Form, RunRecord, record_to_json
+from exporter.model.record import Form, RunRecord
+from exporter.model.record_document import record_to_json
 
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 MAX_NAME_CHARACTERS = 64
