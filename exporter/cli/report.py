@@ -124,7 +124,7 @@ def _load_record(source: history.Runs, options: argparse.Namespace) -> dict[str,
     if not found:
         raise ConfigError(f"report: no run of {filters} is known on this machine")
     if options.group is None and len(found) == 1:
-        return found[0]
+        return with_inner(found[0], source.inside)
     if options.group is not None:
         record = _load_group(found, options)
     else:

@@ -20,6 +20,12 @@ def basis(record: Record) -> str:
     return "; ".join(", ".join(sorted(each)) for each in (parts, uses) if each)
 
 
+def are_grams_unknown(record: Record) -> bool:
+    """Whether there is energy, and none of it has a carbon intensity."""
+    has_uses = bool(record.get("energy_uj") and record.get("intensity"))
+    return has_uses and not _converted_uses(record)
+
+
 def is_world(record: Record) -> bool:
     """Whether the emissions are based on the world average alone."""
     return {use["zone"] for use in _converted_uses(record)} == {WORLD}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from exporter.client.basis import are_grams_unknown
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.fork_safety import ForkAware
 from exporter.client.log import warn
@@ -211,7 +212,8 @@ def status_line(title: str, seconds: float, record: dict[str, Any]) -> str:
     if (watts := record.get("power_watts")) is not None:
         parts.append(f"{watts:.4g} W")
     parts.append(f"{record['energy_joules'] / 3600:.4g} Wh")
-    parts.append(f"{record['carbon_grams']:.4g} g CO2eq")
+    grams = "\u2013" if are_grams_unknown(record) else f"{record['carbon_grams']:.4g} g"
+    parts.append(f"{grams} CO2eq")
     if ahead := record.get("forecast"):
         rest = max(0.0, ahead["end"] - record["at"])
         wide = ""

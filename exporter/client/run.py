@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from exporter.client.basis import are_grams_unknown
 from exporter.client.errors import BudgetExceeded
 from exporter.client.fork_safety import ForkAware
 from exporter.client.log import warn
@@ -70,6 +71,8 @@ class Run(ForkAware):
     @property
     def emissions_grams(self) -> float:
         """Emissions of the run so far on this node, in grams of CO2 equivalent; nan if unknown."""
+        if are_grams_unknown(self.record):
+            return math.nan
         return float(self.record.get("carbon_grams", math.nan))
 
     def log(self, **values: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from exporter import formatting
 from exporter.client import Run, track
+from exporter.report import quantities
 
 
 def load_ipython_extension(ipython: Any) -> None:
@@ -52,6 +53,6 @@ def usage_line(run: Run) -> str:
     record = run.record
     return (
         f"emissions: {formatting.energy(record['energy_uj'])}, "
-        f"{formatting.carbon(record['carbon_ng'])} CO2eq in "
+        f"{quantities.carbon_text(record)} CO2eq in "
         f"{formatting.duration(record['duration_seconds'])} ({run.run_id})"
     )

@@ -14,6 +14,8 @@ from exporter.model.workload import SplitMethod
 VERSION = 1
 GROUP_LABEL = "group"
 """Label shared by the runs of one sweep."""
+TASK_LABEL = "task"
+"""Label with the name of a task, on the runs of tasks of a CodeCarbon tracker."""
 
 
 class RecordPart(NamedTuple):

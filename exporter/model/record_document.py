@@ -87,7 +87,18 @@ OUTCOME = _object({"energy_joules": NUMBER, "carbon_grams": NUMBER, "end": NUMBE
 FORECAST = _object(
     {**OUTCOME["properties"], "low": _or_null(OUTCOME), "high": _or_null(OUTCOME)},
 )
-INNER = _object({"runs": COUNT, "energy_uj": WHOLE_AMOUNT, "carbon_ng": WHOLE_AMOUNT})
+SUMS_OF_RUNS = {
+    "runs": COUNT,
+    "energy_uj": WHOLE_AMOUNT,
+    "held_uj": WHOLE_AMOUNT,
+    "carbon_ng": WHOLE_AMOUNT,
+    "parts": _list_of(PART),
+    "intensity": _list_of(INTENSITY),
+}
+INNER = _object(
+    {**SUMS_OF_RUNS, "tasks": _object(SUMS_OF_RUNS)},
+    optional=("held_uj", "parts", "intensity", "tasks"),
+)
 BOUNDARY = _object(
     {
         "source": TEXT,
@@ -111,22 +122,25 @@ FINAL_RUN = _object(
         "ended": _or_null(NUMBER),
         "energy_uj": WHOLE_AMOUNT,
         "carbon_ng": WHOLE_AMOUNT,
+        "intensity": _list_of(INTENSITY),
         "chosen_by": TEXT,
     },
-    optional=("name", "started", "ended"),
+    optional=("name", "started", "ended", "intensity"),
 )
 GROUP = _object(
     {
         "name": TEXT,
         "runs": COUNT,
         "ended": WHOLE_AMOUNT,
+        "with_grams": WHOLE_AMOUNT,
         "complete": BOOLEAN,
         "mean_energy_joules": _or_null(AMOUNT),
         "energy_standard_error_joules": _or_null(AMOUNT),
         "mean_carbon_grams": _or_null(AMOUNT),
         "carbon_standard_error_grams": _or_null(AMOUNT),
         "final": FINAL_RUN,
-    }
+    },
+    optional=("with_grams",),
 )
 
 
@@ -295,8 +309,9 @@ FIELDS = (
         "inner",
         INNER,
         "with `report RUN` and `run --output`, if other runs began inside this run or inside "
-        "those: their number (`runs`), and the sums of their `energy_uj` and `carbon_ng`, which "
-        "are not included in this record",
+        "those: their number (`runs`), and the sums of their `energy_uj`, `held_uj`, `carbon_ng`, "
+        "`parts` and `intensity`, which are not included in this record. `tasks` are the sums of "
+        "the tasks of a [CodeCarbon tracker](integrations/codecarbon.md), which are among them",
     ),
     RecordField("runs", COUNT, "in a record of several runs: their number"),
     RecordField(

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from exporter import __version__, formatting, units
-from exporter.report import budget, quantities, records
+from exporter import __version__, formatting
+from exporter.report import budget, inner, quantities, records
 from exporter.report.document import Document, Section, Table
 from exporter.report.forms.text import (
     METHOD_DESCRIPTIONS,
+    duration_text,
+    emitted_text,
     energy_scale,
     energy_text,
     is_named,
@@ -74,19 +76,28 @@ def _summary(record: Record) -> str:
     at = f" in {stated['geographical_location']}" if "geographical_location" in stated else ""
     return (
         f"{what}{replayed} used {formatting.energy(record['energy_uj'])} of electricity{on}{at} "
-        f"within {formatting.duration(record['duration_seconds'])} and emitted "
-        f"{formatting.carbon(record['carbon_ng'])} of CO2 equivalent{so_far}"
-        f"{_unconverted_text(record)}."
+        f"within {formatting.duration(record['duration_seconds'])}{_summary_emissions(record)}"
+        f"{so_far}{_unconverted_text(record)}."
     )
+
+
+def _summary_emissions(record: Record) -> str:
+    if quantities.are_grams_unknown(record):
+        return "; its emissions are unknown, because the energy has no carbon intensity"
+    return f" and emitted {formatting.carbon(record['carbon_ng'])} of CO2 equivalent"
 
 
 def _unconverted_text(record: Record) -> str:
-    waiting_uj = sum(use["energy_uj"] for use in record["intensity"] if use["zone"] is None)
-    return (
-        f", excluding {formatting.energy(waiting_uj)} without a carbon intensity"
-        if waiting_uj
-        else ""
-    )
+    waiting_uj = quantities.unconverted_uj(record)
+    if not waiting_uj or quantities.are_grams_unknown(record):
+        return ""
+    return f", excluding {formatting.energy(waiting_uj)} without a carbon intensity"
+
+
+def _emitted_text(record: Record) -> str:
+    if quantities.are_grams_unknown(record):
+        return emitted_text(record)
+    return f"{formatting.carbon(record['carbon_ng'])} CO2eq{_unconverted_text(record)}"
 
 
 def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
@@ -94,7 +105,7 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
         "until now" if record["ended"] is None else f"to {formatting.timestamp(record['ended'])}"
     )
     period = f"from {formatting.timestamp(record['started'])} {until}, UTC"
-    yield "duration", f"{formatting.duration(record['duration_seconds'])}, {period}"
+    yield "duration", f"{duration_text(record)}, {period}"
     scale = energy_scale(record)
     yield "energy", energy_text(record["energy_uj"], scale)
     yield "active", energy_text(record["energy_uj"] - record["held_uj"], scale)
@@ -107,7 +118,8 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "with PUE", f"{scale.text(facility_uj)}, including cooling and power supply"
     if record.get("runs", 1) == 1:
         yield "mean power", formatting.watts(quantities.mean_watts(record))
-    yield "emitted", f"{formatting.carbon(record['carbon_ng'])} CO2eq{_unconverted_text(record)}"
+    yield "emitted", _emitted_text(record)
+    yield from inner.rows(record)
     yield from budget.rows(record)
 
 
@@ -129,7 +141,7 @@ def _components(record: Record) -> Table:
             in_energy.text(_sum_field(parts, "energy_uj")),
             formatting.percentage(_sum_field(parts, "energy_uj"), record["energy_uj"]),
             _held_idle_text(parts, in_energy),
-            in_carbon.text(_sum_field(parts, "carbon_ng")),
+            quantities.carbon_text(record, _sum_field(parts, "carbon_ng"), in_carbon),
             ", ".join(filter(None, (method and method_text(record, method), _split_text(split)))),
         )
         for (kind, method, split), parts in sorted(sums.items(), key=lambda item: str(item[0]))
@@ -179,7 +191,7 @@ def _intensities(record: Record) -> Table | None:
 def _intensity_facts(record: Record) -> Iterator[tuple[str, str]]:
     yield from mean_intensity_facts(record)
     if "boundary" not in record and record["carbon_ng"] and record["energy_uj"]:
-        mean = units.grams(record["carbon_ng"]) / units.kwh(record["energy_uj"])
+        mean = quantities.grams_per_kwh_with_pue(record)
         yield "mean", f"{formatting.number(mean)} g/kWh, PUE included, weighted by energy"
     if not record["intensity"] and "boundary" not in record:
         yield "intensity", "none available"

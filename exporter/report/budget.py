@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from exporter import formatting, units
+from exporter.report import quantities
 
 Record = Mapping[str, Any]
 MOST_NAMED = 5
@@ -30,7 +31,9 @@ def rows(record: Record) -> list[tuple[str, str]]:
     if grams is None:
         return []
     carbon_ng, budget_ng = record["carbon_ng"], grams * units.NANOGRAMS_PER_GRAM
-    used = f"{formatting.carbon(carbon_ng)} of {formatting.carbon(budget_ng)}"
+    is_unknown = quantities.are_grams_unknown(record)
+    emitted = formatting.UNKNOWN if is_unknown else formatting.carbon(carbon_ng)
+    used = f"{emitted} of {formatting.carbon(budget_ng)}"
     if is_exceeded(record):
         return [
             ("budget", f"exceeded by {formatting.carbon(carbon_ng - budget_ng)}: {used} emitted")

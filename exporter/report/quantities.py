@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exporter import units
+from exporter import formatting, units
 
 Record = Mapping[str, Any]
 WORLD = "WORLD"
@@ -34,14 +34,50 @@ def facility_kwh(record: Record) -> float:
     return energy_kwh(record) * mean_pue(record)
 
 
+def unconverted_uj(record: Record) -> int:
+    """Return the energy without a carbon intensity, in microjoules.
+
+    A record without a list of intensities has grams for all of its energy, or for none.
+    """
+    if record["intensity"]:
+        return sum(use["energy_uj"] for use in record["intensity"] if use.get("zone") is None)
+    return 0 if record["carbon_ng"] else int(record["energy_uj"])
+
+
+def are_grams_unknown(record: Record) -> bool:
+    """Whether there is energy, and none of it has a carbon intensity."""
+    energy_uj = int(record["energy_uj"])
+    return 0 < energy_uj <= unconverted_uj(record)
+
+
 def carbon_grams(record: Record) -> float:
-    """Return the emissions in grams of CO2 equivalent."""
-    return units.grams(record["carbon_ng"])
+    """Return the emissions in grams of CO2 equivalent; nan if they are unknown."""
+    return math.nan if are_grams_unknown(record) else units.grams(record["carbon_ng"])
 
 
 def carbon_kg(record: Record) -> float:
-    """Return the emissions in kilograms of CO2 equivalent."""
+    """Return the emissions in kilograms of CO2 equivalent; nan if they are unknown."""
     return carbon_grams(record) / units.GRAMS_PER_KG
+
+
+def carbon_text(
+    record: Record, carbon_ng: float | None = None, scale: formatting.DisplayUnit | None = None
+) -> str:
+    """Return the emissions of a record, or a part of them, as text.
+
+    Unknown emissions are a dash, and incomplete ones a lower bound (`> 28.0 g`).
+    """
+    if are_grams_unknown(record):
+        return formatting.UNKNOWN
+    amount_ng = record["carbon_ng"] if carbon_ng is None else carbon_ng
+    bound = "> " if unconverted_uj(record) else ""
+    return bound + (scale or formatting.carbon_scale((amount_ng,))).text(amount_ng)
+
+
+def grams_per_kwh_with_pue(record: Record) -> float:
+    """Return the emissions per kWh of the converted energy, PUE included; nan if unknown."""
+    converted_uj = record["energy_uj"] - unconverted_uj(record)
+    return carbon_grams(record) / units.kwh(converted_uj) if converted_uj > 0 else math.nan
 
 
 def mean_watts(record: Record) -> float:

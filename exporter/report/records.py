@@ -7,11 +7,14 @@ from typing import Any
 
 from exporter import formatting, units
 from exporter.errors import ConfigError
-from exporter.model.record import VERSION
+from exporter.model.record import GROUP_LABEL, TASK_LABEL, VERSION
 from exporter.model.runs import REPLAY
+from exporter.report import quantities
 
 Record = Mapping[str, Any]
 AMOUNTS = ("energy_uj", "held_uj", "carbon_ng")
+PART_KEYS = ("device", "id", "method", "split")
+"""Fields that identify a part of a record of one node."""
 
 
 def combine_records(records: Sequence[Record], title: str) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
     ends = [record["ended"] for record in records]
     ended = None if None in ends else max(ends)
     until = max(record["at"] for record in records) if ended is None else ended
-    sums = _sums(records)
+    sums = sum_amounts(records)
     origins = {str(record.get("origin", "")) for record in records}
     return {
         "version": records[0]["version"],
@@ -48,8 +51,8 @@ def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
         **sums,
         "energy_joules": units.joules(sums["energy_uj"]),
         "carbon_grams": units.grams(sums["carbon_ng"]),
-        "parts": _merge_rows(records, "parts", ("device", "id", "method", "split")),
-        "intensity": _merge_rows(records, "intensity", None),
+        "parts": merge_rows(records, "parts", PART_KEYS),
+        "intensity": merge_rows(records, "intensity", None),
         "units": _units(records),
     }
 
@@ -65,7 +68,8 @@ def _run_seconds(records: Sequence[Record]) -> float:
     )
 
 
-def _sums(records: Iterable[Record]) -> dict[str, int]:
+def sum_amounts(records: Iterable[Record]) -> dict[str, int]:
+    """Return the sums of energy, held idle energy and carbon of records."""
     sums = dict.fromkeys(AMOUNTS, 0)
     for record in records:
         for name in AMOUNTS:
@@ -73,14 +77,14 @@ def _sums(records: Iterable[Record]) -> dict[str, int]:
     return sums
 
 
-def _merge_rows(
+def merge_rows(
     records: Iterable[Record], name: str, keys: tuple[str, ...] | None
 ) -> list[dict[str, Any]]:
     """Merge the rows of all records; rows with equal keys (None: all other fields) are summed."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in (row for record in records for row in record[name]):
         facts = {k: v for k, v in row.items() if k not in AMOUNTS}
-        key = tuple(facts.values()) if keys is None else tuple(row[k] for k in keys)
+        key = tuple(facts.values()) if keys is None else tuple(row.get(k) for k in keys)
         merged = rows.setdefault(key, {**facts, **{a: 0 for a in AMOUNTS if a in row}})
         for amount in AMOUNTS:
             if amount in row:
@@ -182,14 +186,17 @@ def group_record(
     """Return the sum of one or more records, with `group`: means, standard errors, final run.
 
     The final run is the run with the id `final_id`, or the last with this name; else the last with
-    the label `final=true`; else the last that was started. Means are over runs that have ended.
+    the label `final=true`; else the last that was started, and is no task of a CodeCarbon tracker
+    unless all are. Means are over runs that have ended, those of grams without the runs whose grams
+    are incomplete.
     `complete` is false if the records do not cover all runs of the group. Raises KeyError if no run
     has the id or name `final_id`.
     """
     count = f"all {len(records)}" if complete else f"{len(records)}"
     ended = [record for record in records if record["ended"] is not None]
+    converted = [record for record in ended if not quantities.unconverted_uj(record)]
     energy, energy_error = _mean_and_error([units.joules(record["energy_uj"]) for record in ended])
-    carbon, carbon_error = _mean_and_error([units.grams(record["carbon_ng"]) for record in ended])
+    carbon, carbon_error = _mean_and_error([units.grams(each["carbon_ng"]) for each in converted])
     final, chosen_by = _choose_final(records, final_id)
     labels = [record.get("labels") or {} for record in records]
     return {
@@ -201,6 +208,7 @@ def group_record(
             "name": name,
             "runs": len(records),
             "ended": len(ended),
+            "with_grams": len(converted),
             "complete": complete,
             "mean_energy_joules": energy,
             "energy_standard_error_joules": energy_error,
@@ -209,7 +217,7 @@ def group_record(
             "final": {
                 **{key: final[key] for key in ("run_id", "job_id", "started", "ended")},
                 "name": final.get("name", ""),
-                **{key: final[key] for key in ("energy_uj", "carbon_ng")},
+                **{key: final[key] for key in ("energy_uj", "carbon_ng", "intensity")},
                 "chosen_by": chosen_by,
             },
         },
@@ -226,7 +234,8 @@ def group_facts(record: Record) -> list[tuple[str, str]]:
     named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
     run = f"{named}{final['run_id']} ({final['chosen_by']})"
     in_energy, in_carbon = _scales(group)
-    amounts = f"{in_energy.text(final['energy_uj'])}, {in_carbon.text(final['carbon_ng'])} CO2eq"
+    grams = quantities.carbon_text({"intensity": [], **final}, scale=in_carbon)
+    amounts = f"{in_energy.text(final['energy_uj'])}, {grams} CO2eq"
     facts = [
         ("mean run", _mean_text(group)),
         ("final run", f"{run}: {amounts}; {share}"),
@@ -262,15 +271,29 @@ def _mean_text(group: Record) -> str:
         return in_energy.text(group[name] * units.MICROJOULES_PER_JOULE)
 
     def carbon(name: str) -> str:
-        return in_carbon.text(group[name] * units.NANOGRAMS_PER_GRAM)
+        grams = group[name]
+        return (
+            formatting.UNKNOWN
+            if grams is None
+            else in_carbon.text(grams * units.NANOGRAMS_PER_GRAM)
+        )
 
     means = energy("mean_energy_joules"), carbon("mean_carbon_grams")
+    with_grams = group.get("with_grams", group["ended"])
+    excluded = (
+        ""
+        if with_grams == group["ended"]
+        else f"; the grams are the mean of {with_grams} of {group['ended']} runs, without those "
+        "that have energy without a carbon intensity"
+    )
     if group["energy_standard_error_joules"] is None:
-        return f"{means[0]}, {means[1]} CO2eq; one run has no standard error"
-    errors = energy("energy_standard_error_joules"), carbon("carbon_standard_error_grams")
+        return f"{means[0]}, {means[1]} CO2eq; one run has no standard error{excluded}"
+    error = energy("energy_standard_error_joules")
+    has_error = group["carbon_standard_error_grams"] is not None
+    carbon_error = f" \u00b1 {carbon('carbon_standard_error_grams')}" if has_error else ""
     return (
-        f"{means[0]} \u00b1 {errors[0]}, {means[1]} \u00b1 {errors[1]} CO2eq "
-        f"(standard error of {group['ended']} runs)"
+        f"{means[0]} \u00b1 {error}, {means[1]}{carbon_error} CO2eq "
+        f"(standard error of {group['ended']} runs){excluded}"
     )
 
 
@@ -299,4 +322,12 @@ def _choose_final(records: Sequence[Record], final_id: str) -> tuple[Record, str
     ]
     if marked:
         return marked[-1], f"by its label {FINAL_LABEL}"
-    return latest[-1], "the last that was begun"
+    trackers = [record for record in latest if not is_task(record)]
+    return (trackers or latest)[-1], "the last that was begun"
+
+
+def is_task(record: Record) -> bool:
+    """Whether a run is a task of a CodeCarbon tracker."""
+    labels = record.get("labels") or {}
+    group = labels.get(GROUP_LABEL, "")
+    return TASK_LABEL in labels and str(record.get("name", "")).startswith(f"{group}: ")

@@ -37,7 +37,7 @@ from exporter.integrations.codecarbon.settings import (
     read_tracker_settings,
     resolve_overrides,
 )
-from exporter.model.record import GROUP_LABEL
+from exporter.model.record import GROUP_LABEL, TASK_LABEL
 from exporter.report.forms.codecarbon import EXPERIMENT_COLUMN, Row, csv_row, csv_text
 
 
@@ -267,7 +267,7 @@ class EmissionsTracker:
             EXPERIMENT_COLUMN: self._settings.experiment_id,
         }
         if is_task:
-            labels["task"] = name
+            labels[TASK_LABEL] = name
         tracker = track(
             label(f"{self._settings.project_name}: {name}" if is_task else name),
             labels={key: label(text) for key, text in labels.items() if text},

@@ -31,6 +31,7 @@ from exporter.report.card.front_matter import (
     split_card,
 )
 from exporter.report.card.merge import BULLET, section_extent
+from exporter.report.inner import include_inner
 
 HUB_KEYS = (EMISSIONS_FIELD, "source", TRAINING_TYPE, "geographical_location", "hardware_used")
 TRACKER_KEYS = (
@@ -60,6 +61,7 @@ class Finding(NamedTuple):
 
 def check_card(text: str, record: Mapping[str, Any] | None = None) -> list[Finding]:
     """Check the emissions of a card, against a record if given; return the findings."""
+    record = None if record is None else include_inner(record)
     try:
         card = split_card(text)
         metadata = parse_metadata(card)

@@ -1,11 +1,12 @@
 """Facts of a record for a model card: the Hub's metadata, and the text section."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from exporter import __version__, formatting, units
-from exporter.report import quantities
+from exporter.report import inner, quantities
 from exporter.report.card.amounts import plain_grams
 from exporter.report.forms.text import method_text
 
@@ -62,7 +63,7 @@ class CardFact(NamedTuple):
 
 def has_emissions(record: Record) -> bool:
     """Whether emissions are known for at least 99 % of the energy."""
-    waiting_uj = sum(use["energy_uj"] for use in record["intensity"] if use["zone"] is None)
+    waiting_uj = quantities.unconverted_uj(record)
     return bool(record["carbon_ng"]) and waiting_uj <= MAX_UNCONVERTED_SHARE * float(
         record["energy_uj"]
     )
@@ -94,6 +95,7 @@ def section_facts(record: Record, stated: StatedFacts = NOTHING_STATED) -> dict[
         "Cloud Provider": CardFact(stated.provider),
         "Compute Region": _location_fact(record, stated),
         "Carbon Emitted": CardFact(_emissions_text(record)),
+        "Runs": CardFact(_runs_text(record)),
         "Energy Used": CardFact(_energy_text(record)),
         "Carbon Intensity": CardFact("; ".join(_intensity_texts(record))),
         "Method": CardFact("; ".join(f"{kind} {how}" for kind, how in _methods_by_kind(record))),
@@ -139,14 +141,30 @@ def _emissions_text(record: Record) -> str:
     return f"{grams} ({formatting.carbon(record['carbon_ng'])})" if has_kg else grams
 
 
+def _runs_text(record: Record) -> str:
+    """Return which runs the amounts include; "" for a single run."""
+    if inner_runs := record.get("inner_runs"):
+        return (
+            f"run {record['run_id']} with {inner.count_text(inner_runs)}, whose energy and "
+            "emissions are included; the hours are those of the run"
+        )
+    if (group := record.get("group")) is not None:
+        final = group["final"]
+        named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
+        return f"{group['runs']} of group {group['name']}; final run {named}{final['run_id']}"
+    return ""
+
+
 def _energy_text(record: Record) -> str:
-    """Return the energy in total, by kind of device, and held idle."""
+    """Return the energy in total, by kind of device where that is known, and held idle."""
     kinds: dict[str, int] = {}
     for part in record["parts"]:
         kinds[part["device"]] = kinds.get(part["device"], 0) + part["energy_uj"]
     scale = formatting.energy_scale((record["energy_uj"],))
     parts = [f"{kind} {scale.text(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
-    text = f"{scale.text(record['energy_uj'])} ({', '.join(parts)})"
+    text = scale.text(record["energy_uj"])
+    if sum(kinds.values()) == record["energy_uj"]:  # not with inner runs of older receipts
+        text += f" ({', '.join(parts)})"
     return text + (f", {scale.text(record['held_uj'])} held idle" if record["held_uj"] else "")
 
 
@@ -158,8 +176,8 @@ def _intensity_texts(record: Record) -> list[str]:
         for use in _converted_uses(record)
     ]
     if not record["intensity"] and record["energy_uj"]:
-        mean = quantities.carbon_grams(record) / quantities.energy_kwh(record)
-        lines.append(f"{mean:.4g} g/kWh on average, PUE included")
+        mean = quantities.grams_per_kwh_with_pue(record)
+        lines += [] if math.isnan(mean) else [f"{mean:.4g} g/kWh on average, PUE included"]
     return lines
 
 

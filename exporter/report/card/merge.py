@@ -26,6 +26,7 @@ from exporter.report.card.front_matter import (
     parse_metadata,
     split_card,
 )
+from exporter.report.inner import include_inner
 
 
 class CardMergeResult(NamedTuple):
@@ -42,16 +43,15 @@ def merge_card(
     *,
     may_overwrite: bool = True,
 ) -> CardMergeResult:
-    """Merge the record's emissions into a card; an empty text gives a new card.
+    """Merge the record's emissions, with those of its inner runs, into a card.
 
-    Raises ConfigError if the card is malformed, with the line; if the record has no emissions,
-    which would only remove existing ones; and, unless `may_overwrite`, if the existing emissions
-    have another source.
+    An empty text gives a new card. Raises ConfigError if the card is malformed, with the line; if
+    the record has no emissions, which would only remove existing ones; and, unless
+    `may_overwrite`, if the existing emissions have another source.
     """
+    record = include_inner(record)
     if not has_emissions(record):
-        raise ConfigError(
-            "the run has no emissions: nothing was measured, or energy has no carbon intensity yet"
-        )
+        raise ConfigError(_no_emissions_text(record))
     card = split_card(text)
     line_end = "\r\n" if "\r\n" in text else "\n"
     metadata = parse_metadata(card)
@@ -66,6 +66,20 @@ def merge_card(
     body = merge_section(card.body, section_facts(record, stated), line_end)
     is_same = before is None or str(before) == plain_grams(record["carbon_ng"])
     return CardMergeResult(_assemble(card, block, body, line_end), "" if is_same else str(before))
+
+
+def _no_emissions_text(record: Mapping[str, Any]) -> str:
+    run = str(record["run_id"])
+    if not record["energy_uj"]:
+        return (
+            f"run {run} has no emissions: no energy was measured; `emissions-exporter report "
+            f"{run}` shows its record"
+        )
+    return (
+        f"run {run} has no emissions: more than 1 % of its energy has no carbon intensity; set "
+        "convert.zone or convert.grams_per_kwh of the daemon, or write the card when its source "
+        f"answers; `emissions-exporter report {run}` shows how much is missing"
+    )
 
 
 def _assemble(card: ModelCard, block: str, body: str, line_end: str) -> str:
@@ -250,6 +264,7 @@ def _kept_lines(lines: Sequence[str], stated: Mapping[str, CardFact]) -> Iterato
 
 def write_model_card(record: Mapping[str, Any]) -> str:
     """Return a new card with the record only; without metadata if no emissions are known."""
+    record = include_inner(record)
     if not has_emissions(record):
         return merge_section("", section_facts(record), "\n").rstrip("\n")
     return merge_card("", record).text.rstrip("\n")

@@ -1,7 +1,7 @@
 """Record as a row of CodeCarbon's emissions.csv, in its columns and units.
 
 Kilograms, kilowatt hours and watts including the PUE, GiB, local time without a zone. Unknown
-values are empty.
+values are empty, and unknown emissions nan.
 """
 
 import csv
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from exporter import __version__, formatting, units
 from exporter.convert.zones import UNKNOWN_LOCATION, ZoneLocation, locate_zone
 from exporter.report import quantities
+from exporter.report.inner import include_tasks
 
 Record = Mapping[str, Any]
 Row = dict[str, str | float | int]
@@ -60,8 +61,8 @@ NO_OVERRIDES = ConversionOverrides()
 
 
 def csv_document(record: Record) -> str:
-    """Return a CSV file with one row."""
-    return csv_text([COLUMNS, csv_row(record).values()]).removesuffix("\n")
+    """Return a CSV file with one row; that of a tracker with tasks includes them."""
+    return csv_text([COLUMNS, csv_row(include_tasks(record)).values()]).removesuffix("\n")
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:

@@ -1,5 +1,6 @@
 """Record as plain text: the receipt of a run, the status line, and documents."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def receipt(record: Record) -> str:
     scale = energy_scale(record)
     rows = [
         *_owner(record),
-        ("took", formatting.duration(record["duration_seconds"]) + so_far),
+        ("took", duration_text(record) + so_far),
         *(_unseen(record, scale) if is_unseen(record) else _used(record, scale)),
         *_intensity_facts(record["intensity"], scale),
         *mean_intensity_facts(record),
@@ -92,11 +93,29 @@ def _of_machine(record: Record) -> list[Record]:
 def _used(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]]:
     return [
         ("energy", energy_text(record["energy_uj"], scale)),
-        ("emitted", f"{formatting.carbon(record['carbon_ng'])} CO2eq"),
+        ("emitted", emitted_text(record)),
         *inner.rows(record),
         *budget.rows(record),
         *_device_facts(record),
     ]
+
+
+def emitted_text(record: Record) -> str:
+    """Return the emissions as text, also if they are unknown."""
+    if quantities.are_grams_unknown(record):
+        return f"{formatting.UNKNOWN}, unknown: the energy has no carbon intensity"
+    return f"{quantities.carbon_text(record)} CO2eq"
+
+
+def duration_text(record: Record) -> str:
+    """Return the duration; of several runs, also the sum of their durations."""
+    took = formatting.duration(record["duration_seconds"])
+    if record.get("runs", 1) == 1 or "run_seconds" not in record:
+        return took
+    return (
+        f"{formatting.duration(record['run_seconds'])} in total, within {took} from the first "
+        "start to the last end"
+    )
 
 
 def _unseen(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]]:
@@ -169,7 +188,7 @@ def _unit_facts(record: Record) -> list[tuple[str, str]]:
             name,
             (
                 f"{formatting.number(amount)}, "
-                f"{formatting.carbon(record['carbon_ng'] / amount)} CO2eq each"
+                f"{quantities.carbon_text(record, record['carbon_ng'] / amount)} CO2eq each"
             ),
         )
         for name, amount in record.get("units", {}).items()
@@ -200,7 +219,7 @@ def status_line(record: Record) -> str:
     title = record["name"] if is_named(record) else record["run_id"]
     return formatting.printable(
         f"{title}  {formatting.duration(record['duration_seconds'])}  {formatting.watts(power)}  "
-        f"{used}  {formatting.carbon(record['carbon_ng'])} CO2eq"
+        f"{used}  {quantities.carbon_text(record)} CO2eq"
         + (f"  in {_forecast_text(forecast, record['at'])}" if forecast else "")
     )
 
@@ -270,7 +289,12 @@ def mean_intensity_facts(record: Record) -> list[tuple[str, str]]:
     """Return the mean intensity of a record from Prometheus, and the intensities of its nodes."""
     if "boundary" not in record or not record["energy_uj"]:
         return []
-    mean = record["carbon_grams"] / units.kwh(record["energy_uj"])
+    mean = quantities.grams_per_kwh_with_pue(record)
+    average = (
+        "unknown"
+        if math.isnan(mean)
+        else f"{formatting.number(mean)} g/kWh on average, PUE included"
+    )
     grids = {
         f"{g.get('grid_zone', '')}, {g.get('basis', '')}; {g.get('source', '')}"
         for g in record["boundary"]["grids"]
@@ -278,9 +302,7 @@ def mean_intensity_facts(record: Record) -> list[tuple[str, str]]:
     return [
         (
             "intensity",
-            "; ".join(
-                [f"{formatting.number(mean)} g/kWh on average, PUE included", *sorted(grids)]
-            ),
+            "; ".join([average, *sorted(grids)]),
         )
     ]
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from exporter import units
 from exporter.model.record import GROUP_LABEL
+from exporter.report import quantities
 
 Record = Mapping[str, Any]
 SERVES_LABEL = "serves"
@@ -61,6 +62,11 @@ class LeaderboardEntry(NamedTuple):
     def grams(self) -> float:
         """Emissions in grams; a lower bound if energy has no carbon intensity yet."""
         return units.grams(self.carbon_ng)
+
+    @property
+    def are_grams_unknown(self) -> bool:
+        """Whether none of its energy has a carbon intensity yet."""
+        return self.energy_uj > 0 and self.unpriced_uj >= self.energy_uj
 
     @property
     def is_complete(self) -> bool:
@@ -128,7 +134,7 @@ def _entry(records: Sequence[Record]) -> LeaderboardEntry:
         energy_uj=sum(record["energy_uj"] for record in records),
         held_uj=sum(record["held_uj"] for record in records),
         carbon_ng=sum(record["carbon_ng"] for record in records),
-        unpriced_uj=sum(map(_unpriced_uj, records)),
+        unpriced_uj=sum(map(quantities.unconverted_uj, records)),
         estimated_uj=sum(estimated) if known else None,
         devices=frozenset(part["device"] for part in parts if part["energy_uj"]),
         grids=frozenset(
@@ -164,13 +170,6 @@ def _expected(record: Record) -> int:
     """Return the number of nodes reported by the launcher."""
     nodes = record.get("nodes")
     return nodes if isinstance(nodes, int) else 0
-
-
-def _unpriced_uj(record: Record) -> int:
-    """Return the energy without a carbon intensity; without details, all of it or none."""
-    if record["intensity"]:
-        return sum(u["energy_uj"] for u in record["intensity"] if u.get("zone") is None)
-    return 0 if record["carbon_ng"] else int(record["energy_uj"])
 
 
 def _grids(uses: Iterable[Record]) -> Iterable[GridConditions]:

@@ -102,7 +102,7 @@ def energy_cell(entry: LeaderboardEntry, scale: formatting.DisplayUnit) -> str:
 
 def carbon_cell(entry: LeaderboardEntry, scale: formatting.DisplayUnit) -> str:
     """Return the emissions; a lower bound (>) if energy has no carbon intensity yet."""
-    if not entry.energy_uj or (entry.unpriced_uj and not entry.carbon_ng):
+    if not entry.energy_uj or entry.are_grams_unknown:
         return formatting.UNKNOWN
     return ("> " if entry.unpriced_uj else "") + scale.text(entry.carbon_ng)
 
@@ -303,7 +303,7 @@ def _values(row: RankedRun) -> dict[str, Any]:
         "started": entry.started,
         "ended": entry.ended,
         "energy_joules": units.joules(entry.energy_uj),
-        "carbon_grams": entry.grams,
+        "carbon_grams": None if entry.are_grams_unknown else entry.grams,
         "held_idle_ratio": entry.held_idle_ratio,
         "result": row.result,
         "result_per_gram": row.result_per_gram,

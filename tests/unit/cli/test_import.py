@@ -142,7 +142,7 @@ def test_grams_in_doubt_are_named_and_in_the_exit_code(capsys, tmp_path):
 def test_a_dry_run_asks_nobody(capsys, tmp_path):
     none = f"--socket.path={tmp_path / 'none'}"
     assert main(["import", "codecarbon", TODAY, "--dry-run", none]) == 0
-    assert "2 runs would be imported, 0.025 Wh, 1.37 mg CO2eq" in capsys.readouterr().out
+    assert "2 runs would be imported, 0.0245 Wh, 1.37 mg CO2eq" in capsys.readouterr().out
 
 
 def test_a_line_that_is_refused_is_named_and_the_rest_taken_in(history, capsys, tmp_path):

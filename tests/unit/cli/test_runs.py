@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -71,10 +72,10 @@ def test_a_column_has_one_unit(show, monkeypatch):
     monkeypatch.setitem(RUNS[0], "energy_uj", 7_200_000_000_000)
     monkeypatch.setitem(RUNS[0], "carbon_ng", 50_000_000_000)
     monkeypatch.setitem(RUNS[1], "carbon_ng", 50_000_000)
-    cells = [line.split("  ")[-3:-1] for line in show("runs").splitlines()[1:]]
-    assert [[cell.strip() for cell in each] for each in cells] == [
+    cells = [re.split(" {2,}", line)[-3:-1] for line in show("runs").splitlines()[1:]]
+    assert cells == [
         ["2.00 kWh", "50.0 g"],
-        ["0.002 kWh", "0.050 g"],
+        ["0.00200 kWh", "0.0500 g"],
     ]
 
 

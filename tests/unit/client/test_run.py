@@ -79,6 +79,15 @@ def test_numbers_come_from_the_record():
     assert (run.energy_kwh, run.emissions_grams) == (2.0, 800.0)
 
 
+def test_emissions_without_any_intensity_are_nan():
+    run = Run()
+    uses = [{"zone": None, "energy_uj": 7, "carbon_ng": 0}]
+    run.record = {"energy_uj": 7, "carbon_grams": 0.0, "intensity": uses}
+    assert math.isnan(run.emissions_grams)
+    run.record["intensity"] = [*uses, {"zone": "SE", "energy_uj": 7, "carbon_ng": 0}]
+    assert run.emissions_grams == 0.0
+
+
 def test_a_budget_that_is_exceeded_stops_the_program_in_its_own_call_once():
     run = Run()
     run.pending_budget_error = BudgetExceeded("too much")

@@ -3,6 +3,7 @@
 import pytest
 
 from exporter.report.appendix import appendix
+from exporter.report.forms.registry import FORMS
 from exporter.report.records import group_record
 from tests.unit.report.forms.making import KWH_UJ, USE, record
 from tests.unit.report.test_fleet import record as of_prometheus
@@ -191,3 +192,39 @@ def test_a_replay_claims_no_measurement():
     methods = facts(replayed, "Methods and error bounds")
     assert "nothing was measured" in methods["replay"]
     assert not any("measured by" in each for each in (*methods, *map(str, replayed.sections)))
+
+
+INNER = {"runs": 3, "energy_uj": KWH_UJ, "carbon_ng": 400 * 10**9}
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "html"])
+def test_the_sum_with_inner_runs_is_in_every_appendix(form):
+    text = FORMS[form].write({**record(), "inner": INNER})
+    assert "with inner" in text
+    assert "1.64 kg CO2eq; 3 runs inside it, counted separately" in text
+
+
+UNKNOWN_USE = {"zone": None, "energy_uj": 3 * KWH_UJ, "carbon_ng": 0}
+
+
+def test_unknown_emissions_are_not_zero():
+    parts = [{**part, "carbon_ng": 0} for part in record()["parts"]]
+    document = appendix(record(carbon_ng=0, parts=parts, intensity=[UNKNOWN_USE]))
+    assert document.summary.endswith(
+        "within 1 h 0 min; its emissions are unknown, because the energy has no carbon intensity."
+    )
+    assert facts(document, "Usage")["emitted"] == (
+        "\u2013, unknown: the energy has no carbon intensity"
+    )
+    assert {row[4] for row in table(document, "By component").rows} == {"\u2013"}
+
+
+def test_the_mean_intensity_is_that_of_the_converted_energy():
+    uses = [
+        {**record()["intensity"][0], "energy_uj": 3 * KWH_UJ // 2},
+        {**UNKNOWN_USE, "energy_uj": 3 * KWH_UJ // 2},
+    ]
+    document = appendix(record(carbon_ng=1_239 * 10**9 // 2, intensity=uses))
+    mean = facts(document, "Carbon intensity")["mean"]
+    assert mean == "413 g/kWh, PUE included, weighted by energy"
+    assert {row[4].startswith("> ") for row in table(document, "By component").rows} == {True}

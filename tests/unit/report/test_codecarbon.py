@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 
 import pytest
 
@@ -156,3 +157,28 @@ def test_an_experiment_is_what_the_run_says_or_its_sweep_or_its_job(labels, expe
 def test_several_runs_are_one_row():
     both = combine_records([made(kwh=1.0), made(kwh=2.0)], "both")
     assert csv_row(both)["energy_consumed"] == pytest.approx(3.0)
+
+
+def test_the_row_of_a_tracker_includes_its_tasks():
+    tracker = made(0.86, 400.0)
+    sums = {
+        name: made(0.14, 400.0)[name]
+        for name in ("energy_uj", "held_uj", "carbon_ng", "parts", "intensity")
+    }
+    inner = {"runs": 2, **sums, "energy_uj": 2 * sums["energy_uj"], "tasks": {"runs": 1, **sums}}
+    header, cells = csv.reader(io.StringIO(csv_document({**tracker, "inner": inner})))
+    row = dict(zip(header, cells, strict=True))
+    assert float(row["energy_consumed"]) == float(row["gpu_energy"]) == pytest.approx(1.0)
+    assert float(row["emissions"]) == pytest.approx(0.4)
+    assert float(row["duration"]) == tracker["duration_seconds"]
+
+
+def test_unknown_emissions_are_nan_and_forced_ones_are_known():
+    record = made()
+    unknown = {**record, "carbon_ng": 0}
+    unknown["intensity"] = [{"zone": None, "energy_uj": record["energy_uj"], "carbon_ng": 0}]
+    row = csv_row(unknown)
+    assert math.isnan(row["emissions"])
+    assert math.isnan(row["emissions_rate"])
+    assert row["energy_consumed"] == pytest.approx(30.0)
+    assert csv_row(unknown, price=ConversionOverrides(100.0))["emissions"] == pytest.approx(3.0)

@@ -115,3 +115,41 @@ def test_a_record_of_no_group_says_nothing_of_one():
 def test_the_schema_of_a_record_holds_for_a_group():
     document = json.loads(json.dumps(group_record(RUNS, "sweep"), allow_nan=False))
     jsonschema.validate(document, SCHEMA, jsonschema.Draft202012Validator)
+
+
+UNKNOWN = {"carbon_ng": 0, "intensity": [{"zone": None, "energy_uj": KWH_UJ, "carbon_ng": 0}]}
+
+
+def test_the_mean_of_grams_is_that_of_runs_with_grams():
+    whole = group_record([run("a", 1), run("b", 1, **UNKNOWN)], "sweep")
+    group = whole["group"]
+    assert (group["ended"], group["with_grams"]) == (2, 1)
+    assert (group["mean_carbon_grams"], group["carbon_standard_error_grams"]) == (400.0, None)
+    assert group["mean_energy_joules"] == 3.6e6
+    lines = dict(group_facts(whole))
+    assert lines["mean run"].startswith("1.00 kWh \u00b1 0 kWh, 400 g CO2eq (standard error of 2")
+    assert "the grams are the mean of 1 of 2 runs" in lines["mean run"]
+    assert "\u2013 CO2eq" in lines["final run"]
+    jsonschema.validate(json.loads(json.dumps(whole)), SCHEMA)
+
+
+def test_a_group_without_grams_has_no_mean_of_them():
+    whole = group_record([run("b", 1, **UNKNOWN)], "sweep")
+    assert whole["group"]["mean_carbon_grams"] is None
+    assert dict(group_facts(whole))["mean run"].startswith("1.00 kWh, \u2013 CO2eq; one run")
+
+
+def test_a_task_is_not_chosen_as_the_final_run():
+    tracker = {**run("t", 1, labels={"group": "sweep"}), "name": "sweep"}
+    labels = {"group": "sweep", "task": "fit"}
+    task = {**run("t-1", 1, labels=labels, started=1_795_000_009.0), "name": "sweep: fit"}
+    own = {**run("u", 1, labels=labels, started=1_795_000_001.0), "name": "u"}
+    assert group_record([tracker, task], "sweep")["group"]["final"]["run_id"] == "t"
+    assert group_record([task], "sweep")["group"]["final"]["run_id"] == "t-1"
+    assert group_record([tracker, own], "sweep")["group"]["final"]["run_id"] == "u"
+
+
+def test_the_duration_of_a_group_is_the_sum_of_its_runs():
+    day_later = {"started": 1_795_086_400.0, "ended": 1_795_090_000.0}
+    text = receipt(group_record([run("a", 1), run("b", 1, **day_later)], "sweep"))
+    assert "took       2 h 0 min in total, within 1 d 1 h from the first start to" in text

@@ -1,6 +1,8 @@
 """A record as a card that says nothing else."""
 
+from exporter.report.card.check import check_card
 from exporter.report.forms.registry import FORMS
+from exporter.report.records import group_record
 
 
 def test_the_form_is_a_whole_card(record):
@@ -37,3 +39,29 @@ def test_a_replay_claims_no_measurement(record):
     assert "energy replayed from a recording, not measured" in text
     assert "gpu replayed from a recording, not measured" in text
     assert "measured by" not in text
+
+
+def test_a_card_has_the_emissions_of_the_run_with_its_inner_runs(record):
+    sums = {name: record[name] for name in ("energy_uj", "held_uj", "carbon_ng", "parts")}
+    whole = {**record, "inner": {"runs": 3, **sums, "intensity": record["intensity"]}}
+    text = FORMS["model-card"].write(whole)
+    assert "  emissions: 167048\n" in text
+    assert "Carbon Emitted:** 167048 g CO2eq" in text
+    assert "Energy Used:** 1\u202f392 kWh" in text
+    assert "Hours used:** 439\n" in text
+    assert "Runs:** run bert with 3 inner runs, whose energy and emissions are included" in text
+    assert check_card(text, whole) == []
+    assert check_card(text, record) != []
+
+
+def test_inner_runs_without_parts_leave_out_the_energy_by_device(record):
+    older = {"runs": 1, "energy_uj": record["energy_uj"], "carbon_ng": record["carbon_ng"]}
+    text = FORMS["model-card"].write({**record, "inner": older})
+    assert "Energy Used:** 1\u202f392 kWh\n" in text
+    assert "with 1 inner run, whose" in text
+
+
+def test_a_card_of_a_group_names_its_runs_and_the_final_one(record):
+    named = {**record, "name": "bert-large", "run_id": "r2", "started": 9.0}
+    text = FORMS["model-card"].write(group_record([record, named], "sweep-1"))
+    assert "Runs:** 2 of group sweep-1; final run bert-large, r2\n" in text
