@@ -35,7 +35,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         """Accept the options of `argparse.ArgumentParser`."""
-        super().__init__(formatter_class=_DefaultsHelpFormatter, **options)
+        # Without abbreviations: `runs --name` would be `runs --namespace`.
+        super().__init__(formatter_class=_DefaultsHelpFormatter, allow_abbrev=False, **options)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -152,7 +153,8 @@ def names(options: argparse.Namespace) -> dict[str, str | None]:
 def is_selected(options: argparse.Namespace, now: float, *, started: float, grams: float) -> bool:
     """Whether a run matches --since, --min-grams and --max-grams.
 
-    `now` and `started` are wall-clock times in seconds.
+    `now` and `started` are wall-clock times in seconds. Unknown grams are nan, which no limit of
+    grams matches.
     """
     since = started_after(options, now)
     return (
@@ -217,10 +219,41 @@ def add_prometheus_options(parser: argparse.ArgumentParser) -> None:
         "--since",
         dest="since_seconds",
         type=parse_duration,
-        default=SINCE,
         metavar="DURATION",
-        help="How far back to query Prometheus: 12h, 30d, 1y.",
+        help=f"How far back to query Prometheus: 12h, 30d, 1y. (default: {SINCE})",
     )
+
+
+def check_prometheus_options(command: str, options: argparse.Namespace) -> None:
+    """Reject options that have no effect with, or without, --prometheus. Raises ConfigError.
+
+    Without --since, the lookback is that of `SINCE`.
+    """
+    given = {
+        "--since": getattr(options, "since_seconds", None),
+        "--prometheus.token-file": options.prometheus_token_file,
+        "--prometheus.user": options.prometheus_user,
+        "--prometheus.password-file": options.prometheus_password_file,
+    }
+    if not options.prometheus:
+        for flag, value in given.items():
+            if value:
+                raise ConfigError(
+                    f"{command}: {flag} requires --prometheus: it is an option of the query to "
+                    "Prometheus"
+                )
+    elif flag := local_source(options):
+        raise ConfigError(
+            f"{command}: {flag} cannot be used with --prometheus: no daemon and no ledger is read"
+        )
+    if given["--since"] is None:
+        options.since_seconds = DEFAULT_LOOKBACK_SECONDS
+
+
+def local_source(options: argparse.Namespace) -> str:
+    """Return the flag that selects a daemon or a state directory; "" if none was given."""
+    flags = {"--socket.path": "socket", "--path.state": "state"}
+    return next((flag for flag, name in flags.items() if getattr(options, name, "")), "")
 
 
 def add_prometheus_server(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ Reads the runs of this machine from the daemon or, if none answers, from its led
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,10 @@ def add(subparsers: Any) -> None:
 
 def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--sort", choices=tuple(SortKey), default=SortKey.GRAMS, help="Sort key, best first."
+        "--sort",
+        choices=[key.value for key in SortKey],
+        default=SortKey.GRAMS.value,
+        help="Sort key, best first.",
     )
     parser.add_argument(
         "--reverse",
@@ -102,6 +106,11 @@ def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the ranked runs."""
+    arguments.check_prometheus_options("leaderboard", options)
+    if options.files and (flag := arguments.local_source(options)):
+        raise ConfigError(
+            f"leaderboard: {flag} cannot be used with --from: no daemon and no ledger is read"
+        )
     now = SystemClock().wall()
     found = list(_load_records(options, now))
     runs = attach_serving_runs(make_entries(found))
@@ -173,12 +182,13 @@ def _read_record_files(files: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _is_selected(run: LeaderboardEntry, options: argparse.Namespace, now: float) -> bool:
+    grams = math.nan if run.are_grams_unknown else run.grams
     return (
         (not options.run_ids or _is_named(run, options.run_ids))
         and options.job_id in (None, run.job_id)
         and options.user in (None, run.user)
         and options.group in (None, run.group)
-        and arguments.is_selected(options, now, started=run.started, grams=run.grams)
+        and arguments.is_selected(options, now, started=run.started, grams=grams)
     )
 
 

@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from exporter.cli import history
-from exporter.cli.arguments import add_prometheus_options, open_prometheus, parse_labels
+from exporter.cli.arguments import (
+    add_prometheus_options,
+    check_prometheus_options,
+    open_prometheus,
+    parse_labels,
+)
 from exporter.errors import ConfigError
 from exporter.report import budget
 from exporter.report.card.facts import LABELS
@@ -69,6 +74,7 @@ def main(options: argparse.Namespace) -> int:
     """Print the report."""
     if options.final and options.group is None:
         raise ConfigError("report: --final requires --group: it selects the final run of a group")
+    check_prometheus_options("report", options)
     added = parse_labels(options.label)
     _warn_unknown(added, options.format)
     record = _load_fleet_record(options) if options.prometheus else _load_local_record(options)

@@ -7,7 +7,12 @@ from typing import Any
 import yaml
 
 from exporter.budgets import BudgetDefinition, load_budgets, rule_file, selector
-from exporter.cli.arguments import add_prometheus_options, add_runbook_flag, open_prometheus
+from exporter.cli.arguments import (
+    add_prometheus_options,
+    add_runbook_flag,
+    check_prometheus_options,
+    open_prometheus,
+)
 from exporter.errors import ConfigError
 
 
@@ -34,6 +39,7 @@ def add(subparsers: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the rule file."""
+    check_prometheus_options("rules", options)
     budgets = load_budgets(options.budgets)
     if options.prometheus:
         _reject_unmatched(budgets, options)

@@ -7,16 +7,20 @@ import argparse
 import datetime as dt
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from exporter import formatting, units
+from exporter import formatting
 from exporter.cli import arguments, history
 from exporter.clock import SystemClock
+from exporter.model.record import GROUP_LABEL
+from exporter.report import quantities
 from exporter.report.records import sum_records
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
-COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs")
+COLUMNS_OF_RUNS = (*COLUMNS, "group", "grams_incomplete")
+COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs", "grams_incomplete")
 """Columns of sums; their `run_id` is the job, group, user, namespace or account."""
 GROUP_KEYS = {
     "job": "job_id", "group": "labels", "user": "user", "namespace": "namespace",
@@ -50,6 +54,7 @@ def add(subparsers: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the runs."""
     filters = arguments.names(options)
+    texts = _filter_texts(options)
     now = SystemClock().wall()
     with history.opened(options) as source:
         if options.by == "run":
@@ -65,23 +70,51 @@ def main(options: argparse.Namespace) -> int:
         run
         for run in found
         if arguments.is_selected(
-            options, now, started=run["started"], grams=units.grams(run["carbon_ng"])
+            options, now, started=run["started"], grams=quantities.carbon_grams(run)
         )
     ]
     runs = runs[: options.limit]
+    if not runs and texts:
+        print(f"emissions-exporter: no run matches {', '.join(texts)}", file=sys.stderr)
     match options.format:
         case "json":
             print(json.dumps(runs, indent=2))
         case "csv":
             import csv  # imported here because it takes 2 ms
 
-            columns = COLUMNS if options.by == "run" else COLUMNS_OF_SUMS
+            columns = COLUMNS_OF_RUNS if options.by == "run" else COLUMNS_OF_SUMS
             writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows({k: formatting.csv_cell(v) for k, v in run.items()} for run in runs)
+            writer.writerows(
+                {k: formatting.csv_cell(v) for k, v in _csv_values(run).items()} for run in runs
+            )
         case _:
             _print_table(runs, options.by)
     return 0
+
+
+def _filter_texts(options: argparse.Namespace) -> list[str]:
+    """Return the given filters as options."""
+    since = options.since
+    if isinstance(since, float):
+        since = f"{formatting.duration(since)} ago"
+    given = {"since": since, **arguments.names(options)}
+    texts = [
+        f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None
+    ]
+    for flag, grams in (("--min-grams", options.min_grams), ("--max-grams", options.max_grams)):
+        texts += [] if grams is None else [f"{flag} {grams:g}"]
+    return texts
+
+
+def _csv_values(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a run; unknown grams are empty."""
+    return {
+        **run,
+        "carbon_grams": None if quantities.are_grams_unknown(run) else run["carbon_grams"],
+        "group": (run.get("labels") or {}).get(GROUP_LABEL, ""),
+        "grams_incomplete": quantities.unconverted_uj(run) > 0,
+    }
 
 
 def _aggregate(by: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
@@ -143,7 +176,7 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 formatting.duration(run["duration_seconds"]),
                 energy.text(run["energy_uj"]),
-                carbon.text(run["carbon_ng"]),
+                quantities.carbon_text(run, scale=carbon),
                 _state(run),
             )
         )

@@ -106,3 +106,47 @@ def test_help_of_each_command_can_be_shown_and_repeats_no_default(name, capsys):
     assert "None" not in text
     assert "SUPPRESS" not in text
     assert ". (default: )" not in text
+
+
+def test_options_are_not_abbreviated(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["runs", "--name", "bert"])
+    assert "unrecognized arguments: --name" in capsys.readouterr().err
+
+
+def test_no_choices_are_printed_as_objects():
+    choices = [
+        choice
+        for _, action in options_of(parser_for())
+        if not isinstance(action, argparse._SubParsersAction)
+        for choice in action.choices or ()
+    ]
+    assert {type(choice) for choice in choices} == {str}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["report", "bert", "--since=7d"], "report: --since requires --prometheus"),
+        (["rules", "--budgets=b.yaml", "--since=7d"], "rules: --since requires --prometheus"),
+        (
+            ["leaderboard", "--prometheus.user=ada"],
+            "leaderboard: --prometheus.user requires --prometheus",
+        ),
+        (
+            ["report", "bert", "--prometheus=http://x", "--path.state=/x"],
+            "report: --path.state cannot be used with --prometheus",
+        ),
+        (
+            ["leaderboard", "--prometheus=http://x", "--socket.path=/x"],
+            "leaderboard: --socket.path cannot be used with --prometheus",
+        ),
+        (
+            ["leaderboard", "--from", "a.json", "--path.state=/x"],
+            "leaderboard: --path.state cannot be used with --from",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_rejected(arguments, text, capsys):
+    assert command.main(arguments) != 0
+    assert text in capsys.readouterr().err

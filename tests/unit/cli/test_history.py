@@ -271,7 +271,8 @@ class TestADaemonWithAnotherLedger:
 
     def test_only_runs_that_match_the_filter_are_named_as_missing(self, daemon, home, show):
         written(home, ended("bert", 0, 9), ended("gpt", 0, 9))
-        assert show("runs", "--job-id=nothere").err == ""
+        expected = "emissions-exporter: no run matches --job-id nothere\n"
+        assert show("runs", "--job-id=nothere").err == expected
 
     def test_is_not_said_to_lack_the_runs_of_its_own_ledger(self, daemon, home, show):
         assert show("runs").err == ""

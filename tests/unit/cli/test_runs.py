@@ -421,3 +421,53 @@ def test_jobs_are_added_up_by_account_and_those_without_one_apart(show, monkeypa
     ]
     head, first, _ = show("runs", "--by=account").splitlines()
     assert (head.split()[:2], first.split()[:2]) == (["ACCOUNT", "USER"], ["nlp", "ada"])
+
+
+@pytest.fixture
+def unknown(monkeypatch):
+    """The first of `RUNS`, with energy that has no carbon intensity."""
+    waiting = [{"zone": None, "energy_uj": RUNS[0]["energy_uj"], "carbon_ng": 0}]
+    for name, value in (("carbon_ng", 0), ("carbon_grams", 0.0), ("intensity", waiting)):
+        monkeypatch.setitem(RUNS[0], name, value)
+
+
+def test_unknown_grams_are_not_zero(show, unknown):
+    assert " \u2013 " in show("runs").splitlines()[1]
+    assert "  emitted  \u2013, unknown: the energy has no carbon intensity\n" in show(
+        "report", "bert"
+    )
+    first, second = csv.DictReader(io.StringIO(show("runs", "--format=csv")))
+    assert (first["carbon_grams"], first["grams_incomplete"]) == ("", "True")
+    assert (second["carbon_grams"], second["grams_incomplete"]) == ("1.0", "False")
+
+
+def test_a_sum_with_unknown_grams_is_a_lower_bound(show, unknown):
+    assert "> 1.00 g CO2eq" in show("report", "--user=ada")
+
+
+@pytest.mark.parametrize("limit", ["--min-grams=0", "--max-grams=9"])
+def test_unknown_grams_match_no_limit(show, unknown, limit):
+    assert [run["run_id"] for run in json.loads(show("runs", "--format=json", limit))] == ["small"]
+
+
+def test_csv_ends_with_the_group_of_the_run(show, monkeypatch):
+    monkeypatch.setitem(RUNS[0], "labels", {"group": "sweep-1"})
+    text = show("runs", "--format=csv")
+    assert text.splitlines()[0].endswith(",name,namespace,group,grams_incomplete")
+    assert [row["group"] for row in csv.DictReader(io.StringIO(text))] == ["sweep-1", ""]
+
+
+@pytest.mark.parametrize(
+    ("flags", "texts"),
+    [
+        (["--group=nosuch"], "--group nosuch"),
+        (["--by=user", "--since=30d", "--user=eve"], "--since 30 d 0 h ago, --user eve"),
+        (["--min-grams=5000"], "--min-grams 5000"),
+    ],
+)
+def test_filters_that_no_run_matches_are_named(capsys, tmp_path, flags, texts):
+    with serving(str(tmp_path / "agent.sock"), Answers({"runs": [], "sums": []})) as answers:
+        assert main(["runs", f"--socket.path={answers.path}", *flags]) == 0
+        assert capsys.readouterr().err == f"emissions-exporter: no run matches {texts}\n"
+        assert main(["runs", f"--socket.path={answers.path}"]) == 0
+        assert capsys.readouterr().err == ""
