@@ -170,7 +170,7 @@ def checked(name: str, action: Any) -> OnBudget:
 
 
 def amount(grams: Any) -> float | None:
-    """Validate an amount of grams; return None, with a warning, if it is invalid."""
+    """Validate an amount of grams; None is no amount. Raises ValueError."""
     if grams is None:
         return None
     try:
@@ -179,8 +179,7 @@ def amount(grams: Any) -> float | None:
         number = math.nan
     if 0 <= number < math.inf:
         return number
-    warn("budget_grams=%.100r is ignored: expected a number of grams, such as 500", grams)
-    return None
+    raise ValueError(f"budget_grams: expected a number of grams, such as 500, found {grams!r:.100}")
 
 
 class RunBudget:

@@ -29,7 +29,8 @@ class EmissionsTrackerMlflow:
     """Measures the training between `start_training_job` and `end_training_job`."""
 
     def __init__(self, **options: Any) -> None:
-        """`options` are those of `track`."""
+        """`options` are those of `track`. Raises TypeError and ValueError for invalid ones."""
+        track("", **options)  # checks the options before the training
         self._options = options
         self._tracker: track | None = None
         self.tracking_uri = self.experiment_name = self.run_name = self.flavor = ""

@@ -73,9 +73,10 @@ class EmissionsCallback(TrainerCallback):  # type: ignore[misc]  # it has no typ
 
         `tracking` is passed to `track`. `card` says whether the emissions, with the facts given
         here, are written to README.md of the output directory; see `emissions-exporter card write
-        --help`.
+        --help`. Raises TypeError and ValueError for invalid arguments of `track`.
         """
         super().__init__()
+        track(name, **tracking)  # checks the arguments before the training
         self._name = name
         self._stated = StatedFacts(training_type, location, hardware, provider)
         self._cards: list[tuple[Any, TrainerCard]] = []

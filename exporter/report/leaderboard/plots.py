@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE_INCHES, NARROW_INCHES = 11.0, 3.8
-PLOT_INCHES, BAR_INCHES, AXIS_INCHES = 4.6, 0.28, 0.7
+PLOT_INCHES, BAR_INCHES, AXIS_INCHES, TEXT_INCHES = 4.6, 0.28, 0.7, 0.6
+CAPTION_POINTS = 8
 DOTS_PER_INCH = 130
 MAX_AREA, MIN_AREA, UNSIZED_AREA = 1600.0, 40.0, 90.0
 """Of bubbles, in square points: of the largest size, the smallest, and where no run has a size."""
@@ -98,7 +99,7 @@ def render_svg(plot: Plot, theme: Theme, width_inches: float = WIDE_INCHES) -> b
 
 
 def write_plots(board: Leaderboard, directory: str) -> list[str]:
-    """Write each plot as PNG and as SVG; the paths. Raises ConfigError."""
+    """Write each plot with its title and caption as PNG and SVG; the paths. Raises ConfigError."""
     paths = []
     try:
         os.makedirs(directory, exist_ok=True)
@@ -106,14 +107,16 @@ def write_plots(board: Leaderboard, directory: str) -> list[str]:
             for form in ("png", "svg"):
                 path = os.path.join(directory, f"{plot.name}.{form}")
                 with open(path, "wb") as file:
-                    file.write(_render(plot, LIGHT, WIDE_INCHES, form))
+                    file.write(_render(plot, LIGHT, WIDE_INCHES, form, has_text=True))
                 paths.append(path)
     except OSError as error:
         raise ConfigError(f"--plots {directory}: {error.strerror}") from None
     return paths
 
 
-def _render(plot: Plot, theme: Theme, width_inches: float, form: str) -> bytes:
+def _render(
+    plot: Plot, theme: Theme, width_inches: float, form: str, *, has_text: bool = False
+) -> bytes:
     import warnings
 
     from matplotlib import rc_context
@@ -122,7 +125,7 @@ def _render(plot: Plot, theme: Theme, width_inches: float, form: str) -> bytes:
     with rc_context(dict(RC_PARAMS)), warnings.catch_warnings():
         # Letters that the bundled font lacks are boxes in a PNG; the browser draws those of an SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = _figure(plot, theme, width_inches)
+        figure = _figure(plot, theme, width_inches, has_text=has_text)
         background = theme.paper if form == "png" else "none"
         metadata = {"Date": None} if form == "svg" else {"Software": None}
         figure.savefig(
@@ -131,10 +134,19 @@ def _render(plot: Plot, theme: Theme, width_inches: float, form: str) -> bytes:
     return output.getvalue()
 
 
-def _figure(plot: Plot, theme: Theme, width_inches: float) -> "Figure":
+def _figure(plot: Plot, theme: Theme, width_inches: float, *, has_text: bool = False) -> "Figure":
+    """Draw a plot; `has_text` adds title and caption, which a page has outside the picture."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_inches, plot.height_inches), layout="constrained")
+    height_inches = plot.height_inches + (TEXT_INCHES if has_text else 0.0)
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    if has_text:
+        title = formatting.printable(plot.title)
+        figure.suptitle(title, x=0.01, horizontalalignment="left", color=theme.ink)
+        caption = formatting.printable(plot.caption)
+        figure.supxlabel(
+            caption, x=0.01, horizontalalignment="left", color=theme.soft, fontsize=CAPTION_POINTS
+        )
     axes = figure.add_subplot(facecolor="none")
     axes.set_axisbelow(True)
     axes.grid(visible=True, color=theme.line)
@@ -158,12 +170,17 @@ def _results_plot(board: Leaderboard) -> Iterator[Plot]:
     if len(rows) < 2:
         return
     sizes = [row.size for row in rows if row.size]
-    area = f"The area is {asked.size}, at most {formats.size_text(max(sizes))}. " if sizes else ""
+    area = (
+        f"The area of a circle is {asked.size}, at most {formats.size_text(max(sizes))}. "
+        if sizes
+        else ""
+    )
     hollow = f"Without {asked.size}: a small ring. " if sizes and len(sizes) < len(rows) else ""
     yield Plot(
         "results",
         f"{asked.metric} against CO2eq",
-        f"{area}{hollow}Green, on the line: Pareto. Dashed: running, lost or grams incomplete.",
+        f"{area}{hollow}Green, on the dotted line: Pareto. Dashed circle: running, lost or grams "
+        "incomplete.",
         PLOT_INCHES,
         lambda axes, theme: _draw_results(axes, theme, rows, asked),
     )
@@ -294,6 +311,7 @@ def _unit_plot(board: Leaderboard) -> Iterator[Plot]:
         for row in rows
     }
     scale = formatting.carbon_scale([max(amounts) for amounts in amounts_ng.values()])
+    per = f"{formatting.number(asked.per)} {asked.unit}"
     bars = []
     for row in rows:
         mean, *spread = (amount / scale.size for amount in amounts_ng[id(row)])
@@ -305,7 +323,7 @@ def _unit_plot(board: Leaderboard) -> Iterator[Plot]:
         "per-unit",
         f"CO2eq {formats.per_units_head(asked)}",
         f"{formatting.number(counted)} {asked.unit} were counted. Lines: range over runs.",
-        f"CO2eq in {scale.unit}",
+        f"CO2eq in {scale.unit} per {per}",
         bars,
     )
 

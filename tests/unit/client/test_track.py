@@ -416,13 +416,10 @@ def test_a_budget_may_be_a_text_that_is_a_number(runs, budget, asked):
     assert runs.told("runs")[0].get("budget_grams") == asked
 
 
-@pytest.mark.parametrize("budget", ["much", -1, math.nan, math.inf, [5]])
-def test_a_budget_that_is_no_amount_is_ignored_and_the_run_is_measured(runs, caplog, budget):
-    with track("bert", budget_grams=budget) as run:
-        pass
-    assert run.is_measured
-    assert "budget_grams" not in runs.told("runs")[0]
-    assert caplog.text.count("is ignored") == 1
+@pytest.mark.parametrize("budget", ["much", "5 kg", -1, math.nan, math.inf, [5]])
+def test_a_budget_that_is_no_amount_is_an_error_when_the_tracker_is_created(budget):
+    with pytest.raises(ValueError, match="budget_grams: expected a number of grams, such as 500"):
+        track("bert", budget_grams=budget)
 
 
 def test_labels_of_any_kind_are_told_as_texts(runs):

@@ -254,3 +254,8 @@ def test_no_framework_is_imported_that_is_not_used(mlflow, tracker, runs):
     tracker.start_training_job()
     tracker.end_training_job()
     assert not {"torch", "keras", "mlflow.keras", "mlflow.pytorch"} & set(sys.modules)
+
+
+def test_invalid_options_are_an_error_before_the_training():
+    with pytest.raises(ValueError, match="budget_grams: expected a number of grams"):
+        EmissionsTrackerMlflow(budget_grams="5 kg")

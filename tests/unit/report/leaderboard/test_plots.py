@@ -16,6 +16,9 @@ HOSTILE = "</title><script>$\\frac{1}{0}$</script>\u202e\"'&\x00"
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
+FILES = ("results", "emissions", "per-unit")
+
+
 def run(name, grams, accuracy, **more):
     logged = {"accuracy": accuracy, **more.pop("logged", {})}
     return record(name, grams, logged=logged, **more)
@@ -114,8 +117,28 @@ def test_a_bar_has_an_active_and_an_idle_part():
 
 def test_grams_per_unit_are_drawn_where_something_was_counted():
     axes = drawn("per-unit", *SEVERAL)
-    assert axes.get_xlabel() == "CO2eq in g"
+    assert axes.get_xlabel() == "CO2eq in g per 10\u202f000 requests"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cheap"]
+    assert [bar.get_width() for bar in axes.patches if bar.get_width()] == [10.0]
+    assert texts(axes) == ["10.0 g"]
+
+
+def test_the_unit_of_grams_per_unit_is_on_the_axis():
+    axes = drawn("per-unit", run("a", 3.0, 0.5, units={"samples": 60_000.0}))
+    assert axes.get_xlabel() == "CO2eq in mg per 1\u202f000 samples"
+    assert texts(axes) == ["50.0 mg"]
+
+
+def test_a_file_has_the_title_and_the_caption_of_its_plot(tmp_path):
+    plots.write_plots(made(*SEVERAL), str(tmp_path))
+    texts_of = {name: written((tmp_path / f"{name}.svg").read_bytes()) for name in FILES}
+    assert "accuracy against CO2eq" in texts_of["results"]
+    assert (
+        "The area of a circle is params, at most 4 million. Without params: a small ring. Green, "
+        "on the dotted line: Pareto. Dashed circle: running, lost or grams incomplete."
+    ) in texts_of["results"]
+    assert "CO2eq per 10\u202f000 requests" in texts_of["per-unit"]
+    assert "CO2eq of each run" in texts_of["emissions"]
 
 
 def test_of_many_runs_the_first_forty_have_a_bar_and_the_caption_says_it():
@@ -156,7 +179,7 @@ def test_the_same_board_is_the_same_file():
 def test_each_plot_is_written_as_png_and_svg(tmp_path):
     paths = plots.write_plots(made(*SEVERAL), str(tmp_path / "plots"))
     assert [path.rpartition("/")[2] for path in paths] == [
-        f"{name}.{form}" for name in ("results", "emissions", "per-unit") for form in ("png", "svg")
+        f"{name}.{form}" for name in FILES for form in ("png", "svg")
     ]
     assert (tmp_path / "plots" / "results.png").read_bytes().startswith(b"\x89PNG")
 
