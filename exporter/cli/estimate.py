@@ -33,7 +33,7 @@ def add(subparsers: Any) -> None:
         "--hardware",
         required=True,
         metavar="NAME",
-        help="Name of the hardware ('A100 SXM4') or its power ('350 W').",
+        help="Name of the hardware ('A100 SXM4') or its power ('350 W', '1.2 kW').",
     )
     parser.add_argument("--count", type=int, default=1, metavar="N", help="Number of devices.")
     parser.add_argument(

@@ -264,13 +264,21 @@ def _microjoules(refusal: RejectedRow) -> int:
 def _dry_run_summary(parsed: ParsedHistory) -> str:
     energy_uj = sum(part["energy_uj"] for run in parsed.runs for part in run["parts"])
     carbon_ng = sum(part["carbon_ng"] for run in parsed.runs for part in run["parts"])
-    used = f"{formatting.energy(energy_uj)}, {formatting.carbon(carbon_ng)} CO2eq"
-    return f"{len(parsed.runs)} runs would be imported, {used}"
+    unknown = sum(not _has_grams(run) for run in parsed.runs)
+    bound = "> " if unknown else ""
+    is_unknown = unknown > 0 and unknown == len(parsed.runs)
+    carbon = formatting.UNKNOWN if is_unknown else f"{bound}{formatting.carbon(carbon_ng)}"
+    used = f"{formatting.energy(energy_uj)}, {carbon} CO2eq"
+    return f"{_count_text(len(parsed.runs))} would be imported, {used}"
 
 
 def _import_summary(counts: Mapping[str, int]) -> str:
     new, changed, known = counts["new"], counts["changed"], counts["known"]
-    return f"{new} runs imported, {changed} updated, {known} unchanged"
+    return f"{_count_text(new)} imported, {changed} updated, {known} unchanged"
+
+
+def _count_text(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _skipped_summary(parsed: ParsedHistory) -> str:

@@ -92,14 +92,18 @@ def main(options: argparse.Namespace) -> int:
     if record is not None and (is_terminal or options.budget_grams is not None):
         status_agent = AgentClient(options.socket, STATUS_SECONDS)
         watcher = _Watcher(status_agent, record, options.budget_grams, shows_status=is_terminal)
+    has_started = True
     try:
         code = run_child(command, _child_environment(record), watcher)
     except OSError as error:
         print(f"emissions-exporter: {command[0]}: {error.strerror}", file=sys.stderr)
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        has_started = False
     if is_terminal:
         _write_status_line("")
-    final = _end_run(agent, record, options.output) if record is not None else None
+    final = None
+    if record is not None:
+        final = _end_run(agent, record, options.output, has_receipt=has_started)
     if options.dvc:
         _write_dvc_metrics(options.dvc, final or {})
     return code if code >= 0 else SIGNAL_BASE - code
@@ -220,9 +224,9 @@ def _write_status_line(status: str) -> None:
 
 
 def _end_run(
-    agent: AgentClient, record: dict[str, Any], output: str | None
+    agent: AgentClient, record: dict[str, Any], output: str | None, *, has_receipt: bool
 ) -> dict[str, Any] | None:
-    """End the run, print its receipt, and write its record to `output` if given.
+    """End the run, print its receipt if `has_receipt`, and write its record to `output` if given.
 
     Returns the final record, or None if the daemon does not return one.
     """
@@ -247,6 +251,8 @@ def _end_run(
                 file.write("\n")
         except OSError as error:
             print(f"emissions-exporter: {output}: {error.strerror}", file=sys.stderr)
+    if not has_receipt:
+        return final
     print(receipt(final), file=sys.stderr)
     if record["energy_uj"]:
         print(_continuation_note(record, final), file=sys.stderr)

@@ -115,7 +115,11 @@ class Registration:
                 or refusal.status not in SCOPE_REFUSED_STATUSES
             ):
                 raise
-            warn("scope machine was refused, using scope tree: %s", refusal)
+            warn(
+                "scope machine was refused, this tracker measures only its own processes "
+                "(scope tree): %s",
+                str(refusal).partition("; use scope tree")[0],
+            )
             self.request["scope"] = "tree"
             return request()
 

@@ -129,6 +129,8 @@ def _inputs(estimate: Estimate) -> Iterator[tuple[str, str]]:
         names = [f"{other.name} ({format_exact(other.watts)} W)" for other in others]
         yield "also matches", joined_names(names)
     yield "power", f"{format_exact(estimate.watts)} W in total{_at(request.utilization)}"
+    if misspelled := estimate.place.misspelled:
+        yield "region", f"{misspelled!r:.100} taken as {place.name or place.code}"
     yield "intensity", _intensity(place)
     if alike := estimate.place.others:
         yield "also matches", joined_names([other.label for other in alike])

@@ -9,8 +9,13 @@ from typing import NamedTuple
 from exporter.data.processors import TABLE, plain_name, rows_of
 from exporter.errors import ConfigError
 from exporter.estimate.name_matching import closest, corrected, joined_names, with_all_words, words
+from exporter.units import WATTS_PER_KW
 
-WATTS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?w(?:atts?)?", re.IGNORECASE)
+WATTS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?(k?)w(?:atts?)?", re.IGNORECASE)
+NUMBER = re.compile(r"\d{1,6}(?:\.\d{1,6})?")
+COUNTED = re.compile(r"(\d{1,6}) ?(?:[x\u00d7*] ?| )(.*\S)", re.IGNORECASE)
+"""A number of devices before a name: `8 A100`, `8x A100`."""
+POWER_HINT = "a power, such as --hardware '350 W'"
 VENDORS = frozenset(("amd", "google", "intel", "nvidia"))
 PRODUCT_LINES = frozenset(("geforce", "tesla"))
 """NVIDIA product lines, which may be omitted in a name."""
@@ -49,7 +54,7 @@ class HardwareMatch(NamedTuple):
 
 
 def find_hardware(text: str) -> HardwareMatch:
-    """Return the device for a name, or for a power such as `350 W`.
+    """Return the device for a name, or for a power such as `350 W` or `1.2 kW`.
 
     If a name matches several devices, accelerators take precedence over processors, and the
     remaining ones must have the same power. Raises ConfigError with the matches, or with similar
@@ -57,7 +62,9 @@ def find_hardware(text: str) -> HardwareMatch:
     """
     power = WATTS.fullmatch(text.strip())
     if power is not None:
-        return HardwareMatch(Hardware(f"{power[1]} W", Fraction(power[1]), "", "", "as specified"))
+        unit = f"{power[2].lower()}W"
+        watts = Fraction(power[1]) * (WATTS_PER_KW if power[2] else 1)
+        return HardwareMatch(Hardware(f"{power[1]} {unit}", watts, "", "", "as specified"))
     rows = list(_rows())
     found, alike = _rows_named(text, rows)
     if not found:
@@ -67,19 +74,33 @@ def find_hardware(text: str) -> HardwareMatch:
         )
         hint = f"; did you mean {' or '.join(near)}?" if near else ";"
         raise ConfigError(
-            f"estimate: no bundled table has the hardware {text!r:.200}{hint} "
-            "it can also be a power, such as --hardware '350 W'"
+            f"estimate: no bundled table has the hardware {text!r:.200}"
+            f"{_count_hint(text, rows) or _watts_hint(text) or hint} it can also be {POWER_HINT}"
         )
     if len({row.watts for row in found}) > 1:
         could_be = [f"{row.name} ({float(row.watts):g} W)" for row in found]
         raise ConfigError(
-            f"estimate: --hardware {text!r:.200} could be {joined_names(could_be)}; "
-            "name one of them"
+            f"estimate: --hardware {text!r:.200} could be {joined_names(could_be)}"
+            f"{_watts_hint(text) or ';'} name one of them, or {POWER_HINT}"
         )
     same = _vendors_and_words(found[0].name)[1]
     return HardwareMatch(
         found[0], tuple(row for row in alike if _vendors_and_words(row.name)[1] != same)
     )
+
+
+def _watts_hint(text: str) -> str:
+    """Return a question if the text is a number without a unit; else ""."""
+    number = text.strip()
+    return f"; did you mean --hardware '{number} W'?" if NUMBER.fullmatch(number) else ""
+
+
+def _count_hint(text: str, rows: Sequence[Hardware]) -> str:
+    """Return how to give the number of devices if the text begins with it; else ""."""
+    counted = COUNTED.fullmatch(text.strip())
+    if counted is None or not _rows_named(counted[2], rows)[0]:
+        return ""
+    return f"; did you mean --hardware {counted[2]!r:.200} --count {counted[1]}?"
 
 
 def _rows_named(

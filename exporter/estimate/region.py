@@ -55,6 +55,8 @@ class RegionMatch(NamedTuple):
     region: Region
     others: tuple[Region, ...] = ()
     greener: tuple[Region, ...] = ()
+    misspelled: str = ""
+    """The name as given, if words of it were corrected; else ""."""
 
 
 def world_average() -> RegionMatch:
@@ -79,7 +81,7 @@ def find_region(text: str) -> RegionMatch:
     Raises ConfigError with the matches if they have different intensities, or with similar names.
     """
     rows = zones.all_rows()
-    codes = _codes(text, rows)
+    codes, is_corrected = _codes(text, rows)
     if not codes:
         near = closest(text, _named(rows))
         hint = f"; did you mean {' or '.join(near)}?" if near else ";"
@@ -94,7 +96,8 @@ def find_region(text: str) -> RegionMatch:
     if len({region.grams_per_kwh for region in found}) > 1:
         could_be = [f"{each.label}: {float(each.grams_per_kwh):g} g/kWh" for each in found]
         raise ConfigError(_ambiguous(text, could_be))
-    return RegionMatch(found[0], tuple(found[1:]), _greener(found[0], rows))
+    misspelled = text.strip() if is_corrected else ""
+    return RegionMatch(found[0], tuple(found[1:]), _greener(found[0], rows), misspelled)
 
 
 def _named(rows: Sequence[zones.ZoneRow]) -> set[str]:
@@ -109,11 +112,14 @@ def _ambiguous(text: str, could_be: Sequence[str]) -> str:
     )
 
 
-def _codes(text: str, rows: Sequence[zones.ZoneRow]) -> list[str]:
-    """Return the codes matched by code, else by name, else by words of both."""
+def _codes(text: str, rows: Sequence[zones.ZoneRow]) -> tuple[list[str], bool]:
+    """Return the codes matched by code, else by name, else by words of both.
+
+    The second result is whether words were corrected.
+    """
     code = _normalized(text)
     if not code:
-        return []
+        return [], False
     valued = [row for row in rows if row.grams_per_kwh is not None]
     table = [(words(f"{row.zone} {row.name}"), row.zone) for row in valued]
     wanted = words(code)
@@ -123,10 +129,11 @@ def _codes(text: str, rows: Sequence[zones.ZoneRow]) -> list[str]:
         lambda: [row.zone for row in valued if code.upper() == row.name.upper()],
         lambda: [row.zone for row in valued if row.zone.endswith(f":{code.lower()}")],
         lambda: with_all_words(wanted, table),
-        lambda: with_all_words(corrected(wanted, known), table),
     )
     found: list[str] = next(filter(None, (lookup() for lookup in lookups)), [])
-    return list(dict.fromkeys(found))
+    if found:
+        return list(dict.fromkeys(found)), False
+    return list(dict.fromkeys(with_all_words(corrected(wanted, known), table))), True
 
 
 def _normalized(text: str) -> str:

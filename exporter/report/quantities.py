@@ -7,6 +7,7 @@ PUE.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from exporter import formatting, units
 Record = Mapping[str, Any]
 WORLD = "WORLD"
 """Zone of energy that was converted with the world average."""
+CODECARBON = "codecarbon"
+"""Origin of imported runs."""
+COUNT = re.compile(r"(?<!\S)(\d{1,4}) x ")
+"""Number of GPUs in a list of models of CodeCarbon."""
 ASSUMED_MODEL_SUFFIX = " (assumed"
 """Suffix of the model name of an estimated device."""
 POWER_METRIC, INTENSITY_METRIC = "power_watts", "intensity_grams_per_kwh"
@@ -190,7 +195,10 @@ def zones_by_energy(record: Record) -> list[str]:
 
 
 def hardware_text(record: Record) -> str:
-    """Return the hardware: the run's label, else models of GPUs and processors; "" if unknown."""
+    """Return the hardware: the run's label, else models of GPUs and processors; "" if unknown.
+
+    The models of an imported run are those in the file of the other tool.
+    """
     stated = (record.get("labels") or {}).get("hardware_used")
     if stated:
         return str(stated)
@@ -200,4 +208,27 @@ def hardware_text(record: Record) -> str:
         if model and part["device"] != "dram":
             models.setdefault(model, set()).add((part.get("node"), part["id"]))
     counts = ((len(ids), model) for model, ids in models.items())
-    return ", ".join(f"{count} \u00d7 {model}" for count, model in counts)
+    known = ", ".join(f"{count} \u00d7 {model}" for count, model in counts)
+    return known or _imported_hardware_text(record)
+
+
+def imported_models(record: Record) -> tuple[str, str]:
+    """Return the models of GPUs, with their counts, and of processors of an imported run.
+
+    CodeCarbon writes them as `8 x NVIDIA A100`. "" for unknown models and for other runs.
+    """
+    labels = (record.get("labels") or {}) if record.get("origin") == CODECARBON else {}
+    return str(labels.get("gpu_model", "")), str(labels.get("cpu_model", ""))
+
+
+def imported_gpu_count(record: Record) -> int:
+    """Return the number of GPUs of an imported run; 0 if it is unknown, and for other runs."""
+    return sum(map(int, COUNT.findall(imported_models(record)[0])))
+
+
+def _imported_hardware_text(record: Record) -> str:
+    gpus, processor = imported_models(record)
+    if not gpus:
+        return f"CPU: {processor}" if processor else ""
+    named = COUNT.sub("\\1 \u00d7 ", gpus)
+    return f"{named}, {processor}" if processor else named

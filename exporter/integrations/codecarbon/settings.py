@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from exporter.convert import zones
-from exporter.convert.zones import find_zone, locate_zone
+from exporter.convert.zones import find_zone, locate_zone, suggestion
 from exporter.errors import ConfigError
 from exporter.model.intensity import kg_per_kwh_error
 from exporter.report import quantities
@@ -232,7 +232,9 @@ def _conversion_overrides(settings: Mapping[str, Any], remarks: list[str]) -> Co
     if not zone and any(place):
         remarks.append(
             f"location {' '.join(filter(None, place))!r} is in no table; the daemon's carbon "
-            "intensity is used"
+            f"intensity is used; {suggestion(' '.join(filter(None, place)))}a location is a "
+            "country_iso_code of three letters (DEU), with or without a region by name or code "
+            "(USA and NY), or a cloud_provider and cloud_region (aws and eu-west-1)"
         )
     elif provider and not is_cloud:
         remarks.append(

@@ -109,11 +109,28 @@ def _check_amount(
     if said == 0:
         yield Finding(line, "warning", f"{EMISSIONS_FIELD}: the Hub's filter treats 0 as missing")
     elif read_as is None or not math.isclose(read_as, said, rel_tol=1e-6):
+        reading = "no number" if read_as is None else f"{read_as:.9g}"
+        remedy = _plain_number_text(said)
         yield Finding(
-            line, "warning", f"{EMISSIONS_FIELD}: the Hub's filter reads {read_as} for {said:.9g}"
+            line,
+            "warning",
+            f"{EMISSIONS_FIELD}: the Hub's filter reads {reading} in {str(value)!r:.100}; {remedy}",
         )
     if said:
         yield from _compare(card, line, said, there, record)
+
+
+def _plain_number_text(grams: float) -> str:
+    """Return what to write, so that the Hub's filter reads the number of grams."""
+    plain = f"{grams:.9g}"
+    if "e" not in plain:
+        return f"write {plain} (grams)"
+    if grams < 1:  # the Hub's library prints it with an exponent, however it is written
+        return (
+            "it misreads every amount below 0.0001, however it is written: keep the correct value, "
+            "or write 0.0001 and the exact amount in the section"
+        )
+    return f"write {grams:.0f} (grams)"
 
 
 def _stated_grams(value: Any) -> float | None:

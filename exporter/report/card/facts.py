@@ -21,7 +21,7 @@ LABELS = {
 }
 MAX_UNCONVERTED_SHARE = 0.01
 ZONE = r"[A-Z]{2}(?:-[A-Z0-9]+)*"
-DERIVED_VALUE = re.compile(rf"CPU|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
+DERIVED_VALUE = re.compile(rf"CPU(?:: .+)?|\d+ GPUs?|\d+ \u00d7 .+|{ZONE}(?:, {ZONE})*")
 """Pattern of derived values; stated values do not match it."""
 
 

@@ -82,6 +82,7 @@ def csv_row(
     facility_kwh = quantities.energy_kwh(record) * pue
     kilograms = _kilograms(record, price, pue)
     where = _where(record, price)
+    imported_gpus, imported_cpu = quantities.imported_models(record)
     return {
         "timestamp": _local(record["at"] if record["ended"] is None else record["ended"]),
         "project_name": record.get("name") or record["run_id"],
@@ -106,9 +107,11 @@ def csv_row(
         "python_version": facts.python_version,
         "codecarbon_version": f"{VERSION_PREFIX} {__version__}",
         "cpu_count": facts.cpu_count,
-        "cpu_model": facts.cpu_model or next(iter(_models(record, "cpu")), ""),
-        "gpu_count": len({p["id"] for p in record["parts"] if p["device"] == "gpu"}),
-        "gpu_model": "".join(f"{n} x {model}" for model, n in _models(record, "gpu").items()),
+        "cpu_model": facts.cpu_model or next(iter(_models(record, "cpu")), "") or imported_cpu,
+        "gpu_count": quantities.imported_gpu_count(record)
+        or len({p["id"] for p in record["parts"] if p["device"] == "gpu"}),
+        "gpu_model": "".join(f"{n} x {model}" for model, n in _models(record, "gpu").items())
+        or imported_gpus,
         "longitude": "",
         "latitude": "",
         "ram_total_size": facts.ram_total_gib,

@@ -107,3 +107,9 @@ def test_greener_regions_have_one_unit_and_one_decimal(estimate):
     rows = [re.split(r"  +", line.strip()) for line in lines[lines.index(head) + 1 :]]
     assert {row[2].rpartition(" ")[2] for row in rows} == {"kg"}
     assert all(re.fullmatch(r"\d+\.\d %", row[3]) for row in rows)
+
+
+def test_a_misspelled_region_is_shown_with_the_region_it_was_taken_as(estimate):
+    text = estimate("--hardware=T4", "--hours=1", "--region=Frnce")
+    assert "  region        'Frnce' taken as France\n" in text
+    assert "taken as" not in estimate("--hardware=T4", "--hours=1", "--region=France")

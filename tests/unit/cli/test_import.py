@@ -111,7 +111,7 @@ EARLY, LATE = (
     [
         (EARLY, LATE.replace(",0,", ",-1,"), "0 runs would be imported, 0 Wh"),
         (EARLY, LATE.replace(",0.15", ""), "0 runs would be imported, 0 Wh"),
-        (LATE, EARLY.replace(",0.02,", ",-1,"), "1 runs would be imported, 150 Wh"),
+        (LATE, EARLY.replace(",0.02,", ",-1,"), "1 run would be imported, 150 Wh"),
     ],
 )
 def test_a_refused_row_in_another_file_counts_as_well(capsys, tmp_path, sound, refused, told):
@@ -136,7 +136,7 @@ def test_grams_in_doubt_are_named_and_in_the_exit_code(capsys, tmp_path):
         f"{path}: line 2: emissions cannot be ''; the energy of the run is imported, its emissions "
         "are unknown\n"
     )
-    assert "1 runs would be imported, 35.0 Wh, 0 g CO2eq; 1 without emissions" in said.out
+    assert "1 run would be imported, 35.0 Wh, \u2013 CO2eq; 1 without emissions" in said.out
 
 
 def test_a_dry_run_asks_nobody(capsys, tmp_path):

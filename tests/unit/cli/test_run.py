@@ -175,15 +175,17 @@ def test_the_exit_code_is_that_of_a_shell(daemon, started, code, exit_code):
 @pytest.mark.parametrize(
     ("error", "exit_code"), [(FileNotFoundError(2, "No such file"), 127), (OSError(13, "No"), 126)]
 )
-def test_a_command_that_cannot_be_started_ends_its_run(
-    daemon, started, monkeypatch, error, exit_code
+def test_a_command_that_cannot_be_started_ends_its_run_without_a_receipt(
+    daemon, started, monkeypatch, capsys, error, exit_code
 ):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(run, "run_child", fail)
     assert call(daemon) == exit_code
-    assert daemon.asked[-1][1] == "/v1/runs/bert/end"
+    assert "/v1/runs/bert/end" in [path for _, path, *_ in daemon.asked]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(error.strerror)
 
 
 def test_the_record_is_written_where_it_is_wanted(daemon, started, tmp_path):

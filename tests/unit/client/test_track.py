@@ -509,11 +509,12 @@ def test_a_daemon_that_has_too_much_to_do_is_asked_again(runs):
 
 
 def test_where_the_machine_is_refused_the_tree_is_measured(runs, caplog):
-    runs.refusals["runs"] = [(403, {"error": "only root may"})]
+    runs.refusals["runs"] = [(403, {"error": "only root may; use scope tree"})]
     with track("bert", scope="machine") as run:
         assert run.is_measured
     assert [each["scope"] for each in runs.told("runs")] == ["machine", "tree"]
-    assert "only root may" in caplog.text
+    assert "this tracker measures only its own processes (scope tree): only root may" in caplog.text
+    assert "use scope tree" not in caplog.text
 
 
 def test_the_run_goes_on_with_a_daemon_that_knows_it_no_more(nobody, tmp_path):

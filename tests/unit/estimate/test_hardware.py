@@ -55,7 +55,7 @@ def test_two_powers_of_one_name_are_not_guessed_between():
     text = str(error.value)
     assert "A100 SXM4 80 GB (400 W)" in text
     assert "NVIDIA A100 PCIe 80GB (300 W)" in text
-    assert text.endswith("name one of them")
+    assert text.endswith("name one of them, or a power, such as --hardware '350 W'")
 
 
 def test_an_accelerator_goes_before_an_old_processor_of_that_number():
@@ -199,3 +199,32 @@ def test_no_accelerator_has_the_name_of_a_processor():
 def test_powers_of_one_shown_name_are_not_guessed_between():
     with pytest.raises(ConfigError, match=r"Q6600 \(105W\).* or|could be .*Q6600 \(95W\)"):
         find_hardware("Intel(R) Core(TM)2 Quad CPU    Q6600  @ 2.40GHz")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "watts"),
+    [("1.2 kW", "1.2 kW", 1200), ("0.35kw", "0.35 kW", 350), ("350W", "350 W", 350)],
+)
+def test_a_power_is_in_watts_or_kilowatts(text, name, watts):
+    hardware = find_hardware(text).hardware
+    assert (hardware.name, hardware.watts) == (name, watts)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("350", "did you mean --hardware '350 W'? name one of them, or a power"),
+        ("12345", "did you mean --hardware '12345 W'? it can also be a power"),
+        ("8 A100 80GB", "did you mean --hardware 'A100 80GB' --count 8?"),
+        ("4x H100", "did you mean --hardware 'H100' --count 4?"),
+        ("AMD EPYC", "name one of them, or a power, such as --hardware '350 W'"),
+    ],
+)
+def test_an_error_shows_how_the_request_is_written(text, hint):
+    with pytest.raises(ConfigError) as error:
+        find_hardware(text)
+    assert hint in str(error.value)
+
+
+def test_a_number_that_is_a_model_is_the_model():
+    assert "4090" in find_hardware("4090").hardware.name

@@ -182,3 +182,10 @@ def test_unknown_emissions_are_nan_and_forced_ones_are_known():
     assert math.isnan(row["emissions_rate"])
     assert row["energy_consumed"] == pytest.approx(30.0)
     assert csv_row(unknown, price=ConversionOverrides(100.0))["emissions"] == pytest.approx(3.0)
+
+
+def test_the_row_of_an_imported_run_has_the_models_of_its_file():
+    labels = {"gpu_model": "8 x NVIDIA A100", "cpu_model": "Xeon"}
+    row = csv_row({**made(), "origin": "codecarbon", "labels": labels})
+    assert (row["gpu_model"], row["gpu_count"]) == ("8 x NVIDIA A100", 8)
+    assert row["cpu_model"] == "Xeon"

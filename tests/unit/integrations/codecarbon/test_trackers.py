@@ -547,6 +547,13 @@ def test_a_place_that_no_table_knows_is_named(place, zone, word):
     assert word in made.remarks[0]
 
 
+def test_an_unknown_location_is_reported_with_the_accepted_codes():
+    (remark,) = settings(country_iso_code="XXX").remarks
+    assert remark.startswith("location 'XXX' is in no table; the daemon's carbon intensity is used")
+    assert "a country_iso_code of three letters (DEU)" in remark
+    assert "a cloud_provider and cloud_region (aws and eu-west-1)" in remark
+
+
 @pytest.mark.parametrize("name", ["EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "TORCHELASTIC_RUN_ID"])
 def test_trackers_under_an_id_from_outside_have_what_was_used_since_their_start(
     seconds, monkeypatch, name

@@ -89,7 +89,12 @@ def test_a_text_is_an_error_and_says_what_it_is_in_grams(value, grams):
         (" some", 3, "error", "is not an amount"),
         ("", 3, "error", "has no emissions"),
         (" 0", 3, "warning", "treats 0 as missing"),
-        (" 0.000035", 3, "warning", "reads 3.5 for 3.5e-05"),
+        (
+            " 0.000035",
+            3,
+            "warning",
+            "reads 3.5 in '3.5e-05'; it misreads every amount below 0.0001, however",
+        ),
         (
             "\n  emissions: 1\n  emission: 2",
             5,
@@ -245,3 +250,11 @@ def test_the_metadata_and_the_section_that_differ_in_hardware_are_a_warning(reco
 def test_a_section_of_somebody_else_is_not_compared(record):
     body = "## Environmental Impact\n\n- **Hardware Type:** 3 A100\n- **Carbon Emitted:** 5 g\n"
     assert check_card(card("\n  emissions: 5\n  hardware_used: three A100\n", body)) == []
+
+
+def test_the_text_of_the_card_is_in_the_warning_about_the_filter():
+    found = check_card(card(" 3 kg"))
+    assert [finding.text for finding in found] == [
+        "emissions: '3 kg' is a text; write 3000 (grams)",
+        "emissions: the Hub's filter reads 3 in '3 kg'; write 3000 (grams)",
+    ]
