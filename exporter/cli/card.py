@@ -16,7 +16,6 @@ from exporter.report import records
 from exporter.report.card import merge
 from exporter.report.card.check import Finding, check_card
 from exporter.report.card.facts import TRAINING_TYPES, StatedFacts
-from exporter.report.inner import with_inner
 
 MAX_MODELS = 1_000
 
@@ -102,7 +101,7 @@ def _write(options: argparse.Namespace) -> int:
 
 def _load_record(options: argparse.Namespace) -> dict[str, Any]:
     with history.opened(options) as runs:
-        return with_inner(history.find(runs, options.run_id, options.job_id), runs.inside)
+        return history.complete(runs, history.find(runs, options.run_id, options.job_id))
 
 
 def _read_record(path: str) -> dict[str, Any]:

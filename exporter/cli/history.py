@@ -19,6 +19,7 @@ from exporter.config import SYSTEM_STATE_DIRECTORY
 from exporter.errors import ConfigError, LedgerError
 from exporter.model.record import GroupBy, RunFilter
 from exporter.model.record_document import record_to_json, totals_to_json
+from exporter.report.inner import with_inner, with_other_tasks
 from exporter.setting import variable
 
 if TYPE_CHECKING:
@@ -102,6 +103,12 @@ def find(
             f"Ids of the others: {_ids(others)}"
         )
     return newest
+
+
+def complete(source: Runs, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a run with the sums of its inner runs and of its tracker's tasks."""
+    whole = with_other_tasks(record, lambda group: source.runs(group=group))
+    return with_inner(whole, source.inside)
 
 
 def _ids(runs: Sequence[dict[str, Any]]) -> str:

@@ -20,7 +20,6 @@ from exporter.errors import ConfigError
 from exporter.report import budget
 from exporter.report.card.facts import LABELS
 from exporter.report.forms.registry import FORMS
-from exporter.report.inner import with_inner
 from exporter.report.records import combine_records
 
 KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
@@ -122,7 +121,7 @@ def _load_record(source: history.Runs, options: argparse.Namespace) -> dict[str,
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
         run = history.find(source, options.run_id, options.job_id, may_be_several=True)
-        return with_inner(run, source.inside)
+        return history.complete(source, run)
     if not wanted:
         raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
     found = source.runs(run_id=options.run_id, **wanted)
@@ -130,7 +129,7 @@ def _load_record(source: history.Runs, options: argparse.Namespace) -> dict[str,
     if not found:
         raise ConfigError(f"report: no run of {filters} is known on this machine")
     if options.group is None and len(found) == 1:
-        return with_inner(found[0], source.inside)
+        return history.complete(source, found[0])
     if options.group is not None:
         record = _load_group(found, options)
     else:

@@ -16,6 +16,8 @@ GROUP_LABEL = "group"
 """Label shared by the runs of one sweep."""
 TASK_LABEL = "task"
 """Label with the name of a task, on the runs of tasks of a CodeCarbon tracker."""
+FIRST_TASK_LABEL = "first_task"
+"""Label with the run id of the first task, on later tasks of a tracker that was not started."""
 
 
 class RecordPart(NamedTuple):

@@ -313,6 +313,12 @@ FIELDS = (
         "`parts` and `intensity`, which are not included in this record. `tasks` are the sums of "
         "the tasks of a [CodeCarbon tracker](integrations/codecarbon.md), which are among them",
     ),
+    RecordField(
+        "other_tasks",
+        _object({**SUMS_OF_RUNS, "duration_seconds": AMOUNT}),
+        "with `report RUN`, if the run is the first task of a CodeCarbon tracker that was not "
+        "started: the same sums of its later tasks, and of their durations",
+    ),
     RecordField("runs", COUNT, "in a record of several runs: their number"),
     RecordField(
         "run_seconds",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from exporter import formatting, units
+from exporter.model.record import FIRST_TASK_LABEL, GROUP_LABEL
 from exporter.report import quantities
 from exporter.report.records import PART_KEYS, is_task, merge_rows, sum_amounts
 
@@ -34,6 +35,30 @@ def with_inner(record: Record, runs_inside: Callable[[Record], Iterable[Record]]
     return {**record, "inner": {**inner, **({"tasks": _sum_runs(tasks)} if tasks else {})}}
 
 
+def with_other_tasks(
+    record: Record, runs_of_group: Callable[[str], Iterable[Record]]
+) -> dict[str, Any]:
+    """Return the record of a first task with `other_tasks`, the sums of the tracker's later tasks.
+
+    They are the tasks of a CodeCarbon tracker that was not started: its row in emissions.csv has
+    the id of the first task. Other records are returned unchanged. `runs_of_group` lists the runs
+    of a group.
+    """
+    labels = record.get("labels") or {}
+    if not is_task(record) or FIRST_TASK_LABEL in labels:
+        return dict(record)
+    tasks = [
+        run
+        for run in runs_of_group(labels.get(GROUP_LABEL, ""))
+        if (run.get("labels") or {}).get(FIRST_TASK_LABEL) == record["run_id"]
+        and (run.get("uid"), run["job_id"]) == (record.get("uid"), record["job_id"])
+    ]
+    if not tasks:
+        return dict(record)
+    seconds = sum(run["duration_seconds"] for run in tasks)
+    return {**record, "other_tasks": {**_sum_runs(tasks), "duration_seconds": seconds}}
+
+
 def _is_task_of(run: Record, tracker: Record) -> bool:
     """Whether a run is a task of the tracker with this record."""
     group = (tracker.get("labels") or {}).get("group")
@@ -55,20 +80,30 @@ def _key(record: Record) -> tuple[Any, ...]:
 
 
 def include_inner(record: Record) -> dict[str, Any]:
-    """Return the record of the run together with its inner runs; `inner_runs` is their number.
+    """Return the record of the run together with its inner runs and its tracker's other tasks.
 
-    The duration and all other fields are those of the run itself.
+    `inner_runs` and `more_tasks` are their numbers. The duration is that of the run and of the
+    other tasks; all other fields are those of the run itself.
     """
-    inner = record.get("inner")
+    inner, whole = record.get("inner"), _add_other_tasks(record)
     if not inner:
-        return dict(record)
-    return {**_add(record, inner), "inner_runs": inner["runs"]}
+        return whole
+    return {**_add(whole, inner), "inner_runs": inner["runs"]}
 
 
 def include_tasks(record: Record) -> dict[str, Any]:
     """Return the record of a CodeCarbon tracker together with its tasks, as in its row."""
-    tasks = (record.get("inner") or {}).get("tasks")
-    return _add(record, tasks) if tasks else dict(record)
+    tasks, whole = (record.get("inner") or {}).get("tasks"), _add_other_tasks(record)
+    return _add(whole, tasks) if tasks else whole
+
+
+def _add_other_tasks(record: Record) -> dict[str, Any]:
+    tasks = record.get("other_tasks")
+    if not tasks:
+        return dict(record)
+    whole = {name: value for name, value in record.items() if name != "other_tasks"}
+    seconds = record["duration_seconds"] + tasks["duration_seconds"]
+    return {**_add(whole, tasks), "duration_seconds": seconds, "more_tasks": tasks["runs"]}
 
 
 def _add(record: Record, sums: Record) -> dict[str, Any]:
@@ -85,18 +120,20 @@ def _add(record: Record, sums: Record) -> dict[str, Any]:
     }
 
 
-def count_text(count: int) -> str:
-    """Return the number of inner runs as text."""
-    return "1 inner run" if count == 1 else f"{count} inner runs"
-
-
 def rows(record: Record) -> list[tuple[str, str]]:
-    """Return the row of a receipt with the sum of the run and its inner runs."""
-    inner = record.get("inner")
-    if not inner:
-        return []
-    whole = include_inner(record)
-    count = "1 run" if inner["runs"] == 1 else f"{inner['runs']} runs"
+    """Return rows of a receipt: the sums with the other tasks, and with the inner runs."""
+    rows = []
+    if tasks := record.get("other_tasks"):
+        count = "1 other task" if tasks["runs"] == 1 else f"{tasks['runs']} other tasks"
+        total = _total_text(_add_other_tasks(record))
+        rows.append(("with tasks", f"{total}; {count} of its tracker, counted separately"))
+    if inner := record.get("inner"):
+        count = "1 run" if inner["runs"] == 1 else f"{inner['runs']} runs"
+        total = _total_text(include_inner(record))
+        rows.append(("with inner", f"{total}; {count} inside it, counted separately"))
+    return rows
+
+
+def _total_text(whole: Record) -> str:
     joules = formatting.number(units.joules(whole["energy_uj"]))
-    total = f"{joules} J, {quantities.carbon_text(whole)} CO2eq"
-    return [("with inner", f"{total}; {count} inside it, counted separately")]
+    return f"{joules} J, {quantities.carbon_text(whole)} CO2eq"

@@ -18,8 +18,8 @@ WORLD = "WORLD"
 """Zone of energy that was converted with the world average."""
 CODECARBON = "codecarbon"
 """Origin of imported runs."""
-COUNT = re.compile(r"(?<!\S)(\d{1,4}) x ")
-"""Number of GPUs in a list of models of CodeCarbon."""
+COUNT = re.compile(r"^(\d{1,4}) x ")
+"""Number of GPUs of the first model; CodeCarbon joins models without a separator."""
 ASSUMED_MODEL_SUFFIX = " (assumed"
 """Suffix of the model name of an estimated device."""
 POWER_METRIC, INTENSITY_METRIC = "power_watts", "intensity_grams_per_kwh"
@@ -223,7 +223,9 @@ def imported_models(record: Record) -> tuple[str, str]:
 
 def imported_gpu_count(record: Record) -> int:
     """Return the number of GPUs of an imported run; 0 if it is unknown, and for other runs."""
-    return sum(map(int, COUNT.findall(imported_models(record)[0])))
+    gpus = imported_models(record)[0]
+    first = COUNT.match(gpus)
+    return int(first[1]) if first and gpus.count(" x ") == 1 else 0
 
 
 def _imported_hardware_text(record: Record) -> str:

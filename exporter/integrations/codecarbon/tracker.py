@@ -37,7 +37,7 @@ from exporter.integrations.codecarbon.settings import (
     read_tracker_settings,
     resolve_overrides,
 )
-from exporter.model.record import GROUP_LABEL, TASK_LABEL
+from exporter.model.record import FIRST_TASK_LABEL, GROUP_LABEL, TASK_LABEL
 from exporter.report.forms.codecarbon import EXPERIMENT_COLUMN, Row, csv_row, csv_text
 
 
@@ -268,6 +268,8 @@ class EmissionsTracker:
         }
         if is_task:
             labels[TASK_LABEL] = name
+            if self._track is None and self._task_rows:  # the row has the id of the first task
+                labels[FIRST_TASK_LABEL] = str(next(iter(self._task_rows.values()))["run_id"])
         tracker = track(
             label(f"{self._settings.project_name}: {name}" if is_task else name),
             labels={key: label(text) for key, text in labels.items() if text},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from exporter import __version__, formatting, units
-from exporter.report import inner, quantities
+from exporter.report import quantities
 from exporter.report.card.amounts import plain_grams
 from exporter.report.forms.text import method_text
 
@@ -143,11 +143,15 @@ def _emissions_text(record: Record) -> str:
 
 def _runs_text(record: Record) -> str:
     """Return which runs the amounts include; "" for a single run."""
+    added = []
+    if more_tasks := record.get("more_tasks"):
+        added.append(f"{more_tasks} other task{'s' if more_tasks > 1 else ''} of its tracker")
     if inner_runs := record.get("inner_runs"):
-        return (
-            f"run {record['run_id']} with {inner.count_text(inner_runs)}, whose energy and "
-            "emissions are included; the hours are those of the run"
-        )
+        added.append(f"{inner_runs} inner run{'s' if inner_runs > 1 else ''}")
+    if added:
+        hours = "; the hours are those of the run" if inner_runs and not more_tasks else ""
+        what = " and ".join(added)
+        return f"run {record['run_id']} with {what}, whose energy and emissions are included{hours}"
     if (group := record.get("group")) is not None:
         final = group["final"]
         named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""

@@ -106,3 +106,25 @@ def test_unknown_grams_of_inner_runs_are_a_lower_bound():
     unknown["intensity"][0]["carbon_ng"] = 0
     ((_, text),) = inner.rows(inner.with_inner(OUTER, inside_of(unknown)))
     assert text.startswith("6.00 J, > 0.500 g CO2eq; 1 run ")
+
+
+def test_the_later_tasks_of_a_tracker_that_was_not_started_are_added_to_the_first():
+    labels = {"group": "bert", "task": "fit"}
+    first = run("1", name="bert: fit", labels=labels, duration_seconds=60.0)
+    later = run(
+        "2",
+        energy_uj=2_000_000,
+        name="bert: eval",
+        labels={**labels, "task": "eval", "first_task": "1"},
+        duration_seconds=30.0,
+    )
+    of_others = [run("3", name="x", labels={"group": "bert"}), first]
+    whole = inner.with_other_tasks(first, lambda group: [later, *of_others])
+    assert inner.include_tasks(whole)["energy_uj"] == 3_000_000
+    assert inner.include_tasks(whole)["duration_seconds"] == 90.0
+    assert inner.include_inner(whole)["more_tasks"] == 1
+    assert inner.rows(whole) == [
+        ("with tasks", "3.00 J, 0.300 g CO2eq; 1 other task of its tracker, counted separately")
+    ]
+    assert inner.with_other_tasks(later, lambda group: [later, first]) == later
+    assert inner.with_other_tasks(TRACKER, lambda group: [later]) == TRACKER

@@ -33,7 +33,7 @@ IMPORTED = {
     ("labels", "text", "gpus"),
     [
         ({"gpu_model": "8 x NVIDIA A100", "cpu_model": "Xeon"}, "8 \u00d7 NVIDIA A100, Xeon", 8),
-        ({"gpu_model": "2 x Tesla V100 1 x T4"}, "2 \u00d7 Tesla V100 1 \u00d7 T4", 3),
+        ({"gpu_model": "2 x Tesla V1001 x T4"}, "2 \u00d7 Tesla V1001 x T4", 0),
         ({"gpu_model": "RTX 3090 x Ti"}, "RTX 3090 x Ti", 0),
         ({"cpu_model": "Xeon"}, "CPU: Xeon", 0),
         ({"hardware_used": "1 laptop", "cpu_model": "Xeon"}, "1 laptop", 0),

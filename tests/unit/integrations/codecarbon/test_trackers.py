@@ -4,6 +4,7 @@ import asyncio
 import csv
 import dataclasses
 import inspect
+import io
 import json
 import logging
 import math
@@ -33,7 +34,8 @@ from exporter.integrations.codecarbon.output import (
 )
 from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_DECORATOR, read_tracker_settings
 from exporter.model.readings import Device, DeviceKind
-from exporter.report.forms.codecarbon import COLUMNS, ConversionOverrides
+from exporter.report.forms.codecarbon import COLUMNS, ConversionOverrides, csv_document
+from exporter.report.inner import with_inner, with_other_tasks
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +117,48 @@ def test_tasks_without_a_start_are_added_up(seconds):
     assert tracker.stop() == pytest.approx(0.6)
     assert float(rows()[0]["duration"]) == pytest.approx(6.0)
     assert [each["scope"] for each in seconds.told("runs")] == ["machine", "machine"]
+
+
+def reported(record):
+    """The row that `report --format codecarbon` writes."""
+    return next(csv.DictReader(io.StringIO(csv_document(record))))
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_reported_row_of_a_tracker_includes_its_tasks(seconds, is_killed):
+    tracker = EmissionsTracker("bert")
+    tracker.start()
+    seconds.pass_seconds(1)
+    tracker.start_task("train")
+    seconds.pass_seconds(10)
+    if not is_killed:
+        tracker.stop_task()
+        tracker.stop()
+    own, task = (seconds._record(known) for known in seconds.known.values())
+    inside = [{**task, "inside": own["run_id"]}]
+    record = with_inner(own, lambda outer: inside if outer is own else [])
+    row = reported(record)
+    assert (float(row["energy_consumed"]), float(row["emissions"])) == pytest.approx((11.0, 1.1))
+    tracker.stop()
+    written = rows()[-1]
+    assert float(written["energy_consumed"]) == pytest.approx(float(row["energy_consumed"]))
+    assert written["run_id"] == row["run_id"]
+
+
+def test_the_reported_row_of_tasks_without_a_start_includes_all_of_them(seconds):
+    tracker = EmissionsTracker("bert")
+    for name in ("load", "train", "load"):
+        tracker.start_task(name)
+        seconds.pass_seconds(3)
+        tracker.stop_task()
+    tracker.stop()
+    (written,) = rows()
+    runs = [seconds._record(known) for known in seconds.known.values()]
+    (record,) = [run for run in runs if run["run_id"] == written["run_id"]]
+    row = reported(with_other_tasks(record, lambda group: runs))
+    for column in ("energy_consumed", "emissions", "duration"):
+        assert float(row[column]) == pytest.approx(float(written[column]))
+    assert float(row["energy_consumed"]) == pytest.approx(9.0)
 
 
 def test_a_task_that_is_open_ends_with_its_tracker(seconds):
