@@ -17,7 +17,7 @@ from exporter.expose.web_config.store import WebConfigStore
 from exporter.model.commands import CommandRequest, ReleaseDriver, StopDaemon
 from exporter.model.workload import SETTINGS, CollectorState
 from exporter.paths import check_paths
-from exporter.report.forms.registry import FORMS
+from exporter.report.forms.registry import FORMS, add_inner
 from exporter.wiring import Wiring
 
 log = logging.getLogger(__name__)
@@ -185,6 +185,7 @@ class Daemon:
             archive=self.archive,
             submit=self.inbox.put,
             forms=FORMS,
+            add_inner=add_inner,
             clock=self.clock,
             listen_address="" if expose.listen_address == NO_LISTENER else expose.listen_address,
             socket_path=expose.socket,

@@ -1,6 +1,6 @@
 """Run record, version 1: the document that receipts, reports and API responses render."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -178,6 +178,12 @@ class Form(NamedTuple):
     """Human-readable name of the format."""
     write: Callable[[Mapping[str, Any]], str]
     """Renders a record, as returned by `record_to_json`, without a trailing line end."""
+
+
+Document = Mapping[str, Any]
+"""A record, as returned by `record_to_json`."""
+AddInner = Callable[[Document, Callable[[Document], Iterable[Document]]], Document]
+"""Adds the sums of inner runs to a record; the second argument lists the runs inside a run."""
 
 
 class RunArchive(Protocol):

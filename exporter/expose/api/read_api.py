@@ -118,6 +118,28 @@ class ReadApi:
             partial(self._find_runs, self.current().snapshot, limit, RunFilter())
         )
 
+    async def inner_runs(self, outer: RunRecord) -> dict[RunKey, list[RunRecord]]:
+        """Return the runs inside a run, at any depth, by enclosing run. Raises RequestRefused."""
+        snapshot = self.current().snapshot
+        return await self._query(partial(self._find_inner_runs, snapshot, outer.run.key))
+
+    def _find_inner_runs(self, snapshot: Snapshot, outer: RunKey) -> dict[RunKey, list[RunRecord]]:
+        found: dict[RunKey, list[RunRecord]] = {}
+        waiting = [outer]
+        while waiting:
+            key = waiting.pop()
+            if key in found:
+                continue
+            found[key] = []
+            after: RunCursor | None = None
+            while batch := self._find_runs(snapshot, MAX_LIMIT, RunFilter(inside=key), after):
+                found[key] += batch
+                after = RunCursor.of(batch[-1].run)
+                if len(batch) < MAX_LIMIT:
+                    break
+            waiting += [record.run.key for record in found[key]]
+        return found
+
     async def _enclosing_key(self, query: Query) -> RunKey | None:
         """Return the key of the run that `inside` names. Raises RequestRefused(404)."""
         run_id = query_value(query, "inside")

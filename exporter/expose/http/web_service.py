@@ -27,7 +27,7 @@ from exporter.expose.page.power_history import PowerHistory
 from exporter.expose.web_config.middleware import PROBE_PATHS, WebConfigMiddleware
 from exporter.expose.web_config.store import WebConfigStore
 from exporter.model.commands import CommandRequest
-from exporter.model.record import Form, RunArchive
+from exporter.model.record import AddInner, Form, RunArchive
 from exporter.units import NANOSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,11 @@ class WebService:
         web_config: WebConfigStore | None = None,
         limits: ServerLimits = DEFAULT_LIMITS,
         grace_seconds: float = 2.0,
+        add_inner: AddInner | None = None,
     ) -> None:
         """`forms` are the formats of receipts, `web_config` controls access over TCP.
+
+        `add_inner` adds the sums of inner runs to the records of receipts.
 
         An empty `listen_address` disables TCP, an empty `socket_path` disables the agent socket.
         """
@@ -73,7 +76,7 @@ class WebService:
         rendered = TickCache(pages)
         api = ReadApi(board, archive, queries, rendered)
         page_handlers = PageHandlers(
-            api, PowerHistory(archive, queries), rendered, pages, forms, telemetry_path
+            api, PowerHistory(archive, queries), rendered, pages, forms, telemetry_path, add_inner
         )
         self._routes = Router(board, api, rendered, page_handlers, clock, telemetry_path)
         self._agent = AgentApi(api, submit, names, clock)

@@ -147,6 +147,12 @@ def unconverted_note(uses: Iterable[FactorUse]) -> str:
     )
 
 
+def emissions_text(carbon_ng: int, uses: Iterable[FactorUse], scale: formatting.DisplayUnit) -> str:
+    """Return the emissions as text; unknown, not zero, if no energy has an intensity."""
+    converted = {use.factor is not None for use in uses if use.energy_uj}
+    return formatting.UNKNOWN if converted == {False} else scale.text(carbon_ng)
+
+
 def estimated_energy(rows: Iterable[AccountSnapshot]) -> Mapping[AttributionTarget, int]:
     """Return estimated energy in microjoules by attribution target."""
     sums: dict[AttributionTarget, int] = defaultdict(int)

@@ -20,7 +20,7 @@ from exporter.expose.page.node import node_page
 from exporter.expose.page.power_history import PowerHistory
 from exporter.expose.page.run import RunPageData, run_page
 from exporter.expose.page.runs import MAX_SEARCHED, earlier_runs_page
-from exporter.model.record import Form, RunRecord
+from exporter.model.record import AddInner, Document, Form, RunRecord
 from exporter.model.record_document import record_to_json
 
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -39,8 +39,13 @@ class PageHandlers:
         executor: BoundedExecutor,
         forms: Mapping[str, Form],
         telemetry_path: str = METRICS_PATH,
+        add_inner: AddInner | None = None,
     ) -> None:
-        """`rendered` caches the shared page of each tick; `executor` renders the other pages."""
+        """`rendered` caches the shared page of each tick; `executor` renders the other pages.
+
+        `add_inner` adds the sums of inner runs to the records of receipts.
+        """
+        self._add_inner = add_inner
         self._api = api
         self._history = history
         self._rendered = rendered
@@ -84,11 +89,22 @@ class PageHandlers:
         if form is None:
             raise RequestRefused(400, f"form={name:.50}: expected one of {', '.join(self._forms)}")
         _, record = await self._api.find(run_id, request.query)
-        body = await self._render(
-            lambda: form.write(record_to_json(record)).encode("utf-8", "replace")
-        )
+        document = await self._document(record)
+        body = await self._render(lambda: form.write(document).encode("utf-8", "replace"))
         file = f'attachment; filename="{file_name(record, form)}"'
         return HttpResponse(200, body + b"\n", form.media_type, (("Content-Disposition", file),))
+
+    async def _document(self, record: RunRecord) -> Document:
+        """Return the document of a record with the sums of its inner runs."""
+        if self._add_inner is None:
+            return record_to_json(record)
+        inner = await self._api.inner_runs(record)
+        outer_runs = (record, *(each for runs in inner.values() for each in runs))
+        keys = {_document_key(record_to_json(each)): each.run.key for each in outer_runs}
+        return self._add_inner(
+            record_to_json(record),
+            lambda outer: map(record_to_json, inner[keys[_document_key(outer)]]),
+        )
 
     def file(self, name: str) -> HttpResponse:
         """Serve a static file. Raises RequestRefused(404)."""
@@ -107,6 +123,10 @@ class PageHandlers:
             return await self._executor.run(make, RENDER_TIMEOUT_SECONDS)
         except TimeoutError:
             raise RequestRefused(503, "too many page requests; try again later") from None
+
+
+def _document_key(document: Document) -> tuple[object, ...]:
+    return document["run_id"], document["job_id"], document["uid"]
 
 
 def file_name(record: RunRecord, form: Form) -> str:

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from exporter import formatting, units
 from exporter.expose.page.elements import (
     TableCell,
+    emissions_text,
     estimated_note,
     number_cell,
     row_header,
@@ -336,8 +337,14 @@ def run_page(data: RunPageData, telemetry_path: str = METRICS_PATH) -> bytes:
         downloads_panel(run, forms, RUN_PAGE_ROOT),
     )
     period = max(1.0, snapshot.interval_seconds) if run.ended is None else ENDED_REFRESH_SECONDS
-    title = f"{run_title(run)} \u00b7 {formatting.carbon(record.carbon_ng)} \u00b7 {record.node}"
+    title = f"{run_title(run)} \u00b7 {_emissions_text(record)} \u00b7 {record.node}"
     return page_document(formatting.printable(title), main, RUN_PAGE_ROOT, period, telemetry_path)
+
+
+def _emissions_text(record: RunRecord) -> str:
+    return emissions_text(
+        record.carbon_ng, record.factors, formatting.carbon_scale((record.carbon_ng,))
+    )
 
 
 def _header(record: RunRecord) -> Markup:
@@ -368,7 +375,7 @@ def _summary(record: RunRecord, snapshot: Snapshot) -> Markup:
         ),
         summary_item(
             "Emissions",
-            formatting.carbon(record.carbon_ng),
+            _emissions_text(record),
             _mean_intensity(record),
             unconverted_note(record.factors),
         ),

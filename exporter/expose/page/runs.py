@@ -1,12 +1,13 @@
 """Tables of runs with links to their pages, and the search form."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from exporter import formatting, units
 from exporter.expose.page.elements import (
     TableCell,
+    emissions_text,
     estimated_energy,
     estimated_note,
     number_cell,
@@ -18,6 +19,7 @@ from exporter.expose.page.layout import HOME_ROOT, METRICS_PATH, page_document
 from exporter.expose.page.power_history import PowerCharts
 from exporter.expose.snapshot_view import SnapshotView
 from exporter.html import Markup, concatenate, tag
+from exporter.model.ledger import FactorUse
 from exporter.model.readings import Method
 from exporter.model.record import GROUP_LABEL, RunRecord
 from exporter.model.runs import RunInfo
@@ -84,7 +86,7 @@ class RunRow(NamedTuple):
     energy_uj: int
     estimated_uj: int
     carbon_ng: int
-    unconverted: str
+    factors: Collection[FactorUse]
     power_watts: float | None = None
     drawing: str = ""
 
@@ -106,7 +108,7 @@ def runs_panel(view: SnapshotView, charts: PowerCharts, query: str, root: str) -
                 tally.total_uj,
                 estimated.get(run.key, 0),
                 tally.total_ng,
-                unconverted_note(snapshot.factor_uses.get(run.key, ())),
+                snapshot.factor_uses.get(run.key, ()),
                 tally.power_watts,
                 charts.runs.get(run.key, ""),
             )
@@ -129,7 +131,7 @@ def earlier_runs_panel(records: Sequence[RunRecord], query: str, found: str, roo
             record.energy_uj,
             sum(p.amount.energy_uj for p in record.parts if p.method is Method.ESTIMATED),
             record.carbon_ng,
-            unconverted_note(record.factors),
+            record.factors,
         )
         for record in records
     ]
@@ -196,7 +198,12 @@ def _run_cells(
         TableCell(line.drawing, class_="drawn"),
     ]
     remarks = [
-        text for text in (_budget_remark(run, line.carbon_ng, carbon), line.unconverted) if text
+        text
+        for text in (
+            _budget_remark(run, line.carbon_ng, carbon),
+            unconverted_note(line.factors),
+        )
+        if text
     ]
     return (
         TableCell(tag("a", tag("bdi", tag("b", run_title(run))), href=path), _run_subtitle(run)),
@@ -205,7 +212,10 @@ def _run_cells(
         TableCell(state, run.end_reason if run.end_reason != state else "", state),
         *(power_cells if live else []),
         number_cell(energy.text(line.energy_uj), estimated_note(line.estimated_uj, line.energy_uj)),
-        number_cell(carbon.text(line.carbon_ng), concatenate(*_join_with_breaks(remarks))),
+        number_cell(
+            emissions_text(line.carbon_ng, line.factors, carbon),
+            concatenate(*_join_with_breaks(remarks)),
+        ),
         number_cell(formatting.duration(max(0.0, line.until - run.started)), _started_remark(run)),
     )
 
@@ -272,7 +282,7 @@ def related_runs_panel(run: RunInfo, snapshot: Snapshot, root: str) -> Markup:
             TableCell(kind),
             TableCell(_state_text(record.run), class_=_state_text(record.run)),
             number_cell(energy.text(record.energy_uj)),
-            number_cell(carbon.text(record.carbon_ng)),
+            number_cell(emissions_text(record.carbon_ng, record.factors, carbon)),
         )
         for kind, record in zip(kinds, records, strict=True)
     ]

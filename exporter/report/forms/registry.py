@@ -1,11 +1,11 @@
 """Registry of the output formats of a record, by the name given to `--format`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from exporter.model.record import Form
+from exporter.model.record import Document, Form
 
 
 def _text(record: Mapping[str, Any]) -> str:
@@ -46,6 +46,13 @@ def _codecarbon(record: Mapping[str, Any]) -> str:
     from exporter.report.forms.codecarbon import csv_document
 
     return csv_document(record)
+
+
+def add_inner(record: Document, runs_inside: Callable[[Document], Iterable[Document]]) -> Document:
+    """Return the record with the sums of its inner runs; see `inner.with_inner`."""
+    from exporter.report.inner import with_inner
+
+    return with_inner(record, runs_inside)
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(

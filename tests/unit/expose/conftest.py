@@ -28,7 +28,7 @@ from exporter.model.snapshot import (
     record_of,
 )
 from exporter.model.workload import CollectorState, SplitMethod, UnattributedReason
-from exporter.report.forms.registry import FORMS
+from exporter.report.forms.registry import FORMS, add_inner
 
 CPU = Device(DeviceKind.CPU, "package-0")
 DRAM = Device(DeviceKind.DRAM, "package-0-dram")
@@ -241,6 +241,7 @@ class Site:
             archive=self.archive,
             submit=self.submit,
             forms=FORMS,
+            add_inner=add_inner,
             clock=self.clock,
             listen_address="127.0.0.1:0",
             socket_path=socket_path,

@@ -85,6 +85,18 @@ def test_the_json_receipt_is_the_record_of_the_interface(site):
     assert receipt == record
 
 
+def test_a_receipt_has_the_sums_of_inner_runs(site, made):
+    outer = made.record(RunKey(1, "outer", ""))
+    inner = made.record(RunKey(1, "inner", ""), enclosing=outer.run.key)
+    innermost = made.record(RunKey(1, "innermost", ""), enclosing=inner.run.key)
+    site.archive.records = [outer, inner, innermost]
+    found = json.loads(site.get("/runs/outer/receipt?form=json").content)
+    assert found["energy_uj"] == outer.energy_uj
+    assert found["inner"]["runs"] == 2
+    assert found["inner"]["energy_uj"] == inner.energy_uj + innermost.energy_uj > 0
+    assert "with inner" in site.get("/runs/outer/receipt?form=html").content.decode()
+
+
 def test_an_unknown_form_is_rejected_with_the_list_of_forms(site):
     response = site.get("/runs/bert/receipt?form=pdf")
     assert response.status == 400

@@ -73,6 +73,7 @@ def test_unconverted_energy_is_listed_with_an_explanation(node, bert):
     uses = {bert.key: (FactorUse(None, 3_600_000_000, 0),)}
     text = text_of(node._replace(factor_uses=uses), bert)
     assert "excludes 1.00 Wh without an intensity" in text
+    assert "Emissions \u2013 " in text
     assert "not available emissions are added when an intensity for this time is available" in text
 
 
