@@ -77,7 +77,7 @@ def _summary(record: Record) -> str:
     return (
         f"{what}{replayed} used {formatting.energy(record['energy_uj'])} of electricity{on}{at} "
         f"within {formatting.duration(record['duration_seconds'])}{_summary_emissions(record)}"
-        f"{so_far}{_unconverted_text(record)}."
+        f"{so_far}{_unconverted_text(record)}.{inner.summary(record)}"
     )
 
 

@@ -94,6 +94,8 @@ def include_inner(record: Record) -> dict[str, Any]:
 def include_tasks(record: Record) -> dict[str, Any]:
     """Return the record of a CodeCarbon tracker together with its tasks, as in its row."""
     tasks, whole = (record.get("inner") or {}).get("tasks"), _add_other_tasks(record)
+    if "other_tasks" in record:  # the row has the name of the project, which is the group
+        whole["name"] = record["labels"].get(GROUP_LABEL, whole.get("name", ""))
     return _add(whole, tasks) if tasks else whole
 
 
@@ -118,6 +120,22 @@ def _add(record: Record, sums: Record) -> dict[str, Any]:
         "parts": merge_rows(both, "parts", PART_KEYS),
         "intensity": merge_rows(both, "intensity", None),
     }
+
+
+def summary(record: Record) -> str:
+    """Return a sentence with the sums including inner runs and other tasks; "" without any."""
+    whole = include_inner(record)
+    counts = [
+        f"{whole[name]} {kind}{'s' if whole[name] > 1 else ''}"
+        for name, kind in (("more_tasks", "other task"), ("inner_runs", "inner run"))
+        if name in whole
+    ]
+    if not counts:
+        return ""
+    return (
+        f" With its {' and '.join(counts)}, it used {formatting.energy(whole['energy_uj'])} and "
+        f"emitted {quantities.carbon_text(whole)}."
+    )
 
 
 def rows(record: Record) -> list[tuple[str, str]]:

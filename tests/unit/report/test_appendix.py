@@ -202,6 +202,7 @@ def test_the_sum_with_inner_runs_is_in_every_appendix(form):
     text = FORMS[form].write({**record(), "inner": INNER})
     assert "with inner" in text
     assert "1.64 kg CO2eq; 3 runs inside it, counted separately" in text
+    assert "With its 3 inner runs, it used 4.00 kWh and emitted 1.64 kg." in text
 
 
 UNKNOWN_USE = {"zone": None, "energy_uj": 3 * KWH_UJ, "carbon_ng": 0}

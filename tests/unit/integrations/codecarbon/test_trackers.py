@@ -159,6 +159,7 @@ def test_the_reported_row_of_tasks_without_a_start_includes_all_of_them(seconds)
     for column in ("energy_consumed", "emissions", "duration"):
         assert float(row[column]) == pytest.approx(float(written[column]))
     assert float(row["energy_consumed"]) == pytest.approx(9.0)
+    assert row["project_name"] == written["project_name"] == "bert"
 
 
 def test_a_task_that_is_open_ends_with_its_tracker(seconds):
