@@ -133,18 +133,15 @@ class Pipeline:
         self._ledger_results: queue.SimpleQueue[StoredRun | Backfill] = queue.SimpleQueue()
         self._overruns = 0
         self._running: set[RunKey] = set()
-        self._is_resuming = bool(energy_counters.counter_states())
 
     def tick(self) -> Snapshot:
         """Run all five stages once and publish the snapshot."""
         began = time.perf_counter()
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         offset = wall - now_ns / NANOSECONDS_PER_SECOND
-        self._register_devices()
-        gpu_activity = self._energy_counters.gpu_activity()
-        workload = self._workload_collector.collect(gpu_activity, self._energy_counters.infos())
         intervals, collector_states = self._read_collectors()
-        infos = self._energy_counters.infos()
+        infos, gpu_activity = self._energy_counters.infos(), self._energy_counters.gpu_activity()
+        workload = self._workload_collector.collect(gpu_activity, infos)
         devices = [info.device for info in infos]
         postings = []
         for interval, shares in self._attribution.shares(
@@ -280,18 +277,6 @@ class Pipeline:
         )
         if factors:
             self._writer.backfill(factors, self._ledger_results.put)
-
-    def _register_devices(self) -> None:
-        """After a restart, register all devices before the workload is collected.
-
-        Schedulers name GPUs by index or by UUID, which requires the list of devices. Energy used
-        while the daemon was down is attributed in the first tick, so the devices must be known by
-        then; later ticks use the devices of the previous one.
-        """
-        if self._is_resuming:
-            self._is_resuming = False
-            for collector in self._device_collectors:
-                self._energy_counters.register(collector.read())
 
     def _read_collectors(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []
