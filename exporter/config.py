@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from exporter.model.intensity import kg_per_kwh_error
-from exporter.setting import Form, setting
+from exporter.setting import EntryForm, setting
 
 DEFAULT_PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Valid names in `sample.collectors`."""
 SYSTEM_STATE_DIRECTORY = "/var/lib/emissions-exporter"
-NAMESPACE = Form(
+NAMESPACE = EntryForm(
     "names of namespaces without wildcards (lowercase letters, digits and '-')",
     "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
 )

@@ -15,7 +15,7 @@ from exporter.errors import ConfigError
 T = TypeVar("T")
 
 
-class Form(NamedTuple):
+class EntryForm(NamedTuple):
     """Form of the entries of a list: a description, and a regular expression for an entry."""
 
     description: str
@@ -55,7 +55,7 @@ def setting(
     most: float | None = None,
     place: Literal["", "directory", "file", "socket"] = "",
     error: Callable[[float], str] | None = None,
-    form: Form | None = None,
+    form: EntryForm | None = None,
 ) -> Any:
     """Declare a setting as a dataclass field.
 
