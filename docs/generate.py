@@ -1,10 +1,11 @@
-"""Generates docs/configuration.md, docs/metrics.md and the manual page from the code.
+"""Generates the references in docs/ and the manual page from the code.
 
 `--check` writes nothing and fails if a file is not current.
 """
 
 import argparse
 import dataclasses
+import json
 import sys
 import types
 import typing
@@ -16,6 +17,7 @@ from docs.manual import manual
 from exporter import config
 from exporter.convert import registry
 from exporter.expose import metrics
+from exporter.model.record_document import FIELDS, RECORD_SCHEMA
 from exporter.setting import variable
 
 HERE = Path(__file__).resolve().parent
@@ -148,6 +150,21 @@ def metrics_reference() -> str:
     return "\n".join(parts)
 
 
+def record_schema() -> str:
+    """Return docs/record.schema.json."""
+    return json.dumps(RECORD_SCHEMA, indent=2) + "\n"
+
+
+def record_page() -> str:
+    """Return docs/record.md with the table of the fields between its two comments."""
+    rows = [(f"`{field.name}`", field.description) for field in FIELDS]
+    begin, end = "<!-- fields: begin -->\n", "<!-- fields: end -->\n"
+    text = (HERE / "record.md").read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}{_table(('field', 'description'), rows)}{end}{after}"
+
+
 def stale(pages: Mapping[Path, str]) -> list[Path]:
     """Return the files that are not current."""
     return [
@@ -165,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pages = {
         HERE / "configuration.md": configuration(),
         HERE / "metrics.md": metrics_reference(),
+        HERE / "record.md": record_page(),
+        HERE / "record.schema.json": record_schema(),
         HERE / "emissions-exporter.1": manual(),
     }
     old = stale(pages)

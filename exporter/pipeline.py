@@ -27,7 +27,7 @@ from exporter.model.readings import (
     Interval,
     Observation,
 )
-from exporter.model.runs import ProgressMark, RunInfo, RunKey
+from exporter.model.runs import RUN_LABELS, ProgressMark, RunInfo, RunKey
 from exporter.model.snapshot import DaemonHealth, IntensityState, Snapshot
 from exporter.model.workload import CollectorState, WorkloadSample
 from exporter.sample.energy_counters import EnergyCounters
@@ -356,5 +356,5 @@ class Pipeline:
         if is_open == (run.key in self._running):
             return
         (self._running.add if is_open else self._running.discard)(run.key)
-        named = {"run_id": run.shown_id, "job_id": run.key.job_id, "origin": run.origin}
+        named = {**dict(zip(RUN_LABELS, run.label_values, strict=True)), "origin": run.origin}
         log.info("run started" if is_open else "run ended", extra=named)

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "config": {"model", "setting"},
     "setting": {"errors"},
     "settings": {"client", "config", "errors", "setting"},
-    "budgets": {"errors", "units"},
+    "budgets": {"errors", "model", "units"},
     "estimate": {"convert", "data", "errors", "formatting", "model", "report", "units"},
     "report": {"client", "convert", "formatting", "html", "model", "redaction", "units", "errors"},
     "integrations": {

@@ -17,7 +17,8 @@ from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.sockets import configured_socket
 from exporter.config import SYSTEM_STATE_DIRECTORY
 from exporter.errors import ConfigError, LedgerError
-from exporter.model.record import GroupBy, RunFilter, record_to_json, totals_to_json
+from exporter.model.record import GroupBy, RunFilter
+from exporter.model.record_document import record_to_json, totals_to_json
 from exporter.setting import variable
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
 """Run record, version 1: the document that receipts, reports and API responses render."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from exporter import units
-from exporter.model.forecast import Forecast, ForecastOutcome, forecast
-from exporter.model.ledger import Amount, FactorUse, sum_amounts
+from exporter.model.ledger import Amount, FactorUse
 from exporter.model.readings import Device, Method
 from exporter.model.runs import RunInfo, RunKey, UnitCount
 from exporter.model.workload import SplitMethod
@@ -206,129 +205,3 @@ class RunArchive(Protocol):
 
         Raises LedgerError.
         """
-
-
-def record_to_json(record: RunRecord) -> dict[str, object]:
-    """Convert a record to JSON-serializable values; integers stay exact."""
-    run = record.run
-    return {
-        "version": record.version,
-        "run_id": run.shown_id,
-        "job_id": run.key.job_id,
-        "uid": run.key.uid,
-        "name": run.name,
-        "user": run.user,
-        "namespace": run.namespace,
-        "account": run.account,
-        "origin": run.origin,
-        "scope": run.scope,
-        "inside": record.inside or None,
-        "labels": dict(run.labels),
-        "node": record.node,
-        "started": run.started,
-        "ended": run.ended,
-        "end_reason": run.end_reason,
-        "at": record.at,
-        "duration_seconds": record.duration_seconds,
-        "budget_grams": run.budget_grams,
-        "budget_exceeded": record.is_over_budget,
-        "nodes": run.nodes or None,
-        "units": {unit.name: unit.amount for unit in run.units},
-        "logged": dict(run.logged),
-        "progress": _progress_to_json(run),
-        "forecast": _forecast_to_json(run),
-        "energy_uj": record.energy_uj,
-        "held_uj": record.held_uj,
-        "carbon_ng": record.carbon_ng,
-        "energy_joules": units.joules(record.energy_uj),
-        "carbon_grams": units.grams(record.carbon_ng),
-        "parts": _parts_to_json(record.parts, record.models),
-        "intensity": [_factor_use_to_json(use) for use in record.factors],
-    }
-
-
-def totals_to_json(totals: RunTotals, models: Mapping[Device, str]) -> dict[str, object]:
-    """Convert totals to JSON-serializable values, with the field names of a record."""
-    total = sum_amounts(part.amount for part in totals.parts)
-    return {
-        "version": VERSION,
-        "name": totals.name,
-        "runs": totals.runs,
-        "users": list(totals.users),
-        "nodes": list(totals.nodes),
-        "started": totals.started,
-        "ended": totals.ended,
-        "at": totals.at,
-        "units": {unit.name: unit.amount for unit in totals.units},
-        "energy_uj": total.energy_uj,
-        "held_uj": total.held_uj,
-        "carbon_ng": total.carbon_ng,
-        "parts": _parts_to_json(totals.parts, models),
-        "intensity": [_factor_use_to_json(use) for use in totals.factors],
-    }
-
-
-def _parts_to_json(
-    parts: Iterable[RecordPart], models: Mapping[Device, str]
-) -> list[dict[str, object]]:
-    return [
-        {
-            "device": part.device.kind,
-            "id": part.device.id,
-            "model": models.get(part.device, ""),
-            "method": part.method,
-            "split": part.split,
-            "energy_uj": part.amount.energy_uj,
-            "held_uj": part.amount.held_uj,
-            "carbon_ng": part.amount.carbon_ng,
-        }
-        for part in parts
-    ]
-
-
-def _progress_to_json(run: RunInfo) -> dict[str, float] | None:
-    """Return the last progress that the run reported."""
-    if run.progress is None:
-        return None
-    last = run.progress.last
-    return {"done": last.done, "total": run.progress.total, "at": last.at}
-
-
-def _forecast_to_json(run: RunInfo) -> dict[str, object] | None:
-    """Return the forecast of an open run on this node with its prediction interval."""
-    expected = forecast(run.progress) if run.ended is None else None
-    if expected is None:
-        return None
-    return {
-        **_outcome_to_json(expected),
-        "low": _outcome_to_json(expected.low) if expected.low else None,
-        "high": _outcome_to_json(expected.high) if expected.high else None,
-    }
-
-
-def _outcome_to_json(outcome: ForecastOutcome | Forecast) -> dict[str, float]:
-    return {
-        "energy_joules": units.joules(outcome.energy_uj),
-        "carbon_grams": units.grams(outcome.carbon_ng),
-        "end": outcome.ends,
-    }
-
-
-def _factor_use_to_json(use: FactorUse) -> dict[str, object]:
-    """Return one carbon intensity of a run with the energy converted by it."""
-    factor = use.factor
-    amounts: dict[str, object] = {"energy_uj": use.energy_uj, "carbon_ng": use.carbon_ng}
-    if factor is None:
-        return {"zone": None, **amounts}
-    return {
-        "zone": factor.zone,
-        "source": factor.source,
-        "grams_per_kwh": factor.grams_per_kwh,
-        "pue": factor.pue,
-        "signal": factor.signal,
-        "basis": factor.basis,
-        "accounting": factor.accounting,
-        "estimated": factor.estimated,
-        "fallback_step": factor.step,
-        **amounts,
-    }

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.loop import Loop
 from exporter.model.commands import CommandRequest, EndRun, StopDaemon
-from exporter.model.record import record_to_json
+from exporter.model.record_document import record_to_json
 from exporter.worker import wait_until
 from tests.agents import start_run
 from tests.fakes import FakeClock

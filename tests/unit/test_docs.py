@@ -21,6 +21,7 @@ from exporter.model.workload import UnattributedReason
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
+    shutil.copy(generate.HERE / "record.md", tmp_path)
     monkeypatch.setattr(generate, "HERE", tmp_path)
     return tmp_path
 

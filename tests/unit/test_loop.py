@@ -35,7 +35,7 @@ class Rig:
     def start(self) -> None:
         config = Config(
             self.sample,
-            AttributeConfig(read_environments=False, jobs_directory=str(self.directory / "jobs")),
+            AttributeConfig(read_environments=False),
             account=AccountConfig(state_directory=str(self.directory)),
         )
         self.app = Daemon(config, {}, self.clock)
@@ -200,7 +200,7 @@ def test_the_daemon_owns_the_machine_for_the_run_of_its_own_environment(tmp_path
     empty.mkdir()
     config = Config(
         SampleConfig(sysfs=str(empty)),
-        AttributeConfig(read_environments=False, jobs_directory=str(tmp_path / "jobs")),
+        AttributeConfig(read_environments=False),
         account=AccountConfig(state_directory=str(tmp_path / "state")),
     )
     clock = FakeClock()

@@ -31,7 +31,8 @@ from exporter.expose.http.http1 import (
 )
 from exporter.model import commands
 from exporter.model.commands import Command, EndRun, ImportResult, StartRun
-from exporter.model.record import RunRecord, record_to_json
+from exporter.model.record import RunRecord
+from exporter.model.record_document import record_to_json
 from exporter.units import NANOSECONDS_PER_SECOND
 
 RUNS_PATH = "/v1/runs"

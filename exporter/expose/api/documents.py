@@ -8,7 +8,8 @@ from exporter.expose.snapshot_view import SnapshotView, Tallies, Tally
 from exporter.model.intensity import Factor
 from exporter.model.ledger import ZERO_AMOUNT, Amount, sum_amounts
 from exporter.model.readings import GpuActivity
-from exporter.model.record import RunRecord, UsageInterval, record_to_json
+from exporter.model.record import RunRecord, UsageInterval
+from exporter.model.record_document import record_to_json
 from exporter.model.runs import DEPARTED_RUNS, RunInfo
 from exporter.model.snapshot import (
     AccountSnapshot,

@@ -19,15 +19,8 @@ from exporter.expose.api.documents import (
 from exporter.expose.exposition import PublishedTick, SnapshotPublisher
 from exporter.expose.http.bounded_executor import BoundedExecutor, TickCache
 from exporter.expose.http.http1 import JSON_TYPE, HttpResponse, json_bytes, json_response
-from exporter.model.record import (
-    GroupBy,
-    RunArchive,
-    RunCursor,
-    RunFilter,
-    RunRecord,
-    record_to_json,
-    totals_to_json,
-)
+from exporter.model.record import GroupBy, RunArchive, RunCursor, RunFilter, RunRecord
+from exporter.model.record_document import record_to_json, totals_to_json
 from exporter.model.runs import RunKey
 from exporter.model.snapshot import Snapshot, device_models, record_of, run_power_watts
 from exporter.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE

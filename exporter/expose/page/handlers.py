@@ -20,7 +20,8 @@ from exporter.expose.page.node import node_page
 from exporter.expose.page.power_history import PowerHistory
 from exporter.expose.page.run import RunPageData, run_page
 from exporter.expose.page.runs import MAX_SEARCHED, earlier_runs_page
-from exporter.model.record import Form, RunRecord, record_to_json
+from exporter.model.record import Form, RunRecord
+from exporter.model.record_document import record_to_json
 
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 MAX_NAME_CHARACTERS = 64
@@ -111,7 +112,7 @@ class PageHandlers:
 def file_name(record: RunRecord, form: Form) -> str:
     """Return a file name of letters, digits, `-` and `_`, safe for file systems and headers."""
     run = record.run
-    identity = "-".join(text for text in (run.shown_id, run.key.job_id) if text)
+    identity = "-".join(text for text in run.label_values if text)
     safe = UNSAFE.sub("_", identity).strip("_-")[:MAX_NAME_CHARACTERS]
     return f"emissions-{safe or 'run'}.{form.suffix}"
 

@@ -8,7 +8,8 @@ import pytest
 from exporter.account.archive import LedgerArchive
 from exporter.errors import LedgerError
 from exporter.model.ledger import sum_amounts
-from exporter.model.record import ANY_RUN, GroupBy, RunCursor, RunFilter, record_to_json
+from exporter.model.record import ANY_RUN, GroupBy, RunCursor, RunFilter
+from exporter.model.record_document import record_to_json
 from exporter.model.runs import RunKey
 from tests.unit.account.making import (
     WALL,

@@ -3,7 +3,8 @@
 import pytest
 
 from exporter.model.ledger import Amount, FactorUse
-from exporter.model.record import RunRecord, record_to_json
+from exporter.model.record import RunRecord
+from exporter.model.record_document import record_to_json
 from exporter.report import budget
 from exporter.report.forms.registry import FORMS
 from tests.unit.report.test_text import FACTOR, PARTS, RUN

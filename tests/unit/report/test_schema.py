@@ -7,7 +7,8 @@ import jsonschema
 import pytest
 
 from exporter.model.ledger import FactorUse
-from exporter.model.record import RunRecord, record_to_json
+from exporter.model.record import RunRecord
+from exporter.model.record_document import record_to_json
 from exporter.model.runs import Progress, ProgressMark, UnitCount
 from exporter.report.records import combine_records
 from tests.unit.client.kept import Runs

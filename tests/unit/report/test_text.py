@@ -5,7 +5,8 @@ import pytest
 from exporter.model.intensity import Factor
 from exporter.model.ledger import Amount, FactorUse
 from exporter.model.readings import Device, DeviceKind, Method
-from exporter.model.record import RecordPart, RunRecord, record_to_json
+from exporter.model.record import RecordPart, RunRecord
+from exporter.model.record_document import record_to_json
 from exporter.model.runs import RunInfo, RunKey
 from exporter.model.workload import SplitMethod
 from exporter.report.forms.text import receipt, status_line
