@@ -6,7 +6,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.attribute.identity import ARRAY_LABEL, TASK_LABEL, sanitize, sanitize_labels
+from exporter.attribute.identity import sanitize, sanitize_labels
+from exporter.job_variables import ARRAY_LABEL, TASK_LABEL
 
 log = logging.getLogger(__name__)
 
