@@ -1,4 +1,4 @@
-"""Settings: types, units, defaults and help texts. `exporter.settings` loads them.
+"""Settings: types, units, defaults and help texts. `exporter.config_loader` loads them.
 
 Order of precedence: flag, `EMISSIONS_EXPORTER_<SECTION>_<KEY>`, file, default. The top-level keys
 of the file are the five stages of the pipeline; an unknown key is an error.

@@ -6,8 +6,8 @@ import pytest
 
 from exporter import config
 from exporter.config import Config
+from exporter.config_loader import load_config
 from exporter.errors import ConfigError
-from exporter.settings import load_config
 
 KEYS = [
     (section.name, item)
