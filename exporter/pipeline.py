@@ -324,7 +324,7 @@ class Pipeline:
         """Store the states of all collectors, and log each change once."""
         failing = {state.name: state.why for state in states if not state.ok}
         for name in failing.keys() - self._failing:
-            log.warning("collector failed", extra={"collector": name, "why": failing[name]})
+            log.warning("collector failed", extra={"collector": name, "error": failing[name]})
         for name in self._failing - failing.keys():
             log.info("collector recovered", extra={"collector": name})
         self._collectors, self._failing = states, set(failing)
@@ -332,7 +332,7 @@ class Pipeline:
     def _log_note(self, observation: Observation) -> None:
         """Log a new note of a collector once."""
         if observation.note and observation.note != self._last_notes.get(observation.source):
-            extra = {"collector": observation.source, "why": observation.note}
+            extra = {"collector": observation.source, "note": observation.note}
             log.info("collector note", extra=extra)
         self._last_notes[observation.source] = observation.note
 

@@ -406,7 +406,7 @@ class EnergyCounters:
         status.up, status.why = False, HELD_ERROR.format(watts=status.info.power_cap_watts)
         if status.held == HELD_READINGS:
             kind, name = status.info.device
-            log.warning("device not counted", extra={"device": f"{kind} {name}", "why": status.why})
+            log.warning("device not counted", extra={"device": f"{kind} {name}", "error": status.why})
 
 
 def _recent_activity(

@@ -153,7 +153,7 @@ class JobFiles:
         if name not in self._refused:
             self._refused.add(name)
             path = f"{self._directory}/{name}"
-            log.warning("job file not used", extra={"path": path, "reason": why})
+            log.warning("job file not used", extra={"path": path, "error": why})
 
 
 def parse_job_file(content: bytes) -> JobAllocation:
