@@ -4,6 +4,7 @@ from grafanalib import core
 from panels import (
     JOULES_PER_KWH,
     RUN,
+    RUN_BY_NODE,
     Row,
     alerts,
     board,
@@ -158,7 +159,7 @@ RUNS = Row(
                 latest(f"max by (run_id) ({OF_RUN})"),
                 latest(
                     "sum by (run_id) "
-                    "(max by (instance, run_id, job_id) (emissions_run_forecast_grams)) "
+                    f"(max by ({RUN_BY_NODE}) (emissions_run_forecast_grams)) "
                     "and on (run_id) emissions_run_budget_grams"
                 ),
                 sort_by="Spent",

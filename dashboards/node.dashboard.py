@@ -4,6 +4,7 @@ from panels import (
     JOULES_PER_KWH,
     NODES,
     RUN,
+    RUN_BY,
     Row,
     alerts,
     board,
@@ -38,7 +39,7 @@ def over_range(counter: str, by: str = "") -> str:
 def of_runs(quantity: str) -> str:
     """Usage of each run in the time range; see deploy/prometheus/rules/runs.yaml."""
     rule = f"instance_run_id_job_id_device_id:emissions_run_{quantity}:increase"
-    return f"sum by (run_id, job_id) (sum_over_time({rule}{{{NODES}}}[$__range]))"
+    return f"sum by ({RUN_BY}) (sum_over_time({rule}{{{NODES}}}[$__range]))"
 
 
 NOW = Row(
@@ -173,7 +174,7 @@ SAMPLE = Row(
 )
 
 RUN_POWER = f"emissions_run_power_watts{{{NODES}}}"
-POWER_OF_RUNS = f"max by ({DEVICE}, run_id, job_id) ({RUN_POWER})"
+POWER_OF_RUNS = f"max by ({DEVICE}, {RUN_BY}) ({RUN_POWER})"
 ATTRIBUTE = Row(
     "Attribute: power of runs",
     (
@@ -297,17 +298,17 @@ ACCOUNT = Row(
                 },
                 latest(f"{of_runs('energy_joules')} / {JOULES_PER_KWH}"),
                 latest(of_runs("carbon_grams")),
-                latest(f"sum by (run_id, job_id) ({POWER_OF_RUNS})"),
+                latest(f"sum by ({RUN_BY}) ({POWER_OF_RUNS})"),
                 latest(
-                    "max by (run_id, job_id) "
+                    f"max by ({RUN_BY}) "
                     f"(last_over_time(emissions_run_budget_grams{{{NODES}}}[$__range]))"
                 ),
                 latest(
-                    "1000 * min by (run_id, job_id) "
+                    f"1000 * min by ({RUN_BY}) "
                     f"(last_over_time(emissions_run_start_time_seconds{{{NODES}}}[$__range]))"
                 ),
                 latest(
-                    "max by (run_id, job_id, run_name, user) "
+                    f"max by ({RUN_BY}, run_name, user) "
                     f"(last_over_time(emissions_run_info{{{NODES}}}[$__range]))"
                 ),
                 sort_by="Energy",

@@ -17,8 +17,8 @@ from panels import (
     table,
     variable,
 )
-from panels.forecasts import EXPECTED, LEAST, MOST, OF_A_RUN, band, bound, expected
-from panels.queries import OWNED
+from panels.forecasts import EXPECTED, LEAST, MOST, band, bound, expected
+from panels.queries import OWNED, RUN_BY, RUN_BY_NODE
 from panels.units import (
     COUNT,
     DATE,
@@ -42,20 +42,20 @@ def seen(series: str, where: str) -> str:
 
 # Recorded owner series have no label workload_pod: they match only if all pods are selected.
 CHOSEN = (
-    f"query_result(count by (run_id) ({seen(OWNED, WHOSE)} and on ({OF_A_RUN}) "
+    f"query_result(count by (run_id) ({seen(OWNED, WHOSE)} and on ({RUN_BY_NODE}) "
     f"({seen('emissions_run_member_info', POD)} or {seen(OWNED, f'{WHOSE},{POD}')})))"
 )
 
 
-def total(gauge: str, by: str = "", labels: str = f"{OF_A_RUN}, device, id") -> str:
+def total(gauge: str, by: str = "", labels: str = f"{RUN_BY_NODE}, device, id") -> str:
     """The ledger's totals at the end of the time range, over all nodes."""
     grouping = f" by ({by}) " if by else ""
     return f"sum{grouping}(max by ({labels}) (max_over_time({gauge}{{{RUNS}}}[$__range])))"
 
 
 ENERGY = total("emissions_run_cumulative_energy_joules")
-EMITTED = total("emissions_run_cumulative_carbon_grams", labels=OF_A_RUN)
-HELD = total("emissions_run_held_idle_energy_joules_total", labels=f"{OF_A_RUN}, device")
+EMITTED = total("emissions_run_cumulative_carbon_grams", labels=RUN_BY_NODE)
+HELD = total("emissions_run_held_idle_energy_joules_total", labels=f"{RUN_BY_NODE}, device")
 COUNTED = total("emissions_run_energy_joules_total")
 
 
@@ -66,12 +66,12 @@ def rate(counter: str, labels: str) -> str:
 
 def forecasts(quantity: str, over_nodes: str = "sum", factor: str = "") -> list[core.Target]:
     """Forecast of each run, with its lower and upper bound."""
-    arguments = (quantity, RUNS, "run_id, job_id", over_nodes)
+    arguments = (quantity, RUNS, RUN_BY, over_nodes)
     exprs = (expected(*arguments), bound("low", *arguments), bound("high", *arguments))
     return [latest(f"({expr}){factor}") for expr in exprs]
 
 
-HELD_RATE = rate("emissions_run_held_idle_energy_joules_total", f"{OF_A_RUN}, device")
+HELD_RATE = rate("emissions_run_held_idle_energy_joules_total", f"{RUN_BY_NODE}, device")
 BUDGET = f"max by (run_id) (last_over_time(emissions_run_budget_grams{{{RUNS}}}[$__range]))"
 
 NOW = Row(
@@ -85,7 +85,7 @@ NOW = Row(
                 "Current power of the run on all its nodes, including idle power of devices that "
                 "it holds.",
                 latest(
-                    f"sum(max by ({OF_A_RUN}, device, id) (emissions_run_power_watts{{{RUNS}}}))"
+                    f"sum(max by ({RUN_BY_NODE}, device, id) (emissions_run_power_watts{{{RUNS}}}))"
                 ),
                 nothing="ended",
             ),
@@ -129,7 +129,7 @@ NOW = Row(
                 "Emissions divided by the budget of the run; for several runs, by the sum of their "
                 "budgets.",
                 latest(
-                    f"sum(max by ({OF_A_RUN}) (max_over_time("
+                    f"sum(max by ({RUN_BY_NODE}) (max_over_time("
                     f"emissions_run_cumulative_carbon_grams{{{RUNS}}}[$__range])) "
                     f"and on (run_id) {BUDGET}) / sum({BUDGET})"
                 ),
@@ -163,7 +163,7 @@ COURSE = Row(
                 query(
                     short_id(
                         "sum by (instance, device, id) (max by "
-                        f"({OF_A_RUN}, device, id) (emissions_run_power_watts{{{RUNS}}}))"
+                        f"({RUN_BY_NODE}, device, id) (emissions_run_power_watts{{{RUNS}}}))"
                     ),
                     "{{instance}} {{device}} {{short}}",
                 ),
@@ -198,7 +198,7 @@ COURSE = Row(
                 "Power of the run: active, and of idle devices that it held.",
                 query(HELD_RATE, "held idle"),
                 query(
-                    f"{rate('emissions_run_energy_joules_total', f'{OF_A_RUN}, device, id')} - "
+                    f"{rate('emissions_run_energy_joules_total', f'{RUN_BY_NODE}, device, id')} - "
                     f"{HELD_RATE}",
                     "active",
                 ),
@@ -221,7 +221,7 @@ COURSE = Row(
                 PER_SECOND,
                 "Units of work counted by the run: tokens, samples, requests.",
                 query(
-                    f"sum by (run_id, unit) (max by ({OF_A_RUN}, unit) "
+                    f"sum by (run_id, unit) (max by ({RUN_BY_NODE}, unit) "
                     f"(rate(emissions_run_units_total{{{RUNS}}}[$__rate_interval])))",
                     "{{run_id}} {{unit}}",
                 ),
@@ -289,18 +289,18 @@ WHAT = Row(
                     "Value #C": ("Ended", DATE),
                 },
                 latest(
-                    "max by (run_id, job_id, run_name, user, workload_namespace, account, origin) "
+                    f"max by ({RUN_BY}, run_name, user, workload_namespace, account, origin) "
                     f"(last_over_time(emissions_run_info{{{RUNS}}}[$__range]))"
                 ),
                 latest(
-                    "1000 * min by (run_id, job_id) "
+                    f"1000 * min by ({RUN_BY}) "
                     f"(last_over_time(emissions_run_start_time_seconds{{{RUNS}}}[$__range]))"
                 ),
                 latest(
-                    "1000 * max by (run_id, job_id) "
+                    f"1000 * max by ({RUN_BY}) "
                     f"(last_over_time(emissions_run_end_time_seconds{{{RUNS}}}[$__range])) "
-                    f"unless on (run_id, job_id) (emissions_run_start_time_seconds{{{RUNS}}} "
-                    f"unless on ({OF_A_RUN}) emissions_run_end_time_seconds)"
+                    f"unless on ({RUN_BY}) (emissions_run_start_time_seconds{{{RUNS}}} "
+                    f"unless on ({RUN_BY_NODE}) emissions_run_end_time_seconds)"
                 ),
                 sort_by="Started",
             ),

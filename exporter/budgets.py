@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from exporter.errors import ConfigError
+from exporter.model.runs import RUN_LABELS
 from exporter.units import JOULES_PER_KWH
 
+RUN_BY_NODE = ", ".join(("instance", *RUN_LABELS))
+"""Labels of the part of a run on one node, for `by (...)` and `on (...)`."""
 SELECTOR_LABELS = ("user", "workload_namespace", "account", "job_id")
 """Labels that a budget can select by, besides exported labels of runs."""
 LABEL = re.compile(r"label_[a-zA-Z0-9_]+")
@@ -308,9 +311,9 @@ def _increase(budget: BudgetDefinition) -> tuple[str, str]:
     if len(names) == 1 and names[0] in SELECTOR_LABELS:
         level = f"{names[0]}:emissions_run_{what}:increase"
         return f"{level}{{{matchers}}}", level
-    info = f"max by (instance, run_id, job_id) ({selector(budget)})"
-    summed = f"sum by (instance, run_id, job_id) ({runs})"
-    return f"{summed} * on (instance, run_id, job_id) {info}", runs
+    info = f"max by ({RUN_BY_NODE}) ({selector(budget)})"
+    summed = f"sum by ({RUN_BY_NODE}) ({runs})"
+    return f"{summed} * on ({RUN_BY_NODE}) {info}", runs
 
 
 def _matcher(label: str, values: Sequence[str]) -> str:

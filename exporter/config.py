@@ -1,4 +1,4 @@
-"""Settings: types, units, defaults and help texts. `exporter.settings` loads them.
+"""Settings: types, units, defaults and help texts. `exporter.config_loader` loads them.
 
 Order of precedence: flag, `EMISSIONS_EXPORTER_<SECTION>_<KEY>`, file, default. The top-level keys
 of the file are the five stages of the pipeline; an unknown key is an error.
@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from exporter.model.intensity import kg_per_kwh_error
-from exporter.setting import setting
+from exporter.setting import EntryForm, setting
 
 DEFAULT_PORT = 10680
 COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
 """Valid names in `sample.collectors`."""
 SYSTEM_STATE_DIRECTORY = "/var/lib/emissions-exporter"
+NAMESPACE = EntryForm(
+    "names of namespaces without wildcards (lowercase letters, digits and '-')",
+    "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+)
+"""Names of namespaces in Kubernetes: labels as in RFC 1123."""
 NO_LISTENER = "none"
 """Listen address that disables HTTP over TCP."""
 
@@ -128,9 +133,13 @@ class AttributeConfig:
         (),
         "",
         "Namespaces whose pods are measured as runs. Defaults to all except `excluded_namespaces`.",
+        form=NAMESPACE,
     )
     excluded_namespaces: tuple[str, ...] = setting(
-        (), "", "Namespaces whose pods are not runs; their energy is counted as `other`."
+        (),
+        "",
+        "Namespaces whose pods are not runs; their energy is counted as `other`.",
+        form=NAMESPACE,
     )
     gpu_resources: tuple[str, ...] = setting(
         (),

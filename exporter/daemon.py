@@ -10,13 +10,13 @@ from functools import partial
 
 from exporter.clock import Clock, SystemClock
 from exporter.config import NO_LISTENER, Config
+from exporter.config_loader import check_paths
 from exporter.errors import EmissionsError, LedgerError, RestartRequired
 from exporter.expose.http.server import ServerLimits
 from exporter.expose.http.web_service import WebService
 from exporter.expose.web_config.store import WebConfigStore
 from exporter.model.commands import CommandRequest, ReleaseDriver, StopDaemon
 from exporter.model.workload import SETTINGS, CollectorState
-from exporter.paths import check_paths
 from exporter.report.forms.registry import FORMS, add_inner
 from exporter.wiring import Wiring
 

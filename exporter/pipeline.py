@@ -27,7 +27,7 @@ from exporter.model.readings import (
     Interval,
     Observation,
 )
-from exporter.model.runs import ProgressMark, RunInfo, RunKey
+from exporter.model.runs import RUN_LABELS, ProgressMark, RunInfo, RunKey
 from exporter.model.snapshot import DaemonHealth, IntensityState, Snapshot
 from exporter.model.workload import CollectorState, WorkloadSample
 from exporter.sample.energy_counters import EnergyCounters
@@ -133,18 +133,15 @@ class Pipeline:
         self._ledger_results: queue.SimpleQueue[StoredRun | Backfill] = queue.SimpleQueue()
         self._overruns = 0
         self._running: set[RunKey] = set()
-        self._is_resuming = bool(energy_counters.counter_states())
 
     def tick(self) -> Snapshot:
         """Run all five stages once and publish the snapshot."""
         began = time.perf_counter()
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
         offset = wall - now_ns / NANOSECONDS_PER_SECOND
-        self._register_devices()
-        gpu_activity = self._energy_counters.gpu_activity()
-        workload = self._workload_collector.collect(gpu_activity, self._energy_counters.infos())
         intervals, collector_states = self._read_collectors()
-        infos = self._energy_counters.infos()
+        infos, gpu_activity = self._energy_counters.infos(), self._energy_counters.gpu_activity()
+        workload = self._workload_collector.collect(gpu_activity, infos)
         devices = [info.device for info in infos]
         postings = []
         for interval, shares in self._attribution.shares(
@@ -281,18 +278,6 @@ class Pipeline:
         if factors:
             self._writer.backfill(factors, self._ledger_results.put)
 
-    def _register_devices(self) -> None:
-        """After a restart, register all devices before the workload is collected.
-
-        Schedulers name GPUs by index or by UUID, which requires the list of devices. Energy used
-        while the daemon was down is attributed in the first tick, so the devices must be known by
-        then; later ticks use the devices of the previous one.
-        """
-        if self._is_resuming:
-            self._is_resuming = False
-            for collector in self._device_collectors:
-                self._energy_counters.register(collector.read())
-
     def _read_collectors(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []
         states = []
@@ -339,7 +324,7 @@ class Pipeline:
         """Store the states of all collectors, and log each change once."""
         failing = {state.name: state.why for state in states if not state.ok}
         for name in failing.keys() - self._failing:
-            log.warning("collector failed", extra={"collector": name, "why": failing[name]})
+            log.warning("collector failed", extra={"collector": name, "error": failing[name]})
         for name in self._failing - failing.keys():
             log.info("collector recovered", extra={"collector": name})
         self._collectors, self._failing = states, set(failing)
@@ -347,7 +332,7 @@ class Pipeline:
     def _log_note(self, observation: Observation) -> None:
         """Log a new note of a collector once."""
         if observation.note and observation.note != self._last_notes.get(observation.source):
-            extra = {"collector": observation.source, "why": observation.note}
+            extra = {"collector": observation.source, "note": observation.note}
             log.info("collector note", extra=extra)
         self._last_notes[observation.source] = observation.note
 
@@ -356,5 +341,5 @@ class Pipeline:
         if is_open == (run.key in self._running):
             return
         (self._running.add if is_open else self._running.discard)(run.key)
-        named = {"run_id": run.shown_id, "job_id": run.key.job_id, "origin": run.origin}
+        named = {**dict(zip(RUN_LABELS, run.label_values, strict=True)), "origin": run.origin}
         log.info("run started" if is_open else "run ended", extra=named)

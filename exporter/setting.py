@@ -2,16 +2,26 @@
 
 import dataclasses
 import difflib
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from exporter.errors import ConfigError
 
 T = TypeVar("T")
+
+
+class EntryForm(NamedTuple):
+    """Form of the entries of a list: a description, and a regular expression for an entry."""
+
+    description: str
+    pattern: str
+    """With `^` and `$`, since the schema of the Helm chart contains it too."""
+
 
 ENVIRONMENT_PREFIX = "EMISSIONS_EXPORTER_"
 
@@ -45,12 +55,13 @@ def setting(
     most: float | None = None,
     place: Literal["", "directory", "file", "socket"] = "",
     error: Callable[[float], str] | None = None,
+    form: EntryForm | None = None,
 ) -> Any:
     """Declare a setting as a dataclass field.
 
     Arguments: the default, the unit ("" for none), the help text, the flag without dashes, the
     minimum and maximum of a number, and what a path must refer to (`place`). `error` returns why a
-    number is invalid, or "".
+    number is invalid, or "". `form` is the form of the entries of a list.
     """
     metadata = {
         "unit": unit,
@@ -60,6 +71,7 @@ def setting(
         "most": most,
         "place": place,
         "error": error,
+        "form": form,
     }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -107,7 +119,14 @@ def validated(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> An
         raise ConfigError(f"{source}: expected {expected}, found {value!r}")
     if typing.get_origin(hint) is not tuple:
         return value
-    return tuple(str(part) for part in value) if str in typing.get_args(hint) else tuple(value)
+    if str not in typing.get_args(hint):
+        return tuple(value)
+    entries = tuple(str(part) for part in value)
+    form = meta["form"]
+    for entry in entries:
+        if form is not None and (not re.search(form.pattern, entry) or "\n" in entry):
+            raise ConfigError(f"{source}: expected {form.description}, found {entry!r}")
+    return entries
 
 
 def _shape(value: Any, hint: Any) -> tuple[str, bool]:

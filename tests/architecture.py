@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 PACKAGE = "exporter"
 STAGES = ("sample", "attribute", "convert", "account", "expose")
-SHARED = {"backoff", "data", "model", "units", "errors", "clock", "privileges", "worker"}
+SHARED = {
+    "backoff",
+    "data",
+    "job_variables",
+    "model",
+    "units",
+    "errors",
+    "clock",
+    "privileges",
+    "worker",
+}
 MAY_IMPORT = {
     **dict.fromkeys(STAGES, SHARED),
     "expose": SHARED | {"formatting", "html", "setting"},
@@ -22,12 +32,13 @@ MAY_IMPORT = {
     "clock": set(),
     "privileges": set(),
     "worker": set(),
-    "client": {"integrations"},
+    "client": {"integrations", "job_variables"},
+    "job_variables": set(),
     "systemd": {"clock", "units"},
     "config": {"model", "setting"},
     "setting": {"errors"},
-    "settings": {"client", "config", "errors", "setting"},
-    "budgets": {"errors", "units"},
+    "config_loader": {"client", "config", "errors", "setting"},
+    "budgets": {"errors", "model", "units"},
     "estimate": {"convert", "data", "errors", "formatting", "model", "report", "units"},
     "report": {"client", "convert", "formatting", "html", "model", "redaction", "units", "errors"},
     "integrations": {

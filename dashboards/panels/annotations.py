@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from panels.queries import ALERTS, DATA_SOURCE
+from panels.queries import ALERTS, DATA_SOURCE, RUN_BY
 
 
 def runs_begin(where: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def alerts(where: str = "") -> dict[str, Any]:
 
 def _at(name: str, metric: str, where: str, color: str) -> dict[str, Any]:
     """Annotate the times that are the values of a metric, in seconds."""
-    expr = f"1000 * max by (run_id, job_id) ({metric}{{{where}}})"
+    expr = f"1000 * max by ({RUN_BY}) ({metric}{{{where}}})"
     annotation = _annotation(name, expr, color)
     return {**annotation, "titleFormat": f"{name}: {{{{run_id}}}}", "useValueForTime": True}
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-OF_A_RUN = "instance, run_id, job_id"
+from panels.queries import RUN_BY_NODE
+
 EXPECTED, LEAST, MOST = "forecast", "forecast, lower bound", "forecast, upper bound"
 """Names of the lines; the last two bound a band."""
 COLOR = {"id": "color", "value": {"mode": "fixed", "fixedColor": "yellow"}}
@@ -40,7 +41,7 @@ def band() -> Sequence[dict[str, Any]]:
 
 def _over(operation: str, by: str, series: str, where: str) -> str:
     grouping = f" by ({by}) " if by else ""
-    return f"{operation}{grouping}(max by ({OF_A_RUN}) ({series}{{{where}}}))"
+    return f"{operation}{grouping}(max by ({RUN_BY_NODE}) ({series}{{{where}}}))"
 
 
 def _line(name: str, *properties: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 from grafanalib import core
 
+from exporter.model.runs import RUN_LABELS
+
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+RUN_BY = ", ".join(RUN_LABELS)
+"""Labels of a run, for `by (...)` and `on (...)`."""
+RUN_BY_NODE = f"instance, {RUN_BY}"
+"""Labels of the part of a run on one node."""
 NODES = 'instance=~"$instance"'
 """Matcher of the selected nodes."""
 NO_USER = "no user"

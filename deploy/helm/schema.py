@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from deploy.helm.values import Value
 from exporter import config
+from exporter.config import NAMESPACE
 from exporter.convert import registry
 
 Schema = dict[str, Any]
@@ -44,6 +45,16 @@ SOURCES: Schema = {"$ref": "#/definitions/sources"}
 URL: Schema = {"type": "string", "pattern": "^https?://[^/@\\s]+(/\\S*)?$"}
 """Without a user and a password, which do not belong into a ConfigMap."""
 
+TOLERATIONS = _listed(
+    {
+        "key": TEXT,
+        "operator": {"enum": ["Exists", "Equal", "Lt", "Gt"]},
+        "value": TEXT,
+        "effect": {"enum": ["NoSchedule", "PreferNoSchedule", "NoExecute", ""]},
+        "tolerationSeconds": {"type": "integer"},
+    }
+)
+
 SPECIAL: dict[str, Schema] = {
     "profile": {"enum": ["default", "sharing", "gpu-only"]},
     "port": PORT,
@@ -64,15 +75,6 @@ SPECIAL: dict[str, Schema] = {
             "rollingUpdate": _closed({"maxUnavailable": AMOUNT, "maxSurge": AMOUNT}),
         }
     ),
-    "tolerations": _listed(
-        {
-            "key": TEXT,
-            "operator": {"enum": ["Exists", "Equal", "Lt", "Gt"]},
-            "value": TEXT,
-            "effect": {"enum": ["NoSchedule", "PreferNoSchedule", "NoExecute", ""]},
-            "tolerationSeconds": {"type": "integer"},
-        }
-    ),
     "livenessProbe.initialDelaySeconds": {"type": "integer", "minimum": 0},
     "extraEnv": _listed({"name": TEXT, "value": TEXT, "valueFrom": OBJECT}, "name"),
 }
@@ -81,7 +83,9 @@ SPECIAL: dict[str, Schema] = {
 BY_LAST_NAME: dict[str, Schema] = {
     **dict.fromkeys(("affinity", "tlsConfig", "basicAuth"), OBJECT),
     "resources": _closed({"requests": QUANTITIES, "limits": QUANTITIES, "claims": OBJECTS}),
-    **dict.fromkeys(("imagePullSecrets", "namespaces", "extraArgs"), NAMES),
+    "tolerations": TOLERATIONS,
+    **dict.fromkeys(("imagePullSecrets", "extraArgs"), NAMES),
+    "namespaces": {"type": "array", "items": {"type": "string", "pattern": NAMESPACE.pattern}},
     **dict.fromkeys(("interval", "scrapeTimeout"), PERIOD),
     "sampleLimit": {"type": "integer", "minimum": 0},
 }
@@ -177,7 +181,9 @@ def _setting(item: "dataclasses.Field[Any]", hint: Any) -> Schema:
     if typing.get_origin(hint) is Literal:
         return {"enum": list(typing.get_args(hint))}
     if typing.get_origin(hint) is tuple:
-        return {"type": "array", "items": {"type": "string"}}
+        form = item.metadata["form"]
+        pattern = {"pattern": form.pattern} if form else {}
+        return {"type": "array", "items": {"type": "string", **pattern}}
     made = URL if item.metadata["unit"] == "URL" else {"type": KINDS[hint]}
     for bound, name in (("least", "minimum"), ("most", "maximum")):
         if item.metadata.get(bound) is not None:

@@ -142,10 +142,16 @@ def foreign_file(directory: str) -> str:
         if owner != me and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             return (
                 f"{path} belongs to {_user(owner)}, and this process runs as {_user(me)}: run "
-                f"it as {_user(owner)}, or as root run `chown -R {_user(me)}: {directory}`, "
+                f"it as {_user(owner)}, or as root run `chown -R {_owner(me)} {directory}`, "
                 f"{OTHER_DIRECTORY_HINT}"
             )
     return ""
+
+
+def _owner(uid: int) -> str:
+    """Return the owner for `chown`, which accepts an empty group only with a name."""
+    name = _user(uid)
+    return f"{name}:" if name != str(uid) else f"{uid}:{os.getegid()}"
 
 
 def _user(uid: int) -> str:

@@ -164,7 +164,7 @@ class _PendingSamples(NamedTuple):
 
     workload: WorkloadSample
     activities: tuple[GpuActivity, ...]
-    """Of the device, oldest first; more than one only if the device was not read meanwhile."""
+    """Of the device, oldest first; the first one is from the end of the last interval."""
 
 
 class Attribution:
@@ -178,6 +178,8 @@ class Attribution:
     def __init__(self, floors: Mapping[Device, float]) -> None:
         self._idle_power = {device: IdlePower(watts) for device, watts in floors.items()}
         self._waiting: dict[Device, _PendingSamples] = {}
+        self._last_activities: dict[Device, tuple[GpuActivity, ...]] = {}
+        """The last activity reading before the current interval of each device, if any."""
         self.exporter_uj = 0
         """CPU energy of this daemon since it started, uJ; part of the run or `other` that it
         belongs to."""
@@ -199,6 +201,7 @@ class Attribution:
         for interval in intervals:
             seen = self._seen(interval.device, sample, activities)
             self._waiting.pop(interval.device, None)
+            self._last_activities[interval.device] = seen.activities[-1:]
             settled.add(interval.device)
             done.append((interval, self._split(interval, seen)))
         for device in devices:
@@ -224,15 +227,15 @@ class Attribution:
         reading = activities.get(device)
         readings = () if reading is None else (reading,)
         waiting = self._waiting.get(device)
-        if waiting is None:
-            return _PendingSamples(sample, readings)
+        before = self._last_activities.get(device, ()) if waiting is None else waiting.activities
         earlier = (
             old
-            for old in waiting.activities
+            for old in before
             if (reading is None or old.at_ns != reading.at_ns)
             and sample.at_ns - old.at_ns <= MAX_AGE_NS
         )
-        return _PendingSamples(merge_samples(waiting.workload, sample), (*earlier, *readings))
+        workload = sample if waiting is None else merge_samples(waiting.workload, sample)
+        return _PendingSamples(workload, (*earlier, *readings))
 
     def _split(self, interval: Interval, seen: _PendingSamples) -> list[EnergyShare]:
         match interval.device.kind:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from exporter.attribute.identity import OTHER_RUN_ID, SCHEDULER_NAMES
+from exporter.attribute.identity import OTHER_RUN_ID
+from exporter.job_variables import SCHEDULER_NAMES
 from exporter.model.commands import LogRun
 from exporter.model.forecast import add_mark
 from exporter.model.runs import (

@@ -23,8 +23,13 @@ def split_cpu(
     threads, by their number; the rest of it is `idle`. Active energy is split by CPU time, relative
     to the host's busy time (or the runs' sum, if larger); processes outside of runs are `other`.
     Shares of 0 are omitted; the sum is always `energy_uj`.
+
+    Over a restart without the host's CPU time, the use of runs cannot be compared with anything:
+    all energy is `restart`.
     """
     machine = sample.machine or NO_HOST_USAGE
+    if restart and (sample.machine is None or machine.is_partial):
+        return _unattributed_shares(0, energy_uj, sample, restart)
     weights = [usage.cpu_us for usage in sample.usage]
     other_us = max(0, machine.busy_us - sum(weights))
     if sample.machine is None and not any(weights):
@@ -154,4 +159,5 @@ def _merge_machine(first: HostUsage | None, second: HostUsage | None) -> HostUsa
         busy_us=first.busy_us + second.busy_us,
         total_us=first.total_us + second.total_us,
         exporter_us=first.exporter_us + second.exporter_us,
+        is_partial=first.is_partial or second.is_partial,
     )

@@ -53,6 +53,7 @@ class HostTotals:
     def collect(self, at_ns: int) -> HostUsage:
         """CPU time since the last call, and memory now. Raises OSError or ValueError."""
         now = self._read_clocks()
+        is_partial = self._before is None
         before = self._before or now
         self._before = now
         if self._memory_at_ns is None or at_ns - self._memory_at_ns >= MEMORY_EVERY_NS:
@@ -69,6 +70,7 @@ class HostTotals:
             *self._memory,
             used_us,
             self._threads,
+            is_partial,
         )
 
     def _read_clocks(self) -> HostCpuTime:

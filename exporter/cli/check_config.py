@@ -12,15 +12,14 @@ from exporter import formatting
 from exporter.cli.config_flags import add_config_flags, config_from_options, located
 from exporter.clock import Clock, SystemClock
 from exporter.config import NO_LISTENER, Config
+from exporter.config_loader import Overridden, check_paths
 from exporter.convert.registry import open_intensity_provider
 from exporter.errors import ConfigError
 from exporter.expose.http.listeners import parse_address
 from exporter.expose.http.routes import check_telemetry_path
 from exporter.expose.web_config.store import WebConfigStore
-from exporter.paths import check_paths
 from exporter.redaction import without_passwords
 from exporter.sample.sources.replay import ReplayCollector
-from exporter.settings import Overridden
 
 
 def add(subparsers: Any) -> None:

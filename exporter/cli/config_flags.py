@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from exporter.config import COLLECTORS, Config
+from exporter.config_loader import Overridden, is_given, load_config
 from exporter.errors import ConfigError
 from exporter.setting import variable
-from exporter.settings import Overridden, is_given, load_config
 
 SETTING = re.compile(r"(?:--)?[a-z]+[.-][a-z_.-]*[a-z]")
 """Name or flag of a setting at the beginning of an error message."""

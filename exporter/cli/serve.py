@@ -16,9 +16,9 @@ from exporter.cli.config_flags import add_config_flags, config_from_options, loc
 from exporter.cli.logging_setup import configure_logging, run_logged
 from exporter.client.sockets import default_socket
 from exporter.config import Config
+from exporter.config_loader import Overridden
 from exporter.errors import ConfigError, RestartRequired
 from exporter.revision import build_revision
-from exporter.settings import Overridden
 
 log = logging.getLogger(__name__)
 

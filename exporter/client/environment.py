@@ -12,6 +12,13 @@ from typing import NamedTuple
 
 from exporter.client.fork_safety import ForkAware
 from exporter.client.sockets import SOCKET_VARIABLE
+from exporter.job_variables import (
+    JOB_ID_VARIABLE,
+    RUN_ID_VARIABLE,
+    SCHEDULERS,
+    TRACKER_ID_VARIABLES,
+    job_from_environment,
+)
 
 RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "FLUX_TASK_RANK")
 LOCAL_RANK_VARIABLES = (
@@ -27,20 +34,10 @@ NODE_COUNT_VARIABLES = (
     *("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES"),
     "FLUX_JOB_NNODES",
 )
-RUN_ID_VARIABLES = ("EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "WANDB_RUN_ID", "TORCHELASTIC_RUN_ID")
-JOB_ID_VARIABLE = "EMISSIONS_JOB_ID"
-SCHEDULERS = (
-    ("SLURM_JOB_ID", (), ""),
-    ("PBS_JOBID", ("PBS_ARRAY_INDEX", "PBS_ARRAYID"), ""),
-    ("LSB_JOBID", ("LSB_JOBINDEX",), "0"),
-    ("FLUX_JOB_ID", (), ""),
-    ("OAR_JOB_ID", (), ""),
-    ("JOB_ID", ("SGE_TASK_ID",), "undefined"),
-)
-"""Variables of a scheduler's job id and array index, and the index's value outside an array."""
-JOB_ID_VARIABLES = (JOB_ID_VARIABLE, *(name for name, *_ in SCHEDULERS))
-SGE_JOB_ID_VARIABLE, SGE_TASK_VARIABLE = "JOB_ID", "SGE_TASK_ID"
-"""Many programs use JOB_ID; only SGE_TASK_ID shows that the scheduler is SGE."""
+RUN_ID_VARIABLES = (RUN_ID_VARIABLE, *TRACKER_ID_VARIABLES)
+LAUNCH_SCHEDULERS = tuple(scheduler for scheduler in SCHEDULERS if scheduler.name != "ray")
+"""Without Ray, whose job id is that of a driver, which no launch is in."""
+JOB_ID_VARIABLES = (JOB_ID_VARIABLE, *(scheduler.job_id for scheduler in LAUNCH_SCHEDULERS))
 STEP_ID_VARIABLES = ("SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
 """Ids that all ranks of one launch in a job share: of srun, and of Open MPI's mpirun."""
 SLURM_MAX_STEP_ID = 0xFFFF_0000
@@ -112,16 +109,13 @@ def detect_job_id(environment: Mapping[str, str]) -> str:
     """Return the job id in the daemon's notation, with the array index; "" for none."""
     if environment.get(JOB_ID_VARIABLE, "") not in EMPTY_IDS:
         return environment[JOB_ID_VARIABLE]
-    for name, tasks, no_task in SCHEDULERS:
-        job_id = environment.get(name, "")
-        if job_id in EMPTY_IDS or (
-            name == SGE_JOB_ID_VARIABLE and not environment.get(SGE_TASK_VARIABLE)
-        ):
-            continue
-        task = next((environment[each] for each in tasks if environment.get(each)), "")
-        is_unique = task in ("", no_task) or f"[{task}]" in job_id
-        return job_id if is_unique else f"{job_id}[{task}]"
-    return ""
+    job = job_from_environment(lambda name: _given(environment, name), LAUNCH_SCHEDULERS)
+    return "" if job is None else job.job_id
+
+
+def _given(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name, "")
+    return "" if value in EMPTY_IDS else value
 
 
 def explicit_run_id(environment: Mapping[str, str]) -> str:
@@ -159,7 +153,8 @@ def _derive_run_id(environment: Mapping[str, str], name: str, nodes: int) -> str
     single node with the launcher process. Without a scheduler's job, the date is added. The
     scheduler's name is part of the id, because two schedulers may use the same job id.
     """
-    scheduler = next((name for name, *_ in SCHEDULERS if environment.get(name)), "")
+    ids = (scheduler.job_id for scheduler in LAUNCH_SCHEDULERS)
+    scheduler = next((name for name in ids if environment.get(name)), "")
     job_id = detect_job_id(environment)
     facts = [scheduler, job_id, *(_step_id(environment, each) for each in STEP_ID_VARIABLES)]
     if _needs_rendezvous(environment):
@@ -246,10 +241,9 @@ def software() -> str:
     return text.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
 
 
-RUN_ID_VARIABLE, OUR_JOB_ID_VARIABLE = RUN_ID_VARIABLES[0], JOB_ID_VARIABLES[0]
 PROPAGATED_VARIABLES = (
     RUN_ID_VARIABLE,
-    OUR_JOB_ID_VARIABLE,
+    JOB_ID_VARIABLE,
     TRACKED_RUN_ID_VARIABLE,
     SOCKET_VARIABLE,
 )
@@ -275,7 +269,7 @@ class EnvironmentPropagation(ForkAware):
             ids = {
                 RUN_ID_VARIABLE: run_id,
                 TRACKED_RUN_ID_VARIABLE: enclosing,
-                OUR_JOB_ID_VARIABLE: job_id,
+                JOB_ID_VARIABLE: job_id,
                 SOCKET_VARIABLE: socket,
             }
             if not self._open:

@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from exporter.client.decorators import measure_calls
 from exporter.client.environment import (
-    OUR_JOB_ID_VARIABLE,
-    RUN_ID_VARIABLE,
     EnvironmentPropagation,
     LaunchContext,
     detect_launch,
@@ -22,6 +20,7 @@ from exporter.client.log import inform, warn
 from exporter.client.registration import Registration
 from exporter.client.reporter import EXPECTED_ERRORS, Reporter, is_terminal
 from exporter.client.run import OnBudget, Run, RunBudget, amount, checked
+from exporter.job_variables import JOB_ID_VARIABLE, RUN_ID_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCOPES = ("tree", "cgroup", "machine")
@@ -255,7 +254,7 @@ class track:  # noqa: N801  reads as the verb it is
         if not run_id or not is_tracked(os.environ, run_id):
             return Run()
         joined = cls(receipts=None, progress=False)
-        joined.run = joined._bind(Run(run_id, os.environ.get(OUR_JOB_ID_VARIABLE, "")))
+        joined.run = joined._bind(Run(run_id, os.environ.get(JOB_ID_VARIABLE, "")))
         joined.run.is_measured = joined._is_joined = True
         joined._start_reporter()
         cls._open.append(joined)

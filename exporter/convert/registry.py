@@ -150,6 +150,7 @@ def _with_location(text: str, at: str) -> str:
 
 
 METADATA_URL = "http://169.254.169.254"
+UNFAILING_SOURCES = ("static", "table", "world")
 FILE_REFRESH_SECONDS = 10.0
 FEEDS_REFRESH_SECONDS = 1.0
 
@@ -214,6 +215,8 @@ def open_intensity_provider(
         notes += ["convert.file is not read: convert.grams_per_kwh takes precedence"]
     opener = ChainBuilder(zone, defaults, clock, child, memory, settings_file)
     steps = opener.steps(wanted, "convert.sources" if sources else "convert")
+    notes += _unreachable_notes(sources, "convert.sources")
+    notes += _unreachable_notes(second, "convert.second")
     _refuse_marginal(steps)
     others = opener.steps(second, "convert.second")
     chain = IntensityChain(steps, pue, allow_mixed_kinds=fallback == "any")
@@ -274,6 +277,16 @@ def _detect_region(
         remedy = zones.set_zone(settings_file)
         return "", f"convert.cloud_metadata: {zone} is in no bundled table; {remedy}"
     return zone, f"convert.cloud_metadata: this machine is in {zone}"
+
+
+def _unreachable_notes(wanted: Sequence[Any], where: str) -> list[str]:
+    """Return a warning about the sources after the first one that always has a value."""
+    names = [_parse_entry(entry, where)[0] for entry in wanted]
+    first = next((number for number, name in enumerate(names) if name in UNFAILING_SOURCES), None)
+    if first is None or not (later := names[first + 1 :]):
+        return []
+    never = f"{', '.join(later)} will never be used"
+    return [f"{where}: {never}: {names[first]} always has a value; move {names[first]} to the end"]
 
 
 def _exclusion_text(chain: IntensityChain, step: ChainStep) -> str:

@@ -255,8 +255,11 @@ def _similar_zones(code: str, known: Sequence[ZoneRow]) -> list[str]:
     parents = ["-".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
     is_word = len(code) >= WORD_LETTERS and code.isalpha()
     cutoff = SIMILARITY_OF_WORDS if is_word else SIMILARITY
+    close = difflib.get_close_matches(code, zone_by_key, 5, cutoff)
+    if not is_word and not parents:  # two letters are those of the country
+        close.sort(key=lambda key: key[:2] != code[:2])
     keys = [
-        *difflib.get_close_matches(code, zone_by_key, 5, cutoff),
+        *close,
         *(key for key in parents if key in zone_by_key),
     ]
     similar = [zone_by_key[key] for key in keys]

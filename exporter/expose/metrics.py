@@ -11,6 +11,7 @@ from exporter import units
 from exporter.errors import ConfigError
 from exporter.expose import samples
 from exporter.expose.samples import DECIMALS, SampleFunction
+from exporter.model.runs import RUN_LABELS
 from exporter.model.workload import UnattributedReason
 
 PREFIX = "emissions_"
@@ -76,7 +77,6 @@ REASONS = {
 """Values of the label `reason`: why energy is attributed to no run."""
 
 DEVICE_LABELS = ("device", "id")
-RUN_LABELS = ("run_id", "job_id")
 RUN_DEVICE_LABELS = (*RUN_LABELS, "device", "id")
 RUN_BOUND_LABELS = (*RUN_LABELS, "bound")
 GRID_LABELS = ("grid_zone", "signal", "basis", "accounting")

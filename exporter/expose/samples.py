@@ -9,7 +9,7 @@ from exporter.expose.process_collector import ProcessState
 from exporter.expose.snapshot_view import SnapshotView, Tallies, Tally
 from exporter.model.forecast import Forecast, ForecastOutcome, forecast
 from exporter.model.intensity import Factor
-from exporter.model.runs import RunInfo
+from exporter.model.runs import RUN_LABELS, RunInfo
 from exporter.model.snapshot import DaemonHealth, DeviceState, IntensityState
 from exporter.model.workload import SETTINGS
 
@@ -70,7 +70,7 @@ def per_device(value: Callable[[DeviceState], float | None]) -> SampleFunction:
 def per_run(value: Callable[[RunInfo], float | None]) -> SampleFunction:
     """Return one sample per run that has a value."""
     return lambda view: [
-        ((run.shown_id, run.key.job_id), number)
+        (run.label_values, number)
         for run in view.snapshot.runs
         if (number := value(run)) is not None
     ]
@@ -131,7 +131,7 @@ def run_held_idle(view: SnapshotView) -> Samples:
     """Idle energy of the devices held by each run, by device kind."""
     held: dict[tuple[str, ...], int] = {}
     for labels, tally in view.runs.items():
-        of_kind = labels[:3]
+        of_kind = labels[: len(RUN_LABELS) + 1]
         held[of_kind] = held.get(of_kind, 0) + tally.held_uj
     return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
 
@@ -140,20 +140,20 @@ def run_members(view: SnapshotView) -> Samples:
     """Pods and containers of each run on this node."""
     for run in view.snapshot.runs:
         for pod, container in view.snapshot.members.get(run.key, ()):
-            yield (run.shown_id, run.key.job_id, pod, container), 1
+            yield (*run.label_values, pod, container), 1
 
 
 def run_units(view: SnapshotView) -> Samples:
     """Units of work of each run since the counter began."""
     for run in view.snapshot.runs:
         for unit in run.units:
-            yield (run.shown_id, run.key.job_id, unit.name), unit.amount - unit.base
+            yield (*run.label_values, unit.name), unit.amount - unit.base
 
 
 def run_forecast(value: Callable[[Forecast], float]) -> SampleFunction:
     """Return one sample per open run that reports its progress."""
     return lambda view: [
-        ((run.shown_id, run.key.job_id), value(ahead))
+        (run.label_values, value(ahead))
         for run in view.snapshot.runs
         if run.ended is None and (ahead := forecast(run.progress)) is not None
     ]
@@ -166,8 +166,8 @@ def run_forecast_bounds(value: Callable[[ForecastOutcome], float]) -> SampleFunc
         for run in view.snapshot.runs:
             ahead = forecast(run.progress) if run.ended is None else None
             if ahead is not None and ahead.low is not None and ahead.high is not None:
-                yield (run.shown_id, run.key.job_id, "low"), value(ahead.low)
-                yield (run.shown_id, run.key.job_id, "high"), value(ahead.high)
+                yield (*run.label_values, "low"), value(ahead.low)
+                yield (*run.label_values, "high"), value(ahead.high)
 
     return rows
 
@@ -186,10 +186,8 @@ def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]
 
 def run_cumulative_carbon(view: SnapshotView) -> Samples:
     """Emissions in grams of each exported run since its first start, summed over its devices."""
-    sums = {(run.shown_id, run.key.job_id): 0 for run in view.snapshot.runs}
-    for (run_id, job_id, _, _), tally in view.runs.items():
-        sums[run_id, job_id] += tally.total_ng
-    return [(labels, units.grams(total_ng)) for labels, total_ng in sums.items()]
+    totals = view.run_totals().items()
+    return [(labels, units.grams(tally.total_ng)) for labels, tally in totals]
 
 
 def run_info(exported_labels: tuple[str, ...]) -> SampleFunction:
@@ -199,7 +197,7 @@ def run_info(exported_labels: tuple[str, ...]) -> SampleFunction:
         for run in view.snapshot.runs:
             if not run.is_user_known:
                 continue  # the series would be replaced by another one once the name is known
-            identity = (run.shown_id, run.key.job_id, run.name, run.user, run.namespace)
+            identity = (*run.label_values, run.name, run.user, run.namespace)
             given = dict(run.labels) if exported_labels else {}
             labels = [given.get(name, "") for name in exported_labels]
             yield (*identity, run.origin, run.account, *labels), 1

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from exporter.expose.process_collector import ProcessState
 from exporter.model.readings import Device, DeviceKind, Method
-from exporter.model.runs import Owner, RunInfo
+from exporter.model.runs import RUN_LABELS, Owner, RunInfo
 from exporter.model.snapshot import DeviceState, Snapshot
 from exporter.model.workload import AttributionTarget, UnattributedReason
 
@@ -103,15 +103,15 @@ class SnapshotView:
         self.attributed: Tallies = defaultdict(Tally)
         self.unattributed: Tallies = defaultdict(Tally)
         self.runs: Tallies = defaultdict(Tally)
-        """By run id, job id, device kind and device id; the device id is empty except for GPUs."""
+        """By RUN_LABELS, device kind and device id; the device id is empty except for GPUs."""
         self._open_sums()
         self._add_rows()
 
     def run_totals(self) -> Tallies:
-        """Return the sum of each exported run over its devices, by run id and job id."""
-        totals: Tallies = {(run.shown_id, run.key.job_id): Tally() for run in self.snapshot.runs}
-        for (run_id, job_id, _, _), tally in self.runs.items():
-            totals[run_id, job_id].include(tally)
+        """Return the sum of each exported run over its devices, by RUN_LABELS."""
+        totals: Tallies = {run.label_values: Tally() for run in self.snapshot.runs}
+        for labels, tally in self.runs.items():
+            totals[labels[: len(RUN_LABELS)]].include(tally)
         return totals
 
     @cached_property
@@ -157,7 +157,7 @@ class SnapshotView:
         kinds = {state.info.device.kind for state in counted} - {DeviceKind.GPU}
         for run in self.snapshot.runs:
             for kind in sorted(kinds):
-                self.runs[run.shown_id, run.key.job_id, kind, ""] = Tally()
+                self.runs[*run.label_values, kind, ""] = Tally()
 
     def _add_rows(self) -> None:
         shown: dict[AttributionTarget, RunInfo] = {run.key: run for run in self.snapshot.runs}
@@ -174,7 +174,7 @@ class SnapshotView:
             run = shown.get(target)
             if run is not None:
                 kind, name = device
-                ids = (run.shown_id, run.key.job_id, kind, name if kind is DeviceKind.GPU else "")
+                ids = (*run.label_values, kind, name if kind is DeviceKind.GPU else "")
                 self.runs[ids].add(
                     counted_uj,
                     held_uj,

@@ -74,6 +74,8 @@ REGISTERED = "registered"
 """Origin of a run that a program registered."""
 
 
+RUN_LABELS = ("run_id", "job_id")
+"""Labels that identify a run in the series of one node; their values are `RunInfo.label_values`."""
 FILLED_FIELDS = ("name", "user", "account", "namespace", "budget_grams", "nodes")
 """Fields of RunInfo that any source of a run may set; the first value that is set is kept."""
 
@@ -130,6 +132,11 @@ class RunInfo(NamedTuple):
         fields, defaults = self._asdict(), self._field_defaults
         unset = [field for field in FILLED_FIELDS if fields[field] == defaults.get(field, "")]
         return RunInfo(**{**fields, **{field: getattr(other, field) for field in unset}})
+
+    @property
+    def label_values(self) -> tuple[str, str]:
+        """Values of RUN_LABELS."""
+        return self.shown_id, self.key.job_id
 
     @property
     def is_user_known(self) -> bool:

@@ -81,6 +81,8 @@ class HostUsage(NamedTuple):
     """CPU time of this daemon; included in `busy_us`."""
     threads: int = 0
     """Number of hardware threads; 0: not known."""
+    is_partial: bool = False
+    """Whether the times begin after the previous sample: the clocks at a restart are not known."""
 
 
 class WorkloadSample(NamedTuple):

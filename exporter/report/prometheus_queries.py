@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from exporter import __version__
 from exporter.convert.live.http import new_https_session
 from exporter.errors import ConfigError, SourceError
+from exporter.model import runs
 from exporter.redaction import Redaction, request_error_text
 
 TOKEN_VARIABLE = "EMISSIONS_EXPORTER_PROMETHEUS_TOKEN"  # noqa: S105  a name
@@ -223,7 +224,7 @@ def _printable_url(url: str) -> str:
     return f"{parts.netloc}{parts.path}"
 
 
-RUN_LABELS = ("instance", "run_id", "job_id")
+RUN_LABELS = ("instance", *runs.RUN_LABELS)
 RECENT_SECONDS = 300
 """Lookback window for current runs, so that single failed scrapes do not matter."""
 

@@ -313,22 +313,18 @@ class EnergyCounters:
 
     def advance(self, observation: Observation) -> tuple[Interval, ...]:
         """Apply an observation; return the energy intervals that it completes."""
-        self.register(observation)
-        intervals = []
-        for reading in observation.readings:
-            interval = self._apply(self._statuses[reading.device], reading)
-            if interval is not None:
-                intervals.append(interval)
-        return tuple(intervals)
-
-    def register(self, observation: Observation) -> None:
-        """Register the devices and GPU activity of an observation, without its readings."""
         self._learn_devices(observation)
         if observation.gpu_activity or self._gpu_activity:
             self._gpu_activity = _recent_activity(
                 {**self._gpu_activity, **{each.device: each for each in observation.gpu_activity}},
                 observation.at_ns,
             )
+        intervals = []
+        for reading in observation.readings:
+            interval = self._apply(self._statuses[reading.device], reading)
+            if interval is not None:
+                intervals.append(interval)
+        return tuple(intervals)
 
     def counter_states(self) -> tuple[CounterState, ...]:
         """Return all counter states, including those of devices not seen recently."""
@@ -410,7 +406,7 @@ class EnergyCounters:
         status.up, status.why = False, HELD_ERROR.format(watts=status.info.power_cap_watts)
         if status.held == HELD_READINGS:
             kind, name = status.info.device
-            log.warning("device not counted", extra={"device": f"{kind} {name}", "why": status.why})
+            log.warning("device not counted", extra={"device": f"{kind} {name}", "error": status.why})
 
 
 def _recent_activity(

@@ -44,7 +44,7 @@ def test_a_backup_of_a_running_daemon_is_restored(tmp_path: Path) -> None:
     daemon.start()
     shell(make, state, copy)
     shell(backup, state, copy)
-    assert (copy / "ledger.backup").stat().st_mode & 0o777 == 0o600
+    assert (copy / "ledger.sqlite").stat().st_mode & 0o777 == 0o600
     record(daemon, "after")
     daemon.pass_ticks(2)
     assert runs(daemon) == {"before", "after"}

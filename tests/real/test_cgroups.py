@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -11,7 +12,7 @@ import pytest
 
 from exporter.attribute.sources.cgroups import V2, CgroupMeter, cgroup_mounts
 from exporter.attribute.sources.kube.pod_cgroups import PodCgroups
-from tests.real.parts import until
+from tests.real.parts import COMMAND, REPOSITORY, Daemon, busy, until
 
 pytestmark = [pytest.mark.real, pytest.mark.beside]
 SPIN = "import time\nwhile time.process_time() < 0.2: pass"
@@ -72,3 +73,39 @@ def test_a_pod_whose_own_cgroup_is_empty_has_the_clock_of_its_containers(node):
     meter.advance_us()
     spin(two)
     assert 200_000 <= meter.advance_us() < 2_000_000
+
+
+def test_a_start_without_the_journal_charges_no_run_for_what_others_used(node, tmp_path):
+    """A run that sleeps goes on while no daemon runs and another program keeps a thread busy."""
+    daemon = Daemon(tmp_path)
+    daemon.start()
+    run = ["run", f"--socket.path={daemon.socket}", "--run-id=light", "--scope=cgroup"]
+    script = f'echo $$ > {node}/cgroup.procs; exec "$@"'
+    light = ["sh", "-c", "while :; do sleep 0.01; done"]
+    process = subprocess.Popen(
+        ["sh", "-c", script, "sh", *COMMAND, *run, "--", *light],
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+
+    def energy_uj():
+        return daemon.json("/api/v1/runs/light")["energy_uj"]
+
+    try:
+        until(lambda: daemon.json("/api/v1/runs")["runs"], what="the run has begun")
+        daemon.pass_ticks(2)
+        before_uj = energy_uj()
+        daemon.stop()
+        (tmp_path / "state" / "journal").unlink()
+        subprocess.run(busy(4), check=True)
+        daemon.start()
+        daemon.pass_ticks(2)
+        lines = daemon.json("/api/v1/snapshot")["lines"]
+        of_restart = [line for line in lines if line["party"] == {"reason": "restart"}]
+        restart_uj = sum(line["cumulative"]["energy_uj"] for line in of_restart)
+        assert restart_uj > 2_000_000
+        assert energy_uj() - before_uj < restart_uj / 2
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        daemon.stop()

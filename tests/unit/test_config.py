@@ -6,8 +6,8 @@ import pytest
 
 from exporter import config
 from exporter.config import Config
+from exporter.config_loader import load_config
 from exporter.errors import ConfigError
-from exporter.settings import load_config
 
 KEYS = [
     (section.name, item)
@@ -145,6 +145,14 @@ def test_an_invalid_flag_is_named():
         ("attribute: {max_runs: 1.5}", "attribute.max_runs: expected a whole number of runs"),
         ("attribute: {read_environments: 1}", "expected true or false, found 1"),
         ("attribute: {exported_labels: team}", "expected a list, found 'team'"),
+        (
+            "attribute: {namespaces: [ml, Team_A]}",
+            "(lowercase letters, digits and '-'), found 'Team_A'",
+        ),
+        ("attribute: {excluded_namespaces: [kube-*]}", "found 'kube-*'"),
+        ("attribute: {excluded_namespaces: ['']}", "found ''"),
+        ('attribute: {namespaces: ["a\\n"]}', "found 'a\\n'"),
+        (f"attribute: {{namespaces: [{'a' * 64}]}}", "attribute.namespaces: expected names"),
         ("convert: {zone: NO}", "convert.zone: expected text (put it in quotes), found False"),
         ("convert: {basis: gross}", "expected one of lifecycle, direct, unstated, found 'gross'"),
         ("sample: {collectors: [rapl]}", "expected names with true or false, found ['rapl']"),
@@ -194,6 +202,11 @@ def test_every_default_is_valid(read):
 def test_no_flag_is_given_twice():
     flags = [item.metadata["flag"] for _, item in KEYS if item.metadata["flag"]]
     assert len(flags) == len(set(flags))
+
+
+def test_names_of_namespaces_are_accepted_as_kubernetes_accepts_them(read):
+    names = ("a", "7", "kube-system", "team-a--b", "a" * 63)
+    assert read(f"attribute: {{namespaces: [{', '.join(names)}]}}").attribute.namespaces == names
 
 
 def test_a_mistyped_variable_is_an_error_and_one_of_kubernetes_is_not():

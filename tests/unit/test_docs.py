@@ -143,3 +143,9 @@ def test_no_page_installs_from_an_index_that_does_not_have_the_package():
     ]
     found = [page.name for page in pages if "pip install 'emissions-exporter[" in page.read_text()]
     assert found == []
+
+
+def test_the_changelog_has_the_schema_of_the_ledger():
+    text = (generate.HERE.parent / "CHANGELOG.md").read_text()
+    [number] = re.findall(r"it has schema\s+(\d+)", text.partition("\n## [0.")[0])
+    assert int(number) == len(list((generate.HERE.parent / "exporter").glob("*/migrations/*.sql")))

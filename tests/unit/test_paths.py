@@ -8,9 +8,8 @@ import pytest
 import yaml
 
 from exporter.cli import main as command
+from exporter.config_loader import check_paths, load_config
 from exporter.errors import ConfigError
-from exporter.paths import check_paths
-from exporter.settings import load_config
 
 DIRECTORIES = ["sample.sysfs", "sample.procfs", "attribute.jobs_directory"]
 DIRECTORIES.append("account.state_directory")

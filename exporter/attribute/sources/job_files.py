@@ -6,7 +6,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.attribute.identity import ARRAY_LABEL, TASK_LABEL, sanitize, sanitize_labels
+from exporter.attribute.identity import sanitize, sanitize_labels
+from exporter.job_variables import ARRAY_LABEL, TASK_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class JobFiles:
         if name not in self._refused:
             self._refused.add(name)
             path = f"{self._directory}/{name}"
-            log.warning("job file not used", extra={"path": path, "reason": why})
+            log.warning("job file not used", extra={"path": path, "error": why})
 
 
 def parse_job_file(content: bytes) -> JobAllocation:

@@ -335,7 +335,7 @@ class FeedPoller:
         if feed.is_healthy and not was_healthy:
             log.info("intensity source recovered", extra={"source": feed.name})
         elif feed.why and feed.why != why:
-            log.warning("intensity source failed", extra={"source": feed.name, "why": feed.why})
+            log.warning("intensity source failed", extra={"source": feed.name, "error": feed.why})
 
     def _update_states(self) -> None:
         """Update the states that every tick publishes, once per change."""

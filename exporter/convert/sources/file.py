@@ -187,7 +187,7 @@ class IntensityFileStep:
         except SourceError as error:
             why = f"{error}; the last valid values stay in force"
             if why != self.why:
-                log.warning("intensity file not used", extra={"why": why})
+                log.warning("intensity file not used", extra={"error": why})
             self.why = why
 
     def state(self) -> CollectorState:

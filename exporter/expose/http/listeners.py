@@ -75,9 +75,8 @@ def _cannot_listen(address: str, error: OSError) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
             f"{LISTEN_ADDRESS_FLAG}={address}: address in use by another program; stop it, or "
-            "choose another address, "
-            f"for example {LISTEN_ADDRESS_FLAG}=127.0.0.1:0 for a free port (`make run` passes "
-            "flags in ARGS)"
+            "choose another address (expose.listen_address; with `make run`, "
+            f"ARGS={LISTEN_ADDRESS_FLAG}=127.0.0.1:0 for a free port)"
         )
     number = error.errno or 0  # the error's own text repeats the address
     remedy = REMEDIES.get(number, "choose another address")

@@ -85,7 +85,7 @@ class TlsHandshakes:
         if now_ns - self._logged_ns >= LOG_INTERVAL_NS:
             self._logged_ns = now_ns
             host = (writer.get_extra_info("peername") or ("unknown",))[0]
-            log.warning("TLS handshake failed", extra={"client": host, "reason": reason})
+            log.warning("TLS handshake failed", extra={"client": host, "error": reason})
 
 
 def _tls_error_text(error: ssl.SSLError) -> str:

@@ -132,7 +132,7 @@ def _document_key(document: Document) -> tuple[object, ...]:
 def file_name(record: RunRecord, form: Form) -> str:
     """Return a file name of letters, digits, `-` and `_`, safe for file systems and headers."""
     run = record.run
-    identity = "-".join(text for text in (run.shown_id, run.key.job_id) if text)
+    identity = "-".join(text for text in run.label_values if text)
     safe = UNSAFE.sub("_", identity).strip("_-")[:MAX_NAME_CHARACTERS]
     return f"emissions-{safe or 'run'}.{form.suffix}"
 

@@ -262,7 +262,7 @@ def downloads_panel(run: RunInfo, forms: Mapping[str, Form], root: str) -> Marku
     links = [
         tag(
             "li",
-            tag("a", form.title, href=root + receipt_path(run.shown_id, run.key.job_id, name)),
+            tag("a", form.title, href=root + receipt_path(*run.label_values, name)),
         )
         for name, form in forms.items()
     ]

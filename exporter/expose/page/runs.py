@@ -38,7 +38,7 @@ def split_query(text: str) -> tuple[str, ...]:
 def search_text(run: RunInfo) -> str:
     """Return the searched text of a run: id, job, name, user, namespace, account and labels."""
     labels = [f"{name}={value}" for name, value in run.labels]
-    texts = (run.shown_id, run.key.job_id, run.name, run.user, run.namespace, run.account, *labels)
+    texts = (*run.label_values, run.name, run.user, run.namespace, run.account, *labels)
     return "\n".join(text for text in texts if text).lower()
 
 
@@ -100,7 +100,7 @@ def runs_panel(view: SnapshotView, charts: PowerCharts, query: str, root: str) -
     for run in snapshot.runs:
         if words and not matches_all(search_text(run), words):
             continue
-        tally = totals[run.shown_id, run.key.job_id]
+        tally = totals[run.label_values]
         lines.append(
             RunRow(
                 run,
@@ -147,7 +147,7 @@ def _runs_table(lines: Sequence[RunRow], above: Markup, nothing: str, root: str)
     marks = [
         {
             "data_words": search_text(line.run),
-            "data_key": run_page_path(line.run.shown_id, line.run.key.job_id),
+            "data_key": run_page_path(*line.run.label_values),
         }
         for line in lines
     ]
@@ -191,7 +191,7 @@ def _run_cells(
     live: bool,
 ) -> tuple[TableCell, ...]:
     run = line.run
-    path = root + run_page_path(run.shown_id, run.key.job_id)
+    path = root + run_page_path(*run.label_values)
     state = "running" if run.ended is None else "ended"
     power_cells = [
         number_cell(formatting.watts(line.power_watts)),
@@ -308,9 +308,7 @@ def _relation(run: RunInfo, other: RunInfo) -> str:
 
 
 def _run_link(run: RunInfo, root: str) -> Markup:
-    return tag(
-        "a", tag("bdi", run_title(run)), href=root + run_page_path(run.shown_id, run.key.job_id)
-    )
+    return tag("a", tag("bdi", run_title(run)), href=root + run_page_path(*run.label_values))
 
 
 def _state_text(run: RunInfo) -> str:

@@ -258,7 +258,14 @@ def test_every_profile_has_a_variant():
         ),
         ({"rbac": {"create": False}}, ["pods are identified by their uid"], []),
         ({"webConfig": {"existingSecret": "web", "tls": True}}, ["https://localhost:10680"], []),
-        ({}, ["Prometheus does not scrape the pods yet"], ["tlsConfig"]),
+        (
+            {},
+            [
+                "Prometheus does not scrape the pods yet",
+                "helm upgrade x CHART --namespace emissions --reset-then-reuse-values --set ...",
+            ],
+            ["tlsConfig"],
+        ),
         ({"podMonitor": {"enabled": True}}, [], ["does not scrape the pods yet", "tlsConfig"]),
         (
             {**TLS, "podMonitor": {"enabled": True}},

@@ -3,13 +3,16 @@
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
+import sys
 import textwrap
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.helm import generate
 from tests.deploy.chart.chart import ROOT, needs_helm, node_pod, of_kind, render
 
 pytestmark = needs_helm
@@ -77,6 +80,134 @@ def test_the_pod_monitor_for_other_ways_is_that_of_the_chart():
     selector = made["spec"]["selector"]["matchLabels"]
     assert selector.pop("app.kubernetes.io/instance")
     assert written["spec"] == made["spec"]
+
+
+def test_the_endpoint_for_a_web_config_is_that_of_the_chart():
+    written = yaml.safe_load(example("kubernetes", "podMetricsEndpoints:"))
+    [endpoint] = written["podMetricsEndpoints"]
+    given = {
+        "webConfig": {"existingSecret": "emissions-exporter-web", "tls": True},
+        "podMonitor": {"enabled": True}
+        | {key: endpoint[key] for key in ("tlsConfig", "basicAuth")},
+    }
+    [made] = of_kind(render(given), "PodMonitor")
+    [of_chart] = made["spec"]["podMetricsEndpoints"]
+    assert of_chart.pop("relabelings")
+    assert endpoint == of_chart
+
+
+def test_a_release_of_a_region_has_its_nodes_and_its_zone():
+    text = example("kubernetes", "# eu.yaml").partition("\nhelm install")[0]
+    objects = render(yaml.safe_load(text))
+    region = node_pod(objects)["nodeSelector"]["topology.kubernetes.io/region"]
+    [settings] = [each for each in of_kind(objects, "ConfigMap") if "config.yaml" in each["data"]]
+    assert f"zone: aws:{region}" in settings["data"]["config.yaml"]
+
+
+def restore(directory, schema="4"):
+    """What the DaemonSet of a rollback prints on a node whose state is in `directory`."""
+    document = yaml.safe_load(example("kubernetes", "apiVersion: apps/v1"))
+    [container] = document["spec"]["template"]["spec"]["initContainers"]
+    [program] = container["args"]
+    assert container["command"] == ["python3", "-c"]
+    assert program.count('"/state"') == 1
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace('"/state"', repr(str(directory)))],
+        env={"SCHEMA": schema, "NODE": "node-a"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.removeprefix("node-a ").strip()
+
+
+def write_ledger(path, schema):
+    """Make a ledger of that schema whose last commit is in the write-ahead log, as after a kill."""
+    program = (
+        "import os, sqlite3, sys; connection = sqlite3.connect(sys.argv[1]); "
+        "connection.execute('PRAGMA journal_mode = WAL'); "
+        "connection.execute(f'PRAGMA user_version = {sys.argv[2]}'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path), str(schema)], check=True, timeout=60)
+    assert path.with_name(f"{path.name}-wal").stat().st_size > 0
+
+
+def write_copy(directory, schema):
+    """Make the copy that a newer exporter makes of a ledger of that schema."""
+    connection = sqlite3.connect(directory / f"ledger.sqlite.schema-{schema}")
+    connection.execute(f"PRAGMA user_version = {schema}")
+    connection.close()
+
+
+def schema_of(path):
+    connection = sqlite3.connect(path)
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    connection.close()
+    return version
+
+
+def files_in(directory):
+    return {path.name for path in directory.iterdir()}
+
+
+def test_a_rollback_restores_the_copy_and_nothing_the_second_time(tmp_path):
+    write_ledger(tmp_path / "ledger.sqlite", 5)
+    (tmp_path / "journal").write_text("of the newer exporter")
+    for schema in (3, 4):
+        write_copy(tmp_path, schema)
+    said = "schema 5 moved to ledger.sqlite.newer, ledger.sqlite.schema-4 restored"
+    assert restore(tmp_path) == said
+    left = {"ledger.sqlite", "ledger.sqlite.newer", "ledger.sqlite.schema-3"}
+    assert files_in(tmp_path) == left
+    assert schema_of(tmp_path / "ledger.sqlite") == 4
+    assert schema_of(tmp_path / "ledger.sqlite.newer") == 5
+    assert restore(tmp_path) == "schema 4, not changed"
+    assert files_in(tmp_path) == left
+
+
+def test_a_rollback_without_a_copy_moves_the_newer_ledger_away(tmp_path):
+    write_ledger(tmp_path / "ledger.sqlite", 5)
+    (tmp_path / "ledger.sqlite.newer").write_text("of an earlier rollback")
+    (tmp_path / "ledger.sqlite.schema-3").write_text("of an earlier upgrade")
+    said = "schema 5 moved to ledger.sqlite.newer.1, no copy: totals begin at zero"
+    assert restore(tmp_path) == said
+    assert (tmp_path / "ledger.sqlite.newer").read_text() == "of an earlier rollback"
+    assert not (tmp_path / "ledger.sqlite").exists()
+    assert not (tmp_path / "ledger.sqlite-wal").exists()
+    assert schema_of(tmp_path / "ledger.sqlite.newer.1") == 5
+
+
+def test_a_rollback_continues_after_an_interruption_and_on_an_empty_node(tmp_path):
+    (tmp_path / "a").mkdir()
+    write_copy(tmp_path / "a", 4)
+    assert restore(tmp_path / "a") == "no ledger, ledger.sqlite.schema-4 restored"
+    assert schema_of(tmp_path / "a/ledger.sqlite") == 4
+    (tmp_path / "b").mkdir()
+    assert restore(tmp_path / "b") == "no ledger, no copy: totals begin at zero"
+    assert files_in(tmp_path / "b") == set()
+
+
+def test_an_uninstall_removes_all_that_is_in_the_state_directory(tmp_path):
+    (tmp_path / "ledger.sqlite").write_text("totals")
+    (tmp_path / "directory").mkdir()
+    program = example("kubernetes", "import os, shutil")
+    subprocess.run(
+        [sys.executable, "-c", program.replace('"/state"', repr(str(tmp_path)))],
+        env={"NODE": "node-a"},
+        check=True,
+        timeout=60,
+    )
+    assert files_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), generate.CHART / "README.md"])
+def test_every_upgrade_is_a_whole_command_that_keeps_the_values(page):
+    commands = re.findall(r"(?m)^ +helm upgrade (?:.*\\\n)*.*", page.read_text())
+    for command in commands:
+        assert "helm upgrade emissions-exporter deploy/helm/emissions-exporter" in command
+        assert "--namespace emissions-exporter --reset-then-reuse-values" in command
+    assert "htpasswd -nBC 10 prometheus" not in page.read_text()
 
 
 needs_kustomize = pytest.mark.skipif(

@@ -81,6 +81,9 @@ MISTAKES = [
     (of_convert(zone="aws:eu-west-9"), "the bundled table has no zone AWS:EU-WEST-9."),
     (of_convert(zone="aws:eu-central1"), "Did you mean aws:eu-central-1?"),
     (of_convert(zone="eu-central-1"), "Did you mean aws:eu-central-1?"),
+    (of_convert(zone="DEE"), "Did you mean DE?"),
+    (of_convert(zone="UKK"), "Did you mean UK?"),
+    (of_convert(zone="CAL"), "Did you mean CA or US-CAL-BANC or US-CAL-CISO?"),
     (of_convert(zone="US-CAL"), "Did you mean US-CAL-BANC or US-CAL-CISO or US-CAL-IID?"),
     (of_convert(zone="Germny", file="/x.csv"), "the bundled table has no zone GERMNY."),
     (of_convert(sources=["table"]), "config.convert.sources: `table` requires a zone."),
@@ -128,7 +131,7 @@ MISTAKES = [
     (WITH_INTENSITY, "intensity.standIns: `table` requires a zone. Set config.convert.zone"),
     (
         {**WITH_INTENSITY, **of_convert(cloud_metadata=True)},
-        "intensity.standIns: `table` requires a zone. Set config.convert.zone",
+        "leave `table` out. The intensity pod serves nodes of one zone; for several zones, install",
     ),
     (
         {**WITH_INTENSITY, **of_convert(zone="GB", sources=["uk"])},
@@ -238,6 +241,38 @@ MISTAKES = [
         "extraArgs: write config.expose.telemetry_path instead of --web.telemetry-path",
     ),
     ({"prometheusRule": {"budgets": "groups: []"}}, "budgets needs prometheusRule.enabled: true."),
+    (
+        {"podMonitor": {**ON, "interval": "15s", "scrapeTimeout": "1m"}},
+        "podMonitor.scrapeTimeout: 1m is longer than podMonitor.interval, 15s",
+    ),
+    (
+        {"serviceMonitor": {**ON, "interval": "1m30s", "scrapeTimeout": "90500ms"}},
+        "serviceMonitor.scrapeTimeout: 90500ms is longer than serviceMonitor.interval, 1m30s",
+    ),
+    (
+        {"prometheusRule": {**ON, "repositoryUrl": "git.example/emissions"}},
+        "would have no working link. Write, for example, https://git.example/emissions.",
+    ),
+    (
+        {"prometheusRule": {**ON, "repositoryUrl": "https://git.example/docs/runbook.md"}},
+        "is the address of a page. Write the address above docs/",
+    ),
+    (
+        {"config": {"attribute": {"namespaces": ["team_a"]}}},
+        "'/config/attribute/namespaces/0': 'team_a' does not match pattern",
+    ),
+    (
+        {"config": {"attribute": {"excluded_namespaces": ["kube-*"]}}},
+        "'/config/attribute/excluded_namespaces/0': 'kube-*' does not match pattern",
+    ),
+    (
+        {"networkPolicy": {"namespaces": ["Monitoring"]}},
+        "'/networkPolicy/namespaces/0': 'Monitoring' does not match pattern",
+    ),
+    (
+        {"intensity": {"tolerations": [{"efect": "x"}]}},
+        "'/intensity/tolerations/0': additional properties 'efect' not allowed",
+    ),
     ({"serviceAccount": {"create": False}}, "name the account in serviceAccount.name, or set"),
     (
         {**WITH_INTENSITY, **of_convert(second=["watttime"])},

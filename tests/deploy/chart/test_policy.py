@@ -86,6 +86,37 @@ def test_the_priority_class_is_an_option_of_every_profile(profile):
     assert node_pod(render(given))["priorityClassName"] == "system-node-critical"
 
 
+def test_the_intensity_pod_is_scheduled_by_values_of_its_own():
+    linux = {"kubernetes.io/os": "linux"}
+    of_nodes = {
+        "priorityClassName": "system-node-critical",
+        "nodeSelector": {"pool": "gpu"},
+        "affinity": {"podAffinity": {}},
+    }
+    name = "x-emissions-exporter-intensity"
+    pod = pod_of(named(render({**ASKED, **of_nodes}), "Deployment", name))
+    assert pod["nodeSelector"] == linux
+    assert not {"tolerations", "affinity", "priorityClassName"} & pod.keys()
+    own = {
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"pool": "system"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    }
+    given = {**ASKED, "intensity": {"enabled": True, **own}}
+    pod = pod_of(named(render(given), "Deployment", name))
+    assert {key: pod[key] for key in own} == {**own, "nodeSelector": {"pool": "system", **linux}}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_values_of_a_chart_without_scheduling_of_the_intensity_pod_are_accepted(profile):
+    """As `helm upgrade --reuse-values` passes them."""
+    unset = dict.fromkeys(("nodeSelector", "tolerations", "affinity", "priorityClassName"))
+    given = {**ASKED, "profile": profile, "intensity": {"enabled": True, **unset}}
+    pod = pod_of(named(render(given), "Deployment", "x-emissions-exporter-intensity"))
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_only_sharing_sees_the_processes_of_the_host(profile):
     assert node_pod(render({"profile": profile})).get("hostPID", False) is (profile == "sharing")

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import subprocess
 import sys
 
@@ -59,6 +60,15 @@ def test_the_file_that_belongs_to_root_is_named_with_the_command_to_run(tmp_path
     said = said_by_other(directory)
     assert f"{directory / name} belongs to root, and this process runs as nobody: " in said
     assert f"`chown -R nobody: {directory}`" in said
+
+
+def test_a_user_without_a_name_is_given_with_a_group_which_chown_requires(tmp_path):
+    directory = _made(tmp_path)
+    (directory / "ledger.sqlite").chmod(0o600)
+    said = said_by_other(directory, uid=64999)
+    (owner,) = re.findall(r"chown -R (\S+) ", said)
+    subprocess.run(["chown", "-R", owner, str(directory)], check=True)
+    assert directory.stat().st_uid == 64999
 
 
 def test_a_journal_that_belongs_to_root_is_named(tmp_path):

@@ -73,6 +73,18 @@ def test_pending_samples_are_used_once():
     assert joules(done) == {UnattributedReason.UNALLOCATED: 400}
 
 
+def test_an_interval_is_not_idle_if_a_process_was_there_at_its_start_or_at_its_end():
+    attribution = Attribution({})
+    process = GpuProcess(7, active=0.9)
+    found = []
+    for second, there in ((1, ()), (2, (process,)), (3, ()), (4, ())):
+        look = looked(second, *there)
+        done = attribution.shares([interval(second - 1, second)], [GPU], sighting(second), look)
+        found.append(joules(done))
+    idle, unknown = UnattributedReason.UNALLOCATED, UnattributedReason.UNKNOWN_PROCESS
+    assert found == [{idle: 400}, {unknown: 400}, {unknown: 400}, {idle: 400}]
+
+
 def test_activity_older_than_30_s_is_not_used():
     for age, split in ((30, SplitMethod.ACTIVITY), (31, SplitMethod.EQUAL)):
         seen = sighting(age, hold(A), hold(B), owners={7: A, 8: B})

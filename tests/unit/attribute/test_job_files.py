@@ -82,7 +82,7 @@ def test_an_invalid_file_is_logged_once_and_the_others_are_used(directory, caplo
     (record,) = caplog.records
     assert record.getMessage() == "job file not used"
     assert record.path == str(directory / "18")
-    assert record.reason == "job_id or uid is missing or invalid"
+    assert record.error == "job_id or uid is missing or invalid"
 
 
 def test_a_file_with_the_same_timestamp_as_the_previous_one_is_found(directory):
@@ -120,7 +120,7 @@ def test_a_world_writable_file_is_not_used(directory, caplog, place):
     (directory / "17").write_bytes(FULL)
     (directory if place == "directory" else directory / "17").chmod(0o777)
     assert JobFiles(str(directory)).collect() == {}
-    assert "others than root could have written it" in caplog.records[-1].reason
+    assert "others than root could have written it" in caplog.records[-1].error
 
 
 def test_a_symbolic_link_is_ignored(directory, tmp_path):

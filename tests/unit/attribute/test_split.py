@@ -1,5 +1,6 @@
 """Splits are exact for all weights."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +94,22 @@ def test_the_machine_owner_is_charged_for_the_rest_with_its_idle_part_reported()
         EnergyShare(A, 300, SplitMethod.CPU_TIME),
         EnergyShare(HOLDER, 1_200, SplitMethod.EXCLUSIVE, held_uj=500),
     ]
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [None, HostUsage(0, 0, 0, 0, is_partial=True), HostUsage(9, 99, 0, 0, is_partial=True)],
+)
+def test_over_a_restart_without_the_clocks_of_the_host_no_run_is_charged(machine):
+    """The journal is gone, for example after a backup was restored; A used 5 us since."""
+    seen = sighting(RunUsage(A, 5, 0), machine=machine)
+    assert split_cpu(30_000_000, 500, seen, restart=True) == [
+        EnergyShare(UnattributedReason.RESTART, 30_000_000, SplitMethod.REST)
+    ]
+    merged = merge_samples(seen, sighting(RunUsage(A, 7, 0), machine=HostUsage(10, 20, 0, 0)))
+    assert split_cpu(7, 0, merged, restart=True)[0].target == (
+        UnattributedReason.RESTART if machine else A
+    )
 
 
 def test_over_a_restart_energy_of_no_run_is_attributed_to_restart():

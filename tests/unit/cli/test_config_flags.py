@@ -372,7 +372,9 @@ def test_an_error_begins_with_the_place_where_the_setting_was_given(
 
 
 def test_an_error_about_a_default_names_no_file(checked, tmp_path, monkeypatch):
-    monkeypatch.setattr("exporter.settings.default_state_directory", lambda: str(tmp_path / "f"))
+    monkeypatch.setattr(
+        "exporter.config_loader.default_state_directory", lambda: str(tmp_path / "f")
+    )
     (tmp_path / "f").touch()
     assert checked({"convert": {"zone": "DE"}}).startswith("account.state_directory (--path.state)")
 

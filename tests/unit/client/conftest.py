@@ -26,7 +26,7 @@ NAMES = {
         environment.TORCHELASTIC_RESTART_COUNT,
         "EMISSIONS_EXPORTER_EXPOSE_SOCKET",
     ),
-    *(name for _, tasks, _ in environment.SCHEDULERS for name in tasks),
+    *(name for scheduler in environment.LAUNCH_SCHEDULERS for name in scheduler.tasks),
 }
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.identity import SCHEDULERS, job_from_environment
 from exporter.client.environment import detect_job_id, detect_launch, is_restart
+from exporter.job_variables import SCHEDULERS, job_from_environment
 
 
 def test_a_program_alone_leaves_its_id_to_the_daemon():
@@ -144,10 +144,10 @@ INDICES = st.sampled_from(["", "0", "1", "2", "3", "23", "undefined"])
 def test_a_job_has_the_same_id_for_the_program_and_for_the_daemon(ids, indices):
     environment = {}
     for known, job_id, index in zip(SCHEDULERS, ids, indices, strict=False):
-        environment[known.job_id.decode()] = job_id
-        environment.update({name.decode(): index for name in known.tasks})
+        environment[known.job_id] = job_id
+        environment.update(dict.fromkeys(known.tasks, index))
     environment.pop("RAY_JOB_ID", None)  # that of a driver, which no launch is in
-    seen = job_from_environment(lambda name: environment.get(name.decode(), ""))
+    seen = job_from_environment(lambda name: environment.get(name, ""))
     assert detect_job_id(environment) == (seen.job_id if seen is not None else "")
 
 

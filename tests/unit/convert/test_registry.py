@@ -60,6 +60,23 @@ def test_a_zone_means_its_yearly_value(opened):
     assert result.states() == ()
 
 
+@pytest.mark.parametrize(
+    ("sources", "text"),
+    [
+        (["table", "file"], "file will never be used: table always has a value; move table"),
+        (["world", {"file": {}}, "table"], "file, table will never be used: world always has"),
+    ],
+)
+def test_a_source_after_one_that_always_has_a_value_is_named(opened, file, sources, text):
+    result = opened(zone="DE", file=file, sources=sources, basis="lifecycle")
+    assert [note for note in result.notes if text in note] == [*result.notes]
+    assert result.notes
+
+
+def test_a_source_that_always_has_a_value_may_be_the_last(opened, file):
+    assert opened(zone="DE", file=file, sources=["file", "table"]).notes == ()
+
+
 def test_an_unknown_zone_is_rejected_and_never_replaced_by_the_world_average(opened):
     with pytest.raises(ConfigError):
         opened(zone="atlantis")

@@ -243,6 +243,13 @@ def test_a_name_in_the_countrys_own_language_or_misspelt_leads_to_its_code_alone
     assert f"; did you mean {zone}? it can be" in refused(name)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"), [("DEE", "DE or EE"), ("FRA1", "FR"), ("CAL", "CA or CA-NL or CL")]
+)
+def test_a_code_leads_first_to_those_that_begin_like_it(code, said):
+    assert f"did you mean {said}" in refused(code)
+
+
 @pytest.mark.parametrize("name", ["Frankreich", "Bavaria", "Atlantis"])
 def test_a_word_that_is_like_no_other_has_no_suggestion(name):
     assert "did you mean" not in refused(name)

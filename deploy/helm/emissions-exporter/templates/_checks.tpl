@@ -5,6 +5,16 @@ list by a text is an error there too. */}}
 {{- index (list) . }}
 {{- end }}
 
+{{/* The milliseconds of a duration such as 1m30s; 0 if it is empty. */}}
+{{- define "ee.milliseconds" -}}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+(ms|s|m|h)" . -1 }}
+{{- $unit := regexFind "[a-z]+$" . }}
+{{- $sum = add $sum (mul (trimSuffix $unit . | float64 | int64) (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) $unit)) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
 {{/* Values that contradict each other stop here, with what to do. */}}
 {{- define "ee.check" -}}
 {{- $v := .Values }}
@@ -98,6 +108,21 @@ list by a text is an error there too. */}}
 {{- include "ee.fail" (printf "%s: %s is set by the chart. Leave it out." $labels $label) }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- range $monitor := list "podMonitor" "serviceMonitor" }}
+{{- $of := get $v $monitor }}
+{{- $timeout := include "ee.milliseconds" ($of.scrapeTimeout | default "") | int64 }}
+{{- $interval := include "ee.milliseconds" ($of.interval | default "") | int64 }}
+{{- if and $interval (gt $timeout $interval) }}
+{{- include "ee.fail" (printf "%s.scrapeTimeout: %s is longer than %s.interval, %s, which Prometheus does not accept. Set it to the interval or less." $monitor $of.scrapeTimeout $monitor $of.interval) }}
+{{- end }}
+{{- end }}
+{{- $address := $v.prometheusRule.repositoryUrl | default "" }}
+{{- if and $address (not (regexMatch "^https?://[^/]" $address)) }}
+{{- include "ee.fail" (printf "prometheusRule.repositoryUrl: %s has no scheme, so that alerts would have no working link. Write, for example, https://%s." $address ($address | trimPrefix "//")) }}
+{{- end }}
+{{- if hasSuffix ".md" $address }}
+{{- include "ee.fail" (printf "prometheusRule.repositoryUrl: %s is the address of a page. Write the address above docs/, to which /docs/runbook.md is appended." $address) }}
 {{- end }}
 {{- if and $v.prometheusRule.budgets (not $v.prometheusRule.enabled) }}
 {{- include "ee.fail" "prometheusRule.budgets needs prometheusRule.enabled: true." }}

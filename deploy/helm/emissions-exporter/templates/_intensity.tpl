@@ -71,9 +71,18 @@ that a chain which the exporter refuses is refused before there are pods. */}}
 {{/* " Did you mean A or B?" for codes that are like this one. */}}
 {{- define "ee.near" -}}
 {{- $given := upper . | replace "-" "" | replace ":" "" | replace "_" "" }}
+{{- $zones := include "ee.zones" . | fromJson }}
 {{- $near := list }}
-{{- range $code, $_ := include "ee.zones" . | fromJson }}
-{{- if and $given (lt (len $near) 3) (contains $given ($code | replace "-" "" | replace ":" "")) }}
+{{- /* A short text is a code of a country, with a letter too many or another one at its end; it is
+not a part of the name of a cloud region. */}}
+{{- if and (le (len $given) 4) (regexMatch "^[A-Z]+[0-9]?$" $given) }}
+{{- $country := trunc 2 $given }}
+{{- if hasKey $zones $country }}{{ $near = list $country }}{{ end }}
+{{- end }}
+{{- range $code, $_ := $zones }}
+{{- $isSame := contains $given ($code | replace "-" "" | replace ":" "") }}
+{{- if and (contains ":" $code) (le (len $given) 4) }}{{ $isSame = hasPrefix (printf "%s:" $given) $code }}{{ end }}
+{{- if and $given (lt (len $near) 3) $isSame (not (has $code $near)) }}
 {{- $near = append $near (ternary (lower $code) $code (contains ":" $code)) }}
 {{- end }}
 {{- end }}
@@ -83,7 +92,8 @@ that a chain which the exporter refuses is refused before there are pods. */}}
 {{/* Stop where the bundled table has no value: from `.at`, `.zone` and `.basis`. */}}
 {{- define "ee.checkTable" -}}
 {{- if not .zone }}
-{{- include "ee.fail" (printf "%s: `table` requires a zone. Set config.convert.zone, for example to DE, or leave `table` out." .at) }}
+{{- $one := ternary " The intensity pod serves nodes of one zone; for several zones, install one release for each." "" (hasPrefix "intensity." .at) }}
+{{- include "ee.fail" (printf "%s: `table` requires a zone. Set config.convert.zone, for example to DE, or leave `table` out.%s" .at $one) }}
 {{- end }}
 {{- $known := get (include "ee.zones" . | fromJson) .zone }}
 {{- if not $known }}

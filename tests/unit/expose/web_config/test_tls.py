@@ -47,7 +47,7 @@ def test_plain_http_on_a_tls_port_is_disconnected_and_logged(secure, caplog):
         assert site.talk(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") == b""
     site.close()
     (record,) = [record for record in caplog.records if record.msg == "TLS handshake failed"]
-    assert record.reason == "plain HTTP request on a TLS port; use a URL with https"
+    assert record.error == "plain HTTP request on a TLS port; use a URL with https"
 
 
 KINDS = [
