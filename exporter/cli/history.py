@@ -37,31 +37,14 @@ class Runs(Protocol):
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
         """Return the record of one run. Raises AgentRefusal if it does not exist."""
 
-    def runs(
-        self,
-        *,
-        run_id: str | None = None,
-        job_id: str | None = None,
-        user: str | None = None,
-        group: str | None = None,
-        namespace: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return records of runs, newest first."""
+    def runs(self, **wanted: str | None) -> list[dict[str, Any]]:
+        """Return records of runs, newest first. `wanted` are fields of RunFilter."""
 
     def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return records of the runs that started directly inside the run with this record."""
 
-    def aggregate_runs(
-        self,
-        by: str,
-        since: float,
-        *,
-        job_id: str | None = None,
-        user: str | None = None,
-        group: str | None = None,
-        namespace: str | None = None,
-    ) -> dict[str, Any]:
-        """Return sums of runs by job, group, user or namespace, and records of single runs."""
+    def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
+        """Return sums of runs by a GroupBy, and records of single runs."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -167,7 +150,7 @@ class _AgentOrLedgers:
 
     def runs(self, **wanted: str | None) -> list[dict[str, Any]]:
         found = self._query(lambda source: source.runs(**wanted))
-        self._note_other_ledgers(_wanted(**wanted))
+        self._note_other_ledgers(RunFilter.of(wanted))
         return found
 
     def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -175,7 +158,7 @@ class _AgentOrLedgers:
 
     def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         found = self._query(lambda source: source.aggregate_runs(by, since, **wanted))
-        self._note_other_ledgers(_wanted(**wanted))
+        self._note_other_ledgers(RunFilter.of(wanted))
         return found
 
     def _query(self, query: Callable[[Runs], T]) -> T:
@@ -247,7 +230,7 @@ class _LedgerRuns:
         return {**record_to_json(best), "power_watts": None}
 
     def runs(self, **named: str | None) -> list[dict[str, Any]]:
-        wanted = _wanted(**named)
+        wanted = RunFilter.of(named)
         found = self._ledgers.runs(wanted)
         self._note_source()
         self._note_shared(wanted)
@@ -260,7 +243,7 @@ class _LedgerRuns:
         return [record_to_json(record) for records in found for record in records]
 
     def aggregate_runs(self, by: str, since: float, **named: str | None) -> dict[str, Any]:
-        wanted, models = _wanted(**named), self._ledgers.models
+        wanted, models = RunFilter.of(named), self._ledgers.models
         sums = self._ledgers.sums(GroupBy(by), since, wanted)
         runs = [each.record for each in self._ledgers.shared(wanted, since)]
         self._note_source()
@@ -299,16 +282,6 @@ class _LedgerRuns:
                 "with the most energy is used, the others are ignored "
                 f"({formatting.energy(energy_uj)})"
             )
-
-
-def _wanted(
-    run_id: str | None = None,
-    job_id: str | None = None,
-    user: str | None = None,
-    group: str | None = None,
-    namespace: str | None = None,
-) -> RunFilter:
-    return RunFilter(run_id or "", job_id, user or "", group or "", namespace or "")
 
 
 def _open_ledgers(

@@ -148,7 +148,12 @@ def _load_records(options: argparse.Namespace, now: float) -> Iterable[Record]:
         return _add_logged_values(fleet, options.files)
     if options.files:
         found = _read_record_files(options.files)
-        return [run for run in found if options.namespace in (None, run.get("namespace"))]
+        return [
+            run
+            for run in found
+            if options.namespace in (None, run.get("namespace"))
+            and options.account in (None, run.get("account"))
+        ]
     with history.opened(options) as source:
         filters = arguments.names(options)
         found = source.runs(**filters)
@@ -162,7 +167,12 @@ def _load_fleet_records(options: argparse.Namespace, now: float) -> list[dict[st
     from exporter.report.fleet import fleet_records  # imported here because it takes 0.1 s
     from exporter.report.prometheus_queries import RunSelector
 
-    wanted = RunSelector(job_id=options.job_id, user=options.user, namespace=options.namespace)
+    wanted = RunSelector(
+        job_id=options.job_id,
+        user=options.user,
+        namespace=options.namespace,
+        account=options.account,
+    )
     since = options.since or arguments.DEFAULT_LOOKBACK_SECONDS
     ago = since if isinstance(since, float) else now - since.timestamp()
     return fleet_records(arguments.open_prometheus(options), wanted, max(ago, 1.0))

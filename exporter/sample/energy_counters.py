@@ -406,7 +406,8 @@ class EnergyCounters:
         status.up, status.why = False, HELD_ERROR.format(watts=status.info.power_cap_watts)
         if status.held == HELD_READINGS:
             kind, name = status.info.device
-            log.warning("device not counted", extra={"device": f"{kind} {name}", "error": status.why})
+            extra = {"device": f"{kind} {name}", "error": status.why}
+            log.warning("device not counted", extra=extra)
 
 
 def _recent_activity(
