@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
-from exporter.cli import arguments, history
+from exporter.cli import arguments, run_sources
 from exporter.clock import SystemClock
 from exporter.errors import ConfigError
 from exporter.report import records
@@ -46,7 +46,7 @@ def add(subparsers: Any) -> None:
         metavar="FILE",
         help="JSON records. With --prometheus, only the logged values are read from them.",
     )
-    history.add_flags(parser)
+    run_sources.add_flags(parser)
     arguments.add_prometheus_server(parser)
     arguments.add_run_filters(parser)
     _add_ranking_options(parser)
@@ -154,7 +154,7 @@ def _load_records(options: argparse.Namespace, now: float) -> Iterable[Record]:
             if options.namespace in (None, run.get("namespace"))
             and options.account in (None, run.get("account"))
         ]
-    with history.opened(options) as source:
+    with run_sources.opened(options) as source:
         filters = arguments.names(options)
         found = source.runs(**filters)
     texts = [f"{name.removesuffix('_id')} {value}" for name, value in filters.items() if value]

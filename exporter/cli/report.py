@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporter.cli import arguments, history
+from exporter.cli import arguments, run_sources
 from exporter.cli.arguments import (
     add_prometheus_options,
     check_prometheus_options,
@@ -65,7 +65,7 @@ def add(subparsers: Any) -> None:
         help="Add a label to the report: hardware_used, geographical_location, training_type, "
         "software, experiment_id (CodeCarbon format); repeatable.",
     )
-    history.add_flags(parser)
+    run_sources.add_flags(parser)
     add_prometheus_options(parser)
     parser.set_defaults(main=main)
 
@@ -115,16 +115,16 @@ def _load_fleet_record(options: argparse.Namespace) -> dict[str, Any]:
 
 def _load_local_record(options: argparse.Namespace) -> dict[str, Any]:
     """Load a record of this machine."""
-    with history.opened(options) as source:
+    with run_sources.opened(options) as source:
         return _load_record(source, options)
 
 
-def _load_record(source: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
+def _load_record(source: run_sources.RunSource, options: argparse.Namespace) -> dict[str, Any]:
     names = arguments.names(options)
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        run = history.find(source, options.run_id, options.job_id, may_be_several=True)
-        return history.complete(source, run)
+        run = run_sources.find(source, options.run_id, options.job_id, may_be_several=True)
+        return run_sources.complete(source, run)
     if not wanted:
         raise ConfigError(
             "report: name a RUN, or give --job-id, --group, --user, --namespace or --account"
@@ -134,7 +134,7 @@ def _load_record(source: history.Runs, options: argparse.Namespace) -> dict[str,
     if not found:
         raise ConfigError(f"report: no run of {filters} is known on this machine")
     if options.group is None and len(found) == 1:
-        return history.complete(source, found[0])
+        return run_sources.complete(source, found[0])
     if options.group is not None:
         record = _load_group(found, options)
     else:

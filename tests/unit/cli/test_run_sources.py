@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from exporter.account.ledger import Ledger
-from exporter.cli import history
+from exporter.cli import run_sources
 from exporter.cli.main import main
 from exporter.client import private_daemon, sockets
 from exporter.model.runs import RunKey
@@ -25,13 +25,13 @@ def home(tmp_path, monkeypatch):
         private_daemon.STATE_DIRECTORY_VARIABLE,
         sockets.SOCKET_VARIABLE,
         "XDG_STATE_HOME",
-        history.NODE,
+        run_sources.NODE,
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setattr(sockets, "SYSTEM_SOCKET", str(tmp_path / "system" / "agent.sock"))
-    monkeypatch.setattr(history, "SYSTEM_STATE_DIRECTORY", str(tmp_path / "system" / "state"))
+    monkeypatch.setattr(run_sources, "SYSTEM_STATE_DIRECTORY", str(tmp_path / "system" / "state"))
     return tmp_path / "home" / ".local" / "state" / "emissions-exporter"
 
 
