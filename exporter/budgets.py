@@ -141,9 +141,11 @@ def _parse_selector(of: Mapping[Any, Any], where: str) -> Iterator[tuple[str, tu
     for label, given in of.items():
         if label not in SELECTOR_LABELS and not (isinstance(label, str) and LABEL.fullmatch(label)):
             known = ", ".join(SELECTOR_LABELS)
+            exported = re.sub(r"[^a-zA-Z0-9_]", "_", str(label))
+            hint = f"; did you mean {exported}?" if LABEL.fullmatch(exported) else ""
             raise ConfigError(
                 f"{where}: {label}: a budget can be of {known} or a label of runs, such as "
-                "label_team, that is listed in attribute.exported_labels of the exporters"
+                f"label_team, that is listed in attribute.exported_labels of the exporters{hint}"
             )
         values = given if isinstance(given, list) else [given]
         if not values or any(not isinstance(each, str | int) or each == "" for each in values):

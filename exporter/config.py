@@ -149,7 +149,11 @@ class AttributeConfig:
         "and other device plugins, for example `k8s.amazonaws.com/vgpu`.",
     )
     exported_labels: tuple[str, ...] = setting(
-        (), "", "Labels of runs to export as `label_*` of `emissions_run_info`."
+        (),
+        "",
+        "Labels of runs to export as `label_*` of `emissions_run_info`. In the names of these, all "
+        "characters other than letters, digits and `_` become `_`: `cost-center` is "
+        "`label_cost_center`.",
     )
 
 

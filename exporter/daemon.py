@@ -12,8 +12,11 @@ from exporter.clock import Clock, SystemClock
 from exporter.config import NO_LISTENER, Config
 from exporter.config_loader import check_paths
 from exporter.errors import EmissionsError, LedgerError, RestartRequired
+from exporter.expose.http.listeners import parse_address
+from exporter.expose.http.routes import check_telemetry_path
 from exporter.expose.http.server import ServerLimits
 from exporter.expose.http.web_service import WebService
+from exporter.expose.metrics import metric_families
 from exporter.expose.web_config.store import WebConfigStore
 from exporter.model.commands import CommandRequest, ReleaseDriver, StopDaemon
 from exporter.model.workload import SETTINGS, CollectorState
@@ -24,6 +27,18 @@ log = logging.getLogger(__name__)
 
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 STOP_SECONDS = 2.0
+
+
+def check_settings(config: Config) -> None:
+    """Check what the daemon would find wrong with the settings only after it has begun to start.
+
+    Raises ConfigError.
+    """
+    check_paths(config)
+    if config.expose.listen_address != NO_LISTENER:
+        parse_address(config.expose.listen_address)
+    check_telemetry_path(config.expose.telemetry_path)
+    metric_families(config.attribute.exported_labels)
 
 
 class Daemon:
@@ -43,7 +58,7 @@ class Daemon:
         `web_config` is the web configuration before a reload; it stays in force if the new one is
         invalid. `reload_error` is the reason why the settings could not be reloaded, if any.
         """
-        check_paths(config)
+        check_settings(config)
         self.config = config
         self.clock = clock or SystemClock()
         self.inbox: queue.SimpleQueue[CommandRequest] = queue.SimpleQueue()

@@ -11,12 +11,11 @@ from typing import Any
 from exporter import formatting
 from exporter.cli.config_flags import add_config_flags, config_from_options, located
 from exporter.clock import Clock, SystemClock
-from exporter.config import NO_LISTENER, Config
-from exporter.config_loader import Overridden, check_paths
+from exporter.config import Config
+from exporter.config_loader import Overridden
 from exporter.convert.registry import open_intensity_provider
+from exporter.daemon import check_settings
 from exporter.errors import ConfigError
-from exporter.expose.http.listeners import parse_address
-from exporter.expose.http.routes import check_telemetry_path
 from exporter.expose.web_config.store import WebConfigStore
 from exporter.redaction import without_passwords
 from exporter.sample.sources.replay import ReplayCollector
@@ -76,10 +75,7 @@ def _check(config: Config, settings_file: str) -> tuple[str, tuple[str, ...]]:
 
     Raises ConfigError if a setting is invalid.
     """
-    check_paths(config)
-    if config.expose.listen_address != NO_LISTENER:
-        parse_address(config.expose.listen_address)
-    check_telemetry_path(config.expose.telemetry_path)
+    check_settings(config)
     clock = SystemClock()
     if config.sample.replay:
         _check_recording(config.sample.replay, clock)

@@ -47,6 +47,13 @@ MISTAKES = [
     ({"podMonitor": {"interval": "15"}}, "'/podMonitor/interval': '15' does not match pattern"),
     ({"seLinuxOptions": {"typ": "spc_t"}}, "additional properties 'typ' not allowed"),
     ({"commonLabels": {"team": 1}}, "'/commonLabels/team': got number, want string"),
+    ({"config": {"expose": {"telemetry_path": "metrics"}}}, "telemetry_path: metrics is no path"),
+    (
+        {"config": {"attribute": {"exported_labels": ["te-am", "te_am"]}}},
+        "te-am and te_am would both become label_te_am. Leave one out.",
+    ),
+    (of_convert(sources=["static"]), "static requires config.convert.grams_per_kwh"),
+    (of_convert(sources=["file"]), "file requires config.convert.file"),
     (of_convert(zon="DE"), "'/config/convert': additional properties 'zon' not allowed"),
     (of_convert(pue="high"), "'/config/convert/pue': got string, want number"),
     (of_convert(token="abc"), "additional properties 'token' not allowed"),

@@ -371,6 +371,11 @@ def test_an_error_begins_with_the_place_where_the_setting_was_given(
     assert checked(document, *flags, **variables).startswith(said)
 
 
+def test_labels_that_would_become_one_are_an_error(checked):
+    said = checked({"attribute": {"exported_labels": ["te-am", "te_am"]}})
+    assert "'te-am' and 'te_am' would both become label_te_am; leave one out" in said
+
+
 def test_an_error_about_a_default_names_no_file(checked, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "exporter.config_loader.default_state_directory", lambda: str(tmp_path / "f")

@@ -117,6 +117,25 @@ list by a text is an error there too. */}}
 {{- include "ee.fail" (printf "%s.scrapeTimeout: %s is longer than %s.interval, %s, which Prometheus does not accept. Set it to the interval or less." $monitor $of.scrapeTimeout $monitor $of.interval) }}
 {{- end }}
 {{- end }}
+{{- $path := dig "expose" "telemetry_path" "/metrics" ($v.config | default dict) }}
+{{- if not (regexMatch "^(/[A-Za-z0-9._~-]+)+$" $path) }}
+{{- include "ee.fail" (printf "config.expose.telemetry_path: %s is no path. Write / and names, such as /metrics." $path) }}
+{{- end }}
+{{- $exported := dict }}
+{{- range dig "attribute" "exported_labels" list ($v.config | default dict) }}
+{{- $label := printf "label_%s" (regexReplaceAll "[^a-zA-Z0-9_]" . "_") }}
+{{- if hasKey $exported $label }}
+{{- include "ee.fail" (printf "config.attribute.exported_labels: %s and %s would both become %s. Leave one out." (get $exported $label) . $label) }}
+{{- end }}
+{{- $_ := set $exported $label . }}
+{{- end }}
+{{- $sources := dig "convert" "sources" list ($v.config | default dict) }}
+{{- if and (has "static" $sources) (not (dig "convert" "grams_per_kwh" "" $v.config)) }}
+{{- include "ee.fail" "config.convert.sources: static requires config.convert.grams_per_kwh." }}
+{{- end }}
+{{- if and (has "file" $sources) (not (dig "convert" "file" "" $v.config)) }}
+{{- include "ee.fail" "config.convert.sources: file requires config.convert.file." }}
+{{- end }}
 {{- $address := $v.prometheusRule.repositoryUrl | default "" }}
 {{- if and $address (not (regexMatch "^https?://[^/]" $address)) }}
 {{- include "ee.fail" (printf "prometheusRule.repositoryUrl: %s has no scheme, so that alerts would have no working link. Write, for example, https://%s." $address ($address | trimPrefix "//")) }}
