@@ -24,12 +24,14 @@ def split_cpu(
     to the host's busy time (or the runs' sum, if larger); processes outside of runs are `other`.
     Shares of 0 are omitted; the sum is always `energy_uj`.
 
-    Over a restart without the host's CPU time, the use of runs cannot be compared with anything:
-    all energy is `restart`.
+    Over a restart only runs that existed before it are charged. Without the host's CPU time, the
+    use of runs cannot be compared with anything: all energy is `restart`.
     """
     machine = sample.machine or NO_HOST_USAGE
     if restart and (sample.machine is None or machine.is_partial):
         return _unattributed_shares(0, energy_uj, sample, restart)
+    if restart:
+        sample = _known_before(sample)
     weights = [usage.cpu_us for usage in sample.usage]
     other_us = max(0, machine.busy_us - sum(weights))
     if sample.machine is None and not any(weights):
@@ -51,6 +53,14 @@ def split_cpu(
     return [*shares, *held]
 
 
+def _known_before(sample: WorkloadSample) -> WorkloadSample:
+    """The sample without the usage of runs that began after the restart."""
+    known = sample.known_runs
+    if known is None:
+        return sample
+    return sample._replace(usage=tuple(usage for usage in sample.usage if usage.run in known))
+
+
 def _held_thread_energy(
     idle_uj: int, machine: HostUsage, sample: WorkloadSample
 ) -> dict[RunKey, int]:
@@ -63,8 +73,13 @@ def _held_thread_energy(
 
 
 def split_dram(energy_uj: int, sample: WorkloadSample, *, restart: bool) -> list[EnergyShare]:
-    """Split DRAM energy by anonymous and shared bytes in use; free memory is `idle`."""
+    """Split DRAM energy by anonymous and shared bytes in use; free memory is `idle`.
+
+    Over a restart only runs that existed before it are charged.
+    """
     machine = sample.machine or NO_HOST_USAGE
+    if restart:
+        sample = _known_before(sample)
     weights = [usage.memory_bytes for usage in sample.usage]
     held = sum(weights)
     used = max(machine.memory_used_bytes, held)
@@ -139,6 +154,7 @@ def merge_samples(first: WorkloadSample, second: WorkloadSample) -> WorkloadSamp
         _merge_holdings(first.holdings, second.holdings),
         {**first.run_of_pid, **second.run_of_pid} if first.run_of_pid else second.run_of_pid,
         first.proxy_pids | second.proxy_pids,
+        second.known_runs if first.known_runs is None else first.known_runs,
     )
 
 

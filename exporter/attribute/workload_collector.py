@@ -123,6 +123,8 @@ class LiveWorkloadCollector:
         self._missing_capabilities = missing_for_environments(read_capabilities(procfs))
         self._clock = clock
         self._before = {seen.run: seen.cpu_us for seen in run_cpu}
+        self._known_runs: frozenset[RunKey] | None = frozenset(self._before)
+        """Runs from before a restart, until the first sample."""
         self._left_wall = left_wall
         self._cgroups = RunCgroups(procfs, run_registry)
         self._cgroups.restore_meters(run_registry.running(), self._before)
@@ -215,8 +217,16 @@ class LiveWorkloadCollector:
             self._membership.end_deserted(self._left_wall or self._clock.wall())
             self._before, self._left_wall = {}, 0.0
         gpus = self._gpus
+        known_runs, self._known_runs = self._known_runs, None
         return WorkloadSample(
-            at_ns, usage, machine, holder, holdings, gpus.run_of_pid, gpus.proxy_pids
+            at_ns,
+            usage,
+            machine,
+            holder,
+            holdings,
+            gpus.run_of_pid,
+            gpus.proxy_pids,
+            known_runs,
         )
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:

@@ -100,6 +100,9 @@ class WorkloadSample(NamedTuple):
     """Runs of the processes with a context on a GPU, by pid; processes without a run are absent."""
     proxy_pids: frozenset[int] = frozenset()
     """Pids of processes on a GPU that work on behalf of others: MPS servers, recognized by name."""
+    known_runs: frozenset[RunKey] | None = None
+    """After a restart: the runs that existed before it, which alone can have used energy of the
+    time in between. None: no restart since the previous sample."""
 
 
 class EnergyShare(NamedTuple):

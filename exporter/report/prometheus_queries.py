@@ -286,21 +286,19 @@ class RunSelector(NamedTuple):
     @property
     def matchers(self) -> str:
         """Label matchers for any metric of runs."""
-        given = {"run_id": self.run_id, "job_id": self.job_id}
-        return _matchers(given)
+        return _matchers({"run_id": self.run_id, "job_id": self.job_id})
+
+    @property
+    def owner_matchers(self) -> str:
+        """Matchers for labels that only the runs' info metric has; "" if there are none."""
+        return _matchers(
+            {"user": self.user, "workload_namespace": self.namespace, "account": self.account}
+        )
 
     @property
     def info(self) -> str:
         """Selector of the runs' info metric, raw or recorded."""
-        either = _matchers(
-            {
-                "run_id": self.run_id,
-                "job_id": self.job_id,
-                "user": self.user,
-                "workload_namespace": self.namespace,
-                "account": self.account,
-            }
-        )
+        either = ",".join(filter(None, (self.matchers, self.owner_matchers)))
         return f'{{__name__=~"{INFO_METRIC.raw}|{INFO_METRIC.recorded}"{either and "," + either}}}'
 
 
@@ -360,6 +358,9 @@ class RunQueries:
         """Return the intensities in force on the runs' nodes between two times."""
         window = f"{max(until - since, RECENT_SECONDS):.0f}s"
         of = f"last_over_time({START_METRIC.raw}{{{self._wanted.matchers}}}[{window}])"
+        if self._wanted.owner_matchers:
+            info = f"last_over_time({self._wanted.info}[{window}])"
+            of = f"({of} and on ({', '.join(RUN_LABELS)}) {info})"
         text = f"last_over_time({GRID_METRIC}[{window}]) and on (instance) {of}"
         found = self._api.query(f"count by ({', '.join(GRID_LABELS)}) ({text})", until)
         return [sample.labels for sample in found]
@@ -384,7 +385,7 @@ class RunQueries:
         """Query values by RUN_LABELS and `labels`; `{}` in `how` is replaced by the selector."""
         names = (*RUN_LABELS, *labels)
         query = how.replace("{}", f"{name}{{{self._wanted.matchers}}}")
-        if self._wanted.user is not None or self._wanted.namespace is not None:
+        if self._wanted.owner_matchers:
             of = f"last_over_time({self._wanted.info}[{self._window}])"
             query += f" and on ({', '.join(RUN_LABELS)}) {of}"
         found = self._api.query(f"max by ({', '.join(names)}) ({query})", self._at)

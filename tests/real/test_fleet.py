@@ -231,6 +231,13 @@ def test_a_user_is_all_of_the_users_runs_and_nobody_else_is(fleet: Fleet, url: s
     assert fleet.report(url, f"--user={getpass.getuser()}")["runs"] == 3
 
 
+def test_an_account_that_no_run_has_is_not_found(fleet: Fleet, url: str) -> None:
+    command = [*COMMAND, "report", f"--prometheus={url}", "--account=nobody-at-all"]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert b"has no run of account nobody-at-all" in ended.stderr
+
+
 def test_an_open_run_is_running(fleet: Fleet, url: str) -> None:
     record = fleet.report(url, "open")
     assert record["ended"] is None

@@ -287,3 +287,15 @@ def test_the_labels_of_a_registration_are_bounded(host):
     host.look()
     labels = tuple((f"k{n}", "v" * 100) for n in range(40))
     assert len(host.start(10, "a", labels=labels).labels) == 19
+
+
+def test_the_first_sample_after_a_restart_names_the_runs_from_before_it(host):
+    host.proc.process(10, environment="EMISSIONS_RUN_ID=old")
+    host.look()
+    host.proc.process(20, environment="EMISSIONS_RUN_ID=new", start=900)
+    host.restart(absent_seconds=60)
+    host.look()
+    assert {usage.run.run_id for usage in host.workload.usage} == {"old", "new"}
+    assert {run.run_id for run in host.workload.known_runs} == {"old"}
+    host.look()
+    assert host.workload.known_runs is None

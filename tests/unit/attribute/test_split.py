@@ -112,6 +112,22 @@ def test_over_a_restart_without_the_clocks_of_the_host_no_run_is_charged(machine
     )
 
 
+def test_over_a_restart_a_run_that_began_after_it_is_not_charged():
+    seen = sighting(
+        RunUsage(A, 300, 30), RunUsage(B, 100, 20), machine=HostUsage(1000, 2000, 100, 100)
+    )._replace(known_runs=frozenset({A}))
+    after = sighting(RunUsage(A, 0, 30), RunUsage(B, 0, 20), machine=HostUsage(0, 0, 100, 100))
+    for sample in (seen, merge_samples(seen, after)):
+        for shares in (
+            split_cpu(1_000, 0, sample, restart=True),
+            split_dram(1_000, sample, restart=True),
+        ):
+            energies = {share.target: share.energy_uj for share in shares}
+            assert energies == {A: 300, UnattributedReason.RESTART: 700}
+    energies = {share.target for share in split_dram(1_000, seen, restart=False)}
+    assert energies == {A, B, UnattributedReason.OTHER}
+
+
 def test_over_a_restart_energy_of_no_run_is_attributed_to_restart():
     seen = sighting(RunUsage(A, 300, 0), machine=HostUsage(1000, 2000, 0, 0))
     assert split_cpu(1_500, 500, seen, restart=True) == [

@@ -208,6 +208,15 @@ def test_only_runs_of_the_user_are_asked_for(there):
     assert all('user="ada"' in query for query in asked)
 
 
+@pytest.mark.parametrize("field", RunSelector._fields)
+def test_every_filter_selects_energy_and_intensities(there, field):
+    record(there, **{field: "chosen"})
+    for metric in (ENERGY_METRIC.recorded, CARBON_METRIC.recorded, "emissions_grid_intensity"):
+        asked = [query for query in there.queries if metric in query]
+        assert asked
+        assert all('"chosen"' in query for query in asked)
+
+
 def test_runs_of_a_namespace_are_chosen_by_what_is_said_of_them(there):
     record(there, namespace="nlp")
     asked = [query for query in there.queries if ENERGY_METRIC.recorded in query]
