@@ -150,7 +150,8 @@ def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> floa
     is_valid = isinstance(value, int) or (isinstance(value, float) and not is_integer)
     if isinstance(value, bool) or not is_valid or not abs(value) <= sys.float_info.max:
         kind = "a whole number" if is_integer else "a number"
-        raise ConfigError(f"{source}: expected {kind} of {unit} without a unit, found {value!r}")
+        of_unit = f" of {unit} without a unit" if unit not in ("", "ratio") else ""
+        raise ConfigError(f"{source}: expected {kind}{of_unit}, found {value!r}")
     if meta["least"] is not None and value < meta["least"]:
         raise ConfigError(f"{source}: {value} is below the minimum, {meta['least']} ({unit})")
     if meta["most"] is not None and value > meta["most"]:

@@ -89,7 +89,8 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "intensity",
         help="Print the carbon intensity of the grid, and when it is lowest.",
-        description=f"{__doc__} Queries the daemon or, if none answers, the configured sources.",
+        description=f"{__doc__} Queries the daemon or, if none answers, the configured sources. "
+        "With a settings file or a flag of `convert`, queries the sources that these configure.",
     )
     add_config_flags(parser)
     parser.add_argument(
@@ -143,13 +144,19 @@ def _of_zone(zone: str) -> Factor:
 
 
 def _fetch_state(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the intensity from the daemon or, if none answers, from the configured sources."""
+    """Return the intensity from the daemon or, if none answers, from the configured sources.
+
+    Sources that the command line configures are queried without the daemon.
+    """
     socket = getattr(options, "expose.socket", None) or ""
-    try:
-        return AgentClient(socket).intensity()
-    except AgentUnreachable:
-        if socket:
-            raise
+    occasion = "as configured"
+    if not _has_sources(options):
+        try:
+            return AgentClient(socket).intensity()
+        except AgentUnreachable:
+            if socket:
+                raise
+        occasion = "no daemon answered"
     clock = SystemClock()
     chain = open_intensity_provider(
         **dataclasses.asdict(config_from_options(options).convert), clock=clock
@@ -160,11 +167,17 @@ def _fetch_state(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "at": clock.wall(),
         "factor": state.factor and _factor_to_json(state.factor),
-        "why": f"{state.why} (no daemon answered; queried by this command)",
+        "why": f"{state.why} ({occasion}; queried by this command)",
         "forecast": [value._asdict() for value in state.forecast],
         "second": state.second and {"why": state.second.why},
         "sources": [{**feed._asdict(), "requests": dict(feed.requests)} for feed in state.feeds],
     }
+
+
+def _has_sources(options: argparse.Namespace) -> bool:
+    """Whether the command line has a settings file or a flag of the section `convert`."""
+    flags = (value for name, value in vars(options).items() if name.startswith("convert."))
+    return options.config_file is not None or any(value is not None for value in flags)
 
 
 def _factor_to_json(factor: Factor) -> dict[str, Any]:

@@ -172,11 +172,26 @@ def test_a_zone_that_nobody_knows_is_refused_with_a_suggestion(capsys):
     assert "did you mean DE" in capsys.readouterr().err
 
 
-def test_without_a_daemon_the_sources_that_are_set_are_used(daemon, says, tmp_path):
-    config = tmp_path / "config.yaml"
-    config.write_text("convert: {zone: FR, grams_per_kwh: 12.5}")
-    code, lines = says("--config.file", str(config))
-    assert (code, lines[0]) == (0, "12.5 g/kWh in FR")
+@pytest.mark.parametrize("has_daemon", [False, True])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_sources_that_the_command_line_configures_are_queried_without_a_daemon(
+    daemon, says, tmp_path, as_file, has_daemon
+):
+    if has_daemon:
+        daemon["state"] = state()
+    flags = ["--convert.zone=FR"]
+    if as_file:
+        (tmp_path / "config.yaml").write_text("convert: {zone: FR}")
+        flags = [f"--config.file={tmp_path / 'config.yaml'}"]
+    code, lines = says(*flags)
+    assert (code, lines[0].partition(" in ")[2]) == (0, "FR")
+    assert lines[1].endswith("(as configured; queried by this command)")
+
+
+def test_without_a_daemon_the_default_sources_are_queried(daemon, says, monkeypatch):
+    monkeypatch.setenv("EMISSIONS_EXPORTER_CONVERT_ZONE", "FR")
+    code, lines = says()
+    assert code == 0
     assert lines[1].endswith("(no daemon answered; queried by this command)")
 
 
