@@ -15,6 +15,7 @@ from exporter.cli import arguments, run_sources
 from exporter.clock import SystemClock
 from exporter.model.record import GROUP_LABEL
 from exporter.report import quantities
+from exporter.report.forms.text import is_unseen
 from exporter.report.records import sum_records
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
@@ -108,12 +109,15 @@ def _filter_texts(options: argparse.Namespace) -> list[str]:
 
 
 def _csv_values(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a run; unknown grams are empty."""
+    """Return the columns of a run; unknown energy and grams are empty."""
+    is_unknown = is_unseen(run)
+    are_grams_unknown = is_unknown or quantities.are_grams_unknown(run)
     return {
         **run,
-        "carbon_grams": None if quantities.are_grams_unknown(run) else run["carbon_grams"],
+        "energy_joules": None if is_unknown else run["energy_joules"],
+        "carbon_grams": None if are_grams_unknown else run["carbon_grams"],
         "group": (run.get("labels") or {}).get(GROUP_LABEL, ""),
-        "grams_incomplete": quantities.unconverted_uj(run) > 0,
+        "grams_incomplete": is_unknown or quantities.unconverted_uj(run) > 0,
     }
 
 
@@ -175,8 +179,8 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
                 *(str(run.get(key) or "") for key in identity.values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 formatting.duration(run["duration_seconds"]),
-                energy.text(run["energy_uj"]),
-                quantities.carbon_text(run, scale=carbon),
+                formatting.UNKNOWN if is_unseen(run) else energy.text(run["energy_uj"]),
+                formatting.UNKNOWN if is_unseen(run) else quantities.carbon_text(run, scale=carbon),
                 _state(run),
             )
         )

@@ -79,6 +79,24 @@ def test_a_column_has_one_unit(show, monkeypatch):
     ]
 
 
+def test_a_job_that_was_not_visible_has_unknown_energy(show, monkeypatch):
+    part = {"device": "cpu", "id": "p", "method": "counter", "split": "cpu_time"}
+    unseen = {
+        "origin": "slurm",
+        "duration_seconds": 3600.0,
+        "energy_uj": 0,
+        "carbon_ng": 0,
+        "parts": [{**part, "energy_uj": 0, "held_uj": 0, "carbon_ng": 0}],
+    }
+    for name, value in unseen.items():
+        monkeypatch.setitem(RUNS[0], name, value)
+    cells = re.split(" {2,}", show("runs").splitlines()[1])
+    assert cells[-3:-1] == ["\u2013", "\u2013"]
+    row = next(csv.DictReader(io.StringIO(show("runs", "--format=csv"))))
+    assert (row["energy_joules"], row["carbon_grams"]) == ("", "")
+    assert row["grams_incomplete"] == "True"
+
+
 def test_a_run_is_told_with_the_name_that_people_gave_it(show, monkeypatch):
     monkeypatch.setitem(RUNS[0], "name", "hello")
     assert show("runs").splitlines()[1].split()[1] == "hello"
