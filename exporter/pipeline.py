@@ -153,7 +153,7 @@ class Pipeline:
             postings.append(
                 IntervalPostings(interval, convert_shares(interval, shares, intensities, offset))
             )
-        self._books.register_devices(self._energy_counters.counted())
+        self._books.register_devices(self._energy_counters.counted_infos())
         self._update_runs(wall)
         self._books.post(postings, now_ns)
         self._set_collector_states(

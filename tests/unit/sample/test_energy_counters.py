@@ -12,7 +12,7 @@ from exporter.model.readings import (
     Observation,
     Reading,
 )
-from exporter.sample.energy_counters import HELD_READINGS, EnergyCounters
+from exporter.sample.energy_counters import SUSPECT_READINGS, EnergyCounters
 
 SECOND = 1_000_000_000
 A, B = Device(DeviceKind.CPU, "package-0"), Device(DeviceKind.CPU, "package-1")
@@ -154,7 +154,7 @@ def test_device_with_suspect_readings_is_reported_and_recovers(caplog):
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 100, 7000))
     absurd = 10**11
-    for second in range(2, 2 + HELD_READINGS):
+    for second in range(2, 2 + SUSPECT_READINGS):
         assert state(energy_counters, second).up
         energy_counters.advance(observe(second, absurd * (second % 2 + 1), 7000))
     held = state(energy_counters, 9)

@@ -18,7 +18,8 @@ from exporter.model.readings import (
     Method,
     Reading,
 )
-from exporter.sample.energy_counters import EnergyCounters, advance_counter
+from exporter.sample.counter_arithmetic import advance_counter, without_implausible
+from exporter.sample.energy_counters import EnergyCounters
 from exporter.sample.sources.rapl import RaplCollector
 
 GPU = Device(DeviceKind.GPU, "GPU-1")
@@ -37,11 +38,16 @@ def at(second, counter=None, watts=None, epoch="boot", awake=None):
     return Reading(GPU, round(second * SECOND), epoch, counter_uj, watts, why, awake_ns)
 
 
+def advance(position, reading, info):
+    """`advance_counter` without implausible values, as the exporter calls it."""
+    return advance_counter(position, without_implausible(reading, info), info)
+
+
 def feed(readings, info=INFO, position=None):
     """Return the last state and all intervals."""
     intervals = []
     for reading in readings:
-        position, interval = advance_counter(position, reading, info)
+        position, interval = advance(position, reading, info)
         if interval is not None:
             intervals.append(interval)
     return position, intervals
@@ -527,7 +533,7 @@ def simulate(steps, fail, glitch, info, seed=7, resets=()):
                 unknowable += true - good_true
             good_true, reset = true, False
         reading = Reading(GPU, (step + 1) * SECOND, "boot", counter)
-        position, interval = advance_counter(position, reading, info)
+        position, interval = advance(position, reading, info)
         begin = true if begin is None else begin
         if interval is not None:
             counted += interval.energy_uj
@@ -619,7 +625,7 @@ def test_whatever_is_read_energy_is_never_negative_nor_beyond_the_cap(series, in
     for gap, counter, watts, epoch in series:
         now += round(gap * SECOND)
         reading = Reading(GPU, now, epoch, counter, watts)
-        position, interval = advance_counter(position, reading, info)
+        position, interval = advance(position, reading, info)
         if interval is not None:
             elapsed = (interval.t1_ns - interval.t0_ns) / SECOND
             assert interval.t0_ns < interval.t1_ns == now
@@ -640,9 +646,8 @@ def test_a_restart_between_any_two_readings_changes_no_energy(series):
             if restart and position is not None:
                 position = position._replace(restored=True)
             now += round(gap * SECOND)
-            position, interval = advance_counter(
-                position, Reading(GPU, now, epoch, counter, watts), INFO
-            )
+            reading = Reading(GPU, now, epoch, counter, watts)
+            position, interval = advance(position, reading, INFO)
             energy += interval.energy_uj if interval else 0
         return energy
 
