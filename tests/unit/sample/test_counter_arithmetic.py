@@ -141,7 +141,7 @@ class TestSuspectReading:
         _, intervals = feed([at(1, 1000), at(2, 9e9), at(3, 1200)])
         assert (intervals[0].t0_ns, intervals[0].t1_ns) == (SECOND, 3 * SECOND)
 
-    def test_implausible_jump_is_held_for_one_reading(self):
+    def test_implausible_jump_is_suspect_for_one_reading(self):
         position, intervals = feed([at(1, 1000), at(2, 9e9)])
         assert not intervals
         assert (position.suspect_uj, position.suspect_at_ns) == (9e9 * J, 2 * SECOND)
@@ -265,12 +265,12 @@ class TestWrap:
         )
         assert [each.uncounted for each in intervals] == [True, False]
 
-    def test_fall_out_of_reach_is_held(self):
+    def test_fall_out_of_reach_is_suspect(self):
         position, intervals = feed([at(1, 100_000), at(2, 57)], WRAPPING)
         assert not intervals
         assert position.suspect_uj == 57 * J
 
-    def test_value_beyond_the_range_is_held(self):
+    def test_value_beyond_the_range_is_suspect(self):
         _, intervals = feed([at(1, 100_000), at(2, 262_143 + 100_050)], WRAPPING)
         assert not intervals
 
@@ -666,7 +666,7 @@ class TestRangeThatTheCounterDisproves:
         assert joules(intervals) == 110
         assert events(intervals) == [CounterEvent.RESET]
 
-    def test_jump_above_the_range_is_held_back(self):
+    def test_jump_above_the_range_is_suspect(self):
         _, intervals = feed([at(1, 1000), at(2, 400_000), at(3, 1200)], WRAPPING)
         assert joules(intervals) == 200
         assert events(intervals) == [CounterEvent.GLITCH]
