@@ -149,7 +149,7 @@ class Observation(NamedTuple):
     """Activity of GPUs polled since the previous observation."""
     calls: Mapping[str, DriverCallStats] = NO_DRIVER_CALLS
     """By name of the driver function."""
-    sick: str = ""
+    unrecoverable: str = ""
     """Why the source cannot recover within this process; the daemon then reports unhealthy."""
     note: str = ""
     """Information for the operator that is not a failure."""
