@@ -13,14 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from docs.manual import manual
-from exporter import config
-from exporter.convert import registry
-from exporter.expose import metrics
-from exporter.model.record_document import FIELDS, RECORD_SCHEMA
-from exporter.setting import variable
-
 HERE = Path(__file__).resolve().parent
+# The code of this clone, not that of another one which is installed in the environment.
+sys.path.insert(0, str(HERE.parent))
+
+from docs.manual import manual  # noqa: E402
+from exporter import config  # noqa: E402
+from exporter.convert import registry  # noqa: E402
+from exporter.expose import metrics  # noqa: E402
+from exporter.model.record_document import FIELDS, RECORD_SCHEMA  # noqa: E402
+from exporter.setting import variable  # noqa: E402
 
 CONFIGURATION = """\
 # Configuration
@@ -165,11 +167,22 @@ def record_page() -> str:
     return f"{before}{begin}{_table(('field', 'description'), rows)}{end}{after}"
 
 
-def stale(pages: Mapping[Path, str]) -> list[Path]:
+def pages() -> dict[Path, str]:
+    """Return the generated files and their texts."""
+    return {
+        HERE / "configuration.md": configuration(),
+        HERE / "metrics.md": metrics_reference(),
+        HERE / "record.md": record_page(),
+        HERE / "record.schema.json": record_schema(),
+        HERE / "emissions-exporter.1": manual(),
+    }
+
+
+def stale(made: Mapping[Path, str]) -> list[Path]:
     """Return the files that are not current."""
     return [
         path
-        for path, text in pages.items()
+        for path, text in made.items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
 
@@ -179,20 +192,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if stale")
     options = parser.parse_args(arguments)
-    pages = {
-        HERE / "configuration.md": configuration(),
-        HERE / "metrics.md": metrics_reference(),
-        HERE / "record.md": record_page(),
-        HERE / "record.schema.json": record_schema(),
-        HERE / "emissions-exporter.1": manual(),
-    }
-    old = stale(pages)
+    made = pages()
+    old = stale(made)
     if options.check and old:
         names = ", ".join(f"docs/{path.name}" for path in old)
         print(f"{names}: not generated from this code, run `make docs`", file=sys.stderr)
         return 1
     for path in old:
-        path.write_text(pages[path], encoding="utf-8")
+        path.write_text(made[path], encoding="utf-8")
     return 0
 
 

@@ -13,8 +13,8 @@ REPLACEMENT_CHARACTER = "\ufffd"
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 """Prefixes of texts that a spreadsheet evaluates as a formula."""
 KILO = 1_000
-MAX_DECIMALS = 9
-SMALLEST_NUMBER = 1e-9
+MAX_DECIMALS = 6
+SMALLEST_NUMBER = 1e-6
 MILLIGRAM_BELOW_GRAMS = 0.1
 UNIT_THRESHOLD = 0.9995
 """Part of the larger unit from which three digits round up to 1 of it."""
@@ -34,7 +34,8 @@ SPLIT_DESCRIPTIONS = {
 def number(value: float) -> str:
     """Format with three significant digits, or all integer digits.
 
-    Values below 0.001 get at most nine decimals, and below that `<0.000000001`.
+    Values below 0.1 get at most six decimals, without zeros at the end, and smaller ones are
+    `<0.000001`.
     """
     if value == 0:
         return "0"
@@ -44,7 +45,8 @@ def number(value: float) -> str:
     digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
     if size < 0.09995:
         digits = min(MAX_DECIMALS, 2 - math.floor(math.log10(float(f"{size:.2e}"))))
-    return f"{value:,.{digits}f}".replace(",", NARROW_SPACE)
+    text = f"{value:,.{digits}f}".replace(",", NARROW_SPACE)
+    return text.rstrip("0") if size < 0.09995 else text
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Environment variables with the ids of jobs and runs, which the daemon and the client read."""
+"""Environment variables that identify runs and scheduler jobs, for the daemon and the client."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -10,18 +10,18 @@ TRACKER_ID_VARIABLES = ("MLFLOW_RUN_ID", "WANDB_RUN_ID", "TORCHELASTIC_RUN_ID")
 
 
 class Scheduler(NamedTuple):
-    """Environment variables of one scheduler; empty if it sets none."""
+    """A scheduler and its environment variables; "" if it sets none of a kind."""
 
     name: str
-    job_id: str
-    tasks: tuple[str, ...] = ()
+    job_id_variable: str
+    task_variables: tuple[str, ...] = ()
     """Index in a job array; the first variable that is set applies."""
     no_task: str = ""
     """Index value of a job outside of arrays; the variable may also be unset."""
-    array: str = ""
+    array_id_variable: str = ""
     """Id of the array, if each task has its own job id."""
-    job_name: str = ""
-    account: str = ""
+    job_name_variable: str = ""
+    account_variable: str = ""
     required_variable: str = ""
     """Must also be set, if the name of the id variable is ambiguous."""
 
@@ -30,35 +30,37 @@ SCHEDULERS = (
     Scheduler(
         "slurm",
         "SLURM_JOB_ID",
-        tasks=("SLURM_ARRAY_TASK_ID",),
-        array="SLURM_ARRAY_JOB_ID",
-        job_name="SLURM_JOB_NAME",
-        account="SLURM_JOB_ACCOUNT",
+        task_variables=("SLURM_ARRAY_TASK_ID",),
+        array_id_variable="SLURM_ARRAY_JOB_ID",
+        job_name_variable="SLURM_JOB_NAME",
+        account_variable="SLURM_JOB_ACCOUNT",
     ),
     Scheduler(
         "pbs",
         "PBS_JOBID",
-        tasks=("PBS_ARRAY_INDEX", "PBS_ARRAYID"),  # PBS Pro, Torque
-        job_name="PBS_JOBNAME",
-        account="PBS_ACCOUNT",
+        task_variables=("PBS_ARRAY_INDEX", "PBS_ARRAYID"),  # PBS Pro, Torque
+        job_name_variable="PBS_JOBNAME",
+        account_variable="PBS_ACCOUNT",
     ),
     Scheduler(
         "lsf",
         "LSB_JOBID",
-        tasks=("LSB_JOBINDEX",),
+        task_variables=("LSB_JOBINDEX",),
         no_task="0",
-        job_name="LSB_JOBNAME",
-        account="LSB_PROJECT_NAME",
+        job_name_variable="LSB_JOBNAME",
+        account_variable="LSB_PROJECT_NAME",
     ),
     Scheduler("flux", "FLUX_JOB_ID"),
     Scheduler("ray", "RAY_JOB_ID"),
-    Scheduler("oar", "OAR_JOB_ID", job_name="OAR_JOB_NAME", account="OAR_PROJECT_NAME"),
+    Scheduler(
+        "oar", "OAR_JOB_ID", job_name_variable="OAR_JOB_NAME", account_variable="OAR_PROJECT_NAME"
+    ),
     Scheduler(
         "sge",
         "JOB_ID",
-        tasks=("SGE_TASK_ID",),
+        task_variables=("SGE_TASK_ID",),
         no_task="undefined",
-        job_name="JOB_NAME",
+        job_name_variable="JOB_NAME",
         required_variable="SGE_TASK_ID",
     ),
 )
@@ -82,26 +84,29 @@ def job_from_environment(
 ) -> SchedulerJob | None:
     """Detect the scheduler job of an environment; `variable` returns a value, "" if unset.
 
-    Each array task has its own id: the scheduler's if it includes the task, like `8[3].head` of
-    PBS, else the array's with the index appended, in the form that LSF's `bjobs` prints.
+    Each array task has its own id: the scheduler's if each task is a job (Slurm) or the id includes
+    the task, like `8[3].head` of PBS. Else it is the array's with the index appended, as LSF's
+    `bjobs` prints it.
     """
     for scheduler in schedulers:
-        job_id = variable(scheduler.job_id)
-        if not job_id or (
-            scheduler.required_variable and not variable(scheduler.required_variable)
-        ):
+        job_id = variable(scheduler.job_id_variable)
+        required = scheduler.required_variable
+        if not job_id or (required and not variable(required)):
             continue
-        task = next(filter(None, map(variable, scheduler.tasks)), "")
-        array = variable(scheduler.array) if scheduler.array else ""
-        is_task = bool(array) or (not scheduler.array and task not in ("", scheduler.no_task))
-        if is_task and not array and f"[{task}]" not in job_id:
-            job_id = f"{job_id}[{task}]"
-        labels = ((ARRAY_LABEL, array), (TASK_LABEL, task)) if is_task else ()
+        task = next(filter(None, map(variable, scheduler.task_variables)), "")
+        array_id = variable(scheduler.array_id_variable) if scheduler.array_id_variable else ""
+        if scheduler.array_id_variable:
+            is_task = bool(array_id)
+        else:
+            is_task = task not in ("", scheduler.no_task)
+            if is_task and f"[{task}]" not in job_id:
+                job_id = f"{job_id}[{task}]"
+        labels = ((ARRAY_LABEL, array_id), (TASK_LABEL, task)) if is_task else ()
         return SchedulerJob(
             scheduler.name,
             job_id,
-            variable(scheduler.job_name) if scheduler.job_name else "",
-            variable(scheduler.account) if scheduler.account else "",
+            variable(scheduler.job_name_variable) if scheduler.job_name_variable else "",
+            variable(scheduler.account_variable) if scheduler.account_variable else "",
             tuple(label for label in labels if label[1]),
         )
     return None

@@ -1,14 +1,15 @@
 """Writes the generated files of the chart, and the manifests rendered from it.
 
-In the chart: the schema of its values, their table, what its checks know of the exporter, and
-copies of rules, alerts and dashboards, since a chart cannot read files outside of it, and Helm
-warns of links. The manifests are deploy/kubernetes, one folder for each profile, rendered by helm;
-without helm they are left as they are. `--check` writes nothing and fails if a file is not what it
-should be.
+In the chart: the schema of its values, their table, what its checks know of the exporter, the
+collectors that the intensity pod disables, and copies of rules, alerts and dashboards, since a
+chart cannot read files outside of it, and Helm warns of links. The manifests are deploy/kubernetes,
+one folder for each profile, rendered by helm; without helm they are left as they are. `--check`
+writes nothing and fails if a file is not what it should be.
 """
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import yaml
 from deploy.helm import facts
 from deploy.helm.schema import schema
 from deploy.helm.values import Value, values
+from exporter import config
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/emissions-exporter"
@@ -36,6 +38,8 @@ COPIES = {
 }
 """Folders of the chart's `files`, and what each is a copy of."""
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
+NO_COLLECTORS = re.compile(r'(set \$config "sample" \(dict "collectors" \(dict)[^()]*(\)\))')
+"""Where the settings of the intensity pod disable all collectors."""
 OF_HELM = ("helm.sh/chart:", "app.kubernetes.io/managed-by:", "# Source:")
 
 KUSTOMIZATION = """\
@@ -73,11 +77,21 @@ def readme(text: str, described: Sequence[Value]) -> str:
     return f"{before}{BEGIN}\n{table(described)}\n{END}{after}"
 
 
+def helpers(text: str, names: Sequence[str]) -> str:
+    """The template `text` with these collectors disabled in the settings of the intensity pod."""
+    disabled = "".join(f' "{name}" false' for name in names)
+    made, found = NO_COLLECTORS.subn(rf"\g<1>{disabled}\g<2>", text)
+    if found != 1:
+        raise ValueError(f"_helpers.tpl: {NO_COLLECTORS.pattern} is found {found} times, not once")
+    return made
+
+
 def pages() -> dict[Path, str]:
     """The files that are made without helm, and their texts."""
     described = values((CHART / "values.yaml").read_text(encoding="utf-8"))
-    page = CHART / "README.md"
+    page, template = CHART / "README.md", CHART / "templates/_helpers.tpl"
     return {
+        template: helpers(template.read_text(encoding="utf-8"), config.COLLECTORS),
         page: readme(page.read_text(encoding="utf-8"), described),
         CHART / "values.schema.json": json.dumps(schema(described), indent=2) + "\n",
         CHART / "templates/_exporter.tpl": facts.template(),

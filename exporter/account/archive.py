@@ -177,6 +177,7 @@ def _where_clause(wanted: RunFilter) -> tuple[str, tuple[object, ...]]:
         "user = ?": wanted.user or None,
         IN_GROUP: wanted.group or None,
         "namespace = ?": wanted.namespace or None,
+        "account = ?": wanted.account or None,
     }
     used = {sql: value for sql, value in conditions.items() if value is not None}
     inside = INSIDE if wanted.inside is not None else ()

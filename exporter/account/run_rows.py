@@ -1,4 +1,4 @@
-"""Runs as rows of the ledger's table `party`, whose columns are derived from the fields of RunInfo.
+"""Runs as rows of the table `party` (attribution targets); its columns are the fields of RunInfo.
 
 A new field of RunInfo with a plain value (text, number or None) needs a column of the same name,
 which a migration adds.
@@ -14,7 +14,7 @@ from exporter.model.runs import RunInfo, RunKey, UnitCount
 from exporter.model.workload import AttributionTarget
 
 
-class Columns(NamedTuple):
+class FieldColumns(NamedTuple):
     """Columns of one field, with the functions that convert its value to theirs and back."""
 
     names: tuple[str, ...]
@@ -22,47 +22,48 @@ class Columns(NamedTuple):
     decode: Callable[..., Any]
 
 
-class Rows(NamedTuple):
-    """Table with one row for each item of a field, with the party's id as its first column."""
+class FieldTable(NamedTuple):
+    """Table of a field with one row for each item; its first column is the id of the party."""
 
     table: str
     columns: tuple[str, ...]
+    """Columns besides the id."""
     decode: Callable[..., Any]
 
 
 NOT_STORED = ("progress", "is_provisional")
-"""`progress` is in the journal only; `is_provisional` follows from the owner and the end."""
-IN_ROWS = {
-    "labels": Rows("label", ("key", "value"), lambda *row: row),
-    "units": Rows("unit", ("name", "amount", "base"), UnitCount),
-    "logged": Rows("result", ("key", "value"), lambda *row: row),
+"""`progress` is in the journal only; `is_provisional` follows from other fields."""
+FIELD_TABLES = {
+    "labels": FieldTable("label", ("key", "value"), lambda *row: row),
+    "units": FieldTable("unit", ("name", "amount", "base"), UnitCount),
+    "logged": FieldTable("result", ("key", "value"), lambda *row: row),
 }
 SPECIAL = {
-    "key": Columns(RunKey._fields, tuple, RunKey),
-    "enclosing": Columns(
+    "key": FieldColumns(RunKey._fields, tuple, RunKey),
+    "enclosing": FieldColumns(
         tuple(f"enclosing_{name}" for name in RunKey._fields),
-        lambda key: key or (None, None, None),
+        lambda key: key or (None,) * len(RunKey._fields),
         lambda uid, *ids: None if uid is None else RunKey(uid, *ids),
     ),
-    "owner": Columns(
+    "owner": FieldColumns(
         ("owner",),
         lambda owner: ("" if owner is None else json.dumps(owner),),
         lambda text: decode_owner(json.loads(text)) if text else None,
     ),
 }
 COLUMNS = {
-    field: SPECIAL.get(field) or Columns((field,), lambda value: (value,), lambda value: value)
+    field: SPECIAL.get(field) or FieldColumns((field,), lambda value: (value,), lambda value: value)
     for field in RunInfo._fields
-    if field not in NOT_STORED and field not in IN_ROWS
+    if field not in NOT_STORED and field not in FIELD_TABLES
 }
-NAMES = tuple(name for columns in COLUMNS.values() for name in columns.names)
-KEPT_AT_UPDATE = {"started": "min(started, excluded.started)"}
+COLUMN_NAMES = tuple(name for columns in COLUMNS.values() for name in columns.names)
+COMBINED_AT_UPDATE = {"started": "min(started, excluded.started)"}
 UPSERT_RUN = (
-    f"INSERT INTO party ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))}) "  # noqa: S608  our own text
+    f"INSERT INTO party ({', '.join(COLUMN_NAMES)}) VALUES ({', '.join('?' * len(COLUMN_NAMES))}) "  # noqa: S608  our own text
     f"ON CONFLICT ({', '.join(RunKey._fields)}) DO UPDATE SET departed = 0, "
     + ", ".join(
-        f"{name} = {KEPT_AT_UPDATE.get(name, f'excluded.{name}')}"
-        for name in NAMES
+        f"{name} = {COMBINED_AT_UPDATE.get(name, f'excluded.{name}')}"
+        for name in COLUMN_NAMES
         if name not in RunKey._fields
     )
 )
@@ -81,7 +82,7 @@ def read_parties(
     connection: sqlite3.Connection, where: str, values: tuple[object, ...] = ()
 ) -> Iterator[PartyRow]:
     """Yield the parties that satisfy the SQL condition `where`, in its order."""
-    sql = f"SELECT id, {', '.join(NAMES)} FROM party WHERE {where}"  # noqa: S608  our own text
+    sql = f"SELECT id, {', '.join(COLUMN_NAMES)} FROM party WHERE {where}"  # noqa: S608  our own text
     for party_id, *row in connection.execute(sql, values).fetchall():
         if party_id in FIXED_PARTIES:
             yield PartyRow(party_id, FIXED_PARTIES[party_id], None)
@@ -91,21 +92,26 @@ def read_parties(
             field: columns.decode(*(next(cells) for _ in columns.names))
             for field, columns in COLUMNS.items()
         }
-        for field, rows in IN_ROWS.items():
+        for field, rows in FIELD_TABLES.items():
             fields[field] = _read_rows(connection, rows, party_id)
-        is_provisional = fields["owner"] is None and fields["ended"] is None
-        run = RunInfo(**fields, is_provisional=is_provisional)
+        run = RunInfo(**fields)
+        # the owner of a run is also unsettled until its user is known
+        is_provisional = run.owner is None and run.ended is None and run.is_user_known
+        run = run._replace(is_provisional=is_provisional)
         yield PartyRow(party_id, run.key, run)
 
 
 def write_run(connection: sqlite3.Connection, run: RunInfo) -> int:
-    """Insert or update a run with the rows of its labels, units and results; return its id."""
+    """Insert or update a run with the rows of its labels, units and results; return its id.
+
+    A departed run is present again.
+    """
     values: list[object] = []
     for field, columns in COLUMNS.items():
         values += columns.encode(getattr(run, field))
     connection.execute(UPSERT_RUN, values)
     (party_id,) = connection.execute(FIND_RUN, run.key).fetchone()
-    for field, (table, names, _) in IN_ROWS.items():
+    for field, (table, names, _) in FIELD_TABLES.items():
         # Rewrite all rows even if only one changed: a run has few.
         connection.execute(f"DELETE FROM {table} WHERE party_id = ?", (party_id,))  # noqa: S608  our own text
         connection.executemany(
@@ -115,7 +121,7 @@ def write_run(connection: sqlite3.Connection, run: RunInfo) -> int:
     return int(party_id)
 
 
-def _read_rows(connection: sqlite3.Connection, rows: Rows, party_id: int) -> tuple[Any, ...]:
+def _read_rows(connection: sqlite3.Connection, rows: FieldTable, party_id: int) -> tuple[Any, ...]:
     names = ", ".join(rows.columns)
     sql = f"SELECT {names} FROM {rows.table} WHERE party_id = ? ORDER BY {rows.columns[0]}"  # noqa: S608  our own text
     return tuple(rows.decode(*row) for row in connection.execute(sql, (party_id,)))

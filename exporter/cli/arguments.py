@@ -117,6 +117,9 @@ def _parse_label(text: str) -> tuple[str, str]:
     return name, value
 
 
+RUN_FILTERS = ("job_id", "group", "user", "namespace", "account")
+
+
 def add_run_filters(parser: argparse.ArgumentParser) -> None:
     """Add the options that select runs by start, job, group, user, namespace and emissions."""
     parser.add_argument(
@@ -132,6 +135,9 @@ def add_run_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", metavar="NAME", help="Only runs of this user.")
     parser.add_argument("--namespace", metavar="NAME", help="Only runs of pods in this namespace.")
     parser.add_argument(
+        "--account", metavar="NAME", help="Only runs of this account of the scheduler."
+    )
+    parser.add_argument(
         "--min-grams",
         type=parse_grams,
         metavar="G",
@@ -146,8 +152,8 @@ def add_run_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def names(options: argparse.Namespace) -> dict[str, str | None]:
-    """Return the filters by job, group, user and namespace, as parameters of the daemon's API."""
-    return {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
+    """Return the filters of `add_run_filters` that are parameters of the daemon's API."""
+    return {name: getattr(options, name) for name in RUN_FILTERS}
 
 
 def is_selected(options: argparse.Namespace, now: float, *, started: float, grams: float) -> bool:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import Any
 
-from exporter.cli import history
+from exporter.cli import run_sources
 from exporter.cli.arguments import parse_grams
 from exporter.errors import ConfigError
 from exporter.report import records
@@ -80,7 +80,7 @@ def _add_write(commands: Any) -> None:
     )
     write.add_argument("--hardware", default="", metavar="TEXT", help="Hardware used: 8 V100 GPUs.")
     write.add_argument("--provider", default="", metavar="TEXT", help="Cloud provider, if any.")
-    history.add_flags(write)
+    run_sources.add_flags(write)
     write.set_defaults(main=_write)
 
 
@@ -100,8 +100,8 @@ def _write(options: argparse.Namespace) -> int:
 
 
 def _load_record(options: argparse.Namespace) -> dict[str, Any]:
-    with history.opened(options) as runs:
-        return history.complete(runs, history.find(runs, options.run_id, options.job_id))
+    with run_sources.opened(options) as runs:
+        return run_sources.complete(runs, run_sources.find(runs, options.run_id, options.job_id))
 
 
 def _read_record(path: str) -> dict[str, Any]:

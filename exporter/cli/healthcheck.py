@@ -45,7 +45,10 @@ def probe_daemon(socket_path: str, address: str, *, may_be_encrypted: bool) -> t
         try:
             return _exchange(connection)
         except (OSError, http.client.HTTPException) as error:
-            failures.append(f"{name} does not answer: {error}")
+            # a TLS port closes a connection that begins with plain HTTP
+            is_closed = isinstance(error, http.client.RemoteDisconnected)
+            hint = "; if it requires TLS, set expose.web_config_file" if is_closed else ""
+            failures.append(f"{name} does not answer: {error}{hint}")
     return False, "; ".join(failures) or (
         f"socket {socket_path} does not exist, and the TCP listener is disabled"
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
-from exporter.cli import arguments, history
+from exporter.cli import arguments, run_sources
 from exporter.clock import SystemClock
 from exporter.errors import ConfigError
 from exporter.report import records
@@ -46,7 +46,7 @@ def add(subparsers: Any) -> None:
         metavar="FILE",
         help="JSON records. With --prometheus, only the logged values are read from them.",
     )
-    history.add_flags(parser)
+    run_sources.add_flags(parser)
     arguments.add_prometheus_server(parser)
     arguments.add_run_filters(parser)
     _add_ranking_options(parser)
@@ -148,8 +148,13 @@ def _load_records(options: argparse.Namespace, now: float) -> Iterable[Record]:
         return _add_logged_values(fleet, options.files)
     if options.files:
         found = _read_record_files(options.files)
-        return [run for run in found if options.namespace in (None, run.get("namespace"))]
-    with history.opened(options) as source:
+        return [
+            run
+            for run in found
+            if options.namespace in (None, run.get("namespace"))
+            and options.account in (None, run.get("account"))
+        ]
+    with run_sources.opened(options) as source:
         filters = arguments.names(options)
         found = source.runs(**filters)
     texts = [f"{name.removesuffix('_id')} {value}" for name, value in filters.items() if value]
@@ -162,7 +167,12 @@ def _load_fleet_records(options: argparse.Namespace, now: float) -> list[dict[st
     from exporter.report.fleet import fleet_records  # imported here because it takes 0.1 s
     from exporter.report.prometheus_queries import RunSelector
 
-    wanted = RunSelector(job_id=options.job_id, user=options.user, namespace=options.namespace)
+    wanted = RunSelector(
+        job_id=options.job_id,
+        user=options.user,
+        namespace=options.namespace,
+        account=options.account,
+    )
     since = options.since or arguments.DEFAULT_LOOKBACK_SECONDS
     ago = since if isinstance(since, float) else now - since.timestamp()
     return fleet_records(arguments.open_prometheus(options), wanted, max(ago, 1.0))

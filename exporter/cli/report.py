@@ -1,4 +1,4 @@
-"""`report`: print the report of a run, or of all runs of a job, group, user or namespace.
+"""`report`: print the report of a run, or of all runs of a job, group, user, namespace or account.
 
 Reads the runs of this machine from the daemon or, if none answers, from its ledger. With
 --prometheus, reads the runs of all nodes from a Prometheus server.
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporter.cli import history
+from exporter.cli import arguments, run_sources
 from exporter.cli.arguments import (
     add_prometheus_options,
     check_prometheus_options,
@@ -53,6 +53,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--user", metavar="NAME", help="All runs of a user.")
     parser.add_argument("--namespace", metavar="NAME", help="All runs of pods in a namespace.")
+    parser.add_argument("--account", metavar="NAME", help="All runs of an account.")
     parser.add_argument(
         "--format", choices=tuple(FORMS), default="text", help="Format of the output."
     )
@@ -64,7 +65,7 @@ def add(subparsers: Any) -> None:
         help="Add a label to the report: hardware_used, geographical_location, training_type, "
         "software, experiment_id (CodeCarbon format); repeatable.",
     )
-    history.add_flags(parser)
+    run_sources.add_flags(parser)
     add_prometheus_options(parser)
     parser.set_defaults(main=main)
 
@@ -101,35 +102,39 @@ def _load_fleet_record(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.group is not None:
         raise ConfigError(
-            "report: --group cannot be used with --prometheus; give a RUN, --job-id, --user or "
-            "--namespace"
+            "report: --group cannot be used with --prometheus; give a RUN, --job-id, --user, "
+            "--namespace or --account"
         )
-    wanted = RunSelector(options.run_id, options.job_id, options.user, options.namespace)
+    wanted = RunSelector(
+        options.run_id, options.job_id, options.user, options.namespace, options.account
+    )
     if wanted == RunSelector():
-        raise ConfigError("report: name a RUN, or give --job-id, --user or --namespace")
+        raise ConfigError("report: name a RUN, or give --job-id, --user, --namespace or --account")
     return fleet_record(open_prometheus(options), wanted, options.since_seconds)
 
 
 def _load_local_record(options: argparse.Namespace) -> dict[str, Any]:
     """Load a record of this machine."""
-    with history.opened(options) as source:
+    with run_sources.opened(options) as source:
         return _load_record(source, options)
 
 
-def _load_record(source: history.Runs, options: argparse.Namespace) -> dict[str, Any]:
-    names = {name: getattr(options, name) for name in ("job_id", "group", "user", "namespace")}
+def _load_record(source: run_sources.RunSource, options: argparse.Namespace) -> dict[str, Any]:
+    names = arguments.names(options)
     wanted = {name: value for name, value in names.items() if value is not None}
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        run = history.find(source, options.run_id, options.job_id, may_be_several=True)
-        return history.complete(source, run)
+        run = run_sources.find(source, options.run_id, options.job_id, may_be_several=True)
+        return run_sources.complete(source, run)
     if not wanted:
-        raise ConfigError("report: name a RUN, or give --job-id, --group, --user or --namespace")
+        raise ConfigError(
+            "report: name a RUN, or give --job-id, --group, --user, --namespace or --account"
+        )
     found = source.runs(run_id=options.run_id, **wanted)
     filters = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
         raise ConfigError(f"report: no run of {filters} is known on this machine")
     if options.group is None and len(found) == 1:
-        return history.complete(source, found[0])
+        return run_sources.complete(source, found[0])
     if options.group is not None:
         record = _load_group(found, options)
     else:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter import formatting
-from exporter.cli import arguments, history
+from exporter.cli import arguments, run_sources
 from exporter.clock import SystemClock
 from exporter.model.record import GROUP_LABEL
 from exporter.report import quantities
@@ -47,7 +47,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="Format of the output."
     )
-    history.add_flags(parser)
+    run_sources.add_flags(parser)
     parser.set_defaults(main=main)
 
 
@@ -56,7 +56,7 @@ def main(options: argparse.Namespace) -> int:
     filters = arguments.names(options)
     texts = _filter_texts(options)
     now = SystemClock().wall()
-    with history.opened(options) as source:
+    with run_sources.opened(options) as source:
         if options.by == "run":
             found = source.runs(**filters)
         else:

@@ -59,21 +59,18 @@ class AgentClient:
         query = f"?job_id={_quoted(job_id)}" if job_id is not None else ""
         return self._request("GET", f"/v1/runs/{_quoted(run_id)}{query}")
 
-    def runs(self, limit: int | None = None, **wanted: str | None) -> list[dict[str, Any]]:
-        """Return records of runs, newest first.
+    def runs(self, **wanted: str | None) -> list[dict[str, Any]]:
+        """Return records of all runs that match, newest first.
 
-        `wanted` filters by `run_id`, `job_id`, `user`, `group` or `namespace`.
-
-        Without `limit`, fetches all pages. With `limit`, returns at most that many runs, and at
-        most one page.
+        `wanted` filters by `run_id`, `job_id`, `user`, `group`, `namespace` or `account`.
         """
         found: list[dict[str, Any]] = []
         after: str | None = None
         while True:
-            answer = self._list({**wanted, "after": after}, limit)
+            answer = self._list({**wanted, "after": after})
             found += answer["runs"]
             after = answer.get("next")
-            if limit is not None or after is None:
+            if after is None:
                 return found
 
     def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -83,27 +80,28 @@ class AgentClient:
     def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
         """Return records of published runs started at `since` or later, and sums of the others.
 
-        Sums are by `job`, `group`, `user` or `namespace`. `since` is a
-        wall-clock time in seconds.
+        Sums are by `job`, `group`, `user`, `namespace` or `account`. `since` is a wall-clock time
+        in seconds.
         """
         answer = self._list({**wanted, "by": by, "since": repr(since)})
         return {"sums": [], **answer}
 
-    def _list(self, wanted: Mapping[str, str | None], limit: int | None = None) -> dict[str, Any]:
+    def _list(self, wanted: Mapping[str, str | None]) -> dict[str, Any]:
         query = "".join(f"&{k}={_quoted(text)}" for k, text in wanted.items() if text is not None)
-        answer = self._request("GET", f"/v1/runs?limit={limit or RUNS_PER_PAGE}{query}")
-        if limit is None and "next" not in answer and len(answer["runs"]) >= RUNS_PER_PAGE:
+        answer = self._request("GET", f"/v1/runs?limit={RUNS_PER_PAGE}{query}")
+        if "next" not in answer and len(answer["runs"]) >= RUNS_PER_PAGE:
             raise AgentRefusal(
                 http.client.NOT_IMPLEMENTED,
                 f"the daemon is older than this program and lists only {RUNS_PER_PAGE} runs, so "
                 "sums would be incomplete; restart the daemon",
             )
-        if (answer.get("namespace") or None) != (wanted.get("namespace") or None):
-            raise AgentRefusal(
-                http.client.NOT_IMPLEMENTED,
-                "the daemon is older than this program and does not filter runs by namespace; "
-                "restart the daemon",
-            )
+        for name in ("namespace", "account"):
+            if (answer.get(name) or None) != (wanted.get(name) or None):
+                raise AgentRefusal(
+                    http.client.NOT_IMPLEMENTED,
+                    f"the daemon is older than this program and does not filter runs by {name}; "
+                    "restart the daemon",
+                )
         return answer
 
     def import_runs(self, origin: str, runs: list[dict[str, Any]]) -> dict[str, int]:

@@ -37,7 +37,10 @@ NODE_COUNT_VARIABLES = (
 RUN_ID_VARIABLES = (RUN_ID_VARIABLE, *TRACKER_ID_VARIABLES)
 LAUNCH_SCHEDULERS = tuple(scheduler for scheduler in SCHEDULERS if scheduler.name != "ray")
 """Without Ray, whose job id is that of a driver, which no launch is in."""
-JOB_ID_VARIABLES = (JOB_ID_VARIABLE, *(scheduler.job_id for scheduler in LAUNCH_SCHEDULERS))
+JOB_ID_VARIABLES = (
+    JOB_ID_VARIABLE,
+    *(scheduler.job_id_variable for scheduler in LAUNCH_SCHEDULERS),
+)
 STEP_ID_VARIABLES = ("SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
 """Ids that all ranks of one launch in a job share: of srun, and of Open MPI's mpirun."""
 SLURM_MAX_STEP_ID = 0xFFFF_0000
@@ -153,7 +156,7 @@ def _derive_run_id(environment: Mapping[str, str], name: str, nodes: int) -> str
     single node with the launcher process. Without a scheduler's job, the date is added. The
     scheduler's name is part of the id, because two schedulers may use the same job id.
     """
-    ids = (scheduler.job_id for scheduler in LAUNCH_SCHEDULERS)
+    ids = (scheduler.job_id_variable for scheduler in LAUNCH_SCHEDULERS)
     scheduler = next((name for name in ids if environment.get(name)), "")
     job_id = detect_job_id(environment)
     facts = [scheduler, job_id, *(_step_id(environment, each) for each in STEP_ID_VARIABLES)]

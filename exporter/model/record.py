@@ -101,8 +101,25 @@ class RunFilter(NamedTuple):
     user: str = ""
     group: str = ""
     namespace: str = ""
+    account: str = ""
     inside: RunKey | None = None
     """Matches runs started directly inside this run."""
+
+    @classmethod
+    def of(cls, wanted: Mapping[str, str | None]) -> "RunFilter":
+        """Return the filter with these texts, by field; None matches any."""
+
+        def text(name: str) -> str:
+            return wanted.get(name) or ""
+
+        return cls(
+            text("run_id"),
+            wanted.get("job_id"),
+            text("user"),
+            text("group"),
+            text("namespace"),
+            text("account"),
+        )
 
     def has(self, run: RunInfo) -> bool:
         """Whether the filter matches a run."""
@@ -112,6 +129,7 @@ class RunFilter(NamedTuple):
             and self.user in ("", run.user)
             and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
             and self.namespace in ("", run.namespace)
+            and self.account in ("", run.account)
             and self.inside in (None, run.enclosing)
         )
 

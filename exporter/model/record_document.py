@@ -4,144 +4,35 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from exporter import units
 from exporter.model.forecast import Forecast, ForecastOutcome, forecast
 from exporter.model.ledger import FactorUse, sum_amounts
-from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.readings import Device
 from exporter.model.record import VERSION, RecordPart, RunRecord, RunTotals
+from exporter.model.record_schema import (
+    AMOUNT,
+    BOOLEAN,
+    BOUNDARY,
+    COUNT,
+    FORECAST,
+    GROUP,
+    INNER,
+    INTENSITY,
+    MARK,
+    NUMBER,
+    PART,
+    SUMS_OF_RUNS,
+    TEXT,
+    WHOLE_AMOUNT,
+    Schema,
+    list_of,
+    map_of,
+    object_of,
+    or_null,
+)
 from exporter.model.runs import RunInfo
-from exporter.model.workload import SplitMethod
-
-Schema = dict[str, Any]
-"""A JSON schema."""
-
-TEXT: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "number"}
-BOOLEAN: Schema = {"type": "boolean"}
-AMOUNT: Schema = {"type": "number", "minimum": 0}
-WHOLE_AMOUNT: Schema = {"type": "integer", "minimum": 0}
-COUNT: Schema = {"type": "integer", "minimum": 1}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _list_of(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _map_of(values: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": values}
-
-
-def _object(properties: Mapping[str, Schema], optional: Iterable[str] = ()) -> Schema:
-    optional = set(optional)
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "required": required, "properties": dict(properties)}
-
-
-PART = _object(
-    {
-        "device": {"enum": list(DeviceKind)},
-        "id": TEXT,
-        "model": TEXT,
-        "node": TEXT,
-        "method": {"enum": [*Method, None]},
-        "split": {"enum": [*SplitMethod, None]},
-        "energy_uj": WHOLE_AMOUNT,
-        "held_uj": _or_null(WHOLE_AMOUNT),
-        "carbon_ng": WHOLE_AMOUNT,
-    },
-    optional=("model", "node"),
-)
-INTENSITY = _object(
-    {
-        "zone": _or_null(TEXT),
-        "source": TEXT,
-        "grams_per_kwh": AMOUNT,
-        "pue": {"type": "number", "minimum": 1},
-        "signal": TEXT,
-        "basis": TEXT,
-        "accounting": TEXT,
-        "estimated": BOOLEAN,
-        "fallback_step": WHOLE_AMOUNT,
-        "energy_uj": WHOLE_AMOUNT,
-        "carbon_ng": WHOLE_AMOUNT,
-    },
-    optional=(
-        "source",
-        "grams_per_kwh",
-        "pue",
-        "signal",
-        "basis",
-        "accounting",
-        "estimated",
-        "fallback_step",
-    ),
-)
-MARK = _object({"done": NUMBER, "total": NUMBER, "at": NUMBER})
-OUTCOME = _object({"energy_joules": NUMBER, "carbon_grams": NUMBER, "end": NUMBER})
-FORECAST = _object(
-    {**OUTCOME["properties"], "low": _or_null(OUTCOME), "high": _or_null(OUTCOME)},
-)
-SUMS_OF_RUNS = {
-    "runs": COUNT,
-    "energy_uj": WHOLE_AMOUNT,
-    "held_uj": WHOLE_AMOUNT,
-    "carbon_ng": WHOLE_AMOUNT,
-    "parts": _list_of(PART),
-    "intensity": _list_of(INTENSITY),
-}
-INNER = _object(
-    {**SUMS_OF_RUNS, "tasks": _object(SUMS_OF_RUNS)},
-    optional=("held_uj", "parts", "intensity", "tasks"),
-)
-BOUNDARY = _object(
-    {
-        "source": TEXT,
-        "since": NUMBER,
-        "lower_bound": BOOLEAN,
-        "from_rules": BOOLEAN,
-        "nodes": _list_of(TEXT),
-        "nodes_running": _list_of(TEXT),
-        "nodes_lost": _list_of(TEXT),
-        "devices": _list_of(TEXT),
-        "grids": _list_of({"type": "object"}),
-    },
-    optional=("from_rules", "nodes_running", "nodes_lost", "devices", "grids"),
-)
-FINAL_RUN = _object(
-    {
-        "run_id": TEXT,
-        "name": TEXT,
-        "job_id": TEXT,
-        "started": NUMBER,
-        "ended": _or_null(NUMBER),
-        "energy_uj": WHOLE_AMOUNT,
-        "carbon_ng": WHOLE_AMOUNT,
-        "intensity": _list_of(INTENSITY),
-        "chosen_by": TEXT,
-    },
-    optional=("name", "started", "ended", "intensity"),
-)
-GROUP = _object(
-    {
-        "name": TEXT,
-        "runs": COUNT,
-        "ended": WHOLE_AMOUNT,
-        "with_grams": WHOLE_AMOUNT,
-        "complete": BOOLEAN,
-        "mean_energy_joules": _or_null(AMOUNT),
-        "energy_standard_error_joules": _or_null(AMOUNT),
-        "mean_carbon_grams": _or_null(AMOUNT),
-        "carbon_standard_error_grams": _or_null(AMOUNT),
-        "final": FINAL_RUN,
-    },
-    optional=("with_grams",),
-)
 
 
 class RecordField(NamedTuple):
@@ -156,153 +47,195 @@ class RecordField(NamedTuple):
     """Whether every record has it, also those of several runs and of several nodes."""
 
 
-def _field(
-    name: str, schema: Schema, value: Callable[[RunRecord], object], description: str
-) -> RecordField:
-    return RecordField(name, schema, description, value)
-
-
-def _required(
-    name: str, schema: Schema, value: Callable[[RunRecord], object], description: str
-) -> RecordField:
-    return RecordField(name, schema, description, value, is_required=True)
-
-
 FIELDS = (
-    _required("version", {"const": VERSION}, lambda it: it.version, "1"),
-    _required("run_id", TEXT, lambda it: it.run.shown_id, "the id of the run, as on the page"),
-    _required("job_id", TEXT, lambda it: it.run.key.job_id, "the id of its job, or empty"),
-    _field(
-        "uid",
-        _or_null({"type": "integer"}),
-        lambda it: it.run.key.uid,
-        "uid of the owner; -3 for [imported history](integrations/codecarbon.md#the-history)",
+    RecordField(
+        "version",
+        {"const": VERSION},
+        "version of the format: 1",
+        lambda it: it.version,
+        is_required=True,
     ),
-    _field("name", TEXT, lambda it: it.run.name, "name that people gave the run"),
-    _field(
+    RecordField(
+        "run_id",
+        TEXT,
+        "the id of the run, as on the page",
+        lambda it: it.run.shown_id,
+        is_required=True,
+    ),
+    RecordField(
+        "job_id",
+        TEXT,
+        "the id of its job, or empty",
+        lambda it: it.run.key.job_id,
+        is_required=True,
+    ),
+    RecordField(
+        "uid",
+        or_null({"type": "integer"}),
+        "uid of the owner; -3 for [imported history](integrations/codecarbon.md#the-history)",
+        lambda it: it.run.key.uid,
+    ),
+    RecordField("name", TEXT, "name that people gave the run", lambda it: it.run.name),
+    RecordField(
         "user",
         TEXT,
-        lambda it: it.run.user,
         "name of the owner. It is empty until the user database has responded, and is the uid if "
         "the uid has no name or the lookup takes longer than two minutes. The owner's counter and "
         "`emissions_run_info` begin when `user` is known",
+        lambda it: it.run.user,
     ),
-    _field(
+    RecordField(
         "namespace",
         TEXT,
-        lambda it: it.run.namespace,
         "the namespace of the run's pods, on Kubernetes; otherwise empty",
+        lambda it: it.run.namespace,
     ),
-    _field("account", TEXT, lambda it: it.run.account, "account of the scheduler, or empty"),
-    _field(
+    RecordField("account", TEXT, "account of the scheduler, or empty", lambda it: it.run.account),
+    RecordField(
         "origin",
         TEXT,
-        lambda it: it.run.origin,
         "how the run was detected: `registered`, `environment`, the name of a scheduler, "
         "`machine`, `replay`; `codecarbon`: imported",
+        lambda it: it.run.origin,
     ),
-    _field(
+    RecordField(
         "scope",
         {"enum": ["tree", "cgroup", "machine", ""]},
-        lambda it: it.run.scope,
         "what belongs to the run: `tree` (the process and its descendants), `cgroup`, `machine`",
+        lambda it: it.run.scope,
     ),
-    _field(
+    RecordField(
         "inside",
-        _or_null(TEXT),
-        lambda it: it.inside or None,
+        or_null(TEXT),
         "id of the enclosing run, or null. The energy of this run is not included in any other run",
+        lambda it: it.inside or None,
     ),
-    _field("labels", _map_of(TEXT), lambda it: dict(it.run.labels), "labels of the run"),
-    _required("node", TEXT, lambda it: it.node, "the node of this record"),
-    _required("started", NUMBER, lambda it: it.run.started, "seconds since the epoch"),
-    _required(
+    RecordField("labels", map_of(TEXT), "labels of the run", lambda it: dict(it.run.labels)),
+    RecordField("node", TEXT, "the node of this record", lambda it: it.node, is_required=True),
+    RecordField(
+        "started",
+        NUMBER,
+        "seconds since the Unix epoch",
+        lambda it: it.run.started,
+        is_required=True,
+    ),
+    RecordField(
         "ended",
-        _or_null(NUMBER),
+        or_null(NUMBER),
+        "seconds since the Unix epoch; null while the run is active",
         lambda it: it.run.ended,
-        "seconds since the epoch; null while the run is active",
+        is_required=True,
     ),
-    _field("end_reason", _or_null(TEXT), lambda it: it.run.end_reason, "why the run ended"),
-    _field("at", NUMBER, lambda it: it.at, "time of the record, in seconds since the epoch"),
-    _required(
+    RecordField("end_reason", or_null(TEXT), "why the run ended", lambda it: it.run.end_reason),
+    RecordField(
+        "at", NUMBER, "time of the record, in seconds since the Unix epoch", lambda it: it.at
+    ),
+    RecordField(
         "duration_seconds",
         AMOUNT,
-        lambda it: it.duration_seconds,
         "from the first start to the end, or to `at`",
+        lambda it: it.duration_seconds,
+        is_required=True,
     ),
-    _field(
+    RecordField(
         "budget_grams",
-        _or_null(AMOUNT),
-        lambda it: it.run.budget_grams,
+        or_null(AMOUNT),
         "the configured budget, or null",
+        lambda it: it.run.budget_grams,
     ),
-    _field(
+    RecordField(
         "budget_exceeded",
-        _or_null(BOOLEAN),
-        lambda it: it.is_over_budget,
+        or_null(BOOLEAN),
         "whether the run emitted more than its budget; null without a budget, and if the known "
         "emissions are within the budget but incomplete, because those of other nodes or the "
         "intensity of some energy are unknown",
+        lambda it: it.is_over_budget,
     ),
-    _field(
+    RecordField(
         "nodes",
-        _or_null(COUNT),
-        lambda it: it.run.nodes or None,
+        or_null(COUNT),
         "the number of nodes according to the launcher, or null",
+        lambda it: it.run.nodes or None,
     ),
-    _required(
+    RecordField(
         "units",
-        _map_of(AMOUNT),
-        lambda it: {unit.name: unit.amount for unit in it.run.units},
+        map_of(AMOUNT),
         "the run's own counters, by unit",
+        lambda it: {unit.name: unit.amount for unit in it.run.units},
+        is_required=True,
     ),
-    _field(
+    RecordField(
         "logged",
-        _map_of({"type": ["number", "string"]}),
-        lambda it: dict(it.run.logged),
+        map_of({"type": ["number", "string"]}),
         "the last value of each result that the run logged",
+        lambda it: dict(it.run.logged),
     ),
-    _field(
+    RecordField(
         "progress",
-        _or_null(MARK),
-        lambda it: _progress_to_json(it.run),
+        or_null(MARK),
         "the completed work, or null",
+        lambda it: _progress_to_json(it.run),
     ),
-    _field(
+    RecordField(
         "forecast",
-        _or_null(FORECAST),
-        lambda it: _forecast_to_json(it.run),
+        or_null(FORECAST),
         "[the forecast](#the-forecast), or null",
+        lambda it: _forecast_to_json(it.run),
     ),
-    _required("energy_uj", WHOLE_AMOUNT, lambda it: it.energy_uj, "energy in microjoules"),
-    _required(
+    RecordField(
+        "energy_uj",
+        WHOLE_AMOUNT,
+        "energy in microjoules",
+        lambda it: it.energy_uj,
+        is_required=True,
+    ),
+    RecordField(
         "held_uj",
         WHOLE_AMOUNT,
+        "the part of `energy_uj` that is idle energy of the devices that the run held",
         lambda it: it.held_uj,
-        "the part of `energy_uj` that held devices used while they were idle",
+        is_required=True,
     ),
-    _required("carbon_ng", WHOLE_AMOUNT, lambda it: it.carbon_ng, "nanograms of CO2 equivalent"),
-    _required(
-        "energy_joules", AMOUNT, lambda it: units.joules(it.energy_uj), "`energy_uj` in joules"
+    RecordField(
+        "carbon_ng",
+        WHOLE_AMOUNT,
+        "nanograms of CO2 equivalent",
+        lambda it: it.carbon_ng,
+        is_required=True,
     ),
-    _required("carbon_grams", AMOUNT, lambda it: units.grams(it.carbon_ng), "`carbon_ng` in grams"),
-    _required(
+    RecordField(
+        "energy_joules",
+        AMOUNT,
+        "`energy_uj` in joules",
+        lambda it: units.joules(it.energy_uj),
+        is_required=True,
+    ),
+    RecordField(
+        "carbon_grams",
+        AMOUNT,
+        "`carbon_ng` in grams",
+        lambda it: units.grams(it.carbon_ng),
+        is_required=True,
+    ),
+    RecordField(
         "parts",
-        _list_of(PART),
-        lambda it: _parts_to_json(it.parts, it.models),
+        list_of(PART),
         "the energy by `device`, `id`, `method` and `split`; the parts add up exactly. `model` is "
         'the model of the device, or "" if the node does not know it currently',
+        lambda it: _parts_to_json(it.parts, it.models),
+        is_required=True,
     ),
-    _required(
+    RecordField(
         "intensity",
-        _list_of(INTENSITY),
-        lambda it: [_factor_use_to_json(use) for use in it.factors],
+        list_of(INTENSITY),
         "the intensities used: zone, source, grams per kWh, PUE, and the energy converted with "
         "each",
+        lambda it: [_factor_use_to_json(use) for use in it.factors],
+        is_required=True,
     ),
     RecordField(
         "power_watts",
-        _or_null(AMOUNT),
+        or_null(AMOUNT),
         "in responses for a single run: current power; null if unknown",
     ),
     RecordField(
@@ -315,7 +248,7 @@ FIELDS = (
     ),
     RecordField(
         "other_tasks",
-        _object({**SUMS_OF_RUNS, "duration_seconds": AMOUNT}),
+        object_of({**SUMS_OF_RUNS, "duration_seconds": AMOUNT}),
         "with `report RUN`, if the run is the first task of a CodeCarbon tracker that was not "
         "started: the same sums of its later tasks, and of their durations",
     ),
@@ -328,21 +261,23 @@ FIELDS = (
     ),
     RecordField(
         "over_budget",
-        _list_of(TEXT),
+        list_of(TEXT),
         "in a record of several runs, some of which have a budget: the ids of the runs that "
         "exceeded it",
     ),
     RecordField("group", GROUP, "in a [record of a group](#records-of-a-group)"),
-    RecordField("boundary", _or_null(BOUNDARY), "in a [record of many nodes](#over-many-nodes)"),
+    RecordField("boundary", or_null(BOUNDARY), "in a [record of many nodes](#over-many-nodes)"),
 )
 RECORD_SCHEMA: Schema = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "RunRecord",
     "description": "What a run used, of one node or of several. Fields may be added; none changes "
-    "its meaning. docs/record.md says what each is.",
+    "its meaning.",
     "type": "object",
     "required": [field.name for field in FIELDS if field.is_required],
-    "properties": {field.name: field.schema for field in FIELDS},
+    "properties": {
+        field.name: {**field.schema, "description": field.description} for field in FIELDS
+    },
 }
 
 
@@ -352,7 +287,10 @@ def record_to_json(record: RunRecord) -> dict[str, object]:
 
 
 def totals_to_json(totals: RunTotals, models: Mapping[Device, str]) -> dict[str, object]:
-    """Convert totals to JSON-serializable values, with the field names of a record."""
+    """Convert totals to JSON-serializable values.
+
+    Fields have the names of a record, and its meanings except `nodes`, the names of the nodes.
+    """
     total = sum_amounts(part.amount for part in totals.parts)
     return {
         "version": VERSION,

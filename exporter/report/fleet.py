@@ -274,6 +274,7 @@ def _selector_text(wanted: RunSelector) -> str:
         "job": wanted.job_id,
         "user": wanted.user,
         "namespace": wanted.namespace,
+        "account": wanted.account,
     }
     return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 

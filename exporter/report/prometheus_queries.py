@@ -281,6 +281,7 @@ class RunSelector(NamedTuple):
     job_id: str | None = None
     user: str | None = None
     namespace: str | None = None
+    account: str | None = None
 
     @property
     def matchers(self) -> str:
@@ -297,6 +298,7 @@ class RunSelector(NamedTuple):
                 "job_id": self.job_id,
                 "user": self.user,
                 "workload_namespace": self.namespace,
+                "account": self.account,
             }
         )
         return f'{{__name__=~"{INFO_METRIC.raw}|{INFO_METRIC.recorded}"{either and "," + either}}}'

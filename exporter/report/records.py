@@ -41,6 +41,8 @@ def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
         "version": records[0]["version"],
         "run_id": title,
         "job_id": "",
+        "user": _common(records, "user"),
+        "account": _common(records, "account"),
         "origin": REPLAY if REPLAY in origins else origins.pop() if len(origins) == 1 else "",
         "node": ", ".join(sorted({record["node"] for record in records})),
         "started": started,
@@ -55,6 +57,12 @@ def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
         "intensity": merge_rows(records, "intensity", None),
         "units": _units(records),
     }
+
+
+def _common(records: Sequence[Record], name: str) -> str:
+    """Return the value of a field that all records have in common, else ""."""
+    values = {str(record.get(name) or "") for record in records}
+    return values.pop() if len(values) == 1 else ""
 
 
 def _run_seconds(records: Sequence[Record]) -> float:

@@ -1,9 +1,12 @@
-"""Registry of device collectors: opens those that work on this machine."""
+"""Registry of the sources of energy: opens those that work on this machine.
+
+SOURCES has one line for each source.
+"""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from exporter.clock import UNKNOWN_BOOT, Clock
 from exporter.errors import Unavailable
@@ -12,20 +15,12 @@ from exporter.model.workload import CollectorState
 from exporter.privileges import READ_ANY_FILE, read_capabilities
 from exporter.sample.counter_fallback import CollectorWithFallback, StuckCounterFallback
 from exporter.sample.power_model import CpuInfo, cpu_power_model, dram_power_model, read_cpuinfo
-from exporter.sample.powercap import has_zones as are_counters_here
+from exporter.sample.powercap import has_zones
 from exporter.sample.sources.cpu_estimate import CpuEstimateCollector, read_busy_us
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from exporter.sample.sources.nvml import NvmlCollector, has_gpu_or_library
 from exporter.sample.sources.rapl import RaplCollector
 from exporter.sample.sources.replay import ReplayCollector
-
-COLLECTOR_NAMES: tuple[str, ...] = (
-    NvmlCollector.name,
-    RaplCollector.name,
-    CpuEstimateCollector.name,
-    DramEstimateCollector.name,
-)
-"""Collectors that can be enabled and disabled by name."""
 
 RELEASE_SECONDS = 300.0
 """Time for which drivers are released on request."""
@@ -33,6 +28,54 @@ NO_BOOT_ID = (
     "{procfs}/sys/kernel/random/boot_id cannot be read, so energy used while the daemon is stopped "
     "is not recovered; mount all of procfs and set --path.procfs to the mount point"
 )
+MODULE_COUNTERS = (
+    "cpu and dram energy are included in that of the GPUs: their counters cover the whole module"
+)
+
+
+class SourceContext(NamedTuple):
+    """What the sources need of this machine and of the settings."""
+
+    sysfs: str
+    procfs: str
+    clock: Clock
+    boot_id: str
+    cpu: CpuInfo
+    cpu_idle_watts_per_thread: float | None
+    cpu_full_watts_per_thread: float | None
+    dram_watts_per_gb: float | None
+
+
+class OpenedSource(NamedTuple):
+    """The collector of a source, with what the registry needs to know of it."""
+
+    collector: DeviceCollector
+    kinds: Collection[DeviceKind] = ()
+    """Kinds of devices that it measures, so that no replacement is opened for them."""
+    notes: tuple[str, ...] = ()
+    covers_host: Callable[[], bool] = lambda: False
+    """Whether the energy of its devices includes that of the processors and the memory."""
+    release_driver: Callable[[], None] = lambda: None
+    """Releases its driver temporarily, so that a device can be reset."""
+
+
+class EnergySource(NamedTuple):
+    """A source of energy: one line of SOURCES."""
+
+    name: str
+    """Name of the collector, by which it can be enabled and disabled."""
+    open: Callable[[SourceContext], OpenedSource]
+    """Raises Unavailable with the reason and the remedy, which is logged as a warning."""
+    is_present: Callable[[SourceContext], bool] = lambda _: True
+    """Whether this machine may have the hardware. If not, the source is opened only if it is
+    enabled by name, so that a machine without the hardware reports no failure."""
+    absent_note: str = ""
+    """Note for the operator if the hardware is not present; "": none."""
+    replaces: DeviceKind | None = None
+    """Kind of devices for which it is opened only if no source before it measures them."""
+    may_be_stuck: bool = False
+    """Whether the last replacement of a kind is used while the counters of this kind do not
+    increase although the machine is busy."""
 
 
 class OpenedCollectors(NamedTuple):
@@ -45,6 +88,63 @@ class OpenedCollectors(NamedTuple):
     """Notes for the operator, with the remedy."""
     release_driver: Callable[[], None] = lambda: None
     """Releases the drivers temporarily, so that a device can be reset."""
+
+
+def _open_nvml(host: SourceContext) -> OpenedSource:
+    nvml = NvmlCollector(host.sysfs, host.clock, host.boot_id)
+    return OpenedSource(
+        nvml,
+        covers_host=nvml.covers_cpu,
+        release_driver=partial(nvml.release_for, RELEASE_SECONDS),
+    )
+
+
+def _open_rapl(host: SourceContext) -> OpenedSource:
+    is_privileged = not read_capabilities(host.procfs).isdisjoint(READ_ANY_FILE)
+    cpu = host.cpu
+    rapl = RaplCollector(
+        *(host.sysfs, host.clock, host.boot_id, cpu.model, cpu.vendor), is_privileged=is_privileged
+    )
+    notes = tuple(f"{rapl.name}: {note}" for note in rapl.notes)
+    return OpenedSource(rapl, {info.device.kind for info in rapl.infos}, notes)
+
+
+def _open_cpu_estimate(host: SourceContext) -> OpenedSource:
+    watts = cpu_power_model(
+        host.cpu, host.cpu_idle_watts_per_thread, host.cpu_full_watts_per_thread
+    )
+    note = (
+        f"cpu energy is estimated, {watts.idle_per_thread:.2f} W (idle) to "
+        f"{watts.full_per_thread:.2f} W (busy) per thread: {watts.basis}"
+    )
+    estimate = CpuEstimateCollector(host.procfs, host.clock, host.boot_id, host.cpu, watts)
+    return OpenedSource(estimate, {DeviceKind.CPU}, (note,))
+
+
+def _open_dram_estimate(host: SourceContext) -> OpenedSource:
+    watts = dram_power_model(host.dram_watts_per_gb)
+    note = f"dram energy is estimated, {watts.per_gb:g} W per GB: {watts.basis}"
+    estimate = DramEstimateCollector(host.procfs, host.clock, host.boot_id, watts.per_gb)
+    return OpenedSource(estimate, {DeviceKind.DRAM}, (note,))
+
+
+SOURCES = (
+    EnergySource(
+        NvmlCollector.name, _open_nvml, is_present=lambda host: has_gpu_or_library(host.sysfs)
+    ),
+    EnergySource(
+        RaplCollector.name,
+        _open_rapl,
+        is_present=lambda host: not host.cpu.guest or has_zones(host.sysfs),
+        absent_note="this virtual machine has no energy counters",
+        may_be_stuck=True,
+    ),
+    EnergySource(CpuEstimateCollector.name, _open_cpu_estimate, replaces=DeviceKind.CPU),
+    EnergySource(DramEstimateCollector.name, _open_dram_estimate, replaces=DeviceKind.DRAM),
+)
+"""All sources in the order in which they are opened and read, replacements last."""
+COLLECTOR_NAMES: tuple[str, ...] = tuple(source.name for source in SOURCES)
+"""Collectors that can be enabled and disabled by name; those of `config.COLLECTORS`."""
 
 
 def open_collectors(
@@ -61,116 +161,111 @@ def open_collectors(
 ) -> OpenedCollectors:
     """Open all collectors that work on this machine.
 
-    Estimates are opened only for kinds of devices without a counter. `boot_id` is the result of
-    `read_boot_id`. `enabled` enables or disables collectors by name; the default is enabled.
-    `replay` is the path of a recorded host to replay instead. Raises ConfigError for invalid
-    settings.
+    Replacements are opened only for kinds of devices that no other source measures. `boot_id` is
+    the result of `read_boot_id`. `enabled` enables or disables collectors by name; the default is
+    enabled. `replay` is the path of a recorded host to replay instead. Raises ConfigError for
+    invalid settings.
     """
     notes = [NO_BOOT_ID.format(procfs=procfs)] if boot_id.startswith(UNKNOWN_BOOT) else []
     if replay:
         return OpenedCollectors(
             (ReplayCollector(replay, clock, boot_id),), (), (_replay_note(replay), *notes)
         )
-    opening = _CollectorOpener(enabled, notes)
-    nvml = None
-    if enabled.get(NvmlCollector.name) or has_gpu_or_library(sysfs):
-        nvml = opening.attempt(NvmlCollector.name, lambda: NvmlCollector(sysfs, clock, boot_id))
-    cpu = read_cpuinfo(procfs)
-    is_privileged = not read_capabilities(procfs).isdisjoint(READ_ANY_FILE)
-    rapl = opening.counters(
+    host = SourceContext(
         sysfs,
-        cpu,
-        lambda: RaplCollector(
-            sysfs, clock, boot_id, cpu.model, cpu.vendor, is_privileged=is_privileged
-        ),
+        procfs,
+        clock,
+        boot_id,
+        read_cpuinfo(procfs),
+        cpu_idle_watts_per_thread,
+        cpu_full_watts_per_thread,
+        dram_watts_per_gb,
     )
-    kinds = {info.device.kind for info in rapl.infos} if rapl is not None else set()
-    if not kinds and nvml is not None and nvml.covers_cpu():
-        kinds = {DeviceKind.CPU, DeviceKind.DRAM}
-        notes.append(
-            "cpu and dram energy are included in that of the GPUs: their counters cover the whole "
-            "module"
-        )
-    watts = partial(cpu_power_model, cpu, cpu_idle_watts_per_thread, cpu_full_watts_per_thread)
-    dram = dram_power_model(dram_watts_per_gb)
-
-    def estimate_cpu() -> CpuEstimateCollector:
-        return CpuEstimateCollector(procfs, clock, boot_id, cpu, watts())
-
-    def estimate_dram() -> DramEstimateCollector:
-        return DramEstimateCollector(procfs, clock, boot_id, dram.per_gb)
-
-    if DeviceKind.CPU not in kinds and opening.attempt(CpuEstimateCollector.name, estimate_cpu):
-        assumed = watts()
-        notes.append(
-            f"cpu energy is estimated, {assumed.idle_per_thread:.2f} W (idle) to "
-            f"{assumed.full_per_thread:.2f} W (busy) per thread: {assumed.basis}"
-        )
-    if DeviceKind.DRAM not in kinds and opening.attempt(DramEstimateCollector.name, estimate_dram):
-        notes.append(f"dram energy is estimated, {dram.per_gb:g} W per GB: {dram.basis}")
-    if rapl is not None:
-        estimates: dict[DeviceKind, tuple[str, Callable[[], DeviceCollector]]] = {
-            DeviceKind.CPU: (CpuEstimateCollector.name, estimate_cpu),
-            DeviceKind.DRAM: (DramEstimateCollector.name, estimate_dram),
-        }
-        fallbacks = [
-            StuckCounterFallback(
-                kind, build if enabled.get(name, True) else None, partial(read_busy_us, procfs)
-            )
-            for kind, (name, build) in estimates.items()
-            if kind in kinds
-        ]
-        opening.replace(rapl, CollectorWithFallback(rapl, fallbacks))
-    if not opening.device_collectors:
-        notes.append("no energy is measured: every collector is disabled or not available")
-    opened = OpenedCollectors(tuple(opening.device_collectors), tuple(opening.states), tuple(notes))
-    return (
-        opened
-        if nvml is None
-        else opened._replace(release_driver=partial(nvml.release_for, RELEASE_SECONDS))
-    )
+    opener = _SourceOpener(host, enabled, notes)
+    for source in SOURCES:
+        if source.replaces is None:
+            opener.open(source)
+    opener.check_module_counters()
+    for source in SOURCES:
+        if source.replaces is not None and source.replaces not in opener.kinds:
+            opener.open(source)
+    return opener.result()
 
 
-CollectorT = TypeVar("CollectorT", bound=DeviceCollector)
+class _SourceOpener:
+    """Opens sources, and collects states and notes of those that fail."""
 
-
-class _CollectorOpener:
-    """Opens collectors, and collects states and notes of those that fail."""
-
-    def __init__(self, enabled: Mapping[str, bool], notes: list[str]) -> None:
-        self.device_collectors: list[DeviceCollector] = []
-        self.states: list[CollectorState] = []
+    def __init__(self, host: SourceContext, enabled: Mapping[str, bool], notes: list[str]) -> None:
+        self.kinds: set[DeviceKind] = set()
+        """Kinds of devices that the opened sources measure."""
+        self._host = host
         self._enabled = enabled
         self._notes = notes
+        self._opened: list[OpenedSource] = []
+        self._states: list[CollectorState] = []
 
-    def attempt(self, name: str, build: Callable[[], CollectorT]) -> CollectorT | None:
-        """Open a collector; return None if it is disabled or not available."""
-        if not self._enabled.get(name, True):
-            return None
+    def open(self, source: EnergySource) -> None:
+        """Open a source unless it is disabled or its hardware is not present."""
+        if not self._enabled.get(source.name, True):
+            return
+        if source.name not in self._enabled and not source.is_present(self._host):
+            if source.absent_note:
+                self._notes.append(f"{source.name}: {source.absent_note}")
+            return
         try:
-            collector = build()
+            opened = source.open(self._host)
         except Unavailable as error:
-            self.states.append(CollectorState(name, ok=False, seconds=0.0, why=str(error)))
-            self._notes.append(f"{name}: {error}")
-            return None
-        self.device_collectors.append(collector)
-        return collector
+            self._states.append(CollectorState(source.name, ok=False, seconds=0.0, why=str(error)))
+            self._notes.append(f"{source.name}: {error}")
+            return
+        self.kinds.update(opened.kinds)
+        self._notes += opened.notes
+        if source.may_be_stuck:
+            opened = opened._replace(
+                collector=CollectorWithFallback(opened.collector, self._fallbacks(opened.kinds))
+            )
+        self._opened.append(opened)
 
-    def replace(self, collector: DeviceCollector, by: DeviceCollector) -> None:
-        """Replace an open collector."""
-        self.device_collectors[self.device_collectors.index(collector)] = by
+    def check_module_counters(self) -> None:
+        """Count the processors as measured if no source but the counters of modules covers them."""
+        if not self.kinds and any(opened.covers_host() for opened in self._opened):
+            self.kinds |= {DeviceKind.CPU, DeviceKind.DRAM}
+            self._notes.append(MODULE_COUNTERS)
 
-    def counters(
-        self, sysfs: str, cpu: CpuInfo, build: Callable[[], RaplCollector]
-    ) -> RaplCollector | None:
-        """Open the counters of processors; in a virtual machine, their absence is no failure."""
-        if cpu.guest and RaplCollector.name not in self._enabled and not are_counters_here(sysfs):
-            self._notes.append(f"{RaplCollector.name}: this virtual machine has no energy counters")
-            return None
-        rapl = self.attempt(RaplCollector.name, build)
-        if rapl is not None:
-            self._notes += (f"{rapl.name}: {note}" for note in rapl.notes)
-        return rapl
+    def result(self) -> OpenedCollectors:
+        """Return the opened collectors, with states and notes."""
+        if not self._opened:
+            self._notes.append(
+                "no energy is measured: every collector is disabled or not available"
+            )
+        return OpenedCollectors(
+            tuple(opened.collector for opened in self._opened),
+            tuple(self._states),
+            tuple(self._notes),
+            self._release_drivers,
+        )
+
+    def _release_drivers(self) -> None:
+        for opened in self._opened:
+            opened.release_driver()
+
+    def _fallbacks(self, kinds: Collection[DeviceKind]) -> list[StuckCounterFallback]:
+        """Return the fallbacks of the kinds to their last replacement, opened when needed."""
+        replacements = {source.replaces: source for source in SOURCES if source.replaces in kinds}
+        return [
+            StuckCounterFallback(
+                kind,
+                partial(self._replacement, source)
+                if self._enabled.get(source.name, True)
+                else None,
+                partial(read_busy_us, self._host.procfs),
+            )
+            for kind, source in replacements.items()
+            if kind is not None
+        ]
+
+    def _replacement(self, source: EnergySource) -> DeviceCollector:
+        return source.open(self._host).collector
 
 
 def recorded_host_name(path: str) -> str:

@@ -20,9 +20,9 @@ from tests.real.parts import LONG_SECONDS, REPOSITORY, Daemon, busy, spin, until
 
 PROGRAM = """
 import sys
-from exporter.cli import history
+from exporter.cli import run_sources
 from exporter.client import sockets
-sockets.SYSTEM_SOCKET = history.SYSTEM_STATE_DIRECTORY = "/nowhere"
+sockets.SYSTEM_SOCKET = run_sources.SYSTEM_STATE_DIRECTORY = "/nowhere"
 """
 COMMAND = "from exporter.cli.main import main\nsys.exit(main(sys.argv[1:]))"
 SPIN = "while time.process_time() < 1: pass"

@@ -32,7 +32,7 @@ def resolved(folder: Path) -> list[dict]:
 
 
 def test_schema_and_table_are_made_from_these_values_and_settings():
-    assert list(generate._stale(generate.pages())) == []
+    assert list(generate._stale(generate.pages())) == [], "run `make chart`"
 
 
 def test_the_chart_has_the_version_of_the_program():

@@ -70,6 +70,10 @@ def test_every_row_has_as_many_cells_as_its_head():
     assert set(tables) == {6, 4, 3, 1}  # settings, options of sources, metrics, reasons
 
 
+def test_the_generated_pages_are_current():
+    assert generate.stale(generate.pages()) == [], "run `make docs`"
+
+
 def test_what_was_written_passes_the_check(here):
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
@@ -149,3 +153,21 @@ def test_the_changelog_has_the_schema_of_the_ledger():
     text = (generate.HERE.parent / "CHANGELOG.md").read_text()
     [number] = re.findall(r"it has schema\s+(\d+)", text.partition("\n## [0.")[0])
     assert int(number) == len(list((generate.HERE.parent / "exporter").glob("*/migrations/*.sql")))
+
+
+def test_every_file_and_function_in_the_tables_of_the_architecture_exists():
+    page = (generate.HERE / "architecture.md").read_text()
+    root = generate.HERE.parent
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")]
+    walks = [row for row in rows if len(row) == 3 and re.search(r"`[\w/]+\.(py|sh)`", row[1])]
+    assert len(walks) > 40
+    for _, places, names in walks:
+        paths = [
+            path if (path := root / "exporter" / place).exists() else root / place
+            for place in re.findall(r"`([^`]+)`", places)
+        ]
+        text = "\n".join(path.read_text() for path in paths if path.is_file())
+        assert all(path.exists() for path in paths), places
+        for name in re.findall(r"`([^`]+)`", names):
+            for part in name.split("."):
+                assert re.search(rf"(def|class) {part}\b|self\.{part}\b", text), (name, places)

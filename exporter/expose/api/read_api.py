@@ -60,26 +60,20 @@ class ReadApi:
     async def runs(self, query: Query) -> HttpResponse:
         """List runs, newest first.
 
-        `state=open` selects active runs; `run_id`, `job_id`, `user`, `group`, `namespace` and
-        `inside` filter; `limit` sets how many. `after` is the `next` of a previous response and
-        continues its list. `inside_job_id` tells apart enclosing runs with the same id.
+        `state=open` selects active runs; `run_id`, `job_id`, `user`, `group`, `namespace`,
+        `account` and `inside` filter; `limit` sets how many. `after` is the `next` of a previous
+        response and continues its list. `inside_job_id` tells apart enclosing runs with one id.
 
-        With `by`, runs that are not in the snapshot are summed by job, group, user or namespace;
-        with `since`, only runs that started then or later are included.
+        With `by`, runs that are not in the snapshot are summed by job, group, user, namespace or
+        account; with `since`, only runs that started then or later are included.
         """
         limit = _parse_limit(query)
         after = _parse_cursor(query)
         state = query_value(query, "state")
         if state not in (None, "open"):
             raise RequestRefused(400, f"state={state}: expected open, or no state for all runs")
-        run_filter = RunFilter(
-            query_value(query, "run_id") or "",
-            query_value(query, "job_id"),
-            query_value(query, "user") or "",
-            query_value(query, "group") or "",
-            query_value(query, "namespace") or "",
-            await self._enclosing_key(query),
-        )
+        texts = {name: query_value(query, name) for name in RunFilter._fields if name != "inside"}
+        run_filter = RunFilter.of(texts)._replace(inside=await self._enclosing_key(query))
         snapshot = self.current().snapshot
         by = query_value(query, "by")
         if by is not None:
@@ -262,8 +256,9 @@ def _with_models(records: Iterable[RunRecord], snapshot: Snapshot) -> list[RunRe
 
 
 def _echoed(run_filter: RunFilter) -> dict[str, str]:
-    """Echo the namespace filter, since older daemons ignore it."""
-    return {"namespace": run_filter.namespace} if run_filter.namespace else {}
+    """Echo the filters that older daemons ignore."""
+    filters = {"namespace": run_filter.namespace, "account": run_filter.account}
+    return {name: text for name, text in filters.items() if text}
 
 
 def _parse_limit(query: Query) -> int:

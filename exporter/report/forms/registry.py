@@ -2,50 +2,21 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any
 
 from exporter.model.record import Document, Form
 
 
-def _text(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.text import receipt  # imported on use: a daemon rarely needs it
+def _lazy(module: str, function: str = "write") -> Callable[[Document], str]:
+    """Return a function of another module that imports it on use: a daemon rarely needs it."""
 
-    return receipt(record)
+    def write(record: Document) -> str:
+        text: str = getattr(import_module(module), function)(record)
+        return text
 
-
-def _markdown(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.markdown import write
-
-    return write(record)
-
-
-def _latex(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.latex import write
-
-    return write(record)
-
-
-def _html(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.html import write
-
-    return write(record)
-
-
-def _json(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=2)
-
-
-def _model_card(record: Mapping[str, Any]) -> str:
-    from exporter.report.card.merge import write_model_card
-
-    return write_model_card(record)
-
-
-def _codecarbon(record: Mapping[str, Any]) -> str:
-    from exporter.report.forms.codecarbon import csv_document
-
-    return csv_document(record)
+    return write
 
 
 def add_inner(record: Document, runs_inside: Callable[[Document], Iterable[Document]]) -> Document:
@@ -55,16 +26,26 @@ def add_inner(record: Document, runs_inside: Callable[[Document], Iterable[Docum
     return with_inner(record, runs_inside)
 
 
+TEXT = "text/plain; charset=utf-8"
+MARKDOWN = "text/markdown; charset=utf-8"
+HERE = "exporter.report.forms"
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
-        "text": Form("text/plain; charset=utf-8", "txt", "text", _text),
-        "json": Form("application/json", "json", "JSON, the complete record", _json),
-        "markdown": Form("text/markdown; charset=utf-8", "md", "Markdown appendix", _markdown),
-        "latex": Form("application/x-tex", "tex", "LaTeX appendix", _latex),
-        "html": Form("text/html; charset=utf-8", "html", "HTML appendix", _html),
-        "model-card": Form("text/markdown; charset=utf-8", "md", "Model card", _model_card),
+        "text": Form(TEXT, "txt", "text", _lazy(f"{HERE}.text", "receipt")),
+        "json": Form(
+            "application/json", "json", "JSON, the complete record", partial(json.dumps, indent=2)
+        ),
+        "markdown": Form(MARKDOWN, "md", "Markdown appendix", _lazy(f"{HERE}.markdown")),
+        "latex": Form("application/x-tex", "tex", "LaTeX appendix", _lazy(f"{HERE}.latex")),
+        "html": Form("text/html; charset=utf-8", "html", "HTML appendix", _lazy(f"{HERE}.html")),
+        "model-card": Form(
+            MARKDOWN, "md", "Model card", _lazy("exporter.report.card.merge", "write_model_card")
+        ),
         "codecarbon": Form(
-            "text/csv; charset=utf-8", "csv", "CSV in CodeCarbon's format", _codecarbon
+            "text/csv; charset=utf-8",
+            "csv",
+            "CSV in CodeCarbon's format",
+            _lazy(f"{HERE}.codecarbon", "csv_document"),
         ),
     }
 )

@@ -69,7 +69,8 @@ def _owner(record: Record) -> list[tuple[str, str]]:
     account = record.get("account")
     if record.get("origin") != SLURM and not account:
         return []
-    return [("owner", f"{record['user']}{f', account {account}' if account else ''}")]
+    owner = [record.get("user"), f"account {account}" if account else ""]
+    return [("owner", text)] if (text := ", ".join(filter(None, owner))) else []
 
 
 def is_unseen(record: Record) -> bool:

@@ -256,6 +256,17 @@ def test_a_departed_run_that_is_back_is_restored(ledger):
     assert [found.key for found in ledger.restore().restored.runs] == [key()]
 
 
+def test_an_open_run_without_an_owner_is_provisional_only_if_its_user_is_known(ledger):
+    made = books()
+    pod = run("pod")._replace(key=key("pod", uid=-1), user="", owner=None, is_provisional=True)
+    waiting = run("waiting")._replace(key=key("waiting"), user="", owner=None)
+    for info in (pod, waiting):
+        known_run(made, info)
+    ledger.commit(batch(made))
+    stored = {info.name: info.is_provisional for info in ledger.restore(()).restored.runs}
+    assert stored == {"pod": True, "waiting": False}
+
+
 def test_an_unknown_run_has_no_stored_totals(ledger):
     assert ledger.stored_run(key()) == StoredRun(key())
 

@@ -62,7 +62,9 @@ def test_groups_are_not_known_to_prometheus(said, server):
 
 
 def test_something_must_be_named(said, server):
-    assert "name a RUN, or give --job-id, --user or --namespace" in said("--prometheus", server.url)
+    assert "name a RUN, or give --job-id, --user, --namespace or --account" in said(
+        "--prometheus", server.url
+    )
 
 
 @pytest.mark.parametrize("text", ["", "30", "0d", "-1d", "d", "1.5h", "forever"])

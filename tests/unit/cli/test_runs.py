@@ -75,7 +75,7 @@ def test_a_column_has_one_unit(show, monkeypatch):
     cells = [re.split(" {2,}", line)[-3:-1] for line in show("runs").splitlines()[1:]]
     assert cells == [
         ["2.00 kWh", "50.0 g"],
-        ["0.00200 kWh", "0.0500 g"],
+        ["0.002 kWh", "0.05 g"],
     ]
 
 

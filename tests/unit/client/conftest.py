@@ -26,7 +26,7 @@ NAMES = {
         environment.TORCHELASTIC_RESTART_COUNT,
         "EMISSIONS_EXPORTER_EXPOSE_SOCKET",
     ),
-    *(name for scheduler in environment.LAUNCH_SCHEDULERS for name in scheduler.tasks),
+    *(name for scheduler in environment.LAUNCH_SCHEDULERS for name in scheduler.task_variables),
 }
 
 

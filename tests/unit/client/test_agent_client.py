@@ -48,8 +48,8 @@ def test_an_id_that_is_no_utf8_is_sent_as_it_was_typed(agent, daemon):
 
 def test_runs_are_listed(agent, daemon):
     daemon.say({"runs": [RECORD]})
-    assert agent.runs(limit=5) == [RECORD]
-    assert daemon.asked == [("GET", "/v1/runs?limit=5", None)]
+    assert agent.runs(user="ada") == [RECORD]
+    assert daemon.asked == [("GET", "/v1/runs?limit=1000&user=ada", None)]
 
 
 def test_a_refusal_has_the_daemons_words_and_status(agent, daemon):

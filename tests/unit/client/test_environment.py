@@ -144,8 +144,8 @@ INDICES = st.sampled_from(["", "0", "1", "2", "3", "23", "undefined"])
 def test_a_job_has_the_same_id_for_the_program_and_for_the_daemon(ids, indices):
     environment = {}
     for known, job_id, index in zip(SCHEDULERS, ids, indices, strict=False):
-        environment[known.job_id] = job_id
-        environment.update(dict.fromkeys(known.tasks, index))
+        environment[known.job_id_variable] = job_id
+        environment.update(dict.fromkeys(known.task_variables, index))
     environment.pop("RAY_JOB_ID", None)  # that of a driver, which no launch is in
     seen = job_from_environment(lambda name: environment.get(name, ""))
     assert detect_job_id(environment) == (seen.job_id if seen is not None else "")

@@ -27,7 +27,7 @@ def record(carbon_grams, budget_grams, *, waits_uj=0, **changes):
         (record(12.3, 10.0), "exceeded by 2.30 g: 12.3 g of 10.0 g emitted", True),
         (record(12.3, 500.0), "not exceeded: 12.3 g of 500 g used", False),
         (record(10.0, 10.0), "not exceeded: 10.0 g of 10.0 g used", False),
-        (record(10.000001, 10.0), "exceeded by 0.00100 mg: 10.0 g of 10.0 g emitted", True),
+        (record(10.000001, 10.0), "exceeded by 0.001 mg: 10.0 g of 10.0 g emitted", True),
         (record(0.001, 0.0), "exceeded by 1.00 mg: 1.00 mg of 0 g emitted", True),
         (record(0.0, 0.0), "not exceeded: 0 g of 0 g used", False),
         (record(2500.0, 2000.0), "exceeded by 500 g: 2.50 kg of 2.00 kg emitted", True),

@@ -49,12 +49,12 @@ def test_a_receipt_names_energy_grams_method_split_and_intensity(record):
         "Run bert (job 4711)",
         "  took       1 min 30 s",
         "  energy     3.50 J (0.000972 Wh)",
-        "  held idle  0.00000700 J (0.000000002 Wh)",
+        "  held idle  0.000007 J (<0.000001 Wh)",
         "  emitted    > 0.900 g CO2eq",
         "  cpu        3.00 J (0.000833 Wh), " + COUNTER + ", split by CPU time",
         "  dram       0.500 J (0.000139 Wh), estimated, split by memory held",
         "  intensity  344 g/kWh, DE, lifecycle, PUE 1.2; a table, 2024",
-        "  no factor  0.00000100 J (<0.000000001 Wh) without a carbon intensity",
+        "  no factor  0.000001 J (<0.000001 Wh) without a carbon intensity",
         "  counted    cpu, dram of the node; not network, disks, fans",
         "  seen on    node n1",
     ]
@@ -65,7 +65,7 @@ def test_what_it_will_come_to_is_said_with_its_range(record):
     assert "  at its end  in 1 min 30 s: 2.00 g CO2eq" in receipt({**record, "forecast": ahead})
     ends = {"low": {"carbon_grams": 1.5}, "high": {"carbon_grams": 2500.0}}
     said = status_line({**record, "forecast": {**ahead, **ends}})
-    assert said.endswith("0.900 g CO2eq  in 1 min 30 s: 0.00200 kg (0.00150 kg to 2.50 kg)")
+    assert said.endswith("0.900 g CO2eq  in 1 min 30 s: 0.002 kg (0.0015 kg to 2.50 kg)")
 
 
 def test_a_forecast_and_its_range_have_one_unit(record):

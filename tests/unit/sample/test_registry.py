@@ -6,8 +6,16 @@ import pytest
 
 from exporter.clock import read_boot_id
 from exporter.config import COLLECTORS
-from exporter.errors import ConfigError
-from exporter.sample.registry import COLLECTOR_NAMES, open_collectors
+from exporter.errors import ConfigError, Unavailable
+from exporter.model.readings import DeviceKind
+from exporter.sample import registry
+from exporter.sample.registry import (
+    COLLECTOR_NAMES,
+    EnergySource,
+    OpenedSource,
+    open_collectors,
+)
+from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from tests.feeder import Package, PowercapTree
 from tests.unit.sample.conftest import BOOT_ID, CPUINFO
 
@@ -132,4 +140,47 @@ def test_missing_boot_id_is_reported_with_the_remedy(opened, proc):
 
 
 def test_names_are_those_of_the_settings():
-    assert COLLECTOR_NAMES == COLLECTORS
+    assert COLLECTOR_NAMES == COLLECTORS, (
+        "COLLECTORS in exporter/config.py must have the names of SOURCES in "
+        "exporter/sample/registry.py in the same order; then run `make docs` and `make chart`"
+    )
+
+
+@pytest.mark.parametrize("enabled", [{}, {"meter": True}, {"meter": False}])
+def test_source_without_its_hardware_fails_only_if_it_is_enabled_by_name(
+    opened, monkeypatch, enabled
+):
+    def unavailable(_):
+        raise Unavailable("no meter found; connect one")
+
+    meter = EnergySource("meter", unavailable, is_present=lambda _: False)
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, meter))
+    result = opened(Package(100, 20), enabled=enabled)
+    failed = enabled.get("meter", False)
+    assert [state.name for state in result.states] == ["meter"] * failed
+    assert result.notes == ("meter: no meter found; connect one",) * failed
+
+
+@pytest.mark.parametrize("replaces", [None, DeviceKind.DRAM])
+def test_source_of_a_kind_takes_the_place_of_the_estimates_after_it(
+    opened, monkeypatch, clock, replaces
+):
+    def build(host):
+        meter = DramEstimateCollector(host.procfs, clock, host.boot_id, 1.0)
+        meter.name = "meter"
+        return OpenedSource(meter, {DeviceKind.DRAM})
+
+    meter = EnergySource("meter", build, replaces=replaces)
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES[:2], meter, *registry.SOURCES[2:]))
+    result = opened(Package(100))
+    assert names(result) == ["rapl", "meter"]
+    assert result.notes == ()
+
+
+def test_replacement_is_not_opened_beside_a_counter(opened, monkeypatch):
+    def build(_):
+        raise AssertionError
+
+    meter = EnergySource("meter", build, replaces=DeviceKind.CPU)
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES[:2], meter, *registry.SOURCES[2:]))
+    assert names(opened(Package(100, 20))) == ["rapl"]

@@ -150,7 +150,7 @@ def test_results_and_counts_show_cost_per_unit(node, bert):
 
 def test_tiny_counts_have_no_cost_per_unit(node, bert):
     text = text_of(node, bert._replace(units=(UnitCount("dust", 5e-324),)))
-    assert f"dust counted <0.000000001 {formatting.UNKNOWN} {formatting.UNKNOWN}" in text
+    assert f"dust counted <0.000001 {formatting.UNKNOWN} {formatting.UNKNOWN}" in text
 
 
 def test_enclosing_enclosed_and_related_runs_are_linked(made, node, bert):
@@ -183,7 +183,7 @@ def test_the_coverage_is_shown(node, bert):
 
 def test_an_ended_run_has_mean_power_and_an_end_and_refreshes_rarely(node):
     page = read(node, node.runs[1])
-    assert "Mean power 0.0000700 W exited" in page.text
+    assert "Mean power 0.00007 W exited" in page.text
     assert "Ended 2026-09-21 14:12:20 UTC, exited" in page.text
     (main,) = [a for name, a in page.elements if name == "main"]
     assert main["data-seconds"] == "60"

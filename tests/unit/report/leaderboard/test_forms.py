@@ -142,8 +142,8 @@ def test_a_column_has_one_unit():
     large, small = text_table(made(runs)).splitlines()[3:5][::-1]
     assert "11.1 kWh" in large
     assert "4.00 kg" in large
-    assert "0.0000556 kWh" in small
-    assert "0.0000200 kg" in small
+    assert "0.000056 kWh" in small
+    assert "0.00002 kg" in small
 
 
 def test_grams_per_units_have_one_unit_with_their_range():
@@ -154,8 +154,8 @@ def test_grams_per_units_have_one_unit_with_their_range():
     runs = [record("large", 4.0), record("small", 2.0, units={"requests": 20_000.0}), *serving]
     rows = attach_serving_runs(make_entries(runs))
     small, large = text_table(make_leaderboard(rows, choose_criteria(rows))).splitlines()[3:5]
-    assert "0.00100 kg" in small
-    assert "1.25 kg (0.000500 to 2.50)" in large
+    assert "0.001 kg" in small
+    assert "1.25 kg (0.0005 to 2.50)" in large
 
 
 def test_a_lost_run_is_called_lost():

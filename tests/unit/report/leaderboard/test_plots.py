@@ -68,7 +68,7 @@ def test_plots_label_runs_by_name_and_add_the_id_where_a_name_is_not_unique():
 
 def test_the_bars_of_a_plot_have_one_unit():
     axes = drawn("emissions", run("small", 2.0, 0.5), run("large", 5_000.0, 0.6))
-    assert texts(axes) == ["0.00200 kg", "5.00 kg"]
+    assert texts(axes) == ["0.002 kg", "5.00 kg"]
 
 
 def test_bubbles_are_at_their_grams_and_results():

@@ -92,4 +92,4 @@ def test_every_form_tells_the_spread():
 
 def test_a_spread_is_in_the_unit_of_its_column():
     found = made(TRAINED[0], serving("a", "knn", 1.0, 10_000.0), serving("b", "knn", 0.0002, 100.0))
-    assert "0.990 g (0.0200 to 1.00)" in text_table(found)
+    assert "0.990 g (0.02 to 1.00)" in text_table(found)

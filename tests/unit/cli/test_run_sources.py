@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from exporter.account.ledger import Ledger
-from exporter.cli import history
+from exporter.cli import run_sources
 from exporter.cli.main import main
 from exporter.client import private_daemon, sockets
 from exporter.model.runs import RunKey
@@ -25,13 +25,13 @@ def home(tmp_path, monkeypatch):
         private_daemon.STATE_DIRECTORY_VARIABLE,
         sockets.SOCKET_VARIABLE,
         "XDG_STATE_HOME",
-        history.NODE,
+        run_sources.NODE,
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setattr(sockets, "SYSTEM_SOCKET", str(tmp_path / "system" / "agent.sock"))
-    monkeypatch.setattr(history, "SYSTEM_STATE_DIRECTORY", str(tmp_path / "system" / "state"))
+    monkeypatch.setattr(run_sources, "SYSTEM_STATE_DIRECTORY", str(tmp_path / "system" / "state"))
     return tmp_path / "home" / ".local" / "state" / "emissions-exporter"
 
 
@@ -118,6 +118,28 @@ def test_where_there_is_no_ledger_the_daemon_is_missed_and_the_places_are_named(
     said = show("runs", code=1).err
     assert "no daemon answered" in said
     assert f"no ledger found in {home}, " in said
+
+
+@pytest.mark.parametrize("flag", ["--user=ada", "--account=nlp", "--job-id=job"])
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "latex", "html", "codecarbon"])
+def test_several_runs_of_slurm_are_one_report_in_every_form(home, show, flag, form):
+    job = {"origin": "slurm", "account": "nlp"}
+    written(home, ended("7", 0, 9, **job), ended("8", 10, 19, **job), ended("9", 20, 29))
+    shown = show("report", flag, f"--format={form}")
+    if form == "text" and flag == "--account=nlp":
+        assert "  owner      ada, account nlp\n" in shown.out
+    if form == "json":
+        runs = 2 if flag == "--account=nlp" else 3
+        record = json.loads(shown.out)
+        assert (record["runs"], record["user"]) == (runs, "ada")
+
+
+def test_runs_of_an_account_are_listed_and_summed(home, show):
+    written(home, ended("7", 0, 9, account="nlp"), ended("8", 10, 19, account="vision"))
+    assert runs_of(show("runs", "--account=nlp", "--format=json")) == ["7"]
+    (total,) = json.loads(show("runs", "--account=nlp", "--by=user", "--format=json").out)
+    assert total["runs"] == 1
+    assert "no run matches --account nobody" in show("runs", "--account=nobody").err
 
 
 @pytest.mark.parametrize("by_variable", [False, True])

@@ -31,37 +31,20 @@ MOST_NAMED = 5
 NODE = variable("expose.node")
 
 
-class Runs(Protocol):
-    """Interface for queries about runs; answers have the form of the agent API's documents."""
+class RunSource(Protocol):
+    """Source of runs; answers have the form of the agent API's documents."""
 
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
         """Return the record of one run. Raises AgentRefusal if it does not exist."""
 
-    def runs(
-        self,
-        *,
-        run_id: str | None = None,
-        job_id: str | None = None,
-        user: str | None = None,
-        group: str | None = None,
-        namespace: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return records of runs, newest first."""
+    def runs(self, **filters: str | None) -> list[dict[str, Any]]:
+        """Return records of runs, newest first. `filters` are fields of RunFilter."""
 
     def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return records of the runs that started directly inside the run with this record."""
 
-    def aggregate_runs(
-        self,
-        by: str,
-        since: float,
-        *,
-        job_id: str | None = None,
-        user: str | None = None,
-        group: str | None = None,
-        namespace: str | None = None,
-    ) -> dict[str, Any]:
-        """Return sums of runs by job, group, user or namespace, and records of single runs."""
+    def aggregate_runs(self, by: str, since: float, **filters: str | None) -> dict[str, Any]:
+        """Return sums of runs by a GroupBy, and records of single runs."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +60,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def find(
-    source: Runs, run: str, job_id: str | None, *, may_be_several: bool = False
+    source: RunSource, run: str, job_id: str | None, *, may_be_several: bool = False
 ) -> dict[str, Any]:
     """Return the record of the run with this id, or of the only run with this name.
 
@@ -105,7 +88,7 @@ def find(
     return newest
 
 
-def complete(source: Runs, record: Mapping[str, Any]) -> dict[str, Any]:
+def complete(source: RunSource, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a run with the sums of its inner runs and of its tracker's tasks."""
     whole = with_other_tasks(record, lambda group: source.runs(group=group))
     return with_inner(whole, source.inside)
@@ -118,7 +101,7 @@ def _ids(runs: Sequence[dict[str, Any]]) -> str:
 
 
 @contextlib.contextmanager
-def opened(options: argparse.Namespace) -> Iterator[Runs]:
+def opened(options: argparse.Namespace) -> Iterator[RunSource]:
     """Yield the source of runs that the flags select."""
     with contextlib.ExitStack() as held:
         agent = AgentClient(options.socket)
@@ -165,20 +148,20 @@ class _AgentOrLedgers:
                     return _LedgerRuns(ledgers).run(run_id, job_id)
             raise
 
-    def runs(self, **wanted: str | None) -> list[dict[str, Any]]:
-        found = self._query(lambda source: source.runs(**wanted))
-        self._note_other_ledgers(_wanted(**wanted))
+    def runs(self, **filters: str | None) -> list[dict[str, Any]]:
+        found = self._query(lambda source: source.runs(**filters))
+        self._note_other_ledgers(RunFilter.of(filters))
         return found
 
     def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
         return self._query(lambda source: source.inside(run))
 
-    def aggregate_runs(self, by: str, since: float, **wanted: str | None) -> dict[str, Any]:
-        found = self._query(lambda source: source.aggregate_runs(by, since, **wanted))
-        self._note_other_ledgers(_wanted(**wanted))
+    def aggregate_runs(self, by: str, since: float, **filters: str | None) -> dict[str, Any]:
+        found = self._query(lambda source: source.aggregate_runs(by, since, **filters))
+        self._note_other_ledgers(RunFilter.of(filters))
         return found
 
-    def _query(self, query: Callable[[Runs], T]) -> T:
+    def _query(self, query: Callable[[RunSource], T]) -> T:
         if self._ledgers is None:
             try:
                 return query(self._agent)
@@ -246,8 +229,8 @@ class _LedgerRuns:
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
         return {**record_to_json(best), "power_watts": None}
 
-    def runs(self, **named: str | None) -> list[dict[str, Any]]:
-        wanted = _wanted(**named)
+    def runs(self, **filters: str | None) -> list[dict[str, Any]]:
+        wanted = RunFilter.of(filters)
         found = self._ledgers.runs(wanted)
         self._note_source()
         self._note_shared(wanted)
@@ -259,8 +242,8 @@ class _LedgerRuns:
         found = (self._ledgers.runs(RunFilter(inside=key)) for key in keys)
         return [record_to_json(record) for records in found for record in records]
 
-    def aggregate_runs(self, by: str, since: float, **named: str | None) -> dict[str, Any]:
-        wanted, models = _wanted(**named), self._ledgers.models
+    def aggregate_runs(self, by: str, since: float, **filters: str | None) -> dict[str, Any]:
+        wanted, models = RunFilter.of(filters), self._ledgers.models
         sums = self._ledgers.sums(GroupBy(by), since, wanted)
         runs = [each.record for each in self._ledgers.shared(wanted, since)]
         self._note_source()
@@ -299,16 +282,6 @@ class _LedgerRuns:
                 "with the most energy is used, the others are ignored "
                 f"({formatting.energy(energy_uj)})"
             )
-
-
-def _wanted(
-    run_id: str | None = None,
-    job_id: str | None = None,
-    user: str | None = None,
-    group: str | None = None,
-    namespace: str | None = None,
-) -> RunFilter:
-    return RunFilter(run_id or "", job_id, user or "", group or "", namespace or "")
 
 
 def _open_ledgers(
