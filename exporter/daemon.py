@@ -84,7 +84,7 @@ class Daemon:
         except BaseException:
             self._held.close()
             raise
-        self.board, self.pipeline, self.loop = parts.board, parts.pipeline, parts.loop
+        self.publisher, self.pipeline, self.loop = parts.publisher, parts.pipeline, parts.loop
         self.writer, self.archive = parts.writer, parts.archive
         self._ledger, self._workers = parts.ledger, parts.workers
         self._cancel_fetches, self._notifier = parts.cancel_fetches, parts.notifier
@@ -162,7 +162,7 @@ class Daemon:
             self.pipeline.tick()
             pause()
             self.pipeline.tick()
-            current = self.board.current
+            current = self.publisher.current
             assert current is not None
             return current.metrics_page.text()
         finally:
@@ -188,7 +188,7 @@ class Daemon:
         if web_config is None or web_config.path != path:
             web_config = WebConfigStore(path, self.clock)
             for note in web_config.notes:
-                log.warning(note)
+                log.warning("web config note", extra={"note": note})
             return web_config
         web_config.reload_if_changed(allow_weaker=True)
         return web_config
@@ -196,7 +196,7 @@ class Daemon:
     def _web(self) -> WebService:
         expose = self.config.expose
         return WebService(
-            board=self.board,
+            publisher=self.publisher,
             archive=self.archive,
             submit=self.inbox.put,
             forms=FORMS,

@@ -40,11 +40,11 @@ class WorkloadCollector(Protocol):
     """Finds the runs and what they use, and executes commands on runs."""
 
     def collect(
-        self, occupancies: Mapping[Device, GpuActivity], infos: Iterable[DeviceInfo]
+        self, gpu_activity: Mapping[Device, GpuActivity], infos: Iterable[DeviceInfo]
     ) -> WorkloadSample:
         """Return the usage of each run since the last call.
 
-        `occupancies` are the processes of each GPU, `infos` all known devices.
+        `gpu_activity` is the last activity of each GPU, `infos` are all known devices.
         """
 
     def members(self) -> Mapping[RunKey, tuple[tuple[str, str], ...]]:
@@ -78,14 +78,14 @@ class Pipeline:
         node: str,
         clock: Clock,
         device_collectors: Sequence[DeviceCollector],
-        missing: Sequence[CollectorState],
+        unopened_states: Sequence[CollectorState],
         notes: tuple[str, ...],
         energy_counters: EnergyCounters,
         workload_collector: WorkloadCollector,
         run_registry: RunRegistry,
         attribution: Attribution,
         chain: IntensityChain,
-        grid: Callable[[float], IntensityState],
+        intensity_state: Callable[[float], IntensityState],
         other_states: Callable[[], Iterable[CollectorState]],
         intensity_memory: Callable[[], str],
         books: Books,
@@ -100,14 +100,14 @@ class Pipeline:
         self._node = node
         self._clock = clock
         self._device_collectors = device_collectors
-        self._missing = missing
+        self._unopened_states = unopened_states
         self._notes = notes
         self._energy_counters = energy_counters
         self._workload_collector = workload_collector
         self._run_registry = run_registry
         self._attribution = attribution
         self._chain = chain
-        self._grid = grid
+        self._intensity_state = intensity_state
         self._other_states = other_states
         self._intensity_memory = intensity_memory
         self._submitted_memory = ""
@@ -120,10 +120,10 @@ class Pipeline:
         self._retain_seconds = retain_ended_seconds
         self._commit_ns = round(commit_seconds * NANOSECONDS_PER_SECOND)
         self._committed_ns = clock.boottime_ns()
-        self._collectors: tuple[CollectorState, ...] = ()
-        self._failing = {state.name for state in missing}
+        self._collector_states: tuple[CollectorState, ...] = ()
+        self._failing = {state.name for state in unopened_states}
         self._last_notes: dict[str, str] = {}
-        self._calls: Mapping[str, DriverCallStats] = {}
+        self._driver_calls: Mapping[str, DriverCallStats] = {}
         self._unrecoverable = ""
         self._tick_seconds = 0.0
         self._journal_errors = 0
@@ -131,14 +131,14 @@ class Pipeline:
         # One queue for both, because their order matters: a stored run includes exactly those
         # backfills that were queued before it.
         self._ledger_results: queue.SimpleQueue[StoredRun | Backfill] = queue.SimpleQueue()
-        self._overruns = 0
+        self._missed_ticks = 0
         self._running: set[RunKey] = set()
 
     def tick(self) -> Snapshot:
         """Run all five stages once and publish the snapshot."""
         began = time.perf_counter()
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
-        offset = wall - now_ns / NANOSECONDS_PER_SECOND
+        offset_seconds = wall - now_ns / NANOSECONDS_PER_SECOND
         intervals, collector_states = self._read_collectors()
         infos, gpu_activity = self._energy_counters.infos(), self._energy_counters.gpu_activity()
         workload = self._workload_collector.collect(gpu_activity, infos)
@@ -147,21 +147,20 @@ class Pipeline:
         for interval, shares in self._attribution.shares(
             intervals, devices, workload, gpu_activity
         ):
-            t0 = interval.t0_ns / NANOSECONDS_PER_SECOND + offset
-            t1 = interval.t1_ns / NANOSECONDS_PER_SECOND + offset
-            intensities = self._chain.intervals(t0, t1)
-            postings.append(
-                IntervalPostings(interval, convert_shares(interval, shares, intensities, offset))
-            )
-        self._books.register_devices(self._energy_counters.counted())
-        self._update_runs(wall)
+            t0_seconds = interval.t0_ns / NANOSECONDS_PER_SECOND + offset_seconds
+            t1_seconds = interval.t1_ns / NANOSECONDS_PER_SECOND + offset_seconds
+            intensities = self._chain.intervals(t0_seconds, t1_seconds)
+            converted = convert_shares(interval, shares, intensities, offset_seconds)
+            postings.append(IntervalPostings(interval, converted))
+        self._books.register_devices(self._energy_counters.counted_infos())
+        self._update_runs(wall)  # runs that this sample found need accounts for its postings
         self._books.post(postings, now_ns)
         self._set_collector_states(
             (
                 *collector_states,
                 *self._workload_collector.states(),
                 *self._other_states(),
-                *self._missing,
+                *self._unopened_states,
             )
         )
         snapshot = self.publish_snapshot()
@@ -176,7 +175,7 @@ class Pipeline:
         The journal comes first, so that published counters survive a crash.
         """
         now_ns, wall = self._clock.boottime_ns(), self._clock.wall()
-        self._update_runs(wall)
+        self._update_runs(wall)  # commands start and end runs after a tick
         self._seq += 1
         self._write_journal(now_ns, wall)
         snapshot = Snapshot(
@@ -189,10 +188,10 @@ class Pipeline:
             rows=self._books.rows(),
             runs=self._run_registry.visible(),
             factor_uses=self._books.factor_uses(),
-            grid=self._grid(wall),
-            collectors=self._collectors,
+            grid=self._intensity_state(wall),
+            collectors=self._collector_states,
             health=self._health(now_ns),
-            driver_calls=self._calls,
+            driver_calls=self._driver_calls,
             owners=self._books.owners(),
             owner_of=self._books.owner_of(),
             members=self._workload_collector.members(),
@@ -205,7 +204,7 @@ class Pipeline:
     def _health(self, now_ns: int) -> DaemonHealth:
         return DaemonHealth(
             loop_seconds=self._tick_seconds,
-            loop_overruns=self._overruns,
+            loop_overruns=self._missed_ticks,
             ledger_errors=self._writer.errors + self._journal_errors,
             ledger_why=self._writer.why or self._journal_error,
             commit_age_seconds=(now_ns - self._writer.committed_at_ns) / NANOSECONDS_PER_SECOND,
@@ -242,7 +241,7 @@ class Pipeline:
 
     def count_missed_ticks(self, ticks: int) -> None:
         """Count ticks that were due and did not run."""
-        self._overruns += ticks
+        self._missed_ticks += ticks
 
     def import_runs(self, command: ImportRuns, answer: Callable[[object], None]) -> None:
         """Import runs of another tool into the ledger; its thread calls `answer`."""
@@ -254,7 +253,8 @@ class Pipeline:
         `clean` marks the last batch of an orderly shutdown.
         """
         self._committed_ns = self._clock.boottime_ns()
-        memory, submitted = self._intensity_memory(), self._submitted_memory
+        memory = self._intensity_memory()
+        is_same_memory = memory is self._submitted_memory  # a change replaces the object
         self._submitted_memory = memory
         self._writer.submit(
             self._books.batch(
@@ -265,7 +265,7 @@ class Pipeline:
                 floors=self._attribution.floors(),
                 infos=self._energy_counters.infos(),
                 clean=clean,
-            )._replace(intensity="" if memory is submitted else memory)
+            )._replace(intensity="" if is_same_memory else memory)
         )
         if not clean:
             self._request_backfill()
@@ -281,17 +281,17 @@ class Pipeline:
     def _read_collectors(self) -> tuple[list[Interval], list[CollectorState]]:
         intervals: list[Interval] = []
         states = []
-        calls: dict[str, DriverCallStats] = {}
+        driver_calls: dict[str, DriverCallStats] = {}
         unrecoverable = ""
         for collector in self._device_collectors:
             observation = collector.read()
-            calls.update(observation.calls)
-            unrecoverable = unrecoverable or observation.sick
+            driver_calls.update(observation.calls)
+            unrecoverable = unrecoverable or observation.unrecoverable
             intervals.extend(self._energy_counters.advance(observation))
             self._log_note(observation)
             is_ok, reason = not observation.error, observation.error or observation.note
             states.append(CollectorState(collector.name, is_ok, observation.cost_seconds, reason))
-        self._calls, self._unrecoverable = calls, unrecoverable
+        self._driver_calls, self._unrecoverable = driver_calls, unrecoverable
         return intervals, states
 
     def _update_runs(self, wall: float) -> None:
@@ -327,7 +327,7 @@ class Pipeline:
             log.warning("collector failed", extra={"collector": name, "error": failing[name]})
         for name in self._failing - failing.keys():
             log.info("collector recovered", extra={"collector": name})
-        self._collectors, self._failing = states, set(failing)
+        self._collector_states, self._failing = states, set(failing)
 
     def _log_note(self, observation: Observation) -> None:
         """Log a new note of a collector once."""
@@ -340,6 +340,10 @@ class Pipeline:
         is_open = run.ended is None
         if is_open == (run.key in self._running):
             return
-        (self._running.add if is_open else self._running.discard)(run.key)
-        named = {**dict(zip(RUN_LABELS, run.label_values, strict=True)), "origin": run.origin}
-        log.info("run started" if is_open else "run ended", extra=named)
+        extra = {**dict(zip(RUN_LABELS, run.label_values, strict=True)), "origin": run.origin}
+        if is_open:
+            self._running.add(run.key)
+            log.info("run started", extra=extra)
+        else:
+            self._running.remove(run.key)
+            log.info("run ended", extra=extra)

@@ -1,4 +1,4 @@
-"""Composition root: builds and connects all components of a daemon from its settings."""
+"""Constructs and connects the parts of the five stages; daemon.py adds the web service."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ from exporter.attribute.sources.usernames import UsernameCache
 from exporter.attribute.workload_collector import HostTotals, LiveWorkloadCollector
 from exporter.clock import Clock, read_boot_id
 from exporter.config import Config
-from exporter.convert.registry import open_intensity_provider
+from exporter.convert.provider import open_intensity_provider
 from exporter.expose.exposition import SnapshotPublisher
 from exporter.expose.metrics import metric_families
 from exporter.expose.process_collector import ProcessCollector
@@ -87,7 +87,7 @@ class Wiring:
         replay = config.sample.replay
         node = config.expose.node or (recorded_host_name(replay) if replay else platform.node())
         account = config.account
-        self.board = SnapshotPublisher(
+        self.publisher = SnapshotPublisher(
             metric_families(config.attribute.exported_labels), ProcessCollector().read
         )
         self.ledger = Ledger(account.state_directory, clock.wall())
@@ -97,18 +97,18 @@ class Wiring:
         boot_id = read_boot_id(config.sample.procfs, clock)
         recovered = recover(self.ledger, journal, boot_id, clock.wall())
         restored = recovered.restored
-        device_collectors = self._open_collectors(boot_id)
-        for collector in device_collectors.device_collectors:
+        opened = self._open_collectors(boot_id)
+        for collector in opened.device_collectors:
             held.callback(collector.release)
-        chain = open_intensity_provider(
+        intensity = open_intensity_provider(
             **dataclasses.asdict(config.convert),
             clock=clock,
             memory=restored.intensity,
             settings_file=settings_file,
         )
-        notes = (*restored.notes, *device_collectors.notes, *chain.notes)
+        notes = (*restored.notes, *opened.notes, *intensity.notes)
         for note in notes:
-            log.warning(note)
+            log.warning("startup note", extra={"note": note})
         run_registry = RunRegistry(restored.runs, config.attribute.max_runs)
         self.writer = LedgerWriter(
             self.ledger,
@@ -121,29 +121,29 @@ class Wiring:
             self.writer.submit(recovered.batch)
         self.archive = LedgerArchive(self.ledger.path, node)
         self.workers: Workers = [
-            Worker("intensity", refresh, seconds) for refresh, seconds in chain.refresh
+            Worker("intensity", refresh, seconds) for refresh, seconds in intensity.refresh
         ]
-        self.cancel_fetches = chain.stop
+        self.cancel_fetches = intensity.stop
         self._users = UsernameCache(lambda: clock.boottime_ns() / NANOSECONDS_PER_SECOND)
         users = Worker("users", self._users.look_up, USERNAME_REFRESH_SECONDS)
-        self._users.wake = users.wake
+        self._users.wake = users.wake  # each needs the other, so one is set later
         self.workers.append(users)
         interval = config.sample.interval_seconds
         workload_collector = self._workload_collector(restored, run_registry)
         self.pipeline = Pipeline(
             node=node,
             clock=clock,
-            device_collectors=device_collectors.device_collectors,
-            missing=device_collectors.states,
+            device_collectors=opened.device_collectors,
+            unopened_states=opened.states,
             notes=notes,
             energy_counters=EnergyCounters(restored.counter_states),
             workload_collector=workload_collector,
             run_registry=run_registry,
             attribution=Attribution(restored.floors),
-            chain=chain.chain,
-            grid=chain.grid,
-            other_states=lambda: (*chain.states(), *web_states()),
-            intensity_memory=chain.memory,
+            chain=intensity.chain,
+            intensity_state=intensity.state_at,
+            other_states=lambda: (*intensity.states(), *web_states()),
+            intensity_memory=intensity.memory,
             books=Books(
                 restored,
                 round(interval * POWER_WINDOW_RATIO * NANOSECONDS_PER_SECOND),
@@ -151,7 +151,7 @@ class Wiring:
             ),
             journal=journal,
             writer=self.writer,
-            publish=self.board.publish,
+            publish=self.publisher.publish,
             first_seq=restored.seq,
             interval_seconds=interval,
             retain_ended_seconds=config.attribute.retain_ended_seconds,
@@ -164,7 +164,7 @@ class Wiring:
             clock,
             inbox,
             interval,
-            device_collectors.release_driver,
+            opened.release_driver,
             config.expose.exit_when_idle_seconds,
             self.notifier.heartbeat,
             self.notifier.heartbeat_interval_ns,
@@ -215,10 +215,14 @@ class Wiring:
         )
 
     def _mark(self, key: RunKey, done: float) -> ProgressMark:
+        """Return a mark of a run's progress, from the pipeline that is built after the caller."""
         return self.pipeline.progress_mark(key, done)
 
     def _pods(self, run_registry: RunRegistry) -> Callable[[RunCgroups], PodRuns] | None:
-        """Return the factory of the runs of pods; None outside of Kubernetes."""
+        """Return the factory of the runs of pods; None outside of Kubernetes.
+
+        The workload collector calls it with its cgroups.
+        """
         attribute = self._config.attribute
         sources = open_kubernetes(
             kubelet_socket=attribute.kubelet_socket,

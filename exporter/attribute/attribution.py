@@ -3,15 +3,26 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter import units
+from exporter.attribute.idle_power import (
+    IdlePower,
+    gpu_idle_energy_uj,
+    idle_energy_uj,
+    learn_gpu_idle_power,
+    learn_idle_power,
+)
 from exporter.attribute.split import NO_HOST_USAGE, merge_samples, split_cpu, split_dram
 from exporter.attribute.split_gpu import split_gpu
-from exporter.model.readings import Device, DeviceKind, GpuActivity, Interval
+from exporter.model.readings import (
+    GPU_ACTIVITY_MAX_AGE_NS,
+    Device,
+    DeviceKind,
+    GpuActivity,
+    Interval,
+)
 from exporter.model.workload import NO_PROCESS_RUNS, EnergyShare, HostUsage, WorkloadSample
-from exporter.units import NANOSECONDS_PER_SECOND
 
-MAX_AGE_NS = 30 * NANOSECONDS_PER_SECOND
-"""GPU activity older than this is stale and is not used."""
+MAX_ENDED = 100
+"""Ended runs or holdings that are kept for a device that cannot be read."""
 
 
 def combine_activity(device: Device, readings: Sequence[GpuActivity], at_ns: int) -> GpuActivity:
@@ -23,7 +34,9 @@ def combine_activity(device: Device, readings: Sequence[GpuActivity], at_ns: int
     if not readings:
         return GpuActivity(device, 0, why="GPU activity has not been read yet")
     last = readings[-1]
-    fresh = [each for each in readings if not each.why and at_ns - each.at_ns <= MAX_AGE_NS]
+    fresh = [
+        each for each in readings if not each.why and at_ns - each.at_ns <= GPU_ACTIVITY_MAX_AGE_NS
+    ]
     if not fresh:
         partitions = tuple(part._replace(active=None) for part in last.partitions)
         why = last.why or "the last reading of GPU activity is too old"
@@ -73,98 +86,15 @@ def _mean_activity(last: GpuActivity, fresh: Sequence[GpuActivity]) -> GpuActivi
     )
 
 
-IDLE_CPU_RATIO = 0.05
-LEARNING_NS = 60 * units.NANOSECONDS_PER_SECOND
-
-
-class IdlePower(NamedTuple):
-    """The learned idle power of one device. `watts` is None until the first idle minute."""
-
-    watts: float | None = None
-    idle_ns: int = 0
-    idle_uj: int = 0
-    last_idle_ns: int = 0
-    """Of a GPU: time of the last activity reading without a process."""
-    unconfirmed_ns: int = 0
-    unconfirmed_uj: int = 0
-    """Energy since that reading; learned from only once the next reading shows no process."""
-
-
-def learn_idle_power(
-    idle_power: IdlePower, energy_uj: int, duration_ns: int, busy_share: float
-) -> IdlePower:
-    """Update idle power with one more interval.
-
-    Intervals at most 5 % busy are collected; each full minute of them sets the idle power.
-    """
-    if busy_share > IDLE_CPU_RATIO or duration_ns <= 0:
-        return idle_power
-    idle_ns = idle_power.idle_ns + duration_ns
-    idle_uj = idle_power.idle_uj + energy_uj
-    if idle_ns < LEARNING_NS:
-        return IdlePower(idle_power.watts, idle_ns, idle_uj)
-    return IdlePower(units.watts(idle_uj, idle_ns))
-
-
-def idle_energy_uj(
-    idle_power: IdlePower, energy_uj: int, duration_ns: int, busy_share: float
-) -> int:
-    """The part of an interval's energy that the device draws when idle.
-
-    Until idle power has been learned, this is the unused fraction of CPU time. Otherwise the first
-    sleeping process on an idle machine would be charged for the whole package.
-    """
-    if idle_power.watts is None:
-        return round(energy_uj * (1 - min(1.0, max(0.0, busy_share))))
-    return min(energy_uj, units.energy_uj(idle_power.watts, duration_ns))
-
-
-def learn_gpu_idle_power(
-    idle_power: IdlePower, energy_uj: int, duration_ns: int, quiet_at_ns: int | None
-) -> IdlePower:
-    """Update the idle power of a GPU with one more interval.
-
-    `quiet_at_ns` is the time of the activity reading that found no process; None: a process may
-    have a context on the GPU. Idle minutes must be contiguous here, and energy drawn after a
-    reading counts only when the next reading finds no process either.
-    """
-    if quiet_at_ns is None:
-        return IdlePower(idle_power.watts)
-    if quiet_at_ns != idle_power.last_idle_ns:
-        learnt = learn_idle_power(
-            idle_power, idle_power.unconfirmed_uj, idle_power.unconfirmed_ns, busy_share=0.0
-        )
-        idle_power = learnt._replace(last_idle_ns=quiet_at_ns, unconfirmed_ns=0, unconfirmed_uj=0)
-    return idle_power._replace(
-        unconfirmed_ns=idle_power.unconfirmed_ns + duration_ns,
-        unconfirmed_uj=idle_power.unconfirmed_uj + energy_uj,
-    )
-
-
-def gpu_idle_energy_uj(
-    idle_power: IdlePower, energy_uj: int, duration_ns: int, *, is_quiet: bool
-) -> int | None:
-    """The part of an interval's energy that a GPU draws without a process; None: unknown.
-
-    All of it if no process has a context on the GPU.
-    """
-    if is_quiet:
-        return energy_uj
-    if idle_power.watts is None:
-        return None
-    return min(energy_uj, units.energy_uj(idle_power.watts, duration_ns))
-
-
-MAX_ENDED_RUNS = 100
-"""Ended runs whose usage or holdings are kept for a device that cannot be read."""
-
-
 class _PendingSamples(NamedTuple):
     """Workload and GPU activity since a device's last interval."""
 
     workload: WorkloadSample
     activities: tuple[GpuActivity, ...]
-    """Of the device, oldest first; the first one is from the end of the last interval."""
+    """Of the device, oldest first.
+
+    The first one is from the end of the last interval if it is fresh.
+    """
 
 
 class Attribution:
@@ -177,7 +107,7 @@ class Attribution:
 
     def __init__(self, floors: Mapping[Device, float]) -> None:
         self._idle_power = {device: IdlePower(watts) for device, watts in floors.items()}
-        self._waiting: dict[Device, _PendingSamples] = {}
+        self._pending: dict[Device, _PendingSamples] = {}
         self._last_activities: dict[Device, tuple[GpuActivity, ...]] = {}
         """The last activity reading before the current interval of each device, if any."""
         self.exporter_uj = 0
@@ -196,21 +126,21 @@ class Attribution:
         `activities` must be those from which `sample` was made: a process newer than the sample
         would be attributed to no run.
         """
-        done = []
-        settled = set()
+        result = []
+        read_devices = set()
         for interval in intervals:
-            seen = self._seen(interval.device, sample, activities)
-            self._waiting.pop(interval.device, None)
-            self._last_activities[interval.device] = seen.activities[-1:]
-            settled.add(interval.device)
-            done.append((interval, self._split(interval, seen)))
+            pending = self._with_pending(interval.device, sample, activities)
+            self._pending.pop(interval.device, None)
+            self._last_activities[interval.device] = pending.activities[-1:]
+            read_devices.add(interval.device)
+            result.append((interval, self._split(interval, pending)))
         for device in devices:
-            if device not in settled:
+            if device not in read_devices:
                 now = _relevant_to(device, sample)
-                self._waiting[device] = _limit_pending(
-                    self._seen(device, now, activities), now, device
+                self._pending[device] = _limit_pending(
+                    self._with_pending(device, now, activities), now, device
                 )
-        return done
+        return result
 
     def floors(self) -> dict[Device, float]:
         """Idle power learned so far, in watts."""
@@ -220,81 +150,83 @@ class Attribution:
             if idle_power.watts is not None
         }
 
-    def _seen(
+    def _with_pending(
         self, device: Device, sample: WorkloadSample, activities: Mapping[Device, GpuActivity]
     ) -> _PendingSamples:
         """The pending samples of a device with the new one added."""
         reading = activities.get(device)
         readings = () if reading is None else (reading,)
-        waiting = self._waiting.get(device)
-        before = self._last_activities.get(device, ()) if waiting is None else waiting.activities
+        pending = self._pending.get(device)
+        before = self._last_activities.get(device, ()) if pending is None else pending.activities
         earlier = (
             old
             for old in before
             if (reading is None or old.at_ns != reading.at_ns)
-            and sample.at_ns - old.at_ns <= MAX_AGE_NS
+            and sample.at_ns - old.at_ns <= GPU_ACTIVITY_MAX_AGE_NS
         )
-        workload = sample if waiting is None else merge_samples(waiting.workload, sample)
+        workload = sample if pending is None else merge_samples(pending.workload, sample)
         return _PendingSamples(workload, (*earlier, *readings))
 
-    def _split(self, interval: Interval, seen: _PendingSamples) -> list[EnergyShare]:
+    def _split(self, interval: Interval, pending: _PendingSamples) -> list[EnergyShare]:
         match interval.device.kind:
             case DeviceKind.GPU:
-                return self._split_gpu(interval, seen)
+                return self._split_gpu(interval, pending)
             case DeviceKind.CPU:
-                return self._split_cpu(interval, seen.workload)
+                return self._split_cpu(interval, pending.workload)
             case DeviceKind.DRAM:
-                return split_dram(interval.energy_uj, seen.workload, restart=interval.restart)
+                return split_dram(interval.energy_uj, pending.workload, restart=interval.restart)
 
     def _split_cpu(self, interval: Interval, sample: WorkloadSample) -> list[EnergyShare]:
         duration_ns = interval.t1_ns - interval.t0_ns
-        busy = _busy_ratio(sample)
+        busy_ratio = _busy_ratio(sample)
         idle_power = self._idle_power.get(interval.device, IdlePower())
-        idle = idle_energy_uj(idle_power, interval.energy_uj, duration_ns, busy)
+        idle_uj = idle_energy_uj(idle_power, interval.energy_uj, duration_ns, busy_ratio)
         if not interval.restart:
             self._idle_power[interval.device] = learn_idle_power(
-                idle_power, interval.energy_uj, duration_ns, busy
+                idle_power, interval.energy_uj, duration_ns, busy_ratio
             )
-        self.exporter_uj += _exporter_energy_uj(interval.energy_uj - idle, sample.machine)
-        return split_cpu(interval.energy_uj, idle, sample, restart=interval.restart)
+        self.exporter_uj += _exporter_energy_uj(interval.energy_uj - idle_uj, sample.machine)
+        return split_cpu(interval.energy_uj, idle_uj, sample, restart=interval.restart)
 
-    def _split_gpu(self, interval: Interval, seen: _PendingSamples) -> list[EnergyShare]:
+    def _split_gpu(self, interval: Interval, pending: _PendingSamples) -> list[EnergyShare]:
         duration_ns = interval.t1_ns - interval.t0_ns
-        activity = combine_activity(interval.device, seen.activities, interval.t1_ns)
-        quiet = is_gpu_idle(activity) and not interval.restart
+        activity = combine_activity(interval.device, pending.activities, interval.t1_ns)
+        is_idle = is_gpu_idle(activity) and not interval.restart
         idle_power = self._idle_power.get(interval.device, IdlePower())
-        idle = gpu_idle_energy_uj(idle_power, interval.energy_uj, duration_ns, is_quiet=quiet)
+        idle_uj = gpu_idle_energy_uj(idle_power, interval.energy_uj, duration_ns, is_idle=is_idle)
         self._idle_power[interval.device] = learn_gpu_idle_power(
-            idle_power, interval.energy_uj, duration_ns, activity.at_ns if quiet else None
+            idle_power, interval.energy_uj, duration_ns, activity.at_ns if is_idle else None
         )
-        return split_gpu(interval, idle, seen.workload, activity)
+        return split_gpu(interval, idle_uj, pending.workload, activity)
 
 
 def _relevant_to(device: Device, sample: WorkloadSample) -> WorkloadSample:
-    """The fields of a sample that one device needs, for a gap of any length."""
+    """What one device needs of a sample, kept while the device cannot be read."""
     if device.kind is not DeviceKind.GPU:
         return sample._replace(holdings=(), run_of_pid=NO_PROCESS_RUNS, proxy_pids=frozenset())
     holdings = tuple(row for row in sample.holdings if row.device == device)
     return sample._replace(usage=(), machine=None, holdings=holdings)
 
 
-def _limit_pending(seen: _PendingSamples, now: WorkloadSample, device: Device) -> _PendingSamples:
+def _limit_pending(
+    pending: _PendingSamples, now: WorkloadSample, device: Device
+) -> _PendingSamples:
     """Bound the size of pending samples by the number of present runs, however long the gap."""
     if device.kind is DeviceKind.GPU:
-        return seen._replace(workload=_limit_holdings(seen, now))
-    return seen._replace(workload=_limit_usage(seen.workload, now, device.kind))
+        return pending._replace(workload=_limit_holdings(pending, now))
+    return pending._replace(workload=_limit_usage(pending.workload, now, device.kind))
 
 
-def _limit_holdings(seen: _PendingSamples, now: WorkloadSample) -> WorkloadSample:
+def _limit_holdings(pending: _PendingSamples, now: WorkloadSample) -> WorkloadSample:
     """Drop processes that no activity reading shows, and the shortest of the ended holdings."""
-    sample = seen.workload
-    pids = {process.pid for reading in seen.activities for process in reading.gpu_processes}
+    sample = pending.workload
+    pids = {process.pid for reading in pending.activities for process in reading.gpu_processes}
     held = set(now.holdings)
     gone = [row for row in sample.holdings if row not in held]
-    if len(gone) > MAX_ENDED_RUNS:
+    if len(gone) > MAX_ENDED:
         gone.sort(key=lambda row: (row.until_ns or now.at_ns) - row.since_ns, reverse=True)
     return sample._replace(
-        holdings=(*gone[:MAX_ENDED_RUNS], *now.holdings),
+        holdings=(*gone[:MAX_ENDED], *now.holdings),
         run_of_pid={pid: run for pid, run in sample.run_of_pid.items() if pid in pids},
         proxy_pids=sample.proxy_pids & pids,
     )
@@ -307,14 +239,14 @@ def _limit_usage(sample: WorkloadSample, now: WorkloadSample, kind: DeviceKind) 
         machine = machine._replace(busy_us=machine.busy_us + _used_us(now))
     present = {usage.run for usage in now.usage}
     gone = [usage for usage in sample.usage if usage.run not in present]
-    if len(gone) > MAX_ENDED_RUNS:
+    if len(gone) > MAX_ENDED:
         gone.sort(
             key=lambda u: u.memory_bytes if kind is DeviceKind.DRAM else u.cpu_us, reverse=True
         )
         machine = machine or NO_HOST_USAGE
         machine = machine._replace(busy_us=max(machine.busy_us, _used_us(sample)))
     stay = (usage for usage in sample.usage if usage.run in present)
-    return sample._replace(usage=(*stay, *gone[:MAX_ENDED_RUNS]), machine=machine)
+    return sample._replace(usage=(*stay, *gone[:MAX_ENDED]), machine=machine)
 
 
 def _used_us(sample: WorkloadSample) -> int:

@@ -13,7 +13,7 @@ from exporter.cli.config_flags import add_config_flags, config_from_options, loc
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config
 from exporter.config_loader import Overridden
-from exporter.convert.registry import open_intensity_provider
+from exporter.convert.provider import open_intensity_provider
 from exporter.daemon import check_settings
 from exporter.errors import ConfigError
 from exporter.expose.web_config.store import WebConfigStore
@@ -80,6 +80,6 @@ def _check(config: Config, settings_file: str) -> tuple[str, tuple[str, ...]]:
     if config.sample.replay:
         _check_recording(config.sample.replay, clock)
     convert = dataclasses.asdict(config.convert)
-    chain = open_intensity_provider(**convert, clock=clock, settings_file=settings_file)
-    notes = (*chain.notes, *WebConfigStore(config.expose.web_config_file, clock).notes)
-    return chain.grid(clock.wall()).why, notes
+    provider = open_intensity_provider(**convert, clock=clock, settings_file=settings_file)
+    notes = (*provider.notes, *WebConfigStore(config.expose.web_config_file, clock).notes)
+    return provider.state_at(clock.wall()).why, notes

@@ -14,7 +14,7 @@ from exporter.client.agent_client import AgentClient
 from exporter.client.errors import AgentUnreachable
 from exporter.clock import SystemClock
 from exporter.convert import zones
-from exporter.convert.registry import open_intensity_provider
+from exporter.convert.provider import open_intensity_provider
 from exporter.errors import ConfigError
 from exporter.model.intensity import Factor, IntensityValue
 
@@ -158,12 +158,12 @@ def _fetch_state(options: argparse.Namespace) -> dict[str, Any]:
                 raise
         occasion = "no daemon answered"
     clock = SystemClock()
-    chain = open_intensity_provider(
+    provider = open_intensity_provider(
         **dataclasses.asdict(config_from_options(options).convert), clock=clock
     )
-    for refresh, _ in chain.refresh:
+    for refresh, _ in provider.refresh:
         refresh()
-    state = chain.grid(clock.wall())
+    state = provider.state_at(clock.wall())
     return {
         "at": clock.wall(),
         "factor": state.factor and _factor_to_json(state.factor),

@@ -1,24 +1,19 @@
-"""Registry of intensity sources; builds the intensity chains from the settings."""
+"""Registry of intensity sources, and the builder of the steps of a chain."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from exporter.clock import Clock
 from exporter.convert import zones
-from exporter.convert.chain import ChainStep, IntensityChain
-from exporter.convert.live.feed import FeedPoller, LiveFeed, parse_feed_memory, parse_memory
+from exporter.convert.chain import ChainStep
+from exporter.convert.live.feed import LiveFeed, parse_feed_memory, parse_memory
 from exporter.convert.live.fetch_process import FetchProcess, parse_answer
 from exporter.convert.sources.base import FetchResult, LiveSource
-from exporter.convert.sources.file import IntensityFileStep
-from exporter.errors import ConfigError, FetchError
-from exporter.model.intensity import Signal
-from exporter.model.snapshot import IntensityState
-from exporter.model.workload import CollectorState
-from exporter.setting import check_known_keys, from_mapping, ways_to_set
+from exporter.errors import ConfigError
+from exporter.setting import check_known_keys, from_mapping
 
 SOURCE_CLASSES = {
     "electricity_maps": "ElectricityMaps",
@@ -67,7 +62,7 @@ class ChainBuilder:
         self._child = child
         self._memories = parse_memory(memory)
         self._settings_file = settings_file
-        self._names: dict[str, int] = {}
+        self._feed_counts: dict[str, int] = {}
         self.notes: list[str] = []
         self.is_live = False
 
@@ -75,7 +70,7 @@ class ChainBuilder:
         """Return the steps for source names, each alone or with its options."""
         steps = []
         for number, entry in enumerate(wanted, 1):
-            name, options = _parse_entry(entry, f"{where}: entry {number}")
+            name, options = parse_entry(entry, f"{where}: entry {number}")
             steps.append(self._step(name, options, where))
         return steps
 
@@ -85,15 +80,15 @@ class ChainBuilder:
 
             return from_mapping(WorldSource, options, f"{where}: {name}").open(self._settings_file)
         at = f"convert.{name}" if where == "convert" else f"{where}: {name}"
-        kind = source_class(name)
-        fields = {item.name for item in dataclasses.fields(kind)}
+        cls = source_class(name)
+        fields = {item.name for item in dataclasses.fields(cls)}
         given = {**self._defaults.get(name, {}), **options}
         if "zone" in fields and not given.get("zone"):
             country = zones.country_alpha2(self._zone) if name == "energy_charts" else ""
             given["zone"] = country or self._zone
         if name == "energinet" and self._zone.upper().startswith(DANISH_AREA_PREFIX):
             given.setdefault("area", self._zone.upper().removeprefix(DANISH_AREA_PREFIX))
-        source = from_mapping(kind, given, at)
+        source = from_mapping(cls, given, at)
         try:
             if hasattr(source, "open"):
                 step: ChainStep = source.open(self._clock)
@@ -115,7 +110,7 @@ class ChainBuilder:
 
     def _feed(self, name: str, source: LiveSource, options: Mapping[str, Any]) -> LiveFeed:
         self.is_live = True
-        number = self._names[name] = self._names.get(name, 0) + 1
+        number = self._feed_counts[name] = self._feed_counts.get(name, 0) + 1
         identity = json.dumps([name, options], sort_keys=True)
 
         def fetch(now: float, since: float) -> FetchResult:
@@ -132,7 +127,7 @@ class ChainBuilder:
         )
 
 
-def _parse_entry(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
+def parse_entry(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
     """Return name and options of one entry of a list of sources."""
     options: Any = {}
     name = entry
@@ -147,193 +142,3 @@ def _parse_entry(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
 
 def _with_location(text: str, at: str) -> str:
     return text if text.startswith("convert.") else f"{at}: {text}"
-
-
-METADATA_URL = "http://169.254.169.254"
-UNFAILING_SOURCES = ("static", "table", "world")
-FILE_REFRESH_SECONDS = 10.0
-FEEDS_REFRESH_SECONDS = 1.0
-
-
-class IntensityProvider(NamedTuple):
-    """The intensity chain and the functions that keep it up to date."""
-
-    chain: IntensityChain
-    grid: Callable[[float], IntensityState]
-    """Returns the state at a time in Unix seconds, including the second intensity."""
-    refresh: tuple[tuple[Callable[[], None], float], ...] = ()
-    """Functions for workers with their periods in seconds; they may block and do not raise."""
-    states: Callable[[], tuple[CollectorState, ...]] = tuple
-    """Returns the state of files and live sources at their last refresh."""
-    memory: Callable[[], str] = str
-    """Returns the argument `memory` for the next start."""
-    stop: Callable[[], None] = lambda: None
-    """Aborts blocking refreshes."""
-    notes: tuple[str, ...] = ()
-    """Notes for the log at start."""
-
-
-def open_intensity_provider(
-    *,
-    zone: str,
-    cloud_metadata: bool,
-    sources: Sequence[Any],
-    fallback: str,
-    second: Sequence[Any],
-    grams_per_kwh: float | None,
-    basis: str,
-    accounting: str,
-    source: str,
-    file: str,
-    file_max_age_seconds: float,
-    pue: float,
-    clock: Clock,
-    memory: str = "",
-    child: FetchProcess | None = None,
-    metadata_url: str = METADATA_URL,
-    settings_file: str = "",
-) -> IntensityProvider:
-    """Open the configured sources; by default the static value, the file, the table or the world.
-
-    The first arguments are the settings of the section `convert`; `memory` is the feed memory of
-    an earlier provider, `settings_file` the settings file in use, for messages. The world average
-    is used only if neither a zone nor any source is configured.
-    Raises ConfigError.
-    """
-    child = child or FetchProcess()
-    zone, notes = zone.strip(), []
-    if not zone and cloud_metadata:
-        zone, note = _detect_region(child, metadata_url, settings_file, bool(sources))
-        notes += [note]
-    own = {"basis": basis, "accounting": accounting, "source": source}
-    defaults: dict[str, dict[str, Any]] = {
-        "static": {"grams_per_kwh": grams_per_kwh, **own},
-        "file": {"path": file, "max_age_seconds": file_max_age_seconds, **own},
-    }
-    wanted = [*sources] or _default_sources(zone, grams_per_kwh, file)
-    if not sources and grams_per_kwh is not None and file:
-        notes += ["convert.file is not read: convert.grams_per_kwh takes precedence"]
-    opener = ChainBuilder(zone, defaults, clock, child, memory, settings_file)
-    steps = opener.steps(wanted, "convert.sources" if sources else "convert")
-    notes += _unreachable_notes(sources, "convert.sources")
-    notes += _unreachable_notes(second, "convert.second")
-    _refuse_marginal(steps)
-    others = opener.steps(second, "convert.second")
-    chain = IntensityChain(steps, pue, allow_mixed_kinds=fallback == "any")
-    if sources:
-        _refuse_mixed(chain, "convert.sources", settings_file)
-    elif not zone and wanted == ["world"]:
-        notes += [chain.state_at(clock.wall()).why]
-    else:
-        notes += [_exclusion_text(chain, step) for step in chain.excluded]
-    second_chain = IntensityChain(others, pue) if others else None
-    if second_chain is not None:
-        _refuse_mixed(second_chain, "convert.second", settings_file)
-        first = second_chain.steps[0]
-        if first.kind == chain.steps[0].kind:
-            raise ConfigError(
-                f"convert.second: {first.name} is of the same kind as the first intensity "
-                f"({' '.join(first.kind)}); configure a source of another kind"
-            )
-    if zone and not any(repr(zone) in note for note in opener.notes):
-        notes += filter(None, [zones.unknown_zone_warning(zone)])
-    feeds = FeedPoller([each.steps for each in (chain, second_chain) if each is not None], clock)
-    files = [step for step in (*steps, *others) if isinstance(step, IntensityFileStep)]
-    refresh = [(each.refresh, FILE_REFRESH_SECONDS) for each in files]
-    if opener.is_live:
-        refresh += [(feeds.refresh, FEEDS_REFRESH_SECONDS)]
-    return IntensityProvider(
-        chain,
-        grid=partial(_current_grid, chain, second_chain, feeds),
-        refresh=tuple(refresh),
-        states=lambda: (*(each.state() for each in files), *feeds.collector_states()),
-        memory=feeds.memory,
-        stop=child.stop,
-        notes=(*notes, *opener.notes),
-    )
-
-
-def _default_sources(zone: str, grams_per_kwh: float | None, file: str) -> list[str]:
-    """Return the sources that are used if none are configured."""
-    if grams_per_kwh is not None:
-        return ["static"]
-    if file:
-        return ["file", "table"] if zone else ["file"]
-    return ["table"] if zone else ["world"]
-
-
-def _detect_region(
-    child: FetchProcess, metadata_url: str, settings_file: str, has_sources: bool
-) -> tuple[str, str]:
-    """Return the region from the cloud's metadata service, and a note for the log.
-
-    A region that is in no table is used only with configured sources, which may know it.
-    """
-    try:
-        zone = str(child.run_job({"locate": metadata_url}))
-    except FetchError as failure:
-        return "", f"convert.cloud_metadata: {failure}; {zones.set_zone(settings_file)}"
-    if not zones.country_of(zone) and not has_sources:
-        remedy = zones.set_zone(settings_file)
-        return "", f"convert.cloud_metadata: {zone} is in no bundled table; {remedy}"
-    return zone, f"convert.cloud_metadata: this machine is in {zone}"
-
-
-def _unreachable_notes(wanted: Sequence[Any], where: str) -> list[str]:
-    """Return a warning about the sources after the first one that always has a value."""
-    names = [_parse_entry(entry, where)[0] for entry in wanted]
-    first = next((number for number, name in enumerate(names) if name in UNFAILING_SOURCES), None)
-    if first is None or not (later := names[first + 1 :]):
-        return []
-    never = f"{', '.join(later)} will never be used"
-    return [f"{where}: {never}: {names[first]} always has a value; move {names[first]} to the end"]
-
-
-def _exclusion_text(chain: IntensityChain, step: ChainStep) -> str:
-    first = chain.steps[0]
-    return (
-        f"{step.name} cannot replace {first.name}: {first.name} is {' '.join(first.kind)}, "
-        f"{step.name} is {' '.join(step.kind)}"
-    )
-
-
-def _refuse_mixed(chain: IntensityChain, where: str, settings_file: str) -> None:
-    """Raise ConfigError if the chain has steps that can never be used."""
-    for step in chain.excluded:
-        remedy = ways_to_set("convert.fallback", "any", file=settings_file)
-        fallback = "" if where == "convert.second" else f", or {remedy}"
-        raise ConfigError(
-            f"{where}: {_exclusion_text(chain, step)}; remove it, set its option `basis` to that "
-            f"of the first if it has one{fallback}"
-        )
-
-
-def _refuse_marginal(steps: Sequence[ChainStep]) -> None:
-    for step in steps:
-        if Signal.MARGINAL in step.kind:
-            raise ConfigError(
-                f"convert.sources: {step.name} is marginal, which describes the effect of a "
-                "decision and not what was emitted; move it to convert.second"
-            )
-
-
-def _current_grid(
-    chain: IntensityChain, second_chain: IntensityChain | None, feeds: FeedPoller, now: float
-) -> IntensityState:
-    second = None if second_chain is None else _chain_state(second_chain, now)
-    return _chain_state(chain, now)._replace(second=second, feeds=feeds.feed_states())
-
-
-def _chain_state(chain: IntensityChain, now: float) -> IntensityState:
-    """Return the chain's state with recent values of the source in force and a forecast.
-
-    The forecast is that of the source in force, else of the first live source that has one.
-    """
-    state = chain.state_at(now)
-    live = [step for step in chain.steps if isinstance(step, LiveFeed)]
-    first = None if state.factor is None else chain.steps[state.factor.step]
-    forecasts = [step.forecast for step in (first, *live) if isinstance(step, LiveFeed)]
-    return state._replace(
-        recent=first.recent if isinstance(first, LiveFeed) else (),
-        forecast=next(filter(None, forecasts), ()),
-    )

@@ -113,27 +113,27 @@ DEVICE_FAMILIES = (
     _durable_counter(
         "device_energy_joules_total",
         (*DEVICE_LABELS, "method"),
-        samples.counted_energy(lambda view: view.by_method),
+        samples.of_tally(lambda view: view.by_method, lambda tally: units.joules(tally.counted_uj)),
         "Device energy in joules, by measurement method: read from a hardware counter, integrated "
         "from power, or estimated.",
     ),
     _durable_counter(
         "device_carbon_grams_total",
         DEVICE_LABELS,
-        samples.counted_carbon(lambda view: view.devices),
+        samples.of_tally(lambda view: view.devices, lambda tally: units.grams(tally.counted_ng)),
         "Device emissions in grams of CO2 equivalent, including PUE.",
     ),
     _gauge(
         "device_cumulative_energy_joules",
         DEVICE_LABELS,
-        samples.cumulative_energy(lambda view: view.devices),
+        samples.of_tally(lambda view: view.devices, lambda tally: units.joules(tally.total_uj)),
         "Device energy in joules since the ledger was created, across restarts; for rates use the "
         "counter.",
     ),
     _gauge(
         "device_cumulative_carbon_grams",
         DEVICE_LABELS,
-        samples.cumulative_carbon(lambda view: view.devices),
+        samples.of_tally(lambda view: view.devices, lambda tally: units.grams(tally.total_ng)),
         "Device emissions in grams of CO2 equivalent since the ledger was created, across "
         "restarts; for rates use the counter.",
     ),
@@ -159,27 +159,33 @@ DEVICE_FAMILIES = (
     _durable_counter(
         "attributed_energy_joules_total",
         DEVICE_LABELS,
-        samples.counted_energy(lambda view: view.attributed),
+        samples.of_tally(
+            lambda view: view.attributed, lambda tally: units.joules(tally.counted_uj)
+        ),
         "Device energy in joules attributed to runs, including runs that are no longer exported; "
         "attributed and unattributed energy sum to the energy of the device.",
     ),
     _durable_counter(
         "attributed_carbon_grams_total",
         DEVICE_LABELS,
-        samples.counted_carbon(lambda view: view.attributed),
+        samples.of_tally(lambda view: view.attributed, lambda tally: units.grams(tally.counted_ng)),
         "Device emissions in grams of CO2 equivalent attributed to runs, including runs that are "
         "no longer exported.",
     ),
     _durable_counter(
         "unattributed_energy_joules_total",
         (*DEVICE_LABELS, "reason"),
-        samples.counted_energy(lambda view: view.unattributed),
+        samples.of_tally(
+            lambda view: view.unattributed, lambda tally: units.joules(tally.counted_uj)
+        ),
         "Device energy in joules not attributed to any run, by reason.",
     ),
     _durable_counter(
         "unattributed_carbon_grams_total",
         (*DEVICE_LABELS, "reason"),
-        samples.counted_carbon(lambda view: view.unattributed),
+        samples.of_tally(
+            lambda view: view.unattributed, lambda tally: units.grams(tally.counted_ng)
+        ),
         "Device emissions in grams of CO2 equivalent not attributed to any run, by reason.",
     ),
     _gauge(
@@ -208,7 +214,7 @@ RUN_FAMILIES = (
     _durable_counter(
         "run_energy_joules_total",
         RUN_DEVICE_LABELS,
-        samples.counted_energy(lambda view: view.runs),
+        samples.of_tally(lambda view: view.runs, lambda tally: units.joules(tally.counted_uj)),
         "Run energy in joules, by device kind and, for GPUs, by device, including the idle energy "
         "of devices that the run holds; cpu and dram have no id because the kernel does not report "
         "which socket a process used.",
@@ -216,7 +222,7 @@ RUN_FAMILIES = (
     _durable_counter(
         "run_carbon_grams_total",
         RUN_DEVICE_LABELS,
-        samples.counted_carbon(lambda view: view.runs),
+        samples.of_tally(lambda view: view.runs, lambda tally: units.grams(tally.counted_ng)),
         "Run emissions in grams of CO2 equivalent, including PUE, by device kind and, for GPUs, by "
         "device.",
     ),
@@ -229,7 +235,7 @@ RUN_FAMILIES = (
     _gauge(
         "run_cumulative_energy_joules",
         RUN_DEVICE_LABELS,
-        samples.cumulative_energy(lambda view: view.runs),
+        samples.of_tally(lambda view: view.runs, lambda tally: units.joules(tally.total_uj)),
         "Run energy in joules since its first start, across restarts; for rates use the counter.",
     ),
     _gauge(

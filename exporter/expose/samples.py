@@ -18,39 +18,18 @@ Samples: TypeAlias = Iterable[Sample]
 SampleFunction: TypeAlias = Callable[[SnapshotView], Samples]
 
 DECIMALS = 3
-"""Decimal places of watts, ratios and ages: finer than any meter, and keeps the page short."""
+"""Decimal places of watts, ages and times: finer than any meter, and keeps the page short."""
 
 
-def counted_energy(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Return energy in joules since the counter began (`counted_uj`)."""
-    return lambda view: [
-        (labels, units.joules(tally.counted_uj)) for labels, tally in tallies(view).items()
-    ]
-
-
-def counted_carbon(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Return emissions in grams since the counter began (`counted_ng`)."""
-    return lambda view: [
-        (labels, units.grams(tally.counted_ng)) for labels, tally in tallies(view).items()
-    ]
-
-
-def cumulative_energy(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Return energy in joules since the ledger was created (`total_uj`)."""
-    return lambda view: [
-        (labels, units.joules(tally.total_uj)) for labels, tally in tallies(view).items()
-    ]
-
-
-def cumulative_carbon(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Return emissions in grams since the ledger was created (`total_ng`)."""
-    return lambda view: [
-        (labels, units.grams(tally.total_ng)) for labels, tally in tallies(view).items()
-    ]
+def of_tally(
+    tallies: Callable[[SnapshotView], Tallies], value: Callable[[Tally], float]
+) -> SampleFunction:
+    """Sample function: a value of each tally."""
+    return lambda view: [(labels, value(tally)) for labels, tally in tallies(view).items()]
 
 
 def power_watts(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
-    """Return power in watts; no sample where it is unknown."""
+    """Sample function: power in watts; no sample where it is unknown."""
     return lambda view: [
         (labels, round(tally.power_watts, DECIMALS))
         for labels, tally in tallies(view).items()
@@ -59,7 +38,7 @@ def power_watts(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
 
 
 def per_device(value: Callable[[DeviceState], float | None]) -> SampleFunction:
-    """Return one sample per device that has a value."""
+    """Sample function: a value of each device that has one."""
     return lambda view: [
         (state.info.device, number)
         for state in view.snapshot.devices
@@ -68,7 +47,7 @@ def per_device(value: Callable[[DeviceState], float | None]) -> SampleFunction:
 
 
 def per_run(value: Callable[[RunInfo], float | None]) -> SampleFunction:
-    """Return one sample per run that has a value."""
+    """Sample function: a value of each run that has one."""
     return lambda view: [
         (run.label_values, number)
         for run in view.snapshot.runs
@@ -77,7 +56,7 @@ def per_run(value: Callable[[RunInfo], float | None]) -> SampleFunction:
 
 
 def per_factor(value: Callable[[IntensityState, Factor], float | None]) -> SampleFunction:
-    """Return one sample per carbon intensity in effect that has a value."""
+    """Sample function: a value of each carbon intensity in effect that has one."""
     return lambda view: [
         (_factor_labels(state.factor), number)
         for state in _grid_states(view)
@@ -98,17 +77,17 @@ def _factor_labels(factor: Factor) -> tuple[str, str, str, str]:
 def grid_requests(view: SnapshotView) -> Samples:
     """Requests to each live intensity source, by outcome."""
     for feed in view.snapshot.grid.feeds:
-        for outcome, times in feed.requests:
-            yield (feed.name, outcome), times
+        for outcome, count in feed.requests:
+            yield (feed.name, outcome), count
 
 
 def health_value(value: Callable[[DaemonHealth], float]) -> SampleFunction:
-    """Return one sample of the daemon's health."""
+    """Sample function: one value of the daemon's health."""
     return lambda view: (((), value(view.snapshot.health)),)
 
 
 def process_value(value: Callable[[ProcessState], float]) -> SampleFunction:
-    """Return one sample of the daemon's own resource usage; none if procfs cannot be read."""
+    """Sample function: the daemon's own resource usage; no sample if procfs cannot be read."""
     return lambda view: () if view.process is None else (((), value(view.process)),)
 
 
@@ -131,8 +110,8 @@ def run_held_idle(view: SnapshotView) -> Samples:
     """Idle energy of the devices held by each run, by device kind."""
     held: dict[tuple[str, ...], int] = {}
     for labels, tally in view.runs.items():
-        of_kind = labels[: len(RUN_LABELS) + 1]
-        held[of_kind] = held.get(of_kind, 0) + tally.held_uj
+        kind_labels = labels[: len(RUN_LABELS) + 1]
+        held[kind_labels] = held.get(kind_labels, 0) + tally.held_uj
     return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
 
 
@@ -151,7 +130,7 @@ def run_units(view: SnapshotView) -> Samples:
 
 
 def run_forecast(value: Callable[[Forecast], float]) -> SampleFunction:
-    """Return one sample per open run that reports its progress."""
+    """Sample function: a value of each open run that reports its progress."""
     return lambda view: [
         (run.label_values, value(ahead))
         for run in view.snapshot.runs
@@ -160,7 +139,7 @@ def run_forecast(value: Callable[[Forecast], float]) -> SampleFunction:
 
 
 def run_forecast_bounds(value: Callable[[ForecastOutcome], float]) -> SampleFunction:
-    """Return two samples, low and high, per open run whose forecast has a prediction interval."""
+    """Sample function: low and high of each open run whose forecast has a prediction interval."""
 
     def rows(view: SnapshotView) -> Samples:
         for run in view.snapshot.runs:
@@ -173,7 +152,7 @@ def run_forecast_bounds(value: Callable[[ForecastOutcome], float]) -> SampleFunc
 
 
 def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]) -> SampleFunction:
-    """Return one sample per owner."""
+    """Sample function: a value of each owner."""
 
     def rows(view: SnapshotView) -> Samples:
         for owner, tally in view.owners.items():
@@ -185,20 +164,20 @@ def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]
 
 
 def run_cumulative_carbon(view: SnapshotView) -> Samples:
-    """Emissions in grams of each exported run since its first start, summed over its devices."""
+    """Emissions in grams of each shown run since its first start, summed over its devices."""
     totals = view.run_totals().items()
     return [(labels, units.grams(tally.total_ng)) for labels, tally in totals]
 
 
 def run_info(exported_labels: tuple[str, ...]) -> SampleFunction:
-    """Return the metadata of each run, with the labels in `attribute.exported_labels`."""
+    """Sample function: metadata of each run, with the labels in `attribute.exported_labels`."""
 
     def rows(view: SnapshotView) -> Samples:
         for run in view.snapshot.runs:
             if not run.is_user_known:
                 continue  # the series would be replaced by another one once the name is known
             identity = (*run.label_values, run.name, run.user, run.namespace)
-            given = dict(run.labels) if exported_labels else {}
+            given = dict(run.labels)
             labels = [given.get(name, "") for name in exported_labels]
             yield (*identity, run.origin, run.account, *labels), 1
 
@@ -237,12 +216,12 @@ def collector_duration(view: SnapshotView) -> Samples:
 
 def driver_calls(view: SnapshotView) -> Samples:
     """Number of calls of each driver function."""
-    return [((call,), cost.calls) for call, cost in view.snapshot.driver_calls.items()]
+    return [((call,), stats.calls) for call, stats in view.snapshot.driver_calls.items()]
 
 
 def driver_seconds(view: SnapshotView) -> Samples:
     """Time spent in each driver function, in seconds."""
-    return [((call,), cost.seconds) for call, cost in view.snapshot.driver_calls.items()]
+    return [((call,), stats.seconds) for call, stats in view.snapshot.driver_calls.items()]
 
 
 def build_info(_: SnapshotView) -> Samples:

@@ -5,6 +5,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from exporter import units
+
 
 class DeviceKind(StrEnum):
     """Kind of a device; the value of the label `device`."""
@@ -119,6 +121,8 @@ class GpuActivity(NamedTuple):
     """Why its processes are not known; "": they are."""
 
 
+GPU_ACTIVITY_MAX_AGE_NS = 30 * units.NANOSECONDS_PER_SECOND
+"""Age above which GPU activity is stale and is not used."""
 NO_GPU_ACTIVITY: Mapping[Device, GpuActivity] = MappingProxyType({})
 
 
@@ -145,7 +149,7 @@ class Observation(NamedTuple):
     """Activity of GPUs polled since the previous observation."""
     calls: Mapping[str, DriverCallStats] = NO_DRIVER_CALLS
     """By name of the driver function."""
-    sick: str = ""
+    unrecoverable: str = ""
     """Why the source cannot recover within this process; the daemon then reports unhealthy."""
     note: str = ""
     """Information for the operator that is not a failure."""

@@ -45,7 +45,7 @@ def play(app, clock, second=lambda: None):
         clock.advance(1)
         second()
         app.pipeline.tick()
-    page = app.board.current.metrics_page
+    page = app.publisher.current.metrics_page
     app.close()
     return page
 

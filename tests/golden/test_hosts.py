@@ -160,7 +160,7 @@ def current(name, tmp_path, monkeypatch):
         app.loop.run_tick([])
     app.close()
     assert not any(isinstance(answer, RequestRefused) for answer in answers), answers
-    return app.board.current
+    return app.publisher.current
 
 
 @pytest.fixture

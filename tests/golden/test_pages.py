@@ -55,7 +55,7 @@ def test_page_of_a_recorded_host(host, tmp_path):
     for _ in range(450):
         clock.advance(1)
         app.pipeline.tick()
-    page = stable(app.board.current.metrics_page.text().decode())
+    page = stable(app.publisher.current.metrics_page.text().decode())
     app.close()
     expected = HERE / f"{host}.metrics"
     if os.environ.get("UPDATE_GOLDEN"):

@@ -53,9 +53,9 @@ def scene(directory: Path) -> Iterator[str]:
     snapshot = app.pipeline.tick()
     app.pipeline.commit()
     _written(app, snapshot)
-    app.board.publish(_told(snapshot))
+    app.publisher.publish(_told(snapshot))
     web = WebService(
-        board=app.board,
+        board=app.publisher,
         archive=app.archive,
         submit=app.inbox.put,
         forms=FORMS,

@@ -59,7 +59,7 @@ class Rig:
     def ask(self, command: StartRun | EndRun) -> Any:
         answers: list[object] = []
         self.app.loop.run_tick([CommandRequest(command, answers.append)])
-        current = self.app.board.current
+        current = self.app.publisher.current
         assert current is not None
         self.snapshot = current.snapshot
         (answer,) = answers
@@ -173,7 +173,7 @@ def test_start_and_end_of_a_run_return_its_record(live):
 def test_a_run_is_published_with_zero_when_it_starts(live):
     live.tick()
     live.ask(start_run(os.getuid(), "me", os.getpid(), "mine"))
-    page = live.app.board.current.metrics_page.text().decode()
+    page = live.app.publisher.current.metrics_page.text().decode()
     assert (
         'emissions_run_energy_joules_total{device="cpu",id="",job_id="",run_id="mine"} 0.0' in page
     )

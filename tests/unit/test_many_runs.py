@@ -27,7 +27,7 @@ def ask_all(rig, commands):
     """Results of commands that are executed between two ticks."""
     answers = []
     rig.app.loop.run_tick([CommandRequest(command, answers.append) for command in commands])
-    rig.snapshot = rig.app.board.current.snapshot
+    rig.snapshot = rig.app.publisher.current.snapshot
     return answers
 
 
@@ -40,7 +40,7 @@ def end(run_id):
 
 
 def page(rig):
-    return rig.app.board.current.metrics_page.text()
+    return rig.app.publisher.current.metrics_page.text()
 
 
 def run_rows(rig):

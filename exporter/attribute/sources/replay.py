@@ -137,7 +137,7 @@ class ReplayWorkloadCollector:
 
     def collect(
         self,
-        _occupancies: Mapping[Device, GpuActivity] = NO_GPU_ACTIVITY,
+        _gpu_activity: Mapping[Device, GpuActivity] = NO_GPU_ACTIVITY,
         _infos: Iterable[DeviceInfo] = (),
     ) -> WorkloadSample:
         """Usage since the last call, by the curves."""

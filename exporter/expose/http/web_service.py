@@ -49,7 +49,7 @@ class WebService:
     def __init__(
         self,
         *,
-        board: SnapshotPublisher,
+        publisher: SnapshotPublisher,
         archive: RunArchive,
         submit: Callable[[CommandRequest], None],
         forms: Mapping[str, Form],
@@ -74,11 +74,11 @@ class WebService:
         pages = BoundedExecutor("pages", threads=1, most=MAX_PENDING_QUERIES)
         self._executors = (queries, names, pages)
         rendered = TickCache(pages)
-        api = ReadApi(board, archive, queries, rendered)
+        api = ReadApi(publisher, archive, queries, rendered)
         page_handlers = PageHandlers(
             api, PowerHistory(archive, queries), rendered, pages, forms, telemetry_path, add_inner
         )
-        self._routes = Router(board, api, rendered, page_handlers, clock, telemetry_path)
+        self._routes = Router(publisher, api, rendered, page_handlers, clock, telemetry_path)
         self._agent = AgentApi(api, submit, names, clock)
         self._gate = WebConfigMiddleware(
             web_config or WebConfigStore("", clock), self._routes.answer

@@ -117,7 +117,7 @@ class WebConfigStore:
         log.info("web config reloaded", extra={"file": self.path})
         for note in self.notes:
             if note not in last_notes:
-                log.warning(note)
+                log.warning("web config note", extra={"note": note})
 
     def _load(self, *, allow_weaker: bool) -> None:
         files = self._files = TrackedFiles()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.attribute.attribution import MAX_ENDED_RUNS, Attribution
+from exporter.attribute.attribution import MAX_ENDED, Attribution
 from exporter.model.readings import Device, DeviceKind, GpuActivity, GpuProcess, Interval, Method
 from exporter.model.runs import RunKey
 from exporter.model.workload import (
@@ -121,8 +121,8 @@ def test_pending_samples_keep_only_the_fields_that_the_device_needs():
     for second in range(100):
         seen = sighting(second, hold(A), owners={7: A})
         attribution.shares([], [GPU, CPU], seen, looked(second, GpuProcess(7)))
-    assert len(attribution._waiting[GPU].activities) <= 31
-    assert attribution._waiting[CPU].workload.holdings == ()
+    assert len(attribution._pending[GPU].activities) <= 31
+    assert attribution._pending[CPU].workload.holdings == ()
 
 
 DRAM = Device(DeviceKind.DRAM, "dram-0")
@@ -145,7 +145,7 @@ def kept(attribution):
     """Number of pending items of the device."""
     return sum(
         len(part)
-        for seen in attribution._waiting.values()
+        for seen in attribution._pending.values()
         for part in (*seen.workload, seen.activities)
         if isinstance(part, tuple | frozenset | dict)
     )
@@ -168,7 +168,7 @@ def of(device):
 def test_pending_samples_are_limited_to_present_runs_and_100_ended_runs(machine):
     attribution = Attribution({})
     away(attribution, [CPU, DRAM], machine=machine)
-    assert kept(attribution) <= 2 * (MAX_ENDED_RUNS + EACH_TICK + len(HostUsage._fields) + 1)
+    assert kept(attribution) <= 2 * (MAX_ENDED + EACH_TICK + len(HostUsage._fields) + 1)
 
 
 @pytest.mark.parametrize("machine", [True, False], ids=["clocks", "no clocks"])
@@ -198,11 +198,11 @@ def test_pending_holdings_are_limited_to_present_and_100_ended_ones():
         )
         looks = looked(second, GpuProcess(second * 10), GpuProcess(second * 10 + 1))
         attribution.shares([], [GPU], seen, looks)
-    looks_kept = attribution._waiting[GPU].activities
+    looks_kept = attribution._pending[GPU].activities
     assert len(looks_kept) <= 31
-    assert len(attribution._waiting[GPU].workload.holdings) <= MAX_ENDED_RUNS + 3
-    assert len(attribution._waiting[GPU].workload.run_of_pid) <= 2 * len(looks_kept)
-    assert len(attribution._waiting[GPU].workload.proxy_pids) <= len(looks_kept)
+    assert len(attribution._pending[GPU].workload.holdings) <= MAX_ENDED + 3
+    assert len(attribution._pending[GPU].workload.run_of_pid) <= 2 * len(looks_kept)
+    assert len(attribution._pending[GPU].workload.proxy_pids) <= len(looks_kept)
     done = attribution.shares([interval(0, TICKS)], [GPU], sighting(TICKS, hold(B)), {})
     assert sum(share.energy_uj for _, shares in done for share in shares) == 400 * TICKS * JOULE
     assert B in joules(done)
@@ -217,7 +217,7 @@ def test_the_longest_ended_holdings_are_kept():
         )
     done = attribution.shares([interval(0, 1000)], [GPU], sighting(1000), {})
     assert joules(done)[A] == 200_000
-    assert joules(done)[UnattributedReason.UNALLOCATED] == (500 - MAX_ENDED_RUNS) * 400
+    assert joules(done)[UnattributedReason.UNALLOCATED] == (500 - MAX_ENDED) * 400
 
 
 def test_cpu_time_of_runs_is_busy_time_even_if_the_host_clocks_lag():

@@ -89,7 +89,7 @@ def test_all_recorded_values_are_on_the_page(tmp_path):
     for _ in range(11):
         app.pipeline.tick()
         clock.advance(1)
-    lines = app.board.current.metrics_page.text().decode().splitlines()
+    lines = app.publisher.current.metrics_page.text().decode().splitlines()
     app.close()
     page = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     key = 'job_id="",run_id="train"'

@@ -237,7 +237,7 @@ class Site:
         self.socket_path = socket_path
         self.store = WebConfigStore(web_config, self.clock)
         self.web = WebService(
-            board=self.board,
+            publisher=self.board,
             archive=self.archive,
             submit=self.submit,
             forms=FORMS,

@@ -12,7 +12,7 @@ from exporter.model.readings import (
     Observation,
     Reading,
 )
-from exporter.sample.energy_counters import HELD_READINGS, EnergyCounters
+from exporter.sample.energy_counters import SUSPECT_READINGS, EnergyCounters
 
 SECOND = 1_000_000_000
 A, B = Device(DeviceKind.CPU, "package-0"), Device(DeviceKind.CPU, "package-1")
@@ -94,7 +94,7 @@ def test_device_never_read_ages_from_when_it_was_first_seen():
     assert state(energy_counters, 6).age_seconds == 5.0
 
 
-def test_held_reading_does_not_count_as_good():
+def test_suspect_reading_does_not_count_as_good():
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 100, 7000))
     energy_counters.advance(observe(2, 10**11, 7000))
@@ -154,12 +154,12 @@ def test_device_with_suspect_readings_is_reported_and_recovers(caplog):
     energy_counters = EnergyCounters(())
     energy_counters.advance(observe(1, 100, 7000))
     absurd = 10**11
-    for second in range(2, 2 + HELD_READINGS):
+    for second in range(2, 2 + SUSPECT_READINGS):
         assert state(energy_counters, second).up
         energy_counters.advance(observe(second, absurd * (second % 2 + 1), 7000))
-    held = state(energy_counters, 9)
-    assert not held.up
-    assert "faster than 400 W" in held.why
+    suspect = state(energy_counters, 9)
+    assert not suspect.up
+    assert "faster than 400 W" in suspect.why
     assert [record.message for record in caplog.records] == ["device not counted"]
     energy_counters.advance(observe(9, 200, 7000))
     assert state(energy_counters, 9).up

@@ -7,7 +7,7 @@ import pytest
 
 from exporter.errors import Unavailable
 from exporter.model.readings import CounterEvent, Device, DeviceKind
-from exporter.sample.energy_counters import HELD_READINGS, EnergyCounters
+from exporter.sample.energy_counters import SUSPECT_READINGS, EnergyCounters
 from exporter.sample.kernel_files import ReusedFile
 from exporter.sample.sources.rapl import MAX_RETRIES, MIN_DIFFERENT_READINGS, RaplCollector
 from tests.feeder import APART_UJ, POWERCAP, RANGE_UJ, Package, PowercapTree
@@ -587,7 +587,7 @@ class TestLimitsThatChange:
         assert not states[-1].up
         assert "faster than 60 W" in states[-1].why
         assert [record.message for record in caplog.records] == ["device not counted"]
-        assert states[HELD_READINGS - 1].up
+        assert states[SUSPECT_READINGS - 1].up
 
     def test_largest_power_of_the_package_counts_as_a_limit(self, tmp_path, clock):
         with PowercapTree(tmp_path / "sys", [Package(10, limit_watts=30)]) as tree:

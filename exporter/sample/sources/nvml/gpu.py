@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 
 from exporter.clock import Clock
 from exporter.model.readings import Device, DeviceInfo, GpuActivity, Method, Partition, Reading
-from exporter.sample.energy_counters import COUNTER_TIMEOUT_NS, is_plausible_uj, is_plausible_watts
+from exporter.sample.counter_arithmetic import (
+    COUNTER_TIMEOUT_NS,
+    is_plausible_uj,
+    is_plausible_watts,
+)
 from exporter.sample.sources.nvml.driver import (
     SUCCESS,
     Capabilities,

@@ -347,7 +347,7 @@ class NvmlCollector:
             error=self._supervisor.why or failure,
             gpu_activity=activities,
             calls=self._calls(),
-            sick=self._unrecoverable(),
+            unrecoverable=self._unrecoverable(),
             note="; ".join(dict.fromkeys((*self._supervisor.notes, *benign))),
         )
 

@@ -19,7 +19,7 @@ def make(address="", path=""):
     from exporter.clock import SystemClock
 
     return WebService(
-        board=SnapshotPublisher(metric_families()),
+        publisher=SnapshotPublisher(metric_families()),
         archive=None,
         submit=lambda request: None,
         forms={},

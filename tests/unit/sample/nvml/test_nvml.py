@@ -462,11 +462,11 @@ def test_lost_device_files_are_unrecoverable_after_a_minute(bench, code):
     for call in (FIELDS, ENERGY, POWER):
         two.fake.fault(call, code)
     two.until(lambda seen: all(f"NVML error {code}" in r.why for r in seen.readings))
-    assert not two.read().sick
+    assert not two.read().unrecoverable
     clock.advance(61)
-    two.until(lambda seen: "restart the container" in seen.sick)
+    two.until(lambda seen: "restart the container" in seen.unrecoverable)
     two.fake.heal()
-    two.until(lambda seen: not seen.sick)
+    two.until(lambda seen: not seen.unrecoverable)
 
 
 def test_lost_device_files_of_one_gpu_of_two_are_recoverable(bench):
@@ -477,7 +477,7 @@ def test_lost_device_files_of_one_gpu_of_two_are_recoverable(bench):
         two.fake.fault(call, 999, gpu=0)
     two.until(lambda seen: "NVML error 999" in seen.readings[0].why)
     clock.advance(61)
-    assert not two.read().sick
+    assert not two.read().unrecoverable
 
 
 def test_three_refusals_disable_a_call_for_an_hour():
@@ -594,8 +594,8 @@ def test_gpus_that_cannot_be_listed_for_a_minute_are_unrecoverable(bench):
     two.until(two.is_healthy)
     two.fake.fault("nvmlDeviceGetHandleByIndex_v2", 999)
 
-    def is_sick(seen):
+    def is_unrecoverable(seen):
         clock.advance(1)
-        return "restart the container" in seen.sick
+        return "restart the container" in seen.unrecoverable
 
-    two.until(is_sick)
+    two.until(is_unrecoverable)

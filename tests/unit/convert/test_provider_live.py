@@ -7,7 +7,7 @@ import pytest
 from exporter.convert.live import http
 from exporter.convert.live.fetch_process import FetchProcess
 from exporter.convert.live.http import detect_cloud_region
-from exporter.convert.registry import open_intensity_provider
+from exporter.convert.provider import open_intensity_provider
 from exporter.convert.sources import electricity_maps, watttime
 from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Signal
@@ -249,7 +249,7 @@ def test_several_of_one_source_are_distinguished_by_a_number(opened):
     other = {"prometheus": {**SITE["prometheus"], "query": "h"}}
     result = opened(SITE, other, SITE)
     assert names(result) == ["prometheus", "prometheus_2", "prometheus_3"]
-    assert [feed.name for feed in result.grid(NOW).feeds] == names(result)
+    assert [feed.name for feed in result.state_at(NOW).feeds] == names(result)
 
 
 def test_kinds_are_not_mixed_unless_that_is_wanted(opened):
@@ -325,7 +325,7 @@ def test_past_and_forecast_of_the_source_in_force_are_shown(opened):
     child = Stub(answer=[[[HALF, HALF + 1800, 5.0, False]], [[HALF, HALF + 1800, 6.0, True]]])
     result = opened("uk", child=child)
     result.refresh[0][0]()
-    state = result.grid(NOW)
+    state = result.state_at(NOW)
     assert [value.grams_per_kwh for value in (*state.recent, *state.forecast)] == [5, 6]
     assert state.feeds[0].ok
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.convert.registry import open_intensity_provider
+from exporter.convert.provider import open_intensity_provider
 from exporter.errors import ConfigError
 from exporter.model.intensity import Accounting, Basis
 
