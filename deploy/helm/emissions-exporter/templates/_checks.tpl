@@ -120,6 +120,8 @@ list by a text is an error there too. */}}
 {{- $path := dig "expose" "telemetry_path" "/metrics" ($v.config | default dict) }}
 {{- if not (regexMatch "^(/[A-Za-z0-9._~-]+)+$" $path) }}
 {{- include "ee.fail" (printf "config.expose.telemetry_path: %s is no path. Write / and names, such as /metrics." $path) }}
+{{- else if regexMatch "^/(runs|api|static|-)(/|$)" $path }}
+{{- include "ee.fail" (printf "config.expose.telemetry_path: %s is reserved. Choose another path, such as /metrics." $path) }}
 {{- end }}
 {{- $exported := dict }}
 {{- range dig "attribute" "exported_labels" list ($v.config | default dict) }}
@@ -129,12 +131,18 @@ list by a text is an error there too. */}}
 {{- end }}
 {{- $_ := set $exported $label . }}
 {{- end }}
-{{- $sources := dig "convert" "sources" list ($v.config | default dict) }}
-{{- if and (has "static" $sources) (not (dig "convert" "grams_per_kwh" "" $v.config)) }}
-{{- include "ee.fail" "config.convert.sources: static requires config.convert.grams_per_kwh." }}
+{{- range $chain := list "sources" "second" }}
+{{- range $entry := dig "convert" $chain list ($v.config | default dict) }}
+{{- range $name, $option := dict "static" "grams_per_kwh" "file" "path" }}
+{{- $setting := ternary "file" $option (eq $name "file") }}
+{{- $options := dict }}
+{{- if kindIs "map" $entry }}{{ $options = get $entry $name | default dict }}{{ end }}
+{{- $isThis := or (eq (toString $entry) $name) (and (kindIs "map" $entry) (hasKey $entry $name)) }}
+{{- if and $isThis (not (get $options $option)) (not (dig "convert" $setting "" $v.config)) }}
+{{- include "ee.fail" (printf "config.convert.%s: %s requires its option %s or config.convert.%s." $chain $name $option $setting) }}
 {{- end }}
-{{- if and (has "file" $sources) (not (dig "convert" "file" "" $v.config)) }}
-{{- include "ee.fail" "config.convert.sources: file requires config.convert.file." }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- $address := $v.prometheusRule.repositoryUrl | default "" }}
 {{- if and $address (not (regexMatch "^https?://[^/]" $address)) }}
