@@ -407,7 +407,7 @@ def until_looked(daemon, tmp_path):
 
 def test_on_a_terminal_a_status_line_comes_and_goes(until_looked, on_terminal):
     shown = on_terminal(IMPATIENT, *until_looked).read().split("\r\x1b[K")
-    assert shown[1].startswith("bert  2 s")
+    assert shown[1].startswith("bert  2.0 s")
     assert shown[-1].startswith("Run bert (job 7)")
 
 

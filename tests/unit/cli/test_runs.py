@@ -459,7 +459,7 @@ def test_csv_ends_with_the_group_of_the_run(show, monkeypatch):
     ("flags", "texts"),
     [
         (["--group=nosuch"], "--group nosuch"),
-        (["--by=user", "--since=30d", "--user=eve"], "--since 30 d 0 h ago, --user eve"),
+        (["--by=user", "--since=30d", "--user=eve"], "--since 30 d ago, --user eve"),
         (["--min-grams=5000"], "--min-grams 5000"),
     ],
 )
