@@ -123,11 +123,8 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
     )
     if quantities.mean_pue(record) != 1:
         facility_uj = quantities.facility_kwh(record) * units.MICROJOULES_PER_KWH
-        yield (
-            "with PUE",
-            f"{scale.text(facility_uj)}, including cooling and power supply"
-            f"{_without_pue_text(record)}",
-        )
+        included = f"including cooling and power supply{_without_pue_text(record)}"
+        yield "with PUE", f"{scale.text(facility_uj)}, {included}"
     if record.get("runs", 1) == 1:
         yield "mean power", formatting.watts(quantities.mean_watts(record))
     yield "emitted", _emitted_text(record)

@@ -39,10 +39,12 @@ def facility_kwh(record: Record) -> float:
 
     The PUE of energy without a carbon intensity is unknown: this energy is added without a PUE.
     """
-    converted = (use for use in record["intensity"] if use["zone"] is not None)
-    return energy_kwh(record) + sum(
-        units.kwh(use["energy_uj"]) * (use["pue"] - 1) for use in converted
+    added_uj = sum(
+        use["energy_uj"] * (use["pue"] - 1)
+        for use in record["intensity"]
+        if use["zone"] is not None
     )
+    return energy_kwh(record) + units.kwh(added_uj)
 
 
 def unconverted_uj(record: Record) -> int:
