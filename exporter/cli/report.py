@@ -145,7 +145,7 @@ def _load_record(source: run_sources.RunSource, options: argparse.Namespace) -> 
 
 def _load_group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Return the record of a group, with its means and its final run."""
-    from exporter.report.records import group_record
+    from exporter.report.group import group_record
 
     try:
         return group_record(found, options.group, options.final)

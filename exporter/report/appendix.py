@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from exporter import __version__, formatting, units
-from exporter.report import budget, inner, quantities, records
+from exporter.report import budget, group, inner, quantities
 from exporter.report.document import Document, Section, Table
 from exporter.report.forms.text import (
     METHOD_DESCRIPTIONS,
@@ -133,7 +133,7 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _group_sections(record: Record) -> Iterator[Section]:
-    facts = records.group_facts(record)
+    facts = group.group_facts(record)
     if facts:
         yield Section("Tuning", tuple(facts))
 

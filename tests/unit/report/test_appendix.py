@@ -4,7 +4,7 @@ import pytest
 
 from exporter.report.appendix import appendix
 from exporter.report.forms.registry import FORMS
-from exporter.report.records import group_record
+from exporter.report.group import group_record
 from tests.unit.report.forms.making import KWH_UJ, USE, record
 from tests.unit.report.test_fleet import record as of_prometheus
 from tests.unit.report.test_fleet import there  # noqa: F401  a fixture

@@ -2,7 +2,7 @@
 
 from exporter.report.card.check import check_card
 from exporter.report.forms.registry import FORMS
-from exporter.report.records import group_record
+from exporter.report.group import group_record
 
 
 def test_the_form_is_a_whole_card(record):
