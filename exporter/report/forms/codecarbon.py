@@ -62,7 +62,12 @@ NO_OVERRIDES = ConversionOverrides()
 
 def csv_document(record: Record) -> str:
     """Return a CSV file with one row; that of a tracker with tasks includes them."""
-    return csv_text([COLUMNS, csv_row(include_tasks(record)).values()]).removesuffix("\n")
+    return csv_rows([include_tasks(record)])
+
+
+def csv_rows(records: Iterable[Record]) -> str:
+    """Return a CSV file with a row for each record."""
+    return csv_text([COLUMNS, *(csv_row(each).values() for each in records)]).removesuffix("\n")
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
