@@ -45,6 +45,19 @@ def test_the_answer_says_what_was_taken_and_what_it_comes_to(estimate):
     assert "398 g per mile" in text
 
 
+@pytest.mark.parametrize(("form", "has_advice"), [("text", True), ("markdown", False)])
+def test_only_the_text_advises_flags(estimate, form, has_advice):
+    text = estimate(*T4, f"--format={form}")
+    assert ("set --pue" in text) == ("set --utilization" in text) == has_advice
+
+
+@pytest.mark.parametrize("form", ["latex", "html"])
+def test_a_document_for_a_paper_advises_no_flags(estimate, form):
+    text = estimate(*T4, f"--format={form}")
+    assert "the power limit" in text
+    assert "utilization" not in text
+
+
 def test_small_emissions_are_not_rounded_away(estimate):
     made = json.loads(estimate(*T4[:2], "--intensity=16", "--format=json"))
     assert (made["energy_kwh"], made["carbon_grams"]) == (0.14, 2.24)
