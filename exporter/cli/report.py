@@ -60,6 +60,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--label",
+        type=arguments.label,
         action="append",
         default=[],
         metavar="K=V",

@@ -107,6 +107,12 @@ def test_what_cannot_be_is_refused(refused):
     assert "--pue 0.5: expected 1 or more" in refused(*T4, "--pue=0.5")
 
 
+def test_a_negative_number_is_refused_as_such(capsys):
+    with pytest.raises(SystemExit):
+        main(["estimate", "--hardware=T4", "--hours=-1"])
+    assert "--hours: expected a number above 0, found '-1'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("hours", ["nan", "1e99999999", "-1", ""])
 def test_what_is_no_number_is_refused(hours, capsys):
     with pytest.raises(SystemExit):

@@ -634,8 +634,22 @@ def test_a_place_that_no_table_knows_is_named(place, zone, word):
 def test_an_unknown_location_is_reported_with_the_accepted_codes():
     (remark,) = settings(country_iso_code="XXX").remarks
     assert remark.startswith("location 'XXX' is in no table; the daemon's carbon intensity is used")
-    assert "a country_iso_code of three letters (DEU)" in remark
+    assert "; did you mean XKX? a location is a country_iso_code of three letters (DEU)" in remark
     assert "a cloud_provider and cloud_region (aws and eu-west-1)" in remark
+
+
+@pytest.mark.parametrize(
+    ("place", "suggested"),
+    [
+        ({"country_iso_code": "Germany"}, "did you mean DEU? "),
+        ({"country_iso_code": "DUE"}, "did you mean DEU? "),
+        ({"country_iso_code": "QQQ"}, "is used; a location"),
+        ({"cloud_provider": "aws", "cloud_region": "eu-west-9"}, "did you mean aws:eu-west-3 or "),
+    ],
+)
+def test_a_country_is_suggested_by_its_code_of_three_letters(place, suggested):
+    (remark,) = settings(**place).remarks
+    assert suggested in remark
 
 
 @pytest.mark.parametrize("name", ["EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "TORCHELASTIC_RUN_ID"])
