@@ -18,6 +18,7 @@ SMALLEST_NUMBER = 1e-6
 MILLIGRAM_BELOW_GRAMS = 0.1
 UNIT_THRESHOLD = 0.9995
 """Part of the larger unit from which three digits round up to 1 of it."""
+ONE_DECIMAL_BELOW_SECONDS = 9.95
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 SPLIT_DESCRIPTIONS = {
     "exclusive": "held alone",
@@ -132,17 +133,30 @@ def result_value(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration in its two largest units."""
-    if seconds < 1:
+    """Format a duration, rounded to the smaller of its two largest units.
+
+    Durations from 1 s to 10 s have one decimal, and whole days no hours.
+    """
+    if seconds < UNIT_THRESHOLD:
         return f"{number(seconds)} s"
-    whole = int(seconds)
+    if seconds < ONE_DECIMAL_BELOW_SECONDS:
+        return f"{seconds:.1f} s"
+    whole = _rounded(seconds, 1)
     if whole < MINUTE:
         return f"{whole} s"
     if whole < HOUR:
         return f"{whole // MINUTE} min {whole % MINUTE} s"
+    whole = _rounded(seconds, MINUTE)
     if whole < DAY:
         return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+    whole = _rounded(seconds, HOUR)
+    days, hours = whole // DAY, whole % DAY // HOUR
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def _rounded(seconds: float, unit: int) -> int:
+    """Return the nearest multiple of a unit, in seconds; half a unit is rounded up."""
+    return int(seconds / unit + 0.5) * unit
 
 
 def timestamp(wall: float) -> str:

@@ -105,16 +105,17 @@ def _web_address(text: str) -> str:
     return text
 
 
-def parse_labels(texts: Iterable[str]) -> dict[str, str]:
-    """Parse labels such as team=nlp; the last value of a name wins. Raises ConfigError."""
-    return dict(_parse_label(text) for text in texts)
-
-
-def _parse_label(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
+def label(text: str) -> str:
+    """Check that a label has the form NAME=VALUE. Raises argparse.ArgumentTypeError."""
+    name, separator, _ = text.partition("=")
     if not separator or not name:
-        raise ConfigError(f"--label {text}: expected NAME=VALUE, as in --label team=nlp")
-    return name, value
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as team=nlp, found {text!r}")
+    return text
+
+
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Parse labels that `label` accepts; the last value of a name wins."""
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
 RUN_FILTERS = ("job_id", "group", "user", "namespace", "account")
@@ -197,7 +198,9 @@ def parse_grams(text: str) -> float:
     except ValueError:
         amount = math.nan
     if not 0 <= amount < math.inf:
-        raise argparse.ArgumentTypeError(f"expected grams, such as 12.5, found {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected grams of 0 or more, such as 12.5, found {text!r}"
+        )
     return amount
 
 

@@ -79,7 +79,8 @@ def main(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(document.estimate_to_json(estimate), indent=2))
     else:
-        print(RENDER[options.format](document.estimate_document(estimate)))
+        has_advice = options.format == "text"  # the other formats are for papers
+        print(RENDER[options.format](document.estimate_document(estimate, has_advice=has_advice)))
     return 0
 
 

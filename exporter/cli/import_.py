@@ -281,12 +281,16 @@ def _count_text(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
 def _skipped_summary(parsed: ParsedHistory) -> str:
     counts = {
         "rejected": len(parsed.rejected_rows),
         "without emissions": len(parsed.rows_without_emissions),
-        "earlier rows of the same runs": parsed.superseded,
-        "rows written by this exporter": parsed.exporter_rows,
+        f"earlier row{_plural(parsed.superseded)} of the same runs": parsed.superseded,
+        f"row{_plural(parsed.exporter_rows)} written by this exporter": parsed.exporter_rows,
     }
     return "".join(f"; {count} {what}" for what, count in counts.items() if count)
 

@@ -20,6 +20,7 @@ from exporter.errors import ConfigError
 from exporter.report import budget
 from exporter.report.card.facts import LABELS
 from exporter.report.forms.registry import FORMS
+from exporter.report.inner import merge_tasks
 from exporter.report.records import combine_records
 
 KNOWN_LABELS = (*LABELS.values(), "software", "experiment_id", "group")
@@ -59,6 +60,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--label",
+        type=arguments.label,
         action="append",
         default=[],
         metavar="K=V",
@@ -77,11 +79,30 @@ def main(options: argparse.Namespace) -> int:
     check_prometheus_options("report", options)
     added = parse_labels(options.label)
     _warn_unknown(added, options.format)
-    record = _load_fleet_record(options) if options.prometheus else _load_local_record(options)
-    if added:
-        record["labels"] = {**(record.get("labels") or {}), **added}
-    print(FORMS[options.format].write(record))
+    if options.prometheus:
+        print(FORMS[options.format].write(_with_labels(_load_fleet_record(options), added)))
+        return 0
+    with run_sources.opened(options) as source:
+        print(_local_report(source, options, added))
     return 0
+
+
+def _with_labels(record: Mapping[str, Any], added: Mapping[str, str]) -> dict[str, Any]:
+    return {**record, "labels": {**(record.get("labels") or {}), **added}} if added else {**record}
+
+
+def _local_report(
+    source: run_sources.RunSource, options: argparse.Namespace, added: Mapping[str, str]
+) -> str:
+    """Return the report of the selected runs of this machine."""
+    found = _find_runs(source, options)
+    if options.format == "codecarbon" and (len(found) > 1 or options.group is not None):
+        from exporter.report.forms.codecarbon import csv_rows
+
+        oldest_first = sorted(merge_tasks(found), key=lambda run: float(run["started"]))
+        return csv_rows(_with_labels(run, added) for run in oldest_first)
+    record = _combine(source, found, options)
+    return FORMS[options.format].write(_with_labels(record, added))
 
 
 def _warn_unknown(labels: Mapping[str, str], form: str) -> None:
@@ -113,39 +134,53 @@ def _load_fleet_record(options: argparse.Namespace) -> dict[str, Any]:
     return fleet_record(open_prometheus(options), wanted, options.since_seconds)
 
 
-def _load_local_record(options: argparse.Namespace) -> dict[str, Any]:
-    """Load a record of this machine."""
-    with run_sources.opened(options) as source:
-        return _load_record(source, options)
-
-
-def _load_record(source: run_sources.RunSource, options: argparse.Namespace) -> dict[str, Any]:
-    names = arguments.names(options)
-    wanted = {name: value for name, value in names.items() if value is not None}
+def _find_runs(
+    source: run_sources.RunSource, options: argparse.Namespace
+) -> Sequence[Mapping[str, Any]]:
+    """Return the records of the selected runs, at least one. Raises ConfigError."""
+    wanted = _wanted(options)
     if options.run_id is not None and wanted.keys() <= {"job_id"}:
-        run = run_sources.find(source, options.run_id, options.job_id, may_be_several=True)
-        return run_sources.complete(source, run)
+        return [run_sources.find(source, options.run_id, options.job_id, may_be_several=True)]
     if not wanted:
         raise ConfigError(
             "report: name a RUN, or give --job-id, --group, --user, --namespace or --account"
         )
     found = source.runs(run_id=options.run_id, **wanted)
-    filters = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
     if not found:
-        raise ConfigError(f"report: no run of {filters} is known on this machine")
+        run = "" if options.run_id is None else f" with the id {options.run_id!r:.200}"
+        raise ConfigError(f"report: no run{run} of {_filters(wanted)} is known on this machine")
+    return found
+
+
+def _wanted(options: argparse.Namespace) -> dict[str, str]:
+    """Return the filters that were given."""
+    names = arguments.names(options)
+    return {name: value for name, value in names.items() if value is not None}
+
+
+def _filters(wanted: Mapping[str, str]) -> str:
+    return ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in wanted.items())
+
+
+def _combine(
+    source: run_sources.RunSource,
+    found: Sequence[Mapping[str, Any]],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Return the record of a run with its inner runs, or the sum of several runs."""
     if options.group is None and len(found) == 1:
         return run_sources.complete(source, found[0])
     if options.group is not None:
         record = _load_group(found, options)
     else:
-        record = combine_records(found, f"all {len(found)} of {filters}")
+        record = combine_records(found, f"all {len(found)} of {_filters(_wanted(options))}")
     over_budget = budget.exceeding(found)
     return record if over_budget is None else {**record, "over_budget": over_budget}
 
 
 def _load_group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Return the record of a group, with its means and its final run."""
-    from exporter.report.records import group_record
+    from exporter.report.group import group_record
 
     try:
         return group_record(found, options.group, options.final)

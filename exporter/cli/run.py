@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from exporter import formatting, units
-from exporter.cli.arguments import add_socket_flag, parse_grams, parse_labels
+from exporter.cli.arguments import add_socket_flag, label, parse_grams, parse_labels
 from exporter.client import agent_client, private_daemon
 from exporter.client.agent_client import AgentClient
 from exporter.client.environment import TRACKED_RUN_ID_VARIABLE, tracked
@@ -45,7 +45,12 @@ def add(subparsers: Any) -> None:
         "--group", default="", metavar="NAME", help="Group of the run, for example a sweep."
     )
     parser.add_argument(
-        "--label", action="append", default=[], metavar="K=V", help="Label; repeatable."
+        "--label",
+        type=label,
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="Label; repeatable.",
     )
     parser.add_argument(
         "--budget-grams",

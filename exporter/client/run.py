@@ -1,6 +1,7 @@
 """A run and its budget, as seen by the measured program."""
 
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
@@ -173,13 +174,36 @@ def amount(grams: Any) -> float | None:
     """Validate an amount of grams; None is no amount. Raises ValueError."""
     if grams is None:
         return None
-    try:
-        number = float(grams)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = _number(grams)
     if 0 <= number < math.inf:
         return number
     raise ValueError(f"budget_grams: expected a number of grams, such as 500, found {grams!r:.100}")
+
+
+def interval(seconds: Any) -> float:
+    """Validate an interval in seconds. Raises ValueError."""
+    number = math.nan if isinstance(seconds, str) else _number(seconds)
+    if 0 < number < math.inf:
+        return number
+    raise ValueError(
+        f"interval_seconds: expected a number of seconds above 0, such as 5, found {seconds!r:.100}"
+    )
+
+
+def _number(value: Any) -> float:
+    """Convert to a number; nan if that is not possible."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def path(name: str, value: Any) -> str | None:
+    """Validate a path; None is no path. Raises TypeError."""
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if found is None or isinstance(found, str):
+        return found
+    raise TypeError(f"{name}: expected a path, found {value!r:.100}")
 
 
 class RunBudget:

@@ -19,7 +19,7 @@ from exporter.client.errors import NotMeasured
 from exporter.client.log import inform, warn
 from exporter.client.registration import Registration
 from exporter.client.reporter import EXPECTED_ERRORS, Reporter, is_terminal
-from exporter.client.run import OnBudget, Run, RunBudget, amount, checked
+from exporter.client.run import OnBudget, Run, RunBudget, amount, checked, interval, path
 from exporter.job_variables import JOB_ID_VARIABLE, RUN_ID_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,8 +67,8 @@ class track:  # noqa: N801  reads as the verb it is
         on_budget: OnBudget = "warn",
         on_forecast: OnBudget = "warn",
         progress: bool | None = None,
-        receipts: str | None = "emissions",
-        codecarbon_csv: str | None = None,
+        receipts: str | os.PathLike[str] | None = "emissions",
+        codecarbon_csv: str | os.PathLike[str] | None = None,
         interval_seconds: float = 5.0,
         socket: str = "",
         private: bool = True,
@@ -102,10 +102,12 @@ class track:  # noqa: N801  reads as the verb it is
         self._budget = RunBudget(
             grams, checked("on_budget", on_budget), checked("on_forecast", on_forecast)
         )
+        if grams is None:
+            self._warn_of_actions(on_budget=on_budget, on_forecast=on_forecast)
         self._progress = progress
-        self._receipts = receipts
-        self._codecarbon_csv = codecarbon_csv
-        self._interval = interval_seconds
+        self._receipts = path("receipts", receipts)
+        self._codecarbon_csv = path("codecarbon_csv", codecarbon_csv)
+        self._interval = interval(interval_seconds)
         self._socket = socket
         self._private = private
         self._strict = strict
@@ -241,6 +243,15 @@ class track:  # noqa: N801  reads as the verb it is
     def refresh(self) -> dict[str, Any]:
         """Return the current record, or the last one if the daemon does not answer."""
         return self.run.refresh()
+
+    @classmethod
+    def _warn_of_actions(cls, **actions: OnBudget) -> None:
+        """Warn, once per program, about actions without a budget."""
+        given = ", ".join(name for name, action in actions.items() if action != "warn")
+        text = f"{given} without budget_grams has no effect"
+        if given and text not in cls._warned:
+            cls._warned.add(text)
+            warn("%s", text)
 
     @classmethod
     def current(cls) -> Run:

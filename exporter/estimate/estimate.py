@@ -83,6 +83,8 @@ SMALL = Fraction(1, 10)
 
 def parse_decimal(text: str) -> Fraction:
     """Parse a decimal number exactly. Raises ValueError."""
+    if NUMBER.fullmatch(text.strip().removeprefix("-")) and text.strip().startswith("-"):
+        raise ValueError(f"expected a number above 0, found {text!r:.100}")
     if NUMBER.fullmatch(text.strip()) is None:
         raise ValueError(f"expected a number, such as 100 or 0.75, found {text!r:.100}")
     return Fraction(text.strip())

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from exporter import __version__, formatting
-from exporter.report import budget, inner, quantities, records
+from exporter import __version__, formatting, units
+from exporter.report import budget, group, inner, quantities
 from exporter.report.document import Document, Section, Table
 from exporter.report.forms.text import (
     METHOD_DESCRIPTIONS,
@@ -94,6 +94,14 @@ def _unconverted_text(record: Record) -> str:
     return f", excluding {formatting.energy(waiting_uj)} without a carbon intensity"
 
 
+def _without_pue_text(record: Record) -> str:
+    """Return how much energy has no PUE because it has no carbon intensity; "" if none."""
+    waiting_uj = quantities.unconverted_uj(record)
+    if not waiting_uj:
+        return ""
+    return f"; {formatting.energy(waiting_uj)} without a carbon intensity, counted without PUE"
+
+
 def _emitted_text(record: Record) -> str:
     if quantities.are_grams_unknown(record):
         return emitted_text(record)
@@ -114,8 +122,9 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
         f"{energy_text(record['held_uj'], scale)}: idle energy of devices held by the run",
     )
     if quantities.mean_pue(record) != 1:
-        facility_uj = record["energy_uj"] * quantities.mean_pue(record)
-        yield "with PUE", f"{scale.text(facility_uj)}, including cooling and power supply"
+        facility_uj = quantities.facility_kwh(record) * units.MICROJOULES_PER_KWH
+        included = f"including cooling and power supply{_without_pue_text(record)}"
+        yield "with PUE", f"{scale.text(facility_uj)}, {included}"
     if record.get("runs", 1) == 1:
         yield "mean power", formatting.watts(quantities.mean_watts(record))
     yield "emitted", _emitted_text(record)
@@ -124,7 +133,7 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _group_sections(record: Record) -> Iterator[Section]:
-    facts = records.group_facts(record)
+    facts = group.group_facts(record)
     if facts:
         yield Section("Tuning", tuple(facts))
 
@@ -218,8 +227,8 @@ def _boundary_facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "counted", ", ".join(kinds) or "nothing"
     yield "not counted", NOT_COUNTED
     pue = quantities.mean_pue(record)
-    cooling = f"only as the PUE of {pue:.4g}" if pue != 1 else "not counted: the PUE is 1"
-    yield "cooling", cooling
+    known = f"only as the PUE of {pue:.4g}{_without_pue_text(record)}"
+    yield "cooling", known if pue != 1 else "not counted: the PUE is 1"
     yield from where_seen(record)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from exporter import formatting, units
 from exporter.model.record import FIRST_TASK_LABEL, GROUP_LABEL
 from exporter.report import quantities
-from exporter.report.records import PART_KEYS, is_task, merge_rows, sum_amounts
+from exporter.report.records import PART_KEYS, is_task, merge_rows, merge_units, sum_amounts
 
 Record = Mapping[str, Any]
 
@@ -55,8 +55,54 @@ def with_other_tasks(
     ]
     if not tasks:
         return dict(record)
-    seconds = sum(run["duration_seconds"] for run in tasks)
-    return {**record, "other_tasks": {**_sum_runs(tasks), "duration_seconds": seconds}}
+    return {**record, "other_tasks": _sum_later_tasks(tasks)}
+
+
+def merge_tasks(records: Sequence[Record]) -> list[Record]:
+    """Return the records with each CodeCarbon tracker and its tasks as one, as in its row.
+
+    The run of a tracker that was started is followed by runs of its tasks inside it; a tracker that
+    was not started is its first task. Other records are returned unchanged, in the same order.
+    """
+    inside: dict[tuple[Any, ...], list[Record]] = {}
+    later: dict[tuple[Any, ...], list[Record]] = {}
+    for run in filter(is_task, records):
+        if first := run["labels"].get(FIRST_TASK_LABEL):
+            later.setdefault((run.get("uid"), first, run["job_id"]), []).append(run)
+        elif outer := run.get("inside"):
+            inside.setdefault((run.get("uid"), outer), []).append(run)
+    merged: list[Record] = []
+    members: set[int] = set()
+    for record in records:
+        tasks = [
+            run
+            for run in inside.get((record.get("uid"), record["run_id"]), ())
+            if _is_task_of(run, record)
+        ]
+        others = later.get(_key(record), []) if is_task(record) else []
+        members.update(map(id, (*tasks, *others)))
+        merged.append(_with_tasks(record, tasks, others) if tasks or others else record)
+    return [
+        whole for record, whole in zip(records, merged, strict=True) if id(record) not in members
+    ]
+
+
+def _with_tasks(record: Record, tasks: Sequence[Record], others: Sequence[Record]) -> Record:
+    """Return the record of a tracker with its tasks inside it, or with its later tasks."""
+    every = [record, *tasks, *others]
+    ends = [run["ended"] for run in every]
+    whole = {
+        **record,
+        "ended": None if None in ends else max(ends),
+        "at": max(run["at"] for run in every),
+        "units": merge_units(every),
+    }
+    if tasks:
+        whole["inner"] = {"tasks": _sum_runs(tasks)}
+    if others:
+        whole["other_tasks"] = _sum_later_tasks(others)
+    whole = include_tasks(whole)
+    return {**whole, "run_seconds": whole["duration_seconds"]} if others else whole
 
 
 def _is_task_of(run: Record, tracker: Record) -> bool:
@@ -73,6 +119,12 @@ def _sum_runs(runs: Sequence[Record]) -> dict[str, Any]:
         "parts": merge_rows(runs, "parts", PART_KEYS),
         "intensity": merge_rows(runs, "intensity", None),
     }
+
+
+def _sum_later_tasks(tasks: Sequence[Record]) -> dict[str, Any]:
+    """Return the sums of tasks that ran one after another, and of their durations."""
+    seconds = sum(run["duration_seconds"] for run in tasks)
+    return {**_sum_runs(tasks), "duration_seconds": seconds}
 
 
 def _key(record: Record) -> tuple[Any, ...]:

@@ -35,8 +35,16 @@ def energy_kwh(record: Record) -> float:
 
 
 def facility_kwh(record: Record) -> float:
-    """Return the energy of the facility in kWh: that of the machine multiplied by the PUE."""
-    return energy_kwh(record) * mean_pue(record)
+    """Return the energy of the facility in kWh: that of the machine multiplied by the PUE.
+
+    The PUE of energy without a carbon intensity is unknown: this energy is added without a PUE.
+    """
+    added_uj = sum(
+        use["energy_uj"] * (use["pue"] - 1)
+        for use in record["intensity"]
+        if use["zone"] is not None
+    )
+    return energy_kwh(record) + units.kwh(added_uj)
 
 
 def unconverted_uj(record: Record) -> int:
@@ -105,7 +113,7 @@ def parts_used(record: Record) -> list[Record]:
 
 
 def mean_pue(record: Record) -> float:
-    """Return the energy-weighted mean PUE; 1 if none is known."""
+    """Return the energy-weighted mean PUE of the converted energy; 1 if none is known."""
     weighed = [
         (use["energy_uj"], use["pue"]) for use in record["intensity"] if use["zone"] is not None
     ]

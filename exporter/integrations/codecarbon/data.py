@@ -102,9 +102,15 @@ def unmeasured() -> EmissionsData:
     return emissions_data({**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(numbers, math.nan)})
 
 
-def sum_rows(rows: Sequence[Row], like: Row) -> Row:
-    """Sum rows; other columns are taken from `like`."""
+def sum_rows(rows: Sequence[Row], like: Row, duration_seconds: float | None = None) -> Row:
+    """Sum rows; other columns are taken from `like`.
+
+    `duration_seconds` replaces the sum of the durations, for rows of the same time. Mean powers and
+    rates are those over the duration of the sum.
+    """
     sums = {name: sum(float(row[name]) for row in rows) for name in ADDITIVE_COLUMNS}
+    if duration_seconds is not None:
+        sums["duration"] = duration_seconds
     return _with_rates({**like, **sums})
 
 

@@ -1,8 +1,9 @@
 """Settings of a CodeCarbon tracker, from arguments, environment and CodeCarbon's files."""
 
 import configparser
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from exporter.model.intensity import kg_per_kwh_error
 from exporter.report import quantities
 from exporter.report.forms.codecarbon import ConversionOverrides
 
+MAX_SUGGESTIONS = 3
 FILE = ".codecarbon.config"
 SECTION = "codecarbon"
 PREFIX = "codecarbon_"
@@ -232,7 +234,7 @@ def _conversion_overrides(settings: Mapping[str, Any], remarks: list[str]) -> Co
     if not zone and any(place):
         remarks.append(
             f"location {' '.join(filter(None, place))!r} is in no table; the daemon's carbon "
-            f"intensity is used; {suggestion(' '.join(filter(None, place)))}a location is a "
+            f"intensity is used; {_suggestion(place)}a location is a "
             "country_iso_code of three letters (DEU), with or without a region by name or code "
             "(USA and NY), or a cloud_provider and cloud_region (aws and eu-west-1)"
         )
@@ -252,6 +254,21 @@ def _conversion_overrides(settings: Mapping[str, Any], remarks: list[str]) -> Co
         zone=zone or None,
         litres_per_kwh=_amount(settings, "wue", remarks) or 0.0,
     )
+
+
+def _suggestion(place: Sequence[str]) -> str:
+    """Return a question with similar locations; for a country alone, codes of three letters."""
+    given = [text for text in place if text]
+    if len(given) > 1 or given[0] not in (place[0], place[-1]):
+        return suggestion(" ".join(given))
+    name = given[0].upper()
+    rows = [row for row in zones.all_rows() if row.table == zones.COUNTRIES]
+    codes = {
+        code: row.name.upper() for row in rows for code in row.codes if len(code) == len("DEU")
+    }
+    found = [code for code, country in codes.items() if country == name]
+    found = found or difflib.get_close_matches(name, codes, MAX_SUGGESTIONS)
+    return f"did you mean {' or '.join(found)}? " if found else ""
 
 
 def _amount(settings: Mapping[str, Any], name: str, remarks: list[str]) -> float | None:

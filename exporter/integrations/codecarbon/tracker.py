@@ -138,6 +138,8 @@ class EmissionsTracker:
             row = self._row()
             self._before = None
             if row is None:
+                if not self._pid:
+                    self._warn_once("stop() without start(): nothing was measured; call start()")
                 self._track = None
                 self.final_emissions_data = self.final_emissions_data or unmeasured()
                 return self.final_emissions
@@ -294,8 +296,8 @@ class EmissionsTracker:
         self._task_rows[task.name] = own
         reported = own
         if around is not None:
-            kept = {"duration": own["duration"], "tracking_mode": around["tracking_mode"]}
-            reported = {**sum_rows([own, around], own), **kept}
+            both = sum_rows([own, around], own, float(own["duration"]))
+            reported = {**both, "tracking_mode": around["tracking_mode"]}
         self._reported_tasks[task.name] = reported
         data = emissions_data(reported)
         self._tasks[task.name] = Task(task.name, data)
@@ -317,10 +319,12 @@ class EmissionsTracker:
         rows = [*([around] if around is not None else []), *self._task_rows.values()]
         if not rows:
             return None
-        made = {**sum_rows(rows, rows[0]), "project_name": self._settings.project_name}
+        duration_seconds = None if around is None else float(around["duration"])
+        total = sum_rows(rows, rows[0], duration_seconds)
+        made = {**total, "project_name": self._settings.project_name}
         if self._utilization is not None:
             made.update(self._utilization.columns())
-        return made if around is None else {**made, "duration": around["duration"]}
+        return made
 
     def _row_of(self, record: dict[str, Any]) -> Row | None:
         if not record:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from exporter import formatting
+from exporter import formatting, units
 from exporter.errors import ConfigError
 from exporter.report import quantities
 from exporter.report.card.agreement import disagreements
@@ -101,23 +101,25 @@ def _check_amount(
     if said is None or not math.isfinite(said) or said < 0:
         yield Finding(line, "error", f"{EMISSIONS_FIELD}: {value!r} is not an amount in grams")
         return
-    if isinstance(value, str):
-        yield Finding(
-            line, "error", f"{EMISSIONS_FIELD}: {value!r} is a text; write {said:.9g} (grams)"
-        )
+    mistakes = list(_compare(card, line, said, there, record)) if said else []
+    is_wrong = any(mistake.severity == "error" for mistake in mistakes)
     read_as = hub_value(value)
-    if said == 0:
-        yield Finding(line, "warning", f"{EMISSIONS_FIELD}: the Hub's filter treats 0 as missing")
-    elif read_as is None or not math.isclose(read_as, said, rel_tol=1e-6):
-        reading = "no number" if read_as is None else f"{read_as:.9g}"
-        remedy = _plain_number_text(said)
+    reading = "no number" if read_as is None else f"{read_as:.9g}"
+    is_misread = read_as is None or not math.isclose(read_as, said, rel_tol=1e-6)
+    if isinstance(value, str):
+        misread = f", in which the Hub's filter reads {reading}" if said and is_misread else ""
+        remedy = "" if is_wrong else f"; write {said:.9g} (grams)"
+        yield Finding(line, "error", f"{EMISSIONS_FIELD}: {value!r} is a text{misread}{remedy}")
+    elif said and is_misread:
+        remedy = "" if is_wrong else f"; {_plain_number_text(said)}"
         yield Finding(
             line,
             "warning",
-            f"{EMISSIONS_FIELD}: the Hub's filter reads {reading} in {str(value)!r:.100}; {remedy}",
+            f"{EMISSIONS_FIELD}: the Hub's filter reads {reading} in {str(value)!r:.100}{remedy}",
         )
-    if said:
-        yield from _compare(card, line, said, there, record)
+    if said == 0:
+        yield Finding(line, "warning", f"{EMISSIONS_FIELD}: the Hub's filter treats 0 as missing")
+    yield from mistakes
 
 
 def _plain_number_text(grams: float) -> str:
@@ -219,8 +221,9 @@ def _mistake(line: int, said: float, right: float, why: str) -> Finding:
     ratio = said / right
     other = f"too large by a factor of {ratio:.3g}" if ratio > 1 else f"only {ratio:.3g} of it"
     how = next((text for known, text in UNIT_MISTAKES if _is_near(ratio, known)), other)
+    grams = f"{right:.3g}" if right < units.GRAMS_PER_KG else f"{right:.0f}"
     return Finding(
-        line, "error", f"{EMISSIONS_FIELD}: {said:.9g} is {how}: {why}, {right:.9g} in grams"
+        line, "error", f"{EMISSIONS_FIELD}: {said:.9g} is {how}: {why}, {grams} in grams"
     )
 
 

@@ -135,10 +135,25 @@ def _source_text(record: Record) -> str:
 
 def _emissions_text(record: Record) -> str:
     if not has_emissions(record):
-        return ""
+        return _missing_emissions_text(record)
     grams = f"{plain_grams(record['carbon_ng'])} g CO2eq"
     has_kg = quantities.carbon_kg(record) >= 1
     return f"{grams} ({formatting.carbon(record['carbon_ng'])})" if has_kg else grams
+
+
+def _missing_emissions_text(record: Record) -> str:
+    """Return why the emissions are unknown, or that they are 0."""
+    energy_uj, waiting_uj = record["energy_uj"], quantities.unconverted_uj(record)
+    if not energy_uj:
+        return "unknown: no energy was measured"
+    if not waiting_uj:
+        return "0 g CO2eq"
+    scale = formatting.energy_scale((energy_uj,))
+    bound = f", {quantities.carbon_text(record)} CO2eq" if record["carbon_ng"] else ""
+    return (
+        f"unknown{bound}: {scale.text(waiting_uj)} of {scale.text(energy_uj)} have no carbon "
+        "intensity"
+    )
 
 
 def _runs_text(record: Record) -> str:

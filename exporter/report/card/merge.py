@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from exporter.report.card.front_matter import (
     split_card,
 )
 from exporter.report.inner import include_inner
+from exporter.report.quantities import CODECARBON, unconverted_uj
 
 
 class CardMergeResult(NamedTuple):
@@ -69,17 +71,34 @@ def merge_card(
 
 
 def _no_emissions_text(record: Mapping[str, Any]) -> str:
-    run = str(record["run_id"])
+    what, command = _subject(record)
+    shown = f"; `emissions-exporter report {command}` shows" if command else ""
     if not record["energy_uj"]:
+        its_record = f"{shown} its record" if shown else ""
+        return f"{what} has no emissions: no energy was measured{its_record}"
+    if not unconverted_uj(record):
+        return f"{what} has emissions of 0 g, which the Hub's filter treats as missing"
+    missing = "more than 1 % of its energy has no carbon intensity"
+    how_much = f"{shown} how much is missing" if shown else ""
+    if record.get("origin") == CODECARBON:
         return (
-            f"run {run} has no emissions: no energy was measured; `emissions-exporter report "
-            f"{run}` shows its record"
+            f"{what} has no emissions: {missing}, because the imported file has no emissions for "
+            f"it; a carbon intensity cannot be added later{how_much}"
         )
     return (
-        f"run {run} has no emissions: more than 1 % of its energy has no carbon intensity; set "
-        "convert.zone or convert.grams_per_kwh of the daemon, or write the card when its source "
-        f"answers; `emissions-exporter report {run}` shows how much is missing"
+        f"{what} has no emissions: {missing}; set convert.zone or convert.grams_per_kwh of the "
+        f"daemon, or write the card when its source answers{how_much}"
     )
+
+
+def _subject(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what the record is of, and the arguments of `report` that print it, if known."""
+    if (group := record.get("group")) is not None:
+        return f"group {group['name']}", f"--group {shlex.quote(group['name'])}"
+    run_id = str(record["run_id"])
+    if record.get("runs", 1) > 1:
+        return f"the sum of {run_id}", ""
+    return f"run {run_id}", shlex.quote(run_id)
 
 
 def _assemble(card: ModelCard, block: str, body: str, line_end: str) -> str:

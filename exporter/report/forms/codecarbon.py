@@ -62,7 +62,12 @@ NO_OVERRIDES = ConversionOverrides()
 
 def csv_document(record: Record) -> str:
     """Return a CSV file with one row; that of a tracker with tasks includes them."""
-    return csv_text([COLUMNS, csv_row(include_tasks(record)).values()]).removesuffix("\n")
+    return csv_rows([include_tasks(record)])
+
+
+def csv_rows(records: Iterable[Record]) -> str:
+    """Return a CSV file with a row for each record."""
+    return csv_text([COLUMNS, *(csv_row(each).values() for each in records)]).removesuffix("\n")
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -77,7 +82,7 @@ def csv_row(
 ) -> Row:
     """Return the columns of a record, in order."""
     duration_seconds = record["duration_seconds"]
-    pue = quantities.mean_pue(record) if price.pue is None else price.pue
+    pue = _pue(record) if price.pue is None else price.pue
     kwh = {device: each * pue for device, each in quantities.kwh_by_device(record).items()}
     facility_kwh = quantities.energy_kwh(record) * pue
     kilograms = _kilograms(record, price, pue)
@@ -126,11 +131,19 @@ def csv_row(
     }
 
 
+def _pue(record: Record) -> float:
+    """Return the energy of the facility per energy of the machine; 1 without energy."""
+    kwh = quantities.energy_kwh(record)
+    return quantities.facility_kwh(record) / kwh if kwh else 1.0
+
+
 def _kilograms(record: Record, price: ConversionOverrides, pue: float) -> float:
     if price.grams_per_kwh is not None:
         grams = quantities.energy_kwh(record) * pue * price.grams_per_kwh
         return grams / units.GRAMS_PER_KG
-    return quantities.carbon_kg(record) * pue / quantities.mean_pue(record)
+    if price.pue is None:
+        return quantities.carbon_kg(record)
+    return quantities.carbon_kg(record) * price.pue / quantities.mean_pue(record)
 
 
 def _watts(kwh: float, duration_seconds: float) -> float:

@@ -10,7 +10,10 @@ from exporter import formatting
 from exporter.report.appendix import appendix
 from exporter.report.document import Document, Section, Table
 
-HEAD = "% Include with \\input{...}. Plain ASCII; requires no package."
+HEAD = (
+    "% Include with \\input{...}. Plain ASCII; requires no package. In two-column papers, use\n"
+    "% \\onecolumn: the tables have the width of a page."
+)
 LATEX_ESCAPES: Mapping[str, str] = MappingProxyType(
     {
         **{character: f"\\{character}" for character in "{}$&#_%"},
@@ -56,14 +59,21 @@ ACCENTS: Mapping[str, str] = MappingProxyType(
 )
 """Combining marks, and the commands for these accents."""
 DOTLESS = {"i": "\\i", "j": "\\j"}
+WORD = re.compile(r"[^\s-]+-?|-")
+"""Text without a place where a line can break."""
 HYPHENS = re.compile(r"([-',])(?=\1)")
 """Characters that form a dash or a quotation mark when doubled."""
 WHOLE_WIDTH = 0.88
-"""Fraction of the line width; the rest is space between columns."""
-AMOUNT_WIDTH = 0.11
+"""Fraction of the line width of facts; the rest is space between columns."""
 NAME_WIDTH = 0.2
-NARROWEST, WIDEST = 14, 40
+LINE_LETTERS = 78
+"""Letters of a table on a line, at \\footnotesize in the class article."""
+GAP_LETTERS = 3
+"""Width of the space between two columns, in letters."""
+NARROWEST, WIDEST = 10, 40
 """Bounds of the length, in letters, by which text columns share the width left by amounts."""
+LEAST_SHARE = 0.1
+"""Smallest width of a text column as a fraction of the line."""
 
 
 def write(record: Mapping[str, Any]) -> str:
@@ -73,7 +83,8 @@ def write(record: Mapping[str, Any]) -> str:
 
 def render(document: Document) -> str:
     """Render a document as an unnumbered subsection with unnumbered subsubsections."""
-    lines = [HEAD, f"\\subsection*{{{escape(document.title)}}}", escape(document.summary)]
+    lines = [HEAD, f"\\subsection*{{\\raggedright {escape(document.title)}}}"]
+    lines += ["\\begin{sloppypar}", escape(document.summary), "\\end{sloppypar}"]
     for section in document.sections:
         lines += ["", f"\\subsubsection*{{{escape(section.title)}}}", *_section(section)]
     return "\n".join(lines)
@@ -118,7 +129,8 @@ def _section(section: Section) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     columns = "".join(map(_column, _widths(table)))
-    yield f"\\begin{{center}}\\small\\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
+    yield "\\begin{center}\\footnotesize\\setlength{\\tabcolsep}{4pt}"
+    yield f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}"
     yield "\\hline"
     yield _row(table.head, table.numeric_columns)
     yield "\\hline"
@@ -128,14 +140,28 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _widths(table: Table) -> list[float]:
-    """Return the width of each column as a fraction of the line; 0 for amounts (natural width)."""
-    columns = zip(table.head, *table.rows, strict=True)
-    letters = [min(WIDEST, max(NARROWEST, *map(len, cells))) for cells in columns]
-    texts = sum(size for column, size in enumerate(letters) if column not in table.numeric_columns)
-    left = WHOLE_WIDTH - AMOUNT_WIDTH * len(table.numeric_columns)
+    """Return the width of each column as a fraction of the line; 0 for amounts (natural width).
+
+    Text columns share what amounts leave, by their lengths. None is narrower than its longest word
+    if there is enough space.
+    """
+    columns = list(zip(table.head, *table.rows, strict=True))
+    texts = {n: cells for n, cells in enumerate(columns) if n not in table.numeric_columns}
+    amounts = sum(max(map(len, columns[n])) for n in table.numeric_columns)
+    left = LINE_LETTERS - amounts - GAP_LETTERS * (len(columns) - 1)
+    least = {
+        n: max(len(word) for cell in cells for word in WORD.findall(cell))
+        for n, cells in texts.items()
+    }
+    wanted = {n: min(WIDEST, max(NARROWEST, *map(len, cells))) for n, cells in texts.items()}
+    spare = max(0, left - sum(least.values()))
+    beyond = {n: max(0, wanted[n] - least[n]) for n in texts}
+    whole = sum(beyond.values()) or 1
     return [
-        0.0 if column in table.numeric_columns else left * size / texts
-        for column, size in enumerate(letters)
+        max(LEAST_SHARE, (least[n] + spare * beyond[n] / whole) / LINE_LETTERS)
+        if n in texts
+        else 0.0
+        for n in range(len(columns))
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter import formatting, units
 from exporter.model.runs import REPLAY
-from exporter.report import budget, inner, quantities, records
+from exporter.report import budget, group, inner, quantities
 from exporter.report.document import Document, Section, Table
 
 Record = Mapping[str, Any]
@@ -49,7 +49,7 @@ def receipt(record: Record) -> str:
         *(_unseen(record, scale) if is_unseen(record) else _used(record, scale)),
         *_intensity_facts(record["intensity"], scale),
         *mean_intensity_facts(record),
-        *records.group_facts(record),
+        *group.group_facts(record),
         *_unit_facts(record),
         *_logged_facts(record),
         *_forecast_facts(record),

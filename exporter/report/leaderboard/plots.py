@@ -30,6 +30,8 @@ MAX_AREA, MIN_AREA, UNSIZED_AREA = 1600.0, 40.0, 90.0
 MAX_BARS, MAX_LABELS = 40, 25
 MAX_NAME_CHARACTERS = 24
 NAME_POINTS = 3
+LABEL_ORDER = 4
+"""Names are drawn above bubbles (at most 3) and lines (2), with a background of their own."""
 POINTS_PER_INCH = 72
 LABEL_POSITIONS = (
     (0.7, 0.7, "left", "bottom"),
@@ -252,6 +254,8 @@ def _place_names(
             textcoords="offset points",
             color=theme.best if row.is_pareto_optimal else theme.ink,
             fontweight="bold" if row.is_pareto_optimal else "normal",
+            bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 1.0},
+            zorder=LABEL_ORDER,
         )
         for right, up, horizontal, vertical in LABEL_POSITIONS:
             text.set(position=(right * away_points, up * away_points))

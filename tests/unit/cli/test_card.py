@@ -113,7 +113,7 @@ def test_models_need_a_bound(capsys):
 def test_a_bound_that_is_no_amount_is_refused(bound, capsys):
     with pytest.raises(SystemExit):
         main(["card", "models", f"--max-grams={bound}"])
-    assert f"expected grams, such as 12.5, found {bound!r}" in capsys.readouterr().err
+    assert f"expected grams of 0 or more, such as 12.5, found {bound!r}" in capsys.readouterr().err
 
 
 def test_no_models_at_all_are_not_asked_for(capsys):

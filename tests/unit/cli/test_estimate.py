@@ -45,6 +45,19 @@ def test_the_answer_says_what_was_taken_and_what_it_comes_to(estimate):
     assert "398 g per mile" in text
 
 
+@pytest.mark.parametrize(("form", "has_advice"), [("text", True), ("markdown", False)])
+def test_only_the_text_advises_flags(estimate, form, has_advice):
+    text = estimate(*T4, f"--format={form}")
+    assert ("set --pue" in text) == ("set --utilization" in text) == has_advice
+
+
+@pytest.mark.parametrize("form", ["latex", "html"])
+def test_a_document_for_a_paper_advises_no_flags(estimate, form):
+    text = estimate(*T4, f"--format={form}")
+    assert "the power limit" in text
+    assert "utilization" not in text
+
+
 def test_small_emissions_are_not_rounded_away(estimate):
     made = json.loads(estimate(*T4[:2], "--intensity=16", "--format=json"))
     assert (made["energy_kwh"], made["carbon_grams"]) == (0.14, 2.24)
@@ -92,6 +105,12 @@ def test_an_ambiguous_name_is_refused_with_what_it_could_be(refused):
 
 def test_what_cannot_be_is_refused(refused):
     assert "--pue 0.5: expected 1 or more" in refused(*T4, "--pue=0.5")
+
+
+def test_a_negative_number_is_refused_as_such(capsys):
+    with pytest.raises(SystemExit):
+        main(["estimate", "--hardware=T4", "--hours=-1"])
+    assert "--hours: expected a number above 0, found '-1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hours", ["nan", "1e99999999", "-1", ""])

@@ -45,7 +45,7 @@ def test_all_runs_of_all_files_are_handed_over(history, capsys):
     said = capsys.readouterr()
     assert [len(runs) for runs in history.taken] == [2, 2]
     assert said.out.splitlines() == [
-        f"{path}: 2 runs imported, 0 updated, 0 unchanged; 1 earlier rows of the same runs"
+        f"{path}: 2 runs imported, 0 updated, 0 unchanged; 1 earlier row of the same runs"
         for path in (TODAY, SHIFTED)
     ]
     assert said.err.splitlines() == [

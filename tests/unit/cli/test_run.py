@@ -407,7 +407,7 @@ def until_looked(daemon, tmp_path):
 
 def test_on_a_terminal_a_status_line_comes_and_goes(until_looked, on_terminal):
     shown = on_terminal(IMPATIENT, *until_looked).read().split("\r\x1b[K")
-    assert shown[1].startswith("bert  2 s")
+    assert shown[1].startswith("bert  2.0 s")
     assert shown[-1].startswith("Run bert (job 7)")
 
 
@@ -421,5 +421,5 @@ def test_a_status_line_is_no_longer_than_the_terminal_is_wide(until_looked, on_t
 def test_a_budget_that_is_no_amount_is_refused_before_the_command_runs(capsys, tmp_path, grams):
     with pytest.raises(SystemExit):
         main(["run", f"--budget-grams={grams}", "--", "touch", str(tmp_path / "begun")])
-    assert f"expected grams, such as 12.5, found '{grams}'" in capsys.readouterr().err
+    assert f"expected grams of 0 or more, such as 12.5, found '{grams}'" in capsys.readouterr().err
     assert not (tmp_path / "begun").exists()

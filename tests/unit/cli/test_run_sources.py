@@ -1,5 +1,6 @@
 """Commands that read runs, where no daemon runs: they read the ledgers of this user."""
 
+import csv
 import json
 import sqlite3
 from contextlib import closing
@@ -132,6 +133,42 @@ def test_several_runs_of_slurm_are_one_report_in_every_form(home, show, flag, fo
         runs = 2 if flag == "--account=nlp" else 3
         record = json.loads(shown.out)
         assert (record["runs"], record["user"]) == (runs, "ada")
+
+
+@pytest.mark.parametrize("flag", ["--group=sweep", "--user=ada", "--job-id=job"])
+def test_several_runs_are_one_codecarbon_row_each_under_one_header(home, show, flag):
+    labels = (("group", "sweep"),)
+    load = (*labels, ("task", "load"))
+    fit = (*labels, ("task", "fit"), ("first_task", "bert"))
+    written(
+        home,
+        ended("bert", 0, 9, labels=load, name="sweep: load"),
+        ended("gpt", 20, 25, labels=labels),
+        ended("fit", 30, 33, labels=fit, name="sweep: fit"),
+        has_grams=True,
+    )
+    shown = show("report", flag, "--format=codecarbon", "--label=experiment_id=e1").out
+    rows = list(csv.DictReader(shown.splitlines()))
+    assert [row["run_id"] for row in rows] == ["bert", "gpt"]
+    assert [row["project_name"] for row in rows] == ["sweep", "gpt"]
+    assert [float(row["duration"]) for row in rows] == [12.0, 5.0]
+    assert {row["experiment_id"] for row in rows} == {"e1"}
+    energies = [float(row["energy_consumed"]) for row in rows]
+    assert energies[0] == pytest.approx(2 * energies[1])
+
+
+def test_a_group_of_one_run_is_the_codecarbon_row_of_the_run(home, show):
+    written(home, ended("bert", 0, 9, labels=(("group", "sweep"),), name="large"))
+    (row,) = csv.DictReader(show("report", "--group=sweep", "--format=codecarbon").out.splitlines())
+    assert (row["run_id"], row["project_name"]) == ("bert", "large")
+
+
+def test_a_run_that_is_not_in_the_group_is_named(home, show):
+    written(home, ended("bert", 0, 9, labels=(("group", "sweep"),)), ended("gpt", 10, 19))
+    said = show("report", "gpt", "--group=sweep", code=1).err
+    assert "report: no run with the id 'gpt' of group sweep is known on this machine" in said
+    said = show("report", "--group=other", code=1).err
+    assert "report: no run of group other is known on this machine" in said
 
 
 def test_runs_of_an_account_are_listed_and_summed(home, show):

@@ -223,8 +223,11 @@ def test_what_a_run_did_not_say_is_said_afterwards(show):
 
 
 def test_a_label_without_a_value_is_refused(capsys):
-    assert main(["report", "bert", "--label=x"]) == 1
-    assert "--label x: expected NAME=VALUE" in capsys.readouterr().err
+    for command in (["report", "bert", "--label=x"], ["run", "--label==x", "--", "true"]):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 2
+        assert "--label: expected NAME=VALUE, such as team=nlp" in capsys.readouterr().err
 
 
 def test_a_report_needs_to_know_of_what(capsys):
@@ -477,7 +480,7 @@ def test_csv_ends_with_the_group_of_the_run(show, monkeypatch):
     ("flags", "texts"),
     [
         (["--group=nosuch"], "--group nosuch"),
-        (["--by=user", "--since=30d", "--user=eve"], "--since 30 d 0 h ago, --user eve"),
+        (["--by=user", "--since=30d", "--user=eve"], "--since 30 d ago, --user eve"),
         (["--min-grams=5000"], "--min-grams 5000"),
     ],
 )

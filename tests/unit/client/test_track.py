@@ -400,6 +400,13 @@ def test_a_block_that_has_ended_over_its_budget_is_not_failed(runs, caplog, acti
         ({"on_forecast": "error"}, ValueError, "on_forecast: .* found 'error'"),
         ({"on_budget": None}, ValueError, "on_budget: .* found None"),
         ({"scope": "node"}, ValueError, "scope: expected 'tree', 'cgroup' or 'machine'"),
+        ({"receipts": 5}, TypeError, "receipts: expected a path, found 5"),
+        ({"receipts": b"emissions"}, TypeError, "receipts: expected a path, found b'emissions'"),
+        ({"codecarbon_csv": 5}, TypeError, "codecarbon_csv: expected a path, found 5"),
+        *(
+            ({"interval_seconds": value}, ValueError, "interval_seconds: .* above 0, such as 5")
+            for value in ("x", "5", 0, -1, True, None, math.nan, math.inf)
+        ),
         ({"labels": "team=nlp"}, TypeError, "labels: expected names with values"),
         ({"labels": ["team"]}, TypeError, r"labels: .* found \['team'\]"),
     ],
@@ -416,10 +423,42 @@ def test_a_budget_may_be_a_text_that_is_a_number(runs, budget, asked):
     assert runs.told("runs")[0].get("budget_grams") == asked
 
 
-@pytest.mark.parametrize("budget", ["much", "5 kg", -1, math.nan, math.inf, [5]])
+@pytest.mark.parametrize("budget", ["much", "5 kg", -1, math.nan, math.inf, [5], True])
 def test_a_budget_that_is_no_amount_is_an_error_when_the_tracker_is_created(budget):
     with pytest.raises(ValueError, match="budget_grams: expected a number of grams, such as 500"):
         track("bert", budget_grams=budget)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"on_budget": "raise"}, "on_budget"),
+        ({"on_forecast": print}, "on_forecast"),
+        ({"on_budget": "raise", "on_forecast": "raise"}, "on_budget, on_forecast"),
+    ],
+)
+def test_an_action_without_a_budget_causes_one_warning(monkeypatch, caplog, arguments, named):
+    monkeypatch.setattr(track_as_shipped, "_warned", set())
+    for _ in range(2):
+        track("bert", **arguments)
+    assert [each.message for each in caplog.records] == [
+        f"{named} without budget_grams has no effect"
+    ]
+
+
+def test_an_action_with_a_budget_and_the_defaults_cause_no_warning(monkeypatch, caplog):
+    monkeypatch.setattr(track_as_shipped, "_warned", set())
+    track("bert", budget_grams=0, on_budget="raise", on_forecast="raise")
+    track("bert")
+    assert not caplog.records
+
+
+def test_receipts_and_rows_may_be_paths(runs, tmp_path):
+    paths = {"receipts": tmp_path / "r", "codecarbon_csv": tmp_path / "emissions.csv"}
+    with track("bert", **paths):
+        pass
+    assert (tmp_path / "emissions.csv").exists()
+    assert list((tmp_path / "r").iterdir())
 
 
 def test_labels_of_any_kind_are_told_as_texts(runs):

@@ -117,12 +117,6 @@ def test_what_cannot_be_sent_is_said_and_the_program_goes_on(runs, caplog):
     assert "a bytes-like object is required" in caplog.text
 
 
-def test_an_interval_that_is_none_is_said_and_the_program_goes_on(runs, caplog):
-    with track_as_shipped("bert", receipts=None, interval_seconds="often"):
-        pass
-    assert "not measured, the program continues" in caplog.text
-
-
 def test_receipts_stay_where_they_were_asked_for(runs, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     with track("bert", receipts="receipts"):

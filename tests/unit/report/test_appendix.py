@@ -4,7 +4,7 @@ import pytest
 
 from exporter.report.appendix import appendix
 from exporter.report.forms.registry import FORMS
-from exporter.report.records import group_record
+from exporter.report.group import group_record
 from tests.unit.report.forms.making import KWH_UJ, USE, record
 from tests.unit.report.test_fleet import record as of_prometheus
 from tests.unit.report.test_fleet import there  # noqa: F401  a fixture
@@ -117,6 +117,31 @@ def test_without_a_pue_cooling_is_outside():
     made = appendix(record(intensity=[{**USE, "pue": 1.0}]))
     assert facts(made, "Boundary")["cooling"] == "not counted: the PUE is 1"
     assert "with PUE" not in facts(made, "Usage")
+
+
+def group_with_unconverted_energy():
+    """2.6 kWh with PUE 1, 1 kWh with PUE 1.2, and 1 kWh without a carbon intensity."""
+    kwh = {"parts": [], "energy_uj": KWH_UJ}
+    use = {**USE, "energy_uj": KWH_UJ}
+    most = {**use, "pue": 1.0, "energy_uj": 2_600 * KWH_UJ // 1_000}
+    unknown = {"zone": None, "energy_uj": KWH_UJ, "carbon_ng": 0}
+    return group_record(
+        [
+            record("a", **{**kwh, "energy_uj": most["energy_uj"]}, intensity=[most]),
+            record("b", **kwh, intensity=[use]),
+            record("c", **{**kwh, "carbon_ng": 0}, intensity=[unknown]),
+        ],
+        "sweep",
+    )
+
+
+def test_energy_without_a_carbon_intensity_is_counted_without_pue():
+    made = appendix(group_with_unconverted_energy())
+    remark = "; 1.00 kWh without a carbon intensity, counted without PUE"
+    assert facts(made, "Usage")["with PUE"] == (
+        f"4.80 kWh, including cooling and power supply{remark}"
+    )
+    assert facts(made, "Boundary")["cooling"] == f"only as the PUE of 1.056{remark}"
 
 
 @pytest.mark.parametrize(

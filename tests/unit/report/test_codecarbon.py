@@ -118,6 +118,36 @@ def test_another_price_replaces_intensity_and_pue():
     assert (row["on_cloud"], row["pue"], row["wue"]) == ("Y", 1.5, 2.0)
 
 
+def with_unconverted_energy(record):
+    """The same record with 1 kWh more, which has no carbon intensity."""
+    (part,) = record["parts"]
+    return {
+        **record,
+        "energy_uj": record["energy_uj"] + round(KWH_UJ),
+        "parts": [{**part, "energy_uj": part["energy_uj"] + round(KWH_UJ)}],
+        "intensity": [*record["intensity"], {"zone": None, "energy_uj": round(KWH_UJ)}],
+    }
+
+
+def test_energy_without_a_carbon_intensity_has_no_pue():
+    row = csv_row(with_unconverted_energy(made(4.0, 100.0, 1.5)))
+    assert row["energy_consumed"] == row["gpu_energy"] == pytest.approx(7.0)
+    assert row["pue"] == pytest.approx(1.4)
+    assert row["emissions"] == pytest.approx(0.6)
+
+
+def test_another_pue_replaces_the_pue_of_the_converted_energy():
+    row = csv_row(
+        with_unconverted_energy(made(4.0, 100.0, 1.5)), price=ConversionOverrides(pue=2.0)
+    )
+    assert (row["energy_consumed"], row["pue"]) == (pytest.approx(10.0), 2.0)
+    assert row["emissions"] == pytest.approx(0.8)
+
+
+def test_a_run_without_energy_has_a_pue_of_1():
+    assert csv_row(made(0.0))["pue"] == 1.0
+
+
 def test_another_pue_alone_keeps_the_intensity():
     row = csv_row(made(10.0, 56.0, 1.2), price=ConversionOverrides(pue=1.5))
     assert row["emissions"] == pytest.approx(10 * 1.5 * 0.056)

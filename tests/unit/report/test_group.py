@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from exporter.report.forms.text import receipt
-from exporter.report.records import group_facts, group_record
+from exporter.report.group import group_facts, group_record
 from tests.unit.report.forms.making import KWH_UJ, record
 from tests.unit.report.test_schema import SCHEMA
 
@@ -139,14 +139,70 @@ def test_a_group_without_grams_has_no_mean_of_them():
     assert dict(group_facts(whole))["mean run"].startswith("1.00 kWh, \u2013 CO2eq; one run")
 
 
+TASK_LABELS = {"group": "sweep", "task": "fit"}
+
+
+def task_of(name, kwh, inside, started, **labels):
+    """A task of a tracker of the project `sweep`."""
+    made = run(name, kwh, labels={**TASK_LABELS, **labels}, started=started)
+    return {**made, "name": "sweep: fit", "inside": inside, "uid": 1}
+
+
+def tracker(name="t", kwh=1, started=1_795_000_000.0):
+    made = run(name, kwh, labels={"group": "sweep"}, started=started)
+    return {**made, "name": "sweep", "inside": None, "uid": 1}
+
+
 def test_a_task_is_not_chosen_as_the_final_run():
-    tracker = {**run("t", 1, labels={"group": "sweep"}), "name": "sweep"}
-    labels = {"group": "sweep", "task": "fit"}
-    task = {**run("t-1", 1, labels=labels, started=1_795_000_009.0), "name": "sweep: fit"}
-    own = {**run("u", 1, labels=labels, started=1_795_000_001.0), "name": "u"}
-    assert group_record([tracker, task], "sweep")["group"]["final"]["run_id"] == "t"
+    task = {**task_of("t-1", 1, None, 1_795_000_009.0), "name": "sweep: fit"}
+    del task["inside"]  # as in records of an older daemon
+    own = {**run("u", 1, labels=TASK_LABELS, started=1_795_000_001.0), "name": "u"}
+    final = group_record([tracker(), task], "sweep")["group"]["final"]
+    assert (final["run_id"], final["chosen_by"]) == ("t", "the last that is not a task")
     assert group_record([task], "sweep")["group"]["final"]["run_id"] == "t-1"
-    assert group_record([tracker, own], "sweep")["group"]["final"]["run_id"] == "u"
+    final = group_record([tracker(), own], "sweep")["group"]["final"]
+    assert (final["run_id"], final["chosen_by"]) == ("u", "the last that was begun")
+
+
+def test_a_tracker_with_its_tasks_is_one_run_of_the_group():
+    second = tracker("u", 2, 1_795_000_010.0)
+    members = [
+        {**task_of("u-1", 5, "u", 1_795_000_020.0), "units": {"tokens": 4}},
+        second,
+        task_of("t-2", 3, "t", 1_795_000_002.0),
+        task_of("t-1", 2, "t", 1_795_000_001.0),
+        tracker("t", 1),
+    ]
+    whole = group_record(members, "sweep")
+    group = whole["group"]
+    assert whole["run_id"] == "all 2 of group sweep"
+    assert (whole["runs"], group["runs"], group["ended"], group["with_grams"]) == (2, 2, 2, 2)
+    assert (whole["energy_uj"], whole["units"]) == (13 * KWH_UJ, {"tokens": 4})
+    assert group["mean_energy_joules"] == 6.5 * 3.6e6
+    assert group["mean_carbon_grams"] == 6.5 * 400
+    final = group["final"]
+    assert (final["run_id"], final["energy_uj"]) == ("u", 7 * KWH_UJ)
+    assert final["chosen_by"] == "the last that is not a task"
+    assert "54 % of the energy" in dict(group_facts(whole))["final run"]
+    assert group_record(members, "sweep", "t-2")["group"]["final"]["energy_uj"] == 3 * KWH_UJ
+    assert group_record(members, "sweep", "t")["group"]["final"]["energy_uj"] == 6 * KWH_UJ
+
+
+def test_a_tracker_with_an_open_task_has_not_ended():
+    task = {**task_of("t-1", 2, "t", 1_795_000_001.0), "ended": None}
+    group = group_record([task, tracker()], "sweep")["group"]
+    assert (group["runs"], group["ended"], group["mean_energy_joules"]) == (1, 0, None)
+
+
+def test_a_tracker_that_was_not_started_is_one_run_with_all_its_tasks():
+    first = task_of("t-1", 2, None, 1_795_000_001.0)
+    later = task_of("t-2", 3, None, 1_795_000_004.0, first_task="t-1")
+    whole = group_record([later, first, tracker("u", 1)], "sweep")
+    assert (whole["group"]["runs"], whole["group"]["mean_energy_joules"]) == (2, 3 * 3.6e6)
+    final = whole["group"]["final"]
+    assert (final["run_id"], final["name"], final["energy_uj"]) == ("t-1", "sweep", 5 * KWH_UJ)
+    assert final["chosen_by"] == "the last that was begun"
+    assert whole["run_seconds"] == 3 * 3_600.0
 
 
 def test_the_duration_of_a_group_is_the_sum_of_its_runs():

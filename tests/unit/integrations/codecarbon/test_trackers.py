@@ -36,6 +36,7 @@ from exporter.integrations.codecarbon.settings import ARGUMENTS, OF_DECORATOR, r
 from exporter.model.readings import Device, DeviceKind
 from exporter.report.forms.codecarbon import COLUMNS, ConversionOverrides, csv_document
 from exporter.report.inner import with_inner, with_other_tasks
+from exporter.units import JOULES_PER_KWH
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,18 @@ def test_the_whole_machine_is_asked_for_unless_the_process_is(seconds):
     assert [each["scope"] for each in seconds.told("runs")] == ["machine", "tree"]
 
 
+def test_stop_without_start_warns_that_start_is_missing(seconds, caplog):
+    tracker = EmissionsTracker()
+    assert tracker.stop() is None
+    assert tracker.stop() is None
+    assert math.isnan(tracker.final_emissions_data.energy_consumed)
+    (warning,) = [each.getMessage() for each in caplog.records]
+    assert warning == "stop() without start(): nothing was measured; call start()"
+    tracker.start()
+    tracker.stop()
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(("on_csv_write", "count"), [("append", 3), ("update", 1)])
 def test_flush_adds_a_row_or_updates_it(seconds, on_csv_write, count):
     with EmissionsTracker(on_csv_write=on_csv_write) as tracker:
@@ -106,6 +119,32 @@ def test_a_task_is_what_its_run_and_the_one_around_it_used_meanwhile(seconds):
     assert float(task["energy_consumed"]) == pytest.approx(data.energy_consumed)
     assert float(task["ram_energy"]) == pytest.approx(data.ram_energy)
     assert data.tracking_mode == tracker.final_emissions_data.tracking_mode == "machine"
+
+
+def has_rates_of_its_own_duration(row):
+    duration, energy = float(row["duration"]), float(row["cpu_energy"])
+    power, rate = float(row["cpu_power"]), float(row["emissions_rate"])
+    return (power, rate) == (
+        pytest.approx(energy * JOULES_PER_KWH / duration),
+        pytest.approx(float(row["emissions"]) / duration),
+    )
+
+
+def test_power_and_rate_of_a_tracker_with_tasks_are_means_over_the_duration_of_the_row(seconds):
+    with EmissionsTracker("bert") as tracker:
+        seconds.pass_seconds(1)
+        tracker.start_task("train")
+        seconds.pass_seconds(10)
+        data = tracker.stop_task()
+        seconds.pass_seconds(1)
+        tracker.flush()
+    (path,) = [name for name in os.listdir() if name.startswith("emissions_base_")]
+    (task,) = rows(path)
+    assert float(task["duration"]) == 10.0
+    assert float(task["cpu_power"]) == pytest.approx(3.6e6)
+    assert data.cpu_power == pytest.approx(3.6e6)
+    for row in (*rows(), task, tracker.final_emissions_data.values, data.values):
+        assert has_rates_of_its_own_duration(row)
 
 
 def test_tasks_without_a_start_are_added_up(seconds):
@@ -595,8 +634,22 @@ def test_a_place_that_no_table_knows_is_named(place, zone, word):
 def test_an_unknown_location_is_reported_with_the_accepted_codes():
     (remark,) = settings(country_iso_code="XXX").remarks
     assert remark.startswith("location 'XXX' is in no table; the daemon's carbon intensity is used")
-    assert "a country_iso_code of three letters (DEU)" in remark
+    assert "; did you mean XKX? a location is a country_iso_code of three letters (DEU)" in remark
     assert "a cloud_provider and cloud_region (aws and eu-west-1)" in remark
+
+
+@pytest.mark.parametrize(
+    ("place", "suggested"),
+    [
+        ({"country_iso_code": "Germany"}, "did you mean DEU? "),
+        ({"country_iso_code": "DUE"}, "did you mean DEU? "),
+        ({"country_iso_code": "QQQ"}, "is used; a location"),
+        ({"cloud_provider": "aws", "cloud_region": "eu-west-9"}, "did you mean aws:eu-west-3 or "),
+    ],
+)
+def test_a_country_is_suggested_by_its_code_of_three_letters(place, suggested):
+    (remark,) = settings(**place).remarks
+    assert suggested in remark
 
 
 @pytest.mark.parametrize("name", ["EMISSIONS_RUN_ID", "MLFLOW_RUN_ID", "TORCHELASTIC_RUN_ID"])

@@ -253,8 +253,14 @@ def test_a_section_of_somebody_else_is_not_compared(record):
 
 
 def test_the_text_of_the_card_is_in_the_warning_about_the_filter():
-    found = check_card(card(" 3 kg"))
+    assert only(card(" 3 kg")).text == (
+        "emissions: '3 kg' is a text, in which the Hub's filter reads 3; write 3000 (grams)"
+    )
+
+
+def test_a_text_with_a_wrong_amount_advises_only_the_right_amount(record):
+    found = check_card(card(" 0.5 kg"), {**record, "carbon_ng": 40_512_345_678})
     assert [finding.text for finding in found] == [
-        "emissions: '3 kg' is a text; write 3000 (grams)",
-        "emissions: the Hub's filter reads 3 in '3 kg'; write 3000 (grams)",
+        "emissions: '0.5 kg' is a text, in which the Hub's filter reads 0.5",
+        "emissions: 500 is too large by a factor of 12.3: the run emitted 40.5 g, 40.5 in grams",
     ]

@@ -2,7 +2,7 @@
 
 from exporter.report.card.check import check_card
 from exporter.report.forms.registry import FORMS
-from exporter.report.records import group_record
+from exporter.report.group import group_record
 
 
 def test_the_form_is_a_whole_card(record):
@@ -13,16 +13,44 @@ def test_the_form_is_a_whole_card(record):
     ]
 
 
-def test_without_emissions_it_says_what_is_known_and_has_no_metadata(record):
-    text = FORMS["model-card"].write({**record, "carbon_ng": 0})
+UNKNOWN_USE = {"zone": None, "energy_uj": 2_505_724_200_000_000}
+
+
+def test_without_emissions_it_says_what_is_missing_and_has_no_metadata(record):
+    unknown = {**record, "carbon_ng": 0, "intensity": [UNKNOWN_USE]}
+    text = FORMS["model-card"].write(unknown)
     assert text.startswith("## Environmental Impact\n")
     assert "Hours used:** 439" in text
-    assert "Carbon Emitted" not in text
+    line = "Carbon Emitted:** unknown: 696 kWh of 696 kWh have no carbon intensity\n"
+    assert line in text
+    group = group_record([unknown, {**unknown, "run_id": "gpt"}], "sweep")
+    assert line.replace("696", "1\u202f392") in FORMS["model-card"].write(group)
+
+
+def test_incomplete_emissions_are_a_lower_bound(record):
+    waiting = {"zone": None, "energy_uj": 25_057_242_000_000 * 2}
+    whole = {
+        **record,
+        "energy_uj": record["energy_uj"] + waiting["energy_uj"],
+        "intensity": [*record["intensity"], waiting],
+    }
+    assert (
+        "Carbon Emitted:** unknown, \\> 83.5 kg CO2eq: 13.9 kWh of 710 kWh have no carbon "
+        "intensity\n" in FORMS["model-card"].write(whole)
+    )
+
+
+def test_a_carbon_intensity_of_0_is_0_grams(record):
+    use = {**record["intensity"][0], "grams_per_kwh": 0.0}
+    text = FORMS["model-card"].write({**record, "carbon_ng": 0, "intensity": [use]})
+    assert "Carbon Emitted:** 0 g CO2eq\n" in text
 
 
 def test_nothing_measured_is_a_card_as_well(record):
     empty = {"carbon_ng": 0, "energy_uj": 0, "parts": [], "intensity": [], "duration_seconds": 0.0}
-    assert "Boundary:** nothing of 1 node" in FORMS["model-card"].write({**record, **empty})
+    text = FORMS["model-card"].write({**record, **empty})
+    assert "Boundary:** nothing of 1 node" in text
+    assert "Carbon Emitted:** unknown: no energy was measured\n" in text
 
 
 def test_over_many_nodes_the_mean_intensity_is_said(record):

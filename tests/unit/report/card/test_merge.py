@@ -173,8 +173,45 @@ def test_aliases_that_would_fill_the_memory_are_refused_at_once(record):
         merge_card(head("\n".join(lines) + "\n"), record)
 
 
+UNKNOWN = {"carbon_ng": 0, "intensity": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, r"run bert has no emissions: more than 1 % .*convert.zone.*report bert` shows how"),
+        ({"run_id": "a b"}, "report 'a b'` shows how much is missing"),
+        (
+            {"run_id": "all 6 of group imp ml", "runs": 6, "group": {"name": "imp ml"}},
+            r"^group imp ml has no emissions: .*report --group 'imp ml'` shows",
+        ),
+        (
+            {"run_id": "all 6 of user ada", "runs": 6},
+            r"^the sum of all 6 of user ada has no emissions: .* when its source answers$",
+        ),
+        (
+            {"energy_uj": 0},
+            r"^run bert has no emissions: no energy was measured; .*report bert` shows its record",
+        ),
+        (
+            {"origin": "codecarbon"},
+            r"^run bert has no emissions: .* imported file .* cannot be added later; .*bert` shows",
+        ),
+    ],
+)
+def test_a_record_without_emissions_is_refused_with_advice_for_its_kind(record, changes, expected):
+    with pytest.raises(ConfigError, match=expected) as refused:
+        merge_card("", {**record, **UNKNOWN, **changes})
+    assert ("convert.zone" in str(refused.value)) == ("source answers" in str(refused.value))
+
+
 def test_no_emissions_never_hide_those_that_stand_there(record, card):
     with pytest.raises(ConfigError, match="run bert has no emissions: more than 1 %"):
+        merge_card(card, {**record, **UNKNOWN})
+
+
+def test_emissions_of_0_are_not_written(record, card):
+    with pytest.raises(ConfigError, match="run bert has emissions of 0 g, which the Hub's filter"):
         merge_card(card, {**record, "carbon_ng": 0})
 
 

@@ -1,6 +1,8 @@
 """LaTeX: texts stay texts, and every engine takes it."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from exporter import formatting
 from exporter.report.appendix import appendix
 from exporter.report.forms import latex
-from tests.unit.report.forms.making import HOSTILE, hostile, record
+from exporter.report.group import group_record
+from tests.unit.report.forms.making import HOSTILE, KWH_UJ, USE, hostile, record
 
 WORDS = {written: character for character, written in latex.LATEX_ESCAPES.items()}
 MARKS = {command: mark for mark, command in latex.ACCENTS.items()}
@@ -75,7 +78,28 @@ def test_braces_and_environments_of_a_hostile_record_are_balanced():
     assert bare.count("{") == bare.count("}")
     begun = re.findall(r"(?<!\\)\\begin\{(\w+)\}", text)
     assert sorted(begun) == sorted(re.findall(r"(?<!\\)\\end\{(\w+)\}", text))
-    assert "\\input{" not in text.split("\n", 1)[1]
+    assert "\\input{" not in text.split("\n", 2)[2]
+
+
+LONG_NAME = "20261129-111615-28074-sweep-of-learning-rates-with-warm-up-and-with-a-long-name"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="requires pdflatex")
+@pytest.mark.parametrize(
+    "document",
+    [
+        record(LONG_NAME),
+        record(energy_uj=123_456 * KWH_UJ, carbon_ng=12_345_678 * 10**9),
+        group_record([record("a"), record("b", energy_uj=2 * KWH_UJ)], "sweep"),
+        record(intensity=[{**USE, "zone": "gcp:northamerica-northeast1", "estimated": True}]),
+    ],
+)
+def test_nothing_is_wider_than_the_page(tmp_path, document):
+    text = f"\\documentclass{{article}}\\begin{{document}}{latex.write(document)}\\end{{document}}"
+    (tmp_path / "made.tex").write_text(text)
+    command = ["pdflatex", "-interaction=batchmode", "made.tex"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert "Overfull" not in (tmp_path / "made.log").read_text(errors="replace")
 
 
 def test_every_row_of_a_table_has_all_its_cells():
@@ -87,7 +111,7 @@ def test_every_row_of_a_table_has_all_its_cells():
 
 
 def test_a_percent_sign_ends_no_line():
-    lines = latex.write(record()).splitlines()[1:]
+    lines = latex.write(record()).splitlines()[2:]
     assert not any(re.search(r"(?<!\\)%", line) for line in lines)
 
 

@@ -4,6 +4,7 @@ import builtins
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib.colors import to_rgba
 
 from exporter.errors import ConfigError
 from exporter.report.leaderboard import plots
@@ -144,6 +145,14 @@ def test_a_file_has_the_title_and_the_caption_of_its_plot(tmp_path):
 def test_of_many_runs_the_first_forty_have_a_bar_and_the_caption_says_it():
     (plot,) = plots.make_plots(made(*(record(f"r{n}", 1.0 + n) for n in range(60))))
     assert "The first 40 of 60 runs." in plot.caption
+
+
+def test_names_are_above_the_line_of_pareto_runs_and_hide_it():
+    axes = drawn("results", *SEVERAL)
+    drawn_below = [artist.zorder for artist in (*axes.lines, *axes.collections)]
+    for name in axes.texts:
+        assert name.zorder > max(drawn_below)
+        assert name.get_bbox_patch().get_facecolor() == to_rgba(plots.LIGHT.paper)
 
 
 def test_names_do_not_cover_each_other():
