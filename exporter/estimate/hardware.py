@@ -2,8 +2,9 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
 from exporter.data.processors import TABLE, plain_name, rows_of
@@ -65,7 +66,7 @@ def find_hardware(text: str) -> HardwareMatch:
         unit = f"{power[2].lower()}W"
         watts = Fraction(power[1]) * (WATTS_PER_KW if power[2] else 1)
         return HardwareMatch(Hardware(f"{power[1]} {unit}", watts, "", "", "as specified"))
-    rows = list(_rows())
+    rows = _rows()
     found, alike = _rows_named(text, rows)
     if not found:
         names = (row.name for row in rows)
@@ -165,15 +166,17 @@ def _vendors_and_words(name: str) -> tuple[frozenset[str], frozenset[str]]:
     return found & VENDORS, frozenset(FORM_FACTOR.sub(r"\1", word) for word in rest)
 
 
-def _rows() -> Iterator[Hardware]:
+@cache
+def _rows() -> tuple[Hardware, ...]:
     with TABLE.open(encoding="utf-8") as lines:
-        for cells in csv.DictReader(lines):
-            flag = cells["flag"]
-            yield Hardware(
+        return tuple(
+            Hardware(
                 cells["name"],
                 Fraction(cells["tdp_watts"]),
                 cells["type"],
                 cells["vendor"],
                 cells["source"].partition(" (")[0],
-                flag if flag.startswith("suspect") else "",
+                cells["flag"] if cells["flag"].startswith("suspect") else "",
             )
+            for cells in csv.DictReader(lines)
+        )

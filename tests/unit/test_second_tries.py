@@ -11,6 +11,7 @@ from tests.conftest import RERUN_ONCE
 from tests.real.parts import REPOSITORY
 from tests.tally import Tally, report, total
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]
 FAILS_ONCE = """
 from pathlib import Path
 def fails_once(path=Path(__file__).with_name("tried")):

@@ -134,8 +134,8 @@ def test_usage_outside_of_the_requested_time_is_excluded(archive):
 MANY = 2_500
 
 
-@pytest.fixture
-def full(tmp_path):
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
     """More runs than are listed at once, of three users, some begun in the same moment."""
     made = books()
     infos = []
@@ -153,9 +153,10 @@ def full(tmp_path):
         )
         known_run(made, infos[-1])
     backfill(made, names=[info.key.run_id for info in infos[:90]], rounds=5)
-    with closing(opened(tmp_path)) as ledger:
+    directory = tmp_path_factory.mktemp("full")
+    with closing(opened(directory)) as ledger:
         ledger.commit(batch(made))
-        yield LedgerArchive(path_in(tmp_path), "node-1"), infos
+        yield LedgerArchive(path_in(directory), "node-1"), infos
 
 
 def amounts(parts):

@@ -17,6 +17,8 @@ from exporter.attribute.sources.gpu_holdings import gpu_aliases, resolve_gpu_id
 from exporter.attribute.sources.job_files import parse_job_file
 from exporter.model.readings import Device, DeviceInfo, DeviceKind
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]
+
 SCRIPTS = Path(__file__).parents[3] / "deploy" / "slurm"
 PROLOG = SCRIPTS / "prolog.sh"
 UUIDS = [f"GPU-{letter * 8}-0000-1111-2222-{letter * 12}" for letter in "abc"]

@@ -22,6 +22,7 @@ from tests.fakes import FakeClock
 from tests.kube.api_server import FakeApiServer, described
 from tests.unit.attribute.kube.conftest import SOON, ByHand, server_of
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]
 HOSTILE = 'a\n"\\{}\x1b[2J' + "x" * 500
 
 

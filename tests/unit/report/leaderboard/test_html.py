@@ -11,6 +11,7 @@ from exporter.report.leaderboard.plots import make_plots
 from exporter.report.leaderboard.ranking import choose_criteria
 from tests.unit.report.leaderboard.making import record
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]
 HOSTILE = "</title></style><script>alert(1)</script>\u202e\"'&"
 VOID = {"meta", "img", "source"}
 

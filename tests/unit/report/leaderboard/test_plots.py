@@ -13,6 +13,7 @@ from exporter.report.leaderboard.entry import make_entries
 from exporter.report.leaderboard.ranking import choose_criteria
 from tests.unit.report.leaderboard.making import record
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]
 HOSTILE = "</title><script>$\\frac{1}{0}$</script>\u202e\"'&\x00"
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 

@@ -23,6 +23,8 @@ from exporter.worker import wait_until
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
 
+pytestmark = [pytest.mark.real, pytest.mark.beside]
+
 FIELDS, ENERGY = "nvmlDeviceGetFieldValues", "nvmlDeviceGetTotalEnergyConsumption"
 POWER = "nvmlDeviceGetPowerUsage"
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
