@@ -229,7 +229,8 @@ def add_prometheus_options(parser: argparse.ArgumentParser) -> None:
         dest="since_seconds",
         type=parse_duration,
         metavar="DURATION",
-        help=f"How far back to query Prometheus: 12h, 30d, 1y. (default: {SINCE})",
+        help="How far back to look in Prometheus for runs, which are reported with all of their "
+        f"energy: 12h, 30d, 1y. (default: {SINCE})",
     )
 
 
