@@ -171,19 +171,22 @@ def _combine(
     if options.group is None and len(found) == 1:
         return run_sources.complete(source, found[0])
     if options.group is not None:
-        record = _load_group(found, options)
+        record = _load_group(found, options, complete=run_sources.is_complete(source))
     else:
-        record = combine_records(found, f"all {len(found)} of {_filters(_wanted(options))}")
+        count = f"all {len(found)}" if run_sources.is_complete(source) else str(len(found))
+        record = combine_records(found, f"{count} of {_filters(_wanted(options))}")
     over_budget = budget.exceeding(found)
     return record if over_budget is None else {**record, "over_budget": over_budget}
 
 
-def _load_group(found: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+def _load_group(
+    found: Sequence[Mapping[str, Any]], options: argparse.Namespace, *, complete: bool
+) -> dict[str, Any]:
     """Return the record of a group, with its means and its final run."""
     from exporter.report.group import group_record
 
     try:
-        return group_record(found, options.group, options.final)
+        return group_record(found, options.group, options.final, complete=complete)
     except KeyError:
         raise ConfigError(
             f"report: --final {options.final!r:.200}: no run of group {options.group} has this "

@@ -113,6 +113,11 @@ def opened(options: argparse.Namespace) -> Iterator[RunSource]:
             yield _AgentOrLedgers(agent, held)
 
 
+def is_complete(source: RunSource) -> bool:
+    """Whether the last list of runs had all runs of this user on this machine."""
+    return not (isinstance(source, _AgentOrLedgers) and source.has_left_out)
+
+
 def state_directories() -> list[str]:
     """Return the default state directories of this user's daemons and of the system's daemon."""
     base = os.environ.get("XDG_STATE_HOME")
@@ -134,6 +139,8 @@ class _AgentOrLedgers:
         self._agent = agent
         self._held = held
         self._ledgers: _LedgerRuns | None = None
+        self.has_left_out = False
+        """Whether other ledgers have runs that match the last list and are not in it."""
 
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
         try:
@@ -186,11 +193,13 @@ class _AgentOrLedgers:
 
     def _note_other_ledgers(self, wanted: RunFilter) -> None:
         """Print how many matching runs of other ledgers the daemon's answer does not include."""
+        self.has_left_out = False
         if self._ledgers is not None:
             return
         try:
             others = self._other_ledgers()
         except LedgerError as error:
+            self.has_left_out = True
             _print_note(f"not included: {error}")
             return
         from exporter.account.reading import Ledgers  # SQLite, which other commands need not load
@@ -198,6 +207,7 @@ class _AgentOrLedgers:
         for ledger in others:
             is_all = wanted == RunFilter()
             if count := len(ledger.run_keys() if is_all else Ledgers([ledger]).runs(wanted)):
+                self.has_left_out = True
                 _print_note(
                     f"not included: {count} run{'s' if count > 1 else ''} in {ledger.path}, which "
                     "is not the ledger of the daemon that answered; "

@@ -328,6 +328,22 @@ class TestADaemonWithAnotherLedger:
         assert f"not included: 2 runs in {path_in(home)}" in line
         assert line.endswith(f"--path.state={home} shows them")
 
+    def test_has_no_complete_group_if_another_ledger_has_runs_of_it(self, daemon, home, show):
+        label = (("group", "sweep"),)
+        written(home, ended("bert", 0, 9, labels=label))
+        record = json.loads(show("report", "bert", "--format=json").out)
+        decide = daemon.decide
+
+        def decide_with_a_group(method, path, document):
+            if path.startswith("/v1/runs?"):
+                return 200, {"runs": [{**record, "run_id": "gpt"}], "sums": [], "next": None}
+            return decide(method, path, document)
+
+        daemon.decide = decide_with_a_group
+        shown = show("report", "--group=sweep", "--format=json")
+        assert json.loads(shown.out)["group"]["complete"] is False
+        assert "not included: 1 run in " in shown.err
+
     def test_only_runs_that_match_the_filter_are_named_as_missing(self, daemon, home, show):
         written(home, ended("bert", 0, 9), ended("gpt", 0, 9))
         expected = "emissions-exporter: no run matches --job-id nothere\n"
