@@ -82,7 +82,7 @@ def group_facts(record: Record) -> list[tuple[str, str]]:
             ("running", f"{left} of {group['runs']} runs; included in the sum, not in the mean")
         )
     if not group["complete"]:
-        facts.append(("incomplete", "the group has more runs; only the newest were read"))
+        facts.append(("incomplete", "the group has more runs, which are not included"))
     return facts
 
 

@@ -170,7 +170,8 @@ def _runs_text(record: Record) -> str:
     if (group := record.get("group")) is not None:
         final = group["final"]
         named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
-        return f"{group['runs']} of group {group['name']}; final run {named}{final['run_id']}"
+        more = "" if group.get("complete", True) else ", which has more runs"
+        return f"{group['runs']} of group {group['name']}{more}; final run {named}{final['run_id']}"
     return ""
 
 

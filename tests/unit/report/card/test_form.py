@@ -93,3 +93,9 @@ def test_a_card_of_a_group_names_its_runs_and_the_final_one(record):
     named = {**record, "name": "bert-large", "run_id": "r2", "started": 9.0}
     text = FORMS["model-card"].write(group_record([record, named], "sweep-1"))
     assert "Runs:** 2 of group sweep-1; final run bert-large, r2\n" in text
+
+
+def test_a_card_of_a_part_of_a_group_says_so(record):
+    part = group_record([record], "sweep-1", complete=False)
+    text = FORMS["model-card"].write(part)
+    assert "Runs:** 1 of group sweep-1, which has more runs; final run " in text
