@@ -2,8 +2,9 @@
 
 import gzip
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 from exporter.errors import RequestRefused
 from exporter.expose.api.read_api import ReadApi, query_value
@@ -22,6 +23,7 @@ from exporter.expose.page.run import RunPageData, run_page
 from exporter.expose.page.runs import MAX_SEARCHED, earlier_runs_page
 from exporter.model.record import AddInner, Document, Form, RunRecord
 from exporter.model.record_document import record_to_json
+from exporter.model.runs import RunKey
 
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 MAX_NAME_CHARACTERS = 64
@@ -89,22 +91,25 @@ class PageHandlers:
         if form is None:
             raise RequestRefused(400, f"form={name:.50}: expected one of {', '.join(self._forms)}")
         _, record = await self._api.find(run_id, request.query)
-        document = await self._document(record)
-        body = await self._render(lambda: form.write(document).encode("utf-8", "replace"))
+        inner = {} if self._add_inner is None else await self._api.inner_runs(record)
+        body = await self._render(
+            lambda: form.write(self._document(record, inner)).encode("utf-8", "replace")
+        )
         file = f'attachment; filename="{file_name(record, form)}"'
         return HttpResponse(200, body + b"\n", form.media_type, (("Content-Disposition", file),))
 
-    async def _document(self, record: RunRecord) -> Document:
-        """Return the document of a record with the sums of its inner runs."""
+    def _document(self, record: RunRecord, inner: Mapping[RunKey, Sequence[RunRecord]]) -> Document:
+        """Return the document of a record with the sums of its inner runs, by enclosing run."""
         if self._add_inner is None:
             return record_to_json(record)
-        inner = await self._api.inner_runs(record)
-        outer_runs = (record, *(each for runs in inner.values() for each in runs))
-        keys = {_document_key(record_to_json(each)): each.run.key for each in outer_runs}
-        return self._add_inner(
-            record_to_json(record),
-            lambda outer: map(record_to_json, inner[keys[_document_key(outer)]]),
-        )
+        outer_runs = (record, *chain.from_iterable(inner.values()))
+        keys = {(each.run.key.uid, *each.run.label_values): each.run.key for each in outer_runs}
+
+        def runs_inside(outer: Document) -> Iterator[Document]:
+            key = keys[outer["uid"], outer["run_id"], outer["job_id"]]
+            return map(record_to_json, inner[key])
+
+        return self._add_inner(record_to_json(record), runs_inside)
 
     def file(self, name: str) -> HttpResponse:
         """Serve a static file. Raises RequestRefused(404)."""
@@ -123,10 +128,6 @@ class PageHandlers:
             return await self._executor.run(make, RENDER_TIMEOUT_SECONDS)
         except TimeoutError:
             raise RequestRefused(503, "too many page requests; try again later") from None
-
-
-def _document_key(document: Document) -> tuple[object, ...]:
-    return document["run_id"], document["job_id"], document["uid"]
 
 
 def file_name(record: RunRecord, form: Form) -> str:

@@ -8,6 +8,21 @@ from exporter.model.intensity import Basis, Factor
 from tests.grid.server import GridServer
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+NOTHING_CONFIGURED = {
+    "zone": "",
+    "cloud_metadata": False,
+    "sources": (),
+    "fallback": "same",
+    "second": (),
+    "grams_per_kwh": None,
+    "basis": "unstated",
+    "accounting": "location",
+    "source": "",
+    "file": "",
+    "file_max_age_seconds": 120,
+    "pue": 1.0,
+}
+"""Arguments of `open_intensity_provider` without any setting."""
 
 
 class StillClock:

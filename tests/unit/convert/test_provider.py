@@ -5,6 +5,7 @@ import pytest
 from exporter.convert.provider import open_intensity_provider
 from exporter.errors import ConfigError
 from exporter.model.intensity import Accounting, Basis
+from tests.unit.convert.conftest import NOTHING_CONFIGURED
 
 NOW = 1_735_689_600.0
 ROWS = f"time,grams_per_kwh\n{NOW - 60:.0f},222\n"
@@ -13,21 +14,7 @@ ROWS = f"time,grams_per_kwh\n{NOW - 60:.0f},222\n"
 @pytest.fixture
 def opened(clock):
     def make(**settings):
-        given = {
-            "zone": "",
-            "cloud_metadata": False,
-            "sources": (),
-            "fallback": "same",
-            "second": (),
-            "grams_per_kwh": None,
-            "basis": "unstated",
-            "accounting": "location",
-            "source": "",
-            "file": "",
-            "file_max_age_seconds": 120,
-            "pue": 1.0,
-        }
-        return open_intensity_provider(**given | settings, clock=clock)
+        return open_intensity_provider(**NOTHING_CONFIGURED | settings, clock=clock)
 
     return make
 

@@ -12,6 +12,7 @@ from exporter.convert.sources import electricity_maps, watttime
 from exporter.errors import ConfigError, FetchError
 from exporter.model.intensity import Signal
 from tests.grid import shapes
+from tests.unit.convert.conftest import NOTHING_CONFIGURED
 
 NOW = 1_735_733_400.0
 HALF = NOW - NOW % 1800
@@ -52,18 +53,8 @@ def opened(clock):
 
     def make(*sources, **settings):
         given = {
-            "zone": "",
-            "cloud_metadata": False,
+            **NOTHING_CONFIGURED,
             "sources": sources,
-            "fallback": "same",
-            "second": (),
-            "grams_per_kwh": None,
-            "basis": "unstated",
-            "accounting": "location",
-            "source": "",
-            "file": "",
-            "file_max_age_seconds": 120,
-            "pue": 1.0,
             "child": Stub(failure=FetchError("timeout", "no answer")),
         }
         return open_intensity_provider(**given | settings, clock=clock)
