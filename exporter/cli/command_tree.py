@@ -87,5 +87,6 @@ def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> OptionS
         tuple(choices),
         text.replace(f"(default: {default_socket()})", f"(default: {DEFAULT_SOCKET_TEXT})"),
         is_many or isinstance(action, argparse._AppendAction),  # noqa: SLF001
-        action.required,
+        # `required` of an argument without a flag differs between releases of Python.
+        action.required if action.option_strings else action.nargs not in ("?", "*"),
     )
