@@ -14,8 +14,6 @@ from exporter.model.intensity import kg_per_kwh_error
 from exporter.setting import EntryForm, setting
 
 DEFAULT_PORT = 10680
-COLLECTORS = ("nvml", "rapl", "cpu_estimate", "dram_estimate")
-"""Valid names in `sample.collectors`."""
 SYSTEM_STATE_DIRECTORY = "/var/lib/emissions-exporter"
 NAMESPACE = EntryForm(
     "names of namespaces without wildcards (lowercase letters, digits and '-')",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from exporter.client.sockets import default_socket
-from exporter.config import COLLECTORS, Config, default_state_directory
+from exporter.config import Config, default_state_directory
 from exporter.errors import ConfigError
+from exporter.sample.registry import COLLECTOR_NAMES
 from exporter.setting import check_known_keys, read_yaml, validated, variable
 
 
@@ -58,7 +59,7 @@ def load_config(
         )
     config = Config(**sections)
     check_known_keys(
-        config.sample.collectors, dict.fromkeys(COLLECTORS), where, "sample.collectors."
+        config.sample.collectors, dict.fromkeys(COLLECTOR_NAMES), where, "sample.collectors."
     )
     return dataclasses.replace(
         config,

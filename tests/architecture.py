@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "systemd": {"clock", "units"},
     "config": {"model", "setting"},
     "setting": {"errors"},
-    "config_loader": {"client", "config", "errors", "setting"},
+    "config_loader": {"client", "config", "errors", "sample", "setting"},
     "budgets": {"errors", "model", "units"},
     "estimate": {"convert", "data", "errors", "formatting", "model", "report", "units"},
     "report": {"client", "convert", "formatting", "html", "model", "redaction", "units", "errors"},

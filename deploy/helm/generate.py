@@ -22,7 +22,7 @@ import yaml
 from deploy.helm import facts
 from deploy.helm.schema import schema
 from deploy.helm.values import Value, values
-from exporter import config
+from exporter.sample.registry import COLLECTOR_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/emissions-exporter"
@@ -91,7 +91,7 @@ def pages() -> dict[Path, str]:
     described = values((CHART / "values.yaml").read_text(encoding="utf-8"))
     page, template = CHART / "README.md", CHART / "templates/_helpers.tpl"
     return {
-        template: helpers(template.read_text(encoding="utf-8"), config.COLLECTORS),
+        template: helpers(template.read_text(encoding="utf-8"), COLLECTOR_NAMES),
         page: readme(page.read_text(encoding="utf-8"), described),
         CHART / "values.schema.json": json.dumps(schema(described), indent=2) + "\n",
         CHART / "templates/_exporter.tpl": facts.template(),

@@ -10,6 +10,7 @@ from deploy.helm.values import Value
 from exporter import config
 from exporter.config import NAMESPACE
 from exporter.convert import registry
+from exporter.sample.registry import COLLECTOR_NAMES
 
 Schema = dict[str, Any]
 
@@ -170,7 +171,7 @@ def _fields(kind: Any) -> Schema:
 
 def _setting(item: "dataclasses.Field[Any]", hint: Any) -> Schema:
     if item.name == "collectors":
-        names = {name: {"type": "boolean"} for name in config.COLLECTORS}
+        names = {name: {"type": "boolean"} for name in COLLECTOR_NAMES}
         return {**_closed(), "properties": names}
     if item.name in ("sources", "second"):
         return SOURCES

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from exporter.config import COLLECTORS, Config
+from exporter.config import Config
 from exporter.config_loader import Overridden, is_given, load_config
 from exporter.errors import ConfigError
+from exporter.sample.registry import COLLECTOR_NAMES
 from exporter.setting import variable
 
 SETTING = re.compile(r"(?:--)?[a-z]+[.-][a-z_.-]*[a-z]")
@@ -40,7 +41,7 @@ def add_config_flags(parser: argparse.ArgumentParser, shown: Collection[str] | N
                 if shown is None or f"{name}.{item.name}" in shown
                 else argparse.SUPPRESS,
             )
-    for collector in COLLECTORS:
+    for collector in COLLECTOR_NAMES:
         parser.add_argument(
             f"--collector.{collector}",
             dest=f"collector.{collector}",

@@ -144,7 +144,7 @@ SOURCES = (
 )
 """All sources in the order in which they are opened and read, replacements last."""
 COLLECTOR_NAMES: tuple[str, ...] = tuple(source.name for source in SOURCES)
-"""Collectors that can be enabled and disabled by name; those of `config.COLLECTORS`."""
+"""Collectors that can be enabled and disabled by name: the keys of `sample.collectors`."""
 
 
 def open_collectors(

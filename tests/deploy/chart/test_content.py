@@ -13,7 +13,7 @@ import yaml
 from deploy.helm import generate
 from exporter.cli import main as cli
 from exporter.cli.dashboards import set_runbook_url
-from exporter.config import COLLECTORS
+from exporter.sample.registry import COLLECTOR_NAMES
 from tests.deploy.chart.chart import (
     CHART,
     ROOT,
@@ -105,9 +105,9 @@ def test_nodes_ask_the_intensity_pod_and_only_that_asks_the_sources():
 
 def test_the_intensity_pod_reads_no_hardware():
     found = settings(render(ASKED), ASKER)["sample"]["collectors"]
-    assert found == dict.fromkeys(COLLECTORS, False), (
-        "run `make chart`: templates/_helpers.tpl must disable each name in COLLECTORS of "
-        "exporter/config.py"
+    assert found == dict.fromkeys(COLLECTOR_NAMES, False), (
+        "run `make chart`: templates/_helpers.tpl must disable each name in SOURCES of "
+        "exporter/sample/registry.py"
     )
 
 
@@ -115,9 +115,9 @@ def test_a_new_collector_is_disabled_in_the_intensity_pod():
     text = (CHART / "templates/_helpers.tpl").read_text()
     made = generate.helpers(text, ("nvml", "meter"))
     assert '(dict "collectors" (dict "nvml" false "meter" false))' in made
-    assert generate.helpers(made, COLLECTORS) == text
+    assert generate.helpers(made, COLLECTOR_NAMES) == text
     with pytest.raises(ValueError, match="found 0 times"):
-        generate.helpers("", COLLECTORS)
+        generate.helpers("", COLLECTOR_NAMES)
 
 
 def test_gpu_only_does_not_try_what_it_cannot_reach():

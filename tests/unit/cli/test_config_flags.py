@@ -13,8 +13,6 @@ import yaml
 from exporter.cli import main as command
 from exporter.cli import serve
 from exporter.cli.config_flags import add_config_flags, config_from_options
-from exporter.config import COLLECTORS
-from exporter.sample.registry import COLLECTOR_NAMES
 from tests.certificates import Authority
 
 
@@ -36,10 +34,6 @@ def test_flags_with_dots_reach_their_settings():
 def test_collectors_are_switched_by_name():
     config = config_from_options(parsed("--no-collector.rapl", "--collector.cpu_estimate"))
     assert config.sample.collectors == {"rapl": False, "cpu_estimate": True}
-
-
-def test_settings_know_the_collectors_that_there_are():
-    assert COLLECTORS == COLLECTOR_NAMES
 
 
 def test_check_config_prints_what_could_be_its_file(capsys, tmp_path):

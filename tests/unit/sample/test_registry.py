@@ -5,7 +5,6 @@ import os
 import pytest
 
 from exporter.clock import read_boot_id
-from exporter.config import COLLECTORS
 from exporter.errors import ConfigError, Unavailable
 from exporter.model.readings import DeviceKind
 from exporter.sample import registry
@@ -137,13 +136,6 @@ def test_epoch_is_the_boot_id(opened):
 def test_missing_boot_id_is_reported_with_the_remedy(opened, proc):
     os.remove(os.path.join(proc.root, "sys/kernel/random/boot_id"))
     assert "boot_id cannot be read" in notes(opened(Package(100, 20)))
-
-
-def test_names_are_those_of_the_settings():
-    assert COLLECTOR_NAMES == COLLECTORS, (
-        "COLLECTORS in exporter/config.py must have the names of SOURCES in "
-        "exporter/sample/registry.py in the same order; then run `make docs` and `make chart`"
-    )
 
 
 @pytest.mark.parametrize("enabled", [{}, {"meter": True}, {"meter": False}])
