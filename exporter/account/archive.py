@@ -19,8 +19,10 @@ from exporter.account.decoding import (
 )
 from exporter.account.run_rows import FIND_RUN, read_parties
 from exporter.model.ledger import Amount, FactorUse
+from exporter.model.readings import DeviceKind
 from exporter.model.record import (
     ANY_RUN,
+    UNSEEN_SECONDS,
     GroupBy,
     RecordPart,
     RunCursor,
@@ -29,7 +31,7 @@ from exporter.model.record import (
     RunTotals,
     UsageInterval,
 )
-from exporter.model.runs import IMPORTED_UID, RunInfo, RunKey, UnitCount
+from exporter.model.runs import IMPORTED_UID, SLURM, RunInfo, RunKey, UnitCount
 
 LABEL_VALUE = "coalesce((SELECT value FROM label WHERE party_id = party.id AND key = '{}'), '{}')"
 GROUP_COLUMNS = {
@@ -43,10 +45,16 @@ NODE_COLUMN = (
     f"CASE WHEN uid = {IMPORTED_UID} THEN {LABEL_VALUE.format('node', 'unknown')} ELSE ? END"
 )
 
-TOTALS = """
-SELECT name, count(*), min(started), max(ended), sum(ended IS NULL)
+TOTALS = f"""
+SELECT name, count(*), min(started), max(ended), sum(ended IS NULL), sum(
+    origin = '{SLURM}' AND coalesce(ended, ?) - started >= {UNSEEN_SECONDS}
+    AND coalesce((
+        SELECT max(energy_uj) = 0 FROM total JOIN device ON device.id = device_id
+        WHERE party_id = chosen.id AND kind <> '{DeviceKind.GPU}'
+    ), FALSE)
+)
 FROM chosen GROUP BY name ORDER BY max(started) DESC, name
-"""
+"""  # noqa: S608  our own names
 USERS_AND_NODES = "SELECT DISTINCT name, user, node FROM chosen ORDER BY user, node"
 PARTS = """
 SELECT chosen.name, kind, device.name, method, split, sum(energy_uj), sum(held_uj), sum(carbon_ng)
@@ -80,12 +88,12 @@ def run_sums(
     """
     chosen = (
         f"WITH chosen AS (SELECT id, {GROUP_COLUMNS[by]} AS name, user, {NODE_COLUMN} AS node, "  # noqa: S608  our own names
-        "started, ended "
+        "origin, started, ended "
         f"FROM party WHERE {where}) "
     )
 
-    def rows(query: str) -> Iterator[tuple[Any, ...]]:
-        return iter(connection.execute(chosen + query, (node, *values)))
+    def rows(query: str, *more: object) -> Iterator[tuple[Any, ...]]:
+        return iter(connection.execute(chosen + query, (node, *values, *more)))
 
     users: dict[str, dict[str, None]] = {}
     nodes: dict[str, dict[str, None]] = {}
@@ -117,8 +125,9 @@ def run_sums(
             parts=tuple(parts.get(name, ())),
             factors=tuple(factors.get(name, ())),
             units=tuple(units.get(name, ())),
+            unseen_runs=unseen,
         )
-        for name, count, started, ended, still_open in rows(TOTALS)
+        for name, count, started, ended, still_open, unseen in rows(TOTALS, wall)
     ]
 
 

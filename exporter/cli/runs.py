@@ -15,14 +15,14 @@ from exporter.cli import arguments, run_sources
 from exporter.clock import SystemClock
 from exporter.model.record import GROUP_LABEL
 from exporter.report import quantities
-from exporter.report.forms.text import is_unseen
 from exporter.report.records import sum_records
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
 COLUMNS_OF_RUNS = (*COLUMNS, "group", "grams_incomplete")
-COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs", "grams_incomplete")
-"""Columns of sums; their `run_id` is the job, group, user, namespace or account."""
+COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs", "grams_incomplete", "unseen_runs")
+"""Columns of sums; their `run_id` is the job, group, user, namespace or account. `unseen_runs` are
+Slurm jobs without a visible process, whose energy is not part of the sum."""
 GROUP_KEYS = {
     "job": "job_id", "group": "labels", "user": "user", "namespace": "namespace",
     "account": "account",
@@ -110,14 +110,15 @@ def _filter_texts(options: argparse.Namespace) -> list[str]:
 
 def _csv_values(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run; unknown energy and grams are empty."""
-    is_unknown = is_unseen(run)
+    is_unknown = quantities.is_unseen(run)
     are_grams_unknown = is_unknown or quantities.are_grams_unknown(run)
     return {
         **run,
         "energy_joules": None if is_unknown else run["energy_joules"],
         "carbon_grams": None if are_grams_unknown else run["carbon_grams"],
         "group": (run.get("labels") or {}).get(GROUP_LABEL, ""),
-        "grams_incomplete": is_unknown or quantities.unconverted_uj(run) > 0,
+        "unseen_runs": quantities.unseen_runs(run),
+        "grams_incomplete": quantities.unseen_runs(run) > 0 or quantities.unconverted_uj(run) > 0,
     }
 
 
@@ -179,8 +180,10 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
                 *(str(run.get(key) or "") for key in identity.values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 formatting.duration(run["duration_seconds"]),
-                formatting.UNKNOWN if is_unseen(run) else energy.text(run["energy_uj"]),
-                formatting.UNKNOWN if is_unseen(run) else quantities.carbon_text(run, scale=carbon),
+                formatting.UNKNOWN
+                if quantities.is_unseen(run)
+                else quantities.energy_bound(run) + energy.text(run["energy_uj"]),
+                quantities.carbon_text(run, scale=carbon),
                 _state(run),
             )
         )

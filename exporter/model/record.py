@@ -12,6 +12,9 @@ from exporter.model.runs import RunInfo, RunKey, UnitCount
 from exporter.model.workload import SplitMethod
 
 VERSION = 1
+UNSEEN_SECONDS = 60.0
+"""A Slurm job that ran for this time and used no processor and no memory was not visible: it has no
+cgroup and no process that the daemon could see, and its 0 J are no measurement."""
 GROUP_LABEL = "group"
 """Label shared by the runs of one sweep."""
 TASK_LABEL = "task"
@@ -184,6 +187,8 @@ class RunTotals(NamedTuple):
     parts: tuple[RecordPart, ...]
     factors: tuple[FactorUse, ...]
     units: tuple[UnitCount, ...]
+    unseen_runs: int = 0
+    """Slurm jobs without a visible cgroup or process, see UNSEEN_SECONDS."""
 
 
 class Form(NamedTuple):

@@ -254,6 +254,12 @@ FIELDS = (
     ),
     RecordField("runs", COUNT, "in a record of several runs: their number"),
     RecordField(
+        "unseen_runs",
+        COUNT,
+        "in a record of several runs: the number of Slurm jobs without a visible cgroup or process, "
+        "whose energy of processors and memory is unknown and not included",
+    ),
+    RecordField(
         "run_seconds",
         AMOUNT,
         "in a record of several runs: the sum of their durations, without runs inside other runs "
@@ -302,6 +308,7 @@ def totals_to_json(totals: RunTotals, models: Mapping[Device, str]) -> dict[str,
         "ended": totals.ended,
         "at": totals.at,
         "units": {unit.name: unit.amount for unit in totals.units},
+        "unseen_runs": totals.unseen_runs,
         "energy_uj": total.energy_uj,
         "held_uj": total.held_uj,
         "carbon_ng": total.carbon_ng,

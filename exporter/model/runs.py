@@ -68,6 +68,8 @@ class Owner(NamedTuple):
 
 POD = "pod"
 """Origin of a run that is a pod of Kubernetes."""
+SLURM = "slurm"
+"""Origin of a run that is a job of Slurm."""
 REPLAY = "replay"
 """Origin of a run of a recorded host."""
 REGISTERED = "registered"

@@ -16,6 +16,8 @@ from exporter.report.forms.text import (
     is_replay,
     mean_intensity_facts,
     method_text,
+    unseen_facts,
+    used_text,
     where_seen,
 )
 
@@ -75,16 +77,29 @@ def _summary(record: Record) -> str:
     on = f" on {hardware}" if hardware else ""
     at = f" in {stated['geographical_location']}" if "geographical_location" in stated else ""
     return (
-        f"{what}{replayed} used {formatting.energy(record['energy_uj'])} of electricity{on}{at} "
+        f"{what}{replayed} used {_amount_text(record)} of electricity{on}{at} "
         f"within {formatting.duration(record['duration_seconds'])}{_summary_emissions(record)}"
         f"{so_far}{_unconverted_text(record)}.{inner.summary(record)}"
     )
 
 
+def _amount_text(record: Record) -> str:
+    if quantities.is_unseen(record):
+        return "an unknown amount"
+    return _at_least(record) + formatting.energy(record["energy_uj"])
+
+
+def _at_least(record: Record) -> str:
+    return "at least " if quantities.unseen_runs(record) else ""
+
+
 def _summary_emissions(record: Record) -> str:
+    if quantities.is_unseen(record):
+        return ""
     if quantities.are_grams_unknown(record):
         return "; its emissions are unknown, because the energy has no carbon intensity"
-    return f" and emitted {formatting.carbon(record['carbon_ng'])} of CO2 equivalent"
+    amount = formatting.carbon(record["carbon_ng"])
+    return f" and emitted {_at_least(record)}{amount} of CO2 equivalent"
 
 
 def _unconverted_text(record: Record) -> str:
@@ -103,8 +118,8 @@ def _without_pue_text(record: Record) -> str:
 
 
 def _emitted_text(record: Record) -> str:
-    if quantities.are_grams_unknown(record):
-        return emitted_text(record)
+    if quantities.are_grams_unknown(record) or quantities.unseen_runs(record):
+        return emitted_text(record) + _unconverted_text(record)
     return f"{formatting.carbon(record['carbon_ng'])} CO2eq{_unconverted_text(record)}"
 
 
@@ -115,7 +130,8 @@ def _usage_facts(record: Record) -> Iterator[tuple[str, str]]:
     period = f"from {formatting.timestamp(record['started'])} {until}, UTC"
     yield "duration", f"{duration_text(record)}, {period}"
     scale = energy_scale(record)
-    yield "energy", energy_text(record["energy_uj"], scale)
+    yield "energy", used_text(record, scale)
+    yield from unseen_facts(record)
     yield "active", energy_text(record["energy_uj"] - record["held_uj"], scale)
     yield (
         "held idle",

@@ -54,6 +54,7 @@ def group_record(
                 **{key: final[key] for key in ("run_id", "job_id", "started", "ended")},
                 "name": final.get("name", ""),
                 **{key: final[key] for key in ("energy_uj", "carbon_ng", "intensity")},
+                "unseen_runs": quantities.unseen_runs(final),
                 "chosen_by": chosen_by,
             },
         },
@@ -70,7 +71,7 @@ def group_facts(record: Record) -> list[tuple[str, str]]:
     named = f"{final['name']}, " if final.get("name") not in (None, "", final["run_id"]) else ""
     run = f"{named}{final['run_id']} ({final['chosen_by']})"
     in_energy, in_carbon = _scales(group)
-    grams = quantities.carbon_text({"intensity": [], **final}, scale=in_carbon)
+    grams = quantities.carbon_text({"intensity": [], "unseen_runs": 0, **final}, scale=in_carbon)
     amounts = f"{in_energy.text(final['energy_uj'])}, {grams} CO2eq"
     facts = [
         ("mean run", _mean_text(group)),

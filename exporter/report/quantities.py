@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from exporter import formatting, units
+from exporter.model.record import UNSEEN_SECONDS
+from exporter.model.runs import SLURM
 
 Record = Mapping[str, Any]
 WORLD = "WORLD"
@@ -57,6 +59,33 @@ def unconverted_uj(record: Record) -> int:
     return 0 if record["carbon_ng"] else int(record["energy_uj"])
 
 
+def unseen_runs(record: Record) -> int:
+    """Return the number of Slurm jobs of which no cgroup and no process was visible.
+
+    Energy of their processors and memory is unknown: 0 J is not a measurement. A visible job uses
+    at least memory, and CPU time at its start.
+    """
+    if "unseen_runs" in record:
+        return int(record["unseen_runs"])
+    parts = [part for part in record["parts"] if part["device"] != "gpu"]
+    return int(
+        record.get("origin") == SLURM
+        and record["duration_seconds"] >= UNSEEN_SECONDS
+        and bool(parts)
+        and not any(part["energy_uj"] for part in parts)
+    )
+
+
+def is_unseen(record: Record) -> bool:
+    """Whether no energy is known: no run of the record was visible, and none held a GPU."""
+    return not record["energy_uj"] and unseen_runs(record) >= record.get("runs", 1)
+
+
+def energy_bound(record: Record) -> str:
+    """Return "> " if the energy of a record is a lower bound, else ""."""
+    return "> " if unseen_runs(record) else ""
+
+
 def are_grams_unknown(record: Record) -> bool:
     """Whether there is energy, and none of it has a carbon intensity."""
     energy_uj = int(record["energy_uj"])
@@ -80,10 +109,10 @@ def carbon_text(
 
     Unknown emissions are a dash, and incomplete ones a lower bound (`> 28.0 g`).
     """
-    if are_grams_unknown(record):
+    if are_grams_unknown(record) or is_unseen(record):
         return formatting.UNKNOWN
     amount_ng = record["carbon_ng"] if carbon_ng is None else carbon_ng
-    bound = "> " if unconverted_uj(record) else ""
+    bound = "> " if unconverted_uj(record) or unseen_runs(record) else ""
     return bound + (scale or formatting.carbon_scale((amount_ng,))).text(amount_ng)
 
 
@@ -108,8 +137,9 @@ def kwh_by_device(record: Record) -> dict[str, float]:
 
 
 def parts_used(record: Record) -> list[Record]:
-    """Return the parts with energy, or all parts if none has any."""
-    return [part for part in record["parts"] if part["energy_uj"]] or list(record["parts"])
+    """Return the parts with energy, or all parts if none has any although its runs were visible."""
+    used = [part for part in record["parts"] if part["energy_uj"]]
+    return used if used or unseen_runs(record) else list(record["parts"])
 
 
 def mean_pue(record: Record) -> float:

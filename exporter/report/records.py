@@ -9,6 +9,7 @@ from exporter import units
 from exporter.errors import ConfigError
 from exporter.model.record import GROUP_LABEL, TASK_LABEL, VERSION
 from exporter.model.runs import REPLAY
+from exporter.report import quantities
 
 Record = Mapping[str, Any]
 AMOUNTS = ("energy_uj", "held_uj", "carbon_ng")
@@ -49,6 +50,7 @@ def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
         "at": max(record["at"] for record in records),
         "duration_seconds": until - started,
         "runs": len(records),
+        "unseen_runs": sum(map(quantities.unseen_runs, records)),
         **sums,
         "energy_joules": units.joules(sums["energy_uj"]),
         "carbon_grams": units.grams(sums["carbon_ng"]),

@@ -15,11 +15,10 @@ from exporter.attribute.sources.process_table import ProcessTable
 from exporter.attribute.sources.slurm_cgroups import SlurmCgroup, SlurmCgroups
 from exporter.clock import UNKNOWN_BOOT, Clock, read_boot_id
 from exporter.errors import Unavailable
-from exporter.model.runs import RunInfo, RunKey
+from exporter.model.runs import SLURM, RunInfo, RunKey
 from exporter.model.workload import CollectorState
 from exporter.units import NANOSECONDS_PER_SECOND
 
-ORIGIN = "slurm"
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 SCAN_INTERVAL_TICKS = 5
 """Ticks between searches for processes of a job that its known processes did not start."""
@@ -73,7 +72,7 @@ class SlurmJobs:
         self._left_ns: dict[str, int] = {
             run.key.job_id: clock.boottime_ns()
             for run in run_registry.running()
-            if run.origin == ORIGIN and cgroup_runs.had_used_cpu(run.key)
+            if run.origin == SLURM and cgroup_runs.had_used_cpu(run.key)
         }
         """When a process was last seen, for each job with a file that had one."""
         self._empty: set[str] = set()
@@ -276,7 +275,7 @@ class SlurmJobs:
             key=key,
             name=known.name,
             user=known.user or self._user_name(uid),
-            origin=ORIGIN,
+            origin=SLURM,
             started=self._clock.wall(),
             scope="cgroup",
             account=known.account,

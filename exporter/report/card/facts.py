@@ -182,7 +182,7 @@ def _energy_text(record: Record) -> str:
         kinds[part["device"]] = kinds.get(part["device"], 0) + part["energy_uj"]
     scale = formatting.energy_scale((record["energy_uj"],))
     parts = [f"{kind} {scale.text(energy_uj)}" for kind, energy_uj in sorted(kinds.items())]
-    text = scale.text(record["energy_uj"])
+    text = quantities.energy_bound(record) + scale.text(record["energy_uj"])
     if sum(kinds.values()) == record["energy_uj"]:  # not with inner runs of older receipts
         text += f" ({', '.join(parts)})"
     return text + (f", {scale.text(record['held_uj'])} held idle" if record["held_uj"] else "")
@@ -212,7 +212,9 @@ def _boundary_text(record: Record) -> str:
     seen = len(set(record["node"].split(", ")))
     nodes = record.get("nodes") or seen
     of = f"{seen} of {nodes} nodes" if nodes > seen else f"{seen} node{'s' if seen > 1 else ''}"
-    return f"{kinds} of {of}; without network, storage and the manufacture of the hardware"
+    unseen = quantities.unseen_runs(record)
+    unknown = f"processors and memory of runs that were not visible ({unseen}), " if unseen else ""
+    return f"{kinds} of {of}; without {unknown}network, storage and the manufacture of the hardware"
 
 
 def _converted_uses(record: Record) -> list[Record]:

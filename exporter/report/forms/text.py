@@ -5,18 +5,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from exporter import formatting, units
-from exporter.model.runs import REPLAY
+from exporter.model.runs import REPLAY, SLURM
 from exporter.report import budget, group, inner, quantities
 from exporter.report.document import Document, Section, Table
 
 Record = Mapping[str, Any]
 SHOWN_NODES = 8
-SLURM = "slurm"
-UNSEEN_SECONDS = 60.0
-UNSEEN = (
-    "processors and memory: the job has no cgroup and no visible process; see Without cgroups in "
-    "deploy/slurm/README.md"
-)
+UNSEEN = "no cgroup and no visible process; see Without cgroups in deploy/slurm/README.md"
 METHOD_DESCRIPTIONS = {
     "counter": "read from a hardware counter",
     "integrated": "integrated from measured power",
@@ -46,7 +41,7 @@ def receipt(record: Record) -> str:
     rows = [
         *_owner(record),
         ("took", duration_text(record) + so_far),
-        *(_unseen(record, scale) if is_unseen(record) else _used(record, scale)),
+        *_used(record, scale),
         *_intensity_facts(record["intensity"], scale),
         *mean_intensity_facts(record),
         *group.group_facts(record),
@@ -73,36 +68,28 @@ def _owner(record: Record) -> list[tuple[str, str]]:
     return [("owner", text)] if (text := ", ".join(filter(None, owner))) else []
 
 
-def is_unseen(record: Record) -> bool:
-    """Whether no cgroup and no process of a Slurm job was visible, so 0 J is not a measurement.
-
-    A visible job uses at least memory, and CPU time at its start.
-    """
-    return (
-        record.get("origin") == SLURM
-        and record["duration_seconds"] >= UNSEEN_SECONDS
-        and bool(_of_machine(record))
-        and not any(part["energy_uj"] for part in _of_machine(record))
-    )
-
-
-def _of_machine(record: Record) -> list[Record]:
-    """Return the parts that require a cgroup or a process for attribution."""
-    return [part for part in record["parts"] if part["device"] != "gpu"]
-
-
 def _used(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]]:
     return [
-        ("energy", energy_text(record["energy_uj"], scale)),
+        ("energy", used_text(record, scale)),
         ("emitted", emitted_text(record)),
+        *unseen_facts(record),
         *inner.rows(record),
         *budget.rows(record),
         *_device_facts(record),
     ]
 
 
+def used_text(record: Record, scale: formatting.DisplayUnit) -> str:
+    """Return the energy of a record as text, also if it is unknown or a lower bound."""
+    if quantities.is_unseen(record):
+        return "unknown"
+    return quantities.energy_bound(record) + energy_text(record["energy_uj"], scale)
+
+
 def emitted_text(record: Record) -> str:
     """Return the emissions as text, also if they are unknown."""
+    if quantities.is_unseen(record):
+        return "unknown"
     if quantities.are_grams_unknown(record):
         return f"{formatting.UNKNOWN}, unknown: the energy has no carbon intensity"
     return f"{quantities.carbon_text(record)} CO2eq"
@@ -119,11 +106,13 @@ def duration_text(record: Record) -> str:
     )
 
 
-def _unseen(record: Record, scale: formatting.DisplayUnit) -> list[tuple[str, str]]:
-    """Return the known usage of a job that is not visible: the GPUs that it held."""
-    gpus = [part for part in record["parts"] if part["device"] == "gpu"]
-    rows = _used({**record, "parts": gpus}, scale) if gpus else [("energy", "unknown")]
-    return [*rows, ("unknown", UNSEEN)]
+def unseen_facts(record: Record) -> list[tuple[str, str]]:
+    """Return how many jobs were not visible, and of what the energy is unknown; empty if none."""
+    count, runs = quantities.unseen_runs(record), record.get("runs", 1)
+    if not count:
+        return []
+    of = "" if runs == 1 else f" of {count} of the {runs} runs"
+    return [("unknown", f"processors and memory{of}: {UNSEEN}")]
 
 
 def is_running(record: Record) -> bool:

@@ -10,15 +10,21 @@ from exporter.errors import LedgerError
 from exporter.model.ledger import sum_amounts
 from exporter.model.record import ANY_RUN, GroupBy, RunCursor, RunFilter
 from exporter.model.record_document import record_to_json
-from exporter.model.runs import RunKey
+from exporter.model.runs import SLURM, RunKey
+from exporter.report import quantities
 from tests.unit.account.making import (
+    CPU,
+    GPU,
+    SECOND,
     WALL,
     backfill,
     batch,
     books,
+    entry,
     known_run,
     opened,
     path_in,
+    posting,
     run,
 )
 
@@ -215,6 +221,35 @@ def test_sums_have_energy(full):
         sum(amounts(each.parts).energy_uj for each in archive.sums(GroupBy.USER, 0.0, ANY_RUN, ()))
         > 0
     )
+
+
+def test_sums_say_how_many_slurm_jobs_were_not_visible(tmp_path):
+    """As the record of each of these jobs does."""
+    seconds = {"seen": 60, "unseen": 60, "short": 59, "gpu": 600, "open": None, "no parts": 600}
+    made = books()
+    for name, lasted in seconds.items():
+        ended = lasted and WALL + lasted
+        known_run(made, run(name, origin=SLURM, started=WALL, ended=ended))
+    known_run(made, run("registered", started=WALL, ended=WALL + 600))
+    energies = {
+        CPU: {"seen": 1, "unseen": 0, "short": 0, "gpu": 0, "open": 0, "registered": 0},
+        GPU: {"unseen": 0, "gpu": 9},
+    }
+    for device, used in energies.items():
+        entries = [entry(run(name).key, uj, device=device) for name, uj in used.items()]
+        made.post([posting(*entries)], SECOND)
+    with closing(opened(tmp_path)) as ledger:
+        for seq, wall in ((1, WALL + 59), (2, WALL + 60)):
+            ledger.commit(batch(made, seq)._replace(wall=wall))
+            archive = LedgerArchive(path_in(tmp_path), "node-1")
+            unseen = {
+                each.run.name
+                for each in archive.runs(99)
+                if quantities.unseen_runs(record_to_json(each))
+            }
+            (total,) = archive.sums(GroupBy.USER, 0.0, ANY_RUN, ())
+            assert unseen == {"unseen", "gpu", *(["open"] if seq == 2 else [])}
+            assert (total.unseen_runs, total.runs) == (len(unseen), 7)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])

@@ -79,17 +79,50 @@ def test_a_column_has_one_unit(show, monkeypatch):
     ]
 
 
-def test_a_job_that_was_not_visible_has_unknown_energy(show, monkeypatch):
-    part = {"device": "cpu", "id": "p", "method": "counter", "split": "cpu_time"}
-    unseen = {
-        "origin": "slurm",
-        "duration_seconds": 3600.0,
-        "energy_uj": 0,
-        "carbon_ng": 0,
-        "parts": [{**part, "energy_uj": 0, "held_uj": 0, "carbon_ng": 0}],
-    }
-    for name, value in unseen.items():
+UNSEEN_PART = {
+    "device": "cpu",
+    "id": "p",
+    "method": "counter",
+    "split": "cpu_time",
+    "energy_uj": 0,
+    "held_uj": 0,
+    "carbon_ng": 0,
+}
+UNSEEN_JOB = {
+    "origin": "slurm",
+    "duration_seconds": 3600.0,
+    "energy_uj": 0,
+    "carbon_ng": 0,
+    "parts": [UNSEEN_PART],
+}
+
+
+@pytest.fixture
+def with_unseen_job(monkeypatch):
+    """Make the first of `RUNS` a Slurm job that was not visible."""
+    for name, value in UNSEEN_JOB.items():
         monkeypatch.setitem(RUNS[0], name, value)
+
+
+@pytest.mark.usefixtures("with_unseen_job")
+def test_a_sum_with_a_job_that_was_not_visible_is_a_lower_bound(show, monkeypatch):
+    cells = re.split(" {2,}", show("runs", "--by=user").splitlines()[1])
+    assert cells[-3:-1] == ["> 2.00 Wh", "> 1.00 g"]
+    (row,) = csv.DictReader(io.StringIO(show("runs", "--by=user", "--format=csv")))
+    assert (row["runs"], row["unseen_runs"], row["grams_incomplete"]) == ("2", "1", "True")
+    (total,) = json.loads(show("runs", "--by=user", "--format=json"))
+    assert (total["runs"], total["unseen_runs"]) == (2, 1)
+    text = show("report", "--user=ada")
+    assert re.search(r"energy +> 7.200 J \(2.00 Wh\)\n +emitted +> 1.00 g CO2eq", text)
+    assert "processors and memory of 1 of the 2 runs: no cgroup and no visible process" in text
+    for name, value in UNSEEN_JOB.items():
+        monkeypatch.setitem(RUNS[1], name, value)
+    cells = re.split(" {2,}", show("runs", "--by=user").splitlines()[1])
+    assert cells[-3:-1] == ["\u2013", "\u2013"]
+
+
+@pytest.mark.usefixtures("with_unseen_job")
+def test_a_job_that_was_not_visible_has_unknown_energy(show):
     cells = re.split(" {2,}", show("runs").splitlines()[1])
     assert cells[-3:-1] == ["\u2013", "\u2013"]
     row = next(csv.DictReader(io.StringIO(show("runs", "--format=csv"))))

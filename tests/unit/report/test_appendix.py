@@ -5,6 +5,7 @@ import pytest
 from exporter.report.appendix import appendix
 from exporter.report.forms.registry import FORMS
 from exporter.report.group import group_record
+from exporter.report.records import combine_records
 from tests.unit.report.forms.making import KWH_UJ, USE, record
 from tests.unit.report.test_fleet import record as of_prometheus
 from tests.unit.report.test_fleet import there  # noqa: F401  a fixture
@@ -254,3 +255,20 @@ def test_the_mean_intensity_is_that_of_the_converted_energy():
     mean = facts(document, "Carbon intensity")["mean"]
     assert mean == "413 g/kWh, PUE included, weighted by energy"
     assert {row[4].startswith("> ") for row in table(document, "By component").rows} == {True}
+
+
+@pytest.mark.parametrize("form", ["html", "latex", "markdown"])
+def test_energy_of_jobs_that_were_not_visible_is_not_zero(form):
+    part = {"device": "cpu", "id": "p", "method": "counter", "split": "cpu_time"}
+    nothing = {"energy_uj": 0, "held_uj": 0, "carbon_ng": 0}
+    unseen = record(
+        origin="slurm", duration_seconds=600.0, parts=[{**part, **nothing}], intensity=[], **nothing
+    )
+    text = FORMS[form].write(unseen)
+    assert "used an unknown amount of electricity" in text
+    assert "no cgroup and no visible process" in text
+    assert "emitted 0" not in text
+    both = FORMS[form].write(combine_records([record(), unseen], "both"))
+    assert "used at least" in both
+    assert "emitted at least" in both
+    assert "processors and memory of 1 of the 2 runs" in both

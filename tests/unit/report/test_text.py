@@ -1,5 +1,7 @@
 """The receipt and the status line, as a person reads them."""
 
+import re
+
 import pytest
 
 from exporter.model.intensity import Factor
@@ -188,8 +190,8 @@ def test_a_slurm_job_of_which_nothing_is_seen_has_an_unknown_energy_and_no_zero(
 def test_of_a_slurm_job_that_is_not_seen_the_gpus_that_it_held_are_known(record):
     job = slurm_job(record, 600.0, part_of("cpu", 0), part_of("gpu", 3_600_000_000))
     text = receipt(job)
-    assert "1.00 Wh" in text
-    assert "processors and memory: the job has no cgroup" in text
+    assert re.search(r"> 3.600 J \(1.00 Wh\)", text)
+    assert "processors and memory: no cgroup and no visible process" in text
     assert " 0 J" not in text
 
 
