@@ -255,9 +255,9 @@ FIELDS = (
     RecordField("runs", COUNT, "in a record of several runs: their number"),
     RecordField(
         "unseen_runs",
-        COUNT,
-        "in a record of several runs: the number of Slurm jobs without a visible cgroup or process, "
-        "whose energy of processors and memory is unknown and not included",
+        WHOLE_AMOUNT,
+        "in a record of several runs: the number of Slurm jobs without a visible cgroup or "
+        "process, whose energy of processors and memory is unknown and not included",
     ),
     RecordField(
         "run_seconds",

@@ -119,9 +119,10 @@ FINAL_RUN = object_of(
         "energy_uj": WHOLE_AMOUNT,
         "carbon_ng": WHOLE_AMOUNT,
         "intensity": list_of(INTENSITY),
+        "unseen_runs": WHOLE_AMOUNT,
         "chosen_by": TEXT,
     },
-    optional=("name", "started", "ended", "intensity"),
+    optional=("name", "started", "ended", "intensity", "unseen_runs"),
 )
 GROUP = object_of(
     {
