@@ -37,7 +37,8 @@ def add(subparsers: Any) -> None:
         "--by",
         choices=("run", *GROUP_KEYS),
         default="run",
-        help="Print the sum of the runs of each job, group, user, namespace or account.",
+        help="Print the sum of the runs of each job, group, user, namespace or account. SPAN is the "
+        "time from their first start to their last end.",
     )
     parser.add_argument(
         "--limit",
@@ -168,7 +169,8 @@ def _identity_columns(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
 
 def _print_table(runs: list[dict[str, Any]], by: str) -> None:
     identity = _identity_columns(by, runs)
-    heads = (by.upper(), *identity, "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
+    duration = "TOOK" if by == "run" else "SPAN"
+    heads = (by.upper(), *identity, "STARTED", duration, "ENERGY", "CO2EQ", "STATE")
     rows: list[tuple[str, ...]] = [heads]
     energy = formatting.energy_scale(run["energy_uj"] for run in runs)
     carbon = formatting.carbon_scale(run["carbon_ng"] for run in runs)

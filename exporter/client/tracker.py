@@ -5,6 +5,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from exporter.client.decorators import measure_calls
@@ -45,6 +46,9 @@ class track:  # noqa: N801  reads as the verb it is
     """Whether the caller converts energy itself, so that a missing zone causes no warning."""
 
     _open: ClassVar[list["track"]] = []
+    """Open trackers of the program, the last one started last."""
+    _opened_here: ClassVar[ContextVar[tuple["track", ...]]] = ContextVar("opened", default=())
+    """Trackers that this thread or asyncio task and its parents have started, innermost last."""
     _ids_found: ClassVar[dict[tuple[int, str], int]] = {}
     """Number of trackers of this process that used an id from the environment, by rank and id."""
     _propagation: ClassVar[EnvironmentPropagation] = EnvironmentPropagation()
@@ -168,6 +172,7 @@ class track:  # noqa: N801  reads as the verb it is
                 warn("not measured, the program continues: %s", error)
             return self.run
         self._open.append(self)
+        self._opened_here.set((*self._open_here(), self))
         self._propagation.add(self, self.run.run_id, self.run.job_id, self._socket)
         return self.run
 
@@ -187,7 +192,9 @@ class track:  # noqa: N801  reads as the verb it is
         deadline = time.monotonic() + RETRY_TIMEOUT_SECONDS
         reporter.finish(deadline)
         if self in self._open:
+            self._warn_of_overlap()
             self._open.remove(self)
+            self._opened_here.set(self._open_here())
         self._propagation.drop(self)
         self._end(reporter, deadline)
         self._pid = 0
@@ -253,14 +260,30 @@ class track:  # noqa: N801  reads as the verb it is
             cls._warned.add(text)
             warn("%s", text)
 
+    def _warn_of_overlap(self) -> None:
+        """Warn, once per program, if a tracker that began later is still open."""
+        later = self._open[-1]
+        if later is not self and "overlap" not in self._warned:
+            self._warned.add("overlap")
+            warn(
+                "run %s ended while run %s, which began later, is open: energy of this process is "
+                "attributed to the open run that began last, so these runs cannot be compared; use "
+                "a process for each of them",
+                *(self.run.run_id, later.run.run_id),
+            )
+
+    @classmethod
+    def _open_here(cls) -> tuple["track", ...]:
+        return tuple(each for each in cls._opened_here.get() if each in cls._open)
+
     @classmethod
     def current(cls) -> Run:
-        """Return the innermost open run of this program or its parent, else a run without effect.
+        """Return what `current_run` returns.
 
         Updates of another process's run are sent, but only that process ends the run.
         """
-        if cls._open:
-            return cls._open[-1].run
+        if trackers := cls._open_here() or cls._open:
+            return trackers[-1].run
         run_id = os.environ.get(RUN_ID_VARIABLE, "")
         if not run_id or not is_tracked(os.environ, run_id):
             return Run()
@@ -396,5 +419,8 @@ def _string_labels(labels: Mapping[str, Any]) -> dict[str, str]:
 
 
 def current_run() -> Run:
-    """Return the innermost open run of this program or its parent, else a run without effect."""
+    """Return the innermost open run of this thread or asyncio task, else of the program.
+
+    Without one, return the run of the parent process, else a run without effect.
+    """
     return track.current()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -192,6 +193,58 @@ def test_an_inner_run_has_an_id_of_its_own(runs):
     assert not {"EMISSIONS_RUN_ID", "EMISSIONS_JOB_ID", "EMISSIONS_TRACKED"} & os.environ.keys()
     assert (outer.run_id, inner.run_id) == ("made-1", "made-2")
     assert (outer.job_id, inner.job_id) == ("7", "7")
+
+
+@pytest.mark.usefixtures("runs")
+def test_each_asyncio_task_has_its_own_current_run():
+    first_continues, second_started = asyncio.Event(), asyncio.Event()
+
+    @track("first")
+    async def first():
+        await second_started.wait()
+        before, _ = current_run(), current_run().log(accuracy=0.5)
+        first_continues.set()
+        return before.run_id
+
+    @track("second")
+    async def second():
+        second_started.set()
+        await first_continues.wait()
+        return current_run().run_id, await asyncio.to_thread(lambda: current_run().run_id)
+
+    async def both():
+        return await asyncio.gather(first(), second())
+
+    with track("outer") as outer:
+        assert asyncio.run(both()) == ["made-2", ("made-3", "made-3")]
+        assert current_run() is outer
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_thread_without_a_run_has_the_innermost_one_of_the_program():
+    def of_thread():
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(current_run).result()
+
+    with track("outer") as outer:
+        assert of_thread() is outer
+        with track("inner") as inner:
+            assert of_thread() is inner
+        assert of_thread() is outer
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_run_that_ends_before_one_that_began_later_causes_a_warning(caplog, monkeypatch):
+    monkeypatch.setattr(track_as_shipped, "_warned", set())
+    first, second = track("first"), track("second")
+    for _ in range(2):
+        first.start(), second.start()
+        first.stop(), second.stop()
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.startswith("run made-1 ended while run made-2, which began later, is open:")
+    with track("outer"), track("inner"):
+        pass
+    assert sum(each.levelname == "WARNING" for each in caplog.records) == 1
 
 
 def test_an_id_from_outside_is_the_runs(runs, monkeypatch):
