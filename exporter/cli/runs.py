@@ -37,8 +37,8 @@ def add(subparsers: Any) -> None:
         "--by",
         choices=("run", *GROUP_KEYS),
         default="run",
-        help="Print the sum of the runs of each job, group, user, namespace or account. SPAN is the "
-        "time from their first start to their last end.",
+        help="Print the sum of the runs of each job, group, user, namespace or account. SPAN is "
+        "the time from their first start to their last end.",
     )
     parser.add_argument(
         "--limit",
