@@ -12,6 +12,7 @@ import yaml
 
 from exporter.errors import ConfigError
 from exporter.model.runs import RUN_LABELS
+from exporter.setting import read_yaml
 from exporter.units import JOULES_PER_KWH
 
 RUN_BY_NODE = ", ".join(("instance", *RUN_LABELS))
@@ -50,17 +51,18 @@ def load_budgets(path: str) -> tuple[BudgetDefinition, ...]:
     """Load the budgets in the YAML file at `path`. Raises ConfigError with line and reason."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    document = read_yaml(text, path)
     entries = document.get("budgets") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries or set(document) != {"budgets"}:
         raise ConfigError(f"{path}: expected the key `budgets` with a list of at least one budget")
     budgets: dict[str, BudgetDefinition] = {}
-    for location, entry in zip(_locations(path, node), entries, strict=True):
+    for location, entry in zip(
+        _locations(path, yaml.compose(text, yaml.SafeLoader)), entries, strict=True
+    ):
         budget = _parse_budget(entry, location)._replace(line=location.line)
         if budget.name in budgets:
             raise ConfigError(f"{location.of('name')}: another budget is named {budget.name}")
@@ -148,8 +150,12 @@ def _parse_selector(of: Mapping[Any, Any], where: str) -> Iterator[tuple[str, tu
                 f"label_team, that is listed in attribute.exported_labels of the exporters{hint}"
             )
         values = given if isinstance(given, list) else [given]
-        if not values or any(not isinstance(each, str | int) or each == "" for each in values):
-            raise ConfigError(f"{where}.{label}: expected a value or several, not {given!r}")
+        is_text = (isinstance(each, str | int) and not isinstance(each, bool) for each in values)
+        if not values or "" in values or not all(is_text):
+            raise ConfigError(
+                f"{where}.{label}: expected a value or several, found {given!r}; quote values such "
+                'as "on" and "no"'
+            )
         yield label, tuple(str(value) for value in values)
 
 

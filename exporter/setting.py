@@ -161,6 +161,9 @@ def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> floa
     return int(value) if is_integer else float(value)
 
 
+BOOLEAN_TAG, TEXT_TAG = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
+
+
 def read_yaml(text: str, where: str) -> Any:
     """Parse a YAML document; a duplicate key is an error. Raises ConfigError."""
     import yaml  # 14 ms that a daemon without a file does not need
@@ -171,6 +174,8 @@ def read_yaml(text: str, where: str) -> Any:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[str] = set()
             for key_node, _ in node.value:
+                if key_node.tag == BOOLEAN_TAG:  # a key such as `on` or `no` is meant as a word
+                    key_node.tag = TEXT_TAG
                 name = str(key_node.value)
                 if name in seen:
                     raise yaml.MarkedYAMLError(

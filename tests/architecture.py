@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "config": {"model", "setting"},
     "setting": {"errors"},
     "config_loader": {"client", "config", "errors", "sample", "setting"},
-    "budgets": {"errors", "model", "units"},
+    "budgets": {"errors", "model", "setting", "units"},
     "estimate": {"convert", "data", "errors", "formatting", "model", "report", "units"},
     "report": {"client", "convert", "formatting", "html", "model", "redaction", "units", "errors"},
     "integrations": {

@@ -208,7 +208,7 @@ class Reporter(ForkAware):
 
 def status_line(title: str, seconds: float, record: dict[str, Any]) -> str:
     """Return the line that a terminal shows during the run."""
-    parts = [title, f"{seconds // 60:.0f}:{seconds % 60:02.0f}"]
+    parts = [title, _minutes(seconds)]
     if (watts := record.get("power_watts")) is not None:
         parts.append(f"{watts:.4g} W")
     parts.append(f"{record['energy_joules'] / 3600:.4g} Wh")
@@ -219,8 +219,13 @@ def status_line(title: str, seconds: float, record: dict[str, Any]) -> str:
         wide = ""
         if (low := ahead.get("low")) and (high := ahead.get("high")):
             wide = f" ({low['carbon_grams']:.3g} to {high['carbon_grams']:.3g})"
-        parts.append(f"in {rest // 60:.0f}:{rest % 60:02.0f}: {ahead['carbon_grams']:.4g} g{wide}")
+        parts.append(f"in {_minutes(rest)}: {ahead['carbon_grams']:.4g} g{wide}")
     return "".join(c if c.isprintable() else "?" for c in "  ".join(parts))
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
 
 
 def is_terminal() -> bool:

@@ -67,6 +67,9 @@ def test_a_selector_has_one_value_or_several(budgets):
         ("{name: a, grams: 1, period: day, of: {user: ''}}", "of.user: expected a value"),
         ("{name: a, grams: 1, period: day, of: {user: []}}", "of.user: expected a value"),
         ("{name: a, grams: 1, period: day, of: {user: [[x]]}}", "of.user: expected a value"),
+        ("{name: a, grams: 1, period: day, of: {user: [x, no]}}", 'quote values such as "on"'),
+        ("{name: a, grams: 1, grams: 2, period: day}", "duplicate key grams"),
+        ("{name: a, off: 1, period: day}", "off: there is no such key; known are name"),
     ],
 )
 def test_errors_name_the_line_and_the_reason(refusal, entry, why):

@@ -149,6 +149,7 @@ def test_a_line_says_what_was_used_and_what_it_will_come_to():
     said = status_line("be\x1b[2Jrt", 61.0, {**RECORD, "power_watts": 120.04, "forecast": ahead})
     assert said == "be?[2Jrt  1:01  120 W  2 Wh  0.8 g CO2eq  in 1:05: 1.6 g"
     ends = {"low": {"carbon_grams": 1.2}, "high": {"carbon_grams": 2.0}}
+    assert status_line("bert", 119.6, RECORD).startswith("bert  2:00  ")
     said = status_line("bert", 61.0, {**RECORD, "forecast": {**ahead, **ends}})
     assert said.endswith("in 1:05: 1.6 g (1.2 to 2)")
 
