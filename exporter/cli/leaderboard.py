@@ -63,12 +63,13 @@ def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
         "--sort",
         choices=[key.value for key in SortKey],
         default=SortKey.GRAMS.value,
-        help="Sort key, best first.",
+        help="Sort key, best first. Runs that have not ended follow without a rank.",
     )
     parser.add_argument(
         "--reverse",
         action="store_true",
-        help="Reverse the order. With --sort idle, lists the runs with the most idle energy first.",
+        help="Reverse the order of ended runs and of the others. With --sort idle, the runs with "
+        "the most idle energy are first.",
     )
     parser.add_argument(
         "--top", type=arguments.count, metavar="N", help="Print only the first N runs."

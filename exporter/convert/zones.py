@@ -61,6 +61,8 @@ class ZoneRow(NamedTuple):
     flags: tuple[str, ...]
     origin: str = ""
     """Code of the country or zone from which the value was taken, if from another one."""
+    grid: str = ""
+    """Zone of a cloud region."""
 
 
 Cells: TypeAlias = dict[str, str]
@@ -130,6 +132,21 @@ def zone_key(zone: str) -> str:
     if ":" in code:
         return code.lower()
     return next((row.zone for row in _countries() if code in row.codes), code)
+
+
+def covers(zone: str, wanted: str) -> bool:
+    """Return whether an intensity of `zone` can be used for the place `wanted`.
+
+    `zone` is the same zone, the grid zone of the cloud region `wanted`, or its country. A name that
+    is in no table, such as the region of a grid operator, contradicts no place.
+    """
+    if zone_key(zone) == zone_key(wanted):
+        return True
+    row, place = find_row(zone), find_row(wanted)
+    if row is None or place is None:
+        return True
+    is_country = any(row.zone == each.zone for each in _countries())
+    return row.country == place.country and (is_country or row.zone == place.grid)
 
 
 def electricity_maps_warning(zone: str) -> str:
@@ -300,7 +317,9 @@ def _cloud_regions() -> Iterator[ZoneRow]:
         row = _make_row(
             table, cells, (f"{cells['provider']}:{cells['region']}",), cells["location"], country
         )
-        yield row._replace(origin=cells["em_zone"] if ZONE_DERIVED_FLAG in row.flags else country)
+        grid = cells["em_zone"]
+        origin = grid if ZONE_DERIVED_FLAG in row.flags else country
+        yield row._replace(origin=origin, grid=grid)
 
 
 def _make_row(table: str, cells: Cells, codes: tuple[str, ...], name: str, country: str) -> ZoneRow:

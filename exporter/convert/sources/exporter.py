@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from exporter.convert import zones
 from exporter.convert.live.parse import (
     RawValue,
     clean_values,
@@ -27,7 +28,12 @@ class ExporterSource(KindOptions):
     """
 
     url: str = setting("", "URL", "The other exporter, for example `http://intensity:10680`.")
-    zone: str = setting("", "", "Zone that the other exporter must have. Defaults to any.")
+    zone: str = setting(
+        "",
+        "",
+        "Zone of the other exporter: the same, the zone of a cloud region, or its country. "
+        "Defaults to `convert.zone`, and to any zone if that is not set.",
+    )
     basis: Literal["lifecycle", "direct", "unstated"] = setting(
         "lifecycle", "", "Basis that its values must have."
     )
@@ -63,7 +69,7 @@ class ExporterSource(KindOptions):
                 "configured",
             )
         zone = f"{get_member(factor, 'zone')!s:.40}"
-        if self.zone and zone != self.zone:
+        if self.zone and not zones.covers(zone, self.zone):
             raise FetchError("wrong_zone", f"the other exporter is in {zone}, not in {self.zone}")
         past, rejected = clean_values(
             [*_values(document, "recent"), _raw_in_force(factor, now, since)], SECONDS_PER_HOUR, now

@@ -177,6 +177,7 @@ class Leaderboard(NamedTuple):
     """Number of all rows."""
     notes: tuple[str, ...] = ()
     """Notes about all rows."""
+    is_reversed: bool = False
 
 
 def make_leaderboard(
@@ -186,14 +187,7 @@ def make_leaderboard(
     *,
     reverse: bool = False,
 ) -> Leaderboard:
-    """Rank the runs; ranks, marks and notes refer to all runs, shown or not.
-
-    `reverse` reverses the order of the runs that can be compared; ranks stay.
-    """
-    rows = rank_runs(entries, asked)
-    if reverse:
-        compared = [row for row in rows if row.rank is not None]
-        rows = [*reversed(compared), *rows[len(compared) :]]
-    return Leaderboard(
-        asked, tuple(rows[:top]), len(rows), comparison_notes(rows, asked) if rows else ()
-    )
+    """Rank the runs as `rank_runs`; ranks, marks and notes refer to all runs, shown or not."""
+    rows = rank_runs(entries, asked, reverse=reverse)
+    notes = comparison_notes(rows, asked) if rows else ()
+    return Leaderboard(asked, tuple(rows[:top]), len(rows), notes, reverse)

@@ -19,12 +19,13 @@ KILO = 1_000
 MOST_DIGITS = 9
 SCALES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
 SORT_DESCRIPTIONS = {
-    SortKey.GRAMS: "lowest emissions first",
-    SortKey.ENERGY: "lowest energy first",
-    SortKey.IDLE: "lowest share held idle first",
-    SortKey.RESULT: "best result first",
-    SortKey.PER_RESULT: "highest result per gram first",
+    SortKey.GRAMS: ("lowest", "highest", "emissions"),
+    SortKey.ENERGY: ("lowest", "highest", "energy"),
+    SortKey.IDLE: ("lowest", "highest", "share held idle"),
+    SortKey.RESULT: ("best", "worst", "result"),
+    SortKey.PER_RESULT: ("highest", "lowest", "result per gram"),
 }
+"""What is first by a sort key and in reverse order, and of what."""
 NO_RUNS = (
     "No runs to compare. Create one with `emissions-exporter run -- COMMAND` or with `track` of "
     "exporter.client; `emissions-exporter runs` lists the known runs."
@@ -80,7 +81,8 @@ def title(board: Leaderboard) -> str:
     shown = len(board.rows)
     runs = f"{board.of} run{'' if board.of == 1 else 's'}"
     first = f", the first {shown}" if shown < board.of else ""
-    return f"{runs}, {SORT_DESCRIPTIONS[board.question.sort]}{first}"
+    *ends, amount = SORT_DESCRIPTIONS[board.question.sort]
+    return f"{runs}, {ends[board.is_reversed]} {amount} first{first}"
 
 
 def per_units_head(asked: RankingCriteria) -> str:

@@ -104,20 +104,28 @@ def choose_criteria(
     return RankingCriteria(sort, metric, higher, given, size, unit)
 
 
-def rank_runs(entries: Iterable[LeaderboardEntry], asked: RankingCriteria) -> list[RankedRun]:
-    """Rank runs, best first; runs that cannot be compared come last, newest first.
+def rank_runs(
+    entries: Iterable[LeaderboardEntry], asked: RankingCriteria, *, reverse: bool = False
+) -> list[RankedRun]:
+    """Rank runs, best first. Runs without an end follow without a rank, in the same order.
 
-    Equal runs share a rank, and the next rank is skipped accordingly (1, 1, 3).
+    Runs that cannot be compared come last, newest first. Equal runs share a rank, and the next rank
+    is skipped accordingly (1, 1, 3). `reverse` reverses the order, not the ranks, of ended runs and
+    of runs without an end.
     """
     rows = _mark_pareto(_with_labels([_row(entry, asked) for entry in entries]), asked)
-    compared = [(worth, row) for row in rows if (worth := _sort_value(row, asked)) is not None]
-    compared.sort(key=lambda each: (each[0], each[1].entry.carbon_ng, _name(each[1])))
+    valued = [(worth, row) for row in rows if (worth := _sort_value(row, asked)) is not None]
+    valued.sort(key=lambda each: (each[0], each[1].entry.carbon_ng, _name(each[1])))
+    compared = [each for each in valued if each[1].entry.ended is not None]
     ranked: list[RankedRun] = []
     for place, (worth, row) in enumerate(compared, 1):
         same = place > 1 and compared[place - 2][0] == worth
         ranked.append(row._replace(rank=ranked[-1].rank if same else place))
+    without_end = [row for _, row in valued if row.entry.ended is None]
     others = [row for row in rows if _sort_value(row, asked) is None]
-    return ranked + sorted(others, key=lambda row: (-row.entry.started, _name(row)))
+    others.sort(key=lambda row: (-row.entry.started, _name(row)))
+    step = -1 if reverse else 1
+    return ranked[::step] + without_end[::step] + others
 
 
 def pareto_optimal(points: Sequence[tuple[float, float]]) -> list[bool]:
@@ -182,9 +190,12 @@ def _mark_pareto(rows: Sequence[RankedRun], asked: RankingCriteria) -> list[Rank
 
 
 def _sort_value(row: RankedRun, asked: RankingCriteria) -> float | None:
-    """Return the sort value, smallest first; None if the run cannot be compared."""
+    """Return the sort value, smallest first; None if the run cannot be compared.
+
+    That of a run without an end is its usage so far.
+    """
     entry = row.entry
-    if entry.ended is None or not entry.energy_uj:
+    if not entry.energy_uj:
         return None
     match asked.sort:
         case SortKey.ENERGY:
@@ -196,7 +207,7 @@ def _sort_value(row: RankedRun, asked: RankingCriteria) -> float | None:
         case SortKey.PER_RESULT:
             worth = row.result_per_gram
         case SortKey.GRAMS:
-            return entry.grams if entry.is_complete else None
+            return None if entry.unpriced_uj else entry.grams
     return None if worth is None else -worth if asked.higher_is_better else worth
 
 

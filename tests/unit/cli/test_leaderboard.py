@@ -1,6 +1,7 @@
 """`leaderboard`: where runs come from, which are chosen, and errors as one line."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,19 @@ def test_a_reversed_list_keeps_ranks_and_ends_with_runs_that_cannot_be_compared(
         ("large", 1),
         ("sweep", None),
     ]
+
+
+def test_running_runs_are_sorted_by_their_usage_so_far(show, file):
+    path = Path(file)
+    runs = json.loads(path.read_text())
+    runs = runs["runs"] if isinstance(runs, dict) else runs
+    for run in runs:
+        if run["run_id"] != "small":
+            run["ended"] = None
+    path.write_text(json.dumps(runs))
+    assert names(show("--from", file, "--format=json")) == ["small", "large", "sweep"]
+    assert names(show("--from", file, "--format=json", "--reverse")) == ["small", "sweep", "large"]
+    assert "3 runs, highest emissions first" in show("--from", file, "--reverse")
 
 
 def test_runs_can_be_named(show, file):

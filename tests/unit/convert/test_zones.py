@@ -258,3 +258,30 @@ def test_a_word_that_is_like_no_other_has_no_suggestion(name):
 def test_every_name_in_a_countrys_own_language_leads_to_a_zone():
     for zone in zones.NATIVE_NAMES.values():
         assert zones.find_factor(zone).zone == zone
+
+
+@pytest.mark.parametrize(
+    ("zone", "wanted", "is_covered"),
+    [
+        ("DE", "de", True),
+        ("DE", "DEU", True),
+        ("GB", "UK", True),
+        ("GB", "aws:eu-west-2", True),
+        ("aws:eu-west-2", "AWS:eu-west-2", True),
+        ("US-CAL-CISO", "aws:us-west-1", True),
+        ("US", "US-CAL-CISO", True),
+        ("DK1", "DK-DK1", True),
+        ("CAISO_NORTH", "US-CAL-CISO", True),
+        ("FR", "aws:eu-west-2", False),
+        ("FR", "DE", False),
+        ("US-NY-NYIS", "aws:us-west-1", False),
+        ("US-NY-NYIS", "US-CAL-CISO", False),
+        ("US-CAL-CISO", "US", False),
+        ("aws:eu-west-1", "aws:eu-west-2", False),
+        ("GB", "our-data-center", True),
+    ],
+)
+def test_a_zone_covers_itself_its_cloud_regions_and_as_a_country_all_of_its_places(
+    zone, wanted, is_covered
+):
+    assert zones.covers(zone, wanted) is is_covered

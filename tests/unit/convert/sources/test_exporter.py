@@ -64,6 +64,11 @@ def test_another_zone_than_the_one_that_is_set_is_rejected(other):
     assert other(zone="DE").numbers() == [322]
 
 
+def test_a_cloud_region_is_served_by_the_source_of_its_country(other):
+    assert other(zone="aws:eu-central-1").numbers() == [322]
+    assert failure(other(zone="aws:eu-west-2")).outcome == "wrong_zone"
+
+
 def test_the_reason_of_a_missing_value_is_shown(other):
     asker = other()
     asker.serve([])
