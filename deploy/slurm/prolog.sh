@@ -2,7 +2,7 @@
 # Prolog of slurmd, run as root on each node of a job: writes the job's user, account and allocated
 # GPUs to a file. It always exits with 0, so that it never fails a job.
 directory=${EMISSIONS_JOBS_DIRECTORY:-/run/emissions-exporter/jobs}
-# Slurm runs prologs without a PATH. Exported, so that timeout finds nvidia-smi as well.
+# Slurm runs prologs without a PATH.
 export PATH="${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin"
 
 log() {
@@ -11,9 +11,24 @@ log() {
 }
 
 # Bus address, UUID, index and MIG mode, one GPU per line. NVML indices are in PCI bus order.
+# A hanging driver cannot be waited for, not even with a signal that ends the process: it stays in
+# uninterruptible sleep. So nvidia-smi writes to a file, and is left behind after ten seconds.
 by_nvml() {
-    timeout 10 nvidia-smi --query-gpu=pci.bus_id,uuid,index,mig.mode.current \
-        --format=csv,noheader 2>/dev/null
+    output=$directory/.nvidia-smi.$$
+    nvidia-smi --query-gpu=pci.bus_id,uuid,index,mig.mode.current --format=csv,noheader \
+        >"$output" 2>/dev/null </dev/null &
+    rest=100
+    while kill -0 $! 2>/dev/null && [ $rest -gt 0 ]; do
+        sleep 0.1
+        rest=$((rest - 1))
+    done
+    if [ $rest -gt 0 ]; then
+        cat "$output"
+    else
+        kill -9 $!
+        log "nvidia-smi did not answer within ten seconds"
+    fi
+    rm -f "$output"
 }
 
 # Bus address, UUID and minor number, one GPU per line. The UUID of a suspended GPU consists of

@@ -263,6 +263,9 @@ def _copy(connection: sqlite3.Connection, target: str) -> None:
         _restrict_permissions(temporary)
         with contextlib.closing(sqlite3.connect(temporary)) as copy:
             connection.backup(copy)
+            # An older exporter that continued the counters of the copy would publish lower values.
+            copy.execute("UPDATE meta SET clean = 0")
+            copy.commit()
         os.replace(temporary, target)
     except (sqlite3.Error, OSError) as error:
         _remove(temporary)

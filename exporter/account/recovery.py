@@ -71,12 +71,11 @@ def reconcile(
 ) -> RecoveredState:
     """Return the state that follows from ledger and journal. Pure.
 
-    After a clean shutdown the ledger is used, on any boot. Otherwise the journal is used if it is
-    of this boot and not older than the ledger. Otherwise counters begin at zero. An empty
-    `boot_id` means unknown; then no journal is used.
+    After a clean shutdown the ledger is used, on any boot, if the journal has the same number.
+    Otherwise the journal is used if it is of this boot and not older than the ledger. Otherwise
+    counters begin at zero. An empty `boot_id` means unknown; then no journal is used.
     """
-    if image is not None:
-        known = _with_verified_clean_flag(known, image)
+    known = _with_verified_clean_flag(known, image)
     if image is not None and boot_id and image.origin.boot_id == boot_id:
         merged, missing = _with_merges(known, image)
         image = apply_missing_backfills(image, merged.late_carbon)
@@ -88,15 +87,19 @@ def reconcile(
     return _from_zero(known, wall)
 
 
-def _with_verified_clean_flag(known: LedgerState, image: Checkpoint) -> LedgerState:
-    """Clear the flag of a clean shutdown if the journal shows that a daemon ran after it.
+def _with_verified_clean_flag(known: LedgerState, image: Checkpoint | None) -> LedgerState:
+    """Clear the flag of a clean shutdown unless the journal is that of this shutdown.
 
-    If the disk is full, that daemon cannot clear the flag in the ledger. Its journal has its space
-    allocated and is newer than the ledger, also after a reboot, unless power was lost before the
-    kernel wrote the journal to disk (half a minute at most).
+    A daemon may have published higher values since: the ledger may be a restored copy, whose
+    journal was removed or is newer. If the disk is full, a daemon cannot clear the flag in the
+    ledger. Its journal has its space allocated and is newer than the ledger, also after a reboot,
+    unless power was lost before the kernel wrote the journal to disk (half a minute at most).
     """
-    ran_on = image.origin.ledger_id == known.ledger_id and image.seq > known.restored.seq
-    return known._replace(clean=False) if ran_on else known
+    is_latest = image is not None and (image.origin.ledger_id, image.seq) == (
+        known.ledger_id,
+        known.restored.seq,
+    )
+    return known if is_latest else known._replace(clean=False)
 
 
 def _with_merges(
@@ -173,8 +176,9 @@ def _from_zero(known: LedgerState, wall: float) -> RecoveredState:
         for run in restored.runs
     )
     note = (
-        "The last shutdown was not clean and left no journal of this boot: counters begin at zero, "
-        "the cumulative gauges continue from the last commit."
+        "The last shutdown was not clean and left no journal of this boot, or the ledger is a "
+        "restored copy: counters begin at zero, the cumulative gauges continue from the last "
+        "commit."
     )
     return RecoveredState(
         restored._replace(

@@ -1,6 +1,7 @@
 """Recovery after every kind of stop."""
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -63,6 +64,7 @@ class Daemon:
         self.restored = self.recovered.restored
         self.books = books(self.restored)
         self.seq = self.restored.seq
+        self.is_killed = False
         if self.recovered.batch is not None:  # not before the first tick has written the journal
             self.show()
             self.ledger.commit(self.recovered.batch)
@@ -76,8 +78,10 @@ class Daemon:
 
     def kill(self):
         """As `kill -9`: nothing more is written."""
-        self.journal.close()
-        self.ledger.close()
+        if not self.is_killed:
+            self.journal.close()
+            self.ledger.close()
+        self.is_killed = True
 
 
 @pytest.fixture
@@ -273,14 +277,42 @@ def test_a_power_cut_before_the_first_commit_is_not_taken_for_a_clean_shutdown(s
     assert {row.balance.counted for row in third.books.rows()} == {ZERO_AMOUNT}
 
 
-def test_a_lost_journal_means_counters_from_zero(start, tmp_path):
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_lost_journal_means_counters_from_zero(start, tmp_path, clean):
     daemon = start()
     used(daemon)
     daemon.show()
-    daemon.commit()
+    daemon.commit(clean=clean)
     os.unlink(tmp_path / "state" / "journal")
     again = start()
     assert {row.balance.counted for row in again.books.rows()} == {ZERO_AMOUNT}
+
+
+@pytest.mark.parametrize("is_journal_removed", [True, False])
+def test_counters_of_a_restored_copy_of_a_stopped_daemon_begin_at_zero(
+    start, tmp_path, is_journal_removed
+):
+    state = tmp_path / "state"
+    daemon = start()
+    used(daemon)
+    daemon.show()
+    daemon.commit(clean=True)
+    copied = {line: balance.total for line, balance in balances(daemon.books.rows()).items()}
+    daemon.kill()
+    shutil.copy(path_in(state), tmp_path / "copy")
+    second = start()
+    backfill(second.books, names=("bert",), seed=5)
+    second.show()
+    second.commit(clean=True)
+    second.kill()
+    shutil.copy(tmp_path / "copy", path_in(state))
+    if is_journal_removed:
+        os.unlink(state / "journal")
+    third = start("boot-2")
+    lines = balances(third.books.rows())
+    assert {line: balance.total for line, balance in lines.items()} == copied
+    assert {balance.counted for balance in lines.values()} == {ZERO_AMOUNT}
+    assert begin_at_zero(third.restored)
 
 
 def test_an_unknown_boot_has_no_journal(start):

@@ -64,10 +64,10 @@ class Site:
         for path in (self.root / "driver").rglob("information"):
             path.unlink()
 
-    def run(self, numbers, gres="", **environment):
+    def run(self, numbers, gres="", shell="sh", **environment):
         (self.root / "etc" / "gres.conf").write_text(gres)
         made = subprocess.run(
-            ["sh", PROLOG],
+            [shell, PROLOG],
             env={
                 "PATH": f"{self.root / 'bin'}:/usr/bin:/bin",
                 "EMISSIONS_JOBS_DIRECTORY": str(self.root / "jobs"),
@@ -140,6 +140,20 @@ def test_error_messages_of_nvidia_smi_are_ignored(site):
         "echo\nexit 9\n"
     )
     assert site.run("0,2", AUTO) == [UUIDS[0], UUIDS[2]]
+
+
+@pytest.mark.parametrize("shell", [each for each in ("dash", "bash") if shutil.which(each)])
+def test_a_job_starts_although_nvidia_smi_hangs_and_ignores_signals(site, shell):
+    """An nvidia-smi that SIGTERM does not end, as in uninterruptible sleep."""
+    (site.root / "bin" / "nvidia-smi").write_text(
+        "#!/bin/sh\ntrap '' TERM\necho $$ >\"$0.pid\"\nwhile :; do sleep 1; done\n"
+    )
+    found = site.run("0", FILES, shell=shell)
+    pid = int((site.root / "bin" / "nvidia-smi.pid").read_text())
+    assert found == [UUIDS[1]]
+    assert "nvidia-smi did not answer within ten seconds" in site.stderr
+    assert not Path(f"/proc/{pid}").exists()
+    assert [path.name for path in (site.root / "jobs").iterdir()] == ["17"]
 
 
 def test_a_suspended_gpu_is_identified_by_its_bus_position(site):
