@@ -44,6 +44,18 @@ class PodCgroup(NamedTuple):
     at: Mapping[str, Sequence[str]]
     """Its paths by hierarchy; none contains another."""
 
+    def has_processes(self) -> bool:
+        """Whether there is a process in it, or that cannot be read.
+
+        A runtime can leave the cgroup of a removed pod behind: with version 1, it does not remove
+        the one that systemd or the runtime itself created in a version 2 hierarchy beside it.
+        """
+        return any(
+            _is_populated(self.mounted[hierarchy] + path)
+            for hierarchy, paths in self.at.items()
+            for path in paths
+        )
+
 
 class _PodParents(NamedTuple):
     """Directories of one hierarchy that contain pods."""
@@ -172,6 +184,22 @@ def _single_version(pod: PodCgroup) -> PodCgroup:
         return pod
     at = {hierarchy: paths for hierarchy, paths in pod.at.items() if hierarchy != V2}
     return pod._replace(at=at)
+
+
+def _is_populated(directory: str) -> bool:
+    try:
+        with open(f"{directory}/cgroup.events", encoding="ascii") as events:
+            return "populated 0" not in events.read()
+    except OSError:  # version 1 has none
+        pass
+    try:
+        for below, _, _ in os.walk(directory):
+            with open(f"{below}/cgroup.procs", encoding="ascii") as processes:
+                if processes.read(1):
+                    return True
+    except OSError:
+        return True
+    return False
 
 
 def _listing(path: str, names: Sequence[str]) -> _Listing:

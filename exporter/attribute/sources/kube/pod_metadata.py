@@ -254,8 +254,8 @@ class PodLogDirectories:
     a name, in this file system, or in the host's through /proc/1/root if permitted.
     """
 
-    def __init__(self, procfs: str, directory: str = "/var/log/pods") -> None:
-        self._directories = (directory, f"{procfs}/1/root{directory}")
+    def __init__(self, procfs: str, root: str = "", directory: str = "/var/log/pods") -> None:
+        self._directories = (f"{root}{directory}", f"{procfs}/1/root{directory}")
         self._known: dict[str, PodMetadata] = {}
         self.is_readable = False
         """Whether the directory could be listed the last time."""

@@ -83,6 +83,8 @@ class PodRuns:
         """Meter of each pod, since it was first seen; None: it has no CPU accounting."""
         self._left: AbstractSet[str] = frozenset()
         """Pods whose cgroup was removed, but not yet reported as ended by the API server."""
+        self._empty: set[str] = set()
+        """Unknown pods without a process: new ones, or cgroups that a runtime left behind."""
         self._inputs: tuple[object, ...] = ()
         before = [
             (pod, run)
@@ -108,8 +110,10 @@ class PodRuns:
         cgroups = self._kubepods.collect()
         described = self._kubernetes.pods()
         requested_ns = self._kubernetes.requested_ns()
+        started = [uid for uid in self._empty if uid in cgroups and cgroups[uid].has_processes()]
         seen = (
             cgroups,
+            started,
             described,
             self._kubernetes.holders(),
             requested_ns,
@@ -123,8 +127,7 @@ class PodRuns:
             self._update_cgroups(cgroups, described, now_ns)
         self._is_waiting = False
         known = self._known(cgroups, described, now_ns)
-        running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
-        here = dict.fromkeys((*cgroups, *running))
+        here = self._present(cgroups, known)
         before, self._pods = self._pods, {}
         for uid in here:
             pod = self._pod(uid, known.get(uid), before.get(uid), now_ns)
@@ -255,6 +258,18 @@ class PodRuns:
                 since_ns = self._since_ns.get(uid, 0)
                 known[uid] = PodMetadata(uid, namespace, name, started_ns=since_ns, is_partial=True)
         return known
+
+    def _present(
+        self, cgroups: Mapping[str, PodCgroup], known: Mapping[str, PodMetadata]
+    ) -> Mapping[str, None]:
+        """Uids of the pods of this node, without the cgroups of unknown pods without a process."""
+        self._empty = {
+            uid
+            for uid in cgroups.keys() - known.keys() - self._pods.keys()
+            if not cgroups[uid].has_processes()
+        }
+        running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
+        return dict.fromkeys((*(uid for uid in cgroups if uid not in self._empty), *running))
 
     def _pod(
         self, uid: str, metadata: PodMetadata | None, was: PodRun | None, now_ns: int

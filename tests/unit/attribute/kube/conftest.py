@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from exporter.attribute.sources.kube import pod_runs
 from exporter.attribute.sources.kube.api_server import ApiServerClient
+from exporter.attribute.sources.kube.pod_metadata import PodLogDirectories
 from exporter.attribute.sources.kube.pod_resources import KubeletClient
 from exporter.attribute.sources.kube.pod_watch import PodWatch
 from exporter.worker import Worker, wait_until
@@ -28,6 +30,14 @@ class ByHand:
 
     def stop(self, _timeout_seconds: float) -> bool:
         return True
+
+
+@pytest.fixture(autouse=True)
+def _no_pods_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The machine that runs the tests may be a node."""
+    monkeypatch.setattr(
+        pod_runs, "PodLogDirectories", lambda procfs: PodLogDirectories(procfs, str(tmp_path))
+    )
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from exporter.attribute.sources.access_control import ContainerLookup
 from exporter.attribute.sources.cgroups import CgroupMeter
 from exporter.attribute.sources.kube import pod_cgroups as module
-from exporter.attribute.sources.kube.pod_cgroups import PodCgroups, pod_uid
+from exporter.attribute.sources.kube.pod_cgroups import PodCgroup, PodCgroups, pod_uid
 from tests.kube import cgroup_layouts as layouts
 
 UID = "0a1b2c3d-1111-2222-3333-444455556666"
@@ -45,6 +45,19 @@ ID = "f" * 64
 )
 def test_a_pod_is_identified_by_its_cgroup_path(path, uid):
     assert pod_uid(path) == uid
+
+
+@pytest.mark.parametrize("below", ["", "container"])
+def test_a_pod_has_processes_if_a_cgroup_below_it_has_one(tmp_path, below):
+    """Of version 1, where no file says so."""
+    pod = PodCgroup(UID, {"cpuacct": str(tmp_path)}, {"cpuacct": ("/pod",)})
+    (tmp_path / "pod" / "container").mkdir(parents=True)
+    assert pod.has_processes(), "unknown"
+    for directory in ("pod", "pod/container"):
+        (tmp_path / directory / "cgroup.procs").write_text("")
+    assert not pod.has_processes()
+    (tmp_path / "pod" / below / "cgroup.procs").write_text("12\n")
+    assert pod.has_processes()
 
 
 @pytest.fixture

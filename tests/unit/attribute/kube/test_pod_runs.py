@@ -200,6 +200,36 @@ def test_a_pod_whose_clock_comes_a_moment_later_than_its_cgroup_pays_by_it(node)
     assert node.look() == {ONE: 5, TWO: 0}
 
 
+def test_a_cgroup_that_a_removed_pod_left_behind_is_no_run(node):
+    left = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cgroup.events"
+    node.pod(ONE, used_us=10_000)
+    left.write_text("populated 0\nfrozen 0\n")
+    node.pod(TWO, "train-1", used_us=20_000)
+    assert node.look() == {TWO: 2}
+    node.host.clock.advance(60.0)
+    assert node.look() == {TWO: 0}
+    assert node.host.running() == {TWO}
+
+
+def test_a_pod_pays_from_its_first_process_on_though_its_cgroup_is_older(node):
+    node.pod(ONE)
+    events = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cgroup.events"
+    events.write_text("populated 0\n")
+    assert node.look() == {}
+    node.host.clock.advance(60.0)
+    assert node.look() == {}
+    node.pod(ONE, used_us=30_000)
+    assert node.look() == {ONE: 3}
+
+
+def test_a_pod_that_the_api_server_describes_is_a_run_before_its_first_process(node):
+    node.pod(ONE, "train-0")
+    (node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cgroup.events").write_text(
+        "populated 0\n"
+    )
+    assert node.look() == {ONE: 0}
+
+
 def test_a_container_that_restarts_changes_nothing_of_its_pod(node):
     node.pod(ONE, "train-0", used_us=20_000)
     container = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cri-containerd-1.scope"
