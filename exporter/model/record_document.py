@@ -248,9 +248,11 @@ FIELDS = (
     ),
     RecordField(
         "other_tasks",
-        object_of({**SUMS_OF_RUNS, "duration_seconds": AMOUNT}),
+        object_of(
+            {**SUMS_OF_RUNS, "duration_seconds": AMOUNT, "ended": or_null(NUMBER)}, ("ended",)
+        ),
         "with `report RUN`, if the run is the first task of a CodeCarbon tracker that was not "
-        "started: the same sums of its later tasks, and of their durations",
+        "started: the same sums of its later tasks and of their durations, and their end",
     ),
     RecordField("runs", COUNT, "in a record of several runs: their number"),
     RecordField(

@@ -122,9 +122,11 @@ def _sum_runs(runs: Sequence[Record]) -> dict[str, Any]:
 
 
 def _sum_later_tasks(tasks: Sequence[Record]) -> dict[str, Any]:
-    """Return the sums of tasks that ran one after another, and of their durations."""
+    """Return the sums of tasks that ran one after another and of their durations, and their end."""
     seconds = sum(run["duration_seconds"] for run in tasks)
-    return {**_sum_runs(tasks), "duration_seconds": seconds}
+    ends = [run["ended"] for run in tasks]
+    ended = None if None in ends else max(ends)
+    return {**_sum_runs(tasks), "duration_seconds": seconds, "ended": ended}
 
 
 def _key(record: Record) -> tuple[Any, ...]:
@@ -134,8 +136,8 @@ def _key(record: Record) -> tuple[Any, ...]:
 def include_inner(record: Record) -> dict[str, Any]:
     """Return the record of the run together with its inner runs and its tracker's other tasks.
 
-    `inner_runs` and `more_tasks` are their numbers. The duration is that of the run and of the
-    other tasks; all other fields are those of the run itself.
+    `inner_runs` and `more_tasks` are their numbers. The duration and the end are those of the run
+    and of the other tasks; all other fields are those of the run itself.
     """
     inner, whole = record.get("inner"), _add_other_tasks(record)
     if not inner:
@@ -157,7 +159,12 @@ def _add_other_tasks(record: Record) -> dict[str, Any]:
         return dict(record)
     whole = {name: value for name, value in record.items() if name != "other_tasks"}
     seconds = record["duration_seconds"] + tasks["duration_seconds"]
-    return {**_add(whole, tasks), "duration_seconds": seconds, "more_tasks": tasks["runs"]}
+    return {
+        **_add(whole, tasks),
+        "ended": tasks.get("ended", record.get("ended")),
+        "duration_seconds": seconds,
+        "more_tasks": tasks["runs"],
+    }
 
 
 def _add(record: Record, sums: Record) -> dict[str, Any]:

@@ -321,7 +321,11 @@ class EmissionsTracker:
             return None
         duration_seconds = None if around is None else float(around["duration"])
         total = sum_rows(rows, rows[0], duration_seconds)
-        made = {**total, "project_name": self._settings.project_name}
+        made = {
+            **total,
+            "project_name": self._settings.project_name,
+            "timestamp": max(str(row["timestamp"]) for row in rows),
+        }
         if self._utilization is not None:
             made.update(self._utilization.columns())
         return made

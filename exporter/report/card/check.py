@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from exporter import formatting, units
@@ -11,8 +11,6 @@ from exporter.errors import ConfigError
 from exporter.report import quantities
 from exporter.report.card.agreement import disagreements
 from exporter.report.card.amounts import (
-    NUMBER,
-    NUMBER_START,
     TOLERANCE,
     Mass,
     find_amounts,
@@ -20,6 +18,7 @@ from exporter.report.card.amounts import (
     hub_value,
     parse_decimal,
 )
+from exporter.report.card.compute import Bounds, Hours, parse_gpu_count, parse_hours
 from exporter.report.card.facts import TRAINING_TYPE, TRAINING_TYPES
 from exporter.report.card.front_matter import (
     EMISSIONS_FIELD,
@@ -86,6 +85,8 @@ def _findings(
     yield from _check_keys(card, metadata, there)
     for name, text in disagreements(there, card.body, record):
         yield Finding(line_of(card, metadata, name), "warning", f"{name}: {text}")
+    if record is not None:
+        yield from _check_hours(card, line, there, record)
 
 
 def _check_amount(
@@ -182,9 +183,11 @@ def _compare(
     stated = [known for each in lines if (known := list(find_masses(each, section)))]
     if record is not None and record["carbon_ng"]:
         right = quantities.carbon_grams(record)
+        emitted = f"the run emitted {formatting.carbon(record['carbon_ng'])}"
         if not _is_near(said, right):
-            why = f"the run emitted {formatting.carbon(record['carbon_ng'])}"
-            yield _mistake(line, said, right, why)
+            yield _mistake(line, said, right, emitted)
+        elif stated and (mass := _contradiction(right, stated)) is not None:
+            yield Finding(line, "error", f"the text says {mass.text}: {emitted}")
     elif stated:
         yield from _compare_with_text(line, said, stated)
     else:
@@ -198,15 +201,19 @@ def _is_of_emissions(line: str) -> bool:
 
 
 def _compare_with_text(line: int, said: float, stated: list[list[Mass]]) -> Iterator[Finding]:
-    """Compare with the masses in the text: with each one, and with the sum over lines."""
+    mass = _contradiction(said, stated)
+    if mass is not None:
+        yield _mistake(line, said, mass.grams, f"the text says {mass.text}")
+
+
+def _contradiction(grams: float, stated: list[list[Mass]]) -> Mass | None:
+    """Return a mass in the text if none of them is the amount, nor their sum over lines."""
     every = [mass for of_line in stated for mass in of_line]
     total = sum(of_line[0].grams for of_line in stated)
-    if any(mass.is_near(said) for mass in every) or _is_near(said, total):
-        return
-    known = [mass for mass in every if mass.grams]
-    if known:
-        mass = min(known, key=lambda mass: _mistake_rank(said / mass.grams))
-        yield _mistake(line, said, mass.grams, f"the text says {mass.text}")
+    if any(mass.is_near(grams) for mass in every) or _is_near(grams, total):
+        return None
+    known = (mass for mass in every if mass.grams)
+    return min(known, key=lambda mass: _mistake_rank(grams / mass.grams), default=None)
 
 
 def _is_near(value: float, other: float) -> bool:
@@ -227,12 +234,36 @@ def _mistake(line: int, said: float, right: float, why: str) -> Finding:
     )
 
 
+def _items(lines: Iterable[str]) -> dict[str, str]:
+    """Return the items of a list, `- **Hours used:** 3`, by name in lower case."""
+    return {b[1].strip().lower(): b[2] for each in lines if (b := BULLET.match(each))}
+
+
+def _stated_hours(items: Mapping[str, str], there: Mapping[Any, Any]) -> Hours | None:
+    return parse_hours(str(items.get("hours used") or there.get("hours_used") or ""))
+
+
+def _check_hours(
+    card: ModelCard, line: int, there: Mapping[Any, Any], record: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Compare the stated hours with the duration in the record, also as GPU hours."""
+    lines = card.body.splitlines()
+    found = section_extent(lines)
+    stated = _stated_hours(_items(lines if found is None else lines[slice(*found)]), there)
+    took = record.get("run_seconds", record["duration_seconds"]) / units.SECONDS_PER_HOUR
+    gpus = {(part.get("node"), part["id"]) for part in record["parts"] if part["device"] == "gpu"}
+    least, most = took * (1 - TOLERANCE), took * max(1, len(gpus)) * (1 + TOLERANCE)
+    if stated is not None and not (stated.bounds.least <= most and stated.bounds.most >= least):
+        text = f"{stated.bounds.least:.4g}"
+        yield Finding(line, "warning", f"the text says {text} hours: the run took {took:.4g} hours")
+
+
 def _check_plausible(
     line: int, said: float, there: Mapping[Any, Any], lines: list[str]
 ) -> Iterator[Finding]:
     """Compare with the range that the stated GPUs can emit in the stated hours."""
-    items = {b[1].strip().lower(): b[2] for each in lines if (b := BULLET.match(each))}
-    hours = parse_hours(str(items.get("hours used") or there.get("hours_used") or ""))
+    items = _items(lines)
+    hours = _stated_hours(items, there)
     gpus = parse_gpu_count(str(there.get("hardware_used") or items.get("hardware type", "")))
     if hours is None or gpus is None:
         return
@@ -249,157 +280,3 @@ def _check_plausible(
     yield Finding(
         line, "warning", f"{EMISSIONS_FIELD}: {rate:.3g} g per GPU hour; possibly {guess}"
     )
-
-
-MAX_CHARACTERS = 300
-"""Maximum number of characters parsed."""
-MARKS = re.compile(r"\((?:r|tm|c)\)|[\u00ae\u2122\\]|(?<=\d),(?=\d{3}\b)", re.IGNORECASE)
-"""Trademarks, escapes of Markdown, and commas that group digits."""
-PARTS = re.compile(
-    r"[,;+&()\[\]/:]|\b(?:and|each|for|of|on|plus|using|with)\b| [-\u2013\u2014] ", re.IGNORECASE
-)
-PROCESSOR = re.compile(
-    r"\b(?:xeon|epyc|ryzen|threadripper|opteron|graviton|celeron|pentium|v?cpus?|processors?"
-    r"|(?<!tensor )v?cores?|apple m\d|m\d (?:chip|pro|max|ultra))\b",
-    re.IGNORECASE,
-)
-NODES = re.compile(
-    r"(?<![\w.-])(\d{1,6})\s*(?:x\s*)?(?:[a-z][\w-]*\s+)?(?:nodes?|machines?|servers?|hosts?|instances?)\b",
-    re.IGNORECASE,
-)
-LEADING = re.compile(
-    r"\W*(?:(?:an?|about|approx\w*|around|total|up to|the)\b\W*)*(\d{1,6})(?![\d.])"
-    r"(?P<times>\s*[x\u00d7*](?=\s|\d|[a-z]))?\s*(?P<what>.*)",
-    re.IGNORECASE,
-)
-"""`8 A100`, `8x A100`, `1 \u00d7 RTX 3090`."""
-TRAILING = re.compile(r"(?:(?<![a-z])x|[\u00d7*])\s*(\d{1,6})(?![\w.])", re.IGNORECASE)
-"""`A100 x 8`, `A100x4`."""
-INSIDE = re.compile(
-    r"(?<![\w.-])(?<!rtx )(?<!gtx )(?<!rx )(?<!quadro )(?<!titan )(?<!geforce )"
-    r"(\d{1,6})[\s-]*(?:gpu|card|accelerator|tpu|chip)s?\b",
-    re.IGNORECASE,
-)
-"""`NVIDIA A100, 8 GPUs`, but not `RTX 3090 GPU`."""
-MODEL_NUMBER = re.compile(r"[1-9]\d{1,2}0")
-"""Numbers that are GPU model names: 980, 2080, 8000; not 8, 64 or 1024."""
-MODEL_TAIL = re.compile(r"\W*$|(?:ti|super|d|xtx?|ada|laptop|mobile|gpus?|cards?)\b", re.IGNORECASE)
-MODEL_TAIL_TIMES = re.compile(r"\d{1,6}\W*$")
-"""`3090 x 2`."""
-NO_COUNT = re.compile(
-    r"(?:[gmt]i?b?|go|watts?|k?w|h|hrs?|hours?|days?|weeks?|months?|min\w*|epochs?|steps?|vram"
-    r"|ram|memory|(?:st|nd|rd|th)\b.*)\b",
-    re.IGNORECASE,
-)
-"""Units after a number that does not count GPUs."""
-PLURAL = re.compile(
-    r"\b(?:gpus|tpus|accelerators|cards|[a-z]{1,3}\d{1,4}[a-z]?(?-i:s))\b", re.IGNORECASE
-)
-"""`A100s`, but not `L40S`."""
-
-HOURS_IN: dict[str, float] = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1 / 3600),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 1 / 60),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "heure", "heures", "horas"), 1.0),
-    **dict.fromkeys(("d", "day", "days"), 24.0),
-    **dict.fromkeys(("week", "weeks"), 7 * 24.0),
-}
-TIME = re.compile(
-    rf"{NUMBER_START}(?:(?P<first>{NUMBER})\s*(?:[-\u2013\u2014]|to\b)\s*)?(?P<number>{NUMBER})"
-    rf"[\s-]*(?P<device>(?:(?!{'|'.join(HOURS_IN)}\b)[a-z][\w-]*[\s-]+){{0,2}})"
-    rf"(?P<unit>{'|'.join(sorted(HOURS_IN, key=len, reverse=True))})\b",
-    re.IGNORECASE,
-)
-BARE = re.compile(rf"[\s~\u2248>]*(?P<number>{NUMBER})\s*(?:$|\()")
-FORMULA = re.compile(r"[=*\u00d7]|\d\s*x\s*\d", re.IGNORECASE)
-JOINT = re.compile(r"[\s,]*(?:and\s+)?")
-
-
-class Bounds(NamedTuple):
-    """Smallest and largest possible meaning of a text."""
-
-    least: float
-    most: float
-
-
-class Hours(NamedTuple):
-    """A duration; `is_gpu_hours` if it is summed over all GPUs."""
-
-    bounds: Bounds
-    is_gpu_hours: bool = False
-
-
-def parse_gpu_count(text: str) -> Bounds | None:
-    """Return the number of GPUs in a text; None if it names only processors."""
-    plain = MARKS.sub("", text[:MAX_CHARACTERS])
-    nodes = [int(found[1]) for found in NODES.finditer(plain)]
-    parts = [part for part in PARTS.split(NODES.sub(" ", plain)) if part.strip(" .")]
-    of_gpus = [part for part in parts if PROCESSOR.search(part) is None]
-    if parts and len(of_gpus) < len(parts) and not any(map(_names_gpu, of_gpus)):
-        return None
-    counts = [count for part in of_gpus for count in _parse_gpus_in_part(part)]
-    least = max([1, *counts, *nodes])
-    is_open = not counts and (nodes or PLURAL.search(plain))
-    return Bounds(least, math.inf if is_open else max(1, sum(counts)) * math.prod(nodes))
-
-
-def _names_gpu(part: str) -> bool:
-    return re.search(r"[a-z]{2,}|[a-z]\d{1,4}", part, re.IGNORECASE) is not None
-
-
-def _parse_gpus_in_part(part: str) -> Iterator[int]:
-    """Yield the number of GPUs in a part of a text, if given."""
-    leading = LEADING.match(part)
-    if leading is not None:
-        what = leading["what"]
-        tail = MODEL_TAIL_TIMES if leading["times"] else MODEL_TAIL
-        is_model = MODEL_NUMBER.fullmatch(leading[1]) and tail.match(what)
-        if not is_model and (leading["times"] or not NO_COUNT.match(what)):
-            yield int(leading[1])
-            return
-        part = part[leading.end(1) :]
-    found = INSIDE.search(part) or TRAILING.search(part)
-    if found is not None:
-        yield int(found[1])
-
-
-def parse_hours(text: str) -> Hours | None:
-    """Parse a duration; None if it is ambiguous."""
-    try:
-        return _read_hours(text[:MAX_CHARACTERS])
-    except ValueError:  # digits that are not a number, such as 1..2
-        return None
-
-
-def _read_hours(text: str) -> Hours | None:
-    if FORMULA.search(text):
-        return None
-    found = list(TIME.finditer(text))
-    if not found:
-        bare = BARE.match(text)
-        return None if bare is None else _hours([Bounds(*[parse_decimal(bare["number"])] * 2)])
-    devices = {device.strip(" -").lower() for each in found if (device := each["device"])}
-    if any(PROCESSOR.search(device) for device in devices):
-        return None
-    if devices:
-        spans = [_parse_span(each) for each in found if each["device"]]
-    else:
-        spans, end = [], found[0].start()
-        for each in found:  # 3 hours and 26 minutes
-            joint = JOINT.match(text, end)
-            if joint is None or joint.end() != each.start():
-                break
-            spans.append(_parse_span(each))
-            end = each.end()
-    return _hours(spans, is_of_gpus=bool(devices))
-
-
-def _parse_span(found: re.Match[str]) -> Bounds:
-    scale = HOURS_IN[found["unit"].lower()]
-    most = parse_decimal(found["number"]) * scale
-    return Bounds(parse_decimal(found["first"]) * scale if found["first"] else most, most)
-
-
-def _hours(spans: list[Bounds], *, is_of_gpus: bool = False) -> Hours | None:
-    least, most = sum(span.least for span in spans), sum(span.most for span in spans)
-    return Hours(Bounds(least, most), is_of_gpus) if 0 < least <= most else None

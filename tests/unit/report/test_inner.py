@@ -117,12 +117,14 @@ def test_the_later_tasks_of_a_tracker_that_was_not_started_are_added_to_the_firs
         name="bert: eval",
         labels={**labels, "task": "eval", "first_task": "1"},
         duration_seconds=30.0,
+        ended=9_999_999_999.0,
     )
     of_others = [run("3", name="x", labels={"group": "bert"}), first]
     whole = inner.with_other_tasks(first, lambda group: [later, *of_others])
     assert inner.include_tasks(whole)["energy_uj"] == 3_000_000
     assert inner.include_tasks(whole)["duration_seconds"] == 90.0
     assert inner.include_inner(whole)["more_tasks"] == 1
+    assert inner.include_tasks(whole)["ended"] == later["ended"]
     assert inner.rows(whole) == [
         ("with tasks", "3.00 J, 0.300 g CO2eq; 1 other task of its tracker, counted separately")
     ]

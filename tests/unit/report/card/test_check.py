@@ -198,6 +198,24 @@ def test_any_text_is_checked_without_an_error(value, stated):
     check_card(card(f" '{stated}'".replace("''", ""), body))
 
 
+def test_a_section_that_contradicts_the_record_is_an_error_though_the_metadata_agree(record):
+    text = merge_card("", record).text
+    assert text.count("83.5 kg") == 1
+    found = only(text.replace("83.5 kg", "111 kg"), record)
+    assert (found.severity, found.text) == (
+        "error",
+        "the text says 111 kg: the run emitted 83.5 kg",
+    )
+
+
+@pytest.mark.parametrize("hours", ["5000", "0.01", "1 day"])
+def test_hours_that_are_not_those_of_the_record_are_a_warning(record, hours):
+    text = re.sub(r"(Hours used:\*\* ).*", rf"\g<1>{hours}", merge_card("", record).text)
+    found = only(text, record)
+    assert found.severity == "warning"
+    assert "hours: the run took " in found.text
+
+
 def located(record, location, zone, **more):
     use = {**record["intensity"][0], "zone": zone}
     text = merge_card("", {**record, "intensity": [use]}, StatedFacts(location=location)).text

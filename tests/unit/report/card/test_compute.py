@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.report.card.check import parse_gpu_count, parse_hours
+from exporter.report.card.compute import parse_gpu_count, parse_hours
 from exporter.report.card.facts import section_facts
 
 
