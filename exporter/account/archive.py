@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from exporter.account import decoding
@@ -45,8 +45,13 @@ NODE_COLUMN = (
     f"CASE WHEN uid = {IMPORTED_UID} THEN {LABEL_VALUE.format('node', 'unknown')} ELSE ? END"
 )
 
+CHOSEN_COLUMNS = (
+    *("id", "uid", "run_id", "job_id", "enclosing_uid", "enclosing_run_id", "enclosing_job_id"),
+    *("user", "origin", "started", "ended"),
+)
 TOTALS = f"""
-SELECT name, count(*), min(started), max(ended), sum(ended IS NULL), sum(
+SELECT name, count(*), min(started), max(ended), sum(ended IS NULL),
+    sum(max(coalesce(ended, ?) - started, 0)), sum(
     origin = '{SLURM}' AND coalesce(ended, ?) - started >= {UNSEEN_SECONDS}
     AND coalesce((
         SELECT max(energy_uj) = 0 FROM total JOIN device ON device.id = device_id
@@ -55,6 +60,13 @@ SELECT name, count(*), min(started), max(ended), sum(ended IS NULL), sum(
 )
 FROM chosen GROUP BY name ORDER BY max(started) DESC, name
 """  # noqa: S608  our own names
+INNER_SECONDS = """
+SELECT chosen.name, sum(max(coalesce(chosen.ended, ?) - chosen.started, 0))
+FROM chosen JOIN known ON known.uid = chosen.enclosing_uid
+    AND known.run_id = chosen.enclosing_run_id AND known.job_id = chosen.enclosing_job_id
+    AND known.name = chosen.name
+GROUP BY chosen.name
+"""
 USERS_AND_NODES = "SELECT DISTINCT name, user, node FROM chosen ORDER BY user, node"
 PARTS = """
 SELECT chosen.name, kind, device.name, method, split, sum(energy_uj), sum(held_uj), sum(carbon_ng)
@@ -78,18 +90,19 @@ def run_sums(
     by: GroupBy,
     where: str,
     values: tuple[object, ...],
+    excluded: Iterable[int],
     wall: float,
     node: str,
 ) -> list[RunTotals]:
     """Return totals by group of the parties that satisfy the SQL condition `where`.
 
-    `values` are the parameters of `where`, `wall` is the time of the last commit in Unix seconds,
-    and `node` is the name of this machine.
+    `values` are the parameters of `where`, `excluded` the ids of parties that are not included,
+    `wall` is the time of the last commit in Unix seconds, and `node` is the name of this machine.
     """
     chosen = (
-        f"WITH chosen AS (SELECT id, {GROUP_COLUMNS[by]} AS name, user, {NODE_COLUMN} AS node, "  # noqa: S608  our own names
-        "origin, started, ended "
-        f"FROM party WHERE {where}) "
+        f"WITH known AS (SELECT {', '.join(CHOSEN_COLUMNS)}, {GROUP_COLUMNS[by]} AS name, "  # noqa: S608  our own names
+        f"{NODE_COLUMN} AS node FROM party WHERE {where}), "
+        f"chosen AS (SELECT * FROM known WHERE id NOT IN ({', '.join(map(str, excluded))})) "
     )
 
     def rows(query: str, *more: object) -> Iterator[tuple[Any, ...]]:
@@ -113,6 +126,7 @@ def run_sums(
     units: dict[str, list[UnitCount]] = {}
     for name, unit, amount in rows(UNITS):
         units.setdefault(name, []).append(UnitCount(unit, amount))
+    inner_seconds = dict(rows(INNER_SECONDS, wall))
     return [
         RunTotals(
             name=name,
@@ -125,9 +139,10 @@ def run_sums(
             parts=tuple(parts.get(name, ())),
             factors=tuple(factors.get(name, ())),
             units=tuple(units.get(name, ())),
+            run_seconds=seconds - inner_seconds.get(name, 0.0),
             unseen_runs=unseen,
         )
-        for name, count, started, ended, still_open, unseen in rows(TOTALS, wall)
+        for name, count, started, ended, still_open, seconds, unseen in rows(TOTALS, wall, wall)
     ]
 
 
@@ -244,9 +259,9 @@ class LedgerArchive:
         with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()
             found = (connection.execute(FIND_RUN, key).fetchone() for key in leaving_out)
-            excluded = ", ".join(str(int(row[0])) for row in found if row is not None)
-            where += f" AND started >= ? AND id NOT IN ({excluded})"
-            return run_sums(connection, by, where, (*values, since), wall, self._node)
+            excluded = [int(row[0]) for row in found if row is not None]
+            where += " AND started >= ?"
+            return run_sums(connection, by, where, (*values, since), excluded, wall, self._node)
 
     def usage(
         self, since: float, until: float, run: RunKey | None = None, *, by_hour: bool = False

@@ -15,12 +15,13 @@ from exporter.cli import arguments, run_sources
 from exporter.clock import SystemClock
 from exporter.model.record import GROUP_LABEL
 from exporter.report import quantities
-from exporter.report.records import sum_records
+from exporter.report.records import combine_records
 
 COLUMNS = ("run_id", "job_id", "user", "origin", "started", "ended", "duration_seconds",
            "energy_joules", "carbon_grams", "name", "namespace")  # fmt: skip
 COLUMNS_OF_RUNS = (*COLUMNS, "group", "grams_incomplete")
-COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs", "grams_incomplete", "unseen_runs")
+COLUMNS_OF_SUMS = (*COLUMNS, "by", "by_name", "runs", "run_seconds", "grams_incomplete",
+                   "unseen_runs")  # fmt: skip
 """Columns of sums; their `run_id` is the job, group, user, namespace or account. `unseen_runs` are
 Slurm jobs without a visible process, whose energy is not part of the sum."""
 GROUP_KEYS = {
@@ -37,8 +38,8 @@ def add(subparsers: Any) -> None:
         "--by",
         choices=("run", *GROUP_KEYS),
         default="run",
-        help="Print the sum of the runs of each job, group, user, namespace or account. SPAN is "
-        "the time from their first start to their last end.",
+        help="Print the sum of the runs of each job, group, user, namespace or account. TOOK is "
+        "the sum of their durations, without runs inside other runs of the sum.",
     )
     parser.add_argument(
         "--limit",
@@ -142,7 +143,7 @@ def _aggregate_record(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     count = sum(part["runs"] for part in parts)
     users = {user for part in parts for user in part["users"]}
     return {
-        **sum_records(parts, name or formatting.UNKNOWN),
+        **combine_records(parts, name or formatting.UNKNOWN),
         "job_id": formatting.UNKNOWN,
         "user": users.pop() if len(users) == 1 else "several",
         "origin": f"{count} runs",
@@ -169,8 +170,7 @@ def _identity_columns(by: str, runs: list[dict[str, Any]]) -> dict[str, str]:
 
 def _print_table(runs: list[dict[str, Any]], by: str) -> None:
     identity = _identity_columns(by, runs)
-    duration = "TOOK" if by == "run" else "SPAN"
-    heads = (by.upper(), *identity, "STARTED", duration, "ENERGY", "CO2EQ", "STATE")
+    heads = (by.upper(), *identity, "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE")
     rows: list[tuple[str, ...]] = [heads]
     energy = formatting.energy_scale(run["energy_uj"] for run in runs)
     carbon = formatting.carbon_scale(run["carbon_ng"] for run in runs)
@@ -181,7 +181,7 @@ def _print_table(runs: list[dict[str, Any]], by: str) -> None:
                 run["run_id"],
                 *(str(run.get(key) or "") for key in identity.values()),
                 f"{started:%Y-%m-%d %H:%M:%S}",
-                formatting.duration(run["duration_seconds"]),
+                formatting.duration(run["duration_seconds" if by == "run" else "run_seconds"]),
                 formatting.UNKNOWN
                 if quantities.is_unseen(run)
                 else quantities.energy_bound(run) + energy.text(run["energy_uj"]),

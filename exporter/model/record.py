@@ -187,6 +187,8 @@ class RunTotals(NamedTuple):
     parts: tuple[RecordPart, ...]
     factors: tuple[FactorUse, ...]
     units: tuple[UnitCount, ...]
+    run_seconds: float = 0.0
+    """Sum of the durations, without runs inside other runs with this name."""
     unseen_runs: int = 0
     """Slurm jobs without a visible cgroup or process, see UNSEEN_SECONDS."""
 

@@ -126,7 +126,13 @@ FIELDS = (
         lambda it: it.run.ended,
         is_required=True,
     ),
-    RecordField("end_reason", or_null(TEXT), "why the run ended", lambda it: it.run.end_reason),
+    RecordField(
+        "end_reason",
+        or_null(TEXT),
+        "why the run ended: `ended`, by its program or its scheduler; `exited`, with its last "
+        "process; `merged`, as a part of another run. The exit code of a command is not known",
+        lambda it: it.run.end_reason,
+    ),
     RecordField(
         "at", NUMBER, "time of the record, in seconds since the Unix epoch", lambda it: it.at
     ),
@@ -310,6 +316,7 @@ def totals_to_json(totals: RunTotals, models: Mapping[Device, str]) -> dict[str,
         "ended": totals.ended,
         "at": totals.at,
         "units": {unit.name: unit.amount for unit in totals.units},
+        "run_seconds": totals.run_seconds,
         "unseen_runs": totals.unseen_runs,
         "energy_uj": total.energy_uj,
         "held_uj": total.held_uj,

@@ -18,18 +18,12 @@ PART_KEYS = ("device", "id", "method", "split")
 
 
 def combine_records(records: Sequence[Record], title: str) -> dict[str, Any]:
-    """Sum one or more records of runs, as `sum_records`.
-
-    `run_seconds` are the durations of the runs, without those that ran inside another one.
-    """
-    return {**sum_records(records, title), "run_seconds": _run_seconds(records)}
-
-
-def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
     """Sum one or more records of runs, or sums of runs.
 
     Records do not contain energy of inner runs: nothing counts twice. The sum begins with the first
-    start and ends with the last end; it is open while one run is.
+    start and ends with the last end; it is open while one run is. `run_seconds` are the durations
+    of the runs, without those that ran inside another one; a sum of an older daemon does not have
+    them, and counts with its span.
     """
     started = min(record["started"] for record in records)
     ends = [record["ended"] for record in records]
@@ -49,6 +43,7 @@ def sum_records(records: Sequence[Record], title: str) -> dict[str, Any]:
         "ended": ended,
         "at": max(record["at"] for record in records),
         "duration_seconds": until - started,
+        "run_seconds": _run_seconds(records),
         "runs": len(records),
         "unseen_runs": sum(map(quantities.unseen_runs, records)),
         **sums,
@@ -67,7 +62,7 @@ def _common(records: Sequence[Record], name: str) -> str:
 
 
 def _run_seconds(records: Sequence[Record]) -> float:
-    ids = {record["run_id"] for record in records}
+    ids = {record.get("run_id") for record in records} - {None}
     outer = (record for record in records if record.get("inside") not in ids)
     return float(
         sum(

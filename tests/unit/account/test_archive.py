@@ -21,6 +21,7 @@ from tests.unit.account.making import (
     batch,
     books,
     entry,
+    key,
     known_run,
     opened,
     path_in,
@@ -72,18 +73,19 @@ def test_runs_that_began_inside_another_are_found_by_its_id(tmp_path):
 def test_runs_inside_runs_of_two_users_with_one_id_stay_apart(tmp_path):
     made = books()
     ada, eve = RunKey(1000, "sweep", "job"), RunKey(1001, "sweep", "job")
-    for name, key, shown_id in (("ada", ada, "sweep"), ("eve", eve, "sweep@1001")):
-        known_run(made, run("sweep")._replace(key=key, shown_id=shown_id, user=name))
-        inner = RunKey(key.uid, f"lr-{name}", "job")
-        known_run(made, run()._replace(key=inner, shown_id=inner.run_id, enclosing=key))
+    for name, outer, shown_id in (("ada", ada, "sweep"), ("eve", eve, "sweep@1001")):
+        known_run(made, run("sweep")._replace(key=outer, shown_id=shown_id, user=name))
+        inner = RunKey(outer.uid, f"lr-{name}", "job")
+        known_run(made, run()._replace(key=inner, shown_id=inner.run_id, enclosing=outer))
     with closing(opened(tmp_path)) as ledger:
         ledger.commit(batch(made))
         archive = LedgerArchive(path_in(tmp_path), "node-1")
         found = {
-            key: [
-                (each.run.shown_id, each.inside) for each in archive.runs(9, RunFilter(inside=key))
+            outer: [
+                (each.run.shown_id, each.inside)
+                for each in archive.runs(9, RunFilter(inside=outer))
             ]
-            for key in (ada, eve)
+            for outer in (ada, eve)
         }
     assert found == {ada: [("lr-ada", "sweep")], eve: [("lr-eve", "sweep@1001")]}
 
@@ -155,6 +157,7 @@ def full(tmp_path_factory):
                 labels=(("group", "sweep"),) if number % 5 == 0 else (),
                 namespace=("", "a", "b", "c")[number % 4],
                 account=("", "nlp", "vision")[number % 3],
+                enclosing=key(f"run-{number - 12}") if number % 7 == 0 and number > 12 else None,
             )
         )
         known_run(made, infos[-1])
@@ -198,6 +201,12 @@ def test_sums_are_those_of_all_runs_however_many(full, by, since, wanted):
         assert one.runs == len(records)
         assert one.started == min(record.run.started for record in records)
         assert one.ended == (None if None in ends else max(ends))
+        names_here = {record.run.key for record in records}
+        assert one.run_seconds == sum(
+            max((record.run.ended or record.at) - record.run.started, 0)
+            for record in records
+            if record.run.enclosing not in names_here
+        )
         assert one.users == tuple(sorted({record.run.user for record in records}))
         assert one.nodes == ("node-1",)
         assert amounts(one.parts) == amounts(parts)

@@ -328,7 +328,7 @@ def test_a_daemon_that_does_not_know_namespaces_is_named(show, capsys, tmp_path)
 
 def test_runs_are_added_up_by_user(show):
     head, *lines = show("runs", "--by=user").splitlines()
-    assert head.split() == ["USER", "STARTED", "SPAN", "ENERGY", "CO2EQ", "STATE"]
+    assert head.split() == ["USER", "STARTED", "TOOK", "ENERGY", "CO2EQ", "STATE"]
     assert len(lines) == 1
     assert lines[0].startswith("ada ")
     assert "4.00 Wh" in lines[0]
