@@ -12,7 +12,7 @@ RUN := .venv/.installed
 DEV := .venv/.developed
 PY := .venv/bin/python
 
-QUICK := not real and not chaos and not image and not ml
+QUICK := not real and not chaos and not image and not ml and not cluster
 # Those of torch need six gigabytes: make test-ml-torch.
 ML := $(filter-out torch,$(patsubst tests/ml/%/requirements.txt,%,$(wildcard tests/ml/*/requirements.txt)))
 
@@ -27,7 +27,7 @@ export TALLY
 unexport PYTHONDONTWRITEBYTECODE
 
 export PYTHON
-export PATH := $(CURDIR)/build/debian/usr/bin:$(CURDIR)/build/helm:$(PATH)
+export PATH := $(CURDIR)/build/debian/usr/bin:$(CURDIR)/build/debian/usr/sbin:$(CURDIR)/build/helm:$(PATH)
 
 .PHONY: help
 help: ## This list.
@@ -117,6 +117,11 @@ image: ## Build the container image with ENGINE, on BASE.
 .PHONY: test-image
 test-image: $(DEV) ## Build the image and try it, hardened, with ENGINE; skips where none answers.
 	export ENGINE=$(ENGINE) BASE=$(BASE); $(PY) -m pytest -m image -ra tests/deploy/image
+
+.PHONY: test-cluster
+test-cluster: $(DEV) ## The chart and the exporter on a real control plane and kubelet; root, Debian and Go.
+	@.ci/setup cluster || echo "Tests that need a cluster are skipped."
+	$(PY) -m pytest -m cluster -ra tests/cluster
 
 .PHONY: clean
 clean: ## Remove all that was set up or made here.

@@ -1,0 +1,490 @@
+"""A cluster of one node: etcd, containerd and the programs of Kubernetes in namespaces of their own.
+
+Everything runs in one mount, network and process namespace, and ends with it. It is entered by
+`nsenter`, since `ip netns exec` remounts /sys and hides the cgroups.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.real.parts import REPOSITORY, until
+
+BUILT = REPOSITORY / "build" / "cluster"
+PROGRAMS = BUILT / "cluster"
+EXPORTER_IMAGE = BUILT / "image.tar"
+EXPORTER = "docker.io/library/emissions-exporter:latest"
+DEBIAN = REPOSITORY / "build" / "debian"
+SHELL = "cluster.local/shell:1"
+"""Image with the pause program and busybox."""
+NAME = "node-1"
+NODE_ADDRESS = "10.99.0.1"
+SERVICES = "10.96.0.0/24"
+KUBERNETES_SERVICE = "10.96.0.1"
+PODS = "10.244.0.0/22"
+MAX_PODS = 250
+LONG_SECONDS = 120.0
+
+CONTAINERD = """\
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{shell}"
+  # Without CAP_SYS_RESOURCE no process may have a lower value than its parent.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+"""
+PLUGINS = DEBIAN / "usr/lib/cni"
+POD_NETWORK = {
+    "cniVersion": "0.4.0",
+    "name": "pods",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": True,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": PODS}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        },
+        {"type": "loopback"},
+    ],
+}
+DIRECTORIES = ("/etc/cni/net.d", "/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods")
+
+
+def missing() -> str:
+    """What this machine lacks for a cluster; "" for nothing."""
+    if os.geteuid() != 0:
+        return "a cluster requires root"
+    for path in (PROGRAMS, EXPORTER_IMAGE, PLUGINS):
+        if not path.exists():
+            return f"{path.relative_to(REPOSITORY)} is missing: .ci/setup cluster"
+    for program in ("containerd", "ctr", "runc", "etcd", "ip", "helm", "nsenter", "openssl"):
+        if shutil.which(program) is None:
+            return f"{program} is missing: .ci/setup cluster"
+    return ""
+
+
+def hierarchies() -> list[Path]:
+    """Mount points of the cgroup hierarchies."""
+    return [path for path in Path("/sys/fs/cgroup").iterdir() if (path / "cgroup.procs").exists()]
+
+
+def _is_removed(directory: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(directory)
+    return True
+
+
+def run(*command: str, text: str = "", check: bool = True) -> str:
+    """What a command prints; its errors are those of the test."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+
+def write_image(path: Path, name: str, files: Mapping[str, Path | str], entry: str) -> None:
+    """Write an image in the format of `docker save`; a text is the target of a symbolic link."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        for directory in ("bin", "dev", "etc", "proc", "sys", "tmp"):
+            entry_of = tarfile.TarInfo(directory)
+            entry_of.type, entry_of.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry_of)
+        for target, source in files.items():
+            member = tarfile.TarInfo(target)
+            member.mode = 0o755
+            if isinstance(source, str):
+                member.type, member.linkname = tarfile.SYMTYPE, source
+                archive.addfile(member)
+            else:
+                content = source.read_bytes()
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Entrypoint": [entry], "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    with tarfile.open(path, "w") as archive:
+        for member_name, content in (
+            ("layer.tar", layer.getvalue()),
+            ("config.json", json.dumps(config).encode()),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            member = tarfile.TarInfo(member_name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+class Authority:
+    """The CA of the cluster, with the certificates and kubeconfigs that it signs."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self.directory = directory
+        self.make_ca()
+        self._openssl("genrsa", "-out", "sa.key", "2048")
+        self._openssl("rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
+
+    def make_ca(self) -> None:
+        """Make a new CA; certificates of the previous one are no longer valid."""
+        usage = "keyUsage=critical,keyCertSign,cRLSign"
+        self._openssl(
+            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=ca"),
+            *("-keyout", "ca.key", "-out", "ca.crt", "-addext", usage),
+        )
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def sign(self, name: str, subject: str, *alternatives: str) -> None:
+        """Write NAME.crt and NAME.key."""
+        extensions = self.directory / f"{name}.extensions"
+        lines = ["basicConstraints=CA:FALSE", "keyUsage=digitalSignature,keyEncipherment"]
+        if alternatives:
+            lines.append(f"subjectAltName={','.join(alternatives)}")
+        extensions.write_text("\n".join(lines))
+        self._openssl(
+            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", subject),
+            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
+        )
+        self._openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-days", "2", "-out", f"{name}.crt", "-extfile", extensions.name),
+        )
+
+    def kubeconfig(self, name: str, subject: str, *alternatives: str) -> str:
+        """Sign a client certificate; return the path of a kubeconfig with it."""
+        self.sign(name, subject, *alternatives)
+        path = self.directory / f"{name}.kubeconfig"
+        cluster = {
+            "server": "https://127.0.0.1",
+            "certificate-authority": self.path("ca.crt"),
+        }
+        user = {
+            "client-certificate": self.path(f"{name}.crt"),
+            "client-key": self.path(f"{name}.key"),
+        }
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "node", "cluster": cluster}],
+                    "users": [{"name": name, "user": user}],
+                    "contexts": [{"name": "node", "context": {"cluster": "node", "user": name}}],
+                    "current-context": "node",
+                }
+            )
+        )
+        return str(path)
+
+    def _openssl(self, *arguments: str) -> None:
+        run("env", "-C", str(self.directory), "openssl", *arguments)
+
+
+class Node:
+    """The node; every program can be stopped and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.programs: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, Sequence[str]] = {}
+        self.cgroup = f"cluster-{os.getpid()}"
+        self._pid = 0
+        self._holder: subprocess.Popen[bytes] | None = None
+
+    # Life
+
+    def start(self) -> "Node":
+        pause = self.directory / "pause"
+        run("cc", "-static", "-O2", "-o", str(pause), str(Path(__file__).with_name("pause.c")))
+        write_image(
+            self.directory / "shell.tar",
+            SHELL,
+            {"pause": pause, "bin/busybox": DEBIAN / "bin/busybox", "bin/sh": "busybox"},
+            "/pause",
+        )
+        self._enter_namespaces(pause)
+        self._mount()
+        self._connect()
+        self._make_cgroups()
+        self._configure()
+        for name in ("etcd", "containerd", "kube-apiserver"):
+            self.begin(name)
+        until(lambda: self._ctr("version", check=False).count("Version") > 1, LONG_SECONDS)
+        for image in (self.directory / "shell.tar", EXPORTER_IMAGE):
+            self._ctr("images", "import", str(image))
+        for name in ("kube-controller-manager", "kube-scheduler", "kubelet"):
+            self.begin(name)
+        until(self._is_ready, LONG_SECONDS, "the node is ready")
+        return self
+
+    def stop(self) -> None:
+        """End the namespaces with every process in them, and remove the cgroups."""
+        if self._holder is None:
+            return
+        os.kill(self._pid, signal.SIGKILL)
+        self._holder.wait()
+        for program in self.programs.values():
+            program.wait()
+        self._remove_cgroups()
+
+    def _make_cgroups(self) -> None:
+        """A cgroup around those of the kubelet: another cluster may be on this machine."""
+        for hierarchy in hierarchies():
+            directory = hierarchy / self.cgroup
+            directory.mkdir()
+            for name in ("cpuset.cpus", "cpuset.mems"):  # version 1 does not inherit them
+                if (hierarchy / name).exists():
+                    (directory / name).write_text((hierarchy / name).read_text())
+
+    def _remove_cgroups(self) -> None:
+        """Remove what the kubelet and runc made, also in the hierarchy of version 2 beside."""
+        for hierarchy in hierarchies():
+            for directory, _, _ in os.walk(hierarchy / self.cgroup, topdown=False):
+                until(lambda path=directory: _is_removed(path), what=f"{directory} is removed")
+
+    def begin(self, name: str) -> None:
+        """Start one of the programs."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.programs[name] = subprocess.Popen(
+                self.enter(*self._commands[name]),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def end(self, name: str, number: int = signal.SIGTERM) -> None:
+        """Stop one of the programs; pods go on."""
+        program = self.programs.pop(name)
+        program.send_signal(number)
+        program.wait(LONG_SECONDS)
+
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Stop one of the programs for a while."""
+        self.end(name, signal.SIGKILL)
+        yield
+        self.begin(name)
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def enter(self, *command: str) -> list[str]:
+        """A command in the namespaces of the node."""
+        kinds = (f"--{kind}=/proc/{self._pid}/ns/{kind[:3]}" for kind in ("mount", "net", "pid"))
+        return ["nsenter", *(each.replace("ns/mou", "ns/mnt") for each in kinds), "--", *command]
+
+    def inside(self, *command: str, text: str = "", check: bool = True) -> str:
+        return run(*self.enter(*command), text=text, check=check)
+
+    # Use
+
+    def kubectl(self, *arguments: str, text: str = "", check: bool = True) -> str:
+        """What kubectl prints, as administrator; `text` is its standard input."""
+        admin = f"--kubeconfig={self.directory / 'pki' / 'admin.kubeconfig'}"
+        return self.inside(str(PROGRAMS), "kubectl", admin, *arguments, text=text, check=check)
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("apply", "--filename=-", text=json.dumps(items))
+
+    def get(self, kind: str, *arguments: str) -> dict[str, Any]:
+        return dict(json.loads(self.kubectl("get", kind, "--output=json", *arguments)))
+
+    def helm(self, *arguments: str, check: bool = True) -> str:
+        admin = f"--kubeconfig={self.directory / 'pki' / 'admin.kubeconfig'}"
+        home = f"HOME={self.directory}"
+        program = shutil.which("helm") or "helm"
+        return self.inside("env", home, program, admin, *arguments, check=check)
+
+    def offer(self, inventory: Mapping[str, Any]) -> None:
+        """Let a device plugin and DRA drivers of our own offer these devices, and no others."""
+        if "devices" in self.programs:
+            self.end("devices")
+        (self.directory / "devices.json").write_text(json.dumps(inventory))
+        self.begin("devices")
+        for resource, ids in inventory.get("resources", {}).items():
+            until(lambda: self.allocatable(resource) == len(ids), LONG_SECONDS, resource)
+
+    def allocatable(self, resource: str) -> int:
+        """How many devices of a resource the kubelet offers."""
+        return int(self.get("node", NAME)["status"]["allocatable"].get(resource, 0))
+
+    def fetch(self, address: str, path: str = "/metrics") -> str:
+        """What an HTTP server in the network of the node answers."""
+        return self.inside(
+            "curl", "--silent", "--fail", "--max-time", "10", f"http://{address}{path}"
+        )
+
+    # Parts
+
+    def _enter_namespaces(self, pause: Path) -> None:
+        self._holder = subprocess.Popen(
+            [
+                *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"),
+                *("--propagation", "private", "--mount-proc", str(pause)),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+
+        def child() -> int:
+            assert self._holder is not None
+            children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
+            return int((children.read_text().split() or ["0"])[0])
+
+        self._pid = until(child)
+        until(lambda: os.readlink(f"/proc/{self._pid}/exe") == str(pause))
+
+    def _mount(self) -> None:
+        """Directories of the node, above those of the machine."""
+        for name in ("etc", "opt", "var"):
+            upper, work = (self.directory / "root" / f"{name}{end}" for end in ("", ".work"))
+            for each in (upper, work):
+                each.mkdir(parents=True)
+            options = f"lowerdir=/{name},upperdir={upper},workdir={work}"
+            self.inside("mount", "-t", "overlay", "overlay", "-o", options, f"/{name}")
+        self.inside("mount", "-t", "tmpfs", "tmpfs", "/run")
+        self.inside("mkdir", "-p", *DIRECTORIES)
+        for path in ("/var/lib/containerd", "/var/lib/kubelet"):  # no overlay on an overlay
+            directory = self.directory / "root" / Path(path).name
+            directory.mkdir()
+            self.inside("mount", "--bind", str(directory), path)
+        self.inside("mount", "--make-rshared", "/")
+
+    def _connect(self) -> None:
+        for command in (
+            "ip link set lo up",
+            f"ip address add {KUBERNETES_SERVICE}/32 dev lo",
+            "ip link add node0 type bridge",
+            f"ip address add {NODE_ADDRESS}/24 dev node0",
+            "ip link set node0 up",
+            "ip route add default dev node0",
+        ):
+            self.inside(*command.split())
+        self.inside("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+
+    def _configure(self) -> None:
+        self.authority = authority = Authority(self.directory / "pki")
+        own = (f"IP:{KUBERNETES_SERVICE}", "IP:127.0.0.1", f"IP:{NODE_ADDRESS}")
+        authority.sign("apiserver", "/CN=kube-apiserver", "DNS:kubernetes.default.svc", *own)
+        authority.sign("kubelet-client", "/O=system:masters/CN=kubelet-client")
+        admin = authority.kubeconfig("admin", "/O=system:masters/CN=admin")
+        kubelet = authority.kubeconfig(
+            *("kubelet", f"/O=system:nodes/CN=system:node:{NAME}"),
+            *(f"DNS:{NAME}", f"IP:{NODE_ADDRESS}"),
+        )
+        (self.directory / "containerd.toml").write_text(
+            CONTAINERD.format(shell=SHELL, plugins=PLUGINS)
+        )
+        self.inside("tee", "/etc/cni/net.d/pods.conflist", text=json.dumps(POD_NETWORK))
+        settings = self.directory / "kubelet.json"
+        settings.write_text(json.dumps(self.kubelet_settings()))
+        path = authority.path
+        etcd = "http://127.0.0.1:2379"
+        self._commands = {
+            "etcd": (
+                *("etcd", "--data-dir", str(self.directory / "etcd"), "--unsafe-no-fsync"),
+                *("--listen-client-urls", etcd, "--advertise-client-urls", etcd),
+                *("--listen-peer-urls", "http://127.0.0.1:2380"),
+            ),
+            "containerd": ("containerd", "--config", str(self.directory / "containerd.toml")),
+            "kube-apiserver": (
+                *(str(PROGRAMS), "kube-apiserver", f"--etcd-servers={etcd}"),
+                # At the port of the service, so that no kube-proxy is needed.
+                *("--secure-port=443", f"--advertise-address={NODE_ADDRESS}"),
+                *(f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC"),
+                *("--allow-privileged", "--enable-admission-plugins=NodeRestriction"),
+                f"--client-ca-file={path('ca.crt')}",
+                f"--tls-cert-file={path('apiserver.crt')}",
+                f"--tls-private-key-file={path('apiserver.key')}",
+                f"--service-account-key-file={path('sa.pub')}",
+                f"--service-account-signing-key-file={path('sa.key')}",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--kubelet-client-certificate={path('kubelet-client.crt')}",
+                f"--kubelet-client-key={path('kubelet-client.key')}",
+                f"--kubelet-certificate-authority={path('ca.crt')}",
+                "--kubelet-preferred-address-types=InternalIP",
+            ),
+            "kube-controller-manager": (
+                *(str(PROGRAMS), "kube-controller-manager", f"--kubeconfig={admin}"),
+                f"--service-account-private-key-file={path('sa.key')}",
+                f"--root-ca-file={path('ca.crt')}",
+                *("--use-service-account-credentials", "--leader-elect=false"),
+            ),
+            "kube-scheduler": (
+                *(str(PROGRAMS), "kube-scheduler", f"--kubeconfig={admin}"),
+                "--leader-elect=false",
+            ),
+            "devices": (
+                *(str(PROGRAMS), "devices", f"--file={self.directory / 'devices.json'}"),
+                *(f"--kubeconfig={kubelet}", f"--node={NAME}"),
+            ),
+            "kubelet": (
+                *(str(PROGRAMS), "kubelet", f"--config={settings}", f"--kubeconfig={kubelet}"),
+                *(f"--hostname-override={NAME}", f"--node-ip={NODE_ADDRESS}"),
+            ),
+        }
+
+    def kubelet_settings(self) -> dict[str, Any]:
+        path = self.authority.path
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{self.cgroup}",
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": path("ca.crt")},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": path("kubelet.crt"),
+            "tlsPrivateKeyFile": path("kubelet.key"),
+            "clusterDNS": [KUBERNETES_SERVICE],
+            "clusterDomain": "cluster.local",
+            "maxPods": MAX_PODS,
+            "imageGCHighThresholdPercent": 100,
+            "evictionHard": {"memory.available": "100Mi"},
+            "oomScoreAdj": 0,
+            "syncFrequency": "5s",
+            "nodeStatusUpdateFrequency": "5s",
+        }
+
+    def _is_ready(self) -> bool:
+        nodes = self.kubectl("get", "nodes", "--no-headers", check=False).split()
+        has_account = "default" in self.kubectl("get", "serviceaccounts", check=False)
+        return nodes[:2] == [NAME, "Ready"] and has_account
+
+    def _ctr(self, *arguments: str, check: bool = True) -> str:
+        address = "--address=/run/containerd/containerd.sock"
+        return self.inside("ctr", address, "--namespace=k8s.io", *arguments, check=check)
