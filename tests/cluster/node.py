@@ -1,4 +1,4 @@
-"""A cluster of one node: etcd, containerd and the programs of Kubernetes in namespaces of their own.
+"""A cluster of one node: etcd, containerd and Kubernetes in namespaces of their own.
 
 Everything runs in one mount, network and process namespace, and ends with it. It is entered by
 `nsenter`, since `ip netns exec` remounts /sys and hides the cgroups.
@@ -330,12 +330,12 @@ class Node:
             self.end("devices")
         (self.directory / "devices.json").write_text(json.dumps(inventory))
         self.begin("devices")
-        for resource, ids in inventory.get("resources", {}).items():
-            until(lambda: self.allocatable(resource) == len(ids), LONG_SECONDS, resource)
+        offered = {name: str(len(ids)) for name, ids in inventory.get("resources", {}).items()}
+        until(lambda: offered.items() <= self.allocatable().items(), LONG_SECONDS, str(offered))
 
-    def allocatable(self, resource: str) -> int:
-        """How many devices of a resource the kubelet offers."""
-        return int(self.get("node", NAME)["status"]["allocatable"].get(resource, 0))
+    def allocatable(self) -> dict[str, str]:
+        """How much of each resource the kubelet offers."""
+        return dict(self.get("node", NAME)["status"]["allocatable"])
 
     def fetch(self, address: str, path: str = "/metrics") -> str:
         """What an HTTP server in the network of the node answers."""

@@ -1,4 +1,4 @@
-"""Energy of real pods, by a kubelet and an API server, over a made-up driver whose truth is known."""
+"""Energy of real pods over a made-up driver whose truth is known."""
 
 from collections.abc import Iterator
 from typing import Any
