@@ -15,11 +15,9 @@ from typing import Any
 from exporter import data
 from exporter.config import AccountConfig, Config, ConvertConfig, ExposeConfig, SampleConfig
 from exporter.daemon import Daemon
-from exporter.expose.http.web_service import WebService
 from exporter.model.readings import DeviceKind, Method
 from exporter.model.runs import Progress, ProgressMark, RunInfo, UnitCount
 from exporter.model.snapshot import DeviceState, Snapshot
-from exporter.report.forms.registry import FORMS
 from tests.fakes import FakeClock
 
 NODE = "gpu-node-17"
@@ -41,7 +39,9 @@ def scene(directory: Path) -> Iterator[str]:
         sample=SampleConfig(replay=str(fixture)),
         account=AccountConfig(state_directory=str(directory / "state")),
         convert=ConvertConfig(zone="DE", pue=1.2),
-        expose=ExposeConfig(node=NODE),
+        expose=ExposeConfig(
+            node=NODE, listen_address="127.0.0.1:0", socket=str(directory / "agent.sock")
+        ),
     )
     clock = FakeClock()
     clock.now_ns = BEGIN_SECONDS * 1_000_000_000
@@ -54,16 +54,8 @@ def scene(directory: Path) -> Iterator[str]:
     app.pipeline.commit()
     _written(app, snapshot)
     app.publisher.publish(_told(snapshot))
-    web = WebService(
-        board=app.publisher,
-        archive=app.archive,
-        submit=app.inbox.put,
-        forms=FORMS,
-        clock=clock,
-        listen_address="127.0.0.1:0",
-        socket_path="",
-    )
-    ((host, port),) = web.bind()
+    web = app._web()
+    ((host, port), *_) = web.bind()
     thread = threading.Thread(target=web.run)
     thread.start()
     try:
