@@ -17,6 +17,7 @@ from exporter import formatting, units
 from exporter.cli.arguments import add_socket_flag, label, parse_grams, parse_labels
 from exporter.client import agent_client, private_daemon
 from exporter.client.agent_client import AgentClient
+from exporter.client.basis import ignored_settings
 from exporter.client.environment import TRACKED_RUN_ID_VARIABLE, tracked
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.client.sockets import configured_socket
@@ -259,6 +260,8 @@ def _end_run(
     if not has_receipt:
         return final
     print(receipt(final), file=sys.stderr)
+    for warning in ignored_settings(os.environ, final):
+        print(f"emissions-exporter: {warning}", file=sys.stderr)
     if record["energy_uj"]:
         print(_continuation_note(record, final), file=sys.stderr)
     return final

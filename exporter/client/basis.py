@@ -31,12 +31,21 @@ def is_world(record: Record) -> bool:
     return {use["zone"] for use in _converted_uses(record)} == {WORLD}
 
 
-def ignored_settings(environment: Mapping[str, str], record: Record) -> Iterator[str]:
-    """Yield settings in this program's environment that the daemon does not use.
+def ignored_settings(environment: Mapping[str, str], record: Record) -> list[str]:
+    """Return warnings about settings in this program's environment that the daemon does not use.
 
     A daemon reads its environment when it starts. The daemon of the run may have started earlier,
     or as another user.
     """
+    return [
+        f"{setting} has no effect: a daemon reads it when it starts, and the daemon that measured "
+        f"this run uses other values ({basis(record)}); configure that daemon, or wait until it "
+        "has exited: a private daemon does so 30 s after its last run"
+        for setting in _ignored(environment, record)
+    ]
+
+
+def _ignored(environment: Mapping[str, str], record: Record) -> Iterator[str]:
     uses = _converted_uses(record)
     if not uses:
         return

@@ -390,12 +390,7 @@ class track:  # noqa: N801  reads as the verb it is
             "run %s: %.4g J, %.4g g CO2eq; %s",
             *(self.run.run_id, self.run.energy_joules, self.run.emissions_grams, basis_text),
         )
-        warnings = [
-            f"{setting} has no effect: a daemon reads it when it starts, and the daemon that "
-            f"measured this run uses other values ({basis_text}); configure that daemon, or "
-            "wait until it has exited: a private daemon does so 30 s after its last run"
-            for setting in ignored_settings(os.environ, record)
-        ]
+        warnings = ignored_settings(os.environ, record)
         if not warnings and is_world(record) and not self.has_own_intensity:
             text = (
                 f"{basis_text}: emissions are based on the world average because no zone is set; "

@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from exporter import formatting, units
@@ -45,6 +45,7 @@ UNIT_MISTAKES = (
     (1e6, "too large by a factor of 1000000"),
 )
 """Ratios of stated to correct value, and the mistakes that cause them."""
+HOURS_USED = re.compile(r"hours.used", re.IGNORECASE)
 OF_EMISSIONS = re.compile(r"emission|carbon|\bCO2", re.IGNORECASE)
 MIN_GRAMS_PER_GPU_HOUR, MAX_GRAMS_PER_GPU_HOUR = 0.3, 3_000
 """Of one GPU: 30 W at 10 g/kWh, and 1.5 kW at 1000 g/kWh and a PUE of 2."""
@@ -86,7 +87,7 @@ def _findings(
     for name, text in disagreements(there, card.body, record):
         yield Finding(line_of(card, metadata, name), "warning", f"{name}: {text}")
     if record is not None:
-        yield from _check_hours(card, line, there, record)
+        yield from _check_hours(card, there, record)
 
 
 def _check_amount(
@@ -187,7 +188,8 @@ def _compare(
         if not _is_near(said, right):
             yield _mistake(line, said, right, emitted)
         elif stated and (mass := _contradiction(right, stated)) is not None:
-            yield Finding(line, "error", f"the text says {mass.text}: {emitted}")
+            where = _line_with(card, lambda each: mass.text in each)
+            yield Finding(where, "error", f"the text says {mass.text}: {emitted}")
     elif stated:
         yield from _compare_with_text(line, said, stated)
     else:
@@ -243,8 +245,15 @@ def _stated_hours(items: Mapping[str, str], there: Mapping[Any, Any]) -> Hours |
     return parse_hours(str(items.get("hours used") or there.get("hours_used") or ""))
 
 
+def _line_with(card: ModelCard, is_meant: Callable[[str], object]) -> int:
+    """Return the line of the card where its text first says something, else its first line."""
+    before = len(f"{card.opening}{card.block}{card.closing}".splitlines())
+    lines = card.body.splitlines()
+    return next((before + n for n, each in enumerate(lines, 1) if is_meant(each)), 1)
+
+
 def _check_hours(
-    card: ModelCard, line: int, there: Mapping[Any, Any], record: Mapping[str, Any]
+    card: ModelCard, there: Mapping[Any, Any], record: Mapping[str, Any]
 ) -> Iterator[Finding]:
     """Compare the stated hours with the duration in the record, also as GPU hours."""
     lines = card.body.splitlines()
@@ -254,8 +263,8 @@ def _check_hours(
     gpus = {(part.get("node"), part["id"]) for part in record["parts"] if part["device"] == "gpu"}
     least, most = took * (1 - TOLERANCE), took * max(1, len(gpus)) * (1 + TOLERANCE)
     if stated is not None and not (stated.bounds.least <= most and stated.bounds.most >= least):
-        text = f"{stated.bounds.least:.4g}"
-        yield Finding(line, "warning", f"the text says {text} hours: the run took {took:.4g} hours")
+        text = f"the text says {stated.bounds.least:.4g} hours: the run took {took:.4g} hours"
+        yield Finding(_line_with(card, HOURS_USED.search), "warning", text)
 
 
 def _check_plausible(

@@ -175,6 +175,19 @@ def test_the_exit_code_is_that_of_a_shell(daemon, started, code, exit_code):
 @pytest.mark.parametrize(
     ("error", "exit_code"), [(FileNotFoundError(2, "No such file"), 127), (OSError(13, "No"), 126)]
 )
+@pytest.mark.parametrize("zone", ["FR", "DE"])
+def test_a_setting_that_the_daemon_does_not_use_is_a_warning(
+    daemon, started, capsys, monkeypatch, zone
+):
+    use = {"zone": "DE", "grams_per_kwh": 344.0, "pue": 1.0, "energy_uj": 1, "carbon_ng": 1}
+    use |= {"basis": "lifecycle", "source": "a table"}
+    daemon.ends = [(200, {**ENDED, "intensity": [use]})]
+    monkeypatch.setenv("EMISSIONS_EXPORTER_CONVERT_ZONE", zone)
+    assert call(daemon) == 0
+    said = "EMISSIONS_EXPORTER_CONVERT_ZONE=FR has no effect" in capsys.readouterr().err
+    assert said == (zone == "FR")
+
+
 def test_a_command_that_cannot_be_started_ends_its_run_without_a_receipt(
     daemon, started, monkeypatch, capsys, error, exit_code
 ):

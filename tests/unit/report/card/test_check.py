@@ -203,6 +203,7 @@ def test_a_section_that_contradicts_the_record_is_an_error_though_the_metadata_a
     found = only(text, record)
     assert found.severity == "error"
     assert found.text == "the text says 111 kg: the run emitted 83.5 kg"
+    assert "111 kg" in text.splitlines()[found.line - 1]
 
 
 @pytest.mark.parametrize("hours", ["5000", "0.01", "1 day"])
@@ -211,6 +212,7 @@ def test_hours_that_are_not_those_of_the_record_are_a_warning(record, hours):
     found = only(text, record)
     assert found.severity == "warning"
     assert "hours: the run took " in found.text
+    assert "Hours used" in text.splitlines()[found.line - 1]
 
 
 def located(record, location, zone, **more):
