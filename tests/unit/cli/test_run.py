@@ -172,9 +172,6 @@ def test_the_exit_code_is_that_of_a_shell(daemon, started, code, exit_code):
     assert call(daemon) == exit_code
 
 
-@pytest.mark.parametrize(
-    ("error", "exit_code"), [(FileNotFoundError(2, "No such file"), 127), (OSError(13, "No"), 126)]
-)
 @pytest.mark.parametrize("zone", ["FR", "DE"])
 def test_a_setting_that_the_daemon_does_not_use_is_a_warning(
     daemon, started, capsys, monkeypatch, zone
@@ -188,6 +185,9 @@ def test_a_setting_that_the_daemon_does_not_use_is_a_warning(
     assert said == (zone == "FR")
 
 
+@pytest.mark.parametrize(
+    ("error", "exit_code"), [(FileNotFoundError(2, "No such file"), 127), (OSError(13, "No"), 126)]
+)
 def test_a_command_that_cannot_be_started_ends_its_run_without_a_receipt(
     daemon, started, monkeypatch, capsys, error, exit_code
 ):
