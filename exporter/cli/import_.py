@@ -15,6 +15,7 @@ from exporter import formatting, units
 from exporter.cli.arguments import add_socket_flag
 from exporter.client import agent_client
 from exporter.client.agent_client import AgentClient
+from exporter.errors import ConfigError
 from exporter.integrations.codecarbon.csv_import import (
     ORIGIN,
     ParsedHistory,
@@ -182,11 +183,16 @@ def add(subparsers: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Read all files, then import their runs.
+    """Read all files, then import the runs of those that can be read.
 
-    Returns 1 if a row was rejected or has no emissions, else 0.
+    Returns 1 if a file cannot be read, or a row was rejected or has no emissions, else 0.
     """
-    files = {path: read_history(path, options.timezone, options.node) for path in options.files}
+    files: dict[str, ParsedHistory] = {}
+    for path in options.files:
+        try:
+            files[path] = read_history(path, options.timezone, options.node)
+        except ConfigError as error:
+            print(formatting.printable(f"emissions-exporter: {error}"), file=sys.stderr)
     rejected_kwh = _max_rejected_kwh(files.values())
     agent = AgentClient(options.socket)
     for path, parsed in files.items():
@@ -209,11 +215,8 @@ def main(options: argparse.Namespace) -> int:
             run for parsed in files.values() for run in _drop_doubtful(rejected_kwh, parsed).runs
         ]
         print(openmetrics(runs, ORIGIN))
-    return (
-        1
-        if any(parsed.rejected_rows or parsed.rows_without_emissions for parsed in files.values())
-        else 0
-    )
+    has_doubts = any(each.rejected_rows or each.rows_without_emissions for each in files.values())
+    return 1 if has_doubts or len(files) < len(set(options.files)) else 0
 
 
 def _max_rejected_kwh(files: Iterable[ParsedHistory]) -> dict[str, float]:
@@ -244,12 +247,20 @@ def _facility_kwh(run: Mapping[str, Any]) -> float:
 
 def _messages(parsed: ParsedHistory) -> Iterator[str]:
     """Yield messages about rejected, incomplete, repaired and ignored rows."""
+    without_run: dict[str, list[RejectedRow]] = {}
     for each in parsed.rejected_rows:
-        energy = (
-            "" if math.isnan(each.kwh) else f" The row has {formatting.energy(_microjoules(each))}."
-        )
-        run = f" Run {each.run_id} is not imported.{energy}" if each.run_id else ""
-        yield f"line {each.line}: rejected: {each.why}{run and '.'}{run}"
+        if not each.run_id:
+            without_run.setdefault(each.why, []).append(each)
+            continue
+        energy = "" if math.isnan(each.kwh) else f" The row has {_energy_text([each])}."
+        yield f"line {each.line}: rejected: {each.why}. Run {each.run_id} is not imported.{energy}"
+    for why, rows in without_run.items():
+        known = [row for row in rows if not math.isnan(row.kwh)]
+        energy = f". They have {_energy_text(known)}, counted once per row" if known else ""
+        if len(rows) == 1:
+            energy = f". The row has {_energy_text(known)}" if known else ""
+        more = f" and {len(rows) - 1} more" if rows[1:] else ""
+        yield f"line {rows[0].line}{more}: rejected: {why}{energy}"
     for line, reason in parsed.rows_without_emissions:
         yield f"line {line}: {reason}; the energy of the run is imported, its emissions are unknown"
     for line in parsed.repaired_lines:
@@ -257,8 +268,9 @@ def _messages(parsed: ParsedHistory) -> Iterator[str]:
     yield from parsed.notes
 
 
-def _microjoules(refusal: RejectedRow) -> int:
-    return round(refusal.kwh * units.MICROJOULES_PER_KWH)
+def _energy_text(rows: Iterable[RejectedRow]) -> str:
+    kwh = math.fsum(row.kwh for row in rows)
+    return formatting.energy(round(kwh * units.MICROJOULES_PER_KWH))
 
 
 def _dry_run_summary(parsed: ParsedHistory) -> str:

@@ -71,10 +71,15 @@ class ExporterSource(KindOptions):
         zone = f"{get_member(factor, 'zone')!s:.40}"
         if self.zone and not zones.covers(zone, self.zone):
             raise FetchError("wrong_zone", f"the other exporter is in {zone}, not in {self.zone}")
+        recent = _values(document, "recent")
         past, rejected = clean_values(
-            [*_values(document, "recent"), _raw_in_force(factor, now, since)], SECONDS_PER_HOUR, now
+            [*recent, _raw_in_force(factor, now, since)], SECONDS_PER_HOUR, now
         )
-        require_values(past, rejected, "the other exporter")
+        *before, last = require_values(past, rejected, "the other exporter")
+        # The other one uses its last value for longer, but it may not be there any more.
+        own_end = max((raw.end or 0.0 for raw in recent if raw.start == last.start), default=0.0)
+        last_end = max(own_end, now + self.max_age_seconds)
+        past = (*before, last._replace(end=min(last.end, last_end)))
         publisher = f"{get_member(factor, 'source')!s:.100}, by another exporter"
         # A yearly value keeps its age.
         is_timeless = not parse_number(factor.get("valid_from") or 0.0)

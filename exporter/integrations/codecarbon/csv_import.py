@@ -1,4 +1,4 @@
-"""Import of emissions.csv of any CodeCarbon version as runs that have ended."""
+"""Import of emissions.csv of CodeCarbon 2 and later as runs that have ended."""
 
 import csv
 import datetime as dt
@@ -7,10 +7,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from exporter import units
+from exporter import formatting, units
 from exporter.convert.zones import find_zone
 from exporter.errors import ConfigError
 from exporter.integrations.codecarbon.csv_validation import (
+    BLANK,
     MODES,
     REQUIRED_COLUMNS,
     TOLERANCE,
@@ -134,7 +135,8 @@ def _read_rows(path: str) -> Iterator[ParsedRow]:
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
             header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header)
+            if error := _header_error(header):
+                raise ConfigError(f"{path}: {error}{_energy_of_rows(header, reader)}")
             for row in reader:
                 cells = [cell.strip() for cell in row]
                 if set(REQUIRED_COLUMNS) <= set(cells):  # several files were put together
@@ -149,17 +151,36 @@ def _read_rows(path: str) -> Iterator[ParsedRow]:
         raise ConfigError(f"{path}: is not a CSV file: {error}") from None
 
 
-def _check_header(path: str, header: list[str]) -> None:
-    if "task_name" in header:
-        raise ConfigError(
-            f"{path}: contains the tasks of a run, whose energy is part of the run; import its "
-            "emissions.csv"
-        )
+def _header_error(header: list[str]) -> str:
+    """Return why a file with this header is not imported; "" if it is."""
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
+    if not header:
+        return "is empty"
+    if "git-lfs" in header[0]:
+        return "is a pointer of Git LFS; `git lfs pull` fetches the file"
+    if "task_name" in header:
+        return (
+            "contains the tasks of a run, whose energy is part of the run; import its emissions.csv"
+        )
     if missing and any(odd in name for name in header for odd in ("\0", "\ufffd")):
-        raise ConfigError(f"{path}: is not a CSV file in UTF-8")
-    if missing:
-        raise ConfigError(f"{path}: is not an emissions.csv: column {missing[0]} is missing")
+        return "is not a CSV file in UTF-8"
+    if missing and {"timestamp", "project_name", "emissions"} <= set(header):
+        return (
+            f"is of a CodeCarbon before version 2: column {missing[0]} is missing, so that its "
+            "rows cannot be told apart or split by device"
+        )
+    return f"is not an emissions.csv: column {missing[0]} is missing" if missing else ""
+
+
+def _energy_of_rows(header: list[str], rows: Iterable[list[str]]) -> str:
+    """Return the energy in rows that are not imported as text; "" if they have none."""
+    if TOTAL_ENERGY_COLUMN not in header:
+        return ""
+    place = header.index(TOTAL_ENERGY_COLUMN)
+    energies = [parse_amount(row[place]) for row in rows if len(row) > place]
+    kwh = math.fsum(each for each in energies if not math.isnan(each))
+    amount = formatting.energy(kwh * units.MICROJOULES_PER_KWH)
+    return f". Its {len(energies)} rows have {amount}" if kwh else ""
 
 
 def _parse_row(header: list[str], cells: list[str], number_of: int) -> ParsedRow:
@@ -177,6 +198,8 @@ def _parse_row(header: list[str], cells: list[str], number_of: int) -> ParsedRow
             number_of, named, f"the row has {len(cells)} cells, but the header {len(header)}"
         )
     named = dict(fill_blank_energy(named))
+    if named["run_id"].lower() in BLANK:  # it would be one run of all rows and files
+        named["run_id"] = ""
     return ParsedRow(number_of, named, energy_error(named))
 
 

@@ -87,6 +87,8 @@ def energy_error(cells: Cells) -> str:
     for name in REQUIRED_COLUMNS:
         if name not in cells:
             return f"column {name} is missing"
+        if name == "run_id" and not cells[name]:
+            return "run_id is missing"
         if name != "emissions" and not CHECKS[name](cells[name]):
             return f"{name} cannot be {cells[name]!r:.50}"
     return _too_much(cells, ("duration", TOTAL_ENERGY_COLUMN)) or _wrong_sums(cells)

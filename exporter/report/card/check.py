@@ -1,5 +1,6 @@
 """Checks of the emissions in a model card, for example for kilograms instead of grams."""
 
+import difflib
 import math
 import re
 import sys
@@ -47,6 +48,10 @@ UNIT_MISTAKES = (
 """Ratios of stated to correct value, and the mistakes that cause them."""
 HOURS_USED = re.compile(r"hours.used", re.IGNORECASE)
 OF_EMISSIONS = re.compile(r"emission|carbon|\bCO2", re.IGNORECASE)
+PLAIN_ITEM = re.compile(
+    r"\s*(?:[-*+]\s+)?(?:total |estimated )?(?:carbon|co2\w*) emi(?:ssions?|tted)\b", re.IGNORECASE
+)
+"""`- Carbon emission 0.1 kg`, `CO2 Emissions (in grams): 3.3`."""
 MIN_GRAMS_PER_GPU_HOUR, MAX_GRAMS_PER_GPU_HOUR = 0.3, 3_000
 """Of one GPU: 30 W at 10 g/kWh, and 1.5 kW at 1000 g/kWh and a PUE of 2."""
 
@@ -158,9 +163,9 @@ def _check_keys(
     for name in there:
         if name not in HUB_KEYS and name not in TRACKER_KEYS:
             line = line_of(card, metadata, name)
-            yield Finding(
-                line, "warning", f"{name} is unknown; expected one of {', '.join(HUB_KEYS)}"
-            )
+            near = difflib.get_close_matches(str(name), HUB_KEYS, 1, 0.9)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(HUB_KEYS)}"
+            yield Finding(line, "warning", f"{name} is unknown; {hint}")
     kind = there.get(TRAINING_TYPE)
     if kind is not None and kind not in TRAINING_TYPES:
         line = line_of(card, metadata, TRAINING_TYPE)
@@ -197,9 +202,11 @@ def _compare(
 
 
 def _is_of_emissions(line: str) -> bool:
-    """Whether the line is a list item on emissions, for cards without the section."""
+    """Whether the line is an item on emissions, for cards without the section."""
     bullet = BULLET.match(line)
-    return bullet is not None and OF_EMISSIONS.search(bullet[1]) is not None
+    if bullet is not None:
+        return OF_EMISSIONS.search(bullet[1]) is not None
+    return PLAIN_ITEM.match(line) is not None
 
 
 def _compare_with_text(line: int, said: float, stated: list[list[Mass]]) -> Iterator[Finding]:

@@ -99,6 +99,50 @@ def test_a_run_whose_last_row_is_refused_is_named_with_its_energy(capsys, tmp_pa
     assert "0 runs would be imported, 0 Wh" in said.out
 
 
+ROW = "2025-01-02T03:00:10,{},10,0.005,0.01,0.02,0.005,0.035\n"
+
+
+def test_rows_without_a_run_id_are_named_with_their_energy(capsys, tmp_path):
+    path = tmp_path / "emissions.csv"
+    path.write_text(HEADER + "".join(map(ROW.format, ("r1", "None", "", "nan"))))
+    assert main(["import", "codecarbon", "--dry-run", str(path)]) == 1
+    said = capsys.readouterr()
+    assert said.err == (
+        f"{path}: line 3 and 2 more: rejected: run_id is missing. They have 105 Wh, counted once "
+        "per row\n"
+    )
+    assert "1 run would be imported, 35.0 Wh, 5.00 g CO2eq; 3 rejected" in said.out
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "is empty"),
+        ("version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (
+            "timestamp,project_name,duration,emissions,energy_consumed\nx,p,1,0.1,0.035\n",
+            "rows cannot be told apart or split by device. Its 1 rows have 35.0 Wh",
+        ),
+        (
+            "task_name," + "timestamp,run_id,duration,energy_consumed\nfit,x,r,1,0.07\n",
+            "import its emissions.csv. Its 1 rows have 70.0 Wh",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_imported(
+    history, capsys, tmp_path, text, error
+):
+    bad, good = tmp_path / "bad.csv", tmp_path / "good.csv"
+    bad.write_text(text)
+    good.write_text(HEADER + ROW.format("r1"))
+    files = [str(bad), str(good)]
+    assert main(["import", "codecarbon", *files, f"--socket.path={history.path}"]) == 1
+    said = capsys.readouterr()
+    assert error in said.err
+    assert len(history.taken[0]) == 1
+    assert said.out.startswith(f"{good}: 1 run imported")
+
+
 HEADER = "timestamp,run_id,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed\n"
 EARLY, LATE = (
     "2025-01-02T03:00:10,r1,10,0.005,0.01,0.02,0.005,0.035\n",

@@ -91,6 +91,22 @@ def test_a_yearly_value_is_as_old_here_as_there(other):
     assert asker.request().as_of == YEARLY["as_of"]
 
 
+@pytest.mark.parametrize(
+    ("until", "max_age_seconds", "end"),
+    [
+        (LAST + 3 * HOUR, 600, max(LAST + HOUR, NOW + 600)),
+        (LAST + 3 * HOUR, 7_200, NOW + 7_200),
+        (LAST + HOUR, 7_200, LAST + HOUR),
+    ],
+)
+def test_the_last_value_is_used_as_long_as_configured_here_and_no_longer_than_there(
+    asker, until, max_age_seconds, end
+):
+    made = asker("exporter", max_age_seconds=max_age_seconds)
+    made.serve([(LAST, 322)], valid_until=until)
+    assert made.request().values[-1].end == end
+
+
 @pytest.mark.parametrize("until", [LAST, LAST - 1, 1e15])
 def test_a_value_that_ends_at_no_possible_time_is_rejected(other, until):
     asker = other()

@@ -118,7 +118,7 @@ def test_a_row_that_could_be_mended_in_two_ways_of_one_energy_has_that_energy(fi
         ({"cpu_energy": "9"}, "the energies add up to 9.00001 kWh"),
         ({"timestamp": "yesterday"}, "timestamp cannot be"),
         ({"timestamp": "0001-01-01"}, "timestamp cannot be"),
-        ({"run_id": ""}, "run_id cannot be ''"),
+        ({"run_id": ""}, "run_id is missing"),
         ({"duration": "1e12"}, "duration is more than 3e+08"),
         (
             dict.fromkeys(("cpu_energy", "ram_energy", "energy_consumed"), "0"),
@@ -344,7 +344,8 @@ def test_hostile_names_are_cut_to_what_a_daemon_takes(file_of):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "column timestamp is missing"),
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         (b"task_name,timestamp\n", "contains the tasks of a run"),
         (b"a,b\n1,2\n", "column timestamp is missing"),
         (b"\xff\xfe\x00", "is not a CSV file"),

@@ -99,7 +99,7 @@ def test_a_text_is_an_error_and_says_what_it_is_in_grams(value, grams):
             "\n  emissions: 1\n  emission: 2",
             5,
             "warning",
-            "emission is unknown; expected one of emissions, source",
+            "emission is unknown; did you mean emissions?",
         ),
         ("\n  emissions: 1\n  training_type: tune", 5, "warning", "'tune' is not pre-training or"),
     ],
@@ -196,6 +196,17 @@ def test_any_text_is_checked_without_an_error(value, stated):
     check_card(card(f" {value}", body))
     check_card(card(" 5", body))
     check_card(card(f" '{stated}'".replace("''", ""), body))
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["- Carbon emission {}", "- Carbon emissions: {}", "CO2 Emissions {}", "* CO2eq emitted: {}"],
+)
+def test_an_item_without_a_bold_name_is_compared_too(item):
+    """As on d4data/environmental-due-diligence-model."""
+    text = card(" 0.1069", f"# Bert\n\n{item.format('0.1069 Kg')}\n")
+    assert "kilograms written as grams: the text says 0.1069 Kg" in only(text).text
+    assert check_card(card(" 106.9", f"# Bert\n\n{item.format('0.1069 Kg')}\n")) == []
 
 
 def test_a_section_that_contradicts_the_record_is_an_error_though_the_metadata_agree(record):
