@@ -271,7 +271,7 @@ def add_prometheus_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prometheus",
         metavar="URL",
-        help="URL of a Prometheus, VictoriaMetrics, Mimir or Thanos server.",
+        help="URL of a Prometheus server, or of a compatible one such as VictoriaMetrics.",
     )
     parser.add_argument(
         "--prometheus.token-file",

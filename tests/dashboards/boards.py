@@ -1,8 +1,10 @@
 """The generated dashboards as Grafana reads them: what they ask, with their variables filled in."""
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +12,9 @@ GENERATED = Path(__file__).resolve().parents[2] / "dashboards" / "generated"
 BOARDS: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text()) for path in sorted(GENERATED.glob("*.json"))
 }
+GRAFANA = {"__range": "120s", "__rate_interval": "20s", "__interval": "10s"}
+"""What Grafana puts itself."""
+BACK_SECONDS = 60
 LABEL_VALUES = re.compile(r"label_values\((.+), *(\w+)\)")
 QUERY_RESULT = re.compile(r"query_result\((.+)\)")
 
@@ -69,10 +74,31 @@ def filled(expr: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\$([a-z_]+)", lambda found: values[found[1]], expr)
 
 
-def chosen(name: str, given: Mapping[str, str], ask: Callable[[str], list[Any]]) -> dict[str, str]:
+def numbers(
+    question: Question, values: Mapping[str, str], answer: Callable[..., list[Any]]
+) -> list[float]:
+    """All numbers of its answer; `answer` has the series of a `query` or a `query_range`."""
+    query = filled(question.expr, values)
+    if question.instant:
+        series = [[row["value"]] for row in answer("query", query=query)]
+    else:
+        now = time.time()
+        span = {"start": now - BACK_SECONDS, "end": now, "step": 5}
+        series = [row["values"] for row in answer("query_range", query=query, **span)]
+    found = [float(value) for points in series for _, value in points]
+    return [number for number in found if math.isfinite(number)]
+
+
+def chosen(
+    name: str,
+    given: Mapping[str, str],
+    ask: Callable[[str], list[Any]],
+    empty: Container[str] = (),
+) -> dict[str, str]:
     """What Grafana would put for each variable of a board if all of its values were chosen.
 
-    `ask` answers a query with its series. `given` are the variables of Grafana itself.
+    `ask` answers a query with its series. `given` are the variables of Grafana itself, `empty`
+    those that may have no value to choose.
     """
     values = dict(given)
     for variable in variables(name):
@@ -80,7 +106,9 @@ def chosen(name: str, given: Mapping[str, str], ask: Callable[[str], list[Any]])
             values[variable["name"]] = variable["current"]["value"]
             continue
         options = _options(variable, filled(query_of(variable), values), ask)
-        assert options, f"{name}: variable {variable['name']} has no values"
+        assert options or variable["name"] in empty, (
+            f"{name}: variable {variable['name']} has no values"
+        )
         values[variable["name"]] = variable["allValue"] or "|".join(map(_escaped, options))
     return values
 

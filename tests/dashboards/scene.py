@@ -59,7 +59,7 @@ class Scene:
         daemons = {name: self._daemon(name, *of) for name, of in NODES.items()}
         vllm = GridServer(_Vllm().answer)
         ends.callback(vllm.stop)
-        self._rules()
+        write_rules(directory / "rules")
         self._prometheus = Prometheus(
             directory / "prometheus",
             daemons,
@@ -124,21 +124,22 @@ class Scene:
             "gpu-b1": {**both, "sources": [{"uk": {"url": "http://127.0.0.1:9"}}, {"file": file}]},
         }
 
-    def _rules(self) -> None:
-        rules = self._directory / "rules"
-        rules.mkdir()
-        texts = {
-            f"{path.parent.name}-{path.name}": path.read_text() for path in DEPLOY.glob("*/*.yaml")
-        }
-        command = [*COMMAND, "rules", "--budgets", str(HERE / "budgets.yaml")]
-        texts["budgets.yaml"] = subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, check=True
-        ).stdout
-        for name, text in texts.items():
-            faster = text
-            for slow, fast in FASTER.items():
-                faster = faster.replace(slow, fast)
-            (rules / name).write_text(faster)
+
+def write_rules(directory: Path) -> None:
+    """All rules and alerts, and those of the budgets, evaluated every two seconds."""
+    directory.mkdir()
+    texts = {
+        f"{path.parent.name}-{path.name}": path.read_text() for path in DEPLOY.glob("*/*.yaml")
+    }
+    command = [*COMMAND, "rules", "--budgets", str(HERE / "budgets.yaml")]
+    texts["budgets.yaml"] = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    for name, text in texts.items():
+        faster = text
+        for slow, fast in FASTER.items():
+            faster = faster.replace(slow, fast)
+        (directory / name).write_text(faster)
 
 
 class _Vllm:

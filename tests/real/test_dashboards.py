@@ -1,11 +1,10 @@
 """Every query of every dashboard has an answer from a real Prometheus."""
 
 import json
-import math
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -14,9 +13,10 @@ import pytest
 
 from tests.dashboards.boards import (
     BOARDS,
-    Question,
+    GRAFANA,
     chosen,
     filled,
+    numbers,
     query_of,
     questions,
     variables,
@@ -25,10 +25,6 @@ from tests.dashboards.scene import Scene, scene
 from tests.real.parts import get, until
 
 pytestmark = [pytest.mark.real, pytest.mark.beside]
-
-GRAFANA = {"__range": "120s", "__rate_interval": "20s", "__interval": "10s"}
-"""What Grafana puts itself."""
-BACK_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -59,29 +55,17 @@ def answer(live: Scene, how: str, **asked: Any) -> list[Any]:
     return list(json.loads(text)["data"]["result"])
 
 
-def numbers(live: Scene, question: Question, values: dict[str, str]) -> list[float]:
-    """All numbers of its answer."""
-    query = filled(question.expr, values)
-    if question.instant:
-        series = [[row["value"]] for row in ask(live, query)]
-    else:
-        now = time.time()
-        span = {"start": now - BACK_SECONDS, "end": now, "step": 5}
-        series = [row["values"] for row in answer(live, "query_range", query=query, **span)]
-    found = [float(value) for points in series for _, value in points]
-    return [number for number in found if math.isfinite(number)]
-
-
 @pytest.mark.parametrize("board", BOARDS)
 def test_every_query_of_a_board_has_an_answer(live: Scene, board: str) -> None:
     values = chosen(board, GRAFANA, lambda query: ask(live, query))
+    ask_for = partial(answer, live)
     asked = unanswered = questions(board)
     assert asked
 
     def answered() -> bool:
         """All of them, each at some moment: a scrape may be missing at another."""
         nonlocal unanswered
-        unanswered = [each for each in unanswered if not numbers(live, each, values)]
+        unanswered = [each for each in unanswered if not numbers(each, values, ask_for)]
         return not unanswered
 
     with suppress(AssertionError):

@@ -21,7 +21,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TARGETS = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
 OURS = ("exporter", "tests", "dashboards", "deploy", "docs", "panels")
-TOOLS = {"cc", "prometheus", "promtool", "prometheus-alertmanager", "chromium", "victoria-metrics"}
+TOOLS = {"cc", "prometheus", "promtool", "prometheus-alertmanager", "chromium"}
+TOOLS |= {"victoria-metrics", "vmalert"}  # of one package
 """Programs that `.ci/setup tools` provides; helm is also provided alone."""
 PARTS = ROOT / "tests" / "real" / "parts.py"
 OF_PARTS = {"Prometheus": "prometheus", "Alertmanager": "prometheus-alertmanager"}

@@ -1,4 +1,4 @@
-"""Intensity from a series in Prometheus, VictoriaMetrics, Mimir or Thanos."""
+"""Intensity from a series in Prometheus or a compatible server."""
 
 from dataclasses import dataclass
 from typing import Any
