@@ -1,4 +1,4 @@
-"""The life of a release on a real API server and kubelet: docs/kubernetes.md, "Install" to "Uninstall"."""
+"""The life of a release on a real API server and kubelet, from "Install" to "Uninstall"."""
 
 import re
 import shlex

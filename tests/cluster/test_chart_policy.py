@@ -64,7 +64,7 @@ def operator_kinds(node: Node) -> Iterator[None]:
 
 
 def driver_of_config_map(node: Node, gpus: FakeNvml, namespace: str) -> dict[str, Any]:
-    """Values with the made-up driver in a ConfigMap, since `gpu-only` mounts nothing of the host."""
+    """Values with the made-up driver in a ConfigMap: `gpu-only` mounts nothing of the host."""
     files = [gpus.directory.parent / "library" / LIBRARY]
     files += [gpus.directory / name for name in ("host", "control")]
     node.apply(
