@@ -115,6 +115,8 @@ class Exporter:
         self.node = node
         self.release = release
         self.namespace = namespace
+        name = release if "emissions-exporter" in release else f"{release}-emissions-exporter"
+        self.daemonset = f"daemonset/{name}"
 
     def install(self, values: dict[str, Any], *flags: str) -> None:
         """Install or upgrade the release, and wait until its pod is ready."""
@@ -134,15 +136,16 @@ class Exporter:
         until(lambda: not self.pods(), cluster.LONG_SECONDS, "the exporter's pod is gone")
 
     def pods(self) -> list[dict[str, Any]]:
-        label = f"--selector=app.kubernetes.io/instance={self.release}"
-        found = self.node.get("pods", f"--namespace={self.namespace}", label)
+        """Pods that measure a node."""
+        labels = f"app.kubernetes.io/instance={self.release},app.kubernetes.io/component=node"
+        found = self.node.get("pods", f"--namespace={self.namespace}", f"--selector={labels}")
         return list(found["items"])
 
     def is_ready(self) -> bool:
         """Whether there is one pod, of the newest revision, and it is ready."""
-        status = f"daemonset/{self.release}-emissions-exporter"
         rollout = self.node.kubectl(
-            *("rollout", "status", status, f"--namespace={self.namespace}", "--watch=false"),
+            *("rollout", "status", self.daemonset, f"--namespace={self.namespace}"),
+            "--watch=false",
             check=False,
         )
         return "successfully rolled out" in rollout and len(self.pods()) == 1
@@ -164,8 +167,7 @@ class Exporter:
         until(lambda: self.json("/api/v1/snapshot")["tick"] >= last, what=f"{count} ticks")
 
     def log(self) -> str:
-        daemonset = f"daemonset/{self.release}-emissions-exporter"
-        return self.node.kubectl("logs", daemonset, f"--namespace={self.namespace}")
+        return self.node.kubectl("logs", self.daemonset, f"--namespace={self.namespace}")
 
 
 @pytest.fixture(scope="session")
