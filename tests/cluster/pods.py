@@ -76,17 +76,29 @@ class Energy:
 
     def runs(self, **labels: str) -> list[str]:
         """Ids of runs with these labels."""
-        return [found["run_id"] for found, _ in self.scrape().select("emissions_run_info", **labels)]
+        return [
+            found["run_id"] for found, _ in self.scrape().select("emissions_run_info", **labels)
+        ]
 
     def run(self, **labels: str) -> str:
         """The id of the run with these labels, as soon as there is one."""
         (found,) = until(lambda: self.runs(**labels), LONG_SECONDS, str(labels))
         return found
 
-    def holders(self) -> list[str]:
+    def holder(self, **labels: str) -> str:
+        """The id of the run with these labels, as soon as it holds a GPU."""
+        run = self.run(**labels)
+        until(lambda: run in self.holders(), LONG_SECONDS, f"{labels} hold a GPU")
+        return run
+
+    def release(self, run: str = "") -> None:
+        """Wait until a run, or every run, no longer holds a GPU."""
+        until(lambda: not (self.holders() & {run} if run else self.holders()), LONG_SECONDS)
+
+    def holders(self) -> set[str]:
         """Runs that have power of a GPU now."""
         found = self.scrape().select("emissions_run_power_watts", device="gpu")
-        return [labels["run_id"] for labels, _ in found]
+        return {labels["run_id"] for labels, watts in found if watts}
 
     def gains(self, ticks: int = 4) -> "Gains":
         """Energy over some ticks, from the second tick on."""

@@ -123,7 +123,7 @@ def energy(node: Node, exporter: Exporter) -> Iterator[Energy]:
     made = Energy(node, exporter)
     yield made
     node.kubectl("delete", "pods,resourceclaims", "--all")
-    until(lambda: not made.holders(), LONG_SECONDS, "no run holds a GPU")
+    made.release()
 
 
 def claimed(node: Node, name: str) -> str:
@@ -135,7 +135,7 @@ def claimed(node: Node, name: str) -> str:
 
 def test_the_pod_of_a_claim_has_the_energy_of_the_claimed_gpu(energy: Energy) -> None:
     energy.node.apply(claim("whole"), claiming("train", gpu="whole"))
-    run = energy.run(run_name="train")
+    run = energy.holder(run_name="train")
     gained = energy.gains()
     held = claimed(energy.node, "whole")
     assert gained.held(run) == [held]
@@ -146,7 +146,7 @@ def test_the_pod_of_a_claim_has_the_energy_of_the_claimed_gpu(energy: Energy) ->
 
 def test_each_pod_has_the_gpu_of_the_claim_that_a_template_made_for_it(energy: Energy) -> None:
     energy.node.apply(claiming("left", gpu="each-gpu"), claiming("right", gpu="each-gpu"))
-    left, right = energy.run(run_name="left"), energy.run(run_name="right")
+    left, right = energy.holder(run_name="left"), energy.holder(run_name="right")
     gained = energy.gains()
     assert sorted(gained.held(left) + gained.held(right)) == CLAIMABLE
     for run in (left, right):
@@ -155,7 +155,7 @@ def test_each_pod_has_the_gpu_of_the_claim_that_a_template_made_for_it(energy: E
 
 def test_pods_of_one_claim_share_the_energy_of_its_gpu(energy: Energy) -> None:
     energy.node.apply(claim("common"), *(claiming(name, gpu="common") for name in ("one", "two")))
-    one, two = energy.run(run_name="one"), energy.run(run_name="two")
+    one, two = energy.holder(run_name="one"), energy.holder(run_name="two")
     gained = energy.gains()
     held = claimed(energy.node, "common")
     parts = [gained.run(one), gained.run(two)]
@@ -167,7 +167,7 @@ def test_a_claimed_network_device_is_no_gpu(energy: Energy) -> None:
     energy.node.apply(
         claiming("both", gpu="each-gpu", port="each-port"), claiming("sender", port="each-port")
     )
-    both, sender = energy.run(run_name="both"), energy.run(run_name="sender")
+    both, sender = energy.holder(run_name="both"), energy.run(run_name="sender")
     gained = energy.gains()
     (held,) = gained.held(both)
     assert gained.run(both) == gained.gpu(held) > 0
@@ -197,7 +197,7 @@ def test_a_claim_with_admin_access_takes_no_energy_from_the_pod_that_holds_the_g
     alone = energy.gains()
     assert alone.held(observer) == []
     node.apply(claim("whole"), claiming("watched", gpu="whole"))
-    run = energy.run(run_name="watched")
+    run = energy.holder(run_name="watched")
     gained = energy.gains()
     held = claimed(node, "whole")
     assert gained.held(run) == [held]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import GPUS, NAMESPACE, Exporter, Labels, driver_values
+from tests.cluster.conftest import GPUS, NAMESPACE, WATTS, Exporter, Labels, driver_values
 from tests.cluster.node import LONG_SECONDS, Node
 from tests.cluster.pods import GPU, Energy, Gains, container, controller, pod, spec
 from tests.nvml.fake import FakeNvml
@@ -35,7 +35,7 @@ def energy(node: Node, exporter: Exporter) -> Iterator[Energy]:
     yield made
     for namespace in ("default", OTHER, EXCLUDED):
         node.kubectl("delete", "deployments,jobs,pods", "--all", f"--namespace={namespace}")
-    until(lambda: not made.holders(), LONG_SECONDS, "no run holds a GPU")
+    made.release()
 
 
 def small(name: str = "main", **env: str | dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +119,7 @@ def test_pods_of_a_job_with_a_run_id_are_one_run_with_its_name(energy: Energy) -
     }
     energy.node.apply(job)
     until(lambda: len(members(energy, "sweep-1")) == 2, LONG_SECONDS)
+    until(lambda: watts(energy, "sweep-1") == 2 * WATTS, LONG_SECONDS)
     gained = energy.gains()
     [(info, _)] = gained.second.select("emissions_run_info", run_id="sweep-1")
     assert (info["job_id"], info["run_name"]) == ("sweep", "sweep")
@@ -130,12 +131,13 @@ def test_a_deployment_with_a_run_id_stays_one_run_over_a_rollout(energy: Energy)
     made = controller("Deployment", "serve", {**spec(), "restartPolicy": "Always"})
     made["spec"]["template"]["metadata"]["annotations"] = {RUN: "serving"}
     energy.node.apply(made)
-    until(lambda: members(energy, "serving"), LONG_SECONDS)
+    until(lambda: watts(energy, "serving") == WATTS, LONG_SECONDS)
     before = energy.gains()
     (old,) = members(energy, "serving")
     energy.node.kubectl("rollout", "restart", "deployment/serve")
     energy.node.kubectl("rollout", "status", "deployment/serve", "--timeout=120s")
     until(lambda: members(energy, "serving") not in ([], [old]), LONG_SECONDS)
+    until(lambda: watts(energy, "serving") == WATTS, LONG_SECONDS)
     gained = energy.gains()
     (held,) = gained.held("serving")
     assert gained.run("serving") == gained.gpu(held) > 0
@@ -150,16 +152,17 @@ def test_the_same_run_id_in_another_namespace_is_another_run(energy: Energy) -> 
             for space in ("default", OTHER)
         )
     )
-    until(lambda: len(members(energy, "same")) == 2, LONG_SECONDS)
+    first, second = (info_of(energy, f"in-{space}") for space in ("default", OTHER))
+    assert (first["workload_namespace"], second["workload_namespace"]) == ("default", OTHER)
+    runs = [first["run_id"], second["run_id"]]
+    assert runs in (["same", f"same@{OTHER}"], ["same@default", "same"])
+    until(lambda: all(watts(energy, run) == WATTS for run in runs), LONG_SECONDS)
     gained = energy.gains()
-    infos = gained.second.select("emissions_run_info", run_id="same")
-    assert sorted(labels["workload_namespace"] for labels, _ in infos) == ["default", OTHER]
-    assert gained.run("same") == gained.gpu(*HELD)
-    owners = [
-        gained.of("emissions_owner_energy_joules_total", workload_namespace=space)
-        for space in ("default", OTHER)
-    ]
-    assert min(owners) >= gained.gpu(HELD[0]) > 0
+    assert sorted(gained.held(runs[0]) + gained.held(runs[1])) == HELD
+    for run, space in zip(runs, ("default", OTHER), strict=True):
+        assert gained.run(run) == gained.gpu(*gained.held(run)) > 0
+        owned = gained.of("emissions_owner_energy_joules_total", workload_namespace=space)
+        assert owned >= gained.run(run)
 
 
 def test_exported_labels_of_a_pod_are_labels_of_its_run_and_of_its_owner(energy: Energy) -> None:
@@ -168,6 +171,7 @@ def test_exported_labels_of_a_pod_are_labels_of_its_run_and_of_its_owner(energy:
     info = info_of(energy, "labels")
     exported = {key: value for key, value in info.items() if key.startswith("label_")}
     assert exported == {"label_team": "nlp", "label_cost_center": "42"}
+    until(lambda: watts(energy, info["run_id"]), LONG_SECONDS)
     gained = energy.gains()
     (held,) = gained.held(info["run_id"])
     owned = gained.of("emissions_owner_energy_joules_total", label_team="nlp")
@@ -179,6 +183,7 @@ def test_a_pod_of_an_excluded_namespace_is_no_run_and_its_gpu_unallocated(energy
     namespace = f"--namespace={EXCLUDED}"
     energy.node.kubectl("wait", "pod/unseen", namespace, "--for=condition=Ready", "--timeout=60s")
     seen = info_of(energy, "seen")
+    until(lambda: watts(energy, seen["run_id"]), LONG_SECONDS)
     gained = energy.gains()
     (held,) = gained.held(seen["run_id"])
     (left,) = set(HELD) - {held}
@@ -195,3 +200,8 @@ def members(energy: Energy, run: str) -> list[str]:
     """Names of the pods of a run at present."""
     found = energy.scrape().select("emissions_run_member_info", run_id=run)
     return sorted(labels["workload_pod"] for labels, _ in found)
+
+
+def watts(energy: Energy, run: str) -> float:
+    """Power of a run's GPUs now."""
+    return round(energy.scrape().total("emissions_run_power_watts", run_id=run, device="gpu"))

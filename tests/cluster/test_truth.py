@@ -1,15 +1,15 @@
 """Energy of real pods that the device plugin gave a GPU, over a driver of constant power."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import GPUS, NAMESPACE, WATTS, Exporter, driver_values
+from tests.cluster.conftest import GPUS, NAMESPACE, Exporter, driver_values
 from tests.cluster.node import LONG_SECONDS, Node
-from tests.cluster.pods import GPU, RUN_ENERGY, Energy, container, controller, pod, spec
+from tests.cluster.pods import GPU, Energy, Gains, container, controller, pod, spec
 from tests.nvml.fake import FakeNvml
 from tests.real.parts import until
 
@@ -49,181 +49,10 @@ def exporter(node: Node, gpus: FakeNvml, privileged: Any) -> Iterator[Exporter]:
 
 @pytest.fixture
 def energy(node: Node, exporter: Exporter) -> Iterator[Energy]:
-    yield Energy(node, exporter)
+    made = Energy(node, exporter)
+    yield made
     node.kubectl("delete", "deployments,statefulsets,jobs,pods", "--all")
-    until(lambda: not holders(exporter), LONG_SECONDS, "no run holds a GPU")
-
-
-def test_the_energy_of_a_gpu_is_that_of_the_pod_that_holds_it(energy: Energy) -> None:
-    energy.node.apply(pod("train"))
-    run = energy.run(run_name="train")
-    gained = energy.gains()
-    (held,) = gained.held(run)
-    assert held in EXCLUSIVE
-    assert gained.run(run) == gained.gpu(held) > 0
-    (free,) = set(EXCLUSIVE) - {held}
-    assert gained.unattributed(free) == gained.gpu(free) > 0
-    energy.node.kubectl("delete", "pod", "train")
-    after = energy.gains()
-    assert after.run(run) == 0
-    assert after.unattributed(*EXCLUSIVE) == after.gpu(*EXCLUSIVE) > 0
-
-
-def test_two_containers_of_a_pod_have_both_of_their_gpus(energy: Energy) -> None:
-    energy.node.apply(pod("pair", container("first"), container("second")))
-    run = energy.run(run_name="pair")
-    gained = energy.gains()
-    assert gained.held(run) == EXCLUSIVE
-    assert gained.run(run) == gained.gpu(*EXCLUSIVE)
-    members = gained.second.select("emissions_run_member_info", run_id=run)
-    assert sorted(labels["workload_container"] for labels, _ in members) == ["first", "second"]
-
-
-def test_a_sidecar_holds_its_gpu_and_an_init_container_that_of_its_successor(
-    energy: Energy,
-) -> None:
-    first = [
-        {**container("sidecar"), "restartPolicy": "Always"},
-        container("prepare", "busybox sleep 8"),
-    ]
-    energy.node.apply(pod("staged", initContainers=first))
-    run = energy.run(run_name="staged")
-    gained = energy.gains()
-    while_prepared = energy.node.get("pod", "staged")
-    until(lambda: phase(energy.node, "staged") == "Running", LONG_SECONDS)
-    then = energy.gains()
-    assert while_prepared["status"]["phase"] == "Pending"
-    for each in (gained, then):
-        assert each.held(run) == EXCLUSIVE
-        assert each.run(run) == each.gpu(*EXCLUSIVE)
-
-
-def test_replicas_of_a_gpu_are_parts_of_its_energy(energy: Energy) -> None:
-    energy.node.apply(
-        pod("one", container("main", **{REPLICA: 1})),
-        pod("two", container("main", **{REPLICA: 2})),
-    )
-    one, two = energy.run(run_name="one"), energy.run(run_name="two")
-    gained = energy.gains()
-    quarter = gained.gpu(SHARED) / 4
-    parts = [gained.run(one), gained.run(two), gained.unattributed(SHARED)]
-    assert sum(parts) == gained.gpu(SHARED) > 0
-    assert parts == pytest.approx([quarter, 2 * quarter, quarter], abs=20)  # rounded every tick
-
-
-def test_a_mig_instance_has_its_slices_of_the_energy(energy: Energy) -> None:
-    energy.node.apply(
-        pod("small", container("main", **{SMALL: 1})),
-        pod("large", container("main", **{LARGE: 1})),
-    )
-    small, large = energy.run(run_name="small"), energy.run(run_name="large")
-    gained = energy.gains()
-    slice_ = gained.gpu(PARTITIONED) / SLICES
-    parts = [gained.run(small), gained.run(large), gained.unattributed(PARTITIONED)]
-    assert sum(parts) == gained.gpu(PARTITIONED) > 0
-    assert parts == pytest.approx([slice_, 3 * slice_, 3 * slice_], abs=20)
-
-
-def test_a_rollout_of_a_deployment_divides_the_energy_between_its_pods(energy: Energy) -> None:
-    def template(version: str) -> dict[str, Any]:
-        environment = [{"name": "VERSION", "value": version}]
-        return controller("Deployment", "serve", {**spec({**container(), "env": environment})})
-
-    for version in ("1", "2"):
-        made = template(version)
-        made["spec"]["template"]["spec"]["restartPolicy"] = "Always"
-        energy.node.apply(made)
-        energy.node.kubectl("rollout", "status", "deployment/serve", "--timeout=120s")
-        if version == "1":
-            before = energy.scrape()
-    (left,) = energy.node.get("pods", "--selector=app=serve")["items"]
-    new = energy.run(run_name=left["metadata"]["name"])
-    (old,) = {
-        labels["run_id"]
-        for labels, _ in energy.scrape().select("emissions_run_info")
-        if labels["run_name"].startswith("serve-") and labels["run_id"] != new
-    }
-    gained = energy.gains()
-    (held,) = gained.held(new)
-    assert gained.run(new) == gained.gpu(held) > 0 == gained.run(old)
-    whole = type(gained)(before, gained.second)
-    parts = whole.run(old) + whole.run(new) + whole.unattributed(*EXCLUSIVE)
-    assert parts == whole.gpu(*EXCLUSIVE)
-
-
-def test_a_pod_of_a_statefulset_is_a_new_run_under_the_same_name(energy: Energy) -> None:
-    made = controller("StatefulSet", "db", {**spec(), "restartPolicy": "Always"})
-    energy.node.apply(made)
-    old = energy.run(run_name="db-0")
-    before = energy.gains().second
-    energy.node.kubectl("delete", "pod", "db-0")
-    until(lambda: len(energy.runs(run_name="db-0")) == 2, LONG_SECONDS)
-    gained = energy.gains()
-    (new,) = set(energy.runs(run_name="db-0")) - {old}
-    (held,) = gained.held(new)
-    assert gained.run(new) == gained.gpu(held) > 0 == gained.run(old)
-    whole = type(gained)(before, gained.second)
-    parts = whole.run(old) + whole.run(new) + whole.unattributed(*EXCLUSIVE)
-    assert parts == whole.gpu(*EXCLUSIVE)
-
-
-def test_each_retry_of_a_job_is_a_run_with_its_job_id(energy: Energy) -> None:
-    template = {"spec": spec(container("main", "busybox sleep 6; exit 1"))}
-    job = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "retried"},
-        "spec": {"backoffLimit": 1, "template": template},
-    }
-    before = energy.scrape()
-    energy.node.apply(job)
-    energy.node.kubectl("wait", "job/retried", "--for=condition=Failed", "--timeout=120s")
-    gained = energy.gains()
-    runs = energy.runs(job_id="retried")
-    assert len(runs) == 2
-    whole = type(gained)(before, gained.second)
-    assert all(whole.run(run) > 0 == gained.run(run) for run in runs)
-    parts = sum(map(whole.run, runs)) + whole.unattributed(*EXCLUSIVE)
-    assert parts == whole.gpu(*EXCLUSIVE)
-    for item in energy.node.get("pods", "--selector=job-name=retried")["items"]:
-        print(item["metadata"]["uid"], lifetime(item), whole.run(item["metadata"]["uid"])/WATTS/1e6)
-
-
-@pytest.mark.parametrize("way", ["eviction", "deletion by force"])
-def test_gpus_of_a_pod_that_is_taken_away_are_those_of_the_next(energy: Energy, way: str) -> None:
-    node, (first, second) = energy.node, [f"{name}-{way[:8]}" for name in ("old", "new")]
-    node.apply(pod(first, container("main", **{GPU: 2})))
-    old = energy.run(run_name=first)
-    gained = energy.gains()
-    assert gained.run(old) == gained.gpu(*EXCLUSIVE) > 0
-    if way == "eviction":
-        evict(node, first)
-    else:
-        node.kubectl("delete", "pod", first, "--force", "--grace-period=0")
-    node.apply(pod(second, container("main", **{GPU: 2})))
-    new = energy.run(run_name=second)
-    then = energy.gains()
-    assert then.run(new) == then.gpu(*EXCLUSIVE) > 0 == then.run(old)
-    whole = type(gained)(gained.second, then.second)
-    parts = whole.run(old) + whole.run(new) + whole.unattributed(*EXCLUSIVE)
-    assert parts == whole.gpu(*EXCLUSIVE)
-
-
-def holders(exporter: Exporter) -> list[str]:
-    """Runs that hold a GPU."""
-    found = exporter.scrape().select("emissions_run_power_watts", device="gpu")
-    return [labels["run_id"] for labels, _ in found]
-
-
-def phase(node: Node, name: str) -> str:
-    return str(node.get("pod", name)["status"]["phase"])
-
-
-def lifetime(pod: dict[str, Any]) -> float:
-    """Seconds from the start of a pod to the end of its container."""
-    (state,) = pod["status"]["containerStatuses"]
-    begin, end = pod["status"]["startTime"], state["state"]["terminated"]["finishedAt"]
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+    made.release()
 
 
 @pytest.fixture
@@ -245,17 +74,178 @@ def restart_kubelet(node: Node, settings: Mapping[str, Any]) -> None:
     until(lambda: node.allocatable()[GPU] == "2", LONG_SECONDS)
 
 
-def test_zz_static(energy: Energy, static_cpus: None) -> None:
+def test_the_energy_of_a_gpu_is_that_of_the_pod_that_holds_it(energy: Energy) -> None:
+    energy.node.apply(pod("train"))
+    run = energy.holder(run_name="train")
+    gained = energy.gains()
+    (held,) = gained.held(run)
+    assert held in EXCLUSIVE
+    assert gained.run(run) == gained.gpu(held) > 0
+    (free,) = set(EXCLUSIVE) - {held}
+    assert gained.unattributed(free) == gained.gpu(free) > 0
+    energy.node.kubectl("delete", "pod", "train")
+    energy.release(run)
+    after = energy.gains()
+    assert after.run(run) == 0
+    assert after.unattributed(*EXCLUSIVE) == after.gpu(*EXCLUSIVE) > 0
+
+
+def test_two_containers_of_a_pod_have_both_of_their_gpus(energy: Energy) -> None:
+    energy.node.apply(pod("pair", container("first"), container("second")))
+    run = energy.holder(run_name="pair")
+    gained = energy.gains()
+    assert gained.held(run) == EXCLUSIVE
+    assert gained.run(run) == gained.gpu(*EXCLUSIVE)
+    members = gained.second.select("emissions_run_member_info", run_id=run)
+    assert sorted(labels["workload_container"] for labels, _ in members) == ["first", "second"]
+
+
+def test_a_sidecar_holds_its_gpu_and_an_init_container_that_of_its_successor(
+    energy: Energy,
+) -> None:
+    first = [
+        {**container("sidecar"), "restartPolicy": "Always"},
+        container("prepare", "busybox sleep 8"),
+    ]
+    energy.node.apply(pod("staged", initContainers=first))
+    run = energy.holder(run_name="staged")
+    gained = energy.gains()
+    while_prepared = energy.node.get("pod", "staged")
+    until(lambda: phase(energy.node, "staged") == "Running", LONG_SECONDS)
+    then = energy.gains()
+    assert while_prepared["status"]["phase"] == "Pending"
+    for each in (gained, then):
+        assert each.held(run) == EXCLUSIVE
+        assert each.run(run) == each.gpu(*EXCLUSIVE)
+
+
+def test_replicas_of_a_gpu_are_parts_of_its_energy(energy: Energy) -> None:
+    energy.node.apply(
+        pod("one", container("main", **{REPLICA: 1})),
+        pod("two", container("main", **{REPLICA: 2})),
+    )
+    one, two = energy.holder(run_name="one"), energy.holder(run_name="two")
+    gained = energy.gains()
+    quarter = gained.gpu(SHARED) / 4
+    parts = [gained.run(one), gained.run(two), gained.unattributed(SHARED)]
+    assert sum(parts) == gained.gpu(SHARED) > 0
+    assert parts == pytest.approx([quarter, 2 * quarter, quarter], abs=20)  # rounded every tick
+
+
+def test_a_mig_instance_has_its_slices_of_the_energy(energy: Energy) -> None:
+    energy.node.apply(
+        pod("small", container("main", **{SMALL: 1})),
+        pod("large", container("main", **{LARGE: 1})),
+    )
+    small, large = energy.holder(run_name="small"), energy.holder(run_name="large")
+    gained = energy.gains()
+    slice_ = gained.gpu(PARTITIONED) / SLICES
+    parts = [gained.run(small), gained.run(large), gained.unattributed(PARTITIONED)]
+    assert sum(parts) == gained.gpu(PARTITIONED) > 0
+    assert parts == pytest.approx([slice_, 3 * slice_, 3 * slice_], abs=20)
+
+
+def test_a_rollout_of_a_deployment_divides_the_energy_between_its_pods(energy: Energy) -> None:
+    def template(version: str) -> dict[str, Any]:
+        environment = [{"name": "VERSION", "value": version}]
+        return controller("Deployment", "serve", {**spec({**container(), "env": environment})})
+
+    for version in ("1", "2"):
+        made = template(version)
+        made["spec"]["template"]["spec"]["restartPolicy"] = "Always"
+        energy.node.apply(made)
+        energy.node.kubectl("rollout", "status", "deployment/serve", "--timeout=120s")
+        if version == "1":
+            before = energy.scrape()
+    (left,) = energy.node.get("pods", "--selector=app=serve")["items"]
+    new = energy.holder(run_name=left["metadata"]["name"])
+    (old,) = {
+        labels["run_id"]
+        for labels, _ in energy.scrape().select("emissions_run_info")
+        if labels["run_name"].startswith("serve-") and labels["run_id"] != new
+    }
+    energy.release(old)
+    gained = energy.gains()
+    (held,) = gained.held(new)
+    assert gained.run(new) == gained.gpu(held) > 0 == gained.run(old)
+    whole = Gains(before, gained.second)
+    parts = whole.run(old) + whole.run(new) + whole.unattributed(*EXCLUSIVE)
+    assert parts == whole.gpu(*EXCLUSIVE)
+
+
+def test_a_pod_of_a_statefulset_is_a_new_run_under_the_same_name(energy: Energy) -> None:
+    made = controller("StatefulSet", "db", {**spec(), "restartPolicy": "Always"})
+    energy.node.apply(made)
+    old = energy.holder(run_name="db-0")
+    before = energy.gains().second
+    energy.node.kubectl("delete", "pod", "db-0")
+    until(lambda: len(energy.runs(run_name="db-0")) == 2, LONG_SECONDS)
+    (new,) = set(energy.runs(run_name="db-0")) - {old}
+    until(lambda: energy.holders() == {new}, LONG_SECONDS)
+    gained = energy.gains()
+    (held,) = gained.held(new)
+    assert gained.run(new) == gained.gpu(held) > 0 == gained.run(old)
+    whole = Gains(before, gained.second)
+    parts = whole.run(old) + whole.run(new) + whole.unattributed(*EXCLUSIVE)
+    assert parts == whole.gpu(*EXCLUSIVE)
+
+
+def test_each_retry_of_a_job_is_a_run_with_its_job_id(energy: Energy) -> None:
+    template = {"spec": spec(container("main", "busybox sleep 6; exit 1"))}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "retried"},
+        "spec": {"backoffLimit": 1, "template": template},
+    }
+    before = energy.scrape()
+    energy.node.apply(job)
+    energy.node.kubectl("wait", "job/retried", "--for=condition=Failed", "--timeout=120s")
+    energy.release()
+    gained = energy.gains()
+    runs = energy.runs(job_id="retried")
+    assert len(runs) == 2
+    whole = Gains(before, gained.second)
+    assert all(whole.run(run) > 0 == gained.run(run) for run in runs)
+    parts = sum(map(whole.run, runs)) + whole.unattributed(*EXCLUSIVE)
+    assert parts == whole.gpu(*EXCLUSIVE)
+
+
+@pytest.mark.parametrize("way", ["eviction", "deletion by force"])
+def test_gpus_of_a_pod_that_is_taken_away_are_those_of_the_next(energy: Energy, way: str) -> None:
+    node, (first, second) = energy.node, [f"{name}-{way[:8]}" for name in ("old", "new")]
+    node.apply(pod(first, container("main", **{GPU: 2})))
+    old = energy.holder(run_name=first)
+    gained = energy.gains()
+    assert gained.run(old) == gained.gpu(*EXCLUSIVE) > 0
+    if way == "eviction":
+        evict(node, first)
+    else:
+        node.kubectl("delete", "pod", first, "--force", "--grace-period=0")
+    node.apply(pod(second, container("main", **{GPU: 2})))
+    new = energy.holder(run_name=second)
+    energy.release(old)
+    then = energy.gains()
+    assert then.run(new) == then.gpu(*EXCLUSIVE) > 0 == then.run(old)
+    whole = Gains(gained.second, then.second)
+    parts = whole.run(old) + whole.run(new) + whole.unattributed(*EXCLUSIVE)
+    assert parts == whole.gpu(*EXCLUSIVE)
+
+
+def test_a_pod_with_a_processor_of_its_own_has_its_part_of_the_idle_energy(
+    static_cpus: None, energy: Energy
+) -> None:
     energy.node.apply(pod("pinned", container("main", cpu=1, memory="50Mi")))
     run = energy.run(run_name="pinned")
     gained = energy.gains()
-    print(gained.second.select("emissions_run_energy_joules_total", run_id=run))
-    print(gained.second.select("emissions_run_held_idle_energy_joules_total", run_id=run))
-    print(gained.second.select("emissions_device_energy_joules_total", device="cpu"))
-    print(gained.second.select("emissions_unattributed_energy_joules_total", device="cpu"))
-    print([ (n, gained.of(n, device="cpu")) for n in ("emissions_device_energy_joules_total","emissions_unattributed_energy_joules_total")])
-    print([ (n, gained.of(n, device="cpu", run_id=run)) for n in ("emissions_run_energy_joules_total","emissions_run_held_idle_energy_joules_total")])
-    assert 0
+    held = gained.of("emissions_run_held_idle_energy_joules_total", run_id=run, device="cpu")
+    free = gained.of("emissions_unattributed_energy_joules_total", device="cpu", reason="idle")
+    processors = os.cpu_count() or 1
+    assert held == pytest.approx((held + free) / processors, abs=20) > 0
+
+
+def phase(node: Node, name: str) -> str:
+    return str(node.get("pod", name)["status"]["phase"])
 
 
 def evict(node: Node, name: str) -> None:
