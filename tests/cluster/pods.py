@@ -74,21 +74,23 @@ class Energy:
             )
         return metrics
 
-    def runs(self, **labels: str) -> list[str]:
-        """Ids of runs with these labels."""
-        return [
-            found["run_id"] for found, _ in self.scrape().select("emissions_run_info", **labels)
-        ]
+    def run(self, name: str) -> str:
+        """The id of the run of a pod, which is its uid, as soon as there is such a run.
 
-    def run(self, **labels: str) -> str:
-        """The id of the run with these labels, as soon as there is one."""
-        (found,) = until(lambda: self.runs(**labels), LONG_SECONDS, str(labels))
-        return found
+        Runs of other tests may have the same name.
+        """
+        uid = str(self.node.get("pod", name)["metadata"]["uid"])
+        until(
+            lambda: self.scrape().select("emissions_run_info", run_id=uid),
+            LONG_SECONDS,
+            f"the run of {name}",
+        )
+        return uid
 
-    def holder(self, **labels: str) -> str:
-        """The id of the run with these labels, as soon as it holds a GPU."""
-        run = self.run(**labels)
-        until(lambda: run in self.holders(), LONG_SECONDS, f"{labels} hold a GPU")
+    def holder(self, name: str) -> str:
+        """The id of the run of a pod, as soon as it holds a GPU."""
+        run = self.run(name)
+        until(lambda: run in self.holders(), LONG_SECONDS, f"{name} holds a GPU")
         return run
 
     def release(self, run: str = "") -> None:

@@ -135,7 +135,7 @@ def claimed(node: Node, name: str) -> str:
 
 def test_the_pod_of_a_claim_has_the_energy_of_the_claimed_gpu(energy: Energy) -> None:
     energy.node.apply(claim("whole"), claiming("train", gpu="whole"))
-    run = energy.holder(run_name="train")
+    run = energy.holder("train")
     gained = energy.gains()
     held = claimed(energy.node, "whole")
     assert gained.held(run) == [held]
@@ -146,7 +146,7 @@ def test_the_pod_of_a_claim_has_the_energy_of_the_claimed_gpu(energy: Energy) ->
 
 def test_each_pod_has_the_gpu_of_the_claim_that_a_template_made_for_it(energy: Energy) -> None:
     energy.node.apply(claiming("left", gpu="each-gpu"), claiming("right", gpu="each-gpu"))
-    left, right = energy.holder(run_name="left"), energy.holder(run_name="right")
+    left, right = energy.holder("left"), energy.holder("right")
     gained = energy.gains()
     assert sorted(gained.held(left) + gained.held(right)) == CLAIMABLE
     for run in (left, right):
@@ -155,7 +155,7 @@ def test_each_pod_has_the_gpu_of_the_claim_that_a_template_made_for_it(energy: E
 
 def test_pods_of_one_claim_share_the_energy_of_its_gpu(energy: Energy) -> None:
     energy.node.apply(claim("common"), *(claiming(name, gpu="common") for name in ("one", "two")))
-    one, two = energy.holder(run_name="one"), energy.holder(run_name="two")
+    one, two = energy.holder("one"), energy.holder("two")
     gained = energy.gains()
     held = claimed(energy.node, "common")
     parts = [gained.run(one), gained.run(two)]
@@ -167,7 +167,7 @@ def test_a_claimed_network_device_is_no_gpu(energy: Energy) -> None:
     energy.node.apply(
         claiming("both", gpu="each-gpu", port="each-port"), claiming("sender", port="each-port")
     )
-    both, sender = energy.holder(run_name="both"), energy.run(run_name="sender")
+    both, sender = energy.holder("both"), energy.run("sender")
     gained = energy.gains()
     (held,) = gained.held(both)
     assert gained.run(both) == gained.gpu(held) > 0
@@ -193,11 +193,11 @@ def test_a_claim_with_admin_access_takes_no_energy_from_the_pod_that_holds_the_g
         each["metadata"]["namespace"] = ADMIN
     until(lambda: "default" in node.kubectl("get", "serviceaccounts", f"--namespace={ADMIN}"))
     node.apply(every, monitor)
-    observer = energy.run(run_name="monitor")
+    observer = energy.run("monitor")
     alone = energy.gains()
     assert alone.held(observer) == []
     node.apply(claim("whole"), claiming("watched", gpu="whole"))
-    run = energy.holder(run_name="watched")
+    run = energy.holder("watched")
     gained = energy.gains()
     held = claimed(node, "whole")
     assert gained.held(run) == [held]
