@@ -74,12 +74,12 @@ class Energy:
             )
         return metrics
 
-    def run(self, name: str) -> str:
+    def run(self, name: str, namespace: str = "default") -> str:
         """The id of the run of a pod, which is its uid, as soon as there is such a run.
 
         Runs of other tests may have the same name.
         """
-        uid = str(self.node.get("pod", name)["metadata"]["uid"])
+        uid = str(self.node.get("pod", name, f"--namespace={namespace}")["metadata"]["uid"])
         until(
             lambda: self.scrape().select("emissions_run_info", run_id=uid),
             LONG_SECONDS,

@@ -193,7 +193,7 @@ def test_a_claim_with_admin_access_takes_no_energy_from_the_pod_that_holds_the_g
         each["metadata"]["namespace"] = ADMIN
     until(lambda: "default" in node.kubectl("get", "serviceaccounts", f"--namespace={ADMIN}"))
     node.apply(every, monitor)
-    observer = energy.run("monitor")
+    observer = energy.run("monitor", ADMIN)
     alone = energy.gains()
     assert alone.held(observer) == []
     node.apply(claim("whole"), claiming("watched", gpu="whole"))
