@@ -14,6 +14,7 @@ from typing import Any
 from tests.certificates import COMPLETE, Authority
 
 TOKEN = "the-token"
+CLAIMS = "/apis/resource.k8s.io/v1/namespaces/"
 
 
 def described(
@@ -68,6 +69,8 @@ class FakeApiServer:
         self.pods: list[dict[str, Any]] = []
         self.slices: dict[str, list[dict[str, Any]]] = {}
         """Resource slices by API version; a version that is not there is not served."""
+        self.claims: dict[str, dict[str, Any]] = {}
+        """Resource claims of version v1 by namespace and name."""
         self.status = 0
         """What every request is refused with; 0: none is."""
         self.watch_status = 0
@@ -152,6 +155,10 @@ class FakeApiServer:
             self._list(request, query)
         elif parts.path.endswith("/resourceslices") and parts.path.split("/")[3] in self.slices:
             self._write(request, {"items": self.slices[parts.path.split("/")[3]], "metadata": {}})
+        elif (name := parts.path.removeprefix(CLAIMS).replace("/resourceclaims/", "/")) in (
+            self.claims
+        ):
+            self._write(request, self.claims[name])
         else:
             self._refuse(request, 404, "the server could not find the requested resource")
 

@@ -237,6 +237,11 @@ def test_rights_are_those_that_are_used_and_no_more():
             "resources": ["resourceslices"],
             "verbs": ["list"],
         },
+        {
+            "apiGroups": ["resource.k8s.io"],
+            "resources": ["resourceclaims"],
+            "verbs": ["get"],
+        },
     ]
 
 

@@ -126,7 +126,7 @@ class PodDevices:
         for uid, pod, container in self._containers(pods):
             started_ns = pod.metadata.started_ns if pod.metadata is not None else 0
             since_ns = min(latest.at_ns, started_ns or latest.at_ns)
-            for resource, device_id, found in self._gpus(container, names):
+            for resource, device_id, found in self._gpus(uid, container, names):
                 at = _DeviceKey(uid, resource, device_id)
                 known = self._held.get(at, found._replace(since_ns=since_ns))
                 # Containers of a pod may share a device, which counts once.
@@ -144,11 +144,18 @@ class PodDevices:
         A running pod keeps its devices until it ends.
         """
         listed_devices = {(at.resource, at.device_id) for at in listed}
-        known = self._api_server_state().pods
+        state = self._api_server_state()
+        known = state.pods
+        admin = {
+            _DeviceKey(uid, CLAIMED_RESOURCE, "/".join(device))
+            for uid, devices in state.admin_devices.items()
+            for device in devices
+        }
         return {
             at: held
             for at, held in self._held.items()
             if at.uid in pods
+            and at not in admin
             and (at.resource, at.device_id) not in listed_devices
             and not (at.uid in known and known[at.uid].is_over)
         }
@@ -169,15 +176,21 @@ class PodDevices:
                 yield uid, pods[uid], container
 
     def _gpus(
-        self, container: ContainerResources, names: Mapping[str, str]
+        self, uid: str, container: ContainerResources, names: Mapping[str, str]
     ) -> Iterator[tuple[str, str, _HeldGpu]]:
-        """Resource, device id and GPU of each GPU device of a container."""
+        """Resource, device id and GPU of each GPU device of a container of a pod.
+
+        A pod with admin access to a GPU does not hold it.
+        """
         for resource, device_id in container.devices:
             gpu = resolve_gpu_id(device_id, names) if self._has_gpus(resource) else ""
             if gpu:
                 yield resource, device_id, _HeldGpu(gpu)
         known = self._api_server_state()
+        admin = known.admin_devices.get(uid, frozenset())
         for claimed in container.claimed:
+            if claimed in admin:
+                continue
             uuid = known.gpus.get(claimed, "")
             # Drivers of other devices may use numbers, which are not NVML indices.
             if uuid.startswith(UUID_PREFIXES) and (gpu := resolve_gpu_id(uuid, names)):

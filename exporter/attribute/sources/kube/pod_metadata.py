@@ -29,6 +29,8 @@ class PodMetadata(NamedTuple):
     """CLOCK_BOOTTIME at which the kubelet accepted it and allocated its devices; 0: unknown."""
     is_partial: bool = False
     """Only namespace and name are known, from the node; the API server has not described it."""
+    claims: tuple[str, ...] = ()
+    """Names of its claims of dynamic resource allocation."""
 
 
 class ClaimedMigDevice(NamedTuple):
@@ -59,6 +61,8 @@ class ApiServerState(NamedTuple):
     """Why `gpus` cannot be read; "": no error, or not supported by the server."""
     mig: Mapping[tuple[str, str, str], ClaimedMigDevice] = {}
     """MIG devices without a UUID, by driver, pool and name."""
+    admin_devices: Mapping[str, AbstractSet[tuple[str, str, str]]] = {}
+    """Devices to which a pod has only admin access, by the uid of the pod."""
 
 
 RUN_ID_ANNOTATION, JOB_ID_ANNOTATION = "emissions-exporter/run-id", "emissions-exporter/job-id"
@@ -105,7 +109,17 @@ def pod_from_manifest(
         tuple(sanitize(str(each.get("name", ""))) for each in objects_at(spec, "containers")),
         str(meta.get("creationTimestamp", "")),
         object_at(item, "status").get("phase") in TERMINAL_PHASES,
+        claims=tuple(sorted(_claims(item))),
     )
+
+
+def _claims(item: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the claims of a pod: those it names, and those made from a template."""
+    named = objects_at(object_at(item, "spec"), "resourceClaims")
+    made = objects_at(object_at(item, "status"), "resourceClaimStatuses")
+    for entry in (*named, *made):
+        if name := entry.get("resourceClaimName"):
+            yield str(name)
 
 
 def start_time(item: Mapping[str, Any]) -> float | None:
@@ -145,6 +159,20 @@ def claimable_mig_devices(
             most[gpu] = max(most.get(gpu, 0), int(profile[1]))
     for key, device in found.items():
         yield key, device._replace(slices_of=most[device.gpu])
+
+
+def admin_devices(claims: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str, str, str]]:
+    """Driver, pool and name of the devices to which these claims have only admin access.
+
+    Such a claim, of a monitoring agent, is allocated devices whether or not another claim has them.
+    """
+    found: dict[bool, set[tuple[str, str, str]]] = {True: set(), False: set()}
+    for claim in claims:
+        allocation = object_at(object_at(claim, "status"), "allocation")
+        for device in objects_at(object_at(allocation, "devices"), "results"):
+            driver, pool, name = (str(device.get(key, "")) for key in ("driver", "pool", "device"))
+            found[device.get("adminAccess") is True].add((driver, pool, name))
+    return frozenset(found[True] - found[False])
 
 
 def _devices(

@@ -1,12 +1,14 @@
 """Watches the pods of this node at the API server: names, owners, run ids and claimed devices."""
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from exporter.attribute.sources.kube.api_server import ApiError, ApiServerClient
 from exporter.attribute.sources.kube.pod_metadata import (
     ApiServerState,
     PodMetadata,
+    admin_devices,
     claimable_gpus,
     claimable_mig_devices,
     object_at,
@@ -21,8 +23,8 @@ from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
 
 PODS = "/api/v1/pods"
-RESOURCE_SLICES = tuple(
-    f"/apis/resource.k8s.io/{version}/resourceslices" for version in ("v1", "v1beta2", "v1beta1")
+RESOURCE_APIS = tuple(
+    f"/apis/resource.k8s.io/{version}" for version in ("v1", "v1beta2", "v1beta1")
 )
 WATCH_SECONDS = 300
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0
@@ -40,6 +42,10 @@ REMEDIES = {
 SLICES_REMEDY = (
     ", so GPUs of dynamic resource allocation are attributed to no pod; allow the service account "
     "to list resourceslices: rbac.dynamicResourceAllocation of the chart"
+)
+CLAIMS_REMEDY = (
+    ", so pods with admin access to a GPU of dynamic resource allocation count as its holders; "
+    "allow the service account to get resourceclaims: rbac.dynamicResourceAllocation of the chart"
 )
 
 
@@ -92,7 +98,7 @@ class PodWatch:
         try:
             if not self._version:
                 self._list()
-            self._update_devices()
+            self._update_devices(self.latest.pods)
             self._watch()
         except ApiError as error:
             self._record_error(error)
@@ -148,33 +154,65 @@ class PodWatch:
             pods.pop(pod.uid, None)
         elif pod is not None and (pod.uid in pods or len(pods) < MAX_PODS):
             pods[pod.uid] = pod
-        self._set_pods(pods)
-        if is_new and _has_claims(item):
-            self._update_devices()
+        try:
+            if is_new and _has_claims(item):
+                self._update_devices(pods)
+        finally:
+            self._set_pods(pods)
 
     def _set_pods(self, pods: Mapping[str, PodMetadata]) -> None:
         self.latest = self.latest._replace(pods=pods, at_ns=self._clock.boottime_ns(), why="")
 
-    def _update_devices(self) -> None:
+    def _update_devices(self, pods: Mapping[str, PodMetadata]) -> None:
         """Update devices of dynamic resource allocation; none if the server does not support it."""
         slices: list[Mapping[str, Any]] = []
         why = ""
-        for path in RESOURCE_SLICES:
+        admin: Mapping[str, AbstractSet[tuple[str, str, str]]] = {}
+        for api in RESOURCE_APIS:
             try:
-                page = self._server.get(path, fieldSelector=f"spec.nodeName={self._node}")
+                page = self._server.get(
+                    f"{api}/resourceslices", fieldSelector=f"spec.nodeName={self._node}"
+                )
             except ApiError as error:
                 if error.status not in (FORBIDDEN, NOT_FOUND):
                     raise
                 if error.status == FORBIDDEN:
                     why = f"API server: {error}{SLICES_REMEDY}"
             else:
-                slices, why = objects_at(page, "items"), ""
+                slices = objects_at(page, "items")
+                admin, why = self._admin_devices(api, pods)
                 break
         self.latest = self.latest._replace(
             gpus=dict(claimable_gpus(slices)),
             mig=dict(claimable_mig_devices(slices)),
             gpus_reason=why,
+            admin_devices=admin,
         )
+
+    def _admin_devices(
+        self, api: str, pods: Mapping[str, PodMetadata]
+    ) -> tuple[Mapping[str, AbstractSet[tuple[str, str, str]]], str]:
+        """Devices to which pods have only admin access, and why that is unknown.
+
+        Devices of a claim do not change while a pod uses it, so each claim is read once.
+        """
+        known = self.latest.admin_devices
+        found = {uid: known[uid] for uid in pods if uid in known}
+        for uid, pod in pods.items():
+            if not pod.claims or uid in found:
+                continue
+            claims = []
+            for name in pod.claims:
+                path = f"{api}/namespaces/{pod.namespace}/resourceclaims/{name}"
+                try:
+                    claims.append(self._server.get(path))
+                except ApiError as error:
+                    if error.status == FORBIDDEN:
+                        return found, f"API server: {error}{CLAIMS_REMEDY}"
+                    if error.status != NOT_FOUND:
+                        raise
+            found[uid] = admin_devices(claims)
+        return found, ""
 
     def _record_error(self, error: ApiError) -> None:
         """Record an error and back off exponentially; the last state is kept."""

@@ -1389,6 +1389,25 @@ class TestDevices:
         assert node.held() == []
         assert node.state("kubelet") == (True, "")
 
+    def test_a_pod_with_admin_access_does_not_hold_the_gpu(self, node):
+        for uid, name in ((ONE, "a"), (TWO, "monitor")):
+            node.pod(uid, name)
+        node.claim(("a", "gpu-0"), ("monitor", "gpu-0"), gpus={"gpu-0": "GPU-1"})
+        device = ("gpu.nvidia.com", "n", "gpu-0")
+        node.watch.latest = node.watch.latest._replace(admin_devices={TWO: {device}})
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+
+    def test_a_pod_whose_admin_access_is_known_later_no_longer_holds_the_gpu(self, node):
+        node.pod(ONE, "monitor")
+        node.claim(("monitor", "gpu-0"), gpus={"gpu-0": "GPU-1"})
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        device = ("gpu.nvidia.com", "n", "gpu-0")
+        node.watch.latest = node.watch.latest._replace(admin_devices={ONE: {device}})
+        node.look()
+        assert node.held() == []
+
     def test_pods_that_share_are_told_apart_by_their_processes(self, node):
         for uid, name, pid in ((ONE, "a", 10), (TWO, "b", 11)):
             node.pod(uid, name)

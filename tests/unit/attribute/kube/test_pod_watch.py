@@ -501,6 +501,94 @@ def test_devices_are_looked_up_again_when_a_new_pod_has_a_claim(api, watching, p
     assert list(watching.until(lambda known: known.gpus).gpus.values()) == [UUIDS[0]]
 
 
+GPU_0, GPU_1 = (("gpu.nvidia.com", "node-1", f"gpu-{minor}") for minor in range(2))
+
+
+def claim(*devices, admin=None):
+    """A ResourceClaim that was allocated these devices."""
+    results = [
+        {
+            "request": "device",
+            **dict(zip(("driver", "pool", "device"), device, strict=True)),
+            **({} if admin is None else {"adminAccess": admin}),
+        }
+        for device in devices
+    ]
+    return {"status": {"allocation": {"devices": {"results": results}}}}
+
+
+def monitor():
+    """A pod with a claim that it names, and one that was made from a template."""
+    pod = described("u1", "monitor", "ops")
+    pod["spec"]["resourceClaims"] = [
+        {"name": "every", "resourceClaimName": "every"},
+        {"name": "own", "resourceClaimTemplateName": "each"},
+    ]
+    made = [{"name": "own", "resourceClaimName": "monitor-own-x7"}, {"name": "not made"}]
+    pod["status"]["resourceClaimStatuses"] = made
+    return pod
+
+
+def test_devices_to_which_a_pod_has_only_admin_access_are_read_from_its_claims(api, watching):
+    api.slices = {"v1": [slice_of("v1", gpu(0), gpu(1))]}
+    api.claims = {
+        "ops/every": claim(GPU_0, GPU_1, admin=True),
+        "ops/monitor-own-x7": claim(GPU_1),
+        "other/every": claim(),
+    }
+    watching.until_following()
+    api.tell("ADDED", monitor())
+    known = watching.until(lambda known: known.pods)
+    # With the pod, so that no tick sees it as a holder. It holds the GPU of its other claim.
+    assert known.admin_devices == {"u1": {GPU_0}}
+    assert known.gpus_reason == ""
+    second = monitor()
+    second["metadata"]["uid"] = "u2"
+    api.tell("ADDED", second)
+    known = watching.until(lambda known: len(known.pods) == 2)
+    assert known.admin_devices == {"u1": {GPU_0}, "u2": {GPU_0}}
+    read = [path for path in api.requests if path.endswith("/ops/resourceclaims/every")]
+    assert len(read) == 2  # once for each pod
+    api.tell("DELETED", monitor())
+    watching.until(lambda known: len(known.pods) == 1)
+    api.tell("ADDED", {**monitor(), "metadata": {**monitor()["metadata"], "uid": "u3"}})
+    known = watching.until(lambda known: "u3" in known.pods)
+    assert sorted(known.admin_devices) == ["u2", "u3"]
+
+
+@pytest.mark.parametrize("value", [claim(GPU_0), claim(GPU_0, admin=False), {}, {"status": []}])
+def test_an_ordinary_claim_gives_no_admin_access(api, watching, value):
+    api.slices = {"v1": [slice_of("v1", gpu(0))]}
+    api.claims = {"ops/every": value}
+    api.pods = [monitor()]
+    known = watching.until(lambda known: known.admin_devices)
+    assert known.admin_devices == {"u1": frozenset()}
+
+
+def test_forbidden_claims_are_reported_and_stop_nothing(api, watching):
+    api.slices = {"v1": [slice_of("v1", gpu(0))]}
+    api.forbidden = "/resourceclaims/every"
+    api.pods = [monitor()]
+    known = watching.until(lambda known: known.gpus)
+    assert (dict(known.admin_devices), known.why) == ({}, "")
+    assert "403 Forbidden" in known.gpus_reason
+    assert "resourceclaims" in known.gpus_reason
+
+
+def test_a_pod_is_known_while_its_claims_cannot_be_read(api, watching, clock):
+    api.slices = {"v1": [slice_of("v1", gpu(0))]}
+    watching.until_following()
+    api.status = 500
+    api.tell("ADDED", monitor())
+    known = watching.until(lambda known: known.pods)
+    assert dict(known.admin_devices) == {}
+    api.claims = {"ops/every": claim(GPU_0, admin=True)}
+    api.status = 0
+    clock.advance(120)
+    known = watching.until(lambda known: known.admin_devices)
+    assert known.admin_devices == {"u1": {GPU_0}}
+
+
 def test_forbidden_resource_slices_are_reported_and_stop_nothing(api, watching):
     api.forbidden = "/resourceslices"
     api.pods = [described("u1", "first")]
