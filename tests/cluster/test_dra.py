@@ -1,7 +1,7 @@
 """GPUs that pods claim by dynamic resource allocation.
 
 Attributes of devices as in `deviceinfo.go` of NVIDIA's driver (NVIDIA/k8s-dra-driver-gpu,
-`cmd/gpu-kubelet-plugin`, 03af824), and device classes as in its chart.
+`cmd/gpu-kubelet-plugin`, 03af824).
 """
 
 from collections.abc import Iterator
