@@ -90,6 +90,11 @@ def hierarchies() -> list[Path]:
     return [path for path in Path("/sys/fs/cgroup").iterdir() if (path / "cgroup.procs").exists()]
 
 
+def _child(pid: int) -> int:
+    """The first child of a process; 0 for none."""
+    return int((Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or ["0"])[0])
+
+
 def _is_removed(directory: str) -> bool:
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(directory)
@@ -283,7 +288,8 @@ class Node:
     def end(self, name: str, number: int = signal.SIGTERM) -> None:
         """Stop one of the programs; pods go on."""
         program = self.programs.pop(name)
-        program.send_signal(number)
+        # The child of `nsenter`, which forks to enter a process namespace, and ends with it.
+        os.kill(until(lambda: _child(program.pid)), number)
         program.wait(LONG_SECONDS)
 
     @contextlib.contextmanager
@@ -354,12 +360,8 @@ class Node:
             stderr=subprocess.DEVNULL,
         )
 
-        def child() -> int:
-            assert self._holder is not None
-            children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
-            return int((children.read_text().split() or ["0"])[0])
-
-        self._pid = until(child)
+        holder = self._holder.pid
+        self._pid = until(lambda: _child(holder))
         until(lambda: os.readlink(f"/proc/{self._pid}/exe") == str(pause))
 
     def _mount(self) -> None:
