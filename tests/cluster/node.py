@@ -69,7 +69,8 @@ POD_NETWORK = {
         {"type": "loopback"},
     ],
 }
-DIRECTORIES = ("/etc/cni/net.d", "/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods")
+STATIC_PODS = "/etc/kubernetes/manifests"
+DIRECTORIES = ("/etc/cni/net.d", STATIC_PODS, "/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods")
 
 
 def missing() -> str:
@@ -299,6 +300,15 @@ class Node:
         yield
         self.begin(name)
 
+    def rotate_ca(self) -> None:
+        """Replace the CA and every certificate, and start what uses them again."""
+        self.authority.make_ca()
+        self._sign()
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"):
+            self.end(name)
+            self.begin(name)
+        until(self._is_ready, LONG_SECONDS, "the node is ready")
+
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
@@ -394,14 +404,7 @@ class Node:
 
     def _configure(self) -> None:
         self.authority = authority = Authority(self.directory / "pki")
-        own = (f"IP:{KUBERNETES_SERVICE}", "IP:127.0.0.1", f"IP:{NODE_ADDRESS}")
-        authority.sign("apiserver", "/CN=kube-apiserver", "DNS:kubernetes.default.svc", *own)
-        authority.sign("kubelet-client", "/O=system:masters/CN=kubelet-client")
-        admin = authority.kubeconfig("admin", "/O=system:masters/CN=admin")
-        kubelet = authority.kubeconfig(
-            *("kubelet", f"/O=system:nodes/CN=system:node:{NAME}"),
-            *(f"DNS:{NAME}", f"IP:{NODE_ADDRESS}"),
-        )
+        admin, kubelet = self._sign()
         (self.directory / "containerd.toml").write_text(
             CONTAINERD.format(shell=SHELL, plugins=PLUGINS)
         )
@@ -454,6 +457,19 @@ class Node:
             ),
         }
 
+    def _sign(self) -> tuple[str, str]:
+        """Write all certificates; the kubeconfigs of the administrator and of the kubelet."""
+        authority = self.authority
+        own = (f"IP:{KUBERNETES_SERVICE}", "IP:127.0.0.1", f"IP:{NODE_ADDRESS}")
+        authority.sign("apiserver", "/CN=kube-apiserver", "DNS:kubernetes.default.svc", *own)
+        authority.sign("kubelet-client", "/O=system:masters/CN=kubelet-client")
+        admin = authority.kubeconfig("admin", "/O=system:masters/CN=admin")
+        kubelet = authority.kubeconfig(
+            *("kubelet", f"/O=system:nodes/CN=system:node:{NAME}"),
+            *(f"DNS:{NAME}", f"IP:{NODE_ADDRESS}"),
+        )
+        return admin, kubelet
+
     def kubelet_settings(self) -> dict[str, Any]:
         path = self.authority.path
         return {
@@ -475,6 +491,10 @@ class Node:
             "clusterDNS": [KUBERNETES_SERVICE],
             "clusterDomain": "cluster.local",
             "maxPods": MAX_PODS,
+            "staticPodPath": STATIC_PODS,
+            # A container that is killed often starts again at once.
+            "featureGates": {"KubeletCrashLoopBackOffMax": True},
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {"memory.available": "100Mi"},
             "oomScoreAdj": 0,
