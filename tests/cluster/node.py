@@ -51,6 +51,17 @@ state = "/run/containerd"
     runtime_type = "io.containerd.runc.v2"
 """
 PLUGINS = DEBIAN / "usr/lib/cni"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        {"level": "None"},
+    ],
+}
+"""Requests of pods; a watch is logged when it ends."""
 POD_NETWORK = {
     "cniVersion": "0.4.0",
     "name": "pods",
@@ -70,7 +81,10 @@ POD_NETWORK = {
     ],
 }
 STATIC_PODS = "/etc/kubernetes/manifests"
-DIRECTORIES = ("/etc/cni/net.d", STATIC_PODS, "/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods")
+DIRECTORIES = (
+    *("/etc/cni/net.d", STATIC_PODS),
+    *("/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods"),
+)
 
 
 def missing() -> str:
@@ -312,6 +326,13 @@ class Node:
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
+    def requests(self, account: str) -> list[dict[str, Any]]:
+        """Requests to the API server of a service account, NAMESPACE:NAME, that have ended."""
+        log = self.directory / "audit.log"
+        events = map(json.loads, log.read_text().splitlines() if log.exists() else ())
+        user = f"system:serviceaccount:{account}"
+        return [event for event in events if event["user"]["username"] == user]
+
     def enter(self, *command: str) -> list[str]:
         """A command in the namespaces of the node."""
         kinds = (f"--{kind}=/proc/{self._pid}/ns/{kind[:3]}" for kind in ("mount", "net", "pid"))
@@ -409,6 +430,7 @@ class Node:
             CONTAINERD.format(shell=SHELL, plugins=PLUGINS)
         )
         self.inside("tee", "/etc/cni/net.d/pods.conflist", text=json.dumps(POD_NETWORK))
+        (self.directory / "audit.json").write_text(json.dumps(AUDIT))
         settings = self.directory / "kubelet.json"
         settings.write_text(json.dumps(self.kubelet_settings()))
         path = authority.path
@@ -436,6 +458,8 @@ class Node:
                 f"--kubelet-client-key={path('kubelet-client.key')}",
                 f"--kubelet-certificate-authority={path('ca.crt')}",
                 "--kubelet-preferred-address-types=InternalIP",
+                f"--audit-policy-file={self.directory / 'audit.json'}",
+                f"--audit-log-path={self.directory / 'audit.log'}",
             ),
             "kube-controller-manager": (
                 *(str(PROGRAMS), "kube-controller-manager", f"--kubeconfig={admin}"),

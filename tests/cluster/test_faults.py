@@ -47,8 +47,11 @@ class Observed(Exporter):
         page = self.node.inside(*curl, f"http://{self.address}/metrics", check=False)
         return Metrics(page).total("process_start_time_seconds")
 
+    def reads(self, collector: str) -> bool:
+        return self.scrape().total("emissions_collector_success", collector=collector) == 1
+
     def reads_pods(self) -> bool:
-        return self.scrape().total("emissions_collector_success", collector="pods") == 1
+        return self.reads("pods")
 
     def reason(self, collector: str) -> str:
         """What the exporter says of a collector."""
@@ -100,6 +103,21 @@ def gpu_of(exporter: Observed, run: str) -> str:
     return until(held, LONG_SECONDS, f"{run} holds a GPU")
 
 
+def charged(metrics: Metrics, before: dict[str, int]) -> str:
+    """A GPU of which more is attributed than before."""
+    return next((uuid for uuid in before if Energy(metrics, uuid).attributed > before[uuid]), "")
+
+
+def until_named(exporter: Observed, uuid: str, run_id: str, before: int) -> None:
+    """Wait until all that was attributed of a GPU since then is energy of a run, exactly."""
+
+    def is_merged() -> bool:
+        energy = Energy(exporter.scrape(), uuid)
+        return energy.by_run.get(run_id) == energy.attributed - before
+
+    until(is_merged, LONG_SECONDS, f"{run_id} has all energy of {uuid}")
+
+
 def process(node: Node, container: str, pod_name: str = "") -> int:
     """The first process of a running container, in the process namespace of the node."""
     ctr = ("ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io")
@@ -147,10 +165,11 @@ def kept(node: Node, exporter: Observed) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_lost(exporter: Observed, kept: str) -> Iterator[None]:
-    """All energy of the GPU of `kept` is energy of its run, and the exporter is one process."""
+def nothing_is_lost(node: Node, exporter: Observed, kept: str) -> Iterator[None]:
+    """All energy of the GPU of `kept` is energy of its run; other pods end with their test."""
     first = Energy(exporter.scrape(), kept)
     yield
+    node.kubectl("delete", "pod", "--field-selector=metadata.name!=kept", "--force")
     exporter.pass_ticks(2)
     last = Energy(exporter.scrape(), kept)
     gained = last.device - first.device
@@ -188,7 +207,7 @@ def test_counters_continue_over_kills(node: Node, exporter: Observed, kept: str)
         exporter.pass_ticks(1)
         shown = exporter.scrape()
         after = durable(shown)
-        assert not {key: (was, after.get(key)) for key, was in before.items() if after.get(key, -1) < was}
+        assert not {key for key, was in before.items() if after.get(key, -1) < was}
         shown.assert_complete()
     microseconds = (exporter.json("/api/v1/snapshot")["at_ns"] - began_ns) / 1e3
     gained = Energy(shown, kept).device - first.device
@@ -198,7 +217,9 @@ def test_counters_continue_over_kills(node: Node, exporter: Observed, kept: str)
 
 
 @pytest.mark.usefixtures("same_process")
-def test_pods_end_and_start_without_an_api_server(node: Node, exporter: Observed) -> None:
+def test_pods_end_and_start_without_an_api_server(
+    node: Node, exporter: Observed, kept: str
+) -> None:
     node.apply(pod("ends"))
     ended = until(lambda: run_named(exporter.scrape(), "ends"), LONG_SECONDS)
     freed = gpu_of(exporter, ended)
@@ -206,41 +227,30 @@ def test_pods_end_and_start_without_an_api_server(node: Node, exporter: Observed
         until(lambda: not exporter.reads_pods(), LONG_SECONDS)
         kill(node, "main", "ends")
         until(lambda: not exporter.scrape().select("emissions_run_power_watts", run_id=ended))
-        gone = Energy(exporter.scrape(), freed)
-        manifest = pod("static", run_id="static-run")
-        node.inside("tee", f"{STATIC_PODS}/static.json", text=json.dumps(manifest))
-        until(lambda: process(node, "main", "static-node-1"), LONG_SECONDS)
-        exporter.pass_ticks(5)
-    held = gpu_of(exporter, "static-run")
-    until(exporter.reads_pods, LONG_SECONDS)
-    now = exporter.scrape()
-    print(ended, freed, held, vars(gone), vars(Energy(now, freed)), vars(Energy(now, held)))
+        whole = Energy(exporter.scrape(), freed)
+        before = {uuid: Energy(exporter.scrape(), uuid).attributed for uuid in GPUS if uuid != kept}
+        manifest = json.dumps(pod("static", run_id="static-run"))
+        node.inside("tee", f"{STATIC_PODS}/static.json", text=manifest)
+        held = until(lambda: charged(exporter.scrape(), before), LONG_SECONDS)
+    until_named(exporter, held, "static-run", before[held])
+    assert Energy(exporter.scrape(), freed).by_run[ended] == whole.by_run[ended]
+    node.inside("rm", f"{STATIC_PODS}/static.json")
     node.apply(pod("later", run_id="later-run"))
     gpu_of(exporter, "later-run")
-    node.inside("rm", f"{STATIC_PODS}/static.json")
-    node.kubectl("delete", "pod", "ends", "later")
 
 
 @pytest.mark.usefixtures("same_process")
-def test_a_pod_that_starts_while_only_the_exporter_is_cut_off_is_charged_from_its_start(
-    node: Node, exporter: Observed
+def test_a_pod_that_starts_while_only_the_exporter_is_cut_off_is_charged_before_it_is_named(
+    node: Node, exporter: Observed, kept: str
 ) -> None:
+    before = {uuid: Energy(exporter.scrape(), uuid).attributed for uuid in GPUS if uuid != kept}
     with unreachable(node, exporter.address.partition(":")[0]):
-        before = {uuid: Energy(exporter.scrape(), uuid).attributed for uuid in GPUS}
         node.apply(pod("cut", run_id="cut-run"))
-        uid = until(lambda: node.get("pod", "cut")["metadata"]["uid"], LONG_SECONDS)
-        held = gpu_of(exporter, uid)
+        held = until(lambda: charged(exporter.scrape(), before), LONG_SECONDS)
         until(lambda: not exporter.reads_pods(), LONG_SECONDS)
         assert "does not answer" in exporter.reason("pods")
-        provisional = Energy(exporter.scrape(), held)
-        print(vars(provisional))
-    assert gpu_of(exporter, "cut-run") == held
-    until(exporter.reads_pods, LONG_SECONDS)
-    named = Energy(exporter.scrape(), held)
-    print(vars(named))
-    assert uid not in named.by_run
-    assert named.by_run["cut-run"] == named.attributed - before[held]
-    node.kubectl("delete", "pod", "cut")
+        assert not exporter.scrape().select("emissions_run_info", run_id="cut-run")
+    until_named(exporter, held, "cut-run", before[held])
 
 
 @pytest.mark.usefixtures("same_process")
@@ -249,13 +259,11 @@ def test_pods_keep_their_gpus_over_a_restart_of_the_kubelet(
     node: Node, exporter: Observed, number: int
 ) -> None:
     node.end("kubelet", number)
-    until(lambda: exporter.scrape().total("emissions_collector_success", collector="kubelet") == 0, LONG_SECONDS)
-    print(exporter.reason("kubelet"))
+    until(lambda: not exporter.reads("kubelet"), LONG_SECONDS)
     node.begin("kubelet")
-    until(lambda: exporter.scrape().total("emissions_collector_success", collector="kubelet") == 1, LONG_SECONDS)
+    until(lambda: exporter.reads("kubelet"), LONG_SECONDS)
     node.apply(pod("again", run_id="again-run"))
     gpu_of(exporter, "again-run")
-    node.kubectl("delete", "pod", "again")
 
 
 @pytest.mark.usefixtures("same_process")
@@ -264,23 +272,24 @@ def test_a_new_ca_of_the_cluster_is_followed(node: Node, exporter: Observed) -> 
     until(exporter.reads_pods, LONG_SECONDS)
     node.apply(pod("rotated", run_id="rotated-run"))
     gpu_of(exporter, "rotated-run")
-    node.kubectl("delete", "pod", "rotated")
 
 
 @pytest.mark.usefixtures("same_process")
-def test_a_token_that_is_no_longer_valid_is_replaced(node: Node, exporter: Observed) -> None:
-    account = node.get("serviceaccount", f"{RELEASE}-emissions-exporter", f"--namespace={NAMESPACE}")
-    node.kubectl("delete", "serviceaccount", account["metadata"]["name"], f"--namespace={NAMESPACE}")
+def test_a_token_that_is_no_longer_valid_is_replaced(
+    node: Node, exporter: Observed, kept: str
+) -> None:
+    named = (f"{RELEASE}-emissions-exporter", f"--namespace={NAMESPACE}")
+    account = node.get("serviceaccount", *named)
+    node.kubectl("delete", "serviceaccount", *named)
     for name in ("uid", "resourceVersion", "creationTimestamp"):
         del account["metadata"][name]
     node.apply(account)
     with node.without("kube-apiserver"):  # a watch outlives its token
         until(lambda: not exporter.reads_pods(), LONG_SECONDS)
     until(lambda: "401 Unauthorized" in exporter.reason("pods"), LONG_SECONDS)
+    before = {uuid: Energy(exporter.scrape(), uuid).attributed for uuid in GPUS if uuid != kept}
     node.apply(pod("token", run_id="token-run"))
-    uid = node.get("pod", "token")["metadata"]["uid"]
-    gpu_of(exporter, uid)
+    held = until(lambda: charged(exporter.scrape(), before), LONG_SECONDS)
     node.end("kubelet")
     node.begin("kubelet")  # it requests another token
-    gpu_of(exporter, "token-run")
-    node.kubectl("delete", "pod", "token")
+    until_named(exporter, held, "token-run", before[held])
