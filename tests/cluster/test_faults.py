@@ -37,8 +37,8 @@ class Observed(Exporter):
         self._address = self._address or super().address
         return self._address
 
-    def install(self, values: dict[str, Any], *flags: str) -> None:
-        super().install(values, *flags)
+    def find(self) -> None:
+        """Ask again, after its pod was replaced."""
         self._address = super().address
 
     def process_start(self) -> float:
@@ -293,3 +293,38 @@ def test_a_token_that_is_no_longer_valid_is_replaced(
     node.end("kubelet")
     node.begin("kubelet")  # it requests another token
     until_named(exporter, held, "token-run", before[held])
+
+
+def test_the_exporter_starts_and_is_not_killed_while_all_processors_are_busy(
+    node: Node, exporter: Observed
+) -> None:
+    processors = int(node.allocatable()["cpu"])
+    # All that may be requested beside the exporter's pod and the one that replaces it.
+    limits = {"cpu": f"{(1000 * processors - 150) // processors}m", "memory": "16Mi"}
+    loops = "while :; do :; done & while :; do :; done"
+    for number in range(processors):
+        busy = pod(f"busy-{number}", command=["sh", "-c", loops])
+        busy["spec"]["containers"][0]["resources"] = {"limits": limits}
+        node.apply(busy)
+    rest = pod("busy-rest", command=["sh", "-c", loops])  # what the limits of the others leave
+    del rest["spec"]["containers"][0]["resources"]
+    node.apply(rest)
+    names = {*(f"busy-{number}" for number in range(processors)), "busy-rest"}
+    until(
+        lambda: (
+            names <= {run["run_name"] for run, _ in exporter.scrape().select("emissions_run_info")}
+        ),
+        LONG_SECONDS,
+    )
+    daemonset = f"daemonset/{RELEASE}-emissions-exporter"
+    node.kubectl("rollout", "restart", daemonset, f"--namespace={NAMESPACE}")
+    until(exporter.is_ready, LONG_SECONDS)
+    exporter.find()
+    exporter.pass_ticks(30)
+    (found,) = exporter.pods()
+    assert found["status"]["qosClass"] == "Burstable"
+    assert [each["restartCount"] for each in found["status"]["containerStatuses"]] == [0]
+    selector = f"--field-selector=involvedObject.uid={found['metadata']['uid']}"
+    events = node.get("events", f"--namespace={NAMESPACE}", selector)["items"]
+    assert not [event for event in events if event["reason"] == "Killing"]
+    assert not [event for event in events if event["message"].startswith("Liveness")]
