@@ -51,6 +51,17 @@ state = "/run/containerd"
     runtime_type = "io.containerd.runc.v2"
 """
 PLUGINS = DEBIAN / "usr/lib/cni"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        {"level": "None"},
+    ],
+}
+"""Requests of pods; a watch is logged when it ends."""
 POD_NETWORK = {
     "cniVersion": "0.4.0",
     "name": "pods",
@@ -69,7 +80,11 @@ POD_NETWORK = {
         {"type": "loopback"},
     ],
 }
-DIRECTORIES = ("/etc/cni/net.d", "/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods")
+STATIC_PODS = "/etc/kubernetes/manifests"
+DIRECTORIES = (
+    *("/etc/cni/net.d", STATIC_PODS),
+    *("/var/lib/containerd", "/var/lib/kubelet", "/var/log/pods"),
+)
 
 
 def missing() -> str:
@@ -299,8 +314,24 @@ class Node:
         yield
         self.begin(name)
 
+    def rotate_ca(self) -> None:
+        """Replace the CA and every certificate, and start what uses them again."""
+        self.authority.make_ca()
+        self._sign()
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"):
+            self.end(name)
+            self.begin(name)
+        until(self._is_ready, LONG_SECONDS, "the node is ready")
+
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def requests(self, account: str) -> list[dict[str, Any]]:
+        """Requests to the API server of a service account, NAMESPACE:NAME, that have ended."""
+        log = self.directory / "audit.log"
+        events = map(json.loads, log.read_text().splitlines() if log.exists() else ())
+        user = f"system:serviceaccount:{account}"
+        return [event for event in events if event["user"]["username"] == user]
 
     def enter(self, *command: str) -> list[str]:
         """A command in the namespaces of the node."""
@@ -394,18 +425,12 @@ class Node:
 
     def _configure(self) -> None:
         self.authority = authority = Authority(self.directory / "pki")
-        own = (f"IP:{KUBERNETES_SERVICE}", "IP:127.0.0.1", f"IP:{NODE_ADDRESS}")
-        authority.sign("apiserver", "/CN=kube-apiserver", "DNS:kubernetes.default.svc", *own)
-        authority.sign("kubelet-client", "/O=system:masters/CN=kubelet-client")
-        admin = authority.kubeconfig("admin", "/O=system:masters/CN=admin")
-        kubelet = authority.kubeconfig(
-            *("kubelet", f"/O=system:nodes/CN=system:node:{NAME}"),
-            *(f"DNS:{NAME}", f"IP:{NODE_ADDRESS}"),
-        )
+        admin, kubelet = self._sign()
         (self.directory / "containerd.toml").write_text(
             CONTAINERD.format(shell=SHELL, plugins=PLUGINS)
         )
         self.inside("tee", "/etc/cni/net.d/pods.conflist", text=json.dumps(POD_NETWORK))
+        (self.directory / "audit.json").write_text(json.dumps(AUDIT))
         settings = self.directory / "kubelet.json"
         settings.write_text(json.dumps(self.kubelet_settings()))
         path = authority.path
@@ -433,6 +458,8 @@ class Node:
                 f"--kubelet-client-key={path('kubelet-client.key')}",
                 f"--kubelet-certificate-authority={path('ca.crt')}",
                 "--kubelet-preferred-address-types=InternalIP",
+                f"--audit-policy-file={self.directory / 'audit.json'}",
+                f"--audit-log-path={self.directory / 'audit.log'}",
             ),
             "kube-controller-manager": (
                 *(str(PROGRAMS), "kube-controller-manager", f"--kubeconfig={admin}"),
@@ -453,6 +480,19 @@ class Node:
                 *(f"--hostname-override={NAME}", f"--node-ip={NODE_ADDRESS}"),
             ),
         }
+
+    def _sign(self) -> tuple[str, str]:
+        """Write all certificates; the kubeconfigs of the administrator and of the kubelet."""
+        authority = self.authority
+        own = (f"IP:{KUBERNETES_SERVICE}", "IP:127.0.0.1", f"IP:{NODE_ADDRESS}")
+        authority.sign("apiserver", "/CN=kube-apiserver", "DNS:kubernetes.default.svc", *own)
+        authority.sign("kubelet-client", "/O=system:masters/CN=kubelet-client")
+        admin = authority.kubeconfig("admin", "/O=system:masters/CN=admin")
+        kubelet = authority.kubeconfig(
+            *("kubelet", f"/O=system:nodes/CN=system:node:{NAME}"),
+            *(f"DNS:{NAME}", f"IP:{NODE_ADDRESS}"),
+        )
+        return admin, kubelet
 
     def kubelet_settings(self) -> dict[str, Any]:
         path = self.authority.path
@@ -475,6 +515,10 @@ class Node:
             "clusterDNS": [KUBERNETES_SERVICE],
             "clusterDomain": "cluster.local",
             "maxPods": MAX_PODS,
+            "staticPodPath": STATIC_PODS,
+            # A container that is killed often starts again at once.
+            "featureGates": {"KubeletCrashLoopBackOffMax": True},
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {"memory.available": "100Mi"},
             "oomScoreAdj": 0,

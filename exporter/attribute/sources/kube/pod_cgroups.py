@@ -45,7 +45,10 @@ class PodCgroup(NamedTuple):
     """Its paths by hierarchy; none contains another."""
 
     def has_processes(self) -> bool:
-        """Whether there is a process in it, or that cannot be read.
+        """Whether there is a process in it, or was one with version 1, or that cannot be read.
+
+        Version 1 lists only the processes of the reader's process namespace. An exporter in a
+        container of its own sees none of other pods, but their CPU time.
 
         A runtime can leave the cgroup of a removed pod behind: with version 1, it does not remove
         the one that systemd or the runtime itself created in a version 2 hierarchy beside it.
@@ -191,6 +194,12 @@ def _is_populated(directory: str) -> bool:
         with open(f"{directory}/cgroup.events", encoding="ascii") as events:
             return "populated 0" not in events.read()
     except OSError:  # version 1 has none
+        pass
+    try:
+        with open(f"{directory}/cpuacct.usage", encoding="ascii") as usage:
+            if usage.read().strip() != "0":
+                return True
+    except OSError:  # of another hierarchy
         pass
     try:
         for below, _, _ in os.walk(directory):

@@ -81,6 +81,8 @@ class PodDevices:
         """A possible problem with the grants, and the remedy; "": none."""
         self._grants_inputs: tuple[object, ...] = ()
         self._grants: tuple[GpuGrant, ...] = ()
+        self._cpus: dict[str, frozenset[int]] = {}
+        """Exclusive CPUs by pod."""
         self._threads_inputs: tuple[object, ...] = ()
         self._threads: Mapping[RunKey, int] = {}
 
@@ -89,11 +91,25 @@ class PodDevices:
         inputs = (self._pod_resources().containers, pods)
         if not _same_objects(inputs, self._threads_inputs):
             self._threads_inputs = inputs
+            self._cpus = self._find_cpus(pods)
             threads: Counter[RunKey] = Counter()
-            for _, pod, container in self._containers(pods):
-                threads[pod.key] += len(container.cpus)
+            for uid, cpus in self._cpus.items():
+                threads[pods[uid].key] += len(cpus)
             self._threads = threads
         return self._threads
+
+    def _find_cpus(self, pods: Mapping[str, PodRun]) -> dict[str, frozenset[int]]:
+        """Exclusive CPUs by pod. As with GPUs, a running pod that is not listed keeps its own."""
+        found: dict[str, frozenset[int]] = {}
+        for uid, _, container in self._containers(pods):
+            found[uid] = found.get(uid, frozenset()).union(container.cpus)
+        listed = frozenset[int]().union(*found.values())
+        known = self._api_server_state().pods
+        for uid, cpus in self._cpus.items():
+            is_over = uid in known and known[uid].is_over
+            if uid in pods and uid not in found and not is_over and not cpus & listed:
+                found[uid] = cpus
+        return found
 
     def grants(self, pods: Mapping[str, PodRun], names: Mapping[str, str]) -> Sequence[GpuGrant]:
         """GPUs allocated to runs; `names` maps other names of GPUs to UUIDs."""

@@ -60,6 +60,19 @@ def test_a_pod_has_processes_if_a_cgroup_below_it_has_one(tmp_path, below):
     assert pod.has_processes()
 
 
+def test_a_pod_whose_processes_are_of_another_process_namespace_has_cpu_time(tmp_path):
+    """As version 1 shows other pods to a container: their `cgroup.procs` are empty."""
+    (tmp_path / "pod" / "container").mkdir(parents=True)
+    for directory in ("pod", "pod/container"):
+        (tmp_path / directory / "cgroup.procs").write_text("")
+    usage = tmp_path / "pod" / "cpuacct.usage"
+    usage.write_text("0\n")
+    pod = PodCgroup("uid", {"cpuacct": str(tmp_path)}, {"cpuacct": ("/pod",)})
+    assert not pod.has_processes()
+    usage.write_text("11316483\n")
+    assert pod.has_processes()
+
+
 @pytest.fixture
 def mount(proc, tmp_path):
     """Two mounts: of the container itself, without pods, and of the host."""

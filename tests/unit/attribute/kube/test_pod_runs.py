@@ -1510,6 +1510,27 @@ class TestDevices:
         node.look()
         assert [usage.held_threads for usage in node.host.workload.usage] == [2]
 
+    def test_a_running_pod_keeps_its_cores_while_the_kubelet_lists_no_pods(self, node):
+        """As in the first second after its start."""
+
+        def held():
+            return [usage.held_threads for usage in node.host.workload.usage]
+
+        node.pod(ONE, "a")
+        node.give(("a", [], (2, 3)))
+        node.look()
+        node.give()
+        node.look()
+        assert held() == [2]
+        node.pod(TWO, "b")
+        node.give(("b", [], (3, 4)))
+        node.look()
+        assert sorted(held()) == [0, 2]
+        node.end(TWO)
+        node.give()
+        node.look()
+        assert not any(held())
+
     def test_without_cgroups_a_device_is_held_under_the_name_that_the_kubelet_says(self, node):
         (node.mount / "kubepods").rename(node.mount / "elsewhere")
         node.watch = None
