@@ -73,6 +73,18 @@ def test_a_pod_whose_processes_are_of_another_process_namespace_has_cpu_time(tmp
     assert pod.has_processes()
 
 
+@pytest.mark.parametrize(("usage", "has_processes"), [("0\n", False), ("11316483\n", True)])
+def test_processes_of_another_process_namespace_are_known_by_their_cpu_time(
+    tmp_path, usage, has_processes
+):
+    """Of version 1, whose `cgroup.procs` is empty in the container of the exporter."""
+    pod = PodCgroup(UID, {"cpuacct": str(tmp_path)}, {"cpuacct": ("/pod",)})
+    (tmp_path / "pod").mkdir()
+    (tmp_path / "pod" / "cgroup.procs").write_text("")
+    (tmp_path / "pod" / "cpuacct.usage").write_text(usage)
+    assert pod.has_processes() is has_processes
+
+
 @pytest.fixture
 def mount(proc, tmp_path):
     """Two mounts: of the container itself, without pods, and of the host."""
