@@ -5,18 +5,17 @@ Everything runs in one mount, network and process namespace, and ends with it. I
 """
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.authority import Authority, run
+from tests.cluster.images import write_image
 from tests.real.parts import REPOSITORY, until
 
 BUILT = REPOSITORY / "build" / "cluster"
@@ -114,117 +113,6 @@ def _is_removed(directory: str) -> bool:
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(directory)
     return True
-
-
-def run(*command: str, text: str = "", check: bool = True) -> str:
-    """What a command prints; its errors are those of the test."""
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout if done.returncode == 0 else done.stdout + done.stderr
-
-
-def write_image(path: Path, name: str, files: Mapping[str, Path | str], entry: str) -> None:
-    """Write an image in the format of `docker save`; a text is the target of a symbolic link."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as archive:
-        for directory in ("bin", "dev", "etc", "proc", "sys", "tmp"):
-            entry_of = tarfile.TarInfo(directory)
-            entry_of.type, entry_of.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry_of)
-        for target, source in files.items():
-            member = tarfile.TarInfo(target)
-            member.mode = 0o755
-            if isinstance(source, str):
-                member.type, member.linkname = tarfile.SYMTYPE, source
-                archive.addfile(member)
-            else:
-                content = source.read_bytes()
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    digest = hashlib.sha256(layer.getvalue()).hexdigest()
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Entrypoint": [entry], "Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-    }
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
-    with tarfile.open(path, "w") as archive:
-        for member_name, content in (
-            ("layer.tar", layer.getvalue()),
-            ("config.json", json.dumps(config).encode()),
-            ("manifest.json", json.dumps(manifest).encode()),
-        ):
-            member = tarfile.TarInfo(member_name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-
-
-class Authority:
-    """The CA of the cluster, with the certificates and kubeconfigs that it signs."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.directory = directory
-        self.make_ca()
-        self._openssl("genrsa", "-out", "sa.key", "2048")
-        self._openssl("rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
-
-    def make_ca(self) -> None:
-        """Make a new CA; certificates of the previous one are no longer valid."""
-        usage = "keyUsage=critical,keyCertSign,cRLSign"
-        self._openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=ca"),
-            *("-keyout", "ca.key", "-out", "ca.crt", "-addext", usage),
-        )
-
-    def path(self, name: str) -> str:
-        return str(self.directory / name)
-
-    def sign(self, name: str, subject: str, *alternatives: str) -> None:
-        """Write NAME.crt and NAME.key."""
-        extensions = self.directory / f"{name}.extensions"
-        lines = ["basicConstraints=CA:FALSE", "keyUsage=digitalSignature,keyEncipherment"]
-        if alternatives:
-            lines.append(f"subjectAltName={','.join(alternatives)}")
-        extensions.write_text("\n".join(lines))
-        self._openssl(
-            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", subject),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
-        )
-        self._openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-days", "2", "-out", f"{name}.crt", "-extfile", extensions.name),
-        )
-
-    def kubeconfig(self, name: str, subject: str, *alternatives: str) -> str:
-        """Sign a client certificate; return the path of a kubeconfig with it."""
-        self.sign(name, subject, *alternatives)
-        path = self.directory / f"{name}.kubeconfig"
-        cluster = {
-            "server": "https://127.0.0.1",
-            "certificate-authority": self.path("ca.crt"),
-        }
-        user = {
-            "client-certificate": self.path(f"{name}.crt"),
-            "client-key": self.path(f"{name}.key"),
-        }
-        path.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "node", "cluster": cluster}],
-                    "users": [{"name": name, "user": user}],
-                    "contexts": [{"name": "node", "context": {"cluster": "node", "user": name}}],
-                    "current-context": "node",
-                }
-            )
-        )
-        return str(path)
-
-    def _openssl(self, *arguments: str) -> None:
-        run("env", "-C", str(self.directory), "openssl", *arguments)
 
 
 class Node:
