@@ -264,8 +264,10 @@ def _copy(connection: sqlite3.Connection, target: str) -> None:
         with contextlib.closing(sqlite3.connect(temporary)) as copy:
             connection.backup(copy)
             # An older exporter that continued the counters of the copy would publish lower values.
-            copy.execute("UPDATE meta SET clean = 0")
-            copy.commit()
+            # SQLite before 3.37 cannot read the tables of old schemas, and then no exporter can.
+            with contextlib.suppress(sqlite3.DatabaseError):
+                copy.execute("UPDATE meta SET clean = 0")
+                copy.commit()
         os.replace(temporary, target)
     except (sqlite3.Error, OSError) as error:
         _remove(temporary)

@@ -57,7 +57,7 @@ FAULTS = {
     (damage_ledger, Daemon.stop): ("", "it was renamed to"),
     (damage_ledger, Daemon.kill): ("", "it was renamed to"),
     (damage_header, Daemon.kill): ("", "it was renamed to"),
-    (damage_journal, Daemon.stop): ("", ""),
+    (damage_journal, Daemon.stop): ("", "counters begin at zero"),
     (damage_journal, Daemon.kill): ("", "counters begin at zero"),
 }
 """What is done to a file in use and how the daemon then ends: what it says, and the next one."""

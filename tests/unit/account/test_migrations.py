@@ -110,9 +110,10 @@ def test_a_ledger_is_copied_before_it_is_migrated(strict, version, tmp_path):
     copy = Path(f"{path_in(strict)}.schema-{version}")
     assert copy.stat().st_mode & 0o777 == 0o600
     assert int.from_bytes(copy.read_bytes()[USER_VERSION]) == version
-    with closing(sqlite3.connect(copy)) as read:
-        is_clean = read.execute("SELECT clean FROM meta").fetchone()
-    assert is_clean == (0,), "an older exporter would continue its counters"
+    if sqlite3.sqlite_version_info >= (3, 37):  # others cannot read it
+        with closing(sqlite3.connect(copy)) as read:
+            is_clean = read.execute("SELECT clean FROM meta").fetchone()
+        assert is_clean == (0,), "an older exporter would continue its counters"
     restored = tmp_path / "restored"
     restored.mkdir()
     shutil.copy(copy, path_in(restored))
