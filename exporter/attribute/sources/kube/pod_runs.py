@@ -84,7 +84,7 @@ class PodRuns:
         self._left: AbstractSet[str] = frozenset()
         """Pods whose cgroup was removed, but not yet reported as ended by the API server."""
         self._empty: set[str] = set()
-        """Unknown pods without a process: new ones, or cgroups that a runtime left behind."""
+        """Cgroups of unknown pods that had no process at the start and have none since."""
         self._inputs: tuple[object, ...] = ()
         before = [
             (pod, run)
@@ -126,8 +126,10 @@ class PodRuns:
         if cgroups:  # if empty they cannot be listed: at least our own pod has one
             self._update_cgroups(cgroups, described, now_ns)
         self._is_waiting = False
+        cgroups = self._without_left_behind(cgroups, described)
         known = self._known(cgroups, described, now_ns)
-        here = self._present(cgroups, known)
+        running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
+        here = dict.fromkeys((*cgroups, *running))
         before, self._pods = self._pods, {}
         for uid in here:
             pod = self._pod(uid, known.get(uid), before.get(uid), now_ns)
@@ -259,17 +261,21 @@ class PodRuns:
                 known[uid] = PodMetadata(uid, namespace, name, started_ns=since_ns, is_partial=True)
         return known
 
-    def _present(
-        self, cgroups: Mapping[str, PodCgroup], known: Mapping[str, PodMetadata]
-    ) -> Mapping[str, None]:
-        """Uids of the pods of this node, without the cgroups of unknown pods without a process."""
+    def _without_left_behind(
+        self, cgroups: Mapping[str, PodCgroup], described: Mapping[str, PodMetadata]
+    ) -> Mapping[str, PodCgroup]:
+        """Return the cgroups without those that a runtime had left behind.
+
+        Those are there at the start, and of unknown pods without a process. A cgroup that appears
+        later is that of a new pod, whose first process is still to come.
+        """
+        candidates = cgroups.keys() if self._is_first else self._empty & cgroups.keys()
         self._empty = {
             uid
-            for uid in cgroups.keys() - known.keys() - self._pods.keys()
+            for uid in candidates - described.keys() - self._pods.keys()
             if not cgroups[uid].has_processes()
         }
-        running = (uid for uid, pod in known.items() if not pod.is_over and uid not in self._left)
-        return dict.fromkeys((*(uid for uid in cgroups if uid not in self._empty), *running))
+        return {uid: cgroup for uid, cgroup in cgroups.items() if uid not in self._empty}
 
     def _pod(
         self, uid: str, metadata: PodMetadata | None, was: PodRun | None, now_ns: int

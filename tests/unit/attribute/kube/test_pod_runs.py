@@ -200,10 +200,17 @@ def test_a_pod_whose_clock_comes_a_moment_later_than_its_cgroup_pays_by_it(node)
     assert node.look() == {ONE: 5, TWO: 0}
 
 
-def test_a_cgroup_that_a_removed_pod_left_behind_is_no_run(node):
-    left = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cgroup.events"
+def leave_behind(node):
+    """Leave a cgroup without a process, and restart the daemon."""
     node.pod(ONE, used_us=10_000)
-    left.write_text("populated 0\nfrozen 0\n")
+    events = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cgroup.events"
+    events.write_text("populated 0\nfrozen 0\n")
+    node.host.restart()
+
+
+def test_a_cgroup_that_a_removed_pod_left_behind_is_no_run(node):
+    leave_behind(node)
+    assert node.look() == {}
     node.pod(TWO, "train-1", used_us=20_000)
     assert node.look() == {TWO: 2}
     node.host.clock.advance(60.0)
@@ -211,15 +218,20 @@ def test_a_cgroup_that_a_removed_pod_left_behind_is_no_run(node):
     assert node.host.running() == {TWO}
 
 
-def test_a_pod_pays_from_its_first_process_on_though_its_cgroup_is_older(node):
-    node.pod(ONE)
-    events = node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cgroup.events"
-    events.write_text("populated 0\n")
-    assert node.look() == {}
+def test_a_pod_whose_cgroup_had_no_process_at_the_start_pays_from_its_first_one_on(node):
+    leave_behind(node)
     node.host.clock.advance(60.0)
     assert node.look() == {}
-    node.pod(ONE, used_us=30_000)
+    node.pod(ONE, used_us=40_000)
     assert node.look() == {ONE: 3}
+
+
+def test_a_new_cgroup_is_that_of_a_pod_before_its_first_process(node):
+    node.pod(ONE)
+    (node.mount / "kubepods" / "burstable" / f"pod{ONE}" / "cgroup.events").write_text(
+        "populated 0\n"
+    )
+    assert node.look() == {ONE: 0}
 
 
 def test_a_pod_that_the_api_server_describes_is_a_run_before_its_first_process(node):
