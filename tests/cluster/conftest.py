@@ -1,7 +1,6 @@
 """The cluster of all tests here, and the exporter that its chart installs."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -188,9 +187,3 @@ def privileged(node: Node) -> Callable[[str], str]:
         return name
 
     return make
-
-
-@pytest.fixture(scope="session")
-def library_present() -> None:
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler for the made-up driver")

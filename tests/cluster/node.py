@@ -93,7 +93,7 @@ def missing() -> str:
     for path in (PROGRAMS, EXPORTER_IMAGE, PLUGINS):
         if not path.exists():
             return f"{path.relative_to(REPOSITORY)} is missing: .ci/setup cluster"
-    for program in ("containerd", "ctr", "runc", "etcd", "ip", "helm", "nsenter", "openssl"):
+    for program in ("cc", "containerd", "ctr", "runc", "etcd", "ip", "helm", "nsenter", "openssl"):
         if shutil.which(program) is None:
             return f"{program} is missing: .ci/setup cluster"
     return ""

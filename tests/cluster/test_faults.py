@@ -145,9 +145,7 @@ def unreachable(node: Node, address: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def exporter(
-    node: Node, gpus: FakeNvml, privileged: Any, library_present: None
-) -> Iterator[Observed]:
+def exporter(node: Node, gpus: FakeNvml, privileged: Any) -> Iterator[Observed]:
     privileged(NAMESPACE)
     node.offer({"resources": {GPU: GPUS}})
     made = Observed(node)

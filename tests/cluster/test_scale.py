@@ -23,9 +23,7 @@ KUBELET_REQUESTS = "kubelet_pod_resources_endpoint_requests_total"
 
 
 @pytest.fixture(scope="module")
-def exporter(
-    node: Node, gpus: FakeNvml, privileged: Any, library_present: None
-) -> Iterator[Exporter]:
+def exporter(node: Node, gpus: FakeNvml, privileged: Any) -> Iterator[Exporter]:
     privileged(NAMESPACE)
     privileged(SPACE)
     node.offer({"resources": {"nvidia.com/gpu": GPUS}})

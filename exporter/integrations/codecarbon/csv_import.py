@@ -180,7 +180,8 @@ def _energy_of_rows(header: list[str], rows: Iterable[list[str]]) -> str:
     energies = [parse_amount(row[place]) for row in rows if len(row) > place]
     kwh = math.fsum(each for each in energies if not math.isnan(each))
     amount = formatting.energy(kwh * units.MICROJOULES_PER_KWH)
-    return f". Its {len(energies)} rows have {amount}" if kwh else ""
+    what = "row has" if len(energies) == 1 else f"{len(energies)} rows have"
+    return f". Its {what} {amount}" if kwh else ""
 
 
 def _parse_row(header: list[str], cells: list[str], number_of: int) -> ParsedRow:

@@ -121,11 +121,11 @@ def test_rows_without_a_run_id_are_named_with_their_energy(capsys, tmp_path):
         ("version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (
             "timestamp,project_name,duration,emissions,energy_consumed\nx,p,1,0.1,0.035\n",
-            "rows cannot be told apart or split by device. Its 1 rows have 35.0 Wh",
+            "rows cannot be told apart or split by device. Its row has 35.0 Wh",
         ),
         (
             "task_name," + "timestamp,run_id,duration,energy_consumed\nfit,x,r,1,0.07\n",
-            "import its emissions.csv. Its 1 rows have 70.0 Wh",
+            "import its emissions.csv. Its row has 70.0 Wh",
         ),
     ],
 )
