@@ -156,7 +156,7 @@ def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]
 
     def rows(view: SnapshotView) -> Samples:
         for owner, tally in view.owners.items():
-            given = dict(owner.labels)
+            given = dict(owner.labels) if exported_labels else {}
             labels = [given.get(name, "") for name in exported_labels]
             yield (owner.user, owner.namespace, *labels), value(tally)
 
@@ -165,8 +165,10 @@ def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]
 
 def run_cumulative_carbon(view: SnapshotView) -> Samples:
     """Emissions in grams of each shown run since its first start, summed over its devices."""
-    totals = view.run_totals().items()
-    return [(labels, units.grams(tally.total_ng)) for labels, tally in totals]
+    sums = {run.label_values: 0 for run in view.snapshot.runs}
+    for (run_id, job_id, _, _), tally in view.runs.items():
+        sums[run_id, job_id] += tally.total_ng
+    return [(labels, units.grams(total_ng)) for labels, total_ng in sums.items()]
 
 
 def run_info(exported_labels: tuple[str, ...]) -> SampleFunction:
@@ -177,7 +179,7 @@ def run_info(exported_labels: tuple[str, ...]) -> SampleFunction:
             if not run.is_user_known:
                 continue  # the series would be replaced by another one once the name is known
             identity = (*run.label_values, run.name, run.user, run.namespace)
-            given = dict(run.labels)
+            given = dict(run.labels) if exported_labels else {}
             labels = [given.get(name, "") for name in exported_labels]
             yield (*identity, run.origin, run.account, *labels), 1
 

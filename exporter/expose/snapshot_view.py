@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from exporter.expose.process_collector import ProcessState
 from exporter.model.readings import Device, DeviceKind, Method
-from exporter.model.runs import RUN_LABELS, Owner, RunInfo
+from exporter.model.runs import RUN_LABELS, Owner
 from exporter.model.snapshot import DeviceState, Snapshot
 from exporter.model.workload import AttributionTarget, UnattributedReason
 
@@ -160,7 +160,9 @@ class SnapshotView:
                 self.runs[*run.label_values, kind, ""] = Tally()
 
     def _add_rows(self) -> None:
-        shown: dict[AttributionTarget, RunInfo] = {run.key: run for run in self.snapshot.runs}
+        shown: dict[AttributionTarget, tuple[tuple[str, str], bool]] = {
+            run.key: (run.label_values, run.ended is None) for run in self.snapshot.runs
+        }
         parts: dict[tuple[Device, Method, UnattributedReason | None], Tally] = defaultdict(Tally)
         for device, target, method, _, (total, base), power_watts in self.snapshot.rows:
             total_uj, held_uj, total_ng = total
@@ -173,15 +175,16 @@ class SnapshotView:
             )
             run = shown.get(target)
             if run is not None:
+                labels, is_open = run
                 kind, name = device
-                ids = (*run.label_values, kind, name if kind is DeviceKind.GPU else "")
+                ids = (*labels, kind, name if kind is DeviceKind.GPU else "")
                 self.runs[ids].add(
                     counted_uj,
                     held_uj,
                     counted_ng,
                     total_uj,
                     total_ng,
-                    power_watts if run.ended is None else None,
+                    power_watts if is_open else None,
                 )
         for (device, method, reason), tally in parts.items():
             self.devices[device].include(tally)

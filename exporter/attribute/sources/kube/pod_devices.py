@@ -85,6 +85,8 @@ class PodDevices:
         """Exclusive CPUs by pod."""
         self._threads_inputs: tuple[object, ...] = ()
         self._threads: Mapping[RunKey, int] = {}
+        self._unlisted_inputs: tuple[object, ...] = ()
+        self._unlisted: tuple[str, ...] = ()
 
     def threads(self, pods: Mapping[str, PodRun]) -> Mapping[RunKey, int]:
         """Exclusive hardware threads by run; `pods` must be the same object while unchanged."""
@@ -123,6 +125,22 @@ class PodDevices:
     def has_claims(self) -> bool:
         """Whether a pod has a device of dynamic resource allocation."""
         return any(container.claimed for container in self._pod_resources().containers)
+
+    def unlisted_claims(self, pods: Mapping[str, PodRun]) -> Collection[str]:
+        """Pods with a claim of which the kubelet lists no device (yet)."""
+        containers = self._pod_resources().containers
+        inputs = (containers, pods)
+        if not _same_objects(inputs, self._unlisted_inputs):
+            self._unlisted_inputs = inputs
+            listed = {(each.namespace, each.pod) for each in containers if each.claimed}
+            self._unlisted = tuple(
+                uid
+                for uid, pod in pods.items()
+                if pod.metadata is not None
+                and pod.metadata.claims
+                and (pod.metadata.namespace, pod.metadata.name) not in listed
+            )
+        return self._unlisted
 
     def _pod_resources(self) -> PodResources:
         return self._kubelet.latest if self._kubelet is not None else NO_POD_RESOURCES

@@ -25,6 +25,8 @@ from exporter.worker import wait_until
 
 IDENTIFICATION_TIMEOUT_NS = 5 * NANOSECONDS_PER_SECOND
 """Limit for hiding a new pod until the API server has described it."""
+PREPARATION_TIMEOUT_NS = 60 * NANOSECONDS_PER_SECOND
+"""Limit for polling the kubelet every tick until a new pod's claimed devices are prepared."""
 POD_SEPARATOR, NAME_SEPARATOR = ",", "="
 """Separators of pods, and of uid and name, in the stored `cgroup` of a run."""
 STARTUP_WAIT_SECONDS = 2.0
@@ -107,6 +109,7 @@ class PodRuns:
         """Open the runs of new pods; call it before the process table refresh."""
         if self._is_first and self._before:
             wait_until(self._kubernetes.has_answered, STARTUP_WAIT_SECONDS)
+        self._poll_for_claimed_devices()
         cgroups = self._kubepods.collect()
         described = self._kubernetes.pods()
         requested_ns = self._kubernetes.requested_ns()
@@ -200,6 +203,16 @@ class PodRuns:
             has_claims=self._devices.has_claims(),
             devices_note=self._devices.note,
         )
+
+    def _poll_for_claimed_devices(self) -> None:
+        """Poll the kubelet again while a new pod has a claim without a listed device.
+
+        The kubelet prepares and lists it only after it has created the cgroup of the pod.
+        """
+        if unlisted := self._devices.unlisted_claims(self._pods):
+            since_ns = self._clock.boottime_ns() - PREPARATION_TIMEOUT_NS
+            if any(self._seen_ns.get(uid, 0) > since_ns for uid in unlisted):
+                self._kubernetes.poll_now()
 
     def _find_members(self) -> dict[RunKey, tuple[tuple[str, str], ...]]:
         members: dict[RunKey, list[tuple[str, str]]] = {}

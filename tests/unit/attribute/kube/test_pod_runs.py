@@ -1453,6 +1453,27 @@ class TestDevices:
         node.look()
         assert node.pokes == before + 1
 
+    def test_the_kubelet_is_asked_every_tick_until_a_new_pods_claim_is_prepared(self, node):
+        node.look()
+        node.pod(ONE, "a", claims=("whole",))
+        node.list(("a", []))
+        node.look()
+        before = node.pokes
+        for _ in range(3):
+            node.look()
+        assert node.pokes == before + 3
+        node.claim(("a", "gpu-0"), gpus={"gpu-0": "GPU-1"})
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        assert node.pokes == before + 3
+
+    def test_a_claim_that_is_never_prepared_is_not_asked_for_long(self, node):
+        node.look()
+        node.pod(ONE, "a", claims=("whole",))
+        for _ in range(90):
+            node.look()
+        assert node.pokes == 60
+
     def test_a_running_pod_keeps_its_devices_if_the_kubelets_list_is_incomplete(self, node):
         for uid, name in ((ONE, "a"), (TWO, "b")):
             node.pod(uid, name)
