@@ -121,7 +121,7 @@ test-image: $(DEV) ## Build the image and try it, hardened, with ENGINE; skips w
 .PHONY: test-cluster
 test-cluster: $(DEV) ## The chart and the exporter on a real control plane and kubelet; root, Debian and Go.
 	@.ci/setup cluster || echo "Tests that need a cluster are skipped."
-	$(PY) -m pytest -m cluster -ra tests/cluster
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m cluster -ra tests/cluster
 
 .PHONY: clean
 clean: ## Remove all that was set up or made here.
