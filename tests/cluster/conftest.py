@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """The node with its control plane, or a skip."""
+    yield from started(Node, tmp_path_factory)
+
+
+def started(kind: type[Node], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node until the end of its tests, or a skip."""
     if why := cluster.missing():
         pytest.skip(why)
-    made = Node(tmp_path_factory.mktemp("node"))
+    made = kind(tmp_path_factory.mktemp("node"))
     try:
         yield made.start()
     finally:
@@ -172,18 +178,11 @@ class Exporter:
 @pytest.fixture(scope="session")
 def privileged(node: Node) -> Callable[[str], str]:
     """Makes a namespace whose pods may mount directories of the host; its name."""
+    return partial(make_privileged, node)
 
-    def make(name: str) -> str:
-        node.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {
-                    "name": name,
-                    "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
-                },
-            }
-        )
-        return name
 
-    return make
+def make_privileged(node: Node, name: str) -> str:
+    level = {"pod-security.kubernetes.io/enforce": "privileged"}
+    metadata = {"name": name, "labels": level}
+    node.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return name

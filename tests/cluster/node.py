@@ -48,6 +48,8 @@ state = "/run/containerd"
     conf_dir = "/etc/cni/net.d"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = {systemd}
 """
 PLUGINS = DEBIAN / "usr/lib/cni"
 AUDIT = {
@@ -118,11 +120,14 @@ def _is_removed(directory: str) -> bool:
 class Node:
     """The node; every program can be stopped and started again."""
 
+    cgroup_driver = "cgroupfs"
+    namespaces = ("mount", "net", "pid")
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.programs: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, Sequence[str]] = {}
-        self.cgroup = f"cluster-{os.getpid()}"
+        self.cgroup = f"cluster-{self.cgroup_driver}-{os.getpid()}"
         self._pid = 0
         self._holder: subprocess.Popen[bytes] | None = None
 
@@ -137,10 +142,10 @@ class Node:
             {"pause": pause, "bin/busybox": DEBIAN / "bin/busybox", "bin/sh": "busybox"},
             "/pause",
         )
+        self._make_cgroups()
         self._enter_namespaces(pause)
         self._mount()
         self._connect()
-        self._make_cgroups()
         self._configure()
         for name in ("etcd", "containerd", "kube-apiserver"):
             self.begin(name)
@@ -181,7 +186,7 @@ class Node:
         """Start one of the programs."""
         with (self.directory / f"{name}.log").open("ab") as log:
             self.programs[name] = subprocess.Popen(
-                self.enter(*self._commands[name]),
+                self.enter(*self.in_cgroup(*self._commands[name])),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -223,8 +228,19 @@ class Node:
 
     def enter(self, *command: str) -> list[str]:
         """A command in the namespaces of the node."""
-        kinds = (f"--{kind}=/proc/{self._pid}/ns/{kind[:3]}" for kind in ("mount", "net", "pid"))
-        return ["nsenter", *(each.replace("ns/mou", "ns/mnt") for each in kinds), "--", *command]
+        files = {"mount": "mnt"}
+        kinds = (
+            f"--{each}=/proc/{self._pid}/ns/{files.get(each, each)}" for each in self.namespaces
+        )
+        return ["nsenter", *kinds, "--", *command]
+
+    def in_cgroup(self, *command: str) -> Sequence[str]:
+        """A command that starts a program in the cgroup of the node's programs."""
+        return command
+
+    def cgroup_root(self) -> str:
+        """The cgroup around those of pods, as the node sees it."""
+        return f"/{self.cgroup}"
 
     def inside(self, *command: str, text: str = "", check: bool = True) -> str:
         return run(*self.enter(*command), text=text, check=check)
@@ -271,17 +287,18 @@ class Node:
     # Parts
 
     def _enter_namespaces(self, pause: Path) -> None:
-        self._holder = subprocess.Popen(
-            [
-                *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"),
-                *("--propagation", "private", "--mount-proc", str(pause)),
-            ],
-            stderr=subprocess.DEVNULL,
+        unshared = (
+            *("unshare", *(f"--{each}" for each in self.namespaces), "--fork", "--kill-child"),
+            *("--propagation", "private", "--mount-proc", *self.first_process(pause)),
         )
-
+        self._holder = subprocess.Popen(self.in_cgroup(*unshared), stderr=subprocess.DEVNULL)
         holder = self._holder.pid
         self._pid = until(lambda: _child(holder))
-        until(lambda: os.readlink(f"/proc/{self._pid}/exe") == str(pause))
+        until(lambda: Path(os.readlink(f"/proc/{self._pid}/exe")).name != "unshare")
+
+    def first_process(self, pause: Path) -> Sequence[str]:
+        """The command of the first process of the node."""
+        return (str(pause),)
 
     def _mount(self) -> None:
         """Directories of the node, above those of the machine."""
@@ -293,6 +310,7 @@ class Node:
             self.inside("mount", "-t", "overlay", "overlay", "-o", options, f"/{name}")
         self.inside("mount", "-t", "tmpfs", "tmpfs", "/run")
         self.inside("mkdir", "-p", *DIRECTORIES)
+        self.inside("rm", "-rf", "/var/lib/emissions-exporter")  # the ledger of the machine
         for path in ("/var/lib/containerd", "/var/lib/kubelet"):  # no overlay on an overlay
             directory = self.directory / "root" / Path(path).name
             directory.mkdir()
@@ -315,7 +333,9 @@ class Node:
         self.authority = authority = Authority(self.directory / "pki")
         admin, kubelet = self._sign()
         (self.directory / "containerd.toml").write_text(
-            CONTAINERD.format(shell=SHELL, plugins=PLUGINS)
+            CONTAINERD.format(
+                shell=SHELL, plugins=PLUGINS, systemd=str(self.cgroup_driver == "systemd").lower()
+            )
         )
         self.inside("tee", "/etc/cni/net.d/pods.conflist", text=json.dumps(POD_NETWORK))
         (self.directory / "audit.json").write_text(json.dumps(AUDIT))
@@ -387,8 +407,8 @@ class Node:
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{self.cgroup}",
+            "cgroupDriver": self.cgroup_driver,
+            "cgroupRoot": self.cgroup_root(),
             "failCgroupV1": False,
             "failSwapOn": False,
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
