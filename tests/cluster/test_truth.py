@@ -234,8 +234,11 @@ def test_a_pod_with_a_processor_of_its_own_has_its_part_of_the_idle_energy(
 ) -> None:
     energy.node.apply(pod("pinned", container("main", cpu=1, memory="50Mi")))
     run = energy.run("pinned")
+    held_idle = "emissions_run_held_idle_energy_joules_total"
+    # The kubelet has just been restarted.
+    until(lambda: energy.scrape().microjoules(held_idle, run_id=run), LONG_SECONDS)
     gained = energy.gains()
-    held = gained.of("emissions_run_held_idle_energy_joules_total", run_id=run, device="cpu")
+    held = gained.of(held_idle, run_id=run, device="cpu")
     free = gained.of("emissions_unattributed_energy_joules_total", device="cpu", reason="idle")
     processors = os.cpu_count() or 1
     assert held > 0
