@@ -173,7 +173,7 @@ class LiveWorkloadCollector:
             self._scheduled.collect()
             self._processes.refresh(self._membership.assign_run)
             self._scheduled.assign_processes()
-            used = self._processes.count()
+            used = self._processes.count(self._cgroups.metered_runs())
         except OSError as error:
             error_message = (
                 f"{error.filename or self._procfs}: {error.strerror}; check sample.procfs"

@@ -4,6 +4,7 @@ import os
 import re
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from exporter.attribute.run_registry import RunRegistry
@@ -235,6 +236,10 @@ class RunCgroups:
     def has(self, run: RunKey, name: str = "") -> bool:
         """Whether the run is metered by a cgroup of this name."""
         return name in self._meters.get(run, ())
+
+    def metered_runs(self) -> AbstractSet[RunKey]:
+        """The runs whose CPU time and memory are those of cgroups."""
+        return frozenset(self._meters)
 
     def keep_only(self, run: RunKey, names: Collection[str]) -> None:
         """Stop metering a run by cgroups of other names."""

@@ -1,11 +1,12 @@
 """The table of all processes: their parents and runs, and CPU time and memory of the runs.
 
-Only processes of runs are read in each tick; for the others it is enough to know their pids, so
-that new children can be assigned by their parent.
+Only processes of runs that are not metered by a cgroup are read in each tick; for the others it is
+enough to know their pids, so that new children can be assigned by their parent.
 """
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from operator import attrgetter
 
 from exporter.attribute.sources.procfs import Process, Procfs, settle_cpu_time
@@ -82,6 +83,13 @@ class ProcessTable:
         self._listed: list[str] = []
         """The last listing of /proc; empty if the table must be compared again."""
         self._owned: list[Process] | None = None
+        self._counted: list[Process] = []
+        """The processes of runs that are read."""
+        self._counted_input: tuple[object, AbstractSet[RunKey]] = (None, frozenset())
+        self._skipped: dict[Process, None] = {}
+        """The processes of runs that are not read, oldest first."""
+        self._near_skipped: set[Process] = set()
+        """Them and their parents."""
         self._hidden_environments = 0
         self._is_first_refresh = True
 
@@ -154,40 +162,62 @@ class ProcessTable:
     def assign(self, processes: Collection[Process], run: RunKey | None) -> None:
         """Assign processes to `run`; CPU time that they used before in no run is not counted."""
         if run is not None:
-            unassigned = [process for process in processes if process.run is None]
-            self._read(unassigned)
-            for process in unassigned:
-                process.discard_pending()
-                if process.gone:
-                    self._forget(process)
+            self._update([process for process in processes if process.run is None])
+            if not self._near_skipped.isdisjoint(processes):
+                self._update([process for process in self._skipped if not process.gone])
         self._owned = None
         for process in processes:
             process.run = run
             if run is None:
                 self._procfs.close(process)
 
-    def count(self) -> dict[RunKey, int]:
-        """CPU microseconds used by each run's processes since the last call."""
+    def count(self, metered: AbstractSet[RunKey] = frozenset()) -> dict[RunKey, int]:
+        """CPU microseconds used by each run's processes since the last call.
+
+        Processes of `metered` runs are skipped, because their CPU time is that of a cgroup. One
+        below a process that is not skipped is read: its CPU time reappears there when it exits.
+        """
         owned = self.owned()
-        self._read([process for process in owned if not process.gone])
-        ticks = settle_cpu_time(owned, self.parent)
+        if owned is not self._counted_input[0] or metered != self._counted_input[1]:
+            self._counted_input = owned, metered
+            self._select(owned, metered)
+        self._read([process for process in self._counted if not process.gone])
+        ticks = settle_cpu_time(self._counted, self.parent)
         for process in owned:
             if process.gone:
                 self._forget(process)
         return {run: used * self._us_per_tick for run, used in ticks.items()}
 
     def lifetimes(self) -> dict[RunKey, int]:
-        """CPU microseconds of each run's processes since their start, with ended children."""
+        """CPU microseconds of each run's processes since their start, with ended children.
+
+        Without the processes that are skipped.
+        """
         lifetimes: dict[RunKey, int] = {}
-        for process in self.owned():
+        for process in self._counted:
             assert process.run is not None
             lived_us = (process.own_ticks + process.ended_ticks) * self._us_per_tick
             lifetimes[process.run] = lifetimes.get(process.run, 0) + lived_us
         return lifetimes
 
     def memory_by_run(self) -> dict[RunKey, int]:
-        """Bytes of memory of each run's processes."""
-        return self._memories.collect(self.owned())
+        """Bytes of memory of each run's processes, without those that are skipped."""
+        return self._memories.collect(self._counted)
+
+    def _select(self, owned: list[Process], metered: AbstractSet[RunKey]) -> None:
+        """Select the processes to skip, and update those that are no longer skipped."""
+        before = [p for p in self._skipped if p.run in metered and not p.gone]
+        self._update([process for process in before if self._is_orphan(process)])
+        self._skipped, self._near_skipped = {}, set()
+        for process in owned:
+            if process.run not in metered:
+                continue
+            parent = self.parent(process)
+            if parent is None or parent.run is None or parent in self._skipped:
+                self._skipped[process] = None
+                self._near_skipped.update((process,) if parent is None else (process, parent))
+        self._counted = [process for process in owned if process not in self._skipped]
+        self._update([process for process in before if process not in self._skipped])
 
     def _initialize(self, found: list[Process]) -> None:
         """Initialize processes found in the first refresh: earlier CPU time is not counted.
@@ -228,6 +258,18 @@ class ProcessTable:
         read = self._procfs.read_clocks
         while (left := [process for process in oldest_first if read(process)]) != oldest_first:
             oldest_first = left
+
+    def _is_orphan(self, process: Process) -> bool:
+        """Whether its parent has exited, so that it has another one, unless that is hidden."""
+        return process.ppid > 0 and self.parent(process) is None
+
+    def _update(self, oldest_first: list[Process]) -> None:
+        """Read clocks without counting the CPU time used so far."""
+        self._read(oldest_first)
+        for process in oldest_first:
+            process.discard_pending()
+            if process.gone and process.run is None:
+                self._forget(process)
 
     def _forget(self, process: Process) -> None:
         del self._table[str(process.pid)]

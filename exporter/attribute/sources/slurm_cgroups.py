@@ -89,6 +89,8 @@ class SlurmCgroups:
         self._known: dict[str, SlurmCgroup] = {}
         self._ids: dict[str, str] = {}
         """Job ids by SLUID."""
+        self._populated: dict[str, str] = {}
+        """The directory with a process that was found last, by job; with version 1 only."""
         self.why = ""
         """Why the jobs could not be listed in the last tick."""
 
@@ -111,6 +113,8 @@ class SlurmCgroups:
         self.why = ""
         self._known = dict(self._described(found, written))
         self._ids = {job.sluid: job.job_id for job in self._known.values() if job.sluid}
+        for job_id in self._populated.keys() - self._known.keys():
+            del self._populated[job_id]
         return self._known
 
     def has_jobs_root(self) -> bool:
@@ -149,14 +153,19 @@ class SlurmCgroups:
         job = self._known.get(job_id)
         if job is None:
             return True
+        top = self._top(job)
         try:
-            for directory, _, files in os.walk(self._top(job), onerror=_raise_unless_missing):
-                if "cgroup.procs" in files and _listed_pids(
-                    os.path.join(directory, "cgroup.procs")
-                ):
+            if self._hierarchy == V2:
+                return b"populated 1" not in _content(f"{top}/cgroup.events")
+            if _listed_pids(f"{self._populated.get(job_id, top)}/cgroup.procs"):
+                return False
+            for directory, _, files in os.walk(top, onerror=_raise_unless_missing):
+                if "cgroup.procs" in files and _listed_pids(f"{directory}/cgroup.procs"):
+                    self._populated[job_id] = directory
                     return False
         except OSError:
             return False
+        self._populated.pop(job_id, None)
         return True
 
     def task_pids(self, job_id: str) -> Iterator[int]:
@@ -331,14 +340,19 @@ def _pids_or_none(path: str) -> list[int]:
 
 def _listed_pids(path: str) -> list[int]:
     """The pids in a cgroup.procs file; none if it is gone. Raises OSError."""
+    return [int(line) for line in _content(path).split()]
+
+
+def _content(path: str) -> bytes:
+    """Content of a file of a cgroup; nothing if it is gone. Raises OSError."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return [int(line) for line in file.read().split()]
+            return file.read()
     except (FileNotFoundError, ProcessLookupError):
-        return []
+        return b""
     except OSError as error:
         if error.errno == errno.ENODEV:  # kernfs, for a cgroup that was just removed
-            return []
+            return b""
         raise
 
 

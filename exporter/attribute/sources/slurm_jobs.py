@@ -37,6 +37,7 @@ class _OpenJob(NamedTuple):
     """A job that is present on this node."""
 
     key: RunKey
+    uid: int
     gpus: tuple[str, ...] = ()
     since_ns: int = 0
     """Start of its holdings, CLOCK_BOOTTIME."""
@@ -69,6 +70,8 @@ class SlurmJobs:
         self._clock = clock
         self._user_name = user_name
         self._jobs: dict[str, _OpenJob] = {}
+        self._keys: set[RunKey] = set()
+        """The runs of these jobs."""
         self._left_ns: dict[str, int] = {
             run.key.job_id: clock.boottime_ns()
             for run in run_registry.running()
@@ -93,20 +96,19 @@ class SlurmJobs:
         known, self._jobs = self._jobs, {}
         for job_id in (*cgroups, *(written.keys() - cgroups.keys())):
             allocation = written.get(job_id)
-            uid = allocation.uid if allocation else self._uid(job_id)
-            if uid is None:
-                continue
             sluid = self._sluid(job_id, allocation)
             job = known.get(job_id) or known.get(sluid)
-            run = self._info(job_id, sluid, uid, allocation)
             is_changed = allocation is not None and (
                 job is None or not job.is_written or allocation.gpus != job.gpus
             )
-            if job is None or is_changed:
-                key = self._run_registry.open(run).key
-                job = _OpenJob(key, *self._held(allocation, now_ns), allocation is not None)
-            elif job_id not in known:
-                self._run_registry.open(run)
+            if job is None or is_changed or job_id not in known:
+                uid = allocation.uid if allocation else job.uid if job else self._uid(job_id)
+                if uid is None:
+                    continue
+                key = self._run_registry.open(self._info(job_id, sluid, uid, allocation)).key
+                if job is None or is_changed:
+                    held = self._held(allocation, now_ns)
+                    job = _OpenJob(key, uid, *held, allocation is not None)
             self._jobs[job_id] = job
             if job_id in cgroups and job.key != OTHER_RUN and self._run_registry.is_open(job.key):
                 self._meter(job.key, cgroups[job_id].at, is_new=self._looks > 0)
@@ -118,6 +120,7 @@ class SlurmJobs:
             and job_id not in self._left_ns
             and now_ns - job.since_ns >= UNSEEN_NS
         )
+        self._keys = {job.key for job in self._jobs.values()}
         self._looks += 1
 
     def assign_processes(self) -> None:
@@ -146,7 +149,7 @@ class SlurmJobs:
 
     def is_active(self, key: RunKey) -> bool:
         """Whether the run is a job that has not ended."""
-        return any(job.key == key for job in self._jobs.values())
+        return key in self._keys
 
     def states(self) -> tuple[CollectorState, ...]:
         """Collector state of the last tick; none on a node without Slurm."""

@@ -130,6 +130,55 @@ def test_cpu_time_is_counted_once_in_any_order_of_forks_exits_and_waits(looks):
     assert total == root.own_ticks + root.ended_ticks
 
 
+METERED, COUNTED = RunKey(0, "metered", ""), RunKey(0, "counted", "")
+MOVES = st.tuples(st.just("move"), st.integers(0, 9), st.sampled_from([METERED, COUNTED, None]))
+
+
+def moved(kernel: Kernel, tables: list[module.ProcessTable], which: int, run: RunKey | None):
+    """Assign a process and its descendants in the same run, as when it registers one."""
+    pids = [*kernel.there]
+    tree = {pids[which % len(pids)]}
+    lead = tables[0].find(min(tree))
+    for pid in pids:
+        process = tables[0].find(pid)
+        if kernel.there[pid].ppid in tree and process.run == lead.run:
+            tree.add(pid)
+    for table in tables:
+        table.assign([table.find(pid) for pid in sorted(tree)], run)
+
+
+@given(st.lists(st.tuples(STEPS, MOVES), max_size=12))
+def test_what_counted_runs_use_does_not_depend_on_skipping_metered_ones(looks):
+    kernel = Kernel()
+    with patch.object(module, "Procfs", lambda *_, **__: kernel):
+        full, lean = (module.ProcessTable("", 0, read_environments=True) for _ in range(2))
+    for steps, (_, which, run) in looks:
+        for step in steps:
+            kernel.step(*step)
+        used = []
+        for table, metered in ((full, frozenset()), (lean, frozenset({METERED}))):
+            table.refresh(lambda process, parent: parent.run if parent else None)
+            used.append(table.count(metered).get(COUNTED, 0))
+        assert used[0] == used[1]
+        moved(kernel, [full, lean], which, run)
+
+
+def test_processes_of_a_metered_run_are_not_read():
+    kernel = Kernel()
+    with patch.object(module, "Procfs", lambda *_, **__: kernel):
+        table = module.ProcessTable("", 0, read_environments=True)
+    for _ in range(3):
+        kernel.step("fork", 0, 0)
+    counted(table)
+    table.assign([*table.all()], METERED)
+    reads = []
+    with patch.object(kernel, "read_clocks", lambda process: reads.append(process.pid) or True):
+        table.count(frozenset({METERED}))
+        assert reads == []
+        table.count()
+        assert {*reads} == {process.pid for process in table.all()}
+
+
 def chained(*processes: CpuClocks):
     """Each the child of the one before."""
     parents = dict(zip(processes[1:], processes, strict=False))
