@@ -23,6 +23,7 @@ class ProcessCollector:
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._boot = _boot_time(os.path.join(procfs, "stat"))
+        self._is_size_count = _is_size_count(self._fds)
 
     def read(self) -> ProcessState | None:
         """Return the current state; None if procfs cannot be read.
@@ -32,7 +33,7 @@ class ProcessCollector:
         try:
             with open(self._stat, "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
-            fds = len(os.listdir(self._fds)) - 1  # without the descriptor of this listing
+            fds = os.stat(self._fds).st_size if self._is_size_count else _list_fds(self._fds)
         except OSError:
             return None
         return ProcessState(
@@ -41,6 +42,21 @@ class ProcessCollector:
             open_fds=fds,
             started=self._boot + int(fields[19]) / self._ticks,
         )
+
+
+def _is_size_count(path: str) -> bool:
+    """Whether the size of the directory is the number of descriptors, as since Linux 6.2.
+
+    Listing them takes a microsecond for each.
+    """
+    try:
+        return os.stat(path).st_size == _list_fds(path)
+    except OSError:
+        return False
+
+
+def _list_fds(path: str) -> int:
+    return len(os.listdir(path)) - 1  # without the descriptor of this listing
 
 
 def _boot_time(path: str) -> float:
