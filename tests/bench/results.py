@@ -196,7 +196,7 @@ class Results(NamedTuple):
             Gate("growth per process", "us", self.slope_us, 14, 10),
             Gate("disk writes", "GB/day", gb_per_day, 0.3, 0.15),
             *[
-                Gate("RSS, 110 pods with grpcio", "MB", step.rss_mb, 64, 50)
+                Gate("RSS, 110 pods", "MB", step.rss_mb, 64, 50)
                 for step in self.pods
                 if step.pods == 110
             ],

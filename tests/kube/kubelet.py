@@ -126,6 +126,7 @@ class FakeKubelet:
         self.pods: list[bytes] = []
         self.allocatable: dict[str, Sequence[str]] = {}
         self.code: Any = None
+        self.details = "as the test wants it"
         self.junk: bytes | None = None
         self.asked = 0
         self.go = threading.Event()
@@ -161,7 +162,7 @@ class FakeKubelet:
         self.asked += 1
         self.go.wait(30)
         if self.code is not None:
-            context.abort(self.code, "as the test wants it")
+            context.abort(self.code, self.details)
         return listed(*self.pods) if self.junk is None else self.junk
 
     def _allocatable(self, _: Any, context: Any) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from exporter.clock import Clock
-from exporter.errors import Unavailable
+from exporter.errors import SourceError, Unavailable
 from exporter.worker import Worker
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -227,13 +227,6 @@ POLL_SECONDS = 5.0
 CALL_SECONDS = 5.0
 ALLOCATABLE_POLLS = 12
 """Polls between requests for all allocatable devices, unless the allocations have changed."""
-MAX_MESSAGE_BYTES = 64 << 20
-OPTIONS = (
-    # Reconnect soon after a kubelet restart; the default is up to two minutes.
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.enable_http_proxy", 0),
-)
 NO_KUBELET = "no kubelet has answered since the start; not a failure on a node without a kubelet"
 REMEDY = "mount its directory into the exporter, and run the exporter as root"
 
@@ -257,7 +250,7 @@ class PodResources(NamedTuple):
 class KubeletClient:
     """Polls the kubelet every few seconds, in its own thread, since a call may hang.
 
-    Raises Unavailable if the directory of the socket does not exist, or grpcio is not installed.
+    Raises Unavailable if the directory of the socket does not exist, or h2 is not installed.
     If not `is_expected`, the lack of a kubelet is not an error: an uninstalled kubelet leaves its
     directory or its socket behind.
     """
@@ -273,17 +266,16 @@ class KubeletClient:
         if not os.path.isdir(os.path.dirname(path)):
             raise Unavailable(f"{os.path.dirname(path)} does not exist")
         try:
-            import grpc  # 20 MB that only nodes of Kubernetes need
+            # 5 MB that only nodes of Kubernetes need.
+            from exporter.attribute.sources.kube.grpc_client import GrpcClient
         except ImportError:
             raise Unavailable(
-                "grpcio is missing; install it with: pip install emissions-exporter[kubernetes]"
+                "h2 is missing; install it with: pip install emissions-exporter[kubernetes]"
             ) from None
-        self._grpc: Any = grpc
+        self._client = GrpcClient(path)
         self._path = path
         self._clock = clock
-        self._channel: Any = None
         self._is_expected = is_expected
-        self._is_stopping = False
         self._polls = 0
         self._skipped_replicas: list[str] = []
         self.latest = PodResources()
@@ -300,14 +292,11 @@ class KubeletClient:
 
     def stop(self, timeout_seconds: float) -> bool:
         """Stop the thread; False if it hangs."""
-        self._is_stopping = True
-        self._close()
+        self._client.close()
         return self._worker.stop(timeout_seconds)
 
     def _poll(self) -> None:
         """Poll once; after an error the last answer is kept."""
-        if self._is_stopping:
-            return
         try:
             skipped: list[str] = []
             requested_ns = self._clock.boottime_ns()
@@ -317,9 +306,8 @@ class KubeletClient:
             is_new = containers != self.latest.containers
             if self._polls % ALLOCATABLE_POLLS == 0 or not replicas or is_new:
                 replicas = self._replicas(replicas)
-        except (self._grpc.RpcError, ValueError) as error:
+        except (SourceError, ValueError) as error:
             self.latest = self.latest._replace(why=self._error_text(error))
-            self._close()
             return
         self._polls += 1
         known = self.latest
@@ -342,7 +330,7 @@ class KubeletClient:
     def _replicas(self, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """All allocatable devices; older kubelets do not support the request."""
         skipped: list[str] = []
-        with suppress(self._grpc.RpcError, ValueError):
+        with suppress(SourceError, ValueError):
             known = tuple(sorted(self._call("GetAllocatableResources", parse_allocatable, skipped)))
         self._skipped_replicas = skipped
         return known
@@ -353,27 +341,16 @@ class KubeletClient:
         parse: Callable[[bytes, list[str]], Sequence[Any]],
         skipped: list[str],
     ) -> Sequence[Any]:
-        channel = self._channel  # another thread may close it
-        if channel is None:
-            path = f"unix:{self._path}"
-            channel = self._channel = self._grpc.insecure_channel(path, options=OPTIONS)
-        call = channel.unary_unary(SERVICE + method, response_deserializer=bytes)
-        return parse(call(b"", timeout=CALL_SECONDS), skipped)
+        return parse(self._client.call(SERVICE + method, CALL_SECONDS), skipped)
 
     def _error_text(self, error: Exception) -> str:
-        if not isinstance(error, self._grpc.RpcError):
+        if not isinstance(error, SourceError):
             return f"{self._path}: the kubelet's answer cannot be decoded: {error}"
-        code = error.code().name.lower().replace("_", " ")
         if not self._is_expected and not self.latest.at_ns and not has_listener(self._path):
             return NO_KUBELET
         if not os.path.exists(self._path):
             return f"{self._path} does not exist; is the kubelet running? If so, {REMEDY}"
-        return f"{self._path}: the kubelet does not answer: {code}; {REMEDY}"
-
-    def _close(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        return f"{self._path}: the kubelet does not answer: {error}; {REMEDY}"
 
 
 def has_listener(path: str) -> bool:

@@ -1,7 +1,7 @@
 """Opening the Kubernetes sources of a node, and states of missing ones."""
 
-import builtins
 import socket
+import sys
 
 import pytest
 
@@ -89,16 +89,9 @@ def test_a_missing_kubelet_is_a_failure_in_a_pod(opened, clock):
 
 
 @pytest.mark.parametrize(("environment", "is_ok"), [({}, True), (IN_A_POD, False)])
-def test_missing_grpcio_is_reported_only_if_there_may_be_a_kubelet(
+def test_missing_h2_is_reported_only_if_there_may_be_a_kubelet(
     opened, monkeypatch, environment, is_ok
 ):
-    real = builtins.__import__
-
-    def without(name, *more):
-        if name == "grpc":
-            raise ImportError(name)
-        return real(name, *more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "exporter.attribute.sources.kube.grpc_client", None)
     (state, *_) = opened(environment).missing
     assert (state.name, state.ok) == ("kubelet", is_ok)
