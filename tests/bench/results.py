@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tests.bench.gpus import GpuStep
 from tests.bench.grid import Hanging
+from tests.bench.jobs import JobStep
 from tests.bench.pages import Rendered, Scraped
 from tests.bench.peers import Loop
 from tests.bench.pods import PodStep
@@ -87,8 +88,18 @@ PODS = """
 
 The host has eight GPUs, of which the first 32 pods have a quarter each, and no other processes.
 Each pod has a real cgroup, and is a run with series of its own. The kubelet and the API server run
-in another process and use gRPC and HTTPS; the last columns are requests per minute. grpcio uses
-about 20 MB of the memory.
+in another process and use gRPC and HTTPS; the last columns are requests per minute.
+"""
+
+JOBS = """
+## Jobs with cgroups
+
+| jobs | processes | tick, ms (min / median / max) | all threads, ms/s |
+|---|---|---|---|
+{rows}
+
+Slurm's cgroups of version 2, without a prolog. The clock of a cgroup is read, not those of its
+processes. Beyond 200 runs, the further jobs are one run `other`, whose processes are read.
 """
 
 PEERS = """
@@ -168,6 +179,7 @@ class Results(NamedTuple):
     rendered: Rendered
     gpus: Sequence[GpuStep]
     pods: Sequence[PodStep]
+    jobs: Sequence[JobStep]
     hanging: Hanging
     tracked: Tracked
     many_runs: int
@@ -196,10 +208,11 @@ class Results(NamedTuple):
             Gate("growth per process", "us", self.slope_us, 14, 10),
             Gate("disk writes", "GB/day", gb_per_day, 0.3, 0.15),
             *[
-                Gate("RSS, 110 pods", "MB", step.rss_mb, 64, 50)
+                Gate("RSS, 110 pods", "MB", step.rss_mb, 52, 45)
                 for step in self.pods
                 if step.pods == 110
             ],
+            *_job_gates(self.jobs),
             Gate(
                 f"growth per process, {self.many_runs} runs",
                 "us",
@@ -270,6 +283,7 @@ def page(results: Results, noise: str) -> str:
         (GROWTH, _growth_rows(results.steps)),
         (GPUS, _gpu_rows(results.gpus)),
         (PODS, _pod_rows(results.pods)),
+        (JOBS, _job_rows(results.jobs)),
         (PEERS, _peer_rows(results)),
         (REPRODUCE, ()),
     ]
@@ -283,6 +297,7 @@ def table(results: Results) -> str:
         _growth_rows(results.steps),
         _gpu_rows(results.gpus),
         _pod_rows(results.pods),
+        _job_rows(results.jobs),
         _peer_rows(results),
     )
     return "\n\n".join("\n".join(rows) for rows in parts)
@@ -330,6 +345,27 @@ def _pod_rows(steps: Sequence[PodStep]) -> list[str]:
             f"{step.to_kubelet:.0f}",
             f"{step.to_server:.0f}",
         )
+        for step in steps
+    ]
+
+
+def _job_gates(steps: Sequence[JobStep]) -> list[Gate]:
+    """Of jobs, where cgroups can be made."""
+    if not steps:
+        return []
+    few, many, most = steps
+    added_ms = statistics.median(many.ticks) - statistics.median(few.ticks)
+    growth_us = added_ms * 1000 / (many.processes - few.processes)
+    return [
+        Gate(f"{many.jobs} jobs, all threads", "ms/s", many.whole_ms, 7, 5),
+        Gate("growth per process of a job", "us", growth_us, 4, 3),
+        Gate(f"{most.jobs} jobs, all threads", "ms/s", most.whole_ms, 60, 30),
+    ]
+
+
+def _job_rows(steps: Sequence[JobStep]) -> list[str]:
+    return [
+        _cells(str(step.jobs), str(step.processes), _spread(step.ticks), f"{step.whole_ms:.1f}")
         for step in steps
     ]
 

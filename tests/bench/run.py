@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import cost, gpus, grid, pages, peers, pods, results, tracker
+from tests.bench import cost, gpus, grid, jobs, pages, peers, pods, results, tracker
 from tests.bench.scene import RUNS, Scene
 from tests.real.parts import REPOSITORY, get
 
@@ -83,6 +83,8 @@ def measure(directory: Path, effort: Effort) -> results.Results:
     say("pods")
     with_pods = list(pods.steps(directory / "pods", effort.ticks))
     pods.clean_up()
+    say("jobs")
+    with_jobs = list(jobs.steps(directory / "jobs", effort.ticks))
     say("grid")
     hanging = grid.measure(directory / "grid", effort.ticks)
     say("track")
@@ -135,6 +137,7 @@ def measure(directory: Path, effort: Effort) -> results.Results:
         rendered=rendered,
         gpus=with_gpus,
         pods=with_pods,
+        jobs=with_jobs,
         hanging=hanging,
         tracked=tracked,
         many_runs=MANY_RUNS,

@@ -48,7 +48,7 @@ class Scene:
         self._count = runs
         self.directory = directory
         self._floor = compiled("floor", directory)
-        self._sleepers = compiled("sleepers", directory)
+        self.sleepers = compiled("sleepers", directory)
         self._ends = ExitStack()
         self._runs: list[subprocess.Popen[bytes]] = []
         self._pids: list[int] = []
@@ -132,7 +132,7 @@ class Scene:
     def _start_run(self, number: int) -> "subprocess.Popen[bytes]":
         options = [f"--socket.path={self.daemon.socket}", f"--run-id=bench-{number}"]
         run = subprocess.Popen(
-            [*COMMAND, "run", *options, "--", self._sleepers],
+            [*COMMAND, "run", *options, "--", self.sleepers],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

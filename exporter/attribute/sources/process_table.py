@@ -191,10 +191,10 @@ class ProcessTable:
     def lifetimes(self) -> dict[RunKey, int]:
         """CPU microseconds of each run's processes since their start, with ended children.
 
-        Without the processes that are skipped.
+        Those of metered runs are out of date.
         """
         lifetimes: dict[RunKey, int] = {}
-        for process in self._counted:
+        for process in self.owned():
             assert process.run is not None
             lived_us = (process.own_ticks + process.ended_ticks) * self._us_per_tick
             lifetimes[process.run] = lifetimes.get(process.run, 0) + lived_us

@@ -5,7 +5,6 @@ doc/PROTOCOL-HTTP2.md of the gRPC repository, the status codes are those of doc/
 """
 
 import socket
-import time
 from contextlib import suppress
 from urllib.parse import unquote
 
@@ -23,6 +22,7 @@ from h2.events import (
 from h2.exceptions import H2Error
 
 from exporter.errors import SourceError
+from exporter.worker import deadline, seconds_until
 
 STATUS_NAMES = (
     *("ok", "cancelled", "unknown", "invalid argument", "deadline exceeded", "not found"),
@@ -36,6 +36,8 @@ MESSAGE_PREFIX_BYTES = 5
 """Compressed-Flag and Message-Length."""
 EMPTY_MESSAGE = bytes(MESSAGE_PREFIX_BYTES)
 RECEIVE_BYTES = 1 << 16
+MIN_TIMEOUT_SECONDS = 0.001
+"""0 would not wait at all, also not for what has arrived."""
 CLOSED = "the connection was closed"
 
 
@@ -49,7 +51,7 @@ class GrpcClient:
 
     def call(self, method: str, timeout_seconds: float) -> bytes:
         """Return the message that `method`, `/SERVICE/METHOD`, answers. Raises SourceError."""
-        deadline = time.monotonic() + timeout_seconds
+        until = deadline(timeout_seconds)
         with socket.socket(socket.AF_UNIX) as connection:
             self._socket = connection
             if self._is_closed:
@@ -57,7 +59,7 @@ class GrpcClient:
             try:
                 connection.settimeout(timeout_seconds)
                 connection.connect(self._path)
-                return _Call(connection, deadline).answer(method, timeout_seconds)
+                return _Call(connection, until).answer(method, timeout_seconds)
             except TimeoutError:
                 raise SourceError("deadline exceeded") from None
             except OSError as error:
@@ -78,9 +80,9 @@ class GrpcClient:
 class _Call:
     """One call on a new connection."""
 
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
+    def __init__(self, connection: socket.socket, until: float) -> None:
         self._socket = connection
-        self._deadline = deadline
+        self._until = until
         self._http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self._headers: dict[str, str] = {}
         self._body = bytearray()
@@ -100,7 +102,7 @@ class _Call:
         for of_stream in (None, stream):  # so that no data has to be acknowledged
             http.increment_flow_control_window(MAX_MESSAGE_BYTES, of_stream)
         while True:
-            self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
+            self._socket.settimeout(max(MIN_TIMEOUT_SECONDS, seconds_until(self._until)))
             if to_send := http.data_to_send():
                 self._socket.sendall(to_send)
             if not (received := self._socket.recv(RECEIVE_BYTES)):
