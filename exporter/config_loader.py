@@ -191,7 +191,7 @@ def _from_text(text: str, hint: Any, source: str) -> Any:
 
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001  a value that does not match its tag raises any error
         raise ConfigError(f"{source}: is not valid YAML: {_one_line(error)}") from None
 
 
