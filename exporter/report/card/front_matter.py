@@ -77,13 +77,11 @@ def parse_metadata(card: ModelCard) -> CardMetadata:
         mark = error.problem_mark or error.context_mark
         line = card.first_line + (mark.line if mark else 0)
         raise ConfigError(f"line {line}: metadata are not YAML: {error.problem}") from None
-    except ConfigError:
-        raise
     except (LookupError, AttributeError):  # such as `!!bool maybe`
         raise ConfigError(
             f"line {card.first_line}: metadata are not YAML: a value does not match its tag"
         ) from None
-    except Exception as error:  # noqa: BLE001  a value that does not match its tag raises any error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"line {card.first_line}: metadata are not YAML: {text}") from None
     if node is None or values is None:
