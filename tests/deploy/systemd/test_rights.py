@@ -93,7 +93,9 @@ def test_environments_of_others_are_read_with_the_drop_in_alone(daemon, capabili
         try:
             daemon.start()
             until(lambda: daemon.json("/api/v1/snapshot")["tick"] >= 3)
-            runs = [run["run_id"] for run in daemon.json("/api/v1/runs")["runs"]]
+            # On a busy disk the ledger is created after the first ticks.
+            found = until(lambda: daemon.json("/api/v1/runs"), what="the ledger is readable")
+            runs = [run["run_id"] for run in found["runs"]]
             assert ("named-by-environment" in runs) is seen
         finally:
             process.terminate()
