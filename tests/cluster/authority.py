@@ -1,15 +1,9 @@
 """Certificates of a cluster, made by the openssl command."""
 
 import json
-import subprocess
 from pathlib import Path
 
-
-def run(*command: str, text: str = "", check: bool = True) -> str:
-    """What a command prints; its errors are those of the test."""
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+from tests.real.namespaces import run
 
 
 class Authority:

@@ -1,8 +1,4 @@
-"""A cluster of one node: etcd, containerd and Kubernetes in namespaces of their own.
-
-Everything runs in one mount, network and process namespace, and ends with it. It is entered by
-`nsenter`, since `ip netns exec` remounts /sys and hides the cgroups.
-"""
+"""A cluster of one node: etcd, containerd and Kubernetes in namespaces of their own."""
 
 import contextlib
 import json
@@ -14,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.authority import Authority, run
+from tests.cluster.authority import Authority
 from tests.cluster.images import write_image
+from tests.real.namespaces import Namespaces, child, run
 from tests.real.parts import REPOSITORY, until
 
 BUILT = REPOSITORY / "build" / "cluster"
@@ -101,35 +98,16 @@ def missing() -> str:
     return ""
 
 
-def hierarchies() -> list[Path]:
-    """Mount points of the cgroup hierarchies."""
-    return [path for path in Path("/sys/fs/cgroup").iterdir() if (path / "cgroup.procs").exists()]
-
-
-def _child(pid: int) -> int:
-    """The first child of a process; 0 for none."""
-    return int((Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or ["0"])[0])
-
-
-def _is_removed(directory: str) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(directory)
-    return True
-
-
-class Node:
+class Node(Namespaces):
     """The node; every program can be stopped and started again."""
 
     cgroup_driver = "cgroupfs"
-    namespaces = ("mount", "net", "pid")
+    namespaces: tuple[str, ...] = ("mount", "net", "pid")
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        super().__init__(directory, f"cluster-{self.cgroup_driver}")
         self.programs: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, Sequence[str]] = {}
-        self.cgroup = f"cluster-{self.cgroup_driver}-{os.getpid()}"
-        self._pid = 0
-        self._holder: subprocess.Popen[bytes] | None = None
 
     # Life
 
@@ -142,9 +120,7 @@ class Node:
             {"pause": pause, "bin/busybox": DEBIAN / "bin/busybox", "bin/sh": "busybox"},
             "/pause",
         )
-        self._make_cgroups()
-        self._enter_namespaces(pause)
-        self._mount()
+        self.open()
         self._connect()
         self._configure()
         for name in ("etcd", "containerd", "kube-apiserver"):
@@ -158,29 +134,9 @@ class Node:
         return self
 
     def stop(self) -> None:
-        """End the namespaces with every process in them, and remove the cgroups."""
-        if self._holder is None:
-            return
-        os.kill(self._pid, signal.SIGKILL)
-        self._holder.wait()
+        self.close()
         for program in self.programs.values():
             program.wait()
-        self._remove_cgroups()
-
-    def _make_cgroups(self) -> None:
-        """A cgroup around those of the kubelet: another cluster may be on this machine."""
-        for hierarchy in hierarchies():
-            directory = hierarchy / self.cgroup
-            directory.mkdir()
-            for name in ("cpuset.cpus", "cpuset.mems"):  # version 1 does not inherit them
-                if (hierarchy / name).exists():
-                    (directory / name).write_text((hierarchy / name).read_text())
-
-    def _remove_cgroups(self) -> None:
-        """Remove what the kubelet and runc made, also in the hierarchy of version 2 beside."""
-        for hierarchy in hierarchies():
-            for directory, _, _ in os.walk(hierarchy / self.cgroup, topdown=False):
-                until(lambda path=directory: _is_removed(path), what=f"{directory} is removed")
 
     def begin(self, name: str) -> None:
         """Start one of the programs."""
@@ -197,7 +153,7 @@ class Node:
         """Stop one of the programs; pods go on."""
         program = self.programs.pop(name)
         # The child of `nsenter`, which forks to enter a process namespace, and ends with it.
-        os.kill(until(lambda: _child(program.pid)), number)
+        os.kill(until(lambda: child(program.pid)), number)
         program.wait(LONG_SECONDS)
 
     @contextlib.contextmanager
@@ -226,24 +182,9 @@ class Node:
         user = f"system:serviceaccount:{account}"
         return [event for event in events if event["user"]["username"] == user]
 
-    def enter(self, *command: str) -> list[str]:
-        """A command in the namespaces of the node."""
-        files = {"mount": "mnt"}
-        kinds = (
-            f"--{each}=/proc/{self._pid}/ns/{files.get(each, each)}" for each in self.namespaces
-        )
-        return ["nsenter", *kinds, "--", *command]
-
-    def in_cgroup(self, *command: str) -> Sequence[str]:
-        """A command that starts a program in the cgroup of the node's programs."""
-        return command
-
     def cgroup_root(self) -> str:
         """The cgroup around those of pods, as the node sees it."""
         return f"/{self.cgroup}"
-
-    def inside(self, *command: str, text: str = "", check: bool = True) -> str:
-        return run(*self.enter(*command), text=text, check=check)
 
     # Use
 
@@ -286,31 +227,12 @@ class Node:
 
     # Parts
 
-    def _enter_namespaces(self, pause: Path) -> None:
-        unshared = (
-            *("unshare", *(f"--{each}" for each in self.namespaces), "--fork", "--kill-child"),
-            *("--propagation", "private", "--mount-proc", *self.first_process(pause)),
-        )
-        self._holder = subprocess.Popen(self.in_cgroup(*unshared), stderr=subprocess.DEVNULL)
-        holder = self._holder.pid
-        self._pid = until(lambda: _child(holder))
-        until(lambda: Path(os.readlink(f"/proc/{self._pid}/exe")).name != "unshare")
+    def first_process(self) -> Sequence[str]:
+        return (str(self.directory / "pause"),)
 
-    def first_process(self, pause: Path) -> Sequence[str]:
-        """The command of the first process of the node."""
-        return (str(pause),)
-
-    def _mount(self) -> None:
-        """Directories of the node, above those of the machine."""
-        for name in ("etc", "opt", "var"):
-            upper, work = (self.directory / "root" / f"{name}{end}" for end in ("", ".work"))
-            for each in (upper, work):
-                each.mkdir(parents=True)
-            options = f"lowerdir=/{name},upperdir={upper},workdir={work}"
-            self.inside("mount", "-t", "overlay", "overlay", "-o", options, f"/{name}")
-        self.inside("mount", "-t", "tmpfs", "tmpfs", "/run")
+    def mount(self) -> None:
+        super().mount()
         self.inside("mkdir", "-p", *DIRECTORIES)
-        self.inside("rm", "-rf", "/var/lib/emissions-exporter")  # the ledger of the machine
         for path in ("/var/lib/containerd", "/var/lib/kubelet"):  # no overlay on an overlay
             directory = self.directory / "root" / Path(path).name
             directory.mkdir()

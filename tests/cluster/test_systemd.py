@@ -15,9 +15,10 @@ from tests.cluster.conftest import (
 )
 from tests.cluster.node import LONG_SECONDS, Node
 from tests.cluster.pods import ATTRIBUTED, GPU, RUN_ENERGY, Energy, container, pod
-from tests.cluster.systemd import SYSTEMD, SystemdNode
+from tests.cluster.systemd import SystemdNode
 from tests.nvml.fake import FakeNvml
 from tests.real.parts import until
+from tests.real.systemd import SYSTEMD
 
 WORK = "while :; do busybox seq 1 20000 >/dev/null; busybox sleep 0.05; done"
 """Uses processors by processes that end at once."""
