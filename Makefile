@@ -12,7 +12,7 @@ RUN := .venv/.installed
 DEV := .venv/.developed
 PY := .venv/bin/python
 
-QUICK := not real and not chaos and not image and not ml and not cluster
+QUICK := not real and not chaos and not soak and not image and not ml and not cluster
 # Those of torch need six gigabytes: make test-ml-torch.
 ML := $(filter-out torch,$(patsubst tests/ml/%/requirements.txt,%,$(wildcard tests/ml/*/requirements.txt)))
 
@@ -62,6 +62,11 @@ CHAOS_SEED ?= $(or $(TEST_SEED),1)
 .PHONY: chaos
 chaos: tools $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
 	TEST_SEED=$(CHAOS_SEED) $(PY) -m pytest -m chaos -ra
+
+SOAK_SECONDS ?= 1200
+.PHONY: soak
+soak: tools $(DEV) ## A long life amid churn, without growth; SOAK_SECONDS=1200.
+	TEST_SEED=$(CHAOS_SEED) SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -m soak -ra
 
 .PHONY: bench
 bench: tools $(DEV) ## Measure what the exporter costs, into docs/performance.md; nine minutes.

@@ -9,6 +9,7 @@ from tests.real.parts import until
 
 GPU = "nvidia.com/gpu"
 RUN_ENERGY = "emissions_run_energy_joules_total"
+PUBLISHED_SECONDS = 20.0
 DEVICE_ENERGY = "emissions_device_energy_joules_total"
 ATTRIBUTED = "emissions_attributed_energy_joules_total"
 UNATTRIBUTED = "emissions_unattributed_energy_joules_total"
@@ -65,14 +66,22 @@ class Energy:
         self.exporter = exporter
 
     def scrape(self) -> Metrics:
-        metrics = self.exporter.scrape()
-        metrics.assert_complete()
-        for labels, _ in metrics.select(ATTRIBUTED, device="gpu"):
-            uuid = labels["id"]
-            assert metrics.microjoules(ATTRIBUTED, id=uuid) == metrics.microjoules(
-                RUN_ENERGY, id=uuid
+        """A scrape in which all energy of pods is that of published runs.
+
+        A new pod is not published for up to five seconds while its name may still arrive.
+        """
+
+        def published() -> Metrics | None:
+            metrics = self.exporter.scrape()
+            metrics.assert_complete()
+            uuids = {labels["id"] for labels, _ in metrics.select(ATTRIBUTED, device="gpu")}
+            sums = (
+                [metrics.microjoules(name, id=uuid) for uuid in uuids]
+                for name in (ATTRIBUTED, RUN_ENERGY)
             )
-        return metrics
+            return metrics if next(sums) == next(sums) else None
+
+        return until(published, PUBLISHED_SECONDS, "all pods are published runs")
 
     def run(self, name: str, namespace: str = "default") -> str:
         """The id of the run of a pod, which is its uid, as soon as there is such a run.

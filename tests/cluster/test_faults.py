@@ -103,6 +103,12 @@ def gpu_of(exporter: Observed, run: str) -> str:
     return until(held, LONG_SECONDS, f"{run} holds a GPU")
 
 
+def held_gpus(exporter: Observed) -> set[str]:
+    """GPUs that a run holds now."""
+    found = exporter.scrape().select("emissions_run_power_watts", device="gpu")
+    return {labels["id"] for labels, watts in found if watts}
+
+
 def charged(metrics: Metrics, before: dict[str, int]) -> str:
     """A GPU of which more is attributed than before."""
     return next((uuid for uuid in before if Energy(metrics, uuid).attributed > before[uuid]), "")
@@ -168,6 +174,7 @@ def nothing_is_lost(node: Node, exporter: Observed, kept: str) -> Iterator[None]
     first = Energy(exporter.scrape(), kept)
     yield
     node.kubectl("delete", "pod", "--field-selector=metadata.name!=kept", "--force")
+    until(lambda: held_gpus(exporter) == {kept}, LONG_SECONDS, "no other pod holds a GPU")
     exporter.pass_ticks(2)
     last = Energy(exporter.scrape(), kept)
     gained = last.device - first.device
