@@ -1,0 +1,113 @@
+"""Doubles that deliver the bytes of an input to a parser: files, HTTP answers, clocks."""
+
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import FetchError
+from tests.fuzz.mutation import SEPARATOR
+
+NOW = 1_700_000_000.0
+"""Unix time of all targets."""
+
+
+class StillClock:
+    """A clock that stands still."""
+
+    def boottime_ns(self) -> int:
+        return 10**12
+
+    def monotonic_ns(self) -> int:
+        return 10**12
+
+    def wall(self) -> float:
+        return NOW
+
+
+@functools.cache
+def directory() -> Path:
+    """Return a directory of this process, in memory if the machine has such a file system."""
+    memory = Path("/dev/shm")  # noqa: S108
+    made = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+    _remove_at_exit(made)
+    return made
+
+
+def _remove_at_exit(path: Path) -> None:
+    import atexit
+
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+
+
+def file_with(data: bytes, name: str = "input") -> str:
+    """Return the path of a file with these bytes."""
+    path = directory() / name
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    return str(path)
+
+
+def parts_of(data: bytes, most: int) -> list[bytes]:
+    """Return the parts of an input, which SEPARATOR divides."""
+    return data.split(SEPARATOR, most - 1)
+
+
+def files_with(data: bytes, names: Sequence[str], root: str) -> str:
+    """Write the parts of an input to files of these names; return their directory."""
+    parts = parts_of(data, len(names))
+    for number, name in enumerate(names):
+        file_with(parts[number] if number < len(parts) else b"", f"{root}/{name}")
+    return str(directory() / root)
+
+
+class HttpDouble:
+    """HTTP client of an intensity source whose answers are the parts of an input, in turn."""
+
+    def __init__(self, data: bytes) -> None:
+        self._answers = iter(data.split(SEPARATOR))
+        self._last = b""
+
+    def get(self, _url: str, _query: Mapping[str, str] | None = None, **_: Any) -> Any:
+        """Return the next document; a text that is not JSON fails as with the real client."""
+        self._last = next(self._answers, self._last)
+        try:
+            return json.loads(self._last)
+        except (ValueError, RecursionError):
+            raise FetchError("bad_answer", "the response is not JSON") from None
+
+    def redact(self, secret: str) -> str:
+        return secret
+
+
+class ReplaySocket:
+    """A connection on which the other side has sent all bytes of an input."""
+
+    def __init__(self, data: bytes, piece: int = 1 << 16) -> None:
+        self._data = data
+        self._piece = piece
+
+    def settimeout(self, _: float) -> None:
+        pass
+
+    def sendall(self, _: bytes) -> None:
+        pass
+
+    def recv(self, most: int) -> bytes:
+        taken, self._data = self._data[: min(most, self._piece)], self._data[self._piece :]
+        return taken
+
+
+def documents_of(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects in the parts of an input, as clients pass them on."""
+    for part in data.split(SEPARATOR):
+        try:
+            document = json.loads(part)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(document, dict):
+            yield document
