@@ -1,6 +1,5 @@
 """Parser of recorded hosts, and their GPU processes, partitions and holdings over time."""
 
-import math
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -12,6 +11,10 @@ from exporter import units
 from exporter.model.readings import Device, DeviceKind, GpuActivity, GpuProcess, Partition
 from exporter.model.runs import RunKey
 from exporter.model.workload import GpuHolding
+
+
+MAX_QUANTITY = 1e30
+"""Products and sums of such numbers are finite."""
 
 
 class HostFields:
@@ -131,7 +134,7 @@ def _is_point(point: Any, most: float) -> bool:
 
 def _is_quantity(value: Any) -> TypeGuard[float]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= 0
+    return number and 0 <= value <= MAX_QUANTITY
 
 
 class Curve:
