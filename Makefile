@@ -63,6 +63,12 @@ CHAOS_SEED ?= $(or $(TEST_SEED),1)
 chaos: tools $(DEV) ## Faults, kills and churn, all at once; CHAOS_SECONDS=180, CHAOS_SEED=1.
 	TEST_SEED=$(CHAOS_SEED) $(PY) -m pytest -m chaos -ra
 
+FUZZ_SECONDS ?= 120
+.PHONY: fuzz
+fuzz: $(DEV) ## Fuzz every parser; FUZZ_SECONDS=120 for each, or those named in ARGS="...".
+	@.ci/setup fuzz || echo "Inputs are changed at random, not guided by coverage."
+	$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)
+
 .PHONY: bench
 bench: tools $(DEV) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
 	$(PY) -m tests.bench.run --write $(ARGS)

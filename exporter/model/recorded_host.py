@@ -1,5 +1,6 @@
 """Parser of recorded hosts, and their GPU processes, partitions and holdings over time."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, pairwise

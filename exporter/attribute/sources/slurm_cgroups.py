@@ -340,7 +340,7 @@ def _pids_or_none(path: str) -> list[int]:
 
 def _listed_pids(path: str) -> list[int]:
     """The pids in a cgroup.procs file; none if it is gone. Raises OSError."""
-    return [int(line) for line in _content(path).split()]
+    return [int(line) for line in _content(path).split() if PID.fullmatch(line)]
 
 
 def _content(path: str) -> bytes:

@@ -1,6 +1,7 @@
 """Leaderboard: ranked runs, and notes on comparing them."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple

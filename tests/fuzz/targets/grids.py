@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -75,7 +76,7 @@ class _Answers(BaseAdapter):
         super().__init__()
         head, _, self._body = data.partition(b"\n\n")
         first, *lines = head.decode("latin-1").split("\n")
-        self._status = int(first) if first.isascii() and first.isdecimal() else 200
+        self._status = int(first) if re.fullmatch("[1-5][0-9]{2}", first) else 200
         self._headers = dict(line.partition(": ")[::2] for line in lines)
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:

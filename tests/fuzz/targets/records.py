@@ -16,7 +16,7 @@ from exporter.report.leaderboard.board import make_leaderboard
 from exporter.report.leaderboard.entry import attach_serving_runs, make_entries
 from exporter.report.leaderboard.formats import markdown_table, text_table, to_csv, to_json
 from exporter.report.leaderboard.ranking import SortKey, choose_criteria
-from exporter.report.records import combine_records, read_records
+from exporter.report.records import read_records
 from exporter.sample.sources.replay import ReplayCollector
 from tests.fuzz.attempt import CORPUS
 from tests.fuzz.inputs import NOW, StillClock, directory, file_with
@@ -32,7 +32,6 @@ def run_records(data: bytes) -> None:
         assert again == records
         if not records:
             return
-        combine_records(records, "all")
         runs = attach_serving_runs(make_entries(records))
         criteria = choose_criteria(runs, SortKey.GRAMS, "", "", "", higher_is_better=None)
         board = make_leaderboard(runs, criteria, None, reverse=False)

@@ -1,29 +1,23 @@
 """Files and texts with which an operator configures the daemon."""
 
 import argparse
-import dataclasses
-import typing
 from contextlib import suppress
 
 from exporter import systemd
 from exporter.budgets import load_budgets, rule_file
 from exporter.cli import arguments
 from exporter.client.environment import detect_job_id, detect_launch
-from exporter.config import Config
 from exporter.config_loader import load_config
 from exporter.convert.registry import parse_entry, source_class
 from exporter.errors import ConfigError
+from exporter.expose.http.listeners import parse_address
 from exporter.expose.web_config.schema import parse_web_config
 from exporter.integrations.codecarbon.settings import read_tracker_settings
 from exporter.setting import from_mapping, read_yaml, variable
 from tests.fuzz.inputs import file_with
 
 WHERE = "/etc/file.yaml"
-VARIABLES = tuple(
-    variable(f"{name}.{item.name}")
-    for name, section in typing.get_type_hints(Config).items()
-    for item in dataclasses.fields(section)
-)
+PREFIX = variable("")
 
 
 def config_file(data: bytes) -> None:
@@ -36,12 +30,11 @@ def config_file(data: bytes) -> None:
                 from_mapping(source_class(name), options, WHERE)
 
 
-def config_variables(data: bytes) -> None:
-    """The text of any environment variable or flag."""
-    text = data.decode("utf-8", "surrogateescape").replace("\0", "")
-    for name in VARIABLES:
-        with suppress(ConfigError):
-            load_config(None, {name: text}, {})
+def config_variable(data: bytes) -> None:
+    """Name and text of an environment variable; the text of a flag is parsed in the same way."""
+    name, _, text = data.decode("utf-8", "surrogateescape").replace("\0", "").partition("=")
+    with suppress(ConfigError):
+        parse_address(load_config(None, {f"{PREFIX}{name}": text}, {}).expose.listen_address)
 
 
 def web_config(data: bytes) -> None:
@@ -87,7 +80,7 @@ def client_environment(data: bytes) -> None:
 
 TARGETS = (
     config_file,
-    config_variables,
+    config_variable,
     web_config,
     budgets_file,
     codecarbon_settings,
