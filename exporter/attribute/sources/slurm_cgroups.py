@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from exporter.attribute.sources.cgroups import V2, cgroup_mounts, cgroup_paths
 
+PID = re.compile(rb"\d{1,10}")
 V1_ROOT = re.compile(r"slurm(_.+)?")
 """Directly below a controller; the suffix is the node name if slurmds share one kernel."""
 V2_ROOT = re.compile(r"(.+_)?slurmstepd\.scope")
