@@ -174,7 +174,7 @@ def read_yaml(text: str, where: str) -> Any:
     class Loader(yaml.SafeLoader):
         """Loader that rejects duplicate keys and numbers that cannot be printed."""
 
-        def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
             if node.tag == INTEGER_TAG and len(node.value) > MAX_NUMBER_CHARACTERS:
                 raise yaml.MarkedYAMLError(
                     problem=f"a number has {len(node.value)} characters",

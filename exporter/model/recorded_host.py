@@ -13,7 +13,6 @@ from exporter.model.readings import Device, DeviceKind, GpuActivity, GpuProcess,
 from exporter.model.runs import RunKey
 from exporter.model.workload import GpuHolding
 
-
 MAX_QUANTITY = 1e30
 """Products and sums of such numbers are finite."""
 

@@ -31,7 +31,7 @@ class StillClock:
 @functools.cache
 def directory() -> Path:
     """Return a directory of this process, in memory if the machine has such a file system."""
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     made = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
     _remove_at_exit(made)
     return made

@@ -25,7 +25,7 @@ def main() -> int:
     """Print the result of each target; return the exit code."""
     options = _options()
     is_guided = (ENVIRONMENT / ".installed").exists()
-    print("guided by coverage" if is_guided else "random mutations; without atheris", flush=True)
+    _say("guided by coverage" if is_guided else "random mutations; without atheris")
     with ThreadPoolExecutor(options.jobs) as executor:
         crashes = sum(
             executor.map(
@@ -53,7 +53,9 @@ def _fuzz(name: str, seconds: float, *, is_guided: bool) -> int:
     for file in (SUMMARY, CURRENT):
         (directory / file).unlink(missing_ok=True)
     python, module = (
-        (str(ENVIRONMENT / "bin" / "python"), "guided") if is_guided else (sys.executable, "unguided")
+        (str(ENVIRONMENT / "bin" / "python"), "guided")
+        if is_guided
+        else (sys.executable, "unguided")
     )
     command = [python, "-m", f"tests.fuzz.{module}", name, str(seconds), str(directory)]
     try:
@@ -72,15 +74,20 @@ def _fuzz(name: str, seconds: float, *, is_guided: bool) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "crash-of-process").write_bytes(input_of_dead_worker(directory))
         text = output.decode("utf-8", "replace")[-4000:]
-        print(f"{name}: {end}; input: {directory / 'crash-of-process'}\n{text}", flush=True)
+        _say(f"{name}: {end}; input: {directory / 'crash-of-process'}\n{text}")
         return 1
     summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     crashes = summary["crashes"]
-    print(f"{name}: {summary['executions']} executions, {len(crashes)} crashes", flush=True)
+    _say(f"{name}: {summary['executions']} executions, {len(crashes)} crashes")
     for crash in crashes:
         path = directory / crash["data"]
-        print(f"{name}: {crash['error']} at {crash['place']}; input: {path}\n{crash['traceback']}")
+        _say(f"{name}: {crash['error']} at {crash['place']}; input: {path}\n{crash['traceback']}")
     return len(crashes)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -52,9 +52,7 @@ class Worker:
         """Write the crashes and the summary."""
         for crash in self._crashes.values():
             (self._directory / crash.file_name).write_bytes(crash.data)
-        found = [
-            {**crash._asdict(), "data": crash.file_name} for crash in self._crashes.values()
-        ]
+        found = [{**crash._asdict(), "data": crash.file_name} for crash in self._crashes.values()]
         summary = {"executions": self._executions, "crashes": found}
         (self._directory / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
         (self._directory / CURRENT).unlink()
@@ -72,4 +70,3 @@ def arguments() -> tuple[str, float, Path]:
     """Return the arguments of a worker's module: target, seconds, directory."""
     name, seconds, directory = sys.argv[1:]
     return name, float(seconds), Path(directory)
-

@@ -1,6 +1,5 @@
 """Leaderboard: ranked runs, and notes on comparing them."""
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -82,9 +82,7 @@ class _Answers(BaseAdapter):
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
         from io import BytesIO
 
-        raw = HTTPResponse(
-            BytesIO(self._body), self._headers, self._status, preload_content=False
-        )
+        raw = HTTPResponse(BytesIO(self._body), self._headers, self._status, preload_content=False)
         answer = requests.Response()
         answer.status_code = self._status
         answer.headers = requests.structures.CaseInsensitiveDict(self._headers)

@@ -80,7 +80,7 @@ def cgroup_files(data: bytes) -> None:
     point = files_with(data, [f"job/{name}" for name in CGROUP_FILES], "cgroup")
     for hierarchy in ("", "cpuacct"):
         with suppress(OSError, Unavailable):
-            at = {name: "/job" for name in (hierarchy, "memory")}
+            at = dict.fromkeys((hierarchy, "memory"), "/job")
             meter = CgroupMeter(dict.fromkeys(at, point), at)
             meter.advance_us()
             meter.memory_bytes()
