@@ -77,7 +77,9 @@ class HostFields:
     def count(self, key: str, default: int | None = None, *, least: int = 0) -> int:
         """Return an integer of at least `least`."""
         value = self._content.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.mistake(key, f"a whole number from {least} on")
+        if not least <= value <= MAX_QUANTITY:
             raise self.mistake(key, f"a whole number from {least} on")
         return value
 

@@ -159,7 +159,8 @@ def _mismatch(value: Any, schema: Schema, name: str) -> str:
         return "expected a number of seconds since 1970"
     if isinstance(value, list):
         errors = (_mismatch(each, schema["items"], name) for each in value)
-        return next(filter(None, errors), "")
+        error = next(filter(None, errors), "")
+        return error.replace("expected ", "expected a list of ") if _is_own(error) else error
     if not isinstance(value, dict):
         return ""
     required = REQUIRED.get(name, schema.get("required", ()))
@@ -171,9 +172,13 @@ def _mismatch(value: Any, schema: Schema, name: str) -> str:
         if expected is None or (found is None and not is_required):
             continue
         if error := _mismatch(found, expected, key):
-            is_nested = not error.startswith("expected")
-            return f"{key}: {error}{'' if is_nested or is_required else ', if any'}"
+            return f"{key}: {error}{', if any' if _is_own(error) and not is_required else ''}"
     return ""
+
+
+def _is_own(error: str) -> bool:
+    """Whether an error is of the value itself, not of one inside it."""
+    return error.startswith("expected")
 
 
 def _is_number(value: Any) -> bool:

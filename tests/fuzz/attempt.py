@@ -47,7 +47,7 @@ def attempt(target: Target, data: bytes) -> Crash | None:
             target(data)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also MemoryError, RecursionError and SystemExit
+    except BaseException as error:  # noqa: BLE001  also MemoryError, RecursionError and SystemExit
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if PACKAGE in frame.filename] or frames
         place = f"{own[-1].filename.rpartition(PACKAGE)[2]}:{own[-1].lineno} {own[-1].name}"

@@ -1,10 +1,14 @@
 """Doubles that deliver the bytes of an input to a parser: files, HTTP answers, clocks."""
 
+import atexit
+import contextlib
 import functools
+import http.client
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +37,8 @@ def directory() -> Path:
     """Return a directory of this process, in memory if the machine has such a file system."""
     memory = Path("/dev/shm")
     made = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
-    _remove_at_exit(made)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
-
-
-def _remove_at_exit(path: Path) -> None:
-    import atexit
-
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
 
 
 def file_with(data: bytes, name: str = "input") -> str:
@@ -65,6 +63,17 @@ def files_with(data: bytes, names: Sequence[str], root: str) -> str:
     return str(directory() / root)
 
 
+@contextlib.contextmanager
+def replaced(module: Any, name: str, value: object) -> Iterator[None]:
+    """Replace a global name of a module."""
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
 class HttpDouble:
     """HTTP client of an intensity source whose answers are the parts of an input, in turn."""
 
@@ -84,6 +93,33 @@ class HttpDouble:
         return secret
 
 
+class _ReadSocket:
+    """A connection from which http.client reads the bytes of an input."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, *_: object) -> BytesIO:
+        return BytesIO(self._data)
+
+    def sendall(self, _: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class AnsweredConnection(http.client.HTTPConnection):
+    """A connection to a server that has sent an input."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("localhost")
+        self._data = data
+
+    def connect(self) -> None:
+        self.sock = _ReadSocket(self._data)
+
+
 class ReplaySocket:
     """A connection on which the other side has sent all bytes of an input."""
 
@@ -100,14 +136,3 @@ class ReplaySocket:
     def recv(self, most: int) -> bytes:
         taken, self._data = self._data[: min(most, self._piece)], self._data[self._piece :]
         return taken
-
-
-def documents_of(data: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects in the parts of an input, as clients pass them on."""
-    for part in data.split(SEPARATOR):
-        try:
-            document = json.loads(part)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(document, dict):
-            yield document

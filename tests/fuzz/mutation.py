@@ -35,7 +35,9 @@ def mutated(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     return data[:MAX_BYTES]
 
 
-def _changed_bytes(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
+def _changed_bytes(  # noqa: PLR0911  a return for each kind of change
+    rng: random.Random, data: bytes, seeds: Sequence[bytes]
+) -> bytes:
     start = rng.randint(0, len(data))
     end = min(len(data), start + rng.choice((0, 1, 1, 2, 4, 8, 16, 64)))
     match rng.randrange(8):

@@ -225,7 +225,13 @@ def merge_section(body: str, facts: Mapping[str, CardFact], line_end: str) -> st
     lines = body.splitlines(keepends=True)
     found = section_extent(lines)
     if found is None:
-        gap = "" if not body.strip() else line_end if body.endswith(("\n", "\r")) else line_end * 2
+        gap = (
+            ""
+            if not body.strip("\r\n")
+            else line_end
+            if body.endswith(("\n", "\r"))
+            else line_end * 2
+        )
         head = f"{gap}## {TITLE}{line_end}{line_end}"
         return body + head + _section_block(facts, line_end)
     first, last = found

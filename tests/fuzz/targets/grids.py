@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from typing import Any
 
 import requests
@@ -17,10 +18,9 @@ from exporter.convert.live.http import HttpSession, detect_cloud_region
 from exporter.convert.registry import live_source
 from exporter.convert.sources.file import parse_rows
 from exporter.errors import FetchError, SourceError
-from exporter.report import fleet  # noqa: F401  imported for its coverage
 from exporter.report.prometheus_queries import PrometheusApi
 from tests.fuzz.attempt import Target
-from tests.fuzz.inputs import NOW, HttpDouble
+from tests.fuzz.inputs import NOW, HttpDouble, replaced
 
 DAY_SECONDS = 86_400
 SOURCES: Mapping[str, Mapping[str, Any]] = {
@@ -80,8 +80,6 @@ class _Answers(BaseAdapter):
         self._headers = dict(line.partition(": ")[::2] for line in lines)
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        from io import BytesIO
-
         raw = HTTPResponse(BytesIO(self._body), self._headers, self._status, preload_content=False)
         answer = requests.Response()
         answer.status_code = self._status
@@ -111,21 +109,8 @@ def cloud_metadata(data: bytes) -> None:
     """The answer of a metadata service of a cloud."""
     session = requests.Session()
     _with_answers(session, data)
-    _replaced(live_http.requests, "Session", lambda: session, _detect)
-
-
-def _detect() -> None:
-    with suppress(FetchError):
+    with replaced(live_http.requests, "Session", lambda: session), suppress(FetchError):
         detect_cloud_region("http://169.254.169.254")
-
-
-def _replaced(module: Any, name: str, value: object, run: Callable[[], None]) -> None:
-    original = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        run()
-    finally:
-        setattr(module, name, original)
 
 
 def prometheus_answer(data: bytes) -> None:

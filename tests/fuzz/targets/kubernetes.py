@@ -8,13 +8,13 @@ from typing import Any
 from h2.exceptions import H2Error
 
 from exporter.attribute.sources.kube import api_server, pod_metadata
-from exporter.attribute.sources.kube.api_server import ApiError
+from exporter.attribute.sources.kube.api_server import ApiError, ApiServerClient
 from exporter.attribute.sources.kube.grpc_client import _Call
 from exporter.attribute.sources.kube.pod_resources import parse_allocatable, parse_pod_resources
 from exporter.attribute.sources.kube.pod_watch import PodWatch
 from exporter.errors import SourceError
 from exporter.worker import deadline
-from tests.fuzz.inputs import ReplaySocket, StillClock
+from tests.fuzz.inputs import AnsweredConnection, ReplaySocket, StillClock, file_with
 from tests.fuzz.mutation import SEPARATOR
 
 NODE = "node-1"
@@ -82,9 +82,17 @@ def resource_slices(data: bytes) -> None:
         pod_metadata.admin_devices(items)
 
 
-def api_server_error(data: bytes) -> None:
-    """The body of a failed request."""
-    api_server._error_message(403, data)
+def api_server_answer(data: bytes) -> None:
+    """The HTTP answer to a request, and the backoff after an error."""
+    client = object.__new__(ApiServerClient)
+    client._host, client._port = "api", 443
+    client._token = file_with(b"token", "token")
+    connection: Any = AnsweredConnection(data)
+    try:
+        api_server._document(api_server._read(client._answer(connection, "/api/v1/pods", {})))
+    except ApiError as error:
+        worker: Any = lambda *_: None  # noqa: E731
+        PodWatch(client, NODE, StillClock(), (), worker)._record_error(error)
 
 
 TARGETS = (
@@ -93,5 +101,5 @@ TARGETS = (
     grpc_answer,
     pod_watch,
     resource_slices,
-    api_server_error,
+    api_server_answer,
 )

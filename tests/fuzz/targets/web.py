@@ -2,9 +2,9 @@
 
 import http.client
 from contextlib import suppress
-from io import BytesIO
 
 from exporter.cli import healthcheck
+from exporter.client import agent_client
 from exporter.client.agent_client import AgentClient
 from exporter.client.errors import AgentRefusal, AgentUnreachable
 from exporter.errors import RequestRefused
@@ -12,7 +12,7 @@ from exporter.expose.api import read_api, request_bodies
 from exporter.expose.http import http1
 from exporter.expose.web_config.basic_auth import parse_credentials
 from exporter.model.record import RunFilter
-from tests.fuzz.inputs import NOW
+from tests.fuzz.inputs import NOW, AnsweredConnection, replaced
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -59,51 +59,19 @@ def agent_import(data: bytes) -> None:
         request_bodies.parse_import(data, "ada")
 
 
-class _ReadSocket:
-    """A connection from which http.client reads the bytes of an input."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, *_: object) -> BytesIO:
-        return BytesIO(self._data)
-
-    def sendall(self, _: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection to a server that has sent an input."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__("localhost")
-        self._data = data
-
-    def connect(self) -> None:
-        self.sock = _ReadSocket(self._data)
-
-
 def daemon_answer(data: bytes) -> None:
     """The answer of a daemon, or of another program on its socket, to the client."""
-    client = AgentClient("/nowhere")
-    import exporter.client.agent_client as module
-
-    original = module.UnixConnection
-    module.UnixConnection = lambda *_: _Connection(data)  # type: ignore[assignment,misc]
-    try:
-        with suppress(AgentRefusal, AgentUnreachable):
-            client.run("bert")
-    finally:
-        module.UnixConnection = original  # type: ignore[misc]
+    with (
+        replaced(agent_client, "UnixConnection", lambda *_: AnsweredConnection(data)),
+        suppress(AgentRefusal, AgentUnreachable),
+    ):
+        AgentClient("/nowhere").run("bert")
 
 
 def health_answer(data: bytes) -> None:
     """The answer to the health check."""
     with suppress(OSError, http.client.HTTPException):
-        healthcheck._exchange(_Connection(data))
+        healthcheck._exchange(AnsweredConnection(data))
 
 
 TARGETS = (http_request, query_parameters, agent_body, agent_import, daemon_answer, health_answer)
