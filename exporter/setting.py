@@ -163,8 +163,8 @@ def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> floa
 
 BOOLEAN_TAG, TEXT_TAG = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 INTEGER_TAG = "tag:yaml.org,2002:int"
-MAX_NUMBER_CHARACTERS = 400
-"""Enough for every number that a float can hold; Python does not print much longer ones."""
+MAX_NUMBER_CHARACTERS = 1000
+"""More than every number that a float can hold has; Python does not print much longer ones."""
 
 
 def read_yaml(text: str, where: str) -> Any:

@@ -1,6 +1,5 @@
 """CPU time and memory of cgroups, version 2 or 1; the kernel includes exited processes."""
 
-import errno
 import os
 import re
 import weakref
@@ -85,7 +84,10 @@ class _CpuClock:
         """The last reading."""
 
     def read_us(self) -> int:
-        """Microseconds since the cgroup was created. Raises OSError if it was removed."""
+        """Microseconds since the cgroup was created. Raises OSError if it was removed.
+
+        It is the last reading if the file has no number.
+        """
         if self._close is None:
             self._descriptor = os.open(self._path, CLOCK_FLAGS)
             self._close = weakref.finalize(self, os.close, self._descriptor)
@@ -96,10 +98,9 @@ class _CpuClock:
             self._close = None
             raise
         number = CLOCK_NUMBER.search(text)
-        if number is None:
-            raise OSError(errno.EINVAL, "no CPU time is in the file", self._path)
-        time = int(number[0])
-        self.last_us = time if self._is_v2 else time // NANOSECONDS_PER_MICROSECOND
+        if number is not None:
+            time = int(number[0])
+            self.last_us = time if self._is_v2 else time // NANOSECONDS_PER_MICROSECOND
         return self.last_us
 
 
