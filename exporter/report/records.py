@@ -1,6 +1,7 @@
 """Reading, validating and summing records of runs."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -155,6 +156,8 @@ def _mismatch(value: Any, schema: Schema, name: str) -> str:
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if kinds and not any(IS_OF_TYPE[kind](value) for kind in kinds):
         return f"expected {' or '.join(TYPE_NAMES[kind] for kind in kinds if kind != 'null')}"
+    if "minimum" in schema and value is not None and value > MAX_AMOUNT:
+        return f"expected a number of at most {MAX_AMOUNT:g}"
     if name in TIMES and value is not None and not 0 <= value <= MAX_UNIX_SECONDS:
         return "expected a number of seconds since 1970"
     if isinstance(value, list):
@@ -182,12 +185,13 @@ def _is_own(error: str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a number that sums of many such numbers do not exceed."""
+    """Whether a value is a number that a float can hold."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) <= MAX_NUMBER
+    return is_number and abs(value) <= sys.float_info.max
 
 
-MAX_NUMBER = 1e30
+MAX_AMOUNT = 1e30
+"""Sums of such amounts are numbers that a float can hold."""
 MAX_UNIX_SECONDS = 1e11
 TIMES = ("started", "ended", "at", "end")
 IS_OF_TYPE: Mapping[str, Callable[[Any], bool]] = {
