@@ -152,20 +152,12 @@ def _document(path: str) -> Any:
 
 def _mismatch(value: Any, schema: Schema, name: str) -> str:
     """Return where and how the value of a field differs from its schema; "" if it does not."""
-    kinds = schema.get("type", "string" if "enum" in schema else ())
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(IS_OF_TYPE[kind](value) for kind in kinds):
-        return f"expected {' or '.join(TYPE_NAMES[kind] for kind in kinds if kind != 'null')}"
-    if "minimum" in schema and value is not None and value > MAX_AMOUNT:
-        return f"expected a number of at most {MAX_AMOUNT:g}"
-    if name in TIMES and value is not None and not 0 <= value <= MAX_UNIX_SECONDS:
-        return "expected a number of seconds since 1970"
+    if (error := _own_error(value, schema, name)) or not isinstance(value, list | dict):
+        return error
     if isinstance(value, list):
         errors = (_mismatch(each, schema["items"], name) for each in value)
         error = next(filter(None, errors), "")
         return error.replace("expected ", "expected a list of ") if _is_own(error) else error
-    if not isinstance(value, dict):
-        return ""
     required = REQUIRED.get(name, schema.get("required", ()))
     if name == "intensity" and value.get("zone") is not None:
         required = (*required, *REQUIRED_WITH_ZONE)
@@ -176,6 +168,19 @@ def _mismatch(value: Any, schema: Schema, name: str) -> str:
             continue
         if error := _mismatch(found, expected, key):
             return f"{key}: {error}{', if any' if _is_own(error) and not is_required else ''}"
+    return ""
+
+
+def _own_error(value: Any, schema: Schema, name: str) -> str:
+    """Return how a value differs from its schema, without the values inside it."""
+    kinds = schema.get("type", "string" if "enum" in schema else ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(IS_OF_TYPE[kind](value) for kind in kinds):
+        return f"expected {' or '.join(TYPE_NAMES[kind] for kind in kinds if kind != 'null')}"
+    if "minimum" in schema and value is not None and value > MAX_AMOUNT:
+        return f"expected a number of at most {MAX_AMOUNT:g}"
+    if name in TIMES and value is not None and not 0 <= value <= MAX_UNIX_SECONDS:
+        return "expected a number of seconds since 1970"
     return ""
 
 

@@ -37,7 +37,9 @@ def main() -> None:
             return mutated(rng, [data])[:most]
         return bytes(atheris.Mutate(data, most))
 
-    options = (f"-max_len={MAX_BYTES}", "-timeout=0", "-rss_limit_mb=0", "-verbosity=0")
+    # The limits of time and memory are those of the worker.
+    limits = ("-timeout=600", "-rss_limit_mb=0", f"-max_len={MAX_BYTES}")
+    options = (*limits, "-verbosity=0", f"-artifact_prefix={directory}/")
     seeds = corpus_of(name)[0].parent
     atheris.Setup([sys.argv[0], *options, str(found), str(seeds)], run, custom_mutator=mutate)
     atheris.Fuzz()
