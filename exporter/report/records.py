@@ -159,6 +159,8 @@ def _mismatch(value: Any, schema: Schema, name: str) -> str:
         error = next(filter(None, errors), "")
         return error.replace("expected ", "expected a list of ") if _is_own(error) else error
     required = REQUIRED.get(name, schema.get("required", ()))
+    if name == "intensity" and "zone" not in value:
+        return "zone: expected a text or null"
     if name == "intensity" and value.get("zone") is not None:
         required = (*required, *REQUIRED_WITH_ZONE)
     fields = schema.get("properties") or dict.fromkeys(value, schema.get("additionalProperties"))
