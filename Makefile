@@ -68,6 +68,12 @@ SOAK_SECONDS ?= 1200
 soak: tools $(DEV) ## A long life amid churn, without growth; SOAK_SECONDS=1200.
 	TEST_SEED=$(CHAOS_SEED) SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -m soak -ra
 
+FUZZ_SECONDS ?= 120
+.PHONY: fuzz
+fuzz: $(DEV) ## Fuzz every parser; FUZZ_SECONDS=120 for each, or those named in ARGS="...".
+	@.ci/setup fuzz || echo "Inputs are changed at random, not guided by coverage."
+	$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)
+
 .PHONY: bench
 bench: tools $(DEV) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
 	$(PY) -m tests.bench.run --write $(ARGS)

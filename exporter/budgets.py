@@ -1,7 +1,7 @@
 """Budgets of users, namespaces, accounts or labels: budgets file, and Prometheus rules from it."""
 
-import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
@@ -21,6 +21,7 @@ SELECTOR_LABELS = ("user", "workload_namespace", "account", "job_id")
 """Labels that a budget can select by, besides exported labels of runs."""
 LABEL = re.compile(r"label_[a-zA-Z0-9_]+")
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+MAX_LIMIT = sys.float_info.max / JOULES_PER_KWH
 KEYS = ("name", "grams", "kwh", "period", "of")
 
 
@@ -134,7 +135,7 @@ def _parse_budget(entry: Any, where: _Location) -> BudgetDefinition:
 def _limit(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where}: expected a number without a unit, found {value!r}")
-    if not 0 < value < math.inf:
+    if not 0 < value <= MAX_LIMIT:
         raise ConfigError(f"{where}: {value} is not a valid limit; it must be above 0")
     return float(value)
 

@@ -187,16 +187,7 @@ def _from_text(text: str, hint: Any, source: str) -> Any:
     is_yaml = text.lstrip().startswith("[") and str not in typing.get_args(hint)
     if typing.get_origin(hint) is tuple and not is_yaml:
         return [part.strip() for part in text.split(",") if part.strip()]
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except Exception as error:  # noqa: BLE001  a value that does not match its tag raises any error
-        raise ConfigError(f"{source}: is not valid YAML: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return read_yaml(text, source)
 
 
 def _names(section: Any) -> list[str]:

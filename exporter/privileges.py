@@ -1,6 +1,7 @@
 """Effective capabilities of this process, capabilities(7)."""
 
 import os
+import re
 
 CAPABILITY_BITS = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19}
 """Bit numbers from linux/capability.h."""
@@ -21,7 +22,7 @@ def capabilities(status: str) -> frozenset[str]:
     """Parse the line `CapEff` of /proc/PID/status, proc_pid_status(5)."""
     for line in status.splitlines():
         name, _, mask = line.partition(":")
-        if name == "CapEff":
+        if name == "CapEff" and re.fullmatch(r"\s*[0-9a-f]+", mask):
             bits = int(mask, 16)
             return frozenset(name for name, bit in CAPABILITY_BITS.items() if bits >> bit & 1)
     return frozenset()

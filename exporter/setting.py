@@ -162,6 +162,9 @@ def _number(value: Any, hint: Any, meta: Mapping[str, Any], source: str) -> floa
 
 
 BOOLEAN_TAG, TEXT_TAG = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
+INTEGER_TAG = "tag:yaml.org,2002:int"
+MAX_NUMBER_CHARACTERS = 1000
+"""More than every number that a float can hold has; Python does not print much longer ones."""
 
 
 def read_yaml(text: str, where: str) -> Any:
@@ -169,7 +172,15 @@ def read_yaml(text: str, where: str) -> Any:
     import yaml  # 14 ms that a daemon without a file does not need
 
     class Loader(yaml.SafeLoader):
-        """Loader that rejects duplicate keys."""
+        """Loader that rejects duplicate keys and numbers that cannot be printed."""
+
+        def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+            if node.tag == INTEGER_TAG and len(node.value) > MAX_NUMBER_CHARACTERS:
+                raise yaml.MarkedYAMLError(
+                    problem=f"a number has {len(node.value)} characters",
+                    problem_mark=node.start_mark,
+                )
+            return super().construct_scalar(node)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[str] = set()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from exporter.clock import Clock
 from exporter.units import NANOSECONDS_PER_MICROSECOND
 
+MAX_DIGITS = 18
+"""Of a timeout; Python does not parse numbers of any length."""
 HEARTBEATS_PER_TIMEOUT = 4
 """systemd recommends two; more tolerate a late tick."""
 
@@ -70,4 +72,5 @@ def _timeout_us(environment: Mapping[str, str]) -> int:
     microseconds = environment.get("WATCHDOG_USEC", "")
     if watched_pid not in ("", str(os.getpid())) or not microseconds.isascii():
         return 0
-    return int(microseconds) if microseconds.isdigit() else 0
+    is_number = microseconds.isdigit() and len(microseconds) <= MAX_DIGITS
+    return int(microseconds) if is_number else 0

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from exporter.account import decoding
-from exporter.account.database import LedgerConnection, sqlite_errors, uri_of
+from exporter.account.database import LedgerConnection, reading_errors, uri_of
 from exporter.account.decoding import (
     DEPARTED_ID,
     FIXED_PARTIES,
@@ -273,7 +273,7 @@ class LedgerArchive:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[LedgerConnection]:
         with (
-            sqlite_errors(self._path),
+            reading_errors(self._path),
             contextlib.closing(
                 LedgerConnection(self._uri, uri=True, isolation_level=None)
             ) as connection,

@@ -117,6 +117,16 @@ def sqlite_errors(path: str) -> Iterator[None]:
         raise LedgerError(f"ledger {path}: a value cannot be stored: {error}") from error
 
 
+@contextlib.contextmanager
+def reading_errors(path: str) -> Iterator[None]:
+    """Convert errors of SQLite and of values that no exporter writes to LedgerError."""
+    with sqlite_errors(path):
+        try:
+            yield
+        except (LookupError, TypeError, ValueError) as error:
+            raise LedgerError(f"ledger {path} is damaged: {error}; {DAMAGED}") from error
+
+
 def _remedy(error: sqlite3.Error, path: str) -> str:
     name = getattr(error, "sqlite_errorname", "")
     foreign = foreign_file(os.path.dirname(path)) if name.startswith(FOREIGN) else ""

@@ -37,6 +37,11 @@ INITIAL_SLOT_BYTES = 1 << 19
 SLOTS_PER_FILE = 6
 """File size in slots: two key blocks of two slots each, and two slots."""
 
+UNKNOWN_FORMAT = (
+    *(TypeError, ValueError, LookupError, AttributeError, struct.error),
+    *(OverflowError, RecursionError),
+)
+"""Errors of a checkpoint that is complete, but of another version."""
 CHECKSUM = struct.Struct("<I")
 HEAD = struct.Struct("<8sQI")
 """Magic, generation of the key block, length of the data. The checksum comes before it."""
@@ -133,7 +138,7 @@ class Journal:
         slots = []
         for number in (0, 1):
             frame = _frame(data, _slot_offset(room, number), room)
-            if frame is not None:
+            if frame is not None and len(frame.data) >= journal_format.SLOT_HEADER.size:
                 slots.append((frame.generation, journal_format.unpack_slot(frame.data), number))
         # By generation first, since `seq` restarts with a new ledger.
         slots.sort(key=lambda each: (each[0], each[1].seq), reverse=True)
@@ -143,7 +148,7 @@ class Journal:
                 continue
             try:
                 image = journal_format.checkpoint_from(candidate, decode_key_block(keys.data))
-            except (TypeError, ValueError, struct.error):  # complete, but of another version
+            except UNKNOWN_FORMAT:
                 continue
             self._room, self._generation, self._slot = room, generation, number
             return image

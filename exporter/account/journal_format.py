@@ -144,12 +144,16 @@ class KeyBlockEncoder:
 
 
 def decode_key_block(text: bytes) -> KeyBlock:
-    """Decode a key block, equal to the encoded one. Raises TypeError or ValueError."""
+    """Decode a key block, equal to the encoded one.
+
+    One of another version raises TypeError, ValueError, LookupError, AttributeError, OverflowError
+    or RecursionError.
+    """
     layout, origin, counter_states, run_cpu, factor = json.loads(text)
     lines, bases, runs, awaiting_history, owners, *rest = layout
     more: list[Any] = rest
     backfill_id, merged = (more + [0, []][len(more) :])[:2]  # an older journal has neither, or one
-    return KeyBlock(
+    keys = KeyBlock(
         CheckpointLayout(
             lines=tuple(_decode_account_key(*line) for line in lines),
             bases=tuple(Amount(*base) for base in bases),
@@ -164,6 +168,8 @@ def decode_key_block(text: bytes) -> KeyBlock:
         tuple(RunKey(*key) for key in run_cpu),
         decoding.decode_factor(factor) if factor else None,
     )
+    hash(keys)  # TypeError, if a key has a list or an object for a text
+    return keys
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

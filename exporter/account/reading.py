@@ -12,6 +12,7 @@ from exporter.account.database import (
     LEDGER_FILE,
     LedgerConnection,
     connect_read_only,
+    reading_errors,
     sqlite_errors,
 )
 from exporter.account.decoding import DEPARTED_ID
@@ -52,7 +53,7 @@ class LedgerReader(LedgerArchive):
         with sqlite_errors(self.path):
             self._connection = connect_read_only(self.path)
         try:
-            with sqlite_errors(self.path):
+            with reading_errors(self.path):
                 self._connection.execute("BEGIN")
                 self._seq, self._wall, self._is_clean = self._connection.execute(
                     "SELECT seq, wall, clean FROM meta"
@@ -98,7 +99,9 @@ class LedgerReader(LedgerArchive):
 
     def record(self, key: RunKey) -> RunRecord:
         """Return the record of a run that is in the ledger."""
-        (record,) = self._records("uid = ? AND run_id = ? AND job_id = ?", tuple(key))
+        found = self._records("uid = ? AND run_id = ? AND job_id = ?", tuple(key))
+        with reading_errors(self.path):
+            (record,) = found
         return record
 
     def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
@@ -106,7 +109,7 @@ class LedgerReader(LedgerArchive):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[LedgerConnection]:
-        with sqlite_errors(self.path):
+        with reading_errors(self.path):
             yield self._connection
 
 

@@ -206,7 +206,7 @@ def parse_grams(text: str) -> float:
 
 def count(text: str) -> int:
     """Parse a positive number of runs. Raises argparse.ArgumentTypeError."""
-    if not text.isascii() or not text.isdigit() or not int(text):
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
     return int(text)
 

@@ -13,6 +13,7 @@ from exporter.config import NO_LISTENER
 from exporter.expose.http.listeners import parse_address
 
 HEALTH_PATH = "/-/healthy"
+MAX_ANSWER_BYTES = 4096
 TIMEOUT_SECONDS = 20.0
 """Generous, because a daemon with little CPU time answers late."""
 WILDCARD_HOSTS = ("", "0.0.0.0", "::")  # noqa: S104  compared only
@@ -58,7 +59,8 @@ def _exchange(connection: http.client.HTTPConnection) -> tuple[bool, str]:
     try:
         connection.request("GET", HEALTH_PATH)
         response = connection.getresponse()
-        return response.status == http.client.OK, response.read().decode().strip()
+        text = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace").strip()
+        return response.status == http.client.OK, text
     finally:
         connection.close()
 

@@ -130,7 +130,11 @@ class AgentClient:
                 continue
             try:
                 status, answer = self._exchange(path, method, target, body)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            # The length or the nesting of another program's answer raises the last two.
+            except (
+                *(OSError, http.client.HTTPException, ValueError),
+                *(OverflowError, RecursionError),
+            ) as error:
                 failures.append(f"{path}: {getattr(error, 'strerror', None) or error}")
                 continue
             if status >= http.client.BAD_REQUEST:

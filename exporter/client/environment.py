@@ -43,6 +43,8 @@ JOB_ID_VARIABLES = (
 )
 STEP_ID_VARIABLES = ("SLURM_STEP_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
 """Ids that all ranks of one launch in a job share: of srun, and of Open MPI's mpirun."""
+MAX_DIGITS = 18
+"""Python does not parse numbers of any length."""
 SLURM_MAX_STEP_ID = 0xFFFF_0000
 """Slurm uses higher numbers for the batch script and for other processes outside a step."""
 TORCHELASTIC_RUN_ID, TORCHELASTIC_RESTART_COUNT = (
@@ -143,7 +145,7 @@ def tracked(environment: Mapping[str, str], run_id: str) -> str:
 def _first_number(environment: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
     for name in names:
         value = environment.get(name, "")
-        if value.isascii() and value.isdecimal():
+        if _is_number(value):
             return int(value)
     return default
 
@@ -183,7 +185,11 @@ def _step_id(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if name != "SLURM_STEP_ID":
         return value
-    return value if value.isascii() and value.isdecimal() and int(value) < SLURM_MAX_STEP_ID else ""
+    return value if _is_number(value) and int(value) < SLURM_MAX_STEP_ID else ""
+
+
+def _is_number(text: str) -> bool:
+    return len(text) <= MAX_DIGITS and text.isascii() and text.isdecimal()
 
 
 def _launcher_process(environment: Mapping[str, str]) -> list[str]:

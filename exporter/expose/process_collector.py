@@ -26,7 +26,7 @@ class ProcessCollector:
         self._is_size_count = _is_size_count(self._fds)
 
     def read(self) -> ProcessState | None:
-        """Return the current state; None if procfs cannot be read.
+        """Return the current state; None if procfs cannot be read, or has another format.
 
         Fields as numbered in proc(5): utime 14, stime 15, starttime 22, rss 24.
         """
@@ -34,14 +34,14 @@ class ProcessCollector:
             with open(self._stat, "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
             fds = os.stat(self._fds).st_size if self._is_size_count else _list_fds(self._fds)
-        except OSError:
+            return ProcessState(
+                cpu_seconds=(int(fields[11]) + int(fields[12])) / self._ticks,
+                resident_bytes=int(fields[21]) * self._page_bytes,
+                open_fds=fds,
+                started=self._boot + int(fields[19]) / self._ticks,
+            )
+        except (OSError, ValueError, IndexError, OverflowError):
             return None
-        return ProcessState(
-            cpu_seconds=(int(fields[11]) + int(fields[12])) / self._ticks,
-            resident_bytes=int(fields[21]) * self._page_bytes,
-            open_fds=fds,
-            started=self._boot + int(fields[19]) / self._ticks,
-        )
 
 
 def _is_size_count(path: str) -> bool:
@@ -66,6 +66,6 @@ def _boot_time(path: str) -> float:
             for line in file:
                 if line.startswith(b"btime "):
                     return float(line.split()[1])
-    except OSError:
+    except (OSError, ValueError, IndexError):
         pass
     return 0.0

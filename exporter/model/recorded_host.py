@@ -13,6 +13,9 @@ from exporter.model.readings import Device, DeviceKind, GpuActivity, GpuProcess,
 from exporter.model.runs import RunKey
 from exporter.model.workload import GpuHolding
 
+MAX_QUANTITY = 1e30
+"""Products and sums of such numbers are finite."""
+
 
 class HostFields:
     """Typed access to the fields of one JSON object of a recorded host.
@@ -74,7 +77,9 @@ class HostFields:
     def count(self, key: str, default: int | None = None, *, least: int = 0) -> int:
         """Return an integer of at least `least`."""
         value = self._content.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.mistake(key, f"a whole number from {least} on")
+        if not least <= value <= MAX_QUANTITY:
             raise self.mistake(key, f"a whole number from {least} on")
         return value
 
@@ -131,7 +136,7 @@ def _is_point(point: Any, most: float) -> bool:
 
 def _is_quantity(value: Any) -> TypeGuard[float]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= 0
+    return number and 0 <= value <= MAX_QUANTITY
 
 
 class Curve:

@@ -242,7 +242,7 @@ def hardware_text(record: Record) -> str:
         return str(stated)
     models: dict[str, set[tuple[str | None, str]]] = {}
     for part in sorted(record["parts"], key=lambda part: part["device"] != "gpu"):
-        model = part.get("model", "").partition(ASSUMED_MODEL_SUFFIX)[0]
+        model = (part.get("model") or "").partition(ASSUMED_MODEL_SUFFIX)[0]
         if model and part["device"] != "dram":
             models.setdefault(model, set()).add((part.get("node"), part["id"]))
     counts = ((len(ids), model) for model, ids in models.items())

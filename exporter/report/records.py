@@ -1,13 +1,15 @@
 """Reading, validating and summing records of runs."""
 
 import json
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from exporter import units
 from exporter.errors import ConfigError
 from exporter.model.record import GROUP_LABEL, TASK_LABEL, VERSION
+from exporter.model.record_document import RECORD_SCHEMA
+from exporter.model.record_schema import Schema
 from exporter.model.runs import REPLAY
 from exporter.report import quantities
 
@@ -92,7 +94,7 @@ def merge_rows(
         merged = rows.setdefault(key, {**facts, **{a: 0 for a in AMOUNTS if a in row}})
         for amount in AMOUNTS:
             if amount in row:
-                merged[amount] += row[amount]
+                merged[amount] = merged.get(amount, 0) + row[amount]
     return list(rows.values())
 
 
@@ -121,15 +123,14 @@ def read_records(path: str) -> list[dict[str, Any]]:
 
 
 def validate_record(record: Any, where: str) -> dict[str, Any]:
-    """Check that a document is a record with the fields that readers need. Raises ConfigError."""
+    """Check that a document is a record with the fields that readers need. Raises ConfigError.
+
+    Fields that are not required may also be null. Unknown fields are ignored.
+    """
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise ConfigError(f"{where}: is not a run record of version {VERSION}")
-    _require_types(record, FIELD_TYPES, where)
-    for part in record["parts"]:
-        _require_types(part, {"device": "a text", "energy_uj": "a number"}, f"{where}: parts")
-    for use in record["intensity"]:
-        _require_types(use, {"energy_uj": "a number"}, f"{where}: intensity")
-    _require_types(record.get("boundary") or {}, {"grids": "a list, if any"}, f"{where}: boundary")
+    if error := _mismatch(record, RECORD_SCHEMA, "record"):
+        raise ConfigError(f"{where}: {error}")
     return record
 
 
@@ -149,36 +150,84 @@ def _document(path: str) -> Any:
         raise ConfigError(f"{path}: is not JSON: {error}") from None
 
 
-def _require_types(fields: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> None:
-    for name, kind in kinds.items():
-        if not TYPE_CHECKS[kind](fields.get(name)):
-            raise ConfigError(f"{where}: {name}: expected {kind}")
+def _mismatch(value: Any, schema: Schema, name: str) -> str:
+    """Return where and how the value of a field differs from its schema; "" if it does not."""
+    if (error := _own_error(value, schema, name)) or not isinstance(value, list | dict):
+        return error
+    if isinstance(value, list):
+        errors = (_mismatch(each, schema["items"], name) for each in value)
+        error = next(filter(None, errors), "")
+        return error.replace("expected ", "expected a list of ") if _is_own(error) else error
+    required = REQUIRED.get(name, schema.get("required", ()))
+    if name == "intensity" and "zone" not in value:
+        return "zone: expected a text or null"
+    if name == "intensity" and value.get("zone") is not None:
+        required = (*required, *REQUIRED_WITH_ZONE)
+    fields = schema.get("properties") or dict.fromkeys(value, schema.get("additionalProperties"))
+    for key, expected in fields.items():
+        found, is_required = value.get(key), key in required
+        if expected is None or (found is None and not is_required):
+            continue
+        if error := _mismatch(found, expected, key):
+            return f"{key}: {error}{', if any' if _is_own(error) and not is_required else ''}"
+    return ""
+
+
+def _own_error(value: Any, schema: Schema, name: str) -> str:
+    """Return how a value differs from its schema, without the values inside it."""
+    kinds = schema.get("type", "string" if "enum" in schema else ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(IS_OF_TYPE[kind](value) for kind in kinds):
+        return f"expected {' or '.join(TYPE_NAMES[kind] for kind in kinds if kind != 'null')}"
+    if "minimum" in schema and value is not None and value > MAX_AMOUNT:
+        return f"expected a number of at most {MAX_AMOUNT:g}"
+    if name in TIMES and value is not None and not 0 <= value <= MAX_UNIX_SECONDS:
+        return "expected a number of seconds since 1970"
+    return ""
+
+
+def _is_own(error: str) -> bool:
+    """Whether an error is of the value itself, not of one inside it."""
+    return error.startswith("expected")
 
 
 def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number and abs(value) <= sys.float_info.max
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
-
-
-TYPE_CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    "a number": _is_number,
-    "a number, if any": lambda value: value is None or _is_number(value),
-    "a text": lambda value: isinstance(value, str),
-    "a list": _is_list,
-    "a list, if any": lambda value: value is None or _is_list(value),
-    "names with values, if any": lambda value: value is None or isinstance(value, dict),
+MAX_AMOUNT = 1e30
+"""Sums of such amounts are numbers that a float can hold."""
+MAX_UNIX_SECONDS = 1e11
+TIMES = ("started", "ended", "at", "end")
+IS_OF_TYPE: Mapping[str, Callable[[Any], bool]] = {
+    "number": _is_number,
+    "integer": _is_number,  # also written as 1e6
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+    "null": lambda value: value is None,
 }
-FIELD_TYPES: Mapping[str, str] = {
-    **dict.fromkeys(("energy_uj", "held_uj", "carbon_ng", "started", "at"), "a number"),
-    "ended": "a number, if any",
-    **dict.fromkeys(("run_id", "job_id", "node"), "a text"),
-    **dict.fromkeys(("parts", "intensity"), "a list"),
-    **dict.fromkeys(("units", "logged", "labels", "boundary"), "names with values, if any"),
+TYPE_NAMES = {
+    **dict.fromkeys(("number", "integer"), "a number"),
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "names with values",
 }
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "record": (
+        *("energy_uj", "held_uj", "carbon_ng", "started", "at", "duration_seconds"),
+        *("run_id", "job_id", "node", "parts", "intensity"),
+    ),
+    "parts": ("device", "id", "energy_uj"),
+    "intensity": ("energy_uj",),
+    "boundary": (),
+}
+"""Fields that readers need; records of older daemons lack others that the schema requires."""
+REQUIRED_WITH_ZONE = ("source", "grams_per_kwh", "pue", "basis")
 
 
 def is_task(record: Record) -> bool:

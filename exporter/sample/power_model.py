@@ -12,6 +12,7 @@ VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD", "HygonGenuine": "Hygo
 # Formats of the number of processors by architecture (show_cpuinfo in arch/*/kernel).
 PROCESSOR_COUNT_ROWS = ("# processors", "ncpus active", "cpus active")
 """Rows with the number of online processors: s390; sparc; alpha."""
+NUMBER = re.compile("[0-9]{1,9}")
 PROCESSOR_ROW = re.compile(r"processor\s*(\d+)?\s*:\s*(?(1)|\d+\s*$)")
 """One row per online processor: `processor : 0`, on s390 `processor 0: version = FF, ...`."""
 
@@ -52,15 +53,15 @@ def parse_cpuinfo(text: str) -> CpuInfo:
         first.setdefault(name, value)
         if PROCESSOR_ROW.match(line):
             threads += 1
-        elif name == "physical id" and value.isdecimal():
+        elif name == "physical id" and NUMBER.fullmatch(value):
             packages.add(int(value))
     total = next(
-        (first[name] for name in PROCESSOR_COUNT_ROWS if first.get(name, "").isdecimal()), "0"
+        (first[name] for name in PROCESSOR_COUNT_ROWS if NUMBER.fullmatch(first.get(name, ""))), "0"
     )
     threads = int(total) or max(1, threads)
     packages = packages or {0}
     siblings = first.get("siblings", "")
-    per_package = int(siblings) if siblings.isdecimal() else threads // len(packages)
+    per_package = int(siblings) if NUMBER.fullmatch(siblings) else threads // len(packages)
     vendor = first.get("vendor_id", "")
     return CpuInfo(
         model=first.get("model name", ""),

@@ -10,6 +10,7 @@ from exporter.model.readings import Device, DeviceInfo, DeviceKind
 from exporter.sample.kernel_files import ReusedFile, read_text
 
 # The driver is named `intel-rapl` on AMD too. `intel-rapl-mmio` repeats the same counters.
+NUMBER = re.compile("[0-9]{1,20}")
 ZONE = re.compile(r"intel-rapl(:\d+){1,2}")
 ROOTS = ("class/powercap", "devices/virtual/powercap/intel-rapl")
 FALLBACK_CAP_WATTS = 1000.0
@@ -138,4 +139,4 @@ def _limit_watts(path: str, name: str) -> float:
 def _number(path: str, name: str) -> int:
     """Return the number in a file of a zone; 0 if there is none."""
     text = read_text(path, name)
-    return int(text) if text.isdecimal() else 0
+    return int(text) if NUMBER.fullmatch(text) else 0

@@ -114,7 +114,7 @@ def test_an_invalid_variable_is_named():
 
 
 def test_a_variable_that_is_not_yaml_is_named():
-    with pytest.raises(ConfigError, match="EMISSIONS_EXPORTER_CONVERT_PUE: is not valid YAML"):
+    with pytest.raises(ConfigError, match="CONVERT_PUE: line 1: is not valid YAML"):
         load_config(None, {"EMISSIONS_EXPORTER_CONVERT_PUE": "[1"}, {})
 
 

@@ -13,12 +13,16 @@ from exporter.errors import RequestRefused, Unavailable
 from exporter.model.runs import RunInfo, RunKey
 from exporter.units import NANOSECONDS_PER_MICROSECOND
 
+MOUNT_FIELDS, FILE_SYSTEM_FIELDS = 6, 3
+"""Least number of fields before and after the separator, proc_pid_mountinfo(5)."""
 V2 = ""
 """Name of the version 2 hierarchy in /proc/PID/cgroup."""
 FILE_BYTES = 16384
 CLOCK_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 CLOCK_BYTES = 64
 """Enough for the first row of cpu.stat."""
+CLOCK_NUMBER = re.compile(rb"\b\d{1,20}\b")
+MEMORY_ROW = re.compile(rb"^(\w+) (\d{1,20})$", re.MULTILINE)
 
 
 def cgroup_mounts(procfs: str) -> dict[str, str]:
@@ -36,11 +40,14 @@ def cgroup_mount_points(procfs: str) -> Iterator[tuple[str, str]]:
     """All mounts of cgroup hierarchies, keyed like `cgroup_mounts`, in order. Raises OSError."""
     for line in _lines(os.path.join(procfs, "self", "mountinfo")):
         left, _, right = line.partition(" - ")
-        point, kind = _unescaped(left.split(" ")[4]), right.split(" ")[0]
-        if kind == "cgroup2":
+        mount, file_system = left.split(" "), right.split(" ")
+        if len(mount) < MOUNT_FIELDS or len(file_system) < FILE_SYSTEM_FIELDS:
+            continue
+        point = _unescaped(mount[4])
+        if file_system[0] == "cgroup2":
             yield V2, point
-        elif kind == "cgroup":
-            for controller in right.split(" ")[2].split(","):
+        elif file_system[0] == "cgroup":
+            for controller in file_system[2].split(","):
                 yield controller, point
 
 
@@ -48,8 +55,8 @@ def cgroup_paths(procfs: str, pid: int | str) -> dict[str, str]:
     """The cgroup of a process in each hierarchy, keyed like `cgroup_mounts`. Raises OSError."""
     found = {}
     for line in _lines(os.path.join(procfs, str(pid), "cgroup")):
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        for controller in controllers.split(",") if path else ():
             found[controller] = path
     return found
 
@@ -77,7 +84,10 @@ class _CpuClock:
         """The last reading."""
 
     def read_us(self) -> int:
-        """Microseconds since the cgroup was created. Raises OSError if it was removed."""
+        """Microseconds since the cgroup was created. Raises OSError if it was removed.
+
+        It is the last reading if the file has no number.
+        """
         if self._close is None:
             self._descriptor = os.open(self._path, CLOCK_FLAGS)
             self._close = weakref.finalize(self, os.close, self._descriptor)
@@ -87,9 +97,10 @@ class _CpuClock:
             self._close()  # another cgroup may have the same path by now
             self._close = None
             raise
-        self.last_us = (
-            int(text.split(None, 2)[1]) if self._is_v2 else int(text) // NANOSECONDS_PER_MICROSECOND
-        )
+        number = CLOCK_NUMBER.search(text)
+        if number is not None:
+            time = int(number[0])
+            self.last_us = time if self._is_v2 else time // NANOSECONDS_PER_MICROSECOND
         return self.last_us
 
 
@@ -181,7 +192,7 @@ class CgroupMeter:
         ):
             found = list(self._read(hierarchy, "memory.stat"))
             if found:
-                rows = [dict(row.split() for row in text.splitlines()) for text in found]
+                rows = [dict(MEMORY_ROW.findall(text)) for text in found]
                 return sum(int(row.get(name, 0)) for row in rows for name in names)
         return 0
 

@@ -1,6 +1,7 @@
 """Reads single processes from /proc: parent, CPU clocks, memory, and run id in the environment."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -78,6 +79,7 @@ STAT_BYTES = 1024
 STATUS_BYTES = 8192
 ENVIRONMENT_BYTES = 1 << 20
 NAME_BYTES = 64
+STATUS_NUMBER = re.compile(rb"\s*(\d{1,18})\b")
 
 
 @dataclass(slots=True, eq=False)
@@ -130,6 +132,8 @@ class Procfs:
                 stat = _parse_stat(file.read(STAT_BYTES))
         except OSError:
             return None
+        if stat is None:
+            return None
         process = Process(int(name), stat.start, stat.ppid)
         process.advance(stat.own_ticks, stat.ended_ticks)
         process.claim = self.read_claim(process)
@@ -175,7 +179,9 @@ class Procfs:
             return True
         if raw == process.raw and raw:
             return True
-        stat = _parse_stat(raw) if raw else None
+        stat = _parse_stat(raw)
+        if raw and stat is None:  # of another format: like a failed read
+            return True
         if stat is None or stat.start != process.start:
             process.gone = True
             return False
@@ -227,12 +233,18 @@ class _Stat(NamedTuple):
     resident: int
 
 
-def _parse_stat(raw: bytes) -> _Stat:
-    """Parse a stat line; the name before the fields may contain any bytes."""
-    fields = raw[raw.rindex(b")") + 2 :].split(b" ", 22)
-    own_ticks = int(fields[11]) + int(fields[12])
-    ended_ticks = int(fields[13]) + int(fields[14])
-    return _Stat(int(fields[1]), own_ticks, ended_ticks, int(fields[19]), int(fields[21]))
+def _parse_stat(raw: bytes) -> _Stat | None:
+    """Parse a stat line; None if it has another format.
+
+    The name before the fields may contain any bytes.
+    """
+    fields = raw[raw.rfind(b")") + 2 :].split(b" ", 22)
+    try:
+        own_ticks = int(fields[11]) + int(fields[12])
+        ended_ticks = int(fields[13]) + int(fields[14])
+        return _Stat(int(fields[1]), own_ticks, ended_ticks, int(fields[19]), int(fields[21]))
+    except (ValueError, IndexError):
+        return None
 
 
 def _read_status(directory: str) -> bytes:
@@ -243,5 +255,6 @@ def _read_status(directory: str) -> bytes:
 
 def _number(status: bytes, name: bytes, absent: int) -> int:
     """The first number of a row; `absent` without the row, like memory rows of kernel threads."""
-    _, found, rest = status.partition(b"\n" + name + b":")
-    return int(rest.split(None, 1)[0]) if found else absent
+    _, _, rest = status.partition(b"\n" + name + b":")
+    number = STATUS_NUMBER.match(rest)
+    return int(number[1]) if number else absent

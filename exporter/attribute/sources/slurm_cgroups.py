@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from exporter.attribute.sources.cgroups import V2, cgroup_mounts, cgroup_paths
 
+PID = re.compile(rb"\d{1,10}")
 V1_ROOT = re.compile(r"slurm(_.+)?")
 """Directly below a controller; the suffix is the node name if slurmds share one kernel."""
 V2_ROOT = re.compile(r"(.+_)?slurmstepd\.scope")
@@ -340,7 +341,7 @@ def _pids_or_none(path: str) -> list[int]:
 
 def _listed_pids(path: str) -> list[int]:
     """The pids in a cgroup.procs file; none if it is gone. Raises OSError."""
-    return [int(line) for line in _content(path).split()]
+    return [int(line) for line in _content(path).split() if PID.fullmatch(line)]
 
 
 def _content(path: str) -> bytes:

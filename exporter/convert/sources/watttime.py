@@ -114,7 +114,7 @@ class WattTime:
                 f"WattTime sent values for {meta['region']!s:.40}, not for {self.region}",
             )
         unit = get_member(meta, "units")
-        if unit not in UNITS:
+        if not isinstance(unit, str) or unit not in UNITS:
             raise bad_answer(f"WattTime sent {unit!s:.40}, not pounds per megawatt hour")
         if meta.get("signal_type", SIGNALS[self.signal]) != SIGNALS[self.signal]:
             raise bad_answer(

@@ -9,6 +9,8 @@ from exporter.errors import ConfigError
 
 BACKLOG = 1024
 """Length of the kernel's accept queue; beyond it a client retries only after a second."""
+MAX_DIGITS = 9
+"""Of a port; Python does not parse numbers of any length."""
 LISTEN_ADDRESS_FLAG = "--web.listen-address"
 SOCKET_PATH_FLAG = "--socket.path"
 MAX_SOCKET_PATH_BYTES = 107
@@ -54,7 +56,7 @@ def parse_address(address: str) -> tuple[str, int]:
             f"{LISTEN_ADDRESS_FLAG}={address}: expected host:port, for example :10680, "
             "127.0.0.1:10680 or [::1]:10680"
         )
-    if int(port) > 65535:
+    if len(port) > MAX_DIGITS or int(port) > 65535:
         raise ConfigError(f"{LISTEN_ADDRESS_FLAG}={address}: the highest port is 65535")
     return (host[1:-1] if bracketed else host), int(port)
 

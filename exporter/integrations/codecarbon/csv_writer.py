@@ -178,10 +178,9 @@ def _header(fd: int) -> list[str] | None:
         os.ftruncate(fd, 0)
         return None
     try:
-        names = next(csv.reader(io.StringIO(_decoded(begin), newline="")))
+        return next(csv.reader(io.StringIO(_decoded(begin).removeprefix(BOM), newline="")), [])
     except csv.Error:
         return []
-    return [names[0].removeprefix(BOM), *names[1:]]
 
 
 def _line_end(fd: int) -> str:

@@ -3,6 +3,7 @@
 import configparser
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -222,7 +223,7 @@ def _level(value: Any) -> int:
     if isinstance(value, int):
         return value
     text = str(value).strip().upper()
-    return int(text) if text.isdecimal() else LEVELS.get(text, LEVELS["INFO"])
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else LEVELS.get(text, LEVELS["INFO"])
 
 
 def _conversion_overrides(settings: Mapping[str, Any], remarks: list[str]) -> ConversionOverrides:

@@ -203,7 +203,8 @@ def _intensity_texts(record: Record) -> list[str]:
 
 def _methods_by_kind(record: Record) -> list[tuple[str, str]]:
     """Return kinds of devices with their methods, which records from Prometheus do not have."""
-    methods = {(part["device"], part["method"]) for part in record["parts"] if part["method"]}
+    found = ((part["device"], part.get("method")) for part in record["parts"])
+    methods = {(device, method) for device, method in found if method}
     return sorted((kind, method_text(record, method)) for kind, method in methods)
 
 

@@ -225,8 +225,9 @@ def merge_section(body: str, facts: Mapping[str, CardFact], line_end: str) -> st
     lines = body.splitlines(keepends=True)
     found = section_extent(lines)
     if found is None:
-        gap = "" if not body.strip() else line_end if body.endswith(("\n", "\r")) else line_end * 2
-        head = f"{gap}## {TITLE}{line_end}{line_end}"
+        gap = line_end if body.endswith(("\n", "\r")) else line_end * 2
+        is_empty = not body.strip("\r\n")
+        head = f"{'' if is_empty else gap}## {TITLE}{line_end}{line_end}"
         return body + head + _section_block(facts, line_end)
     first, last = found
     theirs = _without_generated(lines[first:last])

@@ -1,6 +1,6 @@
 """Leaderboard: ranked runs, and notes on comparing them."""
 
-import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -155,7 +155,7 @@ def _is_no_number(value: object) -> bool:
     if value is None:
         return False
     return isinstance(value, bool | str) or not (
-        isinstance(value, int | float) and math.isfinite(value)
+        isinstance(value, int | float) and abs(value) <= sys.float_info.max
     )
 
 

@@ -1,6 +1,7 @@
 """Leaderboard entries: runs, each combined from the records of its nodes."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
@@ -201,7 +202,7 @@ def _units(records: Iterable[Record]) -> dict[str, float]:
 
 def _is_finite(value: Any) -> TypeGuard[float]:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def attach_serving_runs(runs: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:

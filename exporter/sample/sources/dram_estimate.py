@@ -86,7 +86,7 @@ def memory_bytes(procfs: str) -> int:
     path = os.path.join(procfs, "meminfo")
     try:
         with open(path, encoding="ascii") as file:
-            match = re.search(r"^MemTotal:\s+(\d+) kB$", file.read(), re.MULTILINE)
+            match = re.search(r"^MemTotal:\s+(\d{1,18}) kB$", file.read(), re.MULTILINE)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise Unavailable(

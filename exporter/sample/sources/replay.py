@@ -40,7 +40,7 @@ class ReplayCollector:
             raise ConfigError(
                 f"{path}: cannot be read: {error.strerror}; check sample.replay"
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: is not valid JSON: {error}") from None
         try:
             host = HostFields(document)

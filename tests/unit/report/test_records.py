@@ -38,7 +38,7 @@ def test_a_file_has_one_record_or_a_list_or_an_answer_of_the_daemon(file, form):
         (record(ended="now"), "ended: expected a number, if any"),
         (record(run_id=7), "run_id: expected a text"),
         (record(parts=[7]), "parts: expected a list"),
-        (record(parts=[{"device": "cpu"}]), "parts: energy_uj: expected a number"),
+        (record(parts=[{"device": "cpu", "id": "0"}]), "parts: energy_uj: expected a number"),
         (record(logged=[7]), "logged: expected names with values, if any"),
         (record(boundary={"grids": 7}), "boundary: grids: expected a list, if any"),
     ],

@@ -152,7 +152,7 @@ class ApiServerClient:
             raise ApiError(
                 answer.status,
                 _error_message(answer.status, _read(answer)),
-                float(wait) if wait.isascii() and wait.isdecimal() else 0.0,
+                float(wait[:9]) if wait.isascii() and wait.isdecimal() else 0.0,
             )
         return answer
 

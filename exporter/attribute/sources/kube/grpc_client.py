@@ -31,6 +31,7 @@ STATUS_NAMES = (
     "unauthenticated",
 )
 """Names of the status codes 0 to 16."""
+STATUS_BY_CODE = {str(code): name for code, name in enumerate(STATUS_NAMES)}
 MAX_MESSAGE_BYTES = 64 << 20
 MESSAGE_PREFIX_BYTES = 5
 """Compressed-Flag and Message-Length."""
@@ -83,7 +84,7 @@ class _Call:
     def __init__(self, connection: socket.socket, until: float) -> None:
         self._socket = connection
         self._until = until
-        self._http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._http = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self._headers: dict[str, str] = {}
         self._body = bytearray()
 
@@ -113,7 +114,7 @@ class _Call:
     def _handle(self, event: Event) -> bool:
         """Handle an event; return whether it is the end of the answer."""
         if isinstance(event, ResponseReceived | TrailersReceived):
-            self._headers.update((str(name), str(value)) for name, value in event.headers)
+            self._headers.update((_text(name), _text(value)) for name, value in event.headers)
         elif isinstance(event, DataReceived):
             self._body += event.data
         elif isinstance(event, StreamReset | ConnectionTerminated):
@@ -123,12 +124,15 @@ class _Call:
     def _message(self) -> bytes:
         code = self._headers.get("grpc-status", "")
         if code != "0":
-            is_known = code.isdecimal() and int(code) < len(STATUS_NAMES)
             status = self._headers.get(":status", "")
-            name = STATUS_NAMES[int(code)] if is_known else f"HTTP {status}, grpc-status {code!r}"
+            name = STATUS_BY_CODE.get(code, f"HTTP {status}, grpc-status {code!r:.50}")
             reason = unquote(self._headers.get("grpc-message", ""))
             raise SourceError(f"{name}: {reason}" if reason else name)
         prefix, message = self._body[:MESSAGE_PREFIX_BYTES], self._body[MESSAGE_PREFIX_BYTES:]
         if prefix != bytes([0, *len(message).to_bytes(4)]):
             raise SourceError("the answer is compressed or incomplete")
         return bytes(message)
+
+
+def _text(header: bytes | str) -> str:
+    return header.decode("utf-8", "replace") if isinstance(header, bytes) else header

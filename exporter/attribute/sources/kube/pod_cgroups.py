@@ -191,19 +191,19 @@ def _single_version(pod: PodCgroup) -> PodCgroup:
 
 def _is_populated(directory: str) -> bool:
     try:
-        with open(f"{directory}/cgroup.events", encoding="ascii") as events:
+        with open(f"{directory}/cgroup.events", encoding="ascii", errors="replace") as events:
             return "populated 0" not in events.read()
     except OSError:  # version 1 has none
         pass
     try:
-        with open(f"{directory}/cpuacct.usage", encoding="ascii") as usage:
+        with open(f"{directory}/cpuacct.usage", encoding="ascii", errors="replace") as usage:
             if usage.read().strip() != "0":
                 return True
     except OSError:  # of another hierarchy
         pass
     try:
         for below, _, _ in os.walk(directory):
-            with open(f"{below}/cgroup.procs", encoding="ascii") as processes:
+            with open(f"{below}/cgroup.procs", encoding="ascii", errors="replace") as processes:
                 if processes.read(1):
                     return True
     except OSError:

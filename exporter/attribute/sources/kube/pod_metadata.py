@@ -73,7 +73,7 @@ TERMINAL_PHASES = ("Succeeded", "Failed")
 NVIDIA_DRIVER = "gpu.nvidia.com"
 """NVIDIA's driver for dynamic resource allocation, whose attributes are read here."""
 VFIO_DEVICE_TYPE = "vfio"
-MIG_PROFILE = re.compile(r"(?:\d+c\.)?(\d+)g\.")
+MIG_PROFILE = re.compile(r"(?:\d+c\.)?([0-9]{1,3})g\.")
 """Profile of a MIG device, such as `3g.20gb` or `1c.3g.20gb`, with its number of slices."""
 
 

@@ -31,6 +31,7 @@ def record(name="a", grams=1.0, *, held=0.0, method="counter", use=USE, **more):
         "nodes": None,
         "started": 1_000.0,
         "ended": 1_100.0,
+        "duration_seconds": 100.0,
         "at": 1_200.0,
         **amounts,
         "held_uj": held_uj,
