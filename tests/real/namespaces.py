@@ -93,13 +93,13 @@ class Namespaces:
         self.inside("rm", "-rf", "/var/lib/emissions-exporter")
 
     def enter(self, *command: str) -> list[str]:
-        """A command in the namespaces."""
+        """A command in the namespaces, in the root directory of their first process."""
         files = {"mount": "mnt"}
         kinds = (
             f"--{each}=/proc/{self.first_pid}/ns/{files.get(each, each)}"
             for each in self.namespaces
         )
-        return ["nsenter", *kinds, "--", *command]
+        return ["nsenter", *kinds, f"--root=/proc/{self.first_pid}/root", "--", *command]
 
     def inside(self, *command: str, text: str = "", check: bool = True) -> str:
         return run(*self.enter(*command), text=text, check=check)
