@@ -52,6 +52,14 @@ class _HeldGpu(NamedTuple):
     slices_of: int = 0
 
 
+class _NamedPod(NamedTuple):
+    """The pod that has a name now."""
+
+    uid: str
+    since_ns: int = 0
+    """The kubelet's lists requested until then, CLOCK_BOOTTIME, may be of the pod before."""
+
+
 class PodRun(NamedTuple):
     """A pod on this node, with its run."""
 
@@ -85,12 +93,16 @@ class PodDevices:
         """Exclusive CPUs by pod."""
         self._threads_inputs: tuple[object, ...] = ()
         self._threads: Mapping[RunKey, int] = {}
+        self._names_inputs: tuple[object, ...] = ()
+        self._names: dict[tuple[str, str], _NamedPod] = {}
+        self._outdated: frozenset[tuple[str, str]] = frozenset()
+        """Names under which the kubelet may list a pod that had the name before."""
         self._unlisted_inputs: tuple[object, ...] = ()
         self._unlisted: tuple[str, ...] = ()
 
     def threads(self, pods: Mapping[str, PodRun]) -> Mapping[RunKey, int]:
         """Exclusive hardware threads by run; `pods` must be the same object while unchanged."""
-        inputs = (self._pod_resources().containers, pods)
+        inputs = (self._pod_resources().containers, pods, self._outdated_names(pods))
         if not _same_objects(inputs, self._threads_inputs):
             self._threads_inputs = inputs
             self._cpus = self._find_cpus(pods)
@@ -116,7 +128,8 @@ class PodDevices:
     def grants(self, pods: Mapping[str, PodRun], names: Mapping[str, str]) -> Sequence[GpuGrant]:
         """GPUs allocated to runs; `names` maps other names of GPUs to UUIDs."""
         latest = self._pod_resources()
-        inputs = (latest.containers, latest.replicas, self._api_server_state(), pods)
+        outdated = self._outdated_names(pods)
+        inputs = (latest.containers, latest.replicas, self._api_server_state(), pods, outdated)
         if not _same_objects(inputs, self._grants_inputs[:-1]) or names != self._grants_inputs[-1]:
             self._grants_inputs = (*inputs, names)
             self._grants = tuple(self._find(latest, pods, names))
@@ -198,16 +211,40 @@ class PodDevices:
         self, pods: Mapping[str, PodRun]
     ) -> Iterator[tuple[str, PodRun, ContainerResources]]:
         """Every container in the kubelet's list, with the uid of its pod."""
-        by_name: dict[tuple[str, str], tuple[str, str]] = {}
-        for uid, pod in pods.items():
-            if pod.metadata is not None:
-                name = pod.metadata.namespace, pod.metadata.name
-                # Of two pods with the same name, as of a StatefulSet, the later one is running.
-                by_name[name] = max(by_name.get(name, ("", "")), (pod.metadata.created, uid))
+        outdated = self._outdated_names(pods)
         for container in self._pod_resources().containers:
-            _, uid = by_name.get((container.namespace, container.pod), ("", ""))
-            if uid:
+            name = container.namespace, container.pod
+            if name in self._names and name not in outdated:
+                uid = self._names[name].uid
                 yield uid, pods[uid], container
+
+    def _outdated_names(self, pods: Mapping[str, PodRun]) -> frozenset[tuple[str, str]]:
+        """Find the pod of each name; the same object while the result is unchanged."""
+        latest = self._pod_resources()
+        if not _same_objects((latest, pods), self._names_inputs):
+            self._names_inputs = latest, pods
+            by_name: dict[tuple[str, str], tuple[str, str]] = {}
+            for uid, pod in pods.items():
+                if pod.metadata is not None:
+                    name = pod.metadata.namespace, pod.metadata.name
+                    # Of two pods with the same name, as of a StatefulSet, the later one is running.
+                    by_name[name] = max(by_name.get(name, ("", "")), (pod.metadata.created, uid))
+            self._names = {
+                name: self._named_pod(name, uid, latest) for name, (_, uid) in by_name.items()
+            }
+            outdated = frozenset(
+                name
+                for name, each in self._names.items()
+                if 0 < latest.requested_ns <= each.since_ns
+            )
+            self._outdated = self._outdated if outdated == self._outdated else outdated
+        return self._outdated
+
+    def _named_pod(self, name: tuple[str, str], uid: str, latest: PodResources) -> _NamedPod:
+        known = self._names.get(name) or _NamedPod(uid)
+        if known.uid in (uid, "/".join(name)):  # the latter: known by the kubelet's list alone
+            return known._replace(uid=uid)
+        return _NamedPod(uid, latest.requested_ns)
 
     def _gpus(
         self, uid: str, container: ContainerResources, names: Mapping[str, str]

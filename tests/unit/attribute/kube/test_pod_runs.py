@@ -1453,6 +1453,34 @@ class TestDevices:
         node.look()
         assert node.pokes == before + 1
 
+    def test_a_successor_with_the_same_name_does_not_get_the_device_of_an_older_list(self, node):
+        node.pod(ONE, "db-0", created="2026-01-01T00:00:00Z")
+        node.list(("db-0", ["GPU-1"]))
+        node.look()
+        assert node.held() == [("GPU-1", "", ONE, 1, 1)]
+        node.end(ONE)
+        node.pod(TWO, "db-0", created="2026-01-01T00:00:09Z")
+        node.look()
+        assert node.held() == []
+        node.list(("db-0", ["GPU-2"]))
+        node.look()
+        assert node.held() == [("GPU-2", "", TWO, 1, 1)]
+
+    def test_a_successor_with_the_same_name_gets_the_same_device_of_a_newer_list(self, node):
+        node.pod(ONE, "db-0", created="2026-01-01T00:00:00Z")
+        node.list(("db-0", ["GPU-1"], (2, 3)))
+        node.look()
+        node.end(ONE)
+        node.pod(TWO, "db-0", created="2026-01-01T00:00:09Z")
+        node.look()
+        before = node.kubelet.latest
+        node.list(("db-0", ["GPU-1"], (2, 3)))
+        node.kubelet.latest = node.kubelet.latest._replace(containers=before.containers)
+        node.look()
+        assert node.held() == [("GPU-1", "", TWO, 1, 1)]
+        usage = {usage.run.run_id: usage.held_threads for usage in node.host.workload.usage}
+        assert usage == {TWO: 2}
+
     def test_the_kubelet_is_asked_every_tick_until_a_new_pods_claim_is_prepared(self, node):
         node.look()
         node.pod(ONE, "a", claims=("whole",))
