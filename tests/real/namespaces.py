@@ -99,7 +99,8 @@ class Namespaces:
             f"--{each}=/proc/{self.first_pid}/ns/{files.get(each, each)}"
             for each in self.namespaces
         )
-        return ["nsenter", *kinds, f"--root=/proc/{self.first_pid}/root", "--", *command]
+        root = f"/proc/{self.first_pid}/root"
+        return ["nsenter", *kinds, f"--root={root}", f"--wd={root}", "--", *command]
 
     def inside(self, *command: str, text: str = "", check: bool = True) -> str:
         return run(*self.enter(*command), text=text, check=check)
