@@ -201,5 +201,10 @@ def read_yaml(text: str, where: str) -> Any:
         # The text of the YAML error quotes the line, which may contain a secret.
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{where}: {line}is not valid YAML: {error.problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: is not valid YAML: it is nested too deeply") from None
     except Exception:  # noqa: BLE001  a value that does not match its tag raises any error
-        raise ConfigError(f"{where}: is not valid YAML") from None
+        raise ConfigError(
+            f"{where}: is not valid YAML: a value is not of the type that its form or tag says, "
+            "such as an impossible date or `!!int x`; put it in quotes if it is a text"
+        ) from None

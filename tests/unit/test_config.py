@@ -159,7 +159,7 @@ def test_an_invalid_flag_is_named():
         ("sample: {collectors: {rapl: off please}}", "expected names with true or false"),
         ("a: [", "is not valid YAML"),
         ("sample: {interval_seconds: !!timestamp e%ta}", "is not valid YAML"),
-        ("sample: {interval_seconds: !!bool maybe}", "is not valid YAML"),
+        ("sample: {interval_seconds: !!bool maybe}", "put it in quotes if it is a text"),
         ("sample: {interval_seconds: !!int }", "is not valid YAML"),
         ("a: 2024-13-45", "is not valid YAML"),
     ],
