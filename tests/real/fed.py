@@ -64,7 +64,12 @@ def fed_daemon(
 ) -> Iterator[tuple[Host, Daemon]]:
     """A daemon with a run open, that reads often and commits each second."""
     config = root / "config.json"
-    settings = {"sample": {"interval_seconds": 0.2}, "account": {"commit_seconds": 1}}
+    settings = {
+        "sample": {"interval_seconds": 0.2},
+        "account": {"commit_seconds": 1},
+        # Tests of other files have runs of the same id at the same time.
+        "attribute": {"read_environments": False},
+    }
     config.write_text(json.dumps(settings))
     with ExitStack() as ends:
         host = Host(root / "sys")

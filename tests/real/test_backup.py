@@ -1,5 +1,6 @@
 """The backup and the restore of docs/operations.md, line by line."""
 
+import json
 import re
 import subprocess
 import sys
@@ -33,10 +34,15 @@ def record(daemon: Daemon, name: str) -> None:
     subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True)
 
 
-def test_a_backup_of_a_running_daemon_is_restored(tmp_path: Path) -> None:
+def test_a_backup_of_a_running_daemon_is_restored(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     make, enter, backup, remove, replace = COMMANDS
     assert enter.startswith("cd ")
-    daemon = Daemon(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"attribute": {"read_environments": False}}))
+    daemon = Daemon(tmp_path, f"--config.file={config}")
+    request.addfinalizer(daemon.stop)
     state, copy = tmp_path / "state", tmp_path / "copy"
     daemon.start()
     record(daemon, "before")
