@@ -23,7 +23,7 @@ def info(uuid, index, minor, kind=DeviceKind.GPU):
 
 SWAPPED = (info(A, 0, 1), info(B, 1, 0))
 """A host whose first GPU on the PCI bus has the second device file."""
-PARTITION = Partition(MIG, 3, None, (f"{A}/4/0", "nvidia1/gi4"))
+PARTITION = Partition(MIG, 3, aliases=(f"{A}/4/0", "nvidia1/gi4"))
 SPLIT = {SWAPPED[0].device: GpuActivity(SWAPPED[0].device, 1, (), (PARTITION,))}
 
 
@@ -90,7 +90,7 @@ def test_a_device_file_without_known_minor_numbers_resolves_to_no_gpu():
 
 AMD, INTEL = "3d5a8f7c2b1e9046", "0000:4d:00.0"
 """Ids of GPUs whose drivers have no UUID."""
-XCP = Partition(f"{AMD}/1", 1, None, ("amdgpu_xcp_17", "gpu-2-129"))
+XCP = Partition(f"{AMD}/1", 1, aliases=("amdgpu_xcp_17", "gpu-2-129"))
 
 
 def of_vendor(vendor, uuid, index, *aliases):

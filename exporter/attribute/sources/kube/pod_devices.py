@@ -38,8 +38,7 @@ GPU_RESOURCES = MappingProxyType(
 )
 """Vendors by resource with GPUs as devices, of the device plugins of NVIDIA, GKE, AMD and Intel.
 Device ids are unique only within a resource, so "0" of another resource is not a GPU."""
-AMD_DRIVER = "gpu.amd.com"
-GPU_DRIVERS = ("gpu.nvidia.com", AMD_DRIVER, "gpu.intel.com")
+GPU_DRIVERS = ("gpu.nvidia.com", "gpu.amd.com", "gpu.intel.com")
 """Drivers of GPUs for dynamic resource allocation."""
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 CLAIMED_RESOURCE = ""
@@ -338,7 +337,7 @@ def _claimed_gpu(claimed: ClaimedDevice, published: str, names: Mapping[str, str
     if published.startswith(UUID_PREFIXES):
         return resolve_gpu_id(published, names)
     # AMD's driver publishes the address of the GPU also for a partition, whose name differs.
-    if claimed.driver == AMD_DRIVER and claimed.device in names:
+    if claimed.driver in GPU_DRIVERS and claimed.device in names:
         return names[claimed.device]
     return names.get(published, "") if PCI_ADDRESS.fullmatch(published) else ""
 

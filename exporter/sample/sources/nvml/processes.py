@@ -177,7 +177,8 @@ class MigInstance(NamedTuple):
 
     def partition(self, active: float | None = None) -> Partition:
         """Return it as a partition with this activity; None: not known."""
-        return Partition(self.uuid, self.slices, active, self.aliases)
+        instances = self.gpu_instance, self.compute_instance
+        return Partition(self.uuid, self.slices, active, instances, self.aliases)
 
 
 class MigLayout(NamedTuple):

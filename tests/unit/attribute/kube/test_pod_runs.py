@@ -46,7 +46,7 @@ MIXED = (
     DeviceInfo(
         *(INTEL_GPU, "Max 1550", "Intel", "intel_gpu", 1200.0),
         ordinal="0",
-        aliases=("0000:4d:00.0", "card2"),
+        aliases=("0000:4d:00.0", "card2", "0000-4d-00-0-0x0bda"),
     ),
 )
 NVIDIA, RDMA = "nvidia.com/gpu", "rdma/hca_shared_devices_a"
@@ -1161,8 +1161,8 @@ def test_a_pod_continues_after_a_restart_with_its_usage_meanwhile(node):
 
 HALF = ClaimedMigDevice("GPU-1", 3, 7)
 MIG = (
-    Partition("MIG-1", 3, None, ("GPU-1/4/0", "nvidia1/gi4")),
-    Partition("MIG-2", 3, None, ("GPU-1/5/0", "nvidia1/gi5")),
+    Partition("MIG-1", 3, aliases=("GPU-1/4/0", "nvidia1/gi4")),
+    Partition("MIG-2", 3, aliases=("GPU-1/5/0", "nvidia1/gi5")),
 )
 
 
@@ -1222,7 +1222,7 @@ class TestDevices:
         node.pod(ONE, "a")
         node.give(("a", ["nvidia1/gi5"]))
         parts = tuple(
-            Partition(f"MIG-{2 + number}", 1, None, (f"GPU-1/5/{number}", "nvidia1/gi5"))
+            Partition(f"MIG-{2 + number}", 1, aliases=(f"GPU-1/5/{number}", "nvidia1/gi5"))
             for number in range(2)
         )
         node.look({GPU: GpuActivity(GPU, 1, (), parts, 7)})
@@ -1348,6 +1348,7 @@ class TestDevices:
             ("gpu.amd.com", "gpu-0-cpx-nps4", "0000:03:00.0", ("amd-1", "")),
             ("gpu.intel.com", "0000-4d-00-0-0x56c0", "0000:4d:00.0", ("intel-1", "")),
             ("gpu.intel.com", "0000-4d-00-0-0x56c0", "0", None),
+            ("gpu.intel.com", "0000-4d-00-0-0x0bda", "", ("intel-1", "")),
             ("net.example.com", "eth0", "0000:05:00.0", None),
             ("net.example.com", "gpu-1-128", "", None),
         ],
@@ -1358,7 +1359,7 @@ class TestDevices:
         container = ContainerResources("ml", "a", "main", (), (), (claimed,))
         node.kubelet.latest = PodResources((container,), (), 1, "")
         node.watch.latest = node.watch.latest._replace(gpus={claimed: published})
-        part = Partition("amd-1/1", 1, None, ("gpu-2-129",))
+        part = Partition("amd-1/1", 1, aliases=("gpu-2-129",))
         node.look({AMD_GPU: GpuActivity(AMD_GPU, 1, (), (part,), 8)}, infos=MIXED)
         assert [holding[:2] for holding in node.held()] == ([held] if held else [])
 

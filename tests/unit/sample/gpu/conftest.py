@@ -102,7 +102,7 @@ class FileReader:
 
     def __init__(self, device):
         self.values = None
-        self.reads = 0
+        self.reads = self.polls = 0
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.is_released = False
@@ -121,6 +121,7 @@ class FileReader:
         return GpuValues(int(energy_uj) if energy_uj else None, 100.0)
 
     def read_users(self, handle):
+        self.polls += 1
         with open(f"{handle}/pids", encoding="ascii") as file:
             users = tuple(GpuProcess(int(pid)) for pid in file.read().split())
         return GpuActivity(self._device, 1, users)

@@ -4,6 +4,8 @@ from functools import partial
 
 import pytest
 
+from exporter.config import AccountConfig, Config, SampleConfig
+from exporter.daemon import Daemon
 from exporter.errors import RestartRequired
 from exporter.model.readings import DeviceKind
 from exporter.sample import registry
@@ -134,6 +136,36 @@ def test_a_vendor_without_gpus_is_reported_and_the_other_is_opened(machine, sour
     assert [(state.name, state.ok) for state in opened.states] == [("alpha", False)]
     (info,) = machine.until("beta", lambda seen: bool(seen.infos)).infos
     assert info.device.kind is DeviceKind.GPU
+
+
+def test_the_page_has_the_gpus_of_both_vendors_and_the_collector_that_fails(
+    machine, sources, tmp_path
+):
+    machine.card("alpha", 1)
+    file = machine.card("beta", 2) / "energy_uj"
+    config = Config(
+        SampleConfig(sysfs=str(tmp_path), procfs=str(tmp_path)),
+        account=AccountConfig(state_directory=str(tmp_path / "state")),
+    )
+    app = Daemon(config, {}, machine.clock)
+    try:
+        app.pipeline.tick()
+        machine.drivers["alpha"].error = GpuError("broken", ErrorClass.NODE)
+        machine.until("alpha", lambda seen: "broken" in seen.error)
+        for second in range(1, 11):
+            machine.clock.advance(1)
+            file.write_text(str(1_000_000 + 100_000_000 * second))
+            app.pipeline.tick()
+        page = app.publisher.current.metrics_page.text().decode()
+    finally:
+        app.close()
+    lines = page.splitlines()
+    labels = 'device="gpu",id="beta-0000:02:00.0",method="counter"'
+    assert f"emissions_device_energy_joules_total{{{labels}}} 1000.0" in lines
+    assert 'emissions_device_up{device="gpu",id="alpha-0000:01:00.0"} 0.0' in lines
+    assert 'emissions_device_up{device="gpu",id="beta-0000:02:00.0"} 1.0' in lines
+    assert 'emissions_collector_success{collector="alpha"} 0.0' in lines
+    assert 'emissions_collector_success{collector="beta"} 1.0' in lines
 
 
 def test_all_drivers_are_released_together(machine, sources):
