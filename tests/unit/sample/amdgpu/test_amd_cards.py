@@ -1,5 +1,6 @@
 """Which AMD cards are found, and how they are described."""
 
+import builtins
 import os
 
 import pytest
