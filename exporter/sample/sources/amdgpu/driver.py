@@ -98,8 +98,9 @@ class AmdDriver:
 
     def list_gpus(self) -> GpuListing:
         """List the cards, without waking those that are asleep."""
+        all_dies = list_dies(self._sysfs)
         dies, notes, failures = [], [], []
-        for die in list_dies(self._sysfs):
+        for die in all_dies:
             if die.is_apu and not (die.device_id == MI300A and not has_zones(self._sysfs)):
                 notes.append(APU_NOTE.format(address=die.address))
                 continue
@@ -108,14 +109,13 @@ class AmdDriver:
                 self._learn(die)
             except GpuError as error:
                 failures.append(error)
-        topology = read_topology(self._sysfs)
-        names = partition_names(self._sysfs)
+        parts = _parts(all_dies, read_topology(self._sysfs), partition_names(self._sysfs))
         listed = []
         for card in self._cards(dies):
             if self._measures_nothing(card[0]):
                 notes.append(UNPAIRED_NOTE.format(address=card[0].address))
                 continue
-            listed.append(self._listed(card, topology, names))
+            listed.append(self._listed(card, parts))
             why = self._metrics.get(card[0].address, GpuMetrics("")).why
             if why:
                 notes.append(f"GPU {card[0].address}: {why}")
@@ -162,18 +162,17 @@ class AmdDriver:
         return iter(sorted((*singles, *pair_dies(dual, secondary))))
 
     def _listed(
-        self,
-        card: tuple[Die, ...],
-        topology: KfdTopology,
-        names: Mapping[str, tuple[str, ...]],
+        self, card: tuple[Die, ...], all_parts: Mapping[str, Sequence["_Part"]]
     ) -> ListedGpu:
         die = card[0]
         gpu_id = f"{ID_PREFIX}{die.unique_id}" if die.unique_id else die.address
-        parts = list(_parts(gpu_id, card, topology, names))
-        limit_watts = None if die.is_asleep else read_watts(die.hwmon, "power1_cap")
-        limit_watts = plausible_limit_watts(limit_watts)
+        parts = [part for each in card for part in all_parts[each.address]]
+        layout = _layout(gpu_id, parts)
+        whole = parts[0] if not layout.slices else None
+        limit_watts = plausible_limit_watts(
+            None if die.is_asleep else read_watts(die.hwmon, "power1_cap")
+        )
         is_module = die.device_id == MI300A
-        whole = parts[0] if len(parts) == 1 else None
         info = DeviceInfo(
             device=Device(DeviceKind.GPU, gpu_id),
             model=die.model + WHOLE_MODULE_SUFFIX * is_module,
@@ -186,11 +185,7 @@ class AmdDriver:
             pci_bus_id=die.address,
             aliases=whole.names if whole is not None else (),
         )
-        layout = PartitionLayout()
-        if whole is None:
-            partitions = tuple(Partition(part.id, 1.0, aliases=part.names) for part in parts)
-            layout = PartitionLayout(len(parts), partitions)
-        handle = self._handle(card, parts, layout, topology)
+        handle = self._handle(card, parts, layout)
         return ListedGpu(handle, info, layout, covers_host=is_module)
 
     def _method(self, die: Die) -> Method:
@@ -199,13 +194,9 @@ class AmdDriver:
         return Method.COUNTER if known is None or known.energy_uj is not None else Method.INTEGRATED
 
     def _handle(
-        self,
-        card: tuple[Die, ...],
-        parts: Sequence["_Part"],
-        layout: PartitionLayout,
-        topology: KfdTopology,
+        self, card: tuple[Die, ...], parts: Sequence["_Part"], layout: PartitionLayout
     ) -> CardHandle:
-        ids = [part.id if layout.slices else "" for part in parts]
+        ids = [part.id for part in layout.partitions] or [""]
         dies = tuple(
             DieHandle(die.address, die.metrics_path, die.hwmon, part_id if len(card) > 1 else "")
             for die, part_id in zip(card, ids, strict=False)
@@ -216,7 +207,7 @@ class AmdDriver:
             if part.node is not None
         )
         why = ""
-        if topology.is_denied and len(places) < len(parts):
+        if len(places) < len(parts) and any(part.is_hidden for part in parts):
             why = TOPOLOGY_DENIED
         elif places and not shares_host_pids(self._procfs):
             why = OTHER_PIDS
@@ -226,32 +217,53 @@ class AmdDriver:
 class _Part(NamedTuple):
     """A part of a card that can be held: a die, a partition, or all of it."""
 
-    id: str
     node: KfdNode | None
-    """Its node in KFD's topology; None: there is no KFD."""
+    """Its node in KFD's topology; None: there is none, or it may not be read."""
+    is_hidden: bool
+    """Whether it may have a node that may not be read."""
     ordinal: str
-    """Its number among the GPUs and partitions of ROCm."""
+    """Its number among the GPUs of the machine."""
     names: tuple[str, ...]
 
 
 def _parts(
-    gpu_id: str,
-    card: tuple[Die, ...],
-    topology: KfdTopology,
-    xcp_nodes: Mapping[str, tuple[str, ...]],
-) -> Iterator[_Part]:
-    """Yield the parts of a card, each with all names by which schedulers refer to it.
+    dies: Sequence[Die], topology: KfdTopology, xcp_nodes: Mapping[str, tuple[str, ...]]
+) -> Mapping[str, Sequence[_Part]]:
+    """Return the parts of each die, by its address, with all names of schedulers for them.
 
+    `dies` are all of the machine in the order of addresses, by which `rocm-smi` numbers the parts;
     `xcp_nodes` has the names of partitions by their render node.
     """
-    for die in card:
-        serial = (f"{ID_PREFIX}{die.unique_id}",) if len(card) > 1 and die.unique_id else ()
+    found: dict[str, list[_Part]] = {}
+    count = 0
+    for die in dies:
         for node in topology.of(die.address) or (None,):
             # The PCI device belongs to the first partition (ROCm/k8s-device-plugin issue 157).
-            names = (die.address, *serial, *die.nodes)
+            names: tuple[str, ...] = (die.address, *die.nodes)
             if node is not None and node.partition:
                 render = f"renderD{node.render_minor}"
                 names = xcp_nodes.get(render, (render,))
-            ordinal = str(topology.nodes.index(node)) if node is not None else ""
-            number = node.partition if node is not None and len(card) == 1 else card.index(die)
-            yield _Part(f"{gpu_id}/{number}", node, ordinal, (*names, *dra_names(names)))
+            elif die.unique_id:
+                names = (*names, f"{ID_PREFIX}{die.unique_id}")
+            part = _Part(node, topology.is_denied, str(count), (*names, *dra_names(names)))
+            found.setdefault(die.address, []).append(part)
+            count += 1
+    return found
+
+
+def _layout(gpu_id: str, parts: Sequence[_Part]) -> PartitionLayout:
+    """Return the partitions of a card; none if it has one part."""
+    if len(parts) == 1:
+        return PartitionLayout()
+    return PartitionLayout(
+        len(parts),
+        tuple(
+            Partition(
+                f"{gpu_id}/{number}",
+                1.0,
+                # Names that are the id of the card mean all of it.
+                aliases=tuple(name for name in (*part.names, part.ordinal) if name != gpu_id),
+            )
+            for number, part in enumerate(parts)
+        ),
+    )
