@@ -17,7 +17,7 @@ from exporter.sample.sources.amdgpu import driver
 from exporter.sample.sources.amdgpu.kfd import OccupancySampler
 from exporter.sample.sources.gpu import collector
 from exporter.sample.sources.gpu.gpu import Gpu
-from exporter.worker import deadline
+from exporter.worker import deadline, wait_until
 from tests.amdgpu import hosts
 from tests.amdgpu.host import counts
 from tests.fakes import FakeClock
@@ -39,7 +39,7 @@ class SharedMi300x:
         self.machine.host.compute(NIGHTLY, hosts.GPU_IDS[0], occupied=228)
         self.machine.host.compute(TRAIN, hosts.GPU_IDS[0], occupied=76)
 
-    def second(self, number):
+    def second(self, _number):
         (card,) = self.machine.cards
         energy = card.fields["energy_accumulator"] + counts(600)
         card.show(energy_accumulator=energy, curr_socket_power=600, average_gfx_activity=100)
@@ -73,7 +73,7 @@ class TwoDies:
         self.machine.host.compute(NIGHTLY, hosts.GPU_IDS[0])
         self.machine.host.compute(TRAIN, hosts.GPU_IDS[1])
 
-    def second(self, number):
+    def second(self, _number):
         primary, secondary = self.machine.cards
         energy = primary.fields["energy_accumulator"] + counts(450)
         primary.show(energy_accumulator=energy, average_gfx_activity=45, average_socket_power=450)
@@ -127,6 +127,13 @@ def current(name, tmp_path, monkeypatch):
     monkeypatch.setattr(collector, "READ_TIMEOUT_SECONDS", SOON)
     monkeypatch.setattr(collector, "FIRST_READ_TIMEOUT_SECONDS", SOON)
     monkeypatch.setattr(Gpu, "activity", lambda card: card._activity_worker.result(deadline(SOON)))
+    read_activity = Gpu._read_activity
+
+    def after_the_reading(card):
+        wait_until(lambda: not card._reading_worker.busy_seconds, SOON)
+        return read_activity(card)
+
+    monkeypatch.setattr(Gpu, "_read_activity", after_the_reading)
     monkeypatch.setattr(driver, "SHARED_SECONDS", 0.0)
     monkeypatch.setattr(UsernameCache, "name", lambda _, uid: str(uid))
 
