@@ -1,4 +1,4 @@
-"""Compute users of AMD GPUs, by the kernel's compute driver KFD in `/sys/class/kfd/kfd`.
+"""Compute users of AMD GPUs, by the compute driver KFD in `/sys/devices/virtual/kfd/kfd`.
 
 Programs of ROCm use `/dev/kfd`, so the DRM subsystem does not count their work. Process ids are
 those of the host. Files: `kfd_topology.c` and `kfd_process.c` of Linux.
@@ -32,7 +32,7 @@ class KfdNode(NamedTuple):
 
 def kfd_path(sysfs: str, *parts: str) -> str:
     """Return a path in the directory of KFD."""
-    return os.path.join(sysfs, "class", "kfd", "kfd", *parts)
+    return os.path.join(sysfs, "devices", "virtual", "kfd", "kfd", *parts)
 
 
 class KfdTopology(NamedTuple):

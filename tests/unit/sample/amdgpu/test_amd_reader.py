@@ -260,7 +260,7 @@ class TestComputeUsers:
         card.users()
         (worker,) = card.workers
         assert worker.is_running
-        for queue in (card.host.sysfs / "class/kfd/kfd/proc/2/queues").iterdir():
+        for queue in (card.host.sysfs / "devices/virtual/kfd/kfd/proc/2/queues").iterdir():
             (queue / "gpuid").unlink()
         card.users()
         assert not worker.is_running
@@ -286,7 +286,7 @@ class TestComputeUsers:
         card = opening(hosts.mi300x)
         card.host.compute(1, GPU_A)
         card.users()
-        os.rename(card.host.sysfs / "class/kfd/kfd/proc/1", card.host.root / "ended")
+        os.rename(card.host.sysfs / "devices/virtual/kfd/kfd/proc/1", card.host.root / "ended")
         assert card.processes() == {}
 
     def test_process_ids_of_the_host_are_required(self, opening):
