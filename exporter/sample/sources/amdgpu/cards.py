@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.sample.kernel_files import read_text
+from exporter.sample.kernel_files import parse_number, read_text
 from exporter.sample.sources.gpu.pci import PciMatch, pci_gpus, pci_path
 from exporter.units import MICROWATTS_PER_WATT
 
@@ -119,9 +119,8 @@ def dra_names(nodes: Iterable[str]) -> Iterator[str]:
 def read_watts(hwmon: str, *names: str) -> float | None:
     """Return the first of these sensors that can be read and is not 0; wakes a suspended card."""
     for name in names:
-        text = read_text(hwmon, name) if hwmon else ""
-        if text.isdigit() and int(text):
-            return int(text) / MICROWATTS_PER_WATT
+        if microwatts := parse_number(read_text(hwmon, name)) if hwmon else None:
+            return microwatts / MICROWATTS_PER_WATT
     return None
 
 

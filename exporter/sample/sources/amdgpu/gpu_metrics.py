@@ -208,10 +208,10 @@ def _ratio(percent: float | None) -> float | None:
 
 
 def _number(data: bytes, kind: str, offset: int) -> int | None:
-    """Return a number; None for all ones, by which the driver marks values that are missing."""
+    """Return a number; None for all ones, by which the driver marks missing values."""
     (value,) = struct.unpack_from(kind, data, offset)
-    missing = -1 if kind[-1].islower() else (1 << 8 * struct.calcsize(kind)) - 1
-    return None if value == missing else int(value)
+    all_ones = (1 << 8 * struct.calcsize(kind)) - 1
+    return int(value) if 0 <= value < all_ones else None
 
 
 def _numbers(data: bytes, kind: str, offset: int, count: int) -> list[int | None]:
@@ -278,7 +278,7 @@ def _each_attribute(data: bytes, count: int) -> Iterator[tuple[int, list[int | N
 
 def _attribute_partitions(values: Values) -> tuple[PartitionBusy, ...]:
     """Return the activity of the partitions, among which the XCCs are divided in order."""
-    (count,) = values.get("num_partition", (None,))
+    count = next(iter(values.get("num_partition", ())), None)
     instant, accumulated = values.get("gfx_busy_inst", ()), values.get("gfx_busy_acc", ())
     xccs = sum(number is not None for number in instant)
     if not count or not xccs or xccs % count:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.sample.kernel_files import read_text
+from exporter.sample.kernel_files import parse_number, read_text
 from exporter.worker import Worker
 
 INIT_PID_NAMESPACE = "pid:[4026531836]"
@@ -57,12 +57,12 @@ def read_topology(sysfs: str) -> KfdTopology:
     numbers = sorted(int(name) for name in _listed(path) if name.isdigit())
     nodes, is_denied = [], False
     for number in numbers:
-        gpu_id = read_text(os.path.join(path, str(number)), "gpu_id")
+        gpu_id = parse_number(read_text(os.path.join(path, str(number)), "gpu_id"))
         properties = read_text(os.path.join(path, str(number)), "properties")
-        if not gpu_id or not properties:
+        if gpu_id is None or not properties:
             is_denied = True
-        elif gpu_id != "0":  # else it has processors only
-            nodes.append(_node(int(gpu_id), dict(_properties(properties))))
+        elif gpu_id:  # else it has processors only
+            nodes.append(_node(gpu_id, dict(_properties(properties))))
     return KfdTopology(tuple(nodes), is_denied)
 
 
@@ -81,9 +81,10 @@ def _node(gpu_id: int, values: Mapping[str, int]) -> KfdNode:
 
 def _properties(text: str) -> Iterator[tuple[str, int]]:
     for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if value.isdigit():
-            yield name, int(value)
+        name, _, text = line.partition(" ")
+        value = parse_number(text)
+        if value is not None:
+            yield name, value
 
 
 def read_queues(sysfs: str) -> Mapping[int, frozenset[int]]:
@@ -97,16 +98,16 @@ def read_queues(sysfs: str) -> Mapping[int, frozenset[int]]:
         if not pid.isdigit():
             continue
         for queue in _listed(os.path.join(path, pid, "queues")):
-            gpu_id = read_text(os.path.join(path, pid, "queues", queue), "gpuid")
-            if gpu_id.isdigit():
-                found.setdefault(int(gpu_id), set()).add(int(pid))
+            gpu_id = parse_number(read_text(os.path.join(path, pid, "queues", queue), "gpuid"))
+            if gpu_id is not None:
+                found.setdefault(gpu_id, set()).add(int(pid))
     return {gpu_id: frozenset(pids) for gpu_id, pids in found.items()}
 
 
 def read_occupancy(sysfs: str, pid: int, gpu_id: int) -> int | None:
     """Return how many compute units waves of a process occupy now; None: not reported."""
-    text = read_text(kfd_path(sysfs, "proc", str(pid), f"stats_{gpu_id}"), "cu_occupancy")
-    return int(text) if text.isdigit() else None
+    path = kfd_path(sysfs, "proc", str(pid), f"stats_{gpu_id}")
+    return parse_number(read_text(path, "cu_occupancy"))
 
 
 def _listed(path: str) -> Iterable[str]:
