@@ -21,6 +21,14 @@ MI300A = "0x74a0"
 """PCI id of an APU for servers, which has an energy counter: that of the whole socket."""
 DUAL_DIE = ("0x7408", "0x740c")
 """PCI ids of MI250X and MI250: each die is a PCI device."""
+ALDEBARAN = ("0x7408", "0x740c", "0x740f", "0x7410")
+"""PCI ids of MI200: MI250X, MI250, MI210."""
+NARROW_REVISIONS = ("1.1", "1.2", "1.3")
+"""Revisions of `gpu_metrics` in which only MI200 has a counter of 64 bits with a known unit.
+
+The firmware of MI100 and Radeons counts in 32 bits without a documented unit
+(`smu11_driver_if_arcturus.h` and others of Linux), and MI100's stops (ROCm/amdsmi issue 22).
+"""
 DRM_NODE = re.compile(r"(card|renderD)(\d+)")
 
 
@@ -80,6 +88,11 @@ def _hwmon(path: str) -> str:
         if read_text(os.path.join(directory, name), "name") == HWMON_NAME:
             return os.path.join(directory, name)
     return ""
+
+
+def has_known_counter(device_id: str, revision: str) -> bool:
+    """Whether the energy counter of a model, if it has one, is of 64 bits and of a known unit."""
+    return revision not in NARROW_REVISIONS or device_id in ALDEBARAN
 
 
 def drm_nodes(path: str) -> list[str]:

@@ -46,8 +46,8 @@ class FirmwareClock:
 class CounterCheck:
     """Compares the energy counter of a GPU with its power.
 
-    Counters of MI100 have stopped, or run at a wrong rate, until the machine was restarted
-    (ROCm/amdsmi issues 22 and 38).
+    Counters have stopped, or run at a wrong rate, until the machine was restarted (ROCm/amdsmi
+    issues 22 and 38).
     """
 
     def __init__(self) -> None:

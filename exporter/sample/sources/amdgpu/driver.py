@@ -140,7 +140,7 @@ class AmdDriver:
             return
         file = ReusedFile(die.metrics_path)
         try:
-            self._metrics[die.address] = read_metrics(file, die.hwmon)
+            self._metrics[die.address] = read_metrics(file, die.hwmon, die.device_id)
         finally:
             file.close()
 
@@ -198,7 +198,13 @@ class AmdDriver:
     ) -> CardHandle:
         ids = [part.id for part in layout.partitions] or [""]
         dies = tuple(
-            DieHandle(die.address, die.metrics_path, die.hwmon, part_id if len(card) > 1 else "")
+            DieHandle(
+                die.address,
+                die.metrics_path,
+                die.hwmon,
+                die.device_id,
+                part_id if len(card) > 1 else "",
+            )
             for die, part_id in zip(card, ids, strict=False)
         )
         places = tuple(

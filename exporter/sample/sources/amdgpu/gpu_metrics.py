@@ -80,7 +80,7 @@ class Layout(NamedTuple):
     partitions: _Partitions | None = None
 
 
-U16, U32, U64 = "<H", "<I", "<Q"
+U16, U32, U64 = "H", "I", "Q"
 _V1_1 = {
     "average_gfx_activity": _Field(16, U16),
     "average_socket_power": _Field(22, U16),
@@ -173,7 +173,7 @@ def decode_gpu_metrics(data: bytes) -> GpuMetrics:
             f"gpu_metrics of revision {revision} has {size} bytes instead of {layout.size}"
         )
     fixed = {
-        name: [_number(data, field.format, field.offset)] for name, field in layout.fields.items()
+        name: _numbers(data, field.format, field.offset) for name, field in layout.fields.items()
     }
     partitions = _fixed_partitions(data, layout.partitions) if layout.partitions else ()
     return _metrics(revision, fixed, partitions)
@@ -207,20 +207,15 @@ def _ratio(percent: float | None) -> float | None:
     return percent / PERCENT if percent is not None and 0 <= percent <= PERCENT else None
 
 
-def _number(data: bytes, kind: str, offset: int) -> int | None:
-    """Return a number; None for all ones, by which the driver marks missing values."""
-    (value,) = struct.unpack_from(kind, data, offset)
+def _numbers(data: bytes, kind: str, offset: int, count: int = 1) -> list[int | None]:
+    """Return numbers of a type; None for all ones, by which the driver marks missing values."""
     all_ones = (1 << 8 * struct.calcsize(kind)) - 1
-    return int(value) if 0 <= value < all_ones else None
-
-
-def _numbers(data: bytes, kind: str, offset: int, count: int) -> list[int | None]:
-    width = struct.calcsize(kind)
-    return [_number(data, kind, offset + index * width) for index in range(count)]
+    numbers = struct.unpack_from(f"<{count}{kind}", data, offset)
+    return [number if 0 <= number < all_ones else None for number in numbers]
 
 
 def _fixed_partitions(data: bytes, layout: _Partitions) -> tuple[PartitionBusy, ...]:
-    count = _number(data, U16, layout.number) or 0
+    (count,) = _numbers(data, U16, layout.number)
     return tuple(
         _busy(
             _numbers(data, U32, layout.offset + index * layout.stride, MAX_XCCS),
@@ -228,7 +223,7 @@ def _fixed_partitions(data: bytes, layout: _Partitions) -> tuple[PartitionBusy, 
                 data, U64, layout.offset + index * layout.stride + layout.accumulated, MAX_XCCS
             ),
         )
-        for index in range(min(count, MAX_PARTITIONS))
+        for index in range(min(count or 0, MAX_PARTITIONS))
     )
 
 
@@ -263,16 +258,15 @@ def _each_attribute(data: bytes, count: int) -> Iterator[tuple[int, list[int | N
     for _ in range(count):
         if offset + 8 > len(data):
             raise UnknownRevision("gpu_metrics of revision 1.9 ends within its attributes")
-        (encoding,) = struct.unpack_from(U64, data, offset)
+        (encoding,) = struct.unpack_from("<Q", data, offset)
         instances, identifier, kind = encoding & 0x3FF, encoding >> 10 & 0x3FF, encoding >> 20 & 0xF
         if kind >= len(ATTRIBUTE_TYPES):
             raise UnknownRevision(f"attribute {identifier} of gpu_metrics has unknown type {kind}")
-        format_ = "<" + ATTRIBUTE_TYPES[kind]
         offset += 8
-        end = offset + instances * struct.calcsize(format_)
+        end = offset + instances * struct.calcsize(ATTRIBUTE_TYPES[kind])
         if end > len(data):
             raise UnknownRevision("gpu_metrics of revision 1.9 ends within its attributes")
-        yield identifier, _numbers(data, format_, offset, instances)
+        yield identifier, _numbers(data, ATTRIBUTE_TYPES[kind], offset, instances)
         offset = end
 
 

@@ -17,7 +17,7 @@ from exporter.model.readings import (
 )
 from exporter.sample.counter_arithmetic import is_plausible_watts
 from exporter.sample.kernel_files import ReusedFile
-from exporter.sample.sources.amdgpu.cards import read_watts
+from exporter.sample.sources.amdgpu.cards import has_known_counter, read_watts
 from exporter.sample.sources.amdgpu.counter_check import CounterCheck, FirmwareClock
 from exporter.sample.sources.amdgpu.gpu_metrics import (
     MAX_BYTES,
@@ -66,6 +66,8 @@ class DieHandle(NamedTuple):
     metrics_path: str
     hwmon: str
     """Directory of its sensors; "": none."""
+    device_id: str
+    """PCI id, as in sysfs."""
     partition: str = ""
     """Id of the partition that it is, if the card has two dies."""
 
@@ -183,7 +185,7 @@ class AmdReader:
     def _metrics(self, die: DieHandle) -> GpuMetrics:
         """Read the metrics of a die; none if it has no such file, or of an unknown revision."""
         file = self._files.setdefault(die.metrics_path, ReusedFile(die.metrics_path))
-        return read_metrics(file, die.hwmon)
+        return read_metrics(file, die.hwmon, die.device_id)
 
     def _epoch(self, die: DieHandle) -> str:
         """Return the inode of the file, of which each binding of the driver makes a new one."""
@@ -208,14 +210,14 @@ class AmdReader:
         return recent
 
 
-def read_metrics(file: ReusedFile, hwmon: str) -> GpuMetrics:
-    """Read and decode the metrics of a die, which wakes it.
+def read_metrics(file: ReusedFile, hwmon: str, device_id: str) -> GpuMetrics:
+    """Read and decode the metrics of a die, which wakes it; without a counter of unknown unit.
 
     Returns metrics without values, and the reason, if the model does not have the file or its
     revision is not known. Raises GpuError for other failures.
     """
     try:
-        return decode_gpu_metrics(file.read(MAX_BYTES))
+        metrics = decode_gpu_metrics(file.read(MAX_BYTES))
     except UnknownRevision as error:
         return GpuMetrics("", why=str(error))
     except OSError as error:
@@ -223,6 +225,9 @@ def read_metrics(file: ReusedFile, hwmon: str) -> GpuMetrics:
             return GpuMetrics("")
         error_class = ERROR_CLASSES.get(error.errno or 0, ErrorClass.TRANSIENT)
         raise GpuError(f"{file.path}: {error.strerror}", error_class) from error
+    if has_known_counter(device_id, metrics.revision):
+        return metrics
+    return metrics._replace(energy_uj=None)
 
 
 def _graphics(handle: CardHandle, clients: DrmUsers) -> Iterator[tuple[DrmUser, str]]:

@@ -66,9 +66,10 @@ class TestIdentity:
         assert gpu.info.method is Method.INTEGRATED
 
     def test_counter_that_begins_later_is_used(self, tmp_path, clock):
-        machine = hosts.radeon(tmp_path)
+        machine = hosts.mi300x(tmp_path)
+        machine.cards[0].show(energy_accumulator=0)
         driver = AmdDriver(str(machine.host.sysfs), str(machine.host.procfs), clock)
-        driver.list_gpus()
+        assert driver.list_gpus().gpus[0].info.method is Method.INTEGRATED
         machine.cards[0].show(energy_accumulator=5)
         assert driver.list_gpus().gpus[0].info.method is Method.COUNTER
 
@@ -184,6 +185,13 @@ class TestCardsWithTwoDies:
             card.show(average_socket_power=power, energy_accumulator=power)
         gpus = listed(machine).gpus
         assert [gpu.info.pci_bus_id for gpu in gpus] == ["0000:c1:00.0", "0000:ce:00.0"]
+
+    def test_cards_of_other_models_are_no_pair(self, tmp_path, listed):
+        """The rule of MI250 does not hold for MI300X."""
+        machine = hosts.mi300x(tmp_path)
+        card = machine.host.card("0000:26:00.0", "0x74a1", revision="1.7", unique_id="2")
+        card.show(energy_accumulator=0, curr_socket_power=0)
+        assert len(listed(machine).gpus) == 2
 
     def test_die_whose_primary_is_missing_is_a_note(self, tmp_path, listed):
         machine = hosts.mi250x(tmp_path)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.model.readings import Reading
+from exporter.model.readings import Method, Reading
 from exporter.sample.counter_arithmetic import advance_counter, without_implausible
 from exporter.sample.sources.amdgpu import AmdDriver
 from exporter.sample.sources.amdgpu import driver as driver_module
@@ -137,15 +137,27 @@ class TestEnergy:
         card.cards[0].metrics.write_bytes(content)
         assert card.energy().epoch != before
 
-    def test_frozen_counter_is_given_up(self, opening, clock):
-        """MI100: ROCm/amdsmi issues 22 and 38."""
+    def test_counter_of_mi100_is_not_used(self, opening):
+        """It has 32 bits and no documented unit, and stops: ROCm/amdsmi issues 22 and 38."""
         card = opening(hosts.mi100)
+        assert card.info.method is Method.INTEGRATED
+        values = card.energy()
+        assert (values.counter_uj, values.power_watts) == (None, 250)
+
+    def test_counter_of_a_radeon_is_not_used(self, opening):
+        """Linux has reported 2^32 - 1, 0 and counts of 32 bits."""
+        card = opening(hosts.radeon)
+        card.cards[0].show(energy_accumulator=2**32 - 1)
+        assert card.energy().counter_uj is None
+
+    def test_frozen_counter_is_given_up(self, opening, clock):
+        card = opening(hosts.mi250x)
         for _ in range(90):
             values = card.energy()
             clock.advance(1)
-        assert (values.counter_uj, values.power_watts) == (None, 250)
+        assert (values.counter_uj, values.power_watts) == (None, 144)
         card.reader.forget()
-        assert card.energy().counter_uj == 1_001_403
+        assert card.energy().counter_uj == 222_937_408_374_496
 
     @pytest.mark.parametrize(
         ("code", "error_class"),
