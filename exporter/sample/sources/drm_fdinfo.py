@@ -5,7 +5,7 @@ copies of its descriptor, in the same process or in children, show the same clie
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -140,10 +140,21 @@ class DrmFdinfoReader:
     files of known clients are read in every poll. For one thread.
     """
 
-    def __init__(self, procfs: str, clock: Clock, devices: str = "/dev/dri/") -> None:
-        """`devices`: prefix of the paths of the device files."""
+    def __init__(
+        self,
+        procfs: str,
+        clock: Clock,
+        devices: str = "/dev/dri/",
+        is_wanted: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """`devices`: prefix of the paths of the device files.
+
+        `is_wanted`: whether a descriptor of the device file with this name is used. xe wakes a
+        suspended card when the file of a descriptor is read (`xe_drm_client.c`).
+        """
         self._procfs = procfs
         self._devices = devices
+        self._is_wanted = is_wanted
         self._clock = clock
         self._processes: dict[int, _Process] = {}
         self._known: dict[tuple[str, str], _Known] = {}
@@ -183,10 +194,11 @@ class DrmFdinfoReader:
         path = f"{self._procfs}/{pid}/fd"
         for name in os.listdir(path):
             try:
-                if os.readlink(f"{path}/{name}").startswith(self._devices):
-                    yield name
+                target = os.readlink(f"{path}/{name}")
             except OSError:  # it was closed
                 continue
+            if target.startswith(self._devices) and self._is_wanted(os.path.basename(target)):
+                yield name
 
     def _clients(self, pid: int, fds: Iterable[str]) -> Iterator[DrmClient]:
         for name in fds:

@@ -154,6 +154,15 @@ class TestPoll:
         host.client(100, 5, amd(gfx=1), target="/dev/null")
         assert reader.poll().users == ()
 
+    def test_descriptors_of_unwanted_cards_are_not_read(self, host, clock):
+        reader = DrmFdinfoReader(
+            str(host.procfs), clock, is_wanted={"card1", "renderD128"}.__contains__
+        )
+        host.client(100, 4, amd(client=1, gfx=1))
+        host.client(100, 5, amd(client=2, gfx=1), target="/dev/dri/renderD129")
+        host.client(100, 6, amd(client=3, gfx=1), target="/dev/dri/card1")
+        assert len(reader.poll().users) == 2
+
     def test_gpu_that_a_process_opens_later_is_found(self, host, reader, clock):
         host.client(100, 5, "pos:\t0\n", target="/dev/null")
         reader.poll()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from exporter.clock import Clock
@@ -86,9 +87,12 @@ class AmdDriver:
         self._sysfs = sysfs
         self._procfs = procfs
         self._clock = clock
+        self._nodes: frozenset[str] = frozenset()
+        """Names of the DRM devices of all cards."""
+        clients = DrmFdinfoReader(procfs, clock, is_wanted=lambda node: node in self._nodes)
         self._users = AmdUsers(
             SharedCall(partial(read_queues, sysfs), SHARED_SECONDS),
-            SharedCall(DrmFdinfoReader(procfs, clock).poll, SHARED_SECONDS),
+            SharedCall(clients.poll, SHARED_SECONDS),
         )
         self._metrics: dict[str, GpuMetrics] = {}
         """Metrics of each die while it was awake, by address: which values it reports."""
@@ -109,7 +113,9 @@ class AmdDriver:
                 self._learn(die)
             except GpuError as error:
                 failures.append(error)
-        parts = _parts(all_dies, read_topology(self._sysfs), partition_names(self._sysfs))
+        partitions = partition_names(self._sysfs)
+        self._nodes = frozenset(chain(*(die.nodes for die in all_dies), *partitions.values()))
+        parts = _parts(all_dies, read_topology(self._sysfs), partitions)
         listed = []
         for card in self._cards(dies):
             if self._measures_nothing(card[0]):

@@ -397,6 +397,22 @@ class TestGraphicsUsers:
         card.host.client(50, 4, fdinfo("0000:99:00.0", 5))
         assert card.processes() == {}
 
+    def test_descriptors_of_other_vendors_are_not_read(self, opening, monkeypatch):
+        """That would wake suspended cards of xe."""
+        card = opening(hosts.radeon)
+        card.host.client(50, 4, fdinfo("0000:0b:00.0", 5))
+        card.host.client(50, 5, "drm-driver:\txe\n", target="/dev/dri/renderD129")
+        opened = []
+        real_open = os.open
+
+        def recorded(path, *rest, **more):
+            opened.append(str(path))
+            return real_open(path, *rest, **more)
+
+        monkeypatch.setattr(os, "open", recorded)
+        card.users()
+        assert [path[-11:] for path in opened if "fdinfo" in path] == ["50/fdinfo/4"]
+
     def test_graphics_and_compute_share_a_card(self, opening, clock):
         card = opening(hosts.mi300x)
         card.host.compute(1, GPU_A)
