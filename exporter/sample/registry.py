@@ -16,6 +16,7 @@ from exporter.privileges import READ_ANY_FILE, read_capabilities
 from exporter.sample.counter_fallback import CollectorWithFallback, StuckCounterFallback
 from exporter.sample.power_model import CpuInfo, cpu_power_model, dram_power_model, read_cpuinfo
 from exporter.sample.powercap import has_zones
+from exporter.sample.sources import amdgpu
 from exporter.sample.sources.cpu_estimate import CpuEstimateCollector, read_busy_us
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from exporter.sample.sources.gpu.collector import GpuCollector
@@ -137,6 +138,11 @@ SOURCES = (
         NvmlDriver.name,
         partial(_open_gpus, lambda host: NvmlDriver(host.sysfs, host.clock)),
         is_present=lambda host: has_gpu_or_library(host.sysfs),
+    ),
+    EnergySource(
+        amdgpu.AmdDriver.name,
+        partial(_open_gpus, lambda host: amdgpu.AmdDriver(host.sysfs, host.procfs, host.clock)),
+        is_present=lambda host: amdgpu.has_gpus(host.sysfs),
     ),
     EnergySource(
         RaplCollector.name,

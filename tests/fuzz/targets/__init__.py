@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from tests.fuzz.attempt import Target
-from tests.fuzz.targets import grids, kernel, kubernetes, records, settings, state, web
+from tests.fuzz.targets import gpus, grids, kernel, kubernetes, records, settings, state, web
 
 TARGETS: Mapping[str, Target] = {
     target.__name__: target
-    for module in (web, settings, grids, kubernetes, kernel, records, state)
+    for module in (web, settings, grids, kubernetes, kernel, gpus, records, state)
     for target in module.TARGETS
 }

@@ -1369,6 +1369,7 @@
 {{/* Flags of `serve`. */}}
 {{- define "ee.flags" -}}
 [
+  "--collector.amdgpu",
   "--collector.cpu_estimate",
   "--collector.dram_estimate",
   "--collector.nvml",
@@ -1379,6 +1380,7 @@
   "--help",
   "--log.format",
   "--log.level",
+  "--no-collector.amdgpu",
   "--no-collector.cpu_estimate",
   "--no-collector.dram_estimate",
   "--no-collector.nvml",
