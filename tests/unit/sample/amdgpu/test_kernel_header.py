@@ -69,7 +69,7 @@ def header(request):
 
 def test_headers_are_there():
     if not headers():
-        pytest.skip("no header of the kernel; make tools")
+        pytest.skip("no header of the kernel; .ci/setup headers")
 
 
 def test_stored_layouts_are_those_of_the_header(header, tmp_path):
