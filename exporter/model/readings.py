@@ -57,9 +57,9 @@ class DeviceInfo(NamedTuple):
     ordinal: str = ""
     """Index assigned by the driver, which may change; the label `index`."""
     pci_bus_id: str = ""
-    minor: int | None = None
-    """Minor number of the device file, as in /dev/nvidia0, which may differ from the index; None:
-    not known."""
+    aliases: tuple[str, ...] = ()
+    """Other names by which schedulers and device plugins refer to it, such as nvidia0 for the
+    device file /dev/nvidia0, or its PCI address."""
 
 
 class Reading(NamedTuple):
@@ -100,8 +100,9 @@ class Partition(NamedTuple):
     """Slices of the device; a fraction if several partitions share the slices of a GPU instance."""
     active: float | None = None
     """Mean activity of its multiprocessors, 0 to 1; None: not reported by the GPU."""
-    instances: tuple[int, int] | None = None
-    """Ids of its GPU instance and of the compute instance within; None: not known."""
+    aliases: tuple[str, ...] = ()
+    """Other names by which schedulers and device plugins refer to it; the first of several
+    partitions with a name has it."""
 
 
 class GpuActivity(NamedTuple):
