@@ -20,7 +20,7 @@ from exporter.sample.powercap import find_zones
 from exporter.sample.sources.dram_estimate import memory_bytes
 from exporter.sample.sources.gpu.driver import GpuError
 from exporter.sample.sources.intel_gpu import IntelDriver
-from exporter.sample.sources.nvml.driver import decode_text
+from exporter.sample.sources.nvml.calls import decode_text
 from exporter.sample.sources.rapl import RaplCollector
 from tests.fuzz.inputs import StillClock, directory, file_with, files_with
 

@@ -56,7 +56,7 @@ counter in a file:
             except FileNotFoundError as error:
                 raise GpuError(f"{handle}: removed", ErrorClass.DEVICE) from error
 
-        def read_users(self, handle: str, layout: PartitionLayout) -> GpuActivity:
+        def read_users(self, handle: str) -> GpuActivity:
             users = tuple(GpuProcess(pid) for pid in pids_with_file(handle))
             return GpuActivity(self._device, self._clock.boottime_ns(), users)
 
@@ -68,7 +68,7 @@ counter in a file:
             return NO_DRIVER_CALLS
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
@@ -147,7 +147,7 @@ class ListedGpu(NamedTuple):
     """A GPU that the driver can read now."""
 
     handle: Any
-    """What the reader needs to access it; valid until the driver is closed."""
+    """What the reader needs to access it, with its partitions; valid until the next list."""
     info: DeviceInfo
     """Its id survives reboots. `method` is COUNTER if it is not known to have no counter:
     a GPU that reports only power for 30 s is treated as one without."""
@@ -171,8 +171,7 @@ class GpuValues(NamedTuple):
 
     counter_uj: int | None = None
     power_watts: float | None = None
-    implausible_watts: float | None = None
-    """A reported power outside of 0 to `cap_watts`, if there is no plausible one."""
+    """If several sensors report a power, the first plausible one, else any."""
     at_ns: int = 0
     """CLOCK_BOOTTIME of the measurement, if it is known better than by the end of the read; 0: not
     known. Values that are too old are not used."""
@@ -193,11 +192,11 @@ class GpuReader(Protocol):
     def read_energy(self, handle: Any, cap_watts: float) -> GpuValues:
         """Read counter and power, once per tick. Power above `cap_watts` is implausible.
 
-        Raises GpuError for failures of the GPU or the driver. Without values and `failure`, the
-        GPU reports neither energy nor power.
+        Raises GpuError for failures of the GPU or the driver. A result without values and
+        `failure` means that the GPU reports neither energy nor power.
         """
 
-    def read_users(self, handle: Any, layout: PartitionLayout) -> GpuActivity:
+    def read_users(self, handle: Any) -> GpuActivity:
         """Return the processes and partitions, with their activity since the previous call.
 
         Raises GpuError if the processes are not known: they must not be treated as none. A scan
@@ -205,7 +204,7 @@ class GpuReader(Protocol):
         """
 
     def forget(self) -> None:
-        """Retry functions that the GPU has refused; it was lost and is listed again."""
+        """Retry what the GPU has refused, and open files again; it was lost and is listed again."""
 
     def release(self) -> None:
         """Close files and objects of the driver. No read is running; a later one opens them."""
@@ -217,7 +216,8 @@ class GpuReader(Protocol):
 class GpuDriver(Protocol):
     """Access to all GPUs of one vendor. All methods but `call_stats` are called by one thread.
 
-    The constructor does not access the GPUs, so it raises only Unavailable for missing libraries.
+    The constructor raises Unavailable with reason and remedy if the machine has none of its GPUs.
+    It does not access them.
     """
 
     name: str
@@ -241,8 +241,22 @@ class GpuDriver(Protocol):
         """Return the reader of a GPU, once per GPU. Does not access it."""
 
     def close(self) -> None:
-        """Close the driver, so that a GPU can be reset; all readers are released. Raises GpuError.
+        """Close the driver, so that a GPU can be reset. All readers are released.
+
+        Raises GpuError.
         """
 
     def call_stats(self) -> Mapping[str, DriverCallStats]:
         """Return number and duration of its own calls by function."""
+
+
+def total_call_stats(
+    parts: Iterable[Mapping[str, DriverCallStats]],
+) -> dict[str, DriverCallStats]:
+    """Return the sum of call statistics by function."""
+    total: dict[str, DriverCallStats] = {}
+    for part in parts:
+        for name, cost in part.items():
+            before = total.get(name, DriverCallStats(0, 0.0))
+            total[name] = DriverCallStats(before.calls + cost.calls, before.seconds + cost.seconds)
+    return total

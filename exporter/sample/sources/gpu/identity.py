@@ -7,6 +7,8 @@ from exporter.model.readings import Device, DeviceInfo
 from exporter.sample.sources.gpu.driver import ListedGpu
 
 UNKNOWN_MODEL = "unknown GPU"
+WHOLE_MODULE_SUFFIX = " (whole module: GPU and CPU)"
+"""Of the model of a GPU whose energy includes that of the processor on the same module."""
 FALLBACK_CAP_WATTS = 1500.0
 PLAUSIBLE_LIMITS_WATTS = (10.0, 10_000.0)
 """Range of plausible power limits of a GPU or module; others are ignored."""
