@@ -20,6 +20,7 @@ from exporter.sample.sources.cpu_estimate import CpuEstimateCollector, read_busy
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from exporter.sample.sources.gpu.collector import GpuCollector
 from exporter.sample.sources.gpu.driver import GpuDriver
+from exporter.sample.sources.intel_gpu import IntelDriver, has_gpus
 from exporter.sample.sources.nvml import NvmlDriver, has_gpu_or_library
 from exporter.sample.sources.rapl import RaplCollector
 from exporter.sample.sources.replay import ReplayCollector
@@ -137,6 +138,11 @@ SOURCES = (
         NvmlDriver.name,
         partial(_open_gpus, lambda host: NvmlDriver(host.sysfs, host.clock)),
         is_present=lambda host: has_gpu_or_library(host.sysfs),
+    ),
+    EnergySource(
+        IntelDriver.name,
+        partial(_open_gpus, lambda host: IntelDriver(host.sysfs, host.procfs, host.clock)),
+        is_present=lambda host: has_gpus(host.sysfs),
     ),
     EnergySource(
         RaplCollector.name,

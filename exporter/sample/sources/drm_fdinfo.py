@@ -12,7 +12,6 @@ from typing import NamedTuple
 from exporter.clock import Clock
 from exporter.units import NANOSECONDS_PER_SECOND
 
-DEVICE_DIRECTORY = "/dev/dri/"
 ENGINE, CYCLES, TOTAL_CYCLES, CAPACITY = (
     "drm-engine-",
     "drm-cycles-",
@@ -141,8 +140,10 @@ class DrmFdinfoReader:
     files of known clients are read in every poll. For one thread.
     """
 
-    def __init__(self, procfs: str, clock: Clock) -> None:
+    def __init__(self, procfs: str, clock: Clock, devices: str = "/dev/dri/") -> None:
+        """`devices`: prefix of the paths of the device files."""
         self._procfs = procfs
+        self._devices = devices
         self._clock = clock
         self._processes: dict[int, _Process] = {}
         self._known: dict[tuple[str, str], _Known] = {}
@@ -182,7 +183,7 @@ class DrmFdinfoReader:
         path = f"{self._procfs}/{pid}/fd"
         for name in os.listdir(path):
             try:
-                if os.readlink(f"{path}/{name}").startswith(DEVICE_DIRECTORY):
+                if os.readlink(f"{path}/{name}").startswith(self._devices):
                     yield name
             except OSError:  # it was closed
                 continue

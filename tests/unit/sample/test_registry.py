@@ -163,7 +163,9 @@ def test_source_of_a_kind_takes_the_place_of_the_estimates_after_it(
         return OpenedSource(meter, {DeviceKind.DRAM})
 
     meter = EnergySource("meter", build, replaces=replaces)
-    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES[:2], meter, *registry.SOURCES[2:]))
+    place = COLLECTOR_NAMES.index("cpu_estimate")
+    sources = (*registry.SOURCES[:place], meter, *registry.SOURCES[place:])
+    monkeypatch.setattr(registry, "SOURCES", sources)
     result = opened(Package(100))
     assert names(result) == ["rapl", "meter"]
     assert result.notes == ()
@@ -174,5 +176,7 @@ def test_replacement_is_not_opened_beside_a_counter(opened, monkeypatch):
         raise AssertionError
 
     meter = EnergySource("meter", build, replaces=DeviceKind.CPU)
-    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES[:2], meter, *registry.SOURCES[2:]))
+    place = COLLECTOR_NAMES.index("cpu_estimate")
+    sources = (*registry.SOURCES[:place], meter, *registry.SOURCES[place:])
+    monkeypatch.setattr(registry, "SOURCES", sources)
     assert names(opened(Package(100, 20))) == ["rapl"]

@@ -240,7 +240,7 @@ class IntelReader:
             found.at_ns,
             tuple(GpuProcess(pid, active=min(1.0, share)) for pid, share in active.items()),
             coverage=known / len(users) if users else 1.0,
-            utilization=min(1.0, sum(active.values())),
+            utilization=min(1.0, sum(active.values())) if users else None,
         )
 
     def forget(self) -> None:
