@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.clock import Clock
@@ -78,8 +78,8 @@ class _Limits(NamedTuple):
 class IntelDriver:
     """Lists the discrete cards of i915 and xe that have an energy counter.
 
-    A card is identified by its PCI address: sysfs has no serial number. Raises Unavailable if there
-    is no discrete GPU.
+    A card is identified by its PCI address, since sysfs has no serial number; its index is in the
+    order of these addresses. Raises Unavailable if there is no discrete GPU.
     """
 
     name = NAME
@@ -106,35 +106,33 @@ class IntelDriver:
     def list_gpus(self) -> GpuListing:
         """List the cards, without waking those that are suspended."""
         gpus, notes = [], []
-        for card in pci_gpus(self._sysfs, PCI):
-            if card.is_foreign or not card.driver:
-                continue
-            path = pci_path(self._sysfs, card.address)
-            model = model_name(read_text(path, "device"))
-            counter = find_counter(path)
+        cards = [card for card in pci_gpus(self._sysfs, PCI) if card.driver and not card.is_foreign]
+        for index, (card, counter) in enumerate(_discrete(self._sysfs, cards)):
             if counter is not None:
-                gpus.append(self._listed(card, path, model, counter))
-            elif card.address != INTEGRATED:
+                gpus.append(self._listed(index, card, counter))
+            else:
+                path = pci_path(self._sysfs, card.address)
+                model = model_name(read_text(path, "device"))
                 notes.append(
                     NO_COUNTER.format(address=card.address, model=model, driver=card.driver)
                 )
         return GpuListing(gpus, notes=notes)
 
-    def _listed(self, card: PciGpu, path: str, model: str, counter: EnergyCounter) -> ListedGpu:
+    def _listed(self, index: int, card: PciGpu, counter: EnergyCounter) -> ListedGpu:
+        path = pci_path(self._sysfs, card.address)
         limits_watts = self._limits_watts(card, path, counter)
-        nodes = _device_nodes(path)
         info = DeviceInfo(
             Device(DeviceKind.GPU, card.address),
-            model,
+            model_name(read_text(path, "device")),
             self.vendor,
             self.name,
             power_cap_watts(max(limits_watts, default=None)),
             # Nothing reads a sleeping card, which uses too little for a wrap: at 5 W, in 14 hours.
             unread_wrap_uj=None if card.is_asleep else REGISTER_RANGE_UJ,
             power_limit_watts=limits_watts[0] if limits_watts else None,
-            ordinal=next((node for node in nodes if node.startswith("card")), ""),
+            ordinal=str(index),
             pci_bus_id=card.address,
-            aliases=(card.address, _claim_name(card.address, path), *nodes),
+            aliases=(card.address, _claim_name(card.address, path), *_device_nodes(path)),
         )
         return ListedGpu(IntelCard(path, counter, self._epoch(card, path, counter)), info)
 
@@ -258,10 +256,15 @@ class IntelReader:
 
 def has_gpus(sysfs: str) -> bool:
     """Whether there is a GPU other than integrated graphics, whose energy is the processor's."""
-    return any(
-        card.address != INTEGRATED or find_counter(pci_path(sysfs, card.address)) is not None
-        for card in pci_gpus(sysfs, PCI)
-    )
+    return any(_discrete(sysfs, pci_gpus(sysfs, PCI)))
+
+
+def _discrete(sysfs: str, cards: Iterable[PciGpu]) -> Iterator[tuple[PciGpu, EnergyCounter | None]]:
+    """Yield the cards that are not integrated graphics, with their counters."""
+    for card in cards:
+        counter = find_counter(pci_path(sysfs, card.address))
+        if counter is not None or card.address != INTEGRATED:
+            yield card, counter
 
 
 def _is_idle(path: str) -> bool:
