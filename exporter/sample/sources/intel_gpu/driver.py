@@ -17,7 +17,7 @@ from exporter.model.readings import (
     GpuProcess,
 )
 from exporter.sample.kernel_files import ReusedFile, read_text
-from exporter.sample.sources.drm_fdinfo import DrmFdinfoReader, DrmUser, DrmUsers
+from exporter.sample.sources.drm_fdinfo import DrmClient, DrmFdinfoReader, DrmUser, DrmUsers
 from exporter.sample.sources.gpu.driver import (
     ErrorClass,
     GpuError,
@@ -26,7 +26,7 @@ from exporter.sample.sources.gpu.driver import (
     ListedGpu,
 )
 from exporter.sample.sources.gpu.identity import power_cap_watts
-from exporter.sample.sources.gpu.pci import PciGpu, PciMatch, pci_gpus, pci_path
+from exporter.sample.sources.gpu.pci import SUSPENDED, PciGpu, PciMatch, pci_gpus, pci_path
 from exporter.sample.sources.intel_gpu.hwmon import (
     REGISTER_RANGE_UJ,
     EnergyCounter,
@@ -75,6 +75,29 @@ class _Limits(NamedTuple):
     watts: tuple[float, ...]
 
 
+class AwakeClients(DrmFdinfoReader):
+    """Clients of the GPUs that are awake: reading the files of the others would wake them.
+
+    xe takes a reference to the power of the card for it (show_run_ticks in xe_drm_client.c), and
+    programs keep the files of all cards open, used or not.
+    """
+
+    def __init__(self, sysfs: str, procfs: str, clock: Clock) -> None:
+        super().__init__(procfs, clock)
+        self._nodes = os.path.join(sysfs, "class", "drm")
+
+    def _clients(self, pid: int, fds: Iterable[str]) -> Iterator[DrmClient]:
+        return super()._clients(pid, [fd for fd in fds if self._is_awake(pid, fd)])
+
+    def _is_awake(self, pid: int, fd: str) -> bool:
+        try:
+            node = os.path.basename(os.readlink(f"{self._procfs}/{pid}/fd/{fd}"))
+        except OSError:
+            return False
+        status = read_text(os.path.join(self._nodes, node, "device"), "power/runtime_status")
+        return status != SUSPENDED
+
+
 class IntelDriver:
     """Lists the discrete cards of i915 and xe that have an energy counter.
 
@@ -93,7 +116,7 @@ class IntelDriver:
             raise Unavailable("no discrete Intel GPU found")
         self._sysfs = sysfs
         self._clock = clock
-        self._users = SharedCall(DrmFdinfoReader(procfs, clock).poll, MAX_SCAN_AGE_SECONDS)
+        self._users = SharedCall(AwakeClients(sysfs, procfs, clock).poll, MAX_SCAN_AGE_SECONDS)
         self._limits: dict[str, _Limits] = {}
         """By PCI address."""
         self._cold: set[str] = set()

@@ -101,7 +101,7 @@ class TestListing:
 
     def test_cards_of_other_vendors_and_classes_are_ignored(self, tree, driver, card):
         card.write("vendor", "0x10de")
-        tree.card("0000:04:00.0", pci_class="0x020000").hwmon(3, "xe", **B580)
+        tree.card("0000:04:00.0", pci_class="0x020000", minor=3).hwmon(3, "xe", **B580)
         assert not driver.list_gpus().gpus
         assert not has_gpus(str(tree.sysfs))
 
@@ -299,6 +299,26 @@ class TestUsers:
     def test_client_of_another_card_is_no_user(self, tree, poll):
         tree.process(10, xe(1, ccs=4, total=10, pdev="0000:76:00.0"))
         assert poll()[0] == {}
+
+    def test_clients_of_a_sleeping_card_are_not_read(self, tree, poll, monkeypatch):
+        """It would wake; programs keep the files of all cards open, used or not."""
+        other = tree.card("0000:76:00.0", minor=2)
+        tree.process(10, xe(1, ccs=4, total=10))
+        tree.process(11, xe(1, ccs=4, total=10, pdev="0000:76:00.0"), node="renderD129")
+        opened = []
+        real = os.open
+
+        def recorded(path, *arguments):
+            opened.append(str(path))
+            return real(path, *arguments)
+
+        monkeypatch.setattr(os, "open", recorded)
+        for status in ("active", "suspended"):
+            other.write("power/runtime_status", status)
+            opened.clear()
+            assert list(poll()[0]) == [10]
+            read = {path.split("/")[-3] for path in opened if "fdinfo" in path}
+            assert read == {"active": {"10", "11"}, "suspended": {"10"}}[status]
 
     def test_process_that_has_exited_is_gone(self, tree, poll):
         tree.process(10, xe(1, ccs=4, total=10))
