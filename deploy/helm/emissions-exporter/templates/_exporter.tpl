@@ -1371,6 +1371,7 @@
 [
   "--collector.cpu_estimate",
   "--collector.dram_estimate",
+  "--collector.intel_gpu",
   "--collector.nvml",
   "--collector.rapl",
   "--config.file",
@@ -1381,6 +1382,7 @@
   "--log.level",
   "--no-collector.cpu_estimate",
   "--no-collector.dram_estimate",
+  "--no-collector.intel_gpu",
   "--no-collector.nvml",
   "--no-collector.rapl",
   "--path.procfs",
