@@ -1,4 +1,4 @@
-"""Collector `intel_gpu`: Intel GPUs, the discrete cards of the kernel drivers i915 and xe, read from sysfs without root."""
+"""Collector `intel_gpu`: discrete Intel GPUs, by sysfs files of their kernel drivers."""
 
 from exporter.sample.sources.intel_gpu.driver import IntelDriver, has_gpus
 

@@ -122,6 +122,9 @@ class IntelDriver:
         self._cold: set[str] = set()
         """PCI addresses of cards that are without power."""
         self._power_losses: dict[str, int] = {}
+        self._readers: dict[str, IntelReader] = {}
+        self._reads_at_sleep: dict[str, int] = {}
+        """Number of reads of a card when it was last seen asleep, by PCI address."""
 
     def open(self) -> None:
         """Do nothing: the files of sysfs need no driver of ours."""
@@ -150,14 +153,26 @@ class IntelDriver:
             self.vendor,
             self.name,
             power_cap_watts(max(limits_watts, default=None)),
-            # Nothing reads a sleeping card, which uses too little for a wrap: at 5 W, in 14 hours.
-            unread_wrap_uj=None if card.is_asleep else REGISTER_RANGE_UJ,
+            unread_wrap_uj=self._unread_wrap_uj(card),
             power_limit_watts=limits_watts[0] if limits_watts else None,
             ordinal=str(index),
             pci_bus_id=card.address,
             aliases=(card.address, _claim_name(card.address, path), *_device_nodes(path)),
         )
         return ListedGpu(IntelCard(path, counter, self._epoch(card, path, counter)), info)
+
+    def _unread_wrap_uj(self, card: PciGpu) -> int | None:
+        """Return the range of the register; None if the card was asleep since its last readings.
+
+        Nothing reads a sleeping card, but it uses too little for a wrap: at 5 W, in 14 hours. The
+        second reading after waking is certainly not the one whose energy includes the sleep.
+        """
+        reader = self._readers.get(card.address)
+        reads = reader.reads if reader is not None else 0
+        if card.is_asleep:
+            self._reads_at_sleep[card.address] = reads
+        is_sleep_over = reads >= self._reads_at_sleep.get(card.address, -2) + 2
+        return REGISTER_RANGE_UJ if is_sleep_over else None
 
     def _limits_watts(self, card: PciGpu, path: str, counter: EnergyCounter) -> tuple[float, ...]:
         """Return the power limits of a card; reading them would wake it or keep it awake."""
@@ -193,7 +208,9 @@ class IntelDriver:
 
     def reader(self, info: DeviceInfo) -> "IntelReader":
         """Return the reader of a card."""
-        return IntelReader(info, self._clock, self._users)
+        reader = IntelReader(info, self._clock, self._users)
+        self._readers[info.pci_bus_id] = reader
+        return reader
 
     def close(self) -> None:
         """Do nothing: readers close their files."""
@@ -211,6 +228,8 @@ class IntelReader:
         self._address = info.pci_bus_id
         self._clock = clock
         self._users = users
+        self.reads = 0
+        """Number of reads of the counter."""
         self._file: ReusedFile | None = None
         self._last = GpuValues()
 
@@ -227,6 +246,7 @@ class IntelReader:
                 at_ns=self._clock.boottime_ns(),
                 epoch=handle.epoch,
             )
+            self.reads += 1
         return self._last
 
     def _counter_uj(self, path: str) -> int:

@@ -133,10 +133,22 @@ class TestSleep:
         card.write("power/runtime_usage", "1")
         assert driver.list_gpus().gpus[0].info.power_limit_watts == 150.0
 
-    def test_sleeping_card_loses_no_wraps(self, driver, card):
-        """So its idle power before a long sleep does not add any."""
+    def test_sleeping_card_loses_no_wraps_until_its_second_reading_after(self, card, reads, clock):
+        """So its idle power before a long sleep does not add any to the energy of the sleep."""
+
+        def range_uj():
+            return reads.driver.list_gpus().gpus[0].info.unread_wrap_uj
+
+        assert range_uj() == 262_144_000_000
         card.write("power/runtime_status", "suspended")
-        assert driver.list_gpus().gpus[0].info.unread_wrap_uj is None
+        assert range_uj() is None
+        card.write("power/runtime_status", "active")
+        ranges = []
+        for _ in range(3):
+            ranges.append(range_uj())
+            clock.advance(1)
+            reads.energy()
+        assert ranges == [None, None, 262_144_000_000]
 
     def test_idle_card_is_read_rarely_so_that_it_can_sleep(self, reads, card, clock):
         card.write("power/runtime_usage", "0")
