@@ -39,3 +39,13 @@ def read_text(directory: str, name: str) -> str:
             return file.read().strip()
     except (OSError, ValueError):
         return ""
+
+
+MAX_DIGITS = 20
+"""Of a 64-bit number."""
+
+
+def parse_number(text: str) -> int | None:
+    """Return an unsigned decimal number of at most 64 bits; None for any other text."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else None

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter.clock import Clock
+from exporter.sample.kernel_files import parse_number
 from exporter.units import NANOSECONDS_PER_SECOND
 
 ENGINE, CYCLES, TOTAL_CYCLES, CAPACITY = (
@@ -111,8 +112,7 @@ def _engines(values: Mapping[str, str]) -> Iterator[tuple[str, EngineTime]]:
 
 def _number(value: str) -> int | None:
     """Return the number at the beginning, as in "1234 ns"."""
-    word = value.partition(" ")[0]
-    return int(word) if word.isascii() and word.isdigit() else None
+    return parse_number(value.partition(" ")[0])
 
 
 class _Known(NamedTuple):

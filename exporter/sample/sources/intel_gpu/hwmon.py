@@ -6,12 +6,11 @@ the processor. Nor have virtual functions.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from exporter import units
-from exporter.sample.kernel_files import read_text
+from exporter.sample.kernel_files import parse_number, read_text
 from exporter.sample.sources.gpu.identity import plausible_limit_watts
 
 DEVICE_HWMONS = ("i915", "xe")
@@ -19,7 +18,6 @@ DEVICE_HWMONS = ("i915", "xe")
 LABELS = ("card", "pkg", "")
 """Labels of energy counters, the most inclusive first; "": i915 and early xe have no labels."""
 CHANNELS = ("1", "2")
-NUMBER = re.compile("[0-9]{1,20}")
 REGISTER_RANGE_UJ = 2**18 * units.MICROJOULES_PER_JOULE
 """Range of the register that the kernel accumulates when the counter is read: 32 bits in units of
 2^-14 J, which is fixed for cards with power limits by mailbox, and that of the others known so far.
@@ -56,9 +54,9 @@ class EnergyCounter(NamedTuple):
         the card.
         """
         for name in ("max", "rated_max", "cap"):
-            text = read_text(self.hwmon, f"power{self.channel}_{name}")
-            watts = int(text) / units.MICROWATTS_PER_WATT if NUMBER.fullmatch(text) else None
-            if (limit_watts := plausible_limit_watts(watts)) is not None:
+            limit_uw = parse_number(read_text(self.hwmon, f"power{self.channel}_{name}")) or 0
+            limit_watts = plausible_limit_watts(limit_uw / units.MICROWATTS_PER_WATT)
+            if limit_watts is not None:
                 yield limit_watts
 
 
