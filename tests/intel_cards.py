@@ -105,8 +105,6 @@ class IntelTree:
         card.bind(driver)
         for node in (f"card{minor}", f"renderD{127 + minor}", f"card{minor}-DP-1"):
             (card.path / "drm" / node).mkdir(parents=True)
-            (self.sysfs / "class/drm" / node).mkdir(parents=True)
-            (self.sysfs / "class/drm" / node / "device").symlink_to(card.path)
         return card
 
     def process(self, pid: int, *fdinfo: str, node: str = "renderD128") -> None:

@@ -26,7 +26,7 @@ from exporter.sample.sources.gpu.driver import (
     ListedGpu,
 )
 from exporter.sample.sources.gpu.identity import power_cap_watts
-from exporter.sample.sources.gpu.pci import SUSPENDED, PciGpu, PciMatch, pci_gpus, pci_path
+from exporter.sample.sources.gpu.pci import PciGpu, PciMatch, pci_gpus, pci_path
 from exporter.sample.sources.intel_gpu.hwmon import (
     REGISTER_RANGE_UJ,
     EnergyCounter,
@@ -76,7 +76,7 @@ class _Limits(NamedTuple):
 
 
 class AwakeClients(DrmFdinfoReader):
-    """Clients of the GPUs that are awake: reading the files of the others would wake them.
+    """Clients of GPUs except the sleeping ones of Intel, which reading their files would wake.
 
     xe takes a reference to the power of the card for it (show_run_ticks in xe_drm_client.c), and
     programs keep the files of all cards open, used or not.
@@ -84,18 +84,29 @@ class AwakeClients(DrmFdinfoReader):
 
     def __init__(self, sysfs: str, procfs: str, clock: Clock) -> None:
         super().__init__(procfs, clock)
-        self._nodes = os.path.join(sysfs, "class", "drm")
+        self._sysfs = sysfs
+        self._asleep: set[str] = set()
+        """Names of the device files of sleeping cards."""
+
+    def poll(self) -> DrmUsers:
+        """Return the clients, each once. Raises OSError if procfs cannot be listed."""
+        self._asleep = {
+            node
+            for card in pci_gpus(self._sysfs, PCI)
+            if card.is_asleep
+            for node in _device_nodes(pci_path(self._sysfs, card.address))
+        }
+        return super().poll()
 
     def _clients(self, pid: int, fds: Iterable[str]) -> Iterator[DrmClient]:
-        return super()._clients(pid, [fd for fd in fds if self._is_awake(pid, fd)])
+        return super()._clients(pid, [fd for fd in fds if not self._is_asleep(pid, fd)])
 
-    def _is_awake(self, pid: int, fd: str) -> bool:
+    def _is_asleep(self, pid: int, fd: str) -> bool:
         try:
-            node = os.path.basename(os.readlink(f"{self._procfs}/{pid}/fd/{fd}"))
-        except OSError:
-            return False
-        status = read_text(os.path.join(self._nodes, node, "device"), "power/runtime_status")
-        return status != SUSPENDED
+            path = os.readlink(f"{self._procfs}/{pid}/fd/{fd}")
+        except OSError:  # it was closed
+            return True
+        return os.path.basename(path) in self._asleep
 
 
 class IntelDriver:
