@@ -53,6 +53,9 @@ class DeviceInfo(NamedTuple):
     method: Method = Method.COUNTER
     wrap_uj: int | None = None
     """The counter wraps to 0 after this many microjoules; None: a decrease is a reset."""
+    unread_wrap_uj: int | None = None
+    """The driver adds up a register that wraps after this many microjoules, but only when it is
+    read: an increase lacks a multiple of it if nothing read it for long; None: it lacks nothing."""
     power_limit_watts: float | None = None
     ordinal: str = ""
     """Index assigned by the driver, which may change; the label `index`."""

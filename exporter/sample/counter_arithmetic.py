@@ -155,20 +155,23 @@ def _book_reset(
 
 
 def _increment(state: CounterState, raw_uj: int, at_ns: int, info: DeviceInfo) -> Increment | None:
-    """Return the energy since the last accepted value; None if it implies an implausible power."""
+    """Return the energy since the last accepted value; None if it implies an implausible power.
+
+    If the counter may have wrapped several times, the number of wraps is the one whose energy is
+    the nearest to that at the power before.
+    """
     delta_uj = raw_uj - state.raw_uj
     elapsed_ns = at_ns - state.at_ns
     cap_uj = _cap_uj(info, elapsed_ns)
-    wrap_uj = info.wrap_uj
+    wrap_uj, event = info.unread_wrap_uj, None
     # Firmware may report too small a range; a value above the range disproves it.
-    if wrap_uj is None or max(raw_uj, state.raw_uj) >= wrap_uj:
-        return Increment(delta_uj) if 0 <= delta_uj <= cap_uj else None
-    event = CounterEvent.WRAP if delta_uj < 0 else None
-    delta_uj %= wrap_uj
-    if delta_uj > cap_uj:
+    if info.wrap_uj is not None and max(raw_uj, state.raw_uj) < info.wrap_uj:
+        wrap_uj, event = info.wrap_uj, CounterEvent.WRAP if delta_uj < 0 else None
+        delta_uj %= wrap_uj
+    if not 0 <= delta_uj <= cap_uj:
         return None
-    most = (cap_uj - delta_uj) // wrap_uj
-    if most == 0:
+    # An increase above the range proves that another program has read the register in between.
+    if wrap_uj is None or delta_uj >= wrap_uj or (most := (cap_uj - delta_uj) // wrap_uj) == 0:
         return Increment(delta_uj, event)
     expected_uj = units.energy_uj(state.power_watts, elapsed_ns)
     wraps = min(max(0, round((expected_uj - delta_uj) / wrap_uj)), most)

@@ -16,7 +16,7 @@ from exporter.privileges import READ_ANY_FILE, read_capabilities
 from exporter.sample.counter_fallback import CollectorWithFallback, StuckCounterFallback
 from exporter.sample.power_model import CpuInfo, cpu_power_model, dram_power_model, read_cpuinfo
 from exporter.sample.powercap import has_zones
-from exporter.sample.sources import amdgpu
+from exporter.sample.sources import amdgpu, intel_gpu
 from exporter.sample.sources.cpu_estimate import CpuEstimateCollector, read_busy_us
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from exporter.sample.sources.gpu.collector import GpuCollector
@@ -143,6 +143,13 @@ SOURCES = (
         amdgpu.AmdDriver.name,
         partial(_open_gpus, lambda host: amdgpu.AmdDriver(host.sysfs, host.procfs, host.clock)),
         is_present=lambda host: amdgpu.has_gpus(host.sysfs),
+    ),
+    EnergySource(
+        intel_gpu.IntelDriver.name,
+        partial(
+            _open_gpus, lambda host: intel_gpu.IntelDriver(host.sysfs, host.procfs, host.clock)
+        ),
+        is_present=lambda host: intel_gpu.has_gpus(host.sysfs),
     ),
     EnergySource(
         RaplCollector.name,

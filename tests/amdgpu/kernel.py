@@ -1,9 +1,9 @@
 """Layouts of `gpu_metrics`, by compiling the kernel's own header, and bytes in these layouts.
 
-`.ci/setup headers` fetches the headers from Debian's packages of the kernel source. `layouts.json` is what
-this module made of them, so that tests without the headers have the kernel's offsets too. It has
-those of linux-source-6.1 (6.1.192-3), linux-source-6.12 (6.12.117-1~deb12u1) and linux-source-7.3
-(7.3.4-1~bpo13+1).
+`.ci/setup headers` fetches the headers from Debian's packages of the kernel source. `layouts.json`
+is what this module made of them, so that tests without the headers have the kernel's offsets too.
+It has those of linux-source-6.1 (6.1.192-3), linux-source-6.12 (6.12.117-1~deb12u1) and
+linux-source-7.3 (7.3.4-1~bpo13+1).
 
     python -m tests.amdgpu.kernel build/linux/*/kgd_pp_interface.h
 """

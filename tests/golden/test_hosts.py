@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -19,11 +20,17 @@ from exporter.daemon import Daemon
 from exporter.errors import RequestRefused
 from exporter.model.commands import CommandRequest
 from exporter.model.readings import DeviceKind
+from exporter.sample.sources.gpu import collector
+from exporter.sample.sources.gpu.gpu import Gpu
+from exporter.sample.sources.intel_gpu import driver
+from exporter.worker import deadline
 from tests.agents import start_run
 from tests.fakes import FakeClock
 from tests.golden.test_pages import assert_parsed, stable
 
 HOSTS = Path(__file__).parent / "hosts"
+PCI = "bus/pci/devices"
+SOON = 60.0
 WATTS = {
     "two-socket-intel": {
         "intel-rapl:0": 200,  # wraps on the way
@@ -57,8 +64,37 @@ WATTS = {
     },
     "cgroup-v1": {"intel-rapl:0": 100},
     "cgroup-v2": {"intel-rapl:0": 100},
+    "arc-desktop": {
+        "intel-rapl:0": 90,
+        "intel-rapl:0:0": 60,
+        "intel-rapl:0:1": 10,  # uncore with the integrated graphics, inside the package
+        f"{PCI}/0000:03:00.0/hwmon/hwmon5/energy1_input": 150,
+        f"{PCI}/0000:76:00.0/hwmon/hwmon6/energy1_input": 120,
+        f"{PCI}/0000:76:00.0/hwmon/hwmon6/energy2_input": 90,  # package, inside its card
+    },
+    "gpu-max": {
+        "intel-rapl:0": 200,
+        "intel-rapl:0:0": 20,
+        "intel-rapl:1": 150,
+        "intel-rapl:1:0": 15,
+        f"{PCI}/0000:29:00.0/hwmon/hwmon7/energy1_input": 450,
+        f"{PCI}/0000:29:00.0/hwmon/hwmon45/energy1_input": 200,  # a tile, inside its card
+        f"{PCI}/0000:29:00.0/hwmon/hwmon6/energy1_input": 210,
+        f"{PCI}/0000:4d:00.0/hwmon/hwmon8/energy1_input": 5,  # asleep
+    },
 }
-"""All zones of each host with their power."""
+"""All zones of each host, and counters of its GPUs, with their power."""
+TICKS_PER_SECOND = 19_200_000
+"""Of the clock of a GPU."""
+GPU_WORK = {
+    "arc-desktop": {
+        "500/fdinfo/3": {"drm-cycles-ccs": 0.6 * TICKS_PER_SECOND},
+        "500/fdinfo/4": {"drm-cycles-ccs": 0.6 * TICKS_PER_SECOND},  # a copy of the descriptor
+        "600/fdinfo/3": {"drm-cycles-ccs": 0.3 * TICKS_PER_SECOND},
+        "500/fdinfo/5": {"drm-engine-compute": 800_000_000},
+    }
+}
+"""What clients of GPUs use in a second, of TICKS_PER_SECOND or in nanoseconds."""
 SECONDS = 15
 """Longer than the detection of duplicate counters takes."""
 BUSY_TICKS, IDLE_TICKS = 40, 160
@@ -80,17 +116,25 @@ class Host:
     """A copy of a host's tree whose counters can be advanced."""
 
     def __init__(self, name: str, root: Path) -> None:
-        shutil.copytree(HOSTS / name, root)
+        shutil.copytree(HOSTS / name, root, symlinks=True)
         self.sysfs, self.procfs = root / "sys", root / "proc"
         self._watts = WATTS[name]
         self._clock = CLOCKS.get(name)
+        self._gpu_work = GPU_WORK.get(name, {})
         mounted = self.procfs / "self/mountinfo"
         mounted.write_text(mounted.read_text().replace(" /sys/", f" {self.sysfs}/"))
 
     def second(self) -> None:
         """Advance every counter by one second, in place, as the kernel does."""
         for zone, watts in self._watts.items():
-            self._count(self.sysfs / "class/powercap" / zone, watts * 1_000_000)
+            if zone.startswith(PCI):
+                _add(self.sysfs / zone, 0, watts * 1_000_000)
+            else:
+                self._count(self.sysfs / "class/powercap" / zone, watts * 1_000_000)
+        for client, work in self._gpu_work.items():
+            total = {key.replace("cycles", "total-cycles"): TICKS_PER_SECOND for key in work}
+            for key, amount in {**total, **work}.items():
+                _add_to_key(self.procfs / client, key, round(amount))
         stat = self.procfs / "stat"
         first, rest = stat.read_text().split("\n", 1)
         name, user, nice, system, idle, *others = first.split()
@@ -119,6 +163,12 @@ def _add(path: Path, place: int, amount: int) -> None:
     path.write_text("".join(words))
 
 
+def _add_to_key(path: Path, key: str, amount: int) -> None:
+    """Add to the number after a key."""
+    count = re.compile(rf"(?<={key}:\t)\d+")
+    path.write_text(count.sub(lambda found: str(int(found[0]) + amount), path.read_text()))
+
+
 def _refuse_counters(monkeypatch) -> None:
     """Have the kernel refuse them; modes of files would not do for tests that root runs."""
     real = os.open
@@ -131,13 +181,37 @@ def _refuse_counters(monkeypatch) -> None:
     monkeypatch.setattr(os, "open", guarded)
 
 
+class PerTick:
+    """SharedCall by the clock of the test."""
+
+    def __init__(self, work, _):
+        self._work, self._lock = work, threading.Lock()
+        self._at_ns, self._result = 0, None
+
+    def result(self):
+        with self._lock:
+            now_ns = self._work.__self__._clock.boottime_ns()
+            if self._at_ns != now_ns:
+                self._at_ns, self._result = now_ns, self._work()
+            return self._result
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """What is asked of a GPU in a tick is there in that tick, however busy this machine is."""
+    monkeypatch.setattr(collector, "READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(collector, "FIRST_READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(Gpu, "activity", lambda gpu: gpu._activity_worker.result(deadline(SOON)))
+    monkeypatch.setattr(driver, "SharedCall", PerTick)
+
+
 @pytest.fixture(params=sorted(WATTS))
 def name(request):
     return request.param
 
 
 @pytest.fixture
-def current(name, tmp_path, monkeypatch):
+def current(name, tmp_path, monkeypatch, gpus):
     """Return the page after some seconds; the exporter itself uses no CPU time."""
     monkeypatch.setattr(time, "process_time_ns", lambda: 0)
     monkeypatch.setattr(
@@ -209,6 +283,10 @@ def test_cpu_time_of_a_run_is_that_of_its_cgroup_or_of_its_processes(current):
 
 
 @pytest.mark.parametrize("host", sorted(WATTS))
-def test_every_zone_of_a_host_has_its_power(host):
-    powercap = HOSTS / host / "sys/class/powercap"
-    assert {zone.name for zone in powercap.glob("*")} == set(WATTS[host])
+def test_every_zone_and_gpu_of_a_host_has_its_power(host):
+    sysfs = HOSTS / host / "sys"
+    zones = {zone.name for zone in (sysfs / "class/powercap").glob("*")}
+    counters = {
+        str(path.relative_to(sysfs)) for path in sysfs.glob(f"{PCI}/*/hwmon/*/energy*_input")
+    }
+    assert zones | counters == set(WATTS[host])

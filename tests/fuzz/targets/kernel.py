@@ -18,6 +18,8 @@ from exporter.privileges import read_capabilities
 from exporter.sample.power_model import cpu_power_model, read_cpuinfo
 from exporter.sample.powercap import find_zones
 from exporter.sample.sources.dram_estimate import memory_bytes
+from exporter.sample.sources.gpu.driver import GpuError
+from exporter.sample.sources.intel_gpu import IntelDriver
 from exporter.sample.sources.nvml.calls import decode_text
 from exporter.sample.sources.rapl import RaplCollector
 from tests.fuzz.inputs import StillClock, directory, file_with, files_with
@@ -29,6 +31,11 @@ ZONE = "class/powercap/intel-rapl:0"
 ZONE_FILES = (
     *("name", "energy_uj", "max_energy_range_uj"),
     *("constraint_0_power_limit_uw", "constraint_0_max_power_uw"),
+)
+CARD = "bus/pci/devices/0000:03:00.0"
+CARD_FILES = (
+    *("device", "power_state", "power/runtime_usage", "hwmon/hwmon1/energy1_label"),
+    *("hwmon/hwmon1/energy1_input", "hwmon/hwmon1/power1_max", "hwmon/hwmon1/power1_cap"),
 )
 
 
@@ -113,6 +120,22 @@ def powercap_zone(data: bytes) -> None:
         collector.release()
 
 
+def intel_card(data: bytes) -> None:
+    """Files of a card of Intel."""
+    root = files_with(data, [f"{CARD}/{name}" for name in CARD_FILES], "card")
+    fixed = {"vendor": "0x8086", "class": "0x030000", "hwmon/hwmon1/name": "xe"}
+    for name, text in fixed.items():
+        file_with(text.encode(), f"card/{CARD}/{name}")
+    with suppress(FileExistsError):
+        os.symlink("xe", os.path.join(root, CARD, "driver"))
+    driver = IntelDriver(root, root, StillClock())
+    for listed in driver.list_gpus().gpus:
+        reader = driver.reader(listed.info)
+        with suppress(GpuError):
+            reader.read_energy(listed.handle, listed.info.power_cap_watts)
+        reader.release()
+
+
 def slurm_job_file(data: bytes) -> None:
     """A job file of Slurm's prolog."""
     with suppress(ValueError):
@@ -131,6 +154,7 @@ TARGETS = (
     cgroup_files,
     environment,
     powercap_zone,
+    intel_card,
     slurm_job_file,
     nvml_text,
 )

@@ -21,6 +21,7 @@ from exporter.model.readings import (
 from exporter.sample.counter_arithmetic import advance_counter, without_implausible
 from exporter.sample.energy_counters import EnergyCounters
 from exporter.sample.sources.rapl import RaplCollector
+from tests.intel_cards import EnergyRegister
 
 GPU = Device(DeviceKind.GPU, "GPU-1")
 SECOND = 1_000_000_000
@@ -309,6 +310,116 @@ class TestWrap:
         until = intervals[-1].t1_ns if intervals else 0
         assert sum(interval.energy_uj for interval in intervals) == true.get(until, 0)
         assert until in [0, *true][-2:]  # a wrap at the end is still open
+
+
+REGISTER = INFO._replace(unread_wrap_uj=2**18 * J, power_cap_watts=2000.0)
+"""A counter that the kernel accumulates from a register of 2^18 J, when something reads it."""
+GAPS = [(watts, minutes) for watts in (100, 300, 1000) for minutes in (1, 5, 20)]
+
+
+def counted_over_gap(
+    watts_before, watts, minutes, *, watts_after=None, is_exact=True, other_reads=0
+):
+    """Counted and used joules of a minute read every second, a gap, and a minute more.
+
+    `other_reads`: reads by another program in the gap, evenly spaced. `is_exact`: see
+    EnergyRegister.
+    """
+    register = EnergyRegister(250_000, is_exact=is_exact)
+    gap = 60 * minutes
+    readings, second = [at(0, register.read_uj() / J)], 0
+    for step, power in [
+        *((1, watts_before) for _ in range(60)),
+        (gap, watts),
+        *((1, watts if watts_after is None else watts_after) for _ in range(60)),
+    ]:
+        for _ in range(other_reads if step == gap else 0):
+            register.use(power * step / (other_reads + 1))
+            register.read_uj()
+        register.use(power * step / (other_reads + 1 if step == gap else 1))
+        second += step
+        readings.append(at(second, register.read_uj() / J))
+    _, intervals = feed(readings, REGISTER)
+    used = 60 * watts_before + gap * watts + 60 * (watts if watts_after is None else watts_after)
+    return joules(intervals), used, events(intervals)
+
+
+class TestRegisterThatNothingReads:
+    """The number of wraps that are lost in a gap is the one nearest to the power before.
+
+    So the energy is exact if the mean power in the gap differs from the power before by less than
+    2^17 J divided by the gap: 2,185 W over 1 minute, 437 W over 5, 109 W over 20. Otherwise it is
+    wrong by a multiple of 2^18 J.
+    """
+
+    @pytest.mark.parametrize(("watts", "minutes"), GAPS)
+    @pytest.mark.parametrize("is_exact", [True, False], ids=["newer xe", "i915"])
+    def test_gap_at_constant_power_is_exact(self, watts, minutes, is_exact):
+        """With i915 each wrap loses a unit of the register, 61 uJ."""
+        counted, used, _ = counted_over_gap(watts, watts, minutes, is_exact=is_exact)
+        assert counted == pytest.approx(used, abs=0.001)
+
+    @pytest.mark.parametrize(("watts", "minutes"), GAPS)
+    @pytest.mark.parametrize("sign", [-0.9, 0.9])
+    def test_gap_is_exact_if_the_power_changes_by_less_than_the_bound(self, watts, minutes, sign):
+        inside = max(0, watts + sign * 2**17 / (60 * minutes))
+        counted, used, _ = counted_over_gap(watts, min(inside, 1900), minutes, watts_after=watts)
+        assert counted == pytest.approx(used, abs=0.001)
+
+    @pytest.mark.parametrize(
+        ("watts_before", "watts", "minutes", "wraps"),
+        [
+            (900, 900 + 440, 5, -1),
+            (1000, 1000 - 440, 5, 1),
+            (300, 300 + 112, 20, -1),
+            (300, 300 - 112, 20, 1),
+            (1000, 100, 20, 4),
+            (100, 1000, 20, -4),
+        ],
+    )
+    def test_gap_is_wrong_by_whole_wraps_if_the_power_changes_by_more(
+        self, watts_before, watts, minutes, wraps
+    ):
+        counted, used, found = counted_over_gap(watts_before, watts, minutes)
+        assert counted - used == pytest.approx(wraps * 2**18, abs=0.001)
+        assert found == [CounterEvent.GAP]
+
+    @pytest.mark.parametrize(("watts_before", "watts"), [(100, 1000), (1000, 300)])
+    def test_gap_is_exact_if_another_program_read_the_counter(self, watts_before, watts):
+        """An increase above the range of the register is complete."""
+        counted, used, found = counted_over_gap(watts_before, watts, 20, other_reads=40)
+        assert counted == pytest.approx(used, abs=0.001)
+        assert found == []
+
+    def test_short_time_between_reads_loses_no_wrap_and_is_no_gap(self):
+        counted, used, found = counted_over_gap(1900, 1900, 1)
+        assert counted == pytest.approx(used, abs=0.001)
+        assert found == []
+
+    def test_gap_across_a_restart_continues_with_the_power_before(self):
+        register = EnergyRegister(1000)
+        position, _ = feed([at(0, register.read_uj() / J)], REGISTER)
+        register.use(300)
+        position, _ = feed([at(1, register.read_uj() / J)], REGISTER, position)
+        register.use(300 * 1200)
+        _, (interval,) = feed(
+            [at(1201, register.read_uj() / J)], REGISTER, position._replace(restored=True)
+        )
+        assert interval.energy_uj / J == pytest.approx(300 * 1200, abs=0.001)
+        assert (interval.restart, interval.event) == (True, CounterEvent.GAP)
+
+    def test_register_that_restarts_within_seconds_is_not_taken_for_a_wrap(self):
+        """After a reset of the card, the kernel adds up to 2^18 J that were not used."""
+        register = EnergyRegister(100_000)
+        readings = [at(0, register.read_uj() / J)]
+        for second in range(1, 20):
+            register.use(200)
+            if second == 10:
+                register.lose_power()
+            readings.append(at(second, register.read_uj() / J))
+        _, intervals = feed(readings, REGISTER)
+        assert 17 * 200 <= joules(intervals) <= 19 * 200
+        assert events(intervals) == [CounterEvent.RESET]
 
 
 class TestPowerOnly:
