@@ -57,7 +57,7 @@ class ScheduledRuns:
 
     def is_active(self, key: RunKey) -> bool:
         """Whether the run is a job that has not ended, or has a pod that has not."""
-        return any(source.is_active(key) for source in self._sources)
+        return self._jobs.is_active(key) or (self._pods is not None and self._pods.is_active(key))
 
     def grants(self, names: Mapping[str, str]) -> Iterator[GpuGrant]:
         """GPUs allocated by the schedulers; `names` maps other names of GPUs to UUIDs."""
@@ -235,8 +235,11 @@ class RunMembership:
         alive = {process.run for process in owned}
         alive.update(key for process in owned for key in process.registered_runs)
         for run in self._run_registry.innermost_first():
-            is_here = self._scheduled.is_active(run.key)
-            if run.key in alive or is_here or self._cgroup_runs.has_processes(run.key):
+            if (
+                run.key in alive
+                or self._scheduled.is_active(run.key)
+                or self._cgroup_runs.has_processes(run.key)
+            ):
                 alive.add(run.enclosing)
             elif run.key not in (self._own, OTHER_RUN):
                 self._close(run, max(run.started, wall), EXITED)
