@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from exporter import __version__, units
 from exporter.expose.process_collector import ProcessState
-from exporter.expose.snapshot_view import SnapshotView, Tallies, Tally, TallyColumns
+from exporter.expose.snapshot_view import SnapshotView, TallyColumns
+from exporter.expose.tallies import Tallies, Tally
 from exporter.model.forecast import Forecast, ForecastOutcome, forecast
 from exporter.model.intensity import Factor
 from exporter.model.runs import RunInfo
@@ -75,7 +76,7 @@ def counted_grams(tallies: Iterable[Tally]) -> list[float]:
 
 def rounded_watts(tallies: Iterable[Tally]) -> list[float]:
     """Power in watts of each tally; all of them have one."""
-    return [round(tally.power_watts or 0.0, DECIMALS) for tally in tallies]
+    return [round(tally.power_watts, DECIMALS) if tally.power_watts else 0.0 for tally in tallies]
 
 
 def power_watts(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
@@ -160,9 +161,7 @@ def device_events(view: SnapshotView) -> Samples:
 
 def run_cumulative_carbon(view: SnapshotView) -> Samples:
     """Emissions in grams of each exported run since its first start, summed over its devices."""
-    for run in view.runs.values():
-        total_ng = sum([tally.total_ng for tally in run.by_device.values()])
-        yield run.info.label_values, units.grams(total_ng)
+    return [(run.labels, units.grams(run.total_ng)) for run in view.runs.values()]
 
 
 @RunSamples

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import compress
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from exporter.expose.process_collector import ProcessState
-from exporter.model.ledger import Amount
-from exporter.model.readings import Device, DeviceKind, Method
+from exporter.expose.tallies import RowSums, Tallies, Tally, TargetSums, sum_tallies
+from exporter.model.readings import DeviceKind, Method
 from exporter.model.runs import Owner, RunInfo, RunKey
-from exporter.model.snapshot import AccountSnapshot, DeviceState, Snapshot
-from exporter.model.workload import AttributionTarget, UnattributedReason
+from exporter.model.snapshot import DeviceState, Snapshot
+from exporter.model.workload import UnattributedReason
 
 REASONS_BY_KIND = {
     DeviceKind.CPU: (UnattributedReason.IDLE, UnattributedReason.OTHER, UnattributedReason.RESTART),
@@ -30,59 +30,6 @@ REASONS_BY_KIND = {
 """Reasons exported at 0 from the first tick, so that `increase()` does not miss the first step."""
 
 
-class Tally:
-    """A sum over account balances.
-
-    `counted_*` are since the counter began (exported by counters), `total_*` since the ledger was
-    created, and `held_uj` is the counted idle energy of held devices. `power_watts` is None if none
-    of the balances has a power.
-    """
-
-    __slots__ = ("counted_ng", "counted_uj", "held_uj", "power_watts", "total_ng", "total_uj")
-
-    def __init__(self) -> None:
-        self.counted_uj = 0
-        self.held_uj = 0
-        self.counted_ng = 0
-        self.total_uj = 0
-        self.total_ng = 0
-        self.power_watts: float | None = None
-
-    def add(self, total: Amount, base: Amount, power_watts: float | None) -> None:
-        """Add one balance."""
-        total_uj, held_uj, total_ng = total
-        base_uj, base_held_uj, base_ng = base
-        self.counted_uj += total_uj - base_uj
-        self.held_uj += held_uj - base_held_uj
-        self.counted_ng += total_ng - base_ng
-        self.total_uj += total_uj
-        self.total_ng += total_ng
-        if power_watts is not None:
-            self.power_watts = power_watts + (self.power_watts or 0.0)
-
-    def include(self, other: "Tally") -> None:
-        """Add another tally."""
-        self.counted_uj += other.counted_uj
-        self.held_uj += other.held_uj
-        self.counted_ng += other.counted_ng
-        self.total_uj += other.total_uj
-        self.total_ng += other.total_ng
-        if other.power_watts is not None:
-            self.power_watts = other.power_watts + (self.power_watts or 0.0)
-
-
-Tallies: TypeAlias = dict[tuple[str, ...], Tally]
-"""Tallies by the label values under which they are exported."""
-
-
-def sum_tallies(tallies: Iterable[Tally]) -> Tally:
-    """Return the sum of all tallies."""
-    total = Tally()
-    for tally in tallies:
-        total.include(tally)
-    return total
-
-
 class TallyColumns(NamedTuple):
     """Tallies and, in the same order, the label values under which they are exported."""
 
@@ -91,34 +38,38 @@ class TallyColumns(NamedTuple):
 
 
 class RunView:
-    """An exported run with its rows; the same object in consecutive views while both are unchanged.
+    """An exported run and its sums; the same object in consecutive views if nothing has changed.
 
     `kinds` are the device kinds, except GPUs, for which every run has a series from its start.
     """
 
-    __slots__ = ("by_device", "by_kind", "info", "kinds", "rows")
+    __slots__ = ("by_device", "by_kind", "info", "kinds", "labels", "sums", "total_ng")
 
-    def __init__(
-        self, info: RunInfo, kinds: Sequence[DeviceKind], rows: Sequence[AccountSnapshot]
-    ) -> None:
+    def __init__(self, info: RunInfo, kinds: Sequence[DeviceKind], sums: TargetSums | None) -> None:
         self.info = info
         self.kinds = kinds
-        self.rows = rows
-        labels, is_open = info.label_values, info.ended is None
-        self.by_device: Tallies = {(*labels, kind, ""): Tally() for kind in kinds}
+        self.sums = sums
+        labels = self.labels = info.label_values
+        self.by_device: Tallies = {}
         """By RUN_LABELS, device kind and device id; the id is empty except for GPUs."""
-        for (kind, name), _, _, _, (total, base), power_watts in rows:
-            ids = (*labels, kind, name if kind is DeviceKind.GPU else "")
-            tally = self.by_device.get(ids)
-            if tally is None:
-                tally = self.by_device[ids] = Tally()
-            tally.add(total, base, power_watts if is_open else None)
+        for ((kind, name), _), part in sums.parts.items() if sums is not None else ():
+            if info.ended is not None:
+                part = part.without_power()  # noqa: PLW2901
+            _put(self.by_device, (*labels, kind, name if kind is DeviceKind.GPU else ""), part)
+        for kind in kinds:
+            if (*labels, kind, "") not in self.by_device:
+                self.by_device[*labels, kind, ""] = Tally()
+        self.total_ng = sum([tally.total_ng for tally in self.by_device.values()])
         self.by_kind: Tallies = {}
         """By RUN_LABELS and device kind."""
         for ids, tally in self.by_device.items():
-            of_kind = self.by_kind.setdefault(ids[:-1], tally)
-            if of_kind is not tally:  # several GPUs
-                self.by_kind[ids[:-1]] = sum_tallies((of_kind, tally))
+            _put(self.by_kind, ids[:-1], tally)
+
+
+def _put(tallies: Tallies, labels: tuple[str, ...], tally: Tally) -> None:
+    """Add a tally to the one under these labels, if there is one; neither is changed."""
+    known = tallies.get(labels)
+    tallies[labels] = tally if known is None else sum_tallies((known, tally))
 
 
 class SnapshotView:
@@ -141,7 +92,7 @@ class SnapshotView:
         self.by_method: Tallies = defaultdict(Tally)
         self.attributed: Tallies = defaultdict(Tally)
         self.unattributed: Tallies = defaultdict(Tally)
-        self._rows_of: dict[AttributionTarget, list[AccountSnapshot]] = defaultdict(list)
+        self.row_sums: RowSums = RowSums(snapshot.rows, None if before is None else before.row_sums)
         self._open_sums()
         self._add_rows()
         self.runs: dict[RunKey, RunView] = self._view_runs({} if before is None else before.runs)
@@ -169,17 +120,18 @@ class SnapshotView:
     @cached_property
     def owners(self) -> dict[Owner, Tally]:
         """Sums of all runs of each owner, including runs that are no longer exported."""
-        sums: dict[Owner, Tally] = defaultdict(Tally)
+        tallies: dict[Owner, Tally] = defaultdict(Tally)
         for owner, energy_uj, carbon_ng in self.snapshot.owners:
-            tally = sums[owner]
+            tally = tallies[owner]
             tally.counted_uj += energy_uj
             tally.counted_ng += carbon_ng
         for key, owner in self.snapshot.owner_of.items():
-            tally = sums[owner]
-            for _, _, _, _, (total, base), _ in self._rows_of.get(key, ()):
-                tally.counted_uj += total[0] - base[0]
-                tally.counted_ng += total[2] - base[2]
-        return sums
+            tally = tallies[owner]
+            sums = self.row_sums.targets.get(key)
+            for part in sums.parts.values() if sums is not None else ():
+                tally.counted_uj += part.counted_uj
+                tally.counted_ng += part.counted_ng
+        return tallies
 
     @cached_property
     def by_split(self) -> Tallies:
@@ -190,7 +142,7 @@ class SnapshotView:
         sums: Tallies = defaultdict(Tally)
         for device, target, _, split, (total, base), power_watts in self.snapshot.rows:
             if not isinstance(target, UnattributedReason):
-                sums[*device, split].add(total, base, power_watts)
+                sums[*device, split].include(Tally(total, base, power_watts))
         return sums
 
     def _open_sums(self) -> None:
@@ -207,32 +159,29 @@ class SnapshotView:
                 self.unattributed[*device, reason] = Tally()
 
     def _add_rows(self) -> None:
-        parts: dict[tuple[Device, Method, UnattributedReason | None], Tally] = defaultdict(Tally)
-        for row in self.snapshot.rows:
-            self._rows_of[row.target].append(row)
-        for target, rows in self._rows_of.items():
-            reason = target if isinstance(target, UnattributedReason) else None
-            for device, _, method, _, (total, base), power_watts in rows:
-                parts[device, method, reason].add(total, base, power_watts)
-        for (device, method, reason), tally in parts.items():
-            self.devices[device].include(tally)
-            self.by_method[*device, method].include(tally)
-            if reason is None:
-                self.attributed[device].include(tally)
-            else:
-                self.unattributed[*device, reason].include(tally)
+        for target, sums in self.row_sums.targets.items():
+            if isinstance(target, UnattributedReason):
+                for (device, method), part in sums.parts.items():
+                    self.devices[device].include_amounts(part)
+                    self.by_method[*device, method].include_amounts(part)
+                    self.unattributed[*device, target].include(part)
+        for (device, method), part in self.row_sums.attributed.items():
+            self.devices[device].include_amounts(part)
+            self.by_method[*device, method].include_amounts(part)
+            self.attributed[device].include_amounts(part)
 
     def _view_runs(self, before: Mapping[RunKey, RunView]) -> dict[RunKey, RunView]:
         counted = {state.info.device.kind for state in self.snapshot.devices if state.is_counted}
         kinds = sorted(counted - {DeviceKind.GPU})
+        targets = self.row_sums.targets
         runs: dict[RunKey, RunView] = {}
         for run in self.snapshot.runs:
             key = run.key
-            rows = self._rows_of.get(key, [])
-            known = before.get(key)
-            if known is None or known.info is not run or known.rows != rows or known.kinds != kinds:
-                known = RunView(run, kinds, rows)
-            runs[key] = known
+            sums = targets.get(key)
+            view = before.get(key)
+            if view is None or view.info is not run or view.sums is not sums or view.kinds != kinds:
+                view = RunView(run, kinds, sums)
+            runs[key] = view
         return runs
 
 

@@ -17,7 +17,8 @@ from exporter.expose.page.elements import (
 )
 from exporter.expose.page.layout import HOME_ROOT, METRICS_PATH, page_document
 from exporter.expose.page.power_history import PowerCharts
-from exporter.expose.snapshot_view import SnapshotView, sum_tallies
+from exporter.expose.snapshot_view import SnapshotView
+from exporter.expose.tallies import sum_tallies
 from exporter.html import Markup, concatenate, tag
 from exporter.model.ledger import FactorUse
 from exporter.model.readings import Method

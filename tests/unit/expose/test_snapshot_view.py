@@ -92,14 +92,16 @@ def test_an_ended_run_keeps_its_energy_and_has_no_power(made):
 
 def test_power_that_is_unknown_everywhere_stays_unknown(made):
     rows = (made.row(made.CPU, UnattributedReason.IDLE, 1),)
-    assert SnapshotView(made.snapshot(rows=rows)).devices[made.CPU].power_watts is None
+    idle = SnapshotView(made.snapshot(rows=rows)).unattributed[*made.CPU, "idle"]
+    assert idle.power_watts is None
 
 
 def test_power_adds_up_over_what_is_known(made):
     rows = tuple(
         made.row(made.CPU, UnattributedReason.IDLE, 1, power_watts=w) for w in (None, 2.0, 0.5)
     )
-    assert SnapshotView(made.snapshot(rows=rows)).devices[made.CPU].power_watts == 2.5
+    idle = SnapshotView(made.snapshot(rows=rows)).unattributed[*made.CPU, "idle"]
+    assert idle.power_watts == 2.5
 
 
 def test_possible_methods_and_reasons_are_exported_at_zero(made):
