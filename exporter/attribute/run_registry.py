@@ -59,6 +59,7 @@ class RunRegistry:
         self._running: Sequence[RunInfo] | None = None
         self._innermost_first: Sequence[RunInfo] | None = None
         self._visible: tuple[RunInfo, ...] | None = None
+        self._unnamed: Sequence[RunInfo] | None = None
         """None: runs have changed since the last call."""
         self._off_page: set[RunKey] = set()
         self.dropped = 0
@@ -95,7 +96,9 @@ class RunRegistry:
 
     def fill_user_names(self, name_of: Callable[[int], str]) -> None:
         """Set the user of runs that were opened before the user's name was known."""
-        for run in [run for run in self._runs.values() if not run.is_user_known]:
+        if self._unnamed is None:
+            self._unnamed = [run for run in self._runs.values() if not run.is_user_known]
+        for run in self._unnamed:
             user = name_of(run.key.uid)
             if user:
                 self._put(run._replace(user=user))
@@ -366,11 +369,14 @@ class RunRegistry:
     def _put(self, run: RunInfo) -> None:
         self._runs[run.key] = run
         self._changed[run.key] = run
-        self._running = self._innermost_first = self._visible = None
+        self._forget_lists()
 
     def _remove(self, key: RunKey) -> None:
         del self._runs[key]
-        self._running = self._innermost_first = self._visible = None
+        self._forget_lists()
+
+    def _forget_lists(self) -> None:
+        self._running = self._innermost_first = self._visible = self._unnamed = None
 
     def _depth(self, run: RunInfo) -> int:
         """Number of open runs that enclose the run."""

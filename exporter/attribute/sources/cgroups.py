@@ -22,7 +22,11 @@ CLOCK_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 CLOCK_BYTES = 64
 """Enough for the first row of cpu.stat."""
 CLOCK_NUMBER = re.compile(rb"\b\d{1,20}\b")
-MEMORY_ROW = re.compile(rb"^(\w+) (\d{1,20})$", re.MULTILINE)
+MEMORY_ROWS = {
+    V2: re.compile(rb"^(?:anon|shmem) (\d{1,20})$", re.MULTILINE),
+    "memory": re.compile(rb"^total_(?:rss|shmem) (\d{1,20})$", re.MULTILINE),
+}
+"""Anonymous and shared memory in memory.stat, by hierarchy."""
 
 
 def cgroup_mounts(procfs: str) -> dict[str, str]:
@@ -187,14 +191,10 @@ class CgroupMeter:
 
     def memory_bytes(self) -> int:
         """Anonymous and shared memory; 0 without memory accounting."""
-        for hierarchy, names in (
-            (V2, (b"anon", b"shmem")),
-            ("memory", (b"total_rss", b"total_shmem")),
-        ):
+        for hierarchy, rows in MEMORY_ROWS.items():
             found = list(self._read(hierarchy, "memory.stat"))
             if found:
-                rows = [dict(MEMORY_ROW.findall(text)) for text in found]
-                return sum(int(row.get(name, 0)) for row in rows for name in names)
+                return sum(int(number) for text in found for number in rows.findall(text))
         return 0
 
     def containing_path(self, at: Mapping[str, str]) -> str:

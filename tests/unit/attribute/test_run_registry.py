@@ -138,7 +138,7 @@ def test_lists_of_runs_are_up_to_date_after_every_change(changes):
     for name, run, other in changes:
         CHANGES[name](book, run, other)
         again = copy.copy(book)
-        again._running = again._innermost_first = again._visible = None
+        again._forget_lists()
         assert cached_lists(book) == cached_lists(again)
 
 
