@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from exporter import __version__, units
@@ -30,12 +29,16 @@ def of_tally(
     return lambda view: [(labels, value(tally)) for labels, tally in tallies(view).items()]
 
 
-@dataclass(frozen=True)
 class TallySamples:
     """Sample function: a value of each tally of many runs, computed for all of them at once."""
 
-    columns: Callable[[SnapshotView], TallyColumns]
-    values: Callable[[Iterable[Tally]], list[float]]
+    def __init__(
+        self,
+        columns: Callable[[SnapshotView], TallyColumns],
+        values: Callable[[Iterable[Tally]], list[float]],
+    ) -> None:
+        self.columns = columns
+        self.values = values
 
     def __call__(self, view: SnapshotView) -> Samples:
         """Return the samples."""
@@ -43,15 +46,15 @@ class TallySamples:
         return zip(labels, self.values(tallies), strict=True)
 
 
-@dataclass(frozen=True)
 class RunSamples:
     """Sample function that depends only on the descriptions of the runs and on their members."""
 
-    function: SampleFunction
+    def __init__(self, function: SampleFunction) -> None:
+        self._function = function
 
     def __call__(self, view: SnapshotView) -> Samples:
         """Return the samples."""
-        return self.function(view)
+        return self._function(view)
 
 
 def counted_joules(tallies: Iterable[Tally]) -> list[float]:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count
+from typing import TYPE_CHECKING
 
 from exporter.attribute.identity import OTHER_RUN_ID, RunClaim, sanitize, sanitize_run
 from exporter.attribute.run_registry import (
@@ -16,7 +17,6 @@ from exporter.attribute.run_registry import (
 from exporter.attribute.sources.access_control import AccessControl, ContainerLookup
 from exporter.attribute.sources.cgroups import RunCgroups
 from exporter.attribute.sources.gpu_holdings import GpuGrant
-from exporter.attribute.sources.kube.pod_runs import PodRuns
 from exporter.attribute.sources.process_table import ProcessTable
 from exporter.attribute.sources.procfs import Process
 from exporter.attribute.sources.slurm_jobs import SlurmJobs
@@ -26,11 +26,14 @@ from exporter.model.commands import EndRun, LogRun, StartRun
 from exporter.model.runs import REGISTERED, ProgressMark, RunInfo, RunKey
 from exporter.model.workload import CollectorState
 
+if TYPE_CHECKING:
+    from exporter.attribute.sources.kube.pod_runs import PodRuns
+
 
 class ScheduledRuns:
     """Runs of the schedulers on this node: Slurm jobs and Kubernetes pods."""
 
-    def __init__(self, jobs: SlurmJobs, pods: PodRuns | None) -> None:
+    def __init__(self, jobs: SlurmJobs, pods: "PodRuns | None") -> None:
         self._jobs = jobs
         self._pods = pods
         self._sources: Sequence[SlurmJobs | PodRuns] = (jobs,) if pods is None else (jobs, pods)
