@@ -126,8 +126,11 @@ class PowerWindow:
             return
         energy_uj = 0
         for account in self.accounts:
-            energy_uj += account.window_uj
-            account.power_watts = units.watts(account.window_uj, duration_ns)
+            used_uj = account.window_uj
+            if not used_uj and account.power_watts == 0.0:  # most accounts of idle runs
+                continue
+            energy_uj += used_uj
+            account.power_watts = units.watts(used_uj, duration_ns)
             account.window_uj = 0
             account.row = None
         self.power_watts = units.watts(energy_uj, duration_ns)

@@ -1,6 +1,6 @@
 """The registry of open and retained runs: opening, reopening, merging, capping and expiry."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from exporter.attribute.identity import OTHER_RUN_ID
 from exporter.job_variables import SCHEDULER_NAMES
@@ -56,6 +56,12 @@ class RunRegistry:
         self._hidden: set[RunKey] = set()
         self._successors: set[RunKey] = set()
         """New runs that replace others on the page once the books have merged these."""
+        self._running: Sequence[RunInfo] | None = None
+        self._innermost_first: Sequence[RunInfo] | None = None
+        self._visible: tuple[RunInfo, ...] | None = None
+        self._unnamed: Sequence[RunInfo] | None = None
+        """None: runs have changed since the last call."""
+        self._off_page: set[RunKey] = set()
         self.dropped = 0
 
     def open(self, wanted: RunInfo, enclosing: RunKey | None = None) -> RunInfo:
@@ -90,7 +96,9 @@ class RunRegistry:
 
     def fill_user_names(self, name_of: Callable[[int], str]) -> None:
         """Set the user of runs that were opened before the user's name was known."""
-        for run in [run for run in self._runs.values() if not run.is_user_known]:
+        if self._unnamed is None:
+            self._unnamed = [run for run in self._runs.values() if not run.is_user_known]
+        for run in self._unnamed:
             user = name_of(run.key.uid)
             if user:
                 self._put(run._replace(user=user))
@@ -168,7 +176,7 @@ class RunRegistry:
         if merge.new not in [each.new for each in self._merges.values()]:
             self._successors.discard(merge.new)
         if self._runs[merge.old].end_reason == MERGED:
-            del self._runs[merge.old]
+            self._remove(merge.old)
 
     def close(self, key: RunKey, wall: float, reason: str) -> RunInfo:
         """End a run. It stays on the page, unchanged, until `pop_expired` removes it.
@@ -194,7 +202,7 @@ class RunRegistry:
             and run.key not in self._merges
         ]
         for key in gone:
-            del self._runs[key]
+            self._remove(key)
         gone += (key for key in self._displaced if key not in self._runs)
         self._displaced = []
         return gone
@@ -254,20 +262,27 @@ class RunRegistry:
             around = run.enclosing if run is not None else None
         return around is not None
 
-    def running(self) -> list[RunInfo]:
-        """The open runs."""
-        return [run for run in self._runs.values() if run.ended is None]
+    def running(self) -> Sequence[RunInfo]:
+        """The open runs; the same object while no run has changed."""
+        if self._running is None:
+            self._running = [run for run in self._runs.values() if run.ended is None]
+        return self._running
 
-    def innermost_first(self) -> list[RunInfo]:
-        """The open runs, each before its enclosing runs."""
-        return sorted(self.running(), key=self._depth, reverse=True)
+    def innermost_first(self) -> Sequence[RunInfo]:
+        """The open runs, each before its enclosing runs; the same object while unchanged."""
+        if self._innermost_first is None:
+            self._innermost_first = sorted(self.running(), key=self._depth, reverse=True)
+        return self._innermost_first
 
     def visible(self) -> tuple[RunInfo, ...]:
-        """All published runs, open ones first."""
+        """All published runs, open ones first; the same object while unchanged."""
         left = {old for old, merge in self._merges.items() if merge.new not in self._successors}
         off_page = self._hidden | self._successors | left
-        here = (run for run in self._runs.values() if run.key not in off_page)
-        return tuple(sorted(here, key=lambda run: run.ended is not None))
+        if self._visible is None or off_page != self._off_page:
+            here = (run for run in self._runs.values() if run.key not in off_page)
+            self._visible = tuple(sorted(here, key=lambda run: run.ended is not None))
+            self._off_page = off_page
+        return self._visible
 
     def pop_changes(self) -> list[RunInfo]:
         """Runs that were opened, reopened, changed, moved or ended since the last call."""
@@ -322,7 +337,7 @@ class RunRegistry:
         if not ended:
             return False
         first = min(ended, key=lambda run: run.ended or 0.0).key
-        del self._runs[first]
+        self._remove(first)
         self._displaced.append(first)
         return True
 
@@ -354,6 +369,14 @@ class RunRegistry:
     def _put(self, run: RunInfo) -> None:
         self._runs[run.key] = run
         self._changed[run.key] = run
+        self._forget_lists()
+
+    def _remove(self, key: RunKey) -> None:
+        del self._runs[key]
+        self._forget_lists()
+
+    def _forget_lists(self) -> None:
+        self._running = self._innermost_first = self._visible = self._unnamed = None
 
     def _depth(self, run: RunInfo) -> int:
         """Number of open runs that enclose the run."""

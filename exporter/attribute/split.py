@@ -1,5 +1,7 @@
 """Splits one interval of CPU or DRAM energy between runs: pure, in exact integers."""
 
+from collections.abc import Sequence
+
 from exporter.model.apportion import apportion
 from exporter.model.runs import RunKey
 from exporter.model.workload import (
@@ -32,16 +34,16 @@ def split_cpu(
         return _unattributed_shares(0, energy_uj, sample, restart)
     if restart:
         sample = _known_before(sample)
-    weights = [usage.cpu_us for usage in sample.usage]
-    other_us = max(0, machine.busy_us - sum(weights))
-    if sample.machine is None and not any(weights):
+    users = [(usage.run, usage.cpu_us) for usage in sample.usage if usage.cpu_us]
+    other_us = max(0, machine.busy_us - sum(used_us for _, used_us in users))
+    if sample.machine is None and not users:
         other_us = 1
     held_uj = _held_thread_energy(idle_uj, machine, sample)
     idle_uj -= sum(held_uj.values())
     shares = _shares(
         energy_uj - idle_uj - sum(held_uj.values()),
         idle_uj,
-        weights,
+        users,
         other_us,
         sample,
         SplitMethod.CPU_TIME,
@@ -80,34 +82,32 @@ def split_dram(energy_uj: int, sample: WorkloadSample, *, restart: bool) -> list
     machine = sample.machine or NO_HOST_USAGE
     if restart:
         sample = _known_before(sample)
-    weights = [usage.memory_bytes for usage in sample.usage]
-    held = sum(weights)
+    users = [(usage.run, usage.memory_bytes) for usage in sample.usage if usage.memory_bytes]
+    held = sum(used_bytes for _, used_bytes in users)
     used = max(machine.memory_used_bytes, held)
     total = max(machine.memory_total_bytes, used)
     if not total:
-        return _shares(energy_uj, 0, weights, 1, sample, SplitMethod.MEMORY, restart)
+        return _shares(energy_uj, 0, users, 1, sample, SplitMethod.MEMORY, restart)
     active_uj, idle_uj = apportion(energy_uj, [used, total - used])
-    return _shares(active_uj, idle_uj, weights, used - held, sample, SplitMethod.MEMORY, restart)
+    return _shares(active_uj, idle_uj, users, used - held, sample, SplitMethod.MEMORY, restart)
 
 
 def _shares(
     active_uj: int,
     idle_uj: int,
-    weights: list[int],
+    users: Sequence[tuple[RunKey, int]],
     other: int,
     sample: WorkloadSample,
     split: SplitMethod,
     restart: bool,
 ) -> list[EnergyShare]:
-    if other or any(weights):
-        *parts, other_uj = apportion(active_uj, [*weights, other])
+    parts, other_uj = [], 0
+    if other or users:
+        *parts, other_uj = apportion(active_uj, [*[weight for _, weight in users], other])
     else:
-        parts, other_uj = [0] * len(weights), 0
         idle_uj += active_uj
     shares = [
-        EnergyShare(usage.run, part, split)
-        for usage, part in zip(sample.usage, parts, strict=True)
-        if part
+        EnergyShare(run, part, split) for (run, _), part in zip(users, parts, strict=True) if part
     ]
     shares.extend(_unattributed_shares(idle_uj, other_uj, sample, restart))
     return shares

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from exporter.attribute.identity import RunClaim
 from exporter.attribute.run_registry import RunRegistry
@@ -10,7 +11,6 @@ from exporter.attribute.sources.access_control import ContainerLookup
 from exporter.attribute.sources.cgroups import RunCgroups
 from exporter.attribute.sources.gpu_holdings import GpuGrants, GpuProcessHoldings, gpu_aliases
 from exporter.attribute.sources.job_files import JobFiles
-from exporter.attribute.sources.kube.pod_runs import PodRuns
 from exporter.attribute.sources.membership import RunMembership, ScheduledRuns
 from exporter.attribute.sources.process_table import ProcessTable
 from exporter.attribute.sources.slurm_jobs import SlurmJobs
@@ -28,6 +28,9 @@ from exporter.units import (
     NANOSECONDS_PER_MICROSECOND,
     NANOSECONDS_PER_SECOND,
 )
+
+if TYPE_CHECKING:
+    from exporter.attribute.sources.kube.pod_runs import PodRuns
 
 MEMORY_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
 
@@ -114,7 +117,7 @@ class LiveWorkloadCollector:
         left_wall: float = 0.0,
         jobs_directory: str = "",
         read_environments: bool = True,
-        pods: Callable[[RunCgroups], PodRuns] | None = None,
+        pods: "Callable[[RunCgroups], PodRuns] | None" = None,
     ) -> None:
         self._run_registry = run_registry
         self._processes = processes

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -117,7 +116,7 @@ def log_start(config: Config, config_file: str | None) -> None:
         extra={
             "version": __version__,
             **({"revision": build} if build else {}),
-            "python": platform.python_version(),
+            "python": ".".join(map(str, sys.version_info[:3])),
             "pid": os.getpid(),
             "config_file": config_file or "",
             "state_directory": config.account.state_directory,

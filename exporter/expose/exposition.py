@@ -1,24 +1,24 @@
 """Renders a snapshot in the Prometheus text format 0.0.4 and in OpenMetrics 1.0.0.
 
-Each family's samples are rendered once per tick and joined into both formats: sample lines are
-identical in both, only the header lines differ. Numbers and escapes are formatted as by
-prometheus_client.
+Each family's samples are rendered once per tick, and joined into a page in either format when it is
+requested: sample lines are identical in both, only the header lines differ. Numbers and escapes are
+formatted as by prometheus_client.
 """
 
 import gzip
 from collections.abc import Callable, Container, Sequence
-from operator import add
+from itertools import chain
 from typing import NamedTuple
 
 from exporter.expose.metrics import MetricFamily
 from exporter.expose.process_collector import ProcessState
-from exporter.expose.samples import Sample
+from exporter.expose.samples import RunSamples, SampleFunction, TallySamples
 from exporter.expose.snapshot_view import SnapshotView
 from exporter.model.snapshot import Snapshot
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-OPENMETRICS_END = b"# EOF\n"
+OPENMETRICS_END = "# EOF\n"
 INFINITY = float("inf")
 NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 EXPONENT_THRESHOLD = 1e6
@@ -29,9 +29,12 @@ class RenderedFamily(NamedTuple):
     """One rendered metric family."""
 
     name: str
-    text_head: bytes
-    openmetrics_head: bytes
-    body: bytes
+    text_head: str
+    openmetrics_head: str
+    prefixes: Sequence[str] = ()
+    """`name{labels} ` of each sample line."""
+    numbers: Sequence[str] = ()
+    """The rest of each line."""
 
 
 class MetricsPage:
@@ -70,7 +73,7 @@ class MetricsPage:
 
 
 class MetricsRenderer:
-    """Renders snapshot views, and caches the constant part of each sample line."""
+    """Renders snapshot views; what has not changed since the last view is not rendered again."""
 
     def __init__(self, families: Sequence[MetricFamily]) -> None:
         self._writers = [_FamilyRenderer(family) for family in families]
@@ -79,11 +82,11 @@ class MetricsRenderer:
         """Render a view; families without samples are omitted."""
         formatted: dict[float, str] = {}
         parts = [writer.write(view, formatted) for writer in self._writers]
-        return MetricsPage([part for part in parts if part.body])
+        return MetricsPage([part for part in parts if part.numbers])
 
 
 class _FamilyRenderer:
-    """Renders one family; caches its last output and the `name{labels} ` prefix of every series."""
+    """Renders one family; caches its last output and the values from which it was rendered."""
 
     def __init__(self, family: MetricFamily) -> None:
         self._family = family
@@ -92,31 +95,35 @@ class _FamilyRenderer:
         help_text = _escape_controls(family.help)
         text_head = _family_header(family.name, family.type, help_text)
         openmetrics_head = _family_header(stem, family.type, help_text.replace('"', r"\""))
-        self._samples: list[Sample] = []
-        self._part = RenderedFamily(family.name, text_head, openmetrics_head, b"")
-        self._labels: list[tuple[str, ...]] = []
-        self._prefixes: list[str] = []
+        self._runs: object = None
+        self._part = RenderedFamily(family.name, text_head, openmetrics_head)
+        self._labels: Sequence[tuple[str, ...]] = ()
+        self._values: Sequence[float] = ()
 
     def write(self, view: SnapshotView, formatted: dict[float, str]) -> RenderedFamily:
         """Render the family's samples.
 
         `formatted` caches formatted numbers: half of the numbers on a page occur twice.
         """
-        samples = list(self._family.samples(view))
-        if samples != self._samples:
-            labels = [labels for labels, _ in samples]
-            if labels != self._labels:
-                cached = dict(zip(self._labels, self._prefixes, strict=True))
-                self._prefixes = [cached.get(each) or self._prefix(each) for each in labels]
-                self._labels = labels
-            texts = []
-            for _, value in samples:
-                text = formatted.get(value)
-                if text is None:
-                    text = formatted[value] = format_number(value) + "\n"
-                texts.append(text)
-            lines = "".join(map(add, self._prefixes, texts))
-            self._samples, self._part = samples, self._part._replace(body=lines.encode())
+        if isinstance(self._family.samples, RunSamples):
+            runs = view.snapshot.runs, view.snapshot.members
+            if runs == self._runs:
+                return self._part
+            self._runs = runs
+        labels, values = _columns(self._family.samples, view)
+        if labels != self._labels:
+            cached = dict(zip(self._labels, self._part.prefixes, strict=True))
+            self._part = self._part._replace(
+                prefixes=[cached.get(each) or self._prefix(each) for each in labels],
+                numbers=[_format_line_end(value, formatted) for value in values],
+            )
+        elif values != self._values:
+            numbers = [*self._part.numbers]  # those of the last page may be in use
+            for index, (value, before) in enumerate(zip(values, self._values, strict=True)):
+                if value != before:
+                    numbers[index] = _format_line_end(value, formatted)
+            self._part = self._part._replace(numbers=numbers)
+        self._labels, self._values = labels, values
         return self._part
 
     def _prefix(self, labels: tuple[str, ...]) -> str:
@@ -126,6 +133,25 @@ class _FamilyRenderer:
         pairs = sorted(zip(self._family.labels, labels, strict=True))
         text = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
         return f"{self._family.name}{{{text}}} "
+
+
+def _columns(
+    samples: SampleFunction, view: SnapshotView
+) -> tuple[Sequence[tuple[str, ...]], Sequence[float]]:
+    """Return label values and numbers of the samples of a view."""
+    if isinstance(samples, TallySamples):
+        labels, tallies = samples.columns(view)
+        return labels, samples.values(tallies)
+    rows = list(samples(view))
+    return [labels for labels, _ in rows], [value for _, value in rows]
+
+
+def _format_line_end(value: float, formatted: dict[float, str]) -> str:
+    """Format a number and a line end, unless `formatted` has them."""
+    text = formatted.get(value)
+    if text is None:
+        text = formatted[value] = format_number(value) + "\n"
+    return text
 
 
 def format_number(value: float) -> str:
@@ -153,17 +179,18 @@ def _escape_controls(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n")
 
 
-def _family_header(name: str, kind: str, escaped_help: str) -> bytes:
-    return f"# HELP {name} {escaped_help}\n# TYPE {name} {kind}\n".encode()
+def _family_header(name: str, kind: str, escaped_help: str) -> str:
+    return f"# HELP {name} {escaped_help}\n# TYPE {name} {kind}\n"
 
 
 def _join(parts: Sequence[RenderedFamily], *, openmetrics: bool) -> bytes:
-    pieces: list[bytes] = []
+    pieces: list[str] = []
     for part in parts:
-        pieces += (part.openmetrics_head if openmetrics else part.text_head, part.body)
+        pieces.append(part.openmetrics_head if openmetrics else part.text_head)
+        pieces += chain.from_iterable(zip(part.prefixes, part.numbers, strict=True))
     if openmetrics:
         pieces.append(OPENMETRICS_END)
-    return b"".join(pieces)
+    return "".join(pieces).encode()
 
 
 class PublishedTick(NamedTuple):
@@ -189,5 +216,6 @@ class SnapshotPublisher:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Render a snapshot and replace the published tick."""
-        view = SnapshotView(snapshot, self._process())
+        before = self.current.view if self.current is not None else None
+        view = SnapshotView(snapshot, self._process(), before)
         self.current = PublishedTick(snapshot, view, self._renderer.render(view))

@@ -207,14 +207,14 @@ RUN_FAMILIES = (
     _gauge(
         "run_power_watts",
         RUN_DEVICE_LABELS,
-        samples.power_watts(lambda view: view.runs),
+        samples.TallySamples(lambda view: view.runs_with_power, samples.rounded_watts),
         "Run power in watts, by device kind and, for GPUs, by device; absent after the run has "
         "ended.",
     ),
     _durable_counter(
         "run_energy_joules_total",
         RUN_DEVICE_LABELS,
-        samples.of_tally(lambda view: view.runs, lambda tally: units.joules(tally.counted_uj)),
+        samples.TallySamples(lambda view: view.runs_by_device, samples.counted_joules),
         "Run energy in joules, by device kind and, for GPUs, by device, including the idle energy "
         "of devices that the run holds; cpu and dram have no id because the kernel does not report "
         "which socket a process used.",
@@ -222,20 +222,20 @@ RUN_FAMILIES = (
     _durable_counter(
         "run_carbon_grams_total",
         RUN_DEVICE_LABELS,
-        samples.of_tally(lambda view: view.runs, lambda tally: units.grams(tally.counted_ng)),
+        samples.TallySamples(lambda view: view.runs_by_device, samples.counted_grams),
         "Run emissions in grams of CO2 equivalent, including PUE, by device kind and, for GPUs, by "
         "device.",
     ),
     _durable_counter(
         "run_held_idle_energy_joules_total",
         (*RUN_LABELS, "device"),
-        samples.run_held_idle,
+        samples.TallySamples(lambda view: view.runs_by_kind, samples.held_joules),
         "Idle energy in joules of devices held by the run; included in the run's energy.",
     ),
     _gauge(
         "run_cumulative_energy_joules",
         RUN_DEVICE_LABELS,
-        samples.of_tally(lambda view: view.runs, lambda tally: units.joules(tally.total_uj)),
+        samples.TallySamples(lambda view: view.runs_by_device, samples.total_joules),
         "Run energy in joules since its first start, across restarts; for rates use the counter.",
     ),
     _gauge(

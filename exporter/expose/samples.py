@@ -6,10 +6,11 @@ from typing import TypeAlias
 
 from exporter import __version__, units
 from exporter.expose.process_collector import ProcessState
-from exporter.expose.snapshot_view import SnapshotView, Tallies, Tally
+from exporter.expose.snapshot_view import SnapshotView, TallyColumns
+from exporter.expose.tallies import Tallies, Tally
 from exporter.model.forecast import Forecast, ForecastOutcome, forecast
 from exporter.model.intensity import Factor
-from exporter.model.runs import RUN_LABELS, RunInfo
+from exporter.model.runs import RunInfo
 from exporter.model.snapshot import DaemonHealth, DeviceState, IntensityState
 from exporter.model.workload import SETTINGS
 
@@ -26,6 +27,59 @@ def of_tally(
 ) -> SampleFunction:
     """Sample function: a value of each tally."""
     return lambda view: [(labels, value(tally)) for labels, tally in tallies(view).items()]
+
+
+class TallySamples:
+    """Sample function: a value of each tally of many runs, computed for all of them at once."""
+
+    def __init__(
+        self,
+        columns: Callable[[SnapshotView], TallyColumns],
+        values: Callable[[Iterable[Tally]], list[float]],
+    ) -> None:
+        self.columns = columns
+        self.values = values
+
+    def __call__(self, view: SnapshotView) -> Samples:
+        """Return the samples."""
+        labels, tallies = self.columns(view)
+        return zip(labels, self.values(tallies), strict=True)
+
+
+class RunSamples:
+    """Sample function that depends only on the descriptions of the runs and on their members."""
+
+    def __init__(self, function: SampleFunction) -> None:
+        self._function = function
+
+    def __call__(self, view: SnapshotView) -> Samples:
+        """Return the samples."""
+        return self._function(view)
+
+
+def counted_joules(tallies: Iterable[Tally]) -> list[float]:
+    """Energy in joules since the counter began, of each tally."""
+    return [tally.counted_uj / units.MICROJOULES_PER_JOULE for tally in tallies]
+
+
+def held_joules(tallies: Iterable[Tally]) -> list[float]:
+    """Idle energy of held devices in joules since the counter began, of each tally."""
+    return [tally.held_uj / units.MICROJOULES_PER_JOULE for tally in tallies]
+
+
+def total_joules(tallies: Iterable[Tally]) -> list[float]:
+    """Energy in joules since the ledger was created, of each tally."""
+    return [tally.total_uj / units.MICROJOULES_PER_JOULE for tally in tallies]
+
+
+def counted_grams(tallies: Iterable[Tally]) -> list[float]:
+    """Emissions in grams since the counter began, of each tally."""
+    return [tally.counted_ng / units.NANOGRAMS_PER_GRAM for tally in tallies]
+
+
+def rounded_watts(tallies: Iterable[Tally]) -> list[float]:
+    """Power in watts of each tally; all of them have one."""
+    return [round(tally.power_watts, DECIMALS) if tally.power_watts else 0.0 for tally in tallies]
 
 
 def power_watts(tallies: Callable[[SnapshotView], Tallies]) -> SampleFunction:
@@ -48,11 +102,13 @@ def per_device(value: Callable[[DeviceState], float | None]) -> SampleFunction:
 
 def per_run(value: Callable[[RunInfo], float | None]) -> SampleFunction:
     """Sample function: a value of each run that has one."""
-    return lambda view: [
-        (run.label_values, number)
-        for run in view.snapshot.runs
-        if (number := value(run)) is not None
-    ]
+    return RunSamples(
+        lambda view: [
+            (run.label_values, number)
+            for run in view.snapshot.runs
+            if (number := value(run)) is not None
+        ]
+    )
 
 
 def per_factor(value: Callable[[IntensityState, Factor], float | None]) -> SampleFunction:
@@ -106,15 +162,12 @@ def device_events(view: SnapshotView) -> Samples:
             yield (*state.info.device, event), count
 
 
-def run_held_idle(view: SnapshotView) -> Samples:
-    """Idle energy of the devices held by each run, by device kind."""
-    held: dict[tuple[str, ...], int] = {}
-    for labels, tally in view.runs.items():
-        kind_labels = labels[: len(RUN_LABELS) + 1]
-        held[kind_labels] = held.get(kind_labels, 0) + tally.held_uj
-    return [(labels, units.joules(held_uj)) for labels, held_uj in held.items()]
+def run_cumulative_carbon(view: SnapshotView) -> Samples:
+    """Emissions in grams of each exported run since its first start, summed over its devices."""
+    return [(run.labels, units.grams(run.total_ng)) for run in view.runs.values()]
 
 
+@RunSamples
 def run_members(view: SnapshotView) -> Samples:
     """Pods and containers of each run on this node."""
     for run in view.snapshot.runs:
@@ -122,6 +175,7 @@ def run_members(view: SnapshotView) -> Samples:
             yield (*run.label_values, pod, container), 1
 
 
+@RunSamples
 def run_units(view: SnapshotView) -> Samples:
     """Units of work of each run since the counter began."""
     for run in view.snapshot.runs:
@@ -131,16 +185,18 @@ def run_units(view: SnapshotView) -> Samples:
 
 def run_forecast(value: Callable[[Forecast], float]) -> SampleFunction:
     """Sample function: a value of each open run that reports its progress."""
-    return lambda view: [
-        (run.label_values, value(ahead))
-        for run in view.snapshot.runs
-        if run.ended is None and (ahead := forecast(run.progress)) is not None
-    ]
+
+    def value_of(run: RunInfo) -> float | None:
+        ahead = forecast(run.progress) if run.ended is None else None
+        return None if ahead is None else value(ahead)
+
+    return per_run(value_of)
 
 
 def run_forecast_bounds(value: Callable[[ForecastOutcome], float]) -> SampleFunction:
     """Sample function: low and high of each open run whose forecast has a prediction interval."""
 
+    @RunSamples
     def rows(view: SnapshotView) -> Samples:
         for run in view.snapshot.runs:
             ahead = forecast(run.progress) if run.ended is None else None
@@ -163,17 +219,10 @@ def owner_sums(exported_labels: tuple[str, ...], value: Callable[[Tally], float]
     return rows
 
 
-def run_cumulative_carbon(view: SnapshotView) -> Samples:
-    """Emissions in grams of each shown run since its first start, summed over its devices."""
-    sums = {run.label_values: 0 for run in view.snapshot.runs}
-    for (run_id, job_id, _, _), tally in view.runs.items():
-        sums[run_id, job_id] += tally.total_ng
-    return [(labels, units.grams(total_ng)) for labels, total_ng in sums.items()]
-
-
 def run_info(exported_labels: tuple[str, ...]) -> SampleFunction:
     """Sample function: metadata of each run, with the labels in `attribute.exported_labels`."""
 
+    @RunSamples
     def rows(view: SnapshotView) -> Samples:
         for run in view.snapshot.runs:
             if not run.is_user_known:

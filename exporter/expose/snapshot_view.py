@@ -1,15 +1,17 @@
 """Sums over one snapshot for exposition, by device, method, reason and run, in exact integers."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TypeAlias
+from itertools import compress
+from typing import NamedTuple
 
 from exporter.expose.process_collector import ProcessState
-from exporter.model.readings import Device, DeviceKind, Method
-from exporter.model.runs import RUN_LABELS, Owner
+from exporter.expose.tallies import RowSums, Tallies, Tally, TargetSums, sum_tallies
+from exporter.model.readings import DeviceKind, Method
+from exporter.model.runs import Owner, RunInfo, RunKey
 from exporter.model.snapshot import DeviceState, Snapshot
-from exporter.model.workload import AttributionTarget, UnattributedReason
+from exporter.model.workload import UnattributedReason
 
 REASONS_BY_KIND = {
     DeviceKind.CPU: (UnattributedReason.IDLE, UnattributedReason.OTHER, UnattributedReason.RESTART),
@@ -28,107 +30,108 @@ REASONS_BY_KIND = {
 """Reasons exported at 0 from the first tick, so that `increase()` does not miss the first step."""
 
 
-class Tally:
-    """A sum over account balances.
+class TallyColumns(NamedTuple):
+    """Tallies and, in the same order, the label values under which they are exported."""
 
-    `counted_*` are since the counter began (exported by counters), `total_*` since the ledger was
-    created, and `held_uj` is the counted idle energy of held devices. `power_watts` is None if none
-    of the balances has a power.
+    labels: Sequence[tuple[str, ...]]
+    tallies: Sequence[Tally]
+
+
+class RunView:
+    """An exported run and its sums; the same object in consecutive views if nothing has changed.
+
+    `kinds` are the device kinds, except GPUs, for which every run has a series from its start.
     """
 
-    __slots__ = ("counted_ng", "counted_uj", "held_uj", "power_watts", "total_ng", "total_uj")
+    __slots__ = ("by_device", "by_kind", "info", "kinds", "labels", "sums", "total_ng")
 
-    def __init__(self) -> None:
-        self.counted_uj = 0
-        self.held_uj = 0
-        self.counted_ng = 0
-        self.total_uj = 0
-        self.total_ng = 0
-        self.power_watts: float | None = None
-
-    def add(
-        self,
-        counted_uj: int,
-        held_uj: int,
-        counted_ng: int,
-        total_uj: int,
-        total_ng: int,
-        power_watts: float | None,
-    ) -> None:
-        """Add one balance."""
-        self.counted_uj += counted_uj
-        self.held_uj += held_uj
-        self.counted_ng += counted_ng
-        self.total_uj += total_uj
-        self.total_ng += total_ng
-        if power_watts is not None:
-            self.power_watts = power_watts + (self.power_watts or 0.0)
-
-    def include(self, other: "Tally") -> None:
-        """Add another tally."""
-        self.add(
-            other.counted_uj,
-            other.held_uj,
-            other.counted_ng,
-            other.total_uj,
-            other.total_ng,
-            other.power_watts,
-        )
+    def __init__(self, info: RunInfo, kinds: Sequence[DeviceKind], sums: TargetSums | None) -> None:
+        self.info = info
+        self.kinds = kinds
+        self.sums = sums
+        labels = self.labels = info.label_values
+        self.by_device: Tallies = {}
+        """By RUN_LABELS, device kind and device id; the id is empty except for GPUs."""
+        for ((kind, name), _), part in sums.parts.items() if sums is not None else ():
+            if info.ended is not None:
+                part = part.without_power()  # noqa: PLW2901
+            _put(self.by_device, (*labels, kind, name if kind is DeviceKind.GPU else ""), part)
+        for kind in kinds:
+            if (*labels, kind, "") not in self.by_device:
+                self.by_device[*labels, kind, ""] = Tally()
+        self.total_ng = sum([tally.total_ng for tally in self.by_device.values()])
+        self.by_kind: Tallies = {}
+        """By RUN_LABELS and device kind."""
+        for ids, tally in self.by_device.items():
+            _put(self.by_kind, ids[:-1], tally)
 
 
-Tallies: TypeAlias = dict[tuple[str, ...], Tally]
-"""Tallies by the label values under which they are exported."""
-
-
-def sum_tallies(tallies: Iterable[Tally]) -> Tally:
-    """Return the sum of all tallies."""
-    total = Tally()
-    for tally in tallies:
-        total.include(tally)
-    return total
+def _put(tallies: Tallies, labels: tuple[str, ...], tally: Tally) -> None:
+    """Add a tally to the one under these labels, if there is one; neither is changed."""
+    known = tallies.get(labels)
+    tallies[labels] = tally if known is None else sum_tallies((known, tally))
 
 
 class SnapshotView:
     """A snapshot and its sums.
 
     `devices`, `by_method` and `unattributed` are keyed by device kind and id first. For each
-    device, exactly: `devices` = `attributed` + its `unattributed` = its `by_method`.
+    device, exactly: `devices` = `attributed` + its `unattributed` = its `by_method`. `before` is
+    the view of the previous tick, from which the runs that have not changed are taken.
     """
 
-    def __init__(self, snapshot: Snapshot, process: ProcessState | None = None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        process: ProcessState | None = None,
+        before: "SnapshotView | None" = None,
+    ) -> None:
         self.snapshot = snapshot
         self.process = process
         self.devices: Tallies = defaultdict(Tally)
         self.by_method: Tallies = defaultdict(Tally)
         self.attributed: Tallies = defaultdict(Tally)
         self.unattributed: Tallies = defaultdict(Tally)
-        self.runs: Tallies = defaultdict(Tally)
-        """By RUN_LABELS, device kind and device id; the device id is empty except for GPUs."""
+        self.row_sums: RowSums = RowSums(snapshot.rows, None if before is None else before.row_sums)
         self._open_sums()
         self._add_rows()
+        self.runs: dict[RunKey, RunView] = self._view_runs({} if before is None else before.runs)
 
-    def run_totals(self) -> Tallies:
-        """Return the sum of each exported run over its devices, by RUN_LABELS."""
-        totals: Tallies = {run.label_values: Tally() for run in self.snapshot.runs}
-        for labels, tally in self.runs.items():
-            totals[labels[: len(RUN_LABELS)]].include(tally)
-        return totals
+    @cached_property
+    def runs_by_device(self) -> TallyColumns:
+        """Sums of each exported run by RUN_LABELS, device kind and device id.
+
+        The device id is empty except for GPUs.
+        """
+        return _columns(run.by_device for run in self.runs.values())
+
+    @cached_property
+    def runs_by_kind(self) -> TallyColumns:
+        """Sums of each exported run by RUN_LABELS and device kind."""
+        return _columns(run.by_kind for run in self.runs.values())
+
+    @cached_property
+    def runs_with_power(self) -> TallyColumns:
+        """Those of `runs_by_device` with a power."""
+        labels, tallies = self.runs_by_device
+        known = [tally.power_watts is not None for tally in tallies]
+        return TallyColumns([*compress(labels, known)], [*compress(tallies, known)])
 
     @cached_property
     def owners(self) -> dict[Owner, Tally]:
         """Sums of all runs of each owner, including runs that are no longer exported."""
-        sums: dict[Owner, Tally] = defaultdict(Tally)
+        tallies: dict[Owner, Tally] = defaultdict(Tally)
         for owner, energy_uj, carbon_ng in self.snapshot.owners:
-            sums[owner].add(energy_uj, 0, carbon_ng, 0, 0, None)
-        of_runs: dict[AttributionTarget, Tally] = {
-            key: sums[owner] for key, owner in self.snapshot.owner_of.items()
-        }
-        for _, target, _, _, (total, base), _ in self.snapshot.rows:
-            tally = of_runs.get(target)
-            if tally is not None:
-                tally.counted_uj += total[0] - base[0]
-                tally.counted_ng += total[2] - base[2]
-        return sums
+            tally = tallies[owner]
+            tally.counted_uj += energy_uj
+            tally.counted_ng += carbon_ng
+        for key, owner in self.snapshot.owner_of.items():
+            tally = tallies[owner]
+            sums = self.row_sums.targets.get(key)
+            for part in sums.parts.values() if sums is not None else ():
+                tally.counted_uj += part.counted_uj
+                tally.counted_ng += part.counted_ng
+        return tallies
 
     @cached_property
     def by_split(self) -> Tallies:
@@ -137,16 +140,16 @@ class SnapshotView:
         Computed only on demand, since no metric family needs it.
         """
         sums: Tallies = defaultdict(Tally)
-        for device, target, _, split, balance, power_watts in self.snapshot.rows:
+        for device, target, _, split, (total, base), power_watts in self.snapshot.rows:
             if not isinstance(target, UnattributedReason):
-                counted, total = balance.counted, balance.total
-                sums[*device, split].add(*counted, total.energy_uj, total.carbon_ng, power_watts)
+                sums[*device, split].include(Tally(total, base, power_watts))
         return sums
 
     def _open_sums(self) -> None:
         """Create every expected sum at 0, so that each counter is first exported at 0."""
-        counted = [state for state in self.snapshot.devices if state.is_counted]
-        for state in counted:
+        for state in self.snapshot.devices:
+            if not state.is_counted:
+                continue
             device = state.info.device
             self.devices[device] = Tally()
             self.attributed[device] = Tally()
@@ -154,46 +157,41 @@ class SnapshotView:
                 self.by_method[*device, method] = Tally()
             for reason in REASONS_BY_KIND[device.kind]:
                 self.unattributed[*device, reason] = Tally()
-        kinds = {state.info.device.kind for state in counted} - {DeviceKind.GPU}
-        for run in self.snapshot.runs:
-            for kind in sorted(kinds):
-                self.runs[*run.label_values, kind, ""] = Tally()
 
     def _add_rows(self) -> None:
-        shown: dict[AttributionTarget, tuple[tuple[str, str], bool]] = {
-            run.key: (run.label_values, run.ended is None) for run in self.snapshot.runs
-        }
-        parts: dict[tuple[Device, Method, UnattributedReason | None], Tally] = defaultdict(Tally)
-        for device, target, method, _, (total, base), power_watts in self.snapshot.rows:
-            total_uj, held_uj, total_ng = total
-            base_uj, base_held_uj, base_ng = base
-            counted_uj, counted_ng = total_uj - base_uj, total_ng - base_ng
-            held_uj -= base_held_uj
-            reason = target if isinstance(target, UnattributedReason) else None
-            parts[device, method, reason].add(
-                counted_uj, held_uj, counted_ng, total_uj, total_ng, power_watts
-            )
-            run = shown.get(target)
-            if run is not None:
-                labels, is_open = run
-                kind, name = device
-                ids = (*labels, kind, name if kind is DeviceKind.GPU else "")
-                self.runs[ids].add(
-                    counted_uj,
-                    held_uj,
-                    counted_ng,
-                    total_uj,
-                    total_ng,
-                    power_watts if is_open else None,
-                )
-        for (device, method, reason), tally in parts.items():
-            self.devices[device].include(tally)
-            self.by_method[*device, method].include(tally)
-            attributed = self.attributed[device]
-            if reason is None:
-                attributed.include(tally)
-            else:
-                self.unattributed[*device, reason].include(tally)
+        for target, sums in self.row_sums.targets.items():
+            if isinstance(target, UnattributedReason):
+                for (device, method), part in sums.parts.items():
+                    self.devices[device].include_amounts(part)
+                    self.by_method[*device, method].include_amounts(part)
+                    self.unattributed[*device, target].include(part)
+        for (device, method), part in self.row_sums.attributed.items():
+            self.devices[device].include_amounts(part)
+            self.by_method[*device, method].include_amounts(part)
+            self.attributed[device].include_amounts(part)
+
+    def _view_runs(self, before: Mapping[RunKey, RunView]) -> dict[RunKey, RunView]:
+        counted = {state.info.device.kind for state in self.snapshot.devices if state.is_counted}
+        kinds = sorted(counted - {DeviceKind.GPU})
+        targets = self.row_sums.targets
+        runs: dict[RunKey, RunView] = {}
+        for run in self.snapshot.runs:
+            key = run.key
+            sums = targets.get(key)
+            view = before.get(key)
+            if view is None or view.info is not run or view.sums is not sums or view.kinds != kinds:
+                view = RunView(run, kinds, sums)
+            runs[key] = view
+        return runs
+
+
+def _columns(runs: Iterable[Tallies]) -> TallyColumns:
+    labels: list[tuple[str, ...]] = []
+    tallies: list[Tally] = []
+    for of_run in runs:
+        labels += of_run
+        tallies += of_run.values()
+    return TallyColumns(labels, tallies)
 
 
 def methods_of(state: DeviceState) -> tuple[Method, ...]:

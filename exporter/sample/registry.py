@@ -23,7 +23,6 @@ from exporter.sample.sources.gpu.collector import GpuCollector
 from exporter.sample.sources.gpu.driver import GpuDriver
 from exporter.sample.sources.nvml import NvmlDriver, has_gpu_or_library
 from exporter.sample.sources.rapl import RaplCollector
-from exporter.sample.sources.replay import ReplayCollector
 
 RELEASE_SECONDS = 300.0
 """Time for which drivers are released on request."""
@@ -187,6 +186,8 @@ def open_collectors(
     """
     notes = [NO_BOOT_ID.format(procfs=procfs)] if boot_id.startswith(UNKNOWN_BOOT) else []
     if replay:
+        from exporter.sample.sources.replay import ReplayCollector
+
         return OpenedCollectors(
             (ReplayCollector(replay, clock, boot_id),), (), (_replay_note(replay), *notes)
         )

@@ -22,7 +22,11 @@ CLOCK_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 CLOCK_BYTES = 64
 """Enough for the first row of cpu.stat."""
 CLOCK_NUMBER = re.compile(rb"\b\d{1,20}\b")
-MEMORY_ROW = re.compile(rb"^(\w+) (\d{1,20})$", re.MULTILINE)
+MEMORY_ROWS = {
+    V2: re.compile(rb"^(?:anon|shmem) (\d{1,20})$", re.MULTILINE),
+    "memory": re.compile(rb"^total_(?:rss|shmem) (\d{1,20})$", re.MULTILINE),
+}
+"""Anonymous and shared memory in memory.stat, by hierarchy."""
 
 
 def cgroup_mounts(procfs: str) -> dict[str, str]:
@@ -80,6 +84,7 @@ class _CpuClock:
         self._path = f"{directory}/{'cpu.stat' if self._is_v2 else 'cpuacct.usage'}"
         self._close: weakref.finalize[[int], _CpuClock] | None = None
         self._descriptor = -1
+        self._text = b""
         self.last_us = 0
         """The last reading."""
 
@@ -96,7 +101,11 @@ class _CpuClock:
         except OSError:
             self._close()  # another cgroup may have the same path by now
             self._close = None
+            self._text = b""
             raise
+        if text == self._text:
+            return self.last_us
+        self._text = text
         number = CLOCK_NUMBER.search(text)
         if number is not None:
             time = int(number[0])
@@ -168,32 +177,24 @@ class CgroupMeter:
 
     def cpu_us(self) -> int:
         """Microseconds since the cgroups were created. Raises OSError if all were removed."""
-        return sum(self._readings()) + self.gone_us
-
-    def _readings(self) -> list[int]:
-        readings = []
-        error: OSError | None = None
+        total_us = removed = 0
         for clock in self._clocks.values():
             try:
-                readings.append(clock.read_us())
-            except OSError as missing:
+                total_us += clock.read_us()
+            except OSError:
                 self.gone_us += clock.last_us
                 clock.last_us = 0
-                error = missing
-        if error is not None and not readings:
-            raise error
-        return readings
+                removed += 1
+                if removed == len(self._clocks):
+                    raise
+        return total_us + self.gone_us
 
     def memory_bytes(self) -> int:
         """Anonymous and shared memory; 0 without memory accounting."""
-        for hierarchy, names in (
-            (V2, (b"anon", b"shmem")),
-            ("memory", (b"total_rss", b"total_shmem")),
-        ):
+        for hierarchy, rows in MEMORY_ROWS.items():
             found = list(self._read(hierarchy, "memory.stat"))
             if found:
-                rows = [dict(MEMORY_ROW.findall(text)) for text in found]
-                return sum(int(row.get(name, 0)) for row in rows for name in names)
+                return sum(int(number) for text in found for number in rows.findall(text))
         return 0
 
     def containing_path(self, at: Mapping[str, str]) -> str:
@@ -295,10 +296,10 @@ class RunCgroups:
 
     def add_cpu_time(self, used_us: dict[RunKey, int]) -> None:
         """Add CPU time of the cgroups since the last call, without that of inner runs."""
-        totals = {
-            run: sum(meter.advance_us() for meter in meters.values())
-            for run, meters in self._meters.items()
-        }
+        totals = dict.fromkeys(self._meters, 0)
+        for run, meters in self._meters.items():
+            for meter in meters.values():
+                totals[run] += meter.advance_us()
         for run in totals.keys() & self._clocks_us.keys():
             totals[run] = max(0, totals[run] - self._clocks_us.pop(run))
         self._set_amounts(totals, used_us)
@@ -316,10 +317,11 @@ class RunCgroups:
 
     def clocks_us(self) -> dict[RunKey, int]:
         """The last clocks of each run's cgroups, without removed cgroups."""
-        return {
-            run: sum(meter.last_us - meter.gone_us for meter in meters.values())
-            for run, meters in self._meters.items()
-        }
+        clocks_us = dict.fromkeys(self._meters, 0)
+        for run, meters in self._meters.items():
+            for meter in meters.values():
+                clocks_us[run] += meter.last_us - meter.gone_us
+        return clocks_us
 
     def has_processes(self, run: RunKey) -> bool:
         """Whether a cgroup of the run has processes."""
@@ -345,10 +347,11 @@ class RunCgroups:
         """Set the amounts of runs with a total, which includes all inner runs."""
         if not totals:
             return
+        amounts.update(totals)
         inside: dict[RunKey, int] = {}
         for run in self._run_registry.innermost_first():
-            within = inside.get(run.key, 0)
-            if run.key in totals:
+            within = inside.get(run.key, 0) if inside else 0
+            if within and run.key in totals:
                 amounts[run.key] = max(0, totals[run.key] - within)
             if run.enclosing is not None:
                 total = amounts.get(run.key, 0) + within

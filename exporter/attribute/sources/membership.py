@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count
+from typing import TYPE_CHECKING
 
 from exporter.attribute.identity import OTHER_RUN_ID, RunClaim, sanitize, sanitize_run
 from exporter.attribute.run_registry import (
@@ -16,7 +17,6 @@ from exporter.attribute.run_registry import (
 from exporter.attribute.sources.access_control import AccessControl, ContainerLookup
 from exporter.attribute.sources.cgroups import RunCgroups
 from exporter.attribute.sources.gpu_holdings import GpuGrant
-from exporter.attribute.sources.kube.pod_runs import PodRuns
 from exporter.attribute.sources.process_table import ProcessTable
 from exporter.attribute.sources.procfs import Process
 from exporter.attribute.sources.slurm_jobs import SlurmJobs
@@ -26,11 +26,14 @@ from exporter.model.commands import EndRun, LogRun, StartRun
 from exporter.model.runs import REGISTERED, ProgressMark, RunInfo, RunKey
 from exporter.model.workload import CollectorState
 
+if TYPE_CHECKING:
+    from exporter.attribute.sources.kube.pod_runs import PodRuns
+
 
 class ScheduledRuns:
     """Runs of the schedulers on this node: Slurm jobs and Kubernetes pods."""
 
-    def __init__(self, jobs: SlurmJobs, pods: PodRuns | None) -> None:
+    def __init__(self, jobs: SlurmJobs, pods: "PodRuns | None") -> None:
         self._jobs = jobs
         self._pods = pods
         self._sources: Sequence[SlurmJobs | PodRuns] = (jobs,) if pods is None else (jobs, pods)
@@ -57,7 +60,7 @@ class ScheduledRuns:
 
     def is_active(self, key: RunKey) -> bool:
         """Whether the run is a job that has not ended, or has a pod that has not."""
-        return any(source.is_active(key) for source in self._sources)
+        return self._jobs.is_active(key) or (self._pods is not None and self._pods.is_active(key))
 
     def grants(self, names: Mapping[str, str]) -> Iterator[GpuGrant]:
         """GPUs allocated by the schedulers; `names` maps other names of GPUs to UUIDs."""
@@ -235,8 +238,11 @@ class RunMembership:
         alive = {process.run for process in owned}
         alive.update(key for process in owned for key in process.registered_runs)
         for run in self._run_registry.innermost_first():
-            is_here = self._scheduled.is_active(run.key)
-            if run.key in alive or is_here or self._cgroup_runs.has_processes(run.key):
+            if (
+                run.key in alive
+                or self._scheduled.is_active(run.key)
+                or self._cgroup_runs.has_processes(run.key)
+            ):
                 alive.add(run.enclosing)
             elif run.key not in (self._own, OTHER_RUN):
                 self._close(run, max(run.started, wall), EXITED)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 
 from exporter import units
-from exporter.expose.snapshot_view import SnapshotView, Tallies, Tally
+from exporter.expose.snapshot_view import SnapshotView
+from exporter.expose.tallies import Tallies, Tally
 from exporter.model.intensity import Factor
 from exporter.model.ledger import ZERO_AMOUNT, Amount, sum_amounts
 from exporter.model.readings import GpuActivity

@@ -7,7 +7,7 @@ import ssl
 import struct
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from exporter.clock import Clock
 from exporter.errors import RequestRefused
@@ -21,8 +21,10 @@ from exporter.expose.http.http1 import (
     parse_head,
     render_head,
 )
-from exporter.expose.web_config.tls import TlsEndpoint
 from exporter.units import NANOSECONDS_PER_SECOND
+
+if TYPE_CHECKING:
+    from exporter.expose.web_config.tls import TlsEndpoint
 
 LOG_INTERVAL_NS = 60 * NANOSECONDS_PER_SECOND
 """Minimum time between two log messages of the same kind."""
@@ -41,7 +43,7 @@ class TlsHandshakes:
         self._open: dict[asyncio.Timeout, None] = {}
         self._logged_ns = -LOG_INTERVAL_NS
 
-    async def handshake(self, writer: asyncio.StreamWriter, endpoint: TlsEndpoint) -> None:
+    async def handshake(self, writer: asyncio.StreamWriter, endpoint: "TlsEndpoint") -> None:
         """Perform the TLS handshake on a new connection; nothing may be awaited before.
 
         Raises OSError or TimeoutError if the handshake fails.
@@ -96,7 +98,7 @@ def _tls_error_text(error: ssl.SSLError) -> str:
     return (error.reason or "connection closed by client").replace("_", " ").lower()
 
 
-TlsEndpointProvider = Callable[[], TlsEndpoint | None]
+TlsEndpointProvider: TypeAlias = "Callable[[], TlsEndpoint | None]"
 """Returns the TLS endpoint for a new connection, or None without TLS."""
 
 

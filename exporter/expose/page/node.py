@@ -21,7 +21,8 @@ from exporter.expose.page.layout import HOME_ROOT, METRICS_PATH, page_document
 from exporter.expose.page.panels import device_name, devices_panel, grid_panel, intensity_text
 from exporter.expose.page.power_history import NO_CHARTS, PowerCharts
 from exporter.expose.page.runs import runs_panel
-from exporter.expose.snapshot_view import SnapshotView, sum_tallies
+from exporter.expose.snapshot_view import SnapshotView
+from exporter.expose.tallies import sum_tallies
 from exporter.html import Markup, concatenate, tag
 from exporter.model.intensity import Factor
 from exporter.model.readings import Method

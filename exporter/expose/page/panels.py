@@ -18,7 +18,8 @@ from exporter.expose.page.elements import (
     warning_note,
 )
 from exporter.expose.page.power_history import PowerCharts
-from exporter.expose.snapshot_view import SnapshotView, Tally
+from exporter.expose.snapshot_view import SnapshotView
+from exporter.expose.tallies import Tally
 from exporter.html import Markup, concatenate
 from exporter.model.intensity import Factor, FeedState
 from exporter.model.ledger import FactorUse

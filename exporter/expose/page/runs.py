@@ -18,6 +18,7 @@ from exporter.expose.page.elements import (
 from exporter.expose.page.layout import HOME_ROOT, METRICS_PATH, page_document
 from exporter.expose.page.power_history import PowerCharts
 from exporter.expose.snapshot_view import SnapshotView
+from exporter.expose.tallies import sum_tallies
 from exporter.html import Markup, concatenate, tag
 from exporter.model.ledger import FactorUse
 from exporter.model.readings import Method
@@ -94,13 +95,13 @@ class RunRow(NamedTuple):
 def runs_panel(view: SnapshotView, charts: PowerCharts, query: str, root: str) -> Markup:
     """Build the table of the node's exported runs, active ones first, filtered by a query."""
     snapshot = view.snapshot
-    totals, estimated = view.run_totals(), estimated_energy(snapshot.rows)
+    estimated = estimated_energy(snapshot.rows)
     words = split_query(query)
     lines = []
     for run in snapshot.runs:
         if words and not matches_all(search_text(run), words):
             continue
-        tally = totals[run.label_values]
+        tally = sum_tallies(view.runs[run.key].by_device.values())
         lines.append(
             RunRow(
                 run,

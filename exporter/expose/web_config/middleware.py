@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from exporter.errors import RequestRefused
 from exporter.expose.http.bounded_executor import BoundedExecutor
 from exporter.expose.http.http1 import HttpRequest, HttpResponse, error_response
 from exporter.expose.web_config.basic_auth import Credentials, PasswordChecker, parse_credentials
 from exporter.expose.web_config.store import ActiveWebConfig, WebConfigStore
-from exporter.expose.web_config.tls import TlsEndpoint
+
+if TYPE_CHECKING:
+    from exporter.expose.web_config.tls import TlsEndpoint
 
 PROBE_PATHS = ("/-/healthy", "/-/ready")
 """Exempt from authentication and rate limit: a rejected probe would restart the pod.
@@ -37,7 +39,7 @@ class WebConfigMiddleware:
         self._checks = BoundedExecutor("password checks", threads=1, most=MAX_PENDING_CHECKS)
         self._pending: dict[bytes, asyncio.Future[bool]] = {}
 
-    def tls_endpoint(self) -> TlsEndpoint | None:
+    def tls_endpoint(self) -> "TlsEndpoint | None":
         """Return the TLS endpoint for a new connection; None without TLS."""
         self._reload_if_due()
         return self._store.active.tls_endpoint

@@ -1,23 +1,25 @@
 """The active web config and its reload."""
 
 import logging
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.clock import Clock
 from exporter.errors import ConfigError
 from exporter.expose.web_config.basic_auth import PasswordChecker
 from exporter.expose.web_config.files import TrackedFiles
-from exporter.expose.web_config.schema import RateLimit, WebConfig, parse_web_config
-from exporter.expose.web_config.tls import TlsEndpoint, open_tls_endpoint
 from exporter.model.workload import CollectorState
 from exporter.setting import read_yaml
 from exporter.units import NANOSECONDS_PER_SECOND
+
+if TYPE_CHECKING:
+    from exporter.expose.web_config.schema import RateLimit, WebConfig
+    from exporter.expose.web_config.tls import TlsEndpoint
 
 
 class TokenBucket:
     """A token bucket: one token per interval, at most a burst of them; initially full."""
 
-    def __init__(self, rate: RateLimit, clock: Clock) -> None:
+    def __init__(self, rate: "RateLimit", clock: Clock) -> None:
         self.rate = rate
         self._clock = clock
         self._tokens = float(rate.burst)
@@ -50,7 +52,7 @@ REMEDY = "; if this is intended, send SIGHUP or restart"
 class ActiveWebConfig(NamedTuple):
     """A web config in effect. By default access is unrestricted and unencrypted."""
 
-    tls_endpoint: TlsEndpoint | None = None
+    tls_endpoint: "TlsEndpoint | None" = None
     headers: tuple[tuple[str, str], ...] = ()
     policy: str = ""
     """Content security policy that replaces the default ones; empty: the default ones."""
@@ -120,6 +122,10 @@ class WebConfigStore:
                 log.warning("web config note", extra={"note": note})
 
     def _load(self, *, allow_weaker: bool) -> None:
+        # 3 ms that daemons without such a file do not need for their start.
+        from exporter.expose.web_config.schema import parse_web_config
+        from exporter.expose.web_config.tls import open_tls_endpoint
+
         files = self._files = TrackedFiles()
         where = self.path
         config = parse_web_config(read_yaml(files.read(where, "web config file"), where), where)
@@ -155,7 +161,7 @@ FIXED_HEADER_NAMES = ("Content-Security-Policy", "X-Content-Type-Options")
 """Headers that every response has anyway."""
 
 
-def _refuse_weaker_security(old: ActiveWebConfig, new: WebConfig, where: str) -> None:
+def _refuse_weaker_security(old: ActiveWebConfig, new: "WebConfig", where: str) -> None:
     if old.tls_endpoint is not None and new.tls is None:
         raise ConfigError(
             f"{where}: tls_server_config was removed, which would disable TLS{REMEDY}"
@@ -166,7 +172,7 @@ def _refuse_weaker_security(old: ActiveWebConfig, new: WebConfig, where: str) ->
         )
 
 
-def _notes(config: WebConfig, where: str) -> list[str]:
+def _notes(config: "WebConfig", where: str) -> list[str]:
     notes = (
         [f"{where}: http2 is ignored: only HTTP/1.1 is supported"] if config.requests_http2 else []
     )
@@ -177,7 +183,7 @@ def _notes(config: WebConfig, where: str) -> list[str]:
     return notes
 
 
-def _passwords(config: WebConfig, old: ActiveWebConfig, where: str) -> PasswordChecker | None:
+def _passwords(config: "WebConfig", old: ActiveWebConfig, where: str) -> PasswordChecker | None:
     """Return the current checker if the users are unchanged, to keep its cache."""
     if not config.users:
         return None
@@ -189,7 +195,7 @@ def _passwords(config: WebConfig, old: ActiveWebConfig, where: str) -> PasswordC
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _bucket(rate: RateLimit | None, old: ActiveWebConfig, clock: Clock) -> TokenBucket | None:
+def _bucket(rate: "RateLimit | None", old: ActiveWebConfig, clock: Clock) -> TokenBucket | None:
     if rate is None:
         return None
     if old.bucket is not None and old.bucket.rate == rate:

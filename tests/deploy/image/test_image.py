@@ -8,7 +8,7 @@ from exporter import __version__
 from tests.deploy.image.conftest import BASE, ENGINE, engine, inspect
 
 MEGABYTE = 1_000_000
-MOST_MEGABYTES = 90
+MOST_MEGABYTES = 60
 LABELS = ("title", "description", "version", "revision", "licenses", "source", "documentation")
 
 

@@ -223,15 +223,16 @@ def test_a_meter_keeps_the_cpu_time_of_removed_cgroups(tmp_path):
     assert meter.last_us - meter.gone_us == 101
 
 
-def test_a_cgroup_recreated_at_the_same_path_continues_the_sum(tmp_path, monkeypatch):
+@pytest.mark.parametrize("used_us", [3, 100])
+def test_a_cgroup_recreated_at_the_same_path_continues_the_sum(tmp_path, monkeypatch, used_us):
     """Open files of a removed cgroup fail with ENODEV, unlike those of a usual file system."""
     written(tmp_path / "a", 100)
     meter = CgroupMeter({"": str(tmp_path)}, {"": "/a"})
     with monkeypatch.context() as patched:
         patched.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.ENODEV, "")))
         assert meter.advance_us() == 0
-    written(tmp_path / "a", 3)
-    assert (meter.advance_us(), meter.cpu_us()) == (3, 103)
+    written(tmp_path / "a", used_us)
+    assert (meter.advance_us(), meter.cpu_us()) == (used_us, 100 + used_us)
 
 
 def test_a_change_of_cgroup_version_counts_no_cpu_time_twice(tmp_path):

@@ -1,5 +1,8 @@
 """Opening, ending, reopening, merging and capping of runs."""
 
+import copy
+import operator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +98,54 @@ def test_an_ended_run_leaves_the_page_only_after_its_time():
     assert book.pop_expired(199, 100) == []
     assert book.pop_expired(200, 100) == [info("a").key]
     assert book.visible() == ()
+
+
+def cached_lists(book):
+    return book.running(), book.innermost_first(), book.visible()
+
+
+def identify(book, run, other):
+    if book.has(run.key) and run.key != other.key:
+        book.identify(run.key, other)
+
+
+def if_open(change):
+    return lambda book, run, *more: change(book, run, *more) if book.is_open(run.key) else None
+
+
+CHANGES = {
+    "open": lambda book, run, _: book.open(run),
+    "open inside": lambda book, run, other: (
+        book.open(run, other.key) if book.is_open(other.key) else None
+    ),
+    "close": if_open(lambda book, run, other: book.close(run.key, other.started, "ended")),
+    "log": if_open(
+        lambda book, run, _: book.log_results(LogRun(1, "", values=(("loss", 1.0),)), run.key, HERE)
+    ),
+    "identify": if_open(identify),
+    "hide": lambda book, run, _: book.hide(run.key),
+    "reveal": lambda book, run, _: book.reveal(run.key),
+    "merge": lambda book, _, __: [book.drop(merge) for merge in book.merges()],
+    "expire": lambda book, run, _: book.pop_expired(run.started, 5),
+    "names": lambda book, _, __: book.fill_user_names(str),
+}
+RUNS = st.builds(info, st.sampled_from("abc"), started=st.integers(0, 20))
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), RUNS, RUNS), max_size=20))
+def test_lists_of_runs_are_up_to_date_after_every_change(changes):
+    book = RunRegistry([], 2)
+    for name, run, other in changes:
+        CHANGES[name](book, run, other)
+        again = copy.copy(book)
+        again._forget_lists()
+        assert cached_lists(book) == cached_lists(again)
+
+
+def test_lists_without_a_change_are_the_same_objects():
+    book = RunRegistry([], 9)
+    book.open(info("a"))
+    assert all(map(operator.is_, cached_lists(book), cached_lists(book)))
 
 
 def test_changes_are_reported_once():

@@ -12,7 +12,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.utils import floatToGoString
 
-from exporter.expose.exposition import MetricsRenderer, escape_label, format_number
+from exporter.expose.exposition import (
+    MetricsRenderer,
+    SnapshotPublisher,
+    escape_label,
+    format_number,
+)
 from exporter.expose.metrics import MetricFamily, metric_families
 from exporter.expose.process_collector import ProcessState
 from exporter.expose.prometheus_collector import PrometheusCollector
@@ -130,6 +135,50 @@ def test_cached_prefixes_of_removed_series_are_dropped(made):
         renderer.render(SnapshotView(made.snapshot(runs=(run,))))
     (info,) = [w for w in renderer._writers if w._family.name == "emissions_run_info"]
     assert [labels[0] for labels in info._labels] == ["run-4"]
+
+
+@st.composite
+def changes(draw):
+    """What of the machine `gpu_node` is there in one tick."""
+    return {
+        "runs": draw(st.sets(st.integers(0, 1))),
+        "rows": draw(st.sets(st.integers(0, 9))),
+        "devices": draw(st.sets(st.integers(0, 3))),
+        "power_watts": draw(st.sampled_from([None, 0.0, 2.5])),
+        "energy_uj": draw(st.integers(0, 2)),
+        "ended": draw(st.booleans()),
+        "pods": draw(st.integers(0, 2)),
+    }
+
+
+def changed(made, change):
+    node = made.gpu_node()
+    runs = [node.runs[index] for index in sorted(change["runs"])]
+    if change["ended"]:
+        runs = [run._replace(ended=made.WALL) for run in runs]
+    rows = [
+        made.row(*node.rows[index][:2], change["energy_uj"], power_watts=change["power_watts"])
+        if index % 2
+        else node.rows[index]
+        for index in sorted(change["rows"])
+    ]
+    return node._replace(
+        runs=tuple(runs),
+        rows=tuple(rows),
+        devices=tuple(node.devices[index] for index in sorted(change["devices"])),
+        members={made.BERT: tuple((f"pod-{n}", "main") for n in range(change["pods"]))},
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(changes(), min_size=2, max_size=5))
+def test_a_page_made_with_cached_lines_is_that_of_a_new_renderer(made, ticks):
+    publisher = SnapshotPublisher(FAMILIES)
+    for change in ticks:
+        snapshot = changed(made, change)
+        publisher.publish(snapshot)
+        fresh = MetricsRenderer(FAMILIES).render(SnapshotView(snapshot))
+        assert publisher.current.metrics_page.text() == fresh.text()
 
 
 def test_families_are_selected_by_name(view):

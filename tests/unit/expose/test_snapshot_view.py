@@ -1,5 +1,6 @@
 """The sums of a snapshot."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,13 +68,13 @@ def test_departed_runs_count_as_attributed_but_have_no_series(made):
 def test_the_run_other_is_exported_like_any_run(made):
     key = RunKey(-1, "other", "")
     view = SnapshotView(made.snapshot(rows=(made.row(made.CPU, key, 5),), runs=(made.run(key),)))
-    assert view.runs["other", "", "cpu", ""].counted_uj == 5
+    assert view.runs[key].by_device["other", "", "cpu", ""].counted_uj == 5
 
 
 def test_sockets_of_a_run_are_one_series_and_gpus_one_each(made):
     rows = [made.row(Device(kind, name), made.BERT, 1) for kind in DeviceKind for name in "01"]
     view = SnapshotView(made.snapshot(rows=tuple(rows), runs=(made.run(made.BERT),)))
-    assert {labels[2:]: tally.counted_uj for labels, tally in view.runs.items()} == {
+    assert {labels[2:]: t.counted_uj for labels, t in view.runs[made.BERT].by_device.items()} == {
         ("cpu", ""): 2,
         ("dram", ""): 2,
         ("gpu", "0"): 1,
@@ -84,20 +85,23 @@ def test_sockets_of_a_run_are_one_series_and_gpus_one_each(made):
 def test_an_ended_run_keeps_its_energy_and_has_no_power(made):
     rows = (made.row(made.CPU, made.OLD, 9, power_watts=3.0),)
     runs = (made.run(made.OLD, ended=made.WALL),)
-    tally = SnapshotView(made.snapshot(rows=rows, runs=runs)).runs["old", "", "cpu", ""]
+    view = SnapshotView(made.snapshot(rows=rows, runs=runs))
+    tally = view.runs[made.OLD].by_device["old", "", "cpu", ""]
     assert (tally.counted_uj, tally.power_watts) == (9, None)
 
 
 def test_power_that_is_unknown_everywhere_stays_unknown(made):
     rows = (made.row(made.CPU, UnattributedReason.IDLE, 1),)
-    assert SnapshotView(made.snapshot(rows=rows)).devices[made.CPU].power_watts is None
+    idle = SnapshotView(made.snapshot(rows=rows)).unattributed[*made.CPU, "idle"]
+    assert idle.power_watts is None
 
 
 def test_power_adds_up_over_what_is_known(made):
     rows = tuple(
         made.row(made.CPU, UnattributedReason.IDLE, 1, power_watts=w) for w in (None, 2.0, 0.5)
     )
-    assert SnapshotView(made.snapshot(rows=rows)).devices[made.CPU].power_watts == 2.5
+    idle = SnapshotView(made.snapshot(rows=rows)).unattributed[*made.CPU, "idle"]
+    assert idle.power_watts == 2.5
 
 
 def test_possible_methods_and_reasons_are_exported_at_zero(made):
@@ -115,7 +119,8 @@ def test_possible_methods_and_reasons_are_exported_at_zero(made):
 def test_a_run_without_energy_yet_begins_at_zero(made):
     devices = (made.state(made.CPU), made.state(made.DRAM), made.state(made.GPU0))
     view = SnapshotView(made.snapshot(devices=devices, runs=(made.run(made.BERT),)))
-    assert {labels: tally.counted_uj for labels, tally in view.runs.items()} == {
+    tallies = view.runs[made.BERT].by_device
+    assert {labels: tally.counted_uj for labels, tally in tallies.items()} == {
         ("bert", "42", "cpu", ""): 0,
         ("bert", "42", "dram", ""): 0,
     }
@@ -124,3 +129,25 @@ def test_a_run_without_energy_yet_begins_at_zero(made):
 def test_a_removed_device_keeps_its_sums(made):
     view = SnapshotView(made.snapshot(rows=(made.row(made.GPU1, UnattributedReason.IDLE, 7),)))
     assert view.devices[made.GPU1].counted_uj == 7
+
+
+def test_a_run_without_changes_is_the_same_object_in_the_next_view(made):
+    first = SnapshotView(made.gpu_node())
+    again = first.snapshot._replace(tick=2)
+    assert SnapshotView(again, before=first).runs == first.runs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made, node: {"runs": (made.run(made.BERT, name="renamed"), *node.runs[1:])},
+        lambda made, node: {"rows": node.rows[1:]},
+        lambda made, node: {"rows": (node.rows[0]._replace(power_watts=11.0), *node.rows[1:])},
+        lambda made, node: {"devices": (node.devices[0], *node.devices[2:])},
+    ],
+    ids=["description", "fewer rows", "power", "device kinds"],
+)
+def test_a_run_with_a_change_is_another_object_in_the_next_view(made, change):
+    first = SnapshotView(made.gpu_node())
+    later = SnapshotView(first.snapshot._replace(**change(made, first.snapshot)), before=first)
+    assert later.runs[made.BERT] is not first.runs[made.BERT]

@@ -105,7 +105,7 @@ class PodCgroups:
         self._listings: dict[str, _Listing] = {}
         """By directory."""
         self._ticks = 0
-        self._listed: list[tuple[str, str, tuple[str, str]]] = []
+        self._inputs: tuple[object, ...] = ()
         self._known: dict[str, PodCgroup] = {}
 
     def collect(self) -> Mapping[str, PodCgroup]:
@@ -114,17 +114,21 @@ class PodCgroups:
             self._pod_parents = self._find_pod_parents()
         self._ticks += 1
         before, self._listings = self._listings, {}
+        for parents in self._pod_parents.values():
+            for path in parents.paths:
+                self._list(parents.point, path, before)
+        inputs = self._pod_parents, self._listings
+        if inputs == self._inputs:
+            return self._known
+        self._inputs = inputs
         listed = [
-            (hierarchy, parents.point, pod)
+            (hierarchy, parents.point, *pod)
             for hierarchy, parents in self._pod_parents.items()
             for path in parents.paths
-            for pod in self._list(parents.point, path, before)
+            for pod in self._pods_in(parents.point, path)
         ]
-        if listed == self._listed:
-            return self._known
-        self._listed = listed
         found: dict[str, PodCgroup] = {}
-        for hierarchy, point, (uid, path) in listed:
+        for hierarchy, point, uid, path in listed:
             known = found.get(uid) or PodCgroup(uid, {}, {})
             found[uid] = PodCgroup(
                 uid,
@@ -166,19 +170,23 @@ class PodCgroups:
                 found[hierarchy] = _PodParents(point, tuple(parents))
         return found
 
-    def _list(
-        self, point: str, path: str, before: Mapping[str, _Listing]
-    ) -> Iterator[tuple[str, str]]:
-        """Uid and path of the pods in a directory and its QoS classes."""
+    def _list(self, point: str, path: str, before: Mapping[str, _Listing]) -> None:
+        """List a directory and its QoS classes; an unchanged listing stays the same object."""
         directory = point + path
         names = _names(directory)
         listing = before.get(directory)
         if listing is None or listing.names != names:
             listing = _listing(path, names)
         self._listings[directory] = listing
+        for each in listing.classes:
+            self._list(point, each, before)
+
+    def _pods_in(self, point: str, path: str) -> Iterator[tuple[str, str]]:
+        """Uid and path of the pods in a listed directory and its QoS classes."""
+        listing = self._listings[point + path]
         yield from listing.pods
         for each in listing.classes:
-            yield from self._list(point, each, before)
+            yield from self._pods_in(point, each)
 
 
 def _single_version(pod: PodCgroup) -> PodCgroup:

@@ -81,6 +81,8 @@ class PodRuns:
         self._inner_pods: Mapping[RunKey, str] = {}
         """Pods of the runs that were started inside a pod."""
         self._devices = PodDevices(sources.kubelet, sources.watch, gpu_resources)
+        self._cgroups: Mapping[str, PodCgroup] = {}
+        """The cgroups that the meters follow."""
         self._meters: dict[str, CgroupMeter | None] = {}
         """Meter of each pod, since it was first seen; None: it has no CPU accounting."""
         self._left: AbstractSet[str] = frozenset()
@@ -428,13 +430,14 @@ class PodRuns:
             # The version 1 cgroup may be created slightly later than the others.
             with suppress(OSError, Unavailable):
                 if meter is not None:
-                    meter.follow(cgroup.mounted, cgroup.at)
+                    if cgroup != self._cgroups.get(uid):
+                        meter.follow(cgroup.mounted, cgroup.at)
                 else:
                     meter = CgroupMeter(cgroup.mounted, cgroup.at)
                     if not self._is_first and uid not in self._meters:
                         meter.last_us = 0
             meters[uid] = meter
-        self._meters = meters
+        self._meters, self._cgroups = meters, cgroups
 
     def _store_pods(self) -> None:
         """Store the pods of each run, for a restart without metadata."""

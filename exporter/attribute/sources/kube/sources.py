@@ -1,6 +1,5 @@
 """The Kubernetes sources of this node, kubelet and API server, and their combined state."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,15 +38,13 @@ def open_kubernetes(
     exported_labels: Iterable[str],
     clock: Clock,
     service_account: str,
-) -> KubernetesSources | None:
-    """Open the sources of pod metadata; None on a node without Kubernetes.
+) -> KubernetesSources:
+    """Open the sources of pod metadata of a node of Kubernetes.
 
     Without a `service_account`, or outside of a pod, the API server is not used; this is not a
     failure.
     """
     host = environment.get("KUBERNETES_SERVICE_HOST", "")
-    if not host and not os.path.isdir(os.path.dirname(kubelet_socket)):
-        return None
     # Imported late: TLS and HTTP cost 40 ms and 2 MB, which other nodes should not pay.
     from exporter.attribute.sources.kube.api_server import ApiServerClient
     from exporter.attribute.sources.kube.pod_watch import PodWatch

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from exporter.attribute.sources.kube import is_kubernetes_node
 from exporter.attribute.sources.kube.pod_resources import NO_KUBELET
 from exporter.attribute.sources.kube.sources import KubernetesState, open_kubernetes
 
@@ -29,8 +30,16 @@ def opened(tmp_path, clock):
     return build
 
 
-def test_a_node_without_kubernetes_has_no_sources(opened):
-    assert opened({}, directory="elsewhere") is None
+@pytest.mark.parametrize(
+    ("environment", "directory", "expected"),
+    [({}, "elsewhere", False), ({}, "pod-resources", True), (IN_A_POD, "elsewhere", True)],
+)
+def test_a_node_of_kubernetes_has_a_kubelet_or_the_daemon_is_in_a_pod(
+    tmp_path, environment, directory, expected
+):
+    (tmp_path / "pod-resources").mkdir()
+    socket_path = str(tmp_path / directory / "kubelet.sock")
+    assert is_kubernetes_node(socket_path, environment) is expected
 
 
 def test_a_missing_token_is_reported_with_the_remedy(opened):
