@@ -75,7 +75,8 @@ fuzz: $(DEV) ## Fuzz every parser; FUZZ_SECONDS=120 for each, or those named in 
 	$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)
 
 .PHONY: bench
-bench: tools $(DEV) ## Measure what the exporter costs, into docs/performance.md; nine minutes.
+bench: tools $(DEV) ## Measure what the exporter costs, into docs/performance.md; eleven minutes.
+	@.ci/setup rivals || echo "Programs that are missing are left out."
 	$(PY) -m tests.bench.run --write $(ARGS)
 
 .PHONY: bench-fleet

@@ -1,19 +1,38 @@
-"""Others that do a part of the same work, measured the same way; None where they cannot be had."""
+"""Other programs that measure energy, by turns on the same host, each alone; missing ones left out.
 
+node_exporter and codecarbon are set up by `.ci/setup rivals`. Programs of the others are used if
+they are in build/rivals or on the PATH.
+"""
+
+import os
 import shutil
 import subprocess
 import sys
 import time
+from math import nan
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import cost
-from tests.bench.pages import Scraped, scrape
-from tests.real.parts import REPOSITORY, free_port, get, until
+from tests.bench.pages import OWN, Scraped, await_page, scrape
+from tests.bench.scene import CGROUPS, SETTLE_SECONDS, Scene
+from tests.real.parts import REPOSITORY, Daemon, free_port
 
-BUILD = REPOSITORY / "build"
-NODE_EXPORTER = "prometheus-node-exporter"
-FETCH_SECONDS = 120
+RIVALS = REPOSITORY / "build" / "rivals"
+CODECARBON_PYTHON = REPOSITORY / "build" / "codecarbon" / "bin" / "python"
+OWN_NAME = "emissions-exporter"
+IDLE_SECONDS = 5.0
+"""The interval of Kepler, the longest of all."""
+HOST = """
+mount --bind "$0/class" /sys/class && mount --bind "$0/devices/virtual" /sys/devices/virtual &&
+exec "$@"
+"""
+"""Shows the made-up sockets to a program without a setting for them; in a mount namespace."""
+KERNEL_LINKS = {
+    "class/powercap/intel-rapl": "../../devices/virtual/powercap/intel-rapl",
+    "devices/virtual/powercap/intel-rapl/subsystem": "../../../../class/powercap",
+}
+"""Of the control type, as the kernel makes them; CodeCarbon finds the sockets by them."""
 CODECARBON = """
 import time
 from codecarbon import OfflineEmissionsTracker
@@ -25,89 +44,149 @@ tracker.start()
 print("measures", flush=True)
 time.sleep(600)
 """
+ALUMET = """
+[plugins.rapl]
+poll_interval = "1s"
+flush_interval = "1s"
+no_perf_events = true
+[plugins.slurm]
+poll_interval = "1s"
+[plugins.prometheus-exporter]
+host = "127.0.0.1"
+port = {port}
+prefix = ""
+suffix = ""
+use_unit_display_name = true
+add_attributes_to_labels = true
+[plugins.energy-attribution.formulas.attributed_energy]
+expr = "cpu_energy * cpu_usage / 100.0"
+ref = "cpu_energy"
+[plugins.energy-attribution.formulas.attributed_energy.per_resource.cpu_energy]
+metric = "rapl_consumed_energy"
+resource_kind = "local_machine"
+domain = "package_total"
+[plugins.energy-attribution.formulas.attributed_energy.per_consumer.cpu_usage]
+metric = "cpu_percent"
+kind = "total"
+"""
 
 
-class Loop(NamedTuple):
-    """What measuring each second costs."""
+class Program(NamedTuple):
+    """How to run one of them."""
 
-    cpu_ms: float
-    """Per second."""
+    command: list[str]
+    port: int
+    energy: bytes
+    """What its first page with energy has; empty for a program without pages."""
+
+
+class Turn(NamedTuple):
+    """What one program cost, from its start to its end."""
+
+    start_ms: float
+    """Wall time from exec to the first page with energy."""
+    scraped: Scraped
     rss_mb: float
 
 
-def node_exporter(scrapes: int, idle_seconds: float) -> Scraped | None:
-    """Debian's package, unpacked and never installed."""
-    program = _found_node_exporter()
-    if program is None:
-        return None
-    port = free_port()
-    process = subprocess.Popen(
-        [program, f"--web.listen-address=127.0.0.1:{port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: get(f"http://127.0.0.1:{port}/metrics"), what="node_exporter answers")
-        return scrape(process.pid, port, scrapes, idle_seconds)
-    finally:
-        process.terminate()
-        process.wait(20)
+def measure(scene: Scene, turns: int, scrapes: int) -> dict[str, list[Turn]]:
+    """The turns of each program that is there, by name; nothing else runs meanwhile."""
+    directory = scene.directory / "others"
+    directory.mkdir()
+    for link, target in KERNEL_LINKS.items():
+        (scene.sysfs / link).symlink_to(target)
+    found = {}
+    for name, (file, make) in PROGRAMS.items():
+        path = shutil.which(file, path=f"{RIVALS}:{os.environ['PATH']}")
+        if path is not None:
+            found[name] = make(path, scene, directory)
+    measured: dict[str, list[Turn]] = {name: [] for name in found}
+    for _ in range(turns):
+        for name, program in found.items():
+            try:
+                measured[name].append(_turn(program, directory, scrapes))
+            except AssertionError as error:  # another version, with other flags
+                if name == OWN_NAME:
+                    raise
+                print(f"bench: {name}: {error}", file=sys.stderr)  # noqa: T201  a program prints
+    return measured
 
 
-def codecarbon(directory: Path, seconds: float) -> Loop | None:
-    """Its own loop at 1 s, in a virtual environment of its own."""
-    python = _installed_codecarbon()
-    if python is None:
-        return None
-    process = subprocess.Popen(
-        [python, "-c", CODECARBON],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+def _turn(program: Program, directory: Path, scrapes: int) -> Turn:
+    began = time.perf_counter()
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen(
+            program.command, cwd=directory, stdout=subprocess.PIPE, stderr=log
+        )
     try:
         assert process.stdout is not None
-        if not process.stdout.readline():
-            return None
-        time.sleep(2)
-        began, before = time.monotonic(), cost.process_ms(process.pid)
-        time.sleep(seconds)
-        used = cost.process_ms(process.pid) - before
-        return Loop(used / (time.monotonic() - began), cost.resident_mb(process.pid))
+        if program.port:
+            await_page(process, program.port, program.energy)
+        else:
+            assert process.stdout.readline(), f"{program.command} ended"
+        start_ms = (time.perf_counter() - began) * 1000
+        time.sleep(SETTLE_SECONDS)
+        if program.port:
+            (scraped,) = scrape([(process.pid, program.port)], scrapes, IDLE_SECONDS)
+        else:
+            scraped = Scraped(0, nan, nan, cost.per_second(process.pid, IDLE_SECONDS))
+        return Turn(start_ms, scraped, cost.resident_mb(process.pid))
     finally:
         process.terminate()
         process.communicate(timeout=20)
 
 
-def _found_node_exporter() -> str | None:
-    program = BUILD / "debian" / "usr" / "bin" / NODE_EXPORTER
-    if not program.exists() and shutil.which("apt-get"):
-        packages = BUILD / "packages"
-        packages.mkdir(parents=True, exist_ok=True)
-        _done(["apt-get", "-qq", "download", NODE_EXPORTER], packages)
-        for package in packages.glob(f"{NODE_EXPORTER}_*.deb"):
-            _done(["dpkg-deb", "--extract", str(package), str(BUILD / "debian")], packages)
-    return str(program) if program.exists() else shutil.which(NODE_EXPORTER)
+def _own(python: str, scene: Scene, directory: Path) -> Program:
+    daemon = Daemon(directory / "daemon", *scene.flags)
+    return Program([python, *daemon.command[1:]], daemon.port, OWN)
 
 
-def _installed_codecarbon() -> str | None:
-    python = BUILD / "codecarbon" / "bin" / "python"
-    if not python.exists():
-        home = str(BUILD / "codecarbon")
-        BUILD.mkdir(exist_ok=True)
-        if not _done([sys.executable, "-m", "venv", home], BUILD):
-            return None
-        _done([str(python), "-m", "pip", "install", "--quiet", "codecarbon"], BUILD)
-    return str(python) if _done([str(python), "-c", "import codecarbon"], BUILD) else None
+def _alumet(program: str, scene: Scene, directory: Path) -> Program:
+    port = free_port()
+    config = directory / "alumet.toml"
+    config.write_text(ALUMET.format(port=port))
+    plugins = "rapl,slurm,energy-attribution,prometheus-exporter"
+    command = [program, f"--config={config}", f"--plugins={plugins}"]
+    return Program([*_shown(scene), *command], port, b"rapl_consumed_energy")
 
 
-def _done(command: list[str], directory: Path) -> bool:
-    """Whether the command succeeded in time."""
-    quiet = subprocess.DEVNULL
-    try:
-        done = subprocess.run(
-            command, cwd=directory, stdout=quiet, stderr=quiet, timeout=FETCH_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+def _ceems(program: str, scene: Scene, directory: Path) -> Program:
+    port = free_port()
+    command = [
+        *(program, f"--web.listen-address=127.0.0.1:{port}", f"--path.sysfs={scene.sysfs}"),
+        *("--collector.slurm", f"--path.cgroupfs={CGROUPS}"),
+        "--collector.cgroups.force-version=v2",  # where version 1 is mounted as well
+    ]
+    return Program(command, port, b"ceems_rapl_package_joules_total")
+
+
+def _codecarbon(python: str, scene: Scene, directory: Path) -> Program:
+    return Program([*_shown(scene), python, "-c", CODECARBON], 0, b"")
+
+
+def _kepler(program: str, scene: Scene, directory: Path) -> Program:
+    port = free_port()
+    command = [program, f"--web.listen-address=127.0.0.1:{port}", f"--host.sysfs={scene.sysfs}"]
+    return Program(command, port, b"kepler_node_cpu_joules_total")
+
+
+def _node_exporter(program: str, scene: Scene, directory: Path) -> Program:
+    port = free_port()
+    command = [program, f"--web.listen-address=127.0.0.1:{port}", f"--path.sysfs={scene.sysfs}"]
+    return Program(command, port, b"node_rapl_package_joules_total")
+
+
+def _shown(scene: Scene) -> list[str]:
+    return ["unshare", "--mount", "sh", "-c", HOST, str(scene.sysfs)]
+
+
+PROGRAMS = {
+    OWN_NAME: (sys.executable, _own),
+    "Alumet": ("alumet-agent", _alumet),
+    "CEEMS": ("ceems_exporter", _ceems),
+    "CodeCarbon": (str(CODECARBON_PYTHON), _codecarbon),
+    "Kepler": ("kepler", _kepler),
+    "node_exporter": ("prometheus-node-exporter", _node_exporter),
+}
+"""The program of each, and the function that says how to run it."""
+NAMES = tuple(PROGRAMS)
