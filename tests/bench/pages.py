@@ -113,12 +113,13 @@ def scrape_exporter(directory: Path, scrapes: int, idle_seconds: float) -> tuple
         floor.stdin.write(get(f"{daemon.url}/metrics"))
         floor.stdin.close()
         until(lambda: get(f"http://127.0.0.1:{port}"), what="the floor answers")
-        own, least = scrape([(pid, daemon.port), (floor.pid, port)], scrapes, idle_seconds)
+        servers = (pid, daemon.port), (floor.pid, port)
+        own, least = scrape(servers, scrapes, SCRAPE_PAUSE_SECONDS, idle_seconds)
         return own, least
 
 
 def scrape(
-    servers: Sequence[tuple[int, int]], scrapes: int, idle_seconds: float
+    servers: Sequence[tuple[int, int]], scrapes: int, pause_seconds: float, idle_seconds: float
 ) -> Iterator[Scraped]:
     """Scrape servers, each a pid and a port, by turns, on connections that stay open."""
     connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _, port in servers]
@@ -131,7 +132,7 @@ def scrape(
             asked = time.perf_counter()
             _get(connection)
             wall.append((time.perf_counter() - asked) * 1000)
-        time.sleep(SCRAPE_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
     seconds, after = time.monotonic() - began, [cost.process_ms(pid) for pid, _ in servers]
     for body, idle, wall, used in zip(
         bodies, idles, walls, map(operator.sub, after, before), strict=True

@@ -16,13 +16,15 @@ from typing import NamedTuple
 from tests.bench import cost
 from tests.bench.pages import OWN, Scraped, await_page, scrape
 from tests.bench.scene import CGROUPS, SETTLE_SECONDS, Scene
-from tests.real.parts import REPOSITORY, Daemon, free_port
+from tests.real.parts import REPOSITORY, Daemon, free_port, let_others_in
 
 RIVALS = REPOSITORY / "build" / "rivals"
 CODECARBON_PYTHON = REPOSITORY / "build" / "codecarbon" / "bin" / "python"
 OWN_NAME = "emissions-exporter"
 IDLE_SECONDS = 5.0
 """The interval of Kepler, the longest of all."""
+SCRAPE_PAUSE_SECONDS = 0.6
+"""Longer than Kepler keeps an answer."""
 HOST = """
 mount --bind "$0/class" /sys/class && mount --bind "$0/devices/virtual" /sys/devices/virtual &&
 exec "$@"
@@ -45,30 +47,20 @@ print("measures", flush=True)
 time.sleep(600)
 """
 ALUMET = """
-[plugins.rapl]
-poll_interval = "1s"
-flush_interval = "1s"
-no_perf_events = true
-[plugins.slurm]
-poll_interval = "1s"
-[plugins.prometheus-exporter]
-host = "127.0.0.1"
-port = {port}
-prefix = ""
-suffix = ""
-use_unit_display_name = true
-add_attributes_to_labels = true
-[plugins.energy-attribution.formulas.attributed_energy]
-expr = "cpu_energy * cpu_usage / 100.0"
-ref = "cpu_energy"
-[plugins.energy-attribution.formulas.attributed_energy.per_resource.cpu_energy]
-metric = "rapl_consumed_energy"
-resource_kind = "local_machine"
-domain = "package_total"
-[plugins.energy-attribution.formulas.attributed_energy.per_consumer.cpu_usage]
-metric = "cpu_percent"
-kind = "total"
+plugins.prometheus-exporter.host = "127.0.0.1"
+plugins.prometheus-exporter.port = {port}
+plugins.rapl.no_perf_events = true
+plugins.slurm.poll_interval = "1s"
+{attributed}.expr = "cpu_energy * cpu_usage / 100.0"
+{attributed}.ref = "cpu_energy"
+{attributed}.retention_time = "30s"
+{attributed}.per_resource.cpu_energy.metric = "rapl_consumed_energy"
+{attributed}.per_resource.cpu_energy.resource_kind = "local_machine"
+{attributed}.per_resource.cpu_energy.domain = "package_total"
+{attributed}.per_consumer.cpu_usage.metric = "cpu_percent"
+{attributed}.per_consumer.cpu_usage.kind = "total"
 """
+ATTRIBUTED = "plugins.energy-attribution.formulas.attributed_energy"
 
 
 class Program(NamedTuple):
@@ -93,6 +85,7 @@ def measure(scene: Scene, turns: int, scrapes: int) -> dict[str, list[Turn]]:
     """The turns of each program that is there, by name; nothing else runs meanwhile."""
     directory = scene.directory / "others"
     directory.mkdir()
+    let_others_in(scene.sysfs)  # CEEMS is not root for long
     for link, target in KERNEL_LINKS.items():
         (scene.sysfs / link).symlink_to(target)
     found = {}
@@ -116,18 +109,21 @@ def _turn(program: Program, directory: Path, scrapes: int) -> Turn:
     began = time.perf_counter()
     with (directory / "log").open("ab") as log:
         process = subprocess.Popen(
-            program.command, cwd=directory, stdout=subprocess.PIPE, stderr=log
+            program.command,
+            cwd=directory,
+            stdout=log if program.port else subprocess.PIPE,
+            stderr=log,
         )
     try:
-        assert process.stdout is not None
-        if program.port:
+        if process.stdout is None:
             await_page(process, program.port, program.energy)
         else:
             assert process.stdout.readline(), f"{program.command} ended"
         start_ms = (time.perf_counter() - began) * 1000
         time.sleep(SETTLE_SECONDS)
         if program.port:
-            (scraped,) = scrape([(process.pid, program.port)], scrapes, IDLE_SECONDS)
+            server = process.pid, program.port
+            (scraped,) = scrape([server], scrapes, SCRAPE_PAUSE_SECONDS, IDLE_SECONDS)
         else:
             scraped = Scraped(0, nan, nan, cost.per_second(process.pid, IDLE_SECONDS))
         return Turn(start_ms, scraped, cost.resident_mb(process.pid))
@@ -143,10 +139,12 @@ def _own(python: str, scene: Scene, directory: Path) -> Program:
 
 def _alumet(program: str, scene: Scene, directory: Path) -> Program:
     port = free_port()
-    config = directory / "alumet.toml"
-    config.write_text(ALUMET.format(port=port))
-    plugins = "rapl,slurm,energy-attribution,prometheus-exporter"
-    command = [program, f"--config={config}", f"--plugins={plugins}"]
+    settings = ALUMET.strip().format(port=port, attributed=ATTRIBUTED).splitlines()
+    command = [
+        *(program, f"--config={directory / 'alumet.toml'}"),  # which it makes, with its defaults
+        "--plugins=rapl,slurm,energy-attribution,prometheus-exporter",
+        *(f"--config-override={setting}" for setting in settings),
+    ]
     return Program([*_shown(scene), *command], port, b"rapl_consumed_energy")
 
 

@@ -9,14 +9,12 @@ from tests.bench.gpus import GpuStep
 from tests.bench.grid import Hanging
 from tests.bench.machine import Usage
 from tests.bench.pages import Rendered, Scraped, Starts
-from tests.bench.peers import OWN_NAME, Turn
+from tests.bench.peers import Turn
 from tests.bench.pods import PodStep
 from tests.bench.scene import MANY_RUNS
 from tests.bench.tracker import Tracked
 
 SECONDS_PER_DAY = 86_400
-RIVAL = "Alumet"
-"""The one that also samples each second, and whose cost is a gate."""
 
 
 class Gate(NamedTuple):
@@ -149,17 +147,7 @@ class Results(NamedTuple):
             Gate(f"{count} jobs, all threads, per s", "ms", *whole(many), 4, 7, usage),
             Gate("growth per process of a job", "us", added, floor, 1, 3, usage),
             Gate(f"{most_count} jobs, all threads, per s", "ms", *whole(most), 12, 60, usage),
-            *self._rival_gates(),
         ]
-
-    def _rival_gates(self) -> list[Gate]:
-        own, rival = (
-            [turn.scraped.idle_ms for turn in self.turns[name]] for name in (OWN_NAME, RIVAL)
-        )
-        if not rival:
-            return []
-        usage = self.usages["others"]
-        return [Gate(f"the same beside {RIVAL}", "ms", own, rival, 1, None, usage)]
 
     def _pod_gates(self) -> list[Gate]:
         usage = self.usages["pods"]
