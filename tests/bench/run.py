@@ -20,7 +20,7 @@ from tests.bench import cost, gpus, grid, jobs, page, pages, peers, pods, tracke
 from tests.bench.machine import Usage, watched
 from tests.bench.results import Results
 from tests.bench.scene import JOBS, MANY_RUNS, PODS, Scene, is_free
-from tests.real.parts import REPOSITORY, get
+from tests.real.parts import REPOSITORY
 
 REFERENCE = 500
 MANY = (600, 1_600)
@@ -148,7 +148,6 @@ def measure(directory: Path, effort: Effort) -> Results:
                 written = cost.written_bytes(scene.pid) - written
             curve.append(reference)
             changed = scene.changed_ratio()
-            page_samples = pages.samples_of(get(f"{scene.daemon.url}/metrics"))
             with part("starts"), scene.paused():
                 starts = pages.starts(directory / "starts", scene.flags, effort.starts)
     return Results(
@@ -157,7 +156,6 @@ def measure(directory: Path, effort: Effort) -> Results:
         reference=reference,
         many=many,
         changed=changed,
-        page_samples=page_samples,
         written=written,
         written_seconds=seconds,
         starts=starts,
