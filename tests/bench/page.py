@@ -179,7 +179,9 @@ def page(results: Results, scrapes: int) -> str:
         ([], *_tables(results), []),
         strict=True,
     )
-    return "".join(text.format(**facts, rows="\n".join(rows)) for text, rows in parts)
+    return "".join(
+        text.format(**facts, rows="\n".join(rows) or "| not measured |") for text, rows in parts
+    )
 
 
 def table(results: Results) -> str:
@@ -239,7 +241,7 @@ def _peer_row(name: str, turns: Sequence[Turn]) -> str:
     median = statistics.median
     has_page = scraped[0].samples > 0
     return _cells(
-        name,
+        f"{name} {turns[-1].version}".strip(),
         *(
             (
                 f"{scraped[-1].samples:,}",

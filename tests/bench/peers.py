@@ -5,6 +5,7 @@ they are in build/rivals or on the PATH.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,16 +16,18 @@ from typing import NamedTuple
 
 from tests.bench import cost
 from tests.bench.pages import OWN, Scraped, await_page, scrape
-from tests.bench.scene import CGROUPS, SETTLE_SECONDS, Scene
-from tests.real.parts import REPOSITORY, Daemon, free_port, let_others_in
+from tests.bench.scene import CGROUPS, Scene
+from tests.real.parts import REPOSITORY, Daemon, free_port, get, let_others_in
 
 RIVALS = REPOSITORY / "build" / "rivals"
 CODECARBON_PYTHON = REPOSITORY / "build" / "codecarbon" / "bin" / "python"
 OWN_NAME = "emissions-exporter"
+SETTLE_SECONDS = 2.0
 IDLE_SECONDS = 5.0
 """The interval of Kepler, the longest of all."""
 SCRAPE_PAUSE_SECONDS = 0.6
 """Longer than Kepler keeps an answer."""
+BUILD_INFO = re.compile(rb'_build_info\{[^}]*\bversion="([^"]+)"')
 HOST = """
 mount --bind "$0/class" /sys/class && mount --bind "$0/devices/virtual" /sys/devices/virtual &&
 exec "$@"
@@ -36,14 +39,14 @@ KERNEL_LINKS = {
 }
 """Of the control type, as the kernel makes them; CodeCarbon finds the sockets by them."""
 CODECARBON = """
-import time
+import codecarbon, time
 from codecarbon import OfflineEmissionsTracker
 tracker = OfflineEmissionsTracker(
     country_iso_code="DEU", measure_power_secs=1, save_to_file=False, log_level="error",
     allow_multiple_runs=True,
 )
 tracker.start()
-print("measures", flush=True)
+print(codecarbon.__version__, flush=True)
 time.sleep(600)
 """
 ALUMET = """
@@ -70,6 +73,8 @@ class Program(NamedTuple):
     port: int
     energy: bytes
     """What its first page with energy has; empty for a program without pages."""
+    version: str = ""
+    """If it is not on the page."""
 
 
 class Turn(NamedTuple):
@@ -79,6 +84,8 @@ class Turn(NamedTuple):
     """Wall time from exec to the first page with energy."""
     scraped: Scraped
     rss_mb: float
+    version: str
+    """Empty if the program does not report it."""
 
 
 def measure(scene: Scene, turns: int, scrapes: int) -> dict[str, list[Turn]]:
@@ -115,18 +122,22 @@ def _turn(program: Program, directory: Path, scrapes: int) -> Turn:
             stderr=log,
         )
     try:
+        version = program.version
         if process.stdout is None:
             await_page(process, program.port, program.energy)
         else:
-            assert process.stdout.readline(), f"{program.command} ended"
+            version = process.stdout.readline().decode().strip()
+            assert version, f"{program.command} ended"
         start_ms = (time.perf_counter() - began) * 1000
         time.sleep(SETTLE_SECONDS)
         if program.port:
+            shown = BUILD_INFO.search(get(f"http://127.0.0.1:{program.port}/metrics"))
+            version = shown[1].decode() if shown else version
             server = process.pid, program.port
             (scraped,) = scrape([server], scrapes, SCRAPE_PAUSE_SECONDS, IDLE_SECONDS)
         else:
             scraped = Scraped(0, nan, nan, cost.per_second(process.pid, IDLE_SECONDS))
-        return Turn(start_ms, scraped, cost.resident_mb(process.pid))
+        return Turn(start_ms, scraped, cost.resident_mb(process.pid), version)
     finally:
         process.terminate()
         process.communicate(timeout=20)
@@ -145,7 +156,9 @@ def _alumet(program: str, scene: Scene, directory: Path) -> Program:
         "--plugins=rapl,slurm,energy-attribution,prometheus-exporter",
         *(f"--config-override={setting}" for setting in settings),
     ]
-    return Program([*_shown(scene), *command], port, b"rapl_consumed_energy")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    energy = b"rapl_consumed_energy"
+    return Program([*_shown(scene), *command], port, energy, version.stdout.split()[-1])
 
 
 def _ceems(program: str, scene: Scene, directory: Path) -> Program:

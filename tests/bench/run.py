@@ -45,7 +45,7 @@ class Effort(NamedTuple):
     renders: int
 
 
-FULL = Effort((100, REFERENCE, 1500, 5000), 15, 60, 500, 6, 3, 5.0, 7, 10)
+FULL = Effort((100, REFERENCE, 1500, 5000), 12, 60, 500, 4, 3, 5.0, 7, 10)
 QUICK = Effort((100, REFERENCE), 4, 6, 50, 3, 1, 2.0, 2, 3)
 
 
@@ -103,7 +103,7 @@ def measure(directory: Path, effort: Effort) -> Results:
             directory / "pages", effort.scrapes, effort.idle_seconds
         )
     with part("gpus"):
-        with_gpus = list(gpus.steps(directory / "gpus", effort.ticks))
+        with_gpus = list(gpus.steps(directory / "gpus", effort.ticks // 2))
     with part("pods"):
         with_pods = list(pods.steps(directory / "pods", effort.ticks)) if is_free(PODS) else []
     with_jobs: dict[int, list[cost.Step]] = {}
