@@ -132,7 +132,7 @@ def _turn(program: Program, directory: Path, scrapes: int) -> Turn:
         time.sleep(SETTLE_SECONDS)
         if program.port:
             shown = BUILD_INFO.search(get(f"http://127.0.0.1:{program.port}/metrics"))
-            version = shown[1].decode() if shown else version
+            version = shown[1].decode().removeprefix("v") if shown else version
             server = process.pid, program.port
             (scraped,) = scrape([server], scrapes, SCRAPE_PAUSE_SECONDS, IDLE_SECONDS)
         else:
@@ -156,9 +156,10 @@ def _alumet(program: str, scene: Scene, directory: Path) -> Program:
         "--plugins=rapl,slurm,energy-attribution,prometheus-exporter",
         *(f"--config-override={setting}" for setting in settings),
     ]
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"\d+(\.\d+)+", shown.stdout)
     energy = b"rapl_consumed_energy"
-    return Program([*_shown(scene), *command], port, energy, version.stdout.split()[-1])
+    return Program([*_shown(scene), *command], port, energy, version[0] if version else "")
 
 
 def _ceems(program: str, scene: Scene, directory: Path) -> Program:
