@@ -9,12 +9,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench.machine import family
-from tests.bench.scene import JOBS, SETTLE_SECONDS, Scene
+from tests.bench.scene import JOBS, Scene
 from tests.real.parts import until
 
 SIZES = ((20, 5), (20, 25), (620, 1))
 """Jobs, and the processes of each."""
 MAX_SHOWN = 200
+SETTLE_SECONDS = 10.0
+"""Until processes that are new no longer count."""
 
 
 @contextmanager

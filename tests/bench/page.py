@@ -58,8 +58,9 @@ average over one minute at its end, benchmark included. With more than {max_stea
   data.
 - *All threads*: CPU time of the daemon per second. The floor of jobs reads the clocks of their
   cgroups and of their processes, the floor of pods the clocks of their cgroups.
-- *Scrape*: {scrapes} scrapes of a page of {scrape_samples:,} samples, less the CPU time of the
-  daemon without scrapes. The floor is a Python program that sends the same page on a socket.
+- *Scrape*: CPU time of the daemon from the request until 10 ms after its answer, for a page of
+  {scrape_samples:,} samples; {scrapes} scrapes. The floor is a Python program that sends the same
+  page on a socket.
 - *Render*: a page of {render_samples:,} samples on which all values change. The floor is Python's
   `repr` of each value.
 - *Exec to first page*: with a ledger to read and {processes} processes to find. The floor is a
@@ -237,21 +238,16 @@ def _growth_rows(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _peer_row(name: str, turns: Sequence[Turn]) -> str:
-    scraped = [turn.scraped for turn in turns]
     median = statistics.median
-    has_page = scraped[0].samples > 0
+    pages = [turn.scraped for turn in turns if turn.scraped.samples]
+    shown = ["", "", ""]
+    if pages:
+        cpu_ms = median(ms for each in pages for ms in each.cpu)
+        wall_ms = median(ms for each in pages for ms in each.walls)
+        shown = [f"{pages[-1].samples:,}", f"{cpu_ms:.2f}", f"{wall_ms:.2f}"]
     return _cells(
-        f"{name} {turns[-1].version}".strip(),
-        *(
-            (
-                f"{scraped[-1].samples:,}",
-                f"{median(each.cpu_ms for each in scraped):.2f}",
-                f"{median(each.wall_ms for each in scraped):.2f}",
-            )
-            if has_page
-            else ("", "", "")
-        ),
-        f"{median(each.idle_ms for each in scraped):.1f}",
+        *(f"{name} {turns[-1].version}".strip(), *shown),
+        f"{median(turn.scraped.idle_ms for turn in turns):.1f}",
         f"{median(turn.rss_mb for turn in turns):.1f}",
         f"{median(turn.start_ms for turn in turns):.0f}",
     )

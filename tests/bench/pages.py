@@ -2,8 +2,6 @@
 
 import http.client
 import json
-import operator
-import statistics
 import subprocess
 import sys
 import time
@@ -35,6 +33,7 @@ RUNS = 200
 """With processor and memory of two sockets, this gives a page of about 2,500 samples."""
 PAUSE_SECONDS = 0.5
 SCRAPE_PAUSE_SECONDS = 0.02
+AFTER_SECONDS = 0.01
 OWN = b"emissions_device_info"
 DEVICES = [
     Device(kind, f"package-{number}{suffix}")
@@ -55,12 +54,12 @@ KEYS = [RunKey(1000, f"run-{number:03}", f"{4700 + number}") for number in range
 
 
 class Scraped(NamedTuple):
-    """What scrapes of one server cost."""
+    """What scrapes of one server cost; in ms."""
 
     samples: int
-    cpu_ms: float
-    """Per scrape, less what the server uses anyway."""
-    wall_ms: float
+    cpu: Sequence[float]
+    """CPU time from each request until `AFTER_SECONDS` after its answer."""
+    walls: Sequence[float]
     idle_ms: float
     """CPU time per second without scrapes."""
 
@@ -125,20 +124,17 @@ def scrape(
     connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _, port in servers]
     bodies = [_get(connection) for connection in connections]
     idles = [cost.per_second(pid, idle_seconds) for pid, _ in servers]
+    cpu: list[list[float]] = [[] for _ in servers]
     walls: list[list[float]] = [[] for _ in servers]
-    began, before = time.monotonic(), [cost.process_ms(pid) for pid, _ in servers]
     for _ in range(scrapes):
-        for connection, wall in zip(connections, walls, strict=True):
-            asked = time.perf_counter()
-            _get(connection)
-            wall.append((time.perf_counter() - asked) * 1000)
+        for number, (pid, _) in enumerate(servers):
+            asked, before = time.perf_counter(), cost.process_ms(pid)
+            _get(connections[number])
+            walls[number].append((time.perf_counter() - asked) * 1000)
+            time.sleep(AFTER_SECONDS)
+            cpu[number].append(cost.process_ms(pid) - before)
         time.sleep(pause_seconds)
-    seconds, after = time.monotonic() - began, [cost.process_ms(pid) for pid, _ in servers]
-    for body, idle, wall, used in zip(
-        bodies, idles, walls, map(operator.sub, after, before), strict=True
-    ):
-        cpu_ms = (used - idle * seconds) / scrapes
-        yield Scraped(samples_of(body), cpu_ms, statistics.median(wall), idle)
+    yield from map(Scraped, map(samples_of, bodies), cpu, walls, idles)
 
 
 class Starts(NamedTuple):

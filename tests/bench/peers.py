@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-from math import nan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,7 +135,7 @@ def _turn(program: Program, directory: Path, scrapes: int) -> Turn:
             server = process.pid, program.port
             (scraped,) = scrape([server], scrapes, SCRAPE_PAUSE_SECONDS, IDLE_SECONDS)
         else:
-            scraped = Scraped(0, nan, nan, cost.per_second(process.pid, IDLE_SECONDS))
+            scraped = Scraped(0, (), (), cost.per_second(process.pid, IDLE_SECONDS))
         return Turn(start_ms, scraped, cost.resident_mb(process.pid), version)
     finally:
         process.terminate()

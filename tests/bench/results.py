@@ -91,7 +91,7 @@ class Results(NamedTuple):
         pairs = zip(tracked.imports, tracked.plain, strict=True)
         added_ms = [imported - plain for imported, plain in pairs]
         added_mb = hanging.rss_mb - hanging.rss_mb_without
-        scrapes = [self.scraped.cpu_ms], [self.ready_page.cpu_ms]
+        scrapes = self.scraped.cpu, self.ready_page.cpu
         renders = self.rendered.per_sample, self.rendered.per_repr
         loops = tracked.tracked, tracked.alone
         hanging_ticks = hanging.ticks, hanging.ticks_without

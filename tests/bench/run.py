@@ -45,7 +45,7 @@ class Effort(NamedTuple):
     renders: int
 
 
-FULL = Effort((100, REFERENCE, 1500, 5000), 12, 60, 500, 4, 3, 5.0, 7, 10)
+FULL = Effort((100, REFERENCE, 1500, 5000), 12, 60, 300, 4, 3, 5.0, 7, 10)
 QUICK = Effort((100, REFERENCE), 4, 6, 50, 3, 1, 2.0, 2, 3)
 
 
