@@ -158,7 +158,7 @@ def _alumet(program: str, scene: Scene, directory: Path) -> Program:
     shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     version = re.search(r"\d+(\.\d+)+", shown.stdout)
     energy = b"rapl_consumed_energy"
-    return Program([*_shown(scene), *command], port, energy, version[0] if version else "")
+    return Program([*_with_sockets(scene), *command], port, energy, version[0] if version else "")
 
 
 def _ceems(program: str, scene: Scene, directory: Path) -> Program:
@@ -172,7 +172,7 @@ def _ceems(program: str, scene: Scene, directory: Path) -> Program:
 
 
 def _codecarbon(python: str, scene: Scene, directory: Path) -> Program:
-    return Program([*_shown(scene), python, "-c", CODECARBON], 0, b"")
+    return Program([*_with_sockets(scene), python, "-c", CODECARBON], 0, b"")
 
 
 def _kepler(program: str, scene: Scene, directory: Path) -> Program:
@@ -187,7 +187,7 @@ def _node_exporter(program: str, scene: Scene, directory: Path) -> Program:
     return Program(command, port, b"node_rapl_package_joules_total")
 
 
-def _shown(scene: Scene) -> list[str]:
+def _with_sockets(scene: Scene) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", HOST, str(scene.sysfs)]
 
 
@@ -199,5 +199,4 @@ PROGRAMS = {
     "Kepler": ("kepler", _kepler),
     "node_exporter": ("prometheus-node-exporter", _node_exporter),
 }
-"""The program of each, and the function that says how to run it."""
-NAMES = tuple(PROGRAMS)
+"""The program of each, and the function that makes its command."""

@@ -107,7 +107,7 @@ def measure(directory: Path, effort: Effort) -> Results:
     with part("pods"):
         with_pods = list(pods.steps(directory / "pods", effort.ticks)) if is_free(PODS) else []
     with_jobs: dict[int, list[cost.Step]] = {}
-    turns: dict[str, list[peers.Turn]] = {name: [] for name in peers.NAMES}
+    turns: dict[str, list[peers.Turn]] = {name: [] for name in peers.PROGRAMS}
     (directory / "jobs").mkdir()
     with part("jobs"):
         for count, each in jobs.SIZES if is_free(JOBS) else ():
