@@ -106,9 +106,9 @@ class Results(NamedTuple):
             *self._pod_gates(),
             Gate("scrape", "ms", *scrapes, 5, 0.3, usages["scrape"]),
             Gate("render, per sample", "us", *renders, 3.5, 1, usages["render"]),
-            Gate("exec to first page", "ms wall", *start_times, 12, 150, usages["starts"]),
+            Gate("exec to first page", "ms wall", *start_times, 18, 150, usages["starts"]),
             Gate(
-                "import of the client", "ms wall", added_ms, tracked.plain, 2, 20, usages["track"]
+                "import of the client", "ms wall", added_ms, tracked.plain, 2.5, 20, usages["track"]
             ),
             Gate("loop with `track`", "ms wall", *loops, 1.02, None, usages["track"]),
             Gate("tick while sources hang", "ms", *hanging_ticks, 1.05, None, usages["grid"]),
