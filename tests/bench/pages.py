@@ -81,9 +81,9 @@ def render(ticks: int) -> Rendered:
         view = SnapshotView(_snapshot(tick))
         time.sleep(PAUSE_SECONDS)
         began = time.process_time_ns()
-        page = renderer.render(view)
+        text = renderer.render(view).text()
         used_ns = time.process_time_ns() - began
-        samples = samples_of(page.text())
+        samples = samples_of(text)
         costs.append(used_ns / 1000 / samples)
         numbers = [(tick + 1) * 1.2345 * number for number in range(samples)]
         time.sleep(PAUSE_SECONDS)

@@ -65,7 +65,10 @@ def measure(directory: Path) -> Tracked:
         )
     pairs = [map(float, line.split()) for line in done.stdout.splitlines()]
     loops = zip(*pairs, strict=True)
-    starts = [(start_python_ms(), start_python_ms("import exporter.client")) for _ in range(PAIRS)]
+    starts = [
+        (start_python_ms(), start_python_ms("from exporter.client import track"))
+        for _ in range(PAIRS)
+    ]
     return Tracked(*zip(*starts, strict=True), *loops)
 
 
