@@ -1,6 +1,7 @@
 /* The least that a tick can cost: reads the files named on stdin, kept open, and lists /proc.
 
-   floor TICKS: once a second for TICKS seconds; prints the CPU time of each, in nanoseconds. */
+   floor TICKS PHASE: TICKS times, PHASE nanoseconds after each full second of CLOCK_BOOTTIME; prints
+   the CPU time of each, in nanoseconds. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,14 +11,20 @@
 #include <time.h>
 #include <unistd.h>
 
+static const long long SECOND = 1000000000LL;
+
 static long long nanoseconds(clockid_t id) {
     struct timespec now;
     clock_gettime(id, &now);
-    return now.tv_sec * 1000000000LL + now.tv_nsec;
+    return now.tv_sec * SECOND + now.tv_nsec;
 }
 
 int main(int argc, char **argv) {
-    int ticks = argc > 1 ? atoi(argv[1]) : 10;
+    if (argc != 3) {
+        return 2;
+    }
+    int ticks = atoi(argv[1]);
+    long long phase = atoll(argv[2]);
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
@@ -35,8 +42,11 @@ int main(int argc, char **argv) {
         files[count++] = file;
     }
     DIR *proc = opendir("/proc");
-    long long due = nanoseconds(CLOCK_MONOTONIC), sum = 0;
-    for (int tick = 0; tick <= ticks; tick++) {
+    long long sum = 0;
+    long long due = (nanoseconds(CLOCK_BOOTTIME) / SECOND + 1) * SECOND + phase;
+    for (int tick = 0; tick <= ticks; tick++, due += SECOND) {
+        struct timespec until = {due / SECOND, due % SECOND};
+        clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, &until, NULL);
         long long began = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
         for (int i = 0; i < count; i++) {
             sum += pread(files[i], buffer, sizeof buffer, 0);
@@ -49,9 +59,6 @@ int main(int argc, char **argv) {
         if (tick) { /* the first one warms up */
             printf("%lld\n", cost);
         }
-        due += 1000000000LL;
-        struct timespec until = {due / 1000000000LL, due % 1000000000LL};
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
     }
     return sum == 0;
 }

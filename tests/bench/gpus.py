@@ -1,13 +1,12 @@
 """What GPUs add: a daemon over the made-up driver, with one process on each card."""
 
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.bench import cost
-from tests.bench.scene import SETTLE_SECONDS, start
+from tests.bench.scene import SETTLE_SECONDS, compiled, running
 from tests.nvml.fake import FakeNvml, build
 from tests.real.parts import Daemon, get, until
 
@@ -19,47 +18,31 @@ FIRST_PID = 100_000_000
 class GpuStep(NamedTuple):
     """The cost of so many cards."""
 
-    gpus: int
-    ticks: Sequence[float]
-    """CPU time of the main thread in ms."""
-    whole_ms: float
-    """CPU time per second of all threads, the made-up driver's own included."""
+    step: cost.Step
+    """All threads include those of the made-up driver."""
     driver_ms: float
     """Time per second inside calls into the driver, by the exporter's own metric."""
-    rss_mb: float
 
 
 def steps(directory: Path, ticks: int) -> Iterator[GpuStep]:
     """The curve; each step with a daemon of its own."""
     library = build(directory / "library")
+    floor = compiled("floor", directory)
     for count in COUNTS:
-        yield _step(directory / str(count), library, count, ticks)
+        yield _step(directory / str(count), library, floor, count, ticks)
 
 
-def _step(directory: Path, library: Path, count: int, ticks: int) -> GpuStep:
+def _step(directory: Path, library: Path, floor: str, count: int, ticks: int) -> GpuStep:
     fake = FakeNvml(directory / "fake", _host(count))
     empty = directory / "sys"
     empty.mkdir()
     daemon = Daemon(directory / "daemon", f"--path.sysfs={empty}", "--log.level=error")
-    process = start(daemon, **fake.environment(library))
-    try:
+    with running(daemon, **fake.environment(library)):
         until(lambda: len(daemon.devices()) > count, what="the GPUs are shown")
         time.sleep(SETTLE_SECONDS)
-        began, whole, inside = time.monotonic(), cost.process_ms(process.pid), _driver_ms(daemon)
-        at_ns = daemon.json("/api/v1/snapshot")["at_ns"]
-        measured = list(cost.ticks(process.pid, at_ns, ticks))
-        seconds = time.monotonic() - began
-        return GpuStep(
-            count,
-            measured,
-            (cost.process_ms(process.pid) - whole) / seconds,
-            (_driver_ms(daemon) - inside) / seconds,
-            cost.resident_mb(process.pid),
-        )
-    finally:
-        process.terminate()
-        process.wait(20)
-        shutil.rmtree(directory)
+        began, inside = time.monotonic(), _driver_ms(daemon)
+        step = cost.step(count, daemon, ticks, floor, ["/proc/stat"])
+        return GpuStep(step, (_driver_ms(daemon) - inside) / (time.monotonic() - began))
 
 
 def _driver_ms(daemon: Daemon) -> float:

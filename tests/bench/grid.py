@@ -2,20 +2,20 @@
 
 import json
 import socket
-import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import cost
-from tests.bench.scene import SETTLE_SECONDS, start
+from tests.bench.scene import SETTLE_SECONDS, pid_of, running
 from tests.real.parts import Daemon, get, until
 
 SOURCES = ("electricity_maps", "rte", "uk", "energy_charts", "energinet", "prometheus")
 SCRAPES = 200
-TURNS = 5
 
 
 class Hanging(NamedTuple):
@@ -24,19 +24,11 @@ class Hanging(NamedTuple):
     ticks: Sequence[float]
     """CPU time of the main thread in ms, with sources that hang."""
     ticks_without: Sequence[float]
-    scrape_ms: float
-    """Wall time, the median of many."""
-    scrape_ms_without: float
+    scrapes: Sequence[float]
+    """Wall time in ms."""
+    scrapes_without: Sequence[float]
     rss_mb: float
     rss_mb_without: float
-
-    @property
-    def tick_ratio(self) -> float:
-        return statistics.median(self.ticks) / statistics.median(self.ticks_without)
-
-    @property
-    def scrape_ratio(self) -> float:
-        return self.scrape_ms / self.scrape_ms_without
 
 
 def measure(directory: Path, ticks: int) -> Hanging:
@@ -51,26 +43,23 @@ def measure(directory: Path, ticks: int) -> Hanging:
             (home / "config.json").write_text(json.dumps({"convert": convert}))
             flags = f"--path.sysfs={home / 'sys'}", f"--config.file={home / 'config.json'}"
             daemon = Daemon(home / "daemon", *flags, "--log.level=error")
-            process = start(daemon, EMISSIONS_EXPORTER_ELECTRICITY_MAPS_TOKEN="x")
-            ends.callback(process.wait, 20)
-            ends.callback(process.terminate)
+            token = {"EMISSIONS_EXPORTER_ELECTRICITY_MAPS_TOKEN": "x"}
+            ends.enter_context(running(daemon, **token))
             until(lambda daemon=daemon: get(daemon.url + "/-/ready"), what="it is ready")
-            daemons.append((daemon, process.pid))
+            daemons.append(daemon)
         time.sleep(SETTLE_SECONDS)
-        loops: list[list[float]] = [[], []]
-        for _ in range(TURNS):
-            for loop, (daemon, pid) in zip(loops, daemons, strict=True):
-                loop.extend(_ticks(daemon, pid, 2 * ticks // TURNS))
+        with ThreadPoolExecutor() as executor:
+            loops = list(executor.map(_ticks, daemons, repeat(2 * ticks)))
         walls: list[list[float]] = [[], []]
         for _ in range(SCRAPES):
-            for wall, (daemon, _) in zip(walls, daemons, strict=True):
+            for wall, daemon in zip(walls, daemons, strict=True):
                 began = time.perf_counter()
                 get(daemon.url + "/metrics")
                 wall.append((time.perf_counter() - began) * 1000)
         return Hanging(
-            *loops,
-            *map(statistics.median, walls),
-            *(cost.resident_mb(pid) for _, pid in daemons),
+            *(loops[0], loops[1]),
+            *(walls[0], walls[1]),
+            *(cost.resident_mb(pid_of(daemon)) for daemon in daemons),
         )
 
 
@@ -82,5 +71,5 @@ def _hanging(url: str) -> dict[str, object]:
     return {"fallback": "any", "sources": [{name: options[name]} for name in SOURCES]}
 
 
-def _ticks(daemon: Daemon, pid: int, count: int) -> list[float]:
-    return list(cost.ticks(pid, daemon.json("/api/v1/snapshot")["at_ns"], count))
+def _ticks(daemon: Daemon, count: int) -> list[float]:
+    return list(cost.ticks(pid_of(daemon), daemon.json("/api/v1/snapshot")["at_ns"], count))

@@ -2,8 +2,11 @@
 
 import http.client
 import json
-import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,40 +25,52 @@ from exporter.model.snapshot import (
 )
 from exporter.model.workload import AttributionTarget, SplitMethod, UnattributedReason
 from tests.bench import cost
-from tests.bench.scene import start
-from tests.real.parts import Daemon, until
+from tests.bench.scene import running
+from tests.bench.tracker import start_python_ms
+from tests.real.parts import LONG_SECONDS, Daemon, free_port, get, until
 
 RUNS = 200
 """With processor and memory of two sockets, this gives a page of about 2,500 samples."""
 PAUSE_SECONDS = 0.5
 SCRAPE_PAUSE_SECONDS = 0.02
+AFTER_SECONDS = 0.01
+OWN = b"emissions_device_info"
 DEVICES = [
     Device(kind, f"package-{number}{suffix}")
     for number in (0, 1)
     for kind, suffix in ((DeviceKind.CPU, ""), (DeviceKind.DRAM, "-dram"))
 ]
+READY_PAGE = """
+import socket, sys
+page = sys.stdin.buffer.read()
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client, _ = server.accept()
+    while client.recv(65536):
+        client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(page) + page)
+"""
+"""The least that a server in Python can do: it parses no request and has one page."""
 KEYS = [RunKey(1000, f"run-{number:03}", f"{4700 + number}") for number in range(RUNS)]
 
 
 class Scraped(NamedTuple):
-    """What scrapes of one server cost."""
+    """What scrapes of one server cost; in ms."""
 
     samples: int
-    cpu_ms: float
-    """Per scrape, less what the server uses anyway."""
-    wall_ms: float
+    cpu: Sequence[float]
+    """CPU time from each request until `AFTER_SECONDS` after its answer."""
+    walls: Sequence[float]
     idle_ms: float
     """CPU time per second without scrapes."""
-    rss_mb: float
 
 
 class Rendered(NamedTuple):
-    """What rendering costs; medians of CPU time in us."""
+    """What rendering costs: CPU time in us, by turns."""
 
     samples: int
-    per_sample: float
-    per_repr: float
-    """Of Python's `repr` of a float in the same moments: the least that a sample can cost."""
+    per_sample: Sequence[float]
+    per_repr: Sequence[float]
+    """Of Python's `repr` of a float: the least that a sample can cost in Python."""
 
 
 def render(ticks: int) -> Rendered:
@@ -67,87 +82,98 @@ def render(ticks: int) -> Rendered:
         time.sleep(PAUSE_SECONDS)
         began = time.process_time_ns()
         text = renderer.render(view).text()
-        costs.append((time.process_time_ns() - began) / 1000)
+        used_ns = time.process_time_ns() - began
         samples = samples_of(text)
+        costs.append(used_ns / 1000 / samples)
         numbers = [(tick + 1) * 1.2345 * number for number in range(samples)]
         time.sleep(PAUSE_SECONDS)
         began = time.process_time_ns()
         for number in numbers:
             repr(number)
-        floors.append((time.process_time_ns() - began) / 1000)
-    median = statistics.median
-    return Rendered(samples, median(costs[1:]) / samples, median(floors[1:]) / samples)
+        floors.append((time.process_time_ns() - began) / 1000 / samples)
+    return Rendered(samples, costs[1:], floors[1:])
 
 
-def scrape_exporter(directory: Path, scrapes: int, idle_seconds: float) -> Scraped:
-    """Scrapes of a daemon that plays a host with `RUNS` runs."""
+def scrape_exporter(directory: Path, scrapes: int, idle_seconds: float) -> tuple[Scraped, Scraped]:
+    """Scrapes of a daemon that plays a host with `RUNS` runs and, by turns, of the floor."""
     directory.mkdir()
     fixture = directory / "host.json"
     fixture.write_text(json.dumps(_host()))
     daemon = Daemon(directory)
-    process = start(daemon, EMISSIONS_EXPORTER_SAMPLE_REPLAY=str(fixture))
-    try:
+    with ExitStack() as ends:
+        pid = ends.enter_context(running(daemon, EMISSIONS_EXPORTER_SAMPLE_REPLAY=str(fixture)))
         until(lambda: len(daemon.json("/api/v1/snapshot")["runs"]) == RUNS, what="the runs play")
-        return scrape(process.pid, daemon.port, scrapes, idle_seconds)
-    finally:
-        process.terminate()
-        process.wait(20)
+        port = free_port()
+        floor = ends.enter_context(
+            subprocess.Popen([sys.executable, "-c", READY_PAGE, str(port)], stdin=subprocess.PIPE)
+        )
+        ends.callback(floor.terminate)
+        assert floor.stdin is not None
+        floor.stdin.write(get(f"{daemon.url}/metrics"))
+        floor.stdin.close()
+        until(lambda: get(f"http://127.0.0.1:{port}"), what="the floor answers")
+        servers = (pid, daemon.port), (floor.pid, port)
+        own, least = scrape(servers, scrapes, SCRAPE_PAUSE_SECONDS, idle_seconds)
+        return own, least
 
 
-def scrape(pid: int, port: int, scrapes: int, idle_seconds: float) -> Scraped:
-    """Scrapes over one connection, as Prometheus makes them, but 50 a second."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    _get(connection)
-    began, before = time.monotonic(), cost.process_ms(pid)
-    time.sleep(idle_seconds)
-    after = cost.process_ms(pid)
-    idle_ms_per_second = (after - before) / (time.monotonic() - began)
-    walls, body = [], b""
-    began, before = time.monotonic(), cost.process_ms(pid)
+def scrape(
+    servers: Sequence[tuple[int, int]], scrapes: int, pause_seconds: float, idle_seconds: float
+) -> Iterator[Scraped]:
+    """Scrape servers, each a pid and a port, by turns, on connections that stay open."""
+    connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _, port in servers]
+    bodies = [_get(connection) for connection in connections]
+    idles = [cost.per_second(pid, idle_seconds) for pid, _ in servers]
+    cpu: list[list[float]] = [[] for _ in servers]
+    walls: list[list[float]] = [[] for _ in servers]
     for _ in range(scrapes):
-        asked = time.perf_counter()
-        body = _get(connection)
-        walls.append((time.perf_counter() - asked) * 1000)
-        time.sleep(SCRAPE_PAUSE_SECONDS)
-    used = cost.process_ms(pid) - before
-    idle = idle_ms_per_second * (time.monotonic() - began)
-    connection.close()
-    return Scraped(
-        samples_of(body),
-        (used - idle) / scrapes,
-        statistics.median(walls),
-        idle_ms_per_second,
-        cost.resident_mb(pid),
-    )
+        for number, (pid, _) in enumerate(servers):
+            asked, before = time.perf_counter(), cost.process_ms(pid)
+            _get(connections[number])
+            walls[number].append((time.perf_counter() - asked) * 1000)
+            time.sleep(AFTER_SECONDS)
+            cpu[number].append(cost.process_ms(pid) - before)
+        time.sleep(pause_seconds)
+    yield from map(Scraped, map(samples_of, bodies), cpu, walls, idles)
 
 
-def starts(directory: Path, flags: tuple[str, ...], count: int) -> list[float]:
-    """Wall time in ms from exec to the first page, of daemons that find a ledger.
+class Starts(NamedTuple):
+    """Wall times from exec in ms, by turns."""
 
-    One that is not counted makes the ledger, and the byte code where there is none yet.
-    """
+    exporter: Sequence[float]
+    """Until the first page."""
+    python: Sequence[float]
+    """Until the end of a program that does nothing."""
+
+
+def starts(directory: Path, flags: tuple[str, ...], count: int) -> Starts:
+    """Daemons that find a ledger; one that is not counted makes it."""
     directory.mkdir()
-    times = []
+    daemons, python = [], []
     for _ in range(count + 1):
+        python.append(start_python_ms())
         daemon = Daemon(directory, *flags)
         began = time.perf_counter()
-        process = start(daemon)
-        try:
-            while not _answers(daemon.port):
-                time.sleep(0.002)
-                assert process.poll() is None, daemon.log()
-                assert time.perf_counter() - began < 30, daemon.log()
-            times.append((time.perf_counter() - began) * 1000)
-        finally:
-            process.terminate()
-            process.wait(20)
-    return times[1:]
+        with running(daemon):
+            assert daemon.process is not None
+            await_page(daemon.process, daemon.port, OWN)
+            daemons.append((time.perf_counter() - began) * 1000)
+    return Starts(daemons[1:], python[1:])
 
 
-def _answers(port: int) -> bool:
+def await_page(process: "subprocess.Popen[bytes]", port: int, wanted: bytes) -> None:
+    """Wait for the first page that has `wanted`."""
+    deadline = time.monotonic() + LONG_SECONDS
+    while not _shows(port, wanted):
+        time.sleep(0.002)
+        assert process.poll() is None, f"{process.args!r} ended"
+        assert time.monotonic() < deadline, f"{process.args!r} has no page with {wanted!r}"
+
+
+def _shows(port: int, wanted: bytes) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        return b"emissions_device_info" in _get(connection)
+        return wanted in _get(connection)
     except (OSError, http.client.HTTPException):
         return False
     finally:

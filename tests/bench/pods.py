@@ -1,16 +1,15 @@
 """What pods add: real cgroups, a kubelet and an API server that speak, and eight made-up GPUs."""
 
 import contextlib
-import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.bench import cost
-from tests.bench.scene import SETTLE_SECONDS, start
+from tests.bench.scene import PODS, SETTLE_SECONDS, compiled, running
 from tests.kube.api_server import FakeApiServer, described
 from tests.kube.kubelet import FakeKubelet, container, pod
 from tests.nvml.fake import FakeNvml, build
@@ -18,8 +17,6 @@ from tests.real.parts import Daemon, until
 
 COUNTS = (0, 110, 500)
 GPUS = 8
-CGROUPS = Path("/sys/fs/cgroup/unified")
-ROOT = CGROUPS / "kubepods"
 NVIDIA = "nvidia.com/gpu"
 SECONDS_PER_MINUTE = 60
 
@@ -27,31 +24,28 @@ SECONDS_PER_MINUTE = 60
 class PodStep(NamedTuple):
     """The cost of so many pods."""
 
-    pods: int
-    ticks: Sequence[float]
-    """CPU time of the main thread in ms."""
-    whole_ms: float
-    """CPU time per second of all threads."""
-    rss_mb: float
+    step: cost.Step
     to_kubelet: float
     """Requests a minute."""
     to_server: float
 
 
 def steps(directory: Path, ticks: int) -> Iterator[PodStep]:
-    """The curve; nothing where cgroups of version 2 cannot be made."""
-    if not os.access(CGROUPS, os.W_OK):
-        return
+    """The curve."""
     library = build(directory / "library")
+    floor = compiled("floor", directory)
     for count in COUNTS:
-        yield _step(directory / str(count), library, count, ticks)
+        yield _step(directory / str(count), library, floor, count, ticks)
+    for path in (PODS / "burstable", PODS):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
-def _step(directory: Path, library: Path, count: int, ticks: int) -> PodStep:
+def _step(directory: Path, library: Path, floor: str, count: int, ticks: int) -> PodStep:
     with ExitStack() as ends:
         uids = [str(uuid.uuid4()) for _ in range(count)]
-        for uid in uids:
-            path = ROOT / "burstable" / f"pod{uid}"
+        cgroups = [PODS / "burstable" / f"pod{uid}" for uid in uids]
+        for path in cgroups:
             path.mkdir(parents=True)
             ends.callback(path.rmdir)
         fake = FakeNvml(directory / "fake", _host())
@@ -76,33 +70,19 @@ def _step(directory: Path, library: Path, count: int, ticks: int) -> PodStep:
             "KUBERNETES_SERVICE_HOST": "localhost",
             "KUBERNETES_SERVICE_PORT": api.port,
         }
-        process = start(daemon, **environment)
-        ends.callback(process.wait, 20)
-        ends.callback(process.terminate)
+        ends.enter_context(running(daemon, **environment))
         until(lambda: len(daemon.json("/api/v1/snapshot")["runs"]) >= count, 30, "pods are shown")
         until(lambda: len(daemon.devices()) >= GPUS, what="the GPUs are shown")
         time.sleep(SETTLE_SECONDS + 5)
-        asked, requests = kubelet.asked, len(api.requests)
-        began, whole = time.monotonic(), cost.process_ms(process.pid)
-        at_ns = daemon.json("/api/v1/snapshot")["at_ns"]
-        measured = list(cost.ticks(process.pid, at_ns, ticks))
-        seconds = time.monotonic() - began
-        per_minute = SECONDS_PER_MINUTE / seconds
+        asked, requests, began = kubelet.asked, len(api.requests), time.monotonic()
+        clocks = [str(path / "cpu.stat") for path in cgroups]
+        step = cost.step(count, daemon, ticks, floor, ["/proc/stat", *clocks])
+        per_minute = SECONDS_PER_MINUTE / (time.monotonic() - began)
         return PodStep(
-            count,
-            measured,
-            (cost.process_ms(process.pid) - whole) / seconds,
-            cost.resident_mb(process.pid),
+            step,
             (kubelet.asked - asked) * per_minute,
             (len(api.requests) - requests) * per_minute,
         )
-
-
-def clean_up() -> None:
-    """Take the roots of all pods away."""
-    for path in (ROOT / "burstable", ROOT):
-        with contextlib.suppress(OSError):
-            path.rmdir()
 
 
 def _pod(number: int) -> bytes:

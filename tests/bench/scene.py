@@ -10,14 +10,29 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from exporter.attribute.sources.cgroups import V2, cgroup_mounts
 from tests.bench import cost
+from tests.bench.machine import family, stat
 from tests.real.parts import COMMAND, REPOSITORY, Daemon, get, until
 
 RUNS = 20
+MANY_RUNS = 200
+"""As many as a daemon shows by default."""
 SOCKETS = ("--package=100:20", "--package=60:10")
 ZONES = "devices/virtual/powercap/intel-rapl"
 SETTLE_SECONDS = 3.0
+CGROUPS = Path(cgroup_mounts("/proc").get(V2, "/nonexistent"))
+"""The mount of cgroups of version 2."""
+PODS = CGROUPS / "kubepods"
+JOBS = CGROUPS / "system.slice" / "slurmstepd.scope"
 HERE = Path(__file__).parent
+
+
+def is_free(cgroup: Path) -> bool:
+    """Whether cgroups of version 2 can be made, and this one has no processes yet."""
+    events = cgroup / "cgroup.events"  # cgroup-v2.rst, "populated"
+    is_empty = not events.exists() or "populated 0" in events.read_text()
+    return os.access(CGROUPS, os.W_OK) and is_empty
 
 
 def compiled(name: str, directory: Path) -> str:
@@ -29,15 +44,32 @@ def compiled(name: str, directory: Path) -> str:
 
 def start(daemon: Daemon, **environment: str) -> "subprocess.Popen[bytes]":
     """Start a daemon that says nothing on the terminal, and do not wait for it."""
-    command = [
-        *(*COMMAND, "serve", f"--web.listen-address=127.0.0.1:{daemon.port}"),
-        *(f"--socket.path={daemon.socket}", f"--path.state={daemon.directory / 'state'}"),
-        *daemon.flags,
-    ]
     with (daemon.directory / "log").open("ab") as log:
-        return subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=REPOSITORY, env={**os.environ, **environment}
+        daemon.process = subprocess.Popen(
+            daemon.command,
+            stdout=log,
+            stderr=log,
+            cwd=REPOSITORY,
+            env={**os.environ, **environment},
         )
+    return daemon.process
+
+
+def pid_of(daemon: Daemon) -> int:
+    """Of a daemon that was started."""
+    assert daemon.process is not None
+    return daemon.process.pid
+
+
+@contextmanager
+def running(daemon: Daemon, **environment: str) -> Iterator[int]:
+    """Start a daemon and stop it afterwards; its pid."""
+    process = start(daemon, **environment)
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 class Scene:
@@ -47,11 +79,11 @@ class Scene:
         directory.mkdir(exist_ok=True)
         self._count = runs
         self.directory = directory
-        self._floor = compiled("floor", directory)
+        self.floor = compiled("floor", directory)
         self.sleepers = compiled("sleepers", directory)
         self._ends = ExitStack()
         self._runs: list[subprocess.Popen[bytes]] = []
-        self._pids: list[int] = []
+        self.pids: list[int] = []
         self.sysfs = directory / "sys"
         self.daemon = Daemon(directory / "daemon", *self.flags)
 
@@ -64,8 +96,7 @@ class Scene:
         feeding = subprocess.Popen([*feeder, *SOCKETS, "--seconds=3600", "--step=0.2"])
         self._end_with(feeding)
         until((self.sysfs / "truth.json").exists, what="the feeder plays")
-        self.daemon.process = start(self.daemon)
-        self._end_with(self.daemon.process)
+        self._end_with(start(self.daemon))
         until(lambda: get(self.daemon.url + "/-/ready"), what="the daemon is ready")
         for number in range(self._count):
             self._runs.append(self._start_run(number))
@@ -77,8 +108,7 @@ class Scene:
     @property
     def pid(self) -> int:
         """The daemon's."""
-        assert self.daemon.process is not None
-        return self.daemon.process.pid
+        return pid_of(self.daemon)
 
     def grow(self, processes: int) -> None:
         """Have that many processes in the runs, those that lead a run included."""
@@ -88,29 +118,17 @@ class Scene:
             run.stdin.write(b"%d\n" % (processes // self._count - leaders))
             run.stdin.flush()
         roots = [run.pid for run in self._runs]
-        self._pids = until(lambda: _family(roots, processes), 60, f"{processes} processes")
+        self.pids = until(lambda: self._find(roots, processes), 60, f"{processes} processes")
         time.sleep(SETTLE_SECONDS)
 
-    def ticks(self, count: int) -> list[float]:
-        """CPU time of that many ticks of the daemon, in ms."""
-        at_ns = self.daemon.json("/api/v1/snapshot")["at_ns"]
-        return list(cost.ticks(self.pid, at_ns, count))
-
-    def floor(self, count: int) -> list[float]:
-        """CPU time in ms of that many ticks that only read; the daemon stands still meanwhile."""
-        zones = [*self.sysfs.glob(f"{ZONES}/*/energy_uj")]
-        dram = [path.parent / "energy_uj" for path in self.sysfs.glob(f"{ZONES}/*/*/name")]
-        wanted = [path for path in dram if (path.parent / "name").read_text() == "dram\n"]
-        files = ["/proc/stat", *map(str, (*zones, *wanted))]
-        files += [f"/proc/{pid}/stat" for pid in self._pids]
-        with self.paused():
-            done = subprocess.run(
-                [self._floor, str(count)],
-                input="\n".join(files).encode(),
-                stdout=subprocess.PIPE,
-                check=True,
-            )
-        return [int(line) / cost.NANOSECONDS_PER_MS for line in done.stdout.split()]
+    def step(self, count: int, *more: str) -> cost.Step:
+        """Measure so many ticks beside a floor that reads energy, all processes and `more`."""
+        zones = self.sysfs.glob(f"{ZONES}/*/energy_uj")
+        dram = self.sysfs.glob(f"{ZONES}/*/*/name")
+        files = ["/proc/stat", *map(str, zones)]
+        files += [str(path.parent / "energy_uj") for path in dram if path.read_text() == "dram\n"]
+        files += [f"/proc/{pid}/stat" for pid in self.pids]
+        return cost.step(len(self.pids), self.daemon, count, self.floor, [*files, *more])
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -124,10 +142,15 @@ class Scene:
 
     def changed_ratio(self) -> float:
         """Part of the processes whose line in /proc changes within a second."""
-        before = [_stat(pid) for pid in self._pids]
+        before = [stat(pid) for pid in self.pids]
         time.sleep(1)
-        after = [_stat(pid) for pid in self._pids]
+        after = [stat(pid) for pid in self.pids]
         return sum(a != b for a, b in zip(after, before, strict=True)) / len(before)
+
+    @staticmethod
+    def _find(roots: Sequence[int], wanted: int) -> list[int]:
+        found = list(family(roots))
+        return found if len(found) >= wanted else []
 
     def _start_run(self, number: int) -> "subprocess.Popen[bytes]":
         options = [f"--socket.path={self.daemon.socket}", f"--run-id=bench-{number}"]
@@ -145,23 +168,3 @@ class Scene:
     def _end_with(self, process: "subprocess.Popen[bytes]") -> None:
         self._ends.callback(process.wait)
         self._ends.callback(process.terminate)
-
-
-def _stat(pid: int) -> bytes:
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-        return file.read()
-
-
-def _family(roots: Sequence[int], wanted: int) -> list[int]:
-    """The processes and all their descendants; empty as long as they are fewer than wanted."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        try:
-            fields = _stat(int(name)).rpartition(b")")[2].split()
-        except (ValueError, OSError):
-            continue
-        children.setdefault(int(fields[1]), []).append(int(name))
-    found = list(roots)
-    for pid in found:
-        found += children.get(pid, [])
-    return found if len(found) >= wanted else []

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,9 +36,11 @@ static void sleeper(int number, pid_t parent) {
 int main(void) {
     char line[32];
     int count = 0;
-    pid_t self = getpid();
+    pid_t self = getpid(), *children = NULL;
     while (fgets(line, sizeof line, stdin)) {
-        for (int wanted = atoi(line); count < wanted; count++) {
+        int wanted = atoi(line);
+        children = realloc(children, sizeof *children * (wanted + 1));
+        for (; count < wanted; count++) {
             pid_t child = fork();
             if (child < 0) {
                 perror("fork");
@@ -46,7 +49,14 @@ int main(void) {
             if (!child) {
                 sleeper(count, self);
             }
+            children[count] = child;
         }
+    }
+    /* Waited for, so that their CPU time is in that of their ancestors. */
+    for (int i = 0; i < count; i++) {
+        kill(children[i], SIGKILL);
+    }
+    while (wait(NULL) > 0) {
     }
     return 0;
 }

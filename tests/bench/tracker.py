@@ -1,13 +1,13 @@
 """What `track` costs the program that uses it."""
 
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench.scene import start
+from tests.bench.scene import running
 from tests.real.parts import REPOSITORY, Daemon, get, until
 
 PAIRS = 41
@@ -26,7 +26,7 @@ def block(run):
         if run is not None:
             run.count(samples=32)
             run.progress(step, 200)
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) * 1000
 
 block(None)
 for _ in range(int(sys.argv[1])):
@@ -37,16 +37,16 @@ for _ in range(int(sys.argv[1])):
 
 
 class Tracked(NamedTuple):
-    """What a program pays."""
+    """What a program pays; wall time in ms."""
 
-    import_ms: float
-    """Wall time that importing the client adds to the start of Python."""
-    ratios: list[float]
-    """Time of a training loop with a tracker over the time without, for each pair of loops."""
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ratios)
+    plain: Sequence[float]
+    """The start and end of Python."""
+    imports: Sequence[float]
+    """The same with an import of the client, each just after a plain one."""
+    alone: Sequence[float]
+    """A training loop without a tracker."""
+    tracked: Sequence[float]
+    """The same with a tracker, each just after one without."""
 
 
 def measure(directory: Path) -> Tracked:
@@ -54,8 +54,7 @@ def measure(directory: Path) -> Tracked:
     empty = directory / "sys"
     empty.mkdir(parents=True)
     daemon = Daemon(directory / "daemon", f"--path.sysfs={empty}", "--log.level=error")
-    process = start(daemon)
-    try:
+    with running(daemon):
         until(lambda: get(daemon.url + "/-/ready"), what="the daemon is ready")
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(PAIRS), daemon.socket],
@@ -64,22 +63,17 @@ def measure(directory: Path) -> Tracked:
             text=True,
             check=True,
         )
-    finally:
-        process.terminate()
-        process.wait(20)
-    pairs = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
-    return Tracked(_import_ms(), [tracked / alone for alone, tracked in pairs])
+    pairs = [map(float, line.split()) for line in done.stdout.splitlines()]
+    loops = zip(*pairs, strict=True)
+    starts = [
+        (start_python_ms(), start_python_ms("from exporter.client import track"))
+        for _ in range(PAIRS)
+    ]
+    return Tracked(*zip(*starts, strict=True), *loops)
 
 
-def _import_ms() -> float:
-    plain, imported = (
-        min(_seconds(code) for _ in range(PAIRS))
-        for code in ("pass", "from exporter.client import track")
-    )
-    return (imported - plain) * 1000
-
-
-def _seconds(code: str) -> float:
+def start_python_ms(code: str = "pass") -> float:
+    """Wall time of a program in Python, from exec to its end."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) * 1000
