@@ -6,8 +6,10 @@ import socket
 from contextlib import suppress
 from functools import partial
 
+import pytest
+
 from exporter.expose.http.http1 import PLAIN_TYPE, HttpResponse
-from exporter.expose.http.server import DEFAULT_LIMITS, HttpServer
+from exporter.expose.http.server import DEFAULT_LIMITS, HttpServer, _client_of_address
 from tests.fakes import FakeClock
 from tests.unit.expose.conftest import SOON
 
@@ -343,6 +345,20 @@ MANY = 100
 
 def ask(path):
     return b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
+        ("2001:db8:0:1::7", "20010db800000001"),
+        ("2001:db8:0:1:ffff::8", "20010db800000001"),
+        ("fe80::1%eth0", "fe80000000000000"),
+    ],
+)
+def test_a_client_is_an_address_or_a_prefix_of_ipv6(host, client):
+    assert _client_of_address(host) == client
 
 
 def test_a_client_with_many_requests_does_not_block_others(tmp_path):
