@@ -17,8 +17,8 @@ from tests.bench.scene import RUNS, Scene
 from tests.real.parts import REPOSITORY, get
 
 REFERENCE = 500
-MANY_RUNS, MANY = 200, (600, 1_600)
-"""As many runs as a daemon shows by default, and their processes."""
+MANY_RUNS, MANY = 180, (600, 1_600)
+"""As many runs of one user as a daemon shows by default, and their processes."""
 PAGE = REPOSITORY / "docs" / "performance.md"
 
 
