@@ -59,6 +59,7 @@ class Held(NamedTuple):
 
 def held(chaos: Chaos) -> Held:
     assert chaos.daemon.process is not None
+    assert chaos.daemon.process.poll() is None, chaos.daemon.log()[-2000:]
     found = resources(chaos.daemon)
     page = get(f"{chaos.daemon.url}/metrics").decode()
     lines = [line for line in page.splitlines() if not line.startswith("#")]

@@ -188,6 +188,10 @@ class HttpServer:
             await self._refuse(reader, writer, error)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            if not self._closing:
+                raise  # asyncio of Python 3.11 logs a connection that ends so as a defect
         finally:
             await self._close(writer)
             self._encrypted.discard(writer)

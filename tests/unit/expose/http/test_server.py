@@ -381,3 +381,25 @@ def test_a_disconnected_client_gets_no_more_responses(tmp_path):
 
     answered = converse(str(tmp_path / "s"), play)
     assert answered.count("/gone") < MANY / 2
+
+
+def test_a_request_that_is_cancelled_at_the_end_is_disconnected_and_logs_nothing(tmp_path, caplog):
+    async def handler(_):
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def main():
+        server = HttpServer(FakeClock(), DEFAULT_LIMITS)
+        serve = partial(server.handle_connection, handler, lambda: None)
+        listener = await asyncio.start_unix_server(serve, str(tmp_path / "s"))
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(ask(b"/hangs"))
+        await asked.wait()
+        listener.close()
+        await server.close(0)
+        assert await reader.read() == b""
+        writer.close()
+
+    asked = asyncio.Event()
+    asyncio.run(main())
+    assert caplog.records == []
