@@ -90,8 +90,8 @@ class AttributeConfig:
     max_runs: int = setting(
         200,
         "runs",
-        "Maximum number of runs with their own series; energy of further runs is counted as "
-        "`other`.",
+        "Maximum number of runs with their own series, of which nine tenths may be named by "
+        "processes of one user; energy of further runs is counted as `other`.",
         least=1,
     )
     retain_ended_seconds: float = setting(

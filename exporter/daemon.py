@@ -113,6 +113,8 @@ class Daemon:
             served = thread.is_alive()
             if self.reload:  # signals stay pending until the next daemon handles them
                 signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+                for number in HANDLED_SIGNALS:
+                    signal.signal(number, signal.SIG_DFL)  # a handler would keep this daemon
             web.stop()
             thread.join(STOP_SECONDS)
         except RestartRequired:

@@ -1,6 +1,5 @@
 """Constructs and connects the parts of the five stages; daemon.py adds the web service."""
 
-import ctypes
 import dataclasses
 import json
 import logging
@@ -8,7 +7,7 @@ import os
 import queue
 import resource
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -54,8 +53,6 @@ log = logging.getLogger(__name__)
 RESERVED_FILES = 256
 """File descriptors reserved for the ledger and the hardware, in addition to sockets."""
 USERNAME_REFRESH_SECONDS = 3600.0
-M_ARENA_MAX = -8
-"""Parameter of mallopt(3)."""
 POWER_WINDOW_RATIO = 0.5
 """Minimum window of a published power, as a part of the sampling interval.
 
@@ -85,7 +82,6 @@ class Wiring:
         self._environment = environment
         self._clock = clock
         _raise_file_limit()
-        _limit_malloc_arenas()
         replay = config.sample.replay
         node = config.expose.node or (recorded_host_name(replay) if replay else os.uname().nodename)
         account = config.account
@@ -259,13 +255,3 @@ def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _limit_malloc_arenas() -> None:
-    """Make all threads allocate from one arena of glibc, see M_ARENA_MAX in mallopt(3).
-
-    By default almost each thread has its own, and keeps memory that it has freed: 2 MB with eight
-    GPUs. Python's threads rarely allocate at the same time. Other C libraries have no `mallopt`.
-    """
-    with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

@@ -3,7 +3,6 @@
 import contextlib
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
 
 from exporter.account import decoding
 from exporter.account.database import LedgerConnection, reading_errors, uri_of
@@ -45,43 +44,53 @@ NODE_COLUMN = (
     f"CASE WHEN uid = {IMPORTED_UID} THEN {LABEL_VALUE.format('node', 'unknown')} ELSE ? END"
 )
 
-CHOSEN_COLUMNS = (
-    *("id", "uid", "run_id", "job_id", "enclosing_uid", "enclosing_run_id", "enclosing_job_id"),
-    *("user", "origin", "started", "ended"),
-)
+CREATE_KNOWN = """
+CREATE TEMP TABLE known AS
+SELECT id, enclosing_uid, enclosing_run_id, enclosing_job_id, user, origin, started, ended,
+    {group} AS name, {node} AS node, id NOT IN ({excluded}) AS is_summed
+FROM party WHERE {where}
+"""
 TOTALS = f"""
 SELECT name, count(*), min(started), max(ended), sum(ended IS NULL),
     sum(max(coalesce(ended, ?) - started, 0)), sum(
     origin = '{SLURM}' AND coalesce(ended, ?) - started >= {UNSEEN_SECONDS}
     AND coalesce((
         SELECT max(energy_uj) = 0 FROM total JOIN device ON device.id = device_id
-        WHERE party_id = chosen.id AND kind <> '{DeviceKind.GPU}'
+        WHERE party_id = known.id AND kind <> '{DeviceKind.GPU}'
     ), FALSE)
 )
-FROM chosen GROUP BY name ORDER BY max(started) DESC, name
+FROM known WHERE is_summed GROUP BY name ORDER BY max(started) DESC, name
 """  # noqa: S608  our own names
 INNER_SECONDS = """
-SELECT chosen.name, sum(max(coalesce(chosen.ended, ?) - chosen.started, 0))
-FROM chosen JOIN known ON known.uid = chosen.enclosing_uid
-    AND known.run_id = chosen.enclosing_run_id AND known.job_id = chosen.enclosing_job_id
-    AND known.name = chosen.name
-GROUP BY chosen.name
+SELECT inner_run.name, sum(max(coalesce(inner_run.ended, ?) - inner_run.started, 0))
+FROM known AS inner_run
+JOIN party ON party.uid = inner_run.enclosing_uid AND party.run_id = inner_run.enclosing_run_id
+    AND party.job_id = inner_run.enclosing_job_id
+JOIN known AS outer_run ON outer_run.id = party.id AND outer_run.name = inner_run.name
+WHERE inner_run.is_summed GROUP BY inner_run.name
 """
-USERS_AND_NODES = "SELECT DISTINCT name, user, node FROM chosen ORDER BY user, node"
+USERS_AND_NODES = "SELECT DISTINCT name, user, node FROM known WHERE is_summed ORDER BY user, node"
 PARTS = """
-SELECT chosen.name, kind, device.name, method, split, sum(energy_uj), sum(held_uj), sum(carbon_ng)
-FROM chosen JOIN total ON total.party_id = chosen.id JOIN device ON device.id = device_id
-GROUP BY chosen.name, device_id, method, split
+SELECT known.name, kind, device.name, method, split, sum(energy_uj), sum(held_uj), sum(carbon_ng)
+FROM known JOIN total ON total.party_id = known.id JOIN device ON device.id = device_id
+WHERE is_summed GROUP BY known.name, device_id, method, split
 """
-FACTORS = """
-SELECT chosen.name, factor_id, sum(energy_uj), sum(carbon_ng), zone, source, grams_per_kwh, pue,
-    valid_from, valid_until, as_of, signal, basis, accounting, estimated, step
-FROM chosen JOIN factor_use ON factor_use.party_id = chosen.id JOIN factor ON factor.id = factor_id
-GROUP BY chosen.name, factor_id
-"""
+FACTORS = f"""
+SELECT known.name, factor_id = {NO_FACTOR_ID}, sum(energy_uj), sum(carbon_ng), zone, source,
+    CASE WHEN min(grams_per_kwh) = max(grams_per_kwh) OR sum(energy_uj) = 0 THEN min(grams_per_kwh)
+        ELSE sum(energy_uj * grams_per_kwh) / sum(energy_uj) END,
+    pue, min(valid_from), max(valid_until), max(as_of), signal, basis, accounting, estimated, step
+FROM known JOIN factor_use ON factor_use.party_id = known.id JOIN factor ON factor.id = factor_id
+WHERE is_summed
+GROUP BY known.name, factor_id = {NO_FACTOR_ID}, zone, source, pue, signal, basis, accounting,
+    estimated, step
+ORDER BY min(factor_id)
+"""  # noqa: S608  our own names
+"""One row for each source: its mean intensity, weighted by energy. A live source has a factor for
+each hour, of which a sum over a year would have thousands."""
 UNITS = """
-SELECT chosen.name, unit.name, sum(amount)
-FROM chosen JOIN unit ON unit.party_id = chosen.id GROUP BY chosen.name, unit.name
+SELECT known.name, unit.name, sum(amount)
+FROM known JOIN unit ON unit.party_id = known.id WHERE is_summed GROUP BY known.name, unit.name
 """
 
 
@@ -99,36 +108,47 @@ def run_sums(
     `values` are the parameters of `where`, `excluded` the ids of parties that are not included,
     `wall` is the time of the last commit in Unix seconds, and `node` is the name of this machine.
     """
-    chosen = (
-        f"WITH known AS (SELECT {', '.join(CHOSEN_COLUMNS)}, {GROUP_COLUMNS[by]} AS name, "  # noqa: S608  our own names
-        f"{NODE_COLUMN} AS node FROM party WHERE {where}), "
-        f"chosen AS (SELECT * FROM known WHERE id NOT IN ({', '.join(map(str, excluded))})) "
+    connection.execute("PRAGMA temp_store = MEMORY")
+    create = CREATE_KNOWN.format(
+        group=GROUP_COLUMNS[by],
+        node=NODE_COLUMN,
+        excluded=", ".join(map(str, excluded)),
+        where=where,
     )
+    connection.execute(create, (node, *values))
+    # The runs are found once for all queries; with an index if one of them needs it.
+    connection.execute("CREATE UNIQUE INDEX temp.known_id ON known (id)")
+    try:
+        return list(_totals(connection, wall))
+    finally:
+        connection.execute("DROP TABLE temp.known")
 
-    def rows(query: str, *more: object) -> Iterator[tuple[Any, ...]]:
-        return iter(connection.execute(chosen + query, (node, *values, *more)))
 
+def _totals(connection: sqlite3.Connection, wall: float) -> Iterator[RunTotals]:
+    """Yield the totals by group of the runs in the temporary table `known`."""
     users: dict[str, dict[str, None]] = {}
     nodes: dict[str, dict[str, None]] = {}
-    for name, user, run_node in rows(USERS_AND_NODES):
+    for name, user, run_node in connection.execute(USERS_AND_NODES):
         users.setdefault(name, {})[str(user)] = None
         nodes.setdefault(name, {})[str(run_node)] = None
     parts: dict[str, list[RecordPart]] = {}
-    for name, kind, device, method, split, *amounts in rows(PARTS):
+    for name, kind, device, method, split, *amounts in connection.execute(PARTS):
         part = RecordPart(
             decoding.decode_device((kind, device)), METHODS[method], SPLITS[split], Amount(*amounts)
         )
         parts.setdefault(name, []).append(part)
     factors: dict[str, list[FactorUse]] = {}
-    for name, factor_id, energy_uj, carbon_ng, *facts in rows(FACTORS):
-        factor = None if factor_id == NO_FACTOR_ID else decoding.decode_factor(facts)
+    for name, is_unknown, energy_uj, carbon_ng, *facts in connection.execute(FACTORS):
+        factor = None if is_unknown else decoding.decode_factor(facts)
         factors.setdefault(name, []).append(FactorUse(factor, energy_uj, carbon_ng))
     units: dict[str, list[UnitCount]] = {}
-    for name, unit, amount in rows(UNITS):
+    for name, unit, amount in connection.execute(UNITS):
         units.setdefault(name, []).append(UnitCount(unit, amount))
-    inner_seconds = dict(rows(INNER_SECONDS, wall))
-    return [
-        RunTotals(
+    inner_seconds = dict(connection.execute(INNER_SECONDS, (wall,)).fetchall())
+    for name, count, started, ended, still_open, seconds, unseen in connection.execute(
+        TOTALS, (wall, wall)
+    ).fetchall():
+        yield RunTotals(
             name=name,
             runs=count,
             users=tuple(users[name]),
@@ -142,8 +162,6 @@ def run_sums(
             run_seconds=seconds - inner_seconds.get(name, 0.0),
             unseen_runs=unseen,
         )
-        for name, count, started, ended, still_open, seconds, unseen in rows(TOTALS, wall, wall)
-    ]
 
 
 MINUTES = """
@@ -202,11 +220,13 @@ def _where_clause(wanted: RunFilter) -> tuple[str, tuple[object, ...]]:
         IN_GROUP: wanted.group or None,
         "namespace = ?": wanted.namespace or None,
         "account = ?": wanted.account or None,
+        "name = ?": wanted.name or None,
     }
     used = {sql: value for sql, value in conditions.items() if value is not None}
     inside = INSIDE if wanted.inside is not None else ()
     values = (*used.values(), *(wanted.inside or ()))
-    return " AND ".join([f"id > {DEPARTED_ID}", *used, *inside]), values
+    # The plus keeps SQLite from reading all runs by their ids, and sorting them by their start.
+    return " AND ".join([f"+id > {DEPARTED_ID}", *used, *inside]), values
 
 
 def _enclosing_id(connection: sqlite3.Connection, run: RunInfo) -> str:
@@ -238,10 +258,20 @@ class LedgerArchive:
         return str(found)
 
     def runs(
-        self, limit: int, wanted: RunFilter = ANY_RUN, after: RunCursor | None = None
+        self,
+        limit: int,
+        wanted: RunFilter = ANY_RUN,
+        after: RunCursor | None = None,
+        since: float = 0.0,
     ) -> Sequence[RunRecord]:
-        """Return the records of at most `limit` runs, newest first, starting after a cursor."""
+        """Return the records of at most `limit` runs, newest first, starting after a cursor.
+
+        They began at `since` (Unix seconds) or later.
+        """
         where, values = _where_clause(wanted)
+        if since:
+            where += " AND started >= ?"
+            values = (*values, since)
         if after is not None:
             where += " AND started <= ? AND (-started, run_id, job_id, uid) > (?, ?, ?, ?)"
             values = (*values, after.started, *after.order)
@@ -292,18 +322,21 @@ class LedgerArchive:
     def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
         with self._reading() as connection:
             (wall,) = connection.execute("SELECT wall FROM meta").fetchone()
+            parties = list(read_parties(connection, where, values))
+            balances = read_balances(connection, {row.id: row.target for row in parties})
+            uses = read_factor_uses(connection, balances)
             return [
                 RunRecord(
                     run=row.run,
                     parts=tuple(
                         RecordPart(line.device, line.method, line.split, balance.total)
-                        for line, balance in read_balances(connection, row.id, row.target).items()
+                        for line, balance in balances[row.id].items()
                     ),
-                    factors=read_factor_uses(connection, row.id),
+                    factors=uses[row.id],
                     at=max(wall, row.run.ended or 0.0),
                     node=self._node_of(row.run),
                     inside=_enclosing_id(connection, row.run),
                 )
-                for row in read_parties(connection, where, values)
+                for row in parties
                 if row.run is not None
             ]

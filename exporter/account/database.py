@@ -200,7 +200,7 @@ def lock(directory: str) -> int:
             f"`install -d -m 0700 -o {_user(os.geteuid())} {directory}`, {OTHER_DIRECTORY_HINT}"
         ) from error
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         is_denied = isinstance(error, PermissionError)
         remedy = (is_denied and foreign_file(directory)) or (

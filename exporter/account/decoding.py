@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from exporter.model.intensity import Accounting, Basis, Factor, Signal
@@ -40,22 +40,38 @@ FIXED_PARTY_IDS: dict[AttributionTarget, int] = {
 NO_FACTOR_ID = 0
 
 
-def read_balances(
-    connection: sqlite3.Connection, party_id: int, target: AttributionTarget
-) -> dict[AccountKey, Balance]:
-    """Return the totals of one party."""
-    found = connection.execute(
-        "SELECT kind, name, method, split, energy_uj, held_uj, carbon_ng, base_energy_uj, "
-        "base_held_uj, base_carbon_ng FROM total JOIN device ON device.id = device_id "
-        "WHERE party_id = ?",
-        (party_id,),
-    )
-    return {
-        AccountKey(decode_device((kind, name)), target, METHODS[method], SPLITS[split]): Balance(
-            Amount(*_checked_integers(amounts[:3])), Amount(*_checked_integers(amounts[3:]))
+MAX_IDS = 500
+"""Most ids in one query."""
+
+
+def rows_of(connection: sqlite3.Connection, sql: str, ids: Sequence[int]) -> Iterator[Any]:
+    """Yield the rows of a query for all ids; `{ids}` in it is replaced by a list of some of them.
+
+    One query for many ids takes a fraction of the time of one for each.
+    """
+    for begin in range(0, len(ids), MAX_IDS):
+        yield from connection.execute(
+            sql.format(ids=", ".join(map(str, ids[begin : begin + MAX_IDS])))
         )
-        for kind, name, method, split, *amounts in found
-    }
+
+
+def read_balances(
+    connection: sqlite3.Connection, targets: Mapping[int, AttributionTarget]
+) -> dict[int, dict[AccountKey, Balance]]:
+    """Return the totals of the parties with these ids."""
+    sql = (
+        "SELECT party_id, kind, name, method, split, energy_uj, held_uj, carbon_ng, "
+        "base_energy_uj, base_held_uj, base_carbon_ng "
+        "FROM total JOIN device ON device.id = device_id WHERE party_id IN ({ids}) "
+        "ORDER BY party_id, device_id, method, split"
+    )
+    found: dict[int, dict[AccountKey, Balance]] = {party_id: {} for party_id in targets}
+    for party_id, kind, name, method, split, *amounts in rows_of(connection, sql, list(targets)):
+        device = decode_device((kind, name))
+        key = AccountKey(device, targets[party_id], METHODS[method], SPLITS[split])
+        total, base = _checked_integers(amounts[:3]), _checked_integers(amounts[3:])
+        found[party_id][key] = Balance(Amount(*total), Amount(*base))
+    return found
 
 
 def _checked_integers(values: list[int]) -> list[int]:
@@ -65,21 +81,23 @@ def _checked_integers(values: list[int]) -> list[int]:
     return values
 
 
-def read_factor_uses(connection: sqlite3.Connection, party_id: int) -> tuple[FactorUse, ...]:
-    """Return the factor uses of one party, in the order in which the factors were stored."""
-    found = connection.execute(
-        "SELECT factor_id, zone, source, grams_per_kwh, pue, valid_from, valid_until, as_of, "
-        "signal, basis, accounting, estimated, step, energy_uj, carbon_ng "
+def read_factor_uses(
+    connection: sqlite3.Connection, party_ids: Iterable[int]
+) -> dict[int, tuple[FactorUse, ...]]:
+    """Return the factor uses of parties, in the order in which the factors were stored."""
+    sql = (
+        "SELECT party_id, factor_id, zone, source, grams_per_kwh, pue, valid_from, valid_until, "
+        "as_of, signal, basis, accounting, estimated, step, energy_uj, carbon_ng "
         "FROM factor_use JOIN factor ON factor.id = factor_id "
-        "WHERE party_id = ? ORDER BY factor_id",
-        (party_id,),
+        "WHERE party_id IN ({ids}) ORDER BY party_id, factor_id"
     )
-    return tuple(
-        FactorUse(
-            None if factor_id == NO_FACTOR_ID else decode_factor(values), energy_uj, carbon_ng
-        )
-        for factor_id, *values, energy_uj, carbon_ng in found
-    )
+    found: dict[int, list[FactorUse]] = {party_id: [] for party_id in party_ids}
+    factors: dict[int, Factor | None] = {NO_FACTOR_ID: None}
+    for party_id, factor_id, *values, energy_uj, carbon_ng in rows_of(connection, sql, list(found)):
+        if factor_id not in factors:
+            factors[factor_id] = decode_factor(values)
+        found[party_id].append(FactorUse(factors[factor_id], energy_uj, carbon_ng))
+    return {party_id: tuple(uses) for party_id, uses in found.items()}
 
 
 def read_run_key(connection: sqlite3.Connection, party_id: int) -> RunKey:

@@ -178,7 +178,7 @@ class Journal:
     def _begin(self, room: int) -> None:
         """Switch to a new file; it replaces the old one when it has a checkpoint."""
         self.close()
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._path_of_next, flags, 0o600)
         self._place = _file_id(os.fstat(self._fd))
         self._room = room

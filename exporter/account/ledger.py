@@ -201,12 +201,15 @@ class Ledger:
         ).fetchone()
         balances: dict[AccountKey, Balance] = {}
         present: dict[RunKey, StoredRun] = {}
-        for row in read_parties(self._connection, "departed = 0 ORDER BY id"):
-            of_party = read_balances(self._connection, row.id, row.target)
-            balances.update(of_party)
+        parties = list(read_parties(self._connection, "departed = 0 ORDER BY id"))
+        of_parties = read_balances(self._connection, {row.id: row.target for row in parties})
+        uses = read_factor_uses(self._connection, of_parties)
+        for row in parties:
+            balances.update(of_parties[row.id])
             if row.run is not None:
-                uses = read_factor_uses(self._connection, row.id)
-                present[row.run.key] = StoredRun(row.run.key, row.run, of_party, uses)
+                present[row.run.key] = StoredRun(
+                    row.run.key, row.run, of_parties[row.id], uses[row.id]
+                )
         restored = RestoredState(
             seq=seq,
             counter_states=self._counter_states(),
@@ -228,10 +231,9 @@ class Ledger:
         for row in read_parties(
             self._connection, "uid = ? AND run_id = ? AND job_id = ?", tuple(key)
         ):
-            uses = read_factor_uses(self._connection, row.id)
-            return StoredRun(
-                key, row.run, read_balances(self._connection, row.id, row.target), uses
-            )
+            balances = read_balances(self._connection, {row.id: row.target})
+            uses = read_factor_uses(self._connection, balances)
+            return StoredRun(key, row.run, balances[row.id], uses[row.id])
         return StoredRun(key)
 
     def _counter_states(self) -> tuple[CounterState, ...]:

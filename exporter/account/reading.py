@@ -155,16 +155,19 @@ class Ledgers:
             if wanted.has(each.record.run) and each.record.run.started >= since
         ]
 
-    def runs(self, wanted: RunFilter) -> list[RunRecord]:
-        """Return the runs that match a filter, newest first."""
+    def runs(
+        self, wanted: RunFilter, since: float = 0.0, limit: int | None = None
+    ) -> list[RunRecord]:
+        """Return at most `limit` runs that match a filter and began at `since`, newest first."""
+        of_each = ALL if limit is None else limit + len(self._shared)
         records = [
             record
             for ledger in self.ledgers
-            for record in ledger.runs(ALL, wanted)
+            for record in ledger.runs(of_each, wanted, since=since)
             if record.run.key not in self._shared
         ]
-        records += [each.record for each in self.shared(wanted)]
-        return sorted(records, key=lambda record: RunCursor.of(record.run).order)
+        records += [each.record for each in self.shared(wanted, since)]
+        return sorted(records, key=lambda record: RunCursor.of(record.run).order)[:limit]
 
     def sums(self, by: GroupBy, since: float, wanted: RunFilter) -> list[RunTotals]:
         """Return the sums of each ledger, without the runs that are in several."""

@@ -6,10 +6,10 @@ which a migration adds.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from exporter.account.decoding import FIXED_PARTIES, decode_owner
+from exporter.account.decoding import FIXED_PARTIES, decode_owner, rows_of
 from exporter.model.runs import RunInfo, RunKey, UnitCount
 from exporter.model.workload import AttributionTarget
 
@@ -83,7 +83,10 @@ def read_parties(
 ) -> Iterator[PartyRow]:
     """Yield the parties that satisfy the SQL condition `where`, in its order."""
     sql = f"SELECT id, {', '.join(COLUMN_NAMES)} FROM party WHERE {where}"  # noqa: S608  our own text
-    for party_id, *row in connection.execute(sql, values).fetchall():
+    parties = connection.execute(sql, values).fetchall()
+    ids = [party_id for party_id, *_ in parties]
+    of_fields = {field: _read_rows(connection, rows, ids) for field, rows in FIELD_TABLES.items()}
+    for party_id, *row in parties:
         if party_id in FIXED_PARTIES:
             yield PartyRow(party_id, FIXED_PARTIES[party_id], None)
             continue
@@ -92,8 +95,8 @@ def read_parties(
             field: columns.decode(*(next(cells) for _ in columns.names))
             for field, columns in COLUMNS.items()
         }
-        for field, rows in FIELD_TABLES.items():
-            fields[field] = _read_rows(connection, rows, party_id)
+        for field, of_parties in of_fields.items():
+            fields[field] = tuple(of_parties.get(party_id, ()))
         run = RunInfo(**fields)
         # the owner of a run is also unsettled until its user is known
         is_provisional = run.owner is None and run.ended is None and run.is_user_known
@@ -121,7 +124,15 @@ def write_run(connection: sqlite3.Connection, run: RunInfo) -> int:
     return int(party_id)
 
 
-def _read_rows(connection: sqlite3.Connection, rows: FieldTable, party_id: int) -> tuple[Any, ...]:
-    names = ", ".join(rows.columns)
-    sql = f"SELECT {names} FROM {rows.table} WHERE party_id = ? ORDER BY {rows.columns[0]}"  # noqa: S608  our own text
-    return tuple(rows.decode(*row) for row in connection.execute(sql, (party_id,)))
+def _read_rows(
+    connection: sqlite3.Connection, rows: FieldTable, ids: Sequence[int]
+) -> dict[int, list[Any]]:
+    """Return the items of parties that have some, by the id of the party."""
+    sql = (
+        f"SELECT party_id, {', '.join(rows.columns)} FROM {rows.table} "  # noqa: S608  our own text
+        f"WHERE party_id IN ({{ids}}) ORDER BY party_id, {rows.columns[0]}"
+    )
+    found: dict[int, list[Any]] = {}
+    for party_id, *row in rows_of(connection, sql, ids):
+        found.setdefault(party_id, []).append(rows.decode(*row))
+    return found

@@ -20,6 +20,8 @@ from exporter.model.runs import (
 OTHER_RUN = RunKey(NO_UID, OTHER_RUN_ID, "")
 ENDED = "ended"
 """End reason: ended explicitly by request."""
+RESERVED_PART = 10
+"""One of so many published runs is left to other users."""
 MAX_NAMES = 64
 """Limit for the number of units, and of results, per run."""
 MERGED = "merged"
@@ -38,12 +40,14 @@ class RunRegistry:
 
     Opening the key of an ended run reopens it: totals continue and the first start time is kept.
     At `max_runs` published runs, a new run evicts the run that ended first; if all are open, the
-    new run is folded into `other` at its start, never later.
+    new run is folded into `other` at its start, never later. So is one that a process of a user has
+    named, if that user's open runs are nine tenths of `max_runs`: no user can displace all others.
     """
 
     def __init__(self, runs: Iterable[RunInfo], max_runs: int) -> None:
         self._runs = {run.key: run for run in runs}
         self._max_runs = max_runs
+        self._max_runs_of_user = max_runs - max_runs // RESERVED_PART
         self._changed: dict[RunKey, RunInfo] = {}
         self._opened: list[RunKey] = []
         self._displaced: list[RunKey] = []
@@ -82,7 +86,7 @@ class RunRegistry:
             known = self._runs.get(key)
         if known is not None and known.ended is None:
             return self._join(known, wanted)
-        if known is None and len(self._runs) >= self._max_runs and not self._make_room():
+        if known is None and not self._has_room(wanted):
             self.dropped += 1
             return self._fold(wanted)
         run = wanted._replace(key=key, enclosing=enclosing)
@@ -326,6 +330,14 @@ class RunRegistry:
         )
         self._put(run)
         return run
+
+    def _has_room(self, wanted: RunInfo) -> bool:
+        """Whether a new run can be published, instead of an ended one if necessary."""
+        if wanted.lead_pid:
+            of_user = [r for r in self.running() if r.lead_pid and r.key.uid == wanted.key.uid]
+            if len(of_user) >= self._max_runs_of_user:
+                return False
+        return len(self._runs) < self._max_runs or self._make_room()
 
     def _make_room(self) -> bool:
         """Evict the run that ended first; False if all are open."""

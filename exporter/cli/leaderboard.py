@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter import __version__
+from exporter import __version__, formatting
 from exporter.cli import arguments, run_sources
 from exporter.clock import SystemClock
 from exporter.errors import ConfigError
@@ -253,6 +253,9 @@ def _make_plots(board: Leaderboard) -> "list[Plot]":
 def _write_output(text: str, path: str | None) -> None:
     safe = text.encode("utf-8", "backslashreplace").decode()
     if path is None:
+        if sys.stdout.isatty():  # files of other people have names with any character
+            lines = safe.replace("\r\n", "\n").split("\n")
+            safe = "\n".join(map(formatting.printable, lines))
         print(safe)
         return
     try:

@@ -37,8 +37,14 @@ class RunSource(Protocol):
     def run(self, run_id: str, job_id: str | None = None) -> dict[str, Any]:
         """Return the record of one run. Raises AgentRefusal if it does not exist."""
 
-    def runs(self, **filters: str | None) -> list[dict[str, Any]]:
-        """Return records of runs, newest first. `filters` are fields of RunFilter."""
+    def runs(
+        self, since: float = 0.0, limit: int | None = None, /, **filters: str | None
+    ) -> list[dict[str, Any]]:
+        """Return records of runs, newest first. `filters` are fields of RunFilter.
+
+        At most `limit` runs are returned. Runs that started before `since`, a wall-clock time in
+        seconds, may be missing.
+        """
 
     def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return records of the runs that started directly inside the run with this record."""
@@ -72,7 +78,8 @@ def find(
     except AgentRefusal as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        named = [each for each in source.runs(job_id=job_id) if each.get("name") == run]
+        found = source.runs(job_id=job_id, name=run)
+        named = [each for each in found if each.get("name") == run]  # old daemons do not filter
         if not named:
             raise
     newest, *others = named
@@ -148,15 +155,18 @@ class _AgentOrLedgers:
         except AgentRefusal as refusal:
             if self._ledgers is not None or refusal.status != HTTPStatus.NOT_FOUND:
                 raise
-            if any(each.get("name") == run_id for each in self._agent.runs(job_id=job_id)):
+            named = self._agent.runs(job_id=job_id, name=run_id)
+            if any(each.get("name") == run_id for each in named):  # old daemons do not filter
                 raise  # a name of the daemon's runs comes before an id in another ledger
             with contextlib.suppress(AgentRefusal, LedgerError):
                 if ledgers := self._other_ledgers():
                     return _LedgerRuns(ledgers).run(run_id, job_id)
             raise
 
-    def runs(self, **filters: str | None) -> list[dict[str, Any]]:
-        found = self._query(lambda source: source.runs(**filters))
+    def runs(
+        self, since: float = 0.0, limit: int | None = None, /, **filters: str | None
+    ) -> list[dict[str, Any]]:
+        found = self._query(lambda source: source.runs(since, limit, **filters))
         self._note_other_ledgers(RunFilter.of(filters))
         return found
 
@@ -239,9 +249,11 @@ class _LedgerRuns:
         best = max(found, key=lambda record: (record.run.ended is None, record.run.started))
         return {**record_to_json(best), "power_watts": None}
 
-    def runs(self, **filters: str | None) -> list[dict[str, Any]]:
+    def runs(
+        self, since: float = 0.0, limit: int | None = None, /, **filters: str | None
+    ) -> list[dict[str, Any]]:
         wanted = RunFilter.of(filters)
-        found = self._ledgers.runs(wanted)
+        found = self._ledgers.runs(wanted, since, limit)
         self._note_source()
         self._note_shared(wanted)
         return [record_to_json(record) for record in found]

@@ -60,14 +60,14 @@ def main(options: argparse.Namespace) -> int:
     texts = _filter_texts(options)
     now = SystemClock().wall()
     with run_sources.opened(options) as source:
+        since = max(arguments.started_after(options, now) or 0.0, 0.0)
         if options.by == "run":
-            found = source.runs(**filters)
+            selects_grams = options.min_grams is not None or options.max_grams is not None
+            limit = None if selects_grams else options.limit
+            found = source.runs(since, limit, **filters)
         else:
             # --since selects the runs that are summed, not the sums.
-            since = arguments.started_after(options, now) or 0.0
-            found = _aggregate(
-                options.by, source.aggregate_runs(options.by, max(since, 0.0), **filters)
-            )
+            found = _aggregate(options.by, source.aggregate_runs(options.by, since, **filters))
             options.since = None
     runs = [
         run

@@ -1,10 +1,11 @@
 """Bundled files, and writing them to a directory for the commands that install them."""
 
 import os
-import shutil
+import stat
 from collections.abc import Collection, Iterator, Mapping
 
 import exporter.data
+from exporter.client.atomic_file import replace_file
 from exporter.errors import ConfigError
 
 
@@ -72,16 +73,5 @@ def current(path: str) -> str | None:
 def _replace(path: str, text: str, *, executable: bool) -> None:
     """Replace the file atomically: Slurm may start a script at any moment."""
     path = os.path.realpath(path)  # keep a symbolic link
-    temporary = f"{path}.{os.getpid()}.part"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        if os.path.exists(path):
-            shutil.copymode(path, temporary)
-        if executable:
-            os.chmod(temporary, 0o755)  # noqa: S103  scripts are public
-        os.replace(temporary, path)
-    except OSError:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else None
+    replace_file(path, text, 0o755 if executable else mode)

@@ -2,16 +2,20 @@
 
 import http.client
 import json
-import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from exporter.client.errors import AgentRefusal, AgentUnreachable
-from exporter.client.sockets import configured_socket, default_sockets, untrusted_reason
+from exporter.client.sockets import configured_socket, connect, default_sockets, untrusted_reason
 
 RUNS_PER_PAGE = 1000
 """Maximum number of records in one response."""
+TIMEOUT_SECONDS = 10.0
+"""For a response; a daemon that is busy refuses a request after 5 seconds."""
+HANGING_TIMEOUT_SECONDS = 1.0
+"""For a response of a daemon that did not send the last one in time, so that one that hangs does
+not cost the program the whole timeout again and again."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -20,12 +24,11 @@ class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout_seconds: float) -> None:
         super().__init__("localhost", timeout=timeout_seconds)
         self._path = path
+        self._timeout_seconds = timeout_seconds
 
     def connect(self) -> None:
         """Connect to the socket's path."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock = connect(self._path, self._timeout_seconds)
 
 
 class AgentClient:
@@ -35,7 +38,10 @@ class AgentClient:
     and AgentRefusal with the daemon's error message.
     """
 
-    def __init__(self, path: str = "", timeout_seconds: float = 10.0) -> None:
+    _hanging: ClassVar[set[str]] = set()
+    """Sockets of daemons that did not send the last response in time."""
+
+    def __init__(self, path: str = "", timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._named = configured_socket(path)
         self._timeout = timeout_seconds
 
@@ -59,18 +65,24 @@ class AgentClient:
         query = f"?job_id={_quoted(job_id)}" if job_id is not None else ""
         return self._request("GET", f"/v1/runs/{_quoted(run_id)}{query}")
 
-    def runs(self, **wanted: str | None) -> list[dict[str, Any]]:
-        """Return records of all runs that match, newest first.
+    def runs(
+        self, since: float = 0.0, limit: int | None = None, /, **wanted: str | None
+    ) -> list[dict[str, Any]]:
+        """Return records of the runs that match, newest first.
 
-        `wanted` filters by `run_id`, `job_id`, `user`, `group`, `namespace` or `account`.
+        `wanted` filters by `run_id`, `job_id`, `user`, `group`, `namespace` or `account`. At most
+        `limit` runs are returned, and not all of those that started before `since`, a wall-clock
+        time in seconds.
         """
         found: list[dict[str, Any]] = []
         after: str | None = None
         while True:
-            answer = self._list({**wanted, "after": after})
+            left = RUNS_PER_PAGE if limit is None else limit - len(found)
+            answer = self._list({**wanted, "after": after}, min(left, RUNS_PER_PAGE))
             found += answer["runs"]
             after = answer.get("next")
-            if after is None:
+            is_enough = limit is not None and len(found) >= limit
+            if after is None or is_enough or found[-1]["started"] < since:
                 return found
 
     def inside(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -86,9 +98,9 @@ class AgentClient:
         answer = self._list({**wanted, "by": by, "since": repr(since)})
         return {"sums": [], **answer}
 
-    def _list(self, wanted: Mapping[str, str | None]) -> dict[str, Any]:
+    def _list(self, wanted: Mapping[str, str | None], limit: int = RUNS_PER_PAGE) -> dict[str, Any]:
         query = "".join(f"&{k}={_quoted(text)}" for k, text in wanted.items() if text is not None)
-        answer = self._request("GET", f"/v1/runs?limit={RUNS_PER_PAGE}{query}")
+        answer = self._request("GET", f"/v1/runs?limit={limit}{query}")
         if "next" not in answer and len(answer["runs"]) >= RUNS_PER_PAGE:
             raise AgentRefusal(
                 http.client.NOT_IMPLEMENTED,
@@ -146,13 +158,18 @@ class AgentClient:
         self, path: str, method: str, target: str, body: dict[str, Any] | None
     ) -> tuple[int, dict[str, Any]]:
         """Return status and document of the response; ValueError if it is not JSON of a daemon."""
-        connection = UnixConnection(path, self._timeout)
+        longest = HANGING_TIMEOUT_SECONDS if path in self._hanging else self._timeout
+        connection = UnixConnection(path, min(longest, self._timeout))
         try:
             connection.request(method, target, json.dumps(body) if body is not None else None)
             response = connection.getresponse()
             answer = json.loads(response.read())
+        except TimeoutError:
+            self._hanging.add(path)
+            raise
         finally:
             connection.close()
+        self._hanging.discard(path)
         if not isinstance(answer, dict):
             raise ValueError("unexpected response: not a JSON object")  # noqa: TRY004  of the content
         return response.status, answer

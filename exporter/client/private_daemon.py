@@ -10,11 +10,12 @@ from contextlib import suppress
 
 from exporter.client.environment import JOB_ID_VARIABLES, RUN_ID_VARIABLES, TRACKED_RUN_ID_VARIABLE
 from exporter.client.errors import AgentUnreachable
-from exporter.client.sockets import untrusted_reason, user_socket
+from exporter.client.sockets import connect, untrusted_reason, user_socket
 
 EXIT_WHEN_IDLE_SECONDS = 30
 START_TIMEOUT_SECONDS = 15.0
 POLL_INTERVAL_SECONDS = 0.05
+PROBE_SECONDS = 1.0
 MOST_LOG_BYTES = 1000
 OTHERS_SECONDS = 3.0
 """Timeout for another program's daemon, after ours exited: of two started at once, one exits."""
@@ -125,11 +126,7 @@ def home_state_directory() -> str:
 
 
 def _is_listening(path: str) -> bool:
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
+    with suppress(OSError):
+        connect(path, PROBE_SECONDS).close()
         return True
+    return False

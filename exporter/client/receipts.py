@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from exporter.client.atomic_file import replace_file
+
 
 def write_receipt(directory: str, record: Mapping[str, Any]) -> str:
     """Write the run's file to a directory, which is created; return its path. Raises OSError."""
@@ -23,8 +25,4 @@ def write_receipt(directory: str, record: Mapping[str, Any]) -> str:
 
 def replace_json(path: str, document: Mapping[str, Any]) -> None:
     """Replace a JSON file atomically. Raises OSError."""
-    temporary = f"{path}.{os.getpid()}.part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        file.write("\n")
-    os.replace(temporary, path)
+    replace_file(path, f"{json.dumps(document, indent=2)}\n")

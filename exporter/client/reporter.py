@@ -1,6 +1,7 @@
 """Reporter thread of a tracker: sends updates, refreshes record, receipt and status line."""
 
 import os
+import queue
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ STATUS_LINE_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
 MIN_INTERVAL_SECONDS = 0.05
 """Minimum interval between two reports."""
+MAX_INTERVAL_SECONDS = 86_400.0
+"""Maximum interval; no lock waits as long as a number may be large."""
 RETRY_INTERVAL_SECONDS = 0.2
 NOT_FOUND, TOO_MANY = 404, 429
 EXPECTED_ERRORS = (AgentRefusal, AgentUnreachable, OSError, ValueError, KeyError)
@@ -52,7 +55,7 @@ class Reporter(ForkAware):
         self._register_again = register_again
         self._on_record = on_record
         self._receipts = receipts
-        longest = STATUS_LINE_SECONDS if shows_status else interval_seconds
+        longest = STATUS_LINE_SECONDS if shows_status else MAX_INTERVAL_SECONDS
         self._interval = max(MIN_INTERVAL_SECONDS, min(interval_seconds, longest))
         self._title = title
         self._has_line = shows_status
@@ -61,11 +64,12 @@ class Reporter(ForkAware):
         self._began = time.monotonic()
         self._receipt_due = self._began + RECEIPT_INTERVAL_SECONDS
         self._warned: set[str] = set()
-        self._receipt_lock = threading.Lock()
-        """The program may request a report while the thread is reporting."""
+        self._receipt_lock = threading.RLock()
+        """The program, or its signal handler, may request a report during another one."""
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._due = threading.Event()
+        self._due: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Requests of reports; unlike an event, it may be used by signal handlers."""
         self._next_nudge = 0.0
         self._at_end: Any = None
 
@@ -88,12 +92,12 @@ class Reporter(ForkAware):
         now = time.monotonic()
         if now >= self._next_nudge:
             self._next_nudge = now + self._interval
-            self._due.set()
+            self._due.put(None)
 
     def stop(self) -> None:
         """Stop the thread, and wait for a report in progress."""
         self._stopping.set()
-        self._due.set()
+        self._due.put(None)
         if self._at_end is not None:
             self._at_end.cancel()
         if self._thread is not None and self._thread.is_alive():
@@ -191,8 +195,8 @@ class Reporter(ForkAware):
 
     def _run_loop(self) -> None:
         while True:
-            self._due.wait(self._interval)
-            self._due.clear()
+            with suppress(queue.Empty):
+                self._due.get(timeout=self._interval)
             if self._stopping.is_set():
                 return
             self.try_report()
@@ -200,8 +204,8 @@ class Reporter(ForkAware):
     def reset_after_fork(self) -> None:
         """Reset in a forked child, which sends updates but writes no receipt and no status line."""
         self._thread, self._at_end = None, None
-        self._receipt_lock = threading.Lock()
-        self._stopping, self._due, self._next_nudge = threading.Event(), threading.Event(), 0.0
+        self._receipt_lock = threading.RLock()
+        self._stopping, self._due, self._next_nudge = threading.Event(), queue.SimpleQueue(), 0.0
         self._has_line, self._receipts, self._on_record = False, None, lambda: None
         self._keep = lambda _: None
 

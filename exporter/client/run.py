@@ -43,7 +43,8 @@ class Run(ForkAware):
         self.begin: Callable[[], Run] | None = None
         self.finish: Callable[[], Run] | None = None
         """Called to start and to stop the run; None if it has no tracker."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Reentrant, because a signal handler may update the run during an update."""
         self._values: dict[str, float | str] = {}
         self._counts: dict[str, float] = {}
         self._progress: tuple[float, float] | None = None
@@ -142,7 +143,7 @@ class Run(ForkAware):
 
     def reset_after_fork(self) -> None:
         """Reset in a forked child: the parent sends the pending update."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._values, self._counts, self._progress = {}, {}, None
 
 

@@ -1,11 +1,17 @@
-"""Location of the daemon's agent socket, and the check whether a found socket can be trusted."""
+"""The daemon's agent socket: its location, whether it can be trusted, and connections to it."""
 
 import os
 import stat
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 SYSTEM_SOCKET = "/run/emissions-exporter/agent.sock"
 SOCKET_VARIABLE = "EMISSIONS_EXPORTER_EXPOSE_SOCKET"
 ROOT_UID = 0
+FULL_QUEUE_POLL_SECONDS = 0.02
 
 
 def user_socket() -> str:
@@ -35,6 +41,31 @@ def configured_socket(given: str = "") -> str:
 def default_sockets() -> list[str]:
     """Return the sockets to try if none is configured, in order of preference."""
     return [SYSTEM_SOCKET, user_socket()]
+
+
+def connect(path: str, timeout_seconds: float) -> "socket.socket":
+    """Connect to a UNIX socket, and wait while its queue is full. Raises OSError.
+
+    A socket with a timeout does not wait by itself: it fails at once with EAGAIN, connect(2).
+    """
+    import socket
+
+    deadline = time.monotonic() + timeout_seconds
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout_seconds)
+    try:
+        while True:
+            try:
+                connection.connect(path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("timed out: its queue of connections is full") from None
+                time.sleep(FULL_QUEUE_POLL_SECONDS)
+            else:
+                return connection
+    except BaseException:
+        connection.close()
+        raise
 
 
 def untrusted_reason(path: str) -> str:

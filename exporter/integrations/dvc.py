@@ -5,7 +5,6 @@ metrics:
   - emissions.json: {cache: false}
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from exporter.client import Run, track
 from exporter.client.log import warn
+from exporter.client.receipts import replace_json
 from exporter.report import quantities
 
 
@@ -22,12 +22,8 @@ def write(path: str, record: Mapping[str, Any]) -> None:
     DVC fails a stage whose file is missing, so it is also written if the stage was not measured.
     Raises OSError.
     """
-    temporary = f"{path}.{os.getpid()}.part"
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(quantities.tracker_metrics(record), file, indent=2)
-        file.write("\n")
-    os.replace(temporary, path)
+    replace_json(path, quantities.tracker_metrics(record))
 
 
 @contextmanager

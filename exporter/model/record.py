@@ -105,6 +105,7 @@ class RunFilter(NamedTuple):
     group: str = ""
     namespace: str = ""
     account: str = ""
+    name: str = ""
     inside: RunKey | None = None
     """Matches runs started directly inside this run."""
 
@@ -122,6 +123,7 @@ class RunFilter(NamedTuple):
             text("group"),
             text("namespace"),
             text("account"),
+            text("name"),
         )
 
     def has(self, run: RunInfo) -> bool:
@@ -133,6 +135,7 @@ class RunFilter(NamedTuple):
             and self.group in ("", dict(run.labels).get(GROUP_LABEL, ""))
             and self.namespace in ("", run.namespace)
             and self.account in ("", run.account)
+            and self.name in ("", run.name)
             and self.inside in (None, run.enclosing)
         )
 

@@ -16,7 +16,7 @@ from tests.bench.machine import family, stat
 from tests.real.parts import COMMAND, REPOSITORY, Daemon, get, until
 
 RUNS = 20
-MANY_RUNS = 200
+MANY_RUNS = 180
 """As many as a daemon shows by default."""
 SOCKETS = ("--package=100:20", "--package=60:10")
 ZONES = "devices/virtual/powercap/intel-rapl"

@@ -17,8 +17,9 @@ from tests.fuzz.worker import CURRENT, SUMMARY, input_of_dead_worker
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "fuzz"
 ENVIRONMENT = BUILD / "environment"
-GRACE_SECONDS = 60
-"""For a worker to start and to finish its last input on a busy machine."""
+GRACE_SECONDS = 300
+"""For a worker to start, whose modules atheris instruments, and to finish its last input on a busy
+machine."""
 
 
 def main() -> int:
@@ -26,13 +27,13 @@ def main() -> int:
     options = _options()
     is_guided = (ENVIRONMENT / ".installed").exists()
     _say("guided by coverage" if is_guided else "random mutations; without atheris")
+    names = options.targets or list(TARGETS)
     with ThreadPoolExecutor(options.jobs) as executor:
-        crashes = sum(
-            executor.map(
-                lambda name: _fuzz(name, options.seconds, is_guided=is_guided),
-                options.targets or TARGETS,
-            )
+        results = list(
+            executor.map(lambda name: _fuzz(name, options.seconds, is_guided=is_guided), names)
         )
+    executions, crashes = map(sum, zip(*results, strict=True))
+    _say(f"{len(names)} targets: {executions} executions, {crashes} crashes")
     return 1 if crashes else 0
 
 
@@ -47,8 +48,8 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _fuzz(name: str, seconds: float, *, is_guided: bool) -> int:
-    """Fuzz one target; return the number of different crashes."""
+def _fuzz(name: str, seconds: float, *, is_guided: bool) -> tuple[int, int]:
+    """Fuzz one target; return the numbers of executions and of different crashes."""
     directory = BUILD / name
     for file in (SUMMARY, CURRENT):
         (directory / file).unlink(missing_ok=True)
@@ -75,14 +76,14 @@ def _fuzz(name: str, seconds: float, *, is_guided: bool) -> int:
         (directory / "crash-of-process").write_bytes(input_of_dead_worker(directory))
         text = output.decode("utf-8", "replace")[-4000:]
         _say(f"{name}: {end}; input: {directory / 'crash-of-process'}\n{text}")
-        return 1
+        return 0, 1
     summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     crashes = summary["crashes"]
     _say(f"{name}: {summary['executions']} executions, {len(crashes)} crashes")
     for crash in crashes:
         path = directory / crash["data"]
         _say(f"{name}: {crash['error']} at {crash['place']}; input: {path}\n{crash['traceback']}")
-    return len(crashes)
+    return summary["executions"], len(crashes)
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.real.parts import Daemon, until
 
-SCRAPERS, IDLERS, READERS, VANDALS = 200, 1_000, 100, 50
+SCRAPERS, IDLERS, READERS, VANDALS = 200, 5_000, 100, 50
 PATIENCE_SECONDS = 10.0
 """Of a Prometheus that is told nothing else."""
 MEMORY_MOST_KB = 64 * 1024
@@ -184,7 +184,7 @@ def test_each_of_200_scrapers_at_once_is_served_or_told_when_to_come_back(siege:
     assert [answer for answer in siege.crowd if not answer.in_time] == []
 
 
-def test_scrapes_go_on_beside_1000_idle_connections(siege: Siege) -> None:
+def test_scrapes_go_on_beside_5000_idle_connections(siege: Siege) -> None:
     assert [answer for answer in siege.among_idlers if not answer.in_time] == []
 
 

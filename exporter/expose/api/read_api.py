@@ -60,7 +60,7 @@ class ReadApi:
     async def runs(self, query: Query) -> HttpResponse:
         """List runs, newest first.
 
-        `state=open` selects active runs; `run_id`, `job_id`, `user`, `group`, `namespace`,
+        `state=open` selects active runs; `run_id`, `job_id`, `name`, `user`, `group`, `namespace`,
         `account` and `inside` filter; `limit` sets how many. `after` is the `next` of a previous
         response and continues its list. `inside_job_id` tells apart enclosing runs with one id.
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from exporter.errors import RequestRefused
@@ -13,19 +14,27 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+CLIENT: ContextVar[str] = ContextVar("client", default="")
+"""The client whose connection the current task serves: its address, or the user of a process."""
+
 
 class BoundedExecutor:
     """Executes work in `threads` threads, with at most `most` unfinished pieces of work.
 
+    Of these, one client has at most `most_of_client`, so that it cannot keep all others waiting.
     Work whose caller has given up counts until it is finished, so that work that hangs on a disk
     cannot pile up. `name` names the work in errors.
     """
 
-    def __init__(self, name: str, *, threads: int, most: int) -> None:
+    def __init__(
+        self, name: str, *, threads: int, most: int, most_of_client: int | None = None
+    ) -> None:
         self._name = name
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"web {name}")
         self._most = most
-        self._open: set[asyncio.Future[Any]] = set()
+        self._most_of_client = most_of_client or most
+        self._open: dict[asyncio.Future[Any], str] = {}
+        """The client of each unfinished piece of work."""
 
     @property
     def is_full(self) -> bool:
@@ -33,13 +42,22 @@ class BoundedExecutor:
         return len(self._open) >= self._most
 
     def submit(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        """Submit work and return its future. Raises RequestRefused(503) if the executor is full."""
-        if self.is_full:
-            raise RequestRefused(
-                503, f"too many {self._name} are waiting (limit {self._most}); try again later"
-            )
+        """Submit work and return its future.
+
+        Raises RequestRefused(503) if too much work is waiting, in all or of the current client.
+        """
+        client = CLIENT.get()
+        of_client = list(self._open.values()).count(client)
+        for waiting, most, whose in (
+            (len(self._open), self._most, ""),
+            (of_client, self._most_of_client, " of this client"),
+        ):
+            if waiting >= most:
+                raise RequestRefused(
+                    503, f"too many {self._name}{whose} are waiting (limit {most}); try again later"
+                )
         future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        self._open.add(future)
+        self._open[future] = client
         future.add_done_callback(self._finished)
         return future
 
@@ -64,7 +82,7 @@ class BoundedExecutor:
             log.error("background work failed", exc_info=error, extra={"queue": self._name})
 
     def _finished(self, future: "asyncio.Future[Any]") -> None:
-        self._open.discard(future)
+        del self._open[future]
         if not future.cancelled():
             future.exception()  # mark as retrieved, in case no caller waits for the result any more
 

@@ -145,6 +145,8 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except BlockingIOError:
+            pass  # a daemon listens, and its queue is full
     raise ConfigError(
         f"{SOCKET_PATH_FLAG}={path}: in use by another daemon; stop it, or choose another path"
     )

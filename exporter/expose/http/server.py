@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from exporter.clock import Clock
 from exporter.errors import RequestRefused
+from exporter.expose.http.bounded_executor import CLIENT
 from exporter.expose.http.http1 import (
     HEAD_END,
     HttpRequest,
@@ -174,6 +175,7 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        CLIENT.set(_client_of(writer))
         writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for all of it
         try:
             if endpoint := endpoint_of():
@@ -188,6 +190,10 @@ class HttpServer:
             await self._refuse(reader, writer, error)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            if not self._closing:
+                raise  # asyncio of Python 3.11 logs a connection that ends so as a defect
         finally:
             await self._close(writer)
             self._encrypted.discard(writer)
@@ -343,6 +349,20 @@ async def _handle(handler: Handler, request: HttpRequest) -> HttpResponse:
     except Exception:
         log.exception("request failed", extra={"path": request.path})
         return error_response(RequestRefused(500, "internal error; see the daemon's log"))
+
+
+def _client_of(writer: asyncio.StreamWriter) -> str:
+    """Return the client of a connection: the user of a process, or a network address."""
+    if peer := _peer_credentials(writer):
+        return f"uid {peer.uid}"
+    return _client_of_address((writer.get_extra_info("peername") or ("",))[0])
+
+
+def _client_of_address(host: str) -> str:
+    """Return a host; of IPv6 its prefix of 64 bits, in which a machine can have any address."""
+    if ":" not in host or "." in host:
+        return host
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8].hex()
 
 
 def _peer_credentials(writer: asyncio.StreamWriter) -> PeerCredentials | None:

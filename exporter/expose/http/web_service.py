@@ -32,8 +32,8 @@ from exporter.units import NANOSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING_QUERIES = 16
-"""Limit of waiting ledger queries, and of waiting user name lookups."""
+MAX_PENDING_QUERIES, MAX_PENDING_OF_CLIENT = 16, 8
+"""Limits of waiting ledger queries, user name lookups and pages, in all and of one client."""
 ACCEPT_BATCH = 2
 """New connections accepted before existing connections are served."""
 LOG_INTERVAL_NS = 60 * NANOSECONDS_PER_SECOND
@@ -69,10 +69,15 @@ class WebService:
         An empty `listen_address` disables TCP, an empty `socket_path` disables the agent socket.
         """
         limits = _limit_to_open_files(limits)
-        queries = BoundedExecutor("ledger queries", threads=2, most=MAX_PENDING_QUERIES)
-        names = BoundedExecutor("user name lookups", threads=1, most=MAX_PENDING_QUERIES)
-        pages = BoundedExecutor("pages", threads=1, most=MAX_PENDING_QUERIES)
-        self._executors = (queries, names, pages)
+        queries, names, pages = self._executors = [
+            BoundedExecutor(
+                name,
+                threads=threads,
+                most=MAX_PENDING_QUERIES,
+                most_of_client=MAX_PENDING_OF_CLIENT,
+            )
+            for name, threads in (("ledger queries", 2), ("user name lookups", 1), ("pages", 1))
+        ]
         rendered = TickCache(pages)
         api = ReadApi(publisher, archive, queries, rendered)
         page_handlers = PageHandlers(

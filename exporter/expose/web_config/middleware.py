@@ -19,8 +19,11 @@ PROBE_PATHS = ("/-/healthy", "/-/ready")
 
 The responses reveal nothing.
 """
-MAX_PENDING_CHECKS = 4
-"""Limit of waiting password checks, each of which takes 50 to 300 ms of CPU time."""
+MAX_PENDING_CHECKS, MAX_PENDING_OF_CLIENT = 16, 2
+"""Limits of waiting password checks, in all and of one client.
+
+Each takes 50 to 300 ms of CPU time, so that all of them take less than PASSWORD_TIMEOUT_SECONDS.
+"""
 PASSWORD_TIMEOUT_SECONDS = 5.0
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="emissions-exporter", charset="UTF-8"')
 CREDENTIALS_REQUIRED = "user name and password required (basic auth)"
@@ -36,7 +39,12 @@ class WebConfigMiddleware:
         self._store = store
         self._handler = handler
         self._reloads = BoundedExecutor("web config reloads", threads=1, most=1)
-        self._checks = BoundedExecutor("password checks", threads=1, most=MAX_PENDING_CHECKS)
+        self._checks = BoundedExecutor(
+            "password checks",
+            threads=1,
+            most=MAX_PENDING_CHECKS,
+            most_of_client=MAX_PENDING_OF_CLIENT,
+        )
         self._pending: dict[bytes, asyncio.Future[bool]] = {}
 
     def tls_endpoint(self) -> "TlsEndpoint | None":
@@ -72,14 +80,21 @@ class WebConfigMiddleware:
 
     async def _admit(self, rules: ActiveWebConfig, request: HttpRequest) -> None:
         """Raises RequestRefused."""
-        if rules.bucket is not None and not rules.bucket.take():
-            raise RequestRefused(429, "rate_limit of the web config exceeded")
-        if rules.passwords is None:
-            return
+        passwords = rules.passwords
         credentials = parse_credentials(request.headers.get("authorization", ""))
+        is_verified = (
+            passwords is not None
+            and credentials is not None
+            and passwords.cached_result(passwords.cache_key(credentials)) is True
+        )
+        bucket = rules.verified_bucket if is_verified else rules.bucket
+        if bucket is not None and not bucket.take():
+            raise RequestRefused(429, "rate_limit of the web config exceeded")
+        if passwords is None or is_verified:
+            return
         if credentials is None:
             raise Unauthorized(CREDENTIALS_REQUIRED)
-        if not await self._is_right(rules.passwords, credentials):
+        if not await self._is_right(passwords, credentials):
             raise Unauthorized(CREDENTIALS_WRONG)
 
     async def _is_right(self, passwords: PasswordChecker, credentials: Credentials) -> bool:

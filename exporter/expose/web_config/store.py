@@ -58,6 +58,8 @@ class ActiveWebConfig(NamedTuple):
     """Content security policy that replaces the default ones; empty: the default ones."""
     passwords: PasswordChecker | None = None
     bucket: TokenBucket | None = None
+    verified_bucket: TokenBucket | None = None
+    """For requests whose password was verified before, so that no others use up their tokens."""
 
 
 class WebConfigStore:
@@ -152,7 +154,8 @@ class WebConfigStore:
             ),
             config.headers.get("Content-Security-Policy", ""),
             passwords,
-            _bucket(config.rate, old, self._clock),
+            _bucket(config.rate, old.bucket, self._clock),
+            _bucket(config.rate, old.verified_bucket, self._clock),
         )
         self.notes = [*notes, *files.notes]
 
@@ -195,9 +198,9 @@ def _passwords(config: "WebConfig", old: ActiveWebConfig, where: str) -> Passwor
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _bucket(rate: "RateLimit | None", old: ActiveWebConfig, clock: Clock) -> TokenBucket | None:
+def _bucket(rate: "RateLimit | None", old: TokenBucket | None, clock: Clock) -> TokenBucket | None:
     if rate is None:
         return None
-    if old.bucket is not None and old.bucket.rate == rate:
-        return old.bucket
+    if old is not None and old.rate == rate:
+        return old
     return TokenBucket(rate, clock)

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from exporter import formatting
+from exporter.client.atomic_file import replace_file
 from exporter.client.log import warn
 from exporter.report.forms.codecarbon import COLUMNS, MachineFacts, Row, csv_row, csv_text
 
@@ -216,25 +217,8 @@ def _replace(path: str, fd: int, header: Sequence[str], run_id: str, line: str) 
     if len(of_others) == len(rows):
         return False
     kept = "".join(of_others)
-    replace_file(path, kept + line, found.st_mode)
+    replace_file(path, kept + line, stat.S_IMODE(found.st_mode), sync=True)
     return True
-
-
-def replace_file(path: str, content: str, mode: int | None = None) -> None:
-    """Replace a file atomically, with the permissions in `mode`. Raises OSError."""
-    beside = f"{path}.{os.getpid()}.part"
-    try:
-        with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
 
 
 def _rows(whole: str) -> Iterator[tuple[str, list[str]]]:

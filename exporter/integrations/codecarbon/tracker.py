@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 from exporter.client import track
+from exporter.client.atomic_file import replace_file
 from exporter.client.decorators import Function, measure_calls
 from exporter.client.log import warn
 from exporter.client.periodic import PeriodicCall
@@ -15,7 +16,6 @@ from exporter.integrations.codecarbon.csv_validation import label
 from exporter.integrations.codecarbon.csv_writer import (
     Utilization,
     machine_facts,
-    replace_file,
     write_row_with_warning,
 )
 from exporter.integrations.codecarbon.data import (
@@ -359,7 +359,7 @@ class EmissionsTracker:
         rows = [task_row(*each).values() for each in self._reported_tasks.items()]
         name = f"emissions_{self._settings.experiment_name}_{run_id}.csv".replace("/", "_")
         path = os.path.join(os.path.dirname(self._settings.path), name)
-        replace_file(path, csv_text([TASK_COLUMNS, *rows]))
+        replace_file(path, csv_text([TASK_COLUMNS, *rows]), sync=True)
 
     def _call_handlers(self, method: str, *values_of: Any) -> None:
         for handler in self._settings.handlers if os.getpid() == self._pid else ():

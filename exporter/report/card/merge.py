@@ -3,11 +3,11 @@
 import os
 import re
 import shlex
-import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
+from exporter.client.atomic_file import replace_file
 from exporter.errors import ConfigError
 from exporter.report.card import front_matter
 from exporter.report.card.amounts import plain_grams
@@ -148,16 +148,10 @@ def update_card_file(
 
 
 def _replace(path: str, text: str) -> None:
-    temporary = f"{path}.{os.getpid()}.part"
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        with suppress(FileNotFoundError):
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
+        mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else None
+        replace_file(path, text, mode)
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 
 

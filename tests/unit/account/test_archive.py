@@ -14,6 +14,8 @@ from exporter.model.runs import SLURM, RunKey
 from exporter.report import quantities
 from tests.unit.account.making import (
     CPU,
+    FRANCE,
+    GERMANY,
     GPU,
     SECOND,
     WALL,
@@ -27,6 +29,7 @@ from tests.unit.account.making import (
     path_in,
     posting,
     run,
+    used_by,
 )
 
 
@@ -273,3 +276,22 @@ def test_pages_have_each_run_once(full, size):
     assert len(found) == len(set(found))
     if size == 1_000:
         assert set(found) == {info.key for info in infos}
+
+
+def test_a_sum_has_one_intensity_for_each_source_which_is_the_mean(tmp_path):
+    later = GERMANY._replace(grams_per_kwh=500.0, valid_from=3600.0)
+    made = used_by("bert", "gpt")
+    uses = [("bert", 3, GERMANY), ("gpt", 1, later), ("gpt", 2, FRANCE), ("bert", 5, None)]
+    for name, joules, factor in uses:
+        made.post([posting(entry(key(name), joules * 10**6, factor=factor))], SECOND)
+    with closing(opened(tmp_path)) as ledger:
+        ledger.commit(batch(made))
+    (total,) = LedgerArchive(path_in(tmp_path), "node-1").sums(GroupBy.USER, 0.0, ANY_RUN, ())
+    found = {use.factor and use.factor.zone: use for use in total.factors}
+    assert {zone: use.energy_uj for zone, use in found.items()} == {
+        "DE": 4 * 10**6,
+        "FR": 2 * 10**6,
+        None: 5 * 10**6,
+    }
+    assert found["DE"].factor == later._replace(grams_per_kwh=(3 * 380 + 500) / 4, valid_from=0.0)
+    assert found["FR"].factor == FRANCE

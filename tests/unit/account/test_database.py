@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.account.database import ESCAPE_PREFIX, LedgerConnection, from_sqlite, to_sqlite
+from exporter.account.database import (
+    ESCAPE_PREFIX,
+    LedgerConnection,
+    from_sqlite,
+    lock,
+    to_sqlite,
+)
+from exporter.errors import LedgerError
 
 texts = st.text(st.characters() | st.sampled_from(["\ud800", "\udfff", "\\", ESCAPE_PREFIX, "\0"]))
 
@@ -49,3 +56,12 @@ def test_damaged_text_is_read_as_far_as_possible():
 def test_values_may_be_named(connection):
     values = {"a": "\ud800", "b": 2}
     assert connection.execute("SELECT :b, :a", values).fetchone() == (2, "\ud800")
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(LedgerError, match="symbolic links"):
+        lock(str(tmp_path / "state"))
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -466,3 +466,14 @@ def test_a_journal_removed_or_replaced_while_in_use_is_replaced(journal, path, c
     journal.write(second)
     assert reread(path) == second
     assert "removed or replaced while in use" in caplog.text
+
+
+def test_a_link_in_the_place_of_a_new_journal_is_not_followed(journal, path, tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    Path(f"{path}.next").symlink_to(tmp_path / "precious")
+    (image,) = images(1)
+    with pytest.raises(LedgerError, match="cannot be written"):
+        journal.write(image)
+    assert (tmp_path / "precious").read_text() == "precious"
+    journal.write(image)
+    assert reread(path) == image

@@ -1,6 +1,11 @@
 """A daemon's socket, and an environment in which nobody has named a run."""
 
 import logging
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +51,29 @@ def runs(nobody, tmp_path, monkeypatch):
     monkeypatch.setenv("EMISSIONS_EXPORTER_EXPOSE_SOCKET", path)
     with serving(path, Runs()) as answers:
         yield answers
+
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def program(runs, tmp_path):
+    """Runs a program that has imported the client; its standard output."""
+
+    def run(text, *arguments, **environment):
+        path = tmp_path / "program.py"
+        head = "from exporter.client import current_run, track\n"
+        path.write_text(head + textwrap.dedent(text))
+        done = subprocess.run(
+            [sys.executable, path, *arguments],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    return run

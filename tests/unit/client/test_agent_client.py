@@ -1,6 +1,7 @@
 """The client against a real socket whose answers a test sets."""
 
 import socket
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -50,6 +51,33 @@ def test_runs_are_listed(agent, daemon):
     daemon.say({"runs": [RECORD]})
     assert agent.runs(user="ada") == [RECORD]
     assert daemon.asked == [("GET", "/v1/runs?limit=1000&user=ada", None)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        ((), [1000, 1000, 1000]),
+        ((0.0, 1500), [1000, 500]),
+        ((0.0, 7), [7]),
+        ((1500.0,), [1000, 1000]),
+        ((2500.0,), [1000]),
+    ],
+)
+def test_no_more_pages_of_runs_are_read_than_are_needed(agent, daemon, wanted, asked):
+    """The double has 3,000 runs that began a second apart, and answers at most 1,000."""
+
+    def decide(method, path, document):
+        query = parse_qs(urlsplit(path).query)
+        first = int(query.get("after", ["3000"])[0])
+        last = max(first - min(int(query["limit"][0]), 1000), 0)
+        runs = [{"started": float(number)} for number in range(first, last, -1)]
+        return 200, {"runs": runs, "next": str(last) if last else None}
+
+    daemon.decide = decide
+    found = agent.runs(*wanted)
+    pages = [parse_qs(urlsplit(path).query) for _, path, _ in daemon.asked]
+    assert [int(page["limit"][0]) for page in pages] == asked
+    assert [run["started"] for run in found] == list(range(3000, 3000 - sum(asked), -1))
 
 
 def test_a_refusal_has_the_daemons_words_and_status(agent, daemon):

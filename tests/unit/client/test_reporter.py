@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -136,7 +137,9 @@ def test_a_receipt_is_written_by_one_thread_at_a_time(desk):
     may_another = []
 
     def keep_only(_):
-        may_another.append(desk.reporter._receipt_lock.acquire(blocking=False))
+        with ThreadPoolExecutor(1) as another:
+            asked = another.submit(desk.reporter._receipt_lock.acquire, blocking=False)
+            may_another.append(asked.result())
 
     desk.run.record, desk.reporter._keep = RECORD, keep_only
     desk.reporter.write_receipt()

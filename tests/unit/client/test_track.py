@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,28 +21,6 @@ REPOSITORY = Path(__file__).parents[3]
 NEVER = 3600.0
 track = partial(track_as_shipped, receipts=None, progress=False, interval_seconds=NEVER)
 """Its thread looks never: what is sent is sent at the end."""
-
-
-@pytest.fixture
-def program(runs, tmp_path):
-    """Runs a program that has imported the client; its standard output."""
-
-    def run(text, *arguments, **environment):
-        path = tmp_path / "program.py"
-        head = "from exporter.client import current_run, track\n"
-        path.write_text(head + textwrap.dedent(text))
-        done = subprocess.run(
-            [sys.executable, path, *arguments],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
 
 
 def test_a_block_is_a_run(runs):
@@ -660,7 +637,7 @@ def test_a_forked_child_counts_for_the_run_and_does_not_end_it(runs, program):
     assert len(runs.told("end")) == 1
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_multiprocessing_count_for_the_run(runs, program, method):
     program(
         """

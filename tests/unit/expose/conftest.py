@@ -277,8 +277,10 @@ class Site:
         self.thread.join(SOON)
         assert not self.thread.is_alive()
 
-    def connect(self):
-        return socket.create_connection(self.address, timeout=SOON)
+    def connect(self, source=None):
+        """Connect, also from another address of this machine."""
+        address = source and (source, 0)
+        return socket.create_connection(self.address, timeout=SOON, source_address=address)
 
     def connect_agent(self):
         connection = socket.socket(socket.AF_UNIX)
@@ -295,9 +297,9 @@ class Site:
                 received += chunk
         return received
 
-    def ask(self, method, target, body=None, headers=None, *, agent=False):
+    def ask(self, method, target, body=None, headers=None, *, agent=False, source=None):
         connection = HTTPConnection("localhost")
-        connection.sock = self.connect_agent() if agent else self.connect()
+        connection.sock = self.connect_agent() if agent else self.connect(source)
         try:
             text = body if isinstance(body, str | bytes | None) else json.dumps(body)
             connection.request(method, target, text, headers or {})
@@ -307,9 +309,9 @@ class Site:
             connection.close()
         return response
 
-    def get(self, target, **headers):
+    def get(self, target, source=None, **headers):
         spelled = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.ask("GET", target, headers=spelled)
+        return self.ask("GET", target, headers=spelled, source=source)
 
     def json(self, target):
         response = self.get(target)

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.errors import LedgerError
 from exporter.expose.api import read_api
-from exporter.expose.http.web_service import MAX_PENDING_QUERIES
+from exporter.expose.http.web_service import MAX_PENDING_OF_CLIENT, MAX_PENDING_QUERIES
 from exporter.model.ledger import Amount
 from exporter.model.readings import Device, DeviceKind, Method
 from exporter.model.record import RecordPart, RunFilter, RunTotals, UsageInterval
@@ -33,7 +33,10 @@ def ids(answer):
 def choked(site):
     """A site whose queue of archive queries is full, since the archive does not respond."""
     site.archive.go.clear()
-    waiting = [site.connect() for _ in range(MAX_PENDING_QUERIES)]
+    clients = [
+        f"127.0.0.{2 + number // MAX_PENDING_OF_CLIENT}" for number in range(MAX_PENDING_QUERIES)
+    ]
+    waiting = [site.connect(client) for client in clients]
     for connection in waiting:
         connection.sendall(b"GET /api/v1/runs HTTP/1.1\r\nHost: h\r\n\r\n")
     while len(site.web._executors[0]._open) < MAX_PENDING_QUERIES:
@@ -302,6 +305,7 @@ class TestWanted:
             ("job_id=42", ["bert"]),
             ("run_id=old", ["old"]),
             ("group=sweep", ["sweep-1"]),
+            ("name=gpt", ["inner"]),
             ("namespace=nlp", ["sweep-1"]),
             ("inside=outer", ["inner"]),
         ],
@@ -312,7 +316,7 @@ class TestWanted:
         labels = (("group", "sweep"),)
         of_group = record(RunKey(1, "sweep-1", ""), labels=labels, user="eve", namespace="nlp")
         outer = record(RunKey(1, "outer", ""), user="eve")
-        inner = record(RunKey(1, "inner", ""), enclosing=outer.run.key, user="eve")
+        inner = record(RunKey(1, "inner", ""), enclosing=outer.run.key, user="eve", name="gpt")
         site.archive.records = [of_group, outer, inner]
         assert ids(site.json(f"/api/v1/runs?{query}")) == found
 

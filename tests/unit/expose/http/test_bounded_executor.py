@@ -7,7 +7,7 @@ import pytest
 
 from exporter.errors import RequestRefused
 from exporter.expose.exposition import PublishedTick
-from exporter.expose.http.bounded_executor import BoundedExecutor, TickCache
+from exporter.expose.http.bounded_executor import CLIENT, BoundedExecutor, TickCache
 
 TICK, NEXT = (PublishedTick(None, None, number) for number in (1, 2))
 
@@ -51,6 +51,22 @@ def test_work_beyond_the_limit_is_rejected(gate):
         return refused.value.status
 
     assert in_event_loop(talk) == 503
+
+
+def test_one_client_has_a_share_of_the_limit_and_others_have_the_rest(gate):
+    async def talk(executor):
+        for client in ("a", "a", "b"):
+            CLIENT.set(client)
+            executor.submit(gate.wait)
+        CLIENT.set("a")
+        with pytest.raises(RequestRefused, match=r"questions of this client .* \(limit 2\)"):
+            executor.submit(gate.wait)
+        CLIENT.set("c")
+        executor.submit(gate.wait)
+        with pytest.raises(RequestRefused, match=r"too many questions are waiting \(limit 4\)"):
+            executor.submit(gate.wait)
+
+    in_event_loop(talk, most=4, most_of_client=2)
 
 
 def test_abandoned_work_counts_until_it_is_finished(gate):

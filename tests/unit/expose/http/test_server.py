@@ -6,8 +6,10 @@ import socket
 from contextlib import suppress
 from functools import partial
 
+import pytest
+
 from exporter.expose.http.http1 import PLAIN_TYPE, HttpResponse
-from exporter.expose.http.server import DEFAULT_LIMITS, HttpServer
+from exporter.expose.http.server import DEFAULT_LIMITS, HttpServer, _client_of_address
 from tests.fakes import FakeClock
 from tests.unit.expose.conftest import SOON
 
@@ -345,6 +347,20 @@ def ask(path):
     return b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path
 
 
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
+        ("2001:db8:0:1::7", "20010db800000001"),
+        ("2001:db8:0:1:ffff::8", "20010db800000001"),
+        ("fe80::1%eth0", "fe80000000000000"),
+    ],
+)
+def test_a_client_is_an_address_or_a_prefix_of_ipv6(host, client):
+    assert _client_of_address(host) == client
+
+
 def test_a_client_with_many_requests_does_not_block_others(tmp_path):
     async def play(greedy, modest):
         greedy[1].write(ask(b"/greedy") * MANY)
@@ -365,3 +381,25 @@ def test_a_disconnected_client_gets_no_more_responses(tmp_path):
 
     answered = converse(str(tmp_path / "s"), play)
     assert answered.count("/gone") < MANY / 2
+
+
+def test_a_request_that_is_cancelled_at_the_end_is_disconnected_and_logs_nothing(tmp_path, caplog):
+    async def handler(_):
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def main():
+        server = HttpServer(FakeClock(), DEFAULT_LIMITS)
+        serve = partial(server.handle_connection, handler, lambda: None)
+        listener = await asyncio.start_unix_server(serve, str(tmp_path / "s"))
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(ask(b"/hangs"))
+        await asked.wait()
+        listener.close()
+        await server.close(0)
+        assert await reader.read() == b""
+        writer.close()
+
+    asked = asyncio.Event()
+    asyncio.run(main())
+    assert caplog.records == []

@@ -147,9 +147,16 @@ def test_the_agent_socket_needs_no_password_and_answers_probes(guarded):
 def test_above_the_rate_the_response_has_retry_after(guarded):
     site = guarded("rate_limit: {interval: 1h, burst: 2}\n")
     good = {"Authorization": header("ada", "opensesame")}
-    answers = [site.get("/metrics", **good) for _ in range(3)]
-    assert [each.status for each in answers] == [200, 200, 429]
-    assert answers[2].getheader("Retry-After")
+    answers = [site.get("/metrics", **good) for _ in range(4)]
+    assert [each.status for each in answers] == [200, 200, 200, 429]  # the first is to be verified
+    assert answers[3].getheader("Retry-After")
+
+
+def test_wrong_passwords_use_up_no_rate_of_verified_ones(guarded):
+    site = guarded("rate_limit: {interval: 1h, burst: 2}\n")
+    good, bad = ({"Authorization": header("ada", word)} for word in ("opensesame", "wrong"))
+    answers = [site.get("/metrics", **each) for each in (good, bad, bad, good, {}, good)]
+    assert [each.status for each in answers] == [200, 401, 429, 200, 429, 200]
 
 
 def test_headers_are_added_to_every_response(guarded):
@@ -182,7 +189,7 @@ def test_a_flood_of_wrong_passwords_does_not_delay_cached_users(guarded, monkeyp
     site = guarded()
     good = {"Authorization": header("ada", "opensesame")}
     assert site.get("/metrics", **good).status == 200
-    most = gate_module.MAX_PENDING_CHECKS
+    most = gate_module.MAX_PENDING_OF_CLIENT
     with ThreadPoolExecutor(most + 8) as crowd:
         flood = [
             crowd.submit(site.get, "/metrics", Authorization=header("ada", f"wrong{i}"))
@@ -197,6 +204,27 @@ def test_a_flood_of_wrong_passwords_does_not_delay_cached_users(guarded, monkeyp
         statuses = sorted(each.result(SOON).status for each in flood)
     assert statuses == [401] * most + [503] * 8
     assert slow.checks.count(b"opensesame") == 1
+
+
+def test_a_flood_of_wrong_passwords_leaves_room_for_the_first_check_of_another_client(
+    guarded, monkeypatch
+):
+    slow = Slow()
+    monkeypatch.setattr(PasswordChecker, "check", slow.check)
+    site = guarded()
+    most = gate_module.MAX_PENDING_OF_CLIENT
+    with ThreadPoolExecutor(most + 9) as crowd:
+        flood = [
+            crowd.submit(site.get, "/metrics", Authorization=header("ada", f"wrong{i}"))
+            for i in range(most + 8)
+        ]
+        assert {each.result().status for each in islice(as_completed(flood, SOON), 8)} == {503}
+        good = {"Authorization": header("ada", "opensesame")}
+        scrape = crowd.submit(site.get, "/metrics", source="127.0.0.2", **good)
+        while not len(site.web._gate._pending) > most:  # its check is waiting as well
+            site.get("/-/ready")
+        slow.go.set()
+        assert scrape.result(SOON).status == 200
 
 
 def test_the_same_credentials_at_once_are_checked_once(guarded, monkeypatch):
