@@ -17,7 +17,7 @@ from exporter.model.readings import (
     GpuProcess,
 )
 from exporter.sample.kernel_files import ReusedFile, read_text
-from exporter.sample.sources.drm_fdinfo import DrmClient, DrmFdinfoReader, DrmUser, DrmUsers
+from exporter.sample.sources.drm_fdinfo import DrmFdinfoReader, DrmUser, DrmUsers
 from exporter.sample.sources.gpu.driver import (
     ErrorClass,
     GpuError,
@@ -75,40 +75,6 @@ class _Limits(NamedTuple):
     watts: tuple[float, ...]
 
 
-class AwakeClients(DrmFdinfoReader):
-    """Clients of GPUs except the sleeping ones of Intel, which reading their files would wake.
-
-    xe takes a reference to the power of the card for it (show_run_ticks in xe_drm_client.c), and
-    programs keep the files of all cards open, used or not.
-    """
-
-    def __init__(self, sysfs: str, procfs: str, clock: Clock) -> None:
-        super().__init__(procfs, clock)
-        self._sysfs = sysfs
-        self._asleep: set[str] = set()
-        """Names of the device files of sleeping cards."""
-
-    def poll(self) -> DrmUsers:
-        """Return the clients, each once. Raises OSError if procfs cannot be listed."""
-        self._asleep = {
-            node
-            for card in pci_gpus(self._sysfs, PCI)
-            if card.is_asleep
-            for node in _device_nodes(pci_path(self._sysfs, card.address))
-        }
-        return super().poll()
-
-    def _clients(self, pid: int, fds: Iterable[str]) -> Iterator[DrmClient]:
-        return super()._clients(pid, [fd for fd in fds if not self._is_asleep(pid, fd)])
-
-    def _is_asleep(self, pid: int, fd: str) -> bool:
-        try:
-            path = os.readlink(f"{self._procfs}/{pid}/fd/{fd}")
-        except OSError:  # it was closed
-            return True
-        return os.path.basename(path) in self._asleep
-
-
 class IntelDriver:
     """Lists the discrete cards of i915 and xe that have an energy counter.
 
@@ -127,7 +93,10 @@ class IntelDriver:
             raise Unavailable("no discrete Intel GPU found")
         self._sysfs = sysfs
         self._clock = clock
-        self._users = SharedCall(AwakeClients(sysfs, procfs, clock).poll, MAX_SCAN_AGE_SECONDS)
+        self._awake: frozenset[str] = frozenset()
+        """Names of the device files of cards that are awake."""
+        self._clients = DrmFdinfoReader(procfs, clock, is_wanted=lambda node: node in self._awake)
+        self._users = SharedCall(self._poll_clients, MAX_SCAN_AGE_SECONDS)
         self._limits: dict[str, _Limits] = {}
         """By PCI address."""
         self._cold: set[str] = set()
@@ -154,6 +123,16 @@ class IntelDriver:
                     NO_COUNTER.format(address=card.address, model=model, driver=card.driver)
                 )
         return GpuListing(gpus, notes=notes)
+
+    def _poll_clients(self) -> DrmUsers:
+        """Return the clients of cards that are awake: reading those of others would wake them."""
+        self._awake = frozenset(
+            node
+            for card in pci_gpus(self._sysfs, PCI)
+            if not card.is_asleep
+            for node in _device_nodes(pci_path(self._sysfs, card.address))
+        )
+        return self._clients.poll()
 
     def _listed(self, index: int, card: PciGpu, counter: EnergyCounter) -> ListedGpu:
         path = pci_path(self._sysfs, card.address)
