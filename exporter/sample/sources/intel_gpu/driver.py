@@ -26,7 +26,14 @@ from exporter.sample.sources.gpu.driver import (
     ListedGpu,
 )
 from exporter.sample.sources.gpu.identity import power_cap_watts
-from exporter.sample.sources.gpu.pci import PciGpu, PciMatch, pci_gpus, pci_path
+from exporter.sample.sources.gpu.pci import (
+    IDLE_READ_NS,
+    PciGpu,
+    PciMatch,
+    is_kept_awake,
+    pci_gpus,
+    pci_path,
+)
 from exporter.sample.sources.intel_gpu.hwmon import (
     REGISTER_RANGE_UJ,
     EnergyCounter,
@@ -42,9 +49,6 @@ INTEGRATED = "0000:00:02.0"
 """PCI address of integrated graphics in every processor."""
 D3COLD = "D3cold"
 LIMITS_REFRESH_NS = 60 * NANOSECONDS_PER_SECOND
-IDLE_READ_NS = 8 * NANOSECONDS_PER_SECOND
-"""Interval at which a card is read that would go to sleep without being read. It is above the delay
-of xe (1 s), and below the age at which a reading is too old."""
 USERS_PERIOD_SECONDS = 5.0
 MAX_SCAN_AGE_SECONDS = 2.0
 """Less than the interval of polls, so that each uses a new scan of all processes."""
@@ -172,7 +176,7 @@ class IntelDriver:
             card.is_asleep
             or (
                 known.load_id == load_id
-                and (now_ns - known.at_ns < LIMITS_REFRESH_NS or _is_idle(path))
+                and (now_ns - known.at_ns < LIMITS_REFRESH_NS or is_kept_awake(path))
             )
         ):
             return known.watts
@@ -230,7 +234,7 @@ class IntelReader:
         """
         now_ns = self._clock.boottime_ns()
         is_recent = self._last.epoch == handle.epoch and now_ns - self._last.at_ns < IDLE_READ_NS
-        if not (is_recent and _is_idle(handle.path)):
+        if not (is_recent and is_kept_awake(handle.path)):
             self._last = GpuValues(
                 self._counter_uj(handle.counter.path),
                 at_ns=self._clock.boottime_ns(),
@@ -298,13 +302,6 @@ def _discrete(sysfs: str, cards: Iterable[PciGpu]) -> Iterator[tuple[PciGpu, Ene
         counter = find_counter(pci_path(sysfs, card.address))
         if counter is not None or card.address != INTEGRATED:
             yield card, counter
-
-
-def _is_idle(path: str) -> bool:
-    """Whether a card would go to sleep; False if the kernel does not report the number of users."""
-    return read_text(path, "power/runtime_usage") == "0" and (
-        read_text(path, "power/control") == "auto"
-    )
 
 
 def _device_nodes(path: str) -> list[str]:

@@ -137,6 +137,18 @@ class TestEnergy:
         card.cards[0].metrics.write_bytes(content)
         assert card.energy().epoch != before
 
+    def test_idle_card_is_read_rarely_so_that_it_can_sleep(self, opening, clock):
+        card = opening(hosts.radeon)
+        for name, text in (("runtime_usage", "0"), ("control", "auto")):
+            card.cards[0].write(f"power/{name}", text)
+        first = card.energy()
+        for second in range(1, 9):
+            clock.advance(1)
+            card.cards[0].show(average_socket_power=55 + second)
+            if second < 8:
+                assert card.energy() == first
+        assert card.energy().power_watts == 63
+
     def test_counter_of_mi100_is_not_used(self, opening):
         """It has 32 bits and no documented unit, and stops: ROCm/amdsmi issues 22 and 38."""
         card = opening(hosts.mi100)
