@@ -107,7 +107,7 @@ def test_energy_of_amd_is_exact_while_the_driver_of_nvidia_is_broken(
 
 
 def test_energy_of_nvidia_increases_while_the_card_of_amd_is_gone(node: Node) -> None:
-    node.amd.path.rename(node.amd.path.with_name("gone"))
+    node.amd.path.rename(node.amd.path.parents[3] / "gone")
     until(lambda: not device(node.snapshot(), AMD)["up"], what="the failure is seen")
     before = node.snapshot()
     node.daemon.pass_ticks(TICKS)
