@@ -271,6 +271,15 @@ class TestComputeUsers:
         active = {each.pid: each.active for each in users.gpu_processes}
         assert active == {1: pytest.approx(0.5), 2: pytest.approx(1 / 6)}
 
+    def test_contexts_of_a_process_add_up(self, opening):
+        card = opening(hosts.mi300x)
+        card.host.compute(1, GPU_A, queues=0, occupied=38)
+        card.host.compute(1, GPU_A, occupied=38, context="context_0")
+        card.host.compute(2, GPU_A, occupied=152)
+        card.processes()
+        card.workers[0].work()
+        assert card.processes() == {(1, ""): 0.25, (2, ""): 0.5}
+
     def test_one_process_is_not_sampled(self, opening):
         card = opening(hosts.mi300x)
         card.host.compute(1, GPU_A, occupied=300)
