@@ -56,7 +56,7 @@ TOPOLOGY_DENIED = (
 )
 OTHER_PIDS = (
     "the kernel lists the processes of AMD GPUs by the process ids of the host, which this "
-    "container does not have; run it with the host's process ids (hostPID)"
+    "container does not have; mount the host's /proc and set path.procfs, or use hostPID"
 )
 
 

@@ -333,6 +333,17 @@ class TestComputeUsers:
         with pytest.raises(GpuError, match="hostPID"):
             card.users()
 
+    def test_procfs_of_the_host_in_a_container_has_them(self, opening):
+        card = opening(hosts.mi300x)
+        own = card.host.procfs / str(os.getpid() + 1)
+        (own / "ns").mkdir(parents=True)
+        os.symlink("pid:[4026532555]", own / "ns/pid")
+        os.symlink(own.name, card.host.procfs / "self")
+        card.host.compute(1, GPU_A)
+        driver = AmdDriver(str(card.host.sysfs), str(card.host.procfs), card.clock)
+        card.handle = driver.list_gpus().gpus[0].handle
+        assert card.processes() == {(1, ""): 0.0}
+
     def test_topology_that_may_not_be_read_is_an_error(self, opening):
         card = opening(hosts.mi300x)
         for name in ("gpu_id", "properties"):
